@@ -1,0 +1,79 @@
+"""Time, the one source of it: wall clock, monotonic clock, sleeping and waiting.
+
+Nothing else in the package asks the system for the time. Leases and deadlines use the
+monotonic clock, which runs alike in all processes of one boot; only times meant for people
+and ``run_at`` use the wall clock. Tests pass a ``Clock`` of their own.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Protocol
+
+
+class Waitable(Protocol):
+    """What ``Clock.wait`` can wait for: an event, or anything with such a ``wait``."""
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Return True when it is set within ``timeout`` seconds."""
+        ...
+
+
+class Clock:
+    """The system's clocks. Replaceable: everything that needs time takes one by constructor."""
+
+    def now(self) -> float:
+        """Return seconds since the epoch (UTC), which may jump when the clock is set."""
+        return time.time()
+
+    def monotonic(self) -> float:
+        """Return seconds that never jump, comparable between processes of one boot."""
+        return time.monotonic()
+
+    def sleep(self, secs: float) -> None:
+        """Block this thread for ``secs`` seconds."""
+        time.sleep(secs)
+
+    def wait(self, event: Waitable, secs: float | None = None) -> bool:
+        """Block until ``event`` is set, at most ``secs`` seconds; return whether it is set."""
+        return event.wait(secs)
+
+
+SYSTEM_CLOCK = Clock()
+
+
+def boot_id() -> str:
+    """Return a text that is the same for all processes until the machine starts again.
+
+    Linux: ``/proc/sys/kernel/random/boot_id``. macOS: ``kern.bootsessionuuid``. Elsewhere:
+    the boot time rounded to ten seconds, computed once for each process.
+    """
+    global _boot_id  # noqa: PLW0603  # a constant of the machine, computed at first use
+    if _boot_id is None:
+        _boot_id = _read_boot_id()
+    return _boot_id
+
+
+_boot_id: str | None = None
+
+
+def _read_boot_id() -> str:
+    if sys.platform == "linux":
+        try:
+            with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as stream:
+                return stream.read().strip()
+        except OSError:  # a container may hide it; the boot time below still serves
+            pass
+    if sys.platform == "darwin":
+        import subprocess  # noqa: PLC0415  # macOS only, once for each process
+
+        answer = subprocess.run(
+            ["/usr/sbin/sysctl", "-n", "kern.bootsessionuuid"],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if answer.returncode == 0 and answer.stdout.strip():
+            return answer.stdout.strip()
+    return f"boot-{round((time.time() - time.monotonic()) / 10)}"
