@@ -129,7 +129,9 @@ class ProjectNotFound(ConfigError):
     """There is no Nuvom project in the working directory or above it."""
 
     message = "There is no Nuvom project here or above. Looked in: {tried}."
-    remedy = "Run `nuvom init` to make one here, or go to your project's folder, or use --project DIR."
+    remedy = (
+        "Run `nuvom init` to make one here, or go to your project's folder, or use --project DIR."
+    )
 
     def __init__(self, tried: Iterable[object]) -> None:
         super().__init__(tried=", ".join(str(path) for path in tried))
@@ -483,7 +485,9 @@ class PluginNotFound(PluginError):
     """No plugin has this name."""
 
     message = 'There is no plugin named "{name}".{hint}'
-    remedy = "Run `nuvom plugin list`; install the plugin's package or name it in .nuvom_plugins.toml."
+    remedy = (
+        "Run `nuvom plugin list`; install the plugin's package or name it in .nuvom_plugins.toml."
+    )
 
     def __init__(self, name: str, known: Iterable[str] = ()) -> None:
         super().__init__(name=name, hint=did_you_mean(name, known))
