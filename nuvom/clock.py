@@ -43,6 +43,11 @@ class Clock:
 SYSTEM_CLOCK = Clock()
 
 
+def epoch_millis() -> int:
+    """Return whole milliseconds since the epoch, for ids; nothing waits for it."""
+    return time.time_ns() // 1_000_000
+
+
 def boot_id() -> str:
     """Return a text that is the same for all processes until the machine starts again.
 

@@ -1,0 +1,214 @@
+"""What happens in the engine, as typed events, and the bus that carries them.
+
+The engine emits; logging, metrics, traces and dashboards subscribe. An event that nobody
+subscribed to is not even made: emitters look into ``EventBus.active`` first. Callbacks run in
+the emitting thread, and one that raises is counted and reported, never passed on.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import msgspec
+
+from nuvom.record import JobRecord, StoredError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class Event(msgspec.Struct, frozen=True, gc=False):
+    """Base of all events; subscribing to it receives every event."""
+
+
+E = TypeVar("E", bound=Event)
+
+
+class JobEnqueued(Event, frozen=True):
+    """A job was stored."""
+
+    job: JobRecord
+
+
+class JobsClaimed(Event, frozen=True):
+    """A worker claimed jobs, one event for each claim that got any."""
+
+    jobs: tuple[JobRecord, ...]
+    worker: str
+
+
+class JobStarted(Event, frozen=True):
+    """An attempt starts; ``lane`` is thread, async or process."""
+
+    job: JobRecord
+    worker: str
+    lane: str = "thread"
+
+
+class JobSucceeded(Event, frozen=True):
+    """A SUCCESS was committed."""
+
+    job: JobRecord
+    duration_secs: float
+    worker: str
+
+
+class JobFailed(Event, frozen=True):
+    """An attempt failed and FAILED was committed."""
+
+    job: JobRecord
+    error: StoredError
+    duration_secs: float
+    worker: str
+
+
+class JobRetrying(Event, frozen=True):
+    """An attempt failed, or asked to be called later; another follows at ``run_at``."""
+
+    job: JobRecord
+    error: StoredError | None
+    run_at: float
+    duration_secs: float
+    worker: str
+
+
+class JobTimedOut(Event, frozen=True):
+    """An attempt passed its deadline; JobRetrying, JobFailed or JobSucceeded follows."""
+
+    job: JobRecord
+    error: StoredError
+    worker: str
+
+
+class JobDead(Event, frozen=True):
+    """A job became DEAD: too many deliveries without a report, or parked for too long."""
+
+    job: JobRecord
+
+
+class JobCancelled(Event, frozen=True):
+    """A job was cancelled, or its attempt ended as cancelled."""
+
+    job_id: str
+
+
+class JobParked(Event, frozen=True):
+    """This worker has no task of the job's name."""
+
+    job: JobRecord
+    reason: str
+
+
+class JobReaped(Event, frozen=True):
+    """A job was taken back from a worker that died or went silent."""
+
+    job: JobRecord
+
+
+class JobFenced(Event, frozen=True):
+    """An outcome was dropped because the lease had passed to somebody else."""
+
+    job: JobRecord
+    worker: str
+
+
+class HookFailed(Event, frozen=True):
+    """A hook of a task raised or took too long; the outcome stands."""
+
+    job: JobRecord
+    hook: str
+    error: StoredError
+
+
+class WorkerStarted(Event, frozen=True):
+    """A worker is about to claim for the first time."""
+
+    worker: str
+
+
+class WorkerStopped(Event, frozen=True):
+    """A worker has settled or handed back all its jobs."""
+
+    worker: str
+    reason: str = ""
+
+
+class BackendFailed(Event, frozen=True):
+    """A store could not be used; the worker backs off and tries again."""
+
+    op: str
+    error: StoredError
+
+
+class EventBus:
+    """Carries events to subscribers.
+
+    Attributes:
+        active: The event types that somebody subscribed to; emitters test membership.
+        failures: How often callbacks raised, by their qualified name.
+    """
+
+    def __init__(self) -> None:
+        self.active: set[type[Event]] = set()
+        self.failures: dict[str, int] = {}
+        self._callbacks: dict[type[Event], tuple[Callable[[Any], None], ...]] = {}
+        self._lock = threading.Lock()
+        self._on_failure: Callable[[str, BaseException, int], None] | None = None
+
+    def subscribe(
+        self, event_type: type[E], callback: Callable[[E], None]
+    ) -> Callable[[], None]:
+        """Call ``callback(event)`` for each event of ``event_type``; ``Event`` means all.
+
+        Returns: a function that ends the subscription; calling it twice is fine.
+        """
+        with self._lock:
+            self._callbacks[event_type] = (*self._callbacks.get(event_type, ()), callback)
+            self._refresh()
+
+        def unsubscribe() -> None:
+            with self._lock:
+                left = [one for one in self._callbacks.get(event_type, ()) if one is not callback]
+                self._callbacks[event_type] = tuple(left)
+                self._refresh()
+
+        return unsubscribe
+
+    def emit(self, event: Event) -> None:
+        """Hand ``event`` to its subscribers, in the order in which they subscribed."""
+        for callback in (*self._callbacks.get(type(event), ()), *self._callbacks.get(Event, ())):
+            try:
+                callback(event)
+            except Exception as error:  # a plugin's callback: any failure is only reported
+                self._report(callback, error)
+
+    def on_failure(self, report: Callable[[str, BaseException, int], None] | None) -> None:
+        """Have failing callbacks reported as ``report(name, error, count)``."""
+        self._on_failure = report
+
+    def _report(self, callback: Callable[[Any], None], error: BaseException) -> None:
+        name = getattr(callback, "__qualname__", type(callback).__qualname__)
+        with self._lock:
+            count = self.failures[name] = self.failures.get(name, 0) + 1
+        if self._on_failure is not None:
+            self._on_failure(name, error, count)
+
+    def _refresh(self) -> None:
+        wanted = {event_type for event_type, some in self._callbacks.items() if some}
+        if Event in wanted:
+            wanted.update(_subclasses(Event))
+        self.active = wanted
+
+
+def _subclasses(cls: type[Event]) -> set[type[Event]]:
+    direct = set(cls.__subclasses__())
+    return direct.union(*(_subclasses(one) for one in direct)) if direct else direct
+
+
+default_bus = EventBus()
+
+
+def subscribe(event_type: type[E], callback: Callable[[E], None]) -> Callable[[], None]:
+    """Subscribe on the bus that this process's runtime uses; see ``EventBus.subscribe``."""
+    return default_bus.subscribe(event_type, callback)

@@ -1,0 +1,1 @@
+"""The registry of tasks: which function a task name stands for."""

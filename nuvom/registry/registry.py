@@ -1,0 +1,218 @@
+"""Which function a task name stands for.
+
+The decorator registers definitions; the manifest adds names whose modules are imported when
+their first job arrives. The dispatcher and the job runner look names up here. This module is
+on the path of ``import nuvom``.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any, Protocol
+
+from nuvom.errors import AmbiguousTask, DuplicateTask, TaskImportFailed, TaskNotFound
+from nuvom.options import TaskOptions
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+_CO_COROUTINE = 0x80  # inspect.CO_COROUTINE, without importing inspect
+
+
+class ManifestTask(Protocol):
+    """What the registry needs to know of a task that was discovered but not imported."""
+
+    @property
+    def name(self) -> str:
+        """Full name of the task."""
+
+    @property
+    def module(self) -> str:
+        """Module to import."""
+
+
+class TaskDefinition:
+    """A task as registered: its name, its function and its options.
+
+    Attributes:
+        is_async: Whether calling ``func`` gives a coroutine.
+    """
+
+    __slots__ = ("func", "is_async", "name", "options")
+
+    def __init__(
+        self, name: str, func: Callable[..., Any], options: TaskOptions | None = None
+    ) -> None:
+        self.name = name
+        self.func = func
+        self.options = options or TaskOptions()
+        self.is_async = _is_coroutine_function(func)
+
+    @property
+    def place(self) -> str:
+        """Where the function is defined, as ``file:line``, or its module."""
+        code = getattr(self.func, "__code__", None)
+        if code is None:
+            return str(getattr(self.func, "__module__", "?"))
+        return f"{code.co_filename}:{code.co_firstlineno}"
+
+    def __repr__(self) -> str:
+        return f"TaskDefinition({self.name!r}, {self.place})"
+
+
+def _is_coroutine_function(func: Callable[..., Any]) -> bool:
+    code = getattr(func, "__code__", None)
+    if code is not None:
+        return bool(code.co_flags & _CO_COROUTINE)
+    from inspect import iscoroutinefunction  # noqa: PLC0415  # rare: callables without code of their own
+
+    return iscoroutinefunction(func) or iscoroutinefunction(getattr(func, "__call__", None))  # noqa: B004  # the method is inspected, not tested for
+
+
+class Registry:
+    """Tasks by full name. All methods may be called from any thread."""
+
+    def __init__(self) -> None:
+        self._definitions: dict[str, TaskDefinition] = {}
+        self._listed: dict[str, ManifestTask] = {}
+        self._loader: Callable[[Any], None] | None = None
+        self._lock = threading.RLock()
+
+    def register(
+        self,
+        task: TaskDefinition | Callable[..., Any],
+        *,
+        name: str | None = None,
+        force: bool = False,
+    ) -> TaskDefinition:
+        """Add a task.
+
+        Args:
+            task: A definition, something that carries one as ``definition`` (a decorated
+                function), or a plain function.
+            name: Replaces the definition's name; for a function the default is
+                ``module.qualname``.
+            force: Replace whatever has the name.
+        Raises: DuplicateTask: another function has the name. Defining the same function
+            anew (a reloaded module, a notebook cell run again) is no duplicate.
+        """
+        definition = _definition_of(task, name)
+        with self._lock:
+            known = self._definitions.get(definition.name)
+            if known is not None and not force and not _is_same(known.func, definition.func):
+                raise DuplicateTask(definition.name, known.place, definition.place)
+            self._definitions[definition.name] = definition
+        return definition
+
+    def unregister(self, name: str) -> bool:
+        """Forget a task; False when there was none."""
+        with self._lock:
+            return self._definitions.pop(name, None) is not None
+
+    def add_manifest(
+        self, tasks: Iterable[ManifestTask], loader: Callable[[Any], None]
+    ) -> None:
+        """Make discovered tasks known without importing them.
+
+        Args:
+            loader: Called with an entry when its task is first needed; it must import the
+                module, which registers the task.
+        """
+        with self._lock:
+            self._listed = {task.name: task for task in tasks}
+            self._loader = loader
+
+    def get(self, name: str) -> TaskDefinition | None:
+        """Return a registered task without importing anything, or None."""
+        return self._definitions.get(name)
+
+    def resolve(self, name: str) -> TaskDefinition:
+        """Return the task, importing its module if it is listed but not registered yet.
+
+        Raises:
+            TaskNotFound: the name is neither registered nor listed.
+            TaskImportFailed: its module could not be imported or does not define it.
+        """
+        definition = self._definitions.get(name)
+        if definition is not None:
+            return definition
+        entry = self._listed.get(name)
+        if entry is None or self._loader is None:
+            raise TaskNotFound(name, self.names())
+        self._loader(entry)
+        definition = self._definitions.get(name)
+        if definition is None:
+            raise TaskImportFailed(name, entry.module, "the module no longer defines it")
+        return definition
+
+    def find(self, name: str) -> str:
+        """Return the full name for a full name or an unambiguous last part.
+
+        Raises: TaskNotFound, AmbiguousTask.
+        """
+        return find_name(name, self.names())
+
+    def names(self) -> list[str]:
+        """Return all names, registered or listed, sorted."""
+        with self._lock:
+            return sorted(self._definitions.keys() | self._listed.keys())
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._definitions or name in self._listed
+
+    def __len__(self) -> int:
+        return len(self.names())
+
+    def clear(self) -> None:
+        """Forget everything; for tests."""
+        with self._lock:
+            self._definitions.clear()
+            self._listed.clear()
+            self._loader = None
+
+
+def find_name(name: str, known: Iterable[str]) -> str:
+    """Return the one of ``known`` that is ``name`` or ends in ``.name``.
+
+    Raises: TaskNotFound, AmbiguousTask.
+    """
+    names = list(known)
+    if name in names:
+        return name
+    matches = [one for one in names if one.endswith(f".{name}")]
+    if not matches:
+        raise TaskNotFound(name, names)
+    if len(matches) > 1:
+        raise AmbiguousTask(name, matches)
+    return matches[0]
+
+
+def _definition_of(task: TaskDefinition | Callable[..., Any], name: str | None) -> TaskDefinition:
+    carried = getattr(task, "definition", task)
+    if isinstance(carried, TaskDefinition):
+        if name is None or name == carried.name:
+            return carried
+        return TaskDefinition(name, carried.func, carried.options)
+    return TaskDefinition(name or f"{task.__module__}.{task.__qualname__}", carried)  # type: ignore[union-attr]  # a plain function here
+
+
+def _is_same(first: Callable[..., Any], second: Callable[..., Any]) -> bool:
+    if first is second:
+        return True
+    return _origin(first) is not None and _origin(first) == _origin(second)
+
+
+def _origin(func: Callable[..., Any]) -> tuple[str, str] | None:
+    """File and qualified name of a module-level function: equal when it is defined anew."""
+    code = getattr(func, "__code__", None)
+    if code is None or "<locals>" in code.co_qualname:
+        return None
+    return code.co_filename, code.co_qualname
+
+
+_default = Registry()
+
+
+def default_registry() -> Registry:
+    """Return the registry that ``@task`` registers in."""
+    return _default
