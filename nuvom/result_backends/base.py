@@ -8,9 +8,14 @@ queue's ``settle`` writes both at once; otherwise the engine calls ``set_result`
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from nuvom.clock import Waitable
+    from nuvom.queue_backends.base import BaseJobQueue
     from nuvom.record import JobRecord, JobStatus, StoredError
 
 
@@ -80,13 +85,23 @@ class BaseResultBackend(ABC):
         """Remove what is kept of a job; False when there was nothing."""
         raise NotImplementedError(f"{type(self).__name__} cannot forget {job_id}")
 
-    def wait(self, timeout: float) -> bool:
-        """Block until some result may have arrived, at most ``timeout`` seconds.
+    def joins(self, queue: BaseJobQueue) -> bool:
+        """Share ``queue``'s store where that is possible, and return whether it is.
 
-        False tells the caller to poll instead: this backend cannot wait.
+        The runtime asks once. True promises that ``queue.settle`` stores what this backend
+        reads, in one step.
         """
-        del timeout
+        del queue
         return False
+
+    @contextmanager
+    def waiter(self) -> Iterator[Waitable | None]:
+        """Give something to wait on that is set when some result may have arrived.
+
+        None tells the caller to poll. A result that arrives after the ``with`` is entered is
+        never missed.
+        """
+        yield None
 
     def start(self) -> None:
         """Get ready; called once by a worker."""

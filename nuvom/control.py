@@ -1,0 +1,104 @@
+"""Changes to stored jobs and queues that people ask for: cancel, retry, pause, purge, prune.
+
+One place for SDK, command line and dashboards, whatever the backends are. Reading is
+``nuvom.inspection``'s.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from nuvom.errors import CapabilityMissing
+from nuvom.events import EventBus, JobCancelled
+from nuvom.queue_backends.base import BaseJobQueue, Capability
+from nuvom.queue_backends.leased import LeasedJobQueue
+from nuvom.record import JobStatus
+
+if TYPE_CHECKING:
+    from nuvom.result_backends.base import BaseResultBackend
+
+_RETRYABLE = frozenset({JobStatus.FAILED, JobStatus.DEAD, JobStatus.CANCELLED})
+_CHUNK = 1000
+
+
+class Control:
+    """Acts on a queue and on the results that belong to it.
+
+    Every method raises CapabilityMissing when the queue cannot do it.
+    """
+
+    def __init__(
+        self, queue: BaseJobQueue, results: BaseResultBackend, bus: EventBus, *, is_shared: bool
+    ) -> None:
+        self._queue = queue
+        self._results = results
+        self._bus = bus
+        self._is_shared = is_shared
+
+    def cancel(self, job_id: str) -> JobStatus | None:
+        """Cancel a job; return its status before, None when there is no such job."""
+        before = self._leased.cancel(job_id)
+        if before is not None and not before.is_final:
+            self._queue.notify()
+            if JobCancelled in self._bus.active:
+                self._bus.emit(JobCancelled(job_id))
+        return before
+
+    def retry(self, job_id: str) -> JobStatus | None:
+        """Run a FAILED, DEAD or CANCELLED job again; return its status before, None if unknown.
+
+        Where results are a store of their own the kept outcome goes first: otherwise a worker
+        would take it for the outcome of the new attempt.
+        """
+        queue = self._leased
+        if not self._is_shared:
+            snapshot = queue.get(job_id)
+            if snapshot is not None and snapshot.status in _RETRYABLE:
+                self._results.forget(job_id)
+        before = queue.retry(job_id)
+        if before in _RETRYABLE:
+            self._queue.notify()
+        return before
+
+    def pause(self, queue: str, by: str) -> None:
+        """Let no job of ``queue`` start until it is resumed."""
+        self._leased.pause(queue, by)
+
+    def resume(self, queue: str) -> bool:
+        """Undo ``pause``; False when it was not paused."""
+        was_paused = self._leased.resume(queue)
+        if was_paused:
+            self._queue.notify()
+        return was_paused
+
+    def purge(self, queue: str) -> int:
+        """Remove the waiting jobs of ``queue``; return how many."""
+        return self._leased.purge(queue)
+
+    def prune(self, *, success_before: float, failed_before: float) -> int:
+        """Remove all final jobs that ended before the given moments; return how many."""
+        removed = 0
+        while True:
+            chunk = self._leased.prune(
+                success_before=success_before, failed_before=failed_before, limit=_CHUNK
+            )
+            removed += chunk
+            if chunk < _CHUNK:
+                return removed
+
+    def command(self, worker: str, word: str) -> bool:
+        """Leave ``quiet``, ``resume``, ``stop`` or ``stacks`` for a worker."""
+        return self._leased.command(worker, word)
+
+    def reap(self) -> int:
+        """Take back the jobs of dead workers; return how many. Harmless where it cannot be."""
+        if not isinstance(self._queue, LeasedJobQueue):
+            return 0
+        return len(self._queue.reap())
+
+    @property
+    def _leased(self) -> LeasedJobQueue:
+        if not isinstance(self._queue, LeasedJobQueue):
+            name = self._queue.name or type(self._queue).__name__
+            raise CapabilityMissing(name, str(Capability.CONTROL), "it has five methods only")
+        return self._queue

@@ -1,0 +1,282 @@
+"""Makes a stored job of a call.
+
+The second of the six files that a job passes through: arguments are bound to the signature,
+encoded, put into a ``JobRecord`` and enqueued. Everything that enqueues comes through here:
+``.delay()``, ``.map()``, the command line, schedules. It does not know which queue it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+from warnings import warn
+
+from nuvom.errors import CapabilityMissing, PayloadTooLarge
+from nuvom.events import EventBus, JobEnqueued
+from nuvom.names import new_id
+from nuvom.options import NO_CALL_OPTIONS, CallOptions
+from nuvom.queue_backends.base import BaseJobQueue, Capability
+from nuvom.record import DEFAULT_RETRY, JobRecord, RetryPolicy
+from nuvom.signature import Binder
+from nuvom.spool import Spool
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from nuvom.clock import Clock
+    from nuvom.config import Settings
+    from nuvom.registry.registry import TaskDefinition
+    from nuvom.result_backends.base import BaseResultBackend
+    from nuvom.serialization.base import Codec
+
+_PLANS_KEPT = 1000  # plans of .options() made anew for each call must not pile up
+
+
+class Dispatcher:
+    """Turns calls into stored jobs.
+
+    Args:
+        public_name: Called once for each task and set of options; returns the name that
+            workers know the task by, or raises TaskNotImportable.
+    """
+
+    def __init__(
+        self,
+        queue: BaseJobQueue,
+        results: BaseResultBackend,
+        *,
+        codec: Codec,
+        settings: Settings,
+        bus: EventBus,
+        clock: Clock,
+        public_name: Callable[[TaskDefinition], str],
+    ) -> None:
+        self._queue = queue
+        self._results = results
+        self._codec = codec
+        self._settings = settings
+        self._bus = bus
+        self._clock = clock
+        self._plans: dict[tuple[int, int], CallPlan] = {}
+        self._can_inspect = Capability.INSPECTION in queue.capabilities
+        self._public_name = public_name
+
+    def dispatch(
+        self,
+        definition: TaskDefinition,
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+        options: CallOptions = NO_CALL_OPTIONS,
+    ) -> tuple[JobRecord, str | None]:
+        """Store one job. See ``Task.delay`` for what is raised.
+
+        Returns: its record, and the id of the existing job when its ``unique_key`` is taken.
+        """
+        record = self.make_record(definition, args, kwargs, options)
+        return record, self.enqueue(record)
+
+    def make_record(
+        self,
+        definition: TaskDefinition,
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+        options: CallOptions = NO_CALL_OPTIONS,
+    ) -> JobRecord:
+        """Return the record of a call, bound, encoded and within the limits, not stored."""
+        plan = self._plans.get((id(definition), id(options)))
+        if plan is None:
+            plan = self._plan(definition, options)
+        return plan.record(args, dict(kwargs), self._clock.now())
+
+    def enqueue(self, record: JobRecord) -> str | None:
+        """Store ``record``; return the id of the existing job when its key is taken."""
+        if record.run_at and Capability.SCHEDULED not in self._queue.capabilities:
+            raise CapabilityMissing(
+                self._queue.name, str(Capability.SCHEDULED), "this job has a run_at"
+            )
+        if not self._can_inspect:
+            self._results.set_record(record)
+        existing = self._queue.enqueue(record)
+        if existing is None and JobEnqueued in self._bus.active:
+            self._bus.emit(JobEnqueued(record))
+        return existing
+
+    def dispatch_many(
+        self,
+        definition: TaskDefinition,
+        items: Iterable[tuple[Any, ...] | list[Any] | Mapping[str, Any]],
+        options: CallOptions = NO_CALL_OPTIONS,
+    ) -> tuple[bytearray, dict[str, str]]:
+        """Store one job for each item, all or nothing. See ``Task.map``.
+
+        Returns: the ids, 16 bytes each, in the order of the items; and, for each job refused
+        by its ``unique_key``, its id and that of the existing job.
+
+        Items are bound, encoded and spooled as they arrive, so that a generator of any length
+        needs bounded memory and never runs while the store is locked.
+        """
+        plan = self._plan(definition, options)
+        ids = bytearray()
+        with Spool() as spool:
+            for index, item in enumerate(items):
+                args, kwargs = _call_of(definition.name, index, item)
+                record = plan.record(args, kwargs, self._clock.now(), index=index)
+                spool.add(record.encode())
+                ids += bytes.fromhex(record.id.replace("-", ""))
+            existing = self._store(spool, len(ids) // 16)
+        return ids, existing
+
+    def _store(self, spool: Spool, count: int) -> dict[str, str]:
+        if not count:
+            return {}
+        records = map(JobRecord.decode, spool.items())
+        if not self._can_inspect:
+            records = map(self._with_record, records)
+        existing = self._queue.enqueue_many(records)
+        if JobEnqueued in self._bus.active:
+            for data in spool.items():
+                record = JobRecord.decode(data)
+                if record.id not in existing:
+                    self._bus.emit(JobEnqueued(record))
+        return existing
+
+    def _with_record(self, record: JobRecord) -> JobRecord:
+        self._results.set_record(record)
+        return record
+
+    def _plan(self, definition: TaskDefinition, options: CallOptions) -> CallPlan:
+        if len(self._plans) >= _PLANS_KEPT:
+            self._plans.clear()
+        name = self._public_name(definition)
+        plan = CallPlan(name, definition, options, self._settings, self._codec)
+        self._plans[(id(definition), id(options))] = plan
+        return plan
+
+
+class CallPlan:
+    """Everything about the calls of one task with one set of options that does not change."""
+
+    def __init__(
+        self,
+        name: str,
+        definition: TaskDefinition,
+        options: CallOptions,
+        settings: Settings,
+        codec: Codec,
+    ) -> None:
+        self._kept_alive = (definition, options)  # the cache is keyed by their identity
+        self._name = name
+        self._binder = Binder(name, definition.func)
+        self._encode = codec.call_encoder(definition.func, self._binder.names)
+        self._max_bytes = settings.max_payload_bytes
+        self._delay_secs, self._run_at = _start_of(options)
+        self._queue = _first(options.queue, definition.options.queue)
+        self._priority = _first(options.priority, definition.options.priority)
+        self._rest = _constant_fields(definition, options, settings)
+
+    def record(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any], now: float, *, index: int | None = None
+    ) -> JobRecord:
+        """Return the record of one call; ``index`` is the item's place in a ``.map()``."""
+        try:
+            self._binder.check(args, kwargs)
+        except TypeError as error:
+            if index is not None:
+                error.args = (f"item {index}: {error.args[0]}",)
+            raise
+        packed_args, packed_kwargs = self._encode(args, kwargs)
+        size = len(packed_args) + len(packed_kwargs)
+        if size > self._max_bytes:
+            raise PayloadTooLarge(self._name, size, self._max_bytes)
+        return JobRecord(
+            new_id(),
+            self._name,
+            packed_args,
+            packed_kwargs,
+            self._queue,
+            self._priority,
+            now,
+            now + self._delay_secs if self._delay_secs else self._run_at,
+            **self._rest,
+        )
+
+
+def _constant_fields(
+    definition: TaskDefinition, options: CallOptions, settings: Settings
+) -> dict[str, Any]:
+    """The record's fields that are the same for each call and differ from their defaults."""
+    own = definition.options
+    fields: dict[str, Any] = {
+        "max_retries": _first(options.retries, own.retries),
+        "retry": _retry_policy(definition, options, settings),
+        "timeout_secs": _first(options.timeout_secs, own.timeout_secs, settings.job_timeout_secs),
+        "timeout_policy": _first(
+            options.timeout_policy, own.timeout_policy, settings.timeout_policy
+        ),
+        "store_result": _first(options.store_result, own.store_result),
+        "result_ttl_secs": _first(options.result_ttl_secs, own.result_ttl_secs),
+        "unique_key": options.unique_key,
+        "unique_for": options.unique_for,
+        "tags": _first(options.tags, own.tags),
+        "metadata": options.metadata,
+    }
+    defaults = dict(zip(JobRecord.__struct_fields__[2:], JobRecord.__struct_defaults__, strict=True))
+    return {name: value for name, value in fields.items() if value != defaults[name]}
+
+
+def _retry_policy(
+    definition: TaskDefinition, options: CallOptions, settings: Settings
+) -> RetryPolicy | None:
+    own = definition.options
+    policy = RetryPolicy(
+        _first(options.retry_delay_secs, own.retry_delay_secs, settings.retry_delay_secs),
+        own.backoff,
+        own.max_retry_delay_secs,
+        own.jitter,
+    )
+    return None if policy == DEFAULT_RETRY else policy
+
+
+def _first(*values: Any) -> Any:
+    return next((value for value in values if value is not None), None)
+
+
+def _start_of(options: CallOptions) -> tuple[float, float]:
+    """Seconds to wait from each call, and the fixed moment; one of them is 0."""
+    if options.delay is not None:
+        delay: Any = options.delay
+        secs = delay.total_seconds() if hasattr(delay, "total_seconds") else delay
+        return float(secs), 0.0
+    if options.run_at is None:
+        return 0.0, 0.0
+    return 0.0, aware(options.run_at).timestamp()
+
+
+def aware(moment: datetime) -> datetime:
+    """Return ``moment`` with a time zone: naive is taken as UTC, with a warning."""
+    if moment.tzinfo is not None:
+        return moment
+    warn(
+        f"{moment.isoformat()} has no time zone and is taken as UTC; "
+        "pass an aware datetime, such as datetime.now(timezone.utc) + ...",
+        UserWarning,
+        stacklevel=2,
+    )
+    return moment.replace(tzinfo=UTC)
+
+
+def _call_of(task: str, index: int, item: object) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    if isinstance(item, tuple | list):
+        return tuple(item), {}
+    if isinstance(item, Mapping):
+        kwargs = dict(item)
+        for key in kwargs:
+            if not isinstance(key, str):
+                raise TypeError(f"{task}.map: item {index} has the key {key!r}; keys must be text")
+        return (), kwargs
+    raise TypeError(
+        f"{task}.map: item {index} is a {type(item).__name__}; each item must be a tuple or list "
+        "of positional arguments or a mapping of keyword arguments. To pass it as the only "
+        "argument, wrap it: (item,)"
+    )

@@ -1,0 +1,1 @@
+"""Running jobs: the runner's steps, the lanes, settlement, heartbeat and reaper."""

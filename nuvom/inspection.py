@@ -1,0 +1,181 @@
+"""All reading of what is stored: jobs, attempts, queues, workers, failures.
+
+SDK, command line, dashboards and metrics read through here and never through a backend's own
+tables, so that each figure has one source. It gives snapshots and plain values; how they are
+shown is the reader's affair.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from nuvom.errors import AmbiguousJob, JobNotFound
+from nuvom.queue_backends.leased import LeasedJobQueue
+from nuvom.record import Attempt, JobRecord, JobSnapshot, JobStatus, StoredError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from nuvom.runtime import Runtime
+    from nuvom.views import ErrorGroup, QueueStats, WorkerInfo
+
+_FULL_ID = 36
+_SHORTEST_SUFFIX = 6
+
+
+class Inspector:
+    """Reads the stores of one runtime. Holds no state of its own."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self._queue = runtime.queue if isinstance(runtime.queue, LeasedJobQueue) else None
+
+    def snapshot(self, job_id: str) -> JobSnapshot:
+        """Return one job. Raises: JobNotFound."""
+        found = self._queue.get(job_id) if self._queue is not None else None
+        if found is not None and (self._runtime.is_shared or not found.status.is_final):
+            return found
+        kept = self._runtime.results.get_full(job_id)
+        if found is not None:
+            return found if kept is None else _with_outcome(found, kept)
+        if kept is None:
+            raise JobNotFound(job_id)
+        return _from_full(kept, self._runtime.codec)
+
+    def result(self, snapshot: JobSnapshot) -> Any:
+        """Return the value that a SUCCESS gave, rebuilt by the task's return annotation.
+
+        None when the job has not ended in success, or when its result is not kept.
+        """
+        if snapshot.status is not JobStatus.SUCCESS:
+            return None
+        if snapshot.result is None:
+            return None if self._runtime.is_shared else self._stored_result(snapshot)
+        value = self._runtime.codec.decode_value(snapshot.result)
+        return self._lifted(snapshot.record.func_name, value)
+
+    def find_id(self, text: str) -> str:
+        """Return the full id for an id or a unique suffix of at least six characters.
+
+        Raises: JobNotFound, AmbiguousJob.
+        """
+        if len(text) >= _FULL_ID or self._queue is None or len(text) < _SHORTEST_SUFFIX:
+            return self.snapshot(text).record.id
+        found = self._queue.find_ids(text, limit=6)
+        if not found:
+            raise JobNotFound(text)
+        if len(found) > 1:
+            raise AmbiguousJob(text, found[:5])
+        return found[0]
+
+    def page(
+        self,
+        *,
+        statuses: Iterable[JobStatus] = (),
+        queue: str | None = None,
+        task: str | None = None,
+        before: str | None = None,
+        limit: int = 100,
+    ) -> list[JobSnapshot]:
+        """Return jobs, newest first; ``before`` is the last id of the page before."""
+        if self._queue is not None:
+            return self._queue.page(
+                statuses=statuses, queue=queue, task=task, before=before, limit=limit
+            )
+        wanted = frozenset(statuses)
+        found = [_from_full(kept, self._runtime.codec) for kept in self._runtime.results.list_jobs()]
+        if before is not None:
+            places = [place for place, one in enumerate(found) if one.record.id == before]
+            found = found[places[0] + 1 :] if places else []
+        return [
+            one
+            for one in found
+            if (not wanted or one.status in wanted)
+            and queue in (None, one.record.queue)
+            and task in (None, one.record.func_name)
+        ][:limit]
+
+    def attempts(self, job_id: str) -> list[Attempt]:
+        """Return the closed attempts that are kept, oldest first."""
+        return [] if self._queue is None else self._queue.attempts(job_id)
+
+    def stats(self) -> list[QueueStats]:
+        """Return counts for each queue, by name; empty where the backend cannot tell."""
+        return [] if self._queue is None else self._queue.stats()
+
+    def workers(self) -> list[WorkerInfo]:
+        """Return the workers that are not known to be dead; empty where nobody can tell."""
+        return [] if self._queue is None else self._queue.workers()
+
+    def workers_on(self, queue: str) -> int | None:
+        """Return how many live workers serve ``queue``; None where nobody can tell."""
+        if self._queue is None:
+            return None
+        return sum(
+            worker.state == "alive" and (not worker.queues or queue in worker.queues)
+            for worker in self._queue.workers()
+        )
+
+    def error_groups(self, limit: int = 50) -> list[ErrorGroup]:
+        """Return failures grouped by fingerprint, latest first."""
+        return [] if self._queue is None else self._queue.error_groups(limit)
+
+    def failed_ids(self, fingerprint: str) -> list[str]:
+        """Return the FAILED and DEAD jobs of a group, newest first."""
+        return [] if self._queue is None else self._queue.failed_ids(fingerprint)
+
+    def _stored_result(self, snapshot: JobSnapshot) -> Any:
+        value = self._runtime.results.get_result(snapshot.record.id)
+        return self._lifted(snapshot.record.func_name, value)
+
+    def _lifted(self, task: str, value: Any) -> Any:
+        definition = self._runtime.registry.get(task)
+        if definition is None:
+            return value
+        return self._runtime.codec.lift_result(definition.func, value)
+
+
+def _with_outcome(found: JobSnapshot, kept: dict[str, Any]) -> JobSnapshot:
+    return JobSnapshot(
+        record=found.record,
+        error=found.error or _error_of(kept),
+        worker=found.worker,
+        started_at=found.started_at,
+        finished_at=found.finished_at or kept.get("finished_at"),
+        progress=found.progress,
+    )
+
+
+def _from_full(kept: dict[str, Any], codec: Any) -> JobSnapshot:
+    args, kwargs = codec.encode_call(tuple(kept.get("args") or ()), kept.get("kwargs") or {})
+    record = JobRecord(
+        id=kept["id"],
+        func_name=kept.get("func_name") or "",
+        args=args,
+        kwargs=kwargs,
+        queue=kept.get("queue") or "default",
+        priority=kept.get("priority") or 5,
+        created_at=kept.get("created_at") or 0.0,
+        run_at=kept.get("run_at") or 0.0,
+        max_retries=kept.get("max_retries") or 0,
+        tags=tuple(kept.get("tags") or ()),
+        metadata=kept.get("metadata"),
+        status=JobStatus(kept.get("status", JobStatus.PENDING)),
+        attempt=kept.get("attempt") or 0,
+    )
+    is_success = record.status is JobStatus.SUCCESS
+    return JobSnapshot(
+        record=record,
+        result=codec.encode_value(kept.get("result")) if is_success else None,
+        error=_error_of(kept),
+        worker=kept.get("worker"),
+        started_at=kept.get("started_at"),
+        finished_at=kept.get("finished_at"),
+    )
+
+
+def _error_of(kept: dict[str, Any]) -> StoredError | None:
+    error = kept.get("error")
+    if not error:
+        return None
+    return StoredError(error["type"], error["message"], error.get("traceback"))

@@ -1,0 +1,281 @@
+"""``Job``: the typed handle that ``.delay()`` returns, and ``JobList`` of ``.map()``.
+
+A handle holds the record as it was stored and asks the runtime for everything that changes.
+It is thin on purpose: what a job *is* belongs to ``nuvom.record``, how one waits for it to
+``nuvom.waiting``.
+"""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
+
+from nuvom.errors import JobNotFound
+from nuvom.inspection import Inspector
+from nuvom.options import NO_CALL_OPTIONS, CallOptions
+from nuvom.record import JobRecord, JobSnapshot, JobStatus, StoredError
+from nuvom.runtime import Runtime, current_runtime
+from nuvom.waiting import await_result, wait_for_result
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from nuvom.registry.registry import TaskDefinition
+
+R = TypeVar("R")
+_ID_BYTES = 16
+
+
+class Job(Generic[R]):
+    """One job. Equal to any other handle on the same id.
+
+    Attributes:
+        id: UUIDv7 text.
+        created: False when ``unique_key`` led to a job that existed already.
+    """
+
+    __slots__ = ("_record", "_runtime", "created", "id")
+
+    def __init__(
+        self,
+        job_id: str,
+        *,
+        runtime: Runtime,
+        record: JobRecord | None = None,
+        created: bool = True,
+    ) -> None:
+        self.id = job_id
+        self.created = created
+        self._runtime = runtime
+        self._record = record
+
+    @classmethod
+    def load(cls, job_id: str) -> Job[Any]:
+        """Return the handle of a stored job.
+
+        Raises: JobNotFound: there is none with this id.
+        """
+        runtime = current_runtime()
+        return Job(job_id, runtime=runtime, record=Inspector(runtime).snapshot(job_id).record)
+
+    # ---- what was asked for -------------------------------------------------------------
+
+    @property
+    def record(self) -> JobRecord:
+        """The record, as stored when this handle was made or refreshed."""
+        if self._record is None:
+            self._record = self.snapshot().record
+        return self._record
+
+    @property
+    def func_name(self) -> str:
+        """Full name of the task."""
+        return self.record.func_name
+
+    @property
+    def args(self) -> tuple[Any, ...]:
+        """Positional arguments."""
+        return self._runtime.codec.decode_call(self.record.args, self.record.kwargs)[0]
+
+    @property
+    def kwargs(self) -> dict[str, Any]:
+        """Keyword arguments."""
+        return self._runtime.codec.decode_call(self.record.args, self.record.kwargs)[1]
+
+    @property
+    def queue(self) -> str:
+        """Name of the queue."""
+        return self.record.queue
+
+    @property
+    def priority(self) -> int:
+        """Lower runs first."""
+        return self.record.priority
+
+    @property
+    def created_at(self) -> datetime:
+        """When the job was made, in UTC."""
+        return datetime.fromtimestamp(self.record.created_at, UTC)
+
+    # ---- where it is now ----------------------------------------------------------------
+
+    def snapshot(self) -> JobSnapshot:
+        """Return all that the store knows now. Raises: JobNotFound."""
+        return Inspector(self._runtime).snapshot(self.id)
+
+    @property
+    def status(self) -> JobStatus:
+        """The status now. Raises: JobNotFound."""
+        return self.snapshot().status
+
+    @property
+    def attempt(self) -> int:
+        """The attempt that runs or ran last, from 1; 0 before the first."""
+        return self.snapshot().record.attempt
+
+    @property
+    def result(self) -> R | None:
+        """What the task returned, or None until it has."""
+        value: R | None = Inspector(self._runtime).result(self.snapshot())
+        return value
+
+    @property
+    def error(self) -> StoredError | None:
+        """Why the last attempt failed, or None."""
+        return self.snapshot().error
+
+    def refresh(self) -> Job[R]:
+        """Read the record anew. Raises: JobNotFound."""
+        self._record = self.snapshot().record
+        return self
+
+    # ---- what can be done ---------------------------------------------------------------
+
+    def get(self, timeout: float | None = None) -> R:
+        """Wait for the job to end and return what the task returned.
+
+        Args:
+            timeout: Seconds to wait at most; None waits for ever.
+        Raises:
+            JobFailed: it ended FAILED or DEAD.
+            JobCancelled: it was cancelled.
+            JobTimeout: it had not ended in time; the job is untouched.
+            WaitInsideTask: called inside a task without a timeout.
+            JobNotFound: there is no such job (any more).
+        """
+        value: R = wait_for_result(self._runtime, self.id, timeout)
+        return value
+
+    async def aget(self, timeout: float | None = None) -> R:  # noqa: ASYNC109  # the job's own limit, as in get
+        """Do as ``get`` without blocking the event loop; cancelling it leaves the job alone."""
+        value: R = await await_result(self._runtime, self.id, timeout)
+        return value
+
+    def __await__(self) -> Generator[Any, None, R]:
+        return self.aget().__await__()
+
+    def cancel(self) -> bool:
+        """Cancel the job; False when it had ended already. Raises: JobNotFound."""
+        before = self._runtime.control.cancel(self.id)
+        if before is None:
+            raise JobNotFound(self.id)
+        return not before.is_final
+
+    def retry(self) -> bool:
+        """Run a FAILED, DEAD or CANCELLED job again under the same id.
+
+        Returns: False when its status does not allow it. Raises: JobNotFound.
+        """
+        before = self._runtime.control.retry(self.id)
+        if before is None:
+            raise JobNotFound(self.id)
+        return before in (JobStatus.FAILED, JobStatus.DEAD, JobStatus.CANCELLED)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Job) and other.id == self.id
+
+    def __hash__(self) -> int:
+        return hash(self.id)
+
+    def __repr__(self) -> str:
+        name = self._record.func_name if self._record is not None else "?"
+        return f"<Job {self.id} {name}>"
+
+    def _repr_html_(self) -> str:
+        return f"<code>{html.escape(repr(self))}</code>"
+
+
+class JobList(Sequence[Job[R]]):
+    """The jobs of one ``.map()``, in the order of its items.
+
+    Ids are packed, 16 bytes each, and handles are made on access, so that a million jobs take
+    16 MB.
+    """
+
+    def __init__(
+        self, ids: bytearray, *, runtime: Runtime, existing: Mapping[str, str] | None = None
+    ) -> None:
+        self._ids = ids
+        self._runtime = runtime
+        self._existing = existing or {}
+
+    @property
+    def ids(self) -> list[str]:
+        """All ids, in order."""
+        return [self._id_at(index) for index in range(len(self))]
+
+    def get(self, timeout: float | None = None) -> list[R]:
+        """Wait for all jobs and return their results in order; raises as ``Job.get``.
+
+        Args:
+            timeout: Seconds for all jobs together.
+        """
+        clock = self._runtime.clock
+        deadline = None if timeout is None else clock.monotonic() + timeout
+        results: list[R] = []
+        for job in self:
+            left = None if deadline is None else max(0.0, deadline - clock.monotonic())
+            results.append(job.get(left))
+        return results
+
+    def __len__(self) -> int:
+        return len(self._ids) // _ID_BYTES
+
+    @overload
+    def __getitem__(self, index: int) -> Job[R]: ...
+    @overload
+    def __getitem__(self, index: slice) -> JobList[R]: ...
+    def __getitem__(self, index: int | slice) -> Job[R] | JobList[R]:
+        if isinstance(index, slice):
+            picked = bytearray()
+            for place in range(*index.indices(len(self))):
+                picked += self._ids[place * _ID_BYTES : (place + 1) * _ID_BYTES]
+            return JobList(picked, runtime=self._runtime, existing=self._existing)
+        place = range(len(self))[index]
+        job_id = self._id_at(place)
+        existing = self._existing.get(job_id)
+        return Job(existing or job_id, runtime=self._runtime, created=existing is None)
+
+    def __iter__(self) -> Iterator[Job[R]]:
+        return (self[place] for place in range(len(self)))
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, JobList):
+            return self._ids == other._ids
+        return isinstance(other, list) and list(self) == other
+
+    __hash__ = None  # type: ignore[assignment]  # like any other list
+
+    def __repr__(self) -> str:
+        return f"<JobList of {len(self)} jobs>"
+
+    def _id_at(self, place: int) -> str:
+        text = self._ids[place * _ID_BYTES : (place + 1) * _ID_BYTES].hex()
+        return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+
+
+def submit(
+    definition: TaskDefinition,
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    options: CallOptions = NO_CALL_OPTIONS,
+) -> Job[Any]:
+    """Store one job and return its handle; this is what ``Task.delay`` does."""
+    runtime = current_runtime()
+    record, existing = runtime.dispatcher.dispatch(definition, args, kwargs, options)
+    if existing is not None:
+        return Job(existing, runtime=runtime, created=False)
+    return Job(record.id, runtime=runtime, record=record)
+
+
+def submit_many(
+    definition: TaskDefinition,
+    items: Iterable[tuple[Any, ...] | list[Any] | Mapping[str, Any]],
+    options: CallOptions = NO_CALL_OPTIONS,
+) -> JobList[Any]:
+    """Store one job for each item and return their list; this is what ``Task.map`` does."""
+    runtime = current_runtime()
+    ids, existing = runtime.dispatcher.dispatch_many(definition, items, options)
+    return JobList(ids, runtime=runtime, existing=existing)

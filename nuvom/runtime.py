@@ -1,0 +1,246 @@
+"""The one composition root: settings go in, one frozen ``Runtime`` comes out.
+
+Everything else receives what it needs by constructor. The current runtime is built when it is
+first needed, from the project around the working directory, and is replaced by ``configure``.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nuvom import events
+from nuvom.clock import SYSTEM_CLOCK, Clock
+from nuvom.config_sources import load
+from nuvom.control import Control
+from nuvom.dispatcher import Dispatcher
+from nuvom.errors import TaskNotImportable
+from nuvom.plugins.loader import backend_class, build_backend
+from nuvom.project import find_root, module_name_for
+from nuvom.queue_backends.base import BaseJobQueue
+from nuvom.registry.registry import Registry, TaskDefinition, default_registry
+from nuvom.result_backends.base import BaseResultBackend
+from nuvom.serialization.msgpack_codec import MsgpackCodec
+
+if TYPE_CHECKING:
+    from nuvom.config import Settings
+    from nuvom.config_sources import Loaded
+    from nuvom.serialization.base import Codec
+
+
+@dataclass(frozen=True, slots=True)
+class Runtime:
+    """Everything that works together in this process for one project.
+
+    Attributes:
+        is_shared: Queue and results are one store, so that ``settle`` finishes a job at once.
+    """
+
+    settings: Settings
+    loaded: Loaded
+    queue: BaseJobQueue
+    results: BaseResultBackend
+    registry: Registry
+    codec: Codec
+    bus: events.EventBus
+    clock: Clock
+    dispatcher: Dispatcher
+    control: Control
+    is_shared: bool
+
+    def stop(self) -> None:
+        """Give back connections; twice is fine."""
+        self.queue.stop()
+        self.results.stop()
+
+
+def build_runtime(
+    loaded: Loaded,
+    *,
+    registry: Registry | None = None,
+    bus: events.EventBus | None = None,
+    clock: Clock = SYSTEM_CLOCK,
+    allow_project_plugins: bool = True,
+) -> Runtime:
+    """Return the runtime that ``loaded`` settings describe; opens no store yet.
+
+    Args:
+        allow_project_plugins: False for commands that only read: they run no project code.
+    Raises: UnknownBackend, PluginError: a configured backend cannot be had.
+    """
+    settings = loaded.settings
+    queue: BaseJobQueue = _backend("queue", settings, allow_project_plugins)
+    results: BaseResultBackend = _backend("result", settings, allow_project_plugins)
+    is_shared = results.joins(queue)
+    codec = MsgpackCodec()
+    bus = bus or events.default_bus
+    dispatcher = Dispatcher(
+        queue,
+        results,
+        codec=codec,
+        settings=settings,
+        bus=bus,
+        clock=clock,
+        public_name=lambda definition: public_name(definition, settings.root),
+    )
+    return Runtime(
+        settings=settings,
+        loaded=loaded,
+        queue=queue,
+        results=results,
+        registry=registry or default_registry(),
+        codec=codec,
+        bus=bus,
+        clock=clock,
+        dispatcher=dispatcher,
+        control=Control(queue, results, bus, is_shared=is_shared),
+        is_shared=is_shared,
+    )
+
+
+def _backend(kind: str, settings: Settings, allow_project_plugins: bool) -> Any:
+    name = getattr(settings, f"{kind}_backend")
+    cls = backend_class(kind, name, settings, allow_project_plugins=allow_project_plugins)
+    return build_backend(cls, settings)
+
+
+def public_name(definition: TaskDefinition, root: Path) -> str:
+    """Return the name by which a worker in another process finds the task.
+
+    It differs from the registered one when the task's module was imported under another name
+    than its place below the project root gives it.
+
+    Raises: TaskNotImportable: no worker could import it.
+    """
+    func = definition.func
+    qualname = getattr(func, "__qualname__", "")
+    module = getattr(func, "__module__", "")
+    if is_local_only():
+        return definition.name
+    if "<locals>" in qualname:
+        raise TaskNotImportable(
+            definition.name,
+            "it is defined inside a function",
+            "Move it to the top level of a module, or run it with nuvom.local_worker().",
+        )
+    code = getattr(func, "__code__", None)
+    file = Path(code.co_filename) if code is not None else None
+    is_named = definition.name != f"{module}.{qualname}" and module != "__main__"
+    if is_named or file is None:
+        return definition.name
+    if module == "__main__" and not file.is_file():
+        raise TaskNotImportable(
+            definition.name,
+            "it was typed in, not read from a file",
+            "Put it into a module below the project root, or run it with nuvom.local_worker().",
+        )
+    inside = module_name_for(file, root)
+    if inside is None:
+        if module == "__main__":
+            raise TaskNotImportable(
+                definition.name,
+                f"{file} is not an importable module below the project root {root}",
+                f"Move the file below {root} under a name that is a Python identifier.",
+            )
+        return definition.name
+    return f"{inside}.{qualname}"
+
+
+# ---- the current runtime --------------------------------------------------------------
+
+_lock = threading.RLock()
+_current: Runtime | None = None
+_overrides: dict[str, Any] = {}
+_local_workers = 0
+
+
+def current_runtime() -> Runtime:
+    """Return this process's runtime, building it at the first call.
+
+    The project root is the nearest one around the working directory; where there is none, it
+    is the working directory.
+    Raises: ConfigError, UnknownBackend, PluginError.
+    """
+    runtime = _current
+    return runtime if runtime is not None else _build_current()
+
+
+def _build_current() -> Runtime:
+    with _lock:
+        if _current is None:
+            root = find_root() or Path.cwd()
+            use_runtime(build_runtime(load(root, overrides=_overrides)))
+        assert _current is not None  # noqa: S101  # set by use_runtime
+        return _current
+
+
+def use_runtime(runtime: Runtime | None) -> Runtime | None:
+    """Make ``runtime`` the current one (None: build anew when needed); return the one before."""
+    global _current  # noqa: PLW0603  # the one replaceable runtime of the process
+    with _lock:
+        before, _current = _current, runtime
+        return before
+
+
+def configure(**settings: Any) -> None:
+    """Set settings from the program; they beat environment, files and defaults.
+
+    A later call adds to an earlier one. The runtime in use is stopped and built anew when it
+    is next needed.
+    Raises: UnknownSetting, InvalidSetting: nothing was changed.
+    """
+    with _lock:
+        merged = {**_overrides, **settings}
+        load(find_root() or Path.cwd(), overrides=merged)  # refuses what is wrong, before it counts
+        _overrides.update(settings)
+        before = use_runtime(None)
+    if before is not None:
+        before.stop()
+
+
+def reset() -> None:
+    """Forget the current runtime and all that ``configure`` said; for tests."""
+    with _lock:
+        _overrides.clear()
+        before = use_runtime(None)
+    if before is not None:
+        before.stop()
+
+
+def is_local_only() -> bool:
+    """Whether workers of this very process take the jobs, so that any task can be found."""
+    return _local_workers > 0 or (
+        _current is not None and _current.settings.queue_backend == "memory"
+    )
+
+
+def count_local_worker(change: int) -> None:
+    """Note that an embedded worker starts (1) or stops (-1)."""
+    global _local_workers  # noqa: PLW0603  # belongs to the current runtime
+    with _lock:
+        _local_workers += change
+
+
+def _forget_in_child() -> None:
+    # The parent's connections, locks and worker threads are not ours: drop, never close them.
+    global _current, _lock, _local_workers  # noqa: PLW0603  # a forked child starts afresh
+    _lock = threading.RLock()
+    _current = None
+    _local_workers = 0
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_in_child)
+
+
+def add_import_roots(roots: list[Path]) -> None:
+    """Put the folders that tasks are imported from first on ``sys.path``."""
+    for root in reversed(roots):
+        text = str(root)
+        if text in sys.path:
+            sys.path.remove(text)
+        sys.path.insert(0, text)

@@ -1,0 +1,251 @@
+"""``@task``: makes a function a task, and a call of it a job.
+
+The first of the six files that a job passes through. It knows the registry, where the
+definition goes, and, from the first ``.delay()`` on, ``nuvom.job``. Importing it loads nothing
+heavy: the store opens with the first job.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, TypeVar, overload
+
+from nuvom.naming import task_name
+from nuvom.options import (
+    DEFAULT_RETRY_DELAY_SECS,
+    NO_CALL_OPTIONS,
+    CallOptions,
+    TaskOptions,
+    call_options,
+    task_options,
+)
+from nuvom.registry.registry import TaskDefinition, default_registry
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+    from datetime import datetime, timedelta
+
+    from nuvom.job import Job, JobList
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class Task(Generic[P, R]):
+    """A function that can also be run later, elsewhere. Calling it runs it here and now.
+
+    Attributes:
+        definition: Name, function and options, as registered.
+    """
+
+    def __init__(self, definition: TaskDefinition, call: CallOptions = NO_CALL_OPTIONS) -> None:
+        self.definition = definition
+        self._call = call
+        for name in ("__module__", "__name__", "__qualname__", "__doc__"):
+            value = getattr(definition.func, name, None)
+            if value is not None:
+                setattr(self, name, value)
+        self.__wrapped__ = definition.func
+
+    # ---- what a task is -----------------------------------------------------------------
+
+    @property
+    def name(self) -> str:
+        """Full name of the task."""
+        return self.definition.name
+
+    @property
+    def func(self) -> Callable[P, R]:
+        """The function itself."""
+        return self.definition.func
+
+    @property
+    def task_options(self) -> TaskOptions:
+        """All options given to ``@task``; each is also an attribute of the task."""
+        return self.definition.options
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_") or name == "definition" or name not in _OPTION_NAMES:
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        called = getattr(self._call, name, None)
+        value = called if called is not None else getattr(self.definition.options, name)
+        if value is None:
+            value = _SETTING_DEFAULTS.get(name)
+        return list(value) if name == "tags" else value
+
+    def __get__(self, instance: object, owner: type | None = None) -> Any:
+        """Behave as a plain function does inside a class."""
+        if instance is None:
+            return self
+        return self.definition.func.__get__(instance, owner)
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run the function here and now, without any queue."""
+        result: R = self.definition.func(*args, **kwargs)
+        return result
+
+    def __repr__(self) -> str:
+        return f"<task {self.name}>"
+
+    # ---- what can be done with it -------------------------------------------------------
+
+    def delay(self, *args: P.args, **kwargs: P.kwargs) -> Job[R]:
+        """Store a job that calls the function with these arguments.
+
+        Returns: its handle; the job is committed.
+        Raises:
+            InvalidArguments: they do not fit the signature (a TypeError).
+            NotStorable, PayloadTooLarge: they cannot be stored.
+            QueueFull, StorageFull, BackendUnavailable: the store refuses it.
+        Nothing is stored when it raises.
+        """
+        from nuvom.job import submit  # noqa: PLC0415  # everything heavy loads with the first job
+
+        job: Job[R] = submit(self.definition, args, kwargs, self._call)
+        return job
+
+    submit = delay
+
+    async def adelay(self, *args: P.args, **kwargs: P.kwargs) -> Job[R]:
+        """Do as ``delay`` without ever blocking the event loop."""
+        from asyncio import to_thread  # noqa: PLC0415  # whoever awaits has asyncio loaded
+
+        return await to_thread(self.delay, *args, **kwargs)
+
+    asubmit = adelay
+
+    def map(
+        self, items: Iterable[tuple[Any, ...] | list[Any] | Mapping[str, Any]]
+    ) -> JobList[R]:
+        """Store one job for each item, all or nothing.
+
+        Args:
+            items: Tuples or lists are positional arguments, mappings keyword arguments. The
+                iterable is read once, to its end, before anything is written.
+        Returns: the jobs, in the order of the items.
+        Raises: as ``delay``; TypeError: an item is neither tuple, list nor mapping.
+        """
+        from nuvom.job import submit_many  # noqa: PLC0415  # everything heavy loads with the first job
+
+        jobs: JobList[R] = submit_many(self.definition, items, self._call)
+        return jobs
+
+    async def amap(
+        self, items: Iterable[tuple[Any, ...] | list[Any] | Mapping[str, Any]]
+    ) -> JobList[R]:
+        """Do as ``map`` without ever blocking the event loop."""
+        from asyncio import to_thread  # noqa: PLC0415  # whoever awaits has asyncio loaded
+
+        return await to_thread(self.map, items)
+
+    def options(
+        self,
+        *,
+        queue: str | None = None,
+        priority: int | None = None,
+        delay: float | timedelta | None = None,
+        run_at: datetime | None = None,
+        unique_key: str | None = None,
+        unique_for: float | None = None,
+        retries: int | None = None,
+        retry_delay_secs: float | None = None,
+        timeout_secs: float | None = None,
+        timeout_policy: str | None = None,
+        store_result: bool | None = None,
+        result_ttl_secs: float | None = None,
+        tags: Sequence[str] | None = None,
+        metadata: dict[str, Any] | None = None,
+    ) -> Task[P, R]:
+        """Return this task with other options for the next calls; the task stays as it is.
+
+        Raises: InvalidTaskOption: a value cannot be used.
+        """
+        given = {name: value for name, value in locals().items() if value is not None}
+        del given["self"]
+        return type(self)(self.definition, call_options(self._call, given))
+
+
+class AsyncTask(Task[P, R]):
+    """A task whose function is a coroutine function; calling it gives the coroutine."""
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:  # type: ignore[override]  # the coroutine is what a call gives
+        """Return the coroutine, to be awaited here and now."""
+        coroutine: Coroutine[Any, Any, R] = self.definition.func(*args, **kwargs)
+        return coroutine
+
+    if TYPE_CHECKING:
+
+        def options(self, **options: Any) -> AsyncTask[P, R]: ...  # type: ignore[override]  # the same options; only the class differs
+
+
+class Decorator(Protocol):
+    """What ``@task(...)`` with options gives."""
+
+    @overload
+    def __call__(self, func: Callable[P, Coroutine[Any, Any, R]], /) -> AsyncTask[P, R]: ...
+    @overload
+    def __call__(self, func: Callable[P, R], /) -> Task[P, R]: ...
+
+
+@overload
+def task(func: Callable[P, Coroutine[Any, Any, R]], /) -> AsyncTask[P, R]: ...
+@overload
+def task(func: Callable[P, R], /) -> Task[P, R]: ...
+@overload
+def task(
+    *,
+    name: str | None = ...,
+    queue: str = ...,
+    priority: int = ...,
+    retries: int = ...,
+    retry_delay_secs: float = ...,
+    backoff: str = ...,
+    max_retry_delay_secs: float = ...,
+    jitter: bool = ...,
+    retry_on: type[BaseException] | tuple[type[BaseException], ...] = ...,
+    discard_on: type[BaseException] | tuple[type[BaseException], ...] = ...,
+    timeout_secs: float | None = ...,
+    timeout_policy: str | None = ...,
+    isolation: str = ...,
+    store_result: bool = ...,
+    result_ttl_secs: float | None = ...,
+    tags: Sequence[str] = ...,
+    description: str = ...,
+    category: str = ...,
+    before_job: Callable[[], Any] | None = ...,
+    after_job: Callable[[Any], Any] | None = ...,
+    on_error: Callable[[BaseException], Any] | None = ...,
+    force: bool = ...,
+) -> Decorator: ...
+
+
+def task(
+    func: Callable[..., Any] | None = None,
+    /,
+    *,
+    name: str | None = None,
+    force: bool = False,
+    **options: Any,
+) -> Any:
+    """Make a function a task; used bare (``@task``) or with options (``@task(retries=3)``).
+
+    Args:
+        name: The task's full name; the default is ``module.qualname``.
+        force: Replace a task that already has this name.
+        options: See ``nuvom.options.TaskOptions``.
+    Raises:
+        InvalidTaskOption: an option is unknown or cannot be used.
+        DuplicateTask: another function has the name.
+    """
+    checked = task_options(options)
+
+    def decorate(function: Callable[..., Any]) -> Task[Any, Any]:
+        definition = TaskDefinition(name or task_name(function), function, checked)
+        default_registry().register(definition, force=force)
+        return AsyncTask(definition) if definition.is_async else Task(definition)
+
+    return decorate if func is None else decorate(func)
+
+
+_OPTION_NAMES = frozenset(TaskOptions._fields) | frozenset(CallOptions._fields)
+_SETTING_DEFAULTS = {"retry_delay_secs": DEFAULT_RETRY_DELAY_SECS, "timeout_policy": "fail"}
+

@@ -1,0 +1,103 @@
+"""Waiting for jobs to end, written once for handles, SDK and command line.
+
+A waiter looks, sleeps until some result may have arrived, and looks again. Backends that can
+wake it across processes do; otherwise it polls, more slowly the longer it takes.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from nuvom.errors import JobCancelled, JobFailed, JobTimeout, WaitInsideTask
+from nuvom.inspection import Inspector
+from nuvom.job_context import current
+from nuvom.record import JobSnapshot, JobStatus, StoredError
+
+if TYPE_CHECKING:
+    from nuvom.runtime import Runtime
+
+_LONGEST_WAIT_SECS = 1.0  # a lost wake-up costs no more than this
+_POLL_SECS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2)
+
+
+def wait_for_final(
+    runtime: Runtime, job_id: str, timeout: float | None, *, waited_before: float = 0.0
+) -> JobSnapshot:
+    """Return the job's snapshot once its status is final.
+
+    Args:
+        waited_before: Seconds that the caller has waited already; only reported.
+    Raises: JobNotFound; JobTimeout: ``timeout`` seconds passed before that.
+    """
+    inspector = Inspector(runtime)
+    clock = runtime.clock
+    started = clock.monotonic()
+    rounds = 0
+    with runtime.results.waiter() as waiter:
+        while True:
+            snapshot = inspector.snapshot(job_id)
+            if snapshot.status.is_final:
+                return snapshot
+            waited = clock.monotonic() - started
+            if timeout is not None and waited >= timeout:
+                raise _timed_out(inspector, snapshot, waited_before + waited)
+            left = _LONGEST_WAIT_SECS if timeout is None else timeout - waited
+            if waiter is None:
+                clock.sleep(min(left, _POLL_SECS[min(rounds, len(_POLL_SECS) - 1)]))
+            else:
+                waiter.wait(min(left, _LONGEST_WAIT_SECS))
+            rounds += 1
+
+
+def wait_for_result(runtime: Runtime, job_id: str, timeout: float | None) -> Any:
+    """Return what the job's task returned; see ``Job.get`` for what is raised."""
+    if timeout is None and current.get() is not None:
+        raise WaitInsideTask(job_id)
+    return result_of(runtime, wait_for_final(runtime, job_id, timeout))
+
+
+async def await_result(runtime: Runtime, job_id: str, timeout: float | None) -> Any:
+    """Do as ``wait_for_result`` without blocking the event loop.
+
+    The wait runs in slices in a thread, so that cancelling it leaves no thread behind for
+    longer than a slice.
+    """
+    from asyncio import to_thread  # noqa: PLC0415  # whoever awaits has asyncio loaded
+
+    if timeout is None and current.get() is not None:
+        raise WaitInsideTask(job_id)
+    started = runtime.clock.monotonic()
+    while True:
+        waited = runtime.clock.monotonic() - started
+        left = _LONGEST_WAIT_SECS if timeout is None else max(0.0, timeout - waited)
+        part = min(left, _LONGEST_WAIT_SECS)
+        try:
+            snapshot = await to_thread(
+                wait_for_final, runtime, job_id, part, waited_before=waited
+            )
+        except JobTimeout:
+            if timeout is not None and left <= _LONGEST_WAIT_SECS:
+                raise
+        else:
+            return result_of(runtime, snapshot)
+
+
+def result_of(runtime: Runtime, snapshot: JobSnapshot) -> Any:
+    """Return the value of a job that ended, or raise JobFailed or JobCancelled."""
+    if snapshot.status is JobStatus.SUCCESS:
+        return Inspector(runtime).result(snapshot)
+    if snapshot.status is JobStatus.CANCELLED:
+        raise JobCancelled(snapshot.record.id)
+    error = snapshot.error or StoredError(str(snapshot.status), "no report is kept")
+    raise JobFailed(snapshot.record.id, error.type, error.message, error.traceback)
+
+
+def _timed_out(inspector: Inspector, snapshot: JobSnapshot, waited: float) -> JobTimeout:
+    workers = inspector.workers_on(snapshot.record.queue)
+    return JobTimeout(
+        snapshot.record.id,
+        round(waited, 3),
+        status=str(snapshot.status),
+        queue=snapshot.record.queue,
+        workers="unknown" if workers is None else workers,
+    )
