@@ -12,13 +12,27 @@ from typing import Annotated, Any, Self, get_args, get_type_hints
 
 import msgspec
 
-from nuvom.setting import MASK, WORKER_START, About, Setting
+from nuvom.setting import (
+    MASK,
+    WORKER_START,
+    Setting,
+    backend,
+    choice,
+    flag,
+    free_text,
+    place,
+    secret,
+    secs,
+    size,
+    whole,
+)
 
 _DAY = 86_400
 _YEAR = 365 * _DAY
+_CENTURY = 100 * _YEAR
 _MANY = 2**31 - 1
-_TiB = 2**40
 _LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+_LOG_FORMATS = ("rich", "plain", "json", "logfmt")
 _SECRET_WORDS = ("password", "passwd", "secret", "token", "dsn", "api_key", "private_key")
 
 
@@ -33,99 +47,72 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     root: Path = msgspec.field(default_factory=Path.cwd)
 
-    environment: Annotated[
-        str, About("Where the project runs", "choice", choices=("dev", "test", "prod"))
-    ] = "dev"
-    log_level: Annotated[
-        str, About("Least level of log records shown", "choice", choices=_LOG_LEVELS)
-    ] = "INFO"
+    environment: Annotated[str, choice("Where the project runs", "dev", "test", "prod")] = "dev"
+    log_level: Annotated[str, choice("Least level of log records shown", *_LOG_LEVELS)] = "INFO"
     log_format: Annotated[
         str | None,
-        About(
-            "Form of log records",
-            "choice",
-            choices=("rich", "plain", "json", "logfmt"),
-            absent="rich on a terminal, else plain",
-        ),
+        choice("Form of log records", *_LOG_FORMATS, absent="rich on a terminal, else plain"),
     ] = None
 
     queue_backend: Annotated[
-        str, About("Where jobs wait: memory, file, sqlite, or a plugin's backend", "name")
+        str, backend("Where jobs wait: memory, file, sqlite, or a plugin's backend")
     ] = "sqlite"
     result_backend: Annotated[
-        str, About("Where results are kept: memory, file, sqlite, or a plugin's backend", "name")
+        str, backend("Where results are kept: memory, file, sqlite, or a plugin's backend")
     ] = "sqlite"
     scheduler_backend: Annotated[
-        str, About("Where schedules are kept: memory, sqlite, or a plugin's backend", "name")
+        str, backend("Where schedules are kept: memory, sqlite, or a plugin's backend")
     ] = "sqlite"
-    serialization_backend: Annotated[
-        str, About("How arguments and results become bytes", "name")
-    ] = "msgpack"
-
-    manifest_path: Annotated[
-        str, About("The list of tasks that `nuvom discover tasks` writes", "path")
-    ] = ".nuvom/manifest.json"
+    serialization_backend: Annotated[str, backend("How arguments and results become bytes")] = (
+        "msgpack"
+    )
+    manifest_path: Annotated[str, place("The list of tasks that `nuvom discover tasks` writes")] = (
+        ".nuvom/manifest.json"
+    )
     sqlite_path: Annotated[
-        str, About("The SQLite file with queue, results and schedules together", "path")
+        str, place("The SQLite file with queue, results and schedules together")
     ] = ".nuvom/nuvom.db"
     sqlite_queue_path: Annotated[
-        str | None,
-        About("A SQLite file for the queue alone", "path", absent="the file of sqlite_path"),
+        str | None, place("A SQLite file for the queue alone", absent="as sqlite_path")
     ] = None
     sqlite_result_path: Annotated[
-        str | None,
-        About("A SQLite file for the results alone", "path", absent="the file of sqlite_path"),
+        str | None, place("A SQLite file for the results alone", absent="as sqlite_path")
     ] = None
-    sqlite_journal_mode: Annotated[
-        str, About("SQLite's journal mode", "choice", choices=("wal", "delete"))
-    ] = "wal"
-    file_path: Annotated[str, About("The folder of the file backends", "path")] = ".nuvom/files"
+    sqlite_journal_mode: Annotated[str, choice("SQLite's journal mode", "wal", "delete")] = "wal"
+    file_path: Annotated[str, place("The folder of the file backends")] = ".nuvom/files"
     allow_network_fs: Annotated[
-        bool, About("Accept a store on a network file system, where its locks may fail", "flag")
+        bool, flag("Accept a store on a network file system, where its locks may fail")
     ] = False
     durability: Annotated[
         str,
-        About(
+        choice(
             "What a stored job survives: full, a power cut; normal, the death of any process",
-            "choice",
-            choices=("full", "normal"),
+            "full",
+            "normal",
         ),
     ] = "full"
     postgres_dsn: Annotated[
-        str | None,
-        About("Address of the PostgreSQL server", "text", absent="no such server", secret=True),
+        str | None, secret("Address of the PostgreSQL server", absent="no such server")
     ] = None
     redis_url: Annotated[
-        str | None,
-        About("Address of the Redis server", "text", absent="no such server", secret=True),
+        str | None, secret("Address of the Redis server", absent="no such server")
     ] = None
 
-    max_workers: Annotated[
-        int, About("Threads of a worker", "whole", 1, 1024, read=WORKER_START)
-    ] = 4
+    max_workers: Annotated[int, whole("Threads of a worker", 1, 1024, read=WORKER_START)] = 4
     async_slots: Annotated[
-        int,
-        About("Coroutines that a worker runs at once", "whole", 1, 1_000_000, read=WORKER_START),
+        int, whole("Coroutines that a worker runs at once", 1, 1_000_000, read=WORKER_START)
     ] = 1000
     processes: Annotated[
-        int, About("Children of a worker's process lane", "whole", 1, 1024, read=WORKER_START)
+        int, whole("Children of a worker's process lane", 1, 1024, read=WORKER_START)
     ] = 1
     batch_size: Annotated[
         int | None,
-        About(
-            "Most jobs claimed at once",
-            "whole",
-            1,
-            100_000,
-            absent="adapts to the work",
-            read=WORKER_START,
-        ),
+        whole("Most jobs claimed at once", 1, 100_000, absent="adaptive", read=WORKER_START),
     ] = None
     max_jobs_per_child: Annotated[
         int | None,
-        About(
+        whole(
             "Jobs after which a child of the process lane is replaced",
-            "whole",
             1,
             _MANY,
             absent="never",
@@ -134,21 +121,18 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ] = None
     max_memory_per_child: Annotated[
         int | None,
-        About(
+        size(
             "Memory above which a child of the process lane is replaced",
-            "whole",
             2**20,
-            _TiB,
-            unit="bytes",
+            2**40,
             absent="never",
             read=WORKER_START,
         ),
     ] = None
     max_stuck_threads: Annotated[
         int,
-        About(
+        whole(
             "Timed-out threads still running, at which a worker replaces its own process",
-            "whole",
             1,
             100_000,
             read=WORKER_START,
@@ -156,124 +140,62 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ] = 32
     task_import: Annotated[
         str,
-        About(
+        choice(
             "When a worker imports the modules of tasks: lazy, at a task's first job; start",
-            "choice",
-            choices=("lazy", "start"),
+            "lazy",
+            "start",
             read=WORKER_START,
         ),
     ] = "lazy"
     shutdown_timeout_secs: Annotated[
-        float,
-        About(
-            "Time that running jobs get when a worker stops",
-            "number",
-            0,
-            _DAY,
-            unit="seconds",
-            read=WORKER_START,
-        ),
+        float, secs("Time that running jobs get when a worker stops", 0, _DAY, read=WORKER_START)
     ] = 10.0
     lease_secs: Annotated[
-        float,
-        About(
-            "Time without a heartbeat after which a worker loses its jobs",
-            "number",
-            0.5,
-            _DAY,
-            unit="seconds",
-        ),
+        float, secs("Time without a heartbeat after which a worker loses its jobs", 0.5, _DAY)
     ] = 30.0
     max_deliveries: Annotated[
-        int,
-        About("Deaths of a worker under a job until the job is DEAD", "whole", 1, 1000),
+        int, whole("Deaths of a worker under a job until the job is DEAD", 1, 1000)
     ] = 3
 
     job_timeout_secs: Annotated[
         float | None,
-        About(
-            "Deadline of an attempt, for tasks that give none",
-            "number",
-            0.001,
-            _YEAR,
-            unit="seconds",
-            absent="no deadline",
+        secs(
+            "Deadline of an attempt, for tasks that give none", 0.001, _YEAR, absent="no deadline"
         ),
     ] = None
     timeout_policy: Annotated[
         str,
-        About(
-            "What follows a timeout, for tasks that do not say",
-            "choice",
-            choices=("retry", "fail", "ignore"),
-        ),
+        choice("What follows a timeout, for tasks that do not say", "retry", "fail", "ignore"),
     ] = "fail"
     retry_delay_secs: Annotated[
-        float,
-        About(
-            "Wait before the first retry, for tasks that do not say",
-            "number",
-            0,
-            _YEAR,
-            unit="seconds",
-        ),
+        float, secs("Wait before the first retry, for tasks that do not say", 0, _YEAR)
     ] = 5.0
     max_queue_size: Annotated[
         int | None,
-        About(
+        whole(
             "Jobs that may wait in one queue; then a call raises QueueFull",
-            "whole",
             1,
             _MANY,
             absent="no limit",
         ),
     ] = None
-    max_payload_bytes: Annotated[
-        int, About("Largest arguments of a call", "whole", 64, _MANY, unit="bytes")
-    ] = 1 << 20
-    max_result_bytes: Annotated[
-        int, About("Largest result of a job", "whole", 64, _MANY, unit="bytes")
-    ] = 16 << 20
-    result_ttl_secs: Annotated[
-        float,
-        About("How long a SUCCESS is kept", "number", 0, 100 * _YEAR, unit="seconds"),
-    ] = 7.0 * _DAY
+    max_payload_bytes: Annotated[int, size("Largest arguments of a call", 1, _MANY)] = 1 << 20
+    max_result_bytes: Annotated[int, size("Largest result of a job", 1, _MANY)] = 16 << 20
+    result_ttl_secs: Annotated[float, secs("How long a SUCCESS is kept", 0, _CENTURY)] = 7.0 * _DAY
     failed_ttl_secs: Annotated[
-        float,
-        About(
-            "How long a FAILED, DEAD or CANCELLED job is kept",
-            "number",
-            0,
-            100 * _YEAR,
-            unit="seconds",
-        ),
+        float, secs("How long a FAILED, DEAD or CANCELLED job is kept", 0, _CENTURY)
     ] = 30.0 * _DAY
     parked_ttl_secs: Annotated[
         float,
-        About(
-            "How long a PARKED job waits for a worker that knows its task, until it is DEAD",
-            "number",
-            0,
-            100 * _YEAR,
-            unit="seconds",
-        ),
+        secs("How long a PARKED job waits for a worker that knows its task", 0, _CENTURY),
     ] = 7.0 * _DAY
 
-    plugins: Annotated[
-        str, About("Whether plugins are loaded; off loads none", "choice", choices=("on", "off"))
-    ] = "on"
+    plugins: Annotated[str, choice("Whether plugins are loaded", "on", "off")] = "on"
     prometheus_host: Annotated[
-        str, About("Address that the metrics endpoint listens on", "text", read=WORKER_START)
+        str, free_text("Address that the metrics endpoint listens on", read=WORKER_START)
     ] = "127.0.0.1"
     prometheus_port: Annotated[
-        int,
-        About(
-            "Port of the metrics endpoint; 0 takes any free one",
-            "whole",
-            0,
-            65_535,
-            read=WORKER_START,
-        ),
+        int, whole("Port of the metrics endpoint; 0 is any free one", 0, 65_535, read=WORKER_START)
     ] = 9150
 
     @property
@@ -318,10 +240,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         shown = (f"{name}={mask(name, getattr(self, name))!r}" for name in self.__struct_fields__)
         return f"Settings({', '.join(shown)})"
 
-    def __rich_repr__(self) -> Any:
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
         """Keep secrets out of Rich's rendering, which does not use ``repr``."""
-        for name in self.__struct_fields__:
-            yield name, mask(name, getattr(self, name))
+        return [(name, mask(name, getattr(self, name))) for name in self.__struct_fields__]
 
 
 def _table() -> dict[str, Setting]:
