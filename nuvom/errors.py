@@ -533,6 +533,26 @@ class PluginNotLoaded(PluginError):
         super().__init__(kind=kind, name=name)
 
 
+class PluginsOff(PluginError):
+    """A backend is not built in, and plugins are switched off."""
+
+    message = 'The {kind} backend "{name}" is not built in, and plugins are off.{hint}'
+    remedy = "Set plugins to on (or unset NUVOM_PLUGINS), or use a built-in backend."
+
+    def __init__(self, kind: str, name: str, known: Iterable[str] = ()) -> None:
+        super().__init__(kind=kind, name=name, hint=did_you_mean(name, known))
+
+
+class BackendNameTaken(PluginError):
+    """A plugin registers a backend under a name that another class has."""
+
+    message = 'The {kind} backend name "{name}" is taken by {first}; {second} was not registered.'
+    remedy = "Register it under another name, or with force=True to replace the first."
+
+    def __init__(self, kind: str, name: str, first: str, second: str) -> None:
+        super().__init__(kind=kind, name=name, first=first, second=second)
+
+
 class MissingExtra(PluginError):
     """An optional part of Nuvom is not installed."""
 
