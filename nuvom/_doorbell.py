@@ -1,0 +1,280 @@
+"""Wakes processes of one machine that sleep until there is work, or a result.
+
+A byte in a mapped file says "this listener sleeps"; whoever has news looks there, at the cost of
+one search in memory, and sends a datagram only to a sleeper. Who sleeps raises its byte, looks
+once more for news, then sleeps; so nothing is missed. Should a wake-up be lost all the same, the
+sleeper's own limit ends its sleep. The same file holds a number that changes with every control
+command. Knows nothing of queues.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import socket
+import sys
+from contextlib import suppress
+from typing import TYPE_CHECKING, Protocol
+
+from nuvom._durable import private_directory, storage_errors, write_all, write_durably
+from nuvom._fork import drop_at_fork
+from nuvom._lockfile import FileLock
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+LISTENERS = 256  # of each kind; later ones are never rung and sleep until their limit
+_KINDS = {"work": 0, "result": LISTENERS}
+_CONTROL = 2 * LISTENERS
+_CONTROL_BYTES = 8
+_FILE_BYTES = 1024
+_ASLEEP = b"\x01"
+_FLAGS = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+_LOOPBACK = "127.0.0.1"
+_MAX_ADDRESS_BYTES = 100  # of a socket's path: 108 on Linux, 104 on macOS, end mark included
+
+
+class Doorbell:
+    """The bells of one store. Usable from any thread, and after a fork.
+
+    Args:
+        directory: Of the store; its folder ``bells`` is made when missing.
+        transport: How datagrams find a listener; by default what suits the system.
+    Raises: BackendUnavailable, StorageFull: the folder or the file cannot be used.
+    """
+
+    def __init__(self, directory: Path, *, transport: Transport | None = None) -> None:
+        self._folder = os.path.realpath(directory / "bells")
+        private_directory(directory / "bells")
+        self._map = _map_file(os.path.join(self._folder, "flags"))
+        self._transport = transport or _suitable_transport(self._folder)
+
+    def listen(self, kind: str) -> Listener:
+        """Return a listener for ``work`` or ``result``, to be closed by the caller."""
+        first = _KINDS[kind]
+        for index in range(LISTENERS):
+            name = os.path.join(self._folder, f"{kind}-{index}")
+            lock = FileLock(f"{name}.lock")
+            if lock.acquire():  # a listener that died gave up its lock, and so its place
+                return self._seat(name, lock, first + index)
+        return Listener(None, _loopback_socket(), bytearray(1), 0)
+
+    def _seat(self, name: str, lock: FileLock, at: int) -> Listener:
+        try:
+            with storage_errors(name):
+                bound = self._transport.bind(name)
+        except BaseException:
+            lock.remove()
+            raise
+        return Listener(lock, bound, self._map, at)
+
+    def ring_one(self, kind: str = "work") -> bool:
+        """Wake one sleeping listener; False when none sleeps. Never fails."""
+        at = self._map.find(_ASLEEP, first := _KINDS[kind], first + LISTENERS)
+        while at >= 0:
+            if self._ring(kind, at):
+                return True
+            at = self._map.find(_ASLEEP, at + 1, first + LISTENERS)
+        return False
+
+    def ring_all(self, kind: str = "result") -> None:
+        """Wake all sleeping listeners. Never fails."""
+        first = _KINDS[kind]
+        at = self._map.find(_ASLEEP, first, first + LISTENERS)
+        while at >= 0:  # one round: who wakes and lies down again meanwhile has looked for news
+            self._ring(kind, at)
+            at = self._map.find(_ASLEEP, at + 1, first + LISTENERS)
+
+    def _ring(self, kind: str, at: int) -> bool:
+        self._map[at] = 0
+        return self._transport.send(os.path.join(self._folder, f"{kind}-{at - _KINDS[kind]}"))
+
+    def bump(self) -> None:
+        """Give ``version`` another value; call it after the change that it tells of.
+
+        The value is drawn at random: a counter of two processes at once could hide one change.
+        """
+        self._map[_CONTROL : _CONTROL + _CONTROL_BYTES] = os.urandom(_CONTROL_BYTES)
+
+    def version(self) -> int:
+        """Return a number that differs after every ``bump``."""
+        return int.from_bytes(self._map[_CONTROL : _CONTROL + _CONTROL_BYTES], "little")
+
+    def close(self) -> None:
+        """Give back the map and the socket. Listeners live on. Twice is fine."""
+        self._transport.close()
+
+
+class Listener:
+    """One sleeper, used by one thread at a time; ``poke`` may be called by any.
+
+    Call ``arm``, look for news, then ``wait``. A forked child does not have it.
+    """
+
+    def __init__(
+        self, lock: FileLock | None, bound: socket.socket, flags: mmap.mmap | bytearray, at: int
+    ) -> None:
+        self._lock = lock
+        self._socket = bound
+        self._flags = flags
+        self._at = at
+        drop_at_fork(self)
+
+    def fileno(self) -> int:
+        """Return the descriptor that becomes readable when the bell rings; -1 once closed."""
+        return self._socket.fileno()
+
+    def arm(self) -> None:
+        """Ask to be rung from now on; what rang before is forgotten."""
+        self._socket.setblocking(False)
+        with suppress(BlockingIOError, ConnectionResetError):
+            while self._socket.recv(1):
+                pass
+        self._flags[self._at] = 1
+
+    def wait(self, timeout: float | None) -> bool:
+        """Sleep until rung or poked, at most ``timeout`` seconds; return whether it was."""
+        self._socket.settimeout(timeout)
+        try:
+            self._socket.recv(1)
+        except (TimeoutError, BlockingIOError, ConnectionResetError):
+            return False
+        return True
+
+    def disarm(self) -> None:
+        """Ask not to be rung."""
+        self._flags[self._at] = 0
+
+    def poke(self) -> None:
+        """End a ``wait`` of this listener that runs now."""
+        with suppress(OSError):  # a full buffer wakes it as well
+            self._socket.sendto(_ASLEEP, self._socket.getsockname())
+
+    def close(self) -> None:
+        """Give the place back. Twice is fine."""
+        if self._socket.fileno() < 0:
+            return
+        self.disarm()
+        address = self._socket.getsockname()
+        self._socket.close()
+        if isinstance(address, str):
+            with suppress(OSError):
+                os.unlink(address)
+        if self._lock is not None:
+            self._lock.remove()
+
+    def drop_in_child(self) -> None:
+        """Close the child's copy: it would keep the address alive after the parent's death."""
+        self._socket.close()
+
+
+class Transport(Protocol):
+    """How a datagram reaches the listener whose files begin with ``name``."""
+
+    def bind(self, name: str) -> socket.socket:
+        """Return a socket that receives what is sent to ``name``."""
+        ...
+
+    def send(self, name: str) -> bool:
+        """Send something to ``name`` without waiting; False when nobody is there."""
+        ...
+
+    def close(self) -> None:
+        """Give the sending socket back."""
+        ...
+
+
+class SocketFiles:
+    """Datagrams through socket files: the fastest way where the system has it."""
+
+    def __init__(self) -> None:
+        self._sender = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._sender.setblocking(False)
+
+    def bind(self, name: str) -> socket.socket:
+        path = f"{name}.sock"
+        with suppress(FileNotFoundError):
+            os.unlink(path)
+        bound = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        try:
+            bound.bind(path)
+            os.chmod(path, 0o600)
+        except BaseException:
+            bound.close()
+            raise
+        return bound
+
+    def send(self, name: str) -> bool:
+        return _sent(self._sender, f"{name}.sock")
+
+    def close(self) -> None:
+        self._sender.close()
+
+
+class Loopback:
+    """UDP on 127.0.0.1, ports kept in files: for Windows, and for paths too long for sockets.
+
+    Another user can send a datagram too; all it does is make a listener look for news.
+    """
+
+    def __init__(self) -> None:
+        self._sender = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self._sender.setblocking(False)
+
+    def bind(self, name: str) -> socket.socket:
+        bound = _loopback_socket()
+        try:
+            write_durably(f"{name}.port", b"%d" % bound.getsockname()[1], flush=False)
+        except BaseException:
+            bound.close()
+            raise
+        return bound
+
+    def send(self, name: str) -> bool:
+        try:
+            with open(f"{name}.port", "rb") as stream:
+                port = int(stream.read(8))
+        except (OSError, ValueError):
+            return False
+        return _sent(self._sender, (_LOOPBACK, port))
+
+    def close(self) -> None:
+        self._sender.close()
+
+
+def _sent(sender: socket.socket, address: str | tuple[str, int]) -> bool:
+    try:
+        sender.sendto(_ASLEEP, address)
+    except BlockingIOError:  # it has unread rings: it is awake
+        return True
+    except (OSError, OverflowError):  # nobody there; news must never fail for want of a listener
+        return False
+    return True
+
+
+def _loopback_socket() -> socket.socket:
+    bound = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    bound.bind((_LOOPBACK, 0))
+    return bound
+
+
+def _suitable_transport(folder: str) -> Transport:
+    longest = os.fsencode(os.path.join(folder, f"result-{LISTENERS - 1}.sock"))
+    if sys.platform == "win32" or len(longest) > _MAX_ADDRESS_BYTES:
+        return Loopback()
+    return SocketFiles()
+
+
+def _map_file(path: str) -> mmap.mmap:
+    with storage_errors(path):
+        descriptor = os.open(path, _FLAGS, 0o600)
+        try:
+            missing = _FILE_BYTES - os.fstat(descriptor).st_size
+            if missing > 0:
+                # Written, not truncated to size: a hole that cannot be filled on a full disk
+                # would end the process by SIGBUS. At worst it clears a byte raised just now.
+                os.lseek(descriptor, 0, os.SEEK_END)
+                write_all(descriptor, bytes(missing))
+            return mmap.mmap(descriptor, _FILE_BYTES)
+        finally:
+            os.close(descriptor)

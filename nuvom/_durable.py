@@ -1,0 +1,184 @@
+"""Files that are there whole or not at all, and folders that only their owner can enter.
+
+Knows nothing of jobs. Operating system errors become errors of ours here, once: a full disk is
+``StorageFull``, everything else ``BackendUnavailable``.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import sys
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
+
+from nuvom.clock import SYSTEM_CLOCK
+from nuvom.errors import BackendUnavailable, QueueError, StorageFull
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    StrPath = str | Path
+
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_TEMP_FLAGS = (
+    os.O_WRONLY
+    | os.O_CREAT
+    | os.O_EXCL
+    | getattr(os, "O_NOFOLLOW", 0)
+    | getattr(os, "O_BINARY", 0)  # Windows: else it changes line ends
+)
+# Windows refuses to replace or remove a file that somebody has open: 5 access denied, 32 sharing
+# violation, 33 lock violation. Scanners and readers hold files for moments only.
+_WINDOWS_BUSY = frozenset({5, 32, 33})
+_BUSY_TRIES = 40
+_BUSY_WAIT_SECS = 0.025
+
+
+def storage_error(where: object, error: OSError) -> QueueError:
+    """Return the error of ours that says what ``error`` means for the store ``where``."""
+    reason = error.strerror or str(error) or type(error).__name__
+    if error.errno in _FULL:
+        return StorageFull(where, reason)
+    return BackendUnavailable(where, reason)
+
+
+@contextmanager
+def storage_errors(where: object) -> Iterator[None]:
+    """Turn an ``OSError`` of the block into an error of ours."""
+    try:
+        yield
+    except OSError as error:
+        raise storage_error(where, error) from error
+
+
+def sync_file(descriptor: int) -> None:
+    """Have the device keep what was written to ``descriptor``."""
+    if sys.platform == "darwin":  # pragma: no cover  # its fsync leaves data in the drive's cache
+        import fcntl  # noqa: PLC0415  # POSIX only
+
+        with suppress(OSError):  # not every file system knows it; fsync then is all there is
+            fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)
+            return
+    os.fsync(descriptor)
+
+
+def sync_directory(path: StrPath) -> None:
+    """Have the device keep the names in folder ``path``: creations, renames, removals."""
+    if sys.platform == "win32":  # pragma: no cover  # folders cannot be opened, NTFS logs names
+        return
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def persist(action: Callable[[], None]) -> None:
+    """Run ``action``; on Windows again while another program holds the file, for a second."""
+    for _ in range(_BUSY_TRIES - 1):
+        try:
+            action()
+            return
+        except OSError as error:
+            if getattr(error, "winerror", None) not in _WINDOWS_BUSY:
+                raise
+        SYSTEM_CLOCK.sleep(_BUSY_WAIT_SECS)
+    action()
+
+
+def write_all(descriptor: int, data: bytes | memoryview) -> None:
+    """Write the whole of ``data``; the system may take less at a time."""
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view) :]
+
+
+def write_durably(
+    path: StrPath, data: bytes, *, exclusive: bool = False, flush: bool = True
+) -> bool:
+    """Write a file that readers see whole or not at all; owner's eyes only (0600).
+
+    Args:
+        exclusive: Leave an existing file alone. Otherwise it is replaced.
+        flush: Return only when the file survives a power cut.
+    Returns: False when ``exclusive`` found a file of that name.
+    Raises: StorageFull, BackendUnavailable: the file is as before.
+    """
+    path = os.fspath(path)
+    temp = f"{path}.{os.getpid():x}-{os.urandom(6).hex()}.tmp"
+    with storage_errors(path):
+        try:
+            _write_temp(temp, data, flush=flush)
+            stored = _publish(temp, path, exclusive=exclusive)
+        except BaseException:
+            with suppress(OSError):
+                os.unlink(temp)
+            raise
+        if stored and flush:
+            sync_directory(os.path.dirname(path) or ".")
+    return stored
+
+
+def _write_temp(temp: str, data: bytes, *, flush: bool) -> None:
+    descriptor = os.open(temp, _TEMP_FLAGS, 0o600)
+    try:
+        write_all(descriptor, data)
+        if flush:
+            sync_file(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _publish(temp: str, path: str, *, exclusive: bool) -> bool:
+    if not exclusive:
+        persist(lambda: os.replace(temp, path))
+        return True
+    try:
+        if sys.platform == "win32":  # pragma: no cover  # rename never replaces there
+            persist(lambda: os.rename(temp, path))
+        else:
+            os.link(temp, path)
+            os.unlink(temp)
+    except FileExistsError:
+        os.unlink(temp)
+        return False
+    return True
+
+
+def private_directory(path: StrPath) -> None:
+    """Make folder ``path`` (0700) where it is missing, or check that it is safe to use.
+
+    Raises: BackendUnavailable: it is a symbolic link or no folder, belongs to another user, or
+    others may write to it.
+    """
+    path = os.path.abspath(path)
+    with storage_errors(path):
+        _make_private(path)
+        status = os.lstat(path)
+    reason, repair = _distrust(path, status)
+    if reason:
+        raise BackendUnavailable(path, reason, repair)
+
+
+def _make_private(path: str) -> None:
+    if os.path.lexists(path):
+        return
+    _make_private(os.path.dirname(path))
+    with suppress(FileExistsError):  # another process was faster; the check follows
+        os.mkdir(path, 0o700)
+
+
+def _distrust(path: str, status: os.stat_result) -> tuple[str, str]:
+    if stat.S_ISLNK(status.st_mode):
+        return "it is a symbolic link", "Replace the link by a folder, or configure its target."
+    if not stat.S_ISDIR(status.st_mode):
+        return "it is not a folder", "Move the file away, or configure another folder."
+    if sys.platform != "win32":
+        if status.st_uid not in (os.getuid(), 0):
+            return "it belongs to another user", "Configure a folder of your own."
+        if status.st_mode & 0o022:
+            return "other users may write to it", f"Run: chmod go-w {path}"
+    return "", ""

@@ -1,0 +1,192 @@
+"""A lock between processes that the operating system lifts when its holder dies.
+
+``flock`` on POSIX: record locks (``fcntl``) would be lost as soon as *any* descriptor of the
+file is closed. On Windows one byte far beyond the content is locked, so that the content stays
+readable. Used for workers' lock files, for the checkpointer's election and by the file queue.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from contextlib import suppress
+from threading import Lock
+from typing import TYPE_CHECKING, Self
+
+from nuvom._durable import persist, storage_errors
+from nuvom._fork import drop_at_fork
+from nuvom.clock import SYSTEM_CLOCK
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_FLAGS = (
+    os.O_RDWR
+    | getattr(os, "O_CLOEXEC", 0)
+    | getattr(os, "O_NOFOLLOW", 0)
+    | getattr(os, "O_BINARY", 0)  # Windows: else it changes line ends
+)
+
+if sys.platform == "win32":  # pragma: no cover  # needs Windows
+    import msvcrt
+
+    _LOCKED_BYTE = 1 << 30
+    _RETRY_SECS = 0.005
+
+    def _lock(descriptor: int, *, blocking: bool) -> bool:
+        while True:
+            os.lseek(descriptor, _LOCKED_BYTE, os.SEEK_SET)
+            try:
+                msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+                return True
+            except PermissionError:
+                if not blocking:
+                    return False
+            SYSTEM_CLOCK.sleep(_RETRY_SECS)  # LK_LOCK itself gives up after ten seconds
+
+    def _unlock(descriptor: int) -> None:
+        os.lseek(descriptor, _LOCKED_BYTE, os.SEEK_SET)
+        msvcrt.locking(descriptor, msvcrt.LK_UNLCK, 1)
+
+else:
+    import fcntl
+
+    def _lock(descriptor: int, *, blocking: bool) -> bool:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if blocking else fcntl.LOCK_NB))
+        except BlockingIOError:
+            return False
+        return True
+
+    def _unlock(descriptor: int) -> None:
+        # Explicitly: a descriptor copied by a fork just now would keep the lock after a close.
+        fcntl.flock(descriptor, fcntl.LOCK_UN)
+
+
+class FileLock:
+    """An exclusive lock on a file, against threads as well as processes. Not re-entrant.
+
+    As a context manager it waits for the lock. A forked child does not have it.
+    """
+
+    def __init__(self, path: str | Path, *, create: bool = True) -> None:
+        self.path = os.fspath(path)
+        self._flags = _FLAGS | (os.O_CREAT if create else 0)
+        self._mutex = Lock()
+        self._descriptor: int | None = None
+        drop_at_fork(self)
+
+    @property
+    def held(self) -> bool:
+        """Whether this object has the lock, in this process."""
+        return self._descriptor is not None
+
+    def fileno(self) -> int:
+        """Return the descriptor of the locked file, to read and write its content.
+
+        Raises: ValueError: the lock is not held.
+        """
+        if self._descriptor is None:
+            raise ValueError(f"{self.path} is not locked")
+        return self._descriptor
+
+    def acquire(self, *, blocking: bool = False) -> bool:
+        """Take the lock.
+
+        Returns: False when somebody else has it, or when the file is missing and is not to be
+        created.
+        Raises: StorageFull, BackendUnavailable: the file cannot be opened or locked; a
+        symbolic link is refused.
+        """
+        if not self._mutex.acquire(blocking):
+            return False
+        try:
+            with storage_errors(self.path):
+                self._descriptor = self._open_locked(blocking=blocking)
+        finally:
+            if self._descriptor is None:
+                self._mutex.release()
+        return self._descriptor is not None
+
+    def release(self) -> None:
+        """Give the lock up; does nothing when it is not held."""
+        descriptor, self._descriptor = self._descriptor, None
+        if descriptor is None:
+            return
+        try:
+            _unlock(descriptor)
+        finally:
+            os.close(descriptor)
+            self._mutex.release()
+
+    def move_to(self, path: str | Path) -> bool:
+        """Rename the locked file, lock included.
+
+        Returns: False when somebody else took it on the way, which only Windows, where the
+        file has to be closed meanwhile, allows. Then the lock is not held.
+        """
+        self.fileno()
+        source, self.path = self.path, os.fspath(path)
+        if sys.platform == "win32":  # pragma: no cover
+            self.release()
+            persist(lambda: os.replace(source, self.path))
+            self._flags &= ~os.O_CREAT
+            return self.acquire()
+        with storage_errors(source):
+            os.rename(source, self.path)
+        return True
+
+    def remove(self) -> None:
+        """Remove the locked file and give the lock up; does nothing when it is not held."""
+        if self._descriptor is None:
+            return
+        if sys.platform == "win32":  # pragma: no cover  # an open file cannot be removed there
+            self.release()
+        try:
+            with storage_errors(self.path), suppress(FileNotFoundError):
+                persist(lambda: os.unlink(self.path))
+        finally:
+            self.release()
+
+    def drop_in_child(self) -> None:
+        """Close without unlocking: the lock belongs to the parent, by the same open file."""
+        descriptor, self._descriptor = self._descriptor, None
+        self._mutex = Lock()
+        if descriptor is not None:
+            os.close(descriptor)
+
+    def __enter__(self) -> Self:
+        self.acquire(blocking=True)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
+    def _open_locked(self, *, blocking: bool) -> int | None:
+        while True:
+            try:
+                descriptor = os.open(self.path, self._flags, 0o600)
+            except FileNotFoundError:
+                if self._flags & os.O_CREAT:
+                    raise
+                return None
+            if self._locks(descriptor, blocking=blocking) is False:
+                return None
+            if self._is_current(descriptor):
+                return descriptor
+            os.close(descriptor)  # its last holder removed it; the next one made a new file
+
+    def _locks(self, descriptor: int, *, blocking: bool) -> bool:
+        locked = False
+        try:
+            locked = _lock(descriptor, blocking=blocking)
+        finally:
+            if not locked:
+                os.close(descriptor)
+        return locked
+
+    def _is_current(self, descriptor: int) -> bool:
+        try:
+            return os.path.samestat(os.fstat(descriptor), os.lstat(self.path))
+        except FileNotFoundError:
+            return False

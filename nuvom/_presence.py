@@ -1,0 +1,246 @@
+"""How processes of one machine see that a worker lives, and what it had started when it died.
+
+A live worker holds the lock of ``workers/<owner>.lock`` and keeps a slot file beside it. Who
+gets the lock knows that the worker is dead and reads from the slot file which claimed jobs had
+started. Knows nothing of stores; their reapers and their workers use it.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from contextlib import suppress
+from threading import Lock
+from typing import TYPE_CHECKING, NamedTuple, Self
+
+from nuvom._durable import private_directory, storage_error, storage_errors, write_all
+from nuvom._lockfile import FileLock
+from nuvom._slotfile import SlotFile, read_slots
+from nuvom.clock import SYSTEM_CLOCK, boot_id
+from nuvom.errors import BackendUnavailable
+from nuvom.names import valid_name
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+_LIVE, _DEAD = "live", "dead"  # of equal length: changed in place, even when the disk is full
+_CONTENT_LIMIT = 1024
+_READ_FLAGS = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0)
+_FOREIGN_TRIES = 50
+_FOREIGN_WAIT_SECS = 0.01
+
+
+class Presence(SlotFile):
+    """A live worker: its lock file, and its slot file as described in ``SlotFile``.
+
+    Made by ``enter``. A forked child does not have it and cannot end it.
+    """
+
+    def __init__(self, base: str, lock: FileLock, slots: int) -> None:
+        super().__init__(f"{base}.slots", slots)
+        self.owner = os.path.basename(base)
+        self._lock = lock
+        self._leaving = Lock()
+
+    @classmethod
+    def enter(cls, directory: Path, owner: str, *, slots: int = 1024) -> Self:
+        """Make it known that ``owner`` lives, until ``leave`` or the death of this process.
+
+        Args:
+            directory: Of the store; its folder ``workers`` is made when missing.
+            owner: Unique for each start.
+            slots: Claimed jobs to have room for at first.
+        Raises: BackendUnavailable, StorageFull: nothing was left behind.
+        """
+        workers = directory / "workers"
+        private_directory(workers)
+        base = str(workers / valid_name("a worker's id", owner))
+        while True:
+            presence, lock = cls._born(base, slots)
+            # Visible only now that it is locked: a reaper never sees a live worker unlocked.
+            if lock.move_to(f"{base}.lock"):
+                return presence
+
+    @classmethod
+    def _born(cls, base: str, slots: int) -> tuple[Self, FileLock]:
+        lock = FileLock(f"{base}.new")
+        lock.acquire(blocking=True)
+        try:
+            presence = cls(base, lock, slots)
+            with storage_errors(lock.path):
+                write_all(lock.fileno(), _content().encode())
+        except BaseException:
+            with suppress(OSError):
+                os.unlink(f"{base}.slots")
+            lock.remove()
+            raise
+        return presence, lock
+
+    def leave(self) -> None:
+        """End it: nobody will recover anything of this owner. Twice is fine.
+
+        All jobs must be settled or released before.
+        """
+        with self._leaving:
+            if self._lock.held:
+                self.close()
+                _bury(self._lock)
+
+
+class Corpse:
+    """A worker that died, held by this process so that only one reaper recovers its jobs.
+
+    Attributes:
+        owner: The worker's id.
+    """
+
+    def __init__(self, lock: FileLock) -> None:
+        self.owner = _owner(lock.path)
+        self._lock = lock
+        self._slots = None
+        header = _read_header(lock.path)
+        if header is not None and header.boot == boot_id():
+            self._slots = read_slots(f"{_base(lock.path)}.slots")
+        with suppress(OSError):  # only tells reapers after a reboot whose lock this is
+            os.lseek(lock.fileno(), 0, os.SEEK_SET)
+            os.write(lock.fileno(), _DEAD.encode())
+
+    def verdict(self, job_id: str, lease_epoch: int) -> bool:
+        """Return whether this delivery started.
+
+        True unless proven otherwise: also after a reboot and when the slot file is damaged.
+        """
+        return self._slots is None or self._slots.started(job_id, lease_epoch)
+
+    def bury(self) -> None:
+        """Forget the worker: all its jobs are recovered. Twice is fine."""
+        if self._lock.held:
+            _bury(self._lock)
+
+    def close(self) -> None:
+        """Leave the worker to the next reaper, unless it is buried."""
+        self._lock.release()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def find_dead(directory: Path) -> list[Corpse]:
+    """Return the workers that died and whom no other reaper holds. Bury or close each.
+
+    Raises: BackendUnavailable: a worker of another machine uses this folder, or the folder
+    cannot be read.
+    """
+    corpses: list[Corpse] = []
+    try:
+        for path in _lock_files(os.fspath(directory / "workers")):
+            lock = FileLock(path, create=False)
+            if not lock.acquire():
+                _refuse_foreign(path)
+            elif path.endswith(".new"):  # died before anybody could see it
+                _bury(lock)
+            else:
+                corpses.append(Corpse(lock))
+    except BaseException:
+        for corpse in corpses:
+            corpse.close()
+        raise
+    return corpses
+
+
+def is_alive(directory: Path, owner: str) -> bool:
+    """Return whether the worker ``owner`` lives: its lock file is there and locked."""
+    valid_name("a worker's id", owner)
+    path = os.fspath(directory / "workers" / f"{owner}.lock")
+    header = _read_header(path)
+    if header is None or header.state == _DEAD:
+        return False
+    lock = FileLock(path, create=False)
+    if lock.acquire():
+        lock.release()
+        return False
+    return os.path.exists(path)
+
+
+class _Header(NamedTuple):
+    state: str
+    boot: str
+    pid: str
+    host: str
+
+
+def _content() -> str:
+    return f"{_LIVE}\n{boot_id()}\n{os.getpid()}\n{socket.gethostname()}\n"
+
+
+def _read_header(path: str) -> _Header | None:
+    """Return what the lock file says; empty texts where it is damaged, None when missing."""
+    try:
+        with storage_errors(path):
+            descriptor = os.open(path, _READ_FLAGS)
+            try:
+                content = os.read(descriptor, _CONTENT_LIMIT)
+            finally:
+                os.close(descriptor)
+    except BackendUnavailable as error:
+        if isinstance(error.__cause__, FileNotFoundError):
+            return None
+        raise
+    lines = content.decode("utf-8", "replace").splitlines()
+    return _Header(*(lines + [""] * 4)[:4])
+
+
+def _lock_files(workers: str) -> Iterator[str]:
+    try:
+        names = os.listdir(workers)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise storage_error(workers, error) from error
+    for name in names:
+        if name.endswith((".lock", ".new")):
+            yield os.path.join(workers, name)
+
+
+def _refuse_foreign(path: str) -> None:
+    """Raise when the holder of this lock runs on another machine."""
+    foreign = _foreign_holder(path)
+    tries = _FOREIGN_TRIES
+    while foreign is not None and tries:
+        # After a reboot, a reaper may have taken the lock just now and not yet said so.
+        SYSTEM_CLOCK.sleep(_FOREIGN_WAIT_SECS)
+        foreign = _foreign_holder(path)
+        tries -= 1
+    if foreign is not None:
+        raise BackendUnavailable(
+            os.path.dirname(path),
+            f"a worker of another machine uses it (host {foreign.host}, process {foreign.pid})",
+            "Give each machine a folder of its own: this backend serves one machine.",
+        )
+
+
+def _foreign_holder(path: str) -> _Header | None:
+    header = _read_header(path)
+    if header is None or header.state != _LIVE or header.boot in ("", boot_id()):
+        return None
+    return header
+
+
+def _bury(lock: FileLock) -> None:
+    # The slot file first: whatever is left if we die here is found by its lock file.
+    slots = f"{_base(lock.path)}.slots"
+    with storage_errors(slots), suppress(FileNotFoundError):
+        os.unlink(slots)
+    lock.remove()
+
+
+def _base(path: str) -> str:
+    return os.path.splitext(path)[0]
+
+
+def _owner(path: str) -> str:
+    return os.path.basename(_base(path))
