@@ -1,0 +1,121 @@
+"""Holds the rules of the house over this project: layers, cycles, sizes, clocks, words and more.
+
+What each rule means is in ``tests/architecture/``. Where clearer code needs to break one, the
+breach stands in ``ALLOWED`` with its reason; one that is no longer needed fails, too.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.architecture import calls, imports, layers, loading, sizes, source, words
+from tests.architecture.source import Finding, Module
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# While the package is being built, docs/architecture.md may name modules that do not exist yet.
+BUILDING = True
+
+
+@dataclass(frozen=True)
+class Allowed:
+    """A breach that stays: ``where`` as the finding prints it, and why the code is clearer so."""
+
+    rule: str
+    where: str
+    reason: str
+
+
+ALLOWED = [
+    Allowed(
+        "sizes", "nuvom/errors.py", "one tree in one place; each class is a message and a remedy"
+    ),
+]
+
+
+@cache
+def package() -> list[Module]:
+    return source.load(ROOT, "nuvom")
+
+
+@cache
+def programs() -> list[Module]:
+    """Return all code that is read by people: the package and what is beside it."""
+    return source.load(ROOT, "nuvom", "tools", "examples", "benchmarks", "dev.py")
+
+
+@cache
+def edges() -> list[imports.Edge]:
+    return imports.edges(package())
+
+
+@cache
+def drawn() -> layers.Layers:
+    return layers.Layers(layers.PAGE.read_text(encoding="utf-8"))
+
+
+def excused_cycles() -> frozenset[str]:
+    return frozenset(entry.where for entry in ALLOWED if entry.rule == "layers")
+
+
+RULES: dict[str, Callable[[], Iterable[Finding]]] = {
+    "placing": lambda: layers.placing(package(), drawn(), building=BUILDING),
+    "layers": lambda: layers.directions(package(), edges(), drawn()),
+    "deferred": lambda: imports.deferred(edges()),
+    "facades": lambda: imports.facades(package(), edges()),
+    "cycles": lambda: imports.cycles(edges(), excused_cycles()),
+    "sizes": lambda: sizes.sizes(programs()),
+    "clock": lambda: calls.clock(package()),
+    "sleeps": lambda: calls.sleeps(source.load(ROOT, "tests/unit")),
+    "broad-excepts": lambda: calls.broad_excepts(package()),
+    "data-safety": lambda: calls.data_safety(programs()),
+    "docstrings": lambda: words.docstrings(package()),
+    "words": lambda: words.words(package()),
+}
+
+
+def is_allowed(finding: Finding) -> bool:
+    return any(entry.rule == finding.rule and entry.where == finding.where for entry in ALLOWED)
+
+
+def assert_none(findings: Iterable[Finding]) -> None:
+    listed = [str(finding) for finding in findings]
+    assert not listed, "\n" + "\n".join(listed)
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_rule_is_kept(rule: str) -> None:
+    assert_none(finding for finding in RULES[rule]() if not is_allowed(finding))
+
+
+@pytest.mark.parametrize("entry", ALLOWED, ids=lambda entry: f"{entry.rule} {entry.where}")
+def test_exception_is_still_needed_and_has_a_reason(entry: Allowed) -> None:
+    assert entry.reason
+    assert entry.where in {finding.where for finding in RULES[entry.rule]()}, "remove it"
+
+
+def test_a_handler_of_everything_says_why() -> None:
+    assert_none(calls.uncommented_excepts(package()))
+
+
+def test_importing_nuvom_and_defining_a_task_loads_little(tmp_path: Path) -> None:
+    loaded = loading.loaded_by(loading.ONE_TASK, tmp_path)
+    forbidden, most = loading.NOT_WITH_THE_PACKAGE, loading.MOST_MODULES
+    assert_none(loading.import_cost(loaded, forbidden, most=most))
+
+
+@pytest.mark.skipif(
+    BUILDING and not (ROOT / "nuvom" / "cli" / "cli.py").exists(), reason="no command line yet"
+)
+def test_help_loads_no_backend_and_writes_nothing(tmp_path: Path) -> None:
+    loaded = loading.loaded_by(loading.HELP, tmp_path)
+    assert_none(loading.import_cost(loaded, loading.NOT_WITH_HELP))
+    assert [] == list(tmp_path.iterdir())

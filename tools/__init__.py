@@ -1,0 +1,1 @@
+"""What ``dev.py`` does, in the standard library alone; not part of the package."""

@@ -1,0 +1,169 @@
+"""The verbs of ``dev.py``: each makes its environment ready, runs its tools, returns a code."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tools.environment import Environment, SetupFailed
+from tools.run import ROOT, run, say
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+CORE_COVERAGE = 95  # per cent of branches, layers 0 to 4
+NO_TESTS = 5  # pytest's exit code when it collected nothing
+
+
+def main(argv: list[str]) -> int:
+    """Run the verb that ``argv`` names; return its tool's exit code.
+
+    1 stands for an environment that could not be made, 2 for a wrong call.
+    """
+    options, rest = _parser().parse_known_args(argv)
+    verb: Callable[[argparse.Namespace, list[str]], int] = options.run
+    try:
+        if rest and verb not in (test, bench):
+            _parser().error(f"{options.verb} does not know {' '.join(rest)}")
+        return verb(options, rest)
+    except SetupFailed as failure:
+        say(f"{failure}\nFix: {failure.fix}")
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="dev.py", allow_abbrev=False, description=__doc__)
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    for verb in (demo, test, lint, check, bench, docs):
+        name = verb.__name__
+        summary = (verb.__doc__ or "").splitlines()[0]
+        one = verbs.add_parser(name, help=summary, description=summary, allow_abbrev=False)
+        one.set_defaults(run=verb, slow=False, coverage=False, fix=False)
+        if verb is test:
+            one.usage = "dev.py test [PATH...] [--slow] [--coverage] [pytest's options]"
+            one.add_argument("--slow", action="store_true", help="the slow tier as well")
+            one.add_argument("--coverage", action="store_true", help="measure branch coverage")
+        if verb is lint:
+            one.add_argument("--fix", action="store_true", help="repair what can be repaired")
+    return parser
+
+
+def demo(options: argparse.Namespace, rest: list[str]) -> int:  # noqa: ARG001  # all verbs alike
+    """Run the tour, then the checksums example, on a copy installed as users get it."""
+    place = _environment()
+    with place.ready(["build.txt", "runtime.txt"], "installed"):
+        say("nuvom demo")
+        code = run(place.bin / "nuvom", "demo", env=place.variables())
+        if code == 0:
+            say("examples/checksums/run.py")
+            code = place.run(ROOT / "examples" / "checksums" / "run.py")
+        return code
+
+
+def test(options: argparse.Namespace, rest: list[str]) -> int:
+    """Run all tests but the slow ones, or those named."""
+    chosen = [_from_root(part) for part in rest] + ["--slow"] * options.slow
+    place = _environment()
+    with place.ready(["build.txt", "test.txt"], "editable"):
+        if options.coverage:
+            place.run("-m", "coverage", "erase")
+            code = place.run("-m", "coverage", "run", "-m", "pytest", *chosen)
+            code = _report_coverage(place) or code
+        else:
+            code = place.run("-m", "pytest", *chosen)
+    if code == NO_TESTS:
+        say("no test was collected")
+    return code
+
+
+def _from_root(argument: str) -> str:
+    """Return a path of the caller's folder as one that is right in the root, too."""
+    path, colons, name = argument.partition("::")
+    exists = not path.startswith("-") and os.path.exists(path)
+    return f"{os.path.abspath(path)}{colons}{name}" if exists else argument
+
+
+def _report_coverage(place: Environment) -> int:
+    core = ROOT / ".coverage-core"
+    code = place.run("-m", "coverage", "combine", "--quiet")
+    code = code or place.run("-m", "tests.architecture.layers", core)
+    if code != 0:
+        return code
+    place.run("-m", "coverage", "report")
+    say(f"the core, layers 0 to 4, has to reach {CORE_COVERAGE} %:")
+    include = f"--include={core.read_text(encoding='utf-8').strip()}"
+    return place.run("-m", "coverage", "report", f"--fail-under={CORE_COVERAGE}", include)
+
+
+def lint(options: argparse.Namespace, rest: list[str]) -> int:  # noqa: ARG001  # all verbs alike
+    """Check format, lint, spelling, types, architecture and links; change nothing."""
+    place = _environment()
+    failed = []
+    with place.ready(["build.txt", "lint.txt"], "editable"):
+        for name, cwd, arguments in _lint_steps(fix=options.fix):
+            say(f"lint: {name}")
+            if place.run("-m", *arguments, cwd=cwd) != 0:
+                failed.append(name)
+    say(f"lint failed: {', '.join(failed)}" if failed else "lint passed")
+    return 1 if failed else 0
+
+
+def _lint_steps(*, fix: bool) -> Iterator[tuple[str, Path, list[str]]]:
+    """Yield (name, folder to run in, module and arguments) of each check."""
+    yield "format", ROOT, ["ruff", "format", *([] if fix else ["--check"]), "."]
+    yield "ruff", ROOT, ["ruff", "check", "--quiet", *(["--fix"] if fix else []), "."]
+    yield "spelling", ROOT, ["codespell_lib"]
+    ours = [name for name in ("nuvom", "tests", "tools", "dev.py") if (ROOT / name).exists()]
+    yield "types", ROOT, ["mypy", *ours]
+    for platform in ("win32", "darwin"):  # finds what is called there and does not exist
+        cache = f"--cache-dir=.mypy_cache/{platform}"
+        yield f"types on {platform}", ROOT, ["mypy", "--platform", platform, cache, "nuvom"]
+    # Each example by itself, from its own folder, as its user runs it.
+    for folder in sorted((ROOT / "examples").glob("*/")):
+        settings = f"--config-file={ROOT / 'pyproject.toml'}"
+        cache = f"--cache-dir={ROOT / '.mypy_cache' / folder.name}"
+        yield f"types of {folder.name}", folder, ["mypy", settings, cache, "."]
+    if (ROOT / "tests" / "typing").exists():
+        yield "types as pyright sees them", ROOT, ["basedpyright"]
+    yield "architecture", ROOT, ["pytest", "-q", "tests/test_architecture.py"]
+    yield "links", ROOT, ["tests.architecture.pages"]
+
+
+def check(options: argparse.Namespace, rest: list[str]) -> int:
+    """Lint, then test; both run even if the first fails."""
+    first = lint(options, rest)
+    return test(options, rest) or first
+
+
+def bench(options: argparse.Namespace, rest: list[str]) -> int:  # noqa: ARG001  # all verbs alike
+    """Run the benchmarks in an environment of their own; options go to them."""
+    program = ROOT / "benchmarks" / "run.py"
+    if not program.exists():
+        raise SetupFailed("there are no benchmarks here: benchmarks/run.py is missing", "Add them.")
+    files = ["build.txt", "runtime.txt"]
+    if (ROOT / "requirements" / "bench.txt").exists():
+        files.append("bench.txt")
+    place = Environment(ROOT / ".bench-venv")
+    with place.ready(files, "installed"):
+        return place.run(program, *rest)
+
+
+def docs(options: argparse.Namespace, rest: list[str]) -> int:  # noqa: ARG001  # all verbs alike
+    """Check the pages: links, and that the command reference says what the commands say."""
+    place = _environment()
+    with place.ready(["build.txt", "lint.txt"], "editable"):
+        say("docs: links")
+        code = place.run("-m", "tests.architecture.pages")
+        if (ROOT / "nuvom" / "cli" / "reference.py").exists():
+            say("docs: command reference")
+            code = place.run("-m", "nuvom.cli.reference", "--check") or code
+    return code
+
+
+def _environment() -> Environment:
+    """Return the environment of all verbs but ``bench``."""
+    return Environment(Path(os.environ.get("NUVOM_VENV") or ROOT / ".venv").absolute())
