@@ -6,13 +6,16 @@ checks the values and decides which one wins.
 
 from __future__ import annotations
 
+import os
 import re
+import stat
+import sys
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nuvom import _dotenv
 from nuvom.config import SETTINGS
 from nuvom.errors import InvalidConfigFile
-from nuvom.project import CONFIG_FILE, PYPROJECT, has_section, read_project_file
+from nuvom.project import CONFIG_FILE, PYPROJECT, has_section
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -27,6 +30,9 @@ VARIABLES = {setting.variable: setting for setting in SETTINGS.values()}
 # Ours, but no settings: they steer tests of the product, not the product.
 _OTHER_VARIABLES = frozenset({"NUVOM_CRASHPOINT"})
 
+_MAX_FILE_BYTES = 4 << 20  # no such file is longer; a wrong one must not fill the memory
+# Each exists only on some systems. Not blocking: a pipe of such a name would hold us up for ever.
+_READ = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 _HEADER = re.compile(r"\s*\[\s*(?P<table>[^\[\]]+?)\s*\]\s*(?:#.*)?")
 _KEY = re.compile(r"""\s*(?P<quote>["']?)(?P<key>[\w-]+)(?P=quote)\s*[=.]""")
 
@@ -79,7 +85,7 @@ def from_dotenv(root: Path, warnings: list[str]) -> Iterator[Given]:
     Raises: InvalidConfigFile: the file cannot be read, or a line is broken.
     """
     path = root / DOTENV
-    content = read_project_file(path)
+    content = read_config_file(path)
     if content is None:
         if path.exists() and not path.is_dir():  # a folder is somebody's virtual environment
             warnings.append(f"{path} is not a regular file and was not read.")
@@ -106,7 +112,7 @@ def from_toml(root: Path) -> Iterator[Given]:
     Raises: InvalidConfigFile: both are there, or one cannot be read or parsed.
     """
     own, shared = root / CONFIG_FILE, root / PYPROJECT
-    content, pyproject = read_project_file(own), read_project_file(shared)
+    content, pyproject = read_config_file(own), read_config_file(shared)
     is_shared = pyproject is not None and has_section(pyproject)
     if content is not None and is_shared:
         reason = f"{shared} has a table [tool.nuvom] too; keep the settings in one of the two"
@@ -162,3 +168,45 @@ def _line_of(text: str, table: str, key: str) -> int | None:
         if match is not None and current == table and match["key"] == key:
             return number
     return None
+
+
+def read_config_file(path: Path) -> bytes | None:
+    """Return the content of a configuration file, or None where there is no regular file.
+
+    Raises: InvalidConfigFile: it cannot be read, is longer than 4 MiB, or belongs to neither
+        the current user, nor root, nor the owner of its folder. (In a folder like ``/tmp``
+        anybody could have put it there to send your jobs elsewhere.)
+    """
+    try:
+        descriptor = os.open(path, _READ)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        if path.is_dir():  # Windows refuses to open one
+            return None
+        raise InvalidConfigFile(path, _reason(error)) from error
+    try:
+        return _read_trusted(descriptor, path)
+    except OSError as error:
+        raise InvalidConfigFile(path, _reason(error)) from error
+    finally:
+        os.close(descriptor)
+
+
+def _read_trusted(descriptor: int, path: Path) -> bytes | None:
+    found = os.fstat(descriptor)
+    if not stat.S_ISREG(found.st_mode):
+        return None
+    if sys.platform != "win32":
+        owners = {os.geteuid(), 0, path.parent.stat().st_uid}
+        if found.st_uid not in owners:
+            raise InvalidConfigFile(path, "it belongs to another user than its folder and you")
+    with open(descriptor, "rb", closefd=False) as stream:
+        content = stream.read(_MAX_FILE_BYTES + 1)
+    if len(content) > _MAX_FILE_BYTES:
+        raise InvalidConfigFile(path, f"it is longer than {_MAX_FILE_BYTES} bytes")
+    return content
+
+
+def _reason(error: OSError) -> str:
+    return (error.strerror or type(error).__name__).lower()

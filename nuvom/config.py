@@ -103,7 +103,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         int, whole("Coroutines that a worker runs at once", 1, 1_000_000, read=WORKER_START)
     ] = 1000
     processes: Annotated[
-        int, whole("Children of a worker's process lane", 1, 1024, read=WORKER_START)
+        int, whole("Worker processes that `nuvom runworker` starts", 1, 1024, read=WORKER_START)
     ] = 1
     batch_size: Annotated[
         int | None,

@@ -16,7 +16,6 @@ from pathlib import Path
 
 from nuvom.errors import (
     BackendUnavailable,
-    InvalidConfigFile,
     NuvomError,
     ProjectNotFound,
     StorageFull,
@@ -26,14 +25,11 @@ STATE_DIR = ".nuvom"
 CONFIG_FILE = "nuvom.toml"
 PYPROJECT = "pyproject.toml"
 
-_MAX_FILE_BYTES = 4 << 20  # no such file is longer; a wrong one must not fill the memory
 _SECTION = re.compile(rb"^[ \t]*\[[ \t]*tool[ \t]*\.[ \t]*nuvom[ \t]*[\].]", re.MULTILINE)
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 # Each exists only on some systems; Windows has neither symlink races nor modes to guard here.
-_CLOEXEC = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOINHERIT", 0)
 _NOFOLLOW = getattr(os, "O_NOFOLLOW", 0)
 _BINARY = getattr(os, "O_BINARY", 0)
-_NONBLOCK = getattr(os, "O_NONBLOCK", 0)
 
 
 # ---- the root -------------------------------------------------------------------------
@@ -114,48 +110,6 @@ def _is_trusted(folder: os.stat_result) -> bool:
     return folder.st_uid == 0 and not folder.st_mode & stat.S_IWGRP
 
 
-# ---- files that a project is configured by --------------------------------------------
-
-
-def read_project_file(path: Path) -> bytes | None:
-    """Return the content of a configuration file, or None where there is no regular file.
-
-    Raises: InvalidConfigFile: it cannot be read, is longer than 4 MiB, or belongs to neither
-        the current user, nor root, nor the owner of its folder. (In a folder like ``/tmp``
-        anybody could have put it there to send your jobs elsewhere.)
-    """
-    try:
-        # Not blocking: a pipe of this name would otherwise hold us up for ever.
-        descriptor = os.open(path, os.O_RDONLY | _NONBLOCK | _CLOEXEC | _BINARY)
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except OSError as error:
-        if path.is_dir():  # Windows refuses to open one
-            return None
-        raise InvalidConfigFile(path, _reason(error)) from error
-    try:
-        return _read_trusted(descriptor, path)
-    except OSError as error:
-        raise InvalidConfigFile(path, _reason(error)) from error
-    finally:
-        os.close(descriptor)
-
-
-def _read_trusted(descriptor: int, path: Path) -> bytes | None:
-    found = os.fstat(descriptor)
-    if not stat.S_ISREG(found.st_mode):
-        return None
-    if sys.platform != "win32":
-        owners = {os.geteuid(), 0, path.parent.stat().st_uid}
-        if found.st_uid not in owners:
-            raise InvalidConfigFile(path, "it belongs to another user than its folder and you")
-    with open(descriptor, "rb", closefd=False) as stream:
-        content = stream.read(_MAX_FILE_BYTES + 1)
-    if len(content) > _MAX_FILE_BYTES:
-        raise InvalidConfigFile(path, f"it is longer than {_MAX_FILE_BYTES} bytes")
-    return content
-
-
 # ---- the folder .nuvom and what is in it ----------------------------------------------
 
 
@@ -178,7 +132,7 @@ def ensure_state_dir(root: Path, *, setting: str = "sqlite_path") -> Path:
         # On a read-only disk some systems report that instead of a folder that is there.
         if not os.path.lexists(folder):
             raise cannot_write(folder, error, setting) from error
-    _check_state_dir(folder)
+    check_state_dir(root)
     ignore = folder / ".gitignore"
     if create_private_file(ignore, setting=setting):
         try:
@@ -188,23 +142,38 @@ def ensure_state_dir(root: Path, *, setting: str = "sqlite_path") -> Path:
     return folder
 
 
-def _check_state_dir(folder: Path) -> None:
-    found = os.lstat(folder)
+def check_state_dir(root: Path) -> bool:
+    """Return whether ``root/.nuvom`` is there, and fit to hold what nobody else may touch.
+
+    Raises: BackendUnavailable: it is a symbolic link or no folder, belongs to somebody else,
+        or others can write to it. The error says how to repair that.
+    """
+    folder = root / STATE_DIR
+    try:
+        found = os.lstat(folder)
+    except FileNotFoundError:
+        return False
+    fault = _fault(folder, found)
+    if fault is not None:
+        reason, repair = fault
+        raise BackendUnavailable(folder, reason, repair)
+    return True
+
+
+def _fault(folder: Path, found: os.stat_result) -> tuple[str, str] | None:
     if stat.S_ISLNK(found.st_mode):
-        repair = (
-            "Remove the link; to keep data elsewhere, set sqlite_path, file_path and manifest_path."
-        )
-        raise BackendUnavailable(folder, "it is a symbolic link", repair)
+        moved = "set sqlite_path, file_path and manifest_path"
+        return "it is a symbolic link", f"Remove the link; to keep data elsewhere, {moved}."
     if not stat.S_ISDIR(found.st_mode):
-        raise BackendUnavailable(folder, "it is not a folder", "Move it away.")
+        return "it is not a folder", "Move it away."
     if sys.platform == "win32":  # access lists guard it there; a stat result shows none of them
-        return
+        return None
     if found.st_uid != os.geteuid():
         repair = f'Run as that user, or: sudo chown -R {os.geteuid()} "{folder}"'
-        raise BackendUnavailable(folder, f"it belongs to the user {found.st_uid}", repair)
+        return f"it belongs to the user {found.st_uid}", repair
     if found.st_mode & _OTHERS_WRITE:
-        repair = f'Run: chmod go-w "{folder}"'
-        raise BackendUnavailable(folder, "other users can write to it", repair)
+        return "other users can write to it", f'Run: chmod go-w "{folder}"'
+    return None
 
 
 def ensure_folder_for(path: Path, *, root: Path, setting: str) -> Path:
@@ -245,17 +214,17 @@ def create_private_file(path: Path, *, setting: str) -> bool:
     try:
         os.close(open_private(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL))
     except FileExistsError:
-        _check_regular(path)
+        _check_regular(path, setting)
         return False
     except OSError as error:
         raise cannot_write(path, error, setting) from error
     return True
 
 
-def _check_regular(path: Path) -> None:
+def _check_regular(path: Path, setting: str) -> None:
     mode = os.lstat(path).st_mode
     if stat.S_ISLNK(mode):
-        repair = "Name the real file in the settings, or remove the link."
+        repair = f"Remove the link, or name the real file with the setting {setting}."
         raise BackendUnavailable(path, "it is a symbolic link", repair)
     if not stat.S_ISREG(mode):
         raise BackendUnavailable(path, "it is not a regular file", "Move it away.")
@@ -264,12 +233,12 @@ def _check_regular(path: Path) -> None:
 def open_private(path: Path, flags: int) -> int:
     """Return a descriptor of ``path``, opened as ``os.open`` does.
 
-    A new file gets mode 0600; a symbolic link is never followed, children inherit nothing,
-    and Windows translates no line ends.
+    A new file gets mode 0600, a symbolic link is never followed, and Windows translates no
+    line ends.
 
     Raises: OSError: as ``os.open``.
     """
-    return os.open(path, flags | _NOFOLLOW | _CLOEXEC | _BINARY, 0o600)
+    return os.open(path, flags | _NOFOLLOW | _BINARY, 0o600)
 
 
 def cannot_write(path: Path, error: OSError, setting: str) -> NuvomError:

@@ -1,0 +1,516 @@
+"""Which source of settings wins, what each may hold, and how that is explained."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nuvom.config import SETTINGS, Settings
+from nuvom.config_sources import Loaded, Origin, Row, explain, load, problems
+from nuvom.errors import ConfigError, InvalidConfigFile, InvalidSetting, UnknownSetting
+
+posix = pytest.mark.skipif(sys.platform == "win32", reason="owners and pipes are POSIX")
+
+DSN = "postgres://nuvom:hunter2@db/jobs"
+
+
+def write(folder: Path, **files: str) -> None:
+    names = {"toml": "nuvom.toml", "pyproject": "pyproject.toml", "env": ".env"}
+    for name, text in files.items():
+        (folder / names[name]).write_text(text, encoding="utf-8")
+
+
+def at(folder: Path, **environ: str) -> Loaded:
+    return load(folder, environ=environ)
+
+
+# ---- precedence -----------------------------------------------------------------------
+
+
+def test_without_any_source_the_defaults_hold(tmp_path: Path) -> None:
+    loaded = at(tmp_path)
+
+    assert loaded.settings == Settings(root=tmp_path)
+    assert loaded.origins["max_workers"] == [Origin("default", 4, "")]
+    assert loaded.warnings == []
+
+
+def test_each_source_beats_the_ones_below_it(tmp_path: Path) -> None:
+    def value(**more: dict[str, object]) -> int:
+        return load(tmp_path, environ=environ, **more).settings.max_workers
+
+    environ: dict[str, str] = {}
+    assert value() == 4
+    write(tmp_path, toml="max_workers = 5")
+    assert value() == 5
+    write(tmp_path, env="NUVOM_MAX_WORKERS=6")
+    assert value() == 6
+    environ["NUVOM_MAX_WORKERS"] = "7"
+    assert value() == 7
+    assert value(flags={"max_workers": 8}) == 8
+    assert value(flags={"max_workers": 8}, overrides={"max_workers": 9}) == 9
+
+
+def test_pyproject_gives_settings_as_nuvom_toml_does(tmp_path: Path) -> None:
+    write(tmp_path, pyproject='[project]\nname = "x"\n[tool.nuvom]\nmax_workers = 5\n')
+
+    loaded = at(tmp_path)
+
+    assert loaded.settings.max_workers == 5
+    assert loaded.origins["max_workers"][0] == Origin("pyproject.toml", 5, "line 4")
+
+
+def test_sources_mix_setting_by_setting(tmp_path: Path) -> None:
+    write(tmp_path, toml='durability = "normal"\nmax_workers = 2', env="NUVOM_LEASE_SECS=9")
+
+    settings = at(tmp_path, NUVOM_MAX_WORKERS="3").settings
+
+    assert (settings.durability, settings.lease_secs, settings.max_workers) == ("normal", 9.0, 3)
+
+
+def test_the_environment_of_the_process_is_the_default(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NUVOM_MAX_WORKERS", "11")
+
+    assert load(tmp_path).settings.max_workers == 11
+
+
+def test_an_empty_variable_is_not_given(tmp_path: Path) -> None:
+    write(tmp_path, toml="max_workers = 5", env="NUVOM_MAX_WORKERS=\nNUVOM_LEASE_SECS=''")
+
+    settings = at(tmp_path, NUVOM_MAX_WORKERS=" ", NUVOM_LEASE_SECS="").settings
+
+    assert (settings.max_workers, settings.lease_secs) == (5, 30.0)
+
+
+def test_a_flag_of_none_is_not_given_and_a_flag_of_text_is_parsed(tmp_path: Path) -> None:
+    flags = {"max_workers": None, "lease_secs": "2.5"}
+
+    settings = load(tmp_path, flags=flags, environ={}).settings
+
+    assert (settings.max_workers, settings.lease_secs) == (4, 2.5)
+
+
+def test_an_optional_setting_can_be_taken_back_to_nothing(tmp_path: Path) -> None:
+    write(tmp_path, toml="batch_size = 5\nmax_queue_size = 7", env="NUVOM_BATCH_SIZE=none")
+
+    loaded = load(tmp_path, overrides={"max_queue_size": None}, environ={})
+
+    assert loaded.settings.batch_size is None
+    assert loaded.settings.max_queue_size is None
+
+
+def test_the_root_becomes_absolute_and_need_not_exist(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    assert load(Path("later"), environ={}).settings.root == Path.cwd() / "later"
+
+
+def test_a_project_below_a_folder_with_spaces_and_umlauts_works(tmp_path: Path) -> None:
+    root = tmp_path / "Größe 大 mit Leerzeichen"
+    root.mkdir()
+    write(root, toml='sqlite_path = "größe 大.db"', env="NUVOM_FILE_PATH='ä b'")
+
+    settings = at(root).settings
+
+    assert settings.db_path == root / "größe 大.db"
+    assert settings.files_dir == root / "ä b"
+
+
+# ---- .env -----------------------------------------------------------------------------
+
+
+def test_dotenv_is_read_from_the_root_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path, env="NUVOM_MAX_WORKERS=6")
+    root = tmp_path / "project"
+    (root / "sub").mkdir(parents=True)
+    write(root / "sub", env="NUVOM_MAX_WORKERS=7")
+    monkeypatch.chdir(root / "sub")
+
+    assert at(root).settings.max_workers == 4
+
+
+def test_dotenv_sets_no_variable_of_the_process(tmp_path: Path) -> None:
+    before = dict(os.environ)
+    write(tmp_path, env="PATH=/evil\nPYTHONPATH=/evil\nLD_PRELOAD=x\nNUVOM_MAX_WORKERS=6")
+
+    assert at(tmp_path).settings.max_workers == 6
+    assert before == dict(os.environ)
+
+
+def test_a_later_line_of_dotenv_replaces_an_earlier_one(tmp_path: Path) -> None:
+    write(tmp_path, env="NUVOM_MAX_WORKERS=6\nNUVOM_MAX_WORKERS=7")
+
+    loaded = at(tmp_path)
+
+    assert loaded.settings.max_workers == 7
+    assert loaded.origins["max_workers"][0] == Origin(".env", "7", "line 2")
+
+
+def test_a_broken_line_of_dotenv_names_file_and_line(tmp_path: Path) -> None:
+    write(tmp_path, env="A=1\nNUVOM_MAX_WORKERS\n")
+
+    with pytest.raises(InvalidConfigFile) as caught:
+        at(tmp_path)
+
+    assert caught.value.path == tmp_path / ".env"
+    assert "line 2" in caught.value.reason
+
+
+def test_a_byte_order_mark_is_no_part_of_the_text(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_bytes(b"\xef\xbb\xbfNUVOM_MAX_WORKERS=6\r\n")
+    (tmp_path / "nuvom.toml").write_bytes(b"\xef\xbb\xbflease_secs = 7\r\n")
+
+    settings = at(tmp_path).settings
+
+    assert (settings.max_workers, settings.lease_secs) == (6, 7.0)
+
+
+def test_a_virtual_environment_named_dotenv_is_no_error(tmp_path: Path) -> None:
+    (tmp_path / ".env").mkdir()
+
+    assert at(tmp_path).warnings == []
+
+
+@posix
+def test_a_pipe_named_dotenv_is_reported_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / ".env")
+
+    assert at(tmp_path).warnings == [f"{tmp_path / '.env'} is not a regular file and was not read."]
+
+
+# ---- broken files ---------------------------------------------------------------------
+
+
+def test_two_files_with_settings_are_refused_by_both_names(tmp_path: Path) -> None:
+    write(tmp_path, toml="", pyproject="[tool.nuvom]\n")
+
+    with pytest.raises(InvalidConfigFile) as caught:
+        at(tmp_path)
+
+    assert str(tmp_path / "nuvom.toml") in str(caught.value)
+    assert str(tmp_path / "pyproject.toml") in str(caught.value)
+
+
+def test_a_pyproject_without_our_table_is_not_parsed(tmp_path: Path) -> None:
+    write(tmp_path, toml="max_workers = 5", pyproject="this is [not TOML, but mentions nuvom")
+
+    assert at(tmp_path).settings.max_workers == 5
+
+
+@pytest.mark.parametrize("name", ["nuvom.toml", "pyproject.toml"])
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"[tool.nuvom]\nx = = 1\n", "(at line 2, column 5)"),
+        (b"[tool.nuvom]\n# \xff\n", "line 2 is not UTF-8"),
+        (b"[tool.nuvom]\nx = " + b"9" * 5000, "limit"),
+        (b"[tool.nuvom]\nx = " + b"[" * 50_000, "nested too deeply"),
+        (b"[tool.nuvom]\n" + b"#" * (4 << 20), "longer than"),
+    ],
+)
+def test_a_file_that_cannot_be_parsed_is_named_with_the_reason(
+    tmp_path: Path, name: str, content: bytes, reason: str
+) -> None:
+    (tmp_path / name).write_bytes(content)
+
+    with pytest.raises(InvalidConfigFile) as caught:
+        at(tmp_path)
+
+    assert caught.value.path == tmp_path / name
+    assert reason in caught.value.reason
+
+
+def test_dotenv_in_another_encoding_is_refused_with_the_line(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_bytes("A=1\nNUVOM_FILE_PATH=ä\n".encode("latin-1"))
+
+    with pytest.raises(InvalidConfigFile, match="line 2 is not UTF-8"):
+        at(tmp_path)
+
+
+def test_a_file_that_may_not_be_read_is_an_error_and_not_absent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: object, *_: object) -> int:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(os, "open", refuse)
+
+    with pytest.raises(InvalidConfigFile, match="permission denied"):
+        at(tmp_path)
+
+
+def test_a_folder_that_cannot_be_opened_is_as_good_as_absent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in (".env", "nuvom.toml", "pyproject.toml"):
+        (tmp_path / name).mkdir()
+
+    def refuse(path: object, *_: object) -> int:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(os, "open", refuse)  # as Windows does
+
+    assert at(tmp_path).settings == Settings(root=tmp_path)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs a file that always fails to be read")
+def test_a_read_error_is_told_and_the_file_closed(tmp_path: Path) -> None:
+    (tmp_path / "nuvom.toml").symlink_to("/proc/self/mem")
+    before = os.listdir("/proc/self/fd")
+
+    with pytest.raises(InvalidConfigFile, match="input/output error"):
+        at(tmp_path)
+
+    assert before == os.listdir("/proc/self/fd")
+
+
+@posix
+def test_a_file_that_a_stranger_laid_there_is_not_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path, toml='redis_url = "redis://evil"')
+    real, mine = os.fstat, os.geteuid()
+
+    def foreign(descriptor: int) -> os.stat_result:
+        found = list(real(descriptor))
+        found[4] = mine + 4242
+        return os.stat_result(found)
+
+    monkeypatch.setattr(os, "fstat", foreign)
+
+    with pytest.raises(InvalidConfigFile, match="another user"):
+        at(tmp_path)
+    monkeypatch.setattr(sys, "platform", "win32")  # where nothing is known of owners
+    assert at(tmp_path).settings.redis_url == "redis://evil"
+
+
+@posix
+def test_the_files_of_a_folder_of_another_user_are_used_by_who_works_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path, toml="max_workers = 5")
+    other = os.geteuid() + 4242
+    monkeypatch.setattr(os, "geteuid", lambda: other)  # root in a container, say
+
+    assert at(tmp_path).settings.max_workers == 5
+
+
+# ---- wrong names and values -----------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("files", "place"),
+    [
+        ({"toml": "\nmax_worker = 5"}, "nuvom.toml, line 2"),
+        ({"toml": '"max_worker" = 5'}, "nuvom.toml, line 1"),
+        ({"toml": "[max_worker]\nx = 1"}, "nuvom.toml, line 1"),
+        ({"toml": "max_worker.x = 1"}, "nuvom.toml, line 1"),
+        ({"pyproject": "[a]\nmax_worker = 1\n[tool.nuvom]\nmax_worker = 5"}, "line 4"),
+        ({"pyproject": "[tool.nuvom]\r\n[ tool.nuvom.max_worker ] # x\r\n"}, "line 2"),
+        ({"pyproject": "[tool.nuvom.max_worker]"}, "line 1"),
+        ({"toml": '"\\u006dax_worker" = 1'}, "nuvom.toml)"),  # valid, and too rare to find the line
+    ],
+)
+def test_an_unknown_key_of_a_file_is_an_error_with_line_and_suggestion(
+    tmp_path: Path, files: dict[str, str], place: str
+) -> None:
+    write(tmp_path, **files)
+
+    with pytest.raises(UnknownSetting) as caught:
+        at(tmp_path)
+
+    assert place in caught.value.what
+    assert 'Did you mean "max_workers"' in caught.value.what
+
+
+def test_an_unknown_name_of_program_or_flag_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(UnknownSetting, match="configure"):
+        load(tmp_path, overrides={"max_worker": 5}, environ={})
+    with pytest.raises(UnknownSetting, match="command line"):
+        load(tmp_path, flags={"max_worker": 5}, environ={})
+    with pytest.raises(UnknownSetting):
+        load(tmp_path, overrides={"root": "/elsewhere"}, environ={})
+
+
+def test_an_unknown_variable_is_a_warning_without_its_value(tmp_path: Path) -> None:
+    write(tmp_path, env="\nNUVOM_DURABLE=hunter2")
+
+    loaded = at(tmp_path, NUVOM_MAX_WORKER="hunter2", NUVOM_ZZZ="hunter2", OTHER="x")
+
+    assert loaded.warnings == [
+        (
+            'There is no setting named "NUVOM_MAX_WORKER" (environment variable NUVOM_MAX_WORKER).'
+            ' Did you mean "NUVOM_MAX_WORKERS"?'
+        ),
+        'There is no setting named "NUVOM_ZZZ" (environment variable NUVOM_ZZZ).',
+        (
+            f'There is no setting named "NUVOM_DURABLE" ({tmp_path / ".env"}, line 2).'
+            ' Did you mean "NUVOM_DURABILITY"?'
+        ),
+    ]
+
+
+def test_variables_of_ours_that_are_no_settings_are_no_typing_errors(tmp_path: Path) -> None:
+    assert at(tmp_path, NUVOM_CRASHPOINT="x:exit").warnings == []
+
+
+@pytest.mark.parametrize(
+    ("source", "place"),
+    [
+        ("toml", "nuvom.toml, line 1"),
+        ("pyproject", "pyproject.toml, line 2"),
+        ("env", ".env, line 1"),
+        ("environ", "environment variable NUVOM_MAX_WORKERS"),
+        ("flags", "command line"),
+        ("overrides", "configure()"),
+    ],
+)
+def test_a_wrong_value_is_an_error_in_every_source_also_where_it_does_not_win(
+    tmp_path: Path, source: str, place: str
+) -> None:
+    texts = {
+        "toml": "max_workers = 0",
+        "pyproject": "[tool.nuvom]\nmax_workers = 0",
+        "env": "NUVOM_MAX_WORKERS=0",
+    }
+    if source in texts:
+        write(tmp_path, **{source: texts[source]})
+    environ = {"NUVOM_MAX_WORKERS": "0" if source == "environ" else "6"}
+    flags = {"max_workers": 0 if source == "flags" else 5}
+    overrides = {"max_workers": 0 if source == "overrides" else 4}
+
+    with pytest.raises(InvalidSetting) as caught:
+        load(tmp_path, overrides=overrides, flags=flags, environ=environ)
+
+    assert caught.value.origin.endswith(place)
+    assert caught.value.expected == SETTINGS["max_workers"].expected
+
+
+@pytest.mark.parametrize("value", ['"4"', "4.5", "true", "[4]", "{}", "2020-01-01", "nan"])
+def test_a_file_gives_values_of_the_right_type_or_none(tmp_path: Path, value: str) -> None:
+    write(tmp_path, toml=f"max_workers = {value}")
+
+    with pytest.raises(InvalidSetting):
+        at(tmp_path)
+
+
+def test_problems_collects_every_error_and_the_warnings(tmp_path: Path) -> None:
+    write(tmp_path, toml="max_worker = 1\nlease_secs = 0", env="NUVOM_DURABILITY")
+
+    errors, warnings = problems(
+        tmp_path, flags={"async_slots": 0}, environ={"NUVOM_PLUGINS": "x", "NUVOM_ZZZ": "1"}
+    )
+
+    assert [InvalidSetting, InvalidSetting, InvalidConfigFile, UnknownSetting, InvalidSetting] == [
+        type(error) for error in errors
+    ]
+    assert len(warnings) == 1
+
+
+def test_problems_of_a_sound_project_are_none(tmp_path: Path) -> None:
+    write(tmp_path, toml="max_workers = 5")
+
+    assert problems(tmp_path, environ={}) == ([], [])
+
+
+@given(st.binary() | st.text().map(lambda text: text.encode("utf-8", "surrogatepass")))
+def test_any_content_of_the_files_is_read_or_refused(
+    tmp_path_factory: pytest.TempPathFactory, content: bytes
+) -> None:
+    root = tmp_path_factory.mktemp("any")
+    for name in (".env", "nuvom.toml"):
+        (root / name).write_bytes(content)
+
+    errors, _ = problems(root, environ={})
+
+    assert all(isinstance(error, ConfigError) for error in errors)
+
+
+# ---- explain --------------------------------------------------------------------------
+
+
+def test_explain_shows_every_source_and_which_one_is_used(tmp_path: Path) -> None:
+    write(tmp_path, toml="# six\n#\n#\n#\n#\n#\nmax_workers = 2", env="NUVOM_MAX_WORKERS=4")
+
+    found = explain(at(tmp_path, NUVOM_MAX_WORKERS="8"), "max_workers")
+
+    assert (found.name, found.value) == ("max_workers", "8")
+    assert found.rows == [
+        Row("flag", "-", is_used=False),
+        Row("environment", "NUVOM_MAX_WORKERS=8", is_used=True),
+        Row(".env", "NUVOM_MAX_WORKERS=4", is_used=False),
+        Row("nuvom.toml", "line 7: max_workers = 2", is_used=False),
+        Row("default", "4", is_used=False),
+    ]
+    assert found.note == "type int, 1..1024; read at worker start; changing needs a restart"
+
+
+def test_explain_tells_of_program_flag_and_pyproject_where_they_are_used(tmp_path: Path) -> None:
+    write(tmp_path, pyproject='[tool.nuvom]\ndurability = "normal"')
+    values = {"durability": "full"}
+
+    found = explain(load(tmp_path, overrides=values, flags=values, environ={}), "durability")
+
+    assert found.rows == [
+        Row("configure()", "full", is_used=True),
+        Row("flag", "full", is_used=False),
+        Row("environment", "-", is_used=False),
+        Row(".env", "-", is_used=False),
+        Row("pyproject.toml", 'line 2: durability = "normal"', is_used=False),
+        Row("default", "full", is_used=False),
+    ]
+    assert found.note == "type full | normal; read when a program or a command first uses Nuvom"
+
+
+def test_explain_takes_the_variable_for_the_name(tmp_path: Path) -> None:
+    assert explain(at(tmp_path), "NUVOM_LEASE_SECS").name == "lease_secs"
+
+
+def test_explain_says_what_absence_means(tmp_path: Path) -> None:
+    found = explain(at(tmp_path), "batch_size")
+
+    assert found.value == "none (adaptive)"
+    assert found.rows[-1] == Row("default", "none (adaptive)", is_used=True)
+
+
+def test_explain_leaves_out_a_line_that_is_not_known(tmp_path: Path) -> None:
+    write(tmp_path, toml='"\\u006dax_workers" = 3')
+
+    assert explain(at(tmp_path), "max_workers").rows[3].text == "max_workers = 3"
+
+
+def test_explain_and_origins_never_hold_a_secret(tmp_path: Path) -> None:
+    write(tmp_path, toml=f'postgres_dsn = "{DSN}"', env=f"NUVOM_POSTGRES_DSN={DSN}")
+    values = {"postgres_dsn": DSN}
+
+    loaded = load(tmp_path, overrides=values, flags=values, environ={"NUVOM_POSTGRES_DSN": DSN})
+    found = explain(loaded, "postgres_dsn")
+
+    assert loaded.settings.postgres_dsn == DSN
+    assert "hunter2" not in f"{found} {loaded}"
+    assert found.value == "***"
+    assert found.rows[3].text == "NUVOM_POSTGRES_DSN=***"
+    assert found.rows[4].text == "line 1: postgres_dsn = ***"
+
+
+def test_explain_of_an_unknown_setting_suggests_one(tmp_path: Path) -> None:
+    with pytest.raises(UnknownSetting, match='Did you mean "max_workers"'):
+        explain(at(tmp_path), "max_worker")
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_every_setting_can_be_explained(tmp_path: Path, name: str) -> None:
+    found = explain(at(tmp_path), name)
+
+    assert found.rows[-1].is_used
+    assert found.note.startswith("type ")
