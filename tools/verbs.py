@@ -40,7 +40,7 @@ def _parser() -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     for verb in (demo, test, lint, check, bench, docs):
         name = verb.__name__
-        summary = (verb.__doc__ or "").splitlines()[0]
+        summary = (verb.__doc__ or "").partition("\n")[0]
         one = verbs.add_parser(name, help=summary, description=summary, allow_abbrev=False)
         one.set_defaults(run=verb, slow=False, coverage=False, fix=False)
         if verb is test:
@@ -108,7 +108,11 @@ def lint(options: argparse.Namespace, rest: list[str]) -> int:  # noqa: ARG001  
             say(f"lint: {name}")
             if place.run("-m", *arguments, cwd=cwd) != 0:
                 failed.append(name)
-    say(f"lint failed: {', '.join(failed)}" if failed else "lint passed")
+    if not failed:
+        say("lint passed")
+    else:
+        hint = "" if options.fix else " (python3 dev.py lint --fix repairs what can be)"
+        say(f"lint failed: {', '.join(failed)}{hint}")
     return 1 if failed else 0
 
 
