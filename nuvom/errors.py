@@ -86,6 +86,16 @@ class NuvomError(Exception):
         return _restore, (type(self), self.args, self.__dict__.copy())
 
 
+class Refused(NuvomError):
+    """Something that destroys data, or opens a door, was not allowed expressly."""
+
+    message = "{reason}; nothing was changed."
+    remedy = "{repair}"
+
+    def __init__(self, reason: str, repair: str) -> None:
+        super().__init__(reason, repair=repair)
+
+
 # ---- configuration --------------------------------------------------------------------
 
 
@@ -319,6 +329,26 @@ class InvalidId(QueueError, ValueError):
         super().__init__(kind=kind, value=value, expected=expected)
 
 
+class QueueNotFound(QueueError):
+    """No queue has this name."""
+
+    message = 'No queue is named "{name}".{hint}'
+    remedy = "Run `nuvom queues` to see the queues that hold or held jobs."
+
+    def __init__(self, name: str, known: Iterable[str] = ()) -> None:
+        super().__init__(name=name, hint=did_you_mean(name, known))
+
+
+class WorkerNotFound(QueueError):
+    """No live worker has this id."""
+
+    message = "There is no live worker {worker}."
+    remedy = "Run `nuvom workers` to see the live ones; a few last characters of the id are enough."
+
+    def __init__(self, worker: str) -> None:
+        super().__init__(worker=worker)
+
+
 # ---- results --------------------------------------------------------------------------
 
 
@@ -344,6 +374,16 @@ class AmbiguousJob(ResultError):
 
     def __init__(self, suffix: str, candidates: Iterable[str]) -> None:
         super().__init__(suffix=suffix, candidates=", ".join(candidates))
+
+
+class FailureNotFound(ResultError):
+    """No group of failures has this fingerprint."""
+
+    message = "There is no group of failures {fingerprint}."
+    remedy = "Run `nuvom errors` to see the groups that there are."
+
+    def __init__(self, fingerprint: str) -> None:
+        super().__init__(fingerprint=fingerprint)
 
 
 class JobFailed(ResultError):

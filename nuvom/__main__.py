@@ -1,0 +1,13 @@
+"""``python -m nuvom``: the command line, without the working directory on the import path."""
+
+import sys
+
+# ``-m`` puts the working directory first. Commands that only read must run nothing of it, so it
+# goes before anything else is imported; workers add the project's root themselves.
+if not sys.flags.safe_path and sys.path:
+    del sys.path[0]
+
+from nuvom.cli.cli import main  # noqa: E402  # after the path is cleaned
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,198 @@
+"""The shapes of what commands show: jobs, attempts, queues, workers and failures as plain data.
+
+``--json`` writes these dicts as they are; tables pick from them. Keys are a contract: adding one
+is fine, any other change makes a new major version of the schema.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from nuvom.cli.tables import Cell, Column, Table
+from nuvom.cli.text import ago, duration, rfc3339
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from nuvom.record import Attempt, JobSnapshot, StoredError
+    from nuvom.views import ErrorGroup, QueueStats, WorkerInfo
+
+SHORT_ID = 8
+STATUS_STYLES = {
+    "PENDING": "cyan",
+    "RUNNING": "blue",
+    "SUCCESS": "green",
+    "FAILED": "red",
+    "DEAD": "bold red",
+    "CANCELLED": "yellow",
+    "PARKED": "magenta",
+}
+
+
+def short_id(job_id: str) -> str:
+    """Return the end of an id, which commands accept: ids begin with the time."""
+    return job_id[-SHORT_ID:]
+
+
+def id_cell(job_id: str) -> Cell:
+    """Return an id for a table: its end for people, all of it for programs."""
+    return Cell(short_id(job_id), "", job_id)
+
+
+def status_cell(status: str, text: str | None = None) -> Cell:
+    """Return a status in its colour."""
+    return Cell(text or status, STATUS_STYLES.get(status, ""), status)
+
+
+def error_data(error: StoredError | None, *, traceback: bool = False) -> dict[str, Any] | None:
+    """Return why a job failed, without or with its traceback."""
+    if error is None:
+        return None
+    data: dict[str, Any] = {"type": error.type, "message": error.message}
+    if traceback:
+        data["traceback"] = error.traceback
+    return data
+
+
+def job_data(snapshot: JobSnapshot) -> dict[str, Any]:
+    """Return a job as one element of a list: no arguments, no result, no traceback."""
+    record = snapshot.record
+    return {
+        "id": record.id,
+        "func_name": record.func_name,
+        "status": str(snapshot.status),
+        "attempt": record.attempt,
+        "max_retries": record.max_retries,
+        "queue": record.queue,
+        "priority": record.priority,
+        "created_at": rfc3339(record.created_at),
+        "run_at": rfc3339(record.run_at),
+        "started_at": rfc3339(snapshot.started_at),
+        "finished_at": rfc3339(snapshot.finished_at),
+        "duration_secs": _took(snapshot.started_at, snapshot.finished_at),
+        "worker": snapshot.worker,
+        "error": error_data(snapshot.error),
+        "tags": list(record.tags),
+    }
+
+
+def status_text(snapshot: JobSnapshot, now: float) -> str:
+    """Return the status as people read it: ``PENDING (retry 2, in 14 s)``."""
+    record = snapshot.record
+    status = str(snapshot.status)
+    if status == "PENDING" and record.attempt:
+        return f"PENDING (retry {record.attempt}, {_when(record.run_at, now)})"
+    if status == "PENDING" and record.run_at > now:
+        return f"PENDING ({ago(record.run_at, now)})"
+    if status == "RUNNING" and snapshot.progress is not None:
+        return f"RUNNING ({progress_text(snapshot.progress)})"
+    return status
+
+
+def progress_text(progress: tuple[float, float | None, str]) -> str:
+    """Return progress as ``3 of 10, reading``, ``3`` or ``40 %``."""
+    done, total, note = progress
+    figure = f"{done:g} of {total:g}" if total else f"{done:g}"
+    return f"{figure}, {note}" if note else figure
+
+
+def jobs_table(snapshots: Iterable[JobSnapshot], now: float) -> Table:
+    """Return jobs as a table, in the order given."""
+    columns = [
+        Column("ID"),
+        Column("Task", stretch=True),
+        Column("Status", stretch=True),
+        Column("Queue"),
+        Column("Attempt", right=True),
+        Column("Created", right=True),
+        Column("Took", right=True),
+    ]
+    return Table(columns, [_job_row(snapshot, now) for snapshot in snapshots])
+
+
+def _job_row(snapshot: JobSnapshot, now: float) -> list[Cell | str]:
+    record = snapshot.record
+    took = _took(snapshot.started_at, snapshot.finished_at)
+    return [
+        id_cell(record.id),
+        record.func_name,
+        status_cell(str(snapshot.status), status_text(snapshot, now)),
+        record.queue,
+        str(record.attempt) if record.attempt else "-",
+        Cell(ago(record.created_at, now), "", rfc3339(record.created_at)),
+        "-" if took is None else Cell(duration(took), "", f"{took:.6f}"),
+    ]
+
+
+def attempt_data(attempt: Attempt) -> dict[str, Any]:
+    """Return one closed attempt."""
+    return {
+        "number": attempt.number,
+        "outcome": attempt.outcome,
+        "worker": attempt.worker,
+        "started_at": rfc3339(attempt.started_at),
+        "finished_at": rfc3339(attempt.finished_at),
+        "duration_secs": _took(attempt.started_at, attempt.finished_at),
+        "error": error_data(attempt.error, traceback=True),
+    }
+
+
+def queue_data(stats: QueueStats, now: float, workers: int | None) -> dict[str, Any]:
+    """Return one queue's counts."""
+    oldest = stats.oldest_ready_at
+    return {
+        "queue": stats.queue,
+        "ready": stats.ready,
+        "scheduled": stats.scheduled,
+        "retrying": stats.retrying,
+        "running": stats.running,
+        "parked": stats.parked,
+        "success": stats.success,
+        "failed": stats.failed,
+        "dead": stats.dead,
+        "cancelled": stats.cancelled,
+        "oldest_ready_secs": None if oldest is None else max(0.0, round(now - oldest, 3)),
+        "paused_by": stats.paused_by,
+        "workers": workers,
+    }
+
+
+def worker_data(worker: WorkerInfo) -> dict[str, Any]:
+    """Return one worker; ``queues`` is empty where it serves all."""
+    return {
+        "id": worker.id,
+        "state": worker.state,
+        "pid": worker.pid,
+        "host": worker.host,
+        "version": worker.version,
+        "queues": list(worker.queues),
+        "slots": worker.slots,
+        "async_slots": worker.async_slots,
+        "running": worker.running,
+        "started_at": rfc3339(worker.started_at),
+        "beat_age_secs": round(worker.beat_age_secs, 3),
+    }
+
+
+def group_data(group: ErrorGroup) -> dict[str, Any]:
+    """Return one group of failures."""
+    return {
+        "fingerprint": group.fingerprint,
+        "func_name": group.func_name,
+        "type": group.type,
+        "message": group.message,
+        "count": group.count,
+        "first_at": rfc3339(group.first_at),
+        "last_at": rfc3339(group.last_at),
+        "example_id": group.example_id,
+    }
+
+
+def _took(started: float | None, finished: float | None) -> float | None:
+    if started is None or finished is None:
+        return None
+    return max(0.0, round(finished - started, 6))
+
+
+def _when(run_at: float, now: float) -> str:
+    return ago(run_at, now) if run_at > now else "due"
