@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 
 REQUIREMENTS = ROOT / "requirements"
 STAMP = "nuvom-dev.json"
+NETWORK = (
+    "Check the network or proxy and run this again. Without a network, point pip at\n"
+    "a folder of wheels: PIP_NO_INDEX=1 PIP_FIND_LINKS=FOLDER."
+)
 
 
 class SetupFailed(Exception):  # noqa: N818  # named after what happened, as in nuvom/errors.py
@@ -131,21 +135,18 @@ class Environment:
     def _install_requirements(self, names: list[str]) -> None:
         say(f"installing {', '.join(names)} into {self.folder.name}")
         files = [part for name in names for part in ("-r", str(REQUIREMENTS / name))]
-        self._pip("--require-hashes", *files)
+        self._pip(NETWORK, "--require-hashes", *files)
 
     def _install_package(self, form: str) -> None:
         say(f"installing nuvom ({form}) into {self.folder.name}")
         how = "--editable" if form == "editable" else "--force-reinstall"
-        self._pip("--no-deps", "--no-build-isolation", how, str(ROOT))
+        fix = "See the message above: a file that pyproject.toml names may be missing or wrong."
+        self._pip(fix, "--no-deps", "--no-build-isolation", how, str(ROOT))
 
-    def _pip(self, *arguments: str) -> None:
+    def _pip(self, fix: str, *arguments: str) -> None:
         quiet = ["--quiet", "--no-input", "--disable-pip-version-check"]
         if self.run("-m", "pip", "install", *quiet, *arguments) != 0:
-            raise SetupFailed(
-                "pip could not install what is needed (its message is above)",
-                "Check the network or proxy and run this again. Without a network, point pip at\n"
-                "a folder of wheels: PIP_NO_INDEX=1 PIP_FIND_LINKS=FOLDER.",
-            )
+            raise SetupFailed("pip could not install what is needed (its message is above)", fix)
 
     def _make(self) -> None:
         self._clear()

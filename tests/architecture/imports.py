@@ -9,7 +9,7 @@ import ast
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tests.architecture.source import Finding, Module, in_function, scope_of
+from tests.architecture.source import Finding, Module, for_types_only, in_function, scope_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -24,6 +24,7 @@ class Edge:
     line: int
     scope: str
     deferred: bool
+    for_types: bool
     external: bool
     whole_package: bool
 
@@ -50,6 +51,7 @@ def _edges_of(module: Module, known: set[str], package: str) -> Iterator[Edge]:
                 line=getattr(node, "lineno", 1),
                 scope=scope_of(above),
                 deferred=in_function(above),
+                for_types=for_types_only(above),
                 external=target.partition(".")[0] != package,
                 whole_package=_names_package(node, target, package),
             )

@@ -34,6 +34,10 @@ class Entry:
     pattern: str
     planned: bool
 
+    @property
+    def exact(self) -> bool:
+        return not self.pattern.endswith("/") and "*" not in self.pattern
+
     def fits(self, place: str) -> bool:
         if self.pattern.endswith("/"):
             return place.startswith(self.pattern)
@@ -47,9 +51,14 @@ class Layers:
         self.entries = list(_read(_block(text)))
 
     def of(self, place: str) -> list[int]:
-        """Return the layers that the block names for ``nuvom/...``: one, if all is well."""
+        """Return the layers that the block names for ``nuvom/...``: one, if all is well.
+
+        A name of its own counts more than the folder's.
+        """
         inner = place.removeprefix("nuvom/")
-        return [entry.layer for entry in self.entries if entry.fits(inner)]
+        fitting = [entry for entry in self.entries if entry.fits(inner)]
+        exact = [entry for entry in fitting if entry.exact]
+        return [entry.layer for entry in exact or fitting]
 
     def number(self, place: str) -> int | None:
         found = self.of(place)
@@ -117,6 +126,8 @@ def directions(
         if edge.external:
             yield from _sql_in_shell(edge)
             continue
+        if edge.module.is_facade and edge.for_types:
+            continue  # what it offers is imported when it is first named
         own = layers.number(edge.module.place)
         target = places.get(edge.target, f"{edge.target.replace('.', '/')}.py")
         other = layers.number(target)

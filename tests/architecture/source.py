@@ -80,6 +80,12 @@ def in_function(above: tuple[ast.AST, ...]) -> bool:
     return any(isinstance(node, FUNCTIONS) for node in above)
 
 
+def for_types_only(above: tuple[ast.AST, ...]) -> bool:
+    """Return whether a node with these ancestors is there for type checkers alone."""
+    tests = [node.test for node in above if isinstance(node, ast.If)]
+    return any(ast.unparse(test) in {"TYPE_CHECKING", "typing.TYPE_CHECKING"} for test in tests)
+
+
 def load(root: Path, *tops: str) -> list[Module]:
     """Return the modules under these files and folders of ``root``, in the order of paths."""
     found = []

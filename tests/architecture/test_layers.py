@@ -104,6 +104,12 @@ def breaches(root: Path, files: dict[str, str]) -> list[str]:
         ),
         ("cli/show.py", "import sqlite3", "sqlite3", "the command line holds no SQL"),
         (
+            "contrib/__init__.py",
+            "from nuvom.dispatcher import dispatch",
+            "nuvom.dispatcher",
+            "contrib imports layers 0 to 2 only",
+        ),
+        (
             "cli/show.py",
             "from nuvom.testing import conformance",
             "nuvom.testing.conformance",
@@ -129,6 +135,7 @@ def test_forbidden_import_is_found(
         ("contrib/redis/queue.py", "from nuvom.contrib.redis.keys import key"),
         ("contrib/redis/queue.py", "from nuvom.queue_backends.base import BaseJobQueue"),
         ("testing/kit.py", "from nuvom.testing.probe import probe"),
+        ("contrib/__init__.py", "if TYPE_CHECKING:\n    from nuvom.dispatcher import dispatch"),
     ],
 )
 def test_allowed_import_is_not_reported(tmp_path: Path, place: str, statement: str) -> None:
@@ -151,6 +158,12 @@ def test_module_that_the_page_names_twice_is_found(tmp_path: Path) -> None:
     page = layers.Layers(BLOCK.replace("record.py", "record.py  task.py"))
     found = layers.placing(tree(tmp_path, {"task.py": ""}), page, building=True)
     assert ["nuvom/task.py"] == wheres(found)
+
+
+def test_name_of_its_own_counts_more_than_the_folder() -> None:
+    page = layers.Layers(BLOCK.replace("task.py", "task.py  cli/top.py"))
+    assert [6] == page.of("nuvom/cli/top.py")
+    assert [7] == page.of("nuvom/cli/low.py")
 
 
 def test_planned_module_that_exists_is_found(tmp_path: Path) -> None:

@@ -6,14 +6,23 @@ import ast
 import re
 from typing import TYPE_CHECKING
 
-from tests.architecture.source import FUNCTIONS, SCOPES, Finding, Module, in_function, scope_of
+from tests.architecture.source import (
+    FUNCTIONS,
+    SCOPES,
+    Finding,
+    Module,
+    for_types_only,
+    in_function,
+    scope_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 FORBIDDEN = frozenset(
-    "actor broker consumer message nack addon util helper manager common".split()  # noqa: SIM905  # reads as a list of words
+    ["actor", "addon", "broker", "consumer", "helper", "manager", "message", "nack", "util"]
 )
+FORBIDDEN_FOR_MODULES = FORBIDDEN | {"common"}
 # Their docstring is elsewhere: at the contract, at the implementation, at the getter.
 EXCUSED = frozenset(["override", "overload", "setter", "deleter"])
 
@@ -21,6 +30,7 @@ EXCUSED = frozenset(["override", "overload", "setter", "deleter"])
 def docstrings(modules: Sequence[Module]) -> Iterator[Finding]:
     """Modules, public classes and public functions without a docstring.
 
+    What stands in a private module (``_lockfile.py``) is not public.
     A method inherits the docstring of the method that it overrides, if the class it overrides
     is ours.
     """
@@ -32,7 +42,8 @@ def docstrings(modules: Sequence[Module]) -> Iterator[Finding]:
             if not isinstance(node, SCOPES) or in_function(above) or ast.get_docstring(node):
                 continue
             names = [*scope_of(above).split("."), node.name]
-            if any(name.startswith("_") for name in names) or _is_excused(node):
+            private = any(name.startswith("_") for name in [*module.name.split("."), *names])
+            if private or _is_excused(node) or for_types_only(above):
                 continue
             if not _inherits(node.name, above, documented):
                 yield module.report("docstrings", node, ".".join(filter(None, names)), "has none")
@@ -57,7 +68,9 @@ def _documented_methods(modules: Sequence[Module]) -> Documented:
                     for method in node.body
                     if isinstance(method, FUNCTIONS) and ast.get_docstring(method)
                 }
-                found[node.name] = methods, [_last_name(base) for base in node.bases]
+                bases = [_last_name(base) for base in node.bases]
+                known = found.get(node.name, (set(), []))
+                found[node.name] = known[0] | methods, known[1] + bases
     return found
 
 
@@ -85,15 +98,15 @@ def words(modules: Sequence[Module]) -> Iterator[Finding]:
     """Names of modules, classes and functions that hold a forbidden word."""
     for module in modules:
         stem = module.name.rpartition(".")[2]
-        for word in _forbidden_in(stem):
+        for word in _words_of(stem, FORBIDDEN_FOR_MODULES):
             yield Finding("words", module.place, 1, f"the module's name says {word!r}")
         for node, above in module.walk():
             if isinstance(node, SCOPES):
-                for word in _forbidden_in(node.name):
+                for word in _words_of(node.name, FORBIDDEN):
                     yield module.report("words", node, scope_of((*above, node)), f"says {word!r}")
 
 
-def _forbidden_in(name: str) -> list[str]:
+def _words_of(name: str, forbidden: frozenset[str]) -> list[str]:
     """Return the forbidden words in a snake_case or CamelCase name, plurals included."""
     parts = re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+", name)
-    return [part for part in parts if part.lower().removesuffix("s") in FORBIDDEN]
+    return [part for part in parts if part.lower().removesuffix("s") in forbidden]
