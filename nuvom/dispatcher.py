@@ -12,6 +12,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from warnings import warn
 
+from msgspec import Raw
+
 from nuvom.errors import CapabilityMissing, PayloadTooLarge
 from nuvom.events import EventBus, JobEnqueued
 from nuvom.names import new_id
@@ -192,8 +194,8 @@ class CallPlan:
         return JobRecord(
             new_id(),
             self._name,
-            packed_args,
-            packed_kwargs,
+            Raw(packed_args),
+            Raw(packed_kwargs),
             self._queue,
             self._priority,
             now,

@@ -49,10 +49,15 @@ class Inspector:
         """
         if snapshot.status is not JobStatus.SUCCESS:
             return None
-        if snapshot.result is None:
-            return None if self._runtime.is_shared else self._stored_result(snapshot)
-        value = self._runtime.codec.decode_value(snapshot.result)
-        return self._lifted(snapshot.record.func_name, value)
+        codec, definition = self._runtime.codec, self._runtime.registry.get(snapshot.record.func_name)
+        data = snapshot.result
+        if data is None and not self._runtime.is_shared:
+            data = codec.encode_value(self._runtime.results.get_result(snapshot.record.id))
+        if data is None:
+            return None
+        if definition is None:
+            return codec.decode_value(data, shaped=True)
+        return codec.result_decoder(definition.func)(data)
 
     def find_id(self, text: str) -> str:
         """Return the full id for an id or a unique suffix of at least six characters.
@@ -123,16 +128,6 @@ class Inspector:
     def failed_ids(self, fingerprint: str) -> list[str]:
         """Return the FAILED and DEAD jobs of a group, newest first."""
         return [] if self._queue is None else self._queue.failed_ids(fingerprint)
-
-    def _stored_result(self, snapshot: JobSnapshot) -> Any:
-        value = self._runtime.results.get_result(snapshot.record.id)
-        return self._lifted(snapshot.record.func_name, value)
-
-    def _lifted(self, task: str, value: Any) -> Any:
-        definition = self._runtime.registry.get(task)
-        if definition is None:
-            return value
-        return self._runtime.codec.lift_result(definition.func, value)
 
 
 def _with_outcome(found: JobSnapshot, kept: dict[str, Any]) -> JobSnapshot:

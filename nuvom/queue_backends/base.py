@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, ClassVar
 from nuvom.errors import CapabilityMissing
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from nuvom.record import JobRecord
 
@@ -85,15 +85,21 @@ class BaseJobQueue(ABC):
                 refused[job.id] = existing
         return refused
 
-    def wait_for_work(self, timeout: float) -> bool:
+    def wait_for_work(self, timeout: float, recheck: Callable[[], bool] | None = None) -> bool:
         """Block until there may be work, at most ``timeout`` seconds.
 
+        Args:
+            recheck: Called once after this process has asked to be woken and before it
+                sleeps; True ends the wait. The default looks for any job that is ready.
         Without ``Capability.WAKE_UP`` this is not called: the worker polls.
         """
         raise self._lacks(Capability.WAKE_UP, f"cannot wait {timeout:g} s for work")
 
     def notify(self) -> None:
         """Wake a worker that waits for work, in any process; harmless when none does."""
+
+    def interrupt(self) -> None:
+        """End a ``wait_for_work`` of this instance that runs in another thread."""
 
     def start(self) -> None:
         """Get ready; called once by a worker. Opening lazily at the first call is fine too."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import TYPE_CHECKING, ClassVar
 
+from nuvom.clock import SYSTEM_CLOCK
 from nuvom.names import new_id
 from nuvom.queue_backends.base import BaseJobQueue, Capability
 
@@ -253,6 +254,16 @@ class LeasedJobQueue(BaseJobQueue):
             self._own_id = new_id()
         return self._own_id
 
-    @abstractmethod
     def _wait_and_pop(self, timeout: float) -> list[JobRecord]:
         """Claim one job as soon as there is one, at most ``timeout`` seconds."""
+        claimed: list[JobRecord] = []
+
+        def try_again() -> bool:
+            claimed.extend(self.pop_batch(1))
+            return bool(claimed)
+
+        deadline = SYSTEM_CLOCK.monotonic() + timeout
+        while not claimed and (left := deadline - SYSTEM_CLOCK.monotonic()) > 0:
+            due = self.next_due_secs()
+            self.wait_for_work(left if due is None else min(left, due), try_again)
+        return claimed

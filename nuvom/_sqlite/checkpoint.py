@@ -1,0 +1,117 @@
+"""Moves committed pages from the write-ahead log into the database, one process at a time.
+
+SQLite 3.7.0 to 3.51.2 can corrupt a database when a second checkpoint begins while a commit
+resets the log that the first one has just finished (fixed in 3.51.3, backported to 3.44.6 and
+3.50.7; described in SQLite's documentation on WAL mode). On those versions a second connection
+holds the write lock during each checkpoint, so that nobody can reset the log meanwhile.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from nuvom._durable import private_directory
+from nuvom._lockfile import FileLock
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+_TRIGGER_BYTES = 4 << 20
+_LOOK_EVERY = 64  # commits between two looks at the log's size
+_FIXED = (3, 51, 3)
+_BACKPORTS = {(3, 44): 6, (3, 50): 7}
+
+
+def has_reset_race(version: tuple[int, ...] = sqlite3.sqlite_version_info) -> bool:
+    """Whether this SQLite has the race described above."""
+    if version >= _FIXED or version < (3, 7):
+        return False
+    fixed_in = _BACKPORTS.get((version[0], version[1]))
+    return fixed_in is None or version[2] < fixed_in
+
+
+class Checkpointer:
+    """Checkpoints one database when its log has grown; silent when another process does.
+
+    Attributes:
+        connections: The checkpointing one and the guard, or none while there was no need.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        directory: Path,
+        connect: Callable[[], sqlite3.Connection],
+    ) -> None:
+        self._log = f"{path}-wal"
+        self._directory = directory
+        self._connect = connect
+        self._election = FileLock(directory / "checkpoint.lock")
+        self._busy = threading.Lock()
+        self.connections: tuple[sqlite3.Connection, ...] = ()
+        self._commits = 0
+        self._is_guarded = has_reset_race()
+
+    def after_commit(self) -> None:
+        """Look at the log once in a while, and checkpoint when it is long."""
+        self._commits += 1
+        if self._commits >= _LOOK_EVERY:
+            self.look()
+
+    def look(self, *, trigger_bytes: int = _TRIGGER_BYTES) -> bool:
+        """Checkpoint when the log is longer than ``trigger_bytes``; return whether it was done."""
+        self._commits = 0
+        try:
+            if os.stat(self._log).st_size <= trigger_bytes:  # never open it: see database.py
+                return False
+        except OSError:
+            return False
+        if not self._busy.acquire(blocking=False):
+            return False
+        try:
+            return self._elected()
+        finally:
+            self._busy.release()
+
+    def close(self) -> None:
+        """Close the connections; twice is fine."""
+        with self._busy:
+            for connection in self.connections:
+                connection.close()
+            self.connections = ()
+
+    def _elected(self) -> bool:
+        private_directory(self._directory)
+        if not self._election.acquire():
+            return False
+        try:
+            return self._checkpoint()
+        finally:
+            self._election.release()
+
+    def _checkpoint(self) -> bool:
+        if not self.connections:
+            self.connections = (self._connect(), self._connect())
+        checkpointer, guard = self.connections
+        try:
+            if self._is_guarded:
+                guard.execute("BEGIN IMMEDIATE")
+            try:
+                # PASSIVE alone: the other kinds fall back to it, unguarded, when they miss a lock.
+                checkpointer.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+            finally:
+                if guard.in_transaction:
+                    guard.execute("ROLLBACK")
+        except sqlite3.OperationalError:
+            # Somebody writes or reads just now; the log stays a little longer. Whatever else is
+            # wrong with the file, the next commit reports it.
+            with suppress(sqlite3.Error):
+                if guard.in_transaction:
+                    guard.execute("ROLLBACK")
+            return False
+        return True

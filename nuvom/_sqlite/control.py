@@ -1,0 +1,273 @@
+"""Workers' announcements and what people ask for, in the SQLite store.
+
+Cancel, retry, pause, purge, prune, and commands to workers. Each change that a worker should
+notice soon raises the control counter in the store's mapped file.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from nuvom._sqlite.schema import CANCELLED, DEAD, FAILED, PARKED, READY, RUNNING, STATUS
+from nuvom.clock import boot_id
+from nuvom.names import valid_name
+from nuvom.record import JobStatus
+from nuvom.views import WorkerInfo
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Iterable
+
+    from nuvom._sqlite.store import Store
+    from nuvom.record import JobRecord
+
+_STATUS = "SELECT seq, status FROM jobs WHERE id = ?"
+_CANCEL = """UPDATE jobs SET status = 5, lease_epoch = lease_epoch + 1, finished_at = ?2,
+    progress = NULL, suspect = 0,
+    unique_key = CASE WHEN unique_until > ?2 THEN unique_key END WHERE seq = ?1"""
+_RETRY = """UPDATE OR IGNORE jobs SET status = 0, lease_epoch = lease_epoch + 1, attempt = 0,
+    deliveries = 0, suspect = 0, run_at = 0, started_at = NULL, finished_at = NULL, owner = NULL,
+    result = NULL, error = NULL, error_fp = NULL WHERE seq = ?1"""
+_CLOSE_ATTEMPT = """INSERT INTO attempts
+    (seq, number, outcome, lease_epoch, worker, finished_at)
+    SELECT seq, attempt, 'cancelled', lease_epoch, owner, ?2 FROM jobs WHERE seq = ?1"""
+_PAUSE = """INSERT INTO queues (name, paused_by, paused_at) VALUES (?1, ?2, ?3)
+    ON CONFLICT (name) DO UPDATE SET paused_by = ?2, paused_at = ?3"""
+_RESUME = "DELETE FROM queues WHERE name = ?1"
+_PURGED = "SELECT seq FROM jobs WHERE status IN (0, 6, 7, 8) AND queue = ?1"
+_WAITING = "SELECT seq FROM jobs WHERE status IN (0, 6, 7, 8)"
+_PRUNABLE = """SELECT seq FROM jobs WHERE created_at < max(?1, ?2) AND (
+        (status = 2 AND finished_at < CASE WHEN keep_secs IS NULL THEN ?1 ELSE ?4 - keep_secs END)
+        OR (status IN (3, 4, 5) AND finished_at < ?2))
+    AND NOT coalesce(unique_key IS NOT NULL AND unique_until > ?4, 0) LIMIT ?3"""
+_OWN_TTL = """SELECT seq FROM jobs WHERE status = 2 AND keep_secs IS NOT NULL
+    AND finished_at < ?1 - keep_secs LIMIT ?2"""
+_UNPARK = """UPDATE jobs SET status = CASE suspect WHEN 1 THEN 8 ELSE 0 END, run_at = 0
+    WHERE status = 6 AND task IN (SELECT value FROM json_each(?1))"""
+_HAS_PARKED = """SELECT 1 FROM jobs WHERE status = 6
+    AND task IN (SELECT value FROM json_each(?1)) LIMIT 1"""
+_ANNOUNCE = """INSERT INTO workers (id, info, beat, boot) VALUES (?1, ?2, ?3, ?4)
+    ON CONFLICT (id) DO UPDATE SET info = ?2, beat = ?3, boot = ?4"""
+_WORKERS = """SELECT w.info, w.beat, w.boot,
+    (SELECT count(*) FROM jobs j WHERE j.status = 1 AND j.owner = w.id) FROM workers w"""
+_PROGRESS = """UPDATE jobs SET progress = ?3
+    WHERE seq = ?1 AND lease_epoch = ?2 AND status = 1"""
+_DELETES = (
+    "DELETE FROM payloads WHERE seq IN (SELECT value FROM json_each(?1))",
+    "DELETE FROM attempts WHERE seq IN (SELECT value FROM json_each(?1))",
+    "DELETE FROM jobs WHERE seq IN (SELECT value FROM json_each(?1)) AND status <> 1",
+)
+_CHUNK = 1000
+_RETRYABLE = (FAILED, DEAD, CANCELLED)
+_CANCELLABLE = frozenset(range(len(STATUS))) - {2, 3, 4, 5}
+_WORKER = msgspec.msgpack.Decoder(WorkerInfo)
+_SILENT_BEATS = 0.5  # of a lease without a beat, after which a worker counts as silent
+
+
+class ControlPart:
+    """The methods of the queue that people and workers use to steer."""
+
+    store: Store
+
+    # ---- jobs ---------------------------------------------------------------------------
+
+    def cancel(self, job_id: str) -> JobStatus | None:
+        """Cancel a job that is not final; see the contract."""
+
+        def change(connection: sqlite3.Connection) -> JobStatus | None:
+            row = connection.execute(_STATUS, (job_id,)).fetchone()
+            if row is None:
+                return None
+            seq, code = row
+            if code in _CANCELLABLE:
+                if code == RUNNING:
+                    connection.execute(_CLOSE_ATTEMPT, (seq, self.store.clock.now()))
+                connection.execute(_CANCEL, (seq, self.store.clock.now()))
+            return STATUS[code]
+
+        before = self.store.db.transaction(change)
+        self.store.bell.bump()
+        self.store.bell.ring_all("result")
+        return before
+
+    def retry(self, job_id: str) -> JobStatus | None:
+        """Make a failed or cancelled job PENDING again; see the contract.
+
+        A job whose unique key another one holds by now stays as it is.
+        """
+
+        def change(connection: sqlite3.Connection) -> JobStatus | None:
+            row = connection.execute(_STATUS, (job_id,)).fetchone()
+            if row is None:
+                return None
+            seq, code = row
+            if code in _RETRYABLE:
+                connection.execute(_RETRY, (seq,))
+            return STATUS[code]
+
+        before = self.store.db.transaction(change)
+        self.store.bell.ring_one("work")
+        return before
+
+    def report_progress(
+        self, job: JobRecord, done: float, total: float | None, message: str
+    ) -> bool:
+        """Keep a running job's progress; see the contract."""
+        progress = json.dumps([done, total, message])
+        return self.store.db.write(
+            lambda connection: connection.execute(
+                _PROGRESS, (job.ref, job.lease_epoch, progress)
+            ).rowcount
+            == 1,
+            flush=False,
+        )
+
+    # ---- queues -------------------------------------------------------------------------
+
+    def pause(self, queue: str, by: str) -> None:
+        """Let no job of ``queue`` be claimed; see the contract."""
+        valid_name("a queue", queue)
+        now = self.store.clock.now()
+        self.store.db.write(lambda connection: connection.execute(_PAUSE, (queue, by, now)))
+        self.store.bell.bump()
+
+    def resume(self, queue: str) -> bool:
+        """Undo ``pause``; see the contract."""
+        count = self.store.db.write(
+            lambda connection: connection.execute(_RESUME, (queue,)).rowcount
+        )
+        self.store.bell.bump()
+        self.store.bell.ring_one("work")
+        return count > 0
+
+    def purge(self, queue: str) -> int:
+        """Remove the waiting jobs of ``queue``; see the contract."""
+        return self._delete(_PURGED, (queue,))
+
+    def clear(self) -> None:
+        """Remove all waiting jobs; see the contract."""
+        self._delete(_WAITING, ())
+
+    def prune(self, *, success_before: float, failed_before: float, limit: int = 1000) -> int:
+        """Remove final jobs that are old; see the contract.
+
+        They are looked for without a lock. A job cannot be older at its end than at its
+        start, which keeps the search among the old.
+        """
+        now = self.store.clock.now()
+        rows = self.store.db.read(_PRUNABLE, (success_before, failed_before, limit, now))
+        if len(rows) < limit:
+            rows += self.store.db.read(_OWN_TTL, (now, limit - len(rows)))
+        return self._delete_rows(list({seq for (seq,) in rows}))
+
+    def _delete(self, query: str, parameters: tuple[object, ...]) -> int:
+        def delete(connection: sqlite3.Connection) -> int:
+            seqs = [seq for (seq,) in connection.execute(query, parameters)]
+            return _delete_rows(connection, seqs)
+
+        return self.store.db.transaction(delete)
+
+    def _delete_rows(self, seqs: list[int]) -> int:
+        removed = 0
+        for start in range(0, len(seqs), _CHUNK):
+            chunk = seqs[start : start + _CHUNK]
+            removed += self.store.db.transaction(
+                lambda connection, chunk=chunk: _delete_rows(connection, chunk)  # type: ignore[misc]  # bound now
+            )
+        return removed
+
+    # ---- workers ------------------------------------------------------------------------
+
+    def announce(self, worker: WorkerInfo) -> None:
+        """Show a worker; see the contract."""
+        self.store.presence(worker.id)
+        row = (
+            worker.id,
+            msgspec.msgpack.encode(worker),
+            self.store.clock.monotonic(),
+            boot_id(),
+        )
+        self.store.db.write(lambda connection: connection.execute(_ANNOUNCE, row), flush=False)
+
+    def retire(self, owner: str) -> None:
+        """Forget a worker that stopped in good order; see the contract."""
+
+        def forget(connection: sqlite3.Connection) -> None:
+            connection.execute("DELETE FROM workers WHERE id = ?", (owner,))
+            connection.execute("DELETE FROM commands WHERE worker = ?", (owner,))
+
+        self.store.db.transaction(forget, flush=False)
+        self.store.leave(owner)
+
+    def workers(self) -> list[WorkerInfo]:
+        """Return the announced workers; see the contract."""
+        now = self.store.clock.monotonic()
+        found = []
+        for info, beat, boot, running in self.store.db.read(_WORKERS):
+            worker = _WORKER.decode(info)
+            age = max(0.0, now - beat)
+            if boot != boot_id() or age > self.store.settings.lease_secs:
+                continue
+            is_silent = age > self.store.settings.lease_secs * _SILENT_BEATS
+            state = "silent" if is_silent else worker.state
+            found.append(
+                msgspec.structs.replace(
+                    worker, beat_age_secs=age, running=running, state=state
+                )
+            )
+        return sorted(found, key=lambda worker: worker.started_at)
+
+    def command(self, owner: str, word: str) -> bool:
+        """Leave a word for a worker; see the contract."""
+
+        def leave(connection: sqlite3.Connection) -> bool:
+            known = connection.execute("SELECT 1 FROM workers WHERE id = ?", (owner,)).fetchone()
+            if known:
+                connection.execute(
+                    "INSERT INTO commands (worker, word) VALUES (?, ?)", (owner, word)
+                )
+            return known is not None
+
+        was_left = self.store.db.transaction(leave, flush=False)
+        self.store.bell.bump()
+        return was_left
+
+    def commands(self, owner: str) -> list[str]:
+        """Take the words left for ``owner``; see the contract."""
+        query = "SELECT word FROM commands WHERE worker = ? ORDER BY number"
+        if not self.store.db.read(query, (owner,)):
+            return []
+
+        def take(connection: sqlite3.Connection) -> list[str]:
+            words = [word for (word,) in connection.execute(query, (owner,))]
+            connection.execute("DELETE FROM commands WHERE worker = ?", (owner,))
+            return words
+
+        return self.store.db.transaction(take, flush=False)
+
+    def control_version(self) -> int:
+        """Return a number that changes with every control write; see the contract."""
+        return self.store.bell.version()
+
+    def unpark(self, tasks: Iterable[str]) -> int:
+        """Make PARKED jobs of ``tasks`` PENDING; see the contract."""
+        names = json.dumps(sorted(tasks))
+        if self.store.db.read_one(_HAS_PARKED, (names,)) is None:
+            return 0
+        return self.store.db.write(
+            lambda connection: connection.execute(_UNPARK, (names,)).rowcount
+        )
+
+
+def _delete_rows(connection: sqlite3.Connection, seqs: list[int]) -> int:
+    numbers = json.dumps(seqs)
+    removed = 0
+    for statement in _DELETES:
+        removed = connection.execute(statement, (numbers,)).rowcount
+    return removed
+
+
+assert (READY, PARKED) == (0, 6)  # noqa: S101  # the literals in the statements above

@@ -1,0 +1,286 @@
+"""Connections and transactions of one SQLite file, handled as many processes need it.
+
+One connection writes, under one lock for each process; readers have connections of their own.
+Waiting for another process's lock is done here and not by SQLite's busy handler, which sleeps
+far too long between looks. Knows nothing of jobs.
+
+Source for the rules (locks, checkpoints, pragmas): the SQLite documentation on WAL mode and on
+file locking, and measurements recorded in ``docs/decisions/0001-one-sqlite-file.md``.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import sqlite3
+import threading
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from nuvom._fork import drop_at_fork
+from nuvom._sqlite.checkpoint import Checkpointer
+from nuvom._sqlite.schema import prepare
+from nuvom.errors import BackendUnavailable, NuvomError, StorageFull
+from nuvom.project import create_private_file, ensure_folder_for
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+    from nuvom.clock import Clock
+    from nuvom.config import Settings
+
+T = TypeVar("T")
+
+_BUSY = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
+_BUSY_SECS = 60.0  # longer than any lock that is held in good order
+_NAP_SECS = (0.0001, 0.0005)  # at random in between, so that two waiters do not keep in step
+_OLDEST_SQLITE = (3, 38, 0)  # the operators -> and ->>
+JOURNAL_LIMIT_BYTES = 4 << 20
+
+# A forked child must neither use nor close its parent's connections: closing would drop the
+# parent's locks on the file. Kept here, they are never collected.
+_inherited: list[sqlite3.Connection] = []
+
+
+class Database:
+    """One SQLite file. Opened at first use; usable from any thread; a forked child opens anew.
+
+    Attributes:
+        path: The file.
+        directory: For locks, bells and workers' files that belong to this store.
+    """
+
+    def __init__(self, path: Path, settings: Settings, clock: Clock, *, setting: str) -> None:
+        self.path = path
+        self.directory = path.with_name(f"{path.name}.d")
+        self._settings = settings
+        self._setting = setting
+        self._clock = clock
+        self._durable = "FULL" if settings.durability == "full" else "NORMAL"
+        self._flushes = False  # what the writer's PRAGMA synchronous says now
+        self.drop_in_child()
+        drop_at_fork(self)
+
+    # ---- writing ------------------------------------------------------------------------
+
+    def write(self, action: Callable[[sqlite3.Connection], T], *, flush: bool = True) -> T:
+        """Run ``action`` with the writing connection, again while the file is locked.
+
+        ``action`` must be a single autocommit statement, or safe to repeat as a whole.
+
+        Args:
+            flush: Survive a power cut (with ``durability = full``). Without it the change
+                survives any death of a process, and a later flushed one makes it survive all.
+        Raises: BackendUnavailable, StorageFull.
+        """
+        with self._mutex:
+            connection = self._writer_connection()
+            self._set_flush(connection, flush=flush)
+            result = self._patiently(lambda: action(connection))
+        self.checkpointer.after_commit()
+        return result
+
+    def transaction(self, action: Callable[[sqlite3.Connection], T], *, flush: bool = True) -> T:
+        """Run ``action`` between BEGIN IMMEDIATE and COMMIT; nothing of it stays if it raises."""
+
+        def whole(connection: sqlite3.Connection) -> T:
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                result = action(connection)
+                connection.execute("COMMIT")
+            except BaseException:
+                with suppress(sqlite3.Error):  # the first error is the one to report
+                    if connection.in_transaction:
+                        connection.execute("ROLLBACK")
+                raise
+            return result
+
+        return self.write(whole, flush=flush)
+
+    # ---- reading ------------------------------------------------------------------------
+
+    def read(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """Return all rows of one query; its snapshot is closed when this returns.
+
+        A file that does not exist yet is not made for it: it has no rows.
+        """
+        if self._writer is None and not self.path.exists():
+            return []
+        with self.reader() as connection:
+            return self._patiently(lambda: connection.execute(sql, parameters).fetchall())
+
+    def read_one(self, sql: str, parameters: Sequence[Any] = ()) -> tuple[Any, ...] | None:
+        """Return the first row of one query, or None."""
+        rows = self.read(sql, parameters)
+        return rows[0] if rows else None
+
+    @contextmanager
+    def reader(self) -> Iterator[sqlite3.Connection]:
+        """Lend a connection that cannot write."""
+        connection = self._readers.pop() if self._readers else None
+        if connection is None:
+            connection = self._open_reader()
+        try:
+            yield connection
+        finally:
+            self._readers.append(connection)
+
+    def connect(self) -> sqlite3.Connection:
+        """Return a new connection with the store's pragmas; the caller closes it."""
+        connection = sqlite3.connect(
+            self.path, timeout=0, isolation_level=None, check_same_thread=False
+        )
+        try:
+            for pragma in (
+                f"synchronous = {self._durable}",
+                "wal_autocheckpoint = 0",
+                f"journal_size_limit = {JOURNAL_LIMIT_BYTES}",
+                "trusted_schema = OFF",
+                "cell_size_check = ON",
+                "mmap_size = 0",
+            ):
+                connection.execute(f"PRAGMA {pragma}")
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    # ---- life ---------------------------------------------------------------------------
+
+    def open(self) -> None:
+        """Open the file, making it where it is missing. Called by itself when needed."""
+        with self._mutex:
+            self._writer_connection()
+
+    def close(self) -> None:
+        """Close all connections; the next use opens them again."""
+        with self._mutex:
+            self.checkpointer.close()
+            writer, self._writer = self._writer, None
+            while self._readers:
+                self._readers.pop().close()
+            if writer is not None:
+                writer.close()
+
+    def drop_in_child(self) -> None:
+        """Forget the parent's connections and locks without touching them."""
+        if hasattr(self, "_readers"):
+            _inherited.extend(self._readers)
+            _inherited.extend(self.checkpointer.connections)
+            if self._writer is not None:
+                _inherited.append(self._writer)
+        self._mutex = threading.RLock()
+        self._writer: sqlite3.Connection | None = None
+        self._readers: list[sqlite3.Connection] = []
+        self.checkpointer = Checkpointer(self.path, self.directory, self.connect)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether this process has the file open."""
+        return self._writer is not None
+
+    def _writer_connection(self) -> sqlite3.Connection:
+        if self._writer is None:
+            self._writer = self._translated(self._open_writer)
+            self._flushes = True
+        return self._writer
+
+    def _open_writer(self) -> sqlite3.Connection:
+        if sqlite3.sqlite_version_info < _OLDEST_SQLITE:
+            raise BackendUnavailable(
+                self.path,
+                f"this Python has SQLite {sqlite3.sqlite_version}; 3.38 or newer is needed",
+                "Use a newer Python, or the file backend (setting queue_backend).",
+            )
+        ensure_folder_for(self.path, root=self._settings.root, setting=self._setting)
+        create_private_file(self.path, setting=self._setting)
+        connection = self.connect()
+        try:
+            mode = self._settings.sqlite_journal_mode
+            self._retried(lambda: connection.execute(f"PRAGMA journal_mode = {mode}").fetchone())
+            self._retried(lambda: prepare(connection, self.path))
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _open_reader(self) -> sqlite3.Connection:
+        self.open()
+        connection = self._translated(self.connect)
+        connection.execute("PRAGMA query_only = ON")
+        return connection
+
+    def _set_flush(self, connection: sqlite3.Connection, *, flush: bool) -> None:
+        if flush != self._flushes:
+            connection.execute(f"PRAGMA synchronous = {self._durable if flush else 'NORMAL'}")
+            self._flushes = flush
+
+    # ---- patience and errors ------------------------------------------------------------
+
+    def _patiently(self, action: Callable[[], T]) -> T:
+        return self._translated(lambda: self._retried(action))
+
+    def _retried(self, action: Callable[[], T]) -> T:
+        try:
+            return action()
+        except sqlite3.OperationalError as error:
+            if not is_busy(error):
+                raise
+        deadline = self._clock.monotonic() + _BUSY_SECS
+        while True:
+            self._clock.sleep(random.uniform(*_NAP_SECS))  # noqa: S311  # only spreads waiters
+            try:
+                return action()
+            except sqlite3.OperationalError as error:
+                if not is_busy(error) or self._clock.monotonic() > deadline:
+                    raise
+
+    def _translated(self, action: Callable[[], T]) -> T:
+        try:
+            return action()
+        except sqlite3.Error as error:
+            raise translate(error, self.path, self._setting) from error
+
+
+def is_busy(error: sqlite3.Error) -> bool:
+    """Whether another connection's lock is all that was in the way."""
+    return (getattr(error, "sqlite_errorcode", 0) or 0) & 0xFF in _BUSY
+
+
+def translate(error: sqlite3.Error, where: object, setting: str) -> NuvomError:
+    """Return the error of ours that says what SQLite's means, and what to do."""
+    code = (getattr(error, "sqlite_errorcode", 0) or 0) & 0xFF
+    if code == sqlite3.SQLITE_FULL:
+        return StorageFull(where, "the disk is full")
+    reason, repair = {
+        sqlite3.SQLITE_BUSY: (
+            f"another process has held its lock for more than {_BUSY_SECS:g} s",
+            "Find the program that has the file open (`fuser`, `lsof`) and let it finish.",
+        ),
+        sqlite3.SQLITE_READONLY: (
+            "it is read-only",
+            f"Give yourself the right to write it, or point the setting {setting} elsewhere.",
+        ),
+        sqlite3.SQLITE_CANTOPEN: (
+            "it cannot be opened",
+            f"Check the folder and its rights, or point the setting {setting} elsewhere.",
+        ),
+        sqlite3.SQLITE_NOTADB: (
+            "it is not a SQLite database",
+            f"Move the file away, or point the setting {setting} elsewhere; it was left alone.",
+        ),
+        sqlite3.SQLITE_CORRUPT: (
+            "it is damaged",
+            "Stop all workers, copy the file, and run `nuvom doctor`.",
+        ),
+    }.get(code, (str(error), "Run `nuvom doctor`; nothing was changed."))
+    return BackendUnavailable(where, reason, repair)
+
+
+def file_bytes(path: os.PathLike[str] | str) -> int:
+    """Return the size of a file, 0 when it is missing; never opens it."""
+    try:
+        return os.stat(path).st_size
+    except OSError:
+        return 0

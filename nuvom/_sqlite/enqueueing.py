@@ -1,0 +1,143 @@
+"""Storing new jobs in the SQLite store, one or many in a transaction."""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from nuvom._sqlite.schema import READY, SCHEDULED
+from nuvom.errors import QueueFull
+from nuvom.names import valid_name
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Iterable, Sequence
+
+    from nuvom._sqlite.store import Store
+    from nuvom.record import JobRecord
+
+LARGE_BYTES = 1024  # a larger record would be rewritten with every change of its row
+_CHUNK = 1000
+
+_INSERT = """INSERT INTO jobs (id, status, queue, priority, task, created_at, run_at, keep_secs,
+        unique_key, unique_until, record)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"""
+_INSERT_PAYLOAD = "INSERT INTO payloads (seq, record) VALUES (?, ?)"
+_FREE_KEY = """UPDATE jobs SET unique_key = NULL WHERE task = ?1 AND unique_key = ?2
+    AND status IN (2, 3, 4, 5) AND unique_until <= ?3"""
+_KEY_HOLDER = "SELECT id FROM jobs WHERE task = ? AND unique_key = ?"
+_WAITING = """SELECT count(*) FROM (
+    SELECT 1 FROM jobs WHERE status IN (0, 7, 8) AND queue = ?1 LIMIT ?2)"""
+
+
+class Enqueuer:
+    """Writes rows for new jobs. ``store`` is what group commit calls with each group."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def store(self, jobs: list[JobRecord]) -> list[str | None]:
+        """Store ``jobs`` in one transaction.
+
+        Returns: for each, None or the id of the job that holds its unique key.
+        """
+        if len(jobs) == 1 and self._is_plain(jobs[0]):
+            row = self._row(jobs[0])
+            if row[-1] is not None:
+                self._store.db.write(lambda connection: connection.execute(_INSERT, row))
+                return [None]
+        return self._store.db.transaction(lambda connection: self._insert_all(connection, jobs))
+
+    def store_many(self, jobs: Iterable[JobRecord]) -> dict[str, str]:
+        """Store all ``jobs`` in one transaction; return the holders of keys that were taken."""
+        stream = iter(jobs)
+        first = list(islice(stream, _CHUNK))
+        if not first:
+            return {}
+
+        def insert(connection: sqlite3.Connection) -> dict[str, str]:
+            refused: dict[str, str] = {}
+            chunk = first
+            while chunk:
+                refused |= self._insert_chunk(connection, chunk)
+                chunk = list(islice(stream, _CHUNK))
+            return refused
+
+        return self._store.db.transaction(insert)
+
+    def insert_children(self, connection: sqlite3.Connection, jobs: Sequence[JobRecord]) -> None:
+        """Store jobs in the caller's transaction; a taken key or a full queue drops none."""
+        for job in jobs:
+            self._insert_one(connection, job)
+
+    def _is_plain(self, job: JobRecord) -> bool:
+        return job.unique_key is None and self._store.settings.max_queue_size is None
+
+    def _insert_chunk(
+        self, connection: sqlite3.Connection, jobs: list[JobRecord]
+    ) -> dict[str, str]:
+        if all(self._is_plain(job) for job in jobs):
+            rows = [self._row(job) for job in jobs]
+            if all(row[-1] is not None for row in rows):
+                connection.executemany(_INSERT, rows)
+                return {}
+        found = self._insert_all(connection, jobs)
+        return {
+            job.id: existing
+            for job, existing in zip(jobs, found, strict=True)
+            if existing is not None
+        }
+
+    def _insert_all(
+        self, connection: sqlite3.Connection, jobs: list[JobRecord]
+    ) -> list[str | None]:
+        limit = self._store.settings.max_queue_size
+        if limit is not None:
+            self._refuse_when_full(connection, jobs, limit)
+        return [self._insert_one(connection, job) for job in jobs]
+
+    def _insert_one(self, connection: sqlite3.Connection, job: JobRecord) -> str | None:
+        if job.unique_key is not None:
+            now = self._store.clock.now()
+            connection.execute(_FREE_KEY, (job.func_name, job.unique_key, now))
+        row = self._row(job)
+        cursor = connection.execute(_INSERT, row)
+        if cursor.rowcount == 0:
+            return self._holder(connection, job)
+        if row[-1] is None:
+            connection.execute(_INSERT_PAYLOAD, (cursor.lastrowid, job.encode()))
+        return None
+
+    def _holder(self, connection: sqlite3.Connection, job: JobRecord) -> str | None:
+        """Whose key is in the way; None when the job itself is stored already."""
+        row = connection.execute(_KEY_HOLDER, (job.func_name, job.unique_key)).fetchone()
+        return None if row is None or row[0] == job.id else str(row[0])
+
+    def _row(self, job: JobRecord) -> tuple[Any, ...]:
+        valid_name("a job id", job.id)
+        valid_name("a queue", job.queue)
+        now = self._store.clock.now() if job.run_at else 0.0
+        until = None if job.unique_for is None else job.created_at + job.unique_for
+        data = job.encode()
+        return (
+            job.id,
+            SCHEDULED if job.run_at > now else READY,
+            job.queue,
+            job.priority,
+            job.func_name,
+            job.created_at,
+            job.run_at,
+            job.result_ttl_secs,
+            job.unique_key,
+            until,
+            data if len(data) <= LARGE_BYTES else None,
+        )
+
+    def _refuse_when_full(
+        self, connection: sqlite3.Connection, jobs: list[JobRecord], limit: int
+    ) -> None:
+        for queue in {job.queue for job in jobs}:
+            coming = sum(job.queue == queue for job in jobs)
+            (waiting,) = connection.execute(_WAITING, (queue, limit + 1)).fetchone()
+            if waiting + coming > limit:
+                raise QueueFull(queue, waiting, limit)

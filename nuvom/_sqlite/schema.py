@@ -1,0 +1,162 @@
+"""The tables of the SQLite store, and how a database file becomes or proves to be ours.
+
+One row for each job, for queue and result together, so that finishing a job is one update.
+Migrations only add; a file written by a newer Nuvom is refused and left alone.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from nuvom.errors import BackendUnavailable
+from nuvom.record import JobStatus
+
+if TYPE_CHECKING:
+    import sqlite3
+
+APPLICATION_ID = 0x4E75566D  # "NuVm"
+
+# How a job's status is stored. PENDING has three codes, so that a claim never walks over jobs
+# that are not due, and takes at most one suspect.
+READY, RUNNING, SUCCESS, FAILED, DEAD, CANCELLED, PARKED, SCHEDULED, SUSPECT = range(9)
+
+STATUS = (
+    JobStatus.PENDING,
+    JobStatus.RUNNING,
+    JobStatus.SUCCESS,
+    JobStatus.FAILED,
+    JobStatus.DEAD,
+    JobStatus.CANCELLED,
+    JobStatus.PARKED,
+    JobStatus.PENDING,
+    JobStatus.PENDING,
+)
+CODES: dict[JobStatus, tuple[int, ...]] = {
+    status: tuple(code for code, one in enumerate(STATUS) if one is status) for status in JobStatus
+}
+
+# AUTOINCREMENT: a number that was pruned must never come back, since (seq, lease_epoch) is what
+# fences a late settlement. Statuses are literals in each partial index and in each statement,
+# so that the planner can prove the index usable.
+_VERSION_1 = (
+    """CREATE TABLE jobs (
+        seq INTEGER PRIMARY KEY AUTOINCREMENT,
+        id TEXT NOT NULL UNIQUE,
+        status INTEGER NOT NULL,
+        queue TEXT NOT NULL,
+        priority INTEGER NOT NULL,
+        task TEXT NOT NULL,
+        created_at REAL NOT NULL,
+        run_at REAL NOT NULL DEFAULT 0,
+        attempt INTEGER NOT NULL DEFAULT 0,
+        deliveries INTEGER NOT NULL DEFAULT 0,
+        lease_epoch INTEGER NOT NULL DEFAULT 0,
+        suspect INTEGER NOT NULL DEFAULT 0,
+        owner TEXT,
+        claim_token INTEGER,
+        lease_until REAL,
+        started_at REAL,
+        finished_at REAL,
+        keep_secs REAL,
+        unique_key TEXT,
+        unique_until REAL,
+        error_fp TEXT,
+        progress TEXT,
+        record BLOB,
+        result BLOB,
+        error BLOB
+    ) STRICT""",
+    "CREATE INDEX jobs_ready ON jobs (queue, priority, seq) WHERE status = 0",
+    "CREATE INDEX jobs_running ON jobs (claim_token) WHERE status = 1",
+    "CREATE INDEX jobs_parked ON jobs (task) WHERE status = 6",
+    "CREATE INDEX jobs_scheduled ON jobs (run_at) WHERE status = 7",
+    "CREATE INDEX jobs_suspect ON jobs (queue, priority, seq) WHERE status = 8",
+    "CREATE INDEX jobs_failed ON jobs (error_fp, seq) WHERE error_fp IS NOT NULL",
+    "CREATE UNIQUE INDEX jobs_unique ON jobs (task, unique_key) WHERE unique_key IS NOT NULL",
+    # Large records stand apart: SQLite rewrites a whole row with each change of its status.
+    "CREATE TABLE payloads (seq INTEGER PRIMARY KEY, record BLOB NOT NULL) STRICT",
+    """CREATE TABLE attempts (
+        seq INTEGER NOT NULL,
+        number INTEGER NOT NULL,
+        outcome TEXT NOT NULL,
+        lease_epoch INTEGER NOT NULL,
+        worker TEXT,
+        started_at REAL,
+        finished_at REAL,
+        error BLOB
+    ) STRICT""",
+    "CREATE INDEX attempts_of_job ON attempts (seq)",
+    "CREATE TABLE queues (name TEXT PRIMARY KEY, paused_by TEXT, paused_at REAL) STRICT",
+    """CREATE TABLE workers (
+        id TEXT PRIMARY KEY,
+        info BLOB NOT NULL,
+        beat REAL NOT NULL,
+        boot TEXT NOT NULL
+    ) STRICT""",
+    """CREATE TABLE commands (
+        number INTEGER PRIMARY KEY,
+        worker TEXT NOT NULL,
+        word TEXT NOT NULL
+    ) STRICT""",
+    "CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT",
+)
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (_VERSION_1,)
+"""Statements that lead from each version to the next; the last version is ours."""
+
+
+def prepare(connection: sqlite3.Connection, where: object) -> None:
+    """Make the database ours, or bring it to our version. Safe from many processes at once.
+
+    Raises: BackendUnavailable: it belongs to another program or to a newer Nuvom.
+    """
+    if _is_current(connection, where):
+        return
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        version = _version(connection)
+        if version == 0:
+            _refuse_foreign(connection, where)
+            connection.execute(f"PRAGMA application_id = {APPLICATION_ID:d}")
+        for statements in MIGRATIONS[version:]:
+            for statement in statements:
+                connection.execute(statement)
+        connection.execute(f"PRAGMA user_version = {len(MIGRATIONS):d}")
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
+def _is_current(connection: sqlite3.Connection, where: object) -> bool:
+    application = connection.execute("PRAGMA application_id").fetchone()[0]
+    version = _version(connection)
+    if application not in (0, APPLICATION_ID):
+        raise _foreign(where)
+    if application == APPLICATION_ID and version > len(MIGRATIONS):
+        raise BackendUnavailable(
+            where,
+            f"a newer Nuvom wrote it (version {version} of the tables; this one knows "
+            f"{len(MIGRATIONS)})",
+            "Use the newer Nuvom here, or another file (setting sqlite_path).",
+        )
+    return bool(application == APPLICATION_ID and version == len(MIGRATIONS))
+
+
+def _version(connection: sqlite3.Connection) -> int:
+    version: int = connection.execute("PRAGMA user_version").fetchone()[0]
+    return version
+
+
+def _refuse_foreign(connection: sqlite3.Connection, where: object) -> None:
+    if connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]:
+        raise _foreign(where)
+
+
+def _foreign(where: object) -> BackendUnavailable:
+    return BackendUnavailable(
+        where,
+        "it is a SQLite database of another program",
+        "Point the setting sqlite_path to a file of Nuvom's own; this one was left alone.",
+    )

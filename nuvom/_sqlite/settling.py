@@ -1,0 +1,149 @@
+"""Closing attempts in the SQLite store, each only while its lease holds."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from nuvom._sqlite.enqueueing import Enqueuer
+from nuvom._sqlite.rows import encode_error
+from nuvom._sqlite.schema import CODES, READY, SCHEDULED
+from nuvom.record import JobStatus
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Sequence
+
+    from nuvom._sqlite.store import Store
+    from nuvom.outcome import Settlement
+
+# A key is free again once its job has ended, unless it was taken for a time that still runs.
+_KEY = "CASE WHEN unique_until > ?{now} THEN unique_key END"
+
+# All results in one blob, with their places as JSON: one statement, one step.
+_SUCCESSES = f"""UPDATE jobs SET status = 2, deliveries = deliveries - 1, suspect = 0,
+    started_at = done.started, finished_at = done.finished, progress = NULL, error = NULL,
+    unique_key = {_KEY.format(now=3)},
+    result = CASE WHEN done.size >= 0 THEN substr(?2, done.start, done.size) END
+    FROM (SELECT value ->> 0 AS seq, value ->> 1 AS epoch, value ->> 2 AS start,
+        value ->> 3 AS size, value ->> 4 AS started, value ->> 5 AS finished FROM json_each(?1))
+        AS done
+    WHERE jobs.seq = done.seq AND jobs.lease_epoch = done.epoch AND jobs.status = 1"""  # noqa: S608  # constants only
+_SETTLE = f"""UPDATE jobs SET status = ?3, deliveries = deliveries - 1, suspect = 0,
+    attempt = attempt - ?4, run_at = ?5, started_at = ?6, finished_at = ?7, result = ?8,
+    error = ?9, error_fp = ?10, progress = NULL,
+    unique_key = CASE WHEN ?3 IN (2, 3, 4, 5) THEN {_KEY.format(now=11)} ELSE unique_key END
+    WHERE seq = ?1 AND lease_epoch = ?2 AND status = 1"""  # noqa: S608  # constants only
+_HISTORY = """INSERT INTO attempts
+    (seq, number, outcome, lease_epoch, worker, started_at, finished_at, error)
+    SELECT seq, ?2, ?3, lease_epoch, owner, ?4, ?5, ?6 FROM jobs WHERE seq = ?1"""
+_LOOK = """SELECT json_group_array(json_array(seq, lease_epoch, status)) FROM jobs
+    WHERE seq IN (SELECT value FROM json_each(?1))"""
+
+_RUNNING = 1
+_PARKED = CODES[JobStatus.PARKED][0]
+_encode_json = msgspec.json.Encoder().encode
+_decode_json = msgspec.json.Decoder(list[list[int]]).decode
+
+
+def settle_successes(store: Store, settlements: Sequence[Settlement]) -> list[bool]:
+    """Store SUCCESS with its result for all, in one statement; return who was not fenced."""
+    places, parts, start = [], [], 1
+    for one in settlements:
+        record, result = one.record, one.result
+        size = -1 if result is None else len(result)
+        places.append(
+            (record.ref, record.lease_epoch, start, size, one.started_at, one.finished_at)
+        )
+        if result:
+            parts.append(result)
+            start += size
+    parameters = (_encode_json(places).decode(), b"".join(parts), store.clock.now())
+    count = store.db.write(
+        lambda connection: connection.execute(_SUCCESSES, parameters).rowcount
+    )
+    if count == len(settlements):
+        return [True] * count
+    return _who_was_accepted(store, settlements)
+
+
+def settle_all(
+    store: Store, settlements: Sequence[Settlement], short: Sequence[bool]
+) -> list[bool]:
+    """Settle a mixed batch: the plain successes together, then the others in a transaction."""
+    successes = [one for one, is_short in zip(settlements, short, strict=True) if is_short]
+    others = [one for one, is_short in zip(settlements, short, strict=True) if not is_short]
+    accepted = iter(settle_successes(store, successes) if successes else ())
+    settled = iter(_settle_each(store, others))
+    return [next(accepted) if is_short else next(settled) for is_short in short]
+
+
+def _settle_each(store: Store, settlements: list[Settlement]) -> list[bool]:
+    enqueuer = Enqueuer(store)
+    now = store.clock.now()
+
+    def settle(connection: sqlite3.Connection) -> list[int]:
+        counts = []
+        for one in settlements:
+            counts.append(connection.execute(_SETTLE, _parameters(one, now)).rowcount)
+            if counts[-1]:
+                _keep_history(connection, one)
+                enqueuer.insert_children(connection, one.children)
+        return counts
+
+    counts = store.db.transaction(settle)
+    if all(counts):
+        return [True] * len(settlements)
+    looked = _who_was_accepted(store, settlements)
+    return [bool(count) or known for count, known in zip(counts, looked, strict=True)]
+
+
+def _parameters(one: Settlement, now: float) -> tuple[object, ...]:
+    code = CODES[one.status][0]
+    if one.status is JobStatus.PENDING:
+        code = SCHEDULED if one.run_at > now else READY
+    is_failure = one.status in (JobStatus.FAILED, JobStatus.DEAD)
+    return (
+        one.record.ref,
+        one.record.lease_epoch,
+        code,
+        0 if one.keeps_attempt else 1,
+        now if code == _PARKED else one.run_at or one.record.run_at,
+        one.started_at or None,
+        one.finished_at or None,
+        one.result,
+        encode_error(one.error),
+        one.error.fingerprint or one.error.type if is_failure and one.error else None,
+        now,
+    )
+
+
+def _keep_history(connection: sqlite3.Connection, one: Settlement) -> None:
+    """Keep an attempt that did not end in success; a success is told by the job's own row."""
+    if one.status is JobStatus.SUCCESS or one.status is JobStatus.PARKED:
+        return
+    connection.execute(
+        _HISTORY,
+        (
+            one.record.ref,
+            one.record.attempt,
+            one.outcome,
+            one.started_at or None,
+            one.finished_at or None,
+            encode_error(one.error),
+        ),
+    )
+
+
+def _who_was_accepted(store: Store, settlements: Sequence[Settlement]) -> list[bool]:
+    """Tell mine from fenced: everybody else raises the epoch, so a row that has left RUNNING
+    with my epoch was settled by me, now or in an earlier call."""
+    seqs = _encode_json([one.record.ref for one in settlements]).decode()
+    ((rows,),) = store.db.read(_LOOK, (seqs,))
+    known = {row[0]: (row[1], row[2]) for row in _decode_json(rows)}
+    accepted = []
+    for one in settlements:
+        epoch, status = known.get(one.record.ref, (-1, _RUNNING))
+        accepted.append(epoch == one.record.lease_epoch and status != _RUNNING)
+    return accepted

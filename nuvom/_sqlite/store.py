@@ -1,0 +1,112 @@
+"""One SQLite store as a process uses it: the file, its bells, and the workers of this process.
+
+The parts of the SQLite queue are built on this object; the SQLite results share it when they
+live in the same file.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+from nuvom._doorbell import Doorbell
+from nuvom._fork import drop_at_fork
+from nuvom._presence import Presence
+from nuvom._sqlite.database import Database
+from nuvom.clock import boot_id
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from nuvom.clock import Clock
+    from nuvom.config import Settings
+
+_BOOT = "boot"
+
+
+class Store:
+    """A database with everything around it that belongs to this process.
+
+    Attributes:
+        marks: Slot of each claimed job, by its id: the presence and the index.
+        has_unflushed_claim: Some claim may be lost at a power cut; the next beat flushes.
+        claims_flush: The machine was started anew since the last settled job: a claim must
+            survive a power cut until one has settled, or a job that takes the machine down
+            would never be counted.
+    """
+
+    def __init__(self, path: Path, settings: Settings, clock: Clock, *, setting: str) -> None:
+        self.settings = settings
+        self.clock = clock
+        self.db = Database(path, settings, clock, setting=setting)
+        self.drop_in_child()
+        drop_at_fork(self)
+
+    def drop_in_child(self) -> None:
+        """Start afresh in a forked child: the parent's workers and bells are not ours."""
+        self._lock = threading.Lock()
+        self._bell: Doorbell | None = None
+        self.presences: dict[str, Presence] = {}
+        self.marks: dict[str, tuple[Presence, int]] = {}
+        self.has_unflushed_claim = False
+        self._boot_seen: bool | None = None
+
+    @property
+    def bell(self) -> Doorbell:
+        """The bells of this store."""
+        bell = self._bell
+        if bell is None:
+            self.db.open()
+            with self._lock:
+                if self._bell is None:
+                    self._bell = Doorbell(self.db.directory)
+                bell = self._bell
+        return bell
+
+    def presence(self, owner: str) -> Presence:
+        """Return the presence of a worker of this process, made at its first claim."""
+        found = self.presences.get(owner)
+        if found is None:
+            self.db.open()
+            with self._lock:
+                if owner not in self.presences:
+                    self.presences[owner] = Presence.enter(self.db.directory, owner)
+                found = self.presences[owner]
+        return found
+
+    def leave(self, owner: str) -> None:
+        """End a worker's presence; harmless when it has none here."""
+        with self._lock:
+            presence = self.presences.pop(owner, None)
+        if presence is not None:
+            presence.leave()
+
+    @property
+    def claims_flush(self) -> bool:
+        """See the class."""
+        if self._boot_seen is None:
+            row = self.db.read_one("SELECT value FROM meta WHERE name = ?", (_BOOT,))
+            self._boot_seen = row is not None and row[0] == boot_id()
+        return not self._boot_seen
+
+    def note_settled(self) -> None:
+        """A settlement of this boot is on disk; later claims need no flush of their own."""
+        if self._boot_seen:
+            return
+        self.db.write(
+            lambda connection: connection.execute(
+                "INSERT OR REPLACE INTO meta (name, value) VALUES (?, ?)", (_BOOT, boot_id())
+            )
+        )
+        self._boot_seen = True
+
+    def close(self) -> None:
+        """Give back everything but the jobs; twice is fine."""
+        with self._lock:
+            presences, self.presences = self.presences, {}
+            bell, self._bell = self._bell, None
+        for presence in presences.values():
+            presence.leave()
+        if bell is not None:
+            bell.close()
+        self.db.close()

@@ -1,0 +1,299 @@
+"""The SQLite queue: enqueue, claim, settle, release and extend.
+
+Each of them is one statement, single-stepped, wherever it can be: ``sqlite3`` gives up the GIL
+at every step, and a lock on the file must never be held while waiting for it. Reading,
+control and recovery are the parts in ``nuvom._sqlite``; the reasons for the statements are in
+``docs/decisions/0001-one-sqlite-file.md``.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import msgspec
+
+from nuvom._sqlite.commits import GroupCommit
+from nuvom._sqlite.control import ControlPart
+from nuvom._sqlite.enqueueing import Enqueuer
+from nuvom._sqlite.reading import ReadingPart
+from nuvom._sqlite.recovery import RecoveryPart
+from nuvom._sqlite.rows import claimed
+from nuvom._sqlite.settling import settle_all, settle_successes
+from nuvom._sqlite.store import Store
+from nuvom.clock import SYSTEM_CLOCK, Clock, boot_id
+from nuvom.config import Settings
+from nuvom.names import valid_name
+from nuvom.queue_backends.base import Capability
+from nuvom.queue_backends.leased import LeasedJobQueue
+from nuvom.record import JobRecord, JobStatus
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Callable, Iterable, Sequence
+
+    from nuvom._doorbell import Listener
+    from nuvom.outcome import Settlement
+
+_CLAIM = """UPDATE jobs SET status = 1, owner = ?1, claim_token = ?2, lease_until = ?3,
+    lease_epoch = lease_epoch + 1, attempt = attempt + 1, deliveries = deliveries + 1
+    WHERE seq IN (SELECT seq FROM jobs WHERE status = {status} AND queue = ?4 {wanted}
+        ORDER BY priority, seq LIMIT ?5)"""
+_WITHOUT = "AND task NOT IN (SELECT value FROM json_each(?6))"
+_CLAIM_READY = _CLAIM.format(status=0, wanted="")
+_CLAIM_READY_WITHOUT = _CLAIM.format(status=0, wanted=_WITHOUT)
+_CLAIM_SUSPECT = _CLAIM.format(status=8, wanted=_WITHOUT)
+
+# All claimed rows in one row, so that reading them is one step too: their numbers as JSON,
+# their records end to end.
+_READ_BACK = """SELECT json_group_array(json_array(seq, lease_epoch, attempt, deliveries, suspect,
+        priority, coalesce(length(record), -1))),
+    CAST(group_concat(record, '') AS BLOB)
+    FROM jobs WHERE status = 1 AND claim_token = ?1"""
+_READ_PAYLOADS = """SELECT seq, record FROM payloads
+    WHERE seq IN (SELECT value FROM json_each(?1))"""
+
+# Queues with ready jobs, found by skipping through the index from name to name.
+_SURVEY = """WITH RECURSIVE named(name) AS (
+        SELECT min(queue) FROM jobs WHERE status = {status}
+        UNION ALL
+        SELECT (SELECT min(queue) FROM jobs WHERE status = {status} AND queue > named.name)
+        FROM named WHERE named.name IS NOT NULL)
+    SELECT name FROM named WHERE name IS NOT NULL
+        AND name NOT IN (SELECT name FROM queues WHERE paused_by IS NOT NULL)"""
+_SURVEY_READY = _SURVEY.format(status=0)
+_SURVEY_SUSPECT = _SURVEY.format(status=8)
+_IS_DUE = "SELECT 1 FROM jobs WHERE status = 7 AND run_at <= ? LIMIT 1"
+_HAS_SUSPECT = "SELECT 1 FROM jobs WHERE status = 8 LIMIT 1"
+
+_EXTEND = "UPDATE jobs SET lease_until = ?1 WHERE status = 1 AND owner = ?2"
+_BEAT = "UPDATE workers SET beat = ?1, boot = ?2 WHERE id = ?3"
+_HELD = "SELECT json_group_object(id, lease_epoch) FROM jobs WHERE status = 1 AND owner = ?1"
+_RELEASE = """UPDATE jobs SET status = CASE suspect WHEN 1 THEN 8 ELSE 0 END,
+    attempt = attempt - 1, deliveries = deliveries - 1, lease_epoch = lease_epoch + 1,
+    owner = NULL WHERE seq = ?1 AND lease_epoch = ?2 AND status = 1"""
+
+_decode_json = msgspec.json.Decoder(list[list[int]]).decode
+_decode_held = msgspec.json.Decoder(dict[str, int]).decode
+_encode_json = msgspec.json.Encoder().encode
+
+
+class SQLiteJobQueue(ReadingPart, ControlPart, RecoveryPart, LeasedJobQueue):
+    """Jobs in one SQLite file, results included: a job finishes in one transaction.
+
+    Args:
+        settings: Where the file is, how durable, how long leases last.
+        clock: Replaced by tests.
+    """
+
+    name: ClassVar[str] = "sqlite"
+    capabilities: ClassVar[frozenset[Capability]] = LeasedJobQueue.capabilities | {
+        Capability.ATOMIC_FINISH
+    }
+
+    def __init__(self, settings: Settings | None = None, *, clock: Clock = SYSTEM_CLOCK) -> None:
+        settings = settings or Settings()
+        self.store = Store(settings.db_path, settings, clock, setting="sqlite_path")
+        self._enqueuer = Enqueuer(self.store)
+        self._group: GroupCommit[JobRecord, str | None] = GroupCommit(self._enqueuer.store, clock)
+        self._turn = 0
+        self._listener: Listener | None = None
+
+    # ---- enqueue ------------------------------------------------------------------------
+
+    def enqueue(self, job: JobRecord) -> str | None:
+        """Store a job; see the contract. Callers that come together share one flush."""
+        existing = self._group.submit(job)
+        self.store.bell.ring_one("work")
+        return existing
+
+    def enqueue_many(self, jobs: Iterable[JobRecord]) -> dict[str, str]:
+        """Store all jobs in one transaction, or none; see the contract."""
+        refused = self._enqueuer.store_many(jobs)
+        self.store.bell.ring_one("work")
+        return refused
+
+    # ---- claim --------------------------------------------------------------------------
+
+    def claim(
+        self,
+        n: int,
+        owner: str,
+        queues: Sequence[str] | None = None,
+        *,
+        exclude: Sequence[str] = (),
+        without: Iterable[str] = (),
+        suspects: int = 1,
+    ) -> list[JobRecord]:
+        """Lease at most ``n`` due jobs to ``owner``; see the contract."""
+        presence = self.store.presence(owner)
+        self._wake_due()
+        turn = _Claim(self.store, owner, without)
+        if suspects and self.store.db.read_one(_HAS_SUSPECT):
+            turn.take(_CLAIM_SUSPECT, 1, self._served(_SURVEY_SUSPECT, queues, exclude))
+        turn.take(turn.ready_statement, n, self._served(_SURVEY_READY, queues, exclude))
+        if not turn.count:
+            return []
+        jobs = self._read_back(turn.token)
+        indexes = presence.book([(job.id, job.lease_epoch) for job in jobs])
+        marks = self.store.marks
+        for job, index in zip(jobs, indexes, strict=True):
+            marks[job.id] = (presence, index)
+        return jobs
+
+    def mark_started(self, job: JobRecord) -> None:
+        """Note in the slot file that user code starts; one byte in mapped memory."""
+        booked = self.store.marks.get(job.id)
+        if booked is not None:
+            booked[0].mark(booked[1])
+
+    def _served(
+        self, survey: str, queues: Sequence[str] | None, exclude: Sequence[str]
+    ) -> list[str]:
+        """Queues to claim from, in the order of preference; without one, in turn."""
+        ready = [name for (name,) in self.store.db.read(survey)]
+        if queues is not None:
+            return [name for name in queues if name in ready]
+        ready = [name for name in ready if name not in exclude]
+        if len(ready) > 1:
+            self._turn += 1
+            start = self._turn % len(ready)
+            ready = ready[start:] + ready[:start]
+        return ready
+
+    def _read_back(self, token: int) -> list[JobRecord]:
+        ((numbers, blob),) = self.store.db.read(_READ_BACK, (token,))
+        rows = _decode_json(numbers)
+        large = self._payloads([row[0] for row in rows if row[6] < 0])
+        jobs, offset = [], 0
+        for row in rows:
+            if row[6] < 0:
+                jobs.append((row[5], claimed(large[row[0]], row)))
+                continue
+            end = offset + row[6]
+            jobs.append((row[5], claimed(blob[offset:end], row)))
+            offset = end
+        jobs.sort(key=lambda pair: (not pair[1].suspect, pair[0], pair[1].ref))
+        return [job for _, job in jobs]
+
+    def _payloads(self, seqs: list[int]) -> dict[int, bytes]:
+        if not seqs:
+            return {}
+        rows = self.store.db.read(_READ_PAYLOADS, (_encode_json(seqs).decode(),))
+        return {seq: data for seq, data in rows}  # noqa: C416  # the rows are of unknown length to mypy
+
+    # ---- settle, release, extend --------------------------------------------------------
+
+    def settle(self, settlements: Sequence[Settlement]) -> list[bool]:
+        """Close attempts; see the contract. Successes without children take the short way."""
+        short = [
+            one.status is JobStatus.SUCCESS and not one.children and one.error is None
+            for one in settlements
+        ]
+        if all(short):
+            accepted = settle_successes(self.store, settlements)
+        else:
+            accepted = settle_all(self.store, settlements, short)
+        self._free([one.record for one in settlements], accepted)
+        self.store.note_settled()
+        self.store.bell.ring_all("result")
+        return accepted
+
+    def release(self, jobs: Sequence[JobRecord]) -> list[bool]:
+        """Give claimed jobs back, uncharged; see the contract."""
+        if not jobs:
+            return []
+
+        def give_back(connection: sqlite3.Connection) -> list[bool]:
+            return [
+                connection.execute(_RELEASE, (job.ref, job.lease_epoch)).rowcount == 1
+                for job in jobs
+            ]
+
+        accepted = self.store.db.transaction(give_back)
+        self._free(jobs, accepted)
+        self.notify()
+        return accepted
+
+    def extend(self, owner: str) -> dict[str, int]:
+        """Renew the leases of ``owner`` and beat for it; see the contract."""
+        until = self.store.clock.monotonic() + self.store.settings.lease_secs
+
+        now, flush = self.store.clock.monotonic(), self.store.has_unflushed_claim
+        self.store.db.write(lambda one: one.execute(_EXTEND, (until, owner)), flush=flush)
+        self.store.has_unflushed_claim = False
+        self.store.db.write(
+            lambda one: one.execute(_BEAT, (now, boot_id(), owner)), flush=False
+        )
+        ((held,),) = self.store.db.read(_HELD, (owner,))
+        return _decode_held(held)
+
+    def _free(self, jobs: Sequence[JobRecord], accepted: Sequence[bool]) -> None:
+        """Let slots be used again. A fenced job's slot may belong to its next delivery."""
+        for job, was_mine in zip(jobs, accepted, strict=True):
+            booked = self.store.marks.pop(job.id, None) if was_mine else None
+            if booked is not None:
+                booked[0].free((booked[1],))
+
+    # ---- waking -------------------------------------------------------------------------
+
+    def wait_for_work(self, timeout: float, recheck: Callable[[], bool] | None = None) -> bool:
+        """Sleep until a job may be there; see the contract."""
+        if self._listener is None:
+            self._listener = self.store.bell.listen("work")
+        self._listener.arm()
+        try:
+            if (recheck or self._has_ready)():
+                return True
+            return self._listener.wait(timeout)
+        finally:
+            self._listener.disarm()
+
+    def interrupt(self) -> None:
+        """End a ``wait_for_work`` of this instance."""
+        if self._listener is not None:
+            self._listener.poke()
+
+    def notify(self) -> None:
+        """Wake one worker that sleeps, in any process."""
+        self.store.bell.ring_one("work")
+
+    def start(self) -> None:
+        """Open the file, so that whatever is wrong with it shows at once."""
+        self.store.db.open()
+
+    def stop(self) -> None:
+        """Close the file and give up this process's places."""
+        listener, self._listener = self._listener, None
+        if listener is not None:
+            listener.close()
+        self.store.close()
+
+
+class _Claim:
+    """One claim, from one or several queues, under one token."""
+
+    def __init__(self, store: Store, owner: str, without: Iterable[str]) -> None:
+        self._store = store
+        self._owner = owner
+        self._without = _encode_json(sorted(without)).decode()
+        self._until = store.clock.monotonic() + store.settings.lease_secs
+        self.ready_statement = _CLAIM_READY if self._without == "[]" else _CLAIM_READY_WITHOUT
+        self.token = int.from_bytes(os.urandom(8), "big") >> 1  # SQLite's integers are signed
+        self.count = 0
+
+    def take(self, statement: str, most: int, queues: list[str]) -> None:
+        """Claim from ``queues`` in turn until this claim holds ``most`` jobs."""
+        flush = self._store.claims_flush
+        for queue in queues:
+            left = most - self.count
+            if left <= 0:
+                return
+            values = [self._owner, self.token, self._until, queue, left]
+            if statement is not _CLAIM_READY:
+                values.append(self._without)
+            self.count += self._store.db.write(
+                lambda connection, values=values: connection.execute(statement, values).rowcount,  # type: ignore[misc]  # bound now
+                flush=flush,
+            )
+            self._store.has_unflushed_claim = not flush

@@ -1,0 +1,196 @@
+"""The SQLite results: read from the queue's own table, or kept in a file of their own.
+
+In the queue's file a job's row holds its result, written by the queue's ``settle``; this
+backend then only reads. In another file it keeps rows of the same shape.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from nuvom._sqlite.reading import ReadingPart
+from nuvom._sqlite.rows import encode_error
+from nuvom._sqlite.schema import CODES
+from nuvom._sqlite.store import Store
+from nuvom.clock import SYSTEM_CLOCK, Clock
+from nuvom.config import Settings
+from nuvom.record import JobRecord, JobSnapshot, JobStatus, StoredError
+from nuvom.result_backends.base import BaseResultBackend
+from nuvom.result_backends.full import as_full, as_stored_error
+from nuvom.serialization.msgpack_codec import MsgpackCodec
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Iterator
+
+    from nuvom.clock import Waitable
+    from nuvom.queue_backends.base import BaseJobQueue
+
+# An outcome replaces what is kept unless that is final and of the same or a later delivery.
+_KEEP = """INSERT INTO jobs (id, status, queue, priority, task, created_at, run_at, attempt,
+        lease_epoch, keep_secs, record, result, error, finished_at)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)
+    ON CONFLICT (id) DO UPDATE SET status = ?2, attempt = max(attempt, ?8),
+        lease_epoch = max(lease_epoch, ?9), result = ?12, error = ?13, finished_at = ?14
+    WHERE ?15 OR jobs.status NOT IN (2, 3, 4, 5) OR jobs.lease_epoch < ?9"""
+_RECORD = """INSERT INTO jobs (id, status, queue, priority, task, created_at, run_at, attempt,
+        lease_epoch, keep_secs, record)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)
+    ON CONFLICT (id) DO UPDATE SET status = ?2, run_at = ?7, attempt = ?8
+    WHERE jobs.status NOT IN (2, 3, 4, 5)"""
+_FORGET = "DELETE FROM jobs WHERE id = ?1 AND status <> 1"
+_ALL = "SELECT id FROM jobs ORDER BY seq DESC"
+
+
+class SQLiteResultBackend(BaseResultBackend):
+    """Results in a SQLite file, by default the queue's."""
+
+    name: ClassVar[str] = "sqlite"
+
+    def __init__(self, settings: Settings | None = None, *, clock: Clock = SYSTEM_CLOCK) -> None:
+        settings = settings or Settings()
+        setting = "sqlite_result_path" if settings.sqlite_result_path else "sqlite_path"
+        self.store = Store(settings.result_db_path, settings, clock, setting=setting)
+        self._codec = MsgpackCodec()
+        self._is_guest = False
+
+    def joins(self, queue: BaseJobQueue) -> bool:
+        """Share the queue's store when it is the same file; see the contract."""
+        store = getattr(queue, "store", None)
+        if isinstance(store, Store) and store.db.path == self.store.db.path:
+            self.store = store
+            self._is_guest = True
+        return self._is_guest
+
+    def set_result(self, job_id: str, result: Any, *, record: JobRecord | None = None) -> bool:
+        """Keep what the task returned; see the contract."""
+        data = self._codec.encode_value(result)
+        return self._keep(job_id, record, JobStatus.SUCCESS, result=data)
+
+    def set_error(
+        self,
+        job_id: str,
+        error: StoredError | BaseException | str,
+        *,
+        record: JobRecord | None = None,
+        status: JobStatus | None = None,
+    ) -> bool:
+        """Keep why the job ended without a result; see the contract."""
+        stored = as_stored_error(error)
+        return self._keep(job_id, record, status or JobStatus.FAILED, error=stored)
+
+    def get_result(self, job_id: str) -> Any:
+        """Return what the task returned, or None."""
+        kept = self._snapshot(job_id)
+        return None if kept is None or kept.result is None else self._codec.decode_value(kept.result)
+
+    def get_error(self, job_id: str) -> StoredError | None:
+        """Return why the job failed, or None."""
+        kept = self._snapshot(job_id)
+        return None if kept is None else kept.error
+
+    def get_full(self, job_id: str) -> dict[str, Any] | None:
+        """Return all that is kept of a job, or None."""
+        kept = self._snapshot(job_id)
+        return None if kept is None else as_full(kept, self._codec)
+
+    def list_jobs(self) -> list[dict[str, Any]]:
+        """Return all jobs, newest first."""
+        found = (self.get_full(job_id) for (job_id,) in self.store.db.read(_ALL))
+        return [full for full in found if full is not None]
+
+    def set_record(self, record: JobRecord) -> None:
+        """Keep a job that has no outcome yet; see the contract."""
+        row = _row(record.id, record, record.status)
+        self.store.db.write(lambda connection: connection.execute(_RECORD, row), flush=False)
+
+    def forget(self, job_id: str) -> bool:
+        """Remove what is kept of a job; False when there was nothing."""
+        return self.store.db.write(
+            lambda connection: connection.execute(_FORGET, (job_id,)).rowcount > 0
+        )
+
+    @contextmanager
+    def waiter(self) -> Iterator[Waitable | None]:
+        """Give a bell that rings when results arrive; see the contract."""
+        listener = self.store.bell.listen("result")
+        try:
+            yield _Rearmed(listener)
+        finally:
+            listener.close()
+
+    def start(self) -> None:
+        """Open the file."""
+        self.store.db.open()
+
+    def stop(self) -> None:
+        """Close the file, unless it is the queue's."""
+        if not self._is_guest:
+            self.store.close()
+
+    def _snapshot(self, job_id: str) -> JobSnapshot | None:
+        return _Reader(self.store).get(job_id)
+
+    def _keep(
+        self,
+        job_id: str,
+        record: JobRecord | None,
+        status: JobStatus,
+        *,
+        result: bytes | None = None,
+        error: StoredError | None = None,
+    ) -> bool:
+        given = record or self._known(job_id)
+        row = (
+            *_row(job_id, given, status),
+            result,
+            encode_error(error),
+            self.store.clock.now(),
+            record is None,
+        )
+
+        def keep(connection: sqlite3.Connection) -> bool:
+            return connection.execute(_KEEP, row).rowcount > 0
+
+        was_kept = self.store.db.write(keep)
+        self.store.bell.ring_all("result")
+        return was_kept
+
+    def _known(self, job_id: str) -> JobRecord:
+        kept = self._snapshot(job_id)
+        return JobRecord(job_id, "") if kept is None else kept.record
+
+
+class _Reader(ReadingPart):
+    def __init__(self, store: Store) -> None:
+        self.store = store
+
+
+class _Rearmed:
+    """A listener that asks to be rung before its caller looks again."""
+
+    def __init__(self, listener: Any) -> None:
+        self._listener = listener
+        listener.arm()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        rang: bool = self._listener.wait(timeout)
+        self._listener.arm()
+        return rang
+
+
+def _row(job_id: str, record: JobRecord, status: JobStatus) -> tuple[Any, ...]:
+    return (
+        job_id,
+        CODES[status][0],
+        record.queue,
+        record.priority,
+        record.func_name,
+        record.created_at,
+        record.run_at,
+        record.attempt,
+        record.lease_epoch,
+        record.result_ttl_secs,
+        record.replace(id=job_id).encode(),
+    )
