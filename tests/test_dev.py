@@ -318,7 +318,7 @@ def test_second_call_installs_nothing(place: Installer) -> None:
 
 def test_other_verb_installs_only_what_is_missing(place: Installer) -> None:
     place.prepare("a.txt")
-    requirements, _package = place.prepare("a.txt", "b.txt")
+    (requirements,) = place.prepare("a.txt", "b.txt")
     assert "a.txt" not in requirements
     assert [] == place.prepare("a.txt")
 

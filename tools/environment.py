@@ -124,7 +124,7 @@ class Environment:
         try:
             if missing:
                 self._install_requirements(missing)
-            if missing or stamp["package"] != package:
+            if stamp["package"] != package:
                 self._install_package(next(iter(package)))
         except SetupFailed:  # pip ended by itself: what it left is sound, only incomplete
             self._write_stamp(**{**stamp, "busy": False, "files": {}, "package": {}})
