@@ -47,7 +47,7 @@ def parse(text: str, path: Path) -> list[Entry]:
         line has no ``=``, an open quote, or text after the closing quote. It names the line
         and shows nothing of it, for it may be a secret.
     """
-    lines = [line.removesuffix("\r") for line in text.split("\n")]
+    lines = text.split("\n")  # a CR before it is a blank like any other
     entries: list[Entry] = []
     index = 0
     while index < len(lines):

@@ -274,33 +274,56 @@ def test_a_read_error_is_told_and_the_file_closed(tmp_path: Path) -> None:
     assert before == os.listdir("/proc/self/fd")
 
 
+def set_owners(monkeypatch: pytest.MonkeyPatch, *, file: int, folder: int, me: int) -> None:
+    """Let opened files, folders and this process look as if these users had them."""
+    real_fstat, real_stat = os.fstat, os.stat
+
+    def owned(found: os.stat_result, owner: int) -> os.stat_result:
+        return os.stat_result([*found[:4], owner, *found[5:]])
+
+    monkeypatch.setattr(os, "fstat", lambda descriptor: owned(real_fstat(descriptor), file))
+    monkeypatch.setattr(os, "stat", lambda path, **more: owned(real_stat(path, **more), folder))
+    monkeypatch.setattr(os, "geteuid", lambda: me)
+
+
 @posix
-def test_a_file_that_a_stranger_laid_there_is_not_used(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("file", "folder", "me"),
+    [
+        (1000, 2000, 1000),  # mine, in a folder such as /tmp
+        (0, 2000, 1000),  # installed by root
+        (2000, 2000, 0),  # a project that is mounted into a container
+    ],
+)
+def test_a_file_of_mine_or_of_root_or_of_the_owner_of_its_folder_is_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: int, folder: int, me: int
 ) -> None:
-    write(tmp_path, toml='redis_url = "redis://evil"')
-    real, mine = os.fstat, os.geteuid()
+    write(tmp_path, toml="max_workers = 5")
+    set_owners(monkeypatch, file=file, folder=folder, me=me)
 
-    def foreign(descriptor: int) -> os.stat_result:
-        found = list(real(descriptor))
-        found[4] = mine + 4242
-        return os.stat_result(found)
+    assert at(tmp_path).settings.max_workers == 5
 
-    monkeypatch.setattr(os, "fstat", foreign)
+
+@posix
+@pytest.mark.parametrize("name", ["toml", "pyproject", "env"])
+def test_a_file_that_a_stranger_laid_there_is_not_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    text = "NUVOM_REDIS_URL=redis://evil" if name == "env" else "[tool.nuvom]"
+    write(tmp_path, **{name: text})
+    set_owners(monkeypatch, file=3000, folder=0, me=1000)
 
     with pytest.raises(InvalidConfigFile, match="another user"):
         at(tmp_path)
-    monkeypatch.setattr(sys, "platform", "win32")  # where nothing is known of owners
-    assert at(tmp_path).settings.redis_url == "redis://evil"
 
 
 @posix
-def test_the_files_of_a_folder_of_another_user_are_used_by_who_works_there(
+def test_where_nothing_is_known_of_owners_none_is_asked_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write(tmp_path, toml="max_workers = 5")
-    other = os.geteuid() + 4242
-    monkeypatch.setattr(os, "geteuid", lambda: other)  # root in a container, say
+    set_owners(monkeypatch, file=3000, folder=0, me=1000)
+    monkeypatch.setattr(sys, "platform", "win32")
 
     assert at(tmp_path).settings.max_workers == 5
 

@@ -443,6 +443,25 @@ def test_a_store_outside_the_state_folder_needs_none(tmp_path: Path) -> None:
     assert not (tmp_path / "p").exists()
 
 
+@posix
+def test_a_store_in_the_state_folder_needs_that_folder_to_be_sound(tmp_path: Path) -> None:
+    path = tmp_path / ".nuvom" / "x.db"
+    ensure_folder_for(path, root=tmp_path, setting="sqlite_path")
+    assert (path.parent / ".gitignore").exists()
+    path.parent.chmod(0o777)
+
+    with pytest.raises(BackendUnavailable, match="other users"):
+        ensure_folder_for(path, root=tmp_path, setting="sqlite_path")
+
+
+def test_a_drive_that_is_not_there_is_no_endless_search(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os.path, "exists", lambda _: False)  # as for Z:\\ on Windows
+
+    assert ensure_folder_for(tmp_path / "x", root=tmp_path, setting="file_path") == tmp_path
+
+
 def test_a_store_below_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"mine")
 
