@@ -1,0 +1,117 @@
+"""Whether a file that names code to run could have been written by somebody else.
+
+Opens first and judges what was opened, so that nothing can be exchanged between the check and
+the reading. Knows nothing of what is in the file.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import stat
+import sys
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from nuvom.errors import InvalidConfigFile, PluginNotTrusted
+from nuvom.plugins import windows_acl
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+_MAX_BYTES = 1 << 20
+_OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
+# Each exists only on some systems. Not blocking: a pipe of this name must not hold us up.
+_FILE_FLAGS = (
+    os.O_RDONLY
+    | getattr(os, "O_NOFOLLOW", 0)
+    | getattr(os, "O_NONBLOCK", 0)
+    | getattr(os, "O_CLOEXEC", 0)
+    | getattr(os, "O_BINARY", 0)
+)
+
+
+def read_trusted(path: Path) -> bytes | None:
+    """Return the content of ``path``, or None where there is no such file.
+
+    Raises:
+        PluginNotTrusted: it is a symbolic link or no regular file, belongs neither to the
+            current user nor to root, or somebody else may write to it or to its folder.
+        InvalidConfigFile: it cannot be read, or is longer than 1 MiB.
+    """
+    try:
+        with _opened(path) as (descriptor, folder):
+            _check(path, os.fstat(descriptor), folder)
+            return _read(descriptor, path)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        if path.is_symlink():  # refused by the system: too many levels of links
+            raise _is_link(path) from error
+        reason = (error.strerror or type(error).__name__).lower()
+        raise InvalidConfigFile(path, reason) from error
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[tuple[int, os.stat_result | None]]:
+    """Give a descriptor of ``path``, and what its folder was when it was opened there."""
+    if sys.platform == "win32":  # pragma: no cover  # folders cannot be opened there
+        if path.is_symlink():
+            raise _is_link(path)
+        descriptor = os.open(path, _FILE_FLAGS)
+        folder = None
+    else:
+        holder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            descriptor = os.open(path.name, _FILE_FLAGS, dir_fd=holder)
+            folder = os.fstat(holder)
+        finally:
+            os.close(holder)
+    try:
+        yield descriptor, folder
+    finally:
+        os.close(descriptor)
+
+
+def _check(path: Path, found: os.stat_result, folder: os.stat_result | None) -> None:
+    if not stat.S_ISREG(found.st_mode):
+        repair = "Move it away, or put a regular file in its place."
+        raise PluginNotTrusted(path, "it is not a regular file", repair)
+    if folder is None:  # pragma: no cover  # Windows: stat results show no owner there
+        windows_acl.check(path)
+        return
+    _check_owner_and_mode(path, "it", (path, found))
+    _check_owner_and_mode(path, f"its folder {path.parent}", (path.parent, folder))
+
+
+def _check_owner_and_mode(path: Path, what: str, judged: tuple[Path, os.stat_result]) -> None:
+    place, found = judged
+    quoted = shlex.quote(str(place))
+    user = _user()
+    if found.st_uid not in (user, 0):
+        repair = f"If you trust what is in it, run: chown {user} {quoted}"
+        raise PluginNotTrusted(path, f"{what} belongs to the user {found.st_uid}", repair)
+    if found.st_mode & _OTHERS_WRITE:
+        repair = f"Run: chmod go-w {quoted}"
+        raise PluginNotTrusted(path, f"{what} can be written to by other users", repair)
+
+
+def _user() -> int:
+    if sys.platform == "win32":  # pragma: no cover  # not asked there
+        return 0
+    return os.geteuid()
+
+
+def _is_link(path: Path) -> PluginNotTrusted:
+    return PluginNotTrusted(
+        path, "it is a symbolic link", "Put a copy of the file in the place of the link."
+    )
+
+
+def _read(descriptor: int, path: Path) -> bytes:
+    with open(descriptor, "rb", closefd=False) as stream:
+        content = stream.read(_MAX_BYTES + 1)
+    if len(content) > _MAX_BYTES:
+        raise InvalidConfigFile(path, f"it is longer than {_MAX_BYTES} bytes")
+    return content
