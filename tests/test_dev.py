@@ -8,13 +8,16 @@ from __future__ import annotations
 import ast
 import importlib.util
 import os
+import re
 import signal
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from packaging.requirements import Requirement
 
 import dev
 from tools import environment, verbs
@@ -229,6 +232,31 @@ def test_environment_variable_names_another_folder(
     assert ROOT / ".venv" == verbs._environment().folder
     monkeypatch.setenv("NUVOM_VENV", "elsewhere")
     assert tmp_path / "elsewhere" == verbs._environment().folder
+
+
+def pins(name: str) -> dict[str, str]:
+    text = (ROOT / "requirements" / f"{name}.txt").read_text(encoding="utf-8")
+    return dict(re.findall(r"^([a-z0-9-]+)==([^ ;]+)", text, re.MULTILINE))
+
+
+@pytest.mark.parametrize(
+    ("name", "groups"),
+    [("runtime", []), ("build", ["build"]), ("test", ["test", "typing"]), ("lint", ["lint"])],
+)
+def test_pins_fit_what_the_package_asks_for(name: str, groups: list[str]) -> None:
+    package = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    wanted = [] if name == "build" else list(package["project"]["dependencies"])
+    for group in groups:
+        wanted += [line for line in package["dependency-groups"][group] if isinstance(line, str)]
+    pinned = pins(name)
+    for requirement in map(Requirement, wanted):
+        assert requirement.specifier.contains(pinned[requirement.name]), requirement
+
+
+def test_pins_of_all_files_agree() -> None:
+    most = pins("lint")
+    for name in ("runtime", "build", "test"):
+        assert [] == [one for one, pin in pins(name).items() if most.get(one, pin) != pin]
 
 
 # ---- running ----------------------------------------------------------------------------

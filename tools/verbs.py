@@ -128,7 +128,7 @@ def _lint_steps(*, fix: bool) -> Iterator[tuple[str, Path, list[str]]]:
         cache = f"--cache-dir=.mypy_cache/{platform}"
         yield f"types on {platform}", ROOT, ["mypy", "--platform", platform, cache, "nuvom"]
     # Each example by itself, from its own folder, as its user runs it.
-    for folder in sorted((ROOT / "examples").glob("*/")):
+    for folder in sorted({path.parent for path in (ROOT / "examples").glob("*/*.py")}):
         settings = f"--config-file={ROOT / 'pyproject.toml'}"
         cache = f"--cache-dir={ROOT / '.mypy_cache' / folder.name}"
         yield f"types of {folder.name}", folder, ["mypy", settings, cache, "."]
@@ -148,7 +148,7 @@ def bench(options: argparse.Namespace, rest: list[str]) -> int:  # noqa: ARG001 
     """Run the benchmarks in an environment of their own; options go to them."""
     program = ROOT / "benchmarks" / "run.py"
     if not program.exists():
-        raise SetupFailed("there are no benchmarks here: benchmarks/run.py is missing", "Add them.")
+        raise SetupFailed("benchmarks/run.py is missing", "Use a complete checkout.")
     files = ["build.txt", "runtime.txt"]
     if (ROOT / "requirements" / "bench.txt").exists():
         files.append("bench.txt")
