@@ -44,7 +44,7 @@ ALLOWED = [
         Allowed("broad-excepts", f"nuvom/{where}", reason)
         for where, reason in {
             "_sqlite/commits.py:GroupCommit._store": "the error goes to each caller's own thread",
-            "cli/completion.py:_within_limit.look": "a thread's outermost frame; a shell sees no error",
+            "cli/completion.py:_within_limit.look": "the outermost frame of a thread",
             "cli/ending.py:_run": "the outermost frame of the program",
             "discovery/auto_register.py:_import": "a user's module is imported",
             "events.py:EventBus.emit": "a subscriber's callback",
