@@ -35,11 +35,12 @@ class Task(Generic[P, R]):
 
     Attributes:
         definition: Name, function and options, as registered.
+        call_options: What ``.options()`` changed for the next calls.
     """
 
     def __init__(self, definition: TaskDefinition, call: CallOptions = NO_CALL_OPTIONS) -> None:
         self.definition = definition
-        self._call = call
+        self.call_options = call
         for name in ("__module__", "__name__", "__qualname__", "__doc__"):
             value = getattr(definition.func, name, None)
             if value is not None:
@@ -66,7 +67,7 @@ class Task(Generic[P, R]):
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_") or name == "definition" or name not in _OPTION_NAMES:
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-        called = getattr(self._call, name, None)
+        called = getattr(self.__dict__["call_options"], name, None)
         value = called if called is not None else getattr(self.definition.options, name)
         if value is None:
             value = _SETTING_DEFAULTS.get(name)
@@ -100,7 +101,7 @@ class Task(Generic[P, R]):
         """
         from nuvom.job import submit  # noqa: PLC0415  # everything heavy loads with the first job
 
-        job: Job[R] = submit(self.definition, args, kwargs, self._call)
+        job: Job[R] = submit(self.definition, args, kwargs, self.call_options)
         return job
 
     submit = delay
@@ -126,7 +127,7 @@ class Task(Generic[P, R]):
         """
         from nuvom.job import submit_many  # noqa: PLC0415  # everything heavy loads with the first job
 
-        jobs: JobList[R] = submit_many(self.definition, items, self._call)
+        jobs: JobList[R] = submit_many(self.definition, items, self.call_options)
         return jobs
 
     async def amap(
@@ -161,7 +162,7 @@ class Task(Generic[P, R]):
         """
         given = {name: value for name, value in locals().items() if value is not None}
         del given["self"]
-        return type(self)(self.definition, call_options(self._call, given))
+        return type(self)(self.definition, call_options(self.call_options, given))
 
 
 class AsyncTask(Task[P, R]):
@@ -174,7 +175,7 @@ class AsyncTask(Task[P, R]):
 
     if TYPE_CHECKING:
 
-        def options(self, **options: Any) -> AsyncTask[P, R]: ...  # type: ignore[override]  # the same options; only the class differs
+        def options(self, **options: Any) -> AsyncTask[P, R]: ...
 
 
 class Decorator(Protocol):

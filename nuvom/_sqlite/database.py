@@ -59,7 +59,10 @@ class Database:
         self._clock = clock
         self._durable = "FULL" if settings.durability == "full" else "NORMAL"
         self._flushes = False  # what the writer's PRAGMA synchronous says now
-        self.drop_in_child()
+        self._mutex = threading.RLock()
+        self._writer: sqlite3.Connection | None = None
+        self._readers: list[sqlite3.Connection] = []
+        self.checkpointer = Checkpointer(path, self.directory, self.connect)
         drop_at_fork(self)
 
     # ---- writing ------------------------------------------------------------------------
@@ -165,14 +168,13 @@ class Database:
 
     def drop_in_child(self) -> None:
         """Forget the parent's connections and locks without touching them."""
-        if hasattr(self, "_readers"):
-            _inherited.extend(self._readers)
-            _inherited.extend(self.checkpointer.connections)
-            if self._writer is not None:
-                _inherited.append(self._writer)
+        _inherited.extend(self._readers)
+        _inherited.extend(self.checkpointer.connections)
+        if self._writer is not None:
+            _inherited.append(self._writer)
         self._mutex = threading.RLock()
-        self._writer: sqlite3.Connection | None = None
-        self._readers: list[sqlite3.Connection] = []
+        self._writer = None
+        self._readers = []
         self.checkpointer = Checkpointer(self.path, self.directory, self.connect)
 
     @property

@@ -1,0 +1,72 @@
+"""Tells of settled attempts: events to whoever subscribed, and the hooks after the commit."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from nuvom.events import (
+    Event,
+    EventBus,
+    JobCancelled,
+    JobFailed,
+    JobFenced,
+    JobParked,
+    JobRetrying,
+    JobSucceeded,
+    JobTimedOut,
+)
+from nuvom.record import JobStatus, StoredError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from nuvom.execution.job_runner import JobRunner
+    from nuvom.execution.lanes import Finished, Lane
+    from nuvom.outcome import Settlement
+
+_NO_ERROR = StoredError("Unknown", "no report is kept")
+
+
+def announce(
+    bus: EventBus,
+    runner: JobRunner,
+    lanes: Mapping[str, Lane],
+    worker: str,
+    settled: Iterable[tuple[Finished, bool]],
+) -> None:
+    """Tell of attempts and whether their settlement was accepted."""
+    for finished, was_accepted in settled:
+        settlement, (prepared, running) = finished
+        if not was_accepted:
+            if JobFenced in bus.active:
+                bus.emit(JobFenced(settlement.record, worker))
+            continue
+        if prepared is not None and prepared.has_hooks:
+            hook = partial(runner.after_settled, prepared, running, settlement.status)
+            lanes[running.lane].run_hook(hook)
+        if bus.active:
+            _emit(bus, settlement, runner, worker)
+
+
+def _emit(bus: EventBus, settlement: Settlement, runner: JobRunner, worker: str) -> None:
+    record = settlement.record
+    if settlement.outcome == "timeout" and JobTimedOut in bus.active:
+        bus.emit(JobTimedOut(record, settlement.error or _NO_ERROR, worker))
+    event = _event_of(settlement, runner, worker)
+    if type(event) in bus.active:
+        bus.emit(event)
+
+
+def _event_of(settlement: Settlement, runner: JobRunner, worker: str) -> Event:
+    record, status = settlement.record, settlement.status
+    secs = max(0.0, settlement.finished_at - settlement.started_at)
+    if status is JobStatus.SUCCESS:
+        return JobSucceeded(record, secs, worker)
+    if status is JobStatus.PENDING:
+        return JobRetrying(record, settlement.error, settlement.run_at, secs, worker)
+    if status is JobStatus.PARKED:
+        return JobParked(record, runner.refused.get(record.func_name, ""))
+    if status is JobStatus.CANCELLED:
+        return JobCancelled(record.id)
+    return JobFailed(record, settlement.error or _NO_ERROR, secs, worker)

@@ -1,0 +1,271 @@
+"""How a worker gets jobs from its queue and closes their attempts.
+
+Three ways, chosen once by what the backends can do: queue and results in one store finish in
+one step; in two stores the result goes first and a claim looks for a stored outcome; a queue
+of five methods hands each job out once and for all.
+"""
+
+from __future__ import annotations
+
+import heapq
+import threading
+from itertools import count
+from typing import TYPE_CHECKING, Protocol
+
+from nuvom.outcome import Settlement
+from nuvom.queue_backends.leased import LeasedJobQueue
+from nuvom.record import JobRecord, JobStatus, StoredError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from nuvom.clock import Clock
+    from nuvom.queue_backends.base import BaseJobQueue
+    from nuvom.result_backends.base import BaseResultBackend
+    from nuvom.serialization.base import Codec
+
+
+class QueueFilter(Protocol):
+    """Which queues a worker serves."""
+
+    queues: tuple[str, ...] | None
+    exclude: tuple[str, ...]
+
+
+class SharedDelivery:
+    """Queue and results are one store: ``settle`` does it all.
+
+    Args:
+        served: The queues to claim from.
+    """
+
+    def __init__(self, queue: LeasedJobQueue, served: QueueFilter) -> None:
+        self.queue = queue
+        self._served = served
+
+    def claim(
+        self, n: int, owner: str, *, without: Iterable[str] = (), suspects: int = 1
+    ) -> list[JobRecord]:
+        """Lease at most ``n`` jobs to ``owner``."""
+        return self.queue.claim(
+            n,
+            owner,
+            self._served.queues,
+            exclude=self._served.exclude,
+            without=without,
+            suspects=suspects,
+        )
+
+    def finished_before(self, jobs: Sequence[JobRecord]) -> dict[str, Settlement]:
+        """Return settlements for jobs whose outcome is stored already, by id: none here."""
+        del jobs
+        return {}
+
+    def settle(self, settlements: Sequence[Settlement]) -> list[bool]:
+        """Close attempts; False where the lease was lost."""
+        return self.queue.settle(settlements)
+
+    def release(self, jobs: Sequence[JobRecord]) -> None:
+        """Give jobs back, uncharged."""
+        self.queue.release(jobs)
+
+    def next_due_secs(self) -> float | None:
+        """Return seconds until a waiting job is due, None when there is none."""
+        return self.queue.next_due_secs()
+
+    def report_progress(
+        self, job: JobRecord, done: float, total: float | None, message: str
+    ) -> bool:
+        """Keep a running job's progress; False when the lease is lost."""
+        return self.queue.report_progress(job, done, total, message)
+
+
+class SplitDelivery(SharedDelivery):
+    """Results are a store of their own: they are written first, then the attempt is closed.
+
+    A worker that dies in between leaves a job that runs nowhere and has an outcome; the next
+    claim finds it and only closes the attempt.
+    """
+
+    def __init__(
+        self,
+        queue: LeasedJobQueue,
+        served: QueueFilter,
+        results: BaseResultBackend,
+        codec: Codec,
+    ) -> None:
+        super().__init__(queue, served)
+        self._results = results
+        self._codec = codec
+
+    def finished_before(self, jobs: Sequence[JobRecord]) -> dict[str, Settlement]:
+        """Return settlements for jobs whose outcome is stored already, by id."""
+        found = {}
+        for job in jobs:
+            # A first delivery has never been settled; a raised epoch may have been.
+            kept = self._results.get_full(job.id) if job.lease_epoch > 1 else None
+            status = None if kept is None else JobStatus(kept["status"])
+            if kept is not None and status in (JobStatus.SUCCESS, JobStatus.FAILED):
+                error = kept.get("error")
+                found[job.id] = Settlement(
+                    job,
+                    status,
+                    finished_at=kept.get("finished_at") or 0.0,
+                    error=error and StoredError(error["type"], error["message"]),
+                )
+        return found
+
+    def settle(self, settlements: Sequence[Settlement]) -> list[bool]:
+        """Store outcomes, then close attempts; False where the lease was lost."""
+        for one in settlements:
+            self._store_outcome(one)
+        return self.queue.settle(settlements)
+
+    def _store_outcome(self, one: Settlement) -> None:
+        record = one.record
+        if one.status is JobStatus.SUCCESS:
+            value = None if one.result is None else self._codec.decode_value(one.result, shaped=True)
+            self._results.set_result(record.id, value, record=record)
+        elif one.status in (JobStatus.FAILED, JobStatus.CANCELLED):
+            error = one.error or StoredError(str(one.status), "")
+            self._results.set_error(record.id, error, record=record, status=one.status)
+
+
+class PlainDelivery:
+    """A queue of five methods: each job is handed out once; nothing survives this process.
+
+    Waits between attempts are held here, in memory.
+    """
+
+    def __init__(
+        self, queue: BaseJobQueue, results: BaseResultBackend, codec: Codec, clock: Clock
+    ) -> None:
+        self.queue = queue
+        self._results = results
+        self._codec = codec
+        self._clock = clock
+        self._later: list[tuple[float, int, JobRecord]] = []
+        self._order = count()
+        self._lock = threading.Lock()
+
+    def claim(
+        self, n: int, owner: str, *, without: Iterable[str] = (), suspects: int = 1
+    ) -> list[JobRecord]:
+        """Take at most ``n`` jobs: those whose wait is over, then the queue's."""
+        del owner, without, suspects
+        jobs = self._due(n)
+        if len(jobs) < n:
+            jobs += self.queue.pop_batch(n - len(jobs))
+        taken = [
+            job.replace(
+                status=JobStatus.RUNNING,
+                attempt=job.attempt + 1,
+                deliveries=job.deliveries + 1,
+                lease_epoch=job.lease_epoch + 1,
+            )
+            for job in jobs
+        ]
+        for job in taken:
+            self._results.set_record(job)
+        return taken
+
+    def finished_before(self, jobs: Sequence[JobRecord]) -> dict[str, Settlement]:
+        """Return nothing: no job is handed out twice."""
+        del jobs
+        return {}
+
+    def settle(self, settlements: Sequence[Settlement]) -> list[bool]:
+        """Store outcomes, and hold back what is to be tried again."""
+        for one in settlements:
+            record = one.record
+            if one.status is JobStatus.SUCCESS:
+                value = (
+                    None if one.result is None else self._codec.decode_value(one.result, shaped=True)
+                )
+                self._results.set_result(record.id, value, record=record)
+            elif one.status in (JobStatus.PENDING, JobStatus.PARKED):
+                self._hold_back(one)
+            else:
+                error = one.error or StoredError(str(one.status), "")
+                self._results.set_error(record.id, error, record=record, status=one.status)
+            for child in one.children:
+                self._results.set_record(child)
+                self.queue.enqueue(child)
+        return [True] * len(settlements)
+
+    def release(self, jobs: Sequence[JobRecord]) -> None:
+        """Put jobs back into the queue as they were before the claim."""
+        for job in jobs:
+            back = job.replace(
+                status=JobStatus.PENDING, attempt=job.attempt - 1, deliveries=job.deliveries - 1
+            )
+            self._results.set_record(back)
+            self.queue.enqueue(back)
+
+    def give_back_waiting(self) -> int:
+        """Put all held back jobs into the queue, early rather than lost; return how many."""
+        with self._lock:
+            waiting, self._later = self._later, []
+        for _, _, job in waiting:
+            self.queue.enqueue(job.replace(run_at=0.0))
+        return len(waiting)
+
+    def next_due_secs(self) -> float | None:
+        """Return seconds until a held back job is due, None when there is none."""
+        with self._lock:
+            return max(0.0, self._later[0][0] - self._clock.now()) if self._later else None
+
+    def report_progress(
+        self, job: JobRecord, done: float, total: float | None, message: str
+    ) -> bool:
+        """Accept, and drop, progress: nobody could read it."""
+        del job, done, total, message
+        return True
+
+    def _hold_back(self, one: Settlement) -> None:
+        job = one.record.replace(
+            status=one.status,
+            run_at=one.run_at,
+            attempt=one.record.attempt - (0 if one.keeps_attempt else 1),
+        )
+        self._results.set_record(job)
+        if one.status is JobStatus.PARKED:
+            # Nobody else can be told; try again when another worker may have come.
+            job, run_at = job.replace(status=JobStatus.PENDING), self._clock.now() + _PARKED_SECS
+        else:
+            run_at = one.run_at
+        with self._lock:
+            heapq.heappush(self._later, (run_at, next(self._order), job))
+
+    def _due(self, n: int) -> list[JobRecord]:
+        now = self._clock.now()
+        due: list[JobRecord] = []
+        with self._lock:
+            while self._later and self._later[0][0] <= now and len(due) < n:
+                due.append(heapq.heappop(self._later)[2])
+        return due
+
+
+Delivery = SharedDelivery | PlainDelivery
+
+_PARKED_SECS = 60.0
+
+
+def choose_delivery(
+    queue: BaseJobQueue,
+    results: BaseResultBackend,
+    *,
+    served: QueueFilter,
+    is_shared: bool,
+    codec: Codec,
+    clock: Clock,
+) -> tuple[Delivery, str]:
+    """Return the delivery that the backends allow, and a text that says what it promises."""
+    if not isinstance(queue, LeasedJobQueue):
+        return PlainDelivery(queue, results, codec, clock), "at most once"
+    if is_shared:
+        return SharedDelivery(queue, served), "at least once, finished exactly once"
+    return (
+        SplitDelivery(queue, served, results, codec),
+        "at least once, finished exactly once (result first, then the queue)",
+    )

@@ -1,0 +1,95 @@
+"""Turns an exception into three texts and a fingerprint, whatever state it is in.
+
+Exceptions are never stored as objects. Reporting must not fail: not for a ``__str__`` that
+raises, not after a RecursionError, not when memory is short.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import traceback
+from hashlib import blake2b
+from typing import TYPE_CHECKING
+
+from nuvom.record import StoredError
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+_MESSAGE_CHARS = 8_192
+_TRACEBACK_CHARS = 65_536
+_FRAMES = 60  # of each traceback, from its innermost end
+_THREADING = f'"{threading.__file__}"'
+_PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
+
+
+def stored_error(task: str, error: BaseException) -> StoredError:
+    """Return what is kept of an exception that a task raised."""
+    try:
+        frames = _users_frames(error.__traceback__)
+        return StoredError(
+            type(error).__name__,
+            _clean(_message(error), _MESSAGE_CHARS),
+            _clean(_formatted(error, frames), _TRACEBACK_CHARS),
+            fingerprint(task, type(error).__name__, frames),
+        )
+    except (MemoryError, RecursionError):  # nothing left to format with
+        return StoredError(type(error).__name__, "its report could not be made", None, task)
+
+
+def fingerprint(task: str, type_name: str, frames: TracebackType | None = None) -> str:
+    """Return a short text, equal for failures of one type at one place of one task.
+
+    The place is the innermost frame of code that is not an installed package, by file and
+    function, without the line, which every edit moves.
+    """
+    place = ""
+    while frames is not None:
+        code = frames.tb_frame.f_code
+        is_theirs = f"{os.sep}site-packages{os.sep}" in code.co_filename
+        if not is_theirs and not code.co_filename.startswith("<frozen"):
+            place = f"{os.path.basename(code.co_filename)}:{code.co_qualname}"
+        frames = frames.tb_next
+    text = f"{task}\n{type_name}\n{place}"
+    return blake2b(text.encode("utf-8", "replace"), digest_size=6).hexdigest()
+
+
+def stack_of(frame: object) -> str:
+    """Return the stack that a thread is in, as text; ``frame`` of ``sys._current_frames()``."""
+    lines = traceback.format_stack(frame)[-_FRAMES:]  # type: ignore[arg-type]  # a frame, which has no public type
+    own = [line for line in lines if _PACKAGE not in line and _THREADING not in line]
+    return _clean("".join(own or lines), _TRACEBACK_CHARS)
+
+
+def _message(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception as failure:  # a __str__ of the user's: any failure is only reported
+        return f"<its text could not be made: {type(failure).__name__}>"
+
+
+def _formatted(error: BaseException, frames: TracebackType | None) -> str:
+    try:
+        lines = traceback.TracebackException(
+            type(error), error, frames, limit=-_FRAMES, compact=True
+        ).format()
+        return "".join(lines)
+    except Exception as failure:  # again code of the user's, such as __repr__ or __notes__
+        return f"{type(error).__name__}: <no traceback: {type(failure).__name__}>"
+
+
+def _users_frames(frames: TracebackType | None) -> TracebackType | None:
+    """Skip the engine's own frames at the outer end."""
+    first = frames
+    while frames is not None and frames.tb_frame.f_code.co_filename.startswith(_PACKAGE):
+        frames = frames.tb_next
+    return frames or first
+
+
+def _clean(text: str, limit: int) -> str:
+    """Cut ``text`` in its middle, and keep what UTF-8 cannot hold as escapes."""
+    if len(text) > limit:
+        half = limit // 2
+        text = f"{text[:half]}\n... {len(text) - 2 * half} characters left out ...\n{text[-half:]}"
+    return text.encode("utf-8", "backslashreplace").decode()

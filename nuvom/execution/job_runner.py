@@ -1,0 +1,274 @@
+"""Runs one job: the fifth of the six files that it passes through.
+
+The steps, in order: resolve the task, call ``before_job``, call the function, make an outcome
+of what happened, decide what follows, and make the settlement that says so. Settling it is the
+worker's part. Knows no backend, no signal, no command line.
+"""
+
+from __future__ import annotations
+
+from contextvars import copy_context
+from typing import TYPE_CHECKING, Any
+
+from nuvom.errors import NuvomError, ResultTooLarge
+from nuvom.events import EventBus, HookFailed, JobStarted
+from nuvom.execution.failures import fingerprint, stored_error
+from nuvom.job_context import current
+from nuvom.options import TaskOptions
+from nuvom.outcome import (
+    Cancelled,
+    Failed,
+    Outcome,
+    RetryAsked,
+    Settlement,
+    Snoozed,
+    TimedOut,
+    UnknownTask,
+)
+from nuvom.record import JobRecord, JobStatus, StoredError
+from nuvom.retry import decide
+from nuvom.steering import Discard, Retry, Snooze
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from random import Random
+
+    from nuvom.clock import Clock
+    from nuvom.config import Settings
+    from nuvom.execution.running import RunningJob
+    from nuvom.registry.registry import Registry, TaskDefinition
+    from nuvom.serialization.base import Codec
+
+_WORDS = {
+    Failed: "failure",
+    RetryAsked: "retry",
+    TimedOut: "timeout",
+    Snoozed: "snoozed",
+    Cancelled: "cancelled",
+    UnknownTask: "released",
+}
+
+
+class Prepared:
+    """A task made ready for this worker: its function, and how its values are coded.
+
+    Attributes:
+        lane: ``thread``, ``async`` or ``process``.
+    """
+
+    __slots__ = ("decode", "definition", "encode", "func", "has_hooks", "lane", "options")
+
+    def __init__(self, definition: TaskDefinition, codec: Codec) -> None:
+        self.definition = definition
+        self.func = definition.func
+        self.options = definition.options
+        self.has_hooks = definition.options.has_hooks
+        self.lane = "async" if definition.is_async else definition.options.isolation
+        self.decode = codec.call_decoder(definition.func)
+        self.encode = codec.result_encoder(definition.func)
+
+
+class JobRunner:
+    """Turns a claimed job into the settlement that closes it.
+
+    Attributes:
+        refused: Names of tasks that this worker does not have; it asks for none of them again.
+        has_hooks: Some task of this worker has hooks.
+    """
+
+    def __init__(
+        self,
+        registry: Registry,
+        codec: Codec,
+        settings: Settings,
+        *,
+        bus: EventBus,
+        clock: Clock,
+        rng: Random,
+        mark_started: Callable[[JobRecord], None],
+    ) -> None:
+        self._registry = registry
+        self._codec = codec
+        self._settings = settings
+        self._bus = bus
+        self._clock = clock
+        self._rng = rng
+        self._mark_started = mark_started
+        self._prepared: dict[str, Prepared] = {}
+        self._context = copy_context()
+        self.refused: dict[str, str] = {}
+        self.has_hooks = False
+
+    # ---- the steps ----------------------------------------------------------------------
+
+    def resolve(self, running: RunningJob) -> Prepared | None:
+        """Return the job's task, importing its module if needed; None when there is none."""
+        name = running.record.func_name
+        prepared = self._prepared.get(name)
+        if prepared is None and name not in self.refused:
+            prepared = self._prepare(name)
+        return prepared
+
+    def run(self, prepared: Prepared, running: RunningJob) -> Settlement:
+        """Run a job in this thread and return what closes its attempt. Never raises."""
+        self.begin(prepared, running)
+        try:
+            args, kwargs = prepared.decode(running.record.args, running.record.kwargs)
+            value = self._context.copy().run(self._call, prepared, running, args, kwargs)
+        except BaseException as error:  # noqa: BLE001  # user code: any failure is an outcome
+            return self.failed(prepared, running, error)
+        return self.succeeded(prepared, running, value)
+
+    def begin(self, prepared: Prepared, running: RunningJob) -> None:
+        """Note the start, durably enough to outlive this process, and set the deadline."""
+        record = running.record
+        self._mark_started(record)
+        running.started_at = self._clock.now()
+        if record.timeout_secs is not None:
+            running.deadline = self._clock.monotonic() + record.timeout_secs
+        if JobStarted in self._bus.active:
+            self._bus.emit(JobStarted(record, running.worker, prepared.lane))
+
+    def before(self, prepared: Prepared, running: RunningJob) -> None:
+        """Call ``before_job``; its failure is reported and changes nothing."""
+        if prepared.options.before_job is not None:
+            self._hook("before_job", running, prepared.options.before_job)
+
+    def _call(
+        self, prepared: Prepared, running: RunningJob, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        current.set(running)
+        if prepared.has_hooks:
+            self.before(prepared, running)
+        return prepared.func(*args, **kwargs)
+
+    # ---- outcomes -----------------------------------------------------------------------
+
+    def succeeded(self, prepared: Prepared, running: RunningJob, value: Any) -> Settlement:
+        """Return the SUCCESS that keeps ``value``, or the failure of a value that cannot be kept."""
+        record = running.record
+        data = None
+        if record.store_result:
+            try:
+                data = prepared.encode(value)
+            except BaseException as error:  # noqa: BLE001  # the value's own code may run: any failure is an outcome
+                return self.failed(prepared, running, error)
+            if len(data) > self._settings.max_result_bytes:
+                limit = self._settings.max_result_bytes
+                refusal = ResultTooLarge(record.func_name, len(data), limit)
+                return self.failed(prepared, running, refusal)
+        if prepared.has_hooks:
+            running.kept = value
+        children = running.children
+        return Settlement(
+            record,
+            JobStatus.SUCCESS,
+            data,
+            running.started_at,
+            self._clock.now(),
+            children=tuple(children) if children else (),
+        )
+
+    def failed(self, prepared: Prepared, running: RunningJob, error: BaseException) -> Settlement:
+        """Return what follows from an exception, of the task's or of the engine's around it."""
+        if prepared.has_hooks:
+            running.kept = error
+        outcome = self._outcome_of(running.record, error)
+        return self.settlement(running, outcome, prepared.options)
+
+    def timed_out(self, prepared: Prepared, running: RunningJob, stack: str | None) -> Settlement:
+        """Return what follows from a passed deadline; ``stack`` is where the code was."""
+        record = running.record
+        name = "TimeoutError"
+        message = f"timed out after {record.timeout_secs:g} s"
+        error = StoredError(name, message, stack, fingerprint(record.func_name, name))
+        if prepared.has_hooks:
+            running.kept = TimeoutError(message)
+        return self.settlement(running, TimedOut(error), prepared.options)
+
+    def unknown(self, running: RunningJob) -> Settlement:
+        """Return the PARKED that keeps a job for a worker that has its task."""
+        reason = self.refused.get(running.record.func_name, "no such task here")
+        return self.settlement(running, UnknownTask(reason), TaskOptions())
+
+    def settlement(
+        self, running: RunningJob, outcome: Outcome, options: TaskOptions
+    ) -> Settlement:
+        """Return the settlement that ``outcome`` and the retry policy lead to."""
+        now = self._clock.now()
+        verdict = decide(outcome, running.record, options, now=now, rng=self._rng)
+        return Settlement(
+            running.record,
+            verdict.status,
+            None,
+            running.started_at,
+            now,
+            outcome=_WORDS[type(outcome)],
+            error=getattr(outcome, "error", None),
+            run_at=verdict.run_at,
+            keeps_attempt=verdict.keeps_attempt,
+        )
+
+    def _outcome_of(self, record: JobRecord, error: BaseException) -> Outcome:
+        if isinstance(error, Snooze):
+            return Snoozed(max(0.0, error.secs))
+        if isinstance(error, Retry):
+            stored = StoredError("Retry", "the task asked for another attempt")
+            if error.__cause__ is not None:
+                stored = stored_error(record.func_name, error.__cause__)
+            return RetryAsked(stored, error.in_secs)
+        if isinstance(error, Discard):
+            name = record.func_name
+            stored = StoredError("Discard", error.reason, None, fingerprint(name, "Discard"))
+            return Failed(stored, error, discard=True)
+        stored = stored_error(record.func_name, error)
+        # What the engine refuses (a result that cannot be stored, damaged arguments) another
+        # attempt would not cure.
+        return Failed(stored, error, discard=isinstance(error, NuvomError))
+
+    # ---- hooks after the commit ---------------------------------------------------------
+
+    def after_settled(self, prepared: Prepared, running: RunningJob, status: JobStatus) -> None:
+        """Call ``after_job`` or ``on_error``, once the settlement is committed."""
+        kept, running.kept = running.kept, None
+        options = prepared.options
+        if status is JobStatus.SUCCESS and not isinstance(kept, BaseException):
+            if options.after_job is not None:
+                self._run_hook("after_job", running, options.after_job, kept)
+        elif isinstance(kept, BaseException) and not isinstance(kept, Snooze):
+            if options.on_error is not None:
+                self._run_hook("on_error", running, options.on_error, kept)
+
+    def _run_hook(
+        self, name: str, running: RunningJob, hook: Callable[..., Any], value: Any
+    ) -> None:
+        self._context.copy().run(self._hook_in_context, name, running, hook, value)
+
+    def _hook_in_context(
+        self, name: str, running: RunningJob, hook: Callable[..., Any], value: Any
+    ) -> None:
+        current.set(running)
+        self._hook(name, running, hook, value)
+
+    def _hook(self, name: str, running: RunningJob, hook: Callable[..., Any], *args: Any) -> None:
+        try:
+            hook(*args)
+        except BaseException as error:  # noqa: BLE001  # user code: a hook never changes the outcome
+            stored = stored_error(running.record.func_name, error)
+            self._bus.emit(HookFailed(running.record, name, stored))
+
+    # ---- preparing ----------------------------------------------------------------------
+
+    def _prepare(self, name: str) -> Prepared | None:
+        try:
+            prepared = Prepared(self._registry.resolve(name), self._codec)
+        except NuvomError as error:
+            self.refused[name] = error.what
+            return None
+        self.has_hooks = self.has_hooks or prepared.has_hooks
+        self._prepared[name] = prepared
+        return prepared
+
+    def known(self, lane: str) -> list[str]:
+        """Return the names of the prepared tasks that run on ``lane``."""
+        return [name for name, one in self._prepared.items() if one.lane == lane]

@@ -1,0 +1,151 @@
+"""What a worker does beside running jobs, in a thread of its own: the keeper.
+
+Heartbeats, taking back jobs of the dead, waking parked jobs, noticing cancellations and
+commands, pruning. None of it depends on user code, and trouble with the store delays it but
+never ends it.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+from nuvom.errors import NuvomError
+from nuvom.events import BackendFailed, EventBus, JobDead, JobReaped
+from nuvom.execution.failures import stored_error
+from nuvom.record import JobStatus
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from nuvom.clock import Clock
+    from nuvom.config import Settings
+    from nuvom.execution.running import InHand, RunningJob
+    from nuvom.queue_backends.leased import LeasedJobQueue
+
+_TICK_SECS = 0.25
+_UNPARK_SECS = 1.0
+_PRUNE_SECS = 60.0
+_PRUNED_AT_ONCE = 1000
+_BEATS_PER_LEASE = 6
+_LONGEST_BEAT_SECS = 5.0
+
+
+class Keeper:
+    """Keeps a worker's leases, and the store, in good order.
+
+    Args:
+        worker: The worker's id.
+        lost: Called with each attempt whose lease is gone.
+        command: Called with each word that somebody left for this worker.
+        wanted: Returns the names of tasks that this worker can run.
+        changed: Called when jobs may have become ready.
+    """
+
+    def __init__(
+        self,
+        queue: LeasedJobQueue,
+        worker: str,
+        *,
+        settings: Settings,
+        clock: Clock,
+        bus: EventBus,
+        in_hand: InHand,
+        lost: Callable[[RunningJob], None],
+        command: Callable[[str], None],
+        wanted: Callable[[], list[str]],
+        changed: Callable[[], None],
+    ) -> None:
+        self._queue = queue
+        self._worker = worker
+        self._settings = settings
+        self._clock = clock
+        self._bus = bus
+        self._in_hand = in_hand
+        self._lost = lost
+        self._command = command
+        self._wanted = wanted
+        self._changed = changed
+        self._stopping = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._control = queue.control_version()
+        self.beat_secs = min(settings.lease_secs / _BEATS_PER_LEASE, _LONGEST_BEAT_SECS)
+        self._next_beat = self._next_unpark = self._next_prune = 0.0
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._next_beat = self._clock.monotonic() + self.beat_secs
+        self._next_prune = self._clock.monotonic() + _PRUNE_SECS
+        self._thread = threading.Thread(target=self._main, name="nuvom-keeper", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread; twice is fine."""
+        self._stopping.set()
+        if self._thread is not None and self._thread is not threading.current_thread():
+            self._thread.join(timeout=self.beat_secs)
+
+    def tick(self) -> None:
+        """Do what is due now. Raises what the store raises."""
+        now = self._clock.monotonic()
+        if now >= self._next_beat:
+            self._next_beat = now + self.beat_secs
+            self.beat()
+        version = self._queue.control_version()
+        if version != self._control:
+            self._control = version
+            self.beat()
+            for word in self._queue.commands(self._worker):
+                self._command(word)
+            self._changed()
+        self._reap()
+        if now >= self._next_unpark:
+            self._next_unpark = now + _UNPARK_SECS
+            if self._queue.unpark(self._wanted()):
+                self._changed()
+        if now >= self._next_prune:
+            self._next_prune = now + _PRUNE_SECS
+            self.prune()
+
+    def beat(self) -> None:
+        """Renew all leases, and give up the attempts that turn out to be lost."""
+        known = [(one, one.claimed_at) for one in self._in_hand]
+        asked_at = self._clock.monotonic()
+        held = self._queue.extend(self._worker)
+        for running, claimed_at in known:
+            record = running.record
+            if claimed_at < asked_at and held.get(record.id) != record.lease_epoch:
+                self._lost(running)
+
+    def prune(self) -> int:
+        """Remove jobs whose time is over, a chunk at a time; return how many."""
+        now = self._clock.now()
+        removed = 0
+        while not self._stopping.is_set():
+            chunk = self._queue.prune(
+                success_before=now - self._settings.result_ttl_secs,
+                failed_before=now - self._settings.failed_ttl_secs,
+                limit=_PRUNED_AT_ONCE,
+            )
+            removed += chunk
+            if chunk < _PRUNED_AT_ONCE:
+                break
+        return removed
+
+    def _reap(self) -> None:
+        recovered = self._queue.reap()
+        for record in recovered:
+            event = JobDead(record) if record.status is JobStatus.DEAD else JobReaped(record)
+            if type(event) in self._bus.active:
+                self._bus.emit(event)
+        if recovered:
+            self._changed()
+
+    def _main(self) -> None:
+        while not self._clock.wait(self._stopping, min(_TICK_SECS, self.beat_secs)):
+            try:
+                self.tick()
+            except NuvomError as error:
+                self._bus.emit(BackendFailed("keep", stored_error("keeper", error)))
+            except Exception as error:  # outermost: a keeper that ends would cost every lease
+                self._bus.emit(BackendFailed("keep", stored_error("keeper", error)))

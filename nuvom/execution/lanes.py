@@ -1,0 +1,96 @@
+"""What the worker asks of a lane, and what a lane asks of the worker.
+
+A lane is the only place where task code runs: threads, the event loop, or child processes. It
+turns attempts into settlements and never lets an exception out.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from nuvom.clock import Clock
+    from nuvom.execution.job_runner import JobRunner, Prepared
+    from nuvom.execution.running import InHand, RunningJob
+    from nuvom.outcome import Settlement
+
+
+class Assignment(NamedTuple):
+    """An attempt with the task that it is an attempt of."""
+
+    prepared: Prepared
+    running: RunningJob
+
+
+class Finished(NamedTuple):
+    """A closed attempt on its way to be settled."""
+
+    settlement: Settlement
+    assignment: Assignment
+
+
+class Shop(NamedTuple):
+    """What lanes share with their worker.
+
+    Attributes:
+        runner: Makes settlements of what happens.
+        in_hand: Whoever takes an attempt out of it closes the attempt.
+        finish: Called, from any thread, with each closed attempt; never blocks.
+        idle: Called when a lane has run out of work.
+        crashed: Called when the engine itself failed in a lane; the worker stops.
+    """
+
+    runner: JobRunner
+    in_hand: InHand
+    clock: Clock
+    finish: Callable[[Finished], None]
+    idle: Callable[[], None]
+    crashed: Callable[[BaseException], None]
+
+
+class Lane(Protocol):
+    """A way to run attempts. ``submit``, ``close_attempt`` and ``take_back`` never block."""
+
+    name: str
+
+    def start(self) -> None:
+        """Make the slots; once."""
+        ...
+
+    def stop(self) -> None:
+        """Let go of the slots; what still runs is left behind. Twice is fine."""
+        ...
+
+    def free(self) -> int:
+        """Return how many further attempts could start at once."""
+        ...
+
+    def backlog(self) -> int:
+        """Return how many submitted attempts have not started."""
+        ...
+
+    def submit(self, work: list[Assignment]) -> None:
+        """Run these attempts, in order, as slots get free."""
+        ...
+
+    def take_back(self) -> list[Assignment]:
+        """Return, and forget, all submitted attempts that have not started."""
+        ...
+
+    def close_attempt(self, running: RunningJob) -> None:
+        """Stop the code of an attempt that somebody else closed, as far as the lane can."""
+        ...
+
+    def stacks(self) -> dict[str, str]:
+        """Return where the code of each running job is, by job id."""
+        ...
+
+    def stuck(self) -> int:
+        """Return how many slots were replaced whose code still runs."""
+        ...
+
+    def run_hook(self, hook: Callable[[], Any]) -> None:
+        """Run user code after a commit, in a slot."""
+        ...

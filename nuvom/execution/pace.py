@@ -1,0 +1,43 @@
+"""How many jobs a worker claims at once: as many as its slots finish in a moment.
+
+Quick jobs are claimed by hundreds, so that a full queue is worked off in bulk; slow ones are
+claimed as slots get free, so that no job waits behind a slow one while another worker idles.
+"""
+
+from __future__ import annotations
+
+_MOMENT_SECS = 0.02
+_CAP = 512  # beyond it nothing is gained, and more would wait for one worker
+
+
+class Pace:
+    """Estimates the rate of finished jobs, and from it the size of a claim.
+
+    Args:
+        slots: Least size.
+        cap: Greatest size, None for the built-in one.
+    """
+
+    def __init__(self, slots: int, cap: int | None) -> None:
+        self._least = slots if cap is None else min(slots, cap)
+        self._cap = _CAP if cap is None else cap
+        self.batch = self._least
+
+    def finished(self, count: int, secs: float) -> None:
+        """Take note that ``count`` jobs were finished in ``secs`` seconds of work.
+
+        The size at most doubles at a time, and halves at once when jobs get slow.
+        """
+        if secs <= 0 or count <= 0:
+            return
+        target = int(count * _MOMENT_SECS / secs)
+        self.batch = max(self._least, min(self._cap, target, self.batch * 2))
+
+    def slowed(self) -> None:
+        """Take note that nothing was finished for a while."""
+        self.batch = max(self._least, self.batch // 2)
+
+    @property
+    def is_bulk(self) -> bool:
+        """Whether jobs are quick enough to be held ready beyond the free slots."""
+        return self.batch > self._least

@@ -1,0 +1,350 @@
+"""The pump: one thread that claims jobs for the lanes and settles what they end with.
+
+Both go in batches that grow with the work: an idle queue has the latency of a single job, a
+full one the throughput of bulk statements. When there is nothing to do the pump sleeps on the
+queue's bell, or, while jobs run, until one of them ends.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import deque
+from typing import TYPE_CHECKING
+
+from nuvom.errors import NuvomError
+from nuvom.events import BackendFailed, JobFenced, JobsClaimed
+from nuvom.execution.announcing import announce
+from nuvom.execution.failures import stored_error
+from nuvom.execution.lanes import Assignment, Finished, Lane
+from nuvom.execution.pace import Pace
+from nuvom.execution.running import InHand, RunningJob
+from nuvom.queue_backends.base import Capability
+
+if TYPE_CHECKING:
+    from nuvom.execution.delivery import Delivery
+    from nuvom.execution.job_runner import JobRunner
+    from nuvom.record import JobRecord
+    from nuvom.runtime import Runtime
+
+_LOG = logging.getLogger("nuvom.worker")
+_GATHER_SECS = 0.001  # at most so long for more ends while slots are at work
+_IDLE_SECS = 1.0  # a lost wake-up costs no more than this
+_POLL_SECS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2)  # where the queue cannot wake us
+_BACK_OFF_SECS = (0.1, 0.5, 1.0, 2.0, 5.0)  # after trouble with the store
+
+
+class Pump:
+    """Moves jobs between the queue and the lanes.
+
+    Attributes:
+        settled: How many attempts were settled.
+    """
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        delivery: Delivery,
+        runner: JobRunner,
+        *,
+        worker: object,
+        lanes: tuple[Lane, ...],
+        in_hand: InHand,
+        slots: int,
+        burst: bool,
+        max_jobs: int | None,
+        max_secs: float | None,
+    ) -> None:
+        self._runtime = runtime
+        self._queue = runtime.queue
+        self._clock = runtime.clock
+        self._bus = runtime.bus
+        self._delivery = delivery
+        self._runner = runner
+        self._worker = worker
+        self._owner: str = worker.id  # type: ignore[attr-defined]  # the Worker, which is of a higher layer
+        self._lanes = {lane.name: lane for lane in lanes}
+        self._threads = lanes[0]
+        self._in_hand = in_hand
+        self._slots = slots
+        self._is_burst = burst
+        self._max_jobs = max_jobs
+        self._ends_at = None if max_secs is None else self._clock.monotonic() + max_secs
+        self._pace = Pace(slots, runtime.settings.batch_size)
+        self._done: deque[Finished] = deque()
+        self._unsettled: list[Finished] = []
+        self._bell = threading.Lock()
+        self._bell.acquire()
+        self._is_on_queue = False
+        self._is_quiet = False
+        self._stop_reason: str | None = None
+        self._is_aborted = False
+        self._error: BaseException | None = None
+        self._claimed = 0
+        self._work_began = 0.0
+        self._trouble = 0
+        self._can_wait = Capability.WAKE_UP in runtime.queue.capabilities
+        self.settled = 0
+
+    # ---- from other threads -------------------------------------------------------------
+
+    def finish(self, finished: Finished) -> None:
+        """Take a closed attempt."""
+        self._done.append(finished)
+        if len(self._done) >= self._pace.batch // 2 or self._is_on_queue:
+            self.wake()
+
+    def wake(self) -> None:
+        """Let the pump look again."""
+        try:
+            self._bell.release()
+        except RuntimeError:  # it rings already
+            pass
+        if self._is_on_queue:
+            self._queue.interrupt()
+
+    def stop(self, reason: str) -> None:
+        """Claim no more; end when what runs has ended, or when its time is over."""
+        if self._stop_reason is None:
+            self._stop_reason = reason
+        self.wake()
+
+    def abort(self) -> None:
+        """End now."""
+        self._is_aborted = True
+        self.stop("stopped")
+
+    def crash(self, error: BaseException) -> None:
+        """End because the engine itself failed; ``run`` raises ``error``."""
+        self._error = error
+        self._is_aborted = True
+        self.stop("crashed")
+
+    def quiet(self, *, is_quiet: bool) -> None:
+        """Claim no more, or claim again, without ending."""
+        self._is_quiet = is_quiet
+        self.wake()
+
+    def lose(self, running: RunningJob) -> None:
+        """Give up an attempt whose lease is gone."""
+        if not self._in_hand.take(running):
+            return
+        self._lanes[running.lane].close_attempt(running)
+        if JobFenced in self._bus.active:
+            self._bus.emit(JobFenced(running.record, self._owner))
+
+    def log_stacks(self) -> None:
+        """Write where each running job is into the log."""
+        for lane in self._lanes.values():
+            for job_id, stack in lane.stacks().items():
+                _LOG.info("job %s is at:\n%s", job_id, stack, extra={"event": "worker.stacks"})
+
+    # ---- the loop -----------------------------------------------------------------------
+
+    def run(self) -> str:
+        """Work until stopped; return why."""
+        while self._stop_reason is None:
+            if not self._settle() and not self._claim():
+                self._sleep()
+            self._check_limits()
+        self._drain()
+        if self._error is not None:
+            raise self._error
+        return self._stop_reason
+
+    def _check_limits(self) -> None:
+        if self._max_jobs is not None and self._claimed >= self._max_jobs:
+            self.stop("max-jobs")
+        if self._ends_at is not None and self._clock.monotonic() >= self._ends_at:
+            self.stop("max-secs")
+
+    # ---- claim --------------------------------------------------------------------------
+
+    def _claim(self) -> bool:
+        """Claim what there is room for; return whether anything was claimed."""
+        room, without = self._room()
+        if room <= 0 or self._is_quiet or self._stop_reason is not None:
+            return False
+        if self._max_jobs is not None:
+            room = min(room, self._max_jobs - self._claimed)
+        has_suspect = any(one.record.suspect for one in self._in_hand)
+        try:
+            jobs = self._delivery.claim(
+                room, self._owner, without=without, suspects=0 if has_suspect else 1
+            )
+        except NuvomError as error:
+            self._back_off("claim", error)
+            return False
+        self._trouble = 0
+        if not jobs:
+            return False
+        self._claimed += len(jobs)
+        if JobsClaimed in self._bus.active:
+            self._bus.emit(JobsClaimed(tuple(jobs), self._owner))
+        self._submit(jobs)
+        return True
+
+    def _room(self) -> tuple[int, list[str]]:
+        """Return how many jobs to claim, and the tasks that there is no room for.
+
+        The thread lane decides while it has room: it takes a batch ahead when jobs are quick,
+        and no more than its idle slots otherwise. When it is full the other lanes may still
+        have room, for their own tasks.
+        """
+        without = list(self._runner.refused)
+        others = [lane for name, lane in self._lanes.items() if name != "thread"]
+        for lane in others:
+            if lane.free() <= 0:
+                without += self._runner.known(lane.name)
+        waiting = self._threads.backlog()
+        room = 0
+        if self._pace.is_bulk:
+            if waiting <= self._pace.batch // 2:
+                room = self._pace.batch - waiting
+        else:
+            room = self._threads.free() - waiting
+        if room > 0:
+            return room, without
+        room = max(lane.free() for lane in others)
+        return min(room, self._slots_of_others(room)), without + self._runner.known("thread")
+
+    def _slots_of_others(self, room: int) -> int:
+        """Other lanes claim only once they have tasks: else nothing but guesses is claimed."""
+        has_tasks = any(self._runner.known(name) for name in self._lanes if name != "thread")
+        return min(room, self._pace_of_others) if has_tasks else 0
+
+    _pace_of_others = 512
+
+    def _submit(self, jobs: list[JobRecord]) -> None:
+        now = self._clock.monotonic()
+        if not len(self._in_hand):
+            self._work_began = now
+        finished = self._delivery.finished_before(jobs)
+        work: dict[str, list[Assignment]] = {}
+        for job in jobs:
+            running = RunningJob(job, self._owner, self._worker, now)
+            prepared = self._runner.resolve(running)
+            if prepared is None or job.id in finished:
+                settlement = finished.get(job.id) or self._runner.unknown(running)
+                self._done.append(Finished(settlement, Assignment(prepared, running)))  # type: ignore[arg-type]  # without a task nobody asks for it
+                continue
+            running.lane = prepared.lane if prepared.lane in self._lanes else "thread"
+            self._in_hand.add(running)
+            work.setdefault(running.lane, []).append(Assignment(prepared, running))
+        for lane, assignments in work.items():
+            self._lanes[lane].submit(assignments)
+
+    # ---- settle -------------------------------------------------------------------------
+
+    def _settle(self) -> bool:
+        """Settle all attempts that ended; return whether there were any."""
+        self._gather()
+        while self._done:
+            self._unsettled.append(self._done.popleft())
+        if not self._unsettled:
+            return False
+        batch = self._unsettled
+        try:
+            accepted = self._delivery.settle([one.settlement for one in batch])
+        except NuvomError as error:
+            self._back_off("settle", error)
+            return True
+        self._unsettled = []
+        self._trouble = 0
+        self.settled += len(batch)
+        now = self._clock.monotonic()
+        self._pace.finished(len(batch), now - self._work_began)
+        self._work_began = now
+        if self._runner.has_hooks or self._bus.active or not all(accepted):
+            announce(
+                self._bus, self._runner, self._lanes, self._owner, zip(batch, accepted, strict=True)
+            )
+        return True
+
+    def _gather(self) -> None:
+        """Wait a moment for more ends, while slots are at work and few have come."""
+        if not self._pace.is_bulk or len(self._done) >= self._pace.batch // 2:
+            return
+        if self._threads.backlog() and self._threads.free() < self._slots:
+            self._bell.acquire(timeout=_GATHER_SECS)
+
+    def _back_off(self, op: str, error: NuvomError) -> None:
+        wait = _BACK_OFF_SECS[min(self._trouble, len(_BACK_OFF_SECS) - 1)]
+        self._trouble += 1
+        self._bus.emit(BackendFailed(op, stored_error(op, error)))
+        self._clock.wait(_Bell(self._bell), wait)
+
+    # ---- sleep --------------------------------------------------------------------------
+
+    def _sleep(self) -> None:
+        if self._is_burst and not len(self._in_hand) and not self._done:
+            self.stop("burst")
+            return
+        limit = self._limit()
+        if self._has_room() and self._can_wait:
+            self._is_on_queue = True
+            try:
+                if not self._bell.acquire(blocking=False):
+                    self._queue.wait_for_work(limit, self._looked_again)
+            finally:
+                self._is_on_queue = False
+            return
+        if not self._can_wait:
+            self._idle_rounds = min(self._idle_rounds + 1, len(_POLL_SECS) - 1)
+            limit = min(limit, _POLL_SECS[self._idle_rounds])
+        if not self._bell.acquire(timeout=limit):
+            self._pace.slowed()
+
+    _idle_rounds = 0
+
+    def _looked_again(self) -> bool:
+        """What the queue calls once it would wake us: look for anything that came before."""
+        return bool(self._done) or self._stop_reason is not None or self._claim()
+
+    def _has_room(self) -> bool:
+        return not self._is_quiet and self._room()[0] > 0
+
+    def _limit(self) -> float:
+        limit = _IDLE_SECS
+        due = self._delivery.next_due_secs()
+        if due is not None:
+            limit = min(limit, due + 0.001)
+        if self._ends_at is not None:
+            limit = min(limit, max(0.0, self._ends_at - self._clock.monotonic()))
+        return limit
+
+    # ---- the end ------------------------------------------------------------------------
+
+    def _drain(self) -> None:
+        """Finish what runs, within the time for it, and hand back the rest."""
+        ends_at = self._clock.monotonic() + self._runtime.settings.shutdown_timeout_secs
+        self._hand_back(self._take_back_waiting())
+        while len(self._in_hand) or self._done or self._unsettled:
+            if not self._settle():
+                left = ends_at - self._clock.monotonic()
+                if left <= 0 or self._is_aborted:
+                    break
+                self._bell.acquire(timeout=min(left, 0.05))
+            elif self._unsettled and self._clock.monotonic() > ends_at:
+                break  # the store does not take them; the leases run out
+        self._hand_back([one for one in self._in_hand if self._in_hand.take(one)])
+
+    def _take_back_waiting(self) -> list[RunningJob]:
+        waiting = [one.running for lane in self._lanes.values() for one in lane.take_back()]
+        return [running for running in waiting if self._in_hand.take(running)]
+
+    def _hand_back(self, jobs: list[RunningJob]) -> None:
+        for running in jobs:
+            running.is_cancelled = True
+        if jobs:
+            self._delivery.release([running.record for running in jobs])
+
+
+class _Bell:
+    """A lock that rings, as something that a clock can wait for."""
+
+    def __init__(self, lock: threading.Lock) -> None:
+        self._lock = lock
+
+    def wait(self, timeout: float | None = None) -> bool:
+        return self._lock.acquire(timeout=-1 if timeout is None else timeout)

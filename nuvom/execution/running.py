@@ -1,0 +1,81 @@
+"""An attempt that a worker has in hand, from the claim to its settlement.
+
+``RunningJob`` is the one mutable thing about a job in a worker. Whoever takes it out of the
+worker's ``InHand`` closes the attempt: the slot that ran it, or the watchdog at its deadline,
+or a cancellation, or the loss of its lease. All others find it gone and keep quiet.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from nuvom.record import JobRecord
+
+
+class RunningJob:
+    """One delivery of a job to this worker.
+
+    Attributes:
+        record: As claimed.
+        worker: Id of the worker.
+        lane: ``thread``, ``async`` or ``process``.
+        claimed_at, deadline: Monotonic seconds; the deadline is set when user code starts,
+            ``inf`` when there is none.
+        started_at: Seconds since the epoch, 0 before the start.
+        is_cancelled: The task was told to stop: cancelled, past its deadline, or lease lost.
+        children: Jobs to enqueue with this one's success.
+        kept: What ``after_job`` or ``on_error`` is called with once the attempt is settled.
+    """
+
+    __slots__ = (
+        "children",
+        "claimed_at",
+        "deadline",
+        "is_cancelled",
+        "kept",
+        "lane",
+        "record",
+        "services",
+        "started_at",
+        "worker",
+    )
+
+    def __init__(self, record: JobRecord, worker: str, services: Any, claimed_at: float) -> None:
+        self.record = record
+        self.worker = worker
+        self.services = services
+        self.claimed_at = claimed_at
+        self.lane = "thread"
+        self.deadline = _NEVER
+        self.started_at = 0.0
+        self.is_cancelled = False
+        self.children: list[JobRecord] | None = None
+        self.kept: Any = None
+
+
+class InHand:
+    """The attempts that a worker has in hand; taking one out is atomic, so that one closes it."""
+
+    def __init__(self) -> None:
+        self._jobs: dict[RunningJob, None] = {}
+
+    def add(self, running: RunningJob) -> None:
+        """Put an attempt in."""
+        self._jobs[running] = None
+
+    def take(self, running: RunningJob) -> bool:
+        """Take an attempt out; False when somebody else has."""
+        return self._jobs.pop(running, _GONE) is None
+
+    def __len__(self) -> int:
+        return len(self._jobs)
+
+    def __iter__(self) -> Iterator[RunningJob]:
+        return iter(list(self._jobs))
+
+
+_GONE: Any = object()
+_NEVER = float("inf")

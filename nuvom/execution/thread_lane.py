@@ -1,0 +1,252 @@
+"""The thread lane: slots that run jobs in daemon threads, and the watchdog of their deadlines.
+
+``submit`` is the contract of an executor, but ``ThreadPoolExecutor`` joins stuck threads when
+the process ends and cannot replace one; this lane does the opposite. A thread cannot be killed:
+at the deadline the attempt is closed, an exception is raised in the thread when it next runs
+Python code, and another thread takes its slot at once.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+import threading
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+from nuvom.execution.failures import stack_of
+from nuvom.execution.lanes import Assignment, Finished, Shop
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from nuvom.execution.running import RunningJob
+
+_TICK_SECS = 0.05  # how late a deadline may be noticed
+_IDLE_TICK_SECS = 0.5
+
+
+class AttemptClosed(BaseException):
+    """Raised in a thread whose attempt was closed: timed out, cancelled, or lease lost."""
+
+
+class ThreadLane:
+    """Runs attempts in ``slots`` threads.
+
+    All slots take from one queue, so that nobody waits behind a slow job. An idle slot sleeps
+    on a lock of its own; whoever brings work wakes one, and each wakes the next if work is left.
+    """
+
+    name = "thread"
+
+    def __init__(self, slots: int, shop: Shop) -> None:
+        self._size = slots
+        self._shop = shop
+        self._ready: deque[Assignment | Callable[[], Any]] = deque()
+        self._idle: deque[_Slot] = deque()
+        self._slots: set[_Slot] = set()
+        self._left_behind: list[_Slot] = []
+        self._is_stopping = False
+        self._watch = threading.Event()
+
+    # ---- the lane's contract ------------------------------------------------------------
+
+    def start(self) -> None:
+        """Make the slots and the watchdog."""
+        for _ in range(self._size):
+            self._add_slot()
+        threading.Thread(target=self._watch_deadlines, name="nuvom-watchdog", daemon=True).start()
+
+    def stop(self) -> None:
+        """Let idle slots end; busy ones are daemon threads and end with the process."""
+        self._is_stopping = True
+        self._watch.set()
+        for slot in list(self._slots):
+            slot.wake()
+
+    def free(self) -> int:
+        """Return how many slots are idle."""
+        return len(self._idle)
+
+    def backlog(self) -> int:
+        """Return how many attempts wait for a slot."""
+        return len(self._ready)
+
+    def submit(self, work: list[Assignment]) -> None:
+        """Run these attempts, in order, as slots get free."""
+        self._ready.extend(work)
+        self._wake_one()
+
+    def run_hook(self, hook: Callable[[], Any]) -> None:
+        """Run a hook in a slot, before the jobs that wait."""
+        self._ready.appendleft(hook)
+        self._wake_one()
+
+    def take_back(self) -> list[Assignment]:
+        """Return, and forget, all attempts that wait for a slot."""
+        taken: list[Assignment] = []
+        hooks = []
+        while self._ready:
+            try:
+                work = self._ready.pop()
+            except IndexError:  # a slot was faster
+                break
+            if isinstance(work, Assignment):
+                taken.append(work)
+            else:
+                hooks.append(work)
+        self._ready.extend(reversed(hooks))
+        return taken[::-1]
+
+    def close_attempt(self, running: RunningJob) -> None:
+        """Give the slot of a closed attempt to another thread, and tell the old one."""
+        running.is_cancelled = True
+        for slot in list(self._slots):
+            assignment = slot.assignment
+            if assignment is not None and assignment.running is running:
+                self._replace(slot)
+
+    def stacks(self) -> dict[str, str]:
+        """Return the stack of each busy slot, by job id."""
+        frames = sys._current_frames()
+        found = {}
+        for slot in list(self._slots):
+            assignment, frame = slot.assignment, frames.get(slot.ident)
+            if assignment is not None and frame is not None:
+                found[assignment.running.record.id] = stack_of(frame)
+        return found
+
+    def stuck(self) -> int:
+        """Return how many threads still run the code of a closed attempt."""
+        self._left_behind = [slot for slot in self._left_behind if slot.is_alive()]
+        return len(self._left_behind)
+
+    # ---- slots --------------------------------------------------------------------------
+
+    def _add_slot(self) -> None:
+        slot = _Slot(self._serve, self._shop.crashed)
+        self._slots.add(slot)
+        slot.start()
+
+    def _wake_one(self) -> None:
+        try:
+            slot = self._idle.popleft()
+        except IndexError:  # all are busy: the next to finish takes the work
+            return
+        slot.wake()
+
+    def _serve(self, slot: _Slot) -> None:
+        """Run attempts until the lane stops, or until somebody else closed this slot's attempt."""
+        ready, idle = self._ready, self._idle
+        while not self._is_stopping:
+            try:
+                work = ready.popleft()
+            except IndexError:
+                self._shop.idle()
+                idle.append(slot)
+                if not ready or not self._leaves_idle(slot):
+                    slot.sleep()
+                continue
+            if ready and idle:
+                self._wake_one()
+            if not isinstance(work, Assignment):
+                work()
+            elif not self._run(slot, work):
+                return
+
+    def _leaves_idle(self, slot: _Slot) -> bool:
+        """Stay up for work that came while lying down; False when a waker has picked this slot."""
+        try:
+            self._idle.remove(slot)
+        except ValueError:
+            return False
+        return True
+
+    def _run(self, slot: _Slot, work: Assignment) -> bool:
+        shop = self._shop
+        slot.assignment = work
+        settlement = shop.runner.run(work.prepared, work.running)
+        if not shop.in_hand.take(work.running):
+            return False  # its closer has put another thread into this slot
+        slot.assignment = None
+        shop.finish(Finished(settlement, work))
+        return True
+
+    def _replace(self, slot: _Slot) -> None:
+        self._slots.discard(slot)
+        self._left_behind.append(slot)
+        if not self._is_stopping:
+            self._add_slot()
+        ctypes.pythonapi.PyThreadState_SetAsyncExc(
+            ctypes.c_ulong(slot.ident), ctypes.py_object(AttemptClosed)
+        )
+
+    # ---- deadlines ----------------------------------------------------------------------
+
+    def _watch_deadlines(self) -> None:
+        while not self._is_stopping:
+            has_deadlines = self._close_overdue()
+            self._shop.clock.wait(self._watch, _TICK_SECS if has_deadlines else _IDLE_TICK_SECS)
+
+    def _close_overdue(self) -> bool:
+        now = self._shop.clock.monotonic()
+        has_deadlines = False
+        for slot in list(self._slots):
+            assignment = slot.assignment
+            if assignment is None or assignment.running.record.timeout_secs is None:
+                continue
+            has_deadlines = True
+            if assignment.running.deadline <= now:
+                self._close_overdue_one(slot, assignment)
+        return has_deadlines
+
+    def _close_overdue_one(self, slot: _Slot, assignment: Assignment) -> None:
+        frame = sys._current_frames().get(slot.ident)
+        stack = None if frame is None else stack_of(frame)
+        shop, running = self._shop, assignment.running
+        if not shop.in_hand.take(running):
+            return  # it ended just in time
+        running.is_cancelled = True
+        self._replace(slot)
+        shop.finish(Finished(shop.runner.timed_out(assignment.prepared, running, stack), assignment))
+
+
+class _Slot:
+    """One thread, with the lock that it sleeps on while it is idle."""
+
+    def __init__(
+        self, serve: Callable[[_Slot], None], crashed: Callable[[BaseException], None]
+    ) -> None:
+        self._serve = serve
+        self._crashed = crashed
+        self._bed = threading.Lock()
+        self._bed.acquire()
+        self._thread = threading.Thread(target=self._main, name="nuvom-slot", daemon=True)
+        self.assignment: Assignment | None = None
+
+    @property
+    def ident(self) -> int:
+        return self._thread.ident or 0
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def is_alive(self) -> bool:
+        return self._thread.is_alive()
+
+    def sleep(self) -> None:
+        self._bed.acquire()
+
+    def wake(self) -> None:
+        try:
+            self._bed.release()
+        except RuntimeError:  # woken twice: once is enough
+            return
+
+    def _main(self) -> None:
+        try:
+            self._serve(self)
+        except AttemptClosed:  # told when its code had ended already
+            return
+        except Exception as error:  # outermost: a fault of the engine must not pass in silence
+            self._crashed(error)

@@ -1,0 +1,328 @@
+"""The worker: takes jobs from the queue, has lanes run them, settles what they end with.
+
+The fourth of the six files that a job passes through. One thread, the pump, claims and
+settles in batches; lanes run the code; the keeper beats. What an outcome means is the
+runner's affair, how the store does it the backend's.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import socket
+import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from nuvom._version import __version__
+from nuvom.events import BackendFailed, WorkerStarted, WorkerStopped
+from nuvom.execution.async_lane import AsyncLane
+from nuvom.execution.delivery import PlainDelivery, choose_delivery
+from nuvom.execution.failures import stored_error
+from nuvom.execution.job_runner import JobRunner
+from nuvom.execution.keeper import Keeper
+from nuvom.execution.lanes import Lane, Shop
+from nuvom.execution.pump import Pump
+from nuvom.execution.running import InHand, RunningJob
+from nuvom.execution.thread_lane import ThreadLane
+from nuvom.names import new_id
+from nuvom.queue_backends.leased import LeasedJobQueue
+from nuvom.runtime import Runtime, count_local_worker, current_runtime
+from nuvom.views import WorkerInfo
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from nuvom.options import CallOptions
+    from nuvom.record import JobRecord
+    from nuvom.registry.registry import TaskDefinition
+
+
+class Worker:
+    """One worker. ``run`` blocks; ``start`` and ``join`` run it in the background.
+
+    Args:
+        threads: Slots of the thread lane; None as the settings say, as for ``async_slots``.
+        queues: Served queues in order of preference; None for all but ``exclude_queues``.
+        burst: Stop when no job is ready and none runs.
+        max_jobs, max_secs: Stop after so many jobs, or so long.
+
+    Attributes:
+        id: Random for each start.
+        promise: What the backends allow to promise of delivery, as text.
+    """
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        *,
+        threads: int | None = None,
+        async_slots: int | None = None,
+        queues: Sequence[str] | None = None,
+        exclude_queues: Sequence[str] = (),
+        burst: bool = False,
+        max_jobs: int | None = None,
+        max_secs: float | None = None,
+    ) -> None:
+        self.id = new_id()
+        self.runtime = runtime
+        self.queues = None if queues is None else tuple(queues)
+        self.exclude = tuple(exclude_queues)
+        self.threads = threads or runtime.settings.max_workers
+        self.async_slots = async_slots or runtime.settings.async_slots
+        self._thread: threading.Thread | None = None
+        self._reason = ""
+        self._started_at = runtime.clock.now()
+        self._in_hand = InHand()
+        self.delivery, self.promise = choose_delivery(
+            runtime.queue,
+            runtime.results,
+            served=self,
+            is_shared=runtime.is_shared,
+            codec=runtime.codec,
+            clock=runtime.clock,
+        )
+        self._runner = self._make_runner()
+        self._lanes = self._make_lanes()
+        self._pump = self._make_pump(burst=burst, max_jobs=max_jobs, max_secs=max_secs)
+        self._keeper = self._make_keeper()
+
+    # ---- life ---------------------------------------------------------------------------
+
+    def run(self) -> str:
+        """Work until stopped; return why it stopped.
+
+        The words: ``stopped``, ``burst``, ``max-jobs``, ``max-secs``, ``stuck-threads``,
+        ``crashed``.
+        Raises: QueueError: the store cannot be used at the start.
+        """
+        self._open()
+        try:
+            self._reason = self._pump.run()
+        except BaseException:
+            self._reason = "crashed"
+            raise
+        finally:
+            self._close()
+        return self._reason
+
+    def start(self) -> None:
+        """Work in the background; the store is open when this returns."""
+        self._open()
+        self._thread = threading.Thread(target=self._run_in_thread, name="nuvom-pump", daemon=True)
+        self._thread.start()
+
+    def join(self, timeout: float | None = None) -> bool:
+        """Wait for a worker in the background to stop; False when it has not in time."""
+        if self._thread is None:
+            return True
+        self._thread.join(timeout)
+        return not self._thread.is_alive()
+
+    def stop(self, reason: str = "stopped") -> None:
+        """Stop in good order: claim no more, finish what runs, hand back the rest.
+
+        Returns at once, may be called from a signal handler, and twice.
+        """
+        self._pump.stop(reason)
+
+    def abort(self) -> None:
+        """Stop now: hand back everything that has not ended."""
+        self._pump.abort()
+
+    @property
+    def stuck(self) -> int:
+        """How many slots were replaced whose code still runs."""
+        return sum(lane.stuck() for lane in self._lanes)
+
+    @property
+    def finished_jobs(self) -> int:
+        """How many attempts this worker has settled."""
+        return self._pump.settled
+
+    def _open(self) -> None:
+        runtime = self.runtime
+        runtime.queue.start()
+        runtime.results.start()
+        if isinstance(runtime.queue, LeasedJobQueue):
+            runtime.queue.announce(self.info())
+        for lane in self._lanes:
+            lane.start()
+        if self._keeper is not None:
+            self._keeper.start()
+        if WorkerStarted in runtime.bus.active:
+            runtime.bus.emit(WorkerStarted(self.id))
+
+    def _close(self) -> None:
+        for lane in self._lanes:
+            lane.stop()
+        if self._keeper is not None:
+            self._keeper.stop()
+        if isinstance(self.delivery, PlainDelivery):
+            self.delivery.give_back_waiting()
+        if isinstance(self.runtime.queue, LeasedJobQueue):
+            self.runtime.queue.retire(self.id)
+        if WorkerStopped in self.runtime.bus.active:
+            self.runtime.bus.emit(WorkerStopped(self.id, self._reason))
+
+    def _run_in_thread(self) -> None:
+        try:
+            self._reason = self._pump.run()
+        except Exception as error:  # outermost: a pump that dies must not pass in silence
+            self._reason = "crashed"
+            self.runtime.bus.emit(BackendFailed("pump", stored_error("pump", error)))
+            raise
+        finally:
+            self._close()
+
+    def info(self, state: str = "alive") -> WorkerInfo:
+        """Return what others see of this worker."""
+        return WorkerInfo(
+            id=self.id,
+            pid=os.getpid(),
+            host=socket.gethostname(),
+            version=__version__,
+            queues=self.queues or (),
+            slots=self.threads,
+            async_slots=self.async_slots,
+            started_at=self._started_at,
+            state=state,
+        )
+
+    # ---- what running code may ask ------------------------------------------------------
+
+    def report_progress(
+        self, running: RunningJob, done: float, total: float | None, message: str
+    ) -> bool:
+        """Keep a job's progress while it is this worker's."""
+        if running.is_cancelled:
+            return False
+        return self.delivery.report_progress(running.record, done, total, message)
+
+    def make_record(
+        self,
+        definition: TaskDefinition,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        options: CallOptions,
+    ) -> JobRecord:
+        """Make the record of a job to be enqueued with another one's success."""
+        return self.runtime.dispatcher.make_record(definition, args, kwargs, options)
+
+    # ---- commands -----------------------------------------------------------------------
+
+    def obey(self, word: str) -> None:
+        """Do what somebody asked of this worker: quiet, resume, stop or stacks."""
+        if word == "stop":
+            self.stop()
+        elif word in ("quiet", "resume"):
+            self._pump.quiet(is_quiet=word == "quiet")
+            if isinstance(self.runtime.queue, LeasedJobQueue):
+                self.runtime.queue.announce(self.info("quiet" if word == "quiet" else "alive"))
+        elif word == "stacks":
+            self._pump.log_stacks()
+
+    # ---- making the parts ---------------------------------------------------------------
+
+    def _make_runner(self) -> JobRunner:
+        runtime = self.runtime
+        queue = runtime.queue
+        mark = queue.mark_started if isinstance(queue, LeasedJobQueue) else lambda _: None
+        return JobRunner(
+            runtime.registry,
+            runtime.codec,
+            runtime.settings,
+            bus=runtime.bus,
+            clock=runtime.clock,
+            rng=random.Random(),  # noqa: S311  # only spreads retries
+            mark_started=mark,
+        )
+
+    def _make_lanes(self) -> tuple[Lane, ...]:
+        shop = Shop(
+            self._runner,
+            self._in_hand,
+            self.runtime.clock,
+            finish=lambda finished: self._pump.finish(finished),
+            idle=lambda: self._pump.wake(),
+            crashed=lambda error: self._pump.crash(error),
+        )
+        return ThreadLane(self.threads, shop), AsyncLane(self.async_slots, shop)
+
+    def _make_pump(
+        self, *, burst: bool, max_jobs: int | None, max_secs: float | None
+    ) -> Pump:
+        return Pump(
+            self.runtime,
+            self.delivery,
+            self._runner,
+            worker=self,
+            lanes=self._lanes,
+            in_hand=self._in_hand,
+            slots=self.threads,
+            burst=burst,
+            max_jobs=max_jobs,
+            max_secs=max_secs,
+        )
+
+    def _make_keeper(self) -> Keeper | None:
+        queue = self.runtime.queue
+        if not isinstance(queue, LeasedJobQueue):
+            return None
+        return Keeper(
+            queue,
+            self.id,
+            settings=self.runtime.settings,
+            clock=self.runtime.clock,
+            bus=self.runtime.bus,
+            in_hand=self._in_hand,
+            lost=self._pump.lose,
+            command=self.obey,
+            wanted=lambda: [
+                name for name in self.runtime.registry.names() if name not in self._runner.refused
+            ],
+            changed=self._pump.wake,
+        )
+
+
+@contextmanager
+def local_worker(threads: int = 4, queues: Sequence[str] | None = None) -> Iterator[Worker]:
+    """Run a worker inside this process, for scripts, notebooks and tests.
+
+    Jobs that run when the block ends get ``shutdown_timeout_secs`` to finish; the others go
+    back to the queue.
+    """
+    worker = Worker(current_runtime(), threads=threads, queues=queues)
+    count_local_worker(1)
+    try:
+        worker.start()
+        try:
+            yield worker
+        finally:
+            worker.stop()
+            worker.join()
+    finally:
+        count_local_worker(-1)
+
+
+def start_worker_pool(
+    threads: int | None = None,
+    queues: Sequence[str] | None = None,
+    *,
+    burst: bool = False,
+    max_jobs: int | None = None,
+    max_secs: float | None = None,
+) -> str:
+    """Run a worker in this thread until it is stopped; return why it stopped.
+
+    It installs no signal handlers: that is the program's affair, and ``nuvom runworker``'s.
+    """
+    worker = Worker(
+        current_runtime(),
+        threads=threads,
+        queues=queues,
+        burst=burst,
+        max_jobs=max_jobs,
+        max_secs=max_secs,
+    )
+    return worker.run()
