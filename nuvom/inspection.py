@@ -7,20 +7,24 @@ shown is the reader's affair.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from nuvom.errors import AmbiguousJob, JobNotFound
 from nuvom.queue_backends.leased import LeasedJobQueue
-from nuvom.record import Attempt, JobRecord, JobSnapshot, JobStatus, StoredError
+from nuvom.record import FINAL, Attempt, JobRecord, JobSnapshot, JobStatus, StoredError
+from nuvom.safe_text import mask_value
+from nuvom.serialization.base import Shaped
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator, Sequence
 
     from nuvom.runtime import Runtime
     from nuvom.views import ErrorGroup, QueueStats, WorkerInfo
 
 _FULL_ID = 36
 _SHORTEST_SUFFIX = 6
+_PAGE = 500
 
 
 class Inspector:
@@ -58,6 +62,28 @@ class Inspector:
         if definition is None:
             return codec.decode_value(data, shaped=True)
         return codec.result_decoder(definition.func)(data)
+
+    def shown_result(self, snapshot: JobSnapshot) -> Any:
+        """Return the result for people to read: secrets masked, no class rebuilt."""
+        if snapshot.status is not JobStatus.SUCCESS:
+            return None
+        if snapshot.result is None:
+            return mask_value("result", self.result(snapshot))
+        value = self._runtime.codec.decode_value(snapshot.result, shaped=True)
+        return mask_value("result", _plain(value))
+
+    def shown_arguments(
+        self, record: JobRecord, names: Sequence[str] = ()
+    ) -> tuple[list[Any], dict[str, Any]]:
+        """Return the arguments for people to read: values under telling names are masked.
+
+        Args:
+            names: Of the positional parameters, where they are known.
+        """
+        args, kwargs = self._runtime.codec.decode_call(record.args, record.kwargs, shaped=True)
+        known = [*names, *[""] * len(args)]
+        shown = [mask_value(name, _plain(arg)) for name, arg in zip(known, args, strict=False)]
+        return shown, {name: mask_value(name, _plain(value)) for name, value in kwargs.items()}
 
     def find_id(self, text: str) -> str:
         """Return the full id for an id or a unique suffix of at least six characters.
@@ -128,6 +154,42 @@ class Inspector:
     def failed_ids(self, fingerprint: str) -> list[str]:
         """Return the FAILED and DEAD jobs of a group, newest first."""
         return [] if self._queue is None else self._queue.failed_ids(fingerprint)
+
+    def parked_tasks(self) -> dict[str, int]:
+        """Return the names of tasks that jobs are PARKED for, with their number."""
+        return {} if self._queue is None else dict(self._queue.parked_tasks)
+
+    def pages(
+        self, *, statuses: Iterable[JobStatus] = (), queue: str | None = None
+    ) -> Iterator[JobSnapshot]:
+        """Yield all jobs of these statuses, newest first, read page by page."""
+        wanted, before = tuple(statuses), None
+        while True:
+            page = self.page(statuses=wanted, queue=queue, before=before, limit=_PAGE)
+            yield from page
+            if len(page) < _PAGE:
+                return
+            before = page[-1].record.id
+
+    def count_ended(self, *, success_before: float, failed_before: float) -> int:
+        """Return how many final jobs ended before the given moments."""
+        return sum(
+            snapshot.finished_at is not None
+            and snapshot.finished_at
+            < (success_before if snapshot.status is JobStatus.SUCCESS else failed_before)
+            for snapshot in self.pages(statuses=FINAL)
+        )
+
+
+def _plain(value: Any) -> Any:
+    """Return a value with user classes as mappings, so that secrets in them are found."""
+    if isinstance(value, Shaped):
+        if isinstance(value.data, dict):
+            return {name: _plain(one) for name, one in value.data.items()}
+        return value.data
+    if isinstance(value, Mapping):
+        return {key: _plain(one) for key, one in value.items()}
+    return [_plain(one) for one in value] if isinstance(value, list | tuple) else value
 
 
 def _with_outcome(found: JobSnapshot, kept: dict[str, Any]) -> JobSnapshot:
