@@ -14,7 +14,7 @@ from nuvom.errors import AmbiguousJob, JobNotFound
 from nuvom.queue_backends.leased import LeasedJobQueue
 from nuvom.record import FINAL, Attempt, JobRecord, JobSnapshot, JobStatus, StoredError
 from nuvom.safe_text import mask_value
-from nuvom.serialization.base import Shaped
+from nuvom.serialization.base import MAX_DEPTH, Shaped
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -53,7 +53,10 @@ class Inspector:
         """
         if snapshot.status is not JobStatus.SUCCESS:
             return None
-        codec, definition = self._runtime.codec, self._runtime.registry.get(snapshot.record.func_name)
+        codec, definition = (
+            self._runtime.codec,
+            self._runtime.registry.get(snapshot.record.func_name),
+        )
         data = snapshot.result
         if data is None and not self._runtime.is_shared:
             data = codec.encode_value(self._runtime.results.get_result(snapshot.record.id))
@@ -68,9 +71,9 @@ class Inspector:
         if snapshot.status is not JobStatus.SUCCESS:
             return None
         if snapshot.result is None:
-            return mask_value("result", self.result(snapshot))
+            return _masked("result", self.result(snapshot))
         value = self._runtime.codec.decode_value(snapshot.result, shaped=True)
-        return mask_value("result", _plain(value))
+        return _masked("result", value)
 
     def shown_arguments(
         self, record: JobRecord, names: Sequence[str] = ()
@@ -82,8 +85,8 @@ class Inspector:
         """
         args, kwargs = self._runtime.codec.decode_call(record.args, record.kwargs, shaped=True)
         known = [*names, *[""] * len(args)]
-        shown = [mask_value(name, _plain(arg)) for name, arg in zip(known, args, strict=False)]
-        return shown, {name: mask_value(name, _plain(value)) for name, value in kwargs.items()}
+        shown = [_masked(name, arg) for name, arg in zip(known, args, strict=False)]
+        return shown, {name: _masked(name, value) for name, value in kwargs.items()}
 
     def find_id(self, text: str) -> str:
         """Return the full id for an id or a unique suffix of at least six characters.
@@ -114,7 +117,9 @@ class Inspector:
                 statuses=statuses, queue=queue, task=task, before=before, limit=limit
             )
         wanted = frozenset(statuses)
-        found = [_from_full(kept, self._runtime.codec) for kept in self._runtime.results.list_jobs()]
+        found = [
+            _from_full(kept, self._runtime.codec) for kept in self._runtime.results.list_jobs()
+        ]
         if before is not None:
             places = [place for place, one in enumerate(found) if one.record.id == before]
             found = found[places[0] + 1 :] if places else []
@@ -179,6 +184,11 @@ class Inspector:
             < (success_before if snapshot.status is JobStatus.SUCCESS else failed_before)
             for snapshot in self.pages(statuses=FINAL)
         )
+
+
+def _masked(name: str, value: Any) -> Any:
+    # From so far below that nothing storable is deep enough to be cut off.
+    return mask_value(name, _plain(value), -MAX_DEPTH)
 
 
 def _plain(value: Any) -> Any:
