@@ -223,7 +223,9 @@ def _constant_fields(
         "tags": _first(options.tags, own.tags),
         "metadata": options.metadata,
     }
-    defaults = dict(zip(JobRecord.__struct_fields__[2:], JobRecord.__struct_defaults__, strict=True))
+    defaults = dict(
+        zip(JobRecord.__struct_fields__[2:], JobRecord.__struct_defaults__, strict=True)
+    )
     return {name: value for name, value in fields.items() if value != defaults[name]}
 
 

@@ -156,9 +156,7 @@ class EventBus:
         self._lock = threading.Lock()
         self._on_failure: Callable[[str, BaseException, int], None] | None = None
 
-    def subscribe(
-        self, event_type: type[E], callback: Callable[[E], None]
-    ) -> Callable[[], None]:
+    def subscribe(self, event_type: type[E], callback: Callable[[E], None]) -> Callable[[], None]:
         """Call ``callback(event)`` for each event of ``event_type``; ``Event`` means all.
 
         Returns: a function that ends the subscription; calling it twice is fine.
@@ -180,7 +178,7 @@ class EventBus:
         for callback in (*self._callbacks.get(type(event), ()), *self._callbacks.get(Event, ())):
             try:
                 callback(event)
-            except Exception as error:  # a plugin's callback: any failure is only reported
+            except Exception as error:  # noqa: BLE001  # a plugin's callback: any failure is only reported
                 self._report(callback, error)
 
     def on_failure(self, report: Callable[[str, BaseException, int], None] | None) -> None:

@@ -148,7 +148,7 @@ class Job(Generic[R]):
         value: R = wait_for_result(self._runtime, self.id, timeout)
         return value
 
-    async def aget(self, timeout: float | None = None) -> R:  # noqa: ASYNC109  # the job's own limit, as in get
+    async def aget(self, timeout: float | None = None) -> R:  # the job's own limit, as in get
         """Do as ``get`` without blocking the event loop; cancelling it leaves the job alone."""
         value: R = await await_result(self._runtime, self.id, timeout)
         return value

@@ -20,6 +20,7 @@ TIMEOUT_POLICIES = ("retry", "fail", "ignore")
 ISOLATIONS = ("thread", "process")
 
 DEFAULT_RETRY_DELAY_SECS = 5.0
+_MOST_SECS = 1e12  # thirty thousand years; sums with it stay exact enough
 DEFAULT_MAX_RETRY_DELAY_SECS = 3600.0
 
 
@@ -155,7 +156,7 @@ def _count(name: str, value: object) -> int:
 
 
 def _secs(name: str, value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1e12:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < _MOST_SECS:
         raise InvalidTaskOption(name, value, "seconds, 0 or more")
     return value
 

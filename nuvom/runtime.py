@@ -21,14 +21,14 @@ from nuvom.dispatcher import Dispatcher
 from nuvom.errors import TaskNotImportable
 from nuvom.plugins.loader import backend_class, build_backend
 from nuvom.project import find_root, module_name_for
-from nuvom.queue_backends.base import BaseJobQueue
 from nuvom.registry.registry import Registry, TaskDefinition, default_registry
-from nuvom.result_backends.base import BaseResultBackend
 from nuvom.serialization.msgpack_codec import MsgpackCodec
 
 if TYPE_CHECKING:
     from nuvom.config import Settings
     from nuvom.config_sources import Loaded
+    from nuvom.queue_backends.base import BaseJobQueue
+    from nuvom.result_backends.base import BaseResultBackend
     from nuvom.serialization.base import Codec
 
 
@@ -73,8 +73,8 @@ def build_runtime(
     Raises: UnknownBackend, PluginError: a configured backend cannot be had.
     """
     settings = loaded.settings
-    queue: BaseJobQueue = _backend("queue", settings, allow_project_plugins)
-    results: BaseResultBackend = _backend("result", settings, allow_project_plugins)
+    queue: BaseJobQueue = _backend("queue", settings, allow_plugins=allow_project_plugins)
+    results: BaseResultBackend = _backend("result", settings, allow_plugins=allow_project_plugins)
     is_shared = results.joins(queue)
     codec = MsgpackCodec()
     bus = bus or events.default_bus
@@ -102,9 +102,9 @@ def build_runtime(
     )
 
 
-def _backend(kind: str, settings: Settings, allow_project_plugins: bool) -> Any:
+def _backend(kind: str, settings: Settings, *, allow_plugins: bool) -> Any:  # noqa: ANN401  # of the class that is configured
     name = getattr(settings, f"{kind}_backend")
-    cls = backend_class(kind, name, settings, allow_project_plugins=allow_project_plugins)
+    cls = backend_class(kind, name, settings, allow_project_plugins=allow_plugins)
     return build_backend(cls, settings)
 
 
@@ -180,7 +180,7 @@ def _build_current() -> Runtime:
 
 def use_runtime(runtime: Runtime | None) -> Runtime | None:
     """Make ``runtime`` the current one (None: build anew when needed); return the one before."""
-    global _current  # noqa: PLW0603  # the one replaceable runtime of the process
+    global _current  # the one replaceable runtime of the process
     with _lock:
         before, _current = _current, runtime
         return before

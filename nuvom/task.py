@@ -114,9 +114,7 @@ class Task(Generic[P, R]):
 
     asubmit = adelay
 
-    def map(
-        self, items: Iterable[tuple[Any, ...] | list[Any] | Mapping[str, Any]]
-    ) -> JobList[R]:
+    def map(self, items: Iterable[tuple[Any, ...] | list[Any] | Mapping[str, Any]]) -> JobList[R]:
         """Store one job for each item, all or nothing.
 
         Args:
@@ -249,4 +247,3 @@ def task(
 
 _OPTION_NAMES = frozenset(TaskOptions._fields) | frozenset(CallOptions._fields)
 _SETTING_DEFAULTS = {"retry_delay_secs": DEFAULT_RETRY_DELAY_SECS, "timeout_policy": "fail"}
-

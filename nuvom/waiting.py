@@ -72,9 +72,7 @@ async def await_result(runtime: Runtime, job_id: str, timeout: float | None) -> 
         left = _LONGEST_WAIT_SECS if timeout is None else max(0.0, timeout - waited)
         part = min(left, _LONGEST_WAIT_SECS)
         try:
-            snapshot = await to_thread(
-                wait_for_final, runtime, job_id, part, waited_before=waited
-            )
+            snapshot = await to_thread(wait_for_final, runtime, job_id, part, waited_before=waited)
         except JobTimeout:
             if timeout is not None and left <= _LONGEST_WAIT_SECS:
                 raise

@@ -21,7 +21,7 @@ from nuvom.execution.delivery import PlainDelivery, choose_delivery
 from nuvom.execution.failures import stored_error
 from nuvom.execution.job_runner import JobRunner
 from nuvom.execution.keeper import Keeper
-from nuvom.execution.lanes import Lane, Shop
+from nuvom.execution.lanes import Finished, Lane, Shop
 from nuvom.execution.pump import Pump
 from nuvom.execution.running import InHand, RunningJob
 from nuvom.execution.thread_lane import ThreadLane
@@ -222,6 +222,17 @@ class Worker:
         elif word == "stacks":
             self._pump.log_stacks()
 
+    # ---- what lanes tell, once there is a pump -------------------------------------------
+
+    def _finish(self, finished: Finished) -> None:
+        self._pump.finish(finished)
+
+    def _idle(self) -> None:
+        self._pump.wake()
+
+    def _crashed(self, error: BaseException) -> None:
+        self._pump.crash(error)
+
     # ---- making the parts ---------------------------------------------------------------
 
     def _make_runner(self) -> JobRunner:
@@ -243,15 +254,13 @@ class Worker:
             self._runner,
             self._in_hand,
             self.runtime.clock,
-            finish=lambda finished: self._pump.finish(finished),
-            idle=lambda: self._pump.wake(),
-            crashed=lambda error: self._pump.crash(error),
+            finish=self._finish,
+            idle=self._idle,
+            crashed=self._crashed,
         )
         return ThreadLane(self.threads, shop), AsyncLane(self.async_slots, shop)
 
-    def _make_pump(
-        self, *, burst: bool, max_jobs: int | None, max_secs: float | None
-    ) -> Pump:
+    def _make_pump(self, *, burst: bool, max_jobs: int | None, max_secs: float | None) -> Pump:
         return Pump(
             self.runtime,
             self.delivery,

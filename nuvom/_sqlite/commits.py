@@ -111,7 +111,7 @@ class GroupCommit(Generic[T, R]):
     def _store(self, group: list[_Ticket[T, R]]) -> None:
         try:
             results = self._commit([ticket.item for ticket in group])
-        except Exception as error:  # handed to the callers, each in its own thread
+        except Exception as error:  # noqa: BLE001  # handed to the callers, each in its own thread
             if len(group) == 1:
                 group[0].error = error
                 return

@@ -14,7 +14,6 @@ import msgspec
 from nuvom._sqlite.schema import CANCELLED, DEAD, FAILED, PARKED, READY, RUNNING, STATUS
 from nuvom.clock import boot_id
 from nuvom.names import valid_name
-from nuvom.record import JobStatus
 from nuvom.views import WorkerInfo
 
 if TYPE_CHECKING:
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from nuvom._sqlite.store import Store
-    from nuvom.record import JobRecord
+    from nuvom.record import JobRecord, JobStatus
 
 _STATUS = "SELECT seq, status FROM jobs WHERE id = ?"
 _CANCEL = """UPDATE jobs SET status = 5, lease_epoch = lease_epoch + 1, finished_at = ?2,
@@ -118,10 +117,9 @@ class ControlPart:
         """Keep a running job's progress; see the contract."""
         progress = json.dumps([done, total, message])
         return self.store.db.write(
-            lambda connection: connection.execute(
-                _PROGRESS, (job.ref, job.lease_epoch, progress)
-            ).rowcount
-            == 1,
+            lambda connection: (
+                connection.execute(_PROGRESS, (job.ref, job.lease_epoch, progress)).rowcount == 1
+            ),
             flush=False,
         )
 
@@ -214,9 +212,7 @@ class ControlPart:
             is_silent = age > self.store.settings.lease_secs * _SILENT_BEATS
             state = "silent" if is_silent else worker.state
             found.append(
-                msgspec.structs.replace(
-                    worker, beat_age_secs=age, running=running, state=state
-                )
+                msgspec.structs.replace(worker, beat_age_secs=age, running=running, state=state)
             )
         return sorted(found, key=lambda worker: worker.started_at)
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from nuvom._sqlite.store import Store
 
-_ONE = f"SELECT {SNAPSHOT_COLUMNS}, j.result {SNAPSHOT_FROM} WHERE j.id = ?"  # noqa: S608  # constants only
+_ONE = f"SELECT {SNAPSHOT_COLUMNS}, j.result {SNAPSHOT_FROM} WHERE j.id = ?"  # constants only
 _PAGE = f"""SELECT {SNAPSHOT_COLUMNS} {SNAPSHOT_FROM}
     WHERE j.seq < coalesce((SELECT seq FROM jobs WHERE id = ?1), 9223372036854775807)
     {{where}} ORDER BY j.seq DESC LIMIT ?2"""  # noqa: S608  # constants only

@@ -40,7 +40,7 @@ _PARKED_OUT = """UPDATE jobs SET status = 4, lease_epoch = lease_epoch + 1, erro
     WHERE status = 6 AND run_at < ?1 RETURNING seq"""
 _FORGET_WORKER = "DELETE FROM workers WHERE id = ?1"
 _NEXT = "SELECT min(run_at) FROM jobs WHERE status = 7"
-_BY_SEQ = f"SELECT {SNAPSHOT_COLUMNS} {SNAPSHOT_FROM} WHERE j.seq = ?"  # noqa: S608  # constants only
+_BY_SEQ = f"SELECT {SNAPSHOT_COLUMNS} {SNAPSHOT_FROM} WHERE j.seq = ?"  # constants only
 
 _DIED = "WorkerDied"
 _PARKED = "UnknownTask"

@@ -49,7 +49,7 @@ def claimed(data: bytes, row: list[int]) -> JobRecord:
     set_field(record, "deliveries", row[3])
     set_field(record, "status", JobStatus.RUNNING)
     if row[4]:
-        set_field(record, "suspect", True)  # noqa: FBT003  # the field's value
+        set_field(record, "suspect", True)  # the field's value
     return record
 
 

@@ -60,9 +60,7 @@ def settle_successes(store: Store, settlements: Sequence[Settlement]) -> list[bo
             parts.append(result)
             start += size
     parameters = (_encode_json(places).decode(), b"".join(parts), store.clock.now())
-    count = store.db.write(
-        lambda connection: connection.execute(_SUCCESSES, parameters).rowcount
-    )
+    count = store.db.write(lambda connection: connection.execute(_SUCCESSES, parameters).rowcount)
     if count == len(settlements):
         return [True] * count
     return _who_was_accepted(store, settlements)
@@ -138,7 +136,8 @@ def _keep_history(connection: sqlite3.Connection, one: Settlement) -> None:
 
 def _who_was_accepted(store: Store, settlements: Sequence[Settlement]) -> list[bool]:
     """Tell mine from fenced: everybody else raises the epoch, so a row that has left RUNNING
-    with my epoch was settled by me, now or in an earlier call."""
+    with my epoch was settled by me, now or in an earlier call.
+    """
     seqs = _encode_json([one.record.ref for one in settlements]).decode()
     ((rows,),) = store.db.read(_LOOK, (seqs,))
     known = {row[0]: (row[1], row[2]) for row in _decode_json(rows)}

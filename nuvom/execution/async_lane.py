@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import sys
 import threading
 from collections import deque
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
 
-from nuvom.execution.failures import stack_of
+from nuvom.execution.failures import current_frames, stack_of
 from nuvom.execution.lanes import Assignment, Finished, Shop
 from nuvom.job_context import current
 
@@ -131,25 +130,23 @@ class AsyncLane:
                 await asyncio.to_thread(runner.before, prepared, running)
             value = await prepared.func(*args, **kwargs)
         except BaseException as error:  # noqa: BLE001  # user code: any failure is an outcome
-            self._end(assignment, deadline, lambda: runner.failed(prepared, running, error))
+            if self._ends(running, deadline):
+                self._finish(assignment, runner.failed(prepared, running, error))
         else:
-            self._end(assignment, deadline, lambda: runner.succeeded(prepared, running, value))
+            if self._ends(running, deadline):
+                self._finish(assignment, runner.succeeded(prepared, running, value))
+        self._start_waiting()
 
-    def _end(
-        self,
-        assignment: Assignment,
-        deadline: asyncio.TimerHandle | None,
-        settlement: Callable[[], Settlement],
-    ) -> None:
+    def _ends(self, running: RunningJob, deadline: asyncio.TimerHandle | None) -> bool:
+        """Give the place back; False when somebody else has closed the attempt."""
         if deadline is not None:
             deadline.cancel()
-        running = assignment.running
-        task = self._tasks.pop(running, None)
-        if task is not None:  # else its place was given away when the attempt was closed
-            self._busy -= 1
-        if self._shop.in_hand.take(running):
-            self._shop.finish(Finished(settlement(), assignment))
-        self._start_waiting()
+        if self._tasks.pop(running, None) is not None:
+            self._busy -= 1  # else its place was given away when the attempt was closed
+        return self._shop.in_hand.take(running)
+
+    def _finish(self, assignment: Assignment, settlement: Settlement) -> None:
+        self._shop.finish(Finished(settlement, assignment))
 
     def _deadline_of(self, assignment: Assignment) -> asyncio.TimerHandle | None:
         secs = assignment.running.record.timeout_secs
@@ -165,7 +162,7 @@ class AsyncLane:
             return
         stack = stack_of(frames[-1]) if frames else None
         running.is_cancelled = True
-        self._shop.finish(Finished(self._shop.runner.timed_out(prepared, running, stack), assignment))
+        self._finish(assignment, self._shop.runner.timed_out(prepared, running, stack))
         self._cancel(running)
 
     def _cancel(self, running: RunningJob) -> None:
@@ -205,7 +202,7 @@ class AsyncLane:
                     # asyncio stops the loop for these two when a task raises them; the task's
                     # own attempt has been closed as failed.
                     continue
-        except Exception as error:  # outermost: a fault of the engine must not pass in silence
+        except Exception as error:  # noqa: BLE001  # outermost: a fault of the engine must not pass in silence
             self._shop.crashed(error)
         finally:
             loop.close()
@@ -225,7 +222,7 @@ class AsyncLane:
 
     def _name_blocker(self, blocked_secs: float) -> None:
         ident = self._thread.ident if self._thread is not None else None
-        frame = sys._current_frames().get(ident or 0)
+        frame = current_frames().get(ident or 0)
         stack = "" if frame is None else stack_of(frame)
         _LOG.warning(
             "a coroutine blocks the event loop for %.1f s; use `await` or a plain def task:\n%s",

@@ -124,7 +124,9 @@ class SplitDelivery(SharedDelivery):
     def _store_outcome(self, one: Settlement) -> None:
         record = one.record
         if one.status is JobStatus.SUCCESS:
-            value = None if one.result is None else self._codec.decode_value(one.result, shaped=True)
+            value = (
+                None if one.result is None else self._codec.decode_value(one.result, shaped=True)
+            )
             self._results.set_result(record.id, value, record=record)
         elif one.status in (JobStatus.FAILED, JobStatus.CANCELLED):
             error = one.error or StoredError(str(one.status), "")
@@ -180,7 +182,9 @@ class PlainDelivery:
             record = one.record
             if one.status is JobStatus.SUCCESS:
                 value = (
-                    None if one.result is None else self._codec.decode_value(one.result, shaped=True)
+                    None
+                    if one.result is None
+                    else self._codec.decode_value(one.result, shaped=True)
                 )
                 self._results.set_result(record.id, value, record=record)
             elif one.status in (JobStatus.PENDING, JobStatus.PARKED):

@@ -7,6 +7,7 @@ raises, not after a RecursionError, not when memory is short.
 from __future__ import annotations
 
 import os
+import sys
 import threading
 import traceback
 from hashlib import blake2b
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING
 from nuvom.record import StoredError
 
 if TYPE_CHECKING:
-    from types import TracebackType
+    from types import FrameType, TracebackType
 
 _MESSAGE_CHARS = 8_192
 _TRACEBACK_CHARS = 65_536
@@ -30,7 +31,7 @@ def stored_error(task: str, error: BaseException) -> StoredError:
         frames = _users_frames(error.__traceback__)
         return StoredError(
             type(error).__name__,
-            _clean(_message(error), _MESSAGE_CHARS),
+            _clean(_text_of(error), _MESSAGE_CHARS),
             _clean(_formatted(error, frames), _TRACEBACK_CHARS),
             fingerprint(task, type(error).__name__, frames),
         )
@@ -55,17 +56,22 @@ def fingerprint(task: str, type_name: str, frames: TracebackType | None = None) 
     return blake2b(text.encode("utf-8", "replace"), digest_size=6).hexdigest()
 
 
-def stack_of(frame: object) -> str:
+def current_frames() -> dict[int, FrameType]:
+    """Return the innermost frame of each thread, by thread ident."""
+    return sys._current_frames()  # noqa: SLF001  # documented, and the only way to them
+
+
+def stack_of(frame: FrameType) -> str:
     """Return the stack that a thread is in, as text; ``frame`` of ``sys._current_frames()``."""
-    lines = traceback.format_stack(frame)[-_FRAMES:]  # type: ignore[arg-type]  # a frame, which has no public type
+    lines = traceback.format_stack(frame)[-_FRAMES:]
     own = [line for line in lines if _PACKAGE not in line and _THREADING not in line]
     return _clean("".join(own or lines), _TRACEBACK_CHARS)
 
 
-def _message(error: BaseException) -> str:
+def _text_of(error: BaseException) -> str:
     try:
         return str(error)
-    except Exception as failure:  # a __str__ of the user's: any failure is only reported
+    except Exception as failure:  # noqa: BLE001  # a __str__ of the user's: any failure is only reported
         return f"<its text could not be made: {type(failure).__name__}>"
 
 
@@ -75,7 +81,7 @@ def _formatted(error: BaseException, frames: TracebackType | None) -> str:
             type(error), error, frames, limit=-_FRAMES, compact=True
         ).format()
         return "".join(lines)
-    except Exception as failure:  # again code of the user's, such as __repr__ or __notes__
+    except Exception as failure:  # noqa: BLE001  # again code of the user's, such as __repr__ or __notes__
         return f"{type(error).__name__}: <no traceback: {type(failure).__name__}>"
 
 

@@ -145,7 +145,7 @@ class JobRunner:
     # ---- outcomes -----------------------------------------------------------------------
 
     def succeeded(self, prepared: Prepared, running: RunningJob, value: Any) -> Settlement:
-        """Return the SUCCESS that keeps ``value``, or the failure of a value that cannot be kept."""
+        """Return the SUCCESS that keeps ``value``, or a failure when it cannot be kept."""
         record = running.record
         data = None
         if record.store_result:
@@ -191,9 +191,7 @@ class JobRunner:
         reason = self.refused.get(running.record.func_name, "no such task here")
         return self.settlement(running, UnknownTask(reason), TaskOptions())
 
-    def settlement(
-        self, running: RunningJob, outcome: Outcome, options: TaskOptions
-    ) -> Settlement:
+    def settlement(self, running: RunningJob, outcome: Outcome, options: TaskOptions) -> Settlement:
         """Return the settlement that ``outcome`` and the retry policy lead to."""
         now = self._clock.now()
         verdict = decide(outcome, running.record, options, now=now, rng=self._rng)
@@ -235,9 +233,8 @@ class JobRunner:
         if status is JobStatus.SUCCESS and not isinstance(kept, BaseException):
             if options.after_job is not None:
                 self._run_hook("after_job", running, options.after_job, kept)
-        elif isinstance(kept, BaseException) and not isinstance(kept, Snooze):
-            if options.on_error is not None:
-                self._run_hook("on_error", running, options.on_error, kept)
+        elif options.on_error is not None and _is_failure(kept):
+            self._run_hook("on_error", running, options.on_error, kept)
 
     def _run_hook(
         self, name: str, running: RunningJob, hook: Callable[..., Any], value: Any
@@ -272,3 +269,7 @@ class JobRunner:
     def known(self, lane: str) -> list[str]:
         """Return the names of the prepared tasks that run on ``lane``."""
         return [name for name, one in self._prepared.items() if one.lane == lane]
+
+
+def _is_failure(kept: object) -> bool:
+    return isinstance(kept, BaseException) and not isinstance(kept, Snooze)

@@ -147,5 +147,5 @@ class Keeper:
                 self.tick()
             except NuvomError as error:
                 self._bus.emit(BackendFailed("keep", stored_error("keeper", error)))
-            except Exception as error:  # outermost: a keeper that ends would cost every lease
+            except Exception as error:  # noqa: BLE001  # outermost: a keeper that ends would cost every lease
                 self._bus.emit(BackendFailed("keep", stored_error("keeper", error)))

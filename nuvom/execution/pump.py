@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections import deque
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from nuvom.errors import NuvomError
@@ -96,10 +97,8 @@ class Pump:
 
     def wake(self) -> None:
         """Let the pump look again."""
-        try:
+        with suppress(RuntimeError):  # it rings already
             self._bell.release()
-        except RuntimeError:  # it rings already
-            pass
         if self._is_on_queue:
             self._queue.interrupt()
 

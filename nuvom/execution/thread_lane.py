@@ -9,12 +9,12 @@ Python code, and another thread takes its slot at once.
 from __future__ import annotations
 
 import ctypes
-import sys
 import threading
 from collections import deque
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from nuvom.execution.failures import stack_of
+from nuvom.execution.failures import current_frames, stack_of
 from nuvom.execution.lanes import Assignment, Finished, Shop
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ class ThreadLane:
 
     def stacks(self) -> dict[str, str]:
         """Return the stack of each busy slot, by job id."""
-        frames = sys._current_frames()
+        frames = current_frames()
         found = {}
         for slot in list(self._slots):
             assignment, frame = slot.assignment, frames.get(slot.ident)
@@ -201,14 +201,16 @@ class ThreadLane:
         return has_deadlines
 
     def _close_overdue_one(self, slot: _Slot, assignment: Assignment) -> None:
-        frame = sys._current_frames().get(slot.ident)
+        frame = current_frames().get(slot.ident)
         stack = None if frame is None else stack_of(frame)
         shop, running = self._shop, assignment.running
         if not shop.in_hand.take(running):
             return  # it ended just in time
         running.is_cancelled = True
         self._replace(slot)
-        shop.finish(Finished(shop.runner.timed_out(assignment.prepared, running, stack), assignment))
+        shop.finish(
+            Finished(shop.runner.timed_out(assignment.prepared, running, stack), assignment)
+        )
 
 
 class _Slot:
@@ -238,15 +240,13 @@ class _Slot:
         self._bed.acquire()
 
     def wake(self) -> None:
-        try:
+        with suppress(RuntimeError):  # woken twice: once is enough
             self._bed.release()
-        except RuntimeError:  # woken twice: once is enough
-            return
 
     def _main(self) -> None:
         try:
             self._serve(self)
         except AttemptClosed:  # told when its code had ended already
             return
-        except Exception as error:  # outermost: a fault of the engine must not pass in silence
+        except Exception as error:  # noqa: BLE001  # outermost: a fault of the engine must not pass in silence
             self._crashed(error)

@@ -93,6 +93,7 @@ class BaseJobQueue(ABC):
                 sleeps; True ends the wait. The default looks for any job that is ready.
         Without ``Capability.WAKE_UP`` this is not called: the worker polls.
         """
+        del recheck
         raise self._lacks(Capability.WAKE_UP, f"cannot wait {timeout:g} s for work")
 
     def notify(self) -> None:

@@ -9,7 +9,7 @@ control and recovery are the parts in ``nuvom._sqlite``; the reasons for the sta
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import msgspec
 
@@ -23,7 +23,6 @@ from nuvom._sqlite.settling import settle_all, settle_successes
 from nuvom._sqlite.store import Store
 from nuvom.clock import SYSTEM_CLOCK, Clock, boot_id
 from nuvom.config import Settings
-from nuvom.names import valid_name
 from nuvom.queue_backends.base import Capability
 from nuvom.queue_backends.leased import LeasedJobQueue
 from nuvom.record import JobRecord, JobStatus
@@ -222,9 +221,7 @@ class SQLiteJobQueue(ReadingPart, ControlPart, RecoveryPart, LeasedJobQueue):
         now, flush = self.store.clock.monotonic(), self.store.has_unflushed_claim
         self.store.db.write(lambda one: one.execute(_EXTEND, (until, owner)), flush=flush)
         self.store.has_unflushed_claim = False
-        self.store.db.write(
-            lambda one: one.execute(_BEAT, (now, boot_id(), owner)), flush=False
-        )
+        self.store.db.write(lambda one: one.execute(_BEAT, (now, boot_id(), owner)), flush=False)
         ((held,),) = self.store.db.read(_HELD, (owner,))
         return _decode_held(held)
 

@@ -83,7 +83,9 @@ class SQLiteResultBackend(BaseResultBackend):
     def get_result(self, job_id: str) -> Any:
         """Return what the task returned, or None."""
         kept = self._snapshot(job_id)
-        return None if kept is None or kept.result is None else self._codec.decode_value(kept.result)
+        return (
+            None if kept is None or kept.result is None else self._codec.decode_value(kept.result)
+        )
 
     def get_error(self, job_id: str) -> StoredError | None:
         """Return why the job failed, or None."""
