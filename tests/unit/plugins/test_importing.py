@@ -1,0 +1,355 @@
+"""What an entry may name, and what becomes of what it may not."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from nuvom.config import Settings
+from nuvom.errors import IncompatiblePlugin, PluginError
+from nuvom.plugins.extras import make_extras
+from nuvom.plugins.importing import import_object, load_entry
+from nuvom.plugins.lifecycle import PluginSet
+from nuvom.plugins.registry import BackendKind, PluginRegistry
+from nuvom.plugins.sources import PluginEntry
+
+from .conftest import Lay
+
+PLUGIN = """
+    from nuvom.plugins.contracts import Plugin
+
+    class Mail(Plugin):
+        api_version = "1.0"
+        name = "mail"
+        provides = ["monitoring"]
+        requires = "clock"
+
+    instance = Mail()
+    instance.name = "instance"
+
+    class Nameless(Plugin):
+        pass
+
+    class TooNew(Plugin):
+        name = "toonew"
+        api_version = "2.0"
+
+    class Alias(Mail):
+        name = "alias"
+
+    Same = Mail
+
+    class Rival(Plugin):
+        name = "mail"
+
+    class Duck:
+        def __init__(self):
+            self.api_version = "1.3"
+            self.name = "duck"
+        def start(self, settings, extras):
+            pass
+        def stop(self):
+            pass
+
+    class Odd(Plugin):
+        provides = 5
+
+    class Broken(Plugin):
+        def __init__(self):
+            raise ValueError("cannot be built")
+
+    class Neither:
+        pass
+
+    class Half:
+        def start(self):
+            pass
+
+    number = 5
+"""
+BACKENDS = """
+    from nuvom.queue_backends.memory import MemoryJobQueue
+    from nuvom.result_backends.memory import MemoryResultBackend
+
+    class MyQueue(MemoryJobQueue):
+        pass
+
+    class NamedQueue(MemoryJobQueue):
+        name = "letters"
+
+    class EmptyName(MemoryJobQueue):
+        name = ""
+
+    class MyResults(MemoryResultBackend):
+        name = "letters"
+
+    class MyStore:
+        pass
+
+    class StorePlugin:
+        api_version = "1.0"
+        name = "storeplugin"
+        def start(self, settings, extras):
+            pass
+        def stop(self):
+            pass
+"""
+
+
+@pytest.fixture
+def plugins() -> PluginSet:
+    return PluginSet()
+
+
+@pytest.fixture
+def load(tmp_path: Path, lay: Lay, plugins: PluginSet) -> Callable[..., PluginSet]:
+    """Load ``module:Name`` as if the plugin file listed it under ``key``."""
+    lay("mod.py", PLUGIN)
+    lay("backs.py", BACKENDS)
+
+    def load(target: str, key: str = "monitoring", **options: object) -> PluginSet:
+        name = target.rpartition(":")[2].lower()
+        load_entry(PluginEntry(name, target, key, "a test"), tmp_path, plugins, **options)  # type: ignore[arg-type]  # as given
+        return plugins
+
+    return load
+
+
+def test_plugin_class_is_built_and_described(load: Callable[..., PluginSet]) -> None:
+    (mail,) = load("mod:Mail").loaded
+
+    assert ("mail", ("monitoring",), ("clock",)) == (mail.name, mail.provides, mail.requires)
+    assert "unknown version" == mail.version
+    assert {"mail", "monitoring"} == mail.words
+
+
+@pytest.mark.parametrize(
+    ("target", "name"),
+    [("mod:instance", "instance"), ("mod:Nameless", "nameless"), ("mod:Duck", "duck")],
+)
+def test_instances_nameless_classes_and_ducks_are_plugins_too(
+    load: Callable[..., PluginSet], target: str, name: str
+) -> None:
+    assert [name] == [one.name for one in load(target).loaded]
+
+
+def test_version_is_that_of_the_module(load: Callable[..., PluginSet], lay: Lay) -> None:
+    lay("mod.py", f"__version__ = '3.4'\n{PLUGIN}".replace("\n    ", "\n"))
+
+    assert ["3.4"] == [one.version for one in load("mod:Mail").loaded]
+
+
+@pytest.mark.parametrize(
+    ("target", "reason"),
+    [
+        ("mod:Missing", "AttributeError"),
+        ("missing_module:X", "No module named 'missing_module'"),
+        ("mod:Neither", "neither a plugin nor a class that derives from"),
+        ("mod:Half", "neither a plugin"),
+        ("mod:number", "neither a plugin"),
+        ("mod:Broken", "ValueError: cannot be built"),
+        ("mod:Odd", "TypeError"),
+        ("mod", "names a module"),
+    ],
+)
+def test_what_is_no_plugin_is_named_with_the_reason(
+    load: Callable[..., PluginSet], target: str, reason: str
+) -> None:
+    plugins = load(target)
+
+    assert [] == plugins.loaded
+    (failure,) = plugins.failed
+    assert reason in failure.error.what
+    assert "(a test)" in failure.error.what
+    assert {(failure.name, "load"): 1} == plugins.errors
+
+
+@pytest.mark.parametrize(
+    "text", ["import nothing_like_this", "raise SystemExit(3)", "1/0", "def broken(:"]
+)
+def test_module_that_cannot_be_imported_is_named(
+    load: Callable[..., PluginSet], lay: Lay, text: str
+) -> None:
+    lay("bad.py", text)
+
+    assert ["plugin"] == [one.name for one in load("bad:Plugin").failed]
+
+
+def test_plugin_for_another_major_version_is_refused_with_both_versions(
+    load: Callable[..., PluginSet],
+) -> None:
+    (failure,) = load("mod:TooNew").failed
+
+    assert isinstance(failure.error, IncompatiblePlugin)
+    assert "toonew wants plugin interface 2.0; this Nuvom has 1.0" in failure.error.what
+
+
+def test_nothing_is_loaded_twice(load: Callable[..., PluginSet]) -> None:
+    load("mod:Mail")
+    load("mod:Mail")
+    load("mod:Same")
+    load("mod:Missing")
+    plugins = load("mod:Missing")
+
+    assert ["mail"] == [one.name for one in plugins.loaded]
+    assert 1 == len(plugins.failed)
+
+
+def test_one_instance_under_two_names_is_one_plugin(
+    load: Callable[..., PluginSet], lay: Lay
+) -> None:
+    lay("mod.py", f"{PLUGIN}\n    again = instance\n")
+    load("mod:instance")
+
+    assert ["instance"] == [one.name for one in load("mod:again").loaded]
+
+
+def test_two_plugins_of_one_name_are_not_both_used(load: Callable[..., PluginSet]) -> None:
+    load("mod:Mail")
+    plugins = load("mod:Rival")
+
+    assert ["mod:Mail"] == [one.entry.target for one in plugins.loaded]
+    assert "the name mail is taken by mail" in plugins.failed[0].error.what
+
+
+def test_plugin_that_derives_from_another_is_one_of_its_own(
+    load: Callable[..., PluginSet],
+) -> None:
+    load("mod:Mail")
+
+    assert ["mail", "alias"] == [one.name for one in load("mod:Alias").loaded]
+
+
+def test_only_plugins_that_provide_what_is_wanted_are_kept(
+    load: Callable[..., PluginSet],
+) -> None:
+    load("mod:Mail", kinds={"queue_backend"})
+    assert [] == load("mod:Nameless", kinds={"queue_backend"}).loaded
+
+    assert ["mail"] == [one.name for one in load("mod:Mail", kinds={"monitoring"}).loaded]
+
+
+@pytest.mark.parametrize(
+    ("target", "key", "expected"),
+    [
+        ("backs:MyQueue", "queue_backend", (BackendKind.QUEUE, "myqueue")),
+        ("backs:NamedQueue", "queue_backend", (BackendKind.QUEUE, "letters")),
+        ("backs:EmptyName", "queue_backend", (BackendKind.QUEUE, "emptyname")),
+        ("backs:MyResults", "result_backend", (BackendKind.RESULT, "letters")),
+        ("backs:MyStore", "schedule_store", (BackendKind.SCHEDULE, "mystore")),
+        ("backs:MyQueue", "", (BackendKind.QUEUE, "myqueue")),
+        ("backs:MyResults", "", (BackendKind.RESULT, "letters")),
+    ],
+)
+def test_backend_class_alone_is_registered_under_its_own_name(
+    load: Callable[..., PluginSet],
+    registry: PluginRegistry,
+    target: str,
+    key: str,
+    expected: tuple[BackendKind, str],
+) -> None:
+    sys.path.append(os.getcwd())  # an entry without a key comes from a package
+    load(target, key).start(Settings(), make_extras())
+
+    found = registry.find(*expected)
+    assert found is not None
+    assert target == f"{found.__module__}:{found.__name__}"
+
+
+def test_queue_and_results_of_one_name_are_both_registered(
+    load: Callable[..., PluginSet], settings: Settings, registry: PluginRegistry
+) -> None:
+    load("backs:NamedQueue", "queue_backend")
+    load("backs:MyResults", "result_backend").start(settings, make_extras())
+
+    assert {(BackendKind.QUEUE, "letters"), (BackendKind.RESULT, "letters")} == set(
+        registry.entries()
+    )
+
+
+def test_plugin_may_be_listed_as_a_schedule_store(load: Callable[..., PluginSet]) -> None:
+    assert ["storeplugin"] == [
+        one.name for one in load("backs:StorePlugin", "schedule_store").loaded
+    ]
+
+
+@pytest.mark.parametrize(
+    ("target", "key", "said"),
+    [
+        ("backs:MyQueue", "result_backend", "is a queue backend, listed under result_backend"),
+        ("backs:MyQueue", "queue_backends", "is a queue backend, listed under queue_backends"),
+        ("backs:MyResults", "queue_backend", "is a result backend, listed under queue_backend"),
+    ],
+)
+def test_backend_under_the_wrong_key_is_refused(
+    load: Callable[..., PluginSet], target: str, key: str, said: str
+) -> None:
+    assert said in load(target, key).failed[0].error.what
+
+
+def test_project_module_is_found_without_a_lasting_change_of_the_path(
+    load: Callable[..., PluginSet], lay: Lay
+) -> None:
+    lay("deep.py", PLUGIN, folder="src/inner")
+    lay("__init__.py", "", folder="src/inner")
+    before = list(sys.path)
+
+    load("mod:Mail")
+    plugins = load("inner.deep:Alias")
+
+    assert ["mail", "alias"] == [one.name for one in plugins.loaded]
+    assert before == sys.path
+
+
+def test_path_is_as_before_when_the_import_fails(load: Callable[..., PluginSet], lay: Lay) -> None:
+    lay("bad.py", "1/0")
+    before = list(sys.path)
+
+    load("bad:X")
+
+    assert before == sys.path
+
+
+def test_installed_module_goes_before_one_of_the_project(
+    load: Callable[..., PluginSet], lay: Lay, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The project's folder is looked at last, so that it cannot replace an installed module."""
+    lay("mod.py", PLUGIN.replace('"mail"', '"installed"'), folder="site")
+    monkeypatch.syspath_prepend(str(tmp_path / "site"))
+
+    assert ["installed"] == [one.name for one in load("mod:Mail").loaded]
+
+
+def test_module_of_the_project_is_not_looked_for_on_behalf_of_a_package(
+    load: Callable[..., PluginSet],
+) -> None:
+    assert "No module named 'mod'" in load("mod:Mail", "").failed[0].error.what
+
+
+def test_missing_dependency_of_a_plugin_is_not_sought_in_the_project(
+    load: Callable[..., PluginSet], lay: Lay, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lay("needy.py", "import dependency", folder="site")
+    lay("dependency.py", "raise SystemExit('imported')")
+    monkeypatch.syspath_prepend(str(tmp_path / "site"))
+
+    assert "No module named 'dependency'" in load("needy:X").failed[0].error.what
+
+
+def test_roots_that_are_on_the_path_already_stay_there(
+    load: Callable[..., PluginSet], tmp_path: Path, lay: Lay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    lay("x.py", PLUGIN, folder="src")
+
+    assert ["mail"] == [one.name for one in load("x:Mail").loaded]
+    assert str(tmp_path) in sys.path
+
+
+def test_module_alone_is_no_object() -> None:
+    with pytest.raises(PluginError, match="it has to be module:Class"):
+        import_object("json")

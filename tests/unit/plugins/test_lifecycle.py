@@ -1,0 +1,413 @@
+"""Plugins start in order, stop in reverse, and cannot harm each other."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from nuvom import job_context
+from nuvom.clock import Clock, Waitable
+from nuvom.config import Settings
+from nuvom.errors import MissingExtra, PluginError, PluginFailed, UnknownBackend
+from nuvom.plugins.contracts import Extras, Plugin
+from nuvom.plugins.extras import make_extras
+from nuvom.plugins.lifecycle import LoadedPlugin, PluginSet
+from nuvom.plugins.registry import (
+    BackendKind,
+    PluginRegistry,
+    register_queue_backend,
+    register_result_backend,
+)
+from nuvom.plugins.sources import PluginEntry
+from nuvom.queue_backends.memory import MemoryJobQueue
+from nuvom.result_backends.memory import MemoryResultBackend
+
+
+class Mine(MemoryJobQueue):
+    pass
+
+
+class Other(MemoryJobQueue):
+    pass
+
+
+class Results(MemoryResultBackend):
+    pass
+
+
+class Recorder(Plugin):
+    """Notes what is done to it; ``act`` is what its ``start`` does."""
+
+    def __init__(self, name: str, log: list[str], act: Callable[[], None] | None = None) -> None:
+        self.name = name
+        self.log = log
+        self.act = act
+
+    def start(self, settings: Settings, extras: Extras) -> None:
+        self.log.append(f"start {self.name}")
+        if self.act is not None:
+            self.act()
+
+    def stop(self) -> None:
+        self.log.append(f"stop {self.name}")
+
+    def update_runtime(self, runtime: Any) -> None:
+        self.log.append(f"update {self.name} {runtime}")
+
+
+class Hang(Clock):
+    """Something that hangs, and a clock on which the wait for it is over as soon as it does."""
+
+    def __init__(self) -> None:
+        self.has_begun = threading.Event()
+        self.release = threading.Event()
+
+    def hang(self) -> None:
+        self.has_begun.set()
+        self.release.wait(60)
+
+    def wait(self, event: Waitable, secs: float | None = None) -> bool:
+        del secs
+        while not event.wait(0.01):
+            if self.has_begun.is_set():
+                self.has_begun.clear()
+                return False
+        return True
+
+
+def loaded(
+    plugin: Any, *, requires: tuple[str, ...] = (), provides: tuple[str, ...] = (), key: str = ""
+) -> LoadedPlugin:
+    entry = PluginEntry(plugin.name, f"module:{plugin.name}", key, "a test")
+    return LoadedPlugin(plugin, plugin.name, provides, requires, entry, "1")
+
+
+def raiser(error: BaseException) -> Callable[[], None]:
+    def act() -> None:
+        raise error
+
+    return act
+
+
+@pytest.fixture
+def log() -> list[str]:
+    return []
+
+
+@pytest.fixture
+def hang() -> Iterator[Hang]:
+    """End whatever hangs, at the end of the test."""
+    clock = Hang()
+    yield clock
+    clock.release.set()
+
+
+def test_plugins_start_after_what_they_require_and_stop_in_reverse(
+    settings: Settings, log: list[str]
+) -> None:
+    plugins = PluginSet()
+    plugins.add(loaded(Recorder("a", log), requires=("db",)))
+    plugins.add(loaded(Recorder("b", log), provides=("db",)))
+    plugins.add(loaded(Recorder("c", log)))
+
+    plugins.start(settings, make_extras())
+    assert ["b", "a", "c"] == [one.name for one in plugins.started]
+    plugins.stop()
+
+    assert ["start b", "start a", "start c", "stop c", "stop a", "stop b"] == log
+
+
+def test_stopping_twice_or_without_a_start_calls_nothing(
+    settings: Settings, log: list[str]
+) -> None:
+    plugins = PluginSet()
+    plugins.add(loaded(Recorder("a", log)))
+    plugins.stop()
+    plugins.start(settings, make_extras())
+    plugins.stop()
+    plugins.stop()
+
+    assert ["start a", "stop a"] == log
+
+
+def test_plugins_added_later_start_alone_and_may_require_those_that_run(
+    settings: Settings, log: list[str]
+) -> None:
+    plugins = PluginSet()
+    plugins.add(loaded(Recorder("a", log)))
+    plugins.start(settings, make_extras())
+    plugins.add(loaded(Recorder("b", log), requires=("a",)))
+    plugins.start(settings, make_extras())
+
+    assert ["start a", "start b"] == log
+
+
+def test_start_is_given_settings_and_extras(settings: Settings) -> None:
+    given: list[Any] = []
+
+    class Curious(Plugin):
+        name = "curious"
+
+        def start(self, settings: Settings, extras: Extras) -> None:
+            given.extend([settings, extras])
+
+    plugins, extras = PluginSet(), make_extras()
+    plugins.add(loaded(Curious()))
+    plugins.start(settings, extras)
+
+    assert [settings, extras] == given
+    assert {"events", "inspector", "control", "clock"} == set(extras)
+
+
+@pytest.mark.parametrize(
+    "error", [ValueError("no port"), SystemExit(3), KeyboardInterrupt(), RecursionError()]
+)
+def test_plugin_that_fails_to_start_is_named_counted_and_harms_no_other(
+    settings: Settings, log: list[str], caplog: pytest.LogCaptureFixture, error: BaseException
+) -> None:
+    plugins = PluginSet()
+    plugins.add(loaded(Recorder("bad", log, raiser(error))))
+    plugins.add(loaded(Recorder("good", log)))
+
+    plugins.start(settings, make_extras())
+    plugins.stop()
+
+    assert ["start bad", "start good", "stop good"] == log
+    (failure,) = plugins.failed
+    assert "bad" == failure.name
+    assert type(error).__name__ in failure.error.what
+    assert {("bad", "start"): 1} == plugins.errors
+    (record,) = [one for one in caplog.records if one.name == "nuvom.plugins"]
+    assert logging.WARNING == record.levelno
+    assert ("plugin.error", "bad", "start") == (record.event, record.plugin, record.hook)  # type: ignore[attr-defined]  # extra fields
+    assert record.exc_info is not None
+    assert record.exc_info[1] is error
+
+
+def test_plugin_that_hangs_in_start_is_abandoned_and_not_stopped(
+    settings: Settings, log: list[str], hang: Hang
+) -> None:
+    plugins = PluginSet(clock=hang, start_limit_secs=7)
+    plugins.add(loaded(Recorder("bad", log, hang.hang)))
+    plugins.add(loaded(Recorder("good", log)))
+
+    plugins.start(settings, make_extras())
+    plugins.stop()
+
+    assert ["start bad", "start good", "stop good"] == log
+    assert "it did not return within 7 s" in plugins.failed[0].error.what
+    assert all(one.daemon for one in threading.enumerate() if one.name == "nuvom-plugin")
+
+
+def test_plugin_that_fails_or_hangs_in_stop_does_not_keep_others_from_stopping(
+    settings: Settings, log: list[str], hang: Hang
+) -> None:
+    class Bad(Recorder):
+        def stop(self) -> None:
+            raise OSError("still busy")
+
+    class Worse(Recorder):
+        def stop(self) -> None:
+            hang.hang()
+
+    plugins = PluginSet(clock=hang)
+    for plugin in (Recorder("good", log), Bad("bad", log), Worse("worse", log)):
+        plugins.add(loaded(plugin))
+    plugins.start(settings, make_extras())
+    plugins.stop()
+
+    assert "stop good" == log[-1]
+    assert {("bad", "stop"): 1, ("worse", "stop"): 1} == plugins.errors
+
+
+def test_plugin_whose_requirement_failed_is_left_out(settings: Settings, log: list[str]) -> None:
+    plugins = PluginSet()
+    plugins.add(loaded(Recorder("a", log, raiser(ValueError()))))
+    plugins.add(loaded(Recorder("b", log), requires=("a",)))
+    plugins.add(loaded(Recorder("c", log), requires=("missing",)))
+    plugins.start(settings, make_extras())
+
+    assert ["start a"] == log
+    assert ["c", "a", "b"] == [failure.name for failure in plugins.failed]
+    assert 'it requires "a", which failed to start' in plugins.failed[2].error.what
+    assert 'it requires "missing", which no plugin provides' in plugins.failed[0].error.what
+
+
+def test_failure_of_the_backend_in_use_is_raised_after_all_are_stopped(log: list[str]) -> None:
+    plugins = PluginSet()
+    plugins.add(loaded(Recorder("good", log)))
+    bad = Recorder("bad", log, raiser(ValueError("no server")))
+    plugins.add(loaded(bad, provides=("queue_backend",)))
+
+    with pytest.raises(PluginFailed, match=r"The plugin bad .* ValueError: no server"):
+        plugins.start(Settings(queue_backend="mine"), make_extras())
+
+    assert ["start good", "start bad", "stop good"] == log
+
+
+def test_failure_of_a_backend_that_is_not_in_use_takes_nothing_down(
+    settings: Settings, log: list[str]
+) -> None:
+    plugins = PluginSet()
+    plugins.add(loaded(Recorder("bad", log, raiser(ValueError())), provides=("queue_backend",)))
+
+    plugins.start(settings, make_extras())
+
+    assert ["bad"] == [failure.name for failure in plugins.failed]
+
+
+def test_failure_of_a_plugin_called_like_the_backend_in_use_is_raised(log: list[str]) -> None:
+    plugins = PluginSet()
+    plugins.add(loaded(Recorder("mine", log, raiser(ValueError()))))
+
+    with pytest.raises(PluginFailed):
+        plugins.start(Settings(result_backend="mine"), make_extras())
+
+
+def test_what_a_failing_plugin_had_registered_is_taken_back(
+    settings: Settings, log: list[str], registry: PluginRegistry
+) -> None:
+    def act() -> None:
+        register_queue_backend("half", Mine)
+        register_queue_backend("whole", Mine, force=True)
+        raise ValueError
+
+    register_queue_backend("whole", Other)
+    plugins = PluginSet()
+    plugins.add(loaded(Recorder("bad", log, act)))
+    plugins.start(settings, make_extras())
+
+    assert registry.find(BackendKind.QUEUE, "half") is None
+    assert Other is registry.find(BackendKind.QUEUE, "whole")
+
+
+def test_plugin_that_fails_after_replacing_the_backend_in_use_is_not_passed_over(
+    log: list[str],
+) -> None:
+    """Going on with what was replaced would use another store than the configured one."""
+
+    def act() -> None:
+        register_result_backend("memory", Results, force=True)
+        raise ValueError
+
+    plugins = PluginSet()
+    plugins.add(loaded(Recorder("bad", log, act)))
+
+    with pytest.raises(PluginFailed):
+        plugins.start(Settings(result_backend="memory"), make_extras())
+
+
+def test_backend_offered_by_another_plugin_is_in_use_in_spite_of_a_failure(
+    log: list[str],
+) -> None:
+    plugins = PluginSet()
+    plugins.add(loaded(Recorder("bad", log, raiser(ValueError())), provides=("queue_backend",)))
+    plugins.add(loaded(Recorder("good", log, lambda: register_queue_backend("mine", Mine))))
+
+    plugins.start(Settings(queue_backend="mine"), make_extras())
+
+    assert ["good"] == [one.name for one in plugins.started]
+
+
+def test_error_about_plugins_that_a_plugin_raises_stays_as_it_is(log: list[str]) -> None:
+    plugins = PluginSet()
+    plugins.add(loaded(Recorder("mine", log, raiser(MissingExtra("mine", "redis")))))
+
+    with pytest.raises(MissingExtra, match=r"nuvom\[redis\]"):
+        plugins.start(Settings(queue_backend="mine"), make_extras())
+
+
+def test_other_error_of_ours_is_told_without_its_remedy(settings: Settings, log: list[str]) -> None:
+    plugins = PluginSet()
+    plugins.add(loaded(Recorder("bad", log, raiser(UnknownBackend("queue", "x", [])))))
+    plugins.start(settings, make_extras())
+
+    assert plugins.failed[0].error.what.endswith('There is no queue backend named "x".')
+
+
+def test_exception_without_a_readable_text_is_named_by_its_class(
+    settings: Settings, log: list[str]
+) -> None:
+    class Mute(Exception):  # noqa: N818  # a user's own
+        def __str__(self) -> str:
+            raise ValueError
+
+    plugins = PluginSet()
+    plugins.add(loaded(Recorder("bad", log, raiser(Mute()))))
+    plugins.start(settings, make_extras())
+
+    assert plugins.failed[0].error.what.endswith("failed: Mute.")
+
+
+def test_all_that_run_are_told_of_the_runtime_and_a_failure_leaves_them_running(
+    settings: Settings, log: list[str]
+) -> None:
+    class Bad(Recorder):
+        def update_runtime(self, runtime: Any) -> None:
+            raise ValueError
+
+    class Bare:
+        """Looks like a plugin, without the optional method."""
+
+        name = "bare"
+        api_version = "1.0"
+
+        def start(self, settings: Any, extras: Any) -> None:
+            pass
+
+        def stop(self) -> None:
+            pass
+
+    plugins = PluginSet()
+    for plugin in (Bad("bad", log), Bare(), Recorder("good", log)):
+        plugins.add(loaded(plugin))
+    plugins.start(settings, make_extras())
+    plugins.update_runtime("runtime")  # type: ignore[arg-type]  # passed on as it is
+    plugins.stop()
+
+    assert ["start bad", "start good", "update good runtime", "stop good", "stop bad"] == log
+    assert {("bad", "update_runtime"): 1} == plugins.errors
+
+
+def test_plugins_see_the_context_of_who_starts_them(settings: Settings, log: list[str]) -> None:
+    seen: list[object] = []
+    token = job_context.current.set("job")  # type: ignore[arg-type]  # any value will do
+    try:
+        plugins = PluginSet()
+        plugins.add(loaded(Recorder("a", log, lambda: seen.append(job_context.current.get()))))
+        plugins.start(settings, make_extras())
+    finally:
+        job_context.current.reset(token)
+
+    assert ["job"] == seen
+
+
+def test_description_has_name_version_place_and_who_named_it() -> None:
+    plugin = loaded(Recorder("mailbox", []))
+
+    assert "mailbox (1), module:mailbox, named by a test" == plugin.describe()
+
+
+def test_base_class_does_nothing_by_itself(settings: Settings) -> None:
+    class Idle(Plugin):
+        name = "idle"
+
+    plugins = PluginSet()
+    plugins.add(loaded(Idle()))
+    plugins.start(settings, make_extras())
+    plugins.update_runtime(None)  # type: ignore[arg-type]  # it does not look
+    plugins.stop()
+
+    assert {} == plugins.errors
+
+
+def test_generic_error_of_a_plugin_gets_name_and_origin(settings: Settings, log: list[str]) -> None:
+    plugins = PluginSet()
+    plugins.add(loaded(Recorder("bad", log, raiser(PluginError("no luck.")))))
+    plugins.start(settings, make_extras())
+
+    assert "The plugin bad (a test) failed: no luck." == plugins.failed[0].error.what

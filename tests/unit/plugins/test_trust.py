@@ -1,0 +1,182 @@
+"""A file that names code is read only when nobody else could have written it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from nuvom.errors import InvalidConfigFile, PluginNotTrusted
+from nuvom.plugins.trust import read_trusted
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="modes and owners of POSIX")
+
+STRANGER = 54_321
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    folder = tmp_path / "my project"
+    folder.mkdir(mode=0o755)
+    path = folder / "file.toml"
+    path.write_bytes(b"content")
+    path.chmod(0o644)
+    return path
+
+
+@pytest.fixture
+def give_away(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], None]:
+    """Let a path belong to somebody else, as root for real and else by being somebody else."""
+
+    def give_away(place: Path) -> None:
+        if os.geteuid() == 0:
+            os.chown(place, STRANGER, -1)
+        else:
+            monkeypatch.setattr(os, "geteuid", lambda: STRANGER)
+
+    return give_away
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o400, 0o640, 0o644, 0o755])
+def test_file_that_only_its_owner_writes_is_read(path: Path, mode: int) -> None:
+    path.chmod(mode)
+
+    assert b"content" == read_trusted(path)
+
+
+@pytest.mark.parametrize("mode", [0o664, 0o646, 0o666, 0o620, 0o602, 0o777])
+def test_file_that_others_may_write_is_refused_with_the_repair(path: Path, mode: int) -> None:
+    path.chmod(mode)
+
+    with pytest.raises(PluginNotTrusted, match="it can be written to by other users") as caught:
+        read_trusted(path)
+
+    assert f"Run: chmod go-w '{path}'" == caught.value.fix
+
+
+@pytest.mark.parametrize("mode", [0o775, 0o757, 0o777, 0o1777, 0o770])
+def test_folder_that_others_may_write_is_refused_with_the_repair(path: Path, mode: int) -> None:
+    path.parent.chmod(mode)
+
+    with pytest.raises(PluginNotTrusted, match=r"its folder .* other users") as caught:
+        read_trusted(path)
+
+    assert f"Run: chmod go-w '{path.parent}'" == caught.value.fix
+
+
+def test_repair_works(path: Path) -> None:
+    path.chmod(0o666)
+    with pytest.raises(PluginNotTrusted) as caught:
+        read_trusted(path)
+
+    assert 0 == os.system(caught.value.fix.removeprefix("Run: "))
+    assert b"content" == read_trusted(path)
+
+
+def test_file_of_another_user_is_refused(path: Path, give_away: Callable[[Path], None]) -> None:
+    give_away(path)
+
+    with pytest.raises(PluginNotTrusted, match="it belongs to the user") as caught:
+        read_trusted(path)
+
+    assert "chown" in caught.value.fix
+
+
+@pytest.mark.skipif(
+    not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root can give folders away"
+)
+def test_folder_of_another_user_is_refused(path: Path) -> None:
+    os.chown(path.parent, STRANGER, -1)
+
+    with pytest.raises(PluginNotTrusted, match=f"its folder .* belongs to the user {STRANGER}"):
+        read_trusted(path)
+
+
+@pytest.mark.skipif(
+    not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root has files of root"
+)
+def test_file_of_root_is_read_by_another_user(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: STRANGER)
+
+    assert b"content" == read_trusted(path)
+
+
+def test_symbolic_link_is_refused_even_to_a_good_file(path: Path) -> None:
+    link = path.with_name("link.toml")
+    link.symlink_to(path)
+
+    with pytest.raises(PluginNotTrusted, match="it is a symbolic link"):
+        read_trusted(link)
+
+
+def test_dangling_link_is_refused_and_not_taken_for_a_missing_file(path: Path) -> None:
+    link = path.with_name("link.toml")
+    link.symlink_to("nowhere")
+
+    with pytest.raises(PluginNotTrusted, match="it is a symbolic link"):
+        read_trusted(link)
+
+
+def test_link_to_the_folder_is_followed_and_the_folder_itself_judged(path: Path) -> None:
+    linked = path.parent.with_name("linked")
+    linked.symlink_to(path.parent)
+    assert b"content" == read_trusted(linked / path.name)
+
+    path.parent.chmod(0o777)
+    with pytest.raises(PluginNotTrusted, match="its folder"):
+        read_trusted(linked / path.name)
+
+
+@pytest.mark.parametrize("make", [os.mkdir, os.mkfifo], ids=["folder", "pipe"])
+def test_what_is_no_regular_file_is_refused_without_waiting(
+    path: Path, make: Callable[[Path], None]
+) -> None:
+    path.unlink()
+    make(path)
+
+    with pytest.raises(PluginNotTrusted, match="it is not a regular file"):
+        read_trusted(path)
+
+
+def test_missing_file_and_missing_folder_are_no_error(path: Path) -> None:
+    assert read_trusted(path.with_name("other")) is None
+    assert read_trusted(path.parent / "missing" / "file") is None
+    assert read_trusted(path / "below a file") is None
+
+
+def test_file_that_cannot_be_read_says_why(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*args: object, **kwargs: object) -> int:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(os, "open", refuse)
+
+    with pytest.raises(InvalidConfigFile, match="permission denied"):
+        read_trusted(path)
+
+
+def test_endless_file_is_refused(path: Path) -> None:
+    path.write_bytes(b"#" * (1 << 20))
+    assert (1 << 20) == len(read_trusted(path) or b"")
+
+    path.write_bytes(b"#" * ((1 << 20) + 1))
+    with pytest.raises(InvalidConfigFile, match="longer than 1048576 bytes"):
+        read_trusted(path)
+
+
+def test_what_was_opened_is_judged_and_not_what_lies_there_later(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between opening and reading somebody puts a file of the same name in its place."""
+    real = os.fstat
+
+    def exchange(descriptor: int) -> os.stat_result:
+        path.unlink(missing_ok=True)
+        path.write_bytes(b"hostile")
+        return real(descriptor)
+
+    monkeypatch.setattr(os, "fstat", exchange)
+
+    assert b"content" == read_trusted(path)
