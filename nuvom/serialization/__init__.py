@@ -1,0 +1,27 @@
+"""How arguments and results become bytes; each name is imported when first used."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from nuvom.serialization.base import Codec
+    from nuvom.serialization.msgpack_codec import MsgpackCodec
+    from nuvom.serialization.shaped import MAX_DEPTH, Shaped
+
+_HOMES = {
+    "Codec": "nuvom.serialization.base",
+    "MAX_DEPTH": "nuvom.serialization.shaped",
+    "MsgpackCodec": "nuvom.serialization.msgpack_codec",
+    "Shaped": "nuvom.serialization.shaped",
+}
+
+__all__ = ["MAX_DEPTH", "Codec", "MsgpackCodec", "Shaped"]
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(home), name)

@@ -1,0 +1,207 @@
+"""The extension types of the wire format that hold one value each: dates, numbers, paths.
+
+Their codes are part of the format: a code is never given another meaning. Containers have
+codes of their own in ``msgpack_codec.py``, which is the only caller.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import date, datetime, time, timedelta, timezone
+from decimal import Context, Decimal, InvalidOperation
+from pathlib import Path, PosixPath, PurePath, PurePosixPath, PureWindowsPath, WindowsPath
+from typing import TYPE_CHECKING, Any, TypeVar
+from uuid import UUID
+
+from msgspec.msgpack import Decoder, encode
+
+from nuvom.errors import PayloadError
+from nuvom.serialization._refusal import Refused
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import tzinfo
+    from zoneinfo import ZoneInfo
+
+
+class Code:
+    """MessagePack extension codes. Moments in UTC use MessagePack's own code, -1."""
+
+    INT = 1
+    TUPLE = 2
+    SET = 3
+    FROZENSET = 4
+    PAIRS = 5
+    DATETIME = 6
+    DATE = 7
+    TIME = 8
+    TIMEDELTA = 9
+    DECIMAL = 10
+    UUID = 11
+    PATH = 12
+    PURE_POSIX_PATH = 13
+    PURE_WINDOWS_PATH = 14
+    SHAPED = 15
+
+
+# ---- numbers ------------------------------------------------------------------------------
+
+# Malformed text must raise whatever the caller's own context traps, and text be the same always.
+_DECIMAL = Context(traps=[InvalidOperation])
+
+
+def write_int(value: int) -> bytes:
+    """Return two's complement, the most significant byte first."""
+    return value.to_bytes(value.bit_length() // 8 + 1, "big", signed=True)
+
+
+def _read_int(data: memoryview) -> int:
+    return int.from_bytes(data, "big", signed=True)
+
+
+def _write_decimal(value: Decimal) -> bytes:
+    return _DECIMAL.to_sci_string(value).encode()
+
+
+def _read_decimal(data: memoryview) -> Decimal:
+    return Decimal(_text(data), _DECIMAL)
+
+
+# ---- dates and times ------------------------------------------------------------------------
+
+# As RFC 9557 writes a moment with its zone: 2026-10-25T02:30:00+01:00[Europe/Berlin], here
+# with [_fold=1] for the second of two equal readings of the clock.
+_MOMENT = re.compile(r"([^\[\]]+)(?:\[([A-Za-z0-9_+/-]{1,64})\])?(\[_fold=1\])?")
+_ZONE = re.compile(r"[A-Za-z0-9_+/-]{1,64}")
+
+_Moment = TypeVar("_Moment", datetime, time)
+
+
+def _write_moment(value: datetime | time) -> bytes:
+    zone = "" if value.tzinfo is None else _zone_suffix(value, value.tzinfo)
+    return f"{value.isoformat()}{zone}{'[_fold=1]' if value.fold else ''}".encode()
+
+
+def _zone_suffix(value: datetime | time, zone: tzinfo) -> str:
+    if type(zone) is timezone:
+        return ""
+    from zoneinfo import ZoneInfo  # noqa: PLC0415  # slow to import, and seldom needed
+
+    if type(zone) is ZoneInfo and zone.key is not None and _ZONE.fullmatch(zone.key):
+        return f"[{zone.key}]"
+    raise Refused(
+        value,
+        f"its time zone is a {type(zone).__name__}; use a zoneinfo.ZoneInfo with a name, "
+        "or a fixed offset (datetime.timezone)",
+    )
+
+
+def _read_datetime(data: memoryview) -> datetime:
+    return _read_moment(_text(data), datetime)
+
+
+def _read_time(data: memoryview) -> time:
+    return _read_moment(_text(data), time)
+
+
+def _read_moment(text: str, cls: type[_Moment]) -> _Moment:
+    match = _MOMENT.fullmatch(text)
+    if match is None:
+        raise PayloadError(f"not a {cls.__name__}")
+    moment = cls.fromisoformat(match[1]).replace(fold=1 if match[3] else 0)
+    return moment if match[2] is None else _in_zone(moment, match[2])
+
+
+def _in_zone(moment: _Moment, key: str) -> _Moment:
+    """Put ``moment`` into the zone, if this machine knows the zone and agrees on its offset."""
+    zone = _zone(key)
+    if zone is not None:
+        zoned = moment.replace(tzinfo=zone)
+        if zoned.utcoffset() == moment.utcoffset():
+            return zoned
+    if moment.tzinfo is None:
+        raise PayloadError(f"the time zone {key} is not known here; the package tzdata has it")
+    return moment  # the same instant and the same reading of the clock, without the zone's name
+
+
+def _zone(key: str) -> ZoneInfo | None:
+    from zoneinfo import ZoneInfo  # noqa: PLC0415  # slow to import, and seldom needed
+
+    try:
+        return ZoneInfo(key)
+    except (LookupError, ValueError, OSError):  # absent, not a zone file, or a folder of zones
+        return None
+
+
+def _write_date(value: date) -> bytes:
+    return value.isoformat().encode()
+
+
+def _read_date(data: memoryview) -> date:
+    return date.fromisoformat(_text(data))
+
+
+_TIMEDELTA = Decoder(tuple[int, int, int])
+
+
+def _write_timedelta(value: timedelta) -> bytes:
+    return encode((value.days, value.seconds, value.microseconds))
+
+
+def _read_timedelta(data: memoryview) -> timedelta:
+    return timedelta(*_TIMEDELTA.decode(data))
+
+
+# ---- ids and paths --------------------------------------------------------------------------
+
+
+def _write_uuid(value: UUID) -> bytes:
+    return value.bytes
+
+
+def _read_uuid(data: memoryview) -> UUID:
+    return UUID(bytes=bytes(data))
+
+
+def _write_path(value: PurePath) -> bytes:
+    # Slashes are read on every system; surrogatepass keeps names that are not valid text.
+    return value.as_posix().encode("utf-8", "surrogatepass")
+
+
+def _read_path(cls: type[PurePath]) -> Callable[[memoryview], PurePath]:
+    return lambda data: cls(str(data, "utf-8", "surrogatepass"))
+
+
+def _text(data: memoryview) -> str:
+    return str(data, "utf-8")
+
+
+# ---- the tables -----------------------------------------------------------------------------
+
+WRITERS: dict[type, tuple[int, Callable[[Any], bytes]]] = {
+    datetime: (Code.DATETIME, _write_moment),
+    date: (Code.DATE, _write_date),
+    time: (Code.TIME, _write_moment),
+    timedelta: (Code.TIMEDELTA, _write_timedelta),
+    Decimal: (Code.DECIMAL, _write_decimal),
+    UUID: (Code.UUID, _write_uuid),
+    PosixPath: (Code.PATH, _write_path),
+    WindowsPath: (Code.PATH, _write_path),
+    PurePosixPath: (Code.PURE_POSIX_PATH, _write_path),
+    PureWindowsPath: (Code.PURE_WINDOWS_PATH, _write_path),
+}
+"""By exact type: the code and what makes the bytes. It may raise ``Refused``."""
+
+READERS: dict[int, Callable[[memoryview], Any]] = {
+    Code.INT: _read_int,
+    Code.DATETIME: _read_datetime,
+    Code.DATE: _read_date,
+    Code.TIME: _read_time,
+    Code.TIMEDELTA: _read_timedelta,
+    Code.DECIMAL: _read_decimal,
+    Code.UUID: _read_uuid,
+    Code.PATH: _read_path(Path),
+    Code.PURE_POSIX_PATH: _read_path(PurePosixPath),
+    Code.PURE_WINDOWS_PATH: _read_path(PureWindowsPath),
+}
+"""By code. They raise PayloadError, ValueError, TypeError or ArithmeticError on other bytes."""
