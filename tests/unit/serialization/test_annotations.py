@@ -1,0 +1,669 @@
+"""Dataclasses, Enums, Structs and named tuples travel where an annotation names them."""
+
+from __future__ import annotations
+
+import functools
+from collections import namedtuple
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import InitVar, dataclass, field
+from datetime import date
+from decimal import Decimal
+from enum import Enum, Flag, IntEnum, IntFlag, StrEnum, auto
+from typing import (
+    TYPE_CHECKING,
+    Annotated,
+    Any,
+    Generic,
+    Literal,
+    NamedTuple,
+    NewType,
+    Optional,
+    TypedDict,
+    TypeVar,
+    Union,
+)
+
+import msgspec
+import pytest
+import typing_extensions
+
+from nuvom.errors import NotStorable, PayloadError
+from nuvom.serialization import MAX_DEPTH, MsgpackCodec, Shaped
+from nuvom.serialization.annotations import call_plan, result_plan
+
+if TYPE_CHECKING:
+    from somewhere import Session  # type: ignore[import-not-found]  # it exists for checkers only
+
+codec = MsgpackCodec()
+T = TypeVar("T")
+
+
+class Colour(Enum):
+    RED = "red"
+    ODD = object()
+    NOTHING = None
+
+
+class Level(IntEnum):
+    HIGH = 2
+
+
+class Mode(StrEnum):
+    FAST = auto()
+
+
+class Rights(Flag):
+    READ = 1
+    WRITE = 2
+
+
+class Bits(IntFlag):
+    LOW = 1
+
+
+@dataclass
+class User:
+    name: str
+    born: date | None = None
+    colour: Colour = Colour.RED
+    balance: Decimal = Decimal(0)
+    tags: set[str] = field(default_factory=set)
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    price: Any
+    count: int = 1
+
+
+@dataclass
+class Order:
+    items: list[Item]
+    buyer: User | None = None
+    extra: Any = None
+
+
+@dataclass
+class Node:
+    value: int
+    children: list[Node] = field(default_factory=list)
+    parent: Optional[Node] = None  # noqa: UP045  # the old spelling is meant
+
+
+@dataclass
+class Admin(User):
+    level: int = 0
+
+
+class Price(msgspec.Struct, frozen=True):
+    cents: int
+    currency: Colour = Colour.RED
+
+
+class Point(NamedTuple):
+    x: int
+    y: Colour = Colour.RED
+
+
+pair = namedtuple("pair", "a b")  # noqa: PYI024  # the untyped one is meant
+
+
+def taking(hint: Any) -> Callable[..., Any]:
+    """Return a function with one parameter, ``value``, annotated with ``hint``, and its return."""
+
+    def function(value: Any) -> Any:
+        return value
+
+    function.__annotations__ = {"value": hint, "return": hint}
+    return function
+
+
+def travel(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    packed = codec.call_encoder(function)(args, kwargs)
+    return codec.call_decoder(function)(*packed)
+
+
+def there_and_back(hint: Any, value: Any) -> Any:
+    function = taking(hint)
+    (back,), _ = travel(function, value)
+    _, named = travel(function, value=value)
+    result = codec.result_decoder(function)(codec.result_encoder(function)(value))
+    assert repr(back) == repr(named["value"]) == repr(result)
+    return back
+
+
+def refusal(hint: Any, value: Any) -> NotStorable:
+    with pytest.raises(NotStorable) as caught:
+        codec.call_encoder(taking(hint))((value,), {})
+    return caught.value
+
+
+USER = User("Ada", date(1815, 12, 10), Colour.ODD, Decimal("1.10"), {"a", "b"})
+UserName = NewType("UserName", User)
+
+
+class Basket(TypedDict, total=False):
+    owner: User
+    inside: list[Basket]
+
+
+class OtherBasket(typing_extensions.TypedDict):
+    owner: typing_extensions.Required[User]
+
+
+@pytest.mark.parametrize(
+    ("hint", "value"),
+    [
+        (User, USER),
+        (Item, Item((1, {2}), 3)),
+        (Price, Price(5, Colour.NOTHING)),
+        (Point, Point(1, Colour.ODD)),
+        (pair, pair((1,), {"x"})),
+        (Colour, Colour.NOTHING),
+        (Level, Level.HIGH),
+        (Mode, Mode.FAST),
+        (Rights, Rights.READ | Rights.WRITE),
+        (Rights, Rights(0)),
+        (Bits, Bits.LOW | 64),
+        (User | None, USER),
+        (User | None, None),
+        (User | str, "plain"),
+        (Union[User, Item, None], Item(1)),  # noqa: UP007  # the old spelling is meant
+        (list[User], [USER, USER]),
+        (dict[str, User], {"a": USER}),
+        (dict[Colour, int], {Colour.RED: 1, Colour.ODD: 2}),
+        (dict[Item, Item], {Item(1): Item(2)}),
+        (tuple[User, ...], (USER,)),
+        (tuple[int, Colour], (1, Colour.RED)),
+        (set[Item], {Item(1), Item(2)}),
+        (frozenset[Colour], frozenset({Colour.RED})),
+        (Sequence[User], (USER,)),
+        (Mapping[str, list[Item]], {"a": [Item(1)], "b": []}),
+        (Order, Order([Item(Decimal("NaN")), Item((1,))], USER, {"x": (1, 2)})),
+        (Node, Node(1, [Node(2, [Node(3)])], Node(0))),
+        (Annotated[User, "metadata", Item], USER),
+        (Literal[Colour.RED, "x"], Colour.RED),
+        (Literal[Colour.RED, "x"], "x"),
+        (UserName, USER),
+        (Basket, {"owner": USER, "inside": [{"owner": USER}]}),
+        (OtherBasket, {"owner": USER}),
+        (typing_extensions.TypeAliasType("Users", list[User]), [USER]),
+        (typing_extensions.TypeAliasType("Tagged", Annotated[User, "a", Item]), USER),
+        (TypeVar("Bound", bound=User), USER),
+        (TypeVar("One", User, Item), Item(1)),
+    ],
+    ids=lambda value: repr(value)[:40],
+)
+def test_an_annotated_object_comes_back_as_it_was(hint: Any, value: Any) -> None:
+    back = there_and_back(hint, value)
+    assert (type(value), repr(value)) == (type(back), repr(back))
+    if "NaN" not in repr(value):
+        assert value == back
+
+
+def test_an_enum_member_is_the_same_object() -> None:
+    assert Colour.ODD is there_and_back(Colour, Colour.ODD)
+
+
+def test_a_value_of_another_type_than_annotated_is_left_alone() -> None:
+    assert {"name": "Ada"} == there_and_back(User, {"name": "Ada"})
+    assert "RED" == there_and_back(Colour, "RED")
+    assert [USER] == there_and_back(User, [USER])
+
+
+def test_values_without_objects_are_not_copied() -> None:
+    plan = call_plan(taking(list[User]))
+    assert plan is not None
+    value = [1, {"a": (2, {3})}, {4: "x"}]
+    args, _ = plan.lower((value,), {})
+    assert value is args[0]
+    assert value is plan.lift((value,), {})[0][0]
+
+
+def test_the_callers_objects_are_not_changed() -> None:
+    order = Order([Item(1)], USER)
+    codec.call_encoder(taking(Order))((order,), {})
+    assert (order.buyer, order.items) == (USER, [Item(1)])
+
+
+@pytest.mark.parametrize("hint", [int, Any, "list[int]", Callable[[User], User], type[User], None])
+def test_a_function_without_such_annotations_needs_no_plan(hint: Any) -> None:
+    function = taking(hint)
+    assert call_plan(function) is None
+    assert result_plan(function) is None
+    assert codec.call_decoder(function) == codec.decode_call
+    assert codec.result_encoder(function) == codec.encode_value
+    assert codec.result_decoder(function) == codec.decode_value
+
+
+def test_a_callable_that_is_not_a_function_needs_no_plan() -> None:
+    assert call_plan(len) is None
+    assert call_plan(functools.partial(taking(User))) is None
+
+
+# ---- kinds of parameters --------------------------------------------------------------------
+
+
+def every_kind(
+    first: User, /, second: Item, *rest: Colour, third: Point | None = None, **more: Price
+) -> None:
+    pass
+
+
+def test_each_kind_of_parameter_has_its_own_classes() -> None:
+    args = (USER, Item(1), Colour.RED, Colour.ODD)
+    kwargs = {"third": Point(1), "other": Price(1), "first": Price(2)}
+    assert (args, kwargs) == travel(every_kind, *args, **kwargs)
+    with pytest.raises(NotStorable, match="names Item"):
+        travel(every_kind, Item(1), Item(1))
+    with pytest.raises(NotStorable, match="names Price"):
+        travel(every_kind, USER, Item(1), Price(1))
+
+
+def test_a_decorated_function_has_the_annotations_of_the_one_inside() -> None:
+    @functools.wraps(every_kind)
+    def wrapper(*args: Any, **kwargs: Any) -> None:
+        pass
+
+    assert (USER, Item(1)) == travel(wrapper, USER, Item(1))[0]
+
+
+async def coroutine(user: User) -> Item:
+    return Item(user)
+
+
+def test_the_result_of_a_coroutine_is_what_it_returns() -> None:
+    data = codec.result_encoder(coroutine)(Item(1))
+    assert Item(1) == codec.result_decoder(coroutine)(data)
+
+
+def test_parameter_names_are_used_in_the_errors_of_both_steps() -> None:
+    encode = codec.call_encoder(every_kind)
+    bad = object()
+    for args, path in [
+        ((Admin("x"), Item(1)), "first"),
+        ((USER, Item(bad)), "second.price"),
+        ((USER, Item(1), bad), "args[2]"),  # one of *rest has no name
+    ]:
+        with pytest.raises(NotStorable) as caught:
+            encode(args, {})
+        assert path == caught.value.path
+
+
+# ---- generic classes ------------------------------------------------------------------------
+
+
+@dataclass
+class Page(Generic[T]):
+    items: list[T]
+    total: int = 0
+
+
+@dataclass
+class Book(Generic[T]):
+    pages: list[Page[T]]
+
+
+class Box(msgspec.Struct, Generic[T]):
+    inside: T
+
+
+PAGES: Any = typing_extensions.TypeAliasType(
+    "PAGES",
+    list[Page[T]],
+    type_params=(T,),  # type: ignore[arg-type]  # typing's TypeVar serves
+)
+
+
+@dataclass
+class UserPage(Page[User]):
+    title: str = ""
+
+
+@pytest.mark.parametrize(
+    ("hint", "value"),
+    [
+        (Page[User], Page([USER])),
+        (Page[int], Page([1])),
+        (Book[User], Book([Page([USER])])),
+        (Box[Item], Box(Item(1))),
+        (Box[Box[Item]], Box(Box(Item(1)))),
+        (Page[User] | Page[Item], Page([Item(1)])),
+        (UserPage, UserPage([USER], 1, "x")),
+        (PAGES[User], [Page([USER])]),
+    ],
+    ids=lambda value: repr(value)[:40],
+)
+def test_a_type_variable_stands_for_the_classes_named_with_it(hint: Any, value: Any) -> None:
+    assert value == there_and_back(hint, value)
+
+
+def test_a_type_variable_does_not_stand_for_a_class_not_named() -> None:
+    assert "value.items[0]" == refusal(Page[int], Page([USER])).path
+
+
+# ---- what is refused ------------------------------------------------------------------------
+
+
+def test_the_path_leads_through_the_fields() -> None:
+    order = Order([Item(1), Item(2), Item(object())])
+    assert "value.items[2].price" == refusal(Order, order).path
+    encode = codec.call_encoder(taking(dict[str, Order]), ("orders",))
+    with pytest.raises(NotStorable) as caught:
+        encode(({"x": order},), {})
+    assert "orders['x'].items[2].price" == caught.value.path
+    with pytest.raises(NotStorable) as caught:
+        codec.result_encoder(taking(Order))(order)
+    assert "result.items[2].price" == caught.value.path
+
+
+def test_keywords_and_results_are_refused_as_arguments_are() -> None:
+    with pytest.raises(NotStorable) as caught:
+        codec.call_encoder(taking(User))((), {"value": [Admin("x")]})
+    assert "kwargs['value'][0]" == caught.value.path
+    with pytest.raises(NotStorable) as caught:
+        codec.result_encoder(taking(User))([Admin("x")])
+    assert "result[0]" == caught.value.path
+
+
+def test_a_class_in_a_field_that_does_not_name_it_is_refused() -> None:
+    error = refusal(Order, Order([], None, [USER]))
+    assert ("value.extra[0]", "User") == (error.path, error.type)
+
+
+@pytest.mark.parametrize(
+    ("hint", "value", "path"),
+    [
+        (User, Admin("x"), ""),
+        (list[User], [Admin("x")], "[0]"),
+        (dict[str, User], {"a": Admin("x")}, "['a']"),
+        (Order, Order([], Admin("x")), ".buyer"),
+        (dict[Item, User], {Item(1): Admin("x")}, "[Item]"),
+    ],
+)
+def test_an_object_of_a_subclass_is_refused(hint: Any, value: Any, path: str) -> None:
+    error = refusal(hint, value)
+    assert f"value{path}" == error.path
+    assert "the annotation names User" in error.what
+    assert "name Admin too" in error.what
+
+
+def test_a_subclass_travels_when_it_is_named_too() -> None:
+    assert Admin("x", level=2) == there_and_back(User | Admin, Admin("x", level=2))
+
+
+def test_objects_nest_to_the_limit_and_no_further() -> None:
+    node: Node | None = None
+    for _ in range(MAX_DEPTH - 1):  # the list of children of the innermost is a level too
+        node = Node(1, parent=node)
+    assert node == there_and_back(Node, node)
+    assert "levels deep" in refusal(Node, Node(1, parent=node)).what
+
+
+def test_an_object_that_contains_itself_is_refused_where_it_closes() -> None:
+    node = Node(1)
+    node.children.append(Node(2, [node]))
+    error = refusal(Node, node)
+    assert "value.children[0].children[0]" == error.path
+    assert "it contains itself" in error.what
+
+
+def test_a_field_without_a_value_is_refused() -> None:
+    item = Item(1)
+    object.__delattr__(item, "count")
+    assert "a field has no value" in refusal(Item, item).what
+
+
+def make_user() -> type:
+    @dataclass
+    class User:
+        name: str
+
+    User.__qualname__ = "User"
+    return User
+
+
+def test_two_classes_of_one_name_are_refused() -> None:
+    other = make_user()
+    assert "names two classes called User" in refusal(User | other, USER).what
+
+
+@dataclass
+class Stack(list[int]):
+    name: str = ""
+
+
+@dataclass(init=False)
+class Handmade:
+    name: str
+
+    def __init__(self, first: str, last: str) -> None:
+        self.name = first + last
+
+
+class Undecorated(User):
+    def __init__(self) -> None:
+        super().__init__("x")
+
+
+class Plainly(User):
+    """Not decorated either, but built as its base is."""
+
+
+@dataclass
+class Needs:
+    name: str
+    secret: InitVar[str]
+
+
+@dataclass
+class Has:
+    name: str
+    secret: InitVar[str] = "x"
+
+
+@pytest.mark.parametrize(
+    ("value", "because"),
+    [
+        (Stack("x"), "it is also a list"),
+        (Handmade("a", "b"), "written by hand"),
+        (Undecorated(), "written by hand"),
+        (Needs("a", "b"), "its constructor needs secret, an InitVar"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_a_class_that_its_fields_cannot_build_is_refused(value: Any, because: str) -> None:
+    assert because in refusal(type(value), value).what
+
+
+@pytest.mark.parametrize("value", [Plainly("x"), Has("x", "y")], ids=str)
+def test_a_class_that_its_fields_can_build_travels(value: Any) -> None:
+    assert value == there_and_back(type(value), value)
+
+
+# ---- rebuilding -----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Doubling:
+    value: int
+    twice: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "value", self.value * 2)
+        object.__setattr__(self, "twice", self.value)
+        object.__setattr__(self, "lock", "made anew")
+
+
+class DoublingStruct(msgspec.Struct, frozen=True):
+    value: int
+
+    def __post_init__(self) -> None:
+        msgspec.structs.force_setattr(self, "value", self.value * 2)
+
+
+def test_post_init_runs_and_the_fields_are_still_what_they_were() -> None:
+    value = Doubling(1)
+    back = there_and_back(Doubling, value)
+    assert (2, 2, "made anew") == (back.value, back.twice, back.lock)
+    assert DoublingStruct(1) == there_and_back(DoublingStruct, DoublingStruct(1))
+
+
+def lifted(hint: Any, value: Any) -> Any:
+    function = taking(hint)
+    args = codec.encode_call((value,), {})
+    (back,), _ = codec.call_decoder(function)(*args)
+    return back
+
+
+def test_a_field_added_later_gets_its_default() -> None:
+    assert Item(1) == lifted(Item, Shaped("Item", {"price": 1}))
+    assert Price(1) == lifted(Price, Shaped("Price", {"cents": 1}))
+    assert Point(1) == lifted(Point, Shaped("Point", {"x": 1}))
+
+
+@pytest.mark.parametrize(
+    ("hint", "stored", "reason"),
+    [
+        (
+            Item,
+            Shaped("User", {"name": "x"}),
+            "value: it holds a User, but the annotation names Item",
+        ),
+        (list[Item], [Shaped("Item", {"old": 1})], "Item has no field 'old' here"),
+        (Item, Shaped("Item", {}), "no Item can be made of it: TypeError"),
+        (Item, Shaped("Item", 5), "no Item can be made of it: "),
+        (Price, Shaped("Price", {}), "no Price can be made of it: TypeError"),
+        (Point, Shaped("Point", {}), "it has no value for 'x'"),
+        (Colour, Shaped("Colour", "GREEN"), "it has no member 'GREEN'"),
+        (Colour, Shaped("Colour", 1), "its members have names, not 1"),
+        (Colour, Shaped("Colour", {}), "its members have names, not {}"),
+        (Colour, Shaped("Colour", {"RED": 1}), "Colour has no field 'RED' here"),
+        (Rights, Shaped("Rights", "READ"), "it is a number, not 'READ'"),
+        (Rights, Shaped("Rights", 64), "no Rights can be made of it: ValueError"),
+        (set[User], {Shaped("User", {"name": "x"})}, "unhashable"),
+    ],
+    ids=lambda value: repr(value)[:40],
+)
+def test_what_does_not_fit_the_class_any_more_is_a_payload_error(
+    hint: Any, stored: Any, reason: str
+) -> None:
+    with pytest.raises(PayloadError) as caught:
+        lifted(hint, stored)
+    assert reason in caught.value.what
+
+
+def test_a_stored_object_for_a_parameter_without_classes_is_a_payload_error() -> None:
+    def function(user: User, other: Any, *rest: Any) -> None:
+        pass
+
+    stray = Shaped("User", {"name": "x"})
+    for args in ((1, stray), (1, 2, [stray])):
+        with pytest.raises(PayloadError, match="names no such class"):
+            codec.call_decoder(function)(*codec.encode_call(args, {}))
+    with pytest.raises(PayloadError, match="kwargs"):
+        codec.call_decoder(function)(*codec.encode_call((), {"other": stray}))
+
+
+def test_s01_nothing_is_found_imported_or_called_by_a_stored_name() -> None:
+    import sys
+
+    modules, made = set(sys.modules), Canary.made
+    here = f"{__name__}."
+    for name in ("Canary", here + "Canary", "os.system", "subprocess.Popen", "turtle.Turtle"):
+        for data in ({"command": "true"}, "system", 1):
+            packed = codec.encode_call((Shaped(name, data), [Shaped(name, data)]), {})
+            for function in (taking(User), taking(Any)):
+                with pytest.raises(PayloadError):
+                    codec.call_decoder(function)(*packed)
+            assert (Shaped(name, data).name) == codec.decode_call(*packed, shaped=True)[0][0].name
+    assert (modules, made) == (set(sys.modules), Canary.made)
+
+
+@dataclass
+class Canary:
+    made = 0
+    command: str = ""
+
+    def __post_init__(self) -> None:
+        Canary.made += 1
+
+
+# ---- annotations that cannot be resolved ----------------------------------------------------
+
+
+def with_session(session: Session, user: User, number: int, items: list[Session]) -> Session:
+    return session
+
+
+@dataclass
+class Visit:
+    session: Session
+    user: User
+
+
+def test_an_unresolvable_annotation_does_not_disturb_plain_values() -> None:
+    args = ("id-5", USER, 1, ["id-6", {"x": (1, None)}, date(2026, 1, 1)])
+    assert args == travel(with_session, *args)[0]
+    data = codec.result_encoder(with_session)(["plain"])
+    assert ["plain"] == codec.result_decoder(with_session)(data)
+
+
+def test_an_unresolvable_annotation_is_named_when_a_value_needs_it() -> None:
+    encode = codec.call_encoder(with_session)
+    with pytest.raises(NotStorable) as caught:
+        encode((Item(1), USER, 1, []), {})
+    assert "session" == caught.value.path
+    assert "the annotation 'Session' cannot be resolved: NameError" in caught.value.what
+    with pytest.raises(NotStorable) as caught:
+        encode(("x", USER, 1, [{"a": Colour.RED}]), {})
+    assert "items[0]['a']" == caught.value.path
+    assert "'list[Session]'" in caught.value.what
+
+
+def test_a_field_whose_annotation_cannot_be_resolved_spoils_no_other() -> None:
+    visit = Visit("id-5", USER)
+    assert visit == there_and_back(Visit, visit)
+    error = refusal(Visit, Visit(Item(1), USER))
+    assert "value.session" == error.path
+    assert "'Session' cannot be resolved" in error.what
+
+
+def test_a_stored_object_that_only_the_producer_could_resolve_is_a_payload_error() -> None:
+    packed = codec.encode_call((Shaped("Session", {}), 1, 1, []), {})
+    with pytest.raises(PayloadError, match="'Session' cannot be resolved"):
+        codec.call_decoder(with_session)(*packed)
+
+
+def test_text_inside_a_type_is_resolved_or_named() -> None:
+    assert [USER] == there_and_back(list["User"], [USER])
+    assert "name 'Nobody' is not defined" in refusal(list["Nobody"], [USER]).what  # type: ignore[name-defined]  # noqa: F821  # unknown on purpose
+    late = typing_extensions.TypeAliasType("Late", list["User"])  # type: ignore[misc]  # quoted
+    assert "'User' cannot be resolved" in refusal(late, [USER]).what
+    bound = TypeVar("bound", bound="User")
+    assert "'User' cannot be resolved" in refusal(bound, USER).what
+
+
+class LateAlias:
+    """Stands for ``type Late = Undefined``, whose value is computed when asked for."""
+
+    def __str__(self) -> str:
+        return "Late"
+
+    @property
+    def __value__(self) -> Any:
+        raise NameError("name 'Undefined' is not defined")
+
+
+def test_an_alias_that_cannot_be_computed_is_named() -> None:
+    LateAlias.__name__ = "TypeAliasType"
+    error = refusal(LateAlias(), USER)
+    assert "'Late' cannot be resolved: NameError: name 'Undefined'" in error.what
+
+
+def test_an_alias_used_twice_and_one_that_names_itself_come_to_an_end() -> None:
+    users: Any = typing_extensions.TypeAliasType("Users", list[User])
+    assert [USER] == there_and_back(dict[users, users], [USER])
+    assert {"inside": [{"inside": [], "owner": USER}]} == there_and_back(
+        Basket, {"inside": [{"inside": [], "owner": USER}]}
+    )

@@ -1,0 +1,112 @@
+"""The contract of a codec, as somebody who writes one sees it; and what importing costs."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+import pytest
+
+import nuvom.serialization
+from nuvom.errors import NotStorable
+from nuvom.serialization import Codec, MsgpackCodec, Shaped
+
+
+@dataclass
+class User:
+    name: str
+
+
+def greet(user: User, *, twice: bool = False) -> User:
+    return user
+
+
+def add(x: int, y: int) -> int:
+    return x + y
+
+
+class PlainCodec(Codec):
+    """The least that a codec can be: no type that MessagePack lacks, apart from ``Shaped``."""
+
+    name = "plain"
+
+    def encode_call(self, args: Any, kwargs: Any, *, names: Any = ()) -> tuple[bytes, bytes]:
+        return self.encode_value(list(args)), self.encode_value(kwargs)
+
+    def decode_call(self, args: Any, kwargs: Any, *, shaped: bool = False) -> Any:
+        return tuple(self.decode_value(args)), self.decode_value(kwargs)
+
+    def encode_value(self, value: Any, *, root: str = "result") -> bytes:
+        return msgspec.msgpack.encode(
+            value, enc_hook=lambda item: {"shaped": item.name, "data": item.data}
+        )
+
+    def decode_value(self, data: Any, *, shaped: bool = False) -> Any:
+        return _with_shaped(msgspec.msgpack.decode(data))
+
+
+def _with_shaped(value: Any) -> Any:
+    if isinstance(value, dict):
+        if "shaped" in value:
+            return Shaped(value["shaped"], value["data"])
+        return {key: _with_shaped(item) for key, item in value.items()}
+    return [_with_shaped(item) for item in value] if isinstance(value, list) else value
+
+
+@pytest.mark.parametrize("codec", [PlainCodec(), MsgpackCodec()], ids=lambda codec: codec.name)
+def test_four_methods_make_a_codec_that_carries_the_users_classes(codec: Codec) -> None:
+    packed = codec.call_encoder(greet)((User("Ada"),), {"twice": True})
+    assert ((User("Ada"),), {"twice": True}) == codec.call_decoder(greet)(*packed)
+    data = codec.result_encoder(greet)(User("Ada"))
+    assert User("Ada") == codec.result_decoder(greet)(data)
+
+
+@pytest.mark.parametrize("codec", [PlainCodec(), MsgpackCodec()], ids=lambda codec: codec.name)
+def test_a_function_without_classes_uses_the_codec_itself(codec: Codec) -> None:
+    packed = codec.call_encoder(add)((5,), {"y": 7})
+    assert codec.encode_call((5,), {"y": 7}) == packed
+    assert ((5,), {"y": 7}) == codec.call_decoder(add)(*packed)
+    assert 12 == codec.result_decoder(add)(codec.result_encoder(add)(12))
+
+
+def test_a_codec_without_its_methods_cannot_be_made() -> None:
+    class Incomplete(Codec):
+        name = "incomplete"
+
+    with pytest.raises(TypeError, match="abstract"):
+        Incomplete()  # type: ignore[abstract]  # that is the test
+
+
+def test_errors_use_the_names_of_the_parameters_or_those_given() -> None:
+    codec = MsgpackCodec()
+    for func, names, path in (
+        (add, (), "y"),
+        (add, ("a", "b"), "b"),
+        (greet, (), "args[1]"),
+        (greet, ("a", "b"), "b"),
+    ):
+        with pytest.raises(NotStorable) as caught:
+            codec.call_encoder(func, names)((1, object()), {})
+        assert path == caught.value.path
+
+
+def test_every_name_of_the_package_can_be_imported() -> None:
+    for name in nuvom.serialization.__all__:
+        assert getattr(nuvom.serialization, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'Pickle'"):
+        nuvom.serialization.Pickle  # noqa: B018  # looked up for its error
+
+
+@pytest.mark.parametrize("module", ["nuvom", "nuvom.serialization"])
+def test_importing_loads_no_codec(module: str) -> None:
+    program = (
+        f"import sys, {module}\n"
+        "print([name for name in sys.modules if 'msgspec' in name or 'serialization.' in name])"
+    )
+    answer = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert "[]" == answer.stdout.strip()

@@ -1,0 +1,174 @@
+"""What is stored comes back: every type of the closed set, exactly, in every combination."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from datetime import UTC, datetime, time, timedelta, timezone
+from decimal import Context, Decimal, localcontext
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nuvom.record import EMPTY_ARGS, EMPTY_KWARGS
+from nuvom.serialization import MAX_DEPTH, MsgpackCodec, Shaped
+from nuvom.serialization._extensions import Code
+from tests.unit.serialization.values import EVERY_TYPE, ZONES, nested, sameness, values
+
+codec = MsgpackCodec()
+
+
+def travel(value: Any) -> Any:
+    return codec.decode_value(codec.encode_value(value))
+
+
+@pytest.mark.parametrize("value", EVERY_TYPE, ids=repr)
+def test_each_type_comes_back_as_it_was(value: Any) -> None:
+    assert sameness(value) == sameness(travel(value))
+
+
+@given(values)
+def test_any_combination_comes_back_as_it_was(value: Any) -> None:
+    assert sameness(value) == sameness(travel(value))
+
+
+@given(st.lists(values, max_size=3).map(tuple), st.dictionaries(st.text(), values, max_size=3))
+def test_any_call_comes_back_as_it_was(args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    back = codec.decode_call(*codec.encode_call(args, kwargs))
+    assert sameness((args, kwargs)) == sameness(back)
+
+
+@given(values)
+def test_encoding_changes_nothing_in_the_value(value: Any) -> None:
+    before = sameness(value)
+    codec.encode_value(value)
+    assert before == sameness(value)
+
+
+@given(st.sets(st.integers() | st.text()))
+def test_equal_sets_give_equal_bytes(items: set[int | str]) -> None:
+    other: set[int | str] = set()
+    for item in sorted(items, key=repr, reverse=True):
+        other.add(item)
+    assert codec.encode_value(items) == codec.encode_value(other)
+
+
+def test_a_call_without_arguments_is_what_a_record_holds_by_default() -> None:
+    assert codec.encode_call((), {}) == (bytes(EMPTY_ARGS), bytes(EMPTY_KWARGS))
+
+
+def test_packed_arguments_are_read_from_the_raw_part_of_a_record() -> None:
+    args, kwargs = codec.encode_call((1, (2,)), {"x": {3}})
+    back = codec.decode_call(msgspec.Raw(args), msgspec.Raw(kwargs))
+    assert back == ((1, (2,)), {"x": {3}})
+
+
+def test_arguments_are_one_messagepack_value_each() -> None:
+    args, kwargs = codec.encode_call((1, "x"), {"y": [True]})
+    assert (msgspec.msgpack.decode(args), msgspec.msgpack.decode(kwargs)) == (
+        [1, "x"],
+        {"y": [True]},
+    )
+
+
+def test_moments_in_utc_are_written_with_the_type_that_messagepack_has() -> None:
+    moment = datetime(2026, 1, 2, tzinfo=UTC)
+    assert moment == msgspec.msgpack.decode(codec.encode_value(moment))
+
+
+@pytest.mark.skipif(not ZONES, reason="this machine has no time zone database")
+@pytest.mark.parametrize("fold", [0, 1])
+def test_a_zone_and_the_fold_come_back(fold: int) -> None:
+    moment = datetime(2026, 10, 25, 2, 30, tzinfo=ZoneInfo("Europe/Berlin"), fold=fold)
+    back = travel(moment)
+    assert (ZoneInfo, "Europe/Berlin", fold) == (type(back.tzinfo), back.tzinfo.key, back.fold)
+    assert moment.timestamp() == back.timestamp()
+
+
+def stored_text(code: int, text: str) -> bytes:
+    return msgspec.msgpack.encode(msgspec.msgpack.Ext(code, text.encode()))
+
+
+def test_a_zone_unknown_here_becomes_the_fixed_offset_it_had() -> None:
+    data = stored_text(Code.DATETIME, "2026-07-01T12:00:00+02:00[Mars/Olympus_Mons]")
+    back = codec.decode_value(data)
+    assert datetime(2026, 7, 1, 12, tzinfo=timezone(timedelta(hours=2))) == back
+    assert type(back.tzinfo) is timezone
+
+
+@pytest.mark.skipif(not ZONES, reason="this machine has no time zone database")
+def test_a_zone_that_has_another_offset_here_keeps_the_instant() -> None:
+    data = stored_text(Code.DATETIME, "2026-07-01T12:00:00+05:00[Europe/Berlin]")
+    back = codec.decode_value(data)
+    assert datetime(2026, 7, 1, 12, tzinfo=timezone(timedelta(hours=5))) == back
+    assert type(back.tzinfo) is timezone
+
+
+def test_a_folder_of_zones_is_not_taken_for_a_zone() -> None:
+    data = stored_text(Code.DATETIME, "2026-07-01T12:00:00+02:00[America]")
+    assert timezone(timedelta(hours=2)) == codec.decode_value(data).tzinfo
+
+
+@pytest.mark.skipif(not ZONES, reason="this machine has no time zone database")
+def test_a_time_of_day_keeps_its_zone() -> None:
+    back = travel(time(9, 30, tzinfo=ZoneInfo("Europe/Berlin"), fold=1))
+    assert ("Europe/Berlin", 1) == (back.tzinfo.key, back.fold)
+    assert time(9, 30) == back.replace(tzinfo=None)
+
+
+def test_decimals_are_exact_whatever_the_current_context_says() -> None:
+    value = Decimal("1.2345678901234567890E-9")
+    with localcontext(Context(prec=3, capitals=0, traps=[])):
+        assert value.as_tuple() == travel(value).as_tuple()
+        assert codec.encode_value(value) == codec.encode_value(value)
+    assert b"E-9" in codec.encode_value(value)
+
+
+def test_a_path_comes_back_as_the_path_of_this_system() -> None:
+    assert Path("a") / "b" == codec.decode_value(stored_text(Code.PATH, "a/b"))
+
+
+def test_pure_paths_keep_their_flavour() -> None:
+    windows, posix = PureWindowsPath("C:/x/y"), PurePosixPath("C:\\x")
+    assert (windows, posix) == travel((windows, posix))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="names on Windows are text")
+def test_a_file_name_that_is_not_text_comes_back() -> None:
+    odd = Path("\udcff\udcc3\udca9.txt")
+    assert str(odd) == str(travel(odd))
+
+
+def test_a_value_of_the_users_class_travels_as_its_plain_data() -> None:
+    shaped = Shaped("User", {"name": "Ada", "seen": {1}, "role": Shaped("Role", "ADMIN")})
+    back = codec.decode_value(codec.encode_value(shaped), shaped=True)
+    assert sameness(shaped) == sameness(back)
+    assert "User(name='Ada', seen={1}, role=Role['ADMIN'])" == repr(back)
+
+
+def test_containers_nest_to_the_limit() -> None:
+    args, kwargs = (nested(MAX_DEPTH), nested(MAX_DEPTH, in_tuple=True)), {"x": nested(MAX_DEPTH)}
+    assert (args, kwargs) == codec.decode_call(*codec.encode_call(args, kwargs))
+    assert args[0] == travel(args[0])
+
+
+def test_one_codec_serves_many_threads() -> None:
+    failures: list[Any] = []
+    start = threading.Barrier(4)
+
+    def work(number: int) -> None:
+        value = {"n": [number] * 50, "t": (str(number),), "s": {number, -number}}
+        start.wait()
+        failures.extend(number for _ in range(500) if travel(value) != value)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [] == failures

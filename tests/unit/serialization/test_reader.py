@@ -1,0 +1,292 @@
+"""Damaged or hostile bytes: either a value of the closed set, or PayloadError. Nothing else."""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+import sys
+import tracemalloc
+from datetime import timedelta
+from decimal import Context, localcontext
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec.msgpack import Ext
+
+from nuvom.errors import PayloadError
+from nuvom.serialization import MAX_DEPTH, MsgpackCodec, Shaped
+from nuvom.serialization._extensions import Code
+from tests.unit.serialization.values import EVERY_TYPE, nested, values
+
+ROOT = Path(__file__).parents[3]
+
+codec = MsgpackCodec()
+encode = msgspec.msgpack.encode
+
+SHAPED: list[Any] = [
+    Shaped("User", {"name": "Ada", "tags": {1, 2}}),
+    [Shaped("Colour", "RED"), Shaped("Mode", 3)],
+]
+CORPUS = [codec.encode_value(value) for value in [*EVERY_TYPE, *SHAPED]]
+CORPUS += codec.encode_call((1, "x", (2,)), {"when": timedelta(1), "s": {1}})
+
+
+def refused(data: bytes, **kwargs: Any) -> PayloadError:
+    with pytest.raises(PayloadError) as caught:
+        codec.decode_value(data, **kwargs)
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"\xc1",
+        b"\x01\x01",
+        b"\x92\x01",
+        b"\xa2\xff\xff",
+        b"\xdd\xff\xff\xff\xff",
+        b"\xdf\xff\xff\xff\xff",
+        b"\xc6\xff\xff\xff\xff",
+        b"\xdb\xff\xff\xff\xff",
+        b"\xc9\xff\xff\xff\xff\x01",
+        b"\xdd\x7f\xff\xff\xff" * 200,
+        b"\x91" * 100_000,
+        b"\x81\xa1a" * 100_000,
+        b"\x81\x91\x80\x01",
+        b"\xc7\x0c\xff" + b"\xff" * 12,
+    ],
+    ids=lambda data: data[:8].hex() or "empty",
+)
+def test_bytes_that_are_no_value_are_refused(data: bytes) -> None:
+    refused(data)
+    with pytest.raises(PayloadError):
+        codec.decode_call(data, b"\x80")
+    with pytest.raises(PayloadError):
+        codec.decode_call(b"\x90", data)
+
+
+def test_a_huge_declared_length_takes_no_memory() -> None:
+    tracemalloc.start()
+    try:
+        for first in LENGTHS:
+            for data in (first + b"\xff" * 5, b"\x92\x01" + first + b"\x7f" * 300):
+                refused(data)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 1_000_000
+
+
+@pytest.mark.parametrize("data", [None, "text", 5])
+def test_what_is_not_bytes_is_refused(data: Any) -> None:
+    refused(data)
+
+
+def test_arguments_must_be_an_array_and_keywords_a_map_of_text() -> None:
+    for args, kwargs in ((b"\x80", b"\x80"), (b"\x90", b"\x90"), (b"\x90", b"\x81\x01\x02")):
+        with pytest.raises(PayloadError):
+            codec.decode_call(args, kwargs)
+
+
+@pytest.mark.parametrize("code", sorted(set(range(-128, 128)) - {-1} - set(range(1, 16))))
+def test_a_foreign_extension_type_is_refused(code: int) -> None:
+    assert f"no extension type {code}" in refused(encode([Ext(code, b"\x90")])).what
+
+
+@pytest.mark.parametrize(
+    ("code", "data"),
+    [
+        (Code.TUPLE, b"\x80"),
+        (Code.TUPLE, b""),
+        (Code.SET, encode([[1]])),
+        (Code.FROZENSET, encode([{}])),
+        (Code.PAIRS, encode([1])),
+        (Code.PAIRS, encode([[], 1])),
+        (Code.PAIRS, encode({})),
+        (Code.DATETIME, b"yesterday"),
+        (Code.DATETIME, b"\xff"),
+        (Code.DATETIME, b"2026-01-01T00:00:00[../../etc/passwd]"),
+        (Code.DATETIME, b"2026-01-01T00:00:00[/etc/passwd]"),
+        (Code.DATETIME, b"2026-01-01T00:00:00[Europe/Berlin][_fold=2]"),
+        (Code.DATE, b"2026-13-01"),
+        (Code.TIME, b"25:00"),
+        (Code.TIME, b"12:00[Mars/Olympus_Mons]"),
+        (Code.TIMEDELTA, encode([10**12, 0, 0])),
+        (Code.TIMEDELTA, encode([1, 2])),
+        (Code.TIMEDELTA, encode([1.5, 0, 0])),
+        (Code.DECIMAL, b"1.2.3"),
+        (Code.DECIMAL, b"1E+99999999999999999999"),
+        (Code.UUID, b"short"),
+        (Code.PATH, b"\xff"),
+        (Code.SHAPED, encode(["User"])),
+        (Code.SHAPED, encode(["User", {1: 2}])),
+        (Code.SHAPED, encode(["User", None])),
+    ],
+)
+def test_an_extension_whose_content_does_not_fit_is_refused(code: int, data: bytes) -> None:
+    with localcontext(Context(traps=[])):
+        refused(encode([Ext(code, data)]))
+        refused(encode([Ext(code, data)]), shaped=True)
+
+
+def test_the_message_does_not_repeat_what_was_stored() -> None:
+    secret = "password-123"
+    error = refused(encode(Ext(Code.DATETIME, secret.encode())))
+    assert secret not in str(error)
+
+
+def test_a_shaped_value_is_read_only_where_it_is_expected() -> None:
+    data = codec.encode_value(SHAPED[0])
+    assert "it holds a 'User', which no annotation here names" in refused(data).what
+    assert Shaped is type(codec.decode_value(data, shaped=True))
+
+
+def deep_value(kind: str) -> bytes:
+    levels = MAX_DEPTH + 1
+    if kind == "array":
+        return b"\x91" * (levels - 1) + b"\x90"
+    if kind == "map":
+        return b"\x81\x01" * (levels - 1) + b"\x80"
+    if kind == "key":
+        return b"\x81" + b"\x91" * (levels - 2) + b"\x90" + b"\x01"
+    if kind == "shaped":
+        data = encode({})
+        for _ in range(levels):
+            data = encode(Ext(Code.SHAPED, b"\x92\xa1U\x81\xa1f" + data))
+        return data
+    data = encode(Ext(Code.TUPLE, b"\x90"))
+    for _ in range(levels - 1):
+        data = encode(Ext(Code.TUPLE, b"\x91" + data))
+    return data
+
+
+@pytest.mark.parametrize("kind", ["array", "map", "key", "tuple", "shaped"])
+def test_a_value_nested_below_the_limit_is_refused(kind: str) -> None:
+    assert "nested too deeply" in refused(deep_value(kind), shaped=True).what
+
+
+def test_the_limit_holds_for_arguments_of_either_kind() -> None:
+    deep = deep_value("array")
+    for args, kwargs in ((b"\x91" + deep, b"\x80"), (b"\x90", b"\x81\xa1x" + deep)):
+        with pytest.raises(PayloadError, match="nested too deeply"):
+            codec.decode_call(args, kwargs)
+
+
+def test_many_containers_beside_each_other_are_not_deep() -> None:
+    wide = [[{"n": number}, (Shaped("Colour", "RED"),)] for number in range(200)]
+    back = codec.decode_value(codec.encode_value(wide), shaped=True)
+    assert [{"n": 199}] == back[199][:1]
+    at_limit = [nested(MAX_DEPTH - 1)] * 3
+    assert at_limit == codec.decode_value(codec.encode_value(at_limit))
+
+
+# ---- fuzzing --------------------------------------------------------------------------------
+
+LENGTHS = (b"\xdd", b"\xdf", b"\xc6", b"\xdb", b"\xc9")
+
+
+def mutated(data: bytes, rng: random.Random) -> bytes:
+    """Return ``data`` with one to four faults."""
+    blob = bytearray(data)
+    for _ in range(rng.randint(1, 4)):
+        place = rng.randint(0, len(blob))
+        match rng.randrange(6):
+            case 0:
+                blob[place : place + 1] = bytes([rng.randrange(256)])
+            case 1:
+                del blob[place : place + rng.randint(1, 4)]
+            case 2:
+                blob[place:place] = rng.randbytes(rng.randint(1, 4))
+            case 3:
+                other = rng.choice(CORPUS)
+                blob[place:place] = other[: rng.randint(0, len(other))]
+            case 4:
+                blob[place:place] = rng.choice(LENGTHS) + rng.randbytes(4)
+            case _ if place < len(blob):
+                blob[place] ^= 1 << rng.randrange(8)
+    return bytes(blob)
+
+
+def storm(count: int, seed: int) -> int:
+    """Decode ``count`` damaged values in all ways; return how many were refused."""
+    rng = random.Random(seed)
+    refusals = 0
+    for number in range(count):
+        data = mutated(CORPUS[number % len(CORPUS)], rng)
+        try:
+            value = codec.decode_value(data, shaped=bool(number & 1))
+            codec.encode_value(value)  # what can be read is of the closed set
+        except PayloadError:
+            refusals += 1
+        try:
+            codec.decode_call(data, data if number & 2 else b"\x80")
+        except PayloadError:
+            refusals += 1
+    return refusals
+
+
+def peak_mib() -> float:
+    """Return the most memory that this process has had so far; 0 where Linux does not tell."""
+    try:
+        with open("/proc/self/status", encoding="ascii") as status:
+            peak = next(line for line in status if line.startswith("VmHWM:"))
+    except OSError:
+        return 0.0
+    return int(peak.split()[1]) / 1024
+
+
+def measure(count: int) -> None:
+    """Print how many of ``2 * count`` readings were refused, and the memory they took."""
+    before = peak_mib()
+    print(storm(count, seed=count), peak_mib() - before)
+
+
+def check_storm(count: int) -> None:
+    """Run it in a process of its own, whose peak of memory nothing else has raised."""
+    program = f"from {__name__} import measure; measure({count})"
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        check=True,
+        text=True,
+        stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    refusals, grown = done.stdout.split()
+    print(f"{count} damaged values: {refusals} refusals, {grown} MiB more at the peak")
+    assert int(refusals) > count
+    assert float(grown) < 64
+
+
+def test_s01_damaged_bytes_raise_payload_errors_only() -> None:
+    check_storm(100_000)
+
+
+@pytest.mark.slow
+def test_s01_r23_a_million_damaged_values_raise_payload_errors_only() -> None:
+    check_storm(1_000_000)
+
+
+@given(st.binary(max_size=60))
+def test_any_bytes_are_a_value_or_a_payload_error(data: bytes) -> None:
+    try:
+        value = codec.decode_value(data, shaped=True)
+    except PayloadError:
+        return
+    codec.encode_value(value)
+
+
+@given(values, st.data())
+def test_a_truncated_value_is_refused(value: Any, data: st.DataObject) -> None:
+    whole = codec.encode_value(value)
+    refused(whole[: data.draw(st.integers(0, len(whole) - 1))])
+
+
+@given(values, st.binary(min_size=1, max_size=3))
+def test_bytes_behind_a_value_are_refused(value: Any, more: bytes) -> None:
+    refused(codec.encode_value(value) + more)
