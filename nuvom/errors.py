@@ -174,6 +174,16 @@ class TaskNotFound(TaskError):
         super().__init__(name=name, hint=did_you_mean(name, known))
 
 
+class TaskHidden(TaskNotFound):
+    """A name is not that of a task, though there is a file that it points to."""
+
+    message = 'No task is named "{name}". Looked into {file}: {reason}.'
+    remedy = "Correct that file, or what hides it; then run `nuvom discover tasks`."
+
+    def __init__(self, name: str, file: str, reason: str) -> None:
+        NuvomError.__init__(self, reason, name=name, file=file)
+
+
 class AmbiguousTask(TaskError):
     """The last part of a name fits several tasks."""
 

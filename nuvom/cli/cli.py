@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 import click
@@ -102,6 +103,7 @@ def _call(args: list[str], invocation: Invocation) -> object:
     if instruction:
         from click.shell_completion import shell_complete  # noqa: PLC0415  # only when a shell asks
 
+        import_module("nuvom.cli.powershell")  # makes that shell known to click
         return shell_complete(cli, {}, "nuvom", _COMPLETION_VARIABLE, instruction)
     with cli.make_context("nuvom", args, obj=invocation) as context:
         return cli.invoke(context)

@@ -1,0 +1,105 @@
+"""Which tasks the project has, as commands that enqueue need to know.
+
+They come from the manifest. Where it is missing, or does not know a name, the code is read
+anew (never run), so that nobody has to remember a discovery step. A name that stays unknown is
+explained: which file it should be in, and what hides it there.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from nuvom.cli.text import plural
+from nuvom.discovery.explain import why_no_task
+from nuvom.discovery.manifest import read_manifest, write_manifest
+from nuvom.discovery.scan import scan
+from nuvom.errors import AmbiguousTask, ProjectNotFound, TaskHidden, TaskNotFound
+from nuvom.project import import_roots
+from nuvom.registry.registry import find_name
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from pathlib import Path
+
+    from nuvom.cli.invocation import Invocation
+    from nuvom.config import Settings
+    from nuvom.discovery.entries import TaskEntry
+
+
+def listed_tasks(invocation: Invocation, settings: Settings) -> tuple[TaskEntry, ...]:
+    """Return the tasks of the manifest, which is made now where it is missing.
+
+    Raises: ProjectNotFound: there is no project here, and no task that would make it one.
+        InvalidManifest.
+    """
+    listed = read_manifest(settings.manifest_file)
+    return _scanned(invocation, settings, "There is no manifest yet") if listed is None else listed
+
+
+def find_task(invocation: Invocation, settings: Settings, name: str) -> TaskEntry:
+    """Return the task that ``name`` means: a full name or an unambiguous last part.
+
+    Raises: TaskNotFound, TaskHidden, AmbiguousTask; ProjectNotFound, InvalidManifest.
+    """
+    listed = listed_tasks(invocation, settings)
+    try:
+        return _named(name, listed)
+    except TaskNotFound:
+        if settings.environment == "prod":
+            raise
+    listed = _scanned(invocation, settings, f"The manifest has no task {name}")
+    try:
+        return _named(name, listed)
+    except TaskNotFound as error:
+        hidden = explanation(settings.root, name)
+        if hidden is None:
+            raise
+        raise TaskHidden(name, *hidden) from error
+
+
+def explanation(root: Path, name: str) -> tuple[str, str] | None:
+    """Return the file that a task of this name would be in, and why it is not found there.
+
+    None where no such file exists.
+    """
+    parts = name.split(".")
+    for base in import_roots(root):
+        for count in range(len(parts) - 1, 0, -1):
+            for file in _module_files(base, parts[:count]):
+                if not os.path.isfile(file):
+                    continue
+                reason = why_no_task(root, file, ".".join(parts[count:]))
+                if reason is not None:
+                    return os.path.relpath(file, root), reason
+    return None
+
+
+def full_name(name: str, entries: Iterable[TaskEntry]) -> str:
+    """Return the full name for a last part, or ``name`` itself where it is not clear."""
+    try:
+        return find_name(name, [entry.name for entry in entries])
+    except (TaskNotFound, AmbiguousTask):
+        return name
+
+
+def _named(name: str, listed: Sequence[TaskEntry]) -> TaskEntry:
+    by_name = {entry.name: entry for entry in listed}
+    return by_name[find_name(name, by_name)]
+
+
+def _scanned(invocation: Invocation, settings: Settings, why: str) -> tuple[TaskEntry, ...]:
+    found = scan(settings.root)
+    if not found.tasks and not settings.state_dir.is_dir():
+        raise ProjectNotFound([settings.root])
+    write_manifest(settings.manifest_file, found.tasks, root=settings.root)
+    seen = f"{plural(found.files_seen, 'file')} read, {plural(len(found.tasks), 'task')} found"
+    invocation.out.say(f"{why}: {seen}.")
+    for problem in found.errors:
+        invocation.out.warn(str(problem))
+    return found.tasks
+
+
+def _module_files(base: Path, parts: Sequence[str]) -> list[str]:
+    module = os.path.join(base, *parts)
+    return [f"{module}.py", os.path.join(module, "__init__.py")]
