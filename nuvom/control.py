@@ -60,6 +60,18 @@ class Control:
             self._queue.notify()
         return before
 
+    def discard(self, job_id: str) -> bool:
+        """Remove a job that has ended, with its result; False when there is no such job.
+
+        Raises: CapabilityMissing: queue and results are apart, so that one would keep it.
+        """
+        if not self._is_shared:
+            name = self._queue.name or type(self._queue).__name__
+            reason = "it can only remove jobs together with their results in one store"
+            raise CapabilityMissing(name, "discard", reason)
+        snapshot = self._leased.get(job_id)
+        return snapshot is not None and snapshot.status.is_final and self._results.forget(job_id)
+
     def pause(self, queue: str, by: str) -> None:
         """Let no job of ``queue`` start until it is resumed."""
         self._leased.pause(queue, by)

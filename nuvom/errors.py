@@ -389,11 +389,11 @@ class AmbiguousJob(ResultError):
 class FailureNotFound(ResultError):
     """No group of failures has this fingerprint."""
 
-    message = "There is no group of failures {fingerprint}."
+    message = "There is no one group of failures {fingerprint}.{hint}"
     remedy = "Run `nuvom errors` to see the groups that there are."
 
-    def __init__(self, fingerprint: str) -> None:
-        super().__init__(fingerprint=fingerprint)
+    def __init__(self, fingerprint: str, known: Iterable[str] = ()) -> None:
+        super().__init__(fingerprint=fingerprint, hint=did_you_mean(fingerprint, known))
 
 
 class JobFailed(ResultError):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from nuvom.cli import exit_codes
 from nuvom.cli.jsonable import jsonable
+from nuvom.cli.shapes import error_text
 from nuvom.record import JobSnapshot, JobStatus, StoredError
 
 if TYPE_CHECKING:
@@ -45,5 +46,5 @@ def failure_text(snapshot: JobSnapshot) -> tuple[str, str]:
     error = snapshot.error or StoredError(status, "no report is kept")
     if snapshot.status is JobStatus.CANCELLED:
         return f"Job {job_id} was cancelled.", f"Run it again: nuvom retry job {job_id}"
-    what = f"Job {job_id} ended {status}: {error.type}: {error.message}"
+    what = f"Job {job_id} ended {status}: {error_text(error)}"
     return what, f"Traceback and attempts: nuvom inspect job {job_id}"

@@ -49,7 +49,6 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "workers": Entry(f"{_HERE}.workers:workers", "Show workers; quiet, stop or look inside."),
         "queues": Entry(f"{_HERE}.queues:queues", "Show queues; pause, resume or purge one."),
         "prune": Entry(f"{_HERE}.store:prune", "Remove old jobs that have ended."),
-        "migrate": Entry(f"{_HERE}.store:migrate", "Bring the store to this version's form."),
         "runtestworker": Entry(f"{_HERE}.runtestworker:runtestworker", "Run one job from a file."),
     },
     "Set-up": {

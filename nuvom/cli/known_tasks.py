@@ -11,10 +11,11 @@ import os
 from typing import TYPE_CHECKING
 
 from nuvom.cli.text import plural
+from nuvom.discovery.calling import signature_of
 from nuvom.discovery.explain import why_no_task
 from nuvom.discovery.manifest import read_manifest, write_manifest
 from nuvom.discovery.scan import scan
-from nuvom.errors import AmbiguousTask, ProjectNotFound, TaskHidden, TaskNotFound
+from nuvom.errors import AmbiguousTask, InvalidManifest, ProjectNotFound, TaskHidden, TaskNotFound
 from nuvom.project import import_roots
 from nuvom.registry.registry import find_name
 
@@ -81,6 +82,26 @@ def full_name(name: str, entries: Iterable[TaskEntry]) -> str:
         return find_name(name, [entry.name for entry in entries])
     except (TaskNotFound, AmbiguousTask):
         return name
+
+
+def manifest_or_nothing(settings: Settings) -> tuple[TaskEntry, ...]:
+    """Return the tasks of the manifest; none where it is missing or damaged.
+
+    For what only reads better with them. Everything else has to say that it is damaged.
+    """
+    try:
+        return read_manifest(settings.manifest_file) or ()
+    except InvalidManifest:
+        return ()
+
+
+def positional_names(settings: Settings, task: str) -> tuple[str, ...]:
+    """Return the names of a task's positional parameters; empty where nobody knows them."""
+    for entry in manifest_or_nothing(settings):
+        if entry.name == task:
+            parameters = signature_of(entry.signature).parameters.values()
+            return tuple(one.name for one in parameters if one.kind < one.VAR_POSITIONAL)
+    return ()
 
 
 def _named(name: str, listed: Sequence[TaskEntry]) -> TaskEntry:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from nuvom.cli.tables import Cell, Column, Table
 from nuvom.cli.text import ago, duration, rfc3339
+from nuvom.safe_text import mask_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -45,13 +46,18 @@ def status_cell(status: str, text: str | None = None) -> Cell:
 
 
 def error_data(error: StoredError | None, *, traceback: bool = False) -> dict[str, Any] | None:
-    """Return why a job failed, without or with its traceback."""
+    """Return why a job failed, secrets masked, without or with its traceback."""
     if error is None:
         return None
-    data: dict[str, Any] = {"type": error.type, "message": error.message}
+    data: dict[str, Any] = {"type": error.type, "message": mask_text(error.message)}
     if traceback:
-        data["traceback"] = error.traceback
+        data["traceback"] = None if error.traceback is None else mask_text(error.traceback)
     return data
+
+
+def error_text(error: StoredError) -> str:
+    """Return an exception's type and message, secrets masked."""
+    return f"{error.type}: {mask_text(error.message)}"
 
 
 def job_data(snapshot: JobSnapshot) -> dict[str, Any]:
@@ -180,7 +186,7 @@ def group_data(group: ErrorGroup) -> dict[str, Any]:
         "fingerprint": group.fingerprint,
         "func_name": group.func_name,
         "type": group.type,
-        "message": group.message,
+        "message": mask_text(group.message),
         "count": group.count,
         "first_at": rfc3339(group.first_at),
         "last_at": rfc3339(group.last_at),

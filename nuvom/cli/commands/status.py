@@ -10,7 +10,7 @@ from nuvom.cli.base import Command
 from nuvom.cli.completion import job_ids
 from nuvom.cli.invocation import Invocation, pass_invocation
 from nuvom.cli.session import reader
-from nuvom.cli.shapes import STATUS_STYLES, job_data, status_text
+from nuvom.cli.shapes import STATUS_STYLES, error_text, job_data, status_text
 from nuvom.cli.text import one_line
 
 if TYPE_CHECKING:
@@ -54,5 +54,5 @@ def _show(out: Output, snapshot: JobSnapshot, now: float) -> None:
     style = STATUS_STYLES[str(snapshot.status)]
     out.lines([out.out.paint(one_line(status_text(snapshot, now)), style)])
     if snapshot.error is not None:
-        out.text(f"{snapshot.error.type}: {snapshot.error.message}")
+        out.text(error_text(snapshot.error))
         out.hint(f"Traceback and attempts: nuvom inspect job {snapshot.record.id}")
