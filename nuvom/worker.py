@@ -258,7 +258,8 @@ class Worker:
             idle=self._idle,
             crashed=self._crashed,
         )
-        return ThreadLane(self.threads, shop), AsyncLane(self.async_slots, shop)
+        self._thread_lane = ThreadLane(self.threads, shop)
+        return self._thread_lane, AsyncLane(self.async_slots, shop)
 
     def _make_pump(self, *, burst: bool, max_jobs: int | None, max_secs: float | None) -> Pump:
         return Pump(
@@ -266,6 +267,7 @@ class Worker:
             self.delivery,
             self._runner,
             worker=self,
+            threads=self._thread_lane,
             lanes=self._lanes,
             in_hand=self._in_hand,
             slots=self.threads,

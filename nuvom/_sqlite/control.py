@@ -116,6 +116,7 @@ class ControlPart:
     ) -> bool:
         """Keep a running job's progress; see the contract."""
         progress = json.dumps([done, total, message])
+        self.store.has_progress = True
         return self.store.db.write(
             lambda connection: (
                 connection.execute(_PROGRESS, (job.ref, job.lease_epoch, progress)).rowcount == 1

@@ -29,6 +29,7 @@ class Store:
 
     Attributes:
         marks: Slot of each claimed job, by its id: the presence and the index.
+        has_progress: Some job of this process has shown progress, to be cleared at its end.
         has_unflushed_claim: Some claim may be lost at a power cut; the next beat flushes.
         claims_flush: The machine was started anew since the last settled job: a claim must
             survive a power cut until one has settled, or a job that takes the machine down
@@ -49,6 +50,7 @@ class Store:
         self.presences: dict[str, Presence] = {}
         self.marks: dict[str, tuple[Presence, int]] = {}
         self.has_unflushed_claim = False
+        self.has_progress = False
         self._boot_seen: bool | None = None
 
     @property

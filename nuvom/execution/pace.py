@@ -7,7 +7,7 @@ claimed as slots get free, so that no job waits behind a slow one while another 
 from __future__ import annotations
 
 _MOMENT_SECS = 0.02
-_CAP = 512  # beyond it nothing is gained, and more would wait for one worker
+_CAP = 1024  # beyond it nothing is gained, and more would wait for one worker
 
 
 class Pace:

@@ -20,6 +20,7 @@ from nuvom.execution.failures import stored_error
 from nuvom.execution.lanes import Assignment, Finished, Lane
 from nuvom.execution.pace import Pace
 from nuvom.execution.running import InHand, RunningJob
+from nuvom.execution.thread_lane import ThreadLane
 from nuvom.queue_backends.base import Capability
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ class Pump:
         runner: JobRunner,
         *,
         worker: object,
+        threads: ThreadLane,
         lanes: tuple[Lane, ...],
         in_hand: InHand,
         slots: int,
@@ -65,7 +67,7 @@ class Pump:
         self._worker = worker
         self._owner: str = worker.id  # type: ignore[attr-defined]  # the Worker, which is of a higher layer
         self._lanes = {lane.name: lane for lane in lanes}
-        self._threads = lanes[0]
+        self._threads = threads
         self._in_hand = in_hand
         self._slots = slots
         self._is_burst = burst
@@ -143,7 +145,8 @@ class Pump:
     def run(self) -> str:
         """Work until stopped; return why."""
         while self._stop_reason is None:
-            if not self._settle() and not self._claim():
+            has_settled = self._settle()
+            if not self._claim() and not has_settled:
                 self._sleep()
             self._check_limits()
         self._drain()
@@ -253,6 +256,7 @@ class Pump:
         self.settled += len(batch)
         now = self._clock.monotonic()
         self._pace.finished(len(batch), now - self._work_began)
+        self._threads.is_thrifty = self._pace.is_bulk
         self._work_began = now
         if self._runner.has_hooks or self._bus.active or not all(accepted):
             announce(
@@ -264,8 +268,11 @@ class Pump:
         """Wait a moment for more ends, while slots are at work and few have come."""
         if not self._pace.is_bulk or len(self._done) >= self._pace.batch // 2:
             return
-        if self._threads.backlog() and self._threads.free() < self._slots:
+        before = self._threads.backlog()
+        if before and self._threads.free() < self._slots:
             self._bell.acquire(timeout=_GATHER_SECS)
+            if self._threads.backlog() >= before:
+                self._threads.nudge()
 
     def _back_off(self, op: str, error: NuvomError) -> None:
         wait = _BACK_OFF_SECS[min(self._trouble, len(_BACK_OFF_SECS) - 1)]
@@ -291,6 +298,8 @@ class Pump:
         if not self._can_wait:
             self._idle_rounds = min(self._idle_rounds + 1, len(_POLL_SECS) - 1)
             limit = min(limit, _POLL_SECS[self._idle_rounds])
+        if self._threads.backlog():
+            self._threads.nudge()
         if not self._bell.acquire(timeout=limit):
             self._pace.slowed()
 

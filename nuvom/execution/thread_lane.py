@@ -35,6 +35,10 @@ class ThreadLane:
 
     All slots take from one queue, so that nobody waits behind a slow job. An idle slot sleeps
     on a lock of its own; whoever brings work wakes one, and each wakes the next if work is left.
+
+    Attributes:
+        is_thrifty: Jobs are so quick that one slot does them as fast as several would: slots
+            do not wake each other, and whoever sees the backlog stand still calls ``nudge``.
     """
 
     name = "thread"
@@ -46,6 +50,7 @@ class ThreadLane:
         self._idle: deque[_Slot] = deque()
         self._slots: set[_Slot] = set()
         self._left_behind: list[_Slot] = []
+        self.is_thrifty = False
         self._is_stopping = False
         self._watch = threading.Event()
 
@@ -75,6 +80,10 @@ class ThreadLane:
     def submit(self, work: list[Assignment]) -> None:
         """Run these attempts, in order, as slots get free."""
         self._ready.extend(work)
+        self._wake_one()
+
+    def nudge(self) -> None:
+        """Wake one more slot."""
         self._wake_one()
 
     def run_hook(self, hook: Callable[[], Any]) -> None:
@@ -147,7 +156,7 @@ class ThreadLane:
                 if not ready or not self._leaves_idle(slot):
                     slot.sleep()
                 continue
-            if ready and idle:
+            if ready and idle and not self.is_thrifty:
                 self._wake_one()
             if not isinstance(work, Assignment):
                 work()

@@ -52,18 +52,21 @@ _READ_BACK = """SELECT json_group_array(json_array(seq, lease_epoch, attempt, de
 _READ_PAYLOADS = """SELECT seq, record FROM payloads
     WHERE seq IN (SELECT value FROM json_each(?1))"""
 
-# Queues with ready jobs, found by skipping through the index from name to name.
-_SURVEY = """WITH RECURSIVE named(name) AS (
+# What a claim has to know, in one row: queues with ready jobs and with suspects, found by
+# skipping through the index from name to name, and whether a scheduled job is due.
+_NAMES = """(WITH RECURSIVE named(name) AS (
         SELECT min(queue) FROM jobs WHERE status = {status}
         UNION ALL
         SELECT (SELECT min(queue) FROM jobs WHERE status = {status} AND queue > named.name)
         FROM named WHERE named.name IS NOT NULL)
-    SELECT name FROM named WHERE name IS NOT NULL
-        AND name NOT IN (SELECT name FROM queues WHERE paused_by IS NOT NULL)"""
-_SURVEY_READY = _SURVEY.format(status=0)
-_SURVEY_SUSPECT = _SURVEY.format(status=8)
-_IS_DUE = "SELECT 1 FROM jobs WHERE status = 7 AND run_at <= ? LIMIT 1"
-_HAS_SUSPECT = "SELECT 1 FROM jobs WHERE status = 8 LIMIT 1"
+    SELECT json_group_array(name) FROM named WHERE name IS NOT NULL
+        AND name NOT IN (SELECT name FROM queues WHERE paused_by IS NOT NULL))"""
+_SURVEY = (
+    f"SELECT {_NAMES.format(status=0)}, {_NAMES.format(status=8)}, "
+    "EXISTS (SELECT 1 FROM jobs WHERE status = 7 AND run_at <= ?1)"
+)
+_SURVEY_HOLDS_SECS = 0.02  # while claims come back full, what a survey told is used so long
+_BULK = 64  # a claim of so many costs less to flush than to switch flushing off and on
 
 _EXTEND = "UPDATE jobs SET lease_until = ?1 WHERE status = 1 AND owner = ?2"
 _BEAT = "UPDATE workers SET beat = ?1, boot = ?2 WHERE id = ?3"
@@ -73,6 +76,7 @@ _RELEASE = """UPDATE jobs SET status = CASE suspect WHEN 1 THEN 8 ELSE 0 END,
     owner = NULL WHERE seq = ?1 AND lease_epoch = ?2 AND status = 1"""
 
 _decode_json = msgspec.json.Decoder(list[list[int]]).decode
+_decode_names = msgspec.json.Decoder(list[str]).decode
 _decode_held = msgspec.json.Decoder(dict[str, int]).decode
 _encode_json = msgspec.json.Encoder().encode
 
@@ -96,6 +100,8 @@ class SQLiteJobQueue(ReadingPart, ControlPart, RecoveryPart, LeasedJobQueue):
         self._enqueuer = Enqueuer(self.store)
         self._group: GroupCommit[JobRecord, str | None] = GroupCommit(self._enqueuer.store, clock)
         self._turn = 0
+        self._surveyed: tuple[list[str], list[str]] = ([], [])
+        self._surveyed_at = 0.0
         self._listener: Listener | None = None
 
     # ---- enqueue ------------------------------------------------------------------------
@@ -126,11 +132,13 @@ class SQLiteJobQueue(ReadingPart, ControlPart, RecoveryPart, LeasedJobQueue):
     ) -> list[JobRecord]:
         """Lease at most ``n`` due jobs to ``owner``; see the contract."""
         presence = self.store.presence(owner)
-        self._wake_due()
+        ready, suspect = self._survey()
         turn = _Claim(self.store, owner, without)
-        if suspects and self.store.db.read_one(_HAS_SUSPECT):
-            turn.take(_CLAIM_SUSPECT, 1, self._served(_SURVEY_SUSPECT, queues, exclude))
-        turn.take(turn.ready_statement, n, self._served(_SURVEY_READY, queues, exclude))
+        if suspects and suspect:
+            turn.take(_CLAIM_SUSPECT, 1, self._served(suspect, queues, exclude))
+        turn.take(turn.ready_statement, n, self._served(ready, queues, exclude))
+        if turn.count < n:
+            self._surveyed_at = 0.0
         if not turn.count:
             return []
         jobs = self._read_back(turn.token)
@@ -146,11 +154,22 @@ class SQLiteJobQueue(ReadingPart, ControlPart, RecoveryPart, LeasedJobQueue):
         if booked is not None:
             booked[0].mark(booked[1])
 
+    def _survey(self) -> tuple[list[str], list[str]]:
+        """Return the queues with ready jobs and with suspects, and wake what is due."""
+        now = self.store.clock.monotonic()
+        if now - self._surveyed_at > _SURVEY_HOLDS_SECS:
+            ((ready, suspect, is_due),) = self.store.db.read(_SURVEY, (self.store.clock.now(),))
+            if is_due:
+                self._wake_due()
+                ((ready, suspect, _),) = self.store.db.read(_SURVEY, (self.store.clock.now(),))
+            self._surveyed = (_decode_names(ready), _decode_names(suspect))
+            self._surveyed_at = now
+        return self._surveyed
+
     def _served(
-        self, survey: str, queues: Sequence[str] | None, exclude: Sequence[str]
+        self, ready: list[str], queues: Sequence[str] | None, exclude: Sequence[str]
     ) -> list[str]:
         """Queues to claim from, in the order of preference; without one, in turn."""
-        ready = [name for (name,) in self.store.db.read(survey)]
         if queues is not None:
             return [name for name in queues if name in ready]
         ready = [name for name in ready if name not in exclude]
@@ -172,7 +191,8 @@ class SQLiteJobQueue(ReadingPart, ControlPart, RecoveryPart, LeasedJobQueue):
             end = offset + row[6]
             jobs.append((row[5], claimed(blob[offset:end], row)))
             offset = end
-        jobs.sort(key=lambda pair: (not pair[1].suspect, pair[0], pair[1].ref))
+        if any(row[4] or row[5] != rows[0][5] for row in rows):
+            jobs.sort(key=lambda pair: (not pair[1].suspect, pair[0], pair[1].ref))
         return [job for _, job in jobs]
 
     def _payloads(self, seqs: list[int]) -> dict[int, bytes]:
@@ -281,11 +301,11 @@ class _Claim:
 
     def take(self, statement: str, most: int, queues: list[str]) -> None:
         """Claim from ``queues`` in turn until this claim holds ``most`` jobs."""
-        flush = self._store.claims_flush
         for queue in queues:
             left = most - self.count
             if left <= 0:
                 return
+            flush = left >= _BULK or self._store.claims_flush
             values = [self._owner, self.token, self._until, queue, left]
             if statement is not _CLAIM_READY:
                 values.append(self._without)
@@ -293,4 +313,4 @@ class _Claim:
                 lambda connection, values=values: connection.execute(statement, values).rowcount,  # type: ignore[misc]  # bound now
                 flush=flush,
             )
-            self._store.has_unflushed_claim = not flush
+            self._store.has_unflushed_claim |= not flush
