@@ -1,0 +1,147 @@
+"""Imports the modules that define discovered tasks. The only part of discovery that runs user code.
+
+A worker gives the manifest to its registry, which calls back for a task's module when the
+first job for it arrives. In development the worker refreshes the manifest first.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import os
+import sys
+import traceback
+from typing import TYPE_CHECKING
+
+from nuvom.discovery.manifest import diff, read_manifest, write_manifest
+from nuvom.discovery.scan import scan
+from nuvom.errors import InvalidManifest, TaskImportFailed
+from nuvom.log import get_logger, log_event
+from nuvom.project import import_roots
+from nuvom.registry.registry import TaskDefinition
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+    from types import ModuleType
+
+    from nuvom.discovery.entries import Changes, Scan, TaskEntry
+    from nuvom.registry.registry import Registry
+
+_MAX_REASON = 200  # characters of a user's message that fit into a line
+
+_OWN_FILES = frozenset({__file__, importlib.__file__})
+
+_log = get_logger("discovery")
+
+
+def add_import_roots(root: Path) -> None:
+    """Put the project root, then its ``src`` if that is no package, first on ``sys.path``.
+
+    Twice is safe. For workers; commands that only read never call it.
+    """
+    roots = [os.fspath(folder) for folder in import_roots(root.resolve())]
+    sys.path[:] = roots + [path for path in sys.path if path not in roots]
+
+
+def register_manifest(registry: Registry, root: Path, manifest_path: Path) -> int:
+    """Make the importable tasks of the manifest known to ``registry``; return how many.
+
+    Their modules are imported when the registry first needs them.
+    Raises: InvalidManifest.
+    """
+    listed = read_manifest(manifest_path) or ()
+    tasks = [task for task in listed if task.importable]
+    registry.add_manifest(tasks, loader_for(root))
+    return len(tasks)
+
+
+def loader_for(root: Path) -> Callable[[TaskEntry], None]:
+    """Return the function that a registry calls with the entry of a task it needs."""
+
+    def loader(entry: TaskEntry) -> None:
+        load_task(entry, root)
+
+    return loader
+
+
+def load_task(entry: TaskEntry, root: Path) -> None:
+    """Import the module of a task, which registers it.
+
+    The import roots must be on ``sys.path`` (``add_import_roots``).
+    Raises: TaskImportFailed: the task cannot be imported; the import raises or calls
+        ``sys.exit()``; another module has the name; or the module no longer defines the task.
+    """
+    if not entry.importable:
+        raise TaskImportFailed(entry.name, entry.module, "it is not importable where it stands")
+    module = _import(entry)
+    _check_file(module, entry, root)
+    _check_defined(module, entry)
+
+
+def refresh(root: Path, manifest_path: Path) -> tuple[Scan, Changes]:
+    """Bring the manifest up to date; return what was found and what changed.
+
+    A damaged manifest is replaced. Where there is none and no task either, none is made.
+    Raises: ProjectNotFound, BackendUnavailable, StorageFull.
+    """
+    found = scan(root)
+    try:
+        before = read_manifest(manifest_path)
+    except InvalidManifest as error:
+        text = f"{error.what} It is written anew."
+        log_event(_log, logging.WARNING, "discovery.manifest_rebuilt", text)
+        before = ()
+    if before is not None or found.tasks:
+        write_manifest(manifest_path, found.tasks, root=root)
+    return found, diff(before or (), found.tasks)
+
+
+def _import(entry: TaskEntry) -> ModuleType:
+    # The module may be newer than what Python remembers of its folder.
+    importlib.invalidate_caches()
+    try:
+        return importlib.import_module(entry.module)
+    except (Exception, SystemExit) as error:  # user code: whatever it raises, the worker goes on
+        raise TaskImportFailed(entry.name, entry.module, _short(error)) from error
+
+
+def _check_file(module: ModuleType, entry: TaskEntry, root: Path) -> None:
+    loaded_from = getattr(module, "__file__", None)
+    expected = os.path.realpath(root / entry.file)
+    if loaded_from is not None and os.path.realpath(loaded_from) != expected:
+        reason = f"its name belongs to {loaded_from}, which hides {entry.file}"
+        raise TaskImportFailed(entry.name, entry.module, reason)
+
+
+def _check_defined(module: ModuleType, entry: TaskEntry) -> None:
+    found: object = module
+    for part in entry.qualname.split("."):
+        found = _attribute(found, part)
+    if found is None:
+        reason = f"it no longer defines {entry.qualname}"
+        raise TaskImportFailed(entry.name, entry.module, reason)
+    definition = _attribute(found, "definition")
+    if isinstance(definition, TaskDefinition) and definition.name != entry.name:
+        reason = f"the task is now named {definition.name}"
+        raise TaskImportFailed(entry.name, entry.module, reason)
+
+
+def _attribute(owner: object, name: str) -> object:
+    """Return an attribute without running a user's ``__getattr__``, or None."""
+    attributes: Mapping[str, object] = getattr(owner, "__dict__", {})
+    return attributes.get(name)
+
+
+def _short(error: BaseException) -> str:
+    """Return an exception's type and message in one line, with the place that raised it."""
+    lines = traceback.format_exception_only(error)
+    text = " ".join("".join(lines[-1:]).split())[:_MAX_REASON].rstrip(".")
+    if isinstance(error, SyntaxError) and error.filename:
+        return f"{text} ({error.filename}:{error.lineno})"
+    frames = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if frame.filename not in _OWN_FILES and not frame.filename.startswith("<frozen ")
+    ]
+    return f"{text} ({frames[-1].filename}:{frames[-1].lineno})" if frames else text

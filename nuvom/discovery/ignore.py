@@ -1,0 +1,236 @@
+"""Which files and folders are left out: ``.nuvomignore`` files, and folders skipped by default.
+
+The rules are those of Git's ignore files: later lines win, a file in a deeper folder wins over
+one further up, ``!`` brings back, and nothing can be brought back from inside a hidden folder.
+The folders skipped by default stand below all of them. Used by ``walker.py`` and ``explain.py``.
+"""
+
+from __future__ import annotations
+
+import re
+import warnings
+from typing import TYPE_CHECKING, NamedTuple
+
+from nuvom.discovery.entries import Problem
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from pathspec import RegexPattern
+
+IGNORE_FILE = ".nuvomignore"
+# Names of files that mark their folder as an environment with installed packages.
+ENVIRONMENT_MARKS = frozenset({"pyvenv.cfg", "conda-meta"})
+
+_SKIPPED = frozenset({"venv", "node_modules", "__pycache__", "site-packages", "build", "dist"})
+_WILDCARDS = frozenset("*?[")
+# The group in pathspec's regular expressions that holds the slash after a folder that fits.
+_FOLDER_MARK = "ps_d"
+
+
+class Rule(NamedTuple):
+    """One line of an ignore file that fits a path.
+
+    Attributes:
+        hides: False for a line that starts with ``!``.
+        origin: Path of the ignore file relative to the root, or the option that gave the line.
+        line: Counted from 1; 0 for an option's.
+    """
+
+    hides: bool
+    origin: str
+    line: int
+    text: str
+
+    @property
+    def names_its_target(self) -> bool:
+        """Whether the last part of the pattern is a plain name, as in ``!build/``."""
+        return not _WILDCARDS & set(self.text.rstrip("/").rpartition("/")[2])
+
+    def __str__(self) -> str:
+        return (
+            f"{self.origin} line {self.line}: {self.text}"
+            if self.line
+            else f"{self.origin} {self.text}"
+        )
+
+
+class PatternList:
+    """The patterns of one ignore file, or of one option.
+
+    Args:
+        origin: Path of the ignore file relative to the root, or the option.
+        folder: The folder that the patterns are relative to: ``""`` for the root, else with a
+            trailing slash.
+
+    Attributes:
+        problems: Lines that are no valid patterns; they are not used.
+    """
+
+    def __init__(self, lines: Iterable[str], origin: str, folder: str = "") -> None:
+        self.problems: list[Problem] = []
+        self._origin = origin
+        self._folder = folder
+        self._patterns = list(self._compiled(lines))
+
+    def rule_for(self, path: str) -> Rule | None:
+        """Return the line that decides on ``path``, or None.
+
+        Args:
+            path: Relative to the root; a folder's ends in a slash. It must be in the folder
+                of this list.
+        """
+        relative = path[len(self._folder) :]
+        for pattern, rule in self._patterns:
+            if _fits(pattern, relative):
+                return rule
+        return None
+
+    def _compiled(self, lines: Iterable[str]) -> Iterable[tuple[RegexPattern, Rule]]:
+        """Yield each pattern with the line it is from; the last line, which wins, first."""
+        for number, raw in reversed(list(enumerate(lines, start=1))):
+            text = raw.rstrip("\r\n")
+            try:
+                patterns = _pathspec_patterns(_as_git_means(text))
+            except (ValueError, re.error):
+                reason = f"`{text.strip()}` is not a valid pattern and is not used"
+                self.problems.append(Problem(self._origin, number, reason, "warning"))
+                continue
+            for pattern in patterns:  # none for an empty line
+                if pattern.include is not None:  # None: a comment
+                    line = 0 if self._origin.startswith("--") else number
+                    yield pattern, Rule(pattern.include, self._origin, line, text.strip())
+
+
+class IgnoreRules:
+    """All rules that hold in one folder. Immutable.
+
+    Args:
+        lists: From the root's ``.nuvomignore`` to that of the deepest folder.
+        exclude: Patterns that win over all of them.
+        include: If given, only files that fit one of these patterns are looked at.
+    """
+
+    __slots__ = ("_exclude", "_include", "_lists")
+
+    def __init__(
+        self,
+        lists: Sequence[PatternList] = (),
+        *,
+        exclude: PatternList | None = None,
+        include: PatternList | None = None,
+    ) -> None:
+        self._lists = tuple(lists)
+        self._exclude = exclude
+        self._include = include
+
+    @property
+    def problems(self) -> list[Problem]:
+        """Patterns given as options that are not valid."""
+        return [
+            problem
+            for given in (self._exclude, self._include)
+            if given
+            for problem in given.problems
+        ]
+
+    def within(self, patterns: PatternList) -> IgnoreRules:
+        """Return the rules of a folder that has an ignore file of its own."""
+        lists = (*self._lists, patterns)
+        return IgnoreRules(lists, exclude=self._exclude, include=self._include)
+
+    @property
+    def hide_no_file(self) -> bool:
+        """Whether there is no rule that a file has to be compared with."""
+        return not self._lists and self._exclude is None and self._include is None
+
+    def why_file(self, path: str) -> str | None:
+        """Return what hides the file ``path``, or None."""
+        rule = self._rule_for(path)
+        if rule is not None and rule.hides:
+            return str(rule)
+        if self._include is not None and not _is_asked_for(path, self._include):
+            return "no --include pattern fits it"
+        return None
+
+    def why_folder(self, path: str) -> str | None:
+        """Return what hides the folder ``path`` (without trailing slash), or None."""
+        rule = self._rule_for(f"{path}/")
+        if rule is not None and rule.hides:
+            return str(rule)
+        return None if _brings_back(rule) else _why_skipped(path.rpartition("/")[2])
+
+    def brings_back(self, path: str) -> bool:
+        """Whether a line such as ``!name/`` asks for the folder ``path`` by its name."""
+        return _brings_back(self._rule_for(f"{path}/"))
+
+    def _rule_for(self, path: str) -> Rule | None:
+        if self._exclude is not None:
+            rule = self._exclude.rule_for(path)
+            if rule is not None:
+                return rule
+        for patterns in reversed(self._lists):
+            rule = patterns.rule_for(path)
+            if rule is not None:
+                return rule
+        return None
+
+
+def _brings_back(rule: Rule | None) -> bool:
+    # `!*/`, common in lists of what to keep, does not ask for `.venv` and `node_modules`.
+    return rule is not None and not rule.hides and rule.names_its_target
+
+
+def _is_asked_for(path: str, include: PatternList) -> bool:
+    parts = path.split("/")
+    folders = ["/".join(parts[:depth]) + "/" for depth in range(1, len(parts))]
+    rules = (include.rule_for(one) for one in (*folders, path))
+    return any(rule is not None and rule.hides for rule in rules)
+
+
+def _why_skipped(name: str) -> str | None:
+    remedy = f"`!{name}/` in {IGNORE_FILE} brings it back"
+    if name in _SKIPPED or name.endswith(".egg-info"):
+        return f"folders named {name} are skipped by default; {remedy}"
+    if name.startswith("."):
+        return f"hidden folders such as {name} are skipped by default; {remedy}"
+    return None
+
+
+def _pathspec_patterns(line: str) -> list[RegexPattern]:
+    from pathspec import GitIgnoreSpec  # noqa: PLC0415  # only a project that has patterns pays
+
+    with warnings.catch_warnings():  # `[[a]` makes a regular expression that Python warns of
+        warnings.simplefilter("ignore")
+        return list(GitIgnoreSpec.from_lines([line]).patterns)
+
+
+def _as_git_means(line: str) -> str:
+    """Return a pattern that pathspec reads as Git reads ``line``.
+
+    ``folder/**`` is everything inside the folder but not the folder itself, which pathspec
+    hides too; then nothing inside could be brought back. ``*/`` is every folder, of which
+    pathspec sees the topmost alone.
+    """
+    pattern = line.rstrip()
+    if pattern.endswith("/**"):
+        return f"{pattern}/*"
+    if pattern.endswith("/**/"):
+        return f"{pattern}?*/"
+    bare = pattern.removeprefix("!")
+    return pattern.replace(bare, "?*/") if bare in {"*/", "**/"} else line
+
+
+def _fits(pattern: RegexPattern, path: str) -> bool:
+    """Return whether a pattern fits ``path`` itself, and not merely a folder above it.
+
+    The walk has asked about the folders above already. Were they to count again, ``!/app/``
+    would bring back every hidden folder inside ``app``.
+    """
+    found = pattern.match_file(path)
+    if found is None:
+        return False
+    match = found.match
+    if match.re.groupindex.get(_FOLDER_MARK) is None or match[_FOLDER_MARK] is None:
+        return True
+    return match.end(_FOLDER_MARK) == len(path) and path.endswith("/")

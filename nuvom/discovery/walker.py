@@ -1,0 +1,199 @@
+"""Goes through a project's folders and yields its Python files. Opens none but ignore files.
+
+It stays inside the root: linked folders are not entered, and a linked file counts only when
+its target is inside too. What cannot be looked at becomes a problem; the walk goes on. It
+works on strings and ``os.scandir``, since this is what a run without changes consists of.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import sys
+from typing import TYPE_CHECKING, NamedTuple
+
+from nuvom.discovery.entries import Problem
+from nuvom.discovery.ignore import ENVIRONMENT_MARKS, IGNORE_FILE, IgnoreRules, PatternList
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+MAX_FILE_BYTES = 2 << 20  # real modules are shorter; larger ones are generated data
+
+LEAVES_ROOT = "it is a symbolic link that leads out of the project: not followed"
+NOT_REGULAR = "it is not a regular file"
+TOO_LARGE = f"it is larger than {MAX_FILE_BYTES >> 20} MiB"
+
+_READ_FLAGS = (
+    os.O_RDONLY
+    | getattr(os, "O_NOFOLLOW", 0)  # the walk has resolved links; a new one is an attack
+    | getattr(os, "O_NONBLOCK", 0)  # a pipe that took the file's place must not hold us up
+    | getattr(os, "O_BINARY", 0)  # Windows: else line ends are changed
+)
+
+
+class SourceFile(NamedTuple):
+    """A Python file that no rule hides.
+
+    Attributes:
+        path: Absolute path to open.
+        file: Path relative to the root, with ``/``.
+        is_link: Whether ``file`` is a symbolic link; ``path`` is then its target.
+    """
+
+    path: str
+    file: str
+    size: int
+    mtime_ns: int
+    is_link: bool = False
+
+
+class _Folder(NamedTuple):
+    path: str
+    prefix: str  # "" for the root, else with a trailing slash
+    rules: IgnoreRules
+
+
+class Walker:
+    """One walk through a project.
+
+    Args:
+        root: Absolute, with links resolved.
+        rules: What hides files besides the ignore files that the walk comes across.
+
+    Attributes:
+        problems: Grows during the walk.
+    """
+
+    def __init__(self, root: str, rules: IgnoreRules) -> None:
+        self.problems = rules.problems
+        self._root = root
+        self._rules = rules
+
+    def files(self) -> Iterator[SourceFile]:
+        """Yield each Python file once, in no particular order."""
+        self._pending = [_Folder(self._root, "", self._rules)]
+        while self._pending:
+            yield from self._files_in(self._pending.pop())
+
+    def _files_in(self, folder: _Folder) -> Iterator[SourceFile]:
+        try:
+            with os.scandir(folder.path) as listing:
+                entries = list(listing)
+        except OSError as error:
+            self._report(folder.prefix or ".", f"the folder cannot be read: {error.strerror}")
+            return
+        names = {entry.name for entry in entries}
+        if _is_environment(folder, names):
+            return
+        if IGNORE_FILE in names:
+            folder = folder._replace(rules=self._rules_with(folder))
+        for entry in entries:
+            try:
+                source = None
+                if entry.is_dir(follow_symlinks=False):
+                    self._enter(entry, folder)
+                elif entry.name.endswith(".py"):
+                    source = self._file(entry, folder)
+            except OSError as error:
+                self._report(folder.prefix + entry.name, f"it cannot be read: {error.strerror}")
+                continue
+            if source is not None:
+                yield source
+
+    def _enter(self, entry: os.DirEntry[str], folder: _Folder) -> None:
+        file = folder.prefix + entry.name
+        if folder.rules.why_folder(file) is None and not is_junction(entry.path):
+            self._pending.append(_Folder(entry.path, f"{file}/", folder.rules))
+
+    def _file(self, entry: os.DirEntry[str], folder: _Folder) -> SourceFile | None:
+        if entry.name.startswith("."):  # `.#a.py` is an editor's lock
+            return None
+        file = folder.prefix + entry.name
+        if not folder.rules.hide_no_file and folder.rules.why_file(file) is not None:
+            return None
+        if entry.is_symlink():
+            return self._linked(entry.path, file)
+        found = entry.stat(follow_symlinks=False)
+        if not stat.S_ISREG(found.st_mode):
+            self._report(file, NOT_REGULAR)
+            return None
+        return SourceFile(entry.path, file, found.st_size, found.st_mtime_ns)
+
+    def _linked(self, path: str, file: str) -> SourceFile | None:
+        target = os.path.realpath(path)
+        found = os.stat(target)
+        if not stat.S_ISREG(found.st_mode):
+            return None
+        if not is_inside(target, self._root):
+            self.problems.append(Problem(file, 0, LEAVES_ROOT, "warning"))
+            return None
+        return SourceFile(target, file, found.st_size, found.st_mtime_ns, is_link=True)
+
+    def _rules_with(self, folder: _Folder) -> IgnoreRules:
+        origin = folder.prefix + IGNORE_FILE
+        try:
+            patterns = read_ignore_file(os.path.join(folder.path, IGNORE_FILE), folder.prefix)
+        except OSError as error:
+            self._report(origin, f"it cannot be read, so it hides nothing: {error.strerror}")
+            return folder.rules
+        self.problems.extend(patterns.problems)
+        return folder.rules.within(patterns)
+
+    def _report(self, file: str, reason: str) -> None:
+        self.problems.append(Problem(file, 0, reason))
+
+
+def _is_environment(folder: _Folder, names: set[str]) -> bool:
+    """Whether a folder below the root holds installed packages, and was not asked for."""
+    if not folder.prefix or names.isdisjoint(ENVIRONMENT_MARKS):
+        return False
+    return not folder.rules.brings_back(folder.prefix[:-1])
+
+
+def read_ignore_file(path: str, folder: str) -> PatternList:
+    """Return the patterns of an ignore file.
+
+    Args:
+        folder: Where it is, relative to the root: ``""``, or with a trailing slash.
+    Raises: OSError: it cannot be read, or is a link or no regular file.
+    """
+    text = read_file(path).decode("utf-8-sig", "surrogateescape")
+    return PatternList(text.split("\n"), folder + IGNORE_FILE, folder)
+
+
+def read_file(path: str, expected_bytes: int = 4096) -> bytes:
+    """Return a regular file's content.
+
+    Args:
+        expected_bytes: Its likely size, to read it with one call.
+    Raises: OSError: it cannot be read, is a link or no regular file, or is larger than
+        ``MAX_FILE_BYTES``.
+    """
+    if expected_bytes > MAX_FILE_BYTES:
+        raise OSError(errno.EFBIG, TOO_LARGE)
+    descriptor = os.open(path, _READ_FLAGS)
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, NOT_REGULAR)
+        content = os.read(descriptor, expected_bytes + 1)
+        if len(content) > expected_bytes:  # it has grown, or its size was a guess
+            content += os.read(descriptor, MAX_FILE_BYTES)
+        if len(content) > MAX_FILE_BYTES:
+            raise OSError(errno.EFBIG, TOO_LARGE)
+        return content
+    finally:
+        os.close(descriptor)
+
+
+def is_inside(path: str, root: str) -> bool:
+    """Return whether the resolved ``path`` is below the resolved ``root``."""
+    return path.startswith(root if root.endswith(os.sep) else root + os.sep)
+
+
+def is_junction(path: str) -> bool:
+    """Return whether a folder is a Windows junction, which leads elsewhere as a link does."""
+    if sys.platform == "win32":  # pragma: no cover
+        return os.lstat(path).st_reparse_tag == stat.IO_REPARSE_TAG_MOUNT_POINT
+    return False

@@ -1,0 +1,30 @@
+"""Projects on disk for the tests of discovery, and a clock that runs ahead of their files."""
+
+from __future__ import annotations
+
+import textwrap
+from pathlib import Path
+
+from nuvom.clock import SYSTEM_CLOCK, Clock
+
+TASK = "from nuvom import task\n\n@task\ndef add(x: int, y: int) -> int:\n    return x + y\n"
+
+
+class LaterClock(Clock):
+    """A minute ahead: all files are old enough to be remembered."""
+
+    def now(self) -> float:
+        return SYSTEM_CLOCK.now() + 60
+
+
+LATER = LaterClock()
+
+
+def write(root: Path, files: dict[str, str | bytes]) -> Path:
+    """Write files given by their relative paths; text is dedented."""
+    for name, content in files.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        data = content if isinstance(content, bytes) else textwrap.dedent(content).encode()
+        path.write_bytes(data)
+    return root

@@ -1,0 +1,299 @@
+"""Modules are imported when, and only when, a task of theirs is needed."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from nuvom.discovery.auto_register import (
+    add_import_roots,
+    load_task,
+    loader_for,
+    refresh,
+    register_manifest,
+)
+from nuvom.discovery.entries import TaskEntry
+from nuvom.discovery.manifest import read_manifest, write_manifest
+from nuvom.discovery.scan import scan
+from nuvom.errors import BackendUnavailable, InvalidManifest, TaskImportFailed, TaskNotFound
+from nuvom.registry import registry as registry_module
+from nuvom.registry.registry import Registry
+from tests.unit.discovery.projects import TASK, write
+
+
+@pytest.fixture(autouse=True)
+def fresh_imports(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Let each test import modules of its own, whatever they are called."""
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    before = set(sys.modules)
+    yield
+    for name in set(sys.modules) - before:
+        if not name.startswith("nuvom"):
+            del sys.modules[name]
+
+
+@pytest.fixture
+def registry(monkeypatch: pytest.MonkeyPatch) -> Registry:
+    fresh = Registry()
+    monkeypatch.setattr(registry_module, "_default", fresh)
+    return fresh
+
+
+@pytest.fixture
+def manifest(tmp_path: Path) -> Path:
+    return tmp_path / ".nuvom" / "manifest.json"
+
+
+def only_task(root: Path) -> TaskEntry:
+    [task] = scan(root, use_cache=False).tasks
+    return task
+
+
+def failure(root: Path, source: str, entry: TaskEntry | None = None) -> TaskImportFailed:
+    """Load a task whose module is ``source`` by now."""
+    if entry is None:
+        entry = only_task(write(root, {"mod.py": TASK}))
+    write(root, {"mod.py": source})
+    add_import_roots(root)
+    with pytest.raises(TaskImportFailed) as caught:
+        load_task(entry, root)
+    return caught.value
+
+
+# ---- sys.path ---------------------------------------------------------------------------
+
+
+def test_import_roots_come_first_and_once(tmp_path: Path) -> None:
+    write(tmp_path, {"src/app.py": ""})
+    sys.path.append(str(tmp_path.resolve()))
+    rest = [path for path in sys.path if path != str(tmp_path.resolve())]
+    for _ in range(2):
+        add_import_roots(tmp_path)
+        assert [str(tmp_path.resolve()), str(tmp_path.resolve() / "src"), *rest] == sys.path
+
+
+def test_src_that_is_a_package_is_no_import_root(tmp_path: Path) -> None:
+    write(tmp_path, {"src/__init__.py": ""})
+    add_import_roots(tmp_path)
+    assert str(tmp_path.resolve() / "src") not in sys.path
+
+
+# ---- loading ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "file", ["mod.py", "pkg/mod.py", "pkg/__init__.py", "src/deep/er/mod.py", "pkg/__main__.py"]
+)
+def test_task_is_registered_when_its_job_arrives(
+    tmp_path: Path, manifest: Path, registry: Registry, file: str
+) -> None:
+    marker = tmp_path / "marker"
+    write(tmp_path, {file: f"open({str(marker)!r}, 'w').close()\n{TASK}"})
+    refresh(tmp_path, manifest)
+    add_import_roots(tmp_path)
+    assert 1 == register_manifest(registry, tmp_path, manifest)
+    [name] = registry.names()
+    assert registry.get(name) is None
+    assert not marker.exists()
+    assert 5 == registry.resolve(name).func(2, 3)
+    assert marker.exists()
+    assert registry.get(name) is not None
+
+
+def test_task_in_a_class_is_registered(tmp_path: Path, manifest: Path, registry: Registry) -> None:
+    source = """
+        from nuvom import task
+        class Mail:
+            class Sender:
+                @staticmethod
+                @task
+                def send(to: str) -> str:
+                    return to
+    """
+    write(tmp_path, {"mod.py": source})
+    refresh(tmp_path, manifest)
+    add_import_roots(tmp_path)
+    register_manifest(registry, tmp_path, manifest)
+    assert "x" == registry.resolve("mod.Mail.Sender.send").func("x")
+
+
+def test_tasks_that_cannot_be_imported_are_not_registered(
+    tmp_path: Path, manifest: Path, registry: Registry
+) -> None:
+    write(tmp_path, {"my-tasks.py": TASK, "mod.py": TASK})
+    refresh(tmp_path, manifest)
+    assert 1 == register_manifest(registry, tmp_path, manifest)
+    with pytest.raises(TaskNotFound):
+        registry.resolve("my-tasks.add")
+
+
+def test_missing_manifest_registers_nothing(
+    tmp_path: Path, manifest: Path, registry: Registry
+) -> None:
+    assert 0 == register_manifest(registry, tmp_path, manifest)
+    assert [] == registry.names()
+
+
+def test_damaged_manifest_is_refused(tmp_path: Path, manifest: Path, registry: Registry) -> None:
+    write(tmp_path, {".nuvom/manifest.json": "{"})
+    with pytest.raises(InvalidManifest):
+        register_manifest(registry, tmp_path, manifest)
+
+
+@pytest.mark.parametrize(
+    ("source", "start", "end"),
+    [
+        ("raise ValueError('no\\nconfig.')", "ValueError: no config (", "mod.py:1)"),
+        (
+            "x = 1\n\nimport nothing",
+            "ModuleNotFoundError: No module named 'nothing' (",
+            "mod.py:3)",
+        ),
+        ("def f(:\n", "SyntaxError: ", "mod.py:1)"),
+        ("import sys; sys.exit('bye')", "SystemExit: bye (", "mod.py:1)"),
+        ("class E(Exception):\n def __str__(self): 1/0\nraise E", "mod.E: <exception", "mod.py:3)"),
+        ("raise ValueError('x' * 1000)", "ValueError: " + "x" * 188 + " (", "mod.py:1)"),
+    ],
+)
+def test_module_that_fails_is_told_in_one_line(
+    tmp_path: Path, registry: Registry, source: str, start: str, end: str
+) -> None:
+    error = failure(tmp_path, source)
+    assert error.reason.startswith(start)
+    assert error.reason.endswith(end)
+    assert "\n" not in error.reason
+    assert ("mod.add", "mod") == (error.name, error.module)
+
+
+def test_module_that_is_gone_is_told(tmp_path: Path) -> None:
+    entry = only_task(write(tmp_path, {"mod.py": TASK}))
+    (tmp_path / "mod.py").unlink()
+    add_import_roots(tmp_path)
+    with pytest.raises(TaskImportFailed, match=r"No module named 'mod'\.") as caught:
+        load_task(entry, tmp_path)
+    assert isinstance(caught.value.__cause__, ImportError)
+
+
+def test_interrupt_during_an_import_is_not_kept_back(tmp_path: Path) -> None:
+    entry = only_task(write(tmp_path, {"mod.py": TASK}))
+    write(tmp_path, {"mod.py": "raise KeyboardInterrupt"})
+    add_import_roots(tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        load_task(entry, tmp_path)
+
+
+def test_module_is_tried_again_after_a_failure(tmp_path: Path, registry: Registry) -> None:
+    entry = only_task(write(tmp_path, {"mod.py": TASK}))
+    assert "oops" in failure(tmp_path, TASK + "\nraise ValueError('oops')", entry).reason
+    write(tmp_path, {"mod.py": TASK + "\n# corrected, and of another size than before\n"})
+    load_task(entry, tmp_path)
+    assert registry.get("mod.add") is not None
+
+
+@pytest.mark.parametrize(
+    "source", ["x = 1", "def other(): ...", "class A:\n    def add(self): ...", "add = None"]
+)
+def test_task_that_is_gone_from_its_module_is_told(tmp_path: Path, source: str) -> None:
+    assert "it no longer defines add" == failure(tmp_path, source).reason
+
+
+def test_task_that_is_gone_from_its_class_is_told(tmp_path: Path, registry: Registry) -> None:
+    nested = "from nuvom import task\nclass A:\n  class B:\n    @task\n    def c(): ...\n"
+    entry = only_task(write(tmp_path, {"mod.py": nested}))
+    assert "it no longer defines A.B.c" == failure(tmp_path, "A = 5", entry).reason
+
+
+def test_code_that_answers_for_missing_names_is_not_asked(tmp_path: Path) -> None:
+    source = "def __getattr__(name): raise ValueError(name)"
+    assert "it no longer defines add" == failure(tmp_path, source).reason
+
+
+def test_task_that_has_another_name_by_now_is_told(tmp_path: Path, registry: Registry) -> None:
+    source = TASK.replace("@task", "@task(name='plus')")
+    assert "the task is now named plus" == failure(tmp_path, source).reason
+
+
+def test_task_under_another_decorator_is_loaded(tmp_path: Path, registry: Registry) -> None:
+    source = "from nuvom import task\ndef wrap(f): return 5\n@wrap\n@task\ndef add(): ...\n"
+    entry = only_task(write(tmp_path, {"mod.py": source}))
+    add_import_roots(tmp_path)
+    load_task(entry, tmp_path)
+    assert registry.get("mod.add") is not None
+
+
+def test_module_of_somebody_else_with_the_same_name_is_told(tmp_path: Path) -> None:
+    entry = only_task(write(tmp_path / "project", {"this_is_taken.py": TASK}))
+    write(tmp_path / "installed", {"this_is_taken.py": TASK})
+    sys.path.insert(0, str(tmp_path / "installed"))
+    with pytest.raises(TaskImportFailed, match=r"installed.*hides this_is_taken\.py"):
+        load_task(entry, tmp_path / "project")
+
+
+def test_module_without_a_file_of_its_own_is_told(tmp_path: Path) -> None:
+    entry = only_task(write(tmp_path, {"itertools.py": TASK}))
+    add_import_roots(tmp_path)
+    with pytest.raises(TaskImportFailed, match="no longer defines add"):
+        load_task(entry, tmp_path)
+
+
+def test_task_that_is_not_importable_is_refused_before_anything_runs(tmp_path: Path) -> None:
+    entry = only_task(write(tmp_path, {"my-mod.py": TASK}))
+    with pytest.raises(TaskImportFailed, match="not importable"):
+        loader_for(tmp_path)(entry)
+
+
+# ---- refreshing -------------------------------------------------------------------------
+
+
+def test_refresh_writes_the_manifest_and_tells_what_changed(tmp_path: Path, manifest: Path) -> None:
+    write(tmp_path, {"a.py": TASK, "b.py": TASK})
+    found, changes = refresh(tmp_path, manifest)
+    assert ["a.add", "b.add"] == [task.name for task in changes.added]
+    assert found.tasks == read_manifest(manifest)
+    assert refresh(tmp_path, manifest)[1].is_empty
+    (tmp_path / "b.py").unlink()
+    _, changes = refresh(tmp_path, manifest)
+    assert ["b.add"] == [task.name for task in changes.removed]
+    (tmp_path / "a.py").unlink()
+    refresh(tmp_path, manifest)
+    assert () == read_manifest(manifest)
+
+
+def test_refresh_without_any_task_makes_no_manifest(tmp_path: Path, manifest: Path) -> None:
+    found, changes = refresh(write(tmp_path, {"a.py": "x = 1"}), manifest)
+    assert () == found.tasks
+    assert changes.is_empty
+    assert not manifest.parent.exists()
+
+
+@pytest.mark.parametrize("content", ["{", json.dumps({"version": 99, "tasks": []})])
+def test_refresh_replaces_a_manifest_that_cannot_be_used(
+    tmp_path: Path, manifest: Path, caplog: pytest.LogCaptureFixture, content: str
+) -> None:
+    write(tmp_path, {".nuvom/manifest.json": content, "a.py": TASK})
+    with caplog.at_level(logging.WARNING, "nuvom"):
+        _, changes = refresh(tmp_path, manifest)
+    assert ["a.add"] == [task.name for task in changes.added]
+    assert ["a.add"] == [task.name for task in read_manifest(manifest) or ()]
+    assert "written anew" in caplog.text
+
+
+def test_refresh_that_cannot_write_says_so(tmp_path: Path) -> None:
+    write(tmp_path, {"a.py": TASK, "file": ""})
+    with pytest.raises(BackendUnavailable):
+        refresh(tmp_path, tmp_path / "file" / "manifest.json")
+
+
+def test_manifest_outlives_a_folder_that_moves(tmp_path: Path, registry: Registry) -> None:
+    root = write(tmp_path / "one", {"src/mod.py": TASK})
+    write_manifest(root / "manifest.json", scan(root).tasks, root=root)
+    moved = root.rename(tmp_path / "two")
+    add_import_roots(moved)
+    register_manifest(registry, moved, moved / "manifest.json")
+    assert 3 == registry.resolve("mod.add").func(1, 2)

@@ -1,0 +1,216 @@
+"""Which files the rules hide, compared with Git's own reading of the same rules."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nuvom.discovery.ignore import IGNORE_FILE, IgnoreRules, PatternList
+from nuvom.discovery.walker import Walker
+from tests.unit.discovery.projects import write
+
+
+def rules(*lines: str) -> IgnoreRules:
+    return IgnoreRules([PatternList(lines, IGNORE_FILE)])
+
+
+def files(
+    root: Path, *, exclude: PatternList | None = None, include: PatternList | None = None
+) -> set[str]:
+    walker = Walker(str(root.resolve()), IgnoreRules(exclude=exclude, include=include))
+    return {source.file for source in walker.files()}
+
+
+# ---- folders skipped by default ---------------------------------------------------------
+
+SKIPPED = [
+    *(".git", ".hg", ".svn", ".venv", "venv", "node_modules", "__pycache__", "site-packages"),
+    *("build", "dist", ".tox", ".nox", ".mypy_cache", ".ruff_cache", ".pytest_cache", ".nuvom"),
+    *("thing.egg-info", ".hidden"),
+]
+
+
+@pytest.mark.parametrize("name", SKIPPED)
+@pytest.mark.parametrize("above", ["", "app/"])
+def test_folder_is_skipped_by_default_and_says_how_to_bring_it_back(name: str, above: str) -> None:
+    why = IgnoreRules().why_folder(above + name)
+    assert why is not None
+    assert f"`!{name}/`" in why
+
+
+@pytest.mark.parametrize("name", ["app", "src", "tests", "env", "builds", "venvs", "lib"])
+def test_other_folders_are_entered(name: str) -> None:
+    assert IgnoreRules().why_folder(name) is None
+
+
+@pytest.mark.parametrize("name", SKIPPED)
+def test_folder_skipped_by_default_is_brought_back_by_name(name: str) -> None:
+    assert rules(f"!{name}/").why_folder(name) is None
+    assert rules(f"!{name}").why_folder(f"app/{name}") is None
+    assert rules(f"!/app/**/{name}/").why_folder(f"app/x/{name}") is None
+
+
+@pytest.mark.parametrize(
+    "line", ["!*/", "!.*", "!**/", "![b]uild/", "!buil?/", "build/", "!other/"]
+)
+def test_folder_skipped_by_default_stays_so_when_no_line_names_it(line: str) -> None:
+    assert rules(line).why_folder("build") is not None
+    assert rules(line).why_folder(".venv") is not None
+
+
+@pytest.mark.parametrize("mark", ["pyvenv.cfg", "conda-meta/history"])
+def test_folder_that_holds_an_environment_is_skipped_whatever_its_name(
+    tmp_path: Path, mark: str
+) -> None:
+    write(tmp_path, {f"env/{mark}": "", "env/a.py": "", "env/lib/b.py": "", "c.py": ""})
+    assert {"c.py"} == files(tmp_path)
+    write(tmp_path, {IGNORE_FILE: "!env/\n"})
+    assert {"c.py", "env/a.py", "env/lib/b.py"} == files(tmp_path)
+
+
+def test_only_folders_below_the_root_count(tmp_path: Path) -> None:
+    root = tmp_path / "venv" / "site-packages" / ".hidden"
+    write(root, {"pyvenv.cfg": "", "a.py": "", "app/b.py": "", "build/c.py": ""})
+    assert {"a.py", "app/b.py"} == files(root)
+
+
+def test_hidden_files_are_not_looked_at(tmp_path: Path) -> None:
+    write(tmp_path, {".a.py": "", ".py": "", "b.py": "", "c.pyi": "", "d.txt": "", "py": ""})
+    assert {"b.py"} == files(tmp_path)
+
+
+# ---- ignore files -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("lines", "path", "line"),
+    [
+        (["*.py"], "app/x.py", 1),
+        (["# all", "", "/x.py"], "x.py", 3),
+        (["app/*.py", "!app/x.py", "x.py  "], "app/x.py", 3),
+        (["\\#x.py"], "#x.py", 1),
+        (["app/**/x.py\r\n"], "app/a/b/x.py", 1),
+    ],
+)
+def test_line_that_hides_a_file_is_named(lines: list[str], path: str, line: int) -> None:
+    expected = f"{IGNORE_FILE} line {line}: {lines[line - 1].strip()}"
+    assert expected == rules(*lines).why_file(path)
+
+
+def test_line_that_hides_a_folder_is_named() -> None:
+    assert f"{IGNORE_FILE} line 2: legacy/" == rules("x", "legacy/").why_folder("app/legacy")
+    assert rules("legacy/").why_file("legacy") is None  # a file of that name is no folder
+
+
+@pytest.mark.parametrize("line", ["!", "a\\", "[z-a]"])
+def test_line_that_is_no_pattern_is_reported_and_the_others_count(line: str) -> None:
+    patterns = PatternList(["a.py", line, "b.py"], IGNORE_FILE)
+    [problem] = patterns.problems
+    assert (IGNORE_FILE, 2, "warning") == (problem.file, problem.line, problem.level)
+    assert line in problem.reason
+    assert patterns.rule_for("a.py")
+    assert patterns.rule_for("b.py")
+
+
+def test_pattern_that_python_warns_of_is_no_error() -> None:
+    assert not PatternList(["[[a]x.py"], IGNORE_FILE).problems  # warnings are errors here
+
+
+def test_bringing_back_a_folder_does_not_bring_back_what_is_hidden_inside(tmp_path: Path) -> None:
+    write(
+        tmp_path,
+        {"app/legacy/a.py": "", "app/b.py": "", "x.py": "", IGNORE_FILE: "legacy/\n!/app/\n"},
+    )
+    assert {"app/b.py", "x.py"} == files(tmp_path)
+
+
+def test_ignore_file_of_a_subfolder_counts_there_and_wins(tmp_path: Path) -> None:
+    write(
+        tmp_path,
+        {
+            IGNORE_FILE: "*_old.py\nhidden/\n",
+            "a/.nuvomignore": "!keep_old.py\n/x.py\n",
+            "hidden/.nuvomignore": "!*.py\n",
+            **dict.fromkeys(
+                ["keep_old.py", "x.py", "a/keep_old.py", "a/b_old.py", "a/x.py", "a/b/x.py"], ""
+            ),
+            **dict.fromkeys(["hidden/x.py", "a/b/keep_old.py"], ""),
+        },
+    )
+    assert {"x.py", "a/keep_old.py", "a/b/x.py", "a/b/keep_old.py"} == files(tmp_path)
+
+
+def test_ignore_file_may_start_with_a_byte_order_mark_and_hold_any_bytes(tmp_path: Path) -> None:
+    write(tmp_path, {IGNORE_FILE: b"\xef\xbb\xbfa.py\r\n\xff\xfe\r\nb.py", "c.py": ""})
+    write(tmp_path, {"a.py": "", "b.py": ""})
+    assert {"c.py"} == files(tmp_path)
+
+
+def test_options_win_over_ignore_files(tmp_path: Path) -> None:
+    write(tmp_path, {IGNORE_FILE: "!a.py\nb.py\n", "build/x.py": "", "app/y/z.py": ""})
+    write(tmp_path, {"a.py": "", "b.py": "", "c.py": ""})
+    exclude = PatternList(["a.py", "app/"], "--exclude")
+    assert {"c.py"} == files(tmp_path, exclude=exclude)
+    assert "--exclude a.py" == IgnoreRules(exclude=exclude).why_file("a.py")
+    include = PatternList(["app/", "a.*"], "--include")
+    assert {"a.py", "app/y/z.py"} == files(tmp_path, include=include)
+    assert "no --include pattern fits it" == IgnoreRules(include=include).why_file("c.py")
+
+
+# ---- Git's reading ----------------------------------------------------------------------
+
+_FOLDERS = ["a", "b", "ab", "foo"]
+_PARTS = [*_FOLDERS, "x.py", "y.py", "*", "**", "a*", "?", "[ab]", "[!a]", "*.py", "fo?", "\\a"]
+_paths = st.builds(
+    lambda folders, name: "/".join([*folders, name]),
+    st.lists(st.sampled_from(_FOLDERS), max_size=3),
+    st.sampled_from(["x.py", "y.py", "a.py", "ab.py"]),
+)
+_patterns = st.builds(
+    lambda mark, start, parts, end: mark + start + "/".join(parts) + end,
+    st.sampled_from(["", "", "!", "#"]),
+    st.sampled_from(["", "", "/"]),
+    st.lists(st.sampled_from(_PARTS), min_size=1, max_size=3),
+    st.sampled_from(["", "", "/", "  "]),
+)
+_ignore_files = st.lists(_patterns, min_size=1, max_size=5).map("\n".join)
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    if shutil.which("git") is None:
+        pytest.skip("git is not installed")
+    root = tmp_path_factory.mktemp("repository")
+    subprocess.run(["git", "init", "--quiet", root], check=True)
+    return root
+
+
+@settings(max_examples=60)
+@given(
+    st.lists(_paths, min_size=1, max_size=10),
+    _ignore_files,
+    st.sampled_from(_FOLDERS),
+    _ignore_files,
+)
+def test_the_same_files_are_hidden_as_by_git(
+    repository: Path, paths: list[str], above: str, folder: str, below: str
+) -> None:
+    for child in repository.iterdir():
+        if child.is_dir() and child.name != ".git":
+            shutil.rmtree(child)
+        elif child.name != ".git":
+            child.unlink()
+    write(repository, dict.fromkeys(paths, ""))
+    write(repository, {IGNORE_FILE: above, f"{folder}/{IGNORE_FILE}": below})
+    listed = subprocess.run(
+        ["git", "ls-files", "--others", "-z", f"--exclude-per-directory={IGNORE_FILE}"],
+        cwd=repository,
+        check=True,
+        capture_output=True,
+    ).stdout.decode()
+    assert {path for path in listed.split("\0") if path.endswith(".py")} == files(repository)

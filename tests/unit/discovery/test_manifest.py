@@ -1,0 +1,301 @@
+"""The manifest on disk: its form, its safety, and what changed."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nuvom import _durable
+from nuvom.discovery.entries import Changes, TaskEntry
+from nuvom.discovery.manifest import diff, encode, has_content, read_manifest, write_manifest
+from nuvom.discovery.scan import scan
+from nuvom.errors import BackendUnavailable, InvalidManifest, StorageFull
+from tests.unit.discovery.projects import TASK, write
+
+
+def make_entry(name: str = "app.add", **fields: Any) -> TaskEntry:
+    module, _, qualname = name.rpartition(".")
+    entry = TaskEntry(
+        name=name,
+        module=module,
+        qualname=qualname,
+        file=f"{module}.py",
+        line=3,
+        signature="(x: int) -> int",
+        is_async=False,
+        importable=True,
+        options={"queue": "mail"},
+        dynamic_options=("retry_on",),
+        doc="Adds.",
+        hash="0" * 64,
+    )
+    return entry._replace(**fields)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / ".nuvom" / "manifest.json"
+
+
+# ---- form -------------------------------------------------------------------------------
+
+
+def test_manifest_has_the_documented_form(tmp_path: Path, path: Path) -> None:
+    source = '''
+        from nuvom import task
+        LIMIT = 3
+
+        @task(queue="mail", retries=LIMIT, name="send.mail")
+        async def send(to: str, *, body: str = "") -> None:
+            """Send a mail.
+
+            Details.
+            """
+    '''
+    found = scan(write(tmp_path, {"src/app/mail.py": source}))
+    assert write_manifest(path, found.tasks, root=tmp_path)
+    [task] = found.tasks
+    assert {
+        "version": 1,
+        "tasks": [
+            {
+                "name": "send.mail",
+                "module": "app.mail",
+                "qualname": "send",
+                "file": "src/app/mail.py",
+                "line": 6,
+                "signature": "(to: str, *, body: str='') -> None",
+                "async": True,
+                "importable": True,
+                "options": {"queue": "mail"},
+                "dynamic_options": ["retries"],
+                "doc": "Send a mail.",
+                "hash": task.hash,
+            }
+        ],
+    } == json.loads(path.read_bytes())
+
+
+def test_manifest_without_tasks_is_an_empty_list(tmp_path: Path, path: Path) -> None:
+    assert write_manifest(path, [], root=tmp_path)
+    assert {"version": 1, "tasks": []} == json.loads(path.read_bytes())
+    assert () == read_manifest(path)
+
+
+_texts = st.text(max_size=5)
+_plain = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**60), 2**60) | st.floats(allow_nan=False) | _texts,
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(_texts, inner, max_size=2),
+    max_leaves=4,
+).filter(lambda value: "Infinity" not in json.dumps(value))
+
+
+@given(
+    st.lists(
+        st.builds(
+            make_entry,
+            _texts.map(lambda text: f"m.{text}"),
+            doc=st.none() | st.text(st.characters(), max_size=9),
+            options=st.dictionaries(_texts, _plain, max_size=3),
+            dynamic_options=st.lists(_texts, max_size=2).map(tuple),
+            file=st.just(os.fsdecode(b"caf\xe9.py")),
+        ),
+        max_size=4,
+        unique_by=lambda entry: entry.name,
+    )
+)
+def test_what_is_written_is_read_again(
+    tmp_path_factory: pytest.TempPathFactory, entries: list[TaskEntry]
+) -> None:
+    root = tmp_path_factory.mktemp("any")
+    path = root / "manifest.json"
+    write_manifest(path, entries, root=root)
+    assert tuple(sorted(entries, key=lambda entry: entry.name)) == read_manifest(path)
+
+
+def test_order_of_the_tasks_does_not_change_the_bytes() -> None:
+    entries = [make_entry(f"app.{name}") for name in "cab"]
+    assert encode(entries) == encode(reversed(entries))
+    assert encode(entries).isascii()
+    assert encode(entries).endswith(b"}\n")
+
+
+def test_further_keys_of_the_same_version_are_left_alone(tmp_path: Path, path: Path) -> None:
+    write_manifest(path, [make_entry()], root=tmp_path)
+    content = json.loads(path.read_bytes())
+    content["tasks"][0]["more"] = content["more"] = 1
+    path.write_text(json.dumps(content))
+    assert (make_entry(),) == read_manifest(path)
+
+
+# ---- writing ----------------------------------------------------------------------------
+
+
+def test_manifest_that_would_not_change_is_not_touched(tmp_path: Path, path: Path) -> None:
+    assert write_manifest(path, [make_entry()], root=tmp_path)
+    before = path.stat()
+    assert not write_manifest(path, [make_entry()], root=tmp_path)
+    after = path.stat()
+    assert (before.st_ino, before.st_mtime_ns) == (after.st_ino, after.st_mtime_ns)
+    assert write_manifest(path, [make_entry(line=4)], root=tmp_path)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="modes are a POSIX matter")
+def test_manifest_and_its_folder_are_private_whatever_the_umask(tmp_path: Path, path: Path) -> None:
+    before = os.umask(0)
+    try:
+        write_manifest(path, [make_entry()], root=tmp_path)
+    finally:
+        os.umask(before)
+    assert (0o600, 0o700) == (path.stat().st_mode & 0o777, path.parent.stat().st_mode & 0o777)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need a privilege there")
+def test_manifest_is_not_written_through_a_linked_folder(tmp_path: Path, path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    path.parent.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(BackendUnavailable, match="symbolic link"):
+        write_manifest(path, [make_entry()], root=tmp_path)
+    assert [] == os.listdir(tmp_path / "elsewhere")
+
+
+def test_write_that_fails_leaves_the_manifest_as_it_was(
+    tmp_path: Path, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_manifest(path, [make_entry()], root=tmp_path)
+
+    def fail(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(_durable, "write_all", fail)
+    with pytest.raises(StorageFull):
+        write_manifest(path, [], root=tmp_path)
+    assert (make_entry(),) == read_manifest(path)
+    assert {"manifest.json", ".gitignore"} == set(os.listdir(path.parent))
+
+
+def test_manifest_that_cannot_be_replaced_names_the_setting_that_moves_it(
+    tmp_path: Path, path: Path
+) -> None:
+    path.mkdir(parents=True)
+    with pytest.raises(BackendUnavailable, match=r"(?s)manifest\.json.*NUVOM_MANIFEST_PATH"):
+        write_manifest(path, [], root=tmp_path)
+
+
+def test_errors_that_no_file_system_call_raised_pass_unchanged(
+    tmp_path: Path, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused = BackendUnavailable(path, "it is guarded", "Ask.")
+
+    def refuse(*_: object, **__: object) -> bool:
+        raise refused
+
+    monkeypatch.setattr("nuvom.discovery.manifest.write_durably", refuse)
+    with pytest.raises(BackendUnavailable) as caught:
+        write_manifest(path, [], root=tmp_path)
+    assert refused is caught.value
+
+
+def test_manifest_may_lie_outside_the_project(tmp_path: Path) -> None:
+    path = tmp_path / "state" / "deep" / "tasks.json"
+    assert write_manifest(path, [make_entry()], root=tmp_path / "project")
+    assert has_content(path, encode([make_entry()]))
+
+
+# ---- reading ----------------------------------------------------------------------------
+
+
+def test_missing_manifest_is_none(path: Path) -> None:
+    assert read_manifest(path) is None
+
+
+def _with(**fields: Any) -> dict[str, Any]:
+    item = json.loads(encode([make_entry()]))["tasks"][0]
+    return {"version": 1, "tasks": [item, {**item, **fields}]}
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "not valid JSON"),
+        (b'{"version": 1, "tasks": [', "not valid JSON"),
+        (b"\xff\xff", "not valid JSON"),
+        (b"[" * 100_000, "not valid JSON"),
+        ([], "not a list of tasks"),
+        ({}, "not a list of tasks"),
+        ({"version": 1}, "not a list of tasks"),
+        ({"version": 1, "tasks": {}}, "not a list of tasks"),
+        ({"version": 2, "tasks": []}, "a newer Nuvom"),
+        ({"version": 0, "tasks": []}, "another program"),
+        ({"version": "1", "tasks": []}, "another program"),
+        ({"tasks": []}, "another program"),
+        ({"version": 1, "tasks": [5]}, r"tasks\[0\] is not an object"),
+        ({"version": 1, "tasks": [{}]}, r"tasks\[0\] has no name"),
+        (_with(line="3"), r"tasks\[1\] has the wrong type of line"),
+        (_with(importable=1), r"tasks\[1\] has the wrong type of importable"),
+        (_with(options=[]), r"tasks\[1\] has the wrong type of options"),
+        (_with(doc=5), r"tasks\[1\] has the wrong type of doc"),
+    ],
+)
+def test_damaged_or_newer_manifest_is_refused_with_the_reason(
+    path: Path, content: Any, words: str
+) -> None:
+    path.parent.mkdir()
+    path.write_bytes(content if isinstance(content, bytes) else json.dumps(content).encode())
+    with pytest.raises(InvalidManifest, match=words) as caught:
+        read_manifest(path)
+    assert str(path) in str(caught.value)
+    assert "nuvom discover tasks" in str(caught.value)
+
+
+def test_manifest_that_cannot_be_read_is_refused(path: Path) -> None:
+    path.mkdir(parents=True)
+    with pytest.raises(InvalidManifest):
+        read_manifest(path)
+    assert not has_content(path, b"")
+
+
+# ---- changes ----------------------------------------------------------------------------
+
+
+def test_equal_lists_have_no_changes() -> None:
+    entries = [make_entry("app.a"), make_entry("app.b")]
+    assert diff(entries, reversed(entries)).is_empty
+    assert Changes() == diff([], [])
+
+
+def test_changes_are_told_apart_and_sorted() -> None:
+    old = [make_entry(f"app.{name}") for name in "hgfedcba"]
+    new = [
+        make_entry("app.c"),
+        make_entry("app.b", hash="1" * 64),
+        make_entry("app.a", line=99),
+        make_entry("app.d", line=99, options={}),
+        make_entry("app.e", file="other.py"),
+        make_entry("app.z"),
+        make_entry("app.y"),
+    ]
+    changes = diff(old, new)
+    assert ["app.y", "app.z"] == [task.name for task in changes.added]
+    assert ["app.f", "app.g", "app.h"] == [task.name for task in changes.removed]
+    assert ["app.b", "app.d", "app.e"] == [task.name for task in changes.changed]
+    assert ["app.a"] == [task.name for task in changes.moved]
+    assert {} == changes.changed[1].options
+    assert not changes.is_empty
+
+
+def test_task_that_only_moved_makes_the_manifest_stale_too(tmp_path: Path, path: Path) -> None:
+    write(tmp_path, {"a.py": TASK})
+    before = scan(tmp_path).tasks
+    write(tmp_path, {"a.py": "# a comment\n" + TASK})
+    after = scan(tmp_path).tasks
+    changes = diff(before, after)
+    assert ((), after) == (changes.changed, changes.moved)
+    assert not changes.is_empty

@@ -1,0 +1,513 @@
+"""Which decorated functions are Nuvom's tasks, told from the source alone."""
+
+from __future__ import annotations
+
+import sys
+import textwrap
+import warnings
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from nuvom.discovery.parser import Parsed, mentions_tasks, parse
+
+
+def parsed(source: str) -> Parsed:
+    return parse(textwrap.dedent(source).encode())
+
+
+def names(source: str) -> list[str]:
+    return [task.qualname for task in parsed(source).tasks]
+
+
+def indent(source: str) -> str:
+    return textwrap.indent(textwrap.dedent(source), "    ")
+
+
+# ---- names that are ours ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("imports", "decorator"),
+    [
+        ("from nuvom import task", "task"),
+        ("from nuvom import task as t", "t"),
+        ("import nuvom", "nuvom.task"),
+        ("import nuvom as n", "n.task"),
+        ("from nuvom.task import task", "task"),
+        ("from nuvom.task import task as t", "t"),
+        ("import nuvom.task", "nuvom.task"),
+        ("import nuvom.task", "nuvom.task.task"),
+        ("import nuvom.task as nt", "nt.task"),
+        ("import nuvom.worker", "nuvom.task"),
+        ("import os, nuvom as n, sys", "n.task"),
+        ("from nuvom import Retry, task, Snooze", "task"),
+        ("from nuvom import *", "task"),
+        ("from nuvom.task import *", "task"),
+        ("from nuvom import task\nmine = task", "mine"),
+        ("import nuvom\nmine: object = nuvom.task", "mine"),
+        ("import nuvom\nfirst = second = nuvom.task", "second"),
+        ("import nuvom\nn = nuvom", "n.task"),
+        ("from __future__ import annotations\nfrom nuvom import task", "task"),
+        ("if TYPE_CHECKING:\n    from nuvom import task", "task"),
+        ("try:\n    from nuvom import task\nexcept ImportError:\n    task = None", "task"),
+        ("try:\n    import nothing\nexcept ImportError:\n    from nuvom import task", "task"),
+        ("try:\n    pass\nfinally:\n    from nuvom import task", "task"),
+        (
+            "try:\n    pass\nexcept* ValueError:\n    pass\nelse:\n    from nuvom import task",
+            "task",
+        ),
+        ("if new:\n    from nuvom import task\nelse:\n    from old import task", "task"),
+        ("if a:\n    pass\nelif b:\n    from nuvom import task", "task"),
+        ("with quiet():\n    from nuvom import task", "task"),
+        ("for _ in range(1):\n    from nuvom import task", "task"),
+        ("while True:\n    from nuvom import task\n    break", "task"),
+        ("match x:\n    case 1:\n        from nuvom import task", "task"),
+        ("task = None\nfrom nuvom import task", "task"),
+        ("from nuvom import task\nfrom elsewhere import *", "task"),
+        ("from nuvom import task\ntask: object", "task"),
+        ("import nuvom\nnuvom.x = 1", "nuvom.task"),
+        ("from nuvom import task\ndef f(task): task = 1", "task"),
+        ("from nuvom import task\nclass A:\n    task = None", "task"),
+    ],
+)
+@pytest.mark.parametrize("call", ["", "()", "(queue='mail', retries=3)"])
+def test_decorator_is_recognised_however_it_was_imported(
+    imports: str, decorator: str, call: str
+) -> None:
+    source = f"{imports}\n@{decorator}{call}\ndef add(): ...\n"
+    assert ["add"] == names(source)
+
+
+@pytest.mark.parametrize(
+    ("imports", "decorator"),
+    [
+        ("from invoke import task", "task"),
+        ("import invoke, nuvom", "invoke.task"),
+        ("import celery, nuvom\ncelery_app = celery.Celery()", "celery_app.task"),
+        ("import nuvom\ndef task(f): return f", "task"),
+        ("import nuvom\nasync def task(f): return f", "task"),
+        ("import nuvom\nclass task: ...", "task"),
+        ("from nuvom import task\ntask = something", "task"),
+        ("from nuvom import task\ntask = something()", "task"),
+        ("from nuvom import task\ntask: object = something", "task"),
+        ("from nuvom import task\ntask += something", "task"),
+        ("from nuvom import task\n(other, [task, *rest]) = something", "task"),
+        ("from nuvom import task\n(other, *task) = something", "task"),
+        ("from nuvom import task\ndel task", "task"),
+        ("from nuvom import task\nfrom invoke import task", "task"),
+        ("from nuvom import task\nimport task", "task"),
+        ("import nuvom\nimport other as nuvom", "nuvom.task"),
+        ("from nuvom import task\nfor task in tasks: pass", "task"),
+        ("from nuvom import task\nwith open() as task: pass", "task"),
+        ("from nuvom import task\nwith open() as (a, task): pass", "task"),
+        ("from nuvom import task\nif (task := something): pass", "task"),
+        ("from nuvom import task\nwith f(task := something): pass", "task"),
+        ("from nuvom import task\nif x:\n    task = 1\nelse:\n    task = 2", "task"),
+        ("from nuvom import task\nmatch x:\n    case task:\n        pass", "other.task"),
+        ("from .nuvom import task", "task"),
+        ("from . import task", "task"),
+        ("from .nuvom import *", "task"),
+        ("from other import *\nimport nuvom", "task"),
+        ("from nuvom.worker import task", "task"),
+        ("from nuvom import worker", "worker.task"),
+        ("import nuvom_extra", "nuvom_extra.task"),
+        ("import nuvom.task as nt", "nt.other"),
+        ("import nuvom", "nuvom"),
+        ("import nuvom", "task"),
+        ("import nuvom", "nuvom.task.task.task"),
+        ("import nuvom", "nuvom.task(retries=1).other"),
+        ("import nuvom", "nuvom['task']"),
+        ("import nuvom", "get(nuvom).task"),
+        ("def f():\n    from nuvom import task", "task"),
+        ("class A:\n    from nuvom import task", "task"),
+    ],
+)
+@pytest.mark.parametrize("call", ["", "()"])
+def test_decorator_of_somebody_else_is_not_taken(imports: str, decorator: str, call: str) -> None:
+    source = f"# nuvom\n{imports}\n@{decorator}{call}\ndef add(): ...\n"
+    assert [] == names(source)
+
+
+@pytest.mark.parametrize(
+    "pattern", ["task", "[task, *_]", "[_, *task]", "{'a': 1, **task}", "int() as task"]
+)
+def test_name_captured_by_a_case_is_not_ours_inside_it(pattern: str) -> None:
+    source = f"""
+        from nuvom import task
+        match x:
+            case {pattern}:
+                @task
+                def inside(): ...
+        @task
+        def after(): ...
+    """
+    assert ["after"] == names(source)
+
+
+def test_name_of_a_handled_exception_is_not_ours_inside_the_handler() -> None:
+    source = """
+        from nuvom import task
+        try:
+            pass
+        except ValueError as task:
+            @task
+            def inside(): ...
+        except KeyError:
+            @task
+            def other(): ...
+    """
+    assert ["other"] == names(source)
+
+
+def test_function_that_comes_before_the_rebinding_is_a_task() -> None:
+    source = """
+        from nuvom import task
+        @task
+        def before(): ...
+        task = None
+        @task
+        def after(): ...
+    """
+    assert ["before"] == names(source)
+
+
+def test_task_named_task_takes_the_name_away() -> None:
+    source = """
+        from nuvom import task
+        @task
+        def task(): ...
+        @task
+        def add(): ...
+    """
+    assert ["task"] == names(source)
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="the statement is new in Python 3.12")
+def test_type_alias_takes_the_name_away() -> None:
+    assert [] == names("from nuvom import task\ntype task = int\n@task\ndef f(): ...\n")
+
+
+def test_walrus_in_another_statement_leaves_the_name_alone() -> None:
+    source = """
+        from nuvom import task
+        if (n := 10) > 5: pass
+        @task
+        def add(): ...
+    """
+    assert ["add"] == names(source)
+
+
+# ---- where a task may stand -------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "block",
+    [
+        "if x:\n{body}",
+        "if x: pass\nelse:\n{body}",
+        "if x: pass\nelif y:\n{body}",
+        "try:\n{body}\nexcept E: pass",
+        "try: pass\nexcept E:\n{body}",
+        "try: pass\nexcept E: pass\nelse:\n{body}",
+        "try: pass\nfinally:\n{body}",
+        "try:\n{body}\nexcept* E: pass",
+        "with x:\n{body}",
+        "with x as y, z:\n{body}",
+        "for x in y:\n{body}",
+        "for x in y: pass\nelse:\n{body}",
+        "while x:\n{body}",
+        "while x: pass\nelse:\n{body}",
+        "match x:\n  case 1:\n{body}",
+        "if x:\n  try:\n    pass\n  except E:\n{body}",
+    ],
+)
+def test_task_is_found_in_a_block(block: str) -> None:
+    body = "        @task\n        def add(): ..."
+    found = parsed(f"from nuvom import task\n{block.format(body=body)}\n")
+    assert [("add", True)] == [(task.qualname, task.importable) for task in found.tasks]
+    assert () == found.notes
+
+
+def test_task_in_classes_carries_their_names() -> None:
+    source = """
+        from nuvom import task
+        class Outer:
+            @staticmethod
+            @task
+            def a(): ...
+            class Inner:
+                if True:
+                    @task
+                    async def b(): ...
+    """
+    found = parsed(source).tasks
+    assert [("Outer.a", False, True), ("Outer.Inner.b", True, True)] == [
+        (task.qualname, task.is_async, task.importable) for task in found
+    ]
+
+
+def test_class_has_names_of_its_own_that_its_methods_do_not_see() -> None:
+    source = """
+        from nuvom import task as t
+        class A:
+            from nuvom import task
+            t = None
+            @task
+            def ours(): ...
+            @t
+            def not_ours(): ...
+            def method(self):
+                @task
+                def hidden(): ...
+                @t
+                def seen(): ...
+            class B:
+                @t
+                def of_b(): ...
+    """
+    assert {"A.ours", "A.method.<locals>.seen"} == set(names(source))
+
+
+@pytest.mark.parametrize("decorators", ["@other\n@task", "@task\n@other", "@a\n@task()\n@b(1)"])
+def test_other_decorators_do_not_hide_a_task(decorators: str) -> None:
+    assert ["add"] == names(f"from nuvom import task\n{decorators}\ndef add(): ...\n")
+
+
+def test_task_under_two_of_our_decorators_is_listed_once() -> None:
+    assert ["add"] == names("from nuvom import task\n@task\n@task()\ndef add(): ...\n")
+
+
+def test_decorated_class_is_no_task() -> None:
+    assert [] == names("from nuvom import task\n@task\nclass A: ...\n")
+
+
+@pytest.mark.parametrize(
+    ("source", "qualname", "line"),
+    [
+        ("def outer():\n    @task\n    def inner(): ...", "outer.<locals>.inner", 4),
+        ("async def outer():\n    @task\n    def inner(): ...", "outer.<locals>.inner", 4),
+        ("class A:\n  def m(self):\n    @task\n    def x(): ...", "A.m.<locals>.x", 5),
+        ("def f():\n  class A:\n    @task\n    def x(): ...", "f.<locals>.A.x", 5),
+        ("def f():\n  def g():\n    @task\n    def x(): ...", "f.<locals>.g.<locals>.x", 5),
+        ("def f():\n  if a:\n    @task\n    def x(): ...", "f.<locals>.x", 5),
+    ],
+)
+def test_task_inside_a_function_is_listed_as_not_importable(
+    source: str, qualname: str, line: int
+) -> None:
+    found = parsed(f"from nuvom import task\n{source}\n")
+    assert [(qualname, False, line)] == [(t.qualname, t.importable, t.line) for t in found.tasks]
+    [note] = found.notes
+    assert (line, "warning") == (note.line, note.level)
+    assert qualname in note.reason
+    assert "inside the function" in note.reason
+
+
+def test_function_sees_names_that_its_module_binds_later() -> None:
+    source = """
+        def outer():
+            @task
+            def inner(): ...
+        from nuvom import task
+    """
+    assert ["outer.<locals>.inner"] == names(source)
+
+
+def test_function_sees_the_names_of_the_functions_around_it() -> None:
+    source = """
+        import nuvom
+        def outer():
+            from nuvom import task
+            def middle():
+                @task
+                def a(): ...
+        def other(task):
+            def middle():
+                @task
+                def b(): ...
+    """
+    assert ["outer.<locals>.middle.<locals>.a"] == names(source)
+
+
+@pytest.mark.parametrize(
+    "parameters", ["task", "task, /", "*, task", "*task", "**task", "a, task=1"]
+)
+def test_parameter_hides_the_decorator(parameters: str) -> None:
+    source = f"""
+        from nuvom import task
+        def outer({parameters}):
+            @task
+            def inner(): ...
+    """
+    assert [] == names(source)
+
+
+@pytest.mark.parametrize(
+    ("test", "word"),
+    [
+        ("TYPE_CHECKING", "TYPE_CHECKING"),
+        ("typing.TYPE_CHECKING", "TYPE_CHECKING"),
+        ('__name__ == "__main__"', "__main__"),
+        ("'__main__' == __name__", "__main__"),
+    ],
+)
+def test_task_that_importing_does_not_define_is_not_importable(test: str, word: str) -> None:
+    found = parsed(f"from nuvom import task\nif {test}:\n    @task\n    def add(): ...\n")
+    assert [False] == [task.importable for task in found.tasks]
+    assert word in found.notes[0].reason
+
+
+def test_comparison_with_another_module_name_hides_nothing() -> None:
+    found = parsed(
+        'from nuvom import task\nif __name__ != "__main__":\n    @task\n    def a(): ...\n'
+    )
+    assert [True] == [task.importable for task in found.tasks]
+
+
+# ---- one of several ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "if x:\n{a}else:\n{b}",
+        "if x:\n{a}elif y:\n{b}",
+        "try:\n{a}except E:\n{b}",
+        "try: pass\nexcept E:\n{a}except F:\n{b}",
+        "match x:\n  case 1:\n{a}  case 2:\n{b}",
+    ],
+)
+def test_of_definitions_that_exclude_each_other_the_first_is_listed(source: str) -> None:
+    a, b = (f"        @task\n        def add({name}): ...\n" for name in "ab")
+    found = parsed("from nuvom import task\n" + source.format(a=a, b=b))
+    assert ["(a)"] == [task.signature for task in found.tasks]
+
+
+def test_of_definitions_that_exclude_each_other_the_importable_one_is_listed() -> None:
+    a, b = (f"    @task\n    def add({name}): ...\n" for name in "ab")
+    found = parsed(f"from nuvom import task\nif TYPE_CHECKING:\n{a}else:\n{b}")
+    assert [("(b)", True)] == [(task.signature, task.importable) for task in found.tasks]
+    assert () == found.notes
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "{a}{b}",
+        "if x:\n{a}{b}",
+        "if x:\n{a}if x:\n{b}",
+        "try:\n{a}except E: pass\nelse:\n{b}",
+        "try:\n{a}finally:\n{b}",
+    ],
+)
+def test_second_definition_of_the_same_name_is_listed_too(source: str) -> None:
+    a, b = (f"@task\ndef add({name}): ...\n" for name in "ab")
+    if ":" in source:
+        a, b = indent(a), indent(b)
+    found = parsed("from nuvom import task\n" + source.format(a=a, b=b))
+    assert ["(a)", "(b)"] == [task.signature for task in found.tasks]
+
+
+# ---- sources that are no programs -------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("source", "line", "words"),
+    [
+        (b"task\ndef f(:\n", 2, "cannot be parsed"),
+        (b"task\n\n  x = 1\n", 3, "indent"),
+        (b"task\n\nx = '\0'\n", 3, "null bytes"),
+        (b"task\n\nx = '\xff'\n", 3, "utf-8"),
+        (b"# task\n# coding: nonsense\n", 2, "nonsense"),
+        (b"# coding: nonsense\n# task\n", 1, "nonsense"),
+        (b"# coding: zlib\n# task\n", 1, "zlib"),
+        (b"# coding: ascii\ntask = '\xc3'\n", 1, "ascii"),
+        (b"task = " + b"9" * 5000, 1, "digits"),
+        (b"task = " + b"-" * 100_000 + b"1", 0, "too deeply"),
+        (b"task" + b".x" * 100_000, 0, "too deeply"),
+        (b"if 1: task\n" + b"elif 1: pass\n" * 50_000, 0, "too deeply"),
+        (b"task = " + b"(" * 300, 1, "too many nested"),
+    ],
+)
+def test_source_that_is_no_program_is_reported_with_its_line(
+    source: bytes, line: int, words: str
+) -> None:
+    found = parse(source)
+    assert () == found.tasks
+    [note] = found.notes
+    assert (line, "error") == (note.line, note.level)
+    assert words in note.reason
+
+
+def test_option_nested_deeper_than_it_can_be_read_is_named_only() -> None:
+    deep = "+".join(["1"] * 2000)
+    found = parsed(f"from nuvom import task\n@task(x={deep})\ndef f(y={deep}): ...\n")
+    [task] = found.tasks
+    assert ({}, ("x",), "(...)") == (task.options, task.dynamic_options, task.signature)
+
+
+def test_deeply_nested_blocks_are_followed() -> None:
+    depth = 98  # Python allows no more levels of indentation
+    blocks = "".join(" " * n + f"class C{n}:\n" for n in range(depth))
+    source = f"from nuvom import task\n{blocks}{' ' * depth}@task\n{' ' * depth}def f(): ...\n"
+    assert [f"{'.'.join(f'C{n}' for n in range(depth))}.f"] == names(source)
+
+
+def test_long_chain_of_elif_is_followed_to_its_end() -> None:
+    arms = "".join(f"elif x == {n}: pass\n" for n in range(700))
+    source = f"from nuvom import task\nif x: pass\n{arms}else:\n    @task\n    def add(): ...\n"
+    assert ["add"] == names(source)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        b"\xef\xbb\xbf" + b"from nuvom import task\n@task\ndef f(): 'caf\xc3\xa9'\n",
+        b"# coding: latin-1\nfrom nuvom import task\n@task\ndef f(): 'caf\xe9'\n",
+        b"#!python\n# -*- coding: cp1252 -*-\nfrom nuvom import task\n@task\ndef f(): 'caf\xe9'\n",
+        b"from nuvom import task\r\n@task\r\ndef f():\r\n    'caf\xc3\xa9'\r\n",
+        b"from nuvom import task\r@task\rdef f(): 'caf\xc3\xa9'\r",
+    ],
+)
+def test_declared_encodings_and_line_ends_are_understood(source: bytes) -> None:
+    assert ["café"] == [task.doc for task in parse(source).tasks]
+
+
+def test_warnings_of_the_compiler_are_not_shown() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = parse(b"from nuvom import task\n@task\ndef f(): return '\\d' if 1 is 1 else 0\n")
+    assert ["f"] == [task.qualname for task in found.tasks]
+
+
+def test_source_without_our_name_defines_no_task_but_is_checked() -> None:
+    assert mentions_tasks(b"@task\ndef f(): ...")
+    assert not mentions_tasks(b"import nuvom\n")
+    assert Parsed() == parse(b"@task\ndef f(): ...")
+    assert parse(b"@task\ndef f(: ...").notes
+
+
+@given(st.binary(max_size=300).map(lambda tail: b"from nuvom import task\n@task\n" + tail))
+@example(b"# coding: utf-7\nfrom nuvom import task\n+AAA-")
+@example(b"# coding: unicode_escape\nfrom nuvom import task\n\\x00")
+@example(b"# coding: idna\nfrom nuvom import task\n" + b"a" * 100)
+@example(b"# coding: undefined\nfrom nuvom import task\n")
+@example(b"# coding: bz2\nfrom nuvom import task\n")
+@example(b"\xff\xfef\x00r\x00o\x00m\x00")
+def test_arbitrary_bytes_never_raise(source: bytes) -> None:
+    assert isinstance(parse(source), Parsed)
+
+
+_WORDS = [
+    *("from nuvom import task\n", "@task\n", "def f():\n", "class A:\n", "if x:\n", "else:\n"),
+    *("try:\n", "except E as task:\n", "finally:\n", "match x:\n", "case task:\n", "task = 1\n"),
+    *("with a as task:\n", "for task in y:\n", "(task := 1)\n", "del task\n", "type task = int\n"),
+    *("pass\n", "    ", "        "),
+]
+
+
+@given(st.lists(st.sampled_from(_WORDS), max_size=20).map("".join))
+def test_arbitrary_programs_never_raise(source: str) -> None:
+    assert isinstance(parse(b"# nuvom\n" + source.encode()), Parsed)

@@ -1,0 +1,181 @@
+"""The walk stays inside the root and goes on whatever it meets."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from nuvom.discovery.entries import Problem
+from nuvom.discovery.ignore import IgnoreRules
+from nuvom.discovery.walker import (
+    LEAVES_ROOT,
+    MAX_FILE_BYTES,
+    NOT_REGULAR,
+    SourceFile,
+    Walker,
+    is_inside,
+    read_file,
+)
+from tests.unit.discovery.projects import write
+
+posix_only = pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX files")
+not_as_root = pytest.mark.skipif(
+    not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read everything"
+)
+
+
+def walk(root: Path) -> tuple[dict[str, SourceFile], list[Problem]]:
+    walker = Walker(str(root.resolve()), IgnoreRules())
+    found = {source.file: source for source in walker.files()}
+    return found, walker.problems
+
+
+def test_files_come_with_size_time_and_path(tmp_path: Path) -> None:
+    write(tmp_path, {"a.py": "12345", "app/__init__.py": "", "app/deep/er/b.py": ""})
+    os.utime(tmp_path / "a.py", ns=(1, 1_234_567_890))
+    found, problems = walk(tmp_path)
+    assert {"a.py", "app/__init__.py", "app/deep/er/b.py"} == found.keys()
+    assert (5, 1_234_567_890, False) == (
+        found["a.py"].size,
+        found["a.py"].mtime_ns,
+        found["a.py"].is_link,
+    )
+    assert str(tmp_path.resolve() / "a.py") == found["a.py"].path
+    assert [] == problems
+
+
+def test_folder_named_like_a_module_is_entered(tmp_path: Path) -> None:
+    write(tmp_path, {"odd.py/a.py": ""})
+    assert {"odd.py/a.py"} == walk(tmp_path)[0].keys()
+
+
+@posix_only
+def test_linked_folder_is_not_entered(tmp_path: Path) -> None:
+    outside = write(tmp_path / "outside", {"x.py": ""})
+    root = write(tmp_path / "root", {"app/a.py": ""})
+    (root / "out").symlink_to(outside)
+    (root / "again").symlink_to(root / "app")
+    (root / "app" / "loop").symlink_to(root)
+    found, problems = walk(root)
+    assert {"app/a.py"} == found.keys()
+    assert [] == problems
+
+
+@posix_only
+def test_linked_file_counts_only_when_its_target_is_inside(tmp_path: Path) -> None:
+    write(tmp_path, {"outside.py": "secret = 1", "root2/x.py": ""})
+    root = write(tmp_path / "root", {"app/a.py": "12345"})
+    (root / "inside.py").symlink_to("app/a.py")
+    (root / "outside.py").symlink_to("../outside.py")
+    (root / "neighbour.py").symlink_to("../root2/x.py")  # its path starts like the root's
+    (root / "folder.py").symlink_to("app")
+    found, problems = walk(root)
+    assert {"app/a.py", "inside.py"} == found.keys()
+    assert found["inside.py"].is_link
+    assert str(root.resolve() / "app" / "a.py") == found["inside.py"].path
+    expected = [Problem(name, 0, LEAVES_ROOT, "warning") for name in ("neighbour.py", "outside.py")]
+    assert expected == sorted(problems)
+
+
+@posix_only
+def test_link_that_leads_nowhere_is_reported(tmp_path: Path) -> None:
+    (tmp_path / "broken.py").symlink_to("nothing.py")
+    (tmp_path / "loop.py").symlink_to("loop.py")
+    (tmp_path / ".#a.py").symlink_to("editor@host")
+    found, problems = walk(tmp_path)
+    assert {} == found
+    assert ["broken.py", "loop.py"] == sorted(problem.file for problem in problems)
+    assert {"error"} == {problem.level for problem in problems}
+
+
+@posix_only
+def test_file_that_is_not_regular_is_reported_and_never_opened(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.py")
+    assert ({}, [Problem("pipe.py", 0, NOT_REGULAR)]) == walk(tmp_path)
+
+
+@posix_only
+def test_pipe_that_took_the_place_of_a_file_does_not_hold_up_the_reader(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.py")
+    with pytest.raises(OSError, match=NOT_REGULAR):
+        read_file(str(tmp_path / "pipe.py"))
+
+
+@posix_only
+def test_link_that_took_the_place_of_a_file_is_not_followed(tmp_path: Path) -> None:
+    write(tmp_path, {"secret.py": "x"})
+    (tmp_path / "a.py").symlink_to("secret.py")
+    with pytest.raises(OSError, match="symbolic"):
+        read_file(str(tmp_path / "a.py"))
+
+
+@posix_only
+@not_as_root
+def test_folder_that_cannot_be_read_is_reported(tmp_path: Path) -> None:
+    write(tmp_path, {"closed/a.py": "", "open/b.py": ""})
+    (tmp_path / "closed").chmod(0)
+    found, problems = walk(tmp_path)
+    (tmp_path / "closed").chmod(0o700)
+    assert {"open/b.py"} == found.keys()
+    assert ["closed/"] == [problem.file for problem in problems]
+
+
+def test_folder_that_vanishes_during_the_walk_is_reported(tmp_path: Path) -> None:
+    write(tmp_path, {"a.py": "", "gone/b.py": ""})
+    walker = Walker(str(tmp_path.resolve()), IgnoreRules())
+    for source in walker.files():  # the root's files come before its folders
+        assert "a.py" == source.file
+        (tmp_path / "gone" / "b.py").unlink()
+        (tmp_path / "gone").rmdir()
+    assert ["gone/"] == [problem.file for problem in walker.problems]
+    assert "folder cannot be read" in walker.problems[0].reason
+
+
+@posix_only
+def test_ignore_file_that_cannot_be_read_is_reported_and_hides_nothing(tmp_path: Path) -> None:
+    write(tmp_path, {"a.py": "", "app/.nuvomignore": "*.py\n" * MAX_FILE_BYTES, "app/b.py": ""})
+    (tmp_path / ".nuvomignore").symlink_to("a.py")
+    found, problems = walk(tmp_path)
+    assert {"a.py", "app/b.py"} == found.keys()
+    assert [".nuvomignore", "app/.nuvomignore"] == sorted(problem.file for problem in problems)
+
+
+def test_invalid_lines_of_ignore_files_are_reported(tmp_path: Path) -> None:
+    write(tmp_path, {"app/.nuvomignore": "ok\n!\n", "app/b.py": ""})
+    [problem] = walk(tmp_path)[1]
+    assert ("app/.nuvomignore", 2) == (problem.file, problem.line)
+
+
+@posix_only
+def test_names_that_are_not_utf8_do_not_stop_the_walk(tmp_path: Path) -> None:
+    try:
+        (tmp_path / os.fsdecode(b"caf\xe9.py")).write_bytes(b"")
+    except OSError:
+        pytest.skip("this file system only takes UTF-8 names")
+    assert [os.fsdecode(b"caf\xe9.py")] == list(walk(tmp_path)[0])
+
+
+@pytest.mark.parametrize("size", [0, 1, 10, 5000, MAX_FILE_BYTES])
+@pytest.mark.parametrize("guess", [0, 10, 4096])
+def test_file_is_read_whole_whatever_size_was_expected(
+    tmp_path: Path, size: int, guess: int
+) -> None:
+    content = bytes(range(256)) * (size // 256) + b"x" * (size % 256)
+    write(tmp_path, {"a.py": content})
+    assert content == read_file(str(tmp_path / "a.py"), guess)
+
+
+@pytest.mark.parametrize("guess", [0, MAX_FILE_BYTES, MAX_FILE_BYTES + 1])
+def test_file_over_the_limit_is_refused(tmp_path: Path, guess: int) -> None:
+    write(tmp_path, {"a.py": b"x" * (MAX_FILE_BYTES + 1)})
+    with pytest.raises(OSError, match="larger than 2 MiB"):
+        read_file(str(tmp_path / "a.py"), guess)
+
+
+def test_root_of_the_file_system_holds_everything() -> None:
+    assert is_inside(f"{os.sep}a{os.sep}b", os.sep)
+    assert is_inside(os.path.join("x", "a", "b"), os.path.join("x", "a"))
+    assert not is_inside(os.path.join("x", "ab"), os.path.join("x", "a"))
