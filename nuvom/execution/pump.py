@@ -20,12 +20,12 @@ from nuvom.execution.failures import stored_error
 from nuvom.execution.lanes import Assignment, Finished, Lane
 from nuvom.execution.pace import Pace
 from nuvom.execution.running import InHand, RunningJob
-from nuvom.execution.thread_lane import ThreadLane
 from nuvom.queue_backends.base import Capability
 
 if TYPE_CHECKING:
     from nuvom.execution.delivery import Delivery
     from nuvom.execution.job_runner import JobRunner
+    from nuvom.execution.thread_lane import ThreadLane
     from nuvom.record import JobRecord
     from nuvom.runtime import Runtime
 
