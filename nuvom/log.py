@@ -15,7 +15,7 @@ from nuvom.log_formats import make_format
 from nuvom.log_handlers import LogHandler
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 ROOT = "nuvom"
 
@@ -91,28 +91,31 @@ def configure_logging(
     Returns: the handler, which sits on the root logger.
     """
     out = stream or sys.stderr
-    handler = LogHandler(
-        out, make_format(fmt, out, color=color), fields=JobFields(worker, _host())
-    )
+    handler = LogHandler(out, make_format(fmt, out, color=color), fields=JobFields(worker, _host()))
     root = logging.getLogger()
+    root.setLevel(level)
     reset_logging()
     root.addHandler(handler)
-    root.setLevel(level)
     return handler
 
 
 def reset_logging() -> None:
     """Take back ``configure_logging``, but for the root logger's level."""
-    flush_logs()
     root = logging.getLogger()
-    for handler in [one for one in root.handlers if isinstance(one, LogHandler)]:
+    own = [handler for handler in root.handlers if isinstance(handler, LogHandler)]
+    _flush(own)
+    for handler in own:
         root.removeHandler(handler)
         handler.close()
 
 
 def flush_logs() -> None:
     """Write out what handlers hold back or buffer. Never raises; twice is fine."""
-    for handler in [*logging.getLogger().handlers, *logging.getLogger(ROOT).handlers]:
+    _flush([*logging.getLogger().handlers, *logging.getLogger(ROOT).handlers])
+
+
+def _flush(handlers: Sequence[logging.Handler]) -> None:
+    for handler in handlers:
         try:
             handler.flush()
         except Exception as failure:  # noqa: BLE001  # a user's handler: the worker still stops

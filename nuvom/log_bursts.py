@@ -36,19 +36,17 @@ class Bursts:
     def admit(self, word: str, most: int) -> bool:
         """Return whether this is one of the first ``most`` events called ``word`` of a second."""
         with self._lock:
-            seen = self._seen.get(word, 0)
-            if seen >= most:  # under load the way of nearly every event: a count, no clock
-                self._seen[word] = seen + 1
-                if self._reporter is None:
-                    self._start_reporter()
-                return False
+            # Under load a reporter runs and ends the seconds: then this asks no clock.
             if self._reporter is None and self._clock.monotonic() >= self._ends_at:
-                self._seen.clear()  # all of it had lines: else a reporter would be running
-                seen = 0
-                self._ends_at = self._clock.monotonic() + _SECOND
+                self._begin_second()
+            seen = self._seen.get(word, 0)
             self._seen[word] = seen + 1
             self._most[word] = most
-            return True
+            if seen < most:
+                return True
+            if self._reporter is None:
+                self._start_reporter()
+            return False
 
     def stop(self) -> None:
         """Report what is held back, and end the thread; twice is fine."""
@@ -58,6 +56,10 @@ class Bursts:
         self._report_held()
         if reporter is not None:
             reporter.join(_SECOND)
+
+    def _begin_second(self) -> None:
+        self._seen.clear()
+        self._ends_at = self._clock.monotonic() + _SECOND
 
     def _start_reporter(self) -> None:
         self._stopping = threading.Event()
@@ -80,8 +82,7 @@ class Bursts:
         with self._lock:
             counts = {word: self._seen[word] - self._most[word] for word in self._seen}
             held = {word: count for word, count in counts.items() if count > 0}
-            self._seen.clear()
-            self._ends_at = self._clock.monotonic() + _SECOND
+            self._begin_second()
             if not held:
                 self._reporter = None
         for word, count in held.items():

@@ -25,6 +25,10 @@ FORMATS = ("rich", "plain", "json", "logfmt")
 _BARE = re.compile(r"[\w.:/+@-]+")  # needs no quotes in logfmt
 _NOT_IN_KEYS = re.compile(r"[^\w.-]")
 _BAR = "    | "
+# For machines, or said in the text already.
+_NOT_FOR_PEOPLE = frozenset(
+    {"lease_epoch", "pid", "host", "outcome", "duration_s", "wait_s", "error_type", "error_fp"}
+)
 _LEVEL_STYLES = {
     "DEBUG": "dim",
     "INFO": "green",
@@ -53,9 +57,10 @@ class PlainFormat(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """Return one line, and those of the traceback."""
         head = f"{timestamp(record.created)} {record.levelname:<8} {one_line(record.name)}:"
-        fields = " ".join(pairs(fields_of(record)))
+        fields = " ".join(pairs(_for_people(record)))
         line = f"{head} {one_line(text_of(record))}" + (f"  {fields}" if fields else "")
-        return "\n".join([line, *_bars(record)])
+        # No line of a traceback can pass for a line of the log.
+        return "\n".join([line, *(f"{_BAR}{one}" for one in _lines(record))])
 
 
 class LogfmtFormat(logging.Formatter):
@@ -106,10 +111,10 @@ class RichFormat(logging.Formatter):
         from rich.text import Text  # noqa: PLC0415  # as above
 
         clock = time.strftime("%H:%M:%S", time.localtime(record.created))
-        fields = fields_of(record)
+        fields = _for_people(record)
         if "job_id" in fields:
             fields["job_id"] = short_id(str(fields["job_id"]))
-        shown = " ".join(pairs({key: fields[key] for key in fields if key not in _NOT_ON_SCREEN}))
+        shown = " ".join(pairs(fields))
         return Text.assemble(
             (f"{clock} ", "dim"),
             (f"{record.levelname:<8} ", _LEVEL_STYLES.get(record.levelname, "")),
@@ -118,16 +123,15 @@ class RichFormat(logging.Formatter):
         )
 
     def _highlighted(self, record: logging.LogRecord) -> list[Text]:
+        lines = _lines(record)
+        if not lines:
+            return []
+        from rich.syntax import Syntax  # noqa: PLC0415  # slow to import: only for tracebacks
         from rich.text import Text  # noqa: PLC0415  # as above
 
-        lines = _bars(record)
-        last = len(lines) - 1
-        return [
-            Text(line, style="red" if place == last else "dim") for place, line in enumerate(lines)
-        ]
-
-
-_NOT_ON_SCREEN = frozenset({"lease_epoch", "pid", "host", "error_fp", "duration_s", "wait_s"})
+        syntax = Syntax("", "pytb", theme="ansi_dark", background_color="default")
+        coloured = syntax.highlight("\n".join(lines)).split("\n", allow_blank=False)
+        return [Text.assemble((_BAR, "dim"), line) for line in coloured]
 
 
 def make_format(
@@ -188,9 +192,12 @@ def _everything(record: logging.LogRecord) -> dict[str, object]:
     return everything
 
 
-def _bars(record: logging.LogRecord) -> list[str]:
-    """Return the traceback's lines, marked so that none can pass for a line of the log."""
-    return [f"{_BAR}{one_line(line)}" for line in traceback_of(record).splitlines()]
+def _for_people(record: logging.LogRecord) -> dict[str, object]:
+    return {key: one for key, one in fields_of(record).items() if key not in _NOT_FOR_PEOPLE}
+
+
+def _lines(record: logging.LogRecord) -> list[str]:
+    return [one_line(line) for line in traceback_of(record).splitlines()]
 
 
 def _is_terminal(stream: TextIO) -> bool:

@@ -23,7 +23,8 @@ class RateLimit:
 
     Only events of ours are limited: what a user's code logs is the user's. Events are equal
     when name, level and ``rate_key`` are; without a ``rate_key`` the text stands for it, and
-    events of different jobs are never equal. Not thread-safe: the handler's lock guards it.
+    events of jobs are not limited; nor are those with a ``rate_key`` of False. Not
+    thread-safe: the handler's lock guards it.
     """
 
     def __init__(
@@ -68,10 +69,10 @@ class RateLimit:
 def _key(record: logging.LogRecord) -> tuple[object, ...] | None:
     """Return what equal events have in common, or None where the record is not limited."""
     values = vars(record)
-    is_limited = is_own(record) and (values.get("rate_key") or not values.get("job_id"))
-    if not is_limited:
+    given = values.get("rate_key")
+    if not is_own(record) or given is False or (given is None and values.get("job_id")):
         return None
-    return values["event"], record.levelno, values.get("rate_key") or record.getMessage()
+    return values["event"], record.levelno, given or record.getMessage()
 
 
 class _Window:

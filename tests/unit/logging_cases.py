@@ -1,0 +1,106 @@
+"""What tests of the log share: a job to run in, hostile texts, and a handler that collects."""
+
+from __future__ import annotations
+
+import io
+import logging
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+
+from nuvom import job_context
+from nuvom.log_fields import JobFields
+from nuvom.log_formats import make_format
+from nuvom.log_handlers import LogHandler, RateLimit
+from nuvom.record import JobRecord
+
+WORKER = "0198f000-0000-7000-8000-0000000000aa"
+FORMATS = ("plain", "rich", "json", "logfmt")
+
+# Each tries to end the line and begin one of its own, to move the cursor, or to turn the text.
+FORGERIES = [
+    "x\n2026-08-01T00:00:00.000Z INFO     nuvom: FORGED",
+    "x\r\n2026-08-01T00:00:00.000Z INFO     nuvom: FORGED",
+    "x\rFORGED",
+    "x\x0bFORGED",
+    "x\x0cFORGED",
+    "x\x1c\x1d\x1eFORGED",
+    "x\x85FORGED",
+    "x\u2028FORGED",
+    "x\u2029FORGED",
+    "x\x00FORGED",
+    "x\x1b[2K\x1b[1GFORGED",
+    "x\x1b]0;FORGED\x07",
+    "x\x9b2KFORGED",
+    "x\b\b\bFORGED",
+    "x\u202eDEGROF",
+    "x\u2066FORGED\u2069",
+    "x\ud800FORGED",
+    '{"schema": "nuvom.log/1", "event": "FORGED"}',
+    '" event=FORGED msg="',
+    '\\" event=FORGED msg=\\"',
+    "[bold red]FORGED[/bold red][link=http://x]",
+    "%s %d FORGED %(levelname)s",
+    "{levelname} FORGED",
+]
+
+
+class Job(NamedTuple):
+    record: JobRecord
+    worker: str = WORKER
+    lane: str = "thread"
+
+
+def make_job(job_id: str = "0198f000-0000-7000-8000-000000000001", **fields: object) -> JobRecord:
+    values = {"func_name": "tasks.add", "attempt": 1, "lease_epoch": 3, **fields}
+    return JobRecord(id=job_id, **values)  # type: ignore[arg-type]  # as a test says
+
+
+@contextmanager
+def inside(job: Job) -> Iterator[None]:
+    token = job_context.current.set(job)
+    try:
+        yield
+    finally:
+        job_context.current.reset(token)
+
+
+def failing(error: BaseException) -> tuple[object, ...]:
+    """Raise ``error`` and return what ``sys.exc_info`` says of it."""
+
+    def fail() -> None:
+        raise error
+
+    try:
+        fail()
+    except BaseException:  # noqa: BLE001  # handed on
+        return sys.exc_info()
+    raise AssertionError("it did not raise")
+
+
+class Collector:
+    """A handler of ours on a logger, and what it wrote."""
+
+    def __init__(
+        self,
+        logger: logging.Logger,
+        fmt: str = "plain",
+        *,
+        worker: str | None = None,
+        limit: RateLimit | None = None,
+    ) -> None:
+        self.stream = io.StringIO()
+        fields = JobFields(worker, "host" if worker else None)
+        self.handler = LogHandler(
+            self.stream, make_format(fmt, self.stream), fields=fields, limit=limit
+        )
+        logger.addHandler(self.handler)
+
+    @property
+    def text(self) -> str:
+        return self.stream.getvalue()
+
+    @property
+    def lines(self) -> list[str]:
+        return self.text.split("\n")[:-1]

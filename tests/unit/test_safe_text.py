@@ -1,0 +1,128 @@
+"""Text from outside, made fit to be shown."""
+
+from __future__ import annotations
+
+import unicodedata
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nuvom.safe_text import MAX_CHARS, clip, is_secret, mask_text, mask_value, one_line
+
+from .logging_cases import FORGERIES
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("plain, größer, 日本, 🎉", "plain, größer, 日本, 🎉"),
+        ("a\nb\rc\td", "a\\nb\\rc\\td"),
+        ("\x1b[31m", "\\x1b[31m"),
+        ("\x85\u2028\u202e", "\\x85\\u2028\\u202e"),
+        ("\ud800", "\\ud800"),
+        ("C:\\new", "C:\\new"),
+    ],
+)
+def test_control_characters_are_written_as_escapes(text: str, shown: str) -> None:
+    assert shown == one_line(text)
+
+
+@given(st.text() | st.sampled_from(FORGERIES))
+def test_no_text_breaks_its_line_or_holds_a_control_character(text: str) -> None:
+    shown = one_line(text)
+
+    assert [shown] == (shown.splitlines() or [""])
+    assert all(unicodedata.category(char) not in ("Cc", "Cs") for char in shown)
+    shown.encode()
+
+
+@given(st.text())
+def test_making_text_safe_twice_changes_nothing_more(text: str) -> None:
+    assert one_line(text) == one_line(one_line(text))
+
+
+def test_long_text_is_cut_and_says_so() -> None:
+    assert "abc" == clip("abc", 3)
+    assert "abc... (2 more characters)" == clip("abcde", 3)
+    assert len(clip("x" * (MAX_CHARS + 10))) < MAX_CHARS + 40
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("password", "PASSWD", "client_secret", "token", "apikey", "API_KEY"),
+        *("Authorization", "set-cookie", "private_key", "db_pass"),
+    ],
+)
+def test_telling_names_are_secret(name: str) -> None:
+    assert is_secret(name)
+
+
+@pytest.mark.parametrize("name", ["user", "key", "id", "author", ""])
+def test_other_names_are_not(name: str) -> None:
+    assert not is_secret(name)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "login failed: password=CANARY",
+        "login failed: password = 'CANARY and more'",
+        "{'user': 'x', 'api_key': 'CANARY'}",
+        '{"token": "CANARY"}',
+        "Authorization: Bearer CANARY",
+        "authorization: basic CANARY",
+        "x-api-key: CANARY",
+        "Cookie: CANARY",
+        "?access_token=CANARY&user=x",
+        "postgresql://me:CANARY@host/db",
+        "redis://:CANARY@host:6379",
+        "DB_PASSWORD=CANARY",
+        "Secret(client_secret='CANARY')",
+    ],
+)
+def test_what_follows_a_telling_name_is_masked(text: str) -> None:
+    masked = mask_text(text)
+
+    assert "CANARY" not in masked
+    assert "***" in masked
+
+
+@pytest.mark.parametrize(
+    "text", ["no secrets here", "http://host/path", "the token was missing", "user=x", "a://b@c"]
+)
+def test_other_text_is_left_alone(text: str) -> None:
+    assert text == mask_text(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["pass" * 20_000, "pass=" * 13_000, "://" + "a" * 65_000, "-" * 65_000]
+)
+def test_hostile_text_costs_no_more_than_its_length(text: str) -> None:
+    """A pattern that backtracks would not end within the time limit of the tests."""
+    for _ in range(5):
+        mask_text(f"password {text}")
+
+
+def test_values_are_masked_by_name_at_any_depth() -> None:
+    given_ = {"user": "x", "auth": [{"token": "CANARY", "n": 1}, ("a", 2)], "password": {"a": 1}}
+
+    masked = mask_value("payload", given_)
+
+    assert {"user": "x", "auth": [{"token": "***", "n": 1}, ["a", 2]], "password": "***"} == masked
+
+
+def test_very_deep_and_circular_values_are_cut_off() -> None:
+    circle: list[object] = []
+    circle.append(circle)
+
+    assert [[[[[["..."]]]]]] == mask_value("x", circle)
+
+
+def test_numbers_that_json_does_not_know_become_text() -> None:
+    assert ["inf", "nan", 1.5] == mask_value("x", [float("inf"), float("nan"), 1.5])
+
+
+def test_keys_of_any_kind_become_text() -> None:
+    assert {"1": "a", "None": "b"} == mask_value("x", {1: "a", None: "b"})
