@@ -143,7 +143,8 @@ class Database:
                 "cell_size_check = ON",
                 "mmap_size = 0",
             ):
-                connection.execute(f"PRAGMA {pragma}")
+                # The first one reads the file, which another process may just be making.
+                self._retried(lambda text=f"PRAGMA {pragma}": connection.execute(text))  # type: ignore[misc]  # bound now
         except BaseException:
             connection.close()
             raise
