@@ -122,9 +122,8 @@ def test_json_writes_values_that_it_does_not_know_as_text() -> None:
 
 
 def test_logfmt_quotes_what_needs_quotes() -> None:
-    line = written(
-        "logfmt", msg='say "hi"\\', note="", user={"name": "x y", "id": 1.5}, **{"odd key=": 1}
-    )
+    extra: dict[str, Any] = {"note": "", "user": {"name": "x y", "id": 1.5}, "odd key=": 1}
+    line = written("logfmt", msg='say "hi"\\', **extra)
 
     assert (
         'ts=1970-01-01T00:00:00.000Z level=INFO logger=app event=log msg="say \\"hi\\"\\\\" '
