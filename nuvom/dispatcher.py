@@ -20,8 +20,8 @@ from nuvom.names import new_id
 from nuvom.options import NO_CALL_OPTIONS, CallOptions
 from nuvom.queue_backends.base import BaseJobQueue, Capability
 from nuvom.record import DEFAULT_RETRY, JobRecord, RetryPolicy
+from nuvom.record_batch import RecordBatch
 from nuvom.signature import Binder
-from nuvom.spool import Spool
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -93,10 +93,7 @@ class Dispatcher:
 
     def enqueue(self, record: JobRecord) -> str | None:
         """Store ``record``; return the id of the existing job when its key is taken."""
-        if record.run_at and Capability.SCHEDULED not in self._queue.capabilities:
-            raise CapabilityMissing(
-                self._queue.name, str(Capability.SCHEDULED), "this job has a run_at"
-            )
+        self._refuse_missing(record)
         if not self._can_inspect:
             self._results.set_record(record)
         existing = self._queue.enqueue(record)
@@ -119,33 +116,29 @@ class Dispatcher:
         needs bounded memory and never runs while the store is locked.
         """
         plan = self._plan(definition, options)
-        ids = bytearray()
-        with Spool() as spool:
+        with RecordBatch(plan.like(self._clock.now())) as batch:
             for index, item in enumerate(items):
                 args, kwargs = _call_of(definition.name, index, item)
-                record = plan.record(args, kwargs, self._clock.now(), index=index)
-                spool.add(record.encode())
-                ids += bytes.fromhex(record.id.replace("-", ""))
-            existing = self._store(spool, len(ids) // 16)
-        return ids, existing
+                batch.add(new_id(), *plan.pack(args, kwargs, index))
+            return batch.ids, self._store(batch) if batch.ids else {}
 
-    def _store(self, spool: Spool, count: int) -> dict[str, str]:
-        if not count:
-            return {}
-        records = map(JobRecord.decode, spool.items())
+    def _store(self, batch: RecordBatch) -> dict[str, str]:
+        self._refuse_missing(batch.like)
         if not self._can_inspect:
-            records = map(self._with_record, records)
-        existing = self._queue.enqueue_many(records)
+            for record in batch:
+                self._results.set_record(record)
+        existing = self._queue.enqueue_many(batch)
         if JobEnqueued in self._bus.active:
-            for data in spool.items():
-                record = JobRecord.decode(data)
+            for record in batch:
                 if record.id not in existing:
                     self._bus.emit(JobEnqueued(record))
         return existing
 
-    def _with_record(self, record: JobRecord) -> JobRecord:
-        self._results.set_record(record)
-        return record
+    def _refuse_missing(self, record: JobRecord) -> None:
+        if record.run_at and Capability.SCHEDULED not in self._queue.capabilities:
+            raise CapabilityMissing(
+                self._queue.name, str(Capability.SCHEDULED), "this job has a run_at"
+            )
 
     def _plan(self, definition: TaskDefinition, options: CallOptions) -> CallPlan:
         if len(self._plans) >= _PLANS_KEPT:
@@ -177,20 +170,9 @@ class CallPlan:
         self._priority = _first(options.priority, definition.options.priority)
         self._rest = _constant_fields(definition, options, settings)
 
-    def record(
-        self, args: tuple[Any, ...], kwargs: dict[str, Any], now: float, *, index: int | None = None
-    ) -> JobRecord:
-        """Return the record of one call; ``index`` is the item's place in a ``.map()``."""
-        try:
-            self._binder.check(args, kwargs)
-        except TypeError as error:
-            if index is not None:
-                error.args = (f"item {index}: {error.args[0]}",)
-            raise
-        packed_args, packed_kwargs = self._encode(args, kwargs)
-        size = len(packed_args) + len(packed_kwargs)
-        if size > self._max_bytes:
-            raise PayloadTooLarge(self._name, size, self._max_bytes)
+    def record(self, args: tuple[Any, ...], kwargs: dict[str, Any], now: float) -> JobRecord:
+        """Return the record of one call."""
+        packed_args, packed_kwargs = self.pack(args, kwargs)
         return JobRecord(
             new_id(),
             self._name,
@@ -202,6 +184,35 @@ class CallPlan:
             now + self._delay_secs if self._delay_secs else self._run_at,
             **self._rest,
         )
+
+    def like(self, now: float) -> JobRecord:
+        """Return a record with everything that the calls have in common."""
+        run_at = now + self._delay_secs if self._delay_secs else self._run_at
+        return JobRecord(
+            "",
+            self._name,
+            queue=self._queue,
+            priority=self._priority,
+            created_at=now,
+            run_at=run_at,
+            **self._rest,
+        )
+
+    def pack(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any], index: int | None = None
+    ) -> tuple[bytes, bytes]:
+        """Return checked and encoded arguments; ``index`` is the item's place in a ``.map()``."""
+        try:
+            self._binder.check(args, kwargs)
+            packed_args, packed_kwargs = self._encode(args, kwargs)
+        except TypeError as error:
+            if index is not None:
+                error.args = (f"item {index}: {error.args[0]}",)
+            raise
+        size = len(packed_args) + len(packed_kwargs)
+        if size > self._max_bytes:
+            raise PayloadTooLarge(self._name, size, self._max_bytes)
+        return packed_args, packed_kwargs
 
 
 def _constant_fields(
@@ -271,7 +282,9 @@ def aware(moment: datetime) -> datetime:
 
 
 def _call_of(task: str, index: int, item: object) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    if isinstance(item, tuple | list):
+    if isinstance(item, tuple):
+        return tuple(item), {}
+    if isinstance(item, list):
         return tuple(item), {}
     if isinstance(item, Mapping):
         kwargs = dict(item)

@@ -13,6 +13,7 @@ from nuvom.clock import epoch_millis
 from nuvom.errors import InvalidId
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+_VARIANT = {digit: "89ab"[index % 4] for index, digit in enumerate("0123456789abcdef")}
 _EXPECTED = "1 to 64 letters, digits, '_', '-' or '.', starting with a letter or digit"
 
 
@@ -33,9 +34,9 @@ def new_id() -> str:
     forked processes need no lock to stay apart.
     Source: RFC 9562, section 5.7.
     """
-    millis = epoch_millis()
-    noise = int.from_bytes(os.urandom(10), "big")
+    time_part = f"{epoch_millis():012x}"
+    noise = os.urandom(10).hex()
     return (
-        f"{millis >> 16:08x}-{millis & 0xFFFF:04x}-7{noise >> 68:03x}-"
-        f"{0x8000 | (noise >> 48) & 0x3FFF:04x}-{noise & 0xFFFFFFFFFFFF:012x}"
+        f"{time_part[:8]}-{time_part[8:]}-7{noise[:3]}-"
+        f"{_VARIANT[noise[3]]}{noise[4:7]}-{noise[7:19]}"
     )

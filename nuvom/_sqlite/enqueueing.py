@@ -5,23 +5,33 @@ from __future__ import annotations
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from nuvom._sqlite.schema import READY, SCHEDULED
 from nuvom.errors import QueueFull
 from nuvom.names import valid_name
+from nuvom.record import JobRecord
+from nuvom.record_batch import RecordBatch
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Iterable, Sequence
 
     from nuvom._sqlite.store import Store
-    from nuvom.record import JobRecord
 
 LARGE_BYTES = 1024  # a larger record would be rewritten with every change of its row
 _CHUNK = 1000
+_BATCH_CHUNK = 2000
+_encode_json = msgspec.json.Encoder().encode
 
 _INSERT = """INSERT INTO jobs (id, status, queue, priority, task, created_at, run_at, keep_secs,
         unique_key, unique_until, record)
     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"""
+# Two thousand rows in one step, which takes two thirds of the time of as many steps.
+_INSERT_BATCH = """INSERT INTO jobs
+        (id, status, queue, priority, task, created_at, run_at, keep_secs, record)
+    SELECT value ->> 0, ?3, ?4, ?5, ?6, ?7, ?8, ?9, substr(?2, value ->> 1, value ->> 2)
+    FROM json_each(?1) WHERE true ON CONFLICT DO NOTHING"""
 _INSERT_PAYLOAD = "INSERT INTO payloads (seq, record) VALUES (?, ?)"
 _FREE_KEY = """UPDATE jobs SET unique_key = NULL WHERE task = ?1 AND unique_key = ?2
     AND status IN (2, 3, 4, 5) AND unique_until <= ?3"""
@@ -50,6 +60,10 @@ class Enqueuer:
 
     def store_many(self, jobs: Iterable[JobRecord]) -> dict[str, str]:
         """Store all ``jobs`` in one transaction; return the holders of keys that were taken."""
+        if isinstance(jobs, RecordBatch) and self._is_plain(jobs.like):
+            valid_name("a queue", jobs.like.queue)
+            self._store.db.transaction(lambda connection: self._insert_batch(connection, jobs))
+            return {}
         stream = iter(jobs)
         first = list(islice(stream, _CHUNK))
         if not first:
@@ -64,6 +78,21 @@ class Enqueuer:
             return refused
 
         return self._store.db.transaction(insert)
+
+    def _insert_batch(self, connection: sqlite3.Connection, batch: RecordBatch) -> None:
+        constants = self._row(batch.like.replace(id="batch"))
+        for chunk in batch.chunks(_BATCH_CHUNK):
+            if any(len(data) > LARGE_BYTES for _, data in chunk):
+                self._insert_all(connection, [JobRecord.decode(data) for _, data in chunk])
+                continue
+            places, start = [], 1
+            for job_id, data in chunk:
+                places.append((job_id, start, len(data)))
+                start += len(data)
+            blob = b"".join([data for _, data in chunk])
+            connection.execute(
+                _INSERT_BATCH, (_encode_json(places).decode(), blob, *constants[1:8])
+            )
 
     def insert_children(self, connection: sqlite3.Connection, jobs: Sequence[JobRecord]) -> None:
         """Store jobs in the caller's transaction; a taken key or a full queue drops none."""
