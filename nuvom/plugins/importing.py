@@ -85,10 +85,15 @@ def load_entry(
 def import_object(target: str) -> Any:  # noqa: ANN401  # whatever the module holds
     """Return what ``module:Name`` names. Raises: whatever the import raises; PluginError."""
     module_name, _, path = target.partition(":")
-    found: Any = import_module(module_name)
+    module = import_module(module_name)
+    found: Any = module
     if not path:
         raise PluginError(f"{target} names a module; it has to be module:Class")
     for part in path.split("."):
+        if not hasattr(found, part):
+            # The place tells of a module of the same name that was found first.
+            place = getattr(module, "__file__", None) or "built in"
+            raise PluginError(f"the module {module_name} ({place}) has no {path}")
         found = getattr(found, part)
     return found
 

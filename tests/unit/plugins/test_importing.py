@@ -146,7 +146,9 @@ def test_version_is_that_of_the_module(load: Callable[..., PluginSet], lay: Lay)
 @pytest.mark.parametrize(
     ("target", "reason"),
     [
-        ("mod:Missing", "AttributeError"),
+        ("mod:Missing", "mod.py) has no Missing"),
+        ("mod:Mail.Missing", "mod.py) has no Mail.Missing"),
+        ("sys:Missing", "the module sys (built in) has no Missing"),
         ("missing_module:X", "No module named 'missing_module'"),
         ("mod:Neither", "neither a plugin nor a class that derives from"),
         ("mod:Half", "neither a plugin"),

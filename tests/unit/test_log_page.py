@@ -1,0 +1,44 @@
+"""What docs/logging.md says is what happens."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from nuvom import log_events
+from nuvom.log_fields import SCHEMA
+from nuvom.log_formats import FORMATS
+
+PAGE = (Path(__file__).parents[2] / "docs" / "logging.md").read_text(encoding="utf-8")
+SNIPPETS = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+
+
+def test_python_of_the_page_runs(tmp_path: Path) -> None:
+    program = tmp_path / "page.py"
+    program.write_text("\n".join(SNIPPETS), encoding="utf-8")
+
+    done = subprocess.run(
+        [sys.executable, str(program)], capture_output=True, text=True, check=False, cwd=tmp_path
+    )
+
+    assert (0, "") == (done.returncode, done.stderr)
+    assert "WARNING [None None] outside a job\n" in done.stdout
+    assert '"msg": "ready"' in done.stdout
+
+
+def test_page_names_every_event_that_is_written() -> None:
+    source = Path(log_events.__file__).read_text(encoding="utf-8")
+    written = set(re.findall(r'"((?:job|hook|worker|backend|plugin)\.\w+)"', source))
+    table = PAGE.partition("| event | level |")[2].partition("\n\n")[0]
+
+    assert written == set(re.findall(r"`([\w.]+\.\w+)`", table))
+
+
+def test_page_names_formats_schema_and_figures() -> None:
+    for fmt in FORMATS:
+        assert f"`{fmt}`" in PAGE
+    assert f"`{SCHEMA}`" in PAGE
+    assert f"the first {log_events._SUCCESS_LINES} successes of a second" in PAGE
+    assert f"the first {log_events._FAILURE_LINES} of a second" in PAGE
