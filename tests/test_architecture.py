@@ -56,7 +56,7 @@ ALLOWED = [
             "execution/job_runner.py:JobRunner.run": "a task's code",
             "execution/job_runner.py:JobRunner.succeeded": "a result's own code may run",
             "execution/thread_lane.py:_Slot._main": "a thread's outermost loop",
-            "log.py:flush_logs": "a user's log handler",
+            "log.py:_flush": "a user's log handler",
             "log.py:log_event": "a user's log handler",
             "log_handlers.py:LogHandler._text": "a user's object is turned into text",
             "log_handlers.py:LogHandler.handle": "a user's filter; logging never fails a job",
