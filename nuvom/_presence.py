@@ -87,6 +87,11 @@ class Presence(SlotFile):
                 self.close()
                 _bury(self._lock)
 
+    def abandon(self) -> None:
+        """End it as a death would: its jobs are recovered by what the slot file says."""
+        with self._leaving:
+            self._lock.release()
+
 
 class Corpse:
     """A worker that died, held by this process so that only one reaper recovers its jobs.
@@ -164,6 +169,15 @@ def is_alive(directory: Path, owner: str) -> bool:
         lock.release()
         return False
     return os.path.exists(path)
+
+
+def is_gone(directory: Path, owner: str) -> bool:
+    """Return whether no trace of the worker is left: nobody can tell what it had started.
+
+    False for a live one, and for a dead one that ``find_dead`` has found or will find.
+    """
+    valid_name("a worker's id", owner)
+    return not os.path.lexists(directory / "workers" / f"{owner}.lock")
 
 
 class _Header(NamedTuple):

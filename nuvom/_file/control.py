@@ -1,0 +1,222 @@
+"""Workers' announcements and what people ask for, in the file store.
+
+Cancel, retry, pause, purge, prune, and commands to workers. What a worker should notice soon
+changes the number that ``control_version`` tells.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from nuvom._file import moves
+from nuvom._file.frames import CHANGES, REMOVED
+from nuvom._file.rows import Announced, Commanded, Paused, Progressed, Retired, encode
+from nuvom._presence import is_alive
+from nuvom.names import valid_name
+from nuvom.record import FINAL, JobStatus
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from nuvom._file.rows import Change, Row
+    from nuvom._file.store import FileStore
+    from nuvom._file.table import Table
+    from nuvom.clock import Clock
+    from nuvom.config import Settings
+    from nuvom.record import JobRecord
+    from nuvom.views import WorkerInfo
+
+_WORDS = frozenset({"quiet", "resume", "stop", "stacks"})
+_WAITING = frozenset({JobStatus.PENDING, JobStatus.PARKED})
+_RETRYABLE = FINAL - {JobStatus.SUCCESS}
+_SUCCESS = JobStatus.SUCCESS
+
+
+class ControlPart:
+    """The methods of the queue that people and workers use to steer."""
+
+    store: FileStore
+    settings: Settings
+    clock: Clock
+
+    # ---- jobs ---------------------------------------------------------------------------
+
+    def cancel(self, job_id: str) -> JobStatus | None:
+        """Cancel a job that is not final; see the contract."""
+        now = self.clock.now()
+        before = self._change(
+            job_id,
+            lambda _, row: None if row.state.status in FINAL else moves.cancelled(row, now),
+        )
+        self.store.bell.bump()
+        self.store.bell.ring_all("result")
+        return before
+
+    def retry(self, job_id: str) -> JobStatus | None:
+        """Make a failed or cancelled job PENDING again; see the contract.
+
+        A job whose unique key another one holds by now stays as it is.
+        """
+        now = self.clock.now()
+        before = self._change(job_id, lambda table, row: _retried(table, row, now))
+        self.store.bell.ring_one("work")
+        return before
+
+    def _change(
+        self, job_id: str, change: Callable[[Table, Row], Change | None]
+    ) -> JobStatus | None:
+        with self.store.turn() as table:
+            row = table.rows.get(job_id)
+            if row is None:
+                return None
+            before = row.state.status
+            after = change(table, row)
+            if after is None:
+                return before
+            self.store.append([(CHANGES, encode([after]))])
+        self.store.flush()
+        return before
+
+    def report_progress(
+        self, job: JobRecord, done: float, total: float | None, message: str
+    ) -> bool:
+        """Keep a running job's progress; see the contract."""
+        with self.store.turn() as table:
+            if table.held(job) is None:
+                return False
+            self.store.note(Progressed(job.id, job.lease_epoch, (done, total, message)))
+            return True
+
+    # ---- queues -------------------------------------------------------------------------
+
+    def pause(self, queue: str, by: str) -> None:
+        """Let no job of ``queue`` be claimed; see the contract."""
+        valid_name("queue", queue)
+        with self.store.turn():
+            self.store.note(Paused(queue, by))
+        self.store.flush()
+        self.store.bell.bump()
+
+    def resume(self, queue: str) -> bool:
+        """Undo ``pause``; see the contract."""
+        with self.store.turn() as table:
+            state = table.queues.get(queue)
+            if state is None or state.paused_by is None:
+                return False
+            self.store.note(Paused(queue, None))
+        self.store.flush()
+        self.store.bell.bump()
+        self.store.bell.ring_one("work")
+        return True
+
+    def purge(self, queue: str) -> int:
+        """Remove the waiting jobs of ``queue``; see the contract."""
+        return self._remove(lambda row: row.queue == queue and row.state.status in _WAITING)
+
+    def clear(self) -> None:
+        """Remove all waiting jobs; see the contract."""
+        self._remove(lambda row: row.state.status in _WAITING)
+
+    def prune(self, *, success_before: float, failed_before: float, limit: int = 1000) -> int:
+        """Remove final jobs that are old; see the contract."""
+        now = self.clock.now()
+
+        def is_old(row: Row) -> bool:
+            status, ended = row.state.status, row.state.finished_at or 0.0
+            if status not in FINAL or row.key_until > now:
+                return False
+            if status is _SUCCESS and row.keep_secs is not None:
+                return ended + row.keep_secs < now
+            return ended < (success_before if status is _SUCCESS else failed_before)
+
+        return self._remove(is_old, limit)
+
+    def _remove(self, unwanted: Callable[[Row], bool], limit: int | None = None) -> int:
+        with self.store.turn() as table:
+            ids: list[str] = []
+            for row in table.rows.values():
+                if len(ids) == limit:
+                    break
+                if unwanted(row):
+                    ids.append(row.id)
+            if not ids:
+                return 0
+            self.store.append([(REMOVED, encode(ids))])
+        self.store.flush()
+        return len(ids)
+
+    # ---- workers ------------------------------------------------------------------------
+
+    def announce(self, worker: WorkerInfo) -> None:
+        """Show a worker; see the contract."""
+        self.store.presence(worker.id)
+        with self.store.turn():
+            self.store.note(Announced(worker, self.clock.monotonic()))
+
+    def retire(self, owner: str) -> None:
+        """Forget a worker that stopped in good order; see the contract."""
+        with self.store.turn() as table:
+            if owner in table.holders:
+                self.store.note(Retired(owner))
+        self.store.leave(owner)
+
+    def workers(self) -> list[WorkerInfo]:
+        """Return the announced workers that live; see the contract."""
+        now = self.clock.monotonic()
+        with self.store.turn() as table:
+            known = [(one.info, one.beat_at, len(one.held)) for one in table.holders.values()]
+        shown = []
+        for info, beat_at, running in known:
+            if info is not None and is_alive(self.store.directory, info.id):
+                age = max(0.0, now - beat_at)
+                state = "silent" if age > self.settings.lease_secs else info.state
+                shown.append(
+                    msgspec.structs.replace(info, beat_age_secs=age, state=state, running=running)
+                )
+        return sorted(shown, key=lambda worker: worker.started_at)
+
+    def command(self, owner: str, word: str) -> bool:
+        """Leave a word for a worker; see the contract. Raises: ValueError: no such word."""
+        if word not in _WORDS:
+            raise ValueError(f"{word!r} is no command; known are {', '.join(sorted(_WORDS))}")
+        with self.store.turn() as table:
+            holder = table.holders.get(owner)
+            if holder is None or holder.info is None:
+                return False
+            self.store.note(Commanded(owner, word))
+        self.store.bell.bump()
+        self.store.bell.ring_all("work")
+        return True
+
+    def commands(self, owner: str) -> list[str]:
+        """Take the words left for ``owner``; see the contract."""
+        with self.store.turn() as table:
+            holder = table.holders.get(owner)
+            if holder is None or not holder.commands:
+                return []
+            self.store.note(Commanded(owner, ""))
+            return holder.commands
+
+    def control_version(self) -> int:
+        """Return a number that changes with every control write; see the contract."""
+        return self.store.bell.version()
+
+    def unpark(self, tasks: Iterable[str]) -> int:
+        """Make PARKED jobs of ``tasks`` PENDING; see the contract."""
+        known = frozenset(tasks)
+        with self.store.turn() as table:
+            rows = [row for row in table.parked.values() if row.task in known]
+            if not rows:
+                return 0
+            self.store.append([(CHANGES, encode([moves.unparked(row) for row in rows]))])
+        self.store.flush()
+        self.store.bell.ring_all("work")
+        return len(rows)
+
+
+def _retried(table: Table, row: Row, now: float) -> Change | None:
+    if row.state.status not in _RETRYABLE or not table.may_take_key(row, now):
+        return None
+    return moves.retried(row)

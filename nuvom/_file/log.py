@@ -1,0 +1,401 @@
+"""The log: numbered files to which entries are appended, read by many processes.
+
+Whoever calls ``follow`` or ``append`` holds the store's lock, and follows before it appends. A
+process that dies while appending leaves an unfinished end, which the next one cuts off; bytes
+that are damaged are skipped and kept in quarantine. Knows nothing of jobs.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from threading import Lock
+from typing import TYPE_CHECKING
+
+from nuvom._durable import (
+    read_at,
+    storage_error,
+    storage_errors,
+    sync_data,
+    sync_directory,
+    write_all,
+)
+from nuvom._file.frames import (
+    BEGIN,
+    END,
+    HEADER_BYTES,
+    SEAL,
+    Frame,
+    UnknownVersionError,
+    header,
+    next_entry,
+    offset_of,
+    place,
+    scan,
+    segment_of,
+)
+from nuvom.errors import BackendUnavailable, CorruptRecord, StorageFull
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from nuvom._file.frames import Scan
+    from nuvom._file.quarantine import Quarantine
+
+SEGMENT_BYTES = 16 << 20  # who finds a file that long begins a new one
+_CHUNK_BYTES = 1 << 20
+_SUFFIX = ".log"
+_FLAGS = (
+    os.O_RDWR
+    | getattr(os, "O_CLOEXEC", 0)
+    | getattr(os, "O_NOFOLLOW", 0)
+    | getattr(os, "O_BINARY", 0)
+)
+
+
+class GoneError(Exception):
+    """What this process has read is no longer there; it has to read everything anew."""
+
+
+class Log:
+    """One process's view of the log in ``directory``, which exists. Open it first.
+
+    Attributes:
+        end: The place up to which this process has followed.
+    """
+
+    def __init__(self, directory: str, quarantine: Quarantine) -> None:
+        self._directory = directory
+        self._quarantine = quarantine
+        self._file = -1
+        self._is_sealed = False
+        self.end = 0
+        self._tail = 0  # where the file ends: own appends are behind ``end`` until followed
+        self._syncing = Lock()
+        self._appended = 0
+        self._synced = 0
+        self._is_doubtful = False  # a flush failed: what was appended may not reach the device
+
+    # ---- segments -------------------------------------------------------------------------
+
+    def open(self, *, first: bool) -> None:
+        """Begin to follow, at the first segment or at the last. Makes one where there is none."""
+        numbers = self.segments()
+        self._enter((numbers[0] if first else numbers[-1]) if numbers else 1)
+
+    def segments(self) -> list[int]:
+        """Return the numbers of the segments that exist, oldest first."""
+        with storage_errors(self._directory):
+            names = os.listdir(self._directory)
+        stems = [name.removesuffix(_SUFFIX) for name in names if name.endswith(_SUFFIX)]
+        return sorted(int(stem) for stem in stems if stem.isdigit())
+
+    def oldest_full(self) -> int | None:
+        """Return the number of the oldest segment, unless it is the one appended to."""
+        oldest = self.segments()[0]
+        return oldest if oldest < segment_of(self.end) else None
+
+    def size(self) -> int:
+        """Return how many bytes all segments have."""
+        with storage_errors(self._directory):
+            return sum(os.path.getsize(self._path(number)) for number in self.segments())
+
+    def drop(self, number: int) -> None:
+        """Remove a segment for good; nobody needs what it holds."""
+        with storage_errors(self._directory), suppress(PermissionError):  # Windows: it is open
+            os.unlink(self._path(number))
+            sync_directory(self._directory)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether ``open`` was called since the last ``close``."""
+        return self._file >= 0
+
+    def close(self) -> None:
+        """Close the file. Twice is fine."""
+        with self._syncing:
+            file, self._file = self._file, -1
+        if file >= 0:
+            os.close(file)
+
+    def _path(self, number: int) -> str:
+        return os.path.join(self._directory, f"{number:010d}{_SUFFIX}")
+
+    def _enter(self, number: int) -> None:
+        """Go on in segment ``number``; make it when it and all later ones are missing."""
+        path = self._path(number)
+        with storage_errors(path):
+            try:
+                file = os.open(path, _FLAGS)
+            except FileNotFoundError:
+                if any(other > number for other in self.segments()):
+                    raise GoneError(number) from None
+                file = self._make_segment(path)
+        self.close()
+        with self._syncing:
+            self._file = file
+            self.end = self._tail = place(number, 0)
+            self._synced = max(self._synced, self.end)  # a full segment is flushed
+        self._is_sealed = False
+
+    def _make_segment(self, path: str) -> int:
+        if self._file >= 0:
+            sync_data(self._file)  # what is in a later segment never outlives what came before
+        file = os.open(path, _FLAGS | os.O_CREAT, 0o600)
+        try:
+            sync_directory(self._directory)
+        except BaseException:
+            os.close(file)
+            os.unlink(path)  # else the one before would count as full
+            raise
+        return file
+
+    # ---- reading --------------------------------------------------------------------------
+
+    def follow(self, *, until: int | None = None) -> Iterator[Frame]:
+        """Yield the entries appended since last time; of each append all or none.
+
+        Args:
+            until: Stop before this place, behind which an append is still going on.
+        Raises: GoneError; BackendUnavailable: also when a newer Nuvom has written.
+        """
+        try:
+            yield from self._follow_segment(until)
+            while self._is_sealed:
+                self._enter(segment_of(self.end) + 1)
+                yield from self._follow_segment(until)
+        except OSError as error:
+            raise storage_error(self._directory, error) from error
+        except UnknownVersionError as error:
+            raise BackendUnavailable(
+                self._directory,
+                f"a newer Nuvom wrote it (form {error} of the log)",
+                "Use the newer Nuvom here, or another folder (setting file_path).",
+            ) from error
+
+    def read(self, at: int, job_id: str) -> tuple[int, bytes]:
+        """Return kind and body of the entry at a place, which is about ``job_id``.
+
+        Raises: CorruptRecord: it is damaged or missing.
+        """
+        path = self._path(segment_of(at))
+        with storage_errors(path):
+            try:
+                file = os.open(path, _FLAGS)
+            except FileNotFoundError:
+                raise CorruptRecord(job_id, path, "the file is missing") from None
+            try:
+                data = read_at(file, 1 << 12, offset_of(at))
+                found = scan(data, at, most=1)
+                if not found.frames and len(data) < found.needs:
+                    found = scan(read_at(file, found.needs, offset_of(at)), at, most=1)
+            finally:
+                os.close(file)
+        if not found.frames:
+            raise CorruptRecord(job_id, path, found.problem)
+        return found.frames[0][0], found.frames[0][3]
+
+    def _follow_segment(self, until: int | None) -> Iterator[Frame]:
+        status = os.fstat(self._file)
+        size = place(segment_of(self.end), status.st_size)
+        if status.st_nlink == 0 or size < self.end:
+            raise GoneError(self.end)
+        self._tail = size = size if until is None else min(size, until)
+        at, pending = self.end, list[Frame]()
+        while at < size or pending:
+            found = self._scan(at, size)
+            self._synced = max(self._synced, found.synced)
+            for frame in found.frames:
+                if frame[1] & BEGIN and pending:  # its END is damaged, but it was complete
+                    yield from self._taken(pending, frame[2])
+                    pending = []
+                pending.append(frame)
+                if frame[1] & END:
+                    yield from self._taken(pending, frame[2] + HEADER_BYTES + len(frame[3]))
+                    pending = []
+            at += found.used
+            if not found.frames:
+                after = self._pass_over(at, size, found.problem)
+                if after is None:
+                    break
+                at = after
+        if pending and self._is_sealed:
+            yield from pending
+
+    def _taken(self, pending: list[Frame], end: int) -> Iterator[Frame]:
+        if pending[-1][0] == SEAL:
+            self._is_sealed = True
+        yield from (frame for frame in pending if frame[0] != SEAL)
+        self.end = end
+
+    def _scan(self, at: int, size: int) -> Scan:
+        found = scan(read_at(self._file, _CHUNK_BYTES, offset_of(at)), at)
+        if not found.frames and _CHUNK_BYTES < found.needs <= size - at:
+            found = scan(read_at(self._file, found.needs, offset_of(at)), at)
+        return found
+
+    # ---- damage ---------------------------------------------------------------------------
+
+    def _pass_over(self, at: int, size: int, problem: str) -> int | None:
+        """Return where to go on behind the damage at ``at``, or None at the end of the file."""
+        rest = read_at(self._file, size - at, offset_of(at))
+        sound = next_entry(rest, at)
+        if sound is not None:
+            self._keep(at, rest[:sound], problem)
+            return at + sound
+        if os.path.exists(self._path(segment_of(at) + 1)):  # nothing is appended here any more
+            self._keep(at, rest, problem)
+            self._is_sealed = True
+        else:
+            self._cut(self.end, problem)
+        return None
+
+    def _keep(self, at: int, data: bytes, problem: str) -> None:
+        if data:
+            with suppress(StorageFull):  # the damaged bytes stay in the log anyhow
+                self._quarantine.keep(self._name(at), data, self._reason(at, problem))
+
+    def _cut(self, at: int, problem: str) -> None:
+        data = read_at(self._file, self._tail - at, offset_of(at))
+        if data:
+            self._quarantine.keep(self._name(at), data, self._reason(at, problem))
+            os.ftruncate(self._file, offset_of(at))
+        self._tail = at
+
+    def set_aside(self, at: int, problem: str) -> None:
+        """Keep in quarantine what stands at a place, up to the next entry."""
+        with open(self._path(segment_of(at)), "rb") as stream:
+            stream.seek(offset_of(at))
+            rest = stream.read(_CHUNK_BYTES)
+        self._keep(at, rest[: next_entry(rest, at)], problem)
+
+    def _name(self, at: int) -> str:
+        return f"{segment_of(at):010d}-{offset_of(at)}"
+
+    def _reason(self, at: int, problem: str) -> str:
+        return f"{self._path(segment_of(at))}, byte {offset_of(at)}: {problem}"
+
+    def cut_unflushed(self) -> None:
+        """After a power cut: keep what was appended before the first damage of the cut.
+
+        What is damaged before the last known flush is another kind of damage, and is passed
+        over as such. Call it after ``open`` at the last segment.
+        """
+        base = self.end
+        with storage_errors(self._directory):
+            self._tail = base + os.fstat(self._file).st_size
+            cut = _first_unflushed(read_at(self._file, self._tail - base, 0), base)
+            if cut is not None:
+                self._cut(base + cut, "it was not yet flushed when the power was cut")
+
+    # ---- writing --------------------------------------------------------------------------
+
+    def append(self, entries: Iterable[tuple[int, bytes]], *, known: bool = False) -> None:
+        """Append entries, given as kind and body: all or, when anything fails, none.
+
+        They survive the death of this process, and a power cut once ``sync`` has returned.
+
+        Args:
+            known: Do not give them back in ``follow``.
+        """
+        if offset_of(self._tail) >= SEGMENT_BYTES and self.end == self._tail:
+            self._begin_segment()
+        start = self._tail
+        try:
+            self._write(entries)
+        except OSError as error:
+            self._take_back(start)
+            raise storage_error(self._directory, error) from error
+        except BaseException:
+            self._take_back(start)
+            raise
+        self._appended = self._tail
+        if known:
+            self.end = self._tail
+
+    def _take_back(self, start: int) -> None:
+        self._tail = start
+        with suppress(OSError):  # whoever follows next cuts it off as well
+            os.ftruncate(self._file, offset_of(start))
+
+    def _write(self, entries: Iterable[tuple[int, bytes]]) -> None:
+        os.lseek(self._file, offset_of(self._tail), os.SEEK_SET)
+        buffer = bytearray()
+        flags, stream = BEGIN, iter(entries)
+        held = next(stream, None)
+        while held is not None:
+            kind, body = held
+            held = next(stream, None)
+            if held is None:
+                flags |= END
+            buffer += header(kind, flags, self._tail, self._synced, body)
+            buffer += body
+            self._tail += HEADER_BYTES + len(body)
+            flags = 0
+            if len(buffer) >= _CHUNK_BYTES or held is None:
+                write_all(self._file, buffer)
+                buffer = bytearray()
+
+    def _begin_segment(self) -> None:
+        start = self._tail
+        try:
+            with storage_errors(self._directory):
+                self._write([(SEAL, b"")])
+            self._enter(segment_of(start) + 1)
+        except BaseException:
+            self._take_back(start)
+            raise
+
+    def sync(self) -> None:
+        """Return when all that this process has appended is on the device.
+
+        Needs no lock; callers that come together share one flush.
+        Raises: StorageFull, BackendUnavailable: it may not be; a later call tries again.
+        """
+        wanted = self._appended
+        with self._syncing:
+            if self._synced >= wanted:
+                return
+            end = self._appended
+            try:
+                if self._is_doubtful:
+                    self._write_again(end)
+                sync_data(self._file)
+            except OSError as error:
+                self._is_doubtful = True
+                raise storage_error(self._directory, error) from error
+            self._is_doubtful = False
+            self._synced = end
+
+    def _write_again(self, end: int) -> None:
+        """Write once more what a failed flush may have left out.
+
+        The system takes pages for clean after it failed to write them; a second flush alone
+        would succeed without having stored them.
+        """
+        start = offset_of(self._synced)
+        file = os.open(self._path(segment_of(end)), _FLAGS)  # another thread moves in the first
+        try:
+            data = read_at(file, offset_of(end) - start, start)
+            os.lseek(file, start, os.SEEK_SET)
+            write_all(file, data)
+        finally:
+            os.close(file)
+
+
+def _first_unflushed(data: bytes, base: int) -> int | None:
+    """Return where the append begins that has the first damage behind the last known flush."""
+    at = whole = synced = 0
+    damages = []
+    while at < len(data):
+        found = scan(data, base, at)
+        for _, flags, stands, body in found.frames:
+            if flags & END:
+                whole = stands - base + HEADER_BYTES + len(body)
+        synced = max(synced, found.synced)
+        at = found.used
+        if at < len(data):
+            damages.append((base + at, whole))
+            sound = next_entry(data[at:], base + at)
+            at = len(data) if sound is None else at + sound
+    return next((begin for damage, begin in damages if damage >= synced), None)

@@ -1,0 +1,281 @@
+"""One process's use of a file store: its lock, its log, its table, its bells and its workers.
+
+Every change is made in a *turn*: take the lock, read what others have appended, look at the
+table, append. A process that only enqueues has no table: it appends without knowing the rest.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import contextmanager
+from threading import Lock
+from typing import TYPE_CHECKING
+
+from nuvom._doorbell import Doorbell
+from nuvom._durable import private_directory, storage_errors, write_durably
+from nuvom._file.frames import JOB, NOTE, REMOVED
+from nuvom._file.log import GoneError, Log
+from nuvom._file.quarantine import Quarantine
+from nuvom._file.rows import Booted, Note, encode
+from nuvom._file.table import Table
+from nuvom._filesystem import refuse_network
+from nuvom._fork import drop_at_fork
+from nuvom._lockfile import FileLock
+from nuvom._presence import Presence, is_alive
+from nuvom.clock import boot_id
+from nuvom.errors import BackendUnavailable
+from nuvom.project import ensure_folder_for
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from nuvom._file.rows import Row
+    from nuvom.clock import Clock
+    from nuvom.config import Settings
+    from nuvom.errors import CorruptRecord
+
+_TRIES = 3  # against a log that somebody drops and makes anew at the same time
+
+
+class FileStore:
+    """The store in ``settings.files_dir``, opened at its first use.
+
+    Attributes:
+        marks: For each job claimed here, its epoch, its owner's presence, and its slot.
+    """
+
+    def __init__(self, settings: Settings, clock: Clock) -> None:
+        self.settings = settings
+        self.directory = settings.files_dir
+        self.clock = clock
+        self._flushes = settings.durability == "full"
+        self.drop_in_child()
+        drop_at_fork(self)
+
+    def drop_in_child(self) -> None:
+        """Start afresh in a forked child: the parent may be in the middle of a turn."""
+        base = os.fspath(self.directory)
+        self._mutex = Lock()
+        self._lock = FileLock(os.path.join(base, "lock"), keep_open=True)
+        self._quarantine = Quarantine(base)
+        self._log = self._new_log()
+        self._is_open = False
+        self._table: Table | None = None
+        self._bell: Doorbell | None = None
+        self._presences: dict[str, Presence] = {}
+        self.marks: dict[str, tuple[int, Presence, int]] = {}
+
+    # ---- turns ----------------------------------------------------------------------------
+
+    @contextmanager
+    def turn(self) -> Iterator[Table]:
+        """Hold the lock, with a table that is up to date.
+
+        What is appended inside shows in the table of the next turn.
+        Raises: BackendUnavailable, StorageFull.
+        """
+        self._begin(with_table=True)
+        try:
+            if self._table is not None:
+                yield self._table
+        finally:
+            self._lock.release()
+
+    @property
+    def log(self) -> Log:
+        """The log, to be read inside a turn."""
+        return self._log
+
+    def append(self, entries: Iterable[tuple[int, bytes]]) -> None:
+        """Append entries, inside a turn: all or none. They outlive this process."""
+        self._log.append(entries)
+
+    def note(self, *notes: Note) -> None:
+        """Append notes, inside a turn."""
+        self._log.append([(NOTE, encode(note)) for note in notes])
+
+    def remove_damaged(self, row: Row, error: CorruptRecord) -> None:
+        """Set a job's damaged record aside and go on without the job, inside a turn."""
+        with storage_errors(self.directory):
+            self._log.set_aside(row.at, f"the record of job {row.id}: {error.reason}")
+        self._log.append([(REMOVED, encode([row.id]))])
+
+    def flush(self) -> None:
+        """After a turn: return when what was appended is as durable as the settings say."""
+        if self._flushes:
+            self._log.sync()
+
+    def add(
+        self, jobs: Callable[[Callable[[], Table]], Iterable[bytes]], *, with_table: bool = False
+    ) -> None:
+        """Append jobs, encoded, as they come: all or, when making them fails, none.
+
+        Args:
+            jobs: Called with the lock held, with a function that gives the table.
+            with_table: It will be wanted. Otherwise it is made only if it is.
+        Raises: BackendUnavailable, StorageFull, and what ``jobs`` raises.
+        """
+        self._begin(with_table=with_table or self._table is not None)
+        try:
+            start = self._log.end
+            entries = ((JOB, job) for job in jobs(lambda: self._table_until(start)))
+            self._log.append(entries, known=self._table is None)
+        finally:
+            self._lock.release()
+        self.flush()
+
+    def _table_until(self, place: int) -> Table:
+        if self._table is not None:
+            return self._table
+        log, table = self._new_log(), Table()
+        log.open(first=True)
+        try:
+            for frame in log.follow(until=place):
+                table.apply(frame)
+        finally:
+            log.close()
+        return table
+
+    def _begin(self, *, with_table: bool) -> None:
+        """Take the lock and read what others have appended."""
+        for _ in range(_TRIES):
+            if not self._is_open:
+                self._make_folders()
+            self._lock.acquire(blocking=True)
+            try:
+                self._catch_up(with_table=with_table)
+                return
+            except GoneError:
+                self._close_files()
+            except BaseException:
+                self._table = None  # it may have taken up half of something
+                self._log.close()
+                self._lock.release()
+                raise
+        raise BackendUnavailable(self.directory, "its log vanishes again and again")
+
+    def _make_folders(self) -> None:
+        base = os.fspath(self.directory)
+        ensure_folder_for(self.directory / "lock", root=self.settings.root, setting="file_path")
+        refuse_network(base, allowed=self.settings.allow_network_fs)
+        private_directory(base)
+        private_directory(os.path.join(base, "log"))
+
+    def _catch_up(self, *, with_table: bool) -> None:
+        if not self._is_open:
+            self._greet_boot()
+            self._is_open = True
+        if with_table and self._table is None:
+            self._log.open(first=True)
+            self._table = Table()
+        elif not self._log.is_open:
+            self._log.open(first=False)
+        table = self._table
+        for frame in self._log.follow():
+            if table is not None:
+                table.apply(frame)
+        if table is not None and table.damaged:
+            damaged, table.damaged = table.damaged, []
+            with storage_errors(self.directory):
+                for at, problem in damaged:
+                    self._log.set_aside(at, problem)
+
+    def _greet_boot(self) -> None:
+        """At the first use since the machine was started: repair what a power cut left."""
+        path = os.path.join(self.directory, "boot")
+        with storage_errors(path):
+            try:
+                with open(path, encoding="ascii", errors="replace") as stream:
+                    if stream.read() == boot_id():
+                        return
+            except FileNotFoundError:
+                pass
+        self._log.open(first=False)
+        self._log.cut_unflushed()
+        for _ in self._log.follow():
+            pass
+        self._log.append([(NOTE, encode(Booted(boot_id())))], known=True)
+        self._log.sync()
+        write_durably(path, boot_id().encode())
+        self._log.close()
+
+    def _new_log(self) -> Log:
+        return Log(os.path.join(self.directory, "log"), self._quarantine)
+
+    def _close_files(self) -> None:
+        """Forget all that was read, and what was known to be flushed; gives the lock up."""
+        self._is_open = False
+        self._table = None
+        self._log.close()
+        self._log = self._new_log()
+        self._lock.close()
+
+    # ---- what belongs to this process ---------------------------------------------------
+
+    @property
+    def bell(self) -> Doorbell:
+        """The bells of this store; they wake sleepers in all processes that use it."""
+        if self._bell is None:
+            with self._mutex:
+                if self._bell is None:
+                    if not self._is_open:
+                        self._make_folders()
+                    self._bell = Doorbell(self.directory)
+        return self._bell
+
+    def presence(self, owner: str) -> Presence | None:
+        """Return the presence of a worker, made at its first claim; None if it is elsewhere."""
+        found = self._presences.get(owner)
+        if found is None:
+            with self._mutex:
+                found = self._presences.get(owner) or self._enter(owner)
+        return found
+
+    def _enter(self, owner: str) -> Presence | None:
+        if not self._is_open:
+            self._make_folders()
+        if is_alive(self.directory, owner):
+            return None
+        presence = self._presences[owner] = Presence.enter(self.directory, owner)
+        return presence
+
+    def leave(self, owner: str) -> None:
+        """End a worker's presence in good order; harmless when it has none here."""
+        with self._mutex:
+            presence = self._presences.pop(owner, None)
+        if presence is not None:
+            presence.leave()
+
+    def book(self, owner: str, claimed: list[tuple[str, int]]) -> None:
+        """Give claimed jobs, as ids and epochs, slots in which their start can be marked."""
+        presence = self.presence(owner)
+        if presence is not None:
+            indexes = presence.book(claimed)
+            for (job_id, epoch), index in zip(claimed, indexes, strict=True):
+                self.marks[job_id] = (epoch, presence, index)
+
+    def unbook(self, ended: Iterable[tuple[str, int]]) -> None:
+        """Let the slots of jobs be used again; only after their end is committed."""
+        for job_id, epoch in ended:
+            mark = self.marks.get(job_id)
+            if mark is not None and mark[0] == epoch:
+                del self.marks[job_id]
+                mark[1].free((mark[2],))
+
+    def close(self) -> None:
+        """Give everything back. Workers of this process that still hold jobs count as dead."""
+        with self._mutex:
+            presences, self._presences = self._presences, {}
+            marks, self.marks = self.marks, {}
+            bell, self._bell = self._bell, None
+        holding = {presence.owner for _, presence, _ in marks.values()}
+        for presence in presences.values():
+            if presence.owner in holding:
+                presence.abandon()
+            else:
+                presence.leave()
+        if bell is not None:
+            bell.close()
+        if self._is_open:
+            self._lock.acquire(blocking=True)  # a turn of another thread comes to its end
+            self._close_files()
