@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 _SUCCESS_LINES = 20
 _FAILURE_LINES = 100
+_MOST_OVERDUE = 1000
 _STORE_QUIET_SECS = 10.0
 _PLUGIN_QUIET_SECS = 60.0
 
@@ -48,6 +49,7 @@ class EventLog:
         self._level = level
         self._clock = clock
         self._parked: set[str] = set()
+        self._overdue: set[str] = set()  # timed out; the event that says what follows comes next
         # A full disk or a lost server fails every call, and the log may be on the same disk.
         self._store_quiet = Quiet(clock, _STORE_QUIET_SECS)
         self._plugin_quiet = Quiet(clock, _PLUGIN_QUIET_SECS)
@@ -67,6 +69,7 @@ class EventLog:
             (logging.WARNING, events.JobParked, self._is_parked),
             (logging.WARNING, events.JobReaped, self._reaped),
             (logging.WARNING, events.HookFailed, self._hook_failed),
+            (logging.ERROR, events.JobTimedOut, self._timed_out),
             (logging.ERROR, events.JobFailed, self._failed),
             (logging.ERROR, events.JobDead, self._dead),
             (logging.ERROR, events.BackendFailed, self._backend_failed),
@@ -103,14 +106,30 @@ class EventLog:
     def _succeeded(self, event: events.JobSucceeded) -> None:
         if self._level > logging.DEBUG and not self._bursts.admit("finished", _SUCCESS_LINES):
             return
-        fields = self._finished(event.job, event.worker, event.duration_secs, "success")
-        text = f"{event.job.func_name} succeeded in {_took(event.duration_secs)}"
+        outcome = self._outcome(event.job, "success")
+        fields = self._finished(event.job, event.worker, event.duration_secs, outcome)
+        took = _took(event.duration_secs)
+        text = f"{event.job.func_name} succeeded in {took}"
+        if outcome == "timeout":
+            text = f"{event.job.func_name} timed out after {took}, which its policy ignores"
         self._write(logging.INFO, "job.finished", text, fields)
+
+    def _timed_out(self, event: events.JobTimedOut) -> None:
+        if len(self._overdue) >= _MOST_OVERDUE:  # of events that this level does not show
+            self._overdue.clear()
+        self._overdue.add(event.job.id)
+
+    def _outcome(self, job: JobRecord, outcome: str) -> str:
+        if job.id not in self._overdue:
+            return outcome
+        self._overdue.discard(job.id)
+        return "timeout"
 
     def _failed(self, event: events.JobFailed) -> None:
         if not self._bursts.admit("failed", _FAILURE_LINES):
             return
-        fields = self._finished(event.job, event.worker, event.duration_secs, "failure")
+        outcome = self._outcome(event.job, "failure")
+        fields = self._finished(event.job, event.worker, event.duration_secs, outcome)
         text = (
             f"{event.job.func_name} failed after {_took(event.duration_secs)}: {_what(event.error)}"
         )
@@ -118,6 +137,7 @@ class EventLog:
         self._write(logging.ERROR, "job.finished", text, fields)
 
     def _retrying(self, event: events.JobRetrying) -> None:
+        self._overdue.discard(event.job.id)
         if not self._bursts.admit("retried", _FAILURE_LINES):
             return
         in_secs = max(0.0, event.run_at - self._clock.now())

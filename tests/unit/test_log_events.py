@@ -183,7 +183,10 @@ def test_each_event_has_its_level_name_and_text(
             {events.JobRetrying, events.JobFenced, events.JobParked, events.JobReaped}
             | {events.HookFailed},
         ),
-        (logging.ERROR, {events.JobFailed, events.JobDead, events.BackendFailed}),
+        (
+            logging.ERROR,
+            {events.JobTimedOut, events.JobFailed, events.JobDead, events.BackendFailed},
+        ),
         ("CRITICAL", set()),
     ],
 )
@@ -239,6 +242,43 @@ def test_failed_job_has_one_traceback_and_its_fingerprint(log_at: LogAt) -> None
         vars(record)["error_fp"],
     )
     assert 1 == log.collector.text.count("Traceback (most recent call last):")
+
+
+def test_deadline_is_told_by_the_outcome_that_follows_and_only_there(log_at: LogAt) -> None:
+    log = log_at("INFO")
+    assert [] == log.emit(events.JobTimedOut(JOB, ERROR, WORKER))
+    (failed,) = log.emit(events.JobFailed(JOB, ERROR, 1.0, WORKER))
+    (later,) = log.emit(events.JobFailed(JOB, ERROR, 1.0, WORKER))
+
+    assert ["timeout", "failure"] == [vars(one)["outcome"] for one in (failed, later)]
+
+
+def test_ignored_deadline_is_no_plain_success(log_at: LogAt) -> None:
+    log = log_at("INFO")
+    log.emit(events.JobTimedOut(JOB, ERROR, WORKER))
+    (ignored,) = log.emit(events.JobSucceeded(JOB, 0.5, WORKER))
+
+    assert "timeout" == vars(ignored)["outcome"]
+    assert "tasks.add timed out after 500 ms, which its policy ignores" == ignored.getMessage()
+
+
+def test_retry_after_a_deadline_starts_afresh(log_at: LogAt) -> None:
+    log = log_at("INFO")
+    log.emit(events.JobTimedOut(JOB, ERROR, WORKER))
+    log.emit(events.JobRetrying(JOB, ERROR, NOW, 0.1, WORKER))
+    (record,) = log.emit(events.JobSucceeded(JOB, 0.5, WORKER))
+
+    assert "success" == vars(record)["outcome"]
+
+
+def test_deadlines_that_no_line_follows_take_no_memory(log_at: LogAt) -> None:
+    log = log_at("ERROR")
+    for number in range(1500):
+        log.emit(events.JobTimedOut(make_job(f"job-{number}"), ERROR, WORKER))
+    (record,) = log.emit(events.JobFailed(make_job("job-1499"), ERROR, 1.0, WORKER))
+    (forgotten,) = log.emit(events.JobFailed(make_job("job-1"), ERROR, 1.0, WORKER))
+
+    assert ["timeout", "failure"] == [vars(one)["outcome"] for one in (record, forgotten)]
 
 
 def test_retry_has_no_traceback(log_at: LogAt) -> None:
