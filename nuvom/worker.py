@@ -23,7 +23,7 @@ from nuvom.execution.job_runner import JobRunner
 from nuvom.execution.keeper import Keeper
 from nuvom.execution.lanes import Finished, Lane, Shop
 from nuvom.execution.pump import Pump
-from nuvom.execution.running import InHand, RunningJob
+from nuvom.execution.running import InHand, Lease, RunningJob
 from nuvom.execution.thread_lane import ThreadLane
 from nuvom.names import new_id
 from nuvom.queue_backends.leased import LeasedJobQueue
@@ -74,6 +74,8 @@ class Worker:
         self._reason = ""
         self._started_at = runtime.clock.now()
         self._in_hand = InHand()
+        is_leased = isinstance(runtime.queue, LeasedJobQueue)
+        self._lease = Lease(runtime.settings.lease_secs if is_leased else float("inf"))
         self.delivery, self.promise = choose_delivery(
             runtime.queue,
             runtime.results,
@@ -134,6 +136,11 @@ class Worker:
     def stuck(self) -> int:
         """How many slots were replaced whose code still runs."""
         return sum(lane.stuck() for lane in self._lanes)
+
+    @property
+    def open_attempts(self) -> int:
+        """How many attempts run or wait for a slot here."""
+        return len(self._in_hand)
 
     @property
     def finished_jobs(self) -> int:
@@ -227,6 +234,9 @@ class Worker:
     def _finish(self, finished: Finished) -> None:
         self._pump.finish(finished)
 
+    def _starts(self, running: RunningJob) -> bool:
+        return self._pump.starts(running)
+
     def _idle(self) -> None:
         self._pump.wake()
 
@@ -253,6 +263,7 @@ class Worker:
         shop = Shop(
             self._runner,
             self._in_hand,
+            self._starts,
             self.runtime.clock,
             finish=self._finish,
             idle=self._idle,
@@ -270,6 +281,7 @@ class Worker:
             threads=self._thread_lane,
             lanes=self._lanes,
             in_hand=self._in_hand,
+            lease=self._lease,
             slots=self.threads,
             burst=burst,
             max_jobs=max_jobs,
@@ -287,6 +299,7 @@ class Worker:
             clock=self.runtime.clock,
             bus=self.runtime.bus,
             in_hand=self._in_hand,
+            lease=self._lease,
             lost=self._pump.lose,
             command=self.obey,
             wanted=lambda: [

@@ -58,11 +58,19 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "version": Entry(f"{_HERE}.version:version", "Show the version."),
     },
 }
+SIGNALS = "nuvom.signals"  # where a foreground command finds the handlers
+FOREGROUND = frozenset({"dev", "runworker"})
 COMMANDS = {name: entry for section in SECTIONS.values() for name, entry in section.items()}
 
 
 class Nuvom(Group):
     """The ``nuvom`` command itself: a group whose help has sections."""
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Return a command; one that stays in the foreground listens to signals first."""
+        if cmd_name in FOREGROUND and not ctx.resilient_parsing and SIGNALS not in ctx.meta:
+            ctx.meta[SIGNALS] = import_module("nuvom.cli.signals").StopSignals().install()
+        return super().get_command(ctx, cmd_name)
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the commands first: they are what one looks for."""

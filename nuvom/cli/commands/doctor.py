@@ -1,0 +1,69 @@
+"""``nuvom doctor``: check the whole set-up."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+import click
+
+from nuvom.cli import exit_codes
+from nuvom.cli.base import Command
+from nuvom.cli.invocation import Invocation, pass_invocation
+from nuvom.cli.session import project_root
+from nuvom.cli.text import clean, plural
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from nuvom.cli.output import Output
+    from nuvom.diagnosis.findings import Finding
+
+SCHEMA = "nuvom.doctor/1"
+_MARKS = {"ok": ("✓", "ok  ", "green"), "warn": ("!", "warn", "yellow"), "fail": ("✗", "FAIL", "red")}
+
+
+@click.command(cls=Command)
+@click.option(
+    "--pending",
+    is_flag=True,
+    help="Also compare the arguments of all waiting jobs with today's signatures.",
+)
+@pass_invocation
+def doctor(invocation: Invocation, *, pending: bool) -> int:
+    """Check environment, settings, manifest, store, queues, workers and plugins.
+
+    Exit 7 where a check failed; warnings alone exit 0. No code of yours is run.
+    """
+    root = project_root(invocation)
+    # It reads the versions of packages, which help does not need.
+    findings: list[Finding] = import_module("nuvom.diagnosis.doctor").diagnose(root, pending=pending)
+    failed = [finding for finding in findings if finding.level == "fail"]
+    warned = [finding for finding in findings if finding.level == "warn"]
+    out = invocation.out
+    if out.as_json:
+        checks = [finding._asdict() for finding in findings]
+        out.json(SCHEMA, {"ok": not failed, "root": root, "checks": checks})
+    else:
+        _show(out, findings)
+        out.say(_summary(len(findings), len(failed), len(warned)))
+    return exit_codes.CHECK_FAILED if failed else exit_codes.OK
+
+
+def _show(out: Output, findings: Sequence[Finding]) -> None:
+    wide = max(len(finding.name) for finding in findings)
+    for finding in findings:
+        unicode, ascii_, style = _MARKS[finding.level]
+        mark = out.out.paint(out.out.symbol(unicode, ascii_), style)
+        out.lines([f"{mark} {finding.name:<{wide}}  {clean(finding.text)}"])
+        if finding.fix and finding.level != "ok":
+            indent = " " * (wide + 4)
+            out.lines([out.out.paint(f"{indent}{clean(finding.fix)}", "dim")])
+
+
+def _summary(count: int, failed: int, warned: int) -> str:
+    if not failed and not warned:
+        return f"{plural(count, 'check')}, all well."
+    return f"{plural(count, 'check')}, {failed} failed, {plural(warned, 'warning')}."
+
+

@@ -1,0 +1,191 @@
+"""Runs one worker in the foreground: set-up, start lines, signals, exit code.
+
+Loaded by ``nuvom runworker`` alone, since it imports the engine. The order matters: plugins
+before backends, import paths before plugins, signals before everything.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from nuvom.cli import exit_codes
+from nuvom.cli.processes import replace_self
+from nuvom.cli.serving_text import start_lines
+from nuvom.cli.session import folder_or_root
+from nuvom.cli.signals import StopSignals, write_now
+from nuvom.cli.text import plural
+from nuvom.config_sources import Loaded, load
+from nuvom.discovery.auto_register import add_import_roots, refresh, register_manifest
+from nuvom.discovery.freshness import is_stale
+from nuvom.errors import ProjectNotFound, TaskImportFailed
+from nuvom.events import default_bus
+from nuvom.inspection import Inspector
+from nuvom.log import configure_logging, flush_logs, get_logger
+from nuvom.log_events import subscribe_logging
+from nuvom.plugins.extras import bind_extras, make_extras
+from nuvom.plugins.loader import load_plugins
+from nuvom.runtime import Runtime, build_runtime, use_runtime
+from nuvom.worker import Worker
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from nuvom.cli.invocation import Invocation
+    from nuvom.plugins.lifecycle import PluginSet
+
+SCHEMA = "nuvom.worker_run/1"
+_LOG = get_logger("nuvom.worker")
+
+
+def serve(invocation: Invocation, **options: Any) -> int:  # noqa: ANN401  # as parsed
+    """Run a worker until it ends; return the exit code.
+
+    Raises: ProjectNotFound, ConfigError, PluginError, QueueError: it could not start.
+    """
+    signals = stop_signals()
+    loaded = _settings(invocation, options)
+    worker, plugins = _assemble(invocation, loaded, options)
+    _tell_start(invocation, worker, plugins)
+    say = (lambda _: None) if _logs_for_programs(worker) else write_now
+    signals.connect(lambda: _first(worker, say), lambda: _second(worker, say))
+    try:
+        reason = worker.run()
+    finally:
+        plugins.stop()
+        worker.runtime.stop()
+        flush_logs()
+    if reason == "stuck-threads":
+        replace_self()
+    _tell_end(invocation, worker, reason)
+    return signals.exit_code or exit_codes.OK
+
+
+def stop_signals() -> StopSignals:
+    """Return the handlers that the command line installed before it loaded this module."""
+    found = click.get_current_context().find_root().meta.get("nuvom.signals")
+    return found if isinstance(found, StopSignals) else StopSignals().install()
+
+
+def _settings(invocation: Invocation, options: dict[str, Any]) -> Loaded:
+    flags = {
+        "max_workers": options["threads"],
+        "async_slots": options["async_slots"],
+        "batch_size": options["batch"],
+        "log_format": options["log_format"],
+        "log_level": "DEBUG" if invocation.out.verbosity > 1 else None,
+    }
+    if invocation.out.quiet:
+        flags["log_level"] = "ERROR"
+    return load(folder_or_root(invocation), flags=flags)
+
+
+def _assemble(
+    invocation: Invocation, loaded: Loaded, options: dict[str, Any]
+) -> tuple[Worker, PluginSet]:
+    settings = loaded.settings
+    found_tasks = _bring_tasks_up_to_date(invocation, loaded)
+    configure_logging(settings.log_level, settings.log_format, color=_color(invocation))
+    subscribe_logging(default_bus, _LOG, settings.log_level)
+    for warning in loaded.warnings:
+        _LOG.warning("%s", warning)
+    add_import_roots(settings.root)
+    extras = make_extras()
+    plugins = load_plugins(settings)
+    plugins.start(settings, extras)
+    runtime = build_runtime(loaded)
+    use_runtime(runtime)
+    bind_extras(extras, Inspector(runtime), runtime.control)
+    plugins.update_runtime(runtime)
+    register_manifest(runtime.registry, settings.root, settings.manifest_file)
+    if settings.task_import == "start":
+        _import_all(runtime)
+    if not found_tasks and not len(runtime.registry):
+        _LOG.warning("No task was found: jobs of unknown tasks are PARKED until one is.")
+    return _worker(runtime, options), plugins
+
+
+def _bring_tasks_up_to_date(invocation: Invocation, loaded: Loaded) -> int:
+    """Refresh the manifest in development, look at it in production; return how many tasks."""
+    settings = loaded.settings
+    if settings.environment == "prod":
+        if is_stale(settings.root, settings.manifest_file):
+            invocation.out.warn("The manifest is stale or missing. Run: nuvom discover tasks")
+        return 1
+    found, _ = refresh(settings.root, settings.manifest_file)
+    if not found.tasks and not settings.state_dir.is_dir():
+        raise ProjectNotFound([settings.root])
+    for problem in found.problems:
+        invocation.out.warn(str(problem))
+    return len(found.tasks)
+
+
+def _color(invocation: Invocation) -> bool | None:
+    return None if invocation.out.color == "auto" else invocation.out.err.has_color
+
+
+def _import_all(runtime: Runtime) -> None:
+    for name in runtime.registry.names():
+        try:
+            runtime.registry.resolve(name)
+        except TaskImportFailed as error:
+            _LOG.warning("%s", error.what)
+
+
+def _worker(runtime: Runtime, options: dict[str, Any]) -> Worker:
+    return Worker(
+        runtime,
+        queues=names(options["queues"]),
+        exclude_queues=names(options["exclude_queues"]) or (),
+        burst=options["burst"],
+        max_jobs=options["max_jobs"],
+        max_secs=options["max_seconds"],
+    )
+
+
+def names(text: str | None) -> list[str] | None:
+    """Return the names in ``a,b c``, None where there are none."""
+    found = [] if text is None else text.replace(",", " ").split()
+    return found or None
+
+
+def _first(worker: Worker, say: Callable[[str], None]) -> None:
+    count = worker.open_attempts
+    jobs = f"draining {plural(count, 'job')}" if count else "no job is running"
+    say(f"\nStopping: {jobs}. Once more to stop at once.\n")
+    worker.stop()
+
+
+def _second(worker: Worker, say: Callable[[str], None]) -> None:
+    say("\nStopping at once; what has not ended goes back to the queue.\n")
+    worker.abort()
+
+
+def _logs_for_programs(worker: Worker) -> bool:
+    """Return whether standard error is read by a program, which free text would confuse."""
+    return worker.runtime.settings.log_format in {"json", "logfmt"}
+
+
+def _tell_start(invocation: Invocation, worker: Worker, plugins: PluginSet) -> None:
+    if _logs_for_programs(worker):
+        for line in start_lines(worker, plugins):
+            _LOG.info("%s", " ".join(line.split()))
+        return
+    for line in start_lines(worker, plugins):
+        invocation.out.say(line)
+    if worker.promise == "at most once":
+        invocation.out.warn(
+            f"The queue backend {worker.runtime.settings.queue_backend} has no leases: jobs are "
+            "delivered at most once, and those running when a worker dies are lost."
+        )
+
+
+def _tell_end(invocation: Invocation, worker: Worker, reason: str) -> None:
+    if invocation.out.as_json:
+        data = {"id": worker.id, "reason": reason, "jobs": worker.finished_jobs}
+        invocation.out.json(SCHEMA, data)
+    elif not _logs_for_programs(worker):
+        invocation.out.say(f"Worker ended ({reason}) after {plural(worker.finished_jobs, 'job')}.")
+
+

@@ -1,0 +1,63 @@
+"""What a worker says of itself when it starts."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from nuvom._version import __version__
+from nuvom.cli.text import ago, plural, quoted
+from nuvom.diagnosis.findings import store_place
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from nuvom.config import Settings
+    from nuvom.plugins.lifecycle import PluginSet
+    from nuvom.worker import Worker
+
+_SURVIVES = {"full": "survives a power cut", "normal": "survives the death of any process"}
+
+
+def start_lines(worker: Worker, plugins: PluginSet) -> Iterator[str]:
+    """Yield one line each: version, project, store, slots, queues, tasks, promise, plugins."""
+    runtime = worker.runtime
+    settings = runtime.settings
+    yield f"nuvom {__version__}  worker {worker.id[-8:]}  pid {os.getpid()}"
+    yield f"  project   {quoted(settings.root)} ({settings.environment})"
+    yield f"  store     {_store(settings)}"
+    yield f"  slots     {plural(worker.threads, 'thread')}, {worker.async_slots:,} async"
+    yield f"  queues    {_queues(worker)}"
+    yield f"  tasks     {_tasks(worker)}"
+    yield f"  delivery  {worker.promise}"
+    for loaded in plugins.started:
+        yield f"  plugin    {loaded.describe()}"
+    yield "Ready. Ctrl-C stops it."
+
+
+def _store(settings: Settings) -> str:
+    queue, results = settings.queue_backend, settings.result_backend
+    backend = queue if queue == results else f"{queue}, results {results}"
+    place = store_place(settings)
+    if not place:
+        return backend
+    durability = f"durability {settings.durability} ({_SURVIVES[settings.durability]})"
+    return f"{backend}, {durability}, {quoted(place)}"
+
+
+def _queues(worker: Worker) -> str:
+    if worker.queues is not None:
+        return ", ".join(worker.queues)
+    if worker.exclude:
+        return f"all but {', '.join(worker.exclude)}"
+    return "all, also later ones"
+
+
+def _tasks(worker: Worker) -> str:
+    runtime = worker.runtime
+    count = len(runtime.registry)
+    try:
+        written = os.stat(runtime.settings.manifest_file).st_mtime
+    except OSError:
+        return f"{count}, no manifest"
+    return f"{count}, manifest written {ago(written, runtime.clock.now())}"

@@ -1,0 +1,84 @@
+"""Checks of what is stored: the backend, workers, queues, and jobs that cannot go on."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from nuvom._version import __version__
+from nuvom.diagnosis.findings import Finding, fail, failed, ok, store_place, warn
+from nuvom.errors import NuvomError
+from nuvom.inspection import Inspector
+from nuvom.runtime import build_runtime
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from nuvom.config import Settings
+    from nuvom.config_sources import Loaded
+    from nuvom.views import QueueStats
+
+
+def store_findings(loaded: Loaded) -> Iterator[Finding]:
+    """Yield whether the store answers, and what in it needs somebody."""
+    try:
+        runtime = build_runtime(loaded, allow_project_plugins=False)
+    except NuvomError as error:
+        yield failed("store", error)
+        return
+    try:
+        inspector = Inspector(runtime)
+        yield ok("store", _describe(loaded.settings, inspector.stats()))
+        yield from _job_findings(inspector)
+    except NuvomError as error:
+        yield failed("store", error)
+    finally:
+        runtime.stop()
+
+
+def _describe(settings: Settings, stats: list[QueueStats]) -> str:
+    place = store_place(settings)
+    waiting = sum(one.waiting for one in stats)
+    text = f"{settings.queue_backend}, {len(stats)} queues, {waiting} jobs waiting"
+    if place is None:
+        return text
+    if not place.exists():
+        return f"{settings.queue_backend}, {place} (not made yet)"
+    size = f", {os.stat(place).st_size / 1e6:.1f} MB" if place.is_file() else ""
+    return f"{text}, durability {settings.durability}, {place}{size}"
+
+
+def _job_findings(inspector: Inspector) -> Iterator[Finding]:
+    yield from _worker_findings(inspector)
+    for stats in inspector.stats():
+        yield from _queue_findings(inspector, stats)
+    for task, count in inspector.parked_tasks().items():
+        text = f"{count} jobs are PARKED: no running worker knows the task {task}"
+        fix = "Start a worker that has it, or `nuvom discover tasks` where it is new."
+        yield fail("parked", text, fix)
+
+
+def _worker_findings(inspector: Inspector) -> Iterator[Finding]:
+    workers = inspector.workers()
+    alive = [one for one in workers if one.state != "silent"]
+    yield ok("workers", f"{len(alive)} alive")
+    for one in workers:
+        if one.state == "silent":
+            text = f"{one.id[-8:]} (pid {one.pid} on {one.host}) has not been heard of for"
+            yield warn("workers", f"{text} {one.beat_age_secs:.0f} s", "Its jobs are taken back.")
+        elif one.version not in ("", __version__):
+            text = f"{one.id[-8:]} runs nuvom {one.version}, this is {__version__}"
+            yield warn("workers", text, "Restart it.")
+
+
+def _queue_findings(inspector: Inspector, stats: QueueStats) -> Iterator[Finding]:
+    name = stats.queue
+    if stats.paused_by is not None:
+        text = f"{name} is paused by {stats.paused_by}"
+        yield warn("queues", text, f"To go on: nuvom queues resume {name}")
+    elif stats.ready and inspector.workers_on(name) == 0:
+        text = f"{stats.ready} jobs wait on {name}, and no worker serves it"
+        yield warn("queues", text, "Start one: nuvom runworker")
+    if stats.dead:
+        text = f"{stats.dead} jobs on {name} are DEAD: workers died while they ran"
+        yield warn("queues", text, "See: nuvom errors")

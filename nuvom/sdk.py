@@ -1,0 +1,145 @@
+"""What programs ask of stored jobs, as plain functions on the current project.
+
+Everything reads through ``nuvom.inspection`` and changes through ``nuvom.control``; this is
+the same in shorter words.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from nuvom.errors import JobNotFound, WaitInsideTask
+from nuvom.inspection import Inspector
+from nuvom.job import Job
+from nuvom.job_context import current
+from nuvom.record import JobStatus
+from nuvom.runtime import current_runtime
+from nuvom.waiting import wait_for_final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from nuvom.views import ErrorGroup, QueueStats, WorkerInfo
+
+_RETRYABLE = (JobStatus.FAILED, JobStatus.DEAD, JobStatus.CANCELLED)
+_PAGE = 500
+_GROUPS = 1000
+
+
+def get_job_status(job_id: str) -> dict[str, Any]:
+    """Return where a job is.
+
+    Returns: a dict with ``id``, ``func_name``, ``status`` (a ``JobStatus``, which is a text), ``attempt``, ``queue``,
+        ``created_at`` and ``run_at`` (UTC-aware ``datetime``; ``run_at`` is None when the job
+        waits for no moment) and ``error`` (None, or a dict with ``type``, ``message`` and
+        ``traceback``).
+    Raises: JobNotFound (a KeyError): there is no such job.
+    """
+    snapshot = Inspector(current_runtime()).snapshot(job_id)
+    record, error = snapshot.record, snapshot.error
+    return {
+        "id": record.id,
+        "func_name": record.func_name,
+        "status": snapshot.status,
+        "attempt": record.attempt,
+        "queue": record.queue,
+        "created_at": datetime.fromtimestamp(record.created_at, UTC),
+        "run_at": datetime.fromtimestamp(record.run_at, UTC) if record.run_at else None,
+        "error": None
+        if error is None
+        else {"type": error.type, "message": error.message, "traceback": error.traceback},
+    }
+
+
+def retry_job(job_id: str) -> str | None:
+    """Run a FAILED, DEAD or CANCELLED job again under the same id.
+
+    Returns: the id; None when its status does not allow it.
+    Raises: JobNotFound (a KeyError): there is no such job.
+    """
+    before = current_runtime().control.retry(job_id)
+    if before is None:
+        raise JobNotFound(job_id)
+    return job_id if before in _RETRYABLE else None
+
+
+def cancel_job(job_id: str) -> bool:
+    """Cancel a job; return False when it had ended already.
+
+    Raises: JobNotFound (a KeyError): there is no such job.
+    """
+    before = current_runtime().control.cancel(job_id)
+    if before is None:
+        raise JobNotFound(job_id)
+    return not before.is_final
+
+
+def wait(ids: Iterable[str | Job[Any]], timeout: float | None = None) -> list[Job[Any]]:
+    """Wait until all jobs have ended, however they did; return their handles in order.
+
+    Args:
+        ids: Ids or handles.
+        timeout: Seconds for all jobs together; None waits for ever.
+    Raises: JobTimeout (a TimeoutError): one had not ended in time; JobNotFound;
+        WaitInsideTask: called inside a task without a timeout.
+    """
+    runtime = current_runtime()
+    deadline = None if timeout is None else runtime.clock.monotonic() + timeout
+    jobs: list[Job[Any]] = []
+    for one in ids:
+        left = None if deadline is None else max(0.0, deadline - runtime.clock.monotonic())
+        job_id = one if isinstance(one, str) else one.id
+        if timeout is None and current.get() is not None:
+            raise WaitInsideTask(job_id)
+        snapshot = wait_for_final(runtime, job_id, left)
+        jobs.append(Job(job_id, runtime=runtime, record=snapshot.record))
+    return jobs
+
+
+def list_jobs(
+    *,
+    status: JobStatus | str | Iterable[JobStatus | str] | None = None,
+    queue: str | None = None,
+    task: str | None = None,
+    limit: int = 100,
+) -> list[Job[Any]]:
+    """Return jobs, newest first, at most ``limit``.
+
+    Args:
+        status: One status or several; None means all.
+        queue, task: Only jobs of this queue, of the task with this full name.
+    Raises: ValueError: a status is none of ours, or ``limit`` is negative.
+    """
+    if limit < 0:
+        raise ValueError(f"limit must be 0 or more, not {limit}")
+    given = [status] if isinstance(status, str) else status or ()
+    statuses = [JobStatus(one) for one in given]
+    runtime = current_runtime()
+    inspector = Inspector(runtime)
+    jobs: list[Job[Any]] = []
+    while len(jobs) < limit:
+        size = min(_PAGE, limit - len(jobs))
+        before = jobs[-1].id if jobs else None
+        page = inspector.page(
+            statuses=statuses, queue=queue, task=task, before=before, limit=size
+        )
+        jobs += [Job(one.record.id, runtime=runtime, record=one.record) for one in page]
+        if len(page) < size:
+            break
+    return jobs
+
+
+def queue_stats() -> list[QueueStats]:
+    """Return how many jobs each queue holds, by name; empty where the backend cannot tell."""
+    return Inspector(current_runtime()).stats()
+
+
+def workers() -> list[WorkerInfo]:
+    """Return the workers that are not known to be dead; empty where nobody can tell."""
+    return Inspector(current_runtime()).workers()
+
+
+def errors() -> list[ErrorGroup]:
+    """Return failures grouped by task, exception type and place, latest first."""
+    return Inspector(current_runtime()).error_groups(_GROUPS)
