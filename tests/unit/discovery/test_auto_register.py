@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import logging
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -178,6 +180,16 @@ def test_module_that_is_gone_is_told(tmp_path: Path) -> None:
     with pytest.raises(TaskImportFailed, match=r"No module named 'mod'\.") as caught:
         load_task(entry, tmp_path)
     assert isinstance(caught.value.__cause__, ImportError)
+
+
+def test_module_that_was_written_a_moment_ago_is_found(tmp_path: Path, registry: Registry) -> None:
+    add_import_roots(tmp_path)
+    folder = tmp_path.stat()
+    assert importlib.util.find_spec("mod") is None  # Python now knows what the folder holds
+    entry = only_task(write(tmp_path, {"mod.py": TASK}))
+    os.utime(tmp_path, ns=(folder.st_atime_ns, folder.st_mtime_ns))  # in the same tick
+    load_task(entry, tmp_path)
+    assert registry.get("mod.add") is not None
 
 
 def test_interrupt_during_an_import_is_not_kept_back(tmp_path: Path) -> None:

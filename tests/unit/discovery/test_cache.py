@@ -88,6 +88,17 @@ def test_linked_files_are_read_each_time(tmp_path: Path) -> None:
     assert ["a.sub"] == names(tmp_path)
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="links need a privilege there")
+def test_link_in_the_place_of_a_remembered_file_is_read(tmp_path: Path) -> None:
+    write(tmp_path, {"a.py": TASK, "other.txt": TASK.replace("add", "sub")})
+    for name in ("a.py", "other.txt"):
+        os.utime(tmp_path / name, ns=(1, 1))
+    assert ["a.add"] == names(tmp_path)
+    (tmp_path / "a.py").unlink()
+    (tmp_path / "a.py").symlink_to("other.txt")
+    assert ["a.sub"] == names(tmp_path)
+
+
 # ---- damage -----------------------------------------------------------------------------
 
 

@@ -129,6 +129,22 @@ def test_bringing_back_a_folder_does_not_bring_back_what_is_hidden_inside(tmp_pa
     assert {"app/b.py", "x.py"} == files(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("lines", "found"),
+    [
+        ("app/**\n!app/x.py\n", {"x.py", "app/x.py"}),  # app itself is not hidden
+        ("app/**/\n", {"x.py", "app/x.py", "app/y.py"}),  # folders inside app alone
+        ("*/\n!/app/\n", {"x.py", "app/x.py", "app/y.py"}),  # every folder, at any depth
+        ("**/\n!/app/\n", {"x.py", "app/x.py", "app/y.py"}),
+        ("*\n!*/\n!x.py\n", {"x.py", "app/x.py", "app/sub/x.py"}),
+    ],
+)
+def test_stars_mean_what_they_mean_to_git(tmp_path: Path, lines: str, found: set[str]) -> None:
+    names = ["x.py", "app/x.py", "app/y.py", "app/sub/x.py"]
+    write(tmp_path, {IGNORE_FILE: lines, **dict.fromkeys(names, "")})
+    assert found == files(tmp_path)
+
+
 def test_ignore_file_of_a_subfolder_counts_there_and_wins(tmp_path: Path) -> None:
     write(
         tmp_path,

@@ -161,6 +161,22 @@ def test_name_of_a_handled_exception_is_not_ours_inside_the_handler() -> None:
     assert ["other"] == names(source)
 
 
+@pytest.mark.parametrize(
+    ("before", "tried"),
+    [("", "from nuvom import task"), ("from nuvom import task", "task = None")],
+)
+def test_exception_may_come_before_or_after_any_binding(before: str, tried: str) -> None:
+    source = f"""
+        {before}
+        try:
+            {tried}
+        except ValueError:
+            @task
+            def add(): ...
+    """
+    assert ["add"] == names(source)
+
+
 def test_function_that_comes_before_the_rebinding_is_a_task() -> None:
     source = """
         from nuvom import task
@@ -311,6 +327,18 @@ def test_function_sees_names_that_its_module_binds_later() -> None:
             @task
             def inner(): ...
         from nuvom import task
+    """
+    assert ["outer.<locals>.inner"] == names(source)
+
+
+def test_function_may_be_called_before_a_name_is_bound_anew() -> None:
+    source = """
+        from nuvom import task
+        def outer():
+            @task
+            def inner(): ...
+        outer()
+        task = None
     """
     assert ["outer.<locals>.inner"] == names(source)
 
@@ -482,7 +510,10 @@ def test_warnings_of_the_compiler_are_not_shown() -> None:
     assert ["f"] == [task.qualname for task in found.tasks]
 
 
-def test_source_without_our_name_defines_no_task_but_is_checked() -> None:
+def test_source_without_our_name_defines_no_task_but_is_checked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("nuvom.discovery.parser.Finder", None)  # it is not gone through
     assert mentions_tasks(b"@task\ndef f(): ...")
     assert not mentions_tasks(b"import nuvom\n")
     assert Parsed() == parse(b"@task\ndef f(): ...")
