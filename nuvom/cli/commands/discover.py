@@ -64,11 +64,11 @@ def tasks(
     root = folder_or_root(invocation)
     manifest = settings(invocation, root).settings.manifest_file if out is None else out.absolute()
     has_state = (root / ".nuvom").is_dir()
+    if not check and out is None:  # before the scan, which keeps its cache there
+        ensure_state_dir(root, setting="manifest_path")
     found = scan(root, include=include, exclude=exclude, use_cache=has_state or not check)
     compared = _compare(invocation, manifest, found)
     if not check:
-        if out is None:
-            ensure_state_dir(root, setting="manifest_path")
         write_manifest(manifest, found.tasks, root=root)
     _show(invocation, compared, check=check)
     return exit_codes.CHECK_FAILED if check and compared.is_stale else exit_codes.OK
