@@ -16,7 +16,7 @@ VERSION = 1
 HEADER_BYTES = 32
 
 # Kinds of entries; what their bodies hold is in ``rows.py``.
-JOB, CHANGES, WHOLE, REMOVED, NOTE, SEAL = range(1, 7)
+JOB, CHANGES, WHOLE, REMOVED, NOTE, SEAL, KEPT = range(1, 8)
 
 # What is appended together is taken up together: it stands from a BEGIN to an END.
 BEGIN, END = 1, 2
@@ -52,7 +52,7 @@ def offset_of(at: int) -> int:
     return at & _OFFSET
 
 
-def header(kind: int, flags: int, at: int, synced: int, body: bytes) -> bytes:
+def header(kind: int, flags: int, at: int, body: bytes, *, synced: int = 0) -> bytes:
     """Return what goes before ``body`` at place ``at``."""
     head = _HEAD.pack(MAGIC, VERSION, kind, flags, len(body), at, synced)
     return head + _CRC.pack(crc32(body, crc32(head)))
@@ -116,3 +116,25 @@ def next_entry(data: bytes, at: int) -> int | None:
             return found
         found = data.find(MAGIC, found + 1)
     return None
+
+
+def first_unflushed(data: bytes, base: int) -> int | None:
+    """Return where the append begins that has the first damage behind the last known flush.
+
+    Args:
+        data: A whole segment, which stands at place ``base``.
+    """
+    at = whole = synced = 0
+    damages = []
+    while at < len(data):
+        found = scan(data, base, at)
+        for _, flags, stands, body in found.frames:
+            if flags & END:
+                whole = stands - base + HEADER_BYTES + len(body)
+        synced = max(synced, found.synced)
+        at = found.used
+        if at < len(data):
+            damages.append((base + at, whole))
+            sound = next_entry(data[at:], base + at)
+            at = len(data) if sound is None else at + sound
+    return next((begin for damage, begin in damages if damage >= synced), None)

@@ -27,6 +27,7 @@ from nuvom._file.frames import (
     SEAL,
     Frame,
     UnknownVersionError,
+    first_unflushed,
     header,
     next_entry,
     offset_of,
@@ -284,7 +285,7 @@ class Log:
         base = self.end
         with storage_errors(self._directory):
             self._tail = base + os.fstat(self._file).st_size
-            cut = _first_unflushed(read_at(self._file, self._tail - base, 0), base)
+            cut = first_unflushed(read_at(self._file, self._tail - base, 0), base)
             if cut is not None:
                 self._cut(base + cut, "it was not yet flushed when the power was cut")
 
@@ -328,7 +329,7 @@ class Log:
             held = next(stream, None)
             if held is None:
                 flags |= END
-            buffer += header(kind, flags, self._tail, self._synced, body)
+            buffer += header(kind, flags, self._tail, body, synced=self._synced)
             buffer += body
             self._tail += HEADER_BYTES + len(body)
             flags = 0
@@ -381,21 +382,3 @@ class Log:
             write_all(file, data)
         finally:
             os.close(file)
-
-
-def _first_unflushed(data: bytes, base: int) -> int | None:
-    """Return where the append begins that has the first damage behind the last known flush."""
-    at = whole = synced = 0
-    damages = []
-    while at < len(data):
-        found = scan(data, base, at)
-        for _, flags, stands, body in found.frames:
-            if flags & END:
-                whole = stands - base + HEADER_BYTES + len(body)
-        synced = max(synced, found.synced)
-        at = found.used
-        if at < len(data):
-            damages.append((base + at, whole))
-            sound = next_entry(data[at:], base + at)
-            at = len(data) if sound is None else at + sound
-    return next((begin for damage, begin in damages if damage >= synced), None)

@@ -125,4 +125,4 @@ def unparked(row: Row) -> Change:
 
 
 def _changed(row: Row, **fields: object) -> Change:
-    return msgspec.structs.replace(row.state, closed=None, cleared=False, **fields)
+    return msgspec.structs.replace(row.state, **{"closed": None, "cleared": False, **fields})

@@ -57,8 +57,9 @@ class FileStore:
         base = os.fspath(self.directory)
         self._mutex = Lock()
         self._lock = FileLock(os.path.join(base, "lock"), keep_open=True)
-        self._quarantine = Quarantine(base)
+        self.quarantine = Quarantine(base)
         self._log = self._new_log()
+        self._has_folders = False
         self._is_open = False
         self._table: Table | None = None
         self._bell: Doorbell | None = None
@@ -139,8 +140,7 @@ class FileStore:
     def _begin(self, *, with_table: bool) -> None:
         """Take the lock and read what others have appended."""
         for _ in range(_TRIES):
-            if not self._is_open:
-                self._make_folders()
+            self.make_folders()
             self._lock.acquire(blocking=True)
             try:
                 self._catch_up(with_table=with_table)
@@ -154,12 +154,19 @@ class FileStore:
                 raise
         raise BackendUnavailable(self.directory, "its log vanishes again and again")
 
-    def _make_folders(self) -> None:
+    def make_folders(self) -> None:
+        """Make the store's folders, or refuse them where they are not safe to use.
+
+        Raises: BackendUnavailable, StorageFull.
+        """
+        if self._has_folders:
+            return
         base = os.fspath(self.directory)
         ensure_folder_for(self.directory / "lock", root=self.settings.root, setting="file_path")
         refuse_network(base, allowed=self.settings.allow_network_fs)
         private_directory(base)
         private_directory(os.path.join(base, "log"))
+        self._has_folders = True
 
     def _catch_up(self, *, with_table: bool) -> None:
         if not self._is_open:
@@ -183,13 +190,8 @@ class FileStore:
     def _greet_boot(self) -> None:
         """At the first use since the machine was started: repair what a power cut left."""
         path = os.path.join(self.directory, "boot")
-        with storage_errors(path):
-            try:
-                with open(path, encoding="ascii", errors="replace") as stream:
-                    if stream.read() == boot_id():
-                        return
-            except FileNotFoundError:
-                pass
+        if _content(path) == boot_id():
+            return
         self._log.open(first=False)
         self._log.cut_unflushed()
         for _ in self._log.follow():
@@ -200,11 +202,11 @@ class FileStore:
         self._log.close()
 
     def _new_log(self) -> Log:
-        return Log(os.path.join(self.directory, "log"), self._quarantine)
+        return Log(os.path.join(self.directory, "log"), self.quarantine)
 
     def _close_files(self) -> None:
         """Forget all that was read, and what was known to be flushed; gives the lock up."""
-        self._is_open = False
+        self._is_open = self._has_folders = False
         self._table = None
         self._log.close()
         self._log = self._new_log()
@@ -218,8 +220,7 @@ class FileStore:
         if self._bell is None:
             with self._mutex:
                 if self._bell is None:
-                    if not self._is_open:
-                        self._make_folders()
+                    self.make_folders()
                     self._bell = Doorbell(self.directory)
         return self._bell
 
@@ -232,8 +233,7 @@ class FileStore:
         return found
 
     def _enter(self, owner: str) -> Presence | None:
-        if not self._is_open:
-            self._make_folders()
+        self.make_folders()
         if is_alive(self.directory, owner):
             return None
         presence = self._presences[owner] = Presence.enter(self.directory, owner)
@@ -279,3 +279,12 @@ class FileStore:
         if self._is_open:
             self._lock.acquire(blocking=True)  # a turn of another thread comes to its end
             self._close_files()
+
+
+def _content(path: str) -> str | None:
+    with storage_errors(path):
+        try:
+            with open(path, encoding="ascii", errors="replace") as stream:
+                return stream.read()
+        except FileNotFoundError:
+            return None
