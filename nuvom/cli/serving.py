@@ -6,6 +6,8 @@ before backends, import paths before plugins, signals before everything.
 
 from __future__ import annotations
 
+import sys
+import threading
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -47,7 +49,9 @@ def serve(invocation: Invocation, **options: Any) -> int:  # noqa: ANN401  # as 
     signals = stop_signals()
     loaded = _settings(invocation, options)
     worker, plugins = _assemble(invocation, loaded, options)
-    _tell_start(invocation, worker, plugins)
+    _tell_start(invocation, worker, plugins, is_child=options["child"])
+    if options["child"]:
+        _stop_with_input(worker)
     say = (lambda _: None) if _logs_for_programs(worker) else write_now
     signals.connect(lambda: _first(worker, say), lambda: _second(worker, say))
     try:
@@ -58,7 +62,8 @@ def serve(invocation: Invocation, **options: Any) -> int:  # noqa: ANN401  # as 
         flush_logs()
     if reason == "stuck-threads":
         replace_self()
-    _tell_end(invocation, worker, reason)
+    if not options["child"]:
+        _tell_end(invocation, worker, reason)
     return signals.exit_code or exit_codes.OK
 
 
@@ -167,7 +172,22 @@ def _logs_for_programs(worker: Worker) -> bool:
     return worker.runtime.settings.log_format in {"json", "logfmt"}
 
 
-def _tell_start(invocation: Invocation, worker: Worker, plugins: PluginSet) -> None:
+def _stop_with_input(worker: Worker) -> None:
+    """Stop when standard input ends: the parent has asked for it, or is gone."""
+
+    def read() -> None:
+        while sys.stdin.buffer.read(4096):
+            pass
+        worker.stop()
+
+    threading.Thread(target=read, name="nuvom-parent", daemon=True).start()
+
+
+def _tell_start(
+    invocation: Invocation, worker: Worker, plugins: PluginSet, *, is_child: bool
+) -> None:
+    if is_child:  # its parent has said all that; the log says that it started
+        return
     if _logs_for_programs(worker):
         for line in start_lines(worker, plugins):
             _LOG.info("%s", " ".join(line.split()))

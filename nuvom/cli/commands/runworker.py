@@ -35,6 +35,7 @@ _COUNT = click.IntRange(1)
     type=click.Choice(("rich", "plain", "json", "logfmt")),
     help="Default: rich on a terminal, else plain.",
 )
+@click.option("--child", is_flag=True, hidden=True)  # of a supervisor: ends with its input
 @pass_invocation
 def runworker(invocation: Invocation, **options: Any) -> int:  # noqa: ANN401  # as parsed
     """Run jobs until you stop it.
@@ -44,6 +45,7 @@ def runworker(invocation: Invocation, **options: Any) -> int:  # noqa: ANN401  #
     after a signal, 0 when --burst, --max-jobs or --max-seconds ended it.
     """
     # The worker's own modules are heavy (asyncio among them), and help needs none of them.
-    module = "nuvom.cli.reloading" if options.pop("reload") else "nuvom.cli.serving"
+    is_reloading = options.pop("reload") and not options["child"]
+    module = "nuvom.cli.reloading" if is_reloading else "nuvom.cli.serving"
     code: int = import_module(module).serve(invocation, **options)
     return code

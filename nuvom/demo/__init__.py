@@ -1,0 +1,1 @@
+"""The tour: tasks that show what Nuvom does, run by ``nuvom demo``."""
