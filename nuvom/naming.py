@@ -31,10 +31,7 @@ def _module_of_main(filename: str) -> str:
         return "__main__"
     base = _import_root(os.path.dirname(path))
     relative = os.path.relpath(path, base)[: -len(".py")]
-    parts = relative.split(os.sep)
-    if parts[-1] == "__main__" and len(parts) > 1:
-        parts.pop()
-    return ".".join(parts)
+    return relative.replace(os.sep, ".")
 
 
 def _import_root(folder: str) -> str:

@@ -23,7 +23,7 @@ from nuvom.execution.job_runner import JobRunner
 from nuvom.execution.keeper import Keeper
 from nuvom.execution.lanes import Finished, Lane, Shop
 from nuvom.execution.pump import Pump
-from nuvom.execution.running import InHand, Lease, RunningJob
+from nuvom.execution.running import InHand, RunningJob
 from nuvom.execution.thread_lane import ThreadLane
 from nuvom.names import new_id
 from nuvom.queue_backends.leased import LeasedJobQueue
@@ -75,7 +75,7 @@ class Worker:
         self._started_at = runtime.clock.now()
         self._in_hand = InHand()
         is_leased = isinstance(runtime.queue, LeasedJobQueue)
-        self._lease = Lease(runtime.settings.lease_secs if is_leased else float("inf"))
+        self._lease_secs = runtime.settings.lease_secs if is_leased else float("inf")
         self.delivery, self.promise = choose_delivery(
             runtime.queue,
             runtime.results,
@@ -281,7 +281,7 @@ class Worker:
             threads=self._thread_lane,
             lanes=self._lanes,
             in_hand=self._in_hand,
-            lease=self._lease,
+            lease_secs=self._lease_secs,
             slots=self.threads,
             burst=burst,
             max_jobs=max_jobs,
@@ -299,7 +299,6 @@ class Worker:
             clock=self.runtime.clock,
             bus=self.runtime.bus,
             in_hand=self._in_hand,
-            lease=self._lease,
             lost=self._pump.lose,
             command=self.obey,
             wanted=lambda: [

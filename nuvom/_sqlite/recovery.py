@@ -58,6 +58,7 @@ class RecoveryPart:
     """The methods of the queue that need no cooperation of the worker concerned."""
 
     store: Store
+    _stalled_until = 0.0
 
     def reap(self) -> list[JobRecord]:
         """Take back jobs of the dead and the silent, wake due ones; see the contract."""
@@ -71,7 +72,8 @@ class RecoveryPart:
         for (owner,) in self.store.db.read(_OWNERS):
             if not is_alive(self.store.db.directory, owner):
                 recovered += self._take_back(owner, lambda _job, _epoch: True)
-        for (owner,) in self.store.db.read(_EXPIRED, (now,)):
+        silent = self.store.db.read(_EXPIRED, (now,)) if now >= self._stalled_until else []
+        for (owner,) in silent:
             recovered += self._take_back(owner, self._verdict_of_silent(owner), silent_since=now)
         recovered += self._expire_parked()
         return [self._record(seq) for seq in recovered]
@@ -102,6 +104,8 @@ class RecoveryPart:
         """Recover what ``owner`` holds (of a silent one only what has expired)."""
 
         def recover(connection: sqlite3.Connection) -> list[int]:
+            if silent_since is not None and self._has_stalled(silent_since):
+                return []
             rows = connection.execute(_HELD, (owner, silent_since)).fetchall()
             held = [_Held(*row) for row in rows]
             started = [one for one in held if verdict(one.job_id, one.epoch)]
@@ -116,6 +120,14 @@ class RecoveryPart:
             return [one.seq for one in held]
 
         return self.store.db.transaction(recover)
+
+    def _has_stalled(self, asked_at: float) -> bool:
+        """Whether the store was locked for so long that nobody could beat: then all may first."""
+        now, lease_secs = self.store.clock.monotonic(), self.store.settings.lease_secs
+        if now - asked_at <= lease_secs / 2:
+            return False
+        self._stalled_until = now + min(lease_secs / 6, 5.0)
+        return True
 
     def _return_one(
         self, connection: sqlite3.Connection, one: _Held, *, has_started: bool, is_charged: bool

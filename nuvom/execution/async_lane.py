@@ -122,6 +122,9 @@ class AsyncLane:
     async def _run(self, assignment: Assignment) -> None:
         prepared, running = assignment
         runner = self._shop.runner
+        if not self._shop.starts(running):
+            self._ends(running, None)
+            return
         runner.begin(prepared, running)
         deadline = self._deadline_of(assignment)
         try:

@@ -109,12 +109,13 @@ class Keeper:
 
     def beat(self) -> None:
         """Renew all leases, and give up the attempts that turn out to be lost."""
-        known = [(one, one.claimed_at) for one in self._in_hand]
+        known = list(self._in_hand)
         asked_at = self._clock.monotonic()
         held = self._queue.extend(self._worker)
-        for running, claimed_at in known:
-            record = running.record
-            if claimed_at < asked_at and held.get(record.id) != record.lease_epoch:
+        for running in known:
+            if held.get(running.record.id) == running.record.lease_epoch:
+                running.leased_at = asked_at
+            else:
                 self._lost(running)
 
     def prune(self) -> int:

@@ -37,6 +37,8 @@ class Shop(NamedTuple):
     Attributes:
         runner: Makes settlements of what happens.
         in_hand: Whoever takes an attempt out of it closes the attempt.
+        starts: Called before an attempt starts; False when its lease has run out meanwhile
+            (the process was stopped, the machine slept): then the attempt is gone.
         finish: Called, from any thread, with each closed attempt; never blocks.
         idle: Called when a lane has run out of work.
         crashed: Called when the engine itself failed in a lane; the worker stops.
@@ -44,6 +46,7 @@ class Shop(NamedTuple):
 
     runner: JobRunner
     in_hand: InHand
+    starts: Callable[[RunningJob], bool]
     clock: Clock
     finish: Callable[[Finished], None]
     idle: Callable[[], None]

@@ -53,6 +53,7 @@ class Pump:
         threads: ThreadLane,
         lanes: tuple[Lane, ...],
         in_hand: InHand,
+        lease_secs: float,
         slots: int,
         burst: bool,
         max_jobs: int | None,
@@ -69,6 +70,7 @@ class Pump:
         self._lanes = {lane.name: lane for lane in lanes}
         self._threads = threads
         self._in_hand = in_hand
+        self._lease_secs = lease_secs
         self._slots = slots
         self._is_burst = burst
         self._max_jobs = max_jobs
@@ -126,6 +128,13 @@ class Pump:
         self._is_quiet = is_quiet
         self.wake()
 
+    def starts(self, running: RunningJob) -> bool:
+        """Return whether an attempt's lease still runs; otherwise give the attempt up."""
+        if self._clock.monotonic() < running.leased_at + self._lease_secs:
+            return True
+        self.lose(running)
+        return False
+
     def lose(self, running: RunningJob) -> None:
         """Give up an attempt whose lease is gone."""
         if not self._in_hand.take(running):
@@ -169,6 +178,7 @@ class Pump:
             return False
         if self._max_jobs is not None:
             room = min(room, self._max_jobs - self._claimed)
+        asked_at = self._clock.monotonic()
         has_suspect = any(one.record.suspect for one in self._in_hand)
         try:
             jobs = self._delivery.claim(
@@ -183,7 +193,7 @@ class Pump:
         self._claimed += len(jobs)
         if JobsClaimed in self._bus.active:
             self._bus.emit(JobsClaimed(tuple(jobs), self._owner))
-        self._submit(jobs)
+        self._submit(jobs, asked_at)
         return True
 
     def _room(self) -> tuple[int, list[str]]:
@@ -217,14 +227,13 @@ class Pump:
 
     _pace_of_others = 512
 
-    def _submit(self, jobs: list[JobRecord]) -> None:
-        now = self._clock.monotonic()
+    def _submit(self, jobs: list[JobRecord], asked_at: float) -> None:
         if not len(self._in_hand):
-            self._work_began = now
+            self._work_began = asked_at
         finished = self._delivery.finished_before(jobs)
         work: dict[str, list[Assignment]] = {}
         for job in jobs:
-            running = RunningJob(job, self._owner, self._worker, now)
+            running = RunningJob(job, self._owner, self._worker, asked_at)
             prepared = self._runner.resolve(running)
             if prepared is None or job.id in finished:
                 settlement = finished.get(job.id) or self._runner.unknown(running)

@@ -22,8 +22,9 @@ class RunningJob:
         record: As claimed.
         worker: Id of the worker.
         lane: ``thread``, ``async`` or ``process``.
-        claimed_at, deadline: Monotonic seconds; the deadline is set when user code starts,
-            ``inf`` when there is none.
+        leased_at: Monotonic seconds just before the store was asked for the claim, or for the
+            last beat that this job was part of: from then on its lease surely runs.
+        deadline: Monotonic seconds, set when user code starts; ``inf`` when there is none.
         started_at: Seconds since the epoch, 0 before the start.
         is_cancelled: The task was told to stop: cancelled, past its deadline, or lease lost.
         children: Jobs to enqueue with this one's success.
@@ -32,22 +33,22 @@ class RunningJob:
 
     __slots__ = (
         "children",
-        "claimed_at",
         "deadline",
         "is_cancelled",
         "kept",
         "lane",
+        "leased_at",
         "record",
         "services",
         "started_at",
         "worker",
     )
 
-    def __init__(self, record: JobRecord, worker: str, services: Any, claimed_at: float) -> None:
+    def __init__(self, record: JobRecord, worker: str, services: Any, leased_at: float) -> None:
         self.record = record
         self.worker = worker
         self.services = services
-        self.claimed_at = claimed_at
+        self.leased_at = leased_at
         self.lane = "thread"
         self.deadline = _NEVER
         self.started_at = 0.0

@@ -173,6 +173,8 @@ class ThreadLane:
 
     def _run(self, slot: _Slot, work: Assignment) -> bool:
         shop = self._shop
+        if not shop.starts(work.running):
+            return True
         slot.assignment = work
         settlement = shop.runner.run(work.prepared, work.running)
         if not shop.in_hand.take(work.running):

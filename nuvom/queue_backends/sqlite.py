@@ -9,6 +9,7 @@ control and recovery are the parts in ``nuvom._sqlite``; the reasons for the sta
 from __future__ import annotations
 
 import os
+from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
 import msgspec
@@ -292,7 +293,6 @@ class _Claim:
         self._store = store
         self._owner = owner
         self._without = _encode_json(sorted(without)).decode()
-        self._until = store.clock.monotonic() + store.settings.lease_secs
         self.ready_statement = _CLAIM_READY if self._without == "[]" else _CLAIM_READY_WITHOUT
         self.token = int.from_bytes(os.urandom(8), "big") >> 1  # SQLite's integers are signed
         self.count = 0
@@ -304,11 +304,16 @@ class _Claim:
             if left <= 0:
                 return
             flush = left >= _BULK or self._store.claims_flush
-            values = [self._owner, self.token, self._until, queue, left]
-            if statement is not _CLAIM_READY:
-                values.append(self._without)
-            self.count += self._store.db.write(
-                lambda connection, values=values: connection.execute(statement, values).rowcount,  # type: ignore[misc]  # bound now
-                flush=flush,
-            )
+            claim = partial(self._execute, statement, queue, left)
+            self.count += self._store.db.write(claim, flush=flush)
             self._store.has_unflushed_claim |= not flush
+
+    def _execute(
+        self, statement: str, queue: str, most: int, connection: sqlite3.Connection
+    ) -> int:
+        # The lease starts now, and not before the wait for another process's lock.
+        until = self._store.clock.monotonic() + self._store.settings.lease_secs
+        values = [self._owner, self.token, until, queue, most]
+        if statement != _CLAIM_READY:
+            values.append(self._without)
+        return connection.execute(statement, values).rowcount
