@@ -189,6 +189,7 @@ def _make_private(path: str) -> None:
     _make_private(os.path.dirname(path))
     with suppress(FileExistsError):  # another process was faster; the check follows
         os.mkdir(path, 0o700)
+    sync_directory(os.path.dirname(path))
 
 
 def _distrust(path: str, status: os.stat_result) -> tuple[str, str]:

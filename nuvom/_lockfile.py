@@ -81,13 +81,14 @@ class FileLock:
         self.path = os.fspath(path)
         self._flags = _FLAGS | (os.O_CREAT if create else 0)
         self._keep_open = keep_open
+        self._pid = os.getpid()
         self._mutex = Lock()
         drop_at_fork(self)
 
     @property
     def held(self) -> bool:
         """Whether this object has the lock, in this process."""
-        return self._descriptor is not None
+        return self._descriptor is not None and self._pid == os.getpid()
 
     def fileno(self) -> int:
         """Return the descriptor of the locked file, to read and write its content.
@@ -119,6 +120,8 @@ class FileLock:
 
     def release(self) -> None:
         """Give the lock up; does nothing when it is not held."""
+        if self._pid != os.getpid():  # a child that has not yet dropped it: it is the parent's
+            self.drop_in_child()
         descriptor, self._descriptor = self._descriptor, None
         if descriptor is None:
             return
@@ -157,7 +160,7 @@ class FileLock:
 
     def remove(self) -> None:
         """Remove the locked file and give the lock up; does nothing when it is not held."""
-        if self._descriptor is None:
+        if not self.held:
             return
         if sys.platform == "win32":  # pragma: no cover  # an open file cannot be removed there
             self.release()
@@ -169,6 +172,7 @@ class FileLock:
 
     def drop_in_child(self) -> None:
         """Close without unlocking: the lock belongs to the parent, by the same open file."""
+        self._pid = os.getpid()
         self._mutex = Lock()
         for descriptor in (self._descriptor, self._idle):
             if descriptor is not None:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 from nuvom._file import contents
 from nuvom._file.frames import NOTE, WHOLE
-from nuvom._file.log import SEGMENT_BYTES
 from nuvom._file.rows import Announced, Beat, Commanded, Note, Paused, encode
 from nuvom.errors import CorruptRecord
 
@@ -49,7 +48,7 @@ def clean(store: FileStore) -> None:
 
 def _is_wasteful(store: FileStore, table: Table) -> bool:
     needed = table.live_bytes + _ROW_BYTES * len(table.rows)
-    return store.log.size() > 2 * needed + 2 * SEGMENT_BYTES
+    return store.log.size() > 2 * needed + 2 * store.log.segment_bytes
 
 
 def _notes(table: Table) -> Iterator[Note]:

@@ -43,7 +43,6 @@ if TYPE_CHECKING:
     from nuvom._file.frames import Scan
     from nuvom._file.quarantine import Quarantine
 
-SEGMENT_BYTES = 16 << 20  # who finds a file that long begins a new one
 _CHUNK_BYTES = 1 << 20
 _SUFFIX = ".log"
 _FLAGS = (
@@ -63,7 +62,10 @@ class Log:
 
     Attributes:
         end: The place up to which this process has followed.
+        segment_bytes: Who finds a file that long begins a new one.
     """
+
+    segment_bytes = 16 << 20
 
     def __init__(self, directory: str, quarantine: Quarantine) -> None:
         self._directory = directory
@@ -299,7 +301,7 @@ class Log:
         Args:
             known: Do not give them back in ``follow``.
         """
-        if offset_of(self._tail) >= SEGMENT_BYTES and self.end == self._tail:
+        if offset_of(self._tail) >= self.segment_bytes and self.end == self._tail:
             self._begin_segment()
         start = self._tail
         try:
@@ -351,7 +353,7 @@ class Log:
         """Return when all that this process has appended is on the device.
 
         Needs no lock; callers that come together share one flush.
-        Raises: StorageFull, BackendUnavailable: it may not be; a later call tries again.
+        Raises: BackendUnavailable: it may not be; a later call tries again.
         """
         wanted = self._appended
         with self._syncing:
@@ -364,7 +366,11 @@ class Log:
                 sync_data(self._file)
             except OSError as error:
                 self._is_doubtful = True
-                raise storage_error(self._directory, error) from error
+                raise BackendUnavailable(
+                    self._directory,
+                    f"it could not be flushed: {error.strerror}",
+                    "What was just written may vanish at a power cut. Look after the disk.",
+                ) from error
             self._is_doubtful = False
             self._synced = end
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from zlib import crc32
 
 from nuvom._durable import private_directory, write_durably
 from nuvom.log import get_logger, log_event
@@ -19,12 +20,16 @@ class Quarantine:
         self.path = os.path.join(directory, FOLDER)
 
     def keep(self, name: str, data: bytes, reason: str) -> None:
-        """Keep ``data`` as file ``name``, and why in ``name.reason``; durable when it returns.
+        """Keep ``data`` in a file, and why in another one beside it; durable when it returns.
 
+        Args:
+            name: What the file's name begins with; it ends with a checksum of ``data``.
         Raises: StorageFull, BackendUnavailable: leave the original where it is.
         """
+        target = os.path.join(self.path, f"{name}-{crc32(data):08x}")
+        if os.path.exists(f"{target}.reason"):  # who reads the log anew finds the same damage
+            return
         private_directory(self.path)
-        target = os.path.join(self.path, name)
         write_durably(target, data, exclusive=True)
         if write_durably(f"{target}.reason", f"{reason}\n".encode(), exclusive=True):
             text = f"Damaged bytes were set aside in {target}: {reason}."

@@ -74,7 +74,11 @@ class RecoveryPart:
             self._give_up_parked(table, found)
             if found.changes:
                 self.store.append([(CHANGES, encode(found.changes))])
-            gone = [Retired(owner) for owner in corpses if owner in table.holders]
+            gone = [
+                Retired(owner)
+                for owner, one in table.holders.items()
+                if self._is_over(owner, one, corpses)
+            ]
             if gone:
                 self.store.note(*gone)
         if found.changes:
@@ -96,6 +100,12 @@ class RecoveryPart:
         mono = self.clock.monotonic()
         silent = [row for row in rows if max(row.state.lease_until, holder.lease_until) <= mono]
         return silent, self._verdict_of_silent(owner) if silent else _charge_all
+
+    def _is_over(self, owner: str, holder: Holder, corpses: dict[str, Corpse]) -> bool:
+        """Return whether a worker is to be shown no more."""
+        if owner in corpses:
+            return True
+        return holder.info is not None and is_gone(self.store.directory, owner)
 
     def _verdict_of_silent(self, owner: str) -> Verdict:
         slots = read_slots(os.path.join(self.store.directory, "workers", f"{owner}.slots"))

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import os
 from contextlib import contextmanager
-from threading import Lock
+from threading import Lock, local
 from typing import TYPE_CHECKING
 
 from nuvom._doorbell import Doorbell
-from nuvom._durable import private_directory, storage_errors, write_durably
+from nuvom._durable import private_directory, storage_errors, sync_directory, write_durably
 from nuvom._file.frames import JOB, NOTE, REMOVED
 from nuvom._file.log import GoneError, Log
 from nuvom._file.quarantine import Quarantine
@@ -23,7 +23,7 @@ from nuvom._fork import drop_at_fork
 from nuvom._lockfile import FileLock
 from nuvom._presence import Presence, is_alive
 from nuvom.clock import boot_id
-from nuvom.errors import BackendUnavailable
+from nuvom.errors import BackendUnavailable, NuvomError
 from nuvom.project import ensure_folder_for
 
 if TYPE_CHECKING:
@@ -56,6 +56,8 @@ class FileStore:
         """Start afresh in a forked child: the parent may be in the middle of a turn."""
         base = os.fspath(self.directory)
         self._mutex = Lock()
+        self._opening = Lock()
+        self._turns = local()
         self._lock = FileLock(os.path.join(base, "lock"), keep_open=True)
         self.quarantine = Quarantine(base)
         self._log = self._new_log()
@@ -79,6 +81,12 @@ class FileStore:
         try:
             if self._table is not None:
                 yield self._table
+        except NuvomError:
+            raise
+        except BaseException:
+            self._table = None  # what was interrupted may have taken something off it
+            self._log.close()
+            raise
         finally:
             self._lock.release()
 
@@ -102,9 +110,12 @@ class FileStore:
         self._log.append([(REMOVED, encode([row.id]))])
 
     def flush(self) -> None:
-        """After a turn: return when what was appended is as durable as the settings say."""
+        """After a turn: return when what was appended is as durable as the settings say.
+
+        Raises: BackendUnavailable: it may not be; a later call tries again.
+        """
         if self._flushes:
-            self._log.sync()
+            self._turns.log.sync()  # the log of the turn, also when it was closed since
 
     def add(
         self, jobs: Callable[[Callable[[], Table]], Iterable[bytes]], *, with_table: bool = False
@@ -144,6 +155,7 @@ class FileStore:
             self._lock.acquire(blocking=True)
             try:
                 self._catch_up(with_table=with_table)
+                self._turns.log = self._log
                 return
             except GoneError:
                 self._close_files()
@@ -161,12 +173,23 @@ class FileStore:
         """
         if self._has_folders:
             return
-        base = os.fspath(self.directory)
+        with self._opening:
+            base = os.fspath(self.directory)
+            self._make_base()
+            refuse_network(base, allowed=self.settings.allow_network_fs)
+            private_directory(base)
+            private_directory(os.path.join(base, "log"))
+            # Here and not at the first ring, which must not fail when a job is already stored.
+            self._bell = self._bell or Doorbell(self.directory)
+            self._has_folders = True
+
+    def _make_base(self) -> None:
+        paths = (self.directory, *self.directory.parents)
+        missing = [path for path in paths if not os.path.lexists(path)]
         ensure_folder_for(self.directory / "lock", root=self.settings.root, setting="file_path")
-        refuse_network(base, allowed=self.settings.allow_network_fs)
-        private_directory(base)
-        private_directory(os.path.join(base, "log"))
-        self._has_folders = True
+        with storage_errors(self.directory):
+            for path in missing:
+                sync_directory(path.parent)
 
     def _catch_up(self, *, with_table: bool) -> None:
         if not self._is_open:
@@ -217,12 +240,11 @@ class FileStore:
     @property
     def bell(self) -> Doorbell:
         """The bells of this store; they wake sleepers in all processes that use it."""
-        if self._bell is None:
-            with self._mutex:
-                if self._bell is None:
-                    self.make_folders()
-                    self._bell = Doorbell(self.directory)
-        return self._bell
+        bell = self._bell
+        while bell is None:
+            self.make_folders()
+            bell = self._bell
+        return bell
 
     def presence(self, owner: str) -> Presence | None:
         """Return the presence of a worker, made at its first claim; None if it is elsewhere."""
