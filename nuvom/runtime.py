@@ -77,6 +77,7 @@ def build_runtime(
     results: BaseResultBackend = _backend("result", settings, allow_plugins=allow_project_plugins)
     is_shared = results.joins(queue)
     codec = MsgpackCodec()
+    registry = registry or default_registry()
     bus = bus or events.default_bus
     dispatcher = Dispatcher(
         queue,
@@ -85,14 +86,14 @@ def build_runtime(
         settings=settings,
         bus=bus,
         clock=clock,
-        public_name=lambda definition: public_name(definition, settings.root),
+        public_name=lambda definition: _announced(definition, settings.root, registry),
     )
     return Runtime(
         settings=settings,
         loaded=loaded,
         queue=queue,
         results=results,
-        registry=registry or default_registry(),
+        registry=registry,
         codec=codec,
         bus=bus,
         clock=clock,
@@ -106,6 +107,14 @@ def _backend(kind: str, settings: Settings, *, allow_plugins: bool) -> Any:  # n
     name = getattr(settings, f"{kind}_backend")
     cls = backend_class(kind, name, settings, allow_project_plugins=allow_plugins)
     return build_backend(cls, settings)
+
+
+def _announced(definition: TaskDefinition, root: Path, registry: Registry) -> str:
+    """Return the task's public name, by which this process will know it as well."""
+    name = public_name(definition, root)
+    if registry.get(name) is None:
+        registry.register(definition, name=name)
+    return name
 
 
 def public_name(definition: TaskDefinition, root: Path) -> str:
