@@ -7,7 +7,6 @@ first needed, from the project around the working directory, and is replaced by 
 from __future__ import annotations
 
 import os
-import sys
 import threading
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from nuvom.config_sources import load
 from nuvom.control import Control
 from nuvom.dispatcher import Dispatcher
 from nuvom.errors import TaskNotImportable
+from nuvom.naming import task_name
 from nuvom.plugins.loader import backend_class, build_backend
 from nuvom.project import find_root, module_name_for
 from nuvom.registry.registry import Registry, TaskDefinition, default_registry
@@ -77,8 +77,8 @@ def build_runtime(
     results: BaseResultBackend = _backend("result", settings, allow_plugins=allow_project_plugins)
     is_shared = results.joins(queue)
     codec = MsgpackCodec()
-    registry = registry or default_registry()
-    bus = bus or events.default_bus
+    registry = default_registry() if registry is None else registry
+    bus = events.default_bus if bus is None else bus
     dispatcher = Dispatcher(
         queue,
         results,
@@ -125,38 +125,41 @@ def public_name(definition: TaskDefinition, root: Path) -> str:
 
     Raises: TaskNotImportable: no worker could import it.
     """
-    func = definition.func
-    qualname = getattr(func, "__qualname__", "")
-    module = getattr(func, "__module__", "")
     if is_local_only():
         return definition.name
-    if "<locals>" in qualname:
+    func = definition.func
+    qualname = getattr(func, "__qualname__", "")
+    if "<" in qualname:
+        what = "a lambda" if qualname.endswith("<lambda>") else "defined inside a function"
         raise TaskNotImportable(
             definition.name,
-            "it is defined inside a function",
+            f"it is {what}",
             "Move it to the top level of a module, or run it with nuvom.local_worker().",
         )
     code = getattr(func, "__code__", None)
-    file = Path(code.co_filename) if code is not None else None
-    is_named = definition.name != f"{module}.{qualname}" and module != "__main__"
-    if is_named or file is None:
+    if code is None:
         return definition.name
-    if module == "__main__" and not file.is_file():
+    inside = module_name_for(Path(code.co_filename), root)
+    if func.__module__ == "__main__":
+        _check_main(definition.name, Path(code.co_filename), inside, root)
+    is_named = definition.name != task_name(func)
+    return definition.name if is_named or inside is None else f"{inside}.{qualname}"
+
+
+def _check_main(name: str, file: Path, inside: str | None, root: Path) -> None:
+    """Refuse a task of the running program that no worker can import."""
+    if not file.is_file():
         raise TaskNotImportable(
-            definition.name,
+            name,
             "it was typed in, not read from a file",
             "Put it into a module below the project root, or run it with nuvom.local_worker().",
         )
-    inside = module_name_for(file, root)
     if inside is None:
-        if module == "__main__":
-            raise TaskNotImportable(
-                definition.name,
-                f"{file} is not an importable module below the project root {root}",
-                f"Move the file below {root} under a name that is a Python identifier.",
-            )
-        return definition.name
-    return f"{inside}.{qualname}"
+        raise TaskNotImportable(
+            name,
+            f"{file} is not an importable module below the project root {root}",
+            f"Move the file below {root} under a name that is a Python identifier.",
+        )
 
 
 # ---- the current runtime --------------------------------------------------------------
@@ -244,12 +247,3 @@ def _forget_in_child() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget_in_child)
-
-
-def add_import_roots(roots: list[Path]) -> None:
-    """Put the folders that tasks are imported from first on ``sys.path``."""
-    for root in reversed(roots):
-        text = str(root)
-        if text in sys.path:
-            sys.path.remove(text)
-        sys.path.insert(0, text)
