@@ -10,6 +10,7 @@ from nuvom.config import SETTINGS
 from nuvom.config_sources import load
 from nuvom.discovery.manifest import read_manifest
 from nuvom.inspection import Inspector
+from nuvom.plugins.loader import find_entries
 from nuvom.runtime import build_runtime
 
 if TYPE_CHECKING:
@@ -74,3 +75,10 @@ def config_keys(_: Invocation, incomplete: str) -> Values:
 def _inspector(invocation: Invocation) -> Inspector:
     loaded = load(project_root(invocation))
     return Inspector(build_runtime(loaded, allow_project_plugins=False))
+
+
+def plugins(invocation: Invocation, incomplete: str) -> Values:
+    """Return the plugins that are named; none is loaded."""
+    settings = load(project_root(invocation)).settings
+    found = [(entry.name, entry.target) for entry in find_entries(settings)]
+    return [(name, note) for name, note in found if name.startswith(incomplete)]
