@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import threading
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,8 +18,10 @@ from nuvom.clock import SYSTEM_CLOCK, Clock
 from nuvom.config_sources import load
 from nuvom.control import Control
 from nuvom.dispatcher import Dispatcher
-from nuvom.errors import TaskNotImportable
+from nuvom.errors import TaskNotImportable, UnknownBackend
 from nuvom.naming import task_name
+from nuvom.plugins.extras import make_extras
+from nuvom.plugins.lifecycle import PluginSet
 from nuvom.plugins.loader import backend_class, build_backend
 from nuvom.project import find_root, module_name_for
 from nuvom.registry.registry import Registry, TaskDefinition, default_registry
@@ -37,6 +40,7 @@ class Runtime:
     """Everything that works together in this process for one project.
 
     Attributes:
+        plugins: Those that had to be started for the configured backends.
         is_shared: Queue and results are one store, so that ``settle`` finishes a job at once.
     """
 
@@ -50,12 +54,14 @@ class Runtime:
     clock: Clock
     dispatcher: Dispatcher
     control: Control
+    plugins: PluginSet
     is_shared: bool
 
     def stop(self) -> None:
-        """Give back connections; twice is fine."""
+        """Give back connections and stop plugins; twice is fine."""
         self.queue.stop()
         self.results.stop()
+        self.plugins.stop()
 
 
 def build_runtime(
@@ -64,21 +70,31 @@ def build_runtime(
     registry: Registry | None = None,
     bus: events.EventBus | None = None,
     clock: Clock = SYSTEM_CLOCK,
+    plugins: PluginSet | None = None,
     allow_project_plugins: bool = True,
 ) -> Runtime:
     """Return the runtime that ``loaded`` settings describe; opens no store yet.
 
     Args:
+        plugins: Those that are started already; the runtime stops them at its end.
         allow_project_plugins: False for commands that only read: they run no project code.
     Raises: UnknownBackend, PluginError: a configured backend cannot be had.
     """
     settings = loaded.settings
-    queue: BaseJobQueue = _backend("queue", settings, allow_plugins=allow_project_plugins)
-    results: BaseResultBackend = _backend("result", settings, allow_plugins=allow_project_plugins)
-    is_shared = results.joins(queue)
-    codec = MsgpackCodec()
     registry = default_registry() if registry is None else registry
     bus = events.default_bus if bus is None else bus
+    plugins = PluginSet(clock=clock) if plugins is None else plugins
+    find = partial(
+        backend_class,
+        settings=settings,
+        allow_project_plugins=allow_project_plugins,
+        plugins=plugins,
+        extras=make_extras(bus, clock),
+    )
+    queue: BaseJobQueue = build_backend(find("queue", settings.queue_backend), settings)
+    results: BaseResultBackend = build_backend(find("result", settings.result_backend), settings)
+    is_shared = results.joins(queue)
+    codec = _codec(settings.serialization_backend)
     dispatcher = Dispatcher(
         queue,
         results,
@@ -98,15 +114,16 @@ def build_runtime(
         bus=bus,
         clock=clock,
         dispatcher=dispatcher,
+        plugins=plugins,
         control=Control(queue, results, bus, is_shared=is_shared),
         is_shared=is_shared,
     )
 
 
-def _backend(kind: str, settings: Settings, *, allow_plugins: bool) -> Any:  # noqa: ANN401  # of the class that is configured
-    name = getattr(settings, f"{kind}_backend")
-    cls = backend_class(kind, name, settings, allow_project_plugins=allow_plugins)
-    return build_backend(cls, settings)
+def _codec(name: str) -> Codec:
+    if name != MsgpackCodec.name:
+        raise UnknownBackend("serialization", name, [MsgpackCodec.name])
+    return MsgpackCodec()
 
 
 def _announced(definition: TaskDefinition, root: Path, registry: Registry) -> str:

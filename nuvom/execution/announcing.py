@@ -25,6 +25,13 @@ if TYPE_CHECKING:
     from nuvom.execution.lanes import Finished, Lane
     from nuvom.outcome import Settlement
 
+# Looked up before the event is made: one that nobody subscribed to costs nothing.
+_EVENTS: dict[JobStatus, type[Event]] = {
+    JobStatus.SUCCESS: JobSucceeded,
+    JobStatus.PENDING: JobRetrying,
+    JobStatus.PARKED: JobParked,
+    JobStatus.CANCELLED: JobCancelled,
+}
 _NO_ERROR = StoredError("Unknown", "no report is kept")
 
 
@@ -53,9 +60,8 @@ def _emit(bus: EventBus, settlement: Settlement, runner: JobRunner, worker: str)
     record = settlement.record
     if settlement.outcome == "timeout" and JobTimedOut in bus.active:
         bus.emit(JobTimedOut(record, settlement.error or _NO_ERROR, worker))
-    event = _event_of(settlement, runner, worker)
-    if type(event) in bus.active:
-        bus.emit(event)
+    if _EVENTS.get(settlement.status, JobFailed) in bus.active:
+        bus.emit(_event_of(settlement, runner, worker))
 
 
 def _event_of(settlement: Settlement, runner: JobRunner, worker: str) -> Event:
