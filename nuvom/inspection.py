@@ -46,34 +46,46 @@ class Inspector:
             raise JobNotFound(job_id)
         return _from_full(kept, self._runtime.codec)
 
+    def arguments(self, record: JobRecord) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Return the arguments of a job, rebuilt by its task's annotations.
+
+        Where the task is not registered here, a user's class is ``Shaped``.
+        """
+        codec, definition = self._runtime.codec, self._runtime.registry.get(record.func_name)
+        if definition is None:
+            return codec.decode_call(record.args, record.kwargs, shaped=True)
+        return codec.call_decoder(definition.func)(record.args, record.kwargs)
+
     def result(self, snapshot: JobSnapshot) -> Any:
         """Return the value that a SUCCESS gave, rebuilt by the task's return annotation.
 
-        None when the job has not ended in success, or when its result is not kept.
+        None when the job has not ended in success, or when its result is not kept. Where the
+        task is not registered here, a user's class is ``Shaped``.
         """
-        if snapshot.status is not JobStatus.SUCCESS:
-            return None
-        codec, definition = (
-            self._runtime.codec,
-            self._runtime.registry.get(snapshot.record.func_name),
-        )
-        data = snapshot.result
-        if data is None and not self._runtime.is_shared:
-            data = codec.encode_value(self._runtime.results.get_result(snapshot.record.id))
+        data = self._kept_result(snapshot)
         if data is None:
             return None
+        codec = self._runtime.codec
+        definition = self._runtime.registry.get(snapshot.record.func_name)
         if definition is None:
             return codec.decode_value(data, shaped=True)
         return codec.result_decoder(definition.func)(data)
 
     def shown_result(self, snapshot: JobSnapshot) -> Any:
         """Return the result for people to read: secrets masked, no class rebuilt."""
+        data = self._kept_result(snapshot)
+        if data is None:
+            return None
+        return _masked("result", self._runtime.codec.decode_value(data, shaped=True))
+
+    def _kept_result(self, snapshot: JobSnapshot) -> bytes | None:
+        """Return the encoded result of a SUCCESS, from whichever store has it."""
         if snapshot.status is not JobStatus.SUCCESS:
             return None
-        if snapshot.result is None:
-            return _masked("result", self.result(snapshot))
-        value = self._runtime.codec.decode_value(snapshot.result, shaped=True)
-        return _masked("result", value)
+        if snapshot.result is not None or self._runtime.is_shared:
+            return snapshot.result
+        value = self._runtime.results.get_result(snapshot.record.id)
+        return None if value is None else self._runtime.codec.encode_value(value)
 
     def shown_arguments(
         self, record: JobRecord, names: Sequence[str] = ()
@@ -221,7 +233,7 @@ def _from_full(kept: dict[str, Any], codec: Any) -> JobSnapshot:
         args=args,
         kwargs=kwargs,
         queue=kept.get("queue") or "default",
-        priority=kept.get("priority") or 5,
+        priority=5 if kept.get("priority") is None else kept["priority"],
         created_at=kept.get("created_at") or 0.0,
         run_at=kept.get("run_at") or 0.0,
         max_retries=kept.get("max_retries") or 0,

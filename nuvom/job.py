@@ -76,13 +76,13 @@ class Job(Generic[R]):
 
     @property
     def args(self) -> tuple[Any, ...]:
-        """Positional arguments."""
-        return self._runtime.codec.decode_call(self.record.args, self.record.kwargs)[0]
+        """Positional arguments; ``Shaped`` for a user's class whose task is unknown here."""
+        return Inspector(self._runtime).arguments(self.record)[0]
 
     @property
     def kwargs(self) -> dict[str, Any]:
-        """Keyword arguments."""
-        return self._runtime.codec.decode_call(self.record.args, self.record.kwargs)[1]
+        """Keyword arguments, as ``args``."""
+        return Inspector(self._runtime).arguments(self.record)[1]
 
     @property
     def queue(self) -> str:

@@ -11,9 +11,9 @@ if TYPE_CHECKING:
 
 
 def as_full(kept: JobSnapshot, codec: Codec) -> dict[str, Any]:
-    """Return what ``get_full`` promises for one job."""
+    """Return what ``get_full`` promises for one job; users' classes are ``Shaped``."""
     record = kept.record
-    args, kwargs = codec.decode_call(record.args, record.kwargs)
+    args, kwargs = codec.decode_call(record.args, record.kwargs, shaped=True)
     error = kept.error
     return {
         "id": record.id,
@@ -25,7 +25,7 @@ def as_full(kept: JobSnapshot, codec: Codec) -> dict[str, Any]:
         "max_retries": record.max_retries,
         "args": list(args),
         "kwargs": kwargs,
-        "result": None if kept.result is None else codec.decode_value(kept.result),
+        "result": None if kept.result is None else codec.decode_value(kept.result, shaped=True),
         "error": error
         and {"type": error.type, "message": error.message, "traceback": error.traceback},
         "created_at": record.created_at or None,

@@ -81,11 +81,11 @@ class SQLiteResultBackend(BaseResultBackend):
         return self._keep(job_id, record, status or JobStatus.FAILED, error=stored)
 
     def get_result(self, job_id: str) -> Any:
-        """Return what the task returned, or None."""
+        """Return what the task returned, or None; a user's class is ``Shaped``."""
         kept = self._snapshot(job_id)
-        return (
-            None if kept is None or kept.result is None else self._codec.decode_value(kept.result)
-        )
+        if kept is None or kept.result is None:
+            return None
+        return self._codec.decode_value(kept.result, shaped=True)
 
     def get_error(self, job_id: str) -> StoredError | None:
         """Return why the job failed, or None."""

@@ -1,0 +1,25 @@
+"""What the tests of several modules share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.engine import Engine, make_runtime
+
+
+@pytest.fixture
+def engine(project: Path) -> Iterator[Engine]:
+    """Use an engine that keeps everything in memory."""
+    with Engine(make_runtime(project)) as engine:
+        yield engine
+
+
+@pytest.fixture
+def sqlite_engine(project: Path) -> Iterator[Engine]:
+    """Use an engine that keeps everything in one SQLite file."""
+    runtime = make_runtime(project, queue_backend="sqlite", result_backend="sqlite")
+    with Engine(runtime) as engine:
+        yield engine

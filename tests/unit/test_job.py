@@ -1,0 +1,369 @@
+"""The handle on a job, and the list of handles that ``.map()`` gives."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from nuvom.errors import (
+    JobCancelled,
+    JobFailed,
+    JobNotFound,
+    JobTimeout,
+    WaitInsideTask,
+)
+from nuvom.job import Job, JobList
+from nuvom.names import new_id
+from nuvom.record import JobStatus
+from nuvom.serialization.shaped import Shaped
+from tests.engine import LIMIT_SECS, Engine
+
+
+@dataclass
+class Point:
+    x: int
+    y: int
+
+
+def add(x: int, y: int = 0) -> int:
+    return x + y
+
+
+def mirrored(point: Point, *, by: Point) -> Point:
+    return Point(2 * by.x - point.x, point.y)
+
+
+# ---- what was asked for ---------------------------------------------------------------------
+
+
+def test_handle_says_what_was_asked_for(engine: Engine) -> None:
+    before = datetime.now(UTC)
+    job = engine.task(add, queue="mail", priority=2).delay(1, y=2)
+
+    assert ("tests.add", (1,), {"y": 2}) == (job.func_name, job.args, job.kwargs)
+    assert ("mail", 2) == (job.queue, job.priority)
+    assert before <= job.created_at <= datetime.now(UTC)
+    assert job.created
+    assert f"<Job {job.id} tests.add>" == repr(job)
+
+
+def test_loaded_handle_says_the_same(engine: Engine) -> None:
+    job = engine.task(add).delay(1, y=2)
+    loaded: Job[Any] = Job.load(job.id)
+
+    assert (job.args, job.kwargs) == (loaded.args, loaded.kwargs)
+    assert loaded.created
+
+
+def test_an_unknown_job_cannot_be_loaded(engine: Engine) -> None:
+    with pytest.raises(JobNotFound):
+        Job.load(new_id())
+
+
+def test_objects_come_back_as_they_were_given(engine: Engine) -> None:
+    job = engine.task(mirrored).delay(Point(1, 2), by=Point(3, 0))
+    engine.work()
+
+    assert ((Point(1, 2),), {"by": Point(3, 0)}) == (job.args, job.kwargs)
+    assert Point(5, 2) == job.get(LIMIT_SECS) == job.result
+
+
+def test_objects_of_an_unknown_task_come_back_as_their_data(engine: Engine) -> None:
+    job = engine.task(mirrored).delay(Point(1, 2), by=Point(3, 0))
+    engine.work()
+    engine.runtime.registry.clear()
+
+    shaped = (job.args[0], job.kwargs["by"], job.result)
+    assert all(isinstance(one, Shaped) for one in shaped)
+    assert [{"x": 1, "y": 2}, {"x": 3, "y": 0}, {"x": 5, "y": 2}] == [
+        one.data for one in shaped if isinstance(one, Shaped)
+    ]
+
+
+# ---- where it is now ------------------------------------------------------------------------
+
+
+def test_handle_follows_the_job(engine: Engine) -> None:
+    job = engine.task(add).delay(1)
+    assert (JobStatus.PENDING, 0, None, None) == (job.status, job.attempt, job.result, job.error)
+
+    engine.work()
+    assert (JobStatus.SUCCESS, 1, 1, None) == (job.status, job.attempt, job.result, job.error)
+
+
+def test_record_is_read_anew_when_asked(engine: Engine) -> None:
+    job = engine.task(add).delay(1)
+    engine.work()
+
+    assert "PENDING" == job.record.status
+    assert job is job.refresh()
+    assert "SUCCESS" == job.record.status
+
+
+def test_error_of_a_failed_job_is_three_texts(engine: Engine) -> None:
+    @engine.task
+    def broken() -> None:
+        raise ValueError("no good")
+
+    job = broken.delay()
+    engine.work()
+
+    error = job.error
+    assert error is not None
+    assert ("ValueError", "no good") == (error.type, error.message)
+    assert "in broken" in error.traceback
+
+
+# ---- waiting --------------------------------------------------------------------------------
+
+
+def test_get_waits_for_the_result(engine: Engine) -> None:
+    with engine.worker():
+        assert 3 == engine.task(add).delay(1, 2).get(LIMIT_SECS)
+
+
+def test_get_without_a_limit_waits_as_long_as_it_takes(engine: Engine) -> None:
+    with engine.worker():
+        assert 3 == engine.task(add).delay(1, 2).get()
+
+
+def test_get_of_a_failed_job_raises_what_is_kept(engine: Engine) -> None:
+    @engine.task
+    def broken() -> None:
+        raise ValueError("no good")
+
+    job = broken.delay()
+    engine.work()
+    with pytest.raises(JobFailed, match="ValueError: no good") as failure:
+        job.get(LIMIT_SECS)
+    assert ("ValueError", "no good") == (failure.value.type, failure.value.text)
+    assert "in broken" in failure.value.traceback
+
+
+def test_get_of_a_cancelled_job_says_so(engine: Engine) -> None:
+    job = engine.task(add).delay(1)
+    assert job.cancel()
+    with pytest.raises(JobCancelled):
+        job.get(LIMIT_SECS)
+
+
+def test_get_of_a_job_that_is_gone_says_so(engine: Engine) -> None:
+    job = engine.task(add).delay(1)
+    engine.runtime.queue.clear()
+    with pytest.raises(JobNotFound):
+        job.get(LIMIT_SECS)
+
+
+def test_timeout_says_that_no_worker_is_there(engine: Engine) -> None:
+    job = engine.task(add, queue="mail").delay(1)
+    with pytest.raises(JobTimeout) as timeout:
+        job.get(0)
+    assert f'Job {job.id} is PENDING after waiting 0 s; 0 workers alive on queue "mail".' == (
+        timeout.value.what
+    )
+    assert "nuvom runworker" in timeout.value.fix
+    assert isinstance(timeout.value, TimeoutError)
+    assert JobStatus.PENDING is job.status
+
+
+def test_timeout_counts_the_workers_of_the_queue(engine: Engine) -> None:
+    job = engine.task(add, queue="mail").options(delay=3600).delay(1)
+    with (
+        engine.worker(queues=["mail"]),
+        engine.worker(),
+        engine.worker(queues=["other"]),
+        pytest.raises(JobTimeout, match='2 workers alive on queue "mail"'),
+    ):
+        job.get(0)
+
+
+def test_get_inside_a_task_needs_a_limit(engine: Engine) -> None:
+    @engine.task
+    def outer(job_id: str) -> str:
+        job: Job[int] = Job.load(job_id)
+        with pytest.raises(WaitInsideTask):
+            job.get()
+        with pytest.raises(JobTimeout):
+            job.get(0)
+        return "both"
+
+    other = engine.task(add).options(delay=3600).delay(1)
+    job = outer.delay(other.id)
+    engine.work()
+    assert "both" == job.get(LIMIT_SECS)
+
+
+def test_awaiting_a_job_gives_its_result(engine: Engine) -> None:
+    async def main() -> tuple[int, int]:
+        job = await engine.task(add).adelay(1, 2)
+        return await job, await job.aget(LIMIT_SECS)
+
+    with engine.worker():
+        assert (3, 3) == asyncio.run(main())
+
+
+def test_awaiting_leaves_the_loop_free(engine: Engine) -> None:
+    gate = threading.Event()
+
+    @engine.task
+    def gated() -> str:
+        gate.wait(LIMIT_SECS)
+        return "done"
+
+    async def main() -> str:
+        job = gated.delay()
+        asyncio.get_running_loop().call_soon(gate.set)  # runs only while the await does not block
+        result: str = await job
+        return result
+
+    with engine.worker():
+        assert "done" == asyncio.run(main())
+
+
+def test_awaiting_has_a_limit_too(engine: Engine) -> None:
+    job = engine.task(add).delay(1)
+    with pytest.raises(JobTimeout):
+        asyncio.run(job.aget(0))
+
+
+def test_awaiting_inside_a_task_needs_a_limit(engine: Engine) -> None:
+    @engine.task
+    async def outer(job_id: str) -> str:
+        with pytest.raises(WaitInsideTask):
+            await Job.load(job_id)
+        return "refused"
+
+    other = engine.task(add).options(delay=3600).delay(1)
+    job = outer.delay(other.id)
+    engine.work()
+    assert "refused" == job.get(LIMIT_SECS)
+
+
+# ---- acting ---------------------------------------------------------------------------------
+
+
+def test_cancel_tells_whether_it_came_in_time(engine: Engine) -> None:
+    job = engine.task(add).delay(1)
+    assert [True, False] == [job.cancel(), job.cancel()]
+    assert JobStatus.CANCELLED is job.status
+
+
+@pytest.mark.parametrize("act", ["cancel", "retry"])
+def test_acting_on_an_unknown_job_says_so(engine: Engine, act: str) -> None:
+    job: Job[Any] = Job(new_id(), runtime=engine.runtime)
+    with pytest.raises(JobNotFound):
+        getattr(job, act)()
+
+
+def test_retry_runs_a_failed_job_again_under_its_id(engine: Engine) -> None:
+    fails = [True]
+
+    @engine.task
+    def flaky() -> str:
+        if fails.pop():
+            raise ValueError("once")
+        return "well"
+
+    job = flaky.delay()
+    engine.work()
+    fails.append(False)
+    assert job.retry()
+    assert (JobStatus.PENDING, 0) == (job.status, job.attempt)
+
+    engine.work()
+    assert "well" == job.get(LIMIT_SECS)
+    assert not job.retry()
+
+
+def test_retry_takes_back_a_cancellation(engine: Engine) -> None:
+    job = engine.task(add).delay(1)
+    job.cancel()
+    assert job.retry()
+    engine.work()
+    assert 1 == job.get(LIMIT_SECS)
+
+
+# ---- as a value -----------------------------------------------------------------------------
+
+
+def test_handles_on_one_job_are_equal(engine: Engine) -> None:
+    job, other = engine.task(add).delay(1), engine.task(add).delay(1)
+    again: Job[Any] = Job.load(job.id)
+
+    assert job == again
+    assert job != other
+    assert job != job.id
+    assert {job, other} == {again, other}
+
+
+def test_notebooks_show_a_job_as_text(engine: Engine) -> None:
+    job: Job[Any] = Job(new_id(), runtime=engine.runtime)
+    assert f"<code>&lt;Job {job.id} ?&gt;</code>" == job._repr_html_()
+
+
+# ---- lists ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def jobs(engine: Engine) -> JobList[int]:
+    listed: JobList[int] = engine.task(add).map([(1,), (2,), {"x": 3}, [4]])
+    return listed
+
+
+def test_list_keeps_the_order_of_the_items(engine: Engine, jobs: JobList[int]) -> None:
+    engine.work()
+    assert [1, 2, 3, 4] == jobs.get(LIMIT_SECS)
+    assert [1, 2, 3, 4] == [job.get(LIMIT_SECS) for job in jobs]
+    assert 4 == len(jobs)
+
+
+def test_list_is_a_sequence(jobs: JobList[int]) -> None:
+    assert jobs[0].id == jobs.ids[0]
+    assert jobs[-1] == jobs[3]
+    assert jobs[1] in jobs
+    assert 2 == jobs.index(jobs[2])
+    assert list(reversed(jobs)) == list(jobs)[::-1]
+    with pytest.raises(IndexError):
+        jobs[4]
+
+
+def test_slice_of_a_list_is_a_list(jobs: JobList[int]) -> None:
+    assert jobs.ids[1:3] == jobs[1:3].ids
+    assert jobs.ids[::-2] == jobs[::-2].ids
+    assert [] == jobs[4:]
+    assert "<JobList of 2 jobs>" == repr(jobs[:2])
+
+
+def test_lists_are_compared_by_their_jobs(jobs: JobList[int]) -> None:
+    assert jobs == jobs[:]
+    assert jobs == list(jobs)
+    assert jobs != jobs[:3]
+    assert jobs != list(jobs)[:3]
+    assert jobs != tuple(jobs)
+    with pytest.raises(TypeError, match="unhashable"):
+        hash(jobs)
+
+
+def test_list_waits_for_all_within_one_limit(jobs: JobList[int]) -> None:
+    with pytest.raises(JobTimeout):
+        jobs.get(0)
+
+
+def test_list_without_a_limit_waits_for_all(engine: Engine, jobs: JobList[int]) -> None:
+    with engine.worker():
+        assert [1, 2, 3, 4] == jobs.get()
+
+
+def test_list_names_the_jobs_that_were_there_before(engine: Engine) -> None:
+    once = engine.task(add).options(unique_key="k")
+    first = once.delay(1)
+    jobs = once.map([(2,), (3,)])
+
+    assert [first, first] == list(jobs)
+    assert [False, False] == [job.created for job in jobs]
+    assert [first] == list(jobs[1:])
