@@ -1,0 +1,264 @@
+"""The composition root: what a runtime is made of, and which one a process uses."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import FunctionType, ModuleType
+
+import pytest
+
+from nuvom import runtime as runtime_module
+from nuvom.config_sources import load
+from nuvom.errors import InvalidSetting, TaskNotImportable, UnknownBackend, UnknownSetting
+from nuvom.events import EventBus, default_bus
+from nuvom.job import submit
+from nuvom.naming import task_name
+from nuvom.registry.registry import Registry, TaskDefinition, default_registry
+from nuvom.runtime import (
+    build_runtime,
+    configure,
+    count_local_worker,
+    current_runtime,
+    public_name,
+    reset,
+    use_runtime,
+)
+from tests.engine import make_runtime
+
+
+@pytest.fixture(autouse=True)
+def fresh() -> Iterator[None]:
+    reset()
+    yield
+    reset()
+
+
+def imported(path: Path, name: str) -> ModuleType:
+    """Import a file under a name of the test's choice."""
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def task_in(root: Path, file: str, *, module: str, name: str | None = None) -> TaskDefinition:
+    """Return the task of a function that stands in a file of the project."""
+    path = root / file
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("def add(x, y):\n    return x + y\n")
+    func = imported(path, module).add
+    return TaskDefinition(name or task_name(func), func)
+
+
+# ---- building -------------------------------------------------------------------------------
+
+
+def test_runtime_of_default_settings_keeps_queue_and_results_in_one_file(project: Path) -> None:
+    runtime = build_runtime(load(project))
+
+    assert ("sqlite", "sqlite", True) == (
+        runtime.queue.name,
+        runtime.results.name,
+        runtime.is_shared,
+    )
+    assert default_registry() is runtime.registry
+    assert default_bus is runtime.bus
+    assert not (project / ".nuvom" / "nuvom.db").exists()
+
+
+def test_runtime_uses_what_it_is_given_even_when_that_is_empty(project: Path) -> None:
+    registry, bus = Registry(), EventBus()
+    runtime = build_runtime(load(project), registry=registry, bus=bus)
+    assert (registry, bus) == (runtime.registry, runtime.bus)
+
+
+def test_two_stores_are_not_shared(project: Path) -> None:
+    assert not make_runtime(project, queue_backend="sqlite", result_backend="memory").is_shared
+
+
+def test_unknown_backend_is_refused(project: Path) -> None:
+    with pytest.raises(UnknownBackend, match="sqlit"):
+        make_runtime(project, queue_backend="sqlit")
+
+
+def test_stopping_twice_is_fine(project: Path) -> None:
+    runtime = make_runtime(project)
+    runtime.stop()
+    runtime.stop()
+
+
+# ---- names ----------------------------------------------------------------------------------
+
+
+def test_task_is_named_by_its_place_below_the_root(project: Path) -> None:
+    task = task_in(project, "app/mail.py", module="mail")
+    assert "app.mail.add" == public_name(task, project)
+
+
+def test_task_that_was_given_a_name_keeps_it(project: Path) -> None:
+    task = task_in(project, "app/mail.py", module="mail", name="send")
+    assert "send" == public_name(task, project)
+
+
+def test_task_of_an_installed_module_keeps_its_name(project: Path, tmp_path: Path) -> None:
+    task = task_in(tmp_path.parent / "elsewhere", "library.py", module="library")
+    assert "library.add" == public_name(task, project)
+
+
+def test_task_without_code_of_its_own_keeps_its_name(project: Path) -> None:
+    assert "builtins.len" == public_name(TaskDefinition("builtins.len", len), project)
+
+
+def test_task_inside_a_function_is_refused_with_a_remedy(project: Path) -> None:
+    def nested() -> None: ...
+
+    with pytest.raises(TaskNotImportable, match="inside a function") as refusal:
+        public_name(TaskDefinition("tests.nested", nested), project)
+    assert "Move it to the top level" in refusal.value.fix
+
+
+def test_lambda_is_refused(project: Path) -> None:
+    func = lambda: None  # noqa: E731  # a user's code
+    func.__qualname__ = "<lambda>"  # as at the top level of a module
+    with pytest.raises(TaskNotImportable, match="it is a lambda"):
+        public_name(TaskDefinition("tests.quick", func), project)
+
+
+def test_task_of_the_program_itself_is_named_after_its_file(project: Path) -> None:
+    task = task_in(project, "jobs/script.py", module="__main__")
+    assert "jobs.script.add" == public_name(task, project)
+
+
+def test_task_of_the_program_itself_keeps_a_name_it_was_given(project: Path) -> None:
+    task = task_in(project, "jobs/script.py", module="__main__", name="mail.send")
+    assert "mail.send" == public_name(task, project)
+
+
+def test_task_of_a_program_that_cannot_be_imported_is_refused(project: Path) -> None:
+    task = task_in(project, "my-script.py", module="__main__", name="mail.send")
+    with pytest.raises(TaskNotImportable, match=r"my-script\.py is not an importable module"):
+        public_name(task, project)
+
+
+def test_task_that_was_typed_in_is_refused(project: Path) -> None:
+    space: dict[str, object] = {"__name__": "__main__"}
+    code = compile("def typed(): ...", "<stdin>", "exec")
+    typed = FunctionType(code.co_consts[0], space, "typed")
+    with pytest.raises(TaskNotImportable, match="typed in"):
+        public_name(TaskDefinition("__main__.typed", typed), project)
+
+
+def test_workers_of_this_process_can_run_any_task(project: Path) -> None:
+    def nested() -> None: ...
+
+    count_local_worker(1)
+    try:
+        assert "tests.nested" == public_name(TaskDefinition("tests.nested", nested), project)
+    finally:
+        count_local_worker(-1)
+
+
+def test_jobs_in_memory_can_be_of_any_task(project: Path) -> None:
+    def nested() -> None: ...
+
+    use_runtime(make_runtime(project))
+    assert "tests.nested" == public_name(TaskDefinition("tests.nested", nested), project)
+
+
+def test_process_that_enqueues_knows_the_task_by_its_public_name(project: Path) -> None:
+    task = task_in(project, "app/mail.py", module="mail")
+    runtime = make_runtime(project, queue_backend="sqlite", result_backend="sqlite")
+    use_runtime(runtime)
+    submit(task, (1, 2), {})
+    submit(task, (1, 2), {})
+
+    known = runtime.registry.get("app.mail.add")
+    assert known is not None
+    assert task.func is known.func
+
+
+# ---- the current runtime --------------------------------------------------------------------
+
+
+def test_current_runtime_is_built_once_from_the_project_around(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    below = project / "a" / "b"
+    below.mkdir(parents=True)
+    monkeypatch.chdir(below)
+
+    runtime = current_runtime()
+    assert project == runtime.settings.root
+    assert runtime is current_runtime()
+
+
+def test_without_a_project_the_working_directory_is_the_root(tmp_path: Path) -> None:
+    assert tmp_path == current_runtime().settings.root
+
+
+def test_configure_beats_the_environment(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NUVOM_MAX_WORKERS", "7")
+    configure(max_workers=9)
+    assert 9 == current_runtime().settings.max_workers
+
+
+def test_configure_adds_to_what_was_said_before(project: Path) -> None:
+    configure(max_workers=9)
+    before = current_runtime()
+    configure(queue_backend="memory", result_backend="memory")
+
+    assert before is not current_runtime()
+    settings = current_runtime().settings
+    assert (9, "memory") == (settings.max_workers, settings.queue_backend)
+
+
+@pytest.mark.parametrize(
+    ("bad", "error"), [({"max_worker": 9}, UnknownSetting), ({"max_workers": 0}, InvalidSetting)]
+)
+def test_configure_refuses_what_is_wrong_and_changes_nothing(
+    project: Path, bad: dict[str, int], error: type[Exception]
+) -> None:
+    configure(max_workers=9)
+    before = current_runtime()
+    with pytest.raises(error):
+        configure(queue_backend="memory", **bad)
+    assert before is current_runtime()
+
+    configure()
+    assert (9, "sqlite") == (
+        current_runtime().settings.max_workers,
+        current_runtime().settings.queue_backend,
+    )
+
+
+def test_reset_forgets_everything(project: Path) -> None:
+    configure(max_workers=9)
+    before = current_runtime()
+    reset()
+    assert before is not current_runtime()
+    assert 4 == current_runtime().settings.max_workers
+
+
+def test_replaced_runtime_is_handed_back(project: Path) -> None:
+    mine = make_runtime(project)
+    assert use_runtime(mine) is None
+    assert mine is current_runtime()
+    assert mine is use_runtime(None)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no fork")
+def test_forked_child_starts_afresh(project: Path) -> None:
+    mine = make_runtime(project)
+    use_runtime(mine)
+    count_local_worker(1)
+    try:
+        runtime_module._forget_in_child()  # what the system calls there
+        assert mine is not current_runtime()
+        assert not runtime_module._local_workers
+    finally:
+        runtime_module._local_workers = 0
