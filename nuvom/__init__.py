@@ -66,6 +66,7 @@ if TYPE_CHECKING:
         UnknownBackend,
         UnknownSetting,
         WaitInsideTask,
+        WorkerChildDied,
         WorkerNotFound,
     )
     from nuvom.execution.current import current_job
@@ -150,6 +151,7 @@ __all__ = [
     "UnknownBackend",
     "UnknownSetting",
     "WaitInsideTask",
+    "WorkerChildDied",
     "WorkerNotFound",
     "__version__",
     "configure",

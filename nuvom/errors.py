@@ -244,6 +244,13 @@ class TaskImportFailed(TaskError):
         super().__init__(reason, name=name, module=module)
 
 
+class WorkerChildDied(TaskError):
+    """The child of the process lane that ran the attempt ended under it."""
+
+    message = "The child process that ran the job ended: {reason}."
+    remedy = "Look for what ends a whole process: a crash in C code, os._exit(), lack of memory."
+
+
 class NoCurrentJob(TaskError):
     """``current_job()`` was called outside a running job."""
 

@@ -38,7 +38,8 @@ class TaskOptions(NamedTuple):
             ``discard_on`` wins over ``retry_on``.
         timeout_secs: Deadline of one attempt, in seconds.
         timeout_policy: What follows a timeout: ``retry``, ``fail`` or ``ignore``.
-        isolation: ``thread`` or ``process``; coroutines always run on the event loop.
+        isolation: ``thread`` or ``process``. With ``thread``, coroutines run on the worker's event
+            loop; with ``process``, in a loop of their own in a child process.
         store_result: Keep what the task returns.
         result_ttl_secs: How long a successful job is kept.
         before_job, after_job, on_error: Hooks, called as ``before_job()``,

@@ -22,8 +22,10 @@ from nuvom.execution.failures import stored_error
 from nuvom.execution.job_runner import JobRunner
 from nuvom.execution.keeper import Keeper
 from nuvom.execution.lanes import Finished, Lane, Shop
+from nuvom.execution.process_lane import ProcessLane
 from nuvom.execution.pump import Pump
 from nuvom.execution.running import InHand, RunningJob
+from nuvom.execution.station import Limits, Station
 from nuvom.execution.thread_lane import ThreadLane
 from nuvom.names import new_id
 from nuvom.queue_backends.leased import LeasedJobQueue
@@ -74,8 +76,6 @@ class Worker:
         self._reason = ""
         self._started_at = runtime.clock.now()
         self._in_hand = InHand()
-        is_leased = isinstance(runtime.queue, LeasedJobQueue)
-        self._lease_secs = runtime.settings.lease_secs if is_leased else float("inf")
         self.delivery, self.promise = choose_delivery(
             runtime.queue,
             runtime.results,
@@ -86,7 +86,9 @@ class Worker:
         )
         self._runner = self._make_runner()
         self._lanes = self._make_lanes()
-        self._pump = self._make_pump(burst=burst, max_jobs=max_jobs, max_secs=max_secs)
+        self._station = self._make_station()
+        limits = Limits(burst, max_jobs, max_secs)
+        self._pump = Pump(self._station, self._thread_lane, self._lanes, limits)
         self._keeper = self._make_keeper()
 
     # ---- life ---------------------------------------------------------------------------
@@ -192,6 +194,7 @@ class Worker:
             queues=self.queues or (),
             slots=self.threads,
             async_slots=self.async_slots,
+            processes=self.threads,
             started_at=self._started_at,
             state=state,
         )
@@ -259,6 +262,22 @@ class Worker:
             mark_started=mark,
         )
 
+    def _make_station(self) -> Station:
+        runtime = self.runtime
+        is_leased = isinstance(runtime.queue, LeasedJobQueue)
+        return Station(
+            owner=self.id,
+            services=self,
+            queue=runtime.queue,
+            delivery=self.delivery,
+            runner=self._runner,
+            settings=runtime.settings,
+            clock=runtime.clock,
+            bus=runtime.bus,
+            in_hand=self._in_hand,
+            lease_secs=runtime.settings.lease_secs if is_leased else float("inf"),
+        )
+
     def _make_lanes(self) -> tuple[Lane, ...]:
         shop = Shop(
             self._runner,
@@ -270,23 +289,11 @@ class Worker:
             crashed=self._crashed,
         )
         self._thread_lane = ThreadLane(self.threads, shop)
-        return self._thread_lane, AsyncLane(self.async_slots, shop)
-
-    def _make_pump(self, *, burst: bool, max_jobs: int | None, max_secs: float | None) -> Pump:
-        return Pump(
-            self.runtime,
-            self.delivery,
-            self._runner,
-            worker=self,
-            threads=self._thread_lane,
-            lanes=self._lanes,
-            in_hand=self._in_hand,
-            lease_secs=self._lease_secs,
-            slots=self.threads,
-            burst=burst,
-            max_jobs=max_jobs,
-            max_secs=max_secs,
+        runtime = self.runtime
+        process_lane = ProcessLane(
+            self.threads, shop, settings=runtime.settings, worker=self.id, bus=runtime.bus
         )
+        return self._thread_lane, AsyncLane(self.async_slots, shop), process_lane
 
     def _make_keeper(self) -> Keeper | None:
         queue = self.runtime.queue
@@ -294,18 +301,15 @@ class Worker:
             return None
         return Keeper(
             queue,
-            self.id,
-            settings=self.runtime.settings,
-            clock=self.runtime.clock,
-            bus=self.runtime.bus,
-            in_hand=self._in_hand,
+            self._station,
             lost=self._pump.lose,
             command=self.obey,
-            wanted=lambda: [
-                name for name in self.runtime.registry.names() if name not in self._runner.refused
-            ],
+            wanted=self._wanted,
             changed=self._pump.wake,
         )
+
+    def _wanted(self) -> list[str]:
+        return [name for name in self.runtime.registry.names() if name not in self._runner.refused]
 
 
 @contextmanager

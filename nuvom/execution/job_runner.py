@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from nuvom.errors import NuvomError, ResultTooLarge
 from nuvom.events import EventBus, HookFailed, JobStarted
 from nuvom.execution.failures import fingerprint, stored_error
+from nuvom.execution.running import KeptElsewhere
 from nuvom.job_context import current
 from nuvom.options import TaskOptions
 from nuvom.outcome import (
@@ -63,7 +64,9 @@ class Prepared:
         self.func = definition.func
         self.options = definition.options
         self.has_hooks = definition.options.has_hooks
-        self.lane = "async" if definition.is_async else definition.options.isolation
+        self.lane = definition.options.isolation
+        if definition.is_async and self.lane == "thread":
+            self.lane = "async"
         self.decode = codec.call_decoder(definition.func)
         self.encode = codec.result_encoder(definition.func)
 
@@ -230,6 +233,9 @@ class JobRunner:
         """Call ``after_job`` or ``on_error``, once the settlement is committed."""
         kept, running.kept = running.kept, None
         options = prepared.options
+        if isinstance(kept, KeptElsewhere):
+            kept.settled(status)
+            return
         if status is JobStatus.SUCCESS and not isinstance(kept, BaseException):
             if options.after_job is not None:
                 self._run_hook("after_job", running, options.after_job, kept)

@@ -10,9 +10,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
-    from nuvom.record import JobRecord
+    from nuvom.record import JobRecord, JobStatus
 
 
 class RunningJob:
@@ -28,7 +28,8 @@ class RunningJob:
         started_at: Seconds since the epoch, 0 before the start.
         is_cancelled: The task was told to stop: cancelled, past its deadline, or lease lost.
         children: Jobs to enqueue with this one's success.
-        kept: What ``after_job`` or ``on_error`` is called with once the attempt is settled.
+        kept: What ``after_job`` or ``on_error`` is called with once the attempt is settled, or
+            a ``KeptElsewhere``.
     """
 
     __slots__ = (
@@ -55,6 +56,17 @@ class RunningJob:
         self.is_cancelled = False
         self.children: list[JobRecord] | None = None
         self.kept: Any = None
+
+
+class KeptElsewhere:
+    """Stands for what is kept in the process that ran the attempt, which calls the hooks itself.
+
+    Attributes:
+        settled: Called with the job's new status once that is committed; never blocks.
+    """
+
+    def __init__(self, settled: Callable[[JobStatus], None]) -> None:
+        self.settled = settled
 
 
 class InHand:

@@ -1,0 +1,223 @@
+"""What a worker and a child of its process lane say to each other, and the pipe that carries it.
+
+A frame is four bytes of length and one MessagePack value of a closed set of kinds. Arguments
+and results stay encoded by the project's codec; nothing is ever built from a received name.
+"""
+
+from __future__ import annotations
+
+import errno
+import threading
+from typing import IO, Any
+
+import msgspec
+
+from nuvom._fork import drop_at_fork
+from nuvom.outcome import Settlement
+from nuvom.record import JobRecord, JobStatus, StoredError
+
+HOOKS_KEPT = 1000  # attempts whose settlement is never committed must not pile up, at either end
+_LENGTH_BYTES = 4
+_MOST_BYTES = 1 << 30  # far above every payload and result; a greater length is damage
+_PIECE_BYTES = 1 << 16
+
+# ---- from the worker ------------------------------------------------------------------
+
+
+class Hello(msgspec.Struct, frozen=True, array_like=True, tag="hello"):
+    """The first frame: what the child needs to be like its worker.
+
+    Attributes:
+        settings: ``Settings.to_dict()``.
+        worker: The worker's id.
+        log_level: Level of the worker's log, None where the worker has not set up any.
+    """
+
+    settings: dict[str, Any]
+    worker: str
+    log_level: int | None = None
+
+
+class Run(msgspec.Struct, frozen=True, array_like=True, tag="run"):
+    """Run this attempt, of the task that is found as ``qualname`` in ``module``."""
+
+    token: int
+    record: JobRecord
+    module: str
+    qualname: str
+
+
+class Close(msgspec.Struct, frozen=True, array_like=True, tag="close"):
+    """The running attempt is closed: stop its code and leave."""
+
+
+class AskStack(msgspec.Struct, frozen=True, array_like=True, tag="ask-stack"):
+    """Say where the code of the running attempt is."""
+
+    token: int
+
+
+class CallHooks(msgspec.Struct, frozen=True, array_like=True, tag="call-hooks"):
+    """The settlement of an earlier attempt is committed: call its hooks."""
+
+    token: int
+    status: JobStatus
+
+
+class ProgressKept(msgspec.Struct, frozen=True, array_like=True, tag="progress-kept"):
+    """Answers ``Progress``; ``fault`` is what the store said against it."""
+
+    seq: int
+    is_ours: bool
+    fault: str = ""
+
+
+# ---- from the child -------------------------------------------------------------------
+
+
+class Ready(msgspec.Struct, frozen=True, array_like=True, tag="ready"):
+    """The child waits for its first attempt."""
+
+
+class Started(msgspec.Struct, frozen=True, array_like=True, tag="started"):
+    """The child has the attempt; once more when it has imported the task for it."""
+
+    token: int
+
+
+class Ended(msgspec.Struct, frozen=True, array_like=True, tag="ended"):
+    """What closes the attempt.
+
+    Attributes:
+        settlement: With an empty record: the worker has it.
+        has_hooks: The child keeps what the hooks are called with, until ``CallHooks``.
+    """
+
+    token: int
+    settlement: Settlement
+    has_hooks: bool = False
+
+
+class Unloadable(msgspec.Struct, frozen=True, array_like=True, tag="unloadable"):
+    """The child could not import the task."""
+
+    token: int
+    reason: str
+
+
+class Stack(msgspec.Struct, frozen=True, array_like=True, tag="stack"):
+    """Answers ``AskStack``."""
+
+    token: int
+    text: str
+
+
+class Progress(msgspec.Struct, frozen=True, array_like=True, tag="progress"):
+    """The running attempt tells how far it is; it waits for ``ProgressKept``."""
+
+    token: int
+    seq: int
+    done: float
+    total: float | None
+    text: str
+
+
+class HookRaised(msgspec.Struct, frozen=True, array_like=True, tag="hook-raised"):
+    """A hook of the job failed; the outcome stands."""
+
+    job_id: str
+    hook: str
+    error: StoredError
+
+
+class HooksCalled(msgspec.Struct, frozen=True, array_like=True, tag="hooks-called"):
+    """Answers ``CallHooks``."""
+
+    token: int
+
+
+ToChild = Hello | Run | Close | AskStack | CallHooks | ProgressKept
+FromChild = Ready | Started | Ended | Unloadable | Stack | Progress | HookRaised | HooksCalled
+
+
+# ---- the pipe -------------------------------------------------------------------------
+
+
+class Link:
+    """One end of the two pipes between a worker and a child. ``send`` may be called anywhere.
+
+    Args:
+        source, sink: Streams without a buffer to read from and to write to; the link owns
+            them. A buffer has a lock, which a fork could inherit held.
+        kinds: The kinds of frame that may come, ``ToChild`` or ``FromChild``.
+    """
+
+    def __init__(self, source: IO[bytes], sink: IO[bytes], kinds: Any) -> None:
+        self._source = source
+        self._sink = sink
+        self._decoder = msgspec.msgpack.Decoder(kinds)
+        self._lock = threading.Lock()
+        self._is_dropped = False
+        drop_at_fork(self)
+
+    def send(self, frame: ToChild | FromChild) -> None:
+        """Send a frame, whole. Raises: OSError, ValueError: the other end, or this one, is gone."""
+        data = _ENCODER.encode(frame)
+        header = len(data).to_bytes(_LENGTH_BYTES, "big")
+        if self._is_dropped:
+            raise BrokenPipeError(errno.EPIPE, "the worker cannot be reached from a forked process")
+        with self._lock:
+            if len(data) <= _PIECE_BYTES:
+                _write(self._sink, header + data)
+            else:
+                _write(self._sink, header)
+                _write(self._sink, data)
+
+    def send_bytes(self, data: bytes) -> None:
+        """Send what is read before there are frames. Raises: as ``send``."""
+        with self._lock:
+            _write(self._sink, data)
+
+    def receive(self) -> Any:
+        """Return the next frame, or None when the other end is gone or sends what is no frame."""
+        length = int.from_bytes(self._read(_LENGTH_BYTES), "big")
+        if not 0 < length <= _MOST_BYTES:
+            return None
+        try:
+            return self._decoder.decode(self._read(length))
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            return None
+
+    def close_sink(self) -> None:
+        """Send no more, which the other end sees as the end. Twice is fine."""
+        self._sink.close()
+
+    def close_source(self) -> None:
+        """Read no more; only for the thread that reads. Twice is fine."""
+        self._source.close()
+
+    def drop_in_child(self) -> None:
+        """Let go of both pipes in a forked process: kept open, they would hide the real end."""
+        self._is_dropped = True
+        self._source.close()
+        self._sink.close()
+
+    def _read(self, size: int) -> bytes:
+        """Return ``size`` bytes, fewer only at the end."""
+        pieces = []
+        while size:
+            piece = self._source.read(min(size, _PIECE_BYTES))
+            if not piece:
+                break
+            pieces.append(piece)
+            size -= len(piece)
+        return b"".join(pieces)
+
+
+def _write(sink: IO[bytes], data: bytes) -> None:
+    left = memoryview(data)
+    while left:
+        left = left[sink.write(left) :]  # without a buffer it may take a part only
+
+
+_ENCODER = msgspec.msgpack.Encoder()

@@ -1,0 +1,215 @@
+"""What differs between operating systems for child processes: starting, ending, measuring them.
+
+Everything else about children is written once, in ``nuvom/execution``. What each system does,
+and what was never run on it, is in ``docs/platforms.md``.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+from contextlib import suppress
+from mmap import PAGESIZE
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import FrameType
+
+_PR_SET_PDEATHSIG = 1
+_JOB_EXTENDED_LIMITS = 9  # JobObjectExtendedLimitInformation
+_JOB_KILL_ON_CLOSE = 0x2000
+_NTSTATUS_ERROR = 0xC0000000  # where exit codes of crashed Windows processes begin
+
+
+# ---- in the parent --------------------------------------------------------------------
+
+
+def spawn_options() -> dict[str, Any]:
+    """Return arguments for ``Popen`` that keep a terminal's Ctrl-C away from the child.
+
+    On POSIX the child leads a group of its own, which ``ask_to_end`` and ``kill`` address.
+    """
+    if sys.platform == "win32":
+        return {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
+    return {"start_new_session": True}
+
+
+def ask_to_end(child: subprocess.Popen[bytes]) -> None:
+    """Tell a child, and what it started, to end. Windows cannot ask: there it is ``kill``.
+
+    The child must not have been waited for: until then its id belongs to nobody else.
+    """
+    if sys.platform == "win32":
+        child.kill()
+    else:
+        _signal_group(child.pid, signal.SIGTERM)
+
+
+def kill(child: subprocess.Popen[bytes]) -> None:
+    """End a child at once; on POSIX also what it started. It must not have been waited for."""
+    if sys.platform == "win32":
+        child.kill()
+    else:
+        _signal_group(child.pid, signal.SIGKILL)
+
+
+def exit_text(code: int) -> str:
+    """Return how a process with this ``returncode`` ended: ``exit code 3``, ``signal SIGSEGV``."""
+    if code >= 0:
+        return f"exit code 0x{code:08X}" if code >= _NTSTATUS_ERROR else f"exit code {code}"
+    try:
+        return f"signal {signal.Signals(-code).name}"
+    except ValueError:  # a real-time signal has no name
+        return f"signal {-code}"
+
+
+def resident_bytes(pid: int) -> int | None:
+    """Return how much memory a process keeps in RAM, None where that cannot be read."""
+    if not CAN_MEASURE:
+        return None
+    try:
+        with open(f"/proc/{pid}/statm", "rb") as stream:
+            return int(stream.read().split()[1]) * PAGESIZE
+    except (OSError, IndexError):  # it has ended
+        return None
+
+
+CAN_MEASURE = sys.platform == "linux" and os.path.exists("/proc/self/statm")
+
+
+class Tether:
+    """Lets children end with this process, however it ends, where they cannot see to it.
+
+    On Windows a job object that the system closes with this process. Elsewhere it does
+    nothing: there the child asks for a signal (``end_with_parent``).
+    """
+
+    def __init__(self) -> None:
+        self._job: int | None = None
+        if sys.platform == "win32":
+            self._job = _make_job()
+
+    def add(self, child: subprocess.Popen[bytes]) -> bool:
+        """Tie a child to this process; False where that is not done here, or failed."""
+        if sys.platform == "win32" and self._job is not None:
+            handle = child._handle  # type: ignore[attr-defined]  # noqa: SLF001  # public is only the pid
+            return bool(_kernel32().AssignProcessToJobObject(self._job, int(handle)))
+        return False
+
+
+# ---- in the child ---------------------------------------------------------------------
+
+
+def end_with_parent(parent: int) -> None:
+    """Have this process killed when the thread that started it ends, on Linux.
+
+    The end of a pipe shows the same on every system, but not while C code holds the GIL.
+
+    Args:
+        parent: Id of the process that started this one; if it is gone already, so is this.
+    """
+    if sys.platform == "win32":
+        return  # a virtual environment's python.exe stands between parent and child there
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+def leave_with_group(code: int) -> None:
+    """End this process at once, and on POSIX what it started. For leaders of a group only."""
+    if sys.platform != "win32" and os.getpgrp() == os.getpid():
+        os.killpg(os.getpid(), signal.SIGKILL)
+    os._exit(code)
+
+
+def interrupt_main_thread(main: int) -> None:
+    """Interrupt what the main thread waits for, by the signal that ``on_end_request`` handles.
+
+    Args:
+        main: The main thread's ``ident``.
+    """
+    if sys.platform != "win32":
+        signal.pthread_kill(main, signal.SIGTERM)
+
+
+def on_end_request(act: Callable[[], None]) -> None:
+    """Have ``act()`` called in the main thread for SIGTERM, and SIGINT ignored.
+
+    Handlers of Python and no ``SIG_IGN``: programs that the child starts do not inherit them.
+    """
+
+    def handle(_signum: int, _frame: FrameType | None) -> None:
+        act()
+
+    signal.signal(signal.SIGTERM, handle)
+    signal.signal(signal.SIGINT, lambda _signum, _frame: None)
+
+
+def usual_signals() -> None:
+    """Undo ``on_end_request``; for forked children of a child."""
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+# ---- inside ---------------------------------------------------------------------------
+
+
+if sys.platform == "win32":
+
+    class _BasicLimits(ctypes.Structure):
+        _fields_ = (
+            ("PerProcessUserTimeLimit", ctypes.c_int64),
+            ("PerJobUserTimeLimit", ctypes.c_int64),
+            ("LimitFlags", ctypes.c_uint32),
+            ("MinimumWorkingSetSize", ctypes.c_size_t),
+            ("MaximumWorkingSetSize", ctypes.c_size_t),
+            ("ActiveProcessLimit", ctypes.c_uint32),
+            ("Affinity", ctypes.c_size_t),
+            ("PriorityClass", ctypes.c_uint32),
+            ("SchedulingClass", ctypes.c_uint32),
+        )
+
+    class _ExtendedLimits(ctypes.Structure):
+        _fields_ = (
+            ("BasicLimitInformation", _BasicLimits),
+            ("IoInfo", ctypes.c_uint64 * 6),
+            ("ProcessMemoryLimit", ctypes.c_size_t),
+            ("JobMemoryLimit", ctypes.c_size_t),
+            ("PeakProcessMemoryUsed", ctypes.c_size_t),
+            ("PeakJobMemoryUsed", ctypes.c_size_t),
+        )
+
+    def _kernel32() -> Any:  # noqa: ANN401  # its functions exist as they are named
+        library = ctypes.WinDLL("kernel32", use_last_error=True)
+        library.CreateJobObjectW.restype = ctypes.c_void_p
+        library.SetInformationJobObject.argtypes = (
+            ctypes.c_void_p,
+            ctypes.c_int,
+            ctypes.c_void_p,
+            ctypes.c_uint32,
+        )
+        library.AssignProcessToJobObject.argtypes = (ctypes.c_void_p, ctypes.c_void_p)
+        return library
+
+    def _make_job() -> int | None:
+        library = _kernel32()
+        job: int | None = library.CreateJobObjectW(None, None)
+        limits = _ExtendedLimits()
+        limits.BasicLimitInformation.LimitFlags = _JOB_KILL_ON_CLOSE
+        size = ctypes.sizeof(limits)
+        is_set = job is not None and library.SetInformationJobObject(
+            job, _JOB_EXTENDED_LIMITS, ctypes.byref(limits), size
+        )
+        return job if is_set else None
+
+else:
+
+    def _signal_group(leader: int, signum: int) -> None:
+        # All may have ended; macOS says so with PermissionError.
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(leader, signum)
