@@ -7,7 +7,7 @@ import sys
 if not sys.flags.safe_path and sys.path:
     del sys.path[0]
 
-from nuvom.cli.cli import main  # noqa: E402  # after the path is cleaned
+from nuvom.cli.cli import main  # after the path is cleaned
 
 if __name__ == "__main__":
     main()

@@ -20,6 +20,7 @@ from nuvom.waiting import wait_for_final
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from nuvom.record import StoredError
     from nuvom.views import ErrorGroup, QueueStats, WorkerInfo
 
 _RETRYABLE = (JobStatus.FAILED, JobStatus.DEAD, JobStatus.CANCELLED)
@@ -30,10 +31,10 @@ _GROUPS = 1000
 def get_job_status(job_id: str) -> dict[str, Any]:
     """Return where a job is.
 
-    Returns: a dict with ``id``, ``func_name``, ``status`` (a ``JobStatus``, which is a text), ``attempt``, ``queue``,
-        ``created_at`` and ``run_at`` (UTC-aware ``datetime``; ``run_at`` is None when the job
-        waits for no moment) and ``error`` (None, or a dict with ``type``, ``message`` and
-        ``traceback``).
+    Returns: a dict with ``id``, ``func_name``, ``status`` (a ``JobStatus``, which is a text),
+        ``attempt``, ``queue``, ``created_at`` and ``run_at`` (UTC-aware ``datetime``; ``run_at``
+        is None when the job waits for no moment) and ``error`` (None, or a dict with ``type``,
+        ``message`` and ``traceback``).
     Raises: JobNotFound (a KeyError): there is no such job.
     """
     snapshot = Inspector(current_runtime()).snapshot(job_id)
@@ -46,10 +47,12 @@ def get_job_status(job_id: str) -> dict[str, Any]:
         "queue": record.queue,
         "created_at": datetime.fromtimestamp(record.created_at, UTC),
         "run_at": datetime.fromtimestamp(record.run_at, UTC) if record.run_at else None,
-        "error": None
-        if error is None
-        else {"type": error.type, "message": error.message, "traceback": error.traceback},
+        "error": None if error is None else _error(error),
     }
+
+
+def _error(error: StoredError) -> dict[str, Any]:
+    return {"type": error.type, "message": error.message, "traceback": error.traceback}
 
 
 def retry_job(job_id: str) -> str | None:
@@ -121,9 +124,7 @@ def list_jobs(
     while len(jobs) < limit:
         size = min(_PAGE, limit - len(jobs))
         before = jobs[-1].id if jobs else None
-        page = inspector.page(
-            statuses=statuses, queue=queue, task=task, before=before, limit=size
-        )
+        page = inspector.page(statuses=statuses, queue=queue, task=task, before=before, limit=size)
         jobs += [Job(one.record.id, runtime=runtime, record=one.record) for one in page]
         if len(page) < size:
             break

@@ -23,7 +23,9 @@ def interruptible(invocation: Invocation, job_id: str) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        invocation.out.say(f"\nStopped waiting; the job goes on. To wait again: nuvom wait {job_id}")
+        invocation.out.say(
+            f"\nStopped waiting; the job goes on. To wait again: nuvom wait {job_id}"
+        )
         raise
 
 

@@ -44,7 +44,7 @@ class CommonOption(click.Option):
 
 
 def _keep(apply: Callable[[Invocation, Any], None]) -> Callable[..., None]:
-    def callback(ctx: click.Context, _: click.Parameter, value: Any) -> None:
+    def callback(ctx: click.Context, _: click.Parameter, value: object) -> None:
         # Given before the command's name or after it: only a given value counts.
         if value not in (None, False, 0):
             apply(ctx.ensure_object(Invocation), value)

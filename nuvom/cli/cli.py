@@ -27,7 +27,9 @@ _HERE = "nuvom.cli.commands"
 
 SECTIONS: dict[str, dict[str, Entry]] = {
     "Start": {
-        "demo": Entry(f"{_HERE}.demo:demo", "See all of it in ten seconds, in a folder of its own."),
+        "demo": Entry(
+            f"{_HERE}.demo:demo", "See all of it in ten seconds, in a folder of its own."
+        ),
         "init": Entry(f"{_HERE}.init:init", "Make this folder a project, with a first task."),
         "dev": Entry(f"{_HERE}.dev:dev", "Run a worker that reloads when your code changes."),
         "doctor": Entry(f"{_HERE}.doctor:doctor", "Check settings, tasks, store and workers."),
@@ -42,7 +44,9 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "history": Entry(f"{_HERE}.history:history", "Show the newest jobs."),
         "retry": Entry(f"{_HERE}.retry:retry", "Run a job again."),
         "cancel": Entry(f"{_HERE}.cancel:cancel", "Cancel jobs."),
-        "errors": Entry(f"{_HERE}.errors:errors_", "Show failures by cause; retry or discard them."),
+        "errors": Entry(
+            f"{_HERE}.errors:errors_", "Show failures by cause; retry or discard them."
+        ),
     },
     "Workers and queues": {
         "runworker": Entry(f"{_HERE}.runworker:runworker", "Run jobs until you stop it."),

@@ -41,31 +41,29 @@ def edited_copy(
     if saved is None or saved == shown:
         return None
     new_args, new_kwargs = _checked(entry.name, saved)
-    kept_args = [*args, *[None] * len(new_args)]
-    record = make_record(
-        runtime,
-        entry,
-        (
-            tuple(
-                kept_args[at] if _is_untouched(new, shown["args"], at) else new
-                for at, new in enumerate(new_args)
-            ),
-            {
-                name: kwargs[name] if _is_untouched(new, shown["kwargs"], name) else new
-                for name, new in new_kwargs.items()
-            },
-        ),
+    whole_args = tuple(
+        args[at] if _is_untouched(new, shown["args"], at) else new
+        for at, new in enumerate(new_args)
     )
+    whole_kwargs = {
+        name: kwargs[name] if _is_untouched(new, shown["kwargs"], name) else new
+        for name, new in new_kwargs.items()
+    }
+    return _repeated(old, make_record(runtime, entry, (whole_args, whole_kwargs)))
+
+
+def _repeated(old: JobRecord, called: JobRecord) -> JobRecord:
+    """Return ``old`` as a new job, with the arguments of ``called``."""
     return old.replace(
-        id=record.id,
-        args=record.args,
-        kwargs=record.kwargs,
-        created_at=record.created_at,
+        id=called.id,
+        args=called.args,
+        kwargs=called.kwargs,
+        created_at=called.created_at,
         run_at=0.0,
         unique_key=None,
         unique_for=None,
         retried_from=old.id,
-        status=record.status,
+        status=called.status,
         attempt=0,
         deliveries=0,
         lease_epoch=0,

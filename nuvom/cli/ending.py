@@ -55,7 +55,7 @@ def _run(invocation: Invocation, action: Callable[[], Any]) -> int:
         if _is_broken_pipe(error):
             raise
         return _unexpected(invocation, error)
-    except Exception as error:  # the outermost frame: a bug must not look like success
+    except Exception as error:  # noqa: BLE001  # the outermost frame: a bug must not look like success
         return _unexpected(invocation, error)
 
 
@@ -84,9 +84,7 @@ def _unexpected(invocation: Invocation, error: Exception) -> int:
     return exit_codes.FAILED
 
 
-def _report(
-    invocation: Invocation, error: BaseException, told: tuple[str, str, str, int]
-) -> None:
+def _report(invocation: Invocation, error: BaseException, told: tuple[str, str, str, int]) -> None:
     name, what, fix, code = told
     page = f"{ERRORS_PAGE}#{name.lower()}"
     if invocation.debug:

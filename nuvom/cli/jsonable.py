@@ -31,7 +31,7 @@ def _is_large(value: object) -> bool:
     return isinstance(value, int) and abs(value) > EXACT
 
 
-def _value(value: Any) -> Any:
+def _value(value: object) -> Any:  # noqa: ANN401  # plain JSON types, whichever
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, str):
@@ -50,7 +50,7 @@ def _value(value: Any) -> Any:
     return _scalar(value)
 
 
-def _scalar(value: object) -> Any:
+def _scalar(value: object) -> str | float:
     if isinstance(value, datetime | date | time):
         return value.isoformat()
     if isinstance(value, timedelta):

@@ -20,7 +20,7 @@ from nuvom.project import import_roots
 from nuvom.registry.registry import find_name
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
     from nuvom.cli.invocation import Invocation
@@ -64,16 +64,20 @@ def explanation(root: Path, name: str) -> tuple[str, str] | None:
 
     None where no such file exists.
     """
+    for file, function in _places(root, name):
+        reason = why_no_task(root, file, function)
+        if reason is not None:
+            return os.path.relpath(file, root), reason
+    return None
+
+
+def _places(root: Path, name: str) -> Iterator[tuple[str, str]]:
+    """Yield the files that exist and may define ``name``, with the function's path in them."""
     parts = name.split(".")
     for base in import_roots(root):
         for count in range(len(parts) - 1, 0, -1):
-            for file in _module_files(base, parts[:count]):
-                if not os.path.isfile(file):
-                    continue
-                reason = why_no_task(root, file, ".".join(parts[count:]))
-                if reason is not None:
-                    return os.path.relpath(file, root), reason
-    return None
+            files = _module_files(base, parts[:count])
+            yield from ((file, ".".join(parts[count:])) for file in files if os.path.isfile(file))
 
 
 def full_name(name: str, entries: Iterable[TaskEntry]) -> str:

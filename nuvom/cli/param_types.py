@@ -1,4 +1,4 @@
-"""Types of options: spans of time and moments."""
+"""Readers of options: spans of time and moments. Each is a click callback."""
 
 from __future__ import annotations
 
@@ -10,36 +10,33 @@ import click
 from nuvom.cli.values import span_secs
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
 
-class Span(click.ParamType):
-    """A span of time, ``30s``, ``5m``, ``2h``; the command gets seconds."""
-
-    name = "span"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> float:
-        """Return seconds."""
-        if isinstance(value, int | float):
-            return float(value)
-        try:
-            return span_secs(value)
-        except ValueError as error:
-            self.fail(str(error), param, ctx)
+def span_option(*names: str, **attrs: Any) -> Callable[[Any], Any]:
+    """Return an option that takes ``30s``, ``5m``, ``2h``; the command gets seconds."""
+    return click.option(*names, metavar="SPAN", callback=_span, **attrs)
 
 
-class Moment(click.ParamType):
-    """A moment in ISO 8601; without a zone it is UTC, as everywhere in Nuvom."""
+def moment_option(*names: str, **attrs: Any) -> Callable[[Any], Any]:
+    """Return an option that takes a moment in ISO 8601; the command gets a ``datetime``.
 
-    name = "moment"
+    Without a zone it is UTC, as everywhere in Nuvom.
+    """
+    return click.option(*names, metavar="TIME", callback=_moment, **attrs)
 
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> datetime:
-        """Return the moment as given."""
-        try:
-            return value if isinstance(value, datetime) else datetime.fromisoformat(value)
-        except ValueError:
-            self.fail(f"{value!r} is no time; write 2030-12-31T08:00+01:00", param, ctx)
+
+def _span(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:
+    try:
+        return None if value is None else span_secs(value)
+    except ValueError as error:
+        raise click.BadParameter(f"{error}.", ctx, param) from None
+
+
+def _moment(ctx: click.Context, param: click.Parameter, value: str | None) -> datetime | None:
+    try:
+        return None if value is None else datetime.fromisoformat(value)
+    except ValueError:
+        text = f"{value!r} is no time; write 2030-12-31T08:00+01:00."
+        raise click.BadParameter(text, ctx, param) from None

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from importlib import import_module
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import click
 
 from nuvom.cli import exit_codes
 from nuvom.cli.session import folder_or_root, project_root, settings
 from nuvom.cli.tables import Cell, Column, Table
 from nuvom.cli.text import duration, plural
+from nuvom.cli.user_files import import_file
 from nuvom.discovery.auto_register import add_import_roots
 from nuvom.errors import PluginFailed, PluginNotFound
 from nuvom.plugins.contracts import Plugin
@@ -203,16 +202,8 @@ def _in_file(path: Path) -> list[type]:
     """Return the backends and plugins that a file defines itself."""
     if not path.is_file():
         raise PluginNotFound(str(path))
-    spec = spec_from_file_location(path.stem, path)
-    if spec is None or spec.loader is None:
-        raise click.UsageError(f"{path} is no Python file.")
-    module = module_from_spec(spec)
-    sys.modules[path.stem] = module
     sys.path.insert(0, str(path.resolve().parent))  # so that its own test processes find it
-    try:
-        spec.loader.exec_module(module)
-    except (Exception, SystemExit) as error:  # a plugin's module: whatever it raises is named
-        raise plugin_error(path.stem, str(path), error) from error
+    module = import_file(path, partial(plugin_error, path.stem, str(path)))
     found = [
         value
         for value in vars(module).values()
@@ -222,5 +213,3 @@ def _in_file(path: Path) -> list[type]:
         reason = "it defines no subclass of BaseJobQueue, BaseResultBackend or Plugin"
         raise PluginFailed(path.stem, str(path), reason)
     return found
-
-

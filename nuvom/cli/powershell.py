@@ -9,8 +9,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, ClassVar
 
-from click.parser import split_arg_string
-from click.shell_completion import ShellComplete, add_completion_class
+from click.shell_completion import ShellComplete, add_completion_class, split_arg_string
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem

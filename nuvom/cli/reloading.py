@@ -40,7 +40,7 @@ _CHILD_SETTINGS = {
 }
 
 
-def serve(invocation: Invocation, **options: Any) -> int:  # noqa: ANN401  # as parsed
+def serve(invocation: Invocation, **options: Any) -> int:  # as parsed
     """Run a worker child until a signal comes; return the exit code.
 
     Raises: ProjectNotFound: there is no project here, and no task that would make it one.
@@ -177,7 +177,7 @@ class Supervisor:
             SYSTEM_CLOCK.sleep(0.05)
         self._tell("stopped", "Stopped.")
 
-    def _tell(self, event: str, text: str, **data: Any) -> None:  # noqa: ANN401  # further keys
+    def _tell(self, event: str, text: str, **data: Any) -> None:  # further keys
         if self._invocation.out.as_json:
             self._invocation.out.json_line(SCHEMA, {"event": event, "text": text, **data})
         else:

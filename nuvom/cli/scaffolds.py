@@ -182,9 +182,11 @@ class Test$cls(PluginConformance):
         """Return a plugin that was not started."""
         return $cls()
 '''
-RESULT_TEST = QUEUE_TEST.replace("QueueConformance", "ResultConformance").replace(
-    "a queue backend", "a result backend"
-).replace("Return a queue with an empty store.", "Return a backend with an empty store.")
+RESULT_TEST = (
+    QUEUE_TEST.replace("QueueConformance", "ResultConformance")
+    .replace("a queue backend", "a result backend")
+    .replace("Return a queue with an empty store.", "Return a backend with an empty store.")
+)
 PROJECT = """\
 [build-system]
 requires = ["hatchling"]
@@ -224,7 +226,7 @@ A plugin for [Nuvom]: $kind.
 - Use it everywhere: `pip install .`; its entry point makes it known.
 $setting
 """
-_SETTING = "- Choose it: `NUVOM_{key}={name}`, or `{lower} = \"{name}\"` in `nuvom.toml`.\n"
+_SETTING = '- Choose it: `NUVOM_{key}={name}`, or `{lower} = "{name}"` in `nuvom.toml`.\n'
 
 TYPES: dict[str, tuple[str, str]] = {
     "queue_backend": (QUEUE_BACKEND, QUEUE_TEST),

@@ -41,7 +41,7 @@ SCHEMA = "nuvom.worker_run/1"
 _LOG = get_logger("nuvom.worker")
 
 
-def serve(invocation: Invocation, **options: Any) -> int:  # noqa: ANN401  # as parsed
+def serve(invocation: Invocation, **options: Any) -> int:  # as parsed
     """Run a worker until it ends; return the exit code.
 
     Raises: ProjectNotFound, ConfigError, PluginError, QueueError: it could not start.
@@ -207,5 +207,3 @@ def _tell_end(invocation: Invocation, worker: Worker, reason: str) -> None:
         invocation.out.json(SCHEMA, data)
     elif not _logs_for_programs(worker):
         invocation.out.say(f"Worker ended ({reason}) after {plural(worker.finished_jobs, 'job')}.")
-
-

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import sys
-from importlib.util import module_from_spec, spec_from_file_location
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -12,6 +11,7 @@ import click
 from nuvom.cli.awaiting import code_of, failure_text, value_text
 from nuvom.cli.session import folder_or_root
 from nuvom.cli.shapes import error_data
+from nuvom.cli.user_files import import_file
 from nuvom.config_sources import load
 from nuvom.discovery.auto_register import add_import_roots, loader_for
 from nuvom.discovery.scan import scan
@@ -54,7 +54,7 @@ def run_file(invocation: Invocation, file: Path, task_module: Path | None) -> in
         tasks = [task for task in scan(root, use_cache=False).tasks if task.importable]
         runtime.registry.add_manifest(tasks, loader_for(root))
     else:
-        _import_file(task_module)
+        import_file(task_module, partial(_import_failure, task_module.stem))
     snapshot = _run(runtime, described)
     return _show(invocation, Inspector(runtime), snapshot)
 
@@ -74,19 +74,8 @@ def _read(file: Path) -> dict[str, Any]:
     return described
 
 
-def _import_file(path: Path) -> None:
-    """Import a file under its bare name, which registers its tasks."""
-    name = path.stem
-    spec = spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
-        raise click.UsageError(f"--task-module: {path} is no Python file.")
-    module = module_from_spec(spec)
-    sys.modules[name] = module
-    try:
-        spec.loader.exec_module(module)
-    except (Exception, SystemExit) as error:  # user code: whatever it raises, it is named
-        reason = f"{type(error).__name__}: {error}"
-        raise TaskImportFailed("*", name, reason) from error
+def _import_failure(module: str, error: BaseException) -> TaskImportFailed:
+    return TaskImportFailed("*", module, f"{type(error).__name__}: {error}")
 
 
 def _run(runtime: Runtime, described: dict[str, Any]) -> JobSnapshot:

@@ -114,7 +114,9 @@ def _extend_gitignore(path: Path) -> Written:
     return Written(path.name, "extended" if before else "written")
 
 
-def _cannot_write(path: Path, error: OSError | UnicodeDecodeError) -> BackendUnavailable | StorageFull:
+def _cannot_write(
+    path: Path, error: OSError | UnicodeDecodeError
+) -> BackendUnavailable | StorageFull:
     reason = (getattr(error, "strerror", None) or str(error)).lower()
     if getattr(error, "errno", None) == errno.ENOSPC:
         return StorageFull(path, reason)

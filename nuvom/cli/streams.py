@@ -36,7 +36,9 @@ class Stream:
         has_color: Whether it takes colour.
     """
 
-    def __init__(self, stream: TextIO, color: str = "auto", environ: Mapping[str, str] = os.environ):
+    def __init__(
+        self, stream: TextIO, color: str = "auto", environ: Mapping[str, str] = os.environ
+    ) -> None:
         self.raw = stream
         self.is_terminal = _is_terminal(stream)
         encoding = (getattr(stream, "encoding", None) or "ascii").lower().replace("-", "")
@@ -72,7 +74,7 @@ class Stream:
 
 
 def never_raise_over_characters() -> None:
-    """Let standard output and error show what they cannot encode as ``\\uXXXX``."""
+    """Let standard output and error escape the characters that they cannot encode."""
     for stream in (sys.stdout, sys.stderr):
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:

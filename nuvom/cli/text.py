@@ -20,6 +20,8 @@ _CONTROL = re.compile(
 )
 _SPACES = re.compile(r"\s+")
 _PLAIN_PATH = re.compile(r"[\w@%+=:,./\\-]+", re.ASCII)
+_LEAST_SECS = 0.001
+_EXACT_BELOW_SECS = 10  # from there on a tenth of a second says nothing
 _UNITS = ((86_400, "d"), (3600, "h"), (60, "min"))
 
 
@@ -35,11 +37,11 @@ def one_line(text: str) -> str:
 
 def duration(secs: float) -> str:
     """Return seconds as people say them: ``850 ms``, ``14 s``, ``3 min 5 s``, ``2 d 4 h``."""
-    if secs < 0:
-        secs = 0.0
+    if secs < _LEAST_SECS:
+        return "<1 ms" if secs > 0 else "0 s"
     if secs < 1:
         return f"{secs * 1000:.0f} ms"
-    if secs < 10:
+    if secs < _EXACT_BELOW_SECS:
         return f"{secs:.1f} s".replace(".0 ", " ")
     whole = round(secs)
     for index, (size, unit) in enumerate(_UNITS):
@@ -72,16 +74,6 @@ def rfc3339(moment: float | None) -> str | None:
         return None
     text = datetime.fromtimestamp(moment, UTC).isoformat(timespec="milliseconds")
     return text.replace("+00:00", "Z")
-
-
-def size(count: int) -> str:
-    """Return a number of bytes as ``512 B``, ``3.4 kB``, ``12 MB``."""
-    amount = float(count)
-    for unit in ("B", "kB", "MB", "GB"):
-        if amount < 1000 or unit == "GB":
-            return f"{amount:.0f} {unit}" if amount >= 10 or unit == "B" else f"{amount:.1f} {unit}"
-        amount /= 1000
-    raise AssertionError  # the last unit always returns
 
 
 def quoted(path: object) -> str:

@@ -67,7 +67,7 @@ def _tour(invocation: Invocation, runtime: Runtime) -> tuple[list[Expected], lis
     expected = enqueue()
     snapshots: list[JobSnapshot] = []
     with view_for(invocation.out) as view:
-        for snapshots in watch(runtime, expected, limit_secs=_LIMIT_SECS):  # noqa: B007  # the last ones count
+        for snapshots in watch(runtime, expected, limit_secs=_LIMIT_SECS):  # the last ones count
             view.show(snapshots, runtime.clock.now())
     return expected, snapshots
 

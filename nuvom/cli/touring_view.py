@@ -60,6 +60,7 @@ class _Lines:
 
     def show(self, snapshots: Sequence[JobSnapshot], now: float) -> None:
         """Tell of what has ended."""
+        del now
         for one in snapshots:
             if one.status.is_final and one.record.id not in self._told:
                 self._told.add(one.record.id)

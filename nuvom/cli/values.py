@@ -23,7 +23,16 @@ if TYPE_CHECKING:
 
 _KEYWORD = re.compile(r"(?P<name>[^\W\d]\w*)=(?P<text>.*)", re.DOTALL)
 _SPAN = re.compile(r"(?P<number>\d+(?:\.\d+)?)(?P<unit>ms|s|m|min|h|d|w)?")
-_UNIT_SECS = {None: 1, "ms": 0.001, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86_400, "w": 604_800}
+_UNIT_SECS = {
+    None: 1,
+    "ms": 0.001,
+    "s": 1,
+    "m": 60,
+    "min": 60,
+    "h": 3600,
+    "d": 86_400,
+    "w": 604_800,
+}
 _READERS: dict[str, Callable[[str], Any]] = {
     "Path": Path,
     "Decimal": Decimal,

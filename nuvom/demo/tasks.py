@@ -11,7 +11,7 @@ from nuvom.task import task
 STEPS = 20
 
 
-class NoPaper(Exception):
+class NoPaperError(Exception):
     """What ``broken`` always raises."""
 
 
@@ -43,7 +43,7 @@ def flaky() -> str:
 @task(name="demo.broken")
 def broken() -> None:
     """Fails, and says why."""
-    raise NoPaper("the printer has no paper")
+    raise NoPaperError("the printer has no paper")
 
 
 @task(name="demo.later")

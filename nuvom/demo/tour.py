@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nuvom.demo import tasks
 from nuvom.inspection import Inspector
@@ -35,7 +35,7 @@ class Expected(NamedTuple):
 
 def enqueue() -> list[Expected]:
     """Store the jobs of the tour in the current runtime; return what is expected of each."""
-    jobs: list[Job[object]] = [*tasks.square.map([(number,) for number in range(SQUARES)])]
+    jobs: list[Job[Any]] = [*tasks.square.map([(number,) for number in range(SQUARES)])]
     jobs += [tasks.crunch.delay(secs) for secs in CRUNCHES]
     jobs += [tasks.later.options(delay=DELAY_SECS).delay(), tasks.fetch.delay(1.0)]
     expected = [Expected(job.id, job.func_name) for job in jobs]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from nuvom.config_sources import load
-from nuvom.diagnosis.findings import Finding
 from nuvom.diagnosis.pending import pending_findings
 from nuvom.diagnosis.project import (
     environment_findings,
@@ -18,6 +17,8 @@ from nuvom.diagnosis.store import store_findings
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from nuvom.diagnosis.findings import Finding
 
 
 def diagnose(root: Path, *, pending: bool = False) -> list[Finding]:

@@ -17,6 +17,8 @@ from nuvom.options import TaskOptions, task_options
 from nuvom.registry.registry import TaskDefinition
 
 if TYPE_CHECKING:
+    from inspect import _ParameterKind as _Kind
+
     from nuvom.discovery.entries import TaskEntry
 
 _IN_RECORD = frozenset(
@@ -94,7 +96,7 @@ def _parameters(given: ast.arguments) -> list[inspect.Parameter]:
     return parameters
 
 
-def _parameter(arg: ast.arg, kind: Any, default: ast.expr | None) -> inspect.Parameter:
+def _parameter(arg: ast.arg, kind: _Kind, default: ast.expr | None) -> inspect.Parameter:
     empty = inspect.Parameter.empty
     return inspect.Parameter(
         arg.arg,
@@ -122,9 +124,7 @@ def annotation_text(parameter: inspect.Parameter) -> str:
 
 
 def _options(entry: TaskEntry) -> TaskOptions:
-    known = {
-        name: value for name, value in entry.options.items() if name in TaskOptions._fields
-    }
+    known = {name: value for name, value in entry.options.items() if name in TaskOptions._fields}
     try:
         return task_options(known)
     except InvalidTaskOption as error:

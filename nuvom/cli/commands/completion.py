@@ -15,7 +15,7 @@ SHELLS = ("bash", "zsh", "fish", "powershell")
 
 _INSTALL = {
     "bash": "nuvom completion bash > ~/.local/share/bash-completion/completions/nuvom",
-    "zsh": 'echo \'eval "$(nuvom completion zsh)"\' >> ~/.zshrc',
+    "zsh": "echo 'eval \"$(nuvom completion zsh)\"' >> ~/.zshrc",
     "fish": "nuvom completion fish > ~/.config/fish/completions/nuvom.fish",
     "powershell": "nuvom completion powershell >> $PROFILE",
 }

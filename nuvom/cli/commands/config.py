@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nuvom.cli import exit_codes
-from nuvom.cli.base import Command, Group
+from nuvom.cli.base import Group
 from nuvom.cli.completion import config_keys
 from nuvom.cli.invocation import Invocation, pass_invocation
 from nuvom.cli.session import project_root, settings
@@ -57,7 +57,7 @@ def _show_data(loaded: Loaded) -> dict[str, Any]:
 
 
 def _show_table(loaded: Loaded) -> Table:
-    rows = []
+    rows: list[list[Cell | str]] = []
     for name, setting in SETTINGS.items():
         source = loaded.origins[name][0].source
         value = setting.masked(getattr(loaded.settings, name))

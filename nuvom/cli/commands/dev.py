@@ -17,7 +17,7 @@ from nuvom.cli.invocation import Invocation, pass_invocation
 @click.option("--queues", metavar="A,B", shell_complete=queues, help="Serve only these.")
 @click.option("--exclude-queues", metavar="A,B", help="Serve all but these.")
 @pass_invocation
-def dev(invocation: Invocation, **options: Any) -> int:  # noqa: ANN401  # as parsed
+def dev(invocation: Invocation, /, **options: Any) -> int:
     """Run a worker that takes up changes of your code by itself.
 
     When a file changes, tasks are discovered anew and a new worker takes the next job; a job

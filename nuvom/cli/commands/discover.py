@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 
 from nuvom.cli import exit_codes
-from nuvom.cli.base import Command, Group
+from nuvom.cli.base import Group
 from nuvom.cli.invocation import Invocation, pass_invocation
 from nuvom.cli.session import folder_or_root, settings
 from nuvom.cli.text import plural, quoted

@@ -20,7 +20,11 @@ if TYPE_CHECKING:
     from nuvom.diagnosis.findings import Finding
 
 SCHEMA = "nuvom.doctor/1"
-_MARKS = {"ok": ("✓", "ok  ", "green"), "warn": ("!", "warn", "yellow"), "fail": ("✗", "FAIL", "red")}
+_MARKS = {
+    "ok": ("✓", "ok  ", "green"),
+    "warn": ("!", "warn", "yellow"),
+    "fail": ("✗", "FAIL", "red"),
+}
 
 
 @click.command(cls=Command)
@@ -37,7 +41,9 @@ def doctor(invocation: Invocation, *, pending: bool) -> int:
     """
     root = project_root(invocation)
     # It reads the versions of packages, which help does not need.
-    findings: list[Finding] = import_module("nuvom.diagnosis.doctor").diagnose(root, pending=pending)
+    findings: list[Finding] = import_module("nuvom.diagnosis.doctor").diagnose(
+        root, pending=pending
+    )
     failed = [finding for finding in findings if finding.level == "fail"]
     warned = [finding for finding in findings if finding.level == "warn"]
     out = invocation.out
@@ -65,5 +71,3 @@ def _summary(count: int, failed: int, warned: int) -> str:
     if not failed and not warned:
         return f"{plural(count, 'check')}, all well."
     return f"{plural(count, 'check')}, {failed} failed, {plural(warned, 'warning')}."
-
-

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from nuvom.cli.base import Command, Group
+from nuvom.cli.base import Group
 from nuvom.cli.completion import queues, tasks
 from nuvom.cli.invocation import Invocation, pass_invocation
 from nuvom.cli.session import reader

@@ -147,8 +147,10 @@ def _facts(snapshot: JobSnapshot, data: dict[str, Any], now: float) -> Iterator[
         yield "started", _moment(snapshot.started_at, now)
     if snapshot.finished_at is not None:
         took = data["duration_secs"]
-        yield "finished", _moment(snapshot.finished_at, now) + (
-            "" if took is None else f", took {duration(took)}"
+        yield (
+            "finished",
+            _moment(snapshot.finished_at, now)
+            + ("" if took is None else f", took {duration(took)}"),
         )
     yield from _rarer_facts(snapshot)
 

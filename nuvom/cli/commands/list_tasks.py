@@ -57,7 +57,9 @@ def _table(entries: Sequence[TaskEntry]) -> Table:
 
 
 def _row(entry: TaskEntry) -> list[Cell | str]:
-    queue = "(in code)" if "queue" in entry.dynamic_options else entry.options.get("queue", "default")
+    queue = (
+        "(in code)" if "queue" in entry.dynamic_options else entry.options.get("queue", "default")
+    )
     name = Cell(entry.name, "" if entry.importable else "dim")
     signature = ("async " if entry.is_async else "") + entry.signature
     return [name, signature, str(queue), entry.place]

@@ -88,8 +88,8 @@ def inspect(invocation: Invocation, name: str) -> None:
         return
     for label, value in data.items():
         shown = ", ".join(value) if isinstance(value, list) else value
-        label = label.replace("_", " ")
-        out.lines([f"{out.out.paint(label.ljust(8), 'dim')} {shown or '-'}"])
+        heading = out.out.paint(label.replace("_", " ").ljust(8), "dim")
+        out.lines([f"{heading} {shown or '-'}"])
     out.hint(f"Does it keep its promises? nuvom plugin test {name}")
 
 

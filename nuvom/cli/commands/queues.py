@@ -137,7 +137,7 @@ def _check_name(runtime: Runtime, inspector: Inspector, name: str) -> None:
         raise QueueNotFound(name, known)
 
 
-def _tell(invocation: Invocation, name: str, change: str, **more: Any) -> None:  # noqa: ANN401  # further keys
+def _tell(invocation: Invocation, name: str, change: str, **more: Any) -> None:  # further keys
     if invocation.out.as_json:
         invocation.out.json(CHANGE_SCHEMA, {"queue": name, "change": change, **more})
     else:

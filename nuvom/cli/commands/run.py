@@ -21,7 +21,7 @@ from nuvom.cli.enqueueing import (
 )
 from nuvom.cli.invocation import Invocation, pass_invocation
 from nuvom.cli.known_tasks import find_task, listed_tasks
-from nuvom.cli.param_types import Moment, Span
+from nuvom.cli.param_types import moment_option, span_option
 from nuvom.cli.session import folder_or_root, writer
 from nuvom.cli.shapes import error_data
 from nuvom.waiting import wait_for_final
@@ -59,22 +59,23 @@ class RunCommand(Command):
 @click.argument("words", nargs=-1, metavar="[ARGS]...")
 @click.option("--json-args", metavar="JSON", help="Arguments as a JSON list or object.")
 @click.option("--wait", is_flag=True, help="Wait for the job and print what it returns.")
-@click.option("--timeout", type=Span(), metavar="SPAN", help="With --wait: at most so long.")
-@click.option("--in", "delay", type=Span(), metavar="SPAN", help="Start after 30s, 5m, 2h ...")
-@click.option("--at", "run_at", type=Moment(), metavar="TIME", help="Start at an ISO 8601 time.")
+@span_option("--timeout", help="With --wait: at most so long.")
+@span_option("--in", "delay", help="Start after 30s, 5m, 2h ...")
+@moment_option("--at", "run_at", help="Start at an ISO 8601 time.")
 @click.option("--queue", metavar="NAME", shell_complete=queues, help="Another queue.")
 @click.option("--priority", type=int, help="Lower runs first; default: the task's own.")
 @click.option("--unique-key", metavar="KEY", help="Only one open job of this task and key.")
 @pass_invocation
 def run_(
     invocation: Invocation,
+    /,
     *,
     task: str,
     words: tuple[str, ...],
     json_args: str | None,
     wait: bool,
     timeout: float | None,
-    **options: Any,  # noqa: ANN401  # the call's options, as parsed
+    **options: Any,
 ) -> int:
     """Enqueue a job of TASK and print its id.
 
@@ -87,9 +88,7 @@ def run_(
     runtime, inspector = writer(invocation, folder_or_root(invocation))
     entry = find_task(invocation, runtime.settings, task)
     plain = [word.removeprefix(_MARK) for word in words]
-    record = make_record(
-        runtime, entry, call_from(entry, plain, json_args), options_from(options)
-    )
+    record = make_record(runtime, entry, call_from(entry, plain, json_args), options_from(options))
     queues_before = known_queues(inspector, listed_tasks(invocation, runtime.settings))
     existing = runtime.dispatcher.enqueue(record)
     if existing is not None:

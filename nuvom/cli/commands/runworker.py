@@ -10,7 +10,7 @@ import click
 from nuvom.cli.base import Command
 from nuvom.cli.completion import queues
 from nuvom.cli.invocation import Invocation, pass_invocation
-from nuvom.cli.param_types import Span
+from nuvom.cli.param_types import span_option
 
 _COUNT = click.IntRange(1)
 
@@ -27,7 +27,7 @@ _COUNT = click.IntRange(1)
 @click.option("--exclude-queues", metavar="A,B", help="Serve all but these.")
 @click.option("--burst", is_flag=True, help="Stop when no job is ready and none runs.")
 @click.option("--max-jobs", type=_COUNT, metavar="N", help="Stop after so many jobs.")
-@click.option("--max-seconds", type=Span(), metavar="SPAN", help="Stop after so long.")
+@span_option("--max-seconds", help="Stop after so long.")
 @click.option("-b", "--batch", type=_COUNT, metavar="N", help="Claim at most so many at once.")
 @click.option("--reload", "--dev", "reload", is_flag=True, help="Start anew when code changes.")
 @click.option(
@@ -37,7 +37,7 @@ _COUNT = click.IntRange(1)
 )
 @click.option("--child", is_flag=True, hidden=True)  # of a supervisor: ends with its input
 @pass_invocation
-def runworker(invocation: Invocation, **options: Any) -> int:  # noqa: ANN401  # as parsed
+def runworker(invocation: Invocation, /, **options: Any) -> int:
     """Run jobs until you stop it.
 
     The first Ctrl-C or SIGTERM claims no more, lets running jobs finish within

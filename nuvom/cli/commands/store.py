@@ -6,7 +6,7 @@ import click
 
 from nuvom.cli.base import Command
 from nuvom.cli.invocation import Invocation, pass_invocation
-from nuvom.cli.param_types import Span
+from nuvom.cli.param_types import span_option
 from nuvom.cli.prompts import confirm, dry_run_option, yes_option
 from nuvom.cli.session import writer
 from nuvom.cli.text import duration, plural
@@ -15,15 +15,11 @@ SCHEMA = "nuvom.prune/1"
 
 
 @click.command(cls=Command)
-@click.option(
-    "--older-than", type=Span(), metavar="SPAN", help="Instead of the settings: 12h, 30d, 4w ..."
-)
+@span_option("--older-than", help="Instead of the settings: 12h, 30d, 4w ...")
 @yes_option()
 @dry_run_option()
 @pass_invocation
-def prune(
-    invocation: Invocation, *, older_than: float | None, yes: bool, dry_run: bool
-) -> None:
+def prune(invocation: Invocation, *, older_than: float | None, yes: bool, dry_run: bool) -> None:
     """Remove jobs that ended long ago, with their results.
 
     Without --older-than the settings decide: result_ttl_secs for SUCCESS, failed_ttl_secs for

@@ -12,7 +12,7 @@ from nuvom.cli.base import Command
 from nuvom.cli.completion import job_ids
 from nuvom.cli.invocation import Invocation, pass_invocation
 from nuvom.cli.many import for_each
-from nuvom.cli.param_types import Span
+from nuvom.cli.param_types import span_option
 from nuvom.cli.session import writer
 from nuvom.cli.shapes import STATUS_STYLES, job_data
 from nuvom.waiting import wait_for_final
@@ -27,7 +27,7 @@ SCHEMA = "nuvom.jobs/1"
 
 @click.command(cls=Command)
 @click.argument("ids", nargs=-1, required=True, metavar="ID...", shell_complete=job_ids)
-@click.option("--timeout", type=Span(), metavar="SPAN", help="At most so long: 30s, 5m ...")
+@span_option("--timeout", help="At most so long: 30s, 5m ...")
 @pass_invocation
 def wait(invocation: Invocation, ids: tuple[str, ...], timeout: float | None) -> int:
     """Wait until all jobs have ended; print each one's status.

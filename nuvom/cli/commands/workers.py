@@ -112,5 +112,3 @@ def _chosen(inspector: Inspector, worker: str | None) -> list[WorkerInfo]:
     if len(found) > 1:
         raise AmbiguousJob(worker, [one.id for one in found])
     return found
-
-
