@@ -127,9 +127,9 @@ def _codec(name: str) -> Codec:
 
 
 def _announced(definition: TaskDefinition, root: Path, registry: Registry) -> str:
-    """Return the task's public name, by which this process will know it as well."""
+    """Return the task's public name, by which this process will know its task as well."""
     name = public_name(definition, root)
-    if registry.get(name) is None:
+    if registry.get(definition.name) is definition and registry.get(name) is None:
         registry.register(definition, name=name)
     return name
 

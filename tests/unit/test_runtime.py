@@ -170,16 +170,24 @@ def test_jobs_in_memory_can_be_of_any_task(project: Path) -> None:
     assert "tests.nested" == public_name(TaskDefinition("tests.nested", nested), project)
 
 
-def test_process_that_enqueues_knows_the_task_by_its_public_name(project: Path) -> None:
+def test_process_that_enqueues_knows_its_task_by_the_public_name(project: Path) -> None:
     task = task_in(project, "app/mail.py", module="mail")
     runtime = make_runtime(project, queue_backend="sqlite", result_backend="sqlite")
+    runtime.registry.register(task)
     use_runtime(runtime)
-    submit(task, (1, 2), {})
     submit(task, (1, 2), {})
 
     known = runtime.registry.get("app.mail.add")
     assert known is not None
     assert task.func is known.func
+
+
+def test_task_that_only_stands_for_another_is_not_made_known(project: Path) -> None:
+    task = task_in(project, "app/mail.py", module="mail")
+    runtime = make_runtime(project, queue_backend="sqlite", result_backend="sqlite")
+    use_runtime(runtime)
+    submit(task, (1, 2), {})
+    assert [] == runtime.registry.names()
 
 
 # ---- the current runtime --------------------------------------------------------------------
