@@ -144,7 +144,7 @@ class Dispatcher:
         if len(self._plans) >= _PLANS_KEPT:
             self._plans.clear()
         name = self._public_name(definition)
-        plan = CallPlan(name, definition, options, self._settings, self._codec)
+        plan = CallPlan(name, definition, options, settings=self._settings, codec=self._codec)
         self._plans[(id(definition), id(options))] = plan
         return plan
 
@@ -157,6 +157,7 @@ class CallPlan:
         name: str,
         definition: TaskDefinition,
         options: CallOptions,
+        *,
         settings: Settings,
         codec: Codec,
     ) -> None:

@@ -30,6 +30,7 @@ from nuvom.serialization.msgpack_codec import MsgpackCodec
 if TYPE_CHECKING:
     from nuvom.config import Settings
     from nuvom.config_sources import Loaded
+    from nuvom.plugins.contracts import Extras
     from nuvom.queue_backends.base import BaseJobQueue
     from nuvom.result_backends.base import BaseResultBackend
     from nuvom.serialization.base import Codec
@@ -84,15 +85,9 @@ def build_runtime(
     registry = default_registry() if registry is None else registry
     bus = events.default_bus if bus is None else bus
     plugins = PluginSet(clock=clock) if plugins is None else plugins
-    find = partial(
-        backend_class,
-        settings=settings,
-        allow_project_plugins=allow_project_plugins,
-        plugins=plugins,
-        extras=make_extras(bus, clock),
+    queue, results = _stores(
+        settings, plugins, make_extras(bus, clock), allow_project_plugins=allow_project_plugins
     )
-    queue: BaseJobQueue = build_backend(find("queue", settings.queue_backend), settings)
-    results: BaseResultBackend = build_backend(find("result", settings.result_backend), settings)
     is_shared = results.joins(queue)
     codec = _codec(settings.serialization_backend)
     dispatcher = Dispatcher(
@@ -118,6 +113,21 @@ def build_runtime(
         control=Control(queue, results, bus, is_shared=is_shared),
         is_shared=is_shared,
     )
+
+
+def _stores(
+    settings: Settings, plugins: PluginSet, extras: Extras, *, allow_project_plugins: bool
+) -> tuple[BaseJobQueue, BaseResultBackend]:
+    find = partial(
+        backend_class,
+        settings=settings,
+        allow_project_plugins=allow_project_plugins,
+        plugins=plugins,
+        extras=extras,
+    )
+    queue: BaseJobQueue = build_backend(find("queue", settings.queue_backend), settings)
+    results: BaseResultBackend = build_backend(find("result", settings.result_backend), settings)
+    return queue, results
 
 
 def _codec(name: str) -> Codec:

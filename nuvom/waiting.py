@@ -33,6 +33,9 @@ def wait_for_final(
     clock = runtime.clock
     started = clock.monotonic()
     rounds = 0
+    snapshot = inspector.snapshot(job_id)
+    if snapshot.status.is_final:
+        return snapshot
     with runtime.results.waiter() as waiter:
         while True:
             snapshot = inspector.snapshot(job_id)

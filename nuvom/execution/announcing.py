@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from nuvom.execution.job_runner import JobRunner
     from nuvom.execution.lanes import Finished, Lane
+    from nuvom.execution.station import Station
     from nuvom.outcome import Settlement
 
 # Looked up before the event is made: one that nobody subscribed to costs nothing.
@@ -36,24 +37,21 @@ _NO_ERROR = StoredError("Unknown", "no report is kept")
 
 
 def announce(
-    bus: EventBus,
-    runner: JobRunner,
-    lanes: Mapping[str, Lane],
-    worker: str,
-    settled: Iterable[tuple[Finished, bool]],
+    station: Station, lanes: Mapping[str, Lane], settled: Iterable[tuple[Finished, bool]]
 ) -> None:
     """Tell of attempts and whether their settlement was accepted."""
+    bus, runner = station.bus, station.runner
     for finished, was_accepted in settled:
         settlement, (prepared, running) = finished
         if not was_accepted:
             if JobFenced in bus.active:
-                bus.emit(JobFenced(settlement.record, worker))
+                bus.emit(JobFenced(settlement.record, station.owner))
             continue
         if prepared is not None and prepared.has_hooks:
             hook = partial(runner.after_settled, prepared, running, settlement.status)
             lanes[running.lane].run_hook(hook)
         if bus.active:
-            _emit(bus, settlement, runner, worker)
+            _emit(bus, settlement, runner, station.owner)
 
 
 def _emit(bus: EventBus, settlement: Settlement, runner: JobRunner, worker: str) -> None:

@@ -11,16 +11,15 @@ import threading
 from typing import TYPE_CHECKING
 
 from nuvom.errors import NuvomError
-from nuvom.events import BackendFailed, EventBus, JobDead, JobReaped
+from nuvom.events import BackendFailed, JobDead, JobReaped
 from nuvom.execution.failures import stored_error
 from nuvom.record import JobStatus
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from nuvom.clock import Clock
-    from nuvom.config import Settings
-    from nuvom.execution.running import InHand, RunningJob
+    from nuvom.execution.running import RunningJob
+    from nuvom.execution.station import Station
     from nuvom.queue_backends.leased import LeasedJobQueue
 
 _TICK_SECS = 0.25
@@ -35,7 +34,7 @@ class Keeper:
     """Keeps a worker's leases, and the store, in good order.
 
     Args:
-        worker: The worker's id.
+        queue: The station's queue, which has leases.
         lost: Called with each attempt whose lease is gone.
         command: Called with each word that somebody left for this worker.
         wanted: Returns the names of tasks that this worker can run.
@@ -45,23 +44,19 @@ class Keeper:
     def __init__(
         self,
         queue: LeasedJobQueue,
-        worker: str,
+        station: Station,
         *,
-        settings: Settings,
-        clock: Clock,
-        bus: EventBus,
-        in_hand: InHand,
         lost: Callable[[RunningJob], None],
         command: Callable[[str], None],
         wanted: Callable[[], list[str]],
         changed: Callable[[], None],
     ) -> None:
         self._queue = queue
-        self._worker = worker
-        self._settings = settings
-        self._clock = clock
-        self._bus = bus
-        self._in_hand = in_hand
+        self._worker = station.owner
+        self._settings = station.settings
+        self._clock = station.clock
+        self._bus = station.bus
+        self._in_hand = station.in_hand
         self._lost = lost
         self._command = command
         self._wanted = wanted
@@ -69,7 +64,7 @@ class Keeper:
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
         self._control = queue.control_version()
-        self.beat_secs = min(settings.lease_secs / _BEATS_PER_LEASE, _LONGEST_BEAT_SECS)
+        self.beat_secs = min(station.lease_secs / _BEATS_PER_LEASE, _LONGEST_BEAT_SECS)
         self._next_beat = self._next_unpark = self._next_prune = 0.0
 
     def start(self) -> None:

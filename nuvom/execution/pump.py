@@ -19,17 +19,16 @@ from nuvom.execution.announcing import announce
 from nuvom.execution.failures import stored_error
 from nuvom.execution.lanes import Assignment, Finished, Lane
 from nuvom.execution.pace import Pace
-from nuvom.execution.running import InHand, RunningJob
+from nuvom.execution.running import RunningJob
 from nuvom.queue_backends.base import Capability
 
 if TYPE_CHECKING:
-    from nuvom.execution.delivery import Delivery
-    from nuvom.execution.job_runner import JobRunner
+    from nuvom.execution.station import Limits, Station
     from nuvom.execution.thread_lane import ThreadLane
     from nuvom.record import JobRecord
-    from nuvom.runtime import Runtime
 
 _LOG = logging.getLogger("nuvom.worker")
+_MOST_OF_OTHERS = 512  # jobs claimed at once for other lanes than threads
 _GATHER_SECS = 0.001  # at most so long for more ends while slots are at work
 _IDLE_SECS = 1.0  # a lost wake-up costs no more than this
 _POLL_SECS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2)  # where the queue cannot wake us
@@ -44,38 +43,22 @@ class Pump:
     """
 
     def __init__(
-        self,
-        runtime: Runtime,
-        delivery: Delivery,
-        runner: JobRunner,
-        *,
-        worker: object,
-        threads: ThreadLane,
-        lanes: tuple[Lane, ...],
-        in_hand: InHand,
-        lease_secs: float,
-        slots: int,
-        burst: bool,
-        max_jobs: int | None,
-        max_secs: float | None,
+        self, station: Station, threads: ThreadLane, lanes: tuple[Lane, ...], limits: Limits
     ) -> None:
-        self._runtime = runtime
-        self._queue = runtime.queue
-        self._clock = runtime.clock
-        self._bus = runtime.bus
-        self._delivery = delivery
-        self._runner = runner
-        self._worker = worker
-        self._owner: str = worker.id  # type: ignore[attr-defined]  # the Worker, which is of a higher layer
+        self._station = station
+        self._queue = station.queue
+        self._clock = station.clock
+        self._bus = station.bus
+        self._delivery = station.delivery
+        self._runner = station.runner
+        self._owner = station.owner
+        self._in_hand = station.in_hand
         self._lanes = {lane.name: lane for lane in lanes}
         self._threads = threads
-        self._in_hand = in_hand
-        self._lease_secs = lease_secs
-        self._slots = slots
-        self._is_burst = burst
-        self._max_jobs = max_jobs
-        self._ends_at = None if max_secs is None else self._clock.monotonic() + max_secs
-        self._pace = Pace(slots, runtime.settings.batch_size)
+        self._limits = limits
+        secs = limits.max_secs
+        self._ends_at = None if secs is None else self._clock.monotonic() + secs
+        self._pace = Pace(threads.size, station.settings.batch_size)
         self._done: deque[Finished] = deque()
         self._unsettled: list[Finished] = []
         self._bell = threading.Lock()
@@ -88,7 +71,8 @@ class Pump:
         self._claimed = 0
         self._work_began = 0.0
         self._trouble = 0
-        self._can_wait = Capability.WAKE_UP in runtime.queue.capabilities
+        self._idle_rounds = 0
+        self._can_wait = Capability.WAKE_UP in station.queue.capabilities
         self.settled = 0
 
     # ---- from other threads -------------------------------------------------------------
@@ -130,7 +114,7 @@ class Pump:
 
     def starts(self, running: RunningJob) -> bool:
         """Return whether an attempt's lease still runs; otherwise give the attempt up."""
-        if self._clock.monotonic() < running.leased_at + self._lease_secs:
+        if self._clock.monotonic() < running.leased_at + self._station.lease_secs:
             return True
         self.lose(running)
         return False
@@ -164,10 +148,15 @@ class Pump:
         return self._stop_reason
 
     def _check_limits(self) -> None:
-        if self._max_jobs is not None and self._claimed >= self._max_jobs:
+        if self._limits.max_jobs is not None and self._claimed >= self._limits.max_jobs:
             self.stop("max-jobs")
         if self._ends_at is not None and self._clock.monotonic() >= self._ends_at:
             self.stop("max-secs")
+        if self._stuck() >= self._station.settings.max_stuck_threads:
+            self.stop("stuck-threads")
+
+    def _stuck(self) -> int:
+        return sum(lane.stuck() for lane in self._lanes.values())
 
     # ---- claim --------------------------------------------------------------------------
 
@@ -176,8 +165,8 @@ class Pump:
         room, without = self._room()
         if room <= 0 or self._is_quiet or self._stop_reason is not None:
             return False
-        if self._max_jobs is not None:
-            room = min(room, self._max_jobs - self._claimed)
+        if self._limits.max_jobs is not None:
+            room = min(room, self._limits.max_jobs - self._claimed)
         asked_at = self._clock.monotonic()
         has_suspect = any(one.record.suspect for one in self._in_hand)
         try:
@@ -190,6 +179,7 @@ class Pump:
         self._trouble = 0
         if not jobs:
             return False
+        self._idle_rounds = 0
         self._claimed += len(jobs)
         if JobsClaimed in self._bus.active:
             self._bus.emit(JobsClaimed(tuple(jobs), self._owner))
@@ -223,9 +213,7 @@ class Pump:
     def _slots_of_others(self, room: int) -> int:
         """Other lanes claim only once they have tasks: else nothing but guesses is claimed."""
         has_tasks = any(self._runner.known(name) for name in self._lanes if name != "thread")
-        return min(room, self._pace_of_others) if has_tasks else 0
-
-    _pace_of_others = 512
+        return min(room, _MOST_OF_OTHERS) if has_tasks else 0
 
     def _submit(self, jobs: list[JobRecord], asked_at: float) -> None:
         if not len(self._in_hand):
@@ -233,7 +221,7 @@ class Pump:
         finished = self._delivery.finished_before(jobs)
         work: dict[str, list[Assignment]] = {}
         for job in jobs:
-            running = RunningJob(job, self._owner, self._worker, asked_at)
+            running = RunningJob(job, self._owner, self._station.services, asked_at)
             prepared = self._runner.resolve(running)
             if prepared is None or job.id in finished:
                 settlement = finished.get(job.id) or self._runner.unknown(running)
@@ -268,9 +256,7 @@ class Pump:
         self._threads.is_thrifty = self._pace.is_bulk
         self._work_began = now
         if self._runner.has_hooks or self._bus.active or not all(accepted):
-            announce(
-                self._bus, self._runner, self._lanes, self._owner, zip(batch, accepted, strict=True)
-            )
+            announce(self._station, self._lanes, zip(batch, accepted, strict=True))
         return True
 
     def _gather(self) -> None:
@@ -278,7 +264,7 @@ class Pump:
         if not self._pace.is_bulk or len(self._done) >= self._pace.batch // 2:
             return
         before = self._threads.backlog()
-        if before and self._threads.free() < self._slots:
+        if before and self._threads.free() < self._threads.size:
             self._bell.acquire(timeout=_GATHER_SECS)
             if self._threads.backlog() >= before:
                 self._threads.nudge()
@@ -292,7 +278,7 @@ class Pump:
     # ---- sleep --------------------------------------------------------------------------
 
     def _sleep(self) -> None:
-        if self._is_burst and not len(self._in_hand) and not self._done:
+        if self._limits.burst and not len(self._in_hand) and not self._done:
             self.stop("burst")
             return
         limit = self._limit()
@@ -311,8 +297,6 @@ class Pump:
             self._threads.nudge()
         if not self._bell.acquire(timeout=limit):
             self._pace.slowed()
-
-    _idle_rounds = 0
 
     def _looked_again(self) -> bool:
         """What the queue calls once it would wake us: look for anything that came before."""
@@ -334,7 +318,7 @@ class Pump:
 
     def _drain(self) -> None:
         """Finish what runs, within the time for it, and hand back the rest."""
-        ends_at = self._clock.monotonic() + self._runtime.settings.shutdown_timeout_secs
+        ends_at = self._clock.monotonic() + self._station.settings.shutdown_timeout_secs
         self._hand_back(self._take_back_waiting())
         while len(self._in_hand) or self._done or self._unsettled:
             if not self._settle():

@@ -37,6 +37,7 @@ class ThreadLane:
     on a lock of its own; whoever brings work wakes one, and each wakes the next if work is left.
 
     Attributes:
+        size: How many slots there are.
         is_thrifty: Jobs are so quick that one slot does them as fast as several would: slots
             do not wake each other, and whoever sees the backlog stand still calls ``nudge``.
     """
@@ -44,7 +45,7 @@ class ThreadLane:
     name = "thread"
 
     def __init__(self, slots: int, shop: Shop) -> None:
-        self._size = slots
+        self.size = slots
         self._shop = shop
         self._ready: deque[Assignment | Callable[[], Any]] = deque()
         self._idle: deque[_Slot] = deque()
@@ -58,7 +59,7 @@ class ThreadLane:
 
     def start(self) -> None:
         """Make the slots and the watchdog."""
-        for _ in range(self._size):
+        for _ in range(self.size):
             self._add_slot()
         threading.Thread(target=self._watch_deadlines, name="nuvom-watchdog", daemon=True).start()
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 from functools import cache
 
-from nuvom import current_job, task
 from nuvom.clock import SYSTEM_CLOCK
+from nuvom.execution.current import current_job
+from nuvom.task import task
 from nuvom.testing import history
 
 HISTORY_VARIABLE = "NUVOM_TORTURE_HISTORY"
