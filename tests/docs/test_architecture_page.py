@@ -1,0 +1,105 @@
+"""What docs/architecture.md says of files, statuses and outcomes is so."""
+
+from __future__ import annotations
+
+import random
+import re
+
+import pytest
+
+from nuvom.options import TaskOptions
+from nuvom.outcome import (
+    Cancelled,
+    Failed,
+    Outcome,
+    RetryAsked,
+    Snoozed,
+    Succeeded,
+    TimedOut,
+    UnknownTask,
+)
+from nuvom.record import JobRecord, JobStatus, StoredError
+from nuvom.retry import decide
+from tests.docs.snippets import ROOT
+
+PAGE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+SIX = [
+    "nuvom/task.py",
+    "nuvom/dispatcher.py",
+    "nuvom/queue_backends/",
+    "nuvom/worker.py",
+    "nuvom/execution/job_runner.py",
+    "nuvom/result_backends/",
+]
+ERROR = StoredError("ValueError", "no")
+TIMEOUT = TimedOut(StoredError("TimeoutError", "timed out"))
+
+
+def section(title: str) -> str:
+    return PAGE.partition(f"## {title}\n")[2].partition("\n## ")[0]
+
+
+def table(head: str) -> list[list[str]]:
+    """Return the cells of the table whose first line begins with ``head``, row by row."""
+    lines = PAGE.partition(f"\n| {head} |")[2].partition("\n\n")[0].splitlines()[2:]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+
+
+@pytest.mark.parametrize("place", sorted(set(re.findall(r"\bnuvom/[\w/.]*\w/?", PAGE))))
+def test_every_file_that_the_page_names_exists(place: str) -> None:
+    path = ROOT / place
+    assert path.is_dir() if place.endswith("/") else path.is_file()
+
+
+def test_the_picture_and_the_walk_go_through_the_same_six_files() -> None:
+    picture = re.findall(r"^ \d (nuvom/[\w/.]+)", section("The way of a job"), re.MULTILINE)
+    walk = re.findall(
+        r"^\*\*\d\. `(nuvom/[\w/.]+)`", section("Follow one job through six files"), re.MULTILINE
+    )
+    assert SIX == picture
+    assert [place.rstrip("/") for place in SIX] == [
+        place.removesuffix("/sqlite.py") for place in walk
+    ]
+
+
+def test_the_diagram_and_the_table_show_all_statuses_and_no_other() -> None:
+    text = section("Statuses")
+    statuses = {str(status) for status in JobStatus}
+    drawn = re.findall(r"^ +(\w+|\[\*\]) --> (\w+|\[\*\])", text, re.MULTILINE)
+    assert statuses | {"[*]"} == {end for arrow in drawn for end in arrow}
+    assert statuses == {row[0] for row in table("Status")}
+
+
+def test_the_diagram_ends_where_a_status_is_final() -> None:
+    ends = set(re.findall(r"^ +(\w+) --> \[\*\]", section("Statuses"), re.MULTILINE))
+    assert {str(status) for status in JobStatus if status.is_final} == ends
+
+
+@pytest.mark.parametrize(
+    ("place", "outcome", "policy", "attempt"),
+    [
+        (0, Succeeded(1, b""), "fail", 1),
+        (1, Failed(ERROR, ValueError()), "fail", 1),
+        (2, Failed(ERROR, ValueError()), "fail", 2),
+        (2, Failed(ERROR, KeyError()), "fail", 1),
+        (2, Failed(ERROR, ValueError(), discard=True), "fail", 1),
+        (3, RetryAsked(ERROR, 1.0), "fail", 1),
+        (4, TIMEOUT, "retry", 1),
+        (5, TIMEOUT, "fail", 1),
+        (6, TIMEOUT, "ignore", 1),
+        (7, Snoozed(1.0), "fail", 1),
+        (8, Cancelled(), "fail", 1),
+        (9, UnknownTask("none"), "fail", 1),
+    ],
+)
+def test_what_follows_an_outcome_is_in_the_table(
+    place: int, outcome: Outcome, policy: str, attempt: int
+) -> None:
+    named, becomes, counts = table("Outcome")[place]
+    record = JobRecord("1", "t", max_retries=1, timeout_policy=policy, attempt=attempt)
+    options = TaskOptions(retry_on=(ValueError,))
+    verdict = decide(outcome, record, options, now=100.0, rng=random.Random(1))
+    assert f"`{type(outcome).__name__}`" in named
+    assert becomes.startswith(str(verdict.status))
+    assert ("`run_at`" in becomes) == (verdict.run_at > 0)
+    assert {True: "counts", False: "is given back"}[verdict.keeps_attempt] == counts
