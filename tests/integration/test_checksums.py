@@ -1,0 +1,91 @@
+"""The checksums example, as its user runs it, and what it does when something is not equal."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import subprocess
+import sys
+import sysconfig
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+EXAMPLE = ROOT / "examples" / "checksums"
+
+
+@cache
+def module(name: str) -> ModuleType:
+    """Return a file of the example, under a name that is nobody else's."""
+    spec = importlib.util.spec_from_file_location(f"checksums_{name}", EXAMPLE / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    loaded = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = loaded
+    spec.loader.exec_module(loaded)
+    return loaded
+
+
+def test_two_workers_and_a_direct_computation_agree_to_the_byte(tmp_path: Path) -> None:
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    # The variable must not lead anybody to another store than the example's own.
+    env = {
+        **os.environ,
+        "PYTHONPATH": str(ROOT),
+        "NUVOM_SQLITE_PATH": str(tmp_path / "mine.db"),
+        "TMPDIR": str(temporary),
+        "TEMP": str(temporary),
+    }
+    done = subprocess.run(
+        [sys.executable, str(EXAMPLE / "run.py")],
+        capture_output=True,
+        check=False,
+        encoding="utf-8",
+        env=env,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    files = len(module("run").python_files(Path(sysconfig.get_path("stdlib"))))
+    assert f"{files:,} in " in done.stdout
+    assert f"{2 * files:,} jobs with" in done.stdout
+    assert re.search(r"\d workers? ran [\d,]+", done.stdout)
+    assert "Equal to the byte" in done.stdout
+    assert [] == list(temporary.iterdir())
+    assert not (tmp_path / "mine.db").exists()
+
+
+def test_a_difference_is_shown_and_is_a_failure(capsys: pytest.CaptureFixture[str]) -> None:
+    run, tasks = module("run"), module("tasks")
+    right = [
+        ("/lib/a.py", "00", tasks.Counts(1, 2, 3)),
+        ("/lib/b.py", "11", tasks.Counts(4, 5, None)),
+    ]
+    wrong = [right[0], ("/lib/b.py", "11", tasks.Counts(4, 6, None))]
+    assert run.compare(right, right, Path("/lib")) == 0
+    assert run.compare(wrong, right, Path("/lib")) == 1
+    assert "worker  11  4  6  None  b.py\n  direct  11  4  5  None  b.py" in capsys.readouterr().out
+    assert run.compare(right[:1], right, Path("/lib")) == 1
+
+
+def test_lines_words_and_all_functions_are_counted(tmp_path: Path) -> None:
+    tasks = module("tasks")
+    source = tmp_path / "some.py"
+    source.write_bytes(b"class A:\n    def b(self):\n        async def c(): ...\n\nd = lambda: 1")
+    assert tasks.Counts(lines=5, words=12, functions=2) == tasks.count(str(source))
+    source.write_bytes(b"def (")
+    assert tasks.Counts(lines=1, words=2, functions=None) == tasks.count(str(source))
+    source.write_bytes(b"abc")  # the example of FIPS 180-2
+    digest = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    assert digest == tasks.checksum(str(source))
+
+
+def test_installed_packages_are_not_the_library(tmp_path: Path) -> None:
+    for name in ("b.py", "a/c.py", "site-packages/d.py", "__pycache__/e.py", "a/f.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    found = module("run").python_files(tmp_path)
+    assert [str(tmp_path / "a" / "c.py"), str(tmp_path / "b.py")] == found
