@@ -6,6 +6,7 @@ Scripts depend on these numbers, so they never change their meaning.
 from __future__ import annotations
 
 from nuvom import errors
+from nuvom.errors import NuvomError
 
 OK = 0
 FAILED = 1
@@ -33,8 +34,8 @@ MEANINGS: dict[int, str] = {
     TERMINATED: "ended by SIGTERM",
 }
 
-_CODES: dict[type[errors.NuvomError], int] = {
-    errors.NuvomError: FAILED,
+_CODES: dict[type[NuvomError], int] = {
+    NuvomError: FAILED,
     errors.Refused: REFUSED,
     errors.ConfigError: CONFIG,
     errors.TaskError: CONFIG,
@@ -58,6 +59,11 @@ _CODES: dict[type[errors.NuvomError], int] = {
 }
 
 
-def exit_code(error: errors.NuvomError) -> int:
-    """Return the exit code for ``error``: that of its class, or of the nearest base class."""
-    return next(_CODES[cls] for cls in type(error).__mro__ if cls in _CODES)
+def exit_code(error: NuvomError) -> int:
+    """Return the exit code for ``error``."""
+    return exit_code_of(type(error))
+
+
+def exit_code_of(cls: type[NuvomError]) -> int:
+    """Return the exit code for a class of errors: its own, or that of the nearest base."""
+    return next(_CODES[base] for base in cls.__mro__ if base in _CODES)
