@@ -8,9 +8,7 @@ encoded, put into a ``JobRecord`` and enqueued. Everything that enqueues comes t
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
-from warnings import warn
 
 from msgspec import Raw
 
@@ -264,22 +262,7 @@ def _start_of(options: CallOptions) -> tuple[float, float]:
         delay: Any = options.delay
         secs = delay.total_seconds() if hasattr(delay, "total_seconds") else delay
         return float(secs), 0.0
-    if options.run_at is None:
-        return 0.0, 0.0
-    return 0.0, aware(options.run_at).timestamp()
-
-
-def aware(moment: datetime) -> datetime:
-    """Return ``moment`` with a time zone: naive is taken as UTC, with a warning."""
-    if moment.tzinfo is not None:
-        return moment
-    warn(
-        f"{moment.isoformat()} has no time zone and is taken as UTC; "
-        "pass an aware datetime, such as datetime.now(timezone.utc) + ...",
-        UserWarning,
-        stacklevel=2,
-    )
-    return moment.replace(tzinfo=UTC)
+    return 0.0, 0.0 if options.run_at is None else options.run_at.timestamp()
 
 
 def _call_of(task: str, index: int, item: object) -> tuple[tuple[Any, ...], dict[str, Any]]:

@@ -8,6 +8,7 @@ therefore imports next to nothing.
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
+from warnings import warn
 
 from nuvom.errors import InvalidTaskOption
 
@@ -22,6 +23,9 @@ ISOLATIONS = ("thread", "process")
 DEFAULT_RETRY_DELAY_SECS = 5.0
 _MOST_SECS = 1e12  # thirty thousand years; sums with it stay exact enough
 DEFAULT_MAX_RETRY_DELAY_SECS = 3600.0
+_MOST_NESTED = 32  # lists and dicts inside one another in ``metadata``
+_PLAIN = "a dict of plain data: texts, numbers, booleans, None, lists, dicts with text keys"
+_CO_COROUTINE = 0x80  # inspect.CO_COROUTINE, without importing inspect
 
 
 class TaskOptions(NamedTuple):
@@ -104,7 +108,7 @@ NO_CALL_OPTIONS = CallOptions()
 
 
 def task_options(given: dict[str, Any]) -> TaskOptions:
-    """Return checked ``TaskOptions`` from keyword arguments.
+    """Return checked ``TaskOptions`` from keyword arguments; None stands for the default.
 
     Raises: InvalidTaskOption: a name is unknown or a value cannot be used.
     """
@@ -112,13 +116,16 @@ def task_options(given: dict[str, Any]) -> TaskOptions:
 
 
 def call_options(base: CallOptions, given: dict[str, Any]) -> CallOptions:
-    """Return ``base`` with the keyword arguments on top, checked.
+    """Return ``base`` with the keyword arguments on top, checked; None changes nothing.
 
+    Of ``delay`` and ``run_at`` the one that was said last counts.
     Raises: InvalidTaskOption: a name is unknown or a value cannot be used.
     """
     checked = _checked(given, CallOptions._fields)
     if checked.get("run_at") is not None and checked.get("delay") is not None:
         raise InvalidTaskOption("run_at", checked["run_at"], "either run_at or delay, not both")
+    if "run_at" in checked or "delay" in checked:
+        base = base._replace(run_at=None, delay=None)
     return base._replace(**checked)
 
 
@@ -127,15 +134,23 @@ def _checked(given: dict[str, Any], known: tuple[str, ...]) -> dict[str, Any]:
     for name, value in given.items():
         if name not in known:
             raise InvalidTaskOption(name, value, f"one of the options {', '.join(known)}")
-        check = _CHECKS.get(name)
-        checked[name] = value if check is None or value is None else check(name, value)
+        if value is not None:
+            checked[name] = _CHECKS[name](name, value)
     return checked
 
 
 def _text(name: str, value: object) -> str:
-    if not isinstance(value, str):
+    if not isinstance(value, str) or not _is_unicode(value):
         raise InvalidTaskOption(name, value, "a text")
     return value
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # half of a surrogate pair, which no store can hold
+        return False
+    return True
 
 
 def _queue(name: str, value: object) -> str:
@@ -199,8 +214,9 @@ def _tags(name: str, value: object) -> tuple[str, ...]:
 
 
 def _hook(name: str, value: object) -> object:
-    if not callable(value):
-        raise InvalidTaskOption(name, value, "a function")
+    code = getattr(value, "__code__", None)
+    if not callable(value) or (code is not None and code.co_flags & _CO_COROUTINE):
+        raise InvalidTaskOption(name, value, "a plain function")
     return value
 
 
@@ -210,16 +226,48 @@ def _delay(name: str, value: object) -> object:
     return value
 
 
-def _moment(name: str, value: object) -> object:
-    if not hasattr(value, "utcoffset") or not hasattr(value, "timestamp"):
+def _moment(name: str, value: object) -> datetime:
+    from datetime import UTC, datetime  # noqa: PLC0415  # not with every import of the package
+
+    if not isinstance(value, datetime):
         raise InvalidTaskOption(name, value, "a datetime")
-    return value
+    if value.utcoffset() is not None:
+        return value
+    warn(
+        f"{name}={value.isoformat()} has no time zone and is taken as UTC; "
+        "pass an aware datetime, such as datetime.now(timezone.utc) + ...",
+        UserWarning,
+        stacklevel=5,  # where .options() is called
+    )
+    return value.replace(tzinfo=UTC)
 
 
 def _mapping(name: str, value: object) -> object:
-    if not isinstance(value, dict):
-        raise InvalidTaskOption(name, value, "a dict")
-    return value
+    """Return a copy that later changes of the caller's do not reach."""
+    plain = _plain(value, _MOST_NESTED) if isinstance(value, dict) else _NOT_PLAIN
+    if plain is _NOT_PLAIN:
+        raise InvalidTaskOption(name, value, _PLAIN)
+    return plain
+
+
+def _plain(value: object, levels: int) -> object:
+    if value is None or isinstance(value, bool | float):
+        return value
+    if isinstance(value, int):
+        return value if -(2**63) <= value < 2**63 else _NOT_PLAIN
+    if isinstance(value, str):
+        return value if _is_unicode(value) else _NOT_PLAIN
+    if not levels or not isinstance(value, dict | list | tuple):
+        return _NOT_PLAIN
+    if isinstance(value, dict):
+        items = {key: _plain(item, levels - 1) for key, item in value.items()}
+        is_plain = all(isinstance(key, str) and _is_unicode(key) for key in items)
+        return items if is_plain and _NOT_PLAIN not in items.values() else _NOT_PLAIN
+    listed = [_plain(item, levels - 1) for item in value]
+    return _NOT_PLAIN if _NOT_PLAIN in listed else listed
+
+
+_NOT_PLAIN = object()
 
 
 _CHECKS: dict[str, Callable[[str, object], Any]] = {
