@@ -212,17 +212,17 @@ class JobRunner:
 
     def _outcome_of(self, record: JobRecord, error: BaseException) -> Outcome:
         if isinstance(error, Snooze):
-            return Snoozed(max(0.0, error.secs))
+            return Snoozed(error.secs)
         if isinstance(error, Retry):
             stored = StoredError("Retry", "the task asked for another attempt")
             if error.__cause__ is not None:
                 stored = stored_error(record.func_name, error.__cause__)
             return RetryAsked(stored, error.in_secs)
-        if isinstance(error, Discard):
-            name = record.func_name
-            stored = StoredError("Discard", error.reason, None, fingerprint(name, "Discard"))
-            return Failed(stored, error, discard=True)
         stored = stored_error(record.func_name, error)
+        if isinstance(error, Discard):
+            place = fingerprint(record.func_name, "Discard")
+            reason = StoredError("Discard", stored.message, None, place)
+            return Failed(reason, error, discard=True)
         # What the engine refuses (a result that cannot be stored, damaged arguments) another
         # attempt would not cure.
         return Failed(stored, error, discard=isinstance(error, NuvomError))

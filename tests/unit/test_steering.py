@@ -1,0 +1,57 @@
+"""The signals by which a task steers its own job."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from nuvom.steering import Discard, Retry, Snooze
+
+
+@pytest.mark.parametrize(
+    ("given", "secs"),
+    [
+        (None, None),
+        (0, 0),
+        (2.5, 2.5),
+        (timedelta(minutes=1), 60.0),
+        (-3, 0.0),
+        (float("nan"), 0.0),
+        (float("inf"), 1e12),
+    ],
+)
+def test_retry_waits_for_as_long_as_it_says(given: float | None, secs: float | None) -> None:
+    assert secs == Retry(given).in_secs
+
+
+@pytest.mark.parametrize("given", ["5", True, object()])
+def test_a_wait_that_is_no_time_is_a_type_error(given: float) -> None:
+    for signal in (Retry, Snooze):
+        with pytest.raises(TypeError, match="seconds or a timedelta are needed"):
+            signal(given)
+
+
+def test_snooze_takes_seconds_or_a_timedelta() -> None:
+    assert [5.0, 60.0] == [Snooze(5).secs, Snooze(timedelta(minutes=1)).secs]
+
+
+def test_reason_of_a_discard_is_text() -> None:
+    assert ["", "no such user", "7"] == [
+        Discard().reason,
+        Discard("no such user").reason,
+        Discard(7).reason,
+    ]
+
+
+def test_own_signals_need_not_call_the_constructor() -> None:
+    class Later(Retry):
+        def __init__(self) -> None: ...
+
+    class Tomorrow(Snooze):
+        def __init__(self) -> None: ...
+
+    class Never(Discard):
+        def __init__(self) -> None: ...
+
+    assert (None, 0.0, "") == (Later().in_secs, Tomorrow().secs, Never().reason)
