@@ -22,9 +22,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
 
+    Events = list[Mapping[str, Any]]
+
 # Events. ``job`` is an id, ``pid`` the process concerned.
-ENQUEUE_INVOKE = "enqueue-invoke"  # a producer is about to enqueue ``key``
-ENQUEUE_OK = "enqueue-ok"  # ``key`` was accepted as ``job``
+ENQUEUE_INVOKE = "enqueue-invoke"  # a producer is about to enqueue something
+ENQUEUE_OK = "enqueue-ok"  # ``job`` was accepted
 START = "start"  # user code of ``job`` starts under ``epoch`` in ``pid``
 END = "end"  # user code of ``job`` has ended in ``pid``
 FINISH_OK = "finish-ok"  # a final outcome of ``job`` was committed under ``epoch``
@@ -35,6 +37,12 @@ KILL = "kill"  # ``pid`` was sent a signal that it could not catch, and at ``dea
 FREEZE = "freeze"  # ``pid`` was stopped
 THAW = "thaw"  # ``pid`` goes on
 TERM = "term"  # ``pid`` was asked to stop in good order
+
+THAW_SECS = 0.25
+"""A start so soon after a thaw may have been decided before the freeze: its lease was good then.
+
+Nobody can do anything about it; what the code does afterwards is fenced.
+"""
 
 
 class HistoryLog:
@@ -65,13 +73,15 @@ class Findings:
     """The ways in which a history breaks the promises; all empty is a pass.
 
     Attributes:
-        lost: Accepted jobs without a final status.
+        lost: Accepted jobs that the store does not know.
         unexpected: Jobs that started although nobody enqueued them.
         double_finalised: Jobs with two committed final outcomes.
+        started_after_final: Jobs that started although their final outcome was committed.
         overlapping_live_leases: Jobs that ran twice at a time while neither run was excused
             by a kill or a freeze.
         unexplained_starts: Starts after the first with no kill, freeze, release or retry
             before them.
+        attempts_over_limit: Jobs that started more often than they may.
         stuck: Jobs that are not final though every fault is over.
         wrong_results: Jobs whose stored result is not what the task returns.
     """
@@ -79,8 +89,10 @@ class Findings:
     lost: list[str] = field(default_factory=list)
     unexpected: list[str] = field(default_factory=list)
     double_finalised: list[str] = field(default_factory=list)
+    started_after_final: list[str] = field(default_factory=list)
     overlapping_live_leases: list[str] = field(default_factory=list)
     unexplained_starts: list[str] = field(default_factory=list)
+    attempts_over_limit: list[str] = field(default_factory=list)
     stuck: list[str] = field(default_factory=list)
     wrong_results: list[str] = field(default_factory=list)
 
@@ -99,6 +111,7 @@ def check(
     final: Mapping[str, str],
     *,
     wrong_results: Iterable[str] = (),
+    most_starts: int | None = None,
 ) -> Findings:
     """Return what is wrong with a history after everything was given time to end.
 
@@ -106,84 +119,128 @@ def check(
         events: In the order of their time.
         final: Status of each job that the store knows, by id.
         wrong_results: Jobs whose result the caller found to be wrong.
+        most_starts: How often one job may start; None for any number.
     """
     history = list(events)
-    found = Findings(wrong_results=list(wrong_results))
     accepted = {one["job"] for one in history if one["event"] == ENQUEUE_OK}
-    invoked = any(one["event"] == ENQUEUE_INVOKE for one in history)
-    found.lost = sorted(accepted - final.keys())
-    found.stuck = sorted(job for job, status in final.items() if status not in _FINAL)
-    finishes: dict[str, int] = defaultdict(int)
-    for one in history:
-        if one["event"] == FINISH_OK:
-            finishes[one["job"]] += 1
-    found.double_finalised = sorted(job for job, count in finishes.items() if count > 1)
     runs = _runs(history)
-    if not invoked:
-        found.unexpected = sorted(runs.keys() - accepted)
-    else:  # an invoke without an answer may or may not have stored its job
-        found.unexpected = sorted(runs.keys() - final.keys() - accepted)
-    faults = _faults(history)
-    for job, attempts in runs.items():
-        _check_runs(job, attempts, faults, _excuses(history, job), found)
-    return found
+    faults = _Faults(history)
+    # What a producer was killed over, before it could say that it was accepted, is in the store.
+    known = accepted | final.keys() if _has(history, ENQUEUE_INVOKE) else accepted
+    ends = _ends(history)
+    return Findings(
+        lost=sorted(accepted - final.keys()),
+        unexpected=sorted(runs.keys() - known),
+        double_finalised=sorted(job for job, times in ends.items() if len(times) > 1),
+        started_after_final=_started_after_final(runs, ends, faults),
+        overlapping_live_leases=_overlapping(runs, faults),
+        unexplained_starts=_unexplained(runs, faults, _excuses(history)),
+        attempts_over_limit=sorted(
+            job for job, starts in runs.items() if most_starts and len(starts) > most_starts
+        ),
+        stuck=sorted(job for job, status in final.items() if status not in _FINAL),
+        wrong_results=list(wrong_results),
+    )
 
 
 _FINAL = frozenset({"SUCCESS", "FAILED", "DEAD", "CANCELLED"})
+_NEVER = float("inf")
 
 
 @dataclass
 class _Run:
     pid: int
     start: float
-    end: float  # infinite when nobody has seen it end
+    end: float = _NEVER  # when nobody has seen it end
 
 
-def _runs(history: list[Mapping[str, Any]]) -> dict[str, list[_Run]]:
+def _has(history: Events, event: str) -> bool:
+    return any(one["event"] == event for one in history)
+
+
+def _runs(history: Events) -> dict[str, list[_Run]]:
     """Return each job's starts, in order, with the end of its code where there was one."""
     runs: dict[str, list[_Run]] = defaultdict(list)
     for one in history:
         if one["event"] == START:
-            runs[one["job"]].append(_Run(one["pid"], one["at"], float("inf")))
+            runs[one["job"]].append(_Run(one["pid"], one["at"]))
         elif one["event"] == END:
-            for run in reversed(runs[one["job"]]):
-                if run.pid == one["pid"] and run.end == float("inf"):
-                    run.end = one["at"]
-                    break
+            open_runs = [
+                run for run in runs[one["job"]] if run.pid == one["pid"] and run.end == _NEVER
+            ]
+            if open_runs:
+                open_runs[-1].end = one["at"]
     return runs
 
 
-def _faults(history: list[Mapping[str, Any]]) -> dict[int, list[tuple[float, float]]]:
-    """Return what befell each process, as the time in which it happened."""
-    faults: dict[int, list[tuple[float, float]]] = defaultdict(list)
+def _ends(history: Events) -> dict[str, list[float]]:
+    """Return when each job's final outcomes were told."""
+    ends: dict[str, list[float]] = defaultdict(list)
     for one in history:
-        if one["event"] in (KILL, FREEZE, TERM):
-            faults[one["pid"]].append((one["at"], one.get("dead", one["at"])))
-    return faults
+        if one["event"] == FINISH_OK:
+            ends[one["job"]].append(one["at"])
+    return ends
 
 
-def _excuses(history: list[Mapping[str, Any]], job: str) -> list[float]:
+def _excuses(history: Events) -> dict[str, list[float]]:
+    """Return when each job was given back or put off by whoever ran it."""
+    excuses: dict[str, list[float]] = defaultdict(list)
+    for one in history:
+        if one["event"] in (RELEASED, RETRYING):
+            excuses[one["job"]].append(one["at"])
+    return excuses
+
+
+class _Faults:
+    """What befell each process, and when."""
+
+    def __init__(self, history: Events) -> None:
+        self._times: dict[int, list[tuple[float, float]]] = defaultdict(list)
+        self._thaws: dict[int, list[float]] = defaultdict(list)
+        for one in history:
+            if one["event"] in (KILL, FREEZE, TERM):
+                self._times[one["pid"]].append((one["at"], one.get("dead", one["at"])))
+            elif one["event"] == THAW:
+                self._thaws[one["pid"]].append(one["at"])
+
+    def between(self, run: _Run, until: float) -> list[float]:
+        """Return the faults of a run's process from its start on."""
+        return [at for at, over in self._times[run.pid] if at <= until and over >= run.start]
+
+    def was_just_thawed(self, run: _Run) -> bool:
+        """Whether the run may have been decided on before its process was frozen."""
+        return any(at <= run.start <= at + THAW_SECS for at in self._thaws[run.pid])
+
+
+def _started_after_final(
+    runs: Mapping[str, list[_Run]], ends: Mapping[str, list[float]], faults: _Faults
+) -> list[str]:
     return [
-        one["at"] for one in history if one["event"] in (RELEASED, RETRYING) and one["job"] == job
+        job
+        for job, times in ends.items()
+        for run in runs.get(job, ())
+        if run.start > times[0] and not faults.was_just_thawed(run)
     ]
 
 
-def _check_runs(
-    job: str,
-    runs: list[_Run],
-    faults: dict[int, list[tuple[float, float]]],
-    excuses: list[float],
-    found: Findings,
-) -> None:
-    for earlier, later in pairwise(runs):
-        during = [
-            at
-            for at, until in faults.get(earlier.pid, ())
-            if at <= later.start and until >= earlier.start
-        ]
-        is_excused = bool(during) or any(earlier.start <= at <= later.start for at in excuses)
-        if not is_excused:
-            found.unexplained_starts.append(job)
-        ended = min([earlier.end, *during])
-        if ended > later.start:
-            found.overlapping_live_leases.append(job)
+def _unexplained(
+    runs: Mapping[str, list[_Run]], faults: _Faults, excuses: Mapping[str, list[float]]
+) -> list[str]:
+    return [
+        job
+        for job, starts in runs.items()
+        for earlier, later in pairwise(starts)
+        if not faults.between(earlier, later.start)
+        and not any(earlier.start <= at <= later.start for at in excuses.get(job, ()))
+        and not faults.was_just_thawed(later)
+    ]
+
+
+def _overlapping(runs: Mapping[str, list[_Run]], faults: _Faults) -> list[str]:
+    return [
+        job
+        for job, starts in runs.items()
+        for earlier, later in pairwise(starts)
+        if min([earlier.end, *faults.between(earlier, later.start)]) > later.start
+        and not faults.was_just_thawed(later)
+    ]

@@ -7,13 +7,7 @@ drains, and compares what was accepted with what the store holds.
 
 from __future__ import annotations
 
-import json
-import os
 import random
-import signal
-import subprocess
-import sys
-from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +16,7 @@ from nuvom.config_sources import load
 from nuvom.inspection import Inspector
 from nuvom.runtime import Runtime, build_runtime
 from nuvom.testing import history
+from nuvom.testing.faults import Victim, can_freeze, can_term
 from nuvom.testing.history import Findings, HistoryLog, check, read_history
 from nuvom.testing.torture_tasks import answer
 
@@ -32,6 +27,7 @@ if TYPE_CHECKING:
 _FAULTS = {"kill": 7, "freeze": 1, "term": 1, "producer-kill": 1}  # how often, in comparison
 _PAUSE_SECS = (0.1, 0.5)
 _FREEZE_OF_LEASE = 1.6  # long enough for the lease to run out
+_SPARES_FROZEN = 0.8  # how often a frozen worker is left to thaw, and not made the next victim
 _LEASE_SECS = 1.0
 _DRAIN_SECS = 60.0
 _END_SECS = 20.0
@@ -45,6 +41,7 @@ class Report:
     Attributes:
         jobs: Accepted jobs; ``starts`` of their code; ``fenced`` outcomes that were dropped.
         kills, freezes, terms: Faults by kind, of workers; ``producer_kills`` of producers.
+        most_starts: More starts than that no fault explains.
         drained: Every job ended in time once the faults were over.
         findings: See ``nuvom.testing.history``.
     """
@@ -54,6 +51,7 @@ class Report:
     secs: float = 0.0
     jobs: int = 0
     starts: int = 0
+    most_starts: int = 0
     fenced: int = 0
     kills: int = 0
     freezes: int = 0
@@ -66,7 +64,12 @@ class Report:
     @property
     def is_balanced(self) -> bool:
         """Whether the ledger balances."""
-        return self.drained and self.integrity == "ok" and self.findings.is_valid
+        return (
+            self.drained
+            and self.integrity == "ok"
+            and self.starts <= self.most_starts
+            and self.findings.is_valid
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data."""
@@ -78,9 +81,12 @@ class Storm:
     """How a storm is to be.
 
     Attributes:
+        root: An empty folder, on the disk to be tested.
         secs: How long faults are made; or until ``kills`` were made, whichever is later.
         jobs: Accepted jobs after which producers stop; None: when the faults end.
         job_secs: Each job's code takes at most so long, at random.
+        task: Of ``nuvom.testing.torture_tasks``: the lane that it runs on.
+        tell: Called with a line about the progress, after each fault.
     """
 
     root: Path
@@ -93,6 +99,7 @@ class Storm:
     kills: int = 0
     jobs: int | None = None
     job_secs: float = 0.05
+    task: str = "step"
     tell: Callable[[str], None] = lambda _line: None
 
     def run(self) -> Report:
@@ -116,9 +123,9 @@ class _Driver:
         self._rng = random.Random(storm.seed)  # noqa: S311  # to be replayed, not to be secret
         self._log = HistoryLog(storm.root / "history.ndjson")
         self._report = Report(storm.backend, storm.seed)
-        self._workers: list[subprocess.Popen[bytes]] = []
-        self._producers: list[subprocess.Popen[bytes]] = []
-        self._frozen: dict[int, float] = {}
+        self._workers: list[Victim] = []
+        self._producers: list[Victim] = []
+        self._thaw_at: dict[int, float] = {}
         self._runtime: Runtime = build_runtime(load(storm.root, environ={}))
 
     def run(self) -> Report:
@@ -131,6 +138,7 @@ class _Driver:
             self._report.drained = self._wait_for_drain()
         finally:
             self._end_all()
+            self._log.close()
         self._report.secs = round(SYSTEM_CLOCK.monotonic() - began, 1)
         self._account()
         self._runtime.stop()
@@ -141,70 +149,68 @@ class _Driver:
     def _make_faults(self, until: float) -> None:
         while SYSTEM_CLOCK.monotonic() < until or self._report.kills < self._storm.kills:
             SYSTEM_CLOCK.sleep(self._rng.uniform(*_PAUSE_SECS))
-            self._thaw(all_of_them=False)
+            self._thaw_due()
             self._one_fault()
             self._storm.tell(
                 f"{self._report.kills} kills, {self._report.freezes} freezes, "
                 f"{self._report.terms} stops"
             )
-        self._thaw(all_of_them=True)
+        for worker in self._workers:
+            worker.thaw()
 
     def _one_fault(self) -> None:
         kind = self._rng.choices(list(_FAULTS), list(_FAULTS.values()))[0]
         if kind == "producer-kill" and self._producers:
-            self._replace(self._producers, "producer", signal.SIGKILL)
+            self._producers[self._rng.randrange(len(self._producers))].kill()
             self._report.producer_kills += 1
-        elif kind == "freeze" and hasattr(signal, "SIGSTOP"):
-            self._freeze()
-        elif kind == "term":
-            self._replace(self._workers, "worker", signal.SIGTERM)
+        elif kind == "freeze" and can_freeze:
+            self._freeze(self._victim())
+        elif kind == "term" and can_term:
+            victim = self._victim()
+            victim.term()
+            self._finish(victim)
             self._report.terms += 1
         else:
-            self._replace(self._workers, "worker", signal.SIGKILL)
+            self._victim().kill()
             self._report.kills += 1
+        self._replace_ended(self._workers, "worker")
+        self._replace_ended(self._producers, "producer")
 
-    def _replace(
-        self, group: list[subprocess.Popen[bytes]], kind: str, number: signal.Signals
-    ) -> None:
-        place = self._rng.randrange(len(group))
-        victim = group[place]
-        self._frozen.pop(victim.pid, None)
-        if number == signal.SIGKILL:
-            self._kill(victim)
-        else:
-            self._log.write(history.TERM, pid=victim.pid)
-            victim.send_signal(number)
-            if hasattr(signal, "SIGCONT"):
-                victim.send_signal(signal.SIGCONT)
-            self._finish(victim)
-        group[place] = self._spawn(kind)
+    def _victim(self) -> Victim:
+        """Choose a worker: rather one that is not frozen, or few would live to thaw."""
+        awake = [worker for worker in self._workers if not worker.is_frozen]
+        spares = self._rng.random() < _SPARES_FROZEN
+        return self._rng.choice(awake if awake and spares else self._workers)
 
-    def _kill(self, victim: subprocess.Popen[bytes]) -> None:
-        sent_at = SYSTEM_CLOCK.monotonic()
-        victim.kill()
-        victim.wait()
-        self._log.write(history.KILL, pid=victim.pid, at=sent_at, dead=SYSTEM_CLOCK.monotonic())
+    def _freeze(self, victim: Victim) -> None:
+        if not victim.is_frozen:
+            victim.freeze()
+            self._thaw_at[victim.pid] = SYSTEM_CLOCK.monotonic() + _LEASE_SECS * _FREEZE_OF_LEASE
+            self._report.freezes += 1
 
-    def _freeze(self) -> None:
-        victim = self._rng.choice(self._workers)
-        if victim.pid in self._frozen:
-            return
-        self._log.write(history.FREEZE, pid=victim.pid)
-        victim.send_signal(signal.SIGSTOP)
-        self._frozen[victim.pid] = SYSTEM_CLOCK.monotonic() + _LEASE_SECS * _FREEZE_OF_LEASE
-        self._report.freezes += 1
-
-    def _thaw(self, *, all_of_them: bool) -> None:
+    def _thaw_due(self) -> None:
         now = SYSTEM_CLOCK.monotonic()
-        for process in self._workers:
-            if process.pid in self._frozen and (all_of_them or self._frozen[process.pid] <= now):
-                del self._frozen[process.pid]
-                process.send_signal(signal.SIGCONT)
-                self._log.write(history.THAW, pid=process.pid)
+        for worker in self._workers:
+            if worker.is_frozen and self._thaw_at[worker.pid] <= now:
+                worker.thaw()
 
     # ---- processes ----------------------------------------------------------------------
 
-    def _spawn(self, kind: str) -> subprocess.Popen[bytes]:
+    def _replace_ended(self, group: list[Victim], kind: str) -> None:
+        for place, victim in enumerate(group):
+            if not victim.is_running and not self._has_done_its_work(victim):
+                victim.close()
+                group[place] = self._spawn(kind)
+
+    def _has_done_its_work(self, victim: Victim) -> bool:
+        """Whether it is a producer that has produced all that was asked for."""
+        return (
+            self._storm.jobs is not None
+            and victim.process.returncode == 0
+            and (victim in self._producers)
+        )
+
+    def _spawn(self, kind: str) -> Victim:
         storm = self._storm
         orders = {
             "kind": kind,
@@ -212,55 +218,49 @@ class _Driver:
             "threads": storm.threads,
             "seed": self._rng.randrange(2**32),
             "job_secs": storm.job_secs,
+            "task": storm.task,
             "jobs": None if storm.jobs is None else storm.jobs // max(1, storm.producers),
         }
-        return subprocess.Popen(
-            [sys.executable, "-m", _CHILD, json.dumps(orders)],
-            cwd=storm.root,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=open(storm.root / "children.log", "ab"),  # the child's from now on
-        )
+        return Victim(_CHILD, orders, folder=storm.root, log=self._log)
 
-    def _finish(self, process: subprocess.Popen[bytes]) -> None:
+    def _finish(self, victim: Victim) -> None:
         """Let a process end by itself; it has been asked to.
 
         The others are thawed meanwhile when their time is over: one that was stopped while it
         wrote to SQLite keeps everybody out of the file, and so this one from ending.
         """
         ends_at = SYSTEM_CLOCK.monotonic() + _END_SECS
-        while process.poll() is None:
+        while not victim.wait(0.1):
             if SYSTEM_CLOCK.monotonic() > ends_at:
-                self._kill(process)
+                victim.kill()
                 return
-            self._thaw(all_of_them=False)
-            with suppress(subprocess.TimeoutExpired):
-                process.wait(timeout=0.1)
+            self._thaw_due()
+        victim.close()
 
     def _end_producers(self) -> None:
-        for process in self._producers:
-            process.send_signal(signal.SIGTERM)
-        for process in self._producers:
-            self._finish(process)
+        for producer in self._producers:
+            if self._storm.jobs is None:
+                producer.term()
+        for producer in self._producers:
+            self._finish(producer)
 
     def _wait_for_drain(self) -> bool:
+        inspector = Inspector(self._runtime)
         ends_at = SYSTEM_CLOCK.monotonic() + _DRAIN_SECS
         while SYSTEM_CLOCK.monotonic() < ends_at:
-            stats = Inspector(self._runtime).stats()
+            stats = inspector.stats()
             if not sum(one.waiting + one.running + one.parked for one in stats):
                 return True
             SYSTEM_CLOCK.sleep(0.1)
         return False
 
     def _end_all(self) -> None:
-        for process in (*self._workers, *self._producers):
-            if process.poll() is None:
-                if hasattr(signal, "SIGCONT"):
-                    process.send_signal(signal.SIGCONT)
-                process.terminate()
-        for process in (*self._workers, *self._producers):
-            self._finish(process)
+        everybody = [*self._workers, *self._producers]
+        for victim in everybody:
+            if victim.is_running:
+                victim.term()
+        for victim in everybody:
+            self._finish(victim)
 
     # ---- the ledger ---------------------------------------------------------------------
 
@@ -279,6 +279,8 @@ class _Driver:
         report.jobs = sum(one["event"] == history.ENQUEUE_OK for one in events)
         report.starts = sum(one["event"] == history.START for one in events)
         report.fenced = sum(one["event"] == history.FENCED for one in events)
+        faults = report.kills + report.freezes + report.terms
+        report.most_starts = len(final) + faults * self._storm.threads
         report.findings = check(events, final, wrong_results=wrong)
         report.integrity = self._integrity()
 

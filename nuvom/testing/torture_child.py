@@ -13,7 +13,7 @@ from typing import Any
 from nuvom import events
 from nuvom.clock import SYSTEM_CLOCK
 from nuvom.config_sources import load
-from nuvom.runtime import build_runtime, use_runtime
+from nuvom.runtime import build_runtime, current_runtime, use_runtime
 from nuvom.testing import history, torture_tasks
 from nuvom.worker import Worker
 
@@ -38,12 +38,12 @@ def _work(orders: dict[str, Any]) -> None:
     for kind, word in (
         (events.JobSucceeded, history.FINISH_OK),
         (events.JobFailed, history.FINISH_OK),
+        (events.JobDead, history.FINISH_OK),
         (events.JobFenced, history.FENCED),
         (events.JobRetrying, history.RETRYING),
     ):
         events.subscribe(kind, lambda event, word=word: _note(log, word, event))  # type: ignore[misc]  # bound now
-    runtime = build_runtime(load(Path(orders["root"]), environ={}))
-    worker = Worker(runtime, threads=orders["threads"])
+    worker = Worker(current_runtime(), threads=orders["threads"])
     signal.signal(signal.SIGTERM, lambda *_: worker.stop())
     worker.run()
 
@@ -53,9 +53,10 @@ def _note(log: history.HistoryLog, word: str, event: events.JobSucceeded) -> Non
 
 
 def _produce(orders: dict[str, Any]) -> None:
-    stopping = []
+    stopping: list[bool] = []
     signal.signal(signal.SIGTERM, lambda *_: stopping.append(True))
     log, rng = torture_tasks.log(), random.Random(orders["seed"])  # noqa: S311  # to be replayed
+    task = getattr(torture_tasks, orders["task"])
     accepted = 0
     while not stopping and (orders["jobs"] is None or accepted < orders["jobs"]):
         count = _BULK_SIZE if rng.randrange(_BULK) == 0 else 1
@@ -64,10 +65,7 @@ def _produce(orders: dict[str, Any]) -> None:
             for _ in range(count)
         ]
         log.write(history.ENQUEUE_INVOKE, keys=[number for number, _ in items])
-        if count == 1:
-            ids = [torture_tasks.step.delay(*items[0]).id]
-        else:
-            ids = torture_tasks.step.map(items).ids
+        ids = [task.delay(*items[0]).id] if count == 1 else task.map(items).ids
         for job_id in ids:
             log.write(history.ENQUEUE_OK, job=job_id)
         accepted += count

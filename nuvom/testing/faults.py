@@ -1,0 +1,133 @@
+"""Processes of a fault test, to be killed, frozen and stopped, each time with a note of it.
+
+``Victim`` is a child of this process and nothing else is ever signalled. Where the system has
+no such signal (Windows knows neither freezing nor stopping in good order) ``can_freeze`` and
+``can_term`` say so.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from nuvom.clock import SYSTEM_CLOCK
+from nuvom.testing import history
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+    from nuvom.testing.history import HistoryLog
+
+can_freeze = sys.platform != "win32"
+can_term = sys.platform != "win32"
+
+
+class Victim:
+    """A Python process that runs a module with orders, given as JSON.
+
+    Args:
+        module: Run as ``python -m``, with the orders as its one argument.
+        folder: Its working directory, where its standard error goes to ``children.log``.
+        log: Where each fault is noted; None to note none.
+        env: Added to the environment.
+        talks: Its standard output is read, line by line, by ``said``.
+
+    Attributes:
+        process: The child.
+        is_frozen: It was stopped, and not thawed since.
+    """
+
+    def __init__(
+        self,
+        module: str,
+        orders: Mapping[str, Any],
+        *,
+        folder: Path,
+        log: HistoryLog | None = None,
+        env: Mapping[str, str] | None = None,
+        talks: bool = False,
+    ) -> None:
+        self._log = log
+        self.is_frozen = False
+        path = os.pathsep.join(place for place in sys.path if place)
+        with open(folder / "children.log", "ab") as errors:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", module, json.dumps(orders)],
+                cwd=folder,
+                env={**os.environ, "PYTHONPATH": path, **(env or {})},
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE if talks else subprocess.DEVNULL,
+                stderr=errors,
+            )
+
+    @property
+    def pid(self) -> int:
+        """Of the child."""
+        return self.process.pid
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it has not ended."""
+        return self.process.poll() is None
+
+    def kill(self) -> None:
+        """End it by a signal that it cannot catch; it is gone when this returns."""
+        sent_at = SYSTEM_CLOCK.monotonic()
+        self.process.kill()
+        self.process.wait()
+        self._note(history.KILL, at=sent_at, dead=SYSTEM_CLOCK.monotonic())
+        self.close()
+
+    def freeze(self) -> None:
+        """Stop it where it is; it notices nothing."""
+        if not self.is_frozen:
+            self._note(history.FREEZE)
+            self.is_frozen = True
+            self._send("SIGSTOP")
+
+    def thaw(self) -> None:
+        """Let it go on."""
+        if self.is_frozen:
+            self.is_frozen = False
+            self._send("SIGCONT")
+            self._note(history.THAW)
+
+    def term(self) -> None:
+        """Ask it to stop in good order; a frozen one is thawed for it."""
+        self._note(history.TERM)
+        self.process.terminate()
+        self.thaw()
+
+    def said(self) -> Iterator[str]:
+        """Yield the lines that it prints, without their ends, until it ends."""
+        if self.process.stdout is not None:
+            for line in self.process.stdout:
+                yield line.decode().removesuffix("\n")
+
+    def wait(self, secs: float) -> bool:
+        """Wait for its end, at most ``secs`` seconds; return whether it has ended."""
+        with suppress(subprocess.TimeoutExpired):
+            self.process.wait(timeout=secs)
+        return not self.is_running
+
+    def close(self) -> None:
+        """Make sure that it is gone, and give back what belongs to it. Twice is fine."""
+        if self.is_running:
+            self.process.kill()
+            self.process.wait()
+        if self.process.stdout is not None:
+            self.process.stdout.close()
+
+    def _send(self, name: str) -> None:
+        with suppress(ProcessLookupError):
+            self.process.send_signal(getattr(signal, name))
+
+    def _note(self, event: str, **details: float) -> None:
+        if self._log is not None:
+            self._log.write(event, pid=self.pid, **details)
