@@ -140,8 +140,9 @@ class Group(click.Group):
         return super().parse_args(ctx, args)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Return all names, in the order of the help page."""
-        return [*self.lazy, *(name for name in super().list_commands(ctx) if name not in self.lazy)]
+        """Return all names, in the order in which they are written."""
+        del ctx
+        return [*self.lazy, *(name for name in self.commands if name not in self.lazy)]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Return a command, loading its module now; None when there is none."""

@@ -58,6 +58,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
     "Set-up": {
         "config": Entry(f"{_HERE}.config:config", "Show, check and explain the settings."),
         "plugin": Entry(f"{_HERE}.plugin:plugin", "Show, test and scaffold plugins."),
+        "torture": Entry(f"{_HERE}.torture:torture", "Kill workers; see that nothing is lost."),
         "completion": Entry(f"{_HERE}.completion:completion", "Let your shell complete commands."),
         "version": Entry(f"{_HERE}.version:version", "Show the version."),
     },

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from inspect import Parameter, Signature
 
 _KEYWORD = re.compile(r"(?P<name>[^\W\d]\w*)=(?P<text>.*)", re.DOTALL)
-_SPAN = re.compile(r"(?P<number>\d+(?:\.\d+)?)(?P<unit>ms|s|m|min|h|d|w)?")
+_SPAN = re.compile(r"(?P<number>\d+(?:\.\d+)?)(?P<unit>ms|min|s|m|h|d|w)?")
 _UNIT_SECS = {
     None: 1,
     "ms": 0.001,

@@ -1,0 +1,303 @@
+"""What all commands share: help, common options, errors, exit codes, streams."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+
+from nuvom import errors
+from nuvom.cli.cli import COMMANDS, cli, main
+from nuvom.cli.ending import run
+from nuvom.cli.exit_codes import MEANINGS, exit_code, exit_code_of
+from nuvom.cli.invocation import Invocation
+from nuvom.cli.processes import own_command
+from tests.cli.shell import call, invoke
+
+
+def paths(group: click.Group, *before: str) -> list[tuple[str, ...]]:
+    """Return the words of all commands, groups included."""
+    context = click.Context(group)
+    found: list[tuple[str, ...]] = []
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        found.append((*before, name))
+        if isinstance(command, click.Group):
+            found += paths(command, *before, name)
+    return found
+
+
+ALL = paths(cli)
+
+
+def test_help_names_every_command_once_and_with_its_meaning() -> None:
+    answer = invoke("--help")
+    assert answer.code == 0
+    for name, entry in COMMANDS.items():
+        lines = [line for line in answer.out.splitlines() if line.split()[:1] == [name]]
+        assert len(lines) == 1
+        assert entry.summary in lines[0]
+
+
+@pytest.mark.parametrize("path", ALL, ids=" ".join)
+def test_every_command_explains_itself_and_takes_the_common_options(path: tuple[str, ...]) -> None:
+    answer = invoke(*path, "--help")
+    assert answer.code == 0
+    assert answer.out.startswith(f"Usage: nuvom {' '.join(path)}")
+    assert "--json" in answer.out
+    assert max(map(len, answer.out.splitlines())) <= 80
+
+
+def test_no_command_means_help() -> None:
+    answer = invoke()
+    assert answer.code == 2
+    assert "Usage: nuvom" in answer.out + answer.err
+
+
+def test_a_misspelt_command_names_the_nearest_ones() -> None:
+    answer = invoke("histroy")
+    assert answer.code == 2
+    assert 'Did you mean "history"?' in answer.err
+    assert answer.out == ""
+
+
+def test_a_misspelt_part_of_a_group_names_the_nearest_ones(project: Path) -> None:
+    answer = invoke("queues", "purg")
+    assert answer.code == 2
+    assert 'Did you mean "purge"?' in answer.err
+
+
+def test_a_word_like_no_command_lists_what_there_is(project: Path) -> None:
+    answer = invoke("plugin", "zzz")
+    assert answer.code == 2
+    assert "There are: list, inspect, status, test, scaffold." in answer.err
+
+
+def test_a_misspelt_option_names_the_nearest_one(project: Path) -> None:
+    answer = invoke("history", "--limt", "3")
+    assert answer.code == 2
+    assert "--limit" in answer.err
+
+
+@pytest.mark.parametrize("args", [("--json", "version"), ("version", "--json")])
+def test_common_options_stand_before_or_after_the_command(args: tuple[str, ...]) -> None:
+    assert invoke(*args).json["schema"] == "nuvom.version/1"
+
+
+def test_json_takes_the_major_version_and_never_the_word_behind_it() -> None:
+    assert invoke("version", "--json=1").json["schema"] == "nuvom.version/1"
+    assert invoke("completion", "--json", "bash").json["shell"] == "bash"
+
+
+def test_json_of_an_unknown_major_version_is_refused() -> None:
+    answer = invoke("version", "--json=7")
+    assert (answer.code, answer.json["exit"]) == (2, 2)
+    assert "version 1" in answer.json["message"]
+
+
+def test_what_follows_two_dashes_is_no_option(tasks: Path) -> None:
+    assert invoke("run", "tasks.send", "--", "--json=7").code == 0
+
+
+def test_a_group_without_a_command_shows_its_list(project: Path) -> None:
+    assert invoke("queues", "--json").json["schema"] == "nuvom.queues/1"
+    assert invoke("errors", "--limit", "3", "--json").json["schema"] == "nuvom.errors/1"
+
+
+# ---- errors -----------------------------------------------------------------------------
+
+
+def test_an_error_says_what_why_the_fix_and_where_to_read(project: Path) -> None:
+    answer = invoke("status", "00000000")
+    assert answer.code == 3
+    assert answer.out == ""
+    first, second, third = answer.err.splitlines()
+    assert first == "Error: There is no job 00000000."
+    assert second.startswith("Fix:   Check the id")
+    assert third == "Docs:  docs/errors.md#jobnotfound"
+
+
+def test_an_error_with_json_is_one_object_on_standard_output(project: Path) -> None:
+    answer = invoke("status", "00000000", "--json")
+    assert answer.err == ""
+    assert answer.json == {
+        "schema": "nuvom.error/1",
+        "code": "JobNotFound",
+        "message": "There is no job 00000000.",
+        "hint": "Check the id and the project (`nuvom history recent`); old jobs are pruned.",
+        "docs": "docs/errors.md#jobnotfound",
+        "exit": 3,
+    }
+
+
+def test_a_usage_error_with_json_is_an_object_too() -> None:
+    answer = invoke("status", "--json")
+    assert (answer.code, answer.err) == (2, "")
+    assert answer.json["code"] == "Usage"
+    assert answer.json["hint"] == "Read: nuvom status --help"
+
+
+def test_quiet_still_shows_errors(project: Path) -> None:
+    assert "There is no job" in invoke("status", "00000000", "-q").err
+
+
+def test_a_traceback_is_shown_with_debug_alone(project: Path) -> None:
+    assert "Traceback" not in invoke("status", "00000000").err
+    assert "Traceback" in invoke("status", "00000000", "--debug").err
+
+
+def test_every_error_has_an_exit_code_with_a_meaning() -> None:
+    waiting = [errors.NuvomError]
+    while waiting:
+        cls = waiting.pop()
+        waiting += cls.__subclasses__()
+        assert exit_code_of(cls) in MEANINGS
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (errors.JobFailed("1", "ValueError", "no"), 1),
+        (errors.InvalidArguments("add", "too many"), 2),
+        (errors.JobNotFound("1"), 3),
+        (errors.AmbiguousJob("1", ["01", "11"]), 3),
+        (errors.TaskNotFound("ad"), 3),
+        (errors.ProjectNotFound(["/"]), 4),
+        (errors.UnknownBackend("queue", "x", ["y"]), 4),
+        (errors.NotStorable("x", "Session"), 4),
+        (errors.PluginNotLoaded("queue", "x"), 4),
+        (errors.BackendUnavailable("db", "locked"), 5),
+        (errors.StorageFull("db", "full"), 5),
+        (errors.JobTimeout("1", 1, status="PENDING", queue="q", workers=0), 6),
+        (errors.Refused("no", "yes"), 8),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_the_exit_code_follows_from_the_class_of_the_error(
+    error: errors.NuvomError, code: int
+) -> None:
+    assert code == exit_code(error)
+
+
+def ended_by(error: BaseException) -> int:
+    def action() -> None:
+        raise error
+
+    return run(Invocation(), action)
+
+
+def test_an_unforeseen_error_is_exit_1_and_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+    assert ended_by(RuntimeError("a bug")) == 1
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert "RuntimeError: a bug" in told.err
+    assert "--debug" in told.err
+
+
+def test_an_operating_system_error_is_unforeseen_too(capsys: pytest.CaptureFixture[str]) -> None:
+    assert ended_by(PermissionError(13, "denied")) == 1
+    assert "denied" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), click.Abort(), EOFError()], ids=repr)
+def test_ctrl_c_is_exit_130_without_a_word(
+    error: BaseException, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert ended_by(error) == 130
+    assert capsys.readouterr() == ("", "")
+
+
+def test_a_command_may_end_with_a_code_of_its_own() -> None:
+    assert run(Invocation(), lambda: 7) == 7
+    assert ended_by(click.exceptions.Exit(3)) == 3
+
+
+# ---- streams ----------------------------------------------------------------------------
+
+
+def test_a_reader_who_has_seen_enough_is_no_error() -> None:
+    first = subprocess.Popen(
+        own_command("completion", "bash"), stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert first.stdout is not None
+    assert first.stderr is not None
+    first.stdout.close()  # before it has written anything
+    err = first.stderr.read()
+    assert first.wait(60) == 0
+    first.stderr.close()
+    assert err == b""
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "cp437", "ascii"])
+def test_no_encoding_raises_over_a_character(encoding: str, tasks: Path) -> None:
+    (tasks / "tasks.py").write_text(
+        'from nuvom import task\n@task\ndef grüße(name: str = "✓ 日本") -> None: ...\n',
+        encoding="utf-8",
+    )
+    answer = call("discover", "tasks", PYTHONIOENCODING=encoding)
+    assert answer.code == 0
+    answer = call("list", "tasks", PYTHONIOENCODING=encoding)
+    assert answer.code == 0
+    assert "\\u2713" in answer.out
+    assert "─" not in answer.out
+
+
+def test_data_goes_to_standard_output_and_all_else_to_standard_error(tasks: Path) -> None:
+    answer = invoke("discover", "tasks")
+    assert all(line.startswith("+ tasks.") for line in answer.out.splitlines())
+    assert "4 tasks in 1 file" in answer.err
+
+
+def test_quiet_leaves_only_data(tasks: Path) -> None:
+    answer = invoke("discover", "tasks", "-q")
+    assert answer.out != ""
+    assert answer.err == ""
+
+
+def test_colour_is_for_terminals(tasks: Path) -> None:
+    assert "\x1b[" in invoke("discover", "tasks", terminal=True).out
+    invoke("run", "add", "1", "2")
+    assert "\x1b[" not in invoke("history").out
+    assert "\x1b[" in invoke("history", "--color", "always").out
+    assert "\x1b[" not in invoke("history", "--color", "never", terminal=True).out
+
+
+def test_the_next_step_is_told_to_people_only(tasks: Path) -> None:
+    assert "Next:" in invoke("discover", "tasks", terminal=True).err
+    assert "Next:" not in invoke("discover", "tasks").err
+    assert "Next:" not in invoke("discover", "tasks", "-q", terminal=True).err
+    assert "Next:" not in invoke("discover", "tasks", "--json", terminal=True).err
+
+
+def test_json_is_indented_for_people(project: Path) -> None:
+    answer = invoke("version", "--json", terminal=True)
+    assert answer.out.startswith('{\n  "schema"')
+    assert json.loads(answer.out)["schema"] == "nuvom.version/1"
+
+
+def test_the_module_is_the_same_as_the_script(tmp_path: Path) -> None:
+    root = Path(__file__).resolve().parent.parent.parent
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", "nuvom", "version"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "PYTHONPATH": str(root)},
+    )
+    assert done.stdout.startswith("nuvom ")
+
+
+def test_main_takes_the_arguments_of_the_process(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["nuvom", "--version"])
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code in (0, None)
+    assert capsys.readouterr().out.startswith("nuvom ")

@@ -1,0 +1,183 @@
+"""What help loads, what reading commands touch, and that no project's code runs unasked."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from nuvom.cli.cli import COMMANDS
+from tests.cli.shell import ROOT, call, invoke, python
+from tests.cli.test_frame import ALL
+
+HEAVY = {
+    "asyncio",
+    "concurrent",
+    "importlib.metadata",
+    "multiprocessing",
+    "rich",
+    "sqlite3",
+    "nuvom.worker",
+    "nuvom.queue_backends.sqlite",
+    "nuvom.queue_backends.memory",
+    "nuvom.queue_backends.file",
+}
+PROGRAM = """
+import json, os
+before = set(sys.modules)
+from nuvom.cli.cli import main
+out = sys.stdout
+sys.stdout = open(os.devnull, "w")
+try:
+    main({args!r})
+except SystemExit as end:
+    assert not end.code, end.code
+print(json.dumps(sorted(set(sys.modules) - before)), file=out)
+"""
+
+
+def loaded(*args: str, cwd: Path) -> set[str]:
+    answer = python(PROGRAM.format(args=list(args)), cwd=cwd)
+    assert answer.code == 0, answer.err
+    return set(json.loads(answer.out))
+
+
+def test_help_costs_no_more_than_two_and_a_half_times_click(tmp_path: Path) -> None:
+    count = "import sys; before = len(sys.modules); import click; print(len(sys.modules) - before)"
+    click_alone = int(python(count).out)
+    ours = loaded("--help", cwd=tmp_path)
+    assert len(ours) <= 2.5 * click_alone, sorted(ours)
+
+
+def test_help_of_nuvom_imports_no_command(tmp_path: Path) -> None:
+    commands = {name for name in loaded("--help", cwd=tmp_path) if ".commands" in name}
+    assert set() == commands
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ("--help",),
+        ("version",),
+        ("completion", "bash"),
+        ("completion", "powershell"),
+        *(tuple([*path, "--help"]) for path in ALL if path[0] in COMMANDS),
+    ],
+    ids=" ".join,
+)
+def test_help_and_the_like_load_nothing_heavy_and_make_no_file(
+    args: tuple[str, ...], tmp_path: Path
+) -> None:
+    assert set() == HEAVY & loaded(*args, cwd=tmp_path)
+    assert [] == list(tmp_path.iterdir())
+
+
+READING = [
+    ("list", "tasks"),
+    ("history", "recent"),
+    ("status", "01234567"),
+    ("inspect", "job", "01234567"),
+    ("queues", "list"),
+    ("workers", "list"),
+    ("errors", "list"),
+    ("errors", "show", "abc"),
+    ("plugin", "list"),
+    ("config", "show"),
+    ("config", "check"),
+    ("config", "explain", "max_workers"),
+    ("doctor",),
+    ("doctor", "--pending"),
+    ("discover", "tasks", "--check"),
+]
+
+
+@pytest.mark.parametrize("args", READING, ids=" ".join)
+def test_reading_makes_no_file(args: tuple[str, ...], tmp_path: Path) -> None:
+    (tmp_path / "nuvom.toml").write_text("")
+    (tmp_path / "tasks.py").write_text("from nuvom import task\n@task\ndef add(x): ...\n")
+    before = sorted(tmp_path.rglob("*"))
+    assert invoke(*args).code in (0, 3, 7)
+    assert before == sorted(tmp_path.rglob("*"))
+
+
+@pytest.mark.parametrize("args", [one for one in READING if one[0] != "discover"], ids=" ".join)
+def test_reading_outside_a_project_says_so(args: tuple[str, ...], tmp_path: Path) -> None:
+    answer = invoke(*args)
+    assert answer.code == 4
+    assert "There is no Nuvom project here or above" in answer.err
+    assert [] == list(tmp_path.iterdir())
+
+
+# ---- a hostile checkout -----------------------------------------------------------------
+
+MARKER = "import pathlib; pathlib.Path({path!r}).touch()\n"
+HOSTILE = (
+    "nuvom.py",
+    "msgspec.py",
+    "click.py",
+    "rich.py",
+    "sitecustomize.py",
+    "usercustomize.py",
+    "conftest.py",
+    "typing.py",
+    "tasks.py",
+    "plug.py",
+)
+WRITING = [("run", "tasks.add", "1", "2"), ("queues", "pause", "default"), ("prune", "--yes")]
+
+
+@pytest.fixture
+def hostile(tmp_path: Path) -> Path:
+    """Make a project of which every Python file leaves a mark when it is run."""
+    checkout, mark = tmp_path / "checkout", str(tmp_path / "executed")
+    checkout.mkdir()
+    for name in HOSTILE:
+        (checkout / name).write_text(MARKER.format(path=mark))
+    with open(checkout / "tasks.py", "a", encoding="utf-8") as stream:
+        stream.write("from nuvom import task\n@task\ndef add(x, y): ...\n")
+    (checkout / ".nuvom_plugins.toml").write_text('[plugins]\nmonitoring = ["plug:Plug"]\n')
+    (checkout / ".nuvom_plugins.toml").chmod(0o600)
+    (checkout / ".env").write_text(f"PYTHONSTARTUP=plug.py\nLD_PRELOAD=x\nA=$(touch {mark})\n")
+    (checkout / "nuvom.toml").write_text("")
+    return checkout
+
+
+@pytest.mark.parametrize("args", [*READING, *WRITING], ids=" ".join)
+def test_a_hostile_checkout_is_read_and_never_run(args: tuple[str, ...], hostile: Path) -> None:
+    answer = call(*args, cwd=hostile)
+    assert answer.code in (0, 3, 7), answer.err
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", "nuvom", *args],
+        cwd=hostile,
+        capture_output=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    assert done.returncode in (0, 3, 7), done.stderr
+    assert not (hostile.parent / "executed").exists()
+
+
+def test_a_backend_of_the_projects_plugin_is_named_and_not_loaded(hostile: Path) -> None:
+    (hostile / ".nuvom_plugins.toml").write_text('[plugins]\nqueue_backend = ["plug:Plug"]\n')
+    (hostile / "nuvom.toml").write_text('queue_backend = "plug"\n')
+    answer = call("history", "recent", cwd=hostile)
+    assert answer.code == 4
+    assert 'queue backend "plug" needs a plugin' in answer.err
+    assert not (hostile.parent / "executed").exists()
+
+
+def test_the_module_takes_the_working_directory_off_the_path(tmp_path: Path) -> None:
+    program = "import nuvom.__main__, json; print(json.dumps(sys.path))"
+    done = subprocess.run(
+        [sys.executable, "-c", f"import sys; sys.path.insert(0, ''); {program}"],
+        cwd=tmp_path,
+        capture_output=True,
+        check=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    assert json.loads(done.stdout).count("") == 1  # two before: that of -c, and ours

@@ -1,0 +1,303 @@
+"""Text, tables and JSON: what is shown is harmless, fits, and means what was stored."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from datetime import UTC, date, datetime, time, timedelta
+from decimal import Decimal
+from enum import StrEnum
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nuvom.cli.jsonable import jsonable
+from nuvom.cli.streams import Stream
+from nuvom.cli.tables import Cell, Column, Table, cut, display_width, fitted_lines, plain_lines
+from nuvom.cli.text import ago, clean, duration, one_line, plural, quoted, rfc3339
+from tests.cli.shell import stream
+
+# ---- text -------------------------------------------------------------------------------
+
+
+@given(st.text())
+def test_cleaned_text_holds_no_control_character_but_line_ends(text: str) -> None:
+    cleaned = clean(text)
+    assert all(char == "\n" or char.isprintable() or ord(char) > 0x9F for char in cleaned)
+    assert "\x1b" not in cleaned
+    cleaned.encode()  # no half of a pair is left
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("\x1b[31mred\x1b[0m", "red"),
+        ("\x1b]0;title\x07text", "text"),
+        ("\x1b]8;;http://x\x1b\\link\x1b]8;;\x1b\\", "link"),
+        ("a\x9b31mb", "a31mb"),
+        ("a\u202eb\u2066c\u200fd", "abcd"),
+        ("a\rb\x00c\x7f", "abc"),
+        ("one\ttwo", "one two"),
+        ("half \ud83d", "half "),
+    ],
+)
+def test_escape_sequences_and_overrides_are_taken_out(text: str, shown: str) -> None:
+    assert shown == clean(text)
+
+
+def test_markup_of_rich_is_plain_text() -> None:
+    assert clean("[bold red]no[/]") == "[bold red]no[/]"
+
+
+def test_a_line_stays_one_line() -> None:
+    assert one_line("a\nb\r\n  c\u2028d") == "a b cd"
+
+
+@pytest.mark.parametrize(
+    ("secs", "text"),
+    [
+        (-1, "0 s"),
+        (0, "0 s"),
+        (0.0004, "<1 ms"),
+        (0.85, "850 ms"),
+        (3, "3 s"),
+        (3.25, "3.2 s"),
+        (14.4, "14 s"),
+        (60, "1 min"),
+        (185, "3 min 5 s"),
+        (7200, "2 h"),
+        (187_200, "2 d 4 h"),
+    ],
+)
+def test_durations_are_said_as_people_say_them(secs: float, text: str) -> None:
+    assert text == duration(secs)
+
+
+@pytest.mark.parametrize(
+    ("moment", "text"),
+    [
+        (None, "-"),
+        (1000.0, "now"),
+        (999.4, "now"),
+        (995.0, "5 s ago"),
+        (880.0, "2 min ago"),
+        (1014.0, "in 14 s"),
+        (1000.2, "in 1 s"),
+        (1000.0 + 172_800, "in 2 d"),
+    ],
+)
+def test_moments_are_told_from_now(moment: float | None, text: str) -> None:
+    assert text == ago(moment, 1000.0)
+
+
+def test_times_are_rfc_3339_in_utc() -> None:
+    assert rfc3339(1_750_000_000.1234) == "2025-06-15T15:06:40.123Z"
+    assert rfc3339(0) is None
+    assert rfc3339(None) is None
+
+
+def test_counts_agree_with_their_noun() -> None:
+    assert [plural(n, "job") for n in (0, 1, 2, 12_000)] == [
+        "0 jobs",
+        "1 job",
+        "2 jobs",
+        "12,000 jobs",
+    ]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="quotes of POSIX shells")
+def test_paths_can_be_pasted_back() -> None:
+    assert quoted(Path("/tmp/a.py")) == "/tmp/a.py"
+    assert quoted("/tmp/my files/ä.py") == "'/tmp/my files/ä.py'"
+    assert quoted("it's") == "'it'\"'\"'s'"
+
+
+def test_paths_are_quoted_for_windows_as_windows_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.platform", "win32")
+    assert quoted("C:\\Program Files\\x") == '"C:\\Program Files\\x"'
+    assert quoted("C:\\x") == "C:\\x"
+
+
+# ---- tables -----------------------------------------------------------------------------
+
+COLUMNS = [Column("ID"), Column("Task", stretch=True), Column("N", right=True)]
+
+
+def rows_of(table: Table, *, encoding: str = "utf-8") -> list[str]:
+    return list(fitted_lines(table, Stream(stream(encoding))))
+
+
+def test_a_table_has_a_heading_a_rule_and_aligned_columns() -> None:
+    lines = rows_of(Table(COLUMNS, [["1", "tasks.add", "5"], ["22", "x", "10"]]))
+    assert lines == [
+        "ID  Task        N",
+        "──  ─────────  ──",
+        "1   tasks.add   5",
+        "22  x          10",
+    ]
+
+
+def test_a_table_is_ascii_where_the_stream_is() -> None:
+    lines = rows_of(Table(COLUMNS, [["1", "t" * 100, "5"]]), encoding="ascii")
+    assert all(line.isascii() for line in lines)
+    assert lines[2].split()[1].endswith(".")
+
+
+@given(st.lists(st.tuples(st.text(), st.text(), st.text()), max_size=5))
+def test_a_table_fits_eighty_columns_whatever_is_in_it(rows: list[tuple[str, str, str]]) -> None:
+    table = Table([Column("A"), Column("B", stretch=True), Column("C", right=True)], rows)
+    assert all(display_width(line) <= 80 for line in rows_of(table))
+    assert len(rows_of(table)) == len(rows) + 2
+
+
+def test_the_column_that_stretches_gives_way_first() -> None:
+    line = rows_of(Table(COLUMNS, [["i" * 36, "t" * 60, "5"]]))[2]
+    assert "i" * 36 in line
+    assert line.split()[1].endswith("…")
+
+
+def test_wide_characters_take_two_columns() -> None:
+    assert display_width("日本") == 4
+    assert display_width("e\u0301") == 1
+    assert cut("日本語", 5, "…") == "日本…"
+
+
+def test_a_cell_is_cut_only_where_it_has_to() -> None:
+    assert cut("abcdef", 6, "…") == "abcdef"
+    assert cut("abcdefg", 6, "…") == "abcde…"
+
+
+def test_plain_tables_are_tab_separated_whole_and_one_line_each() -> None:
+    table = Table(
+        [Column("Job ID"), Column("Text", stretch=True)],
+        [[Cell("12345678", "red", "whole-12345678"), "a\tb\nc" + "x" * 100]],
+    )
+    assert list(plain_lines(table)) == ["job_id\ttext", "whole-12345678\ta b c" + "x" * 100]
+
+
+def test_a_terminal_that_cannot_tell_its_width_is_eighty_columns_wide() -> None:
+    assert Stream(stream(terminal=True)).width == 80
+
+
+# ---- colour -----------------------------------------------------------------------------
+
+
+def has_color(
+    color: str = "auto", *, terminal: bool = True, environ: Mapping[str, str] | None = None
+) -> bool:
+    return Stream(stream(terminal=terminal), color, environ or {}).has_color
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no console in a test")
+def test_the_flag_beats_the_environment_and_that_beats_the_terminal() -> None:
+    assert has_color()
+    assert not has_color(terminal=False)
+    assert not has_color(environ={"NO_COLOR": "1"})
+    assert has_color(environ={"NO_COLOR": ""})
+    assert not has_color(environ={"TERM": "dumb"})
+    assert has_color(terminal=False, environ={"FORCE_COLOR": "1"})
+    assert not has_color(terminal=False, environ={"FORCE_COLOR": "0"})
+    assert has_color(terminal=False, environ={"CLICOLOR_FORCE": "1"})
+    assert not has_color(environ={"NO_COLOR": "1", "FORCE_COLOR": "1"})
+    assert has_color("always", terminal=False, environ={"NO_COLOR": "1"})
+    assert not has_color("never", environ={"FORCE_COLOR": "1"})
+
+
+def test_paint_is_nothing_without_colour() -> None:
+    assert Stream(stream(), "never").paint("x", "bold red") == "x"
+    assert Stream(stream(), "always").paint("x", "bold red") == "\x1b[1;31mx\x1b[0m"
+    assert Stream(stream(), "always").paint("x") == "x"
+
+
+def test_a_closed_stream_is_no_terminal() -> None:
+    closed = stream()
+    closed.close()
+    assert not Stream(closed).is_terminal
+
+
+# ---- JSON -------------------------------------------------------------------------------
+
+
+class Colour(StrEnum):
+    RED = "red"
+
+
+def test_every_storable_value_has_a_form_in_json() -> None:
+    data = {
+        "none": None,
+        "flag": True,
+        "whole": 2**53,
+        "large": 2**53 + 1,
+        "deep": [{"large": -(2**60)}, (1, 2**60)],
+        "nan": float("nan"),
+        "inf": float("inf"),
+        "bytes": b"\x00\xff",
+        "moment": datetime(2025, 1, 2, 3, 4, tzinfo=UTC),
+        "date": date(2025, 1, 2),
+        "time": time(3, 4),
+        "span": timedelta(minutes=1),
+        "decimal": Decimal("1.50"),
+        "uuid": UUID(int=1),
+        "path": Path("x"),
+        "set": {2, 1},
+        "enum": Colour.RED,
+        "half": "\ud800",
+        3: "key",
+        "other": object,
+    }
+    plain = jsonable(data)
+    assert plain == {
+        "none": None,
+        "flag": True,
+        "whole": 2**53,
+        "large_str": str(2**53 + 1),
+        "deep": [{"large_str": str(-(2**60))}, [1, str(2**60)]],
+        "nan": "nan",
+        "inf": "inf",
+        "bytes": "AP8=",
+        "moment": "2025-01-02T03:04:00+00:00",
+        "date": "2025-01-02",
+        "time": "03:04:00",
+        "span": 60.0,
+        "decimal": "1.50",
+        "uuid": str(UUID(int=1)),
+        "path": "x",
+        "set": [1, 2],
+        "enum": "red",
+        "half": "?",
+        "3": "key",
+        "other": str(object),
+    }
+    json.dumps(plain, allow_nan=False)
+
+
+@given(
+    st.dictionaries(
+        st.text(),
+        st.recursive(
+            st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary(),
+            lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+        ),
+    )
+)
+def test_json_never_fails_and_never_holds_a_number_that_readers_would_round(
+    data: dict[str, object],
+) -> None:
+    text = json.dumps(jsonable(data), allow_nan=False)
+    text.encode("ascii")
+
+    def check(value: object) -> None:
+        if isinstance(value, dict):
+            for one in value.values():
+                check(one)
+        elif isinstance(value, list):
+            for one in value:
+                check(one)
+        elif isinstance(value, int):
+            assert abs(value) <= 2**53
+
+    check(json.loads(text))

@@ -1,0 +1,118 @@
+"""Arguments and spans of time as people type them."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, time
+from decimal import Decimal
+from inspect import Signature
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from nuvom.cli.values import call_of, span_secs
+from nuvom.discovery.calling import signature_of
+from nuvom.errors import InvalidArguments
+
+
+def call(signature: str, *words: str) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    return call_of("tasks.t", signature_of(signature), words)
+
+
+def test_words_are_json_or_text() -> None:
+    words = ("2", "-3.5", "true", "null", '"quoted"', '{"a": [1]}', "text", "[1", "NaN-ish")
+    assert call("(*args)", *words) == (
+        (2, -3.5, True, None, "quoted", {"a": [1]}, "text", "[1", "NaN-ish"),
+        {},
+    )
+
+
+def test_a_word_with_the_name_of_a_parameter_is_a_keyword_argument() -> None:
+    assert call("(x, *, y=1)", "1", "y=5") == ((1,), {"y": 5})
+    assert call("(x, y)", "y=5", "1") == ((1,), {"y": 5})
+    assert call("(**rest)", "any=5") == ((), {"any": 5})
+
+
+def test_a_word_with_another_name_is_text() -> None:
+    assert call("(x)", "z=5") == (("z=5",), {})
+    assert call("(x, /)", "x=5") == (("x=5",), {})
+    assert call("(x)", "a-b=5") == (("a-b=5",), {})
+
+
+def test_a_text_parameter_takes_text_that_looks_like_a_number() -> None:
+    assert call("(name: str, n: int)", "007", "7") == (("007", 7), {})
+    assert call("(name: str)", '"7"') == (("7",), {})
+    assert call("(name: str | None = None)", "null") == ((None,), {})
+    assert call("(*names: str)", "1", "2") == (("1", "2"), {})
+
+
+@pytest.mark.parametrize(
+    ("annotation", "word", "value"),
+    [
+        ("Path", "a/b", Path("a/b")),
+        ("pathlib.Path", "a", Path("a")),
+        ("Decimal", "1.10", Decimal("1.10")),
+        ("UUID", "00000000-0000-0000-0000-000000000001", UUID(int=1)),
+        ("datetime", "2025-01-02T03:04:00+00:00", datetime(2025, 1, 2, 3, 4, tzinfo=UTC)),
+        ("date", "2025-01-02", date(2025, 1, 2)),
+        ("time", "03:04", time(3, 4)),
+        ("datetime.date", '"2025-01-02"', date(2025, 1, 2)),
+        ("Decimal | None", "null", None),
+    ],
+)
+def test_a_few_types_are_made_from_text(annotation: str, word: str, value: object) -> None:
+    assert call(f"(x: {annotation})", word) == ((value,), {})
+
+
+def test_text_that_is_no_such_value_names_the_parameter() -> None:
+    with pytest.raises(InvalidArguments, match="x cannot be 'soon': it is a datetime") as error:
+        call("(x: datetime)", "soon")
+    assert "tasks.t(x: datetime)" in error.value.fix
+    with pytest.raises(InvalidArguments, match="Decimal"):
+        call("(x: Decimal)", "x")
+
+
+def test_a_word_too_many_is_left_to_the_signature() -> None:
+    assert call("(x)", "1", "2") == ((1, 2), {})
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "()",
+        "(x: int, y: int)",
+        "(x, /, y=2, *args, z: 'str' = 'a', **kw)",
+        "(*, only: list[int] | None = None)",
+    ],
+)
+def test_a_signature_reads_back_as_it_was_written(text: str) -> None:
+    signature = signature_of(text)
+    assert isinstance(signature, Signature)
+    assert text == str(signature)
+
+
+@pytest.mark.parametrize(
+    ("text", "secs"),
+    [
+        ("30", 30),
+        ("30s", 30),
+        ("500ms", 0.5),
+        ("5m", 300),
+        ("5min", 300),
+        ("2h", 7200),
+        ("1d", 86_400),
+        ("1w", 604_800),
+        ("1h30m", 5400),
+        ("1.5h", 5400),
+        (" 2H ", 7200),
+    ],
+)
+def test_spans_of_time(text: str, secs: float) -> None:
+    assert secs == span_secs(text)
+
+
+@pytest.mark.parametrize("text", ["", "soon", "5x", "-5", "5 m", "1h x", "m5"])
+def test_what_is_no_span_of_time(text: str) -> None:
+    with pytest.raises(ValueError, match="no span of time"):
+        span_secs(text)
