@@ -150,8 +150,8 @@ class JobRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
         Raises: PayloadError: a key is missing or a value does not fit.
         """
-        fields = {name: data[name] for name in cls.__struct_fields__ if name in data}
         try:
+            fields = {name: data[name] for name in cls.__struct_fields__ if name in data}
             for name in ("args", "kwargs"):
                 if name in fields:
                     fields[name] = msgspec.Raw(b64decode(fields[name], validate=True))
@@ -161,7 +161,7 @@ class JobRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
             fields["tags"] = tuple(fields.get("tags", ()))
             record = cls(**fields)
             _DECODER.decode(_ENCODER.encode(record))  # proves the types of all fields
-        except (TypeError, ValueError, msgspec.MsgspecError) as error:
+        except (TypeError, ValueError, OverflowError, msgspec.MsgspecError) as error:
             raise PayloadError(str(error)) from error
         return record
 
