@@ -1,0 +1,121 @@
+"""The program of a process that a law starts: open a queue, wait for ``go``, act, tell.
+
+Run as ``python -m nuvom.testing.conformance.child TASK`` by ``children.py``.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from nuvom.queue_backends.leased import LeasedJobQueue
+from nuvom.testing.builders import make_job, make_settlement
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from nuvom.queue_backends.base import BaseJobQueue
+
+
+def main(task: str) -> None:
+    """Do what ``children.Child`` wrote down."""
+    told = json.loads(task)
+    queue = _open(told["factory"])
+    _say("ready")
+    sys.stdin.readline()
+    ACTIONS[told["action"]](queue, **told["parameters"])
+    queue.stop()
+
+
+def claim_all(queue: BaseJobQueue, owner: str, batch: int) -> None:
+    """Claim and settle until nothing is left; tell id and epoch of each claimed job."""
+    leased = _leased(queue)
+    while jobs := leased.claim(batch, owner):
+        for job in jobs:
+            _say([job.id, job.lease_epoch])
+        leased.settle([make_settlement(job) for job in jobs])
+
+
+def pop_all(queue: BaseJobQueue, batch: int) -> None:
+    """Take jobs until nothing is left; tell the id of each."""
+    while jobs := queue.pop_batch(batch):
+        for job in jobs:
+            _say(job.id)
+
+
+def hold(queue: BaseJobQueue, owner: str, jobs: int, started: int) -> None:
+    """Claim jobs, start the first few, tell all ids, and stay until killed."""
+    leased = _leased(queue)
+    claimed = leased.claim(jobs, owner)
+    for job in claimed[:started]:
+        leased.mark_started(job)
+    _say([job.id for job in claimed])
+    sys.stdin.read()
+
+
+def settle_one(queue: BaseJobQueue, owner: str) -> None:
+    """Claim one job and settle it, tell its id, and stay until killed."""
+    leased = _leased(queue)
+    (job,) = leased.claim(1, owner)
+    leased.mark_started(job)
+    accepted = leased.settle([make_settlement(job)])
+    _say([job.id, accepted])
+    sys.stdin.read()
+
+
+def produce(queue: BaseJobQueue, most: int) -> None:
+    """Enqueue jobs one by one; tell each id once it is accepted."""
+    for _ in range(most):
+        job = make_job()
+        queue.enqueue(job)
+        _say(job.id)
+
+
+def produce_bulks(queue: BaseJobQueue, most: int, size: int) -> None:
+    """Enqueue bulks; tell the number of jobs once a bulk is accepted."""
+    for _ in range(most):
+        queue.enqueue_many([make_job() for _ in range(size)])
+        _say(size)
+
+
+def enqueue_unique(queue: BaseJobQueue, key: str) -> None:
+    """Enqueue one job with a unique key; tell its id and what ``enqueue`` returned."""
+    job = make_job(unique_key=key)
+    _say([job.id, queue.enqueue(job)])
+
+
+ACTIONS: dict[str, Callable[..., None]] = {
+    action.__name__: action
+    for action in (
+        claim_all,
+        pop_all,
+        hold,
+        settle_one,
+        produce,
+        produce_bulks,
+        enqueue_unique,
+    )
+}
+
+
+def _open(factory: dict[str, Any]) -> BaseJobQueue:
+    made = getattr(import_module(factory["module"]), factory["name"])
+    queue: BaseJobQueue = made(*factory["args"], **factory["kwargs"])
+    queue.start()
+    return queue
+
+
+def _leased(queue: BaseJobQueue) -> LeasedJobQueue:
+    assert isinstance(queue, LeasedJobQueue), "only started for laws that need leases"
+    return queue
+
+
+def _say(value: object) -> None:
+    sys.stdout.write(f"{json.dumps(value)}\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

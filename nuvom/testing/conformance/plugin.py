@@ -1,0 +1,189 @@
+"""All laws of a plugin."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, ClassVar
+from unittest import SkipTest
+
+from nuvom.config import Settings
+from nuvom.events import EventBus
+from nuvom.names import valid_name
+from nuvom.plugins.contracts import API_VERSION, is_compatible, looks_like_plugin
+from nuvom.plugins.extras import make_extras
+from nuvom.plugins.loader import build_backend
+from nuvom.plugins.registry import BackendKind, PluginRegistry, use_plugin_registry
+from nuvom.queue_backends.base import BaseJobQueue
+from nuvom.queue_backends.memory import MemoryJobQueue
+from nuvom.result_backends.base import BaseResultBackend
+from nuvom.result_backends.memory import MemoryResultBackend
+from nuvom.testing.conformance.law import Kit, law
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from nuvom.plugins.contracts import Extras, PluginProtocol
+
+_CONTRACTS = {BackendKind.QUEUE: BaseJobQueue, BackendKind.RESULT: BaseResultBackend}
+
+
+class PluginBench:
+    """One plugin under test, with a registry and an event bus of its own.
+
+    Attributes:
+        plugin: Not started.
+        registry: What the plugin's registrations reach.
+        settings: Of a project in an empty folder.
+    """
+
+    def __init__(self, kit: PluginConformance, folder: Path) -> None:
+        self.bus = EventBus()
+        self.registry = PluginRegistry()
+        self.settings = Settings(root=folder, **kit.settings())
+        self.extras: Extras = make_extras(self.bus)
+        self._kit = kit
+        self._started: list[PluginProtocol] = []
+        self.plugin = kit.make()
+
+    def start(self) -> PluginProtocol:
+        """Start the plugin."""
+        self._started.append(self.plugin)
+        self.plugin.start(self.settings, self.extras)
+        return self.plugin
+
+    def another(self) -> PluginProtocol:
+        """Return a second instance."""
+        return self._kit.make()
+
+    def close(self) -> None:
+        """Stop what runs."""
+        for plugin in self._started:
+            plugin.stop()
+
+
+class _System:
+    """Stands for the composed parts of a process."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.queue = MemoryJobQueue(settings)
+        self.results = MemoryResultBackend(settings)
+        self.results.joins(self.queue)
+
+
+class PluginConformance(Kit):
+    """The laws of a plugin; subclass it in a test module and write ``make``."""
+
+    contract: ClassVar[str] = "plugin"
+
+    def make(self) -> PluginProtocol:
+        """Return a fresh plugin that was not started."""
+        raise NotImplementedError
+
+    def settings(self) -> dict[str, Any]:
+        """Return settings that the plugin needs, by name."""
+        return {}
+
+    @contextmanager
+    def bench(self, folder: Path) -> Iterator[PluginBench]:
+        bench = PluginBench(self, folder)
+        before = use_plugin_registry(bench.registry)
+        try:
+            yield bench
+        finally:
+            bench.close()
+            use_plugin_registry(before)
+
+    @law()
+    def test_it_looks_like_a_plugin(self, bench: PluginBench) -> None:
+        """A plugin has ``api_version``, ``name``, ``start`` and ``stop``."""
+        plugin: object = bench.plugin
+        assert looks_like_plugin(plugin), f"{plugin!r} lacks one of api_version, name, start, stop"
+
+    @law()
+    def test_its_interface_is_this_one(self, bench: PluginBench) -> None:
+        """``api_version`` has the major number of this Nuvom's plugin interface."""
+        version = bench.plugin.api_version
+        assert is_compatible(version), f"api_version is {version!r}; this is {API_VERSION}"
+
+    @law()
+    def test_it_has_a_name(self, bench: PluginBench) -> None:
+        """``name`` can be used in commands and settings; it may be empty."""
+        name = bench.plugin.name
+        assert isinstance(name, str), f"the name is {name!r}"
+        if name:
+            valid_name("plugin", name)
+
+    @law()
+    def test_its_words_are_lists_of_texts(self, bench: PluginBench) -> None:
+        """``provides`` and ``requires`` are sequences of texts, not one text."""
+        for attribute in ("provides", "requires"):
+            words = getattr(bench.plugin, attribute, ())
+            is_list = isinstance(words, list | tuple) and all(isinstance(w, str) for w in words)
+            assert is_list, f"{attribute} is {words!r}"
+
+    @law()
+    def test_starting_and_stopping_is_harmless(self, bench: PluginBench) -> None:
+        """``start`` and ``stop`` raise nothing, nor does a second ``stop``."""
+        plugin = bench.start()
+        plugin.stop()
+        plugin.stop()
+
+    @law()
+    def test_stopping_unstarted_is_harmless(self, bench: PluginBench) -> None:
+        """``stop`` of a plugin that was not started raises nothing."""
+        bench.plugin.stop()
+
+    @law()
+    def test_it_can_start_again(self, bench: PluginBench) -> None:
+        """After a ``stop`` a plugin can be started again, by a fresh instance too."""
+        plugin = bench.start()
+        plugin.stop()
+        plugin.start(bench.settings, bench.extras)
+        plugin.stop()
+        other = bench.another()
+        other.start(bench.settings, bench.extras)
+        other.stop()
+
+    @law()
+    def test_it_takes_note_of_the_system(self, bench: PluginBench) -> None:
+        """``update_runtime``, where there is one, raises nothing after ``start``."""
+        plugin = bench.start()
+        update = getattr(plugin, "update_runtime", None)
+        if update is not None:
+            update(_System(bench.settings))
+
+    @law()
+    def test_it_registers_what_it_provides(self, bench: PluginBench) -> None:
+        """For each kind of backend that it provides, and no other, a plugin registers one."""
+        plugin = bench.start()
+        provided = {kind for kind in BackendKind if kind.key in getattr(plugin, "provides", ())}
+        registered = {kind for kind, _ in bench.registry.entries()}
+        missing = sorted(str(kind) for kind in provided - registered)
+        assert missing == [], f"provides, but does not register: {', '.join(missing)}"
+        unsaid = sorted(kind.key for kind in registered - provided)
+        assert unsaid == [], f"registers, but does not provide: {', '.join(unsaid)}"
+
+    @law()
+    def test_its_backends_can_be_built(self, bench: PluginBench) -> None:
+        """Each backend that a plugin registers is of its contract and can be built."""
+        bench.start()
+        entries = bench.registry.entries()
+        if not entries:
+            raise SkipTest("registers no backend")
+        for (kind, name), cls in entries.items():
+            contract = _CONTRACTS.get(kind, object)
+            assert issubclass(cls, contract), f"{name} is no {contract.__name__}"
+            backend = build_backend(cls, bench.settings)
+            stop = getattr(backend, "stop", None)
+            if stop is not None:
+                stop()
+
+    @law()
+    def test_stopping_ends_its_subscriptions(self, bench: PluginBench) -> None:
+        """A plugin that was stopped hears of no event any more."""
+        plugin = bench.start()
+        plugin.stop()
+        left = sorted(event.__name__ for event in bench.bus.active)
+        assert left == [], f"still subscribed to {', '.join(left)}"

@@ -1,0 +1,68 @@
+"""All laws of a queue backend in one class."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from nuvom.queue_backends.base import Capability
+from nuvom.testing.conformance.law import law
+from nuvom.testing.conformance.queue_laws.bulk import Bulk
+from nuvom.testing.conformance.queue_laws.control import Control
+from nuvom.testing.conformance.queue_laws.counters import Counters
+from nuvom.testing.conformance.queue_laws.fencing import Fencing
+from nuvom.testing.conformance.queue_laws.five_methods import FiveMethods
+from nuvom.testing.conformance.queue_laws.honesty import Honesty
+from nuvom.testing.conformance.queue_laws.inspection import Inspection
+from nuvom.testing.conformance.queue_laws.leases import Leases
+from nuvom.testing.conformance.queue_laws.limits import Limits
+from nuvom.testing.conformance.queue_laws.order import Order
+from nuvom.testing.conformance.queue_laws.parked import Parked
+from nuvom.testing.conformance.queue_laws.persistence import Persistence
+from nuvom.testing.conformance.queue_laws.processes import Processes
+from nuvom.testing.conformance.queue_laws.scheduled import Scheduled
+from nuvom.testing.conformance.queue_laws.suspects import Suspects
+from nuvom.testing.conformance.queue_laws.threads import Threads
+from nuvom.testing.conformance.queue_laws.unique import Unique
+from nuvom.testing.conformance.queue_laws.waking import Waking
+from nuvom.testing.conformance.queue_laws.workers import Workers
+from nuvom.testing.conformance.runner import check_extra
+
+if TYPE_CHECKING:
+    from nuvom.testing.conformance.queue_bench import QueueBench
+
+
+class QueueConformance(
+    Honesty,
+    FiveMethods,
+    Bulk,
+    Order,
+    Scheduled,
+    Unique,
+    Leases,
+    Fencing,
+    Counters,
+    Suspects,
+    Parked,
+    Control,
+    Inspection,
+    Workers,
+    Waking,
+    Limits,
+    Threads,
+    Persistence,
+    Processes,
+):
+    """The laws of a queue backend; subclass it in a test module and write ``make``.
+
+    Laws that need a capability run where it is declared. Write ``reopen`` and
+    ``process_factory``, too, if the store can be shared.
+    """
+
+    @law(Capability.LEASES, Capability.INSPECTION, Capability.CONTROL, limit_secs=600.0)
+    def test_random_histories_match_the_model(self, bench: QueueBench) -> None:
+        """Whatever is done in whatever order, jobs are as a plain model says they have to be."""
+        check_extra()
+        # Only here, so that all other laws can be held without Hypothesis.
+        machine = import_module("nuvom.testing.conformance.machine")
+        machine.run_histories(self, bench.folder)

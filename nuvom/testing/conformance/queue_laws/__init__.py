@@ -1,0 +1,1 @@
+"""The laws of queues, one chapter to a module."""
