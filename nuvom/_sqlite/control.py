@@ -14,6 +14,7 @@ import msgspec
 from nuvom._sqlite.schema import CANCELLED, DEAD, FAILED, PARKED, READY, RUNNING, STATUS
 from nuvom.clock import boot_id
 from nuvom.names import valid_name
+from nuvom.record import JobRecord
 from nuvom.views import WorkerInfo
 
 if TYPE_CHECKING:
@@ -21,15 +22,17 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from nuvom._sqlite.store import Store
-    from nuvom.record import JobRecord, JobStatus
+    from nuvom.record import JobStatus
 
 _STATUS = "SELECT seq, status FROM jobs WHERE id = ?"
+_RECORD = """SELECT coalesce(j.record, p.record)
+    FROM jobs j LEFT JOIN payloads p ON p.seq = j.seq WHERE j.seq = ?"""
 _CANCEL = """UPDATE jobs SET status = 5, lease_epoch = lease_epoch + 1, finished_at = ?2,
     progress = NULL, suspect = 0,
     unique_key = CASE WHEN unique_until > ?2 THEN unique_key END WHERE seq = ?1"""
 _RETRY = """UPDATE OR IGNORE jobs SET status = 0, lease_epoch = lease_epoch + 1, attempt = 0,
     deliveries = 0, suspect = 0, run_at = 0, started_at = NULL, finished_at = NULL, owner = NULL,
-    result = NULL, error = NULL, error_fp = NULL WHERE seq = ?1"""
+    result = NULL, error = NULL, error_fp = NULL, unique_key = ?2 WHERE seq = ?1"""
 _CLOSE_ATTEMPT = """INSERT INTO attempts
     (seq, number, outcome, lease_epoch, worker, finished_at)
     SELECT seq, attempt, 'cancelled', lease_epoch, owner, ?2 FROM jobs WHERE seq = ?1"""
@@ -104,7 +107,8 @@ class ControlPart:
                 return None
             seq, code = row
             if code in _RETRYABLE:
-                connection.execute(_RETRY, (seq,))
+                record = JobRecord.decode(connection.execute(_RECORD, (seq,)).fetchone()[0])
+                connection.execute(_RETRY, (seq, record.unique_key))
             return STATUS[code]
 
         before = self.store.db.transaction(change)

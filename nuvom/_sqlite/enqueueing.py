@@ -121,9 +121,21 @@ class Enqueuer:
         self, connection: sqlite3.Connection, jobs: list[JobRecord]
     ) -> list[str | None]:
         limit = self._store.settings.max_queue_size
-        if limit is not None:
-            self._refuse_when_full(connection, jobs, limit)
-        return [self._insert_one(connection, job) for job in jobs]
+        if limit is None:
+            return [self._insert_one(connection, job) for job in jobs]
+        waiting = {
+            queue: connection.execute(_WAITING, (queue, limit + 1)).fetchone()[0]
+            for queue in {job.queue for job in jobs}
+        }
+        found = []
+        for job in jobs:
+            before = connection.total_changes
+            found.append(self._insert_one(connection, job))
+            is_new = found[-1] is None and connection.total_changes > before
+            waiting[job.queue] += is_new
+            if is_new and waiting[job.queue] > limit:
+                raise QueueFull(job.queue, waiting[job.queue] - 1, limit)
+        return found
 
     def _insert_one(self, connection: sqlite3.Connection, job: JobRecord) -> str | None:
         if job.unique_key is not None:
@@ -161,12 +173,3 @@ class Enqueuer:
             until,
             data if len(data) <= LARGE_BYTES else None,
         )
-
-    def _refuse_when_full(
-        self, connection: sqlite3.Connection, jobs: list[JobRecord], limit: int
-    ) -> None:
-        for queue in {job.queue for job in jobs}:
-            coming = sum(job.queue == queue for job in jobs)
-            (waiting,) = connection.execute(_WAITING, (queue, limit + 1)).fetchone()
-            if waiting + coming > limit:
-                raise QueueFull(queue, waiting, limit)

@@ -55,7 +55,9 @@ _decode_json = msgspec.json.Decoder(list[list[int]]).decode
 
 def settle_successes(store: Store, settlements: Sequence[Settlement]) -> list[bool]:
     """Store SUCCESS with its result for all, in one statement; return who was not fenced."""
-    places, parts, start = [], [], 1
+    places: list[tuple[float, ...]] = []
+    parts: list[bytes] = []
+    start = 1
     is_plain = True
     for one in settlements:
         record, result = one.record, one.result
@@ -68,7 +70,7 @@ def settle_successes(store: Store, settlements: Sequence[Settlement]) -> list[bo
             start += size
         if record.unique_key is not None or record.attempt > 1 or record.lease_epoch > 1:
             is_plain = False
-    parameters = [_encode_json(places).decode(), b"".join(parts)]
+    parameters: list[object] = [_encode_json(places).decode(), b"".join(parts)]
     statement = _PLAIN_SUCCESSES
     if not is_plain or store.has_progress:
         statement = _ALL_SUCCESSES

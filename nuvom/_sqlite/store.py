@@ -28,7 +28,8 @@ class Store:
     """A database with everything around it that belongs to this process.
 
     Attributes:
-        marks: Slot of each claimed job, by its id: the presence and the index.
+        marks: Slot of each claimed job, by its id: the presence, the index, and the
+            ``lease_epoch`` that it belongs to.
         has_progress: Some job of this process has shown progress, to be cleared at its end.
         has_unflushed_claim: Some claim may be lost at a power cut; the next beat flushes.
         claims_flush: The machine was started anew since the last settled job: a claim must
@@ -48,7 +49,7 @@ class Store:
         self._lock = threading.Lock()
         self._bell: Doorbell | None = None
         self.presences: dict[str, Presence] = {}
-        self.marks: dict[str, tuple[Presence, int]] = {}
+        self.marks: dict[str, tuple[Presence, int, int]] = {}
         self.has_unflushed_claim = False
         self.has_progress = False
         self._boot_seen: bool | None = None

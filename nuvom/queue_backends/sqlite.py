@@ -100,7 +100,7 @@ class SQLiteJobQueue(ReadingPart, ControlPart, RecoveryPart, LeasedJobQueue):
         self._group: GroupCommit[JobRecord, str | None] = GroupCommit(self._enqueuer.store, clock)
         self._turn = 0
         self._surveyed: tuple[list[str], list[str]] = ([], [])
-        self._surveyed_at = 0.0
+        self._surveyed_at = -_SURVEY_HOLDS_SECS
         self._listener: Listener | None = None
 
     # ---- enqueue ------------------------------------------------------------------------
@@ -131,32 +131,32 @@ class SQLiteJobQueue(ReadingPart, ControlPart, RecoveryPart, LeasedJobQueue):
     ) -> list[JobRecord]:
         """Lease at most ``n`` due jobs to ``owner``; see the contract."""
         presence = self.store.presence(owner)
-        ready, suspect = self._survey()
+        ready, suspect = self._survey(is_bulk=n >= _BULK)
         turn = _Claim(self.store, owner, without)
         if suspects and suspect:
             turn.take(_CLAIM_SUSPECT, 1, self._served(suspect, queues, exclude))
         turn.take(turn.ready_statement, n, self._served(ready, queues, exclude))
         if turn.count < n:
-            self._surveyed_at = 0.0
+            self._surveyed_at = -_SURVEY_HOLDS_SECS
         if not turn.count:
             return []
         jobs = self._read_back(turn.token)
         indexes = presence.book([(job.id, job.lease_epoch) for job in jobs])
         marks = self.store.marks
         for job, index in zip(jobs, indexes, strict=True):
-            marks[job.id] = (presence, index)
+            marks[job.id] = (presence, index, job.lease_epoch)
         return jobs
 
     def mark_started(self, job: JobRecord) -> None:
         """Note in the slot file that user code starts; one byte in mapped memory."""
         booked = self.store.marks.get(job.id)
-        if booked is not None:
+        if booked is not None and booked[2] == job.lease_epoch:
             booked[0].mark(booked[1])
 
-    def _survey(self) -> tuple[list[str], list[str]]:
+    def _survey(self, *, is_bulk: bool) -> tuple[list[str], list[str]]:
         """Return the queues with ready jobs and with suspects, and wake what is due."""
         now = self.store.clock.monotonic()
-        if now - self._surveyed_at > _SURVEY_HOLDS_SECS:
+        if not is_bulk or now - self._surveyed_at >= _SURVEY_HOLDS_SECS:
             ((ready, suspect, is_due),) = self.store.db.read(_SURVEY, (self.store.clock.now(),))
             if is_due:
                 self._wake_due()
