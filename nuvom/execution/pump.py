@@ -61,6 +61,7 @@ class Pump:
         self._pace = Pace(threads.size, station.settings.batch_size)
         self._done: deque[Finished] = deque()
         self._unsettled: list[Finished] = []
+        self._lapsed: deque[RunningJob] = deque()
         self._bell = threading.Lock()
         self._bell.acquire()
         self._is_on_queue = False
@@ -113,10 +114,14 @@ class Pump:
         self.wake()
 
     def starts(self, running: RunningJob) -> bool:
-        """Return whether an attempt's lease still runs; otherwise give the attempt up."""
+        """Return whether an attempt's lease still runs; otherwise hand the attempt back."""
         if self._clock.monotonic() < running.leased_at + self._station.lease_secs:
             return True
-        self.lose(running)
+        if self._in_hand.take(running):
+            # Perhaps nobody has taken it: then the next beat would renew the lease of a job that
+            # no one here has in hand.
+            self._lapsed.append(running)
+            self.wake()
         return False
 
     def lose(self, running: RunningJob) -> None:
@@ -139,6 +144,7 @@ class Pump:
         """Work until stopped; return why."""
         while self._stop_reason is None:
             has_settled = self._settle()
+            self._release_lapsed()
             if not self._claim() and not has_settled:
                 self._sleep()
             self._check_limits()
@@ -269,6 +275,15 @@ class Pump:
             if self._threads.backlog() >= before:
                 self._threads.nudge()
 
+    def _release_lapsed(self) -> None:
+        """Hand back what was not started because its lease had run out."""
+        lapsed = [self._lapsed.popleft() for _ in range(len(self._lapsed))]
+        try:
+            self._hand_back(lapsed)
+        except NuvomError as error:
+            self._lapsed.extend(lapsed)
+            self._back_off("release", error)
+
     def _back_off(self, op: str, error: NuvomError) -> None:
         wait = _BACK_OFF_SECS[min(self._trouble, len(_BACK_OFF_SECS) - 1)]
         self._trouble += 1
@@ -300,7 +315,8 @@ class Pump:
 
     def _looked_again(self) -> bool:
         """What the queue calls once it would wake us: look for anything that came before."""
-        return bool(self._done) or self._stop_reason is not None or self._claim()
+        has_news = self._done or self._lapsed or self._stop_reason is not None
+        return bool(has_news) or self._claim()
 
     def _has_room(self) -> bool:
         return not self._is_quiet and self._room()[0] > 0
@@ -319,6 +335,7 @@ class Pump:
     def _drain(self) -> None:
         """Finish what runs, within the time for it, and hand back the rest."""
         ends_at = self._clock.monotonic() + self._station.settings.shutdown_timeout_secs
+        self._release_lapsed()
         self._hand_back(self._take_back_waiting())
         while len(self._in_hand) or self._done or self._unsettled:
             if not self._settle():
