@@ -121,8 +121,9 @@ class Database:
     @contextmanager
     def reader(self) -> Iterator[sqlite3.Connection]:
         """Lend a connection that cannot write."""
-        connection = self._readers.pop() if self._readers else None
-        if connection is None:
+        try:
+            connection = self._readers.pop()
+        except IndexError:  # all are lent, or another thread was faster
             connection = self._open_reader()
         try:
             yield connection
