@@ -40,6 +40,7 @@ class Victim:
 
     Attributes:
         process: The child.
+        is_doomed: It was killed, or asked to stop.
         is_frozen: It was stopped, and not thawed since.
     """
 
@@ -55,6 +56,7 @@ class Victim:
     ) -> None:
         self._log = log
         self.is_frozen = False
+        self.is_doomed = False
         path = os.pathsep.join(place for place in sys.path if place)
         with open(folder / "children.log", "ab") as errors:
             self.process = subprocess.Popen(
@@ -78,6 +80,7 @@ class Victim:
 
     def kill(self) -> None:
         """End it by a signal that it cannot catch; it is gone when this returns."""
+        self.is_doomed = True
         sent_at = SYSTEM_CLOCK.monotonic()
         self.process.kill()
         self.process.wait()
@@ -100,6 +103,7 @@ class Victim:
 
     def term(self) -> None:
         """Ask it to stop in good order; a frozen one is thawed for it."""
+        self.is_doomed = True
         self._note(history.TERM)
         self.process.terminate()
         self.thaw()

@@ -21,10 +21,12 @@ from nuvom.testing.history import Findings, HistoryLog, check, read_history
 from nuvom.testing.torture_tasks import answer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
-_FAULTS = {"kill": 7, "freeze": 1, "term": 1, "producer-kill": 1}  # how often, in comparison
+FAULTS = {"kill": 7, "freeze": 1, "term": 1, "producer-kill": 1}
+"""How often each fault is chosen, in comparison."""
+
 _PAUSE_SECS = (0.1, 0.5)
 _FREEZE_OF_LEASE = 1.6  # long enough for the lease to run out
 _SPARES_FROZEN = 0.8  # how often a frozen worker is left to thaw, and not made the next victim
@@ -42,6 +44,7 @@ class Report:
         jobs: Accepted jobs; ``starts`` of their code; ``fenced`` outcomes that were dropped.
         kills, freezes, terms: Faults by kind, of workers; ``producer_kills`` of producers.
         most_starts: More starts than that no fault explains.
+        crashes: Processes that ended by themselves, or not when they were asked to.
         drained: Every job ended in time once the faults were over.
         findings: See ``nuvom.testing.history``.
     """
@@ -57,6 +60,7 @@ class Report:
     freezes: int = 0
     terms: int = 0
     producer_kills: int = 0
+    crashes: int = 0
     drained: bool = False
     integrity: str = "ok"
     findings: Findings = field(default_factory=Findings)
@@ -66,6 +70,7 @@ class Report:
         """Whether the ledger balances."""
         return (
             self.drained
+            and not self.crashes
             and self.integrity == "ok"
             and self.starts <= self.most_starts
             and self.findings.is_valid
@@ -85,6 +90,7 @@ class Storm:
         secs: How long faults are made; or until ``kills`` were made, whichever is later.
         jobs: Accepted jobs after which producers stop; None: when the faults end.
         job_secs: Each job's code takes at most so long, at random.
+        faults: As ``FAULTS``.
         task: Of ``nuvom.testing.torture_tasks``: the lane that it runs on.
         tell: Called with a line about the progress, after each fault.
     """
@@ -99,6 +105,7 @@ class Storm:
     kills: int = 0
     jobs: int | None = None
     job_secs: float = 0.05
+    faults: Mapping[str, int] = field(default_factory=lambda: FAULTS)
     task: str = "step"
     tell: Callable[[str], None] = lambda _line: None
 
@@ -159,7 +166,8 @@ class _Driver:
             worker.thaw()
 
     def _one_fault(self) -> None:
-        kind = self._rng.choices(list(_FAULTS), list(_FAULTS.values()))[0]
+        faults = self._storm.faults
+        kind = self._rng.choices(list(faults), list(faults.values()))[0]
         if kind == "producer-kill" and self._producers:
             self._producers[self._rng.randrange(len(self._producers))].kill()
             self._report.producer_kills += 1
@@ -198,17 +206,17 @@ class _Driver:
 
     def _replace_ended(self, group: list[Victim], kind: str) -> None:
         for place, victim in enumerate(group):
-            if not victim.is_running and not self._has_done_its_work(victim):
+            if victim.is_running or self._has_done_its_work(victim):
+                continue
+            if not victim.is_doomed:
+                self._report.crashes += 1
                 victim.close()
-                group[place] = self._spawn(kind)
+            group[place] = self._spawn(kind)
 
     def _has_done_its_work(self, victim: Victim) -> bool:
         """Whether it is a producer that has produced all that was asked for."""
-        return (
-            self._storm.jobs is not None
-            and victim.process.returncode == 0
-            and (victim in self._producers)
-        )
+        is_limited = self._storm.jobs is not None and victim in self._producers
+        return is_limited and not victim.is_doomed and victim.process.returncode == 0
 
     def _spawn(self, kind: str) -> Victim:
         storm = self._storm
@@ -233,8 +241,8 @@ class _Driver:
         while not victim.wait(0.1):
             if SYSTEM_CLOCK.monotonic() > ends_at:
                 victim.kill()
-                return
             self._thaw_due()
+        self._report.crashes += victim.process.returncode != 0
         victim.close()
 
     def _end_producers(self) -> None:

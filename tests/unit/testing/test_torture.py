@@ -51,11 +51,12 @@ def test_the_report_is_plain_data(storm: tuple[Path, Report, list[str]]) -> None
     "broken",
     [
         Report("x", 0, drained=False),
+        Report("x", 0, drained=True, crashes=1),
         Report("x", 0, drained=True, integrity="row 3 missing from index"),
         Report("x", 0, drained=True, starts=3, most_starts=2),
         Report("x", 0, drained=True, findings=Findings(lost=["a"])),
     ],
-    ids=["not drained", "damaged", "too many starts", "lost"],
+    ids=["not drained", "crashed", "damaged", "too many starts", "lost"],
 )
 def test_a_report_with_anything_wrong_does_not_balance(broken: Report) -> None:
     assert not broken.is_balanced
