@@ -11,11 +11,12 @@ import logging
 import threading
 from collections import deque
 from contextlib import suppress
+from math import inf
 from typing import TYPE_CHECKING
 
 from nuvom.errors import NuvomError
 from nuvom.events import BackendFailed, JobFenced, JobsClaimed
-from nuvom.execution.announcing import announce
+from nuvom.execution.announcing import OpenHooks, announce
 from nuvom.execution.failures import stored_error
 from nuvom.execution.lanes import Assignment, Finished, Lane
 from nuvom.execution.pace import Pace
@@ -23,8 +24,11 @@ from nuvom.execution.running import RunningJob
 from nuvom.queue_backends.base import Capability
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
     from nuvom.execution.station import Limits, Station
     from nuvom.execution.thread_lane import ThreadLane
+    from nuvom.outcome import Settlement
     from nuvom.record import JobRecord
 
 _LOG = logging.getLogger("nuvom.worker")
@@ -40,6 +44,8 @@ class Pump:
 
     Attributes:
         settled: How many attempts were settled.
+        stranded: How many jobs could at the end be neither settled nor handed back, since the
+            store could not be used; their leases run out.
     """
 
     def __init__(
@@ -61,7 +67,8 @@ class Pump:
         self._pace = Pace(threads.size, station.settings.batch_size)
         self._done: deque[Finished] = deque()
         self._unsettled: list[Finished] = []
-        self._lapsed: deque[RunningJob] = deque()
+        self._returning: deque[JobRecord] = deque()
+        self._open_hooks = OpenHooks(self.wake)
         self._bell = threading.Lock()
         self._bell.acquire()
         self._is_on_queue = False
@@ -71,10 +78,12 @@ class Pump:
         self._error: BaseException | None = None
         self._claimed = 0
         self._work_began = 0.0
+        self._doing = ""
         self._trouble = 0
         self._idle_rounds = 0
         self._can_wait = Capability.WAKE_UP in station.queue.capabilities
         self.settled = 0
+        self.stranded = 0
 
     # ---- from other threads -------------------------------------------------------------
 
@@ -114,18 +123,16 @@ class Pump:
         self.wake()
 
     def starts(self, running: RunningJob) -> bool:
-        """Return whether an attempt's lease still runs; otherwise hand the attempt back."""
-        if self._clock.monotonic() < running.leased_at + self._station.lease_secs:
-            return True
-        if self._in_hand.take(running):
+        """Return whether an attempt may start: nobody has closed it, and its lease still runs."""
+        if self._clock.monotonic() >= running.leased_at + self._station.lease_secs:
             # Perhaps nobody has taken it: then the next beat would renew the lease of a job that
             # no one here has in hand.
-            self._lapsed.append(running)
+            self._take_back((running,))
             self.wake()
-        return False
+        return running in self._in_hand
 
     def lose(self, running: RunningJob) -> None:
-        """Give up an attempt whose lease is gone."""
+        """Give up an attempt whose lease is gone, and stop its code."""
         if not self._in_hand.take(running):
             return
         self._lanes[running.lane].close_attempt(running)
@@ -140,26 +147,51 @@ class Pump:
 
     # ---- the loop -----------------------------------------------------------------------
 
-    def run(self) -> str:
-        """Work until stopped; return why."""
-        while self._stop_reason is None:
-            has_settled = self._settle()
-            self._release_lapsed()
-            if not self._claim() and not has_settled:
-                self._sleep()
-            self._check_limits()
-        self._drain()
+    def run(self, stopping: Callable[[], None] = lambda: None) -> str:
+        """Work until stopped; return why.
+
+        Args:
+            stopping: Called once it claims no more.
+        Raises: whatever is no trouble with the store: a fault of the engine or of a backend. What
+            has ended is settled before, as far as that can be done, and the rest handed back.
+        """
+        try:
+            while self._stop_reason is None:
+                self._turn()
+            stopping()
+            self._drain()
+        except BaseException:
+            self._rescue()
+            raise
         if self._error is not None:
             raise self._error
         return self._stop_reason
 
+    def _turn(self) -> None:
+        try:
+            self._release()
+            has_settled = self._settle()
+            if not self._claim() and not has_settled:
+                self._sleep()
+        except NuvomError as error:
+            self._back_off(error)
+        self._check_limits()
+
     def _check_limits(self) -> None:
-        if self._limits.max_jobs is not None and self._claimed >= self._limits.max_jobs:
+        if self._jobs_left() <= 0 and not self._has_work():
             self.stop("max-jobs")
         if self._ends_at is not None and self._clock.monotonic() >= self._ends_at:
             self.stop("max-secs")
         if self._stuck() >= self._station.settings.max_stuck_threads:
             self.stop("stuck-threads")
+
+    def _jobs_left(self) -> float:
+        """Return how many jobs this worker may still claim."""
+        most = self._limits.max_jobs
+        return inf if most is None else most - self._claimed
+
+    def _has_work(self) -> bool:
+        return bool(len(self._in_hand) or self._done or self._unsettled or self._returning)
 
     def _stuck(self) -> int:
         return sum(lane.stuck() for lane in self._lanes.values())
@@ -169,19 +201,15 @@ class Pump:
     def _claim(self) -> bool:
         """Claim what there is room for; return whether anything was claimed."""
         room, without = self._room()
+        room = int(min(room, self._jobs_left()))
         if room <= 0 or self._is_quiet or self._stop_reason is not None:
             return False
-        if self._limits.max_jobs is not None:
-            room = min(room, self._limits.max_jobs - self._claimed)
+        self._doing = "claim"
         asked_at = self._clock.monotonic()
         has_suspect = any(one.record.suspect for one in self._in_hand)
-        try:
-            jobs = self._delivery.claim(
-                room, self._owner, without=without, suspects=0 if has_suspect else 1
-            )
-        except NuvomError as error:
-            self._back_off("claim", error)
-            return False
+        jobs = self._delivery.claim(
+            room, self._owner, without=without, suspects=0 if has_suspect else 1
+        )
         self._trouble = 0
         if not jobs:
             return False
@@ -224,20 +252,31 @@ class Pump:
     def _submit(self, jobs: list[JobRecord], asked_at: float) -> None:
         if not len(self._in_hand):
             self._work_began = asked_at
-        finished = self._delivery.finished_before(jobs)
+        services = self._station.services
+        claimed = [RunningJob(job, self._owner, services, asked_at) for job in jobs]
+        for running in claimed:
+            self._in_hand.add(running)
+        try:
+            finished = self._delivery.finished_before(jobs)
+        except NuvomError:
+            self._take_back(claimed)
+            raise
         work: dict[str, list[Assignment]] = {}
-        for job in jobs:
-            running = RunningJob(job, self._owner, self._station.services, asked_at)
+        for running in claimed:
             prepared = self._runner.resolve(running)
-            if prepared is None or job.id in finished:
-                settlement = finished.get(job.id) or self._runner.unknown(running)
-                self._done.append(Finished(settlement, Assignment(prepared, running)))  # type: ignore[arg-type]  # without a task nobody asks for it
+            known = finished.get(running.record.id)
+            if prepared is None or known is not None:
+                self._close_unrun(running, known or self._runner.unknown(running))
                 continue
             running.lane = prepared.lane if prepared.lane in self._lanes else "thread"
-            self._in_hand.add(running)
             work.setdefault(running.lane, []).append(Assignment(prepared, running))
         for lane, assignments in work.items():
             self._lanes[lane].submit(assignments)
+
+    def _close_unrun(self, running: RunningJob, settlement: Settlement) -> None:
+        if self._in_hand.take(running):
+            # Without a task: no hook is called for code that did not run here.
+            self._done.append(Finished(settlement, Assignment(None, running)))
 
     # ---- settle -------------------------------------------------------------------------
 
@@ -248,12 +287,9 @@ class Pump:
             self._unsettled.append(self._done.popleft())
         if not self._unsettled:
             return False
+        self._doing = "settle"
         batch = self._unsettled
-        try:
-            accepted = self._delivery.settle([one.settlement for one in batch])
-        except NuvomError as error:
-            self._back_off("settle", error)
-            return True
+        accepted = self._delivery.settle([one.settlement for one in batch])
         self._unsettled = []
         self._trouble = 0
         self.settled += len(batch)
@@ -262,7 +298,8 @@ class Pump:
         self._threads.is_thrifty = self._pace.is_bulk
         self._work_began = now
         if self._runner.has_hooks or self._bus.active or not all(accepted):
-            announce(self._station, self._lanes, zip(batch, accepted, strict=True))
+            settled = zip(batch, accepted, strict=True)
+            announce(self._station, self._lanes, settled, self._open_hooks)
         return True
 
     def _gather(self) -> None:
@@ -275,27 +312,19 @@ class Pump:
             if self._threads.backlog() >= before:
                 self._threads.nudge()
 
-    def _release_lapsed(self) -> None:
-        """Hand back what was not started because its lease had run out."""
-        lapsed = [self._lapsed.popleft() for _ in range(len(self._lapsed))]
-        try:
-            self._hand_back(lapsed)
-        except NuvomError as error:
-            self._lapsed.extend(lapsed)
-            self._back_off("release", error)
-
-    def _back_off(self, op: str, error: NuvomError) -> None:
+    def _back_off(self, error: NuvomError, most_secs: float = inf) -> None:
         wait = _BACK_OFF_SECS[min(self._trouble, len(_BACK_OFF_SECS) - 1)]
         self._trouble += 1
-        self._bus.emit(BackendFailed(op, stored_error(op, error)))
-        self._clock.wait(_Bell(self._bell), wait)
+        self._bus.emit(BackendFailed(self._doing, stored_error(self._doing, error)))
+        self._clock.wait(_Bell(self._bell), min(wait, max(0.0, most_secs)))
 
     # ---- sleep --------------------------------------------------------------------------
 
     def _sleep(self) -> None:
-        if self._limits.burst and not len(self._in_hand) and not self._done:
+        if self._limits.burst and not self._has_work():
             self.stop("burst")
             return
+        self._doing = "wait"
         limit = self._limit()
         if self._has_room() and self._can_wait:
             self._is_on_queue = True
@@ -312,10 +341,19 @@ class Pump:
             self._threads.nudge()
         if not self._bell.acquire(timeout=limit):
             self._pace.slowed()
+            if limit == _IDLE_SECS and not self._done:
+                self._give_back_prefetch()
+
+    def _give_back_prefetch(self) -> None:
+        """Leave what waits behind slow jobs to workers that have room."""
+        full = [lane for lane in self._lanes.values() if lane.backlog() and not lane.free()]
+        self._take_back([one.running for lane in full for one in lane.take_back()])
+        if full:
+            self._pace.stalled()
 
     def _looked_again(self) -> bool:
         """What the queue calls once it would wake us: look for anything that came before."""
-        has_news = self._done or self._lapsed or self._stop_reason is not None
+        has_news = self._done or self._returning or self._stop_reason is not None
         return bool(has_news) or self._claim()
 
     def _has_room(self) -> bool:
@@ -333,29 +371,63 @@ class Pump:
     # ---- the end ------------------------------------------------------------------------
 
     def _drain(self) -> None:
-        """Finish what runs, within the time for it, and hand back the rest."""
+        """Finish what runs, and its hooks, within the time for it; hand back the rest."""
         ends_at = self._clock.monotonic() + self._station.settings.shutdown_timeout_secs
-        self._release_lapsed()
-        self._hand_back(self._take_back_waiting())
-        while len(self._in_hand) or self._done or self._unsettled:
-            if not self._settle():
-                left = ends_at - self._clock.monotonic()
+        self._take_back(self._waiting())
+        while self._has_work() or len(self._open_hooks):
+            left = ends_at - self._clock.monotonic()
+            has_settled = self._try_to_settle(left)
+            if not has_settled:
                 if left <= 0 or self._is_aborted:
                     break
                 self._bell.acquire(timeout=min(left, 0.05))
-            elif self._unsettled and self._clock.monotonic() > ends_at:
-                break  # the store does not take them; the leases run out
-        self._hand_back([one for one in self._in_hand if self._in_hand.take(one)])
+        self._take_back(self._in_hand)
+        self._try_to_settle(0)
+        self.stranded = len(self._unsettled) + len(self._returning)
 
-    def _take_back_waiting(self) -> list[RunningJob]:
-        waiting = [one.running for lane in self._lanes.values() for one in lane.take_back()]
-        return [running for running in waiting if self._in_hand.take(running)]
+    def _try_to_settle(self, most_secs: float) -> bool:
+        """Release and settle; where the store fails wait a moment, and return False."""
+        try:
+            self._release()
+            return self._settle()
+        except NuvomError as error:
+            self._back_off(error, most_secs)
+            return False
 
-    def _hand_back(self, jobs: list[RunningJob]) -> None:
+    def _rescue(self) -> None:
+        """After a fault: settle what has ended, each by itself, and hand back the rest."""
+        self._take_back([*self._waiting(), *self._in_hand])
+        for one in [*self._unsettled, *self._done]:
+            try:
+                self._delivery.settle([one.settlement])
+            except Exception:  # noqa: BLE001  # the fault itself is what is raised
+                self._returning.append(one.settlement.record)
+        try:
+            self._release()
+        except Exception:  # noqa: BLE001  # as above
+            self.stranded = len(self._returning)
+
+    def _waiting(self) -> list[RunningJob]:
+        """Return the attempts that have not started; their lanes forget them."""
+        return [one.running for lane in self._lanes.values() for one in lane.take_back()]
+
+    def _take_back(self, jobs: Iterable[RunningJob]) -> None:
+        """Close attempts that are not run to their end; their jobs go back to the queue."""
         for running in jobs:
-            running.is_cancelled = True
-        if jobs:
-            self._delivery.release([running.record for running in jobs])
+            if self._in_hand.take(running):
+                running.is_cancelled = True
+                self._claimed -= 1
+                self._returning.append(running.record)
+
+    def _release(self) -> None:
+        """Give jobs back to the queue; when that fails they are kept for the next try."""
+        if not self._returning:
+            return
+        self._doing = "release"
+        jobs = list(self._returning)
+        self._delivery.release(jobs)
+        for _ in jobs:
+            self._returning.popleft()
 
 
 class _Bell:
