@@ -57,8 +57,7 @@ def serve(invocation: Invocation, **options: Any) -> int:  # as parsed
     try:
         reason = worker.run()
     finally:
-        plugins.stop()
-        worker.runtime.stop()
+        worker.runtime.stop()  # and its plugins
         flush_logs()
     if reason == "stuck-threads":
         replace_self()
@@ -99,7 +98,7 @@ def _assemble(
     extras = make_extras()
     plugins = load_plugins(settings)
     plugins.start(settings, extras)
-    runtime = build_runtime(loaded)
+    runtime = build_runtime(loaded, plugins=plugins)
     use_runtime(runtime)
     bind_extras(extras, Inspector(runtime), runtime.control)
     plugins.update_runtime(runtime)

@@ -7,6 +7,7 @@ import click
 from nuvom.cli.base import Group
 from nuvom.cli.completion import queues, tasks
 from nuvom.cli.invocation import Invocation, pass_invocation
+from nuvom.cli.known_tasks import full_name, manifest_or_nothing
 from nuvom.cli.session import reader
 from nuvom.cli.shapes import job_data, jobs_table
 from nuvom.record import JobStatus
@@ -42,6 +43,8 @@ def recent(
 ) -> None:
     """Show the newest jobs, newest first."""
     runtime, inspector = reader(invocation)
+    if task is not None:
+        task = full_name(task, manifest_or_nothing(runtime.settings))
     found = inspector.page(
         statuses=[JobStatus(status) for status in statuses], queue=queue, task=task, limit=limit
     )

@@ -1,0 +1,277 @@
+"""``runworker`` in the foreground: what it says, when it stops, and with which code."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from nuvom.clock import SYSTEM_CLOCK
+from tests.cli.shell import LIMIT_SECS, Answer, call, invoke, spawn
+
+posix = pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+
+FIVE_METHODS = """\
+from collections import deque
+
+from nuvom.queue_backends import BaseJobQueue
+
+
+class Simple(BaseJobQueue):
+    name = "simple"
+    jobs = deque()
+
+    def enqueue(self, job):
+        self.jobs.append(job)
+
+    def dequeue(self, timeout=None):
+        return self.jobs.popleft() if self.jobs else None
+
+    def pop_batch(self, batch_size):
+        return [self.jobs.popleft() for _ in range(min(batch_size, len(self.jobs)))]
+
+    def qsize(self):
+        return len(self.jobs)
+
+    def clear(self):
+        self.jobs.clear()
+"""
+
+
+def until(condition: Callable[[], object]) -> None:
+    """Wait until ``condition()`` holds."""
+    deadline = SYSTEM_CLOCK.monotonic() + LIMIT_SECS
+    while not condition():
+        assert SYSTEM_CLOCK.monotonic() < deadline, "it never came true"
+        SYSTEM_CLOCK.sleep(0.01)
+
+
+def end(worker: subprocess.Popen[str]) -> Answer:
+    """Wait for a process to end."""
+    out, err = worker.communicate(timeout=LIMIT_SECS)
+    return Answer(worker.returncode, out, err)
+
+
+def running(tasks: Path, *options: str) -> tuple[subprocess.Popen[str], str]:
+    """Start a worker that is inside a job which waits for the file ``end``."""
+    job = invoke("run", "signal_and_wait", tasks / "started", tasks / "end", "-q").out.strip()
+    worker = spawn("runworker", *options, cwd=tasks)
+    until((tasks / "started").exists)
+    return worker, job
+
+
+def test_burst_does_what_is_there_and_ends_with_0(tasks: Path) -> None:
+    job = invoke("run", "add", "2", "3", "-q").out.strip()
+    answer = call("runworker", "--burst", cwd=tasks)
+    assert (answer.code, answer.out) == (0, "")
+    assert "Worker ended (burst) after 1 job." in answer.err
+    assert invoke("inspect", "job", job, "--json").json["result"] == 5
+
+
+def test_a_worker_says_what_it_is_at_its_start(tasks: Path) -> None:
+    answer = call("runworker", "--burst", "--threads", "3", "--queues", "mail,default", cwd=tasks)
+    assert f"project   {tasks}" in answer.err
+    assert "store     sqlite, durability full (survives a power cut)" in answer.err
+    assert str(tasks / ".nuvom" / "nuvom.db") in answer.err
+    assert "slots     3 threads" in answer.err
+    assert "queues    mail, default" in answer.err
+    assert "tasks     4, manifest written" in answer.err
+    assert "delivery  at least once, finished exactly once" in answer.err
+
+
+def test_queues_may_be_chosen_or_left_out(tasks: Path) -> None:
+    plain, mail = (
+        invoke("run", *words, "-q").out.strip() for words in (["add", "1", "2"], ["send", "a"])
+    )
+    assert "all but mail" in call("runworker", "--burst", "--exclude-queues", "mail", cwd=tasks).err
+    assert invoke("status", plain, "-f", "raw").out == "SUCCESS\n"
+    assert invoke("status", mail, "-f", "raw").out == "PENDING\n"
+    call("runworker", "--burst", "--queues", "mail", cwd=tasks)
+    assert invoke("status", mail, "-f", "raw").out == "SUCCESS\n"
+
+
+def test_a_worker_stops_after_so_many_jobs_or_so_long(tasks: Path) -> None:
+    for _ in range(3):
+        invoke("run", "add", "1", "2")
+    answer = call(
+        "runworker", "--max-jobs", "2", "--threads", "1", "--batch", "1", "--json", cwd=tasks
+    )
+    assert answer.code == 0
+    data = json.loads(answer.out)
+    assert (data["schema"], data["reason"], data["jobs"]) == ("nuvom.worker_run/1", "max-jobs", 2)
+    assert (
+        call("runworker", "--max-seconds", "50ms", "--json", cwd=tasks).json["reason"] == "max-secs"
+    )
+
+
+def test_a_worker_in_development_finds_new_tasks_itself(tasks: Path) -> None:
+    call("runworker", "--burst", cwd=tasks)
+    assert (tasks / ".nuvom" / "manifest.json").is_file()
+    assert len(invoke("list", "tasks", "--json").json["tasks"]) == 4
+
+
+def test_a_worker_in_production_only_says_that_the_manifest_is_stale(tasks: Path) -> None:
+    answer = call("runworker", "--burst", cwd=tasks, NUVOM_ENVIRONMENT="prod")
+    assert answer.err.count("The manifest is stale or missing. Run: nuvom discover tasks") == 1
+    assert not (tasks / ".nuvom" / "manifest.json").exists()
+    invoke("discover", "tasks")
+    assert "stale" not in call("runworker", "--burst", cwd=tasks, NUVOM_ENVIRONMENT="prod").err
+    os.utime(tasks / "tasks.py", (4_000_000_000, 4_000_000_000))
+    assert "stale" in call("runworker", "--burst", cwd=tasks, NUVOM_ENVIRONMENT="prod").err
+
+
+def test_a_worker_needs_a_project_or_a_task(tmp_path: Path) -> None:
+    answer = call("runworker", "--burst", cwd=tmp_path)
+    assert answer.code == 4
+    assert "There is no Nuvom project" in answer.err
+    assert [] == list(tmp_path.iterdir())
+
+
+def test_a_worker_without_tasks_says_so(project: Path) -> None:
+    assert "No task was found" in call("runworker", "--burst", cwd=project).err
+
+
+def test_a_queue_of_five_methods_is_warned_of_once(tasks: Path) -> None:
+    (tasks / "simple.py").write_text(FIVE_METHODS)
+    (tasks / ".nuvom_plugins.toml").write_text('[plugins]\nqueue_backend = ["simple:Simple"]\n')
+    (tasks / ".nuvom_plugins.toml").chmod(0o600)
+    (tasks / "nuvom.toml").write_text('queue_backend = "simple"\n')
+    answer = call("runworker", "--burst", cwd=tasks)
+    assert answer.code == 0
+    assert answer.err.count("at most once, and those running when a worker dies are lost") == 1
+    assert "plugin    simple" in answer.err
+    assert "named by" in answer.err
+
+
+def test_a_log_for_programs_holds_nothing_else(tasks: Path) -> None:
+    invoke("run", "add", "1", "2")
+    answer = call("runworker", "--burst", "--log-format", "json", cwd=tasks)
+    lines = [json.loads(line) for line in answer.err.splitlines()]
+    assert any(line.get("task") == "tasks.add" for line in lines)
+
+
+def test_quiet_says_nothing_while_all_is_well(tasks: Path) -> None:
+    invoke("run", "add", "1", "2")
+    assert call("runworker", "--burst", "-q", cwd=tasks) == Answer(0, "", "")
+
+
+def test_verbose_says_more(tasks: Path) -> None:
+    invoke("run", "add", "1", "2")
+    assert "started" in call("runworker", "--burst", "-vv", cwd=tasks).err
+
+
+def test_modules_may_be_imported_at_the_start(tasks: Path) -> None:
+    (tasks / "broken.py").write_text(
+        "from nuvom import task\n@task\ndef lost(): ...\nraise OSError(7)\n"
+    )
+    answer = call("runworker", "--burst", cwd=tasks, NUVOM_TASK_IMPORT="start")
+    assert answer.code == 0
+    assert 'task "broken.lost" could not be loaded from broken' in answer.err
+
+
+def test_a_plugin_that_a_worker_needs_and_lacks_is_exit_4(tasks: Path) -> None:
+    (tasks / "nuvom.toml").write_text('queue_backend = "simpel"\n')
+    answer = call("runworker", "--burst", cwd=tasks)
+    assert answer.code == 4
+    assert 'no queue backend named "simpel"' in answer.err
+
+
+# ---- signals ----------------------------------------------------------------------------
+
+
+@posix
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_the_first_signal_lets_running_jobs_finish(
+    number: signal.Signals, code: int, tasks: Path
+) -> None:
+    worker, job = running(tasks)
+    later = invoke("run", "add", "1", "2", "--queue", "other", "-q").out.strip()
+    until(lambda: invoke("status", later, "-f", "raw").out == "SUCCESS\n")
+    worker.send_signal(number)
+    until(lambda: invoke("workers", "--json").json["workers"])
+    (tasks / "end").touch()
+    answer = end(worker)
+    assert answer.code == code
+    assert "Stopping: draining 1 job." in answer.err
+    assert "Traceback" not in answer.err
+    assert invoke("status", job, "-f", "raw").out == "SUCCESS\n"
+    assert invoke("workers", "--json").json["workers"] == []
+
+
+@posix
+def test_the_second_signal_hands_back_what_runs(tasks: Path) -> None:
+    worker, job = running(tasks)
+    worker.send_signal(signal.SIGINT)
+    worker.send_signal(signal.SIGTERM)
+    answer = end(worker)
+    assert answer.code in (130, 143)  # two at once may arrive in either order
+    assert "Stopping at once" in answer.err
+    assert "Traceback" not in answer.err
+    data = invoke("inspect", "job", job, "--json").json
+    assert (data["status"], data["attempt"], data["deliveries"]) == ("PENDING", 0, 0)
+
+
+@posix
+def test_a_signal_before_the_worker_is_built_stops_it_before_its_first_claim(tasks: Path) -> None:
+    job = invoke("run", "add", "1", "2", "-q").out.strip()
+    (tasks / "plug.py").write_text(
+        "import os, signal\n"
+        "from nuvom.plugins.contracts import Plugin\n"
+        "class Plug(Plugin):\n"
+        "    name = 'plug'\n"
+        "    def start(self, settings, extras):\n"
+        "        os.kill(os.getpid(), signal.SIGTERM)\n"
+    )
+    (tasks / ".nuvom_plugins.toml").write_text('[plugins]\nmonitoring = ["plug:Plug"]\n')
+    (tasks / ".nuvom_plugins.toml").chmod(0o600)
+    answer = call("runworker", cwd=tasks)
+    assert answer.code == 143
+    assert invoke("status", job, "-f", "raw").out == "PENDING\n"
+
+
+def test_a_child_ends_with_its_input(tasks: Path) -> None:
+    worker = spawn("runworker", "--child", cwd=tasks)
+    until(lambda: invoke("workers", "--json").json["workers"])
+    assert worker.stdin is not None
+    worker.stdin.close()
+    worker.stdin = None
+    assert end(worker).code == 0
+
+
+# ---- commands to workers ----------------------------------------------------------------
+
+
+def states() -> list[str]:
+    return [worker["state"] for worker in invoke("workers", "--json").json["workers"]]
+
+
+def test_workers_are_listed_quieted_and_stopped(tasks: Path) -> None:
+    worker = spawn("runworker", cwd=tasks)
+    until(lambda: states() == ["alive"])
+    (told,) = invoke("workers", "--json").json["workers"]
+    assert told["pid"] == worker.pid
+    listed = invoke("workers").out
+    assert told["id"][-8:] in listed
+    assert "alive" in listed
+    assert invoke("workers", "quiet", told["id"][-8:]).code == 0
+    until(lambda: states() == ["quiet"])
+    job = invoke("run", "add", "1", "2")
+    assert "0 workers alive on queue default" in job.err
+    assert invoke("workers", "resume", "--all", "--json").json["workers"] == [told["id"]]
+    until(lambda: invoke("status", job.out.strip(), "-f", "raw").out == "SUCCESS\n")
+    assert "will write the stacks" in invoke("workers", "stacks", "--all").out
+    assert "will finish its jobs" in invoke("workers", "stop", told["id"]).out
+    assert end(worker).code == 0
+
+
+def test_an_unknown_worker_is_not_found(tasks: Path) -> None:
+    assert invoke("workers", "stop", "abcdef").code == 3
+    assert invoke("workers", "stop").code == 2
+    assert invoke("workers", "stop", "abcdef", "--all").code == 2
+    assert "0 workers alive" in invoke("workers").err
