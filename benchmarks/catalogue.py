@@ -1,0 +1,99 @@
+"""Which peers there are: what each needs to run, and how many jobs measure it well."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Peer:
+    """One row of the table.
+
+    Attributes:
+        module: Where its adapter is.
+        variables: Environment variables that choose the variant.
+        server: ``redis``, ``postgres`` or none.
+        room: Its own environment under ``.bench-venv``, when it does not get along with others.
+        drain, enqueue, bulk: How many jobs each of these measures takes.
+        kind: ``peer``, ``nuvom`` or ``loop``: what ratios are made of.
+    """
+
+    name: str
+    title: str
+    module: str
+    variables: dict[str, str] = field(default_factory=dict)
+    server: str | None = None
+    room: str | None = None
+    drain: int = 5_000
+    enqueue: int = 5_000
+    bulk: int = 20_000
+    kind: str = "peer"
+
+
+def _nuvom(backend: str, durability: str, **counts: int) -> Peer:
+    chosen = {
+        "NUVOM_QUEUE_BACKEND": backend,
+        "NUVOM_RESULT_BACKEND": backend,
+        "NUVOM_DURABILITY": durability,
+    }
+    told = "" if backend == "memory" else f", {durability}"
+    return Peer(
+        f"nuvom-{backend}-{durability}" if told else f"nuvom-{backend}",
+        f"Nuvom, {backend}{told}".replace("sqlite", "SQLite"),
+        "peers.nuvom_here",
+        chosen,
+        kind="nuvom",
+        **counts,
+    )
+
+
+def _huey(name: str, title: str, server: str | None = None, **counts: int) -> Peer:
+    chosen = {"BENCH_VARIANT": name}
+    return Peer(f"huey-{name}", title, "peers.huey_app", chosen, server, **counts)
+
+
+def _loop(durability: str, **counts: int) -> Peer:
+    chosen = {"BENCH_VARIANT": durability}
+    return Peer(
+        f"loop-{durability}", f"Plain loop, {durability}", "loop", chosen, kind="loop", **counts
+    )
+
+
+_MANY = {"drain": 100_000, "enqueue": 20_000, "bulk": 200_000}
+PEERS = (
+    _nuvom("sqlite", "full", **{**_MANY, "enqueue": 5_000}),
+    _nuvom("sqlite", "normal", **_MANY),
+    _nuvom("file", "full", drain=50_000, enqueue=5_000, bulk=50_000),
+    _nuvom("file", "normal", drain=50_000, enqueue=10_000, bulk=50_000),
+    _nuvom("memory", "normal", **_MANY),
+    _loop("full", **{**_MANY, "enqueue": 5_000}),
+    _loop("normal", **_MANY),
+    _huey("redis", "Huey, Redis", "redis", drain=10_000),
+    _huey("sqlite", "Huey, SQLite", drain=6_000),
+    _huey("sqlite-fsync", "Huey, SQLite, fsync", drain=3_000, enqueue=3_000),
+    _huey("file", "Huey, files", drain=3_000, enqueue=3_000),
+    Peer("dramatiq", "Dramatiq, Redis", "peers.dramatiq_redis", server="redis", drain=8_000),
+    Peer("saq", "SAQ, Redis", "peers.saq_redis", server="redis", drain=8_000),
+    Peer("taskiq", "Taskiq, Redis", "peers.taskiq_redis_list", {}, "redis", "taskiq", drain=6_000),
+    Peer("celery", "Celery, Redis", "peers.celery_redis", server="redis", drain=4_000),
+    Peer("rq", "RQ, Redis", "peers.rq_redis", server="redis", drain=1_500, bulk=5_000),
+    Peer(
+        "procrastinate",
+        "Procrastinate, PostgreSQL",
+        "peers.procrastinate_pg",
+        server="postgres",
+        drain=1_500,
+        enqueue=2_000,
+        bulk=10_000,
+    ),
+    Peer("taskito", "taskito, SQLite", "peers.taskito_sqlite", drain=2_000),
+    Peer(
+        "nuvom-0.11",
+        "Nuvom 0.11.2, SQLite",
+        "peers.nuvom_0_11",
+        {"NUVOM_QUEUE_BACKEND": "sqlite", "NUVOM_RESULT_BACKEND": "sqlite"},
+        room="nuvom-0.11",
+        drain=1_000,
+        enqueue=1_000,
+    ),
+)

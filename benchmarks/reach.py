@@ -1,0 +1,3 @@
+"""Nuvom's own limits."""
+
+MEASURES = {}

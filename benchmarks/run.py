@@ -1,0 +1,240 @@
+"""Measures Nuvom beside its peers and a plain loop, in one run, interleaved.
+
+    python3 dev.py bench                    three rounds of everything
+    python3 dev.py bench --quick            one round of a tenth of the jobs: does it work?
+    python3 dev.py bench --only nuvom,huey  peers whose name contains one of these
+    python3 dev.py bench --measures drain,enqueue
+    python3 dev.py bench --reach            Nuvom's own limits as well (minutes)
+    python3 dev.py bench --instructions     count machine instructions for each job as well
+    python3 dev.py bench --publish          write the table and chart into README.md and docs/
+
+What cannot run here is said loudly and left out. Each measure runs in a process of its own, so
+that no peer disturbs another. Results go to ``benchmarks/results/`` as JSON and SVG.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import chart
+import facts
+import report
+from catalogue import PEERS
+from rooms import RoomFailed, python_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from catalogue import Peer
+
+HERE = Path(__file__).resolve().parent
+RESULTS = HERE / "results"
+COMPARED = ("start", "enqueue", "bulk", "drain", "pick_up", "result")
+NUVOM_ONLY = ("instructions",)
+LIMIT_SECS = 900
+QUICK_SCALE = 0.1
+
+
+def main() -> int:
+    """Measure, print, keep; return 1 if something broke that could run."""
+    options = _options()
+    RESULTS.mkdir(exist_ok=True)
+    # Beside the checkout and not in /tmp, which may be memory: a flush has to be one.
+    with tempfile.TemporaryDirectory(prefix="work-", dir=RESULTS) as folder:
+        run = Run(options, Path(folder))
+        run.prepare()
+        run.rounds()
+        found = run.outcome()
+    _keep(found, options)
+    return 1 if run.broken else 0
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="dev.py bench",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--quick", action="store_true", help="one round, a tenth of the jobs")
+    parser.add_argument("--rounds", type=int, help="how many (default 3)")
+    parser.add_argument("--only", default="", help="peers whose name contains one of these")
+    parser.add_argument("--measures", default="", help="some of: " + ", ".join(COMPARED))
+    parser.add_argument("--reach", action="store_true", help="Nuvom's own limits as well")
+    parser.add_argument("--instructions", action="store_true", help="count them for each job")
+    parser.add_argument("--publish", action="store_true", help="write README.md and docs/")
+    options = parser.parse_args()
+    options.rounds = options.rounds or (1 if options.quick else 3)
+    options.scale = QUICK_SCALE if options.quick else 1.0
+    return options
+
+
+class Run:
+    """One run: which peers take part, and what was found.
+
+    Attributes:
+        skipped: Peers that cannot run here, with the reason.
+        broken: (peer, measure) that failed, with the message.
+    """
+
+    def __init__(self, options: argparse.Namespace, folder: Path) -> None:
+        self.options = options
+        self.folder = folder
+        self.skipped: dict[str, str] = {}
+        self.broken: dict[tuple[str, str], str] = {}
+        self.described: dict[str, dict[str, Any]] = {}
+        self.figures: dict[str, list[dict[str, float]]] = {}
+        self.servers: dict[str, dict[str, str]] = {}
+        self.loads: list[dict[str, float]] = []
+        self.facts = facts.machine(folder)
+        words = [word for word in options.only.split(",") if word]
+        self.peers = [
+            peer for peer in PEERS if not words or any(word in peer.name for word in words)
+        ]
+
+    def prepare(self) -> None:
+        """Find out who can take part."""
+        for peer in list(self.peers):
+            reason = self._cannot(peer)
+            if reason is not None:
+                self.peers.remove(peer)
+                self.skipped[peer.title] = reason
+                print(f"SKIPPED: {peer.title}: {reason}", file=sys.stderr)
+        if not self.peers:
+            raise SystemExit("nobody is left to measure")
+
+    def rounds(self) -> None:
+        """Run all rounds; each begins with another peer."""
+        for number in range(self.options.rounds):
+            self.loads.append(facts.load())
+            print(f"round {number + 1} of {self.options.rounds}: {self.loads[-1]}", file=sys.stderr)
+            turn = number * len(self.peers) // self.options.rounds
+            for peer in self.peers[turn:] + self.peers[:turn]:
+                self._measure(peer, number)
+
+    def outcome(self) -> dict[str, Any]:
+        """Return everything that was found, as what is kept."""
+        noisy = [one for one in self.loads if one.get("others_use_cores", 1) > facts.QUIET_CORES]
+        return {
+            "schema": "nuvom.bench/1",
+            "at": time.strftime("%Y-%m-%d %H:%M", time.gmtime()),
+            "rounds": self.options.rounds,
+            "is_preliminary": bool(noisy) or self.options.quick or self.options.rounds < 3,  # noqa: PLR2004  # medians need three
+            "machine": self.facts,
+            "servers": self.servers,
+            "loads": self.loads,
+            "peers": [self._told(peer) for peer in self.peers],
+            "skipped": self.skipped,
+            "broken": [[*key, message] for key, message in self.broken.items()],
+        }
+
+    def _told(self, peer: Peer) -> dict[str, Any]:
+        rounds = self.figures.get(peer.name, [])
+        return {
+            "name": peer.name,
+            "title": peer.title,
+            "kind": peer.kind,
+            **self.described[peer.name],
+            "median": report.medians(rounds),
+            "rounds": rounds,
+        }
+
+    def _cannot(self, peer: Peer) -> str | None:
+        """Return why a peer cannot take part, None when it can."""
+        try:
+            python_of(peer.room)
+            if peer.server and peer.server not in self.servers:
+                self.servers[peer.server] = facts.server(peer.server)
+        except RoomFailed as failure:
+            return str(failure)
+        except Exception as error:  # noqa: BLE001  # of a client library: no server, no rights
+            return f"{peer.server} cannot be used here: {str(error).splitlines()[0]}"
+        answer = self._probe(peer, "describe")
+        if "error" in answer:
+            return str(answer["error"])
+        self.described[peer.name] = answer["figures"]
+        return None
+
+    def _measure(self, peer: Peer, number: int) -> None:
+        rounds = self.figures.setdefault(peer.name, [])
+        rounds.append({})
+        for measure in self._measures(peer, number):
+            if (peer.name, measure) in self.broken:
+                continue
+            answer = self._probe(peer, measure)
+            if "error" in answer:
+                self.broken[peer.name, measure] = answer["error"]
+                print(f"BROKEN: {peer.title}, {measure}: {answer['error']}", file=sys.stderr)
+                continue
+            rounds[-1].update(answer["figures"])
+            told = ", ".join(f"{name} {value:,.4g}" for name, value in answer["figures"].items())
+            if told:
+                print(f"  {peer.title}: {told}", file=sys.stderr)
+
+    def _measures(self, peer: Peer, number: int) -> Sequence[str]:
+        wanted = [one for one in self.options.measures.split(",") if one]
+        chosen = wanted or list(COMPARED)
+        if peer.kind == "nuvom" and number == 0:
+            chosen += ["instructions"] * self.options.instructions
+            if self.options.reach and not wanted:
+                import reach  # noqa: PLC0415  # not for a comparison alone
+
+                chosen += reach.for_peer(peer)
+        return chosen
+
+    def _probe(self, peer: Peer, measure: str) -> dict[str, Any]:
+        folder = Path(tempfile.mkdtemp(prefix=f"{peer.name}-", dir=self.folder))
+        variables = {
+            **os.environ,
+            **peer.variables,
+            "BENCH_FOLDER": str(folder),
+            "PYTHONPATH": str(HERE),
+            "PYTHONUNBUFFERED": "1",
+        }
+        command = [python_of(peer.room), HERE / "probe.py", peer.name, measure]
+        try:
+            done = subprocess.run(
+                [*command, str(self.options.scale)],
+                check=False,
+                capture_output=True,
+                text=True,
+                errors="replace",
+                env=variables,
+                cwd=folder,
+                timeout=LIMIT_SECS,
+            )
+        except subprocess.TimeoutExpired:
+            return {"error": f"took more than {LIMIT_SECS} s"}
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+        lines = done.stdout.strip().splitlines()
+        try:
+            answer: dict[str, Any] = json.loads(lines[-1])
+        except (IndexError, ValueError):
+            tail = done.stderr.strip().splitlines()[-3:]
+            return {"error": f"ended with {done.returncode}: {' '.join(tail)}"}
+        return answer
+
+
+def _keep(found: dict[str, Any], options: argparse.Namespace) -> None:
+    name = time.strftime("%Y%m%d-%H%M%S", time.gmtime())
+    (RESULTS / f"{name}.json").write_text(json.dumps(found, indent=1), encoding="utf-8")
+    drawing = chart.drain(found)
+    (RESULTS / f"{name}.svg").write_text(drawing, encoding="utf-8")
+    print(report.as_text(found))
+    print(f"\nKept as benchmarks/results/{name}.json and .svg")
+    if options.publish:
+        report.publish(found, drawing)
+        print("Written: README.md, docs/performance.md, docs/benchmark.svg")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
