@@ -143,6 +143,8 @@ class JobRunner:
         current.set(running)
         if prepared.has_hooks:
             self.before(prepared, running)
+            if running.is_cancelled:
+                return None  # closed while the hook ran: whatever follows is dropped
         return prepared.func(*args, **kwargs)
 
     # ---- outcomes -----------------------------------------------------------------------

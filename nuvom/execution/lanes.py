@@ -37,8 +37,8 @@ class Shop(NamedTuple):
     Attributes:
         runner: Makes settlements of what happens.
         in_hand: Whoever takes an attempt out of it closes the attempt.
-        starts: Called before an attempt starts; False when its lease has run out meanwhile
-            (the process was stopped, the machine slept): then the attempt is gone.
+        starts: Called before an attempt starts; False when somebody has closed it meanwhile, or
+            its lease has run out (the process was stopped, the machine slept).
         finish: Called, from any thread, with each closed attempt; never blocks.
         idle: Called when a lane has run out of work.
         crashed: Called when the engine itself failed in a lane; the worker stops.
@@ -54,7 +54,11 @@ class Shop(NamedTuple):
 
 
 class Lane(Protocol):
-    """A way to run attempts. ``submit``, ``close_attempt`` and ``take_back`` never block."""
+    """A way to run attempts. ``submit``, ``close_attempt`` and ``take_back`` never block.
+
+    Before it starts an attempt a lane asks ``Shop.starts``, at a moment from which on
+    ``close_attempt`` finds the attempt: so none that somebody else has closed is ever run.
+    """
 
     name: str
 

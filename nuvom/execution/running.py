@@ -62,7 +62,8 @@ class KeptElsewhere:
     """Stands for what is kept in the process that ran the attempt, which calls the hooks itself.
 
     Attributes:
-        settled: Called with the job's new status once that is committed; never blocks.
+        settled: Called with the job's new status once that is committed; returns once the hooks
+            have been called.
     """
 
     def __init__(self, settled: Callable[[JobStatus], None]) -> None:
@@ -82,6 +83,9 @@ class InHand:
     def take(self, running: RunningJob) -> bool:
         """Take an attempt out; False when somebody else has."""
         return self._jobs.pop(running, _GONE) is None
+
+    def __contains__(self, running: object) -> bool:
+        return running in self._jobs
 
     def __len__(self) -> int:
         return len(self._jobs)

@@ -9,6 +9,7 @@ Python code, and another thread takes its slot at once.
 from __future__ import annotations
 
 import ctypes
+import logging
 import threading
 from collections import deque
 from contextlib import suppress
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 _TICK_SECS = 0.05  # how late a deadline may be noticed
 _IDLE_TICK_SECS = 0.5
+_HOOK_SECS = 30.0  # for a hook after the commit, whose slot then goes to others
+_LOG = logging.getLogger("nuvom.worker")
 
 
 class AttemptClosed(BaseException):
@@ -51,6 +54,7 @@ class ThreadLane:
         self._idle: deque[_Slot] = deque()
         self._slots: set[_Slot] = set()
         self._left_behind: list[_Slot] = []
+        self._replacing = threading.Lock()
         self.is_thrifty = False
         self._is_stopping = False
         self._watch = threading.Event()
@@ -111,10 +115,11 @@ class ThreadLane:
     def close_attempt(self, running: RunningJob) -> None:
         """Give the slot of a closed attempt to another thread, and tell the old one."""
         running.is_cancelled = True
-        for slot in list(self._slots):
-            assignment = slot.assignment
-            if assignment is not None and assignment.running is running:
-                self._replace(slot)
+        with self._replacing:
+            for slot in list(self._slots):
+                assignment = slot.assignment
+                if assignment is not None and assignment.running is running:
+                    self._replace(slot)
 
     def stacks(self) -> dict[str, str]:
         """Return the stack of each busy slot, by job id."""
@@ -159,9 +164,11 @@ class ThreadLane:
                 continue
             if ready and idle and not self.is_thrifty:
                 self._wake_one()
-            if not isinstance(work, Assignment):
-                work()
-            elif not self._run(slot, work):
+            if isinstance(work, Assignment):
+                goes_on = self._run(slot, work)
+            else:
+                goes_on = self._call(slot, work)
+            if not goes_on:
                 return
 
     def _leaves_idle(self, slot: _Slot) -> bool:
@@ -173,37 +180,54 @@ class ThreadLane:
         return True
 
     def _run(self, slot: _Slot, work: Assignment) -> bool:
+        """Run an attempt; return whether this slot goes on."""
         shop = self._shop
+        slot.assignment = work  # first: from now on its closer finds it here
         if not shop.starts(work.running):
-            return True
-        slot.assignment = work
+            return self._is_kept(slot)
         settlement = shop.runner.run(work.prepared, work.running)
         if not shop.in_hand.take(work.running):
-            return False  # its closer has put another thread into this slot
+            return self._is_kept(slot)
         slot.assignment = None
         shop.finish(Finished(settlement, work))
         return True
 
+    def _call(self, slot: _Slot, hook: Callable[[], Any]) -> bool:
+        """Call a hook; return whether this slot goes on."""
+        slot.hook_ends_at = self._shop.clock.monotonic() + _HOOK_SECS
+        hook()
+        return self._is_kept(slot)
+
+    def _is_kept(self, slot: _Slot) -> bool:
+        """Clear a slot whose work somebody else may have closed; False when it was replaced."""
+        with self._replacing:
+            slot.assignment = slot.hook_ends_at = None
+            return slot in self._slots
+
     def _replace(self, slot: _Slot) -> None:
+        """Put another thread in the place of one that is told to end; under the lock."""
         self._slots.discard(slot)
         self._left_behind.append(slot)
         if not self._is_stopping:
             self._add_slot()
-        ctypes.pythonapi.PyThreadState_SetAsyncExc(
-            ctypes.c_ulong(slot.ident), ctypes.py_object(AttemptClosed)
-        )
+        _tell(slot.ident, AttemptClosed)
 
     # ---- deadlines ----------------------------------------------------------------------
 
     def _watch_deadlines(self) -> None:
-        while not self._is_stopping:
-            has_deadlines = self._close_overdue()
-            self._shop.clock.wait(self._watch, _TICK_SECS if has_deadlines else _IDLE_TICK_SECS)
+        try:
+            while not self._is_stopping:
+                has_deadlines = self._close_overdue()
+                self._shop.clock.wait(self._watch, _TICK_SECS if has_deadlines else _IDLE_TICK_SECS)
+        except Exception as error:  # noqa: BLE001  # outermost: without it no deadline would be kept
+            self._shop.crashed(error)
 
     def _close_overdue(self) -> bool:
         now = self._shop.clock.monotonic()
         has_deadlines = False
         for slot in list(self._slots):
+            if slot.hook_ends_at is not None and slot.hook_ends_at <= now:
+                self._leave_hook(slot)
             assignment = slot.assignment
             if assignment is None or assignment.running.record.timeout_secs is None:
                 continue
@@ -213,16 +237,38 @@ class ThreadLane:
         return has_deadlines
 
     def _close_overdue_one(self, slot: _Slot, assignment: Assignment) -> None:
-        frame = current_frames().get(slot.ident)
-        stack = None if frame is None else stack_of(frame)
+        stack = _stack_of(slot)
         shop, running = self._shop, assignment.running
         if not shop.in_hand.take(running):
             return  # it ended just in time
-        running.is_cancelled = True
-        self._replace(slot)
-        shop.finish(
-            Finished(shop.runner.timed_out(assignment.prepared, running, stack), assignment)
+        self.close_attempt(running)
+        settlement = shop.runner.timed_out(assignment.prepared, running, stack)
+        shop.finish(Finished(settlement, assignment))
+
+    def _leave_hook(self, slot: _Slot) -> None:
+        stack = _stack_of(slot)
+        with self._replacing:
+            if slot not in self._slots or slot.hook_ends_at is None:
+                return  # it ended just in time
+            slot.hook_ends_at = None
+            self._replace(slot)
+        _LOG.warning(
+            "a hook was left behind after %g s; it is at:\n%s",
+            _HOOK_SECS,
+            stack,
+            extra={"event": "hook.left_behind"},
         )
+
+
+def _stack_of(slot: _Slot) -> str | None:
+    frame = current_frames().get(slot.ident)
+    return None if frame is None else stack_of(frame)
+
+
+def _tell(thread: int, what: type[BaseException] | None) -> None:
+    """Have an exception raised in a thread when it next runs Python code; None takes it back."""
+    exception = None if what is None else ctypes.py_object(what)
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), exception)
 
 
 class _Slot:
@@ -237,6 +283,7 @@ class _Slot:
         self._bed.acquire()
         self._thread = threading.Thread(target=self._main, name="nuvom-slot", daemon=True)
         self.assignment: Assignment | None = None
+        self.hook_ends_at: float | None = None
 
     @property
     def ident(self) -> int:
@@ -258,6 +305,7 @@ class _Slot:
     def _main(self) -> None:
         try:
             self._serve(self)
+            _tell(self.ident, None)  # what it was told when its code had ended already
         except AttemptClosed:  # told when its code had ended already
             return
         except Exception as error:  # noqa: BLE001  # outermost: a fault of the engine must not pass in silence
