@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from nuvom._version import __version__
+from nuvom.errors import NuvomError
 from nuvom.events import BackendFailed, WorkerStarted, WorkerStopped
 from nuvom.execution.async_lane import AsyncLane
 from nuvom.execution.delivery import PlainDelivery, choose_delivery
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
     from nuvom.options import CallOptions
     from nuvom.record import JobRecord
     from nuvom.registry.registry import TaskDefinition
+
+_LOOK_SECS = 0.5
 
 
 class Worker:
@@ -74,6 +77,8 @@ class Worker:
         self.async_slots = async_slots or runtime.settings.async_slots
         self._thread: threading.Thread | None = None
         self._reason = ""
+        self._error: BaseException | None = None
+        self._tells_crash = True
         self._started_at = runtime.clock.now()
         self._in_hand = InHand()
         self.delivery, self.promise = choose_delivery(
@@ -96,24 +101,36 @@ class Worker:
     def run(self) -> str:
         """Work until stopped; return why it stopped.
 
-        The words: ``stopped``, ``burst``, ``max-jobs``, ``max-secs``, ``stuck-threads``,
-        ``crashed``.
-        Raises: QueueError: the store cannot be used at the start.
+        The words: ``stopped``, ``burst``, ``max-jobs``, ``max-secs``, ``stuck-threads``.
+        The first ``KeyboardInterrupt`` stops the worker in good order, the second at once.
+        Raises: QueueError: the store cannot be used at the start; whatever made it crash.
         """
-        self._open()
-        try:
-            self._reason = self._pump.run()
-        except BaseException:
-            self._reason = "crashed"
-            raise
-        finally:
-            self._close()
+        self._tells_crash = False
+        self.start()
+        for stop in (self.stop, self.abort):
+            try:
+                self._wait()
+                break
+            except KeyboardInterrupt:
+                stop()
+        else:
+            self._wait()
+        if self._error is not None:
+            raise self._error
         return self._reason
 
     def start(self) -> None:
-        """Work in the background; the store is open when this returns."""
-        self._open()
-        self._thread = threading.Thread(target=self._run_in_thread, name="nuvom-pump", daemon=True)
+        """Work in the background; the store is open when this returns.
+
+        Raises: QueueError: the store cannot be used.
+        """
+        try:
+            self._open()
+        except BaseException:
+            self._close()
+            raise
+        # In a thread of its own, where no KeyboardInterrupt can tear it out of its work.
+        self._thread = threading.Thread(target=self._work, name="nuvom-pump", daemon=True)
         self._thread.start()
 
     def join(self, timeout: float | None = None) -> bool:
@@ -122,6 +139,10 @@ class Worker:
             return True
         self._thread.join(timeout)
         return not self._thread.is_alive()
+
+    def _wait(self) -> None:
+        while not self.join(_LOOK_SECS):  # Windows interrupts no wait without a limit
+            pass
 
     def stop(self, reason: str = "stopped") -> None:
         """Stop in good order: claim no more, finish what runs, hand back the rest.
@@ -153,8 +174,7 @@ class Worker:
         runtime = self.runtime
         runtime.queue.start()
         runtime.results.start()
-        if isinstance(runtime.queue, LeasedJobQueue):
-            runtime.queue.announce(self.info())
+        self._announce("alive")
         for lane in self._lanes:
             lane.start()
         if self._keeper is not None:
@@ -162,27 +182,45 @@ class Worker:
         if WorkerStarted in runtime.bus.active:
             runtime.bus.emit(WorkerStarted(self.id))
 
+    def _work(self) -> None:
+        try:
+            self._reason = self._pump.run(self._tell_stopping)
+        except Exception as error:  # outermost: a pump that dies must not pass in silence
+            self._reason, self._error = "crashed", error
+            self.runtime.bus.emit(BackendFailed("pump", stored_error("pump", error)))
+            if self._tells_crash:
+                raise
+        finally:
+            self._close()
+
     def _close(self) -> None:
         for lane in self._lanes:
             lane.stop()
         if self._keeper is not None:
             self._keeper.stop()
-        if isinstance(self.delivery, PlainDelivery):
-            self.delivery.give_back_waiting()
-        if isinstance(self.runtime.queue, LeasedJobQueue):
-            self.runtime.queue.retire(self.id)
+        try:
+            self._sign_off()
+        except NuvomError as error:  # the store is gone; whatever it still has is recovered
+            self.runtime.bus.emit(BackendFailed("retire", stored_error("retire", error)))
         if WorkerStopped in self.runtime.bus.active:
             self.runtime.bus.emit(WorkerStopped(self.id, self._reason))
 
-    def _run_in_thread(self) -> None:
+    def _sign_off(self) -> None:
+        if isinstance(self.delivery, PlainDelivery):
+            self.delivery.give_back_waiting()
+        queue = self.runtime.queue
+        if isinstance(queue, LeasedJobQueue) and not self._pump.stranded:
+            queue.retire(self.id)  # else its leases tell, once they end, which jobs it leaves
+
+    def _tell_stopping(self) -> None:
         try:
-            self._reason = self._pump.run()
-        except Exception as error:  # outermost: a pump that dies must not pass in silence
-            self._reason = "crashed"
-            self.runtime.bus.emit(BackendFailed("pump", stored_error("pump", error)))
-            raise
-        finally:
-            self._close()
+            self._announce("stopping")
+        except NuvomError as error:  # it is only shown
+            self.runtime.bus.emit(BackendFailed("announce", stored_error("announce", error)))
+
+    def _announce(self, state: str) -> None:
+        if isinstance(self.runtime.queue, LeasedJobQueue):
+            self.runtime.queue.announce(self.info(state))
 
     def info(self, state: str = "alive") -> WorkerInfo:
         """Return what others see of this worker."""
@@ -227,8 +265,7 @@ class Worker:
             self.stop()
         elif word in ("quiet", "resume"):
             self._pump.quiet(is_quiet=word == "quiet")
-            if isinstance(self.runtime.queue, LeasedJobQueue):
-                self.runtime.queue.announce(self.info("quiet" if word == "quiet" else "alive"))
+            self._announce("quiet" if word == "quiet" else "alive")
         elif word == "stacks":
             self._pump.log_stacks()
 

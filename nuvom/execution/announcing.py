@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from nuvom.events import (
     Event,
@@ -19,7 +19,7 @@ from nuvom.events import (
 from nuvom.record import JobStatus, StoredError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from nuvom.execution.job_runner import JobRunner
     from nuvom.execution.lanes import Finished, Lane
@@ -36,8 +36,39 @@ _EVENTS: dict[JobStatus, type[Event]] = {
 _NO_ERROR = StoredError("Unknown", "no report is kept")
 
 
+class OpenHooks:
+    """The hooks that were given to a lane and have not ended: a worker that stops waits for them.
+
+    Args:
+        ended: Called after each.
+    """
+
+    def __init__(self, ended: Callable[[], None]) -> None:
+        self._ended = ended
+        self._calls: set[Callable[[], None]] = set()
+
+    def add(self, hook: Callable[[], Any]) -> Callable[[], None]:
+        """Return what to run in place of ``hook``."""
+
+        def call() -> None:
+            try:
+                hook()
+            finally:
+                self._calls.discard(call)
+                self._ended()
+
+        self._calls.add(call)
+        return call
+
+    def __len__(self) -> int:
+        return len(self._calls)
+
+
 def announce(
-    station: Station, lanes: Mapping[str, Lane], settled: Iterable[tuple[Finished, bool]]
+    station: Station,
+    lanes: Mapping[str, Lane],
+    settled: Iterable[tuple[Finished, bool]],
+    open_hooks: OpenHooks,
 ) -> None:
     """Tell of attempts and whether their settlement was accepted."""
     bus, runner = station.bus, station.runner
@@ -49,7 +80,7 @@ def announce(
             continue
         if prepared is not None and prepared.has_hooks:
             hook = partial(runner.after_settled, prepared, running, settlement.status)
-            lanes[running.lane].run_hook(hook)
+            lanes[running.lane].run_hook(open_hooks.add(hook))
         if bus.active:
             _emit(bus, settlement, runner, station.owner)
 

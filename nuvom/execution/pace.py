@@ -37,6 +37,10 @@ class Pace:
         """Take note that nothing was finished for a while."""
         self.batch = max(self._least, self.batch // 2)
 
+    def stalled(self) -> None:
+        """Take note that jobs wait here behind slow ones: claim no further ahead."""
+        self.batch = self._least
+
     @property
     def is_bulk(self) -> bool:
         """Whether jobs are quick enough to be held ready beyond the free slots."""

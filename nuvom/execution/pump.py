@@ -8,18 +8,18 @@ queue's bell, or, while jobs run, until one of them ends.
 from __future__ import annotations
 
 import logging
-import threading
 from collections import deque
-from contextlib import suppress
 from math import inf
 from typing import TYPE_CHECKING
 
 from nuvom.errors import NuvomError
 from nuvom.events import BackendFailed, JobFenced, JobsClaimed
 from nuvom.execution.announcing import OpenHooks, announce
+from nuvom.execution.bell import Bell
 from nuvom.execution.failures import stored_error
 from nuvom.execution.lanes import Assignment, Finished, Lane
 from nuvom.execution.pace import Pace
+from nuvom.execution.room import Room
 from nuvom.execution.running import RunningJob
 from nuvom.queue_backends.base import Capability
 
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from nuvom.record import JobRecord
 
 _LOG = logging.getLogger("nuvom.worker")
-_MOST_OF_OTHERS = 512  # jobs claimed at once for other lanes than threads
 _GATHER_SECS = 0.001  # at most so long for more ends while slots are at work
 _IDLE_SECS = 1.0  # a lost wake-up costs no more than this
 _POLL_SECS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2)  # where the queue cannot wake us
@@ -65,12 +64,13 @@ class Pump:
         secs = limits.max_secs
         self._ends_at = None if secs is None else self._clock.monotonic() + secs
         self._pace = Pace(threads.size, station.settings.batch_size)
+        others = tuple(lane for lane in lanes if lane is not threads)
+        self._room = Room(threads, others, station.runner, self._pace)
         self._done: deque[Finished] = deque()
         self._unsettled: list[Finished] = []
         self._returning: deque[JobRecord] = deque()
         self._open_hooks = OpenHooks(self.wake)
-        self._bell = threading.Lock()
-        self._bell.acquire()
+        self._bell = Bell()
         self._is_on_queue = False
         self._is_quiet = False
         self._stop_reason: str | None = None
@@ -95,8 +95,7 @@ class Pump:
 
     def wake(self) -> None:
         """Let the pump look again."""
-        with suppress(RuntimeError):  # it rings already
-            self._bell.release()
+        self._bell.ring()
         if self._is_on_queue:
             self._queue.interrupt()
 
@@ -200,7 +199,7 @@ class Pump:
 
     def _claim(self) -> bool:
         """Claim what there is room for; return whether anything was claimed."""
-        room, without = self._room()
+        room, without = self._room.now()
         room = int(min(room, self._jobs_left()))
         if room <= 0 or self._is_quiet or self._stop_reason is not None:
             return False
@@ -219,35 +218,6 @@ class Pump:
             self._bus.emit(JobsClaimed(tuple(jobs), self._owner))
         self._submit(jobs, asked_at)
         return True
-
-    def _room(self) -> tuple[int, list[str]]:
-        """Return how many jobs to claim, and the tasks that there is no room for.
-
-        The thread lane decides while it has room: it takes a batch ahead when jobs are quick,
-        and no more than its idle slots otherwise. When it is full the other lanes may still
-        have room, for their own tasks.
-        """
-        without = list(self._runner.refused)
-        others = [lane for name, lane in self._lanes.items() if name != "thread"]
-        for lane in others:
-            if lane.free() <= 0:
-                without += self._runner.known(lane.name)
-        waiting = self._threads.backlog()
-        room = 0
-        if self._pace.is_bulk:
-            if waiting <= self._pace.batch // 2:
-                room = self._pace.batch - waiting
-        else:
-            room = self._threads.free() - waiting
-        if room > 0:
-            return room, without
-        room = max(lane.free() for lane in others)
-        return min(room, self._slots_of_others(room)), without + self._runner.known("thread")
-
-    def _slots_of_others(self, room: int) -> int:
-        """Other lanes claim only once they have tasks: else nothing but guesses is claimed."""
-        has_tasks = any(self._runner.known(name) for name in self._lanes if name != "thread")
-        return min(room, _MOST_OF_OTHERS) if has_tasks else 0
 
     def _submit(self, jobs: list[JobRecord], asked_at: float) -> None:
         if not len(self._in_hand):
@@ -275,8 +245,7 @@ class Pump:
 
     def _close_unrun(self, running: RunningJob, settlement: Settlement) -> None:
         if self._in_hand.take(running):
-            # Without a task: no hook is called for code that did not run here.
-            self._done.append(Finished(settlement, Assignment(None, running)))
+            self._done.append(Finished(settlement, Assignment(None, running)))  # type: ignore[arg-type]  # without a task no hook is called for code that did not run here
 
     # ---- settle -------------------------------------------------------------------------
 
@@ -308,7 +277,7 @@ class Pump:
             return
         before = self._threads.backlog()
         if before and self._threads.free() < self._threads.size:
-            self._bell.acquire(timeout=_GATHER_SECS)
+            self._bell.wait(_GATHER_SECS)
             if self._threads.backlog() >= before:
                 self._threads.nudge()
 
@@ -316,7 +285,7 @@ class Pump:
         wait = _BACK_OFF_SECS[min(self._trouble, len(_BACK_OFF_SECS) - 1)]
         self._trouble += 1
         self._bus.emit(BackendFailed(self._doing, stored_error(self._doing, error)))
-        self._clock.wait(_Bell(self._bell), min(wait, max(0.0, most_secs)))
+        self._clock.wait(self._bell, min(wait, max(0.0, most_secs)))
 
     # ---- sleep --------------------------------------------------------------------------
 
@@ -329,7 +298,7 @@ class Pump:
         if self._has_room() and self._can_wait:
             self._is_on_queue = True
             try:
-                if not self._bell.acquire(blocking=False):
+                if not self._bell.wait(0):
                     self._queue.wait_for_work(limit, self._looked_again)
             finally:
                 self._is_on_queue = False
@@ -339,7 +308,7 @@ class Pump:
             limit = min(limit, _POLL_SECS[self._idle_rounds])
         if self._threads.backlog():
             self._threads.nudge()
-        if not self._bell.acquire(timeout=limit):
+        if not self._bell.wait(limit):
             self._pace.slowed()
             if limit == _IDLE_SECS and not self._done:
                 self._give_back_prefetch()
@@ -357,7 +326,7 @@ class Pump:
         return bool(has_news) or self._claim()
 
     def _has_room(self) -> bool:
-        return not self._is_quiet and self._room()[0] > 0
+        return not self._is_quiet and self._room.now()[0] > 0
 
     def _limit(self) -> float:
         limit = _IDLE_SECS
@@ -380,7 +349,7 @@ class Pump:
             if not has_settled:
                 if left <= 0 or self._is_aborted:
                     break
-                self._bell.acquire(timeout=min(left, 0.05))
+                self._bell.wait(min(left, 0.05))
         self._take_back(self._in_hand)
         self._try_to_settle(0)
         self.stranded = len(self._unsettled) + len(self._returning)
@@ -428,13 +397,3 @@ class Pump:
         self._delivery.release(jobs)
         for _ in jobs:
             self._returning.popleft()
-
-
-class _Bell:
-    """A lock that rings, as something that a clock can wait for."""
-
-    def __init__(self, lock: threading.Lock) -> None:
-        self._lock = lock
-
-    def wait(self, timeout: float | None = None) -> bool:
-        return self._lock.acquire(timeout=-1 if timeout is None else timeout)
