@@ -135,7 +135,9 @@ class Group(click.Group):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Put the default command's name in where none is given."""
         args = without_major(args)
-        if self.default is not None and not _names_command(args) and not _asks_help(args):
+        is_bare = not _names_command(args) and not _asks_help(args)
+        # A shell that completes asks for the names of the commands, not for the default one.
+        if self.default is not None and is_bare and not ctx.resilient_parsing:
             args = [self.default, *args]
         return super().parse_args(ctx, args)
 

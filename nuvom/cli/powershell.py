@@ -23,7 +23,7 @@ Register-ArgumentCompleter -Native -CommandName %(prog_name)s -ScriptBlock {
     $env:COMP_WORDS = $line
     $env:COMP_WORD = $wordToComplete
     try {
-        %(prog_name)s | ForEach-Object {
+        %(prog_name)s | Where-Object { $_ } | ForEach-Object {
             $value, $note = $_ -split "`t", 2
             if (-not $note) { $note = $value }
             if ($value -match "\\s") { $text = "'" + $value.Replace("'", "''") + "'" }

@@ -53,6 +53,8 @@ def doctor(invocation: Invocation, *, pending: bool) -> int:
     else:
         _show(out, findings)
         out.say(_summary(len(findings), len(failed), len(warned)))
+    if any(finding.code == "PluginNotLoaded" for finding in failed):
+        return exit_codes.CONFIG  # as any command that reads says
     return exit_codes.CHECK_FAILED if failed else exit_codes.OK
 
 

@@ -1,0 +1,220 @@
+"""``doctor``: every part of a set-up is looked at, and what is wrong says what to do."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nuvom.config_sources import load
+from nuvom.diagnosis import project as project_checks
+from nuvom.diagnosis import store as store_checks
+from nuvom.inspection import Inspector
+from nuvom.views import WorkerInfo
+from tests.cli.shell import Answer, call, invoke
+
+
+def checks(answer: Answer, name: str) -> list[dict[str, Any]]:
+    return [check for check in answer.json["checks"] if check["name"] == name]
+
+
+def doctor(name: str, *options: str) -> tuple[int, str, str]:
+    """Return the exit code, and level and text of the last check called ``name``."""
+    answer = invoke("doctor", "--json", *options)
+    last = checks(answer, name)[-1]
+    return answer.code, last["level"], last["text"]
+
+
+def test_a_sound_project_is_all_well(tasks: Path) -> None:
+    invoke("discover", "tasks")
+    answer = invoke("doctor")
+    assert answer.code == 0
+    assert "all well" in answer.err
+    assert "✓ tasks" in answer.out
+    data = invoke("doctor", "--json").json
+    assert data["ok"]
+    assert {check["level"] for check in data["checks"]} == {"ok"}
+    assert {check["name"] for check in data["checks"]} == {
+        "versions",
+        "settings",
+        "folder",
+        "tasks",
+        "plugins",
+        "store",
+        "workers",
+    }
+
+
+def test_marks_are_words_where_there_are_no_symbols(tasks: Path) -> None:
+    answer = call("doctor", PYTHONIOENCODING="ascii")
+    assert answer.out.startswith("ok   versions")
+    assert "warn tasks" in answer.out
+
+
+def test_settings_that_cannot_be_used_end_the_visit(project: Path) -> None:
+    (project / "nuvom.toml").write_text('max_workers = "many"\n')
+    code, level, text = doctor("settings")
+    assert (code, level) == (7, "fail")
+    assert "max_workers" in text
+    assert not checks(invoke("doctor", "--json"), "store")
+    assert "FAIL settings" in call("doctor", PYTHONIOENCODING="ascii").out
+
+
+def test_a_setting_that_is_unknown_is_a_warning(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NUVOM_MAX_WROKERS", "2")
+    assert doctor("settings")[:2] == (0, "warn")
+
+
+def test_a_folder_that_is_not_there_yet_is_fine(tmp_path: Path) -> None:
+    (tmp_path / "nuvom.toml").write_text("")
+    assert "not there yet" in doctor("folder")[2]
+    assert [path.name for path in tmp_path.iterdir()] == ["nuvom.toml"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="modes of POSIX")
+def test_a_folder_that_others_can_write_to_fails(project: Path) -> None:
+    (project / ".nuvom").chmod(0o777)
+    assert doctor("folder")[:2] == (7, "fail")
+
+
+def test_a_folder_that_cannot_be_written_fails(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(project_checks.os, "access", lambda *_: False)
+    code, level, text = doctor("folder")
+    assert (code, level) == (7, "fail")
+    assert "cannot be written" in text
+
+
+def test_a_disk_that_is_nearly_full_is_a_warning(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(project_checks, "_LEAST_FREE_BYTES", 1 << 62)
+    assert doctor("disk")[:2] == (0, "warn")
+
+
+def test_tasks_are_compared_with_the_manifest(tasks: Path) -> None:
+    assert doctor("tasks") == (0, "warn", "4 found, but there is no manifest")
+    invoke("discover", "tasks")
+    assert doctor("tasks") == (0, "ok", "4 in the manifest, as in the code")
+    (tasks / "tasks.py").write_text((tasks / "tasks.py").read_text().replace("boom", "bang"))
+    assert doctor("tasks") == (0, "warn", "the manifest is stale: 1 added, 1 removed")
+    (tasks / ".nuvom" / "manifest.json").write_text("{")
+    assert doctor("tasks")[:2] == (7, "fail")
+
+
+def test_a_project_without_tasks_is_told_how_to_get_one(project: Path) -> None:
+    assert doctor("tasks") == (0, "warn", "no task was found")
+
+
+def test_broken_files_are_named_but_not_by_the_hundred(tasks: Path) -> None:
+    for number in range(8):
+        (tasks / f"bad{number}.py").write_text("from nuvom import task\n@task\ndef x(:\n")
+    answer = invoke("doctor", "--json")
+    texts = [check["text"] for check in checks(answer, "tasks")]
+    assert answer.code == 0
+    assert sum("bad" in text for text in texts) == 5
+    assert texts[-1] == "3 more such problems"
+
+
+def test_plugins_are_named_and_not_loaded(project: Path) -> None:
+    plugins = project / ".nuvom_plugins.toml"
+    plugins.write_text('[plugins]\nmonitoring = ["plug:Plug"]\n')
+    plugins.chmod(0o600)
+    assert doctor("plugins") == (0, "ok", f"plug: plug:Plug, named by {plugins}")
+    plugins.write_text("[plugins")
+    assert doctor("plugins")[:2] == (7, "fail")
+
+
+def test_plugins_may_be_off(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NUVOM_PLUGINS", "off")
+    assert doctor("plugins") == (0, "ok", "off")
+
+
+def test_a_backend_of_a_plugin_is_not_loaded_and_exit_4(project: Path) -> None:
+    (project / ".nuvom_plugins.toml").write_text('[plugins]\nqueue_backend = ["plug:Plug"]\n')
+    (project / ".nuvom_plugins.toml").chmod(0o600)
+    (project / "nuvom.toml").write_text('queue_backend = "plug"\n')
+    code, level, text = doctor("store")
+    assert (code, level) == (4, "fail")
+    assert "needs a plugin" in text
+    assert doctor("pending", "--pending")[:2] == (4, "fail")
+
+
+def test_the_store_is_named_with_its_place(tasks: Path) -> None:
+    path = tasks / ".nuvom" / "nuvom.db"
+    assert doctor("store")[2] == f"sqlite, {path} (not made yet)"
+    invoke("run", "add", "1", "2")
+    text = doctor("store")[2]
+    assert text.startswith("sqlite, 1 queues, 1 jobs waiting, durability full")
+    assert str(path) in text
+
+
+def test_a_store_that_is_none_fails(tasks: Path) -> None:
+    (tasks / ".nuvom" / "nuvom.db").write_bytes(b"not a database, but long enough to be read" * 99)
+    code, level, text = doctor("store")
+    assert (code, level) == (7, "fail")
+    assert "nuvom.db" in text
+
+
+def test_a_store_in_memory_has_no_place(project: Path) -> None:
+    (project / "nuvom.toml").write_text('queue_backend = "memory"\nresult_backend = "memory"\n')
+    assert doctor("store") == (0, "ok", "memory, 0 queues, 0 jobs waiting")
+
+
+def test_waiting_jobs_without_a_worker_are_a_warning(tasks: Path) -> None:
+    invoke("run", "add", "1", "2")
+    assert doctor("queues") == (0, "warn", "1 jobs wait on default, and no worker serves it")
+
+
+def test_a_paused_queue_is_a_warning(tasks: Path) -> None:
+    invoke("run", "add", "1", "2")
+    invoke("queues", "pause", "default")
+    code, level, text = doctor("queues")
+    assert (code, level) == (0, "warn")
+    assert text.startswith("default is paused by ")
+
+
+def test_jobs_that_no_worker_knows_fail_by_name(tasks: Path, drain: Callable[[], None]) -> None:
+    invoke("run", "add", "1", "2")
+    (tasks / "tasks.py").write_text("")
+    drain()
+    code, level, text = doctor("parked")
+    assert (code, level) == (7, "fail")
+    assert "1 jobs are PARKED" in text
+    assert "tasks.add" in text
+
+
+def test_workers_that_are_silent_or_of_another_version_are_warnings(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    living = [
+        WorkerInfo(id="w-silent00", pid=7, host="h", state="silent", beat_age_secs=90.0),
+        WorkerInfo(id="w-version0", version="0.0.1"),
+    ]
+    monkeypatch.setattr(Inspector, "workers", lambda _: living)
+    found = list(store_checks.store_findings(load(project)))
+    texts = [finding.text for finding in found if finding.level == "warn"]
+    assert "silent00 (pid 7 on h) has not been heard of for 90 s" in texts
+    assert any("runs nuvom 0.0.1" in text for text in texts)
+
+
+def test_pending_jobs_are_compared_with_the_signatures_of_today(tasks: Path) -> None:
+    for _ in range(2):
+        invoke("run", "add", "1", "2")
+    invoke("run", "boom")
+    assert doctor("pending", "--pending") == (0, "ok", "3 waiting jobs fit their tasks")
+    text = (tasks / "tasks.py").read_text()
+    text = text.replace("y: int)", "y: int, z: int)").replace("def boom(", "def bang(")
+    (tasks / "tasks.py").write_text(text)
+    answer = invoke("doctor", "--pending", "--json")
+    assert answer.code == 7
+    texts = [check["text"] for check in checks(answer, "pending")]
+    assert len(texts) == 2
+    assert any("2 waiting jobs of tasks.add cannot run: missing a required" in one for one in texts)
+    assert any("tasks.boom cannot run: the code has no such task" in one for one in texts)

@@ -1,0 +1,203 @@
+"""``plugin``: what is named, what loads, what keeps its promises, and what a new one is."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from nuvom.cli.scaffolds import TYPES, class_name
+from tests.cli.shell import ROOT, call, invoke
+
+GOOD = """\
+from nuvom.plugins.contracts import Plugin
+
+__version__ = "1.2"
+
+
+class Good(Plugin):
+    name = "good"
+    provides = ("monitoring",)
+"""
+BAD = """\
+from nuvom.plugins.contracts import Plugin
+
+
+class Bad(Plugin):
+    name = "bad"
+
+    def start(self, settings, extras):
+        raise RuntimeError("no server")
+"""
+
+
+@pytest.fixture
+def plugins(project: Path) -> Path:
+    """Make a project with a plugin that works and one that does not."""
+    (project / "good.py").write_text(GOOD)
+    (project / "bad.py").write_text(BAD)
+    named = project / ".nuvom_plugins.toml"
+    named.write_text('[plugins]\nmonitoring = ["good:Good", "bad:Bad"]\n')
+    named.chmod(0o600)
+    return project
+
+
+def test_plugins_are_listed_by_who_named_them(plugins: Path) -> None:
+    data = invoke("plugin", "list", "--json").json
+    assert [one["name"] for one in data["plugins"]] == ["good", "bad"]
+    assert data["plugins"][0] == {
+        "name": "good",
+        "target": "good:Good",
+        "key": "monitoring",
+        "source": str(plugins / ".nuvom_plugins.toml"),
+        "version": None,
+    }
+    assert "good:Good" in invoke("plugin").out
+    assert "good" not in sys.modules
+
+
+def test_no_plugins_are_no_plugins(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "No plugin is named." in invoke("plugin", "list").err
+    monkeypatch.setenv("NUVOM_PLUGINS", "off")
+    assert "Plugins are off." in invoke("plugin", "list").err
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="modes of POSIX")
+def test_a_plugin_file_that_others_can_write_names_the_repair(plugins: Path) -> None:
+    (plugins / ".nuvom_plugins.toml").chmod(0o622)
+    for command in (["plugin", "list"], ["runworker", "--burst"]):
+        answer = call(*command, cwd=plugins)
+        assert answer.code == 4
+        assert "chmod go-w" in answer.err
+
+
+def test_a_plugin_is_inspected_without_loading_it(plugins: Path) -> None:
+    (plugins / "nuvom.toml").write_text('scheduler_backend = "good"\n')
+    answer = invoke("plugin", "inspect", "good")
+    assert "good:Good" in answer.out
+    data = invoke("plugin", "inspect", "good:Good", "--json").json
+    assert data["used_as"] == ["scheduler_backend"]
+    assert "good" not in sys.modules
+
+
+def test_an_unknown_plugin_is_not_found_and_the_nearest_named(plugins: Path) -> None:
+    answer = invoke("plugin", "inspect", "goood")
+    assert answer.code == 3
+    assert 'Did you mean "good"?' in answer.err
+    assert call("plugin", "test", "goood", cwd=plugins).code == 3
+    assert call("plugin", "test", "goood.py", cwd=plugins).code == 3
+    assert call("plugin", "status", "goood", cwd=plugins).code == 3
+
+
+def test_status_loads_plugins_and_says_how_that_went(plugins: Path) -> None:
+    answer = call("plugin", "status", "--json", cwd=plugins)
+    assert answer.code == 4
+    good, bad = answer.json["plugins"]
+    assert (good["name"], good["ok"], good["version"]) == ("good", True, "1.2")
+    assert (bad["name"], bad["ok"]) == ("bad", False)
+    assert "RuntimeError: no server" in bad["error"]
+    shown = call("plugin", "status", cwd=plugins)
+    assert "failed" in shown.out
+
+
+def test_status_of_one_plugin_loads_no_other(plugins: Path) -> None:
+    (plugins / "bad.py").write_text("import pathlib; pathlib.Path('loaded').touch()\n")
+    answer = call("plugin", "status", "good", cwd=plugins)
+    assert answer.code == 0
+    assert not (plugins / "loaded").exists()
+
+
+def test_a_plugin_is_held_to_its_laws(plugins: Path) -> None:
+    good = call("plugin", "test", "good", cwd=plugins)
+    assert good.code == 0
+    assert "0 broken" in good.err
+    bad = call("plugin", "test", "bad.py", "--only", "*start*", cwd=plugins)
+    assert bad.code == 7
+    assert "broken" in bad.out
+    assert "RuntimeError: no server" in bad.out
+    both = call("plugin", "test", "--json", cwd=plugins)
+    assert both.code == 7
+    assert [report["ok"] for report in both.json["reports"]] == [True, False]
+    assert "Traceback" in call("plugin", "test", "bad:Bad", "-v", cwd=plugins).out
+
+
+def test_what_is_no_plugin_says_so(plugins: Path) -> None:
+    (plugins / "empty.py").write_text("")
+    (plugins / "raises.py").write_text("raise OSError('not here')\n")
+    answer = call("plugin", "test", "empty.py", cwd=plugins)
+    assert answer.code == 4
+    assert "defines no subclass" in answer.err
+    answer = call("plugin", "test", "raises.py", cwd=plugins)
+    assert answer.code == 4
+    assert "OSError: not here" in answer.err
+    answer = call("plugin", "test", "raises:Any", cwd=plugins)
+    assert answer.code == 4
+
+
+def test_nothing_to_test_is_not_found(project: Path) -> None:
+    assert call("plugin", "test", cwd=project).code == 3
+
+
+# ---- scaffold ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", TYPES)
+def test_a_new_plugin_keeps_all_laws_as_it_stands(kind: str, project: Path) -> None:
+    answer = call("plugin", "scaffold", "my_plugin", "--type", kind, "--test", cwd=project)
+    assert answer.code == 0, answer.out + answer.err
+    assert ", 0 broken" in answer.err
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:randomly", "-p", "no:cacheprovider"],
+        cwd=project / "my_plugin",
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+    assert " passed" in done.stdout
+
+
+def test_a_new_backend_works_in_a_project(tasks: Path) -> None:
+    call("plugin", "scaffold", "my_results", "-c", "result_backend", "--out", ".", cwd=tasks)
+    (tasks / ".nuvom_plugins.toml").write_text(
+        '[plugins]\nresult_backend = ["my_results:MyResults"]\n'
+    )
+    (tasks / ".nuvom_plugins.toml").chmod(0o600)
+    (tasks / "nuvom.toml").write_text('result_backend = "my_results"\n')
+    job = call("run", "add", "2", "3", "-q", cwd=tasks).out.strip()
+    assert call("runworker", "--burst", "-q", cwd=tasks).code == 0
+    # The results ended with the worker; the queue still knows how the job ended.
+    assert call("status", job, "-f", "raw", cwd=tasks).code == 4  # a reading command loads nothing
+    assert call("wait", job, cwd=tasks).out == f"{job}\tSUCCESS\n"
+
+
+def test_scaffolding_overwrites_nothing_unless_forced(project: Path) -> None:
+    first = invoke("plugin", "scaffold", "my_queue", "--json").json
+    assert first["class"] == class_name("my_queue") == "MyQueue"
+    module = project / "my_queue" / "my_queue.py"
+    assert str(module) in first["files"]
+    module.write_text("# mine\n")
+    answer = invoke("plugin", "scaffold", "my_queue")
+    assert answer.code == 8
+    assert module.read_text() == "# mine\n"
+    assert invoke("plugin", "scaffold", "my_queue", "-f").code == 0
+    assert "class MyQueue" in module.read_text()
+
+
+def test_a_plugin_goes_where_it_is_told(project: Path) -> None:
+    assert invoke("plugin", "scaffold", "my_queue", "--out", "else/where").code == 0
+    assert (project / "else" / "where" / "my_queue.py").is_file()
+    (project / "taken").write_text("")
+    answer = invoke("plugin", "scaffold", "my_queue", "--out", "taken/below")
+    assert answer.code == 5
+    assert "--out" in answer.err
+
+
+@pytest.mark.parametrize("name", ["my-queue", "MyQueue", "1st", "größe", "a b"])
+def test_a_name_that_is_no_module_is_refused(name: str, project: Path) -> None:
+    assert invoke("plugin", "scaffold", name).code == 2
+    assert invoke("plugin", "scaffold", "ok", "--type", "other").code == 2

@@ -1,0 +1,254 @@
+"""Commands about a project: init, discover, list, config, version."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from nuvom.config import SETTINGS
+from tests.cli.shell import call, invoke
+
+# ---- init -------------------------------------------------------------------------------
+
+
+def test_init_makes_a_project_that_works(tmp_path: Path) -> None:
+    answer = invoke("init", terminal=True)
+    assert answer.code == 0
+    assert "nuvom run add 2 3 --wait" in answer.err
+    written = {path.name for path in tmp_path.iterdir()}
+    assert written == {"tasks.py", "nuvom.toml", ".nuvomignore", ".gitignore", ".nuvom"}
+    assert (tmp_path / ".gitignore").read_text() == ".nuvom/\n"
+    assert invoke("config", "check").code == 0
+    assert invoke("discover", "tasks", "--check").code == 0
+    job = invoke("run", "add", "2", "3", "-q").out.strip()
+    assert call("runworker", "--burst", "-q").code == 0
+    assert invoke("inspect", "job", job, "--json").json["result"] == 5
+
+
+def test_init_may_name_a_folder(tmp_path: Path) -> None:
+    answer = invoke("init", "my new/project", "--json")
+    root = tmp_path / "my new" / "project"
+    assert answer.json["root"] == str(root)
+    assert (root / "tasks.py").is_file()
+    assert [path.name for path in tmp_path.iterdir()] == ["my new"]
+
+
+def test_init_overwrites_nothing_unless_forced(tmp_path: Path) -> None:
+    mine = {"tasks.py": "# mine\n", "nuvom.toml": "max_workers = 2\n", ".nuvomignore": "x/\n"}
+    for name, text in mine.items():
+        (tmp_path / name).write_text(text)
+    (tmp_path / ".gitignore").write_text("build/")
+    files = invoke("init", "--json").json["files"]
+    assert {name: files[name] for name in mine} == dict.fromkeys(mine, "kept")
+    assert {name: (tmp_path / name).read_text() for name in mine} == mine
+    assert (tmp_path / ".gitignore").read_text() == "build/\n.nuvom/\n"
+    assert "--force" in invoke("init").err
+    assert set(invoke("init", "--force", "--json").json["files"].values()) == {"written", "kept"}
+    assert "def add" in (tmp_path / "tasks.py").read_text()
+    assert (tmp_path / ".gitignore").read_text() == "build/\n.nuvom/\n"
+
+
+def test_init_leaves_settings_in_pyproject_where_they_are(tmp_path: Path) -> None:
+    (tmp_path / "pyproject.toml").write_text("[tool.nuvom]\nmax_workers = 2\n")
+    invoke("init")
+    assert not (tmp_path / "nuvom.toml").exists()
+    assert invoke("config", "check").code == 0
+
+
+@pytest.mark.skipif(
+    sys.platform == "win32" or os.geteuid() == 0, reason="this user may write everywhere"
+)
+def test_init_in_a_folder_that_cannot_be_written_says_so(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    answer = invoke("init")
+    tmp_path.chmod(0o700)
+    assert answer.code == 5
+    assert "tasks.py" in answer.err
+
+
+def test_init_where_something_is_in_the_way_says_so(tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("")
+    answer = invoke("init", "taken")
+    assert answer.code == 5
+    assert "taken" in answer.err
+    (tmp_path / "tasks.py").mkdir()
+    answer = invoke("init", "--force")
+    assert answer.code == 5
+    assert "tasks.py cannot be used: is a directory" in answer.err
+    assert "nuvom init DIR" in answer.err
+
+
+# ---- discover, list ---------------------------------------------------------------------
+
+
+def test_discover_tells_what_is_new_changed_and_gone(tasks: Path) -> None:
+    first = invoke("discover", "tasks")
+    assert "+ tasks.add(x: int, y: int) -> int  tasks.py:9" in first.out.splitlines()
+    text = (tasks / "tasks.py").read_text().replace("def boom(", "def bang(")
+    (tasks / "tasks.py").write_text(text.replace("y: int)", "y: int = 1)"))
+    second = invoke("discover", "tasks")
+    assert [line.split("(")[0] for line in second.out.splitlines()] == [
+        "+ tasks.bang",
+        "~ tasks.add",
+        "- tasks.boom",
+    ]
+    assert "1 added, 1 changed, 1 removed" in second.err
+    assert "nothing changed" in invoke("discover").err
+
+
+def test_discover_writes_a_manifest_for_programs(tasks: Path) -> None:
+    data = invoke("discover", "tasks", "--json").json
+    manifest = json.loads(Path(data["manifest"]).read_text())
+    assert manifest["version"] == 1
+    assert [task["name"] for task in manifest["tasks"]] == data["tasks"] == data["added"]
+
+
+def test_check_is_exit_7_where_the_manifest_is_stale_and_changes_nothing(tasks: Path) -> None:
+    manifest = tasks / ".nuvom" / "manifest.json"
+    assert invoke("discover", "tasks", "--check").code == 7
+    assert not manifest.exists()
+    invoke("discover", "tasks")
+    assert invoke("discover", "tasks", "--check").code == 0
+    before = manifest.read_bytes()
+    (tasks / "tasks.py").write_text("")
+    answer = invoke("discover", "tasks", "--check", "--json")
+    assert (answer.code, answer.json["stale"]) == (7, True)
+    assert manifest.read_bytes() == before
+
+
+def test_broken_files_are_named_and_change_no_exit_code(tasks: Path) -> None:
+    (tasks / "broken.py").write_text("from nuvom import task\n@task\ndef x(:\n")
+    (tasks / "again.py").write_text(
+        'from nuvom import task\n@task(name="tasks.add")\ndef add(x): ...\n'
+    )
+    answer = invoke("discover", "tasks")
+    assert answer.code == 0
+    assert "broken.py:3" in answer.err
+    assert 'the task name "tasks.add" is taken' in answer.err
+    (double,) = invoke("discover", "tasks", "--json").json["duplicates"]
+    assert double["name"] == "tasks.add"
+
+
+def test_discover_looks_where_it_is_told(tasks: Path) -> None:
+    (tasks / "more.py").write_text("from nuvom import task\n@task\ndef more(): ...\n")
+    assert invoke("discover", "tasks", "--include", "more.py", "--json").json["tasks"] == [
+        "more.more"
+    ]
+    names = invoke("discover", "tasks", "--exclude", "more.py", "--json").json["tasks"]
+    assert "more.more" not in names
+
+
+def test_discover_writes_elsewhere_if_told(tasks: Path) -> None:
+    data = invoke("discover", "tasks", "--out", "listed.json", "--json").json
+    assert data["manifest"] == str(tasks / "listed.json")
+    assert not (tasks / ".nuvom" / "manifest.json").exists()
+    assert invoke("discover", "tasks", "--out", "listed.json", "--check").code == 0
+
+
+def test_a_damaged_manifest_is_written_anew(tasks: Path) -> None:
+    manifest = tasks / ".nuvom" / "manifest.json"
+    manifest.write_text("{")
+    assert invoke("list", "tasks").code == 4
+    assert "cannot be used" in invoke("discover", "tasks").err
+    assert invoke("list", "tasks").code == 0
+
+
+def test_discover_starts_a_project_where_there_is_none(tmp_path: Path) -> None:
+    answer = invoke("discover", "tasks", terminal=True)
+    assert answer.code == 0
+    assert "nuvom init" in answer.err
+    assert (tmp_path / ".nuvom" / "manifest.json").is_file()
+
+
+def test_list_shows_the_manifest(tasks: Path) -> None:
+    assert "no manifest yet" in invoke("list", "tasks").err
+    assert invoke("list", "tasks", "--json").json == {
+        "schema": "nuvom.tasks/1",
+        "manifest": None,
+        "tasks": [],
+    }
+    invoke("discover", "tasks")
+    lines = invoke("list", "tasks").out.splitlines()
+    (line,) = [line for line in lines if line.startswith("tasks.send")]
+    assert "mail" in line
+    assert "tasks.py:15" in line
+    first = invoke("list", "tasks", "--json").json["tasks"][0]
+    assert (first["name"], first["signature"]) == ("tasks.add", "(x: int, y: int) -> int")
+
+
+# ---- config -----------------------------------------------------------------------------
+
+
+def test_config_shows_each_setting_and_its_source(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (project / "nuvom.toml").write_text("max_workers = 2\n")
+    monkeypatch.setenv("NUVOM_REDIS_URL", "redis://:hunter2@host")
+    data = invoke("config", "--json").json
+    assert set(data["settings"]) == set(SETTINGS)
+    assert (data["settings"]["max_workers"], data["sources"]["max_workers"]) == (2, "nuvom.toml")
+    assert data["settings"]["redis_url"] == "***"
+    shown = invoke("config", "show").out
+    assert "hunter2" not in shown
+    row = next(row for row in invoke("config", "--plain").rows if row[0] == "max_workers")
+    assert row == ["max_workers", "2", "nuvom.toml"]
+
+
+def test_config_explains_where_a_value_comes_from(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (project / "nuvom.toml").write_text("# first\nmax_workers = 2\n")
+    (project / ".env").write_text("NUVOM_MAX_WORKERS=4\n")
+    monkeypatch.setenv("NUVOM_MAX_WORKERS", "8")
+    lines = [line.split() for line in invoke("config", "explain", "max_workers").out.splitlines()]
+    assert lines[:6] == [
+        ["max_workers", "=", "8"],
+        ["flag", "-"],
+        ["environment", "NUVOM_MAX_WORKERS=8", "<-", "used"],
+        [".env", "NUVOM_MAX_WORKERS=4"],
+        ["nuvom.toml", "line", "2:", "max_workers", "=", "2"],
+        ["default", "4"],
+    ]
+    data = invoke("config", "explain", "NUVOM_MAX_WORKERS", "--json").json
+    assert [source["used"] for source in data["sources"]] == [False, True, False, False, False]
+    assert data["sources"][0]["text"] is None
+
+
+def test_a_misspelt_setting_is_not_explained_but_guessed(project: Path) -> None:
+    answer = invoke("config", "explain", "max_wrokers")
+    assert answer.code == 4
+    assert 'Did you mean "max_workers"?' in answer.err
+
+
+def test_config_check_names_all_that_is_wrong(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert invoke("config", "check").code == 0
+    (project / "nuvom.toml").write_text('max_workers = "many"\nmax_wrokers = 2\n')
+    monkeypatch.setenv("NUVOM_LOG_LEVL", "INFO")
+    answer = invoke("config", "check")
+    assert answer.code == 7
+    assert answer.err.count("Error:") == 2
+    assert "NUVOM_LOG_LEVL" in answer.err
+    data = invoke("config", "check", "--json")
+    assert (data.code, data.json["ok"], len(data.json["errors"])) == (7, False, 2)
+    assert len(data.json["warnings"]) == 1
+    assert invoke("config", "show").code == 4
+
+
+def test_two_files_with_settings_are_exit_4_and_both_named(project: Path) -> None:
+    (project / "nuvom.toml").write_text("")
+    (project / "pyproject.toml").write_text("[tool.nuvom]\n")
+    answer = invoke("history", "recent")
+    assert answer.code == 4
+    assert "nuvom.toml" in answer.err
+    assert "pyproject.toml" in answer.err
+
+
+def test_version_says_which(tmp_path: Path) -> None:
+    data = invoke("version", "--json").json
+    assert invoke("version").out == f"nuvom {data['version']} (Python {data['python']})\n"
