@@ -11,10 +11,11 @@ import asyncio
 import logging
 import threading
 from collections import deque
+from contextlib import suppress
 from contextvars import copy_context
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from nuvom.execution.failures import current_frames, stack_of
+from nuvom.execution.failures import current_frames, stack_of, stack_of_coroutine
 from nuvom.execution.lanes import Assignment, Finished, Shop
 from nuvom.job_context import current
 
@@ -25,7 +26,15 @@ if TYPE_CHECKING:
     from nuvom.outcome import Settlement
 
 _BLOCKED_SECS = 1.0  # without a turn of the loop, after which it counts as blocked
+_LEAVE_SECS = 1.0  # for coroutines to clean up when the worker has stopped
 _LOG = logging.getLogger("nuvom.worker")
+
+
+class _Place(NamedTuple):
+    """A coroutine that runs, and what it is an attempt of."""
+
+    assignment: Assignment
+    task: asyncio.Task[None]
 
 
 class AsyncLane:
@@ -37,7 +46,7 @@ class AsyncLane:
         self._size = slots
         self._shop = shop
         self._waiting: deque[Assignment] = deque()
-        self._tasks: dict[RunningJob, asyncio.Task[None]] = {}
+        self._places: dict[RunningJob, _Place] = {}
         self._left_behind: set[asyncio.Task[None]] = set()
         self._busy = 0
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -52,11 +61,15 @@ class AsyncLane:
         """Do nothing yet: most workers never run a coroutine."""
 
     def stop(self) -> None:
-        """Stop the loop; what still runs is left behind."""
+        """Cancel what still runs, and stop the loop; who swallows the cancellation is left."""
         self._stopping.set()
-        loop = self._loop
-        if loop is not None and not loop.is_closed():
+        loop, thread = self._loop, self._thread
+        if loop is None or thread is None:
+            return
+        with suppress(RuntimeError):  # it is closed already
             loop.call_soon_threadsafe(loop.stop)
+        if thread is not threading.current_thread():
+            thread.join(2 * _LEAVE_SECS)
 
     def free(self) -> int:
         """Return how many further coroutines could start."""
@@ -72,8 +85,8 @@ class AsyncLane:
         self._ensure_loop().call_soon_threadsafe(self._start_waiting)
 
     def run_hook(self, hook: Callable[[], Any]) -> None:
-        """Run a hook in a thread, since it may block."""
-        self._ensure_loop().call_soon_threadsafe(self._run_hook, hook)
+        """Run a hook in a thread of its own, since it may block."""
+        threading.Thread(target=hook, name="nuvom-hook", daemon=True).start()
 
     def take_back(self) -> list[Assignment]:
         """Return, and forget, all attempts that have no place yet."""
@@ -88,16 +101,22 @@ class AsyncLane:
     def close_attempt(self, running: RunningJob) -> None:
         """Cancel the coroutine of an attempt that somebody else closed."""
         running.is_cancelled = True
-        if self._loop is not None:
-            self._loop.call_soon_threadsafe(self._cancel, running)
+        loop = self._loop
+        if loop is not None:
+            with suppress(RuntimeError):  # the loop is closed: nothing runs any more
+                loop.call_soon_threadsafe(self._cancel, running)
 
     def stacks(self) -> dict[str, str]:
-        """Return where each coroutine waits, by job id."""
-        found = {}
-        for running, task in list(self._tasks.items()):
-            frames = task.get_stack(limit=1)
-            found[running.record.id] = stack_of(frames[-1]) if frames else ""
-        return found
+        """Return where each coroutine is, by job id."""
+        places = list(self._places.items())
+        return {running.record.id: self._stack_of(place.task) for running, place in places}
+
+    def _stack_of(self, task: asyncio.Task[None]) -> str:
+        if self._loop is not None and asyncio.current_task(self._loop) is task:
+            frame = current_frames().get(self._ident)
+            if frame is not None:
+                return stack_of(frame)
+        return stack_of_coroutine(task.get_coro())
 
     def stuck(self) -> int:
         """Return how many coroutines run on after their attempt was closed."""
@@ -115,22 +134,27 @@ class AsyncLane:
             context = copy_context()
             context.run(current.set, assignment.running)
             task = asyncio.get_running_loop().create_task(self._run(assignment), context=context)
-            self._tasks[assignment.running] = task
+            task.add_done_callback(self._check)
+            self._places[assignment.running] = _Place(assignment, task)
         if not self._waiting:
             self._shop.idle()
 
     async def _run(self, assignment: Assignment) -> None:
+        if self._shop.starts(assignment.running):
+            await self._attempt(assignment)
+        else:
+            self._ends(assignment.running, None)
+        self._start_waiting()
+
+    async def _attempt(self, assignment: Assignment) -> None:
         prepared, running = assignment
         runner = self._shop.runner
-        if not self._shop.starts(running):
-            self._ends(running, None)
-            return
         runner.begin(prepared, running)
         deadline = self._deadline_of(assignment)
         try:
             args, kwargs = prepared.decode(running.record.args, running.record.kwargs)
             if prepared.has_hooks:
-                await asyncio.to_thread(runner.before, prepared, running)
+                await _in_thread(lambda: runner.before(prepared, running))
             value = await prepared.func(*args, **kwargs)
         except BaseException as error:  # noqa: BLE001  # user code: any failure is an outcome
             if self._ends(running, deadline):
@@ -138,13 +162,17 @@ class AsyncLane:
         else:
             if self._ends(running, deadline):
                 self._finish(assignment, runner.succeeded(prepared, running, value))
-        self._start_waiting()
+
+    def _check(self, task: asyncio.Task[None]) -> None:
+        error = None if task.cancelled() else task.exception()
+        if error is not None:  # not the task's own code, whose failures are outcomes
+            self._shop.crashed(error)
 
     def _ends(self, running: RunningJob, deadline: asyncio.TimerHandle | None) -> bool:
         """Give the place back; False when somebody else has closed the attempt."""
         if deadline is not None:
             deadline.cancel()
-        if self._tasks.pop(running, None) is not None:
+        if self._places.pop(running, None) is not None:
             self._busy -= 1  # else its place was given away when the attempt was closed
         return self._shop.in_hand.take(running)
 
@@ -158,29 +186,25 @@ class AsyncLane:
         return asyncio.get_running_loop().call_later(secs, self._close_overdue, assignment)
 
     def _close_overdue(self, assignment: Assignment) -> None:
+        """Close an attempt past its deadline; on the loop, or beside it when it is blocked."""
         prepared, running = assignment
-        task = self._tasks.get(running)
-        frames = task.get_stack(limit=1) if task is not None else []
+        place = self._places.get(running)
+        stack = None if place is None else self._stack_of(place.task)
         if not self._shop.in_hand.take(running):
             return
-        stack = stack_of(frames[-1]) if frames else None
-        running.is_cancelled = True
         self._finish(assignment, self._shop.runner.timed_out(prepared, running, stack))
-        self._cancel(running)
+        self.close_attempt(running)
 
     def _cancel(self, running: RunningJob) -> None:
         """Cancel a coroutine and give its place away; it may swallow the cancellation."""
-        task = self._tasks.pop(running, None)
-        if task is None:
+        place = self._places.pop(running, None)
+        if place is None:
             return
         self._busy -= 1
-        self._left_behind.add(task)
-        task.add_done_callback(self._left_behind.discard)
-        task.cancel()
+        self._left_behind.add(place.task)
+        place.task.add_done_callback(self._left_behind.discard)
+        place.task.cancel()
         self._start_waiting()
-
-    def _run_hook(self, hook: Callable[[], Any]) -> None:
-        _ = asyncio.get_running_loop().run_in_executor(None, hook)
 
     # ---- the loop's thread --------------------------------------------------------------
 
@@ -193,18 +217,22 @@ class AsyncLane:
             threading.Thread(target=self._watch, name="nuvom-loop-watch", daemon=True).start()
         return self._loop
 
+    @property
+    def _ident(self) -> int:
+        return (self._thread.ident if self._thread is not None else None) or 0
+
     def _main(self) -> None:
         loop = self._ensure_loop()
         asyncio.set_event_loop(loop)
         loop.call_soon(self._turn)
         try:
             while not self._stopping.is_set():
-                try:
+                # asyncio lets these two through when anything but a job raises them: a task that
+                # a job has made, or a callback. The loop is everybody's and goes on.
+                with suppress(KeyboardInterrupt, SystemExit):
                     loop.run_forever()
-                except (KeyboardInterrupt, SystemExit):
-                    # asyncio stops the loop for these two when a task raises them; the task's
-                    # own attempt has been closed as failed.
-                    continue
+            with suppress(RuntimeError):  # somebody's code has stopped the loop once more
+                _leave(loop)
         except Exception as error:  # noqa: BLE001  # outermost: a fault of the engine must not pass in silence
             self._shop.crashed(error)
         finally:
@@ -217,15 +245,28 @@ class AsyncLane:
             self._loop.call_later(_BLOCKED_SECS / 4, self._turn)
 
     def _watch(self) -> None:
-        while not self._shop.clock.wait(self._stopping, _BLOCKED_SECS / 2):
-            blocked = self._shop.clock.monotonic() - self._turned_at
-            if blocked > _BLOCKED_SECS and not self._is_named and self._tasks:
-                self._is_named = True
-                self._name_blocker(blocked)
+        try:
+            while not self._shop.clock.wait(self._stopping, _BLOCKED_SECS / 2):
+                self._look()
+        except Exception as error:  # noqa: BLE001  # outermost: a fault of the engine must not pass in silence
+            self._shop.crashed(error)
+
+    def _look(self) -> None:
+        """Find a loop that is blocked, and keep the deadlines that it cannot keep itself."""
+        now = self._shop.clock.monotonic()
+        blocked_secs = now - self._turned_at
+        places = list(self._places.values())
+        if blocked_secs <= _BLOCKED_SECS or not places:
+            return
+        if not self._is_named:
+            self._is_named = True
+            self._name_blocker(blocked_secs)
+        for place in places:
+            if place.assignment.running.deadline <= now:
+                self._close_overdue(place.assignment)
 
     def _name_blocker(self, blocked_secs: float) -> None:
-        ident = self._thread.ident if self._thread is not None else None
-        frame = current_frames().get(ident or 0)
+        frame = current_frames().get(self._ident)
         stack = "" if frame is None else stack_of(frame)
         _LOG.warning(
             "a coroutine blocks the event loop for %.1f s; use `await` or a plain def task:\n%s",
@@ -233,3 +274,32 @@ class AsyncLane:
             stack,
             extra={"event": "loop.blocked"},
         )
+
+
+async def _in_thread(call: Callable[[], None]) -> None:
+    """Call in a thread that does not keep the process alive, as those of ``to_thread`` do."""
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[None] = loop.create_future()
+    context = copy_context()
+
+    def end() -> None:
+        if not done.done():
+            done.set_result(None)
+
+    def run() -> None:
+        context.run(call)
+        with suppress(RuntimeError):  # the loop is closed
+            loop.call_soon_threadsafe(end)
+
+    threading.Thread(target=run, name="nuvom-hook", daemon=True).start()
+    await done
+
+
+def _leave(loop: asyncio.AbstractEventLoop) -> None:
+    """Let coroutines clean up, for a moment."""
+    tasks = asyncio.all_tasks(loop)
+    for task in tasks:
+        task.cancel()
+    if tasks:
+        loop.run_until_complete(asyncio.wait(tasks, timeout=_LEAVE_SECS))
+    loop.run_until_complete(loop.shutdown_asyncgens())

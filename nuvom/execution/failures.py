@@ -63,7 +63,24 @@ def current_frames() -> dict[int, FrameType]:
 
 def stack_of(frame: FrameType) -> str:
     """Return the stack that a thread is in, as text; ``frame`` of ``sys._current_frames()``."""
-    lines = traceback.format_stack(frame)[-_FRAMES:]
+    return _shown(traceback.format_stack(frame))
+
+
+def stack_of_coroutine(coroutine: object) -> str:
+    """Return where a coroutine waits, and what it waits for, as text."""
+    frames: list[tuple[FrameType, int]] = []
+    while coroutine is not None:
+        frame = getattr(coroutine, "cr_frame", None) or getattr(coroutine, "gi_frame", None)
+        if frame is not None:
+            frames.append((frame, frame.f_lineno))
+        awaited = getattr(coroutine, "cr_await", None)
+        coroutine = getattr(coroutine, "gi_yieldfrom", None) if awaited is None else awaited
+    return _shown(traceback.StackSummary.extract(frames).format())
+
+
+def _shown(lines: list[str]) -> str:
+    """Keep what is the user's of a stack, or all when nothing is."""
+    lines = lines[-_FRAMES:]
     own = [line for line in lines if _PACKAGE not in line and _THREADING not in line]
     return _clean("".join(own or lines), _TRACEBACK_CHARS)
 
