@@ -111,26 +111,15 @@ class SplitDelivery(SharedDelivery):
                     job,
                     status,
                     finished_at=kept.get("finished_at") or 0.0,
-                    error=error and StoredError(error["type"], error["message"]),
+                    error=error and StoredError(**error),
                 )
         return found
 
     def settle(self, settlements: Sequence[Settlement]) -> list[bool]:
         """Store outcomes, then close attempts; False where the lease was lost."""
         for one in settlements:
-            self._store_outcome(one)
+            _store_outcome(self._results, self._codec, one)
         return self.queue.settle(settlements)
-
-    def _store_outcome(self, one: Settlement) -> None:
-        record = one.record
-        if one.status is JobStatus.SUCCESS:
-            value = (
-                None if one.result is None else self._codec.decode_value(one.result, shaped=True)
-            )
-            self._results.set_result(record.id, value, record=record)
-        elif one.status in (JobStatus.FAILED, JobStatus.CANCELLED):
-            error = one.error or StoredError(str(one.status), "")
-            self._results.set_error(record.id, error, record=record, status=one.status)
 
 
 class PlainDelivery:
@@ -167,8 +156,12 @@ class PlainDelivery:
             )
             for job in jobs
         ]
-        for job in taken:
-            self._results.set_record(job)
+        try:
+            for job in taken:
+                self._results.set_record(job)
+        except BaseException:  # nobody hands these jobs out again: keep them for the next claim
+            self._keep((0.0, job) for job in jobs)
+            raise
         return taken
 
     def finished_before(self, jobs: Sequence[JobRecord]) -> dict[str, Settlement]:
@@ -177,24 +170,21 @@ class PlainDelivery:
         return {}
 
     def settle(self, settlements: Sequence[Settlement]) -> list[bool]:
-        """Store outcomes, and hold back what is to be tried again."""
+        """Store outcomes, and hold back what is to be tried again.
+
+        Where a store fails in between, everything may be stored anew, but nothing is held back
+        twice.
+        """
+        held_back = []
         for one in settlements:
-            record = one.record
-            if one.status is JobStatus.SUCCESS:
-                value = (
-                    None
-                    if one.result is None
-                    else self._codec.decode_value(one.result, shaped=True)
-                )
-                self._results.set_result(record.id, value, record=record)
-            elif one.status in (JobStatus.PENDING, JobStatus.PARKED):
-                self._hold_back(one)
+            if one.status in (JobStatus.PENDING, JobStatus.PARKED):
+                held_back.append(self._held_back(one))
             else:
-                error = one.error or StoredError(str(one.status), "")
-                self._results.set_error(record.id, error, record=record, status=one.status)
+                _store_outcome(self._results, self._codec, one)
             for child in one.children:
                 self._results.set_record(child)
                 self.queue.enqueue(child)
+        self._keep(held_back)
         return [True] * len(settlements)
 
     def release(self, jobs: Sequence[JobRecord]) -> None:
@@ -226,20 +216,23 @@ class PlainDelivery:
         del job, done, total, message
         return True
 
-    def _hold_back(self, one: Settlement) -> None:
+    def _held_back(self, one: Settlement) -> tuple[float, JobRecord]:
+        """Return when a job is to be tried again, and its record; readers can see it wait."""
         job = one.record.replace(
             status=one.status,
             run_at=one.run_at,
             attempt=one.record.attempt - (0 if one.keeps_attempt else 1),
         )
         self._results.set_record(job)
-        if one.status is JobStatus.PARKED:
-            # Nobody else can be told; try again when another worker may have come.
-            job, run_at = job.replace(status=JobStatus.PENDING), self._clock.now() + _PARKED_SECS
-        else:
-            run_at = one.run_at
+        if one.status is JobStatus.PENDING:
+            return one.run_at, job
+        # Nobody else can be told; try again when another worker may have come.
+        return self._clock.now() + _PARKED_SECS, job.replace(status=JobStatus.PENDING)
+
+    def _keep(self, jobs: Iterable[tuple[float, JobRecord]]) -> None:
         with self._lock:
-            heapq.heappush(self._later, (run_at, next(self._order), job))
+            for run_at, job in jobs:
+                heapq.heappush(self._later, (run_at, next(self._order), job))
 
     def _due(self, n: int) -> list[JobRecord]:
         now = self._clock.now()
@@ -248,6 +241,17 @@ class PlainDelivery:
             while self._later and self._later[0][0] <= now and len(due) < n:
                 due.append(heapq.heappop(self._later)[2])
         return due
+
+
+def _store_outcome(results: BaseResultBackend, codec: Codec, one: Settlement) -> None:
+    """Keep what a job ended with; an attempt that another one follows has no outcome yet."""
+    record = one.record
+    if one.status is JobStatus.SUCCESS:
+        value = None if one.result is None else codec.decode_value(one.result, shaped=True)
+        results.set_result(record.id, value, record=record)
+    elif one.status.is_final:
+        error = one.error or StoredError(str(one.status), "")
+        results.set_error(record.id, error, record=record, status=one.status)
 
 
 Delivery = SharedDelivery | PlainDelivery
