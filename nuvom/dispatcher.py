@@ -8,11 +8,12 @@ encoded, put into a ``JobRecord`` and enqueued. Everything that enqueues comes t
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import contextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING, Any
 
 from msgspec import Raw
 
-from nuvom.errors import CapabilityMissing, PayloadTooLarge
+from nuvom.errors import CapabilityMissing, NuvomError, PayloadTooLarge
 from nuvom.events import EventBus, JobEnqueued
 from nuvom.names import new_id
 from nuvom.options import NO_CALL_OPTIONS, CallOptions
@@ -22,7 +23,7 @@ from nuvom.record_batch import RecordBatch
 from nuvom.signature import Binder
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
     from nuvom.clock import Clock
     from nuvom.config import Settings
@@ -60,6 +61,7 @@ class Dispatcher:
         self._clock = clock
         self._plans: dict[tuple[int, int], CallPlan] = {}
         self._can_inspect = Capability.INSPECTION in queue.capabilities
+        self._missing = {Capability.SCHEDULED, Capability.UNIQUE} - queue.capabilities
         self._public_name = public_name
 
     def dispatch(
@@ -87,14 +89,19 @@ class Dispatcher:
         plan = self._plans.get((id(definition), id(options)))
         if plan is None:
             plan = self._plan(definition, options)
-        return plan.record(args, dict(kwargs), self._clock.now())
+        now = self._clock.now()
+        record = plan.record(args, dict(kwargs), now)
+        if self._missing:
+            self._refuse_missing(record, now)
+        return record
 
     def enqueue(self, record: JobRecord) -> str | None:
         """Store ``record``; return the id of the existing job when its key is taken."""
-        self._refuse_missing(record)
-        if not self._can_inspect:
-            self._results.set_record(record)
-        existing = self._queue.enqueue(record)
+        if self._can_inspect:
+            existing = self._queue.enqueue(record)
+        else:
+            with self._shown((record,)):
+                existing = self._queue.enqueue(record)
         if existing is None and JobEnqueued in self._bus.active:
             self._bus.emit(JobEnqueued(record))
         return existing
@@ -113,30 +120,43 @@ class Dispatcher:
         Items are bound, encoded and spooled as they arrive, so that a generator of any length
         needs bounded memory and never runs while the store is locked.
         """
-        plan = self._plan(definition, options)
-        with RecordBatch(plan.like(self._clock.now())) as batch:
+        plan, now = self._plan(definition, options), self._clock.now()
+        with RecordBatch(plan.like(now)) as batch:
+            self._refuse_missing(batch.like, now)
             for index, item in enumerate(items):
                 args, kwargs = _call_of(definition.name, index, item)
                 batch.add(new_id(), *plan.pack(args, kwargs, index))
             return batch.ids, self._store(batch) if batch.ids else {}
 
     def _store(self, batch: RecordBatch) -> dict[str, str]:
-        self._refuse_missing(batch.like)
-        if not self._can_inspect:
-            for record in batch:
-                self._results.set_record(record)
-        existing = self._queue.enqueue_many(batch)
+        with nullcontext() if self._can_inspect else self._shown(batch):
+            existing = self._queue.enqueue_many(batch)
         if JobEnqueued in self._bus.active:
             for record in batch:
                 if record.id not in existing:
                     self._bus.emit(JobEnqueued(record))
         return existing
 
-    def _refuse_missing(self, record: JobRecord) -> None:
-        if record.run_at and Capability.SCHEDULED not in self._queue.capabilities:
-            raise CapabilityMissing(
-                self._queue.name, str(Capability.SCHEDULED), "this job has a run_at"
-            )
+    @contextmanager
+    def _shown(self, records: Iterable[JobRecord]) -> Iterator[None]:
+        """Keep jobs beside the results while they are given to a queue that cannot show them."""
+        try:
+            for record in records:
+                self._results.set_record(record)
+            yield
+        except BaseException:
+            with suppress(NotImplementedError):  # not every backend can forget
+                for record in records:
+                    self._results.forget(record.id)
+            raise
+
+    def _refuse_missing(self, record: JobRecord, now: float) -> None:
+        """Refuse what the queue would not do: a promise that nobody keeps is worse than none."""
+        name = self._queue.name or type(self._queue).__name__
+        if record.run_at > now and Capability.SCHEDULED in self._missing:
+            raise CapabilityMissing(name, str(Capability.SCHEDULED), "this job has a run_at")
+        if record.unique_key is not None and Capability.UNIQUE in self._missing:
+            raise CapabilityMissing(name, str(Capability.UNIQUE), "this job has a unique_key")
 
     def _plan(self, definition: TaskDefinition, options: CallOptions) -> CallPlan:
         if len(self._plans) >= _PLANS_KEPT:
@@ -204,13 +224,13 @@ class CallPlan:
         try:
             self._binder.check(args, kwargs)
             packed_args, packed_kwargs = self._encode(args, kwargs)
-        except TypeError as error:
+            size = len(packed_args) + len(packed_kwargs)
+            if size > self._max_bytes:
+                raise PayloadTooLarge(self._name, size, self._max_bytes)
+        except NuvomError as error:
             if index is not None:
-                error.args = (f"item {index}: {error.args[0]}",)
+                error.args = (f"item {index}: {error.what}",)
             raise
-        size = len(packed_args) + len(packed_kwargs)
-        if size > self._max_bytes:
-            raise PayloadTooLarge(self._name, size, self._max_bytes)
         return packed_args, packed_kwargs
 
 

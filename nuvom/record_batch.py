@@ -8,11 +8,12 @@ encoded records as they are.
 from __future__ import annotations
 
 from itertools import islice
-from tempfile import SpooledTemporaryFile
+from tempfile import SpooledTemporaryFile, gettempdir
 from typing import TYPE_CHECKING, Self
 
 import msgspec
 
+from nuvom.errors import StorageFull
 from nuvom.record import JobRecord
 
 if TYPE_CHECKING:
@@ -61,11 +62,15 @@ class RecordBatch:
         Args:
             job_id: 36 characters, as ``new_id`` makes them.
             args, kwargs: Encoded arguments.
+        Raises: StorageFull: there is no room for the temporary file.
         """
         packed = b"".join(
             (self._head, b"\xd9\x24", job_id.encode(), self._name, args, kwargs, self._tail)
         )
-        self._file.write(len(packed).to_bytes(_PREFIX, "big") + packed)
+        try:
+            self._file.write(len(packed).to_bytes(_PREFIX, "big") + packed)
+        except OSError as error:
+            raise StorageFull(gettempdir(), str(error)) from error
         self.ids += bytes.fromhex(job_id.replace("-", ""))
 
     def packed(self) -> Iterator[tuple[str, bytes]]:

@@ -16,6 +16,7 @@ from nuvom.control import Control
 from nuvom.dispatcher import Dispatcher
 from nuvom.events import Event, EventBus
 from nuvom.options import task_options
+from nuvom.queue_backends.base import BaseJobQueue
 from nuvom.registry.registry import Registry, TaskDefinition
 from nuvom.runtime import Runtime, build_runtime, count_local_worker, use_runtime
 from nuvom.task import AsyncTask, Task
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from nuvom.queue_backends.base import BaseJobQueue
+    from nuvom.record import JobRecord
     from nuvom.result_backends.base import BaseResultBackend
 
 E = TypeVar("E", bound=Event)
@@ -72,15 +73,19 @@ def with_backends(
 class Engine:
     """The runtime in use while the ``with`` block runs.
 
+    Args:
+        listens: Whether events are kept.
+
     Attributes:
         seen: All events so far, in the order in which they were emitted.
     """
 
-    def __init__(self, runtime: Runtime) -> None:
+    def __init__(self, runtime: Runtime, *, listens: bool = True) -> None:
         self.runtime = runtime
         self.seen: list[Event] = []
         self._news = threading.Condition()
-        runtime.bus.subscribe(Event, self._note)
+        if listens:
+            runtime.bus.subscribe(Event, self._note)
 
     def __enter__(self) -> Self:
         self._before = use_runtime(self.runtime)
@@ -148,3 +153,32 @@ def wait_until(is_so: Callable[[], bool], news: threading.Condition | None = Non
         while not is_so():
             assert SYSTEM_CLOCK.monotonic() < deadline, "it never came true"
             news.wait(0.01)
+
+
+class ToyQueue(BaseJobQueue):
+    """A queue of five methods: a list, and a setting that makes it fail."""
+
+    name = "toy"
+
+    def __init__(self) -> None:
+        self.jobs: list[JobRecord] = []
+        self.error: Exception | None = None
+
+    def enqueue(self, job: JobRecord) -> str | None:
+        if self.error is not None:
+            raise self.error
+        self.jobs.append(job)
+        return None
+
+    def dequeue(self, timeout: float | None = None) -> JobRecord | None:
+        return self.jobs.pop(0) if self.jobs else None
+
+    def pop_batch(self, batch_size: int) -> list[JobRecord]:
+        taken, self.jobs[:batch_size] = self.jobs[:batch_size], []
+        return taken
+
+    def qsize(self) -> int:
+        return len(self.jobs)
+
+    def clear(self) -> None:
+        self.jobs.clear()

@@ -1,0 +1,395 @@
+"""Makes stored jobs of calls: bound, encoded, within the limits, all or nothing."""
+
+from __future__ import annotations
+
+import gc
+import tracemalloc
+from collections import namedtuple
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import pytest
+
+from nuvom.errors import (
+    CapabilityMissing,
+    InvalidArguments,
+    NotStorable,
+    PayloadTooLarge,
+    QueueFull,
+    TaskNotImportable,
+)
+from nuvom.events import JobEnqueued
+from nuvom.job import JobList
+from nuvom.record import JobRecord, RetryPolicy
+from nuvom.result_backends.base import BaseResultBackend
+from nuvom.result_backends.memory import MemoryResultBackend
+from nuvom.runtime import count_local_worker
+from tests.engine import Engine, ToyQueue, make_runtime, with_backends
+
+
+def add(x: int, y: int) -> int:
+    return x + y
+
+
+def one(value: object) -> object:
+    return value
+
+
+def stored(engine: Engine) -> list[JobRecord]:
+    """Return what waits in the queue, in the order of enqueueing."""
+    return engine.runtime.queue.pop_batch(1000)
+
+
+# ---- one call -------------------------------------------------------------------------------
+
+
+def test_record_says_all_that_the_task_says(engine: Engine) -> None:
+    task = engine.task(
+        add,
+        queue="mail",
+        priority=1,
+        retries=2,
+        retry_delay_secs=7,
+        backoff="linear",
+        max_retry_delay_secs=70,
+        jitter=False,
+        timeout_secs=3,
+        timeout_policy="retry",
+        store_result=False,
+        result_ttl_secs=60,
+        tags=["a", "b"],
+    )
+    task.delay(1, 2)
+
+    (record,) = stored(engine)
+    assert ("tests.add", "mail", 1, 2) == (
+        record.func_name,
+        record.queue,
+        record.priority,
+        record.max_retries,
+    )
+    assert RetryPolicy(7, "linear", 70, jitter=False) == record.retry
+    assert (3, "retry", False, 60, ("a", "b")) == (
+        record.timeout_secs,
+        record.timeout_policy,
+        record.store_result,
+        record.result_ttl_secs,
+        record.tags,
+    )
+
+
+def test_call_beats_the_task(engine: Engine) -> None:
+    task = engine.task(add, queue="mail", priority=1, retries=2, timeout_secs=3, tags=["a"])
+    task.options(
+        queue="other",
+        priority=0,
+        retries=0,
+        retry_delay_secs=0,
+        timeout_secs=9,
+        timeout_policy="ignore",
+        store_result=False,
+        result_ttl_secs=0,
+        tags=[],
+        metadata={"by": "me"},
+        unique_key="k",
+        unique_for=60,
+    ).delay(1, 2)
+
+    (record,) = stored(engine)
+    assert ("other", 0, 0, 9, "ignore", False, 0, ()) == (
+        record.queue,
+        record.priority,
+        record.max_retries,
+        record.timeout_secs,
+        record.timeout_policy,
+        record.store_result,
+        record.result_ttl_secs,
+        record.tags,
+    )
+    assert ({"by": "me"}, "k", 60) == (record.metadata, record.unique_key, record.unique_for)
+    assert RetryPolicy(0) == record.retry
+
+
+def test_settings_fill_what_neither_says(project: Path) -> None:
+    settings = {"job_timeout_secs": 8, "timeout_policy": "retry", "retry_delay_secs": 1}
+    with Engine(make_runtime(project, **settings)) as engine:
+        engine.task(add).delay(1, 2)
+        engine.task(add, timeout_secs=2, timeout_policy="fail", retry_delay_secs=3).delay(1, 2)
+        first, second = stored(engine)
+
+    assert (8, "retry", RetryPolicy(1)) == (first.timeout_secs, first.timeout_policy, first.retry)
+    assert (2, "fail", RetryPolicy(3)) == (
+        second.timeout_secs,
+        second.timeout_policy,
+        second.retry,
+    )
+
+
+def test_delay_counts_from_each_call(engine: Engine) -> None:
+    later = engine.task(add).options(delay=3600)
+    jobs = [later.delay(1, 2), later.delay(1, 2)]
+    for job in jobs:
+        assert 3600 == pytest.approx(job.record.run_at - job.record.created_at)
+
+
+def test_fixed_moment_is_kept(engine: Engine) -> None:
+    moment = datetime(2090, 1, 1, tzinfo=UTC)
+    job = engine.task(add).options(run_at=moment).delay(1, 2)
+    assert moment.timestamp() == job.record.run_at
+
+
+@pytest.mark.parametrize("options", [{}, {"unique_key": "k"}])
+def test_call_that_does_not_fit_stores_nothing(engine: Engine, options: dict[str, Any]) -> None:
+    task = engine.task(add).options(**options)
+    with pytest.raises(InvalidArguments, match="missing a required argument: 'y'"):
+        task.delay(1)
+    with pytest.raises(NotStorable, match=r"x\[1\]: object cannot be stored"):
+        task.delay([1, object()], 2)
+    with pytest.raises(PayloadTooLarge, match="1048576 are allowed"):
+        task.delay("x" * (1 << 20), 2)
+    assert [] == stored(engine)
+    assert [] == engine.events(JobEnqueued)
+
+
+def test_enqueued_job_is_told_of(engine: Engine) -> None:
+    job = engine.task(add).delay(1, 2)
+    assert [job.id] == [event.job.id for event in engine.events(JobEnqueued)]
+
+
+def test_job_that_was_there_before_is_not_told_of(engine: Engine) -> None:
+    once = engine.task(add).options(unique_key="k")
+    first, second = once.delay(1, 2), once.delay(3, 4)
+
+    assert (first, True, False) == (second, first.created, second.created)
+    assert (1, 2) == second.args
+    assert 1 == len(engine.events(JobEnqueued))
+
+
+def test_task_that_no_worker_can_import_is_refused(project: Path) -> None:
+    runtime = make_runtime(project, queue_backend="sqlite", result_backend="sqlite")
+    with Engine(runtime) as engine:
+        task = engine.task(add)
+        task.definition.func = lambda: None
+        count_local_worker(-1)
+        try:
+            with pytest.raises(TaskNotImportable):
+                task.delay()
+            with pytest.raises(TaskNotImportable):
+                task.map([()])
+        finally:
+            count_local_worker(1)
+        assert [] == stored(engine)
+
+
+def test_plans_of_options_made_anew_do_not_pile_up(engine: Engine) -> None:
+    task = engine.task(add)
+    jobs = [task.options(priority=number).delay(1, 2) for number in range(1100)]
+    assert len(engine.runtime.dispatcher._plans) <= 1000
+    assert list(range(1100)) == [job.priority for job in jobs]
+
+
+# ---- many calls -----------------------------------------------------------------------------
+
+
+Pair = namedtuple("Pair", ["x", "y"])  # noqa: PYI024  # as users write it
+
+
+@pytest.mark.parametrize(
+    ("items", "sums"),
+    [
+        ([(1, 2), (3, 4)], [3, 7]),
+        ([[1, 2]], [3]),
+        ([{"x": 1, "y": 2}], [3]),
+        ([MappingProxyType({"x": 1, "y": 2})], [3]),
+        ([Pair(1, 2)], [3]),
+        ([(1, 2), [3, 4], {"x": 5, "y": 6}], [3, 7, 11]),
+        (((number, 1) for number in range(3)), [1, 2, 3]),
+        ({(1, 2): "a mapping is read as its keys"}, [3]),
+        ([], []),
+        (iter(()), []),
+    ],
+)
+def test_each_item_is_one_call(engine: Engine, items: Any, sums: list[int]) -> None:
+    jobs: JobList[int] = engine.task(add).map(items)
+    engine.work()
+    assert sums == jobs.get(5)
+
+
+def test_argument_that_is_a_tuple_is_wrapped(engine: Engine) -> None:
+    jobs = engine.task(one).map([((1, 2),), ([3],)])
+    engine.work()
+    assert [(1, 2), [3]] == jobs.get(5)
+
+
+def test_urls_are_passed_one_by_one(engine: Engine) -> None:
+    jobs = engine.task(one).map([(url,) for url in ("a", "b")])
+    assert [("a",), ("b",)] == [job.args for job in jobs]
+
+
+REFUSED: list[tuple[Any, type[Exception], str]] = [
+    (["a"], TypeError, r"tests\.add\.map: item 0 is a str; each item must be a tuple or list"),
+    ("abc", TypeError, r"item 0 is a str.*wrap it: \(item,\)"),
+    ([1], TypeError, "item 0 is a int"),
+    ((1, 2), TypeError, "item 0 is a int"),
+    ([(1, 2), None], TypeError, "item 1 is a NoneType"),
+    ([(1, 2), {1, 2}], TypeError, "item 1 is a set"),
+    ([(1, 2, 3)], InvalidArguments, "item 0: tests.add: too many positional arguments"),
+    ([(1, 2), (1, 2), (1, 2), (1,)], InvalidArguments, "item 3: tests.add: missing"),
+    ([{"x": 1, "z": 2}], InvalidArguments, "item 0: tests.add: missing a required argument: 'y'"),
+    ([{"x": 1, 5: 2}], TypeError, "item 0 has the key 5; keys must be text"),
+    ([(1, 2), (1, object())], NotStorable, "item 1: y: object cannot be stored"),
+    ([(1, 2), (1, "x" * (1 << 20))], PayloadTooLarge, "item 1: The arguments of tests.add take"),
+    (5, TypeError, "not iterable"),
+]
+
+
+@pytest.mark.parametrize(("items", "error", "match"), REFUSED)
+def test_one_bad_item_and_nothing_is_stored(
+    engine: Engine, items: Any, error: type[Exception], match: str
+) -> None:
+    with pytest.raises(error, match=match):
+        engine.task(add).map(items)
+    assert [] == stored(engine)
+    assert [] == engine.events(JobEnqueued)
+
+
+def test_iterable_that_breaks_off_stores_nothing(engine: Engine) -> None:
+    def items() -> Iterator[tuple[int, int]]:
+        yield 1, 2
+        yield 3, 4
+        raise OSError("the file ended")
+
+    with pytest.raises(OSError, match="the file ended"):
+        engine.task(add).map(items())
+    assert [] == stored(engine)
+
+
+def test_iterable_is_read_to_its_end_before_anything_is_stored(engine: Engine) -> None:
+    sizes = []
+
+    def items() -> Iterator[tuple[int, int]]:
+        for number in range(3):
+            yield number, 0
+            sizes.append(engine.runtime.queue.qsize())
+
+    engine.task(add).map(items())
+    assert [0, 0, 0] == sizes
+
+
+def test_nothing_is_written_for_no_items(engine: Engine) -> None:
+    assert [] == engine.task(add).map([])
+    assert [] == engine.events(JobEnqueued)
+
+
+def test_each_enqueued_job_is_told_of(engine: Engine) -> None:
+    jobs = engine.task(add).map([(1, 2), (3, 4)])
+    assert jobs.ids == [event.job.id for event in engine.events(JobEnqueued)]
+
+
+def test_of_many_jobs_only_the_new_ones_are_told_of(engine: Engine) -> None:
+    jobs = engine.task(add).options(unique_key="k").map([(1, 2), (3, 4)])
+    assert jobs.ids[:1] == [event.job.id for event in engine.events(JobEnqueued)]
+
+
+def test_full_queue_takes_none_of_many(project: Path) -> None:
+    with Engine(make_runtime(project, max_queue_size=3)) as engine:
+        with pytest.raises(QueueFull):
+            engine.task(add).map([(1, 2)] * 4)
+        assert [] == stored(engine)
+        assert 3 == len(engine.task(add).map([(1, 2)] * 3))
+
+
+def test_any_number_of_items_needs_bounded_memory(project: Path) -> None:
+    runtime = make_runtime(project, queue_backend="sqlite", result_backend="sqlite")
+    with Engine(runtime, listens=False) as engine:
+        task = engine.task(one)
+        task.map([("warm",)])
+        gc.collect()
+        tracemalloc.start()
+        try:
+            jobs = task.map(("x" * 100,) for _ in range(200_000))
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert 200_001 == runtime.queue.qsize()
+    assert 200_000 == len(jobs)
+    # The records alone take 40 MB; 3.2 MB are the ids, which the caller gets.
+    assert peak < 16 << 20, f"{peak >> 20} MiB"
+
+
+# ---- queues that can do less ----------------------------------------------------------------
+
+
+@pytest.fixture
+def toy(project: Path) -> Iterator[tuple[Engine, ToyQueue]]:
+    queue = ToyQueue()
+    runtime = with_backends(make_runtime(project), queue, MemoryResultBackend())
+    with Engine(runtime) as engine:
+        yield engine, queue
+
+
+def test_jobs_of_a_queue_that_cannot_show_them_are_kept_beside_the_results(
+    toy: tuple[Engine, ToyQueue],
+) -> None:
+    engine, _ = toy
+    job = engine.task(add).delay(1, 2)
+    jobs = engine.task(add).map([(1, 2)])
+    assert ["PENDING", "PENDING"] == [job.status, jobs[0].status]
+
+
+def test_job_that_the_queue_refuses_is_not_shown(toy: tuple[Engine, ToyQueue]) -> None:
+    engine, queue = toy
+    queue.error = QueueFull("default", 1, 1)
+    with pytest.raises(QueueFull):
+        engine.task(add).delay(1, 2)
+    with pytest.raises(QueueFull):
+        engine.task(add).map([(1, 2), (3, 4)])
+    assert [] == engine.runtime.results.list_jobs()
+
+
+def test_results_that_cannot_forget_do_not_hide_the_refusal(project: Path) -> None:
+    class Unforgetting(MemoryResultBackend):
+        forget = BaseResultBackend.forget
+
+    queue = ToyQueue()
+    queue.error = QueueFull("default", 1, 1)
+    with (
+        Engine(with_backends(make_runtime(project), queue, Unforgetting())) as engine,
+        pytest.raises(QueueFull),
+    ):
+        engine.task(add).delay(1, 2)
+
+
+@pytest.mark.parametrize(
+    ("options", "missing"),
+    [({"delay": 60}, "scheduled"), ({"unique_key": "k"}, "unique")],
+)
+def test_what_the_queue_cannot_do_is_refused(
+    toy: tuple[Engine, ToyQueue], options: dict[str, Any], missing: str
+) -> None:
+    engine, queue = toy
+    task = engine.task(add).options(**options)
+    with pytest.raises(CapabilityMissing, match=f"toy has no capability {missing}"):
+        task.delay(1, 2)
+    with pytest.raises(CapabilityMissing, match=missing):
+        task.map([(1, 2)])
+    assert [] == queue.jobs
+    assert [] == engine.runtime.results.list_jobs()
+
+
+def test_moment_that_has_passed_needs_no_capability(toy: tuple[Engine, ToyQueue]) -> None:
+    engine, queue = toy
+    engine.task(add).options(run_at=datetime(2020, 1, 1, tzinfo=UTC)).delay(1, 2)
+    assert 1 == len(queue.jobs)
+
+
+def test_queue_without_a_name_is_called_by_its_class(
+    toy: tuple[Engine, ToyQueue], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine, _ = toy
+    monkeypatch.setattr(ToyQueue, "name", "")
+    with pytest.raises(CapabilityMissing, match="ToyQueue has no capability"):
+        engine.task(add).options(delay=60).delay(1, 2)
