@@ -1,0 +1,78 @@
+"""R01, R02: workers and producers are killed at random, and nothing is lost or done twice."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from nuvom.testing.torture import Report, Storm
+
+FREEZES = {"kill": 1, "freeze": 8, "term": 1, "producer-kill": 1}
+
+
+def show(figures: Callable[[str], None], report: Report) -> None:
+    found = ", ".join(f"{name} {count}" for name, count in report.findings.counts().items())
+    figures(
+        f"seed {report.seed}, {report.secs} s: {report.jobs} jobs, {report.starts} starts of at "
+        f"most {report.most_starts}, {report.kills} kills of workers, {report.producer_kills} of "
+        f"producers, {report.freezes} freezes, {report.terms} stops, {report.fenced} fenced; "
+        f"{found}; crashes {report.crashes}; integrity {report.integrity}"
+    )
+
+
+def prove(figures: Callable[[str], None], storm: Storm, *, jobs: int, kills: int) -> None:
+    report = storm.run()
+    show(figures, report)
+    assert report.is_balanced, f"{report.to_dict()}\n{errors_of(storm.root)}"
+    assert report.jobs >= jobs
+    assert report.kills >= kills
+
+
+def errors_of(root: Path) -> str:
+    return (root / "children.log").read_text(encoding="utf-8", errors="replace")[-5000:]
+
+
+def test_r01_a_kill_storm_on_sqlite_balances(
+    tmp_path: Path, seed: int, figures: Callable[[str], None]
+) -> None:
+    prove(figures, Storm(tmp_path, secs=12, seed=seed, kills=30), jobs=1000, kills=30)
+
+
+def test_r02_a_kill_storm_on_files_balances(
+    tmp_path: Path, seed: int, figures: Callable[[str], None]
+) -> None:
+    prove(figures, Storm(tmp_path, backend="file", secs=6, seed=seed), jobs=100, kills=5)
+
+
+def test_r05_a_storm_of_freezes_balances(
+    tmp_path: Path, seed: int, figures: Callable[[str], None]
+) -> None:
+    storm = Storm(tmp_path, secs=5, seed=seed, faults=FREEZES)
+    prove(figures, storm, jobs=100, kills=0)
+
+
+@pytest.mark.slow
+def test_r05_a_storm_of_freezes_on_files_balances(
+    tmp_path: Path, seed: int, figures: Callable[[str], None]
+) -> None:
+    storm = Storm(tmp_path, backend="file", secs=20, seed=seed, faults=FREEZES)
+    prove(figures, storm, jobs=300, kills=0)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(420)
+def test_r01_a_long_kill_storm_on_sqlite_balances(
+    tmp_path: Path, seed: int, figures: Callable[[str], None]
+) -> None:
+    prove(figures, Storm(tmp_path, secs=80, seed=seed, kills=200), jobs=5000, kills=200)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_r02_a_long_kill_storm_on_files_balances(
+    tmp_path: Path, seed: int, figures: Callable[[str], None]
+) -> None:
+    storm = Storm(tmp_path, backend="file", secs=25, seed=seed, kills=60)
+    prove(figures, storm, jobs=1000, kills=60)
