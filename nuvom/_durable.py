@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from nuvom.clock import SYSTEM_CLOCK
+from nuvom.crashpoint import crashpoint
 from nuvom.errors import BackendUnavailable, QueueError, StorageFull
 
 if TYPE_CHECKING:
@@ -132,11 +133,13 @@ def write_durably(
     with storage_errors(path):
         try:
             _write_temp(temp, data, flush=flush)
+            crashpoint("durable.before_rename")
             stored = _publish(temp, path, exclusive=exclusive)
         except BaseException:
             with suppress(OSError):
                 os.unlink(temp)
             raise
+        crashpoint("durable.after_rename")
         if stored and flush:
             sync_directory(os.path.dirname(path) or ".")
     return stored

@@ -17,6 +17,7 @@ from nuvom._durable import private_directory, storage_error, storage_errors, wri
 from nuvom._lockfile import FileLock
 from nuvom._slotfile import SlotFile, read_slots
 from nuvom.clock import SYSTEM_CLOCK, boot_id
+from nuvom.crashpoint import crashpoint
 from nuvom.errors import BackendUnavailable
 from nuvom.names import valid_name
 
@@ -70,6 +71,7 @@ class Presence(SlotFile):
             presence = cls(base, lock, slots)
             with storage_errors(lock.path):
                 write_all(lock.fileno(), _content().encode())
+                crashpoint("presence.before_visible")
         except BaseException:
             with suppress(OSError):
                 os.unlink(f"{base}.slots")
@@ -249,6 +251,7 @@ def _bury(lock: FileLock) -> None:
     slots = f"{_base(lock.path)}.slots"
     with storage_errors(slots), suppress(FileNotFoundError):
         os.unlink(slots)
+    crashpoint("presence.half_buried")
     lock.remove()
 
 

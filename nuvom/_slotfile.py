@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from zlib import crc32
 
 from nuvom._durable import storage_errors, write_all
+from nuvom.crashpoint import crashpoint
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -58,6 +59,7 @@ class SlotFile:
         """
         indexes = self._take(len(jobs))
         mapped, pack, crc = self.map, _SLOT.pack_into, crc32
+        crashpoint("slots.before_book")
         for index, (job_id, epoch) in zip(indexes, jobs, strict=True):
             key = job_id.encode()
             if len(key) > _ID_BYTES:
@@ -102,6 +104,7 @@ class SlotFile:
                 # Written, not truncated to size: a hole that cannot be filled on a full disk
                 # would end the process by SIGBUS at the first mark.
                 write_all(descriptor, bytes(more * SLOT_BYTES))
+                crashpoint("slots.grown")
                 grown = mmap.mmap(descriptor, total * SLOT_BYTES)
             except BaseException:
                 os.ftruncate(descriptor, self._count * SLOT_BYTES)  # half a slot reads as damage

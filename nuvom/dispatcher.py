@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec import Raw
 
+from nuvom.crashpoint import crashpoint
 from nuvom.errors import CapabilityMissing, NuvomError, PayloadTooLarge
 from nuvom.events import EventBus, JobEnqueued
 from nuvom.names import new_id
@@ -130,7 +131,9 @@ class Dispatcher:
 
     def _store(self, batch: RecordBatch) -> dict[str, str]:
         with nullcontext() if self._can_inspect else self._shown(batch):
+            crashpoint("dispatch.before_store")
             existing = self._queue.enqueue_many(batch)
+        crashpoint("dispatch.stored")
         if JobEnqueued in self._bus.active:
             for record in batch:
                 if record.id not in existing:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from nuvom._file import contents
 from nuvom._file.frames import NOTE, WHOLE
 from nuvom._file.rows import Announced, Beat, Commanded, Note, Paused, encode
+from nuvom.crashpoint import crashpoint
 from nuvom.errors import CorruptRecord
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ def clean(store: FileStore) -> None:
         # Also with durability "normal": what was written anew must not vanish with the new
         # segment when the old one is gone.
         store.log.sync()
+        crashpoint("file.clean.before_drop")
         store.log.drop(oldest)
 
 

@@ -35,6 +35,7 @@ from nuvom._file.frames import (
     scan,
     segment_of,
 )
+from nuvom.crashpoint import crashpoint
 from nuvom.errors import BackendUnavailable, CorruptRecord, StorageFull
 
 if TYPE_CHECKING:
@@ -146,6 +147,7 @@ class Log:
             sync_data(self._file)  # what is in a later segment never outlives what came before
         file = os.open(path, _FLAGS | os.O_CREAT, 0o600)
         try:
+            crashpoint("file.segment.made")
             sync_directory(self._directory)
         except BaseException:
             os.close(file)
@@ -262,6 +264,7 @@ class Log:
         data = read_at(self._file, self._tail - at, offset_of(at))
         if data:
             self._quarantine.keep(self._name(at), data, self._reason(at, problem))
+            crashpoint("file.cut.kept")
             os.ftruncate(self._file, offset_of(at))
         self._tail = at
 
@@ -304,8 +307,10 @@ class Log:
         if offset_of(self._tail) >= self.segment_bytes and self.end == self._tail:
             self._begin_segment()
         start = self._tail
+        crashpoint("file.append.before")
         try:
             self._write(entries)
+            crashpoint("file.append.after")
         except OSError as error:
             self._take_back(start)
             raise storage_error(self._directory, error) from error
@@ -344,6 +349,7 @@ class Log:
         try:
             with storage_errors(self._directory):
                 self._write([(SEAL, b"")])
+                crashpoint("file.segment.sealed")
             self._enter(segment_of(start) + 1)
         except BaseException:
             self._take_back(start)
@@ -363,7 +369,9 @@ class Log:
             try:
                 if self._is_doubtful:
                     self._write_again(end)
+                crashpoint("file.flush.before")
                 sync_data(self._file)
+                crashpoint("file.flush.after")
             except OSError as error:
                 self._is_doubtful = True
                 raise BackendUnavailable(

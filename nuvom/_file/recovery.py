@@ -15,6 +15,7 @@ from nuvom._file.frames import CHANGES
 from nuvom._file.rows import Retired, current, encode
 from nuvom._presence import find_dead, is_gone
 from nuvom._slotfile import read_slots
+from nuvom.crashpoint import crashpoint
 from nuvom.errors import CorruptRecord
 from nuvom.recovery import LostDelivery, died_error, parked_error, recovered
 
@@ -45,6 +46,7 @@ class RecoveryPart:
         corpses = find_dead(self.store.directory)
         try:
             records = self._take_back({corpse.owner: corpse for corpse in corpses})
+            crashpoint("file.reap.before_bury")
             for corpse in corpses:
                 corpse.bury()
         finally:

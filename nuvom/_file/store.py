@@ -23,6 +23,7 @@ from nuvom._fork import drop_at_fork
 from nuvom._lockfile import FileLock
 from nuvom._presence import Presence, is_alive
 from nuvom.clock import boot_id
+from nuvom.crashpoint import crashpoint
 from nuvom.errors import BackendUnavailable, NuvomError
 from nuvom.project import ensure_folder_for
 
@@ -221,6 +222,7 @@ class FileStore:
             pass
         self._log.append([(NOTE, encode(Booted(boot_id())))], known=True)
         self._log.sync()
+        crashpoint("file.boot.noted")
         write_durably(path, boot_id().encode())
         self._log.close()
 

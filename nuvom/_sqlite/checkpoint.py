@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from nuvom._durable import private_directory
 from nuvom._lockfile import FileLock
+from nuvom.crashpoint import crashpoint
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -102,8 +103,10 @@ class Checkpointer:
             if self._is_guarded:
                 guard.execute("BEGIN IMMEDIATE")
             try:
+                crashpoint("sqlite.checkpoint.before")
                 # PASSIVE alone: the other kinds fall back to it, unguarded, when they miss a lock.
                 checkpointer.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+                crashpoint("sqlite.checkpoint.after")
             finally:
                 if guard.in_transaction:
                     guard.execute("ROLLBACK")

@@ -13,6 +13,7 @@ import msgspec
 
 from nuvom._sqlite.schema import CANCELLED, DEAD, FAILED, PARKED, READY, RUNNING, STATUS
 from nuvom.clock import boot_id
+from nuvom.crashpoint import crashpoint
 from nuvom.names import valid_name
 from nuvom.record import JobRecord
 from nuvom.views import WorkerInfo
@@ -91,6 +92,7 @@ class ControlPart:
             return STATUS[code]
 
         before = self.store.db.transaction(change)
+        crashpoint("sqlite.cancel.after_commit")
         self.store.bell.bump()
         self.store.bell.ring_all("result")
         return before
@@ -203,6 +205,7 @@ class ControlPart:
             connection.execute("DELETE FROM commands WHERE worker = ?", (owner,))
 
         self.store.db.transaction(forget, flush=False)
+        crashpoint("sqlite.retire.before_leave")
         self.store.leave(owner)
 
     def workers(self) -> list[WorkerInfo]:

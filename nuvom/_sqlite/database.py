@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from nuvom._fork import drop_at_fork
 from nuvom._sqlite.checkpoint import Checkpointer
 from nuvom._sqlite.schema import prepare
+from nuvom.crashpoint import crashpoint
 from nuvom.errors import BackendUnavailable, NuvomError, StorageFull
 from nuvom.project import create_private_file, ensure_folder_for
 
@@ -91,6 +92,7 @@ class Database:
             connection.execute("BEGIN IMMEDIATE")
             try:
                 result = action(connection)
+                crashpoint("sqlite.transaction.before_commit")
                 connection.execute("COMMIT")
             except BaseException:
                 with suppress(sqlite3.Error):  # the first error is the one to report

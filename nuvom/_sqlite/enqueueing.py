@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from nuvom._sqlite.schema import READY, SCHEDULED
+from nuvom.crashpoint import crashpoint
 from nuvom.errors import QueueFull
 from nuvom.names import valid_name
 from nuvom.record import JobRecord
@@ -93,6 +94,7 @@ class Enqueuer:
             connection.execute(
                 _INSERT_BATCH, (_encode_json(places).decode(), blob, *constants[1:8])
             )
+            crashpoint("sqlite.enqueue_many.in_transaction")
 
     def insert_children(self, connection: sqlite3.Connection, jobs: Sequence[JobRecord]) -> None:
         """Store jobs in the caller's transaction; a taken key or a full queue drops none."""

@@ -12,6 +12,7 @@ from nuvom._presence import find_dead, is_alive
 from nuvom._slotfile import read_slots
 from nuvom._sqlite.rows import SNAPSHOT_COLUMNS, SNAPSHOT_FROM, encode_error, snapshot
 from nuvom._sqlite.schema import DEAD, READY, SCHEDULED, SUSPECT
+from nuvom.crashpoint import crashpoint
 from nuvom.record import JobRecord, StoredError
 
 if TYPE_CHECKING:
@@ -66,7 +67,9 @@ class RecoveryPart:
         recovered: list[int] = []
         for corpse in find_dead(self.store.db.directory):
             with corpse:
+                crashpoint("sqlite.reap.before_commit")
                 recovered += self._take_back(corpse.owner, corpse.verdict)
+                crashpoint("sqlite.reap.after_commit")
                 corpse.bury()
         now = self.store.clock.monotonic()
         for (owner,) in self.store.db.read(_OWNERS):

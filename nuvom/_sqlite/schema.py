@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from nuvom.crashpoint import crashpoint
 from nuvom.errors import BackendUnavailable
 from nuvom.record import JobStatus
 
@@ -122,6 +123,7 @@ def prepare(connection: sqlite3.Connection, where: object) -> None:
             for statement in statements:
                 connection.execute(statement)
         connection.execute(f"PRAGMA user_version = {len(MIGRATIONS):d}")
+        crashpoint("sqlite.migrate.before_commit")
         connection.execute("COMMIT")
     except BaseException:
         if connection.in_transaction:

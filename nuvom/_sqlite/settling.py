@@ -9,6 +9,7 @@ import msgspec
 from nuvom._sqlite.enqueueing import Enqueuer
 from nuvom._sqlite.rows import encode_error
 from nuvom._sqlite.schema import CODES, READY, SCHEDULED
+from nuvom.crashpoint import crashpoint
 from nuvom.record import JobStatus
 
 if TYPE_CHECKING:
@@ -88,6 +89,7 @@ def settle_all(
     successes = [one for one, is_short in zip(settlements, short, strict=True) if is_short]
     others = [one for one, is_short in zip(settlements, short, strict=True) if not is_short]
     accepted = iter(settle_successes(store, successes) if successes else ())
+    crashpoint("sqlite.settle.between_batches")
     settled = iter(_settle_each(store, others))
     return [next(accepted) if is_short else next(settled) for is_short in short]
 
@@ -102,6 +104,7 @@ def _settle_each(store: Store, settlements: list[Settlement]) -> list[bool]:
             counts.append(connection.execute(_SETTLE, _parameters(one, now)).rowcount)
             if counts[-1]:
                 _keep_history(connection, one)
+                crashpoint("sqlite.settle.before_children")
                 enqueuer.insert_children(connection, one.children)
         return counts
 

@@ -12,6 +12,7 @@ import threading
 from itertools import count
 from typing import TYPE_CHECKING, Protocol
 
+from nuvom.crashpoint import crashpoint
 from nuvom.outcome import Settlement
 from nuvom.queue_backends.leased import LeasedJobQueue
 from nuvom.record import JobRecord, JobStatus, StoredError
@@ -119,6 +120,7 @@ class SplitDelivery(SharedDelivery):
         """Store outcomes, then close attempts; False where the lease was lost."""
         for one in settlements:
             _store_outcome(self._results, self._codec, one)
+        crashpoint("split.results_stored")
         return self.queue.settle(settlements)
 
 

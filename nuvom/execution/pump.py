@@ -12,6 +12,7 @@ from collections import deque
 from math import inf
 from typing import TYPE_CHECKING
 
+from nuvom.crashpoint import crashpoint
 from nuvom.errors import NuvomError
 from nuvom.events import BackendFailed, JobFenced, JobsClaimed
 from nuvom.execution.announcing import OpenHooks, announce
@@ -213,6 +214,7 @@ class Pump:
         if not jobs:
             return False
         self._idle_rounds = 0
+        crashpoint("worker.claimed")
         self._claimed += len(jobs)
         if JobsClaimed in self._bus.active:
             self._bus.emit(JobsClaimed(tuple(jobs), self._owner))
@@ -258,7 +260,9 @@ class Pump:
             return False
         self._doing = "settle"
         batch = self._unsettled
+        crashpoint("worker.before_settle")
         accepted = self._delivery.settle([one.settlement for one in batch])
+        crashpoint("worker.settled")
         self._unsettled = []
         self._trouble = 0
         self.settled += len(batch)

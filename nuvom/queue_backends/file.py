@@ -22,6 +22,7 @@ from nuvom._file.store import FileStore
 from nuvom._slotfile import SLOT_BYTES, STARTED, STATE_AT
 from nuvom.clock import SYSTEM_CLOCK, Clock
 from nuvom.config import Settings
+from nuvom.crashpoint import crashpoint
 from nuvom.errors import CorruptRecord
 from nuvom.queue_backends.base import Capability
 from nuvom.queue_backends.leased import LeasedJobQueue
@@ -152,6 +153,7 @@ class FileJobQueue(ReadingPart, ControlPart, RecoveryPart, LeasedJobQueue):
 
     def _book(self, owner: str, jobs: list[JobRecord]) -> None:
         try:
+            crashpoint("file.claim.before_book")
             self.store.book(owner, [(job.id, job.lease_epoch) for job in jobs])
         except BaseException:
             self.release(jobs)  # without slots nobody could tell which of them had started
@@ -179,7 +181,9 @@ class FileJobQueue(ReadingPart, ControlPart, RecoveryPart, LeasedJobQueue):
             accepted = [closing.close(one) for one in settlements]
             if closing.entries:
                 self.store.append(closing.entries)
+        crashpoint("file.settle.before_flush")
         self.store.flush()  # also where nothing is new: the first call may have failed to
+        crashpoint("file.settle.after_flush")
         self.store.unbook((one.record.id, one.record.lease_epoch) for one in settlements)
         self.store.bell.ring_all("result")
         if closing.has_work:

@@ -24,6 +24,7 @@ from nuvom._sqlite.settling import settle_all, settle_successes
 from nuvom._sqlite.store import Store
 from nuvom.clock import SYSTEM_CLOCK, Clock, boot_id
 from nuvom.config import Settings
+from nuvom.crashpoint import crashpoint
 from nuvom.queue_backends.base import Capability
 from nuvom.queue_backends.leased import LeasedJobQueue
 from nuvom.record import JobRecord, JobStatus
@@ -107,13 +108,16 @@ class SQLiteJobQueue(ReadingPart, ControlPart, RecoveryPart, LeasedJobQueue):
 
     def enqueue(self, job: JobRecord) -> str | None:
         """Store a job; see the contract. Callers that come together share one flush."""
+        crashpoint("sqlite.enqueue.before_commit")
         existing = self._group.submit(job)
+        crashpoint("sqlite.enqueue.after_commit")
         self.store.bell.ring_one("work")
         return existing
 
     def enqueue_many(self, jobs: Iterable[JobRecord]) -> dict[str, str]:
         """Store all jobs in one transaction, or none; see the contract."""
         refused = self._enqueuer.store_many(jobs)
+        crashpoint("sqlite.enqueue_many.after_commit")
         self.store.bell.ring_one("work")
         return refused
 
@@ -140,7 +144,9 @@ class SQLiteJobQueue(ReadingPart, ControlPart, RecoveryPart, LeasedJobQueue):
             self._surveyed_at = -_SURVEY_HOLDS_SECS
         if not turn.count:
             return []
+        crashpoint("sqlite.claim.after_commit")
         jobs = self._read_back(turn.token)
+        crashpoint("sqlite.claim.before_book")
         indexes = presence.book([(job.id, job.lease_epoch) for job in jobs])
         marks = self.store.marks
         for job, index in zip(jobs, indexes, strict=True):
@@ -208,10 +214,12 @@ class SQLiteJobQueue(ReadingPart, ControlPart, RecoveryPart, LeasedJobQueue):
             one.status is JobStatus.SUCCESS and not one.children and one.error is None
             for one in settlements
         ]
+        crashpoint("sqlite.settle.before_commit")
         if all(short):
             accepted = settle_successes(self.store, settlements)
         else:
             accepted = settle_all(self.store, settlements, short)
+        crashpoint("sqlite.settle.after_commit")
         self._free([one.record for one in settlements], accepted)
         self.store.note_settled()
         self.store.bell.ring_all("result")
@@ -228,7 +236,9 @@ class SQLiteJobQueue(ReadingPart, ControlPart, RecoveryPart, LeasedJobQueue):
                 for job in jobs
             ]
 
+        crashpoint("sqlite.release.before_commit")
         accepted = self.store.db.transaction(give_back)
+        crashpoint("sqlite.release.after_commit")
         self._free(jobs, accepted)
         self.notify()
         return accepted
@@ -240,6 +250,7 @@ class SQLiteJobQueue(ReadingPart, ControlPart, RecoveryPart, LeasedJobQueue):
         now, flush = self.store.clock.monotonic(), self.store.has_unflushed_claim
         self.store.db.write(lambda one: one.execute(_EXTEND, (until, owner)), flush=flush)
         self.store.has_unflushed_claim = False
+        crashpoint("sqlite.extend.between")
         self.store.db.write(lambda one: one.execute(_BEAT, (now, boot_id(), owner)), flush=False)
         ((held,),) = self.store.db.read(_HELD, (owner,))
         return _decode_held(held)
