@@ -14,6 +14,7 @@ import os
 import socket
 import sys
 from contextlib import suppress
+from threading import Lock
 from typing import TYPE_CHECKING, Protocol
 
 from nuvom._durable import private_directory, storage_errors, write_all, write_durably
@@ -66,6 +67,7 @@ class Doorbell:
         except BaseException:
             lock.remove()
             raise
+        self._map[at] = 0  # raised by one that died
         return Listener(lock, bound, self._map, at)
 
     def ring_one(self, kind: str = "work") -> bool:
@@ -154,14 +156,18 @@ class Listener:
         """Give the place back. Twice is fine."""
         if self._socket.fileno() < 0:
             return
-        self.disarm()
         address = self._socket.getsockname()
         self._socket.close()
-        if isinstance(address, str):
-            with suppress(OSError):
-                os.unlink(address)
-        if self._lock is not None:
+        if self._lock is not None and self._lock.held:  # else this is a child of who made it
+            self.disarm()
+            if isinstance(address, str):
+                with suppress(OSError):
+                    os.unlink(address)
             self._lock.remove()
+
+    def __del__(self) -> None:
+        # Its place is free anyhow, since its lock goes with it.
+        self._socket.close()
 
     def drop_in_child(self) -> None:
         """Close the child's copy: it would keep the address alive after the parent's death."""
@@ -184,12 +190,41 @@ class Transport(Protocol):
         ...
 
 
+class _Sender:
+    """A socket to send from, made at the first sleeper that is rung."""
+
+    def __init__(self, family: int) -> None:
+        self._family = family
+        self._mutex = Lock()
+        self._socket: socket.socket | None = None
+
+    def send(self, address: str | tuple[str, int]) -> bool:
+        try:
+            with self._mutex:
+                if self._socket is None:
+                    self._socket = socket.socket(self._family, socket.SOCK_DGRAM)
+                    self._socket.setblocking(False)
+                self._socket.sendto(_ASLEEP, address)
+        except BlockingIOError:  # it has unread rings: it is awake
+            pass
+        except (OSError, OverflowError):  # nobody there; it must not make an enqueue fail
+            return False
+        return True
+
+    def close(self) -> None:
+        with self._mutex:
+            if self._socket is not None:
+                self._socket.close()
+                self._socket = None
+
+    __del__ = close
+
+
 class SocketFiles:
     """Datagrams through socket files: the fastest way where the system has it."""
 
     def __init__(self) -> None:
-        self._sender = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self._sender.setblocking(False)
+        self._sender = _Sender(socket.AF_UNIX)
 
     def bind(self, name: str) -> socket.socket:
         path = f"{name}.sock"
@@ -205,7 +240,7 @@ class SocketFiles:
         return bound
 
     def send(self, name: str) -> bool:
-        return _sent(self._sender, f"{name}.sock")
+        return self._sender.send(f"{name}.sock")
 
     def close(self) -> None:
         self._sender.close()
@@ -218,8 +253,7 @@ class Loopback:
     """
 
     def __init__(self) -> None:
-        self._sender = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self._sender.setblocking(False)
+        self._sender = _Sender(socket.AF_INET)
 
     def bind(self, name: str) -> socket.socket:
         bound = _loopback_socket()
@@ -236,20 +270,10 @@ class Loopback:
                 port = int(stream.read(8))
         except (OSError, ValueError):
             return False
-        return _sent(self._sender, (_LOOPBACK, port))
+        return self._sender.send((_LOOPBACK, port))
 
     def close(self) -> None:
         self._sender.close()
-
-
-def _sent(sender: socket.socket, address: str | tuple[str, int]) -> bool:
-    try:
-        sender.sendto(_ASLEEP, address)
-    except BlockingIOError:  # it has unread rings: it is awake
-        return True
-    except (OSError, OverflowError):  # nobody there; news must never fail for want of a listener
-        return False
-    return True
 
 
 def _loopback_socket() -> socket.socket:

@@ -148,14 +148,16 @@ class FileLock:
         file has to be closed meanwhile, allows. Then the lock is not held.
         """
         self.fileno()
-        source, self.path = self.path, os.fspath(path)
-        if sys.platform == "win32":  # pragma: no cover
-            self.release()
-            persist(lambda: os.replace(source, self.path))
-            self._flags &= ~os.O_CREAT
-            return self.acquire()
-        with storage_errors(source):
-            os.rename(source, self.path)
+        target = os.fspath(path)
+        with storage_errors(target):
+            if sys.platform == "win32":  # pragma: no cover
+                self.release()
+                persist(lambda: os.replace(self.path, target))
+                self.path = target
+                self._flags &= ~os.O_CREAT
+                return self.acquire()
+            os.rename(self.path, target)
+        self.path = target
         return True
 
     def remove(self) -> None:

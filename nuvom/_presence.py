@@ -58,26 +58,21 @@ class Presence(SlotFile):
         private_directory(workers)
         base = str(workers / valid_name("a worker's id", owner))
         while True:
-            presence, lock = cls._born(base, slots)
-            # Visible only now that it is locked: a reaper never sees a live worker unlocked.
-            if lock.move_to(f"{base}.lock"):
-                return presence
-
-    @classmethod
-    def _born(cls, base: str, slots: int) -> tuple[Self, FileLock]:
-        lock = FileLock(f"{base}.new")
-        lock.acquire(blocking=True)
-        try:
-            presence = cls(base, lock, slots)
-            with storage_errors(lock.path):
-                write_all(lock.fileno(), _content().encode())
+            lock = FileLock(f"{base}.new")
+            lock.acquire(blocking=True)
+            try:
+                presence = cls(base, lock, slots)
+                with storage_errors(lock.path):
+                    write_all(lock.fileno(), _content().encode())
                 crashpoint("presence.before_visible")
-        except BaseException:
-            with suppress(OSError):
-                os.unlink(f"{base}.slots")
-            lock.remove()
-            raise
-        return presence, lock
+                # Visible only now that it is locked: a reaper never sees a live worker unlocked.
+                if lock.move_to(f"{base}.lock"):
+                    return presence
+            except BaseException:
+                with suppress(OSError):
+                    os.unlink(f"{base}.slots")
+                lock.remove()
+                raise
 
     def leave(self) -> None:
         """End it: nobody will recover anything of this owner. Twice is fine.

@@ -30,7 +30,7 @@ STATE_AT = SLOT_BYTES - 1  # the state of a slot is ``map[index * SLOT_BYTES + S
 # that a record that death cut short is free.
 _SLOT = struct.Struct("<48sQI3xB")
 _ID_BYTES = 48
-_CRC_BITS = 0xFFFFFFFF  # the CRC of the job starts from the epoch, of which it takes 32 bits
+_CRC_BITS = 0xFFFFFFFF  # the CRC of the job starts from the epoch, folded into 32 bits
 _FLAGS = os.O_RDWR | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
 
 
@@ -47,8 +47,8 @@ class SlotFile:
         self._count = 0
         self._free: list[int] = []
         self._mutex = Lock()
-        with suppress(FileNotFoundError):  # left by a worker that died before it was visible
-            os.unlink(path)
+        with storage_errors(path), suppress(FileNotFoundError):
+            os.unlink(path)  # left by a worker that died before it was visible
         self.map = self._grown(max(1, slots))
 
     def book(self, jobs: Sequence[tuple[str, int]]) -> list[int]:
@@ -64,7 +64,8 @@ class SlotFile:
             key = job_id.encode()
             if len(key) > _ID_BYTES:
                 key = _short(key)
-            pack(mapped, index * SLOT_BYTES, key, epoch, crc(key, epoch & _CRC_BITS), CLAIMED)
+            check = crc(key, (epoch ^ epoch >> 32) & _CRC_BITS)
+            pack(mapped, index * SLOT_BYTES, key, epoch, check, CLAIMED)
         return indexes
 
     def mark(self, index: int) -> None:
@@ -123,11 +124,12 @@ class Slots:
         self._states: dict[tuple[bytes, int], int] = {}
         whole = len(content) - len(content) % SLOT_BYTES
         self._damaged = whole == 0 or whole != len(content)
-        for key, epoch, crc, state in _SLOT.iter_unpack(content[:whole]):
+        for key, epoch, check, state in _SLOT.iter_unpack(content[:whole]):
             job = key.rstrip(b"\0")
             if state == FREE:
                 continue
-            if state not in (CLAIMED, STARTED) or crc != crc32(job, epoch & _CRC_BITS):
+            is_sound = check == crc32(job, (epoch ^ epoch >> 32) & _CRC_BITS)
+            if not is_sound or state not in (CLAIMED, STARTED):
                 self._damaged = True
                 continue
             self._states[job, epoch] = state

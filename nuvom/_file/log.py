@@ -122,6 +122,8 @@ class Log:
         if file >= 0:
             os.close(file)
 
+    __del__ = close
+
     def _path(self, number: int) -> str:
         return os.path.join(self._directory, f"{number:010d}{_SUFFIX}")
 

@@ -292,6 +292,7 @@ class FileStore:
             presences, self._presences = self._presences, {}
             marks, self.marks = self.marks, {}
             bell, self._bell = self._bell, None
+            self._has_folders = False
         holding = {presence.owner for _, presence, _ in marks.values()}
         for presence in presences.values():
             if presence.owner in holding:

@@ -115,12 +115,9 @@ class FileJobQueue(ReadingPart, ControlPart, RecoveryPart, LeasedJobQueue):
             for served in turns:
                 rows += table.pick(n - len(rows), served, unwanted, suspects=False)
             jobs = self._lease(table, rows, owner, lease_until) if rows else []
-            # Else a job that takes the machine down would never be counted.
-            must_flush = bool(jobs) and table.is_fresh_boot
-        if must_flush:
-            self.store.flush()
+            must_flush = table.is_fresh_boot
         if jobs:
-            self._book(owner, jobs)
+            self._book(owner, jobs, must_flush=must_flush)
         return jobs
 
     def _lease(
@@ -151,12 +148,15 @@ class FileJobQueue(ReadingPart, ControlPart, RecoveryPart, LeasedJobQueue):
             self.store.remove_damaged(row, error)
             return None
 
-    def _book(self, owner: str, jobs: list[JobRecord]) -> None:
+    def _book(self, owner: str, jobs: list[JobRecord], *, must_flush: bool) -> None:
+        """Get slots for claimed jobs; where that fails nothing is claimed."""
         try:
+            if must_flush:  # else a job that takes the machine down would never be counted
+                self.store.flush()
             crashpoint("file.claim.before_book")
             self.store.book(owner, [(job.id, job.lease_epoch) for job in jobs])
         except BaseException:
-            self.release(jobs)  # without slots nobody could tell which of them had started
+            self.release(jobs)
             raise
 
     def mark_started(self, job: JobRecord) -> None:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 def open_queue(root: str) -> FileJobQueue:
     from pathlib import Path
+
     return FileJobQueue(Settings(root=Path(root)))
 
 

@@ -1,0 +1,210 @@
+"""Flipped and missing bytes: what they hit is set aside, its neighbours go on."""
+
+from __future__ import annotations
+
+from random import Random
+from typing import TYPE_CHECKING
+
+import pytest
+
+from nuvom._file.frames import HEADER_BYTES
+from nuvom._file.log import Log
+from nuvom.errors import BackendUnavailable, CorruptRecord
+from nuvom.record import JobStatus
+from nuvom.testing.builders import make_job, make_settlement
+from tests.unit._file.stories import jobs, open_queue
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from nuvom.queue_backends.file import FileJobQueue
+
+COUNT = 20
+
+
+def segment(root: Path, number: int = 1) -> Path:
+    return root / ".nuvom" / "files" / "log" / f"{number:010d}.log"
+
+
+def aside(root: Path) -> dict[str, bytes]:
+    folder = root / ".nuvom" / "files" / "quarantine"
+    return {path.name: path.read_bytes() for path in folder.glob("*")}
+
+
+def fill(root: Path) -> None:
+    queue = open_queue(root)
+    queue.enqueue_many(jobs(*(f"j{number:02}" for number in range(COUNT))))
+    queue.stop()
+
+
+def ids(queue: FileJobQueue) -> set[str]:
+    return {one.record.id for one in queue.page(limit=1000)}
+
+
+ALL = {f"j{number:02}" for number in range(COUNT)}
+
+
+def test_a_flipped_byte_costs_one_job_and_its_bytes_are_kept(tmp_path: Path) -> None:
+    rng = Random(4)
+    for trial in range(60):
+        root = tmp_path / str(trial)
+        root.mkdir()
+        fill(root)
+        content = bytearray(segment(root).read_bytes())
+        at = rng.randrange(100, len(content) - 150)  # behind the note of the boot, before the END
+        content[at] ^= 1 << rng.randrange(8)
+        segment(root).write_bytes(content)
+        queue = open_queue(root)
+        lost = ALL - ids(queue)
+        assert len(lost) == 1, f"byte {at}: {lost}"
+        kept = aside(root)
+        reasons = [name for name in kept if name.endswith(".reason")]
+        assert len(kept) == 2
+        assert len(reasons) == 1
+        assert lost.pop().encode() in kept[reasons[0].removesuffix(".reason")] or at > 0
+        assert b"0000000001.log" in kept[reasons[0]]
+        claimed = queue.claim(100, "w")
+        assert all(queue.settle([make_settlement(job) for job in claimed]))
+        assert len(claimed) == COUNT - 1
+        queue.stop()
+        again = open_queue(root)  # finds the same damage, and keeps it once
+        assert len(ids(again)) == COUNT - 1
+        assert aside(root) == kept
+        again.stop()
+
+
+def test_damage_to_one_settlement_does_not_reach_its_neighbours(tmp_path: Path) -> None:
+    fill(tmp_path)
+    queue = open_queue(tmp_path)
+    claimed = queue.claim(3, "w")
+    before = segment(tmp_path).stat().st_size
+    assert queue.settle([make_settlement(job, value=job.id) for job in claimed]) == [True] * 3
+    queue.stop()
+    content = bytearray(segment(tmp_path).read_bytes())
+    third = (len(content) - before) // 3
+    content[before + third + third // 2] ^= 1  # the second settlement
+    segment(tmp_path).write_bytes(content)
+    other = open_queue(tmp_path)
+    status = [other.get(job.id).status for job in claimed]  # type: ignore[union-attr]  # all are there
+    assert status == [JobStatus.SUCCESS, JobStatus.RUNNING, JobStatus.SUCCESS]
+    (back,) = other.reap()
+    assert back.id == claimed[1].id
+
+
+def test_a_log_cut_at_any_byte_keeps_whole_what_stands_before_the_cut(tmp_path: Path) -> None:
+    queue = open_queue(tmp_path)
+    ends = {segment(tmp_path).stat().st_size if segment(tmp_path).exists() else 0: 0}
+    for number, job in enumerate(jobs("a", "b", "c")):
+        queue.enqueue(job)
+        ends[segment(tmp_path).stat().st_size] = number + 1
+    queue.stop()
+    content = segment(tmp_path).read_bytes()
+    for cut in range(0, len(content), 7):
+        segment(tmp_path).write_bytes(content[:cut])
+        other = open_queue(tmp_path)
+        assert len(ids(other)) == max(count for end, count in ends.items() if end <= cut or not end)
+        other.enqueue(make_job("shop.send", id="fresh"))
+        assert "fresh" in ids(other)
+        other.stop()
+
+
+def test_a_torn_batch_is_left_out_and_its_bytes_are_kept(tmp_path: Path) -> None:
+    fill(tmp_path)
+    content = segment(tmp_path).read_bytes()
+    segment(tmp_path).write_bytes(content[:-3])
+    queue = open_queue(tmp_path)
+    assert ids(queue) == set()
+    assert any(b"j00" in data for data in aside(tmp_path).values())
+
+
+def test_two_pieces_cut_off_at_the_same_place_are_both_kept(tmp_path: Path) -> None:
+    fill(tmp_path)
+    size = segment(tmp_path).stat().st_size
+    for rubbish in (b"first", b"second"):
+        with segment(tmp_path).open("ab") as stream:
+            stream.write(rubbish)
+        queue = open_queue(tmp_path)
+        assert ids(queue) == ALL
+        queue.stop()
+        assert segment(tmp_path).stat().st_size == size
+    assert {b"first", b"second"} <= set(aside(tmp_path).values())
+
+
+def test_a_damaged_end_of_a_full_segment_is_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Log, "segment_bytes", 500)
+    queue = open_queue(tmp_path)
+    for number in range(12):
+        queue.enqueue(make_job("shop.send", id=f"j{number}"))
+    queue.stop()
+    content = segment(tmp_path, 2).read_bytes()
+    segment(tmp_path, 2).write_bytes(content[: -HEADER_BYTES - 10])  # its SEAL and half a job
+    other = open_queue(tmp_path)
+    assert len(ids(other)) == 11
+    assert segment(tmp_path, 2).stat().st_size == len(content) - HEADER_BYTES - 10
+    other.enqueue(make_job("shop.send", id="fresh"))
+    assert "fresh" in ids(other)
+
+
+def test_a_large_record_damaged_while_it_waits_is_set_aside_at_the_claim(tmp_path: Path) -> None:
+    queue = open_queue(tmp_path)
+    queue.enqueue(make_job("shop.send", "x" * 5000, id="large"))
+    queue.enqueue(make_job("shop.send", id="small"))
+    assert queue.qsize() == 2
+    content = bytearray(segment(tmp_path).read_bytes())
+    content[content.index(b"xxxx") + 99] ^= 1
+    segment(tmp_path).write_bytes(content)
+    with pytest.raises(CorruptRecord):
+        queue.get("large")
+    assert [job.id for job in queue.claim(5, "w")] == ["small"]
+    assert queue.get("large") is None
+    assert any(b"large" in data for name, data in aside(tmp_path).items() if "reason" in name)
+    assert any(data.count(b"x") > 4000 for data in aside(tmp_path).values())
+
+
+def test_a_page_shows_the_neighbours_of_a_damaged_job(tmp_path: Path) -> None:
+    queue = open_queue(tmp_path)
+    queue.enqueue(make_job("shop.send", "x" * 5000, id="large"))
+    queue.enqueue(make_job("shop.send", id="small"))
+    assert queue.qsize() == 2
+    content = segment(tmp_path).read_bytes()
+    segment(tmp_path).write_bytes(content.replace(b"xxxx", b"xxyx", 1))
+    assert ids(queue) == {"small"}
+
+
+def test_a_newer_form_of_the_log_is_refused_and_left_alone(tmp_path: Path) -> None:
+    from nuvom._file import frames
+
+    fill(tmp_path)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(frames, "VERSION", 2)
+        at = frames.place(1, segment(tmp_path).stat().st_size)
+        newer = frames.header(frames.JOB, frames.BEGIN | frames.END, at, b"?") + b"?"
+    with segment(tmp_path).open("ab") as stream:
+        stream.write(newer)
+    content = segment(tmp_path).read_bytes()
+    queue = open_queue(tmp_path)
+    with pytest.raises(BackendUnavailable, match="newer Nuvom"):
+        queue.enqueue(make_job("shop.send"))
+    assert segment(tmp_path).read_bytes() == content
+
+
+def test_a_kind_of_entry_that_a_later_nuvom_added_is_passed_over(tmp_path: Path) -> None:
+    fill(tmp_path)
+    queue = open_queue(tmp_path)
+    with queue.store.turn():
+        queue.store.append([(99, b"\xc0")])
+    assert ids(queue) == ALL
+    assert aside(tmp_path) == {}
+
+
+def test_a_sound_entry_that_says_nothing_is_set_aside(tmp_path: Path) -> None:
+    from nuvom._file.frames import CHANGES, JOB
+
+    fill(tmp_path)
+    queue = open_queue(tmp_path)
+    with queue.store.turn():
+        queue.store.append([(JOB, b"rubbish"), (CHANGES, b"\x07")])
+    assert ids(queue) == ALL
+    assert any(b"rubbish" in data for data in aside(tmp_path).values())

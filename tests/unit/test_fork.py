@@ -1,0 +1,49 @@
+"""Objects told by a forked child to let go."""
+
+from __future__ import annotations
+
+import gc
+import os
+import sys
+from weakref import WeakSet
+
+import pytest
+
+from nuvom import _fork
+from nuvom._fork import _droppables, drop_at_fork
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there is no fork")
+
+
+class Thing:
+    def __init__(self) -> None:
+        self.dropped_by = 0
+        drop_at_fork(self)
+
+    def drop_in_child(self) -> None:
+        self.dropped_by = os.getpid()
+
+
+def test_a_forked_child_drops_and_the_parent_does_not() -> None:
+    thing = Thing()
+    pid = os.fork()
+    if pid == 0:
+        os._exit(7 if thing.dropped_by == os.getpid() else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7
+    assert thing.dropped_by == 0
+
+
+def test_an_object_is_not_kept_alive_for_the_sake_of_forks() -> None:
+    before = len(_droppables)
+    thing = Thing()
+    assert len(_droppables) == before + 1
+    del thing
+    gc.collect()
+    assert len(_droppables) <= before
+
+
+def test_all_that_live_are_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_fork, "_droppables", WeakSet())
+    things = [Thing(), Thing()]
+    _fork._drop_all()
+    assert [thing.dropped_by for thing in things] == [os.getpid()] * 2

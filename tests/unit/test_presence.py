@@ -1,0 +1,383 @@
+"""Live workers are seen to live, dead ones are found once, and what they had started is known."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import stat
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from nuvom import _presence
+from nuvom._lockfile import FileLock
+from nuvom._presence import Presence, find_dead, is_alive, is_gone
+from nuvom.clock import SYSTEM_CLOCK, boot_id
+from nuvom.errors import BackendUnavailable, InvalidId, NuvomError
+from tests.unit._file.faults import Faults, fail
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+posix = pytest.mark.skipif(sys.platform == "win32", reason="needs fork, signals or modes")
+
+LIVE = """
+import sys
+from pathlib import Path
+from nuvom._lockfile import FileLock
+from nuvom._presence import Presence
+presence = Presence.enter(Path(sys.argv[1]), "w1")
+indexes = presence.book([("started", 1), ("waiting", 1)])
+presence.mark(indexes[0])
+print("here", flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    return tmp_path / "store"
+
+
+@pytest.fixture
+def worker(store: Path) -> Iterator[subprocess.Popen[bytes]]:
+    child = subprocess.Popen(
+        [sys.executable, "-c", LIVE, str(store)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert child.stdout is not None
+    assert child.stdout.readline().strip() == b"here"
+    yield child
+    child.kill()
+    child.communicate()
+
+
+def kill(worker: subprocess.Popen[bytes]) -> None:
+    worker.kill()
+    worker.wait()
+
+
+def files(store: Path) -> set[str]:
+    return set(os.listdir(store / "workers"))
+
+
+def rewrite_boot(store: Path, boot: str) -> None:
+    path = store / "workers" / "w1.lock"
+    path.write_text(path.read_text().replace(boot_id(), boot))
+
+
+# ---- alive --------------------------------------------------------------------------------
+
+
+def test_a_worker_lives_from_entering_to_leaving(store: Path) -> None:
+    assert not is_alive(store, "w1")
+    presence = Presence.enter(store, "w1")
+    assert presence.owner == "w1"
+    assert is_alive(store, "w1")
+    assert not is_gone(store, "w1")
+    assert files(store) == {"w1.lock", "w1.slots"}
+    presence.leave()
+    presence.leave()
+    assert not is_alive(store, "w1")
+    assert is_gone(store, "w1")
+    assert files(store) == set()
+
+
+def test_a_live_worker_of_this_very_process_is_not_found_dead(store: Path) -> None:
+    presence = Presence.enter(store, "w1")
+    assert find_dead(store) == []
+    assert is_alive(store, "w1")
+    presence.leave()
+
+
+def test_a_live_worker_of_another_process_is_not_found_dead(
+    store: Path, worker: subprocess.Popen[bytes]
+) -> None:
+    assert find_dead(store) == []
+    assert is_alive(store, "w1")
+
+
+@posix
+def test_a_stopped_worker_lives(store: Path, worker: subprocess.Popen[bytes]) -> None:
+    worker.send_signal(signal.SIGSTOP)
+    assert find_dead(store) == []
+    assert is_alive(store, "w1")
+
+
+def test_an_empty_store_has_no_dead(store: Path) -> None:
+    assert find_dead(store) == []
+
+
+@posix
+def test_its_files_are_private(store: Path) -> None:
+    before = os.umask(0)
+    try:
+        presence = Presence.enter(store, "w1")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((store / "workers").stat().st_mode) == 0o700
+    for name in files(store):
+        assert stat.S_IMODE((store / "workers" / name).stat().st_mode) == 0o600
+    presence.leave()
+
+
+@pytest.mark.parametrize("owner", ["", "../w", "a/b", "x" * 65])
+def test_an_id_that_could_lead_elsewhere_is_refused(store: Path, owner: str) -> None:
+    with pytest.raises(InvalidId):
+        Presence.enter(store, owner)
+    with pytest.raises(InvalidId):
+        is_alive(store, owner)
+    with pytest.raises(InvalidId):
+        is_gone(store, owner)
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO])
+def test_a_failed_start_leaves_nothing_behind_and_can_be_tried_again(
+    tmp_path: Path, code: int
+) -> None:
+    number = 0
+    while True:
+        store = tmp_path / str(number)
+        with pytest.MonkeyPatch.context() as patch:
+            fault = Faults(number, fail(code))
+            fault.install(patch)
+            try:
+                Presence.enter(store, "w1").leave()
+            except NuvomError:
+                if (store / "workers").exists():
+                    assert "w1.lock" not in files(store) or fault.reached == "unlink"
+        for corpse in find_dead(store):
+            corpse.bury()
+        Presence.enter(store, "w1").leave()
+        assert files(store) == set()
+        if not fault.reached:
+            break
+        number += 1
+    assert number > 5
+
+
+# ---- dead ---------------------------------------------------------------------------------
+
+
+def test_a_killed_worker_is_found_and_what_it_had_started_is_known(
+    store: Path, worker: subprocess.Popen[bytes]
+) -> None:
+    kill(worker)
+    assert not is_alive(store, "w1")
+    assert not is_gone(store, "w1")
+    (corpse,) = find_dead(store)
+    assert corpse.owner == "w1"
+    assert corpse.verdict("started", 1)
+    assert not corpse.verdict("waiting", 1)
+    assert not corpse.verdict("started", 2)
+    corpse.bury()
+    corpse.bury()
+    assert files(store) == set()
+    assert find_dead(store) == []
+
+
+def test_a_second_reaper_passes_over_what_the_first_has_found(
+    store: Path, worker: subprocess.Popen[bytes]
+) -> None:
+    kill(worker)
+    with find_dead(store)[0]:
+        assert find_dead(store) == []
+        assert not is_alive(store, "w1"), "a reaper's lock is no sign of life"
+        assert not is_gone(store, "w1")
+    (corpse,) = find_dead(store)  # the first one gave up
+    assert not corpse.verdict("waiting", 1)
+    corpse.bury()
+
+
+def test_without_its_slot_file_everything_counts_as_started(
+    store: Path, worker: subprocess.Popen[bytes]
+) -> None:
+    kill(worker)
+    (store / "workers" / "w1.slots").unlink()
+    with find_dead(store)[0] as corpse:
+        assert corpse.verdict("waiting", 1)
+
+
+def test_with_a_damaged_slot_file_everything_counts_as_started(
+    store: Path, worker: subprocess.Popen[bytes]
+) -> None:
+    kill(worker)
+    path = store / "workers" / "w1.slots"
+    content = bytearray(path.read_bytes())
+    content[64] ^= 1  # the record of the job that waited
+    path.write_bytes(content)
+    with find_dead(store)[0] as corpse:
+        assert corpse.verdict("waiting", 1)
+
+
+def test_after_a_reboot_everything_counts_as_started(
+    store: Path, worker: subprocess.Popen[bytes]
+) -> None:
+    kill(worker)
+    rewrite_boot(store, "an earlier boot")
+    with find_dead(store)[0] as corpse:
+        assert corpse.verdict("waiting", 1)
+
+
+@pytest.mark.parametrize("content", [b"", b"\0" * 50, b"\xff\xfe"])
+def test_with_a_damaged_lock_file_everything_counts_as_started(
+    store: Path, worker: subprocess.Popen[bytes], content: bytes
+) -> None:
+    kill(worker)
+    (store / "workers" / "w1.lock").write_bytes(content)
+    with find_dead(store)[0] as corpse:
+        assert corpse.verdict("waiting", 1)
+        corpse.bury()
+    assert files(store) == set()
+
+
+def test_a_worker_that_gave_up_is_found_with_what_it_had_started(store: Path) -> None:
+    presence = Presence.enter(store, "w1")
+    presence.mark(presence.book([("started", 1), ("waiting", 1)])[0])
+    presence.abandon()
+    presence.abandon()
+    with find_dead(store)[0] as corpse:
+        assert corpse.verdict("started", 1)
+        assert not corpse.verdict("waiting", 1)
+        corpse.bury()
+
+
+def test_what_died_before_it_was_visible_is_swept_away(store: Path) -> None:
+    Presence.enter(store, "w0").leave()
+    for name in ("w1.new", "w1.slots", "notes.txt"):
+        (store / "workers" / name).write_text("x")
+    assert find_dead(store) == []
+    assert files(store) == {"notes.txt"}
+
+
+def test_who_is_buried_while_it_is_born_is_born_again(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only Windows lets that happen: there the file has to be closed to be renamed."""
+    real = FileLock.move_to
+    moves: list[str] = []
+
+    def buried(lock: FileLock, path: str) -> bool:
+        moves.append(path)
+        if len(moves) > 1:
+            return real(lock, path)
+        lock.remove()
+        return False
+
+    monkeypatch.setattr(FileLock, "move_to", buried)
+    presence = Presence.enter(store, "w1")
+    assert is_alive(store, "w1")
+    assert len(moves) == 2
+    presence.leave()
+
+
+# ---- another machine ----------------------------------------------------------------------
+
+
+def test_a_store_that_another_machine_uses_is_refused(
+    store: Path, worker: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rewrite_boot(store, "the boot of another machine")
+    naps: list[float] = []
+    monkeypatch.setattr(SYSTEM_CLOCK, "sleep", naps.append)
+    with pytest.raises(BackendUnavailable, match="another machine"):
+        find_dead(store)
+    assert naps
+
+
+def test_dead_ones_found_before_a_refusal_are_left_to_the_next_reaper(
+    store: Path, worker: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Presence.enter(store, "a-dead-one").abandon()
+    rewrite_boot(store, "the boot of another machine")
+    monkeypatch.setattr(SYSTEM_CLOCK, "sleep", lambda _: None)
+    monkeypatch.setattr(os, "listdir", lambda _: ["a-dead-one.lock", "w1.lock"])
+    with pytest.raises(BackendUnavailable):
+        find_dead(store)
+    monkeypatch.undo()
+    kill(worker)
+    found = find_dead(store)
+    assert {corpse.owner for corpse in found} == {"a-dead-one", "w1"}
+    for corpse in found:
+        corpse.bury()
+
+
+def test_a_reaper_that_has_just_taken_a_lock_after_a_reboot_is_no_other_machine(
+    store: Path, worker: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between taking the lock and saying so, its header still shows the earlier boot."""
+    rewrite_boot(store, "an earlier boot")
+    path = store / "workers" / "w1.lock"
+
+    def says_so(_: float) -> None:
+        path.write_text(path.read_text().replace("live", "dead"))
+
+    monkeypatch.setattr(SYSTEM_CLOCK, "sleep", says_so)
+    assert find_dead(store) == []
+
+
+def test_a_worker_that_leaves_meanwhile_is_no_other_machine(
+    store: Path, worker: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rewrite_boot(store, "another boot")
+    path = store / "workers" / "w1.lock"
+    monkeypatch.setattr(SYSTEM_CLOCK, "sleep", lambda _: path.unlink())
+    assert find_dead(store) == []
+
+
+# ---- oddities -----------------------------------------------------------------------------
+
+
+def test_a_folder_that_cannot_be_read_is_an_error(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(_: object) -> list[str]:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "listdir", failing)
+    with pytest.raises(BackendUnavailable):
+        find_dead(store)
+
+
+def test_a_lock_file_that_cannot_be_read_is_an_error(store: Path) -> None:
+    Presence.enter(store, "w0").leave()
+    (store / "workers" / "w1.lock").mkdir()
+    with pytest.raises(BackendUnavailable):
+        is_alive(store, "w1")
+
+
+def test_a_worker_that_leaves_between_two_looks_is_not_alive(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    presence = Presence.enter(store, "w1")
+    real = _presence._read_header
+
+    def leaving(path: str) -> object:
+        header = real(path)
+        presence.leave()
+        return header
+
+    monkeypatch.setattr(_presence, "_read_header", leaving)
+    assert not is_alive(store, "w1")
+
+
+@posix
+def test_a_forked_child_does_not_keep_the_worker_alive_and_cannot_end_it(store: Path) -> None:
+    presence = Presence.enter(store, "w1")
+    ready, go = os.pipe(), os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        presence.leave()
+        os.write(ready[1], b"1" if is_alive(store, "w1") else b"0")
+        os.read(go[0], 1)
+        os._exit(0)
+    assert os.read(ready[0], 1) == b"1", "the child ended its parent's presence"
+    presence.abandon()
+    assert not is_alive(store, "w1"), "the child keeps its parent alive"
+    os.write(go[1], b"1")
+    os.waitpid(pid, 0)
+    for end in (*ready, *go):
+        os.close(end)

@@ -1,0 +1,148 @@
+"""The slot file: what was booked and marked is read back, and doubt counts as started."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from nuvom._slotfile import FREE, SLOT_BYTES, STARTED, STATE_AT, SlotFile, Slots, read_slots
+from nuvom.errors import StorageFull
+from tests.unit._file.faults import Faults, fail
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> str:
+    return str(tmp_path / "w.slots")
+
+
+def proof(path: str) -> Slots:
+    slots = read_slots(path)
+    assert slots is not None
+    return slots
+
+
+def test_a_booked_job_has_not_started_until_it_is_marked(path: str) -> None:
+    slots = SlotFile(path, 8)
+    first, second = slots.book([("a", 1), ("b", 7)])
+    slots.mark(second)
+    assert not proof(path).started("a", 1)
+    assert proof(path).started("b", 7)
+    slots.map[first * SLOT_BYTES + STATE_AT] = STARTED  # what callers may write in line
+    assert proof(path).started("a", 1)
+
+
+def test_a_job_that_was_never_booked_has_not_started(path: str) -> None:
+    slots = SlotFile(path, 8)
+    slots.mark(*slots.book([("a", 1)]))
+    assert not proof(path).started("z", 1)
+    assert not proof(path).started("a", 2), "another delivery of the same job"
+
+
+def test_slots_are_taken_in_order_and_used_again_only_when_freed(path: str) -> None:
+    slots = SlotFile(path, 4)
+    assert slots.book([(name, 1) for name in "abc"]) == [0, 1, 2]
+    slots.free([1])
+    assert sorted(slots.book([("d", 1), ("e", 1)])) == [1, 3]
+    assert slots.book([]) == []
+    slots.mark(1)
+    states = {name: proof(path).started(name, 1) for name in "acde"}
+    assert sum(states.values()) == 1
+
+
+def test_it_grows_and_old_maps_still_mark(path: str) -> None:
+    slots = SlotFile(path, 2)
+    old = slots.map
+    indexes = slots.book([(f"j{n}", 1) for n in range(7)])
+    assert len(set(indexes)) == 7
+    more = slots.book([(f"k{n}", 1) for n in range(20)])
+    assert not set(indexes) & set(more)
+    old[0 * SLOT_BYTES + STATE_AT] = STARTED
+    for index in more:
+        slots.mark(index)
+    started = proof(path)
+    assert started.started("j0", 1) == (0 in indexes)
+    assert all(started.started(f"k{n}", 1) for n in range(20))
+    assert os.path.getsize(path) % SLOT_BYTES == 0
+
+
+@pytest.mark.parametrize("length", [1, 36, 48, 49, 64])
+def test_ids_of_every_length_are_told_apart(path: str, length: int) -> None:
+    slots = SlotFile(path, 4)
+    first, second = "x" * (length - 1) + "a", "x" * (length - 1) + "b"
+    slots.mark(slots.book([(first, 3), (second, 3)])[1])
+    assert not proof(path).started(first, 3)
+    assert proof(path).started(second, 3)
+
+
+def test_epochs_beyond_32_bits_are_told_apart(path: str) -> None:
+    slots = SlotFile(path, 4)
+    slots.mark(slots.book([("a", 2**32 + 1), ("a", 1)])[0])
+    assert proof(path).started("a", 2**32 + 1)
+    assert not proof(path).started("a", 1)
+
+
+def test_every_flipped_bit_counts_as_started_or_changes_nothing(path: str) -> None:
+    slots = SlotFile(path, 1)
+    slots.book([("a", 1)])
+    sound = bytearray(slots.map)
+    for bit in range(SLOT_BYTES * 8):
+        damaged = bytearray(sound)
+        damaged[bit // 8] ^= 1 << bit % 8
+        if damaged[STATE_AT] == FREE:
+            continue  # the one state in which a record that death cut short is left
+        padding = 60 <= bit // 8 < STATE_AT
+        assert Slots(bytes(damaged)).started("a", 1) or padding
+
+
+def test_a_file_cut_short_or_empty_counts_as_started(path: str) -> None:
+    slots = SlotFile(path, 2)
+    slots.book([("a", 1)])
+    content = bytes(slots.map)
+    assert Slots(content[:-1]).started("z", 1)
+    assert not Slots(content[:-1]).started("a", 1), "its own record is sound"
+    assert Slots(b"").started("a", 1)
+
+
+def test_a_missing_file_proves_nothing(path: str) -> None:
+    assert read_slots(path) is None
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs links")
+def test_a_symbolic_link_proves_nothing(path: str, tmp_path: Path) -> None:
+    SlotFile(str(tmp_path / "other"), 1)
+    os.symlink(tmp_path / "other", path)
+    assert read_slots(path) is None
+
+
+def test_what_a_dead_predecessor_left_is_not_taken_over(path: str) -> None:
+    old = SlotFile(path, 4)
+    old.mark(*old.book([("a", 1)]))
+    SlotFile(path, 4)
+    assert not proof(path).started("a", 1)
+
+
+def test_a_closed_file_is_removed(path: str) -> None:
+    slots = SlotFile(path, 1)
+    os.unlink(path)
+    slots.close()
+    SlotFile(path, 1).close()
+    assert not os.path.exists(path)
+
+
+def test_a_full_disk_while_growing_leaves_what_was_booked(path: str) -> None:
+    slots = SlotFile(path, 2)
+    slots.mark(slots.book([("a", 1), ("b", 1)])[0])
+    with pytest.MonkeyPatch.context() as patch:
+        Faults(0, fail(errno.ENOSPC)).install(patch)
+        with pytest.raises(StorageFull):
+            slots.book([("c", 1), ("d", 1), ("e", 1)])
+    assert proof(path).started("a", 1)
+    assert not proof(path).started("b", 1)
+    assert len(slots.book([("c", 1), ("d", 1), ("e", 1)])) == 3
