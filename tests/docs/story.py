@@ -34,7 +34,7 @@ PROGRAMS = {
 }
 ASSIGNMENT = re.compile(r"[A-Z_]+=\S*$")
 ENDED_BY_US = (0, 130, 143, -signal.SIGTERM)
-LIMIT_SECS = 60.0
+LIMIT_SECS = 90.0  # less than the limit of a test, so that the page and the line are told
 
 
 class StoryFailed(AssertionError):  # noqa: N818  # named after what happened
@@ -129,7 +129,12 @@ class Story:
     def _run(self, snippet: Snippet, command: str) -> str:
         env, program = _program(command)
         done = self._start(program, env=env, stderr=subprocess.PIPE)
-        out, err = done.communicate(timeout=LIMIT_SECS)
+        try:
+            out, err = done.communicate(timeout=LIMIT_SECS)
+        except subprocess.TimeoutExpired:
+            done.kill()
+            out, err = done.communicate()
+            raise self._failed(snippet, f"{command} does not end\n{out}\n{err}") from None
         if done.returncode != snippet.exit_code:
             ended = f"{command}: exit code {done.returncode}, expected {snippet.exit_code}"
             raise self._failed(snippet, f"{ended}\n{out}\n{err}")
