@@ -19,10 +19,12 @@ class Intake:
 
     Attributes:
         refused: For each job whose unique key is taken, its id and that of the one that has it.
+        ended: Jobs that end in the same turn, which the table does not show yet.
     """
 
     def __init__(self, max_queue_size: int | None, now: float) -> None:
         self.refused: dict[str, str] = {}
+        self.ended: set[str] = set()
         self._max_queue_size = max_queue_size
         self._now = now
         self._table: Table | None = None
@@ -53,6 +55,8 @@ class Intake:
         if job.unique_key is not None:
             key = (job.func_name, job.unique_key)
             holder = table.key_holder(job, self._now)
+            if holder is not None and holder.id in self.ended and holder.key_until <= self._now:
+                holder = None
             existing = self._keys.get(key) if holder is None else holder.id
             if existing is not None:
                 if existing != job.id:

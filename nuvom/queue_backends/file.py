@@ -279,6 +279,8 @@ class _Closing:
             return self._was_closed_before(record)
         if record.id not in self._closed:
             self._closed.add(record.id)
+            if one.status in FINAL:
+                self._children.ended.add(record.id)
             # An entry for each: damage to one does not reach its neighbours.
             self.entries.append((CHANGES, encode([moves.settled(row, one, self._now)])))
             children = self._children.encoded(one.children, lambda: self._table)
