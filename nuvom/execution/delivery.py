@@ -98,6 +98,7 @@ class SplitDelivery(SharedDelivery):
         super().__init__(queue, served)
         self._results = results
         self._codec = codec
+        self._kept: set[tuple[str, int]] = set()  # deliveries whose outcome is stored already
 
     def finished_before(self, jobs: Sequence[JobRecord]) -> dict[str, Settlement]:
         """Return settlements for jobs whose outcome is stored already, by id."""
@@ -114,14 +115,19 @@ class SplitDelivery(SharedDelivery):
                     finished_at=kept.get("finished_at") or 0.0,
                     error=error and StoredError(**error),
                 )
+                self._kept.add((job.id, job.lease_epoch))
         return found
 
     def settle(self, settlements: Sequence[Settlement]) -> list[bool]:
         """Store outcomes, then close attempts; False where the lease was lost."""
         for one in settlements:
-            _store_outcome(self._results, self._codec, one)
+            # What was kept before is complete; this settlement does not even know the result.
+            if (one.record.id, one.record.lease_epoch) not in self._kept:
+                _store_outcome(self._results, self._codec, one)
         crashpoint("split.results_stored")
-        return self.queue.settle(settlements)
+        accepted = self.queue.settle(settlements)
+        self._kept.difference_update((one.record.id, one.record.lease_epoch) for one in settlements)
+        return accepted
 
 
 class PlainDelivery:
