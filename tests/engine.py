@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 
 from nuvom.clock import SYSTEM_CLOCK, Clock
 from nuvom.config_sources import load
@@ -97,6 +97,10 @@ class Engine:
         use_runtime(self._before)
         self.runtime.stop()
 
+    @overload
+    def task(self, func: Callable[..., Any], /, **options: Any) -> Any: ...
+    @overload
+    def task(self, /, **options: Any) -> Callable[[Callable[..., Any]], Any]: ...
     def task(
         self, func: Callable[..., Any] | None = None, /, *, name: str | None = None, **options: Any
     ) -> Any:

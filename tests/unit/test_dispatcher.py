@@ -114,7 +114,11 @@ def test_call_beats_the_task(engine: Engine) -> None:
 
 
 def test_settings_fill_what_neither_says(project: Path) -> None:
-    settings = {"job_timeout_secs": 8, "timeout_policy": "retry", "retry_delay_secs": 1}
+    settings: dict[str, Any] = {
+        "job_timeout_secs": 8,
+        "timeout_policy": "retry",
+        "retry_delay_secs": 1,
+    }
     with Engine(make_runtime(project, **settings)) as engine:
         engine.task(add).delay(1, 2)
         engine.task(add, timeout_secs=2, timeout_policy="fail", retry_delay_secs=3).delay(1, 2)

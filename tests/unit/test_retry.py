@@ -29,7 +29,7 @@ ERROR = StoredError("ValueError", "no")
 POLICY = RetryPolicy(delay_secs=2.0, backoff="constant", jitter=False)
 
 
-class Broken(ValueError): ...
+class BrokenError(ValueError): ...
 
 
 def verdict(outcome: Outcome, *, options: TaskOptions | None = None, **fields: Any) -> Verdict:
@@ -135,10 +135,10 @@ def test_job_without_a_policy_has_the_default_one() -> None:
     ("exception", "options", "status"),
     [
         (ValueError(), {"retry_on": (ValueError,)}, "PENDING"),
-        (Broken(), {"retry_on": (ValueError,)}, "PENDING"),
+        (BrokenError(), {"retry_on": (ValueError,)}, "PENDING"),
         (KeyError(), {"retry_on": (ValueError,)}, "FAILED"),
         (ValueError(), {"retry_on": ()}, "FAILED"),
-        (Broken(), {"discard_on": (ValueError,)}, "FAILED"),
+        (BrokenError(), {"discard_on": (ValueError,)}, "FAILED"),
         (ValueError(), {"retry_on": (ValueError,), "discard_on": (ValueError,)}, "FAILED"),
         (KeyError(), {"discard_on": (ValueError,)}, "PENDING"),
         (SystemExit(3), {}, "FAILED"),

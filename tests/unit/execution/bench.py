@@ -1,0 +1,121 @@
+"""A lane's surroundings: a real runner, and lists of what the lane tells its worker."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from nuvom.clock import SYSTEM_CLOCK, Clock
+from nuvom.config import Settings
+from nuvom.events import Event, EventBus
+from nuvom.execution.job_runner import JobRunner
+from nuvom.execution.lanes import Assignment, Finished, Shop
+from nuvom.execution.running import InHand, RunningJob
+from nuvom.options import task_options
+from nuvom.outcome import Settlement
+from nuvom.record import JobRecord
+from nuvom.registry.registry import Registry, TaskDefinition
+from nuvom.serialization.msgpack_codec import MsgpackCodec
+from nuvom.testing import make_job
+from tests.engine import wait_until
+
+_RECORD_FIELDS = frozenset(JobRecord.__struct_fields__)
+
+
+class Bench:
+    """Makes attempts of functions, and sees what becomes of them.
+
+    Attributes:
+        finished, crashes, started: What was told, in order.
+        idles: How often the lane had nothing to do.
+        refuses: Attempts that may not start.
+    """
+
+    def __init__(self, clock: Clock = SYSTEM_CLOCK, **settings: Any) -> None:
+        self.codec = MsgpackCodec()
+        self.registry = Registry()
+        self.bus = EventBus()
+        self.clock = clock
+        self.seen: list[Event] = []
+        self.bus.subscribe(Event, self._note)
+        self.started: list[JobRecord] = []
+        self.runner = JobRunner(
+            self.registry,
+            self.codec,
+            Settings(root=Path.cwd(), **settings),
+            bus=self.bus,
+            clock=clock,
+            rng=Random(1),
+            mark_started=self.started.append,
+        )
+        self.in_hand = InHand()
+        self.finished: list[Finished] = []
+        self.crashes: list[BaseException] = []
+        self.idles = 0
+        self.refuses: set[RunningJob] = set()
+        self.news = threading.Condition()
+        self.shop = Shop(
+            self.runner,
+            self.in_hand,
+            self._starts,
+            clock,
+            finish=self._finish,
+            idle=self._idle,
+            crashed=self.crashes.append,
+        )
+
+    def work(self, func: Callable[..., Any], *args: Any, **options: Any) -> Assignment:
+        """Return an attempt of ``func(*args)``, in hand.
+
+        Args:
+            options: Of the task, or fields of the record.
+        """
+        fields = {name: options.pop(name) for name in list(options) if name in _RECORD_FIELDS}
+        name = f"tests.{func.__name__}"
+        definition = TaskDefinition(name, func, task_options(options))
+        self.registry.register(definition, force=True)
+        self.runner._prepared.pop(name, None)
+        record = make_job(name, *args, **{"attempt": 1, "lease_epoch": 1, **fields})
+        running = RunningJob(record, "worker", self, self.clock.monotonic())
+        prepared = self.runner.resolve(running)
+        assert prepared is not None
+        running.lane = prepared.lane
+        self.in_hand.add(running)
+        return Assignment(prepared, running)
+
+    def wait_for(self, count: int = 1) -> list[Settlement]:
+        """Return what was finished, as soon as it is so many."""
+        wait_until(lambda: len(self.finished) >= count, self.news)
+        return [one.settlement for one in self.finished]
+
+    def wait_until(self, is_so: Callable[[], bool]) -> None:
+        wait_until(is_so, self.news)
+
+    def events(self, kind: type[Event]) -> list[Any]:
+        return [event for event in list(self.seen) if isinstance(event, kind)]
+
+    def value(self, settlement: Settlement) -> Any:
+        """Return what a successful task returned."""
+        assert settlement.result is not None, settlement.error
+        return self.codec.decode_value(settlement.result, shaped=True)
+
+    def _starts(self, running: RunningJob) -> bool:
+        return running in self.in_hand and running not in self.refuses
+
+    def _finish(self, finished: Finished) -> None:
+        with self.news:
+            self.finished.append(finished)
+            self.news.notify_all()
+
+    def _idle(self) -> None:
+        with self.news:
+            self.idles += 1
+            self.news.notify_all()
+
+    def _note(self, event: Event) -> None:
+        with self.news:
+            self.seen.append(event)
+            self.news.notify_all()

@@ -1,0 +1,263 @@
+"""What running code may know and do about its own job."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import pytest
+
+from nuvom import LeaseLost, NoCurrentJob, current_job
+from nuvom.errors import InvalidArguments, NotStorable
+from nuvom.events import JobFenced, JobSucceeded
+from nuvom.job import Job
+from nuvom.job_context import current
+from nuvom.record import JobStatus
+from tests.engine import LIMIT_SECS, Engine
+
+
+def add(x: int, y: int) -> int:
+    return x + y
+
+
+def broken() -> None:
+    raise ValueError("no good")
+
+
+def test_outside_a_job_there_is_none() -> None:
+    with pytest.raises(NoCurrentJob):
+        current_job()
+
+
+def test_thread_that_a_task_starts_belongs_to_no_job(engine: Engine) -> None:
+    @engine.task
+    def task() -> bool:
+        seen: list[object] = []
+        thread = threading.Thread(target=lambda: seen.append(current.get()))
+        thread.start()
+        thread.join()
+        return seen == [None]
+
+    job = task.delay()
+    engine.work()
+    assert job.get(LIMIT_SECS)
+
+
+def facts() -> dict[str, Any]:
+    job = current_job()
+    return {
+        "id": job.id,
+        "task": job.task,
+        "queue": job.queue,
+        "attempt": job.attempt,
+        "max_retries": job.max_retries,
+        "fencing_token": job.fencing_token,
+        "idempotency_key": job.idempotency_key,
+        "metadata": job.metadata,
+        "cancelled": job.cancelled,
+        "repr": repr(job),
+    }
+
+
+async def async_facts() -> dict[str, Any]:
+    return facts()
+
+
+@pytest.mark.parametrize("func", [facts, async_facts])
+def test_task_knows_its_job(engine: Engine, func: Any) -> None:
+    task = engine.task(func, queue="mail", retries=3)
+    job = task.options(metadata={"by": "me"}).delay()
+    engine.work()
+    assert {
+        "id": job.id,
+        "task": job.func_name,
+        "queue": "mail",
+        "attempt": 1,
+        "max_retries": 3,
+        "fencing_token": 1,
+        "idempotency_key": job.id,
+        "metadata": {"by": "me"},
+        "cancelled": False,
+        "repr": f"<CurrentJob {job.id} {job.func_name} attempt 1>",
+    } == job.get(LIMIT_SECS)
+
+
+def test_metadata_of_a_job_without_any_is_empty(engine: Engine) -> None:
+    job = engine.task(facts).delay()
+    engine.work()
+    assert {} == job.get(LIMIT_SECS)["metadata"]
+
+
+def test_attempts_are_counted_and_the_token_grows(engine: Engine) -> None:
+    seen: list[tuple[int, int, str]] = []
+
+    @engine.task(retries=2, retry_delay_secs=0)
+    def flaky() -> None:
+        job = current_job()
+        seen.append((job.attempt, job.fencing_token, job.idempotency_key))
+        if job.attempt < 3:
+            raise ValueError("again")
+
+    job = flaky.delay()
+    engine.work()
+    assert [(1, 1, job.id), (2, 2, job.id), (3, 3, job.id)] == seen
+
+
+# ---- progress -------------------------------------------------------------------------------
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+def any_engine(request: pytest.FixtureRequest) -> Engine:
+    name = "engine" if request.param == "memory" else "sqlite_engine"
+    engine: Engine = request.getfixturevalue(name)
+    return engine
+
+
+def test_progress_can_be_seen_while_the_job_runs(any_engine: Engine) -> None:
+    shown, go = threading.Event(), threading.Event()
+
+    @any_engine.task
+    def slow() -> None:
+        current_job().progress(3, 10, "three of ten")
+        shown.set()
+        go.wait(LIMIT_SECS)
+
+    job = slow.delay()
+    with any_engine.worker():
+        assert shown.wait(LIMIT_SECS)
+        assert (3, 10, "three of ten") == job.snapshot().progress
+        go.set()
+
+
+def test_progress_needs_no_total(any_engine: Engine) -> None:
+    seen: list[Any] = []
+
+    @any_engine.task
+    def itself() -> None:
+        current_job().progress(3)
+        seen.append(Job.load(current_job().id).snapshot().progress)
+
+    itself.delay()
+    any_engine.work()
+    assert [(3, None, "")] == seen
+
+
+def test_progress_after_a_cancel_is_refused_and_the_code_told(any_engine: Engine) -> None:
+    started, cancelled, seen = threading.Event(), threading.Event(), []
+
+    @any_engine.task
+    def slow() -> None:
+        started.set()
+        try:
+            cancelled.wait(LIMIT_SECS)
+            current_job().progress(1)
+        except LeaseLost as error:
+            seen.append((error.lease_epoch, current_job().cancelled))
+            raise
+
+    job = slow.delay()
+    with any_engine.worker(threads=1) as worker:
+        assert started.wait(LIMIT_SECS)
+        assert "RUNNING" == worker.runtime.control.cancel(job.id)
+        assert JobStatus.CANCELLED is job.status
+        cancelled.set()
+        any_engine.wait_until(lambda: bool(seen))
+    assert [(1, True)] == seen
+
+
+def test_progress_of_an_attempt_that_was_given_up_does_not_ask_the_store(engine: Engine) -> None:
+    told: list[Any] = []
+    started, go = threading.Event(), threading.Event()
+
+    @engine.task
+    def slow() -> None:
+        job = current_job()
+        started.set()
+        try:
+            go.wait(LIMIT_SECS)
+            while not job.cancelled:
+                pass
+        finally:
+            try:
+                job.progress(1)
+            except LeaseLost:
+                told.append("lost")
+
+    job = slow.delay()
+    with engine.worker(threads=1):
+        assert started.wait(LIMIT_SECS)
+        job.cancel()
+        engine.wait_for(JobFenced)
+        go.set()
+        engine.wait_until(lambda: told == ["lost"])
+
+
+# ---- enqueue --------------------------------------------------------------------------------
+
+
+def test_jobs_are_enqueued_with_the_success(any_engine: Engine) -> None:
+    child = any_engine.task(add, queue="later")
+    seen: list[int] = []
+
+    @any_engine.task
+    def parent() -> list[str]:
+        ids = [
+            current_job().enqueue(child, 1, 2),
+            current_job().enqueue(child.options(priority=1), x=3, y=4),
+        ]
+        seen.append(any_engine.runtime.queue.qsize())
+        return ids
+
+    job = parent.delay()
+    any_engine.work(queues=["default"])
+    first, second = map(Job.load, job.get(LIMIT_SECS))
+    assert [0] == seen
+    assert ["PENDING", "PENDING"] == [first.status, second.status]
+    any_engine.work()
+    assert [3, 7] == [first.get(LIMIT_SECS), second.get(LIMIT_SECS)]
+    assert [5, 1] == [first.priority, second.priority]
+
+
+def test_jobs_of_a_failed_attempt_are_not_enqueued(any_engine: Engine) -> None:
+    child = any_engine.task(add)
+
+    @any_engine.task(retries=1, retry_delay_secs=0)
+    def parent() -> None:
+        current_job().enqueue(child, 1, 2)
+        if current_job().attempt == 1:
+            raise ValueError("again")
+
+    parent.delay()
+    any_engine.work()
+    done = [event.job.func_name for event in any_engine.events(JobSucceeded)]
+    assert ["tests.add", "tests.parent"] == sorted(done)
+
+
+def test_plain_delay_inside_a_task_commits_at_once(any_engine: Engine) -> None:
+    child = any_engine.task(add, queue="later")
+
+    @any_engine.task
+    def parent() -> None:
+        child.delay(1, 2)
+        raise ValueError("too late")
+
+    parent.delay()
+    any_engine.work(queues=["default"])
+    assert 1 == any_engine.runtime.queue.qsize()
+
+
+def test_bad_arguments_are_refused_where_they_are_given(engine: Engine) -> None:
+    child = engine.task(add)
+
+    @engine.task
+    def parent() -> str:
+        with pytest.raises(InvalidArguments):
+            current_job().enqueue(child, 1)
+        with pytest.raises(NotStorable):
+            current_job().enqueue(child, 1, object())
+        return "both"
+
+    job = parent.delay()
+    engine.work()
+    assert "both" == job.get(LIMIT_SECS)
+    assert 0 == engine.runtime.queue.qsize()

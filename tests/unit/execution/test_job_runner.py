@@ -1,0 +1,517 @@
+"""One job, from the task's name to the settlement that closes its attempt."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from nuvom import Discard, Retry, Snooze, current_job
+from nuvom.errors import TaskImportFailed
+from nuvom.events import HookFailed, JobStarted
+from nuvom.execution.lanes import Assignment
+from nuvom.execution.running import KeptElsewhere
+from nuvom.job_context import current
+from nuvom.outcome import Settlement
+from nuvom.record import JobStatus
+from nuvom.testing import FakeClock, make_job
+from tests.unit.execution.bench import Bench
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture
+def bench(clock: FakeClock) -> Bench:
+    return Bench(clock)
+
+
+@dataclass
+class Point:
+    x: int
+
+
+def double(x: int) -> int:
+    return 2 * x
+
+
+def broken() -> None:
+    raise ValueError("no good")
+
+
+def run(bench: Bench, work: Assignment) -> Settlement:
+    return bench.runner.run(*work)
+
+
+# ---- success --------------------------------------------------------------------------------
+
+
+def test_what_the_task_returns_is_settled_as_success(bench: Bench, clock: FakeClock) -> None:
+    work = bench.work(double, 4)
+    settlement = run(bench, work)
+
+    assert (JobStatus.SUCCESS, "success", None, ()) == (
+        settlement.status,
+        settlement.outcome,
+        settlement.error,
+        settlement.children,
+    )
+    assert work.running.record is settlement.record
+    assert 8 == bench.value(settlement)
+    assert clock.now() == settlement.started_at == settlement.finished_at
+
+
+def test_times_are_those_of_the_clock(bench: Bench, clock: FakeClock) -> None:
+    def slow() -> None:
+        clock.advance(2.5)
+
+    settlement = run(bench, bench.work(slow))
+    assert 2.5 == settlement.finished_at - settlement.started_at
+
+
+def test_objects_are_rebuilt_for_the_task_and_taken_apart_again(bench: Bench) -> None:
+    def moved(point: Point) -> Point:
+        return Point(point.x + 1)
+
+    work = bench.work(moved)
+    args, kwargs = bench.codec.call_encoder(moved)((Point(1),), {})
+    work.running.record = make_job("tests.moved").replace(args=args, kwargs=kwargs)
+
+    assert {"x": 2} == bench.value(run(bench, work)).data
+
+
+def test_result_that_is_not_wanted_is_not_kept(bench: Bench) -> None:
+    settlement = run(bench, bench.work(double, 4, store_result=False))
+    assert (JobStatus.SUCCESS, None) == (settlement.status, settlement.result)
+
+
+def test_result_that_is_not_wanted_may_be_of_any_type(bench: Bench) -> None:
+    settlement = run(bench, bench.work(object, store_result=False))
+    assert JobStatus.SUCCESS is settlement.status
+
+
+@pytest.mark.parametrize("retries", [0, 5])
+def test_result_that_cannot_be_stored_fails_the_job_for_good(bench: Bench, retries: int) -> None:
+    settlement = run(bench, bench.work(object, max_retries=retries))
+    assert JobStatus.FAILED is settlement.status
+    assert settlement.error is not None
+    assert "NotStorable" == settlement.error.type
+    assert "result: object cannot be stored" in settlement.error.message
+
+
+def test_result_that_is_too_large_fails_the_job_for_good() -> None:
+    bench = Bench(FakeClock(), max_result_bytes=10)
+    settlement = run(bench, bench.work(lambda: "x" * 11, max_retries=5))
+    assert JobStatus.FAILED is settlement.status
+    assert settlement.error is not None
+    assert "ResultTooLarge" == settlement.error.type
+    assert JobStatus.SUCCESS is run(bench, bench.work(lambda: "x" * 9)).status
+
+
+def test_result_whose_own_code_raises_fails_the_job(bench: Bench) -> None:
+    class Odd(dict[str, int]):
+        def items(self) -> Any:
+            raise SystemExit(3)
+
+    settlement = run(bench, bench.work(lambda: Odd(a=1)))
+    assert JobStatus.FAILED is settlement.status
+
+
+# ---- failure --------------------------------------------------------------------------------
+
+
+def test_exception_is_settled_as_failure(bench: Bench) -> None:
+    settlement = run(bench, bench.work(broken))
+    assert (JobStatus.FAILED, "failure", None) == (
+        settlement.status,
+        settlement.outcome,
+        settlement.result,
+    )
+    assert settlement.error is not None
+    assert ("ValueError", "no good") == (settlement.error.type, settlement.error.message)
+
+
+def test_failure_with_retries_left_waits_for_another_attempt(
+    bench: Bench, clock: FakeClock
+) -> None:
+    settlement = run(bench, bench.work(broken, max_retries=1))
+    assert (JobStatus.PENDING, "failure", True) == (
+        settlement.status,
+        settlement.outcome,
+        settlement.keeps_attempt,
+    )
+    assert clock.now() <= settlement.run_at <= clock.now() + 5
+    assert settlement.error is not None
+
+
+@pytest.mark.parametrize(
+    ("options", "status"),
+    [
+        ({"retry_on": KeyError}, "FAILED"),
+        ({"retry_on": ValueError}, "PENDING"),
+        ({"discard_on": ValueError}, "FAILED"),
+    ],
+)
+def test_options_of_the_task_decide_what_is_retried(
+    bench: Bench, options: dict[str, Any], status: str
+) -> None:
+    assert status == run(bench, bench.work(broken, max_retries=1, **options)).status
+
+
+@pytest.mark.parametrize(
+    "raises", [SystemExit(3), KeyboardInterrupt(), GeneratorExit(), MemoryError(), RecursionError()]
+)
+def test_whatever_a_task_raises_is_a_failure(bench: Bench, raises: BaseException) -> None:
+    def task() -> None:
+        raise raises
+
+    settlement = run(bench, bench.work(task))
+    assert settlement.error is not None
+    assert (JobStatus.FAILED, type(raises).__name__) == (settlement.status, settlement.error.type)
+
+
+def test_damaged_arguments_fail_the_job_for_good(bench: Bench) -> None:
+    work = bench.work(double, 4, max_retries=5)
+    work.running.record = make_job("tests.double").replace(args=b"\x91\xc1")
+    settlement = run(bench, work)
+    assert settlement.error is not None
+    assert (JobStatus.FAILED, "PayloadError") == (settlement.status, settlement.error.type)
+
+
+def test_error_of_the_engine_that_a_task_lets_out_is_final(bench: Bench) -> None:
+    def task() -> None:
+        raise TaskImportFailed("a", "b", "c")
+
+    assert JobStatus.FAILED is run(bench, bench.work(task, max_retries=5)).status
+
+
+# ---- steering -------------------------------------------------------------------------------
+
+
+def steer(bench: Bench, signal: BaseException, **fields: Any) -> Settlement:
+    def task() -> None:
+        raise signal
+
+    return run(bench, bench.work(task, **fields))
+
+
+def test_retry_uses_a_retry_and_waits_as_it_says(bench: Bench, clock: FakeClock) -> None:
+    settlement = steer(bench, Retry(30), max_retries=1)
+    assert (JobStatus.PENDING, "retry", clock.now() + 30, True) == (
+        settlement.status,
+        settlement.outcome,
+        settlement.run_at,
+        settlement.keeps_attempt,
+    )
+    assert settlement.error is not None
+    assert "the task asked for another attempt" == settlement.error.message
+    assert JobStatus.FAILED is steer(bench, Retry(30), max_retries=0).status
+
+
+def test_cause_of_a_retry_is_its_reason(bench: Bench) -> None:
+    def task() -> None:
+        try:
+            broken()
+        except ValueError as error:
+            raise Retry from error
+
+    settlement = run(bench, bench.work(task))
+    assert settlement.error is not None
+    assert ("ValueError", "no good") == (settlement.error.type, settlement.error.message)
+
+
+def test_snooze_gives_the_attempt_back(bench: Bench, clock: FakeClock) -> None:
+    settlement = steer(bench, Snooze(60))
+    assert (JobStatus.PENDING, "snoozed", clock.now() + 60, False, None) == (
+        settlement.status,
+        settlement.outcome,
+        settlement.run_at,
+        settlement.keeps_attempt,
+        settlement.error,
+    )
+
+
+@pytest.mark.parametrize("reason", ["no such user", "\ud800"])
+def test_discard_is_final_and_says_why(bench: Bench, reason: str) -> None:
+    settlement = steer(bench, Discard(reason), max_retries=5)
+    error = settlement.error
+    assert error is not None
+    assert (JobStatus.FAILED, "failure", "Discard", None) == (
+        settlement.status,
+        settlement.outcome,
+        error.type,
+        error.traceback,
+    )
+    assert reason.encode("utf-8", "backslashreplace").decode() == error.message
+    assert error.fingerprint
+
+
+# ---- deadlines ------------------------------------------------------------------------------
+
+
+def test_deadline_counts_from_the_start(bench: Bench, clock: FakeClock) -> None:
+    work = bench.work(double, 4, timeout_secs=3.0)
+    clock.advance(100)
+    run(bench, work)
+    assert clock.monotonic() + 3 == work.running.deadline
+    assert float("inf") == bench.work(double, 4).running.deadline
+
+
+@pytest.mark.parametrize(
+    ("policy", "retries", "status"),
+    [
+        ("fail", 1, "FAILED"),
+        ("retry", 1, "PENDING"),
+        ("retry", 0, "FAILED"),
+        ("ignore", 0, "SUCCESS"),
+    ],
+)
+def test_timeout_follows_its_policy(bench: Bench, policy: str, retries: int, status: str) -> None:
+    work = bench.work(double, 4, timeout_secs=0.5, timeout_policy=policy, max_retries=retries)
+    settlement = bench.runner.timed_out(*work, "File x")
+    error = settlement.error
+    assert error is not None
+    assert (status, "timeout", None) == (settlement.status, settlement.outcome, settlement.result)
+    assert ("TimeoutError", "timed out after 0.5 s", "File x") == (
+        error.type,
+        error.message,
+        error.traceback,
+    )
+
+
+# ---- start ----------------------------------------------------------------------------------
+
+
+def test_start_is_marked_before_the_code_runs(bench: Bench) -> None:
+    marked: list[int] = []
+
+    def task() -> None:
+        marked.append(len(bench.started))
+
+    work = bench.work(task)
+    run(bench, work)
+    assert [1] == marked
+    assert [work.running.record] == bench.started
+
+
+def test_start_is_told(bench: Bench) -> None:
+    work = bench.work(double, 4)
+    run(bench, work)
+    (event,) = bench.events(JobStarted)
+    assert (work.running.record, "worker", "thread") == (event.job, event.worker, event.lane)
+
+
+def test_start_that_nobody_listens_to_is_not_told() -> None:
+    bench = Bench(FakeClock())
+    bench.bus.active.clear()
+    run(bench, bench.work(double, 4))
+    assert [] == bench.seen
+
+
+# ---- the task's name ------------------------------------------------------------------------
+
+
+def test_unknown_task_is_parked_and_remembered(bench: Bench, clock: FakeClock) -> None:
+    work = bench.work(double, 4)
+    work.running.record = make_job("tests.unknown")
+
+    assert bench.runner.resolve(work.running) is None
+    assert bench.runner.resolve(work.running) is None
+    assert ["tests.unknown"] == list(bench.runner.refused)
+
+    settlement = bench.runner.unknown(work.running)
+    assert (JobStatus.PARKED, "released", False) == (
+        settlement.status,
+        settlement.outcome,
+        settlement.keeps_attempt,
+    )
+
+
+def test_task_is_prepared_once(bench: Bench) -> None:
+    work = bench.work(double, 4)
+    assert work.prepared is bench.runner.resolve(work.running)
+    assert ["tests.double"] == bench.runner.known("thread")
+    assert [] == bench.runner.known("async")
+
+
+def test_lane_follows_from_the_task(bench: Bench) -> None:
+    async def coroutine() -> None: ...
+
+    lanes = [
+        bench.work(double, 4).prepared.lane,
+        bench.work(coroutine).prepared.lane,
+        bench.work(double, 4, isolation="process").prepared.lane,
+        bench.work(coroutine, isolation="process").prepared.lane,
+    ]
+    assert ["thread", "async", "process", "process"] == lanes
+
+
+# ---- what running code can see --------------------------------------------------------------
+
+
+def test_running_code_knows_its_job_and_leaves_no_trace(bench: Bench) -> None:
+    def task() -> str:
+        return current_job().id
+
+    work = bench.work(task)
+    assert work.running.record.id == bench.value(run(bench, work))
+    assert current.get() is None
+
+
+def test_children_come_with_a_success_only(bench: Bench) -> None:
+    child = make_job()
+    work = bench.work(double, 4)
+    work.running.children = [child]
+    assert (child,) == run(bench, work).children
+
+    work = bench.work(broken)
+    work.running.children = [child]
+    assert () == run(bench, work).children
+
+
+# ---- hooks ----------------------------------------------------------------------------------
+
+
+class Hooks:
+    """Hooks that note their calls, and raise if they are told to."""
+
+    def __init__(self, raises: BaseException | None = None) -> None:
+        self.calls: list[tuple[str, Any]] = []
+        self.raises = raises
+
+    def options(self) -> dict[str, Any]:
+        return {
+            "before_job": lambda: self.note("before", current_job().id),
+            "after_job": lambda value: self.note("after", value),
+            "on_error": lambda error: self.note("error", error),
+        }
+
+    def note(self, hook: str, value: Any) -> None:
+        self.calls.append((hook, value))
+        if self.raises is not None:
+            raise self.raises
+
+
+def settle(bench: Bench, work: Assignment) -> Settlement:
+    settlement = run(bench, work)
+    bench.runner.after_settled(*work, settlement.status)
+    return settlement
+
+
+def test_hooks_surround_a_success(bench: Bench) -> None:
+    hooks = Hooks()
+    work = bench.work(double, 4, **hooks.options())
+    run(bench, work)
+    assert [("before", work.running.record.id)] == hooks.calls
+    bench.runner.after_settled(*work, JobStatus.SUCCESS)
+    assert [("before", work.running.record.id), ("after", 8)] == hooks.calls
+    assert bench.runner.has_hooks
+
+
+def test_hooks_surround_a_failure(bench: Bench) -> None:
+    hooks = Hooks()
+    settle(bench, bench.work(broken, **hooks.options()))
+    assert ["before", "error"] == [hook for hook, _ in hooks.calls]
+    assert isinstance(hooks.calls[1][1], ValueError)
+
+
+def test_each_failed_attempt_calls_on_error(bench: Bench) -> None:
+    hooks = Hooks()
+    assert (
+        JobStatus.PENDING
+        is settle(bench, bench.work(broken, max_retries=1, **hooks.options())).status
+    )
+    assert ["before", "error"] == [hook for hook, _ in hooks.calls]
+
+
+def test_timeout_calls_on_error_with_a_timeout_error(bench: Bench) -> None:
+    hooks = Hooks()
+    work = bench.work(double, 4, timeout_secs=0.5, **hooks.options())
+    settlement = bench.runner.timed_out(*work, None)
+    bench.runner.after_settled(*work, settlement.status)
+    ((hook, error),) = hooks.calls
+    assert ("error", "timed out after 0.5 s") == (hook, str(error))
+    assert isinstance(error, TimeoutError)
+
+
+def test_timeout_that_is_ignored_calls_on_error_too(bench: Bench) -> None:
+    hooks = Hooks()
+    work = bench.work(double, 4, timeout_secs=0.5, timeout_policy="ignore", **hooks.options())
+    settlement = bench.runner.timed_out(*work, None)
+    bench.runner.after_settled(*work, settlement.status)
+    assert ["error"] == [hook for hook, _ in hooks.calls]
+
+
+@pytest.mark.parametrize(
+    ("signal", "hooks_called"),
+    [(Snooze(5), ["before"]), (Retry(5), ["before", "error"]), (Discard("x"), ["before", "error"])],
+)
+def test_signal_is_a_failed_attempt_unless_it_is_a_snooze(
+    bench: Bench, signal: BaseException, hooks_called: list[str]
+) -> None:
+    def task() -> None:
+        raise signal
+
+    hooks = Hooks()
+    settle(bench, bench.work(task, max_retries=1, **hooks.options()))
+    assert hooks_called == [hook for hook, _ in hooks.calls]
+
+
+def test_result_that_cannot_be_stored_calls_on_error_only(bench: Bench) -> None:
+    hooks = Hooks()
+    settle(bench, bench.work(object, **hooks.options()))
+    assert ["before", "error"] == [hook for hook, _ in hooks.calls]
+
+
+@pytest.mark.parametrize("raises", [ValueError("bad hook"), SystemExit(3), KeyboardInterrupt()])
+@pytest.mark.parametrize(("func", "status"), [(lambda: 8, "SUCCESS"), (broken, "FAILED")])
+def test_hook_that_raises_is_reported_and_changes_nothing(
+    bench: Bench, raises: BaseException, func: Any, status: str
+) -> None:
+    hooks = Hooks(raises)
+    assert status == settle(bench, bench.work(func, **hooks.options())).status
+    failed = bench.events(HookFailed)
+    assert ["before_job", "after_job" if status == "SUCCESS" else "on_error"] == [
+        event.hook for event in failed
+    ]
+    assert {type(raises).__name__} == {event.error.type for event in failed}
+
+
+@pytest.mark.parametrize("only", ["before_job", "after_job", "on_error"])
+@pytest.mark.parametrize("func", [lambda: 8, broken])
+def test_hooks_that_are_not_set_are_not_called(bench: Bench, only: str, func: Any) -> None:
+    calls: list[Any] = []
+    settle(bench, bench.work(func, **{only: lambda *args: calls.append(args)}))
+    expected = {"before_job": 1, "after_job": func is not broken, "on_error": func is broken}
+    assert expected[only] == len(calls)
+
+
+def test_hooks_know_their_job(bench: Bench) -> None:
+    ids: list[str] = []
+    work = bench.work(double, 4, after_job=lambda _: ids.append(current_job().id))
+    settle(bench, work)
+    assert [work.running.record.id] == ids
+    assert current.get() is None
+
+
+def test_code_does_not_run_after_a_hook_in_which_the_attempt_was_closed(bench: Bench) -> None:
+    ran: list[int] = []
+
+    def closed() -> None:
+        work.running.is_cancelled = True
+
+    work = bench.work(lambda: ran.append(1), before_job=closed)
+    run(bench, work)
+    assert [] == ran
+
+
+def test_hooks_are_called_elsewhere_where_the_value_is_kept_elsewhere(bench: Bench) -> None:
+    hooks, told = Hooks(), list[JobStatus]()
+    work = bench.work(double, 4, **hooks.options())
+    work.running.kept = KeptElsewhere(told.append)
+    bench.runner.after_settled(*work, JobStatus.SUCCESS)
+    assert ([JobStatus.SUCCESS], []) == (told, hooks.calls)
+    assert work.running.kept is None

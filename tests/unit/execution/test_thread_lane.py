@@ -1,0 +1,455 @@
+"""Slots that run jobs in threads, and what happens to those whose attempt is closed."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from nuvom.execution import thread_lane
+from nuvom.execution.lanes import Assignment
+from nuvom.execution.thread_lane import AttemptClosed, ThreadLane
+from nuvom.record import JobStatus
+from nuvom.testing import FakeClock
+from tests.engine import LIMIT_SECS
+from tests.unit.execution.bench import Bench
+
+
+@pytest.fixture
+def bench() -> Bench:
+    return Bench()
+
+
+@pytest.fixture
+def lane(bench: Bench) -> Iterator[ThreadLane]:
+    lane = ThreadLane(2, bench.shop)
+    lane.start()
+    yield lane
+    lane.stop()
+    assert [] == bench.crashes
+
+
+class Gate:
+    """Code that says that it runs, and goes on when it is let."""
+
+    def __init__(self) -> None:
+        self.runs = threading.Semaphore(0)
+        self.go = threading.Event()
+        self.ended = threading.Event()
+        self.told: list[type[BaseException]] = []
+
+    def wait(self) -> None:
+        self.runs.release()
+        try:
+            while not self.go.wait(0.001):  # back in Python code every millisecond
+                pass
+        except BaseException as error:
+            self.told.append(type(error))
+            raise
+        finally:
+            self.ended.set()
+
+    def stubborn(self) -> None:
+        """Run on whatever is raised."""
+        self.runs.release()
+        while not self.go.is_set():
+            try:
+                self.go.wait(0.001)
+            except BaseException as error:  # noqa: BLE001  # the point
+                self.told.append(type(error))
+        self.ended.set()
+
+    def is_running(self, times: int = 1) -> None:
+        for _ in range(times):
+            assert self.runs.acquire(timeout=LIMIT_SECS)
+
+
+@pytest.fixture
+def gate() -> Iterator[Gate]:
+    gate = Gate()
+    yield gate
+    gate.go.set()
+
+
+def close(bench: Bench, lane: ThreadLane, work: Assignment) -> None:
+    """Close an attempt as the keeper does."""
+    assert bench.in_hand.take(work.running)
+    lane.close_attempt(work.running)
+
+
+def assert_all_slots_work(bench: Bench, lane: ThreadLane) -> None:
+    """Check that as many attempts run at once as there are slots."""
+    before, gate = len(bench.finished), Gate()
+    lane.submit([bench.work(gate.wait) for _ in range(lane.size)])
+    try:
+        gate.is_running(lane.size)
+    finally:
+        gate.go.set()
+    bench.wait_for(before + lane.size)
+
+
+# ---- running --------------------------------------------------------------------------------
+
+
+def test_attempts_are_run_and_handed_over(bench: Bench, lane: ThreadLane) -> None:
+    lane.submit([bench.work(lambda number=number: number) for number in range(20)])
+    values = sorted(bench.value(one) for one in bench.wait_for(20))
+    assert list(range(20)) == values
+    assert 0 == len(bench.in_hand)
+
+
+def test_slots_work_at_the_same_time(bench: Bench, lane: ThreadLane) -> None:
+    assert_all_slots_work(bench, lane)
+
+
+def test_one_slot_takes_the_attempts_in_order(bench: Bench) -> None:
+    lane = ThreadLane(1, bench.shop)
+    lane.submit([bench.work(lambda number=number: number) for number in range(20)])
+    lane.start()
+    assert list(range(20)) == [bench.value(one) for one in bench.wait_for(20)]
+    lane.stop()
+
+
+def test_lane_tells_what_is_free_and_what_waits(bench: Bench, lane: ThreadLane, gate: Gate) -> None:
+    bench.wait_until(lambda: lane.free() == 2)
+    lane.submit([bench.work(gate.wait) for _ in range(5)])
+    gate.is_running(2)
+    assert (0, 3) == (lane.free(), lane.backlog())
+    gate.go.set()
+    bench.wait_for(5)
+    bench.wait_until(lambda: lane.free() == 2)
+    assert 0 == lane.backlog()
+    assert bench.idles > 0
+
+
+def test_thrifty_slots_leave_each_other_asleep_until_nudged(
+    bench: Bench, lane: ThreadLane, gate: Gate
+) -> None:
+    bench.wait_until(lambda: lane.free() == 2)
+    lane.is_thrifty = True
+    lane.submit([bench.work(gate.wait) for _ in range(2)])
+    gate.is_running()
+    assert (1, 1) == (lane.free(), lane.backlog())
+    lane.nudge()
+    gate.is_running()
+    assert (0, 0) == (lane.free(), lane.backlog())
+
+
+def test_nudge_without_an_idle_slot_is_harmless(bench: Bench, lane: ThreadLane, gate: Gate) -> None:
+    lane.submit([bench.work(gate.wait) for _ in range(2)])
+    gate.is_running(2)
+    lane.nudge()
+
+
+def test_waiting_attempts_can_be_taken_back(bench: Bench, lane: ThreadLane, gate: Gate) -> None:
+    running = [bench.work(gate.wait) for _ in range(2)]
+    waiting = [bench.work(lambda number=number: number) for number in range(3)]
+    lane.submit(running)
+    gate.is_running(2)
+    lane.submit(waiting)
+    assert waiting == lane.take_back()
+    assert [] == lane.take_back()
+    gate.go.set()
+    bench.wait_for(2)
+    assert 3 == len(bench.in_hand)
+
+
+def test_failure_of_the_engine_itself_is_told(bench: Bench) -> None:
+    def fail(_: object) -> None:
+        raise ZeroDivisionError
+
+    lane = ThreadLane(1, bench.shop._replace(finish=fail))
+    lane.start()
+    lane.submit([bench.work(lambda: 8)])
+    bench.wait_until(lambda: bool(bench.crashes))
+    assert isinstance(bench.crashes[0], ZeroDivisionError)
+    lane.stop()
+
+
+def test_stacks_show_where_each_job_is(bench: Bench, lane: ThreadLane, gate: Gate) -> None:
+    work = bench.work(gate.wait)
+    lane.submit([work])
+    gate.is_running()
+    stacks = lane.stacks()
+    assert [work.running.record.id] == list(stacks)
+    assert "in wait" in stacks[work.running.record.id]
+
+
+# ---- closed by somebody else ----------------------------------------------------------------
+
+
+def test_code_of_a_closed_attempt_is_told_and_its_outcome_dropped(
+    bench: Bench, lane: ThreadLane, gate: Gate
+) -> None:
+    work = bench.work(gate.wait)
+    lane.submit([work])
+    gate.is_running()
+    close(bench, lane, work)
+
+    assert gate.ended.wait(LIMIT_SECS)
+    assert [AttemptClosed] == gate.told
+    assert work.running.is_cancelled
+    assert_all_slots_work(bench, lane)
+    assert 2 == len(bench.finished)
+
+
+def test_slot_of_code_that_cannot_be_stopped_is_replaced(
+    bench: Bench, lane: ThreadLane, gate: Gate
+) -> None:
+    stubborn = [bench.work(gate.stubborn) for _ in range(2)]
+    lane.submit(stubborn)
+    gate.is_running(2)
+    for work in stubborn:
+        close(bench, lane, work)
+
+    assert_all_slots_work(bench, lane)
+    assert 2 == lane.stuck()
+    gate.go.set()
+    bench.wait_until(lambda: lane.stuck() == 0)
+    assert 2 == len(bench.finished)
+
+
+def test_attempt_closed_while_it_waits_never_runs(
+    bench: Bench, lane: ThreadLane, gate: Gate
+) -> None:
+    ran: list[int] = []
+    lane.submit([bench.work(gate.wait) for _ in range(2)])
+    gate.is_running(2)
+    waiting = bench.work(lambda: ran.append(1))
+    lane.submit([waiting])
+    close(bench, lane, waiting)
+    gate.go.set()
+    bench.wait_for(2)
+    assert_all_slots_work(bench, lane)
+    assert [] == ran
+
+
+def test_attempt_whose_lease_ran_out_never_runs(bench: Bench, lane: ThreadLane) -> None:
+    ran: list[int] = []
+    work = bench.work(lambda: ran.append(1))
+    bench.refuses.add(work.running)
+    lane.submit([work])
+    assert_all_slots_work(bench, lane)
+    assert [] == ran
+
+
+def test_closing_at_any_moment_costs_no_slot_and_harms_no_neighbour(
+    bench: Bench, lane: ThreadLane
+) -> None:
+    work = [bench.work(lambda number=number: number) for number in range(3000)]
+    closed: list[int] = []
+
+    def closer() -> None:
+        for number in range(0, 3000, 2):
+            if bench.in_hand.take(work[number].running):
+                closed.append(number)
+                lane.close_attempt(work[number].running)
+
+    thread = threading.Thread(target=closer)
+    thread.start()
+    lane.submit(work)
+    thread.join()
+    values = {bench.value(one) for one in bench.wait_for(3000 - len(closed))}
+    assert set(range(3000)) - set(closed) == values
+    assert_all_slots_work(bench, lane)
+
+
+def test_attempt_that_ends_while_it_is_closed_is_closed_once(
+    bench: Bench, lane: ThreadLane, gate: Gate
+) -> None:
+    work = bench.work(gate.wait)
+    lane.submit([work])
+    gate.is_running()
+    assert bench.in_hand.take(work.running)
+    gate.go.set()
+    assert gate.ended.wait(LIMIT_SECS)
+    lane.close_attempt(work.running)  # too late: the slot has found out by itself, or is told now
+    assert_all_slots_work(bench, lane)
+    assert 2 == len(bench.finished)
+
+
+# ---- deadlines ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture
+def timed(clock: FakeClock) -> Iterator[tuple[Bench, ThreadLane]]:
+    bench = Bench(clock)
+    lane = ThreadLane(2, bench.shop)
+    lane.start()
+    yield bench, lane
+    lane.stop()
+    clock.advance(10)
+    assert [] == bench.crashes
+
+
+def test_attempt_is_closed_at_its_deadline(
+    timed: tuple[Bench, ThreadLane], clock: FakeClock, gate: Gate
+) -> None:
+    bench, lane = timed
+    lane.submit([bench.work(gate.wait, timeout_secs=5.0)])
+    gate.is_running()
+    clock.advance(4.9)
+    assert not lane._close_overdue() or not bench.finished
+    clock.advance(0.2)
+
+    (settlement,) = bench.wait_for()
+    assert (JobStatus.FAILED, "timeout") == (settlement.status, settlement.outcome)
+    assert settlement.error is not None
+    assert "timed out after 5 s" == settlement.error.message
+    assert "in wait" in str(settlement.error.traceback)
+    assert gate.ended.wait(LIMIT_SECS)
+    assert [AttemptClosed] == gate.told
+    assert bench.finished[0].assignment.running.is_cancelled
+
+
+def test_stuck_code_holds_no_slot_after_its_deadline(
+    timed: tuple[Bench, ThreadLane], clock: FakeClock, gate: Gate
+) -> None:
+    bench, lane = timed
+    lane.submit([bench.work(gate.stubborn, timeout_secs=5.0) for _ in range(2)])
+    gate.is_running(2)
+    clock.advance(5.1)
+    bench.wait_for(2)
+    assert_all_slots_work(bench, lane)
+    assert 2 == lane.stuck()
+
+
+def test_attempt_without_a_deadline_may_take_its_time(
+    timed: tuple[Bench, ThreadLane], clock: FakeClock, gate: Gate
+) -> None:
+    bench, lane = timed
+    lane.submit([bench.work(gate.wait)])
+    gate.is_running()
+    clock.advance(1e6)
+    assert not lane._close_overdue()
+    gate.go.set()
+    assert JobStatus.SUCCESS is bench.wait_for()[0].status
+
+
+def test_attempt_that_ends_just_in_time_is_a_success(bench: Bench, lane: ThreadLane) -> None:
+    work = bench.work(lambda: 8, timeout_secs=5.0)
+    bench.in_hand.take(work.running)
+    slot = next(iter(lane._slots))
+    lane._close_overdue_one(slot, work)
+    assert [] == bench.finished
+
+
+class Timeless(FakeClock):
+    def monotonic(self) -> float:
+        raise RuntimeError("no time")
+
+
+def test_watchdog_that_fails_stops_the_worker(bench: Bench) -> None:
+    lane = ThreadLane(1, bench.shop._replace(clock=Timeless()))
+    lane.start()
+    bench.wait_until(lambda: bool(bench.crashes))
+    assert "no time" == str(bench.crashes[0])
+    lane.stop()
+
+
+# ---- hooks ----------------------------------------------------------------------------------
+
+
+def test_hook_runs_before_the_attempts_that_wait(
+    bench: Bench, lane: ThreadLane, gate: Gate
+) -> None:
+    order: list[str] = []
+    lane.submit([bench.work(gate.wait) for _ in range(2)])
+    gate.is_running(2)
+    lane.submit([bench.work(lambda: order.append("job"))])
+    lane.run_hook(lambda: order.append("hook"))
+    gate.go.set()
+    bench.wait_for(3)
+    bench.wait_until(lambda: len(order) == 2)
+    assert ["hook", "job"] == order
+
+
+def test_hook_wakes_a_slot(bench: Bench, lane: ThreadLane) -> None:
+    called = threading.Event()
+    bench.wait_until(lambda: lane.free() == 2)
+    lane.run_hook(called.set)
+    assert called.wait(LIMIT_SECS)
+
+
+def test_hooks_are_not_taken_back(bench: Bench, lane: ThreadLane, gate: Gate) -> None:
+    called: list[int] = []
+    lane.submit([bench.work(gate.wait) for _ in range(2)])
+    gate.is_running(2)
+    waiting = bench.work(lambda: None)
+    lane.submit([waiting])
+    lane.run_hook(lambda: called.append(1))
+    lane.run_hook(lambda: called.append(2))
+    assert [waiting] == lane.take_back()
+    assert 2 == lane.backlog()
+    gate.go.set()
+    bench.wait_until(lambda: sorted(called) == [1, 2])
+
+
+def test_hook_that_hangs_gives_up_its_slot(
+    timed: tuple[Bench, ThreadLane],
+    clock: FakeClock,
+    gate: Gate,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    bench, lane = timed
+    caplog.set_level(logging.WARNING, "nuvom.worker")
+    lane.run_hook(gate.stubborn)
+    gate.is_running()
+    clock.advance(thread_lane._HOOK_SECS - 1)
+    lane._close_overdue()
+    assert 0 == lane.stuck()
+    clock.advance(2)
+    bench.wait_until(lambda: lane.stuck() == 1)
+    assert_all_slots_work(bench, lane)
+    assert "a hook was left behind after 30 s; it is at:" in caplog.text
+    assert "in stubborn" in caplog.text
+    bench.wait_until(lambda: gate.told == [AttemptClosed])
+
+
+def test_hook_that_ends_just_in_time_keeps_its_slot(bench: Bench, lane: ThreadLane) -> None:
+    slot = next(iter(lane._slots))
+    lane._leave_hook(slot)
+    assert 0 == lane.stuck()
+
+
+# ---- the end --------------------------------------------------------------------------------
+
+
+def threads_of(lane: ThreadLane) -> list[Any]:
+    return [slot for slot in lane._slots if slot.is_alive()]
+
+
+def test_idle_slots_end_with_the_lane(bench: Bench, lane: ThreadLane) -> None:
+    bench.wait_until(lambda: lane.free() == 2)
+    lane.stop()
+    lane.stop()
+    bench.wait_until(lambda: not threads_of(lane))
+
+
+def test_busy_slot_ends_with_its_job(bench: Bench, lane: ThreadLane, gate: Gate) -> None:
+    lane.submit([bench.work(gate.wait)])
+    gate.is_running()
+    lane.stop()
+    assert 1 <= len(threads_of(lane))
+    gate.go.set()
+    bench.wait_until(lambda: not threads_of(lane))
+
+
+def test_no_slot_is_made_for_an_attempt_closed_at_the_end(
+    bench: Bench, lane: ThreadLane, gate: Gate
+) -> None:
+    work = bench.work(gate.wait)
+    lane.submit([work])
+    gate.is_running()
+    lane.stop()
+    close(bench, lane, work)
+    assert gate.ended.wait(LIMIT_SECS)
+    assert 1 == len(lane._slots)

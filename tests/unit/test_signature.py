@@ -1,0 +1,97 @@
+"""Whether the arguments of a call fit a function."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from nuvom.errors import InvalidArguments
+from nuvom.signature import Binder
+
+
+def plain(x: int, y: int) -> None: ...
+def optional(x: int, y: int = 0) -> None: ...
+def none() -> None: ...
+def only_positional(x: int, /, y: int) -> None: ...
+def only_keyword(x: int, *, y: int) -> None: ...
+def any_positional(*items: int) -> None: ...
+def any_keyword(x: int, **more: int) -> None: ...
+
+
+class Caller:
+    def __call__(self, x: int) -> None: ...
+
+
+FITS: list[tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]] = [
+    (plain, (1, 2), {}),
+    (plain, (1,), {"y": 2}),
+    (plain, (), {"x": 1, "y": 2}),
+    (optional, (1,), {}),
+    (optional, (1, 2), {}),
+    (none, (), {}),
+    (only_positional, (1, 2), {}),
+    (only_positional, (1,), {"y": 2}),
+    (only_keyword, (1,), {"y": 2}),
+    (any_positional, (), {}),
+    (any_positional, (1, 2, 3), {}),
+    (any_keyword, (1,), {"a": 2}),
+    (Caller(), (1,), {}),
+]
+FAILS: list[tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any], str]] = [
+    (plain, (1,), {}, "missing a required argument: 'y'"),
+    (plain, (1, 2, 3), {}, "too many positional arguments"),
+    (plain, (1, 2), {"y": 2}, "multiple values for argument 'y'"),
+    (plain, (1, 2), {"z": 2}, "unexpected keyword argument 'z'"),
+    (optional, (), {}, "missing a required argument: 'x'"),
+    (none, (1,), {}, "too many positional arguments"),
+    (only_positional, (), {"x": 1, "y": 2}, "'x' parameter is positional only"),
+    (only_keyword, (1, 2), {}, "too many positional arguments"),
+    (only_keyword, (1,), {}, "missing a required (keyword-only )?argument: 'y'"),
+    (any_keyword, (), {"a": 2}, "missing a required argument: 'x'"),
+    (Caller(), (), {}, "missing a required argument: 'x'"),
+]
+
+
+@pytest.mark.parametrize(("func", "args", "kwargs"), FITS)
+def test_arguments_that_python_takes_fit(
+    func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> None:
+    Binder("task", func).check(args, kwargs)
+    func(*args, **kwargs)
+
+
+@pytest.mark.parametrize(("func", "args", "kwargs", "reason"), FAILS)
+def test_arguments_that_python_refuses_are_refused(
+    func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], reason: str
+) -> None:
+    with pytest.raises(InvalidArguments, match=reason):
+        Binder("task", func).check(args, kwargs)
+    with pytest.raises(TypeError):
+        func(*args, **kwargs)
+
+
+def test_refusal_shows_the_signature_and_is_a_type_error() -> None:
+    with pytest.raises(TypeError) as refusal:
+        Binder("app.plain", plain).check((), {})
+    assert "app.plain: missing a required argument: 'x'." in str(refusal.value)
+    assert "The task's signature is app.plain(x: 'int', y: 'int') -> 'None'" in str(refusal.value)
+
+
+def test_names_of_the_positional_parameters_are_known() -> None:
+    assert ("x", "y") == Binder("task", optional).names
+    assert ("x", "y") == Binder("task", only_positional).names
+    assert ("x",) == Binder("task", only_keyword).names
+    assert () == Binder("task", any_positional).names
+
+
+def test_function_without_a_signature_takes_anything() -> None:
+    class Opaque:
+        __signature__ = "unknown"  # as for some functions that are written in C
+
+        def __call__(self) -> None: ...
+
+    binder = Binder("task", Opaque())
+    assert binder.signature is None
+    binder.check((1, 2, 3, 4), {"a": 5})
