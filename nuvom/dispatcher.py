@@ -161,6 +161,10 @@ class Dispatcher:
         if record.unique_key is not None and Capability.UNIQUE in self._missing:
             raise CapabilityMissing(name, str(Capability.UNIQUE), "this job has a unique_key")
 
+    def forget_plans(self) -> None:
+        """Ask anew for each task what workers know it by."""
+        self._plans.clear()
+
     def _plan(self, definition: TaskDefinition, options: CallOptions) -> CallPlan:
         if len(self._plans) >= _PLANS_KEPT:
             self._plans.clear()

@@ -262,6 +262,8 @@ def count_local_worker(change: int) -> None:
     global _local_workers  # noqa: PLW0603  # belongs to the current runtime
     with _lock:
         _local_workers += change
+        if _current is not None:
+            _current.dispatcher.forget_plans()
 
 
 def _forget_in_child() -> None:

@@ -102,6 +102,7 @@ class SQLiteJobQueue(ReadingPart, ControlPart, RecoveryPart, LeasedJobQueue):
         self._turn = 0
         self._surveyed: tuple[list[str], list[str]] = ([], [])
         self._surveyed_at = -_SURVEY_HOLDS_SECS
+        self._surveyed_version = -1
         self._listener: Listener | None = None
 
     # ---- enqueue ------------------------------------------------------------------------
@@ -161,14 +162,15 @@ class SQLiteJobQueue(ReadingPart, ControlPart, RecoveryPart, LeasedJobQueue):
 
     def _survey(self, *, is_bulk: bool) -> tuple[list[str], list[str]]:
         """Return the queues with ready jobs and with suspects, and wake what is due."""
-        now = self.store.clock.monotonic()
-        if not is_bulk or now - self._surveyed_at >= _SURVEY_HOLDS_SECS:
+        now, version = self.store.clock.monotonic(), self.store.bell.version()
+        is_known = version == self._surveyed_version  # else somebody paused a queue, perhaps
+        if not (is_bulk and is_known) or now - self._surveyed_at >= _SURVEY_HOLDS_SECS:
             ((ready, suspect, is_due),) = self.store.db.read(_SURVEY, (self.store.clock.now(),))
             if is_due:
                 self._wake_due()
                 ((ready, suspect, _),) = self.store.db.read(_SURVEY, (self.store.clock.now(),))
             self._surveyed = (_decode_names(ready), _decode_names(suspect))
-            self._surveyed_at = now
+            self._surveyed_at, self._surveyed_version = now, version
         return self._surveyed
 
     def _served(
