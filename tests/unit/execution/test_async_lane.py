@@ -1,0 +1,594 @@
+"""Coroutines on one event loop: places, deadlines, cancellations, and a loop that is blocked."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from nuvom import current_job
+from nuvom.events import HookFailed
+from nuvom.execution import async_lane
+from nuvom.execution.async_lane import AsyncLane
+from nuvom.execution.lanes import Assignment
+from nuvom.job_context import current
+from nuvom.record import JobStatus
+from tests.engine import LIMIT_SECS
+from tests.unit.execution.bench import Bench
+
+
+@pytest.fixture
+def bench() -> Bench:
+    return Bench()
+
+
+@pytest.fixture
+def lane(bench: Bench) -> Iterator[AsyncLane]:
+    lane = AsyncLane(2, bench.shop)
+    lane.start()
+    yield lane
+    lane.stop()
+    assert [] == bench.crashes
+
+
+class Gate:
+    """A coroutine that says that it runs, and goes on when it is let."""
+
+    def __init__(self) -> None:
+        self.runs = threading.Semaphore(0)
+        self.ended = threading.Event()
+        self.told: list[type[BaseException]] = []
+        self._waiting: list[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = []
+
+    async def wait(self) -> None:
+        event = self._announce()
+        try:
+            await event.wait()
+        except BaseException as error:
+            self.told.append(type(error))
+            raise
+        finally:
+            self.ended.set()
+
+    async def stubborn(self) -> None:
+        """Run on however often it is cancelled."""
+        event = self._announce()
+        while not event.is_set():
+            try:
+                await event.wait()
+            except asyncio.CancelledError as error:
+                self.told.append(type(error))
+        self.ended.set()
+
+    def _announce(self) -> asyncio.Event:
+        event = asyncio.Event()
+        self._waiting.append((asyncio.get_running_loop(), event))
+        self.runs.release()
+        return event
+
+    def open(self) -> None:
+        for loop, event in self._waiting:
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(event.set)
+
+    def is_running(self, times: int = 1) -> None:
+        for _ in range(times):
+            assert self.runs.acquire(timeout=LIMIT_SECS)
+
+
+@pytest.fixture
+def gate() -> Iterator[Gate]:
+    gate = Gate()
+    yield gate
+    gate.open()
+
+
+def close(bench: Bench, lane: AsyncLane, work: Assignment) -> None:
+    """Close an attempt as the keeper does."""
+    assert bench.in_hand.take(work.running)
+    lane.close_attempt(work.running)
+
+
+def assert_all_places_work(bench: Bench, lane: AsyncLane) -> None:
+    before, gate = len(bench.finished), Gate()
+    lane.submit([bench.work(gate.wait) for _ in range(2)])
+    try:
+        gate.is_running(2)
+    finally:
+        gate.open()
+    bench.wait_for(before + 2)
+
+
+# ---- running --------------------------------------------------------------------------------
+
+
+def test_coroutines_are_run_and_handed_over(bench: Bench, lane: AsyncLane) -> None:
+    async def double(x: int) -> int:
+        await asyncio.sleep(0)
+        return 2 * x
+
+    lane.submit([bench.work(double, number) for number in range(20)])
+    assert sorted(range(0, 40, 2)) == sorted(bench.value(one) for one in bench.wait_for(20))
+    assert ["async"] * 20 == [one.assignment.running.lane for one in bench.finished]
+    assert 0 == len(bench.in_hand)
+
+
+def test_no_loop_is_made_before_the_first_coroutine(bench: Bench) -> None:
+    lane = AsyncLane(2, bench.shop)
+    lane.start()
+    assert lane._loop is None
+    assert ({}, 0, 2, 0, []) == (
+        lane.stacks(),
+        lane.stuck(),
+        lane.free(),
+        lane.backlog(),
+        lane.take_back(),
+    )
+    lane.stop()
+    lane.stop()
+
+
+def test_places_bound_how_many_run_at_once(bench: Bench, lane: AsyncLane, gate: Gate) -> None:
+    lane.submit([bench.work(gate.wait) for _ in range(5)])
+    gate.is_running(2)
+    assert (0, 3) == (lane.free(), lane.backlog())
+    for _ in range(3):
+        gate.open()
+        gate.is_running()
+    gate.open()
+    bench.wait_for(5)
+    assert (2, 0) == (lane.free(), lane.backlog())
+    assert bench.idles > 0
+
+
+def test_waiting_attempts_can_be_taken_back(bench: Bench, lane: AsyncLane, gate: Gate) -> None:
+    lane.submit([bench.work(gate.wait) for _ in range(2)])
+    gate.is_running(2)
+    waiting = [bench.work(gate.wait) for _ in range(3)]
+    lane.submit(waiting)
+    assert waiting == lane.take_back()
+    assert 0 == lane.backlog()
+
+
+@pytest.mark.parametrize("raises", [ValueError("no good"), SystemExit(3), KeyboardInterrupt()])
+def test_whatever_a_coroutine_raises_is_a_failure(
+    bench: Bench, lane: AsyncLane, raises: BaseException
+) -> None:
+    async def task() -> None:
+        raise raises
+
+    lane.submit([bench.work(task)])
+    (settlement,) = bench.wait_for()
+    assert settlement.error is not None
+    assert (JobStatus.FAILED, type(raises).__name__) == (settlement.status, settlement.error.type)
+    assert_all_places_work(bench, lane)
+
+
+def test_coroutine_that_cancels_itself_has_failed(bench: Bench, lane: AsyncLane) -> None:
+    async def task() -> None:
+        raise asyncio.CancelledError
+
+    lane.submit([bench.work(task, max_retries=3)])
+    (settlement,) = bench.wait_for()
+    assert settlement.error is not None
+    assert ("FAILED", "CancelledError") == (settlement.status, settlement.error.type)
+
+
+def test_exit_of_a_part_that_a_job_has_left_behind_harms_nobody(
+    bench: Bench, lane: AsyncLane
+) -> None:
+    async def task() -> None:
+        asyncio.get_running_loop().call_soon(sys.exit, 3)
+
+    lane.submit([bench.work(task)])
+    bench.wait_for()
+    assert_all_places_work(bench, lane)
+
+
+def test_coroutine_knows_its_job(bench: Bench, lane: AsyncLane) -> None:
+    async def task() -> str:
+        await asyncio.sleep(0)
+        return current_job().id
+
+    works = [bench.work(task) for _ in range(5)]
+    lane.submit(works)
+    ids = sorted(bench.value(one) for one in bench.wait_for(5))
+    assert sorted(work.running.record.id for work in works) == ids
+    assert current.get() is None
+
+
+def test_damaged_arguments_are_a_failure(bench: Bench, lane: AsyncLane) -> None:
+    async def task(x: int) -> None: ...
+
+    work = bench.work(task, 1)
+    work.running.record = work.running.record.replace(args=b"\x91\xc1")
+    lane.submit([work])
+    (settlement,) = bench.wait_for()
+    assert settlement.error is not None
+    assert "PayloadError" == settlement.error.type
+
+
+def test_failure_of_the_engine_itself_is_told(bench: Bench) -> None:
+    def fail(_: object) -> None:
+        raise ZeroDivisionError
+
+    async def task() -> None: ...
+
+    lane = AsyncLane(2, bench.shop._replace(finish=fail))
+    lane.submit([bench.work(task)])
+    bench.wait_until(lambda: bool(bench.crashes))
+    assert isinstance(bench.crashes[0], ZeroDivisionError)
+    lane.stop()
+
+
+def test_stacks_show_where_each_job_waits(bench: Bench, lane: AsyncLane, gate: Gate) -> None:
+    async def outer() -> None:
+        await gate.wait()
+
+    work = bench.work(outer)
+    lane.submit([work])
+    gate.is_running()
+    bench.wait_until(lambda: "in wait" in lane.stacks()[work.running.record.id])
+    assert "in outer" in lane.stacks()[work.running.record.id]
+
+
+def test_stack_of_a_coroutine_that_runs_is_that_of_the_loop(bench: Bench, lane: AsyncLane) -> None:
+    there, go = threading.Event(), threading.Event()
+
+    def blocking() -> None:
+        there.set()
+        go.wait(LIMIT_SECS)
+
+    async def task() -> None:
+        blocking()
+
+    work = bench.work(task)
+    lane.submit([work])
+    assert there.wait(LIMIT_SECS)
+    try:
+        assert "in blocking" in lane.stacks()[work.running.record.id]
+    finally:
+        go.set()
+
+
+# ---- closed by somebody else ----------------------------------------------------------------
+
+
+def test_coroutine_of_a_closed_attempt_is_cancelled_and_its_outcome_dropped(
+    bench: Bench, lane: AsyncLane, gate: Gate
+) -> None:
+    work = bench.work(gate.wait)
+    lane.submit([work])
+    gate.is_running()
+    close(bench, lane, work)
+    assert gate.ended.wait(LIMIT_SECS)
+    assert [asyncio.CancelledError] == gate.told
+    assert work.running.is_cancelled
+    assert_all_places_work(bench, lane)
+    assert 2 == len(bench.finished)
+
+
+def test_place_of_a_coroutine_that_swallows_the_cancellation_is_given_away(
+    bench: Bench, lane: AsyncLane, gate: Gate
+) -> None:
+    stubborn = [bench.work(gate.stubborn) for _ in range(2)]
+    lane.submit(stubborn)
+    gate.is_running(2)
+    for work in stubborn:
+        close(bench, lane, work)
+    assert_all_places_work(bench, lane)
+    assert 2 == lane.stuck()
+    gate.open()
+    bench.wait_until(lambda: lane.stuck() == 0)
+    assert 2 == len(bench.finished)
+    assert 2 == lane.free()
+
+
+def test_attempt_closed_while_it_waits_never_runs(
+    bench: Bench, lane: AsyncLane, gate: Gate
+) -> None:
+    ran: list[int] = []
+
+    async def task() -> None:
+        ran.append(1)
+
+    lane.submit([bench.work(gate.wait) for _ in range(2)])
+    gate.is_running(2)
+    waiting, after = bench.work(task), bench.work(gate.wait)
+    lane.submit([waiting, after])
+    close(bench, lane, waiting)
+    gate.open()
+    gate.is_running()  # the one behind it
+    gate.open()
+    bench.wait_for(3)
+    assert [] == ran
+
+
+def test_closing_when_no_loop_runs_is_harmless(bench: Bench) -> None:
+    async def task() -> None: ...
+
+    lane = AsyncLane(2, bench.shop)
+    work = bench.work(task)
+    lane.close_attempt(work.running)
+    lane.submit([work])
+    lane.stop()
+    lane.close_attempt(work.running)
+    assert work.running.is_cancelled
+
+
+# ---- deadlines ------------------------------------------------------------------------------
+
+
+def test_coroutine_is_cancelled_at_its_deadline(bench: Bench, lane: AsyncLane, gate: Gate) -> None:
+    work = bench.work(gate.wait, timeout_secs=0.05)
+    lane.submit([work])
+    (settlement,) = bench.wait_for()
+    assert (JobStatus.FAILED, "timeout") == (settlement.status, settlement.outcome)
+    assert settlement.error is not None
+    assert "timed out after 0.05 s" == settlement.error.message
+    assert "in wait" in str(settlement.error.traceback)
+    assert gate.ended.wait(LIMIT_SECS)
+    assert [asyncio.CancelledError] == gate.told
+    assert_all_places_work(bench, lane)
+
+
+def test_coroutine_that_swallows_the_cancellation_holds_no_place(
+    bench: Bench, lane: AsyncLane, gate: Gate
+) -> None:
+    lane.submit([bench.work(gate.stubborn, timeout_secs=0.05) for _ in range(2)])
+    bench.wait_for(2)
+    assert_all_places_work(bench, lane)
+    assert 2 == lane.stuck()
+
+
+def test_coroutine_that_is_in_time_is_not_disturbed(bench: Bench, lane: AsyncLane) -> None:
+    async def quick() -> int:
+        return 8
+
+    lane.submit([bench.work(quick, timeout_secs=60.0)])
+    assert 8 == bench.value(bench.wait_for()[0])
+
+
+def test_attempt_that_was_closed_before_its_deadline_is_left_alone(
+    bench: Bench, lane: AsyncLane
+) -> None:
+    async def task() -> None: ...
+
+    work = bench.work(task, timeout_secs=60.0)
+    bench.in_hand.take(work.running)
+    lane._close_overdue(work)
+    assert [] == bench.finished
+
+
+# ---- a loop that is blocked -----------------------------------------------------------------
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(async_lane, "_BLOCKED_SECS", 0.05)
+
+
+@pytest.fixture
+def blocked(
+    bench: Bench, impatient: None, caplog: pytest.LogCaptureFixture
+) -> Iterator[tuple[AsyncLane, Assignment]]:
+    """Give a lane whose loop is blocked by a job with a deadline."""
+    caplog.set_level(logging.WARNING, "nuvom.worker")
+    lane = AsyncLane(2, bench.shop)
+    there, go = threading.Event(), threading.Event()
+
+    def blocking() -> None:
+        there.set()
+        go.wait(LIMIT_SECS)
+
+    async def task() -> None:
+        blocking()
+
+    work = bench.work(task, timeout_secs=0.3)
+    lane.submit([work])
+    assert there.wait(LIMIT_SECS)
+    yield lane, work
+    go.set()
+    lane.stop()
+    assert [] == bench.crashes
+
+
+def test_coroutine_that_blocks_the_loop_is_named_once(
+    bench: Bench,
+    blocked: tuple[AsyncLane, Assignment],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    bench.wait_until(lambda: "blocks the event loop" in caplog.text)
+    assert "in blocking" in caplog.text
+    blocked[0]._look()
+    assert 1 == caplog.text.count("blocks the event loop")
+
+
+def test_deadline_is_kept_while_the_loop_is_blocked(
+    bench: Bench, blocked: tuple[AsyncLane, Assignment]
+) -> None:
+    (settlement,) = bench.wait_for()
+    assert (JobStatus.FAILED, "timeout") == (settlement.status, settlement.outcome)
+    assert settlement.error is not None
+    assert "in blocking" in str(settlement.error.traceback)
+    assert blocked[1].running.is_cancelled
+
+
+def test_idle_loop_is_not_blocked(
+    bench: Bench, impatient: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    lane = AsyncLane(2, bench.shop)
+    lane._turned_at = -1e9
+    lane._look()
+    assert "" == caplog.text
+
+
+def test_watch_that_fails_stops_the_worker(
+    bench: Bench, lane: AsyncLane, monkeypatch: pytest.MonkeyPatch, impatient: None
+) -> None:
+    def fail() -> None:
+        raise ZeroDivisionError
+
+    async def task() -> None: ...
+
+    monkeypatch.setattr(lane, "_look", fail)
+    lane.submit([bench.work(task)])
+    bench.wait_until(lambda: bool(bench.crashes))
+    assert isinstance(bench.crashes.pop(), ZeroDivisionError)
+
+
+def test_loop_that_cannot_run_stops_the_worker(
+    bench: Bench, lane: AsyncLane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def task() -> None: ...
+
+    monkeypatch.setattr(lane, "_turn", lambda: None)
+
+    def no_loop(loop: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(async_lane, "_leave", no_loop)
+    lane.submit([bench.work(task)])
+    bench.wait_for()
+    lane.stop()
+    bench.wait_until(lambda: bool(bench.crashes))
+    assert isinstance(bench.crashes.pop(), ZeroDivisionError)
+
+
+# ---- hooks ----------------------------------------------------------------------------------
+
+
+def test_hooks_run_beside_the_loop(bench: Bench, lane: AsyncLane) -> None:
+    threads: list[tuple[str, str]] = []
+    before = lambda: threads.append((threading.current_thread().name, current_job().id))  # noqa: E731
+
+    async def task() -> str:
+        return threading.current_thread().name
+
+    work = bench.work(task, before_job=before)
+    lane.submit([work])
+    assert "nuvom-loop" == bench.value(bench.wait_for()[0])
+    assert [("nuvom-hook", work.running.record.id)] == threads
+
+
+def test_hook_before_a_coroutine_that_raises_changes_nothing(bench: Bench, lane: AsyncLane) -> None:
+    async def task() -> int:
+        return 8
+
+    lane.submit([bench.work(task, before_job=lambda: 1 / 0)])
+    assert 8 == bench.value(bench.wait_for()[0])
+    assert ["before_job"] == [event.hook for event in bench.events(HookFailed)]
+
+
+def test_hook_before_a_coroutine_may_outlast_its_attempt(bench: Bench, lane: AsyncLane) -> None:
+    there, go, ended = threading.Event(), threading.Event(), threading.Event()
+
+    def before() -> None:
+        there.set()
+        go.wait(LIMIT_SECS)
+        ended.set()
+
+    async def task() -> None: ...
+
+    work = bench.work(task, before_job=before)
+    lane.submit([work])
+    assert there.wait(LIMIT_SECS)
+    close(bench, lane, work)
+    assert_all_places_work(bench, lane)
+    go.set()
+    assert ended.wait(LIMIT_SECS)
+    assert_all_places_work(bench, lane)
+
+
+def test_hook_may_outlast_the_loop(bench: Bench) -> None:
+    there, go, ended = threading.Event(), threading.Event(), threading.Event()
+
+    def before() -> None:
+        there.set()
+        go.wait(LIMIT_SECS)
+        ended.set()
+
+    async def task() -> None: ...
+
+    lane = AsyncLane(2, bench.shop)
+    lane.submit([bench.work(task, before_job=before)])
+    assert there.wait(LIMIT_SECS)
+    lane.stop()
+    go.set()
+    assert ended.wait(LIMIT_SECS)
+
+
+def test_hook_after_a_commit_has_a_thread_of_its_own(bench: Bench, lane: AsyncLane) -> None:
+    names: list[str] = []
+    lane.run_hook(lambda: names.append(threading.current_thread().name))
+    bench.wait_until(lambda: names == ["nuvom-hook"])
+
+
+# ---- the end --------------------------------------------------------------------------------
+
+
+def test_coroutines_can_clean_up_when_the_lane_stops(bench: Bench, gate: Gate) -> None:
+    lane = AsyncLane(2, bench.shop)
+    lane.submit([bench.work(gate.wait)])
+    gate.is_running()
+    lane.stop()
+    assert gate.ended.is_set()
+    assert [asyncio.CancelledError] == gate.told
+    assert lane._loop is not None
+    assert lane._loop.is_closed()
+
+
+def test_coroutine_that_swallows_the_end_is_left_behind(
+    bench: Bench, gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(async_lane, "_LEAVE_SECS", 0.05)
+    lane = AsyncLane(2, bench.shop)
+    lane.submit([bench.work(gate.stubborn)])
+    gate.is_running()
+    lane.stop()
+    bench.wait_until(lambda: lane._loop is not None and lane._loop.is_closed())
+    assert not gate.ended.is_set()
+    forget(lane)
+
+
+def forget(lane: AsyncLane) -> None:
+    """Do away with coroutines of a loop that is closed, so that nothing warns of them."""
+    for place in list(lane._places.values()):
+        place.task._log_destroy_pending = False  # type: ignore[attr-defined]  # it is known
+        place.assignment.running.is_cancelled = True
+        coroutine: Any = place.task.get_coro()
+        coroutine.close()
+
+
+def test_loop_that_is_stopped_while_it_ends_ends_all_the_same(bench: Bench) -> None:
+    there = threading.Event()
+
+    async def task() -> None:
+        there.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            asyncio.get_running_loop().stop()
+            await asyncio.sleep(0)
+
+    lane = AsyncLane(2, bench.shop)
+    work = bench.work(task)
+    lane.submit([work])
+    assert there.wait(LIMIT_SECS)
+    lane.stop()
+    bench.wait_until(lambda: lane._loop is not None and lane._loop.is_closed())
+    assert [] == bench.crashes
+    forget(lane)
+
+
+def test_lane_can_be_stopped_from_its_own_loop(bench: Bench, lane: AsyncLane) -> None:
+    async def task() -> None:
+        lane.stop()
+
+    lane.submit([bench.work(task)])
+    bench.wait_until(lambda: lane._loop is not None and lane._loop.is_closed())
