@@ -115,6 +115,7 @@ class Child:
             return  # closed, or the worker is gone: nobody waits for anything any more
 
     def _run(self, order: Run) -> None:
+        platforms.on_end_request(self._obey_end_request)  # anew: the last task may have changed it
         self._link.send(Started(order.token))
         services = _Services(self, order.token)
         running = self._running = RunningJob(order.record, self._worker, services, 0.0)
@@ -219,7 +220,7 @@ class Child:
         try:
             while (frame := self._link.receive()) is not None:
                 self._obey(frame)
-        except BrokenPipeError:  # nobody reads the answer: the end of the pipe comes next
+        except OSError:  # nobody reads the answer, or the task's code has closed the pipe
             pass
         self._leave_alone()
 

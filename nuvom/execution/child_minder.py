@@ -77,12 +77,15 @@ class ChildMinder:
         """Have it look again now."""
         self._bell.set()
 
-    def stop(self) -> None:
-        """Have all children end, and wait until they have. Busy ones must be ended before."""
+    def close(self) -> None:
+        """Start no more children, and let those end that do nothing."""
         for child in self._pool.close():
             self._dismiss(child)
         self.wake()
-        if self._thread is not None and self._thread is not threading.current_thread():
+
+    def join(self) -> None:
+        """Wait for the last child to end, no longer than a killed one takes."""
+        if self._thread is not None:
             self._thread.join(max(GRACE_SECS, _LEAVE_SECS) + GRACE_SECS)
 
     # ---- one child ----------------------------------------------------------------------

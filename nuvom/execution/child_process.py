@@ -37,6 +37,19 @@ PROGRAM = (
 )
 
 
+class HooksDue:
+    """The hooks of one attempt, which its child calls; it has what they are called with.
+
+    Attributes:
+        are_over: They have been called, or will not be: the child has ended.
+    """
+
+    def __init__(self, token: int, running: RunningJob) -> None:
+        self.token = token
+        self.running = running
+        self.are_over = threading.Event()
+
+
 def is_child() -> bool:
     """Return whether this process is a child of a process lane."""
     return PROGRAM in sys.orig_argv
@@ -57,7 +70,7 @@ class ChildProcess:
         jobs: Attempts that it has ended.
         stack: What it answered when it was last asked for its stack, or None.
         asked_at: When its attempt was found overdue and it was asked, or None.
-        hooks_due: Attempts whose hooks it has still to call, by token.
+        hooks_due: The hooks that it has still to call, by token.
         leave_at, kill_at: When it is dismissed, and killed, at the latest; None for never.
         was_killed: It has been killed, and may take its time.
     """
@@ -94,7 +107,7 @@ class ChildProcess:
         self.jobs = 0
         self.stack: str | None = None
         self.asked_at: float | None = None
-        self.hooks_due: dict[int, RunningJob] = {}
+        self.hooks_due: dict[int, HooksDue] = {}
         self.leave_at: float | None = None
         self.kill_at: float | None = None
         self.was_killed = False
@@ -123,11 +136,18 @@ class ChildProcess:
         self.has_started = False
         self.stack = self.asked_at = None
 
-    def owe_hooks(self, token: int, running: RunningJob) -> None:
-        """Note that it has the hooks of an attempt to call, once that is settled."""
-        self.hooks_due[token] = running
+    def owe_hooks(self, running: RunningJob) -> HooksDue:
+        """Note that it has the hooks of its latest attempt to call, once that is settled."""
+        due = self.hooks_due[self.token] = HooksDue(self.token, running)
         if len(self.hooks_due) > HOOKS_KEPT:
-            self.hooks_due.pop(next(iter(self.hooks_due)), None)
+            self.hooks_called(next(iter(self.hooks_due)))
+        return due
+
+    def hooks_called(self, token: int) -> None:
+        """Note that it has called hooks, or never will."""
+        due = self.hooks_due.pop(token, None)
+        if due is not None:
+            due.are_over.set()
 
     # ---- telling it ---------------------------------------------------------------------
 
@@ -215,4 +235,5 @@ def _path() -> bytes:
 def _command() -> list[str]:
     # As the standard library's own children get them; there is no public way.
     flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]  # noqa: SLF001  # see above
-    return [sys.executable or "", *flags, "-c", PROGRAM, str(os.getpid())]
+    # -P: what lies in the working directory must not be taken for the standard library.
+    return [sys.executable or "", *flags, "-P", "-c", PROGRAM, str(os.getpid())]

@@ -21,7 +21,7 @@ from nuvom.errors import NuvomError, Refused, WorkerChildDied
 from nuvom.events import HookFailed
 from nuvom.execution.child_minder import ChildMinder
 from nuvom.execution.child_pool import ChildPool
-from nuvom.execution.child_process import ChildProcess, is_child
+from nuvom.execution.child_process import ChildProcess, HooksDue, is_child
 from nuvom.execution.failures import fingerprint
 from nuvom.execution.framing import (
     CallHooks,
@@ -108,9 +108,11 @@ class ProcessLane:
 
     def stop(self) -> None:
         """End all children, idle ones by themselves, and wait for their ends for a moment."""
-        for running in list(self._pool.busy):
-            self._end_child_of(running)
-        self._minder.stop()
+        with self._pool.lock:
+            for running in list(self._pool.busy):
+                self._end_child_of(running)
+            self._minder.close()
+        self._minder.join()
 
     def free(self) -> int:
         """Return how many further attempts could start."""
@@ -127,7 +129,7 @@ class ProcessLane:
         self._dispatch()
 
     def run_hook(self, hook: Callable[[], Any]) -> None:
-        """Run a hook in a thread of its own: most only pass the word on to a child."""
+        """Run a hook in a thread of its own: it waits while a child calls the real one."""
         threading.Thread(target=hook, name="nuvom-hook", daemon=True).start()
 
     def take_back(self) -> list[Assignment]:
@@ -181,8 +183,8 @@ class ProcessLane:
             return None
         if not running.started_at:  # else it was given to a child that died before it had it
             self._shop.runner.begin(prepared, running)
-        if running.deadline < inf:
-            self._minder.wake()
+        if running.deadline < inf or self._settings.max_memory_per_child is not None:
+            self._minder.wake()  # there is something to watch now
         return Run(token, running.record, *self._place_of(prepared.definition))
 
     def _place_of(self, definition: TaskDefinition) -> tuple[str, str]:
@@ -227,7 +229,7 @@ class ProcessLane:
                 self._minder.came_up(child)
                 self._dispatch()
             case HooksCalled():
-                child.hooks_due.pop(frame.token, None)
+                child.hooks_called(frame.token)
                 self._minder.wake()
             case HookRaised():
                 self._tell_of_hook(child, frame)
@@ -249,8 +251,8 @@ class ProcessLane:
                 return  # somebody closed it before
             running = work.running
             if frame.has_hooks:
-                child.owe_hooks(frame.token, running)
-                running.kept = KeptElsewhere(partial(self._call_hooks, child, frame.token))
+                due = child.owe_hooks(running)
+                running.kept = KeptElsewhere(partial(self._call_hooks, child, due))
         own = {"record": running.record, "started_at": running.started_at}
         self._close(work, replace(frame.settlement, **own))
         if is_worn:
@@ -299,13 +301,16 @@ class ProcessLane:
 
     # ---- hooks --------------------------------------------------------------------------
 
-    def _call_hooks(self, child: ChildProcess, token: int, status: JobStatus) -> None:
+    def _call_hooks(self, child: ChildProcess, due: HooksDue, status: JobStatus) -> None:
         """Have a child call the hooks of an attempt whose settlement is committed."""
-        child.post(CallHooks(token, status))
+        child.post(CallHooks(due.token, status))
+        due.are_over.wait()
 
     def _tell_of_hook(self, child: ChildProcess, frame: HookRaised) -> None:
         work = child.assignment
-        known = [*child.hooks_due.values(), *([work.running] if work else [])]
+        known = [due.running for due in list(child.hooks_due.values())]
+        if work is not None:
+            known.append(work.running)
         for running in known:
             if running.record.id == frame.job_id and HookFailed in self._bus.active:
                 self._bus.emit(HookFailed(running.record, frame.hook, frame.error))
@@ -321,11 +326,14 @@ class ProcessLane:
             is_innocent = not child.has_started and child.jobs > 0
             if work is not None and is_innocent:
                 self._ready.appendleft(work)
+            for token in list(child.hooks_due):
+                child.hooks_called(token)
         if was_starting:
             self._minder.failed_to_start(how)
         elif work is not None and not is_innocent:
             self._close(work, self._died(work, how))
             self._shop.idle()
+        self._dispatch()
         self._minder.wake()
 
     def _died(self, work: Assignment, how: str) -> Settlement:

@@ -1,0 +1,511 @@
+"""What runs in a child, run here: the test's thread is the worker, the main thread the child."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import msgspec
+import pytest
+
+from nuvom import platforms
+from nuvom.clock import Clock
+from nuvom.config import Settings
+from nuvom.errors import QueueError
+from nuvom.events import EventBus
+from nuvom.execution import child as child_module
+from nuvom.execution.child import Child
+from nuvom.execution.current import current_job
+from nuvom.execution.framing import (
+    AskStack,
+    CallHooks,
+    Close,
+    Ended,
+    HookRaised,
+    HooksCalled,
+    Link,
+    Progress,
+    ProgressKept,
+    Ready,
+    Run,
+    Stack,
+    Started,
+    Unloadable,
+)
+from nuvom.execution.job_runner import JobRunner
+from nuvom.options import task_options
+from nuvom.record import JobRecord, JobStatus
+from nuvom.registry.registry import Registry, TaskDefinition
+from nuvom.serialization.msgpack_codec import MsgpackCodec
+from tests.engine import LIMIT_SECS
+from tests.unit.execution.test_framing import pair
+
+CODEC = MsgpackCodec()
+
+
+class NoSleep(Clock):
+    """A clock that never waits, and tells who wanted to."""
+
+    def __init__(self) -> None:
+        self.slept = threading.Event()
+
+    def sleep(self, secs: float) -> None:
+        self.slept.set()
+
+
+class Worker:
+    """The other end: sends, and reads what a child says."""
+
+    def __init__(self, link: Link) -> None:
+        self.link = link
+        self.token = 0
+
+    def run(self, name: str, *args: Any, module: str = "nowhere", qualname: str = "f") -> Run:
+        self.token += 1
+        packed, named = CODEC.encode_call(args, {})
+        record = JobRecord(
+            f"job-{self.token}", name, msgspec.Raw(packed), msgspec.Raw(named), attempt=1
+        )
+        order = Run(self.token, record, module, qualname)
+        self.link.send(order)
+        return order
+
+    def hear(self, kind: type[Any]) -> Any:
+        """Return the next frame that is no Started; it must be of this kind."""
+        while isinstance(frame := self.link.receive(), Started):
+            pass
+        assert isinstance(frame, kind), frame
+        return frame
+
+    def result_of(self, ended: Ended) -> Any:
+        assert ended.settlement.status is JobStatus.SUCCESS, ended.settlement.error
+        assert ended.settlement.result is not None
+        return CODEC.decode_value(ended.settlement.result)
+
+
+class Nursery:
+    """Runs a child in this thread, and a script as its worker in another."""
+
+    def __init__(self) -> None:
+        self.registry = Registry()
+        self.bus = EventBus()
+        self.clock = NoSleep()
+        self.runner = JobRunner(
+            self.registry,
+            CODEC,
+            Settings(),
+            bus=self.bus,
+            clock=Clock(),
+            rng=random.Random(0),
+            mark_started=lambda _: None,
+        )
+        self.link, own = pair()
+        self.child = Child(
+            own,
+            self.runner,
+            self.registry,
+            worker="worker",
+            bus=self.bus,
+            clock=self.clock,
+            make_record=lambda definition, *_: JobRecord("child", definition.name),
+        )
+        self.own = own
+
+    def task(self, func: Callable[..., Any], name: str = "f", **options: Any) -> None:
+        self.registry.register(TaskDefinition(name, func, task_options(options)))
+
+    def serve(self, script: Callable[[Worker], None]) -> None:
+        failures: list[BaseException] = []
+        worker = Worker(self.link)
+
+        def play() -> None:
+            try:
+                worker.hear(Ready)
+                script(worker)
+            except BaseException as error:  # noqa: BLE001  # for the thread that waits
+                failures.append(error)
+            finally:
+                self.link.close_sink()
+
+        player = threading.Thread(target=play)
+        player.start()
+        self.child.serve()
+        player.join(LIMIT_SECS)
+        if failures:
+            raise failures[0]
+
+
+@pytest.fixture
+def nursery(monkeypatch: pytest.MonkeyPatch) -> Iterator[Nursery]:
+    kept = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    left = threading.Event()
+    monkeypatch.setattr(child_module.os, "_exit", lambda code: left.set())
+    nursery = Nursery()
+    yield nursery
+    assert left.wait(LIMIT_SECS), "the child does not leave"
+    nursery.own.drop_in_child()
+    nursery.link.drop_in_child()
+    for number, handler in kept.items():
+        signal.signal(number, handler)
+
+
+def test_value_comes_back_as_a_settlement_without_the_record(nursery: Nursery) -> None:
+    def script(worker: Worker) -> None:
+        worker.run("f", 5, 7)
+        ended = worker.hear(Ended)
+        assert 12 == worker.result_of(ended)
+        assert (1, "") == (ended.token, ended.settlement.record.id)
+        assert not ended.has_hooks
+
+    nursery.task(lambda x, y: x + y)
+    nursery.serve(script)
+
+
+def test_start_is_told_again_once_the_task_is_there(nursery: Nursery) -> None:
+    def script(worker: Worker) -> None:
+        for starts in (2, 1):
+            order = worker.run("f")
+            seen = [worker.link.receive() for _ in range(starts + 1)]
+            assert [Started(order.token)] * starts == seen[:-1]
+            assert isinstance(seen[-1], Ended)
+
+    nursery.task(lambda: None)
+    nursery.serve(script)
+
+
+def test_coroutine_gets_a_loop(nursery: Nursery) -> None:
+    async def later(x: int) -> int:
+        await asyncio.sleep(0)
+        return x + 1
+
+    def script(worker: Worker) -> None:
+        for _ in range(2):  # the second time the task is known already
+            worker.run("f", 1)
+            assert 2 == worker.result_of(worker.hear(Ended))
+
+    nursery.task(later)
+    nursery.serve(script)
+
+
+# ---- loading --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("module", "qualname", "reason"),
+    [
+        ("tests.engine", "outer.<locals>.f", "defined inside a function"),
+        ("__main__", "f", "typed in"),
+        ("no_such_module", "f", "ModuleNotFoundError"),
+        ("tests.engine", "Engine.nothing", "has no task Engine.nothing"),
+        ("tests.engine", "no.such", "has no task no.such"),
+    ],
+)
+def test_task_that_is_not_to_be_had_is_refused(
+    nursery: Nursery, module: str, qualname: str, reason: str
+) -> None:
+    def script(worker: Worker) -> None:
+        worker.run("other", module=module, qualname=qualname)
+        refused = worker.hear(Unloadable)
+        assert reason in refused.reason
+        worker.run("f")
+        worker.hear(Ended)
+
+    nursery.task(lambda: None)
+    nursery.serve(script)
+
+
+def test_task_is_found_by_its_place_when_its_module_names_it_otherwise(nursery: Nursery) -> None:
+    def script(worker: Worker) -> None:
+        worker.run("by.another.name", 1, 2, module="tests.acceptance.process_tasks", qualname="add")
+        assert 3 == worker.result_of(worker.hear(Ended))
+
+    nursery.serve(script)
+
+
+def test_task_that_its_module_registers_needs_no_search(
+    nursery: Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def imported(_name: str) -> object:
+        nursery.task(lambda: "registered")
+        return object()
+
+    def script(worker: Worker) -> None:
+        worker.run("f", qualname="no.such")
+        assert "registered" == worker.result_of(worker.hear(Ended))
+
+    monkeypatch.setattr(child_module.importlib, "import_module", imported)
+    nursery.serve(script)
+
+
+def test_task_that_the_runner_refuses_is_refused_with_its_reason(nursery: Nursery) -> None:
+    def script(worker: Worker) -> None:
+        worker.run("f")
+        assert "not today" in worker.hear(Unloadable).reason
+
+    nursery.task(lambda: None)
+    nursery.runner.refused["f"] = "not today"
+    nursery.serve(script)
+
+
+# ---- what the code may ask ------------------------------------------------------------
+
+
+def test_progress_waits_for_its_own_answer(nursery: Nursery) -> None:
+    def script(worker: Worker) -> None:
+        worker.run("f")
+        progress = worker.hear(Progress)
+        assert (1, 3.0, 10.0, "three") == (
+            progress.token,
+            progress.done,
+            progress.total,
+            progress.text,
+        )
+        worker.link.send(ProgressKept(progress.seq - 1, is_ours=False))  # of an older question
+        worker.link.send(ProgressKept(progress.seq, is_ours=True))
+        assert worker.hear(Progress).total is None
+        worker.link.send(ProgressKept(progress.seq + 1, is_ours=False))
+        assert "LeaseLost" == worker.hear(Ended).settlement.error.type
+
+    def report() -> None:
+        current_job().progress(3, 10, "three")
+        current_job().progress(4)
+
+    nursery.task(report)
+    nursery.serve(script)
+
+
+def test_trouble_with_the_store_is_raised_where_progress_was_reported(nursery: Nursery) -> None:
+    def script(worker: Worker) -> None:
+        worker.run("f")
+        worker.link.send(ProgressKept(worker.hear(Progress).seq, is_ours=False, fault="disk full"))
+        error = worker.hear(Ended).settlement.error
+        assert (QueueError.__name__, True) == (error.type, "disk full" in error.message)
+
+    nursery.task(lambda: current_job().progress(1))
+    nursery.serve(script)
+
+
+def test_jobs_to_enqueue_come_with_the_settlement(nursery: Nursery) -> None:
+    def script(worker: Worker) -> None:
+        worker.run("f")
+        (child,) = worker.hear(Ended).settlement.children
+        assert ("child", "f") == (child.id, child.func_name)
+
+    class Task:
+        definition = TaskDefinition("f", lambda: None)
+        call_options = None
+
+    nursery.task(lambda: current_job().enqueue(Task))
+    nursery.serve(script)
+
+
+def test_stack_is_told_while_the_code_runs(nursery: Nursery) -> None:
+    is_asked = threading.Event()
+
+    def wait_here() -> None:
+        is_asked.wait(LIMIT_SECS)
+
+    def script(worker: Worker) -> None:
+        order = worker.run("f")
+        worker.link.send(AskStack(order.token))
+        stack = worker.hear(Stack)
+        while "wait_here" not in stack.text:  # it had not got there yet
+            worker.link.send(AskStack(order.token))
+            stack = worker.hear(Stack)
+        is_asked.set()
+        worker.hear(Ended)
+
+    nursery.task(wait_here)
+    nursery.serve(script)
+
+
+def test_stack_of_a_coroutine_shows_what_it_waits_for(nursery: Nursery) -> None:
+    loop: list[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = []
+
+    async def inner() -> None:
+        event = asyncio.Event()
+        loop.append((asyncio.get_running_loop(), event))
+        await event.wait()
+
+    async def outer() -> None:
+        await inner()
+
+    def script(worker: Worker) -> None:
+        order = worker.run("f")
+        text = ""
+        while "in wait" not in text:
+            worker.link.send(AskStack(order.token))
+            text = worker.hear(Stack).text
+        assert text.index("in outer") < text.index("in inner") < text.index("in wait")
+        loop[0][0].call_soon_threadsafe(loop[0][1].set)
+        worker.hear(Ended)
+
+    nursery.task(outer)
+    nursery.serve(script)
+
+
+# ---- hooks ----------------------------------------------------------------------------
+
+
+def test_hooks_are_called_once_the_settlement_is_committed(nursery: Nursery) -> None:
+    seen: list[object] = []
+
+    def script(worker: Worker) -> None:
+        for status in (JobStatus.SUCCESS, JobStatus.SUCCESS):
+            order = worker.run("f")
+            assert worker.hear(Ended).has_hooks
+            worker.link.send(CallHooks(order.token, status))
+            assert order.token == worker.hear(HooksCalled).token
+        worker.link.send(CallHooks(order.token, JobStatus.SUCCESS))  # twice is once
+        worker.hear(HooksCalled)
+
+    nursery.task(object, after_job=seen.append, store_result=False)
+    nursery.registry.register(
+        TaskDefinition("f", lambda: "value", task_options({"after_job": seen.append})), force=True
+    )
+    nursery.serve(script)
+    assert ["value", "value"] == seen
+
+
+def test_failing_hook_is_told_with_the_job_that_it_belongs_to(nursery: Nursery) -> None:
+    def fail() -> None:
+        raise LookupError("in a hook")
+
+    def script(worker: Worker) -> None:
+        worker.run("f")
+        raised = worker.hear(HookRaised)
+        assert ("job-1", "before_job", "LookupError") == (
+            raised.job_id,
+            raised.hook,
+            raised.error.type,
+        )
+        worker.hear(Ended)
+
+    nursery.task(lambda: None, before_job=fail)
+    nursery.serve(script)
+
+
+def test_hooks_of_settlements_that_never_come_are_forgotten(
+    nursery: Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[object] = []
+
+    def script(worker: Worker) -> None:
+        for number in range(4):
+            worker.run("f", number)
+            worker.hear(Ended)
+        for token in range(1, 5):
+            worker.link.send(CallHooks(token, JobStatus.SUCCESS))
+            worker.hear(HooksCalled)
+
+    monkeypatch.setattr(child_module, "HOOKS_KEPT", 2)
+    nursery.task(lambda n: n, after_job=seen.append)
+    nursery.serve(script)
+    assert [2, 3] == seen
+
+
+def test_hook_that_ends_after_the_worker_is_no_trouble(nursery: Nursery) -> None:
+    is_over = threading.Event()
+
+    def script(worker: Worker) -> None:
+        order = worker.run("f")
+        worker.hear(Ended)
+        worker.link.send(CallHooks(order.token, JobStatus.SUCCESS))
+        worker.link.close_source()  # nobody hears it any more
+        is_over.set()
+
+    def wait(_: object) -> None:
+        is_over.wait(LIMIT_SECS)
+
+    nursery.task(lambda: None, after_job=wait)
+    nursery.serve(script)
+
+
+# ---- the end --------------------------------------------------------------------------
+
+
+def test_child_without_work_ends_with_its_worker(nursery: Nursery) -> None:
+    nursery.serve(lambda worker: None)
+    assert nursery.clock.slept.wait(LIMIT_SECS)  # a while for the program's own end
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows cannot ask")
+def test_closed_attempt_is_left_at_once_and_knows_why(nursery: Nursery) -> None:
+    seen: list[bool] = []
+    has_begun = threading.Event()
+
+    def endless() -> None:
+        try:
+            has_begun.set()
+            threading.Event().wait(LIMIT_SECS)
+        finally:
+            seen.append(current_job().cancelled)
+
+    def script(worker: Worker) -> None:
+        worker.run("f")
+        assert has_begun.wait(LIMIT_SECS)
+        worker.link.send(Close())
+
+    nursery.task(endless)
+    nursery.serve(script)
+    assert [True] == seen
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows cannot ask")
+def test_close_reaches_a_child_between_two_attempts(nursery: Nursery) -> None:
+    nursery.serve(lambda worker: worker.link.send(Close()))
+
+
+def test_end_request_of_somebody_else_is_ignored(nursery: Nursery) -> None:
+    def script(worker: Worker) -> None:
+        worker.run("f")
+        assert "went on" == worker.result_of(worker.hear(Ended))
+
+    def ask_oneself() -> str:
+        signal.raise_signal(signal.SIGTERM)
+        return "went on"
+
+    nursery.task(ask_oneself)
+    nursery.serve(script)
+
+
+def test_only_the_first_end_request_interrupts(nursery: Nursery) -> None:
+    nursery.child._is_closing = nursery.child._was_told = True
+    nursery.child._obey_end_request()
+    nursery.serve(lambda worker: None)
+
+
+def test_busy_child_of_a_dead_worker_ends_at_once(
+    nursery: Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    has_left = threading.Event()
+    monkeypatch.setattr(platforms, "leave_with_group", lambda code: has_left.set())
+
+    def script(worker: Worker) -> None:
+        worker.run("f")
+        worker.link.receive(), worker.link.receive()
+        worker.link.close_sink()
+        assert has_left.wait(LIMIT_SECS)
+
+    nursery.task(lambda: has_left.wait(LIMIT_SECS))
+    nursery.serve(script)
+    assert has_left.is_set()
+
+
+def test_child_that_cannot_answer_leaves(nursery: Nursery) -> None:
+    def script(worker: Worker) -> None:
+        worker.link.close_source()
+        worker.link.send(AskStack(1))
+
+    nursery.serve(script)
+
+
+def test_forked_process_has_the_usual_signals(nursery: Nursery) -> None:
+    nursery.serve(lambda worker: None)
+    nursery.child.drop_in_child()
+    assert signal.SIG_DFL == signal.getsignal(signal.SIGTERM)

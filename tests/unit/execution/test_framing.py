@@ -1,0 +1,147 @@
+"""Frames over a pipe: whole or not at all, and nothing but frames."""
+
+from __future__ import annotations
+
+import os
+import threading
+
+import msgspec
+import pytest
+
+from nuvom.execution.framing import (
+    AskStack,
+    CallHooks,
+    Close,
+    Ended,
+    FromChild,
+    Hello,
+    HookRaised,
+    HooksCalled,
+    Link,
+    Progress,
+    ProgressKept,
+    Ready,
+    Run,
+    Stack,
+    Started,
+    ToChild,
+    Unloadable,
+)
+from nuvom.outcome import Settlement
+from nuvom.record import JobRecord, JobStatus, StoredError
+
+
+def pair() -> tuple[Link, Link]:
+    """Return the worker's and the child's end of a link."""
+    to_child, to_worker = os.pipe(), os.pipe()
+    worker = Link(os.fdopen(to_worker[0], "rb", 0), os.fdopen(to_child[1], "wb", 0), FromChild)
+    child = Link(os.fdopen(to_child[0], "rb", 0), os.fdopen(to_worker[1], "wb", 0), ToChild)
+    return worker, child
+
+
+def close(*links: Link) -> None:
+    for link in links:
+        link.close_sink()
+        link.close_source()
+
+
+RECORD = JobRecord("id", "tasks.add", msgspec.Raw(b"\x92\x05\x07"), metadata={"a": [1]})
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        Hello({"max_workers": 4, "root": "/", "dsn": None}, "worker", 20),
+        Run(7, RECORD, "tasks", "add"),
+        Close(),
+        AskStack(7),
+        CallHooks(7, JobStatus.SUCCESS),
+        ProgressKept(3, is_ours=False, fault="no store"),
+    ],
+)
+def test_every_word_of_a_worker_arrives(frame: ToChild) -> None:
+    worker, child = pair()
+    worker.send(frame)
+    assert frame == child.receive()
+    close(worker, child)
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        Ready(),
+        Started(7),
+        Ended(
+            7,
+            Settlement(RECORD, JobStatus.SUCCESS, b"\x0c", 1.0, 2.0, children=(RECORD,)),
+            has_hooks=True,
+        ),
+        Unloadable(7, "no such module"),
+        Stack(7, "in add"),
+        Progress(7, 3, 1.0, None, "half"),
+        HookRaised("id", "after_job", StoredError("ValueError", "no", "trace", "print")),
+        HooksCalled(7),
+    ],
+)
+def test_every_word_of_a_child_arrives(frame: FromChild) -> None:
+    worker, child = pair()
+    child.send(frame)
+    assert frame == worker.receive()
+    close(worker, child)
+
+
+def test_long_frames_of_many_threads_arrive_whole() -> None:
+    worker, child = pair()
+    texts = [str(n) * 300_000 for n in range(4)]
+    senders = [threading.Thread(target=child.send, args=(Stack(1, text),)) for text in texts]
+    for sender in senders:
+        sender.start()
+    assert sorted(texts) == sorted(worker.receive().text for _ in texts)
+    for sender in senders:
+        sender.join()
+    close(worker, child)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"\0\0",
+        b"\0\0\0\0",
+        b"\0\0\0\x09half",
+        b"\xff\xff\xff\xff more than there may be",
+        b"\0\0\0\x01\xc1",
+        b"\0\0\0\x03abc",
+        b"\0\0\0\x08\x91\xa6\xff\xff\xff\xff\xff\xff",
+    ],
+)
+def test_end_and_damage_are_the_end(data: bytes) -> None:
+    worker, child = pair()
+    child.send_bytes(data)
+    child.close_sink()
+    assert worker.receive() is None
+    close(worker, child)
+
+
+def test_word_of_the_other_side_is_no_frame() -> None:
+    worker, child = pair()
+    child.send(Close())
+    assert worker.receive() is None
+    close(worker, child)
+
+
+def test_sending_to_nobody_raises() -> None:
+    worker, child = pair()
+    close(child)
+    with pytest.raises(BrokenPipeError):
+        worker.send(Close())
+    close(worker)
+
+
+def test_forked_process_has_let_go_of_both_pipes() -> None:
+    worker, child = pair()
+    child.drop_in_child()
+    with pytest.raises(BrokenPipeError, match="forked"):
+        child.send(Ready())
+    assert worker.receive() is None
+    close(worker)

@@ -1,0 +1,244 @@
+"""The differences between systems, on the one that this runs on; and how ends are worded."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from nuvom import platforms
+from tests.engine import LIMIT_SECS, wait_until
+
+posix = pytest.mark.skipif(sys.platform == "win32", reason="POSIX")
+linux = pytest.mark.skipif(not platforms.CAN_MEASURE, reason="no /proc")
+
+SLEEPER = "import sys, time; print('up', flush=True); time.sleep(60)"
+PARENT = f"""
+import subprocess, sys
+child = subprocess.Popen([sys.executable, "-c", {SLEEPER!r}])
+print(child.pid, flush=True)
+child.wait()
+"""
+
+
+def start(program: str, **options: object) -> subprocess.Popen[bytes]:
+    child = subprocess.Popen(
+        [sys.executable, "-c", program],
+        stdout=subprocess.PIPE,
+        bufsize=0,
+        **{**platforms.spawn_options(), **options},  # type: ignore[call-overload]  # plain options
+    )
+    assert isinstance(child, subprocess.Popen)
+    return child
+
+
+def finish(child: subprocess.Popen[bytes]) -> int:
+    with child:
+        return child.wait(LIMIT_SECS)
+
+
+@pytest.fixture
+def signals() -> Iterator[None]:
+    """Put back the handlers of this process."""
+    kept = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    yield
+    for number, handler in kept.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.parametrize(
+    ("code", "text"),
+    [
+        (0, "exit code 0"),
+        (3, "exit code 3"),
+        (0xC0000005, "exit code 0xC0000005"),
+    ],
+)
+def test_exit_is_told_by_its_code(code: int, text: str) -> None:
+    assert text == platforms.exit_text(code)
+
+
+@posix
+def test_exit_by_a_signal_is_told_by_its_name() -> None:
+    assert "signal SIGSEGV" == platforms.exit_text(-signal.SIGSEGV)
+    assert "signal 40" == platforms.exit_text(-40)
+
+
+def test_killed_child_ends() -> None:
+    child = start(SLEEPER)
+    platforms.kill(child)
+    assert 0 != finish(child)
+
+
+def test_child_that_is_asked_ends() -> None:
+    child = start(SLEEPER)
+    platforms.ask_to_end(child)
+    assert 0 != finish(child)
+
+
+@posix
+def test_what_a_child_started_is_killed_with_it() -> None:
+    child = start(PARENT)
+    assert child.stdout is not None
+    grandchild = int(child.stdout.readline())
+    platforms.kill(child)
+    finish(child)
+    wait_until(lambda: not _runs(grandchild))
+
+
+def _runs(pid: int) -> bool:
+    try:
+        with open(f"/proc/{pid}/stat", encoding="ascii") as stream:
+            return stream.read().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+@posix
+def test_killing_a_child_that_has_ended_but_was_not_waited_for_is_harmless() -> None:
+    child = start("print('up')")
+    assert child.stdout is not None
+    assert b"up\n" == child.stdout.read()
+    wait_until(lambda: not _runs(child.pid))
+    platforms.kill(child)
+    assert 0 == finish(child)
+    platforms._signal_group(child.pid, signal.SIGKILL)  # nobody is left in its group
+
+
+@posix
+def test_child_leads_a_group_of_its_own() -> None:
+    child = start("import os; print(os.getpgrp() == os.getpid())")
+    assert child.stdout is not None
+    assert b"True\n" == child.stdout.read()
+    finish(child)
+
+
+@linux
+def test_memory_is_measured_by_what_is_in_use() -> None:
+    size = platforms.resident_bytes(os.getpid())
+    assert size is not None
+    assert 1 << 20 < size < 1 << 40
+
+
+@linux
+def test_memory_of_a_process_that_has_ended_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
+    child = start("pass")
+    finish(child)
+    assert platforms.resident_bytes(child.pid) is None
+
+
+def test_memory_is_unknown_where_the_system_does_not_tell_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(platforms, "CAN_MEASURE", False)
+    assert platforms.resident_bytes(os.getpid()) is None
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has a job object")
+def test_tether_leaves_it_to_the_child_where_the_child_can() -> None:
+    child = start("pass")
+    assert not platforms.Tether().add(child)
+    finish(child)
+
+
+# ---- in the child ---------------------------------------------------------------------
+
+ORPHAN = """
+import sys
+from nuvom import platforms
+platforms.end_with_parent({parent})
+print("lives", flush=True)
+"""
+
+
+def test_child_of_a_living_parent_goes_on() -> None:
+    child = start(ORPHAN.format(parent=os.getpid()))
+    assert child.stdout is not None
+    assert b"lives" == child.stdout.read().strip()
+    assert 0 == finish(child)
+
+
+@posix
+def test_child_whose_parent_is_gone_already_ends() -> None:
+    child = start(ORPHAN.format(parent=1))
+    assert child.stdout is not None
+    assert b"" == child.stdout.read()
+    assert 1 == finish(child)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a child so")
+def test_child_ends_with_the_thread_that_started_it() -> None:
+    program = ORPHAN.format(parent=os.getpid()) + "import time; time.sleep(60)"
+    found: list[subprocess.Popen[bytes]] = []
+
+    def start_and_end() -> None:
+        child = start(program)
+        assert child.stdout is not None
+        child.stdout.readline()
+        found.append(child)
+
+    thread = threading.Thread(target=start_and_end)
+    thread.start()
+    thread.join()
+    assert -signal.SIGKILL == finish(found[0])
+
+
+LEAVER = """
+import subprocess, sys
+from nuvom import platforms
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+print(child.pid, flush=True)
+platforms.leave_with_group(4)
+"""
+
+
+@posix
+def test_leader_of_a_group_leaves_with_it() -> None:
+    child = start(LEAVER)
+    assert child.stdout is not None
+    started = int(child.stdout.readline())
+    assert -signal.SIGKILL == finish(child)
+    wait_until(lambda: not _runs(started))
+
+
+@posix
+def test_member_of_another_group_leaves_alone() -> None:
+    program = "from nuvom import platforms; platforms.leave_with_group(4)"
+    assert 4 == finish(start(program, start_new_session=False))
+
+
+def test_end_request_is_passed_on_and_an_interrupt_ignored(signals: None) -> None:
+    seen: list[str] = []
+    platforms.on_end_request(lambda: seen.append("asked"))
+    signal.raise_signal(signal.SIGINT)
+    assert [] == seen
+    signal.raise_signal(signal.SIGTERM)
+    assert ["asked"] == seen
+
+
+@posix
+def test_main_thread_is_interrupted_where_it_waits(signals: None) -> None:
+    class Interrupted(BaseException):
+        pass
+
+    def act() -> None:
+        raise Interrupted
+
+    platforms.on_end_request(act)
+    other = threading.Thread(target=platforms.interrupt_main_thread, args=(threading.get_ident(),))
+    with pytest.raises(Interrupted):
+        other.start()
+        threading.Event().wait(LIMIT_SECS)
+    other.join()
+
+
+def test_usual_signals_take_back_the_handlers(signals: None) -> None:
+    platforms.on_end_request(lambda: None)
+    platforms.usual_signals()
+    assert signal.SIG_DFL == signal.getsignal(signal.SIGTERM)
+    assert signal.default_int_handler == signal.getsignal(signal.SIGINT)
