@@ -177,11 +177,11 @@ class TaskNotFound(TaskError):
 class TaskHidden(TaskNotFound):
     """A name is not that of a task, though there is a file that it points to."""
 
-    message = 'No task is named "{name}". Looked into {file}: {reason}.'
+    message = 'No task is named "{name}". Looked into {file}: {reason}.{hint}'
     remedy = "Correct that file, or what hides it; then run `nuvom discover tasks`."
 
-    def __init__(self, name: str, file: str, reason: str) -> None:
-        NuvomError.__init__(self, reason, name=name, file=file)
+    def __init__(self, name: str, file: str, reason: str, known: Iterable[str] = ()) -> None:
+        NuvomError.__init__(self, reason, name=name, file=file, hint=did_you_mean(name, known))
 
 
 class AmbiguousTask(TaskError):

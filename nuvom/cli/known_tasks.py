@@ -43,20 +43,23 @@ def find_task(invocation: Invocation, settings: Settings, name: str) -> TaskEntr
 
     Raises: TaskNotFound, TaskHidden, AmbiguousTask; ProjectNotFound, InvalidManifest.
     """
-    listed = listed_tasks(invocation, settings)
+    listed = read_manifest(settings.manifest_file)
+    if listed is not None:
+        try:
+            return _named(name, listed)
+        except TaskNotFound:
+            if settings.environment == "prod":
+                raise
+    why = "There is no manifest yet" if listed is None else f"The manifest has no task {name}"
+    found = _scanned(invocation, settings, why)
     try:
-        return _named(name, listed)
-    except TaskNotFound:
-        if settings.environment == "prod":
-            raise
-    listed = _scanned(invocation, settings, f"The manifest has no task {name}")
-    try:
-        return _named(name, listed)
+        return _named(name, found)
     except TaskNotFound as error:
         hidden = explanation(settings.root, name)
         if hidden is None:
             raise
-        raise TaskHidden(name, *hidden) from error
+        file, reason = hidden
+        raise TaskHidden(name, file, reason, [entry.name for entry in found]) from error
 
 
 def explanation(root: Path, name: str) -> tuple[str, str] | None:

@@ -19,7 +19,7 @@ from nuvom.cli.processes import own_command
 from nuvom.cli.serving import stop_signals
 from nuvom.cli.session import folder_or_root, settings
 from nuvom.cli.text import plural, quoted
-from nuvom.cli.watching import changes
+from nuvom.cli.watching import changes, snapshot
 from nuvom.clock import SYSTEM_CLOCK
 from nuvom.discovery.auto_register import refresh
 from nuvom.discovery.parser import syntax_tree
@@ -89,11 +89,13 @@ class Supervisor:
 
     def run(self) -> None:
         """Watch and replace until ``stop``."""
+        before = snapshot(self._settings.root)
         found = self._discover()
         self._tell("started", self._headline(found), tasks=len(found.tasks))
         self._current = self._spawn()
         try:
-            for files in changes(self._settings.root, stop=self._stop, clock=SYSTEM_CLOCK):
+            root, stop = self._settings.root, self._stop
+            for files in changes(root, before, stop=stop, clock=SYSTEM_CLOCK):
                 if files:
                     self._react(files)
                 self._look_after()

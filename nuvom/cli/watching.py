@@ -27,12 +27,14 @@ _CONFIGURATION = ("nuvom.toml", "pyproject.toml", ".env", ".nuvomignore", ".nuvo
 Snapshot = dict[str, tuple[int, int]]
 
 
-def changes(root: Path, *, stop: Event, clock: Clock) -> Iterator[set[str]]:
+def changes(root: Path, before: Snapshot, *, stop: Event, clock: Clock) -> Iterator[set[str]]:
     """Yield the files that changed, relative to ``root``; now and then an empty set.
 
     Ends when ``stop`` is set. New and removed files count. What discovery leaves out does not.
+
+    Args:
+        before: The snapshot to start from, taken before the code was first read.
     """
-    before = snapshot(root)
     for _ in _ticks(root, stop, clock):
         now = snapshot(root)
         yield {file for file in before.keys() | now.keys() if before.get(file) != now.get(file)}

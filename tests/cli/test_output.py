@@ -12,7 +12,7 @@ from pathlib import Path
 from uuid import UUID
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nuvom.cli.jsonable import jsonable
@@ -275,6 +275,7 @@ def test_every_storable_value_has_a_form_in_json() -> None:
     json.dumps(plain, allow_nan=False)
 
 
+@settings(max_examples=50)
 @given(
     st.dictionaries(
         st.text(),

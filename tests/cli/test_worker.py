@@ -198,7 +198,7 @@ def test_the_first_signal_lets_running_jobs_finish(
     (tasks / "end").touch()
     answer = end(worker)
     assert answer.code == code
-    assert "Stopping: draining 1 job." in answer.err
+    assert "Stopping: draining 1 job." in answer.err, answer.err
     assert "Traceback" not in answer.err
     assert invoke("status", job, "-f", "raw").out == "SUCCESS\n"
     assert invoke("workers", "--json").json["workers"] == []

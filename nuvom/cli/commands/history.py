@@ -13,6 +13,7 @@ from nuvom.cli.shapes import job_data, jobs_table
 from nuvom.record import JobStatus
 
 SCHEMA = "nuvom.jobs/1"
+STATUSES = tuple(str(status) for status in JobStatus)
 
 
 @click.group(cls=Group, default="recent")
@@ -27,7 +28,8 @@ def history() -> None:
     "--status",
     "statuses",
     multiple=True,
-    type=click.Choice([str(status) for status in JobStatus], case_sensitive=False),
+    type=click.Choice(STATUSES, case_sensitive=False),
+    shell_complete=lambda _ctx, _param, text: [s for s in STATUSES if s.startswith(text.upper())],
     help="Only jobs of this status; may be given several times.",
 )
 @click.option("--queue", metavar="NAME", shell_complete=queues, help="Only jobs of this queue.")

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from nuvom.record import JobSnapshot
     from nuvom.runtime import Runtime
 
-SCHEMA = "nuvom.jobs/1"
+SCHEMA = "nuvom.wait/1"
 
 
 @click.command(cls=Command)

@@ -1,0 +1,126 @@
+"""``demo``: the tour ends as it should, wherever it is shown, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from nuvom.cli import touring
+from nuvom.cli.touring_view import view_for
+from nuvom.demo import tour
+from nuvom.demo.tour import Expected
+from nuvom.record import JobRecord, JobSnapshot, JobStatus, StoredError
+from tests.cli.shell import call, invoke
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the tour's long jobs be short where it runs in this process."""
+    monkeypatch.setattr(tour, "CRUNCHES", (0.1, 0.1, 0.1, 0.1))
+    monkeypatch.setattr(tour, "DELAY_SECS", 0.3)
+
+
+def test_the_tour_is_the_smoke_test(tmp_path: Path) -> None:
+    answer = call("demo", "--json", cwd=tmp_path)
+    assert answer.code == 0, answer.err
+    data = answer.json
+    assert data["schema"] == "nuvom.demo/1"
+    assert data["ok"]
+    assert Counter(job["status"] for job in data["jobs"]) == {"SUCCESS": 23, "FAILED": 1}
+    assert all(job["status"] == job["expected"] and job["ok"] for job in data["jobs"])
+    (healed,) = [job for job in data["jobs"] if job["func_name"] == "demo.flaky"]
+    assert healed["attempt"] == 2
+    (broken,) = [job for job in data["jobs"] if job["status"] == "FAILED"]
+    assert broken["error"] == {"type": "NoPaperError", "message": "the printer has no paper"}
+    assert [] == list(tmp_path.iterdir())
+
+
+def test_the_tour_shows_each_job_and_what_to_do_next(tmp_path: Path) -> None:
+    answer = invoke("demo")
+    assert answer.code == 0
+    assert len(re.findall(r"^demo\.\w+ +(?:SUCCESS|FAILED) after attempt", answer.out, re.M)) == 24
+    assert "24 jobs ended as they should" in answer.out
+    assert re.findall(r"^  nuvom (\w+)", answer.out, re.M) == ["init", "dev", "run", "history"]
+
+
+def test_the_tour_is_drawn_in_place_on_a_terminal() -> None:
+    answer = invoke("demo", terminal=True)
+    assert answer.code == 0
+    plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", answer.out)
+    assert "24 of 24 jobs have ended" in plain
+    assert "demo.flaky" in plain
+    assert max(len(line.rstrip("\r")) for line in plain.splitlines()) <= 80
+
+
+def test_the_tour_is_ascii_where_the_terminal_is() -> None:
+    answer = invoke("demo", terminal=True, encoding="cp437")
+    assert answer.code == 0
+
+
+def test_quiet_is_quiet() -> None:
+    assert invoke("demo", "-q").out.strip().startswith("24 jobs ended")
+
+
+def test_nothing_is_left_behind(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    assert invoke("demo", "-q").code == 0
+    assert [] == list(tmp_path.iterdir())
+
+
+def test_a_kept_tour_is_a_project_to_go_on_with(tmp_path: Path) -> None:
+    answer = invoke("demo", "--keep", "my tour")
+    root = tmp_path / "my tour"
+    assert answer.code == 0
+    assert f"cd '{root}'" in answer.out or f'cd "{root}"' in answer.out
+    assert {"tasks.py", "nuvom.toml", ".nuvom"} <= {path.name for path in root.iterdir()}
+    assert len(call("history", "--limit", "50", "--json", cwd=root).json["jobs"]) == 24
+    assert call("run", "add", "2", "3", "-q", cwd=root).code == 0
+
+
+def test_the_environment_does_not_change_the_tour(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NUVOM_QUEUE_BACKEND", "redis")
+    assert invoke("demo", "-q").code == 0
+
+
+def test_the_tour_fails_where_a_job_ends_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    usual = tour.enqueue
+
+    def otherwise() -> list[Expected]:
+        first, *rest = usual()
+        return [first._replace(status=JobStatus.FAILED), *rest]
+
+    monkeypatch.setattr(touring, "enqueue", otherwise)
+    answer = invoke("demo")
+    assert answer.code == 1
+    assert "demo.square ended SUCCESS, expected FAILED" in answer.err
+    answer = invoke("demo", "--json")
+    assert (answer.code, answer.json["ok"]) == (1, False)
+
+
+def test_the_tour_gives_up_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(touring, "_LIMIT_SECS", 0.0)
+    monkeypatch.setattr(tour, "DELAY_SECS", 60.0)
+    assert invoke("demo", "-q").code == 1
+
+
+def test_every_status_has_its_look() -> None:
+    from nuvom.cli.output import Output
+    from nuvom.cli.touring_view import _status
+
+    def shown(status: JobStatus, attempt: int = 1, **more: object) -> str:
+        record = JobRecord("1", "demo.x", status=status, attempt=attempt, run_at=100.0)
+        return _status([JobSnapshot(record=record, **more)], 90.0)[0]  # type: ignore[arg-type]  # fields by name
+
+    assert shown(JobStatus.PENDING, 0) == "PENDING (in 10 s)"
+    assert shown(JobStatus.PENDING, 1) == "PENDING, retry 1"
+    assert shown(JobStatus.RUNNING) == "RUNNING"
+    assert shown(JobStatus.SUCCESS, 2) == "SUCCESS, attempt 2"
+    assert shown(JobStatus.FAILED, error=StoredError("X", "y")) == "FAILED: X"
+    out = Output()
+    out.quiet = True
+    with view_for(out) as view:
+        view.show([], 0.0)

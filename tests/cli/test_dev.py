@@ -1,0 +1,223 @@
+"""``dev`` and ``runworker --reload``: new code for the next job, old code for the running one."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import sys
+import threading
+import types
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nuvom.cli import watching
+from nuvom.clock import SYSTEM_CLOCK
+from tests.cli.shell import call, invoke, spawn
+from tests.cli.test_worker import end, until
+
+posix = pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+
+
+class Dev:
+    """A running ``nuvom dev --json``: its events, and how to end it."""
+
+    def __init__(self, root: Path, *command: str) -> None:
+        self.root = root
+        self.events: list[dict[str, Any]] = []
+        self.process = spawn(*(command or ("dev", "--json")), cwd=root)
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self.events.append(json.loads(line))
+
+    def wait_for(self, event: str) -> dict[str, Any]:
+        until(lambda: any(one["event"] == event for one in self.events))
+        return next(one for one in self.events if one["event"] == event)
+
+    def result(self, *words: str) -> object:
+        job = invoke("run", *words, "-q").out.strip()
+        until(lambda: invoke("status", job, "-f", "raw").out.strip() in {"SUCCESS", "FAILED"})
+        return invoke("inspect", "job", job, "--json").json["result"]
+
+    def change(self, old: str, new: str) -> None:
+        path = self.root / "tasks.py"
+        path.write_text(path.read_text().replace(old, new))
+
+    def stop(self) -> int:
+        self.process.send_signal(signal.SIGINT)
+        assert self.process.stderr is not None
+        self.process.stderr.read()
+        code = self.process.wait(60)
+        self._reader.join(60)
+        for pipe in (self.process.stdin, self.process.stdout, self.process.stderr):
+            if pipe is not None:
+                pipe.close()
+        return code
+
+
+@pytest.fixture
+def dev(tasks: Path) -> Iterator[Dev]:
+    running = Dev(tasks)
+    running.wait_for("started")
+    yield running
+    if running.process.poll() is None:
+        running.stop()
+
+
+@posix
+def test_the_next_job_runs_the_new_code(dev: Dev) -> None:
+    assert dev.result("add", "2", "3") == 5
+    dev.change("return x + y", "return x + y + 100")
+    assert dev.wait_for("reloaded")["files"] == ["tasks.py"]
+    until(lambda: dev.result("add", "2", "3") == 105)
+    assert dev.stop() == 130
+    assert [one["event"] for one in dev.events][-2:] == ["stopping", "stopped"]
+    assert {one["schema"] for one in dev.events} == {"nuvom.dev/1"}
+    assert invoke("workers", "--json").json["workers"] == []
+
+
+@posix
+def test_a_running_job_finishes_on_the_old_code(dev: Dev) -> None:
+    started, last = dev.root / "started", dev.root / "end"
+    job = invoke("run", "signal_and_wait", started, last, "-q").out.strip()
+    until(started.exists)
+    dev.change('return "ended"', 'return "ended by new code"')
+    dev.wait_for("reloaded")
+    assert dev.result("add", "2", "3") == 5  # by the new worker, while the old one is busy
+    last.touch()
+    until(lambda: invoke("status", job, "-f", "raw").out == "SUCCESS\n")
+    data = invoke("inspect", "job", job, "--json").json
+    assert (data["result"], data["attempt"]) == ("ended", 1)
+    assert dev.stop() == 130
+
+
+@posix
+def test_a_syntax_error_changes_nothing_and_is_shown(dev: Dev) -> None:
+    assert dev.result("add", "2", "3") == 5
+    with open(dev.root / "tasks.py", "a", encoding="utf-8") as stream:
+        stream.write("def broken(:\n")
+    told = dev.wait_for("syntax_error")
+    assert re.match(r"tasks\.py:\d+: ", told["text"])
+    assert dev.result("add", "2", "3") == 5
+    assert dev.stop() == 130
+
+
+@posix
+def test_a_new_task_is_found(dev: Dev) -> None:
+    (dev.root / "more.py").write_text("from nuvom import task\n@task\ndef more(): return 7\n")
+    dev.wait_for("reloaded")
+    until(lambda: dev.result("more.more") == 7)
+    assert dev.stop() == 130
+
+
+@posix
+def test_a_worker_that_cannot_start_is_told_and_waits_for_a_change(tasks: Path) -> None:
+    (tasks / "nuvom.toml").write_text('queue_backend = "none_such"\n')
+    dev = Dev(tasks)
+    assert dev.wait_for("ended")["code"] == 4
+    (tasks / "nuvom.toml").write_text("")
+    dev.wait_for("reloaded")
+    assert dev.result("add", "2", "3") == 5
+    assert dev.stop() == 130
+
+
+@posix
+def test_the_second_signal_stops_at_once(dev: Dev) -> None:
+    started = dev.root / "started"
+    job = invoke("run", "signal_and_wait", started, dev.root / "end", "-q").out.strip()
+    until(started.exists)
+    dev.process.send_signal(signal.SIGTERM)
+    dev.wait_for("stopping")
+    assert dev.stop() == 143
+    assert invoke("status", job, "-f", "raw").out == "PENDING\n"
+
+
+@posix
+def test_children_do_not_outlive_their_parent(dev: Dev) -> None:
+    until(lambda: invoke("workers", "--json").json["workers"])
+    dev.process.kill()
+    dev.process.wait(60)
+    until(lambda: not invoke("workers", "--json").json["workers"])
+    dev.stop()
+
+
+@posix
+def test_runworker_reload_is_the_same(tasks: Path) -> None:
+    for option in ("--reload", "--dev"):
+        worker = spawn("runworker", option, "--threads", "2", "--max-seconds", "1h", cwd=tasks)
+        until(lambda: invoke("workers", "--json").json["workers"])
+        (told,) = invoke("workers", "--json").json["workers"]
+        assert told["slots"] == 2
+        assert told["pid"] != worker.pid
+        worker.send_signal(signal.SIGTERM)
+        answer = end(worker)
+        assert answer.code == 143
+        assert "Watching" in answer.err
+
+
+def test_dev_needs_a_project_or_a_task(tmp_path: Path) -> None:
+    answer = call("dev", cwd=tmp_path)
+    assert answer.code == 4
+    assert [] == list(tmp_path.iterdir())
+
+
+# ---- watching ---------------------------------------------------------------------------
+
+
+def test_python_and_configuration_files_are_watched_and_nothing_else(project: Path) -> None:
+    for name in ("a.py", "nuvom.toml", ".env", "notes.txt"):
+        (project / name).write_text("")
+    (project / ".venv").mkdir()
+    (project / ".venv" / "b.py").write_text("")
+    assert set(watching.snapshot(project)) == {"a.py", "nuvom.toml", ".env"}
+
+
+def test_new_changed_and_removed_files_are_changes(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watching, "_POLL_SECS", 0.0)
+    for name in ("stays.py", "changes.py", "goes.py"):
+        (project / name).write_text("x")
+    stop = threading.Event()
+    before = watching.snapshot(project)
+    seen = watching.changes(project, before, stop=stop, clock=SYSTEM_CLOCK)
+    assert next(seen) == set()
+    (project / "changes.py").write_text("xx")
+    (project / "goes.py").unlink()
+    (project / "new.py").write_text("")
+    assert next(seen) == {"changes.py", "goes.py", "new.py"}
+    stop.set()
+    assert list(seen) == []
+
+
+def test_a_change_before_the_first_look_is_seen(project: Path) -> None:
+    before = watching.snapshot(project)
+    (project / "new.py").write_text("")
+    seen = watching.changes(project, before, stop=threading.Event(), clock=SYSTEM_CLOCK)
+    assert next(seen) == {"new.py"}
+
+
+def test_watchfiles_is_used_where_it_is_installed(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[dict[str, object]] = []
+
+    def watch(root: Path, **options: object) -> Iterator[set[str]]:
+        calls.append({"root": root, **options})
+        yield set()
+
+    fake: Any = types.ModuleType("watchfiles")
+    fake.watch = watch
+    fake.__spec__ = types.SimpleNamespace()
+    monkeypatch.setitem(sys.modules, "watchfiles", fake)
+    stop = threading.Event()
+    assert list(watching.changes(project, {}, stop=stop, clock=SYSTEM_CLOCK)) == [set()]
+    assert calls[0]["root"] == project
+    assert calls[0]["stop_event"] is stop

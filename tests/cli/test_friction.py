@@ -1,0 +1,186 @@
+"""What a newcomer stumbles over, one story each: F1 to F13."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.cli.shell import TASKS, call, invoke, python, spawn
+from tests.cli.test_worker import end, running, until
+
+posix = pytest.mark.skipif(sys.platform == "win32", reason="POSIX only")
+
+
+def test_f1_the_wrong_folder_says_where_it_looked_and_how_to_start(tmp_path: Path) -> None:
+    inner = tmp_path / "deep" / "down"
+    inner.mkdir(parents=True)
+    answer = call("history", cwd=inner)
+    assert answer.code == 4
+    assert "There is no Nuvom project here or above" in answer.err
+    assert str(inner) in answer.err
+    assert str(tmp_path) in answer.err
+    assert "nuvom init" in answer.err
+
+
+def test_f2_a_task_that_is_hidden_names_the_file_and_the_line_that_hides_it(tasks: Path) -> None:
+    (tasks / "hidden.py").write_text("from nuvom import task\n@task\ndef secret(): ...\n")
+    (tasks / ".nuvomignore").write_text("# mine\nhidden.py\n")
+    answer = invoke("run", "hidden.secret")
+    assert answer.code == 3
+    assert "hidden.py" in answer.err
+    assert ".nuvomignore" in answer.err
+    assert re.search(r"line 2|:2", answer.err)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("def plain(): ...\n", "has no @task of Nuvom"),
+        ("import celery as x\n@x.task\ndef plain(): ...\n", "is not Nuvom's task there"),
+        ("", "it defines no function named plain"),
+    ],
+)
+def test_f2_a_task_that_is_none_says_why(text: str, reason: str, tasks: Path) -> None:
+    (tasks / "near.py").write_text(text)
+    answer = invoke("run", "near.plain")
+    assert answer.code == 3
+    assert "near.py" in answer.err
+    assert reason in answer.err
+
+
+def test_f2_a_misspelt_task_names_the_nearest(tasks: Path) -> None:
+    answer = invoke("run", "tasks.ad")
+    assert answer.code == 3
+    assert 'Did you mean "tasks.add"' in answer.err
+
+
+def test_f3_waiting_without_a_worker_says_so(tasks: Path) -> None:
+    answer = invoke("run", "add", "1", "2", "--wait", "--timeout", "20ms")
+    assert answer.code == 6
+    assert "0 workers alive on queue default; start one: nuvom runworker" in answer.err
+    assert '0 workers alive on queue "default"' in answer.err
+
+
+def test_f4_an_argument_that_cannot_be_stored_says_where_it_is(tasks: Path) -> None:
+    order = {"to": "x", "body": {"items": [1, 2, {"price": "\ud800"}]}}
+    answer = invoke("run", "send", "--json-args", json.dumps(order))
+    assert answer.code == 4
+    assert "kwargs['body']['items'][2]['price']: str cannot be stored" in answer.err
+    assert "Pass plain data" in answer.err
+    assert invoke("history", "--json").json["jobs"] == []
+
+
+@posix
+def test_f5_ctrl_c_twice_is_first_draining_then_immediate(tasks: Path) -> None:
+    worker, job = running(tasks)
+    worker.send_signal(signal.SIGINT)
+    until(lambda: invoke("status", job, "-f", "raw").out == "RUNNING\n")
+    assert worker.stderr is not None
+    seen = ""
+    while "draining 1 job" not in seen:
+        seen += worker.stderr.readline()
+    worker.send_signal(signal.SIGINT)
+    answer = end(worker)
+    assert answer.code == 130
+    assert "at once" in answer.err
+    assert "Traceback" not in seen + answer.err
+
+
+def test_f6_paths_with_spaces_and_other_letters_work_and_paste_back(tmp_path: Path) -> None:
+    folder = "Mein Projekt für 日本"
+    answer = call("init", folder, cwd=tmp_path)
+    assert answer.code == 0
+    assert f"'{tmp_path / folder / 'tasks.py'}'" in answer.out or '"' in answer.out
+    root = tmp_path / folder
+    job = call("run", "add", "2", "3", "-q", cwd=root).out.strip()
+    assert call("runworker", "--burst", "-q", cwd=root).code == 0
+    assert call("status", job, "-f", "raw", cwd=root).out == "SUCCESS\n"
+    assert call("doctor", cwd=root).code == 0
+
+
+@posix
+def test_f7_a_store_that_cannot_be_made_names_the_file_and_the_setting(tasks: Path) -> None:
+    (tasks / "nuvom.toml").write_text('sqlite_path = "taken/nuvom.db"\n')
+    (tasks / "taken").write_text("a file in the place of the folder")
+    answer = invoke("run", "add", "1", "2")
+    assert answer.code == 5
+    assert "taken" in answer.err
+    assert "sqlite_path" in answer.err
+
+
+def test_f8_two_projects_never_see_each_others_jobs(tmp_path: Path) -> None:
+    jobs = {}
+    for name in ("one", "two"):
+        root = tmp_path / name
+        (root / ".nuvom").mkdir(parents=True, mode=0o700)
+        (root / "tasks.py").write_text(TASKS)
+        jobs[name] = call("run", "add", "1", "2", "-q", cwd=root).out.strip()
+        assert str(root / ".nuvom" / "nuvom.db") in call("doctor", cwd=root).out
+    assert call("runworker", "--burst", "-q", cwd=tmp_path / "one").code == 0
+    assert call("status", jobs["one"], "-f", "raw", cwd=tmp_path / "one").out == "SUCCESS\n"
+    assert call("status", jobs["two"], "-f", "raw", cwd=tmp_path / "two").out == "PENDING\n"
+    assert call("status", jobs["two"], cwd=tmp_path / "one").code == 3
+
+
+def test_f9_a_misspelt_queue_is_warned_of_and_the_job_stored(tasks: Path) -> None:
+    answer = invoke("run", "add", "1", "2", "--queue", "mial")
+    assert answer.code == 0
+    assert 'The queue "mial" is new; the job is stored in it. Did you mean "mail"?' in answer.err
+    assert invoke("status", answer.out.strip(), "--json").json["queue"] == "mial"
+
+
+def test_f9_a_queue_that_no_worker_serves_is_warned_of(tasks: Path) -> None:
+    worker = spawn("runworker", "--queues", "default", cwd=tasks)
+    until(lambda: invoke("workers", "--json").json["workers"])
+    try:
+        assert "0 workers alive on queue mail" in invoke("run", "send", "bob").err
+        assert "0 workers" not in invoke("run", "add", "1", "2").err
+    finally:
+        worker.terminate()
+        end(worker)
+
+
+# F10, code that is edited while ``dev`` runs, is told in test_dev.py.
+
+
+def test_f11_a_job_that_no_worker_knows_is_parked_named_and_released(
+    tasks: Path, drain: Callable[[], None]
+) -> None:
+    job = invoke("run", "add", "1", "2", "-q").out.strip()
+    (tasks / "tasks.py").rename(tasks / "away.txt")
+    drain()
+    assert invoke("status", job, "-f", "raw").out == "PARKED\n"
+    answer = invoke("doctor")
+    assert answer.code == 7
+    assert "no running worker knows the task tasks.add" in answer.out
+    (tasks / "away.txt").rename(tasks / "tasks.py")
+    worker = spawn("runworker", cwd=tasks)
+    try:
+        until(lambda: invoke("status", job, "-f", "raw").out == "SUCCESS\n")
+    finally:
+        worker.terminate()
+        end(worker)
+
+
+def test_f12_an_old_console_gets_ascii_and_no_exception(tasks: Path) -> None:
+    for command in (["--help"], ["run", "add", "1", "2"], ["history"], ["doctor"], ["demo"]):
+        answer = call(*command, PYTHONIOENCODING="cp1252")
+        assert answer.code == 0, answer.err
+        assert answer.out.isascii()
+        assert "Traceback" not in answer.err
+
+
+def test_f13_a_call_runs_here_and_now_and_only_delay_enqueues(tmp_path: Path) -> None:
+    invoke("init")
+    answer = python("sys.path.insert(0, '.')\nimport tasks\nprint(tasks.add(2, 3))", cwd=tmp_path)
+    assert (answer.code, answer.out) == (0, "5\n")
+    assert invoke("history", "--json").json["jobs"] == []
+    answer = python("sys.path.insert(0, '.')\nimport tasks\ntasks.add.delay(2, 3)", cwd=tmp_path)
+    assert answer.code == 0, answer.err
+    assert len(invoke("history", "--json").json["jobs"]) == 1

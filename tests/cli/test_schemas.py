@@ -1,0 +1,159 @@
+"""The keys of everything that ``--json`` writes, compared with the snapshots in ``schemas/``.
+
+A key that is new may be added to a snapshot (``python -m tests.cli.test_schemas`` writes those
+of this version); any other difference needs a new major version of the schema.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cli.shell import TASKS, call, invoke
+
+SCHEMAS = Path(__file__).parent / "schemas"
+PLUGIN = """\
+from nuvom.plugins.contracts import Plugin
+
+
+class Good(Plugin):
+    name = "good"
+"""
+# Objects whose keys are names of the user's or of the machine, not of ours.
+OPEN = {"settings", "sources", "kwargs", "files", "result"}
+APART = {("plugin", "status"), ("plugin", "test")}
+KEYED = {"nuvom.config_key/1": {"sources"}, "nuvom.discovery/1": {"files"}}
+
+
+def keys_of(value: Any, schema: str, before: str = "") -> set[str]:
+    """Return the paths of all keys, such as ``jobs[].error.type``."""
+    if isinstance(value, list):
+        return {key for one in value for key in keys_of(one, schema, f"{before}[]")}
+    if not isinstance(value, dict):
+        return set()
+    found = set()
+    for key, one in value.items():
+        path = f"{before}.{key}" if before else key
+        found.add(path)
+        if key not in OPEN or key in KEYED.get(schema, ()):
+            found |= keys_of(one, schema, path)
+    return found
+
+
+def answers(root: Path) -> Iterator[dict[str, Any]]:
+    """Yield what each command writes in a project in which all kinds of things happened."""
+
+    def ask(*args: object) -> dict[str, Any]:
+        # Commands that load the project's code get a process of their own.
+        is_apart = args[0] in {"runworker", "runtestworker"} or args[:2] in APART
+        done = call(*args, "--json", cwd=root) if is_apart else invoke(*args, "--json")
+        line = done.out.strip().splitlines()[0]
+        data: dict[str, Any] = json.loads(line)
+        return data
+
+    def job(*words: str) -> str:
+        data = ask("run", *words)
+        return str(data["id"])
+
+    (root / "tasks.py").write_text(TASKS)
+    (root / "good.py").write_text(PLUGIN)
+    (root / ".nuvom_plugins.toml").write_text('[plugins]\nmonitoring = ["good:Good"]\n')
+    (root / ".nuvom_plugins.toml").chmod(0o600)
+    (root / "again.py").write_text(
+        'from nuvom import task\n@task(name="tasks.add")\ndef add(x): ...\n'
+    )
+    yield ask("init", "other")
+    yield ask("discover", "tasks")
+    (root / "again.py").unlink()
+    yield ask("discover", "tasks")
+    yield ask("list", "tasks")
+    yield ask("run", "tasks.add", "1", "2")
+    failed, cancelled, broken = job("boom"), job("tasks.add", "1", "2"), job("boom")
+    yield ask("cancel", cancelled, "00000000", "--yes")
+    yield ask("runworker", "--burst")
+    for command in (["status"], ["inspect", "job"]):
+        yield ask(*command, failed)
+    yield ask("wait", failed, "00000000")
+    yield ask("history", "recent", "--limit", "50")
+    yield ask("run", "boom", "--wait", "--timeout", "1ms")
+    (group, *_) = ask("errors", "list")["errors"]
+    yield ask("errors", "list")
+    yield ask("errors", "show", group["fingerprint"])
+    yield ask("errors", "retry", group["fingerprint"], "--dry-run")
+    yield ask("retry", "job", broken, "00000000")
+    yield ask("queues", "list")
+    yield ask("queues", "purge", "default", "--dry-run")
+    yield ask("queues", "pause", "default")
+    yield ask("workers", "list")
+    yield ask("workers", "stop", "--all")
+    yield ask("prune", "--dry-run")
+    yield ask("config", "show")
+    yield ask("config", "check")
+    yield ask("config", "explain", "max_workers")
+    yield ask("doctor")
+    for command in (["list"], ["inspect", "good"], ["status"], ["test", "good"]):
+        yield ask("plugin", *command)
+    yield ask("plugin", "scaffold", "mine")
+    yield ask("version")
+    yield ask("completion", "bash")
+    yield ask("status", "00000000")
+    described = root / "job.json"
+    described.write_text('{"func_name": "tasks.boom"}')
+    yield ask("runtestworker", "run", described)
+    yield ask("demo")
+
+
+def collected(root: Path) -> dict[str, set[str]]:
+    """Return the keys of each schema, over all answers."""
+    found: dict[str, set[str]] = {}
+    for data in answers(root):
+        schema = data["schema"]
+        found.setdefault(schema, set()).update(keys_of(data, schema))
+    return found
+
+
+def snapshot_of(schema: str) -> Path:
+    return SCHEMAS / f"{schema.replace('/', '-')}.json"
+
+
+@pytest.mark.timeout(240)
+def test_the_keys_of_every_schema_are_those_of_its_snapshot(tasks: Path) -> None:
+    found = collected(tasks)
+    known = {path.name: json.loads(path.read_text()) for path in SCHEMAS.glob("*.json")}
+    assert {snapshot_of(schema).name for schema in found} == set(known) - {"nuvom.dev-1.json"}
+    for schema, keys in found.items():
+        assert known[snapshot_of(schema).name] == sorted(keys), schema
+
+
+def test_a_lost_key_would_be_noticed() -> None:
+    data = {"schema": "s", "jobs": [{"id": 1, "error": None}, {"error": {"type": "x"}}]}
+    assert keys_of(data, "s") == {
+        "schema",
+        "jobs",
+        "jobs[].id",
+        "jobs[].error",
+        "jobs[].error.type",
+    }
+
+
+def write(collect: Callable[[Path], dict[str, set[str]]] = collected) -> None:
+    """Write the snapshots of this version."""
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder).resolve()
+        (root / ".nuvom").mkdir(mode=0o700)
+        os.chdir(root)
+        for schema, keys in collect(root).items():
+            text = json.dumps(sorted(keys), indent=2)
+            snapshot_of(schema).write_text(f"{text}\n", encoding="utf-8")
+        os.chdir(SCHEMAS)
+
+
+if __name__ == "__main__":
+    sys.exit(write())
