@@ -88,12 +88,11 @@ class Keeper:
             self.beat()
         version = self._queue.control_version()
         if version != self._control:
-            self._control = version
             self.beat()
             for word in self._queue.commands(self._worker):
                 self._command(word)
             self._changed()
-        self._reap()
+            self._control = version  # only now: what failed is done at the next tick
         if now >= self._next_unpark:
             self._next_unpark = now + _UNPARK_SECS
             if self._queue.unpark(self._wanted()):
@@ -101,6 +100,7 @@ class Keeper:
         if now >= self._next_prune:
             self._next_prune = now + _PRUNE_SECS
             self.prune()
+        self._reap()  # last: a store that is shared with another machine refuses it
 
     def beat(self) -> None:
         """Renew all leases, and give up the attempts that turn out to be lost."""

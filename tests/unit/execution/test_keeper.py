@@ -1,0 +1,298 @@
+"""What a worker does beside running jobs: beats, recovery, commands, pruning."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import pytest
+
+from nuvom.config import Settings
+from nuvom.events import BackendFailed, Event, EventBus, JobDead, JobReaped
+from nuvom.execution.keeper import Keeper
+from nuvom.execution.running import InHand, RunningJob
+from nuvom.execution.station import Station
+from nuvom.record import JobStatus
+from nuvom.testing import FakeClock, make_job, make_settlement
+from nuvom.views import WorkerInfo
+from tests.engine import LIMIT_SECS, wait_until
+from tests.troubled import TroubledQueue
+
+ME = "worker-1"
+OTHER = "worker-2"
+
+
+class Bench:
+    """A keeper on a memory queue, and lists of what it tells its worker."""
+
+    def __init__(self, **settings: Any) -> None:
+        self.clock = FakeClock()
+        self.settings = Settings(**{"lease_secs": 30.0, **settings})
+        self.queue = TroubledQueue(self.settings, clock=self.clock)
+        self.bus = EventBus()
+        self.seen: list[Event] = []
+        self.bus.subscribe(Event, self.seen.append)
+        self.in_hand = InHand()
+        self.lost: list[RunningJob] = []
+        self.words: list[str] = []
+        self.changes = 0
+        self.tasks = ["tests.probe"]
+        nothing: Any = None
+        station = Station(
+            owner=ME,
+            services=None,
+            queue=self.queue,
+            delivery=nothing,
+            runner=nothing,
+            settings=self.settings,
+            clock=self.clock,
+            bus=self.bus,
+            in_hand=self.in_hand,
+            lease_secs=self.settings.lease_secs,
+        )
+        self.queue.announce(WorkerInfo(id=ME))
+        self.keeper = Keeper(
+            self.queue,
+            station,
+            lost=self.lost.append,
+            command=self.words.append,
+            wanted=lambda: self.tasks,
+            changed=self._change,
+        )
+
+    def claim(self, owner: str = ME, **fields: Any) -> RunningJob:
+        """Enqueue and claim a job; return it in hand, where it is this worker's."""
+        self.queue.enqueue(make_job(**fields))
+        (record,) = self.queue.claim(1, owner)
+        running = RunningJob(record, owner, None, self.clock.monotonic())
+        if owner == ME:
+            self.in_hand.add(running)
+        return running
+
+    def tick(self, secs: float = 0.25) -> None:
+        self.clock.advance(secs)
+        self.keeper.tick()
+
+    def _change(self) -> None:
+        self.changes += 1
+
+
+@pytest.fixture
+def bench() -> Bench:
+    return Bench()
+
+
+# ---- leases ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("lease_secs", "beat_secs"), [(30, 5), (3, 0.5), (600, 5), (0.6, 0.1)])
+def test_leases_are_renewed_six_times_over_and_every_five_seconds(
+    lease_secs: float, beat_secs: float
+) -> None:
+    assert beat_secs == pytest.approx(Bench(lease_secs=lease_secs).keeper.beat_secs)
+
+
+def test_beats_keep_a_long_job(bench: Bench) -> None:
+    running = bench.claim()
+    for _ in range(400):
+        bench.tick()
+    snapshot = bench.queue.get(running.record.id)
+    assert snapshot is not None
+    assert JobStatus.RUNNING is snapshot.status
+    assert [] == bench.lost
+    assert bench.clock.monotonic() - running.leased_at <= bench.keeper.beat_secs
+
+
+def test_attempt_whose_lease_is_gone_is_given_up(bench: Bench) -> None:
+    kept, gone = bench.claim(), bench.claim()
+    bench.queue.release([gone.record])
+    bench.tick(6)
+    assert [gone] == bench.lost
+    assert kept in bench.in_hand
+
+
+def test_attempt_that_was_taken_over_is_given_up(bench: Bench) -> None:
+    gone = bench.claim()
+    bench.queue.release([gone.record])
+    bench.queue.claim(1, ME)  # the same worker, a later lease
+    bench.tick(6)
+    assert [gone] == bench.lost
+
+
+def test_cancel_is_noticed_at_the_next_tick(bench: Bench) -> None:
+    gone = bench.claim()
+    bench.tick()
+    bench.queue.cancel(gone.record.id)
+    bench.tick()
+    assert [gone] == bench.lost
+    assert 1 == bench.changes
+
+
+# ---- the dead -------------------------------------------------------------------------------
+
+
+def test_jobs_of_a_silent_worker_are_taken_back(bench: Bench) -> None:
+    other = bench.claim(OTHER)
+    bench.tick(31)
+    (event,) = [one for one in bench.seen if isinstance(one, JobReaped)]
+    assert (other.record.id, JobStatus.PENDING) == (event.job.id, event.job.status)
+    assert 1 == bench.changes
+
+
+def test_job_that_has_killed_too_many_workers_is_told_to_be_dead() -> None:
+    bench = Bench(max_deliveries=1)
+    other = bench.claim(OTHER)
+    bench.queue.mark_started(other.record)
+    bench.tick(31)
+    assert [JobDead] == [type(event) for event in bench.seen]
+
+
+def test_recovery_that_nobody_listens_to_is_not_told(bench: Bench) -> None:
+    bench.bus.active.clear()
+    bench.claim(OTHER)
+    bench.tick(31)
+    assert [] == bench.seen
+    assert 1 == bench.queue.qsize()
+
+
+# ---- parked jobs ----------------------------------------------------------------------------
+
+
+def park(bench: Bench, task: str) -> None:
+    running = bench.claim(func_name=task)
+    bench.in_hand.take(running)
+    bench.queue.settle([make_settlement(running.record, JobStatus.PARKED)])
+
+
+def test_parked_jobs_of_known_tasks_are_taken_up_within_a_second(bench: Bench) -> None:
+    bench.tick()
+    park(bench, "tests.probe")
+    park(bench, "tests.unknown")
+    bench.tick(1.1)
+    assert {"tests.unknown": 1} == bench.queue.parked_tasks
+    assert 1 == bench.changes
+
+
+def test_store_is_asked_for_parked_jobs_once_a_second(bench: Bench) -> None:
+    for _ in range(8):
+        bench.tick()
+    assert bench.queue.trouble.calls["unpark"] in (2, 3)
+
+
+# ---- commands -------------------------------------------------------------------------------
+
+
+def test_words_are_obeyed_in_order(bench: Bench) -> None:
+    bench.tick()
+    for word in ("quiet", "stacks", "resume"):
+        assert bench.queue.command(ME, word)
+    bench.tick()
+    assert ["quiet", "stacks", "resume"] == bench.words
+    bench.tick()
+    assert 3 == len(bench.words)
+
+
+@pytest.mark.parametrize("method", ["extend", "commands"])
+def test_word_is_obeyed_later_when_the_store_fails_just_then(bench: Bench, method: str) -> None:
+    bench.queue.command(ME, "quiet")
+    bench.queue.trouble.once(method)
+    with pytest.raises(Exception, match="it is down"):
+        bench.tick()
+    bench.tick()
+    assert ["quiet"] == bench.words
+
+
+# ---- pruning --------------------------------------------------------------------------------
+
+
+def end(bench: Bench, status: JobStatus) -> str:
+    running = bench.claim()
+    bench.in_hand.take(running)
+    now = bench.clock.now()
+    bench.queue.settle([make_settlement(running.record, status, finished_at=now)])
+    return running.record.id
+
+
+def test_old_jobs_are_pruned_once_a_minute() -> None:
+    bench = Bench(result_ttl_secs=100.0, failed_ttl_secs=1000.0)
+    success, failed = end(bench, JobStatus.SUCCESS), end(bench, JobStatus.FAILED)
+    bench.keeper._next_prune = bench.clock.monotonic() + 60
+    bench.tick(59)
+    bench.tick(2)
+    assert bench.queue.get(success) is not None
+    bench.tick(60)
+    assert bench.queue.get(success) is None
+    assert bench.queue.get(failed) is not None
+    bench.tick(1000)
+    assert bench.queue.get(failed) is None
+    assert 3 == bench.queue.trouble.calls["prune"]
+
+
+def test_pruning_goes_on_until_nothing_is_left() -> None:
+    bench = Bench(result_ttl_secs=10.0)
+    for _ in range(2500):
+        end(bench, JobStatus.SUCCESS)
+    bench.clock.advance(20)
+    assert 2500 == bench.keeper.prune()
+    assert 3 == bench.queue.trouble.calls["prune"]
+
+
+def test_pruning_ends_with_the_worker() -> None:
+    bench = Bench(result_ttl_secs=10.0)
+    end(bench, JobStatus.SUCCESS)
+    bench.clock.advance(20)
+    bench.keeper.stop()
+    assert 0 == bench.keeper.prune()
+
+
+# ---- the thread -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("error", [None, ZeroDivisionError("a fault of the engine")])
+def test_trouble_delays_the_keeper_and_never_ends_it(
+    bench: Bench, error: BaseException | None
+) -> None:
+    bench.queue.trouble.once("reap", *([] if error is None else [error]))
+    bench.keeper.start()
+    calls = bench.queue.trouble.calls
+
+    def advances_until(times: int) -> bool:
+        bench.clock.advance(0.25)
+        return calls["reap"] >= times
+
+    try:
+        wait_until(lambda: advances_until(3))
+    finally:
+        bench.keeper.stop()
+    (event,) = [one for one in bench.seen if isinstance(one, BackendFailed)]
+    assert "keep" == event.op
+
+
+def test_trouble_with_recovery_stops_nothing_else(bench: Bench) -> None:
+    bench.queue.trouble.always("reap")
+    park(bench, "tests.probe")
+    with pytest.raises(Exception, match="it is down"):
+        bench.tick(61)
+    assert {} == bench.queue.parked_tasks
+    assert 1 == bench.queue.trouble.calls["prune"]
+
+
+def test_keeper_can_be_stopped_twice_and_before_it_starts(bench: Bench) -> None:
+    bench.keeper.stop()
+    bench.keeper.start()
+    bench.keeper.stop()
+    bench.keeper.stop()
+
+
+def test_keeper_can_be_stopped_by_what_it_obeys(bench: Bench) -> None:
+    stopped = threading.Event()
+
+    def stop(_: str) -> None:
+        bench.keeper.stop()
+        stopped.set()
+
+    bench.keeper._command = stop
+    bench.keeper.start()
+    bench.queue.command(ME, "stop")
+    bench.clock.advance(0.3)
+    assert stopped.wait(LIMIT_SECS)
