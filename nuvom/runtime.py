@@ -85,9 +85,8 @@ def build_runtime(
     registry = default_registry() if registry is None else registry
     bus = events.default_bus if bus is None else bus
     plugins = PluginSet(clock=clock) if plugins is None else plugins
-    queue, results = _stores(
-        settings, plugins, make_extras(bus, clock), allow_project_plugins=allow_project_plugins
-    )
+    extras = make_extras(bus, clock)
+    queue, results = _stores(settings, plugins, extras, allow_plugins=allow_project_plugins)
     is_shared = results.joins(queue)
     codec = _codec(settings.serialization_backend)
     dispatcher = Dispatcher(
@@ -116,12 +115,12 @@ def build_runtime(
 
 
 def _stores(
-    settings: Settings, plugins: PluginSet, extras: Extras, *, allow_project_plugins: bool
+    settings: Settings, plugins: PluginSet, extras: Extras, *, allow_plugins: bool
 ) -> tuple[BaseJobQueue, BaseResultBackend]:
     find = partial(
         backend_class,
         settings=settings,
-        allow_project_plugins=allow_project_plugins,
+        allow_project_plugins=allow_plugins,
         plugins=plugins,
         extras=extras,
     )

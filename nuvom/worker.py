@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from nuvom._version import __version__
 from nuvom.errors import NuvomError
 from nuvom.events import BackendFailed, WorkerStarted, WorkerStopped
+from nuvom.execution.announcing import log_stacks
 from nuvom.execution.async_lane import AsyncLane
 from nuvom.execution.delivery import PlainDelivery, choose_delivery
 from nuvom.execution.failures import stored_error
@@ -267,7 +268,7 @@ class Worker:
             self._pump.quiet(is_quiet=word == "quiet")
             self._announce("quiet" if word == "quiet" else "alive")
         elif word == "stacks":
-            self._pump.log_stacks()
+            log_stacks(self._lanes)
 
     # ---- what lanes tell, once there is a pump -------------------------------------------
 

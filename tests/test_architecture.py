@@ -39,6 +39,11 @@ ALLOWED = [
     # Lazy gates: what `import nuvom` and `@task` must not load.
     Allowed("deferred", "nuvom/task.py -> nuvom.job", "all that is heavy loads with the first job"),
     Allowed("deferred", "nuvom/options.py -> nuvom.names", "only naming a queue needs `re`"),
+    Allowed(
+        "layers",
+        "nuvom/cli/commands/torture.py -> nuvom.testing.torture",
+        "the command that runs the test equipment",
+    ),
     # Handlers of everything stand around user code, a plugin's call and a thread's outermost loop.
     *(
         Allowed("broad-excepts", f"nuvom/{where}", reason)
@@ -51,17 +56,22 @@ ALLOWED = [
             "discovery/auto_register.py:_import": "a user's module is imported",
             "events.py:EventBus.emit": "a subscriber's callback",
             "execution/async_lane.py:AsyncLane._main": "a thread's outermost loop",
-            "execution/async_lane.py:AsyncLane._run": "a task's code",
+            "execution/async_lane.py:AsyncLane._attempt": "a task's code",
+            "execution/async_lane.py:AsyncLane._watch": "a thread's outermost loop",
             "execution/child.py:Child._import": "a user's module is imported",
             "execution/child_minder.py:ChildMinder._main": "a thread's outermost loop",
             "execution/child_process.py:ChildProcess._read": "a thread's outermost loop",
             "execution/child_process.py:ChildProcess._write": "a thread's outermost loop",
             "execution/failures.py:_formatted": "a user's exception is turned into text",
-            "execution/failures.py:_message": "a user's exception is turned into text",
+            "execution/failures.py:_text_of": "a user's exception is turned into text",
             "execution/job_runner.py:JobRunner._hook": "a hook never changes the outcome",
             "execution/job_runner.py:JobRunner.run": "a task's code",
             "execution/job_runner.py:JobRunner.succeeded": "a result's own code may run",
+            "execution/keeper.py:Keeper._main": "a thread's outermost loop",
+            "execution/pump.py:Pump._rescue": "the fault that led there is what is raised",
+            "execution/thread_lane.py:ThreadLane._watch_deadlines": "a thread's outermost loop",
             "execution/thread_lane.py:_Slot._main": "a thread's outermost loop",
+            "worker.py:Worker._work": "a thread's outermost loop",
             "log.py:_flush": "a user's log handler",
             "log.py:log_event": "a user's log handler",
             "log_handlers.py:LogHandler._text": "a user's object is turned into text",

@@ -1,7 +1,8 @@
-"""Tells of settled attempts: events to whoever subscribed, and the hooks after the commit."""
+"""Tells of attempts: events of settled ones, their hooks, and where the running ones are."""
 
 from __future__ import annotations
 
+import logging
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from nuvom.events import (
     JobSucceeded,
     JobTimedOut,
 )
+from nuvom.log import get_logger, log_event
 from nuvom.record import JobStatus, StoredError
 
 if TYPE_CHECKING:
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from nuvom.execution.station import Station
     from nuvom.outcome import Settlement
 
+_LOG = get_logger("nuvom.worker")
 # Looked up before the event is made: one that nobody subscribed to costs nothing.
 _EVENTS: dict[JobStatus, type[Event]] = {
     JobStatus.SUCCESS: JobSucceeded,
@@ -83,6 +86,14 @@ def announce(
             lanes[running.lane].run_hook(open_hooks.add(hook))
         if bus.active:
             _emit(bus, settlement, runner, station.owner)
+
+
+def log_stacks(lanes: Iterable[Lane]) -> None:
+    """Write where each running job is into the log."""
+    for lane in lanes:
+        for job_id, stack in lane.stacks().items():
+            fields = {"job_id": job_id, "traceback": stack}
+            log_event(_LOG, logging.INFO, "worker.stacks", "where a job is", fields=fields)
 
 
 def _emit(bus: EventBus, settlement: Settlement, runner: JobRunner, worker: str) -> None:

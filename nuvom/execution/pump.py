@@ -7,7 +7,6 @@ queue's bell, or, while jobs run, until one of them ends.
 
 from __future__ import annotations
 
-import logging
 from collections import deque
 from math import inf
 from typing import TYPE_CHECKING
@@ -32,7 +31,6 @@ if TYPE_CHECKING:
     from nuvom.outcome import Settlement
     from nuvom.record import JobRecord
 
-_LOG = logging.getLogger("nuvom.worker")
 _GATHER_SECS = 0.001  # at most so long for more ends while slots are at work
 _IDLE_SECS = 1.0  # a lost wake-up costs no more than this
 _POLL_SECS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2)  # where the queue cannot wake us
@@ -138,12 +136,6 @@ class Pump:
         self._lanes[running.lane].close_attempt(running)
         if JobFenced in self._bus.active:
             self._bus.emit(JobFenced(running.record, self._owner))
-
-    def log_stacks(self) -> None:
-        """Write where each running job is into the log."""
-        for lane in self._lanes.values():
-            for job_id, stack in lane.stacks().items():
-                _LOG.info("job %s is at:\n%s", job_id, stack, extra={"event": "worker.stacks"})
 
     # ---- the loop -----------------------------------------------------------------------
 
