@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.shell import TASKS, call, invoke, python, spawn
-from tests.cli.test_worker import end, running, until
+from tests.cli.test_worker import end, read_until, running, until
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="POSIX only")
 
@@ -80,11 +80,8 @@ def test_f4_an_argument_that_cannot_be_stored_says_where_it_is(tasks: Path) -> N
 def test_f5_ctrl_c_twice_is_first_draining_then_immediate(tasks: Path) -> None:
     worker, job = running(tasks)
     worker.send_signal(signal.SIGINT)
-    until(lambda: invoke("status", job, "-f", "raw").out == "RUNNING\n")
-    assert worker.stderr is not None
-    seen = ""
-    while "draining 1 job" not in seen:
-        seen += worker.stderr.readline()
+    seen = read_until(worker, "draining 1 job")
+    assert invoke("status", job, "-f", "raw").out == "RUNNING\n"
     worker.send_signal(signal.SIGINT)
     answer = end(worker)
     assert answer.code == 130

@@ -1,0 +1,168 @@
+"""The SDK: what programs ask of stored jobs, in a project with a worker inside the test."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+import nuvom
+from nuvom import JobStatus, sdk
+from nuvom.errors import JobNotFound, JobTimeout, WaitInsideTask
+from nuvom.job_context import current
+from nuvom.registry.registry import default_registry
+
+
+@nuvom.task(name="sdk.add")
+def add(x: int, y: int) -> int:
+    return x + y
+
+
+@nuvom.task(name="sdk.fail", queue="mail")
+def fail() -> None:
+    raise ValueError("no paper")
+
+
+@pytest.fixture(autouse=True)
+def runtime(project: object) -> Iterator[None]:
+    """Start from a store in memory, and leave nothing to the next test."""
+    from nuvom.runtime import reset
+
+    reset()
+    for task in (add, fail):
+        default_registry().register(task, force=True)
+    nuvom.configure(queue_backend="memory", result_backend="memory")
+    yield
+    reset()
+
+
+def test_the_status_of_a_waiting_job() -> None:
+    before = datetime.now(UTC) - timedelta(seconds=1)
+    job = add.options(delay=3600).delay(2, 3)
+    told = sdk.get_job_status(job.id)
+    assert set(told) == {
+        "id",
+        "func_name",
+        "status",
+        "attempt",
+        "queue",
+        "created_at",
+        "run_at",
+        "error",
+    }
+    assert told["id"] == job.id
+    assert told["func_name"] == "sdk.add"
+    assert told["status"] == "PENDING"
+    assert told["status"] is JobStatus.PENDING
+    assert (told["attempt"], told["queue"], told["error"]) == (0, "default", None)
+    assert before < told["created_at"] <= datetime.now(UTC)
+    assert told["run_at"] - told["created_at"] == pytest.approx(
+        timedelta(hours=1), abs=timedelta(seconds=1)
+    )
+    assert sdk.get_job_status(add.delay(1, 2).id)["run_at"] is None
+
+
+def test_the_status_of_a_failed_job_says_why() -> None:
+    with nuvom.local_worker():
+        job = fail.delay()
+        sdk.wait([job], timeout=30)
+    told = sdk.get_job_status(job.id)
+    assert (told["status"], told["attempt"]) == ("FAILED", 1)
+    assert (told["error"]["type"], told["error"]["message"]) == ("ValueError", "no paper")
+    assert "raise ValueError" in told["error"]["traceback"]
+
+
+@pytest.mark.parametrize("ask", [sdk.get_job_status, sdk.retry_job, sdk.cancel_job])
+def test_a_job_that_never_was_is_a_key_error(ask: object) -> None:
+    assert callable(ask)
+    with pytest.raises(KeyError):
+        ask("01990000-0000-7000-8000-000000000000")
+    with pytest.raises(JobNotFound):
+        ask("01990000-0000-7000-8000-000000000000")
+
+
+def test_a_failed_job_runs_again_under_its_id() -> None:
+    with nuvom.local_worker():
+        job = fail.delay()
+        sdk.wait([job], timeout=30)
+    assert sdk.retry_job(job.id) == job.id
+    assert sdk.get_job_status(job.id)["status"] == "PENDING"
+
+
+def test_a_job_that_has_not_failed_is_not_run_again() -> None:
+    assert sdk.retry_job(add.delay(1, 2).id) is None
+
+
+def test_a_job_is_cancelled_once() -> None:
+    job = add.delay(1, 2)
+    assert sdk.cancel_job(job.id) is True
+    assert sdk.get_job_status(job.id)["status"] == "CANCELLED"
+    assert sdk.cancel_job(job.id) is False
+
+
+def test_waiting_takes_ids_and_handles_and_keeps_their_order() -> None:
+    with nuvom.local_worker():
+        first, second = add.delay(1, 2), fail.delay()
+        done = sdk.wait([second.id, first], timeout=30)
+    assert [job.id for job in done] == [second.id, first.id]
+    assert [job.status for job in done] == ["FAILED", "SUCCESS"]
+
+
+def test_waiting_has_one_limit_for_all() -> None:
+    jobs = [add.delay(1, 2) for _ in range(3)]
+    with pytest.raises(JobTimeout):
+        sdk.wait(jobs, timeout=0)
+    with pytest.raises(TimeoutError):
+        sdk.wait([jobs[0].id], timeout=0.001)
+
+
+def test_waiting_for_ever_inside_a_task_is_refused() -> None:
+    job = add.delay(1, 2)
+    token = current.set(object())  # type: ignore[arg-type]  # only that there is one
+    try:
+        with pytest.raises(WaitInsideTask):
+            sdk.wait([job])
+    finally:
+        current.reset(token)
+
+
+def test_jobs_are_listed_newest_first_by_status_queue_and_task() -> None:
+    jobs = [add.delay(1, n) for n in range(5)]
+    mail = fail.delay()
+    sdk.cancel_job(jobs[0].id)
+    assert [job.id for job in sdk.list_jobs()] == [mail.id, *(job.id for job in jobs[::-1])]
+    assert [job.id for job in sdk.list_jobs(limit=2)] == [mail.id, jobs[4].id]
+    assert [job.id for job in sdk.list_jobs(status="CANCELLED")] == [jobs[0].id]
+    assert len(sdk.list_jobs(status=[JobStatus.CANCELLED, "PENDING"])) == 6
+    assert [job.id for job in sdk.list_jobs(queue="mail")] == [mail.id]
+    assert len(sdk.list_jobs(task="sdk.add")) == 5
+    assert sdk.list_jobs(limit=0) == []
+
+
+def test_the_limit_is_not_clamped() -> None:
+    add.map([(1, 2)] * 1203)
+    assert len(sdk.list_jobs(limit=1200)) == 1200
+    assert len(sdk.list_jobs(limit=10_000)) == 1203
+    assert len(sdk.list_jobs()) == 100
+
+
+def test_what_makes_no_sense_is_a_value_error() -> None:
+    with pytest.raises(ValueError, match="LOST"):
+        sdk.list_jobs(status="LOST")
+    with pytest.raises(ValueError, match="limit"):
+        sdk.list_jobs(limit=-1)
+
+
+def test_queues_workers_and_errors_are_counted() -> None:
+    with nuvom.local_worker() as worker:
+        sdk.wait([fail.delay(), fail.delay()], timeout=30)
+        assert [one.id for one in sdk.workers()] == [worker.id]
+    (stats,) = [one for one in sdk.queue_stats() if one.queue == "mail"]
+    assert stats.failed == 2
+    (group,) = sdk.errors()
+    assert (group.func_name, group.type, group.count) == ("sdk.fail", "ValueError", 2)
+
+
+def test_the_sdk_is_reached_from_the_package() -> None:
+    assert nuvom.sdk is sdk
