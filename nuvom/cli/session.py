@@ -1,20 +1,16 @@
-"""Opens the project that a command works on: its root, its settings, its runtime.
+"""Finds the project that a command works on: its root and its settings.
 
-Commands that only read get a runtime that runs no code of the project; those that change
-something get one that may load the plugin of the configured backend.
+Commands that open no store need no more, and start the sooner for it; the others go on to
+``nuvom.cli.opening``.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import click
-
 from nuvom.config_sources import Loaded, load
 from nuvom.errors import ProjectNotFound
-from nuvom.inspection import Inspector
 from nuvom.project import find_root, require_root
-from nuvom.runtime import Runtime, build_runtime
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -54,29 +50,3 @@ def settings(
     for warning in loaded.warnings:
         invocation.out.warn(warning)
     return loaded
-
-
-def reader(invocation: Invocation) -> tuple[Runtime, Inspector]:
-    """Return a runtime for reading, which loads no code of the project.
-
-    Raises: ProjectNotFound, ConfigError, PluginNotLoaded.
-    """
-    runtime = _open(invocation, project_root(invocation), allow_project_plugins=False)
-    return runtime, Inspector(runtime)
-
-
-def writer(invocation: Invocation, root: Path | None = None) -> tuple[Runtime, Inspector]:
-    """Return a runtime for changing jobs, which may load the configured backend's plugin.
-
-    Raises: ProjectNotFound, ConfigError, UnknownBackend, PluginError.
-    """
-    root = project_root(invocation) if root is None else root
-    runtime = _open(invocation, root, allow_project_plugins=True)
-    return runtime, Inspector(runtime)
-
-
-def _open(invocation: Invocation, root: Path, *, allow_project_plugins: bool) -> Runtime:
-    loaded = settings(invocation, root)
-    runtime = build_runtime(loaded, allow_project_plugins=allow_project_plugins)
-    click.get_current_context().call_on_close(runtime.stop)
-    return runtime

@@ -10,8 +10,8 @@ from nuvom.cli.base import Command
 from nuvom.cli.completion import job_ids
 from nuvom.cli.invocation import Invocation, pass_invocation
 from nuvom.cli.many import for_each
+from nuvom.cli.opening import writer
 from nuvom.cli.prompts import confirm, dry_run_option, yes_option
-from nuvom.cli.session import writer
 from nuvom.errors import JobNotFound, Refused
 from nuvom.record import JobStatus
 

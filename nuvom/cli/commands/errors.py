@@ -9,8 +9,8 @@ import click
 from nuvom.cli.base import Group
 from nuvom.cli.completion import fingerprints
 from nuvom.cli.invocation import Invocation, pass_invocation
+from nuvom.cli.opening import reader, writer
 from nuvom.cli.prompts import confirm, dry_run_option, yes_option
-from nuvom.cli.session import reader, writer
 from nuvom.cli.shapes import error_data, group_data, id_cell, job_data, jobs_table
 from nuvom.cli.tables import Cell, Column, Table
 from nuvom.cli.text import ago, clean, plural

@@ -8,7 +8,7 @@ from nuvom.cli.base import Group
 from nuvom.cli.completion import queues, tasks
 from nuvom.cli.invocation import Invocation, pass_invocation
 from nuvom.cli.known_tasks import full_name, manifest_or_nothing
-from nuvom.cli.session import reader
+from nuvom.cli.opening import reader
 from nuvom.cli.shapes import job_data, jobs_table
 from nuvom.record import JobStatus
 

@@ -13,7 +13,7 @@ from nuvom.cli.completion import job_ids
 from nuvom.cli.invocation import Invocation, pass_invocation
 from nuvom.cli.jsonable import jsonable
 from nuvom.cli.known_tasks import positional_names
-from nuvom.cli.session import reader
+from nuvom.cli.opening import reader
 from nuvom.cli.shapes import (
     STATUS_STYLES,
     attempt_data,

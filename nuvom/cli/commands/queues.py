@@ -13,8 +13,8 @@ from nuvom.cli.completion import queues as queue_names
 from nuvom.cli.enqueueing import known_queues
 from nuvom.cli.invocation import Invocation, pass_invocation
 from nuvom.cli.known_tasks import manifest_or_nothing
+from nuvom.cli.opening import reader, writer
 from nuvom.cli.prompts import confirm, dry_run_option, yes_option
-from nuvom.cli.session import reader, writer
 from nuvom.cli.shapes import queue_data
 from nuvom.cli.tables import Cell, Column, Table
 from nuvom.cli.text import duration, plural

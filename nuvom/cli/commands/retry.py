@@ -12,7 +12,7 @@ from nuvom.cli.completion import job_ids
 from nuvom.cli.editing import edited_copy
 from nuvom.cli.invocation import Invocation, pass_invocation
 from nuvom.cli.many import for_each
-from nuvom.cli.session import writer
+from nuvom.cli.opening import writer
 from nuvom.errors import JobNotFound, Refused
 from nuvom.record import JobStatus
 

@@ -21,8 +21,9 @@ from nuvom.cli.enqueueing import (
 )
 from nuvom.cli.invocation import Invocation, pass_invocation
 from nuvom.cli.known_tasks import find_task, listed_tasks
+from nuvom.cli.opening import writer
 from nuvom.cli.param_types import moment_option, span_option
-from nuvom.cli.session import folder_or_root, writer
+from nuvom.cli.session import folder_or_root
 from nuvom.cli.shapes import error_data
 from nuvom.waiting import wait_for_final
 

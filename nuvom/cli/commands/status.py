@@ -9,7 +9,7 @@ import click
 from nuvom.cli.base import Command
 from nuvom.cli.completion import job_ids
 from nuvom.cli.invocation import Invocation, pass_invocation
-from nuvom.cli.session import reader
+from nuvom.cli.opening import reader
 from nuvom.cli.shapes import STATUS_STYLES, error_text, job_data, status_text
 from nuvom.cli.text import one_line
 

@@ -6,9 +6,9 @@ import click
 
 from nuvom.cli.base import Command
 from nuvom.cli.invocation import Invocation, pass_invocation
+from nuvom.cli.opening import writer
 from nuvom.cli.param_types import span_option
 from nuvom.cli.prompts import confirm, dry_run_option, yes_option
-from nuvom.cli.session import writer
 from nuvom.cli.text import duration, plural
 
 SCHEMA = "nuvom.prune/1"

@@ -12,8 +12,8 @@ from nuvom.cli.base import Command
 from nuvom.cli.completion import job_ids
 from nuvom.cli.invocation import Invocation, pass_invocation
 from nuvom.cli.many import for_each
+from nuvom.cli.opening import writer
 from nuvom.cli.param_types import span_option
-from nuvom.cli.session import writer
 from nuvom.cli.shapes import STATUS_STYLES, job_data
 from nuvom.waiting import wait_for_final
 

@@ -9,7 +9,7 @@ import click
 from nuvom.cli.base import Group
 from nuvom.cli.completion import workers as worker_ids
 from nuvom.cli.invocation import Invocation, pass_invocation
-from nuvom.cli.session import reader, writer
+from nuvom.cli.opening import reader, writer
 from nuvom.cli.shapes import id_cell, worker_data
 from nuvom.cli.tables import Cell, Column, Table
 from nuvom.cli.text import ago, duration
