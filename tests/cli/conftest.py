@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -29,8 +29,7 @@ def drain(tasks: Path) -> Callable[[], None]:
 
 
 @pytest.fixture(autouse=True)
-def no_editor(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def no_editor(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let no test open an editor or look like CI by accident."""
     for name in ("VISUAL", "EDITOR", "TERM"):
         monkeypatch.delenv(name, raising=False)
-    yield

@@ -42,9 +42,17 @@ def test_the_tour_is_the_smoke_test(tmp_path: Path) -> None:
 def test_the_tour_shows_each_job_and_what_to_do_next(tmp_path: Path) -> None:
     answer = invoke("demo")
     assert answer.code == 0
-    assert len(re.findall(r"^demo\.\w+ +(?:SUCCESS|FAILED) after attempt", answer.out, re.M)) == 24
+    assert (
+        len(re.findall(r"^demo\.\w+ +(?:SUCCESS|FAILED) after attempt", answer.out, re.MULTILINE))
+        == 24
+    )
     assert "24 jobs ended as they should" in answer.out
-    assert re.findall(r"^  nuvom (\w+)", answer.out, re.M) == ["init", "dev", "run", "history"]
+    assert re.findall(r"^  nuvom (\w+)", answer.out, re.MULTILINE) == [
+        "init",
+        "dev",
+        "run",
+        "history",
+    ]
 
 
 def test_the_tour_is_drawn_in_place_on_a_terminal() -> None:

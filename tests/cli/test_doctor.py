@@ -85,7 +85,7 @@ def test_a_folder_that_others_can_write_to_fails(project: Path) -> None:
 def test_a_folder_that_cannot_be_written_fails(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(project_checks.os, "access", lambda *_: False)
+    monkeypatch.setattr("os.access", lambda *_: False)
     code, level, text = doctor("folder")
     assert (code, level) == (7, "fail")
     assert "cannot be written" in text

@@ -301,3 +301,42 @@ def test_main_takes_the_arguments_of_the_process(
         main()
     assert end.value.code in (0, None)
     assert capsys.readouterr().out.startswith("nuvom ")
+
+
+def test_verbose_shows_what_the_library_logs(tasks: Path) -> None:
+    quiet = invoke("run", "add", "1", "2")
+    assert "DEBUG" not in quiet.err
+    told = invoke("run", "add", "1", "2", "-vv")
+    assert "DEBUG" in told.err
+    assert told.out.strip() in told.err
+
+
+def test_a_store_of_another_program_is_exit_5_and_named(tasks: Path) -> None:
+    (tasks / ".nuvom" / "nuvom.db").write_bytes(b"neither SQLite nor ours, but long " * 50)
+    for command in (
+        ["history", "recent"],
+        ["run", "add", "1", "2"],
+        ["queues", "pause", "default"],
+    ):
+        answer = invoke(*command)
+        assert answer.code == 5, answer.err
+        assert "nuvom.db" in answer.err
+        assert "Traceback" not in answer.err
+
+
+def test_a_broken_env_file_is_exit_4_and_its_line_named(tasks: Path) -> None:
+    (tasks / ".env").write_text('NUVOM_MAX_WORKERS="4\n')
+    answer = invoke("history", "recent")
+    assert answer.code == 4
+    assert ".env" in answer.err
+    assert "line 1" in answer.err
+
+
+def test_a_misspelt_backend_is_exit_4_and_the_nearest_named(
+    tasks: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NUVOM_QUEUE_BACKEND", "sqlit")
+    for command in (["history", "recent"], ["run", "add", "1", "2"]):
+        answer = invoke(*command)
+        assert answer.code == 4
+        assert 'Did you mean "sqlite"?' in answer.err

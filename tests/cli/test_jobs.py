@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from nuvom.cli import editing
 from nuvom.config_sources import load
 from nuvom.inspection import Inspector
 from nuvom.runtime import Runtime, build_runtime
@@ -333,7 +332,7 @@ def edits(monkeypatch: pytest.MonkeyPatch, change: Callable[[dict[str, object]],
         saved = change(json.loads(text))
         return saved if saved is None or isinstance(saved, str) else json.dumps(saved)
 
-    monkeypatch.setattr(editing.click, "edit", edit)
+    monkeypatch.setattr("click.edit", edit)
 
 
 def test_an_edited_retry_is_a_new_job_and_keeps_what_was_hidden(

@@ -65,7 +65,7 @@ def test_help_of_nuvom_imports_no_command(tmp_path: Path) -> None:
         ("version",),
         ("completion", "bash"),
         ("completion", "powershell"),
-        *(tuple([*path, "--help"]) for path in ALL if path[0] in COMMANDS),
+        *((*path, "--help") for path in ALL if path[0] in COMMANDS),
     ],
     ids=" ".join,
 )

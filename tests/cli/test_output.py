@@ -9,6 +9,7 @@ from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from enum import StrEnum
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -227,7 +228,7 @@ class Colour(StrEnum):
 
 
 def test_every_storable_value_has_a_form_in_json() -> None:
-    data = {
+    data: dict[Any, object] = {
         "none": None,
         "flag": True,
         "whole": 2**53,

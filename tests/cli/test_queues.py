@@ -20,8 +20,8 @@ def run(*args: str) -> str:
 
 def queue(name: str) -> dict[str, object]:
     found = [one for one in invoke("queues", "--json").json["queues"] if one["queue"] == name]
-    assert len(found) == 1
-    return found[0]
+    (one,) = found
+    return dict(one)
 
 
 @pytest.fixture

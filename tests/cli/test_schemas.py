@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -156,4 +155,4 @@ def write(collect: Callable[[Path], dict[str, set[str]]] = collected) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(write())
+    write()
