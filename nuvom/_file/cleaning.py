@@ -45,7 +45,9 @@ def clean(store: FileStore) -> None:
         # segment when the old one is gone.
         store.log.sync()
         crashpoint("file.clean.before_drop")
-        store.log.drop(oldest)
+        with store.turn():
+            if store.log.oldest_full() == oldest:  # else another process was faster
+                store.log.drop(oldest)
 
 
 def _is_wasteful(store: FileStore, table: Table) -> bool:
@@ -62,5 +64,7 @@ def _notes(table: Table) -> Iterator[Note]:
         if holder.info is not None:
             yield Announced(holder.info, holder.beat_at)
         yield Beat(owner, holder.beat_at, holder.lease_until)
+        if holder.commands:
+            yield Commanded(owner, "")  # who knows the words already must not have them twice
         for word in holder.commands:
             yield Commanded(owner, word)

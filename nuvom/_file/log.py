@@ -236,7 +236,7 @@ class Log:
         self.end = end
 
     def _scan(self, at: int, size: int) -> Scan:
-        found = scan(read_at(self._file, _CHUNK_BYTES, offset_of(at)), at)
+        found = scan(read_at(self._file, min(_CHUNK_BYTES, size - at), offset_of(at)), at)
         if not found.frames and _CHUNK_BYTES < found.needs <= size - at:
             found = scan(read_at(self._file, found.needs, offset_of(at)), at)
         return found

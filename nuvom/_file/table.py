@@ -107,6 +107,8 @@ class Table:
         if row.id not in self.rows:
             self._is_ordered = self._is_ordered and row.seq > self._last_seq
         self._last_seq = max(self._last_seq, row.seq)
+        self._token += 1
+        row.token = self._token  # else its entries were those of the row it stands for
         self.rows[row.id] = row  # keeps its place where it stands for another
         self.live_bytes += row.size
         self._set_state(row, state, row.at)

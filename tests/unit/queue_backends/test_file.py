@@ -1,34 +1,559 @@
+"""What is the file queue's own; the laws of all queues are in tests/conformance."""
+
 from __future__ import annotations
 
-from functools import partial
+import gc
+import os
+import shutil
+import stat
+import sys
+from threading import Thread
 from typing import TYPE_CHECKING, Any
 
-from nuvom.clock import SYSTEM_CLOCK, Clock
+import pytest
+
+from nuvom import _filesystem
+from nuvom._durable import sync_data
+from nuvom._file import log as log_module
+from nuvom._file import store as store_module
+from nuvom._file.log import Log
+from nuvom._presence import Presence, is_alive
+from nuvom.clock import SYSTEM_CLOCK
 from nuvom.config import Settings
+from nuvom.errors import BackendUnavailable, InvalidId, QueueFull
 from nuvom.queue_backends.file import FileJobQueue
-from nuvom.testing.conformance.queue import QueueConformance
+from nuvom.record import JobStatus
+from nuvom.testing.builders import make_job, make_settlement
+from nuvom.testing.clock import FakeClock
+from nuvom.views import WorkerInfo
+from tests.unit._file.faults import in_child
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Iterator
     from pathlib import Path
 
-    from nuvom.queue_backends.base import BaseJobQueue
+    from nuvom.record import JobRecord
+
+posix = pytest.mark.skipif(sys.platform == "win32", reason="needs fork, modes or links")
+LIMIT_SECS = 30.0
 
 
-def open_queue(root: str) -> FileJobQueue:
-    from pathlib import Path
+@pytest.fixture
+def opened(tmp_path: Path) -> Iterator[list[FileJobQueue]]:
+    queues: list[FileJobQueue] = []
+    yield queues
+    for queue in queues:
+        queue.stop()
 
-    return FileJobQueue(Settings(root=Path(root)))
+
+@pytest.fixture
+def queue(tmp_path: Path, opened: list[FileJobQueue]) -> FileJobQueue:
+    opened.append(FileJobQueue(Settings(root=tmp_path)))
+    return opened[-1]
 
 
-class TestFileJobQueue(QueueConformance):
-    def make(self, tmp_path: Path, clock: Clock = SYSTEM_CLOCK, **settings: Any) -> FileJobQueue:
-        return FileJobQueue(Settings(root=tmp_path, **settings), clock=clock)
+@pytest.fixture
+def other(tmp_path: Path, opened: list[FileJobQueue]) -> FileJobQueue:
+    """Another process's view of the same store, as it were."""
+    opened.append(FileJobQueue(Settings(root=tmp_path)))
+    return opened[-1]
 
-    def reopen(self, queue: BaseJobQueue) -> FileJobQueue:
-        assert isinstance(queue, FileJobQueue)
-        return FileJobQueue(queue.settings, clock=queue.clock)
 
-    def process_factory(self, queue: BaseJobQueue) -> Callable[[], FileJobQueue]:
-        assert isinstance(queue, FileJobQueue)
-        return partial(open_queue, str(queue.settings.root))
+def status(queue: FileJobQueue, job_id: str) -> JobStatus:
+    snapshot = queue.get(job_id)
+    assert snapshot is not None
+    return snapshot.status
+
+
+def put(queue: FileJobQueue, *ids: str, **fields: Any) -> None:
+    for job_id in ids:
+        assert queue.enqueue(make_job("shop.send", id=job_id, **fields)) is None
+
+
+# ---- flushes ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def flushes(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    calls: list[str] = []
+
+    def counted(file: int) -> None:
+        calls.append("flush")
+        sync_data(file)
+
+    monkeypatch.setattr(log_module, "sync_data", counted)
+    return calls
+
+
+def past_the_boot(queue: FileJobQueue) -> None:
+    put(queue, "first")
+    queue.settle([make_settlement(job) for job in queue.claim(1, "w")])
+
+
+def test_what_must_survive_a_power_cut_is_flushed_once_and_nothing_else(
+    queue: FileJobQueue, flushes: list[str]
+) -> None:
+    past_the_boot(queue)
+
+    def costs(action: Any) -> int:
+        flushes.clear()
+        action()
+        return len(flushes)
+
+    assert costs(lambda: put(queue, "a")) == 1
+    many = [make_job("shop.send", id=f"m{number}") for number in range(50)]
+    assert costs(lambda: queue.enqueue_many(many)) == 1
+    claimed: list[JobRecord] = []
+    assert costs(lambda: claimed.extend(queue.claim(20, "w"))) == 0
+    assert costs(lambda: queue.mark_started(claimed[0])) == 0
+    assert costs(lambda: queue.report_progress(claimed[0], 1, 2, "")) == 0
+    assert costs(lambda: queue.extend("w")) == 1, "a job that takes the machine down is counted"
+    assert costs(lambda: queue.settle([make_settlement(job) for job in claimed[:9]])) == 1
+    assert costs(lambda: queue.release(claimed[9:])) == 1
+    assert costs(lambda: queue.cancel("m45")) == 1
+    assert costs(lambda: queue.retry("m45")) == 1
+    assert costs(lambda: queue.get("m45")) == 0
+    assert costs(queue.reap) == 0
+    assert costs(lambda: queue.purge("default")) == 1
+
+
+def test_with_durability_normal_nothing_is_flushed(
+    tmp_path: Path, opened: list[FileJobQueue], flushes: list[str]
+) -> None:
+    queue = FileJobQueue(Settings(root=tmp_path, durability="normal"))
+    opened.append(queue)
+    past_the_boot(queue)
+    flushes.clear()
+    put(queue, "a")
+    queue.settle([make_settlement(job) for job in queue.claim(5, "w")])
+    assert flushes == []
+
+
+def test_after_a_boot_claims_are_flushed_until_a_job_has_settled(
+    queue: FileJobQueue, other: FileJobQueue, flushes: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(queue, "a", "b", "c")
+    flushes.clear()
+    (first,) = queue.claim(1, "w")
+    assert len(flushes) == 1
+    queue.settle([make_settlement(first)])
+    flushes.clear()
+    other.claim(1, "w2")
+    assert flushes == []
+    monkeypatch.setattr(store_module, "boot_id", lambda: "the next boot")
+    fresh = FileJobQueue(queue.settings)
+    flushes.clear()
+    fresh.claim(1, "w3")
+    assert len(flushes) >= 1
+    fresh.stop()
+
+
+# ---- enqueueing ---------------------------------------------------------------------------
+
+
+def test_a_producer_never_reads_what_others_wrote_long_ago(
+    queue: FileJobQueue, other: FileJobQueue
+) -> None:
+    put(queue, "a")
+    assert queue.store._table is None
+    other.qsize()
+    assert other.store._table is not None
+
+
+def test_a_batch_that_fails_on_the_way_leaves_nothing(queue: FileJobQueue) -> None:
+    def jobs() -> Iterator[JobRecord]:
+        yield make_job("shop.send", "x" * (3 << 20), id="large")
+        yield make_job("shop.send", id="second")
+        raise KeyError("no")
+
+    with pytest.raises(KeyError):
+        queue.enqueue_many(jobs())
+    assert queue.qsize() == 0
+    with pytest.raises(InvalidId):
+        queue.enqueue_many([make_job("shop.send"), make_job("shop.send", id="../x")])
+    assert queue.qsize() == 0
+    assert queue.enqueue_many([]) == {}
+
+
+def test_a_key_in_the_middle_of_a_batch_is_looked_at(
+    queue: FileJobQueue, other: FileJobQueue
+) -> None:
+    put(other, "holder", unique_key="k")
+    batch = [
+        make_job("shop.send", id="plain"),
+        make_job("shop.send", id="late", unique_key="k"),
+        make_job("shop.send", id="own", unique_key="mine"),
+        make_job("shop.send", id="twice", unique_key="mine"),
+        make_job("shop.send", id="own", unique_key="mine"),
+    ]
+    assert queue.enqueue_many(batch) == {"late": "holder", "twice": "own"}
+    assert {one.record.id for one in queue.page()} == {"holder", "plain", "own"}
+    assert other.enqueue_many(batch[1:2]) == {"late": "holder"}
+
+
+def test_a_batch_larger_than_the_queue_allows_is_refused_whole(
+    tmp_path: Path, opened: list[FileJobQueue]
+) -> None:
+    queue = FileJobQueue(Settings(root=tmp_path, max_queue_size=3))
+    opened.append(queue)
+    put(queue, "a")
+    with pytest.raises(QueueFull):
+        queue.enqueue_many([make_job("shop.send") for _ in range(3)])
+    assert queue.qsize() == 1
+    queue.enqueue_many([make_job("shop.send") for _ in range(2)])
+    queue.enqueue_many([make_job("shop.send", queue="mail") for _ in range(3)])
+    assert queue.qsize() == 6
+
+
+def test_bells_that_cannot_be_made_fail_before_anything_is_stored(
+    queue: FileJobQueue, other: FileJobQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(_: object) -> None:
+        raise BackendUnavailable("bells", "no")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store_module, "Doorbell", broken)
+        with pytest.raises(BackendUnavailable):
+            put(queue, "a")
+    assert other.qsize() == 0
+    put(queue, "a")
+    assert other.qsize() == 1
+
+
+# ---- workers ------------------------------------------------------------------------------
+
+
+def test_a_worker_is_seen_to_live_before_it_has_a_job(queue: FileJobQueue) -> None:
+    assert queue.claim(1, "w") == []
+    assert is_alive(queue.store.directory, "w")
+    queue.retire("w")
+    assert not is_alive(queue.store.directory, "w")
+
+
+def test_jobs_of_a_queue_that_stopped_come_back_at_once_and_only_the_started_are_charged(
+    queue: FileJobQueue, other: FileJobQueue
+) -> None:
+    put(queue, "started", "waiting")
+    first, _ = queue.claim(2, "w")
+    queue.mark_started(first)
+    assert other.reap() == []
+    queue.stop()
+    found = {job.id: (job.deliveries, job.suspect) for job in other.reap()}
+    assert found == {"started": (1, True), "waiting": (0, False)}
+    assert [one.outcome for one in other.attempts("started")] == ["lost"]
+    assert other.attempts("waiting") == []
+
+
+def test_a_queue_that_stopped_works_again_when_it_is_used(queue: FileJobQueue) -> None:
+    put(queue, "a")
+    queue.stop()
+    queue.stop()
+    assert queue.qsize() == 1
+    (job,) = queue.claim(1, "w")
+    queue.stop()
+    assert queue.settle([make_settlement(job)]) == [True]
+
+
+def test_a_forgotten_queue_gives_its_jobs_up(tmp_path: Path, other: FileJobQueue) -> None:
+    queue = FileJobQueue(Settings(root=tmp_path))
+    put(queue, "a")
+    queue.claim(1, "w")
+    assert other.reap() == []
+    del queue
+    gc.collect()
+    assert [job.id for job in other.reap()] == ["a"]
+
+
+def test_a_silent_worker_is_charged_for_what_it_had_started_alone(
+    tmp_path: Path, opened: list[FileJobQueue]
+) -> None:
+    clock = FakeClock()
+    queue, other = (FileJobQueue(Settings(root=tmp_path), clock=clock) for _ in range(2))
+    opened += [queue, other]
+    put(queue, "started", "waiting")
+    first, _ = queue.claim(2, "w")
+    queue.mark_started(first)
+    clock.advance(31)
+    assert {job.id: job.suspect for job in other.reap()} == {"started": True, "waiting": False}
+
+
+def test_a_silent_worker_without_a_slot_file_is_charged_for_all(
+    tmp_path: Path, opened: list[FileJobQueue]
+) -> None:
+    clock = FakeClock()
+    queue = FileJobQueue(Settings(root=tmp_path), clock=clock)
+    opened.append(queue)
+    put(queue, "a")
+    queue.claim(1, "w")
+    (queue.store.directory / "workers" / "w.slots").unlink()
+    clock.advance(31)
+    assert [job.suspect for job in queue.reap()] == [True]
+
+
+def test_a_worker_that_left_no_trace_is_charged_for_all(
+    queue: FileJobQueue, other: FileJobQueue
+) -> None:
+    put(queue, "a")
+    queue.announce(WorkerInfo(id="w"))
+    queue.claim(1, "w")
+    queue.store.leave("w")
+    assert [(job.id, job.suspect) for job in other.reap()] == [("a", True)]
+    assert other.workers() == []
+    assert "w" not in _table(other).holders
+
+
+def test_an_announced_worker_that_died_idle_is_forgotten(
+    queue: FileJobQueue, other: FileJobQueue
+) -> None:
+    queue.announce(WorkerInfo(id="w"))
+    assert [one.id for one in other.workers()] == ["w"]
+    queue.store._presences["w"].abandon()
+    assert other.workers() == []
+    assert other.reap() == []
+    assert other.command("w", "stop") is False
+    assert "w" not in _table(other).holders
+
+
+def _table(queue: FileJobQueue) -> Any:
+    with queue.store.turn() as table:
+        return table
+
+
+def test_jobs_whose_worker_another_reaper_is_burying_are_left_to_it(
+    queue: FileJobQueue, other: FileJobQueue
+) -> None:
+    from nuvom._presence import find_dead
+
+    put(queue, "a")
+    queue.claim(1, "w")
+    queue.stop()
+    (corpse,) = find_dead(other.store.directory)
+    assert other.reap() == []
+    corpse.close()
+    assert [(job.id, job.suspect) for job in other.reap()] == [("a", False)]
+
+
+def test_a_worker_of_the_same_id_elsewhere_keeps_its_files(
+    queue: FileJobQueue, other: FileJobQueue
+) -> None:
+    put(queue, "a", "b")
+    (mine,) = queue.claim(1, "w")
+    (theirs,) = other.claim(1, "w")
+    queue.mark_started(mine)
+    other.mark_started(theirs)  # has no mark of its own
+    assert is_alive(queue.store.directory, "w")
+    assert other.settle([make_settlement(theirs)]) == [True]
+    other.stop()
+    assert is_alive(queue.store.directory, "w")
+
+
+def test_a_released_job_that_had_started_has_an_attempt_in_its_history(
+    queue: FileJobQueue,
+) -> None:
+    put(queue, "a", "b")
+    started, waiting = queue.claim(2, "w")
+    queue.mark_started(started)
+    assert queue.release([started, waiting]) == [True, True]
+    assert [one.outcome for one in queue.attempts("a")] == ["released"]
+    assert queue.attempts("b") == []
+    assert queue.release([started]) == [False]
+
+
+def test_a_mark_of_an_earlier_delivery_says_nothing_about_this_one(queue: FileJobQueue) -> None:
+    put(queue, "a")
+    (first,) = queue.claim(1, "w")
+    queue.mark_started(first)
+    queue.release([first])
+    (second,) = queue.claim(1, "w")
+    queue.mark_started(first)
+    queue.stop()
+    (back,) = FileJobQueue(queue.settings).reap()
+    assert not back.suspect
+    assert back.lease_epoch == second.lease_epoch + 1
+
+
+def test_without_room_for_slots_nothing_is_claimed(
+    queue: FileJobQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(queue, "a")
+    with monkeypatch.context() as patch:
+        patch.setattr(Presence, "book", _no_room)
+        with pytest.raises(BackendUnavailable):
+            queue.claim(1, "w")
+    assert status(queue, "a") is JobStatus.PENDING
+    (job,) = queue.claim(1, "w")
+    assert (job.attempt, job.deliveries) == (1, 1)
+
+
+def test_a_claim_that_cannot_be_written_leaves_the_jobs_in_order(
+    queue: FileJobQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(queue, "a", "b", "c")
+    queue.qsize()
+    with monkeypatch.context() as patch:
+        patch.setattr(Log, "append", _no_room)
+        with pytest.raises(BackendUnavailable):
+            queue.claim(2, "w")
+    assert [job.id for job in queue.claim(9, "w")] == ["a", "b", "c"]
+
+
+def test_an_interrupted_turn_forgets_what_it_had_taken(
+    queue: FileJobQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(queue, "a")
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(queue, "_lease", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            queue.claim(1, "w")
+    assert [job.id for job in queue.claim(1, "w")] == ["a"]
+
+
+def _no_room(*_: object, **__: object) -> None:
+    raise BackendUnavailable("here", "no room")
+
+
+# ---- waiting ------------------------------------------------------------------------------
+
+
+def test_a_job_enqueued_elsewhere_ends_a_wait(queue: FileJobQueue, other: FileJobQueue) -> None:
+    answers: list[bool] = []
+    thread = Thread(target=lambda: answers.append(queue.wait_for_work(LIMIT_SECS)))
+    thread.start()
+    while not other.store.bell._map.find(b"\x01", 0, 256) >= 0:
+        SYSTEM_CLOCK.sleep(0.001)
+    put(other, "a")
+    thread.join(LIMIT_SECS)
+    assert answers == [True]
+
+
+def test_threads_of_one_queue_wait_each_for_itself(queue: FileJobQueue) -> None:
+    answers: list[bool] = []
+    threads = [
+        Thread(target=lambda: answers.append(queue.wait_for_work(LIMIT_SECS))) for _ in range(3)
+    ]
+    for thread in threads:
+        thread.start()
+    while len(queue._sleeping) < 3:
+        SYSTEM_CLOCK.sleep(0.001)
+    queue.interrupt()
+    while any(thread.is_alive() for thread in threads):
+        queue.interrupt()
+        SYSTEM_CLOCK.sleep(0.001)
+    assert answers == [True] * 3
+    assert len(queue._listeners) == 3
+
+
+# ---- fork ---------------------------------------------------------------------------------
+
+
+@posix
+def test_parent_and_forked_child_both_go_on(queue: FileJobQueue) -> None:
+    put(queue, "before")
+    queue.claim(1, "w")
+    queue.wait_for_work(0)
+    with in_child() as is_child:
+        if is_child:
+            put(queue, "from-the-child")
+            queue.wait_for_work(0)
+            assert [job.id for job in queue.claim(1, "w-child")] == ["from-the-child"]
+            queue.stop()
+    put(queue, "after")
+    assert is_alive(queue.store.directory, "w")
+    back = {job.id for job in queue.reap()}
+    assert back == {"from-the-child"}
+    assert status(queue, "before") is JobStatus.RUNNING
+    assert status(queue, "after") is JobStatus.PENDING
+
+
+# ---- the folder ---------------------------------------------------------------------------
+
+
+@posix
+def test_all_files_are_private_whatever_the_umask(tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        queue = FileJobQueue(Settings(root=tmp_path))
+        put(queue, "a")
+        queue.claim(1, "w")
+        queue.wait_for_work(0)
+        for folder, _, files in os.walk(tmp_path / ".nuvom"):
+            assert stat.S_IMODE(os.stat(folder).st_mode) == 0o700, folder
+            for name in files:
+                if name != ".gitignore":
+                    mode = stat.S_IMODE(os.stat(os.path.join(folder, name)).st_mode)
+                    assert mode == 0o600, name
+        queue.stop()
+    finally:
+        os.umask(before)
+
+
+@posix
+@pytest.mark.parametrize("part", ["", "log"])
+def test_a_symbolic_link_in_place_of_a_folder_is_refused(tmp_path: Path, part: str) -> None:
+    folder = tmp_path / ".nuvom" / "files" / part
+    folder.parent.mkdir(parents=True, mode=0o700)
+    (tmp_path / ".nuvom").chmod(0o700)
+    (tmp_path / "elsewhere").mkdir(mode=0o700)
+    folder.symlink_to(tmp_path / "elsewhere")
+    queue = FileJobQueue(Settings(root=tmp_path))
+    with pytest.raises(BackendUnavailable, match="symbolic link"):
+        queue.start()
+
+
+@posix
+def test_a_folder_that_others_can_write_to_is_refused(tmp_path: Path) -> None:
+    queue = FileJobQueue(Settings(root=tmp_path))
+    put(queue, "a")
+    queue.stop()
+    (tmp_path / ".nuvom" / "files").chmod(0o777)
+    with pytest.raises(BackendUnavailable, match="chmod go-w"):
+        put(queue, "b")
+
+
+def test_a_network_file_system_is_refused_unless_it_is_allowed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_filesystem, "network_kind", lambda _: "nfs4")
+    with pytest.raises(BackendUnavailable, match="nfs4"):
+        FileJobQueue(Settings(root=tmp_path)).start()
+    queue = FileJobQueue(Settings(root=tmp_path, allow_network_fs=True))
+    queue.start()
+    queue.stop()
+
+
+@posix
+def test_a_folder_that_vanishes_is_made_anew(queue: FileJobQueue, other: FileJobQueue) -> None:
+    put(queue, "lost")
+    assert other.qsize() == 1
+    shutil.rmtree(queue.store.directory)
+    put(queue, "a")
+    assert other.qsize() == 1
+    put(other, "b")
+    assert {one.record.id for one in queue.page()} == {"a", "b"}
+
+
+@posix
+def test_a_log_that_vanishes_again_and_again_is_an_error(
+    queue: FileJobQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(queue, "a")
+    real = Log.follow
+
+    def vanishing(log: Log, **options: Any) -> Any:
+        log.drop(1)
+        return real(log, **options)
+
+    monkeypatch.setattr(Log, "follow", vanishing)
+    with pytest.raises(BackendUnavailable, match="vanishes"):
+        put(queue, "b")
+
+
+def test_the_default_settings_will_do(project: Path) -> None:
+    queue = FileJobQueue()
+    put(queue, "a")
+    assert (project / ".nuvom" / "files" / "log").is_dir()
+    queue.stop()

@@ -1,0 +1,206 @@
+"""A log kept small: what still counts is written anew, the rest goes, nobody misses a thing."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from nuvom._file import cleaning
+from nuvom._file.log import Log
+from nuvom.record import JobStatus, StoredError
+from nuvom.testing.builders import make_job, make_settlement
+from nuvom.views import WorkerInfo
+from tests.unit._file.stories import open_queue
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from nuvom.queue_backends.file import FileJobQueue
+
+ERROR = StoredError("ValueError", "no", "Traceback ...", "here")
+
+
+@pytest.fixture(autouse=True)
+def short_segments(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Log, "segment_bytes", 2000)
+    monkeypatch.setattr(cleaning, "_ROW_BYTES", 0)
+
+
+def opened(root: Path) -> FileJobQueue:
+    return open_queue(root, durability="normal")
+
+
+def segments(queue: FileJobQueue) -> list[int]:
+    return queue.store.log.segments()
+
+
+def churn(queue: FileJobQueue, rounds: int = 90) -> None:
+    """Make rubbish: jobs that come, run and are removed; and look after the log each time."""
+    for _ in range(rounds):
+        queue.enqueue(make_job("shop.send", queue="rubbish", priority=-1))
+        (job,) = queue.claim(1, "churner", ["rubbish"])
+        queue.settle([make_settlement(job, finished_at=1.0)])
+        queue.prune(success_before=2.0, failed_before=0)
+        queue.reap()
+
+
+def full_of_life(queue: FileJobQueue) -> None:
+    """Have a job of every kind, and everything else that a store knows."""
+    for name in ("waits", "runs", "succeeds", "fails", "parks", "stops", "is late"):
+        queue.enqueue(make_job("shop.send", name * 300, id=name.replace(" ", "-"), priority=1))
+    queue.cancel("stops")
+    queue.enqueue(make_job("shop.send", id="keyed", unique_key="k", unique_for=1e9, priority=2))
+    claimed = {job.id: job for job in queue.claim(6, "w1")}
+    queue.report_progress(claimed["runs"], 1, 2, "half")
+    queue.release([claimed["waits"]])
+    queue.settle(
+        [
+            make_settlement(claimed["succeeds"], value="well" * 400),
+            make_settlement(claimed["fails"], JobStatus.FAILED, error=ERROR),
+            make_settlement(claimed["parks"], JobStatus.PARKED),
+            make_settlement(claimed["is-late"], JobStatus.PENDING, run_at=9e9, error=ERROR),
+        ]
+    )
+    queue.pause("mail", "me")
+    queue.announce(WorkerInfo(id="w1", pid=1, started_at=5.0))
+    queue.command("w1", "quiet")
+    queue.extend("w1")
+
+
+def known(queue: FileJobQueue) -> dict[str, Any]:
+    """Return everything that can be read, comparable."""
+    ids = [one.record.id for one in queue.page(limit=1000) if one.record.queue != "rubbish"]
+    found: dict[str, Any] = {"order": ids}
+    for job_id in ids:
+        one = queue.get(job_id)
+        assert one is not None
+        found[job_id] = (
+            json.dumps(one.record.to_dict(), sort_keys=True),
+            (one.result, one.error, one.worker, one.started_at, one.finished_at, one.progress),
+            [(a.number, a.outcome, a.lease_epoch, a.error) for a in queue.attempts(job_id)],
+        )
+    found["stats"] = [one for one in queue.stats() if one.queue != "rubbish"]
+    found["workers"] = [(one.id, one.running) for one in queue.workers()]
+    found["errors"] = queue.error_groups()
+    found["parked"] = queue.parked_tasks
+    return found
+
+
+def test_old_segments_go_and_all_that_counts_stays(tmp_path: Path) -> None:
+    queue = opened(tmp_path)
+    full_of_life(queue)
+    before = known(queue)
+    churn(queue)
+    assert segments(queue)[0] > 3
+    assert known(queue) == before
+    fresh = opened(tmp_path)  # knows only what is written now
+    assert known(fresh) == before
+    assert fresh.commands("w1") == ["quiet"]
+    key = make_job("shop.send", unique_key="k")
+    assert fresh.enqueue(key) == "keyed"
+    for one in (queue, fresh):
+        one.stop()
+
+
+def test_the_log_does_not_grow_with_what_was_removed(tmp_path: Path) -> None:
+    queue = opened(tmp_path)
+    churn(queue, 60)
+    first = queue.store.log.size()
+    churn(queue, 60)
+    assert queue.store.log.size() < first + 4000
+    queue.stop()
+
+
+def test_a_log_that_is_all_needed_is_left_alone(tmp_path: Path) -> None:
+    queue = opened(tmp_path)
+    for number in range(60):
+        queue.enqueue(make_job("shop.send", "x" * 300, id=f"j{number}"))
+        queue.reap()
+    assert segments(queue)[0] == 1
+    queue.stop()
+
+
+def test_a_process_that_was_reading_a_removed_segment_reads_all_anew(tmp_path: Path) -> None:
+    queue, other = opened(tmp_path), opened(tmp_path)
+    full_of_life(queue)
+    before = known(other)
+    churn(queue)
+    assert segments(queue)[0] > 3
+    assert known(other) == before
+    (job,) = other.claim(1, "w2", ["default"])
+    assert job.id == "waits"
+    for one in (queue, other):
+        one.stop()
+
+
+def test_a_process_that_only_enqueues_goes_on_when_its_segment_is_gone(tmp_path: Path) -> None:
+    queue, producer = opened(tmp_path), opened(tmp_path)
+    producer.enqueue(make_job("shop.send", id="first"))
+    churn(queue)
+    assert segments(queue)[0] > 1
+    producer.enqueue(make_job("shop.send", id="second"))
+    assert [job.id for job in queue.claim(9, "w", ["default"])] == ["first", "second"]
+    for one in (queue, producer):
+        one.stop()
+
+
+def test_jobs_written_anew_keep_their_place_in_the_order(tmp_path: Path) -> None:
+    queue = opened(tmp_path)
+    for name in "abc":
+        queue.enqueue(make_job("shop.send", id=name))
+    churn(queue)
+    queue.enqueue(make_job("shop.send", id="d"))
+    fresh = opened(tmp_path)
+    assert [one.record.id for one in fresh.page(queue="default")] == list("dcba")
+    assert [one.record.id for one in fresh.page(queue="default", before="c")] == list("ba")
+    assert [job.id for job in fresh.claim(9, "w", ["default"])] == list("abcd")
+    for one in (queue, fresh):
+        one.stop()
+
+
+def test_a_key_taken_by_a_newer_job_stays_with_it(tmp_path: Path) -> None:
+    queue = opened(tmp_path)
+    queue.enqueue(make_job("shop.send", id="old", unique_key="k"))
+    (job,) = queue.claim(1, "w")
+    queue.settle([make_settlement(job, JobStatus.FAILED)])
+    queue.enqueue(make_job("shop.send", id="new", unique_key="k", run_at=9e9))
+    churn(queue)
+    assert segments(queue)[0] > 3
+    for one in (queue, opened(tmp_path)):
+        assert one.enqueue(make_job("shop.send", unique_key="k")) == "new"
+        assert one.retry("old") is JobStatus.FAILED
+        snapshot = one.get("old")
+        assert snapshot is not None
+        assert snapshot.status is JobStatus.FAILED
+        one.stop()
+
+
+def test_a_step_writes_a_bounded_number_of_jobs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cleaning, "_STEP_ROWS", 2)
+    queue = opened(tmp_path)
+    for name in "abcde":
+        queue.enqueue(make_job("shop.send", id=name, run_at=9e9))
+    churn(queue)
+    assert segments(queue)[0] > 3
+    fresh = opened(tmp_path)
+    assert {one.record.id for one in fresh.page(queue="default")} == set("abcde")
+    for one in (queue, fresh):
+        one.stop()
+
+
+def test_a_job_whose_record_is_damaged_is_set_aside(tmp_path: Path) -> None:
+    queue = opened(tmp_path)
+    queue.enqueue(make_job("shop.send", "x" * 1500, id="large", run_at=9e9))
+    queue.enqueue(make_job("shop.send", id="small", run_at=9e9))
+    assert queue.qsize() == 2
+    path = tmp_path / ".nuvom" / "files" / "log" / "0000000001.log"
+    path.write_bytes(path.read_bytes().replace(b"xxxx", b"xxyx", 1))
+    churn(queue)
+    assert queue.get("large") is None
+    assert queue.get("small") is not None
+    assert any((tmp_path / ".nuvom" / "files" / "quarantine").iterdir())
+    queue.stop()
