@@ -29,18 +29,28 @@ def main(task: str) -> None:
     queue.stop()
 
 
-def claim_all(queue: BaseJobQueue, owner: str, batch: int) -> None:
-    """Claim and settle until nothing is left; tell id and epoch of each claimed job."""
+def claim_all(queue: BaseJobQueue, owner: str, batch: int, rounds: int) -> None:
+    """Claim and settle until nothing is left; tell the id of each claimed job.
+
+    Args:
+        rounds: After so many claims there is something wrong.
+    """
     leased = _leased(queue)
-    while jobs := leased.claim(batch, owner):
+    for _ in range(rounds):
+        jobs = leased.claim(batch, owner)
+        if not jobs:
+            return
         for job in jobs:
-            _say([job.id, job.lease_epoch])
+            _say(job.id)
         leased.settle([make_settlement(job) for job in jobs])
 
 
-def pop_all(queue: BaseJobQueue, batch: int) -> None:
-    """Take jobs until nothing is left; tell the id of each."""
-    while jobs := queue.pop_batch(batch):
+def pop_all(queue: BaseJobQueue, batch: int, rounds: int) -> None:
+    """Take jobs until nothing is left; tell the id of each. ``rounds`` as above."""
+    for _ in range(rounds):
+        jobs = queue.pop_batch(batch)
+        if not jobs:
+            return
         for job in jobs:
             _say(job.id)
 

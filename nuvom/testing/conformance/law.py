@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 from unittest import SkipTest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator
+    from collections.abc import Callable, Collection, Iterator, Sequence
     from pathlib import Path
 
     from nuvom.queue_backends.base import Capability
@@ -47,6 +47,17 @@ class LawBroken(AssertionError):  # noqa: N818  # named after what happened, as 
     def __init__(self, law: Law, detail: str) -> None:
         super().__init__(f'The law "{law.name}" is broken: {law.promise}\n{detail}')
         self.law = law
+
+
+class NotDeclared(SkipTest):
+    """A law does not apply, since the capabilities that it needs are not declared.
+
+    The text is the same for all, so that pytest's summary has one line for them.
+    """
+
+    def __init__(self, missing: Sequence[Capability]) -> None:
+        super().__init__("the backend does not declare what the law needs")
+        self.missing = missing
 
 
 def law(
@@ -84,6 +95,8 @@ class Kit:
     """Base of all kits: brings a law and a bench together."""
 
     contract: ClassVar[str] = ""
+    patience_secs: ClassVar[float] = 30.0
+    """A limit for what takes no time; reached only where something is broken."""
 
     @contextmanager
     def bench(self, folder: Path) -> Iterator[Any]:
@@ -99,14 +112,14 @@ class Kit:
     def judge(self, law: Law, folder: Path) -> None:
         """Hold one law.
 
-        Raises: LawBroken; SkipTest: it does not apply here.
+        Raises: LawBroken; NotDeclared, SkipTest: it does not apply here.
         """
         with self.bench(folder) as bench:
             if law.needs:
                 declared = self.declared(bench)
                 missing = [] if declared is None else [n for n in law.needs if n not in declared]
                 if missing:
-                    raise SkipTest(f"does not declare {', '.join(missing)}")
+                    raise NotDeclared(missing)
             try:
                 law.check(self, bench)
             except AssertionError as error:

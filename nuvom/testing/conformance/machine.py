@@ -43,6 +43,9 @@ _RULES: dict[str, Any] = {
     "parked_ttl_secs": 50.55,
     "max_queue_size": 6,
 }
+# Without a clock to move nothing may run out while a history lasts, however slow the machine is.
+_LASTS: dict[str, Any] = {"lease_secs": 3600.0, "parked_ttl_secs": 3600.0}
+_NEVER_SECS = 3600.0
 _VERDICTS = {
     "success": (JobStatus.SUCCESS, True),
     "failure": (JobStatus.FAILED, True),
@@ -97,11 +100,12 @@ class QueueMachine(RuleBasedStateMachine):
     @initialize()
     def open(self) -> None:
         """Begin with an empty store, seen through one instance or two."""
-        self.instances = [self.bench.open_leased(**_RULES)]
+        lasts = {} if self.kit.takes_clock() else _LASTS
+        self.instances = [self.bench.open_leased(**{**_RULES, **lasts})]
         other = self.kit.reopen(self.instances[0])
         if other is not None:
             self.instances.append(self.bench.adopt(other))
-        rules = Rules(**_RULES, has_start_marks=self.bench.has_start_marks)
+        rules = Rules(**{**_RULES, **lasts}, has_start_marks=self.bench.has_start_marks)
         self.model = Model(rules, self.bench.clock.now())
 
     def teardown(self) -> None:
@@ -162,6 +166,7 @@ class QueueMachine(RuleBasedStateMachine):
     ) -> None:
         """Claim, from all queues only as much as there is: their order is nobody's promise."""
         n = 100 if served is None else n
+        self.model.now = self.bench.clock.now()
         expected = self.model.claimable(n, served or _QUEUES, without, suspects)
         queue = self._home_of(owner)
         claimed = queue.claim(n, owner, served, without=without, suspects=suspects)
@@ -203,13 +208,14 @@ class QueueMachine(RuleBasedStateMachine):
         record = self._pick(self.tickets, pick).record
         status, keeps_attempt = _VERDICTS[verdict]
         now = self.bench.clock.now()
+        run_at = self._due_in(delay)
         made = None if call is None else self._job(call)
         settlement = make_settlement(
             record,
             status,
             started_at=now,
             finished_at=now,
-            run_at=now + delay,
+            run_at=run_at,
             keeps_attempt=keeps_attempt,
             children=() if made is None else (made[0],),
         )
@@ -217,7 +223,7 @@ class QueueMachine(RuleBasedStateMachine):
             record.id,
             record.lease_epoch,
             status,
-            run_at=now + delay,
+            run_at=run_at,
             keeps_attempt=keeps_attempt,
             child=None if made is None else made[1],
         )
@@ -250,7 +256,6 @@ class QueueMachine(RuleBasedStateMachine):
     def pass_time(self, secs: float) -> None:
         """Let time pass."""
         self.bench.advance(secs)
-        self.model.now = self.bench.clock.now()
 
     # ---- control --------------------------------------------------------------------------
 
@@ -291,6 +296,7 @@ class QueueMachine(RuleBasedStateMachine):
     @invariant()
     def agree(self) -> None:
         """Every job is as the model says, and there is no other."""
+        self.model.now = self.bench.clock.now()
         queue = self._at(len(self.tickets))
         size = self.model.size()
         assert queue.qsize() == size, f"qsize() is {queue.qsize()} instead of {size}"
@@ -305,12 +311,13 @@ class QueueMachine(RuleBasedStateMachine):
 
     def _same(self, model: Callable[[], object], backend: Callable[[], object]) -> None:
         """Hold that model and backend answer alike, or both find a queue full."""
+        self.model.now = self.bench.clock.now()
         expected = _outcome(model)
         answer = _outcome(backend)
         assert answer == expected, f"the answer is {answer} instead of {expected}"
 
     def _job(self, call: dict[str, Any]) -> tuple[JobRecord, Job]:
-        fields = {**call, "run_at": self.bench.clock.now() + call["delay"]}
+        fields = {**call, "run_at": self._due_in(call["delay"])}
         del fields["delay"]
         record = self.bench.job(fields.pop("func_name"), **fields)
         job = Job(
@@ -322,6 +329,10 @@ class QueueMachine(RuleBasedStateMachine):
             key=record.unique_key,
         )
         return record, job
+
+    def _due_in(self, secs: float) -> float:
+        is_soon = self.bench.has_fake_clock or not secs
+        return self.bench.clock.now() + (secs if is_soon else _NEVER_SECS)
 
     def _at(self, which: int) -> LeasedJobQueue:
         return self.instances[which % len(self.instances)]

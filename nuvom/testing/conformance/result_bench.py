@@ -14,6 +14,11 @@ if TYPE_CHECKING:
 class ResultMaker(Protocol):
     """What a bench asks of its kit; see ``ResultConformance``."""
 
+    @property
+    def patience_secs(self) -> float:
+        """A limit for what takes no time."""
+        ...
+
     def make(self, tmp_path: Path, **settings: Any) -> BaseResultBackend:
         """Return a backend with an empty store."""
         ...
@@ -29,11 +34,13 @@ class ResultBench:
     Attributes:
         backend: Made for this law, with an empty store.
         folder: Empty, of this law alone.
+        patience_secs: A limit for what takes no time.
     """
 
     def __init__(self, kit: ResultMaker, folder: Path) -> None:
         self.folder = folder
         self._kit = kit
+        self.patience_secs = kit.patience_secs
         self._opened: list[BaseResultBackend] = []
         self.backend = self.open()
 

@@ -13,7 +13,6 @@ from nuvom.result_backends.base import BaseResultBackend
 from nuvom.testing.builders import make_job
 from nuvom.testing.conformance.crew import Hand, all_at_once
 from nuvom.testing.conformance.law import Kit, law
-from nuvom.testing.conformance.queue_bench import PATIENCE_SECS
 from nuvom.testing.conformance.result_bench import ResultBench
 from nuvom.testing.conformance.values import STORABLE, same
 
@@ -304,7 +303,7 @@ class ResultConformance(Kit):
                 accepted.append(number)
             bench.backend.set_result(own[number].id, number, record=own[number])
 
-        all_at_once(report, threads=8, limit_secs=PATIENCE_SECS)
+        all_at_once(report, threads=8, limit_secs=bench.patience_secs)
         assert len(accepted) == 1, f"{len(accepted)} of 8 outcomes of one delivery were accepted"
         result = bench.backend.get_result(shared.id)
         assert result == accepted[0], f"{accepted[0]} was accepted, {result} is kept"
@@ -318,9 +317,9 @@ class ResultConformance(Kit):
             if waiter is None:
                 return
             bench.backend.set_result(new_id(), 1)
-            hand = Hand(lambda: waiter.wait(20 * PATIENCE_SECS))
+            hand = Hand(lambda: waiter.wait(20 * bench.patience_secs))
             hand.start()
-            hand.finish(PATIENCE_SECS)
+            hand.finish(bench.patience_secs)
 
     @law()
     def test_a_waiter_wakes(self, bench: ResultBench) -> None:
@@ -329,11 +328,11 @@ class ResultConformance(Kit):
             if waiter is None:
                 return
             waiter.wait(0)
-            hand = Hand(lambda: waiter.wait(20 * PATIENCE_SECS))
+            hand = Hand(lambda: waiter.wait(20 * bench.patience_secs))
             hand.start()
             hand.join(0.05)  # let it begin to wait; the law holds whether it does or not
             bench.backend.set_result(new_id(), 1)
-            hand.finish(PATIENCE_SECS)
+            hand.finish(bench.patience_secs)
 
     @law()
     def test_results_outlive_the_instance(self, bench: ResultBench) -> None:

@@ -18,7 +18,7 @@ from unittest import SkipTest
 from nuvom.clock import SYSTEM_CLOCK
 from nuvom.errors import MissingExtra
 from nuvom.testing.conformance.crew import Hand
-from nuvom.testing.conformance.law import Kit, LawBroken, laws_of
+from nuvom.testing.conformance.law import Kit, LawBroken, NotDeclared, laws_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -135,6 +135,8 @@ def _hold_one(kit: Kit, law: Law) -> Finding:
     raised = hand.raised
     if raised is None:
         return made(outcome=KEPT, secs=secs)
+    if isinstance(raised, NotDeclared):
+        return made(outcome=SKIPPED, secs=secs, detail=f"needs {', '.join(raised.missing)}")
     if isinstance(raised, SkipTest):
         return made(outcome=SKIPPED, secs=secs, detail=str(raised))
     if isinstance(raised, LawBroken):

@@ -126,19 +126,24 @@ class _Builder:
         if self._is_shared is None:
             with TemporaryDirectory(prefix="nuvom-law-", ignore_cleanup_errors=True) as folder:
                 one, other = (self._build(Path(folder), made.settings, None) for _ in range(2))
-                self._is_shared = _sees(one, other)
-                one.stop()
+                _leave_a_trace(one)
+                one.stop()  # so that also a store counts that is written late
+                self._is_shared = _sees_a_trace(other)
                 other.stop()
         return self._is_shared
 
 
-def _sees(one: Any, other: Any) -> bool:
-    if isinstance(one, BaseJobQueue):
-        one.enqueue(make_job())
-        return bool(other.qsize() == 1)
-    job_id = new_id()
-    one.set_result(job_id, 1)
-    return bool(other.get_result(job_id) == 1)
+def _leave_a_trace(backend: Any) -> None:
+    if isinstance(backend, BaseJobQueue):
+        backend.enqueue(make_job())
+    else:
+        backend.set_result(new_id(), 1)
+
+
+def _sees_a_trace(backend: Any) -> bool:
+    if isinstance(backend, BaseJobQueue):
+        return backend.qsize() > 0
+    return bool(backend.list_jobs())
 
 
 def _queue_kit(cls: Any, settings: dict[str, Any]) -> Kit:

@@ -11,7 +11,7 @@ from nuvom.events import EventBus
 from nuvom.plugins.extras import make_extras
 from nuvom.plugins.registry import BackendKind, PluginRegistry, use_plugin_registry
 from nuvom.testing.conformance.plugin import PluginConformance
-from nuvom.testing.conformance.runner import Report, hold
+from nuvom.testing.conformance.runner import BROKEN, Report, hold
 from nuvom.testing.conformance.targets import kit_for
 
 if TYPE_CHECKING:
@@ -49,7 +49,8 @@ def run(
     patterns = tuple(only)
     kit = kit_for(target, kind, given)
     findings = hold(kit, only=patterns, told=told).findings
-    if isinstance(kit, PluginConformance):
+    is_broken = any(finding.outcome == BROKEN for finding in findings)
+    if isinstance(kit, PluginConformance) and not is_broken:  # else it may not even start
         for backend_kind, cls in _backends_of(kit, given):
             backend_kit = kit_for(cls, backend_kind.key, given)
             findings += hold(backend_kit, only=patterns, told=told).findings

@@ -35,13 +35,16 @@ class Counters(QueueKit):
     @law(Capability.LEASES)
     def test_a_release_is_not_charged(self, bench: QueueBench) -> None:
         """Released: both are given back, started or not."""
-        first = bench.put_and_claim()
-        bench.leased.release([first])
+        bench.open()
+        bench.settle(bench.put_and_claim(), JobStatus.PENDING)
         second = bench.claim()
-        _assert_counts(second, attempt=1, deliveries=1)
-        bench.leased.mark_started(second)
+        _assert_counts(second, attempt=2, deliveries=1)
         bench.leased.release([second])
-        _assert_counts(bench.claim(), attempt=1, deliveries=1)
+        third = bench.claim()
+        _assert_counts(third, attempt=2, deliveries=1)
+        bench.leased.mark_started(third)
+        bench.leased.release([third])
+        _assert_counts(bench.claim(), attempt=2, deliveries=1)
 
     @law(Capability.LEASES)
     def test_a_lost_start_is_charged(self, bench: QueueBench) -> None:

@@ -30,9 +30,9 @@ class Processes(QueueKit):
         queue = bench.open(real_time=True)
         is_leased = Capability.LEASES in queue.capabilities
         children = [
-            bench.child("claim_all", owner=f"worker-{number}", batch=5)
+            bench.child("claim_all", owner=f"worker-{number}", batch=5, rounds=self.race_jobs)
             if is_leased
-            else bench.child("pop_all", batch=5)
+            else bench.child("pop_all", batch=5, rounds=self.race_jobs)
             for number in range(_PROCESSES)
         ]
         jobs = [bench.job() for _ in range(self.race_jobs)]
@@ -41,7 +41,7 @@ class Processes(QueueKit):
             child.expect("ready")
         for child in children:
             child.go()
-        taken = [said[0] if is_leased else said for child in children for said in child.rest()]
+        taken = [job_id for child in children for job_id in child.rest()]
         twice = [job_id for job_id, count in Counter(taken).items() if count > 1]
         assert twice == [], f"{len(twice)} of {len(jobs)} jobs were handed out twice"
         missing = {job.id for job in jobs} - set(taken)
@@ -136,8 +136,11 @@ class Processes(QueueKit):
         child.kill()
         accepted += child.rest()
         present: set[str] = set()
-        while batch := queue.pop_batch(500):
+        for _ in accepted:  # bounded, for a queue that never gets empty
+            batch = queue.pop_batch(500)
             present |= {job.id for job in batch}
+            if not batch:
+                break
         missing = set(accepted) - present
         assert not missing, f"{len(missing)} of {len(accepted)} accepted jobs are gone"
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from nuvom.queue_backends.base import Capability
 from nuvom.record import JobStatus
 from nuvom.testing.conformance.law import law
-from nuvom.testing.conformance.queue_bench import PATIENCE_SECS, B
+from nuvom.testing.conformance.queue_bench import B
 from nuvom.testing.conformance.queue_kit import QueueKit
 
 if TYPE_CHECKING:
@@ -80,8 +80,8 @@ class Scheduled(QueueKit):
         """``dequeue`` with a timeout gives a job that becomes due meanwhile."""
         queue = bench.open(real_time=True)
         job = bench.put(run_at=bench.clock.now() + 0.2)
-        handed = queue.dequeue(PATIENCE_SECS)
-        assert handed is not None, f"nothing was handed out within {PATIENCE_SECS:g} s"
+        handed = queue.dequeue(bench.patience_secs)
+        assert handed is not None, f"nothing was handed out within {bench.patience_secs:g} s"
         assert handed.id == job.id, f"{handed.id} was handed out instead of {job.id}"
 
     @law(Capability.SCHEDULED, Capability.LEASES)

@@ -9,7 +9,6 @@ from nuvom.queue_backends.base import Capability
 from nuvom.testing.builders import make_settlement
 from nuvom.testing.conformance.crew import all_at_once
 from nuvom.testing.conformance.law import law
-from nuvom.testing.conformance.queue_bench import PATIENCE_SECS
 from nuvom.testing.conformance.queue_kit import QueueKit
 
 if TYPE_CHECKING:
@@ -32,16 +31,14 @@ class Threads(QueueKit):
         taken: list[str] = []
 
         def take(number: int) -> None:
-            while batch := _batch(number):
-                taken.extend(batch)
+            for _ in jobs:  # bounded, for a queue that never gets empty
+                batch = queue.pop_batch(3) if number % 2 else [queue.dequeue()]
+                found = [job.id for job in batch if job is not None]
+                taken.extend(found)
+                if not found:
+                    return
 
-        def _batch(number: int) -> list[str]:
-            if number % 2:
-                return [job.id for job in queue.pop_batch(3)]
-            one = queue.dequeue()
-            return [] if one is None else [one.id]
-
-        _all_at_once(take)
+        _all_at_once(bench, take)
         _assert_each_once([job.id for job in jobs], taken)
 
     @law()
@@ -56,7 +53,7 @@ class Threads(QueueKit):
                 queue.enqueue(job)
                 ids.append(job.id)
 
-        _all_at_once(put)
+        _all_at_once(bench, put)
         taken = [job.id for job in queue.pop_batch(1000)]
         _assert_each_once(ids, taken)
 
@@ -69,13 +66,16 @@ class Threads(QueueKit):
         settled: list[str] = []
 
         def work(number: int) -> None:
-            while claimed := queue.claim(5, f"worker-{number}"):
+            for _ in jobs:  # bounded, as above
+                claimed = queue.claim(5, f"worker-{number}")
+                if not claimed:
+                    return
                 answers = queue.settle([make_settlement(job) for job in claimed])
                 settled.extend(
                     job.id for job, accepted in zip(claimed, answers, strict=True) if accepted
                 )
 
-        _all_at_once(work)
+        _all_at_once(bench, work)
         _assert_each_once([job.id for job in jobs], settled)
         assert queue.qsize() == 0, f"qsize() is {queue.qsize()} with all jobs settled"
 
@@ -103,7 +103,7 @@ class Threads(QueueKit):
                 job = bench.job(unique_key=key)
                 answers.append((key, job.id, queue.enqueue(job)))
 
-        _all_at_once(put)
+        _all_at_once(bench, put)
         stored = {(key, job_id) for key, job_id, existing in answers if existing is None}
         assert len(stored) == 5, f"for five keys {len(stored)} jobs were stored"
         named = {(key, existing) for key, _, existing in answers if existing is not None}
@@ -122,7 +122,7 @@ class Threads(QueueKit):
             else:
                 sizes.extend(queue.qsize() for _ in range(50))
 
-        _all_at_once(run, threads=3)
+        _all_at_once(bench, run, threads=3)
         partial = sorted({size for size in sizes if size % 100})
         assert partial == [], f"while bulks of 100 were stored, sizes {partial} were seen"
 
@@ -140,12 +140,14 @@ def _race_for_one(bench: QueueBench) -> tuple[list[bool], list[str]]:
         else:
             accepted.extend(queue.settle([make_settlement(job)]))
 
-    _all_at_once(race, threads=4)
+    _all_at_once(bench, race, threads=4)
     return accepted, reaped
 
 
-def _all_at_once(work: Callable[[int], object], *, threads: int = _THREADS) -> None:
-    all_at_once(work, threads=threads, limit_secs=2 * PATIENCE_SECS)
+def _all_at_once(
+    bench: QueueBench, work: Callable[[int], object], *, threads: int = _THREADS
+) -> None:
+    all_at_once(work, threads=threads, limit_secs=2 * bench.patience_secs)
 
 
 def _assert_each_once(expected: list[str], got: list[str]) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from nuvom.queue_backends.base import Capability
 from nuvom.testing.conformance.law import law
-from nuvom.testing.conformance.queue_bench import PATIENCE_SECS, A
+from nuvom.testing.conformance.queue_bench import A
 from nuvom.testing.conformance.queue_kit import QueueKit
 
 if TYPE_CHECKING:
@@ -26,32 +26,32 @@ class Waking(QueueKit):
     def test_an_enqueue_wakes_a_worker(self, bench: QueueBench) -> None:
         """``wait_for_work`` returns when a job is enqueued."""
         queue = bench.open(real_time=True)
-        _assert_wakes(queue, lambda: queue.enqueue(bench.job()), "enqueue")
+        _assert_wakes(bench, lambda: queue.enqueue(bench.job()), "enqueue")
 
     @law(Capability.WAKE_UP)
     def test_a_bulk_wakes_a_worker(self, bench: QueueBench) -> None:
         """``wait_for_work`` returns when a bulk is enqueued."""
         queue = bench.open(real_time=True)
-        _assert_wakes(queue, lambda: queue.enqueue_many([bench.job()]), "enqueue_many")
+        _assert_wakes(bench, lambda: queue.enqueue_many([bench.job()]), "enqueue_many")
 
     @law(Capability.WAKE_UP)
     def test_notify_wakes_a_worker(self, bench: QueueBench) -> None:
         """``wait_for_work`` returns when ``notify`` is called."""
         queue = bench.open(real_time=True)
-        _assert_wakes(queue, queue.notify, "notify")
+        _assert_wakes(bench, queue.notify, "notify")
 
     @law(Capability.WAKE_UP)
     def test_a_wait_can_be_interrupted(self, bench: QueueBench) -> None:
         """``wait_for_work`` returns when ``interrupt`` is called in another thread."""
         queue = bench.open(real_time=True)
-        _assert_wakes(queue, queue.interrupt, "interrupt")
+        _assert_wakes(bench, queue.interrupt, "interrupt")
 
     @law(Capability.WAKE_UP, Capability.LEASES)
     def test_a_released_job_wakes_a_worker(self, bench: QueueBench) -> None:
         """``wait_for_work`` returns when a job is given back."""
         queue = bench.open_leased(real_time=True)
         job = bench.put_and_claim(A)
-        _assert_wakes(queue, lambda: queue.release([job]), "release")
+        _assert_wakes(bench, lambda: queue.release([job]), "release")
 
     @law(Capability.WAKE_UP, Capability.CONTROL)
     def test_resume_wakes_a_worker(self, bench: QueueBench) -> None:
@@ -59,7 +59,7 @@ class Waking(QueueKit):
         queue = bench.open_leased(real_time=True)
         queue.pause("default", by="ann")
         bench.put()
-        _assert_wakes(queue, lambda: queue.resume("default"), "resume")
+        _assert_wakes(bench, lambda: queue.resume("default"), "resume")
 
     @law(Capability.WAKE_UP)
     def test_work_that_came_before_is_not_slept_through(self, bench: QueueBench) -> None:
@@ -67,7 +67,7 @@ class Waking(QueueKit):
         queue = bench.open(real_time=True)
         bench.put()
         woke = _wait_in_thread(queue, None)
-        woke.join(PATIENCE_SECS)
+        woke.join(bench.patience_secs)
         assert not woke.is_alive(), "wait_for_work sleeps although a job is ready"
 
     @law(Capability.WAKE_UP)
@@ -81,7 +81,7 @@ class Waking(QueueKit):
             return True
 
         woke = _wait_in_thread(queue, recheck)
-        woke.join(PATIENCE_SECS)
+        woke.join(bench.patience_secs)
         assert asked.is_set(), "recheck was not called"
         assert not woke.is_alive(), "wait_for_work sleeps although recheck gave True"
 
@@ -95,21 +95,22 @@ class Waking(QueueKit):
     @law(Capability.WAKE_UP)
     def test_another_instance_wakes_a_worker(self, bench: QueueBench) -> None:
         """``wait_for_work`` returns when another instance enqueues."""
-        queue = bench.open(real_time=True)
+        bench.open(real_time=True)
         other = bench.reopen()
-        _assert_wakes(queue, lambda: other.enqueue(bench.job()), "enqueue by another instance")
+        _assert_wakes(bench, lambda: other.enqueue(bench.job()), "enqueue by another instance")
 
     @law(Capability.WAKE_UP)
     def test_another_process_wakes_a_worker(self, bench: QueueBench) -> None:
         """``wait_for_work`` returns when another process enqueues."""
-        queue = bench.open(real_time=True)
+        bench.open(real_time=True)
         child = bench.child("produce", most=1)
         child.expect("ready")
-        _assert_wakes(queue, child.go, "enqueue by another process")
+        _assert_wakes(bench, child.go, "enqueue by another process")
 
 
-def _assert_wakes(queue: BaseJobQueue, event: Callable[[], object], what: str) -> None:
+def _assert_wakes(bench: QueueBench, event: Callable[[], object], what: str) -> None:
     """Hold that ``event`` ends a wait that would last ten minutes."""
+    queue, limit = bench.queue, bench.patience_secs
     goes_to_sleep = Event()
 
     def nothing_yet() -> bool:
@@ -117,12 +118,12 @@ def _assert_wakes(queue: BaseJobQueue, event: Callable[[], object], what: str) -
         return False
 
     thread = _wait_in_thread(queue, nothing_yet)
-    assert goes_to_sleep.wait(PATIENCE_SECS), "wait_for_work does not call recheck"
+    assert goes_to_sleep.wait(limit), "wait_for_work does not call recheck"
     event()
-    thread.join(PATIENCE_SECS)
+    thread.join(limit)
     if thread.is_alive():
         queue.interrupt()
-        raise AssertionError(f"{what} did not wake a worker within {PATIENCE_SECS:g} s")
+        raise AssertionError(f"{what} did not wake a worker within {limit:g} s")
 
 
 def _wait_in_thread(queue: BaseJobQueue, recheck: Callable[[], bool] | None) -> Thread:

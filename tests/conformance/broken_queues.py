@@ -1,0 +1,314 @@
+"""Queues with one fault each, to show that the law meant for it finds it."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections import deque
+from contextlib import closing
+from threading import Event
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from msgspec.structs import replace
+
+from nuvom.clock import SYSTEM_CLOCK, Clock
+from nuvom.queue_backends.base import BaseJobQueue, Capability
+from nuvom.queue_backends.memory import MemoryJobQueue
+from nuvom.record import JobRecord, JobStatus
+from tests.conformance.list_queue import ListQueue
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from nuvom.config import Settings
+    from nuvom.outcome import Settlement
+    from nuvom.record import JobSnapshot
+
+
+# ---- five methods -------------------------------------------------------------------------
+
+
+class ForgetsPriority(ListQueue):
+    capabilities: ClassVar[frozenset[Capability]] = frozenset({Capability.PRIORITY})
+
+
+class IgnoresRunAt(ListQueue):
+    capabilities: ClassVar[frozenset[Capability]] = frozenset({Capability.SCHEDULED})
+
+
+class HalfStoresBulk(ListQueue):
+    capabilities: ClassVar[frozenset[Capability]] = frozenset({Capability.BULK})
+
+
+class KeepsKeysOutsideTheLock(ListQueue):
+    """Looks a key up, and stores the job in a second step."""
+
+    capabilities: ClassVar[frozenset[Capability]] = frozenset({Capability.UNIQUE})
+
+    def enqueue(self, job: JobRecord) -> str | None:
+        key = (job.func_name, job.unique_key)
+        for one in list(self.jobs):
+            if job.unique_key is not None and (one.func_name, one.unique_key) == key:
+                return one.id
+        SYSTEM_CLOCK.sleep(0.001)
+        return super().enqueue(job)
+
+
+class ForgetsToSayUnique(KeepsKeysOutsideTheLock):
+    capabilities: ClassVar[frozenset[Capability]] = frozenset()
+
+
+class LooksBeforeItTakes(ListQueue):
+    """Hands out the first job, and removes it in a second step."""
+
+    def pop_batch(self, batch_size: int) -> list[JobRecord]:
+        with self.changed:
+            taken = list(self.jobs)[:batch_size]
+        SYSTEM_CLOCK.sleep(0.001)
+        with self.changed:
+            self.jobs = deque(job for job in self.jobs if job not in taken)
+        return taken
+
+
+class StoresTwice(ListQueue):
+    def enqueue(self, job: JobRecord) -> str | None:
+        with self.changed:
+            self.jobs.append(job)
+            self.changed.notify()
+        return None
+
+
+class DropsHeaders(ListQueue):
+    def enqueue(self, job: JobRecord) -> str | None:
+        return super().enqueue(job.replace(headers=None))
+
+
+class WaitsForNobody(ListQueue):
+    def dequeue(self, timeout: float | None = None) -> JobRecord | None:
+        return super().dequeue(0)
+
+
+class ClaimsToInspect(ListQueue):
+    capabilities: ClassVar[frozenset[Capability]] = frozenset({Capability.INSPECTION})
+
+
+class WritesWhereTheNameSays(ListQueue):
+    def __init__(self, settings: Settings) -> None:
+        super().__init__()
+        self._folder = settings.root / "jobs"
+        self._folder.mkdir(exist_ok=True)
+
+    def enqueue(self, job: JobRecord) -> str | None:
+        path = f"{self._folder}{os.sep}{job.id[:200]}"
+        if os.path.isdir(os.path.dirname(path)) and "\0" not in path:
+            with open(path, "wb") as stream:
+                stream.write(b"x")
+        return super().enqueue(job)
+
+
+# ---- in a file, for several processes -----------------------------------------------------
+
+
+class FiledQueue(BaseJobQueue):
+    """Five methods over a table; a fault lies in ``pop_batch`` or ``enqueue`` of a subclass."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._path = str(settings.root / "jobs.db")
+        with self._connected() as connection:
+            connection.execute("CREATE TABLE IF NOT EXISTS jobs (id TEXT UNIQUE, record BLOB)")
+
+    def _connected(self) -> closing[sqlite3.Connection]:
+        connection = sqlite3.connect(self._path, isolation_level=None, timeout=30.0)
+        connection.execute("PRAGMA synchronous = OFF")  # no law here cuts the power
+        return closing(connection)
+
+    def enqueue(self, job: JobRecord) -> str | None:
+        with self._connected() as connection:
+            connection.execute("INSERT OR IGNORE INTO jobs VALUES (?, ?)", (job.id, job.encode()))
+        return None
+
+    def dequeue(self, timeout: float | None = None) -> JobRecord | None:
+        deadline = SYSTEM_CLOCK.monotonic() + (timeout or 0)
+        while True:
+            jobs = self.pop_batch(1)
+            if jobs or SYSTEM_CLOCK.monotonic() >= deadline:
+                return jobs[0] if jobs else None
+            SYSTEM_CLOCK.sleep(0.005)
+
+    def pop_batch(self, batch_size: int) -> list[JobRecord]:
+        with self._connected() as connection:
+            rows = connection.execute(
+                "DELETE FROM jobs WHERE rowid IN (SELECT rowid FROM jobs ORDER BY rowid LIMIT ?)"
+                " RETURNING record",
+                (batch_size,),
+            ).fetchall()
+        return [JobRecord.decode(data) for (data,) in rows]
+
+    def qsize(self) -> int:
+        with self._connected() as connection:
+            return int(connection.execute("SELECT count(*) FROM jobs").fetchone()[0])
+
+    def clear(self) -> None:
+        with self._connected() as connection:
+            connection.execute("DELETE FROM jobs")
+
+
+class SelectsThenDeletes(FiledQueue):
+    """Two processes that select at the same moment get the same job."""
+
+    def pop_batch(self, batch_size: int) -> list[JobRecord]:
+        with self._connected() as connection:
+            rows = connection.execute(
+                "SELECT rowid, record FROM jobs ORDER BY rowid LIMIT ?", (batch_size,)
+            ).fetchall()
+            for rowid, _ in rows:
+                connection.execute("DELETE FROM jobs WHERE rowid = ?", (rowid,))
+        return [JobRecord.decode(data) for _, data in rows]
+
+
+class AcceptsBeforeItStores(FiledQueue):
+    """Stores jobs a thousand at a time, and when it stops; a kill loses what was accepted."""
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings)
+        self._accepted: list[JobRecord] = []
+
+    def enqueue(self, job: JobRecord) -> str | None:
+        self._accepted.append(job)
+        if len(self._accepted) >= 1000:
+            self._store()
+        return None
+
+    def _store(self) -> None:
+        accepted, self._accepted = self._accepted, []
+        for job in accepted:
+            super().enqueue(job)
+
+    def stop(self) -> None:
+        self._store()
+
+
+# ---- leases -------------------------------------------------------------------------------
+
+
+class LosesJobsOfTheDead(MemoryJobQueue):
+    def reap(self) -> list[JobRecord]:
+        reaped = super().reap()
+        for job in reaped:
+            if job.status is JobStatus.PENDING:
+                self.store.remove(self.store.rows[job.id])
+        return reaped
+
+
+class HandsOutTwice(MemoryJobQueue):
+    """Gives whoever finds nothing what somebody else holds."""
+
+    def claim(self, n: int, owner: str, *args: Any, **options: Any) -> list[JobRecord]:
+        claimed = super().claim(n, owner, *args, **options)
+        if claimed:
+            return claimed
+        held = [row.record for row in self.store.rows.values() if row.holder is not None]
+        return held[:n]
+
+
+class AcceptsStaleSettlements(MemoryJobQueue):
+    def settle(self, settlements: Sequence[Settlement]) -> list[bool]:
+        return super().settle([self._renewed(one) for one in settlements])
+
+    def _renewed(self, one: Settlement) -> Settlement:
+        row = self.store.rows.get(one.record.id)
+        return one if row is None else replace(one, record=row.record)
+
+
+class RefusesToHearTwice(MemoryJobQueue):
+    def _has_settled(self, claimed: JobRecord) -> bool:
+        return False
+
+
+class ResetsAttemptsOnRelease(MemoryJobQueue):
+    def release(self, jobs: Sequence[JobRecord]) -> list[bool]:
+        answers = super().release(jobs)
+        for job in jobs:
+            row = self.store.rows.get(job.id)
+            if row is not None and row.record.status is JobStatus.PENDING:
+                row.record = row.record.replace(attempt=0)
+        return answers
+
+
+class ChargesTheInnocent(MemoryJobQueue):
+    """Forgets at each loss who was a suspect."""
+
+    def reap(self) -> list[JobRecord]:
+        for row in self.store.rows.values():
+            if row.holder is not None:
+                row.record = row.record.replace(suspect=False)
+        return super().reap()
+
+
+class NeverGivesUp(MemoryJobQueue):
+    def __init__(self, settings: Settings, *, clock: Clock = SYSTEM_CLOCK) -> None:
+        super().__init__(settings, clock=clock)
+        self._max_deliveries = 1_000_000
+
+
+class ForgetsStartMarks(MemoryJobQueue):
+    def mark_started(self, job: JobRecord) -> None:
+        """Lose it."""
+
+
+class CannotRenew(MemoryJobQueue):
+    def extend(self, owner: str) -> dict[str, int]:
+        holder = self.store.holders.get(owner)
+        return {} if holder is None else {k: r.record.lease_epoch for k, r in holder.held.items()}
+
+
+class DropsChildren(MemoryJobQueue):
+    def settle(self, settlements: Sequence[Settlement]) -> list[bool]:
+        return super().settle([replace(one, children=()) for one in settlements])
+
+
+class LosesTheResult(MemoryJobQueue):
+    def settle(self, settlements: Sequence[Settlement]) -> list[bool]:
+        return super().settle([replace(one, result=None) for one in settlements])
+
+
+class NeverUnparks(MemoryJobQueue):
+    def unpark(self, tasks: Iterable[str]) -> int:
+        super().unpark(())
+        return 0
+
+
+class PausesInName(MemoryJobQueue):
+    def pause(self, queue: str, by: str) -> None:
+        super().pause(queue, by)
+        super().resume(queue)
+
+
+class PagesOldestFirst(MemoryJobQueue):
+    def page(self, **options: Any) -> list[JobSnapshot]:
+        return super().page(**options)[::-1]
+
+
+class NeverFull(MemoryJobQueue):
+    def __init__(self, settings: Settings, *, clock: Clock = SYSTEM_CLOCK) -> None:
+        super().__init__(replace(settings, max_queue_size=None), clock=clock)
+
+
+class SleepsThroughWork(MemoryJobQueue):
+    """Does not look once more before it sleeps."""
+
+    def wait_for_work(self, timeout: float, recheck: Callable[[], bool] | None = None) -> bool:
+        return super().wait_for_work(timeout, lambda: False)
+
+
+class WakesNobody(MemoryJobQueue):
+    def wait_for_work(self, timeout: float, recheck: Callable[[], bool] | None = None) -> bool:
+        if recheck is not None and recheck():
+            return True
+        return Event().wait(min(timeout, 5.0))  # not for ever: its thread has to end some time
+
+
+class LosesCommands(MemoryJobQueue):
+    def commands(self, owner: str) -> list[str]:
+        super().commands(owner)
+        return []

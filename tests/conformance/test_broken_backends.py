@@ -1,0 +1,141 @@
+"""Shows that the kit finds faults: for each broken queue the law that is meant for it fails."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import pytest
+
+from nuvom.testing.conformance.law import laws_of
+from nuvom.testing.conformance.queue import QueueConformance
+from nuvom.testing.conformance.runner import Report, hold
+from nuvom.testing.conformance.targets import kit_for
+from tests.conformance import broken_queues as broken
+from tests.conformance.list_queue import ListQueue
+
+# All but the two that take seconds, which have cases of their own below.
+QUICK = {law.group for law in laws_of(QueueConformance)} - {"processes", "queue", "waking"}
+
+
+class Case(NamedTuple):
+    """A queue with a fault, the law meant for it, and the chapters that the fault may touch."""
+
+    queue: type
+    law: str
+    chapters: str
+    held: frozenset[str] = frozenset(QUICK)
+
+
+CASES = [
+    Case(broken.ForgetsPriority, "the_lower_priority_number_comes_first", "order"),
+    Case(broken.IgnoresRunAt, "a_job_is_not_handed_out_before_its_time", "scheduled"),
+    Case(broken.HalfStoresBulk, "a_bulk_that_breaks_off_stores_nothing", "bulk threads"),
+    Case(broken.KeepsKeysOutsideTheLock, "threads_that_race_for_a_key_agree", "threads"),
+    Case(broken.ForgetsToSayUnique, "nothing_is_kept_undeclared", "honesty"),
+    Case(broken.LooksBeforeItTakes, "threads_never_share_a_job", "threads"),
+    Case(broken.StoresTwice, "enqueueing_twice_is_once", "five_methods"),
+    Case(broken.DropsHeaders, "a_job_comes_back_as_it_was_given", "five_methods"),
+    Case(broken.WaitsForNobody, "dequeue_waits_for_a_job", "five_methods"),
+    Case(broken.ClaimsToInspect, "declared_methods_are_there", "honesty inspection"),
+    Case(broken.WritesWhereTheNameSays, "hostile_names_stay_inside", "limits"),
+    Case(
+        broken.LosesJobsOfTheDead,
+        "a_lease_ends_if_it_is_not_renewed",
+        "leases fencing counters suspects unique threads inspection",
+    ),
+    Case(
+        broken.HandsOutTwice,
+        "a_claimed_job_is_nobody_elses",
+        "leases fencing counters scheduled order suspects limits five_methods control threads "
+        "parked unique persistence inspection",
+    ),
+    Case(
+        broken.AcceptsStaleSettlements,
+        "a_late_worker_cannot_settle_anothers_attempt",
+        "fencing leases threads inspection",
+    ),
+    Case(broken.RefusesToHearTwice, "settling_twice_is_safe", "leases threads"),
+    Case(broken.ResetsAttemptsOnRelease, "a_release_is_not_charged", "counters"),
+    Case(broken.ChargesTheInnocent, "only_the_suspect_is_charged", "suspects"),
+    Case(
+        broken.NeverGivesUp,
+        "a_job_that_kills_its_workers_ends_dead",
+        "counters control unique inspection suspects",
+    ),
+    Case(
+        broken.ForgetsStartMarks,
+        "a_lost_start_is_charged",
+        "counters suspects control unique inspection",
+    ),
+    Case(broken.CannotRenew, "an_extended_lease_lasts", "leases workers"),
+    Case(broken.DropsChildren, "children_come_with_the_settlement", "leases limits inspection"),
+    Case(broken.LosesTheResult, "a_success_shows_its_result", "inspection"),
+    Case(broken.NeverUnparks, "parked_jobs_are_taken_up_again", "parked"),
+    Case(broken.PausesInName, "a_paused_queue_hands_out_nothing", "control inspection"),
+    Case(broken.PagesOldestFirst, "pages_give_each_job_once", "inspection"),
+    Case(broken.NeverFull, "a_full_queue_says_so", "limits bulk"),
+    Case(broken.LosesCommands, "commands_are_left_and_taken", "workers"),
+    Case(
+        broken.SleepsThroughWork,
+        "work_that_came_before_is_not_slept_through",
+        "waking",
+        frozenset({"work_that_came*", "notify_wakes*"}),
+    ),
+    Case(
+        broken.WakesNobody,
+        "an_enqueue_wakes_a_worker",
+        "waking",
+        frozenset({"*enqueue_wakes*", "*without_work_ends"}),
+    ),
+    Case(
+        broken.SelectsThenDeletes,
+        "processes_never_share_a_job",
+        "processes threads",
+        frozenset({"processes_never*", "persistence", "five_methods"}),
+    ),
+    Case(
+        broken.AcceptsBeforeItStores,
+        "accepted_jobs_survive_a_kill",
+        "processes persistence five_methods order",
+        frozenset({"accepted_jobs*"}),
+    ),
+    Case(
+        broken.PausesInName,
+        "random_histories_match_the_model",
+        "queue",
+        frozenset({"queue"}),
+    ),
+]
+
+
+def held(queue: type, patterns: frozenset[str]) -> Report:
+    kit = kit_for(queue, None, {})
+    type(kit).patience_secs = 1.0 if "processes" not in str(patterns) else 30.0
+    return hold(kit, only=sorted(patterns))
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.queue.__name__}-{case.law}")
+def test_the_law_meant_for_a_fault_fails(case: Case) -> None:
+    report = held(case.queue, case.held)
+    assert case.law in report.broken
+    elsewhere = [
+        f"{finding.group}: {finding.law}: {finding.detail}"
+        for finding in report.findings
+        if finding.outcome == "broken" and finding.group not in case.chapters.split()
+    ]
+    assert elsewhere == []
+
+
+@pytest.mark.parametrize("queue", [ListQueue, broken.FiledQueue])
+def test_the_queues_that_the_faults_are_put_into_are_sound(queue: type) -> None:
+    report = held(queue, frozenset(QUICK))
+    assert report.broken == []
+    assert report.ok
+
+
+def test_a_failure_names_the_law_and_its_promise() -> None:
+    report = held(broken.StoresTwice, frozenset({"enqueueing_twice_is_once"}))
+    (finding,) = report.findings
+    assert 'The law "enqueueing_twice_is_once" is broken' in finding.trace
+    assert finding.promise in finding.trace
+    assert finding.detail == "qsize() is 2 with one job"
