@@ -291,26 +291,30 @@ class Pump:
             return
         self._doing = "wait"
         limit = self._limit()
-        if self._has_room() and self._can_wait:
-            self._is_on_queue = True
-            try:
-                if not self._bell.wait(0):
-                    self._queue.wait_for_work(limit, self._looked_again)
-            finally:
-                self._is_on_queue = False
-            return
-        if not self._can_wait:
-            self._idle_rounds = min(self._idle_rounds + 1, len(_POLL_SECS) - 1)
-            limit = min(limit, _POLL_SECS[self._idle_rounds])
         if self._threads.backlog():
             self._threads.nudge()
-        if not self._bell.wait(limit):
-            self._pace.slowed()
-            if limit == _IDLE_SECS and not self._done:
-                self._give_back_prefetch()
+        if self._has_room() and self._can_wait:
+            has_news = self._wait_on_queue(limit)
+        else:
+            if not self._can_wait:
+                self._idle_rounds = min(self._idle_rounds + 1, len(_POLL_SECS) - 1)
+                limit = min(limit, _POLL_SECS[self._idle_rounds])
+            has_news = self._bell.wait(limit)
+        if not has_news and len(self._in_hand):
+            self._slowed(limit)
 
-    def _give_back_prefetch(self) -> None:
-        """Leave what waits behind slow jobs to workers that have room."""
+    def _wait_on_queue(self, limit: float) -> bool:
+        self._is_on_queue = True
+        try:
+            return self._bell.wait(0) or self._queue.wait_for_work(limit, self._looked_again)
+        finally:
+            self._is_on_queue = False
+
+    def _slowed(self, secs: float) -> None:
+        """Claim less when nothing has ended for so long, and leave to others what waits here."""
+        self._pace.slowed()
+        if secs < _IDLE_SECS or self._done:
+            return
         full = [lane for lane in self._lanes.values() if lane.backlog() and not lane.free()]
         self._take_back([one.running for lane in full for one in lane.take_back()])
         if full:

@@ -1,0 +1,702 @@
+"""The pump: claims for the lanes, settles what they end with, and strands nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nuvom.errors import BackendUnavailable
+from nuvom.events import (
+    BackendFailed,
+    JobFenced,
+    JobParked,
+    JobsClaimed,
+    JobStarted,
+    JobSucceeded,
+    WorkerStopped,
+)
+from nuvom.execution import pump as pump_module
+from nuvom.execution.running import RunningJob
+from nuvom.job import Job
+from nuvom.record import JobStatus
+from nuvom.testing import make_job
+from nuvom.worker import Worker
+from tests.engine import LIMIT_SECS, Engine, ToyQueue, make_runtime, wait_until, with_backends
+from tests.troubled import Trouble, TroubledQueue, TroubledResults
+
+
+@pytest.fixture
+def trouble() -> Trouble:
+    return Trouble()
+
+
+@pytest.fixture
+def engine(project: Path, trouble: Trouble) -> Iterator[Engine]:
+    """Use an engine whose queue fails when ``trouble`` says so."""
+    queue = TroubledQueue()
+    queue.trouble = trouble
+    with Engine(with_backends(make_runtime(project), queue)) as engine:
+        assert engine.runtime.is_shared
+        yield engine
+
+
+@pytest.fixture
+def split(project: Path) -> Iterator[tuple[Engine, Trouble, Trouble]]:
+    """Use an engine with two stores that can fail."""
+    queue, results = TroubledQueue(), TroubledResults()
+    with Engine(with_backends(make_runtime(project), queue, results)) as engine:
+        assert not engine.runtime.is_shared
+        yield engine, queue.trouble, results.trouble
+
+
+@pytest.fixture
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let waits that only guard against what never happens be short."""
+    monkeypatch.setattr(pump_module, "_BACK_OFF_SECS", (0.001, 0.005))
+    monkeypatch.setattr(pump_module, "_IDLE_SECS", 0.05)
+
+
+def add(x: int, y: int) -> int:
+    return x + y
+
+
+class Gate:
+    """Code of a job that says that it runs, and goes on when it is let."""
+
+    def __init__(self, engine: Engine, **options: Any) -> None:
+        self.runs = threading.Semaphore(0)
+        self.go = threading.Event()
+        self.ended = threading.Event()
+        self.task = engine.task(self._wait, name="tests.gated", **options)
+
+    def _wait(self) -> str:
+        self.runs.release()
+        try:
+            while not self.go.wait(0.001):
+                pass
+        finally:
+            self.ended.set()
+        return "done"
+
+    def is_running(self) -> None:
+        assert self.runs.acquire(timeout=LIMIT_SECS)
+
+
+def statuses(jobs: Any) -> list[str]:
+    return [str(job.status) for job in jobs]
+
+
+def ops(engine: Engine) -> set[str]:
+    return {event.op for event in engine.events(BackendFailed)}
+
+
+# ---- when it ends ---------------------------------------------------------------------------
+
+
+def test_burst_ends_when_nothing_is_ready_and_nothing_runs(engine: Engine) -> None:
+    jobs = engine.task(add).map([(number, 1) for number in range(50)])
+    assert "burst" == engine.work()
+    assert ["SUCCESS"] * 50 == statuses(jobs)
+    assert "burst" == engine.work()
+
+
+def test_burst_waits_for_no_job_that_is_not_due(engine: Engine) -> None:
+    job = engine.task(add).options(delay=3600).delay(1, 2)
+    assert "burst" == engine.work()
+    assert JobStatus.PENDING is job.status
+
+
+@pytest.mark.parametrize("most", [1, 3, 10, 700])
+def test_worker_of_so_many_jobs_runs_just_so_many(engine: Engine, most: int) -> None:
+    jobs = engine.task(add).map([(number, 1) for number in range(most + 500)])
+    assert "max-jobs" == engine.work(burst=False, max_jobs=most)
+    assert most == statuses(jobs).count("SUCCESS")
+    assert {0} == {job.attempt for job in jobs if job.status == "PENDING"}
+    assert 500 == engine.runtime.queue.qsize()
+
+
+def test_worker_of_so_many_jobs_finishes_the_last_one(engine: Engine) -> None:
+    gate = Gate(engine)
+    job = gate.task.delay()
+    with engine.worker(max_jobs=1) as worker:
+        gate.is_running()
+        assert not worker.join(0.05)
+        gate.go.set()
+        assert worker.join(LIMIT_SECS)
+    assert JobStatus.SUCCESS is job.status
+
+
+def test_worker_of_so_many_seconds_ends_after_them(engine: Engine) -> None:
+    assert "max-secs" == engine.work(burst=False, max_secs=0.01)
+
+
+def test_worker_that_is_stopped_before_it_starts_claims_nothing(engine: Engine) -> None:
+    job = engine.task(add).delay(1, 2)
+    worker = Worker(engine.runtime)
+    worker.stop()
+    assert "stopped" == worker.run()
+    assert JobStatus.PENDING is job.status
+
+
+def test_first_reason_to_stop_is_the_one_that_counts(engine: Engine) -> None:
+    worker = Worker(engine.runtime)
+    worker.stop("stuck-threads")
+    worker.stop()
+    assert "stuck-threads" == worker.run()
+
+
+# ---- stopping in good order -----------------------------------------------------------------
+
+
+def test_running_jobs_finish_and_waiting_ones_go_back_uncharged(engine: Engine) -> None:
+    gate = Gate(engine)
+    jobs = [gate.task.delay() for _ in range(5)]
+    with engine.worker(threads=2) as worker:
+        gate.is_running()
+        gate.is_running()
+        worker._pump._pace.batch = 64  # as after many quick jobs: it claims ahead
+        worker._pump.wake()
+        engine.wait_until(lambda: worker.open_attempts == 5)
+        worker.stop()
+        engine.wait_until(lambda: engine.runtime.queue.qsize() == 3)
+        gate.go.set()
+        assert worker.join(LIMIT_SECS)
+    assert ["SUCCESS"] * 2 + ["PENDING"] * 3 == statuses(jobs)
+    assert [0, 0, 0] == [job.attempt for job in jobs[2:]]
+    assert [0, 0, 0] == [job.refresh().record.deliveries for job in jobs[2:]]
+
+
+def test_job_that_outlasts_its_time_goes_back_uncharged_and_is_told(project: Path) -> None:
+    with Engine(make_runtime(project, shutdown_timeout_secs=0.01)) as engine:
+        gate = Gate(engine)
+        job = gate.task.delay()
+        with engine.worker() as worker:
+            gate.is_running()
+            (running,) = worker._in_hand
+            worker.stop()
+            assert worker.join(LIMIT_SECS)
+        assert (JobStatus.PENDING, 0) == (job.status, job.attempt)
+        assert running.is_cancelled
+        gate.go.set()
+
+
+def test_abort_hands_back_what_runs_at_once(engine: Engine) -> None:
+    gate = Gate(engine)
+    job = gate.task.delay()
+    with engine.worker() as worker:
+        gate.is_running()
+        worker.abort()
+        assert worker.join(LIMIT_SECS)
+    assert (JobStatus.PENDING, 0) == (job.status, job.attempt)
+    gate.go.set()
+
+
+def test_worker_shows_that_it_stops(engine: Engine) -> None:
+    gate = Gate(engine)
+    gate.task.delay()
+    queue: Any = engine.runtime.queue
+    with engine.worker() as worker:
+        gate.is_running()
+        assert ["alive"] == [one.state for one in queue.workers()]
+        worker.stop()
+        wait_until(lambda: [one.state for one in queue.workers()] == ["stopping"])
+        gate.go.set()
+    assert [] == queue.workers()
+    assert ["stopped"] == [event.reason for event in engine.events(WorkerStopped)]
+
+
+@pytest.mark.parametrize("kind", ["thread", "async"])
+def test_hooks_of_the_last_job_are_waited_for(engine: Engine, kind: str) -> None:
+    called: list[int] = []
+    there = threading.Event()
+
+    def after(value: int) -> None:
+        there.wait(0.05)
+        called.append(value)
+
+    async def coroutine() -> int:
+        return 8
+
+    func: Callable[..., Any] = coroutine if kind == "async" else (lambda: 8)
+    engine.task(func, name="tests.hooked", after_job=after).delay()
+    assert "burst" == engine.work()
+    assert [8] == called
+
+
+def test_hook_that_hangs_is_not_waited_for_beyond_the_time_of_a_stop(project: Path) -> None:
+    with Engine(make_runtime(project, shutdown_timeout_secs=0.05)) as engine:
+        go = threading.Event()
+        job = engine.task(lambda: 8, name="tests.hooked", after_job=lambda _: go.wait()).delay()
+        assert "burst" == engine.work()
+        assert JobStatus.SUCCESS is job.status
+        go.set()
+
+
+# ---- commands -------------------------------------------------------------------------------
+
+
+def test_quiet_worker_claims_nothing_until_it_may_again(engine: Engine) -> None:
+    task = engine.task(add)
+    queue: Any = engine.runtime.queue
+    with engine.worker() as worker:
+        assert engine.runtime.control.command(worker.id, "quiet")
+        wait_until(lambda: [one.state for one in queue.workers()] == ["quiet"])
+        job = task.delay(1, 2)
+        assert not worker._pump._claim()
+        assert JobStatus.PENDING is job.status
+        assert engine.runtime.control.command(worker.id, "resume")
+        assert 3 == job.get(LIMIT_SECS)
+        assert ["alive"] == [one.state for one in queue.workers()]
+
+
+def test_worker_can_be_stopped_by_word(engine: Engine) -> None:
+    with engine.worker() as worker:
+        engine.runtime.control.command(worker.id, "stop")
+        assert worker.join(LIMIT_SECS)
+
+
+def test_stacks_go_to_the_log(engine: Engine, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "nuvom.worker")
+    gate = Gate(engine)
+    job = gate.task.delay()
+    with engine.worker() as worker:
+        gate.is_running()
+        engine.runtime.control.command(worker.id, "stacks")
+        wait_until(lambda: "where a job is" in caplog.text)
+        gate.go.set()
+    (record,) = [one for one in caplog.records if one.getMessage() == "where a job is"]
+    assert job.id == record.__dict__["job_id"]
+    assert "in _wait" in record.__dict__["traceback"]
+
+
+# ---- trouble with the store -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", ["claim", "settle", "next_due_secs", "wait_for_work", "extend"])
+def test_worker_goes_on_after_any_trouble_with_the_queue(
+    engine: Engine, trouble: Trouble, hasty: None, method: str
+) -> None:
+    with engine.worker():
+        trouble.once(method)
+        trouble.once(method)
+        jobs = [engine.task(add).delay(number, 1) for number in range(20)]
+        assert list(range(1, 21)) == [job.get(LIMIT_SECS) for job in jobs]
+    if trouble.calls[method] > 1 and method != "extend":
+        assert ops(engine) <= {"claim", "settle", "wait"}
+        assert ops(engine)
+    assert 20 == len(engine.events(JobSucceeded))
+
+
+def test_burst_does_not_take_trouble_for_the_end(
+    engine: Engine, trouble: Trouble, hasty: None
+) -> None:
+    jobs = engine.task(add).map([(1, 2)] * 3)
+    for _ in range(5):
+        trouble.once("claim")
+    assert "burst" == engine.work()
+    assert ["SUCCESS"] * 3 == statuses(jobs)
+    assert 5 == len(engine.events(BackendFailed))
+
+
+def test_nothing_is_claimed_while_outcomes_cannot_be_stored(
+    engine: Engine, trouble: Trouble, hasty: None
+) -> None:
+    trouble.always("settle")
+    jobs = engine.task(add).map([(1, 2)] * 500)
+    with engine.worker(threads=2):
+        engine.wait_until(lambda: trouble.calls["settle"] > 20)
+        claimed = sum(len(event.jobs) for event in engine.events(JobsClaimed))
+        assert claimed <= 4
+        trouble.ends()
+        assert [3] * 500 == jobs.get(LIMIT_SECS)
+    assert 500 == len(engine.events(JobStarted))
+
+
+def test_outcome_is_stored_once_however_often_it_is_tried(
+    engine: Engine, trouble: Trouble, hasty: None
+) -> None:
+    for _ in range(3):
+        trouble.once("settle")
+    job = engine.task(add).delay(1, 2)
+    engine.work()
+    assert ["success"] == [one.outcome for one in engine.runtime.queue.attempts(job.id)]  # type: ignore[attr-defined]
+
+
+def test_trouble_with_the_results_delays_a_job(
+    split: tuple[Engine, Trouble, Trouble], hasty: None
+) -> None:
+    engine, _, results = split
+    results.once("set_result")
+    results.once("set_result")
+    job = engine.task(add).delay(1, 2)
+    engine.work()
+    assert 3 == job.get(LIMIT_SECS)
+    assert {"settle"} == ops(engine)
+
+
+def test_jobs_whose_outcomes_cannot_be_looked_up_go_back(
+    split: tuple[Engine, Trouble, Trouble], hasty: None
+) -> None:
+    engine, queue, results = split
+    job = engine.task(add).delay(1, 2)
+    store: Any = engine.runtime.queue
+    store.release(store.claim(1, "somebody"))  # from now on an outcome may be stored
+    results.once("get_full")
+    queue.once("release")
+    assert "burst" == engine.work()
+    assert 3 == job.get(LIMIT_SECS)
+    assert {"claim", "release"} == ops(engine)
+
+
+def test_crash_between_result_and_settlement_leads_to_no_second_run(
+    split: tuple[Engine, Trouble, Trouble], hasty: None
+) -> None:
+    engine, queue, _ = split
+    runs: list[int] = []
+    hooks: list[int] = []
+
+    @engine.task(after_job=hooks.append)
+    def once() -> int:
+        runs.append(1)
+        return 8
+
+    job = once.delay()
+    queue.once("settle", ZeroDivisionError("the worker dies"))
+    queue.once("settle", ZeroDivisionError("the worker dies"))
+    with pytest.raises(ZeroDivisionError):
+        engine.work()
+    assert ("PENDING", [1]) == (job.status, runs)
+
+    engine.work()
+    assert (8, [1], []) == (job.get(LIMIT_SECS), runs, hooks)
+
+
+def test_release_that_fails_is_tried_again(engine: Engine, trouble: Trouble, hasty: None) -> None:
+    gate = Gate(engine)
+    job = gate.task.delay()
+    trouble.once("release")
+    with engine.worker() as worker:
+        gate.is_running()
+        worker.abort()
+        assert worker.join(LIMIT_SECS)
+    gate.go.set()
+    if job.status is JobStatus.RUNNING:  # nobody could be told: its lease tells
+        assert 1 == worker._pump.stranded
+        assert 0 == trouble.calls["retire"]
+    assert {"release"} == ops(engine)
+
+
+def test_store_that_stays_away_does_not_hold_up_a_stop(project: Path, hasty: None) -> None:
+    queue = TroubledQueue()
+    runtime = with_backends(make_runtime(project, shutdown_timeout_secs=0.05), queue)
+    with Engine(runtime) as engine:
+        job = engine.task(add).delay(1, 2)
+        queue.trouble.always("settle")
+        with engine.worker() as worker:
+            engine.wait_until(lambda: queue.trouble.calls["settle"] > 2)
+            for method in ("announce", "retire", "release"):
+                queue.trouble.always(method)
+            worker.stop()
+            assert worker.join(LIMIT_SECS)
+        assert 1 == worker._pump.stranded
+        assert 0 == queue.trouble.calls["retire"]
+        queue.trouble.ends()
+        assert JobStatus.RUNNING is job.status
+        assert {"settle", "announce"} <= ops(engine)
+
+
+def test_worker_that_cannot_sign_off_says_so(engine: Engine, trouble: Trouble) -> None:
+    trouble.always("retire")
+    assert "burst" == engine.work()
+    assert {"retire"} == ops(engine)
+    assert 1 == len(engine.events(WorkerStopped))
+
+
+def test_worker_that_cannot_start_leaves_nothing_behind(engine: Engine, trouble: Trouble) -> None:
+    trouble.always("announce")
+    trouble.always("retire")
+    worker = Worker(engine.runtime)
+    with pytest.raises(BackendUnavailable):
+        worker.start()
+    assert worker.join(0)
+    assert 1 == len(engine.events(WorkerStopped))
+
+
+# ---- faults ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", ["claim", "settle", "next_due_secs"])
+def test_fault_hands_back_what_is_in_hand_and_is_raised(
+    engine: Engine, trouble: Trouble, method: str
+) -> None:
+    gate = Gate(engine)
+    gated = gate.task.delay()
+    worker = Worker(engine.runtime, threads=2)
+    thread_error: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            worker.run()
+        except ZeroDivisionError as error:
+            thread_error.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    gate.is_running()
+    trouble.always(method, ZeroDivisionError("a fault"))
+    engine.task(add).delay(1, 2)
+    thread.join(LIMIT_SECS)
+    assert ["a fault"] == [str(error) for error in thread_error]
+    assert (JobStatus.PENDING, 0) == (gated.status, gated.attempt)
+    assert {"pump"} == ops(engine)
+    assert ["crashed"] == [event.reason for event in engine.events(WorkerStopped)]
+    gate.go.set()
+
+
+def test_fault_at_one_outcome_costs_no_other(engine: Engine, trouble: Trouble) -> None:
+    jobs = engine.task(add).map([(number, 1) for number in range(3)])
+    queue: Any = engine.runtime.queue
+    settle = queue.settle
+
+    def poisoned(settlements: Any) -> Any:
+        if any(one.record.id == jobs[1].id for one in settlements):
+            raise ZeroDivisionError("poison")
+        return settle(settlements)
+
+    queue.settle = poisoned
+    with pytest.raises(ZeroDivisionError, match="poison"):
+        engine.work(threads=1)
+    assert ["PENDING" if job == jobs[1] else "SUCCESS" for job in jobs] == statuses(jobs)
+
+
+def test_fault_is_raised_even_when_nothing_can_be_handed_back(
+    engine: Engine, trouble: Trouble
+) -> None:
+    trouble.always("settle", ZeroDivisionError("a fault"))
+    trouble.always("release", KeyError("another"))
+    engine.task(add).delay(1, 2)
+    worker = Worker(engine.runtime, burst=True)
+    with pytest.raises(ZeroDivisionError, match="a fault"):
+        worker.run()
+    assert 1 == worker._pump.stranded
+
+
+def test_fault_in_a_lane_ends_the_worker(engine: Engine) -> None:
+    job = engine.task(add).delay(1, 2)
+    worker = Worker(engine.runtime)
+    worker._crashed(ZeroDivisionError("in a lane"))
+    with pytest.raises(ZeroDivisionError, match="in a lane"):
+        worker.run()
+    assert JobStatus.PENDING is job.status
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_worker_in_the_background_shows_its_fault(engine: Engine, trouble: Trouble) -> None:
+    trouble.always("claim", ZeroDivisionError("a fault"))
+    worker = Worker(engine.runtime)
+    worker.start()
+    assert worker.join(LIMIT_SECS)
+    (event,) = engine.events(BackendFailed)
+    assert ("pump", "ZeroDivisionError") == (event.op, event.error.type)
+
+
+# ---- Ctrl-C ---------------------------------------------------------------------------------
+
+
+def interrupted(worker: Worker, *moments: threading.Event | None) -> str:
+    """Run a worker whose caller is interrupted once each of ``moments`` has come."""
+    ahead = list(moments)
+    join = worker.join
+
+    def joined(timeout: float | None = None) -> bool:
+        if ahead and (ahead[0] is None or ahead[0].wait(LIMIT_SECS)):
+            ahead.pop(0)
+            raise KeyboardInterrupt
+        return join(LIMIT_SECS)
+
+    worker.join = joined  # type: ignore[method-assign]  # where a signal's exception arrives
+    return worker.run()
+
+
+def test_interrupt_stops_in_good_order(engine: Engine) -> None:
+    there = threading.Event()
+
+    def task() -> str:
+        there.set()
+        return "done"
+
+    jobs = [engine.task(task).delay(), engine.task(add).options(delay=60).delay(1, 2)]
+    assert "stopped" == interrupted(Worker(engine.runtime), there)
+    assert ["SUCCESS", "PENDING"] == statuses(jobs)
+
+
+def test_second_interrupt_stops_at_once(engine: Engine) -> None:
+    gate, there = Gate(engine), threading.Event()
+    engine.runtime.bus.subscribe(JobStarted, lambda _: there.set())
+    job = gate.task.delay()
+    assert "stopped" == interrupted(Worker(engine.runtime), there, None)
+    assert (JobStatus.PENDING, 0) == (job.status, job.attempt)
+    gate.go.set()
+
+
+# ---- what is claimed ------------------------------------------------------------------------
+
+
+def test_unknown_task_is_parked_and_asked_for_no_more(engine: Engine) -> None:
+    engine.runtime.queue.enqueue(make_job("tests.unknown"))
+    engine.runtime.queue.enqueue(make_job("tests.unknown"))
+    engine.work(threads=1)
+    (event, *_) = engine.events(JobParked)
+    assert "tests.unknown" == event.job.func_name
+    assert 'No task is named "tests.unknown".' == event.reason
+
+
+def test_suspects_run_one_at_a_time(engine: Engine) -> None:
+    gate = Gate(engine)
+    suspects = [gate.task.delay() for _ in range(2)]
+    queue: Any = engine.runtime.queue
+    for job in suspects:
+        row = queue.store.rows[job.id]
+        queue.store.change(row, row.record.replace(suspect=True))
+        queue.store.make_waiting(row)
+    fresh = engine.task(add).map([(1, 2)] * 5)
+    with engine.worker(threads=4):
+        gate.is_running()
+        assert [3] * 5 == fresh.get(LIMIT_SECS)
+        assert ["PENDING", "RUNNING"] == sorted(statuses(suspects))
+        gate.go.set()
+        assert ["done"] * 2 == [job.get(LIMIT_SECS) for job in suspects]
+
+
+def test_full_lane_leaves_room_for_the_tasks_of_another(project: Path) -> None:
+    async def quick() -> int:
+        return 8
+
+    with Engine(make_runtime(project, batch_size=1)) as engine:
+        gate, task = Gate(engine), engine.task(quick)
+        with engine.worker(threads=1):
+            assert 8 == task.delay().get(LIMIT_SECS)  # now that lane is known to have tasks
+            gate.task.delay()
+            gate.is_running()
+            waiting = gate.task.delay()
+            assert 8 == task.delay().get(LIMIT_SECS)
+            assert JobStatus.PENDING is waiting.status
+            gate.go.set()
+
+
+def test_lane_without_room_leaves_its_tasks_to_others(engine: Engine) -> None:
+    started, going = threading.Semaphore(0), list[Callable[[], Any]]()
+
+    async def slow() -> None:
+        event, loop = asyncio.Event(), asyncio.get_running_loop()
+        going.append(partial(loop.call_soon_threadsafe, event.set))
+        started.release()
+        await event.wait()
+
+    task = engine.task(slow)
+    with engine.worker(threads=4, async_slots=1) as worker:
+        first = task.delay()
+        assert started.acquire(timeout=LIMIT_SECS)
+        second = task.delay()
+        assert 3 == engine.task(add).delay(1, 2).get(LIMIT_SECS)
+        assert (JobStatus.RUNNING, JobStatus.PENDING) == (first.status, second.status)
+        assert 1 == worker.open_attempts
+        going[0]()
+        assert started.acquire(timeout=LIMIT_SECS)
+        going[1]()
+        second.get(LIMIT_SECS)
+
+
+def test_jobs_that_wait_behind_slow_ones_go_back(engine: Engine, hasty: None) -> None:
+    gate = Gate(engine)
+    first = gate.task.delay()
+    with engine.worker(threads=1) as worker:
+        gate.is_running()
+        worker._pump._pace.batch = 64  # as after many quick jobs
+        others = engine.task(add).map([(1, 2)] * 20)
+        worker._pump.wake()
+        engine.wait_until(lambda: worker.open_attempts > 1)
+        engine.wait_until(lambda: worker.open_attempts == 1)
+        engine.wait_until(lambda: engine.runtime.queue.qsize() == 20)
+        assert {0} == {job.attempt for job in others}
+        gate.go.set()
+        assert [3] * 20 == others.get(LIMIT_SECS)
+    assert JobStatus.SUCCESS is first.status
+
+
+def test_attempt_whose_lease_has_run_out_goes_back_unrun(engine: Engine) -> None:
+    gate = Gate(engine)
+    queue: Any = engine.runtime.queue
+    with engine.worker(threads=1) as worker:
+        gate.task.delay()
+        gate.is_running()
+        job = engine.task(add).delay(1, 2)
+        (record,) = queue.claim(1, worker.id)
+        running = RunningJob(record, worker.id, worker, worker.runtime.clock.monotonic() - 31)
+        worker._in_hand.add(running)
+        assert not worker._pump.starts(running)
+        engine.wait_until(lambda: job.status is JobStatus.PENDING)
+        assert 0 == job.attempt
+        gate.go.set()
+        assert 3 == job.get(LIMIT_SECS)
+
+
+def test_lost_attempt_is_given_up_once(engine: Engine) -> None:
+    gate = Gate(engine)
+    job = gate.task.delay()
+    with engine.worker() as worker:
+        gate.is_running()
+        (running,) = worker._in_hand
+        worker._pump.lose(running)
+        worker._pump.lose(running)
+        assert [job.id] == [event.job.id for event in engine.events(JobFenced)]
+        assert gate.ended.wait(LIMIT_SECS)
+
+
+def test_lost_attempt_that_nobody_listens_to_is_not_told(engine: Engine) -> None:
+    gate = Gate(engine)
+    gate.task.delay()
+    with engine.worker() as worker:
+        gate.is_running()
+        engine.runtime.bus.active.clear()
+        worker._pump.lose(next(iter(worker._in_hand)))
+        assert gate.ended.wait(LIMIT_SECS)
+    assert [] == engine.events(JobFenced)
+
+
+# ---- a queue that cannot wake anybody -------------------------------------------------------
+
+
+def test_queue_without_wake_up_is_polled(project: Path) -> None:
+    queue = ToyQueue()
+    runtime = with_backends(make_runtime(project), queue, TroubledResults())
+    with Engine(runtime) as engine, engine.worker() as worker:
+        for number in range(3):
+            assert number + 1 == engine.task(add).delay(number, 1).get(LIMIT_SECS)
+        assert worker._pump._idle_rounds < 5
+        slow = Gate(engine)
+        slow.task.delay()
+        slow.is_running()
+        slow.go.set()
+
+
+def test_events_that_nobody_wants_are_not_made(engine: Engine) -> None:
+    engine.runtime.bus.active.clear()
+    job = engine.task(add).delay(1, 2)
+    engine.work()
+    assert JobStatus.SUCCESS is job.status
+    assert [] == engine.seen
+
+
+def test_handles_of_jobs_are_alike_for_all_stores(split: tuple[Engine, Trouble, Trouble]) -> None:
+    engine, _, _ = split
+    job = engine.task(add).delay(1, 2)
+    engine.work()
+    loaded: Job[Any] = Job.load(job.id)
+    assert (3, 3, "SUCCESS") == (loaded.result, loaded.get(1), loaded.status)
