@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from nuvom import crashpoint
 from tests.engine import Engine, make_runtime
 
 _FIGURES = pytest.StashKey[list[str]]()
@@ -49,15 +52,31 @@ def pytest_terminal_summary(
 
 
 @pytest.fixture
-def engine(project: Path) -> Iterator[Engine]:
+def engine_of(project: Path) -> Iterator[Callable[..., Engine]]:
+    """Return what makes an engine on a backend, in use until the test ends."""
+    with ExitStack() as stack:
+
+        def make(backend: str, **settings: Any) -> Engine:
+            given = {"queue_backend": backend, "result_backend": backend, **settings}
+            return stack.enter_context(Engine(make_runtime(project, **given)))
+
+        yield make
+
+
+@pytest.fixture
+def engine(engine_of: Callable[..., Engine]) -> Engine:
     """Use an engine on one SQLite file."""
-    with Engine(make_runtime(project, queue_backend="sqlite", result_backend="sqlite")) as engine:
-        yield engine
+    return engine_of("sqlite")
 
 
 @pytest.fixture(params=["memory", "file", "sqlite"])
-def any_engine(project: Path, request: pytest.FixtureRequest) -> Iterator[Engine]:
+def any_engine(engine_of: Callable[..., Engine], request: pytest.FixtureRequest) -> Engine:
     """Use an engine on each built-in backend in turn."""
-    runtime = make_runtime(project, queue_backend=request.param, result_backend=request.param)
-    with Engine(runtime) as engine:
-        yield engine
+    return engine_of(request.param)
+
+
+@pytest.fixture(autouse=True)
+def disarmed() -> Iterator[None]:
+    """Leave no crash point armed."""
+    yield
+    crashpoint.arm(None)

@@ -1,0 +1,159 @@
+"""What children of fault tests do: ``python -m`` with orders, of which one is the part to play."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from nuvom import crashpoint
+from nuvom._file.log import Log
+from nuvom.clock import SYSTEM_CLOCK
+from nuvom.config_sources import load
+from nuvom.inspection import Inspector
+from nuvom.queue_backends.file import FileJobQueue
+from nuvom.queue_backends.sqlite import SQLiteJobQueue
+from nuvom.record import FINAL
+from nuvom.runtime import Runtime, build_runtime, use_runtime
+from nuvom.testing import crashing, history
+from nuvom.testing.history import HistoryLog
+from nuvom.worker import Worker
+from tests.reliability import tasks
+from tests.reliability.site import note_events
+
+_ENOUGH_SECS = 8.0
+_LOOK_SECS = 0.01
+
+
+def main(orders: dict[str, Any]) -> None:
+    log = HistoryLog(os.environ[tasks.HISTORY_VARIABLE])
+    crashing.arm_from(os.environ, reached=lambda name: log.write("reached", name=name))
+    if orders.get("traced"):
+        _trace(orders["traced"])
+    runtime = build_runtime(load(Path(orders["root"]), environ={}))
+    use_runtime(runtime)
+    note_events(log, runtime.bus)
+    PARTS[orders["part"]](runtime, log, orders)
+
+
+def _trace(path: str) -> None:
+    """Write the name of each crash point that is passed, instead of ending there."""
+    trace = HistoryLog(path)
+    seen: set[str] = set()
+
+    def note(name: str) -> None:
+        if name not in seen:
+            seen.add(name)
+            trace.write("passed", name=name)
+
+    crashpoint.arm(note)
+
+
+# ---- parts ------------------------------------------------------------------------------
+
+
+def work(runtime: Runtime, log: HistoryLog, orders: dict[str, Any]) -> None:
+    """Be a worker until asked to stop; say ``up`` once it is there."""
+    worker = Worker(runtime, threads=orders.get("threads", 2))
+    signal.signal(signal.SIGTERM, lambda *_: worker.stop())
+    worker.start()
+    print("up", flush=True)
+    while not worker.join(0.05):
+        pass
+
+
+def found(runtime: Runtime, log: HistoryLog, orders: dict[str, Any]) -> None:
+    """Make a store, put jobs into it, and die while one of them runs."""
+    del orders
+    produce(log, runtime)
+    enqueue(log, lambda: [tasks.deadly.delay(0, os.getpid()).id])
+    Worker(runtime, threads=2).run()
+
+
+def live(runtime: Runtime, log: HistoryLog, orders: dict[str, Any]) -> None:
+    """Do everything at a store that can be interrupted: enqueue, work, cancel, stop, and more."""
+    if orders.get("segment_bytes"):
+        Log.segment_bytes = orders["segment_bytes"]
+    worker = Worker(runtime, threads=2)
+    worker.start()
+    produce(log, runtime)
+    later = enqueue(log, lambda: [tasks.plain.options(delay=3600).delay(1).id])
+    stubborn = enqueue(log, lambda: [tasks.stubborn.delay(1, os.getpid()).id])
+    runtime.control.cancel(later[0])
+    if orders.get("segment_bytes"):
+        tasks.plain.options(delay=3600, queue="waste").map([(number,) for number in range(150)])
+        runtime.control.purge("waste")
+        _wait(worker, lambda: not _has_first_segment(runtime))
+    else:
+        _wait(worker, lambda: _checkpoints(runtime))
+    _wait(worker, lambda: _open_ids(runtime) <= set(stubborn))
+    worker.stop()
+    worker.join(_ENOUGH_SECS)
+    runtime.stop()
+
+
+PARTS: dict[str, Callable[[Runtime, HistoryLog, dict[str, Any]], None]] = {
+    "work": work,
+    "found": found,
+    "live": live,
+}
+
+
+# ---- what they are made of --------------------------------------------------------------
+
+
+def enqueue(log: HistoryLog, call: Callable[[], list[str]]) -> list[str]:
+    """Enqueue and note it; return the ids."""
+    log.write(history.ENQUEUE_INVOKE)
+    ids = call()
+    for job_id in ids:
+        log.write(history.ENQUEUE_OK, job=job_id)
+    return ids
+
+
+def produce(log: HistoryLog, runtime: Runtime) -> None:
+    """Enqueue jobs of every kind."""
+    del runtime
+    for number in range(3):
+        enqueue(log, lambda number=number: [tasks.plain.delay(number).id])  # type: ignore[misc]  # bound now
+    enqueue(log, lambda: tasks.plain.map([(number,) for number in range(10, 16)]).ids)
+    enqueue(log, lambda: [tasks.parent.delay(20).id])
+    enqueue(log, lambda: [tasks.flaky.delay(21).id])
+    enqueue(log, lambda: [tasks.failing.delay(22).id])
+    enqueue(log, lambda: [tasks.plain.options(unique_key="one").delay(23).id])
+
+
+def _open_ids(runtime: Runtime) -> set[str]:
+    page = Inspector(runtime).page(limit=1000)
+    return {one.record.id for one in page if one.status not in FINAL}
+
+
+def _has_first_segment(runtime: Runtime) -> bool:
+    """Whether a file queue still has the segment that cleaning is to remove."""
+    queue = runtime.queue
+    assert isinstance(queue, FileJobQueue)
+    return queue.store.log.segments()[0] == 1
+
+
+def _checkpoints(runtime: Runtime) -> bool:
+    queue = runtime.queue
+    assert isinstance(queue, SQLiteJobQueue)
+    return queue.store.db.checkpointer.look(trigger_bytes=0)
+
+
+def _wait(worker: Worker, is_so: Callable[[], bool]) -> None:
+    ends_at = SYSTEM_CLOCK.monotonic() + _ENOUGH_SECS
+    while SYSTEM_CLOCK.monotonic() < ends_at and not worker.join(0):
+        with suppress(crashing.CrashPointReached):
+            if is_so():
+                return
+        SYSTEM_CLOCK.sleep(_LOOK_SECS)
+
+
+if __name__ == "__main__":
+    main(json.loads(sys.argv[1]))

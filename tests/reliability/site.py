@@ -1,0 +1,185 @@
+"""A place for a fault test: a store on disk, its history, children at it, and the check after."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from nuvom import events
+from nuvom.clock import SYSTEM_CLOCK
+from nuvom.config_sources import load
+from nuvom.events import EventBus
+from nuvom.inspection import Inspector
+from nuvom.record import JobSnapshot, JobStatus
+from nuvom.runtime import Runtime, build_runtime
+from nuvom.testing import history
+from nuvom.testing.faults import Victim
+from nuvom.testing.history import Findings, HistoryLog, check, read_history
+from nuvom.worker import Worker
+from tests.engine import LIMIT_SECS, wait_until
+from tests.reliability import tasks
+
+PROGRAM = "tests.reliability.program"
+
+
+@dataclass
+class Site:
+    """A folder with a store.
+
+    Attributes:
+        backend: Of queue and results; ``queue+results`` where they differ.
+        settings: As in nuvom.toml.
+    """
+
+    root: Path
+    backend: str = "sqlite"
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.root.mkdir(parents=True, exist_ok=True)
+        queue, _, results = self.backend.partition("+")
+        given = {"queue_backend": queue, "result_backend": results or queue, **self.settings}
+        text = "".join(f"{name} = {_toml(value)}\n" for name, value in given.items())
+        (self.root / "nuvom.toml").write_text(text, encoding="utf-8")
+        self.log = HistoryLog(self.history)
+
+    @property
+    def history(self) -> Path:
+        return self.root / "history.ndjson"
+
+    def runtime(self) -> Runtime:
+        """Return a runtime on this store, of which the history tells."""
+        bus = EventBus()
+        note_events(self.log, bus)
+        return build_runtime(load(self.root, environ={}), bus=bus)
+
+    def child(
+        self,
+        part: str,
+        env: Mapping[str, str] | None = None,
+        *,
+        talks: bool = False,
+        **orders: Any,
+    ) -> Victim:
+        """Start a process that plays ``part`` of ``program.py`` here."""
+        return Victim(
+            PROGRAM,
+            {"part": part, "root": str(self.root), **orders},
+            folder=self.root,
+            log=self.log,
+            env={tasks.HISTORY_VARIABLE: str(self.history), **(env or {})},
+            talks=talks,
+        )
+
+    def worker(self, runtime: Runtime, **options: Any) -> Worker:
+        """Return a worker of this process whose tasks write into this site's history."""
+        token = tasks.HISTORY.set(str(self.history))
+        try:
+            return Worker(runtime, **options)
+        finally:
+            tasks.HISTORY.reset(token)
+
+    def accepted(self, *job_ids: str) -> None:
+        """Note jobs that this process has enqueued."""
+        for job_id in job_ids:
+            self.log.write(history.ENQUEUE_OK, job=job_id)
+
+    def errors(self) -> str:
+        """Return what children wrote to their standard error."""
+        path = self.root / "children.log"
+        return path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+
+    # ---- afterwards ---------------------------------------------------------------------
+
+    def drain(self, runtime: Runtime, *, threads: int = 2, limit_secs: float = LIMIT_SECS) -> None:
+        """Run a worker here until nothing is left to do; fail when that takes too long."""
+        worker = self.worker(runtime, threads=threads)
+        worker.start()
+        try:
+            wait_for(lambda: not unfinished(runtime), limit_secs, "it never drained")
+        finally:
+            worker.stop()
+            assert worker.join(LIMIT_SECS)
+
+    def snapshots(self, runtime: Runtime) -> dict[str, JobSnapshot]:
+        """Return all jobs, by id."""
+        inspector = Inspector(runtime)
+        found: dict[str, JobSnapshot] = {}
+        before = None
+        while page := inspector.page(before=before, limit=1000):
+            found |= {one.record.id: one for one in page}
+            before = page[-1].record.id
+        return found
+
+    def findings(self, runtime: Runtime, **limits: Any) -> Findings:
+        """Check the history against the store."""
+        final = {job_id: str(one.status) for job_id, one in self.snapshots(runtime).items()}
+        wrong = [job_id for job_id in final if not self._is_right(runtime, job_id)]
+        return check(read_history(self.history), final, wrong_results=wrong, **limits)
+
+    def _is_right(self, runtime: Runtime, job_id: str) -> bool:
+        """Whether the result of a successful job is what our tasks return: one more."""
+        inspector = Inspector(runtime)
+        whole = inspector.snapshot(job_id)
+        if whole.status is not JobStatus.SUCCESS:
+            return True
+        args, _ = runtime.codec.decode_call(whole.record.args, whole.record.kwargs)
+        return bool(inspector.result(whole) == args[0] + 1)
+
+    def starts(self) -> Counter[str]:
+        """Return how often each job's code has started."""
+        events = read_history(self.history) if self.history.exists() else []
+        return Counter(one["job"] for one in events if one["event"] == history.START)
+
+    def assert_sound(self, runtime: Runtime) -> None:
+        """Fail when the store's files are damaged."""
+        runtime.stop()
+        if "sqlite" in self.backend:
+            connection = sqlite3.connect(runtime.settings.db_path)
+            try:
+                assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+            finally:
+                connection.close()
+
+
+def note_events(log: HistoryLog, bus: EventBus) -> None:
+    """Note what the engine tells of jobs."""
+
+    def note(word: str, event: Any) -> None:
+        log.write(word, job=event.job.id, epoch=event.job.lease_epoch)
+
+    for kind, word in (
+        (events.JobSucceeded, history.FINISH_OK),
+        (events.JobFailed, history.FINISH_OK),
+        (events.JobDead, history.FINISH_OK),
+        (events.JobFenced, history.FENCED),
+        (events.JobRetrying, history.RETRYING),
+    ):
+        bus.subscribe(kind, partial(note, word))
+
+
+def unfinished(runtime: Runtime) -> int:
+    """Return how many jobs are not final."""
+    return sum(one.waiting + one.running + one.parked for one in Inspector(runtime).stats())
+
+
+def wait_for(is_so: Callable[[], bool], limit_secs: float, otherwise: str) -> None:
+    """Wait until something is so; look every few milliseconds."""
+    if limit_secs == LIMIT_SECS:
+        wait_until(is_so)
+        return
+    deadline = SYSTEM_CLOCK.monotonic() + limit_secs
+    while not is_so():
+        assert SYSTEM_CLOCK.monotonic() < deadline, otherwise
+        SYSTEM_CLOCK.sleep(0.005)
+
+
+def _toml(value: object) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return repr(value) if isinstance(value, int | float) else f'"{value}"'

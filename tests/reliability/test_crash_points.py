@@ -1,0 +1,228 @@
+"""R06: a process ends at each crash point in turn, and the next one finds nothing missing.
+
+The points themselves come from the source: one that no run passes is found out here.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from itertools import count
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from nuvom.record import JobStatus
+from nuvom.testing import crashing, history
+from nuvom.testing.history import read_history
+from nuvom.worker import Worker
+from tests.engine import Engine
+from tests.reliability import tasks
+from tests.reliability.site import Site, unfinished, wait_for
+
+BACKENDS = ("sqlite", "file", "sqlite+file", "file+sqlite")
+SWEEPS = [
+    *((mode, backend) for mode in crashing.MODES for backend in ("sqlite", "file")),
+    *(("kill", backend) for backend in ("sqlite+file", "file+sqlite")),
+]
+LIMIT_SECS = 60.0
+_AT_ONCE = 6  # they wait more than they work
+
+
+class Case(NamedTuple):
+    backend: str
+    part: str  # of program.py
+    point: str
+
+
+class Ground:
+    """Stores to start from: an empty one, and one in which a worker has died over a job."""
+
+    def __init__(self, root: Path, backend: str) -> None:
+        self.backend = backend
+        self._template = root / "template"
+        self._traces = root / "traces"
+        self._root = root
+        self._numbers = count()
+        self._traces.mkdir()
+        self.passed = {"found": self._trace("found"), "live": self._trace("live")}
+
+    def site(self, part: str, name: str) -> Site:
+        """Return a fresh site for a process that plays ``part``."""
+        root = self._root / f"{next(self._numbers)}-{name}"
+        if part == "live":
+            shutil.copytree(self._template, root, symlinks=True)
+        settings = {"lease_secs": 0.6, "shutdown_timeout_secs": 0.1, "max_deliveries": 1000}
+        return Site(root, self.backend, settings)
+
+    def play(
+        self, site: Site, part: str, env: dict[str, str] | None = None, *, traced: str = ""
+    ) -> int:
+        """Have a process play ``part`` to its end, whatever it is; return its exit code."""
+        child = site.child(part, env, segment_bytes=self._segment_bytes, traced=traced)
+        assert child.wait(LIMIT_SECS), f"it hangs\n{site.errors()}"
+        child.close()
+        site.log.write(history.KILL, pid=child.pid)
+        return child.process.returncode
+
+    @property
+    def _segment_bytes(self) -> int | None:
+        return 3000 if self.backend.startswith("file") else None
+
+    def _trace(self, part: str) -> set[str]:
+        site = self.site(part, f"trace-{part}")
+        trace = self._traces / part
+        code = self.play(site, part, traced=str(trace))
+        assert code == (-9 if part == "found" else 0), site.errors()
+        if part == "found":
+            site.root.rename(self._template)
+            _tear(self._template)
+        return {one["name"] for one in read_history(trace)}
+
+
+def _tear(root: Path) -> None:
+    """Leave half an entry at the end of a file queue's log, as a death while writing would."""
+    logs = sorted((root / ".nuvom" / "files" / "log").glob("*.log"))
+    if logs:
+        with open(logs[-1], "ab") as stream:
+            stream.write(logs[-1].read_bytes()[:40])
+
+
+@pytest.fixture(scope="module")
+def grounds(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Ground]:
+    made: dict[str, Ground] = {}
+
+    def ground(backend: str) -> Ground:
+        if backend not in made:
+            made[backend] = Ground(tmp_path_factory.mktemp(backend.replace("+", "-")), backend)
+        return made[backend]
+
+    return ground
+
+
+def cases(ground: Ground) -> Iterator[Case]:
+    """Yield each point once, in the part that has more to lose."""
+    for point in sorted(ground.passed["live"] | ground.passed["found"]):
+        part = "live" if point in ground.passed["live"] else "found"
+        yield Case(ground.backend, part, point)
+
+
+def crash(ground: Ground, mode: str, case: Case) -> str:
+    """End a process at a crash point and let another one go on; return what is wrong then."""
+    site = ground.site(case.part, f"{mode}-{case.point}")
+    code = ground.play(site, case.part, {crashing.VARIABLE: f"{case.point}:{mode}"})
+    expected = {"kill": {-9}, "exit": {crashing.EXIT_CODE}, "exception": {0, 1}}[mode]
+    reached = [one for one in read_history(site.history) if one["event"] == "reached"]
+    if len(reached) != 1 or (code not in expected and case.part == "live"):
+        return f"exit code {code}, reached {len(reached)} times\n{site.errors()}"
+    return _aftermath(site)
+
+
+def _aftermath(site: Site) -> str:
+    runtime = site.runtime()
+    try:
+        for job_id, one in site.snapshots(runtime).items():
+            if one.record.run_at > runtime.clock.now() + 600:  # it was to be cancelled or purged
+                runtime.control.cancel(job_id)
+        site.drain(runtime)
+        findings = site.findings(runtime)
+        wrong = "" if findings.is_valid else f"{findings}"
+        return wrong + _wrong_statuses(site) + _children(site)
+    except AssertionError as error:
+        return f"{error}"
+    finally:
+        site.assert_sound(runtime)
+        site.log.close()
+
+
+def _wrong_statuses(site: Site) -> str:
+    runtime = site.runtime()
+    snapshots = site.snapshots(runtime).values()
+    wrong = [
+        (one.record.func_name, str(one.status))
+        for one in snapshots
+        if (one.status is JobStatus.FAILED) != (one.record.func_name == tasks.failing.name)
+        or one.status is JobStatus.DEAD
+    ]
+    runtime.stop()
+    return f"wrong statuses {wrong}" if wrong else ""
+
+
+def _children(site: Site) -> str:
+    """Each job that enqueues another with its success has exactly one child."""
+    runtime = site.runtime()
+    numbers = []
+    for one in site.snapshots(runtime).values():
+        args, _ = runtime.codec.decode_call(one.record.args, one.record.kwargs)
+        numbers.append((one.record.func_name, args[0]))
+    runtime.stop()
+    parents = numbers.count((tasks.parent.name, 20))
+    born = numbers.count((tasks.plain.name, 20 + tasks.CHILD_OFFSET))
+    return "" if parents == born else f"{parents} parents have {born} children"
+
+
+def sweep(ground: Ground, mode: str, figures: Callable[[str], None]) -> None:
+    todo = list(cases(ground))
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        found = dict(zip(todo, pool.map(partial(crash, ground, mode), todo), strict=True))
+    figures(f"{ground.backend}, {mode}: {len(todo)} points, {sum(map(bool, found.values()))} bad")
+    bad = {case.point: text for case, text in found.items() if text}
+    assert not bad, "\n".join(f"{point}: {text}" for point, text in bad.items())
+
+
+def test_r06_a_kill_at_every_crash_point_of_sqlite_loses_nothing(
+    grounds: Callable[[str], Ground], figures: Callable[[str], None]
+) -> None:
+    sweep(grounds("sqlite"), "kill", figures)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize(("mode", "backend"), SWEEPS)
+def test_r06_an_end_at_any_crash_point_loses_nothing(
+    grounds: Callable[[str], Ground], figures: Callable[[str], None], mode: str, backend: str
+) -> None:
+    sweep(grounds(backend), mode, figures)
+
+
+def test_r06_every_crash_point_is_passed(grounds: Callable[[str], Ground]) -> None:
+    passed = set().union(*(one for name in BACKENDS for one in grounds(name).passed.values()))
+    known = crashing.known_points()
+    assert len(known) >= 20
+    assert passed == set(known), "points that no run passes, or that the source does not have"
+
+
+def test_r06_no_two_places_share_the_name_of_a_crash_point() -> None:
+    assert {name: places for name, places in crashing.known_points().items() if places[1:]} == {}
+
+
+@pytest.mark.parametrize(
+    "point",
+    [
+        "dispatch.before_store",
+        "dispatch.stored",
+        "worker.claimed",
+        "worker.before_settle",
+        "worker.settled",
+    ],
+)
+def test_r06_an_exception_at_a_crash_point_costs_memory_no_job(
+    engine_of: Callable[..., Engine], point: str
+) -> None:
+    """Also in one process: the worker stops and says why, and another one goes on."""
+    engine = engine_of("memory", lease_secs=1.0)
+    plus = engine.task(lambda x: x + 1, name="tests.plus")
+    jobs = [plus.delay(number) for number in range(4)]
+    crashing.arm_from({crashing.VARIABLE: f"{point}:exception"})
+    if point.startswith("dispatch"):
+        with pytest.raises(crashing.CrashPointReached):
+            plus.map([(4,), (5,)])
+    else:
+        with pytest.raises(crashing.CrashPointReached):
+            Worker(engine.runtime, threads=2).run()
+    with engine.worker(threads=2):
+        wait_for(lambda: not unfinished(engine.runtime), LIMIT_SECS, "it never drained")
+    assert [job.get(timeout=0) for job in jobs] == [1, 2, 3, 4]
