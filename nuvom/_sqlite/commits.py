@@ -23,13 +23,16 @@ _MOST = 1000
 
 
 class _Ticket(Generic[T, R]):
-    __slots__ = ("error", "item", "leads", "result", "turn")
+    """One caller's item. ``has_outcome`` once it is known to be stored, or refused."""
+
+    __slots__ = ("error", "has_outcome", "item", "leads", "result", "turn")
 
     def __init__(self, item: T) -> None:
         self.item = item
         self.turn = threading.Lock()
         self.turn.acquire()
         self.leads = False
+        self.has_outcome = False
         self.result: R | None = None
         self.error: BaseException | None = None
 
@@ -41,6 +44,8 @@ class GroupCommit(Generic[T, R]):
         commit: Stores all items in one transaction and returns a result for each, in order.
             When it raises, every caller of the group gets the error, unless the group had
             more than one item: then each is tried alone, so that one bad item harms nobody.
+
+    A caller that is interrupted (Ctrl-C) leaves the others' items to the next leader.
     """
 
     def __init__(self, commit: Callable[[list[T]], list[R]], clock: Clock) -> None:
@@ -53,18 +58,17 @@ class GroupCommit(Generic[T, R]):
 
     def submit(self, item: T) -> R:
         """Return the result of ``item`` once its group is committed, or raise its error."""
+        ticket: _Ticket[T, R] | None = None
         with self._lock:
             leads = not self._is_led
             self._is_led = True
             if not leads or self._last_size > 1:
-                ticket: _Ticket[T, R] | None = _Ticket(item)
-                self._waiting.append(ticket)  # type: ignore[arg-type]  # set one line above
-            else:
-                ticket = None
+                ticket = _Ticket(item)
+                self._waiting.append(ticket)
         if ticket is None:
             return self._alone(item)
         if leads or self._waits_to_lead(ticket):
-            self._lead()
+            self._lead(ticket)
         if ticket.error is not None:
             raise ticket.error
         return ticket.result  # type: ignore[return-value]  # set where there is no error
@@ -74,8 +78,7 @@ class GroupCommit(Generic[T, R]):
             ticket.turn.acquire()
         except BaseException:  # Ctrl-C: nobody may be left waiting for this caller to lead
             with self._lock:
-                is_queued = ticket in self._waiting
-                if is_queued:
+                if ticket in self._waiting:
                     self._waiting.remove(ticket)
             if ticket.leads:
                 self._hand_over()
@@ -88,19 +91,34 @@ class GroupCommit(Generic[T, R]):
         finally:
             self._hand_over()
 
-    def _lead(self) -> None:
+    def _lead(self, own: _Ticket[T, R]) -> None:
         """Commit what waits, this caller's own item included, then pass the lead on."""
-        self._gather()
-        with self._lock:
-            count = min(len(self._waiting), _MOST)
-            group = [self._waiting.popleft() for _ in range(count)]
-            self._last_size = max(1, count)
+        group: list[_Ticket[T, R]] = []
         try:
+            self._gather()
+            with self._lock:
+                count = min(len(self._waiting), _MOST)
+                group += [self._waiting.popleft() for _ in range(count)]
+                self._last_size = max(1, count)
             self._store(group)
         finally:
-            for ticket in group:
-                ticket.turn.release() if not ticket.leads else None
+            self._let_go(own, group)
             self._hand_over()
+
+    def _let_go(self, own: _Ticket[T, R], group: list[_Ticket[T, R]]) -> None:
+        """Release those whose outcome is known; the others wait on, ahead of who came later."""
+        unknown = []
+        for ticket in group:
+            if ticket is own:
+                continue
+            if ticket.has_outcome:
+                ticket.turn.release()
+            else:  # this caller was interrupted
+                unknown.append(ticket)
+        with self._lock:
+            self._waiting.extendleft(reversed(unknown))
+            if own in self._waiting:
+                self._waiting.remove(own)
 
     def _gather(self) -> None:
         """Wait until as many have come as last time, which is who was let go by that commit."""
@@ -114,12 +132,14 @@ class GroupCommit(Generic[T, R]):
         except Exception as error:  # noqa: BLE001  # handed to the callers, each in its own thread
             if len(group) == 1:
                 group[0].error = error
+                group[0].has_outcome = True
                 return
             for ticket in group:
                 self._store([ticket])
             return
         for ticket, result in zip(group, results, strict=True):
             ticket.result = result
+            ticket.has_outcome = True
 
     def _hand_over(self) -> None:
         with self._lock:

@@ -1,0 +1,215 @@
+"""Callers that come at the same time share one commit, and none of them is forgotten."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+import pytest
+
+from nuvom._sqlite.commits import GroupCommit
+from nuvom.clock import SYSTEM_CLOCK
+from tests.engine import LIMIT_SECS, wait_until
+
+
+class Store:
+    """What is committed, and a gate that a commit waits at when it is told to."""
+
+    def __init__(self) -> None:
+        self.groups: list[list[int]] = []
+        self.raises: dict[int, BaseException] = {}
+        self.entered = threading.Semaphore(0)
+        self.gate: threading.Event | None = None
+        self.group: GroupCommit[int, int] = GroupCommit(self.commit, SYSTEM_CLOCK)
+
+    def commit(self, items: list[int]) -> list[int]:
+        gate = self.gate
+        self.entered.release()
+        if gate is not None:
+            assert gate.wait(LIMIT_SECS)
+        for item in items:
+            if item in self.raises:
+                raise self.raises[item]
+        self.groups.append(items)
+        return [10 * item for item in items]
+
+    @property
+    def items(self) -> list[int]:
+        return sorted(item for group in self.groups for item in group)
+
+
+class Caller(threading.Thread):
+    """A thread that submits one item."""
+
+    def __init__(self, store: Store, item: int) -> None:
+        super().__init__(daemon=True)
+        self.store = store
+        self.item = item
+        self.result: int | None = None
+        self.error: BaseException | None = None
+        self.start()
+
+    def run(self) -> None:
+        try:
+            self.result = self.store.group.submit(self.item)
+        except BaseException as error:  # noqa: BLE001  # looked at by the test
+            self.error = error
+
+    def ends(self) -> None:
+        self.join(LIMIT_SECS)
+        assert not self.is_alive(), "a caller was forgotten"
+
+
+@pytest.fixture
+def store() -> Store:
+    return Store()
+
+
+def crowd(store: Store, count: int) -> tuple[threading.Event, list[Caller]]:
+    """Let one caller commit, and as many queue up behind it."""
+    gate = store.gate = threading.Event()
+    callers = [Caller(store, 0)]
+    assert store.entered.acquire(timeout=LIMIT_SECS)
+    for number in range(1, count + 1):
+        callers.append(Caller(store, number))
+        wait_until(lambda number=number: len(store.group._waiting) == number)  # type: ignore[misc]
+    return gate, callers
+
+
+def all_end(callers: list[Caller]) -> None:
+    for caller in callers:
+        caller.ends()
+
+
+def test_one_caller_commits_at_once(store: Store) -> None:
+    assert [10, 20] == [store.group.submit(1), store.group.submit(2)]
+    assert [[1], [2]] == store.groups
+
+
+def test_callers_that_queue_up_share_the_next_commit(store: Store) -> None:
+    gate, callers = crowd(store, 7)
+    gate.set()
+    all_end(callers)
+    assert [[0], [1, 2, 3, 4, 5, 6, 7]] == store.groups
+    assert [10 * number for number in range(8)] == [caller.result for caller in callers]
+
+
+def test_leader_of_a_crowd_waits_for_those_it_has_let_go(store: Store) -> None:
+    gate, callers = crowd(store, 3)
+    gate.set()
+    all_end(callers)
+    store.gate = None
+    assert 50 == store.group.submit(5)  # nobody else comes: it is not waited for long
+    assert [5] == store.groups[-1]
+    assert 60 == store.group.submit(6)
+
+
+def test_no_group_is_larger_than_a_thousand(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nuvom._sqlite.commits._MOST", 3)
+    gate, callers = crowd(store, 7)
+    gate.set()
+    all_end(callers)
+    assert [1, 3, 3, 1] == [len(group) for group in store.groups]
+    assert list(range(8)) == store.items
+
+
+def test_one_bad_item_harms_nobody(store: Store) -> None:
+    store.raises[2] = ValueError("bad")
+    gate, callers = crowd(store, 3)
+    gate.set()
+    all_end(callers)
+    assert [0, 1, 3] == store.items
+    assert ["bad"] == [str(caller.error) for caller in callers if caller.error]
+
+
+def test_error_of_a_caller_alone_is_its_own(store: Store) -> None:
+    store.raises[2] = ValueError("bad")
+    with pytest.raises(ValueError, match="bad"):
+        store.group.submit(2)
+    assert 10 == store.group.submit(1)
+
+
+@pytest.mark.parametrize("moment", ["commit", "gather"])
+def test_leader_that_is_interrupted_leaves_the_others_to_the_next(
+    store: Store, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    gate, callers = crowd(store, 3)
+    if moment == "commit":
+        store.raises[1] = KeyboardInterrupt()
+    else:
+        gather, times = store.group._gather, iter([True])
+
+        def interrupted() -> None:
+            if next(times, False):
+                raise KeyboardInterrupt
+            gather()
+
+        monkeypatch.setattr(store.group, "_gather", interrupted)
+    gate.set()
+    all_end(callers)
+    assert [0, 2, 3] == store.items, "reported as stored, or lost"
+    assert isinstance(callers[1].error, KeyboardInterrupt)
+    assert [0, None, 20, 30] == [caller.result for caller in callers]
+    store.gate = None
+    assert 90 == store.group.submit(9)
+
+
+@pytest.mark.parametrize("was_chosen", [True, False])
+def test_caller_that_is_interrupted_while_it_waits_is_not_waited_for(
+    store: Store, *, was_chosen: bool
+) -> None:
+    gate, callers = crowd(store, 1)
+    second = interrupted_ticket(store, chosen=was_chosen)
+    gate.set()
+    all_end(callers)
+    assert isinstance(second, KeyboardInterrupt)
+    store.gate = None
+    assert 90 == store.group.submit(9)
+    assert 5 not in store.items
+
+
+def interrupted_ticket(store: Store, *, chosen: bool) -> BaseException | None:
+    """Submit 5 behind a crowd, and have the wait for its turn interrupted."""
+    group, error = store.group, None
+
+    class Turn:
+        def acquire(self) -> None:
+            if chosen:  # the lead was handed over in the very moment of the interrupt
+                group._waiting.appendleft(group._waiting.pop())
+                group._waiting[0].leads = True
+            raise KeyboardInterrupt
+
+        def release(self) -> None: ...
+
+    def with_turn(make: Callable[[int], object]) -> Callable[[int], object]:
+        def made(item: int) -> object:
+            ticket = make(item)
+            ticket.turn = Turn()  # type: ignore[attr-defined]
+            return ticket
+
+        return made
+
+    from nuvom._sqlite import commits
+
+    original = commits._Ticket
+    commits._Ticket = with_turn(original)  # type: ignore[misc,assignment]
+    try:
+        group.submit(5)
+    except KeyboardInterrupt as interrupt:
+        error = interrupt
+    finally:
+        commits._Ticket = original  # type: ignore[misc]
+    return error
+
+
+def test_eight_threads_lose_nothing_and_share(store: Store) -> None:
+    def work(first: int) -> None:
+        for number in range(first, first + 200):
+            assert 10 * number == store.group.submit(number)
+
+    threads = [threading.Thread(target=work, args=(first,)) for first in range(0, 1600, 200)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(LIMIT_SECS)
+    assert list(range(1600)) == store.items
