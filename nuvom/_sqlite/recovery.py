@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from nuvom._presence import find_dead, is_alive
+from nuvom._presence import find_dead, is_gone
 from nuvom._slotfile import read_slots
 from nuvom._sqlite.rows import SNAPSHOT_COLUMNS, SNAPSHOT_FROM, encode_error, snapshot
 from nuvom._sqlite.schema import DEAD, READY, SCHEDULED, SUSPECT
@@ -73,7 +73,9 @@ class RecoveryPart:
                 corpse.bury()
         now = self.store.clock.monotonic()
         for (owner,) in self.store.db.read(_OWNERS):
-            if not is_alive(self.store.db.directory, owner):
+            # Not "is dead": whoever died just now, or is being buried by another reaper, left a
+            # slot file that tells what had started.
+            if is_gone(self.store.db.directory, owner):
                 recovered += self._take_back(owner, lambda _job, _epoch: True)
         silent = self.store.db.read(_EXPIRED, (now,)) if now >= self._stalled_until else []
         for (owner,) in silent:
