@@ -47,7 +47,14 @@ class QueueMaker(Protocol):
         """Return what opens the store in another process."""
         ...
 
-    def takes_clock(self) -> bool:
+    def _leased(queue: BaseJobQueue) -> LeasedJobQueue:
+    assert isinstance(queue, LeasedJobQueue), (
+        f"{type(queue).__name__} declares leases but is no LeasedJobQueue"
+    )
+    return queue
+
+
+def takes_clock(self) -> bool:
         """Tell whether ``make`` can be given a clock."""
         ...
 
@@ -91,11 +98,7 @@ class QueueBench:
 
     def open_leased(self, **settings: Any) -> LeasedJobQueue:
         """Do as ``open`` for laws about leases."""
-        queue = self.open(**settings)
-        assert isinstance(queue, LeasedJobQueue), (
-            f"{type(queue).__name__} declares leases but is no LeasedJobQueue"
-        )
-        return queue
+        return _leased(self.open(**settings))
 
     @property
     def queue(self) -> BaseJobQueue:
@@ -105,11 +108,7 @@ class QueueBench:
     @property
     def leased(self) -> LeasedJobQueue:
         """``queue``, for laws about leases."""
-        if not self._opened:
-            return self.open_leased()
-        queue = self._opened[0]
-        assert isinstance(queue, LeasedJobQueue), "opened by open_leased"
-        return queue
+        return _leased(self.queue)
 
     @property
     def has_start_marks(self) -> bool:
@@ -126,15 +125,12 @@ class QueueBench:
 
     def adopt(self, queue: BaseJobQueue) -> LeasedJobQueue:
         """Stop a second instance in the end, too."""
-        assert isinstance(queue, LeasedJobQueue), "reopen() returned a queue of another kind"
         self._opened.append(queue)
-        return queue
+        return _leased(queue)
 
     def reopen_leased(self) -> LeasedJobQueue:
         """Do as ``reopen`` for laws about leases."""
-        other = self.reopen()
-        assert isinstance(other, LeasedJobQueue), "reopen() returned a queue of another kind"
-        return other
+        return _leased(self.reopen())
 
     def child(self, action: str, **parameters: Any) -> Child:
         """Start a process that opens the store of ``queue``. Skips where it cannot.
@@ -234,6 +230,13 @@ class QueueBench:
             is_late = SYSTEM_CLOCK.monotonic() >= deadline
             assert not is_late, f"not after {self.patience_secs:g} s: {what}"
             SYSTEM_CLOCK.sleep(0.01)
+
+
+def _leased(queue: BaseJobQueue) -> LeasedJobQueue:
+    assert isinstance(queue, LeasedJobQueue), (
+        f"{type(queue).__name__} declares leases but is no LeasedJobQueue"
+    )
+    return queue
 
 
 def takes_clock(function: Callable[..., Any]) -> bool:
