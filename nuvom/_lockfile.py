@@ -27,6 +27,9 @@ _FLAGS = (
     | getattr(os, "O_BINARY", 0)  # Windows: else it changes line ends
 )
 
+_NAP_SECS = 0.00005
+_LONG_NAP_SECS = 0.002
+
 if sys.platform == "win32":  # pragma: no cover  # needs Windows
     import msvcrt
 
@@ -99,14 +102,18 @@ class FileLock:
             raise ValueError(f"{self.path} is not locked")
         return self._descriptor
 
-    def acquire(self, *, blocking: bool = False) -> bool:
+    def acquire(self, *, blocking: bool = False, limit_secs: float | None = None) -> bool:
         """Take the lock.
 
+        Args:
+            blocking: Wait for it, for ever or ``limit_secs`` seconds.
         Returns: False when somebody else has it, or when the file is missing and is not to be
         created.
         Raises: StorageFull, BackendUnavailable: the file cannot be opened or locked; a
         symbolic link is refused.
         """
+        if blocking and limit_secs is not None:
+            return self.acquire() or self._insist(limit_secs)
         if not self._mutex.acquire(blocking):
             return False
         try:
@@ -117,6 +124,17 @@ class FileLock:
             if self._descriptor is None:
                 self._mutex.release()
         return self._descriptor is not None
+
+    def _insist(self, limit_secs: float) -> bool:
+        """Ask again and again: a wait inside the system could not be given up."""
+        asked_at = now = SYSTEM_CLOCK.monotonic()
+        while now - asked_at < limit_secs:
+            # Locks are held for moments; after a second it is something else.
+            SYSTEM_CLOCK.sleep(_NAP_SECS if now - asked_at < 1 else _LONG_NAP_SECS)
+            if self.acquire():
+                return True
+            now = SYSTEM_CLOCK.monotonic()
+        return False
 
     def release(self) -> None:
         """Give the lock up; does nothing when it is not held."""

@@ -40,6 +40,7 @@ class RecoveryPart:
     store: FileStore
     settings: Settings
     clock: Clock
+    _stalled_until = 0.0
 
     def reap(self) -> list[JobRecord]:
         """Take back jobs of the dead and the silent, wake due ones; see the contract."""
@@ -64,8 +65,9 @@ class RecoveryPart:
         return None if due is None else max(0.0, due - now)
 
     def _take_back(self, corpses: dict[str, Corpse]) -> list[JobRecord]:
-        now = self.clock.now()
+        now, asked_at = self.clock.now(), self.clock.monotonic()
         with self.store.turn() as table:
+            self._note_stall(asked_at)
             arrivals = table.arrivals
             table.promote(now)
             has_due = table.arrivals > arrivals
@@ -100,8 +102,16 @@ class RecoveryPart:
         if rows and is_gone(self.store.directory, owner):
             return rows, _charge_all
         mono = self.clock.monotonic()
+        if mono < self._stalled_until:
+            return [], _charge_all
         silent = [row for row in rows if max(row.state.lease_until, holder.lease_until) <= mono]
         return silent, self._verdict_of_silent(owner) if silent else _charge_all
+
+    def _note_stall(self, asked_at: float) -> None:
+        """Where the store was locked for so long that nobody could beat, let all beat first."""
+        now, lease_secs = self.clock.monotonic(), self.settings.lease_secs
+        if now - asked_at > lease_secs / 2:
+            self._stalled_until = now + min(lease_secs / 6, 5.0)
 
     def _is_over(self, owner: str, holder: Holder, corpses: dict[str, Corpse]) -> bool:
         """Return whether a worker is to be shown no more."""

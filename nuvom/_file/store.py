@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from nuvom.config import Settings
     from nuvom.errors import CorruptRecord
 
+_PATIENCE_SECS = 60.0  # longer than any lock that is held in good order
 _TRIES = 3  # against a log that somebody drops and makes anew at the same time
 
 
@@ -153,7 +154,7 @@ class FileStore:
         """Take the lock and read what others have appended."""
         for _ in range(_TRIES):
             self.make_folders()
-            self._lock.acquire(blocking=True)
+            self._take_lock()
             try:
                 self._catch_up(with_table=with_table)
                 self._turns.log = self._log
@@ -166,6 +167,14 @@ class FileStore:
                 self._lock.release()
                 raise
         raise BackendUnavailable(self.directory, "its log vanishes again and again")
+
+    def _take_lock(self) -> None:
+        if not self._lock.acquire(blocking=True, limit_secs=_PATIENCE_SECS):
+            raise BackendUnavailable(
+                self.directory,
+                f"another process has locked it for more than {_PATIENCE_SECS:g} s",
+                "Look for a stopped worker or command (state T in ps); let it go on, or end it.",
+            )
 
     def make_folders(self) -> None:
         """Make the store's folders, or refuse them where they are not safe to use.

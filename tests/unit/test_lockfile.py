@@ -14,6 +14,7 @@ import pytest
 
 from nuvom import _lockfile
 from nuvom._lockfile import FileLock
+from nuvom.clock import SYSTEM_CLOCK
 from nuvom.errors import BackendUnavailable
 
 if TYPE_CHECKING:
@@ -98,6 +99,31 @@ def test_who_blocks_gets_it_when_it_is_released(path: Path) -> None:
         assert got.wait(LIMIT_SECS)
         thread.join()
         holder.close()
+
+
+def test_waiting_with_a_limit_ends_with_it_or_with_the_lock(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    naps: list[float] = []
+    monkeypatch.setattr(SYSTEM_CLOCK, "monotonic", lambda: sum(naps))
+    monkeypatch.setattr(SYSTEM_CLOCK, "sleep", naps.append)
+    holder, waiting = FileLock(path), FileLock(path)
+    holder.acquire()
+    assert not waiting.acquire(blocking=True, limit_secs=5)
+    assert 5 <= sum(naps) < 5.1
+    assert len(naps) < 30_000, "it asks less often when it takes long"
+    naps.clear()
+
+    def nap(secs: float) -> None:
+        naps.append(secs)
+        holder.release()
+
+    monkeypatch.setattr(SYSTEM_CLOCK, "sleep", nap)
+    assert waiting.acquire(blocking=True, limit_secs=5)
+    assert len(naps) == 1
+    waiting.release()
+    assert waiting.acquire(blocking=True, limit_secs=5)
+    waiting.release()
 
 
 def test_threads_that_share_an_object_exclude_each_other(path: Path) -> None:

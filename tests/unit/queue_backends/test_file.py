@@ -17,6 +17,7 @@ from nuvom._durable import sync_data
 from nuvom._file import log as log_module
 from nuvom._file import store as store_module
 from nuvom._file.log import Log
+from nuvom._lockfile import FileLock
 from nuvom._presence import Presence, is_alive
 from nuvom.clock import SYSTEM_CLOCK
 from nuvom.config import Settings
@@ -414,6 +415,112 @@ def test_an_interrupted_turn_forgets_what_it_had_taken(
 
 def _no_room(*_: object, **__: object) -> None:
     raise BackendUnavailable("here", "no room")
+
+
+def test_a_store_locked_for_too_long_is_an_error_and_works_afterwards(
+    queue: FileJobQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(queue, "a")
+    monkeypatch.setattr(store_module, "_PATIENCE_SECS", 0.01)
+    lock = FileLock(queue.store.directory / "lock")
+    with lock, pytest.raises(BackendUnavailable, match="locked it"):
+        put(queue, "b")
+    put(queue, "c")
+    assert {one.record.id for one in queue.page()} == {"a", "c"}
+
+
+def test_workers_that_could_not_beat_because_the_store_was_locked_may_do_so_first(
+    tmp_path: Path, opened: list[FileJobQueue], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = FakeClock()
+    queue, reaper = (FileJobQueue(Settings(root=tmp_path), clock=clock) for _ in range(2))
+    opened += [queue, reaper]
+    put(queue, "a")
+    queue.claim(1, "w")
+    real = FileLock.acquire
+
+    def slow(lock: FileLock, **options: Any) -> bool:
+        if lock.path.endswith(f"{os.sep}lock") and clock.monotonic() < begin + 40:
+            clock.advance(40)  # somebody had it for so long
+        return real(lock, **options)
+
+    begin = clock.monotonic()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(FileLock, "acquire", slow)
+        assert reaper.reap() == []
+    assert reaper.reap() == []
+    assert queue.extend("w") == {"a": 1}
+    clock.advance(6)
+    assert reaper.reap() == []
+    clock.advance(31)
+    assert [job.id for job in reaper.reap()] == ["a"]
+
+
+# ---- odds and ends ------------------------------------------------------------------------
+
+
+def test_attempts_of_an_unknown_job_are_none(queue: FileJobQueue) -> None:
+    assert queue.attempts("nobody") == []
+    assert queue.cancel("nobody") is None
+    assert queue.retry("nobody") is None
+
+
+def test_a_page_goes_on_behind_a_job_that_was_removed_meanwhile(queue: FileJobQueue) -> None:
+    put(queue, "a1", "a2", "a3")
+    queue.cancel("a2")
+    queue.prune(success_before=0, failed_before=9e9)
+    assert queue.get("a2") is None
+    assert [one.record.id for one in queue.page(before="a2")] == ["a1"]
+
+
+def test_a_failure_without_an_error_is_grouped_by_its_task(queue: FileJobQueue) -> None:
+    put(queue, "a")
+    (job,) = queue.claim(1, "w")
+    queue.settle([make_settlement(job, JobStatus.FAILED, error=None)])
+    (group,) = queue.error_groups()
+    assert (group.fingerprint, group.count) == ("FAILED:shop.send", 1)
+    assert queue.failed_ids(group.fingerprint) == ["a"]
+
+
+def test_a_reaper_sets_a_damaged_job_aside_and_goes_on(tmp_path: Path, queue: FileJobQueue) -> None:
+    put(queue, "small")
+    queue.enqueue(make_job("shop.send", "x" * 5000, id="large"))
+    assert len(queue.claim(2, "w")) == 2
+    path = queue.store.directory / "log" / "0000000001.log"
+    path.write_bytes(path.read_bytes().replace(b"xxxx", b"xxyx", 1))
+    queue.store._presences["w"].abandon()
+    assert [job.id for job in queue.reap()] == ["small"]
+    assert queue.get("large") is None
+
+
+def test_a_damaged_parked_job_is_set_aside_when_its_time_is_over(
+    tmp_path: Path, opened: list[FileJobQueue]
+) -> None:
+    clock = FakeClock()
+    queue = FileJobQueue(Settings(root=tmp_path, parked_ttl_secs=10), clock=clock)
+    opened.append(queue)
+    queue.enqueue(make_job("shop.send", "x" * 5000, id="large"))
+    (job,) = queue.claim(1, "w")
+    queue.settle([make_settlement(job, JobStatus.PARKED)])
+    path = queue.store.directory / "log" / "0000000001.log"
+    path.write_bytes(path.read_bytes().replace(b"xxxx", b"xxyx", 1))
+    clock.advance(11)
+    assert queue.reap() == []
+    assert queue.get("large") is None
+
+
+def test_a_damaged_result_leaves_the_rest_of_the_job(queue: FileJobQueue) -> None:
+    put(queue, "a")
+    (job,) = queue.claim(1, "w")
+    queue.settle([make_settlement(job, value="y" * 500)])
+    assert status(queue, "a") is JobStatus.SUCCESS
+    path = queue.store.directory / "log" / "0000000001.log"
+    path.write_bytes(path.read_bytes().replace(b"yyyy", b"yyxy", 1))
+    snapshot = queue.get("a")
+    assert snapshot is not None
+    assert (snapshot.status, snapshot.result) == (JobStatus.SUCCESS, None)
+    assert queue.attempts("a") == []
 
 
 # ---- waiting ------------------------------------------------------------------------------
