@@ -47,14 +47,7 @@ class QueueMaker(Protocol):
         """Return what opens the store in another process."""
         ...
 
-    def _leased(queue: BaseJobQueue) -> LeasedJobQueue:
-    assert isinstance(queue, LeasedJobQueue), (
-        f"{type(queue).__name__} declares leases but is no LeasedJobQueue"
-    )
-    return queue
-
-
-def takes_clock(self) -> bool:
+    def takes_clock(self) -> bool:
         """Tell whether ``make`` can be given a clock."""
         ...
 
