@@ -26,7 +26,7 @@ from tests.acceptance import process_tasks as tasks
 from tests.engine import LIMIT_SECS, Engine, make_runtime, wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
 ROOT = Path(__file__).resolve().parents[2]
 posix = pytest.mark.skipif(sys.platform == "win32", reason="it is about signals")
@@ -94,7 +94,7 @@ def wait_for_lines(path: str | Path, count: int = 1) -> list[str]:
 
 def test_task_runs_in_a_child_of_this_process(engine: Engine) -> None:
     pid, parent = tasks.whoami.delay().get(LIMIT_SECS)
-    assert os.getpid() not in (pid,)
+    assert os.getpid() != pid
     assert os.getpid() == parent
     assert "process" == engine.events(JobStarted)[0].lane
 

@@ -31,7 +31,7 @@ def start(program: str, **options: object) -> subprocess.Popen[bytes]:
         [sys.executable, "-c", program],
         stdout=subprocess.PIPE,
         bufsize=0,
-        **{**platforms.spawn_options(), **options},  # type: ignore[call-overload]  # plain options
+        **{**platforms.spawn_options(), **options},
     )
     assert isinstance(child, subprocess.Popen)
     return child
@@ -232,9 +232,13 @@ def test_main_thread_is_interrupted_where_it_waits(signals: None) -> None:
     platforms.on_end_request(act)
     other = threading.Thread(target=platforms.interrupt_main_thread, args=(threading.get_ident(),))
     with pytest.raises(Interrupted):
-        other.start()
-        threading.Event().wait(LIMIT_SECS)
+        start_and_wait(other)
     other.join()
+
+
+def start_and_wait(other: threading.Thread) -> None:
+    other.start()
+    threading.Event().wait(LIMIT_SECS)
 
 
 def test_usual_signals_take_back_the_handlers(signals: None) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
+import os
 import random
 import signal
 import sys
@@ -144,7 +146,7 @@ class Nursery:
 def nursery(monkeypatch: pytest.MonkeyPatch) -> Iterator[Nursery]:
     kept = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     left = threading.Event()
-    monkeypatch.setattr(child_module.os, "_exit", lambda code: left.set())
+    monkeypatch.setattr(os, "_exit", lambda code: left.set())
     nursery = Nursery()
     yield nursery
     assert left.wait(LIMIT_SECS), "the child does not leave"
@@ -238,7 +240,7 @@ def test_task_that_its_module_registers_needs_no_search(
         worker.run("f", qualname="no.such")
         assert "registered" == worker.result_of(worker.hear(Ended))
 
-    monkeypatch.setattr(child_module.importlib, "import_module", imported)
+    monkeypatch.setattr(importlib, "import_module", imported)
     nursery.serve(script)
 
 

@@ -1,0 +1,541 @@
+"""The process lane's decisions, with children that only exist; tests/acceptance has real ones."""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from nuvom import platforms
+from nuvom.clock import SYSTEM_CLOCK
+from nuvom.config import Settings
+from nuvom.errors import BackendUnavailable, Refused
+from nuvom.events import EventBus, HookFailed
+from nuvom.execution import process_lane
+from nuvom.execution.child_process import ChildProcess
+from nuvom.execution.framing import (
+    Ended,
+    HookRaised,
+    HooksCalled,
+    Progress,
+    ProgressKept,
+    Ready,
+    Run,
+    Stack,
+    Started,
+    Unloadable,
+)
+from nuvom.execution.job_runner import JobRunner, Prepared
+from nuvom.execution.lanes import Assignment, Finished, Shop
+from nuvom.execution.process_lane import ProcessLane
+from nuvom.execution.running import InHand, KeptElsewhere, RunningJob
+from nuvom.log import configure_logging, reset_logging
+from nuvom.options import task_options
+from nuvom.outcome import Settlement
+from nuvom.record import JobRecord, JobStatus, StoredError
+from nuvom.registry.registry import Registry, TaskDefinition
+from nuvom.serialization.msgpack_codec import MsgpackCodec
+from tests.engine import LIMIT_SECS, wait_until
+from tests.unit.execution.children import LISTEN, Nest, nest
+
+
+class Services:
+    """What a worker does for running code."""
+
+    answer: bool | Exception = True
+
+    def report_progress(
+        self, running: RunningJob, done: float, total: float | None, text: str
+    ) -> bool:
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return self.answer
+
+
+def task_function() -> None:
+    """Be a task that no child ever runs."""
+
+
+class Bench:
+    """A lane without a worker: what it finishes is collected."""
+
+    def __init__(self, slots: int = 1, **settings: Any) -> None:
+        self.runner = JobRunner(
+            Registry(),
+            MsgpackCodec(),
+            Settings(**settings),
+            bus=EventBus(),
+            clock=SYSTEM_CLOCK,
+            rng=random.Random(0),
+            mark_started=lambda _: None,
+        )
+        self.in_hand = InHand()
+        self.finished: list[Finished] = []
+        self.crashes: list[BaseException] = []
+        self.idles = 0
+        self.may_start = True
+        self.services = Services()
+        self.bus = EventBus()
+        shop = Shop(
+            self.runner,
+            self.in_hand,
+            lambda running: self.may_start,
+            SYSTEM_CLOCK,
+            finish=self.finished.append,
+            idle=self.note_idle,
+            crashed=self.crashes.append,
+        )
+        self.lane = ProcessLane(
+            slots, shop, settings=Settings(**settings), worker="worker", bus=self.bus
+        )
+
+    def note_idle(self) -> None:
+        self.idles += 1
+
+    def work(self, number: int = 1, *, timeout: float | None = None, **options: Any) -> Assignment:
+        definition = TaskDefinition("tasks.f", task_function, task_options(options))
+        record = JobRecord(f"job-{number}", "tasks.f", attempt=1, timeout_secs=timeout)
+        running = RunningJob(record, "worker", self.services, SYSTEM_CLOCK.monotonic())
+        self.in_hand.add(running)
+        return Assignment(Prepared(definition, MsgpackCodec()), running)
+
+    def submit(self, *work: Assignment) -> list[ChildProcess]:
+        """Submit work and let children come up for it; return the busy ones."""
+        lane = self.lane
+        lane.submit(list(work))
+        wait_until(lambda: lane._pool.missing(lane.backlog()) <= 0)
+        for child in list(lane._pool.starting):
+            lane._hear(child, Ready())
+        return list(lane._pool.busy.values())
+
+    def end(self, child: ChildProcess, *, has_hooks: bool = False) -> None:
+        settlement = Settlement(JobRecord("", ""), JobStatus.SUCCESS, b"\x01", finished_at=9.0)
+        self.lane._hear(child, Ended(child.token, settlement, has_hooks))
+
+
+@pytest.fixture
+def nursery(monkeypatch: pytest.MonkeyPatch) -> Iterator[Nest]:
+    with nest(monkeypatch) as found:
+        found.program(LISTEN)
+        yield found
+
+
+@pytest.fixture
+def bench(nursery: Nest) -> Iterator[Bench]:
+    bench = Bench()
+    yield bench
+    bench.lane.stop()
+    assert [] == bench.crashes
+
+
+# ---- work -----------------------------------------------------------------------------
+
+
+def test_nothing_is_started_before_there_is_work(bench: Bench) -> None:
+    bench.lane.start()
+    assert (1, 0, 0) == (bench.lane.free(), bench.lane.backlog(), bench.lane.stuck())
+    assert {} == bench.lane.stacks()
+
+
+def test_work_beyond_the_slots_waits_and_can_be_taken_back(bench: Bench) -> None:
+    first, second = bench.work(1), bench.work(2)
+    bench.submit(first, second)
+    assert (0, 1) == (bench.lane.free(), bench.lane.backlog())
+    assert [second] == bench.lane.take_back()
+    assert [] == bench.lane.take_back()
+
+
+def test_end_closes_the_attempt_with_the_workers_own_record(bench: Bench) -> None:
+    work = bench.work()
+    (child,) = bench.submit(work)
+    wait_until(lambda: work.running.started_at > 0)
+    bench.end(child)
+    ((settlement, assignment),) = bench.finished
+    assert assignment is work
+    assert settlement.record is work.running.record
+    assert (work.running.started_at, 9.0) == (settlement.started_at, settlement.finished_at)
+    assert (1, 1) == (bench.lane.free(), bench.idles)
+
+
+def test_next_work_goes_to_the_same_child(bench: Bench) -> None:
+    first, second = bench.work(1), bench.work(2)
+    (child,) = bench.submit(first, second)
+    bench.end(child)
+    assert second is child.assignment
+
+
+def test_work_that_may_not_start_any_more_is_left_out(bench: Bench) -> None:
+    bench.may_start = False
+    assert [] == bench.submit(bench.work())
+    assert 0 == bench.lane.backlog()
+
+
+def test_deadline_begins_when_the_child_has_the_task(bench: Bench) -> None:
+    work = bench.work(timeout=50.0)
+    (child,) = bench.submit(work)
+    wait_until(lambda: work.running.deadline < float("inf"))
+    before = work.running.deadline
+    bench.lane._hear(child, Started(child.token))
+    assert work.running.deadline >= before
+    bench.lane._hear(child, Started(child.token + 1))  # of no attempt that there is
+    assert child.has_started
+
+
+def test_cancelled_work_is_not_sent(bench: Bench) -> None:
+    work = bench.work()
+    work.running.is_cancelled = True
+    assert bench.lane._begin(1, work) is None
+    assert not work.running.started_at
+
+
+def test_work_is_begun_once_however_often_it_is_sent(bench: Bench) -> None:
+    work = bench.work()
+    order = bench.lane._begin(1, work)
+    began = work.running.started_at
+    assert isinstance(order, Run)
+    assert (__name__, "task_function") == (order.module, order.qualname)
+    bench.lane._begin(2, work)
+    assert began == work.running.started_at > 0
+
+
+# ---- attempts that somebody else closes -----------------------------------------------
+
+
+def test_closed_attempt_that_waits_is_dropped(bench: Bench) -> None:
+    first, second = bench.work(1), bench.work(2)
+    (child,) = bench.submit(first, second)
+    bench.lane.close_attempt(second.running)
+    assert second.running.is_cancelled
+    assert (0, 1) == (bench.lane.backlog(), bench.idles)
+    assert child.assignment is first
+
+
+def test_closed_attempt_that_runs_costs_its_child_alone(nursery: Nest) -> None:
+    bench = Bench(slots=2)
+    first, second = bench.work(1), bench.work(2)
+    bench.submit(first, second)
+    child, other = (bench.lane._pool.busy[one.running] for one in (first, second))
+    bench.lane.close_attempt(first.running)
+    assert bench.lane._pool.busy == {second.running: other}
+    wait_until(lambda: child not in bench.lane._pool.leaving)
+    bench.end(child)
+    assert [] == bench.finished  # nobody waits for what it says
+    bench.lane.stop()
+
+
+def test_outcome_of_an_attempt_that_was_closed_meanwhile_is_dropped(bench: Bench) -> None:
+    work = bench.work()
+    (child,) = bench.submit(work)
+    bench.in_hand.take(work.running)
+    bench.end(child)
+    assert [] == bench.finished
+    assert [child] == bench.lane._pool.idle
+
+
+def test_deadline_of_an_attempt_that_was_closed_meanwhile_ends_no_child(bench: Bench) -> None:
+    work = bench.work(timeout=60)
+    (child,) = bench.submit(work)
+    bench.in_hand.take(work.running)
+    bench.lane._cut_off(work.running, lambda _: pytest.fail("it is not ours"))
+    bench.lane._cut_off(bench.work(2).running, lambda _: pytest.fail("nobody runs it"))
+    assert child.assignment is work
+
+
+# ---- deadlines ------------------------------------------------------------------------
+
+
+def test_overdue_attempt_is_closed_with_the_stack_that_its_child_tells(bench: Bench) -> None:
+    work = bench.work(timeout=60)
+    (child,) = bench.submit(work)
+    wait_until(lambda: work.running.deadline < float("inf"))
+    now = work.running.deadline
+    assert now == bench.lane._close_overdue(now - 1)
+    assert now + process_lane._STACK_SECS == bench.lane._close_overdue(now)
+    bench.lane._hear(child, Stack(child.token - 1, "of an earlier attempt"))
+    assert child.stack is None
+    bench.lane._hear(child, Stack(child.token, "in f"))
+    wait_until(lambda: bool(bench.finished))
+    error = bench.finished[0].settlement.error
+    assert error is not None
+    assert ("TimeoutError", "in f") == (error.type, error.traceback)
+
+
+def test_child_that_tells_no_stack_is_not_waited_for(bench: Bench) -> None:
+    work = bench.work(timeout=60)
+    (child,) = bench.submit(work)
+    wait_until(lambda: work.running.deadline < float("inf"))
+    now = work.running.deadline
+    bench.lane._close_overdue(now)
+    bench.lane._close_overdue(now + process_lane._STACK_SECS)
+    error = bench.finished[0].settlement.error
+    assert error is not None
+    assert error.traceback is None
+    assert work.running.is_cancelled
+    assert {} == bench.lane._pool.busy
+    bench.lane._hear(child, Unloadable(child.token, "too late"))
+    assert 1 == len(bench.finished)
+
+
+def test_stacks_are_told_by_the_children_that_answer_in_time(nursery: Nest) -> None:
+    bench = Bench(slots=2)
+    first, _ = bench.work(1), bench.work(2)
+    bench.submit(first, _)
+    child = bench.lane._pool.busy[first.running]
+    asked = child.ask_stack
+
+    def answer(asked_at: float | None) -> None:
+        asked(asked_at)
+        bench.lane._hear(child, Stack(child.token, "in f"))
+
+    child.ask_stack = answer  # type: ignore[method-assign]  # the child itself says nothing
+    assert {"job-1": "in f"} == bench.lane.stacks()
+    bench.lane.stop()
+
+
+# ---- memory and wear ------------------------------------------------------------------
+
+
+@pytest.fixture
+def size(monkeypatch: pytest.MonkeyPatch) -> dict[str, int | None]:
+    size: dict[str, int | None] = {"now": 100}
+    monkeypatch.setattr(platforms, "CAN_MEASURE", True)
+    monkeypatch.setattr(platforms, "resident_bytes", lambda pid: size["now"])
+    return size
+
+
+def test_child_that_grows_is_ended_under_its_attempt(
+    nursery: Nest, size: dict[str, int | None]
+) -> None:
+    bench = Bench(max_memory_per_child=1000)
+    work = bench.work(on_error=print)
+    (child,) = bench.submit(work)
+    size["now"] = None  # it cannot be measured just now
+    bench.lane._close_too_big(SYSTEM_CLOCK.monotonic() + 1)
+    assert [] == bench.finished
+    size["now"] = 1001
+    bench.lane._minder.wake()
+    wait_until(lambda: bool(bench.finished))
+    error = bench.finished[0].settlement.error
+    assert error is not None
+    assert "WorkerChildDied" == error.type
+    assert "1001 bytes" in error.message
+    assert "max_memory_per_child is 1000" in error.message
+    assert "WorkerChildDied" == type(work.running.kept).__name__
+    bench.lane.stop()
+    assert child.was_killed
+
+
+def test_child_that_has_grown_leaves_after_its_attempt(
+    nursery: Nest, size: dict[str, int | None]
+) -> None:
+    bench = Bench(max_memory_per_child=1000)
+    (child,) = bench.submit(bench.work())
+    bench.lane._measure_at = float("inf")
+    size["now"] = 1001
+    bench.end(child)
+    assert [] == bench.lane._pool.idle
+    assert JobStatus.SUCCESS == bench.finished[0].settlement.status
+    bench.lane.stop()
+
+
+def test_limit_that_cannot_be_measured_is_said(
+    nursery: Nest, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(platforms, "CAN_MEASURE", False)
+    bench = Bench(max_memory_per_child=1000)
+    with caplog.at_level(logging.WARNING):
+        bench.lane.start()
+    assert "max_memory_per_child has no effect" in caplog.text
+
+
+def test_child_leaves_after_its_number_of_attempts(nursery: Nest) -> None:
+    bench = Bench(max_jobs_per_child=2)
+    (child,) = bench.submit(bench.work(1), bench.work(2))
+    bench.end(child)
+    bench.end(child)
+    assert [] == bench.lane._pool.idle
+    bench.lane.stop()
+
+
+# ---- ends of children -----------------------------------------------------------------
+
+
+def gone(bench: Bench, child: ChildProcess, how: str = "exit code 3") -> None:
+    bench.lane._gone(child, how)
+
+
+def test_attempt_of_a_child_that_ends_has_failed(bench: Bench) -> None:
+    (child,) = bench.submit(bench.work())
+    bench.lane._hear(child, Started(child.token))
+    gone(bench, child)
+    ((settlement, _),) = bench.finished
+    assert (JobStatus.FAILED, "failure") == (settlement.status, settlement.outcome)
+    assert settlement.error is not None
+    assert ("WorkerChildDied", "exit code 3") == (settlement.error.type, settlement.error.message)
+
+
+def test_attempt_that_a_proven_child_never_had_goes_to_another(nursery: Nest) -> None:
+    bench = Bench(slots=2)
+    first, second, third = (bench.work(number) for number in range(3))
+    bench.submit(first, second, third)
+    child, other = (bench.lane._pool.busy[one.running] for one in (first, second))
+    bench.end(child)
+    assert third is child.assignment
+    bench.end(other)
+    gone(bench, child)
+    assert third is other.assignment
+    assert 2 == len(bench.finished)
+    bench.lane.stop()
+
+
+def test_attempt_that_ends_a_new_child_before_it_starts_does_not_go_round(bench: Bench) -> None:
+    (child,) = bench.submit(bench.work())
+    gone(bench, child)
+    assert 1 == len(bench.finished)
+    assert 0 == bench.lane.backlog()
+
+
+def test_idle_child_that_ends_is_just_gone(bench: Bench) -> None:
+    (child,) = bench.submit(bench.work())
+    bench.end(child)
+    gone(bench, child)
+    assert [] == bench.lane._pool.idle
+    assert 1 == len(bench.finished)
+
+
+def test_work_is_given_up_with_the_reason_when_no_child_comes_up(
+    nursery: Nest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nuvom.execution.child_minder._START_WAITS_SECS", ())
+    nursery.program("raise SystemExit(9)")
+    bench = Bench()
+    bench.lane.submit([bench.work()])
+    wait_until(lambda: bool(bench.finished))
+    assert JobStatus.PARKED == bench.finished[0].settlement.status
+    assert "exit code 9" in bench.runner.refused["tasks.f"]
+    bench.lane.stop()
+
+
+def test_task_that_a_child_cannot_load_is_refused(bench: Bench) -> None:
+    (child,) = bench.submit(bench.work())
+    bench.lane._hear(child, Unloadable(child.token, "no such module"))
+    assert JobStatus.PARKED == bench.finished[0].settlement.status
+    assert {"tasks.f": "no such module"} == bench.runner.refused
+    assert [child] == bench.lane._pool.idle
+
+
+# ---- progress and hooks ---------------------------------------------------------------
+
+
+def answers_of(child: ChildProcess) -> list[Any]:
+    found: list[Any] = []
+    child.post = found.append  # type: ignore[method-assign,assignment]  # what it would be sent
+    return found
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        (True, ProgressKept(7, is_ours=True)),
+        (False, ProgressKept(7, is_ours=False)),
+        (
+            BackendUnavailable("here", "disk full"),
+            ProgressKept(7, is_ours=False, fault="The store here cannot be used: disk full."),
+        ),
+    ],
+)
+def test_progress_is_answered_with_what_the_store_says(
+    bench: Bench, answer: Any, expected: ProgressKept
+) -> None:
+    (child,) = bench.submit(bench.work())
+    sent = answers_of(child)
+    bench.services.answer = answer
+    bench.lane._hear(child, Progress(child.token, 7, 1.0, 2.0, "half"))
+    assert [expected] == sent
+
+
+def test_progress_of_an_attempt_that_is_over_is_not_kept(bench: Bench) -> None:
+    (child,) = bench.submit(bench.work())
+    sent = answers_of(child)
+    bench.lane._hear(child, Progress(child.token + 1, 7, 1.0, 2.0, "half"))
+    assert [ProgressKept(7, is_ours=False)] == sent
+
+
+def test_hooks_are_called_by_the_child_and_waited_for(bench: Bench) -> None:
+    work = bench.work(after_job=print)
+    (child,) = bench.submit(work)
+    token = child.token
+    bench.end(child, has_hooks=True)
+    assert isinstance(work.running.kept, KeptElsewhere)
+    is_over = threading.Event()
+
+    def hook() -> None:
+        bench.runner.after_settled(work.prepared, work.running, JobStatus.SUCCESS)
+        is_over.set()
+
+    bench.lane.run_hook(hook)
+    assert not is_over.is_set()
+    bench.lane._hear(child, HooksCalled(token))
+    assert is_over.wait(LIMIT_SECS)
+
+
+def test_nobody_waits_for_the_hooks_of_a_child_that_is_gone(bench: Bench) -> None:
+    work = bench.work(after_job=print)
+    (child,) = bench.submit(work)
+    bench.end(child, has_hooks=True)
+    gone(bench, child)
+    work.running.kept.settled(JobStatus.SUCCESS)
+
+
+def test_failed_hook_is_told_to_those_who_want_to_know(bench: Bench) -> None:
+    seen: list[HookFailed] = []
+    first, second = bench.work(1, after_job=print), bench.work(2)
+    (child,) = bench.submit(first, second)
+    bench.end(child, has_hooks=True)
+    raised = [HookRaised(f"job-{n}", "after_job", StoredError("E", "no")) for n in (1, 2, 3)]
+    bench.lane._hear(child, raised[0])
+    bench.bus.subscribe(HookFailed, seen.append)
+    for frame in raised:
+        bench.lane._hear(child, frame)
+    assert ["job-1", "job-2"] == [event.job.id for event in seen]
+
+
+# ---- children and their worker --------------------------------------------------------
+
+
+@pytest.mark.parametrize("has_log", [True, False])
+def test_child_logs_as_its_worker_does(bench: Bench, *, has_log: bool) -> None:
+    if has_log:
+        configure_logging("ERROR")
+    sent: list[Any] = []
+    try:
+        child = bench.lane._make_child()
+        while not child._outbox.empty():
+            sent.append(child._outbox.get())
+        child.talk()
+        child.leave()
+    finally:
+        reset_logging()
+    assert (logging.ERROR if has_log else None) == sent[-1].log_level
+    wait_until(lambda: child._process.returncode is not None)
+
+
+def test_child_of_a_lane_makes_no_lane(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process_lane, "is_child", lambda: True)
+    with pytest.raises(Refused, match="__main__"):
+        Bench()
+
+
+def test_stop_ends_busy_and_idle_children_and_may_come_twice(nursery: Nest) -> None:
+    bench = Bench(slots=2)
+    busy, idle = bench.submit(bench.work(1), bench.work(2))
+    bench.end(idle)
+    bench.lane.stop()
+    bench.lane.stop()
+    assert bench.lane._pool.is_empty
+    assert None not in (busy._process.returncode, idle._process.returncode)
+    assert 0 == bench.lane.stuck()
