@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from nuvom._fork import drop_at_fork
 from nuvom._sqlite.checkpoint import Checkpointer
-from nuvom._sqlite.schema import prepare
+from nuvom._sqlite.schema import prepare, refuse_foreign
 from nuvom.crashpoint import crashpoint
 from nuvom.errors import BackendUnavailable, NuvomError, StorageFull
 from nuvom.project import create_private_file, ensure_folder_for
@@ -203,9 +203,11 @@ class Database:
         create_private_file(self.path, setting=self._setting)
         connection = self.connect()
         try:
+            is_ready = self._retried(lambda: refuse_foreign(connection, self.path))
             mode = self._settings.sqlite_journal_mode
             self._retried(lambda: connection.execute(f"PRAGMA journal_mode = {mode}").fetchone())
-            self._retried(lambda: prepare(connection, self.path))
+            if not is_ready:
+                self._retried(lambda: prepare(connection, self.path))
         except BaseException:
             connection.close()
             raise

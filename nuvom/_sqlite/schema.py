@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from nuvom.crashpoint import crashpoint
 from nuvom.errors import BackendUnavailable
 from nuvom.record import JobStatus
 
@@ -35,6 +34,16 @@ STATUS = (
 CODES: dict[JobStatus, tuple[int, ...]] = {
     status: tuple(code for code, one in enumerate(STATUS) if one is status) for status in JobStatus
 }
+
+
+def each_status(query: str, *codes: int) -> str:
+    """Return ``query`` for each status in turn: ``status IN (...)`` uses no partial index.
+
+    Args:
+        query: A SELECT with ``{status}`` in place of the number.
+    """
+    return " UNION ALL ".join(query.format(status=code) for code in codes)
+
 
 # AUTOINCREMENT: a number that was pruned must never come back, since (seq, lease_epoch) is what
 # fences a late settlement. Statuses are literals in each partial index and in each statement,
@@ -106,24 +115,30 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (_VERSION_1,)
 """Statements that lead from each version to the next; the last version is ours."""
 
 
-def prepare(connection: sqlite3.Connection, where: object) -> None:
-    """Make the database ours, or bring it to our version. Safe from many processes at once.
+def refuse_foreign(connection: sqlite3.Connection, where: object) -> bool:
+    """Return whether the database is of our version; change nothing, not even its mode.
 
     Raises: BackendUnavailable: it belongs to another program or to a newer Nuvom.
     """
-    if _is_current(connection, where):
-        return
+    connection.execute("BEGIN")  # one snapshot: another process may just be making the tables
+    try:
+        return _check(connection, where) == len(MIGRATIONS)
+    finally:
+        connection.execute("ROLLBACK")
+
+
+def prepare(connection: sqlite3.Connection, where: object) -> None:
+    """Make the tables, or bring them to our version. Safe from many processes at once.
+
+    Raises: as ``refuse_foreign``.
+    """
     connection.execute("BEGIN IMMEDIATE")
     try:
-        version = _version(connection)
-        if version == 0:
-            _refuse_foreign(connection, where)
-            connection.execute(f"PRAGMA application_id = {APPLICATION_ID:d}")
-        for statements in MIGRATIONS[version:]:
+        for statements in MIGRATIONS[_check(connection, where) :]:
             for statement in statements:
                 connection.execute(statement)
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID:d}")
         connection.execute(f"PRAGMA user_version = {len(MIGRATIONS):d}")
-        crashpoint("sqlite.migrate.before_commit")
         connection.execute("COMMIT")
     except BaseException:
         if connection.in_transaction:
@@ -131,11 +146,17 @@ def prepare(connection: sqlite3.Connection, where: object) -> None:
         raise
 
 
-def _is_current(connection: sqlite3.Connection, where: object) -> bool:
+def _check(connection: sqlite3.Connection, where: object) -> int:
+    """Return the version of our tables, 0 where there are none yet."""
     application = connection.execute("PRAGMA application_id").fetchone()[0]
-    version = _version(connection)
-    if application not in (0, APPLICATION_ID):
-        raise _foreign(where)
+    version: int = connection.execute("PRAGMA user_version").fetchone()[0]
+    tables = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
+    if application != APPLICATION_ID and (application or tables):
+        raise BackendUnavailable(
+            where,
+            "it is a SQLite database of another program",
+            "Point the setting sqlite_path to a file of Nuvom's own; this one was left alone.",
+        )
     if application == APPLICATION_ID and version > len(MIGRATIONS):
         raise BackendUnavailable(
             where,
@@ -143,22 +164,4 @@ def _is_current(connection: sqlite3.Connection, where: object) -> bool:
             f"{len(MIGRATIONS)})",
             "Use the newer Nuvom here, or another file (setting sqlite_path).",
         )
-    return bool(application == APPLICATION_ID and version == len(MIGRATIONS))
-
-
-def _version(connection: sqlite3.Connection) -> int:
-    version: int = connection.execute("PRAGMA user_version").fetchone()[0]
-    return version
-
-
-def _refuse_foreign(connection: sqlite3.Connection, where: object) -> None:
-    if connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]:
-        raise _foreign(where)
-
-
-def _foreign(where: object) -> BackendUnavailable:
-    return BackendUnavailable(
-        where,
-        "it is a SQLite database of another program",
-        "Point the setting sqlite_path to a file of Nuvom's own; this one was left alone.",
-    )
+    return version if application == APPLICATION_ID else 0

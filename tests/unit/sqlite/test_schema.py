@@ -1,0 +1,168 @@
+"""How a database file becomes ours, and how statements find their rows."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from collections.abc import Iterator
+
+import pytest
+
+from nuvom._sqlite import control, enqueueing, reading, recovery, schema, settling
+from nuvom._sqlite.schema import APPLICATION_ID, CODES, MIGRATIONS, STATUS, prepare, refuse_foreign
+from nuvom.errors import BackendUnavailable
+from nuvom.queue_backends import sqlite as queue_module
+from nuvom.record import JobStatus
+
+
+@pytest.fixture
+def connection() -> Iterator[sqlite3.Connection]:
+    connection = sqlite3.connect(":memory:", isolation_level=None)
+    yield connection
+    connection.close()
+
+
+@pytest.fixture
+def ready(connection: sqlite3.Connection) -> sqlite3.Connection:
+    prepare(connection, "here")
+    return connection
+
+
+def pragma(connection: sqlite3.Connection, name: str) -> int:
+    return int(connection.execute(f"PRAGMA {name}").fetchone()[0])
+
+
+def test_each_status_has_its_codes() -> None:
+    assert [(0, 7, 8), (1,), (2,), (3,), (4,), (5,), (6,)] == [
+        CODES[status] for status in JobStatus
+    ]
+    assert 9 == len(STATUS)
+
+
+def test_empty_database_becomes_ours(connection: sqlite3.Connection) -> None:
+    assert not refuse_foreign(connection, "here")
+    prepare(connection, "here")
+    assert refuse_foreign(connection, "here")
+    assert (APPLICATION_ID, len(MIGRATIONS)) == (
+        pragma(connection, "application_id"),
+        pragma(connection, "user_version"),
+    )
+
+
+def test_preparing_again_changes_nothing(ready: sqlite3.Connection) -> None:
+    before = ready.execute("SELECT * FROM sqlite_schema").fetchall()
+    prepare(ready, "here")
+    assert before == ready.execute("SELECT * FROM sqlite_schema").fetchall()
+
+
+def test_tables_are_strict(ready: sqlite3.Connection) -> None:
+    tables = ready.execute("PRAGMA table_list").fetchall()
+    strict = {row[1]: row[5] for row in tables if not row[1].startswith("sqlite_")}
+    assert {"jobs", "payloads", "attempts", "queues", "workers", "commands", "meta"} == set(strict)
+    assert {1} == set(strict.values())
+
+
+def test_older_tables_are_migrated(
+    ready: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    more = (*MIGRATIONS, ("ALTER TABLE jobs ADD COLUMN colour TEXT",))
+    monkeypatch.setattr(schema, "MIGRATIONS", more)
+    assert not refuse_foreign(ready, "here")
+    prepare(ready, "here")
+    assert refuse_foreign(ready, "here")
+    assert [] == ready.execute("SELECT colour FROM jobs").fetchall()
+
+
+def test_migration_that_fails_leaves_the_old_tables(
+    ready: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    statements = ("ALTER TABLE jobs ADD COLUMN colour TEXT", "DROP TABLE no_such")
+    monkeypatch.setattr(schema, "MIGRATIONS", (*MIGRATIONS, statements))
+    with pytest.raises(sqlite3.OperationalError, match="no such table"):
+        prepare(ready, "here")
+    assert len(MIGRATIONS) == pragma(ready, "user_version")
+    with pytest.raises(sqlite3.OperationalError, match="no such column"):
+        ready.execute("SELECT colour FROM jobs")
+
+
+def test_migration_that_has_ended_its_transaction_is_not_rolled_back(
+    ready: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(schema, "MIGRATIONS", (*MIGRATIONS, ("COMMIT", "DROP TABLE no_such")))
+    with pytest.raises(sqlite3.OperationalError, match="no such table"):
+        prepare(ready, "here")
+
+
+@pytest.mark.parametrize("step", [refuse_foreign, prepare])
+def test_foreign_tables_are_refused(connection: sqlite3.Connection, step: object) -> None:
+    connection.execute("CREATE TABLE letters (text TEXT)")
+    with pytest.raises(BackendUnavailable, match="another program"):
+        step(connection, "here")  # type: ignore[operator]
+    assert not connection.in_transaction
+
+
+# ---- how statements find their rows ---------------------------------------------------------
+
+
+def plan(connection: sqlite3.Connection, statement: str) -> str:
+    """Return what SQLite says of how it will look for the rows of a statement."""
+    count = max([int(number) for number in re.findall(r"\?(\d+)", statement)], default=0)
+    count = max(count, len(re.findall(r"\?(?!\d)", statement)))
+    rows = connection.execute(f"EXPLAIN QUERY PLAN {statement}", [None] * count)
+    return "\n".join(row[3] for row in rows)
+
+
+HOT = {
+    "claim": (queue_module._CLAIM_READY, "jobs_ready (queue=?)"),
+    "claim without": (queue_module._CLAIM_READY_WITHOUT, "jobs_ready (queue=?)"),
+    "claim suspects": (queue_module._CLAIM_SUSPECT, "jobs_suspect (queue=?)"),
+    "read back": (queue_module._READ_BACK, "jobs_running (claim_token=?)"),
+    "survey, ready": (queue_module._SURVEY, "jobs_ready"),
+    "survey, due": (queue_module._SURVEY, "jobs_scheduled (run_at<?)"),
+    "undo": (queue_module._UNDO, "jobs_running (claim_token=?)"),
+    "release": (queue_module._RELEASE, "INTEGER PRIMARY KEY (rowid=?)"),
+    "extend": (queue_module._EXTEND, "jobs_running"),
+    "held": (queue_module._HELD, "jobs_running"),
+    "settle plain": (settling._PLAIN_SUCCESSES, "INTEGER PRIMARY KEY (rowid=?)"),
+    "settle": (settling._ALL_SUCCESSES, "INTEGER PRIMARY KEY (rowid=?)"),
+    "settle one": (settling._SETTLE, "INTEGER PRIMARY KEY (rowid=?)"),
+    "who was accepted": (settling._LOOK, "INTEGER PRIMARY KEY (rowid=?)"),
+    "free a key": (enqueueing._FREE_KEY, "jobs_unique (task=? AND unique_key=?)"),
+    "who has a key": (enqueueing._KEY_HOLDER, "jobs_unique (task=? AND unique_key=?)"),
+    "due": (recovery._IS_DUE, "jobs_scheduled (run_at<?)"),
+    "wake": (recovery._WAKE, "jobs_scheduled (run_at<?)"),
+    "next due": (recovery._NEXT, "jobs_scheduled"),
+    "owners": (recovery._OWNERS, "jobs_running"),
+    "expired": (recovery._EXPIRED, "jobs_running"),
+    "held by the dead": (recovery._HELD, "jobs_running"),
+    "parked": (recovery._PARKED_TOO_LONG, "jobs_parked"),
+    "unpark": (control._UNPARK, "jobs_parked (task=?)"),
+    "has parked": (control._HAS_PARKED, "jobs_parked (task=?)"),
+    "progress": (control._PROGRESS, "INTEGER PRIMARY KEY (rowid=?)"),
+    "one job": (reading._ONE, "sqlite_autoindex_jobs_1 (id=?)"),
+    "attempts": (reading._ATTEMPTS, "attempts_of_job (seq=?)"),
+    "waiting": (reading._WAITING, "jobs_ready"),
+    "waiting, suspects": (reading._WAITING, "jobs_suspect"),
+    "waiting, scheduled": (reading._WAITING, "jobs_scheduled"),
+    "has ready": (reading._HAS_READY, "jobs_ready"),
+    "room in a queue": (enqueueing._WAITING, "jobs_ready (queue=?)"),
+    "purge": (control._PURGED, "jobs_ready (queue=?)"),
+    "clear": (control._WAITING, "jobs_parked"),
+    "failures": (reading._GROUP_IDS, "jobs_failed (error_fp=?)"),
+}
+
+
+@pytest.mark.parametrize("name", HOT)
+def test_statement_of_a_worker_reads_no_row_it_does_not_need(
+    ready: sqlite3.Connection, name: str
+) -> None:
+    statement, index = HOT[name]
+    found = plan(ready, statement)
+    assert index in found, found
+    scans = [line for line in found.splitlines() if re.match(r"SCAN (jobs|j)\b(?!.*USING)", line)]
+    assert not scans, found
+
+
+def test_claim_needs_no_sorting(ready: sqlite3.Connection) -> None:
+    for statement in (queue_module._CLAIM_READY, queue_module._CLAIM_SUSPECT):
+        assert "TEMP B-TREE" not in plan(ready, statement)
