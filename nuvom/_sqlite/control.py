@@ -7,11 +7,21 @@ notice soon raises the control counter in the store's mapped file.
 from __future__ import annotations
 
 import json
+from functools import partial
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from nuvom._sqlite.schema import CANCELLED, DEAD, FAILED, PARKED, READY, RUNNING, STATUS
+from nuvom._sqlite.schema import (
+    CANCELLED,
+    DEAD,
+    FAILED,
+    PARKED,
+    READY,
+    RUNNING,
+    STATUS,
+    each_status,
+)
 from nuvom.clock import boot_id
 from nuvom.crashpoint import crashpoint
 from nuvom.names import valid_name
@@ -40,9 +50,12 @@ _CLOSE_ATTEMPT = """INSERT INTO attempts
 _PAUSE = """INSERT INTO queues (name, paused_by, paused_at) VALUES (?1, ?2, ?3)
     ON CONFLICT (name) DO UPDATE SET paused_by = ?2, paused_at = ?3"""
 _RESUME = "DELETE FROM queues WHERE name = ?1"
-_PURGED = "SELECT seq FROM jobs WHERE status IN (0, 6, 7, 8) AND queue = ?1"
-_WAITING = "SELECT seq FROM jobs WHERE status IN (0, 6, 7, 8)"
-_PRUNABLE = """SELECT seq FROM jobs WHERE created_at < max(?1, ?2) AND (
+_WAITING = each_status("SELECT seq FROM jobs WHERE status = {status}", 0, 6, 7, 8)
+_PURGED = each_status("SELECT seq FROM jobs WHERE status = {status} AND queue = ?1", 0, 6, 7, 8)
+_PRUNABLE = """SELECT seq FROM jobs
+    WHERE seq < coalesce(
+        (SELECT seq FROM jobs WHERE created_at >= max(?1, ?2) ORDER BY seq LIMIT 1),
+        9223372036854775807) AND (
         (status = 2 AND finished_at < CASE WHEN keep_secs IS NULL THEN ?1 ELSE ?4 - keep_secs END)
         OR (status IN (3, 4, 5) AND finished_at < ?2))
     AND NOT coalesce(unique_key IS NOT NULL AND unique_until > ?4, 0) LIMIT ?3"""
@@ -58,10 +71,14 @@ _WORKERS = """SELECT w.info, w.beat, w.boot,
     (SELECT count(*) FROM jobs j WHERE j.status = 1 AND j.owner = w.id) FROM workers w"""
 _PROGRESS = """UPDATE jobs SET progress = ?3
     WHERE seq = ?1 AND lease_epoch = ?2 AND status = 1"""
-_DELETES = (
+_DELETE = """DELETE FROM jobs WHERE seq IN (SELECT value FROM json_each(?1))
+    AND status IN ({statuses}) RETURNING seq"""
+_DELETE_WAITING = _DELETE.format(statuses="0, 6, 7, 8")
+_DELETE_FINAL = _DELETE.format(statuses="2, 3, 4, 5")
+_DELETE_ANY = _DELETE.format(statuses="0, 1, 2, 3, 4, 5, 6, 7, 8")
+_DELETE_REST = (
     "DELETE FROM payloads WHERE seq IN (SELECT value FROM json_each(?1))",
     "DELETE FROM attempts WHERE seq IN (SELECT value FROM json_each(?1))",
-    "DELETE FROM jobs WHERE seq IN (SELECT value FROM json_each(?1)) AND status <> 1",
 )
 _CHUNK = 1000
 _RETRYABLE = (FAILED, DEAD, CANCELLED)
@@ -91,10 +108,11 @@ class ControlPart:
                 connection.execute(_CANCEL, (seq, self.store.clock.now()))
             return STATUS[code]
 
+        bell = self.store.bell  # before the change: what fails must not have changed anything
         before = self.store.db.transaction(change)
         crashpoint("sqlite.cancel.after_commit")
-        self.store.bell.bump()
-        self.store.bell.ring_all("result")
+        bell.bump()
+        bell.ring_all("result")
         return before
 
     def retry(self, job_id: str) -> JobStatus | None:
@@ -113,8 +131,9 @@ class ControlPart:
                 connection.execute(_RETRY, (seq, record.unique_key))
             return STATUS[code]
 
+        bell = self.store.bell
         before = self.store.db.transaction(change)
-        self.store.bell.ring_one("work")
+        bell.ring_one("work")
         return before
 
     def report_progress(
@@ -135,17 +154,18 @@ class ControlPart:
     def pause(self, queue: str, by: str) -> None:
         """Let no job of ``queue`` be claimed; see the contract."""
         valid_name("a queue", queue)
-        now = self.store.clock.now()
+        bell, now = self.store.bell, self.store.clock.now()
         self.store.db.write(lambda connection: connection.execute(_PAUSE, (queue, by, now)))
-        self.store.bell.bump()
+        bell.bump()
 
     def resume(self, queue: str) -> bool:
         """Undo ``pause``; see the contract."""
+        bell = self.store.bell
         count = self.store.db.write(
             lambda connection: connection.execute(_RESUME, (queue,)).rowcount
         )
-        self.store.bell.bump()
-        self.store.bell.ring_one("work")
+        bell.bump()
+        bell.ring_one("work")
         return count > 0
 
     def purge(self, queue: str) -> int:
@@ -160,29 +180,24 @@ class ControlPart:
         """Remove final jobs that are old; see the contract.
 
         They are looked for without a lock. A job cannot be older at its end than at its
-        start, which keeps the search among the old.
+        start, and later ones have greater numbers, which keeps the search among the old.
         """
         now = self.store.clock.now()
         rows = self.store.db.read(_PRUNABLE, (success_before, failed_before, limit, now))
         if len(rows) < limit:
             rows += self.store.db.read(_OWN_TTL, (now, limit - len(rows)))
-        return self._delete_rows(list({seq for (seq,) in rows}))
+        seqs = sorted({seq for (seq,) in rows})
+        return sum(
+            self.store.db.transaction(partial(delete_final, seqs=seqs[start : start + _CHUNK]))
+            for start in range(0, len(seqs), _CHUNK)
+        )
 
     def _delete(self, query: str, parameters: tuple[object, ...]) -> int:
         def delete(connection: sqlite3.Connection) -> int:
             seqs = [seq for (seq,) in connection.execute(query, parameters)]
-            return _delete_rows(connection, seqs)
+            return _delete_rows(connection, _DELETE_WAITING, seqs)
 
         return self.store.db.transaction(delete)
-
-    def _delete_rows(self, seqs: list[int]) -> int:
-        removed = 0
-        for start in range(0, len(seqs), _CHUNK):
-            chunk = seqs[start : start + _CHUNK]
-            removed += self.store.db.transaction(
-                lambda connection, chunk=chunk: _delete_rows(connection, chunk)  # type: ignore[misc]  # bound now
-            )
-        return removed
 
     # ---- workers ------------------------------------------------------------------------
 
@@ -235,8 +250,9 @@ class ControlPart:
                 )
             return known is not None
 
+        bell = self.store.bell
         was_left = self.store.db.transaction(leave, flush=False)
-        self.store.bell.bump()
+        bell.bump()
         return was_left
 
     def commands(self, owner: str) -> list[str]:
@@ -266,12 +282,22 @@ class ControlPart:
         )
 
 
-def _delete_rows(connection: sqlite3.Connection, seqs: list[int]) -> int:
-    numbers = json.dumps(seqs)
-    removed = 0
-    for statement in _DELETES:
-        removed = connection.execute(statement, (numbers,)).rowcount
-    return removed
+def delete_final(connection: sqlite3.Connection, seqs: list[int]) -> int:
+    """Remove jobs that have ended, with all that belongs to them; return how many."""
+    return _delete_rows(connection, _DELETE_FINAL, seqs)
+
+
+def delete_any(connection: sqlite3.Connection, seqs: list[int]) -> int:
+    """Remove what a store of results alone keeps of jobs; return how many."""
+    return _delete_rows(connection, _DELETE_ANY, seqs)
+
+
+def _delete_rows(connection: sqlite3.Connection, statement: str, seqs: list[int]) -> int:
+    # What has another status by now stays, with its payload and its history.
+    gone = [seq for (seq,) in connection.execute(statement, (json.dumps(seqs),)).fetchall()]
+    for rest in _DELETE_REST:
+        connection.execute(rest, (json.dumps(gone),))
+    return len(gone)
 
 
 assert (READY, PARKED) == (0, 6)  # noqa: S101  # the literals in the statements above

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from nuvom._sqlite.schema import READY, SCHEDULED
+from nuvom._sqlite.schema import READY, SCHEDULED, each_status
 from nuvom.crashpoint import crashpoint
 from nuvom.errors import QueueFull
 from nuvom.names import valid_name
@@ -37,8 +37,8 @@ _INSERT_PAYLOAD = "INSERT INTO payloads (seq, record) VALUES (?, ?)"
 _FREE_KEY = """UPDATE jobs SET unique_key = NULL WHERE task = ?1 AND unique_key = ?2
     AND status IN (2, 3, 4, 5) AND unique_until <= ?3"""
 _KEY_HOLDER = "SELECT id FROM jobs WHERE task = ? AND unique_key = ?"
-_WAITING = """SELECT count(*) FROM (
-    SELECT 1 FROM jobs WHERE status IN (0, 7, 8) AND queue = ?1 LIMIT ?2)"""
+_OF_QUEUE = each_status("SELECT 1 FROM jobs WHERE status = {status} AND queue = ?1", 0, 7, 8)
+_WAITING = f"SELECT count(*) FROM ({_OF_QUEUE} LIMIT ?2)"  # noqa: S608  # constants only
 
 
 class Enqueuer:
@@ -65,20 +65,16 @@ class Enqueuer:
             valid_name("a queue", jobs.like.queue)
             self._store.db.transaction(lambda connection: self._insert_batch(connection, jobs))
             return {}
-        stream = iter(jobs)
-        first = list(islice(stream, _CHUNK))
-        if not first:
-            return {}
+        many = jobs if isinstance(jobs, RecordBatch) else list(jobs)
 
         def insert(connection: sqlite3.Connection) -> dict[str, str]:
             refused: dict[str, str] = {}
-            chunk = first
-            while chunk:
+            stream = iter(many)  # anew with each try
+            while chunk := list(islice(stream, _CHUNK)):
                 refused |= self._insert_chunk(connection, chunk)
-                chunk = list(islice(stream, _CHUNK))
             return refused
 
-        return self._store.db.transaction(insert)
+        return self._store.db.transaction(insert) if many else {}
 
     def _insert_batch(self, connection: sqlite3.Connection, batch: RecordBatch) -> None:
         constants = self._row(batch.like.replace(id="batch"))

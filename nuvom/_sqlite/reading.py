@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from nuvom._sqlite.rows import SNAPSHOT_COLUMNS, SNAPSHOT_FROM, decode_error, snapshot
-from nuvom._sqlite.schema import CODES, STATUS, SUCCESS
+from nuvom._sqlite.schema import CODES, STATUS, SUCCESS, each_status
 from nuvom.record import Attempt, JobSnapshot, JobStatus, StoredError
 from nuvom.views import ErrorGroup, QueueStats
 
@@ -30,8 +30,8 @@ _GROUPS = """SELECT error_fp, max(seq), count(*), min(finished_at), max(finished
 _GROUP_HEAD = "SELECT id, task, error FROM jobs WHERE seq = ?"
 _GROUP_IDS = "SELECT id FROM jobs WHERE error_fp = ? ORDER BY seq DESC"
 _PARKED = "SELECT task, count(*) FROM jobs WHERE status = 6 GROUP BY task ORDER BY task"
-_WAITING = "SELECT count(*) FROM jobs WHERE status IN (0, 7, 8)"
-_HAS_READY = "SELECT 1 FROM jobs WHERE status IN (0, 8) LIMIT 1"
+_WAITING = each_status("SELECT count(*) FROM jobs WHERE status = {status}", 0, 7, 8)
+_HAS_READY = each_status("SELECT 1 FROM jobs WHERE status = {status}", 0, 8) + " LIMIT 1"  # noqa: S608  # constants only
 _FIELDS = {
     JobStatus.RUNNING: "running",
     JobStatus.SUCCESS: "success",
@@ -50,8 +50,7 @@ class ReadingPart:
 
     def qsize(self) -> int:
         """Return how many jobs are PENDING."""
-        row = self.store.db.read_one(_WAITING)
-        return 0 if row is None else int(row[0])
+        return sum(count for (count,) in self.store.db.read(_WAITING))
 
     def get(self, job_id: str) -> JobSnapshot | None:
         """Return one job with its result, or None."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from nuvom._sqlite.control import delete_any, delete_final
 from nuvom._sqlite.reading import ReadingPart
 from nuvom._sqlite.rows import encode_error
 from nuvom._sqlite.schema import CODES
@@ -39,7 +40,7 @@ _RECORD = """INSERT INTO jobs (id, status, queue, priority, task, created_at, ru
     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)
     ON CONFLICT (id) DO UPDATE SET status = ?2, run_at = ?7, attempt = ?8
     WHERE jobs.status NOT IN (2, 3, 4, 5)"""
-_FORGET = "DELETE FROM jobs WHERE id = ?1 AND status <> 1"
+_SEQ = "SELECT seq FROM jobs WHERE id = ?1"
 _ALL = "SELECT id FROM jobs ORDER BY seq DESC"
 
 
@@ -109,9 +110,17 @@ class SQLiteResultBackend(BaseResultBackend):
 
     def forget(self, job_id: str) -> bool:
         """Remove what is kept of a job; False when there was nothing."""
-        return self.store.db.write(
-            lambda connection: connection.execute(_FORGET, (job_id,)).rowcount > 0
-        )
+
+        def remove(connection: sqlite3.Connection) -> bool:
+            row = connection.execute(_SEQ, (job_id,)).fetchone()
+            return row is not None and self._remove(connection, row[0]) > 0
+
+        return self.store.db.transaction(remove)
+
+    def _remove(self, connection: sqlite3.Connection, seq: int) -> int:
+        # In the queue's file a job that has not ended is no result, and stays.
+        remove = delete_final if self._is_guest else delete_any
+        return remove(connection, [seq])
 
     @contextmanager
     def waiter(self) -> Iterator[Waitable | None]:
