@@ -52,8 +52,8 @@ def recovered(lost: Sequence[LostDelivery], *, now: float, max_deliveries: int) 
 
 
 def died_error(record: JobRecord) -> StoredError:
-    """Return why a job is DEAD that ``recovered`` made so."""
-    times = "once" if record.deliveries == 1 else f"{record.deliveries} times"
+    """Return why a job is DEAD that ``recovered`` made so, or why its last attempt was lost."""
+    times = "once" if record.deliveries <= 1 else f"{record.deliveries} times"
     return StoredError(
         "WorkerDied",
         f"the worker process died {times} while this job ran",

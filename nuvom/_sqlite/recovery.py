@@ -6,14 +6,15 @@ what it had started. Who is charged follows the table of counters in ``docs/guar
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from nuvom._presence import find_dead, is_gone
 from nuvom._slotfile import read_slots
 from nuvom._sqlite.rows import SNAPSHOT_COLUMNS, SNAPSHOT_FROM, encode_error, snapshot
 from nuvom._sqlite.schema import DEAD, READY, SCHEDULED, SUSPECT
 from nuvom.crashpoint import crashpoint
-from nuvom.record import JobRecord, StoredError
+from nuvom.record import JobRecord, JobStatus
+from nuvom.recovery import LostDelivery, died_error, parked_error, recovered
 
 if TYPE_CHECKING:
     import sqlite3
@@ -26,33 +27,23 @@ _WAKE = """UPDATE jobs SET status = CASE suspect WHEN 1 THEN 8 ELSE 0 END
 _IS_DUE = "SELECT 1 FROM jobs WHERE status = 7 AND run_at <= ?1 LIMIT 1"
 _OWNERS = "SELECT DISTINCT owner FROM jobs WHERE status = 1"
 _EXPIRED = "SELECT DISTINCT owner FROM jobs WHERE status = 1 AND lease_until < ?1"
-_HELD = """SELECT seq, id, lease_epoch, deliveries, suspect FROM jobs
+_HELD = """SELECT seq, id, task, lease_epoch, attempt, deliveries, suspect, run_at FROM jobs
     WHERE status = 1 AND owner = ?1 AND (?2 IS NULL OR lease_until < ?2)"""
-_TAKE_BACK = """UPDATE jobs SET status = ?3, lease_epoch = lease_epoch + 1,
-    attempt = attempt - ?4, deliveries = ?5, suspect = ?6, run_at = ?7, error = ?8,
-    error_fp = ?9, finished_at = ?10, progress = NULL,
-    unique_key = CASE WHEN ?3 = 4 AND NOT coalesce(unique_until > ?7, 0) THEN NULL
-        ELSE unique_key END
+_TAKE_BACK = """UPDATE jobs SET status = ?3, lease_epoch = ?4, attempt = ?5, deliveries = ?6,
+    suspect = ?7, run_at = ?8, error = ?9, error_fp = ?10, finished_at = ?11, progress = NULL,
+    unique_key = CASE WHEN ?3 <> 4 OR unique_until > ?12 THEN unique_key END
     WHERE seq = ?1 AND lease_epoch = ?2 AND status = 1"""
 _HISTORY = """INSERT INTO attempts (seq, number, outcome, lease_epoch, worker, finished_at, error)
-    SELECT seq, attempt, ?2, lease_epoch, owner, ?3, ?4 FROM jobs WHERE seq = ?1"""
+    SELECT seq, attempt, 'lost', lease_epoch, owner, ?2, ?3 FROM jobs WHERE seq = ?1"""
+_PARKED_TOO_LONG = "SELECT seq, id, task FROM jobs WHERE status = 6 AND run_at < ?1"
 _PARKED_OUT = """UPDATE jobs SET status = 4, lease_epoch = lease_epoch + 1, error = ?2,
-    error_fp = ?3, finished_at = ?4, unique_key = NULL
-    WHERE status = 6 AND run_at < ?1 RETURNING seq"""
+    error_fp = ?3, finished_at = ?4,
+    unique_key = CASE WHEN unique_until > ?4 THEN unique_key END WHERE seq = ?1 AND status = 6"""
 _FORGET_WORKER = "DELETE FROM workers WHERE id = ?1"
 _NEXT = "SELECT min(run_at) FROM jobs WHERE status = 7"
 _BY_SEQ = f"SELECT {SNAPSHOT_COLUMNS} {SNAPSHOT_FROM} WHERE j.seq = ?"  # constants only
 
-_DIED = "WorkerDied"
-_PARKED = "UnknownTask"
-
-
-class _Held(NamedTuple):
-    seq: int
-    job_id: str
-    epoch: int
-    deliveries: int
-    is_suspect: int
+_READY = {False: READY, True: SUSPECT}
 
 
 class RecoveryPart:
@@ -64,11 +55,11 @@ class RecoveryPart:
     def reap(self) -> list[JobRecord]:
         """Take back jobs of the dead and the silent, wake due ones; see the contract."""
         self._wake_due()
-        recovered: list[int] = []
+        found: list[int] = []
         for corpse in find_dead(self.store.db.directory):
             with corpse:
                 crashpoint("sqlite.reap.before_commit")
-                recovered += self._take_back(corpse.owner, corpse.verdict)
+                found += self._take_back(corpse.owner, corpse.verdict)
                 crashpoint("sqlite.reap.after_commit")
                 corpse.bury()
         now = self.store.clock.monotonic()
@@ -76,12 +67,12 @@ class RecoveryPart:
             # Not "is dead": whoever died just now, or is being buried by another reaper, left a
             # slot file that tells what had started.
             if is_gone(self.store.db.directory, owner):
-                recovered += self._take_back(owner, lambda _job, _epoch: True)
+                found += self._take_back(owner, lambda _job, _epoch: True)
         silent = self.store.db.read(_EXPIRED, (now,)) if now >= self._stalled_until else []
         for (owner,) in silent:
-            recovered += self._take_back(owner, self._verdict_of_silent(owner), silent_since=now)
-        recovered += self._expire_parked()
-        return [self._record(seq) for seq in recovered]
+            found += self._take_back(owner, self._verdict_of_silent(owner), silent_since=now)
+        found += self._expire_parked()
+        return [record for seq in found if (record := self._record(seq)) is not None]
 
     def next_due_secs(self) -> float | None:
         """Return seconds until a scheduled job is due, None when there is none."""
@@ -111,18 +102,15 @@ class RecoveryPart:
         def recover(connection: sqlite3.Connection) -> list[int]:
             if silent_since is not None and self._has_stalled(silent_since):
                 return []
-            rows = connection.execute(_HELD, (owner, silent_since)).fetchall()
-            held = [_Held(*row) for row in rows]
-            started = [one for one in held if verdict(one.job_id, one.epoch)]
-            suspects = [one for one in started if one.is_suspect]
-            charged = {one.seq for one in (suspects or started)}
-            for one in held:
-                self._return_one(
-                    connection, one, has_started=one in started, is_charged=one.seq in charged
-                )
+            lost = [_lost(row, verdict) for row in connection.execute(_HELD, (owner, silent_since))]
+            now = self.store.clock.now()
+            most = self.store.settings.max_deliveries
+            after = recovered([one for _, one in lost], now=now, max_deliveries=most)
+            for (seq, one), record in zip(lost, after, strict=True):
+                _return(connection, seq, one, record, now=now)
             if silent_since is None:
                 connection.execute(_FORGET_WORKER, (owner,))
-            return [one.seq for one in held]
+            return [seq for seq, _ in lost]
 
         return self.store.db.transaction(recover)
 
@@ -134,55 +122,66 @@ class RecoveryPart:
         self._stalled_until = now + min(lease_secs / 6, 5.0)
         return True
 
-    def _return_one(
-        self, connection: sqlite3.Connection, one: _Held, *, has_started: bool, is_charged: bool
-    ) -> None:
-        now = self.store.clock.now()
-        deliveries = one.deliveries if is_charged else one.deliveries - 1
-        is_dead = is_charged and deliveries >= self.store.settings.max_deliveries
-        is_suspect = has_started or bool(one.is_suspect)
-        waits = deliveries if is_charged and deliveries > 1 else 0  # the first recovery is at once
-        code = DEAD if is_dead else SCHEDULED if waits else SUSPECT if is_suspect else READY
-        error = encode_error(_death(deliveries)) if has_started else None
-        if has_started:
-            connection.execute(_HISTORY, (one.seq, "lost", now, error))
-        connection.execute(
-            _TAKE_BACK,
-            (
-                one.seq,
-                one.epoch,
-                code,
-                0 if is_dead else 1,
-                deliveries,
-                int(is_suspect and not is_dead),
-                now + waits,
-                error,
-                _DIED if is_dead else None,
-                now if is_dead else None,
-            ),
-        )
-
     def _expire_parked(self) -> list[int]:
         now = self.store.clock.now()
         oldest = now - self.store.settings.parked_ttl_secs
-        if self.store.db.read_one("SELECT 1 FROM jobs WHERE status = 6 LIMIT 1") is None:
+        if not self.store.db.read(_PARKED_TOO_LONG, (oldest,)):
             return []
-        error = encode_error(StoredError(_PARKED, "no worker knew the task for too long"))
-        return [
-            seq
-            for (seq,) in self.store.db.transaction(
-                lambda connection: connection.execute(
-                    _PARKED_OUT, (oldest, error, _PARKED, now)
-                ).fetchall()
-            )
-        ]
 
-    def _record(self, seq: int) -> JobRecord:
-        (row,) = self.store.db.read(_BY_SEQ, (seq,))
-        return snapshot(row).record
+        def expire(connection: sqlite3.Connection) -> list[int]:
+            rows = connection.execute(_PARKED_TOO_LONG, (oldest,)).fetchall()
+            for seq, job_id, task in rows:
+                error = parked_error(JobRecord(job_id, task))
+                values = (seq, encode_error(error), error.fingerprint, now)
+                connection.execute(_PARKED_OUT, values)
+            return [seq for seq, _, _ in rows]
+
+        return self.store.db.transaction(expire)
+
+    def _record(self, seq: int) -> JobRecord | None:
+        row = self.store.db.read_one(_BY_SEQ, (seq,))
+        return None if row is None else snapshot(row).record  # None: removed meanwhile
 
 
-def _death(deliveries: int) -> StoredError:
-    return StoredError(
-        _DIED, f"the worker process died while the job was running (delivery {deliveries})"
+def _lost(row: tuple[Any, ...], verdict: Callable[[str, int], bool]) -> tuple[int, LostDelivery]:
+    """Return a held row as what the decision about it needs, with its number."""
+    seq, job_id, task, epoch, attempt, deliveries, suspect, run_at = row
+    record = JobRecord(
+        job_id,
+        task,
+        run_at=run_at,
+        status=JobStatus.RUNNING,
+        attempt=attempt,
+        deliveries=deliveries,
+        lease_epoch=epoch,
+        suspect=bool(suspect),
+    )
+    return seq, LostDelivery(record, verdict(job_id, epoch))
+
+
+def _return(
+    connection: sqlite3.Connection, seq: int, lost: LostDelivery, record: JobRecord, *, now: float
+) -> None:
+    """Store what a lost delivery has become, and close its attempt if it had started."""
+    is_dead = record.status is JobStatus.DEAD
+    code = DEAD if is_dead else SCHEDULED if record.run_at > now else _READY[record.suspect]
+    error = died_error(record) if lost.started else None
+    if lost.started:
+        connection.execute(_HISTORY, (seq, now, encode_error(error)))
+    connection.execute(
+        _TAKE_BACK,
+        (
+            seq,
+            lost.record.lease_epoch,
+            code,
+            record.lease_epoch,
+            record.attempt,
+            record.deliveries,
+            int(record.suspect),
+            record.run_at,
+            encode_error(error),
+            error.fingerprint if is_dead and error is not None else None,
+            now if is_dead else None,
+            now,
+        ),
     )
