@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from nuvom._durable import private_directory
 from nuvom._lockfile import FileLock
 from nuvom.crashpoint import crashpoint
+from nuvom.errors import NuvomError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -59,10 +60,14 @@ class Checkpointer:
         self._is_guarded = has_reset_race()
 
     def after_commit(self) -> None:
-        """Look at the log once in a while, and checkpoint when it is long."""
+        """Look at the log once in a while, and checkpoint when it is long. Never fails.
+
+        What was committed stays committed, whatever is wrong with the log or its lock.
+        """
         self._commits += 1
         if self._commits >= _LOOK_EVERY:
-            self.look()
+            with suppress(sqlite3.Error, NuvomError):
+                self.look()
 
     def look(self, *, trigger_bytes: int = _TRIGGER_BYTES) -> bool:
         """Checkpoint when the log is longer than ``trigger_bytes``; return whether it was done."""

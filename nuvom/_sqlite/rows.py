@@ -8,12 +8,14 @@ from typing import Any
 import msgspec
 
 from nuvom._sqlite.schema import STATUS
+from nuvom.errors import PayloadError
 from nuvom.record import JobRecord, JobSnapshot, JobStatus, StoredError
 
 # What a snapshot is made of, in this order. ``payloads`` is joined for large records.
 SNAPSHOT_COLUMNS = (
     "j.seq, j.status, j.run_at, j.attempt, j.deliveries, j.lease_epoch, j.suspect, j.owner, "
-    "j.started_at, j.finished_at, j.progress, coalesce(j.record, p.record), j.error"
+    "j.started_at, j.finished_at, j.progress, coalesce(j.record, p.record), j.error, "
+    "j.id, j.task, j.queue, j.priority, j.created_at"
 )
 SNAPSHOT_FROM = "FROM jobs j LEFT JOIN payloads p ON p.seq = j.seq"
 
@@ -57,7 +59,7 @@ def snapshot(row: tuple[Any, ...], result: bytes | None = None) -> JobSnapshot:
     """Return the snapshot of a row of ``SNAPSHOT_COLUMNS``."""
     (seq, code, run_at, attempt, deliveries, epoch, suspect, owner, started, finished) = row[:10]
     progress, data, error = row[10:13]
-    record = JobRecord.decode(data)
+    record = _record_of(data, row[13:18])
     set_field(record, "ref", seq)
     set_field(record, "status", STATUS[code])
     set_field(record, "run_at", run_at)
@@ -74,3 +76,12 @@ def snapshot(row: tuple[Any, ...], result: bytes | None = None) -> JobSnapshot:
         finished_at=finished,
         progress=None if progress is None else tuple(json.loads(progress)),
     )
+
+
+def _record_of(data: bytes | None, columns: tuple[Any, ...]) -> JobRecord:
+    """Return the stored record; where it is damaged, what the row itself says of the job."""
+    try:
+        return JobRecord.decode(data or b"")
+    except PayloadError:
+        job_id, task, queue, priority, created_at = columns
+        return JobRecord(job_id, task, queue=queue, priority=priority, created_at=created_at)

@@ -9,31 +9,35 @@ control and recovery are the parts in ``nuvom._sqlite``; the reasons for the sta
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
 import msgspec
 
+from nuvom._fork import drop_at_fork
 from nuvom._sqlite.commits import GroupCommit
 from nuvom._sqlite.control import ControlPart
 from nuvom._sqlite.enqueueing import Enqueuer
 from nuvom._sqlite.reading import ReadingPart
 from nuvom._sqlite.recovery import RecoveryPart
-from nuvom._sqlite.rows import claimed
+from nuvom._sqlite.rows import claimed, encode_error
 from nuvom._sqlite.settling import settle_all, settle_successes
 from nuvom._sqlite.store import Store
 from nuvom.clock import SYSTEM_CLOCK, Clock, boot_id
 from nuvom.config import Settings
 from nuvom.crashpoint import crashpoint
+from nuvom.errors import CorruptRecord, NuvomError, PayloadError
 from nuvom.queue_backends.base import Capability
 from nuvom.queue_backends.leased import LeasedJobQueue
-from nuvom.record import JobRecord, JobStatus
+from nuvom.record import JobRecord, JobStatus, StoredError
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Callable, Iterable, Sequence
 
     from nuvom._doorbell import Listener
+    from nuvom._presence import Presence
     from nuvom.outcome import Settlement
 
 _CLAIM = """UPDATE jobs SET status = 1, owner = ?1, claim_token = ?2, lease_until = ?3,
@@ -75,6 +79,13 @@ _RELEASE = """UPDATE jobs SET status = CASE suspect WHEN 1 THEN 8 ELSE 0 END,
     attempt = attempt - 1, deliveries = deliveries - 1, lease_epoch = lease_epoch + 1,
     owner = NULL WHERE seq = ?1 AND lease_epoch = ?2 AND status = 1"""
 
+_UNDO = """UPDATE jobs SET status = CASE suspect WHEN 1 THEN 8 ELSE 0 END,
+    attempt = attempt - 1, deliveries = deliveries - 1, lease_epoch = lease_epoch + 1,
+    owner = NULL WHERE status = 1 AND claim_token = ?1"""
+_SET_ASIDE = """UPDATE jobs SET status = 3, lease_epoch = lease_epoch + 1, finished_at = ?3,
+    error = ?4, error_fp = ?5, unique_key = NULL
+    WHERE seq = ?1 AND lease_epoch = ?2 AND status = 1"""
+
 _decode_json = msgspec.json.Decoder(list[list[int]]).decode
 _decode_names = msgspec.json.Decoder(list[str]).decode
 _decode_held = msgspec.json.Decoder(dict[str, int]).decode
@@ -98,28 +109,31 @@ class SQLiteJobQueue(ReadingPart, ControlPart, RecoveryPart, LeasedJobQueue):
         settings = settings or Settings()
         self.store = Store(settings.db_path, settings, clock, setting="sqlite_path")
         self._enqueuer = Enqueuer(self.store)
-        self._group: GroupCommit[JobRecord, str | None] = GroupCommit(self._enqueuer.store, clock)
+        self._group: GroupCommit[JobRecord, str | None]
         self._turn = 0
         self._surveyed: tuple[list[str], list[str]] = ([], [])
         self._surveyed_at = -_SURVEY_HOLDS_SECS
         self._surveyed_version = -1
-        self._listener: Listener | None = None
+        self.drop_in_child()
+        drop_at_fork(self)
 
     # ---- enqueue ------------------------------------------------------------------------
 
     def enqueue(self, job: JobRecord) -> str | None:
         """Store a job; see the contract. Callers that come together share one flush."""
+        bell = self.store.bell  # before the commit: what fails must not have stored anything
         crashpoint("sqlite.enqueue.before_commit")
         existing = self._group.submit(job)
         crashpoint("sqlite.enqueue.after_commit")
-        self.store.bell.ring_one("work")
+        bell.ring_one("work")
         return existing
 
     def enqueue_many(self, jobs: Iterable[JobRecord]) -> dict[str, str]:
         """Store all jobs in one transaction, or none; see the contract."""
+        bell = self.store.bell
         refused = self._enqueuer.store_many(jobs)
         crashpoint("sqlite.enqueue_many.after_commit")
-        self.store.bell.ring_one("work")
+        bell.ring_one("work")
         return refused
 
     # ---- claim --------------------------------------------------------------------------
@@ -136,15 +150,26 @@ class SQLiteJobQueue(ReadingPart, ControlPart, RecoveryPart, LeasedJobQueue):
     ) -> list[JobRecord]:
         """Lease at most ``n`` due jobs to ``owner``; see the contract."""
         presence = self.store.presence(owner)
+        for token in list(self._unfinished):
+            self._undo(token)
         ready, suspect = self._survey(is_bulk=n >= _BULK)
         turn = _Claim(self.store, owner, without)
-        if suspects and suspect:
-            turn.take(_CLAIM_SUSPECT, 1, self._served(suspect, queues, exclude))
-        turn.take(turn.ready_statement, n, self._served(ready, queues, exclude))
-        if turn.count < n:
-            self._surveyed_at = -_SURVEY_HOLDS_SECS
-        if not turn.count:
-            return []
+        try:
+            if suspects and suspect:
+                turn.take(_CLAIM_SUSPECT, 1, self._served(suspect, queues, exclude))
+            turn.take(turn.ready_statement, n, self._served(ready, queues, exclude))
+            if turn.count < n:
+                self._surveyed_at = -_SURVEY_HOLDS_SECS
+            return self._book(presence, turn) if turn.count else []
+        except BaseException:
+            # Nobody has these jobs in hand, yet each beat of their owner would renew them.
+            self._unfinished.add(turn.token)
+            with suppress(NuvomError):  # else the next claim gives them back
+                self._undo(turn.token)
+            raise
+
+    def _book(self, presence: Presence, turn: _Claim) -> list[JobRecord]:
+        """Read the claimed jobs, and note them in the slot file as not started."""
         crashpoint("sqlite.claim.after_commit")
         jobs = self._read_back(turn.token)
         crashpoint("sqlite.claim.before_book")
@@ -153,6 +178,10 @@ class SQLiteJobQueue(ReadingPart, ControlPart, RecoveryPart, LeasedJobQueue):
         for job, index in zip(jobs, indexes, strict=True):
             marks[job.id] = (presence, index, job.lease_epoch)
         return jobs
+
+    def _undo(self, token: int) -> None:
+        self.store.db.write(lambda connection: connection.execute(_UNDO, (token,)))
+        self._unfinished.discard(token)
 
     def mark_started(self, job: JobRecord) -> None:
         """Note in the slot file that user code starts; one byte in mapped memory."""
@@ -193,14 +222,24 @@ class SQLiteJobQueue(ReadingPart, ControlPart, RecoveryPart, LeasedJobQueue):
         jobs, offset = [], 0
         for row in rows:
             if row[6] < 0:
-                jobs.append((row[5], claimed(large[row[0]], row)))
-                continue
-            end = offset + row[6]
-            jobs.append((row[5], claimed(blob[offset:end], row)))
-            offset = end
+                data = large.get(row[0], b"")
+            else:
+                data = blob[offset : offset + row[6]]
+                offset += row[6]
+            try:
+                jobs.append((row[5], claimed(data, row)))
+            except PayloadError as error:
+                self._set_aside(row[0], row[1], error)
         if any(row[4] or row[5] != rows[0][5] for row in rows):
             jobs.sort(key=lambda pair: (not pair[1].suspect, pair[0], pair[1].ref))
         return [job for _, job in jobs]
+
+    def _set_aside(self, seq: int, epoch: int, error: PayloadError) -> None:
+        """End a job whose record is damaged as FAILED; its bytes stay where they are."""
+        stored = StoredError(CorruptRecord.__name__, error.what)
+        values = (seq, epoch, self.store.clock.now(), encode_error(stored), stored.type)
+        self.store.db.write(lambda connection: connection.execute(_SET_ASIDE, values))
+        self.store.bell.ring_all("result")
 
     def _payloads(self, seqs: list[int]) -> dict[int, bytes]:
         if not seqs:
@@ -222,7 +261,7 @@ class SQLiteJobQueue(ReadingPart, ControlPart, RecoveryPart, LeasedJobQueue):
         else:
             accepted = settle_all(self.store, settlements, short)
         crashpoint("sqlite.settle.after_commit")
-        self._free([one.record for one in settlements], accepted)
+        self._free([one.record for one in settlements])
         self.store.note_settled()
         self.store.bell.ring_all("result")
         return accepted
@@ -241,47 +280,61 @@ class SQLiteJobQueue(ReadingPart, ControlPart, RecoveryPart, LeasedJobQueue):
         crashpoint("sqlite.release.before_commit")
         accepted = self.store.db.transaction(give_back)
         crashpoint("sqlite.release.after_commit")
-        self._free(jobs, accepted)
+        self._free(jobs)
         self.notify()
         return accepted
 
     def extend(self, owner: str) -> dict[str, int]:
         """Renew the leases of ``owner`` and beat for it; see the contract."""
-        until = self.store.clock.monotonic() + self.store.settings.lease_secs
-
+        booked = [one for one in self.store.marks.items() if one[1][0].owner == owner]
         now, flush = self.store.clock.monotonic(), self.store.has_unflushed_claim
+        until = now + self.store.settings.lease_secs
         self.store.db.write(lambda one: one.execute(_EXTEND, (until, owner)), flush=flush)
         self.store.has_unflushed_claim = False
         crashpoint("sqlite.extend.between")
         self.store.db.write(lambda one: one.execute(_BEAT, (now, boot_id(), owner)), flush=False)
-        ((held,),) = self.store.db.read(_HELD, (owner,))
-        return _decode_held(held)
+        ((found,),) = self.store.db.read(_HELD, (owner,))
+        held = _decode_held(found)
+        for job_id, (_, _, epoch) in booked:
+            if held.get(job_id) != epoch:  # lost: nobody will settle it
+                self._free_slot(job_id, epoch)
+        return held
 
-    def _free(self, jobs: Sequence[JobRecord], accepted: Sequence[bool]) -> None:
-        """Let slots be used again. A fenced job's slot may belong to its next delivery."""
-        for job, was_mine in zip(jobs, accepted, strict=True):
-            booked = self.store.marks.pop(job.id, None) if was_mine else None
-            if booked is not None:
-                booked[0].free((booked[1],))
+    def _free(self, jobs: Sequence[JobRecord]) -> None:
+        for job in jobs:
+            self._free_slot(job.id, job.lease_epoch)
+
+    def _free_slot(self, job_id: str, epoch: int) -> None:
+        """Let the slot of a delivery be used again. A later one of the same job keeps its own."""
+        booked = self.store.marks.pop(job_id, None)
+        if booked is None:
+            return
+        if booked[2] == epoch:
+            booked[0].free((booked[1],))
+        else:
+            self.store.marks[job_id] = booked
 
     # ---- waking -------------------------------------------------------------------------
 
     def wait_for_work(self, timeout: float, recheck: Callable[[], bool] | None = None) -> bool:
         """Sleep until a job may be there; see the contract."""
-        if self._listener is None:
-            self._listener = self.store.bell.listen("work")
-        self._listener.arm()
         try:
-            if (recheck or self._has_ready)():
-                return True
-            return self._listener.wait(timeout)
+            listener = self._idle.pop()
+        except IndexError:  # all are in use: each thread that waits needs one of its own
+            listener = self.store.bell.listen("work")
+        self._waiting.add(listener)
+        try:
+            listener.arm()
+            return (recheck or self._has_ready)() or listener.wait(timeout)
         finally:
-            self._listener.disarm()
+            listener.disarm()
+            self._waiting.discard(listener)
+            self._idle.append(listener)
 
     def interrupt(self) -> None:
-        """End a ``wait_for_work`` of this instance."""
-        if self._listener is not None:
-            self._listener.poke()
+        """End each ``wait_for_work`` of this instance."""
+        for listener in tuple(self._waiting):
+            listener.poke()
 
     def notify(self) -> None:
         """Wake one worker that sleeps, in any process."""
@@ -293,10 +346,16 @@ class SQLiteJobQueue(ReadingPart, ControlPart, RecoveryPart, LeasedJobQueue):
 
     def stop(self) -> None:
         """Close the file and give up this process's places."""
-        listener, self._listener = self._listener, None
-        if listener is not None:
-            listener.close()
+        while self._idle:
+            self._idle.pop().close()
         self.store.close()
+
+    def drop_in_child(self) -> None:
+        """Forget what belongs to the parent's threads."""
+        self._group = GroupCommit(self._enqueuer.store, self.store.clock)
+        self._unfinished: set[int] = set()
+        self._idle: list[Listener] = []
+        self._waiting: set[Listener] = set()
 
 
 class _Claim:
