@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING
 import click
 
 from nuvom.cli.session import project_root, settings
+from nuvom.events import default_bus
 from nuvom.inspection import Inspector
-from nuvom.log import configure_logging, reset_logging
+from nuvom.log import configure_logging, get_logger, reset_logging
+from nuvom.log_events import subscribe_logging
 from nuvom.runtime import Runtime, build_runtime
 
 if TYPE_CHECKING:
@@ -55,4 +57,7 @@ def _show_log(invocation: Invocation) -> None:
     out = invocation.out
     level = "ERROR" if out.quiet else _LEVELS[min(out.verbosity, len(_LEVELS) - 1)]
     configure_logging(level, "plain")
-    click.get_current_context().call_on_close(reset_logging)
+    context = click.get_current_context()
+    context.call_on_close(reset_logging)
+    if out.verbosity:
+        context.call_on_close(subscribe_logging(default_bus, get_logger(), level))

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 from nuvom.config_sources import Loaded, load
 from nuvom.errors import ProjectNotFound
-from nuvom.events import default_bus
 from nuvom.project import find_root, require_root
 
 if TYPE_CHECKING:
