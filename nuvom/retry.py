@@ -91,9 +91,7 @@ def _is_retryable(
     )
 
 
-def _wait_secs(
-    outcome: Failed | RetryAsked | TimedOut, record: JobRecord, rng: Random
-) -> float:
+def _wait_secs(outcome: Failed | RetryAsked | TimedOut, record: JobRecord, rng: Random) -> float:
     if isinstance(outcome, RetryAsked) and outcome.in_secs is not None:
         return max(0.0, outcome.in_secs)
     return backoff_secs(max(1, record.attempt), record.retry or DEFAULT_RETRY, rng)

@@ -109,9 +109,7 @@ class Registry:
         with self._lock:
             return self._definitions.pop(name, None) is not None
 
-    def add_manifest(
-        self, tasks: Iterable[ManifestTask], loader: Callable[[Any], None]
-    ) -> None:
+    def add_manifest(self, tasks: Iterable[ManifestTask], loader: Callable[[Any], None]) -> None:
         """Make discovered tasks known without importing them.
 
         Args:
