@@ -50,9 +50,9 @@ class MemoryCore(LeasedJobQueue):
         return row
 
     def _let_go(self, row: Row) -> None:
-        if row.holder is not None:
-            del row.holder.held[row.record.id]
-            row.holder = None
+        """Take a job out of its holder's hands."""
+        del row.holder.held[row.record.id]
+        row.holder = None
 
     def _put(self, row: Row, record: JobRecord) -> None:
         """Give a row that nobody holds its new record, and lay it where its status belongs."""

@@ -1,4 +1,4 @@
-"""Shows that the kit finds faults: for each broken queue the law that is meant for it fails."""
+"""Shows that the kit finds faults: for each broken thing the law that is meant for it fails."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from nuvom.testing.conformance.law import laws_of
 from nuvom.testing.conformance.queue import QueueConformance
 from nuvom.testing.conformance.runner import Report, hold
 from nuvom.testing.conformance.targets import kit_for
+from tests.conformance import broken_others as others
 from tests.conformance import broken_queues as broken
 from tests.conformance.list_queue import ListQueue
 
@@ -124,6 +125,34 @@ def test_the_law_meant_for_a_fault_fails(case: Case) -> None:
         if finding.outcome == "broken" and finding.group not in case.chapters.split()
     ]
     assert elsewhere == []
+
+
+@pytest.mark.parametrize(
+    ("target", "laws"),
+    [
+        (others.LastOutcomeWins, "a_delivery_has_one_outcome a_late_outcome_is_refused"),
+        (others.KeepsTheObject, "a_kept_value_does_not_change"),
+        (others.ListsOldestFirst, "jobs_are_listed_newest_first"),
+        (others.LeavesOutTheWorker, "the_full_form_has_all_keys"),
+        (others.RecordsOverOutcomes, "a_record_comes_before_its_outcome"),
+        (others.FlattensTuples, "every_storable_value_comes_back"),
+        (others.TakesEverything, "other_values_are_refused"),
+        (others.ForgetsThePath, "a_refusal_says_where"),
+        (others.OfTheFuture, "its_interface_is_this_one"),
+        (others.KeepsListening, "stopping_ends_its_subscriptions"),
+        (others.ProvidesInName, "it_registers_what_it_provides"),
+        (others.RegistersUnsaid, "it_registers_what_it_provides"),
+        (others.OffersSomethingElse, "its_backends_can_be_built"),
+        (others.ProvidesAText, "its_words_are_lists_of_texts"),
+        (others.StopsOnlyOnce, "stopping_unstarted_is_harmless"),
+        (others.ReadsTooEarly, "it_can_start_again"),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_the_laws_meant_for_other_faults_fail(target: type, laws: str) -> None:
+    report = hold(kit_for(target, None, {}))
+    assert set(laws.split()) <= set(report.broken)
+    assert len(report.broken) <= 9, "the fault breaks more than it should"
 
 
 @pytest.mark.parametrize("queue", [ListQueue, broken.FiledQueue])

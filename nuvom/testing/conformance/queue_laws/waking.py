@@ -71,6 +71,21 @@ class Waking(QueueKit):
         assert not woke.is_alive(), "wait_for_work sleeps although a job is ready"
 
     @law(Capability.WAKE_UP)
+    def test_work_that_comes_at_the_last_moment_is_not_slept_through(
+        self, bench: QueueBench
+    ) -> None:
+        """``wait_for_work`` does not sleep when a job came after ``recheck`` looked."""
+        queue = bench.open(real_time=True)
+
+        def comes_late() -> bool:
+            queue.enqueue(bench.job())
+            return False
+
+        woke = _wait_in_thread(queue, comes_late)
+        woke.join(bench.patience_secs)
+        assert not woke.is_alive(), "wait_for_work sleeps although a job came meanwhile"
+
+    @law(Capability.WAKE_UP)
     def test_what_is_found_before_sleeping_ends_the_wait(self, bench: QueueBench) -> None:
         """``recheck`` is called before the sleep, and True ends the wait at once."""
         queue = bench.open(real_time=True)
