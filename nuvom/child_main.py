@@ -5,6 +5,7 @@ Started by ``nuvom/execution/child_process.py`` with two pipes as standard input
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import random
 import sys
@@ -37,6 +38,8 @@ def main() -> None:
     hello = link.receive()
     if not isinstance(hello, Hello):
         return  # the worker has changed its mind, or is gone
+    if sys.stderr is not None:
+        faulthandler.enable()  # shows where C code crashed; the worker can only tell that it did
     settings = Settings.from_dict(hello.settings)
     if hello.log_level is not None:
         configure_logging(hello.log_level, settings.log_format, worker=hello.worker)
