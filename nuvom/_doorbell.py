@@ -30,6 +30,7 @@ _CONTROL = 2 * LISTENERS
 _CONTROL_BYTES = 8
 _FILE_BYTES = 1024
 _ASLEEP = b"\x01"
+_UNIX: int = getattr(socket, "AF_UNIX", -1)  # Windows has none of it for datagrams
 _FLAGS = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
 _LOOPBACK = "127.0.0.1"
 _MAX_ADDRESS_BYTES = 100  # of a socket's path: 108 on Linux, 104 on macOS, end mark included
@@ -224,13 +225,13 @@ class SocketFiles:
     """Datagrams through socket files: the fastest way where the system has it."""
 
     def __init__(self) -> None:
-        self._sender = _Sender(socket.AF_UNIX)
+        self._sender = _Sender(_UNIX)
 
     def bind(self, name: str) -> socket.socket:
         path = f"{name}.sock"
         with suppress(FileNotFoundError):
             os.unlink(path)
-        bound = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        bound = socket.socket(_UNIX, socket.SOCK_DGRAM)
         try:
             bound.bind(path)
             os.chmod(path, 0o600)

@@ -1,8 +1,8 @@
 """What happened to jobs under test, kept outside the store, and the check of it.
 
 Workers, producers and the driver of a fault test append events to one file, each with a
-single write, so that a kill cannot tear them apart. ``check`` then looks for the ways in which
-a queue can break its word. It knows no backend and trusts no store.
+single write; what a kill tears apart all the same is passed over. ``check`` then looks for the
+ways in which a queue can break its word. It knows no backend and trusts no store.
 
 Source of the idea: the checkers *total-queue* and *set-full* of Jepsen.
 """
@@ -54,7 +54,8 @@ class HistoryLog:
     def write(self, event: str, **details: Any) -> None:
         """Append one event with the time and this process's pid, unless ``pid`` is given."""
         line = {"at": SYSTEM_CLOCK.monotonic(), "event": event, "pid": os.getpid(), **details}
-        os.write(self._descriptor, json.dumps(line).encode() + b"\n")
+        # The first newline ends a line that a kill in the middle of a write has left.
+        os.write(self._descriptor, f"\n{json.dumps(line)}\n".encode())
 
     def close(self) -> None:
         """Close the file."""
@@ -62,10 +63,18 @@ class HistoryLog:
 
 
 def read_history(path: Path | str) -> list[dict[str, Any]]:
-    """Return all events, in the order of their time."""
-    with open(path, encoding="utf-8") as stream:
-        events = [json.loads(line) for line in stream]
+    """Return all events, in the order of their time; half ones are left out."""
+    with open(path, encoding="utf-8", errors="replace") as stream:
+        events = [event for line in stream if (event := _event(line)) is not None]
     return sorted(events, key=lambda one: float(one["at"]))
+
+
+def _event(line: str) -> dict[str, Any] | None:
+    try:
+        event: dict[str, Any] = json.loads(line)
+    except json.JSONDecodeError:
+        return None
+    return event
 
 
 @dataclass

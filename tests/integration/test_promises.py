@@ -39,7 +39,7 @@ def two_stores(project: Path) -> Iterator[Engine]:
 def test_a_thread_that_hangs_gives_its_slot_back(engine: Engine) -> None:
     may_end = threading.Event()
 
-    @engine.task(timeout_secs=0.1)  # type: ignore[untyped-decorator]  # of any task
+    @engine.task(timeout_secs=0.1)
     def hang() -> str:
         while not may_end.is_set():
             try:
@@ -66,7 +66,7 @@ def test_a_thread_that_hangs_gives_its_slot_back(engine: Engine) -> None:
 def test_a_coroutine_that_hangs_is_cancelled(engine: Engine) -> None:
     cancelled = threading.Event()
 
-    @engine.task(timeout_secs=0.1)  # type: ignore[untyped-decorator]  # of any task
+    @engine.task(timeout_secs=0.1)
     async def hang() -> None:
         try:
             await asyncio.Event().wait()

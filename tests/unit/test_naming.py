@@ -107,7 +107,9 @@ def test_callable_of_a_program_without_code_stays_in_main() -> None:
     assert f"__main__.{Sender.__qualname__}" == task_name(Sender())
 
 
-@pytest.mark.parametrize("file", ["script.py", "app/jobs.py", "src/app/jobs.py", "src/jobs.py", "app/__main__.py"])
+@pytest.mark.parametrize(
+    "file", ["script.py", "app/jobs.py", "src/app/jobs.py", "src/jobs.py", "app/__main__.py"]
+)
 def test_name_is_that_of_discovery(project: Path, file: str) -> None:
     func = main_function(project / file)
     assert f"{module_name_for(project / file, project)}.add" == task_name(func)
