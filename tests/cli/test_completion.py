@@ -13,20 +13,29 @@ import pytest
 from nuvom.cli import completion
 from nuvom.cli.cli import cli
 from nuvom.cli.commands.completion import SHELLS
-from tests.cli.shell import call, invoke
+from tests.cli.shell import Answer, call, invoke
 
 
-def offered(*words: str, incomplete: str = "", cwd: Path | None = None) -> list[str]:
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a busy machine take its time; that nothing slow is waited for has its own test."""
+    monkeypatch.setattr(completion, "LONGEST_SECS", 60.0)
+
+
+def offered(*words: str, incomplete: str = "") -> list[str]:
     """Return what PowerShell would be offered after these words."""
-    line = " ".join(["nuvom", *words, incomplete])
-    answer = call(
-        cwd=cwd,
-        _NUVOM_COMPLETE="powershell_complete",
-        COMP_WORDS=line,
-        COMP_WORD=incomplete,
-    )
+    rows = ask(*words, incomplete=incomplete).rows
+    return [row[0] for row in rows if row[0]]
+
+
+def ask(*words: str, incomplete: str = "") -> Answer:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("_NUVOM_COMPLETE", "powershell_complete")
+        patch.setenv("COMP_WORDS", " ".join(["nuvom", *words, incomplete]))
+        patch.setenv("COMP_WORD", incomplete)
+        answer = invoke()
     assert (answer.code, answer.err) == (0, "")
-    return [row[0] for row in answer.rows if row[0]]
+    return answer
 
 
 def run(*args: str) -> str:
@@ -65,51 +74,52 @@ def test_powershell_takes_the_script() -> None:
 
 
 def test_commands_and_options_are_offered(tmp_path: Path) -> None:
-    assert offered(incomplete="qu", cwd=tmp_path) == ["queues"]
-    assert offered("queues", incomplete="pu", cwd=tmp_path) == ["purge"]
-    assert "--burst" in offered("runworker", incomplete="--b", cwd=tmp_path)
-    assert offered("history", "recent", "--status", incomplete="PEN", cwd=tmp_path) == ["PENDING"]
+    assert offered(incomplete="qu") == ["queues"]
+    assert offered("queues", incomplete="pu") == ["purge"]
+    assert "--burst" in offered("runworker", incomplete="--b")
+    assert offered("history", "recent", "--status", incomplete="PEN") == ["PENDING"]
 
 
 def test_names_of_the_project_are_offered(tasks: Path) -> None:
     job = run("add", "1", "2")
     run("send", "bob")
-    assert offered("run", incomplete="tasks.s", cwd=tasks) == [
+    assert offered("run", incomplete="tasks.s") == [
         "tasks.send",
         "tasks.signal_and_wait",
     ]
-    assert offered("run", incomplete="se", cwd=tasks) == ["send"]
-    assert offered("queues", "pause", incomplete="m", cwd=tasks) == ["mail"]
-    assert offered("status", incomplete=job[-8:-4], cwd=tasks) == [job[-8:]]
-    assert offered("status", incomplete=job[:30], cwd=tasks) == [job]
-    assert offered("config", "explain", incomplete="max_w", cwd=tasks) == ["max_workers"]
+    assert offered("run", incomplete="se") == ["send"]
+    assert offered("queues", "pause", incomplete="m") == ["mail"]
+    assert offered("status", incomplete=job[-8:-4]) == [job[-8:]]
+    assert offered("status", incomplete=job[:30]) == [job]
+    assert offered("config", "explain", incomplete="max_w") == ["max_workers"]
     (tasks / ".nuvom_plugins.toml").write_text('[plugins]\nmonitoring = ["plug:Plug"]\n')
     (tasks / ".nuvom_plugins.toml").chmod(0o600)
-    assert offered("plugin", "inspect", incomplete="pl", cwd=tasks) == ["plug"]
-    assert offered("errors", "show", incomplete="x", cwd=tasks) == []
-    assert offered("workers", "stop", incomplete="x", cwd=tasks) == []
+    assert offered("plugin", "inspect", incomplete="pl") == ["plug"]
+    assert offered("errors", "show", incomplete="x") == []
+    assert offered("workers", "stop", incomplete="x") == []
 
 
 def test_where_there_is_nothing_nothing_is_offered_and_nothing_made(tmp_path: Path) -> None:
     for words in (["run"], ["status"], ["queues", "pause"], ["plugin", "test"], ["errors", "show"]):
-        assert offered(*words, cwd=tmp_path) == []
+        assert offered(*words) == []
     assert [] == list(tmp_path.iterdir())
 
 
 def test_an_empty_project_stays_empty(project: Path) -> None:
     before = sorted(project.rglob("*"))
-    assert offered("status", cwd=project) == []
+    assert offered("status") == []
     assert before == sorted(project.rglob("*"))
 
 
 def test_a_broken_set_up_is_nobodys_error(project: Path) -> None:
     (project / "nuvom.toml").write_text("[[[")
-    assert offered("run", cwd=project) == []
+    assert offered("run") == []
 
 
 @pytest.fixture
 def slow(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Let the values take longer than a shell waits."""
+    monkeypatch.setattr(completion, "LONGEST_SECS", 0.01)
     end = threading.Event()
 
     class Slow:
@@ -130,10 +140,12 @@ def test_a_slow_store_is_not_waited_for(slow: None) -> None:
 
 def test_notes_stay_on_one_line(tasks: Path) -> None:
     invoke("discover", "tasks")
+    assert ask("run", incomplete="tasks.a").out == "tasks.add\tAdd two numbers.\n"
+
+
+def test_a_process_that_only_completes_makes_no_file(tmp_path: Path) -> None:
     answer = call(
-        cwd=tasks,
-        _NUVOM_COMPLETE="powershell_complete",
-        COMP_WORDS="nuvom run tasks.a",
-        COMP_WORD="tasks.a",
+        cwd=tmp_path, _NUVOM_COMPLETE="bash_complete", COMP_WORDS="nuvom que", COMP_CWORD="1"
     )
-    assert answer.out == "tasks.add\tAdd two numbers.\n"
+    assert (answer.code, answer.out, answer.err) == (0, "plain,queues\n", "")
+    assert [] == list(tmp_path.iterdir())
