@@ -97,10 +97,17 @@ def live(runtime: Runtime, log: HistoryLog, orders: dict[str, Any]) -> None:
     runtime.stop()
 
 
+def enqueue_unique(runtime: Runtime, log: HistoryLog, orders: dict[str, Any]) -> None:
+    """Enqueue a job with a key that is always the same, and print its id."""
+    del runtime, log, orders
+    print(tasks.plain.options(unique_key="same").delay(1).id)
+
+
 PARTS: dict[str, Callable[[Runtime, HistoryLog, dict[str, Any]], None]] = {
     "work": work,
     "found": found,
     "live": live,
+    "enqueue_unique": enqueue_unique,
 }
 
 

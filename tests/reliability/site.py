@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sqlite3
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -15,8 +16,9 @@ from nuvom.clock import SYSTEM_CLOCK
 from nuvom.config_sources import load
 from nuvom.events import EventBus
 from nuvom.inspection import Inspector
+from nuvom.job import Job
 from nuvom.record import JobSnapshot, JobStatus
-from nuvom.runtime import Runtime, build_runtime
+from nuvom.runtime import Runtime, build_runtime, use_runtime
 from nuvom.testing import history
 from nuvom.testing.faults import Victim
 from nuvom.testing.history import Findings, HistoryLog, check, read_history
@@ -58,6 +60,28 @@ class Site:
         note_events(self.log, bus)
         return build_runtime(load(self.root, environ={}), bus=bus)
 
+    @contextmanager
+    def open(self) -> Iterator[Runtime]:
+        """Use this store in this process: ``.delay()`` goes here."""
+        runtime = self.runtime()
+        before = use_runtime(runtime)
+        try:
+            yield runtime
+        finally:
+            use_runtime(before)
+            runtime.stop()
+
+    @contextmanager
+    def crew(self, count: int, part: str = "work", **orders: Any) -> Iterator[Crew]:
+        """Have ``count`` workers at this store, each a process; end all that live at last."""
+        crew = Crew(self, part, orders)
+        try:
+            for _ in range(count):
+                crew.hire()
+            yield crew
+        finally:
+            crew.close()
+
     def child(
         self,
         part: str,
@@ -84,10 +108,11 @@ class Site:
         finally:
             tasks.HISTORY.reset(token)
 
-    def accepted(self, *job_ids: str) -> None:
-        """Note jobs that this process has enqueued."""
-        for job_id in job_ids:
-            self.log.write(history.ENQUEUE_OK, job=job_id)
+    def enqueue(self, *jobs: Job[Any]) -> list[str]:
+        """Note jobs that this process has just enqueued; return their ids."""
+        for job in jobs:
+            self.log.write(history.ENQUEUE_OK, job=job.id)
+        return [job.id for job in jobs]
 
     def errors(self) -> str:
         """Return what children wrote to their standard error."""
@@ -131,10 +156,13 @@ class Site:
         args, _ = runtime.codec.decode_call(whole.record.args, whole.record.kwargs)
         return bool(inspector.result(whole) == args[0] + 1)
 
+    def events(self, word: str) -> list[dict[str, Any]]:
+        """Return the events of one kind so far, in order."""
+        return [one for one in read_history(self.history) if one["event"] == word]
+
     def starts(self) -> Counter[str]:
         """Return how often each job's code has started."""
-        events = read_history(self.history) if self.history.exists() else []
-        return Counter(one["job"] for one in events if one["event"] == history.START)
+        return Counter(one["job"] for one in self.events(history.START))
 
     def assert_sound(self, runtime: Runtime) -> None:
         """Fail when the store's files are damaged."""
@@ -145,6 +173,43 @@ class Site:
                 assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
             finally:
                 connection.close()
+
+
+class Crew:
+    """Processes that play one part at a site.
+
+    Attributes:
+        members: By pid.
+    """
+
+    def __init__(self, site: Site, part: str, orders: dict[str, Any]) -> None:
+        self._site = site
+        self._part = part
+        self._orders = orders
+        self.members: dict[int, Victim] = {}
+
+    def hire(self) -> Victim:
+        """Start another one; it is up when this returns."""
+        member = self._site.child(self._part, talks=True, **self._orders)
+        self.members[member.pid] = member
+        assert next(member.said(), "") == "up", self._site.errors()
+        return member
+
+    def kill(self, pid: int) -> float:
+        """Kill one; return when the signal was sent (monotonic seconds)."""
+        sent_at = SYSTEM_CLOCK.monotonic()
+        self.members.pop(pid).kill()
+        return sent_at
+
+    def close(self) -> None:
+        """Ask all to stop, and see that they do."""
+        for member in self.members.values():
+            if member.is_running:
+                member.term()
+        stopped = [member.wait(LIMIT_SECS) for member in self.members.values()]
+        for member in self.members.values():
+            member.close()
+        assert all(stopped), "a worker does not stop"
 
 
 def note_events(log: HistoryLog, bus: EventBus) -> None:

@@ -161,3 +161,14 @@ def test_events_are_read_in_the_order_of_their_time_whoever_wrote_them(tmp_path:
     assert [(one["event"], one["at"]) for one in events] == [("enqueue-ok", 1.0), ("start", 2.0)]
     assert events[0]["pid"] == A
     assert events[1]["pid"] not in (A, None)
+
+
+def test_a_line_that_a_kill_has_torn_costs_no_other_event(tmp_path: Path) -> None:
+    path = tmp_path / "history.ndjson"
+    log = HistoryLog(path)
+    log.write(history.START, job=JOB)
+    with open(path, "ab") as stream:
+        stream.write(b'\n{"at": 3.0, "event": "sta')
+    log.write(history.END, job=JOB)
+    log.close()
+    assert [one["event"] for one in read_history(path)] == [history.START, history.END]

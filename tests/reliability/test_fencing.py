@@ -1,0 +1,93 @@
+"""R05, F05: a worker that was frozen past its lease can change nothing any more."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from nuvom.clock import SYSTEM_CLOCK
+from nuvom.testing import history
+from nuvom.testing.faults import can_freeze
+from tests.engine import LIMIT_SECS
+from tests.reliability import tasks
+from tests.reliability.site import Crew, Site, wait_for
+from tests.reliability.test_recovery_time import holds_the_write_lock
+
+LEASE_SECS = 0.6
+LATE_SECS = 1.3  # how long the first delivery takes: it ends only after the thaw
+AT_ONCE = 4
+
+pytestmark = pytest.mark.skipif(not can_freeze, reason="this system cannot stop a process")
+
+
+def freeze_round(site: Site, crew: Crew) -> int:
+    """Freeze ``AT_ONCE`` workers over a job each until others have done them; return how many.
+
+    0 when the freeze hit a writer of SQLite: nobody gets past it, which is a limit of stores in
+    one file.
+    """
+    ids = site.enqueue(*(tasks.first_is_late.delay(number, LATE_SECS) for number in range(AT_ONCE)))
+    wait_for(lambda: all(site.starts()[one] for one in ids), LIMIT_SECS, "they never started")
+    pids = [one["pid"] for one in site.events(history.START) if one["job"] in ids]
+    frozen = [crew.members[pid] for pid in pids[:AT_ONCE]]
+    thaw_at = SYSTEM_CLOCK.monotonic() + LATE_SECS
+    for worker in frozen:
+        worker.freeze()
+    try:
+        if holds_the_write_lock(site):
+            return 0
+        wait_for(lambda: finished(site) >= set(ids), LIMIT_SECS, "nobody took them over")
+        SYSTEM_CLOCK.sleep(max(0.0, thaw_at - SYSTEM_CLOCK.monotonic()))
+    finally:
+        for worker in frozen:
+            worker.thaw()
+    wait_for(lambda: fenced(site) >= set(ids), LIMIT_SECS, "they were not told")
+    return len(frozen)
+
+
+def finished(site: Site) -> set[str]:
+    return {one["job"] for one in site.events(history.FINISH_OK)}
+
+
+def fenced(site: Site) -> set[str]:
+    return {one["job"] for one in site.events(history.FENCED)}
+
+
+def prove(site: Site, figures: Callable[[str], None], freezes: int) -> None:
+    with site.open() as runtime, site.crew(AT_ONCE + 2, threads=1) as crew:
+        done = repeated = 0
+        while done < freezes:
+            frozen = freeze_round(site, crew)
+            done += frozen
+            repeated += not frozen
+        site.drain(runtime)
+        findings = site.findings(runtime)
+        hooks = Counter(one["job"] for one in site.events("after-job"))
+        told = len(fenced(site))
+        twice = sum(count > 1 for count in hooks.values())
+        figures(
+            f"{done} freezes ({repeated} rounds repeated): overwritten results "
+            f"{len(findings.wrong_results)}, second after_job {twice}, told {told}"
+        )
+        assert findings.is_valid, findings
+        assert not twice
+        assert told >= done
+
+
+def test_r05_a_thawed_worker_overwrites_nothing_and_is_told(
+    tmp_path: Path, figures: Callable[[str], None]
+) -> None:
+    prove(Site(tmp_path, settings={"lease_secs": LEASE_SECS}), figures, freezes=20)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("backend", ["sqlite", "file", "sqlite+file", "file+sqlite"])
+def test_r05_two_hundred_thawed_workers_overwrite_nothing_and_are_told(
+    tmp_path: Path, figures: Callable[[str], None], backend: str
+) -> None:
+    site = Site(tmp_path, backend, {"lease_secs": LEASE_SECS})
+    prove(site, figures, freezes=200 if backend == "sqlite" else 40)

@@ -1,0 +1,85 @@
+"""R04: producers are killed inside ``.delay()`` and ``.map()``: accepted means stored."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from nuvom.testing.faults import Victim
+from nuvom.testing.history import read_history
+from tests.reliability.nursery import MAP_SIZE
+from tests.reliability.site import Site
+
+LIMIT_SECS = 250.0
+
+
+def prove(site: Site, figures: Callable[[str], None], seed: int, kills: int) -> None:
+    told = site.root / "told.ndjson"
+    orders = {"root": str(site.root), "told": str(told), "seed": seed, "kills": kills}
+    nursery = Victim("tests.reliability.nursery", orders, folder=site.root)
+    try:
+        assert nursery.wait(LIMIT_SECS)
+    finally:
+        nursery.close()
+    assert nursery.process.returncode == 0, site.errors()
+    with site.open() as runtime:
+        stored = site.snapshots(runtime)
+        sizes = Counter(
+            one.record.metadata["map"] for one in stored.values() if one.record.metadata
+        )
+        lines = read_history(told)
+        ids = [job_id for one in lines for job_id in one["jobs"]]
+        missing = set(ids) - stored.keys()
+        halves = {key: size for key, size in sizes.items() if size != MAP_SIZE}
+        gone = [one["map"] for one in lines if "map" in one and sizes[one["map"]] != MAP_SIZE]
+        figures(
+            f"{kills} kills, seed {seed}: {len(ids)} jobs told of, {len(stored)} stored, "
+            f"{len(missing)} missing; {len(sizes)} maps, {len(halves)} of them in part"
+        )
+        assert not missing
+        assert not halves
+        assert not gone
+        site.assert_sound(runtime)
+
+
+needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+
+
+@needs_fork
+def test_r04_what_a_killed_producer_told_of_is_stored_and_a_map_is_whole(
+    tmp_path: Path, seed: int, figures: Callable[[str], None]
+) -> None:
+    prove(Site(tmp_path), figures, seed, kills=100)
+
+
+@needs_fork
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("backend", ["sqlite", "file"])
+def test_r04_what_many_killed_producers_told_of_is_stored_and_maps_are_whole(
+    tmp_path: Path, seed: int, figures: Callable[[str], None], backend: str
+) -> None:
+    prove(Site(tmp_path, backend), figures, seed, kills=300)
+
+
+def test_f10_a_client_that_died_before_the_answer_enqueues_again_with_the_same_key(
+    tmp_path: Path,
+) -> None:
+    """The commit arrived, the answer did not; with a key the second try finds the first job."""
+    site = Site(tmp_path)
+    env = {"NUVOM_CRASHPOINT": "sqlite.enqueue.after_commit:kill"}
+    child = site.child("enqueue_unique", env)
+    assert child.wait(30)
+    child.close()
+    assert child.process.returncode == -9
+    with site.open() as runtime:
+        (stored,) = site.snapshots(runtime)
+        again = site.child("enqueue_unique", talks=True)
+        said = list(again.said())
+        again.close()
+        assert said == [stored]
+        assert set(site.snapshots(runtime)) == {stored}

@@ -1,0 +1,135 @@
+"""R03, F01: how long a job stands still after its worker was killed or frozen."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from nuvom.clock import SYSTEM_CLOCK
+from nuvom.testing import history
+from nuvom.testing.faults import can_freeze
+from tests.engine import LIMIT_SECS
+from tests.reliability import tasks
+from tests.reliability.site import Crew, Site, wait_for
+
+P95_SECS, MOST_SECS = 1.0, 2.0
+TICK_SECS = 0.25  # how often a worker looks for dead ones
+
+
+def started(site: Site, job_id: str, count: int) -> list[dict[str, float]]:
+    """Wait until the code of a job has started ``count`` times; return the starts."""
+
+    def starts() -> list[dict[str, float]]:
+        return [one for one in site.events(history.START) if one["job"] == job_id]
+
+    wait_for(lambda: len(starts()) >= count, LIMIT_SECS, f"not started {count} times")
+    return starts()
+
+
+def kill_and_measure(site: Site, crew: Crew) -> float:
+    """Kill the worker that has a job; return seconds until another one has started it."""
+    (job_id,) = site.enqueue(tasks.first_hangs.delay(1))
+    (first,) = started(site, job_id, 1)
+    killed_at = crew.kill(int(first["pid"]))
+    again = started(site, job_id, 2)[-1]
+    crew.hire()
+    return again["at"] - killed_at
+
+
+def percentile(values: list[float], share: float) -> float:
+    return sorted(values)[min(len(values) - 1, int(len(values) * share))]
+
+
+def prove(site: Site, figures: Callable[[str], None], kills: int) -> None:
+    with site.open() as runtime, site.crew(2) as crew:
+        waits = [kill_and_measure(site, crew) for _ in range(kills)]
+        site.drain(runtime)
+        p50, p95 = percentile(waits, 0.5), percentile(waits, 0.95)
+        figures(f"{kills} kills: p50 {p50:.3f} s, p95 {p95:.3f} s, max {max(waits):.3f} s")
+        assert site.findings(runtime).is_valid
+        assert p95 < P95_SECS
+        assert max(waits) < MOST_SECS
+
+
+def test_r03_a_killed_workers_job_is_soon_with_another(
+    tmp_path: Path, figures: Callable[[str], None]
+) -> None:
+    """With default settings: a lease of thirty seconds is not waited for."""
+    prove(Site(tmp_path), figures, kills=10)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("backend", ["sqlite", "file"])
+def test_r03_a_hundred_killed_workers_jobs_are_soon_with_others(
+    tmp_path: Path, figures: Callable[[str], None], backend: str
+) -> None:
+    prove(Site(tmp_path, backend), figures, kills=100)
+
+
+@pytest.mark.skipif(not can_freeze, reason="this system cannot stop a process")
+@pytest.mark.parametrize("backend", ["sqlite", "file"])
+def test_r03_a_frozen_workers_job_is_with_another_once_the_lease_has_ended(
+    tmp_path: Path, figures: Callable[[str], None], backend: str
+) -> None:
+    lease_secs = 3.0
+    site = Site(tmp_path, backend, {"lease_secs": lease_secs})
+    with site.open() as runtime, site.crew(2) as crew:
+        secs = freeze_and_measure(site, crew)
+        while secs is None:
+            secs = freeze_and_measure(site, crew)
+        figures(f"lease {lease_secs} s: started elsewhere {secs:.3f} s after the freeze")
+        assert secs <= lease_secs + lease_secs / 6
+        site.drain(runtime)
+        assert site.findings(runtime).is_valid
+
+
+def freeze_and_measure(site: Site, crew: Crew) -> float | None:
+    """Freeze the worker that has a job; return seconds until another one has started it.
+
+    None when the freeze hit a writer of SQLite, whom nobody can get past.
+    """
+    (job_id,) = site.enqueue(tasks.first_hangs.delay(1))
+    (first,) = started(site, job_id, 1)
+    frozen = crew.members[int(first["pid"])]
+    frozen_at = SYSTEM_CLOCK.monotonic()
+    frozen.freeze()
+    try:
+        if holds_the_write_lock(site):
+            return None
+        return started(site, job_id, 2)[-1]["at"] - frozen_at
+    finally:
+        frozen.thaw()
+
+
+def holds_the_write_lock(site: Site) -> bool:
+    """Whether nobody can write to a SQLite store for as long as a writer never needs."""
+    if site.backend != "sqlite":
+        return False
+    connection = sqlite3.connect(site.root / ".nuvom" / "nuvom.db", timeout=1.0)
+    try:
+        connection.execute("BEGIN IMMEDIATE").execute("ROLLBACK")
+    except sqlite3.OperationalError:
+        return True
+    finally:
+        connection.close()
+    return False
+
+
+@pytest.mark.parametrize("backend", ["sqlite", "file"])
+def test_f01_a_job_whose_worker_was_killed_runs_again(tmp_path: Path, backend: str) -> None:
+    site = Site(tmp_path, backend)
+    with site.open() as runtime:
+        (job_id,) = site.enqueue(tasks.first_hangs.delay(41))
+        with site.crew(1) as crew:
+            (first,) = started(site, job_id, 1)
+            crew.kill(int(first["pid"]))
+        site.drain(runtime)
+        assert site.starts() == {job_id: 2}
+        assert runtime.results.get_result(job_id) == 42
+        lost, done = runtime.queue.attempts(job_id)  # type: ignore[attr-defined]  # a leased queue
+        assert (lost.outcome, done.outcome) == ("lost", "success")
+        assert lost.number == done.number == 1  # the same attempt, delivered twice
