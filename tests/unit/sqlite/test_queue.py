@@ -1,0 +1,537 @@
+"""The SQLite queue beyond the laws of the kit: what breaks off, what is damaged, what is large."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nuvom._sqlite import enqueueing
+from nuvom.errors import BackendUnavailable, InvalidId, PayloadError, QueueFull, StorageFull
+from nuvom.names import new_id
+from nuvom.queue_backends.sqlite import SQLiteJobQueue
+from nuvom.record import JobRecord, JobSnapshot, JobStatus
+from nuvom.record_batch import RecordBatch
+from nuvom.testing import make_job, make_settlement
+from tests.engine import LIMIT_SECS, wait_until
+from tests.unit.sqlite.conftest import Real, make_queue
+
+ME, OTHER = "worker-1", "worker-2"
+
+
+def seen(queue: SQLiteJobQueue, job: JobRecord) -> JobSnapshot:
+    found = queue.get(job.id)
+    assert found is not None
+    return found
+
+
+def transactions(queue: SQLiteJobQueue) -> list[str]:
+    """Return a list to which each statement of the writer is added from now on."""
+    queue.start()
+    statements: list[str] = []
+    writer = queue.store.db._writer
+    assert writer is not None
+    writer.set_trace_callback(statements.append)
+    return statements
+
+
+def rows(queue: SQLiteJobQueue, query: str) -> list[Any]:
+    return queue.store.db.read(query)
+
+
+# ---- enqueue --------------------------------------------------------------------------------
+
+
+def test_one_job_is_one_statement(queue: SQLiteJobQueue) -> None:
+    statements = transactions(queue)
+    queue.enqueue(make_job())
+    assert 1 == len(statements)
+    assert statements[0].startswith("INSERT INTO jobs")
+
+
+def test_eight_callers_that_come_together_need_two_transactions(queue: SQLiteJobQueue) -> None:
+    statements = transactions(queue)
+    queue.notify()  # makes the bells
+    threads = [threading.Thread(target=queue.enqueue, args=(make_job(),)) for _ in range(8)]
+    with queue.store.db._mutex:  # as while another commit takes its time
+        for thread in threads:
+            thread.start()
+        wait_until(lambda: len(queue._group._waiting) == 7)
+    for thread in threads:
+        thread.join(LIMIT_SECS)
+    assert 8 == queue.qsize()
+    kinds = [one.split()[0] for one in statements]
+    assert ["INSERT", "BEGIN", *["INSERT"] * 7, "COMMIT"] == kinds
+
+
+def test_bell_that_cannot_be_made_stores_nothing(
+    queue: SQLiteJobQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_bell(_: object) -> None:
+        raise StorageFull("bells", "no room")
+
+    monkeypatch.setattr("nuvom._sqlite.store.Doorbell", no_bell)
+    for store in (queue.enqueue, lambda job: queue.enqueue_many([job])):
+        with pytest.raises(StorageFull):
+            store(make_job())
+    assert 0 == queue.qsize()
+
+
+def test_iterable_is_not_read_while_the_file_is_locked(
+    queue: SQLiteJobQueue, project: Path, clock: Real
+) -> None:
+    other = make_queue(project, clock)
+
+    def jobs() -> Iterator[JobRecord]:
+        for _ in range(3):
+            other.enqueue(make_job())  # would wait for the lock for ever
+            yield make_job()
+
+    assert {} == queue.enqueue_many(jobs())
+    assert 6 == queue.qsize()
+    other.stop()
+
+
+@pytest.mark.parametrize("key", [None, "k"])
+def test_commit_that_is_tried_again_stores_all(
+    queue: SQLiteJobQueue, monkeypatch: pytest.MonkeyPatch, key: str | None
+) -> None:
+    """As in the journal mode ``delete``, where a reader can be in the way of a commit."""
+    monkeypatch.setattr(enqueueing, "_CHUNK", 2)
+    insert, calls = queue._enqueuer._insert_chunk, iter(range(100))
+
+    def breaks_off(connection: sqlite3.Connection, chunk: list[JobRecord]) -> dict[str, str]:
+        if next(calls) == 1:
+            busy = sqlite3.OperationalError("database is locked")
+            busy.sqlite_errorcode = sqlite3.SQLITE_BUSY
+            raise busy
+        return insert(connection, chunk)
+
+    monkeypatch.setattr(queue._enqueuer, "_insert_chunk", breaks_off)
+    jobs = [make_job(unique_key=key and f"{key}{number}") for number in range(5)]
+    assert {} == queue.enqueue_many(iter(jobs))
+    assert 5 == queue.qsize()
+
+
+def test_nothing_is_written_for_no_jobs(queue: SQLiteJobQueue) -> None:
+    statements = transactions(queue)
+    assert {} == queue.enqueue_many([])
+    assert [] == statements
+
+
+def test_jobs_of_one_call_are_written_in_one_transaction(queue: SQLiteJobQueue) -> None:
+    statements = transactions(queue)
+    like = make_job().replace(id="")
+    with RecordBatch(like) as batch:
+        for _ in range(5000):
+            batch.add(new_id(), b"\x90", b"\x80")
+        assert {} == queue.enqueue_many(batch)
+    assert 5000 == queue.qsize()
+    assert 1 == statements.count("COMMIT")
+    assert 3 == sum(one.startswith("INSERT") for one in statements)
+    assert 5000 == len({job.id for job in queue.claim(6000, ME)})
+
+
+@pytest.mark.parametrize("fields", [{"queue": "../x"}, {"id": "../x"}])
+def test_bad_names_store_nothing(queue: SQLiteJobQueue, fields: dict[str, str]) -> None:
+    with pytest.raises(InvalidId):
+        queue.enqueue(make_job(**fields))
+    with pytest.raises(InvalidId):
+        queue.enqueue_many([make_job(), make_job(**fields)])
+    assert 0 == queue.qsize()
+
+
+def test_bad_queue_of_a_batch_stores_nothing(queue: SQLiteJobQueue) -> None:
+    with RecordBatch(make_job(queue="../x").replace(id="")) as batch:
+        batch.add(new_id(), b"\x90", b"\x80")
+        with pytest.raises(InvalidId):
+            queue.enqueue_many(batch)
+
+
+def test_batch_of_a_bounded_queue_is_all_or_nothing(project: Path, clock: Real) -> None:
+    queue = make_queue(project, clock, max_queue_size=3)
+    for count, fits in ((4, False), (3, True)):
+        with RecordBatch(make_job().replace(id="")) as batch:
+            for _ in range(count):
+                batch.add(new_id(), b"\x90", b"\x80")
+            if fits:
+                assert {} == queue.enqueue_many(batch)
+            else:
+                with pytest.raises(QueueFull):
+                    queue.enqueue_many(batch)
+        assert (3 if fits else 0) == queue.qsize()
+    queue.stop()
+
+
+# ---- large records --------------------------------------------------------------------------
+
+
+def test_large_record_stands_apart_and_comes_back(queue: SQLiteJobQueue) -> None:
+    small, large = make_job("tests.a", "x" * 100), make_job("tests.b", "x" * 5000)
+    queue.enqueue(large)
+    queue.enqueue_many([small, make_job("tests.c", "y" * 5000)])
+    assert [(2,)] == rows(queue, "SELECT count(*) FROM payloads")
+    assert large.args == seen(queue, large).record.args
+
+    claimed = queue.claim(9, ME)
+    assert [large.id, small.id] == [job.id for job in claimed[:2]]
+    assert [large.args, small.args] == [job.args for job in claimed[:2]]
+
+
+def test_large_records_of_a_batch_stand_apart(queue: SQLiteJobQueue) -> None:
+    with RecordBatch(make_job().replace(id="")) as batch:
+        args = make_job("tests.b", "x" * 5000).args
+        for _ in range(3):
+            batch.add(new_id(), bytes(args), b"\x80")
+        queue.enqueue_many(batch)
+    assert [args] * 3 == [job.args for job in queue.claim(9, ME)]
+    assert [(3,)] == rows(queue, "SELECT count(*) FROM payloads")
+
+
+def test_payload_goes_with_its_job(queue: SQLiteJobQueue, clock: Real) -> None:
+    now = clock.now()
+    for _ in range(3):
+        queue.enqueue(make_job("tests.b", "x" * 5000, created_at=now))
+    success, failure = queue.claim(2, ME)
+    queue.settle(
+        [
+            make_settlement(success, finished_at=now),
+            make_settlement(failure, JobStatus.FAILED, finished_at=now),
+        ]
+    )
+    assert [(1,)] == rows(queue, "SELECT count(*) FROM attempts")
+    assert 2 == queue.prune(success_before=now + 1, failed_before=now + 1)
+    assert [(1,)] == rows(queue, "SELECT count(*) FROM payloads")
+    assert [(0,)] == rows(queue, "SELECT count(*) FROM attempts")
+    queue.clear()
+    assert [(0,)] == rows(queue, "SELECT count(*) FROM payloads")
+
+
+def test_job_that_is_retried_while_it_is_pruned_stays_whole(
+    queue: SQLiteJobQueue, clock: Real, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = clock.now()
+    job = make_job("tests.b", "x" * 5000, created_at=now)
+    queue.enqueue(job)
+    (claimed,) = queue.claim(1, ME)
+    queue.settle([make_settlement(claimed, JobStatus.FAILED, finished_at=now)])
+    transaction = queue.store.db.transaction
+
+    def late(action: Any, **options: Any) -> Any:
+        monkeypatch.undo()
+        queue.retry(job.id)
+        queue.claim(1, OTHER)
+        return transaction(action, **options)
+
+    monkeypatch.setattr(queue.store.db, "transaction", late)
+    assert 0 == queue.prune(success_before=now + 1, failed_before=now + 1)
+    assert (JobStatus.RUNNING, job.args) == (seen(queue, job).status, seen(queue, job).record.args)
+    assert 1 == len(queue.attempts(job.id))
+
+
+# ---- claims that break off ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("step", ["_read_back", "book"])
+def test_claim_that_breaks_off_gives_its_jobs_back(
+    queue: SQLiteJobQueue, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    jobs = [make_job() for _ in range(3)]
+    queue.enqueue_many(jobs)
+
+    def fail(*_: object) -> None:
+        raise StorageFull("slots", "no room")
+
+    target: Any = queue if step == "_read_back" else queue.store.presence(ME)
+    monkeypatch.setattr(target, step, fail)
+    with pytest.raises(StorageFull):
+        queue.claim(2, ME)
+    monkeypatch.undo()
+    assert {} == queue.extend(ME)
+    assert [(0, 0)] * 3 == [
+        (seen(queue, job).record.attempt, seen(queue, job).record.deliveries) for job in jobs
+    ]
+    assert 3 == len(queue.claim(9, OTHER))
+
+
+def test_claim_that_cannot_even_be_undone_is_undone_with_the_next(
+    queue: SQLiteJobQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = make_job()
+    queue.enqueue(job)
+    down = BackendUnavailable("the file", "it is gone")
+
+    def fail(*_: object) -> None:
+        raise down
+
+    monkeypatch.setattr(queue, "_read_back", fail)
+    monkeypatch.setattr(queue, "_undo", fail)
+    with pytest.raises(BackendUnavailable):
+        queue.claim(1, ME)
+    assert {job.id: 1} == queue.extend(ME)
+    monkeypatch.undo()
+    (claimed,) = queue.claim(1, ME)
+    assert (job.id, 1, 1, 3) == (
+        claimed.id,
+        claimed.attempt,
+        claimed.deliveries,
+        claimed.lease_epoch,
+    )
+
+
+def test_suspect_of_a_claim_that_breaks_off_stays_a_suspect(
+    queue: SQLiteJobQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = suspect(queue)
+
+    def fail(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(queue, "_read_back", fail)
+    with pytest.raises(KeyboardInterrupt):
+        queue.claim(1, ME)
+    monkeypatch.undo()
+    assert seen(queue, job).record.suspect
+    assert [] == queue.claim(1, ME, suspects=0)
+
+
+def suspect(queue: SQLiteJobQueue) -> JobRecord:
+    """Return a job during which a worker died."""
+    job = make_job()
+    queue.enqueue(job)
+    (claimed,) = queue.claim(1, OTHER)
+    queue.mark_started(claimed)
+    queue.store.presence(OTHER).abandon()
+    assert 1 == len(queue.reap())
+    return job
+
+
+# ---- damaged records ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [10, 5000])
+def test_damaged_record_is_set_aside_and_harms_no_neighbour(
+    queue: SQLiteJobQueue, size: int
+) -> None:
+    before, bad, after = (make_job("tests.probe", "x" * size, queue="mail") for _ in range(3))
+    queue.enqueue_many([before, bad, after])
+    table = "jobs" if size < 1000 else "payloads"
+    with sqlite3.connect(queue.store.db.path) as connection:
+        connection.execute(
+            f"UPDATE {table} SET record = x'c1' WHERE seq = (SELECT seq FROM jobs WHERE id = ?)",
+            (bad.id,),
+        )
+    connection.close()
+
+    assert [before.id, after.id] == [job.id for job in queue.claim(9, ME)]
+    found = seen(queue, bad)
+    assert found.error is not None
+    assert (JobStatus.FAILED, "CorruptRecord") == (found.status, found.error.type)
+    assert ("tests.probe", "mail", bad.created_at) == (
+        found.record.func_name,
+        found.record.queue,
+        found.record.created_at,
+    )
+    assert [(b"\xc1",)] == rows(queue, f"SELECT record FROM {table} WHERE length(record) = 1")
+    assert 3 == len(queue.page())
+    assert [bad.id] == queue.failed_ids("CorruptRecord")
+    with pytest.raises(PayloadError):
+        queue.retry(bad.id)
+
+
+def test_claim_of_damaged_records_only_is_empty(queue: SQLiteJobQueue) -> None:
+    job = make_job()
+    queue.enqueue(job)
+    with sqlite3.connect(queue.store.db.path) as connection:
+        connection.execute("UPDATE jobs SET record = NULL")
+    connection.close()
+    assert [] == queue.claim(9, ME)
+    assert JobStatus.FAILED is seen(queue, job).status
+
+
+# ---- order ----------------------------------------------------------------------------------
+
+
+def test_one_claim_of_several_queues_keeps_the_order_of_each(queue: SQLiteJobQueue) -> None:
+    jobs = {name: [make_job(queue=name, priority=p) for p in (5, 1, 5)] for name in ("a", "b")}
+    queue.enqueue_many([*jobs["a"], *jobs["b"]])
+    claimed = queue.claim(9, ME, ["b", "a"])
+    for name in ("a", "b"):
+        expected = [jobs[name][1].id, jobs[name][0].id, jobs[name][2].id]
+        assert expected == [job.id for job in claimed if job.queue == name]
+
+
+def test_queues_are_served_in_turn(queue: SQLiteJobQueue) -> None:
+    queue.enqueue_many(make_job(queue=name) for name in ("a", "b", "c") for _ in range(4))
+    first = [queue.claim(1, ME)[0].queue for _ in range(6)]
+    assert {"a", "b", "c"} == set(first[:3]) == set(first[3:])
+
+
+def test_bulk_claims_look_for_queues_now_and_then_only(
+    queue: SQLiteJobQueue, clock: Real, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queue.enqueue_many([make_job() for _ in range(1000)])
+    looks = []
+    read = queue.store.db.read
+
+    def watched(sql: str, parameters: Any = ()) -> Any:
+        looks.append("RECURSIVE" in sql)
+        return read(sql, parameters)
+
+    monkeypatch.setattr(queue.store.db, "read", watched)
+    for _ in range(5):
+        assert 100 == len(queue.claim(100, ME))
+    assert 1 == sum(looks)
+    clock.advance(0.021)
+    queue.claim(100, ME)
+    assert 2 == sum(looks)
+    queue.pause("default", "me")
+    assert [] == queue.claim(100, ME)
+
+
+# ---- start marks ----------------------------------------------------------------------------
+
+
+def test_slots_of_settled_released_and_lost_jobs_are_used_again(queue: SQLiteJobQueue) -> None:
+    queue.start()
+    presence = queue.store.presence(ME)
+    free = len(presence._free)
+    jobs = [make_job() for _ in range(4)]
+    queue.enqueue_many(jobs)
+    settled, released, cancelled, kept = queue.claim(9, ME)
+    queue.settle([make_settlement(settled)])
+    queue.release([released])
+    queue.cancel(cancelled.id)
+    assert {kept.id: 1} == queue.extend(ME)
+    assert free - 1 == len(presence._free)
+    assert [kept.id] == list(queue.store.marks)
+
+
+def test_late_settlement_does_not_free_the_slot_of_the_next_delivery(
+    queue: SQLiteJobQueue,
+) -> None:
+    queue.enqueue(make_job())
+    (first,) = queue.claim(1, ME)
+    queue.release([first])
+    (second,) = queue.claim(1, ME)
+    assert [False] == queue.settle([make_settlement(first)])
+    assert [(second.id, 3)] == [(job, mark[2]) for job, mark in queue.store.marks.items()]
+
+
+def test_late_mark_does_not_mark_the_next_delivery(queue: SQLiteJobQueue) -> None:
+    queue.enqueue(make_job())
+    (first,) = queue.claim(1, ME)
+    queue.release([first])
+    (second,) = queue.claim(1, ME)
+    queue.mark_started(first)
+    queue.store.presence(ME).abandon()
+    (back,) = queue.reap()
+    assert (0, False) == (back.deliveries, back.suspect)
+    assert second.id == back.id
+
+
+def test_mark_of_a_job_that_is_not_held_is_harmless(queue: SQLiteJobQueue) -> None:
+    queue.mark_started(make_job())
+
+
+# ---- flushes --------------------------------------------------------------------------------
+
+
+def test_claims_are_flushed_until_something_settled_since_the_machine_started(
+    queue: SQLiteJobQueue, project: Path, clock: Real
+) -> None:
+    queue.enqueue_many([make_job() for _ in range(3)])
+    statements = transactions(queue)
+    (job,) = queue.claim(1, ME)
+    assert not [one for one in statements if "synchronous = NORMAL" in one]
+    assert not queue.store.has_unflushed_claim
+    queue.settle([make_settlement(job)])
+    queue.claim(1, ME)
+    assert [one for one in statements if "synchronous = NORMAL" in one]
+    assert queue.store.has_unflushed_claim
+    queue.extend(ME)
+    assert not queue.store.has_unflushed_claim
+
+    another = make_queue(project, clock)
+    assert not another.store.claims_flush
+    another.stop()
+
+
+# ---- waiting --------------------------------------------------------------------------------
+
+
+def test_several_threads_may_wait_at_once(queue: SQLiteJobQueue) -> None:
+    queue.start()
+    ready = threading.Barrier(3)
+    found: list[bool] = []
+
+    def wait() -> None:
+        def recheck() -> bool:
+            ready.wait(LIMIT_SECS)
+            return False
+
+        found.append(queue.wait_for_work(LIMIT_SECS, recheck))
+
+    threads = [threading.Thread(target=wait) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    ready.wait(LIMIT_SECS)
+    queue.interrupt()
+    for thread in threads:
+        thread.join(LIMIT_SECS)
+    assert [True, True] == found
+    assert 2 == len(queue._idle)
+    assert not queue._waiting
+
+
+def test_wait_ends_at_its_limit(queue: SQLiteJobQueue) -> None:
+    assert not queue.wait_for_work(0.001)
+    queue.enqueue(make_job())
+    assert queue.wait_for_work(LIMIT_SECS)
+
+
+def test_interrupt_when_nobody_waits_is_harmless(queue: SQLiteJobQueue) -> None:
+    queue.interrupt()
+    queue.wait_for_work(0.001)
+    queue.interrupt()
+    assert not queue.wait_for_work(0.001)
+
+
+# ---- life -----------------------------------------------------------------------------------
+
+
+def test_queue_can_be_stopped_twice_and_used_again(queue: SQLiteJobQueue) -> None:
+    queue.enqueue(make_job())
+    queue.wait_for_work(0)
+    queue.stop()
+    queue.stop()
+    assert 1 == queue.qsize()
+
+
+def test_child_starts_afresh(queue: SQLiteJobQueue) -> None:
+    queue.enqueue(make_job())
+    queue.wait_for_work(0)
+    group = queue._group
+    queue._group._is_led = True  # as if another thread was about to commit in the parent
+    queue.drop_in_child()
+    queue.store.drop_in_child()
+    queue.store.db.drop_in_child()
+    assert queue._group is not group
+    queue.enqueue(make_job())
+    assert 2 == queue.qsize()
+
+
+def test_nothing_to_release_is_no_transaction(queue: SQLiteJobQueue) -> None:
+    statements = transactions(queue)
+    assert [] == queue.release([])
+    assert [] == statements
+
+
+def test_default_settings_are_those_of_the_working_directory(project: Path) -> None:
+    queue = SQLiteJobQueue()
+    assert project / ".nuvom" / "nuvom.db" == queue.store.db.path
+    queue.stop()
