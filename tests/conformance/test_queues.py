@@ -15,6 +15,11 @@ from tests.conformance.list_queue import ListQueue
 from tests.conformance.stores import StoredQueueConformance
 
 
+def at_length(cls: type) -> type:
+    """Leave a class to the slow tier, and its random histories the time they need."""
+    return pytest.mark.slow(pytest.mark.timeout(900)(cls))
+
+
 class TestMemory(QueueConformance):
     def make(self, tmp_path: Path, clock: Clock = SYSTEM_CLOCK, **settings: Any) -> MemoryJobQueue:
         return MemoryJobQueue(Settings(root=tmp_path, **settings), clock=clock)
@@ -33,21 +38,21 @@ class TestFiveMethods(QueueConformance):
         return ListQueue()
 
 
-@pytest.mark.slow
+@at_length
 class TestMemoryAtLength(TestMemory):
     examples = 1000
     steps = 50
     race_jobs = 10_000
 
 
-@pytest.mark.slow
+@at_length
 class TestFileAtLength(TestFile):
     examples = 1000
     steps = 50
     race_jobs = 10_000
 
 
-@pytest.mark.slow
+@at_length
 class TestSQLiteAtLength(TestSQLite):
     examples = 1000
     steps = 50
