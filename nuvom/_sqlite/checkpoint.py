@@ -107,19 +107,15 @@ class Checkpointer:
         try:
             if self._is_guarded:
                 guard.execute("BEGIN IMMEDIATE")
-            try:
-                crashpoint("sqlite.checkpoint.before")
-                # PASSIVE alone: the other kinds fall back to it, unguarded, when they miss a lock.
-                checkpointer.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
-                crashpoint("sqlite.checkpoint.after")
-            finally:
-                if guard.in_transaction:
-                    guard.execute("ROLLBACK")
+            crashpoint("sqlite.checkpoint.before")
+            # PASSIVE alone: the other kinds fall back to it, unguarded, when they miss a lock.
+            checkpointer.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+            crashpoint("sqlite.checkpoint.after")
         except sqlite3.OperationalError:
             # Somebody writes or reads just now; the log stays a little longer. Whatever else is
             # wrong with the file, the next commit reports it.
-            with suppress(sqlite3.Error):
-                if guard.in_transaction:
-                    guard.execute("ROLLBACK")
             return False
+        finally:
+            if guard.in_transaction:
+                guard.execute("ROLLBACK")
         return True
