@@ -22,7 +22,7 @@ class Worker:
     """A worker process for the block of a ``with``.
 
     Args:
-        around: A command to run it under, such as valgrind's.
+        command: What to start instead of the peer's usual worker.
 
     Attributes:
         began: When it was started, in nanoseconds.
@@ -31,18 +31,19 @@ class Worker:
         peak_bytes: The most memory that it held, likewise.
     """
 
-    def __init__(self, adapter: Adapter, *, around: tuple[str, ...] = ()) -> None:
+    def __init__(self, adapter: Adapter, *, command: list[str] | None = None) -> None:
         self._adapter = adapter
-        self._around = around
+        self._command = command or adapter.worker()
         self._log = os.path.join(os.environ["BENCH_FOLDER"], "worker.log")
         self.cpu_secs: float | None = None
         self.peak_bytes: int | None = None
+        self._is_over = False
 
     def __enter__(self) -> Self:
         with open(self._log, "wb") as log:
             self.began = time.perf_counter_ns()
             self._process = subprocess.Popen(
-                [*self._around, *self._adapter.worker()],
+                self._command,
                 cwd=self._adapter.worker_folder(),
                 env=self._adapter.worker_variables(),
                 stdin=subprocess.DEVNULL,
@@ -57,7 +58,7 @@ class Worker:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        ended_early = self._process.poll() is not None
+        ended_early = self._process.poll() is not None and not self._is_over
         before = _children()
         if not ended_early:
             self._process.send_signal(self._adapter.stop_signal)
@@ -71,6 +72,16 @@ class Worker:
             self.cpu_secs, self.peak_bytes = after[0] - before[0], after[1]
         if error is not None or ended_early:
             raise RuntimeError(f"{error or 'the worker ended'}\n{self._tail()}") from error
+
+    def wait(self, limit_secs: float) -> None:
+        """Wait for a worker that ends by itself.
+
+        Raises: RuntimeError: it failed; subprocess.TimeoutExpired.
+        """
+        self._process.wait(limit_secs)
+        if self._process.returncode != 0:
+            raise RuntimeError(f"the worker ended with {self._process.returncode}")
+        self._is_over = True
 
     @property
     def pid(self) -> int:

@@ -1,3 +1,307 @@
-"""Nuvom's own limits."""
+"""Nuvom's own limits: what no peer is asked. Each takes an adapter of ``peers/nuvom_here.py``.
 
-MEASURES = {}
+Full counts take minutes. Figures that are ratios compare two things of the same process, one
+right after the other.
+"""
+
+from __future__ import annotations
+
+import ast
+import shutil
+import statistics
+import subprocess
+import sys
+import sysconfig
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import body
+from crew import Worker
+from measures import FIRST, START_LIMIT_SECS, fill, until_drained
+from peers.base import FOLDER
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from catalogue import Peer
+    from peers.nuvom_here import NuvomAdapter
+
+Figures = dict[str, float]
+MILLION = 1_000_000
+THREADS = 8
+IDLE_SECS = 20.0
+BURN_SECS = 60.0
+MIB = 1 << 20
+FLAT_BATCH, FLAT_ROUNDS = 50, 60
+FILES = 5_000
+STARTS = 9
+INSTRUCTION_JOBS = (2_500, 8_500)
+UNHURRIED = Path(__file__).with_name("tasks") / "unhurried.py"
+
+
+def threads(adapter: NuvomAdapter, peer: Peer, scale: float) -> Figures:
+    """Single calls of eight threads together, beside those of one."""
+    count = max(200, int(peer.enqueue * scale))
+
+    def together(number: int) -> float:
+        adapter.clear()
+        crew = [threading.Thread(target=adapter.calls, args=(count,)) for _ in range(number)]
+        began = time.perf_counter()
+        for one in crew:
+            one.start()
+        for one in crew:
+            one.join()
+        return number * count / (time.perf_counter() - began)
+
+    together(1)
+    alone, crowd = together(1), together(THREADS)
+    adapter.clear()
+    return {"reach_enqueue_8_threads": crowd, "reach_enqueue_8_threads_over_one": crowd / alone}
+
+
+def beside_a_loop(adapter: NuvomAdapter, peer: Peer, scale: float) -> Figures:
+    """A drain while one slot burns in pure Python, beside the same drain alone."""
+    from reach_tasks import burn  # noqa: PLC0415  # of the project that was just made
+
+    def drained(*, is_burning: bool) -> float:
+        count = max(500, int(peer.drain * scale / 4))
+        adapter.clear()
+        with Worker(adapter):
+            body.clear_marks()
+            if is_burning:
+                burn.delay(BURN_SECS)
+            fill(adapter, count)
+            secs = until_drained(adapter, count)
+        return count / secs
+
+    alone = drained(is_burning=False)
+    beside = drained(is_burning=True)
+    return {"reach_drain_beside_a_loop": beside, "reach_drain_beside_a_loop_ratio": beside / alone}
+
+
+def idle(adapter: NuvomAdapter, peer: Peer, scale: float) -> Figures:
+    """Share of a core that an idle worker uses, its start and end taken off."""
+    del peer
+
+    def used(secs: float) -> float:
+        adapter.clear()
+        body.clear_marks()
+        adapter.mark(FIRST)
+        with Worker(adapter) as worker:
+            body.await_moment(FIRST, START_LIMIT_SECS)
+            time.sleep(secs)
+        return worker.cpu_secs or 0.0
+
+    short, long = 2.0, 2.0 + max(4.0, IDLE_SECS * scale)
+    base = min(used(short) for _ in range(3))
+    spent = min(used(long) for _ in range(2))
+    return {"reach_idle_per_cent": max(0.0, 100 * (spent - base) / (long - short))}
+
+
+def memory(adapter: NuvomAdapter, peer: Peer, scale: float) -> Figures:
+    """Peak memory of ``.map()`` with a generator, then of a worker with all that waiting."""
+    del peer
+    count = int(MILLION * scale)
+    adapter.clear()
+    before = _peak_bytes()
+    began = time.perf_counter()
+    adapter.bulk(count)
+    secs = time.perf_counter() - began
+    grown = _peak_bytes() - before
+    with Worker(adapter) as worker:
+        time.sleep(5.0)
+    figures = {"reach_map_mib": grown / MIB, "reach_map_million_secs": secs / scale}
+    if worker.peak_bytes is not None:
+        figures["reach_worker_peak_mib"] = worker.peak_bytes / MIB
+    return figures
+
+
+def flat(adapter: NuvomAdapter, peer: Peer, scale: float) -> Figures:
+    """Claim and settle in a store of a million finished and a million waiting jobs,
+    beside one of a thousand each.
+    """
+    del peer
+    small = _claims_and_settles(adapter, 5_000, 1_000)
+    large = _claims_and_settles(adapter, int(MILLION * scale), int(MILLION * scale))
+    return {
+        "reach_flat_claim_ratio": large[0] / small[0],
+        "reach_flat_settle_ratio": large[1] / small[1],
+    }
+
+
+def _claims_and_settles(adapter: NuvomAdapter, waiting: int, finished: int) -> tuple[float, float]:
+    from nuvom.runtime import current_runtime  # noqa: PLC0415  # the package under test
+    from nuvom.testing import make_settlement  # noqa: PLC0415  # likewise
+
+    queue = current_runtime().queue
+
+    def one(size: int) -> tuple[float, float]:
+        began = time.perf_counter()
+        jobs = queue.claim(size, "bench-flat")
+        claimed = time.perf_counter()
+        settlements = [make_settlement(job, value=1) for job in jobs]
+        made = time.perf_counter()
+        queue.settle(settlements)
+        return claimed - began, time.perf_counter() - made
+
+    adapter.clear()
+    adapter.bulk(finished + waiting)
+    for _ in range(finished // 1_000):
+        one(1_000)
+    took = [one(FLAT_BATCH) for _ in range(FLAT_ROUNDS)]
+    return statistics.median([a for a, _ in took]), statistics.median([b for _, b in took])
+
+
+def discovery(adapter: NuvomAdapter, peer: Peer, scale: float) -> Figures:
+    """A scan, beside reading and parsing only the files that contain the word."""
+    del adapter, peer
+    folder = FOLDER / "sources"
+    count = _copy_sources(folder, int(FILES * scale))
+    (folder / "nuvom.toml").touch()
+    from nuvom.discovery.auto_register import refresh  # noqa: PLC0415  # the package under test
+
+    def scanned() -> float:
+        shutil.rmtree(folder / ".nuvom", ignore_errors=True)
+        began = time.perf_counter()
+        refresh(folder, folder / ".nuvom" / "manifest.json")
+        return time.perf_counter() - began
+
+    def parsed() -> float:
+        began = time.perf_counter()
+        for path in folder.rglob("*.py"):
+            text = path.read_bytes()
+            if b"task" in text:
+                ast.parse(text)
+        return time.perf_counter() - began
+
+    parsed()
+    base, ours = min(parsed() for _ in range(3)), min(scanned() for _ in range(3))
+    return {"reach_discovery_files": float(count), "reach_discovery_speed_ratio": base / ours}
+
+
+def _copy_sources(folder: Path, most: int) -> int:
+    """Copy real files that parse: the standard library, then installed packages."""
+    count = 0
+    for name in ("stdlib", "purelib"):
+        for path in sorted(Path(sysconfig.get_path(name)).rglob("*.py")):
+            is_ours = "site-packages" in path.parts and name == "stdlib"
+            if count >= most or is_ours or "lib2to3" in path.parts or "test" in path.parts[-2]:
+                continue
+            target = folder / f"part{count // 200}" / f"m{count}.py"
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(path, target)
+            count += 1
+    return count
+
+
+def help_text(adapter: NuvomAdapter, peer: Peer, scale: float) -> Figures:
+    """How much longer ``nuvom --help`` takes than importing what draws it."""
+    del peer, scale
+
+    def took(command: list[str]) -> float:
+        began = time.perf_counter()
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        return time.perf_counter() - began
+
+    base = [sys.executable, "-c", "import click"]
+    ours = [adapter.worker()[0], "--help"]
+    pairs = [(took(base), took(ours)) for _ in range(STARTS)]
+    return {
+        "reach_help_over_import_click": statistics.median([b for _, b in pairs])
+        / statistics.median([a for a, _ in pairs])
+    }
+
+
+def processes(adapter: NuvomAdapter, peer: Peer, scale: float) -> Figures:
+    """CPU-bound jobs with two processes, beside one."""
+    del peer
+    told = subprocess.run(
+        [*adapter.worker(), "--help"], check=True, capture_output=True, text=True
+    ).stdout
+    if "--processes" not in told:
+        raise RuntimeError("nuvom runworker has no --processes here")
+    from reach_tasks import count_to  # noqa: PLC0415  # of the project that was just made
+
+    def drained(number: int) -> float:
+        count, size = 40, int(2_000_000 * scale)
+        adapter.clear()
+        count_to.map([(size,)] * count)
+        adapter.worker_options = ("--processes", str(number))
+        with Worker(adapter):
+            _await_finished(adapter, 4)
+            began, done = time.perf_counter(), adapter.finished()
+            _await_finished(adapter, count)
+            secs = time.perf_counter() - began
+        return (count - done) / secs
+
+    one, two = drained(1), drained(2)
+    return {"reach_two_processes_over_one": two / one}
+
+
+def _await_finished(adapter: NuvomAdapter, count: int) -> None:
+    ends_at = time.perf_counter() + 300
+    while adapter.finished() < count:
+        if time.perf_counter() > ends_at:
+            raise TimeoutError(f"{adapter.finished()} of {count} jobs were done")
+        time.sleep(0.01)
+
+
+def instructions(adapter: NuvomAdapter, peer: Peer, scale: float) -> Figures:
+    """Machine instructions of the worker for each job: the same on a busy machine."""
+    del peer, scale
+    if adapter.in_process:
+        return {}
+    counts = [_instructions(adapter, jobs) for jobs in INSTRUCTION_JOBS]
+    each = (counts[1] - counts[0]) / (INSTRUCTION_JOBS[1] - INSTRUCTION_JOBS[0])
+    return {"instructions_per_job": each}
+
+
+def _instructions(adapter: NuvomAdapter, jobs: int) -> int:
+    out = FOLDER / f"callgrind.{jobs}"
+    tool = shutil.which("valgrind")
+    if tool is None:
+        raise RuntimeError("valgrind is not installed")
+    adapter.clear()
+    adapter.bulk(jobs)
+    options = (f"--callgrind-out-file={out}", "--quiet", "--tool=callgrind", "--trace-children=no")
+    command = [tool, *options, sys.executable, str(UNHURRIED), "-q", "runworker", "--burst"]
+    with Worker(adapter, command=command) as worker:
+        worker.wait(START_LIMIT_SECS * 5)
+    if adapter.finished() != jobs:
+        raise RuntimeError(f"{adapter.finished()} of {jobs} jobs were done under valgrind")
+    for line in out.read_text(encoding="ascii", errors="replace").splitlines():
+        if line.startswith(("summary:", "totals:")):
+            return int(line.split()[1])
+    raise RuntimeError("valgrind has counted nothing")
+
+
+def _peak_bytes() -> int:
+    if sys.platform == "win32":
+        raise RuntimeError("this system does not tell a process's peak")
+    import resource  # noqa: PLC0415  # not on every system
+
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+MEASURES: dict[str, Callable[[Any, Any, float], Figures]] = {
+    "threads": threads,
+    "beside_a_loop": beside_a_loop,
+    "idle": idle,
+    "memory": memory,
+    "flat": flat,
+    "discovery": discovery,
+    "help": help_text,
+    "processes": processes,
+    "instructions": instructions,
+}
+
+
+def for_peer(peer: Peer) -> list[str]:
+    """Return what is measured of one row of the table."""
+    everything = [name for name in MEASURES if name != "instructions"]
+    return {"nuvom-sqlite-full": everything, "nuvom-sqlite-normal": ["threads", "idle"]}.get(
+        peer.name, []
+    )

@@ -21,19 +21,22 @@ _SURVIVES = {
 def make_project(folder: Path) -> None:
     """Write a project with the tasks."""
     (folder / "nuvom.toml").touch()
-    shutil.copy(Path(__file__).parents[1] / "tasks" / "nuvom_tasks.py", folder / "tasks.py")
+    tasks = Path(__file__).parents[1] / "tasks"
+    shutil.copy(tasks / "nuvom_tasks.py", folder / "tasks.py")
 
 
 class NuvomAdapter(Adapter):
     """A project of two files; the worker has its default settings but for the log."""
 
     packages = ("nuvom", "msgspec")
-    worker_text = "nuvom runworker -q"
+    worker_text = "nuvom -q runworker"
+    worker_options: tuple[str, ...] = ()
     has_bulk = True
 
     def open(self) -> None:
         self.durability = _SURVIVES[DURABILITY]
         make_project(FOLDER)
+        shutil.copy(Path(__file__).parents[1] / "tasks" / "reach_tasks.py", FOLDER)
         os.chdir(FOLDER)
         sys.path.insert(0, str(FOLDER))
         import tasks  # noqa: PLC0415  # of the project that was just made
@@ -47,7 +50,7 @@ class NuvomAdapter(Adapter):
         self.base = self._ended()
 
     def worker(self) -> list[str]:
-        return [program("nuvom"), "-q", "runworker"]
+        return [program("nuvom"), "-q", "runworker", *self.worker_options]
 
     def call(self, number: int) -> Any:  # noqa: ANN401  # a Job
         return self.tasks.noop.delay(number)

@@ -15,9 +15,3 @@ def noop(number: int) -> int:
 def mark(place: int, pause_secs: float) -> int:
     """Write down the time."""
     return body.mark(place, pause_secs)
-
-
-@task(store_result=True)
-def burn(secs: float) -> int:
-    """Keep the interpreter busy."""
-    return body.burn(secs)

@@ -1,0 +1,17 @@
+"""Tasks that only Nuvom's own measures need; copied into the project's folder."""
+
+import body
+
+from nuvom import task
+
+
+@task
+def burn(secs: float) -> int:
+    """Run pure Python for so long, in a slot beside the others."""
+    return body.burn(secs)
+
+
+@task(isolation="process")
+def count_to(limit: int) -> int:
+    """Keep one core busy with work of fixed size."""
+    return body.count_to(limit)
