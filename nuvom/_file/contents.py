@@ -1,16 +1,17 @@
 """What the table leaves on disk of a job: large records, results, tracebacks, attempts.
 
-Called inside a turn, so that nobody drops what is read. Where something is damaged it is set
-aside, and the job goes on without it; only a job whose record is damaged cannot.
+Called inside a turn, so that nobody drops what is read. A damaged traceback or attempt is left
+out; a damaged result or record is an error, since nobody may take it for none.
 """
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from nuvom._file.frames import CHANGES, JOB, WHOLE
+from nuvom._file.frames import JOB, WHOLE
 from nuvom._file.rows import Change, Whole, current, decode_changes, decode_whole, encode
 from nuvom.errors import CorruptRecord
 from nuvom.record import Attempt, JobSnapshot, JobStatus, StoredError
@@ -47,52 +48,46 @@ def snapshot(log: Log, row: Row, *, is_whole: bool = True) -> JobSnapshot:
 
 
 def result(log: Log, row: Row) -> bytes | None:
-    """Return the encoded result, or None."""
-    found = _state_at(log, row, row.result_at)
-    return None if found is None else found.result
+    """Return the encoded result, or None. Raises: CorruptRecord."""
+    return _state_at(log, row, row.result_at).result if row.result_at else None
 
 
 def error(log: Log, row: Row) -> StoredError | None:
-    """Return why the last attempt failed, or None."""
-    found = _state_at(log, row, row.error_at)
-    return row.error if found is None or found.error is None else found.error
+    """Return why the last attempt failed, or None; where it is damaged, without traceback."""
+    with suppress(CorruptRecord):
+        return _state_at(log, row, row.error_at).error if row.error_at else None
+    return row.error
 
 
 def attempts(log: Log, row: Row) -> list[Attempt]:
-    """Return the closed attempts, oldest first."""
+    """Return the closed attempts, oldest first; damaged ones are left out."""
     found: list[Attempt] = []
     for at in row.history:
-        entry = _entry_at(log, row, at)
-        if isinstance(entry, Whole):
-            found += entry.attempts
-        elif entry is not None and entry.closed is not None:
-            found.append(_attempt(entry))
+        with suppress(CorruptRecord):
+            entry = _entry_at(log, row, at)
+            found += entry.attempts if isinstance(entry, Whole) else [_attempt(entry)]
     return found
 
 
 def whole(log: Log, row: Row) -> bytes:
     """Return all about a job as the body of one entry. Raises: CorruptRecord."""
-    state = msgspec.structs.replace(
-        row.state, closed=None, cleared=False, error=error(log, row), result=result(log, row)
-    )
+    kept = None
+    with suppress(CorruptRecord):  # the job itself goes on without
+        kept = result(log, row)
+    state = msgspec.structs.replace(row.state, cleared=False, error=error(log, row), result=kept)
     return encode(Whole(row.seq, record_data(log, row), state, row.progress, attempts(log, row)))
 
 
-def _state_at(log: Log, row: Row, at: int) -> Change | None:
-    entry = _entry_at(log, row, at) if at else None
+def _state_at(log: Log, row: Row, at: int) -> Change:
+    entry = _entry_at(log, row, at)
     return entry.state if isinstance(entry, Whole) else entry
 
 
-def _entry_at(log: Log, row: Row, at: int) -> Whole | Change | None:
-    try:
-        kind, body = log.read(at, row.id)
-    except CorruptRecord:  # the log's readers set it aside
-        return None
+def _entry_at(log: Log, row: Row, at: int) -> Whole | Change:
+    kind, body = log.read(at, row.id)
     if kind == WHOLE:
         return decode_whole(body)
-    if kind == CHANGES:
-        return next((change for change in decode_changes(body) if change.id == row.id), None)
-    return None
+    return next(change for change in decode_changes(body) if change.id == row.id)
 
 
 def _attempt(change: Change) -> Attempt:

@@ -54,7 +54,7 @@ class Intake:
             return False
         if job.unique_key is not None:
             key = (job.func_name, job.unique_key)
-            holder = table.key_holder(job, self._now)
+            holder = table.key_holder(*key, self._now)
             if holder is not None and holder.id in self.ended and holder.key_until <= self._now:
                 holder = None
             existing = self._keys.get(key) if holder is None else holder.id

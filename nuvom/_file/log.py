@@ -264,10 +264,9 @@ class Log:
 
     def _cut(self, at: int, problem: str) -> None:
         data = read_at(self._file, self._tail - at, offset_of(at))
-        if data:
-            self._quarantine.keep(self._name(at), data, self._reason(at, problem))
-            crashpoint("file.cut.kept")
-            os.ftruncate(self._file, offset_of(at))
+        self._quarantine.keep(self._name(at), data, self._reason(at, problem))
+        crashpoint("file.cut.kept")
+        os.ftruncate(self._file, offset_of(at))
         self._tail = at
 
     def set_aside(self, at: int, problem: str) -> None:

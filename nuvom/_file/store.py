@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from contextlib import contextmanager
 from threading import Lock, local
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from nuvom._doorbell import Doorbell
 from nuvom._durable import private_directory, storage_errors, sync_directory, write_durably
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from nuvom.clock import Clock
     from nuvom.config import Settings
     from nuvom.errors import CorruptRecord
+
+T = TypeVar("T")
 
 _PATIENCE_SECS = 60.0  # longer than any lock that is held in good order
 _TRIES = 3  # against a log that somebody drops and makes anew at the same time
@@ -79,10 +81,9 @@ class FileStore:
         What is appended inside shows in the table of the next turn.
         Raises: BackendUnavailable, StorageFull.
         """
-        self._begin(with_table=True)
+        table = self._begin(self._catch_up_table)
         try:
-            if self._table is not None:
-                yield self._table
+            yield table
         except NuvomError:
             raise
         except BaseException:
@@ -129,7 +130,8 @@ class FileStore:
             with_table: It will be wanted. Otherwise it is made only if it is.
         Raises: BackendUnavailable, StorageFull, and what ``jobs`` raises.
         """
-        self._begin(with_table=with_table or self._table is not None)
+        is_complete = with_table or self._table is not None
+        self._begin(self._catch_up_table if is_complete else self._catch_up)
         try:
             start = self._log.end
             entries = ((JOB, job) for job in jobs(lambda: self._table_until(start)))
@@ -150,15 +152,15 @@ class FileStore:
             log.close()
         return table
 
-    def _begin(self, *, with_table: bool) -> None:
+    def _begin(self, catch_up: Callable[[], T]) -> T:
         """Take the lock and read what others have appended."""
         for _ in range(_TRIES):
             self.make_folders()
             self._take_lock()
             try:
-                self._catch_up(with_table=with_table)
+                caught_up = catch_up()
                 self._turns.log = self._log
-                return
+                return caught_up
             except GoneError:
                 self._close_files()
             except BaseException:
@@ -201,24 +203,33 @@ class FileStore:
             for path in missing:
                 sync_directory(path.parent)
 
-    def _catch_up(self, *, with_table: bool) -> None:
+    def _catch_up(self) -> None:
+        """Follow the log to its end, without a table."""
+        self._open_log(first=False)
+        for _ in self._log.follow():
+            pass
+
+    def _catch_up_table(self) -> Table:
+        """Follow the log to its end with the table, from its beginning where there is none."""
+        table = self._table
+        if table is None:
+            self._log.close()
+            table = self._table = Table()
+        self._open_log(first=True)
+        for frame in self._log.follow():
+            table.apply(frame)
+        damaged, table.damaged = table.damaged, []
+        with storage_errors(self.directory):
+            for at, problem in damaged:
+                self._log.set_aside(at, problem)
+        return table
+
+    def _open_log(self, *, first: bool) -> None:
         if not self._is_open:
             self._greet_boot()
             self._is_open = True
-        if with_table and self._table is None:
-            self._log.open(first=True)
-            self._table = Table()
-        elif not self._log.is_open:
-            self._log.open(first=False)
-        table = self._table
-        for frame in self._log.follow():
-            if table is not None:
-                table.apply(frame)
-        if table is not None and table.damaged:
-            damaged, table.damaged = table.damaged, []
-            with storage_errors(self.directory):
-                for at, problem in damaged:
-                    self._log.set_aside(at, problem)
+        if not self._log.is_open:
+            self._log.open(first=first)
 
     def _greet_boot(self) -> None:
         """At the first use since the machine was started: repair what a power cut left."""

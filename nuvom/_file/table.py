@@ -20,7 +20,6 @@ from nuvom._file.rows import (
     KEEP_BYTES,
     Announced,
     Beat,
-    Booted,
     Change,
     Commanded,
     Paused,
@@ -40,7 +39,6 @@ if TYPE_CHECKING:
 
 
 _PENDING, _RUNNING, _PARKED = JobStatus.PENDING, JobStatus.RUNNING, JobStatus.PARKED
-_SMALL_BYTES = 256  # of a record that is not worth a look at the disk
 _ATTEMPTS_KEPT = 100  # of one job: a task may snooze for years
 
 
@@ -154,7 +152,7 @@ class Table:
             row.progress = None
         state.id = row.id  # one text instead of two
         state.owner = state.owner and intern(state.owner)
-        state.error = state.result = None
+        state.error = state.result = state.closed = None
         row.state = state
 
     def _apply_whole(self, at: int, body: bytes) -> None:
@@ -202,10 +200,8 @@ class Table:
                 row = self.rows.get(note.id)
                 if row is not None and row.state.epoch == note.epoch:
                     row.progress = note.progress
-            case Booted():
+            case _:  # Booted
                 self.is_fresh_boot = True
-            case _:
-                pass
 
     def _retire(self, owner: str) -> None:
         holder = self.holders.get(owner)
@@ -232,7 +228,7 @@ class Table:
             self.holder(state.owner or "").held[row.id] = row
         elif status is _PARKED:
             self.parked[row.id] = row
-        elif row.size > _SMALL_BYTES:
+        else:
             row.data = None
 
     def _unplace(self, row: Row) -> None:
@@ -288,11 +284,9 @@ class Table:
             return None
         return row if row.state.status is _RUNNING else None
 
-    def key_holder(self, record: JobRecord, now: float) -> Row | None:
-        """Return the job that has the record's unique key at the moment ``now``."""
-        if record.unique_key is None:
-            return None
-        row = self._keys.get((record.func_name, record.unique_key))
+    def key_holder(self, task: str, key: str, now: float) -> Row | None:
+        """Return the job that has a unique key at the moment ``now``."""
+        row = self._keys.get((task, key))
         return None if row is None or _is_free(row, now) else row
 
     def may_take_key(self, row: Row, now: float) -> bool:
@@ -367,7 +361,7 @@ def _row(record: JobRecord, seq: int, at: int, data: bytes) -> Row:
         priority=record.priority,
         created_at=record.created_at,
         unique_key=record.unique_key,
-        key_until=record.created_at + (-inf if record.unique_for is None else record.unique_for),
+        key_until=-inf if record.unique_for is None else record.created_at + record.unique_for,
         keep_secs=record.result_ttl_secs,
         state=_UNKNOWN,
     )

@@ -224,8 +224,8 @@ class FileJobQueue(ReadingPart, ControlPart, RecoveryPart, LeasedJobQueue):
     def wait_for_work(self, timeout: float, recheck: Callable[[], bool] | None = None) -> bool:
         """Sleep until a job may be there; see the contract."""
         listener = self._idle_listener()
-        self._sleeping.add(listener)
         listener.arm()
+        self._sleeping.add(listener)  # from now on a poke is not forgotten by arming
         try:
             return (recheck or self._has_ready)() or listener.wait(timeout)
         finally:

@@ -63,6 +63,8 @@ def full_of_life(queue: FileJobQueue) -> None:
             make_settlement(claimed["is-late"], JobStatus.PENDING, run_at=9e9, error=ERROR),
         ]
     )
+    queue.enqueue(make_job("shop.send", id="elsewhere", queue="elsewhere"))
+    queue.claim(1, "never-announced", ["elsewhere"])
     queue.pause("mail", "me")
     queue.announce(WorkerInfo(id="w1", pid=1, started_at=5.0))
     queue.command("w1", "quiet")
@@ -203,4 +205,44 @@ def test_a_job_whose_record_is_damaged_is_set_aside(tmp_path: Path) -> None:
     assert queue.get("large") is None
     assert queue.get("small") is not None
     assert any((tmp_path / ".nuvom" / "files" / "quarantine").iterdir())
+    queue.stop()
+
+
+def test_a_segment_that_another_process_dropped_first_is_not_dropped_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queue = opened(tmp_path)
+    churn(queue, 5)
+    dropped: list[int] = []
+    real, real_sync = Log.drop, Log.sync
+
+    def faster(log: Log) -> None:
+        real_sync(log)
+        if log.oldest_full() == 1:
+            real(log, 1)
+
+    def noted(log: Log, number: int) -> None:
+        dropped.append(number)
+        real(log, number)
+
+    monkeypatch.setattr(Log, "sync", faster)
+    monkeypatch.setattr(Log, "drop", noted)
+    churn(queue, 40)
+    assert queue.store.log.segments()[0] > 1
+    assert 1 not in dropped
+    queue.stop()
+
+
+def test_a_damaged_result_does_not_take_its_job_along(tmp_path: Path) -> None:
+    queue = opened(tmp_path)
+    queue.enqueue(make_job("shop.send", id="a"))
+    (job,) = queue.claim(1, "w")
+    queue.settle([make_settlement(job, value="y" * 500)])
+    assert queue.get("a") is not None
+    path = tmp_path / ".nuvom" / "files" / "log" / "0000000001.log"
+    path.write_bytes(path.read_bytes().replace(b"yyyy", b"yyxy", 1))
+    churn(queue)
+    snapshot = queue.get("a")
+    assert snapshot is not None
+    assert (snapshot.status, snapshot.result) == (JobStatus.SUCCESS, None)
     queue.stop()

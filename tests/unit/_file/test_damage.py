@@ -208,3 +208,34 @@ def test_a_sound_entry_that_says_nothing_is_set_aside(tmp_path: Path) -> None:
         queue.store.append([(JOB, b"rubbish"), (CHANGES, b"\x07")])
     assert ids(queue) == ALL
     assert any(b"rubbish" in data for data in aside(tmp_path).values())
+
+
+def test_a_batch_cut_short_in_a_full_segment_was_complete_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Log, "segment_bytes", 500)
+    fill(tmp_path)
+    queue = open_queue(tmp_path)
+    queue.enqueue(make_job("shop.send", id="next"))
+    queue.stop()
+    content = segment(tmp_path).read_bytes()
+    begin_of_last = content.rindex(b"NvFl", 0, len(content) - HEADER_BYTES)
+    segment(tmp_path).write_bytes(content[:begin_of_last])  # cut exactly between two entries
+    other = open_queue(tmp_path)
+    assert len(ids(other)) == COUNT
+    assert aside(tmp_path) == {}
+
+
+def test_what_two_processes_set_aside_at_once_is_told_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    import os
+
+    from nuvom._file.quarantine import Quarantine
+
+    quarantine = Quarantine(str(tmp_path))
+    quarantine.keep("piece", b"x", "it is broken")
+    monkeypatch.setattr(os.path, "exists", lambda _: False)  # the other one comes in between
+    quarantine.keep("piece", b"x", "it is broken")
+    assert len(os.listdir(tmp_path / "quarantine")) == 2
+    assert len(caplog.records) == 1

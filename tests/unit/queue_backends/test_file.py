@@ -21,9 +21,9 @@ from nuvom._lockfile import FileLock
 from nuvom._presence import Presence, is_alive
 from nuvom.clock import SYSTEM_CLOCK
 from nuvom.config import Settings
-from nuvom.errors import BackendUnavailable, InvalidId, QueueFull
+from nuvom.errors import BackendUnavailable, CorruptRecord, InvalidId, QueueFull
 from nuvom.queue_backends.file import FileJobQueue
-from nuvom.record import JobStatus
+from nuvom.record import JobStatus, StoredError
 from nuvom.testing.builders import make_job, make_settlement
 from nuvom.testing.clock import FakeClock
 from nuvom.views import WorkerInfo
@@ -510,17 +510,61 @@ def test_a_damaged_parked_job_is_set_aside_when_its_time_is_over(
     assert queue.get("large") is None
 
 
-def test_a_damaged_result_leaves_the_rest_of_the_job(queue: FileJobQueue) -> None:
+def test_a_damaged_result_is_an_error_and_never_taken_for_none(queue: FileJobQueue) -> None:
     put(queue, "a")
     (job,) = queue.claim(1, "w")
     queue.settle([make_settlement(job, value="y" * 500)])
     assert status(queue, "a") is JobStatus.SUCCESS
     path = queue.store.directory / "log" / "0000000001.log"
     path.write_bytes(path.read_bytes().replace(b"yyyy", b"yyxy", 1))
+    with pytest.raises(CorruptRecord):
+        queue.get("a")
+    assert [one.status for one in queue.page()] == [JobStatus.SUCCESS]
+    assert queue.attempts("a") == []
+
+
+def test_a_damaged_traceback_leaves_the_rest_of_the_error(queue: FileJobQueue) -> None:
+    put(queue, "a")
+    (job,) = queue.claim(1, "w")
+    error = StoredError("ValueError", "no", "z" * 500, "here")
+    queue.settle([make_settlement(job, JobStatus.FAILED, error=error)])
+    assert status(queue, "a") is JobStatus.FAILED
+    path = queue.store.directory / "log" / "0000000001.log"
+    path.write_bytes(path.read_bytes().replace(b"zzzz", b"zzxz", 1))
     snapshot = queue.get("a")
     assert snapshot is not None
-    assert (snapshot.status, snapshot.result) == (JobStatus.SUCCESS, None)
-    assert queue.attempts("a") == []
+    assert snapshot.error == StoredError("ValueError", "no", None, "here")
+
+
+def test_a_job_of_the_same_id_is_enqueued_once_also_with_a_key(queue: FileJobQueue) -> None:
+    put(queue, "a", unique_key="k")
+    assert queue.enqueue(make_job("shop.send", id="a", unique_key="k")) is None
+    assert queue.enqueue(make_job("shop.send", id="a", unique_key="other")) is None
+    assert queue.qsize() == 1
+
+
+def test_a_settlement_given_twice_in_one_call_is_applied_once(queue: FileJobQueue) -> None:
+    put(queue, "a")
+    (job,) = queue.claim(1, "w")
+    child = make_job("shop.send", id="child")
+    one = make_settlement(job, children=(child,))
+    assert queue.settle([one, one]) == [True, True]
+    assert queue.qsize() == 1
+    assert [attempt.outcome for attempt in queue.attempts("a")] == ["success"]
+
+
+def test_a_word_that_is_no_command_is_refused(queue: FileJobQueue) -> None:
+    with pytest.raises(ValueError, match="'dance' is no command"):
+        queue.command("w", "dance")
+
+
+def test_a_claim_of_damaged_jobs_alone_is_empty(queue: FileJobQueue) -> None:
+    queue.enqueue(make_job("shop.send", "x" * 5000, id="large"))
+    assert queue.qsize() == 1
+    path = queue.store.directory / "log" / "0000000001.log"
+    path.write_bytes(path.read_bytes().replace(b"xxxx", b"xxyx", 1))
+    assert queue.claim(1, "w") == []
+    assert queue.qsize() == 0
 
 
 # ---- waiting ------------------------------------------------------------------------------
