@@ -17,6 +17,8 @@ from nuvom.config import Settings
 from nuvom.errors import BackendUnavailable
 from tests.unit.sqlite.conftest import Real
 
+PUT = "INSERT INTO commands (worker, word) VALUES ('w', ?)"
+
 
 @pytest.fixture
 def db(project: Path, clock: Real) -> Iterator[Database]:

@@ -1,0 +1,178 @@
+"""Taking back jobs in the SQLite store: who is charged, and how it is grouped."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from nuvom.queue_backends.sqlite import SQLiteJobQueue
+from nuvom.record import JobRecord, JobSnapshot, JobStatus
+from nuvom.testing import make_job, make_settlement
+from tests.unit.sqlite.conftest import Real, make_queue
+
+ME, OTHER = "worker-1", "worker-2"
+
+
+def seen(queue: SQLiteJobQueue, job: JobRecord) -> JobSnapshot:
+    found = queue.get(job.id)
+    assert found is not None
+    return found
+
+
+def lose(queue: SQLiteJobQueue, owner: str, *started: JobRecord) -> list[JobRecord]:
+    """Let a worker die that had started these jobs; return what is recovered."""
+    for job in started:
+        queue.mark_started(job)
+    queue.store.presence(owner).abandon()
+    queue.store.presences.pop(owner)
+    return queue.reap()
+
+
+def test_job_that_kills_its_workers_dies_with_its_history(project: Path, clock: Real) -> None:
+    queue = make_queue(project, clock, max_deliveries=2)
+    jobs = [make_job("tests.a"), make_job("tests.b")]
+    for job in jobs:
+        queue.enqueue(job)
+        for number in range(2):
+            owner = f"{job.func_name}-{number}"
+            (claimed,) = queue.claim(1, owner)
+            (record,) = lose(queue, owner, claimed)
+    assert ["DEAD", "DEAD"] == [seen(queue, job).status for job in jobs]
+    found = seen(queue, jobs[0])
+    assert found.error is not None
+    assert ("WorkerDied", "the worker process died 2 times while this job ran") == (
+        found.error.type,
+        found.error.message,
+    )
+    assert found.finished_at == clock.now()
+    assert ["lost", "lost"] == [one.outcome for one in queue.attempts(jobs[0].id)]
+    assert ["once", "2 times"] == [
+        str(one.error and one.error.message).split(" died ")[1].split(" while")[0]
+        for one in queue.attempts(jobs[0].id)
+    ]
+    groups = {group.func_name: group for group in queue.error_groups()}
+    assert {"tests.a", "tests.b"} == set(groups)
+    assert [jobs[0].id] == queue.failed_ids(groups["tests.a"].fingerprint)
+    assert record.status is JobStatus.DEAD
+    queue.stop()
+
+
+def test_second_recovery_waits(queue: SQLiteJobQueue, clock: Real) -> None:
+    queue.enqueue(make_job())
+    for owner in (ME, OTHER):
+        (claimed,) = queue.claim(1, owner)
+        (record,) = lose(queue, owner, claimed)
+    assert clock.now() + 2 == record.run_at
+    assert [] == queue.claim(1, ME)
+    clock.advance(2)
+    assert queue.claim(1, ME)[0].suspect
+
+
+def test_worker_that_is_gone_without_a_trace_is_charged(queue: SQLiteJobQueue) -> None:
+    job = make_job()
+    queue.enqueue(job)
+    queue.claim(1, ME)
+    presence = queue.store.presences.pop(ME)
+    presence.leave()  # in good order, but its job was never settled
+    (record,) = queue.reap()
+    assert (1, True) == (record.deliveries, record.suspect)
+
+
+def test_silent_worker_is_charged_for_what_it_had_started(
+    queue: SQLiteJobQueue, clock: Real
+) -> None:
+    queue.enqueue_many([make_job(), make_job()])
+    started, waiting = queue.claim(2, ME)
+    queue.mark_started(started)
+    clock.advance(31)
+    after = {record.id: record for record in queue.reap()}
+    assert (1, True) == (after[started.id].deliveries, after[started.id].suspect)
+    assert (0, False) == (after[waiting.id].deliveries, after[waiting.id].suspect)
+
+
+def test_silent_worker_whose_slots_cannot_be_read_is_charged_for_all(
+    queue: SQLiteJobQueue, clock: Real
+) -> None:
+    queue.enqueue(make_job())
+    queue.claim(1, ME)
+    (queue.store.db.directory / "workers" / f"{ME}.slots").unlink()
+    clock.advance(31)
+    (record,) = queue.reap()
+    assert record.suspect
+
+
+def test_nobody_is_silent_who_could_not_beat(
+    queue: SQLiteJobQueue, clock: Real, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = make_job()
+    queue.enqueue(job)
+    queue.claim(1, ME)
+    clock.advance(31)
+    transaction = queue.store.db.transaction
+
+    def locked_for_long(action: object, **options: object) -> object:
+        clock.advance(16)
+        return transaction(action, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(queue.store.db, "transaction", locked_for_long)
+    assert [] == queue.reap()
+    monkeypatch.undo()
+    assert [] == queue.reap()
+    assert JobStatus.RUNNING is seen(queue, job).status
+    clock.advance(5)
+    assert [job.id] == [one.id for one in queue.reap()]
+
+
+def test_jobs_that_nobody_knows_die_in_groups_of_their_own(
+    queue: SQLiteJobQueue, clock: Real
+) -> None:
+    for task in ("tests.a", "tests.b"):
+        queue.enqueue(make_job(task, unique_key="k"))
+        (claimed,) = queue.claim(1, ME)
+        queue.settle([make_settlement(claimed, JobStatus.PARKED)])
+    clock.advance(7 * 86_400 + 1)
+    dead = queue.reap()
+    assert ["DEAD", "DEAD"] == [record.status for record in dead]
+    assert ["TaskNotFound:tests.a", "TaskNotFound:tests.b"] == sorted(
+        group.fingerprint for group in queue.error_groups()
+    )
+    assert queue.enqueue(make_job("tests.a", unique_key="k")) is None
+
+
+def test_key_of_a_dead_job_stays_taken_for_its_time(queue: SQLiteJobQueue, clock: Real) -> None:
+    job = make_job("tests.a", unique_key="k", unique_for=1e9, created_at=clock.now())
+    queue.enqueue(job)
+    (claimed,) = queue.claim(1, ME)
+    queue.settle([make_settlement(claimed, JobStatus.PARKED)])
+    clock.advance(7 * 86_400 + 1)
+    queue.reap()
+    assert job.id == queue.enqueue(make_job("tests.a", unique_key="k"))
+
+
+def test_job_that_was_removed_meanwhile_is_not_told_of(
+    queue: SQLiteJobQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queue.enqueue(make_job())
+    (claimed,) = queue.claim(1, ME)
+    take_back = queue._take_back
+
+    def and_removed(*args: object, **options: object) -> list[int]:
+        found = take_back(*args, **options)  # type: ignore[arg-type]
+        queue.clear()
+        return found
+
+    monkeypatch.setattr(queue, "_take_back", and_removed)
+    assert [] == lose(queue, ME, claimed)
+
+
+def test_due_jobs_are_woken(queue: SQLiteJobQueue, clock: Real) -> None:
+    assert queue.next_due_secs() is None
+    queue.enqueue(make_job(run_at=clock.now() + 5))
+    assert 5 == queue.next_due_secs()
+    assert not queue._has_ready()
+    clock.advance(6)
+    assert 0 == queue.next_due_secs()
+    queue.reap()
+    assert queue._has_ready()
+    assert queue.next_due_secs() is None
