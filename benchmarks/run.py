@@ -52,7 +52,10 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="work-", dir=RESULTS) as folder:
         run = Run(options, Path(folder))
         run.prepare()
-        run.rounds()
+        try:
+            run.rounds()
+        except KeyboardInterrupt:
+            print("interrupted: what was measured so far is kept", file=sys.stderr)
         found = run.outcome()
     _keep(found, options)
     return 1 if run.broken else 0
@@ -122,12 +125,13 @@ class Run:
 
     def outcome(self) -> dict[str, Any]:
         """Return everything that was found, as what is kept."""
+        done = max((len(rounds) for rounds in self.figures.values()), default=0)
         noisy = [one for one in self.loads if one.get("others_use_cores", 1) > facts.QUIET_CORES]
         return {
             "schema": "nuvom.bench/1",
             "at": time.strftime("%Y-%m-%d %H:%M", time.gmtime()),
-            "rounds": self.options.rounds,
-            "is_preliminary": bool(noisy) or self.options.quick or self.options.rounds < 3,  # noqa: PLR2004  # medians need three
+            "rounds": done,
+            "is_preliminary": bool(noisy) or self.options.quick or done < 3,  # noqa: PLR2004  # medians need three
             "machine": self.facts,
             "servers": self.servers,
             "loads": self.loads,
