@@ -148,6 +148,8 @@ def on_end_request(act: Callable[[], None]) -> None:
 
     signal.signal(signal.SIGTERM, handle)
     signal.signal(signal.SIGINT, lambda _signum, _frame: None)
+    if sys.platform != "win32":  # the thread that started this process may have blocked it
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
 
 
 def usual_signals() -> None:

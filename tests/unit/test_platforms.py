@@ -222,6 +222,15 @@ def test_end_request_is_passed_on_and_an_interrupt_ignored(signals: None) -> Non
 
 
 @posix
+def test_end_request_comes_through_where_it_was_blocked(signals: None) -> None:
+    seen: list[str] = []
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    platforms.on_end_request(lambda: seen.append("asked"))
+    signal.raise_signal(signal.SIGTERM)
+    assert ["asked"] == seen
+
+
+@posix
 def test_main_thread_is_interrupted_where_it_waits(signals: None) -> None:
     class Interrupted(BaseException):
         pass
