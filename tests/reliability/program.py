@@ -23,8 +23,10 @@ from nuvom.runtime import Runtime, build_runtime, use_runtime
 from nuvom.testing import crashing, history
 from nuvom.testing.history import HistoryLog
 from nuvom.worker import Worker
-from tests.reliability import tasks
+from tests.reliability import poison, tasks
 from tests.reliability.site import note_events
+
+assert poison  # its tasks are known to workers from now on
 
 _ENOUGH_SECS = 8.0
 _LOOK_SECS = 0.01
