@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from typing import Any
 
 import pytest
 
+from nuvom._sqlite import commits
 from nuvom._sqlite.commits import GroupCommit
 from nuvom.clock import SYSTEM_CLOCK
 from tests.engine import LIMIT_SECS, wait_until
@@ -154,52 +155,37 @@ def test_leader_that_is_interrupted_leaves_the_others_to_the_next(
     assert 90 == store.group.submit(9)
 
 
-@pytest.mark.parametrize("was_chosen", [True, False])
+@pytest.mark.parametrize("moment", ["waits", "is chosen", "is committed"])
 def test_caller_that_is_interrupted_while_it_waits_is_not_waited_for(
-    store: Store, *, was_chosen: bool
+    store: Store, monkeypatch: pytest.MonkeyPatch, moment: str
 ) -> None:
     gate, callers = crowd(store, 1)
-    second = interrupted_ticket(store, chosen=was_chosen)
-    gate.set()
-    all_end(callers)
-    assert isinstance(second, KeyboardInterrupt)
-    store.gate = None
-    assert 90 == store.group.submit(9)
-    assert 5 not in store.items
-
-
-def interrupted_ticket(store: Store, *, chosen: bool) -> BaseException | None:
-    """Submit 5 behind a crowd, and have the wait for its turn interrupted."""
-    group, error = store.group, None
+    group = store.group
 
     class Turn:
         def acquire(self) -> None:
-            if chosen:  # the lead was handed over in the very moment of the interrupt
-                group._waiting.appendleft(group._waiting.pop())
+            if moment == "is chosen":  # the lead is handed over in the very moment
+                group._waiting.rotate()
                 group._waiting[0].leads = True
+            elif moment == "is committed":
+                group._waiting.pop()
             raise KeyboardInterrupt
 
-        def release(self) -> None: ...
-
-    def with_turn(make: Callable[[int], object]) -> Callable[[int], object]:
-        def made(item: int) -> object:
-            ticket = make(item)
-            ticket.turn = Turn()  # type: ignore[attr-defined]
-            return ticket
-
+    def ticket(item: int) -> object:
+        made: Any = original(item)
+        made.turn = Turn()  # as if a signal came
         return made
 
-    from nuvom._sqlite import commits
-
     original = commits._Ticket
-    commits._Ticket = with_turn(original)  # type: ignore[misc,assignment]
-    try:
+    monkeypatch.setattr(commits, "_Ticket", ticket)
+    with pytest.raises(KeyboardInterrupt):
         group.submit(5)
-    except KeyboardInterrupt as interrupt:
-        error = interrupt
-    finally:
-        commits._Ticket = original  # type: ignore[misc]
-    return error
+    monkeypatch.undo()
+    gate.set()
+    all_end(callers)
+    store.gate = None
+    assert 90 == group.submit(9)
+    assert [0, 1, 9] == store.items
 
 
 def test_eight_threads_lose_nothing_and_share(store: Store) -> None:
