@@ -17,6 +17,7 @@ import threading
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from nuvom._filesystem import refuse_network
 from nuvom._fork import drop_at_fork
 from nuvom._sqlite.checkpoint import Checkpointer
 from nuvom._sqlite.schema import prepare, refuse_foreign
@@ -200,6 +201,7 @@ class Database:
                 "Use a newer Python, or the file backend (setting queue_backend).",
             )
         ensure_folder_for(self.path, root=self._settings.root, setting=self._setting)
+        refuse_network(str(self.path.parent), allowed=self._settings.allow_network_fs)
         create_private_file(self.path, setting=self._setting)
         connection = self.connect()
         try:
