@@ -165,9 +165,13 @@ class EventBus:
             self._callbacks[event_type] = (*self._callbacks.get(event_type, ()), callback)
             self._refresh()
 
+        ends = [callback]  # a callback may be subscribed several times: each end is of one
+
         def unsubscribe() -> None:
             with self._lock:
-                left = [one for one in self._callbacks.get(event_type, ()) if one is not callback]
+                left = list(self._callbacks.get(event_type, ()))
+                if ends:
+                    left.remove(ends.pop())
                 self._callbacks[event_type] = tuple(left)
                 self._refresh()
 

@@ -129,6 +129,12 @@ def call_options(base: CallOptions, given: dict[str, Any]) -> CallOptions:
     return base._replace(**checked)
 
 
+def check_task_name(name: object) -> None:
+    """Raise InvalidTaskOption where ``name`` cannot be a task's."""
+    if not _text("name", name).isprintable() or name == "":
+        raise InvalidTaskOption("name", name, "a text without line breaks, not empty")
+
+
 def _checked(given: dict[str, Any], known: tuple[str, ...]) -> dict[str, Any]:
     checked = {}
     for name, value in given.items():

@@ -7,7 +7,7 @@ heavy: the store opens with the first job.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, Self, TypeVar, overload
 
 from nuvom.naming import task_name
 from nuvom.options import (
@@ -16,6 +16,7 @@ from nuvom.options import (
     CallOptions,
     TaskOptions,
     call_options,
+    check_task_name,
     task_options,
 )
 from nuvom.registry.registry import TaskDefinition, default_registry
@@ -153,7 +154,7 @@ class Task(Generic[P, R]):
         result_ttl_secs: float | None = None,
         tags: Sequence[str] | None = None,
         metadata: dict[str, Any] | None = None,
-    ) -> Task[P, R]:
+    ) -> Self:
         """Return this task with other options for the next calls; the task stays as it is.
 
         Raises: InvalidTaskOption: a value cannot be used.
@@ -170,10 +171,6 @@ class AsyncTask(Task[P, R]):
         """Return the coroutine, to be awaited here and now."""
         coroutine: Coroutine[Any, Any, R] = self.definition.func(*args, **kwargs)
         return coroutine
-
-    if TYPE_CHECKING:
-
-        def options(self, **options: Any) -> AsyncTask[P, R]: ...
 
 
 class Decorator(Protocol):
@@ -234,10 +231,15 @@ def task(
     Raises:
         InvalidTaskOption: an option is unknown or cannot be used.
         DuplicateTask: another function has the name.
+        TypeError: what is decorated cannot be called.
     """
     checked = task_options(options)
+    if name is not None:
+        check_task_name(name)
 
     def decorate(function: Callable[..., Any]) -> Task[Any, Any]:
+        if not callable(function):
+            raise TypeError(f"@task is for functions, not {function!r}; a name goes into name=...")
         definition = TaskDefinition(name or task_name(function), function, checked)
         default_registry().register(definition, force=force)
         return AsyncTask(definition) if definition.is_async else Task(definition)

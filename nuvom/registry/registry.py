@@ -11,6 +11,7 @@ import threading
 from typing import TYPE_CHECKING, Any, Protocol
 
 from nuvom.errors import AmbiguousTask, DuplicateTask, TaskImportFailed, TaskNotFound
+from nuvom.naming import task_name
 from nuvom.options import TaskOptions
 
 if TYPE_CHECKING:
@@ -191,7 +192,7 @@ def _definition_of(task: TaskDefinition | Callable[..., Any], name: str | None) 
         if name is None or name == carried.name:
             return carried
         return TaskDefinition(name, carried.func, carried.options)
-    return TaskDefinition(name or f"{task.__module__}.{task.__qualname__}", carried)  # type: ignore[union-attr]  # a plain function here
+    return TaskDefinition(name or task_name(carried), carried)
 
 
 def _is_same(first: Callable[..., Any], second: Callable[..., Any]) -> bool:

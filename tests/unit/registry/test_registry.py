@@ -1,0 +1,231 @@
+"""Which function a task name stands for."""
+
+from __future__ import annotations
+
+import functools
+import threading
+from typing import Any, NamedTuple
+
+import pytest
+
+from nuvom.errors import AmbiguousTask, DuplicateTask, TaskImportFailed, TaskNotFound
+from nuvom.options import TaskOptions
+from nuvom.registry.registry import Registry, TaskDefinition, default_registry, find_name
+from nuvom.task import Task
+
+
+def add() -> None: ...
+def other() -> None: ...
+async def coroutine() -> None: ...
+
+
+class Listed(NamedTuple):
+    name: str
+    module: str = "app.tasks"
+
+
+@pytest.fixture
+def registry() -> Registry:
+    return Registry()
+
+
+# ---- definitions ----------------------------------------------------------------------------
+
+
+class Caller:
+    def __call__(self) -> None: ...
+
+
+class AsyncCaller:
+    async def __call__(self) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("func", "is_async"),
+    [
+        (add, False),
+        (coroutine, True),
+        (functools.partial(add), False),
+        (functools.partial(coroutine), True),
+        (Caller(), False),
+        (AsyncCaller(), True),
+        (print, False),
+    ],
+)
+def test_definition_knows_whether_a_call_gives_a_coroutine(func: Any, *, is_async: bool) -> None:
+    assert is_async == TaskDefinition("name", func).is_async
+
+
+def test_definition_says_where_it_stands() -> None:
+    definition = TaskDefinition("tests.add", add)
+    assert f"{__file__}:{add.__code__.co_firstlineno}" == definition.place
+    assert f"TaskDefinition('tests.add', {definition.place})" == repr(definition)
+    assert "builtins" == TaskDefinition("print", print).place
+    assert TaskOptions() == definition.options
+
+
+# ---- registering ----------------------------------------------------------------------------
+
+
+def test_function_is_registered_by_its_own_name_or_another(registry: Registry) -> None:
+    assert f"{__name__}.add" == registry.register(add).name
+    assert "sum" == registry.register(add, name="sum").name
+    assert ["sum", f"{__name__}.add"] == registry.names()
+
+
+def test_callable_object_is_registered_by_its_class(registry: Registry) -> None:
+    assert f"{__name__}.Caller" == registry.register(Caller()).name
+
+
+def test_definition_is_registered_as_it_is_or_renamed(registry: Registry) -> None:
+    definition = TaskDefinition("tests.add", add, TaskOptions(retries=3))
+    assert definition is registry.register(definition)
+    assert definition is registry.register(definition, name="tests.add")
+    renamed = registry.register(definition, name="sum")
+    assert ("sum", add, 3) == (renamed.name, renamed.func, renamed.options.retries)
+
+
+def test_decorated_function_is_registered_by_what_it_carries(registry: Registry) -> None:
+    definition = TaskDefinition("tests.add", add)
+    assert definition is registry.register(Task(definition))
+
+
+def test_name_of_another_function_is_refused_with_both_places(registry: Registry) -> None:
+    registry.register(add, name="sum")
+    with pytest.raises(DuplicateTask) as refusal:
+        registry.register(other, name="sum")
+    assert f"{__file__}:{add.__code__.co_firstlineno}" in refusal.value.what
+    assert f"{__file__}:{other.__code__.co_firstlineno}" in refusal.value.what
+    kept = registry.get("sum")
+    assert kept is not None
+    assert add is kept.func
+    assert other is registry.register(other, name="sum", force=True).func
+
+
+def redefined(text: str, file: str) -> Any:
+    space: dict[str, Any] = {"__name__": "tests"}
+    exec(compile(text, file, "exec"), space)  # a module that is read again
+    return space["add"]
+
+
+def test_function_that_is_defined_anew_is_no_duplicate(registry: Registry) -> None:
+    registry.register(redefined("def add(): return 1", "/app/tasks.py"))
+    again = registry.register(redefined("\n\ndef add(): return 2", "/app/tasks.py"))
+    assert 2 == again.func()
+
+
+def test_function_of_another_file_is_a_duplicate(registry: Registry) -> None:
+    registry.register(redefined("def add(): return 1", "/app/tasks.py"))
+    with pytest.raises(DuplicateTask):
+        registry.register(redefined("def add(): return 2", "/app/other.py"))
+
+
+@pytest.mark.parametrize("make", [lambda: lambda: None, Caller])
+def test_functions_that_no_name_leads_to_are_duplicates(registry: Registry, make: Any) -> None:
+    first = make()
+    registry.register(first, name="x")
+    registry.register(first, name="x")
+    with pytest.raises(DuplicateTask):
+        registry.register(make(), name="x")
+
+
+def test_task_can_be_forgotten(registry: Registry) -> None:
+    registry.register(add, name="sum")
+    assert [True, False] == [registry.unregister("sum"), registry.unregister("sum")]
+    assert registry.get("sum") is None
+
+
+# ---- listed tasks ---------------------------------------------------------------------------
+
+
+def test_listed_task_is_imported_when_it_is_needed(registry: Registry) -> None:
+    loaded: list[Listed] = []
+
+    def load(entry: Listed) -> None:
+        loaded.append(entry)
+        registry.register(add, name=entry.name)
+
+    registry.add_manifest([Listed("app.add"), Listed("app.other")], load)
+    assert (["app.add", "app.other"], 2, []) == (registry.names(), len(registry), loaded)
+    assert "app.add" in registry
+    assert "app.none" not in registry
+    assert registry.get("app.add") is None
+
+    assert add is registry.resolve("app.add").func
+    assert add is registry.resolve("app.add").func
+    assert [Listed("app.add")] == loaded
+
+
+def test_module_that_no_longer_defines_the_task_is_an_error(registry: Registry) -> None:
+    registry.add_manifest([Listed("app.add")], lambda _: None)
+    with pytest.raises(TaskImportFailed, match=r"app\.tasks: the module no longer defines it"):
+        registry.resolve("app.add")
+
+
+def test_unknown_task_is_an_error_with_a_hint(registry: Registry) -> None:
+    registry.register(add, name="app.add")
+    with pytest.raises(TaskNotFound, match=r'"ad".*Did you mean "app\.add"'):
+        registry.resolve("ad")
+
+
+def test_another_manifest_takes_the_place_of_the_first(registry: Registry) -> None:
+    registry.add_manifest([Listed("app.add")], lambda _: None)
+    registry.add_manifest([Listed("app.other")], lambda _: None)
+    assert ["app.other"] == registry.names()
+
+
+def test_everything_can_be_forgotten(registry: Registry) -> None:
+    registry.register(add)
+    registry.add_manifest([Listed("app.add")], lambda _: None)
+    registry.clear()
+    assert (0, []) == (len(registry), registry.names())
+    with pytest.raises(TaskNotFound):
+        registry.resolve("app.add")
+
+
+# ---- short names ----------------------------------------------------------------------------
+
+
+def test_last_part_of_a_name_is_enough(registry: Registry) -> None:
+    registry.register(add, name="app.mail.send")
+    registry.register(add, name="app.send_all")
+    assert "app.mail.send" == registry.find("send") == registry.find("mail.send")
+    assert "app.mail.send" == registry.find("app.mail.send")
+
+
+def test_full_name_wins_over_the_end_of_another() -> None:
+    assert "send" == find_name("send", ["app.send", "send"])
+
+
+def test_name_of_several_is_ambiguous() -> None:
+    with pytest.raises(AmbiguousTask, match=r"a\.send, b\.send"):
+        find_name("send", ["b.send", "a.send"])
+
+
+def test_name_of_none_is_not_found() -> None:
+    with pytest.raises(TaskNotFound):
+        find_name("end", ["app.send"])
+
+
+# ---- threads --------------------------------------------------------------------------------
+
+
+def test_threads_may_register_at_once(registry: Registry) -> None:
+    together = threading.Barrier(8)
+
+    def register(number: int) -> None:
+        together.wait()
+        for one in range(100):
+            registry.register(add, name=f"task-{number}-{one}")
+            registry.names()
+
+    threads = [threading.Thread(target=register, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert 800 == len(registry)
+
+
+def test_default_registry_is_one() -> None:
+    assert default_registry() is default_registry()

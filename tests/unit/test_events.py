@@ -1,0 +1,164 @@
+"""What happens in the engine, and how it reaches who wants to know."""
+
+from __future__ import annotations
+
+import threading
+from functools import partial
+from typing import Any
+
+import pytest
+
+from nuvom import events
+from nuvom.events import Event, EventBus, JobCancelled, WorkerStarted, default_bus, subscribe
+from tests.engine import LIMIT_SECS
+
+STARTED = WorkerStarted("w")
+CANCELLED = JobCancelled("j")
+
+
+@pytest.fixture
+def bus() -> EventBus:
+    return EventBus()
+
+
+def test_subscriber_gets_its_events_in_order(bus: EventBus) -> None:
+    seen: list[Event] = []
+    bus.subscribe(WorkerStarted, seen.append)
+    for event in (STARTED, CANCELLED, WorkerStarted("x")):
+        bus.emit(event)
+    assert [STARTED, WorkerStarted("x")] == seen
+
+
+def test_subscriber_of_all_gets_all(bus: EventBus) -> None:
+    seen: list[Event] = []
+    bus.subscribe(Event, seen.append)
+    bus.emit(STARTED)
+    bus.emit(CANCELLED)
+    assert [STARTED, CANCELLED] == seen
+
+
+def test_subscribers_are_called_in_the_order_in_which_they_came(bus: EventBus) -> None:
+    seen: list[int] = []
+    for number in range(3):
+        bus.subscribe(WorkerStarted, partial(lambda number, _: seen.append(number), number))
+    bus.emit(STARTED)
+    assert [0, 1, 2] == seen
+
+
+def test_active_types_are_those_that_somebody_wants(bus: EventBus) -> None:
+    assert set() == bus.active
+    end = bus.subscribe(WorkerStarted, print)
+    assert {WorkerStarted} == bus.active
+    end_all = bus.subscribe(Event, print)
+    assert bus.active > {WorkerStarted, JobCancelled, events.BackendFailed, Event}
+    end_all()
+    assert {WorkerStarted} == bus.active
+    end()
+    assert set() == bus.active
+
+
+def test_event_of_a_plugin_is_active_with_all_others(bus: EventBus) -> None:
+    class Fired(Event, frozen=True):
+        schedule: str
+
+    class FiredLate(Fired, frozen=True):
+        secs: float
+
+    bus.subscribe(Event, print)
+    assert {Fired, FiredLate} < bus.active
+
+
+def test_ended_subscription_gets_nothing_more(bus: EventBus) -> None:
+    seen: list[Event] = []
+    end = bus.subscribe(WorkerStarted, seen.append)
+    end()
+    end()
+    bus.emit(STARTED)
+    assert [] == seen
+
+
+def test_end_is_that_of_one_subscription(bus: EventBus) -> None:
+    seen: list[Event] = []
+    end = bus.subscribe(WorkerStarted, seen.append)
+    bus.subscribe(WorkerStarted, seen.append)
+    end()
+    end()
+    bus.emit(STARTED)
+    assert [STARTED] == seen
+
+
+def test_callback_that_raises_harms_nobody_and_is_counted(bus: EventBus) -> None:
+    seen: list[Event] = []
+    reports: list[tuple[str, str, int]] = []
+
+    def bad(_: Event) -> None:
+        raise ValueError("no good")
+
+    bus.subscribe(WorkerStarted, bad)
+    bus.subscribe(WorkerStarted, seen.append)
+    bus.emit(STARTED)
+    bus.on_failure(lambda name, error, count: reports.append((name, str(error), count)))
+    bus.emit(STARTED)
+    assert [STARTED, STARTED] == seen
+    assert [(bad.__qualname__, "no good", 2)] == reports
+    assert {bad.__qualname__: 2} == bus.failures
+    bus.on_failure(None)
+    bus.emit(STARTED)
+    assert 1 == len(reports)
+
+
+def test_callback_without_a_name_is_called_by_its_class(bus: EventBus) -> None:
+    class Bad:
+        def __call__(self, event: Event) -> None:
+            raise ValueError
+
+    bus.subscribe(WorkerStarted, Bad())
+    bus.emit(STARTED)
+    assert [Bad.__qualname__] == list(bus.failures)
+
+
+def test_callbacks_may_subscribe_and_end(bus: EventBus) -> None:
+    seen: list[str] = []
+
+    def first(_: Event) -> None:
+        seen.append("first")
+        end()
+        bus.subscribe(WorkerStarted, lambda _: seen.append("second"))
+
+    end = bus.subscribe(WorkerStarted, first)
+    bus.emit(STARTED)
+    bus.emit(STARTED)
+    assert ["first", "second"] == seen
+
+
+def test_threads_may_subscribe_at_once(bus: EventBus) -> None:
+    seen: list[Event] = []
+    together = threading.Barrier(8)
+
+    def come_and_go() -> None:
+        together.wait()
+        for _ in range(100):
+            bus.subscribe(WorkerStarted, seen.append)()
+        bus.subscribe(WorkerStarted, seen.append)
+
+    threads = [threading.Thread(target=come_and_go) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(LIMIT_SECS)
+    bus.emit(STARTED)
+    assert 8 == len(seen)
+
+
+def test_default_bus_is_that_of_the_package() -> None:
+    seen: list[Any] = []
+    end = subscribe(WorkerStarted, seen.append)
+    default_bus.emit(STARTED)
+    end()
+    default_bus.emit(STARTED)
+    assert [STARTED] == seen
+
+
+def test_events_are_never_changed() -> None:
+    with pytest.raises(AttributeError):
+        STARTED.worker = "x"  # type: ignore[misc]  # the point

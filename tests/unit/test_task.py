@@ -1,0 +1,256 @@
+"""``@task``: what it makes of a function, and of a call of it."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import inspect
+import threading
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import nuvom
+from nuvom import AsyncTask, Task, task
+from nuvom.errors import DuplicateTask, InvalidArguments, InvalidTaskOption
+from nuvom.registry.registry import TaskDefinition, default_registry
+from nuvom.runtime import use_runtime
+from tests.engine import LIMIT_SECS, Engine, make_runtime
+
+
+@pytest.fixture(autouse=True)
+def fresh_registry() -> Iterator[None]:
+    registry = default_registry()
+    before = dict(registry._definitions)
+    registry.clear()
+    yield
+    registry.clear()
+    registry._definitions.update(before)
+
+
+def add(x: int, y: int = 0) -> int:
+    """Return the sum."""
+    return x + y
+
+
+async def double(x: int) -> int:
+    return 2 * x
+
+
+# ---- the decorator --------------------------------------------------------------------------
+
+
+def test_task_is_still_the_function() -> None:
+    made = task(add)
+    assert 3 == made(1, 2) == made(1, y=2)
+    assert ("add", "add", "Return the sum.", __name__) == (
+        made.__name__,
+        made.__qualname__,
+        made.__doc__,
+        made.__module__,
+    )
+    assert inspect.signature(add) == inspect.signature(made)
+    assert add is made.func is inspect.unwrap(made)
+    assert f"<task {__name__}.add>" == repr(made)
+
+
+def test_bare_decorator_and_decorator_with_options_are_alike() -> None:
+    assert type(task(add)) is type(task(retries=3)(add)) is Task
+    assert type(task(double)) is type(task(retries=3)(double)) is AsyncTask
+    assert task is nuvom.task
+
+
+def test_coroutine_function_gives_its_coroutine() -> None:
+    assert 8 == asyncio.run(task(double)(4))
+
+
+def test_task_is_registered_under_its_name() -> None:
+    made, named = task(add), task(name="sum")(add)
+    assert [f"{__name__}.add", "sum"] == [made.name, named.name]
+    assert made.definition is default_registry().get(f"{__name__}.add")
+    assert named.definition is default_registry().get("sum")
+
+
+def test_name_that_is_taken_is_refused_unless_forced() -> None:
+    task(name="sum")(add)
+    with pytest.raises(DuplicateTask, match='"sum" is taken'):
+        task(name="sum")(double)
+    task(name="sum", force=True)(double)
+    definition = default_registry().get("sum")
+    assert definition is not None
+    assert double is definition.func
+
+
+@pytest.mark.parametrize("name", ["", 5, "a\nb", "\ud800", "\x1b[31m"])
+def test_name_that_cannot_be_shown_is_refused(name: Any) -> None:
+    with pytest.raises(InvalidTaskOption, match="name"):
+        task(name=name)
+
+
+@pytest.mark.parametrize("thing", ["mail", 5, ["add"]])
+def test_what_cannot_be_called_is_refused(thing: Any) -> None:
+    with pytest.raises(TypeError, match="@task is for functions"):
+        task(thing)
+    assert 0 == len(default_registry())
+
+
+def test_bad_option_is_refused_when_the_module_is_read() -> None:
+    with pytest.raises(InvalidTaskOption, match="retry=3"):
+        task(retry=3)  # type: ignore[call-overload]  # the point
+
+
+def test_method_stays_a_method() -> None:
+    class Sums:
+        start = 10
+
+        @task
+        def method(self, x: int) -> int:
+            return self.start + x
+
+        @staticmethod
+        @task
+        def static(x: int) -> int:
+            return x
+
+    sums = Sums()
+    assert 11 == sums.method(1)
+    assert 1 == sums.static(1)
+    assert isinstance(Sums.__dict__["method"], Task)
+    assert Sums.method is Sums.__dict__["method"]
+
+
+def test_callable_object_can_be_a_task() -> None:
+    class Adder:
+        def __call__(self, x: int) -> int:
+            return x + 1
+
+    made = task(name="adder")(Adder())
+    assert 2 == made(1)
+
+
+def test_task_can_be_copied() -> None:
+    made = task(add)
+    assert made.definition is copy.copy(made).definition
+
+
+# ---- attributes -----------------------------------------------------------------------------
+
+
+def test_options_are_attributes() -> None:
+    made: Any = task(queue="mail", retries=3, tags=["a"], timeout_secs=5)(add)
+    assert ("mail", 3, ["a"], 5) == (made.queue, made.retries, made.tags, made.timeout_secs)
+    assert made.task_options.retries == 3
+
+
+def test_defaults_of_the_settings_are_shown() -> None:
+    made: Any = task(add)
+    assert (5, "fail", None, []) == (
+        made.retry_delay_secs,
+        made.timeout_policy,
+        made.timeout_secs,
+        made.tags,
+    )
+
+
+def test_unknown_attribute_is_an_attribute_error() -> None:
+    made: Any = task(add)
+    for name in ("colour", "_colour", "call_option"):
+        with pytest.raises(AttributeError, match=f"'Task' object has no attribute '{name}'"):
+            getattr(made, name)
+    assert not hasattr(made, "colour")
+
+
+# ---- options of a call ----------------------------------------------------------------------
+
+
+def test_options_make_another_task_and_leave_the_first() -> None:
+    made = task(queue="mail")(add)
+    urgent: Any = made.options(priority=1, queue="urgent").options(retries=2)
+    assert ("urgent", 1, 2) == (urgent.queue, urgent.priority, urgent.retries)
+    assert ("mail", 5, 0) == (made.queue, made.priority, made.retries)
+    assert made.definition is urgent.definition
+    assert 3 == urgent(1, 2)
+
+
+def test_options_of_a_coroutine_task_make_a_coroutine_task() -> None:
+    assert isinstance(task(double).options(priority=1), AsyncTask)
+
+
+def test_bad_option_of_a_call_is_refused_where_it_is_said() -> None:
+    with pytest.raises(InvalidTaskOption, match="priority='high'"):
+        task(add).options(priority="high")  # type: ignore[arg-type]  # the point
+
+
+def test_warning_of_a_naive_moment_points_to_the_callers_line() -> None:
+    made = task(add)
+    naive = datetime(2030, 1, 1)  # noqa: DTZ001  # the point
+    with pytest.warns(UserWarning, match="no time zone") as warnings:
+        made.options(run_at=naive)
+    assert __file__ == warnings[0].filename
+
+
+# ---- calls ----------------------------------------------------------------------------------
+
+
+def test_delay_stores_a_job(engine: Engine) -> None:
+    made = engine.task(add)
+    jobs = [made.delay(1, 2), made.submit(1, y=2)]
+    engine.work()
+    assert [3, 3] == [job.get(LIMIT_SECS) for job in jobs]
+
+
+def test_delay_takes_what_the_function_takes(engine: Engine) -> None:
+    with pytest.raises(InvalidArguments) as refusal:
+        engine.task(add).delay()
+    assert isinstance(refusal.value, TypeError)
+
+
+def test_jobs_of_coroutines_are_stored_and_run(engine: Engine) -> None:
+    job = engine.task(double).delay(4)
+    engine.work()
+    assert 8 == job.get(LIMIT_SECS)
+
+
+def test_enqueueing_never_blocks_the_event_loop(engine: Engine) -> None:
+    threads: list[str] = []
+    dispatch = engine.runtime.dispatcher.dispatch
+
+    def watched(*args: Any) -> Any:
+        threads.append(threading.current_thread().name)
+        return dispatch(*args)
+
+    object.__setattr__(engine.runtime.dispatcher, "dispatch", watched)
+
+    async def main() -> list[Any]:
+        made = engine.task(add)
+        jobs = [await made.adelay(1, 2), await made.asubmit(1, 2)]
+        return [*jobs, *await made.amap([(1, 2)])]
+
+    jobs = asyncio.run(main())
+    engine.work()
+    assert [3, 3, 3] == [job.get(LIMIT_SECS) for job in jobs]
+    assert "MainThread" not in threads
+    assert 2 == len(threads)
+
+
+def test_first_job_builds_the_runtime_of_the_project(project: Path) -> None:
+    before = use_runtime(None)
+    try:
+        (project / "nuvom.toml").write_text("queue_backend = 'memory'\nresult_backend = 'memory'\n")
+        made: Task[[int, int], int] = Task(TaskDefinition("tests.add", add))
+        made.delay(1, 2)
+        runtime = use_runtime(None)
+        assert runtime is not None
+        assert ("memory", 1) == (runtime.queue.name, runtime.queue.qsize())
+    finally:
+        use_runtime(before)
+
+
+def test_moment_of_a_call_is_kept(project: Path) -> None:
+    with Engine(make_runtime(project)) as engine:
+        moment = datetime(2090, 1, 1, tzinfo=UTC)
+        job = engine.task(add).options(run_at=moment).delay(1, 2)
+        assert moment.timestamp() == job.record.run_at
