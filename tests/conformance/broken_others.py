@@ -15,6 +15,7 @@ from nuvom.result_backends.memory import MemoryResultBackend
 from nuvom.serialization.msgpack_codec import MsgpackCodec
 
 if TYPE_CHECKING:
+    from nuvom.queue_backends.base import BaseJobQueue
     from nuvom.record import JobRecord
 
 
@@ -58,6 +59,11 @@ class RecordsOverOutcomes(MemoryResultBackend):
     def set_record(self, record: JobRecord) -> None:
         self.forget(record.id)
         super().set_record(record)
+
+
+class JoinsInName(MemoryResultBackend):
+    def joins(self, queue: BaseJobQueue) -> bool:
+        return True
 
 
 # ---- codecs -------------------------------------------------------------------------------

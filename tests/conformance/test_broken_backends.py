@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import pytest
 
+from nuvom.queue_backends.memory import MemoryJobQueue
+from nuvom.result_backends.base import BaseResultBackend
 from nuvom.testing.conformance.law import laws_of
 from nuvom.testing.conformance.queue import QueueConformance
+from nuvom.testing.conformance.results import ResultConformance
 from nuvom.testing.conformance.runner import Report, hold
 from nuvom.testing.conformance.targets import kit_for
 from tests.conformance import broken_others as others
@@ -15,7 +19,7 @@ from tests.conformance import broken_queues as broken
 from tests.conformance.list_queue import ListQueue
 
 # All but the two that take seconds, which have cases of their own below.
-QUICK = {law.group for law in laws_of(QueueConformance)} - {"processes", "queue", "waking"}
+QUICK = {law.group for law in laws_of(QueueConformance)} - {"processes", "histories", "waking"}
 
 
 class Case(NamedTuple):
@@ -103,8 +107,8 @@ CASES = [
     Case(
         broken.PausesInName,
         "random_histories_match_the_model",
-        "queue",
-        frozenset({"queue"}),
+        "histories",
+        frozenset({"histories"}),
     ),
 ]
 
@@ -153,6 +157,18 @@ def test_the_laws_meant_for_other_faults_fail(target: type, laws: str) -> None:
     report = hold(kit_for(target, None, {}))
     assert set(laws.split()) <= set(report.broken)
     assert len(report.broken) <= 9, "the fault breaks more than it should"
+
+
+def test_a_backend_that_joins_in_name_only_is_found() -> None:
+    class Beside(ResultConformance):
+        def make(self, tmp_path: Path, **settings: Any) -> BaseResultBackend:
+            return others.JoinsInName()
+
+        def queue_beside(self, backend: BaseResultBackend) -> MemoryJobQueue:
+            return MemoryJobQueue()
+
+    report = hold(Beside(), only=["joined"])
+    assert "what_a_joined_queue_settles_can_be_read" in report.broken
 
 
 @pytest.mark.parametrize("queue", [ListQueue, broken.FiledQueue])

@@ -7,6 +7,7 @@ from typing import Any
 
 from nuvom.config import Settings
 from nuvom.queue_backends.file import FileJobQueue
+from nuvom.queue_backends.leased import LeasedJobQueue
 from nuvom.queue_backends.memory import MemoryJobQueue
 from nuvom.queue_backends.sqlite import SQLiteJobQueue
 from nuvom.result_backends.base import BaseResultBackend
@@ -20,12 +21,8 @@ class TestMemory(ResultConformance):
     def make(self, tmp_path: Path, **settings: Any) -> BaseResultBackend:
         return MemoryResultBackend(Settings(root=tmp_path))
 
-
-class TestMemoryBesideItsQueue(ResultConformance):
-    def make(self, tmp_path: Path, **settings: Any) -> BaseResultBackend:
-        backend = MemoryResultBackend(Settings(root=tmp_path))
-        assert backend.joins(MemoryJobQueue())
-        return backend
+    def queue_beside(self, backend: BaseResultBackend) -> LeasedJobQueue:
+        return MemoryJobQueue()
 
 
 class TestFile(ResultConformance):
@@ -36,12 +33,8 @@ class TestFile(ResultConformance):
     def reopen(self, backend: BaseResultBackend) -> BaseResultBackend:
         return FileResultBackend(Settings(root=self.root))
 
-
-class TestFileBesideItsQueue(TestFile):
-    def make(self, tmp_path: Path, **settings: Any) -> BaseResultBackend:
-        backend = super().make(tmp_path)
-        assert backend.joins(FileJobQueue(Settings(root=tmp_path)))
-        return backend
+    def queue_beside(self, backend: BaseResultBackend) -> LeasedJobQueue:
+        return FileJobQueue(Settings(root=self.root))
 
 
 class TestSQLite(ResultConformance):
@@ -52,9 +45,28 @@ class TestSQLite(ResultConformance):
     def reopen(self, backend: BaseResultBackend) -> BaseResultBackend:
         return SQLiteResultBackend(Settings(root=self.root))
 
+    def queue_beside(self, backend: BaseResultBackend) -> LeasedJobQueue:
+        return SQLiteJobQueue(Settings(root=self.root))
+
+
+class TestMemoryBesideItsQueue(TestMemory):
+    """The same laws for a backend that joined a queue."""
+
+    def make(self, tmp_path: Path, **settings: Any) -> BaseResultBackend:
+        backend = super().make(tmp_path)
+        assert backend.joins(MemoryJobQueue())
+        return backend
+
+
+class TestFileBesideItsQueue(TestFile):
+    def make(self, tmp_path: Path, **settings: Any) -> BaseResultBackend:
+        backend = super().make(tmp_path)
+        assert backend.joins(self.queue_beside(backend))
+        return backend
+
 
 class TestSQLiteBesideItsQueue(TestSQLite):
     def make(self, tmp_path: Path, **settings: Any) -> BaseResultBackend:
         backend = super().make(tmp_path)
-        assert backend.joins(SQLiteJobQueue(Settings(root=tmp_path)))
+        assert backend.joins(self.queue_beside(backend))
         return backend

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING
-
-from nuvom.queue_backends.base import Capability
-from nuvom.testing.conformance.law import law
 from nuvom.testing.conformance.queue_laws.bulk import Bulk
 from nuvom.testing.conformance.queue_laws.control import Control
 from nuvom.testing.conformance.queue_laws.counters import Counters
 from nuvom.testing.conformance.queue_laws.fencing import Fencing
 from nuvom.testing.conformance.queue_laws.five_methods import FiveMethods
+from nuvom.testing.conformance.queue_laws.histories import Histories
 from nuvom.testing.conformance.queue_laws.honesty import Honesty
 from nuvom.testing.conformance.queue_laws.inspection import Inspection
 from nuvom.testing.conformance.queue_laws.leases import Leases
@@ -26,10 +22,6 @@ from nuvom.testing.conformance.queue_laws.threads import Threads
 from nuvom.testing.conformance.queue_laws.unique import Unique
 from nuvom.testing.conformance.queue_laws.waking import Waking
 from nuvom.testing.conformance.queue_laws.workers import Workers
-from nuvom.testing.conformance.runner import check_extra
-
-if TYPE_CHECKING:
-    from nuvom.testing.conformance.queue_bench import QueueBench
 
 
 class QueueConformance(
@@ -52,17 +44,10 @@ class QueueConformance(
     Threads,
     Persistence,
     Processes,
+    Histories,
 ):
     """The laws of a queue backend; subclass it in a test module and write ``make``.
 
     Laws that need a capability run where it is declared. Write ``reopen`` and
     ``process_factory``, too, if the store can be shared.
     """
-
-    @law(Capability.LEASES, Capability.INSPECTION, Capability.CONTROL, limit_secs=600.0)
-    def test_random_histories_match_the_model(self, bench: QueueBench) -> None:
-        """Whatever is done in whatever order, jobs are as a plain model says they have to be."""
-        check_extra()
-        # Only here, so that all other laws can be held without Hypothesis.
-        machine = import_module("nuvom.testing.conformance.machine")
-        machine.run_histories(self, bench.folder)

@@ -12,7 +12,8 @@ from nuvom.record import JobStatus, StoredError
 from nuvom.result_backends.base import BaseResultBackend
 from nuvom.testing.builders import make_job
 from nuvom.testing.conformance.crew import Hand, all_at_once
-from nuvom.testing.conformance.law import Kit, law
+from nuvom.testing.conformance.joined import Joined
+from nuvom.testing.conformance.law import law
 from nuvom.testing.conformance.result_bench import ResultBench
 from nuvom.testing.conformance.values import STORABLE, same
 
@@ -29,7 +30,7 @@ FULL_KEYS = (
 )  # fmt: skip
 
 
-class ResultConformance(Kit):
+class ResultConformance(Joined):
     """The laws of a result backend; subclass it in a test module and write ``make``."""
 
     contract: ClassVar[str] = "result_backend"
