@@ -1,12 +1,14 @@
 """Lets objects give up what a forked child must not keep: locks, sockets, connections.
 
 A child inherits the descriptors of its parent. Kept open, they hold the parent's lock after its
-death and take datagrams meant for it.
+death and take datagrams meant for it. What cannot be given up in the child has to come to rest
+before the fork.
 """
 
 from __future__ import annotations
 
 import os
+from threading import RLock
 from typing import Protocol
 from weakref import WeakSet
 
@@ -19,8 +21,23 @@ class Droppable(Protocol):
         ...
 
 
+class Restless(Protocol):
+    """Something that must not be in use during a fork; hashable and weakly referable."""
+
+    def hold_for_fork(self) -> None:
+        """Come to rest, and let nobody go on before ``go_on_after_fork``, in the parent."""
+        ...
+
+    def go_on_after_fork(self) -> None:
+        """Go on in the parent."""
+        ...
+
+
 # Hooks of ``register_at_fork`` cannot be removed, so one hook serves all objects that still live.
 _droppables: WeakSet[Droppable] = WeakSet()
+_restless: WeakSet[Restless] = WeakSet()
+_held: list[Restless] = []
+_one_fork_at_a_time = RLock()
 
 
 def drop_at_fork(thing: Droppable) -> None:
@@ -28,10 +45,31 @@ def drop_at_fork(thing: Droppable) -> None:
     _droppables.add(thing)
 
 
+def rest_at_fork(thing: Restless) -> None:
+    """Have ``thing`` held while this process forks, from now on."""
+    _restless.add(thing)
+
+
+def _hold_all() -> None:
+    _one_fork_at_a_time.acquire()
+    for thing in tuple(_restless):
+        thing.hold_for_fork()
+        _held.append(thing)
+
+
+def _go_on() -> None:
+    while _held:
+        _held.pop().go_on_after_fork()
+    _one_fork_at_a_time.release()
+
+
 def _drop_all() -> None:
+    global _one_fork_at_a_time  # noqa: PLW0603  # the parent's is locked for good in this process
+    _one_fork_at_a_time = RLock()
+    _held.clear()
     for thing in tuple(_droppables):
         thing.drop_in_child()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_drop_all)
+if hasattr(os, "register_at_fork"):  # pragma: no branch  # Windows has no fork
+    os.register_at_fork(before=_hold_all, after_in_parent=_go_on, after_in_child=_drop_all)

@@ -8,6 +8,7 @@ started. Knows nothing of stores; their reapers and their workers use it.
 from __future__ import annotations
 
 import os
+import re
 import socket
 from contextlib import suppress
 from threading import Lock
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 _LIVE, _DEAD = "live", "dead"  # of equal length: changed in place, even when the disk is full
 _CONTENT_LIMIT = 1024
 _READ_FLAGS = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0)
+_ROUNDED = re.compile(r"boot-(\d+)")
 _FOREIGN_TRIES = 50
 _FOREIGN_WAIT_SECS = 0.01
 
@@ -102,7 +104,7 @@ class Corpse:
         self._lock = lock
         self._slots = None
         header = _read_header(lock.path)
-        if header is not None and header.boot == boot_id():
+        if header is not None and _is_this_boot(header.boot):
             self._slots = read_slots(f"{_base(lock.path)}.slots")
         with suppress(OSError):  # only tells reapers after a reboot whose lock this is
             os.lseek(lock.fileno(), 0, os.SEEK_SET)
@@ -236,9 +238,19 @@ def _refuse_foreign(path: str) -> None:
 
 def _foreign_holder(path: str) -> _Header | None:
     header = _read_header(path)
-    if header is None or header.state != _LIVE or header.boot in ("", boot_id()):
+    if header is None or header.state != _LIVE or not header.boot:
         return None
-    return header
+    return None if _is_this_boot(header.boot) else header
+
+
+def _is_this_boot(boot: str) -> bool:
+    own = boot_id()
+    if boot == own:
+        return True
+    # Where the system tells none it is the time of the boot in tens of seconds, which two
+    # processes may have rounded differently.
+    known, other = _ROUNDED.fullmatch(own), _ROUNDED.fullmatch(boot)
+    return bool(known and other and abs(int(known[1]) - int(other[1])) <= 1)
 
 
 def _bury(lock: FileLock) -> None:

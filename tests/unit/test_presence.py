@@ -328,6 +328,22 @@ def test_a_worker_that_leaves_meanwhile_is_no_other_machine(
     assert find_dead(store) == []
 
 
+def test_a_boot_time_that_two_processes_round_differently_is_one_boot(
+    store: Path, worker: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(SYSTEM_CLOCK, "sleep", lambda _: None)
+    monkeypatch.setattr(_presence, "boot_id", lambda: "boot-1000")
+    path = store / "workers" / "w1.lock"
+    content = path.read_text()
+    for boot in ("boot-999", "boot-1000", "boot-1001"):
+        path.write_text(content.replace(boot_id(), boot))
+        assert find_dead(store) == []
+    for boot in ("boot-998", "boot-x", "another"):
+        path.write_text(content.replace(boot_id(), boot))
+        with pytest.raises(BackendUnavailable):
+            find_dead(store)
+
+
 # ---- oddities -----------------------------------------------------------------------------
 
 

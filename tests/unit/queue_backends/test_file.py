@@ -598,6 +598,13 @@ def test_threads_of_one_queue_wait_each_for_itself(queue: FileJobQueue) -> None:
     assert len(queue._listeners) == 3
 
 
+def test_a_listener_that_a_fork_took_away_is_replaced(queue: FileJobQueue) -> None:
+    queue.wait_for_work(0)
+    queue._listeners[0].drop_in_child()
+    assert queue.wait_for_work(0) is False
+    assert len(queue._listeners) == 1
+
+
 # ---- fork ---------------------------------------------------------------------------------
 
 
