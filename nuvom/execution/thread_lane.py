@@ -265,10 +265,13 @@ def _stack_of(slot: _Slot) -> str | None:
     return None if frame is None else stack_of(frame)
 
 
-def _tell(thread: int, what: type[BaseException] | None) -> None:
-    """Have an exception raised in a thread when it next runs Python code; None takes it back."""
-    exception = None if what is None else ctypes.py_object(what)
-    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), exception)
+def _tell(thread: int, what: type[BaseException]) -> None:
+    """Have an exception raised in a thread when it next runs Python code.
+
+    It cannot be taken back: CPython 3.11 would then look for it for ever, and a process that
+    is traced (coverage, a debugger) would not get past the next call.
+    """
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(what))
 
 
 class _Slot:
@@ -305,7 +308,8 @@ class _Slot:
     def _main(self) -> None:
         try:
             self._serve(self)
-            _tell(self.ident, None)  # what it was told when its code had ended already
+            for _ in range(2):  # a step back lets what the thread was told come out, here
+                pass
         except AttemptClosed:  # told when its code had ended already
             return
         except Exception as error:  # noqa: BLE001  # outermost: a fault of the engine must not pass in silence
