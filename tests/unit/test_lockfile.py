@@ -105,24 +105,29 @@ def test_waiting_with_a_limit_ends_with_it_or_with_the_lock(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     naps: list[float] = []
-    monkeypatch.setattr(SYSTEM_CLOCK, "monotonic", lambda: sum(naps))
-    monkeypatch.setattr(SYSTEM_CLOCK, "sleep", naps.append)
-    holder, waiting = FileLock(path), FileLock(path)
-    holder.acquire()
-    assert not waiting.acquire(blocking=True, limit_secs=5)
-    assert 5 <= sum(naps) < 5.1
-    assert len(naps) < 30_000, "it asks less often when it takes long"
-    naps.clear()
+    now = [0.0]
 
     def nap(secs: float) -> None:
         naps.append(secs)
+        now[0] += secs
+
+    def nap_until_released(secs: float) -> None:
+        nap(secs)
         holder.release()
 
+    monkeypatch.setattr(SYSTEM_CLOCK, "monotonic", lambda: now[0])
     monkeypatch.setattr(SYSTEM_CLOCK, "sleep", nap)
-    assert waiting.acquire(blocking=True, limit_secs=5)
+    holder, waiting = FileLock(path), FileLock(path)
+    holder.acquire()
+    assert not waiting.acquire(blocking=True, limit_secs=3)
+    assert 3 <= now[0] < 3.1
+    assert len(naps) < 25_000, "it asks less often when it takes long"
+    naps.clear()
+    monkeypatch.setattr(SYSTEM_CLOCK, "sleep", nap_until_released)
+    assert waiting.acquire(blocking=True, limit_secs=3)
     assert len(naps) == 1
     waiting.release()
-    assert waiting.acquire(blocking=True, limit_secs=5)
+    assert waiting.acquire(blocking=True, limit_secs=3)
     waiting.release()
 
 

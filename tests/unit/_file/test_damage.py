@@ -46,7 +46,7 @@ ALL = {f"j{number:02}" for number in range(COUNT)}
 
 def test_a_flipped_byte_costs_one_job_and_its_bytes_are_kept(tmp_path: Path) -> None:
     rng = Random(4)
-    for trial in range(60):
+    for trial in range(40):
         root = tmp_path / str(trial)
         root.mkdir()
         fill(root)
