@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
+from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
 from nuvom.cli.jsonable import jsonable
@@ -100,7 +101,7 @@ class Output:
     def warn(self, text: str) -> None:
         """Write a warning, unless ``-q``."""
         if not self.quiet:
-            self.err.line(f"{self.err.paint('Warning:', 'yellow')} {clean(text)}")
+            self._labelled("Warning:", "yellow", text)
 
     def hint(self, text: str) -> None:
         """Write what one may do next, where a person is looking."""
@@ -111,7 +112,20 @@ class Output:
         """Write an error: pairs of a label and a text, the first being what happened."""
         style = "bold red"
         for label, text in lines:
-            indented = clean(text).replace("\n", "\n       ")
-            heading = self.err.paint(f"{label}:".ljust(6), style)
-            self.err.line(f"{heading} {indented}")
+            self._labelled(f"{label}:".ljust(6), style, text)
             style = "bold"
+
+    def _labelled(self, label: str, style: str, text: str) -> None:
+        """Write a label and a text beside it, broken between words on a terminal."""
+        indent = " " * (len(label) + 1)
+        width = max(20, self.err.width - len(indent)) if self.err.is_terminal else 0
+        lines = [part for line in clean(text).split("\n") for part in _broken(line, width)]
+        body = f"\n{indent}".join(lines)
+        self.err.line(f"{self.err.paint(label, style)} {body}")
+
+
+def _broken(line: str, width: int) -> list[str]:
+    if not width:
+        return [line]
+    # Paths and ids stay whole, so that they can be copied.
+    return wrap(line, width, break_long_words=False, break_on_hyphens=False) or [line]

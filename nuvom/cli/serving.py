@@ -156,8 +156,8 @@ def names(text: str | None) -> list[str] | None:
 
 def _first(worker: Worker, say: Callable[[str], None]) -> None:
     count = worker.open_attempts
-    jobs = f"draining {plural(count, 'job')}" if count else "no job is running"
-    say(f"\nStopping: {jobs}. Once more to stop at once.\n")
+    draining = f": draining {plural(count, 'job')}. Once more to stop at once" if count else ""
+    say(f"\nStopping{draining}.\n")
     worker.stop()
 
 

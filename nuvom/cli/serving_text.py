@@ -39,10 +39,12 @@ def _store(settings: Settings) -> str:
     queue, results = settings.queue_backend, settings.result_backend
     backend = queue if queue == results else f"{queue}, results {results}"
     place = store_place(settings)
-    if not place:
+    if place is None:
         return backend
+    if place.is_relative_to(settings.root):
+        place = place.relative_to(settings.root)
     durability = f"durability {settings.durability} ({_SURVIVES[settings.durability]})"
-    return f"{backend}, {durability}, {quoted(place)}"
+    return f"{backend} in {quoted(place)}, {durability}"
 
 
 def _queues(worker: Worker) -> str:

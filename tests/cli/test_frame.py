@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -340,3 +341,16 @@ def test_a_misspelt_backend_is_exit_4_and_the_nearest_named(
         answer = invoke(*command)
         assert answer.code == 4
         assert 'Did you mean "sqlite"?' in answer.err
+
+
+def test_long_messages_are_broken_between_words_on_a_terminal_alone(project: Path) -> None:
+    told = invoke("status", "0" * 40, terminal=True, encoding="ascii").err
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", told).splitlines()
+    assert max(map(len, lines)) <= 80
+    assert [line[:6] for line in lines if not line.startswith(" ")] == [
+        "Error:",
+        "Fix:  ",
+        "Docs: ",
+    ]
+    piped = invoke("run", "nothing.here", "--project", project).err
+    assert all(not line.startswith(" ") for line in piped.splitlines())
