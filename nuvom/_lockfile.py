@@ -194,7 +194,7 @@ class FileLock:
         """Close without unlocking: the lock belongs to the parent, by the same open file."""
         self._pid = os.getpid()
         self._mutex = Lock()
-        for descriptor in (self._descriptor, self._idle):
+        for descriptor in {self._descriptor, self._idle}:  # one and the same while it is held
             if descriptor is not None:
                 os.close(descriptor)
         self._descriptor = self._idle = None

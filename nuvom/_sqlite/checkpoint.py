@@ -86,10 +86,19 @@ class Checkpointer:
 
     def close(self) -> None:
         """Close the connections; twice is fine."""
-        with self._busy:
-            for connection in self.connections:
-                connection.close()
-            self.connections = ()
+        self.hold()
+        self.go_on()
+
+    def hold(self) -> None:
+        """Close the connections, and open none before ``go_on``."""
+        self._busy.acquire()
+        for connection in self.connections:
+            connection.close()
+        self.connections = ()
+
+    def go_on(self) -> None:
+        """End what ``hold`` began."""
+        self._busy.release()
 
     def _elected(self) -> bool:
         private_directory(self._directory)

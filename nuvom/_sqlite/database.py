@@ -18,7 +18,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from nuvom._filesystem import refuse_network
-from nuvom._fork import drop_at_fork
+from nuvom._fork import drop_at_fork, rest_at_fork
 from nuvom._sqlite.checkpoint import Checkpointer
 from nuvom._sqlite.schema import prepare, refuse_foreign
 from nuvom.crashpoint import crashpoint
@@ -64,8 +64,12 @@ class Database:
         self._mutex = threading.RLock()
         self._writer: sqlite3.Connection | None = None
         self._readers: list[sqlite3.Connection] = []
+        self._gate = threading.Condition(threading.Lock())
+        self._lent = 0  # readers in use
+        self._is_held = False
         self.checkpointer = Checkpointer(path, self.directory, self.connect)
         drop_at_fork(self)
+        rest_at_fork(self)
 
     # ---- writing ------------------------------------------------------------------------
 
@@ -124,14 +128,21 @@ class Database:
     @contextmanager
     def reader(self) -> Iterator[sqlite3.Connection]:
         """Lend a connection that cannot write."""
+        with self._gate:
+            while self._is_held:
+                self._gate.wait()
+            self._lent += 1
+            connection = self._readers.pop() if self._readers else None
         try:
-            connection = self._readers.pop()
-        except IndexError:  # all are lent, or another thread was faster
-            connection = self._open_reader()
-        try:
+            connection = connection or self._open_reader()
             yield connection
         finally:
-            self._readers.append(connection)
+            with self._gate:
+                if connection is not None:
+                    self._readers.append(connection)
+                self._lent -= 1
+                if self._is_held:
+                    self._gate.notify_all()
 
     def connect(self) -> sqlite3.Connection:
         """Return a new connection with the store's pragmas; the caller closes it."""
@@ -165,11 +176,37 @@ class Database:
         """Close all connections; the next use opens them again."""
         with self._mutex:
             self.checkpointer.close()
-            writer, self._writer = self._writer, None
-            while self._readers:
-                self._readers.pop().close()
-            if writer is not None:
-                writer.close()
+            self._close_connections()
+
+    def _close_connections(self) -> None:
+        writer, self._writer = self._writer, None
+        while self._readers:
+            self._readers.pop().close()
+        if writer is not None:
+            writer.close()
+
+    def hold_for_fork(self) -> None:
+        """Close all connections and let nobody open one before ``go_on_after_fork``.
+
+        SQLite keeps account of its locks by process, and a fork copies the account without the
+        locks: a child would take those of its parent for its own, or wait for a mutex that
+        another thread of the parent had.
+        """
+        with self._gate:
+            self._is_held = True
+            while self._lent:
+                self._gate.wait()
+        self._mutex.acquire()
+        self.checkpointer.hold()
+        self._close_connections()
+
+    def go_on_after_fork(self) -> None:
+        """Let the parent's threads go on; they open what they need anew."""
+        self.checkpointer.go_on()
+        self._mutex.release()
+        with self._gate:
+            self._is_held = False
+            self._gate.notify_all()
 
     def drop_in_child(self) -> None:
         """Forget the parent's connections and locks without touching them."""
@@ -180,6 +217,9 @@ class Database:
         self._mutex = threading.RLock()
         self._writer = None
         self._readers = []
+        self._gate = threading.Condition(threading.Lock())
+        self._lent = 0
+        self._is_held = False
         self.checkpointer = Checkpointer(self.path, self.directory, self.connect)
 
     @property

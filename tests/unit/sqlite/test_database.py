@@ -414,6 +414,40 @@ def test_child_forgets_the_parents_connections_and_closes_none(db: Database) -> 
     assert ["a", "b"] == names(db)
 
 
+def test_no_connection_is_open_during_a_fork_and_threads_wait_for_its_end(db: Database) -> None:
+    db.write(put("a"))
+    names(db)
+    db.hold_for_fork()
+    try:
+        assert not db.is_open
+        assert db._readers == []
+        reading = threading.Thread(target=names, args=(db,))
+        reading.start()
+        reading.join(0.05)
+        assert reading.is_alive()
+    finally:
+        db.go_on_after_fork()
+    reading.join(LIMIT_SECS)
+    assert not reading.is_alive()
+    assert ["a"] == names(db)
+
+
+def test_a_fork_waits_for_who_reads_just_now(db: Database) -> None:
+    db.write(put("a"))
+
+    def fork() -> None:
+        db.hold_for_fork()
+        db.go_on_after_fork()
+
+    forking = threading.Thread(target=fork)
+    with db.reader():
+        forking.start()
+        forking.join(0.05)
+        assert forking.is_alive()
+    forking.join(LIMIT_SECS)
+    assert not forking.is_alive()
+
+
 def test_child_forgets_connections_that_were_never_made(path: Path, clock: Real) -> None:
     before = len(database_module._inherited)
     make_database(path, clock).drop_in_child()
