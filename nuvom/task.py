@@ -74,6 +74,10 @@ class Task(Generic[P, R]):
             value = _SETTING_DEFAULTS.get(name)
         return list(value) if name == "tags" else value
 
+    @overload
+    def __get__(self, instance: None, owner: type | None = None) -> Self: ...
+    @overload
+    def __get__(self, instance: object, owner: type | None = None) -> Any: ...
     def __get__(self, instance: object, owner: type | None = None) -> Any:
         """Behave as a plain function does inside a class."""
         if instance is None:
