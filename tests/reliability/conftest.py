@@ -16,6 +16,7 @@ import pytest
 
 from nuvom import crashpoint
 from tests.engine import Engine, make_runtime
+from tests.reliability.site import children
 
 _FIGURES = pytest.StashKey[list[str]]()
 
@@ -76,7 +77,10 @@ def any_engine(engine_of: Callable[..., Engine], request: pytest.FixtureRequest)
 
 
 @pytest.fixture(autouse=True)
-def disarmed() -> Iterator[None]:
-    """Leave no crash point armed."""
+def nothing_left() -> Iterator[None]:
+    """Leave no crash point armed, and no child of this test alive."""
+    before = len(children)
     yield
     crashpoint.arm(None)
+    while len(children) > before:
+        children.pop().close()

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import faulthandler
 import json
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -28,11 +30,13 @@ from tests.reliability.site import note_events
 
 assert poison  # its tasks are known to workers from now on
 
+_HANGS_AFTER_SECS = 100  # then its stacks go to the log of its errors; the test ends it
 _ENOUGH_SECS = 8.0
 _LOOK_SECS = 0.01
 
 
 def main(orders: dict[str, Any]) -> None:
+    faulthandler.dump_traceback_later(_HANGS_AFTER_SECS)
     log = HistoryLog(os.environ[tasks.HISTORY_VARIABLE])
     crashing.arm_from(os.environ, reached=lambda name: log.write("reached", name=name))
     if orders.get("traced"):
@@ -99,6 +103,43 @@ def live(runtime: Runtime, log: HistoryLog, orders: dict[str, Any]) -> None:
     runtime.stop()
 
 
+def fork(runtime: Runtime, log: HistoryLog, orders: dict[str, Any]) -> None:
+    """Fork again and again while threads enqueue and a worker works; all children enqueue too."""
+    worker = Worker(runtime, threads=2)
+    worker.start()
+    stopping = threading.Event()
+
+    def keep_enqueueing() -> None:
+        while not stopping.wait(0.002):
+            enqueue(log, lambda: [tasks.plain.delay(1).id])
+
+    threads = [threading.Thread(target=keep_enqueueing) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for _ in range(orders["forks"]):
+        pid = os.fork()
+        if not pid:
+            _play_child(log)
+        _, status = os.waitpid(pid, 0)
+        assert status == 0, f"a child ended with {status}"
+    stopping.set()
+    for thread in threads:
+        thread.join()
+    worker.stop()
+    worker.join(_ENOUGH_SECS)
+
+
+def _play_child(log: HistoryLog) -> None:
+    signal.alarm(10)  # whoever hangs is ended, and found out
+    code = 1
+    try:
+        enqueue(log, lambda: [tasks.plain.delay(2).id])
+        enqueue(log, lambda: tasks.plain.map([(3,), (4,)]).ids)
+        code = 0
+    finally:
+        os._exit(code)
+
+
 def enqueue_unique(runtime: Runtime, log: HistoryLog, orders: dict[str, Any]) -> None:
     """Enqueue a job with a key that is always the same, and print its id."""
     del runtime, log, orders
@@ -109,6 +150,7 @@ PARTS: dict[str, Callable[[Runtime, HistoryLog, dict[str, Any]], None]] = {
     "work": work,
     "found": found,
     "live": live,
+    "fork": fork,
     "enqueue_unique": enqueue_unique,
 }
 

@@ -29,6 +29,10 @@ from tests.reliability import tasks
 PROGRAM = "tests.reliability.program"
 
 
+children: list[Victim] = []
+"""All that were started; what a failing test leaves behind is ended after it."""
+
+
 @dataclass
 class Site:
     """A folder with a store.
@@ -91,7 +95,7 @@ class Site:
         **orders: Any,
     ) -> Victim:
         """Start a process that plays ``part`` of ``program.py`` here."""
-        return Victim(
+        child = Victim(
             PROGRAM,
             {"part": part, "root": str(self.root), **orders},
             folder=self.root,
@@ -99,6 +103,8 @@ class Site:
             env={tasks.HISTORY_VARIABLE: str(self.history), **(env or {})},
             talks=talks,
         )
+        children.append(child)
+        return child
 
     def worker(self, runtime: Runtime, **options: Any) -> Worker:
         """Return a worker of this process whose tasks write into this site's history."""

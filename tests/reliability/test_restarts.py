@@ -1,0 +1,118 @@
+"""R19, F35: workers that are asked to stop finish or hand back what they have, and cost nothing."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from nuvom.clock import SYSTEM_CLOCK
+from nuvom.testing.faults import can_term
+from tests.engine import LIMIT_SECS
+from tests.reliability import tasks
+from tests.reliability.site import Crew, Site
+from tests.reliability.test_recovery_time import percentile, started
+
+GRACE_SECS = 2.0
+JOB_SECS = 0.1
+
+pytestmark = pytest.mark.skipif(not can_term, reason="this system cannot ask a process to stop")
+
+
+def restart(crew: Crew, rng: random.Random) -> float:
+    """Ask one worker to stop, start another; return how long the old one took."""
+    victim = crew.members.pop(rng.choice(list(crew.members)))
+    asked_at = SYSTEM_CLOCK.monotonic()
+    victim.term()
+    crew.hire()
+    assert victim.wait(LIMIT_SECS)
+    victim.close()
+    assert victim.process.returncode == 0
+    return SYSTEM_CLOCK.monotonic() - asked_at
+
+
+def prove(site: Site, figures: Callable[[str], None], seed: int, restarts: int) -> None:
+    rng = random.Random(seed)
+    with site.open() as runtime, site.crew(3, threads=4) as crew:
+        ids: list[str] = []
+        for _ in range(restarts):
+            items = [(number, rng.uniform(0, JOB_SECS)) for number in range(40)]
+            ids += site.enqueue(*tasks.slow.map(items))
+            SYSTEM_CLOCK.sleep(rng.uniform(0, 0.05))
+            restart(crew, rng)
+        site.drain(runtime, limit_secs=LIMIT_SECS * 2)
+        found, starts = site.snapshots(runtime), site.starts()
+        figures(
+            f"{restarts} restarts, seed {seed}: {len(ids)} jobs, {sum(starts.values())} starts, "
+            f"{len(set(ids) - found.keys())} lost, "
+            f"{sum(one.record.attempt > 1 for one in found.values())} attempts charged"
+        )
+        findings = site.findings(runtime)
+        assert findings.is_valid, findings
+        assert starts == dict.fromkeys(ids, 1)
+        assert {one.record.attempt for one in found.values()} == {1}
+        assert {one.record.deliveries for one in found.values()} == {0}
+
+
+@pytest.mark.parametrize("backend", ["sqlite", pytest.param("file", marks=pytest.mark.slow)])
+def test_r19_rolling_restarts_lose_repeat_and_charge_nothing(
+    tmp_path: Path, seed: int, figures: Callable[[str], None], backend: str
+) -> None:
+    site = Site(tmp_path, backend, {"shutdown_timeout_secs": GRACE_SECS})
+    prove(site, figures, seed, restarts=8)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_r19_a_hundred_rolling_restarts_lose_repeat_and_charge_nothing(
+    tmp_path: Path, seed: int, figures: Callable[[str], None]
+) -> None:
+    site = Site(tmp_path, settings={"shutdown_timeout_secs": GRACE_SECS})
+    prove(site, figures, seed, restarts=100)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_r19_what_a_stopped_worker_could_not_finish_is_soon_with_another(
+    tmp_path: Path, figures: Callable[[str], None]
+) -> None:
+    """The task takes longer than the stop may: it is handed back, and not charged."""
+    grace_secs = 0.3
+    site = Site(tmp_path, settings={"shutdown_timeout_secs": grace_secs})
+    waits = []
+    with site.open() as runtime, site.crew(2, threads=1) as crew:
+        for number in range(20):
+            (job_id,) = site.enqueue(tasks.first_hangs.delay(number))
+            (first,) = started(site, job_id, 1)
+            victim = crew.members.pop(int(first["pid"]))
+            asked_at = SYSTEM_CLOCK.monotonic()
+            victim.term()
+            waits.append(started(site, job_id, 2)[-1]["at"] - asked_at - grace_secs)
+            assert victim.wait(LIMIT_SECS)
+            victim.close()
+            crew.hire()
+        site.drain(runtime)
+        p95 = percentile(waits, 0.95)
+        figures(f"20 stops: handed back and started elsewhere p95 {p95:.3f} s after the grace")
+        assert {one.record.attempt for one in site.snapshots(runtime).values()} == {1}
+        assert p95 < 0.2
+
+
+def test_f35_a_stop_at_any_moment_strands_nothing(tmp_path: Path, seed: int) -> None:
+    """Also before the worker has come up, and twice."""
+    rng = random.Random(seed)
+    site = Site(tmp_path, settings={"shutdown_timeout_secs": 0.5})
+    with site.open() as runtime:
+        ids = site.enqueue(*tasks.slow.map([(number, 0.02) for number in range(60)]))
+        for _ in range(6):
+            worker = site.child("work")
+            SYSTEM_CLOCK.sleep(rng.uniform(0, 0.8))
+            worker.term()
+            assert worker.wait(LIMIT_SECS)
+            worker.close()
+        site.drain(runtime)
+        assert set(site.starts()) == set(ids)
+        assert {str(one.status) for one in site.snapshots(runtime).values()} == {"SUCCESS"}
+        assert {one.record.attempt for one in site.snapshots(runtime).values()} == {1}
