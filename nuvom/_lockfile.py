@@ -73,8 +73,7 @@ class FileLock:
 
     Args:
         create: Make the file where it is missing.
-        keep_open: Lock and unlock the same open file again and again, which is ten times
-            faster; for files that nobody removes.
+        keep_open: Lock and unlock the same open file again and again, which is faster.
     """
 
     _idle: int | None = None
@@ -212,27 +211,29 @@ class FileLock:
         self.release()
 
     def _open_locked(self, *, blocking: bool) -> int | None:
-        if self._idle is not None:
-            return self._idle if _lock(self._idle, blocking=blocking) else None
         while True:
-            try:
-                descriptor = os.open(self.path, self._flags, 0o600)
-            except FileNotFoundError:
-                if self._flags & os.O_CREAT:
-                    raise
+            descriptor = self._opened() if self._idle is None else self._idle
+            if descriptor is None or not self._locks(descriptor, blocking=blocking):
                 return None
-            if self._locks(descriptor, blocking=blocking) is False:
-                return None
+            self._idle = None
             if self._is_current(descriptor):
                 return descriptor
-            os.close(descriptor)  # its last holder removed it; the next one made a new file
+            os.close(descriptor)  # somebody removed it; the next one made a new file
+
+    def _opened(self) -> int | None:
+        try:
+            return os.open(self.path, self._flags, 0o600)
+        except FileNotFoundError:
+            if self._flags & os.O_CREAT:
+                raise
+            return None
 
     def _locks(self, descriptor: int, *, blocking: bool) -> bool:
         locked = False
         try:
             locked = _lock(descriptor, blocking=blocking)
         finally:
-            if not locked:
+            if not locked and descriptor != self._idle:
                 os.close(descriptor)
         return locked
 

@@ -7,7 +7,7 @@ table, append. A process that only enqueues has no table: it appends without kno
 from __future__ import annotations
 
 import os
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from threading import Lock, local
 from typing import TYPE_CHECKING, TypeVar
 
@@ -156,7 +156,9 @@ class FileStore:
         """Take the lock and read what others have appended."""
         for _ in range(_TRIES):
             self.make_folders()
-            self._take_lock()
+            if not self._take_lock():
+                self._close_files()
+                continue
             try:
                 caught_up = catch_up()
                 self._turns.log = self._log
@@ -168,15 +170,23 @@ class FileStore:
                 self._log.close()
                 self._lock.release()
                 raise
-        raise BackendUnavailable(self.directory, "its log vanishes again and again")
+        raise BackendUnavailable(self.directory, "its files vanish again and again")
 
-    def _take_lock(self) -> None:
-        if not self._lock.acquire(blocking=True, limit_secs=_PATIENCE_SECS):
+    def _take_lock(self) -> bool:
+        """Take the lock; False when the whole folder has vanished."""
+        try:
+            has_lock = self._lock.acquire(blocking=True, limit_secs=_PATIENCE_SECS)
+        except BackendUnavailable as error:
+            if isinstance(error.__cause__, FileNotFoundError):
+                return False
+            raise
+        if not has_lock:
             raise BackendUnavailable(
                 self.directory,
                 f"another process has locked it for more than {_PATIENCE_SECS:g} s",
                 "Look for a stopped worker or command (state T in ps); let it go on, or end it.",
             )
+        return True
 
     def make_folders(self) -> None:
         """Make the store's folders, or refuse them where they are not safe to use.
@@ -322,7 +332,8 @@ class FileStore:
         if bell is not None:
             bell.close()
         if self._is_open:
-            self._lock.acquire(blocking=True)  # a turn of another thread comes to its end
+            with suppress(BackendUnavailable):  # the folder has vanished, and all turns with it
+                self._lock.acquire(blocking=True)  # a turn of another thread comes to its end
             self._close_files()
 
 

@@ -169,6 +169,22 @@ def test_a_file_kept_open_is_locked_again_and_again(path: Path) -> None:
 
 
 @posix
+def test_a_file_kept_open_that_somebody_removed_is_made_anew(path: Path) -> None:
+    """Else two processes could each hold a lock of that name."""
+    lock = FileLock(path, keep_open=True)
+    with lock:
+        pass
+    path.unlink()
+    with lock:
+        assert not is_free(path)
+    path.unlink()
+    path.write_text("another")
+    with lock:
+        assert not is_free(path)
+    lock.close()
+
+
+@posix
 def test_the_file_is_private_whatever_the_umask(path: Path) -> None:
     before = os.umask(0)
     try:

@@ -695,6 +695,28 @@ def test_a_folder_that_vanishes_is_made_anew(queue: FileJobQueue, other: FileJob
 
 
 @posix
+def test_a_folder_that_vanished_can_be_closed(queue: FileJobQueue) -> None:
+    put(queue, "a")
+    queue.claim(1, "w")
+    shutil.rmtree(queue.store.directory)
+    queue.stop()
+    put(queue, "b")
+
+
+@posix
+def test_a_lock_that_cannot_be_opened_is_an_error(
+    queue: FileJobQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(queue, "a")
+    queue.stop()
+    with monkeypatch.context() as patch:
+        patch.setattr(FileLock, "acquire", _no_room)
+        with pytest.raises(BackendUnavailable, match="no room"):
+            put(queue, "b")
+    assert queue.qsize() == 1
+
+
+@posix
 def test_a_log_that_vanishes_again_and_again_is_an_error(
     queue: FileJobQueue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -706,7 +728,7 @@ def test_a_log_that_vanishes_again_and_again_is_an_error(
         return real(log, **options)
 
     monkeypatch.setattr(Log, "follow", vanishing)
-    with pytest.raises(BackendUnavailable, match="vanishes"):
+    with pytest.raises(BackendUnavailable, match="vanish"):
         put(queue, "b")
 
 
