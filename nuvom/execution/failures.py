@@ -88,7 +88,7 @@ def _shown(lines: list[str]) -> str:
 
 def _text_of(error: BaseException) -> str:
     try:
-        return error.what if isinstance(error, NuvomError) else str(error)
+        return f"{error.what} {error.fix}" if isinstance(error, NuvomError) else str(error)
     except Exception as failure:  # noqa: BLE001  # a __str__ of the user's: any failure is only reported
         return f"<its text could not be made: {type(failure).__name__}>"
 
