@@ -22,11 +22,11 @@ mark = app.task(name="mark")(body.mark)
 
 
 class adapter(Adapter):  # noqa: N801  # the name that probe.py looks for
-    """The solo pool: for tasks that do nothing it is faster than threads and prefork."""
+    """A pool of 8 threads: faster than 2 threads, than solo and than prefork."""
 
     packages = ("celery", "kombu", "redis", "hiredis")
     durability = DURABILITY
-    worker_text = "celery worker -P solo, prefetch 128, without gossip, mingle, heartbeat"
+    worker_text = "celery worker -P threads -c 8, prefetch 128, without gossip, mingle, heartbeat"
 
     def open(self) -> None:
         self.store = RedisStore()
@@ -40,7 +40,7 @@ class adapter(Adapter):  # noqa: N801  # the name that probe.py looks for
     def worker(self) -> list[str]:
         quiet = ["--without-gossip", "--without-mingle", "--without-heartbeat", "-l", "ERROR"]
         start = [sys.executable, "-m", "celery", "-A", "peers.celery_redis", "worker"]
-        return [*start, "-P", "solo", *quiet]
+        return [*start, "-P", "threads", "-c", "8", *quiet]
 
     def call(self, number: int) -> Any:  # noqa: ANN401  # an AsyncResult
         return noop.delay(number)

@@ -60,13 +60,18 @@ class adapter(Adapter):  # noqa: N801  # the name that probe.py looks for
 
     def wait(self, handle: Any, limit_secs: float) -> Any:  # noqa: ANN401  # its Job
         ends_at = time.perf_counter() + limit_secs
+        while not self._is_done(handle.id):
+            if time.perf_counter() > ends_at:
+                raise TimeoutError("no result")
+            time.sleep(0.001)
+
+    def _is_done(self, job_id: str) -> bool:
         query = "SELECT 1 FROM jobs WHERE job_id = ? AND status = 'SUCCESS'"
         with closing(self._connect("result")) as connection:
-            while connection.execute(query, (handle.id,)).fetchone() is None:
-                if time.perf_counter() > ends_at:
-                    raise TimeoutError("no result")
-                time.sleep(0.001)
-        return None
+            try:
+                return connection.execute(query, (job_id,)).fetchone() is not None
+            except sqlite3.OperationalError:  # the worker is about to make the table
+                return False
 
     def finished(self) -> int:
         if not (FOLDER / ".nuvom" / "result.db").exists():

@@ -26,15 +26,18 @@ async def mark(_: Any, *, place: int, pause_secs: float) -> int:  # noqa: ANN401
     return body.mark(place)
 
 
-settings = {"queue": queue, "functions": [noop, mark], "concurrency": 10}
+settings = {"queue": queue, "functions": [noop, mark], "concurrency": 50}
 
 
 class adapter(Adapter):  # noqa: N801  # the name that probe.py looks for
-    """Everything is asynchronous: single calls are awaited one after the other."""
+    """Everything is asynchronous: single calls are awaited one after the other.
+
+    A concurrency of 50 was faster than the default of 10.
+    """
 
     packages = ("saq", "redis", "hiredis")
     durability = DURABILITY
-    worker_text = "saq, concurrency 10"
+    worker_text = "saq, concurrency 50"
 
     def open(self) -> None:
         self.store = RedisStore()
