@@ -42,6 +42,8 @@ class Checkpointer:
 
     Attributes:
         connections: The checkpointing one and the guard, or none while there was no need.
+        log_bytes: Length of the write-ahead log at the last look.
+        is_held_up: At the last checkpoint somebody's snapshot kept a part of it.
     """
 
     def __init__(
@@ -56,16 +58,21 @@ class Checkpointer:
         self._election = FileLock(directory / "checkpoint.lock")
         self._busy = threading.Lock()
         self.connections: tuple[sqlite3.Connection, ...] = ()
+        self.log_bytes = 0
+        self.is_held_up = False
         self._commits = 0
         self._is_guarded = has_reset_race()
 
-    def after_commit(self) -> None:
+    def after_commit(self, *, looks: bool = False) -> None:
         """Look at the log once in a while, and checkpoint when it is long. Never fails.
 
         What was committed stays committed, whatever is wrong with the log or its lock.
+
+        Args:
+            looks: Now in any case.
         """
         self._commits += 1
-        if self._commits >= _LOOK_EVERY:
+        if looks or self._commits >= _LOOK_EVERY:
             with suppress(sqlite3.Error, NuvomError):
                 self.look()
 
@@ -73,9 +80,10 @@ class Checkpointer:
         """Checkpoint when the log is longer than ``trigger_bytes``; return whether it was done."""
         self._commits = 0
         try:
-            if os.stat(self._log).st_size <= trigger_bytes:  # never open it: see database.py
-                return False
+            self.log_bytes = os.stat(self._log).st_size  # never open it: see database.py
         except OSError:
+            self.log_bytes = 0
+        if self.log_bytes <= trigger_bytes:
             return False
         if not self._busy.acquire(blocking=False):
             return False
@@ -118,7 +126,8 @@ class Checkpointer:
                 guard.execute("BEGIN IMMEDIATE")
             crashpoint("sqlite.checkpoint.before")
             # PASSIVE alone: the other kinds fall back to it, unguarded, when they miss a lock.
-            checkpointer.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+            _, pages, moved = checkpointer.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+            self.is_held_up = moved < pages
             crashpoint("sqlite.checkpoint.after")
         except sqlite3.OperationalError:
             # Somebody writes or reads just now; the log stays a little longer. Whatever else is

@@ -13,6 +13,7 @@ from nuvom._doorbell import Doorbell
 from nuvom._fork import drop_at_fork
 from nuvom._presence import Presence
 from nuvom._sqlite.database import Database
+from nuvom._sqlite.pressure import Pressure
 from nuvom.clock import boot_id
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ class Store:
     Attributes:
         marks: Slot of each claimed job, by its id: the presence, the index, and the
             ``lease_epoch`` that it belongs to.
+        pressure: To be asked before anything is taken in or claimed.
         has_progress: Some job of this process has shown progress, to be cleared at its end.
         has_unflushed_claim: Some claim may be lost at a power cut; the next beat flushes.
         claims_flush: The machine was started anew since the last settled job: a claim must
@@ -41,6 +43,7 @@ class Store:
         self.settings = settings
         self.clock = clock
         self.db = Database(path, settings, clock, setting=setting)
+        self.pressure = Pressure(self.db, clock)
         self.drop_in_child()
         drop_at_fork(self)
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, ClassVar
 import msgspec
 
 from nuvom._fork import drop_at_fork
+from nuvom._sqlite import pressure
 from nuvom._sqlite.commits import GroupCommit
 from nuvom._sqlite.control import ControlPart
 from nuvom._sqlite.enqueueing import Enqueuer
@@ -122,6 +123,7 @@ class SQLiteJobQueue(ReadingPart, ControlPart, RecoveryPart, LeasedJobQueue):
     def enqueue(self, job: JobRecord) -> str | None:
         """Store a job; see the contract. Callers that come together share one flush."""
         bell = self.store.bell  # before the commit: what fails must not have stored anything
+        self._yield_to_pressure()
         crashpoint("sqlite.enqueue.before_commit")
         existing = self._group.submit(job)
         crashpoint("sqlite.enqueue.after_commit")
@@ -131,10 +133,18 @@ class SQLiteJobQueue(ReadingPart, ControlPart, RecoveryPart, LeasedJobQueue):
     def enqueue_many(self, jobs: Iterable[JobRecord]) -> dict[str, str]:
         """Store all jobs in one transaction, or none; see the contract."""
         bell = self.store.bell
+        self._yield_to_pressure()
         refused = self._enqueuer.store_many(jobs)
         crashpoint("sqlite.enqueue_many.after_commit")
         bell.ring_one("work")
         return refused
+
+    def _yield_to_pressure(self) -> bool:
+        """Wait a little where somebody keeps the log from being cut; return whether so."""
+        is_high = self.store.pressure.is_high
+        if is_high:
+            self.store.pressure.wait()
+        return is_high
 
     # ---- claim --------------------------------------------------------------------------
 
@@ -150,6 +160,8 @@ class SQLiteJobQueue(ReadingPart, ControlPart, RecoveryPart, LeasedJobQueue):
     ) -> list[JobRecord]:
         """Lease at most ``n`` due jobs to ``owner``; see the contract."""
         presence = self.store.presence(owner)
+        if self._yield_to_pressure():
+            n = min(n, pressure.CLAIM)
         for token in list(self._unfinished):
             self._undo(token)
         ready, suspect = self._survey(is_bulk=n >= _BULK)
