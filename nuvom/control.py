@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from nuvom.errors import CapabilityMissing
+from nuvom.errors import CapabilityMissing, QueueError
 from nuvom.events import EventBus, JobCancelled
 from nuvom.queue_backends.base import BaseJobQueue, Capability
 from nuvom.queue_backends.leased import LeasedJobQueue
@@ -49,14 +49,19 @@ class Control:
 
         Where results are a store of their own the kept outcome goes first: otherwise a worker
         would take it for the outcome of the new attempt.
+        Raises: QueueError: another job has taken its ``unique_key`` by now; the job stays as it is.
         """
         queue = self._leased
+        snapshot = queue.get(job_id)
+        if snapshot is None or snapshot.status not in _RETRYABLE:
+            return None if snapshot is None else snapshot.status
         if not self._is_shared:
-            snapshot = queue.get(job_id)
-            if snapshot is not None and snapshot.status in _RETRYABLE:
-                self._results.forget(job_id)
+            self._results.forget(job_id)
         before = queue.retry(job_id)
         if before in _RETRYABLE:
+            after = queue.get(job_id)
+            if after is not None and after.record.lease_epoch == snapshot.record.lease_epoch:
+                raise QueueError(f"job {job_id} stays as it is: another job has its unique_key")
             self._queue.notify()
         return before
 

@@ -1,0 +1,207 @@
+"""What people can change of stored jobs and queues, whatever the backends are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nuvom.errors import CapabilityMissing, QueueError
+from nuvom.events import JobCancelled
+from nuvom.names import new_id
+from nuvom.record import JobStatus
+from nuvom.result_backends.memory import MemoryResultBackend
+from nuvom.testing import make_job, make_settlement
+from tests.engine import Engine, ToyQueue, make_runtime, with_backends
+from tests.troubled import TroubledQueue, TroubledResults
+
+
+@pytest.fixture(params=["memory", "sqlite", "split"])
+def engine(request: pytest.FixtureRequest, project: Path) -> Iterator[Engine]:
+    if request.param == "split":
+        runtime = with_backends(make_runtime(project), TroubledQueue(), TroubledResults())
+    else:
+        name = request.param
+        runtime = make_runtime(project, queue_backend=name, result_backend=name)
+    with Engine(runtime) as engine:
+        yield engine
+
+
+def add(x: int) -> int:
+    return x + 1
+
+
+def broken() -> None:
+    raise ValueError("no good")
+
+
+def failed(engine: Engine, **options: Any) -> Any:
+    job = engine.task(broken).options(**options).delay()
+    engine.work()
+    assert JobStatus.FAILED is job.status
+    return job
+
+
+# ---- cancel ---------------------------------------------------------------------------------
+
+
+def test_cancel_tells_the_status_before(engine: Engine) -> None:
+    job = engine.task(add).delay(1)
+    control = engine.runtime.control
+    assert ["PENDING", "CANCELLED", None] == [
+        control.cancel(one) for one in (job.id, job.id, new_id())
+    ]
+    assert [job.id] == [event.job_id for event in engine.events(JobCancelled)]
+
+
+def test_cancel_that_nobody_listens_to_is_not_told(engine: Engine) -> None:
+    job = engine.task(add).delay(1)
+    engine.runtime.bus.active.clear()
+    assert "PENDING" == engine.runtime.control.cancel(job.id)
+    assert [] == engine.events(JobCancelled)
+
+
+# ---- retry ----------------------------------------------------------------------------------
+
+
+def test_failed_job_is_run_again(engine: Engine) -> None:
+    job = failed(engine)
+    control = engine.runtime.control
+    assert ["FAILED", "PENDING", None] == [control.retry(one) for one in (job.id, job.id, new_id())]
+    engine.work()
+    assert (JobStatus.FAILED, 1) == (job.status, job.attempt)
+
+
+def test_success_is_not_run_again(engine: Engine) -> None:
+    job = engine.task(add).delay(1)
+    engine.work()
+    assert "SUCCESS" == engine.runtime.control.retry(job.id)
+    assert 2 == job.get(1)
+
+
+def test_job_whose_key_another_one_has_by_now_stays_as_it_is(engine: Engine) -> None:
+    job = failed(engine, unique_key="k")
+    other = engine.task(broken).options(unique_key="k").delay()
+    assert other.created
+    with pytest.raises(QueueError, match="another job has its unique_key"):
+        job.retry()
+    assert "FAILED" == job.status
+    other.cancel()
+    assert job.retry()
+    assert "PENDING" == job.status
+
+
+def test_kept_outcome_is_not_taken_for_that_of_the_new_attempt(engine: Engine) -> None:
+    fails = [True]
+
+    @engine.task
+    def flaky() -> str:
+        if fails.pop():
+            raise ValueError("once")
+        return "well"
+
+    job = flaky.delay()
+    engine.work()
+    fails.append(False)
+    engine.runtime.control.retry(job.id)
+    engine.work()
+    assert "well" == job.get(1)
+
+
+# ---- discard --------------------------------------------------------------------------------
+
+
+def test_job_that_has_ended_can_be_removed(engine: Engine) -> None:
+    control = engine.runtime.control
+    job, waiting = failed(engine), engine.task(add).delay(1)
+    if not engine.runtime.is_shared:
+        with pytest.raises(CapabilityMissing, match="together with their results"):
+            control.discard(job.id)
+        return
+    assert [True, False, False, False] == [
+        control.discard(one) for one in (job.id, job.id, waiting.id, new_id())
+    ]
+    assert JobStatus.PENDING is waiting.status
+
+
+# ---- queues ---------------------------------------------------------------------------------
+
+
+def test_paused_queue_starts_nothing(engine: Engine) -> None:
+    control = engine.runtime.control
+    control.pause("mail", "me")
+    paused, other = engine.task(add, queue="mail").delay(1), engine.task(add).delay(2)
+    engine.work()
+    assert ("PENDING", 3) == (paused.status, other.get(1))
+    assert [True, False] == [control.resume("mail"), control.resume("mail")]
+    engine.work()
+    assert 2 == paused.get(1)
+
+
+def test_purge_removes_what_waits(engine: Engine) -> None:
+    mail = engine.task(add, queue="mail")
+    mail.delay(1)
+    mail.options(delay=60).delay(2)
+    engine.task(add).delay(3)
+    assert [2, 0] == [engine.runtime.control.purge("mail") for _ in range(2)]
+    assert 1 == engine.runtime.queue.qsize()
+
+
+def test_prune_goes_on_until_nothing_is_left(engine: Engine) -> None:
+    engine.task(add).map((number,) for number in range(2100))
+    engine.work()
+    later = engine.runtime.clock.now() + 1
+    control = engine.runtime.control
+    assert [2100, 0] == [control.prune(success_before=later, failed_before=later) for _ in range(2)]
+
+
+# ---- workers --------------------------------------------------------------------------------
+
+
+def test_word_is_left_for_a_worker_that_is_there(engine: Engine) -> None:
+    with engine.worker() as worker:
+        assert engine.runtime.control.command(worker.id, "stacks")
+    assert not engine.runtime.control.command(worker.id, "stacks")
+
+
+def test_jobs_of_the_dead_are_taken_back(project: Path) -> None:
+    runtime = make_runtime(project, queue_backend="sqlite", result_backend="sqlite")
+    with Engine(runtime):
+        queue: Any = runtime.queue
+        queue.enqueue(make_job())
+        queue.claim(1, "worker-1")
+        queue.store.presence("worker-1").abandon()
+        assert [1, 0] == [runtime.control.reap(), runtime.control.reap()]
+
+
+# ---- a queue of five methods ----------------------------------------------------------------
+
+
+def test_queue_of_five_methods_cannot_be_controlled(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runtime = with_backends(make_runtime(project), ToyQueue(), MemoryResultBackend())
+    control = runtime.control
+    calls: list[Callable[[], Any]] = [
+        lambda: control.cancel("x"),
+        lambda: control.retry("x"),
+        lambda: control.pause("x", "me"),
+        lambda: control.purge("x"),
+        lambda: control.command("x", "stop"),
+    ]
+    for call in calls:
+        with pytest.raises(CapabilityMissing, match="toy has no capability control"):
+            call()
+    assert 0 == control.reap()
+    monkeypatch.setattr(ToyQueue, "name", "")
+    with pytest.raises(CapabilityMissing, match="ToyQueue has no capability"):
+        control.cancel("x")
+    with pytest.raises(CapabilityMissing, match="ToyQueue has no capability discard"):
+        control.discard("x")
+
+
+def test_settlement_of_the_builder_is_complete() -> None:
+    settlement = make_settlement(make_job(), JobStatus.CANCELLED)
+    assert "cancelled" == settlement.outcome
