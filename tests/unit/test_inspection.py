@@ -1,0 +1,325 @@
+"""All reading of what is stored, in one store, in two, and beside a queue of five methods."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nuvom.errors import AmbiguousJob, JobNotFound
+from nuvom.inspection import Inspector
+from nuvom.names import new_id
+from nuvom.record import JobStatus
+from nuvom.result_backends.memory import MemoryResultBackend
+from nuvom.serialization.shaped import Shaped
+from nuvom.testing import make_job
+from nuvom.views import QueueStats, WorkerInfo
+from tests.engine import Engine, ToyQueue, make_runtime, with_backends
+from tests.troubled import TroubledQueue, TroubledResults
+
+KINDS = ["memory", "sqlite", "split", "plain"]
+
+
+def make_engine(project: Path, kind: str) -> Engine:
+    if kind == "split":
+        return Engine(with_backends(make_runtime(project), TroubledQueue(), TroubledResults()))
+    if kind == "plain":
+        return Engine(with_backends(make_runtime(project), ToyQueue(), MemoryResultBackend()))
+    return Engine(make_runtime(project, queue_backend=kind, result_backend=kind))
+
+
+@pytest.fixture(params=KINDS)
+def engine(request: pytest.FixtureRequest, project: Path) -> Iterator[Engine]:
+    with make_engine(project, request.param) as engine:
+        yield engine
+
+
+@pytest.fixture(params=KINDS[:3])
+def leased(request: pytest.FixtureRequest, project: Path) -> Iterator[Engine]:
+    with make_engine(project, request.param) as engine:
+        yield engine
+
+
+@pytest.fixture
+def plain(project: Path) -> Iterator[Engine]:
+    with make_engine(project, "plain") as engine:
+        yield engine
+
+
+@dataclass
+class Account:
+    user: str
+    password: str
+
+
+def add(x: int, y: int = 0) -> int:
+    return x + y
+
+
+def broken() -> None:
+    raise ValueError("no good")
+
+
+def renewed(account: Account, *, token: str = "") -> Account:
+    return Account(account.user, account.password[::-1])
+
+
+# ---- one job --------------------------------------------------------------------------------
+
+
+def test_job_is_seen_through_its_life(engine: Engine) -> None:
+    inspector = Inspector(engine.runtime)
+    job = (
+        engine.task(add, queue="mail", priority=0, tags=["a"])
+        .options(metadata={"by": "me"})
+        .delay(1, y=2)
+    )
+    before = inspector.snapshot(job.id)
+    assert ("PENDING", None) == (before.status, inspector.result(before))
+
+    engine.work()
+    after = inspector.snapshot(job.id)
+    assert ("SUCCESS", 3, 1) == (after.status, inspector.result(after), after.record.attempt)
+    record = after.record
+    assert ("tests.add", "mail", 0, ("a",), {"by": "me"}) == (
+        record.func_name,
+        record.queue,
+        record.priority,
+        record.tags,
+        record.metadata,
+    )
+    assert ((1,), {"y": 2}) == inspector.arguments(record)
+    assert after.finished_at is not None
+
+
+def test_failure_is_seen_with_its_error(engine: Engine) -> None:
+    job = engine.task(broken).delay()
+    engine.work()
+    snapshot = Inspector(engine.runtime).snapshot(job.id)
+    assert snapshot.error is not None
+    assert ("FAILED", "ValueError", "no good") == (
+        snapshot.status,
+        snapshot.error.type,
+        snapshot.error.message,
+    )
+    assert "in broken" in str(snapshot.error.traceback)
+    assert Inspector(engine.runtime).result(snapshot) is None
+    assert Inspector(engine.runtime).shown_result(snapshot) is None
+
+
+def test_unknown_job_is_not_found(engine: Engine) -> None:
+    with pytest.raises(JobNotFound) as missing:
+        Inspector(engine.runtime).snapshot(new_id())
+    assert isinstance(missing.value, KeyError)
+
+
+def test_job_that_died_is_seen_though_no_outcome_was_stored(leased: Engine) -> None:
+    queue: Any = leased.runtime.queue
+    job = leased.task(add).delay(1)
+    job.cancel()
+    snapshot = Inspector(leased.runtime).snapshot(job.id)
+    assert "CANCELLED" == snapshot.status
+    assert queue.get(job.id).record == snapshot.record
+
+
+@pytest.mark.parametrize("value", [None, 0, "", [], (1, 2)])
+def test_result_is_what_the_task_returned(engine: Engine, value: Any) -> None:
+    @engine.task
+    def give() -> Any:
+        return value
+
+    job = give.delay()
+    engine.work()
+    snapshot = Inspector(engine.runtime).snapshot(job.id)
+    assert value == Inspector(engine.runtime).result(snapshot)
+
+
+def test_result_that_is_not_kept_is_none(engine: Engine) -> None:
+    job = engine.task(renewed, store_result=False).delay(Account("me", "abc"))
+    engine.work()
+    snapshot = Inspector(engine.runtime).snapshot(job.id)
+    assert ("SUCCESS", None) == (snapshot.status, Inspector(engine.runtime).result(snapshot))
+    assert Inspector(engine.runtime).shown_result(snapshot) is None
+
+
+# ---- objects and secrets --------------------------------------------------------------------
+
+
+@pytest.fixture
+def account(engine: Engine) -> Any:
+    job = engine.task(renewed).delay(Account("me", "hunter2"), token="t0k3n")
+    engine.work()
+    return Inspector(engine.runtime).snapshot(job.id)
+
+
+def test_objects_are_rebuilt_for_programs(engine: Engine, account: Any) -> None:
+    inspector = Inspector(engine.runtime)
+    assert Account("me", "2retnuh") == inspector.result(account)
+    assert ((Account("me", "hunter2"),), {"token": "t0k3n"}) == inspector.arguments(account.record)
+
+
+def test_objects_of_unknown_tasks_are_their_data(engine: Engine, account: Any) -> None:
+    engine.runtime.registry.clear()
+    inspector = Inspector(engine.runtime)
+    assert isinstance(inspector.result(account), Shaped)
+    assert isinstance(inspector.arguments(account.record)[0][0], Shaped)
+
+
+def test_secrets_are_masked_for_people(engine: Engine, account: Any) -> None:
+    inspector = Inspector(engine.runtime)
+    shown = {"user": "me", "password": "***"}
+    assert shown == inspector.shown_result(account)
+    assert ([shown], {"token": "***"}) == inspector.shown_arguments(account.record)
+
+
+def test_positional_secret_is_masked_where_its_name_is_known(engine: Engine) -> None:
+    inspector = Inspector(engine.runtime)
+    record = make_job("tests.login", "me", "hunter2", [{"token": "t"}])
+    names = ("user", "password", "more")
+    assert (["me", "***", [{"token": "***"}]], {}) == inspector.shown_arguments(record, names)
+    assert (["me", "hunter2", [{"token": "***"}]], {}) == inspector.shown_arguments(record)
+
+
+def test_names_of_enum_members_are_shown(engine: Engine) -> None:
+    record = make_job("tests.paint", Shaped("Colour", "RED"), (1, 2))
+    assert (["RED", [1, 2]], {}) == Inspector(engine.runtime).shown_arguments(record)
+
+
+# ---- ids ------------------------------------------------------------------------------------
+
+
+def test_end_of_an_id_is_enough(leased: Engine) -> None:
+    job = leased.task(add).delay(1)
+    inspector = Inspector(leased.runtime)
+    assert [job.id] * 2 == [inspector.find_id(job.id), inspector.find_id(job.id[-8:])]
+
+
+@pytest.mark.parametrize("text", ["ffffff", "abc", "", "0" * 36])
+def test_text_that_ends_no_id_finds_none(leased: Engine, text: str) -> None:
+    leased.runtime.queue.enqueue(make_job(id="0" * 20 + "a" * 12))
+    with pytest.raises(JobNotFound):
+        Inspector(leased.runtime).find_id(text)
+
+
+def test_end_of_several_ids_is_ambiguous(leased: Engine) -> None:
+    ids = [f"{number}-{'a' * 20}" for number in range(8)]
+    leased.runtime.queue.enqueue_many([make_job(id=one) for one in ids])
+    with pytest.raises(AmbiguousJob) as several:
+        Inspector(leased.runtime).find_id("aaaaaa")
+    assert 5 == sum(one in several.value.what for one in ids)
+
+
+def test_beside_a_queue_of_five_methods_an_id_is_given_in_full(plain: Engine) -> None:
+    job = plain.task(add).delay(1)
+    inspector = Inspector(plain.runtime)
+    assert job.id == inspector.find_id(job.id)
+    with pytest.raises(JobNotFound):
+        inspector.find_id(job.id[-8:])
+
+
+# ---- lists ----------------------------------------------------------------------------------
+
+
+def test_pages_are_newest_first(engine: Engine) -> None:
+    ids = [engine.task(add).delay(number).id for number in range(7)]
+    inspector, found, before = Inspector(engine.runtime), list[str](), None
+    while page := inspector.page(limit=3, before=before):
+        found += [one.record.id for one in page]
+        before = found[-1]
+    assert ids[::-1] == found
+
+
+def test_pages_can_be_narrowed(engine: Engine) -> None:
+    mail = engine.task(add, queue="mail").delay(1)
+    failed = engine.task(broken, queue="mail").delay()
+    engine.work()
+    engine.task(add).delay(2)
+    inspector = Inspector(engine.runtime)
+
+    def ids(**narrow: Any) -> set[str]:
+        return {one.record.id for one in inspector.page(**narrow)}
+
+    assert {mail.id, failed.id} == ids(queue="mail")
+    assert {failed.id} == ids(task="tests.broken")
+    assert {failed.id} == ids(statuses=[JobStatus.FAILED])
+    assert {mail.id} == ids(statuses=[JobStatus.SUCCESS, JobStatus.DEAD], queue="mail")
+    assert set() == ids(queue="none")
+
+
+def test_page_after_an_unknown_job_beside_a_plain_queue_is_empty(plain: Engine) -> None:
+    plain.task(add).delay(1)
+    assert [] == Inspector(plain.runtime).page(before=new_id())
+
+
+def test_all_jobs_are_read_page_by_page(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nuvom.inspection._PAGE", 3)
+    jobs = [engine.task(add).delay(number).id for number in range(7)]
+    engine.task(add, queue="mail").delay(1)
+    found = [one.record.id for one in Inspector(engine.runtime).pages(queue="default")]
+    assert jobs[::-1] == found
+    assert 8 == len(list(Inspector(engine.runtime).pages()))
+
+
+def test_ended_jobs_are_counted(engine: Engine) -> None:
+    engine.task(add).delay(1)
+    engine.task(broken).delay()
+    engine.work()
+    engine.task(add).delay(2)
+    inspector, now = Inspector(engine.runtime), engine.runtime.clock.now() + 1
+    counts = [
+        inspector.count_ended(success_before=success, failed_before=failure)
+        for success, failure in ((now, now), (now, 0.0), (0.0, now), (0.0, 0.0))
+    ]
+    assert [2, 1, 1, 0] == counts
+
+
+# ---- the rest -------------------------------------------------------------------------------
+
+
+def test_queues_workers_and_failures_are_told(leased: Engine) -> None:
+    leased.task(broken).delay()
+    leased.runtime.queue.enqueue(make_job("tests.unknown"))
+    leased.work()
+    inspector = Inspector(leased.runtime)
+    (stats,) = inspector.stats()
+    assert (1, 1) == (stats.failed, stats.parked)
+    (group,) = inspector.error_groups()
+    assert ("ValueError", 1) == (group.type, group.count)
+    assert [group.example_id] == inspector.failed_ids(group.fingerprint)
+    assert {"tests.unknown": 1} == inspector.parked_tasks()
+    assert ["failure"] == [one.outcome for one in inspector.attempts(group.example_id)]
+    assert [] == inspector.workers()
+
+
+def test_workers_of_a_queue_are_counted(leased: Engine) -> None:
+    queue: Any = leased.runtime.queue
+    for worker in (
+        WorkerInfo(id="all"),
+        WorkerInfo(id="mail", queues=("mail",)),
+        WorkerInfo(id="quiet", state="quiet"),
+    ):
+        queue.announce(worker)
+    inspector = Inspector(leased.runtime)
+    assert [1, 2] == [inspector.workers_on("default"), inspector.workers_on("mail")]
+    for name in ("all", "mail", "quiet"):
+        queue.retire(name)
+
+
+def test_of_a_queue_of_five_methods_little_is_known(plain: Engine) -> None:
+    inspector = Inspector(plain.runtime)
+    assert ([], [], [], [], {}, [], None) == (
+        inspector.attempts("x"),
+        inspector.stats(),
+        inspector.workers(),
+        inspector.error_groups(),
+        inspector.parked_tasks(),
+        inspector.failed_ids("x"),
+        inspector.workers_on("default"),
+    )
+
+
+def test_waiting_jobs_are_the_sum_of_what_they_wait_for() -> None:
+    assert 6 == QueueStats(queue="a", ready=1, scheduled=2, retrying=3, running=4).waiting

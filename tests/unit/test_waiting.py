@@ -1,0 +1,185 @@
+"""Waiting for jobs to end: looks, sleeps, and looks again."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nuvom.errors import JobFailed, JobTimeout
+from nuvom.record import JobStatus
+from nuvom.result_backends.memory import MemoryResultBackend
+from nuvom.testing import FakeClock, make_job, make_settlement
+from nuvom.waiting import await_result, result_of, wait_for_final, wait_for_result
+from tests.engine import LIMIT_SECS, Engine, ToyQueue, make_runtime, with_backends
+from tests.troubled import TroubledQueue, TroubledResults
+
+
+def add(x: int) -> int:
+    return x + 1
+
+
+class Silent(MemoryResultBackend):
+    """Results that wake nobody."""
+
+    @contextmanager
+    def waiter(self) -> Iterator[None]:
+        yield None
+
+
+class Watched(FakeClock):
+    """A clock whose sleeps pass by themselves and are noted."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.naps: list[float] = []
+
+    def sleep(self, secs: float) -> None:
+        self.naps.append(secs)
+        self.advance(secs)
+
+
+@pytest.fixture
+def clock() -> Watched:
+    return Watched()
+
+
+@pytest.fixture
+def polled(project: Path, clock: Watched) -> Iterator[Engine]:
+    """Use an engine whose results wake nobody, on a clock of the test's own."""
+    runtime = make_runtime(project, clock=clock)
+    with Engine(with_backends(runtime, results=Silent())) as engine:
+        yield engine
+
+
+def test_job_that_has_ended_is_not_waited_for(engine: Engine) -> None:
+    job = engine.task(add).delay(1)
+    engine.work()
+    assert JobStatus.SUCCESS is wait_for_final(engine.runtime, job.id, 0).status
+    assert 2 == wait_for_result(engine.runtime, job.id, 0)
+
+
+def test_results_that_wake_nobody_are_polled_ever_more_slowly(
+    polled: Engine, clock: Watched
+) -> None:
+    job = polled.task(add).delay(1)
+    with pytest.raises(JobTimeout) as timeout:
+        wait_for_final(polled.runtime, job.id, 1.0)
+    assert [0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.2, 0.2, 0.2] == pytest.approx(
+        clock.naps[:9], abs=0.06
+    )
+    assert 1.0 == pytest.approx(sum(clock.naps))
+    assert 1.0 == pytest.approx(timeout.value.waited_secs)
+
+
+def test_wait_of_a_part_reports_the_whole(polled: Engine) -> None:
+    job = polled.task(add).delay(1)
+    with pytest.raises(JobTimeout, match="after waiting 7 s"):
+        wait_for_final(polled.runtime, job.id, 1.0, waited_before=6.0)
+
+
+def test_result_wakes_who_waits(engine: Engine) -> None:
+    queue: Any = engine.runtime.queue
+    job = engine.task(add).delay(1)
+    (claimed,) = queue.claim(1, "worker-1")
+    looked = threading.Event()
+    found: list[Any] = []
+    get = queue.get
+
+    def watched(job_id: str) -> Any:
+        snapshot = get(job_id)
+        looked.set()
+        return snapshot
+
+    queue.get = watched
+    thread = threading.Thread(
+        target=lambda: found.append(wait_for_result(engine.runtime, job.id, None))
+    )
+    thread.start()
+    assert looked.wait(LIMIT_SECS)
+    queue.settle([make_settlement(claimed, value=2)])
+    thread.join(LIMIT_SECS)
+    assert [2] == found
+
+
+def test_end_that_rings_no_bell_of_the_results_is_noticed_all_the_same(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nuvom.waiting._LONGEST_WAIT_SECS", 0.05)
+    runtime = with_backends(make_runtime(project), TroubledQueue(), TroubledResults())
+    with Engine(runtime) as engine:
+        job = engine.task(add).delay(1)
+        threading.Timer(0.05, job.cancel).start()
+        assert JobStatus.CANCELLED is wait_for_final(runtime, job.id, LIMIT_SECS).status
+
+
+def test_timeout_without_a_word_about_workers_says_so(project: Path) -> None:
+    runtime = with_backends(make_runtime(project), ToyQueue(), MemoryResultBackend())
+    with Engine(runtime) as engine:
+        job = engine.task(add).delay(1)
+        with pytest.raises(JobTimeout, match="unknown workers alive") as timeout:
+            job.get(0)
+        assert "Wait longer" in timeout.value.fix
+
+
+def test_failure_without_a_report_is_told_by_its_status(engine: Engine) -> None:
+    queue: Any = engine.runtime.queue
+    queue.enqueue(make_job())
+    (claimed,) = queue.claim(1, "worker-1")
+    queue.settle([make_settlement(claimed, JobStatus.FAILED, error=None)])
+    with pytest.raises(JobFailed, match="FAILED: no report is kept"):
+        result_of(engine.runtime, wait_for_final(engine.runtime, claimed.id, 0))
+
+
+# ---- awaiting -------------------------------------------------------------------------------
+
+
+def test_awaiting_goes_on_slice_by_slice(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nuvom.waiting._LONGEST_WAIT_SECS", 0.01)
+    job = engine.task(add).delay(1)
+    queue: Any = engine.runtime.queue
+    looks: list[int] = []
+    get = queue.get
+
+    def watched(job_id: str) -> Any:
+        looks.append(1)
+        if len(looks) == 9:
+            (claimed,) = queue.claim(1, "worker-1")
+            queue.settle([make_settlement(claimed, value=2)])
+        return get(job_id)
+
+    queue.get = watched
+    assert 2 == asyncio.run(await_result(engine.runtime, job.id, None))
+    assert len(looks) >= 9
+
+
+def test_awaiting_with_a_limit_reports_the_whole_wait(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nuvom.waiting._LONGEST_WAIT_SECS", 0.01)
+    job = engine.task(add).delay(1)
+    with pytest.raises(JobTimeout) as timeout:
+        asyncio.run(await_result(engine.runtime, job.id, 0.05))
+    assert timeout.value.waited_secs >= 0.05
+
+
+def test_cancelled_await_leaves_the_job_alone(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nuvom.waiting._LONGEST_WAIT_SECS", 0.05)
+    job = engine.task(add).delay(1)
+
+    async def main() -> None:
+        task = asyncio.create_task(await_result(engine.runtime, job.id, None))
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(main())
+    assert JobStatus.PENDING is job.status
