@@ -38,11 +38,16 @@ class Pressure:
         checkpointer = self._db.checkpointer
         return checkpointer.log_bytes >= SLOW_BYTES and checkpointer.is_held_up
 
-    def wait(self) -> None:
-        """Look again and, if the log still is too long, wait: the more, the longer it is."""
-        self._db.checkpointer.after_commit(looks=True)
+    def slows_down(self) -> bool:
+        """Where the log is too long wait, the more the longer it is; return whether it is."""
         if not self.is_high:
-            return
+            return False
+        self._db.checkpointer.after_commit(looks=True)
+        if self.is_high:
+            self._wait()
+        return self.is_high
+
+    def _wait(self) -> None:
         self._warn()
         share = (self._db.checkpointer.log_bytes - SLOW_BYTES) / (FULL_BYTES - SLOW_BYTES)
         self._clock.sleep(_LEAST_SECS + _MOST_SECS * min(1.0, share) ** 2)
@@ -57,7 +62,8 @@ class Pressure:
             _LOG,
             logging.WARNING,
             "storage.log_long",
-            f"The write-ahead log of {self._db.path} has grown to {size >> 20} MiB, as some program "
-            "keeps an old snapshot of it open; jobs are taken in and claimed slowly until it ends.",
+            f"The write-ahead log of {self._db.path} has grown to {size >> 20} MiB, because some "
+            "program keeps an old snapshot of it open; until that ends jobs are taken in and "
+            "claimed slowly.",
             fields={"path": str(self._db.path), "bytes": size},
         )

@@ -123,7 +123,7 @@ class SQLiteJobQueue(ReadingPart, ControlPart, RecoveryPart, LeasedJobQueue):
     def enqueue(self, job: JobRecord) -> str | None:
         """Store a job; see the contract. Callers that come together share one flush."""
         bell = self.store.bell  # before the commit: what fails must not have stored anything
-        self._yield_to_pressure()
+        self.store.pressure.slows_down()
         crashpoint("sqlite.enqueue.before_commit")
         existing = self._group.submit(job)
         crashpoint("sqlite.enqueue.after_commit")
@@ -133,18 +133,11 @@ class SQLiteJobQueue(ReadingPart, ControlPart, RecoveryPart, LeasedJobQueue):
     def enqueue_many(self, jobs: Iterable[JobRecord]) -> dict[str, str]:
         """Store all jobs in one transaction, or none; see the contract."""
         bell = self.store.bell
-        self._yield_to_pressure()
+        self.store.pressure.slows_down()
         refused = self._enqueuer.store_many(jobs)
         crashpoint("sqlite.enqueue_many.after_commit")
         bell.ring_one("work")
         return refused
-
-    def _yield_to_pressure(self) -> bool:
-        """Wait a little where somebody keeps the log from being cut; return whether so."""
-        is_high = self.store.pressure.is_high
-        if is_high:
-            self.store.pressure.wait()
-        return is_high
 
     # ---- claim --------------------------------------------------------------------------
 
@@ -160,7 +153,7 @@ class SQLiteJobQueue(ReadingPart, ControlPart, RecoveryPart, LeasedJobQueue):
     ) -> list[JobRecord]:
         """Lease at most ``n`` due jobs to ``owner``; see the contract."""
         presence = self.store.presence(owner)
-        if self._yield_to_pressure():
+        if self.store.pressure.slows_down():
             n = min(n, pressure.CLAIM)
         for token in list(self._unfinished):
             self._undo(token)
