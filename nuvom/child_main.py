@@ -29,6 +29,7 @@ from nuvom.result_backends.base import BaseResultBackend
 from nuvom.runtime import Runtime, build_runtime, use_runtime
 
 _ELSEWHERE = "in-the-worker"
+_STDERR = 2
 
 
 def main() -> None:
@@ -54,16 +55,15 @@ def take_pipes() -> Link:
     Standard input is empty from here on, and what is printed goes where the worker's standard
     error goes.
     """
-    source, sink = os.dup(0), os.dup(1)
     nowhere = os.open(os.devnull, os.O_RDWR)
+    if nowhere == _STDERR:  # the worker has none, and the pipes must not become it
+        os.set_inheritable(_STDERR, True)
+        nowhere = os.dup(nowhere)
+    source, sink = os.dup(0), os.dup(1)
     os.dup2(nowhere, 0)
-    try:
-        os.dup2(2, 1)
-    except OSError:  # the worker has no standard error
-        os.dup2(nowhere, 1)
+    os.dup2(_STDERR, 1)
     os.close(nowhere)
-    if sys.stdout is not None:
-        sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # a TextIOWrapper at the start
+    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # a TextIOWrapper at the start
     return Link(os.fdopen(source, "rb", 0), os.fdopen(sink, "wb", 0), ToChild)
 
 

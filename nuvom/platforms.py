@@ -33,7 +33,7 @@ def spawn_options() -> dict[str, Any]:
 
     On POSIX the child leads a group of its own, which ``ask_to_end`` and ``kill`` address.
     """
-    if sys.platform == "win32":
+    if sys.platform == "win32":  # pragma: no cover
         return {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
     return {"start_new_session": True}
 
@@ -43,7 +43,7 @@ def ask_to_end(child: subprocess.Popen[bytes]) -> None:
 
     The child must not have been waited for: until then its id belongs to nobody else.
     """
-    if sys.platform == "win32":
+    if sys.platform == "win32":  # pragma: no cover
         child.kill()
     else:
         _signal_group(child.pid, signal.SIGTERM)
@@ -51,7 +51,7 @@ def ask_to_end(child: subprocess.Popen[bytes]) -> None:
 
 def kill(child: subprocess.Popen[bytes]) -> None:
     """End a child at once; on POSIX also what it started. It must not have been waited for."""
-    if sys.platform == "win32":
+    if sys.platform == "win32":  # pragma: no cover
         child.kill()
     else:
         _signal_group(child.pid, signal.SIGKILL)
@@ -90,12 +90,12 @@ class Tether:
 
     def __init__(self) -> None:
         self._job: int | None = None
-        if sys.platform == "win32":
+        if sys.platform == "win32":  # pragma: no cover
             self._job = _make_job()
 
     def add(self, child: subprocess.Popen[bytes]) -> bool:
         """Tie a child to this process; False where that is not done here, or failed."""
-        if sys.platform == "win32" and self._job is not None:
+        if sys.platform == "win32" and self._job is not None:  # pragma: no cover
             handle = child._handle  # type: ignore[attr-defined]  # noqa: SLF001  # public is only the pid
             return bool(_kernel32().AssignProcessToJobObject(self._job, int(handle)))
         return False
@@ -112,12 +112,12 @@ def end_with_parent(parent: int) -> None:
     Args:
         parent: Id of the process that started this one; if it is gone already, so is this.
     """
-    if sys.platform == "win32":
+    if sys.platform == "win32":  # pragma: no cover
         return  # a virtual environment's python.exe stands between parent and child there
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != parent:
-        os._exit(1)
+        sys.exit(1)
 
 
 def leave_with_group(code: int) -> None:
@@ -161,7 +161,7 @@ def usual_signals() -> None:
 # ---- inside ---------------------------------------------------------------------------
 
 
-if sys.platform == "win32":
+if sys.platform == "win32":  # pragma: no cover  # needs Windows
 
     class _BasicLimits(ctypes.Structure):
         _fields_ = (

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import importlib
 import os
-import sys
 import threading
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
@@ -20,12 +19,11 @@ from nuvom import platforms
 from nuvom._fork import drop_at_fork
 from nuvom.errors import NuvomError, QueueError, TaskImportFailed
 from nuvom.events import HookFailed
-from nuvom.execution.failures import stack_of
+from nuvom.execution.failures import current_frames, stack_of, stack_of_coroutine
 from nuvom.execution.framing import (
     HOOKS_KEPT,
     AskStack,
     CallHooks,
-    Close,
     Ended,
     HookRaised,
     HooksCalled,
@@ -234,7 +232,7 @@ class Child:
             self._call_hooks_soon(frame)
         elif isinstance(frame, AskStack):
             self._link.send(Stack(frame.token, self._stack()))
-        elif isinstance(frame, Close):
+        else:  # Close, the one word that is left
             self._is_closing = True
             if self._running is not None:
                 self._running.is_cancelled = True
@@ -251,8 +249,8 @@ class Child:
     def _stack(self) -> str:
         coroutine = self._coroutine
         if coroutine is not None and not coroutine.cr_running:
-            return _where_it_waits(coroutine)
-        return stack_of(sys._current_frames()[self._main])  # noqa: SLF001  # the one way to see another thread
+            return stack_of_coroutine(coroutine)
+        return stack_of(current_frames()[self._main])
 
     # ---- hooks --------------------------------------------------------------------------
 
@@ -306,12 +304,3 @@ class _Services:
         self, _running: RunningJob, done: float, total: float | None, text: str
     ) -> bool:
         return self._child.report_progress(self._token, done, total, text)
-
-
-def _where_it_waits(coroutine: Any) -> str:
-    """Return the stack of a coroutine that waits, from the outside in."""
-    places = []
-    while getattr(coroutine, "cr_frame", None) is not None:
-        places.append(stack_of(coroutine.cr_frame))
-        coroutine = coroutine.cr_await
-    return "".join(places)

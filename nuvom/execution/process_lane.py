@@ -231,7 +231,7 @@ class ProcessLane:
             case HooksCalled():
                 child.hooks_called(frame.token)
                 self._minder.wake()
-            case HookRaised():
+            case _:
                 self._tell_of_hook(child, frame)
 
     def _started(self, child: ChildProcess, frame: Started) -> None:

@@ -19,6 +19,7 @@ from nuvom import platforms
 from nuvom.clock import SYSTEM_CLOCK
 from nuvom.errors import BackendUnavailable, JobCancelled, JobFailed
 from nuvom.events import HookFailed, JobParked, JobStarted
+from nuvom.execution import process_lane
 from nuvom.job import Job
 from nuvom.record import JobStatus
 from nuvom.registry.registry import default_registry
@@ -131,7 +132,7 @@ def test_running_code_knows_its_job(engine: Engine) -> None:
         "attempt": 1,
         "metadata": {"by": "me"},
         "cancelled": False,
-        "token": 1,
+        "token": engine.events(JobStarted)[0].job.lease_epoch,
         "main": True,
     } == found
 
@@ -151,8 +152,10 @@ def test_running_code_knows_its_job(engine: Engine) -> None:
     ],
 )
 def test_attempt_is_closed_at_its_deadline_and_its_child_replaced(
-    engine: Engine, name: str, place: str | None
+    engine: Engine, name: str, place: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    if place is not None:  # on a busy machine a child may take longer to answer
+        monkeypatch.setattr(process_lane, "_STACK_SECS", 0.9)
     pid = tasks.whoami.delay().get(LIMIT_SECS)[0]
     job = getattr(tasks, name).delay()
     error = failure(job)
@@ -340,7 +343,7 @@ def test_delay_in_a_child_is_refused_where_only_the_worker_has_the_store(project
     with lane(project, queue_backend="memory", result_backend="memory"):
         error = failure(tasks.delay_another.delay())
         assert BackendUnavailable.__name__ == error.type
-        assert "current_job().enqueue()" in error.text
+        assert "only the worker's own process has it" in error.text
         child = tasks.enqueue_two.delay(fail=False).get(LIMIT_SECS)
         assert 3 == Job.load(child).get(LIMIT_SECS)
 
@@ -483,7 +486,7 @@ def test_jobs_are_parked_when_no_child_comes_up(
 def test_child_starts_no_worker(engine: Engine) -> None:
     error = failure(tasks.start_a_worker.delay())
     assert "Refused" == error.type
-    assert "__main__" in error.text
+    assert "about to start a worker" in error.text
 
 
 # ---- the end of the worker ------------------------------------------------------------
@@ -495,7 +498,11 @@ def test_stopped_worker_leaves_no_child(project: Path) -> None:
         pids = [tasks.whoami.delay().get(LIMIT_SECS)[0], int(wait_for_lines("seen")[0])]
     assert not any(map(is_alive, pids))
     assert JobStatus.PENDING == busy.refresh().status  # handed back
-    assert [] == [one for one in threading.enumerate() if one.name.startswith("nuvom-child")]
+    wait_until(lambda: not any(map(is_ours, threading.enumerate())))
+
+
+def is_ours(thread: threading.Thread) -> bool:
+    return thread.name.startswith("nuvom-child")
 
 
 WORKER = """

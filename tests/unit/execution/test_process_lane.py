@@ -92,6 +92,21 @@ class Bench:
         self.lane = ProcessLane(
             slots, shop, settings=Settings(**settings), worker="worker", bus=self.bus
         )
+        self.children: list[ChildProcess] = []
+        self.lane._minder._make = self.make_child
+
+    def make_child(self) -> ChildProcess:
+        child = self.lane._make_child()
+        self.children.append(child)
+        return child
+
+    def stop(self) -> None:
+        """Stop the lane, and end what a test has only pretended to be gone."""
+        self.lane.stop()
+        for child in self.children:
+            child.kill()
+        wait_until(lambda: all(child._process.returncode is not None for child in self.children))
+        assert [] == self.crashes
 
     def note_idle(self) -> None:
         self.idles += 1
@@ -128,8 +143,7 @@ def nursery(monkeypatch: pytest.MonkeyPatch) -> Iterator[Nest]:
 def bench(nursery: Nest) -> Iterator[Bench]:
     bench = Bench()
     yield bench
-    bench.lane.stop()
-    assert [] == bench.crashes
+    bench.stop()
 
 
 # ---- work -----------------------------------------------------------------------------
@@ -224,7 +238,7 @@ def test_closed_attempt_that_runs_costs_its_child_alone(nursery: Nest) -> None:
     wait_until(lambda: child not in bench.lane._pool.leaving)
     bench.end(child)
     assert [] == bench.finished  # nobody waits for what it says
-    bench.lane.stop()
+    bench.stop()
 
 
 def test_outcome_of_an_attempt_that_was_closed_meanwhile_is_dropped(bench: Bench) -> None:
@@ -293,7 +307,7 @@ def test_stacks_are_told_by_the_children_that_answer_in_time(nursery: Nest) -> N
 
     child.ask_stack = answer  # type: ignore[method-assign]  # the child itself says nothing
     assert {"job-1": "in f"} == bench.lane.stacks()
-    bench.lane.stop()
+    bench.stop()
 
 
 # ---- memory and wear ------------------------------------------------------------------
@@ -325,7 +339,7 @@ def test_child_that_grows_is_ended_under_its_attempt(
     assert "1001 bytes" in error.message
     assert "max_memory_per_child is 1000" in error.message
     assert "WorkerChildDied" == type(work.running.kept).__name__
-    bench.lane.stop()
+    bench.stop()
     assert child.was_killed
 
 
@@ -339,7 +353,7 @@ def test_child_that_has_grown_leaves_after_its_attempt(
     bench.end(child)
     assert [] == bench.lane._pool.idle
     assert JobStatus.SUCCESS == bench.finished[0].settlement.status
-    bench.lane.stop()
+    bench.stop()
 
 
 def test_limit_that_cannot_be_measured_is_said(
@@ -358,7 +372,7 @@ def test_child_leaves_after_its_number_of_attempts(nursery: Nest) -> None:
     bench.end(child)
     bench.end(child)
     assert [] == bench.lane._pool.idle
-    bench.lane.stop()
+    bench.stop()
 
 
 # ---- ends of children -----------------------------------------------------------------
@@ -389,7 +403,7 @@ def test_attempt_that_a_proven_child_never_had_goes_to_another(nursery: Nest) ->
     gone(bench, child)
     assert third is other.assignment
     assert 2 == len(bench.finished)
-    bench.lane.stop()
+    bench.stop()
 
 
 def test_attempt_that_ends_a_new_child_before_it_starts_does_not_go_round(bench: Bench) -> None:
@@ -417,7 +431,7 @@ def test_work_is_given_up_with_the_reason_when_no_child_comes_up(
     wait_until(lambda: bool(bench.finished))
     assert JobStatus.PARKED == bench.finished[0].settlement.status
     assert "exit code 9" in bench.runner.refused["tasks.f"]
-    bench.lane.stop()
+    bench.stop()
 
 
 def test_task_that_a_child_cannot_load_is_refused(bench: Bench) -> None:
