@@ -165,7 +165,8 @@ class QueueMachine(RuleBasedStateMachine):
         suspects: int,
     ) -> None:
         """Claim, from all queues only as much as there is: their order is nobody's promise."""
-        n = 100 if served is None else n
+        if served is None:  # nor does anybody promise which queue's suspect comes first
+            n, suspects = 100, 0
         self.model.now = self.bench.clock.now()
         expected = self.model.claimable(n, served or _QUEUES, without, suspects)
         queue = self._home_of(owner)
