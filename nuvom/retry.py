@@ -84,7 +84,7 @@ def _is_retryable(
         return True
     if outcome.discard:
         return False
-    if outcome.exception is None:  # reported by a child process: its class is only a name here
+    if outcome.exception is None:  # the child process that ran it died: no class to judge by
         return True
     return isinstance(outcome.exception, options.retry_on) and not isinstance(
         outcome.exception, options.discard_on
