@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from nuvom._version import __version__
-from nuvom.errors import NuvomError
+from nuvom.errors import InvalidSetting, NuvomError
 from nuvom.events import BackendFailed, WorkerStarted, WorkerStopped
 from nuvom.execution.announcing import log_stacks
 from nuvom.execution.async_lane import AsyncLane
@@ -23,7 +23,7 @@ from nuvom.execution.delivery import PlainDelivery, choose_delivery
 from nuvom.execution.failures import stored_error
 from nuvom.execution.job_runner import JobRunner
 from nuvom.execution.keeper import Keeper
-from nuvom.execution.lanes import Finished, Lane, Shop
+from nuvom.execution.lanes import Lane, Shop
 from nuvom.execution.process_lane import ProcessLane
 from nuvom.execution.pump import Pump
 from nuvom.execution.running import InHand, RunningJob
@@ -52,6 +52,7 @@ class Worker:
         queues: Served queues in order of preference; None for all but ``exclude_queues``.
         burst: Stop when no job is ready and none runs.
         max_jobs, max_secs: Stop after so many jobs, or so long.
+    Raises: InvalidSetting: there would be no slot; whatever the store raises that is asked.
 
     Attributes:
         id: Random for each start.
@@ -74,8 +75,8 @@ class Worker:
         self.runtime = runtime
         self.queues = None if queues is None else tuple(queues)
         self.exclude = tuple(exclude_queues)
-        self.threads = threads or runtime.settings.max_workers
-        self.async_slots = async_slots or runtime.settings.async_slots
+        self.threads = _slots("threads", threads, runtime.settings.max_workers)
+        self.async_slots = _slots("async_slots", async_slots, runtime.settings.async_slots)
         self._thread: threading.Thread | None = None
         self._reason = ""
         self._error: BaseException | None = None
@@ -108,14 +109,15 @@ class Worker:
         """
         self._tells_crash = False
         self.start()
-        for stop in (self.stop, self.abort):
+        try:
+            self._wait()
+        except KeyboardInterrupt:
+            self.stop()
             try:
                 self._wait()
-                break
             except KeyboardInterrupt:
-                stop()
-        else:
-            self._wait()
+                self.abort()
+                self._wait()
         if self._error is not None:
             raise self._error
         return self._reason
@@ -144,6 +146,16 @@ class Worker:
     def _wait(self) -> None:
         while not self.join(_LOOK_SECS):  # Windows interrupts no wait without a limit
             pass
+
+    def end(self) -> None:
+        """Stop in good order and wait for it; an interrupt while waiting stops it at once."""
+        self.stop()
+        try:
+            self._wait()
+        except BaseException:
+            self.abort()
+            self._wait()
+            raise
 
     def stop(self, reason: str = "stopped") -> None:
         """Stop in good order: claim no more, finish what runs, hand back the rest.
@@ -270,20 +282,6 @@ class Worker:
         elif word == "stacks":
             log_stacks(self._lanes)
 
-    # ---- what lanes tell, once there is a pump -------------------------------------------
-
-    def _finish(self, finished: Finished) -> None:
-        self._pump.finish(finished)
-
-    def _starts(self, running: RunningJob) -> bool:
-        return self._pump.starts(running)
-
-    def _idle(self) -> None:
-        self._pump.wake()
-
-    def _crashed(self, error: BaseException) -> None:
-        self._pump.crash(error)
-
     # ---- making the parts ---------------------------------------------------------------
 
     def _make_runner(self) -> JobRunner:
@@ -317,14 +315,15 @@ class Worker:
         )
 
     def _make_lanes(self) -> tuple[Lane, ...]:
+        # Lanes come before the pump that they tell of their work.
         shop = Shop(
             self._runner,
             self._in_hand,
-            self._starts,
+            lambda running: self._pump.starts(running),  # noqa: PLW0108  # there is none yet
             self.runtime.clock,
-            finish=self._finish,
-            idle=self._idle,
-            crashed=self._crashed,
+            finish=lambda finished: self._pump.finish(finished),  # noqa: PLW0108  # likewise
+            idle=lambda: self._pump.wake(),  # noqa: PLW0108  # likewise
+            crashed=lambda error: self._pump.crash(error),  # noqa: PLW0108  # likewise
         )
         self._thread_lane = ThreadLane(self.threads, shop)
         runtime = self.runtime
@@ -350,6 +349,14 @@ class Worker:
         return [name for name in self.runtime.registry.names() if name not in self._runner.refused]
 
 
+def _slots(name: str, given: int | None, default: int) -> int:
+    if given is None:
+        return default
+    if given < 1:
+        raise InvalidSetting(name, given, "1 or more", origin="Worker()")
+    return given
+
+
 @contextmanager
 def local_worker(threads: int = 4, queues: Sequence[str] | None = None) -> Iterator[Worker]:
     """Run a worker inside this process, for scripts, notebooks and tests.
@@ -364,8 +371,7 @@ def local_worker(threads: int = 4, queues: Sequence[str] | None = None) -> Itera
         try:
             yield worker
         finally:
-            worker.stop()
-            worker.join()
+            worker.end()
     finally:
         count_local_worker(-1)
 

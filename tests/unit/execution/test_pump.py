@@ -490,7 +490,7 @@ def test_fault_is_raised_even_when_nothing_can_be_handed_back(
 def test_fault_in_a_lane_ends_the_worker(engine: Engine) -> None:
     job = engine.task(add).delay(1, 2)
     worker = Worker(engine.runtime)
-    worker._crashed(ZeroDivisionError("in a lane"))
+    worker._pump.crash(ZeroDivisionError("in a lane"))
     with pytest.raises(ZeroDivisionError, match="in a lane"):
         worker.run()
     assert JobStatus.PENDING is job.status

@@ -1,0 +1,270 @@
+"""A worker's life: start, run, stop; what it shows, and what running code may ask of it."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nuvom import local_worker
+from nuvom.errors import BackendUnavailable, InvalidSetting
+from nuvom.events import WorkerStarted, WorkerStopped
+from nuvom.job import Job
+from nuvom.queue_backends.memory import MemoryJobQueue
+from nuvom.record import JobStatus
+from nuvom.result_backends.memory import MemoryResultBackend
+from nuvom.runtime import is_local_only
+from nuvom.testing import make_job
+from nuvom.worker import Worker, start_worker_pool
+from tests.engine import LIMIT_SECS, Engine, ToyQueue, make_runtime, with_backends
+from tests.troubled import TroubledQueue
+
+
+def add(x: int, y: int) -> int:
+    return x + y
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+def any_engine(request: pytest.FixtureRequest) -> Engine:
+    name = "engine" if request.param == "memory" else "sqlite_engine"
+    engine: Engine = request.getfixturevalue(name)
+    return engine
+
+
+# ---- life -----------------------------------------------------------------------------------
+
+
+def test_worker_runs_what_is_there_and_tells_why_it_ended(any_engine: Engine) -> None:
+    jobs = any_engine.task(add).map([(number, 1) for number in range(100)])
+    worker = Worker(any_engine.runtime, burst=True)
+    assert "burst" == worker.run()
+    assert [number + 1 for number in range(100)] == jobs.get(LIMIT_SECS)
+    assert (100, 0, 0) == (worker.finished_jobs, worker.open_attempts, worker.stuck)
+
+
+def test_start_and_stop_are_told(engine: Engine) -> None:
+    with engine.worker() as worker:
+        worker.stop()
+        assert worker.join(LIMIT_SECS)
+        worker.stop()
+    assert [worker.id] == [event.worker for event in engine.events(WorkerStarted)]
+    assert [(worker.id, "stopped")] == [
+        (event.worker, event.reason) for event in engine.events(WorkerStopped)
+    ]
+
+
+def test_worker_that_was_never_started_has_ended(engine: Engine) -> None:
+    assert Worker(engine.runtime).join(0)
+
+
+def test_nothing_is_told_that_nobody_wants(engine: Engine) -> None:
+    engine.runtime.bus.active.clear()
+    engine.work()
+    assert [] == engine.seen
+
+
+def test_store_that_cannot_be_opened_is_said_at_the_start(project: Path) -> None:
+    queue = TroubledQueue()
+    queue.trouble.always("start")
+    with Engine(with_backends(make_runtime(project), queue)) as engine:
+        worker = Worker(engine.runtime)
+        with pytest.raises(BackendUnavailable):
+            worker.run()
+        assert worker._thread is None
+
+
+@pytest.mark.parametrize("name", ["threads", "async_slots"])
+@pytest.mark.parametrize("count", [0, -1])
+def test_worker_needs_slots(engine: Engine, name: str, count: int) -> None:
+    options: dict[str, Any] = {name: count}
+    with pytest.raises(InvalidSetting, match=f"{name} cannot be {count}"):
+        Worker(engine.runtime, **options)
+
+
+def test_slots_are_those_of_the_settings_unless_given(project: Path) -> None:
+    runtime = make_runtime(project, max_workers=3, async_slots=7)
+    shown = [Worker(runtime).info(), Worker(runtime, threads=2, async_slots=5).info()]
+    assert [(3, 7), (2, 5)] == [(info.slots, info.async_slots) for info in shown]
+
+
+def test_worker_shows_what_it_serves(engine: Engine) -> None:
+    queue: Any = engine.runtime.queue
+    with engine.worker(queues=["mail"]) as worker:
+        (info,) = queue.workers()
+        assert (worker.id, ("mail",), 4, "alive") == (
+            info.id,
+            info.queues,
+            info.slots,
+            info.state,
+        )
+        assert info.pid
+        assert info.host
+    assert [] == queue.workers()
+
+
+def test_worker_ids_are_random_for_each_start(engine: Engine) -> None:
+    assert Worker(engine.runtime).id != Worker(engine.runtime).id
+
+
+# ---- what it serves -------------------------------------------------------------------------
+
+
+def test_only_the_given_queues_are_served(any_engine: Engine) -> None:
+    jobs = {name: any_engine.task(add, queue=name).delay(1, 2) for name in ("a", "b", "c")}
+    any_engine.work(queues=["a"])
+    assert ["SUCCESS", "PENDING", "PENDING"] == [str(job.status) for job in jobs.values()]
+    any_engine.work(exclude_queues=["c"])
+    assert ["SUCCESS", "SUCCESS", "PENDING"] == [str(job.status) for job in jobs.values()]
+
+
+def test_jobs_run_by_priority_and_then_by_age(any_engine: Engine) -> None:
+    order: list[int] = []
+    task = any_engine.task(order.append, name="tests.note")
+    for number, priority in enumerate([5, 1, 9, 1, 5]):
+        task.options(priority=priority).delay(number)
+    any_engine.work(threads=1)
+    assert [1, 3, 0, 4, 2] == order
+
+
+def test_scheduled_job_runs_when_it_is_due(any_engine: Engine) -> None:
+    job = any_engine.task(add).options(delay=0.15).delay(1, 2)
+    with any_engine.worker():
+        assert 3 == job.get(LIMIT_SECS)
+    snapshot = job.snapshot()
+    assert snapshot.started_at is not None
+    assert snapshot.started_at >= job.record.run_at
+
+
+def test_job_of_an_unknown_task_waits_for_a_worker_that_knows_it(any_engine: Engine) -> None:
+    record = make_job("tests.later")
+    any_engine.runtime.queue.enqueue(record)
+    any_engine.work()
+    job: Job[Any] = Job.load(record.id)
+    assert ("PARKED", 0, 0) == (job.status, job.attempt, job.record.deliveries)
+
+    any_engine.task(lambda: "known by now", name="tests.later")
+    with any_engine.worker():
+        assert "known by now" == job.get(LIMIT_SECS)
+    assert 1 == job.attempt
+
+
+def test_two_workers_of_one_process_share_the_work(any_engine: Engine) -> None:
+    together = threading.Barrier(2)
+
+    @any_engine.task
+    def meet() -> bool:
+        together.wait(LIMIT_SECS)
+        return True
+
+    with any_engine.worker(threads=1), any_engine.worker(threads=1):
+        assert [True, True] == any_engine.task(meet.func, name="tests.meet").map([(), ()]).get(
+            LIMIT_SECS
+        )
+
+
+# ---- local workers --------------------------------------------------------------------------
+
+
+def test_local_worker_runs_jobs_for_the_time_of_the_block(engine: Engine) -> None:
+    with local_worker(threads=2) as worker:
+        assert is_local_only()
+        assert 3 == engine.task(add).delay(1, 2).get(LIMIT_SECS)
+        assert 2 == worker.threads
+    assert worker.join(0)
+    assert JobStatus.PENDING is engine.task(add).delay(1, 2).status
+
+
+def test_local_worker_ends_with_an_error_of_the_block(engine: Engine) -> None:
+    with pytest.raises(ZeroDivisionError), local_worker() as worker:
+        raise ZeroDivisionError
+    assert worker.join(0)
+
+
+def test_second_interrupt_ends_a_local_worker_at_once(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there, go = threading.Event(), threading.Event()
+
+    def task() -> None:
+        there.set()
+        while not go.wait(0.001):
+            pass
+
+    job = engine.task(task).delay()
+    joins = iter([True])
+    join = Worker.join
+
+    def interrupted(self: Worker, timeout: float | None = None) -> bool:
+        if next(joins, False):
+            raise KeyboardInterrupt
+        return join(self, LIMIT_SECS)
+
+    monkeypatch.setattr(Worker, "join", interrupted)
+    with pytest.raises(KeyboardInterrupt), local_worker() as worker:
+        assert there.wait(LIMIT_SECS)
+    assert join(worker, 0)
+    assert (JobStatus.PENDING, 0) == (job.status, job.attempt)
+    go.set()
+
+
+def test_worker_pool_is_the_blocking_form(engine: Engine) -> None:
+    job = engine.task(add).delay(1, 2)
+    assert "burst" == start_worker_pool(2, burst=True)
+    assert 3 == job.get(LIMIT_SECS)
+    assert "max-secs" == start_worker_pool(max_secs=0.01)
+    engine.task(add, queue="mail").delay(1, 2)
+    assert "max-jobs" == start_worker_pool(queues=["mail"], max_jobs=1)
+
+
+# ---- commands -------------------------------------------------------------------------------
+
+
+def test_unknown_word_is_no_command(engine: Engine) -> None:
+    worker = Worker(engine.runtime)
+    worker.obey("dance")
+    assert "burst" == engine.work()
+
+
+def test_worker_of_a_plain_queue_obeys_too(project: Path) -> None:
+    runtime = with_backends(make_runtime(project), ToyQueue(), MemoryResultBackend())
+    with Engine(runtime) as engine, engine.worker() as worker:
+        worker.obey("quiet")
+        job = engine.task(add).delay(1, 2)
+        assert not worker._pump._claim()
+        worker.obey("resume")
+        assert 3 == job.get(LIMIT_SECS)
+
+
+# ---- promises -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("queue", "results", "promise"),
+    [
+        (MemoryJobQueue, None, "at least once, finished exactly once"),
+        (ToyQueue, MemoryResultBackend, "at most once"),
+    ],
+)
+def test_worker_says_what_it_can_promise(
+    project: Path, queue: Any, results: Any, promise: str
+) -> None:
+    runtime = with_backends(make_runtime(project), queue(), results and results())
+    assert promise == Worker(runtime).promise
+
+
+@pytest.fixture
+def threads_before() -> set[str]:
+    return {thread.name for thread in threading.enumerate()}
+
+
+def test_worker_leaves_no_thread_behind(engine: Engine, threads_before: set[str]) -> None:
+    async def coroutine() -> None: ...
+
+    engine.task(add).delay(1, 2)
+    engine.task(coroutine).delay()
+    engine.work()
+    engine.wait_until(
+        lambda: {one.name for one in threading.enumerate() if "nuvom" in one.name} <= threads_before
+    )
