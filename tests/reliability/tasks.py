@@ -46,6 +46,12 @@ def plain(number: int) -> int:
         return number + 1
 
 
+@task(name="rel.bare")
+def bare(number: int) -> int:
+    """Return at once, and tell nobody."""
+    return number + 1
+
+
 @task(name="rel.slow")
 def slow(number: int, secs: float) -> int:
     with noted():
