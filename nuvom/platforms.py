@@ -114,7 +114,7 @@ def end_with_parent(parent: int) -> None:
     """
     if sys.platform == "win32":  # pragma: no cover
         return  # a virtual environment's python.exe stands between parent and child there
-    if sys.platform == "linux":
+    if sys.platform == "linux":  # pragma: no branch
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != parent:
         sys.exit(1)
@@ -133,7 +133,7 @@ def interrupt_main_thread(main: int) -> None:
     Args:
         main: The main thread's ``ident``.
     """
-    if sys.platform != "win32":
+    if sys.platform != "win32":  # pragma: no branch
         signal.pthread_kill(main, signal.SIGTERM)
 
 
@@ -148,7 +148,8 @@ def on_end_request(act: Callable[[], None]) -> None:
 
     signal.signal(signal.SIGTERM, handle)
     signal.signal(signal.SIGINT, lambda _signum, _frame: None)
-    if sys.platform != "win32":  # the thread that started this process may have blocked it
+    if sys.platform != "win32":  # pragma: no branch
+        # The thread that started this process may have blocked it.
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
 
 

@@ -493,12 +493,13 @@ def test_child_starts_no_worker(engine: Engine) -> None:
 
 
 def test_stopped_worker_leaves_no_child(project: Path) -> None:
+    before = set(threading.enumerate())
     with lane(project, slots=2):
         busy = tasks.sleep_and_tell.delay("seen", 60)
         pids = [tasks.whoami.delay().get(LIMIT_SECS)[0], int(wait_for_lines("seen")[0])]
     assert not any(map(is_alive, pids))
     assert JobStatus.PENDING == busy.refresh().status  # handed back
-    wait_until(lambda: not any(map(is_ours, threading.enumerate())))
+    wait_until(lambda: not any(map(is_ours, set(threading.enumerate()) - before)))
 
 
 def is_ours(thread: threading.Thread) -> bool:

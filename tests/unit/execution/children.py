@@ -23,6 +23,16 @@ LISTEN = "import sys; sys.stdin.buffer.read()"
 """A child that says nothing, and leaves when it is told to."""
 
 
+class Child(ChildProcess):
+    """A child that knows whether its threads run: they alone close its pipes then."""
+
+    has_talked = False
+
+    def talk(self) -> None:
+        self.has_talked = True
+        super().talk()
+
+
 class Nest:
     """Makes children and ends those that a test has left.
 
@@ -33,7 +43,7 @@ class Nest:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, clock: Clock = SYSTEM_CLOCK) -> None:
         self._monkeypatch = monkeypatch
         self._clock = clock
-        self.children: list[ChildProcess] = []
+        self.children: list[Child] = []
         self.heard: list[object] = []
         self.gone: list[tuple[ChildProcess, str]] = []
         self.crashes: list[BaseException] = []
@@ -44,9 +54,9 @@ class Nest:
         """Let the next children run this."""
         self._monkeypatch.setattr(child_process, "PROGRAM", text)
 
-    def child(self, **hello: Any) -> ChildProcess:
+    def child(self, **hello: Any) -> Child:
         """Start a child; it talks only when it is told to."""
-        child = ChildProcess(
+        child = Child(
             Hello({}, "worker", **hello),
             clock=self._clock,
             hear=lambda _, frame: self.heard.append(frame),
@@ -64,9 +74,10 @@ class Nest:
         """Kill all that still run, and let go of their pipes."""
         for child in self.children:
             child.kill()
-            child._process.wait()
-            child._link.close_sink()
-            child._link.close_source()
+            if not child.has_talked:
+                child._process.wait()
+                child._link.close_sink()
+                child._link.close_source()
 
 
 @contextmanager

@@ -92,7 +92,7 @@ def test_children_start_when_work_waits(house: House) -> None:
 def test_start_is_tried_again_after_a_while(house: House) -> None:
     house.faults, house.waiting = 1, 1
     house.minder.start()
-    wait_until(lambda: not house.faults)
+    wait_until(lambda: house.minder._start_at > 0)
     assert [] == house.nursery.children
     house.clock.advance(0.1)
     wait_until(lambda: len(house.pool.starting) == 1)
