@@ -5,12 +5,17 @@ Nothing here knows the product; builders of jobs and workers live beside the tes
 
 from __future__ import annotations
 
+import logging
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import hypothesis
 import pytest
 from hypothesis.database import DirectoryBasedExampleDatabase
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -64,6 +69,18 @@ def isolated(
     monkeypatch.setenv("HOME", home)
     monkeypatch.setenv("USERPROFILE", home)
     monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(autouse=True)
+def logging_as_before() -> Iterator[None]:
+    """Take back what a test does to loggers that all share: level and handlers."""
+    loggers = [logging.getLogger(), logging.getLogger("nuvom")]
+    before = [(one, one.level, list(one.handlers), one.propagate) for one in loggers]
+    yield
+    for one, level, handlers, propagate in before:
+        one.setLevel(level)
+        one.handlers[:] = handlers
+        one.propagate = propagate
 
 
 @pytest.fixture

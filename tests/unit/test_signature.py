@@ -46,7 +46,7 @@ FAILS: list[tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any], str]] = [
     (plain, (1, 2), {"z": 2}, "unexpected keyword argument 'z'"),
     (optional, (), {}, "missing a required argument: 'x'"),
     (none, (1,), {}, "too many positional arguments"),
-    (only_positional, (), {"x": 1, "y": 2}, "'x' parameter is positional only"),
+    (only_positional, (), {"x": 1, "y": 2}, "positional.only"),
     (only_keyword, (1, 2), {}, "too many positional arguments"),
     (only_keyword, (1,), {}, "missing a required (keyword-only )?argument: 'y'"),
     (any_keyword, (), {"a": 2}, "missing a required argument: 'x'"),
