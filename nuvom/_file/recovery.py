@@ -109,9 +109,9 @@ class RecoveryPart:
 
     def _note_stall(self, asked_at: float) -> None:
         """Where the store was locked for so long that nobody could beat, let all beat first."""
-        now, lease_secs = self.clock.monotonic(), self.settings.lease_secs
-        if now - asked_at > lease_secs / 2:
-            self._stalled_until = now + min(lease_secs / 6, 5.0)
+        now, beat_secs = self.clock.monotonic(), min(self.settings.lease_secs / 6, 5.0)
+        if now - asked_at > beat_secs:
+            self._stalled_until = now + beat_secs
 
     def _is_over(self, owner: str, holder: Holder, corpses: dict[str, Corpse]) -> bool:
         """Return whether a worker is to be shown no more."""

@@ -116,10 +116,11 @@ class RecoveryPart:
 
     def _has_stalled(self, asked_at: float) -> bool:
         """Whether the store was locked for so long that nobody could beat: then all may first."""
-        now, lease_secs = self.store.clock.monotonic(), self.store.settings.lease_secs
-        if now - asked_at <= lease_secs / 2:
+        now = self.store.clock.monotonic()
+        beat_secs = min(self.store.settings.lease_secs / 6, 5.0)
+        if now - asked_at <= beat_secs:
             return False
-        self._stalled_until = now + min(lease_secs / 6, 5.0)
+        self._stalled_until = now + beat_secs
         return True
 
     def _expire_parked(self) -> list[int]:

@@ -65,10 +65,13 @@ class Keeper:
         self._thread: threading.Thread | None = None
         self._control = queue.control_version()
         self.beat_secs = min(station.lease_secs / _BEATS_PER_LEASE, _LONGEST_BEAT_SECS)
-        self._next_beat = self._next_unpark = self._next_prune = 0.0
+        self._lease_secs = station.lease_secs
+        self._next_beat = self._next_unpark = self._next_prune = self._next_reap = 0.0
+        self._reaped_at = self._clock.monotonic()
 
     def start(self) -> None:
         """Start the thread."""
+        self._reaped_at = self._clock.monotonic()
         self._next_beat = self._clock.monotonic() + self.beat_secs
         self._next_prune = self._clock.monotonic() + _PRUNE_SECS
         self._thread = threading.Thread(target=self._main, name="nuvom-keeper", daemon=True)
@@ -128,7 +131,21 @@ class Keeper:
                 break
         return removed
 
+    def _may_reap(self) -> bool:
+        """Whether others have had the time to beat.
+
+        Where this thread was held up for long, by a store that somebody had locked or by a stop
+        of the whole machine, so were theirs: who is late now is not silent.
+        """
+        now = self._clock.monotonic()
+        if now - self._reaped_at > self._lease_secs / 2:
+            self._next_reap = now + self.beat_secs
+        self._reaped_at = now
+        return now >= self._next_reap
+
     def _reap(self) -> None:
+        if not self._may_reap():
+            return
         recovered = self._queue.reap()
         for record in recovered:
             event = JobDead(record) if record.status is JobStatus.DEAD else JobReaped(record)
