@@ -96,10 +96,10 @@ def status_text(snapshot: JobSnapshot, now: float) -> str:
 
 
 def progress_text(progress: tuple[float, float | None, str]) -> str:
-    """Return progress as ``3 of 10, reading``, ``3`` or ``40 %``."""
+    """Return progress as ``3 of 10, reading`` or ``3``."""
     done, total, note = progress
     figure = f"{done:g} of {total:g}" if total else f"{done:g}"
-    return f"{figure}, {note}" if note else figure
+    return f"{figure}, {mask_text(note)}" if note else figure
 
 
 def jobs_table(snapshots: Iterable[JobSnapshot], now: float) -> Table:

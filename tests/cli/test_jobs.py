@@ -6,10 +6,12 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from nuvom.config_sources import load
 from nuvom.inspection import Inspector
+from nuvom.record import JobRecord, JobSnapshot, JobStatus
 from nuvom.runtime import Runtime, build_runtime
 from tests.cli.shell import call, invoke, spawn
 
@@ -474,3 +476,118 @@ def test_project_names_a_folder_from_elsewhere(
     answer = call("--project", tasks, "status", job, cwd=elsewhere)
     assert answer.out == "PENDING\n"
     assert call("--project", elsewhere, "status", job, cwd=tasks).code == 4
+
+
+# ---- what is rarely there ---------------------------------------------------------------
+
+
+def stored(monkeypatch: pytest.MonkeyPatch, snapshot: JobSnapshot) -> str:
+    """Let the store hold one job, as it is given."""
+    monkeypatch.setattr(Inspector, "find_id", lambda _, text: text)
+    monkeypatch.setattr(Inspector, "snapshot", lambda *_: snapshot)
+    return snapshot.record.id
+
+
+def test_a_wait_for_a_cancelled_job_is_exit_1_and_says_how_to_run_it(tasks: Path) -> None:
+    job = run("add", "1", "2")
+    invoke("cancel", job)
+    answer = invoke("wait", job)
+    assert (answer.code, answer.out) == (1, f"{job}\tCANCELLED\n")
+    assert f"nuvom retry job {job}" in answer.err
+
+
+@pytest.mark.parametrize("command", [("cancel",), ("retry", "job")], ids=" ".join)
+def test_a_job_that_is_pruned_meanwhile_is_not_found(
+    command: tuple[str, ...], tasks: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = run("add", "1", "2")
+    monkeypatch.setattr(f"nuvom.control.Control.{command[0]}", lambda *_: None)
+    assert invoke(*command, job).code == 3
+
+
+def test_an_edited_retry_prints_the_new_id(tasks: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    old = run("add", "1", "2")
+    edits(monkeypatch, lambda data: {"args": [3, 4], "kwargs": {}})
+    new = invoke("retry", "job", old, "--edit").out.strip()
+    told = invoke("inspect", "job", new).out
+    assert "arguments  (3, 4)" in told
+    assert f"repeats    {old}" in told
+
+
+def test_inspect_shows_what_a_job_seldom_has(tasks: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    record = JobRecord(
+        "01990000-0000-7000-8000-0000000000aa",
+        "tasks.x",
+        run_at=4_000_000_000.0,
+        created_at=1.0,
+        timeout_secs=5.0,
+        unique_key="k",
+        tags=("a", "b"),
+    )
+    told = invoke("inspect", "job", stored(monkeypatch, JobSnapshot(record=record))).out
+    for line in ("unique key k", "timeout    5 s, then fail", "tags       a, b"):
+        assert line in told
+    assert "runs       2096-10-02T07:06:40.000Z (in " in told
+
+
+def test_progress_is_shown_while_a_job_runs(tasks: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    record = JobRecord("01990000-0000-7000-8000-0000000000aa", "tasks.x")
+    running = record.replace(status=JobStatus.RUNNING, attempt=1)
+    job = stored(monkeypatch, JobSnapshot(record=running, progress=(3, 10, "token=abc\nx")))
+    assert invoke("status", job).out == "RUNNING (3 of 10, token=*** x)\n"
+    data = invoke("inspect", "job", job, "--json").json
+    assert data["progress"] == {"done": 3, "total": 10, "note": "token=***\nx"}
+    job = stored(monkeypatch, JobSnapshot(record=running, progress=(3, None, "")))
+    assert invoke("status", job).out == "RUNNING (3)\n"
+
+
+def test_a_waiting_retry_says_which_and_when(tasks: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    record = JobRecord("01990000-0000-7000-8000-0000000000aa", "tasks.x", attempt=2)
+    job = stored(monkeypatch, JobSnapshot(record=record))
+    assert invoke("status", job).out == "PENDING (retry 2, due)\n"
+    job = stored(monkeypatch, JobSnapshot(record=record.replace(run_at=1e11)))
+    assert invoke("status", job).out.startswith("PENDING (retry 2, in ")
+
+
+def test_damaged_arguments_are_said_to_be_damaged(
+    tasks: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = JobRecord(
+        "01990000-0000-7000-8000-0000000000aa", "tasks.x", msgspec.Raw(b"\xc1"), created_at=1.0
+    )
+    job = stored(monkeypatch, JobSnapshot(record=record))
+    assert "arguments  Stored bytes cannot be decoded" in invoke("inspect", "job", job).out
+    data = invoke("inspect", "job", job, "--json").json
+    assert (data["args"], data["kwargs"]) == (None, None)
+    assert data["damage"]
+
+
+def test_a_long_argument_is_cut_for_people_only(tasks: Path) -> None:
+    job = run("send", "x" * 2000)
+    assert "... (all of it: --json)" in invoke("inspect", "job", job).out
+    assert invoke("inspect", "job", job, "--json").json["args"] == ["x" * 2000]
+
+
+def test_a_damaged_manifest_does_not_keep_jobs_from_being_read(tasks: Path) -> None:
+    job = run("add", "1", "2")
+    (tasks / ".nuvom" / "manifest.json").write_text("{")
+    assert "arguments  (1, 2)" in invoke("inspect", "job", job).out
+    assert invoke("history", "--task", "add", "--json").json["jobs"] == []
+
+
+def test_broken_files_are_named_when_run_looks_for_tasks(tasks: Path) -> None:
+    (tasks / "broken.py").write_text("from nuvom import task\n@task\ndef x(:\n")
+    assert "broken.py:3" in invoke("run", "add", "1", "2").err
+
+
+def test_a_name_without_a_file_is_just_unknown(tasks: Path) -> None:
+    answer = invoke("run", "nowhere.at_all")
+    assert answer.code == 3
+    assert 'No task is named "nowhere.at_all".' in answer.err
+
+
+def test_an_option_that_cannot_be_used_names_the_place_in_the_code(tasks: Path) -> None:
+    (tasks / "odd.py").write_text("from nuvom import task\n@task(retries=-1)\ndef odd(): ...\n")
+    answer = invoke("run", "odd")
+    assert answer.code == 4
+    assert "retries=-1" in answer.err

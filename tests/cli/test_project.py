@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sys
@@ -80,6 +81,29 @@ def test_init_where_something_is_in_the_way_says_so(tmp_path: Path) -> None:
     assert answer.code == 5
     assert "tasks.py cannot be used: is a directory" in answer.err
     assert "nuvom init DIR" in answer.err
+
+
+def test_init_goes_where_project_says(tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    assert invoke("--project", "there", "init").code == 0
+    assert (tmp_path / "there" / "tasks.py").is_file()
+
+
+def test_init_on_a_full_disk_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "no space left on device")
+
+    monkeypatch.setattr("nuvom.cli.starter.open", full, raising=False)
+    answer = invoke("init")
+    assert answer.code == 5
+    assert "no room to write" in answer.err
+
+
+def test_init_cannot_extend_what_it_cannot_read(tmp_path: Path) -> None:
+    (tmp_path / ".gitignore").write_bytes(b"\xff\xfe")
+    answer = invoke("init")
+    assert answer.code == 5
+    assert ".gitignore" in answer.err
 
 
 # ---- discover, list ---------------------------------------------------------------------

@@ -12,7 +12,12 @@ from pathlib import Path
 
 import pytest
 
+from nuvom.cli.processes import replace_self
+from nuvom.cli.signals import StopSignals, write_now
 from nuvom.clock import SYSTEM_CLOCK
+from nuvom.discovery.freshness import is_stale
+from nuvom.inspection import Inspector
+from nuvom.views import WorkerInfo
 from tests.cli.shell import LIMIT_SECS, Answer, call, invoke, spawn
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
@@ -287,3 +292,86 @@ def test_an_unknown_worker_is_not_found(tasks: Path) -> None:
     assert invoke("workers", "stop").code == 2
     assert invoke("workers", "stop", "abcdef", "--all").code == 2
     assert "0 workers alive" in invoke("workers").err
+
+
+def test_workers_that_share_an_end_are_ambiguous_and_one_that_left_is_not_found(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    living = [WorkerInfo(id="a-000000"), WorkerInfo(id="b-000000")]
+    monkeypatch.setattr(Inspector, "workers", lambda _: living)
+    assert invoke("workers", "stop", "000000").code == 3
+    monkeypatch.setattr("nuvom.control.Control.command", lambda *_: False)
+    assert invoke("workers", "stop", "a-000000").code == 3
+
+
+# ---- signals, without a process ---------------------------------------------------------
+
+
+def test_signals_that_came_early_are_passed_on_in_order() -> None:
+    signals, calls = StopSignals(), list[str]()
+    signals._handle(signal.SIGTERM, None)
+    signals.connect(lambda: calls.append("first"), lambda: calls.append("second"))
+    assert calls == ["first"]
+    signals._handle(signal.SIGINT, None)
+    assert calls == ["first", "second"]
+    assert signals.exit_code == 143
+    assert StopSignals().exit_code is None
+
+
+def test_the_third_signal_or_the_second_while_starting_ends_the_process(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ended: list[int] = []
+    monkeypatch.setattr("os._exit", ended.append)
+    starting = StopSignals()
+    for _ in range(2):
+        starting._handle(signal.SIGINT, None)
+    assert ended == [130]
+    running = StopSignals()
+    running.connect(lambda: None, lambda: None)
+    for _ in range(3):
+        running._handle(signal.SIGTERM, None)
+    assert ended == [130, 143]
+
+
+def test_a_message_that_nobody_hears_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> int:
+        raise OSError(5)
+
+    monkeypatch.setattr("os.write", fail)
+    write_now("text")
+
+
+def test_a_worker_with_stuck_threads_starts_itself_anew(
+    tasks: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def execv(path: str, args: list[str]) -> None:
+        raise SystemExit(f"{path} {args[0]} {args[1:] == sys.orig_argv[1:]}")
+
+    monkeypatch.setattr("os.execv", execv)
+    with pytest.raises(SystemExit) as end:
+        replace_self()
+    assert end.value.code == f"{sys.executable} {sys.executable} True"
+
+
+def test_a_manifest_is_stale_when_a_file_of_it_is_gone(tasks: Path) -> None:
+    invoke("discover", "tasks")
+    assert not is_stale(tasks, tasks / ".nuvom" / "manifest.json")
+    (tasks / "tasks.py").unlink()
+    assert is_stale(tasks, tasks / ".nuvom" / "manifest.json")
+
+
+def test_a_setting_that_is_unknown_is_in_the_log(tasks: Path) -> None:
+    answer = call("runworker", "--burst", cwd=tasks, NUVOM_MAX_WROKERS="3")
+    assert "NUVOM_MAX_WROKERS" in answer.err
+
+
+def test_broken_files_are_named_at_the_start(tasks: Path) -> None:
+    (tasks / "broken.py").write_text("from nuvom import task\n@task\ndef x(:\n")
+    assert "broken.py:3" in call("runworker", "--burst", cwd=tasks).err
+
+
+def test_stores_in_two_files_are_both_named(tasks: Path) -> None:
+    (tasks / "nuvom.toml").write_text('queue_backend = "memory"\nresult_backend = "sqlite"\n')
+    answer = call("runworker", "--burst", cwd=tasks)
+    assert "store     memory, results sqlite" in answer.err

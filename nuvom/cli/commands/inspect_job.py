@@ -25,6 +25,7 @@ from nuvom.cli.shapes import (
 from nuvom.cli.tables import Column, Table
 from nuvom.cli.text import ago, clean, duration, one_line, rfc3339
 from nuvom.errors import PayloadError
+from nuvom.safe_text import mask_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -102,7 +103,7 @@ def _progress(snapshot: JobSnapshot) -> dict[str, Any] | None:
     if snapshot.progress is None:
         return None
     done, total, note = snapshot.progress
-    return {"done": done, "total": total, "note": note}
+    return {"done": done, "total": total, "note": mask_text(note)}
 
 
 def _show_raw(out: Output, data: dict[str, Any]) -> None:
