@@ -155,7 +155,7 @@ def test_attempt_is_closed_at_its_deadline_and_its_child_replaced(
     engine: Engine, name: str, place: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if place is not None:  # on a busy machine a child may take longer to answer
-        monkeypatch.setattr(process_lane, "_STACK_SECS", 0.9)
+        monkeypatch.setattr(process_lane, "_STACK_SECS", 0.6)
     pid = tasks.whoami.delay().get(LIMIT_SECS)[0]
     job = getattr(tasks, name).delay()
     error = failure(job)
