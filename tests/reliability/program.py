@@ -140,6 +140,27 @@ def _play_child(log: HistoryLog) -> None:
         os._exit(code)
 
 
+def supply(runtime: Runtime, log: HistoryLog, orders: dict[str, Any]) -> None:
+    """Enqueue from several threads until asked to stop; note what ``.delay()`` raises."""
+    stopping = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stopping.set())
+    runtime.queue.start()
+    print("up", flush=True)
+
+    def keep_enqueueing() -> None:
+        while not stopping.wait(0.02):
+            try:
+                enqueue(log, lambda: [tasks.slow.delay(1, 0.01).id])
+            except Exception as error:  # noqa: BLE001  # none is expected
+                log.write("raised", error=repr(error))
+
+    threads = [threading.Thread(target=keep_enqueueing) for _ in range(orders["threads"])]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
 def enqueue_unique(runtime: Runtime, log: HistoryLog, orders: dict[str, Any]) -> None:
     """Enqueue a job with a key that is always the same, and print its id."""
     del runtime, log, orders
@@ -151,6 +172,7 @@ PARTS: dict[str, Callable[[Runtime, HistoryLog, dict[str, Any]], None]] = {
     "found": found,
     "live": live,
     "fork": fork,
+    "supply": supply,
     "enqueue_unique": enqueue_unique,
 }
 
