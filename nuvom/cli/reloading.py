@@ -39,6 +39,9 @@ _CHILD_SETTINGS = {
     "NUVOM_TASK_IMPORT": "start",  # so that a child never mixes old code with new
 }
 
+_HAND_BACK_SECS = 10.0
+_LOOK_SECS = 0.05
+
 
 def serve(invocation: Invocation, **options: Any) -> int:  # as parsed
     """Run a worker child until a signal comes; return the exit code.
@@ -167,17 +170,27 @@ class Supervisor:
 
     def _end(self) -> None:
         children = [child for child in (*self._old, self._current) if child is not None]
-        alive = [child for child in children if child.poll() is None]
-        for child in alive:
+        for child in children:
             _ask_to_stop(child)
-        deadline = SYSTEM_CLOCK.monotonic() + self._settings.shutdown_timeout_secs
         self._tell("stopping", "Stopping. Once more to stop at once.")
-        while any(child.poll() is None for child in alive):
-            if self._is_aborted or SYSTEM_CLOCK.monotonic() > deadline:
-                for child in alive:
-                    _stop_at_once(child)
-            SYSTEM_CLOCK.sleep(0.05)
+        if not self._wait_for(children, self._settings.shutdown_timeout_secs):
+            for child in children:
+                _stop_at_once(child)
+            # Long enough to hand back what runs; a child that hangs is ended.
+            self._is_aborted = False
+            if not self._wait_for(children, _HAND_BACK_SECS):
+                for child in children:
+                    child.kill()
         self._tell("stopped", "Stopped.")
+
+    def _wait_for(self, children: Sequence[subprocess.Popen[bytes]], secs: float) -> bool:
+        """Wait until all have ended; False when the time is over or ``abort`` was called."""
+        deadline = SYSTEM_CLOCK.monotonic() + secs
+        while any(child.poll() is None for child in children):
+            if self._is_aborted or SYSTEM_CLOCK.monotonic() > deadline:
+                return False
+            SYSTEM_CLOCK.sleep(_LOOK_SECS)
+        return True
 
     def _tell(self, event: str, text: str, **data: Any) -> None:  # further keys
         if self._invocation.out.as_json:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import signal
+import subprocess
 import sys
 import threading
 import types
@@ -14,8 +15,11 @@ from typing import Any
 
 import pytest
 
-from nuvom.cli import watching
+from nuvom.cli import reloading, watching
+from nuvom.cli.invocation import Invocation
+from nuvom.cli.reloading import Supervisor, _syntax_error, child_options
 from nuvom.clock import SYSTEM_CLOCK
+from nuvom.config_sources import load
 from tests.cli.shell import call, invoke, spawn
 from tests.cli.test_worker import end, until
 
@@ -166,6 +170,65 @@ def test_dev_needs_a_project_or_a_task(tmp_path: Path) -> None:
     answer = call("dev", cwd=tmp_path)
     assert answer.code == 4
     assert [] == list(tmp_path.iterdir())
+
+
+@pytest.fixture
+def supervisor(project: Path) -> Supervisor:
+    """A supervisor whose children are what the test makes them."""
+    (project / "tasks.py").write_text("from nuvom import task\n@task\ndef one(): ...\n")
+    return Supervisor(Invocation(), load(project).settings, [])
+
+
+def test_the_worker_is_called_with_the_same_options() -> None:
+    given = {"threads": 2, "queues": "a,b", "burst": True, "child": False, "max_jobs": None}
+    assert child_options(given) == ["--threads", "2", "--queues", "a,b", "--burst"]
+
+
+@posix
+def test_a_child_that_hangs_is_ended(
+    supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(reloading, "_HAND_BACK_SECS", 0.05)
+    deaf = (
+        "import signal\n"
+        "for number in (signal.SIGINT, signal.SIGTERM):\n"
+        "    signal.signal(number, signal.SIG_IGN)\n"
+        "print('deaf', flush=True)\n"
+        "while True: signal.pause()\n"
+    )
+    child = subprocess.Popen(
+        [sys.executable, "-c", deaf], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert child.stdout is not None
+    assert child.stdout.readline() == b"deaf\n"
+    supervisor._current = child
+    supervisor.abort()
+    supervisor._end()
+    assert child.wait(60) == -signal.SIGKILL
+    child.stdout.close()
+    assert "Stopped." in capsys.readouterr().err
+
+
+def test_what_discovery_finds_is_told(
+    supervisor: Supervisor, project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    supervisor._discover()
+    (project / "tasks.py").write_text("")
+    (project / "broken.py").write_text("from nuvom import task\n@task\ndef x(:\n")
+    supervisor._discover()
+    told = capsys.readouterr().err
+    assert "+ tasks.one()" in told
+    assert "- tasks.one" in told
+    assert "broken.py:3" in told
+
+
+def test_a_file_that_cannot_be_parsed_is_named(project: Path) -> None:
+    (project / "bad.py").write_text("x = (\n")
+    (project / "nul.py").write_bytes(b"x = '\xff'\n")
+    (project / "good.py").write_text("x = 1\n")
+    assert "bad.py:1: " in str(_syntax_error(project, {"bad.py", "good.py"}))
+    assert "nul.py" in str(_syntax_error(project, {"nul.py"}))
+    assert _syntax_error(project, {"gone.py", "good.py", "nuvom.toml"}) is None
 
 
 # ---- watching ---------------------------------------------------------------------------
