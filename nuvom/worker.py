@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from nuvom.record import JobRecord
     from nuvom.registry.registry import TaskDefinition
 
-_LOOK_SECS = 0.5  # Windows interrupts no wait without a limit
+_LOOK_SECS = 0.5
 
 
 class Worker:
@@ -78,7 +78,6 @@ class Worker:
         self.threads = _slots("threads", threads, runtime.settings.max_workers)
         self.async_slots = _slots("async_slots", async_slots, runtime.settings.async_slots)
         self._thread: threading.Thread | None = None
-        self._has_ended = threading.Event()
         self._reason = ""
         self._error: BaseException | None = None
         self._tells_crash = True
@@ -139,14 +138,13 @@ class Worker:
 
     def join(self, timeout: float | None = None) -> bool:
         """Wait for a worker in the background to stop; False when it has not in time."""
-        # Before Python 3.13 a Thread.join that is interrupted takes the thread for ended.
-        if self._thread is None or not self._has_ended.wait(timeout):
-            return self._thread is None
-        self._thread.join()
-        return True
+        if self._thread is None:
+            return True
+        self._thread.join(timeout)
+        return not self._thread.is_alive()
 
     def _wait(self) -> None:
-        while not self.join(_LOOK_SECS):
+        while not self.join(_LOOK_SECS):  # Windows interrupts no wait without a limit
             pass
 
     def end(self) -> None:
@@ -207,7 +205,6 @@ class Worker:
                 raise
         finally:
             self._close()
-            self._has_ended.set()
 
     def _close(self) -> None:
         for lane in self._lanes:
@@ -318,18 +315,18 @@ class Worker:
         )
 
     def _make_lanes(self) -> tuple[Lane, ...]:
-        runtime = self.runtime
         # Lanes come before the pump that they tell of their work.
         shop = Shop(
             self._runner,
             self._in_hand,
             lambda running: self._pump.starts(running),  # noqa: PLW0108  # there is none yet
-            runtime.clock,
+            self.runtime.clock,
             finish=lambda finished: self._pump.finish(finished),  # noqa: PLW0108  # likewise
             idle=lambda: self._pump.wake(),  # noqa: PLW0108  # likewise
             crashed=lambda error: self._pump.crash(error),  # noqa: PLW0108  # likewise
         )
         self._thread_lane = ThreadLane(self.threads, shop)
+        runtime = self.runtime
         process_lane = ProcessLane(
             self.threads, shop, settings=runtime.settings, worker=self.id, bus=runtime.bus
         )
@@ -344,9 +341,12 @@ class Worker:
             self._station,
             lost=self._pump.lose,
             command=self.obey,
-            wanted=lambda: self._runner.wanted,
+            wanted=self._wanted,
             changed=self._pump.wake,
         )
+
+    def _wanted(self) -> list[str]:
+        return [name for name in self.runtime.registry.names() if name not in self._runner.refused]
 
 
 def _slots(name: str, given: int | None, default: int) -> int:
@@ -361,7 +361,8 @@ def _slots(name: str, given: int | None, default: int) -> int:
 def local_worker(threads: int = 4, queues: Sequence[str] | None = None) -> Iterator[Worker]:
     """Run a worker inside this process, for scripts, notebooks and tests.
 
-    Jobs that run at its end get ``shutdown_timeout_secs`` to finish; the others go back.
+    Jobs that run when the block ends get ``shutdown_timeout_secs`` to finish; the others go
+    back to the queue.
     """
     worker = Worker(current_runtime(), threads=threads, queues=queues)
     count_local_worker(1)
