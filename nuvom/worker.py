@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from nuvom._version import __version__
-from nuvom.errors import InvalidSetting, NuvomError
+from nuvom.errors import NuvomError
 from nuvom.events import BackendFailed, WorkerStarted, WorkerStopped
 from nuvom.execution.announcing import log_stacks
 from nuvom.execution.async_lane import AsyncLane
@@ -23,7 +23,7 @@ from nuvom.execution.delivery import PlainDelivery, choose_delivery
 from nuvom.execution.failures import stored_error
 from nuvom.execution.job_runner import JobRunner
 from nuvom.execution.keeper import Keeper
-from nuvom.execution.lanes import Lane, Shop
+from nuvom.execution.lanes import Lane, Shop, slots_for
 from nuvom.execution.process_lane import ProcessLane
 from nuvom.execution.pump import Pump
 from nuvom.execution.running import InHand, RunningJob
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from nuvom.record import JobRecord
     from nuvom.registry.registry import TaskDefinition
 
-_LOOK_SECS = 0.5
+_LOOK_SECS = 0.5  # Windows interrupts no wait without a limit
 
 
 class Worker:
@@ -75,9 +75,10 @@ class Worker:
         self.runtime = runtime
         self.queues = None if queues is None else tuple(queues)
         self.exclude = tuple(exclude_queues)
-        self.threads = _slots("threads", threads, runtime.settings.max_workers)
-        self.async_slots = _slots("async_slots", async_slots, runtime.settings.async_slots)
+        self.threads = slots_for("threads", threads, runtime.settings.max_workers)
+        self.async_slots = slots_for("async_slots", async_slots, runtime.settings.async_slots)
         self._thread: threading.Thread | None = None
+        self._has_begun, self._has_ended = threading.Event(), threading.Event()
         self._reason = ""
         self._error: BaseException | None = None
         self._tells_crash = True
@@ -108,10 +109,12 @@ class Worker:
         Raises: QueueError: the store cannot be used at the start; whatever made it crash.
         """
         self._tells_crash = False
-        self.start()
         try:
+            self.start()
             self._wait()
         except KeyboardInterrupt:
+            if not self._has_begun.wait(_LOOK_SECS):
+                raise  # it came before there was anything to stop
             self.stop()
             try:
                 self._wait()
@@ -138,13 +141,14 @@ class Worker:
 
     def join(self, timeout: float | None = None) -> bool:
         """Wait for a worker in the background to stop; False when it has not in time."""
-        if self._thread is None:
-            return True
-        self._thread.join(timeout)
-        return not self._thread.is_alive()
+        # Before Python 3.13 a Thread.join that is interrupted takes the thread for ended.
+        if self._thread is None or not self._has_ended.wait(timeout):
+            return self._thread is None
+        self._thread.join()
+        return True
 
     def _wait(self) -> None:
-        while not self.join(_LOOK_SECS):  # Windows interrupts no wait without a limit
+        while not self.join(_LOOK_SECS):
             pass
 
     def end(self) -> None:
@@ -196,6 +200,7 @@ class Worker:
             runtime.bus.emit(WorkerStarted(self.id))
 
     def _work(self) -> None:
+        self._has_begun.set()
         try:
             self._reason = self._pump.run(self._tell_stopping)
         except Exception as error:  # outermost: a pump that dies must not pass in silence
@@ -205,6 +210,7 @@ class Worker:
                 raise
         finally:
             self._close()
+            self._has_ended.set()
 
     def _close(self) -> None:
         for lane in self._lanes:
@@ -315,18 +321,18 @@ class Worker:
         )
 
     def _make_lanes(self) -> tuple[Lane, ...]:
+        runtime = self.runtime
         # Lanes come before the pump that they tell of their work.
         shop = Shop(
             self._runner,
             self._in_hand,
             lambda running: self._pump.starts(running),  # noqa: PLW0108  # there is none yet
-            self.runtime.clock,
+            runtime.clock,
             finish=lambda finished: self._pump.finish(finished),  # noqa: PLW0108  # likewise
             idle=lambda: self._pump.wake(),  # noqa: PLW0108  # likewise
             crashed=lambda error: self._pump.crash(error),  # noqa: PLW0108  # likewise
         )
         self._thread_lane = ThreadLane(self.threads, shop)
-        runtime = self.runtime
         process_lane = ProcessLane(
             self.threads, shop, settings=runtime.settings, worker=self.id, bus=runtime.bus
         )
@@ -341,28 +347,16 @@ class Worker:
             self._station,
             lost=self._pump.lose,
             command=self.obey,
-            wanted=self._wanted,
+            wanted=lambda: self._runner.wanted,
             changed=self._pump.wake,
         )
-
-    def _wanted(self) -> list[str]:
-        return [name for name in self.runtime.registry.names() if name not in self._runner.refused]
-
-
-def _slots(name: str, given: int | None, default: int) -> int:
-    if given is None:
-        return default
-    if given < 1:
-        raise InvalidSetting(name, given, "1 or more", origin="Worker()")
-    return given
 
 
 @contextmanager
 def local_worker(threads: int = 4, queues: Sequence[str] | None = None) -> Iterator[Worker]:
     """Run a worker inside this process, for scripts, notebooks and tests.
 
-    Jobs that run when the block ends get ``shutdown_timeout_secs`` to finish; the others go
-    back to the queue.
+    Jobs that run at its end get ``shutdown_timeout_secs`` to finish; the others go back.
     """
     worker = Worker(current_runtime(), threads=threads, queues=queues)
     count_local_worker(1)

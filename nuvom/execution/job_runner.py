@@ -274,6 +274,11 @@ class JobRunner:
         self._prepared[name] = prepared
         return prepared
 
+    @property
+    def wanted(self) -> list[str]:
+        """Names of the tasks that this worker has, as far as it knows."""
+        return [name for name in self._registry.names() if name not in self.refused]
+
     def known(self, lane: str) -> list[str]:
         """Return the names of the prepared tasks that run on ``lane``."""
         return [name for name, one in self._prepared.items() if one.lane == lane]

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+from nuvom.errors import InvalidSetting
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -101,3 +103,15 @@ class Lane(Protocol):
     def run_hook(self, hook: Callable[[], Any]) -> None:
         """Run user code after a commit, in a slot."""
         ...
+
+
+def slots_for(name: str, given: int | None, default: int) -> int:
+    """Return how many slots a lane gets; None means ``default``.
+
+    Raises: InvalidSetting: it would have none.
+    """
+    if given is None:
+        return default
+    if given < 1:
+        raise InvalidSetting(name, given, "1 or more", origin="Worker()")
+    return given
