@@ -1,0 +1,186 @@
+"""A queue of five methods, end to end: at most once, waits held by the worker."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from nuvom import JobFailed, JobTimeout, Snooze, current_job
+from nuvom.errors import CapabilityMissing
+from nuvom.job import Job
+from nuvom.record import JobStatus
+from nuvom.result_backends.memory import MemoryResultBackend
+from nuvom.testing import make_job
+from tests.engine import LIMIT_SECS, Engine, ToyQueue, make_runtime, wait_until, with_backends
+
+
+@pytest.fixture
+def queue() -> ToyQueue:
+    return ToyQueue()
+
+
+@pytest.fixture
+def engine(project: Path, queue: ToyQueue) -> Iterator[Engine]:
+    with Engine(with_backends(make_runtime(project), queue, MemoryResultBackend())) as engine:
+        yield engine
+
+
+def add(x: int, y: int) -> int:
+    return x + y
+
+
+def test_jobs_are_run_and_read(engine: Engine) -> None:
+    task = engine.task(add)
+    jobs = [task.delay(1, 2), *task.map([(3, 4), {"x": 5, "y": 6}])]
+    assert ["PENDING"] * 3 == [job.status for job in jobs]
+    assert "burst" == engine.work()
+    assert [3, 7, 11] == [job.get(LIMIT_SECS) for job in jobs]
+    assert [1, 1, 1] == [job.attempt for job in jobs]
+
+
+def test_worker_in_the_background_polls(engine: Engine) -> None:
+    with engine.worker():
+        assert 3 == engine.task(add).delay(1, 2).get(LIMIT_SECS)
+        assert 3 == engine.task(add).delay(1, 2).get(LIMIT_SECS)
+
+
+def test_running_job_is_shown_as_such(engine: Engine) -> None:
+    started, go = threading.Event(), threading.Event()
+
+    def task() -> None:
+        current_job().progress(1, 2, "half")
+        started.set()
+        go.wait(LIMIT_SECS)
+
+    job = engine.task(task).delay()
+    with engine.worker():
+        assert started.wait(LIMIT_SECS)
+        assert JobStatus.RUNNING is job.status
+        go.set()
+        job.get(LIMIT_SECS)
+
+
+def test_attempts_wait_in_the_worker(engine: Engine, queue: ToyQueue) -> None:
+    @engine.task(retries=2, retry_delay_secs=0.01, jitter=False)
+    def flaky() -> int:
+        if current_job().attempt < 3:
+            raise OSError("not yet")
+        return current_job().attempt
+
+    job = flaky.delay()
+    with engine.worker():
+        assert 3 == job.get(LIMIT_SECS)
+    assert [] == queue.jobs
+
+
+def test_snoozed_job_goes_on(engine: Engine) -> None:
+    seen: list[int] = []
+
+    @engine.task
+    def sleepy() -> None:
+        seen.append(current_job().attempt)
+        if len(seen) == 1:
+            raise Snooze(0.01)
+
+    job = sleepy.delay()
+    with engine.worker():
+        job.get(LIMIT_SECS)
+    assert [1, 1] == seen
+
+
+def test_jobs_that_wait_go_back_when_the_worker_ends(engine: Engine, queue: ToyQueue) -> None:
+    @engine.task(retries=1, retry_delay_secs=3600, jitter=False)
+    def broken() -> None:
+        raise OSError("no")
+
+    job = broken.delay()
+    assert "burst" == engine.work()
+    assert [(job.id, 1)] == [(one.id, one.attempt) for one in queue.jobs]
+    engine.work()
+    with pytest.raises(JobFailed, match="OSError: no"):
+        job.get(0)
+    assert 2 == job.attempt
+
+
+def test_running_jobs_go_back_when_the_worker_is_aborted(engine: Engine, queue: ToyQueue) -> None:
+    started, go = threading.Event(), threading.Event()
+
+    def task() -> str:
+        started.set()
+        while not go.wait(0.001):
+            pass
+        return "done"
+
+    job = engine.task(task).delay()
+    with engine.worker() as worker:
+        assert started.wait(LIMIT_SECS)
+        worker.abort()
+        assert worker.join(LIMIT_SECS)
+    assert [(job.id, 0)] == [(one.id, one.attempt) for one in queue.jobs]
+    go.set()
+    engine.work()
+    assert "done" == job.get(LIMIT_SECS)
+
+
+def test_unknown_task_is_shown_as_parked(engine: Engine, queue: ToyQueue) -> None:
+    record = make_job("tests.unknown")
+    queue.enqueue(record)
+    engine.work()
+    job: Job[None] = Job.load(record.id)
+    assert JobStatus.PARKED is job.status
+    assert [record.id] == [one.id for one in queue.jobs]
+
+
+def test_children_come_with_the_success(engine: Engine) -> None:
+    child = engine.task(add)
+
+    @engine.task
+    def parent() -> str:
+        return current_job().enqueue(child, 1, 2)
+
+    job = parent.delay()
+    with engine.worker():
+        made: Job[int] = Job(job.get(LIMIT_SECS), runtime=engine.runtime)
+        assert 3 == made.get(LIMIT_SECS)
+
+
+def test_hooks_are_called(engine: Engine) -> None:
+    called: list[int] = []
+    engine.task(add, after_job=called.append).delay(1, 2)
+    engine.work()
+    assert [3] == called
+
+
+def test_coroutines_are_run(engine: Engine) -> None:
+    async def double(x: int) -> int:
+        return 2 * x
+
+    job = engine.task(double).delay(4)
+    engine.work()
+    assert 8 == job.get(LIMIT_SECS)
+
+
+def test_deadlines_are_kept(engine: Engine) -> None:
+    def hang() -> None:
+        go = threading.Event()
+        while not go.wait(0.001):
+            pass
+
+    job = engine.task(hang, timeout_secs=0.05).delay()
+    with engine.worker():
+        wait_until(lambda: job.status.is_final)
+    with pytest.raises(JobFailed, match=r"timed out after 0\.05 s"):
+        job.get(0)
+
+
+def test_what_it_cannot_do_is_said(engine: Engine) -> None:
+    job = engine.task(add).delay(1, 2)
+    with pytest.raises(CapabilityMissing, match="toy has no capability control"):
+        job.cancel()
+    with pytest.raises(CapabilityMissing, match="control"):
+        job.retry()
+    with pytest.raises(JobTimeout, match="unknown workers alive"):
+        job.get(0)

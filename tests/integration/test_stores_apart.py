@@ -1,0 +1,154 @@
+"""Queue and results in two stores: the result first, then the queue, and nothing twice."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nuvom.errors import BackendUnavailable, JobFailed
+from nuvom.events import BackendFailed
+from nuvom.execution import pump as pump_module
+from nuvom.record import JobStatus
+from tests.engine import LIMIT_SECS, Engine, make_runtime
+
+STORES = ("memory", "file", "sqlite")
+APART = [(queue, results) for queue, results in product(STORES, STORES) if queue != results]
+
+
+@pytest.fixture(params=[*APART, ("sqlite", "sqlite, apart")], ids="-".join)
+def engine(
+    request: pytest.FixtureRequest, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Engine]:
+    monkeypatch.setattr(pump_module, "_BACK_OFF_SECS", (0.001, 0.005))
+    queue, results = request.param
+    settings: dict[str, Any] = {"queue_backend": queue, "result_backend": results}
+    if results == "sqlite, apart":
+        settings |= {"result_backend": "sqlite", "sqlite_result_path": ".nuvom/results.db"}
+    with Engine(make_runtime(project, **settings)) as engine:
+        assert not engine.runtime.is_shared
+        yield engine
+
+
+class Flow:
+    """Whether a backend's method breaks off, and what was called in which order."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.calls: list[str] = []
+        self.breaks: dict[str, list[Exception]] = {}
+        for backend, names in (
+            (engine.runtime.queue, ("settle",)),
+            (engine.runtime.results, ("set_result", "set_error", "get_full")),
+        ):
+            for name in names:
+                self._watch(backend, name)
+
+    def _watch(self, backend: Any, name: str) -> None:
+        method = getattr(backend, name)
+
+        def watched(*args: Any, **options: Any) -> Any:
+            self.calls.append(name)
+            if self.breaks.get(name):
+                raise self.breaks[name].pop(0)
+            return method(*args, **options)
+
+        setattr(backend, name, watched)
+
+
+def test_result_is_stored_before_the_job_is_settled(engine: Engine) -> None:
+    flow = Flow(engine)
+    job = engine.task(lambda: 8, name="tests.give").delay()
+    engine.work()
+    assert 8 == job.get(LIMIT_SECS)
+    assert ["set_result", "settle"] == [
+        call for call in flow.calls if call in ("set_result", "settle")
+    ]
+
+
+def test_error_is_stored_before_the_job_is_settled(engine: Engine) -> None:
+    flow = Flow(engine)
+    job = engine.task(lambda: 1 / 0, name="tests.fail").delay()
+    engine.work()
+    with pytest.raises(JobFailed, match="ZeroDivisionError"):
+        job.get(LIMIT_SECS)
+    assert ["set_error", "settle"] == [
+        call for call in flow.calls if call in ("set_error", "settle")
+    ]
+
+
+@pytest.mark.parametrize("fails", [True, False])
+def test_death_between_the_two_leads_to_no_second_run(engine: Engine, *, fails: bool) -> None:
+    flow, runs = Flow(engine), list[int]()
+
+    @engine.task
+    def once() -> int:
+        runs.append(1)
+        if fails:
+            raise ValueError("once is enough")
+        return 8
+
+    job = once.delay()
+    death = ZeroDivisionError("the worker dies")
+    flow.breaks["settle"] = [death, death]
+    with pytest.raises(ZeroDivisionError):
+        engine.work()
+    assert JobStatus.PENDING is job.status
+
+    assert "burst" == engine.work()
+    assert [1] == runs
+    if fails:
+        with pytest.raises(JobFailed, match="ValueError: once is enough"):
+            job.get(LIMIT_SECS)
+    else:
+        assert 8 == job.get(LIMIT_SECS)
+
+
+def test_retried_job_is_run_though_an_outcome_was_stored(engine: Engine) -> None:
+    runs: list[int] = []
+
+    @engine.task
+    def twice() -> int:
+        runs.append(1)
+        if len(runs) == 1:
+            raise ValueError("once")
+        return 8
+
+    job = twice.delay()
+    engine.work()
+    assert job.retry()
+    engine.work()
+    assert (8, [1, 1]) == (job.get(LIMIT_SECS), runs)
+    assert job.error is None
+
+
+def test_trouble_with_the_results_only_delays(engine: Engine) -> None:
+    flow = Flow(engine)
+    flow.breaks["set_result"] = [BackendUnavailable("results", "down")] * 3
+    jobs = engine.task(lambda number: number, name="tests.give").map([(1,), (2,)])
+    engine.work()
+    assert [1, 2] == jobs.get(LIMIT_SECS)
+    assert {"settle"} == {event.op for event in engine.events(BackendFailed)}
+
+
+def test_cancelled_job_is_cancelled_whatever_is_stored(engine: Engine) -> None:
+    job = engine.task(lambda: 8, name="tests.give").delay()
+    assert job.cancel()
+    engine.work()
+    assert (JobStatus.CANCELLED, None) == (job.status, job.result)
+
+
+def test_jobs_are_the_same_for_readers(engine: Engine) -> None:
+    job = engine.task(lambda number, *, name: [number, name], name="tests.give", priority=0).delay(
+        5, name="x"
+    )
+    engine.work()
+    assert ([5, "x"], (5,), {"name": "x"}, 0, 1) == (
+        job.get(LIMIT_SECS),
+        job.args,
+        job.kwargs,
+        job.priority,
+        job.attempt,
+    )

@@ -1,0 +1,191 @@
+"""Workers that one command started, and a program that another one did, on one store."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nuvom.job import submit_many
+from nuvom.record import JobStatus
+from nuvom.registry.registry import TaskDefinition
+from nuvom.runtime import Runtime, use_runtime
+from nuvom.testing import make_job
+from tests.engine import LIMIT_SECS, make_runtime, wait_until
+
+TASKS = """
+import os
+import nuvom
+
+@nuvom.task
+def mixed(number: int) -> list:
+    return [number, number ** 3 % 1009, f"{number:x}", os.getpid()]
+"""
+SLOW = """
+@nuvom.task
+def slow(mark: str) -> int:
+    import pathlib, time
+    path = pathlib.Path(mark)
+    if path.exists():
+        return os.getpid()
+    path.write_text(str(os.getpid()))
+    time.sleep(600)
+"""
+WORKER = """
+import sys
+import nuvom
+from nuvom.runtime import current_runtime
+from nuvom.worker import Worker
+import app_tasks
+
+nuvom.configure(queue_backend=sys.argv[1], result_backend=sys.argv[1])
+worker = Worker(current_runtime(), threads=2)
+worker.start()
+print(worker.id, flush=True)
+sys.stdin.read()  # until the test is over
+worker.stop()
+worker.join()
+print(worker.finished_jobs, flush=True)
+"""
+
+
+def expected(number: int) -> list[Any]:
+    return [number, number**3 % 1009, f"{number:x}"]
+
+
+@contextmanager
+def workers(
+    project: Path, store: str, count: int, tasks: str = TASKS
+) -> Iterator[list[subprocess.Popen[str]]]:
+    """Run workers in processes of their own, until the end of the block."""
+    (project / "app_tasks.py").write_text(tasks)
+    (project / "app_worker.py").write_text(WORKER)
+    found = [
+        subprocess.Popen(
+            [sys.executable, "app_worker.py", store],
+            cwd=project,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(count)
+    ]
+    try:
+        for worker in found:
+            assert worker.stdout is not None
+            assert len(worker.stdout.readline()) == 37
+        yield found
+    finally:
+        for worker in found:
+            worker.kill()
+            worker.communicate()
+
+
+@contextmanager
+def program(project: Path, store: str) -> Iterator[Runtime]:
+    """Use a runtime as a program does that runs no worker itself."""
+    runtime = make_runtime(project, queue_backend=store, result_backend=store)
+    before = use_runtime(runtime)
+    try:
+        yield runtime
+    finally:
+        use_runtime(before)
+        runtime.stop()
+
+
+def mixed(number: int) -> list[Any]:
+    raise NotImplementedError
+
+
+@pytest.mark.parametrize("store", ["file", "sqlite"])
+def test_ten_thousand_jobs_are_exchanged_and_shared(project: Path, store: str) -> None:
+    with workers(project, store, 2) as found, program(project, store) as runtime:
+        runtime.dispatcher._public_name = lambda _: "app_tasks.mixed"
+        task = TaskDefinition("app_tasks.mixed", mixed)
+        jobs = submit_many(task, ((number,) for number in range(10_000)))
+        results = jobs.get(100)
+        shares = [int(worker.communicate("")[0]) for worker in found]
+    assert [expected(number) for number in range(10_000)] == [one[:3] for one in results]
+    assert {worker.pid for worker in found} >= {one[3] for one in results}
+    assert 10_000 == sum(shares)
+
+
+@pytest.mark.parametrize("store", ["file", "sqlite"])
+def test_jobs_of_a_killed_worker_are_run_by_another(project: Path, store: str) -> None:
+    with program(project, store) as runtime:
+        mark = project / "mark"
+        record = make_job("app_tasks.slow", str(mark))
+        runtime.queue.enqueue(record)
+        with workers(project, store, 2, TASKS + SLOW) as found:
+            wait_until(lambda: mark.exists() and mark.read_text() != "")
+            victim = next(one for one in found if one.pid == int(mark.read_text()))
+            other = next(one for one in found if one is not victim)
+            victim.kill()
+            queue: Any = runtime.queue
+            wait_until(lambda: queue.get(record.id).status.is_final)
+            snapshot = queue.get(record.id)
+            assert JobStatus.SUCCESS is snapshot.status
+            assert other.pid == runtime.results.get_result(record.id)
+            assert ["lost", "success"] == [one.outcome for one in queue.attempts(record.id)]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_child_forked_from_a_busy_parent_can_enqueue(project: Path) -> None:
+    program_text = """
+import os, sys, threading
+import nuvom
+from nuvom.runtime import current_runtime
+
+@nuvom.task(name="tests.note")
+def note(who: str, number: int) -> None: ...
+
+def busy():
+    for number in range(300):
+        note.delay("parent", number)
+
+threads = [threading.Thread(target=busy) for _ in range(4)]
+for thread in threads:
+    thread.start()
+note.delay("parent", -1)
+children = []
+for child in range(10):
+    pid = os.fork()
+    if pid == 0:
+        for number in range(5):
+            note.delay(f"child-{child}", number)
+        os._exit(0)
+    children.append(pid)
+codes = [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in children]
+for thread in threads:
+    thread.join()
+print(codes, current_runtime().queue.qsize())
+"""
+    (project / "program.py").write_text(program_text)
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "program.py"],
+        cwd=project,
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert f"{[0] * 10} {4 * 300 + 1 + 10 * 5}" == done.stdout.strip(), done.stderr
+
+
+def test_result_wakes_a_waiter_in_another_process(project: Path) -> None:
+    with workers(project, "sqlite", 1), program(project, "sqlite") as runtime:
+        record = make_job("app_tasks.mixed", 7)
+        with runtime.results.waiter() as waiter:
+            assert waiter is not None
+            threading.Timer(0.01, runtime.queue.enqueue, (record,)).start()
+            assert waiter.wait(LIMIT_SECS)
+        wait_until(lambda: runtime.results.get_result(record.id) is not None)
+        assert expected(7) == runtime.results.get_result(record.id)[:3]
