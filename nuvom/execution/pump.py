@@ -43,7 +43,7 @@ class Pump:
     Attributes:
         settled: How many attempts were settled.
         stranded: How many jobs could at the end be neither settled nor handed back, since the
-            store could not be used; their leases run out.
+            store could not be used, or an outcome did not come in time; their leases run out.
     """
 
     def __init__(
@@ -136,6 +136,7 @@ class Pump:
         self._lanes[running.lane].close_attempt(running)
         if JobFenced in self._bus.active:
             self._bus.emit(JobFenced(running.record, self._owner))
+        self._in_hand.open.discard(running)
 
     # ---- the loop -----------------------------------------------------------------------
 
@@ -174,7 +175,8 @@ class Pump:
             self.stop("max-jobs")
         if self._ends_at is not None and self._clock.monotonic() >= self._ends_at:
             self.stop("max-secs")
-        if self._stuck() >= self._station.settings.max_stuck_threads:
+        stuck = sum(lane.stuck() for lane in self._lanes.values())
+        if stuck >= self._station.settings.max_stuck_threads:
             self.stop("stuck-threads")
 
     def _jobs_left(self) -> float:
@@ -183,10 +185,7 @@ class Pump:
         return inf if most is None else most - self._claimed
 
     def _has_work(self) -> bool:
-        return bool(len(self._in_hand) or self._done or self._unsettled or self._returning)
-
-    def _stuck(self) -> int:
-        return sum(lane.stuck() for lane in self._lanes.values())
+        return bool(self._in_hand.open or self._unsettled or self._returning)
 
     # ---- claim --------------------------------------------------------------------------
 
@@ -247,7 +246,9 @@ class Pump:
         """Settle all attempts that ended; return whether there were any."""
         self._gather()
         while self._done:
-            self._unsettled.append(self._done.popleft())
+            one = self._done.popleft()
+            self._unsettled.append(one)
+            self._in_hand.open.discard(one.assignment.running)
         if not self._unsettled:
             return False
         self._doing = "settle"
@@ -322,8 +323,7 @@ class Pump:
 
     def _looked_again(self) -> bool:
         """What the queue calls once it would wake us: look for anything that came before."""
-        has_news = self._done or self._returning or self._stop_reason is not None
-        return bool(has_news) or self._claim()
+        return bool(self._done or self._returning or self._stop_reason) or self._claim()
 
     def _has_room(self) -> bool:
         return not self._is_quiet and self._room.now()[0] > 0
@@ -352,7 +352,7 @@ class Pump:
                 self._bell.wait(min(left, 0.05))
         self._take_back(self._in_hand)
         self._try_to_settle(0)
-        self.stranded = len(self._unsettled) + len(self._returning)
+        self.stranded = len(self._unsettled) + len(self._returning) + len(self._in_hand.open)
 
     def _try_to_settle(self, most_secs: float) -> bool:
         """Release and settle; where the store fails wait a moment, and return False."""
@@ -387,6 +387,7 @@ class Pump:
                 running.is_cancelled = True
                 self._claimed -= 1
                 self._returning.append(running.record)
+                self._in_hand.open.discard(running)
 
     def _release(self) -> None:
         """Give jobs back to the queue; when that fails they are kept for the next try."""

@@ -71,13 +71,19 @@ class KeptElsewhere:
 
 
 class InHand:
-    """The attempts that a worker has in hand; taking one out is atomic, so that one closes it."""
+    """The attempts that a worker has in hand; taking one out is atomic, so that one closes it.
+
+    Attributes:
+        open: These, and those that are out of hand while their outcome is being made.
+    """
 
     def __init__(self) -> None:
         self._jobs: dict[RunningJob, None] = {}
+        self.open: set[RunningJob] = set()
 
     def add(self, running: RunningJob) -> None:
         """Put an attempt in."""
+        self.open.add(running)
         self._jobs[running] = None
 
     def take(self, running: RunningJob) -> bool:

@@ -22,6 +22,7 @@ from nuvom.events import (
     WorkerStopped,
 )
 from nuvom.execution import pump as pump_module
+from nuvom.execution.job_runner import JobRunner
 from nuvom.execution.running import RunningJob
 from nuvom.job import Job
 from nuvom.record import JobStatus
@@ -132,6 +133,61 @@ def test_worker_of_so_many_jobs_finishes_the_last_one(engine: Engine) -> None:
     assert JobStatus.SUCCESS is job.status
 
 
+@pytest.mark.parametrize("limits", [{"burst": True}, {"max_jobs": 1}, {}])
+def test_outcome_that_is_still_being_made_is_waited_for(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, limits: dict[str, Any]
+) -> None:
+    making, go = threading.Event(), threading.Event()
+    succeeded = JobRunner.succeeded
+
+    def slowly(*args: Any) -> Any:
+        making.set()
+        go.wait(LIMIT_SECS)
+        return succeeded(*args)
+
+    monkeypatch.setattr(JobRunner, "succeeded", slowly)
+
+    async def work() -> int:
+        return 8
+
+    job = engine.task(work, name="tests.work").delay()
+    with engine.worker(**limits) as worker:
+        assert making.wait(LIMIT_SECS)
+        if not limits:
+            worker.stop()
+        assert not worker.join(0.1)
+        go.set()
+        assert worker.join(LIMIT_SECS)
+    assert 8 == job.get(0)
+
+
+def test_worker_that_ends_before_an_outcome_is_made_does_not_sign_off(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    making, go = threading.Event(), threading.Event()
+    succeeded = JobRunner.succeeded
+
+    def slowly(*args: Any) -> Any:
+        making.set()
+        go.wait(LIMIT_SECS)
+        return succeeded(*args)
+
+    monkeypatch.setattr(JobRunner, "succeeded", slowly)
+
+    async def work() -> int:
+        return 8
+
+    with Engine(make_runtime(project, shutdown_timeout_secs=0.05)) as engine:
+        engine.task(work, name="tests.work").delay()
+        with engine.worker() as worker:
+            assert making.wait(LIMIT_SECS)
+            worker.stop()
+            assert worker.join(LIMIT_SECS)
+        queue: Any = engine.runtime.queue
+        assert (1, [worker.id]) == (worker._pump.stranded, [one.id for one in queue.workers()])
+        go.set()
+
+
 def test_worker_of_so_many_seconds_ends_after_them(engine: Engine) -> None:
     assert "max-secs" == engine.work(burst=False, max_secs=0.01)
 
@@ -203,7 +259,7 @@ def test_worker_shows_that_it_stops(engine: Engine) -> None:
     queue: Any = engine.runtime.queue
     with engine.worker() as worker:
         gate.is_running()
-        assert ["alive"] == [one.state for one in queue.workers()]
+        wait_until(lambda: [one.state for one in queue.workers()] == ["alive"])
         worker.stop()
         wait_until(lambda: [one.state for one in queue.workers()] == ["stopping"])
         gate.go.set()
@@ -252,7 +308,7 @@ def test_quiet_worker_claims_nothing_until_it_may_again(engine: Engine) -> None:
         assert JobStatus.PENDING is job.status
         assert engine.runtime.control.command(worker.id, "resume")
         assert 3 == job.get(LIMIT_SECS)
-        assert ["alive"] == [one.state for one in queue.workers()]
+        wait_until(lambda: [one.state for one in queue.workers()] == ["alive"])
 
 
 def test_worker_can_be_stopped_by_word(engine: Engine) -> None:
