@@ -135,11 +135,20 @@ class Group(click.Group):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Put the default command's name in where none is given."""
         args = without_major(args)
+        if not args and self.default is None and not ctx.resilient_parsing:
+            args = self._of_nothing(ctx)
         is_bare = not _names_command(args) and not _asks_help(args)
         # A shell that completes asks for the names of the commands, not for the default one.
         if self.default is not None and is_bare and not ctx.resilient_parsing:
             args = [self.default, *args]
         return super().parse_args(ctx, args)
+
+    def _of_nothing(self, ctx: click.Context) -> list[str]:
+        # Not click's own answer: its exit code differs from version to version.
+        if ctx.parent is None:
+            return ["--help"]
+        known = ", ".join(self.list_commands(ctx))
+        raise click.UsageError(f"{ctx.command_path} needs a command: {known}.", ctx)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return all names, in the order in which they are written."""

@@ -41,6 +41,8 @@ def writer(invocation: Invocation, root: Path | None = None) -> tuple[Runtime, I
     """
     root = project_root(invocation) if root is None else root
     runtime = _open(invocation, root, allow_project_plugins=True)
+    for loaded in runtime.plugins.started:  # code that ran: whose it is has to be seen
+        invocation.out.say(f"Plugin: {loaded.describe()}")
     return runtime, Inspector(runtime)
 
 

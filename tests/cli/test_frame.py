@@ -56,8 +56,15 @@ def test_every_command_explains_itself_and_takes_the_common_options(path: tuple[
 
 def test_no_command_means_help() -> None:
     answer = invoke()
-    assert answer.code == 2
-    assert "Usage: nuvom" in answer.out + answer.err
+    assert (answer.code, answer.err) == (0, "")
+    assert answer.out == invoke("--help").out
+
+
+@pytest.mark.parametrize("group", ["inspect", "retry", "runtestworker"])
+def test_a_group_without_a_default_says_what_there_is(group: str) -> None:
+    answer = invoke(group)
+    assert (answer.code, answer.out) == (2, "")
+    assert f"nuvom {group} needs a command: " in answer.err
 
 
 def test_a_misspelt_command_names_the_nearest_ones() -> None:

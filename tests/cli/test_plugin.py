@@ -168,7 +168,9 @@ def test_a_new_backend_works_in_a_project(tasks: Path) -> None:
     )
     (tasks / ".nuvom_plugins.toml").chmod(0o600)
     (tasks / "nuvom.toml").write_text('result_backend = "my_results"\n')
-    job = call("run", "add", "2", "3", "-q", cwd=tasks).out.strip()
+    enqueued = call("run", "add", "2", "3", cwd=tasks)
+    assert "Plugin: my_results (unknown version), my_results:MyResults, named by" in enqueued.err
+    job = enqueued.out.strip()
     assert call("runworker", "--burst", "-q", cwd=tasks).code == 0
     # The results ended with the worker; the queue still knows how the job ended.
     assert call("status", job, "-f", "raw", cwd=tasks).code == 4  # a reading command loads nothing
