@@ -19,6 +19,22 @@ from hypothesis.stateful import (
 from nuvom.errors import QueueFull
 from nuvom.record import JobStatus
 from nuvom.testing.builders import make_settlement
+from nuvom.testing.conformance.draws import (
+    LASTING,
+    NEVER_SECS,
+    OWNERS,
+    PASSING_SECS,
+    QUEUES,
+    SETTINGS,
+    VERDICTS,
+    calls,
+    ends,
+    owners,
+    picks,
+    queues,
+    seldom,
+    tasks,
+)
 from nuvom.testing.conformance.model import ANY, Full, Job, Model, Rules
 from nuvom.testing.conformance.queue_bench import QueueBench
 
@@ -29,46 +45,6 @@ if TYPE_CHECKING:
     from nuvom.queue_backends.leased import LeasedJobQueue
     from nuvom.record import JobRecord
     from nuvom.testing.conformance.queue_kit import QueueKit
-
-# Sums of these never hit the end of a lease or a run_at exactly: what happens at the very
-# moment is nobody's promise.
-_PASSING_SECS = (0.7, 7.3, 16.1, 31.7)
-_DELAY_SECS = (0.0, 0.0, 5.05, 40.45)
-_QUEUES = ("a", "b")
-_TASKS = ("shop.a", "shop.b")
-_OWNERS = ("worker-a", "worker-b", "worker-c")
-_RULES: dict[str, Any] = {
-    "lease_secs": 30.0,
-    "max_deliveries": 3,
-    "parked_ttl_secs": 50.55,
-    "max_queue_size": 6,
-}
-# Without a clock to move nothing may run out while a history lasts, however slow the machine is.
-_LASTS: dict[str, Any] = {"lease_secs": 3600.0, "parked_ttl_secs": 3600.0}
-_NEVER_SECS = 3600.0
-_VERDICTS = {
-    "success": (JobStatus.SUCCESS, True),
-    "failure": (JobStatus.FAILED, True),
-    "cancelled": (JobStatus.CANCELLED, True),
-    "retry": (JobStatus.PENDING, True),
-    "snooze": (JobStatus.PENDING, False),
-    "parked": (JobStatus.PARKED, False),
-}
-
-queues = st.sampled_from(_QUEUES)
-tasks = st.sampled_from(_TASKS)
-owners = st.sampled_from(_OWNERS)
-delays = st.sampled_from(_DELAY_SECS)
-picks = st.integers(0, 1000)  # an index, modulo what there is
-calls = st.fixed_dictionaries(
-    {
-        "func_name": tasks,
-        "queue": queues,
-        "priority": st.integers(0, 2),
-        "delay": delays,
-        "unique_key": st.sampled_from((None, None, "x", "y")),
-    }
-)
 
 
 class Ticket(NamedTuple):
@@ -96,17 +72,19 @@ class QueueMachine(RuleBasedStateMachine):
         self.bench = QueueBench(self.kit, folder)
         self.instances: list[LeasedJobQueue] = []
         self.tickets: list[Ticket] = []
+        self.records: dict[str, JobRecord] = {}
 
-    @initialize()
-    def open(self) -> None:
-        """Begin with an empty store, seen through one instance or two."""
-        lasts = {} if self.kit.takes_clock() else _LASTS
-        self.instances = [self.bench.open_leased(**{**_RULES, **lasts})]
+    @initialize(several=st.lists(calls, min_size=2, max_size=5))
+    def open(self, several: list[dict[str, Any]]) -> None:
+        """Begin with a few jobs, seen through one instance or two."""
+        lasts = {} if self.kit.takes_clock() else LASTING
+        self.instances = [self.bench.open_leased(**{**SETTINGS, **lasts})]
         other = self.kit.reopen(self.instances[0])
         if other is not None:
             self.instances.append(self.bench.adopt(other))
-        rules = Rules(**{**_RULES, **lasts}, has_start_marks=self.bench.has_start_marks)
+        rules = Rules(**{**SETTINGS, **lasts}, has_start_marks=self.bench.has_start_marks)
         self.model = Model(rules, self.bench.clock.now())
+        self.enqueue_many(several=several, breaks=False, which=0)
 
     def teardown(self) -> None:
         """Clear the store away."""
@@ -119,6 +97,16 @@ class QueueMachine(RuleBasedStateMachine):
         """Enqueue a fresh job."""
         record, job = self._job(call)
         self._same(lambda: self.model.enqueue(job), lambda: self._at(which).enqueue(record))
+
+    @precondition(lambda self: self.model.jobs)
+    @rule(pick=picks, which=picks)
+    def enqueue_again(self, pick: int, which: int) -> None:
+        """Enqueue a job that is known, as a client does after a lost reply."""
+        record = self.records[self._pick(list(self.model.jobs), pick)]
+        answer = self._at(which).enqueue(record)
+        # Who has the key meanwhile may be told, too.
+        is_right = answer is None or record.unique_key is not None
+        assert is_right, f"enqueue of the known id {record.id} returned {answer!r}"
 
     @rule(several=st.lists(calls, max_size=4), breaks=st.sampled_from((False, True)), which=picks)
     def enqueue_many(self, *, several: list[dict[str, Any]], breaks: bool, which: int) -> None:
@@ -137,22 +125,13 @@ class QueueMachine(RuleBasedStateMachine):
             return
         raise AssertionError(f"enqueue_many of a bulk that breaks off returned {answer}")
 
-    @precondition(lambda self: self.model.jobs)
-    @rule(call=calls, pick=picks, which=picks)
-    def enqueue_again(self, call: dict[str, Any], pick: int, which: int) -> None:
-        """Enqueue an id that is known."""
-        known = self._pick(list(self.model.jobs), pick)
-        record = self.bench.job(call["func_name"], id=known, queue=call["queue"])
-        answer = self._at(which).enqueue(record)
-        assert answer is None, f"enqueue of the known id {known} returned {answer!r}"
-
     # ---- delivery -------------------------------------------------------------------------
 
     @rule(
         owner=owners,
         n=st.integers(1, 3),
-        served=st.sampled_from((("a",), ("b",), ("a", "b"), ("b", "a"), None)),
-        without=st.sampled_from(((), (), ("shop.a",))),
+        served=st.sampled_from((("a", "b"), ("b", "a"), ("a",), ("b",), None)),
+        without=st.sampled_from(((), (), (), ("shop.a",))),
         suspects=st.integers(0, 1),
     )
     def claim(
@@ -165,13 +144,14 @@ class QueueMachine(RuleBasedStateMachine):
         suspects: int,
     ) -> None:
         """Claim, from all queues only as much as there is: their order is nobody's promise."""
-        if served is None:  # nor does anybody promise which queue's suspect comes first
-            n, suspects = 100, 0
         self.model.now = self.bench.clock.now()
-        expected = self.model.claimable(n, served or _QUEUES, without, suspects)
+        if served is None:  # nor does anybody promise which queue's suspect comes first
+            suspects = 0
+            n = len(self.model.claimable(1000, QUEUES, without, suspects)) or 1
+        expected = self.model.claimable(n, served or QUEUES, without, suspects)
         queue = self._home_of(owner)
         claimed = queue.claim(n, owner, served, without=without, suspects=suspects)
-        for name in _QUEUES:
+        for name in QUEUES:
             got = [one.id for one in claimed if one.queue == name and not one.suspect]
             want = [one.id for one in expected if one.queue == name and not one.suspect]
             assert got == want, f"of queue {name} {got} were claimed instead of {want}"
@@ -187,30 +167,43 @@ class QueueMachine(RuleBasedStateMachine):
             self.tickets.append(Ticket(record, queue))
 
     @precondition(lambda self: self.tickets)
-    @rule(pick=picks)
-    def start(self, pick: int) -> None:
+    @rule(pick=picks, stale=seldom)
+    def start(self, *, pick: int, stale: bool) -> None:
         """Mark a delivery as started, also one that is lost."""
-        ticket = self._pick(self.tickets, pick)
+        self._start(self._ticket(pick, stale=stale))
+
+    def _start(self, ticket: Ticket) -> None:
         self.model.start(ticket.record.id, ticket.record.lease_epoch)
         ticket.queue.mark_started(ticket.record)
 
     @precondition(lambda self: self.tickets)
-    @rule(
-        pick=picks,
-        verdict=st.sampled_from(sorted(_VERDICTS)),
-        delay=delays,
-        call=st.none() | calls,
-        which=picks,
-    )
-    def settle(
-        self, *, pick: int, verdict: str, delay: float, call: dict[str, Any] | None, which: int
-    ) -> None:
+    @rule(pick=picks, stale=seldom, end=ends, which=picks)
+    def settle(self, *, pick: int, stale: bool, end: dict[str, Any], which: int) -> None:
         """Settle a delivery, also one that is lost or settled already."""
-        record = self._pick(self.tickets, pick).record
-        status, keeps_attempt = _VERDICTS[verdict]
-        now = self.bench.clock.now()
-        run_at = self._due_in(delay)
-        made = None if call is None else self._job(call)
+        self._settle(self._ticket(pick, stale=stale), self._at(which), **end)
+
+    @rule(owner=owners, end=ends)
+    def work(self, owner: str, end: dict[str, Any]) -> None:
+        """Do as a worker does: claim, start, settle."""
+        before = len(self.tickets)
+        self.claim(owner=owner, n=2, served=QUEUES, without=(), suspects=1)
+        for ticket in self.tickets[before:]:
+            self._start(ticket)
+            self._settle(ticket, ticket.queue, **end)
+
+    def _settle(
+        self,
+        ticket: Ticket,
+        queue: LeasedJobQueue,
+        *,
+        verdict: str,
+        delay: float,
+        child: dict[str, Any] | None,
+    ) -> None:
+        record = ticket.record
+        status, keeps_attempt = VERDICTS[verdict]
+        now, run_at = self.bench.clock.now(), self._due_in(delay)
+        made = None if child is None else self._job(child)
         settlement = make_settlement(
             record,
             status,
@@ -228,15 +221,15 @@ class QueueMachine(RuleBasedStateMachine):
             keeps_attempt=keeps_attempt,
             child=None if made is None else made[1],
         )
-        (answer,) = self._at(which).settle([settlement])
+        (answer,) = queue.settle([settlement])
         if expected is not ANY:
             assert answer is expected, f"settle({verdict}) returned {answer}, not {expected}"
 
     @precondition(lambda self: self.tickets)
-    @rule(pick=picks, which=picks)
-    def release(self, pick: int, which: int) -> None:
+    @rule(pick=picks, stale=seldom, which=picks)
+    def release(self, *, pick: int, stale: bool, which: int) -> None:
         """Give a delivery back, also one that is lost."""
-        record = self._pick(self.tickets, pick).record
+        record = self._ticket(pick, stale=stale).record
         self._same(
             lambda: [self.model.release(record.id, record.lease_epoch)],
             lambda: self._at(which).release([record]),
@@ -253,7 +246,14 @@ class QueueMachine(RuleBasedStateMachine):
         self._same(self.model.reap, lambda: {one.id: one.status for one in self._at(which).reap()})
 
     @precondition(lambda self: self.bench.has_fake_clock)
-    @rule(secs=st.sampled_from(_PASSING_SECS))
+    @rule(which=picks)
+    def lose_all(self, which: int) -> None:
+        """Let all leases end, and take back what is lost."""
+        self.bench.end_leases()
+        self.reap(which)
+
+    @precondition(lambda self: self.bench.has_fake_clock)
+    @rule(secs=st.sampled_from(PASSING_SECS))
     def pass_time(self, secs: float) -> None:
         """Let time pass."""
         self.bench.advance(secs)
@@ -271,7 +271,7 @@ class QueueMachine(RuleBasedStateMachine):
         )
 
     @rule(
-        what=st.sampled_from(("pause", "resume", "purge", "prune", "unpark")),
+        what=st.sampled_from(("pause", "resume", "resume", "purge", "prune", "unpark", "unpark")),
         name=queues,
         task=tasks,
         which=picks,
@@ -321,6 +321,7 @@ class QueueMachine(RuleBasedStateMachine):
         fields = {**call, "run_at": self._due_in(call["delay"])}
         del fields["delay"]
         record = self.bench.job(fields.pop("func_name"), **fields)
+        self.records[record.id] = record
         job = Job(
             id=record.id,
             task=record.func_name,
@@ -333,14 +334,26 @@ class QueueMachine(RuleBasedStateMachine):
 
     def _due_in(self, secs: float) -> float:
         is_soon = self.bench.has_fake_clock or not secs
-        return self.bench.clock.now() + (secs if is_soon else _NEVER_SECS)
+        return self.bench.clock.now() + (secs if is_soon else NEVER_SECS)
 
     def _at(self, which: int) -> LeasedJobQueue:
         return self.instances[which % len(self.instances)]
 
     def _home_of(self, owner: str) -> LeasedJobQueue:
         """Return the instance of a worker: one worker never uses two."""
-        return self._at(_OWNERS.index(owner))
+        return self._at(OWNERS.index(owner))
+
+    def _ticket(self, pick: int, *, stale: bool) -> Ticket:
+        """Return a delivery that holds; or one that is lost, best to another one of its job."""
+        holds = [one for one in self.tickets if self._holds(one)]
+        running = {one.record.id for one in holds}
+        lost = [one for one in self.tickets if one not in holds]
+        fenced = [one for one in lost if one.record.id in running]
+        ticket: Ticket = self._pick(((fenced or lost) if stale else holds) or self.tickets, pick)
+        return ticket
+
+    def _holds(self, ticket: Ticket) -> bool:
+        return self.model.held(ticket.record.id, ticket.record.lease_epoch) is not None
 
     def _pick(self, there: list[Any], pick: int) -> Any:
         return there[-1 - pick % len(there)]  # mostly one of the newest
