@@ -1,0 +1,161 @@
+"""R21, F16, F18: stored bytes are flipped, cut or overwritten. What is damaged is kept and named,
+what is not goes on, and nothing is taken for something else."""
+
+from __future__ import annotations
+
+import logging
+import random
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from nuvom._file.frames import HEADER_BYTES, JOB, place, scan
+from nuvom.config import Settings
+from nuvom.errors import BackendUnavailable
+from nuvom.queue_backends.file import FileJobQueue
+from nuvom.queue_backends.sqlite import SQLiteJobQueue
+from nuvom.record import JobRecord, JobStatus
+from nuvom.testing.builders import make_job, make_settlement
+
+JOBS = 24
+BLOCK = 64
+
+
+class Damage(NamedTuple):
+    """What a trial did to the log, and the ids of the jobs whose entries it touched."""
+
+    what: str
+    touched: set[str]
+
+
+def template(root: Path) -> dict[str, tuple[int, int]]:
+    """Make a store with waiting jobs; return where in its log each one's entry stands."""
+    queue = FileJobQueue(Settings(root=root, durability="normal"))
+    for number in range(JOBS // 2):
+        queue.enqueue(make_job("tests.one", number))
+    queue.enqueue_many(make_job("tests.many", number) for number in range(JOBS // 2))
+    for number in range(2):  # a damaged batch at the very end counts as half written
+        queue.enqueue(make_job("tests.last", number))
+    queue.stop()
+    found = scan(log_of(root).read_bytes(), place(1, 0))
+    return {
+        JobRecord.decode(body).id: (stands - place(1, 0), HEADER_BYTES + len(body))
+        for kind, _, stands, body in found.frames
+        if kind == JOB
+    }
+
+
+def log_of(root: Path) -> Path:
+    (path,) = (root / ".nuvom" / "files" / "log").glob("*.log")
+    return path
+
+
+def damage(path: Path, entries: dict[str, tuple[int, int]], rng: random.Random) -> Damage:
+    data = bytearray(path.read_bytes())
+    at = rng.randrange(min(start for start, _ in entries.values()), len(data))
+    what = rng.choice(("flip", "zero", "noise", "cut"))
+    size = 1 if what == "flip" else BLOCK
+    if what == "flip":
+        data[at] ^= 1 << rng.randrange(8)
+    elif what == "cut":
+        size = len(data) - at
+        del data[at:]
+    else:
+        new = bytes(BLOCK) if what == "zero" else rng.randbytes(BLOCK)
+        data[at : at + BLOCK] = new[: len(data) - at]
+    path.write_bytes(data)
+    hit = {job for job, (start, long) in entries.items() if start < at + size and at < start + long}
+    return Damage(f"{what} at {at}", hit)
+
+
+def work_off(root: Path) -> set[str]:
+    """Do all jobs that the store still has; return their ids."""
+    queue = FileJobQueue(Settings(root=root, durability="normal"))
+    try:
+        done: set[str] = set()
+        while claimed := queue.claim(8, "worker"):
+            accepted = queue.settle([make_settlement(one, value=one.id) for one in claimed])
+            assert all(accepted)
+            done |= {one.id for one in claimed}
+        assert queue.qsize() == 0
+        assert {one.status for one in queue.page(limit=1000)} <= {JobStatus.SUCCESS}
+        return done
+    finally:
+        queue.stop()
+
+
+def prove(root: Path, figures: Callable[[str], None], seed: int, trials: int) -> None:
+    rng = random.Random(seed)
+    (root / "template").mkdir()
+    entries = template(root / "template")
+    lost = neighbours = kept = 0
+    logging.getLogger("nuvom.files").setLevel(logging.ERROR)  # each damage is a warning
+    try:
+        for number in range(trials):
+            trial = root / f"trial-{number}"
+            shutil.copytree(root / "template", trial)
+            before = log_of(trial).read_bytes()
+            done = damage(log_of(trial), entries, rng)
+            survivors = work_off(trial)
+            missing = entries.keys() - survivors
+            # A batch that is cut in the middle counts as half written: all of it goes.
+            if not done.what.startswith("cut"):
+                assert missing <= done.touched, (done, missing)
+            assert survivors <= entries.keys(), done
+            quarantined = list((trial / ".nuvom" / "files" / "quarantine").glob("*.reason"))
+            if missing and not done.what.startswith("cut"):
+                assert quarantined, (done, len(before))
+            lost, kept = lost + len(missing), kept + len(quarantined)
+            neighbours += len(survivors)
+            shutil.rmtree(trial)
+    finally:
+        logging.getLogger("nuvom.files").setLevel(logging.NOTSET)
+    figures(
+        f"{trials} flips, blocks and cuts, seed {seed}: {neighbours} neighbours done, {lost} "
+        f"damaged jobs set aside in {kept} pieces"
+    )
+
+
+def test_r21_damage_to_the_file_queue_is_set_aside_and_the_rest_is_done(
+    tmp_path: Path, seed: int, figures: Callable[[str], None]
+) -> None:
+    prove(tmp_path, figures, seed, trials=100)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_r21_a_thousand_damages_to_the_file_queue_are_set_aside_and_the_rest_is_done(
+    tmp_path: Path, seed: int, figures: Callable[[str], None]
+) -> None:
+    prove(tmp_path, figures, seed, trials=1000)
+
+
+@pytest.mark.parametrize("page", [1, 2, 3])
+def test_f18_a_damaged_database_is_refused_with_what_to_do(
+    project: Path, page: int, seed: int
+) -> None:
+    settings = Settings(root=project)
+    queue = SQLiteJobQueue(settings)
+    queue.enqueue_many(make_job("tests.one", "x" * 200) for _ in range(200))
+    queue.stop()
+    with open(settings.db_path, "r+b") as stream:
+        stream.seek((page - 1) * 4096 + (100 if page == 1 else 0))
+        stream.write(random.Random(seed).randbytes(3000))
+    again = SQLiteJobQueue(settings)
+    try:
+        with pytest.raises(BackendUnavailable) as raised:
+            use(again)
+        assert "nuvom doctor" in str(raised.value)
+        assert str(settings.db_path) in str(raised.value)
+    finally:
+        again.stop()
+
+
+def use(queue: SQLiteJobQueue) -> None:
+    for _ in range(20):
+        claimed = queue.claim(50, "worker")
+        queue.settle([make_settlement(one) for one in claimed])
+        queue.enqueue(make_job())
