@@ -126,8 +126,8 @@ class Dispatcher:
             self._refuse_missing(batch.like, now)
             for index, item in enumerate(items):
                 args, kwargs = _call_of(definition.name, index, item)
-                batch.add(new_id(), *plan.pack(args, kwargs, index))
-            return batch.ids, self._store(batch) if batch.ids else {}
+                batch.add(*plan.pack(args, kwargs, index))
+            return batch.ids, self._store(batch) if len(batch) else {}
 
     def _store(self, batch: RecordBatch) -> dict[str, str]:
         with nullcontext() if self._can_inspect else self._shown(batch):

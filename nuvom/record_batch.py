@@ -1,29 +1,53 @@
 """Records that differ only in their id and arguments, as one ``.map()`` makes them.
 
-They are encoded as they arrive and spooled to a temporary file, so that any number of them
-needs bounded memory. A backend may iterate over the batch as over any records, or take the
-encoded records as they are.
+They are encoded as they arrive and spooled to a temporary file in chunks, so that any number of
+them needs bounded memory. A backend may iterate over the batch as over any records, or take the
+chunks as they are.
 """
 
 from __future__ import annotations
 
-from itertools import islice
+from array import array
 from tempfile import SpooledTemporaryFile, gettempdir
 from typing import TYPE_CHECKING, Self
 
 import msgspec
 
 from nuvom.errors import StorageFull
+from nuvom.names import new_ids
 from nuvom.record import JobRecord
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+CHUNK_RECORDS = 2000
+_CHUNK_BYTES = 1 << 20  # a chunk is closed by the record with which it gets so large
 _MEMORY_BYTES = 4 << 20
-_READ_BYTES = 1 << 20
-_PREFIX = 4  # bytes of length before each record in the file
+_IDS_AT_ONCE = 250
 _ID_BYTES = 16
+_TEXT_OF_ID = b"\xd9\x24"  # MessagePack: a text of 36 bytes
 _OWN_FIELDS = 4  # id, func_name, args and kwargs come first in a record
+
+
+class Chunk:
+    """Encoded records; iterates over them.
+
+    Attributes:
+        sizes: Bytes of each record.
+        data: The records, end to end.
+    """
+
+    __slots__ = ("data", "sizes")
+
+    def __init__(self, sizes: array[int], data: bytes) -> None:
+        self.sizes = sizes
+        self.data = data
+
+    def __iter__(self) -> Iterator[bytes]:
+        start = 0
+        for size in self.sizes:
+            yield self.data[start : start + size]
+            start += size
 
 
 class RecordBatch:
@@ -33,19 +57,24 @@ class RecordBatch:
         like: A record with everything that all have in common.
 
     Attributes:
-        ids: All ids, 16 bytes each.
+        id_at: Where the text of the id begins in each encoded record.
     """
 
     def __init__(self, like: JobRecord) -> None:
         self.like = like
-        self.ids = bytearray()
         self._file = SpooledTemporaryFile(max_size=_MEMORY_BYTES)  # noqa: SIM115  # closed by __exit__
         pack = msgspec.msgpack.encode
         fields = [getattr(like, name) for name in JobRecord.__struct_fields__]
         # A record's wire form is an array of its fields: what all have in common is packed once.
-        self._head = pack(tuple(fields))[: -len(b"".join(map(pack, fields)))]
+        self._head = pack(tuple(fields))[: -len(b"".join(map(pack, fields)))] + _TEXT_OF_ID
         self._name = pack(like.func_name)
         self._tail = b"".join(map(pack, fields[_OWN_FIELDS:]))
+        self.id_at = len(self._head)
+        self._ids = bytearray()
+        self._fresh = _fresh_ids()
+        self._open: list[bytes] = []  # the chunk that is being filled, and the ids in it
+        self._open_ids: list[str] = []
+        self._open_bytes = 0
 
     def __enter__(self) -> Self:
         return self
@@ -54,51 +83,59 @@ class RecordBatch:
         self._file.close()
 
     def __len__(self) -> int:
-        return len(self.ids) // _ID_BYTES
+        return len(self._ids) // _ID_BYTES + len(self._open)
 
-    def add(self, job_id: str, args: bytes, kwargs: bytes) -> None:
-        """Append a record.
+    @property
+    def ids(self) -> bytearray:
+        """All ids, 16 bytes each."""
+        self._close_chunk()
+        return self._ids
+
+    def add(self, args: bytes, kwargs: bytes) -> str:
+        """Append a record; return its new id.
 
         Args:
-            job_id: 36 characters, as ``new_id`` makes them.
             args, kwargs: Encoded arguments.
         Raises: StorageFull: there is no room for the temporary file.
         """
-        packed = b"".join(
-            (self._head, b"\xd9\x24", job_id.encode(), self._name, args, kwargs, self._tail)
-        )
-        try:
-            self._file.write(len(packed).to_bytes(_PREFIX, "big") + packed)
-        except OSError as error:
-            raise StorageFull(gettempdir(), str(error)) from error
-        self.ids += bytes.fromhex(job_id.replace("-", ""))
+        job_id = next(self._fresh)
+        packed = b"".join((self._head, job_id.encode(), self._name, args, kwargs, self._tail))
+        self._open.append(packed)
+        self._open_ids.append(job_id)
+        self._open_bytes += len(packed)
+        if len(self._open) == CHUNK_RECORDS or self._open_bytes >= _CHUNK_BYTES:
+            self._close_chunk()
+        return job_id
 
-    def packed(self) -> Iterator[tuple[str, bytes]]:
-        """Yield the id and the encoded form of each record; may be called again after its end."""
-        start = len(self._head) + 2
-        end = start + 36
-        for data in self._items():
-            yield data[start:end].decode(), data
+    def chunks(self) -> Iterator[Chunk]:
+        """Yield all records; may be called again, before its end as well.
 
-    def chunks(self, size: int) -> Iterator[list[tuple[str, bytes]]]:
-        """Yield what ``packed`` yields, in lists of at most ``size``."""
-        stream = self.packed()
-        while chunk := list(islice(stream, size)):
-            yield chunk
+        Raises: StorageFull: as ``add``.
+        """
+        self._close_chunk()
+        self._file.seek(0)
+        while count := int.from_bytes(self._file.read(4), "big"):
+            sizes = array("I")
+            sizes.frombytes(self._file.read(count * sizes.itemsize))
+            yield Chunk(sizes, self._file.read(sum(sizes)))
 
     def __iter__(self) -> Iterator[JobRecord]:
-        return (JobRecord.decode(data) for data in self._items())
+        return (JobRecord.decode(data) for chunk in self.chunks() for data in chunk)
 
-    def _items(self) -> Iterator[bytes]:
-        self._file.seek(0)
-        rest = b""
-        while read := self._file.read(_READ_BYTES):
-            data = rest + read
-            start = 0
-            while start + _PREFIX <= len(data):
-                end = start + _PREFIX + int.from_bytes(data[start : start + _PREFIX], "big")
-                if end > len(data):
-                    break
-                yield data[start + _PREFIX : end]
-                start = end
-            rest = data[start:]
+    def _close_chunk(self) -> None:
+        if not self._open:
+            return
+        sizes = array("I", map(len, self._open))
+        try:
+            self._file.write(len(sizes).to_bytes(4, "big"))
+            self._file.write(sizes.tobytes())
+            self._file.write(b"".join(self._open))
+        except OSError as error:
+            raise StorageFull(gettempdir(), str(error)) from error
+        self._ids += bytes.fromhex("".join(self._open_ids).replace("-", ""))
+        self._open, self._open_ids, self._open_bytes = [], [], 0
+
+
+def _fresh_ids() -> Iterator[str]:
+    while True:
+        yield from new_ids(_IDS_AT_ONCE)

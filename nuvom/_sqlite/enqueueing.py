@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import islice
+from itertools import accumulate, islice
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -22,16 +22,17 @@ if TYPE_CHECKING:
 
 LARGE_BYTES = 1024  # a larger record would be rewritten with every change of its row
 _CHUNK = 1000
-_BATCH_CHUNK = 2000
 _encode_json = msgspec.json.Encoder().encode
 
 _INSERT = """INSERT INTO jobs (id, status, queue, priority, task, created_at, run_at, keep_secs,
         unique_key, unique_until, record)
     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"""
-# Two thousand rows in one step, which takes two thirds of the time of as many steps.
+# A chunk of two thousand rows in one step, which takes two thirds of the time of as many steps.
+# The JSON has the place and the size of each record, which has its id in it.
 _INSERT_BATCH = """INSERT INTO jobs
         (id, status, queue, priority, task, created_at, run_at, keep_secs, record)
-    SELECT value ->> 0, ?3, ?4, ?5, ?6, ?7, ?8, ?9, substr(?2, value ->> 1, value ->> 2)
+    SELECT CAST(substr(?2, (value ->> 0) + ?10, 36) AS TEXT), ?3, ?4, ?5, ?6, ?7, ?8, ?9,
+        substr(?2, value ->> 0, value ->> 1)
     FROM json_each(?1) WHERE true ON CONFLICT DO NOTHING"""
 _INSERT_PAYLOAD = "INSERT INTO payloads (seq, record) VALUES (?, ?)"
 _FREE_KEY = """UPDATE jobs SET unique_key = NULL WHERE task = ?1 AND unique_key = ?2
@@ -78,17 +79,14 @@ class Enqueuer:
 
     def _insert_batch(self, connection: sqlite3.Connection, batch: RecordBatch) -> None:
         constants = self._row(batch.like.replace(id="batch"))
-        for chunk in batch.chunks(_BATCH_CHUNK):
-            if any(len(data) > LARGE_BYTES for _, data in chunk):
-                self._insert_all(connection, [JobRecord.decode(data) for _, data in chunk])
+        for chunk in batch.chunks():
+            if max(chunk.sizes) > LARGE_BYTES:
+                self._insert_all(connection, [JobRecord.decode(data) for data in chunk])
                 continue
-            places, start = [], 1
-            for job_id, data in chunk:
-                places.append((job_id, start, len(data)))
-                start += len(data)
-            blob = b"".join([data for _, data in chunk])
+            places = list(zip(accumulate(chunk.sizes, initial=1), chunk.sizes, strict=False))
             connection.execute(
-                _INSERT_BATCH, (_encode_json(places).decode(), blob, *constants[1:8])
+                _INSERT_BATCH,
+                (_encode_json(places).decode(), chunk.data, *constants[1:8], batch.id_at),
             )
             crashpoint("sqlite.enqueue_many.in_transaction")
 

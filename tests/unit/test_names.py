@@ -9,7 +9,7 @@ import pytest
 
 from nuvom import names
 from nuvom.errors import InvalidId
-from nuvom.names import new_id, valid_name
+from nuvom.names import new_id, new_ids, valid_name
 
 GOOD = ["default", "a", "9", "mail-1", "a.b_c", "A" * 64, "01a20dec-dbda-7778-98ee-3c578a65eeb0"]
 BAD = [
@@ -49,6 +49,14 @@ def test_id_is_a_uuid_of_version_7() -> None:
     form = r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}"
     assert all(re.fullmatch(form, new_id()) for _ in range(1000))
     assert all(valid_name("a job id", new_id()) for _ in range(10))
+
+
+def test_many_ids_are_as_good_as_single_ones_and_in_order() -> None:
+    form = r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}"
+    ids = [*new_ids(1000), *new_ids(1000)]
+    assert 2000 == len(set(ids))
+    assert all(re.fullmatch(form, one) for one in ids)
+    assert sorted(ids[:1000]) == ids[:1000]
 
 
 def test_ids_sort_by_the_millisecond_in_which_they_were_made(

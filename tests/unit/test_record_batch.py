@@ -9,9 +9,8 @@ import msgspec
 import pytest
 
 from nuvom.errors import StorageFull
-from nuvom.names import new_id
 from nuvom.record import JobRecord, RetryPolicy
-from nuvom.record_batch import RecordBatch
+from nuvom.record_batch import CHUNK_RECORDS, RecordBatch
 
 LIKE = JobRecord(
     "",
@@ -29,9 +28,8 @@ def filled(count: int, size: int = 1) -> tuple[RecordBatch, list[JobRecord]]:
     batch, expected = RecordBatch(LIKE), []
     for number in range(count):
         args = msgspec.msgpack.encode(["x" * size, number])
-        record = LIKE.replace(id=new_id(), args=msgspec.Raw(args))
-        batch.add(record.id, args, b"\x80")
-        expected.append(record)
+        job_id = batch.add(args, b"\x80")
+        expected.append(LIKE.replace(id=job_id, args=msgspec.Raw(args)))
     return batch, expected
 
 
@@ -47,15 +45,35 @@ def test_records_come_back_as_often_as_they_are_read(count: int, size: int) -> N
 def test_encoded_records_are_what_a_record_encodes_to() -> None:
     batch, expected = filled(10)
     with batch:
-        assert [(one.id, one.encode()) for one in expected] == list(batch.packed())
+        (chunk,) = batch.chunks()
+        assert [one.encode() for one in expected] == list(chunk)
+        place = slice(batch.id_at, batch.id_at + 36)
+        assert [one.id for one in expected] == [data[place].decode() for data in chunk]
 
 
-def test_chunks_hold_all_records_in_order() -> None:
-    batch, expected = filled(10)
+@pytest.mark.parametrize(
+    ("count", "size", "expected"),
+    [
+        (CHUNK_RECORDS + 1, 1, [CHUNK_RECORDS, 1]),  # so many records
+        (5, 600_000, [2, 2, 1]),  # or so many bytes
+    ],
+)
+def test_chunks_are_bounded(count: int, size: int, expected: list[int]) -> None:
+    batch, records = filled(count, size)
     with batch:
-        chunks = list(batch.chunks(4))
-        assert [4, 4, 2] == [len(chunk) for chunk in chunks]
-        assert [one.id for one in expected] == [job_id for chunk in chunks for job_id, _ in chunk]
+        chunks = list(batch.chunks())
+        assert expected == [len(chunk.sizes) for chunk in chunks]
+        assert [one.encode() for one in records] == [data for chunk in chunks for data in chunk]
+
+
+def test_records_may_be_added_after_others_were_counted() -> None:
+    batch, expected = filled(3)
+    with batch:
+        ids = [bytes(batch.ids[place : place + 16]).hex() for place in (0, 16, 32)]
+        last = batch.add(b"\x90", b"\x80")
+        assert [*(one.id for one in expected), last] == [one.id for one in batch]
+        assert [one.id.replace("-", "") for one in expected] == ids
+        assert 4 == len(batch)
 
 
 def test_reading_may_break_off_and_begin_anew() -> None:
@@ -77,5 +95,7 @@ def test_full_disk_is_said_as_such(monkeypatch: pytest.MonkeyPatch) -> None:
 
     with RecordBatch(LIKE) as batch:
         monkeypatch.setattr(batch._file, "write", no_room)
+        for _ in range(CHUNK_RECORDS - 1):
+            batch.add(b"\x90", b"\x80")
         with pytest.raises(StorageFull, match="No space left"):
-            batch.add(new_id(), b"\x90", b"\x80")
+            batch.add(b"\x90", b"\x80")

@@ -12,7 +12,6 @@ import pytest
 
 from nuvom._sqlite import enqueueing
 from nuvom.errors import BackendUnavailable, InvalidId, PayloadError, QueueFull, StorageFull
-from nuvom.names import new_id
 from nuvom.queue_backends.sqlite import SQLiteJobQueue
 from nuvom.record import JobRecord, JobSnapshot, JobStatus
 from nuvom.record_batch import RecordBatch
@@ -128,7 +127,7 @@ def test_jobs_of_one_call_are_written_in_one_transaction(queue: SQLiteJobQueue) 
     like = make_job().replace(id="")
     with RecordBatch(like) as batch:
         for _ in range(5000):
-            batch.add(new_id(), b"\x90", b"\x80")
+            batch.add(b"\x90", b"\x80")
         assert {} == queue.enqueue_many(batch)
     assert 5000 == queue.qsize()
     assert 1 == statements.count("COMMIT")
@@ -147,7 +146,7 @@ def test_bad_names_store_nothing(queue: SQLiteJobQueue, fields: dict[str, str]) 
 
 def test_bad_queue_of_a_batch_stores_nothing(queue: SQLiteJobQueue) -> None:
     with RecordBatch(make_job(queue="../x").replace(id="")) as batch:
-        batch.add(new_id(), b"\x90", b"\x80")
+        batch.add(b"\x90", b"\x80")
         with pytest.raises(InvalidId):
             queue.enqueue_many(batch)
 
@@ -157,7 +156,7 @@ def test_batch_of_a_bounded_queue_is_all_or_nothing(project: Path, clock: Real) 
     for count, fits in ((4, False), (3, True)):
         with RecordBatch(make_job().replace(id="")) as batch:
             for _ in range(count):
-                batch.add(new_id(), b"\x90", b"\x80")
+                batch.add(b"\x90", b"\x80")
             if fits:
                 assert {} == queue.enqueue_many(batch)
             else:
@@ -186,7 +185,7 @@ def test_large_records_of_a_batch_stand_apart(queue: SQLiteJobQueue) -> None:
     with RecordBatch(make_job().replace(id="")) as batch:
         args = make_job("tests.b", "x" * 5000).args
         for _ in range(3):
-            batch.add(new_id(), bytes(args), b"\x80")
+            batch.add(bytes(args), b"\x80")
         queue.enqueue_many(batch)
     assert [args] * 3 == [job.args for job in queue.claim(9, ME)]
     assert [(3,)] == rows(queue, "SELECT count(*) FROM payloads")
