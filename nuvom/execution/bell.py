@@ -1,9 +1,17 @@
-"""What the pump sleeps on: a lock that anybody may release, which is the quickest there is."""
+"""What the pump sleeps on: a lock that anybody may release, which is the quickest there is.
+
+The pump's loop is a generator that yields each wait as a ``Nap``; ``drive`` does the waiting. So
+the same loop lives on real time in a thread, and on virtual time in a simulation.
+"""
 
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable, Generator
 from contextlib import suppress
+from typing import NamedTuple
+
+from nuvom.errors import NuvomError
 
 
 class Bell:
@@ -21,3 +29,36 @@ class Bell:
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until it rings, at most ``timeout`` seconds; return whether it did."""
         return self._lock.acquire(timeout=-1 if timeout is None else timeout)
+
+
+class Nap(NamedTuple):
+    """A wait that the pump asks for.
+
+    Attributes:
+        secs: At most so long.
+        is_on_queue: The queue can end it, too, when a job becomes ready.
+    """
+
+    secs: float
+    is_on_queue: bool = False
+
+
+Rounds = Generator[Nap, bool, None]
+
+
+def drive(rounds: Rounds, sleep: Callable[[Nap], bool]) -> None:
+    """Go through ``rounds`` to their end.
+
+    Args:
+        sleep: Waits, and returns whether there is news; trouble with the store is thrown into
+            the loop, anything else ends it.
+    """
+    with suppress(StopIteration):
+        nap = next(rounds)
+        while True:
+            try:
+                has_news = sleep(nap)
+            except NuvomError as error:
+                nap = rounds.throw(error)
+            else:
+                nap = rounds.send(has_news)

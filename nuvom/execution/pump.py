@@ -15,7 +15,7 @@ from nuvom.crashpoint import crashpoint
 from nuvom.errors import NuvomError
 from nuvom.events import BackendFailed, JobFenced, JobsClaimed
 from nuvom.execution.announcing import OpenHooks, announce
-from nuvom.execution.bell import Bell
+from nuvom.execution.bell import Bell, Nap, Rounds, drive
 from nuvom.execution.failures import stored_error
 from nuvom.execution.lanes import Assignment, Finished, Lane
 from nuvom.execution.pace import Pace
@@ -24,7 +24,7 @@ from nuvom.execution.running import RunningJob
 from nuvom.queue_backends.base import Capability
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Generator, Iterable
 
     from nuvom.execution.station import Limits, Station
     from nuvom.execution.thread_lane import ThreadLane
@@ -149,26 +149,36 @@ class Pump:
             has ended is settled before, as far as that can be done, and the rest handed back.
         """
         try:
-            while self._stop_reason is None:
-                self._turn()
-            stopping()
-            self._drain()
+            drive(self.rounds(stopping), self._sleep)
         except BaseException:
             self._rescue()
             raise
         if self._error is not None:
             raise self._error
-        return self._stop_reason
+        return self._stop_reason or ""
 
-    def _turn(self) -> None:
+    def rounds(self, stopping: Callable[[], None] = lambda: None) -> Rounds:
+        """Do what ``run`` does, but yield each wait instead of waiting: see ``drive``."""
+        while self._stop_reason is None:
+            try:
+                self._release()
+                has_settled = self._settle()
+                if not self._claim() and not has_settled:
+                    yield from self._rest()
+            except NuvomError as error:
+                yield self._back_off(error)
+            self._check_limits()
+        stopping()
+        yield from self._drain()
+
+    def _sleep(self, nap: Nap) -> bool:
+        if not nap.is_on_queue:
+            return self._clock.wait(self._bell, nap.secs)
+        self._is_on_queue = True
         try:
-            self._release()
-            has_settled = self._settle()
-            if not self._claim() and not has_settled:
-                self._sleep()
-        except NuvomError as error:
-            self._back_off(error)
-        self._check_limits()
+            return self._bell.wait(0) or self._queue.wait_for_work(nap.secs, self.looked_again)
+        finally:
+            self._is_on_queue = False
 
     def _check_limits(self) -> None:
         if self._jobs_left() <= 0 and not self._has_work():
@@ -274,19 +284,20 @@ class Pump:
             return
         before = self._threads.backlog()
         if before and self._threads.free() < self._threads.size:
-            self._bell.wait(_GATHER_SECS)
+            self._clock.wait(self._bell, _GATHER_SECS)
             if self._threads.backlog() >= before:
                 self._threads.nudge()
 
-    def _back_off(self, error: NuvomError, most_secs: float = inf) -> None:
+    def _back_off(self, error: NuvomError) -> Nap:
         wait = _BACK_OFF_SECS[min(self._trouble, len(_BACK_OFF_SECS) - 1)]
         self._trouble += 1
         self._bus.emit(BackendFailed(self._doing, stored_error(self._doing, error)))
-        self._clock.wait(self._bell, min(wait, max(0.0, most_secs)))
+        return Nap(wait)
 
     # ---- sleep --------------------------------------------------------------------------
 
-    def _sleep(self) -> None:
+    def _rest(self) -> Rounds:
+        """Wait, as long as there is nothing to do; without news claim less."""
         if self._limits.burst and not self._has_work():
             self.stop("burst")
             return
@@ -294,22 +305,13 @@ class Pump:
         limit = self._limit()
         if self._threads.backlog():
             self._threads.nudge()
-        if self._has_room() and self._can_wait:
-            has_news = self._wait_on_queue(limit)
-        else:
-            if not self._can_wait:
-                self._idle_rounds = min(self._idle_rounds + 1, len(_POLL_SECS) - 1)
-                limit = min(limit, _POLL_SECS[self._idle_rounds])
-            has_news = self._bell.wait(limit)
+        if not self._can_wait:
+            self._idle_rounds = min(self._idle_rounds + 1, len(_POLL_SECS) - 1)
+            limit = min(limit, _POLL_SECS[self._idle_rounds])
+        has_room = not self._is_quiet and self._room.now()[0] > 0
+        has_news = yield Nap(limit, is_on_queue=self._can_wait and has_room)
         if not has_news and len(self._in_hand):
             self._slowed(limit)
-
-    def _wait_on_queue(self, limit: float) -> bool:
-        self._is_on_queue = True
-        try:
-            return self._bell.wait(0) or self._queue.wait_for_work(limit, self._looked_again)
-        finally:
-            self._is_on_queue = False
 
     def _slowed(self, secs: float) -> None:
         """Claim less when nothing has ended for so long, and leave to others what waits here."""
@@ -321,12 +323,9 @@ class Pump:
         if full:
             self._pace.stalled()
 
-    def _looked_again(self) -> bool:
+    def looked_again(self) -> bool:
         """What the queue calls once it would wake us: look for anything that came before."""
         return bool(self._done or self._returning or self._stop_reason) or self._claim()
-
-    def _has_room(self) -> bool:
-        return not self._is_quiet and self._room.now()[0] > 0
 
     def _limit(self) -> float:
         limit = _IDLE_SECS
@@ -339,28 +338,28 @@ class Pump:
 
     # ---- the end ------------------------------------------------------------------------
 
-    def _drain(self) -> None:
+    def _drain(self) -> Rounds:
         """Finish what runs, and its hooks, within the time for it; hand back the rest."""
         ends_at = self._clock.monotonic() + self._station.settings.shutdown_timeout_secs
         self._take_back(self._waiting())
         while self._has_work() or len(self._open_hooks):
             left = ends_at - self._clock.monotonic()
-            has_settled = self._try_to_settle(left)
+            has_settled = yield from self._try_to_settle(left)
             if not has_settled:
                 if left <= 0 or self._is_aborted:
                     break
-                self._bell.wait(min(left, 0.05))
+                yield Nap(min(left, 0.05))
         self._take_back(self._in_hand)
-        self._try_to_settle(0)
+        yield from self._try_to_settle(0)
         self.stranded = len(self._unsettled) + len(self._returning) + len(self._in_hand.open)
 
-    def _try_to_settle(self, most_secs: float) -> bool:
+    def _try_to_settle(self, most_secs: float) -> Generator[Nap, bool, bool]:
         """Release and settle; where the store fails wait a moment, and return False."""
         try:
             self._release()
             return self._settle()
         except NuvomError as error:
-            self._back_off(error, most_secs)
+            yield Nap(min(self._back_off(error).secs, max(0.0, most_secs)))
             return False
 
     def _rescue(self) -> None:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import threading
 
-from nuvom.execution.bell import Bell
+import pytest
+
+from nuvom.errors import BackendUnavailable
+from nuvom.execution.bell import Bell, Nap, Rounds, drive
 from tests.engine import LIMIT_SECS
 
 
@@ -31,3 +34,47 @@ def test_any_thread_may_ring() -> None:
     thread.start()
     assert bell.wait(LIMIT_SECS)
     thread.join()
+
+
+# ---- what waits for the pump's loop ---------------------------------------------------------
+
+
+def test_loop_is_sent_whether_there_was_news() -> None:
+    heard: list[bool] = []
+
+    def rounds() -> Rounds:
+        heard.append((yield Nap(1.0)))
+        heard.append((yield Nap(2.0, is_on_queue=True)))
+
+    drive(rounds(), lambda nap: nap.is_on_queue)
+    assert [False, True] == heard
+
+
+def test_trouble_with_the_store_in_a_wait_is_the_loops_to_deal_with() -> None:
+    told: list[str] = []
+
+    def rounds() -> Rounds:
+        try:
+            yield Nap(1.0)
+        except BackendUnavailable as error:
+            told.append(error.what)
+            yield Nap(0.0)
+
+    def sleep(nap: Nap) -> bool:
+        if nap.secs:
+            raise BackendUnavailable("the store", "it is locked")
+        return True
+
+    drive(rounds(), sleep)
+    assert 1 == len(told)
+
+
+def test_whatever_else_goes_wrong_in_a_wait_ends_the_loop() -> None:
+    def rounds() -> Rounds:
+        yield Nap(1.0)
+
+    def sleep(_nap: Nap) -> bool:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        drive(rounds(), sleep)
