@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.architecture import calls, imports, layers, loading, sizes, source, words
+from tests.architecture import calls, imports, layers, loading, rows, sizes, source, words
 from tests.architecture.source import Finding, Module
 
 if TYPE_CHECKING:
@@ -152,6 +152,11 @@ def test_exception_is_still_needed_and_has_a_reason(entry: Allowed) -> None:
 
 def test_a_handler_of_everything_says_why() -> None:
     assert_none(calls.uncommented_excepts(package()))
+
+
+def test_r27_every_fault_threat_and_goal_has_a_test_or_a_reason() -> None:
+    tests = rows.tests_in(source.load(ROOT, "tests", "nuvom/testing"))
+    assert_none(rows.rows(tests, (ROOT / rows.LISTED).read_text(encoding="utf-8")))
 
 
 def test_importing_nuvom_and_defining_a_task_loads_little(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from tests.cli.test_worker import end, read_until, running, until
 posix = pytest.mark.skipif(sys.platform == "win32", reason="POSIX only")
 
 
-def test_f1_the_wrong_folder_says_where_it_looked_and_how_to_start(tmp_path: Path) -> None:
+def test_friction_1_the_wrong_folder_says_where_it_looked_and_how_to_start(tmp_path: Path) -> None:
     inner = tmp_path / "deep" / "down"
     inner.mkdir(parents=True)
     answer = call("history", cwd=inner)
@@ -28,7 +28,9 @@ def test_f1_the_wrong_folder_says_where_it_looked_and_how_to_start(tmp_path: Pat
     assert "nuvom init" in answer.err
 
 
-def test_f2_a_task_that_is_hidden_names_the_file_and_the_line_that_hides_it(tasks: Path) -> None:
+def test_friction_2_a_task_that_is_hidden_names_the_file_and_the_line_that_hides_it(
+    tasks: Path,
+) -> None:
     (tasks / "hidden.py").write_text("from nuvom import task\n@task\ndef secret(): ...\n")
     (tasks / ".nuvomignore").write_text("# mine\nhidden.py\n")
     answer = invoke("run", "hidden.secret")
@@ -46,7 +48,7 @@ def test_f2_a_task_that_is_hidden_names_the_file_and_the_line_that_hides_it(task
         ("", "it defines no function named plain"),
     ],
 )
-def test_f2_a_task_that_is_none_says_why(text: str, reason: str, tasks: Path) -> None:
+def test_friction_2_a_task_that_is_none_says_why(text: str, reason: str, tasks: Path) -> None:
     (tasks / "near.py").write_text(text)
     answer = invoke("run", "near.plain")
     assert answer.code == 3
@@ -54,20 +56,20 @@ def test_f2_a_task_that_is_none_says_why(text: str, reason: str, tasks: Path) ->
     assert reason in answer.err
 
 
-def test_f2_a_misspelt_task_names_the_nearest(tasks: Path) -> None:
+def test_friction_2_a_misspelt_task_names_the_nearest(tasks: Path) -> None:
     answer = invoke("run", "tasks.ad")
     assert answer.code == 3
     assert 'Did you mean "tasks.add"' in answer.err
 
 
-def test_f3_waiting_without_a_worker_says_so(tasks: Path) -> None:
+def test_friction_3_waiting_without_a_worker_says_so(tasks: Path) -> None:
     answer = invoke("run", "add", "1", "2", "--wait", "--timeout", "20ms")
     assert answer.code == 6
     assert "0 workers alive on queue default; start one: nuvom runworker" in answer.err
     assert '0 workers alive on queue "default"' in answer.err
 
 
-def test_f4_an_argument_that_cannot_be_stored_says_where_it_is(tasks: Path) -> None:
+def test_friction_4_an_argument_that_cannot_be_stored_says_where_it_is(tasks: Path) -> None:
     order = {"to": "x", "body": {"items": [1, 2, {"price": "\ud800"}]}}
     answer = invoke("run", "send", "--json-args", json.dumps(order))
     assert answer.code == 4
@@ -77,7 +79,7 @@ def test_f4_an_argument_that_cannot_be_stored_says_where_it_is(tasks: Path) -> N
 
 
 @posix
-def test_f5_ctrl_c_twice_is_first_draining_then_immediate(tasks: Path) -> None:
+def test_friction_5_ctrl_c_twice_is_first_draining_then_immediate(tasks: Path) -> None:
     worker, job = running(tasks)
     worker.send_signal(signal.SIGINT)
     seen = read_until(worker, "draining 1 job")
@@ -89,7 +91,7 @@ def test_f5_ctrl_c_twice_is_first_draining_then_immediate(tasks: Path) -> None:
     assert "Traceback" not in seen + answer.err
 
 
-def test_f6_paths_with_spaces_and_other_letters_work_and_paste_back(tmp_path: Path) -> None:
+def test_friction_6_paths_with_spaces_and_other_letters_work_and_paste_back(tmp_path: Path) -> None:
     folder = "Mein Projekt für 日本"
     answer = call("init", folder, cwd=tmp_path)
     assert answer.code == 0
@@ -102,7 +104,7 @@ def test_f6_paths_with_spaces_and_other_letters_work_and_paste_back(tmp_path: Pa
 
 
 @posix
-def test_f7_a_store_that_cannot_be_made_names_the_file_and_the_setting(tasks: Path) -> None:
+def test_friction_7_a_store_that_cannot_be_made_names_the_file_and_the_setting(tasks: Path) -> None:
     (tasks / "nuvom.toml").write_text('sqlite_path = "taken/nuvom.db"\n')
     (tasks / "taken").write_text("a file in the place of the folder")
     answer = invoke("run", "add", "1", "2")
@@ -111,7 +113,7 @@ def test_f7_a_store_that_cannot_be_made_names_the_file_and_the_setting(tasks: Pa
     assert "sqlite_path" in answer.err
 
 
-def test_f8_two_projects_never_see_each_others_jobs(tmp_path: Path) -> None:
+def test_friction_8_two_projects_never_see_each_others_jobs(tmp_path: Path) -> None:
     jobs = {}
     for name in ("one", "two"):
         root = tmp_path / name
@@ -125,14 +127,14 @@ def test_f8_two_projects_never_see_each_others_jobs(tmp_path: Path) -> None:
     assert call("status", jobs["two"], cwd=tmp_path / "one").code == 3
 
 
-def test_f9_a_misspelt_queue_is_warned_of_and_the_job_stored(tasks: Path) -> None:
+def test_friction_9_a_misspelt_queue_is_warned_of_and_the_job_stored(tasks: Path) -> None:
     answer = invoke("run", "add", "1", "2", "--queue", "mial")
     assert answer.code == 0
     assert 'The queue "mial" is new; the job is stored in it. Did you mean "mail"?' in answer.err
     assert invoke("status", answer.out.strip(), "--json").json["queue"] == "mial"
 
 
-def test_f9_a_queue_that_no_worker_serves_is_warned_of(tasks: Path) -> None:
+def test_friction_9_a_queue_that_no_worker_serves_is_warned_of(tasks: Path) -> None:
     worker = spawn("runworker", "--queues", "default", cwd=tasks)
     until(lambda: invoke("workers", "--json").json["workers"])
     try:
@@ -146,7 +148,7 @@ def test_f9_a_queue_that_no_worker_serves_is_warned_of(tasks: Path) -> None:
 # F10, code that is edited while ``dev`` runs, is told in test_dev.py.
 
 
-def test_f11_a_job_that_no_worker_knows_is_parked_named_and_released(
+def test_friction_11_a_job_that_no_worker_knows_is_parked_named_and_released(
     tasks: Path, drain: Callable[[], None]
 ) -> None:
     job = invoke("run", "add", "1", "2", "-q").out.strip()
@@ -165,7 +167,7 @@ def test_f11_a_job_that_no_worker_knows_is_parked_named_and_released(
         end(worker)
 
 
-def test_f12_an_old_console_gets_ascii_and_no_exception(tasks: Path) -> None:
+def test_friction_12_an_old_console_gets_ascii_and_no_exception(tasks: Path) -> None:
     for command in (["--help"], ["run", "add", "1", "2"], ["history"], ["doctor"], ["demo"]):
         answer = call(*command, PYTHONIOENCODING="cp1252")
         assert answer.code == 0, answer.err
@@ -173,7 +175,7 @@ def test_f12_an_old_console_gets_ascii_and_no_exception(tasks: Path) -> None:
         assert "Traceback" not in answer.err
 
 
-def test_f13_a_call_runs_here_and_now_and_only_delay_enqueues(tmp_path: Path) -> None:
+def test_friction_13_a_call_runs_here_and_now_and_only_delay_enqueues(tmp_path: Path) -> None:
     invoke("init")
     answer = python("sys.path.insert(0, '.')\nimport tasks\nprint(tasks.add(2, 3))", cwd=tmp_path)
     assert (answer.code, answer.out) == (0, "5\n")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import threading
@@ -128,4 +129,13 @@ def deadly(number: int, pid: int) -> int:
         if os.getpid() == pid:
             os.kill(pid, signal.SIGKILL)
             threading.Event().wait()  # the signal is on its way
+        return number + 1
+
+
+@task(name="rel.holds_the_interpreter")
+def holds_the_interpreter(number: int, pid: int, secs: float) -> int:
+    """In process ``pid`` keep all its threads from running, elsewhere return at once."""
+    with noted():
+        if os.getpid() == pid:
+            ctypes.PyDLL(None).poll(None, 0, int(secs * 1000))  # a PyDLL call keeps the GIL
         return number + 1
