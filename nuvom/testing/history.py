@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field, fields
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -113,6 +113,35 @@ class Findings:
     def counts(self) -> dict[str, int]:
         """Return how many were found of each kind."""
         return {one.name: len(getattr(self, one.name)) for one in fields(self)}
+
+
+@dataclass(frozen=True)
+class Repeats:
+    """Starts of jobs that had been started before, by what a fault did to the start before.
+
+    Attributes:
+        cut_short: Its code was running when its process was killed, frozen or stopped.
+        uncommitted: Its code had ended, and its outcome was not in the store yet.
+        thawed: It was decided on before a freeze, and made by a process that had just thawed.
+    """
+
+    cut_short: int = 0
+    uncommitted: int = 0
+    thawed: int = 0
+
+
+def count_repeats(events: Iterable[Mapping[str, Any]]) -> Repeats:
+    """Return how many starts the faults of a history have caused."""
+    history = list(events)
+    faults = _Faults(history)
+    counts: Counter[str] = Counter()
+    for starts in _runs(history).values():
+        for earlier, later in pairwise(starts):
+            if faults.was_just_thawed(later):
+                counts["thawed"] += 1
+            elif befell := faults.between(earlier, later.start):
+                counts["cut_short" if earlier.end > max(befell) else "uncommitted"] += 1
+    return Repeats(**counts)
 
 
 def check(

@@ -18,7 +18,7 @@ from nuvom.inspection import Inspector
 from nuvom.runtime import Runtime, build_runtime
 from nuvom.testing import history
 from nuvom.testing.faults import Victim, can_freeze, can_term
-from nuvom.testing.history import Findings, HistoryLog, check, read_history
+from nuvom.testing.history import Findings, HistoryLog, Repeats, check, count_repeats, read_history
 from nuvom.testing.torture_tasks import answer
 
 if TYPE_CHECKING:
@@ -44,7 +44,9 @@ class Report:
     Attributes:
         jobs: Accepted jobs; ``starts`` of their code; ``fenced`` outcomes that were dropped.
         kills, freezes, terms: Faults by kind, of workers; ``producer_kills`` of producers.
-        most_starts: More starts than that no fault explains.
+        repeats: Starts that the faults have caused. A worker starts the next job while it
+            commits the outcome of the last one, so some may be ``uncommitted``.
+        most_cut_short: So many runs can the faults have cut short: one for each slot.
         crashes: Processes that ended by themselves, or not when they were asked to.
         drained: Every job ended in time once the faults were over.
         findings: See ``nuvom.testing.history``.
@@ -55,7 +57,8 @@ class Report:
     secs: float = 0.0
     jobs: int = 0
     starts: int = 0
-    most_starts: int = 0
+    repeats: Repeats = field(default_factory=Repeats)
+    most_cut_short: int = 0
     fenced: int = 0
     kills: int = 0
     freezes: int = 0
@@ -73,7 +76,7 @@ class Report:
             self.drained
             and not self.crashes
             and self.integrity == "ok"
-            and self.starts <= self.most_starts
+            and self.repeats.cut_short <= self.most_cut_short
             and self.findings.is_valid
         )
 
@@ -290,7 +293,8 @@ class _Driver:
         report.starts = sum(one["event"] == history.START for one in events)
         report.fenced = sum(one["event"] == history.FENCED for one in events)
         faults = report.kills + report.freezes + report.terms
-        report.most_starts = len(final) + faults * self._storm.threads
+        report.most_cut_short = faults * self._storm.threads
+        report.repeats = count_repeats(events)
         report.findings = check(events, final, wrong_results=wrong)
         report.integrity = self._integrity()
 

@@ -15,9 +15,12 @@ FREEZES = {"kill": 1, "freeze": 8, "term": 1, "producer-kill": 1}
 def show(figures: Callable[[str], None], report: Report) -> None:
     found = ", ".join(f"{name} {count}" for name, count in report.findings.counts().items())
     figures(
-        f"seed {report.seed}, {report.secs} s: {report.jobs} jobs, {report.starts} starts of at "
-        f"most {report.most_starts}, {report.kills} kills of workers, {report.producer_kills} of "
-        f"producers, {report.freezes} freezes, {report.terms} stops, {report.fenced} fenced; "
+        f"seed {report.seed}, {report.secs} s: {report.jobs} jobs, {report.starts} starts, of "
+        f"which the faults repeated {report.repeats.cut_short} runs (at most "
+        f"{report.most_cut_short}), {report.repeats.uncommitted} that had ended and were being "
+        f"committed, {report.repeats.thawed} after a thaw; {report.kills} kills of workers, "
+        f"{report.producer_kills} of producers, {report.freezes} freezes, {report.terms} stops, "
+        f"{report.fenced} fenced; "
         f"{found}; crashes {report.crashes}; integrity {report.integrity}"
     )
 

@@ -106,7 +106,7 @@ def _show(out: Output, report: Report, root: Path) -> None:
         "not drained": int(not report.drained),
         "crashes": report.crashes,
         "integrity": int(report.integrity != "ok"),
-        "starts too many": max(0, report.starts - report.most_starts),
+        "cut short too often": max(0, report.repeats.cut_short - report.most_cut_short),
         **{name.replace("_", " "): count for name, count in data["findings"].items()},
     }
     wide = max(map(len, findings))

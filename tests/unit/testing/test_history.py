@@ -10,7 +10,14 @@ from typing import Any
 import pytest
 
 from nuvom.testing import history
-from nuvom.testing.history import Findings, HistoryLog, check, read_history
+from nuvom.testing.history import (
+    Findings,
+    HistoryLog,
+    Repeats,
+    check,
+    count_repeats,
+    read_history,
+)
 
 A, B, DRIVER = 11, 12, 1  # pids
 JOB = "job-1"
@@ -137,6 +144,23 @@ def test_starts_beyond_the_limit_are_found() -> None:
     events = told(ACCEPTED, START_A, KILL_A, START_B, (history.KILL, B))
     assert check(events, {JOB: "DEAD"}, most_starts=2).is_valid
     assert check(events, {JOB: "DEAD"}, most_starts=1).attempts_over_limit == [JOB]
+
+
+REPEATS = {
+    "its code was running": (Repeats(cut_short=1), (START_A, KILL_A, START_B)),
+    "it had ended": (Repeats(uncommitted=1), (START_A, END_A, KILL_A, START_B)),
+    "it was decided on before a freeze": (
+        Repeats(thawed=1),
+        ((history.FREEZE, A), START_B, (history.THAW, A, {"at": 3.9}), START_A),
+    ),
+    "nobody killed it": (Repeats(), (START_A, END_A, START_B)),
+}
+
+
+@pytest.mark.parametrize("case", REPEATS)
+def test_a_start_that_a_fault_repeated_is_counted(case: str) -> None:
+    expected, events = REPEATS[case]
+    assert count_repeats(told(*events)) == expected
 
 
 def test_wrong_results_of_the_caller_are_among_the_findings() -> None:

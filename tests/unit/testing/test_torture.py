@@ -9,7 +9,7 @@ import pytest
 
 from nuvom.testing import history, torture_tasks
 from nuvom.testing.faults import Victim, can_freeze
-from nuvom.testing.history import Findings, HistoryLog, read_history
+from nuvom.testing.history import Findings, HistoryLog, Repeats, read_history
 from nuvom.testing.torture import Report, Storm
 
 
@@ -53,10 +53,10 @@ def test_the_report_is_plain_data(storm: tuple[Path, Report, list[str]]) -> None
         Report("x", 0, drained=False),
         Report("x", 0, drained=True, crashes=1),
         Report("x", 0, drained=True, integrity="row 3 missing from index"),
-        Report("x", 0, drained=True, starts=3, most_starts=2),
+        Report("x", 0, drained=True, repeats=Repeats(cut_short=3), most_cut_short=2),
         Report("x", 0, drained=True, findings=Findings(lost=["a"])),
     ],
-    ids=["not drained", "crashed", "damaged", "too many starts", "lost"],
+    ids=["not drained", "crashed", "damaged", "cut short too often", "lost"],
 )
 def test_a_report_with_anything_wrong_does_not_balance(broken: Report) -> None:
     assert not broken.is_balanced
