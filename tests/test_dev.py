@@ -24,6 +24,8 @@ from tools import environment, verbs
 from tools.environment import Environment, SetupFailed
 from tools.run import run
 
+PARALLEL = f"--numprocesses={verbs.PROCESSES}"
+
 if TYPE_CHECKING:
     import argparse
 
@@ -158,7 +160,7 @@ def test_coverage_of_the_core_decides(
     Path(".coverage-core").write_text("nuvom/errors.py", encoding="utf-8")
     stand.codes = codes
     assert expected == dev.main(["test", "--coverage"])
-    assert "-m coverage run -m pytest" in stand.commands
+    assert f"-m coverage run -m pytest {PARALLEL}" in stand.commands
     assert "-m coverage report --fail-under=95 --include=nuvom/errors.py" in stand.commands
 
 
@@ -192,7 +194,7 @@ def test_lint_changes_nothing_unless_asked(stand: Stand) -> None:
 def test_check_tests_even_if_lint_fails(stand: Stand) -> None:
     stand.codes = {"codespell": 65}
     assert 1 == dev.main(["check"])
-    assert "-m pytest" == stand.commands[-1]
+    assert f"-m pytest {PARALLEL}" == stand.commands[-1]
 
 
 def test_demo_runs_the_tour_and_then_the_example_on_an_installed_copy(stand: Stand) -> None:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 CORE_COVERAGE = 95  # per cent of branches, layers 0 to 4
 LINT_FILES = ["build.txt", "test.txt", "lint.txt"]  # the tests' types need what tests import
+PROCESSES = min(8, 2 * (os.cpu_count() or 1))  # tests mostly wait: for disks, children, leases
 NO_TESTS = 5  # pytest's exit code when it collected nothing
 
 
@@ -68,6 +69,8 @@ def demo(options: argparse.Namespace, rest: list[str]) -> int:  # noqa: ARG001  
 def test(options: argparse.Namespace, rest: list[str]) -> int:
     """Run all tests but the slow ones, or those named."""
     chosen = [_from_root(part) for part in rest] + ["--slow"] * options.slow
+    if not rest:  # those that somebody names run one by one, under a debugger if need be
+        chosen.append(f"--numprocesses={PROCESSES}")
     place = _environment()
     with place.ready(["build.txt", "test.txt"], "editable"):
         if options.coverage:

@@ -1,7 +1,7 @@
 """What the proofs of the delivery promises share: seeds to replay, and figures to show.
 
-The figures of a run are printed at its end, also when everything passed: a promise is proved by
-what was counted, not by a green dot.
+The figures of a run are printed at its end (tests/conftest.py), also when everything passed: a
+promise is proved by what was counted, not by a green dot.
 """
 
 from __future__ import annotations
@@ -18,16 +18,15 @@ from nuvom import crashpoint
 from tests.engine import Engine, make_runtime
 from tests.reliability.site import children
 
-_FIGURES = pytest.StashKey[list[str]]()
-
 
 @pytest.fixture
-def figures(request: pytest.FixtureRequest) -> Callable[[str], None]:
+def figures(
+    request: pytest.FixtureRequest, record_property: Callable[[str, object], None]
+) -> Callable[[str], None]:
     """Return what keeps a line for the end of the run."""
-    lines = request.config.stash.setdefault(_FIGURES, [])
 
     def keep(line: str) -> None:
-        lines.append(f"{request.node.name}: {line}")
+        record_property("figure", f"{request.node.name}: {line}")
         print(line)
 
     return keep
@@ -40,16 +39,6 @@ def seed(request: pytest.FixtureRequest) -> int:
     seed = int(given) if given else int.from_bytes(os.urandom(3), "big")
     print(f"to replay: TEST_SEED={seed} python3 dev.py test '{request.node.nodeid}'")
     return seed
-
-
-def pytest_terminal_summary(
-    terminalreporter: pytest.TerminalReporter, config: pytest.Config
-) -> None:
-    lines = config.stash.get(_FIGURES, [])
-    if lines:
-        terminalreporter.section("figures of the delivery promises")
-        for line in lines:
-            terminalreporter.write_line(line)
 
 
 @pytest.fixture
