@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from nuvom.cli import exit_codes
 from nuvom.cli.processes import replace_self
 from nuvom.cli.signals import StopSignals, write_now
 from nuvom.clock import SYSTEM_CLOCK
@@ -99,6 +101,20 @@ def test_a_worker_says_what_it_is_at_its_start(tasks: Path) -> None:
     assert "queues    mail, default" in answer.err
     assert "tasks     4, manifest written" in answer.err
     assert "delivery  at least once, finished exactly once" in answer.err
+
+
+def test_a_worker_seldom_looks_for_cyclic_garbage_and_gives_that_up_at_its_end(tasks: Path) -> None:
+    (tasks / "collector.py").write_text(
+        "import gc\nfrom nuvom import task\n\n\n@task\ndef look() -> list[int]:\n"
+        "    return [gc.get_threshold()[0], gc.get_freeze_count()]\n"
+    )
+    before = gc.get_threshold()
+    job = invoke("run", "look", "-q").out.strip()
+    assert exit_codes.OK == invoke("runworker", "--burst").code
+    threshold, frozen = invoke("inspect", "job", job, "--json").json["result"]
+    assert threshold > before[0]
+    assert frozen > 0
+    assert (before, 0) == (gc.get_threshold(), gc.get_freeze_count())
 
 
 def test_queues_may_be_chosen_or_left_out(tasks: Path) -> None:
