@@ -12,8 +12,10 @@ import os
 import re
 import stat
 import sys
+from contextlib import suppress
 from pathlib import Path
 
+from nuvom._durable import storage_errors, sync_directory
 from nuvom.errors import (
     BackendUnavailable,
     NuvomError,
@@ -199,6 +201,23 @@ def ensure_folder_for(path: Path, *, root: Path, setting: str) -> Path:
         except OSError as error:
             raise cannot_write(folder, error, setting) from error
     return path.parent
+
+
+def ensure_lasting_folder_for(path: Path, *, root: Path, setting: str) -> None:
+    """As ``ensure_folder_for``; and the folder is still there after a power cut.
+
+    The names of folders inside the project are flushed each time: another process may have made
+    them just now.
+
+    Raises: as ``ensure_state_dir``.
+    """
+    above = path.parents
+    wanted = [one for one in above if not os.path.lexists(one) or root in one.parents]
+    ensure_folder_for(path, root=root, setting=setting)
+    with storage_errors(path.parent):
+        for folder in wanted:
+            with suppress(PermissionError):  # who may not read a folder cannot flush it
+                sync_directory(folder.parent)
 
 
 def create_private_file(path: Path, *, setting: str) -> bool:

@@ -12,7 +12,7 @@ from threading import Lock, local
 from typing import TYPE_CHECKING, TypeVar
 
 from nuvom._doorbell import Doorbell
-from nuvom._durable import private_directory, storage_errors, sync_directory, write_durably
+from nuvom._durable import private_directory, storage_errors, write_durably
 from nuvom._file.frames import JOB, NOTE, REMOVED
 from nuvom._file.log import GoneError, Log
 from nuvom._file.quarantine import Quarantine
@@ -25,7 +25,7 @@ from nuvom._presence import Presence, is_alive
 from nuvom.clock import boot_id
 from nuvom.crashpoint import crashpoint
 from nuvom.errors import BackendUnavailable, NuvomError
-from nuvom.project import ensure_folder_for
+from nuvom.project import ensure_lasting_folder_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -197,21 +197,15 @@ class FileStore:
             return
         with self._opening:
             base = os.fspath(self.directory)
-            self._make_base()
+            ensure_lasting_folder_for(
+                self.directory / "lock", root=self.settings.root, setting="file_path"
+            )
             refuse_network(base, allowed=self.settings.allow_network_fs)
             private_directory(base)
             private_directory(os.path.join(base, "log"))
             # Here and not at the first ring, which must not fail when a job is already stored.
             self._bell = self._bell or Doorbell(self.directory)
             self._has_folders = True
-
-    def _make_base(self) -> None:
-        paths = (self.directory, *self.directory.parents)
-        missing = [path for path in paths if not os.path.lexists(path)]
-        ensure_folder_for(self.directory / "lock", root=self.settings.root, setting="file_path")
-        with storage_errors(self.directory):
-            for path in missing:
-                sync_directory(path.parent)
 
     def _catch_up(self) -> None:
         """Follow the log to its end, without a table."""

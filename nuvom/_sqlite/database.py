@@ -23,7 +23,7 @@ from nuvom._sqlite.checkpoint import Checkpointer
 from nuvom._sqlite.schema import prepare, refuse_foreign
 from nuvom.crashpoint import crashpoint
 from nuvom.errors import BackendUnavailable, NuvomError, StorageFull
-from nuvom.project import create_private_file, ensure_folder_for
+from nuvom.project import create_private_file, ensure_lasting_folder_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -240,7 +240,7 @@ class Database:
                 f"this Python has SQLite {sqlite3.sqlite_version}; 3.38 or newer is needed",
                 "Use a newer Python, or the file backend (setting queue_backend).",
             )
-        ensure_folder_for(self.path, root=self._settings.root, setting=self._setting)
+        ensure_lasting_folder_for(self.path, root=self._settings.root, setting=self._setting)
         refuse_network(str(self.path.parent), allowed=self._settings.allow_network_fs)
         create_private_file(self.path, setting=self._setting)
         connection = self.connect()

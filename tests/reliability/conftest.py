@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from nuvom import crashpoint
+from nuvom.testing.iofaults import compiled, why_not
 from tests.engine import Engine, make_runtime
 from tests.reliability.site import children
 
@@ -30,6 +31,15 @@ def figures(
         print(line)
 
     return keep
+
+
+@pytest.fixture(scope="session")
+def iofaults(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the library that records calls and lets them fail, or skip and say why."""
+    reason = why_not()
+    if reason is not None:
+        pytest.skip(f"NOT PROVED HERE: {reason}")
+    return compiled(tmp_path_factory.mktemp("iofaults"))
 
 
 @pytest.fixture

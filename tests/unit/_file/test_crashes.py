@@ -5,19 +5,14 @@ from __future__ import annotations
 import errno
 import os
 import sys
-from random import Random
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from nuvom import _presence
-from nuvom._file import store
 from nuvom._file.log import Log
 from nuvom.errors import NuvomError, StorageFull
-from nuvom.record import JobStatus
-from nuvom.testing.builders import make_job, make_settlement
+from nuvom.testing.builders import make_job
 from tests.unit._file import faults
-from tests.unit._file.powercut import Recorder
 from tests.unit._file.stories import check, live, open_queue
 
 if TYPE_CHECKING:
@@ -121,84 +116,3 @@ def test_a_call_that_fails_raises_one_error_of_ours_and_works_when_made_again(
     assert number > 40
     if code == errno.ENOSPC:
         assert ("write", StorageFull) in kinds
-
-
-@pytest.mark.parametrize("durability", ["full", "normal"])
-def test_a_power_cut_leaves_all_that_was_flushed_and_of_the_rest_a_beginning(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, durability: str
-) -> None:
-    monkeypatch.setattr(Log, "segment_bytes", 3000)
-    lost = 0
-    for seed in range(12):
-        folder = tmp_path / str(seed)
-        for image, done in images(folder, Random(seed), durability):
-            with monkeypatch.context() as patch:
-                for module in (store, _presence):  # the machine has started anew
-                    patch.setattr(module, "boot_id", lambda: "the next boot")
-                missing = missing_from(image, done)
-            assert durability == "normal" or not missing
-            assert missing == (done[-len(missing) :] if missing else []), "it is no beginning"
-            lost += len(missing)
-    # The images do tell a queue that flushes from one that does not.
-    assert durability == "full" or lost > 0
-
-
-def images(folder: Path, rng: Random, durability: str) -> list[tuple[Path, Done]]:
-    """Use a queue, and return what a power cut might leave at some moments, and what was done."""
-    root = folder / "store"
-    root.mkdir(parents=True)
-    found: list[tuple[Path, Done]] = []
-    done: Done = []
-    with pytest.MonkeyPatch.context() as patch:
-        recorder = Recorder(root)
-        recorder.install(patch)
-
-        def maybe_cut() -> None:
-            if rng.random() < 0.3:
-                image = folder / f"image{len(found)}"
-                image.mkdir()
-                recorder.image(image, rng)
-                found.append((image, list(done)))
-
-        queue = open_queue(root, durability=durability)
-        for number in range(9):
-            size = rng.randint(0, 900)
-            queue.enqueue(make_job("m.f", id=f"one{number}", kwargs={"x": "y" * size}))
-            done.append((f"one{number}",))
-            maybe_cut()
-            if number % 4 == 1:
-                ids = tuple(f"many{number}-{index}" for index in range(5))
-                queue.enqueue_many([make_job("m.f", id=job_id) for job_id in ids])
-                done.append(ids)
-                maybe_cut()
-            if number % 3 == 2:
-                (job,) = queue.claim(1, "w")
-                maybe_cut()
-                queue.settle([make_settlement(job, value=number)])
-                done.append(job.id)
-                maybe_cut()
-    queue.stop()
-    return found
-
-
-def missing_from(image: Path, done: Done) -> Done:
-    queue = open_queue(image)
-    queue.start()
-    status = {one.record.id: one.status for one in queue.page(limit=1000)}
-    missing = []
-    for step in done:
-        if isinstance(step, str):
-            is_there = status.get(step) is JobStatus.SUCCESS
-        else:
-            present = [job_id in status for job_id in step]
-            assert all(present) or not any(present), "half of a batch is there"
-            is_there = all(present)
-        if not is_there:
-            missing.append(step)
-    queue.reap()
-    queue.enqueue(make_job("m.f", id="fresh"))
-    queue.stop()
-    other = open_queue(image)
-    assert other.get("fresh") is not None
-    other.stop()
-    return missing

@@ -1,0 +1,158 @@
+"""The library is preloaded into a child that writes files; what it saw is compared with that."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from textwrap import dedent
+
+import pytest
+
+from nuvom.testing import iofaults
+from nuvom.testing.iofaults import Faults, compiled, environment, why_not
+from nuvom.testing.powercut import Record, read_record
+
+needs_library = pytest.mark.skipif(why_not() is not None, reason=f"NOT PROVED HERE: {why_not()}")
+
+
+def run(tmp_path: Path, code: str) -> tuple[list[str], list[Record]]:
+    """Run ``code`` in a child with ``root`` and ``faults``; return its lines and the record."""
+    root = tmp_path / "root"
+    root.mkdir()
+    library = compiled(tmp_path)
+    start = "import errno, os\nfrom nuvom.testing.iofaults import *\nfaults = Faults()\n"
+    child = subprocess.run(
+        [sys.executable, "-c", f"{start}os.chdir({str(root)!r})\n{dedent(code)}"],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+        | environment(library, root, tmp_path / "record"),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert child.returncode == 0, child.stderr
+    return child.stdout.splitlines(), read_record(tmp_path / "record")
+
+
+@needs_library
+def test_everything_that_changes_a_file_is_recorded_in_order(tmp_path: Path) -> None:
+    _, records = run(
+        tmp_path,
+        """
+        os.mkdir("inner")
+        file = os.open("inner/a", os.O_CREAT | os.O_RDWR)
+        os.write(file, b"abc")
+        os.pwrite(file, b"de", 5)
+        os.fdatasync(file)
+        os.ftruncate(file, 2)
+        os.rename("inner/a", "inner/b")
+        os.link("inner/b", "inner/c")
+        faults.mark("here")
+        os.unlink("inner/c")
+        folder = os.open("inner", os.O_RDONLY)
+        os.fsync(folder)
+        """,
+    )
+    root = os.path.realpath(tmp_path / "root")
+    assert "".join(one.kind for one in records) == "DOWWFSTRLAUOFS"
+    opened, written, placed, began, _, cut = records[1:7]
+    assert records[0].text == f"{root}/inner"
+    assert opened.text == f"{root}/inner/a"
+    assert {opened.number} == {one.number for one in (written, placed, began, cut)}
+    assert (written.offset, written.data) == (0, b"abc")
+    assert (placed.offset, placed.data) == (5, b"de")
+    assert cut.offset == 2
+    assert records[7].text == f"{root}/inner/a\0{root}/inner/b"
+    assert records[8].text == f"{root}/inner/b\0{root}/inner/c"
+    assert records[9].text == "here"
+    assert records[11].number == records[12].number == records[13].number
+
+
+@needs_library
+def test_what_is_elsewhere_is_not_recorded(tmp_path: Path) -> None:
+    _, records = run(
+        tmp_path,
+        """
+        with open(os.getcwd() + "like", "w") as stream:
+            stream.write("x")
+        os.open("one", os.O_CREAT | os.O_RDWR)
+        """,
+    )
+    assert [one.kind for one in records] == ["O"]
+
+
+@needs_library
+def test_the_chosen_call_fails_and_the_others_do_not(tmp_path: Path) -> None:
+    said, records = run(
+        tmp_path,
+        """
+        file = os.open("a", os.O_CREAT | os.O_RDWR)
+
+        def attempt(call, *args):
+            try:
+                call(*args)
+                print("done")
+            except OSError as error:
+                print(errno.errorcode[error.errno])
+
+        faults.fail(errno.ENOSPC, WRITES, 2, 2)
+        attempt(os.write, file, b"abcd")
+        attempt(os.fsync, file)
+        attempt(os.write, file, b"efgh")
+        attempt(os.write, file, b"ijkl")
+        print(faults.calls)
+        faults.fail(errno.EIO, FLUSHES | READS | CUTS)
+        attempt(os.fdatasync, file)
+        attempt(os.pread, file, 1, 0)
+        attempt(os.ftruncate, file, 0)
+        attempt(os.unlink, "a")
+        faults.mend()
+        attempt(os.fsync, file)
+        """,
+    )
+    assert said[:5] == ["done", "done", "ENOSPC", "done", "3"]
+    assert said[5:] == ["EIO", "EIO", "EIO", "EIO", "done"]
+    # What fails for want of room has written one half.
+    assert (tmp_path / "root" / "a").read_bytes() == b"abcdefijkl"
+    assert [one.data for one in records if one.kind == "W"] == [b"abcd", b"ef", b"ijkl"]
+    assert "".join(one.kind for one in records if one.kind in "FSX") == "FSFXFS"
+
+
+@needs_library
+def test_a_new_name_needs_room_too(tmp_path: Path) -> None:
+    said, _ = run(
+        tmp_path,
+        """
+        for call in (lambda: open("a", "w"), lambda: os.mkdir("b")):
+            with faults.failing(errno.ENOSPC, WRITES):
+                try:
+                    call()
+                except OSError as error:
+                    print(errno.errorcode[error.errno])
+        open("a", "w").close()
+        print(sorted(os.listdir()))
+        """,
+    )
+    assert said == ["ENOSPC", "ENOSPC", "['a']"]
+
+
+@needs_library
+def test_a_compiler_that_fails_is_quoted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = tmp_path / "broken.c"
+    source.write_text("no C at all")
+    monkeypatch.setattr(iofaults, "_SOURCE", source)
+    with pytest.raises(RuntimeError, match=r"cannot compile .*broken\.c"):
+        compiled(tmp_path)
+
+
+def test_without_a_compiler_it_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shutil.which", lambda _: None)
+    assert why_not() is not None
+    with pytest.raises(RuntimeError, match="cannot be compiled"):
+        compiled(tmp_path)
+
+
+def test_without_the_library_there_are_no_faults() -> None:
+    with pytest.raises(RuntimeError, match="not preloaded"):
+        Faults()
