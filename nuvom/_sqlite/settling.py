@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -22,21 +23,17 @@ if TYPE_CHECKING:
 # A key is free again once its job has ended, unless it was taken for a time that still runs.
 _KEY = "CASE WHEN unique_until > ?{now} THEN unique_key END"
 
-# All results in one blob, with their places as JSON: one statement, one step. SQLite needs a
-# microsecond longer for JSON than for numbers of fixed width, but without the GIL; to format
-# those would take Python as long, with it.
-_NO_RESULT = -1
-_SUCCESSES = f"""UPDATE jobs SET status = 2, deliveries = deliveries - 1,
-    started_at = done.started, finished_at = done.finished, {{more}}
-    result = CASE WHEN done.size <> {_NO_RESULT} THEN substr(?2, done.start, done.size) END
-    FROM (SELECT value ->> 0 AS seq, value ->> 1 AS epoch, value ->> 2 AS start,
-        value ->> 3 AS size, value ->> 4 AS started, value ->> 5 AS finished FROM json_each(?1))
-        AS done
-    WHERE jobs.seq = done.seq AND jobs.lease_epoch = done.epoch AND jobs.status = 1"""  # noqa: S608  # constants only
-_PLAIN_SUCCESSES = _SUCCESSES.format(more="")
-_ALL_SUCCESSES = _SUCCESSES.format(
-    more=f"progress = NULL, error = NULL, suspect = 0, unique_key = {_KEY.format(now=3)},"
-)
+# One statement of one step for a whole batch. Its text depends on the number of jobs, so there is
+# one for each power of two, prepared once, and what is left of it is filled with rows that match
+# no job. It has to begin with UPDATE, or sqlite3 would not tell how many rows were changed.
+_SUCCESSES = """UPDATE jobs SET status = 2, deliveries = deliveries - 1,
+    started_at = done.column4, finished_at = done.column5, {more} result = done.column3
+    FROM (VALUES {rows}) AS done
+    WHERE jobs.seq = done.column1 AND jobs.lease_epoch = done.column2 AND jobs.status = 1"""
+_ROW = "(?, ?, ?, ?, ?)"
+_NO_JOB = (0, 0, 0, 0, 0)  # to bind None takes sqlite3 ten times as long
+_MOST = 4096  # SQLite takes 32,766 parameters
+_WITH_REST = f"progress = NULL, error = NULL, suspect = 0, unique_key = {_KEY.format(now=1)},"
 _SETTLE = f"""UPDATE jobs SET status = ?3, deliveries = deliveries - 1, suspect = 0,
     attempt = attempt - ?4, run_at = ?5, started_at = ?6, finished_at = ?7, result = ?8,
     error = ?9, error_fp = ?10, progress = NULL,
@@ -55,31 +52,42 @@ _decode_json = msgspec.json.Decoder(list[list[int]]).decode
 
 
 def settle_successes(store: Store, settlements: Sequence[Settlement]) -> list[bool]:
-    """Store SUCCESS with its result for all, in one statement; return who was not fenced."""
-    places: list[tuple[float, ...]] = []
-    parts: list[bytes] = []
-    start = 1
-    is_plain = True
+    """Store SUCCESS with its result for all; return who was not fenced."""
+    accepted: list[bool] = []
+    for start in range(0, len(settlements), _MOST):
+        accepted += _settle_together(store, settlements[start : start + _MOST])
+    return accepted
+
+
+def _settle_together(store: Store, settlements: Sequence[Settlement]) -> list[bool]:
+    parameters: list[object] = []
+    is_plain = not store.has_progress
     for one in settlements:
-        record, result = one.record, one.result
-        size = _NO_RESULT if result is None else len(result)
-        places.append(
-            (record.ref, record.lease_epoch, start, size, one.started_at, one.finished_at)
+        record = one.record
+        parameters += (
+            record.ref,
+            record.lease_epoch,
+            one.result,
+            one.started_at,
+            one.finished_at,
         )
-        if result:
-            parts.append(result)
-            start += size
         if record.unique_key is not None or record.attempt > 1 or record.lease_epoch > 1:
             is_plain = False
-    parameters: list[object] = [_encode_json(places).decode(), b"".join(parts)]
-    statement = _PLAIN_SUCCESSES
-    if not is_plain or store.has_progress:
-        statement = _ALL_SUCCESSES
-        parameters.append(store.clock.now())
+    size = 1 << (len(settlements) - 1).bit_length()
+    parameters += _NO_JOB * (size - len(settlements))
+    if not is_plain:
+        parameters.insert(0, store.clock.now())
+    statement = _successes(size, is_plain=is_plain)
     count = store.db.write(lambda connection: connection.execute(statement, parameters).rowcount)
     if count == len(settlements):
         return [True] * count
     return _who_was_accepted(store, settlements)
+
+
+@cache
+def _successes(size: int, *, is_plain: bool) -> str:
+    rows = ", ".join([_ROW] * size)
+    return _SUCCESSES.format(more="" if is_plain else _WITH_REST, rows=rows)
 
 
 def settle_all(

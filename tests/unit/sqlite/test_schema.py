@@ -107,7 +107,7 @@ def test_foreign_tables_are_refused(connection: sqlite3.Connection, step: object
 def plan(connection: sqlite3.Connection, statement: str) -> str:
     """Return what SQLite says of how it will look for the rows of a statement."""
     count = max([int(number) for number in re.findall(r"\?(\d+)", statement)], default=0)
-    count = max(count, len(re.findall(r"\?(?!\d)", statement)))
+    count += len(re.findall(r"\?(?!\d)", statement))
     rows = connection.execute(f"EXPLAIN QUERY PLAN {statement}", [None] * count)
     return "\n".join(row[3] for row in rows)
 
@@ -123,8 +123,8 @@ HOT = {
     "release": (queue_module._RELEASE, "INTEGER PRIMARY KEY (rowid=?)"),
     "extend": (queue_module._EXTEND, "jobs_running"),
     "held": (queue_module._HELD, "jobs_running"),
-    "settle plain": (settling._PLAIN_SUCCESSES, "INTEGER PRIMARY KEY (rowid=?)"),
-    "settle": (settling._ALL_SUCCESSES, "INTEGER PRIMARY KEY (rowid=?)"),
+    "settle plain": (settling._successes(64, is_plain=True), "INTEGER PRIMARY KEY (rowid=?)"),
+    "settle": (settling._successes(64, is_plain=False), "INTEGER PRIMARY KEY (rowid=?)"),
     "settle one": (settling._SETTLE, "INTEGER PRIMARY KEY (rowid=?)"),
     "who was accepted": (settling._LOOK, "INTEGER PRIMARY KEY (rowid=?)"),
     "free a key": (enqueueing._FREE_KEY, "jobs_unique (task=? AND unique_key=?)"),

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from nuvom._sqlite import settling
 from nuvom.queue_backends.sqlite import SQLiteJobQueue
 from nuvom.record import JobRecord, JobSnapshot, JobStatus, StoredError
 from nuvom.testing import make_job, make_settlement
@@ -71,6 +72,23 @@ def test_who_was_fenced_is_told_apart_in_a_bulk(queue: SQLiteJobQueue) -> None:
     assert ["SUCCESS", "CANCELLED", "SUCCESS", "PENDING", "SUCCESS"] == [
         seen(queue, job).status for job in jobs
     ]
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 5, 8, 9, 17])
+def test_the_fenced_are_told_apart_in_a_bulk_of_any_size(
+    queue: SQLiteJobQueue, monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    monkeypatch.setattr(settling, "_MOST", 8)
+    jobs = claimed(queue, count)
+    expected = [number % 3 != 1 for number in range(count)]
+    for job, is_mine in zip(jobs, expected, strict=True):
+        if not is_mine:
+            queue.cancel(job.id)
+    assert expected == queue.settle(
+        [make_settlement(job, value=number) for number, job in enumerate(jobs)]
+    )
+    results = [bytes([number]) if is_mine else None for number, is_mine in enumerate(expected)]
+    assert results == [seen(queue, job).result for job in jobs]
 
 
 def test_mixed_batch_is_answered_in_its_order(queue: SQLiteJobQueue, clock: Real) -> None:
