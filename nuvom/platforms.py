@@ -1,7 +1,8 @@
-"""What differs between operating systems for child processes: starting, ending, measuring them.
+"""What differs between operating systems for processes: to start, end, measure, replace them.
 
-Everything else about children is written once, in ``nuvom/execution``. What each system does,
-and what was never run on it, is in ``docs/platforms.md``.
+Everything else about children is written once: of the process lane in ``nuvom/execution``, of a
+supervisor in ``nuvom/cli``. What each system does, and what was never run on it, is in
+``docs/platforms.md``.
 """
 
 from __future__ import annotations
@@ -9,14 +10,15 @@ from __future__ import annotations
 import ctypes
 import os
 import signal
+import socket
 import subprocess
 import sys
 from contextlib import suppress
 from mmap import PAGESIZE
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Container, Mapping, Sequence
     from types import FrameType
 
 _PR_SET_PDEATHSIG = 1
@@ -101,7 +103,97 @@ class Tether:
         return False
 
 
+class Line:
+    """A parent's end of the line to a child, whose standard input is the other end.
+
+    On Windows a pipe, over which the child says nothing.
+    """
+
+    def __init__(self) -> None:
+        self._pipe: Any = None
+        self._socket: socket.socket | None = None
+
+    def start(self, command: Sequence[str], environ: Mapping[str, str]) -> subprocess.Popen[bytes]:
+        """Start the child at the other end. Raises: OSError: it cannot be."""
+        if sys.platform == "win32":  # pragma: no cover
+            child = subprocess.Popen(command, stdin=subprocess.PIPE, env=environ, **spawn_options())
+            self._pipe = child.stdin
+            return child
+        self._socket, childs_end = socket.socketpair()
+        self._socket.setblocking(False)
+        with childs_end:
+            return subprocess.Popen(
+                command, stdin=childs_end.fileno(), env=environ, **spawn_options()
+            )
+
+    def send(self, word: bytes) -> None:
+        """Say a word; a child that has ended does not hear it."""
+        with suppress(OSError, ValueError):
+            if self._socket is not None:
+                self._socket.send(word)
+            else:  # pragma: no cover  # needs Windows
+                self._pipe.write(word)
+                self._pipe.flush()
+
+    def has_answer(self) -> bool:
+        """Whether the child has said anything; on Windows always."""
+        if self._socket is None:  # pragma: no cover  # needs Windows
+            return True
+        try:
+            return bool(self._socket.recv(64))
+        except OSError:  # nothing yet, or no longer
+            return False
+
+    def close(self) -> None:
+        """Let go of the line: the child sees its end."""
+        if self._socket is not None:
+            self._socket.close()
+        elif self._pipe is not None:  # pragma: no cover  # needs Windows
+            with suppress(OSError):
+                self._pipe.close()
+
+
+def is_first_process() -> bool:
+    """Whether this is process 1 of a container, which gets all orphans as its children."""
+    return sys.platform == "linux" and os.getpid() == 1
+
+
+def reap_adopted(own: Container[int]) -> None:
+    """Take note of the ends of processes that became children of this one without its doing.
+
+    Args:
+        own: The ids of those that it has started itself, which somebody else waits for. For
+            processes alone that know all of them: a worker does not, since tasks start some.
+    """
+    if sys.platform != "linux":  # pragma: no cover  # elsewhere orphans go to the system
+        return
+    while True:
+        try:
+            ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        except ChildProcessError:  # no children at all
+            return
+        if ended is None or ended.si_pid in own:
+            return
+        os.waitpid(ended.si_pid, 0)
+
+
 # ---- in the child ---------------------------------------------------------------------
+
+
+def take_standard_input() -> int:
+    """Return a descriptor of what was standard input; that is empty from here on."""
+    kept = os.dup(0)
+    nowhere = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nowhere, 0)
+    os.close(nowhere)
+    return kept
+
+
+def tell_parent(line: int, word: bytes) -> None:
+    """Say a word over the line whose end ``take_standard_input`` returned; not on Windows."""
+    if sys.platform != "win32":  # pragma: no branch
+        with suppress(OSError):  # the parent is gone: that is noticed where it is listened to
+            os.write(line, word)
 
 
 def end_with_parent(parent: int) -> None:
@@ -159,7 +251,57 @@ def usual_signals() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+# ---- in any process -------------------------------------------------------------------
+
+
+def stop_signals() -> list[int]:
+    """Return the signals that ask a program to stop."""
+    names = ("SIGINT", "SIGTERM", "SIGBREAK")
+    return [int(getattr(signal, name)) for name in names if hasattr(signal, name)]
+
+
+def hang_up_signal() -> int | None:
+    """Return the number of SIGHUP, None where there is none or whoever started this ignores it."""
+    number = getattr(signal, "SIGHUP", None)
+    if number is None or signal.getsignal(number) is signal.SIG_IGN:
+        return None
+    return int(number)
+
+
+def has_terminal() -> bool:
+    """Whether this process belongs to a terminal that is still there."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY))
+    except (OSError, AttributeError):  # none, it was closed, or the system has no such thing
+        return False
+    return True
+
+
+def replace_process(command: list[str]) -> NoReturn:
+    """Be another program from now on, under the same id; on Windows wait for it instead.
+
+    Stop signals that come meanwhile wait for ``let_signals_in`` of the new program.
+    """
+    if sys.platform == "win32":  # pragma: no cover
+        sys.exit(subprocess.call(command))
+    signal.pthread_sigmask(signal.SIG_BLOCK, _HELD_BACK)
+    try:
+        os.execv(command[0], command)  # noqa: S606  # our own command line
+    finally:  # it cannot be
+        let_signals_in()
+
+
+def let_signals_in() -> None:
+    """Undo what ``replace_process`` may have done; call it once there are handlers."""
+    if sys.platform != "win32":  # pragma: no branch
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _HELD_BACK)
+
+
 # ---- inside ---------------------------------------------------------------------------
+
+
+if sys.platform != "win32":  # pragma: no branch
+    _HELD_BACK = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
 
 
 if sys.platform == "win32":  # pragma: no cover  # needs Windows

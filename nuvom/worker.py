@@ -104,7 +104,8 @@ class Worker:
     def run(self) -> str:
         """Work until stopped; return why it stopped.
 
-        The words: ``stopped``, ``burst``, ``max-jobs``, ``max-secs``, ``stuck-threads``.
+        The words: ``stopped``, ``burst``, ``max-jobs``, ``max-secs``, ``stuck-threads``,
+        or whatever ``stop`` was given.
         The first ``KeyboardInterrupt`` stops the worker in good order, the second at once.
         Raises: QueueError: the store cannot be used at the start; whatever made it crash.
         """

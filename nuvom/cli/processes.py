@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import NoReturn
 
 import nuvom._version
+from nuvom import platforms
 
 _BOOTSTRAP = "import sys; sys.path.append(sys.argv.pop(1)); from nuvom.cli.cli import main; main()"
 
@@ -20,6 +22,11 @@ def own_command(*args: str) -> list[str]:
     return [sys.executable, "-P", "-c", _BOOTSTRAP, home, *args]
 
 
-def replace_self() -> None:
-    """Start this very command again in this process's place; does not return."""
-    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606  # our own command line
+def replace_self(*options: str) -> NoReturn:
+    """Start this very command again in this process's place; does not return.
+
+    Args:
+        options: Added at its end, where they override those that it was given.
+    """
+    sys.stdout.flush()
+    platforms.replace_process([sys.executable, *sys.orig_argv[1:], *options])

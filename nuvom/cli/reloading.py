@@ -1,32 +1,28 @@
-"""``nuvom dev`` and ``runworker --reload``: a worker in a child, replaced when code changes.
+"""``nuvom dev`` and ``runworker --reload``: workers in children, replaced when code changes.
 
 The new child takes the next job; the old one finishes what it runs on the old code. A file
-that cannot be parsed changes nothing. Children stop when their standard input ends, so that
-none outlives this process, however it dies.
+that cannot be parsed changes nothing.
 """
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
+from nuvom import platforms
 from nuvom.cli import exit_codes
-from nuvom.cli.processes import own_command
-from nuvom.cli.serving import stop_signals
 from nuvom.cli.session import folder_or_root, settings
+from nuvom.cli.signals import stop_signals
 from nuvom.cli.text import plural, quoted
 from nuvom.cli.watching import changes, snapshot
+from nuvom.cli.worker_process import WorkerProcess, end_all, worker_command, worker_options
 from nuvom.clock import SYSTEM_CLOCK
 from nuvom.discovery.auto_register import refresh
 from nuvom.discovery.parser import syntax_tree
 from nuvom.errors import ProjectNotFound
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
     from nuvom.cli.invocation import Invocation
@@ -39,48 +35,37 @@ _CHILD_SETTINGS = {
     "NUVOM_TASK_IMPORT": "start",  # so that a child never mixes old code with new
 }
 
-_HAND_BACK_SECS = 10.0
-_LOOK_SECS = 0.05
-
 
 def serve(invocation: Invocation, **options: Any) -> int:  # as parsed
-    """Run a worker child until a signal comes; return the exit code.
+    """Run worker children until a signal comes; return the exit code.
 
     Raises: ProjectNotFound: there is no project here, and no task that would make it one.
     """
     signals = stop_signals()
     root = folder_or_root(invocation)
     loaded = settings(invocation, root)
-    supervisor = Supervisor(invocation, loaded.settings, child_options(options))
-    signals.connect(supervisor.stop, supervisor.abort)
+    count = options.get("processes") or loaded.settings.processes
+    supervisor = Supervisor(invocation, loaded.settings, worker_options(options), count)
+    signals.connect(supervisor.stop, supervisor.abort, supervisor.restart)
     supervisor.run()
     return signals.exit_code or exit_codes.OK
 
 
-def child_options(options: Mapping[str, Any]) -> list[str]:
-    """Return the options of ``runworker`` that say the same again."""
-    words = []
-    for name, value in options.items():
-        option = f"--{name.replace('_', '-')}"
-        if value is True:
-            words.append(option)
-        elif value not in (None, False):
-            words += [option, str(value)]
-    return words
-
-
 class Supervisor:
-    """Keeps one child at work and replaces it."""
+    """Keeps ``count`` children at work and replaces them."""
 
-    def __init__(self, invocation: Invocation, settings: Settings, options: Sequence[str]) -> None:
+    def __init__(
+        self, invocation: Invocation, settings: Settings, options: Sequence[str], count: int = 1
+    ) -> None:
         self._invocation = invocation
         self._settings = settings
         self._options = list(options)
         self._stop = threading.Event()
+        self._count = count
         self._is_aborted = False
-        self._current: subprocess.Popen[bytes] | None = None
-        self._old: list[subprocess.Popen[bytes]] = []
-        self._told_end = False
+        self._wants_new = False
+        self._current: list[WorkerProcess] = []
+        self._old: list[WorkerProcess] = []
 
     def stop(self) -> None:
         """End in good order; may be called from a signal handler."""
@@ -90,17 +75,23 @@ class Supervisor:
         """End at once; may be called from a signal handler."""
         self._is_aborted = True
 
+    def restart(self) -> None:
+        """Start new children soon; may be called from a signal handler."""
+        self._wants_new = True
+
     def run(self) -> None:
         """Watch and replace until ``stop``."""
         before = snapshot(self._settings.root)
         found = self._discover()
         self._tell("started", self._headline(found), tasks=len(found.tasks))
-        self._current = self._spawn()
+        self._replace()
         try:
             root, stop = self._settings.root, self._stop
             for files in changes(root, before, stop=stop, clock=SYSTEM_CLOCK):
                 if files:
                     self._react(files)
+                elif self._wants_new:
+                    self._replace()
                 self._look_after()
         finally:
             self._end()
@@ -138,59 +129,33 @@ class Supervisor:
 
     # ---- children -----------------------------------------------------------------------
 
-    def _spawn(self) -> subprocess.Popen[bytes]:
-        out = self._invocation.out
-        flags = ["--quiet"] if out.quiet else ["-" + "v" * out.verbosity] if out.verbosity else []
-        root = str(self._settings.root)
-        command = own_command(
-            "--project", root, "--color", out.color, "runworker", "--child", *flags, *self._options
-        )
-        self._told_end = False
-        # A group of its own: Ctrl-C in the terminal is for us, who pass it on as fits.
-        apart: dict[str, Any] = {"start_new_session": True}
-        if sys.platform == "win32":
-            apart = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
-        return subprocess.Popen(
-            command, stdin=subprocess.PIPE, env={**os.environ, **_CHILD_SETTINGS}, **apart
-        )
-
     def _replace(self) -> None:
-        if self._current is not None:
-            _ask_to_stop(self._current)
-            self._old.append(self._current)
-        self._current = self._spawn()
+        self._wants_new = False
+        for child in self._current:
+            child.ask_to_stop()
+        self._old += self._current
+        command = worker_command(self._invocation, self._settings.root, self._options)
+        self._current = [WorkerProcess(command, _CHILD_SETTINGS) for _ in range(self._count)]
 
     def _look_after(self) -> None:
-        self._old = [child for child in self._old if child.poll() is None]
-        current = self._current
-        if current is not None and current.poll() is not None and not self._told_end:
-            self._told_end = True
-            text = f"The worker ended with code {current.returncode}; a change starts a new one."
-            self._tell("ended", text, code=current.returncode)
+        self._old = [child for child in self._old if not _has_ended(child)]
+        for child in self._current:
+            code = child.code()
+            if code is not None:
+                text = f"The worker ended with code {code}; a change starts a new one."
+                self._tell("ended", text, code=code)
+        self._current = [child for child in self._current if not _has_ended(child)]
+        platforms.reap_adopted({child.pid for child in (*self._old, *self._current)})
 
     def _end(self) -> None:
-        children = [child for child in (*self._old, self._current) if child is not None]
-        for child in children:
-            _ask_to_stop(child)
         self._tell("stopping", "Stopping. Once more to stop at once.")
-        if not self._wait_for(children, self._settings.shutdown_timeout_secs):
-            for child in children:
-                _stop_at_once(child)
-            # Long enough to hand back what runs; a child that hangs is ended.
-            self._is_aborted = False
-            if not self._wait_for(children, _HAND_BACK_SECS):
-                for child in children:
-                    child.kill()
+        end_all(
+            [*self._old, *self._current],
+            within_secs=self._settings.shutdown_timeout_secs,
+            clock=SYSTEM_CLOCK,
+            is_aborted=lambda: self._is_aborted,
+        )
         self._tell("stopped", "Stopped.")
-
-    def _wait_for(self, children: Sequence[subprocess.Popen[bytes]], secs: float) -> bool:
-        """Wait until all have ended; False when the time is over or ``abort`` was called."""
-        deadline = SYSTEM_CLOCK.monotonic() + secs
-        while any(child.poll() is None for child in children):
-            if self._is_aborted or SYSTEM_CLOCK.monotonic() > deadline:
-                return False
-            SYSTEM_CLOCK.sleep(_LOOK_SECS)
-        return True
 
     def _tell(self, event: str, text: str, **data: Any) -> None:  # further keys
         if self._invocation.out.as_json:
@@ -199,20 +164,11 @@ class Supervisor:
             self._invocation.out.say(text)
 
 
-def _ask_to_stop(child: subprocess.Popen[bytes]) -> None:
-    if child.stdin is not None and not child.stdin.closed:
-        child.stdin.close()
-
-
-def _stop_at_once(child: subprocess.Popen[bytes]) -> None:
-    """Send what the child takes for its second signal; where there are no signals, end it."""
-    if child.poll() is not None:
-        return
-    if sys.platform == "win32":
-        child.kill()
-        return
-    child.send_signal(signal.SIGINT)
-    child.send_signal(signal.SIGTERM)
+def _has_ended(child: WorkerProcess) -> bool:
+    if child.code() is None:
+        return False
+    child.close()
+    return True
 
 
 def _syntax_error(root: Path, files: set[str]) -> str | None:

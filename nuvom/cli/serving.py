@@ -1,5 +1,7 @@
 """Runs one worker in the foreground: set-up, start lines, signals, exit code.
 
+Several of them, each in a process of its own, are ``nuvom/cli/supervising.py``'s affair.
+
 Loaded by ``nuvom runworker`` alone, since it imports the engine. The order matters: plugins
 before backends, import paths before plugins, signals before everything.
 """
@@ -7,24 +9,22 @@ before backends, import paths before plugins, signals before everything.
 from __future__ import annotations
 
 import gc
-import sys
-import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
-
-import click
 
 from nuvom.cli import exit_codes
 from nuvom.cli.processes import replace_self
 from nuvom.cli.serving_text import start_lines
 from nuvom.cli.session import folder_or_root
-from nuvom.cli.signals import StopSignals, write_now
+from nuvom.cli.signals import StopSignals, stop_signals, write_now
+from nuvom.cli.supervising import is_needed, supervise
 from nuvom.cli.text import plural
+from nuvom.cli.worker_process import SupervisorLine
 from nuvom.config_sources import Loaded, load
 from nuvom.discovery.auto_register import add_import_roots, refresh, register_manifest
 from nuvom.discovery.freshness import is_stale
 from nuvom.errors import ProjectNotFound, TaskImportFailed
-from nuvom.events import default_bus
+from nuvom.events import WorkerStarted, default_bus
 from nuvom.inspection import Inspector
 from nuvom.log import configure_logging, flush_logs, get_logger
 from nuvom.log_events import subscribe_logging
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
 SCHEMA = "nuvom.worker_run/1"
 _YOUNG_OBJECTS = 10_000  # more than a batch of jobs in flight; Python's own default is 700
+_STARTS_ANEW = frozenset({"stuck-threads", "restart"})  # reasons to end that are none
 _LOG = get_logger("nuvom.worker")
 
 
@@ -50,22 +51,27 @@ def serve(invocation: Invocation, **options: Any) -> int:  # as parsed
     Raises: ProjectNotFound, ConfigError, PluginError, QueueError: it could not start.
     """
     signals = stop_signals()
+    line = None if options["parent"] is None else SupervisorLine(options["parent"])
     loaded = _settings(invocation, options)
+    if line is None and is_needed(loaded.settings):
+        return supervise(invocation, signals, loaded, options)
     worker, plugins = _assemble(invocation, loaded, options)
-    _tell_start(invocation, worker, plugins, is_child=options["child"])
-    if options["child"]:
-        _stop_with_input(worker)
-    say = (lambda _: None) if _logs_for_programs(worker) else write_now
-    signals.connect(lambda: _first(worker, say), lambda: _second(worker, say))
+    began_at = worker.runtime.clock.monotonic()
+    _listen(worker, signals, line)
+    if line is None:  # else its supervisor has said all that; the log says that it started
+        _tell_start(invocation, worker, plugins)
     try:
         with _seldom_collecting():
             reason = worker.run()
     finally:
         worker.runtime.stop()  # and its plugins
         flush_logs()
-    if reason == "stuck-threads":
-        replace_self()
-    if not options["child"]:
+    is_asked_to_end = signals.received or (line is not None and line.was_told)
+    if reason in _STARTS_ANEW and not is_asked_to_end:
+        if line is not None:
+            line.give_back()
+        replace_self(*_what_is_left(worker, options, began_at))
+    if line is None:
         _tell_end(invocation, worker, reason)
     return signals.exit_code or exit_codes.OK
 
@@ -88,15 +94,41 @@ def _seldom_collecting() -> Iterator[None]:
         gc.unfreeze()
 
 
-def stop_signals() -> StopSignals:
-    """Return the handlers that the command line installed before it loaded this module."""
-    found = click.get_current_context().find_root().meta.get("nuvom.signals")
-    return found if isinstance(found, StopSignals) else StopSignals().install()
+def _listen(worker: Worker, signals: StopSignals, line: SupervisorLine | None) -> None:
+    """Have the worker obey signals, and its supervisor where there is one."""
+    say = (lambda _: None) if line is not None or _logs_for_programs(worker) else write_now
+    restart = (lambda: worker.stop("restart")) if line is None else lambda: None
+    signals.connect(lambda: _first(worker, say), lambda: _second(worker, say), restart)
+    if line is not None:
+        line.connect(worker.stop, worker.abort)
+        _tell_up(worker, line)
+
+
+def _tell_up(worker: Worker, line: SupervisorLine) -> None:
+    """Tell the supervisor once the worker has started, and listen to nothing any more."""
+
+    def tell(_: WorkerStarted) -> None:
+        unsubscribe()
+        line.tell_up()
+
+    unsubscribe = worker.runtime.bus.subscribe(WorkerStarted, tell)
+
+
+def _what_is_left(worker: Worker, options: dict[str, Any], began_at: float) -> list[str]:
+    """Return the options that keep the limits of a worker which starts anew."""
+    words = []
+    if options["max_jobs"] is not None:
+        words += ["--max-jobs", str(max(1, options["max_jobs"] - worker.finished_jobs))]
+    if options["max_seconds"] is not None:
+        passed = worker.runtime.clock.monotonic() - began_at
+        words += ["--max-seconds", f"{max(0.001, options['max_seconds'] - passed):.3f}s"]
+    return words
 
 
 def _settings(invocation: Invocation, options: dict[str, Any]) -> Loaded:
     flags = {
         "max_workers": options["threads"],
+        "processes": options["processes"],
         "async_slots": options["async_slots"],
         "batch_size": options["batch"],
         "log_format": options["log_format"],
@@ -193,22 +225,7 @@ def _logs_for_programs(worker: Worker) -> bool:
     return worker.runtime.settings.log_format in {"json", "logfmt"}
 
 
-def _stop_with_input(worker: Worker) -> None:
-    """Stop when standard input ends: the parent has asked for it, or is gone."""
-
-    def read() -> None:
-        while sys.stdin.buffer.read(4096):
-            pass
-        worker.stop()
-
-    threading.Thread(target=read, name="nuvom-parent", daemon=True).start()
-
-
-def _tell_start(
-    invocation: Invocation, worker: Worker, plugins: PluginSet, *, is_child: bool
-) -> None:
-    if is_child:  # its parent has said all that; the log says that it started
-        return
+def _tell_start(invocation: Invocation, worker: Worker, plugins: PluginSet) -> None:
     if _logs_for_programs(worker):
         for line in start_lines(worker, plugins):
             _LOG.info("%s", " ".join(line.split()))

@@ -35,6 +35,16 @@ def start_lines(worker: Worker, plugins: PluginSet) -> Iterator[str]:
     yield "Ready. Ctrl-C stops it."
 
 
+def supervisor_lines(settings: Settings) -> Iterator[str]:
+    """Yield what the supervisor of several workers says before they start."""
+    yield f"nuvom {__version__}  supervisor  pid {os.getpid()}"
+    yield f"  project   {quoted(settings.root)} ({settings.environment})"
+    yield f"  store     {_store(settings)}"
+    slots = f"{plural(settings.max_workers, 'thread')}, {settings.async_slots:,} async"
+    yield f"  workers   {settings.processes}, each with {slots}"
+    yield "Ctrl-C stops them, SIGHUP replaces them one after the other."
+
+
 def _store(settings: Settings) -> str:
     queue, results = settings.queue_backend, settings.result_backend
     backend = queue if queue == results else f"{queue}, results {results}"

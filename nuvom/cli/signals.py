@@ -1,7 +1,8 @@
 """Stop signals of foreground processes: the first stops in good order, the second at once.
 
 Installed before anything slow happens, so that a signal is never lost: one that arrives while
-the worker is still being built stops it before its first claim.
+the worker is still being built stops it before its first claim. SIGHUP has two meanings: the
+terminal was closed, which stops the process as well; or somebody asks for a restart.
 """
 
 from __future__ import annotations
@@ -10,13 +11,15 @@ import os
 import signal
 from typing import TYPE_CHECKING
 
+import click
+
+from nuvom import platforms
 from nuvom.cli.exit_codes import INTERRUPTED, TERMINATED
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import FrameType
 
-_NAMES = ("SIGINT", "SIGTERM", "SIGBREAK")
 _PATIENCE = 3  # signals after which nothing is waited for any more
 
 
@@ -31,22 +34,32 @@ class StopSignals:
         self.received: list[int] = []
         self._first: Callable[[], None] | None = None
         self._second: Callable[[], None] | None = None
+        self._restart: Callable[[], None] | None = None
+        self._had_terminal = platforms.has_terminal()
 
     def install(self) -> StopSignals:
         """Take the signals over; returns itself."""
-        for name in _NAMES:
-            number = getattr(signal, name, None)
-            if number is not None:
-                signal.signal(number, self._handle)
+        for number in platforms.stop_signals():
+            signal.signal(number, self._handle)
+        hang_up = platforms.hang_up_signal()
+        if hang_up is not None:
+            signal.signal(hang_up, self._hang_up)
+        platforms.let_signals_in()
         return self
 
-    def connect(self, first: Callable[[], None], second: Callable[[], None]) -> None:
-        """Call ``first`` at the first signal and ``second`` at the next.
+    def connect(
+        self,
+        first: Callable[[], None],
+        second: Callable[[], None],
+        restart: Callable[[], None] | None = None,
+    ) -> None:
+        """Call ``first`` at the first signal, ``second`` at the next and ``restart`` at SIGHUP.
 
-        Both are called in the signal handler: they must return at once and lock nothing.
-        Signals that came already are passed on now.
+        They are called in the signal handler: they must return at once and lock nothing.
+        Stop signals that came already are passed on now; whoever starts has nothing to restart.
+        Without ``restart`` SIGHUP is a stop signal.
         """
-        self._first, self._second = first, second
+        self._first, self._second, self._restart = first, second, restart
         for count in range(1, len(self.received) + 1):
             self._pass_on(count)
 
@@ -65,10 +78,23 @@ class StopSignals:
             os._exit(self.exit_code or TERMINATED)
         self._pass_on(count)
 
+    def _hang_up(self, number: int, frame: FrameType | None) -> None:
+        has_lost_terminal = self._had_terminal and not platforms.has_terminal()
+        if has_lost_terminal or (self._first is not None and self._restart is None):
+            self._handle(number, frame)
+        elif self._restart is not None:
+            self._restart()
+
     def _pass_on(self, count: int) -> None:
         call = self._first if count == 1 else self._second
         if call is not None:
             call()
+
+
+def stop_signals() -> StopSignals:
+    """Return the handlers that the command line installed before it loaded the command."""
+    found = click.get_current_context().find_root().meta.get("nuvom.signals")
+    return found if isinstance(found, StopSignals) else StopSignals().install()
 
 
 def write_now(text: str) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import signal
-import subprocess
 import sys
 import threading
 import types
@@ -15,13 +14,14 @@ from typing import Any
 
 import pytest
 
-from nuvom.cli import reloading, watching
+from nuvom.cli import watching, worker_process
 from nuvom.cli.invocation import Invocation
-from nuvom.cli.reloading import Supervisor, _syntax_error, child_options
+from nuvom.cli.reloading import Supervisor, _syntax_error
+from nuvom.cli.worker_process import WorkerProcess
 from nuvom.clock import SYSTEM_CLOCK
 from nuvom.config_sources import load
 from tests.cli.shell import call, invoke, spawn
-from tests.cli.test_worker import end, until
+from tests.cli.test_worker import end, is_alive, until
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
 
@@ -146,9 +146,10 @@ def test_the_second_signal_stops_at_once(dev: Dev) -> None:
 @posix
 def test_children_do_not_outlive_their_parent(dev: Dev) -> None:
     until(lambda: invoke("workers", "--json").json["workers"])
+    (child,) = invoke("workers", "--json").json["workers"]
     dev.process.kill()
     dev.process.wait(60)
-    until(lambda: not invoke("workers", "--json").json["workers"])
+    until(lambda: not is_alive(child["pid"]))
     dev.stop()
 
 
@@ -179,33 +180,16 @@ def supervisor(project: Path) -> Supervisor:
     return Supervisor(Invocation(), load(project).settings, [])
 
 
-def test_the_worker_is_called_with_the_same_options() -> None:
-    given = {"threads": 2, "queues": "a,b", "burst": True, "child": False, "max_jobs": None}
-    assert child_options(given) == ["--threads", "2", "--queues", "a,b", "--burst"]
-
-
 @posix
 def test_a_child_that_hangs_is_ended(
     supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(reloading, "_HAND_BACK_SECS", 0.05)
-    deaf = (
-        "import signal\n"
-        "for number in (signal.SIGINT, signal.SIGTERM):\n"
-        "    signal.signal(number, signal.SIG_IGN)\n"
-        "print('deaf', flush=True)\n"
-        "while True: signal.pause()\n"
-    )
-    child = subprocess.Popen(
-        [sys.executable, "-c", deaf], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    )
-    assert child.stdout is not None
-    assert child.stdout.readline() == b"deaf\n"
-    supervisor._current = child
+    monkeypatch.setattr(worker_process, "HAND_BACK_SECS", 0.05)
+    child = WorkerProcess([sys.executable, "-c", "while True: pass"])
+    supervisor._current = [child]
     supervisor.abort()
     supervisor._end()
-    assert child.wait(60) == -signal.SIGKILL
-    child.stdout.close()
+    assert child.code() == -signal.SIGKILL
     assert "Stopped." in capsys.readouterr().err
 
 

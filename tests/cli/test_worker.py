@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from nuvom import platforms
 from nuvom.cli import exit_codes
 from nuvom.cli.processes import replace_self
 from nuvom.cli.signals import StopSignals, write_now
@@ -82,6 +83,13 @@ def running(tasks: Path, *options: str) -> tuple[subprocess.Popen[str], str]:
     worker = spawn("runworker", *options, cwd=tasks)
     until((tasks / "started").exists)
     return worker, job
+
+
+def is_alive(pid: int) -> bool:
+    stat = subprocess.run(
+        ["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True, check=False
+    )
+    return bool(stat.stdout.strip()) and not stat.stdout.startswith("Z")
 
 
 def test_burst_does_what_is_there_and_ends_with_0(tasks: Path) -> None:
@@ -268,15 +276,6 @@ def test_a_signal_before_the_worker_is_built_stops_it_before_its_first_claim(tas
     assert invoke("status", job, "-f", "raw").out == "PENDING\n"
 
 
-def test_a_child_ends_with_its_input(tasks: Path) -> None:
-    worker = spawn("runworker", "--child", cwd=tasks)
-    until(lambda: invoke("workers", "--json").json["workers"])
-    assert worker.stdin is not None
-    worker.stdin.close()
-    worker.stdin = None
-    assert end(worker).code == 0
-
-
 # ---- commands to workers ----------------------------------------------------------------
 
 
@@ -332,6 +331,57 @@ def test_signals_that_came_early_are_passed_on_in_order() -> None:
     assert calls == ["first", "second"]
     assert signals.exit_code == 143
     assert StopSignals().exit_code is None
+
+
+def test_a_hang_up_asks_for_a_restart_unless_the_terminal_is_gone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    terminals = iter([True, True, True, True, False])
+    monkeypatch.setattr(platforms, "has_terminal", lambda: next(terminals))
+    signals, calls = StopSignals(), list[str]()
+    signals._hang_up(1, None)  # it is only starting, and reads everything anew anyhow
+    assert signals.received == []
+    parts = [lambda: calls.append("first"), lambda: calls.append("second")]
+    signals.connect(*parts)
+    signals._hang_up(1, None)  # nothing can be started anew: it asks to stop
+    assert calls == ["first"]
+    signals.connect(lambda: None, lambda: None, lambda: calls.append("restart"))
+    signals._hang_up(1, None)
+    assert calls == ["first", "restart"]
+    signals._hang_up(1, None)
+    assert calls == ["first", "restart"]
+    assert (signals.received, signals.exit_code) == ([1, 1], 143)
+
+
+@posix
+def test_a_hang_up_that_is_ignored_stays_ignored(tasks: Path) -> None:
+    """As ``nohup`` has it."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        assert platforms.hang_up_signal() is None
+        assert StopSignals().install() is not None
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+@posix
+def test_a_single_worker_starts_anew_under_the_same_id(tasks: Path) -> None:
+    worker, job = running(tasks, "--max-jobs", "3")
+    (told,) = invoke("workers", "--json").json["workers"]
+    worker.send_signal(signal.SIGHUP)
+    until(lambda: states() == ["stopping"])
+    (tasks / "end").touch()
+    until(lambda: states() == ["alive"])
+    (again,) = invoke("workers", "--json").json["workers"]
+    assert again["pid"] == told["pid"] == worker.pid
+    assert again["id"] != told["id"]
+    assert invoke("status", job, "-f", "raw").out == "SUCCESS\n"
+    for number in range(2):  # one of three was done before
+        invoke("run", "add", number, "1")
+    answer = end(worker)
+    assert answer.code == 0
+    assert "Worker ended (max-jobs) after 2 jobs." in answer.err
 
 
 def test_the_third_signal_or_the_second_while_starting_ends_the_process(

@@ -17,6 +17,9 @@ _COUNT = click.IntRange(1)
 
 @click.command(cls=Command)
 @click.option("--threads", type=_COUNT, metavar="N", help="Slots for plain tasks.")
+@click.option(
+    "--processes", type=_COUNT, metavar="N", help="Worker processes; the rest is for each of them."
+)
 @click.option("--async-slots", type=_COUNT, metavar="N", help="Slots for async tasks.")
 @click.option(
     "--queues",
@@ -35,7 +38,7 @@ _COUNT = click.IntRange(1)
     type=click.Choice(("rich", "plain", "json", "logfmt")),
     help="Default: rich on a terminal, else plain.",
 )
-@click.option("--child", is_flag=True, hidden=True)  # of a supervisor: ends with its input
+@click.option("--parent", type=int, hidden=True)  # process id of the supervisor
 @pass_invocation
 def runworker(invocation: Invocation, /, **options: Any) -> int:
     """Run jobs until you stop it.
@@ -43,9 +46,12 @@ def runworker(invocation: Invocation, /, **options: Any) -> int:
     The first Ctrl-C or SIGTERM claims no more, lets running jobs finish within
     shutdown_timeout_secs and hands back the rest; the second stops at once. Exit 130 or 143
     after a signal, 0 when --burst, --max-jobs or --max-seconds ended it.
+
+    SIGHUP restarts: with --processes one worker after the other, each once the next is up; a
+    single worker finishes its jobs and starts anew under the same process id.
     """
     # The worker's own modules are heavy (asyncio among them), and help needs none of them.
-    is_reloading = options.pop("reload") and not options["child"]
+    is_reloading = options.pop("reload") and options["parent"] is None
     module = "nuvom.cli.reloading" if is_reloading else "nuvom.cli.serving"
     code: int = import_module(module).serve(invocation, **options)
     return code

@@ -1,0 +1,142 @@
+"""Workers in processes of their own: what is said over the line, and how all are ended."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from nuvom.cli import worker_process
+from nuvom.cli.processes import own_command
+from nuvom.cli.worker_process import WorkerProcess, end_all, worker_options
+from nuvom.clock import SYSTEM_CLOCK
+from tests.cli.shell import ROOT, invoke
+from tests.cli.test_worker import states, until
+
+posix = pytest.mark.skipif(sys.platform == "win32", reason="the worker cannot answer there")
+
+WORKER = f"""
+import sys, threading
+sys.path.append({str(ROOT)!r})
+from nuvom.cli.worker_process import SupervisorLine
+line = SupervisorLine({{parent}})
+told, names = threading.Event(), []
+def tell(name):
+    names.append(name)
+    told.set()
+line.connect(lambda: tell("stop"), lambda: tell("now"))
+line.tell_up()
+assert sys.stdin.read() == ""
+told.wait()
+{{then}}
+"""
+
+
+def start(then: str = "sys.exit(7 if names == ['stop'] else 8)") -> WorkerProcess:
+    program = WORKER.format(parent=os.getpid(), then=then)
+    return WorkerProcess([sys.executable, "-c", program])
+
+
+@pytest.fixture
+def ended() -> Iterator[list[WorkerProcess]]:
+    """Give a list whose processes are ended after the test."""
+    found: list[WorkerProcess] = []
+    yield found
+    for process in found:
+        process.kill()
+        wait_for(process)
+        process.close()
+
+
+def wait_for(process: WorkerProcess) -> int | None:
+    """Return the exit code of a process once it has ended."""
+    until(lambda: process.code() is not None)
+    return process.code()
+
+
+def test_the_worker_is_called_with_the_same_options() -> None:
+    given = {
+        "threads": 2,
+        "queues": "a,b",
+        "burst": True,
+        "max_jobs": None,
+        "processes": 3,
+        "parent": None,
+        "concurrency": ("a=1", "b=2"),
+        "child": False,
+    }
+    words = "--threads 2 --queues a,b --burst --concurrency a=1 --concurrency b=2"
+    assert worker_options(given) == words.split()
+
+
+@posix
+def test_a_worker_says_that_it_is_up_and_hears_two_words(ended: list[WorkerProcess]) -> None:
+    one, other = start(), start()
+    ended += [one, other]
+    until(lambda: one.is_up and other.is_up)
+    assert one.code() is None
+    one.ask_to_stop()
+    other.stop_at_once()
+    assert (wait_for(one), wait_for(other)) == (7, 8)
+    one.ask_to_stop()  # nobody hears it, and nobody minds
+
+
+@posix
+def test_a_worker_whose_line_ends_leaves(ended: list[WorkerProcess]) -> None:
+    process = start(then="threading.Event().wait()")
+    ended.append(process)
+    until(lambda: process.is_up)
+    process.close()
+    assert wait_for(process) == 1
+
+
+@posix
+def test_a_worker_of_somebody_else_leaves_at_once(tmp_path: Path) -> None:
+    program = WORKER.format(parent=os.getppid(), then="pass")
+    process = WorkerProcess([sys.executable, "-c", program])
+    assert wait_for(process) == 1
+    process.close()
+
+
+@posix
+def test_all_are_asked_then_told_then_killed(
+    ended: list[WorkerProcess], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker_process, "HAND_BACK_SECS", 1.0)
+    good = start("sys.exit(0)")
+    slow = start("told.clear(); told.wait(); sys.exit(5)")
+    deaf = start("while True: pass")
+    everybody = [good, slow, deaf]
+    ended += everybody
+    until(lambda: all(process.is_up for process in everybody))
+    end_all(everybody, within_secs=0.2, clock=SYSTEM_CLOCK, is_aborted=lambda: False)
+    assert [process.code() for process in everybody] == [0, 5, -signal.SIGKILL]
+
+
+@posix
+def test_an_impatient_end_waits_for_nobody(ended: list[WorkerProcess]) -> None:
+    process = start("sys.exit(0 if 'now' in names else told.clear() or told.wait() or 5)")
+    ended.append(process)
+    until(lambda: process.is_up)
+    end_all([process], within_secs=3600, clock=SYSTEM_CLOCK, is_aborted=lambda: True)
+    assert process.code() in {0, 5}
+
+
+@posix
+def test_a_real_worker_is_tied_to_its_supervisor(tasks: Path, ended: list[WorkerProcess]) -> None:
+    command = own_command("runworker", "--parent", str(os.getpid()), "-q")
+    process = WorkerProcess(command)
+    ended.append(process)
+    until(lambda: process.is_up)
+    assert states() == ["alive"]
+    with suppress(ProcessLookupError):
+        os.kill(process.pid, signal.SIGHUP)  # its supervisor's affair
+    assert invoke("workers", "--json").json["workers"][0]["pid"] == process.pid
+    process.ask_to_stop()
+    assert wait_for(process) == 0
+    assert states() == []
