@@ -80,6 +80,7 @@ _DELETE_REST = (
     "DELETE FROM payloads WHERE seq IN (SELECT value FROM json_each(?1))",
     "DELETE FROM attempts WHERE seq IN (SELECT value FROM json_each(?1))",
 )
+_SPEND = "UPDATE spent SET seq = ?1 WHERE seq < ?1"  # see nuvom/_sqlite/schema.py
 _CHUNK = 1000
 _RETRYABLE = (FAILED, DEAD, CANCELLED)
 _CANCELLABLE = frozenset(range(len(STATUS))) - {2, 3, 4, 5}
@@ -297,6 +298,7 @@ def _delete_rows(connection: sqlite3.Connection, statement: str, seqs: list[int]
     gone = [seq for (seq,) in connection.execute(statement, (json.dumps(seqs),)).fetchall()]
     for rest in _DELETE_REST:
         connection.execute(rest, (json.dumps(gone),))
+    connection.execute(_SPEND, (max(gone, default=0),))
     return len(gone)
 
 

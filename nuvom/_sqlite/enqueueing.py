@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from nuvom._sqlite.schema import READY, SCHEDULED, each_status
+from nuvom._sqlite.schema import NEXT_SEQ, READY, SCHEDULED, each_status
 from nuvom.crashpoint import crashpoint
 from nuvom.errors import QueueFull
 from nuvom.names import valid_name
@@ -24,16 +24,17 @@ LARGE_BYTES = 1024  # a larger record would be rewritten with every change of it
 _CHUNK = 1000
 _encode_json = msgspec.json.Encoder().encode
 
-_INSERT = """INSERT INTO jobs (id, status, queue, priority, task, created_at, run_at, keep_secs,
-        unique_key, unique_until, record)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"""
+_INSERT = f"""INSERT INTO jobs (seq, id, status, queue, priority, task, created_at, run_at,
+        keep_secs, unique_key, unique_until, record)
+    VALUES ({NEXT_SEQ}, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"""  # noqa: S608  # constants only
 # A chunk of two thousand rows in one step, which takes two thirds of the time of as many steps.
 # The JSON has the place and the size of each record, which has its id in it.
 _INSERT_BATCH = """INSERT INTO jobs
-        (id, status, queue, priority, task, created_at, run_at, keep_secs, record)
-    SELECT CAST(substr(?2, (value ->> 0) + ?10, 36) AS TEXT), ?3, ?4, ?5, ?6, ?7, ?8, ?9,
+        (seq, id, status, queue, priority, task, created_at, run_at, keep_secs, record)
+    SELECT ?11 + key, CAST(substr(?2, (value ->> 0) + ?10, 36) AS TEXT), ?3, ?4, ?5, ?6, ?7, ?8, ?9,
         substr(?2, value ->> 0, value ->> 1)
     FROM json_each(?1) WHERE true ON CONFLICT DO NOTHING"""
+_NEXT_SEQ = f"SELECT {NEXT_SEQ}"  # within an INSERT of many it would have the rows copied first
 _INSERT_PAYLOAD = "INSERT INTO payloads (seq, record) VALUES (?, ?)"
 _FREE_KEY = """UPDATE jobs SET unique_key = NULL WHERE task = ?1 AND unique_key = ?2
     AND status IN (2, 3, 4, 5) AND unique_until <= ?3"""
@@ -83,10 +84,11 @@ class Enqueuer:
             if max(chunk.sizes) > LARGE_BYTES:
                 self._insert_all(connection, [JobRecord.decode(data) for data in chunk])
                 continue
+            (first,) = connection.execute(_NEXT_SEQ).fetchone()
             places = list(zip(accumulate(chunk.sizes, initial=1), chunk.sizes, strict=False))
             connection.execute(
                 _INSERT_BATCH,
-                (_encode_json(places).decode(), chunk.data, *constants[1:8], batch.id_at),
+                (_encode_json(places).decode(), chunk.data, *constants[1:8], batch.id_at, first),
             )
             crashpoint("sqlite.enqueue_many.in_transaction")
 

@@ -45,12 +45,17 @@ def each_status(query: str, *codes: int) -> str:
     return " UNION ALL ".join(query.format(status=code) for code in codes)
 
 
-# AUTOINCREMENT: a number that was pruned must never come back, since (seq, lease_epoch) is what
-# fences a late settlement. Statuses are literals in each partial index and in each statement,
-# so that the planner can prove the index usable.
+NEXT_SEQ = """(SELECT 1 + max(coalesce((SELECT max(seq) FROM jobs), 0), spent.seq) FROM spent)"""
+"""The number of the next job, as SQL. Each INSERT into ``jobs`` names it."""
+
+# A number that was removed must never come back, since (seq, lease_epoch) is what fences a late
+# settlement. AUTOINCREMENT would see to that by writing one more page with each job; ``spent`` has
+# the greatest number that was removed, and is written by removals alone.
+# Statuses are literals in each partial index and in each statement, so that the planner can prove
+# the index usable.
 _VERSION_1 = (
     """CREATE TABLE jobs (
-        seq INTEGER PRIMARY KEY AUTOINCREMENT,
+        seq INTEGER PRIMARY KEY,
         id TEXT NOT NULL UNIQUE,
         status INTEGER NOT NULL,
         queue TEXT NOT NULL,
@@ -76,6 +81,8 @@ _VERSION_1 = (
         result BLOB,
         error BLOB
     ) STRICT""",
+    "CREATE TABLE spent (seq INTEGER NOT NULL) STRICT",
+    "INSERT INTO spent (seq) VALUES (0)",
     "CREATE INDEX jobs_ready ON jobs (queue, priority, seq) WHERE status = 0",
     "CREATE INDEX jobs_running ON jobs (claim_token) WHERE status = 1",
     "CREATE INDEX jobs_parked ON jobs (task) WHERE status = 6",

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from nuvom._sqlite.control import delete_any, delete_final
 from nuvom._sqlite.reading import ReadingPart
 from nuvom._sqlite.rows import encode_error
-from nuvom._sqlite.schema import CODES
+from nuvom._sqlite.schema import CODES, NEXT_SEQ
 from nuvom._sqlite.store import Store
 from nuvom.clock import SYSTEM_CLOCK, Clock
 from nuvom.config import Settings
@@ -29,17 +29,17 @@ if TYPE_CHECKING:
     from nuvom.queue_backends.base import BaseJobQueue
 
 # An outcome replaces what is kept unless that is final and of the same or a later delivery.
-_KEEP = """INSERT INTO jobs (id, status, queue, priority, task, created_at, run_at, attempt,
-        lease_epoch, keep_secs, record, result, error, finished_at)
-    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)
+_KEEP = f"""INSERT INTO jobs (seq, id, status, queue, priority, task, created_at, run_at,
+        attempt, lease_epoch, keep_secs, record, result, error, finished_at)
+    VALUES ({NEXT_SEQ}, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)
     ON CONFLICT (id) DO UPDATE SET status = ?2, attempt = max(attempt, ?8),
         lease_epoch = max(lease_epoch, ?9), result = ?12, error = ?13, finished_at = ?14
-    WHERE ?15 OR jobs.status NOT IN (2, 3, 4, 5) OR jobs.lease_epoch < ?9"""
-_RECORD = """INSERT INTO jobs (id, status, queue, priority, task, created_at, run_at, attempt,
-        lease_epoch, keep_secs, record)
-    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)
+    WHERE ?15 OR jobs.status NOT IN (2, 3, 4, 5) OR jobs.lease_epoch < ?9"""  # noqa: S608  # constants only
+_RECORD = f"""INSERT INTO jobs (seq, id, status, queue, priority, task, created_at, run_at,
+        attempt, lease_epoch, keep_secs, record)
+    VALUES ({NEXT_SEQ}, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)
     ON CONFLICT (id) DO UPDATE SET status = ?2, run_at = ?7, attempt = ?8
-    WHERE jobs.status NOT IN (2, 3, 4, 5)"""
+    WHERE jobs.status NOT IN (2, 3, 4, 5)"""  # noqa: S608  # constants only
 _SEQ = "SELECT seq FROM jobs WHERE id = ?1"
 _ALL = "SELECT id FROM jobs ORDER BY seq DESC"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,11 @@ import pytest
 
 from nuvom._sqlite import enqueueing
 from nuvom.errors import BackendUnavailable, InvalidId, PayloadError, QueueFull, StorageFull
+from nuvom.names import new_id
 from nuvom.queue_backends.sqlite import SQLiteJobQueue
 from nuvom.record import JobRecord, JobSnapshot, JobStatus
 from nuvom.record_batch import RecordBatch
+from nuvom.result_backends.sqlite import SQLiteResultBackend
 from nuvom.testing import make_job, make_settlement
 from tests.engine import LIMIT_SECS, wait_until
 from tests.unit.sqlite.conftest import Real, make_queue
@@ -164,6 +166,57 @@ def test_batch_of_a_bounded_queue_is_all_or_nothing(project: Path, clock: Real) 
                     queue.enqueue_many(batch)
         assert (3 if fits else 0) == queue.qsize()
     queue.stop()
+
+
+# ---- numbers --------------------------------------------------------------------------------
+
+
+def store_one(queue: SQLiteJobQueue) -> None:
+    queue.enqueue(make_job())
+
+
+def store_list(queue: SQLiteJobQueue) -> None:
+    queue.enqueue_many([make_job(), make_job("tests.b", "x" * 5000)])
+
+
+def store_batch(queue: SQLiteJobQueue) -> None:
+    with RecordBatch(make_job().replace(id="")) as batch:
+        for size in (1, 5000, 1):
+            batch.add(bytes(make_job("tests.b", "x" * size).args), b"\x80")
+        queue.enqueue_many(batch)
+
+
+def store_result(queue: SQLiteJobQueue) -> None:
+    results = SQLiteResultBackend(queue.store.settings)
+    results.joins(queue)
+    results.set_result(new_id(), 8)
+    results.set_record(make_job())
+
+
+def prune(queue: SQLiteJobQueue) -> None:
+    queue.settle([make_settlement(job, finished_at=1.0) for job in queue.claim(9, ME)])
+    assert queue.prune(success_before=1e12, failed_before=1e12) > 0
+
+
+@pytest.mark.parametrize("store", [store_one, store_list, store_batch, store_result])
+@pytest.mark.parametrize("remove", [SQLiteJobQueue.clear, prune])
+def test_a_number_that_was_removed_never_comes_back(
+    project: Path,
+    clock: Real,
+    store: Callable[[SQLiteJobQueue], None],
+    remove: Callable[[SQLiteJobQueue], None],
+) -> None:
+    greatest = 0
+    for _ in range(3):
+        queue = make_queue(project, clock)
+        for _ in range(2):
+            known = rows(queue, "SELECT seq FROM jobs")
+            store(queue)
+            new = [row for row in rows(queue, "SELECT seq FROM jobs") if row not in known]
+            assert min(new) > (greatest,)
+            ((greatest,),) = rows(queue, "SELECT max(seq) FROM jobs")
+            remove(queue)
+        queue.stop()
 
 
 # ---- large records --------------------------------------------------------------------------

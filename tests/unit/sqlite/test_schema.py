@@ -58,7 +58,8 @@ def test_preparing_again_changes_nothing(ready: sqlite3.Connection) -> None:
 def test_tables_are_strict(ready: sqlite3.Connection) -> None:
     tables = ready.execute("PRAGMA table_list").fetchall()
     strict = {row[1]: row[5] for row in tables if not row[1].startswith("sqlite_")}
-    assert {"jobs", "payloads", "attempts", "queues", "workers", "commands", "meta"} == set(strict)
+    expected = {"jobs", "spent", "payloads", "attempts", "queues", "workers", "commands", "meta"}
+    assert expected == set(strict)
     assert {1} == set(strict.values())
 
 
