@@ -9,7 +9,7 @@ import faulthandler
 import os
 import random
 import sys
-from typing import ClassVar, NoReturn
+from typing import TYPE_CHECKING, ClassVar, NoReturn
 
 from msgspec.structs import replace
 
@@ -18,15 +18,21 @@ from nuvom.clock import SYSTEM_CLOCK
 from nuvom.config import Settings
 from nuvom.config_sources import Loaded
 from nuvom.errors import BackendUnavailable, NuvomError
-from nuvom.events import EventBus
+from nuvom.events import EventBus, default_bus
 from nuvom.execution.child import Child
 from nuvom.execution.framing import Hello, Link, ToChild
 from nuvom.execution.job_runner import JobRunner
 from nuvom.log import configure_logging
+from nuvom.plugins.importing import import_object
 from nuvom.plugins.registry import BackendKind, default_plugin_registry
 from nuvom.queue_backends.base import BaseJobQueue
 from nuvom.result_backends.base import BaseResultBackend
 from nuvom.runtime import Runtime, build_runtime, use_runtime
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from nuvom.companion import Companion
 
 _ELSEWHERE = "in-the-worker"
 _STDERR = 2
@@ -46,7 +52,7 @@ def main() -> None:
         configure_logging(hello.log_level, settings.log_format, worker=hello.worker)
     runtime = make_runtime(settings)
     use_runtime(runtime)
-    make_child(link, runtime, hello.worker).serve()
+    make_child(link, runtime, hello.worker, load_companions(hello.companions)).serve()
 
 
 def take_pipes() -> Link:
@@ -67,10 +73,26 @@ def take_pipes() -> Link:
     return Link(os.fdopen(source, "rb", 0), os.fdopen(sink, "wb", 0), ToChild)
 
 
-def make_child(link: Link, runtime: Runtime, worker: str) -> Child:
+def load_companions(targets: Sequence[str]) -> list[Companion]:
+    """Return what goes along with jobs here; without what cannot be had, which is reported."""
+    found = []
+    for target in targets:
+        try:
+            found.append(import_object(target)())
+        except Exception as error:  # noqa: BLE001  # a plugin's code: its part is left out
+            default_bus.report(target, error)
+    return found
+
+
+def make_child(
+    link: Link, runtime: Runtime, worker: str, companions: Sequence[Companion] = ()
+) -> Child:
     """Return the child that runs tasks with the parts of ``runtime``."""
     # Of its own: subscribers in the worker hear of an attempt from the worker.
     bus = EventBus()
+    for one in companions:
+        bus.accompany(one)  # of what runs
+        runtime.bus.accompany(one)  # of what the tasks send
     runner = JobRunner(
         runtime.registry,
         runtime.codec,
@@ -87,7 +109,7 @@ def make_child(link: Link, runtime: Runtime, worker: str) -> Child:
         worker=worker,
         bus=bus,
         clock=SYSTEM_CLOCK,
-        make_record=runtime.dispatcher.make_record,
+        make_record=runtime.dispatcher.make_child,
     )
 
 

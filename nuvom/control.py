@@ -107,6 +107,14 @@ class Control:
         """Leave ``quiet``, ``resume``, ``stop`` or ``stacks`` for a worker."""
         return self._leased.command(worker, word)
 
+    def keep_totals(self) -> None:
+        """Have the store count what happens from now on; ``Inspector.totals`` tells it."""
+        queue = self._leased
+        if Capability.TOTALS not in queue.capabilities:
+            name = queue.name or type(queue).__name__
+            raise CapabilityMissing(name, str(Capability.TOTALS), "it counts nothing")
+        queue.keep_totals()
+
     def reap(self) -> int:
         """Take back the jobs of dead workers; return how many. Harmless where it cannot be."""
         if not isinstance(self._queue, LeasedJobQueue):

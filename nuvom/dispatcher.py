@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec import Raw
 
+from nuvom.companion import sent_by
 from nuvom.crashpoint import crashpoint
 from nuvom.errors import CapabilityMissing, NuvomError, PayloadTooLarge
 from nuvom.events import EventBus, JobEnqueued
@@ -25,6 +26,7 @@ from nuvom.signature import Binder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
+    from contextlib import AbstractContextManager
 
     from nuvom.clock import Clock
     from nuvom.config import Settings
@@ -77,7 +79,22 @@ class Dispatcher:
         Returns: its record, and the id of the existing job when its ``unique_key`` is taken.
         """
         record = self.make_record(definition, args, kwargs, options)
-        return record, self.enqueue(record)
+        if not self._bus.companions:
+            return record, self.enqueue(record)
+        with self._sent(record) as accompanied:
+            return accompanied, self.enqueue(accompanied)
+
+    def make_child(
+        self,
+        definition: TaskDefinition,
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+        options: CallOptions = NO_CALL_OPTIONS,
+    ) -> JobRecord:
+        """Return the record of a call that is to be stored with another job's success."""
+        record = self.make_record(definition, args, kwargs, options)
+        with self._sent(record) as accompanied:
+            return accompanied
 
     def make_record(
         self,
@@ -122,12 +139,18 @@ class Dispatcher:
         needs bounded memory and never runs while the store is locked.
         """
         plan, now = self._plan(definition, options), self._clock.now()
-        with RecordBatch(plan.like(now)) as batch:
-            self._refuse_missing(batch.like, now)
+        with self._sent(plan.like(now)) as like, RecordBatch(like) as batch:
+            self._refuse_missing(like, now)
             for index, item in enumerate(items):
                 args, kwargs = _call_of(definition.name, index, item)
                 batch.add(*plan.pack(args, kwargs, index))
             return batch.ids, self._store(batch) if len(batch) else {}
+
+    def _sent(self, record: JobRecord) -> AbstractContextManager[JobRecord]:
+        """Return the context in which ``record`` is stored, with what companions add to it."""
+        if not self._bus.companions:
+            return nullcontext(record)
+        return sent_by(self._bus.companions, record, self._bus.report)
 
     def _store(self, batch: RecordBatch) -> dict[str, str]:
         with nullcontext() if self._can_inspect else self._shown(batch):

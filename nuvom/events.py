@@ -17,6 +17,8 @@ from nuvom.record import JobRecord, StoredError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from nuvom.companion import Companion
+
 
 class Event(msgspec.Struct, frozen=True, gc=False):
     """Base of all events; subscribing to it receives every event."""
@@ -32,10 +34,30 @@ class JobEnqueued(Event, frozen=True):
 
 
 class JobsClaimed(Event, frozen=True):
-    """A worker claimed jobs, one event for each claim that got any."""
+    """A worker claimed jobs, one event for each claim that got any; ``took_secs`` it took."""
 
     jobs: tuple[JobRecord, ...]
     worker: str
+    took_secs: float = 0.0
+
+
+class WorkerAsked(Event, frozen=True):
+    """A worker asked its queue for jobs and got ``jobs``: each second while it has room.
+
+    ``leaked`` of its slots were replaced, and their code still runs. Emitted only by workers
+    that were made when somebody had subscribed to it, as is ``BackendCalled``.
+    """
+
+    worker: str
+    jobs: int
+    leaked: int
+
+
+class BackendCalled(Event, frozen=True):
+    """A worker's call into its stores has returned; ``op`` is ``claim`` or ``settle``."""
+
+    op: str
+    duration_secs: float
 
 
 class JobStarted(Event, frozen=True):
@@ -146,11 +168,13 @@ class EventBus:
 
     Attributes:
         active: The event types that somebody subscribed to; emitters test membership.
-        failures: How often callbacks raised, by their qualified name.
+        companions: What goes along with jobs; see ``accompany``.
+        failures: How often callbacks and companions raised, by their qualified name.
     """
 
     def __init__(self) -> None:
         self.active: set[type[Event]] = set()
+        self.companions: tuple[Companion, ...] = ()
         self.failures: dict[str, int] = {}
         self._callbacks: dict[type[Event], tuple[Callable[[Any], None], ...]] = {}
         self._lock = threading.Lock()
@@ -183,14 +207,29 @@ class EventBus:
             try:
                 callback(event)
             except Exception as error:  # noqa: BLE001  # a plugin's callback: any failure is only reported
-                self._report(callback, error)
+                name = getattr(callback, "__qualname__", type(callback).__qualname__)
+                self.report(name, error)
+
+    def accompany(self, companion: Companion) -> Callable[[], None]:
+        """Have ``companion`` go along with the jobs that this process sends and runs.
+
+        Returns: a function that ends it; calling it twice is fine.
+        """
+        with self._lock:
+            self.companions = (*self.companions, companion)
+
+        def part() -> None:
+            with self._lock:
+                self.companions = tuple(one for one in self.companions if one is not companion)
+
+        return part
 
     def on_failure(self, report: Callable[[str, BaseException, int], None] | None) -> None:
         """Have failing callbacks reported as ``report(name, error, count)``."""
         self._on_failure = report
 
-    def _report(self, callback: Callable[[Any], None], error: BaseException) -> None:
-        name = getattr(callback, "__qualname__", type(callback).__qualname__)
+    def report(self, name: str, error: BaseException) -> None:
+        """Count and report that a subscriber or companion called ``name`` has raised."""
         with self._lock:
             count = self.failures[name] = self.failures.get(name, 0) + 1
         if self._on_failure is not None:

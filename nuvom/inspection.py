@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from nuvom.discovery.freshness import is_stale
 from nuvom.errors import AmbiguousJob, JobNotFound
 from nuvom.queue_backends.leased import LeasedJobQueue
 from nuvom.record import FINAL, Attempt, JobRecord, JobSnapshot, JobStatus, StoredError
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from nuvom.runtime import Runtime
-    from nuvom.views import ErrorGroup, QueueStats, WorkerInfo
+    from nuvom.views import ErrorGroup, QueueStats, StoreSize, Total, WorkerInfo
 
 _FULL_ID = 36
 _SHORTEST_SUFFIX = 6
@@ -171,6 +172,22 @@ class Inspector:
     def failed_ids(self, fingerprint: str) -> list[str]:
         """Return the FAILED and DEAD jobs of a group, newest first."""
         return [] if self._queue is None else self._queue.failed_ids(fingerprint)
+
+    def totals(self) -> list[Total]:
+        """Return what the store has counted; empty where nobody had it count."""
+        return [] if self._queue is None else self._queue.totals()
+
+    def store_size(self) -> StoreSize | None:
+        """Return how large the queue's store is; None where nobody can tell."""
+        return None if self._queue is None else self._queue.store_size()
+
+    def is_manifest_stale(self) -> bool:
+        """Return whether the list of tasks is missing, or older than a file that it names.
+
+        Raises: InvalidManifest.
+        """
+        settings = self._runtime.settings
+        return is_stale(settings.root, settings.manifest_file)
 
     def parked_tasks(self) -> dict[str, int]:
         """Return the names of tasks that jobs are PARKED for, with their number."""

@@ -58,6 +58,12 @@ class Runtime:
     plugins: PluginSet
     is_shared: bool
 
+    @property
+    def plugin_errors(self) -> dict[tuple[str, str], int]:
+        """How often calls into plugins failed, by plugin and hook; subscribers by their name."""
+        of_subscribers = {(name, "event"): count for name, count in self.bus.failures.items()}
+        return {**self.plugins.errors, **of_subscribers}
+
     def stop(self) -> None:
         """Give back connections and stop plugins; twice is fine."""
         self.queue.stop()

@@ -1,4 +1,4 @@
-"""What readers see of a store besides its jobs: workers, queues, groups of failures.
+"""What readers see of a store besides its jobs: workers, queues, groups of failures, totals.
 
 Plain data, made by queue backends that can be inspected and read by everything that shows.
 """
@@ -81,3 +81,46 @@ class ErrorGroup(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     first_at: float
     last_at: float
     example_id: str
+
+
+# Upper bounds of the histograms of ``Total``, in seconds.
+TOOK_BOUNDS = (
+    *(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0),
+    *(30.0, 60.0, 300.0, 900.0, 3600.0),
+)
+WAITED_BOUNDS = (*TOOK_BOUNDS, 14_400.0, 86_400.0)
+
+
+class Total(msgspec.Struct, frozen=True, gc=False):
+    """How often something has happened to jobs of one queue and task; never pruned.
+
+    Attributes:
+        kind: ``enqueued``; ``attempt``, one that ran to its end; ``retried``, an attempt that
+            another one follows; ``lost``, one whose worker died or went silent;
+            ``redelivered``, a claim after such a loss; ``finished``, a job that ended other
+            than by success.
+        outcome: Of an attempt ``success``, ``timeout`` (which the policy ignores), or empty
+            where the job did not end in SUCCESS. Of what is finished ``failure``, ``timeout``,
+            ``cancelled`` or ``dead``.
+        took, waited: Of an attempt: the index in ``TOOK_BOUNDS`` and ``WAITED_BOUNDS`` of the
+            first bound that is not exceeded; their length when all are.
+        took_secs, waited_secs: Sums over ``count`` attempts.
+    """
+
+    kind: str
+    queue: str
+    task: str
+    outcome: str = ""
+    took: int = 0
+    waited: int = 0
+    count: int = 1
+    took_secs: float = 0.0
+    waited_secs: float = 0.0
+
+
+class StoreSize(msgspec.Struct, frozen=True, gc=False):
+    """How large a store is, in bytes, and how much its disk has free and in all."""
+
+    used: int
+    free: int
+    disk: int

@@ -29,6 +29,7 @@ from nuvom.execution.pump import Pump
 from nuvom.execution.running import InHand, RunningJob
 from nuvom.execution.station import Limits, Station
 from nuvom.execution.thread_lane import ThreadLane
+from nuvom.execution.watched_delivery import watched
 from nuvom.names import new_id
 from nuvom.queue_backends.leased import LeasedJobQueue
 from nuvom.runtime import Runtime, count_local_worker, current_runtime
@@ -275,7 +276,7 @@ class Worker:
         options: CallOptions,
     ) -> JobRecord:
         """Make the record of a job to be enqueued with another one's success."""
-        return self.runtime.dispatcher.make_record(definition, args, kwargs, options)
+        return self.runtime.dispatcher.make_child(definition, args, kwargs, options)
 
     # ---- commands -----------------------------------------------------------------------
 
@@ -312,7 +313,7 @@ class Worker:
             owner=self.id,
             services=self,
             queue=runtime.queue,
-            delivery=self.delivery,
+            delivery=watched(self.delivery, runtime.bus, runtime.clock, lambda: self.stuck),
             runner=self._runner,
             settings=runtime.settings,
             clock=runtime.clock,

@@ -6,15 +6,17 @@ live in the same file.
 
 from __future__ import annotations
 
+import shutil
 import threading
 from typing import TYPE_CHECKING
 
 from nuvom._doorbell import Doorbell
 from nuvom._fork import drop_at_fork
 from nuvom._presence import Presence
-from nuvom._sqlite.database import Database
+from nuvom._sqlite.database import Database, file_bytes
 from nuvom._sqlite.pressure import Pressure
 from nuvom.clock import boot_id
+from nuvom.views import StoreSize
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -105,6 +107,12 @@ class Store:
             )
         )
         self._boot_seen = True
+
+    def size(self) -> StoreSize:
+        """Return the bytes of the file with its log, and those of the disk below them."""
+        used = sum(file_bytes(f"{self.db.path}{end}") for end in ("", "-wal"))
+        disk = shutil.disk_usage(self.db.path.parent)
+        return StoreSize(used, disk.free, disk.total)
 
     def close(self) -> None:
         """Give back everything but the jobs; twice is fine."""

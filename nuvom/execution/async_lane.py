@@ -155,7 +155,11 @@ class AsyncLane:
             args, kwargs = prepared.decode(running.record.args, running.record.kwargs)
             if prepared.has_hooks:
                 await _in_thread(lambda: runner.before(prepared, running))
-            value = await prepared.func(*args, **kwargs)
+            if runner.has_companions:
+                with runner.accompanied(running.record):
+                    value = await prepared.func(*args, **kwargs)
+            else:
+                value = await prepared.func(*args, **kwargs)
         except BaseException as error:  # noqa: BLE001  # user code: any failure is an outcome
             if self._ends(running, deadline):
                 self._finish(assignment, runner.failed(prepared, running, error))

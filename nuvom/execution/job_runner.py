@@ -10,6 +10,7 @@ from __future__ import annotations
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
 
+from nuvom.companion import handed_over_by, run_by
 from nuvom.errors import NuvomError, ResultTooLarge
 from nuvom.events import EventBus, HookFailed, JobStarted
 from nuvom.execution.failures import fingerprint, stored_error
@@ -32,6 +33,7 @@ from nuvom.steering import Discard, Retry, Snooze
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from contextlib import AbstractContextManager
     from random import Random
 
     from nuvom.clock import Clock
@@ -145,7 +147,27 @@ class JobRunner:
             self.before(prepared, running)
             if running.is_cancelled:
                 return None  # closed while the hook ran: whatever follows is dropped
+        if self._bus.companions:
+            with self.accompanied(running.record):
+                return prepared.func(*args, **kwargs)
         return prepared.func(*args, **kwargs)
+
+    # ---- companions ---------------------------------------------------------------------
+
+    @property
+    def has_companions(self) -> bool:
+        """Whether something goes along with the jobs that run here."""
+        return bool(self._bus.companions)
+
+    def accompanied(self, record: JobRecord) -> AbstractContextManager[None]:
+        """Return the context in which the code of a job runs."""
+        return run_by(self._bus.companions, record, self._bus.report)
+
+    def handed_over(self, record: JobRecord) -> JobRecord:
+        """Return a job as a child process gets it."""
+        if not self._bus.companions:
+            return record
+        return handed_over_by(self._bus.companions, record, self._bus.report)
 
     # ---- outcomes -----------------------------------------------------------------------
 

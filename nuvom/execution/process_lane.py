@@ -185,7 +185,8 @@ class ProcessLane:
             self._shop.runner.begin(prepared, running)
         if running.deadline < inf or self._settings.max_memory_per_child is not None:
             self._minder.wake()  # there is something to watch now
-        return Run(token, running.record, *self._place_of(prepared.definition))
+        record = self._shop.runner.handed_over(running.record)
+        return Run(token, record, *self._place_of(prepared.definition))
 
     def _place_of(self, definition: TaskDefinition) -> tuple[str, str]:
         """Return the module and the qualified name that a child finds the task by."""
@@ -200,7 +201,9 @@ class ProcessLane:
     def _make_child(self) -> ChildProcess:
         root = logging.getLogger()
         has_log = any(isinstance(handler, LogHandler) for handler in root.handlers)
-        hello = Hello(self._settings.to_dict(), self._worker, root.level if has_log else None)
+        level = root.level if has_log else None
+        companions = tuple(one.in_child for one in self._bus.companions if one.in_child)
+        hello = Hello(self._settings.to_dict(), self._worker, level, companions)
         return ChildProcess(
             hello,
             clock=self._shop.clock,

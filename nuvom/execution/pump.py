@@ -218,7 +218,7 @@ class Pump:
         crashpoint("worker.claimed")
         self._claimed += len(jobs)
         if JobsClaimed in self._bus.active:
-            self._bus.emit(JobsClaimed(tuple(jobs), self._owner))
+            self._bus.emit(JobsClaimed((*jobs,), self._owner, self._clock.monotonic() - asked_at))
         self._submit(jobs, asked_at)
         return True
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol, TypedDict, TypeGuard
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from nuvom.clock import Clock
     from nuvom.config import Settings
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from nuvom.queue_backends.base import BaseJobQueue
     from nuvom.record import Attempt, JobSnapshot, JobStatus
     from nuvom.result_backends.base import BaseResultBackend
-    from nuvom.views import ErrorGroup, QueueStats, WorkerInfo
+    from nuvom.views import ErrorGroup, QueueStats, StoreSize, Total, WorkerInfo
 
 API_VERSION = "1.0"
 
@@ -60,6 +60,18 @@ class Inspector(Protocol):
         """Return failures grouped by fingerprint, latest first."""
         ...
 
+    def totals(self) -> list[Total]:
+        """Return what the store has counted since ``Control.keep_totals``."""
+        ...
+
+    def store_size(self) -> StoreSize | None:
+        """Return how large the store is; None where nobody can tell."""
+        ...
+
+    def is_manifest_stale(self) -> bool:
+        """Return whether the list of tasks is out of date. Raises: InvalidManifest."""
+        ...
+
 
 class Control(Protocol):
     """Changes that people ask for. All raise CapabilityMissing where the queue cannot."""
@@ -86,6 +98,10 @@ class Control(Protocol):
 
     def command(self, worker: str, word: str) -> bool:
         """Leave ``quiet``, ``resume``, ``stop`` or ``stacks`` for a worker."""
+        ...
+
+    def keep_totals(self) -> None:
+        """Have the store count what happens from now on, for ``Inspector.totals``."""
         ...
 
 
@@ -118,6 +134,11 @@ class RunningSystem(Protocol):
     @property
     def results(self) -> BaseResultBackend:
         """The result backend in use."""
+        ...
+
+    @property
+    def plugin_errors(self) -> Mapping[tuple[str, str], int]:
+        """How often calls into plugins failed, by plugin (or subscriber) and hook."""
         ...
 
 

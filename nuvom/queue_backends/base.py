@@ -32,6 +32,7 @@ class Capability(StrEnum):
     WAKE_UP = "wake_up"  # wait_for_work returns when another process enqueues
     INSPECTION = "inspection"  # jobs, counts, attempts and workers can be read
     CONTROL = "control"  # cancel, retry, pause, purge, prune
+    TOTALS = "totals"  # keep_totals, totals: counts that pruning does not touch
 
 
 class BaseJobQueue(ABC):

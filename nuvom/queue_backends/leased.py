@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from nuvom.outcome import Settlement
     from nuvom.record import Attempt, JobRecord, JobSnapshot, JobStatus
-    from nuvom.views import ErrorGroup, QueueStats, WorkerInfo
+    from nuvom.views import ErrorGroup, QueueStats, StoreSize, Total, WorkerInfo
 
 
 class LeasedJobQueue(BaseJobQueue):
@@ -233,6 +233,24 @@ class LeasedJobQueue(BaseJobQueue):
     def parked_tasks(self) -> Mapping[str, int]:
         """Names of tasks that jobs are PARKED for, with their number."""
         raise self._lacks(Capability.INSPECTION, "cannot list parked tasks")
+
+    # ---- totals -------------------------------------------------------------------------
+
+    def keep_totals(self) -> None:
+        """Have the store count what happens from now on, in all processes that use it.
+
+        Each count is part of the step that it counts, so that a killed process neither loses
+        nor doubles any. Calling it again changes nothing.
+        """
+        raise self._lacks(Capability.TOTALS, "cannot keep totals")
+
+    def totals(self) -> list[Total]:
+        """Return what was counted since ``keep_totals`` was first called; else nothing."""
+        return []
+
+    def store_size(self) -> StoreSize | None:
+        """Return how large the store is, None where that cannot be told."""
+        return None
 
     # ---- the specification's two methods ------------------------------------------------
 

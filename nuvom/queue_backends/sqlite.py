@@ -25,6 +25,7 @@ from nuvom._sqlite.recovery import RecoveryPart
 from nuvom._sqlite.rows import claimed, encode_error
 from nuvom._sqlite.settling import settle_all, settle_successes
 from nuvom._sqlite.store import Store
+from nuvom._sqlite.totals import TotalsPart
 from nuvom.clock import SYSTEM_CLOCK, Clock, boot_id
 from nuvom.config import Settings
 from nuvom.crashpoint import crashpoint
@@ -93,7 +94,7 @@ _decode_held = msgspec.json.Decoder(dict[str, int]).decode
 _encode_json = msgspec.json.Encoder().encode
 
 
-class SQLiteJobQueue(ReadingPart, ControlPart, RecoveryPart, LeasedJobQueue):
+class SQLiteJobQueue(ReadingPart, ControlPart, RecoveryPart, TotalsPart, LeasedJobQueue):
     """Jobs in one SQLite file, results included: a job finishes in one transaction.
 
     Args:
@@ -103,7 +104,8 @@ class SQLiteJobQueue(ReadingPart, ControlPart, RecoveryPart, LeasedJobQueue):
 
     name: ClassVar[str] = "sqlite"
     capabilities: ClassVar[frozenset[Capability]] = LeasedJobQueue.capabilities | {
-        Capability.ATOMIC_FINISH
+        Capability.ATOMIC_FINISH,
+        Capability.TOTALS,
     }
 
     def __init__(self, settings: Settings | None = None, *, clock: Clock = SYSTEM_CLOCK) -> None:
