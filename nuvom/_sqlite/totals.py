@@ -37,65 +37,78 @@ _READ = f"SELECT {_COLUMNS} FROM totals"  # noqa: S608  # constants only
 _IS_KEPT = "SELECT count(*) FROM sqlite_schema WHERE name LIKE 'totals_%' AND type = 'trigger'"
 
 
-def _add(values: str) -> str:
-    return f"""INSERT INTO totals ({_COLUMNS}) VALUES ({values})
+def _add(values: str, source: str) -> str:
+    return f"""INSERT INTO totals ({_COLUMNS}) SELECT {values} {source}
         ON CONFLICT DO UPDATE SET count = count + 1,
         took_secs = took_secs + excluded.took_secs,
-        waited_secs = waited_secs + excluded.waited_secs;"""  # noqa: S608  # constants only
+        waited_secs = waited_secs + excluded.waited_secs;"""
 
 
-def _count(kind: str, job: str = "NEW", outcome: str = "''") -> str:
-    return _add(f"'{kind}', {job}.queue, {job}.task, {outcome}, 0, 0, 1, 0, 0")
+def _count(kind: str, where: str, outcome: str = "''") -> str:
+    return _add(f"'{kind}', NEW.queue, NEW.task, {outcome}, 0, 0, 1, 0, 0", f"WHERE {where}")
 
 
-def _count_of_attempt(kind: str, outcome: str, where: str) -> str:
+def _count_by_attempt(kind: str, where: str, outcome: str = "''") -> str:
     """Count by a row of ``attempts``, which names its job by number only."""
-    return f"""INSERT INTO totals ({_COLUMNS})
-        SELECT '{kind}', queue, task, {outcome}, 0, 0, 1, 0, 0
-        FROM jobs WHERE seq = NEW.seq AND {where}
-        ON CONFLICT DO UPDATE SET count = count + 1;"""  # noqa: S608  # constants only
+    source = f"FROM jobs WHERE seq = NEW.seq AND {where}"
+    return _add(f"'{kind}', queue, task, {outcome}, 0, 0, 1, 0, 0", source)
 
 
-def _bucket(value: str, bounds: Sequence[float]) -> str:
-    cases = " ".join(f"WHEN {value} <= {bound!r} THEN {at}" for at, bound in enumerate(bounds))
-    return f"CASE {cases} ELSE {len(bounds)} END"
+def _bucket(value: str, bounds: Sequence[float], first: int = 0) -> str:
+    """Return an expression that finds the place by halving: this runs for each job."""
+    if not bounds:
+        return str(first)
+    middle = len(bounds) // 2
+    below = _bucket(value, bounds[:middle], first)
+    above = _bucket(value, bounds[middle + 1 :], first + middle + 1)
+    return f"CASE WHEN {value} <= {bounds[middle]!r} THEN {below} ELSE {above} END"
 
 
-def _count_ended(outcome: str) -> str:
+def _count_ended(outcome: str, where: str) -> str:
     """Count an attempt that has run to its end: how long it took, how long it had waited."""
-    took = "max(NEW.finished_at - NEW.started_at, 0)"
+    # Once for each job: LIMIT keeps SQLite from putting the expressions wherever they are named.
     # What waited is the old row: the new one may have the time of the next attempt.
-    waited = "max(NEW.started_at - max(OLD.created_at, OLD.run_at), 0)"
-    places = f"{_bucket(took, TOOK_BOUNDS)}, {_bucket(waited, WAITED_BOUNDS)}"
-    return _add(f"'attempt', NEW.queue, NEW.task, {outcome}, {places}, 1, {took}, {waited}")
+    source = """FROM (SELECT max(NEW.finished_at - NEW.started_at, 0) AS ran,
+        max(NEW.started_at - max(OLD.created_at, OLD.run_at), 0) AS waits LIMIT 1)"""
+    places = f"{_bucket('ran', TOOK_BOUNDS)}, {_bucket('waits', WAITED_BOUNDS)}"
+    values = f"'attempt', NEW.queue, NEW.task, {outcome}, {places}, 1, ran, waits"
+    return _add(values, f"{source} WHERE {where}")
 
 
 # A success with an error is a timeout that the task's policy ignores.
 _SUCCESS_OR_TIMEOUT = "CASE WHEN NEW.error IS NULL THEN 'success' ELSE 'timeout' END"
 _FAILURE_OR_TIMEOUT = "CASE NEW.outcome WHEN 'timeout' THEN 'timeout' ELSE 'failure' END"
-_STATUS_CHANGES = "AFTER UPDATE OF status ON jobs WHEN"
-_TRIGGERS = {
-    "enqueued": f"AFTER INSERT ON jobs BEGIN {_count('enqueued')} END",
-    "redelivered": f"""{_STATUS_CHANGES} NEW.status = 1 AND NEW.deliveries > 1
-        BEGIN {_count("redelivered")} END""",
-    "succeeded": f"""{_STATUS_CHANGES} OLD.status = 1 AND NEW.status = 2
-        BEGIN {_count_ended(_SUCCESS_OR_TIMEOUT)} END""",
-    "ended": f"""{_STATUS_CHANGES} OLD.status = 1 AND NEW.status NOT IN (1, 2)
-        AND NEW.started_at IS NOT OLD.started_at AND NEW.started_at IS NOT NULL
-        BEGIN {_count_ended("''")} END""",
-    "dead": f"""{_STATUS_CHANGES} NEW.status = 4 AND OLD.status <> 4
-        BEGIN {_count("finished", outcome="'dead'")} END""",
-    "cancelled": f"""{_STATUS_CHANGES} NEW.status = 5 AND OLD.status <> 5
-        BEGIN {_count("finished", outcome="'cancelled'")} END""",
-    # Its record could not be read, so that it never ran; no attempt tells of it.
-    "damaged": f"""{_STATUS_CHANGES} NEW.status = 3 AND OLD.status = 1
-        AND NEW.error_fp = 'CorruptRecord' BEGIN {_count("finished", outcome="'failure'")} END""",
+_HAS_RUN = """OLD.status = 1 AND NEW.status <> 1
+    AND NEW.started_at IS NOT NULL AND NEW.started_at IS NOT OLD.started_at"""
+# Its record could not be read, so that it never ran; no attempt tells of it.
+_IS_DAMAGED = "NEW.status = 3 AND OLD.status = 1 AND NEW.error_fp = 'CorruptRecord'"
+_HAS_FAILED = "NEW.outcome IN ('failure', 'timeout', 'retry')"
+
+# By name: when each fires, and what it does. SQLite starts a program for each trigger of a
+# statement and row, whatever its WHEN says: so a change of status has two, one for what nearly
+# all jobs go through and one for all the rest.
+_TRIGGERS: dict[str, tuple[str, ...]] = {
+    "of_new_jobs": ("INSERT ON jobs", _count("enqueued", "true")),
+    "of_successes": (
+        "UPDATE OF status ON jobs WHEN OLD.status = 1 AND NEW.status = 2",
+        _count_ended(_SUCCESS_OR_TIMEOUT, "true"),
+    ),
+    "of_other_changes": (
+        """UPDATE OF status ON jobs
+            WHEN NEW.status <> 2 AND (NEW.status <> 1 OR NEW.deliveries > 1)""",
+        _count("redelivered", "NEW.status = 1"),
+        _count_ended("''", _HAS_RUN),
+        _count("finished", "NEW.status = 4 AND OLD.status <> 4", "'dead'"),
+        _count("finished", "NEW.status = 5 AND OLD.status <> 5", "'cancelled'"),
+        _count("finished", _IS_DAMAGED, "'failure'"),
+    ),
     # The attempt's row knows a timeout from a failure, and is written after the job's.
-    "failed": f"""AFTER INSERT ON attempts WHEN NEW.outcome IN ('failure', 'timeout', 'retry')
-        BEGIN {_count_of_attempt("finished", _FAILURE_OR_TIMEOUT, "status = 3")}
-        {_count_of_attempt("retried", "''", "status <> 3")} END""",
-    "lost": f"""AFTER INSERT ON attempts WHEN NEW.outcome = 'lost'
-        BEGIN {_count_of_attempt("lost", "''", "true")} END""",
+    "of_attempts": (
+        "INSERT ON attempts",
+        _count_by_attempt("finished", f"status = 3 AND {_HAS_FAILED}", _FAILURE_OR_TIMEOUT),
+        _count_by_attempt("retried", f"status <> 3 AND {_HAS_FAILED}"),
+        _count_by_attempt("lost", "NEW.outcome = 'lost'"),
+    ),
 }
 
 
@@ -126,5 +139,6 @@ class TotalsPart:
 
 def _make(connection: sqlite3.Connection) -> None:
     connection.execute(_TABLE)
-    for name, text in _TRIGGERS.items():
-        connection.execute(f"CREATE TRIGGER IF NOT EXISTS totals_{name} {text}")
+    for name, (event, *statements) in _TRIGGERS.items():
+        body = f"AFTER {event} BEGIN {' '.join(statements)} END"
+        connection.execute(f"CREATE TRIGGER IF NOT EXISTS totals_{name} {body}")

@@ -39,6 +39,14 @@ _EVENTS: dict[JobStatus, type[Event]] = {
 _NO_ERROR = StoredError("Unknown", "no report is kept")
 
 
+_TOLD = frozenset((*_EVENTS.values(), JobFailed, JobTimedOut))
+
+
+def is_told(bus: EventBus) -> bool:
+    """Return whether somebody wants to hear how attempts end."""
+    return not _TOLD.isdisjoint(bus.active)
+
+
 class OpenHooks:
     """The hooks that were given to a lane and have not ended: a worker that stops waits for them.
 
@@ -75,6 +83,7 @@ def announce(
 ) -> None:
     """Tell of attempts and whether their settlement was accepted."""
     bus, runner = station.bus, station.runner
+    is_wanted = is_told(bus)
     for finished, was_accepted in settled:
         settlement, (prepared, running) = finished
         if not was_accepted:
@@ -84,7 +93,7 @@ def announce(
         if prepared is not None and prepared.has_hooks:
             hook = partial(runner.after_settled, prepared, running, settlement.status)
             lanes[running.lane].run_hook(open_hooks.add(hook))
-        if bus.active:
+        if is_wanted:
             _emit(bus, settlement, runner, station.owner)
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from nuvom.crashpoint import crashpoint
 from nuvom.errors import NuvomError
 from nuvom.events import BackendFailed, JobFenced, JobsClaimed
-from nuvom.execution.announcing import OpenHooks, announce
+from nuvom.execution.announcing import OpenHooks, announce, is_told
 from nuvom.execution.bell import Bell, Nap, Rounds, drive
 from nuvom.execution.failures import stored_error
 from nuvom.execution.lanes import Assignment, Finished, Lane
@@ -273,7 +273,7 @@ class Pump:
         self._pace.finished(len(batch), now - self._work_began)
         self._threads.is_thrifty = self._pace.is_bulk
         self._work_began = now
-        if self._runner.has_hooks or self._bus.active or not all(accepted):
+        if self._runner.has_hooks or is_told(self._bus) or not all(accepted):
             settled = zip(batch, accepted, strict=True)
             announce(self._station, self._lanes, settled, self._open_hooks)
         return True

@@ -19,6 +19,7 @@ from nuvom.testing.conformance.queue_laws.processes import Processes
 from nuvom.testing.conformance.queue_laws.scheduled import Scheduled
 from nuvom.testing.conformance.queue_laws.suspects import Suspects
 from nuvom.testing.conformance.queue_laws.threads import Threads
+from nuvom.testing.conformance.queue_laws.totals import Totals
 from nuvom.testing.conformance.queue_laws.unique import Unique
 from nuvom.testing.conformance.queue_laws.waking import Waking
 from nuvom.testing.conformance.queue_laws.workers import Workers
@@ -39,6 +40,7 @@ class QueueConformance(
     Control,
     Inspection,
     Workers,
+    Totals,
     Waking,
     Limits,
     Threads,

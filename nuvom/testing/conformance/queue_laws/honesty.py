@@ -48,6 +48,7 @@ _CALLS: dict[Capability, dict[str, Callable[[Any], object]]] = {
         "purge": lambda queue: queue.purge("nowhere"),
         "prune": lambda queue: queue.prune(success_before=0.0, failed_before=0.0),
     },
+    Capability.TOTALS: {"keep_totals": lambda queue: queue.keep_totals()},
 }
 
 

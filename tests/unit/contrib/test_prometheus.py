@@ -1,0 +1,310 @@
+"""The Prometheus plugin: right figures, small label sets, and no harm to a worker."""
+
+from __future__ import annotations
+
+import logging
+import re
+import shutil
+import socket
+import sqlite3
+import subprocess
+import sys
+import threading
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from nuvom.contrib.prometheus import exporter
+from nuvom.contrib.prometheus.families import Capped
+from nuvom.errors import BackendUnavailable
+from nuvom.events import BackendFailed, JobFenced
+from nuvom.plugins.registry import register_metrics_provider
+from nuvom.queue_backends.sqlite import SQLiteJobQueue
+from nuvom.record import StoredError
+from nuvom.result_backends.memory import MemoryResultBackend
+from nuvom.testing import make_job
+from nuvom.views import QueueStats
+from tests.engine import LIMIT_SECS, Engine, ToyQueue, make_runtime, wait_until, with_backends
+from tests.unit.contrib.metrics import exported, samples, start, text, value
+
+CANARY = "canary-7f3a"
+
+
+def test_figures_are_those_of_the_jobs(project: Path) -> None:
+    with exported(project) as (engine, plugin):
+
+        def work(number: int) -> int:
+            return 100 // number
+
+        task = engine.task(work)
+        task.map([(number,) for number in range(4)])
+        task.options(delay=3600).delay(1)
+        with engine.worker(threads=2) as worker:
+            wait_until(lambda: worker.finished_jobs == 4)
+            found = samples(text(plugin))
+    name = "tests.work"
+    assert 5 == value(found, "nuvom_jobs_enqueued_total", queue="default", task=name)
+    assert 4 == value(found, "nuvom_jobs_started_total", queue="default", task=name)
+    assert 3 == value(found, "nuvom_jobs_finished_total", task=name, outcome="success")
+    assert 1 == value(found, "nuvom_jobs_finished_total", task=name, outcome="failure")
+    assert 0 == value(found, "nuvom_jobs_finished_total", task=name, outcome="dead")
+    assert 0 == value(found, "nuvom_job_retries_total", task=name)
+    assert 0 == value(found, "nuvom_jobs_lost_total", queue="default")
+    assert 4 == value(found, "nuvom_job_duration_seconds_count", task=name)
+    assert 4 == value(found, "nuvom_job_duration_seconds_bucket", task=name, le="+Inf")
+    assert 4 == value(found, "nuvom_job_wait_seconds_count", queue="default")
+    assert 1 == value(found, "nuvom_queue_jobs", queue="default", state="scheduled")
+    assert 0 == value(found, "nuvom_queue_oldest_ready_age_seconds", queue="default")
+    assert 1 == value(found, "nuvom_workers", state="alive")
+    assert 2 == value(found, "nuvom_worker_slots", worker=worker.id[-8:], state="idle")
+    assert 0 == value(found, "nuvom_worker_slots", worker=worker.id[-8:], state="leaked")
+    assert 1 <= value(found, "nuvom_backend_op_duration_seconds_count", op="claim")
+    assert 1 <= value(found, "nuvom_backend_op_duration_seconds_count", op="settle")
+    assert 0 <= value(found, "nuvom_worker_last_claim_loop_age_seconds", worker=worker.id[-8:])
+    assert 0 == value(found, "nuvom_scrape_partial")
+    assert 1 == value(found, "nuvom_build_info", backend="sqlite")
+    assert 0 < value(found, "nuvom_store_bytes") < value(found, "nuvom_store_disk_bytes")
+    if sys.platform == "linux":
+        assert 2**20 < value(found, "nuvom_worker_rss_bytes")
+
+
+def test_counters_go_on_where_another_worker_left_them(project: Path) -> None:
+    for before in (0, 1):
+        with exported(project) as (engine, plugin):
+            engine.task(lambda: None, name="noop").delay()
+            engine.work()
+            found = samples(text(plugin))
+        assert before + 1 == value(found, "nuvom_jobs_finished_total", outcome="success")
+
+
+def test_of_two_exporters_one_serves_the_store_until_it_ends(project: Path) -> None:
+    with exported(project) as (engine, first):
+        second = start(engine.runtime)
+        engine.task(lambda: None, name="noop").delay()
+        assert 1 == value(samples(text(first)), "nuvom_jobs_enqueued_total")
+        other = samples(text(second))
+        assert not [name for name in other if name.startswith(("nuvom_job", "nuvom_queue"))]
+        assert "nuvom_backend_errors_total" in other
+        first.stop()
+        assert 1 == value(samples(text(second)), "nuvom_jobs_enqueued_total")
+        second.stop()
+
+
+def test_the_endpoint_is_on_loopback_and_closed_by_stop(project: Path) -> None:
+    with exported(project) as (_, plugin):
+        assert "127.0.0.1" == plugin._server.server_address[0]
+        port = plugin.port
+        text(plugin)
+    with pytest.raises(urllib.error.URLError):
+        urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5)
+
+
+def test_a_port_in_use_is_a_warning_and_taken_over_later(
+    project: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nuvom.contrib.prometheus.plugin._TRY_AGAIN_SECS", 0.01)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        caplog.set_level(logging.WARNING, logger="nuvom.prometheus")
+        with exported(project, prometheus_port=port) as (engine, plugin):
+            assert plugin.port is None
+            assert f"127.0.0.1:{port}" in caplog.text
+            engine.task(lambda: None, name="noop").delay()
+            assert "burst" == engine.work()
+            taken.close()
+            wait_until(lambda: plugin.port == port)
+            assert 1 == value(samples(text(plugin)), "nuvom_jobs_enqueued_total")
+        assert 1 == len(caplog.records)
+
+
+def test_neither_arguments_nor_messages_nor_ids_are_in_any_label(project: Path) -> None:
+    with exported(project) as (engine, plugin):
+
+        def leak(word: str) -> None:
+            raise ValueError(word)
+
+        job = engine.task(leak, tags=[CANARY]).options(metadata={"x": CANARY}).delay(CANARY)
+        engine.work()
+        engine.runtime.bus.emit(BackendFailed("claim", StoredError("OSError", CANARY)))
+        found = text(plugin)
+    assert CANARY not in found
+    assert job.id not in found
+    assert str(project) not in found
+    assert socket.gethostname() not in re.sub(r"#.*", "", found)
+
+
+def test_task_names_are_capped(project: Path) -> None:
+    with exported(project) as (engine, plugin):
+        queue = engine.runtime.queue
+        queue.enqueue_many([make_job(f"tests.task_{number}") for number in range(10_000)])
+        queue.enqueue_many([make_job("tests.busy", number) for number in range(7)])
+        found = samples(text(plugin))
+    enqueued = found["nuvom_jobs_enqueued_total"]
+    assert 501 == len(enqueued)
+    assert 10_007 == sum(enqueued.values())
+    assert 9_501 == value(found, "nuvom_jobs_enqueued_total", task="other")
+    assert 7 == value(found, "nuvom_jobs_enqueued_total", task="tests.busy")
+    assert 9_501 == value(found, "nuvom_label_overflow", label="task")
+
+
+def test_values_that_were_shown_first_stay() -> None:
+    capped = Capped(2)
+    assert ["a", "b", "other", "a"] == [capped.shown(name) for name in "abca"]
+    assert 2 == capped.overflow("abcd")
+
+
+def test_a_queue_of_five_methods_shows_its_size_only(project: Path) -> None:
+    queue = ToyQueue()
+    runtime = with_backends(make_runtime(project, prometheus_port=0), queue, MemoryResultBackend())
+    with Engine(runtime, listens=False) as engine:
+        plugin = start(runtime)
+        engine.task(lambda: None, name="noop").delay()
+        found = samples(text(plugin))
+        plugin.stop()
+    assert 1 == value(found, "nuvom_queue_size")
+    assert not [name for name in found if name.startswith(("nuvom_jobs", "nuvom_queue_jobs"))]
+
+
+def test_a_backend_without_totals_has_no_counters_of_jobs(
+    project: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with exported(project, queue_backend="memory", result_backend="memory") as (engine, plugin):
+        engine.task(lambda: None, name="noop").delay()
+        found = samples(text(plugin))
+    assert 1 == value(found, "nuvom_queue_jobs", state="ready")
+    assert "nuvom_jobs_enqueued_total" not in found
+    assert "no counters of jobs" in caplog.text
+
+
+def test_what_goes_wrong_in_this_process_is_counted(project: Path) -> None:
+    with exported(project) as (engine, plugin):
+        bus = engine.runtime.bus
+        bus.emit(BackendFailed("claim", StoredError("OSError", "no")))
+        bus.emit(JobFenced(make_job(queue="mail"), "me"))
+        bus.subscribe(JobFenced, failing)
+        bus.emit(JobFenced(make_job(queue="mail"), "me"))
+        found = samples(text(plugin))
+    assert 1 == value(found, "nuvom_backend_errors_total", op="claim")
+    assert 0 == value(found, "nuvom_backend_errors_total", op="settle")
+    assert 2 == value(found, "nuvom_stale_settles_total", queue="mail")
+    assert 1 == value(found, "nuvom_plugin_errors_total", plugin="failing", hook="event")
+
+
+def failing(event: object) -> None:
+    raise ValueError(event)
+
+
+def test_figures_of_other_plugins_are_shown_and_bad_ones_reported(project: Path) -> None:
+    ends = [
+        register_metrics_provider("files", lambda: {"maildrop_files": 12}),
+        register_metrics_provider("broken", lambda: 1 / 0),  # type: ignore[arg-type,return-value]
+        register_metrics_provider("misnamed", lambda: {"no name": 1, "nuvom_workers": 9}),
+    ]
+    with exported(project) as (_, plugin):
+        found = samples(text(plugin))
+        again = samples(text(plugin))
+    for end in ends:
+        end()
+    assert 12 == value(found, "maildrop_files")
+    assert 9 != value(found, "nuvom_workers", state="alive")
+    assert 1 == value(again, "nuvom_plugin_errors_total", plugin="metrics of broken")
+    assert 2 == value(again, "nuvom_plugin_errors_total", plugin="metrics of misnamed")
+
+
+def test_a_store_that_does_not_answer_makes_a_scrape_partial(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exporter, "DEADLINE_SECS", 0.05)
+    go = threading.Event()
+
+    def stats(queue: SQLiteJobQueue) -> list[object]:
+        if not go.wait(LIMIT_SECS):
+            raise AssertionError
+        raise BackendUnavailable("here", "gone", "wait")
+
+    with exported(project) as (_, plugin):
+        monkeypatch.setattr(SQLiteJobQueue, "stats", stats)
+        found = samples(text(plugin))
+        assert 1 == value(found, "nuvom_scrape_partial")
+        assert "nuvom_queue_jobs" not in found
+        go.set()
+        wait_until(lambda: 'nuvom_backend_errors_total{op="scrape"}' in text(plugin))
+
+
+def test_a_scrape_writes_nothing_and_waits_for_no_writer(project: Path) -> None:
+    with exported(project) as (engine, plugin):
+        queue = engine.runtime.queue
+        assert isinstance(queue, SQLiteJobQueue)
+        engine.task(lambda: None, name="noop").delay()
+        with sqlite3.connect(queue.store.db.path, isolation_level=None) as other:
+            other.execute("BEGIN IMMEDIATE")  # holds the lock that a writer needs
+            found = samples(text(plugin))
+            other.execute("ROLLBACK")
+        other.close()
+    assert 0 == value(found, "nuvom_scrape_partial")
+    assert 1 == value(found, "nuvom_jobs_enqueued_total")
+
+
+def test_scrapes_that_come_together_read_the_store_once(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = []
+    plain = SQLiteJobQueue.stats
+
+    def stats(queue: SQLiteJobQueue) -> list[QueueStats]:
+        calls.append(1)
+        return plain(queue)
+
+    monkeypatch.setattr(SQLiteJobQueue, "stats", stats)
+    with exported(project) as (_, plugin):
+        threads = [threading.Thread(target=text, args=(plugin,)) for _ in range(20)]
+        for one in threads:
+            one.start()
+        for one in threads:
+            one.join(LIMIT_SECS)
+    assert 1 <= len(calls) <= 3  # a second passes between two of them
+
+
+def test_nothing_is_listened_to_after_stop(project: Path) -> None:
+    with exported(project) as (engine, plugin):
+        plugin.stop()
+        assert set() == engine.runtime.bus.active
+        plugin.stop()
+
+
+def test_without_its_library_the_extra_is_named(tmp_path: Path) -> None:
+    code = (
+        "import sys; sys.modules['prometheus_client'] = None\n"
+        "from nuvom.errors import MissingExtra\n"
+        "try:\n    import nuvom.contrib.prometheus\n"
+        "except MissingExtra as error:\n    print(error)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "nuvom[prometheus]" in done.stdout
+
+
+# ---- promtool ---------------------------------------------------------------------------------
+
+needs_promtool = pytest.mark.skipif(
+    shutil.which("promtool") is None,
+    reason="promtool is NOT INSTALLED, so metrics were not linted: apt-get install prometheus",
+)
+_ALIAS = "nuvom_worker_count "  # the name that earlier versions gave it
+
+
+@needs_promtool
+def test_promtool_finds_nothing_wrong(project: Path) -> None:
+    with exported(project) as (engine, plugin):
+        engine.task(lambda: None, name="noop").delay()
+        with engine.worker() as worker:
+            wait_until(lambda: worker.finished_jobs == 1)
+            found = text(plugin)
+    done = subprocess.run(
+        ["promtool", "check", "metrics"], input=found, capture_output=True, text=True, check=False
+    )
+    complaints = (done.stdout + done.stderr).splitlines()
+    assert [] == [one for one in complaints if not one.startswith(_ALIAS)]
