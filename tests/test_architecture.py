@@ -57,6 +57,8 @@ ALLOWED = [
             "companion.py:_Guarded.__enter__": "a plugin's code",
             "companion.py:_Guarded.__exit__": "a plugin's code",
             "companion.py:handed_over_by": "a plugin's code",
+            "contrib/prometheus/exporter.py:Exporter._fill": "a backend's code",
+            "contrib/prometheus/process_series.py:ProcessSeries._provided": "a plugin's code",
             "execution/async_lane.py:AsyncLane._attempt": "a task's code",
             "execution/async_lane.py:AsyncLane._watch": "a thread's outermost loop",
             "execution/child.py:Child._import": "a user's module is imported",
