@@ -348,6 +348,7 @@ class Worker:
             queue,
             self._station,
             lost=self._pump.lose,
+            suspect=self._pump.strays.suspect,
             command=self.obey,
             wanted=lambda: self._runner.wanted,
             changed=self._pump.wake,

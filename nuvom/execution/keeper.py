@@ -36,6 +36,8 @@ class Keeper:
     Args:
         queue: The station's queue, which has leases.
         lost: Called with each attempt whose lease is gone.
+        suspect: Called with id and ``lease_epoch`` of jobs that the store holds for this worker
+            and that were not in hand just before: perhaps nobody here knows of them.
         command: Called with each word that somebody left for this worker.
         wanted: Returns the names of tasks that this worker can run.
         changed: Called when jobs may have become ready.
@@ -47,6 +49,7 @@ class Keeper:
         station: Station,
         *,
         lost: Callable[[RunningJob], None],
+        suspect: Callable[[dict[str, int]], None],
         command: Callable[[str], None],
         wanted: Callable[[], list[str]],
         changed: Callable[[], None],
@@ -58,6 +61,7 @@ class Keeper:
         self._bus = station.bus
         self._in_hand = station.in_hand
         self._lost = lost
+        self._suspect = suspect
         self._command = command
         self._wanted = wanted
         self._changed = changed
@@ -115,6 +119,10 @@ class Keeper:
                 running.leased_at = asked_at
             else:
                 self._lost(running)
+        for running in known:
+            held.pop(running.record.id, None)
+        if held:
+            self._suspect(held)
 
     def prune(self) -> int:
         """Remove jobs whose time is over, a chunk at a time; return how many."""

@@ -21,6 +21,7 @@ from nuvom.execution.lanes import Assignment, Finished, Lane
 from nuvom.execution.pace import Pace
 from nuvom.execution.room import Room
 from nuvom.execution.running import RunningJob
+from nuvom.execution.strays import Strays
 from nuvom.queue_backends.base import Capability
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ class Pump:
 
     Attributes:
         settled: How many attempts were settled.
+        strays: Whom the keeper tells of jobs that nobody here seems to have.
         stranded: How many jobs could at the end be neither settled nor handed back, since the
             store could not be used, or an outcome did not come in time; their leases run out.
     """
@@ -70,19 +72,15 @@ class Pump:
         self._returning: deque[JobRecord] = deque()
         self._open_hooks = OpenHooks(self.wake)
         self._bell = Bell()
-        self._is_on_queue = False
-        self._is_quiet = False
+        self._is_on_queue = self._is_quiet = self._is_aborted = False
         self._stop_reason: str | None = None
-        self._is_aborted = False
         self._error: BaseException | None = None
-        self._claimed = 0
+        self._claimed = self._trouble = self._idle_rounds = 0
         self._work_began = 0.0
         self._doing = ""
-        self._trouble = 0
-        self._idle_rounds = 0
         self._can_wait = Capability.WAKE_UP in station.queue.capabilities
-        self.settled = 0
-        self.stranded = 0
+        self.strays = Strays(station.queue, station.in_hand)
+        self.settled = self.stranded = 0
 
     # ---- from other threads -------------------------------------------------------------
 
@@ -291,7 +289,8 @@ class Pump:
     def _back_off(self, error: NuvomError) -> Nap:
         wait = _BACK_OFF_SECS[min(self._trouble, len(_BACK_OFF_SECS) - 1)]
         self._trouble += 1
-        self._bus.emit(BackendFailed(self._doing, stored_error(self._doing, error)))
+        if BackendFailed in self._bus.active:
+            self._bus.emit(BackendFailed(self._doing, stored_error(self._doing, error)))
         return Nap(wait)
 
     # ---- sleep --------------------------------------------------------------------------
@@ -390,6 +389,8 @@ class Pump:
 
     def _release(self) -> None:
         """Give jobs back to the queue; when that fails they are kept for the next try."""
+        if self.strays.suspected:
+            self._returning += self.strays.found(self._unsettled, self._returning)
         if not self._returning:
             return
         self._doing = "release"

@@ -50,11 +50,13 @@ class Bench:
             in_hand=self.in_hand,
             lease_secs=self.settings.lease_secs,
         )
+        self.suspected: list[dict[str, int]] = []
         self.queue.announce(WorkerInfo(id=ME))
         self.keeper = Keeper(
             self.queue,
             station,
             lost=self.lost.append,
+            suspect=self.suspected.append,
             command=self.words.append,
             wanted=lambda: self.tasks,
             changed=self._change,
@@ -122,6 +124,15 @@ def test_attempt_that_was_taken_over_is_given_up(bench: Bench) -> None:
     bench.queue.claim(1, ME)  # the same worker, a later lease
     bench.tick(6)
     assert [gone] == bench.lost
+
+
+def test_job_that_is_held_and_not_in_hand_is_told_of(bench: Bench) -> None:
+    kept, stray = bench.claim(), bench.claim()
+    bench.in_hand.take(stray)
+    bench.tick(6)
+    assert [{stray.record.id: stray.record.lease_epoch}] == bench.suspected
+    assert kept in bench.in_hand
+    assert [] == bench.lost
 
 
 def test_cancel_is_noticed_at_the_next_tick(bench: Bench) -> None:

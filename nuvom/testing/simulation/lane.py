@@ -1,0 +1,149 @@
+"""A thread lane without threads: an attempt starts, and some time later it ends."""
+
+from __future__ import annotations
+
+from collections import deque
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from nuvom.execution.lanes import Assignment, Finished, Shop
+from nuvom.testing import history
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from nuvom.execution.running import RunningJob
+    from nuvom.outcome import Settlement
+    from nuvom.testing.simulation.world import Host
+
+_RISE_SECS = 0.002  # a thread takes at most so long to wake up
+
+
+class SimulatedLane:
+    """What the pump takes for its thread lane.
+
+    Args:
+        secs_of: Returns how long the code of an attempt takes.
+    """
+
+    name = "thread"
+
+    def __init__(
+        self, size: int, shop: Shop, process: Host, secs_of: Callable[[RunningJob], float]
+    ) -> None:
+        self.size = size
+        self.is_thrifty = False
+        self._shop = shop
+        self._process = process
+        self._secs_of = secs_of
+        self._ready: deque[Assignment] = deque()
+        self._busy: dict[RunningJob, Assignment] = {}
+        self._rising = 0
+
+    def start(self) -> None:
+        """Do nothing: there are no threads."""
+
+    def stop(self) -> None:
+        """Do nothing, likewise."""
+
+    def free(self) -> int:
+        """Return how many further attempts could start at once."""
+        return self.size - len(self._busy) - self._rising
+
+    def backlog(self) -> int:
+        """Return how many attempts wait."""
+        return len(self._ready)
+
+    def submit(self, work: list[Assignment]) -> None:
+        """Start what slots are free for, a moment later."""
+        self._ready.extend(work)
+        self.nudge()
+
+    def nudge(self) -> None:
+        """Let free slots take what waits."""
+        for _ in range(min(self.free(), len(self._ready))):
+            self._rising += 1
+            self._process.after(self._process.chance(_RISE_SECS), self._begin)
+
+    def take_back(self) -> list[Assignment]:
+        """Return, and forget, what waits."""
+        taken = list(self._ready)
+        self._ready.clear()
+        return taken
+
+    def close_attempt(self, running: RunningJob) -> None:
+        """Stop the code of an attempt that somebody else closed."""
+        running.is_cancelled = True
+        if running in self._busy:
+            self._process.note(history.END, job=running.record.id)
+            self._leave(running)
+
+    def stacks(self) -> dict[str, str]:
+        """Return nothing: there is no code."""
+        return {}
+
+    def stuck(self) -> int:
+        """Return 0: this code can be stopped."""
+        return 0
+
+    def run_hook(self, hook: Callable[[], Any]) -> None:
+        """Run a hook a moment later."""
+        self._process.after(0.0, hook)
+
+    def _begin(self) -> None:
+        self._rising -= 1
+        if not self._ready:
+            self._shop.idle()
+            return
+        work = self._ready.popleft()
+        running = work.running
+        self._busy[running] = work
+        if not self._shop.starts(running):
+            self._leave(running)
+            return
+        self._shop.runner.begin(work.prepared, running)
+        world = self._process.world
+        self._process.note(
+            history.START,
+            job=running.record.id,
+            epoch=running.record.lease_epoch,
+            is_early=running.record.run_at > max(world.wall, world.latest_wall),
+        )
+        secs = self._secs_of(running)
+        left = running.deadline - world.now
+        ends = self._overdue if left < secs else self._end
+        self._process.after(min(secs, left), partial(ends, work))
+
+    def _end(self, work: Assignment) -> None:
+        running = work.running
+        if running not in self._busy:
+            return
+        self._process.note(history.END, job=running.record.id)
+        settlement = self._outcome(work)
+        was_mine = self._shop.in_hand.take(running)
+        self._leave(running)
+        if was_mine:
+            self._shop.finish(Finished(settlement, work))
+
+    def _outcome(self, work: Assignment) -> Settlement:
+        """Call the function, which takes no time; its result names the attempt that it is of."""
+        runner, prepared, running = self._shop.runner, work.prepared, work.running
+        args, kwargs = prepared.decode(running.record.args, running.record.kwargs)
+        if kwargs.get("fails") and running.record.attempt == 1:
+            # Never raised: a traceback costs more than all the rest of the job.
+            return runner.failed(prepared, running, ValueError("the first attempt fails"))
+        value = prepared.func(*args, **kwargs)
+        return runner.succeeded(prepared, running, [value, running.record.lease_epoch])
+
+    def _overdue(self, work: Assignment) -> None:
+        if work.running in self._busy and self._shop.in_hand.take(work.running):
+            self.close_attempt(work.running)
+            settlement = self._shop.runner.timed_out(work.prepared, work.running, None)
+            self._shop.finish(Finished(settlement, work))
+
+    def _leave(self, running: RunningJob) -> None:
+        del self._busy[running]
+        if self._ready:
+            self.nudge()
+        else:
+            self._shop.idle()
