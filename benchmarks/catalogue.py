@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class Peer:
     kind: str = "peer"
 
 
-def _nuvom(backend: str, durability: str, **counts: int) -> Peer:
+def _nuvom(backend: str, durability: str, **counts: Any) -> Peer:
     chosen = {
         "NUVOM_QUEUE_BACKEND": backend,
         "NUVOM_RESULT_BACKEND": backend,
@@ -47,12 +48,12 @@ def _nuvom(backend: str, durability: str, **counts: int) -> Peer:
     )
 
 
-def _huey(name: str, title: str, server: str | None = None, **counts: int) -> Peer:
+def _huey(name: str, title: str, server: str | None = None, **counts: Any) -> Peer:
     chosen = {"BENCH_VARIANT": name}
     return Peer(f"huey-{name}", title, "peers.huey_app", chosen, server, **counts)
 
 
-def _loop(durability: str, **counts: int) -> Peer:
+def _loop(durability: str, **counts: Any) -> Peer:
     chosen = {"BENCH_VARIANT": durability}
     return Peer(
         f"loop-{durability}", f"Plain loop, {durability}", "loop", chosen, kind="loop", **counts

@@ -87,10 +87,11 @@ def _redis() -> dict[str, str]:
 def _postgres() -> dict[str, str]:
     import psycopg  # noqa: PLC0415  # only where a peer needs it
 
+    connection: Any
     with psycopg.connect(POSTGRES, connect_timeout=5) as connection:
         names = {"version": "server_version", "fsync": "fsync", "synchronous_commit": ""}
         return {
-            key: str(connection.execute(f"SHOW {name or key}").fetchone()[0])  # type: ignore[index]  # one row
+            key: str(connection.execute(f"SHOW {name or key}").fetchone()[0])
             for key, name in names.items()
         }
 

@@ -44,7 +44,7 @@ def _measured(measure: str, adapter: Any, peer: Any, scale: float) -> dict[str, 
 
 if __name__ == "__main__":
     try:
-        answer = {"figures": main(sys.argv[1], sys.argv[2], float(sys.argv[3]))}
+        answer: dict[str, Any] = {"figures": main(sys.argv[1], sys.argv[2], float(sys.argv[3]))}
     except Exception as error:  # noqa: BLE001  # of any peer: it is reported, not swallowed
         traceback.print_exc()
         answer = {"error": f"{type(error).__name__}: {error}"}

@@ -135,7 +135,7 @@ def _claims_and_settles(adapter: NuvomAdapter, waiting: int, finished: int) -> t
     from nuvom.runtime import current_runtime  # noqa: PLC0415  # the package under test
     from nuvom.testing import make_settlement  # noqa: PLC0415  # likewise
 
-    queue = current_runtime().queue
+    queue: Any = current_runtime().queue
 
     def one(size: int) -> tuple[float, float]:
         began = time.perf_counter()

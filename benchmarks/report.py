@@ -6,6 +6,8 @@ import statistics
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from targets import targets
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
@@ -60,7 +62,7 @@ def as_text(found: Found) -> str:
         ).rstrip()
         for row in rows
     ]
-    return "\n".join([*_header(found), "", *lines, "", *_footnotes(found)])
+    return "\n".join([*_header(found), "", *lines, "", *_reached(found), "", *_footnotes(found)])
 
 
 def publish(found: Found, drawing: str) -> None:
@@ -68,6 +70,12 @@ def publish(found: Found, drawing: str) -> None:
     (ROOT / "docs" / "benchmark.svg").write_text(drawing, encoding="utf-8")
     _replace(ROOT / "README.md", _readme(found))
     _replace(ROOT / "docs" / "performance.md", _page(found))
+
+
+def _reached(found: Found) -> Iterable[str]:
+    for one in targets(found):
+        value = "-" if one.value is None else f"{one.value:.3g}"
+        yield f"{one.verdict:>12}  {value:>6} ({one.wanted}): {one.text}"
 
 
 def _row(found: Found, one: Found) -> tuple[str, ...]:
@@ -200,6 +208,12 @@ def _page(found: Found) -> str:
     own = [line for one in found["peers"] for line in _own_lines(one)]
     if own:
         lines += ["", "| Nuvom alone | Figure | |", "|---|---|---|", *own]
+    lines += ["", "| What Nuvom wants to reach | Found | Wanted | |", "|---|---|---|---|"]
+    lines += [
+        f"| {one.text} | {one.value:.3g} | {one.wanted} | {one.verdict} |"
+        for one in targets(found)
+        if one.value is not None
+    ]
     servers = [
         f"{name}: " + ", ".join(f"`{key}={value}`" for key, value in settings.items())
         for name, settings in found["servers"].items()

@@ -7,6 +7,7 @@
     python3 dev.py bench --reach            Nuvom's own limits as well (minutes)
     python3 dev.py bench --instructions     count machine instructions for each job as well
     python3 dev.py bench --publish          write the table and chart into README.md and docs/
+    python3 dev.py bench --publish --kept benchmarks/results/NAME.json    those of an earlier run
 
 What cannot run here is said loudly and left out. Each measure runs in a process of its own, so
 that no peer disturbs another. Results go to ``benchmarks/results/`` as JSON and SVG.
@@ -47,6 +48,9 @@ QUICK_SCALE = 0.1
 def main() -> int:
     """Measure, print, keep; return 1 if something broke that could run."""
     options = _options()
+    if options.kept:
+        _show(json.loads(options.kept.read_text(encoding="utf-8")), publish=options.publish)
+        return 0
     RESULTS.mkdir(exist_ok=True)
     # Beside the checkout and not in /tmp, which may be memory: a flush has to be one.
     with tempfile.TemporaryDirectory(prefix="work-", dir=RESULTS) as folder:
@@ -57,7 +61,8 @@ def main() -> int:
         except KeyboardInterrupt:
             print("interrupted: what was measured so far is kept", file=sys.stderr)
         found = run.outcome()
-    _keep(found, options)
+    _keep(found)
+    _show(found, publish=options.publish)
     return 1 if run.broken else 0
 
 
@@ -74,6 +79,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--reach", action="store_true", help="Nuvom's own limits as well")
     parser.add_argument("--instructions", action="store_true", help="count them for each job")
     parser.add_argument("--publish", action="store_true", help="write README.md and docs/")
+    parser.add_argument("--kept", type=Path, help="measure nothing: show what was kept of a run")
     options = parser.parse_args()
     options.rounds = options.rounds or (1 if options.quick else 3)
     options.scale = QUICK_SCALE if options.quick else 1.0
@@ -203,7 +209,7 @@ class Run:
             "PYTHONPATH": str(HERE),
             "PYTHONUNBUFFERED": "1",
         }
-        command = [python_of(peer.room), HERE / "probe.py", peer.name, measure]
+        command = [str(python_of(peer.room)), str(HERE / "probe.py"), peer.name, measure]
         try:
             done = subprocess.run(
                 [*command, str(self.options.scale)],
@@ -228,15 +234,17 @@ class Run:
         return answer
 
 
-def _keep(found: dict[str, Any], options: argparse.Namespace) -> None:
+def _keep(found: dict[str, Any]) -> None:
     name = time.strftime("%Y%m%d-%H%M%S", time.gmtime())
     (RESULTS / f"{name}.json").write_text(json.dumps(found, indent=1), encoding="utf-8")
-    drawing = chart.drain(found)
-    (RESULTS / f"{name}.svg").write_text(drawing, encoding="utf-8")
+    (RESULTS / f"{name}.svg").write_text(chart.drain(found), encoding="utf-8")
+    print(f"Kept as benchmarks/results/{name}.json and .svg\n")
+
+
+def _show(found: dict[str, Any], *, publish: bool) -> None:
     print(report.as_text(found))
-    print(f"\nKept as benchmarks/results/{name}.json and .svg")
-    if options.publish:
-        report.publish(found, drawing)
+    if publish:
+        report.publish(found, chart.drain(found))
         print("Written: README.md, docs/performance.md, docs/benchmark.svg")
 
 

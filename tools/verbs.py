@@ -130,9 +130,11 @@ def _lint_steps(*, fix: bool) -> Iterator[tuple[str, Path, list[str]]]:
     for platform in ("win32", "darwin"):  # finds what is called there and does not exist
         cache = f"--cache-dir=.mypy_cache/{platform}"
         yield f"types on {platform}", ROOT, ["mypy", "--platform", platform, cache, "nuvom"]
-    # Each example by itself, from its own folder, as its user runs it.
-    for folder in sorted({path.parent for path in (ROOT / "examples").glob("*/*.py")}):
-        settings = f"--config-file={ROOT / 'pyproject.toml'}"
+    settings = f"--config-file={ROOT / 'pyproject.toml'}"
+    # Each example, and the benchmarks, from their own folder, as they are run.
+    apart = sorted({path.parent for path in (ROOT / "examples").glob("*/*.py")})
+    apart += [ROOT / "benchmarks"] if (ROOT / "benchmarks").exists() else []
+    for folder in apart:
         cache = f"--cache-dir={ROOT / '.mypy_cache' / folder.name}"
         yield f"types of {folder.name}", folder, ["mypy", settings, cache, "."]
     if (ROOT / "tests" / "typing").exists():

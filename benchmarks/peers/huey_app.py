@@ -34,7 +34,7 @@ mark = app.task()(body.mark)
 class HueyAdapter(Adapter):
     """Calls store; results are polled every millisecond, which is faster than being notified."""
 
-    packages = ("huey",)
+    packages: tuple[str, ...] = ("huey",)
     worker_text = "huey_consumer -k thread -w 1"
     stop_signal = signal.SIGINT
     workers = "1"

@@ -32,7 +32,7 @@ class adapter(Adapter):  # noqa: N801  # the name that probe.py looks for
         self.clear()
         import tasks  # noqa: PLC0415  # of the project that was just made
 
-        self.tasks = tasks
+        self.tasks: Any = tasks
 
     def clear(self) -> None:
         """Start afresh. Its files stay where they are, since this process has them open."""

@@ -41,7 +41,7 @@ class NuvomAdapter(Adapter):
         sys.path.insert(0, str(FOLDER))
         import tasks  # noqa: PLC0415  # of the project that was just made
 
-        self.tasks = tasks
+        self.tasks: Any = tasks
 
     def clear(self) -> None:
         from nuvom import runtime  # noqa: PLC0415  # of the package under test

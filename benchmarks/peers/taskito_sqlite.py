@@ -33,7 +33,7 @@ class adapter(Adapter):  # noqa: N801  # the name that probe.py looks for
         with contextlib.suppress(Exception):  # nothing was ever stored
             app.purge("default")
         app.purge_completed(0)
-        self.base = app.stats().get("completed", 0)
+        self.base = int(app.stats().get("completed", 0))
 
     def worker(self) -> list[str]:
         return [program("taskito"), "worker", "--app", "peers.taskito_sqlite:app"]
