@@ -40,6 +40,11 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     return f" Did you mean {listed}?"
 
 
+def plural(count: int, noun: str) -> str:
+    """Return ``1 job``, ``2 jobs``, ``12,000 jobs``."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
 def _restore(cls: type[NuvomError], args: tuple[Any, ...], state: dict[str, Any]) -> NuvomError:
     error = cls.__new__(cls)
     error.args = args
@@ -207,11 +212,11 @@ class DuplicateTask(TaskError):
 class InvalidTaskOption(TaskError):
     """An option of ``@task`` or ``.options()`` cannot be used."""
 
-    message = "The task option {option}={value!r} cannot be used: expected {expected}."
+    message = "The task option {option}={value!r} cannot be used: expected {expected}.{hint}"
     remedy = "Correct the option where the task is defined or called."
 
-    def __init__(self, option: str, value: object, expected: str) -> None:
-        super().__init__(option=option, value=value, expected=expected)
+    def __init__(self, option: str, value: object, expected: str, *, hint: str = "") -> None:
+        super().__init__(option=option, value=value, expected=expected, hint=hint)
 
 
 class InvalidArguments(TaskError, TypeError):
@@ -339,7 +344,7 @@ class QueueFull(QueueError):
 class InvalidId(QueueError, ValueError):
     """An id, queue name or key holds characters that are not allowed."""
 
-    message = "{value!r} cannot be {kind}: {expected}."
+    message = "{value!r} is not allowed as {kind}: expected {expected}."
     remedy = "Use letters, digits, '_', '-' and '.', starting with a letter or digit."
 
     def __init__(self, kind: str, value: object, expected: str) -> None:
@@ -377,7 +382,10 @@ class JobNotFound(ResultError, KeyError):
     """No job has this id."""
 
     message = "There is no job {job_id}."
-    remedy = "Check the id and the project (`nuvom history recent`); old jobs are pruned."
+    remedy = (
+        "Check the id (to a command, its last six characters are enough) and the project "
+        "(`nuvom history recent`); old jobs are pruned."
+    )
 
     def __init__(self, job_id: str) -> None:
         super().__init__(job_id=job_id)
@@ -396,8 +404,8 @@ class AmbiguousJob(ResultError):
 class FailureNotFound(ResultError):
     """No group of failures has this fingerprint."""
 
-    message = "There is no one group of failures {fingerprint}.{hint}"
-    remedy = "Run `nuvom errors` to see the groups that there are."
+    message = "{fingerprint} does not name one group of failures.{hint}"
+    remedy = "Run `nuvom errors` to see the groups; the first characters that differ are enough."
 
     def __init__(self, fingerprint: str, known: Iterable[str] = ()) -> None:
         super().__init__(fingerprint=fingerprint, hint=did_you_mean(fingerprint, known))
@@ -434,7 +442,7 @@ class JobTimeout(ResultError, TimeoutError):
 
     message = (
         "Job {job_id} is {status} after waiting {waited_secs:g} s; "
-        '{workers} workers alive on queue "{queue}".'
+        '{alive} alive on queue "{queue}".'
     )
     remedy = "{advice}"
 
@@ -452,6 +460,7 @@ class JobTimeout(ResultError, TimeoutError):
             status=status,
             queue=queue,
             workers=workers,
+            alive=plural(workers, "worker") if isinstance(workers, int) else f"{workers} workers",
             advice=advice,
         )
 
@@ -483,8 +492,9 @@ class NotStorable(SerializationError, TypeError):
 
     message = "{path}: {type} cannot be stored{because}."
     remedy = (
-        "Pass plain data (numbers, text, bytes, lists, dicts, dates, UUID, Decimal, Path), "
-        "or annotate the parameter with the dataclass, Enum or msgspec.Struct that it takes."
+        "Pass or return plain data (numbers, text, bytes, lists, dicts, dates, UUID, Decimal, "
+        "Path), or annotate the parameter or the return with the dataclass, Enum or "
+        "msgspec.Struct that it is."
     )
 
     def __init__(self, path: str, type: str, because: str = "") -> None:  # noqa: A002

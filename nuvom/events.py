@@ -169,7 +169,8 @@ class EventBus:
     Attributes:
         active: The event types that somebody subscribed to; emitters test membership.
         companions: What goes along with jobs; see ``accompany``.
-        failures: How often callbacks and companions raised, by their qualified name.
+        failures: How often callbacks and companions raised, and what reports them, by
+            qualified name.
     """
 
     def __init__(self) -> None:
@@ -207,8 +208,7 @@ class EventBus:
             try:
                 callback(event)
             except Exception as error:  # noqa: BLE001  # a plugin's callback: any failure is only reported
-                name = getattr(callback, "__qualname__", type(callback).__qualname__)
-                self.report(name, error)
+                self.report(_name_of(callback), error)
 
     def accompany(self, companion: Companion) -> Callable[[], None]:
         """Have ``companion`` go along with the jobs that this process sends and runs.
@@ -230,16 +230,30 @@ class EventBus:
 
     def report(self, name: str, error: BaseException) -> None:
         """Count and report that a subscriber or companion called ``name`` has raised."""
+        count = self._count(name)
+        report = self._on_failure
+        if report is None:
+            return
+        try:
+            report(name, error, count)
+        except Exception:  # noqa: BLE001  # whoever emits is in the middle of a job, and nobody is left to tell
+            self._count(_name_of(report))
+
+    def _count(self, name: str) -> int:
         with self._lock:
             count = self.failures[name] = self.failures.get(name, 0) + 1
-        if self._on_failure is not None:
-            self._on_failure(name, error, count)
+        return count
 
     def _refresh(self) -> None:
         wanted = {event_type for event_type, some in self._callbacks.items() if some}
         if Event in wanted:
             wanted.update(_subclasses(Event))
         self.active = wanted
+
+
+def _name_of(callback: Callable[..., None]) -> str:
+    name: str = getattr(callback, "__qualname__", type(callback).__qualname__)
+    return name
 
 
 def _subclasses(cls: type[Event]) -> set[type[Event]]:

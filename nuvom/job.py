@@ -249,7 +249,7 @@ class JobList(Sequence[Job[R]]):
     __hash__ = None  # type: ignore[assignment]  # like any other list
 
     def __repr__(self) -> str:
-        return f"<JobList of {len(self)} jobs>"
+        return f"<JobList of {len(self)} {'job' if len(self) == 1 else 'jobs'}>"
 
     def _id_at(self, place: int) -> str:
         text = self._ids[place * _ID_BYTES : (place + 1) * _ID_BYTES].hex()

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from nuvom.record import JobRecord, StoredError
 
+_LEAST_MILLIS = 0.1
+_NO_TENTHS_FROM = 100
 _SUCCESS_LINES = 20
 _FAILURE_LINES = 100
 _MOST_OVERDUE = 1000
@@ -199,7 +201,9 @@ class EventLog:
         self._write(logging.INFO, "worker.started", text, {"worker": event.worker})
 
     def _worker_stopped(self, event: events.WorkerStopped) -> None:
-        text = f"worker {event.worker} stopped" + (f": {event.reason}" if event.reason else "")
+        # "stopped" is the reason where somebody just asked for it: a signal, a command.
+        why = f": {event.reason}" if event.reason not in ("", "stopped") else ""
+        text = f"worker {event.worker} stopped{why}"
         self._write(logging.INFO, "worker.stopped", text, {"worker": event.worker})
 
     def _backend_failed(self, event: events.BackendFailed) -> None:
@@ -286,4 +290,11 @@ def _more(held: int) -> str:
 
 
 def _took(secs: float) -> str:
-    return f"{secs * 1000:.3g} ms" if secs < 1 else f"{secs:.4g} s"
+    millis = secs * 1000
+    if 0 < millis < _LEAST_MILLIS:
+        return f"<{_LEAST_MILLIS} ms"
+    return f"{_short(millis)} ms" if secs < 1 else f"{_short(secs)} s"
+
+
+def _short(number: float) -> str:
+    return f"{number:.0f}" if number >= _NO_TENTHS_FROM else f"{number:.1f}".removesuffix(".0")

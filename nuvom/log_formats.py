@@ -29,6 +29,7 @@ _BAR = "    | "
 _NOT_FOR_PEOPLE = frozenset(
     {"lease_epoch", "pid", "host", "outcome", "duration_s", "wait_s", "error_type", "error_fp"}
 )
+_USUAL = {"queue": "default", "attempt": 1, "lane": "thread"}
 _LEVEL_STYLES = {
     "DEBUG": "dim",
     "INFO": "green",
@@ -111,14 +112,12 @@ class RichFormat(logging.Formatter):
         from rich.text import Text  # noqa: PLC0415  # as above
 
         clock = time.strftime("%H:%M:%S", time.localtime(record.created))
-        fields = _for_people(record)
-        if "job_id" in fields:
-            fields["job_id"] = short_id(str(fields["job_id"]))
-        shown = " ".join(pairs(fields))
+        text = one_line(text_of(record))
+        shown = " ".join(pairs(_for_a_terminal(record, text)))
         return Text.assemble(
             (f"{clock} ", "dim"),
             (f"{record.levelname:<8} ", _LEVEL_STYLES.get(record.levelname, "")),
-            one_line(text_of(record)),
+            text,
             (f"  {shown}" if shown else "", "dim"),
         )
 
@@ -194,6 +193,20 @@ def _everything(record: logging.LogRecord) -> dict[str, object]:
 
 def _for_people(record: logging.LogRecord) -> dict[str, object]:
     return {key: one for key, one in fields_of(record).items() if key not in _NOT_FOR_PEOPLE}
+
+
+def _for_a_terminal(record: logging.LogRecord, text: str) -> dict[str, object]:
+    """Return the fields less what is as usual, or known to whoever started the worker."""
+    fields = _for_people(record)
+    for name, usual in _USUAL.items():
+        if fields.get(name) == usual:
+            del fields[name]
+    if text.startswith(f"{fields.get('task')} "):
+        del fields["task"]
+    fields.pop("worker", None)
+    if "job_id" in fields:
+        fields["job_id"] = short_id(str(fields["job_id"]))
+    return fields
 
 
 def _lines(record: logging.LogRecord) -> list[str]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 from warnings import warn
 
-from nuvom.errors import InvalidTaskOption
+from nuvom.errors import InvalidTaskOption, did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -139,7 +139,8 @@ def _checked(given: dict[str, Any], known: tuple[str, ...]) -> dict[str, Any]:
     checked = {}
     for name, value in given.items():
         if name not in known:
-            raise InvalidTaskOption(name, value, f"one of the options {', '.join(known)}")
+            listed = f"one of the options {', '.join(known)}"
+            raise InvalidTaskOption(name, value, listed, hint=did_you_mean(name, known))
         if value is not None:
             checked[name] = _CHECKS[name](name, value)
     return checked

@@ -9,7 +9,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from nuvom.errors import JobNotFound, WaitInsideTask
+from nuvom.errors import JobNotFound, WaitInsideTask, did_you_mean
 from nuvom.inspection import Inspector
 from nuvom.job import Job
 from nuvom.job_context import current
@@ -110,14 +110,14 @@ def list_jobs(
     """Return jobs, newest first, at most ``limit``.
 
     Args:
-        status: One status or several; None means all.
+        status: One status or several, in any case; None means all.
         queue, task: Only jobs of this queue, of the task with this full name.
     Raises: ValueError: a status is none of ours, or ``limit`` is negative.
     """
     if limit < 0:
         raise ValueError(f"limit must be 0 or more, not {limit}")
     given = [status] if isinstance(status, str) else status or ()
-    statuses = [JobStatus(one) for one in given]
+    statuses = [_status(one) for one in given]
     runtime = current_runtime()
     inspector = Inspector(runtime)
     jobs: list[Job[Any]] = []
@@ -129,6 +129,15 @@ def list_jobs(
         if len(page) < size:
             break
     return jobs
+
+
+def _status(word: str) -> JobStatus:
+    try:
+        return JobStatus(word.upper())
+    except ValueError:
+        known = [str(one) for one in JobStatus]
+        hint = did_you_mean(word, known) or f" There are: {', '.join(known)}."
+        raise ValueError(f'No status is named "{word}".{hint}') from None
 
 
 def queue_stats() -> list[QueueStats]:

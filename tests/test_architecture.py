@@ -52,6 +52,7 @@ ALLOWED = [
             "cli/user_files.py:import_file": "the user named the file; what it raises is named",
             "discovery/auto_register.py:_import": "a user's module is imported",
             "events.py:EventBus.emit": "a subscriber's callback",
+            "events.py:EventBus.report": "what reports a subscriber: a broken log fails no job",
             "execution/async_lane.py:AsyncLane._main": "a thread's outermost loop",
             "child_main.py:load_companions": "a plugin's code",
             "companion.py:_Guarded.__enter__": "a plugin's code",

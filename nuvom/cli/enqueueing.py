@@ -9,7 +9,7 @@ import click
 
 from nuvom.cli.values import call_of
 from nuvom.discovery.calling import definition_of, signature_of, unknown_options
-from nuvom.errors import did_you_mean
+from nuvom.errors import InvalidSetting, TaskNotImportable, did_you_mean
 from nuvom.options import NO_CALL_OPTIONS, CallOptions, call_options
 
 if TYPE_CHECKING:
@@ -43,6 +43,17 @@ def call_from(entry: TaskEntry, words: Sequence[str], json_args: str | None) -> 
     raise click.UsageError("--json-args must be a JSON list or object, such as '[1, \"x\"]'.")
 
 
+def refuse_fleeting(runtime: Runtime) -> None:
+    """Refuse to store a job where it would end with this command.
+
+    Raises: InvalidSetting: the queue is in the memory of this process.
+    """
+    settings = runtime.settings
+    if settings.queue_backend == "memory":
+        expected = "a store that outlives this command, such as sqlite; no worker would see the job"
+        raise InvalidSetting("queue_backend", "memory", expected, origin="nuvom run")
+
+
 def options_from(given: Mapping[str, Any]) -> CallOptions:
     """Return the call's options. Raises: InvalidTaskOption; click.UsageError."""
     if given.get("delay") is not None and given.get("run_at") is not None:
@@ -56,8 +67,14 @@ def make_record(
 ) -> JobRecord:
     """Return the record of a call, bound to the manifest's signature, not stored yet.
 
-    Raises: InvalidArguments, NotStorable, PayloadTooLarge.
+    Raises: TaskNotImportable, InvalidArguments, NotStorable, PayloadTooLarge.
     """
+    if not entry.importable:
+        place = f"{entry.file}:{entry.line}"
+        repair = f"Move it to the top level of its module ({place}); nothing was enqueued."
+        is_inside = "<locals>" in entry.qualname
+        reason = "it is defined inside a function" if is_inside else "importing does not define it"
+        raise TaskNotImportable(entry.name, reason, repair)
     args, kwargs = call
     return runtime.dispatcher.make_record(definition_of(entry), args, kwargs, options)
 

@@ -10,12 +10,18 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from nuvom.cli.text import plural
 from nuvom.discovery.calling import signature_of
 from nuvom.discovery.explain import why_no_task
 from nuvom.discovery.manifest import read_manifest, write_manifest
 from nuvom.discovery.scan import scan
-from nuvom.errors import AmbiguousTask, InvalidManifest, ProjectNotFound, TaskHidden, TaskNotFound
+from nuvom.errors import (
+    AmbiguousTask,
+    InvalidManifest,
+    ProjectNotFound,
+    TaskHidden,
+    TaskNotFound,
+    plural,
+)
 from nuvom.project import import_roots
 from nuvom.registry.registry import find_name
 

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 from nuvom.cli import exit_codes
 from nuvom.cli.session import folder_or_root, project_root, settings
 from nuvom.cli.tables import Cell, Column, Table
-from nuvom.cli.text import duration, plural
+from nuvom.cli.text import duration
 from nuvom.cli.user_files import import_file
 from nuvom.discovery.auto_register import add_import_roots
-from nuvom.errors import PluginFailed, PluginNotFound
+from nuvom.errors import PluginFailed, PluginNotFound, plural
 from nuvom.plugins.contracts import Plugin
 from nuvom.plugins.extras import make_extras
 from nuvom.plugins.importing import import_object

@@ -13,13 +13,13 @@ from nuvom import platforms
 from nuvom.cli import exit_codes
 from nuvom.cli.session import folder_or_root, settings
 from nuvom.cli.signals import stop_signals
-from nuvom.cli.text import plural, quoted
+from nuvom.cli.text import quoted
 from nuvom.cli.watching import changes, snapshot
 from nuvom.cli.worker_process import WorkerProcess, end_all, worker_command, worker_options
 from nuvom.clock import SYSTEM_CLOCK
 from nuvom.discovery.auto_register import refresh
 from nuvom.discovery.parser import syntax_tree
-from nuvom.errors import ProjectNotFound
+from nuvom.errors import ProjectNotFound, plural
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -18,12 +18,11 @@ from nuvom.cli.serving_text import start_lines
 from nuvom.cli.session import folder_or_root
 from nuvom.cli.signals import StopSignals, stop_signals, write_now
 from nuvom.cli.supervising import is_needed, supervise
-from nuvom.cli.text import plural
 from nuvom.cli.worker_process import SupervisorLine
 from nuvom.config_sources import Loaded, load
 from nuvom.discovery.auto_register import add_import_roots, refresh, register_manifest
 from nuvom.discovery.freshness import is_stale
-from nuvom.errors import ProjectNotFound, TaskImportFailed
+from nuvom.errors import ProjectNotFound, TaskImportFailed, plural
 from nuvom.events import WorkerStarted, default_bus
 from nuvom.inspection import Inspector
 from nuvom.log import configure_logging, flush_logs, get_logger

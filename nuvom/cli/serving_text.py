@@ -6,8 +6,9 @@ import os
 from typing import TYPE_CHECKING
 
 from nuvom._version import __version__
-from nuvom.cli.text import ago, plural, quoted
+from nuvom.cli.text import ago, quoted
 from nuvom.diagnosis.findings import store_place
+from nuvom.errors import plural
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -82,8 +82,3 @@ def quoted(path: object) -> str:
     if sys.platform == "win32":
         return text if _PLAIN_PATH.fullmatch(text) else f'"{text}"'
     return shlex.quote(text)
-
-
-def plural(count: int, noun: str) -> str:
-    """Return ``1 job``, ``2 jobs``, ``12,000 jobs``."""
-    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 from nuvom.cli import exit_codes
 from nuvom.cli.shapes import error_data
 from nuvom.cli.starter import write_project
-from nuvom.cli.text import duration, plural, quoted
+from nuvom.cli.text import duration, quoted
 from nuvom.cli.touring_view import view_for
 from nuvom.config_sources import load
 from nuvom.demo.tour import Expected, enqueue, watch
+from nuvom.errors import plural
 from nuvom.runtime import Runtime, build_runtime, use_runtime
 from nuvom.worker import Worker
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from nuvom.diagnosis.findings import Finding, fail, failed, ok
 from nuvom.discovery.calling import definition_of
 from nuvom.discovery.scan import scan
-from nuvom.errors import InvalidArguments, NuvomError, PayloadError
+from nuvom.errors import InvalidArguments, NuvomError, PayloadError, plural
 from nuvom.inspection import Inspector
 from nuvom.record import JobStatus
 from nuvom.runtime import build_runtime
@@ -48,11 +48,12 @@ def pending_findings(loaded: Loaded) -> Iterator[Finding]:
         runtime.stop()
     for (task, reason), count in counts.items():
         example = examples[task, reason]
-        text = f"{count} waiting jobs of {task} cannot run: {reason} (such as {example})"
+        text = f"{plural(count, 'waiting job')} of {task} cannot run: {reason} (such as {example})"
         fix = f"Change the task, or the job: nuvom retry job {example[-8:]} --edit; or cancel it."
         yield fail("pending", text, fix)
     if not counts:
-        yield ok("pending", f"{total} waiting jobs fit their tasks")
+        fit = "fits its task" if total == 1 else "fit their tasks"
+        yield ok("pending", f"{plural(total, 'waiting job')} {fit}")
 
 
 def _misfit(record: JobRecord, binders: Mapping[str, Binder], codec: Codec) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from nuvom._version import __version__
 from nuvom.diagnosis.findings import Finding, fail, failed, ok, store_place, warn
-from nuvom.errors import NuvomError
+from nuvom.errors import NuvomError, plural
 from nuvom.inspection import Inspector
 from nuvom.runtime import build_runtime
 
@@ -39,7 +39,8 @@ def store_findings(loaded: Loaded) -> Iterator[Finding]:
 def _describe(settings: Settings, stats: list[QueueStats]) -> str:
     place = store_place(settings)
     waiting = sum(one.waiting for one in stats)
-    text = f"{settings.queue_backend}, {len(stats)} queues, {waiting} jobs waiting"
+    counts = f"{plural(len(stats), 'queue')}, {plural(waiting, 'job')} waiting"
+    text = f"{settings.queue_backend}, {counts}"
     if place is None:
         return text
     if not place.exists():
@@ -53,7 +54,8 @@ def _job_findings(inspector: Inspector) -> Iterator[Finding]:
     for stats in inspector.stats():
         yield from _queue_findings(inspector, stats)
     for task, count in inspector.parked_tasks().items():
-        text = f"{count} jobs are PARKED: no running worker knows the task {task}"
+        are = "is" if count == 1 else "are"
+        text = f"{plural(count, 'job')} {are} PARKED: no running worker knows the task {task}"
         fix = "Start a worker that has it, or `nuvom discover tasks` where it is new."
         yield fail("parked", text, fix)
 
@@ -77,8 +79,9 @@ def _queue_findings(inspector: Inspector, stats: QueueStats) -> Iterator[Finding
         text = f"{name} is paused by {stats.paused_by}"
         yield warn("queues", text, f"To go on: nuvom queues resume {name}")
     elif stats.ready and inspector.workers_on(name) == 0:
-        text = f"{stats.ready} jobs wait on {name}, and no worker serves it"
+        wait = "waits" if stats.ready == 1 else "wait"
+        text = f"{plural(stats.ready, 'job')} {wait} on {name}, and no worker serves it"
         yield warn("queues", text, "Start one: nuvom runworker")
     if stats.dead:
-        text = f"{stats.dead} jobs on {name} are DEAD: workers died while they ran"
+        text = f"DEAD on {name}: {plural(stats.dead, 'job')}, under which workers died"
         yield warn("queues", text, "See: nuvom errors")

@@ -29,7 +29,7 @@ _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 def stored_error(task: str, error: BaseException) -> StoredError:
     """Return what is kept of an exception that a task raised."""
     try:
-        frames = _users_frames(error.__traceback__)
+        frames = _users_frames(error)
         return StoredError(
             type(error).__name__,
             _clean(_text_of(error), _MESSAGE_CHARS),
@@ -103,12 +103,16 @@ def _formatted(error: BaseException, frames: TracebackType | None) -> str:
         return f"{type(error).__name__}: <no traceback: {type(failure).__name__}>"
 
 
-def _users_frames(frames: TracebackType | None) -> TracebackType | None:
-    """Skip the engine's own frames at the outer end."""
-    first = frames
+def _users_frames(error: BaseException) -> TracebackType | None:
+    """Skip the engine's own frames at the outer end.
+
+    Where all are its own, an error that it raises on purpose says what to do and needs none of
+    them; anything else is a fault of the engine, and they are all there is to go by.
+    """
+    first = frames = error.__traceback__
     while frames is not None and frames.tb_frame.f_code.co_filename.startswith(_PACKAGE):
         frames = frames.tb_next
-    return frames or first
+    return frames if frames is not None or isinstance(error, NuvomError) else first
 
 
 def _clean(text: str, limit: int) -> str:

@@ -51,7 +51,8 @@ class BaseJobQueue(ABC):
 
         Returns: None, or, with ``Capability.UNIQUE``, the id of the live job that already has
         the same ``func_name`` and ``unique_key``; then nothing was stored.
-        Raises: QueueFull, StorageFull, BackendUnavailable: nothing was stored.
+        Raises: QueueFull, StorageFull, BackendUnavailable; InvalidId: the job's id or queue is no
+            valid name. Nothing was stored then.
         """
 
     @abstractmethod

@@ -164,6 +164,8 @@ class LeasedJobQueue(BaseJobQueue):
     def retry(self, job_id: str) -> JobStatus | None:
         """Make a FAILED, DEAD or CANCELLED job PENDING: counters at 0, epoch raised.
 
+        A job whose ``unique_key`` another live job holds by now stays as it is: two would run.
+
         Returns: the status *before*; any other means that nothing changed; None if unknown.
         """
 

@@ -151,7 +151,7 @@ def test_the_store_is_named_with_its_place(tasks: Path) -> None:
     assert doctor("store")[2] == f"sqlite, {path} (not made yet)"
     invoke("run", "add", "1", "2")
     text = doctor("store")[2]
-    assert text.startswith("sqlite, 1 queues, 1 jobs waiting, durability full")
+    assert text.startswith("sqlite, 1 queue, 1 job waiting, durability full")
     assert str(path) in text
 
 
@@ -169,7 +169,7 @@ def test_a_store_in_memory_has_no_place(project: Path) -> None:
 
 def test_waiting_jobs_without_a_worker_are_a_warning(tasks: Path) -> None:
     invoke("run", "add", "1", "2")
-    assert doctor("queues") == (0, "warn", "1 jobs wait on default, and no worker serves it")
+    assert doctor("queues") == (0, "warn", "1 job waits on default, and no worker serves it")
 
 
 def test_a_paused_queue_is_a_warning(tasks: Path) -> None:
@@ -186,7 +186,7 @@ def test_jobs_that_no_worker_knows_fail_by_name(tasks: Path, drain: Callable[[],
     drain()
     code, level, text = doctor("parked")
     assert (code, level) == (7, "fail")
-    assert "1 jobs are PARKED" in text
+    assert "1 job is PARKED" in text
     assert "tasks.add" in text
 
 

@@ -52,6 +52,7 @@ def test_every_command_explains_itself_and_takes_the_common_options(path: tuple[
     assert answer.out.startswith(f"Usage: nuvom {' '.join(path)}")
     assert "--json" in answer.out
     assert max(map(len, answer.out.splitlines())) <= 80
+    assert "..." not in answer.out.partition("\nCommands:")[2]  # where click cuts a sentence off
 
 
 def test_no_command_means_help() -> None:
@@ -137,7 +138,8 @@ def test_an_error_with_json_is_one_object_on_standard_output(project: Path) -> N
         "schema": "nuvom.error/1",
         "code": "JobNotFound",
         "message": "There is no job 00000000.",
-        "hint": "Check the id and the project (`nuvom history recent`); old jobs are pruned.",
+        "hint": "Check the id (to a command, its last six characters are enough) and the project "
+        "(`nuvom history recent`); old jobs are pruned.",
         "docs": "docs/errors.md#jobnotfound",
         "exit": 3,
     }

@@ -62,6 +62,28 @@ def test_friction_2_a_misspelt_task_names_the_nearest(tasks: Path) -> None:
     assert 'Did you mean "tasks.add"' in answer.err
 
 
+def test_friction_2_a_task_that_no_worker_can_import_is_refused_and_says_what_to_move(
+    tasks: Path,
+) -> None:
+    (tasks / "inner.py").write_text(
+        "from nuvom import task\ndef outer():\n    @task\n    def hidden(): ...\n"
+    )
+    answer = invoke("run", "hidden")
+    assert answer.code == 4
+    assert "it is defined inside a function" in answer.err
+    assert "inner.py:4" in answer.err
+    assert invoke("history", "--json").json["jobs"] == []
+
+
+def test_friction_3_a_job_that_would_end_with_the_command_is_refused(tasks: Path) -> None:
+    (tasks / "nuvom.toml").write_text('queue_backend = "memory"\n')
+    answer = invoke("run", "add", "1", "2")
+    assert answer.code == 4
+    assert answer.out == ""
+    assert "outlives this command" in answer.err
+    assert "nuvom config explain queue_backend" in answer.err
+
+
 def test_friction_3_waiting_without_a_worker_says_so(tasks: Path) -> None:
     answer = invoke("run", "add", "1", "2", "--wait", "--timeout", "20ms")
     assert answer.code == 6
@@ -74,7 +96,7 @@ def test_friction_4_an_argument_that_cannot_be_stored_says_where_it_is(tasks: Pa
     answer = invoke("run", "send", "--json-args", json.dumps(order))
     assert answer.code == 4
     assert "kwargs['body']['items'][2]['price']: str cannot be stored" in answer.err
-    assert "Pass plain data" in answer.err
+    assert "Pass or return plain data" in answer.err
     assert invoke("history", "--json").json["jobs"] == []
 
 

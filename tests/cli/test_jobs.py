@@ -11,7 +11,9 @@ import pytest
 
 from nuvom.config_sources import load
 from nuvom.inspection import Inspector
-from nuvom.record import JobRecord, JobSnapshot, JobStatus
+from nuvom.outcome import Settlement
+from nuvom.queue_backends.leased import LeasedJobQueue
+from nuvom.record import JobRecord, JobSnapshot, JobStatus, StoredError
 from nuvom.runtime import Runtime, build_runtime
 from tests.cli.shell import call, invoke, spawn
 
@@ -427,6 +429,18 @@ def test_failures_are_grouped_by_cause(tasks: Path, drain: Callable[[], None]) -
     assert "raise ValueError" in shown["newest"]["traceback"]
     assert "raise ValueError" in invoke("errors", "show", group["fingerprint"]).out
     assert "ValueError: no paper" in invoke("errors").out
+
+
+def test_a_failure_without_a_traceback_is_shown_by_type_and_message(
+    tasks: Path, runtime: Runtime
+) -> None:
+    failure = StoredError("WorkerChildDied", "signal SIGKILL", None, "feed0123cafe")
+    run("boom")
+    assert isinstance(runtime.queue, LeasedJobQueue)
+    (claimed,) = runtime.queue.claim(1, "me")
+    settlement = Settlement(claimed, JobStatus.FAILED, outcome="failure", error=failure)
+    assert runtime.queue.settle([settlement]) == [True]
+    assert "\nWorkerChildDied: signal SIGKILL\n" in invoke("errors", "show", "feed").out
 
 
 def test_a_group_is_run_again_as_a_whole(tasks: Path, drain: Callable[[], None]) -> None:

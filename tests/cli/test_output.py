@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 from nuvom.cli.jsonable import jsonable
 from nuvom.cli.streams import Stream
 from nuvom.cli.tables import Cell, Column, Table, cut, display_width, fitted_lines, plain_lines
-from nuvom.cli.text import ago, clean, duration, one_line, plural, quoted, rfc3339
+from nuvom.cli.text import ago, clean, duration, one_line, quoted, rfc3339
+from nuvom.errors import plural
 from tests.cli.shell import stream
 
 # ---- text -------------------------------------------------------------------------------

@@ -107,6 +107,23 @@ def test_callback_that_raises_harms_nobody_and_is_counted(bus: EventBus) -> None
     assert 1 == len(reports)
 
 
+def test_report_that_fails_reaches_nobody_who_emits_and_is_counted(bus: EventBus) -> None:
+    seen: list[Event] = []
+
+    def bad(_: Event) -> None:
+        raise ValueError("no good")
+
+    def report(name: str, error: BaseException, count: int) -> None:
+        raise OSError("the disk of the log is full")
+
+    bus.on_failure(report)
+    bus.subscribe(WorkerStarted, bad)
+    bus.subscribe(WorkerStarted, seen.append)
+    bus.emit(STARTED)
+    assert [STARTED] == seen
+    assert {bad.__qualname__: 1, report.__qualname__: 1} == bus.failures
+
+
 def test_callback_without_a_name_is_called_by_its_class(bus: EventBus) -> None:
     class Bad:
         def __call__(self, event: Event) -> None:

@@ -153,6 +153,7 @@ def log_at(request: pytest.FixtureRequest) -> LogAt:
             *("WARNING", "hook.error", "the hook after_job of tasks.add failed: ValueError: bad"),
         ),
         (events.WorkerStarted("w1"), "INFO", "worker.started", "worker w1 started"),
+        (events.WorkerStopped("w1", "stopped"), "INFO", "worker.stopped", "worker w1 stopped"),
         (events.WorkerStopped("w1"), "INFO", "worker.stopped", "worker w1 stopped"),
         (
             events.WorkerStopped("w1", "signal"),
@@ -169,6 +170,26 @@ def test_each_event_has_its_level_name_and_text(
     log_at: LogAt, event: Event, level: str, name: str, text: str
 ) -> None:
     assert (level, name, text) == log_at().of(event)
+
+
+@pytest.mark.parametrize(
+    ("secs", "shown"),
+    [
+        (0.0, "0 ms"),
+        (0.000_051, "<0.1 ms"),
+        (0.000_674, "0.7 ms"),
+        (0.0158, "15.8 ms"),
+        (0.523, "523 ms"),
+        (1.961, "2 s"),
+        (12.34, "12.3 s"),
+        (12_345.6, "12346 s"),
+    ],
+)
+def test_durations_have_no_more_digits_than_anybody_needs(
+    log_at: LogAt, secs: float, shown: str
+) -> None:
+    _, _, text = log_at().of(events.JobSucceeded(JOB, secs, WORKER))
+    assert f"tasks.add succeeded in {shown}" == text
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,7 @@ def test_harmless_text_is_a_name(name: str) -> None:
 
 @pytest.mark.parametrize("name", BAD)
 def test_anything_else_is_refused(name: object) -> None:
-    with pytest.raises(InvalidId, match="cannot be a queue") as refusal:
+    with pytest.raises(InvalidId, match="is not allowed as a queue") as refusal:
         valid_name("a queue", name)
     assert isinstance(refusal.value, ValueError)
 

@@ -132,6 +132,11 @@ def test_unknown_task_option_is_refused_with_the_known_ones() -> None:
         task_options({"retry": 3})
 
 
+def test_misspelt_task_option_has_a_suggestion() -> None:
+    with pytest.raises(InvalidTaskOption, match='Did you mean "retries"'):
+        task_options({"retrys": 3})
+
+
 @pytest.mark.parametrize("hook", ["before_job", "after_job", "on_error"])
 def test_task_with_any_hook_has_hooks(hook: str) -> None:
     assert task_options({hook: print}).has_hooks

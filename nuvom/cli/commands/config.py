@@ -70,7 +70,7 @@ def _show_table(loaded: Loaded) -> Table:
 @config.command()
 @pass_invocation
 def check(invocation: Invocation) -> int:
-    """Check all sources of settings without starting anything; exit 7 where one is wrong."""
+    """Check all sources of settings, starting nothing; exit 7 where one is wrong."""
     root = project_root(invocation)
     errors, warnings = problems(root)
     out = invocation.out

@@ -11,10 +11,10 @@ from nuvom.cli import exit_codes
 from nuvom.cli.base import Group
 from nuvom.cli.invocation import Invocation, pass_invocation
 from nuvom.cli.session import folder_or_root, settings
-from nuvom.cli.text import plural, quoted
+from nuvom.cli.text import quoted
 from nuvom.discovery.manifest import diff, encode, has_content, read_manifest, write_manifest
 from nuvom.discovery.scan import scan
-from nuvom.errors import InvalidManifest
+from nuvom.errors import InvalidManifest, plural
 from nuvom.project import ensure_state_dir
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def tasks(
     exclude: tuple[str, ...],
     out: Path | None,
 ) -> int:
-    """Look for @task in all Python files of the project and bring the manifest up to date."""
+    """Look for @task in the project's files and bring the manifest up to date."""
     root = folder_or_root(invocation)
     manifest = settings(invocation, root).settings.manifest_file if out is None else out.absolute()
     has_state = (root / ".nuvom").is_dir()

@@ -11,7 +11,8 @@ from nuvom.cli import exit_codes
 from nuvom.cli.base import Command
 from nuvom.cli.invocation import Invocation, pass_invocation
 from nuvom.cli.session import project_root
-from nuvom.cli.text import clean, plural
+from nuvom.cli.text import clean
+from nuvom.errors import plural
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

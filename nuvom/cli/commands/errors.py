@@ -13,8 +13,8 @@ from nuvom.cli.opening import reader, writer
 from nuvom.cli.prompts import confirm, dry_run_option, yes_option
 from nuvom.cli.shapes import error_data, group_data, id_cell, job_data, jobs_table
 from nuvom.cli.tables import Cell, Column, Table
-from nuvom.cli.text import ago, clean, plural
-from nuvom.errors import FailureNotFound
+from nuvom.cli.text import ago, clean
+from nuvom.errors import FailureNotFound, plural
 from nuvom.record import JobStatus
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ def show(invocation: Invocation, fingerprint: str, limit: int) -> None:
         return
     out.table(jobs_table(snapshots, runtime.clock.now()))
     if newest is not None:
-        out.lines(["", *clean(newest["traceback"] or newest["message"]).rstrip().split("\n")])
+        out.lines(["", *clean(newest["traceback"] or _in_a_line(newest)).rstrip().split("\n")])
     out.hint(f"Run all of them again: nuvom errors retry {group.fingerprint}")
 
 
@@ -122,6 +122,11 @@ def discard(invocation: Invocation, fingerprint: str, *, yes: bool, dry_run: boo
         confirm(invocation, f"Remove {plural(len(ids), 'failed job')} for good", yes=yes)
         ids = [job_id for job_id in ids if runtime.control.discard(job_id)]
     _tell(invocation, "discard", ids, dry_run=dry_run)
+
+
+def _in_a_line(error: dict[str, str | None]) -> str:
+    """Return what failed where there is no traceback: a child process that was killed."""
+    return f"{error['type']}: {error['message']}"
 
 
 def _find(inspector: Inspector, text: str) -> ErrorGroup:

@@ -38,7 +38,7 @@ def plugin() -> None:
 @plugin.command(name="list")
 @pass_invocation
 def list_(invocation: Invocation) -> None:
-    """Show which plugins are named, by packages or .nuvom_plugins.toml; none is loaded."""
+    """Show which plugins packages or .nuvom_plugins.toml name; none is loaded."""
     chosen = settings(invocation, project_root(invocation)).settings
     entries = find_entries(chosen)
     out = invocation.out
@@ -124,7 +124,7 @@ def status(invocation: Invocation, name: str | None) -> int:
 @click.option("--only", multiple=True, metavar="PATTERN", help="Only laws or chapters like this.")
 @pass_invocation
 def test_(invocation: Invocation, target: str | None, only: tuple[str, ...]) -> int:
-    """Hold TARGET to the laws of its contract, in folders of their own; exit 7 if one is broken.
+    """Hold TARGET to the laws of its contract; exit 7 if one is broken.
 
     TARGET is a plugin's name, a Python file, or module:Class; without it all plugins of
     .nuvom_plugins.toml are tested. This runs the plugin's code.

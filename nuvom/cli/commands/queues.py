@@ -17,8 +17,8 @@ from nuvom.cli.opening import reader, writer
 from nuvom.cli.prompts import confirm, dry_run_option, yes_option
 from nuvom.cli.shapes import queue_data
 from nuvom.cli.tables import Cell, Column, Table
-from nuvom.cli.text import duration, plural
-from nuvom.errors import QueueNotFound
+from nuvom.cli.text import duration
+from nuvom.errors import QueueNotFound, plural
 
 if TYPE_CHECKING:
     from nuvom.inspection import Inspector

@@ -16,6 +16,7 @@ from nuvom.cli.enqueueing import (
     known_queues,
     make_record,
     options_from,
+    refuse_fleeting,
     warn_of_options,
     warn_of_queue,
 )
@@ -87,6 +88,7 @@ def run_(
     if timeout is not None and not wait:
         raise click.UsageError("--timeout belongs to --wait; to start later use --in.")
     runtime, inspector = writer(invocation, folder_or_root(invocation))
+    refuse_fleeting(runtime)
     entry = find_task(invocation, runtime.settings, task)
     plain = [word.removeprefix(_MARK) for word in words]
     record = make_record(runtime, entry, call_from(entry, plain, json_args), options_from(options))

@@ -28,7 +28,7 @@ def runtestworker() -> None:
 )
 @pass_invocation
 def run(invocation: Invocation, file: Path, task_module: Path | None) -> int:
-    """Run the job that FILE describes and print what it returns; exit 1 where it fails.
+    """Run the job that FILE describes; print what it returns, exit 1 if it fails.
 
     FILE is JSON: {"func_name": "tasks.add", "args": [2, 3], "kwargs": {}, "timeout_secs": 5,
     "retries": 0}. Everything but func_name may be left out. Timeouts, retries and hooks work

@@ -9,7 +9,8 @@ from nuvom.cli.invocation import Invocation, pass_invocation
 from nuvom.cli.opening import writer
 from nuvom.cli.param_types import span_option
 from nuvom.cli.prompts import confirm, dry_run_option, yes_option
-from nuvom.cli.text import duration, plural
+from nuvom.cli.text import duration
+from nuvom.errors import plural
 
 SCHEMA = "nuvom.prune/1"
 

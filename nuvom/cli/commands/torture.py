@@ -14,8 +14,9 @@ import click
 from nuvom.cli import exit_codes
 from nuvom.cli.base import Command
 from nuvom.cli.invocation import Invocation, pass_invocation
-from nuvom.cli.text import duration, plural, quoted
+from nuvom.cli.text import duration, quoted
 from nuvom.clock import SYSTEM_CLOCK
+from nuvom.errors import plural
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -20,6 +20,7 @@ from nuvom.execution.failures import (
     stored_error,
 )
 from nuvom.record import StoredError
+from nuvom.serialization.msgpack_codec import MsgpackCodec
 
 
 def raised(call: Callable[[], Any]) -> BaseException:
@@ -72,6 +73,29 @@ def test_frames_of_the_engine_are_left_out_at_the_outer_end() -> None:
     error.__traceback__ = failures_own
     text = stored_error("tests.probe", error).traceback
     assert "in outer" in str(text)
+
+
+def test_error_that_the_engine_raises_on_purpose_shows_none_of_its_frames() -> None:
+    refusal = _of_the_engine(lambda: MsgpackCodec().encode_value(object()))
+    error = stored_error("tests.probe", refusal)
+    assert "NotStorable" == error.type
+    assert error.traceback is not None
+    assert error.traceback.startswith("nuvom.errors.NotStorable: result: object cannot be stored.")
+
+
+def test_fault_of_the_engine_keeps_its_frames() -> None:
+    fault = _of_the_engine(lambda: MsgpackCodec().encode_call(None, {}))  # type: ignore[arg-type]  # a fault
+    assert "msgpack_codec.py" in str(stored_error("tests.probe", fault).traceback)
+
+
+def _of_the_engine(call: Callable[[], Any]) -> BaseException:
+    """Return what ``call`` raises, as if the engine had called it."""
+    error = raised(call)
+    frames = error.__traceback__
+    while frames is not None and frames.tb_frame.f_code.co_filename == __file__:
+        frames = frames.tb_next
+    error.__traceback__ = frames
+    return error
 
 
 def test_exception_without_a_traceback_is_kept_too() -> None:
