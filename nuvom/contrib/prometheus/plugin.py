@@ -45,6 +45,7 @@ class PrometheusPlugin(Plugin):
 
     def start(self, settings: Settings, extras: Extras) -> None:
         """Listen to what happens in this process; the endpoint comes with the store."""
+        self._stopping.clear()
         self._settings = settings
         self._extras = extras
         self._process = ProcessSeries(extras["events"], extras["clock"])
@@ -78,8 +79,8 @@ class PrometheusPlugin(Plugin):
         self._stopping.set()
         if self._thread is not None:
             self._thread.join()
-        for end in self._ends:
-            end()
+        while self._ends:
+            self._ends.pop()()
         if self.port is not None:
             self._server.shutdown()
             self._server.server_close()

@@ -6,17 +6,21 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar
 from unittest import SkipTest
 
+from msgspec.structs import replace
+
 from nuvom.config import Settings
+from nuvom.config_sources import Loaded
 from nuvom.events import EventBus
+from nuvom.inspection import Inspector
 from nuvom.names import valid_name
 from nuvom.plugins.contracts import API_VERSION, is_compatible, looks_like_plugin
-from nuvom.plugins.extras import make_extras
+from nuvom.plugins.extras import bind_extras, make_extras
 from nuvom.plugins.loader import build_backend
 from nuvom.plugins.registry import BackendKind, PluginRegistry, use_plugin_registry
 from nuvom.queue_backends.base import BaseJobQueue
-from nuvom.queue_backends.memory import MemoryJobQueue
+from nuvom.registry.registry import Registry
 from nuvom.result_backends.base import BaseResultBackend
-from nuvom.result_backends.memory import MemoryResultBackend
+from nuvom.runtime import Runtime, build_runtime
 from nuvom.testing.conformance.law import Kit, law
 
 if TYPE_CHECKING:
@@ -56,20 +60,17 @@ class PluginBench:
         """Return a second instance."""
         return self._kit.make()
 
+    def compose(self) -> Runtime:
+        """Compose a system on memory; inspector and control work from now on, as in a worker."""
+        memory = replace(self.settings, queue_backend="memory", result_backend="memory")
+        runtime = build_runtime(Loaded(memory, {}, []), registry=Registry(), bus=self.bus)
+        bind_extras(self.extras, Inspector(runtime), runtime.control)
+        return runtime
+
     def close(self) -> None:
         """Stop what runs."""
         for plugin in self._started:
             plugin.stop()
-
-
-class _System:
-    """Stands for the composed parts of a process."""
-
-    def __init__(self, settings: Settings) -> None:
-        self.settings = settings
-        self.queue = MemoryJobQueue(settings)
-        self.results = MemoryResultBackend(settings)
-        self.results.joins(self.queue)
 
 
 class PluginConformance(Kit):
@@ -152,7 +153,7 @@ class PluginConformance(Kit):
         plugin = bench.start()
         update = getattr(plugin, "update_runtime", None)
         if update is not None:
-            update(_System(bench.settings))
+            update(bench.compose())
 
     @law()
     def test_it_registers_what_it_provides(self, bench: PluginBench) -> None:

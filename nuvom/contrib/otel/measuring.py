@@ -1,0 +1,118 @@
+"""Metrics of the semantic conventions, and of queues and slots."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from opentelemetry import metrics
+from opentelemetry.metrics import Observation
+
+from nuvom import events
+from nuvom._version import __version__
+from nuvom.contrib.otel import names
+from nuvom.views import TOOK_BOUNDS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from opentelemetry.metrics import CallbackOptions, MeterProvider
+
+    from nuvom.clock import Clock
+    from nuvom.plugins.contracts import Inspector
+    from nuvom.record import JobRecord
+
+MOST_TASKS = 500
+_OTHER = "other"
+
+
+class Measuring:
+    """Counts and times the jobs of this process; attributes are queue, task and kind of error.
+
+    Args:
+        provider: Of the metrics; the program's global one where None.
+    """
+
+    def __init__(self, provider: MeterProvider | None = None) -> None:
+        self._meter = meter = metrics.get_meter("nuvom", __version__, provider, names.SCHEMA_URL)
+        self._sent = meter.create_counter(names.SENT, "{message}", "Jobs sent.")
+        self._consumed = meter.create_counter(names.CONSUMED, "{message}", "Jobs claimed.")
+        self._called = meter.create_histogram(names.OPERATION_DURATION, "s", "Calls of the store.")
+        self._processed = meter.create_histogram(
+            names.PROCESS_DURATION,
+            "s",
+            "Attempts.",
+            explicit_bucket_boundaries_advisory=TOOK_BOUNDS,
+        )
+        self._tasks: set[str] = set()
+
+    def subscribe(self, bus: events.EventBus) -> list[Callable[[], None]]:
+        """Start measuring; return functions that end it."""
+        return [
+            bus.subscribe(events.JobEnqueued, self._enqueued),
+            bus.subscribe(events.JobsClaimed, self._claimed),
+            bus.subscribe(events.BackendCalled, self._returned),
+            bus.subscribe(events.JobSucceeded, self._succeeded),
+            bus.subscribe(events.JobFailed, self._failed),
+            bus.subscribe(events.JobRetrying, self._retrying),
+        ]
+
+    def watch(self, inspector: Inspector, clock: Clock) -> None:
+        """Have queues and slots observed whenever the provider collects."""
+
+        def depth(_: CallbackOptions) -> Iterator[Observation]:
+            for one in inspector.stats():
+                yield Observation(one.waiting, {names.DESTINATION: one.queue})
+
+        def oldest(_: CallbackOptions) -> Iterator[Observation]:
+            now = clock.now()
+            for one in inspector.stats():
+                since = one.oldest_ready_at
+                age = 0.0 if since is None else max(0.0, now - since)
+                yield Observation(age, {names.DESTINATION: one.queue})
+
+        def slots(_: CallbackOptions) -> Iterator[Observation]:
+            for one in inspector.workers():
+                busy = min(one.running, one.slots)
+                who = {names.WORKER: one.id}
+                yield Observation(busy, {**who, names.SLOT_STATE: "busy"})
+                yield Observation(one.slots - busy, {**who, names.SLOT_STATE: "idle"})
+
+        observed: tuple[tuple[str, str, Callable[..., Iterable[Observation]]], ...] = (
+            (names.DEPTH, "{job}", depth),
+            (names.OLDEST_AGE, "s", oldest),
+            (names.SLOTS, "{slot}", slots),
+        )
+        for name, unit, callback in observed:
+            self._meter.create_observable_gauge(name, [callback], unit)
+
+    def _about(self, job: JobRecord, error: str = "") -> dict[str, str]:
+        task = job.func_name
+        if task not in self._tasks:
+            if len(self._tasks) < MOST_TASKS:
+                self._tasks.add(task)
+            else:
+                task = _OTHER
+        found = {names.SYSTEM: "nuvom", names.DESTINATION: job.queue, names.TASK: task}
+        return {**found, names.ERROR_TYPE: error} if error else found
+
+    def _enqueued(self, event: events.JobEnqueued) -> None:
+        self._sent.add(1, self._about(event.job))
+
+    def _claimed(self, event: events.JobsClaimed) -> None:
+        for job in event.jobs:
+            self._consumed.add(1, self._about(job))
+
+    def _returned(self, event: events.BackendCalled) -> None:
+        word = "receive" if event.op == "claim" else event.op
+        about = {names.SYSTEM: "nuvom", names.OPERATION_NAME: word}
+        self._called.record(event.duration_secs, about)
+
+    def _succeeded(self, event: events.JobSucceeded) -> None:
+        self._processed.record(event.duration_secs, self._about(event.job))
+
+    def _failed(self, event: events.JobFailed) -> None:
+        self._processed.record(event.duration_secs, self._about(event.job, event.error.type))
+
+    def _retrying(self, event: events.JobRetrying) -> None:
+        error = "" if event.error is None else event.error.type
+        self._processed.record(event.duration_secs, self._about(event.job, error))

@@ -1,0 +1,93 @@
+"""The plugin of workers, and what programs call that only send jobs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from nuvom.contrib.otel.measuring import Measuring
+from nuvom.contrib.otel.processing import ProcessingCompanion
+from nuvom.contrib.otel.sending import SendingCompanion
+from nuvom.events import EventBus, JobEnqueued, default_bus
+from nuvom.plugins.contracts import Plugin
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from opentelemetry.metrics import MeterProvider
+    from opentelemetry.trace import TracerProvider
+
+    from nuvom.config import Settings
+    from nuvom.plugins.contracts import Extras, RunningSystem
+
+
+class OTelPlugin(Plugin):
+    """Traces and measures a worker, with the providers that the program has set up.
+
+    Args:
+        parent: ``link`` gives each attempt a trace of its own, linked to the sender's;
+            ``message`` makes it part of the sender's trace.
+        span_names: ``queue`` or ``task``: what process spans are named after.
+        tracer_provider, meter_provider: The global ones where None.
+    Raises: ValueError: an argument is none of its words.
+    """
+
+    api_version = "1.0"
+    name = "otel"
+    provides = ("tracing",)
+
+    def __init__(
+        self,
+        *,
+        parent: str = "link",
+        span_names: str = "queue",
+        tracer_provider: TracerProvider | None = None,
+        meter_provider: MeterProvider | None = None,
+    ) -> None:
+        if parent not in ("link", "message") or span_names not in ("queue", "task"):
+            raise ValueError(
+                f"parent is link or message, span_names queue or task; got {parent!r} and "
+                f"{span_names!r}"
+            )
+        self._is_child = parent == "message"
+        self._by_task = span_names == "task"
+        self._providers = tracer_provider, meter_provider
+        self._ends: list[Callable[[], None]] = []
+
+    def start(self, settings: Settings, extras: Extras) -> None:
+        """Follow the jobs of this process."""
+        del settings
+        tracers, meters = self._providers
+        self._extras = extras
+        spans = ProcessingCompanion(
+            extras["clock"], tracers, is_child_of_sender=self._is_child, by_task=self._by_task
+        )
+        self._measuring = Measuring(meters)
+        bus = extras["events"]
+        self._ends = [*spans.subscribe(bus), *self._measuring.subscribe(bus)]
+
+    def update_runtime(self, runtime: RunningSystem) -> None:
+        """Measure the queues, too, from now on."""
+        del runtime
+        self._measuring.watch(self._extras["inspector"], self._extras["clock"])
+
+    def stop(self) -> None:
+        """Stop following. What was made is the providers' to send."""
+        while self._ends:
+            self._ends.pop()()
+
+
+def instrument(
+    tracer_provider: TracerProvider | None = None, *, bus: EventBus = default_bus
+) -> Callable[[], None]:
+    """Trace the jobs that this program sends, each with the context it is sent in.
+
+    Returns: a function that ends it; calling it twice is fine.
+    """
+    companion = SendingCompanion(tracer_provider)
+    ends = [bus.accompany(companion), bus.subscribe(JobEnqueued, companion.note_sent)]
+
+    def end() -> None:
+        while ends:
+            ends.pop()()
+
+    return end

@@ -1,0 +1,449 @@
+"""Traces from a caller like a web application through a worker in another process."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from opentelemetry import baggage, context, trace
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import SpanKind, StatusCode
+
+from nuvom.contrib.otel import OTelPlugin, carrying, instrument, names
+from nuvom.events import EventBus, JobFenced, JobReaped, JobStarted
+from nuvom.inspection import Inspector
+from nuvom.plugins.extras import bind_extras, make_extras
+from nuvom.record import JobRecord
+from nuvom.testing import make_job
+from tests.engine import LIMIT_SECS, Engine, make_runtime
+
+# A worker's own tracing, as a project would write it; it tells the test what was made.
+TRACING = """
+import json
+import os
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from nuvom.contrib.otel import OTelPlugin
+
+exporter = InMemorySpanExporter()
+provider = TracerProvider()
+provider.add_span_processor(SimpleSpanProcessor(exporter))
+
+
+class Tracing(OTelPlugin):
+    name = "tracing"
+
+    def __init__(self):
+        super().__init__(tracer_provider=provider)
+
+    def stop(self):
+        super().stop()
+        spans = [json.loads(span.to_json()) for span in exporter.get_finished_spans()]
+        with open("spans.json", "w") as file:
+            json.dump(spans, file)
+"""
+TASKS = """
+import nuvom
+from opentelemetry import trace
+
+def here() -> str:
+    span = trace.get_current_span().get_span_context()
+    return f"{span.trace_id:032x} {span.span_id:016x}"
+
+@nuvom.task
+def in_thread(x: int) -> str:
+    return here()
+
+@nuvom.task
+async def in_loop(x: int) -> str:
+    return here()
+
+@nuvom.task(isolation="process")
+def in_child(x: int) -> str:
+    return here()
+
+@nuvom.task
+def fails(word: str) -> None:
+    raise ValueError("password=" + word)
+"""
+
+
+class Traced:
+    """An engine whose spans are kept."""
+
+    def __init__(self, engine: Engine, exporter: InMemorySpanExporter) -> None:
+        self.engine = engine
+        self._exporter = exporter
+
+    def spans(self, start: str) -> list[ReadableSpan]:
+        found = self._exporter.get_finished_spans()
+        return [span for span in found if span.name.startswith(start)]
+
+    def span(self, start: str) -> ReadableSpan:
+        (found,) = self.spans(start)
+        return found
+
+
+def provider() -> tuple[TracerProvider, InMemorySpanExporter]:
+    exporter, made = InMemorySpanExporter(), TracerProvider()
+    made.add_span_processor(SimpleSpanProcessor(exporter))
+    return made, exporter
+
+
+@pytest.fixture
+def traced(project: Path) -> Iterator[Callable[..., Traced]]:
+    """Return a function that makes an engine with the plugin."""
+    ends: list[Callable[[], object]] = []
+
+    def make(**options: Any) -> Traced:
+        tracers, exporter = provider()
+        runtime = make_runtime(project, queue_backend="sqlite", result_backend="sqlite")
+        engine = Engine(runtime, listens=False)
+        engine.__enter__()
+        plugin = OTelPlugin(tracer_provider=tracers, **options)
+        extras = make_extras(runtime.bus, runtime.clock)
+        plugin.start(runtime.settings, extras)
+        bind_extras(extras, Inspector(runtime), runtime.control)
+        plugin.update_runtime(runtime)
+        ends.extend([engine.__exit__, plugin.stop])
+        return Traced(engine, exporter)
+
+    yield make
+    while ends:
+        ends.pop()()
+
+
+def attributes(span: ReadableSpan) -> dict[str, Any]:
+    return dict(span.attributes or {})
+
+
+# ---- two processes ------------------------------------------------------------------------------
+
+
+def test_a_trace_leads_from_the_caller_to_the_worker_in_all_lanes(project: Path) -> None:
+    (project / "tasks.py").write_text(TASKS)
+    (project / "tracing.py").write_text(TRACING)
+    plugin_file = project / ".nuvom_plugins.toml"
+    plugin_file.write_text('[plugins]\ntracing = ["tracing:Tracing"]\n')
+    for path in (plugin_file, project):
+        path.chmod(0o700)
+    tracers, exporter = provider()
+    lanes = {"thread": "in_thread", "async": "in_loop", "process": "in_child"}
+    runtime = make_runtime(project, queue_backend="sqlite", result_backend="sqlite")
+    with Engine(runtime, listens=False) as engine:
+        stop = instrument(tracers, bus=runtime.bus)
+        with tracers.get_tracer("web").start_as_current_span("GET /") as request:
+            jobs = {
+                lane: engine.task(lambda x: x, name=f"tasks.{name}").delay(1)
+                for lane, name in lanes.items()
+            }
+        stop()
+        worker = subprocess.run(
+            [sys.executable, "-m", "nuvom", "runworker", "--burst"],
+            cwd=project,
+            env=os.environ.copy(),
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=100,
+        )
+        assert 0 == worker.returncode, worker.stderr
+        told = {lane: job.get(LIMIT_SECS) for lane, job in jobs.items()}
+    sent = {attributes(one)[names.MESSAGE_ID]: one for one in exporter.get_finished_spans()[:-1]}
+    seen = json.loads((project / "spans.json").read_text())
+    assert 3 == len([one for one in seen if one["name"] == "process default"])
+    for lane, job in jobs.items():
+        producer = sent[job.id]
+        assert SpanKind.PRODUCER is producer.kind
+        assert producer.parent is not None
+        assert request.get_span_context().span_id == producer.parent.span_id
+        process, settle = (
+            next(
+                one
+                for one in seen
+                if one["name"] == name and one["attributes"][names.MESSAGE_ID] == job.id
+            )
+            for name in ("process default", "settle default")
+        )
+        own = process["context"]
+        assert lane == process["attributes"][names.LANE]
+        # A trace of its own, linked to the one that it was sent in.
+        assert process["parent_id"] is None
+        (link,) = process["links"]
+        assert f"0x{producer.context.span_id:016x}" == link["context"]["span_id"]
+        assert own["trace_id"] != link["context"]["trace_id"]
+        assert own["span_id"] == settle["parent_id"]
+        assert "success" == settle["attributes"][names.OUTCOME]
+        # What the task's code saw is its process span, in a child of the worker, too.
+        assert f"{own['trace_id'][2:]} {own['span_id'][2:]}" == told[lane]
+    received = [one for one in seen if one["name"] == "receive default"]
+    assert 3 == sum(one["attributes"][names.BATCH_COUNT] for one in received)
+    assert 3 == sum(len(one["links"]) for one in received)
+
+
+# ---- one process --------------------------------------------------------------------------------
+
+
+def test_names_and_attributes_are_those_of_the_conventions(traced: Callable[..., Traced]) -> None:
+    here = traced()
+    here.engine.task(lambda x: x, name="tests.same", retries=2).delay(1)
+    here.engine.work()
+    common = {
+        "messaging.system",
+        "messaging.destination.name",
+        "messaging.operation.name",
+        "messaging.operation.type",
+        "messaging.message.id",
+        "nuvom.task.name",
+    }
+    more = {
+        "enqueue default": {"messaging.message.body.size"},
+        "process default": {
+            *("nuvom.job.attempt", "nuvom.job.max_attempts", "nuvom.job.lease_epoch"),
+            *("nuvom.worker.id", "nuvom.lane", "nuvom.job.outcome"),
+        },
+        "settle default": {"nuvom.job.outcome"},
+    }
+    kinds = {"enqueue": SpanKind.PRODUCER, "process": SpanKind.CONSUMER, "settle": SpanKind.CLIENT}
+    for name, expected in more.items():
+        span = here.span(name)
+        assert common | expected == set(attributes(span)), name
+        assert kinds[name.split()[0]] is span.kind
+        assert StatusCode.UNSET is span.status.status_code
+        assert span.instrumentation_scope is not None
+        assert "https://opentelemetry.io/schemas/1.44.0" == span.instrumentation_scope.schema_url
+    assert SpanKind.CLIENT is here.span("receive default").kind
+    assert (1, 3) == tuple(
+        attributes(here.span("process"))[name] for name in (names.ATTEMPT, names.MAX_ATTEMPTS)
+    )
+    process, settle = here.span("process"), here.span("settle")
+    assert (process.end_time or 0) == settle.start_time
+
+
+def test_failures_are_marked_masked_and_each_retry_links_to_the_same_sender(
+    traced: Callable[..., Traced],
+) -> None:
+    here = traced()
+
+    def fails(word: str) -> None:
+        raise ValueError(f"password={word}")
+
+    here.engine.task(fails, retries=1, retry_delay_secs=0.0).delay("hunter2")
+    here.engine.work()
+    first, second = here.spans("process")
+    assert ["retry", "failure"] == [attributes(one)[names.OUTCOME] for one in (first, second)]
+    for one in (first, second):
+        assert StatusCode.ERROR is one.status.status_code
+        assert "ValueError" == attributes(one)[names.ERROR_TYPE]
+        (event,) = one.events
+        assert "exception" == event.name
+        assert "hunter2" not in one.to_json()
+        assert [here.span("enqueue").context.span_id] == [x.context.span_id for x in one.links]
+    assert first.context.trace_id != second.context.trace_id
+
+
+def test_a_timeout_is_an_error_and_a_cancellation_is_none(traced: Callable[..., Traced]) -> None:
+    here = traced()
+
+    async def waits() -> None:
+        import asyncio
+
+        await asyncio.sleep(LIMIT_SECS)
+
+    here.engine.task(waits, timeout_secs=0.01).delay()
+    here.engine.work()
+    span = here.span("process")
+    assert ("timeout", "timeout") == (
+        attributes(span)[names.OUTCOME],
+        attributes(span)[names.ERROR_TYPE],
+    )
+    bus = here.engine.runtime.bus
+    bus.emit(JobStarted(make_job("tests.probe"), "me"))
+    started = make_job("tests.other")
+    bus.emit(JobStarted(started, "me"))
+    bus.emit(JobFenced(started.replace(lease_epoch=7), "me"))  # of an earlier delivery
+    assert 1 == len(here.spans("process"))
+    bus.emit(JobFenced(started, "me"))
+    stale = here.spans("process")[-1]
+    assert "stale" == attributes(stale)[names.OUTCOME]
+    assert StatusCode.UNSET is stale.status.status_code
+
+
+def test_a_reap_tells_of_a_lost_attempt(traced: Callable[..., Traced]) -> None:
+    here = traced()
+    here.engine.runtime.bus.emit(JobReaped(make_job("tests.probe")))
+    assert 1 == attributes(here.span("reap"))[names.REAPED]
+
+
+def test_a_map_is_one_span_with_its_count(traced: Callable[..., Traced]) -> None:
+    here = traced()
+    here.engine.task(lambda x: x, name="tests.same").map([(number,) for number in range(5)])
+    here.engine.work()
+    span = here.span("enqueue")
+    assert 5 == attributes(span)[names.BATCH_COUNT]
+    assert names.MESSAGE_ID not in attributes(span)
+    assert {span.context.span_id} == {
+        link.context.span_id for one in here.spans("process") for link in one.links
+    }
+
+
+def test_an_attempt_can_continue_the_senders_trace(traced: Callable[..., Traced]) -> None:
+    here = traced(parent="message", span_names="task")
+    here.engine.task(lambda x: x, name="tests.same").delay(1)
+    here.engine.work()
+    sender, process = here.span("enqueue"), here.span("process tests.same")
+    assert sender.context.trace_id == process.context.trace_id
+    assert process.parent is not None
+    assert sender.context.span_id == process.parent.span_id
+    with pytest.raises(ValueError, match="link or message"):
+        OTelPlugin(parent="sibling")
+
+
+def test_a_call_that_fails_is_marked(traced: Callable[..., Traced]) -> None:
+    here = traced()
+    task = here.engine.task(lambda x: x, name="tests.same")
+
+    def items() -> Iterator[tuple[int]]:
+        yield (1,)
+        raise OSError("gone")
+
+    with pytest.raises(OSError, match="gone"):
+        task.map(items())
+    span = here.span("enqueue")
+    assert StatusCode.ERROR is span.status.status_code
+    assert 0 == attributes(span)[names.BATCH_COUNT]
+
+
+def test_a_child_job_belongs_to_the_job_that_sent_it(traced: Callable[..., Traced]) -> None:
+    here = traced()
+    child = here.engine.task(lambda: None, name="tests.child")
+
+    def parent() -> None:
+        child.delay()
+
+    here.engine.task(parent).delay()
+    here.engine.work()
+    sent = here.spans("enqueue")[1]
+    assert sent.parent is not None
+    assert here.spans("process")[0].context.span_id == sent.parent.span_id
+
+
+# ---- headers ------------------------------------------------------------------------------------
+
+
+def test_malformed_headers_are_ignored() -> None:
+    for headers in ({"traceparent": "nonsense"}, {"baggage": "=;,="}, {}):
+        assert carrying.context_of(JobRecord("1", "x", headers=headers)) is not None
+
+
+def test_baggage_goes_along_and_is_dropped_when_it_is_too_large() -> None:
+    small = carrying.headers_of(baggage.set_baggage("user", "7", context.Context()))
+    assert "user=7" == small["baggage"]
+    found = carrying.context_of(JobRecord("1", "x", headers=small))
+    assert "7" == baggage.get_baggage("user", found)
+    # Together with the trace's own header it is more than a job has room for.
+    sender = trace.NonRecordingSpan(trace.SpanContext(1, 2, is_remote=False))
+    large = trace.set_span_in_context(sender, context.Context())
+    for name in "ab":
+        large = baggage.set_baggage(name, "x" * 4080, large)
+    assert ["traceparent"] == list(carrying.headers_of(large))
+
+
+def test_an_exporter_that_fails_changes_no_outcome(project: Path) -> None:
+    class Broken:
+        in_child = ""
+
+        def sending(self, job: JobRecord) -> Any:
+            raise ValueError("sending")
+
+        def handing_over(self, job: JobRecord) -> Any:
+            raise ValueError("handing over")
+
+        def running(self, job: JobRecord) -> Any:
+            raise ValueError("running")
+
+    runtime = make_runtime(project)
+    with Engine(runtime, listens=False) as engine:
+        end = runtime.bus.accompany(Broken())
+        job = engine.task(lambda x: x, name="tests.same").delay(3)
+        engine.work()
+        assert 3 == job.get(LIMIT_SECS)
+        assert {"sending", "running"} == {name.split(".")[-1] for name in runtime.bus.failures}
+        end()
+        end()
+        assert () == runtime.bus.companions
+
+
+# ---- metrics ------------------------------------------------------------------------------------
+
+
+def test_metrics_have_the_names_of_the_conventions(project: Path) -> None:
+    reader = InMemoryMetricReader()
+    runtime = make_runtime(project, queue_backend="sqlite", result_backend="sqlite")
+    with Engine(runtime, listens=False) as engine:
+        plugin = OTelPlugin(meter_provider=MeterProvider([reader]))
+        extras = make_extras(runtime.bus, runtime.clock)
+        plugin.start(runtime.settings, extras)
+        bind_extras(extras, Inspector(runtime), runtime.control)
+        plugin.update_runtime(runtime)
+        task = engine.task(lambda x: 1 // x, name="tests.divide")
+        task.map([(0,), (1,)])
+        with engine.worker() as worker:
+            while worker.finished_jobs < 2:
+                assert not worker.join(0.01)
+            found = measured(reader)
+        plugin.stop()
+    assert {
+        *("messaging.client.sent.messages", "messaging.client.consumed.messages"),
+        *("messaging.client.operation.duration", "messaging.process.duration"),
+        *("nuvom.queue.depth", "nuvom.queue.oldest_age", "nuvom.worker.slots"),
+    } <= set(found)
+    assert 2 == sum(point.value for point in found["messaging.client.sent.messages"])
+    durations = found["messaging.process.duration"]
+    assert {None, "ZeroDivisionError"} == {p.attributes.get("error.type") for p in durations}
+    assert 3600.0 == max(durations[0].explicit_bounds)
+    for points in found.values():
+        for point in points:
+            assert "messaging.message.id" not in point.attributes
+
+
+def measured(reader: InMemoryMetricReader) -> dict[str, list[Any]]:
+    data = reader.get_metrics_data()
+    assert data is not None
+    return {
+        metric.name: list(metric.data.data_points)
+        for resource in data.resource_metrics
+        for scope in resource.scope_metrics
+        for metric in scope.metrics
+    }
+
+
+def test_nothing_is_left_behind_by_stop(project: Path) -> None:
+    bus = EventBus()
+    plugin = OTelPlugin()
+    plugin.start(make_runtime(project).settings, make_extras(bus))
+    assert bus.active
+    plugin.stop()
+    assert (set(), ()) == (bus.active, bus.companions)
+
+
+def test_without_its_library_the_extra_is_named() -> None:
+    code = (
+        "import sys; sys.modules['opentelemetry'] = None\n"
+        "from nuvom.errors import MissingExtra\n"
+        "try:\n    import nuvom.contrib.otel\n"
+        "except MissingExtra as error:\n    print(error)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "nuvom[otel]" in done.stdout

@@ -1,0 +1,123 @@
+"""The webhook example, with a receiver on this machine: what is told, signed, and survived."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.engine import LIMIT_SECS
+
+EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "webhook"
+TASKS = """
+import nuvom
+
+@nuvom.task
+def divide(x: int, y: int) -> float:
+    return x / y
+"""
+PLUGIN_FILE = '[plugins]\nmonitoring = ["webhook:WebhookPlugin"]\n'
+
+
+class Receiver:
+    """Keeps what is posted to it; refuses the first ``refuses`` requests."""
+
+    def __init__(self, refuses: int) -> None:
+        self.posts: list[tuple[dict[str, str], bytes]] = []
+        self.refuses = refuses
+
+    def take(self, headers: dict[str, str], body: bytes) -> int:
+        if self.refuses:
+            self.refuses -= 1
+            return 503
+        self.posts.append((headers, body))
+        return 204
+
+    def reports(self) -> list[dict[str, Any]]:
+        return [json.loads(body) for _, body in self.posts]
+
+
+@contextmanager
+def receiving(refuses: int = 0) -> Iterator[tuple[Receiver, str]]:
+    receiver = Receiver(refuses)
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(receiver.take(dict(self.headers), body))
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        yield receiver, f"http://127.0.0.1:{server.server_port}/jobs"
+        server.shutdown()
+        thread.join(LIMIT_SECS)
+
+
+@pytest.fixture
+def place(project: Path) -> Path:
+    shutil.copy(EXAMPLE / "webhook.py", project)
+    (project / "tasks.py").write_text(TASKS)
+    for file in (project / ".nuvom_plugins.toml", project):
+        if file != project:
+            file.write_text(PLUGIN_FILE)
+        file.chmod(0o700)
+    return project
+
+
+def nuvom(place: Path, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "nuvom", *arguments],
+        cwd=place,
+        env={**os.environ, **env},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=100,
+    )
+
+
+def test_what_ends_is_told_and_signed_even_if_the_receiver_first_fails(place: Path) -> None:
+    for number in ("2", "0"):
+        assert 0 == nuvom(place, "run", "tasks.divide", "6", number).returncode
+    with receiving(refuses=1) as (receiver, url):
+        done = nuvom(place, "runworker", "--burst", WEBHOOK_URL=url, WEBHOOK_SECRET="key")
+    assert 0 == done.returncode, done.stderr
+    told = {report["outcome"]: report for report in receiver.reports()}
+    assert {"success", "failure"} == set(told)
+    assert "ZeroDivisionError" == told["failure"]["error"]
+    assert "tasks.divide" == told["success"]["task"]
+    for headers, body in receiver.posts:
+        signature = hmac.new(b"key", body, hashlib.sha256).hexdigest()
+        assert f"sha256={signature}" == headers["X-Nuvom-Signature"]
+        assert b"args" not in body
+
+
+def test_without_an_address_the_plugin_says_so_and_the_worker_works(place: Path) -> None:
+    assert 0 == nuvom(place, "run", "tasks.divide", "6", "2").returncode
+    done = nuvom(place, "runworker", "--burst")
+    assert 0 == done.returncode
+    assert "WEBHOOK_URL" in done.stderr
+    assert "after 1 job" in done.stdout + done.stderr
+
+
+def test_it_keeps_the_laws_of_a_plugin(place: Path) -> None:
+    with receiving() as (_, url):
+        done = nuvom(place, "plugin", "test", "webhook.py", WEBHOOK_URL=url)
+    assert 0 == done.returncode, done.stdout + done.stderr
