@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 
     StrPath = str | Path
 
-_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+"""Error numbers that mean: there is no room."""
+
 _TEMP_FLAGS = (
     os.O_WRONLY
     | os.O_CREAT
@@ -35,13 +37,14 @@ _TEMP_FLAGS = (
 # violation, 33 lock violation. Scanners and readers hold files for moments only.
 _WINDOWS_BUSY = frozenset({5, 32, 33})
 _BUSY_TRIES = 40
+_CHUNK_BYTES = 1 << 20
 _BUSY_WAIT_SECS = 0.025
 
 
 def storage_error(where: object, error: OSError) -> QueueError:
     """Return the error of ours that says what ``error`` means for the store ``where``."""
     reason = error.strerror or str(error) or type(error).__name__
-    if error.errno in _FULL:
+    if error.errno in FULL:
         return StorageFull(where, reason)
     return BackendUnavailable(where, reason)
 
@@ -115,6 +118,18 @@ def read_at(descriptor: int, size: int, offset: int) -> bytes:
     while parts[-1] and (size := size - len(parts[-1])):
         parts.append(os.read(descriptor, size))
     return b"".join(parts)
+
+
+def write_again(descriptor: int, start: int, end: int) -> None:
+    """Write the bytes from ``start`` to ``end`` once more, as they are.
+
+    For what a failed flush may have left out: the system takes pages for clean after it failed
+    to write them, and a second flush alone would succeed without having stored them.
+    """
+    for at in range(start, end, _CHUNK_BYTES):
+        data = read_at(descriptor, min(_CHUNK_BYTES, end - at), at)
+        os.lseek(descriptor, at, os.SEEK_SET)
+        write_all(descriptor, data)
 
 
 def write_durably(

@@ -18,6 +18,7 @@ from nuvom._durable import (
     storage_errors,
     sync_data,
     sync_directory,
+    write_again,
     write_all,
 )
 from nuvom._file.frames import (
@@ -64,6 +65,7 @@ class Log:
     Attributes:
         end: The place up to which this process has followed.
         segment_bytes: Who finds a file that long begins a new one.
+        is_doubtful: A flush failed: what was appended may be lost unless ``sync`` now succeeds.
     """
 
     segment_bytes = 16 << 20
@@ -78,7 +80,7 @@ class Log:
         self._syncing = Lock()
         self._appended = 0
         self._synced = 0
-        self._is_doubtful = False  # a flush failed: what was appended may not reach the device
+        self.is_doubtful = False
 
     # ---- segments -------------------------------------------------------------------------
 
@@ -146,7 +148,8 @@ class Log:
 
     def _make_segment(self, path: str) -> int:
         if self._file >= 0:
-            sync_data(self._file)  # what is in a later segment never outlives what came before
+            with self._syncing:  # what is in a later segment never outlives what came before
+                self._flush(self._tail)
         file = os.open(path, _FLAGS | os.O_CREAT, 0o600)
         try:
             crashpoint("file.segment.made")
@@ -364,36 +367,33 @@ class Log:
         """
         wanted = self._appended
         with self._syncing:
-            if self._synced >= wanted:
+            if self._synced >= wanted and not self.is_doubtful:
                 return
-            end = self._appended
             try:
-                if self._is_doubtful:
-                    self._write_again(end)
-                crashpoint("file.flush.before")
-                sync_data(self._file)
-                crashpoint("file.flush.after")
+                self._flush(max(self._appended, self.end))
             except OSError as error:
-                self._is_doubtful = True
                 raise BackendUnavailable(
                     self._directory,
                     f"it could not be flushed: {error.strerror}",
                     "What was just written may vanish at a power cut. Look after the disk.",
                 ) from error
-            self._is_doubtful = False
-            self._synced = end
+
+    def _flush(self, end: int) -> None:
+        try:
+            if self.is_doubtful:
+                self._write_again(end)
+            crashpoint("file.flush.before")
+            sync_data(self._file)
+            crashpoint("file.flush.after")
+        except OSError:
+            self.is_doubtful = True
+            raise
+        self.is_doubtful = False
+        self._synced = end
 
     def _write_again(self, end: int) -> None:
-        """Write once more what a failed flush may have left out.
-
-        The system takes pages for clean after it failed to write them; a second flush alone
-        would succeed without having stored them.
-        """
-        start = offset_of(self._synced)
         file = os.open(self._path(segment_of(end)), _FLAGS)  # another thread moves in the first
         try:
-            data = read_at(file, offset_of(end) - start, start)
-            os.lseek(file, start, os.SEEK_SET)
-            write_all(file, data)
+            write_again(file, offset_of(self._synced), offset_of(end))
         finally:
             os.close(file)

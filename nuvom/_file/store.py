@@ -161,6 +161,8 @@ class FileStore:
                 continue
             try:
                 caught_up = catch_up()
+                if self._log.is_doubtful:  # whoever sees what was appended takes it for stored
+                    self._log.sync()
                 self._turns.log = self._log
                 return caught_up
             except GoneError:
@@ -328,6 +330,8 @@ class FileStore:
         if self._is_open:
             with suppress(BackendUnavailable):  # the folder has vanished, and all turns with it
                 self._lock.acquire(blocking=True)  # a turn of another thread comes to its end
+                if self._log.is_open and self._log.is_doubtful:  # the next one does not know
+                    self._log.sync()
             self._close_files()
 
 

@@ -40,6 +40,9 @@ def has_reset_race(version: tuple[int, ...] = sqlite3.sqlite_version_info) -> bo
 class Checkpointer:
     """Checkpoints one database when its log has grown; silent when another process does.
 
+    Args:
+        failed: Told of what goes wrong, busy or not.
+
     Attributes:
         connections: The checkpointing one and the guard, or none while there was no need.
         log_bytes: Length of the write-ahead log at the last look.
@@ -51,10 +54,12 @@ class Checkpointer:
         path: Path,
         directory: Path,
         connect: Callable[[], sqlite3.Connection],
+        failed: Callable[[sqlite3.Error], None] = lambda _error: None,
     ) -> None:
         self._log = f"{path}-wal"
         self._directory = directory
         self._connect = connect
+        self._failed = failed
         self._election = FileLock(directory / "checkpoint.lock")
         self._busy = threading.Lock()
         self.connections: tuple[sqlite3.Connection, ...] = ()
@@ -129,7 +134,8 @@ class Checkpointer:
             _, pages, moved = checkpointer.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
             self.is_held_up = moved < pages
             crashpoint("sqlite.checkpoint.after")
-        except sqlite3.OperationalError:
+        except sqlite3.OperationalError as error:
+            self._failed(error)
             # Somebody writes or reads just now; the log stays a little longer. Whatever else is
             # wrong with the file, the next commit reports it.
             return False

@@ -10,19 +10,26 @@ file locking, and measurements recorded in ``docs/decisions/0001-one-sqlite-file
 
 from __future__ import annotations
 
-import os
 import random
 import sqlite3
 import threading
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from nuvom._durable import storage_errors, sync_directory
 from nuvom._filesystem import refuse_network
 from nuvom._fork import drop_at_fork, rest_at_fork
 from nuvom._sqlite.checkpoint import Checkpointer
 from nuvom._sqlite.schema import prepare, refuse_foreign
+from nuvom._sqlite.trouble import (
+    BUSY_SECS,
+    flush_log,
+    is_busy,
+    is_failed_flush,
+    translate,
+)
 from nuvom.crashpoint import crashpoint
-from nuvom.errors import BackendUnavailable, NuvomError, StorageFull
+from nuvom.errors import BackendUnavailable, NuvomError
 from nuvom.project import create_private_file, ensure_lasting_folder_for
 
 if TYPE_CHECKING:
@@ -34,8 +41,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_BUSY = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
-_BUSY_SECS = 60.0  # longer than any lock that is held in good order
 _NAP_SECS = (0.0001, 0.0005)  # at random in between, so that two waiters do not keep in step
 _OLDEST_SQLITE = (3, 38, 0)  # the operators -> and ->>
 JOURNAL_LIMIT_BYTES = 4 << 20
@@ -61,13 +66,15 @@ class Database:
         self._clock = clock
         self._durable = "FULL" if settings.durability == "full" else "NORMAL"
         self._flushes = False  # what the writer's PRAGMA synchronous says now
+        self._owes_flush = False  # something of this process was committed without one
+        self._is_doubtful = False  # a flush failed: what was committed may not reach the device
         self._mutex = threading.RLock()
         self._writer: sqlite3.Connection | None = None
         self._readers: list[sqlite3.Connection] = []
         self._gate = threading.Condition(threading.Lock())
         self._lent = 0  # readers in use
         self._is_held = False
-        self.checkpointer = Checkpointer(path, self.directory, self.connect)
+        self.checkpointer = Checkpointer(path, self.directory, self.connect, self._doubt)
         drop_at_fork(self)
         rest_at_fork(self)
 
@@ -85,8 +92,11 @@ class Database:
         """
         with self._mutex:
             connection = self._writer_connection()
+            if self._is_doubtful:
+                self._flush_log(connection)
             self._set_flush(connection, flush=flush)
             result = self._patiently(lambda: action(connection))
+            self._owes_flush = not flush and self._durable == "FULL"
         self.checkpointer.after_commit()
         return result
 
@@ -178,8 +188,31 @@ class Database:
             self.checkpointer.close()
             self._close_connections()
 
+    def _flush_log(self, connection: sqlite3.Connection) -> None:
+        """See that all that was committed is on the device, whatever flushes have failed."""
+        if not self._is_doubtful:
+            try:
+                flush_log(self.path, again=False)
+            except OSError:
+                self._is_doubtful = True
+        if self._is_doubtful:
+            self._patiently(lambda: connection.execute("BEGIN IMMEDIATE"))
+            try:
+                with storage_errors(self.path):
+                    flush_log(self.path, again=True)
+            finally:
+                connection.execute("ROLLBACK")
+        self._is_doubtful = self._owes_flush = False
+
+    def _doubt(self, error: sqlite3.Error) -> None:
+        self._is_doubtful = self._is_doubtful or is_failed_flush(error)
+
     def _close_connections(self) -> None:
         writer, self._writer = self._writer, None
+        if writer is not None and (self._owes_flush or self._is_doubtful):
+            # SQLite flushes when the last connection is closed, and is silent if that fails.
+            with suppress(NuvomError):
+                self._flush_log(writer)
         while self._readers:
             self._readers.pop().close()
         if writer is not None:
@@ -220,7 +253,7 @@ class Database:
         self._gate = threading.Condition(threading.Lock())
         self._lent = 0
         self._is_held = False
-        self.checkpointer = Checkpointer(self.path, self.directory, self.connect)
+        self.checkpointer = Checkpointer(self.path, self.directory, self.connect, self._doubt)
 
     @property
     def is_open(self) -> bool:
@@ -250,6 +283,9 @@ class Database:
             self._retried(lambda: connection.execute(f"PRAGMA journal_mode = {mode}").fetchone())
             if not is_ready:
                 self._retried(lambda: prepare(connection, self.path))
+            # The log has just been made; SQLite flushes its name, and is silent if that fails.
+            with storage_errors(self.path):
+                sync_directory(self.path.parent)
         except BaseException:
             connection.close()
             raise
@@ -277,7 +313,7 @@ class Database:
         except sqlite3.OperationalError as error:
             if not is_busy(error):
                 raise
-        deadline = self._clock.monotonic() + _BUSY_SECS
+        deadline = self._clock.monotonic() + BUSY_SECS
         while True:
             self._clock.sleep(random.uniform(*_NAP_SECS))  # noqa: S311  # only spreads waiters
             try:
@@ -290,47 +326,5 @@ class Database:
         try:
             return action()
         except sqlite3.Error as error:
+            self._doubt(error)
             raise translate(error, self.path, self._setting) from error
-
-
-def is_busy(error: sqlite3.Error) -> bool:
-    """Whether another connection's lock is all that was in the way."""
-    return (getattr(error, "sqlite_errorcode", 0) or 0) & 0xFF in _BUSY
-
-
-def translate(error: sqlite3.Error, where: object, setting: str) -> NuvomError:
-    """Return the error of ours that says what SQLite's means, and what to do."""
-    code = (getattr(error, "sqlite_errorcode", 0) or 0) & 0xFF
-    if code == sqlite3.SQLITE_FULL:
-        return StorageFull(where, "the disk is full")
-    reason, repair = {
-        sqlite3.SQLITE_BUSY: (
-            f"another process has held its lock for more than {_BUSY_SECS:g} s",
-            "Find the program that has the file open (`fuser`, `lsof`) and let it finish.",
-        ),
-        sqlite3.SQLITE_READONLY: (
-            "it is read-only",
-            f"Give yourself the right to write it, or point the setting {setting} elsewhere.",
-        ),
-        sqlite3.SQLITE_CANTOPEN: (
-            "it cannot be opened",
-            f"Check the folder and its rights, or point the setting {setting} elsewhere.",
-        ),
-        sqlite3.SQLITE_NOTADB: (
-            "it is not a SQLite database",
-            f"Move the file away, or point the setting {setting} elsewhere; it was left alone.",
-        ),
-        sqlite3.SQLITE_CORRUPT: (
-            "it is damaged",
-            "Stop all workers, copy the file, and run `nuvom doctor`.",
-        ),
-    }.get(code, (str(error), "Run `nuvom doctor`; nothing was changed."))
-    return BackendUnavailable(where, reason, repair)
-
-
-def file_bytes(path: os.PathLike[str] | str) -> int:
-    """Return the size of a file, 0 when it is missing; never opens it."""
-    try:
-        return os.stat(path).st_size
-    except OSError:
-        return 0

@@ -70,7 +70,8 @@ void nuvom_io_fail(long first, long last, int error, int kinds)
     fail_errno = error;
     first_failing = first;
     last_failing = last;
-    calls = 0;
+    if (first)
+        calls = 0;
     fail_kinds = kinds;
 }
 

@@ -165,7 +165,7 @@ class Disk:
     def _flush(self, number: int, began: int, is_done: bool) -> None:  # noqa: FBT001  # two records of one form
         if number in self._files:
             self._files[number].settle(began, None if is_done else self._rng)
-        elif is_done:
+        elif is_done and number in self._folders:  # else it was opened before the record began
             self._flush_folder(self._folders[number], began)
 
     def _flush_folder(self, folder: str, began: int) -> None:

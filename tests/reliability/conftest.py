@@ -9,14 +9,18 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from nuvom import crashpoint
+from nuvom import _presence, crashpoint
+from nuvom._file import store as file_store
+from nuvom._sqlite import store as sqlite_store
 from nuvom.testing.iofaults import compiled, why_not
 from tests.engine import Engine, make_runtime
+from tests.reliability.images import Recording, in_memory
 from tests.reliability.site import children
 
 
@@ -40,6 +44,32 @@ def iofaults(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if reason is not None:
         pytest.skip(f"NOT PROVED HERE: {reason}")
     return compiled(tmp_path_factory.mktemp("iofaults"))
+
+
+@pytest.fixture
+def next_boot(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The machine has started anew since the stores were used that are opened now."""
+    for module in (sqlite_store, file_store, _presence):
+        monkeypatch.setattr(module, "boot_id", lambda: "the next boot")
+
+
+@pytest.fixture
+def recording(
+    iofaults: Path, tmp_path: Path, next_boot: None
+) -> Iterator[Callable[..., Recording]]:
+    """Return what makes a recording of a backend, by default on a disk."""
+    numbers = count()
+    with ExitStack() as stack:
+
+        def make(backend: str, mode: str = "full", *, on_disk: bool = True) -> Recording:
+            folder = tmp_path / f"recording{next(numbers)}"
+            if on_disk:
+                folder.mkdir()
+            else:
+                folder = Path(stack.enter_context(in_memory()))
+            return Recording(iofaults, folder, backend, mode)
+
+        yield make
 
 
 @pytest.fixture

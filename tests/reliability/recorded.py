@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
+import errno
+import itertools
 import json
 import random
+import sqlite3
 import sys
 import threading
+from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from nuvom import _durable, project
 from nuvom._file import log as file_log
 from nuvom._file.log import Log
 from nuvom._sqlite.database import Database
 from nuvom.config import Settings
+from nuvom.errors import NuvomError, StorageFull
+from nuvom.outcome import Settlement
 from nuvom.queue_backends.file import FileJobQueue
 from nuvom.queue_backends.sqlite import SQLiteJobQueue
 from nuvom.record import JobRecord, JobStatus
 from nuvom.testing.builders import make_job, make_settlement
-from nuvom.testing.iofaults import Faults
+from nuvom.testing.iofaults import EVERY, FLUSHES, Faults
 
+T = TypeVar("T")
 Queue = FileJobQueue | SQLiteJobQueue
 
 WORKER = "w"
@@ -52,120 +60,210 @@ def seen(queue: Queue) -> str:
 
 
 class Story:
-    """A random life of a queue in steps, each of which is one commit."""
+    """A random life of a queue in steps, each of which is one commit.
 
-    def __init__(self, orders: dict[str, Any], faults: Faults) -> None:
+    Attributes:
+        errors: The types of what calls have raised, in order. Each call was made once more.
+    """
+
+    def __init__(self, root: Path, orders: dict[str, Any], faults: Faults) -> None:
+        self.root = root
         self.faults = faults
         self.orders = orders
         self.rng = random.Random(orders["seed"])
         self.queue = self.opened()
         self.held: list[JobRecord] = []
         self.count = 0
-        self.state = ""
+        self.errors: list[str] = []
+        self.state = self.again(lambda: seen(self.queue))
 
     def opened(self) -> Queue:
-        return open_queue(self.orders["backend"], Path(self.orders["root"]), self.orders["mode"])
+        return open_queue(self.orders["backend"], self.root, self.orders["mode"])
 
     def tell(self) -> None:
-        choices: list[tuple[Callable[[], object], bool, int]] = [
-            (self.enqueue, True, 6),
-            (self.enqueue_many, True, 2),
-            (self.claim, False, 5),
-            (self.succeed, True, 3),
-            (self.fail, True, 2),
-            (self.release, True, 1),
-            (self.cancel, True, 2),
-            (self.retry, True, 1),
-            (self.pause, True, 1),
-            (self.extend, False, 1),
-            (self.prune, True, 1),
-            (self.reopen, False, 1),
-            (self.tidy, False, 2),
-        ]
-        weights = [weight for *_, weight in choices]
+        """Take all steps; what fails is tried once more, as a worker does."""
         for _ in range(self.orders["steps"]):
-            action, is_durable, _ = self.rng.choices(choices, weights)[0]
-            self.step(action, is_durable=is_durable)
+            make, is_durable, _ = self.rng.choices(CHOICES, WEIGHTS)[0]
+            self.step(make(self), is_durable=is_durable)
+        self.again(self.queue.stop)
 
-    def step(self, action: Callable[[], object], *, is_durable: bool) -> None:
+    def step(self, call: Callable[[], object], *, is_durable: bool) -> None:
         self.count += 1
         self.faults.mark(json.dumps({"begins": self.count}))
-        action()
-        before, self.state = self.state, seen(self.queue)
+        self.again(call)
+        before, self.state = self.state, self.again(lambda: seen(self.queue))
         # What changed nothing has flushed nothing.
         is_durable = is_durable and self.state != before
         told = {"ended": self.count, "durable": is_durable, "state": self.state}
         self.faults.mark(json.dumps(told))
 
+    def again(self, call: Callable[[], T]) -> T:
+        try:
+            return call()
+        except NuvomError as error:
+            # Not the error itself: it would keep statements, and so connections, alive.
+            self.errors.append(type(error).__name__)
+            if self.orders.get("lasts"):  # until somebody has seen it
+                self.faults.mend()
+            return call()
+
+    # ---- steps: each draws what it needs, and returns what can be called twice ------------
+
     def job(self, **fields: Any) -> JobRecord:
         args = "x" * self.rng.choice(SIZES)
         return make_job("m.f", args, priority=self.rng.randint(1, 9), **fields)
 
-    def enqueue(self) -> None:
-        key = self.rng.choice((None, None, "one", "two"))
-        self.queue.enqueue(self.job(unique_key=key))
+    def enqueue(self) -> Callable[[], object]:
+        job = self.job(unique_key=self.rng.choice((None, None, "one", "two")))
+        return lambda: self.takes_all_or_nothing(lambda: self.queue.enqueue(job))
 
-    def enqueue_many(self) -> None:
-        self.queue.enqueue_many([self.job() for _ in range(self.rng.randint(2, 25))])
+    def enqueue_many(self) -> Callable[[], object]:
+        jobs = [self.job() for _ in range(self.rng.randint(2, 25))]
+        return lambda: self.takes_all_or_nothing(lambda: self.queue.enqueue_many(jobs))
 
-    def claim(self) -> None:
-        self.held += self.queue.claim(self.rng.randint(1, 6), WORKER)
+    def takes_all_or_nothing(self, call: Callable[[], object]) -> None:
+        try:
+            call()
+        except StorageFull:
+            self.faults.mend()
+            assert seen(self.queue) == self.state, "it was refused and is stored"
+            raise
+
+    def claim(self) -> Callable[[], object]:
+        most = self.rng.randint(1, 6)
+        return lambda: self.held.extend(self.queue.claim(most, WORKER))
 
     def some_held(self) -> list[JobRecord]:
         cut = self.rng.randint(0, len(self.held))
         taken, self.held = self.held[:cut], self.held[cut:]
         return taken
 
-    def succeed(self) -> None:
-        self.queue.settle(
-            [make_settlement(one, value=[self.count] * 20) for one in self.some_held()]
-        )
+    def succeed(self) -> Callable[[], object]:
+        settled = [make_settlement(one, value=[self.count] * 20) for one in self.some_held()]
+        return lambda: self.settle(settled)
 
-    def fail(self) -> None:
+    def fail(self) -> Callable[[], object]:
         settled = []
         for one in self.some_held():
             status = self.rng.choice((JobStatus.FAILED, JobStatus.PENDING))
             children = (self.job(),) if self.rng.random() < 0.3 else ()
             run_at = FAR if status is JobStatus.PENDING else 0.0
             settled.append(make_settlement(one, status, run_at=run_at, children=children))
-        if settled:
-            self.queue.settle(settled)
+        return lambda: self.settle(settled)
 
-    def release(self) -> None:
-        self.queue.release(self.some_held())
+    def settle(self, settled: list[Settlement]) -> None:
+        if settled:
+            accepted = self.queue.settle(settled)
+            assert all(accepted), "an attempt whose lease holds was not settled"
+
+    def release(self) -> Callable[[], object]:
+        jobs = self.some_held()
+        return lambda: self.queue.release(jobs)
 
     def any_id(self) -> str:
-        return self.rng.choice([one.record.id for one in self.queue.page(limit=1000)] or ["none"])
+        ids = self.again(lambda: [one.record.id for one in self.queue.page(limit=1000)])
+        return self.rng.choice(ids or ["none"])
 
-    def cancel(self) -> None:
-        self.queue.cancel(self.any_id())
+    def cancel(self) -> Callable[[], object]:
+        job_id = self.any_id()
+        self.held = [one for one in self.held if one.id != job_id]
+        return lambda: self.queue.cancel(job_id)
 
-    def retry(self) -> None:
-        self.queue.retry(self.any_id())
+    def retry(self) -> Callable[[], object]:
+        job_id = self.any_id()
+        return lambda: self.queue.retry(job_id)
 
-    def pause(self) -> None:
-        self.queue.pause("mail", f"me {self.count}")
+    def pause(self) -> Callable[[], object]:
+        by = f"me {self.count}"
+        return lambda: self.queue.pause("mail", by)
 
-    def extend(self) -> None:
-        self.queue.extend(WORKER)
+    def extend(self) -> Callable[[], object]:
+        return lambda: self.queue.extend(WORKER)
 
-    def prune(self) -> None:
-        self.queue.prune(success_before=FAR, failed_before=0, limit=3)
+    def prune(self) -> Callable[[], object]:
+        return lambda: self.queue.prune(success_before=FAR, failed_before=0, limit=3)
 
-    def reopen(self) -> None:
+    def reopen(self) -> Callable[[], object]:
         """Close all; the log of SQLite ends with its last connection."""
-        self.queue.stop()
-        self.queue = self.opened()
-        self.held = []
 
-    def tidy(self) -> None:
+        def call() -> None:
+            self.held = []
+            self.queue.stop()
+            self.queue = self.opened()
+
+        return call
+
+    def tidy(self) -> Callable[[], object]:
         """Move SQLite's log into the database, which nothing but its length leads to otherwise."""
-        if isinstance(self.queue, SQLiteJobQueue):
-            self.queue.store.db.checkpointer.look(trigger_bytes=0)
+        if not isinstance(self.queue, SQLiteJobQueue):
+            return lambda: None
+        checkpointer = self.queue.store.db.checkpointer
+
+        def call() -> None:
+            with suppress(sqlite3.Error):  # as after a commit: the next one reports it
+                checkpointer.look(trigger_bytes=0)
+
+        return call
+
+
+# What may come next; whether it survives a power cut once it has returned; how often.
+CHOICES: list[tuple[Callable[[Story], Callable[[], object]], bool, int]] = [
+    (Story.enqueue, True, 6),
+    (Story.enqueue_many, True, 2),
+    (Story.claim, False, 5),
+    (Story.succeed, True, 3),
+    (Story.fail, True, 2),
+    (Story.release, True, 1),
+    (Story.cancel, True, 2),
+    (Story.retry, True, 1),
+    (Story.pause, True, 1),
+    (Story.extend, False, 1),
+    (Story.prune, True, 1),
+    (Story.reopen, False, 1),
+    (Story.tidy, False, 2),
+]
+WEIGHTS = [weight for *_, weight in CHOICES]
 
 
 def tell(orders: dict[str, Any], faults: Faults) -> None:
-    Story(orders, faults).tell()
+    Story(Path(orders["root"]), orders, faults).tell()
+
+
+def fail_in_turn(orders: dict[str, Any], faults: Faults) -> None:
+    """Tell the same story again and again; each time another call fails, until there is none."""
+    kinds, error, step = orders["kinds"], orders["error"], orders["every"]
+    errors: Counter[str] = Counter()
+    for number in itertools.count(1, step):
+        root = Path(orders["root"]) / str(number)
+        root.mkdir()
+        faults.mark(json.dumps({"run": number}))
+        faults.fail(error, kinds, number, EVERY if orders["lasts"] else number)
+        story = Story(root, orders, faults)
+        story.tell()
+        calls = faults.calls
+        faults.mend()
+        errors.update(story.errors)
+        queue = story.opened()
+        assert seen(queue) == story.state, "it reads differently when opened anew"
+        if isinstance(queue, SQLiteJobQueue):
+            assert queue.store.db.read("PRAGMA integrity_check") == [("ok",)]
+        queue.stop()
+        if calls < number:
+            break
+    faults.mark(json.dumps({"calls": calls, "errors": errors}))
+
+
+def fail_after_claim(orders: dict[str, Any], faults: Faults) -> None:
+    """Claim, which flushes nothing, and settle, of which the flush fails and is made again."""
+    story = Story(Path(orders["root"]), orders, faults)
+    story.queue.enqueue_many([make_job("m.f") for _ in range(2)])
+    for error in (0, errno.EIO):  # a claim flushes until something was settled since the boot
+        claimed = story.queue.claim(1, WORKER)
+        if error:
+            faults.fail(error, FLUSHES, 1, 1)
+        settled = [make_settlement(one) for one in claimed]
+        story.step(lambda settled=settled: story.queue.settle(settled), is_durable=True)  # type: ignore[misc]  # bound now
+    assert story.errors == ["BackendUnavailable"]
 
 
 def crowd(orders: dict[str, Any], faults: Faults) -> None:
@@ -218,8 +316,15 @@ BREAKS: dict[str, Callable[[], None]] = {
     "": lambda: None,
 }
 
+PARTS: dict[str, Callable[[dict[str, Any], Faults], None]] = {
+    "tell": tell,
+    "crowd": crowd,
+    "fail": fail_in_turn,
+    "fail_after_claim": fail_after_claim,
+}
+
 if __name__ == "__main__":
     given = json.loads(sys.argv[1])
     BREAKS[given.get("breaks", "")]()
     Log.segment_bytes = 6000  # so that a short life of a file queue has several
-    {"tell": tell, "crowd": crowd}[given["part"]](given, Faults())
+    PARTS[given["part"]](given, Faults())

@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 
 from nuvom._sqlite import database as database_module
-from nuvom._sqlite.database import Database, file_bytes, is_busy, translate
+from nuvom._sqlite.database import Database
 from nuvom._sqlite.schema import APPLICATION_ID, MIGRATIONS
+from nuvom._sqlite.trouble import file_bytes, is_busy, translate
 from nuvom.config import Settings
 from nuvom.errors import BackendUnavailable, StorageFull
 from nuvom.testing import FakeClock
@@ -217,18 +218,18 @@ def error_of(code: int) -> sqlite3.Error:
     ],
 )
 def test_error_of_sqlite_says_what_to_do(code: int, text: str) -> None:
-    error = translate(error_of(code), "the file", "sqlite_path")
+    error = translate(error_of(code), Path("the file"), "sqlite_path")
     assert isinstance(error, BackendUnavailable)
     assert text in error.what
     assert error.fix
 
 
 def test_full_disk_is_said_as_such() -> None:
-    assert isinstance(translate(error_of(sqlite3.SQLITE_FULL), "the file", "x"), StorageFull)
+    assert isinstance(translate(error_of(sqlite3.SQLITE_FULL), Path("the file"), "x"), StorageFull)
 
 
 def test_error_without_a_code_is_passed_on_as_text() -> None:
-    error = translate(sqlite3.ProgrammingError("closed"), "the file", "sqlite_path")
+    error = translate(sqlite3.ProgrammingError("closed"), Path("the file"), "sqlite_path")
     assert "closed" in error.what
     assert not is_busy(sqlite3.ProgrammingError("closed"))
 

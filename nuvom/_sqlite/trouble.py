@@ -1,0 +1,129 @@
+"""What an error of SQLite means for a store, and what has to be done about it.
+
+SQLite tells a full disk apart only where a plain write fails, and says nothing of what a flush
+that failed has left behind; both are found out here.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import sys
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from nuvom._durable import FULL, sync_data, write_again, write_all
+from nuvom.errors import BackendUnavailable, StorageFull
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from nuvom.errors import NuvomError
+
+BUSY_SECS = 60.0
+"""How long a lock is waited for: longer than any is held in good order."""
+
+_BUSY = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
+_MAY_BE_FULL = frozenset({sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN})
+_FAILED_FLUSHES = frozenset({sqlite3.SQLITE_IOERR_FSYNC, sqlite3.SQLITE_IOERR_DIR_FSYNC})
+_PROBE_BYTES = 64 << 10  # more than SQLite ever adds to one of its files at a time
+_FLAGS = os.O_RDWR | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+
+
+def is_busy(error: sqlite3.Error) -> bool:
+    """Whether another connection's lock is all that was in the way."""
+    return (getattr(error, "sqlite_errorcode", 0) or 0) & 0xFF in _BUSY
+
+
+def is_failed_flush(error: sqlite3.Error) -> bool:
+    """Whether what was written before may never reach the device; see ``flush_log``."""
+    return getattr(error, "sqlite_errorcode", 0) in _FAILED_FLUSHES
+
+
+def translate(error: sqlite3.Error, where: Path, setting: str) -> NuvomError:
+    """Return the error of ours that says what SQLite's means, and what to do."""
+    code = (getattr(error, "sqlite_errorcode", 0) or 0) & 0xFF
+    if code == sqlite3.SQLITE_FULL or (code in _MAY_BE_FULL and _has_no_room(where)):
+        return StorageFull(where, "the disk is full")
+    reason, repair = {
+        sqlite3.SQLITE_BUSY: (
+            f"another process has held its lock for more than {BUSY_SECS:g} s",
+            "Find the program that has the file open (`fuser`, `lsof`) and let it finish.",
+        ),
+        sqlite3.SQLITE_READONLY: (
+            "it is read-only",
+            f"Give yourself the right to write it, or point the setting {setting} elsewhere.",
+        ),
+        sqlite3.SQLITE_CANTOPEN: (
+            "it cannot be opened",
+            f"Check the folder and its rights, or point the setting {setting} elsewhere.",
+        ),
+        sqlite3.SQLITE_NOTADB: (
+            "it is not a SQLite database",
+            f"Move the file away, or point the setting {setting} elsewhere; it was left alone.",
+        ),
+        sqlite3.SQLITE_CORRUPT: (
+            "it is damaged",
+            "Stop all workers, copy the file, and run `nuvom doctor`.",
+        ),
+    }.get(code, (str(error), "Run `nuvom doctor`; nothing was changed."))
+    return BackendUnavailable(where, reason, repair)
+
+
+def _has_no_room(database: Path) -> bool:
+    """Whether nothing can be added to the files of a database: the disk, or a limit, is reached."""
+    if _longest_file_bytes() < file_bytes(f"{database}-wal") + _PROBE_BYTES:
+        return True
+    probe = f"{database}.{os.urandom(6).hex()}.tmp"
+    try:
+        descriptor = os.open(probe, _FLAGS | os.O_CREAT | os.O_EXCL, 0o600)
+        try:
+            write_all(descriptor, bytes(_PROBE_BYTES))
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        return error.errno in FULL
+    finally:
+        with suppress(OSError):
+            os.unlink(probe)
+    return False
+
+
+def _longest_file_bytes() -> float:
+    if sys.platform == "win32":  # pragma: no cover  # knows no such limit
+        return float("inf")
+    import resource  # noqa: PLC0415  # POSIX only
+
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
+    return float("inf") if limit == resource.RLIM_INFINITY else limit
+
+
+def flush_log(database: Path, *, again: bool) -> None:
+    """Flush the write-ahead log.
+
+    What was committed without a flush, or by others, would otherwise be a hole in it when a
+    flush has failed, and end the log for whoever reads it after a power cut. To open the log
+    drops no lock: SQLite has its locks on the database and the ``-shm`` file.
+
+    Args:
+        again: A flush has failed: write the log once more before. Hold the write lock.
+    Raises: OSError: it may not be on the device.
+    """
+    try:
+        descriptor = os.open(f"{database}-wal", _FLAGS)
+    except FileNotFoundError:  # another journal mode
+        return
+    try:
+        if again:
+            write_again(descriptor, 0, os.fstat(descriptor).st_size)
+        sync_data(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def file_bytes(path: os.PathLike[str] | str) -> int:
+    """Return the size of a file, 0 when it is missing; never opens it."""
+    try:
+        return os.stat(path).st_size
+    except OSError:
+        return 0
