@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 from nuvom._doorbell import Doorbell
 from nuvom._fork import drop_at_fork
 from nuvom._presence import Presence
-from nuvom._sqlite.database import Database, file_bytes
+from nuvom._sqlite.database import Database
 from nuvom._sqlite.pressure import Pressure
+from nuvom._sqlite.trouble import file_bytes
 from nuvom.clock import boot_id
 from nuvom.views import StoreSize
 
