@@ -268,7 +268,7 @@ class SQLiteJobQueue(ReadingPart, ControlPart, RecoveryPart, TotalsPart, LeasedJ
         else:
             accepted = settle_all(self.store, settlements, short)
         crashpoint("sqlite.settle.after_commit")
-        self._free([one.record for one in settlements])
+        self._free((one.record.id, one.record.lease_epoch) for one in settlements)
         self.store.note_settled()
         self.store.bell.ring_all("result")
         return accepted
@@ -287,7 +287,7 @@ class SQLiteJobQueue(ReadingPart, ControlPart, RecoveryPart, TotalsPart, LeasedJ
         crashpoint("sqlite.release.before_commit")
         accepted = self.store.db.transaction(give_back)
         crashpoint("sqlite.release.after_commit")
-        self._free(jobs)
+        self._free((job.id, job.lease_epoch) for job in jobs)
         self.notify()
         return accepted
 
@@ -302,24 +302,24 @@ class SQLiteJobQueue(ReadingPart, ControlPart, RecoveryPart, TotalsPart, LeasedJ
         self.store.db.write(lambda one: one.execute(_BEAT, (now, boot_id(), owner)), flush=False)
         ((found,),) = self.store.db.read(_HELD, (owner,))
         held = _decode_held(found)
-        for job_id, (_, _, epoch) in booked:
-            if held.get(job_id) != epoch:  # lost: nobody will settle it
-                self._free_slot(job_id, epoch)
+        # What is held no more is lost: nobody will settle it.
+        self._free((one, epoch) for one, (_, _, epoch) in booked if held.get(one) != epoch)
         return held
 
-    def _free(self, jobs: Sequence[JobRecord]) -> None:
-        for job in jobs:
-            self._free_slot(job.id, job.lease_epoch)
-
-    def _free_slot(self, job_id: str, epoch: int) -> None:
-        """Let the slot of a delivery be used again. A later one of the same job keeps its own."""
-        booked = self.store.marks.pop(job_id, None)
-        if booked is None:
-            return
-        if booked[2] == epoch:
-            booked[0].free((booked[1],))
-        else:
-            self.store.marks[job_id] = booked
+    def _free(self, deliveries: Iterable[tuple[str, int]]) -> None:
+        """Let the slots of these be used again. A later delivery of the same job keeps its own."""
+        marks = self.store.marks
+        freed: dict[Presence, list[int]] = {}
+        for job_id, epoch in deliveries:
+            booked = marks.pop(job_id, None)
+            if booked is None:
+                continue
+            if booked[2] == epoch:
+                freed.setdefault(booked[0], []).append(booked[1])
+            else:
+                marks[job_id] = booked
+        for presence, indexes in freed.items():
+            presence.free(indexes)
 
     # ---- waking -------------------------------------------------------------------------
 
