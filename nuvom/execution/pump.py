@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 _GATHER_SECS = 0.001  # at most so long for more ends while slots are at work
 _IDLE_SECS = 1.0  # a lost wake-up costs no more than this
 _POLL_SECS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2)  # where the queue cannot wake us
-_BACK_OFF_SECS = (0.1, 0.5, 1.0, 2.0, 5.0)  # after trouble with the store; a full disk is soon looked at again
+_BACK_OFF_SECS = (0.1, 0.5, 1.0, 2.0, 5.0)  # after trouble; a full disk: _IDLE_SECS at most
 
 
 class Pump:
