@@ -284,7 +284,7 @@ class Database:
             if not is_ready:
                 self._retried(lambda: prepare(connection, self.path))
             # The log has just been made; SQLite flushes its name, and is silent if that fails.
-            with storage_errors(self.path):
+            with storage_errors(self.path), suppress(PermissionError):
                 sync_directory(self.path.parent)
         except BaseException:
             connection.close()

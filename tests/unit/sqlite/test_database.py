@@ -15,9 +15,8 @@ import pytest
 from nuvom._sqlite import database as database_module
 from nuvom._sqlite.database import Database
 from nuvom._sqlite.schema import APPLICATION_ID, MIGRATIONS
-from nuvom._sqlite.trouble import file_bytes, is_busy, translate
 from nuvom.config import Settings
-from nuvom.errors import BackendUnavailable, StorageFull
+from nuvom.errors import BackendUnavailable
 from nuvom.testing import FakeClock
 from tests.engine import LIMIT_SECS
 from tests.unit.sqlite.conftest import Real
@@ -195,47 +194,6 @@ def test_file_that_is_a_folder_is_reported(db: Database, path: Path) -> None:
     path.mkdir()
     with pytest.raises(BackendUnavailable, match="not a regular file"):
         db.open()
-
-
-# ---- errors ---------------------------------------------------------------------------------
-
-
-def error_of(code: int) -> sqlite3.Error:
-    error = sqlite3.OperationalError("what SQLite says")
-    error.sqlite_errorcode = code
-    return error
-
-
-@pytest.mark.parametrize(
-    ("code", "text"),
-    [
-        (sqlite3.SQLITE_BUSY, "another process has held its lock for more than 60 s"),
-        (sqlite3.SQLITE_READONLY, "it is read-only"),
-        (sqlite3.SQLITE_CANTOPEN, "it cannot be opened"),
-        (sqlite3.SQLITE_NOTADB, "it is not a SQLite database"),
-        (sqlite3.SQLITE_CORRUPT, "it is damaged"),
-        (sqlite3.SQLITE_IOERR, "what SQLite says"),
-    ],
-)
-def test_error_of_sqlite_says_what_to_do(code: int, text: str) -> None:
-    error = translate(error_of(code), Path("the file"), "sqlite_path")
-    assert isinstance(error, BackendUnavailable)
-    assert text in error.what
-    assert error.fix
-
-
-def test_full_disk_is_said_as_such() -> None:
-    assert isinstance(translate(error_of(sqlite3.SQLITE_FULL), Path("the file"), "x"), StorageFull)
-
-
-def test_error_without_a_code_is_passed_on_as_text() -> None:
-    error = translate(sqlite3.ProgrammingError("closed"), Path("the file"), "sqlite_path")
-    assert "closed" in error.what
-    assert not is_busy(sqlite3.ProgrammingError("closed"))
-
-
-def test_extended_code_of_a_lock_is_a_lock() -> None:
-    assert is_busy(error_of(sqlite3.SQLITE_BUSY | (2 << 8)))
 
 
 # ---- patience -------------------------------------------------------------------------------
@@ -453,11 +411,3 @@ def test_child_forgets_connections_that_were_never_made(path: Path, clock: Real)
     before = len(database_module._inherited)
     make_database(path, clock).drop_in_child()
     assert before == len(database_module._inherited)
-
-
-# ---- sizes ----------------------------------------------------------------------------------
-
-
-def test_size_of_a_file_is_asked_without_opening_it(tmp_path: Path) -> None:
-    (tmp_path / "file").write_bytes(b"12345")
-    assert [5, 0] == [file_bytes(tmp_path / "file"), file_bytes(tmp_path / "none")]
