@@ -56,7 +56,8 @@ def translate(error: sqlite3.Error, where: Path, setting: str) -> NuvomError:
         ),
         sqlite3.SQLITE_CANTOPEN: (
             "it cannot be opened",
-            f"Check the folder and its rights, or point the setting {setting} elsewhere.",
+            "Check that its folder can be written and its disk is neither read-only nor full, or "
+            f"point the setting {setting} elsewhere.",
         ),
         sqlite3.SQLITE_NOTADB: (
             "it is not a SQLite database",
