@@ -270,9 +270,11 @@ def hang_up_signal() -> int | None:
 
 def has_terminal() -> bool:
     """Whether this process belongs to a terminal that is still there."""
+    if sys.platform == "win32":  # pragma: no cover
+        return False  # its end is no signal there
     try:
         os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY))
-    except (OSError, AttributeError):  # none, it was closed, or the system has no such thing
+    except OSError:  # there is none, or it was closed
         return False
     return True
 
@@ -284,11 +286,12 @@ def replace_process(command: list[str]) -> NoReturn:
     """
     if sys.platform == "win32":  # pragma: no cover
         sys.exit(subprocess.call(command))
-    signal.pthread_sigmask(signal.SIG_BLOCK, _HELD_BACK)
-    try:
-        os.execv(command[0], command)  # noqa: S606  # our own command line
-    finally:  # it cannot be
-        let_signals_in()
+    else:
+        signal.pthread_sigmask(signal.SIG_BLOCK, _HELD_BACK)
+        try:
+            os.execv(command[0], command)  # noqa: S606  # our own command line
+        finally:  # it cannot be
+            let_signals_in()
 
 
 def let_signals_in() -> None:

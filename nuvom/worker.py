@@ -24,10 +24,11 @@ from nuvom.execution.failures import stored_error
 from nuvom.execution.job_runner import JobRunner
 from nuvom.execution.keeper import Keeper
 from nuvom.execution.lanes import Lane, Shop, slots_for
+from nuvom.execution.limits import Limits
 from nuvom.execution.process_lane import ProcessLane
 from nuvom.execution.pump import Pump
 from nuvom.execution.running import InHand, RunningJob
-from nuvom.execution.station import Limits, Station
+from nuvom.execution.station import Station
 from nuvom.execution.thread_lane import ThreadLane
 from nuvom.execution.watched_delivery import watched
 from nuvom.names import new_id
@@ -36,7 +37,7 @@ from nuvom.runtime import Runtime, count_local_worker, current_runtime
 from nuvom.views import WorkerInfo
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from nuvom.options import CallOptions
     from nuvom.record import JobRecord
@@ -53,6 +54,7 @@ class Worker:
         queues: Served queues in order of preference; None for all but ``exclude_queues``.
         burst: Stop when no job is ready and none runs.
         max_jobs, max_secs: Stop after so many jobs, or so long.
+        concurrency: At most so many jobs of a queue at once, by queue.
     Raises: InvalidSetting: there would be no slot; whatever the store raises that is asked.
 
     Attributes:
@@ -71,11 +73,12 @@ class Worker:
         burst: bool = False,
         max_jobs: int | None = None,
         max_secs: float | None = None,
+        concurrency: Mapping[str, int] | None = None,
     ) -> None:
         self.id = new_id()
         self.runtime = runtime
         self.queues = None if queues is None else tuple(queues)
-        self.exclude = tuple(exclude_queues)
+        self.exclude, self.concurrency = tuple(exclude_queues), dict(concurrency or {})
         self.threads = slots_for("threads", threads, runtime.settings.max_workers)
         self.async_slots = slots_for("async_slots", async_slots, runtime.settings.async_slots)
         self._thread: threading.Thread | None = None
@@ -96,7 +99,7 @@ class Worker:
         self._runner = self._make_runner()
         self._lanes = self._make_lanes()
         self._station = self._make_station()
-        limits = Limits(burst, max_jobs, max_secs)
+        limits = Limits(burst, max_jobs, max_secs, self.concurrency)
         self._pump = Pump(self._station, self._thread_lane, self._lanes, limits)
         self._keeper = self._make_keeper()
 

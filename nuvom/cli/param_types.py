@@ -10,7 +10,7 @@ import click
 from nuvom.cli.values import span_secs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from typing import Any
 
 
@@ -25,6 +25,22 @@ def moment_option(*names: str, **attrs: Any) -> Callable[[Any], Any]:
     Without a zone it is UTC, as everywhere in Nuvom.
     """
     return click.option(*names, metavar="TIME", callback=_moment, **attrs)
+
+
+def limit_option(*names: str, **attrs: Any) -> Callable[[Any], Any]:
+    """Return an option that takes ``mail=2``, many times; the command gets a mapping."""
+    return click.option(*names, metavar="QUEUE=N", multiple=True, callback=_limits, **attrs)
+
+
+def _limits(ctx: click.Context, param: click.Parameter, values: Sequence[str]) -> dict[str, int]:
+    found = {}
+    for value in values:
+        queue, _, number = value.partition("=")
+        if not queue or not number.isdecimal() or int(number) < 1:
+            text = f"{value!r} is no limit of a queue; write mail=2."
+            raise click.BadParameter(text, ctx, param)
+        found[queue] = int(number)
+    return found
 
 
 def _span(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:

@@ -198,6 +198,7 @@ def _worker(runtime: Runtime, options: dict[str, Any]) -> Worker:
         burst=options["burst"],
         max_jobs=options["max_jobs"],
         max_secs=options["max_seconds"],
+        concurrency=options["concurrency"],
     )
 
 

@@ -59,11 +59,13 @@ def _store(settings: Settings) -> str:
 
 
 def _queues(worker: Worker) -> str:
+    served = "all, also later ones"
     if worker.queues is not None:
-        return ", ".join(worker.queues)
-    if worker.exclude:
-        return f"all but {', '.join(worker.exclude)}"
-    return "all, also later ones"
+        served = ", ".join(worker.queues)
+    elif worker.exclude:
+        served = f"all but {', '.join(worker.exclude)}"
+    limits = [f"{most} of {queue}" for queue, most in worker.concurrency.items()]
+    return f"{served}; at most {', '.join(limits)} at once" if limits else served
 
 
 def _tasks(worker: Worker) -> str:

@@ -92,12 +92,12 @@ def worker_options(options: Mapping[str, Any]) -> list[str]:
     words = []
     for name, value in options.items():
         option = f"--{name.replace('_', '-')}"
-        if name in _NOT_PASSED_ON or value in (None, False, ()):
+        if name in _NOT_PASSED_ON or value in (None, False, {}):
             continue
         if value is True:
             words.append(option)
-        elif isinstance(value, tuple):
-            words += [word for one in value for word in (option, str(one))]
+        elif isinstance(value, dict):
+            words += [word for key, one in value.items() for word in (option, f"{key}={one}")]
         else:
             words += [option, str(value)]
     return words

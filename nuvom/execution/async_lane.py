@@ -75,6 +75,10 @@ class AsyncLane:
         """Return how many further coroutines could start."""
         return max(0, self._size - self._busy - len(self._waiting))
 
+    def room(self) -> int:
+        """Return as many: coroutines are so many that none need to wait ready."""
+        return self.free()
+
     def backlog(self) -> int:
         """Return how many attempts wait for a place."""
         return len(self._waiting)

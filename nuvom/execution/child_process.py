@@ -15,6 +15,7 @@ from queue import SimpleQueue
 from typing import IO, TYPE_CHECKING, cast
 
 from nuvom import platforms
+from nuvom.errors import Refused
 from nuvom.execution.framing import HOOKS_KEPT, AskStack, Close, FromChild, Link
 
 if TYPE_CHECKING:
@@ -53,6 +54,16 @@ class HooksDue:
 def is_child() -> bool:
     """Return whether this process is a child of a process lane."""
     return PROGRAM in sys.orig_argv
+
+
+def refuse_in_child() -> None:
+    """Raises: Refused: this process is a child of a process lane, and would start another."""
+    if is_child():
+        raise Refused(
+            "a child of the process lane was about to start a worker",
+            "A module with tasks must start none when it is imported: put that part of it "
+            "under `if __name__ == '__main__':`.",
+        )
 
 
 class ChildProcess:

@@ -29,8 +29,15 @@ if TYPE_CHECKING:
 class QueueFilter(Protocol):
     """Which queues a worker serves."""
 
-    queues: tuple[str, ...] | None
-    exclude: tuple[str, ...]
+    @property
+    def queues(self) -> tuple[str, ...] | None:
+        """Their names, in order of preference; None for all."""
+        ...
+
+    @property
+    def exclude(self) -> tuple[str, ...]:
+        """Those that it does not serve."""
+        ...
 
 
 class SharedDelivery:
@@ -42,17 +49,25 @@ class SharedDelivery:
 
     def __init__(self, queue: LeasedJobQueue, served: QueueFilter) -> None:
         self.queue = queue
+        self.served: QueueFilter | None = served
         self._served = served
 
     def claim(
-        self, n: int, owner: str, *, without: Iterable[str] = (), suspects: int = 1
+        self,
+        n: int,
+        owner: str,
+        *,
+        without: Iterable[str] = (),
+        suspects: int = 1,
+        served: QueueFilter | None = None,
     ) -> list[JobRecord]:
-        """Lease at most ``n`` jobs to ``owner``."""
+        """Lease at most ``n`` jobs to ``owner``, from all served queues or some of them."""
+        chosen = served or self._served
         return self.queue.claim(
             n,
             owner,
-            self._served.queues,
-            exclude=self._served.exclude,
+            chosen.queues,
+            exclude=chosen.exclude,
             without=without,
             suspects=suspects,
         )
@@ -134,7 +149,12 @@ class PlainDelivery:
     """A queue of five methods: each job is handed out once; nothing survives this process.
 
     Waits between attempts are held here, in memory.
+
+    Attributes:
+        served: None: which queue's jobs it hands out cannot be chosen.
     """
+
+    served: QueueFilter | None = None
 
     def __init__(
         self, queue: BaseJobQueue, results: BaseResultBackend, codec: Codec, clock: Clock
@@ -148,10 +168,16 @@ class PlainDelivery:
         self._lock = threading.Lock()
 
     def claim(
-        self, n: int, owner: str, *, without: Iterable[str] = (), suspects: int = 1
+        self,
+        n: int,
+        owner: str,
+        *,
+        without: Iterable[str] = (),
+        suspects: int = 1,
+        served: QueueFilter | None = None,
     ) -> list[JobRecord]:
         """Take at most ``n`` jobs: those whose wait is over, then the queue's."""
-        del owner, without, suspects
+        del owner, without, suspects, served
         jobs = self._due(n)
         if len(jobs) < n:
             jobs += self.queue.pop_batch(n - len(jobs))

@@ -100,6 +100,7 @@ class JobRunner:
         self._rng = rng
         self._mark_started = mark_started
         self._prepared: dict[str, Prepared] = {}
+        self._known: dict[str, list[str]] = {}
         self._context = copy_context()
         self.refused: dict[str, str] = {}
         self.has_hooks = False
@@ -294,6 +295,7 @@ class JobRunner:
             return None
         self.has_hooks = self.has_hooks or prepared.has_hooks
         self._prepared[name] = prepared
+        self._known.setdefault(prepared.lane, []).append(name)
         return prepared
 
     @property
@@ -303,7 +305,7 @@ class JobRunner:
 
     def known(self, lane: str) -> list[str]:
         """Return the names of the prepared tasks that run on ``lane``."""
-        return [name for name, one in self._prepared.items() if one.lane == lane]
+        return self._known.get(lane, [])
 
 
 def _is_failure(kept: object) -> bool:

@@ -76,6 +76,10 @@ class Lane(Protocol):
         """Return how many further attempts could start at once."""
         ...
 
+    def room(self) -> int:
+        """Return how many attempts to submit at most: as many as are free, or a few more."""
+        ...
+
     def backlog(self) -> int:
         """Return how many submitted attempts have not started."""
         ...

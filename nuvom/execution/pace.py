@@ -8,6 +8,8 @@ from __future__ import annotations
 
 _MOMENT_SECS = 0.02
 _CAP = 1024  # beyond it nothing is gained, and more would wait for one worker
+_AHEAD_SECS = 0.1  # of work that waits for a slot
+_NEWEST_COUNTS = 0.2  # of the mean
 
 
 class Pace:
@@ -45,3 +47,24 @@ class Pace:
     def is_bulk(self) -> bool:
         """Whether jobs are quick enough to be held ready beyond the free slots."""
         return self.batch > self._least
+
+
+class Lead:
+    """How many attempts a lane keeps ready beyond its free slots: a moment's work, or none.
+
+    Attributes:
+        size: That many; 0 until it is known how long attempts take.
+    """
+
+    def __init__(self, slots: int) -> None:
+        self._slots = slots
+        self._mean_secs: float | None = None
+        self.size = 0
+
+    def took(self, secs: float) -> None:
+        """Take note of how long an attempt took."""
+        before = secs if self._mean_secs is None else self._mean_secs
+        mean = self._mean_secs = before + _NEWEST_COUNTS * (secs - before)
+        most = _CAP // self._slots
+        each = most if mean * most <= _AHEAD_SECS else int(_AHEAD_SECS / mean)
+        self.size = self._slots * each

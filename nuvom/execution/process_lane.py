@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Any
 from msgspec.structs import replace
 
 from nuvom import platforms
-from nuvom.errors import NuvomError, Refused, WorkerChildDied
+from nuvom.errors import NuvomError, WorkerChildDied
 from nuvom.events import HookFailed
 from nuvom.execution.child_minder import ChildMinder
 from nuvom.execution.child_pool import ChildPool
-from nuvom.execution.child_process import ChildProcess, HooksDue, is_child
+from nuvom.execution.child_process import ChildProcess, HooksDue, refuse_in_child
 from nuvom.execution.failures import fingerprint
 from nuvom.execution.framing import (
     CallHooks,
@@ -39,6 +39,7 @@ from nuvom.execution.framing import (
     Unloadable,
 )
 from nuvom.execution.lanes import Assignment, Finished, Shop
+from nuvom.execution.pace import Lead
 from nuvom.execution.running import KeptElsewhere
 from nuvom.log_handlers import LogHandler
 from nuvom.naming import task_name
@@ -75,17 +76,11 @@ class ProcessLane:
     def __init__(
         self, slots: int, shop: Shop, *, settings: Settings, worker: str, bus: EventBus
     ) -> None:
-        if is_child():
-            raise Refused(
-                "a child of the process lane was about to start a worker",
-                "A module with tasks must start none when it is imported: put that part of it "
-                "under `if __name__ == '__main__':`.",
-            )
+        refuse_in_child()
         self._shop = shop
         self._settings = settings
-        self._worker = worker
-        self._bus = bus
-        self._pool = ChildPool(slots)
+        self._worker, self._bus = worker, bus
+        self._pool, self._lead = ChildPool(slots), Lead(slots)
         self._ready: deque[Assignment] = deque()
         self._places: dict[str, tuple[str, str]] = {}
         self._measure_at = 0.0
@@ -117,6 +112,10 @@ class ProcessLane:
     def free(self) -> int:
         """Return how many further attempts could start."""
         return max(0, self._pool.size - len(self._pool.busy) - len(self._ready))
+
+    def room(self) -> int:
+        """Return how many attempts to take, some ahead when they are quick."""
+        return self._pool.size + self._lead.size - len(self._pool.busy) - len(self._ready)
 
     def backlog(self) -> int:
         """Return how many attempts wait for a child."""
@@ -256,6 +255,7 @@ class ProcessLane:
             if frame.has_hooks:
                 due = child.owe_hooks(running)
                 running.kept = KeptElsewhere(partial(self._call_hooks, child, due))
+        self._lead.took(frame.settlement.finished_at - running.started_at)
         own = {"record": running.record, "started_at": running.started_at}
         self._close(work, replace(frame.settlement, **own))
         if is_worn:

@@ -8,7 +8,6 @@ queue's bell, or, while jobs run, until one of them ends.
 from __future__ import annotations
 
 from collections import deque
-from math import inf
 from typing import TYPE_CHECKING
 
 from nuvom.crashpoint import crashpoint
@@ -18,8 +17,9 @@ from nuvom.execution.announcing import OpenHooks, announce, is_told
 from nuvom.execution.bell import Bell, Nap, Rounds, drive
 from nuvom.execution.failures import stored_error
 from nuvom.execution.lanes import Assignment, Finished, Lane
+from nuvom.execution.limits import Ends
 from nuvom.execution.pace import Pace
-from nuvom.execution.room import Room
+from nuvom.execution.room import Room, queue_limits
 from nuvom.execution.running import RunningJob
 from nuvom.execution.strays import Strays
 from nuvom.queue_backends.base import Capability
@@ -27,7 +27,9 @@ from nuvom.queue_backends.base import Capability
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable
 
-    from nuvom.execution.station import Limits, Station
+    from nuvom.execution.limits import Limits
+    from nuvom.execution.room import Turn
+    from nuvom.execution.station import Station
     from nuvom.execution.thread_lane import ThreadLane
     from nuvom.outcome import Settlement
     from nuvom.record import JobRecord
@@ -61,12 +63,13 @@ class Pump:
         self._in_hand = station.in_hand
         self._lanes = {lane.name: lane for lane in lanes}
         self._threads = threads
-        self._limits = limits
-        secs = limits.max_secs
-        self._ends_at = None if secs is None else self._clock.monotonic() + secs
+        self._is_burst = limits.burst
+        most = station.settings.max_stuck_threads
+        self._ends = Ends(limits, self._clock, lanes, max_stuck=most)
         self._pace = Pace(threads.size, station.settings.batch_size)
         others = tuple(lane for lane in lanes if lane is not threads)
-        self._room = Room(threads, others, station.runner, self._pace)
+        queues = queue_limits(station, limits.concurrency)
+        self._room = Room(threads, others, station.runner, pace=self._pace, limits=queues)
         self._done: deque[Finished] = deque()
         self._unsettled: list[Finished] = []
         self._returning: deque[JobRecord] = deque()
@@ -165,7 +168,9 @@ class Pump:
                     yield from self._rest()
             except NuvomError as error:
                 yield self._back_off(error)
-            self._check_limits()
+            reason = self._ends.reason(self._claimed, has_work=self._has_work())
+            if reason is not None:
+                self.stop(reason)
         stopping()
         yield from self._drain()
 
@@ -178,20 +183,6 @@ class Pump:
         finally:
             self._is_on_queue = False
 
-    def _check_limits(self) -> None:
-        if self._jobs_left() <= 0 and not self._has_work():
-            self.stop("max-jobs")
-        if self._ends_at is not None and self._clock.monotonic() >= self._ends_at:
-            self.stop("max-secs")
-        stuck = sum(lane.stuck() for lane in self._lanes.values())
-        if stuck >= self._station.settings.max_stuck_threads:
-            self.stop("stuck-threads")
-
-    def _jobs_left(self) -> float:
-        """Return how many jobs this worker may still claim."""
-        most = self._limits.max_jobs
-        return inf if most is None else most - self._claimed
-
     def _has_work(self) -> bool:
         return bool(self._in_hand.open or self._unsettled or self._returning)
 
@@ -199,15 +190,24 @@ class Pump:
 
     def _claim(self) -> bool:
         """Claim what there is room for; return whether anything was claimed."""
-        room, without = self._room.now()
-        room = int(min(room, self._jobs_left()))
-        if room <= 0 or self._is_quiet or self._stop_reason is not None:
+        has_claimed = False
+        for turn in self._room.turns():
+            has_claimed |= self._take(turn)
+        return has_claimed
+
+    def _take(self, turn: Turn) -> bool:
+        most = int(min(turn.most, self._ends.jobs_left(self._claimed)))
+        if most <= 0 or self._is_quiet or self._stop_reason is not None:
             return False
         self._doing = "claim"
         asked_at = self._clock.monotonic()
         has_suspect = any(one.record.suspect for one in self._in_hand)
         jobs = self._delivery.claim(
-            room, self._owner, without=without, suspects=0 if has_suspect else 1
+            most,
+            self._owner,
+            without=turn.without,
+            suspects=0 if has_suspect else 1,
+            served=turn.served,
         )
         self._trouble = 0
         if not jobs:
@@ -241,8 +241,11 @@ class Pump:
                 continue
             running.lane = prepared.lane if prepared.lane in self._lanes else "thread"
             work.setdefault(running.lane, []).append(Assignment(prepared, running))
-        for lane, assignments in work.items():
-            self._lanes[lane].submit(assignments)
+        for name, assignments in work.items():
+            lane = self._lanes[name]
+            most = self._room.of(lane)  # of tasks that were not known more may have come
+            self._take_back([one.running for one in assignments[most:]])
+            lane.submit(assignments[:most])
 
     def _close_unrun(self, running: RunningJob, settlement: Settlement) -> None:
         if self._in_hand.take(running):
@@ -297,7 +300,7 @@ class Pump:
 
     def _rest(self) -> Rounds:
         """Wait, as long as there is nothing to do; without news claim less."""
-        if self._limits.burst and not self._has_work():
+        if self._is_burst and not self._has_work():
             self.stop("burst")
             return
         self._doing = "wait"
@@ -307,7 +310,7 @@ class Pump:
         if not self._can_wait:
             self._idle_rounds = min(self._idle_rounds + 1, len(_POLL_SECS) - 1)
             limit = min(limit, _POLL_SECS[self._idle_rounds])
-        has_room = not self._is_quiet and self._room.now()[0] > 0
+        has_room = not self._is_quiet and next(self._room.turns(), None) is not None
         has_news = yield Nap(limit, is_on_queue=self._can_wait and has_room)
         if not has_news and len(self._in_hand):
             self._slowed(limit)
@@ -327,13 +330,9 @@ class Pump:
         return bool(self._done or self._returning or self._stop_reason) or self._claim()
 
     def _limit(self) -> float:
-        limit = _IDLE_SECS
         due = self._delivery.next_due_secs()
-        if due is not None:
-            limit = min(limit, due + 0.001)
-        if self._ends_at is not None:
-            limit = min(limit, max(0.0, self._ends_at - self._clock.monotonic()))
-        return limit
+        limit = _IDLE_SECS if due is None else min(_IDLE_SECS, due + 0.001)
+        return min(limit, self._ends.secs_left())
 
     # ---- the end ------------------------------------------------------------------------
 

@@ -34,17 +34,3 @@ class Station(NamedTuple):
     bus: EventBus
     in_hand: InHand
     lease_secs: float
-
-
-class Limits(NamedTuple):
-    """When a worker ends by itself.
-
-    Attributes:
-        burst: When no job is ready and none runs.
-        max_jobs: After so many claimed jobs.
-        max_secs: After so many seconds.
-    """
-
-    burst: bool = False
-    max_jobs: int | None = None
-    max_secs: float | None = None

@@ -78,6 +78,10 @@ class ThreadLane:
         """Return how many slots are idle."""
         return len(self._idle)
 
+    def room(self) -> int:
+        """Return how many slots have nothing to do."""
+        return len(self._idle) - len(self._ready)
+
     def backlog(self) -> int:
         """Return how many attempts wait for a slot."""
         return len(self._ready)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from nuvom.clock import Clock
     from nuvom.events import EventBus
-    from nuvom.execution.delivery import Delivery
+    from nuvom.execution.delivery import Delivery, QueueFilter
     from nuvom.outcome import Settlement
     from nuvom.record import JobRecord
 
@@ -33,17 +33,24 @@ class WatchedDelivery:
         self._bus = bus
         self._clock = clock
         self._leaked = leaked
+        self.served = delivery.served
         self.finished_before = delivery.finished_before
         self.release = delivery.release
         self.next_due_secs = delivery.next_due_secs
         self.report_progress = delivery.report_progress
 
     def claim(
-        self, n: int, owner: str, *, without: Iterable[str] = (), suspects: int = 1
+        self,
+        n: int,
+        owner: str,
+        *,
+        without: Iterable[str] = (),
+        suspects: int = 1,
+        served: QueueFilter | None = None,
     ) -> list[JobRecord]:
         """Get at most ``n`` jobs for ``owner``."""
         began = self._clock.monotonic()
-        jobs = self._delivery.claim(n, owner, without=without, suspects=suspects)
+        jobs = self._delivery.claim(n, owner, without=without, suspects=suspects, served=served)
         self._tell("claim", began)
         self._bus.emit(WorkerAsked(owner, len(jobs), self._leaked()))
         return jobs

@@ -119,6 +119,20 @@ def test_children_work_side_by_side(project: Path) -> None:
         assert 2 == len(set(jobs.get(LIMIT_SECS)))
 
 
+def test_no_more_is_claimed_than_children_can_start(project: Path) -> None:
+    """Neither when the task is new, nor for the room that other lanes have."""
+    with lane(project, slots=2) as engine, engine.worker(threads=2) as worker:
+        worker._pump._pace.batch = 64  # as after many quick jobs of another kind
+        queue: Any = engine.runtime.queue
+        jobs = tasks.sleep_and_tell.map([("seen", 30)] * 40)
+        engine.wait_until(lambda: worker.open_attempts == 2 and queue.qsize() == 36)
+        whoami = tasks.whoami.delay()
+        assert JobStatus.PENDING == jobs[39].status
+        engine.wait_until(lambda: len(engine.events(JobStarted)) == 4)
+        assert JobStatus.PENDING == whoami.status
+        assert {0} == {job.attempt for job in jobs if job.status == "PENDING"}
+
+
 def test_worker_without_process_jobs_starts_no_child(engine: Engine) -> None:
     assert engine.worker_lane._pool.is_empty  # type: ignore[attr-defined]  # see lane()
 

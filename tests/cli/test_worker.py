@@ -136,6 +136,17 @@ def test_queues_may_be_chosen_or_left_out(tasks: Path) -> None:
     assert invoke("status", mail, "-f", "raw").out == "SUCCESS\n"
 
 
+def test_a_queue_may_have_a_limit(tasks: Path) -> None:
+    job = invoke("run", "send", "a", "-q").out.strip()
+    answer = call("runworker", "--burst", "--concurrency", "mail=2", cwd=tasks)
+    assert "queues    all, also later ones; at most 2 of mail at once" in answer.err
+    assert invoke("status", job, "-f", "raw").out == "SUCCESS\n"
+    for wrong in ("mail", "mail=0"):
+        answer = call("runworker", "--burst", "--concurrency", wrong, cwd=tasks)
+        assert answer.code == 2
+        assert "write mail=2" in answer.err
+
+
 def test_a_worker_stops_after_so_many_jobs_or_so_long(tasks: Path) -> None:
     for _ in range(3):
         invoke("run", "add", "1", "2")

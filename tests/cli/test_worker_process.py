@@ -67,7 +67,7 @@ def test_the_worker_is_called_with_the_same_options() -> None:
         "max_jobs": None,
         "processes": 3,
         "parent": None,
-        "concurrency": ("a=1", "b=2"),
+        "concurrency": {"a": 1, "b": 2},
         "child": False,
     }
     words = "--threads 2 --queues a,b --burst --concurrency a=1 --concurrency b=2"

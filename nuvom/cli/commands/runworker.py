@@ -10,7 +10,7 @@ import click
 from nuvom.cli.base import Command
 from nuvom.cli.completion import queues
 from nuvom.cli.invocation import Invocation, pass_invocation
-from nuvom.cli.param_types import span_option
+from nuvom.cli.param_types import limit_option, span_option
 
 _COUNT = click.IntRange(1)
 
@@ -28,6 +28,7 @@ _COUNT = click.IntRange(1)
     help="Serve these, in order of preference; default: all, also later ones.",
 )
 @click.option("--exclude-queues", metavar="A,B", help="Serve all but these.")
+@limit_option("--concurrency", help="At most N jobs of a queue at once; may be given again.")
 @click.option("--burst", is_flag=True, help="Stop when no job is ready and none runs.")
 @click.option("--max-jobs", type=_COUNT, metavar="N", help="Stop after so many jobs.")
 @span_option("--max-seconds", help="Stop after so long.")

@@ -50,6 +50,10 @@ class SimulatedLane:
         """Return how many further attempts could start at once."""
         return self.size - len(self._busy) - self._rising
 
+    def room(self) -> int:
+        """Return how many slots have nothing to do."""
+        return self.free() - len(self._ready)
+
     def backlog(self) -> int:
         """Return how many attempts wait."""
         return len(self._ready)

@@ -12,9 +12,10 @@ from nuvom.execution.delivery import Delivery, SharedDelivery, SplitDelivery
 from nuvom.execution.job_runner import JobRunner
 from nuvom.execution.keeper import Keeper
 from nuvom.execution.lanes import Shop
+from nuvom.execution.limits import Limits
 from nuvom.execution.pump import Pump
 from nuvom.execution.running import InHand, RunningJob
-from nuvom.execution.station import Limits, Station
+from nuvom.execution.station import Station
 from nuvom.testing import history
 from nuvom.testing.simulation.lane import SimulatedLane
 from nuvom.testing.simulation.link import Link, ProcessKilled

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from nuvom.execution.pace import Pace
+from nuvom.execution.pace import Lead, Pace
 
 
 def test_claims_begin_with_the_slots() -> None:
@@ -70,3 +70,18 @@ def test_setting_bounds_the_size(slots: int, cap: int, least: int, most: int) ->
     for _ in range(10):
         pace.finished(1_000_000, 0.1)
     assert most == pace.batch
+
+
+def test_lead_is_a_moment_of_work_and_none_of_slow_jobs() -> None:
+    lead = Lead(2)
+    assert 0 == lead.size  # nobody knows yet
+    lead.took(0.01)
+    assert 20 == lead.size
+    for _ in range(20):
+        lead.took(1.0)
+    assert 0 == lead.size
+    for _ in range(100):
+        lead.took(0.0)
+    assert 1000 < lead.size <= 1024
+    lead.took(-5.0)  # a clock was set back
+    assert lead.size <= 1024
