@@ -5,10 +5,13 @@ Nothing in it is faked: what a test leaves out are other processes and the comma
 
 from __future__ import annotations
 
+import sys
 import threading
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
+
+import pytest
 
 from nuvom.clock import SYSTEM_CLOCK, Clock
 from nuvom.config_sources import load
@@ -30,6 +33,11 @@ if TYPE_CHECKING:
     from nuvom.result_backends.base import BaseResultBackend
 
 E = TypeVar("E", bound=Event)
+
+untraced = pytest.mark.skipif(
+    sys.gettrace() is not None and sys.version_info < (3, 12),
+    reason="CPython 3.11 under a tracer: no thread goes on while a blocked one is to raise",
+)
 
 LIMIT_SECS = 30.0
 """How long a test waits for what has to happen; reached only where something is broken."""

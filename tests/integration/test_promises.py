@@ -11,7 +11,7 @@ import pytest
 from nuvom.errors import JobFailed
 from nuvom.queue_backends.sqlite import SQLiteJobQueue
 from nuvom.record import JobStatus
-from tests.engine import LIMIT_SECS, Engine, make_runtime
+from tests.engine import LIMIT_SECS, Engine, make_runtime, untraced
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,6 +36,7 @@ def two_stores(project: Path) -> Iterator[Engine]:
         yield engine
 
 
+@untraced
 def test_a_thread_that_hangs_gives_its_slot_back(engine: Engine) -> None:
     may_end = threading.Event()
 

@@ -24,7 +24,7 @@ from nuvom.events import (
 )
 from nuvom.job import Job
 from nuvom.record import JobStatus
-from tests.engine import LIMIT_SECS, Engine, make_runtime, wait_until
+from tests.engine import LIMIT_SECS, Engine, make_runtime, untraced, wait_until
 
 STORES = ["memory", "file", "sqlite"]
 
@@ -172,6 +172,7 @@ def test_hanging_jobs_take_no_slot_from_the_others(sqlite: Engine) -> None:
 # ---- cancel ---------------------------------------------------------------------------------
 
 
+@untraced
 @pytest.mark.parametrize("kind", ["thread", "async"])
 def test_running_job_is_cancelled_at_once_and_its_code_told(engine: Engine, kind: str) -> None:
     started, told = threading.Event(), list[str]()
