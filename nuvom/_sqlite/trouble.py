@@ -56,8 +56,7 @@ def translate(error: sqlite3.Error, where: Path, setting: str) -> NuvomError:
         ),
         sqlite3.SQLITE_CANTOPEN: (
             "it cannot be opened",
-            "Check that its folder can be written and its disk is neither read-only nor full, or "
-            f"point the setting {setting} elsewhere.",
+            f"See that folder and disk can be written, or point the setting {setting} elsewhere.",
         ),
         sqlite3.SQLITE_NOTADB: (
             "it is not a SQLite database",
