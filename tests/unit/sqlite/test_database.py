@@ -227,6 +227,17 @@ def test_lock_of_another_process_is_waited_for(
     assert 0.0001 <= min(naps) <= max(naps) <= 0.0005
 
 
+def test_transaction_has_the_lock_before_it_reads(db: Database, locker: sqlite3.Connection) -> None:
+    """Else another process could write between its look and its write, which then fails."""
+
+    def look(connection: sqlite3.Connection) -> None:
+        assert connection.in_transaction
+        with pytest.raises(sqlite3.OperationalError, match="locked"):
+            locker.execute("BEGIN IMMEDIATE")
+
+    db.transaction(look)
+
+
 def test_lock_that_is_never_given_back_is_reported_in_the_end(
     db: Database, locker: sqlite3.Connection, clock: Real
 ) -> None:
