@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import itertools
 import json
 import random
@@ -231,26 +232,35 @@ def tell(orders: dict[str, Any], faults: Faults) -> None:
 
 def fail_in_turn(orders: dict[str, Any], faults: Faults) -> None:
     """Tell the same story again and again; each time another call fails, until there is none."""
-    kinds, error, step = orders["kinds"], orders["error"], orders["every"]
     errors: Counter[str] = Counter()
-    for number in itertools.count(1, step):
+    for number in itertools.count(1, orders["every"]):
         root = Path(orders["root"]) / str(number)
         root.mkdir()
         faults.mark(json.dumps({"run": number}))
-        faults.fail(error, kinds, number, EVERY if orders["lasts"] else number)
-        story = Story(root, orders, faults)
-        story.tell()
-        calls = faults.calls
-        faults.mend()
-        errors.update(story.errors)
-        queue = story.opened()
-        assert seen(queue) == story.state, "it reads differently when opened anew"
-        if isinstance(queue, SQLiteJobQueue):
-            assert queue.store.db.read("PRAGMA integrity_check") == [("ok",)]
-        queue.stop()
+        calls = fail_once(root, number, orders, faults, errors=errors)
+        # An error's traceback may keep a connection alive; it must not write in the next run.
+        gc.collect()
         if calls < number:
             break
     faults.mark(json.dumps({"calls": calls, "errors": errors}))
+
+
+def fail_once(
+    root: Path, number: int, orders: dict[str, Any], faults: Faults, *, errors: Counter[str]
+) -> int:
+    """Let one call of a story fail; return how many calls there were."""
+    last = EVERY if orders["lasts"] else number
+    faults.fail(orders["error"], orders["kinds"], number, last)
+    story = Story(root, orders, faults)
+    story.tell()
+    faults.mend()
+    errors.update(story.errors)
+    queue = story.opened()
+    assert seen(queue) == story.state, "it reads differently when opened anew"
+    if isinstance(queue, SQLiteJobQueue):
+        assert queue.store.db.read("PRAGMA integrity_check") == [("ok",)]
+    queue.stop()
+    return faults.calls
 
 
 def fail_after_claim(orders: dict[str, Any], faults: Faults) -> None:
