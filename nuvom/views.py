@@ -97,8 +97,8 @@ class Total(msgspec.Struct, frozen=True, gc=False):
     Attributes:
         kind: ``enqueued``; ``attempt``, one that ran to its end; ``retried``, an attempt that
             another one follows; ``lost``, one whose worker died or went silent;
-            ``redelivered``, a claim after such a loss; ``finished``, a job that ended other
-            than by success.
+            ``redelivered``, a job given back to its queue after such a loss; ``finished``, a
+            job that ended other than by success.
         outcome: Of an attempt ``success``, ``timeout`` (which the policy ignores), or empty
             where the job did not end in SUCCESS. Of what is finished ``failure``, ``timeout``,
             ``cancelled`` or ``dead``.

@@ -80,26 +80,28 @@ _SUCCESS_OR_TIMEOUT = "CASE WHEN NEW.error IS NULL THEN 'success' ELSE 'timeout'
 _FAILURE_OR_TIMEOUT = "CASE NEW.outcome WHEN 'timeout' THEN 'timeout' ELSE 'failure' END"
 _HAS_RUN = """OLD.status = 1 AND NEW.status <> 1
     AND NEW.started_at IS NOT NULL AND NEW.started_at IS NOT OLD.started_at"""
+# Taken back from its worker, and it had started: else there would be no error.
+_IS_GIVEN_BACK = """OLD.status = 1 AND NEW.status IN (0, 7, 8)
+    AND NEW.lease_epoch > OLD.lease_epoch AND NEW.error IS NOT NULL"""
 # Its record could not be read, so that it never ran; no attempt tells of it.
 _IS_DAMAGED = "NEW.status = 3 AND OLD.status = 1 AND NEW.error_fp = 'CorruptRecord'"
 _HAS_FAILED = "NEW.outcome IN ('failure', 'timeout', 'retry')"
 
-# By name: when each fires, and what it does. SQLite starts a program for each trigger of a
-# statement and row, whatever its WHEN says: so a change of status has two, one for what nearly
-# all jobs go through and one for all the rest.
+# By name: when each fires, and what it does. SQLite starts a program for each trigger and row,
+# whatever its WHEN says. So they name columns that a claim does not set (``result``, ``error``,
+# ``suspect``), and of these the plain success of nearly all jobs sets ``result`` alone.
 _TRIGGERS: dict[str, tuple[str, ...]] = {
     "of_new_jobs": ("INSERT ON jobs", _count("enqueued", "true")),
     "of_successes": (
-        "UPDATE OF status ON jobs WHEN OLD.status = 1 AND NEW.status = 2",
+        "UPDATE OF result ON jobs WHEN OLD.status = 1 AND NEW.status = 2",
         _count_ended(_SUCCESS_OR_TIMEOUT, "true"),
     ),
-    "of_other_changes": (
-        """UPDATE OF status ON jobs
-            WHEN NEW.status <> 2 AND (NEW.status <> 1 OR NEW.deliveries > 1)""",
-        _count("redelivered", "NEW.status = 1"),
+    "of_other_ends": (
+        "UPDATE OF error, suspect ON jobs WHEN NEW.status <> OLD.status AND NEW.status <> 2",
+        _count("redelivered", _IS_GIVEN_BACK),
         _count_ended("''", _HAS_RUN),
-        _count("finished", "NEW.status = 4 AND OLD.status <> 4", "'dead'"),
-        _count("finished", "NEW.status = 5 AND OLD.status <> 5", "'cancelled'"),
+        _count("finished", "NEW.status = 4", "'dead'"),
+        _count("finished", "NEW.status = 5", "'cancelled'"),
         _count("finished", _IS_DAMAGED, "'failure'"),
     ),
     # The attempt's row knows a timeout from a failure, and is written after the job's.

@@ -28,7 +28,10 @@ _BY_TASK = {
 }
 _BY_QUEUE = {
     "lost": ("nuvom_jobs_lost_total", "Attempts that ended without a report."),
-    "redelivered": ("nuvom_redeliveries_total", "Jobs claimed again after such an attempt."),
+    "redelivered": (
+        "nuvom_redeliveries_total",
+        "Jobs given back to their queue after such an attempt.",
+    ),
 }
 
 

@@ -92,7 +92,7 @@ def test_of_two_exporters_one_serves_the_store_until_it_ends(project: Path) -> N
         second.stop()
 
 
-def test_the_endpoint_is_on_loopback_and_closed_by_stop(project: Path) -> None:
+def test_s14_the_endpoint_is_on_loopback_and_closed_by_stop(project: Path) -> None:
     with exported(project) as (_, plugin):
         assert "127.0.0.1" == plugin._server.server_address[0]
         port = plugin.port
@@ -121,7 +121,7 @@ def test_a_port_in_use_is_a_warning_and_taken_over_later(
         assert 1 == len(caplog.records)
 
 
-def test_neither_arguments_nor_messages_nor_ids_are_in_any_label(project: Path) -> None:
+def test_s14_neither_arguments_nor_messages_nor_ids_are_in_any_label(project: Path) -> None:
     with exported(project) as (engine, plugin):
 
         def leak(word: str) -> None:
