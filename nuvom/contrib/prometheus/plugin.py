@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry, start_http_server
 
 from nuvom.contrib.prometheus.exporter import Exporter
 from nuvom.contrib.prometheus.process_series import ProcessSeries
-from nuvom.errors import CapabilityMissing
+from nuvom.errors import NuvomError
 from nuvom.log import get_logger, log_event
 from nuvom.plugins.contracts import Plugin
 
@@ -55,7 +55,7 @@ class PrometheusPlugin(Plugin):
         """Have the store count, and open the endpoint."""
         try:
             self._extras["control"].keep_totals()
-        except CapabilityMissing as error:
+        except NuvomError as error:  # metrics without counters are better than none
             text = f"no counters of jobs: {error.what}"
             log_event(_LOG, logging.WARNING, "prometheus.no_totals", text)
         clock = self._extras["clock"]
