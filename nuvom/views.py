@@ -17,7 +17,8 @@ class WorkerInfo(msgspec.Struct, frozen=True, gc=False, kw_only=True):
         slots: Thread slots; ``async_slots`` and ``processes`` of the other lanes.
         started_at: Seconds since the epoch.
         beat_age_secs: Seconds since its last heartbeat, in the store's terms.
-        state: ``alive``, ``quiet`` (claims no more), ``stopping`` or ``silent`` (no beat).
+        state: ``alive``, ``quiet`` (claims no more), ``stopping``, ``stuck`` (starts anew, since
+            too many of its threads hang) or ``silent`` (no beat).
         running: Jobs that it holds a lease on.
     """
 

@@ -236,9 +236,9 @@ class Worker:
         if isinstance(queue, LeasedJobQueue) and not self._pump.stranded:
             queue.retire(self.id)  # else its leases tell, once they end, which jobs it leaves
 
-    def _tell_stopping(self) -> None:
+    def _tell_stopping(self, reason: str) -> None:
         try:
-            self._announce("stopping")
+            self._announce("stuck" if reason == "stuck-threads" else "stopping")
         except NuvomError as error:  # it is only shown
             self.runtime.bus.emit(BackendFailed("announce", stored_error("announce", error)))
 

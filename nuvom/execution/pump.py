@@ -141,11 +141,11 @@ class Pump:
 
     # ---- the loop -----------------------------------------------------------------------
 
-    def run(self, stopping: Callable[[], None] = lambda: None) -> str:
+    def run(self, stopping: Callable[[str], None] = lambda _: None) -> str:
         """Work until stopped; return why.
 
         Args:
-            stopping: Called once it claims no more.
+            stopping: Called with the reason once it claims no more.
         Raises: whatever is no trouble with the store: a fault of the engine or of a backend. What
             has ended is settled before, as far as that can be done, and the rest handed back.
         """
@@ -158,7 +158,7 @@ class Pump:
             raise self._error
         return self._stop_reason or ""
 
-    def rounds(self, stopping: Callable[[], None] = lambda: None) -> Rounds:
+    def rounds(self, stopping: Callable[[str], None] = lambda _: None) -> Rounds:
         """Do what ``run`` does, but yield each wait instead of waiting: see ``drive``."""
         while self._stop_reason is None:
             try:
@@ -171,7 +171,7 @@ class Pump:
             reason = self._ends.reason(self._claimed, has_work=self._has_work())
             if reason is not None:
                 self.stop(reason)
-        stopping()
+        stopping(self._stop_reason)
         yield from self._drain()
 
     def _sleep(self, nap: Nap) -> bool:

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -393,6 +394,42 @@ def test_a_single_worker_starts_anew_under_the_same_id(tasks: Path) -> None:
     answer = end(worker)
     assert answer.code == 0
     assert "Worker ended (max-jobs) after 2 jobs." in answer.err
+
+
+HANGING = """
+import time
+from nuvom import task
+
+@task(timeout_secs=0.2)
+def hang() -> None:
+    time.sleep(600)
+"""
+
+
+@posix
+def test_a_worker_with_stuck_threads_starts_anew_under_the_same_id(tasks: Path) -> None:
+    (tasks / "hanging.py").write_text(HANGING)
+    (tasks / "nuvom.toml").write_text("max_stuck_threads = 2\n")
+    worker, slow = running(tasks, "--log-format", "json")
+    (told,) = invoke("workers", "--json").json["workers"]
+    hung = [invoke("run", "hanging.hang", "-q").out.strip() for _ in range(2)]
+    until(lambda: states() == ["stuck"])  # an open attempt is finished first
+    later = invoke("run", "add", "2", "3", "-q").out.strip()
+    (tasks / "end").touch()
+    until(lambda: invoke("status", later, "-f", "raw").out == "SUCCESS\n")
+    (again,) = invoke("workers", "--json").json["workers"]
+    assert again["pid"] == told["pid"] == worker.pid
+    assert again["id"] != told["id"]
+    assert invoke("status", slow, "-f", "raw").out == "SUCCESS\n"
+    assert {invoke("status", job, "-f", "raw").out for job in hung} == {"FAILED\n"}
+    worker.send_signal(signal.SIGTERM)
+    lines = [json.loads(line) for line in end(worker).err.splitlines() if line.startswith("{")]
+    times = [
+        datetime.fromisoformat(line["ts"])
+        for line in lines
+        if line.get("event") in {"worker.started", "worker.stopped"}
+    ]
+    print(f"from the end of the last attempt to the next claim: {times[2] - times[1]}")
 
 
 def test_the_third_signal_or_the_second_while_starting_ends_the_process(

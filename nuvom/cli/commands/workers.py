@@ -21,7 +21,13 @@ if TYPE_CHECKING:
 
 LIST_SCHEMA = "nuvom.workers/1"
 COMMAND_SCHEMA = "nuvom.worker_command/1"
-_STATE_STYLES = {"alive": "green", "quiet": "yellow", "stopping": "yellow", "silent": "red"}
+_STATE_STYLES = {
+    "alive": "green",
+    "quiet": "yellow",
+    "stopping": "yellow",
+    "stuck": "red",
+    "silent": "red",
+}
 _DONE = {
     "quiet": "will take no more jobs",
     "resume": "will take jobs again",

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 MOST_TASKS = 500
 MOST_QUEUES = 200
 _QUEUE_STATES = ("ready", "scheduled", "retrying", "running", "parked")
-_WORKER_STATES = ("alive", "quiet", "stopping", "silent")
+_WORKER_STATES = ("alive", "quiet", "stopping", "stuck", "silent")
 _SHORT_ID = 8
 
 
