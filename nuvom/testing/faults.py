@@ -57,6 +57,7 @@ class Victim:
         self._log = log
         self.is_frozen = False
         self.is_doomed = False
+        self._frozen_at = 0.0
         path = os.pathsep.join(place for place in sys.path if place)
         with open(folder / "children.log", "ab") as errors:
             self.process = subprocess.Popen(
@@ -84,22 +85,25 @@ class Victim:
         sent_at = SYSTEM_CLOCK.monotonic()
         self.process.kill()
         self.process.wait()
-        self._note(history.KILL, at=sent_at, dead=SYSTEM_CLOCK.monotonic())
+        gone_at = SYSTEM_CLOCK.monotonic()
+        self._note_freeze(until=gone_at)
+        self._note(history.KILL, at=sent_at, over=gone_at)
         self.close()
 
     def freeze(self) -> None:
         """Stop it where it is; it notices nothing."""
         if not self.is_frozen:
-            self._note(history.FREEZE)
+            self._frozen_at = SYSTEM_CLOCK.monotonic()
             self.is_frozen = True
             self._send("SIGSTOP")
 
     def thaw(self) -> None:
         """Let it go on."""
         if self.is_frozen:
-            self.is_frozen = False
+            thawed_at = SYSTEM_CLOCK.monotonic()
+            self._note_freeze(until=thawed_at)
             self._send("SIGCONT")
-            self._note(history.THAW)
+            self._note(history.THAW, at=thawed_at)
 
     def term(self) -> None:
         """Ask it to stop in good order; a frozen one is thawed for it."""
@@ -127,6 +131,14 @@ class Victim:
             self.process.wait()
         if self.process.stdout is not None:
             self.process.stdout.close()
+
+    def _note_freeze(self, *, until: float) -> None:
+        """Note a freeze that is over: what began after the signal was sent, and before it came
+        into effect, was stopped too.
+        """
+        if self.is_frozen:
+            self.is_frozen = False
+            self._note(history.FREEZE, at=self._frozen_at, over=until)
 
     def _send(self, name: str) -> None:
         with suppress(ProcessLookupError):

@@ -33,8 +33,8 @@ FINISH_OK = "finish-ok"  # a final outcome of ``job`` was committed under ``epoc
 FENCED = "fenced"  # an outcome of ``job`` under ``epoch`` was dropped
 RETRYING = "retrying"  # another attempt of ``job`` was committed
 RELEASED = "released"  # ``job`` was handed back by ``pid``
-KILL = "kill"  # ``pid`` was sent a signal that it could not catch, and at ``dead`` was gone
-FREEZE = "freeze"  # ``pid`` was stopped
+KILL = "kill"  # ``pid`` was sent a signal that it could not catch, and at ``over`` was gone
+FREEZE = "freeze"  # ``pid`` was sent a signal to stop, and had until ``over``, its thaw or end
 THAW = "thaw"  # ``pid`` goes on
 TERM = "term"  # ``pid`` was asked to stop in good order
 
@@ -237,7 +237,7 @@ class _Faults:
         self._thaws: dict[int, list[float]] = defaultdict(list)
         for one in history:
             if one["event"] in (KILL, FREEZE, TERM):
-                self._times[one["pid"]].append((one["at"], one.get("dead", one["at"])))
+                self._times[one["pid"]].append((one["at"], one.get("over", one["at"])))
             elif one["event"] == THAW:
                 self._thaws[one["pid"]].append(one["at"])
 

@@ -74,7 +74,7 @@ def test_a_victim_runs_until_it_is_killed_and_the_kill_is_noted(tmp_path: Path) 
     assert not victim.is_running
     (kill,) = read_history(path)
     assert (kill["event"], kill["pid"]) == (history.KILL, victim.pid)
-    assert kill["dead"] >= kill["at"]
+    assert kill["over"] >= kill["at"]
     log.close()
 
 
@@ -92,8 +92,24 @@ def test_a_frozen_victim_goes_on_where_it_was(tmp_path: Path) -> None:
     assert victim.wait(20)
     assert victim.process.returncode == 0
     victim.close()
-    words = [one["event"] for one in read_history(path)]
+    freeze, term, thaw = read_history(path)
+    words = [one["event"] for one in (freeze, term, thaw)]
     assert words == [history.FREEZE, history.TERM, history.THAW]
+    assert freeze["at"] < freeze["over"] == thaw["at"]
+    log.close()
+
+
+@pytest.mark.skipif(not can_freeze, reason="this system cannot stop a process")
+def test_a_freeze_that_a_kill_ends_is_noted(tmp_path: Path) -> None:
+    path = tmp_path / "history.ndjson"
+    log = HistoryLog(path)
+    victim = Victim("tests.unit.testing.sleeper", {}, folder=tmp_path, log=log)
+    victim.freeze()
+    victim.kill()
+    assert not victim.is_frozen
+    freeze, kill = read_history(path)
+    assert [freeze["event"], kill["event"]] == [history.FREEZE, history.KILL]
+    assert freeze["over"] == kill["over"]
     log.close()
 
 
