@@ -91,7 +91,9 @@ class Storm:
 
     Attributes:
         root: An empty folder, on the disk to be tested.
-        secs: How long faults are made; or until ``kills`` were made, whichever is later.
+        secs: How long faults are made; or until ``kills`` were made and ``least_jobs`` accepted,
+            whichever is later. A worker that is frozen while it writes to SQLite keeps everybody
+            out of the file, and a storm of such freezes alone would prove nothing.
         jobs: Accepted jobs after which producers stop; None: when the faults end.
         job_secs: Each job's code takes at most so long, at random.
         faults: As ``FAULTS``.
@@ -107,6 +109,7 @@ class Storm:
     threads: int = 4
     producers: int = 2
     kills: int = 0
+    least_jobs: int = 0
     jobs: int | None = None
     job_secs: float = 0.05
     faults: Mapping[str, int] = field(default_factory=lambda: FAULTS)
@@ -158,7 +161,11 @@ class _Driver:
     # ---- faults -------------------------------------------------------------------------
 
     def _make_faults(self, until: float) -> None:
-        while SYSTEM_CLOCK.monotonic() < until or self._report.kills < self._storm.kills:
+        while (
+            SYSTEM_CLOCK.monotonic() < until
+            or self._report.kills < self._storm.kills
+            or not self._has_jobs(until)
+        ):
             SYSTEM_CLOCK.sleep(self._rng.uniform(*_PAUSE_SECS))
             self._thaw_due()
             self._one_fault()
@@ -168,6 +175,14 @@ class _Driver:
             )
         for worker in self._workers:
             worker.thaw()
+
+    def _has_jobs(self, until: float) -> bool:
+        """Whether enough jobs were accepted, or will not be: then the report tells."""
+        if not self._storm.least_jobs or SYSTEM_CLOCK.monotonic() > until + _DRAIN_SECS:
+            return True
+        events = read_history(self._storm.root / "history.ndjson")
+        accepted: int = sum(one["event"] == history.ENQUEUE_OK for one in events)
+        return accepted >= self._storm.least_jobs
 
     def _one_fault(self) -> None:
         faults = self._storm.faults

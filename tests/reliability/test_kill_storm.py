@@ -52,7 +52,7 @@ def test_r02_a_kill_storm_on_files_balances(
 def test_r05_a_storm_of_freezes_balances(
     tmp_path: Path, seed: int, figures: Callable[[str], None]
 ) -> None:
-    storm = Storm(tmp_path, secs=5, seed=seed, faults=FREEZES)
+    storm = Storm(tmp_path, secs=5, seed=seed, faults=FREEZES, least_jobs=100)
     prove(figures, storm, jobs=100, kills=0)
 
 
@@ -60,7 +60,7 @@ def test_r05_a_storm_of_freezes_balances(
 def test_r05_a_storm_of_freezes_on_files_balances(
     tmp_path: Path, seed: int, figures: Callable[[str], None]
 ) -> None:
-    storm = Storm(tmp_path, backend="file", secs=20, seed=seed, faults=FREEZES)
+    storm = Storm(tmp_path, backend="file", secs=20, seed=seed, faults=FREEZES, least_jobs=300)
     prove(figures, storm, jobs=300, kills=0)
 
 

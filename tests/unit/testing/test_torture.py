@@ -33,6 +33,13 @@ def test_the_ledger_of_a_sound_store_balances(
     assert report.secs >= 1.5
 
 
+def test_faults_go_on_until_enough_jobs_were_accepted(tmp_path: Path) -> None:
+    few = Storm(tmp_path, secs=0, seed=5, workers=1, producers=1, least_jobs=20, faults={"kill": 1})
+    report = few.run()
+    assert report.is_balanced, report.to_dict()
+    assert report.jobs >= 20
+
+
 def test_progress_is_told_after_each_fault(storm: tuple[Path, Report, list[str]]) -> None:
     _, report, told = storm
     assert len(told) >= report.kills + report.freezes + report.terms
