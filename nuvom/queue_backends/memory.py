@@ -1,4 +1,4 @@
-"""The queue that lives in this process and ends with it: all capabilities, no file.
+"""The queue that lives in this process and ends with it: no file, nothing counted beyond its jobs.
 
 For tests, scripts and embedded workers. What each method promises is in ``leased.py``; reading
 and control are in ``nuvom/_memory/``, and so is the store that lays the jobs in order.
@@ -36,7 +36,7 @@ class MemoryJobQueue(MemoryControl):
     """
 
     name: ClassVar[str] = "memory"
-    capabilities: ClassVar[frozenset[Capability]] = frozenset(Capability)
+    capabilities: ClassVar[frozenset[Capability]] = frozenset(Capability) - {Capability.TOTALS}
 
     # ---- enqueueing -----------------------------------------------------------------------
 

@@ -54,7 +54,7 @@ def test_child_is_made_of_the_parts_of_its_runtime(project: Path) -> None:
     runtime = make_runtime(Settings(root=project))
     worker, own = pair()
     child = make_child(own, runtime, "worker")
-    assert runtime.dispatcher.make_record == child.make_record
+    assert runtime.dispatcher.make_child == child.make_record
     for link in (worker, own):
         link.drop_in_child()
 
