@@ -195,11 +195,13 @@ class ChildProcess:
 
     def _read(self) -> None:
         try:
-            while (frame := self._link.receive()) is not None:
-                self._hear(self, frame)
-            code = self._reap()
-            self._outbox.put(None)
-            self._link.close_source()
+            try:
+                while (frame := self._link.receive()) is not None:
+                    self._hear(self, frame)
+                code = self._reap()
+            finally:
+                self._outbox.put(None)
+                self._link.close_source()
             self._gone(self, platforms.exit_text(code))
         except Exception as error:  # noqa: BLE001  # outermost: a fault of the engine must not pass in silence
             self._crashed(error)

@@ -52,8 +52,8 @@ MUTATIONS = {
     ),
     "immediate transaction": Mutation(
         "_sqlite/database.py",
-        'connection.execute("BEGIN IMMEDIATE")',
-        'connection.execute("BEGIN")',
+        'connection.execute("BEGIN IMMEDIATE")\n            try:\n                result',
+        'connection.execute("BEGIN")\n            try:\n                result',
         "tests/unit/sqlite/test_database.py::test_transaction_has_the_lock_before_it_reads",
     ),
     "flush": Mutation(
