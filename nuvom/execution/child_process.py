@@ -198,8 +198,8 @@ class ChildProcess:
             try:
                 while (frame := self._link.receive()) is not None:
                     self._hear(self, frame)
-                code = self._reap()
             finally:
+                code = self._reap()
                 self._outbox.put(None)
                 self._link.close_source()
             self._gone(self, platforms.exit_text(code))

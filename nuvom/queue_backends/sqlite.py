@@ -311,13 +311,11 @@ class SQLiteJobQueue(ReadingPart, ControlPart, RecoveryPart, TotalsPart, LeasedJ
         marks = self.store.marks
         freed: dict[Presence, list[int]] = {}
         for job_id, epoch in deliveries:
-            booked = marks.pop(job_id, None)
-            if booked is None:
+            booked = marks.get(job_id)
+            if booked is None or booked[2] != epoch:
                 continue
-            if booked[2] == epoch:
+            if marks.pop(job_id, None) is not None:  # nobody else has freed it meanwhile
                 freed.setdefault(booked[0], []).append(booked[1])
-            else:
-                marks[job_id] = booked
         for presence, indexes in freed.items():
             presence.free(indexes)
 
