@@ -43,14 +43,13 @@ class QueueFilter(Protocol):
 class SharedDelivery:
     """Queue and results are one store: ``settle`` does it all.
 
-    Args:
+    Attributes:
         served: The queues to claim from.
     """
 
     def __init__(self, queue: LeasedJobQueue, served: QueueFilter) -> None:
         self.queue = queue
-        self.served: QueueFilter | None = served
-        self._served = served
+        self.served = served
 
     def claim(
         self,
@@ -62,7 +61,7 @@ class SharedDelivery:
         served: QueueFilter | None = None,
     ) -> list[JobRecord]:
         """Lease at most ``n`` jobs to ``owner``, from all served queues or some of them."""
-        chosen = served or self._served
+        chosen = served or self.served
         return self.queue.claim(
             n,
             owner,
@@ -154,7 +153,7 @@ class PlainDelivery:
         served: None: which queue's jobs it hands out cannot be chosen.
     """
 
-    served: QueueFilter | None = None
+    served: None = None
 
     def __init__(
         self, queue: BaseJobQueue, results: BaseResultBackend, codec: Codec, clock: Clock

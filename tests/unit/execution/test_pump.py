@@ -133,10 +133,14 @@ def test_worker_of_so_many_jobs_finishes_the_last_one(engine: Engine) -> None:
     assert JobStatus.SUCCESS is job.status
 
 
-@pytest.mark.parametrize("limits", [{"burst": True}, {"max_jobs": 1}, {}])
-def test_outcome_that_is_still_being_made_is_waited_for(
-    engine: Engine, monkeypatch: pytest.MonkeyPatch, limits: dict[str, Any]
-) -> None:
+async def eight() -> int:
+    return 8
+
+
+def make_outcomes_slowly(
+    monkeypatch: pytest.MonkeyPatch,
+) -> tuple[threading.Event, threading.Event]:
+    """Return what is set when a success is being made, and what lets that end."""
     making, go = threading.Event(), threading.Event()
     succeeded = JobRunner.succeeded
 
@@ -146,11 +150,15 @@ def test_outcome_that_is_still_being_made_is_waited_for(
         return succeeded(*args)
 
     monkeypatch.setattr(JobRunner, "succeeded", slowly)
+    return making, go
 
-    async def work() -> int:
-        return 8
 
-    job = engine.task(work, name="tests.work").delay()
+@pytest.mark.parametrize("limits", [{"burst": True}, {"max_jobs": 1}, {}])
+def test_outcome_that_is_still_being_made_is_waited_for(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, limits: dict[str, Any]
+) -> None:
+    making, go = make_outcomes_slowly(monkeypatch)
+    job = engine.task(eight).delay()
     with engine.worker(**limits) as worker:
         assert making.wait(LIMIT_SECS)
         if not limits:
@@ -164,21 +172,9 @@ def test_outcome_that_is_still_being_made_is_waited_for(
 def test_worker_that_ends_before_an_outcome_is_made_does_not_sign_off(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    making, go = threading.Event(), threading.Event()
-    succeeded = JobRunner.succeeded
-
-    def slowly(*args: Any) -> Any:
-        making.set()
-        go.wait(LIMIT_SECS)
-        return succeeded(*args)
-
-    monkeypatch.setattr(JobRunner, "succeeded", slowly)
-
-    async def work() -> int:
-        return 8
-
+    making, go = make_outcomes_slowly(monkeypatch)
     with Engine(make_runtime(project, shutdown_timeout_secs=0.05)) as engine:
-        engine.task(work, name="tests.work").delay()
+        engine.task(eight).delay()
         with engine.worker() as worker:
             assert making.wait(LIMIT_SECS)
             worker.stop()
