@@ -78,6 +78,17 @@ def with_backends(
     )
 
 
+@contextmanager
+def in_use(runtime: Runtime) -> Iterator[Runtime]:
+    """Have ``.delay()`` go to ``runtime``, as in a program that runs no worker; stop it then."""
+    before = use_runtime(runtime)
+    try:
+        yield runtime
+    finally:
+        use_runtime(before)
+        runtime.stop()
+
+
 class Engine:
     """The runtime in use while the ``with`` block runs.
 

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,9 @@ import pytest
 from nuvom.job import submit_many
 from nuvom.record import JobStatus
 from nuvom.registry.registry import TaskDefinition
-from nuvom.runtime import Runtime, use_runtime
+from nuvom.runtime import Runtime
 from nuvom.testing import make_job
-from tests.engine import LIMIT_SECS, make_runtime, wait_until
+from tests.engine import LIMIT_SECS, in_use, make_runtime, wait_until
 
 TASKS = """
 import os
@@ -88,16 +88,9 @@ def workers(
             worker.communicate()
 
 
-@contextmanager
-def program(project: Path, store: str) -> Iterator[Runtime]:
+def program(project: Path, store: str) -> AbstractContextManager[Runtime]:
     """Use a runtime as a program does that runs no worker itself."""
-    runtime = make_runtime(project, queue_backend=store, result_backend=store)
-    before = use_runtime(runtime)
-    try:
-        yield runtime
-    finally:
-        use_runtime(before)
-        runtime.stop()
+    return in_use(make_runtime(project, queue_backend=store, result_backend=store))
 
 
 def mixed(number: int) -> list[Any]:

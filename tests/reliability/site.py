@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -18,12 +18,12 @@ from nuvom.events import EventBus
 from nuvom.inspection import Inspector
 from nuvom.job import Job
 from nuvom.record import JobSnapshot, JobStatus
-from nuvom.runtime import Runtime, build_runtime, use_runtime
+from nuvom.runtime import Runtime, build_runtime
 from nuvom.testing import history
 from nuvom.testing.faults import Victim
 from nuvom.testing.history import Findings, HistoryLog, check, read_history
 from nuvom.worker import Worker
-from tests.engine import LIMIT_SECS, wait_until
+from tests.engine import LIMIT_SECS, in_use, wait_until
 from tests.reliability import tasks
 
 PROGRAM = "tests.reliability.program"
@@ -64,16 +64,9 @@ class Site:
         note_events(self.log, bus)
         return build_runtime(load(self.root, environ={}), bus=bus)
 
-    @contextmanager
-    def open(self) -> Iterator[Runtime]:
+    def open(self) -> AbstractContextManager[Runtime]:
         """Use this store in this process: ``.delay()`` goes here."""
-        runtime = self.runtime()
-        before = use_runtime(runtime)
-        try:
-            yield runtime
-        finally:
-            use_runtime(before)
-            runtime.stop()
+        return in_use(self.runtime())
 
     @contextmanager
     def crew(self, count: int, part: str = "work", **orders: Any) -> Iterator[Crew]:
