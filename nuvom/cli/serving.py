@@ -9,6 +9,7 @@ before backends, import paths before plugins, signals before everything.
 from __future__ import annotations
 
 import gc
+import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 
 SCHEMA = "nuvom.worker_run/1"
 _YOUNG_OBJECTS = 10_000  # more than a batch of jobs in flight; Python's own default is 700
+_SWITCH_SECS = 0.0005  # Python's own is 0.005
 _STARTS_ANEW = frozenset({"stuck-threads", "restart"})  # reasons to end that are none
 _LOG = get_logger("nuvom.worker")
 
@@ -60,7 +62,7 @@ def serve(invocation: Invocation, **options: Any) -> int:  # as parsed
     if line is None:  # else its supervisor has said all that; the log says that it started
         _tell_start(invocation, worker, plugins)
     try:
-        with _seldom_collecting():
+        with _seldom_collecting(), _quick_to_switch():
             reason = worker.run()
     finally:
         worker.runtime.stop()  # and its plugins
@@ -91,6 +93,22 @@ def _seldom_collecting() -> Iterator[None]:
     finally:
         gc.set_threshold(*before)
         gc.unfreeze()
+
+
+@contextmanager
+def _quick_to_switch() -> Iterator[None]:
+    """Have busy threads give way to others after half a millisecond.
+
+    A task that computes in pure Python lets go of the interpreter lock only when the switch
+    interval is over, and the pump, the heartbeat and every other slot ask for it anew after each
+    statement of SQLite. Jobs beside such a task wait a tenth of the time for it.
+    """
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(_SWITCH_SECS)
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(before)
 
 
 def _listen(worker: Worker, signals: StopSignals, line: SupervisorLine | None) -> None:
