@@ -28,7 +28,8 @@ LIMIT_SECS = 120.0
 START_LIMIT_SECS = 40.0
 NAP_SECS = (0.02, 0.04)  # between jobs for an idle worker
 PAUSE_SECS = 0.01  # of a job whose result somebody waits for already
-LOOK_SECS, LOOK_SHARE = 0.002, 0.01  # how often results are counted: each per cent of the time
+LOOK_SECS, LOOK_SHARE = 0.002, 0.01  # between two counts of results, at least
+LOOK_AHEAD = 0.5  # of the time that the rest would take; to count a store keeps it from its work
 
 
 def enqueue(adapter: Adapter, peer: Peer, scale: float) -> Figures:
@@ -142,7 +143,9 @@ def until_drained(adapter: Adapter, count: int) -> float:
         secs = (time.perf_counter_ns() - began) / 1e9
         if secs > LIMIT_SECS:
             raise TimeoutError(f"{done} of {count} jobs were done in {secs:.0f} s")
-        time.sleep(max(LOOK_SECS, LOOK_SHARE * secs))
+        rest_secs = secs * (count + 1 - done) / max(done, 1)
+        ahead = min(LOOK_AHEAD * rest_secs, secs)
+        time.sleep(max(LOOK_SECS, LOOK_SHARE * secs, ahead))
     return (time.perf_counter_ns() - began) / 1e9
 
 
