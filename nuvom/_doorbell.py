@@ -13,7 +13,7 @@ import mmap
 import os
 import socket
 import sys
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from threading import Lock
 from typing import TYPE_CHECKING, Protocol
 
@@ -22,6 +22,7 @@ from nuvom._fork import drop_at_fork
 from nuvom._lockfile import FileLock
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 LISTENERS = 256  # of each kind; later ones are never rung and sleep until their limit
@@ -50,6 +51,8 @@ class Doorbell:
         private_directory(directory / "bells")
         self._map = _map_file(os.path.join(self._folder, "flags"))
         self._transport = transport or _suitable_transport(self._folder)
+        self._kept: list[Listener] = []
+        self._is_closed = False
 
     def listen(self, kind: str) -> Listener:
         """Return a listener for ``work`` or ``result``, to be closed by the caller."""
@@ -70,6 +73,28 @@ class Doorbell:
             raise
         self._map[at] = 0  # raised by one that died
         return Listener(lock, bound, self._map, at)
+
+    @contextmanager
+    def waiter(self) -> Iterator[Waiter]:
+        """Lend a listener for ``result`` that is armed whenever its user looks for news.
+
+        One is kept for the next user, since to make and to remove it takes longer than to read a
+        result; no more than one, since each keeps a place from other processes.
+        """
+        try:
+            listener = self._kept.pop()
+        except IndexError:
+            listener = self.listen("result")
+        if listener.fileno() < 0:  # a parent's
+            listener = self.listen("result")
+        try:
+            yield Waiter(listener)
+        finally:
+            listener.disarm()
+            if self._kept or self._is_closed or not listener.is_rung:
+                listener.close()
+            else:
+                self._kept.append(listener)
 
     def ring_one(self, kind: str = "work") -> bool:
         """Wake one sleeping listener; False when none sleeps. Never fails."""
@@ -104,7 +129,10 @@ class Doorbell:
         return int.from_bytes(self._map[_CONTROL : _CONTROL + _CONTROL_BYTES], "little")
 
     def close(self) -> None:
-        """Give back the map and the socket. Listeners live on. Twice is fine."""
+        """Give back the map, the socket and the kept listeners; others live on. Twice is fine."""
+        self._is_closed = True
+        while self._kept:
+            self._kept.pop().close()
         self._transport.close()
 
 
@@ -123,6 +151,11 @@ class Listener:
         self._at = at
         drop_at_fork(self)
 
+    @property
+    def is_rung(self) -> bool:
+        """Whether it has a place, so that others know of it."""
+        return self._lock is not None
+
     def fileno(self) -> int:
         """Return the descriptor that becomes readable when the bell rings; -1 once closed."""
         return self._socket.fileno()
@@ -133,6 +166,10 @@ class Listener:
         with suppress(BlockingIOError, ConnectionResetError):
             while self._socket.recv(1):
                 pass
+        self.rearm()
+
+    def rearm(self) -> None:
+        """Ask to be rung again; what rang meanwhile ends the next ``wait``."""
         self._flags[self._at] = 1
 
     def wait(self, timeout: float | None) -> bool:
@@ -173,6 +210,20 @@ class Listener:
     def drop_in_child(self) -> None:
         """Close the child's copy: it would keep the address alive after the parent's death."""
         self._socket.close()
+
+
+class Waiter:
+    """A listener of somebody who looks for news, waits, and looks again."""
+
+    def __init__(self, listener: Listener) -> None:
+        self._listener = listener
+        listener.arm()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Sleep until rung, at most ``timeout`` seconds; from then on the next ring counts."""
+        has_rung = self._listener.wait(timeout)
+        self._listener.rearm()
+        return has_rung
 
 
 class Transport(Protocol):

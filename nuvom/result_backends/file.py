@@ -25,7 +25,6 @@ from nuvom.serialization.msgpack_codec import MsgpackCodec
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from nuvom._doorbell import Listener
     from nuvom.clock import Waitable
     from nuvom.queue_backends.base import BaseJobQueue
 
@@ -194,11 +193,8 @@ class FileResultBackend(BaseResultBackend):
     @contextmanager
     def waiter(self) -> Iterator[Waitable | None]:
         """Give a bell that rings when results arrive; see the contract."""
-        listener = self.store.bell.listen("result")
-        try:
-            yield _Rearmed(listener)
-        finally:
-            listener.close()
+        with self.store.bell.waiter() as waiter:
+            yield waiter
 
     def start(self) -> None:
         """Open the folder, so that whatever is wrong with it shows at once."""
@@ -208,19 +204,6 @@ class FileResultBackend(BaseResultBackend):
         """Close everything, unless it is the queue's."""
         if not self._is_guest:
             self.store.close()
-
-
-class _Rearmed:
-    """A listener that asks to be rung before its caller looks again."""
-
-    def __init__(self, listener: Listener) -> None:
-        self._listener = listener
-        listener.arm()
-
-    def wait(self, timeout: float | None = None) -> bool:
-        rang = self._listener.wait(timeout)
-        self._listener.arm()
-        return rang
 
 
 def _is_settled(seen: JobSnapshot, lease_epoch: int) -> bool:

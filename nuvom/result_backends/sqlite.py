@@ -125,11 +125,8 @@ class SQLiteResultBackend(BaseResultBackend):
     @contextmanager
     def waiter(self) -> Iterator[Waitable | None]:
         """Give a bell that rings when results arrive; see the contract."""
-        listener = self.store.bell.listen("result")
-        try:
-            yield _Rearmed(listener)
-        finally:
-            listener.close()
+        with self.store.bell.waiter() as waiter:
+            yield waiter
 
     def start(self) -> None:
         """Open the file."""
@@ -176,19 +173,6 @@ class SQLiteResultBackend(BaseResultBackend):
 class _Reader(ReadingPart):
     def __init__(self, store: Store) -> None:
         self.store = store
-
-
-class _Rearmed:
-    """A listener that asks to be rung before its caller looks again."""
-
-    def __init__(self, listener: Any) -> None:
-        self._listener = listener
-        listener.arm()
-
-    def wait(self, timeout: float | None = None) -> bool:
-        rang: bool = self._listener.wait(timeout)
-        self._listener.arm()
-        return rang
 
 
 def _row(job_id: str, record: JobRecord, status: JobStatus) -> tuple[Any, ...]:

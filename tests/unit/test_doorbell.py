@@ -66,6 +66,41 @@ def sleeper(folder: Path) -> subprocess.Popen[bytes]:
     return child
 
 
+# ---- waiting for results ------------------------------------------------------------------
+
+
+def test_a_waiter_is_woken_and_its_place_kept_for_the_next(bell: Doorbell, tmp_path: Path) -> None:
+    for _ in range(3):
+        with bell.waiter() as waiter:
+            bell.ring_all()
+            assert waiter.wait(60)
+            bell.ring_all()  # while it looks for news
+            assert waiter.wait(60)
+        assert not bell.ring_one("result")  # nobody sleeps
+        assert files(tmp_path) >= {"result-0.lock"}
+        assert "result-1.lock" not in files(tmp_path)
+
+
+def test_of_waiters_at_the_same_time_one_place_is_kept(bell: Doorbell, tmp_path: Path) -> None:
+    with bell.waiter(), bell.waiter():
+        assert files(tmp_path) >= {"result-0.lock", "result-1.lock"}
+    assert 1 == len([name for name in files(tmp_path) if name.endswith(".lock")])
+    bell.close()
+    assert [] == [name for name in files(tmp_path) if name.endswith(".lock")]
+
+
+def test_a_waiter_beyond_the_last_place_is_not_kept(
+    bell: Doorbell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_doorbell, "LISTENERS", 0)
+    with bell.waiter() as waiter:
+        assert not waiter.wait(0)
+    monkeypatch.undo()
+    with bell.waiter() as waiter:
+        bell.ring_all()
+        assert waiter.wait(60)
+
+
 # ---- ringing ------------------------------------------------------------------------------
 
 
