@@ -42,11 +42,6 @@ _NO_ERROR = StoredError("Unknown", "no report is kept")
 _TOLD = frozenset((*_EVENTS.values(), JobFailed, JobTimedOut))
 
 
-def is_told(bus: EventBus) -> bool:
-    """Return whether somebody wants to hear how attempts end."""
-    return not _TOLD.isdisjoint(bus.active)
-
-
 class OpenHooks:
     """The hooks that were given to a lane and have not ended: a worker that stops waits for them.
 
@@ -83,18 +78,25 @@ def announce(
 ) -> None:
     """Tell of attempts and whether their settlement was accepted."""
     bus, runner = station.bus, station.runner
-    is_wanted = is_told(bus)
+    is_wanted = not _TOLD.isdisjoint(bus.active)
+    if not runner.has_hooks and JobSucceeded not in bus.active:
+        settled = [one for one in settled if not one[1] or not _is_plain(one[0].settlement)]
     for finished, was_accepted in settled:
-        settlement, (prepared, running) = finished
+        settlement, assignment = finished.settlement, finished.assignment
         if not was_accepted:
             if JobFenced in bus.active:
                 bus.emit(JobFenced(settlement.record, station.owner))
             continue
+        prepared, running = assignment.prepared, assignment.running
         if prepared is not None and prepared.has_hooks:
             hook = partial(runner.after_settled, prepared, running, settlement.status)
             lanes[running.lane].run_hook(open_hooks.add(hook))
         if is_wanted:
             _emit(bus, settlement, runner, station.owner)
+
+
+def _is_plain(one: Settlement) -> bool:
+    return one.status is JobStatus.SUCCESS and one.outcome == "success"
 
 
 def log_stacks(lanes: Iterable[Lane]) -> None:

@@ -151,7 +151,7 @@ class AsyncLane:
         self._start_waiting()
 
     async def _attempt(self, assignment: Assignment) -> None:
-        prepared, running = assignment
+        prepared, running = assignment.prepared, assignment.running
         runner = self._shop.runner
         runner.begin(prepared, running)
         deadline = self._deadline_of(assignment)
@@ -195,7 +195,7 @@ class AsyncLane:
 
     def _close_overdue(self, assignment: Assignment) -> None:
         """Close an attempt past its deadline; on the loop, or beside it when it is blocked."""
-        prepared, running = assignment
+        prepared, running = assignment.prepared, assignment.running
         place = self._places.get(running)
         stack = None if place is None else self._stack_of(place.task)
         if not self._shop.in_hand.take(running):

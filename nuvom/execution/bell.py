@@ -20,15 +20,22 @@ class Bell:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._lock.acquire()
+        self._rings = False
 
     def ring(self) -> None:
         """Let the one who waits go on, or the next wait end at once."""
-        with suppress(RuntimeError):  # it rings already
+        if self._rings:  # who is yet to hear it looks only then for what there is to do
+            return
+        self._rings = True
+        with suppress(RuntimeError):  # another thread rings it just now
             self._lock.release()
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until it rings, at most ``timeout`` seconds; return whether it did."""
-        return self._lock.acquire(timeout=-1 if timeout is None else timeout)
+        has_rung = self._lock.acquire(timeout=-1 if timeout is None else timeout)
+        if has_rung:
+            self._rings = False
+        return has_rung
 
 
 class Nap(NamedTuple):

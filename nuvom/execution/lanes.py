@@ -8,25 +8,29 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+import msgspec
+
 from nuvom.errors import InvalidSetting
+from nuvom.execution.job_runner import Prepared
+from nuvom.execution.running import RunningJob
+from nuvom.outcome import Settlement
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from nuvom.clock import Clock
-    from nuvom.execution.job_runner import JobRunner, Prepared
-    from nuvom.execution.running import InHand, RunningJob
-    from nuvom.outcome import Settlement
+    from nuvom.execution.job_runner import JobRunner
+    from nuvom.execution.running import InHand
 
 
-class Assignment(NamedTuple):
+class Assignment(msgspec.Struct, frozen=True, eq=False):
     """An attempt with the task that it is an attempt of."""
 
     prepared: Prepared
     running: RunningJob
 
 
-class Finished(NamedTuple):
+class Finished(msgspec.Struct, frozen=True, eq=False):
     """A closed attempt on its way to be settled."""
 
     settlement: Settlement

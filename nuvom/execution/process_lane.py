@@ -177,7 +177,7 @@ class ProcessLane:
 
     def _begin(self, token: int, work: Assignment) -> Run | None:
         """Note the start, in the child's own thread, and return what is sent to the child."""
-        prepared, running = work
+        prepared, running = work.prepared, work.running
         if running.is_cancelled:
             return None
         if not running.started_at:  # else it was given to a child that died before it had it
@@ -340,7 +340,7 @@ class ProcessLane:
         self._minder.wake()
 
     def _died(self, work: Assignment, how: str) -> Settlement:
-        prepared, running = work
+        prepared, running = work.prepared, work.running
         name = WorkerChildDied.__name__
         error = StoredError(name, how, None, fingerprint(running.record.func_name, name))
         if prepared.has_hooks:
@@ -365,8 +365,8 @@ class ProcessLane:
             elif child.stack is None and now < child.asked_at + _STACK_SECS:
                 next_at = min(next_at, child.asked_at + _STACK_SECS)
             else:
-                runner, stack = self._shop.runner, child.stack or None
-                self._cut_off(running, lambda work: runner.timed_out(*work, stack))  # noqa: B023  # called at once
+                timed_out = partial(self._shop.runner.timed_out, stack=child.stack or None)
+                self._cut_off(running, lambda work: timed_out(work.prepared, work.running))  # noqa: B023  # called at once
         return next_at
 
     def _close_too_big(self, now: float) -> float:

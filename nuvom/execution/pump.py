@@ -7,13 +7,13 @@ queue's bell, or, while jobs run, until one of them ends.
 
 from __future__ import annotations
 
-from collections import deque
+from collections import defaultdict, deque
 from typing import TYPE_CHECKING
 
 from nuvom.crashpoint import crashpoint
 from nuvom.errors import NuvomError, StorageFull
 from nuvom.events import BackendFailed, JobFenced, JobsClaimed
-from nuvom.execution.announcing import OpenHooks, announce, is_told
+from nuvom.execution.announcing import OpenHooks, announce
 from nuvom.execution.bell import Bell, Nap, Rounds, drive
 from nuvom.execution.failures import stored_error
 from nuvom.execution.lanes import Assignment, Finished, Lane
@@ -201,12 +201,11 @@ class Pump:
             return False
         self._doing = "claim"
         asked_at = self._clock.monotonic()
-        has_suspect = any(one.record.suspect for one in self._in_hand)
         jobs = self._delivery.claim(
             most,
             self._owner,
             without=turn.without,
-            suspects=0 if has_suspect else 1,
+            suspects=0 if self._in_hand.has_suspect else 1,
             served=turn.served,
         )
         self._trouble = 0
@@ -225,27 +224,26 @@ class Pump:
             self._work_began = asked_at
         services = self._station.services
         claimed = [RunningJob(job, self._owner, services, asked_at) for job in jobs]
-        for running in claimed:
-            self._in_hand.add(running)
+        self._in_hand.add(*claimed)
         try:
             finished = self._delivery.finished_before(jobs)
         except NuvomError:
             self._take_back(claimed)
             raise
-        work: dict[str, list[Assignment]] = {}
+        work: defaultdict[str, list[Assignment]] = defaultdict(list)
+        resolve = self._runner.resolve
         for running in claimed:
-            prepared = self._runner.resolve(running)
-            known = finished.get(running.record.id)
+            prepared = resolve(running)
+            known = finished.get(running.record.id) if finished else None
             if prepared is None or known is not None:
                 self._close_unrun(running, known or self._runner.unknown(running))
                 continue
-            running.lane = prepared.lane if prepared.lane in self._lanes else "thread"
-            work.setdefault(running.lane, []).append(Assignment(prepared, running))
+            lane = running.lane = prepared.lane if prepared.lane in self._lanes else "thread"
+            work[lane].append(Assignment(prepared, running))
         for name, assignments in work.items():
-            lane = self._lanes[name]
-            most = self._room.of(lane)  # of tasks that were not known more may have come
+            most = self._room.of(self._lanes[name])  # of unknown tasks more may have come
             self._take_back([one.running for one in assignments[most:]])
-            lane.submit(assignments[:most])
+            self._lanes[name].submit(assignments[:most])
 
     def _close_unrun(self, running: RunningJob, settlement: Settlement) -> None:
         if self._in_hand.take(running):
@@ -256,10 +254,9 @@ class Pump:
     def _settle(self) -> bool:
         """Settle all attempts that ended; return whether there were any."""
         self._gather()
-        while self._done:
-            one = self._done.popleft()
-            self._unsettled.append(one)
-            self._in_hand.open.discard(one.assignment.running)
+        done = [self._done.popleft() for _ in range(len(self._done))]
+        self._in_hand.open.difference_update([one.assignment.running for one in done])
+        self._unsettled += done
         if not self._unsettled:
             return False
         self._doing = "settle"
@@ -274,9 +271,8 @@ class Pump:
         self._pace.finished(len(batch), now - self._work_began)
         self._threads.is_thrifty = self._pace.is_bulk
         self._work_began = now
-        if self._runner.has_hooks or is_told(self._bus) or not all(accepted):
-            settled = zip(batch, accepted, strict=True)
-            announce(self._station, self._lanes, settled, self._open_hooks)
+        settled = zip(batch, accepted, strict=True)
+        announce(self._station, self._lanes, settled, self._open_hooks)
         return True
 
     def _gather(self) -> None:

@@ -79,12 +79,20 @@ class InHand:
 
     def __init__(self) -> None:
         self._jobs: dict[RunningJob, None] = {}
+        self._suspects: list[RunningJob] = []
         self.open: set[RunningJob] = set()
 
-    def add(self, running: RunningJob) -> None:
-        """Put an attempt in."""
-        self.open.add(running)
-        self._jobs[running] = None
+    def add(self, *running: RunningJob) -> None:
+        """Put attempts in."""
+        self.open.update(running)
+        self._jobs.update(dict.fromkeys(running))
+        self._suspects += [one for one in running if one.record.suspect]
+
+    @property
+    def has_suspect(self) -> bool:
+        """Whether the job of an attempt in hand was running when an earlier worker died."""
+        self._suspects = [one for one in self._suspects if one in self._jobs]
+        return bool(self._suspects)
 
     def take(self, running: RunningJob) -> bool:
         """Take an attempt out; False when somebody else has."""

@@ -55,7 +55,7 @@ _CLAIM_SUSPECT = _CLAIM.format(status=8, wanted=_WITHOUT)
 # their records end to end.
 _READ_BACK = """SELECT json_group_array(json_array(seq, lease_epoch, attempt, deliveries, suspect,
         priority, coalesce(length(record), -1))),
-    CAST(group_concat(record, '') AS BLOB)
+    CAST(group_concat(record, '') AS BLOB), max(suspect) OR min(priority) < max(priority)
     FROM jobs WHERE status = 1 AND claim_token = ?1"""
 _READ_PAYLOADS = """SELECT seq, record FROM payloads
     WHERE seq IN (SELECT value FROM json_each(?1))"""
@@ -223,23 +223,25 @@ class SQLiteJobQueue(ReadingPart, ControlPart, RecoveryPart, TotalsPart, LeasedJ
         return ready
 
     def _read_back(self, token: int) -> list[JobRecord]:
-        ((numbers, blob),) = self.store.db.read(_READ_BACK, (token,))
+        ((numbers, blob, is_mixed),) = self.store.db.read(_READ_BACK, (token,))
         rows = _decode_json(numbers)
         large = self._payloads([row[0] for row in rows if row[6] < 0])
         jobs, offset = [], 0
         for row in rows:
-            if row[6] < 0:
+            length = row[6]
+            if length < 0:
                 data = large.get(row[0], b"")
             else:
-                data = blob[offset : offset + row[6]]
-                offset += row[6]
+                data = blob[offset : offset + length]
+                offset += length
             try:
-                jobs.append((row[5], claimed(data, row)))
+                jobs.append(claimed(data, row))
             except PayloadError as error:
                 self._set_aside(row[0], row[1], error)
-        if any(row[4] or row[5] != rows[0][5] for row in rows):
-            jobs.sort(key=lambda pair: (not pair[1].suspect, pair[0], pair[1].ref))
-        return [job for _, job in jobs]
+        if is_mixed:
+            order = {row[0]: (not row[4], row[5], row[0]) for row in rows}
+            jobs.sort(key=lambda job: order[job.ref])
+        return jobs
 
     def _set_aside(self, seq: int, epoch: int, error: PayloadError) -> None:
         """End a job whose record is damaged as FAILED; its bytes stay where they are."""
@@ -268,9 +270,9 @@ class SQLiteJobQueue(ReadingPart, ControlPart, RecoveryPart, TotalsPart, LeasedJ
         else:
             accepted = settle_all(self.store, settlements, short)
         crashpoint("sqlite.settle.after_commit")
-        self._free((one.record.id, one.record.lease_epoch) for one in settlements)
-        self.store.note_settled()
         self.store.bell.ring_all("result")
+        self._free([(one.record.id, one.record.lease_epoch) for one in settlements])
+        self.store.note_settled()
         return accepted
 
     def release(self, jobs: Sequence[JobRecord]) -> list[bool]:

@@ -58,7 +58,8 @@ class MsgpackCodec(Codec):
         self, args: Packed, kwargs: Packed, *, shaped: bool = False
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         reader = SHAPED_READER if shaped else READER
-        return reader.args(args), {} if kwargs == _EMPTY_KWARGS else reader.kwargs(kwargs)
+        is_empty = len(kwargs) == 1 and bytes(kwargs) == _EMPTY_KWARGS
+        return reader.args(args), {} if is_empty else reader.kwargs(kwargs)
 
     def encode_value(self, value: Any, *, root: str = "result") -> bytes:
         if type(value) in _PLAIN:

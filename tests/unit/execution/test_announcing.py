@@ -60,7 +60,7 @@ def tell(bench: Bench, finished: Finished, *, was_accepted: bool = True) -> list
 
 
 def finish(bench: Bench, work: Assignment) -> Finished:
-    return Finished(bench.runner.run(*work), work)
+    return Finished(bench.runner.run(work.prepared, work.running), work)
 
 
 def raising(error: BaseException) -> Any:
@@ -101,7 +101,7 @@ def test_timeout_is_told_before_what_follows(
     bench: Bench, policy: str, follows: type[Event]
 ) -> None:
     work = bench.work(lambda: 8, timeout_secs=0.5, timeout_policy=policy, max_retries=1)
-    events = tell(bench, Finished(bench.runner.timed_out(*work, None), work))
+    events = tell(bench, Finished(bench.runner.timed_out(work.prepared, work.running, None), work))
     assert [JobTimedOut, follows] == [type(event) for event in events]
 
 

@@ -137,9 +137,9 @@ def test_child_that_does_not_end_is_killed_after_its_grace(house: House) -> None
     house.nursery.program("import signal, time; signal.signal(15, signal.SIG_IGN); time.sleep(60)")
     house.minder.start()
     child = house.idle_child()
-    running = make_work().running
-    house.pool.assign(make_work()._replace(running=running))
-    house.pool.let_go(running)
+    work = make_work()
+    house.pool.assign(work)
+    house.pool.let_go(work.running)
     house.minder.end(child)
     house.clock.advance(child_minder.GRACE_SECS / 2)
     house.minder.wake()

@@ -168,7 +168,8 @@ def test_end_closes_the_attempt_with_the_workers_own_record(bench: Bench) -> Non
     (child,) = bench.submit(work)
     wait_until(lambda: work.running.started_at > 0)
     bench.end(child)
-    ((settlement, assignment),) = bench.finished
+    (finished,) = bench.finished
+    settlement, assignment = finished.settlement, finished.assignment
     assert assignment is work
     assert settlement.record is work.running.record
     assert (work.running.started_at, 9.0) == (settlement.started_at, settlement.finished_at)
@@ -386,7 +387,8 @@ def test_attempt_of_a_child_that_ends_has_failed(bench: Bench) -> None:
     (child,) = bench.submit(bench.work())
     bench.lane._hear(child, Started(child.token))
     gone(bench, child)
-    ((settlement, _),) = bench.finished
+    (finished,) = bench.finished
+    settlement = finished.settlement
     assert (JobStatus.FAILED, "failure") == (settlement.status, settlement.outcome)
     assert settlement.error is not None
     assert ("WorkerChildDied", "exit code 3") == (settlement.error.type, settlement.error.message)
