@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 JOBS = 1_000
 WARM = 50
+WORKERS = 5  # a machine that is busy with others makes batches smaller, never larger
 
 
 class Counter:
@@ -87,10 +88,14 @@ def main(folder: str) -> dict[str, float]:
         found = {"delay": counted(delay_all)}
         runtime.queue.clear()
         found["map"] = counted(lambda: noop.map((number,) for number in range(JOBS)))
-        worker = Worker(runtime)
-        found["worker"] = counted(work)
-        worker.abort()
-        worker.join()
+        costs = []
+        for _ in range(WORKERS):
+            worker = Worker(runtime)
+            costs.append(counted(work))
+            worker.abort()
+            worker.join()
+            noop.map((number,) for number in range(JOBS))
+        found["worker"] = min(costs)
     return found
 
 
