@@ -326,8 +326,10 @@ def _call_of(task: str, index: int, item: object) -> tuple[tuple[Any, ...], dict
             if not isinstance(key, str):
                 raise TypeError(f"{task}.map: item {index} has the key {key!r}; keys must be text")
         return (), kwargs
+    kind = type(item).__name__
+    article = "an" if kind[0] in "aeiou" else "a"
     raise TypeError(
-        f"{task}.map: item {index} is a {type(item).__name__}; each item must be a tuple or list "
+        f"{task}.map: item {index} is {article} {kind}; each item must be a tuple or list "
         "of positional arguments or a mapping of keyword arguments. To pass it as the only "
         "argument, wrap it: (item,)"
     )

@@ -180,8 +180,8 @@ class Job(Generic[R]):
         return hash(self.id)
 
     def __repr__(self) -> str:
-        name = self._record.func_name if self._record is not None else "?"
-        return f"<Job {self.id} {name}>"
+        name = "" if self._record is None else f" {self._record.func_name}"
+        return f"<Job {self.id}{name}>"
 
     def _repr_html_(self) -> str:
         return f"<code>{html.escape(repr(self))}</code>"

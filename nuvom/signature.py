@@ -57,7 +57,8 @@ class Binder:
         try:
             signature.bind(*args, **kwargs)
         except TypeError as error:
-            raise InvalidArguments(self._task, str(error), signature=str(signature)) from None
+            text = signature_text(signature)
+            raise InvalidArguments(self._task, str(error), signature=text) from None
 
     def _measure(self, parameters: list[inspect.Parameter]) -> None:
         self._are_counts_enough = all(parameter.kind in _SIMPLE for parameter in parameters)
@@ -70,3 +71,26 @@ class Binder:
         self.names = tuple(parameter.name for parameter in positional)
         self._most = len(positional)
         self._fewest = sum(parameter.default is parameter.empty for parameter in positional)
+
+
+class _Plain:
+    """An annotation that is only text; ``str`` of a signature would put it in quotes."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def __repr__(self) -> str:
+        return self._text
+
+
+def signature_text(signature: inspect.Signature) -> str:
+    """Return ``(x: int, y: int) -> int``, also of a module with postponed annotations."""
+
+    def plain(annotation: object) -> object:
+        return _Plain(annotation) if isinstance(annotation, str) else annotation
+
+    parameters = [
+        one.replace(annotation=plain(one.annotation)) for one in signature.parameters.values()
+    ]
+    returned = plain(signature.return_annotation)
+    return str(signature.replace(parameters=parameters, return_annotation=returned))

@@ -236,8 +236,8 @@ def test_urls_are_passed_one_by_one(engine: Engine) -> None:
 REFUSED: list[tuple[Any, type[Exception], str]] = [
     (["a"], TypeError, r"tests\.add\.map: item 0 is a str; each item must be a tuple or list"),
     ("abc", TypeError, r"item 0 is a str.*wrap it: \(item,\)"),
-    ([1], TypeError, "item 0 is a int"),
-    ((1, 2), TypeError, "item 0 is a int"),
+    ([1], TypeError, "item 0 is an int"),
+    ((1, 2), TypeError, "item 0 is an int"),
     ([(1, 2), None], TypeError, "item 1 is a NoneType"),
     ([(1, 2), {1, 2}], TypeError, "item 1 is a set"),
     ([(1, 2, 3)], InvalidArguments, "item 0: tests.add: too many positional arguments"),

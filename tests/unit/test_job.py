@@ -303,7 +303,7 @@ def test_handles_on_one_job_are_equal(engine: Engine) -> None:
 
 def test_notebooks_show_a_job_as_text(engine: Engine) -> None:
     job: Job[Any] = Job(new_id(), runtime=engine.runtime)
-    assert f"<code>&lt;Job {job.id} ?&gt;</code>" == job._repr_html_()
+    assert f"<code>&lt;Job {job.id}&gt;</code>" == job._repr_html_()
 
 
 # ---- lists ----------------------------------------------------------------------------------

@@ -76,7 +76,7 @@ def test_refusal_shows_the_signature_and_is_a_type_error() -> None:
     with pytest.raises(TypeError) as refusal:
         Binder("app.plain", plain).check((), {})
     assert "app.plain: missing a required argument: 'x'." in str(refusal.value)
-    assert "The task's signature is app.plain(x: 'int', y: 'int') -> 'None'" in str(refusal.value)
+    assert "The task's signature is app.plain(x: int, y: int) -> None;" in str(refusal.value)
 
 
 def test_names_of_the_positional_parameters_are_known() -> None:
