@@ -197,12 +197,15 @@ def test_check_tests_even_if_lint_fails(stand: Stand) -> None:
     assert f"-m pytest {PARALLEL}" == stand.commands[-1]
 
 
-def test_demo_runs_the_tour_and_then_the_example_on_an_installed_copy(stand: Stand) -> None:
+def test_demo_runs_the_tour_and_then_the_example_on_an_installed_copy(
+    stand: Stand, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert 0 == dev.main(["demo"])
     assert [(["build.txt", "runtime.txt"], "installed")] == stand.prepared
     tour, example = stand.commands
     assert tour == str(Path("bin") / "nuvom demo")
     assert example.endswith(str(Path("examples") / "checksums" / "run.py"))
+    assert str(Path("bin") / "nuvom") in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_demo_stops_when_the_tour_fails(stand: Stand) -> None:

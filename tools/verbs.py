@@ -63,6 +63,8 @@ def demo(options: argparse.Namespace, rest: list[str]) -> int:  # noqa: ARG001  
         if code == 0:
             say("examples/checksums/run.py")
             code = place.run(ROOT / "examples" / "checksums" / "run.py")
+        if code == 0:
+            say(f'nuvom is {place.bin / "nuvom"}; to have it elsewhere: pip install "{ROOT}"')
         return code
 
 
