@@ -176,7 +176,8 @@ class EventLog:
         if event.job.func_name in self._parked:
             return
         self._parked.add(event.job.func_name)
-        text = f"{event.job.func_name} cannot run here, its jobs are PARKED: {event.reason}"
+        name = event.job.func_name
+        text = f"{name} cannot run here, its jobs are PARKED until a worker can: {event.reason}"
         self._write(logging.WARNING, "job.parked", text, _job(event.job))
 
     def _reaped(self, event: events.JobReaped) -> None:

@@ -168,6 +168,8 @@ class Group(click.Group):
         if not name.startswith("-") and self.get_command(ctx, name) is None:
             known = self.list_commands(ctx)
             hint = did_you_mean(name, known) or f" There are: {', '.join(known)}."
+            if len(known) == 1:
+                hint = f' Did you mean "{ctx.command_path} {known[0]} {name}"?'
             raise click.UsageError(f'{ctx.command_path} has no command "{name}".{hint}', ctx)
         return super().resolve_command(ctx, args)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from nuvom.cli.session import project_root
 from nuvom.discovery.calling import signature_of
 from nuvom.discovery.explain import why_no_task
 from nuvom.discovery.manifest import read_manifest, write_manifest
@@ -17,7 +18,6 @@ from nuvom.discovery.scan import scan
 from nuvom.errors import (
     AmbiguousTask,
     InvalidManifest,
-    ProjectNotFound,
     TaskHidden,
     TaskNotFound,
     plural,
@@ -125,7 +125,7 @@ def _named(name: str, listed: Sequence[TaskEntry]) -> TaskEntry:
 def _scanned(invocation: Invocation, settings: Settings, why: str) -> tuple[TaskEntry, ...]:
     found = scan(settings.root)
     if not found.tasks and not settings.state_dir.is_dir():
-        raise ProjectNotFound([settings.root])
+        project_root(invocation)  # without a task, only a marker makes this a project
     write_manifest(settings.manifest_file, found.tasks, root=settings.root)
     seen = f"{plural(found.files_seen, 'file')} read, {plural(len(found.tasks), 'task')} found"
     invocation.out.say(f"{why}: {seen}.")

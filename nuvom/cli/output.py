@@ -91,6 +91,13 @@ class Output:
         """Write text of unknown origin, made harmless."""
         self.out.line(clean(text))
 
+    def beside(self, indent: int, text: str, style: str = "") -> str:
+        """Return text of unknown origin, to follow ``indent`` columns on standard output.
+
+        It is made harmless, and broken between words on a terminal.
+        """
+        return self.out.paint(_beside(self.out, indent, clean(text)), style)
+
     # ---- messages -----------------------------------------------------------------------
 
     def say(self, text: str) -> None:
@@ -117,11 +124,15 @@ class Output:
 
     def _labelled(self, label: str, style: str, text: str) -> None:
         """Write a label and a text beside it, broken between words on a terminal."""
-        indent = " " * (len(label) + 1)
-        width = max(20, self.err.width - len(indent)) if self.err.is_terminal else 0
-        lines = [part for line in clean(text).split("\n") for part in _broken(line, width)]
-        body = f"\n{indent}".join(lines)
+        body = _beside(self.err, len(label) + 1, clean(text))
         self.err.line(f"{self.err.paint(label, style)} {body}")
+
+
+def _beside(stream: Stream, indent: int, text: str) -> str:
+    """Return text to follow a heading of ``indent`` columns, broken to fit a terminal."""
+    width = max(20, stream.width - indent) if stream.is_terminal else 0
+    lines = [part for line in text.split("\n") for part in _broken(line, width)]
+    return f"\n{' ' * indent}".join(lines)
 
 
 def _broken(line: str, width: int) -> list[str]:

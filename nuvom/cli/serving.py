@@ -15,15 +15,15 @@ from typing import TYPE_CHECKING, Any
 
 from nuvom.cli import exit_codes
 from nuvom.cli.processes import replace_self
-from nuvom.cli.serving_text import start_lines
-from nuvom.cli.session import folder_or_root
+from nuvom.cli.serving_text import start_lines, start_warnings
+from nuvom.cli.session import folder_or_root, project_root
 from nuvom.cli.signals import StopSignals, stop_signals, write_now
 from nuvom.cli.supervising import is_needed, supervise
 from nuvom.cli.worker_process import SupervisorLine
 from nuvom.config_sources import Loaded, load
 from nuvom.discovery.auto_register import add_import_roots, refresh, register_manifest
 from nuvom.discovery.freshness import is_stale
-from nuvom.errors import ProjectNotFound, TaskImportFailed, plural
+from nuvom.errors import TaskImportFailed, plural
 from nuvom.events import WorkerStarted, default_bus
 from nuvom.inspection import Inspector
 from nuvom.log import configure_logging, flush_logs, get_logger
@@ -190,7 +190,7 @@ def _bring_tasks_up_to_date(invocation: Invocation, loaded: Loaded) -> int:
         return 1
     found, _ = refresh(settings.root, settings.manifest_file)
     if not found.tasks and not settings.state_dir.is_dir():
-        raise ProjectNotFound([settings.root])
+        project_root(invocation)  # without a task, only a marker makes this a project
     for problem in found.problems:
         invocation.out.warn(str(problem))
     return len(found.tasks)
@@ -247,14 +247,13 @@ def _tell_start(invocation: Invocation, worker: Worker, plugins: PluginSet) -> N
     if _logs_for_programs(worker):
         for line in start_lines(worker, plugins):
             _LOG.info("%s", " ".join(line.split()))
+        for text in start_warnings(worker):
+            _LOG.warning("%s", text)
         return
     for line in start_lines(worker, plugins):
         invocation.out.say(line)
-    if worker.promise == "at most once":
-        invocation.out.warn(
-            f"The queue backend {worker.runtime.settings.queue_backend} has no leases: jobs are "
-            "delivered at most once, and those running when a worker dies are lost."
-        )
+    for text in start_warnings(worker):
+        invocation.out.warn(text)
 
 
 def _tell_end(invocation: Invocation, worker: Worker, reason: str) -> None:

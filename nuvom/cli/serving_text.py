@@ -36,6 +36,21 @@ def start_lines(worker: Worker, plugins: PluginSet) -> Iterator[str]:
     yield "Ready. Ctrl-C stops it."
 
 
+def start_warnings(worker: Worker) -> Iterator[str]:
+    """Yield what somebody who starts a worker with these settings may not have meant."""
+    backend = worker.runtime.settings.queue_backend
+    if backend == "memory":
+        yield (
+            "The queue backend memory is in this process: no job of another program or command "
+            "gets here. Use sqlite or file, or nuvom.local_worker() in the program that enqueues."
+        )
+    if worker.promise == "at most once":
+        yield (
+            f"The queue backend {backend} has no leases: jobs are delivered at most once, and "
+            "those running when a worker dies are lost."
+        )
+
+
 def supervisor_lines(settings: Settings) -> Iterator[str]:
     """Yield what the supervisor of several workers says before they start."""
     yield f"nuvom {__version__}  supervisor  pid {os.getpid()}"

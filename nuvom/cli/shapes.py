@@ -29,6 +29,9 @@ STATUS_STYLES = {
     "PARKED": "magenta",
 }
 
+# Where a person is looking; `nuvom doctor` names the tasks.
+PARKED_HINT = "No worker that took it knows its task: workers look for tasks when they start."
+
 
 def short_id(job_id: str) -> str:
     """Return the end of an id, which commands accept: ids begin with the time."""
@@ -38,6 +41,11 @@ def short_id(job_id: str) -> str:
 def id_cell(job_id: str) -> Cell:
     """Return an id for a table: its end for people, all of it for programs."""
     return Cell(short_id(job_id), "", job_id)
+
+
+def moment_cell(moment: float, now: float) -> Cell:
+    """Return how long ago a moment is: the moment itself for programs."""
+    return Cell(ago(moment, now), "", rfc3339(moment))
 
 
 def status_cell(status: str, text: str | None = None) -> Cell:
@@ -60,9 +68,23 @@ def error_text(error: StoredError) -> str:
     return f"{error.type}: {mask_text(error.message)}"
 
 
+def job_times(snapshot: JobSnapshot) -> tuple[float | None, float | None]:
+    """Return when the attempt that runs or was the last one began, and when it ended.
+
+    A store keeps both of the attempt that was closed last: they say nothing of a job that waits
+    again, is PARKED, or runs anew. What earlier attempts took is with the attempts.
+    """
+    started_at, finished_at = snapshot.started_at, snapshot.finished_at
+    if snapshot.status.is_final:
+        return started_at, finished_at
+    is_of_this_attempt = started_at is not None and (finished_at or 0.0) < started_at
+    return (started_at if snapshot.status == "RUNNING" and is_of_this_attempt else None), None
+
+
 def job_data(snapshot: JobSnapshot) -> dict[str, Any]:
     """Return a job as one element of a list: no arguments, no result, no traceback."""
     record = snapshot.record
+    started_at, finished_at = job_times(snapshot)
     return {
         "id": record.id,
         "func_name": record.func_name,
@@ -73,9 +95,9 @@ def job_data(snapshot: JobSnapshot) -> dict[str, Any]:
         "priority": record.priority,
         "created_at": rfc3339(record.created_at),
         "run_at": rfc3339(record.run_at),
-        "started_at": rfc3339(snapshot.started_at),
-        "finished_at": rfc3339(snapshot.finished_at),
-        "duration_secs": _took(snapshot.started_at, snapshot.finished_at),
+        "started_at": rfc3339(started_at),
+        "finished_at": rfc3339(finished_at),
+        "duration_secs": _took(started_at, finished_at),
         "worker": snapshot.worker,
         "error": error_data(snapshot.error),
         "tags": list(record.tags),
@@ -118,14 +140,14 @@ def jobs_table(snapshots: Iterable[JobSnapshot], now: float) -> Table:
 
 def _job_row(snapshot: JobSnapshot, now: float) -> list[Cell | str]:
     record = snapshot.record
-    took = _took(snapshot.started_at, snapshot.finished_at)
+    took = _took(*job_times(snapshot))
     return [
         id_cell(record.id),
         record.func_name,
         status_cell(str(snapshot.status), status_text(snapshot, now)),
         record.queue,
         str(record.attempt) if record.attempt else "-",
-        Cell(ago(record.created_at, now), "", rfc3339(record.created_at)),
+        moment_cell(record.created_at, now),
         "-" if took is None else Cell(duration(took), "", f"{took:.6f}"),
     ]
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from nuvom.discovery.calling import annotation_text
-from nuvom.errors import InvalidArguments
+from nuvom.errors import InvalidArguments, plural
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -49,7 +49,7 @@ def call_of(
     """Return the arguments that ``words`` mean: ``2 3``, ``x=2``, ``'{"a": [1]}'``, ``text``.
 
     ``name=value`` is a keyword argument where the task takes one of that name.
-    Raises: InvalidArguments: a word does not fit the type of its parameter.
+    Raises: InvalidArguments: a word does not fit the type of its parameter, or has no place.
     """
     args: list[Any] = []
     kwargs: dict[str, Any] = {}
@@ -64,8 +64,21 @@ def call_of(
         else:
             at = len(args)
             parameter = positional[at] if at < len(positional) else rest
+            if parameter is None:
+                reason = _no_place(word, None if match is None else match["name"], positional)
+                raise InvalidArguments(task, reason, signature=str(signature))
             args.append(_value(task, signature, parameter, word))
     return tuple(args), kwargs
+
+
+def _no_place(word: str, name: str | None, positional: Sequence[Parameter]) -> str:
+    """Return why nothing in a signature takes ``word``, which looks like ``name=...`` or not."""
+    if name is not None:
+        return f"it has no parameter {name}, which {word!r} would set"
+    if word.startswith("--"):
+        return f"{word!r} comes after --, where all words are arguments, and is one too many"
+    takes = plural(len(positional), "argument") if positional else "no arguments"
+    return f"it takes {takes}, and {word!r} is one too many"
 
 
 def _keyword_parameter(signature: Signature, name: str) -> Parameter | None:

@@ -29,6 +29,9 @@ def store_findings(loaded: Loaded) -> Iterator[Finding]:
     try:
         inspector = Inspector(runtime)
         yield ok("store", _describe(loaded.settings, inspector.stats()))
+        if loaded.settings.queue_backend == "memory":
+            text = "in memory jobs end with the program that made them, and no worker gets them"
+            yield warn("store", text, "Use sqlite or file, or nuvom.local_worker() in the program.")
         yield from _job_findings(inspector)
     except NuvomError as error:
         yield failed("store", error)
@@ -56,7 +59,7 @@ def _job_findings(inspector: Inspector) -> Iterator[Finding]:
     for task, count in inspector.parked_tasks().items():
         are = "is" if count == 1 else "are"
         text = f"{plural(count, 'job')} {are} PARKED: no running worker knows the task {task}"
-        fix = "Start a worker that has it, or `nuvom discover tasks` where it is new."
+        fix = "Start or restart a worker that has it: workers look for tasks when they start."
         yield fail("parked", text, fix)
 
 

@@ -184,7 +184,7 @@ class PluginSet:
         error: PluginError,
         registered: frozenset[tuple[BackendKind, str]] = frozenset(),
     ) -> None:
-        provides = (*loaded.provides, loaded.entry.key)
+        provides = tuple(dict.fromkeys((*loaded.provides, loaded.entry.key)))
         failure = FailedPlugin(loaded.name, loaded.entry, error, provides, registered)
         self.reject(failure, "start")
 

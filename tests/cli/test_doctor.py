@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -164,7 +165,21 @@ def test_a_store_that_is_none_fails(tasks: Path) -> None:
 
 def test_a_store_in_memory_has_no_place(project: Path) -> None:
     (project / "nuvom.toml").write_text('queue_backend = "memory"\nresult_backend = "memory"\n')
-    assert doctor("store") == (0, "ok", "memory, 0 queues, 0 jobs waiting")
+    answer = invoke("doctor", "--json")
+    place, reach = checks(answer, "store")
+    assert (answer.code, place["level"]) == (0, "ok")
+    assert place["text"] == "memory, 0 queues, 0 jobs waiting"
+    assert reach["level"] == "warn"
+    assert "no worker gets them" in reach["text"]
+
+
+def test_long_findings_are_broken_between_words_on_a_terminal(tasks: Path) -> None:
+    (tasks / "nuvom.toml").write_text('queue_backend = "memory"\n')
+    lines = invoke("doctor", terminal=True, encoding="ascii").out.splitlines()
+    shown = [re.sub(r"\x1b\[[0-9;]*m", "", line) for line in lines]
+    told = "in memory jobs end with the program that made them, and no worker gets them"
+    assert told in " ".join(" ".join(shown).split())
+    assert max(len(line) for line in shown if "/" not in line) <= 80
 
 
 def test_waiting_jobs_without_a_worker_are_a_warning(tasks: Path) -> None:

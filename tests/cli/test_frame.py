@@ -87,6 +87,12 @@ def test_a_word_like_no_command_lists_what_there_is(project: Path) -> None:
     assert "There are: list, inspect, status, test, scaffold." in answer.err
 
 
+def test_what_a_group_of_one_command_is_given_is_taken_for_that_command(project: Path) -> None:
+    answer = invoke("inspect", "0abcdef1")
+    assert answer.code == 2
+    assert 'Did you mean "nuvom inspect job 0abcdef1"?' in answer.err
+
+
 def test_a_misspelt_option_names_the_nearest_one(project: Path) -> None:
     answer = invoke("history", "--limt", "3")
     assert answer.code == 2

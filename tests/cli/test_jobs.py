@@ -9,12 +9,14 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from nuvom.cli.shapes import job_times
 from nuvom.config_sources import load
 from nuvom.inspection import Inspector
 from nuvom.outcome import Settlement
 from nuvom.queue_backends.leased import LeasedJobQueue
 from nuvom.record import JobRecord, JobSnapshot, JobStatus, StoredError
 from nuvom.runtime import Runtime, build_runtime
+from nuvom.testing import make_job
 from tests.cli.shell import call, invoke, spawn
 
 
@@ -257,6 +259,46 @@ def test_inspect_shows_all_and_hides_secrets(tasks: Path, drain: Callable[[], No
     assert "raise ValueError" in told.out
 
 
+def test_a_parked_job_has_not_finished_and_says_what_it_waits_for(
+    tasks: Path, drain: Callable[[], None]
+) -> None:
+    job = run("add", "1", "2")
+    (tasks / "tasks.py").write_text("")
+    drain()
+    data = invoke("inspect", "job", job, "--json").json
+    assert ("PARKED", None, None) == tuple(
+        data[key] for key in ("status", "finished_at", "duration_secs")
+    )
+    told = invoke("inspect", "job", job, terminal=True)
+    assert "finished" not in told.out
+    assert "parked" in told.out
+    assert "workers look for tasks when they start" in told.err
+    assert "workers look for tasks when they start" in invoke("status", job, terminal=True).err
+
+
+@pytest.mark.parametrize(
+    ("status", "started", "finished", "shown"),
+    [
+        (JobStatus.SUCCESS, 5.0, 7.0, (5.0, 7.0)),
+        (JobStatus.CANCELLED, None, 7.0, (None, 7.0)),
+        (JobStatus.RUNNING, 5.0, None, (5.0, None)),
+        (JobStatus.RUNNING, 5.0, 7.0, (None, None)),  # of the attempt before
+        (JobStatus.RUNNING, 9.0, 7.0, (9.0, None)),
+        (JobStatus.PENDING, 5.0, 7.0, (None, None)),
+        (JobStatus.PARKED, None, 7.0, (None, None)),
+    ],
+)
+def test_times_of_an_attempt_that_is_over_are_not_those_of_an_open_job(
+    status: JobStatus,
+    started: float | None,
+    finished: float | None,
+    shown: tuple[float | None, float | None],
+) -> None:
+    record = make_job("tasks.t").replace(status=status)
+    snapshot = JobSnapshot(record=record, started_at=started, finished_at=finished)
+    assert shown == job_times(snapshot)
+
+
 def test_inspect_formats_are_those_of_old(tasks: Path, drain: Callable[[], None]) -> None:
     job = run("boom")
     drain()
@@ -429,6 +471,8 @@ def test_failures_are_grouped_by_cause(tasks: Path, drain: Callable[[], None]) -
     assert "raise ValueError" in shown["newest"]["traceback"]
     assert "raise ValueError" in invoke("errors", "show", group["fingerprint"]).out
     assert "ValueError: no paper" in invoke("errors").out
+    _, (_, _, _, _, last, _) = invoke("errors", "--plain").rows
+    assert last == group["last_at"]
 
 
 def test_a_failure_without_a_traceback_is_shown_by_type_and_message(

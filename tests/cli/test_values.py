@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
 from inspect import Signature
@@ -73,8 +74,21 @@ def test_text_that_is_no_such_value_names_the_parameter() -> None:
         call("(x: Decimal)", "x")
 
 
-def test_a_word_too_many_is_left_to_the_signature() -> None:
-    assert call("(x)", "1", "2") == ((1, 2), {})
+@pytest.mark.parametrize(
+    ("signature", "words", "reason"),
+    [
+        ("(x)", ("1", "2"), "it takes 1 argument, and '2' is one too many"),
+        ("(x, y)", ("1", "2", "z=3"), "it has no parameter z, which 'z=3' would set"),
+        ("(*, only)", ("1",), "it takes no arguments, and '1' is one too many"),
+        ("(x)", ("1", "--wait"), "'--wait' comes after --, where all words are arguments"),
+    ],
+)
+def test_a_word_without_a_place_is_named(
+    signature: str, words: tuple[str, ...], reason: str
+) -> None:
+    with pytest.raises(InvalidArguments, match=re.escape(reason)) as refusal:
+        call(signature, *words)
+    assert f"tasks.t{signature}" in refusal.value.fix
 
 
 @pytest.mark.parametrize(

@@ -489,3 +489,17 @@ def test_stores_in_two_files_are_both_named(tasks: Path) -> None:
     (tasks / "nuvom.toml").write_text('queue_backend = "memory"\nresult_backend = "sqlite"\n')
     answer = call("runworker", "--burst", cwd=tasks)
     assert "store     memory, results sqlite" in answer.err
+
+
+def test_a_worker_that_nothing_can_reach_says_so(tasks: Path) -> None:
+    (tasks / "nuvom.toml").write_text('queue_backend = "memory"\nresult_backend = "memory"\n')
+    text = "no job of another program or command gets here"
+    assert call("runworker", "--burst", cwd=tasks).err.count(text) == 1
+    logged = call("runworker", "--burst", "--log-format", "json", cwd=tasks).err.splitlines()
+    assert ["WARNING"] == [one["level"] for one in map(json.loads, logged) if text in one["msg"]]
+
+
+def test_a_project_without_a_task_is_a_project(tmp_path: Path) -> None:
+    (tmp_path / "nuvom.toml").touch()
+    answer = call("runworker", "--burst", cwd=tmp_path)
+    assert (answer.code, "No task was found" in answer.err) == (0, True)

@@ -133,7 +133,7 @@ def log_at(request: pytest.FixtureRequest) -> LogAt:
             *(
                 "WARNING",
                 "job.parked",
-                "tasks.add cannot run here, its jobs are PARKED: no such task",
+                "tasks.add cannot run here, its jobs are PARKED until a worker can: no such task",
             ),
         ),
         (

@@ -11,7 +11,6 @@ from nuvom.cli import exit_codes
 from nuvom.cli.base import Command
 from nuvom.cli.invocation import Invocation, pass_invocation
 from nuvom.cli.session import project_root
-from nuvom.cli.text import clean
 from nuvom.errors import plural
 
 if TYPE_CHECKING:
@@ -63,11 +62,12 @@ def _show(out: Output, findings: Sequence[Finding]) -> None:
     wide = max(len(finding.name) for finding in findings)
     for finding in findings:
         unicode, ascii_, style = _MARKS[finding.level]
-        mark = out.out.paint(out.out.symbol(unicode, ascii_), style)
-        out.lines([f"{mark} {finding.name:<{wide}}  {clean(finding.text)}"])
+        symbol = out.out.symbol(unicode, ascii_)
+        indent = len(symbol) + wide + 3
+        text = out.beside(indent, finding.text)
+        out.lines([f"{out.out.paint(symbol, style)} {finding.name:<{wide}}  {text}"])
         if finding.fix and finding.level != "ok":
-            indent = " " * (wide + 4)
-            out.lines([out.out.paint(f"{indent}{clean(finding.fix)}", "dim")])
+            out.lines([" " * indent + out.beside(indent, finding.fix, "dim")])
 
 
 def _summary(count: int, failed: int, warned: int) -> str:

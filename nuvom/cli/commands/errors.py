@@ -11,9 +11,9 @@ from nuvom.cli.completion import fingerprints
 from nuvom.cli.invocation import Invocation, pass_invocation
 from nuvom.cli.opening import reader, writer
 from nuvom.cli.prompts import confirm, dry_run_option, yes_option
-from nuvom.cli.shapes import error_data, group_data, id_cell, job_data, jobs_table
+from nuvom.cli.shapes import error_data, group_data, id_cell, job_data, jobs_table, moment_cell
 from nuvom.cli.tables import Cell, Column, Table
-from nuvom.cli.text import ago, clean
+from nuvom.cli.text import clean
 from nuvom.errors import FailureNotFound, plural
 from nuvom.record import JobStatus
 
@@ -62,7 +62,7 @@ def _table(groups: list[ErrorGroup], now: float) -> Table:
             Cell(str(group.count), "red"),
             group.func_name,
             f"{group.type}: {group_data(group)['message']}",
-            ago(group.last_at, now),
+            moment_cell(group.last_at, now),
             id_cell(group.example_id),
         ]
         for group in groups

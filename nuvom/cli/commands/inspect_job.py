@@ -15,11 +15,13 @@ from nuvom.cli.jsonable import jsonable
 from nuvom.cli.known_tasks import positional_names
 from nuvom.cli.opening import reader
 from nuvom.cli.shapes import (
+    PARKED_HINT,
     STATUS_STYLES,
     attempt_data,
     error_data,
     id_cell,
     job_data,
+    job_times,
     status_text,
 )
 from nuvom.cli.tables import Column, Table
@@ -128,6 +130,8 @@ def _show(out: Output, snapshot: JobSnapshot, data: dict[str, Any], now: float) 
         out.lines("  " + line for line in clean(trace.rstrip()).split("\n"))
     if str(snapshot.status) in {"FAILED", "DEAD", "CANCELLED"}:
         out.hint(f"Run it again: nuvom retry job {data['id'][-8:]}")
+    if snapshot.status == "PARKED":
+        out.hint(PARKED_HINT)
 
 
 def _facts(snapshot: JobSnapshot, data: dict[str, Any], now: float) -> Iterator[tuple[str, str]]:
@@ -144,15 +148,15 @@ def _facts(snapshot: JobSnapshot, data: dict[str, Any], now: float) -> Iterator[
     yield "created", _moment(record.created_at, now)
     if record.run_at > now:
         yield "runs", _moment(record.run_at, now)
-    if snapshot.started_at is not None:
-        yield "started", _moment(snapshot.started_at, now)
-    if snapshot.finished_at is not None:
+    started_at, finished_at = job_times(snapshot)
+    if started_at is not None:
+        yield "started", _moment(started_at, now)
+    if finished_at is not None:
         took = data["duration_secs"]
-        yield (
-            "finished",
-            _moment(snapshot.finished_at, now)
-            + ("" if took is None else f", took {duration(took)}"),
-        )
+        suffix = "" if took is None else f", took {duration(took)}"
+        yield "finished", _moment(finished_at, now) + suffix
+    if snapshot.status == "PARKED" and snapshot.finished_at is not None:
+        yield "parked", _moment(snapshot.finished_at, now)
     yield from _rarer_facts(snapshot)
 
 

@@ -10,7 +10,7 @@ from nuvom.cli.base import Command
 from nuvom.cli.completion import job_ids
 from nuvom.cli.invocation import Invocation, pass_invocation
 from nuvom.cli.opening import reader
-from nuvom.cli.shapes import STATUS_STYLES, error_text, job_data, status_text
+from nuvom.cli.shapes import PARKED_HINT, STATUS_STYLES, error_text, job_data, status_text
 from nuvom.cli.text import one_line
 
 if TYPE_CHECKING:
@@ -56,3 +56,5 @@ def _show(out: Output, snapshot: JobSnapshot, now: float) -> None:
     if snapshot.error is not None:
         out.text(error_text(snapshot.error))
         out.hint(f"Traceback and attempts: nuvom inspect job {snapshot.record.id}")
+    if snapshot.status == "PARKED":
+        out.hint(PARKED_HINT)

@@ -10,9 +10,9 @@ from nuvom.cli.base import Group
 from nuvom.cli.completion import workers as worker_ids
 from nuvom.cli.invocation import Invocation, pass_invocation
 from nuvom.cli.opening import reader, writer
-from nuvom.cli.shapes import id_cell, worker_data
+from nuvom.cli.shapes import id_cell, moment_cell, worker_data
 from nuvom.cli.tables import Cell, Column, Table
-from nuvom.cli.text import ago, duration
+from nuvom.cli.text import duration
 from nuvom.errors import AmbiguousJob, WorkerNotFound
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def _row(worker: WorkerInfo, now: float) -> list[Cell | str]:
         worker.host,
         ", ".join(worker.queues) or "all",
         f"{worker.running} of {worker.slots}",
-        ago(worker.started_at, now),
+        moment_cell(worker.started_at, now),
         Cell(duration(worker.beat_age_secs), "", f"{worker.beat_age_secs:.3f}"),
     ]
 
