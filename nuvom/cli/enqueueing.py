@@ -104,3 +104,12 @@ def warn_of_queue(
         invocation.out.warn(f'The queue "{queue}" is new; the job is stored in it.{hint}')
     if inspector.workers_on(queue) == 0:
         invocation.out.warn(f"0 workers alive on queue {queue}; start one: nuvom runworker")
+
+
+def warn_of_news(invocation: Invocation, inspector: Inspector, record: JobRecord) -> None:
+    """Say that workers which were there before a task was found do not know it."""
+    if inspector.workers_on(record.queue):
+        invocation.out.warn(
+            f"{record.func_name} is new, and workers look for tasks when they start: restart "
+            "them. Until then its jobs are PARKED. `nuvom dev` restarts by itself."
+        )

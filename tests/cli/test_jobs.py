@@ -128,6 +128,16 @@ def test_run_finds_a_task_that_is_new_since(tasks: Path) -> None:
     assert invoke("run", "fresh").code == 0
 
 
+def test_run_says_that_workers_do_not_know_a_new_task(
+    tasks: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    invoke("discover", "tasks")
+    (tasks / "later.py").write_text("from nuvom import task\n@task\ndef fresh(): ...\n")
+    monkeypatch.setattr(Inspector, "workers_on", lambda *_: 1)
+    assert "later.fresh is new, and workers look for tasks when they" in invoke("run", "fresh").err
+    assert "is new" not in invoke("run", "fresh").err
+
+
 def test_run_in_production_does_not_read_code(tasks: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     invoke("discover", "tasks")
     (tasks / "later.py").write_text("from nuvom import task\n@task\ndef fresh(): ...\n")
@@ -342,7 +352,9 @@ def test_history_is_newest_first_and_filtered(tasks: Path, drain: Callable[[], N
 
 def test_history_of_nothing_says_so(tasks: Path) -> None:
     answer = invoke("history", "recent")
-    assert (answer.code, answer.out, answer.err) == (0, "", "No such job.\n")
+    assert (answer.code, answer.out) == (0, "")
+    assert answer.err == "No job yet. Enqueue one: nuvom run TASK\n"
+    assert invoke("history", "recent", "--status", "FAILED").err == "No such job.\n"
 
 
 # ---- retry, cancel ----------------------------------------------------------------------

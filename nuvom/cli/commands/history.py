@@ -54,6 +54,8 @@ def recent(
     if out.as_json:
         out.json(SCHEMA, {"jobs": [job_data(snapshot) for snapshot in found]})
         return
-    out.table(jobs_table(found, runtime.clock.now()), empty="No such job.")
+    is_filtered = bool(statuses or queue or task)
+    empty = "No such job." if is_filtered else "No job yet. Enqueue one: nuvom run TASK"
+    out.table(jobs_table(found, runtime.clock.now()), empty=empty)
     if found:
         out.hint("More of one: nuvom inspect job ID")

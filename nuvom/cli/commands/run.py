@@ -17,11 +17,12 @@ from nuvom.cli.enqueueing import (
     make_record,
     options_from,
     refuse_fleeting,
+    warn_of_news,
     warn_of_options,
     warn_of_queue,
 )
 from nuvom.cli.invocation import Invocation, pass_invocation
-from nuvom.cli.known_tasks import find_task, listed_tasks
+from nuvom.cli.known_tasks import find_task, listed_tasks, manifest_or_nothing
 from nuvom.cli.opening import writer
 from nuvom.cli.param_types import moment_option, span_option
 from nuvom.cli.session import folder_or_root
@@ -89,6 +90,7 @@ def run_(
         raise click.UsageError("--timeout belongs to --wait; to start later use --in.")
     runtime, inspector = writer(invocation, folder_or_root(invocation))
     refuse_fleeting(runtime)
+    known = {one.name for one in manifest_or_nothing(runtime.settings)}
     entry = find_task(invocation, runtime.settings, task)
     plain = [word.removeprefix(_MARK) for word in words]
     record = make_record(runtime, entry, call_from(entry, plain, json_args), options_from(options))
@@ -98,6 +100,8 @@ def run_(
         invocation.out.say(f"The unique key is taken by job {existing}; no new job was made.")
     warn_of_options(invocation, entry)
     warn_of_queue(invocation, inspector, record.queue, queues_before)
+    if entry.name not in known:
+        warn_of_news(invocation, inspector, record)
     snapshot = inspector.snapshot(existing or record.id)
     if wait:
         with interruptible(invocation, snapshot.record.id):
