@@ -14,6 +14,7 @@ from nuvom.discovery.freshness import is_stale
 from nuvom.errors import AmbiguousJob, JobNotFound
 from nuvom.queue_backends.leased import LeasedJobQueue
 from nuvom.record import FINAL, Attempt, JobRecord, JobSnapshot, JobStatus, StoredError
+from nuvom.result_backends.base import BaseResultBackend
 from nuvom.safe_text import mask_value
 from nuvom.serialization.base import MAX_DEPTH, Shaped
 
@@ -46,6 +47,27 @@ class Inspector:
         if kept is None:
             raise JobNotFound(job_id)
         return _from_full(kept, self._runtime.codec)
+
+    @property
+    def is_blind(self) -> bool:
+        """Whether a job is seen only once it has an outcome.
+
+        So it is with a queue of five methods beside a result backend of six.
+        """
+        kept = type(self._runtime.results).set_record
+        return self._queue is None and kept is BaseResultBackend.set_record
+
+    def snapshot_of(self, record: JobRecord) -> JobSnapshot:
+        """Return a job that was stored; as it was then, where nothing else can be seen of it.
+
+        Raises: JobNotFound: it could be seen, and is not there.
+        """
+        try:
+            return self.snapshot(record.id)
+        except JobNotFound:
+            if not self.is_blind:
+                raise
+            return JobSnapshot(record=record)
 
     def arguments(self, record: JobRecord) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Return the arguments of a job, rebuilt by its task's annotations.

@@ -103,7 +103,10 @@ class Job(Generic[R]):
 
     def snapshot(self) -> JobSnapshot:
         """Return all that the store knows now. Raises: JobNotFound."""
-        return Inspector(self._runtime).snapshot(self.id)
+        inspector = Inspector(self._runtime)
+        if self._record is not None:
+            return inspector.snapshot_of(self._record)
+        return inspector.snapshot(self.id)
 
     @property
     def status(self) -> JobStatus:
@@ -145,12 +148,12 @@ class Job(Generic[R]):
             WaitInsideTask: called inside a task without a timeout.
             JobNotFound: there is no such job (any more).
         """
-        value: R = wait_for_result(self._runtime, self.id, timeout)
+        value: R = wait_for_result(self._runtime, self.id, timeout, record=self._record)
         return value
 
     async def aget(self, timeout: float | None = None) -> R:  # the job's own limit, as in get
         """Do as ``get`` without blocking the event loop; cancelling it leaves the job alone."""
-        value: R = await await_result(self._runtime, self.id, timeout)
+        value: R = await await_result(self._runtime, self.id, timeout, record=self._record)
         return value
 
     def __await__(self) -> Generator[Any, None, R]:

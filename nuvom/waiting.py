@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from nuvom.errors import JobCancelled, JobFailed, JobTimeout, WaitInsideTask
+from nuvom.errors import JobCancelled, JobFailed, JobNotFound, JobTimeout, WaitInsideTask
 from nuvom.inspection import Inspector
 from nuvom.job_context import current
 from nuvom.record import JobSnapshot, JobStatus, StoredError
 
 if TYPE_CHECKING:
+    from nuvom.record import JobRecord
     from nuvom.runtime import Runtime
 
 _LONGEST_WAIT_SECS = 1.0  # a lost wake-up costs no more than this
@@ -21,11 +22,17 @@ _POLL_SECS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2)
 
 
 def wait_for_final(
-    runtime: Runtime, job_id: str, timeout: float | None, *, waited_before: float = 0.0
+    runtime: Runtime,
+    job_id: str,
+    timeout: float | None,
+    *,
+    record: JobRecord | None = None,
+    waited_before: float = 0.0,
 ) -> JobSnapshot:
     """Return the job's snapshot once its status is final.
 
     Args:
+        record: As it was stored, if the caller knows.
         waited_before: Seconds that the caller has waited already; only reported.
     Raises: JobNotFound; JobTimeout: ``timeout`` seconds passed before that.
     """
@@ -33,17 +40,17 @@ def wait_for_final(
     clock = runtime.clock
     started = clock.monotonic()
     rounds = 0
-    snapshot = inspector.snapshot(job_id)
-    if snapshot.status.is_final:
+    snapshot = _look(inspector, job_id, record)
+    if snapshot is not None and snapshot.status.is_final:
         return snapshot
     with runtime.results.waiter() as waiter:
         while True:
-            snapshot = inspector.snapshot(job_id)
-            if snapshot.status.is_final:
+            snapshot = _look(inspector, job_id, record)
+            if snapshot is not None and snapshot.status.is_final:
                 return snapshot
             waited = clock.monotonic() - started
             if timeout is not None and waited >= timeout:
-                raise _timed_out(inspector, snapshot, waited_before + waited)
+                raise _timed_out(inspector, job_id, snapshot, waited_before + waited)
             left = _LONGEST_WAIT_SECS if timeout is None else timeout - waited
             if waiter is None:
                 clock.sleep(min(left, _POLL_SECS[min(rounds, len(_POLL_SECS) - 1)]))
@@ -52,14 +59,30 @@ def wait_for_final(
             rounds += 1
 
 
-def wait_for_result(runtime: Runtime, job_id: str, timeout: float | None) -> Any:
+def _look(inspector: Inspector, job_id: str, record: JobRecord | None) -> JobSnapshot | None:
+    """Return what is seen of a job, None where nothing can be before it has an outcome."""
+    if record is not None:
+        return inspector.snapshot_of(record)
+    try:
+        return inspector.snapshot(job_id)
+    except JobNotFound:
+        if not inspector.is_blind:
+            raise
+        return None
+
+
+def wait_for_result(
+    runtime: Runtime, job_id: str, timeout: float | None, *, record: JobRecord | None = None
+) -> Any:
     """Return what the job's task returned; see ``Job.get`` for what is raised."""
     if timeout is None and current.get() is not None:
         raise WaitInsideTask(job_id)
-    return result_of(runtime, wait_for_final(runtime, job_id, timeout))
+    return result_of(runtime, wait_for_final(runtime, job_id, timeout, record=record))
 
 
-async def await_result(runtime: Runtime, job_id: str, timeout: float | None) -> Any:
+async def await_result(
+    runtime: Runtime, job_id: str, timeout: float | None, *, record: JobRecord | None = None
+) -> Any:
     """Do as ``wait_for_result`` without blocking the event loop.
 
     The wait runs in slices in a thread, so that cancelling it leaves no thread behind for
@@ -75,7 +98,9 @@ async def await_result(runtime: Runtime, job_id: str, timeout: float | None) -> 
         left = _LONGEST_WAIT_SECS if timeout is None else max(0.0, timeout - waited)
         part = min(left, _LONGEST_WAIT_SECS)
         try:
-            snapshot = await to_thread(wait_for_final, runtime, job_id, part, waited_before=waited)
+            snapshot = await to_thread(
+                wait_for_final, runtime, job_id, part, record=record, waited_before=waited
+            )
         except JobTimeout:
             if timeout is not None and left <= _LONGEST_WAIT_SECS:
                 raise
@@ -93,12 +118,15 @@ def result_of(runtime: Runtime, snapshot: JobSnapshot) -> Any:
     raise JobFailed(snapshot.record.id, error.type, error.message, error.traceback)
 
 
-def _timed_out(inspector: Inspector, snapshot: JobSnapshot, waited: float) -> JobTimeout:
-    workers = inspector.workers_on(snapshot.record.queue)
+def _timed_out(
+    inspector: Inspector, job_id: str, snapshot: JobSnapshot | None, waited: float
+) -> JobTimeout:
+    queue = "unknown" if snapshot is None else snapshot.record.queue
+    workers = inspector.workers_on(queue)
     return JobTimeout(
-        snapshot.record.id,
+        job_id,
         round(waited, 3),
-        status=str(snapshot.status),
-        queue=snapshot.record.queue,
+        status="without an outcome" if snapshot is None else str(snapshot.status),
+        queue=queue,
         workers="unknown" if workers is None else workers,
     )

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from nuvom import JobFailed, JobTimeout, Snooze, current_job
-from nuvom.errors import CapabilityMissing
+from nuvom.errors import CapabilityMissing, JobNotFound
 from nuvom.job import Job
-from nuvom.record import JobStatus
+from nuvom.record import JobRecord, JobStatus, StoredError
+from nuvom.result_backends.base import BaseResultBackend
 from nuvom.result_backends.memory import MemoryResultBackend
 from nuvom.testing import make_job
 from tests.engine import LIMIT_SECS, Engine, ToyQueue, make_runtime, wait_until, with_backends
@@ -184,3 +187,73 @@ def test_what_it_cannot_do_is_said(engine: Engine) -> None:
         job.retry()
     with pytest.raises(JobTimeout, match="unknown workers alive"):
         job.get(0)
+
+
+class SixMethods(BaseResultBackend):
+    """A result backend that has what the contract asks for, and nothing else."""
+
+    def __init__(self) -> None:
+        self.kept: dict[str, dict[str, Any]] = {}
+
+    def set_result(self, job_id: str, result: Any, *, record: JobRecord | None = None) -> bool:
+        self.kept[job_id] = {"id": job_id, "status": "SUCCESS", "result": result, "error": None}
+        return True
+
+    def get_result(self, job_id: str) -> Any:
+        return self.kept.get(job_id, {}).get("result")
+
+    def set_error(
+        self,
+        job_id: str,
+        error: StoredError | BaseException | str,
+        *,
+        record: JobRecord | None = None,
+        status: JobStatus | None = None,
+    ) -> bool:
+        assert isinstance(error, StoredError)
+        told = {"type": error.type, "message": error.message}
+        self.kept[job_id] = {"id": job_id, "status": status or "FAILED", "error": told}
+        return True
+
+    def get_error(self, job_id: str) -> StoredError | None:
+        told = self.kept.get(job_id, {}).get("error")
+        return StoredError(**told) if told else None
+
+    def get_full(self, job_id: str) -> dict[str, Any] | None:
+        return self.kept.get(job_id)
+
+    def list_jobs(self) -> list[dict[str, Any]]:
+        return list(self.kept.values())
+
+
+@pytest.fixture
+def bare(project: Path, queue: ToyQueue) -> Iterator[Engine]:
+    with Engine(with_backends(make_runtime(project), queue, SixMethods())) as engine:
+        yield engine
+
+
+def test_results_of_six_methods_are_waited_for(bare: Engine) -> None:
+    task = bare.task(add)
+    jobs = [task.delay(1, 2), *task.map([(3, 4)])]
+    assert "PENDING" == jobs[0].status  # as it was made: nobody can see more
+    with bare.worker():
+        assert [3, 7] == [job.get(LIMIT_SECS) for job in jobs]
+        with pytest.raises(JobFailed, match="TypeError"):
+            task.delay(1, "x").get(LIMIT_SECS)
+    assert ["SUCCESS"] * 2 == [job.status for job in jobs]
+
+
+def test_coroutine_waits_for_results_of_six_methods(bare: Engine) -> None:
+    job = bare.task(add).delay(1, 2)
+    with bare.worker():
+        assert 3 == asyncio.run(job.aget(LIMIT_SECS))
+
+
+def test_waiting_too_long_beside_results_of_six_methods_is_a_timeout(bare: Engine) -> None:
+    task = bare.task(add)
+    with pytest.raises(JobTimeout, match=r'is PENDING .* on queue "default"'):
+        task.delay(1, 2).get(0)
+    with pytest.raises(JobTimeout, match="is without an outcome"):
+        task.map([(1, 2)])[0].get(0)
+    with pytest.raises(JobNotFound):
+        Job.load("never-made")

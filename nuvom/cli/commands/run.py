@@ -102,11 +102,13 @@ def run_(
     warn_of_queue(invocation, inspector, record.queue, queues_before)
     if entry.name not in known:
         warn_of_news(invocation, inspector, record)
-    snapshot = inspector.snapshot(existing or record.id)
+    job_id = existing or record.id
+    made = record if existing is None else None
     if wait:
-        with interruptible(invocation, snapshot.record.id):
-            snapshot = wait_for_final(runtime, snapshot.record.id, timeout)
+        with interruptible(invocation, job_id):
+            snapshot = wait_for_final(runtime, job_id, timeout, record=made)
         return _show_end(invocation, inspector, snapshot, created=existing is None)
+    snapshot = inspector.snapshot(job_id) if made is None else inspector.snapshot_of(made)
     _show_id(invocation, snapshot, created=existing is None)
     return exit_codes.OK
 
