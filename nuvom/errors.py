@@ -334,7 +334,7 @@ class StorageFull(QueueError):
 class QueueFull(QueueError):
     """The queue holds as many waiting jobs as ``max_queue_size`` allows."""
 
-    message = 'The queue "{queue}" is full: {size} jobs wait, {limit} are allowed.'
+    message = 'The queue "{queue}" is full: {size} of at most {limit} jobs wait.'
     remedy = "Start more workers, call again later, or raise the setting max_queue_size."
 
     def __init__(self, queue: str, size: int, limit: int) -> None:
@@ -438,7 +438,7 @@ class JobCancelled(ResultError):
 
 
 class JobTimeout(ResultError, TimeoutError):
-    """The job had no final state when the time to wait was over; the job is untouched."""
+    """The job had no final status when the time to wait was over; the job is untouched."""
 
     message = (
         "Job {job_id} is {status} after waiting {waited_secs:g} s; "

@@ -214,7 +214,7 @@ pythonpath = ["."]
 README = """\
 # $title
 
-A plugin for [Nuvom]: $kind.
+A plugin for Nuvom: $kind.
 
 - Test it: `nuvom plugin test $name.py`, or `pytest`.
 - Use it in one project: put `$name.py` beside your tasks and name it in `.nuvom_plugins.toml`:
