@@ -55,9 +55,6 @@ def show_status(invocation: Invocation, name: str | None) -> int:
         out.json(STATUS_SCHEMA, {"plugins": rows})
     else:
         out.table(_status_table(rows), empty="No plugin is named.")
-        for row in rows:
-            if row["error"] is not None:
-                out.warn(row["error"])
     return exit_codes.CONFIG if plugins.failed else exit_codes.OK
 
 
@@ -104,7 +101,7 @@ def _status_table(rows: Sequence[dict[str, Any]]) -> Table:
                 Cell("ok", "green") if row["ok"] else Cell("failed", "red"),
                 row["version"] or "-",
                 ", ".join(row["provides"]) or "-",
-                Cell(row["source"], "", row["error"] or row["source"]),
+                row["error"] or row["source"],
             ]
             for row in rows
         ],
