@@ -29,9 +29,16 @@ _TELL_EVERY_SECS = 5.0
 
 
 @click.command(cls=Command)
-@click.option("--backend", default="sqlite", show_default=True, help="The store: sqlite or file.")
+@click.option(
+    "--backend",
+    metavar="NAME",
+    default="sqlite",
+    show_default=True,
+    help="The store: sqlite, file or a plugin's.",
+)
 @click.option(
     "--seconds",
+    metavar="SECS",
     type=click.FloatRange(min=1),
     default=15.0,
     show_default=True,
