@@ -34,7 +34,7 @@ _TELL_EVERY_SECS = 5.0
     metavar="NAME",
     default="sqlite",
     show_default=True,
-    help="The store: sqlite, file or a plugin's.",
+    help="The store: sqlite or file.",
 )
 @click.option(
     "--seconds",
