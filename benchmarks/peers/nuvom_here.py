@@ -67,6 +67,12 @@ class NuvomAdapter(Adapter):
     def finished(self) -> int:
         return self._ended() - self.base
 
+    def workers(self) -> int:
+        """Return how many workers are up."""
+        from nuvom import sdk  # noqa: PLC0415  # of the package under test
+
+        return len(sdk.workers())
+
     def _ended(self) -> int:
         from nuvom import sdk  # noqa: PLC0415  # of the package under test
 

@@ -6,10 +6,18 @@ claimed as slots get free, so that no job waits behind a slow one while another 
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from nuvom.execution.lanes import Lane
+
 _MOMENT_SECS = 0.02
 _CAP = 1024  # beyond it nothing is gained, and more would wait for one worker
 _AHEAD_SECS = 0.1  # of work that waits for a slot
 _NEWEST_COUNTS = 0.2  # of the mean
+_PATIENCE_SECS = 0.5  # of jobs that wait here for a slot; then others may have them
 
 
 class Pace:
@@ -18,11 +26,14 @@ class Pace:
     Args:
         slots: Least size.
         cap: Greatest size, None for the built-in one.
+
+    Attributes:
+        cap: As given; at most so many are claimed at once, for whatever lane.
     """
 
     def __init__(self, slots: int, cap: int | None) -> None:
         self._least = slots if cap is None else min(slots, cap)
-        self._cap = _CAP if cap is None else cap
+        self.cap = _CAP if cap is None else cap
         self.batch = self._least
 
     def finished(self, count: int, secs: float) -> None:
@@ -33,7 +44,7 @@ class Pace:
         if secs <= 0 or count <= 0:
             return
         target = int(count * _MOMENT_SECS / secs)
-        self.batch = max(self._least, min(self._cap, target, self.batch * 2))
+        self.batch = max(self._least, min(self.cap, target, self.batch * 2))
 
     def slowed(self) -> None:
         """Take note that nothing was finished for a while."""
@@ -68,3 +79,23 @@ class Lead:
         most = _CAP // self._slots
         each = most if mean * most <= _AHEAD_SECS else int(_AHEAD_SECS / mean)
         self.size = self._slots * each
+
+
+class Patience:
+    """Knows for which lane the last jobs were claimed so long ago that others may want them."""
+
+    def __init__(self) -> None:
+        self._claimed_at: dict[str, float] = {}
+
+    def begins(self, lane: str, now: float) -> None:
+        """Take note that jobs were claimed for a lane."""
+        self._claimed_at[lane] = now
+
+    def is_over(self, lanes: Iterable[Lane], now: float) -> list[Lane]:
+        """Return the lanes in which jobs have waited for too long while all slots were at work."""
+        before = now - _PATIENCE_SECS
+        return [
+            lane
+            for lane in lanes
+            if lane.backlog() and self._claimed_at.get(lane.name, now) < before and not lane.free()
+        ]

@@ -110,8 +110,8 @@ class ProcessLane:
         self._minder.join()
 
     def free(self) -> int:
-        """Return how many further attempts could start."""
-        return max(0, self._pool.size - len(self._pool.busy) - len(self._ready))
+        """Return how many slots are not at work, those whose child is still starting included."""
+        return self._pool.size - len(self._pool.busy)
 
     def room(self) -> int:
         """Return how many attempts to take, some ahead when they are quick."""

@@ -18,7 +18,7 @@ from nuvom.execution.bell import Bell, Nap, Rounds, drive
 from nuvom.execution.failures import stored_error
 from nuvom.execution.lanes import Assignment, Finished, Lane
 from nuvom.execution.limits import Ends
-from nuvom.execution.pace import Pace
+from nuvom.execution.pace import Pace, Patience
 from nuvom.execution.room import Room, queue_limits
 from nuvom.execution.running import RunningJob
 from nuvom.execution.strays import Strays
@@ -66,7 +66,7 @@ class Pump:
         self._is_burst = limits.burst
         most = station.settings.max_stuck_threads
         self._ends = Ends(limits, self._clock, lanes, max_stuck=most)
-        self._pace = Pace(threads.size, station.settings.batch_size)
+        self._pace, self._patience = Pace(threads.size, station.settings.batch_size), Patience()
         others = tuple(lane for lane in lanes if lane is not threads)
         queues = queue_limits(station, limits.concurrency)
         self._room = Room(threads, others, station.runner, pace=self._pace, limits=queues)
@@ -164,6 +164,7 @@ class Pump:
             try:
                 self._release()
                 has_settled = self._settle()
+                self._leave_to_others()
                 if not self._claim() and not has_settled:
                     yield from self._rest()
             except NuvomError as error:
@@ -244,6 +245,7 @@ class Pump:
             most = self._room.of(self._lanes[name])  # of unknown tasks more may have come
             self._take_back([one.running for one in assignments[most:]])
             self._lanes[name].submit(assignments[:most])
+            self._patience.begins(name, asked_at)
 
     def _close_unrun(self, running: RunningJob, settlement: Settlement) -> None:
         if self._in_hand.take(running):
@@ -309,16 +311,12 @@ class Pump:
         has_room = not self._is_quiet and next(self._room.turns(), None) is not None
         has_news = yield Nap(limit, is_on_queue=self._can_wait and has_room)
         if not has_news and len(self._in_hand):
-            self._slowed(limit)
+            self._pace.slowed()
 
-    def _slowed(self, secs: float) -> None:
-        """Claim less when nothing has ended for so long, and leave to others what waits here."""
-        self._pace.slowed()
-        if secs < _IDLE_SECS or self._done:
-            return
-        full = [lane for lane in self._lanes.values() if lane.backlog() and not lane.free()]
-        self._take_back([one.running for lane in full for one in lane.take_back()])
-        if full:
+    def _leave_to_others(self) -> None:
+        """Hand back what has waited here for long, behind slow jobs, and claim less."""
+        for lane in self._patience.is_over(self._lanes.values(), self._clock.monotonic()):
+            self._take_back([one.running for one in lane.take_back()])
             self._pace.stalled()
 
     def looked_again(self) -> bool:

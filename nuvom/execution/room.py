@@ -78,11 +78,11 @@ class Room:
         yield from self._turns_of(self._threads, own)
 
     def of(self, lane: Lane) -> int:
-        """Return how many jobs a lane has room for."""
+        """Return how many jobs a lane has room for, as far as one claim may bring them."""
         if lane is not self._threads:
-            return min(_MOST_OF_OTHERS, lane.room())
+            return min(_MOST_OF_OTHERS, self._pace.cap, lane.room())
         if not self._pace.is_bulk:
-            return lane.room()
+            return min(self._pace.cap, lane.room())
         waiting = lane.backlog()
         return self._pace.batch - waiting if waiting <= self._pace.batch // 2 else 0
 

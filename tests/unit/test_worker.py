@@ -11,6 +11,7 @@ import pytest
 from nuvom import local_worker
 from nuvom.errors import BackendUnavailable, InvalidSetting
 from nuvom.events import WorkerStarted, WorkerStopped
+from nuvom.execution import pace
 from nuvom.job import Job
 from nuvom.queue_backends.memory import MemoryJobQueue
 from nuvom.record import JobStatus
@@ -162,6 +163,25 @@ def test_two_workers_of_one_process_share_the_work(any_engine: Engine) -> None:
         assert [True, True] == any_engine.task(meet.func, name="tests.meet").map([(), ()]).get(
             LIMIT_SECS
         )
+
+
+def test_jobs_that_one_worker_has_ahead_are_shared_when_they_turn_out_slow(
+    any_engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pace, "_PATIENCE_SECS", 3600.0)
+    together = threading.Barrier(4)  # as many as both have slots
+
+    def meet() -> int:
+        return together.wait(LIMIT_SECS)
+
+    task = any_engine.task(meet, name="tests.meet")
+    with any_engine.worker(threads=2) as greedy:
+        greedy._pump._pace.batch = 64  # as after many quick jobs
+        jobs = task.map([()] * 8)
+        any_engine.wait_until(lambda: greedy.open_attempts == 8)
+        monkeypatch.setattr(pace, "_PATIENCE_SECS", 0.05)
+        with any_engine.worker(threads=2):
+            assert [0, 0, 1, 1, 2, 2, 3, 3] == sorted(jobs.get(LIMIT_SECS))
 
 
 # ---- local workers --------------------------------------------------------------------------

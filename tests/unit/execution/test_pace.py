@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
-from nuvom.execution.pace import Lead, Pace
+from nuvom.execution.pace import Lead, Pace, Patience
 
 
 def test_claims_begin_with_the_slots() -> None:
@@ -85,3 +87,24 @@ def test_lead_is_a_moment_of_work_and_none_of_slow_jobs() -> None:
     assert 1000 < lead.size <= 1024
     lead.took(-5.0)  # a clock was set back
     assert lead.size <= 1024
+
+
+class FakeLane:
+    """A lane with a backlog, and slots that are idle."""
+
+    def __init__(self, name: str, backlog: int, free: int = 0) -> None:
+        self.name = name
+        self.backlog = lambda: backlog
+        self.free = lambda: free
+
+
+def test_jobs_may_wait_for_half_a_second_while_all_slots_are_at_work() -> None:
+    lanes: list[Any] = [FakeLane("thread", 3), FakeLane("async", 0), FakeLane("process", 2, free=1)]
+    patience = Patience()
+    for lane in lanes:
+        patience.begins(lane.name, 10.0)
+    assert [] == patience.is_over(lanes, 10.4)
+    assert [lanes[0]] == patience.is_over(lanes, 10.6)
+    patience.begins("thread", 10.6)
+    assert [] == patience.is_over(lanes, 11.0)
+    assert [] == Patience().is_over(lanes, 11.0)

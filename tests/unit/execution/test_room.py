@@ -46,12 +46,12 @@ class FakeRunner:
         return self._known.get(lane, [])
 
 
-def room(runner: FakeRunner, limits: Any = None, **free: int) -> Room:
+def room(runner: FakeRunner, limits: Any = None, *, cap: int | None = None, **free: int) -> Room:
     threads, loop, children = (
         FakeLane(name, free.get(name, 4)) for name in ("thread", "async", "process")
     )
     parts: tuple[Any, Any, Any] = (threads, (loop, children), runner)
-    return Room(*parts, pace=Pace(4, None), limits=limits)
+    return Room(*parts, pace=Pace(4, cap), limits=limits)
 
 
 def test_a_worker_of_one_lane_makes_one_claim_for_whatever_comes() -> None:
@@ -66,6 +66,14 @@ def test_each_lane_claims_what_it_can_start_of_its_own_tasks() -> None:
     turns = list(room(runner, thread=3, process=2, **{"async": 1000}).turns())
     assert [Turn(512, ["t", "p"]), Turn(2, ["t", "a"]), Turn(3, ["a", "p"])] == turns
     assert [Turn(2, ["t", "a"])] == list(room(runner, thread=0, process=2, **{"async": 0}).turns())
+
+
+def test_no_claim_is_larger_than_the_settings_allow() -> None:
+    place = room(FakeRunner(process=["p"], **{"async": ["a"]}), cap=3, **{"async": 1000})
+    assert [3, 3, 3] == [turn.most for turn in place.turns()]
+    for _ in range(10):
+        place._pace.finished(1_000_000, 0.1)
+    assert [3, 3, 3] == [turn.most for turn in place.turns()]
 
 
 def test_the_room_is_measured_when_a_turn_is_asked_for() -> None:
