@@ -9,7 +9,7 @@ from __future__ import annotations
 from heapq import heapify, heappop, heapreplace
 from itertools import takewhile
 from math import inf
-from threading import Condition, Lock
+from threading import Condition, RLock
 from typing import TYPE_CHECKING, Any
 
 from nuvom._memory.shelf import Row, Shelf
@@ -83,7 +83,7 @@ class MemoryStore:
     """
 
     def __init__(self, clock: Clock, max_queue_size: int | None) -> None:
-        self.lock = Lock()
+        self.lock = RLock()  # a signal handler may stop a worker while its own thread is in here
         self.work = Condition(self.lock)
         self.outcomes = Condition(self.lock)
         self.arrivals = 0

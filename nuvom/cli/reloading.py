@@ -6,16 +6,15 @@ that cannot be parsed changes nothing.
 
 from __future__ import annotations
 
-import threading
 from typing import TYPE_CHECKING, Any
 
-from nuvom import platforms
 from nuvom.cli import exit_codes
+from nuvom.cli.crew import Crew
 from nuvom.cli.session import folder_or_root, settings
 from nuvom.cli.signals import stop_signals
 from nuvom.cli.text import quoted
 from nuvom.cli.watching import changes, snapshot
-from nuvom.cli.worker_process import WorkerProcess, end_all, worker_command, worker_options
+from nuvom.cli.worker_process import WorkerProcess, worker_command, worker_options
 from nuvom.clock import SYSTEM_CLOCK
 from nuvom.discovery.auto_register import refresh
 from nuvom.discovery.parser import syntax_tree
@@ -59,21 +58,25 @@ class Supervisor:
     ) -> None:
         self._invocation = invocation
         self._settings = settings
-        self._options = list(options)
-        self._stop = threading.Event()
         self._count = count
-        self._is_aborted = False
+        command = worker_command(invocation, settings.root, options)
+        self._crew = Crew(
+            lambda: WorkerProcess(command, _CHILD_SETTINGS),
+            clock=SYSTEM_CLOCK,
+            grace_secs=settings.shutdown_timeout_secs,
+        )
         self._wants_new = False
-        self._current: list[WorkerProcess] = []
-        self._old: list[WorkerProcess] = []
+        self._current: list[
+            WorkerProcess
+        ] = []  # those of the newest code; others finish their jobs
 
     def stop(self) -> None:
         """End in good order; may be called from a signal handler."""
-        self._stop.set()
+        self._crew.is_stopping = True
 
     def abort(self) -> None:
         """End at once; may be called from a signal handler."""
-        self._is_aborted = True
+        self._crew.is_aborted = True
 
     def restart(self) -> None:
         """Start new children soon; may be called from a signal handler."""
@@ -86,8 +89,8 @@ class Supervisor:
         self._tell("started", self._headline(found), tasks=len(found.tasks))
         self._replace()
         try:
-            root, stop = self._settings.root, self._stop
-            for files in changes(root, before, stop=stop, clock=SYSTEM_CLOCK):
+            root, is_over = self._settings.root, lambda: self._crew.is_stopping
+            for files in changes(root, before, is_over=is_over, clock=SYSTEM_CLOCK):
                 if files:
                     self._react(files)
                 elif self._wants_new:
@@ -133,28 +136,19 @@ class Supervisor:
         self._wants_new = False
         for child in self._current:
             child.ask_to_stop()
-        self._old += self._current
-        command = worker_command(self._invocation, self._settings.root, self._options)
-        self._current = [WorkerProcess(command, _CHILD_SETTINGS) for _ in range(self._count)]
+        self._current = [self._crew.start_one() for _ in range(self._count)]
 
     def _look_after(self) -> None:
-        self._old = [child for child in self._old if not _has_ended(child)]
-        for child in self._current:
-            code = child.code()
-            if code is not None:
+        for child, code in self._crew.let_go_of_ended():
+            if child in self._current:
+                self._current.remove(child)
                 text = f"The worker ended with code {code}; a change starts a new one."
                 self._tell("ended", text, code=code)
-        self._current = [child for child in self._current if not _has_ended(child)]
-        platforms.reap_adopted({child.pid for child in (*self._old, *self._current)})
+        self._crew.reap_orphans()
 
     def _end(self) -> None:
         self._tell("stopping", "Stopping. Once more to stop at once.")
-        end_all(
-            [*self._old, *self._current],
-            within_secs=self._settings.shutdown_timeout_secs,
-            clock=SYSTEM_CLOCK,
-            is_aborted=lambda: self._is_aborted,
-        )
+        self._crew.end()
         self._tell("stopped", "Stopped.")
 
     def _tell(self, event: str, text: str, **data: Any) -> None:  # further keys
@@ -162,13 +156,6 @@ class Supervisor:
             self._invocation.out.json_line(SCHEMA, {"event": event, "text": text, **data})
         else:
             self._invocation.out.say(text)
-
-
-def _has_ended(child: WorkerProcess) -> bool:
-    if child.code() is None:
-        return False
-    child.close()
-    return True
 
 
 def _syntax_error(root: Path, files: set[str]) -> str | None:

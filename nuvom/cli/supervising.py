@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 from nuvom import platforms
 from nuvom.cli import exit_codes
+from nuvom.cli.crew import Crew
 from nuvom.cli.serving_text import supervisor_lines
 from nuvom.cli.signals import write_now
 from nuvom.cli.worker_process import (
     HAND_BACK_SECS,
     LOOK_SECS,
     WorkerProcess,
-    end_all,
     worker_command,
     worker_options,
 )
@@ -105,15 +105,13 @@ class Supervisor:
         grace_secs: float,
         say: Callable[[str], None],
     ) -> None:
-        self._spawn = spawn
         self._clock = clock
-        self._grace_secs = grace_secs
+        self._leave_secs = grace_secs + HAND_BACK_SECS
+        self._crew = Crew(spawn, clock=clock, grace_secs=self._leave_secs)
         self._say = say
         self._places = [_Place() for _ in range(count)]
-        self._apart: list[WorkerProcess] = []  # those that come up or leave beside their places
         self._roll: Iterator[None] | None = None
-        self._is_stopping = self._is_aborted = self._wants_restart = False
-        self._was_up = False
+        self._wants_restart = self._was_up = False
         self._code = exit_codes.OK
         self.replaced = 0
 
@@ -122,12 +120,12 @@ class Supervisor:
     def stop(self) -> None:
         """End in good order."""
         self._say("\nStopping. Once more to stop at once.\n")
-        self._is_stopping = True
+        self._crew.is_stopping = True
 
     def abort(self) -> None:
         """End at once."""
         self._say("\nStopping at once; what has not ended goes back to the queue.\n")
-        self._is_aborted = True
+        self._crew.is_aborted = True
 
     def restart(self) -> None:
         """Replace all workers, one after the other; once more while that goes on: again."""
@@ -141,16 +139,11 @@ class Supervisor:
         Returns: the exit code, as far as no signal decides it.
         """
         try:
-            while not self._is_stopping and not all(place.is_over for place in self._places):
+            while not self._crew.is_stopping and not all(place.is_over for place in self._places):
                 self._look()
                 self._clock.sleep(LOOK_SECS)
         finally:
-            end_all(
-                self._processes(),
-                within_secs=self._grace_secs + HAND_BACK_SECS,
-                clock=self._clock,
-                is_aborted=lambda: self._is_aborted,
-            )
+            self._crew.end()
         return self._code
 
     def _look(self) -> None:
@@ -161,11 +154,7 @@ class Supervisor:
             self._roll = self._replace_all()
         if self._roll is not None and next(self._roll, self) is self:
             self._roll = None
-        platforms.reap_adopted({process.pid for process in self._processes()})
-
-    def _processes(self) -> list[WorkerProcess]:
-        placed = [place.process for place in self._places if place.process is not None]
-        return placed + self._apart
+        self._crew.reap_orphans()
 
     def _look_at(self, place: _Place) -> None:
         process = place.process
@@ -179,21 +168,21 @@ class Supervisor:
 
     def _fill(self, place: _Place) -> None:
         try:
-            place.process = self._spawn()
+            place.process = self._crew.start_one()
         except OSError as error:
             self._wait_longer(place, f"no worker process could be started: {error}")
 
     # ---- ends ---------------------------------------------------------------------------
 
     def _ended(self, place: _Place, process: WorkerProcess, code: int) -> None:
-        process.close()
+        self._crew.let_go(process)
         place.process = None
         if code == exit_codes.OK:  # a limit of its own, or somebody asked it to
             place.is_over = True
             return
         how = f"worker process {process.pid} ended: {platforms.exit_text(code)}"
         if code in _HOPELESS and not self._was_up:
-            self._code, self._is_stopping = code, True
+            self._code, self._crew.is_stopping = code, True
             return
         if self._clock.monotonic() - process.started_at > _LONG_SECS:
             place.deaths = 0
@@ -218,19 +207,17 @@ class Supervisor:
             if place.is_over:
                 continue
             try:
-                new = self._spawn()
+                new = self._crew.start_one()
             except OSError as error:
                 self._give_up_restart(f"no worker process could be started: {error}")
                 return
-            self._apart.append(new)
             ends_at = self._clock.monotonic() + _UP_SECS
             while new.code() is None and not new.is_up and self._clock.monotonic() < ends_at:
                 yield
             if not new.is_up:
                 self._give_up_restart(_why_not_up(new))
-                self._drop(new)
+                self._crew.let_go(new)
                 return
-            self._apart.remove(new)
             old, place.process, place.deaths = place.process, new, 0
             self.replaced += 1
             log_event(_LOG, logging.INFO, "process.replaced", _replaces(new, old))
@@ -238,20 +225,11 @@ class Supervisor:
                 yield from self._see_off(old)
 
     def _see_off(self, old: WorkerProcess) -> Iterator[None]:
-        self._apart.append(old)
         old.ask_to_stop()
-        ends_at = self._clock.monotonic() + self._grace_secs + HAND_BACK_SECS
+        ends_at = self._clock.monotonic() + self._leave_secs
         while old.code() is None and self._clock.monotonic() < ends_at:
             yield
-        self._drop(old)
-
-    def _drop(self, process: WorkerProcess) -> None:
-        """Let go of a worker; one that hangs is killed."""
-        if process.code() is None:
-            process.kill()
-            end_all([process], within_secs=HAND_BACK_SECS, clock=self._clock, is_aborted=bool)
-        process.close()
-        self._apart.remove(process)
+        self._crew.let_go(old)
 
     def _give_up_restart(self, why: str) -> None:
         text = f"the restart was given up, and the workers before go on: {why}"

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from nuvom.cli.invocation import Invocation
-    from nuvom.clock import Clock
 
 HAND_BACK_SECS = 10.0
 LOOK_SECS = 0.05
@@ -101,44 +100,6 @@ def worker_options(options: Mapping[str, Any]) -> list[str]:
         else:
             words += [option, str(value)]
     return words
-
-
-def end_all(
-    processes: Sequence[WorkerProcess],
-    *,
-    within_secs: float,
-    clock: Clock,
-    is_aborted: Callable[[], bool],
-) -> None:
-    """Stop workers in good order, and return when they have ended.
-
-    Those that have not ended in time, or when ``is_aborted()``, hand back what they run at once;
-    those that hang are killed.
-    """
-    for process in processes:
-        process.ask_to_stop()
-    if not _wait_for(processes, within_secs, clock, is_aborted):
-        for process in processes:
-            process.stop_at_once()
-        if not _wait_for(processes, HAND_BACK_SECS, clock, lambda: False):
-            for process in processes:
-                process.kill()
-            _wait_for(processes, HAND_BACK_SECS, clock, lambda: False)
-    for process in processes:
-        process.close()
-
-
-def _wait_for(
-    processes: Sequence[WorkerProcess], secs: float, clock: Clock, is_aborted: Callable[[], bool]
-) -> bool:
-    """Wait until all have ended; False when the time is over or ``is_aborted()``."""
-    deadline = clock.monotonic() + secs
-    while any([process.code() is None for process in processes]):  # noqa: C419  # look at all
-        platforms.reap_adopted({process.pid for process in processes})
-        if is_aborted() or clock.monotonic() > deadline:
-            return False
-        clock.sleep(LOOK_SECS)
-    return True
 
 
 # ---- the worker's end -----------------------------------------------------------------

@@ -14,13 +14,13 @@ from typing import Any
 
 import pytest
 
-from nuvom.cli import watching, worker_process
+from nuvom.cli import crew, watching
 from nuvom.cli.invocation import Invocation
 from nuvom.cli.reloading import Supervisor, _syntax_error
 from nuvom.cli.worker_process import WorkerProcess
 from nuvom.clock import SYSTEM_CLOCK
 from nuvom.config_sources import load
-from tests.cli.shell import call, invoke, spawn
+from tests.cli.shell import call, invoke, python, spawn
 from tests.cli.test_worker import end, is_alive, until
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
@@ -184,13 +184,70 @@ def supervisor(project: Path) -> Supervisor:
 def test_a_child_that_hangs_is_ended(
     supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(worker_process, "HAND_BACK_SECS", 0.05)
-    child = WorkerProcess([sys.executable, "-c", "while True: pass"])
-    supervisor._current = [child]
+    monkeypatch.setattr(crew, "HAND_BACK_SECS", 0.05)
+    supervisor._crew._spawn = lambda: WorkerProcess([sys.executable, "-c", "while True: pass"])
+    child = supervisor._crew.start_one()
     supervisor.abort()
     supervisor._end()
     assert child.code() == -signal.SIGKILL
     assert "Stopped." in capsys.readouterr().err
+
+
+STOPPED_AT_ANY_LINE = """
+import faulthandler, sys
+from pathlib import Path
+from nuvom.cli import reloading, watching
+from nuvom.cli.invocation import Invocation
+from nuvom.config_sources import load
+
+faulthandler.dump_traceback_later(50, exit=True)
+watching._POLL_SECS = 0.0
+settings = load(Path.cwd()).settings
+found = reloading.Supervisor(Invocation(), settings, [])._discover()
+
+class Childless(reloading.Supervisor):
+    \"\"\"Once it watches, the given line of what it does is its last.\"\"\"
+
+    def __init__(self, last):
+        super().__init__(Invocation(), settings, [], count=0)
+        self.last, self.lines, self.place = last, 0, ""
+
+    def _discover(self):
+        return found
+
+    def _replace(self):
+        sys.settrace(self.trace)
+
+    def _tell(self, event, text, **data):
+        if event == "stopping":
+            sys.settrace(None)
+
+    def trace(self, frame, event, _):
+        if "importlib" in frame.f_code.co_filename:
+            return None
+        if event == "line":
+            self.lines += 1
+            if self.lines == self.last:
+                self.place = frame.f_code.co_name
+                self.stop()  # as a signal handler does, between any two lines
+        return self.trace
+
+places = []
+for last in range(1, 1000):
+    supervisor = Childless(last)
+    supervisor.run()
+    places.append(supervisor.place)
+print(places.count("changes"), len(set(places)))
+"""
+
+
+def test_a_stop_signal_at_any_moment_of_the_watch_ends_it(tasks: Path) -> None:
+    """It may come while the thread that it interrupts holds a lock."""
+    answer = python(STOPPED_AT_ANY_LINE, cwd=tasks)
+    assert answer.code == 0, answer.err
+    rounds, functions = map(int, answer.out.split())
+    assert rounds > 4  # so many lines of the loop itself were among them
+    assert functions > 10
 
 
 def test_what_discovery_finds_is_told(
@@ -234,7 +291,7 @@ def test_new_changed_and_removed_files_are_changes(
         (project / name).write_text("x")
     stop = threading.Event()
     before = watching.snapshot(project)
-    seen = watching.changes(project, before, stop=stop, clock=SYSTEM_CLOCK)
+    seen = watching.changes(project, before, is_over=stop.is_set, clock=SYSTEM_CLOCK)
     assert next(seen) == set()
     (project / "changes.py").write_text("xx")
     (project / "goes.py").unlink()
@@ -247,7 +304,7 @@ def test_new_changed_and_removed_files_are_changes(
 def test_a_change_before_the_first_look_is_seen(project: Path) -> None:
     before = watching.snapshot(project)
     (project / "new.py").write_text("")
-    seen = watching.changes(project, before, stop=threading.Event(), clock=SYSTEM_CLOCK)
+    seen = watching.changes(project, before, is_over=lambda: False, clock=SYSTEM_CLOCK)
     assert next(seen) == {"new.py"}
 
 
@@ -264,7 +321,8 @@ def test_watchfiles_is_used_where_it_is_installed(
     fake.watch = watch
     fake.__spec__ = types.SimpleNamespace()
     monkeypatch.setitem(sys.modules, "watchfiles", fake)
-    stop = threading.Event()
-    assert list(watching.changes(project, {}, stop=stop, clock=SYSTEM_CLOCK)) == [set()]
+    found = watching.changes(project, {}, is_over=lambda: True, clock=SYSTEM_CLOCK)
+    assert list(found) == [set()]
     assert calls[0]["root"] == project
-    assert calls[0]["stop_event"] is stop
+    stop_event: Any = calls[0]["stop_event"]
+    assert stop_event.is_set()

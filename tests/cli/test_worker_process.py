@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from nuvom.cli import worker_process
+from nuvom.cli import crew as crew_module
+from nuvom.cli.crew import Crew
 from nuvom.cli.processes import own_command
-from nuvom.cli.worker_process import WorkerProcess, end_all, worker_options
+from nuvom.cli.worker_process import WorkerProcess, worker_options
 from nuvom.clock import SYSTEM_CLOCK
 from tests.cli.shell import ROOT, invoke
 from tests.cli.test_worker import states, until
@@ -103,28 +104,52 @@ def test_a_worker_of_somebody_else_leaves_at_once(tmp_path: Path) -> None:
     process.close()
 
 
+def crew_of(*programs: str, grace_secs: float) -> tuple[Crew, list[WorkerProcess]]:
+    """Return a crew of workers that do so once they were told something."""
+    left = iter(programs)
+    crew = Crew(lambda: start(next(left)), clock=SYSTEM_CLOCK, grace_secs=grace_secs)
+    return crew, [crew.start_one() for _ in programs]
+
+
 @posix
 def test_all_are_asked_then_told_then_killed(
     ended: list[WorkerProcess], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(worker_process, "HAND_BACK_SECS", 1.0)
-    good = start("sys.exit(0)")
-    slow = start("told.clear(); told.wait(); sys.exit(5)")
-    deaf = start("while True: pass")
-    everybody = [good, slow, deaf]
+    monkeypatch.setattr(crew_module, "HAND_BACK_SECS", 1.0)
+    good, slow = "sys.exit(0)", "told.clear(); told.wait(); sys.exit(5)"
+    crew, everybody = crew_of(good, slow, "while True: pass", grace_secs=0.2)
     ended += everybody
     until(lambda: all(process.is_up for process in everybody))
-    end_all(everybody, within_secs=0.2, clock=SYSTEM_CLOCK, is_aborted=lambda: False)
+    crew.end()
     assert [process.code() for process in everybody] == [0, 5, -signal.SIGKILL]
 
 
 @posix
 def test_an_impatient_end_waits_for_nobody(ended: list[WorkerProcess]) -> None:
-    process = start("sys.exit(next(5 for _ in iter(told.wait, None) if 'now' in names))")
+    waits_for_now = "sys.exit(next(5 for _ in iter(told.wait, None) if 'now' in names))"
+    crew, (process,) = crew_of(waits_for_now, grace_secs=3600)
     ended.append(process)
     until(lambda: process.is_up)
-    end_all([process], within_secs=3600, clock=SYSTEM_CLOCK, is_aborted=lambda: True)
+    crew.is_aborted = True
+    crew.end()
     assert process.code() == 5
+
+
+@posix
+def test_whoever_has_ended_is_let_go_of_and_whoever_hangs_is_killed(
+    ended: list[WorkerProcess],
+) -> None:
+    crew, (quick, deaf) = crew_of("sys.exit(3)", "while True: pass", grace_secs=3600)
+    ended += [quick, deaf]
+    until(lambda: quick.is_up and deaf.is_up)
+    assert [] == crew.let_go_of_ended()
+    quick.ask_to_stop()
+    wait_for(quick)
+    assert [(quick, 3)] == crew.let_go_of_ended()
+    assert [] == crew.let_go_of_ended()
+    crew.let_go(deaf)
+    assert -signal.SIGKILL == deaf.code()
+    crew.end()  # nobody is left to wait for
 
 
 @posix

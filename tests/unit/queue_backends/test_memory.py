@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import tracemalloc
 from typing import TYPE_CHECKING, Any
 
@@ -279,3 +280,15 @@ def test_started_and_released_attempts_are_in_the_history(queue: MemoryJobQueue)
     queue.mark_started(job)
     queue.release([job])
     assert [attempt.outcome for attempt in queue.attempts(job.id)] == ["released"]
+
+
+def test_a_signal_handler_may_end_a_wait_whatever_it_has_interrupted(queue: MemoryJobQueue) -> None:
+    def interrupt_inside() -> None:
+        with queue.store.lock:  # where a signal may hit the thread that enqueues
+            queue.interrupt()
+
+    thread = threading.Thread(target=interrupt_inside, daemon=True)
+    thread.start()
+    thread.join(10)
+    assert not thread.is_alive()
+    assert 1 == queue.store.arrivals
