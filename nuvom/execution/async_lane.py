@@ -2,7 +2,8 @@
 
 The loop starts with the first such job. A task is cancelled at its deadline; one that swallows
 the cancellation is left behind, as a stuck thread would be. A task that blocks the loop is
-found by the watchdog and named with its stack; heartbeats run elsewhere and go on.
+found by the watchdog and named with its stack; heartbeats run elsewhere and go on. When its
+attempt is closed its code is told, as in a thread; if that does not help, another loop takes over.
 """
 
 from __future__ import annotations
@@ -13,10 +14,14 @@ import threading
 from collections import deque
 from contextlib import suppress
 from contextvars import copy_context
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from nuvom.execution.failures import current_frames, stack_of, stack_of_coroutine
+from nuvom.execution.closing import AttemptClosed
+from nuvom.execution.failures import stack_of, stack_of_coroutine
+from nuvom.execution.job_runner import LATE_SECS
 from nuvom.execution.lanes import Assignment, Finished, Shop
+from nuvom.execution.loop_thread import LoopThread
 from nuvom.job_context import current
 
 if TYPE_CHECKING:
@@ -25,16 +30,18 @@ if TYPE_CHECKING:
     from nuvom.execution.running import RunningJob
     from nuvom.outcome import Settlement
 
+_LOOK_SECS = 0.25  # between looks of the watchdog
+_STANDS_SECS = 0.5  # without a turn of the loop: closed attempts keep others from running
 _BLOCKED_SECS = 1.0  # without a turn of the loop, after which it counts as blocked
-_LEAVE_SECS = 1.0  # for coroutines to clean up when the worker has stopped
 _LOG = logging.getLogger("nuvom.worker")
 
 
 class _Place(NamedTuple):
-    """A coroutine that runs, and what it is an attempt of."""
+    """A coroutine, what it is an attempt of, and the loop that it is on."""
 
     assignment: Assignment
     task: asyncio.Task[None]
+    thread: LoopThread
 
 
 class AsyncLane:
@@ -47,13 +54,13 @@ class AsyncLane:
         self._shop = shop
         self._waiting: deque[Assignment] = deque()
         self._places: dict[RunningJob, _Place] = {}
+        self._unbegun: set[asyncio.Task[None]] = set()  # who removes one begins it, or moves it
         self._left_behind: set[asyncio.Task[None]] = set()
-        self._busy = 0
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._thread: threading.Thread | None = None
+        self._thread: LoopThread | None = None
+        self._old_threads: list[LoopThread] = []
         self._stopping = threading.Event()
-        self._turned_at = 0.0
-        self._is_named = False
+        self._is_blocked = False
+        self._noticed: tuple[float, asyncio.Task[Any] | None] | None = None
 
     # ---- the lane's contract ------------------------------------------------------------
 
@@ -63,17 +70,17 @@ class AsyncLane:
     def stop(self) -> None:
         """Cancel what still runs, and stop the loop; who swallows the cancellation is left."""
         self._stopping.set()
-        loop, thread = self._loop, self._thread
-        if loop is None or thread is None:
-            return
-        with suppress(RuntimeError):  # it is closed already
-            loop.call_soon_threadsafe(loop.stop)
-        if thread is not threading.current_thread():
-            thread.join(2 * _LEAVE_SECS)
+        for thread in self._old_threads:
+            thread.end()
+        if self._thread is not None:
+            self._thread.end()
+            self._thread.join()
 
     def free(self) -> int:
-        """Return how many further coroutines could start."""
-        return max(0, self._size - self._busy - len(self._waiting))
+        """Return how many further coroutines could start; none while the loop is blocked."""
+        if self._is_blocked:
+            return 0
+        return max(0, self._size - len(self._places) - len(self._waiting))
 
     def room(self) -> int:
         """Return as many: coroutines are so many that none need to wait ready."""
@@ -86,7 +93,10 @@ class AsyncLane:
     def submit(self, work: list[Assignment]) -> None:
         """Start these attempts, in order, as there is room."""
         self._waiting.extend(work)
-        self._ensure_loop().call_soon_threadsafe(self._start_waiting)
+        if self._thread is None:
+            self._thread = LoopThread(self._shop.clock, self._shop.crashed)
+            threading.Thread(target=self._watch, name="nuvom-loop-watch", daemon=True).start()
+        self._thread.call(self._start_waiting)
 
     def run_hook(self, hook: Callable[[], Any]) -> None:
         """Run a hook in a thread of its own, since it may block."""
@@ -105,22 +115,14 @@ class AsyncLane:
     def close_attempt(self, running: RunningJob) -> None:
         """Cancel the coroutine of an attempt that somebody else closed."""
         running.is_cancelled = True
-        loop = self._loop
-        if loop is not None:
-            with suppress(RuntimeError):  # the loop is closed: nothing runs any more
-                loop.call_soon_threadsafe(self._cancel, running)
+        place = self._places.get(running)
+        if place is not None:
+            place.thread.call(self._cancel, running)
 
     def stacks(self) -> dict[str, str]:
         """Return where each coroutine is, by job id."""
         places = list(self._places.items())
-        return {running.record.id: self._stack_of(place.task) for running, place in places}
-
-    def _stack_of(self, task: asyncio.Task[None]) -> str:
-        if self._loop is not None and asyncio.current_task(self._loop) is task:
-            frame = current_frames().get(self._ident)
-            if frame is not None:
-                return stack_of(frame)
-        return stack_of_coroutine(task.get_coro())
+        return {running.record.id: _stack_of(place) for running, place in places}
 
     def stuck(self) -> int:
         """Return how many coroutines run on after their attempt was closed."""
@@ -129,26 +131,41 @@ class AsyncLane:
     # ---- on the loop --------------------------------------------------------------------
 
     def _start_waiting(self) -> None:
-        while self._waiting and self._busy < self._size:
+        thread = self._thread
+        if thread is None or thread.loop is not asyncio.get_running_loop():
+            if thread is not None:  # this loop was left behind meanwhile
+                thread.call(self._start_waiting)
+            return
+        while self._waiting and len(self._places) < self._size:
             try:
                 assignment = self._waiting.popleft()
             except IndexError:  # taken back meanwhile
                 break
-            self._busy += 1
             context = copy_context()
             context.run(current.set, assignment.running)
-            task = asyncio.get_running_loop().create_task(self._run(assignment), context=context)
-            task.add_done_callback(self._check)
-            self._places[assignment.running] = _Place(assignment, task)
+            task = thread.loop.create_task(self._run(assignment), context=context)
+            task.add_done_callback(partial(self._check, assignment.running))
+            self._unbegun.add(task)
+            self._places[assignment.running] = _Place(assignment, task, thread)
         if not self._waiting:
             self._shop.idle()
 
     async def _run(self, assignment: Assignment) -> None:
+        if not self._begins(asyncio.current_task()):
+            return
         if self._shop.starts(assignment.running):
             await self._attempt(assignment)
         else:
             self._ends(assignment.running, None)
         self._start_waiting()
+
+    def _begins(self, task: Any) -> bool:
+        """Take the right to begin the attempt of a task; False when somebody else has it."""
+        try:
+            self._unbegun.remove(task)
+        except KeyError:
+            return False
+        return True
 
     async def _attempt(self, assignment: Assignment) -> None:
         prepared, running = assignment.prepared, assignment.running
@@ -171,17 +188,21 @@ class AsyncLane:
             if self._ends(running, deadline):
                 self._finish(assignment, runner.succeeded(prepared, running, value))
 
-    def _check(self, task: asyncio.Task[None]) -> None:
+    def _check(self, running: RunningJob, task: asyncio.Task[None]) -> None:
+        self._left_behind.discard(task)
         error = None if task.cancelled() else task.exception()
-        if error is not None:  # not the task's own code, whose failures are outcomes
+        if isinstance(error, AttemptClosed):  # told when the task's code had ended already
+            place = self._places.get(running)
+            if place is not None and place.task is task:
+                del self._places[running]
+        elif error is not None:  # not the task's own code, whose failures are outcomes
             self._shop.crashed(error)
 
     def _ends(self, running: RunningJob, deadline: asyncio.TimerHandle | None) -> bool:
         """Give the place back; False when somebody else has closed the attempt."""
         if deadline is not None:
             deadline.cancel()
-        if self._places.pop(running, None) is not None:
-            self._busy -= 1  # else its place was given away when the attempt was closed
+        self._places.pop(running, None)  # unless it was given away when the attempt was closed
         return self._shop.in_hand.take(running)
 
     def _finish(self, assignment: Assignment, settlement: Settlement) -> None:
@@ -197,7 +218,7 @@ class AsyncLane:
         """Close an attempt past its deadline; on the loop, or beside it when it is blocked."""
         prepared, running = assignment.prepared, assignment.running
         place = self._places.get(running)
-        stack = None if place is None else self._stack_of(place.task)
+        stack = None if place is None else _stack_of(place)
         if not self._shop.in_hand.take(running):
             return
         self._finish(assignment, self._shop.runner.timed_out(prepared, running, stack))
@@ -208,80 +229,114 @@ class AsyncLane:
         place = self._places.pop(running, None)
         if place is None:
             return
-        self._busy -= 1
+        self._unbegun.discard(place.task)
         self._left_behind.add(place.task)
-        place.task.add_done_callback(self._left_behind.discard)
         place.task.cancel()
         self._start_waiting()
 
-    # ---- the loop's thread --------------------------------------------------------------
-
-    def _ensure_loop(self) -> asyncio.AbstractEventLoop:
-        if self._loop is None:
-            self._loop = asyncio.new_event_loop()
-            self._turned_at = self._shop.clock.monotonic()
-            self._thread = threading.Thread(target=self._main, name="nuvom-loop", daemon=True)
-            self._thread.start()
-            threading.Thread(target=self._watch, name="nuvom-loop-watch", daemon=True).start()
-        return self._loop
-
-    @property
-    def _ident(self) -> int:
-        return (self._thread.ident if self._thread is not None else None) or 0
-
-    def _main(self) -> None:
-        loop = self._ensure_loop()
-        asyncio.set_event_loop(loop)
-        loop.call_soon(self._turn)
-        try:
-            while not self._stopping.is_set():
-                # asyncio lets these two through when anything but a job raises them: a task that
-                # a job has made, or a callback. The loop is everybody's and goes on.
-                with suppress(KeyboardInterrupt, SystemExit):
-                    loop.run_forever()
-            with suppress(RuntimeError):  # somebody's code has stopped the loop once more
-                _leave(loop)
-        except Exception as error:  # noqa: BLE001  # outermost: a fault of the engine must not pass in silence
-            self._shop.crashed(error)
-        finally:
-            loop.close()
-
-    def _turn(self) -> None:
-        self._turned_at = self._shop.clock.monotonic()
-        self._is_named = False
-        if self._loop is not None and not self._stopping.is_set():
-            self._loop.call_later(_BLOCKED_SECS / 4, self._turn)
+    # ---- the watchdog -------------------------------------------------------------------
 
     def _watch(self) -> None:
         try:
-            while not self._shop.clock.wait(self._stopping, _BLOCKED_SECS / 2):
+            while not self._shop.clock.wait(self._stopping, _LOOK_SECS):
                 self._look()
         except Exception as error:  # noqa: BLE001  # outermost: a fault of the engine must not pass in silence
             self._shop.crashed(error)
 
     def _look(self) -> None:
-        """Find a loop that is blocked, and keep the deadlines that it cannot keep itself."""
-        now = self._shop.clock.monotonic()
-        blocked_secs = now - self._turned_at
-        places = list(self._places.values())
-        if blocked_secs <= _BLOCKED_SECS or not places:
+        """Keep the deadlines that a blocked loop cannot keep itself, and have it go on."""
+        thread = self._thread
+        if thread is None:
             return
-        if not self._is_named:
-            self._is_named = True
-            self._name_blocker(blocked_secs)
+        late = self._shop.clock.monotonic() - LATE_SECS
+        places = list(self._places.values())
         for place in places:
-            if place.assignment.running.deadline <= now:
+            if place.assignment.running.deadline <= late:
                 self._close_overdue(place.assignment)
+        self._see_whether_blocked(thread, places)
+        closed = [one for one in places if one.assignment.running not in self._shop.in_hand]
+        for place in closed:
+            if place.thread is not thread:
+                self._leave_behind(place)
+        held_up = [place for place in closed if place.thread is thread]
+        if held_up and thread.blocked_secs() > _STANDS_SECS:
+            self._make_room(thread, held_up)
+        self._end_old_loops()
 
-    def _name_blocker(self, blocked_secs: float) -> None:
-        frame = current_frames().get(self._ident)
-        stack = "" if frame is None else stack_of(frame)
+    def _see_whether_blocked(self, thread: LoopThread, places: list[_Place]) -> None:
+        was_blocked, blocked_secs = self._is_blocked, thread.blocked_secs()
+        has_work = any(place.thread is thread for place in places)
+        self._is_blocked = has_work and blocked_secs > _BLOCKED_SECS
+        if self._is_blocked and not was_blocked:
+            _name_blocker(thread, blocked_secs)
+        if was_blocked and not self._is_blocked:
+            self._shop.idle()
+
+    def _make_room(self, thread: LoopThread, closed: list[_Place]) -> None:
+        """Tell the code of a closed attempt that holds the loop up; next time leave the loop.
+
+        Not at once: after a freeze of the process the loop just has not had its turn yet.
+        """
+        blocker = thread.current_task()
+        noticed = (thread.turned_at, blocker)
+        if noticed == self._noticed:
+            self._leave_loop(thread)
+            return
+        self._noticed = noticed
+        if any(place.task is blocker for place in closed):
+            thread.tell()
+
+    def _leave_loop(self, thread: LoopThread) -> None:
+        """Have another loop run what is to come; what has begun goes on here, some time."""
+        self._old_threads.append(thread)
+        self._thread = LoopThread(self._shop.clock, self._shop.crashed)
+        self._noticed = None
+        self._is_blocked = False
+        for running, place in reversed(list(self._places.items())):
+            if place.thread is not thread:
+                continue
+            if self._begins(place.task):
+                self._places.pop(running, None)
+                self._waiting.appendleft(place.assignment)
+            elif running not in self._shop.in_hand:
+                self._leave_behind(place)
+        self._thread.call(self._start_waiting)
         _LOG.warning(
-            "a coroutine blocks the event loop for %.1f s; use `await` or a plain def task:\n%s",
-            blocked_secs,
-            stack,
-            extra={"event": "loop.blocked"},
+            "the event loop was left behind and replaced: code of a closed attempt blocks it",
+            extra={"event": "loop.left_behind"},
         )
+
+    def _leave_behind(self, place: _Place) -> None:
+        """Give away the place of a closed attempt whose loop cannot do so itself."""
+        self._places.pop(place.assignment.running, None)
+        self._left_behind.add(place.task)
+        place.thread.call(place.task.cancel)
+
+    def _end_old_loops(self) -> None:
+        """End loops that were left behind, once nothing runs on them any more."""
+        tasks = [place.task for place in list(self._places.values())] + list(self._left_behind)
+        used = {task.get_loop() for task in tasks}
+        for thread in [one for one in self._old_threads if one.loop not in used]:
+            self._old_threads.remove(thread)
+            thread.end()
+
+
+def _stack_of(place: _Place) -> str:
+    if place.thread.current_task() is place.task:
+        frame = place.thread.frame()
+        if frame is not None:
+            return stack_of(frame)
+    return stack_of_coroutine(place.task.get_coro())
+
+
+def _name_blocker(thread: LoopThread, blocked_secs: float) -> None:
+    frame = thread.frame()
+    _LOG.warning(
+        "a coroutine blocks the event loop for %.1f s; use `await` or a plain def task:\n%s",
+        blocked_secs,
+        "" if frame is None else stack_of(frame),
+        extra={"event": "loop.blocked"},
+    )
 
 
 async def _in_thread(call: Callable[[], None]) -> None:
@@ -301,13 +356,3 @@ async def _in_thread(call: Callable[[], None]) -> None:
 
     threading.Thread(target=run, name="nuvom-hook", daemon=True).start()
     await done
-
-
-def _leave(loop: asyncio.AbstractEventLoop) -> None:
-    """Let coroutines clean up, for a moment."""
-    tasks = asyncio.all_tasks(loop)
-    for task in tasks:
-        task.cancel()
-    if tasks:
-        loop.run_until_complete(asyncio.wait(tasks, timeout=_LEAVE_SECS))
-    loop.run_until_complete(loop.shutdown_asyncgens())

@@ -19,6 +19,7 @@ from nuvom import platforms
 from nuvom._fork import drop_at_fork
 from nuvom.errors import NuvomError, QueueError, TaskImportFailed
 from nuvom.events import HookFailed
+from nuvom.execution.closing import AttemptClosed
 from nuvom.execution.failures import current_frames, stack_of, stack_of_coroutine
 from nuvom.execution.framing import (
     HOOKS_KEPT,
@@ -36,7 +37,6 @@ from nuvom.execution.framing import (
     Unloadable,
 )
 from nuvom.execution.running import RunningJob
-from nuvom.execution.thread_lane import AttemptClosed
 from nuvom.record import JobRecord, JobStatus
 
 if TYPE_CHECKING:

@@ -8,6 +8,7 @@ worker's part. Knows no backend, no signal, no command line.
 from __future__ import annotations
 
 from contextvars import copy_context
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 from nuvom.companion import handed_over_by, run_by
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from nuvom.registry.registry import Registry, TaskDefinition
     from nuvom.serialization.base import Codec
 
+LATE_SECS = 0.1  # after a deadline: who should have closed the attempt could not
 _WORDS = {
     Failed: "failure",
     RetryAsked: "retry",
@@ -173,8 +175,14 @@ class JobRunner:
     # ---- outcomes -----------------------------------------------------------------------
 
     def succeeded(self, prepared: Prepared, running: RunningJob, value: Any) -> Settlement:
-        """Return the SUCCESS that keeps ``value``, or a failure when it cannot be kept."""
+        """Return the SUCCESS that keeps ``value``, or a failure when it cannot be kept.
+
+        Also a timeout, where nobody could close the attempt in time: code that holds the GIL
+        holds up the watchdogs as well.
+        """
         record = running.record
+        if running.deadline < inf and self._clock.monotonic() > running.deadline + LATE_SECS:
+            return self.timed_out(prepared, running, None)
         data = None
         if record.store_result:
             try:

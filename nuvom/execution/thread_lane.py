@@ -8,13 +8,13 @@ Python code, and another thread takes its slot at once.
 
 from __future__ import annotations
 
-import ctypes
 import logging
 import threading
 from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from nuvom.execution.closing import AttemptClosed, tell_thread
 from nuvom.execution.failures import current_frames, stack_of
 from nuvom.execution.lanes import Assignment, Finished, Shop
 
@@ -27,10 +27,6 @@ _TICK_SECS = 0.05  # how late a deadline may be noticed
 _IDLE_TICK_SECS = 0.5
 _HOOK_SECS = 30.0  # for a hook after the commit, whose slot then goes to others
 _LOG = logging.getLogger("nuvom.worker")
-
-
-class AttemptClosed(BaseException):
-    """Raised in a thread whose attempt was closed: timed out, cancelled, or lease lost."""
 
 
 class ThreadLane:
@@ -214,7 +210,7 @@ class ThreadLane:
         self._left_behind.append(slot)
         if not self._is_stopping:
             self._add_slot()
-        _tell(slot.ident, AttemptClosed)
+        tell_thread(slot.ident)
 
     # ---- deadlines ----------------------------------------------------------------------
 
@@ -267,15 +263,6 @@ class ThreadLane:
 def _stack_of(slot: _Slot) -> str | None:
     frame = current_frames().get(slot.ident)
     return None if frame is None else stack_of(frame)
-
-
-def _tell(thread: int, what: type[BaseException]) -> None:
-    """Have an exception raised in a thread when it next runs Python code.
-
-    It cannot be taken back: CPython 3.11 would then look for it for ever, and a process that
-    is traced (coverage, a debugger) would not get past the next call.
-    """
-    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(what))
 
 
 class _Slot:

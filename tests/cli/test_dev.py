@@ -167,6 +167,51 @@ def test_runworker_reload_is_the_same(tasks: Path) -> None:
         assert "Watching" in answer.err
 
 
+def pids() -> set[int]:
+    return {one["pid"] for one in invoke("workers", "--json").json["workers"]}
+
+
+@posix
+@pytest.mark.parametrize(
+    ("command", "settings"),
+    [(("runworker", "--reload", "--processes", "2"), ""), (("dev",), "processes = 2\n")],
+)
+def test_several_workers_are_all_replaced_when_code_changes(
+    command: tuple[str, ...], settings: str, tasks: Path
+) -> None:
+    (tasks / "nuvom.toml").write_text(settings)
+    dev = Dev(tasks, *command, "--json")
+    until(lambda: len(pids()) == 2)
+    before = pids()
+    dev.change("return x + y", "return x + y + 100")
+    dev.wait_for("reloaded")
+    until(lambda: len(pids()) == 2 and not before & pids())
+    assert {dev.result("add", "2", "3") for _ in range(4)} == {105}
+    assert dev.stop() == 130
+    assert pids() == set()
+
+
+@posix
+def test_a_hang_up_starts_new_workers_and_the_old_ones_end(dev: Dev) -> None:
+    until(pids)
+    before = pids()
+    dev.process.send_signal(signal.SIGHUP)
+    until(lambda: len(pids()) == 1 and not before & pids())
+    assert dev.stop() == 130
+
+
+@posix
+def test_dev_that_is_killed_with_several_workers_leaves_none(tasks: Path) -> None:
+    (tasks / "nuvom.toml").write_text("processes = 2\n")
+    dev = Dev(tasks)
+    until(lambda: len(pids()) == 2)
+    family = pids()
+    dev.process.kill()
+    dev.process.wait(60)
+    until(lambda: not any(map(is_alive, family)))
+    dev.stop()
+
+
 def test_dev_needs_a_project_or_a_task(tmp_path: Path) -> None:
     answer = call("dev", cwd=tmp_path)
     assert answer.code == 4

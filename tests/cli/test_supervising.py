@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -341,6 +342,69 @@ def test_limits_hold_for_each_process_and_end_the_command(tasks: Path) -> None:
     assert [result(job) for job in jobs] == [1, 2, 3, 4]
 
 
+def status(job: str) -> str:
+    return invoke("status", job, "-f", "raw").out.strip()
+
+
+@posix
+def test_each_process_stops_after_so_many_jobs_or_so_long(tasks: Path) -> None:
+    jobs = [invoke("run", "add", number, "1", "-q").out.strip() for number in range(5)]
+    answer = call("runworker", "--processes", "2", "--max-jobs", "2", "--json", "-q", cwd=tasks)
+    assert (answer.code, answer.json["replaced"]) == (0, 0)
+    assert sorted(map(status, jobs)) == ["PENDING"] + 4 * ["SUCCESS"]
+    call("runworker", "--processes", "2", "--max-seconds", "2s", "-q", cwd=tasks)
+    assert {status(job) for job in jobs} == {"SUCCESS"}
+    assert pids() == []
+
+
+@posix
+@pytest.mark.parametrize(
+    ("options", "left"),
+    [(("--queues", "mail"), "plain"), (("--exclude-queues", "mail"), "mail")],
+)
+def test_all_processes_serve_the_same_queues(
+    options: tuple[str, str], left: str, tasks: Path
+) -> None:
+    jobs = {
+        "plain": invoke("run", "add", "1", "2", "-q").out.strip(),
+        "mail": invoke("run", "send", "a", "-q").out.strip(),
+    }
+    answer = call("runworker", "--processes", "2", "--burst", *options, cwd=tasks)
+    assert (answer.code, "Traceback" in answer.err) == (0, False)
+    waiting = jobs.pop(left)
+    (done,) = jobs.values()
+    assert (status(waiting), status(done)) == ("PENDING", "SUCCESS")
+
+
+LIMITED = """
+import os, time
+from pathlib import Path
+from nuvom import task
+
+@task(queue="mail")
+def send(folder: str) -> int:
+    \"\"\"Return how many jobs of this process are in here together, after a while.\"\"\"
+    own = Path(folder, f"{os.getpid()}-{os.urandom(8).hex()}")
+    own.touch()
+    for _ in range(50):
+        time.sleep(0.01)
+    together = len([name for name in os.listdir(folder) if name.startswith(f"{os.getpid()}-")])
+    own.unlink()
+    return together
+"""
+
+
+@posix
+def test_each_process_keeps_the_limit_of_a_queue(tasks: Path) -> None:
+    (tasks / "limited.py").write_text(LIMITED)
+    folder = tasks / "inside"
+    folder.mkdir()
+    jobs = [invoke("run", "limited.send", folder, "-q").out.strip() for _ in range(8)]
+    options = ("--processes", "2", "--threads", "3", "--concurrency", "mail=1", "--burst")
+    assert call("runworker", *options, cwd=tasks).code == 0
+    assert {result(job) for job in jobs} == {1}
+
+
 @posix
 def test_a_project_that_cannot_work_ends_the_command_with_its_code(tasks: Path) -> None:
     (tasks / "nuvom.toml").write_text('queue_backend = "simpel"\nprocesses = 2\n')
@@ -360,6 +424,10 @@ def leave_an_orphan() -> int:
         stdout=subprocess.PIPE, text=True,
     )
     return max(int(line) for line in child.communicate()[0].split())
+
+@task
+def is_there(pid: int) -> bool:
+    return os.path.exists(f"/proc/{pid}")
 """
 
 INIT = """
@@ -378,6 +446,41 @@ def test_orphans_that_a_container_hands_over_are_reaped(tasks: Path) -> None:
     until(lambda: not Path(f"/proc/{orphan}").exists())
     process.send_signal(signal.SIGINT)
     assert process.wait(60) == 130
+
+
+NAMESPACE = ("unshare", "--user", "--map-root-user", "--pid", "--fork", "--mount-proc")
+
+
+def children(pid: int) -> list[int]:
+    told = subprocess.run(
+        ["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True, check=False
+    )
+    return [int(word) for word in told.stdout.split()]
+
+
+@linux
+def test_process_1_reaps_orphans_and_passes_signals_on(tasks: Path) -> None:
+    """In a namespace of process ids, as in a container."""
+    if (
+        shutil.which("unshare") is None
+        or subprocess.run([*NAMESPACE, "true"], check=False).returncode
+    ):
+        pytest.skip("no process id namespace may be made here")
+    (tasks / "orphans.py").write_text(ORPHAN)
+    outside = subprocess.Popen([*NAMESPACE, *own_command("runworker", "-q")], cwd=tasks)
+    until(lambda: states() == ["alive"])
+    (first,) = children(outside.pid)
+    orphan = result(invoke("run", "orphans.leave_an_orphan", "-q").out.strip())
+    until(lambda: not result(invoke("run", "orphans.is_there", orphan, "-q").out.strip()))
+    started, last = tasks / "started", tasks / "end"
+    job = invoke("run", "signal_and_wait", started, last, "-q").out.strip()
+    until(started.exists)
+    os.kill(first, signal.SIGTERM)
+    until(lambda: states() == ["stopping"])
+    last.touch()
+    assert outside.wait(60) == 143
+    assert status(job) == "SUCCESS"
+    assert states() == []
 
 
 def test_process_1_of_a_container_supervises_even_one_worker(

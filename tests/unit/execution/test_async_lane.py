@@ -13,12 +13,13 @@ import pytest
 
 from nuvom import current_job
 from nuvom.events import HookFailed
-from nuvom.execution import async_lane
+from nuvom.execution import async_lane, loop_thread
 from nuvom.execution.async_lane import AsyncLane
+from nuvom.execution.closing import AttemptClosed
 from nuvom.execution.lanes import Assignment
 from nuvom.job_context import current
 from nuvom.record import JobStatus
-from tests.engine import LIMIT_SECS
+from tests.engine import LIMIT_SECS, untraced
 from tests.unit.execution.bench import Bench
 
 
@@ -121,7 +122,7 @@ def test_coroutines_are_run_and_handed_over(bench: Bench, lane: AsyncLane) -> No
 def test_no_loop_is_made_before_the_first_coroutine(bench: Bench) -> None:
     lane = AsyncLane(2, bench.shop)
     lane.start()
-    assert lane._loop is None
+    assert lane._thread is None
     assert ({}, 0, 2, 0, []) == (
         lane.stacks(),
         lane.stuck(),
@@ -370,7 +371,9 @@ def test_attempt_that_was_closed_before_its_deadline_is_left_alone(
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(async_lane, "_BLOCKED_SECS", 0.05)
+    for name in ("_LOOK_SECS", "_STANDS_SECS", "_BLOCKED_SECS"):
+        monkeypatch.setattr(async_lane, name, 0.05)
+    monkeypatch.setattr(loop_thread, "_TURN_SECS", 0.01)
 
 
 @pytest.fixture
@@ -419,13 +422,146 @@ def test_deadline_is_kept_while_the_loop_is_blocked(
     assert blocked[1].running.is_cancelled
 
 
+class Blocker:
+    """Coroutines that block their loop: in C, or in Python until they are told."""
+
+    def __init__(self) -> None:
+        self.there = threading.Semaphore(0)
+        self.go = threading.Event()
+        self.told: list[type[BaseException]] = []
+
+    async def in_c(self) -> None:
+        self.there.release()
+        self.go.wait(LIMIT_SECS)
+
+    async def in_python(self) -> None:
+        self.there.release()
+        try:
+            while not self.go.is_set():
+                pass
+        except BaseException as error:
+            self.told.append(type(error))
+            raise
+
+    def is_there(self) -> None:
+        assert self.there.acquire(timeout=LIMIT_SECS)
+
+
+@pytest.fixture
+def blocker() -> Iterator[Blocker]:
+    blocker = Blocker()
+    yield blocker
+    blocker.go.set()
+
+
+@untraced
+def test_code_that_blocks_the_loop_is_told_when_its_attempt_is_closed(
+    bench: Bench, impatient: None, lane: AsyncLane, blocker: Blocker
+) -> None:
+    lane.submit([bench.work(blocker.in_python, timeout_secs=0.05)])
+    (settlement,) = bench.wait_for()
+    assert "timeout" == settlement.outcome
+    bench.wait_until(lambda: blocker.told == [AttemptClosed])
+    assert_all_places_work(bench, lane)
+    assert 0 == lane.stuck()
+
+
+@untraced
+def test_loop_that_is_blocked_in_c_is_left_behind_and_goes_on_some_time(
+    bench: Bench, impatient: None, blocker: Blocker, caplog: pytest.LogCaptureFixture
+) -> None:
+    lane = AsyncLane(3, bench.shop)
+    gate = Gate()
+    neighbour = bench.work(gate.wait)
+    lane.submit([neighbour])
+    gate.is_running()
+    old = lane._thread
+    lane.submit([bench.work(blocker.in_c, timeout_secs=0.05), bench.work(gate.wait)])
+    blocker.is_there()
+    gate.is_running()  # what had not begun runs on another loop
+    assert lane._thread is not old
+    assert "loop was left behind" in caplog.text
+    assert 1 == lane.stuck()
+    assert 1 == lane.free()
+    assert ["timeout"] == [one.outcome for one in bench.wait_for()]
+    blocker.go.set()
+    bench.wait_until(lambda: lane.stuck() == 0)
+    gate.open()  # both: the neighbour goes on where it was
+    bench.wait_for(3)
+    assert old is not None
+    bench.wait_until(old.loop.is_closed)
+    lane.stop()
+    assert [] == bench.crashes
+
+
+def test_cancelled_code_that_blocks_the_loop_makes_room_as_well(
+    bench: Bench, impatient: None, lane: AsyncLane, blocker: Blocker
+) -> None:
+    work = bench.work(blocker.in_c)
+    lane.submit([work])
+    blocker.is_there()
+    close(bench, lane, work)
+    assert_all_places_work(bench, lane)
+
+
+def test_attempt_on_a_loop_that_was_left_behind_can_be_closed(
+    bench: Bench, impatient: None, lane: AsyncLane, blocker: Blocker, gate: Gate
+) -> None:
+    neighbour = bench.work(gate.wait)
+    lane.submit([neighbour])
+    gate.is_running()
+    lane.submit([bench.work(blocker.in_c, timeout_secs=0.05)])
+    blocker.is_there()
+    bench.wait_until(lambda: lane.stuck() == 1)
+    close(bench, lane, neighbour)
+    bench.wait_until(lambda: lane.stuck() == 2)
+    assert_all_places_work(bench, lane)
+    blocker.go.set()
+    bench.wait_until(lambda: lane.stuck() == 0)
+    assert [asyncio.CancelledError] == gate.told
+
+
+def test_blocked_loop_has_no_room_until_it_goes_on(
+    bench: Bench, impatient: None, lane: AsyncLane, blocker: Blocker
+) -> None:
+    lane.submit([bench.work(blocker.in_c)])  # without a deadline: nobody may close it
+    blocker.is_there()
+    bench.wait_until(lambda: lane.free() == 0)
+    idles = bench.idles
+    blocker.go.set()
+    bench.wait_until(lambda: lane.free() == 2)
+    assert bench.idles > idles
+    assert ["success"] == [one.outcome for one in bench.wait_for()]
+
+
+def test_word_that_comes_when_the_code_has_ended_costs_no_place(
+    bench: Bench, lane: AsyncLane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def task() -> None: ...
+
+    def told(*_: object) -> None:
+        raise AttemptClosed
+
+    monkeypatch.setattr(lane, "_attempt", told)
+    lane.submit([bench.work(task)])
+    bench.wait_until(lambda: lane.free() == 2 and not lane._unbegun and not lane._waiting)
+    assert [] == bench.crashes
+
+
 def test_idle_loop_is_not_blocked(
     bench: Bench, impatient: None, caplog: pytest.LogCaptureFixture
 ) -> None:
+    async def task() -> None: ...
+
     lane = AsyncLane(2, bench.shop)
-    lane._turned_at = -1e9
+    lane._look()  # before there is one
+    lane.submit([bench.work(task)])
+    bench.wait_for()
+    assert lane._thread is not None
+    lane._thread.turned_at = -1e9
     lane._look()
     assert "" == caplog.text
+    lane.stop()
 
 
 def test_watch_that_fails_stops_the_worker(
@@ -447,12 +583,10 @@ def test_loop_that_cannot_run_stops_the_worker(
 ) -> None:
     async def task() -> None: ...
 
-    monkeypatch.setattr(lane, "_turn", lambda: None)
-
     def no_loop(loop: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(async_lane, "_leave", no_loop)
+    monkeypatch.setattr(loop_thread, "_leave", no_loop)
     lane.submit([bench.work(task)])
     bench.wait_for()
     lane.stop()
@@ -539,19 +673,19 @@ def test_coroutines_can_clean_up_when_the_lane_stops(bench: Bench, gate: Gate) -
     lane.stop()
     assert gate.ended.is_set()
     assert [asyncio.CancelledError] == gate.told
-    assert lane._loop is not None
-    assert lane._loop.is_closed()
+    assert lane._thread is not None
+    assert lane._thread.loop.is_closed()
 
 
 def test_coroutine_that_swallows_the_end_is_left_behind(
     bench: Bench, gate: Gate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(async_lane, "_LEAVE_SECS", 0.05)
+    monkeypatch.setattr(loop_thread, "_LEAVE_SECS", 0.05)
     lane = AsyncLane(2, bench.shop)
     lane.submit([bench.work(gate.stubborn)])
     gate.is_running()
     lane.stop()
-    bench.wait_until(lambda: lane._loop is not None and lane._loop.is_closed())
+    bench.wait_until(lambda: lane._thread is not None and lane._thread.loop.is_closed())
     assert not gate.ended.is_set()
     forget(lane)
 
@@ -581,7 +715,7 @@ def test_loop_that_is_stopped_while_it_ends_ends_all_the_same(bench: Bench) -> N
     lane.submit([work])
     assert there.wait(LIMIT_SECS)
     lane.stop()
-    bench.wait_until(lambda: lane._loop is not None and lane._loop.is_closed())
+    bench.wait_until(lambda: lane._thread is not None and lane._thread.loop.is_closed())
     assert [] == bench.crashes
     forget(lane)
 
@@ -591,4 +725,4 @@ def test_lane_can_be_stopped_from_its_own_loop(bench: Bench, lane: AsyncLane) ->
         lane.stop()
 
     lane.submit([bench.work(task)])
-    bench.wait_until(lambda: lane._loop is not None and lane._loop.is_closed())
+    bench.wait_until(lambda: lane._thread is not None and lane._thread.loop.is_closed())

@@ -261,6 +261,23 @@ def test_deadline_counts_from_the_start(bench: Bench, clock: FakeClock) -> None:
 
 
 @pytest.mark.parametrize(
+    ("secs", "outcome"), [(3.0, "success"), (3.05, "success"), (3.5, "timeout")]
+)
+def test_value_that_comes_after_the_deadline_is_too_late(
+    bench: Bench, clock: FakeClock, secs: float, outcome: str
+) -> None:
+    """Whoever should have closed the attempt may have been held up by the very code."""
+
+    def slow() -> str:
+        clock.advance(secs)
+        return "done"
+
+    settlement = run(bench, bench.work(slow, timeout_secs=3.0))
+    assert outcome == settlement.outcome
+    assert (settlement.error is None) == (outcome == "success")
+
+
+@pytest.mark.parametrize(
     ("policy", "retries", "status"),
     [
         ("fail", 1, "FAILED"),

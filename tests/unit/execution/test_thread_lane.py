@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from nuvom.execution import thread_lane
+from nuvom.execution.closing import AttemptClosed
 from nuvom.execution.lanes import Assignment
-from nuvom.execution.thread_lane import AttemptClosed, ThreadLane
+from nuvom.execution.thread_lane import ThreadLane
 from nuvom.record import JobStatus
 from nuvom.testing import FakeClock
 from tests.engine import LIMIT_SECS
