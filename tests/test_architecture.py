@@ -53,7 +53,7 @@ ALLOWED = [
             "discovery/auto_register.py:_import": "a user's module is imported",
             "events.py:EventBus.emit": "a subscriber's callback",
             "events.py:EventBus.report": "what reports a subscriber: a broken log fails no job",
-            "execution/async_lane.py:AsyncLane._main": "a thread's outermost loop",
+            "execution/loop_thread.py:LoopThread._main": "a thread's outermost loop",
             "child_main.py:load_companions": "a plugin's code",
             "companion.py:_Guarded.__enter__": "a plugin's code",
             "companion.py:_Guarded.__exit__": "a plugin's code",

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from nuvom.job import Job
+from nuvom.sdk import wait
 from tests.acceptance import hung_tasks
 from tests.acceptance.hung_tasks import GIL_SECS, TIMEOUT_SECS
 from tests.cli.shell import spawn
@@ -128,8 +129,8 @@ def test_worker_runs_quick_jobs_at_full_width_after_a_hundred_hung_ones(
     site: Site, name: str, count: int, meeting: str
 ) -> None:
     hung = site.call(name, count=count)
-    for job in hung:
-        until(lambda job=job: str(job.refresh().status) == "FAILED")  # type: ignore[misc]  # mypy and defaults
+    wait(hung, timeout=400)
+    assert {"FAILED"} == {str(job.refresh().status) for job in hung}
     late = [site.late_secs(job) for job in hung]
     print(f"{count} jobs of {name}: closed at most {max(late):.2f} s late")
     assert max(late) < 1.0

@@ -20,7 +20,7 @@ from nuvom.clock import SYSTEM_CLOCK
 from nuvom.config import Settings
 from nuvom.testing.clock import FakeClock
 from tests.cli.shell import Answer, call, invoke, spawn
-from tests.cli.test_worker import end, is_alive, states, until
+from tests.cli.test_worker import HANGING, end, is_alive, states, until
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
 linux = pytest.mark.skipif(not platforms.CAN_MEASURE, reason="no /proc")
@@ -302,6 +302,29 @@ def test_workers_are_replaced_after_a_kill_and_at_a_restart_and_end_together(tas
     assert "ended: signal SIGKILL; the next starts in 0.2 s" in answer.err
     assert "workers   2, each with 4 threads" in answer.err
     assert "Traceback" not in answer.err
+    assert pids() == []
+
+
+@posix
+def test_a_worker_with_stuck_threads_starts_anew_beneath_its_supervisor(tasks: Path) -> None:
+    (tasks / "hanging.py").write_text(HANGING)
+    (tasks / "nuvom.toml").write_text("max_stuck_threads = 1\n")
+    process = supervisor(tasks)
+    before = {one["pid"]: one["id"] for one in invoke("workers", "--json").json["workers"]}
+    hung = invoke("run", "hanging.hang", "-q").out.strip()
+    until(lambda: status(hung) == "FAILED")
+
+    def workers() -> dict[int, str]:
+        return {one["pid"]: one["id"] for one in invoke("workers", "--json").json["workers"]}
+
+    until(lambda: states() == ["alive", "alive"] and workers() != before)
+    assert workers().keys() == before.keys()
+    assert len(set(workers().values()) & set(before.values())) == 1  # the other one goes on
+    assert result(invoke("run", "add", "2", "3", "-q").out.strip()) == 5
+    process.send_signal(signal.SIGTERM)
+    answer = end(process)
+    assert answer.code == 143
+    assert "ended" not in answer.err  # nobody was replaced
     assert pids() == []
 
 
