@@ -371,9 +371,10 @@ def test_attempt_that_was_closed_before_its_deadline_is_left_alone(
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("_LOOK_SECS", "_STANDS_SECS", "_BLOCKED_SECS"):
-        monkeypatch.setattr(async_lane, name, 0.05)
-    monkeypatch.setattr(loop_thread, "_TURN_SECS", 0.01)
+    monkeypatch.setattr(async_lane, "_LOOK_SECS", 0.05)
+    for name in ("_STANDS_SECS", "_BLOCKED_SECS"):
+        monkeypatch.setattr(async_lane, name, 0.2)
+    monkeypatch.setattr(loop_thread, "_TURN_SECS", 0.02)
 
 
 @pytest.fixture
@@ -406,10 +407,13 @@ def test_coroutine_that_blocks_the_loop_is_named_once(
     blocked: tuple[AsyncLane, Assignment],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    bench.wait_until(lambda: "blocks the event loop" in caplog.text)
-    assert "in blocking" in caplog.text
+    def named() -> int:  # on a busy machine a loop that has not come up yet may be named as well
+        told = [one.getMessage() for one in caplog.records if "blocks the event loop" in one.msg]
+        return len([text for text in told if "in blocking" in text])
+
+    bench.wait_until(lambda: named() > 0)
     blocked[0]._look()
-    assert 1 == caplog.text.count("blocks the event loop")
+    assert 1 == named()
 
 
 def test_deadline_is_kept_while_the_loop_is_blocked(
@@ -482,7 +486,7 @@ def test_loop_that_is_blocked_in_c_is_left_behind_and_goes_on_some_time(
     assert lane._thread is not old
     assert "loop was left behind" in caplog.text
     assert 1 == lane.stuck()
-    assert 1 == lane.free()
+    bench.wait_until(lambda: lane.free() == 1)
     assert ["timeout"] == [one.outcome for one in bench.wait_for()]
     blocker.go.set()
     bench.wait_until(lambda: lane.stuck() == 0)
