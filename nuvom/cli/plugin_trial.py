@@ -6,10 +6,11 @@ import sys
 from functools import partial
 from importlib import import_module
 from pathlib import Path
+from traceback import format_exception
 from typing import TYPE_CHECKING, Any
 
 from nuvom.cli import exit_codes
-from nuvom.cli.session import folder_or_root, project_root, settings
+from nuvom.cli.session import folder_or_root, project_or_here, settings
 from nuvom.cli.tables import Cell, Column, Table
 from nuvom.cli.text import duration
 from nuvom.cli.user_files import import_file
@@ -18,7 +19,7 @@ from nuvom.errors import PluginFailed, PluginNotFound, plural
 from nuvom.plugins.contracts import Plugin
 from nuvom.plugins.extras import make_extras
 from nuvom.plugins.importing import import_object
-from nuvom.plugins.lifecycle import PluginSet, plugin_error
+from nuvom.plugins.lifecycle import plugin_error
 from nuvom.plugins.loader import find_entries, load_plugins
 from nuvom.plugins.sources import project_entries
 from nuvom.queue_backends.base import BaseJobQueue
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 
     from nuvom.cli.invocation import Invocation
     from nuvom.config import Settings
+    from nuvom.errors import PluginError
+    from nuvom.plugins.lifecycle import FailedPlugin, LoadedPlugin
 
 STATUS_SCHEMA = "nuvom.plugin_status/1"
 TEST_SCHEMA = "nuvom.plugin_test/1"
@@ -42,47 +45,55 @@ _BASES = (BaseJobQueue, BaseResultBackend, Plugin)
 
 
 def show_status(invocation: Invocation, name: str | None) -> int:
-    """Load and start plugins, show how that went, stop them; 4 where one failed."""
-    root = project_root(invocation)
+    """Load and start plugins, stop them, and show how that went; 4 where one failed."""
+    root = project_or_here(invocation)
     chosen = settings(invocation, root).settings
     add_import_roots(root)
     plugins = load_plugins(chosen, only=name)
     plugins.start_pending(chosen, make_extras())
-    rows = list(_status_data(plugins))
+    started = plugins.started
     plugins.stop()
+    failures = {plugin: error for plugin, hook, error in plugins.reports if hook == "stop"}
+    rows = [_of_started(loaded, failures.get(loaded.name)) for loaded in started]
+    rows += [_of_failed(failure) for failure in plugins.failed]
     out = invocation.out
     if out.as_json:
         out.json(STATUS_SCHEMA, {"plugins": rows})
     else:
         out.table(_status_table(rows), empty="No plugin is named.")
-    return exit_codes.CONFIG if plugins.failed else exit_codes.OK
+        for _, _, error in plugins.reports:
+            out.error((("Error", error.what), ("Fix", error.fix)))
+            if out.verbosity and error.__cause__ is not None:
+                out.say("".join(format_exception(error.__cause__)).rstrip("\n"))
+    return exit_codes.CONFIG if plugins.reports else exit_codes.OK
 
 
-def _status_data(plugins: PluginSet) -> Iterator[dict[str, Any]]:
-    for loaded in plugins.started:
-        yield {
-            "name": loaded.name,
-            "ok": True,
-            "version": loaded.version,
-            "api_version": loaded.plugin.api_version,
-            "provides": list(loaded.provides),
-            "requires": list(loaded.requires),
-            "target": loaded.entry.target,
-            "source": loaded.entry.source,
-            "error": None,
-        }
-    for failure in plugins.failed:
-        yield {
-            "name": failure.name,
-            "ok": False,
-            "version": None,
-            "api_version": None,
-            "provides": list(failure.provides),
-            "requires": [],
-            "target": failure.entry.target,
-            "source": failure.entry.source,
-            "error": failure.error.what,
-        }
+def _of_started(loaded: LoadedPlugin, error: PluginError | None) -> dict[str, Any]:
+    return {
+        "name": loaded.name,
+        "ok": error is None,
+        "version": loaded.version,
+        "api_version": loaded.plugin.api_version,
+        "provides": list(loaded.provides),
+        "requires": list(loaded.requires),
+        "target": loaded.entry.target,
+        "source": loaded.entry.source,
+        "error": None if error is None else error.what,
+    }
+
+
+def _of_failed(failure: FailedPlugin) -> dict[str, Any]:
+    return {
+        "name": failure.name,
+        "ok": False,
+        "version": None,
+        "api_version": None,
+        "provides": list(failure.provides),
+        "requires": [],
+        "target": failure.entry.target,
+        "source": failure.entry.source,
+        "error": failure.error.what,
+    }
 
 
 def _status_table(rows: Sequence[dict[str, Any]]) -> Table:
@@ -101,7 +112,7 @@ def _status_table(rows: Sequence[dict[str, Any]]) -> Table:
                 Cell("ok", "green") if row["ok"] else Cell("failed", "red"),
                 row["version"] or "-",
                 ", ".join(row["provides"]) or "-",
-                row["error"] or row["source"],
+                row["source"],
             ]
             for row in rows
         ],

@@ -42,6 +42,14 @@ def folder_or_root(invocation: Invocation) -> Path:
     return find_root() or Path.cwd()
 
 
+def project_or_here(invocation: Invocation) -> Path:
+    """Return the project's root or, where there is none, the working directory.
+
+    Raises: ProjectNotFound: what ``--project`` names is none.
+    """
+    return folder_or_root(invocation) if invocation.project is None else project_root(invocation)
+
+
 def settings(
     invocation: Invocation, root: Path, flags: Mapping[str, object] | None = None
 ) -> Loaded:

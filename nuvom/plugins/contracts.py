@@ -217,8 +217,14 @@ class Plugin:
 
 def looks_like_plugin(value: object) -> TypeGuard[PluginProtocol]:
     """Return whether ``value``, an instance, has what ``PluginProtocol`` asks for."""
-    has_words = all(hasattr(value, name) for name in ("api_version", "name"))
-    return has_words and all(callable(getattr(value, name, None)) for name in ("start", "stop"))
+    return not missing_of_plugin(value)
+
+
+def missing_of_plugin(value: object) -> list[str]:
+    """Return what ``value``, an instance, lacks of a plugin, by name."""
+    words = [name for name in ("api_version", "name") if not hasattr(value, name)]
+    methods = [name for name in ("start", "stop") if not callable(getattr(value, name, None))]
+    return words + methods
 
 
 def is_compatible(api_version: object) -> bool:

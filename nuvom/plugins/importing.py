@@ -11,13 +11,14 @@ from contextlib import contextmanager
 from importlib import import_module, invalidate_caches
 from typing import TYPE_CHECKING, Any
 
-from nuvom.errors import IncompatiblePlugin, PluginError
+from nuvom.errors import IncompatiblePlugin, PluginError, PluginFailed, suggest
 from nuvom.plugins.contracts import (
     API_VERSION,
     Plugin,
     PluginProtocol,
     is_compatible,
     looks_like_plugin,
+    missing_of_plugin,
 )
 from nuvom.plugins.lifecycle import FailedPlugin, LoadedPlugin, PluginSet, plugin_error
 from nuvom.plugins.registry import BackendKind, default_plugin_registry
@@ -44,6 +45,7 @@ class BackendPlugin(Plugin):
     def __init__(self, kind: BackendKind, cls: type[Any]) -> None:
         own = vars(cls).get("name")
         self.name = own if isinstance(own, str) and own else cls.__name__.lower()
+        self.api_version = getattr(cls, "api_version", Plugin.api_version)
         self.provides = (kind.key,)
         self._kind = kind
         self._cls = cls
@@ -93,7 +95,9 @@ def import_object(target: str) -> Any:  # noqa: ANN401  # whatever the module ho
         if not hasattr(found, part):
             # The place tells of a module of the same name that was found first.
             place = getattr(module, "__file__", None) or "built in"
-            raise PluginError(f"the module {module_name} ({place}) has no {path}")
+            similar = suggest(part, vars(found))
+            hint = f", but {' and '.join(similar)}" if similar else ""
+            raise PluginError(f"the module {module_name} ({place}) has no {path}{hint}")
         found = getattr(found, part)
     return found
 
@@ -137,10 +141,15 @@ def _as_plugin(found: object, entry: PluginEntry) -> PluginProtocol:
             found = found()
     if looks_like_plugin(found):
         return found
-    raise PluginError(
-        f"{entry.target} is neither a plugin nor a class that derives from "
-        "nuvom.queue_backends.BaseJobQueue or nuvom.result_backends.BaseResultBackend"
-    )
+    if callable(getattr(found, "start", None)):
+        lacking = missing_of_plugin(found)
+        reason = f"{entry.target} would be a plugin, but lacks {', '.join(lacking)}"
+    else:
+        reason = (
+            f"{entry.target} is neither a plugin nor a class that derives from "
+            "nuvom.queue_backends.BaseJobQueue or nuvom.result_backends.BaseResultBackend"
+        )
+    raise PluginFailed(entry.name, entry.source, reason)
 
 
 def _kind_of(cls: type[Any], entry: PluginEntry) -> BackendKind | None:
@@ -157,7 +166,8 @@ def _kind_of(cls: type[Any], entry: PluginEntry) -> BackendKind | None:
         kinds.append(BackendKind.SCHEDULE)
     listed = [kind for kind in kinds if entry.key in ("", kind.key)]
     if kinds and not listed:
-        raise PluginError(f"{entry.target} is a {kinds[0]} backend, listed under {entry.key}")
+        reason = f"{entry.target} is a {kinds[0]} backend, listed under {entry.key}"
+        raise PluginFailed(entry.name, entry.source, reason)
     return listed[0] if listed else None
 
 
@@ -196,4 +206,5 @@ def _refuse_other_of_same_name(loaded: LoadedPlugin, plugins: PluginSet) -> None
     for one in plugins.loaded:
         is_bare = isinstance(one.plugin, BackendPlugin) and isinstance(loaded.plugin, BackendPlugin)
         if one.name == loaded.name and not is_bare and not _is_twin(one, loaded):
-            raise PluginError(f"the name {loaded.name} is taken by {one.describe()}")
+            reason = f"the name {loaded.name} is taken by {one.describe()}"
+            raise PluginFailed(loaded.name, loaded.entry.source, reason)

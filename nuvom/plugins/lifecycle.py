@@ -7,13 +7,13 @@ hangs is named in the log, counted, and left out. What is loaded is the loader's
 from __future__ import annotations
 
 import logging
-import threading
-from contextvars import copy_context
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from nuvom.clock import SYSTEM_CLOCK, Clock
 from nuvom.errors import NuvomError, PluginError, PluginFailed
 from nuvom.log import get_logger, log_event
+from nuvom.plugins.limited import START_LIMIT_SECS, STOP_LIMIT_SECS, call_limited
 from nuvom.plugins.order import start_order
 from nuvom.plugins.registry import BackendKind, default_plugin_registry
 
@@ -23,9 +23,6 @@ if TYPE_CHECKING:
     from nuvom.config import Settings
     from nuvom.plugins.contracts import Extras, PluginProtocol, RunningSystem
     from nuvom.plugins.sources import PluginEntry
-
-START_LIMIT_SECS = 10.0
-STOP_LIMIT_SECS = 5.0
 
 _LOG = get_logger("nuvom.plugins")
 
@@ -84,6 +81,7 @@ class PluginSet:
         loaded: In the order of loading; also those that failed to start later.
         failed: Those that are not used.
         errors: How often a call into a plugin failed, by plugin and hook.
+        reports: Each such failure as it was logged: plugin, hook and error.
     """
 
     def __init__(
@@ -96,6 +94,7 @@ class PluginSet:
         self.loaded: list[LoadedPlugin] = []
         self.failed: list[FailedPlugin] = []
         self.errors: dict[tuple[str, str], int] = {}
+        self.reports: list[tuple[str, str, PluginError]] = []
         self._clock = clock
         self._start_limit_secs = start_limit_secs
         self._stop_limit_secs = stop_limit_secs
@@ -152,7 +151,8 @@ class PluginSet:
         for loaded in self._started:
             update = getattr(loaded.plugin, "update_runtime", None)
             if update is not None:
-                error = self._limited(lambda: update(runtime), self._start_limit_secs)  # noqa: B023  # called at once
+                call = partial(update, runtime)
+                error = self._limited(call, "update_runtime", self._start_limit_secs)
                 if error is not None:
                     self._report(loaded.name, "update_runtime", _as_plugin_error(loaded, error))
 
@@ -160,14 +160,15 @@ class PluginSet:
         """Stop all that run, the last one first; twice is fine."""
         started, self._started = self._started, []
         for loaded in reversed(started):
-            error = self._limited(loaded.plugin.stop, self._stop_limit_secs)
+            error = self._limited(loaded.plugin.stop, "stop", self._stop_limit_secs)
             if error is not None:
                 self._report(loaded.name, "stop", _as_plugin_error(loaded, error))
 
     def _start_one(self, loaded: LoadedPlugin, settings: Settings, extras: Extras) -> None:
         registry = default_plugin_registry()
         before = registry.entries()
-        error = self._limited(lambda: loaded.plugin.start(settings, extras), self._start_limit_secs)
+        call = partial(loaded.plugin.start, settings, extras)
+        error = self._limited(call, "start", self._start_limit_secs)
         if error is None:
             self._started.append(loaded)
             return
@@ -191,33 +192,19 @@ class PluginSet:
     def _offers(self, loaded: LoadedPlugin, word: str) -> bool:
         return word in loaded.words or any(word in one.words for one in self._started)
 
-    def _limited(self, call: Callable[[], object], limit_secs: float) -> BaseException | None:
-        """Call a plugin with a time limit; return what it raised, or a TimeoutError."""
-        caught: list[BaseException] = []
-        done = threading.Event()
-
-        def body() -> None:
-            try:
-                call()
-            except BaseException as error:  # noqa: BLE001  # a plugin's code, SystemExit too
-                caught.append(error)
-            finally:
-                done.set()
-
-        # A daemon: one that hangs is abandoned, and does not keep the process alive.
-        context = copy_context()
-        threading.Thread(target=context.run, args=(body,), name="nuvom-plugin", daemon=True).start()
-        if not self._clock.wait(done, limit_secs):
-            return TimeoutError(f"it did not return within {limit_secs:g} s")
-        return caught[0] if caught else None
+    def _limited(
+        self, call: Callable[[], object], hook: str, limit_secs: float
+    ) -> BaseException | None:
+        return call_limited(call, hook, limit_secs, clock=self._clock)
 
     def _report(self, name: str, hook: str, error: PluginError) -> None:
         self.errors[name, hook] = self.errors.get((name, hook), 0) + 1
+        self.reports.append((name, hook, error))
         log_event(
             _LOG,
             logging.WARNING,
             "plugin.error",
-            error.what,
+            f"{error.what} {error.fix}",
             fields={"plugin": name, "hook": hook},
             error=error.__cause__,
         )

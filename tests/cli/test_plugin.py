@@ -104,6 +104,33 @@ def test_status_loads_plugins_and_says_how_that_went(plugins: Path) -> None:
     assert bad["provides"] == ["monitoring"]
 
 
+def test_status_says_of_each_failure_what_to_do(plugins: Path) -> None:
+    late = "\n\nclass Late(Good):\n    name = 'late'\n\n    def stop(self):\n        1 / 0\n"
+    (plugins / "good.py").write_text(GOOD + late)
+    named = plugins / ".nuvom_plugins.toml"
+    named.write_text('[plugins]\nmonitoring = ["bad:Bad", "good:Late"]\n')
+    answer = call("plugin", "status", cwd=plugins)
+    assert answer.code == 4
+    assert "RuntimeError: no server." in answer.err
+    assert "ZeroDivisionError" in answer.err
+    assert answer.err.count("Fix:   Correct or remove the plugin") == 2
+    assert "Traceback" not in answer.err
+    assert "Traceback" in call("plugin", "status", "-v", cwd=plugins).err
+    rows = call("plugin", "status", "--json", cwd=plugins).json["plugins"]
+    assert {"late": False, "bad": False} == {row["name"]: row["ok"] for row in rows}
+
+
+def test_packages_are_looked_at_outside_of_a_project_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for command in ("list", "status"):
+        assert call("plugin", command, cwd=tmp_path).code == 0
+    assert call("plugin", "inspect", "nobody", cwd=tmp_path).code == 3
+    assert [] == list(tmp_path.iterdir())
+    assert call("plugin", "list", "--project", str(tmp_path), cwd=tmp_path).code == 4
+
+
 def test_status_of_one_plugin_loads_no_other(plugins: Path) -> None:
     (plugins / "bad.py").write_text("import pathlib; pathlib.Path('loaded').touch()\n")
     answer = call("plugin", "status", "good", cwd=plugins)
@@ -189,6 +216,13 @@ def test_scaffolding_overwrites_nothing_unless_forced(project: Path) -> None:
     assert module.read_text() == "# mine\n"
     assert invoke("plugin", "scaffold", "my_queue", "-f").code == 0
     assert "class MyQueue" in module.read_text()
+
+
+def test_a_new_plugin_is_named_once(project: Path) -> None:
+    assert invoke("plugin", "scaffold", "--type", "queue_backend", "--name", "mine").code == 0
+    assert (project / "mine" / "mine.py").is_file()
+    assert invoke("plugin", "scaffold").code == 2
+    assert invoke("plugin", "scaffold", "mine", "--name", "other").code == 2
 
 
 def test_a_plugin_goes_where_it_is_told(project: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -142,3 +143,12 @@ class StopsOnlyOnce(Plugin):
 class ReadsTooEarly(Plugin):
     def start(self, settings: Any, extras: Any) -> None:
         extras["inspector"].stats()
+
+
+class HangsInStop(Plugin):
+    """Waits for what never comes; ``release`` ends it."""
+
+    release = threading.Event()
+
+    def stop(self) -> None:
+        self.release.wait()

@@ -10,6 +10,7 @@ import pytest
 from nuvom.queue_backends.memory import MemoryJobQueue
 from nuvom.result_backends.base import BaseResultBackend
 from nuvom.testing.conformance.law import laws_of
+from nuvom.testing.conformance.plugin import PluginConformance
 from nuvom.testing.conformance.queue import QueueConformance
 from nuvom.testing.conformance.results import ResultConformance
 from nuvom.testing.conformance.runner import Report, hold
@@ -159,6 +160,23 @@ def test_the_laws_meant_for_other_faults_fail(target: type, laws: str) -> None:
     report = hold(kit_for(target, None, {}))
     assert set(laws.split()) <= set(report.broken)
     assert len(report.broken) <= 9, "the fault breaks more than it should"
+
+
+def test_a_plugin_that_hangs_is_found_and_not_waited_for() -> None:
+    class Hasty(PluginConformance):
+        stop_limit_secs = 0.05
+
+        def make(self) -> others.HangsInStop:
+            return others.HangsInStop()
+
+    try:
+        report = hold(Hasty(), only=["starting_and_stopping_is_harmless"])
+    finally:
+        others.HangsInStop.release.set()
+    (finding,) = report.findings
+    assert finding.outcome == "broken"
+    assert "stop did not return within 0.05 s" in finding.detail
+    assert "self.release.wait()" in finding.trace
 
 
 def test_a_backend_that_joins_in_name_only_is_found() -> None:

@@ -13,7 +13,7 @@ from nuvom.cli.base import Group
 from nuvom.cli.completion import plugins as plugin_names
 from nuvom.cli.invocation import Invocation, pass_invocation
 from nuvom.cli.scaffolds import TYPES, class_name, write_plugin
-from nuvom.cli.session import folder_or_root, project_root, settings
+from nuvom.cli.session import folder_or_root, project_or_here, settings
 from nuvom.cli.tables import Cell, Column, Table
 from nuvom.cli.text import quoted
 from nuvom.errors import PluginNotFound
@@ -39,7 +39,7 @@ def plugin() -> None:
 @pass_invocation
 def list_(invocation: Invocation) -> None:
     """Show which plugins packages or .nuvom_plugins.toml name; none is loaded."""
-    chosen = settings(invocation, project_root(invocation)).settings
+    chosen = settings(invocation, project_or_here(invocation)).settings
     entries = find_entries(chosen)
     out = invocation.out
     if out.as_json:
@@ -79,7 +79,7 @@ def _table(entries: list[PluginEntry]) -> Table:
 @pass_invocation
 def inspect(invocation: Invocation, name: str) -> None:
     """Show what is known of the plugin NAME without loading it."""
-    chosen = settings(invocation, project_root(invocation)).settings
+    chosen = settings(invocation, project_or_here(invocation)).settings
     entry = _entry(chosen, name)
     out = invocation.out
     data = {**_data(entry), "used_as": _uses(chosen, entry)}
@@ -134,7 +134,8 @@ def test_(invocation: Invocation, target: str | None, only: tuple[str, ...]) -> 
 
 
 @plugin.command()
-@click.argument("name")
+@click.argument("name", required=False)
+@click.option("--name", "named", metavar="NAME", help="The same as the argument NAME.")
 @click.option(
     "--type",
     "-c",
@@ -155,9 +156,19 @@ def test_(invocation: Invocation, target: str | None, only: tuple[str, ...]) -> 
 @click.option("-t", "--test", "is_tested", is_flag=True, help="Run `plugin test` on it at once.")
 @pass_invocation
 def scaffold(
-    invocation: Invocation, name: str, *, kind: str, out: Path | None, force: bool, is_tested: bool
+    invocation: Invocation,
+    name: str | None,
+    *,
+    named: str | None,
+    kind: str,
+    out: Path | None,
+    force: bool,
+    is_tested: bool,
 ) -> int:
     """Write a small package NAME that works and passes the laws, to start from."""
+    if (name is None) == (named is None):
+        raise click.UsageError("Give the plugin one name: nuvom plugin scaffold my_queue.")
+    name = name or named or ""
     if not name.isidentifier() or not name.islower() or not name.isascii():
         raise click.UsageError(f"{name!r} is no module name: use a-z, 0-9 and _, such as my_queue.")
     base = folder_or_root(invocation) if invocation.project is not None else Path.cwd()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 from unittest import SkipTest
 
@@ -15,6 +16,7 @@ from nuvom.inspection import Inspector
 from nuvom.names import valid_name
 from nuvom.plugins.contracts import API_VERSION, is_compatible, looks_like_plugin
 from nuvom.plugins.extras import bind_extras, make_extras
+from nuvom.plugins.limited import START_LIMIT_SECS, STOP_LIMIT_SECS, call_limited
 from nuvom.plugins.loader import build_backend
 from nuvom.plugins.registry import BackendKind, PluginRegistry, use_plugin_registry
 from nuvom.queue_backends.base import BaseJobQueue
@@ -24,7 +26,7 @@ from nuvom.runtime import Runtime, build_runtime
 from nuvom.testing.conformance.law import Kit, law
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from nuvom.plugins.contracts import Extras, PluginProtocol
@@ -50,11 +52,30 @@ class PluginBench:
         self._started: list[PluginProtocol] = []
         self.plugin = kit.make()
 
-    def start(self) -> PluginProtocol:
-        """Start the plugin."""
-        self._started.append(self.plugin)
-        self.plugin.start(self.settings, self.extras)
-        return self.plugin
+    def start(self, plugin: PluginProtocol | None = None) -> PluginProtocol:
+        """Start the plugin, or another one, as a worker does: in a thread, with a time limit."""
+        plugin = self.plugin if plugin is None else plugin
+        self._call(partial(plugin.start, self.settings, self.extras), "start")
+        self._started.append(plugin)
+        return plugin
+
+    def stop(self, plugin: PluginProtocol) -> None:
+        """Stop a plugin as a worker does."""
+        self._started = [one for one in self._started if one is not plugin]
+        self._call(plugin.stop, "stop")
+
+    def update(self, plugin: PluginProtocol, runtime: Runtime) -> None:
+        """Tell a plugin of the system, where it wants to know."""
+        update = getattr(plugin, "update_runtime", None)
+        if update is not None:
+            self._call(partial(update, runtime), "update_runtime")
+
+    def _call(self, call: Callable[[], object], hook: str) -> None:
+        kit = self._kit
+        limit_secs = kit.stop_limit_secs if hook == "stop" else kit.start_limit_secs
+        error = call_limited(call, hook, limit_secs)
+        if error is not None:
+            raise error
 
     def another(self) -> PluginProtocol:
         """Return a second instance."""
@@ -69,14 +90,17 @@ class PluginBench:
 
     def close(self) -> None:
         """Stop what runs."""
-        for plugin in self._started:
-            plugin.stop()
+        for plugin in list(self._started):
+            self.stop(plugin)
 
 
 class PluginConformance(Kit):
     """The laws of a plugin; subclass it in a test module and write ``make``."""
 
     contract: ClassVar[str] = "plugin"
+    start_limit_secs: ClassVar[float] = START_LIMIT_SECS
+    """What a worker gives ``start`` and ``update_runtime``."""
+    stop_limit_secs: ClassVar[float] = STOP_LIMIT_SECS
 
     def make(self) -> PluginProtocol:
         """Return a fresh plugin that was not started."""
@@ -126,34 +150,28 @@ class PluginConformance(Kit):
 
     @law()
     def test_starting_and_stopping_is_harmless(self, bench: PluginBench) -> None:
-        """``start`` and ``stop`` raise nothing, nor does a second ``stop``."""
+        """``start`` and ``stop`` raise nothing, nor does a second ``stop``; within 10 and 5 s."""
         plugin = bench.start()
-        plugin.stop()
-        plugin.stop()
+        bench.stop(plugin)
+        bench.stop(plugin)
 
     @law()
     def test_stopping_unstarted_is_harmless(self, bench: PluginBench) -> None:
         """``stop`` of a plugin that was not started raises nothing."""
-        bench.plugin.stop()
+        bench.stop(bench.plugin)
 
     @law()
     def test_it_can_start_again(self, bench: PluginBench) -> None:
         """After a ``stop`` a plugin can be started again, by a fresh instance too."""
-        plugin = bench.start()
-        plugin.stop()
-        plugin.start(bench.settings, bench.extras)
-        plugin.stop()
-        other = bench.another()
-        other.start(bench.settings, bench.extras)
-        other.stop()
+        for plugin in (bench.plugin, bench.plugin, bench.another()):
+            bench.start(plugin)
+            bench.stop(plugin)
 
     @law()
     def test_it_takes_note_of_the_system(self, bench: PluginBench) -> None:
-        """``update_runtime``, where there is one, raises nothing after ``start``."""
+        """``update_runtime``, where there is one, raises nothing after ``start``; within 10 s."""
         plugin = bench.start()
-        update = getattr(plugin, "update_runtime", None)
-        if update is not None:
-            update(bench.compose())
+        bench.update(plugin, bench.compose())
 
     @law()
     def test_it_registers_what_it_provides(self, bench: PluginBench) -> None:
@@ -185,6 +203,6 @@ class PluginConformance(Kit):
     def test_stopping_ends_its_subscriptions(self, bench: PluginBench) -> None:
         """A plugin that was stopped hears of no event any more."""
         plugin = bench.start()
-        plugin.stop()
+        bench.stop(plugin)
         left = sorted(event.__name__ for event in bench.bus.active)
         assert left == [], f"still subscribed to {', '.join(left)}"

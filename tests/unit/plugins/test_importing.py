@@ -81,6 +81,9 @@ BACKENDS = """
     class NamedQueue(MemoryJobQueue):
         name = "letters"
 
+    class OfTheFuture(MemoryJobQueue):
+        api_version = "2.0"
+
     class EmptyName(MemoryJobQueue):
         name = ""
 
@@ -151,7 +154,8 @@ def test_version_is_that_of_the_module(load: Callable[..., PluginSet], lay: Lay)
         ("sys:Missing", "the module sys (built in) has no Missing"),
         ("missing_module:X", "No module named 'missing_module'"),
         ("mod:Neither", "neither a plugin nor a class that derives from"),
-        ("mod:Half", "neither a plugin"),
+        ("mod:Half", "would be a plugin, but lacks api_version, name, stop"),
+        ("mod:Nameles", "has no Nameles, but Nameless"),
         ("mod:number", "neither a plugin"),
         ("mod:Broken", "ValueError: cannot be built"),
         ("mod:Odd", "TypeError"),
@@ -355,3 +359,11 @@ def test_roots_that_are_on_the_path_already_stay_there(
 def test_module_alone_is_no_object() -> None:
     with pytest.raises(PluginError, match="it has to be module:Class"):
         import_object("json")
+
+
+def test_a_bare_backend_of_another_major_version_is_refused(
+    load: Callable[..., PluginSet],
+) -> None:
+    plugins = load("backs:OfTheFuture", "queue_backend")
+    assert [] == plugins.loaded
+    assert isinstance(plugins.failed[0].error, IncompatiblePlugin)

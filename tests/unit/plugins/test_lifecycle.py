@@ -199,7 +199,13 @@ def test_plugin_that_hangs_in_start_is_abandoned_and_not_stopped(
     plugins.stop()
 
     assert ["start bad", "start good", "stop good"] == log
-    assert "it did not return within 7 s" in plugins.failed[0].error.what
+    error = plugins.failed[0].error
+    assert "start did not return within 7 s" in error.what
+    assert error.__cause__ is not None
+    (place,) = error.__cause__.__notes__
+    assert place.startswith("It is still here:")
+    assert "hang.hang" not in place.splitlines()[1]  # it begins where the plugin does
+    assert "in hang" in place
     assert all(one.daemon for one in threading.enumerate() if one.name == "nuvom-plugin")
 
 
@@ -222,6 +228,7 @@ def test_plugin_that_fails_or_hangs_in_stop_does_not_keep_others_from_stopping(
 
     assert "stop good" == log[-1]
     assert {("bad", "stop"): 1, ("worse", "stop"): 1} == plugins.errors
+    assert [("worse", "stop"), ("bad", "stop")] == [report[:2] for report in plugins.reports]
 
 
 def test_plugin_whose_requirement_failed_is_left_out(settings: Settings, log: list[str]) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from nuvom.config import Settings
 from nuvom.plugins.extras import make_extras
-from nuvom.plugins.lifecycle import START_LIMIT_SECS, STOP_LIMIT_SECS
+from nuvom.plugins.limited import START_LIMIT_SECS, STOP_LIMIT_SECS
 from nuvom.plugins.loader import backend_class, build_backend, load_plugins
 from nuvom.plugins.sources import GROUP, PLUGIN_FILE, project_entries
 from nuvom.record import JobRecord
