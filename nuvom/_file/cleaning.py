@@ -8,8 +8,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from nuvom._file import contents
-from nuvom._file.frames import NOTE, WHOLE
-from nuvom._file.rows import Announced, Beat, Commanded, Note, Paused, encode
+from nuvom._file.frames import NOTE, TOTALS, WHOLE
+from nuvom._file.rows import Announced, Beat, Commanded, Note, Paused, encode, encode_totals
 from nuvom.crashpoint import crashpoint
 from nuvom.errors import CorruptRecord
 
@@ -38,6 +38,8 @@ def clean(store: FileStore) -> None:
                 store.remove_damaged(row, error)
         if not rows:
             entries = [(NOTE, encode(note)) for note in _notes(table)]
+            if table.tally is not None:
+                entries.append((TOTALS, encode_totals(table.tally.totals())))
         if entries:
             store.append(entries)
     if not rows:

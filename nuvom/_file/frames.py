@@ -16,7 +16,7 @@ VERSION = 1
 HEADER_BYTES = 32
 
 # Kinds of entries; what their bodies hold is in ``rows.py``.
-JOB, CHANGES, WHOLE, REMOVED, NOTE, SEAL, KEPT = range(1, 8)
+JOB, CHANGES, WHOLE, REMOVED, NOTE, SEAL, KEPT, TOTALS = range(1, 9)
 
 # What is appended together is taken up together: it stands from a BEGIN to an END.
 BEGIN, END = 1, 2

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import shutil
 from bisect import bisect_left
 from collections import Counter
 from itertools import islice
 from typing import TYPE_CHECKING
 
 from nuvom._file import contents
+from nuvom._file.frames import TOTALS
+from nuvom._file.rows import encode_totals
 from nuvom.errors import CorruptRecord
 from nuvom.record import JobStatus
-from nuvom.views import ErrorGroup, QueueStats
+from nuvom.views import ErrorGroup, QueueStats, StoreSize
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
     from nuvom._file.table import Table
     from nuvom.clock import Clock
     from nuvom.record import Attempt, JobSnapshot
+    from nuvom.views import Total
 
 _FAILURES = frozenset({JobStatus.FAILED, JobStatus.DEAD})
 
@@ -30,6 +34,25 @@ class ReadingPart:
 
     store: FileStore
     clock: Clock
+
+    def keep_totals(self) -> None:
+        """Have the log counted from here on; see the contract."""
+        with self.store.turn() as table:
+            if table.tally is None:
+                self.store.append([(TOTALS, encode_totals([]))])
+        self.store.flush()
+
+    def totals(self) -> list[Total]:
+        """Return what was counted so far; see the contract."""
+        with self.store.turn() as table:
+            return [] if table.tally is None else table.tally.totals()
+
+    def store_size(self) -> StoreSize:
+        """Return the bytes of the log, and those of the disk below it."""
+        with self.store.turn():
+            used = self.store.log.size()
+        disk = shutil.disk_usage(self.store.directory)
+        return StoreSize(used, disk.free, disk.total)
 
     def qsize(self) -> int:
         """Return how many jobs are PENDING."""

@@ -6,12 +6,15 @@ costs one step of a job's history, not the sense of all that follow.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from nuvom.record import Attempt, JobRecord, JobStatus, StoredError
-from nuvom.views import WorkerInfo
+from nuvom.views import Total, WorkerInfo
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 KEEP_BYTES = 1024  # a larger record stays on disk until somebody needs it
 
@@ -150,8 +153,21 @@ encode = msgspec.msgpack.Encoder().encode
 decode_changes = msgspec.msgpack.Decoder(list[Change]).decode
 decode_whole = msgspec.msgpack.Decoder(Whole).decode
 decode_ids = msgspec.msgpack.Decoder(list[str]).decode
+_decode_totals = msgspec.msgpack.Decoder(
+    list[tuple[str, str, str, str, int, int, int, float, float]]
+)
 decode_note: Any = msgspec.msgpack.Decoder(Note).decode
 set_field = msgspec.structs.force_setattr
+
+
+def encode_totals(totals: Iterable[Total]) -> bytes:
+    """Return the entry that says what was counted up to its place in the log."""
+    return encode([msgspec.structs.astuple(one) for one in totals])
+
+
+def decode_totals(body: bytes) -> list[Total]:
+    """Return what ``encode_totals`` was given. Raises: msgspec.MsgspecError."""
+    return [Total(*one) for one in _decode_totals.decode(body)]
 
 
 def current(row: Row, data: bytes) -> JobRecord:

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from nuvom._file.frames import CHANGES, JOB, NOTE, REMOVED, WHOLE, Frame, segment_of
+from nuvom._file.counting import count
+from nuvom._file.frames import CHANGES, JOB, NOTE, REMOVED, TOTALS, WHOLE, Frame, segment_of
 from nuvom._file.line import Line, first
 from nuvom._file.places import Holder, QueueState
 from nuvom._file.rows import (
@@ -29,10 +30,12 @@ from nuvom._file.rows import (
     decode_changes,
     decode_ids,
     decode_note,
+    decode_totals,
     decode_whole,
 )
 from nuvom.errors import PayloadError
 from nuvom.record import FINAL, JobRecord, JobStatus
+from nuvom.tally import Tally
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterable, Iterator
@@ -51,6 +54,7 @@ class Table:
         arrivals: How often a job came to wait.
         is_fresh_boot: No job has settled since the machine was started anew.
         damaged: Places of entries that say nothing this Nuvom understands.
+        tally: What happened, counted since somebody wanted it; else None.
     """
 
     def __init__(self) -> None:
@@ -62,6 +66,7 @@ class Table:
         self.arrivals = 0
         self.is_fresh_boot = False
         self.damaged: list[tuple[int, str]] = []
+        self.tally: Tally | None = None
         self._scheduled = Line()
         self._keys: dict[tuple[str, str], Row] = {}
         self._token = 0
@@ -73,6 +78,7 @@ class Table:
             WHOLE: self._apply_whole,
             REMOVED: self._apply_removed,
             NOTE: self._apply_note,
+            TOTALS: self._apply_totals,
         }
 
     # ---- entries --------------------------------------------------------------------------
@@ -99,7 +105,10 @@ class Table:
                 suspect=record.suspect,
                 run_at=record.run_at,
             )
-            self._add(_row(record, at, at, body), state)
+            row = _row(record, at, at, body)
+            self._add(row, state)
+            if self.tally is not None:
+                self.tally.enqueued(row.queue, row.task)
 
     def _add(self, row: Row, state: Change) -> None:
         if row.id not in self.rows:
@@ -128,6 +137,8 @@ class Table:
             row = self.rows.get(change.id)
             if row is not None:
                 self._unplace(row)
+                if self.tally is not None and change.status is not _RUNNING:
+                    count(self.tally, row, change)
                 if change.settled_epoch == change.epoch:
                     self.is_fresh_boot = False
                 if change.closed is not None:
@@ -178,6 +189,10 @@ class Table:
         key = (row.task, row.unique_key or "")
         if self._keys.get(key) is row:
             del self._keys[key]
+
+    def _apply_totals(self, _: int, body: bytes) -> None:
+        # As of this place: what stands before it may be gone already, and was not counted here.
+        self.tally = Tally(decode_totals(body))
 
     # ---- notes ----------------------------------------------------------------------------
 

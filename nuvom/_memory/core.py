@@ -15,6 +15,7 @@ from nuvom.record import Attempt, JobStatus
 if TYPE_CHECKING:
     from nuvom._memory.shelf import Row
     from nuvom.record import JobRecord, StoredError
+    from nuvom.tally import Ran
 
 _PENDING, _PARKED, _RUNNING = JobStatus.PENDING, JobStatus.PARKED, JobStatus.RUNNING
 _ATTEMPTS_KEPT = 100  # of one job: a task may snooze for years
@@ -68,8 +69,18 @@ class MemoryCore(LeasedJobQueue):
         """End a job that is in nobody's hands any more, without a settlement."""
         row.finished_at = self._clock.now()
         row.error = error
+        self._count(row, record.status)
         self._put(row, record)
         self.store.tell_readers()
+
+    def _count(self, row: Row, status: JobStatus, word: str = "", ran: Ran | None = None) -> None:
+        """Count a job's step to ``status``, where somebody wants that."""
+        tally, record = self.store.tally, row.record
+        if tally is not None:
+            has_error = row.error is not None
+            tally.moved(
+                record.queue, record.func_name, status, word=word, ran=ran, has_error=has_error
+            )
 
     def _close_attempt(self, row: Row, outcome: str, error: StoredError | None = None) -> None:
         """Add the attempt that is running to the job's history."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from nuvom._memory.core import MemoryCore
 from nuvom.record import JobSnapshot, JobStatus
+from nuvom.tally import Tally
 from nuvom.views import ErrorGroup, QueueStats
 
 if TYPE_CHECKING:
@@ -21,10 +22,19 @@ if TYPE_CHECKING:
     from nuvom._memory.shelf import Row
     from nuvom._memory.store import QueueState
     from nuvom.record import Attempt
+    from nuvom.views import Total
 
 
 class MemoryReading(MemoryCore):
     """The part of the memory queue that inspection reads."""
+
+    def keep_totals(self) -> None:
+        with self.store.lock:
+            self.store.tally = self.store.tally or Tally()
+
+    def totals(self) -> list[Total]:
+        with self.store.lock:
+            return [] if self.store.tally is None else self.store.tally.totals()
 
     def get(self, job_id: str) -> JobSnapshot | None:
         with self.store.lock:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Container, Sequence
 
     from nuvom.clock import Clock
+    from nuvom.tally import Tally
     from nuvom.views import WorkerInfo
 
 _PENDING, _SUCCESS = JobStatus.PENDING, JobStatus.SUCCESS
@@ -80,6 +81,7 @@ class MemoryStore:
         rows: All jobs, oldest first.
         kept: What a result backend was told about jobs; its affair.
         failures: FAILED and DEAD jobs by id.
+        tally: What was counted, once somebody wants it; else None.
     """
 
     def __init__(self, clock: Clock, max_queue_size: int | None) -> None:
@@ -99,6 +101,7 @@ class MemoryStore:
         self.failed = Shelf()  # FAILED, DEAD and CANCELLED, by finished_at
         self.failures: dict[str, Row] = {}
         self.waiting_for_work = 0
+        self.tally: Tally | None = None
         self._clock = clock
         self._max_queue_size = max_queue_size
         self._keys: dict[tuple[str, str], Row] = {}
@@ -128,6 +131,8 @@ class MemoryStore:
         self.take_key(row)
         queue.counts[_PENDING] += 1
         self.make_waiting(row)
+        if self.tally is not None:
+            self.tally.enqueued(job.queue, job.func_name)
         return None
 
     def add_all(self, jobs: Sequence[JobRecord]) -> dict[str, str]:
@@ -142,6 +147,8 @@ class MemoryStore:
         except BaseException:
             for row in list(takewhile(lambda row: row.seq > last, reversed(self.rows.values()))):
                 self.remove(row)
+                if self.tally is not None:
+                    self.tally.enqueued(row.record.queue, row.record.func_name, -1)
             for name in self.queues.keys() - known:
                 del self.queues[name]
             raise

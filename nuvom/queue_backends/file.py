@@ -53,7 +53,8 @@ class FileJobQueue(ReadingPart, ControlPart, RecoveryPart, LeasedJobQueue):
 
     name: ClassVar[str] = "file"
     capabilities: ClassVar[frozenset[Capability]] = LeasedJobQueue.capabilities | {
-        Capability.ATOMIC_FINISH
+        Capability.ATOMIC_FINISH,
+        Capability.TOTALS,
     }
 
     def __init__(self, settings: Settings | None = None, *, clock: Clock = SYSTEM_CLOCK) -> None:

@@ -15,6 +15,7 @@ from nuvom._memory.control import MemoryControl
 from nuvom.queue_backends.base import Capability
 from nuvom.record import JobStatus
 from nuvom.recovery import LostDelivery, died_error, parked_error, recovered
+from nuvom.tally import Ran
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -36,7 +37,7 @@ class MemoryJobQueue(MemoryControl):
     """
 
     name: ClassVar[str] = "memory"
-    capabilities: ClassVar[frozenset[Capability]] = frozenset(Capability) - {Capability.TOTALS}
+    capabilities: ClassVar[frozenset[Capability]] = frozenset(Capability)
 
     # ---- enqueueing -----------------------------------------------------------------------
 
@@ -137,6 +138,7 @@ class MemoryJobQueue(MemoryControl):
         row.error = settlement.error
         if settlement.status is not _PARKED:  # then no user code ran
             self._close_attempt(row, settlement.outcome, settlement.error)
+            self._count(row, settlement.status, settlement.outcome, _ran(settlement))
         self._let_go(row)
         self._put(
             row,
@@ -215,6 +217,8 @@ class MemoryJobQueue(MemoryControl):
             if delivery.started:
                 row.error = died_error(record)
                 self._close_attempt(row, "lost", row.error)
+                # Its death is counted below, with all others.
+                self._count(row, _PENDING if record.status is _PENDING else _RUNNING, "lost")
             self._let_go(row)
             if record.status is _DEAD:
                 self._end(row, record, row.error)
@@ -272,3 +276,12 @@ class MemoryJobQueue(MemoryControl):
 
     def interrupt(self) -> None:
         self.notify()
+
+
+def _ran(settlement: Settlement) -> Ran | None:
+    """Return how long the attempt took and had waited; None where nothing ran."""
+    began = settlement.started_at
+    if not began:
+        return None
+    record = settlement.record
+    return Ran(settlement.finished_at - began, began - max(record.created_at, record.run_at))

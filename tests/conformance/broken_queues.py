@@ -15,14 +15,32 @@ from nuvom.clock import SYSTEM_CLOCK, Clock
 from nuvom.queue_backends.base import BaseJobQueue, Capability
 from nuvom.queue_backends.memory import MemoryJobQueue
 from nuvom.record import JobRecord, JobStatus
+from nuvom.tally import Ran, Tally
 from tests.conformance.list_queue import ListQueue
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
+    from nuvom._memory.shelf import Row
     from nuvom.config import Settings
     from nuvom.outcome import Settlement
     from nuvom.record import JobSnapshot
+
+
+# ---- totals ---------------------------------------------------------------------------------
+
+
+class PrunesItsTotals(MemoryJobQueue):
+    def prune(self, *, success_before: float, failed_before: float, limit: int = 1000) -> int:
+        self.store.tally = Tally()
+        return super().prune(
+            success_before=success_before, failed_before=failed_before, limit=limit
+        )
+
+
+class ForgetsTheLost(MemoryJobQueue):
+    def _count(self, row: Row, status: JobStatus, word: str = "", ran: Ran | None = None) -> None:
+        super()._count(row, status, "" if word == "lost" else word, ran)
 
 
 # ---- five methods -------------------------------------------------------------------------

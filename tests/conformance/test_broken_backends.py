@@ -33,6 +33,8 @@ class Case(NamedTuple):
 
 
 CASES = [
+    Case(broken.PrunesItsTotals, "removing_jobs_changes_no_total", "totals"),
+    Case(broken.ForgetsTheLost, "lost_attempts_are_counted", "totals"),
     Case(broken.ForgetsPriority, "the_lower_priority_number_comes_first", "order"),
     Case(broken.IgnoresRunAt, "a_job_is_not_handed_out_before_its_time", "scheduled"),
     Case(broken.HalfStoresBulk, "a_bulk_that_breaks_off_stores_nothing", "bulk threads"),
@@ -47,7 +49,7 @@ CASES = [
     Case(
         broken.LosesJobsOfTheDead,
         "a_lease_ends_if_it_is_not_renewed",
-        "leases fencing counters suspects unique threads inspection",
+        "leases fencing counters suspects unique threads inspection totals",
     ),
     Case(
         broken.HandsOutTwice,
@@ -66,12 +68,12 @@ CASES = [
     Case(
         broken.NeverGivesUp,
         "a_job_that_kills_its_workers_ends_dead",
-        "counters control unique inspection suspects",
+        "counters control unique inspection suspects totals",
     ),
     Case(
         broken.ForgetsStartMarks,
         "a_lost_start_is_charged",
-        "counters suspects control unique inspection",
+        "counters suspects control unique inspection totals",
     ),
     Case(broken.CannotRenew, "an_extended_lease_lasts", "leases workers"),
     Case(broken.DropsChildren, "children_come_with_the_settlement", "leases limits inspection"),

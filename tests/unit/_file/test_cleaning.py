@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -245,4 +246,29 @@ def test_a_damaged_result_does_not_take_its_job_along(tmp_path: Path) -> None:
     snapshot = queue.get("a")
     assert snapshot is not None
     assert (snapshot.status, snapshot.result) == (JobStatus.SUCCESS, None)
+    queue.stop()
+
+
+def test_totals_outlive_the_segments_that_they_were_counted_from(tmp_path: Path) -> None:
+    queue = opened(tmp_path)
+    queue.keep_totals()
+    churn(queue)
+    assert 1 < segments(queue)[0], "no segment was dropped"
+    counted: Counter[str] = Counter()
+    for one in queue.totals():
+        counted[one.kind] += one.count
+    assert Counter(enqueued=90, attempt=90) == counted
+    other = opened(tmp_path)  # it has read no more than what is left
+    assert sorted(queue.totals(), key=repr) == sorted(other.totals(), key=repr)
+    other.stop()
+    queue.stop()
+
+
+def test_the_size_of_the_log_and_its_disk_are_told(tmp_path: Path) -> None:
+    queue = opened(tmp_path)
+    queue.enqueue(make_job("shop.send"))
+    size = queue.store_size()
+    assert size is not None
+    assert 0 < size.used == queue.store.log.size()
+    assert 0 < size.free <= size.disk
     queue.stop()

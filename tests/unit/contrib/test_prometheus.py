@@ -21,6 +21,8 @@ from nuvom.contrib.prometheus.families import Capped
 from nuvom.errors import BackendUnavailable
 from nuvom.events import BackendFailed, JobFenced
 from nuvom.plugins.registry import register_metrics_provider
+from nuvom.queue_backends.base import Capability
+from nuvom.queue_backends.memory import MemoryJobQueue
 from nuvom.queue_backends.sqlite import SQLiteJobQueue
 from nuvom.record import StoredError
 from nuvom.result_backends.memory import MemoryResultBackend
@@ -169,9 +171,22 @@ def test_a_queue_of_five_methods_shows_its_size_only(project: Path) -> None:
     assert not [name for name in found if name.startswith(("nuvom_jobs", "nuvom_queue_jobs"))]
 
 
+@pytest.mark.parametrize("backend", ["memory", "file"])
+def test_every_backend_of_ours_has_counters_of_jobs(project: Path, backend: str) -> None:
+    with exported(project, queue_backend=backend, result_backend=backend) as (engine, plugin):
+        engine.task(lambda: None, name="noop").delay()
+        engine.work()
+        found = samples(text(plugin))
+    assert 1 == value(found, "nuvom_jobs_finished_total", outcome="success")
+    assert 1 == value(found, "nuvom_job_wait_seconds_count")
+    assert ("nuvom_store_bytes" in found) == (backend == "file")
+
+
 def test_a_backend_without_totals_has_no_counters_of_jobs(
-    project: Path, caplog: pytest.LogCaptureFixture
+    project: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    lesser = MemoryJobQueue.capabilities - {Capability.TOTALS}
+    monkeypatch.setattr(MemoryJobQueue, "capabilities", lesser)
     with exported(project, queue_backend="memory", result_backend="memory") as (engine, plugin):
         engine.task(lambda: None, name="noop").delay()
         found = samples(text(plugin))
