@@ -8,9 +8,13 @@ from __future__ import annotations
 
 import logging
 import traceback
+from typing import TYPE_CHECKING, NamedTuple
 
 from nuvom import job_context
 from nuvom.safe_text import clip, mask_text, mask_value
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 SCHEMA = "nuvom.log/1"
 NO_EVENT = "log"  # the event of a record that is no event of ours
@@ -21,6 +25,33 @@ _HIDDEN = ("event", "message", "asctime", "rate_key", "traceback", "taskName", "
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))).union(_HIDDEN, _TRACE)
 _SHORT_ID = 8
 _DEEPEST_STACK = 50
+
+
+class TracePlace(NamedTuple):
+    """Where in a trace something happened; both hexadecimal."""
+
+    trace_id: str
+    span_id: str
+
+
+_tracers: list[Callable[[str | None], TracePlace | None]] = []
+
+
+def add_tracer(place_of: Callable[[str | None], TracePlace | None]) -> Callable[[], None]:
+    """Have log records tell their place in a trace.
+
+    Args:
+        place_of: Called for each record that is written, with the id of the job that an event
+            of Nuvom's is about, else None; in the thread that logs. It must not raise.
+    Returns: a function that ends it; calling it twice is fine.
+    """
+    _tracers.append(place_of)
+
+    def end() -> None:
+        if place_of in _tracers:
+            _tracers.remove(place_of)
+
+    return end
 
 
 def short_id(full: str) -> str:
@@ -61,7 +92,17 @@ class JobFields(logging.Filter):
             else:
                 values[name] = value
         record.nuvom_fields = fields
+        if _tracers and values.get("trace_id") is None:
+            _add_trace(values, values.get("job_id") if own else None)
         return True
+
+
+def _add_trace(values: dict[str, object], job_id: str | None) -> None:
+    for place_of in _tracers:
+        place = place_of(job_id)
+        if place is not None:
+            values.update(place._asdict())
+            return
 
 
 def _of_job(job: job_context.JobContext) -> dict[str, object]:

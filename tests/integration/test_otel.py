@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -20,8 +22,10 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import SpanKind, StatusCode
 
 from nuvom.contrib.otel import OTelPlugin, carrying, instrument, names
-from nuvom.events import EventBus, JobFenced, JobReaped, JobStarted
+from nuvom.events import EventBus, JobDead, JobFenced, JobReaped, JobStarted
 from nuvom.inspection import Inspector
+from nuvom.log import configure_logging, flush_logs, reset_logging
+from nuvom.log_events import subscribe_logging
 from nuvom.plugins.extras import bind_extras, make_extras
 from nuvom.record import JobRecord
 from nuvom.testing import make_job
@@ -54,10 +58,12 @@ class Tracing(OTelPlugin):
             json.dump(spans, file)
 """
 TASKS = """
+import logging
 import nuvom
 from opentelemetry import trace
 
 def here() -> str:
+    logging.getLogger("app").info("here")
     span = trace.get_current_span().get_span_context()
     return f"{span.trace_id:032x} {span.span_id:016x}"
 
@@ -152,7 +158,7 @@ def test_a_trace_leads_from_the_caller_to_the_worker_in_all_lanes(project: Path)
         worker = subprocess.run(
             [sys.executable, "-m", "nuvom", "runworker", "--burst"],
             cwd=project,
-            env=os.environ.copy(),
+            env={**os.environ, "NUVOM_LOG_FORMAT": "json", "NUVOM_LOG_LEVEL": "INFO"},
             capture_output=True,
             text=True,
             check=False,
@@ -162,6 +168,7 @@ def test_a_trace_leads_from_the_caller_to_the_worker_in_all_lanes(project: Path)
         told = {lane: job.get(LIMIT_SECS) for lane, job in jobs.items()}
     sent = {attributes(one)[names.MESSAGE_ID]: one for one in exporter.get_finished_spans()[:-1]}
     seen = json.loads((project / "spans.json").read_text())
+    logged = [json.loads(line) for line in worker.stderr.splitlines() if line.startswith("{")]
     assert 3 == len([one for one in seen if one["name"] == "process default"])
     for lane, job in jobs.items():
         producer = sent[job.id]
@@ -187,6 +194,12 @@ def test_a_trace_leads_from_the_caller_to_the_worker_in_all_lanes(project: Path)
         assert "success" == settle["attributes"][names.OUTCOME]
         # What the task's code saw is its process span, in a child of the worker, too.
         assert f"{own['trace_id'][2:]} {own['span_id'][2:]}" == told[lane]
+        # So does what is logged, by the task's code and about it.
+        lines = [line for line in logged if line.get("job_id") == job.id]
+        assert {"log", "job.finished"} == {line["event"] for line in lines}
+        for line in lines:
+            assert own["trace_id"][2:] == line["trace_id"]
+            assert own["span_id"][2:] == line["span_id"]
     received = [one for one in seen if one["name"] == "receive default"]
     assert 3 == sum(one["attributes"][names.BATCH_COUNT] for one in received)
     assert 3 == sum(len(one["links"]) for one in received)
@@ -282,8 +295,35 @@ def test_a_timeout_is_an_error_and_a_cancellation_is_none(traced: Callable[..., 
 
 def test_a_reap_tells_of_a_lost_attempt(traced: Callable[..., Traced]) -> None:
     here = traced()
-    here.engine.runtime.bus.emit(JobReaped(make_job("tests.probe")))
-    assert 1 == attributes(here.span("reap"))[names.REAPED]
+    bus = here.engine.runtime.bus
+    bus.emit(JobReaped(make_job("tests.probe")))
+    bus.emit(JobReaped(make_job("tests.probe", suspect=True)))
+    bus.emit(JobDead(make_job("tests.probe", suspect=True)))
+    fetched, lost, dead = here.spans("reap")
+    assert [1, 1, 1] == [attributes(one)[names.REAPED] for one in (fetched, lost, dead)]
+    assert StatusCode.UNSET is fetched.status.status_code
+    assert ["lost", "lost"] == [attributes(one)[names.ERROR_TYPE] for one in (lost, dead)]
+    assert "dead" == attributes(dead)[names.OUTCOME]
+
+
+def test_log_lines_of_a_job_have_the_place_of_its_span(traced: Callable[..., Traced]) -> None:
+    here = traced()
+    stream = io.StringIO()
+    configure_logging("INFO", "json", stream=stream)
+    end = subscribe_logging(here.engine.runtime.bus, logging.getLogger("nuvom.tests"), "INFO")
+    try:
+        here.engine.task(lambda: logging.getLogger("app").info("inside"), name="t.logs").delay()
+        here.engine.work()
+        logging.getLogger("app").info("outside")
+        flush_logs()
+    finally:
+        end()
+        reset_logging()
+    lines = {line["msg"]: line for line in map(json.loads, stream.getvalue().splitlines())}
+    span = here.span("process").context
+    place = f"{span.trace_id:032x}", f"{span.span_id:016x}"
+    assert place == (lines["inside"]["trace_id"], lines["inside"]["span_id"])
+    assert "trace_id" not in lines["outside"]
 
 
 def test_a_map_is_one_span_with_its_count(traced: Callable[..., Traced]) -> None:

@@ -14,6 +14,8 @@ import pytest
 
 from nuvom.log_fields import (
     JobFields,
+    TracePlace,
+    add_tracer,
     event_of,
     fields_of,
     is_own,
@@ -120,6 +122,25 @@ def test_secrets_in_extras_are_masked() -> None:
 
 def test_trace_and_span_stand_beside_the_fields_of_every_record() -> None:
     assert {"trace_id": "ab", "span_id": "cd"} == seen(record_of(trace_id="ab", span_id="cd"))
+
+
+def test_a_tracer_tells_the_place_of_records_until_it_ends() -> None:
+    asked: list[str | None] = []
+
+    def place_of(job_id: str | None) -> TracePlace | None:
+        asked.append(job_id)
+        return TracePlace("ab", "cd") if job_id else None
+
+    end = add_tracer(place_of)
+    own = {"name": "nuvom.worker", "event": "job.finished", "job_id": "7"}
+    told = seen(record_of(**own))
+    assert ("ab", "cd") == (told["trace_id"], told["span_id"])
+    assert "trace_id" not in seen(record_of(job_id="7"))  # a user's, who may say what they like
+    assert "ef" == seen(record_of(**own, trace_id="ef"))["trace_id"]
+    end()
+    end()
+    assert "trace_id" not in seen(record_of(**own))
+    assert ["7", None] == asked
 
 
 def test_fields_that_were_set_in_another_thread_are_kept() -> None:

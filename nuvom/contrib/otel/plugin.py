@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 from nuvom.contrib.otel.measuring import Measuring
 from nuvom.contrib.otel.processing import ProcessingCompanion
-from nuvom.contrib.otel.sending import SendingCompanion
+from nuvom.contrib.otel.sending import SendingCompanion, current_place
 from nuvom.events import EventBus, JobEnqueued, default_bus
+from nuvom.log_fields import add_tracer
 from nuvom.plugins.contracts import Plugin
 
 if TYPE_CHECKING:
@@ -84,7 +85,11 @@ def instrument(
     Returns: a function that ends it; calling it twice is fine.
     """
     companion = SendingCompanion(tracer_provider)
-    ends = [bus.accompany(companion), bus.subscribe(JobEnqueued, companion.note_sent)]
+    ends = [
+        bus.accompany(companion),
+        bus.subscribe(JobEnqueued, companion.note_sent),
+        add_tracer(current_place),
+    ]
 
     def end() -> None:
         while ends:

@@ -17,7 +17,14 @@ from opentelemetry.trace import Link, SpanKind, set_span_in_context
 from nuvom import events
 from nuvom.contrib.otel import names
 from nuvom.contrib.otel.carrying import attached, context_of, headers_of, without_span
-from nuvom.contrib.otel.sending import SendingCompanion, attributes_of, fail
+from nuvom.contrib.otel.sending import (
+    SendingCompanion,
+    attributes_of,
+    current_place,
+    fail,
+    place_of_span,
+)
+from nuvom.log_fields import add_tracer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -26,6 +33,7 @@ if TYPE_CHECKING:
     from opentelemetry.trace import Span, TracerProvider
 
     from nuvom.clock import Clock
+    from nuvom.log_fields import TracePlace
     from nuvom.record import JobRecord, StoredError
 
 _MOST_LINKS = 128  # what SDKs keep of one span by default
@@ -70,6 +78,7 @@ class ProcessingCompanion(SendingCompanion):
         """Start following; return functions that end it."""
         return [
             bus.accompany(self),
+            add_tracer(self._place_of),
             bus.subscribe(events.JobEnqueued, self.note_sent),
             bus.subscribe(events.JobsClaimed, self._claimed),
             bus.subscribe(events.JobStarted, self._started),
@@ -83,6 +92,11 @@ class ProcessingCompanion(SendingCompanion):
             bus.subscribe(events.JobDead, self._reaped),
             bus.subscribe(events.WorkerStopped, self._stopped),
         ]
+
+    def _place_of(self, job_id: str | None) -> TracePlace | None:
+        """Return where a log record belongs: to the span of the job that it is about."""
+        found = None if job_id is None else self._open.get(job_id)
+        return current_place(None) if found is None else place_of_span(found.span)
 
     # ---- where code runs ------------------------------------------------------------------
 
@@ -171,6 +185,10 @@ class ProcessingCompanion(SendingCompanion):
             start_time=now,
             attributes={**attributes_of(event.job, "reap"), names.REAPED: 1},
         )
+        if isinstance(event, events.JobDead):
+            span.set_attribute(names.OUTCOME, "dead")
+        if event.job.suspect:  # it had started, so that an attempt was lost
+            fail(span, "lost", "its worker died or went silent", now)
         span.end(now)
 
     def _stopped(self, event: events.WorkerStopped) -> None:

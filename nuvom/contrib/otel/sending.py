@@ -12,6 +12,7 @@ from opentelemetry.trace import SpanKind, Status, StatusCode
 from nuvom._version import __version__
 from nuvom.contrib.otel import names
 from nuvom.contrib.otel.carrying import attached, context_of, headers_of
+from nuvom.log_fields import TracePlace, add_tracer
 from nuvom.safe_text import mask_text
 
 if TYPE_CHECKING:
@@ -54,6 +55,26 @@ def fail(span: Span, error_type: str, message: str, at: int | None = None) -> No
     span.add_event("exception", told, at)
 
 
+def place_of_span(span: Span) -> TracePlace | None:
+    """Return a span's place in its trace, as log lines have it; None where it is no real span."""
+    found = span.get_span_context()
+    if not found.is_valid:
+        return None
+    return TracePlace(trace.format_trace_id(found.trace_id), trace.format_span_id(found.span_id))
+
+
+def current_place(job_id: str | None) -> TracePlace | None:
+    """Return the place of the current span."""
+    del job_id
+    return place_of_span(trace.get_current_span())
+
+
+def in_child() -> SendingCompanion:
+    """Return what goes along with jobs in a child process; have its log lines tell their trace."""
+    add_tracer(current_place)
+    return SendingCompanion()
+
+
 class SendingCompanion:
     """Makes a span around each call that sends jobs, and gives them its context.
 
@@ -61,7 +82,7 @@ class SendingCompanion:
         provider: Of the spans; the program's global one where None.
     """
 
-    in_child = "nuvom.contrib.otel.sending:SendingCompanion"
+    in_child = f"{__name__}:in_child"
 
     def __init__(self, provider: TracerProvider | None = None) -> None:
         self.tracer = tracer_of(provider)
