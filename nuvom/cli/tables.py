@@ -26,11 +26,13 @@ class Column(NamedTuple):
         title: Its heading.
         right: Whether its cells are set to the right, as numbers are.
         stretch: Whether it gives way first where the table is too wide.
+        keeps_end: Whether it is cut at its beginning, since a path says most at its end.
     """
 
     title: str
     right: bool = False
     stretch: bool = False
+    keeps_end: bool = False
 
 
 class Cell(NamedTuple):
@@ -91,6 +93,11 @@ def cut(text: str, width: int, ellipsis: str) -> str:
     return ("".join(kept) + ellipsis)[: max(width, 0)]
 
 
+def cut_head(text: str, width: int, ellipsis: str) -> str:
+    """Return the end of ``text`` in at most ``width`` columns, as ``cut`` does its beginning."""
+    return cut(text[::-1], width, ellipsis)[::-1]
+
+
 def _cell(cell: Cell | str) -> Cell:
     given = Cell(cell) if isinstance(cell, str) else cell
     return given._replace(text=one_line(given.text))
@@ -132,7 +139,8 @@ def _line(
     parts = []
     last = len(cells) - 1
     for index, (cell, column, width) in enumerate(zip(cells, columns, widths, strict=True)):
-        text = cut(cell.text, width, stream.symbol("…", "."))
+        shorten = cut_head if column.keeps_end else cut
+        text = shorten(cell.text, width, stream.symbol("…", "."))
         padding = " " * (width - display_width(text))
         painted = stream.paint(text, cell.style)
         if column.right:

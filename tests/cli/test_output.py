@@ -151,7 +151,8 @@ def test_a_table_is_ascii_where_the_stream_is() -> None:
 
 @given(st.lists(st.tuples(st.text(), st.text(), st.text()), max_size=5))
 def test_a_table_fits_eighty_columns_whatever_is_in_it(rows: list[tuple[str, str, str]]) -> None:
-    table = Table([Column("A"), Column("B", stretch=True), Column("C", right=True)], rows)
+    ends = Column("C", right=True, keeps_end=True)
+    table = Table([Column("A"), Column("B", stretch=True), ends], rows)
     assert all(display_width(line) <= 80 for line in rows_of(table))
     assert len(rows_of(table)) == len(rows) + 2
 
@@ -160,6 +161,13 @@ def test_the_column_that_stretches_gives_way_first() -> None:
     line = rows_of(Table(COLUMNS, [["i" * 36, "t" * 60, "5"]]))[2]
     assert "i" * 36 in line
     assert line.split()[1].endswith("…")
+
+
+def test_a_path_keeps_its_end() -> None:
+    columns = [Column("Task"), Column("Place", stretch=True, keeps_end=True)]
+    line = rows_of(Table(columns, [["t" * 50, "src/shop/jobs/mail_to_customers.py:16"]]))[2]
+    assert line.split()[1] == "…obs/mail_to_customers.py:16"
+    assert display_width(line) == 80
 
 
 def test_wide_characters_take_two_columns() -> None:

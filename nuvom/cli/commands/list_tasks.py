@@ -51,7 +51,7 @@ def _table(entries: Sequence[TaskEntry]) -> Table:
         Column("Task"),
         Column("Signature", stretch=True),
         Column("Queue"),
-        Column("Place", stretch=True),
+        Column("Place", stretch=True, keeps_end=True),
     ]
     return Table(columns, [_row(entry) for entry in entries])
 
