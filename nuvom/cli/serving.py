@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from nuvom.cli import exit_codes
 from nuvom.cli.processes import replace_self
-from nuvom.cli.serving_text import start_lines, start_warnings
+from nuvom.cli.serving_text import setting_warnings, start_lines, start_warnings
 from nuvom.cli.session import folder_or_root, project_root
 from nuvom.cli.signals import StopSignals, stop_signals, write_now
 from nuvom.cli.supervising import is_needed, supervise
@@ -55,6 +55,8 @@ def serve(invocation: Invocation, **options: Any) -> int:  # as parsed
     line = None if options["parent"] is None else SupervisorLine(options["parent"])
     loaded = _settings(invocation, options)
     if line is None and is_needed(loaded.settings):
+        for text in setting_warnings(loaded.settings):
+            invocation.out.warn(text)
         return supervise(invocation, signals, loaded, options)
     worker, plugins = _assemble(invocation, loaded, options)
     began_at = worker.runtime.clock.monotonic()

@@ -36,14 +36,19 @@ def start_lines(worker: Worker, plugins: PluginSet) -> Iterator[str]:
     yield "Ready. Ctrl-C stops it."
 
 
-def start_warnings(worker: Worker) -> Iterator[str]:
+def setting_warnings(settings: Settings) -> Iterator[str]:
     """Yield what somebody who starts a worker with these settings may not have meant."""
-    backend = worker.runtime.settings.queue_backend
-    if backend == "memory":
+    if settings.queue_backend == "memory":
         yield (
             "The queue backend memory is in this process: no job of another program or command "
             "gets here. Use sqlite or file, or nuvom.local_worker() in the program that enqueues."
         )
+
+
+def start_warnings(worker: Worker) -> Iterator[str]:
+    """Yield what to know of a worker's settings and of its queue before relying on them."""
+    yield from setting_warnings(worker.runtime.settings)
+    backend = worker.runtime.settings.queue_backend
     if worker.promise == "at most once":
         yield (
             f"The queue backend {backend} has no leases: jobs are delivered at most once, and "

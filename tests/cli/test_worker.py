@@ -494,7 +494,8 @@ def test_stores_in_two_files_are_both_named(tasks: Path) -> None:
 def test_a_worker_that_nothing_can_reach_says_so(tasks: Path) -> None:
     (tasks / "nuvom.toml").write_text('queue_backend = "memory"\nresult_backend = "memory"\n')
     text = "no job of another program or command gets here"
-    assert call("runworker", "--burst", cwd=tasks).err.count(text) == 1
+    for options in ((), ("--processes", "2")):
+        assert call("runworker", "--burst", *options, cwd=tasks).err.count(text) == 1
     logged = call("runworker", "--burst", "--log-format", "json", cwd=tasks).err.splitlines()
     assert ["WARNING"] == [one["level"] for one in map(json.loads, logged) if text in one["msg"]]
 
