@@ -14,6 +14,7 @@ import random
 import sqlite3
 import threading
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from nuvom._durable import storage_errors, sync_directory
@@ -95,7 +96,7 @@ class Database:
             if self._is_doubtful:
                 self._flush_log(connection)
             self._set_flush(connection, flush=flush)
-            result = self._patiently(lambda: action(connection))
+            result = self._patiently(partial(action, connection))
             self._owes_flush = not flush and self._durable == "FULL"
         self.checkpointer.after_commit()
         return result
@@ -305,7 +306,7 @@ class Database:
     # ---- patience and errors ------------------------------------------------------------
 
     def _patiently(self, action: Callable[[], T]) -> T:
-        return self._translated(lambda: self._retried(action))
+        return self._translated(partial(self._retried, action))
 
     def _retried(self, action: Callable[[], T]) -> T:
         try:
