@@ -56,9 +56,14 @@ def claimed(data: bytes, row: list[int]) -> JobRecord:
 
 
 def snapshot(row: tuple[Any, ...], result: bytes | None = None) -> JobSnapshot:
-    """Return the snapshot of a row of ``SNAPSHOT_COLUMNS``."""
+    """Return the snapshot of a row of ``SNAPSHOT_COLUMNS``.
+
+    Raises: PayloadError: it has what the table would never accept; the file is damaged.
+    """
     (seq, code, run_at, attempt, deliveries, epoch, suspect, owner, started, finished) = row[:10]
     progress, data, error = row[10:13]
+    if not isinstance(code, int) or not 0 <= code < len(STATUS):
+        raise PayloadError(f"row {seq} of the jobs has the status {code!r}: run `nuvom doctor`")
     record = _record_of(data, row[13:18])
     set_field(record, "ref", seq)
     set_field(record, "status", STATUS[code])

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from nuvom._sqlite.rows import decode_error, encode_error
+from nuvom.errors import PayloadError
 from nuvom.queue_backends.sqlite import SQLiteJobQueue
 from nuvom.record import JobStatus, StoredError
 from nuvom.testing import make_job, make_settlement
@@ -34,6 +35,15 @@ def test_store_without_a_file_is_empty(project: Path, clock: Real) -> None:
 def test_end_of_an_id_is_taken_as_it_is(queue: SQLiteJobQueue, suffix: str) -> None:
     queue.enqueue(make_job())
     assert [] == queue.find_ids(suffix)
+
+
+@pytest.mark.parametrize("status", [99, -1])
+def test_status_that_is_none_is_named_as_damage(queue: SQLiteJobQueue, status: int) -> None:
+    job = make_job()
+    queue.enqueue(job)
+    queue.store.db.write(lambda one: one.execute("UPDATE jobs SET status = ?", (status,)))
+    with pytest.raises(PayloadError, match="run `nuvom doctor`"):
+        queue.get(job.id)
 
 
 def test_pages_go_by_number_and_not_by_time(queue: SQLiteJobQueue) -> None:
