@@ -52,6 +52,8 @@ if TYPE_CHECKING:
     MakeRecord = Callable[[TaskDefinition, tuple[Any, ...], dict[str, Any], CallOptions], JobRecord]
 
 _NOBODY = JobRecord("", "")  # stands for the record in what goes to the worker, which has it
+_TELL_SECS = 0.05  # until the task's code is told again to end
+_TELL_TIMES = 20
 _LEAVE_SECS = 1.0  # for what a program does at its end, once there is no more work
 
 
@@ -88,6 +90,7 @@ class Child:
         self._coroutine: Any = None  # the running task, where it is one
         self._is_closing = False
         self._was_told = False
+        self._has_heard = threading.Event()
         self._asking = threading.Lock()
         self._asked = 0
         self._answers: SimpleQueue[ProgressKept] = SimpleQueue()
@@ -142,6 +145,7 @@ class Child:
         """
         if self._is_closing and not self._was_told:
             self._was_told = True
+            self._has_heard.set()
             raise AttemptClosed
 
     # ---- the task -----------------------------------------------------------------------
@@ -236,7 +240,17 @@ class Child:
             self._is_closing = True
             if self._running is not None:
                 self._running.is_cancelled = True
+            self._interrupt()
+
+    def _interrupt(self) -> None:
+        """Have the main thread leave what it does.
+
+        A signal that comes when a wait is about to begin does not end that wait; the next does.
+        """
+        for _ in range(_TELL_TIMES):
             platforms.interrupt_main_thread(self._main)
+            if self._clock.wait(self._has_heard, _TELL_SECS):
+                return
 
     def _leave_alone(self) -> None:
         """Leave: at once while there is an attempt, as that is another worker's by now."""

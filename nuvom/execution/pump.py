@@ -8,6 +8,7 @@ queue's bell, or, while jobs run, until one of them ends.
 from __future__ import annotations
 
 from collections import defaultdict, deque
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from nuvom.crashpoint import crashpoint
@@ -358,14 +359,14 @@ class Pump:
         """After a fault: settle what has ended, each by itself, and hand back the rest."""
         self._take_back([*self._waiting(), *self._in_hand])
         for one in [*self._unsettled, *self._done]:
+            self._in_hand.open.discard(one.assignment.running)
             try:
                 self._delivery.settle([one.settlement])
             except Exception:  # noqa: BLE001  # the fault itself is what is raised
                 self._returning.append(one.settlement.record)
-        try:
+        with suppress(Exception):  # as above
             self._release()
-        except Exception:  # noqa: BLE001  # as above
-            self.stranded = len(self._returning)
+        self.stranded = len(self._returning) + len(self._in_hand.open)
 
     def _waiting(self) -> list[RunningJob]:
         """Return the attempts that have not started; their lanes forget them."""

@@ -152,7 +152,11 @@ def _wrong_statuses(site: Site) -> str:
 
 
 def _children(site: Site) -> str:
-    """Each job that enqueues another with its success has exactly one child."""
+    """Each job that enqueues another with its success has exactly one child.
+
+    Or none, with two stores: a death after the result was written and before the attempt was
+    closed costs the child, as docs/guarantees.md says under 5.
+    """
     runtime = site.runtime()
     numbers = []
     for one in site.snapshots(runtime).values():
@@ -161,7 +165,9 @@ def _children(site: Site) -> str:
     runtime.stop()
     parents = numbers.count((tasks.parent.name, 20))
     born = numbers.count((tasks.plain.name, 20 + tasks.CHILD_OFFSET))
-    return "" if parents == born else f"{parents} parents have {born} children"
+    is_one_store = site.backend in ("sqlite", "file")
+    is_right = born == parents if is_one_store else born <= parents
+    return "" if is_right else f"{parents} parents have {born} children"
 
 
 def sweep(ground: Ground, mode: str, figures: Callable[[str], None]) -> None:

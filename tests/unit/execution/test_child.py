@@ -459,6 +459,35 @@ def test_closed_attempt_is_left_at_once_and_knows_why(nursery: Nursery) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows cannot ask")
+def test_closed_attempt_is_told_again_when_a_wait_began_as_it_was_told(
+    nursery: Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A signal that comes just before a wait blocks is lost to it: it would last to its end."""
+    interrupt, told = platforms.interrupt_main_thread, []
+
+    def lost_at_first(thread: int) -> None:
+        told.append(thread)
+        if len(told) > 1:
+            interrupt(thread)
+
+    monkeypatch.setattr(platforms, "interrupt_main_thread", lost_at_first)
+    has_begun, never = threading.Event(), threading.Event()
+
+    def endless() -> None:
+        has_begun.set()
+        never.wait()
+
+    def script(worker: Worker) -> None:
+        worker.run("f")
+        assert has_begun.wait(LIMIT_SECS)
+        worker.link.send(Close())
+
+    nursery.task(endless)
+    nursery.serve(script)
+    assert len(told) > 1
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows cannot ask")
 def test_close_reaches_a_child_between_two_attempts(nursery: Nursery) -> None:
     nursery.serve(lambda worker: worker.link.send(Close()))
 
