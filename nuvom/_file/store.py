@@ -20,6 +20,7 @@ from nuvom._file.rows import Booted, Note, encode
 from nuvom._file.table import Table
 from nuvom._filesystem import refuse_network
 from nuvom._fork import drop_at_fork
+from nuvom._locked_out import NOTICE_SECS, LockedOut
 from nuvom._lockfile import FileLock
 from nuvom._presence import Presence, is_alive
 from nuvom.clock import boot_id
@@ -52,6 +53,7 @@ class FileStore:
         self.settings = settings
         self.directory = settings.files_dir
         self.clock = clock
+        self._locked_out = LockedOut(self.directory, clock)
         self._flushes = settings.durability == "full"
         self.drop_in_child()
         drop_at_fork(self)
@@ -177,7 +179,11 @@ class FileStore:
     def _take_lock(self) -> bool:
         """Take the lock; False when the whole folder has vanished."""
         try:
-            has_lock = self._lock.acquire(blocking=True, limit_secs=_PATIENCE_SECS)
+            has_lock = self._lock.acquire(blocking=True, limit_secs=NOTICE_SECS)
+            if not has_lock:
+                self._locked_out.tell(_PATIENCE_SECS)
+                rest_secs = _PATIENCE_SECS - NOTICE_SECS
+                has_lock = self._lock.acquire(blocking=True, limit_secs=rest_secs)
         except BackendUnavailable as error:
             if isinstance(error.__cause__, FileNotFoundError):
                 return False

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from nuvom._durable import storage_errors, sync_directory
 from nuvom._filesystem import refuse_network
 from nuvom._fork import drop_at_fork, rest_at_fork
+from nuvom._locked_out import NOTICE_SECS, LockedOut
 from nuvom._sqlite.checkpoint import Checkpointer
 from nuvom._sqlite.schema import prepare, refuse_foreign
 from nuvom._sqlite.trouble import (
@@ -65,6 +66,7 @@ class Database:
         self._settings = settings
         self._setting = setting
         self._clock = clock
+        self._locked_out = LockedOut(path, clock)
         self._durable = "FULL" if settings.durability == "full" else "NORMAL"
         self._flushes = False  # what the writer's PRAGMA synchronous says now
         self._owes_flush = False  # something of this process was committed without one
@@ -314,14 +316,17 @@ class Database:
         except sqlite3.OperationalError as error:
             if not is_busy(error):
                 raise
-        deadline = self._clock.monotonic() + BUSY_SECS
+        began = self._clock.monotonic()
         while True:
             self._clock.sleep(random.uniform(*_NAP_SECS))  # noqa: S311  # only spreads waiters
             try:
                 return action()
             except sqlite3.OperationalError as error:
-                if not is_busy(error) or self._clock.monotonic() > deadline:
+                waited_secs = self._clock.monotonic() - began
+                if not is_busy(error) or waited_secs > BUSY_SECS:
                     raise
+            if waited_secs > NOTICE_SECS:
+                self._locked_out.tell(BUSY_SECS)
 
     def _translated(self, action: Callable[[], T]) -> T:
         try:

@@ -737,3 +737,28 @@ def test_the_default_settings_will_do(project: Path) -> None:
     put(queue, "a")
     assert (project / ".nuvom" / "files" / "log").is_dir()
     queue.stop()
+
+
+def test_long_wait_for_the_lock_is_told_once_a_minute(
+    queue: FileJobQueue,
+    other: FileJobQueue,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    now = [0.0]
+
+    def nap(secs: float) -> None:
+        now[0] += secs
+
+    queue.enqueue(make_job())
+    other.enqueue(make_job())
+    monkeypatch.setattr(SYSTEM_CLOCK, "monotonic", lambda: now[0])
+    monkeypatch.setattr(SYSTEM_CLOCK, "sleep", nap)
+    with FileLock(queue.store.directory / "lock"):
+        for _ in range(2):
+            with pytest.raises(BackendUnavailable, match="has locked it for more than 60 s"):
+                other.enqueue(make_job())
+    assert 120 <= now[0] < 121
+    told = [one for one in caplog.records if getattr(one, "event", "") == "storage.locked"]
+    assert 2 == len(told)  # once for each minute of waiting
+    assert str(queue.store.directory) in told[0].getMessage()

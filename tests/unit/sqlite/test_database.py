@@ -250,6 +250,33 @@ def test_lock_that_is_never_given_back_is_reported_in_the_end(
     assert [] == names(db)
 
 
+def test_long_wait_for_a_lock_is_told_once(
+    db: Database,
+    locker: sqlite3.Connection,
+    clock: Real,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ends_at = 0.0
+
+    def nap(secs: float) -> None:
+        clock.advance(secs)
+        if clock.monotonic() > ends_at and locker.in_transaction:
+            locker.execute("ROLLBACK")
+
+    def told() -> list[str]:
+        events = (one for one in caplog.records if getattr(one, "event", "") == "storage.locked")
+        return [one.getMessage() for one in events]
+
+    monkeypatch.setattr(clock, "sleep", nap)
+    for locked_secs, lines in ((4.9, 0), (5.5, 1), (30.0, 1)):
+        locker.execute("BEGIN EXCLUSIVE")
+        ends_at = clock.monotonic() + locked_secs
+        db.write(put(f"{locked_secs}"))
+        assert lines == len(told())
+    assert str(db.path) in told()[0]
+
+
 def test_error_that_is_no_lock_is_not_waited_for(db: Database, clock: Real) -> None:
     before = clock.monotonic()
     with pytest.raises(BackendUnavailable, match="no such table"):
