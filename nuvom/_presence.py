@@ -170,6 +170,16 @@ def is_alive(directory: Path, owner: str) -> bool:
     return os.path.exists(path)
 
 
+def census(directory: Path) -> tuple[int, int]:
+    """Return how many workers live, and how many have died and were not buried yet.
+
+    Raises: BackendUnavailable: the folder cannot be read.
+    """
+    owners = [_owner(path) for path in _lock_files(os.fspath(directory / "workers"))]
+    alive = sum(is_alive(directory, owner) for owner in owners)
+    return alive, len(owners) - alive
+
+
 def is_gone(directory: Path, owner: str) -> bool:
     """Return whether no trace of the worker is left: nobody can tell what it had started.
 

@@ -22,6 +22,14 @@ from nuvom._filesystem import refuse_network
 from nuvom._fork import drop_at_fork, rest_at_fork
 from nuvom._locked_out import NOTICE_SECS, LockedOut
 from nuvom._sqlite.checkpoint import Checkpointer
+from nuvom._sqlite.damage import (
+    damaged,
+    find_damage,
+    forget_note,
+    has_note,
+    is_damage,
+    note_damage,
+)
 from nuvom._sqlite.schema import prepare, refuse_foreign
 from nuvom._sqlite.trouble import (
     BUSY_SECS,
@@ -71,6 +79,7 @@ class Database:
         self._flushes = False  # what the writer's PRAGMA synchronous says now
         self._owes_flush = False  # something of this process was committed without one
         self._is_doubtful = False  # a flush failed: what was committed may not reach the device
+        self._damage = ""  # what is wrong with the file; then nothing is written to it
         self._mutex = threading.RLock()
         self._writer: sqlite3.Connection | None = None
         self._readers: list[sqlite3.Connection] = []
@@ -91,12 +100,12 @@ class Database:
         Args:
             flush: Survive a power cut (with ``durability = full``). Without it the change
                 survives any death of a process, and a later flushed one makes it survive all.
-        Raises: BackendUnavailable, StorageFull.
+        Raises: BackendUnavailable, also when the file is damaged; StorageFull.
         """
         with self._mutex:
             connection = self._writer_connection()
             if self._is_doubtful:
-                self._flush_log(connection)
+                self._resolve_doubts(connection)
             self._set_flush(connection, flush=flush)
             result = self._patiently(partial(action, connection))
             self._owes_flush = not flush and self._durable == "FULL"
@@ -185,6 +194,19 @@ class Database:
         with self._mutex:
             self._writer_connection()
 
+    def check(self) -> None:
+        """Look at the whole file, if it is there; see ``find_damage``.
+
+        Raises: BackendUnavailable: it is damaged, and nothing is written to it from now on.
+        """
+        if self._writer is None and not self.path.exists():
+            return
+        with self.reader() as connection:
+            reason = self._patiently(lambda: find_damage(connection))
+        if reason:
+            self._refuse(reason)
+            raise damaged(self.path, reason)
+
     def close(self) -> None:
         """Close all connections; the next use opens them again."""
         with self._mutex:
@@ -207,12 +229,34 @@ class Database:
                 connection.execute("ROLLBACK")
         self._is_doubtful = self._owes_flush = False
 
+    def _resolve_doubts(self, connection: sqlite3.Connection) -> None:
+        if self._damage:
+            raise damaged(self.path, self._damage)
+        self._flush_log(connection)
+
     def _doubt(self, error: sqlite3.Error) -> None:
         self._is_doubtful = self._is_doubtful or is_failed_flush(error)
+        if is_damage(error):
+            self._refuse(str(error))
+
+    def _refuse(self, damage: str) -> None:
+        """Write nothing more, and have other processes look before they do."""
+        self._damage = damage
+        self._is_doubtful = True
+        note_damage(self.directory, damage)
+
+    def _look_again(self, connection: sqlite3.Connection) -> None:
+        """Open the file only if it is sound by now: somebody has met damage in it."""
+        reason = self._retried(lambda: find_damage(connection))
+        if reason:
+            raise damaged(self.path, reason)
+        forget_note(self.directory)
+        self._damage = ""
+        self._is_doubtful = False
 
     def _close_connections(self) -> None:
         writer, self._writer = self._writer, None
-        if writer is not None and (self._owes_flush or self._is_doubtful):
+        if writer is not None and not self._damage and (self._owes_flush or self._is_doubtful):
             # SQLite flushes when the last connection is closed, and is silent if that fails.
             with suppress(NuvomError):
                 self._flush_log(writer)
@@ -281,6 +325,8 @@ class Database:
         create_private_file(self.path, setting=self._setting)
         connection = self.connect()
         try:
+            if has_note(self.directory):
+                self._look_again(connection)
             is_ready = self._retried(lambda: refuse_foreign(connection, self.path))
             mode = self._settings.sqlite_journal_mode
             self._retried(lambda: connection.execute(f"PRAGMA journal_mode = {mode}").fetchone())

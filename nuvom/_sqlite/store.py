@@ -6,17 +6,19 @@ live in the same file.
 
 from __future__ import annotations
 
+import logging
 import shutil
 import threading
 from typing import TYPE_CHECKING
 
 from nuvom._doorbell import Doorbell
 from nuvom._fork import drop_at_fork
-from nuvom._presence import Presence
+from nuvom._presence import Presence, census
 from nuvom._sqlite.database import Database
 from nuvom._sqlite.pressure import Pressure
 from nuvom._sqlite.trouble import file_bytes
 from nuvom.clock import boot_id
+from nuvom.log import get_logger, log_event
 from nuvom.views import StoreSize
 
 if TYPE_CHECKING:
@@ -25,7 +27,12 @@ if TYPE_CHECKING:
     from nuvom.clock import Clock
     from nuvom.config import Settings
 
+CHECKED_BYTES = 256 << 20
+"""A file of this size is looked at in about a quarter of a second; a larger one at no start."""
+
 _BOOT = "boot"
+_LOGS = ("-wal", "-journal")
+_LOG = get_logger("sqlite")
 
 
 class Store:
@@ -59,6 +66,31 @@ class Store:
         self.has_unflushed_claim = False
         self.has_progress = False
         self._boot_seen: bool | None = None
+
+    def open_for_work(self) -> None:
+        """Open the file for a worker, after a look at it where its last user has died.
+
+        Raises: BackendUnavailable: it is damaged, or cannot be opened.
+        """
+        has_log = any(file_bytes(f"{self.db.path}{end}") for end in _LOGS)
+        self.db.open()
+        if not has_log:  # whoever had it open last has closed it
+            return
+        alive, dead = census(self.db.directory)
+        if alive or not (dead or self.claims_flush):
+            return
+        size = file_bytes(self.db.path)
+        if size <= CHECKED_BYTES:
+            self.db.check()
+            return
+        text = f"The last user of {self.db.path} has died. With {size >> 20} MiB it is too large "
+        log_event(
+            _LOG,
+            logging.WARNING,
+            "storage.unchecked",
+            f"{text}to be looked at now; to do so: nuvom doctor",
+            fields={"path": str(self.db.path), "bytes": size},
+        )
 
     @property
     def bell(self) -> Doorbell:

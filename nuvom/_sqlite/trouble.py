@@ -13,6 +13,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from nuvom._durable import FULL, sync_data, write_again, write_all
+from nuvom._sqlite.damage import SALVAGE, damaged, is_damage
 from nuvom.errors import BackendUnavailable, StorageFull
 
 if TYPE_CHECKING:
@@ -45,6 +46,8 @@ def translate(error: sqlite3.Error, where: Path, setting: str) -> NuvomError:
     code = (getattr(error, "sqlite_errorcode", 0) or 0) & 0xFF
     if code == sqlite3.SQLITE_FULL or (code in _MAY_BE_FULL and _has_no_room(where)):
         return StorageFull(where, "the disk is full")
+    if is_damage(error):
+        return damaged(where, str(error))
     reason, repair = {
         sqlite3.SQLITE_BUSY: (
             f"another process has held its lock for more than {BUSY_SECS:g} s",
@@ -60,11 +63,7 @@ def translate(error: sqlite3.Error, where: Path, setting: str) -> NuvomError:
         ),
         sqlite3.SQLITE_NOTADB: (
             "it is not a SQLite database",
-            f"Move the file away, or point the setting {setting} elsewhere; it was left alone.",
-        ),
-        sqlite3.SQLITE_CORRUPT: (
-            "it is damaged",
-            "Stop all workers, copy the file, and run `nuvom doctor`.",
+            f"Point the setting {setting} elsewhere; if it was Nuvom's file, {SALVAGE}.",
         ),
     }.get(code, (str(error), "Run `nuvom doctor`; nothing was changed."))
     return BackendUnavailable(where, reason, repair)

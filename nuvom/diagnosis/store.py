@@ -9,6 +9,7 @@ from nuvom._version import __version__
 from nuvom.diagnosis.findings import Finding, fail, failed, ok, store_place, warn
 from nuvom.errors import NuvomError, plural
 from nuvom.inspection import Inspector
+from nuvom.queue_backends.sqlite import SQLiteJobQueue
 from nuvom.runtime import build_runtime
 
 if TYPE_CHECKING:
@@ -27,6 +28,8 @@ def store_findings(loaded: Loaded) -> Iterator[Finding]:
         yield failed("store", error)
         return
     try:
+        if isinstance(runtime.queue, SQLiteJobQueue):
+            runtime.queue.store.db.check()
         inspector = Inspector(runtime)
         yield ok("store", _describe(loaded.settings, inspector.stats()))
         if loaded.settings.queue_backend == "memory":

@@ -348,8 +348,8 @@ class SQLiteJobQueue(ReadingPart, ControlPart, RecoveryPart, TotalsPart, LeasedJ
         self.store.bell.ring_one("work")
 
     def start(self) -> None:
-        """Open the file, so that whatever is wrong with it shows at once."""
-        self.store.db.open()
+        """Open the file for a worker, so that whatever is wrong with it shows at once."""
+        self.store.open_for_work()
 
     def stop(self) -> None:
         """Close the file and give up this process's places."""

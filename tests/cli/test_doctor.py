@@ -10,10 +10,14 @@ from typing import Any
 
 import pytest
 
+from nuvom._presence import Presence
+from nuvom.config import Settings
 from nuvom.config_sources import load
 from nuvom.diagnosis import project as project_checks
 from nuvom.diagnosis import store as store_checks
 from nuvom.inspection import Inspector
+from nuvom.queue_backends.sqlite import SQLiteJobQueue
+from nuvom.testing.builders import make_job
 from nuvom.views import WorkerInfo
 from tests.cli.shell import Answer, call, invoke
 
@@ -233,3 +237,61 @@ def test_pending_jobs_are_compared_with_the_signatures_of_today(tasks: Path) -> 
     assert len(texts) == 2
     assert any("2 waiting jobs of tasks.add cannot run: missing a required" in one for one in texts)
     assert any("tasks.boom cannot run: the code has no such task" in one for one in texts)
+
+
+# ---- a damaged file ---------------------------------------------------------------------------
+
+
+@pytest.fixture
+def damaged(tasks: Path) -> Path:
+    """Enqueue 200 jobs, and overwrite a page of theirs."""
+    queue = SQLiteJobQueue(Settings(root=tasks))
+    queue.enqueue_many(make_job("tests.one", "x" * 200) for _ in range(200))
+    queue.stop()
+    path = tasks / ".nuvom" / "nuvom.db"
+    with open(path, "r+b") as stream:
+        stream.seek(-4096, 2)
+        stream.write(bytes(range(256)) * 12)
+    return path
+
+
+def test_damage_is_found_and_salvage_named(damaged: Path) -> None:
+    (check,) = checks(invoke("doctor", "--json"), "store")
+    assert "fail" == check["level"]
+    assert "it is damaged" in check["text"]
+    assert "nuvom doctor --salvage" in check["fix"]
+    assert 7 == invoke("doctor").code
+
+
+def test_salvage_saves_what_can_be_read(damaged: Path) -> None:
+    answer = invoke("doctor", "--salvage", "saved.db")
+    assert 0 == answer.code
+    assert "could not be read" in answer.out
+    damaged.rename(damaged.with_name("old.db"))
+    damaged.with_name("nuvom.db-wal").unlink(missing_ok=True)
+    Path("saved.db").rename(damaged)
+    saved = invoke("queues", "--json").json["queues"]
+    assert 150 < sum(one["ready"] for one in saved) < 200
+    assert doctor("store")[:2] == (0, "ok")
+
+
+def test_salvage_waits_for_the_workers_to_stop(damaged: Path) -> None:
+    presence = Presence.enter(damaged.with_name("nuvom.db.d"), "alive")
+    code, level, text = doctor("salvage", "--salvage", "saved.db")
+    assert (7, "fail") == (code, level)
+    assert "1 worker" in text
+    assert not Path("saved.db").exists()
+    presence.leave()
+
+
+def test_salvage_overwrites_nothing(damaged: Path) -> None:
+    Path("mine").write_text("mine")
+    code, level, text = doctor("salvage", "--salvage", "mine")
+    assert (7, "fail") == (code, level)
+    assert "it is there already" in text
+    assert "mine" == Path("mine").read_text()
+
+
+def test_salvage_is_for_sqlite(project: Path) -> None:
+    (project / "nuvom.toml").write_text('queue_backend = "file"\n')
+    assert doctor("salvage", "--salvage", "saved.db")[:2] == (7, "fail")

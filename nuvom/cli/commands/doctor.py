@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -33,17 +34,25 @@ _MARKS = {
     is_flag=True,
     help="Also compare the arguments of all waiting jobs with today's signatures.",
 )
+@click.option(
+    "--salvage",
+    metavar="NEW_FILE",
+    type=click.Path(dir_okay=False, resolve_path=True, path_type=Path),
+    help="Check nothing; copy what can be read of a damaged SQLite file into a new one.",
+)
 @pass_invocation
-def doctor(invocation: Invocation, *, pending: bool) -> int:
+def doctor(invocation: Invocation, *, pending: bool, salvage: Path | None) -> int:
     """Check environment, settings, manifest, store, queues, workers and plugins.
 
     Exit 7 where a check failed; warnings alone exit 0. No code of yours is run.
     """
     root = project_root(invocation)
-    # It reads the versions of packages, which help does not need.
-    findings: list[Finding] = import_module("nuvom.diagnosis.doctor").diagnose(
-        root, pending=pending
-    )
+    findings: list[Finding]
+    # They read the versions of packages, and SQLite, which help does not need.
+    if salvage is not None:
+        findings = import_module("nuvom.diagnosis.salvage").salvage_findings(root, salvage)
+    else:
+        findings = import_module("nuvom.diagnosis.doctor").diagnose(root, pending=pending)
     failed = [finding for finding in findings if finding.level == "fail"]
     warned = [finding for finding in findings if finding.level == "warn"]
     out = invocation.out
