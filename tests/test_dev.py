@@ -139,6 +139,15 @@ def test_test_hands_paths_and_pytest_options_on(stand: Stand, tmp_path: Path) ->
     assert [(["build.txt", "test.txt"], "editable")] == stand.prepared
 
 
+def test_slow_tier_measures_once_all_else_is_done(stand: Stand) -> None:
+    stand.codes = {"-m not alone": 1}
+    assert 1 == dev.main(["test", "--slow"])
+    assert [
+        f"-m pytest --slow {PARALLEL} --maxschedchunk=1 -m not alone",
+        "-m pytest --slow -m alone",
+    ] == stand.commands
+
+
 def test_test_leaves_what_is_no_path_as_it_is(stand: Stand) -> None:
     dev.main(["test", "tests/unit", "-k", "x"])
     assert ["-m pytest tests/unit -k x"] == stand.commands

@@ -70,20 +70,31 @@ def demo(options: argparse.Namespace, rest: list[str]) -> int:  # noqa: ARG001  
 
 def test(options: argparse.Namespace, rest: list[str]) -> int:
     """Run all tests but the slow ones, or those named."""
-    chosen = [_from_root(part) for part in rest] + ["--slow"] * options.slow
-    if not rest:  # those that somebody names run one by one, under a debugger if need be
-        chosen.append(f"--numprocesses={PROCESSES}")
     place = _environment()
     with place.ready(["build.txt", "test.txt"], "editable"):
         if options.coverage:
             place.run("-m", "coverage", "erase")
-            code = place.run("-m", "coverage", "run", "-m", "pytest", *chosen)
+        code = max(
+            place.run(*["-m", "coverage", "run"] * options.coverage, "-m", "pytest", *chosen)
+            for chosen in _runs(rest, slow=options.slow)
+        )
+        if options.coverage:
             code = _report_coverage(place) or code
-        else:
-            code = place.run("-m", "pytest", *chosen)
     if code == NO_TESTS:
         say("no test was collected")
     return code
+
+
+def _runs(rest: list[str], *, slow: bool) -> list[list[str]]:
+    """Return pytest's arguments for each run, one after the other."""
+    chosen = [_from_root(part) for part in rest] + ["--slow"] * slow
+    if rest:  # those that somebody names run one by one, under a debugger if need be
+        return [chosen]
+    many = [*chosen, f"--numprocesses={PROCESSES}"]
+    if not slow:
+        return [many]
+    # Small portions: the slow ones come first, and are to be shared out evenly.
+    return [[*many, "--maxschedchunk=1", "-m", "not alone"], [*chosen, "-m", "alone"]]
 
 
 def _from_root(argument: str) -> str:

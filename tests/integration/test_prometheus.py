@@ -244,6 +244,7 @@ ROUNDS = 5
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 @pytest.mark.timeout(300)
 def test_metrics_cost_a_tenth_of_the_jobs_at_most(project: Path) -> None:
     """Measured in jobs for each second of the processor, in the best of some rounds.

@@ -17,6 +17,7 @@ from nuvom import crashpoint
 from nuvom._file.log import Log
 from nuvom.clock import SYSTEM_CLOCK
 from nuvom.config_sources import load
+from nuvom.execution import keeper
 from nuvom.inspection import Inspector
 from nuvom.queue_backends.file import FileJobQueue
 from nuvom.queue_backends.sqlite import SQLiteJobQueue
@@ -25,10 +26,11 @@ from nuvom.runtime import Runtime, build_runtime, use_runtime
 from nuvom.testing import crashing, history
 from nuvom.testing.history import HistoryLog
 from nuvom.worker import Worker
-from tests.reliability import poison, tasks
+from tests.reliability import poison, soak, tasks
 from tests.reliability.site import note_events
 
-assert poison  # its tasks are known to workers from now on
+assert poison
+assert soak  # their tasks are known to workers from now on
 
 _HANGS_AFTER_SECS = 100  # then its stacks go to the log of its errors; the test ends it
 _ENOUGH_SECS = 8.0
@@ -71,6 +73,13 @@ def work(runtime: Runtime, log: HistoryLog, orders: dict[str, Any]) -> None:
     print("up", flush=True)
     while not worker.join(0.05):
         pass
+
+
+def soak_long(runtime: Runtime, log: HistoryLog, orders: dict[str, Any]) -> None:
+    """Be a worker that prunes more often than others do."""
+    keeper._PRUNE_SECS = orders["prune_secs"]
+    faulthandler.cancel_dump_traceback_later()
+    work(runtime, log, orders)
 
 
 def found(runtime: Runtime, log: HistoryLog, orders: dict[str, Any]) -> None:
@@ -169,6 +178,7 @@ def enqueue_unique(runtime: Runtime, log: HistoryLog, orders: dict[str, Any]) ->
 
 PARTS: dict[str, Callable[[Runtime, HistoryLog, dict[str, Any]], None]] = {
     "work": work,
+    "soak": soak_long,
     "found": found,
     "live": live,
     "fork": fork,

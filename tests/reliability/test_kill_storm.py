@@ -57,6 +57,7 @@ def test_r05_a_storm_of_freezes_balances(
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_r05_a_storm_of_freezes_on_files_balances(
     tmp_path: Path, seed: int, figures: Callable[[str], None]
 ) -> None:
@@ -65,6 +66,7 @@ def test_r05_a_storm_of_freezes_on_files_balances(
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 @pytest.mark.timeout(420)
 def test_r01_a_long_kill_storm_on_sqlite_balances(
     tmp_path: Path, seed: int, figures: Callable[[str], None]
@@ -73,6 +75,7 @@ def test_r01_a_long_kill_storm_on_sqlite_balances(
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 @pytest.mark.timeout(300)
 def test_r02_a_long_kill_storm_on_files_balances(
     tmp_path: Path, seed: int, figures: Callable[[str], None]

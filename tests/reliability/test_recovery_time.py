@@ -62,6 +62,7 @@ def test_r03_a_killed_workers_job_is_soon_with_another(
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("backend", ["sqlite", "file"])
 def test_r03_a_hundred_killed_workers_jobs_are_soon_with_others(
