@@ -152,6 +152,7 @@ class Run:
             "name": peer.name,
             "title": peer.title,
             "kind": peer.kind,
+            "server": peer.server,
             **self.described[peer.name],
             "median": report.medians(rounds),
             "rounds": rounds,

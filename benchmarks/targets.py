@@ -54,7 +54,9 @@ class _Figures:
 
     def __init__(self, found: Found) -> None:
         self._rows = {one["name"]: one["median"] for one in found["peers"]}
-        self._peers = [one["median"] for one in found["peers"] if one["kind"] == "peer"]
+        peers = [one for one in found["peers"] if one["kind"] == "peer"]
+        self._peers = [one["median"] for one in peers]
+        self._served = [one["median"] for one in peers if one.get("server")]
 
     def targets(self) -> Iterator[Target]:
         """Yield them in the order in which they were set."""
@@ -63,12 +65,16 @@ class _Figures:
         yield from self._own()
 
     def _throughput(self) -> Iterator[Target]:
-        yield Target("drain, of the fastest peer", self._of_peers(FULL, "drain"), 15)
+        for text, peers in (("with a server", self._served), ("of all", self._peers)):
+            found = _of(peers, "drain", self._figure(FULL, "drain"))
+            yield Target(f"drain, of the fastest peer {text}", found, 15)
         yield Target("drain, of the plain loop", self._ratio(FULL, LOOP_FULL, "drain"), 0.3)
         beside = self._own_figure("reach_drain_beside_a_loop_ratio")
         yield Target("drain beside a busy loop, of the drain alone", beside, 0.15)
         text = "enqueue without a flush, of "
-        yield Target(text + "the fastest peer", self._of_peers(NORMAL, "enqueue"), 2)
+        for which, peers in (("with a server", self._served), ("of all", self._peers)):
+            found = _of(peers, "enqueue", self._figure(NORMAL, "enqueue"))
+            yield Target(f"{text}the fastest peer {which}", found, 2)
         of_loop = self._ratio(NORMAL, LOOP_NORMAL, "enqueue")
         yield Target(text + "the plain insert", of_loop, 0.6)
         of_loop = self._ratio(FULL, LOOP_FULL, "enqueue")
@@ -82,13 +88,13 @@ class _Figures:
     def _latency(self) -> Iterator[Target]:
         for name, text, limit in ((NORMAL, "without a flush", 1), (FULL, "with a flush", 2)):
             median, p95 = (self._figure(name, f"pick_up_ms_{one}") for one in ("median", "p95"))
-            of_peers = self._of_peers(name, "pick_up_ms_median", least=True)
+            of_peers = self._of_quickest(name, "pick_up_ms_median")
             yield Target(f"pick-up {text}, of the fastest peer", of_peers, limit, is_most=True)
             spread = _divided(p95, median)
             yield Target(f"pick-up {text}, p95 of the median", spread, 5, is_most=True)
-        result = self._of_peers(NORMAL, "result_ms_median", least=True)
+        result = self._of_quickest(NORMAL, "result_ms_median")
         yield Target("result, of the fastest peer", result, 1, is_most=True)
-        start = self._of_peers(FULL, "start_secs", least=True)
+        start = self._of_quickest(FULL, "start_secs")
         yield Target("start, of the fastest peer", start, 1, is_most=True)
 
     def _own(self) -> Iterator[Target]:
@@ -116,10 +122,13 @@ class _Figures:
     def _ratio(self, name: str, base: str, figure: str) -> float | None:
         return _divided(self._figure(name, figure), self._figure(base, figure))
 
-    def _of_peers(self, name: str, figure: str, *, least: bool = False) -> float | None:
+    def _of_quickest(self, name: str, figure: str) -> float | None:
         known = [one[figure] for one in self._peers if figure in one]
-        best = (min if least else max)(known, default=None)
-        return _divided(self._figure(name, figure), best)
+        return _divided(self._figure(name, figure), min(known, default=None))
+
+
+def _of(peers: list[dict[str, float]], figure: str, value: float | None) -> float | None:
+    return _divided(value, max((one[figure] for one in peers if figure in one), default=None))
 
 
 def _divided(value: float | None, base: float | None) -> float | None:

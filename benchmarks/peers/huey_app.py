@@ -87,12 +87,12 @@ class RedisAdapter(HueyAdapter):
 class SqliteAdapter(HueyAdapter):
     """One file, in WAL mode."""
 
-    durability = "survives the death of a process, not a power cut (fsync=False)"
+    durability = "survives the death of a process; a power cut may damage it (fsync=False)"
     worker_text = "huey_consumer -k thread -w 1 -d 0.005 -m 0.005"
 
     def open(self) -> None:
         if VARIANT == "sqlite-fsync":
-            self.durability = "survives a power cut (fsync=True)"
+            self.durability = "survives a power cut (fsync=True, as is its default)"
 
 
 class FileAdapter(HueyAdapter):
