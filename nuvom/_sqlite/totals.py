@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from nuvom._sqlite.store import Store
 
 # One row for a count and two histograms, so that a success costs a single upsert. ``took`` and
-# ``waited`` are the places of the first bound that is not exceeded, or one behind the last.
+# ``waited`` are the places of the first bound that is not exceeded, or one behind the last. The
+# key begins with what differs most: keys are compared several times for each job.
 _TABLE = """CREATE TABLE IF NOT EXISTS totals (
     kind TEXT NOT NULL,
     queue TEXT NOT NULL,
@@ -30,7 +31,7 @@ _TABLE = """CREATE TABLE IF NOT EXISTS totals (
     count INTEGER NOT NULL,
     took_secs REAL NOT NULL,
     waited_secs REAL NOT NULL,
-    PRIMARY KEY (queue, task, kind, outcome, took, waited)
+    PRIMARY KEY (took, waited, task, queue, outcome, kind)
 ) STRICT, WITHOUT ROWID"""
 _COLUMNS = "kind, queue, task, outcome, took, waited, count, took_secs, waited_secs"
 _READ = f"SELECT {_COLUMNS} FROM totals"  # noqa: S608  # constants only
@@ -54,6 +55,12 @@ def _count_by_attempt(kind: str, where: str, outcome: str = "''") -> str:
     return _add(f"'{kind}', queue, task, {outcome}, 0, 0, 1, 0, 0", source)
 
 
+def _place(value: str, bounds: Sequence[float]) -> str:
+    """Return an expression that finds the place from below: for what is mostly small."""
+    cases = " ".join(f"WHEN {value} <= {bound!r} THEN {at}" for at, bound in enumerate(bounds))
+    return f"CASE {cases} ELSE {len(bounds)} END"
+
+
 def _bucket(value: str, bounds: Sequence[float], first: int = 0) -> str:
     """Return an expression that finds the place by halving: this runs for each job."""
     if not bounds:
@@ -67,10 +74,15 @@ def _bucket(value: str, bounds: Sequence[float], first: int = 0) -> str:
 def _count_ended(outcome: str, where: str) -> str:
     """Count an attempt that has run to its end: how long it took, how long it had waited."""
     # Once for each job: LIMIT keeps SQLite from putting the expressions wherever they are named.
-    # What waited is the old row: the new one may have the time of the next attempt.
-    source = """FROM (SELECT max(NEW.finished_at - NEW.started_at, 0) AS ran,
-        max(NEW.started_at - max(OLD.created_at, OLD.run_at), 0) AS waits LIMIT 1)"""
-    places = f"{_bucket('ran', TOOK_BOUNDS)}, {_bucket('waits', WAITED_BOUNDS)}"
+    # What waited is the old row: the new one may have the time of the next attempt. To call max()
+    # would take longer than all these comparisons; what is negative, by a clock set back, is 0.
+    source = """FROM (SELECT
+        CASE WHEN NEW.finished_at > NEW.started_at
+            THEN NEW.finished_at - NEW.started_at ELSE 0.0 END AS ran,
+        CASE WHEN NEW.started_at <= OLD.created_at OR NEW.started_at <= OLD.run_at THEN 0.0
+            WHEN OLD.run_at > OLD.created_at THEN NEW.started_at - OLD.run_at
+            ELSE NEW.started_at - OLD.created_at END AS waits LIMIT 1)"""
+    places = f"{_place('ran', TOOK_BOUNDS)}, {_bucket('waits', WAITED_BOUNDS)}"
     values = f"'attempt', NEW.queue, NEW.task, {outcome}, {places}, 1, ran, waits"
     return _add(values, f"{source} WHERE {where}")
 
