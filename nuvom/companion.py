@@ -34,7 +34,8 @@ class Companion(Protocol):
         """Be entered around the storing of a job; give the headers that it takes along.
 
         For a ``.map()`` it is entered once; ``job.id`` is empty then, and all jobs take the
-        same headers.
+        same headers, unless the companion has a method ``creating`` as well: that is called
+        with each of them, and returns further headers for it.
         """
         ...
 
@@ -66,6 +67,30 @@ def run_by(companions: tuple[Companion, ...], job: JobRecord, report: Report) ->
         for one in companions:
             stack.enter_context(_Guarded(one, "running", job, report))
         yield
+
+
+def created_by(
+    companions: tuple[Companion, ...], like: JobRecord, report: Report
+) -> Callable[[str], dict[str, str]] | None:
+    """Return what gives each job of a ``.map()`` its headers; None where all have the same.
+
+    Args:
+        like: All that the jobs have in common.
+    """
+    creating = [one for one in companions if hasattr(one, "creating")]
+    if not creating:
+        return None
+
+    def headers_of(job_id: str) -> dict[str, str]:
+        job, headers = like.replace(id=job_id), dict(like.headers or {})
+        for one in creating:
+            try:
+                headers.update(one.creating(job))
+            except Exception as error:  # noqa: BLE001  # a plugin's code: any failure is only reported
+                report(_name(one, "creating"), error)
+        return headers
+
+    return headers_of
 
 
 def handed_over_by(companions: tuple[Companion, ...], job: JobRecord, report: Report) -> JobRecord:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec import Raw
 
-from nuvom.companion import sent_by
+from nuvom.companion import created_by, sent_by
 from nuvom.crashpoint import crashpoint
 from nuvom.errors import CapabilityMissing, NuvomError, PayloadTooLarge
 from nuvom.events import EventBus, JobEnqueued
@@ -139,12 +139,18 @@ class Dispatcher:
         needs bounded memory and never runs while the store is locked.
         """
         plan, now = self._plan(definition, options), self._clock.now()
-        with self._sent(plan.like(now)) as like, RecordBatch(like) as batch:
+        with self._sent(plan.like(now)) as like, self._batch(like) as batch:
             self._refuse_missing(like, now)
             for index, item in enumerate(items):
                 args, kwargs = _call_of(definition.name, index, item)
                 batch.add(*plan.pack(args, kwargs, index))
             return batch.ids, self._store(batch) if len(batch) else {}
+
+    def _batch(self, like: JobRecord) -> RecordBatch:
+        companions = self._bus.companions
+        return RecordBatch(
+            like, created_by(companions, like, self._bus.report) if companions else None
+        )
 
     def _sent(self, record: JobRecord) -> AbstractContextManager[JobRecord]:
         """Return the context in which ``record`` is stored, with what companions add to it."""

@@ -18,7 +18,7 @@ from nuvom.names import new_ids
 from nuvom.record import JobRecord
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 CHUNK_RECORDS = 2000
 _CHUNK_BYTES = 1 << 20  # a chunk is closed by the record with which it gets so large
@@ -55,13 +55,17 @@ class RecordBatch:
 
     Args:
         like: A record with everything that all have in common.
+        headers_of: Called with the id of each record: its own headers, where they differ.
 
     Attributes:
         id_at: Where the text of the id begins in each encoded record.
     """
 
-    def __init__(self, like: JobRecord) -> None:
+    def __init__(
+        self, like: JobRecord, headers_of: Callable[[str], dict[str, str]] | None = None
+    ) -> None:
         self.like = like
+        self._headers_of = headers_of
         self._file = SpooledTemporaryFile(max_size=_MEMORY_BYTES)  # noqa: SIM115  # closed by __exit__
         pack = msgspec.msgpack.encode
         fields = [getattr(like, name) for name in JobRecord.__struct_fields__]
@@ -69,6 +73,9 @@ class RecordBatch:
         self._head = pack(tuple(fields))[: -len(b"".join(map(pack, fields)))] + _TEXT_OF_ID
         self._name = pack(like.func_name)
         self._tail = b"".join(map(pack, fields[_OWN_FIELDS:]))
+        place = JobRecord.__struct_fields__.index("headers")
+        self._before_headers = b"".join(map(pack, fields[_OWN_FIELDS:place]))
+        self._after_headers = b"".join(map(pack, fields[place + 1 :]))
         self.id_at = len(self._head)
         self._ids = bytearray()
         self._fresh = _fresh_ids()
@@ -99,13 +106,18 @@ class RecordBatch:
         Raises: StorageFull: there is no room for the temporary file.
         """
         job_id = next(self._fresh)
-        packed = b"".join((self._head, job_id.encode(), self._name, args, kwargs, self._tail))
+        tail = self._tail if self._headers_of is None else self._tail_of(job_id, self._headers_of)
+        packed = b"".join((self._head, job_id.encode(), self._name, args, kwargs, tail))
         self._open.append(packed)
         self._open_ids.append(job_id)
         self._open_bytes += len(packed)
         if len(self._open) == CHUNK_RECORDS or self._open_bytes >= _CHUNK_BYTES:
             self._close_chunk()
         return job_id
+
+    def _tail_of(self, job_id: str, headers_of: Callable[[str], dict[str, str]]) -> bytes:
+        headers = msgspec.msgpack.encode(headers_of(job_id))
+        return b"".join((self._before_headers, headers, self._after_headers))
 
     def chunks(self) -> Iterator[Chunk]:
         """Yield all records; may be called again, before its end as well.

@@ -57,6 +57,7 @@ ALLOWED = [
             "child_main.py:load_companions": "a plugin's code",
             "companion.py:_Guarded.__enter__": "a plugin's code",
             "companion.py:_Guarded.__exit__": "a plugin's code",
+            "companion.py:created_by.headers_of": "a plugin's code",
             "companion.py:handed_over_by": "a plugin's code",
             "contrib/prometheus/exporter.py:Exporter._fill": "a backend's code",
             "contrib/prometheus/process_series.py:ProcessSeries._provided": "a plugin's code",

@@ -338,6 +338,24 @@ def test_a_map_is_one_span_with_its_count(traced: Callable[..., Traced]) -> None
     }
 
 
+def test_each_job_of_a_map_can_have_a_span_of_its_own(traced: Callable[..., Traced]) -> None:
+    here = traced(map_create_spans=True)
+    task = here.engine.task(lambda x: x, name="tests.same")
+    jobs = task.map([(number,) for number in range(3)])
+    here.engine.work()
+    send, created = here.span("enqueue"), here.spans("create default")
+    assert SpanKind.CLIENT is send.kind
+    assert {send.context.span_id} == {one.parent.span_id for one in created if one.parent}
+    assert {SpanKind.PRODUCER} == {one.kind for one in created}
+    spans = {attributes(one)[names.MESSAGE_ID]: one.context.span_id for one in created}
+    assert {job.id for job in jobs} == set(spans)
+    for one in here.spans("process"):
+        (link,) = one.links
+        assert spans[attributes(one)[names.MESSAGE_ID]] == link.context.span_id
+    task.delay(7)
+    assert SpanKind.PRODUCER is here.spans("enqueue")[-1].kind
+
+
 def test_an_attempt_can_continue_the_senders_trace(traced: Callable[..., Traced]) -> None:
     here = traced(parent="message", span_names="task")
     here.engine.task(lambda x: x, name="tests.same").delay(1)

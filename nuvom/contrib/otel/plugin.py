@@ -28,6 +28,7 @@ class OTelPlugin(Plugin):
         parent: ``link`` gives each attempt a trace of its own, linked to the sender's;
             ``message`` makes it part of the sender's trace.
         span_names: ``queue`` or ``task``: what process spans are named after.
+        map_create_spans: A span for each job that a ``.map()`` sends, beside that of the call.
         tracer_provider, meter_provider: The global ones where None.
     Raises: ValueError: an argument is none of its words.
     """
@@ -41,6 +42,7 @@ class OTelPlugin(Plugin):
         *,
         parent: str = "link",
         span_names: str = "queue",
+        map_create_spans: bool = False,
         tracer_provider: TracerProvider | None = None,
         meter_provider: MeterProvider | None = None,
     ) -> None:
@@ -51,6 +53,7 @@ class OTelPlugin(Plugin):
             )
         self._is_child = parent == "message"
         self._by_task = span_names == "task"
+        self._creates = map_create_spans
         self._providers = tracer_provider, meter_provider
         self._ends: list[Callable[[], None]] = []
 
@@ -60,7 +63,11 @@ class OTelPlugin(Plugin):
         tracers, meters = self._providers
         self._extras = extras
         spans = ProcessingCompanion(
-            extras["clock"], tracers, is_child_of_sender=self._is_child, by_task=self._by_task
+            extras["clock"],
+            tracers,
+            is_child_of_sender=self._is_child,
+            by_task=self._by_task,
+            creates=self._creates,
         )
         self._measuring = Measuring(meters)
         bus = extras["events"]
@@ -78,13 +85,18 @@ class OTelPlugin(Plugin):
 
 
 def instrument(
-    tracer_provider: TracerProvider | None = None, *, bus: EventBus = default_bus
+    tracer_provider: TracerProvider | None = None,
+    *,
+    map_create_spans: bool = False,
+    bus: EventBus = default_bus,
 ) -> Callable[[], None]:
     """Trace the jobs that this program sends, each with the context it is sent in.
 
+    Args:
+        map_create_spans: As of ``OTelPlugin``.
     Returns: a function that ends it; calling it twice is fine.
     """
-    companion = SendingCompanion(tracer_provider)
+    companion = SendingCompanion(tracer_provider, creates=map_create_spans)
     ends = [
         bus.accompany(companion),
         bus.subscribe(JobEnqueued, companion.note_sent),

@@ -56,6 +56,7 @@ class ProcessingCompanion(SendingCompanion):
         is_child_of_sender: Process spans continue the sender's trace; else they begin one of
             their own that is linked to it, which is right for retries, delays and fan-out.
         by_task: Process spans are named after the task and not after the queue.
+        creates: Each job of a ``.map()`` has a span of its own, too.
     """
 
     def __init__(
@@ -65,8 +66,9 @@ class ProcessingCompanion(SendingCompanion):
         *,
         is_child_of_sender: bool = False,
         by_task: bool = False,
+        creates: bool = False,
     ) -> None:
-        super().__init__(provider)
+        super().__init__(provider, creates=creates)
         self._clock = clock
         self._is_child = is_child_of_sender
         self._by_task = by_task

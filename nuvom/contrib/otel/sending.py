@@ -16,7 +16,7 @@ from nuvom.log_fields import TracePlace, add_tracer
 from nuvom.safe_text import mask_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from contextlib import AbstractContextManager
 
     from opentelemetry.trace import Span, Tracer, TracerProvider
@@ -69,10 +69,15 @@ def current_place(job_id: str | None) -> TracePlace | None:
     return place_of_span(trace.get_current_span())
 
 
-def in_child() -> SendingCompanion:
+def in_child(*, creates: bool = False) -> SendingCompanion:
     """Return what goes along with jobs in a child process; have its log lines tell their trace."""
     add_tracer(current_place)
-    return SendingCompanion()
+    return SendingCompanion(creates=creates)
+
+
+def in_child_that_creates() -> SendingCompanion:
+    """Do as ``in_child``, with a span for each job of a ``.map()``."""
+    return in_child(creates=True)
 
 
 class SendingCompanion:
@@ -80,12 +85,17 @@ class SendingCompanion:
 
     Args:
         provider: Of the spans; the program's global one where None.
+        creates: Each job of a ``.map()`` has a span of its own, too.
     """
 
-    in_child = f"{__name__}:in_child"
+    creating: Callable[[JobRecord], Mapping[str, str]]  # there where it is wanted
 
-    def __init__(self, provider: TracerProvider | None = None) -> None:
+    def __init__(self, provider: TracerProvider | None = None, *, creates: bool = False) -> None:
         self.tracer = tracer_of(provider)
+        self.in_child = f"{__name__}:{'in_child_that_creates' if creates else 'in_child'}"
+        self._creates = creates
+        if creates:
+            self.creating = self._create
 
     @contextmanager
     def sending(self, job: JobRecord) -> Iterator[Mapping[str, str]]:
@@ -97,7 +107,8 @@ class SendingCompanion:
             attributes[names.SCHEDULED_AT] = job.run_at
         with self.tracer.start_as_current_span(
             f"enqueue {job.queue}",
-            kind=SpanKind.PRODUCER,
+            # Jobs that have spans of their own are produced by those.
+            kind=SpanKind.PRODUCER if job.id or not self._creates else SpanKind.CLIENT,
             attributes=attributes,
             record_exception=False,
             set_status_on_exception=False,
@@ -113,6 +124,16 @@ class SendingCompanion:
                 _sent.reset(token)
                 if not job.id:
                     span.set_attribute(names.BATCH_COUNT, len(sent))
+
+    def _create(self, job: JobRecord) -> Mapping[str, str]:
+        """Return the context of a span for one job of a ``.map()``."""
+        span = self.tracer.start_span(
+            f"create {job.queue}",
+            kind=SpanKind.PRODUCER,
+            attributes=attributes_of(job, "create"),
+        )
+        span.end()
+        return headers_of(trace.set_span_in_context(span))
 
     def note_sent(self, event: JobEnqueued) -> None:
         """Count the jobs of a call; to be subscribed to ``JobEnqueued``."""
