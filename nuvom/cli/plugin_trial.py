@@ -133,7 +133,11 @@ def test(invocation: Invocation, target: str | None, only: Sequence[str]) -> int
     for found in list(_targets(invocation, target)):
         _head(invocation, found)
         told = _teller(invocation)
-        reports.append(kit.run(found, only=only or ("*",), told=told))
+        try:
+            reports.append(kit.run(found, only=only or ("*",), told=told))
+        except TypeError as error:  # no kit fits it
+            name = getattr(found, "__name__", type(found).__name__)
+            raise PluginFailed(name, target or "listed", str(error)) from error
     if not reports:
         raise PluginNotFound(target or "any")
     broken = [report for report in reports if not report.ok]

@@ -152,6 +152,13 @@ def test_a_plugin_is_held_to_its_laws(plugins: Path) -> None:
     assert "Traceback" in call("plugin", "test", "bad:Bad", "-v", cwd=plugins).out
 
 
+def test_what_lacks_something_of_a_plugin_is_told_what(plugins: Path) -> None:
+    (plugins / "half.py").write_text("class Half:\n    def start(self, s, e): ...\n")
+    answer = call("plugin", "test", "half:Half", cwd=plugins)
+    assert answer.code == 4
+    assert "would be a plugin, but lacks api_version, name, stop" in answer.err
+
+
 def test_what_is_no_plugin_says_so(plugins: Path) -> None:
     (plugins / "empty.py").write_text("")
     (plugins / "raises.py").write_text("raise OSError('not here')\n")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nuvom.config import Settings
 from nuvom.names import new_id
-from nuvom.plugins.contracts import looks_like_plugin
+from nuvom.plugins.contracts import looks_like_plugin, missing_of_plugin
 from nuvom.plugins.loader import build_backend
 from nuvom.queue_backends.base import BaseJobQueue
 from nuvom.result_backends.base import BaseResultBackend
@@ -65,6 +65,9 @@ def _kind_of(target: object) -> str:
             return kind
     if looks_like_plugin(target):
         return PluginConformance.contract
+    if callable(getattr(target, "start", None)):
+        lacking = ", ".join(missing_of_plugin(target))
+        raise TypeError(f"{target!r} would be a plugin, but lacks {lacking}")
     raise TypeError(
         f"{target!r} is no backend, codec or plugin: it derives from none of "
         "BaseJobQueue, BaseResultBackend, Codec and Plugin"
