@@ -24,7 +24,7 @@ def interruptible(invocation: Invocation, job_id: str) -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         invocation.out.say(
-            f"\nStopped waiting; the job goes on. To wait again: nuvom wait {job_id}"
+            f"\nStopped waiting; the job goes on.\nTo wait again: nuvom wait {job_id}"
         )
         raise
 

@@ -207,9 +207,11 @@ def test_ctrl_c_while_waiting_says_that_the_job_goes_on(
         raise KeyboardInterrupt
 
     monkeypatch.setattr("nuvom.cli.commands.wait.wait_for_final", interrupt)
-    answer = invoke("wait", run("add", "1", "2"))
+    job = run("add", "1", "2")
+    answer = invoke("wait", job)
     assert answer.code == 130
     assert "the job goes on" in answer.err
+    assert f"To wait again: nuvom wait {job}" in answer.err.splitlines()  # whole on 80 columns
 
 
 # ---- status, inspect, history -----------------------------------------------------------
