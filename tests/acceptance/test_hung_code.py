@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,12 +11,12 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from nuvom.cli.processes import own_command
 from nuvom.job import Job
 from nuvom.sdk import wait
 from tests.acceptance import hung_tasks
 from tests.acceptance.hung_tasks import GIL_SECS, TIMEOUT_SECS
-from tests.cli.shell import spawn
-from tests.cli.test_worker import end, states, until
+from tests.cli.test_worker import states, until
 from tests.engine import LIMIT_SECS, Engine, make_runtime
 
 SLOTS = 4
@@ -58,12 +59,13 @@ def site(project: Path) -> Iterator[Site]:
     runtime = make_runtime(project, queue_backend="sqlite", result_backend="sqlite")
     slots = str(SLOTS)
     with Engine(runtime) as engine:
-        options = ("--threads", slots, "--async-slots", slots, "--quiet")
-        worker = spawn("runworker", *options, cwd=project)
+        command = own_command("runworker", "--threads", slots, "--async-slots", slots, "--quiet")
+        with open("log", "wb") as log:  # no pipe: it would be full after some failures
+            worker = subprocess.Popen(command, stderr=log)
         until(lambda: states() == ["alive"])
         yield Site(project, engine, worker.pid)
         worker.kill()
-        end(worker)
+        worker.wait()
 
 
 @posix
