@@ -231,7 +231,7 @@ class Database:
 
     def _resolve_doubts(self, connection: sqlite3.Connection) -> None:
         if self._damage:
-            raise damaged(self.path, self._damage)
+            self._look_again(connection)
         self._flush_log(connection)
 
     def _doubt(self, error: sqlite3.Error) -> None:
@@ -240,19 +240,21 @@ class Database:
             self._refuse(str(error))
 
     def _refuse(self, damage: str) -> None:
-        """Write nothing more, and have other processes look before they do."""
+        """Write nothing more before another look at the whole file, in any process."""
         self._damage = damage
         self._is_doubtful = True
         note_damage(self.directory, damage)
 
     def _look_again(self, connection: sqlite3.Connection) -> None:
-        """Open the file only if it is sound by now: somebody has met damage in it."""
-        reason = self._retried(lambda: find_damage(connection))
+        """Go on only if the file is sound: somebody has met damage in it.
+
+        It may be a backup by now; or a read that failed was taken for damage by SQLite.
+        """
+        reason = self._patiently(lambda: find_damage(connection))
         if reason:
             raise damaged(self.path, reason)
         forget_note(self.directory)
         self._damage = ""
-        self._is_doubtful = False
 
     def _close_connections(self) -> None:
         writer, self._writer = self._writer, None
