@@ -29,8 +29,13 @@ def test_python_of_the_page_runs(tmp_path: Path) -> None:
 
 
 def test_page_names_every_event_that_is_written() -> None:
-    source = Path(log_events.__file__).read_text(encoding="utf-8")
-    written = set(re.findall(r'"((?:job|hook|worker|backend|plugin)\.\w+)"', source))
+    package = Path(log_events.__file__).parent
+    sources = {path: path.read_text(encoding="utf-8") for path in package.rglob("*.py")}
+    bus = sources[package / "log_events.py"]
+    written = set(re.findall(r'"((?:job|hook|worker|backend|plugin)\.\w+)"', bus))
+    for source in sources.values():
+        written |= set(re.findall(r'"event": "(\w+\.\w+)"', source))
+        written |= set(re.findall(r'log(?:_event)?\(\s*_LOG,\s*[\w.]+,\s*"(\w+\.\w+)"', source))
     table = PAGE.partition("| event | level |")[2].partition("\n\n")[0]
 
     assert written == set(re.findall(r"`([\w.]+\.\w+)`", table))
