@@ -65,12 +65,14 @@ def free_port() -> int:
         return int(one.getsockname()[1])
 
 
-def runworker(place: Path, port: int, *options: str) -> subprocess.Popen[str]:
+def runworker(
+    place: Path, port: int, *options: str, output: int = subprocess.PIPE
+) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-m", "nuvom", "runworker", *options],
         cwd=place,
         env={**os.environ, "NUVOM_PROMETHEUS_PORT": str(port), "NUVOM_LEASE_SECS": "2"},
-        stdout=subprocess.PIPE,
+        stdout=output,
         stderr=subprocess.STDOUT,
         text=True,
     )
@@ -133,7 +135,7 @@ def test_figures_equal_the_ledger_after_kills_and_prometheus_has_them(place: Pat
             victim = chance.randrange(len(workers))
             workers[victim].kill()
             workers[victim].communicate()
-            workers[victim] = runworker(place, port, "--threads", "2")
+            workers[victim] = crew_member(place, port)
         wait_long(lambda: ended(runtime) == JOBS)
         compare(runtime, port)
         wait_long(lambda: query("sum(nuvom_jobs_finished_total)") == JOBS)
@@ -146,10 +148,15 @@ def work(number: int) -> int:
     return number
 
 
+def crew_member(place: Path, port: int) -> subprocess.Popen[str]:
+    # Nobody reads what it says, and a full pipe would stop it.
+    return runworker(place, port, "--threads", "2", output=subprocess.DEVNULL)
+
+
 @contextmanager
 def crew(place: Path, port: int) -> Iterator[list[subprocess.Popen[str]]]:
     """Run two workers; whoever is in the list at the end is stopped."""
-    workers = [runworker(place, port, "--threads", "2") for _ in range(2)]
+    workers = [crew_member(place, port) for _ in range(2)]
     try:
         yield workers
     finally:
