@@ -639,6 +639,7 @@ def test_script_that_starts_a_worker_when_imported_starts_none_in_children(proje
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 @pytest.mark.alone
 @pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="two slots need two processors")
 def test_two_slots_hash_the_library_in_little_more_than_half_the_time(project: Path) -> None:
