@@ -108,7 +108,6 @@ def p99_millis(waits: list[float]) -> float:
 
 @needs_proc
 @pytest.mark.slow
-@pytest.mark.alone
 @pytest.mark.timeout(SECS + 300)
 def test_r22_f33_a_worker_that_works_for_long_grows_in_nothing(
     tmp_path: Path, figures: Callable[[str], None]
