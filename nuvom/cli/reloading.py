@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from nuvom.cli import exit_codes
 from nuvom.cli.crew import Crew
-from nuvom.cli.session import folder_or_root, settings
+from nuvom.cli.session import folder_or_root, project_root, settings
 from nuvom.cli.signals import stop_signals
 from nuvom.cli.text import quoted
 from nuvom.cli.watching import changes, snapshot
@@ -18,7 +18,7 @@ from nuvom.cli.worker_process import WorkerProcess, worker_command, worker_optio
 from nuvom.clock import SYSTEM_CLOCK
 from nuvom.discovery.auto_register import refresh
 from nuvom.discovery.parser import syntax_tree
-from nuvom.errors import ProjectNotFound, plural
+from nuvom.errors import plural
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -121,7 +121,7 @@ class Supervisor:
         settings = self._settings
         found, difference = refresh(settings.root, settings.manifest_file)
         if not found.tasks and not settings.state_dir.is_dir():
-            raise ProjectNotFound([settings.root])
+            project_root(self._invocation)  # without a task, only a marker makes this a project
         for task in difference.added:
             self._invocation.out.say(f"+ {task.name}{task.signature}")
         for task in difference.removed:

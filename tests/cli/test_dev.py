@@ -218,6 +218,14 @@ def test_dev_needs_a_project_or_a_task(tmp_path: Path) -> None:
     assert [] == list(tmp_path.iterdir())
 
 
+@posix
+def test_a_project_without_a_task_waits_for_one(tmp_path: Path) -> None:
+    (tmp_path / "nuvom.toml").touch()
+    running = Dev(tmp_path)
+    running.wait_for("started")
+    assert 0 == running.stop()
+
+
 @pytest.fixture
 def supervisor(project: Path) -> Supervisor:
     """A supervisor whose children are what the test makes them."""
