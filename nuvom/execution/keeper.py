@@ -71,6 +71,7 @@ class Keeper:
         self.beat_secs = min(station.lease_secs / _BEATS_PER_LEASE, _LONGEST_BEAT_SECS)
         self._lease_secs = station.lease_secs
         self._next_beat = self._next_unpark = self._next_prune = self._next_reap = 0.0
+        self._gives_time = False
         self._reaped_at = self._clock.monotonic()
 
     def start(self) -> None:
@@ -143,13 +144,19 @@ class Keeper:
         """Whether others have had the time to beat.
 
         Where this thread was held up for long, by a store that somebody had locked or by a stop
-        of the whole machine, so were theirs: who is late now is not silent.
+        of the whole machine, so were theirs: who is late now is not silent. They get the time once;
+        where this thread is always late, as on an overloaded machine, the dead are found as well.
         """
         now = self._clock.monotonic()
-        if now - self._reaped_at > self._lease_secs / 2:
-            self._next_reap = now + self.beat_secs
+        is_late = now - self._reaped_at > self._lease_secs / 2
         self._reaped_at = now
-        return now >= self._next_reap
+        if is_late and not self._gives_time:
+            self._next_reap = now + self.beat_secs
+            self._gives_time = True
+        if now < self._next_reap:
+            return False
+        self._gives_time = False
+        return True
 
     def _reap(self) -> None:
         if not self._may_reap():

@@ -175,6 +175,13 @@ def test_nobody_is_taken_for_silent_while_all_come_back_from_a_stall(bench: Benc
     assert live.record.id in bench.queue.extend(OTHER)
 
 
+def test_the_silent_are_found_though_every_tick_is_late(bench: Bench) -> None:
+    silent = bench.claim(OTHER)
+    for _ in range(3):
+        bench.tick(31)
+    assert [silent.record.id] == [one.job.id for one in bench.seen if isinstance(one, JobReaped)]
+
+
 def test_recovery_that_nobody_listens_to_is_not_told(bench: Bench) -> None:
     bench.bus.active.clear()
     bench.claim(OTHER)
