@@ -105,7 +105,15 @@ def test_reading_makes_no_file(args: tuple[str, ...], tmp_path: Path) -> None:
     assert before == sorted(tmp_path.rglob("*"))
 
 
-@pytest.mark.parametrize("args", [one for one in READING if one[0] != "discover"], ids=" ".join)
+def test_reading_plugins_needs_no_project(tmp_path: Path) -> None:
+    assert invoke("plugin", "list").code == 0
+    assert [] == list(tmp_path.iterdir())
+
+
+OF_A_PROJECT = [one for one in READING if one[0] not in {"discover", "plugin"}]
+
+
+@pytest.mark.parametrize("args", OF_A_PROJECT, ids=" ".join)
 def test_reading_outside_a_project_says_so(args: tuple[str, ...], tmp_path: Path) -> None:
     answer = invoke(*args)
     assert answer.code == 4
