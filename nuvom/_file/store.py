@@ -132,8 +132,7 @@ class FileStore:
             with_table: It will be wanted. Otherwise it is made only if it is.
         Raises: BackendUnavailable, StorageFull, and what ``jobs`` raises.
         """
-        is_complete = with_table or self._table is not None
-        self._begin(self._catch_up_table if is_complete else self._catch_up)
+        self._begin(lambda: self._catch_up(with_table=with_table))
         try:
             start = self._log.end
             entries = ((JOB, job) for job in jobs(lambda: self._table_until(start)))
@@ -215,8 +214,15 @@ class FileStore:
             self._bell = self._bell or Doorbell(self.directory)
             self._has_folders = True
 
-    def _catch_up(self) -> None:
-        """Follow the log to its end, without a table."""
+    def _catch_up(self, *, with_table: bool) -> None:
+        """Follow the log to its end, without a table if there is none and none is wanted.
+
+        Only whoever has the lock knows whether there is one: another thread may just have made
+        it, and what it does not take up now it never will.
+        """
+        if with_table or self._table is not None:
+            self._catch_up_table()
+            return
         self._open_log(first=False)
         for _ in self._log.follow():
             pass
