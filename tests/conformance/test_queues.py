@@ -14,10 +14,27 @@ from nuvom.testing.conformance import QueueConformance
 from tests.conformance.list_queue import ListQueue
 from tests.conformance.stores import StoredQueueConformance
 
+# The laws that ``examples``, ``steps`` and ``race_jobs`` make longer.
+OF_ANY_LENGTH = {
+    "test_random_histories_match_the_model",
+    "test_threads_never_share_a_job",
+    "test_workers_in_threads_settle_each_job_once",
+    "test_processes_never_share_a_job",
+}
+
 
 def at_length(cls: type) -> type:
-    """Leave a class to the slow tier, and its random histories the time they need."""
+    """Leave a class to the slow tier, with the laws that are longer there and time for them."""
+    for name in dir(cls):
+        if name.startswith("test_") and name not in OF_ANY_LENGTH:
+            setattr(cls, name, None)
     return pytest.mark.slow(pytest.mark.timeout(900)(cls))
+
+
+def test_laws_of_any_length_are_laws() -> None:
+    assert OF_ANY_LENGTH <= {
+        name for name in dir(TestMemory) if callable(getattr(TestMemory, name))
+    }
 
 
 class TestMemory(QueueConformance):
