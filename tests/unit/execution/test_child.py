@@ -156,6 +156,17 @@ def nursery(monkeypatch: pytest.MonkeyPatch) -> Iterator[Nursery]:
         signal.signal(number, handler)
 
 
+def closing_once(has_begun: threading.Event) -> Callable[[Worker], None]:
+    """Return a worker that closes its job's attempt once the code runs."""
+
+    def script(worker: Worker) -> None:
+        worker.run("f")
+        assert has_begun.wait(LIMIT_SECS)
+        worker.link.send(Close())
+
+    return script
+
+
 def test_value_comes_back_as_a_settlement_without_the_record(nursery: Nursery) -> None:
     def script(worker: Worker) -> None:
         worker.run("f", 5, 7)
@@ -448,13 +459,8 @@ def test_closed_attempt_is_left_at_once_and_knows_why(nursery: Nursery) -> None:
         finally:
             seen.append(current_job().cancelled)
 
-    def script(worker: Worker) -> None:
-        worker.run("f")
-        assert has_begun.wait(LIMIT_SECS)
-        worker.link.send(Close())
-
     nursery.task(endless)
-    nursery.serve(script)
+    nursery.serve(closing_once(has_begun))
     assert [True] == seen
 
 
@@ -477,13 +483,8 @@ def test_closed_attempt_is_told_again_when_a_wait_began_as_it_was_told(
         has_begun.set()
         never.wait()
 
-    def script(worker: Worker) -> None:
-        worker.run("f")
-        assert has_begun.wait(LIMIT_SECS)
-        worker.link.send(Close())
-
     nursery.task(endless)
-    nursery.serve(script)
+    nursery.serve(closing_once(has_begun))
     assert len(told) > 1
 
 
