@@ -66,9 +66,8 @@ class Supervisor:
             grace_secs=settings.shutdown_timeout_secs,
         )
         self._wants_new = False
-        self._current: list[
-            WorkerProcess
-        ] = []  # those of the newest code; others finish their jobs
+        # Those of the newest code; the others finish their jobs.
+        self._current: list[WorkerProcess] = []
 
     def stop(self) -> None:
         """End in good order; may be called from a signal handler."""
