@@ -20,7 +20,7 @@ from nuvom.events import EventBus, JobEnqueued
 from nuvom.names import new_id
 from nuvom.options import NO_CALL_OPTIONS, CallOptions
 from nuvom.queue_backends.base import BaseJobQueue, Capability
-from nuvom.record import DEFAULT_RETRY, JobRecord, RetryPolicy
+from nuvom.record import DEFAULT_RETRY, EMPTY_KWARGS, JobRecord, RetryPolicy
 from nuvom.record_batch import RecordBatch
 from nuvom.signature import Binder
 
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from nuvom.result_backends.base import BaseResultBackend
     from nuvom.serialization.base import Codec
 
+_NO_KWARGS = bytes(EMPTY_KWARGS)
 _PLANS_KEPT = 1000  # plans of .options() made anew for each call must not pile up
 
 
@@ -141,9 +142,7 @@ class Dispatcher:
         plan, now = self._plan(definition, options), self._clock.now()
         with self._sent(plan.like(now)) as like, self._batch(like) as batch:
             self._refuse_missing(like, now)
-            for index, item in enumerate(items):
-                args, kwargs = _call_of(definition.name, index, item)
-                batch.add(*plan.pack(args, kwargs, index))
+            batch.extend(plan.pack_items(items))
             return batch.ids, self._store(batch) if len(batch) else {}
 
     def _batch(self, like: JobRecord) -> RecordBatch:
@@ -218,6 +217,8 @@ class CallPlan:
         self._kept_alive = (definition, options)  # the cache is keyed by their identity
         self._name = name
         self._binder = Binder(name, definition.func)
+        self._fitting = self._binder.fitting
+        self._quick = codec.quick_encoder(definition.func)
         self._encode = codec.call_encoder(definition.func, self._binder.names)
         self._max_bytes = settings.max_payload_bytes
         self._delay_secs, self._run_at = _start_of(options)
@@ -253,21 +254,35 @@ class CallPlan:
             **self._rest,
         )
 
-    def pack(
-        self, args: tuple[Any, ...], kwargs: dict[str, Any], index: int | None = None
-    ) -> tuple[bytes, bytes]:
-        """Return checked and encoded arguments; ``index`` is the item's place in a ``.map()``."""
-        try:
-            self._binder.check(args, kwargs)
-            packed_args, packed_kwargs = self._encode(args, kwargs)
-            size = len(packed_args) + len(packed_kwargs)
-            if size > self._max_bytes:
-                raise PayloadTooLarge(self._name, size, self._max_bytes)
-        except NuvomError as error:
-            if index is not None:
-                error.args = (f"item {index}: {error.what}",)
-            raise
+    def pack(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[bytes, bytes]:
+        """Return checked and encoded arguments."""
+        packed = self._quick(args) if not kwargs and len(args) in self._fitting else None
+        if packed is not None and len(packed) < self._max_bytes:
+            return packed, _NO_KWARGS
+        self._binder.check(args, kwargs)
+        packed_args, packed_kwargs = self._encode(args, kwargs)
+        size = len(packed_args) + len(packed_kwargs)
+        if size > self._max_bytes:
+            raise PayloadTooLarge(self._name, size, self._max_bytes)
         return packed_args, packed_kwargs
+
+    def pack_items(self, items: Iterable[Any]) -> Iterator[bytes]:
+        """Yield the arguments of each item of a ``.map()``, packed as it arrives, end to end."""
+        quick, fitting, max_bytes = self._quick, self._fitting, self._max_bytes
+        for index, item in enumerate(items):
+            packed = quick(item) if type(item) is tuple and len(item) in fitting else None
+            if packed is not None and len(packed) < max_bytes:
+                yield packed + _NO_KWARGS
+            else:
+                yield self._pack_item(index, item)
+
+    def _pack_item(self, index: int, item: object) -> bytes:
+        args, kwargs = _call_of(self._name, index, item)
+        try:
+            return b"".join(self.pack(args, kwargs))
+        except NuvomError as error:
+            error.args = (f"item {index}: {error.what}",)
+            raise
 
 
 def _constant_fields(

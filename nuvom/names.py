@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import struct
 
 from nuvom.clock import epoch_millis
 from nuvom.errors import InvalidId
@@ -15,6 +16,13 @@ from nuvom.errors import InvalidId
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _VARIANT = {digit: "89ab"[index % 4] for index, digit in enumerate("0123456789abcdef")}
 _NOISE_BYTES = 10
+ID_BYTES = 16
+_WITH_VARIANT = bytes(byte & 0x3F | 0x80 for byte in range(256))
+ID_CHARS = 36
+_COLUMNS = [column for column in range(ID_CHARS) if column not in (8, 13, 18, 23)]  # of no dash
+MOST_IDS = 2048
+"""How many ids ``new_ids`` makes at once: half of what twelve bits can number."""
+
 _EXPECTED = "1 to 64 letters, digits, '_', '-' or '.', starting with a letter or digit"
 
 
@@ -38,16 +46,36 @@ def new_id() -> str:
     return _uuid(f"{epoch_millis():012x}", os.urandom(_NOISE_BYTES).hex())
 
 
-def new_ids(count: int) -> list[str]:
-    """Return ``count`` fresh ids of one millisecond, in ascending order.
+def new_ids(count: int) -> bytes:
+    """Return fresh ids, 16 bytes each, in ascending order; see ``id_texts``.
 
-    In order they go to the end of a store's index, page after page.
+    In order they go to the end of a store's index, page after page. The twelve bits after the
+    time count up from a random number; the other 62 are random for each id.
+    Source: RFC 9562, section 6.2, method 1.
+
+    Args:
+        count: At most ``MOST_IDS``.
     """
-    time_part = f"{epoch_millis():012x}"
-    noise, each = os.urandom(_NOISE_BYTES * count).hex(), 2 * _NOISE_BYTES
-    return sorted(
-        [_uuid(time_part, noise[start : start + each]) for start in range(0, len(noise), each)]
-    )
+    ids = bytearray(os.urandom(ID_BYTES * count))
+    first = 0x7000 + int.from_bytes(os.urandom(2), "big") % MOST_IDS  # the version, and the number
+    numbers = struct.pack(f">{count}H", *range(first, first + count))
+    # Column by column, so that Python takes no step for each of them.
+    for column, byte in enumerate(epoch_millis().to_bytes(6, "big")):
+        ids[column::ID_BYTES] = bytes([byte]) * count
+    ids[6::ID_BYTES] = numbers[0::2]
+    ids[7::ID_BYTES] = numbers[1::2]
+    ids[8::ID_BYTES] = ids[8::ID_BYTES].translate(_WITH_VARIANT)
+    return bytes(ids)
+
+
+def id_texts(ids: bytes | bytearray) -> list[bytes]:
+    """Return the text of each of ``ids``, encoded; they are 16 bytes each, end to end."""
+    digits = ids.hex().encode()
+    texts = bytearray(b"-" * (len(ids) // ID_BYTES * ID_CHARS))
+    for digit, column in enumerate(_COLUMNS):
+        texts[column::ID_CHARS] = digits[digit :: 2 * ID_BYTES]
+    whole = bytes(texts)
+    return [whole[start : start + ID_CHARS] for start in range(0, len(whole), ID_CHARS)]
 
 
 def _uuid(time_part: str, noise: str) -> str:

@@ -1,61 +1,42 @@
 """Records that differ only in their id and arguments, as one ``.map()`` makes them.
 
-They are encoded as they arrive and spooled to a temporary file in chunks, so that any number of
-them needs bounded memory. A backend may iterate over the batch as over any records, or take the
-chunks as they are.
+What differs is spooled to a temporary file in chunks as it arrives, so that any number of them
+needs bounded memory; records are made of it, a chunk at a time, whenever they are read. A backend
+may iterate over the batch as over any records, or take the chunks as they are.
 """
 
 from __future__ import annotations
 
-from array import array
+from itertools import chain, repeat
 from tempfile import SpooledTemporaryFile, gettempdir
 from typing import TYPE_CHECKING, Self
 
 import msgspec
 
 from nuvom.errors import StorageFull
-from nuvom.names import new_ids
+from nuvom.names import ID_BYTES, ID_CHARS, id_texts, new_ids
 from nuvom.record import JobRecord
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
 CHUNK_RECORDS = 2000
-_CHUNK_BYTES = 1 << 20  # a chunk is closed by the record with which it gets so large
+_CHUNK_BYTES = 1 << 20  # a chunk is closed by the call with which its records get so large
 _MEMORY_BYTES = 4 << 20
-_IDS_AT_ONCE = 250
-_ID_BYTES = 16
+_SIZE_BYTES = 8  # of the number that says how long a spooled chunk is
 _TEXT_OF_ID = b"\xd9\x24"  # MessagePack: a text of 36 bytes
 _OWN_FIELDS = 4  # id, func_name, args and kwargs come first in a record
 
-
-class Chunk:
-    """Encoded records; iterates over them.
-
-    Attributes:
-        sizes: Bytes of each record.
-        data: The records, end to end.
-    """
-
-    __slots__ = ("data", "sizes")
-
-    def __init__(self, sizes: array[int], data: bytes) -> None:
-        self.sizes = sizes
-        self.data = data
-
-    def __iter__(self) -> Iterator[bytes]:
-        start = 0
-        for size in self.sizes:
-            yield self.data[start : start + size]
-            start += size
+_pack = msgspec.msgpack.Encoder().encode
+_unpack_chunk = msgspec.msgpack.Decoder(tuple[list[bytes], list[bytes]]).decode
 
 
 class RecordBatch:
-    """Encoded records in the order in which they were added; a context manager.
+    """Encoded records in the order in which their calls were added; a context manager.
 
     Args:
         like: A record with everything that all have in common.
-        headers_of: Called with the id of each record: its own headers, where they differ.
+        headers_of: Called once with the id of each record: its own headers, where they differ.
 
     Attributes:
         id_at: Where the text of the id begins in each encoded record.
@@ -67,20 +48,18 @@ class RecordBatch:
         self.like = like
         self._headers_of = headers_of
         self._file = SpooledTemporaryFile(max_size=_MEMORY_BYTES)  # noqa: SIM115  # closed by __exit__
-        pack = msgspec.msgpack.encode
         fields = [getattr(like, name) for name in JobRecord.__struct_fields__]
         # A record's wire form is an array of its fields: what all have in common is packed once.
-        self._head = pack(tuple(fields))[: -len(b"".join(map(pack, fields)))] + _TEXT_OF_ID
-        self._name = pack(like.func_name)
-        self._tail = b"".join(map(pack, fields[_OWN_FIELDS:]))
+        self._head = _pack(tuple(fields))[: -len(b"".join(map(_pack, fields)))] + _TEXT_OF_ID
+        self._name = _pack(like.func_name)
+        self._tail = b"".join(map(_pack, fields[_OWN_FIELDS:]))
         place = JobRecord.__struct_fields__.index("headers")
-        self._before_headers = b"".join(map(pack, fields[_OWN_FIELDS:place]))
-        self._after_headers = b"".join(map(pack, fields[place + 1 :]))
+        self._before_headers = b"".join(map(_pack, fields[_OWN_FIELDS:place]))
+        self._after_headers = b"".join(map(_pack, fields[place + 1 :]))
+        self._common_bytes = len(self._head) + ID_CHARS + len(self._name) + len(self._tail)
         self.id_at = len(self._head)
         self._ids = bytearray()
-        self._fresh = _fresh_ids()
-        self._open: list[bytes] = []  # the chunk that is being filled, and the ids in it
-        self._open_ids: list[str] = []
+        self._open: list[bytes] = []  # the calls of the chunk that is being filled
         self._open_bytes = 0
 
     def __enter__(self) -> Self:
@@ -90,7 +69,7 @@ class RecordBatch:
         self._file.close()
 
     def __len__(self) -> int:
-        return len(self._ids) // _ID_BYTES + len(self._open)
+        return len(self._ids) // ID_BYTES + len(self._open)
 
     @property
     def ids(self) -> bytearray:
@@ -98,56 +77,57 @@ class RecordBatch:
         self._close_chunk()
         return self._ids
 
-    def add(self, args: bytes, kwargs: bytes) -> str:
-        """Append a record; return its new id.
+    def extend(self, calls: Iterable[bytes]) -> None:
+        """Append a record for each call, reading one after the other.
 
         Args:
-            args, kwargs: Encoded arguments.
+            calls: The encoded arguments of each, positional ones first, end to end.
         Raises: StorageFull: there is no room for the temporary file.
         """
-        job_id = next(self._fresh)
-        tail = self._tail if self._headers_of is None else self._tail_of(job_id, self._headers_of)
-        packed = b"".join((self._head, job_id.encode(), self._name, args, kwargs, tail))
-        self._open.append(packed)
-        self._open_ids.append(job_id)
-        self._open_bytes += len(packed)
-        if len(self._open) == CHUNK_RECORDS or self._open_bytes >= _CHUNK_BYTES:
-            self._close_chunk()
-        return job_id
+        for call in calls:
+            self._open.append(call)
+            self._open_bytes += self._common_bytes + len(call)
+            if len(self._open) == CHUNK_RECORDS or self._open_bytes >= _CHUNK_BYTES:
+                self._close_chunk()
 
-    def _tail_of(self, job_id: str, headers_of: Callable[[str], dict[str, str]]) -> bytes:
-        headers = msgspec.msgpack.encode(headers_of(job_id))
-        return b"".join((self._before_headers, headers, self._after_headers))
+    def chunks(self) -> Iterator[list[bytes]]:
+        """Yield all records, encoded; may be called again, before its end as well.
 
-    def chunks(self) -> Iterator[Chunk]:
-        """Yield all records; may be called again, before its end as well.
-
-        Raises: StorageFull: as ``add``.
+        Raises: StorageFull: as ``extend``.
         """
         self._close_chunk()
         self._file.seek(0)
-        while count := int.from_bytes(self._file.read(4), "big"):
-            sizes = array("I")
-            sizes.frombytes(self._file.read(count * sizes.itemsize))
-            yield Chunk(sizes, self._file.read(sum(sizes)))
+        start = 0
+        while size := int.from_bytes(self._file.read(_SIZE_BYTES), "big"):
+            calls, headers = _unpack_chunk(self._file.read(size))
+            end = start + len(calls) * ID_BYTES
+            yield self._records(id_texts(self._ids[start:end]), calls, headers)
+            start = end
 
     def __iter__(self) -> Iterator[JobRecord]:
-        return (JobRecord.decode(data) for chunk in self.chunks() for data in chunk)
+        return map(JobRecord.decode, chain.from_iterable(self.chunks()))
+
+    def _records(self, ids: list[bytes], calls: list[bytes], headers: list[bytes]) -> list[bytes]:
+        """Put records together column by column: for each of them Python takes no step."""
+        parts: list[Iterable[bytes]] = [repeat(self._head), ids, repeat(self._name), calls]
+        if headers:
+            parts += [repeat(self._before_headers), headers, repeat(self._after_headers)]
+        else:
+            parts.append(repeat(self._tail))
+        return [*map(b"".join, zip(*parts, strict=False))]
 
     def _close_chunk(self) -> None:
         if not self._open:
             return
-        sizes = array("I", map(len, self._open))
+        ids = new_ids(len(self._open))
+        headers: list[bytes] = []
+        if self._headers_of is not None:
+            headers = [_pack(self._headers_of(text.decode())) for text in id_texts(ids)]
+        packed = _pack((self._open, headers))
         try:
-            self._file.write(len(sizes).to_bytes(4, "big"))
-            self._file.write(sizes.tobytes())
-            self._file.write(b"".join(self._open))
+            self._file.write(len(packed).to_bytes(_SIZE_BYTES, "big"))
+            self._file.write(packed)
         except OSError as error:
             raise StorageFull(gettempdir(), str(error)) from error
-        self._ids += bytes.fromhex("".join(self._open_ids).replace("-", ""))
-        self._open, self._open_ids, self._open_bytes = [], [], 0
-
-
-def _fresh_ids() -> Iterator[str]:
-    while True:
-        yield from new_ids(_IDS_AT_ONCE)
+        self._ids += ids
+        self._open, self._open_bytes = [], 0

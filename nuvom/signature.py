@@ -22,15 +22,15 @@ class Binder:
 
     Attributes:
         names: Names of the positional parameters, in order.
+        fitting: How many positional arguments, without any by keyword, need no further check.
     """
 
-    __slots__ = ("_are_counts_enough", "_fewest", "_func", "_most", "_task", "names")
+    __slots__ = ("_func", "_task", "fitting", "names")
 
     def __init__(self, task: str, func: Callable[..., Any]) -> None:
         self._task = task
         self._func = func
-        self._fewest = self._most = 0
-        self._are_counts_enough = False
+        self.fitting = range(0)
         self.names: tuple[str, ...] = ()
         signature = self.signature
         if signature is not None:
@@ -49,7 +49,7 @@ class Binder:
 
         Raises: InvalidArguments (a TypeError): it would not.
         """
-        if self._are_counts_enough and not kwargs and self._fewest <= len(args) <= self._most:
+        if not kwargs and len(args) in self.fitting:
             return
         signature = self.signature
         if signature is None:
@@ -61,7 +61,6 @@ class Binder:
             raise InvalidArguments(self._task, str(error), signature=text) from None
 
     def _measure(self, parameters: list[inspect.Parameter]) -> None:
-        self._are_counts_enough = all(parameter.kind in _SIMPLE for parameter in parameters)
         positional = [
             parameter
             for parameter in parameters
@@ -69,8 +68,9 @@ class Binder:
             in (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
         ]
         self.names = tuple(parameter.name for parameter in positional)
-        self._most = len(positional)
-        self._fewest = sum(parameter.default is parameter.empty for parameter in positional)
+        if all(parameter.kind in _SIMPLE for parameter in parameters):
+            fewest = sum(parameter.default is parameter.empty for parameter in positional)
+            self.fitting = range(fewest, len(positional) + 1)
 
 
 class _Plain:

@@ -24,6 +24,7 @@ from nuvom.serialization._refusal import (
     reason_for,
     too_deep,
 )
+from nuvom.serialization.annotations import call_plan
 from nuvom.serialization.base import Codec
 from nuvom.serialization.shaped import MAX_DEPTH, Shaped
 
@@ -61,6 +62,9 @@ class MsgpackCodec(Codec):
         is_empty = len(kwargs) == 1 and bytes(kwargs) == _EMPTY_KWARGS
         return reader.args(args), {} if is_empty else reader.kwargs(kwargs)
 
+    def quick_encoder(self, func: Callable[..., Any]) -> Callable[[tuple[Any, ...]], bytes | None]:
+        return _encode_plain if call_plan(func) is None else super().quick_encoder(func)
+
     def encode_value(self, value: Any, *, root: str = "result") -> bytes:
         if type(value) in _PLAIN:
             try:
@@ -73,15 +77,19 @@ class MsgpackCodec(Codec):
         return (SHAPED_READER if shaped else READER).value(data)
 
 
-def _pack_args(args: tuple[Any, ...], names: Sequence[str]) -> bytes:
-    for value in args:
-        if type(value) not in _PLAIN:
-            break
-    else:
+def _encode_plain(args: tuple[Any, ...]) -> bytes | None:
+    if _PLAIN.issuperset(map(type, args)):
         try:
             return _encode(args)
         except _SURPRISES:
-            pass  # the walk finds out which it was
+            pass
+    return None
+
+
+def _pack_args(args: tuple[Any, ...], names: Sequence[str]) -> bytes:
+    packed = _encode_plain(args)
+    if packed is not None:
+        return packed
     return _pack(
         args, arguments(args, names), lambda plain: [_lower(value, 0, plain) for value in args]
     )

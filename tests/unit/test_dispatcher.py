@@ -283,6 +283,37 @@ def test_iterable_is_read_to_its_end_before_anything_is_stored(engine: Engine) -
     assert [0, 0, 0] == sizes
 
 
+def test_an_item_may_be_changed_once_the_next_is_asked_for(engine: Engine) -> None:
+    def items() -> Iterator[Any]:
+        row: list[Any] = [0, 0]
+        inner: list[int] = []
+        named: dict[str, Any] = {}
+        for number in range(3):
+            row[0] = number
+            yield row
+            inner[:] = [number]
+            yield (inner, number)
+            named.update(x=number, y=number)
+            yield named
+
+    jobs = engine.task(add).map(items())
+    expected: list[Any] = []
+    for number in range(3):
+        expected += [((number, 0), {}), (([number], number), {})]
+        expected.append(((), {"x": number, "y": number}))
+    assert expected == [(job.args, job.kwargs) for job in jobs]
+
+
+def test_error_of_the_iterable_is_left_as_it_is(engine: Engine) -> None:
+    def items() -> Iterator[tuple[int, int]]:
+        yield 1, 2
+        raise NotStorable("x", "no reason")
+
+    with pytest.raises(NotStorable) as raised:
+        engine.task(add).map(items())
+    assert "item" not in str(raised.value)
+
+
 def test_nothing_is_written_for_no_items(engine: Engine) -> None:
     assert [] == engine.task(add).map([])
     assert [] == engine.events(JobEnqueued)

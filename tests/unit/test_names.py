@@ -9,7 +9,7 @@ import pytest
 
 from nuvom import names
 from nuvom.errors import InvalidId
-from nuvom.names import new_id, new_ids, valid_name
+from nuvom.names import MOST_IDS, id_texts, new_id, new_ids, valid_name
 
 GOOD = ["default", "a", "9", "mail-1", "a.b_c", "A" * 64, "01a20dec-dbda-7778-98ee-3c578a65eeb0"]
 BAD = [
@@ -51,12 +51,36 @@ def test_id_is_a_uuid_of_version_7() -> None:
     assert all(valid_name("a job id", new_id()) for _ in range(10))
 
 
+def texts(ids: bytes) -> list[str]:
+    return [text.decode() for text in id_texts(ids)]
+
+
 def test_many_ids_are_as_good_as_single_ones_and_in_order() -> None:
     form = r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}"
-    ids = [*new_ids(1000), *new_ids(1000)]
-    assert 2000 == len(set(ids))
-    assert all(re.fullmatch(form, one) for one in ids)
-    assert sorted(ids[:1000]) == ids[:1000]
+    for _ in range(20):  # they count from another number each time
+        ids = new_ids(MOST_IDS)
+        assert len(set(texts(ids))) == MOST_IDS == len(ids) // 16
+        assert all(re.fullmatch(form, one) for one in texts(ids))
+        assert sorted(texts(ids)) == texts(ids)
+    assert b"" == new_ids(0)
+
+
+def test_text_of_an_id_has_its_bytes() -> None:
+    ids = new_ids(3)
+    assert ids.hex() == "".join(texts(ids)).replace("-", "")
+
+
+def test_many_ids_have_the_millisecond_in_which_they_were_made(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(names, "epoch_millis", lambda: 0x0123456789AB)
+    assert all(text.startswith("01234567-89ab-7") for text in texts(new_ids(5)))
+
+
+def test_many_ids_made_in_one_millisecond_differ(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(names, "epoch_millis", lambda: 5)
+    made = [text for _ in range(50) for text in texts(new_ids(MOST_IDS))]
+    assert len(made) == len(set(made))
 
 
 def test_ids_sort_by_the_millisecond_in_which_they_were_made(

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import msgspec
 import pytest
 
 from nuvom.errors import StorageFull
+from nuvom.names import id_texts
 from nuvom.record import JobRecord, RetryPolicy
 from nuvom.record_batch import CHUNK_RECORDS, RecordBatch
 
@@ -24,13 +25,16 @@ LIKE = JobRecord(
 )
 
 
+NO_ARGUMENTS = b"\x90\x80"
+
+
 def filled(count: int, size: int = 1) -> tuple[RecordBatch, list[JobRecord]]:
-    batch, expected = RecordBatch(LIKE), []
-    for number in range(count):
-        args = msgspec.msgpack.encode(["x" * size, number])
-        job_id = batch.add(args, b"\x80")
-        expected.append(LIKE.replace(id=job_id, args=msgspec.Raw(args)))
-    return batch, expected
+    batch = RecordBatch(LIKE)
+    packed = [msgspec.msgpack.encode(["x" * size, number]) for number in range(count)]
+    batch.extend(args + b"\x80" for args in packed)
+    ids = [text.decode() for text in id_texts(batch.ids)]
+    records = zip(ids, packed, strict=True)
+    return batch, [LIKE.replace(id=one, args=msgspec.Raw(args)) for one, args in records]
 
 
 @pytest.mark.parametrize(("count", "size"), [(0, 1), (1, 1), (3, 5_000_000), (20_000, 300)])
@@ -46,7 +50,7 @@ def test_encoded_records_are_what_a_record_encodes_to() -> None:
     batch, expected = filled(10)
     with batch:
         (chunk,) = batch.chunks()
-        assert [one.encode() for one in expected] == list(chunk)
+        assert [one.encode() for one in expected] == chunk
         place = slice(batch.id_at, batch.id_at + 36)
         assert [one.id for one in expected] == [data[place].decode() for data in chunk]
 
@@ -62,18 +66,47 @@ def test_chunks_are_bounded(count: int, size: int, expected: list[int]) -> None:
     batch, records = filled(count, size)
     with batch:
         chunks = list(batch.chunks())
-        assert expected == [len(chunk.sizes) for chunk in chunks]
+        assert expected == [len(chunk) for chunk in chunks]
         assert [one.encode() for one in records] == [data for chunk in chunks for data in chunk]
+
+
+def test_calls_are_spooled_while_they_arrive() -> None:
+    sizes = []
+
+    def calls() -> Iterator[bytes]:
+        for _ in range(5):
+            yield bytes(600_000)
+            sizes.append(len(batch._open))
+
+    with RecordBatch(LIKE) as batch:
+        batch.extend(calls())
+        assert [1, 0, 1, 0, 1] == sizes
+
+
+def test_each_record_has_headers_of_its_own() -> None:
+    asked = []
+
+    def headers_of(job_id: str) -> dict[str, str]:
+        asked.append(job_id)
+        return {"trace": job_id[:8], "number": str(len(asked))}
+
+    count = CHUNK_RECORDS + 1
+    with RecordBatch(LIKE, headers_of) as batch:
+        batch.extend([NO_ARGUMENTS] * count)
+        records = list(batch)
+        assert records == list(batch)
+    assert [one.id for one in records] == asked
+    numbers = [one.headers and one.headers["number"] for one in records]
+    assert [str(number) for number in range(1, count + 1)] == numbers
+    assert [LIKE.replace(id=one.id, headers=one.headers) for one in records] == records
 
 
 def test_records_may_be_added_after_others_were_counted() -> None:
     batch, expected = filled(3)
     with batch:
-        ids = [bytes(batch.ids[place : place + 16]).hex() for place in (0, 16, 32)]
-        last = batch.add(b"\x90", b"\x80")
-        assert [*(one.id for one in expected), last] == [one.id for one in batch]
-        assert [one.id.replace("-", "") for one in expected] == ids
-        assert 4 == len(batch)
+        batch.extend([NO_ARGUMENTS])
+        assert expected == list(batch)[:3]
+        assert 4 == len(batch) == len(id_texts(batch.ids))
 
 
 def test_reading_may_break_off_and_begin_anew() -> None:
@@ -83,19 +116,12 @@ def test_reading_may_break_off_and_begin_anew() -> None:
         assert expected == list(batch)
 
 
-def test_ids_are_kept_as_sixteen_bytes_each() -> None:
-    batch, expected = filled(3)
-    with batch:
-        assert b"".join(bytes.fromhex(one.id.replace("-", "")) for one in expected) == batch.ids
-
-
 def test_full_disk_is_said_as_such(monkeypatch: pytest.MonkeyPatch) -> None:
     def no_room(data: Iterable[int]) -> int:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with RecordBatch(LIKE) as batch:
         monkeypatch.setattr(batch._file, "write", no_room)
-        for _ in range(CHUNK_RECORDS - 1):
-            batch.add(b"\x90", b"\x80")
+        batch.extend([NO_ARGUMENTS] * (CHUNK_RECORDS - 1))
         with pytest.raises(StorageFull, match="No space left"):
-            batch.add(b"\x90", b"\x80")
+            batch.extend([NO_ARGUMENTS])

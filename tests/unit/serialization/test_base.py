@@ -72,6 +72,33 @@ def test_a_function_without_classes_uses_the_codec_itself(codec: Codec) -> None:
     assert 12 == codec.result_decoder(add)(codec.result_encoder(add)(12))
 
 
+QUICK = [(), (1, 2), ("x" * 1000, 2**64 - 1, -(2**63)), (None, True, 1.5, b"x")]
+NOT_QUICK: list[tuple[Any, ...]] = [
+    ([1],),
+    ((1,),),
+    (2**64,),
+    ("\ud800",),
+    (object(),),
+    (Shaped("A", 1),),
+]
+
+
+@pytest.mark.parametrize("args", QUICK)
+def test_plain_arguments_are_encoded_in_few_steps_to_the_same_bytes(args: tuple[Any, ...]) -> None:
+    codec = MsgpackCodec()
+    assert codec.call_encoder(add)(args, {})[0] == codec.quick_encoder(add)(args)
+
+
+@pytest.mark.parametrize("args", NOT_QUICK, ids=range(len(NOT_QUICK)))
+def test_other_arguments_are_left_to_the_encoder_that_knows_all(args: tuple[Any, ...]) -> None:
+    assert MsgpackCodec().quick_encoder(add)(args) is None
+
+
+def test_arguments_are_left_to_the_encoder_where_the_annotations_say_more() -> None:
+    assert MsgpackCodec().quick_encoder(greet)((1,)) is None
+    assert PlainCodec().quick_encoder(add)((1,)) is None
+
+
 def test_a_codec_without_its_methods_cannot_be_made() -> None:
     class Incomplete(Codec):
         name = "incomplete"

@@ -22,12 +22,18 @@ from tests.engine import LIMIT_SECS, wait_until
 from tests.unit.sqlite.conftest import Real, make_queue
 
 ME, OTHER = "worker-1", "worker-2"
+NO_ARGUMENTS = b"\x90\x80"  # as a batch takes them
 
 
 def seen(queue: SQLiteJobQueue, job: JobRecord) -> JobSnapshot:
     found = queue.get(job.id)
     assert found is not None
     return found
+
+
+def call(job: JobRecord) -> bytes:
+    """Return the arguments of ``job`` as a batch takes them."""
+    return bytes(job.args) + bytes(job.kwargs)
 
 
 def transactions(queue: SQLiteJobQueue) -> list[str]:
@@ -128,8 +134,7 @@ def test_jobs_of_one_call_are_written_in_one_transaction(queue: SQLiteJobQueue) 
     statements = transactions(queue)
     like = make_job().replace(id="")
     with RecordBatch(like) as batch:
-        for _ in range(5000):
-            batch.add(b"\x90", b"\x80")
+        batch.extend([NO_ARGUMENTS] * 5000)
         assert {} == queue.enqueue_many(batch)
     assert 5000 == queue.qsize()
     assert 1 == statements.count("COMMIT")
@@ -148,7 +153,7 @@ def test_bad_names_store_nothing(queue: SQLiteJobQueue, fields: dict[str, str]) 
 
 def test_bad_queue_of_a_batch_stores_nothing(queue: SQLiteJobQueue) -> None:
     with RecordBatch(make_job(queue="../x").replace(id="")) as batch:
-        batch.add(b"\x90", b"\x80")
+        batch.extend([NO_ARGUMENTS])
         with pytest.raises(InvalidId):
             queue.enqueue_many(batch)
 
@@ -157,8 +162,7 @@ def test_batch_of_a_bounded_queue_is_all_or_nothing(project: Path, clock: Real) 
     queue = make_queue(project, clock, max_queue_size=3)
     for count, fits in ((4, False), (3, True)):
         with RecordBatch(make_job().replace(id="")) as batch:
-            for _ in range(count):
-                batch.add(b"\x90", b"\x80")
+            batch.extend([NO_ARGUMENTS] * count)
             if fits:
                 assert {} == queue.enqueue_many(batch)
             else:
@@ -181,8 +185,7 @@ def store_list(queue: SQLiteJobQueue) -> None:
 
 def store_batch(queue: SQLiteJobQueue) -> None:
     with RecordBatch(make_job().replace(id="")) as batch:
-        for size in (1, 5000, 1):
-            batch.add(bytes(make_job("tests.b", "x" * size).args), b"\x80")
+        batch.extend(call(make_job("tests.b", "x" * size)) for size in (1, 5000, 1))
         queue.enqueue_many(batch)
 
 
@@ -236,11 +239,10 @@ def test_large_record_stands_apart_and_comes_back(queue: SQLiteJobQueue) -> None
 
 def test_large_records_of_a_batch_stand_apart(queue: SQLiteJobQueue) -> None:
     with RecordBatch(make_job().replace(id="")) as batch:
-        args = make_job("tests.b", "x" * 5000).args
-        for _ in range(3):
-            batch.add(bytes(args), b"\x80")
+        job = make_job("tests.b", "x" * 5000)
+        batch.extend([call(job)] * 3)
         queue.enqueue_many(batch)
-    assert [args] * 3 == [job.args for job in queue.claim(9, ME)]
+    assert [job.args] * 3 == [job.args for job in queue.claim(9, ME)]
     assert [(3,)] == rows(queue, "SELECT count(*) FROM payloads")
 
 
