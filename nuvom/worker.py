@@ -97,10 +97,10 @@ class Worker:
             clock=runtime.clock,
         )
         self._runner = self._make_runner()
-        self._lanes = self._make_lanes()
         self._station = self._make_station()
         limits = Limits(burst, max_jobs, max_secs, self.concurrency)
-        self._pump = Pump(self._station, self._thread_lane, self._lanes, limits)
+        self._pump = Pump(self._station, self._make_lanes, limits)
+        self._lanes = self._pump.lanes
         self._keeper = self._make_keeper()
 
     # ---- life ---------------------------------------------------------------------------
@@ -325,23 +325,13 @@ class Worker:
             lease_secs=runtime.settings.lease_secs if is_leased else float("inf"),
         )
 
-    def _make_lanes(self) -> tuple[Lane, ...]:
+    def _make_lanes(self, shop: Shop) -> tuple[ThreadLane, tuple[Lane, ...]]:
         runtime = self.runtime
-        # Lanes come before the pump that they tell of their work.
-        shop = Shop(
-            self._runner,
-            self._in_hand,
-            lambda running: self._pump.starts(running),  # noqa: PLW0108  # there is none yet
-            runtime.clock,
-            finish=lambda finished: self._pump.finish(finished),  # noqa: PLW0108  # likewise
-            idle=lambda: self._pump.wake(),  # noqa: PLW0108  # likewise
-            crashed=lambda error: self._pump.crash(error),  # noqa: PLW0108  # likewise
-        )
-        self._thread_lane = ThreadLane(self.threads, shop)
-        process_lane = ProcessLane(
+        threads = ThreadLane(self.threads, shop)
+        processes = ProcessLane(
             self.threads, shop, settings=runtime.settings, worker=self.id, bus=runtime.bus
         )
-        return self._thread_lane, AsyncLane(self.async_slots, shop), process_lane
+        return threads, (threads, AsyncLane(self.async_slots, shop), processes)
 
     def _make_keeper(self) -> Keeper | None:
         queue = self.runtime.queue

@@ -23,14 +23,14 @@ if TYPE_CHECKING:
     from nuvom.execution.running import InHand
 
 
-class Assignment(msgspec.Struct, frozen=True, eq=False):
+class Assignment(msgspec.Struct, frozen=True, eq=False, gc=False):
     """An attempt with the task that it is an attempt of."""
 
     prepared: Prepared
     running: RunningJob
 
 
-class Finished(msgspec.Struct, frozen=True, eq=False):
+class Finished(msgspec.Struct, frozen=True, eq=False, gc=False):
     """A closed attempt on its way to be settled."""
 
     settlement: Settlement

@@ -12,12 +12,12 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from nuvom.crashpoint import crashpoint
-from nuvom.errors import NuvomError, StorageFull
-from nuvom.events import BackendFailed, JobFenced, JobsClaimed
+from nuvom.errors import NuvomError
+from nuvom.events import JobFenced, JobsClaimed
 from nuvom.execution.announcing import OpenHooks, announce
+from nuvom.execution.back_off import BackOff
 from nuvom.execution.bell import Bell, Nap, Rounds, drive
-from nuvom.execution.failures import stored_error
-from nuvom.execution.lanes import Assignment, Finished, Lane
+from nuvom.execution.lanes import Assignment, Finished, Lane, Shop
 from nuvom.execution.limits import Ends
 from nuvom.execution.pace import Pace, Patience
 from nuvom.execution.room import Room, queue_limits
@@ -35,25 +35,29 @@ if TYPE_CHECKING:
     from nuvom.outcome import Settlement
     from nuvom.record import JobRecord
 
+    MakeLanes = Callable[[Shop], tuple[ThreadLane, tuple[Lane, ...]]]
+
 _GATHER_SECS = 0.001  # at most so long for more ends while slots are at work
 _IDLE_SECS = 1.0  # a lost wake-up costs no more than this
 _POLL_SECS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2)  # where the queue cannot wake us
-_BACK_OFF_SECS = (0.1, 0.5, 1.0, 2.0, 5.0)  # after trouble; a full disk: _IDLE_SECS at most
 
 
 class Pump:
     """Moves jobs between the queue and the lanes.
 
+    Args:
+        make_lanes: Returns the thread lane, or what stands for it, and all lanes, given what
+            they share with this pump.
+
     Attributes:
+        lanes: All of them.
         settled: How many attempts were settled.
         strays: Whom the keeper tells of jobs that nobody here seems to have.
         stranded: How many jobs could at the end be neither settled nor handed back, since the
             store could not be used, or an outcome did not come in time; their leases run out.
     """
 
-    def __init__(
-        self, station: Station, threads: ThreadLane, lanes: tuple[Lane, ...], limits: Limits
-    ) -> None:
+    def __init__(self, station: Station, make_lanes: MakeLanes, limits: Limits) -> None:
         self._station = station
         self._queue = station.queue
         self._clock = station.clock
@@ -62,8 +66,11 @@ class Pump:
         self._runner = station.runner
         self._owner = station.owner
         self._in_hand = station.in_hand
+        own = self.starts, self._clock, self.finish, self.wake, self.crash
+        self._threads, self.lanes = threads, lanes = make_lanes(
+            Shop(self._runner, self._in_hand, *own)
+        )
         self._lanes = {lane.name: lane for lane in lanes}
-        self._threads = threads
         self._is_burst = limits.burst
         most = station.settings.max_stuck_threads
         self._ends = Ends(limits, self._clock, lanes, max_stuck=most)
@@ -79,9 +86,9 @@ class Pump:
         self._is_on_queue = self._is_quiet = self._is_aborted = False
         self._stop_reason: str | None = None
         self._error: BaseException | None = None
-        self._claimed = self._trouble = self._idle_rounds = 0
+        self._claimed = self._idle_rounds = 0
+        self._back_off = BackOff(station.bus)
         self._work_began = 0.0
-        self._doing = ""
         self._can_wait = Capability.WAKE_UP in station.queue.capabilities
         self.strays = Strays(station.queue, station.in_hand)
         self.settled = self.stranded = 0
@@ -129,7 +136,7 @@ class Pump:
             # no one here has in hand.
             self._take_back((running,))
             self.wake()
-        return running in self._in_hand
+        return running in self._in_hand.jobs
 
     def lose(self, running: RunningJob) -> None:
         """Give up an attempt whose lease is gone, and stop its code."""
@@ -169,7 +176,7 @@ class Pump:
                 if not self._claim() and not has_settled:
                     yield from self._rest()
             except NuvomError as error:
-                yield self._back_off(error)
+                yield self._back_off.failed(error)
             reason = self._ends.reason(self._claimed, has_work=self._has_work())
             if reason is not None:
                 self.stop(reason)
@@ -201,7 +208,7 @@ class Pump:
         most = int(min(turn.most, self._ends.jobs_left(self._claimed)))
         if most <= 0 or self._is_quiet or self._stop_reason is not None:
             return False
-        self._doing = "claim"
+        self._back_off.doing = "claim"
         asked_at = self._clock.monotonic()
         jobs = self._delivery.claim(
             most,
@@ -210,7 +217,7 @@ class Pump:
             suspects=0 if self._in_hand.has_suspect else 1,
             served=turn.served,
         )
-        self._trouble = 0
+        self._back_off.works()
         if not jobs:
             return False
         self._idle_rounds = 0
@@ -262,13 +269,13 @@ class Pump:
         self._unsettled += done
         if not self._unsettled:
             return False
-        self._doing = "settle"
+        self._back_off.doing = "settle"
         batch = self._unsettled
         crashpoint("worker.before_settle")
         accepted = self._delivery.settle([one.settlement for one in batch])
         crashpoint("worker.settled")
         self._unsettled = []
-        self._trouble = 0
+        self._back_off.works()
         self.settled += len(batch)
         now = self._clock.monotonic()
         self._pace.finished(len(batch), now - self._work_began)
@@ -288,13 +295,6 @@ class Pump:
             if self._threads.backlog() >= before:
                 self._threads.nudge()
 
-    def _back_off(self, error: NuvomError) -> Nap:
-        wait = _BACK_OFF_SECS[min(self._trouble, len(_BACK_OFF_SECS) - 1)]
-        self._trouble += 1
-        if BackendFailed in self._bus.active:
-            self._bus.emit(BackendFailed(self._doing, stored_error(self._doing, error)))
-        return Nap(min(wait, _IDLE_SECS) if isinstance(error, StorageFull) else wait)
-
     # ---- sleep --------------------------------------------------------------------------
 
     def _rest(self) -> Rounds:
@@ -302,7 +302,7 @@ class Pump:
         if self._is_burst and not self._has_work():
             self.stop("burst")
             return
-        self._doing = "wait"
+        self._back_off.doing = "wait"
         limit = self._limit()
         if self._threads.backlog():
             self._threads.nudge()
@@ -352,7 +352,7 @@ class Pump:
             self._release()
             return self._settle()
         except NuvomError as error:
-            yield Nap(min(self._back_off(error).secs, max(0.0, most_secs)))
+            yield Nap(min(self._back_off.failed(error).secs, max(0.0, most_secs)))
             return False
 
     def _rescue(self) -> None:
@@ -387,7 +387,7 @@ class Pump:
             self._returning += self.strays.found(self._unsettled, self._returning)
         if not self._returning:
             return
-        self._doing = "release"
+        self._back_off.doing = "release"
         jobs = list(self._returning)
         self._delivery.release(jobs)
         for _ in jobs:

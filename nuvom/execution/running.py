@@ -9,13 +9,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
+from nuvom.record import JobRecord, JobStatus
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from nuvom.record import JobRecord, JobStatus
+_NEVER = float("inf")
 
 
-class RunningJob:
+class RunningJob(msgspec.Struct, eq=False):
     """One delivery of a job to this worker.
 
     Attributes:
@@ -32,30 +36,16 @@ class RunningJob:
             a ``KeptElsewhere``.
     """
 
-    __slots__ = (
-        "children",
-        "deadline",
-        "is_cancelled",
-        "kept",
-        "lane",
-        "leased_at",
-        "record",
-        "services",
-        "started_at",
-        "worker",
-    )
-
-    def __init__(self, record: JobRecord, worker: str, services: Any, leased_at: float) -> None:
-        self.record = record
-        self.worker = worker
-        self.services = services
-        self.leased_at = leased_at
-        self.lane = "thread"
-        self.deadline = _NEVER
-        self.started_at = 0.0
-        self.is_cancelled = False
-        self.children: list[JobRecord] | None = None
-        self.kept: Any = None
+    record: JobRecord
+    worker: str
+    services: Any
+    leased_at: float
+    lane: str = "thread"
+    deadline: float = _NEVER
+    started_at: float = 0.0
+    is_cancelled: bool = False
+    children: list[JobRecord] | None = None
+    kept: Any = None
 
 
 class KeptElsewhere:
@@ -74,39 +64,39 @@ class InHand:
     """The attempts that a worker has in hand; taking one out is atomic, so that one closes it.
 
     Attributes:
+        jobs: They, as keys. Who only looks whether one is among them looks here.
         open: These, and those that are out of hand while their outcome is being made.
     """
 
     def __init__(self) -> None:
-        self._jobs: dict[RunningJob, None] = {}
+        self.jobs: dict[RunningJob, None] = {}
         self._suspects: list[RunningJob] = []
         self.open: set[RunningJob] = set()
 
     def add(self, *running: RunningJob) -> None:
         """Put attempts in."""
         self.open.update(running)
-        self._jobs.update(dict.fromkeys(running))
+        self.jobs.update(dict.fromkeys(running))
         self._suspects += [one for one in running if one.record.suspect]
 
     @property
     def has_suspect(self) -> bool:
         """Whether the job of an attempt in hand was running when an earlier worker died."""
-        self._suspects = [one for one in self._suspects if one in self._jobs]
+        self._suspects = [one for one in self._suspects if one in self.jobs]
         return bool(self._suspects)
 
     def take(self, running: RunningJob) -> bool:
         """Take an attempt out; False when somebody else has."""
-        return self._jobs.pop(running, _GONE) is None
+        return self.jobs.pop(running, _GONE) is None
 
     def __contains__(self, running: object) -> bool:
-        return running in self._jobs
+        return running in self.jobs
 
     def __len__(self) -> int:
-        return len(self._jobs)
+        return len(self.jobs)
 
     def __iter__(self) -> Iterator[RunningJob]:
-        return iter(list(self._jobs))
+        return iter(list(self.jobs))
 
 
 _GONE: Any = object()
-_NEVER = float("inf")

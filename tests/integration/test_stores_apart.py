@@ -11,7 +11,7 @@ import pytest
 
 from nuvom.errors import BackendUnavailable, JobFailed
 from nuvom.events import BackendFailed
-from nuvom.execution import pump as pump_module
+from nuvom.execution import back_off
 from nuvom.record import JobStatus
 from tests.engine import LIMIT_SECS, Engine, make_runtime
 
@@ -23,7 +23,7 @@ APART = [(queue, results) for queue, results in product(STORES, STORES) if queue
 def engine(
     request: pytest.FixtureRequest, project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Engine]:
-    monkeypatch.setattr(pump_module, "_BACK_OFF_SECS", (0.001, 0.005))
+    monkeypatch.setattr(back_off, "_WAITS_SECS", (0.001, 0.005))
     queue, results = request.param
     settings: dict[str, Any] = {"queue_backend": queue, "result_backend": results}
     if results == "sqlite, apart":

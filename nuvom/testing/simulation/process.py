@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from nuvom.clock import Clock
     from nuvom.execution.bell import Nap
-    from nuvom.execution.lanes import Finished
+    from nuvom.execution.lanes import Finished, Lane, Shop
     from nuvom.queue_backends.leased import LeasedJobQueue
     from nuvom.registry.registry import Registry
     from nuvom.testing.simulation.link import Store
@@ -39,6 +39,10 @@ class _Pump(Pump):
     """The pump, of which the process hears when its bell is rung."""
 
     process: Process
+
+    def finish(self, finished: Finished) -> None:
+        super().finish(finished)
+        self.process.work_came()  # as the pump does it when it sleeps on the queue
 
     def wake(self) -> None:
         super().wake()
@@ -82,9 +86,13 @@ class Process:
         self._turn_no = 0
         self._nap: Nap | None = None
         station = self._make_station(store, registry, VirtualClock(world, skew))
-        lane = SimulatedLane(slots, self._make_shop(station), self, secs_of)
         self._retire = partial(store.queue.retire, station.owner)
-        self._pump = _Pump(station, cast("Any", lane), (lane,), Limits())
+
+        def make_lanes(shop: Shop) -> tuple[Any, tuple[Lane, ...]]:
+            lane = SimulatedLane(slots, shop, self, secs_of)
+            return lane, (lane,)
+
+        self._pump = _Pump(station, make_lanes, Limits())
         self._pump.process = self
         self._keeper = self._make_keeper(station)
         self._rounds = self._pump.rounds()
@@ -117,17 +125,6 @@ class Process:
             bus=EventBus(),
             in_hand=InHand(),
             lease_secs=store.settings.lease_secs,
-        )
-
-    def _make_shop(self, station: Station) -> Shop:
-        return Shop(
-            station.runner,
-            station.in_hand,
-            lambda running: self._pump.starts(running),  # noqa: PLW0108  # there is none yet
-            station.clock,
-            finish=self._finish,
-            idle=lambda: self._pump.wake(),  # noqa: PLW0108  # likewise
-            crashed=lambda error: self._pump.crash(error),  # noqa: PLW0108  # likewise
         )
 
     def _make_keeper(self, station: Station) -> Keeper:
@@ -214,10 +211,6 @@ class Process:
             self.kill()
 
     # ---- threads ------------------------------------------------------------------------
-
-    def _finish(self, finished: Finished) -> None:
-        self._pump.finish(finished)
-        self.work_came()  # as the pump does it when it sleeps on the queue
 
     def _tick(self) -> None:
         with suppress(NuvomError):  # trouble with the store delays the keeper

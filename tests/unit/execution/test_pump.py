@@ -21,6 +21,7 @@ from nuvom.events import (
     JobSucceeded,
     WorkerStopped,
 )
+from nuvom.execution import back_off
 from nuvom.execution import pace as pace_module
 from nuvom.execution import pump as pump_module
 from nuvom.execution.job_runner import JobRunner
@@ -60,7 +61,7 @@ def split(project: Path) -> Iterator[tuple[Engine, Trouble, Trouble]]:
 @pytest.fixture
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let waits that only guard against what never happens be short."""
-    monkeypatch.setattr(pump_module, "_BACK_OFF_SECS", (0.001, 0.005))
+    monkeypatch.setattr(back_off, "_WAITS_SECS", (0.001, 0.005))
     monkeypatch.setattr(pump_module, "_IDLE_SECS", 0.05)
 
 
