@@ -24,7 +24,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _TRIGGER_BYTES = 4 << 20
-_LOOK_EVERY = 64  # commits between two looks at the log's size
+# Commits between two looks at the log's size. One that makes the file longer takes up to twice as
+# long as one that writes over what the last checkpoint has moved.
+_LOOK_EVERY = 16
 _FIXED = (3, 51, 3)
 _BACKPORTS = {(3, 44): 6, (3, 50): 7}
 

@@ -34,25 +34,28 @@ def decode_error(data: bytes | None) -> StoredError | None:
     return None if data is None else _ERROR.decode(data)
 
 
-def claimed(data: bytes, row: list[int]) -> JobRecord:
-    """Return the record of a claimed job.
+def become_claimed(
+    record: JobRecord,
+    seq: int,
+    counts: tuple[int, int, int] = (1, 1, 1),
+    *,
+    is_suspect: bool = False,
+) -> None:
+    """Bring a record that was just decoded to the state of its row.
 
     Args:
-        data: The stored record.
-        row: seq, lease_epoch, attempt, deliveries and suspect, as they are in the row.
+        counts: lease_epoch, attempt and deliveries, as they are in the row.
 
     A record is immutable to everybody else; nobody has seen this one yet, and setting five
     fields costs a fifth of making a copy.
     """
-    record = JobRecord.decode(data)
-    set_field(record, "ref", row[0])
-    set_field(record, "lease_epoch", row[1])
-    set_field(record, "attempt", row[2])
-    set_field(record, "deliveries", row[3])
+    set_field(record, "ref", seq)
+    set_field(record, "lease_epoch", counts[0])
+    set_field(record, "attempt", counts[1])
+    set_field(record, "deliveries", counts[2])
     set_field(record, "status", JobStatus.RUNNING)
-    if row[4]:
+    if is_suspect:
         set_field(record, "suspect", True)  # the field's value
-    return record
 
 
 def snapshot(row: tuple[Any, ...], result: bytes | None = None) -> JobSnapshot:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -27,7 +27,8 @@ _KEY = "CASE WHEN unique_until > ?{now} THEN unique_key END"
 # one for each power of two, prepared once, and what is left of it is filled with rows that match
 # no job. It has to begin with UPDATE, or sqlite3 would not tell how many rows were changed.
 _SUCCESSES = """UPDATE jobs SET status = 2, deliveries = deliveries - 1,
-    started_at = done.column4, finished_at = done.column5, {more} result = done.column3
+    started_at = done.column4, finished_at = done.column5, {more} result = done.column3,
+    claim_token = NULL, lease_until = NULL
     FROM (VALUES {rows}) AS done
     WHERE jobs.seq = done.column1 AND jobs.lease_epoch = done.column2 AND jobs.status = 1"""
 _ROW = "(?, ?, ?, ?, ?)"
@@ -46,60 +47,69 @@ _LOOK = """SELECT json_group_array(json_array(seq, lease_epoch, status)) FROM jo
     WHERE seq IN (SELECT value FROM json_each(?1))"""
 
 _RUNNING = 1
+_SUCCESS = JobStatus.SUCCESS
 _PARKED = CODES[JobStatus.PARKED][0]
 _encode_json = msgspec.json.Encoder().encode
 _decode_json = msgspec.json.Decoder(list[list[int]]).decode
 
 
-def settle_successes(store: Store, settlements: Sequence[Settlement]) -> list[bool]:
-    """Store SUCCESS with its result for all; return who was not fenced."""
-    accepted: list[bool] = []
-    for start in range(0, len(settlements), _MOST):
-        accepted += _settle_together(store, settlements[start : start + _MOST])
-    return accepted
+def settle(store: Store, settlements: Sequence[Settlement]) -> list[bool]:
+    """Close attempts; return who was not fenced.
 
-
-def _settle_together(store: Store, settlements: Sequence[Settlement]) -> list[bool]:
-    parameters: list[object] = []
-    is_plain = not store.has_progress
-    for one in settlements:
+    Successes are stored in one statement; all others follow in a transaction of their own.
+    """
+    bound: list[object] = []
+    others: list[Settlement] = []
+    has_rest = store.has_progress
+    for one in settlements:  # all that is asked of them at once: they do not fit into the caches
         record = one.record
-        parameters += (
-            record.ref,
-            record.lease_epoch,
-            one.result,
-            one.started_at,
-            one.finished_at,
-        )
+        if one.status is not _SUCCESS or one.children or one.error is not None:
+            others.append(one)
+            continue
+        bound += (record.ref, record.lease_epoch, one.result, one.started_at, one.finished_at)
         if record.unique_key is not None or record.attempt > 1 or record.lease_epoch > 1:
-            is_plain = False
-    size = 1 << (len(settlements) - 1).bit_length()
-    parameters += _NO_JOB * (size - len(settlements))
-    if not is_plain:
-        parameters.insert(0, store.clock.now())
-    statement = _successes(size, is_plain=is_plain)
-    count = store.db.write(lambda connection: connection.execute(statement, parameters).rowcount)
-    if count == len(settlements):
+            has_rest = True
+    if not others:
+        return _settle_together(store, settlements, bound, has_rest=has_rest)
+    apart = {id(one) for one in others}
+    successes = [one for one in settlements if id(one) not in apart]
+    accepted = iter(_settle_together(store, successes, bound, has_rest=has_rest))
+    crashpoint("sqlite.settle.between_batches")
+    settled = iter(_settle_each(store, others))
+    return [next(settled if id(one) in apart else accepted) for one in settlements]
+
+
+def _settle_together(
+    store: Store, successes: Sequence[Settlement], bound: list[object], *, has_rest: bool
+) -> list[bool]:
+    """Store SUCCESS with its result for all.
+
+    Args:
+        bound: What the columns of ``_ROW`` are given, one success after the other.
+        has_rest: There may be more to clear than a plain job leaves at its first attempt.
+    """
+    count = 0
+    for start in range(0, len(bound), _MOST * len(_NO_JOB)):
+        rows = bound[start : start + _MOST * len(_NO_JOB)]
+        jobs = len(rows) // len(_NO_JOB)
+        size = 1 << (jobs - 1).bit_length()
+        rows += _NO_JOB * (size - jobs)
+        if has_rest:
+            rows.insert(0, store.clock.now())
+        count += store.db.write(partial(_changed, _successes(size, has_rest=has_rest), rows))
+    if count == len(successes):
         return [True] * count
-    return _who_was_accepted(store, settlements)
+    return _who_was_accepted(store, successes)
+
+
+def _changed(statement: str, values: list[object], connection: sqlite3.Connection) -> int:
+    return connection.execute(statement, values).rowcount
 
 
 @cache
-def _successes(size: int, *, is_plain: bool) -> str:
+def _successes(size: int, *, has_rest: bool) -> str:
     rows = ", ".join([_ROW] * size)
-    return _SUCCESSES.format(more="" if is_plain else _WITH_REST, rows=rows)
-
-
-def settle_all(
-    store: Store, settlements: Sequence[Settlement], short: Sequence[bool]
-) -> list[bool]:
-    """Settle a mixed batch: the plain successes together, then the others in a transaction."""
-    successes = [one for one, is_short in zip(settlements, short, strict=True) if is_short]
-    others = [one for one, is_short in zip(settlements, short, strict=True) if not is_short]
-    accepted = iter(settle_successes(store, successes) if successes else ())
-    crashpoint("sqlite.settle.between_batches")
-    settled = iter(_settle_each(store, others))
-    return [next(accepted) if is_short else next(settled) for is_short in short]
+    return _SUCCESSES.format(more=_WITH_REST if has_rest else "", rows=rows)
 
 
 def _settle_each(store: Store, settlements: list[Settlement]) -> list[bool]:

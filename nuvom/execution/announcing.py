@@ -80,7 +80,8 @@ def announce(
     bus, runner = station.bus, station.runner
     is_wanted = not _TOLD.isdisjoint(bus.active)
     if not runner.has_hooks and JobSucceeded not in bus.active:
-        settled = [one for one in settled if not one[1] or not _is_plain(one[0].settlement)]
+        success = JobStatus.SUCCESS
+        settled = [one for one in settled if not one[1] or one[0].settlement.status is not success]
     for finished, was_accepted in settled:
         settlement, assignment = finished.settlement, finished.assignment
         if not was_accepted:
@@ -93,10 +94,6 @@ def announce(
             lanes[running.lane].run_hook(open_hooks.add(hook))
         if is_wanted:
             _emit(bus, settlement, runner, station.owner)
-
-
-def _is_plain(one: Settlement) -> bool:
-    return one.status is JobStatus.SUCCESS and one.outcome == "success"
 
 
 def log_stacks(lanes: Iterable[Lane]) -> None:

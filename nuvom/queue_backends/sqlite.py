@@ -8,31 +8,30 @@ control and recovery are the parts in ``nuvom._sqlite``; the reasons for the sta
 
 from __future__ import annotations
 
-import os
+from collections import defaultdict
 from contextlib import suppress
-from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
 import msgspec
 
 from nuvom._fork import drop_at_fork
+from nuvom._slotfile import SLOT_BYTES, STARTED, STATE_AT
 from nuvom._sqlite import pressure
+from nuvom._sqlite.claiming import BULK, CLAIM_SUSPECT, Claim
 from nuvom._sqlite.commits import GroupCommit
 from nuvom._sqlite.control import ControlPart
 from nuvom._sqlite.enqueueing import Enqueuer
 from nuvom._sqlite.reading import ReadingPart
 from nuvom._sqlite.recovery import RecoveryPart
-from nuvom._sqlite.rows import claimed, encode_error
-from nuvom._sqlite.settling import settle_all, settle_successes
+from nuvom._sqlite.settling import settle
 from nuvom._sqlite.store import Store
 from nuvom._sqlite.totals import TotalsPart
 from nuvom.clock import SYSTEM_CLOCK, Clock, boot_id
 from nuvom.config import Settings
 from nuvom.crashpoint import crashpoint
-from nuvom.errors import CorruptRecord, NuvomError, PayloadError
+from nuvom.errors import NuvomError
 from nuvom.queue_backends.base import Capability
 from nuvom.queue_backends.leased import LeasedJobQueue
-from nuvom.record import JobRecord, JobStatus, StoredError
 
 if TYPE_CHECKING:
     import sqlite3
@@ -41,24 +40,7 @@ if TYPE_CHECKING:
     from nuvom._doorbell import Listener
     from nuvom._presence import Presence
     from nuvom.outcome import Settlement
-
-_CLAIM = """UPDATE jobs SET status = 1, owner = ?1, claim_token = ?2, lease_until = ?3,
-    lease_epoch = lease_epoch + 1, attempt = attempt + 1, deliveries = deliveries + 1
-    WHERE seq IN (SELECT seq FROM jobs WHERE status = {status} AND queue = ?4 {wanted}
-        ORDER BY priority, seq LIMIT ?5)"""
-_WITHOUT = "AND task NOT IN (SELECT value FROM json_each(?6))"
-_CLAIM_READY = _CLAIM.format(status=0, wanted="")
-_CLAIM_READY_WITHOUT = _CLAIM.format(status=0, wanted=_WITHOUT)
-_CLAIM_SUSPECT = _CLAIM.format(status=8, wanted=_WITHOUT)
-
-# All claimed rows in one row, so that reading them is one step too: their numbers as JSON,
-# their records end to end.
-_READ_BACK = """SELECT json_group_array(json_array(seq, lease_epoch, attempt, deliveries, suspect,
-        priority, coalesce(length(record), -1))),
-    CAST(group_concat(record, '') AS BLOB), max(suspect) OR min(priority) < max(priority)
-    FROM jobs WHERE status = 1 AND claim_token = ?1"""
-_READ_PAYLOADS = """SELECT seq, record FROM payloads
-    WHERE seq IN (SELECT value FROM json_each(?1))"""
+    from nuvom.record import JobRecord
 
 # What a claim has to know, in one row: queues with ready jobs and with suspects, found by
 # skipping through the index from name to name, and whether a scheduled job is due.
@@ -72,7 +54,6 @@ _NAMES = """(WITH RECURSIVE named(name) AS (
 _SURVEY = f"""SELECT {_NAMES.format(status=0)}, {_NAMES.format(status=8)},
     EXISTS (SELECT 1 FROM jobs WHERE status = 7 AND run_at <= ?1)"""  # noqa: S608  # constants only
 _SURVEY_HOLDS_SECS = 0.02  # while claims come back full, what a survey told is used so long
-_BULK = 64  # a claim of so many costs less to flush than to switch flushing off and on
 
 _EXTEND = "UPDATE jobs SET lease_until = ?1 WHERE status = 1 AND owner = ?2"
 _BEAT = "UPDATE workers SET beat = ?1, boot = ?2 WHERE id = ?3"
@@ -84,14 +65,8 @@ _RELEASE = """UPDATE jobs SET status = CASE suspect WHEN 1 THEN 8 ELSE 0 END,
 _UNDO = """UPDATE jobs SET status = CASE suspect WHEN 1 THEN 8 ELSE 0 END,
     attempt = attempt - 1, deliveries = deliveries - 1, lease_epoch = lease_epoch + 1,
     owner = NULL WHERE status = 1 AND claim_token = ?1"""
-_SET_ASIDE = """UPDATE jobs SET status = 3, lease_epoch = lease_epoch + 1, finished_at = ?3,
-    error = ?4, error_fp = ?5, unique_key = NULL
-    WHERE seq = ?1 AND lease_epoch = ?2 AND status = 1"""
-
-_decode_json = msgspec.json.Decoder(list[list[int]]).decode
 _decode_names = msgspec.json.Decoder(list[str]).decode
 _decode_held = msgspec.json.Decoder(dict[str, int]).decode
-_encode_json = msgspec.json.Encoder().encode
 
 
 class SQLiteJobQueue(ReadingPart, ControlPart, RecoveryPart, TotalsPart, LeasedJobQueue):
@@ -159,11 +134,11 @@ class SQLiteJobQueue(ReadingPart, ControlPart, RecoveryPart, TotalsPart, LeasedJ
             n = min(n, pressure.CLAIM)
         for token in list(self._unfinished):
             self._undo(token)
-        ready, suspect = self._survey(is_bulk=n >= _BULK)
-        turn = _Claim(self.store, owner, without)
+        ready, suspect = self._survey(is_bulk=n >= BULK)
+        turn = Claim(self.store, owner, without)
         try:
             if suspects and suspect:
-                turn.take(_CLAIM_SUSPECT, 1, self._served(suspect, queues, exclude))
+                turn.take(CLAIM_SUSPECT, 1, self._served(suspect, queues, exclude))
             turn.take(turn.ready_statement, n, self._served(ready, queues, exclude))
             if turn.count < n:
                 self._surveyed_at = -_SURVEY_HOLDS_SECS
@@ -175,10 +150,10 @@ class SQLiteJobQueue(ReadingPart, ControlPart, RecoveryPart, TotalsPart, LeasedJ
                 self._undo(turn.token)
             raise
 
-    def _book(self, presence: Presence, turn: _Claim) -> list[JobRecord]:
+    def _book(self, presence: Presence, turn: Claim) -> list[JobRecord]:
         """Read the claimed jobs, and note them in the slot file as not started."""
         crashpoint("sqlite.claim.after_commit")
-        jobs = self._read_back(turn.token)
+        jobs = turn.read_back()
         crashpoint("sqlite.claim.before_book")
         indexes = presence.book([(job.id, job.lease_epoch) for job in jobs])
         marks = self.store.marks
@@ -194,7 +169,7 @@ class SQLiteJobQueue(ReadingPart, ControlPart, RecoveryPart, TotalsPart, LeasedJ
         """Note in the slot file that user code starts; one byte in mapped memory."""
         booked = self.store.marks.get(job.id)
         if booked is not None and booked[2] == job.lease_epoch:
-            booked[0].mark(booked[1])
+            booked[0].map[booked[1] * SLOT_BYTES + STATE_AT] = STARTED
 
     def _survey(self, *, is_bulk: bool) -> tuple[list[str], list[str]]:
         """Return the queues with ready jobs and with suspects, and wake what is due."""
@@ -222,56 +197,15 @@ class SQLiteJobQueue(ReadingPart, ControlPart, RecoveryPart, TotalsPart, LeasedJ
             ready = ready[start:] + ready[:start]
         return ready
 
-    def _read_back(self, token: int) -> list[JobRecord]:
-        ((numbers, blob, is_mixed),) = self.store.db.read(_READ_BACK, (token,))
-        rows = _decode_json(numbers)
-        large = self._payloads([row[0] for row in rows if row[6] < 0])
-        jobs, offset = [], 0
-        for row in rows:
-            length = row[6]
-            if length < 0:
-                data = large.get(row[0], b"")
-            else:
-                data = blob[offset : offset + length]
-                offset += length
-            try:
-                jobs.append(claimed(data, row))
-            except PayloadError as error:
-                self._set_aside(row[0], row[1], error)
-        if is_mixed:
-            order = {row[0]: (not row[4], row[5], row[0]) for row in rows}
-            jobs.sort(key=lambda job: order[job.ref])
-        return jobs
-
-    def _set_aside(self, seq: int, epoch: int, error: PayloadError) -> None:
-        """End a job whose record is damaged as FAILED; its bytes stay where they are."""
-        stored = StoredError(CorruptRecord.__name__, error.what)
-        values = (seq, epoch, self.store.clock.now(), encode_error(stored), stored.type)
-        self.store.db.write(lambda connection: connection.execute(_SET_ASIDE, values))
-        self.store.bell.ring_all("result")
-
-    def _payloads(self, seqs: list[int]) -> dict[int, bytes]:
-        if not seqs:
-            return {}
-        rows = self.store.db.read(_READ_PAYLOADS, (_encode_json(seqs).decode(),))
-        return {seq: data for seq, data in rows}  # noqa: C416  # the rows are of unknown length to mypy
-
     # ---- settle, release, extend --------------------------------------------------------
 
     def settle(self, settlements: Sequence[Settlement]) -> list[bool]:
         """Close attempts; see the contract. Successes without children take the short way."""
-        short = [
-            one.status is JobStatus.SUCCESS and not one.children and one.error is None
-            for one in settlements
-        ]
         crashpoint("sqlite.settle.before_commit")
-        if all(short):
-            accepted = settle_successes(self.store, settlements)
-        else:
-            accepted = settle_all(self.store, settlements, short)
+        accepted = settle(self.store, settlements)
         crashpoint("sqlite.settle.after_commit")
         self.store.bell.ring_all("result")
-        self._free([(one.record.id, one.record.lease_epoch) for one in settlements])
+        self._free((one.record.id, one.record.lease_epoch) for one in settlements)
         self.store.note_settled()
         return accepted
 
@@ -311,13 +245,13 @@ class SQLiteJobQueue(ReadingPart, ControlPart, RecoveryPart, TotalsPart, LeasedJ
     def _free(self, deliveries: Iterable[tuple[str, int]]) -> None:
         """Let the slots of these be used again. A later delivery of the same job keeps its own."""
         marks = self.store.marks
-        freed: dict[Presence, list[int]] = {}
+        freed: defaultdict[Presence, list[int]] = defaultdict(list)
         for job_id, epoch in deliveries:
             booked = marks.get(job_id)
             if booked is None or booked[2] != epoch:
                 continue
             if marks.pop(job_id, None) is not None:  # nobody else has freed it meanwhile
-                freed.setdefault(booked[0], []).append(booked[1])
+                freed[booked[0]].append(booked[1])
         for presence, indexes in freed.items():
             presence.free(indexes)
 
@@ -363,36 +297,3 @@ class SQLiteJobQueue(ReadingPart, ControlPart, RecoveryPart, TotalsPart, LeasedJ
         self._unfinished: set[int] = set()
         self._idle: list[Listener] = []
         self._waiting: set[Listener] = set()
-
-
-class _Claim:
-    """One claim, from one or several queues, under one token."""
-
-    def __init__(self, store: Store, owner: str, without: Iterable[str]) -> None:
-        self._store = store
-        self._owner = owner
-        self._without = _encode_json(sorted(without)).decode()
-        self.ready_statement = _CLAIM_READY if self._without == "[]" else _CLAIM_READY_WITHOUT
-        self.token = int.from_bytes(os.urandom(8), "big") >> 1  # SQLite's integers are signed
-        self.count = 0
-
-    def take(self, statement: str, most: int, queues: list[str]) -> None:
-        """Claim from ``queues`` in turn until this claim holds ``most`` jobs."""
-        for queue in queues:
-            left = most - self.count
-            if left <= 0:
-                return
-            flush = left >= _BULK or self._store.claims_flush
-            claim = partial(self._execute, statement, queue, left)
-            self.count += self._store.db.write(claim, flush=flush)
-            self._store.has_unflushed_claim |= not flush
-
-    def _execute(
-        self, statement: str, queue: str, most: int, connection: sqlite3.Connection
-    ) -> int:
-        # The lease starts now, and not before the wait for another process's lock.
-        until = self._store.clock.monotonic() + self._store.settings.lease_secs
-        values = [self._owner, self.token, until, queue, most]
-        if statement != _CLAIM_READY:
-            values.append(self._without)
-        return connection.execute(statement, values).rowcount

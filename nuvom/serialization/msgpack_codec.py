@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from msgspec import Raw
 from msgspec.msgpack import Encoder, Ext
 
+from nuvom.record import EMPTY_KWARGS
 from nuvom.serialization._extensions import WRITERS, Code, write_int
 from nuvom.serialization._reader import READER, SHAPED_READER
 from nuvom.serialization._refusal import (
@@ -34,8 +35,6 @@ if TYPE_CHECKING:
     from nuvom.serialization._refusal import Steps
     from nuvom.serialization.base import Packed
 
-_EMPTY_KWARGS = b"\x80"  # a map of nothing
-
 _encode = Encoder().encode  # one for all threads: an encoder keeps its state on the stack
 
 # msgspec writes these as they are. It raises on an int beyond 64 bits and on text with lone
@@ -53,14 +52,13 @@ class MsgpackCodec(Codec):
     def encode_call(
         self, args: tuple[Any, ...], kwargs: dict[str, Any], *, names: Sequence[str] = ()
     ) -> tuple[bytes, bytes]:
-        return _pack_args(args, names), _pack_kwargs(kwargs) if kwargs else _EMPTY_KWARGS
+        return _pack_args(args, names), _pack_kwargs(kwargs) if kwargs else bytes(EMPTY_KWARGS)
 
     def decode_call(
         self, args: Packed, kwargs: Packed, *, shaped: bool = False
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         reader = SHAPED_READER if shaped else READER
-        is_empty = len(kwargs) == 1 and bytes(kwargs) == _EMPTY_KWARGS
-        return reader.args(args), {} if is_empty else reader.kwargs(kwargs)
+        return reader.args(args), {} if kwargs == EMPTY_KWARGS else reader.kwargs(kwargs)
 
     def quick_encoder(self, func: Callable[..., Any]) -> Callable[[tuple[Any, ...]], bytes | None]:
         return _encode_plain if call_plan(func) is None else super().quick_encoder(func)

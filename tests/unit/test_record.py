@@ -66,6 +66,15 @@ def test_record_survives_its_wire_form() -> None:
     assert JobRecord("id", "f") == JobRecord.decode(memoryview(JobRecord("id", "f").encode()))
 
 
+def test_records_that_lie_end_to_end_are_read_in_one_step() -> None:
+    records = [FULL, JobRecord("id", "f"), FULL]
+    data = b"".join(record.encode() for record in records)
+    assert records == JobRecord.decode_all(data, 3)
+    for bad, count in ((data, 2), (data, 4), (data[:-1], 3), (b"\xc1" + data[1:], 3)):
+        with pytest.raises(PayloadError):
+            JobRecord.decode_all(bad, count)
+
+
 def test_record_of_an_older_version_gets_the_defaults() -> None:
     old = msgspec.msgpack.encode(["id", "f", [], {}, "mail"])
     assert JobRecord("id", "f", msgspec.Raw(b"\x90"), EMPTY_KWARGS, "mail") == JobRecord.decode(old)

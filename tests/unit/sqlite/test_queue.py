@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from nuvom._sqlite import enqueueing
+from nuvom._sqlite.claiming import Claim
 from nuvom.errors import BackendUnavailable, InvalidId, PayloadError, QueueFull, StorageFull
 from nuvom.names import new_id
 from nuvom.queue_backends.sqlite import SQLiteJobQueue
@@ -290,7 +291,7 @@ def test_job_that_is_retried_while_it_is_pruned_stays_whole(
 # ---- claims that break off ------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("step", ["_read_back", "book"])
+@pytest.mark.parametrize("step", ["read_back", "book"])
 def test_claim_that_breaks_off_gives_its_jobs_back(
     queue: SQLiteJobQueue, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
@@ -300,7 +301,7 @@ def test_claim_that_breaks_off_gives_its_jobs_back(
     def fail(*_: object) -> None:
         raise StorageFull("slots", "no room")
 
-    target: Any = queue if step == "_read_back" else queue.store.presence(ME)
+    target: Any = Claim if step == "read_back" else queue.store.presence(ME)
     monkeypatch.setattr(target, step, fail)
     with pytest.raises(StorageFull):
         queue.claim(2, ME)
@@ -322,7 +323,7 @@ def test_claim_that_cannot_even_be_undone_is_undone_with_the_next(
     def fail(*_: object) -> None:
         raise down
 
-    monkeypatch.setattr(queue, "_read_back", fail)
+    monkeypatch.setattr(Claim, "read_back", fail)
     monkeypatch.setattr(queue, "_undo", fail)
     with pytest.raises(BackendUnavailable):
         queue.claim(1, ME)
@@ -345,7 +346,7 @@ def test_suspect_of_a_claim_that_breaks_off_stays_a_suspect(
     def fail(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(queue, "_read_back", fail)
+    monkeypatch.setattr(Claim, "read_back", fail)
     with pytest.raises(KeyboardInterrupt):
         queue.claim(1, ME)
     monkeypatch.undo()

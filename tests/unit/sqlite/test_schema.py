@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from nuvom._sqlite import control, enqueueing, reading, recovery, schema, settling
+from nuvom._sqlite import claiming, control, enqueueing, reading, recovery, schema, settling
 from nuvom._sqlite.schema import APPLICATION_ID, CODES, MIGRATIONS, STATUS, prepare, refuse_foreign
 from nuvom.errors import BackendUnavailable
 from nuvom.queue_backends import sqlite as queue_module
@@ -114,18 +114,19 @@ def plan(connection: sqlite3.Connection, statement: str) -> str:
 
 
 HOT = {
-    "claim": (queue_module._CLAIM_READY, "jobs_ready (queue=?)"),
-    "claim without": (queue_module._CLAIM_READY_WITHOUT, "jobs_ready (queue=?)"),
-    "claim suspects": (queue_module._CLAIM_SUSPECT, "jobs_suspect (queue=?)"),
-    "read back": (queue_module._READ_BACK, "jobs_running (claim_token=?)"),
+    "claim": (claiming._CLAIM_READY, "jobs_ready (queue=?)"),
+    "claim without": (claiming._CLAIM_READY_WITHOUT, "jobs_ready (queue=?)"),
+    "claim suspects": (claiming.CLAIM_SUSPECT, "jobs_suspect (queue=?)"),
+    "read back": (claiming._READ_BACK, "jobs_running (claim_token=?)"),
+    "read back each": (claiming._READ_BACK_EACH, "jobs_running (claim_token=?)"),
     "survey, ready": (queue_module._SURVEY, "jobs_ready"),
     "survey, due": (queue_module._SURVEY, "jobs_scheduled (run_at<?)"),
     "undo": (queue_module._UNDO, "jobs_running (claim_token=?)"),
     "release": (queue_module._RELEASE, "INTEGER PRIMARY KEY (rowid=?)"),
     "extend": (queue_module._EXTEND, "jobs_running"),
     "held": (queue_module._HELD, "jobs_running"),
-    "settle plain": (settling._successes(64, is_plain=True), "INTEGER PRIMARY KEY (rowid=?)"),
-    "settle": (settling._successes(64, is_plain=False), "INTEGER PRIMARY KEY (rowid=?)"),
+    "settle plain": (settling._successes(64, has_rest=False), "INTEGER PRIMARY KEY (rowid=?)"),
+    "settle": (settling._successes(64, has_rest=True), "INTEGER PRIMARY KEY (rowid=?)"),
     "settle one": (settling._SETTLE, "INTEGER PRIMARY KEY (rowid=?)"),
     "who was accepted": (settling._LOOK, "INTEGER PRIMARY KEY (rowid=?)"),
     "free a key": (enqueueing._FREE_KEY, "jobs_unique (task=? AND unique_key=?)"),
@@ -165,5 +166,5 @@ def test_statement_of_a_worker_reads_no_row_it_does_not_need(
 
 
 def test_claim_needs_no_sorting(ready: sqlite3.Connection) -> None:
-    for statement in (queue_module._CLAIM_READY, queue_module._CLAIM_SUSPECT):
+    for statement in (claiming._CLAIM_READY, claiming.CLAIM_SUSPECT):
         assert "TEMP B-TREE" not in plan(ready, statement)

@@ -1,0 +1,135 @@
+"""Leasing jobs of the SQLite store to a worker, and reading back which they are."""
+
+from __future__ import annotations
+
+import os
+from functools import partial
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from nuvom._sqlite.rows import become_claimed, encode_error
+from nuvom.errors import CorruptRecord, PayloadError
+from nuvom.record import JobRecord, StoredError
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Iterable
+
+    from nuvom._sqlite.store import Store
+
+BULK = 64
+"""A claim of so many costs less to flush than to switch flushing off and on."""
+
+_CLAIM = """UPDATE jobs SET status = 1, owner = ?1, claim_token = ?2, lease_until = ?3,
+    lease_epoch = lease_epoch + 1, attempt = attempt + 1, deliveries = deliveries + 1
+    WHERE seq IN (SELECT seq FROM jobs WHERE status = {status} AND queue = ?4 {wanted}
+        ORDER BY priority, seq LIMIT ?5)"""
+_WITHOUT = "AND task NOT IN (SELECT value FROM json_each(?6))"
+_CLAIM_READY = _CLAIM.format(status=0, wanted="")
+_CLAIM_READY_WITHOUT = _CLAIM.format(status=0, wanted=_WITHOUT)
+CLAIM_SUSPECT = _CLAIM.format(status=8, wanted=_WITHOUT)
+"""Takes what ``_CLAIM_READY_WITHOUT`` takes, of jobs that were running when a worker died."""
+
+# All claimed rows in one row, so that reading them is one step too: their records end to end, and
+# their numbers as JSON. The short form is for jobs that nobody has claimed before.
+_READ_BACK = """SELECT json_group_array(seq), CAST(group_concat(record, '') AS BLOB),
+    max(max(lease_epoch, attempt, deliveries, suspect)) = 1
+        AND min(priority) = max(priority) AND count(record) = count(*)
+    FROM jobs WHERE status = 1 AND claim_token = ?1"""
+_READ_BACK_EACH = """SELECT json_group_array(json_array(seq, lease_epoch, attempt, deliveries,
+        suspect, priority, coalesce(length(record), -1))),
+    CAST(group_concat(record, '') AS BLOB), max(suspect) OR min(priority) < max(priority)
+    FROM jobs WHERE status = 1 AND claim_token = ?1"""
+_READ_PAYLOADS = """SELECT seq, record FROM payloads
+    WHERE seq IN (SELECT value FROM json_each(?1))"""
+_SET_ASIDE = """UPDATE jobs SET status = 3, lease_epoch = lease_epoch + 1, finished_at = ?3,
+    error = ?4, error_fp = ?5, unique_key = NULL
+    WHERE seq = ?1 AND lease_epoch = ?2 AND status = 1"""
+
+_decode_seqs = msgspec.json.Decoder(list[int]).decode
+_decode_rows = msgspec.json.Decoder(list[list[int]]).decode
+_encode_json = msgspec.json.Encoder().encode
+
+
+class Claim:
+    """One claim, from one or several queues, under one token."""
+
+    def __init__(self, store: Store, owner: str, without: Iterable[str]) -> None:
+        self._store = store
+        self._owner = owner
+        self._without = _encode_json(sorted(without)).decode()
+        self.ready_statement = _CLAIM_READY if self._without == "[]" else _CLAIM_READY_WITHOUT
+        self.token = int.from_bytes(os.urandom(8), "big") >> 1  # SQLite's integers are signed
+        self.count = 0
+
+    def take(self, statement: str, most: int, queues: list[str]) -> None:
+        """Claim from ``queues`` in turn until this claim holds ``most`` jobs."""
+        for queue in queues:
+            left = most - self.count
+            if left <= 0:
+                return
+            flush = left >= BULK or self._store.claims_flush
+            claim = partial(self._execute, statement, queue, left)
+            self.count += self._store.db.write(claim, flush=flush)
+            self._store.has_unflushed_claim |= not flush
+
+    def read_back(self) -> list[JobRecord]:
+        """Return the claimed jobs in the order in which they are to run.
+
+        Those whose records are damaged end as FAILED, and are not among them.
+        """
+        ((numbers, records, is_first),) = self._store.db.read(_READ_BACK, (self.token,))
+        if is_first:
+            seqs = _decode_seqs(numbers)
+            try:
+                jobs = JobRecord.decode_all(records, len(seqs))
+            except PayloadError:  # the long way tells which one is damaged
+                return self._read_back_each()
+            for job, seq in zip(jobs, seqs, strict=True):
+                become_claimed(job, seq)
+            return jobs
+        return self._read_back_each()
+
+    def _read_back_each(self) -> list[JobRecord]:
+        ((numbers, records, is_mixed),) = self._store.db.read(_READ_BACK_EACH, (self.token,))
+        rows, records = _decode_rows(numbers), records or b""
+        large = self._payloads([row[0] for row in rows if row[6] < 0])
+        jobs, order, start = [], {}, 0
+        for seq, epoch, attempt, deliveries, suspect, priority, length in rows:
+            end = start + max(0, length)
+            try:
+                job = JobRecord.decode(large.get(seq, records[start:end]))
+            except PayloadError as error:
+                self._set_aside(seq, epoch, error)
+            else:
+                become_claimed(job, seq, (epoch, attempt, deliveries), is_suspect=bool(suspect))
+                jobs.append(job)
+                order[seq] = (not suspect, priority, seq)
+            start = end
+        if is_mixed:
+            jobs.sort(key=lambda job: order[job.ref])
+        return jobs
+
+    def _execute(
+        self, statement: str, queue: str, most: int, connection: sqlite3.Connection
+    ) -> int:
+        # The lease starts now, and not before the wait for another process's lock.
+        until = self._store.clock.monotonic() + self._store.settings.lease_secs
+        values = [self._owner, self.token, until, queue, most]
+        if statement != _CLAIM_READY:
+            values.append(self._without)
+        return connection.execute(statement, values).rowcount
+
+    def _payloads(self, seqs: list[int]) -> dict[int, bytes]:
+        if not seqs:
+            return {}
+        rows = self._store.db.read(_READ_PAYLOADS, (_encode_json(seqs).decode(),))
+        return {seq: data for seq, data in rows}  # noqa: C416  # the rows are of unknown length to mypy
+
+    def _set_aside(self, seq: int, epoch: int, error: PayloadError) -> None:
+        """End a job whose record is damaged as FAILED; its bytes stay where they are."""
+        stored = StoredError(CorruptRecord.__name__, error.what)
+        values = (seq, epoch, self._store.clock.now(), encode_error(stored), stored.type)
+        self._store.db.write(lambda connection: connection.execute(_SET_ASIDE, values))
+        self._store.bell.ring_all("result")
