@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-_TRIGGER_BYTES = 4 << 20
+_TRIGGER_BYTES = 8 << 20
 # Commits between two looks at the log's size. One that makes the file longer takes up to twice as
 # long as one that writes over what the last checkpoint has moved.
 _LOOK_EVERY = 16

@@ -53,7 +53,7 @@ T = TypeVar("T")
 
 _NAP_SECS = (0.0001, 0.0005)  # at random in between, so that two waiters do not keep in step
 _OLDEST_SQLITE = (3, 38, 0)  # the operators -> and ->>
-JOURNAL_LIMIT_BYTES = 4 << 20
+JOURNAL_LIMIT_BYTES = 8 << 20
 
 # A forked child must neither use nor close its parent's connections: closing would drop the
 # parent's locks on the file. Kept here, they are never collected.

@@ -81,7 +81,7 @@ def test_file_says_that_it_is_ours(db: Database, path: Path) -> None:
     ("pragma", "value"),
     [
         ("wal_autocheckpoint", 0),
-        ("journal_size_limit", 4 << 20),
+        ("journal_size_limit", 8 << 20),
         ("trusted_schema", 0),
         ("cell_size_check", 1),
         ("mmap_size", 0),
