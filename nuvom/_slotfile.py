@@ -11,7 +11,6 @@ import mmap
 import os
 import struct
 from contextlib import suppress
-from hashlib import blake2b
 from threading import Lock
 from typing import TYPE_CHECKING
 from zlib import crc32
@@ -158,4 +157,6 @@ def _open_plain(path: str, flags: int) -> int:
 
 
 def _short(key: bytes) -> bytes:
+    from hashlib import blake2b  # noqa: PLC0415  # for ids that are not ours
+
     return blake2b(key, digest_size=_ID_BYTES // 2).hexdigest().encode()

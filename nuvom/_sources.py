@@ -135,6 +135,8 @@ def _from_table(path: Path, text: str, table: str, keys: dict[str, Any]) -> Iter
 
 
 def _parse(text: str, path: Path) -> dict[str, Any]:
+    if not text.strip():
+        return {}
     import tomllib  # noqa: PLC0415  # most projects have no such file
 
     try:

@@ -8,6 +8,7 @@ shown is the reader's affair.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from nuvom.discovery.freshness import is_stale
@@ -19,7 +20,7 @@ from nuvom.safe_text import mask_value
 from nuvom.serialization.base import MAX_DEPTH, Shaped
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from nuvom.runtime import Runtime
     from nuvom.views import ErrorGroup, QueueStats, StoreSize, Total, WorkerInfo
@@ -86,13 +87,14 @@ class Inspector:
         task is not registered here, a user's class is ``Shaped``.
         """
         data = self._kept_result(snapshot)
-        if data is None:
-            return None
-        codec = self._runtime.codec
-        definition = self._runtime.registry.get(snapshot.record.func_name)
+        return None if data is None else self.result_decoder(snapshot.record.func_name)(data)
+
+    def result_decoder(self, func_name: str) -> Callable[[bytes], Any]:
+        """Return what rebuilds the results of a task, as ``result`` does."""
+        codec, definition = self._runtime.codec, self._runtime.registry.get(func_name)
         if definition is None:
-            return codec.decode_value(data, shaped=True)
-        return codec.result_decoder(definition.func)(data)
+            return partial(codec.decode_value, shaped=True)
+        return codec.result_decoder(definition.func)
 
     def shown_result(self, snapshot: JobSnapshot) -> Any:
         """Return the result for people to read: secrets masked, no class rebuilt."""

@@ -7,17 +7,19 @@ supervisor in ``nuvom/cli``. What each system does, and what was never run on it
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
 import socket
-import subprocess
 import sys
 from contextlib import suppress
 from mmap import PAGESIZE
 from typing import TYPE_CHECKING, Any, NoReturn
 
+if sys.platform == "win32":  # pragma: no cover  # elsewhere few processes need them
+    import ctypes
+
 if TYPE_CHECKING:
+    import subprocess
     from collections.abc import Callable, Container, Mapping, Sequence
     from types import FrameType
 
@@ -36,7 +38,9 @@ def spawn_options() -> dict[str, Any]:
     On POSIX the child leads a group of its own, which ``ask_to_end`` and ``kill`` address.
     """
     if sys.platform == "win32":  # pragma: no cover
-        return {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
+        from subprocess import CREATE_NEW_PROCESS_GROUP  # noqa: PLC0415  # as in Line.start
+
+        return {"creationflags": CREATE_NEW_PROCESS_GROUP}
     return {"start_new_session": True}
 
 
@@ -115,6 +119,8 @@ class Line:
 
     def start(self, command: Sequence[str], environ: Mapping[str, str]) -> subprocess.Popen[bytes]:
         """Start the child at the other end. Raises: OSError: it cannot be."""
+        import subprocess  # noqa: PLC0415  # a worker that starts no child does without
+
         if sys.platform == "win32":  # pragma: no cover
             child = subprocess.Popen(command, stdin=subprocess.PIPE, env=environ, **spawn_options())
             self._pipe = child.stdin
@@ -207,6 +213,8 @@ def end_with_parent(parent: int) -> None:
     if sys.platform == "win32":  # pragma: no cover
         return  # a virtual environment's python.exe stands between parent and child there
     if sys.platform == "linux":  # pragma: no branch
+        import ctypes  # noqa: PLC0415  # only children need it
+
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != parent:
         sys.exit(1)
@@ -285,7 +293,9 @@ def replace_process(command: list[str]) -> NoReturn:
     Stop signals that come meanwhile wait for ``let_signals_in`` of the new program.
     """
     if sys.platform == "win32":  # pragma: no cover
-        sys.exit(subprocess.call(command))
+        from subprocess import call  # noqa: PLC0415  # as in Line.start
+
+        sys.exit(call(command))
     else:
         signal.pthread_sigmask(signal.SIG_BLOCK, _HELD_BACK)
         try:

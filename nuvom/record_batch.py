@@ -8,7 +8,6 @@ may iterate over the batch as over any records, or take the chunks as they are.
 from __future__ import annotations
 
 from itertools import chain, repeat
-from tempfile import SpooledTemporaryFile, gettempdir
 from typing import TYPE_CHECKING, Self
 
 import msgspec
@@ -45,6 +44,8 @@ class RecordBatch:
     def __init__(
         self, like: JobRecord, headers_of: Callable[[str], dict[str, str]] | None = None
     ) -> None:
+        from tempfile import SpooledTemporaryFile  # noqa: PLC0415  # slow to load; a worker has none
+
         self.like = like
         self._headers_of = headers_of
         self._file = SpooledTemporaryFile(max_size=_MEMORY_BYTES)  # noqa: SIM115  # closed by __exit__
@@ -128,6 +129,8 @@ class RecordBatch:
             self._file.write(len(packed).to_bytes(_SIZE_BYTES, "big"))
             self._file.write(packed)
         except OSError as error:
+            from tempfile import gettempdir  # noqa: PLC0415  # as above
+
             raise StorageFull(gettempdir(), str(error)) from error
         self._ids += ids
         self._open, self._open_bytes = [], 0

@@ -14,8 +14,12 @@ from nuvom.job_context import current
 from nuvom.record import JobSnapshot, JobStatus, StoredError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from nuvom.record import JobRecord
     from nuvom.runtime import Runtime
+
+    Decode = Callable[[bytes], Any]
 
 _LONGEST_WAIT_SECS = 1.0  # a lost wake-up costs no more than this
 _POLL_SECS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2)
@@ -77,7 +81,8 @@ def wait_for_result(
     """Return what the job's task returned; see ``Job.get`` for what is raised."""
     if timeout is None and current.get() is not None:
         raise WaitInsideTask(job_id)
-    return result_of(runtime, wait_for_final(runtime, job_id, timeout, record=record))
+    decode = _decoder_of(runtime, record)  # made while the job runs, not once its result is there
+    return result_of(runtime, wait_for_final(runtime, job_id, timeout, record=record), decode)
 
 
 async def await_result(
@@ -108,9 +113,19 @@ async def await_result(
             return result_of(runtime, snapshot)
 
 
-def result_of(runtime: Runtime, snapshot: JobSnapshot) -> Any:
-    """Return the value of a job that ended, or raise JobFailed or JobCancelled."""
+def _decoder_of(runtime: Runtime, record: JobRecord | None) -> Decode | None:
+    return None if record is None else Inspector(runtime).result_decoder(record.func_name)
+
+
+def result_of(runtime: Runtime, snapshot: JobSnapshot, decode: Decode | None = None) -> Any:
+    """Return the value of a job that ended, or raise JobFailed or JobCancelled.
+
+    Args:
+        decode: Rebuilds the results of its task, if the caller has that ready.
+    """
     if snapshot.status is JobStatus.SUCCESS:
+        if decode is not None and snapshot.result is not None:
+            return decode(snapshot.result)
         return Inspector(runtime).result(snapshot)
     if snapshot.status is JobStatus.CANCELLED:
         raise JobCancelled(snapshot.record.id)

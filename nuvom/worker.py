@@ -18,14 +18,13 @@ from nuvom._version import __version__
 from nuvom.errors import NuvomError
 from nuvom.events import BackendFailed, WorkerStarted, WorkerStopped
 from nuvom.execution.announcing import log_stacks
-from nuvom.execution.async_lane import AsyncLane
 from nuvom.execution.delivery import PlainDelivery, choose_delivery
 from nuvom.execution.failures import stored_error
 from nuvom.execution.job_runner import JobRunner
 from nuvom.execution.keeper import Keeper
 from nuvom.execution.lanes import Lane, Shop, slots_for
+from nuvom.execution.late_lane import async_lane, process_lane
 from nuvom.execution.limits import Limits
-from nuvom.execution.process_lane import ProcessLane
 from nuvom.execution.pump import Pump
 from nuvom.execution.running import InHand, RunningJob
 from nuvom.execution.station import Station
@@ -190,7 +189,7 @@ class Worker:
     @property
     def finished_jobs(self) -> int:
         """How many attempts this worker has settled."""
-        return self._pump.settled
+        return self._pump.settled + self._pump.at_once.settled
 
     def _open(self) -> None:
         runtime = self.runtime
@@ -328,10 +327,11 @@ class Worker:
     def _make_lanes(self, shop: Shop) -> tuple[ThreadLane, tuple[Lane, ...]]:
         runtime = self.runtime
         threads = ThreadLane(self.threads, shop)
-        processes = ProcessLane(
+        processes = process_lane(
             self.threads, shop, settings=runtime.settings, worker=self.id, bus=runtime.bus
         )
-        return threads, (threads, AsyncLane(self.async_slots, shop), processes)
+        loop = async_lane(self.async_slots, shop, is_needed=runtime.registry.has_async)
+        return threads, (threads, loop, processes)
 
     def _make_keeper(self) -> Keeper | None:
         queue = self.runtime.queue

@@ -1,10 +1,15 @@
-"""Leasing jobs of the SQLite store to a worker, and reading back which they are."""
+"""Leasing jobs of the SQLite store to a worker, and reading back which they are.
+
+``sqlite3`` gives up the GIL at every step, and a lock on the file must not be held while waiting
+for it. A claim that returns its own rows takes a step for each of them and holds the lock until
+the last; it is used where no job runs in this process.
+"""
 
 from __future__ import annotations
 
 import os
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -21,13 +26,20 @@ if TYPE_CHECKING:
 BULK = 64
 """A claim of so many costs less to flush than to switch flushing off and on."""
 
+FEW = 8
+"""At most so many jobs are claimed by a statement that returns them."""
+
 _CLAIM = """UPDATE jobs SET status = 1, owner = ?1, claim_token = ?2, lease_until = ?3,
     lease_epoch = lease_epoch + 1, attempt = attempt + 1, deliveries = deliveries + 1
     WHERE seq IN (SELECT seq FROM jobs WHERE status = {status} AND queue = ?4 {wanted}
         ORDER BY priority, seq LIMIT ?5)"""
 _WITHOUT = "AND task NOT IN (SELECT value FROM json_each(?6))"
+_RUNS = "AND NOT EXISTS (SELECT 1 FROM queues WHERE name = ?4 AND paused_by IS NOT NULL)"
+_RETURNING = " RETURNING seq, lease_epoch, attempt, deliveries, suspect, priority, record"
 _CLAIM_READY = _CLAIM.format(status=0, wanted="")
 _CLAIM_READY_WITHOUT = _CLAIM.format(status=0, wanted=_WITHOUT)
+_CLAIM_FEW = _CLAIM.format(status=0, wanted=_RUNS) + _RETURNING
+_CLAIM_FEW_WITHOUT = _CLAIM.format(status=0, wanted=f"{_RUNS} {_WITHOUT}") + _RETURNING
 CLAIM_SUSPECT = _CLAIM.format(status=8, wanted=_WITHOUT)
 """Takes what ``_CLAIM_READY_WITHOUT`` takes, of jobs that were running when a worker died."""
 
@@ -53,7 +65,13 @@ _encode_json = msgspec.json.Encoder().encode
 
 
 class Claim:
-    """One claim, from one or several queues, under one token."""
+    """One claim, from one or several queues, under one token.
+
+    Attributes:
+        count: How many jobs it holds; unknown after an error.
+        queue: Where the last of them came from.
+        has_begun: Something may have been claimed.
+    """
 
     def __init__(self, store: Store, owner: str, without: Iterable[str]) -> None:
         self._store = store
@@ -62,6 +80,21 @@ class Claim:
         self.ready_statement = _CLAIM_READY if self._without == "[]" else _CLAIM_READY_WITHOUT
         self.token = int.from_bytes(os.urandom(8), "big") >> 1  # SQLite's integers are signed
         self.count = 0
+        self.queue: str | None = None
+        self.has_begun = False
+        self._rows: list[tuple[Any, ...]] = []
+
+    def take_few(self, most: int, queue: str) -> None:
+        """Claim at most ``most`` jobs of a queue that is not paused, and have them read already."""
+        statement = _CLAIM_FEW if self._without == "[]" else _CLAIM_FEW_WITHOUT
+
+        def claim(connection: sqlite3.Connection) -> list[tuple[Any, ...]]:
+            return connection.execute(statement, self._values(statement, queue, most)).fetchall()
+
+        self.has_begun = True
+        self._rows = self._store.db.write(claim, flush=False)
+        self._store.has_unflushed_claim |= bool(self._rows)
+        self.count, self.queue = len(self._rows), queue
 
     def take(self, statement: str, most: int, queues: list[str]) -> None:
         """Claim from ``queues`` in turn until this claim holds ``most`` jobs."""
@@ -71,7 +104,10 @@ class Claim:
                 return
             flush = left >= BULK or self._store.claims_flush
             claim = partial(self._execute, statement, queue, left)
-            self.count += self._store.db.write(claim, flush=flush)
+            self.has_begun = True
+            count = self._store.db.write(claim, flush=flush)
+            if count:
+                self.count, self.queue = self.count + count, queue
             self._store.has_unflushed_claim |= not flush
 
     def read_back(self) -> list[JobRecord]:
@@ -79,6 +115,8 @@ class Claim:
 
         Those whose records are damaged end as FAILED, and are not among them.
         """
+        if self._rows:
+            return self._decoded(self._rows)
         ((numbers, records, is_first),) = self._store.db.read(_READ_BACK, (self.token,))
         if is_first:
             seqs = _decode_seqs(numbers)
@@ -90,6 +128,19 @@ class Claim:
                 become_claimed(job, seq)
             return jobs
         return self._read_back_each()
+
+    def _decoded(self, rows: list[tuple[Any, ...]]) -> list[JobRecord]:
+        jobs = []
+        for seq, epoch, attempt, deliveries, suspect, _, record in sorted(rows, key=_in_order):
+            data = self._payloads([seq]).get(seq, b"") if record is None else record
+            try:
+                job = JobRecord.decode(data)
+            except PayloadError as error:
+                self._set_aside(seq, epoch, error)
+            else:
+                become_claimed(job, seq, (epoch, attempt, deliveries), is_suspect=bool(suspect))
+                jobs.append(job)
+        return jobs
 
     def _read_back_each(self) -> list[JobRecord]:
         ((numbers, records, is_mixed),) = self._store.db.read(_READ_BACK_EACH, (self.token,))
@@ -114,12 +165,15 @@ class Claim:
     def _execute(
         self, statement: str, queue: str, most: int, connection: sqlite3.Connection
     ) -> int:
+        return connection.execute(statement, self._values(statement, queue, most)).rowcount
+
+    def _values(self, statement: str, queue: str, most: int) -> list[object]:
         # The lease starts now, and not before the wait for another process's lock.
         until = self._store.clock.monotonic() + self._store.settings.lease_secs
         values = [self._owner, self.token, until, queue, most]
-        if statement != _CLAIM_READY:
+        if statement not in (_CLAIM_READY, _CLAIM_FEW):
             values.append(self._without)
-        return connection.execute(statement, values).rowcount
+        return values
 
     def _payloads(self, seqs: list[int]) -> dict[int, bytes]:
         if not seqs:
@@ -133,3 +187,8 @@ class Claim:
         values = (seq, epoch, self._store.clock.now(), encode_error(stored), stored.type)
         self._store.db.write(lambda connection: connection.execute(_SET_ASIDE, values))
         self._store.bell.ring_all("result")
+
+
+def _in_order(row: tuple[Any, ...]) -> tuple[int, int]:
+    seq, priority = row[0], row[5]
+    return priority, seq

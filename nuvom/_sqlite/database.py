@@ -10,7 +10,6 @@ file locking, and measurements recorded in ``docs/decisions/0001-one-sqlite-file
 
 from __future__ import annotations
 
-import random
 import sqlite3
 import threading
 from contextlib import contextmanager, suppress
@@ -20,7 +19,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from nuvom._durable import storage_errors, sync_directory
 from nuvom._filesystem import refuse_network
 from nuvom._fork import drop_at_fork, rest_at_fork
-from nuvom._locked_out import NOTICE_SECS, LockedOut
 from nuvom._sqlite.checkpoint import Checkpointer
 from nuvom._sqlite.damage import (
     damaged,
@@ -31,13 +29,8 @@ from nuvom._sqlite.damage import (
     note_damage,
 )
 from nuvom._sqlite.schema import prepare, refuse_foreign
-from nuvom._sqlite.trouble import (
-    BUSY_SECS,
-    flush_log,
-    is_busy,
-    is_failed_flush,
-    translate,
-)
+from nuvom._sqlite.trouble import flush_log, is_failed_flush, translate
+from nuvom._sqlite.waiting import LockWait
 from nuvom.crashpoint import crashpoint
 from nuvom.errors import BackendUnavailable, NuvomError
 from nuvom.project import create_private_file, ensure_lasting_folder_for
@@ -51,7 +44,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_NAP_SECS = (0.0001, 0.0005)  # at random in between, so that two waiters do not keep in step
 _OLDEST_SQLITE = (3, 38, 0)  # the operators -> and ->>
 JOURNAL_LIMIT_BYTES = 8 << 20
 
@@ -73,9 +65,8 @@ class Database:
         self.directory = path.with_name(f"{path.name}.d")
         self._settings = settings
         self._setting = setting
-        self._clock = clock
-        self._locked_out = LockedOut(path, clock)
-        self._durable = "FULL" if settings.durability == "full" else "NORMAL"
+        self._lock_wait = LockWait(path, clock)
+        self._is_full = settings.durability == "full"
         self._flushes = False  # what the writer's PRAGMA synchronous says now
         self._owes_flush = False  # something of this process was committed without one
         self._is_doubtful = False  # a flush failed: what was committed may not reach the device
@@ -83,7 +74,8 @@ class Database:
         self._mutex = threading.RLock()
         self._writer: sqlite3.Connection | None = None
         self._readers: list[sqlite3.Connection] = []
-        self._gate = threading.Condition(threading.Lock())
+        self._gate_lock = threading.Lock()
+        self._gate = threading.Condition(self._gate_lock)
         self._lent = 0  # readers in use
         self._is_held = False
         self.checkpointer = Checkpointer(path, self.directory, self.connect, self._doubt)
@@ -103,12 +95,16 @@ class Database:
         Raises: BackendUnavailable, also when the file is damaged; StorageFull.
         """
         with self._mutex:
-            connection = self._writer_connection()
+            connection = self._writer or self._writer_connection()
             if self._is_doubtful:
                 self._resolve_doubts(connection)
-            self._set_flush(connection, flush=flush)
-            result = self._patiently(partial(action, connection))
-            self._owes_flush = not flush and self._durable == "FULL"
+            if flush != self._flushes and self._is_full:
+                self._set_flush(connection, flush=flush)
+            try:
+                result = action(connection)
+            except sqlite3.Error as error:
+                result = self._again(partial(action, connection), error)
+            self._owes_flush = not flush and self._is_full
         self.checkpointer.after_commit()
         return result
 
@@ -139,8 +135,13 @@ class Database:
         """
         if self._writer is None and not self.path.exists():
             return []
-        with self.reader() as connection:
-            return self._patiently(lambda: connection.execute(sql, parameters).fetchall())
+        connection = self._borrow()
+        try:
+            return connection.execute(sql, parameters).fetchall()
+        except sqlite3.Error as error:
+            return self._again(lambda: connection.execute(sql, parameters).fetchall(), error)
+        finally:
+            self._give_back(connection)
 
     def read_one(self, sql: str, parameters: Sequence[Any] = ()) -> tuple[Any, ...] | None:
         """Return the first row of one query, or None."""
@@ -150,21 +151,32 @@ class Database:
     @contextmanager
     def reader(self) -> Iterator[sqlite3.Connection]:
         """Lend a connection that cannot write."""
-        with self._gate:
+        connection = self._borrow()
+        try:
+            yield connection
+        finally:
+            self._give_back(connection)
+
+    def _borrow(self) -> sqlite3.Connection:
+        with self._gate_lock:
             while self._is_held:
                 self._gate.wait()
             self._lent += 1
-            connection = self._readers.pop() if self._readers else None
+            if self._readers:
+                return self._readers.pop()
         try:
-            connection = connection or self._open_reader()
-            yield connection
-        finally:
-            with self._gate:
-                if connection is not None:
-                    self._readers.append(connection)
-                self._lent -= 1
-                if self._is_held:
-                    self._gate.notify_all()
+            return self._open_reader()
+        except BaseException:
+            self._give_back(None)
+            raise
+
+    def _give_back(self, connection: sqlite3.Connection | None) -> None:
+        with self._gate_lock:
+            if connection is not None:
+                self._readers.append(connection)
+            self._lent -= 1
+            if self._is_held:
+                self._gate.notify_all()
 
     def connect(self) -> sqlite3.Connection:
         """Return a new connection with the store's pragmas; the caller closes it."""
@@ -173,7 +185,7 @@ class Database:
         )
         try:
             for pragma in (
-                f"synchronous = {self._durable}",
+                f"synchronous = {'FULL' if self._is_full else 'NORMAL'}",
                 "wal_autocheckpoint = 0",
                 f"journal_size_limit = {JOURNAL_LIMIT_BYTES}",
                 "trusted_schema = OFF",
@@ -181,7 +193,7 @@ class Database:
                 "mmap_size = 0",
             ):
                 # The first one reads the file, which another process may just be making.
-                self._retried(lambda text=f"PRAGMA {pragma}": connection.execute(text))  # type: ignore[misc]  # bound now
+                self._lock_wait.run(lambda text=f"PRAGMA {pragma}": connection.execute(text))  # type: ignore[misc]  # bound now
         except BaseException:
             connection.close()
             raise
@@ -299,7 +311,8 @@ class Database:
         self._mutex = threading.RLock()
         self._writer = None
         self._readers = []
-        self._gate = threading.Condition(threading.Lock())
+        self._gate_lock = threading.Lock()
+        self._gate = threading.Condition(self._gate_lock)
         self._lent = 0
         self._is_held = False
         self.checkpointer = Checkpointer(self.path, self.directory, self.connect, self._doubt)
@@ -329,11 +342,13 @@ class Database:
         try:
             if has_note(self.directory):
                 self._look_again(connection)
-            is_ready = self._retried(lambda: refuse_foreign(connection, self.path))
+            is_ready = self._lock_wait.run(lambda: refuse_foreign(connection, self.path))
             mode = self._settings.sqlite_journal_mode
-            self._retried(lambda: connection.execute(f"PRAGMA journal_mode = {mode}").fetchone())
+            self._lock_wait.run(
+                lambda: connection.execute(f"PRAGMA journal_mode = {mode}").fetchone()
+            )
             if not is_ready:
-                self._retried(lambda: prepare(connection, self.path))
+                self._lock_wait.run(lambda: prepare(connection, self.path))
             # The log has just been made; SQLite flushes its name, and is silent if that fails.
             with storage_errors(self.path), suppress(PermissionError):
                 sync_directory(self.path.parent)
@@ -349,32 +364,17 @@ class Database:
         return connection
 
     def _set_flush(self, connection: sqlite3.Connection, *, flush: bool) -> None:
-        if flush != self._flushes:
-            connection.execute(f"PRAGMA synchronous = {self._durable if flush else 'NORMAL'}")
-            self._flushes = flush
+        connection.execute(f"PRAGMA synchronous = {'FULL' if flush else 'NORMAL'}")
+        self._flushes = flush
 
     # ---- patience and errors ------------------------------------------------------------
 
     def _patiently(self, action: Callable[[], T]) -> T:
-        return self._translated(partial(self._retried, action))
+        return self._translated(partial(self._lock_wait.run, action))
 
-    def _retried(self, action: Callable[[], T]) -> T:
-        try:
-            return action()
-        except sqlite3.OperationalError as error:
-            if not is_busy(error):
-                raise
-        began = self._clock.monotonic()
-        while True:
-            self._clock.sleep(random.uniform(*_NAP_SECS))  # noqa: S311  # only spreads waiters
-            try:
-                return action()
-            except sqlite3.OperationalError as error:
-                waited_secs = self._clock.monotonic() - began
-                if not is_busy(error) or waited_secs > BUSY_SECS:
-                    raise
-            if waited_secs > NOTICE_SECS:
-                self._locked_out.tell(BUSY_SECS)
+    def _again(self, action: Callable[[], T], error: sqlite3.Error) -> T:
+        """Do as ``_patiently`` after a first try, which costs less where it succeeds."""
+        return self._translated(partial(self._lock_wait.run_again, action, error))
 
     def _translated(self, action: Callable[[], T]) -> T:
         try:

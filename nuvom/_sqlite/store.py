@@ -7,7 +7,6 @@ live in the same file.
 from __future__ import annotations
 
 import logging
-import shutil
 import threading
 from typing import TYPE_CHECKING
 
@@ -144,6 +143,8 @@ class Store:
     def size(self) -> StoreSize:
         """Return the bytes of the file with its log, and those of the disk below them."""
         used = sum(file_bytes(f"{self.db.path}{end}") for end in ("", "-wal"))
+        import shutil  # noqa: PLC0415  # for who looks at a store
+
         disk = shutil.disk_usage(self.db.path.parent)
         return StoreSize(used, disk.free, disk.total)
 

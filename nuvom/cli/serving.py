@@ -11,14 +11,15 @@ from __future__ import annotations
 import gc
 import sys
 from contextlib import contextmanager
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from nuvom import platforms
 from nuvom.cli import exit_codes
 from nuvom.cli.processes import replace_self
 from nuvom.cli.serving_text import setting_warnings, start_lines, start_warnings
 from nuvom.cli.session import folder_or_root, project_root
 from nuvom.cli.signals import StopSignals, stop_signals, write_now
-from nuvom.cli.supervising import is_needed, supervise
 from nuvom.cli.worker_process import SupervisorLine
 from nuvom.config_sources import Loaded, load
 from nuvom.discovery.auto_register import add_import_roots, refresh, register_manifest
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from nuvom.cli.invocation import Invocation
+    from nuvom.config import Settings
     from nuvom.plugins.lifecycle import PluginSet
 
 SCHEMA = "nuvom.worker_run/1"
@@ -54,10 +56,12 @@ def serve(invocation: Invocation, **options: Any) -> int:  # as parsed
     signals = stop_signals()
     line = None if options["parent"] is None else SupervisorLine(options["parent"])
     loaded = _settings(invocation, options)
-    if line is None and is_needed(loaded.settings):
+    if line is None and needs_supervisor(loaded.settings):
         for text in setting_warnings(loaded.settings):
             invocation.out.warn(text)
-        return supervise(invocation, signals, loaded, options)
+        # A single worker does without the rest of this module, and without what it imports.
+        supervising = import_module("nuvom.cli.supervising")
+        return int(supervising.supervise(invocation, signals, loaded, options))
     worker, plugins = _assemble(invocation, loaded, options)
     began_at = worker.runtime.clock.monotonic()
     _listen(worker, signals, line)
@@ -77,6 +81,11 @@ def serve(invocation: Invocation, **options: Any) -> int:  # as parsed
     if line is None:
         _tell_end(invocation, worker, reason)
     return signals.exit_code or exit_codes.OK
+
+
+def needs_supervisor(settings: Settings) -> bool:
+    """Whether workers are to run in processes of their own."""
+    return settings.processes > 1 or platforms.is_first_process()
 
 
 @contextmanager

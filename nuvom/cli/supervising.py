@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from nuvom.cli.invocation import Invocation
     from nuvom.cli.signals import StopSignals
     from nuvom.clock import Clock
-    from nuvom.config import Settings
     from nuvom.config_sources import Loaded
 
 SCHEMA = "nuvom.supervisor_run/1"
@@ -42,11 +41,6 @@ _UP_SECS = 60.0  # for a worker to come up
 # With these a worker says that the command or the project is wrong: another would say the same.
 _HOPELESS = frozenset({exit_codes.USAGE, exit_codes.NOT_FOUND, exit_codes.CONFIG})
 _LOG = get_logger("nuvom.supervisor")
-
-
-def is_needed(settings: Settings) -> bool:
-    """Whether workers are to run in processes of their own."""
-    return settings.processes > 1 or platforms.is_first_process()
 
 
 def supervise(

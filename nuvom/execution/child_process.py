@@ -15,7 +15,7 @@ from queue import SimpleQueue
 from typing import IO, TYPE_CHECKING, cast
 
 from nuvom import platforms
-from nuvom.errors import Refused
+from nuvom.execution.childhood import PROGRAM
 from nuvom.execution.framing import HOOKS_KEPT, AskStack, Close, FromChild, Link
 
 if TYPE_CHECKING:
@@ -30,13 +30,6 @@ if TYPE_CHECKING:
 
 _REAP_SECS = 0.002  # between looks for the end of a process that has closed its pipe
 
-# A child imports what its worker would: the path comes first, before anything of ours is found.
-# It is read byte by byte, to leave the frames behind it alone.
-PROGRAM = (
-    "import sys, json; sys.path[:] = json.loads(sys.stdin.buffer.raw.readline()); "
-    "from nuvom.child_main import main; main()"
-)
-
 
 class HooksDue:
     """The hooks of one attempt, which its child calls; it has what they are called with.
@@ -49,21 +42,6 @@ class HooksDue:
         self.token = token
         self.running = running
         self.are_over = threading.Event()
-
-
-def is_child() -> bool:
-    """Return whether this process is a child of a process lane."""
-    return PROGRAM in sys.orig_argv
-
-
-def refuse_in_child() -> None:
-    """Raises: Refused: this process is a child of a process lane, and would start another."""
-    if is_child():
-        raise Refused(
-            "a child of the process lane was about to start a worker",
-            "A module with tasks must start none when it is imported: put that part of it "
-            "under `if __name__ == '__main__':`.",
-        )
 
 
 class ChildProcess:

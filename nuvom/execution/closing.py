@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
-
 
 class AttemptClosed(BaseException):
     """Raised in a thread whose attempt was closed: timed out, cancelled, or lease lost."""
@@ -15,6 +13,8 @@ def tell_thread(ident: int) -> None:
     It cannot be taken back: CPython 3.11 would then look for it for ever, and a process that
     is traced (coverage, a debugger) would not get past the next call.
     """
+    import ctypes  # noqa: PLC0415  # most workers never tell a thread
+
     ctypes.pythonapi.PyThreadState_SetAsyncExc(
         ctypes.c_ulong(ident), ctypes.py_object(AttemptClosed)
     )

@@ -10,7 +10,6 @@ import os
 import sys
 import threading
 import traceback
-from hashlib import blake2b
 from typing import TYPE_CHECKING
 
 from nuvom.errors import NuvomError
@@ -54,6 +53,8 @@ def fingerprint(task: str, type_name: str, frames: TracebackType | None = None) 
             place = f"{os.path.basename(code.co_filename)}:{code.co_qualname}"
         frames = frames.tb_next
     text = f"{task}\n{type_name}\n{place}"
+    from hashlib import blake2b  # noqa: PLC0415  # a worker starts without it
+
     return blake2b(text.encode("utf-8", "replace"), digest_size=6).hexdigest()
 
 

@@ -48,6 +48,8 @@ class Shop(NamedTuple):
         finish: Called, from any thread, with each closed attempt; never blocks.
         idle: Called when a lane has run out of work.
         crashed: Called when the engine itself failed in a lane; the worker stops.
+        settle: Does as ``finish``, but may block: for who has nothing else to do. None: nobody
+            settles but the pump.
     """
 
     runner: JobRunner
@@ -57,6 +59,7 @@ class Shop(NamedTuple):
     finish: Callable[[Finished], None]
     idle: Callable[[], None]
     crashed: Callable[[BaseException], None]
+    settle: Callable[[Finished], None] | None = None
 
 
 class Lane(Protocol):

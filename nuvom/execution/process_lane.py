@@ -21,7 +21,8 @@ from nuvom.errors import NuvomError, WorkerChildDied
 from nuvom.events import HookFailed
 from nuvom.execution.child_minder import ChildMinder
 from nuvom.execution.child_pool import ChildPool
-from nuvom.execution.child_process import ChildProcess, HooksDue, refuse_in_child
+from nuvom.execution.child_process import ChildProcess, HooksDue
+from nuvom.execution.childhood import refuse_in_child
 from nuvom.execution.failures import fingerprint
 from nuvom.execution.framing import (
     CallHooks,
@@ -67,7 +68,6 @@ class ProcessLane:
     Args:
         worker: The worker's id.
         bus: Hears of hooks that failed in a child.
-
     Raises: Refused: this process is itself a child of such a lane.
     """
 

@@ -15,13 +15,15 @@ from nuvom.crashpoint import crashpoint
 from nuvom.errors import NuvomError
 from nuvom.events import JobFenced, JobsClaimed
 from nuvom.execution.announcing import OpenHooks, announce
+from nuvom.execution.at_once import AtOnce
 from nuvom.execution.back_off import BackOff
-from nuvom.execution.bell import Bell, Nap, Rounds, drive
+from nuvom.execution.bell import Nap, Rounds, drive
 from nuvom.execution.lanes import Assignment, Finished, Lane, Shop
 from nuvom.execution.limits import Ends
 from nuvom.execution.pace import Pace, Patience
 from nuvom.execution.room import Room, queue_limits
 from nuvom.execution.running import RunningJob
+from nuvom.execution.sleeper import Sleeper
 from nuvom.execution.strays import Strays
 from nuvom.queue_backends.base import Capability
 
@@ -66,11 +68,16 @@ class Pump:
         self._runner = station.runner
         self._owner = station.owner
         self._in_hand = station.in_hand
-        own = self.starts, self._clock, self.finish, self.wake, self.crash
+        self._lanes: dict[str, Lane] = {}
+        self._open_hooks = OpenHooks(self.wake)
+        self.at_once = AtOnce(
+            station, self._lanes, self._open_hooks, finish=self.finish, wake=self.wake
+        )
+        own = self.starts, self._clock, self.finish, self.idle, self.crash, self.at_once.settle
         self._threads, self.lanes = threads, lanes = make_lanes(
             Shop(self._runner, self._in_hand, *own)
         )
-        self._lanes = {lane.name: lane for lane in lanes}
+        self._lanes.update((lane.name, lane) for lane in lanes)
         self._is_burst = limits.burst
         most = station.settings.max_stuck_threads
         self._ends = Ends(limits, self._clock, lanes, max_stuck=most)
@@ -81,9 +88,9 @@ class Pump:
         self._done: deque[Finished] = deque()
         self._unsettled: list[Finished] = []
         self._returning: deque[JobRecord] = deque()
-        self._open_hooks = OpenHooks(self.wake)
-        self._bell = Bell()
-        self._is_on_queue = self._is_quiet = self._is_aborted = False
+        goes_on = not (limits.burst or limits.max_jobs or limits.concurrency)
+        self._sleeper = Sleeper(station.queue, self._clock, self.at_once, goes_on=goes_on)
+        self._is_quiet = self._is_aborted = False
         self._stop_reason: str | None = None
         self._error: BaseException | None = None
         self._claimed = self._idle_rounds = 0
@@ -98,14 +105,17 @@ class Pump:
     def finish(self, finished: Finished) -> None:
         """Take a closed attempt."""
         self._done.append(finished)
-        if len(self._done) >= self._pace.batch // 2 or self._is_on_queue:
+        if len(self._done) >= self._pace.batch // 2 or self._sleeper.is_on_queue:
             self.wake()
 
     def wake(self) -> None:
         """Let the pump look again."""
-        self._bell.ring()
-        if self._is_on_queue:
-            self._queue.interrupt()
+        self._sleeper.wake()
+
+    def idle(self) -> None:
+        """Look again since a slot is idle, unless there was room for what is ready before."""
+        if not (self.at_once.is_open and self._room.is_common):
+            self.wake()
 
     def stop(self, reason: str) -> None:
         """Claim no more; end when what runs has ended, or when its time is over."""
@@ -158,7 +168,7 @@ class Pump:
             has ended is settled before, as far as that can be done, and the rest handed back.
         """
         try:
-            drive(self.rounds(stopping), self._sleep)
+            drive(self.rounds(stopping), lambda nap: self._sleeper.sleep(nap, self.looked_again))
         except BaseException:
             self._rescue()
             raise
@@ -182,15 +192,6 @@ class Pump:
                 self.stop(reason)
         stopping(self._stop_reason)
         yield from self._drain()
-
-    def _sleep(self, nap: Nap) -> bool:
-        if not nap.is_on_queue:
-            return self._clock.wait(self._bell, nap.secs)
-        self._is_on_queue = True
-        try:
-            return self._bell.wait(0) or self._queue.wait_for_work(nap.secs, self.looked_again)
-        finally:
-            self._is_on_queue = False
 
     def _has_work(self) -> bool:
         return bool(self._in_hand.open or self._unsettled or self._returning)
@@ -223,6 +224,7 @@ class Pump:
         self._idle_rounds = 0
         crashpoint("worker.claimed")
         self._claimed += len(jobs)
+        self._sleeper.has_taken_all = len(jobs) < most
         if JobsClaimed in self._bus.active:
             self._bus.emit(JobsClaimed((*jobs,), self._owner, self._clock.monotonic() - asked_at))
         self._submit(jobs, asked_at)
@@ -291,7 +293,7 @@ class Pump:
             return
         before = self._threads.backlog()
         if before and self._threads.free() < self._threads.size:
-            self._clock.wait(self._bell, _GATHER_SECS)
+            self._clock.wait(self._sleeper.bell, _GATHER_SECS)
             if self._threads.backlog() >= before:
                 self._threads.nudge()
 

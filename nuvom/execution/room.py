@@ -77,6 +77,12 @@ class Room:
         own = refused + [task for lane in others for task in known(lane.name)]
         yield from self._turns_of(self._threads, own)
 
+    @property
+    def is_common(self) -> bool:
+        """Whether all that is claimed is for any slot of the thread lane."""
+        known = self._runner.known
+        return self._limits is None and not any(known(lane.name) for lane in self._others)
+
     def of(self, lane: Lane) -> int:
         """Return how many jobs a lane has room for, as far as one claim may bring them."""
         if lane is not self._threads:
@@ -123,7 +129,7 @@ class QueueLimits:
     def _left(self, queue: str) -> int:
         if queue not in self._most:
             return _NO_LIMIT
-        held = Counter(running.record.queue for running in self._in_hand.open)
+        held = Counter(running.record.queue for running in list(self._in_hand.open))
         return self._most[queue] - held[queue]
 
     def _split(self) -> list[Served]:

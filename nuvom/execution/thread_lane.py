@@ -46,6 +46,7 @@ class ThreadLane:
     def __init__(self, slots: int, shop: Shop) -> None:
         self.size = slots
         self._shop = shop
+        self._settle = shop.settle or shop.finish
         self._ready: deque[Assignment | Callable[[], Any]] = deque()
         self._idle: deque[_Slot] = deque()
         self._slots: set[_Slot] = set()
@@ -189,7 +190,7 @@ class ThreadLane:
         if not shop.in_hand.take(work.running):
             return self._is_kept(slot)
         slot.assignment = None
-        shop.finish(Finished(settlement, work))
+        self._settle(Finished(settlement, work))
         return True
 
     def _call(self, slot: _Slot, hook: Callable[[], Any]) -> bool:

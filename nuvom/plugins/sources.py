@@ -6,10 +6,10 @@ Reads names only and imports nothing of theirs; importing is the loader's.
 from __future__ import annotations
 
 import re
-import tomllib
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nuvom.errors import InvalidConfigFile, did_you_mean
+from nuvom.plugins.installed import may_have_entry_points
 from nuvom.plugins.trust import read_trusted
 
 if TYPE_CHECKING:
@@ -51,6 +51,8 @@ class PluginEntry(NamedTuple):
 
 def installed_entries() -> list[PluginEntry]:
     """Return what installed packages name in the entry-point group ``nuvom``, by name."""
+    if not may_have_entry_points(GROUP):
+        return []
     from importlib.metadata import entry_points  # noqa: PLC0415  # slow, and rarely needed
 
     found = [_from_entry_point(point) for point in entry_points(group=GROUP)]
@@ -81,6 +83,8 @@ def project_entries(root: Path) -> list[PluginEntry]:
 
 
 def _parse(content: bytes, path: Path) -> Iterator[PluginEntry]:
+    import tomllib  # noqa: PLC0415  # most projects have no such file
+
     try:
         tables = tomllib.loads(content.decode("utf-8-sig"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

@@ -17,7 +17,7 @@ import msgspec
 from nuvom._fork import drop_at_fork
 from nuvom._slotfile import SLOT_BYTES, STARTED, STATE_AT
 from nuvom._sqlite import pressure
-from nuvom._sqlite.claiming import BULK, CLAIM_SUSPECT, Claim
+from nuvom._sqlite.claiming import BULK, CLAIM_SUSPECT, FEW, Claim
 from nuvom._sqlite.commits import GroupCommit
 from nuvom._sqlite.control import ControlPart
 from nuvom._sqlite.enqueueing import Enqueuer
@@ -88,6 +88,8 @@ class SQLiteJobQueue(ReadingPart, ControlPart, RecoveryPart, TotalsPart, LeasedJ
         self.store = Store(settings.db_path, settings, clock, setting="sqlite_path")
         self._enqueuer = Enqueuer(self.store)
         self._group: GroupCommit[JobRecord, str | None]
+        self._last_queue: str | None = None  # that jobs were claimed from
+        self._is_rung = False  # the last wait for work has ended so, and no claim has followed
         self._turn = 0
         self._surveyed: tuple[list[str], list[str]] = ([], [])
         self._surveyed_at = -_SURVEY_HOLDS_SECS
@@ -134,24 +136,43 @@ class SQLiteJobQueue(ReadingPart, ControlPart, RecoveryPart, TotalsPart, LeasedJ
             n = min(n, pressure.CLAIM)
         for token in list(self._unfinished):
             self._undo(token)
-        ready, suspect = self._survey(is_bulk=n >= BULK)
         turn = Claim(self.store, owner, without)
         try:
-            if suspects and suspect:
-                turn.take(CLAIM_SUSPECT, 1, self._served(suspect, queues, exclude))
-            turn.take(turn.ready_statement, n, self._served(ready, queues, exclude))
-            if turn.count < n:
-                self._surveyed_at = -_SURVEY_HOLDS_SECS
+            self._take_few(turn, n, queues, exclude)
+            if not turn.count:
+                ready, suspect = self._survey(is_bulk=n >= BULK)
+                if suspects and suspect:
+                    turn.take(CLAIM_SUSPECT, 1, self._served(suspect, queues, exclude))
+                turn.take(turn.ready_statement, n, self._served(ready, queues, exclude))
+                if turn.count < n:
+                    self._surveyed_at = -_SURVEY_HOLDS_SECS
             return self._book(presence, turn) if turn.count else []
         except BaseException:
             # Nobody has these jobs in hand, yet each beat of their owner would renew them.
-            self._unfinished.add(turn.token)
-            with suppress(NuvomError):  # else the next claim gives them back
-                self._undo(turn.token)
+            if turn.has_begun:
+                self._unfinished.add(turn.token)
+                with suppress(NuvomError):  # else the next claim gives them back
+                    self._undo(turn.token)
             raise
+
+    def _take_few(
+        self, turn: Claim, n: int, queues: Sequence[str] | None, exclude: Sequence[str]
+    ) -> None:
+        """Claim by one statement what woke this worker, most likely: a job of the same queue.
+
+        Whatever else is ready the next claim finds. Where jobs run here already it would not be
+        the quickest way: see ``nuvom._sqlite.claiming``.
+        """
+        was_rung, self._is_rung = self._is_rung, False
+        queue = self._last_queue
+        if not was_rung or queue is None or self.store.marks or self.store.claims_flush:
+            return
+        if queue not in exclude and (queues is None or queue == queues[0]):
+            turn.take_few(min(n, FEW), queue)
 
     def _book(self, presence: Presence, turn: Claim) -> list[JobRecord]:
         """Read the claimed jobs, and note them in the slot file as not started."""
+        self._last_queue = turn.queue
         crashpoint("sqlite.claim.after_commit")
         jobs = turn.read_back()
         crashpoint("sqlite.claim.before_book")
@@ -266,7 +287,10 @@ class SQLiteJobQueue(ReadingPart, ControlPart, RecoveryPart, TotalsPart, LeasedJ
         self._waiting.add(listener)
         try:
             listener.arm()
-            return (recheck or self._has_ready)() or listener.wait(timeout)
+            if (recheck or self._has_ready)():
+                return True
+            self._is_rung = listener.wait(timeout)
+            return self._is_rung
         finally:
             listener.disarm()
             self._waiting.discard(listener)
@@ -295,5 +319,6 @@ class SQLiteJobQueue(ReadingPart, ControlPart, RecoveryPart, TotalsPart, LeasedJ
         """Forget what belongs to the parent's threads."""
         self._group = GroupCommit(self._enqueuer.store, self.store.clock)
         self._unfinished: set[int] = set()
+        self._is_rung = False
         self._idle: list[Listener] = []
         self._waiting: set[Listener] = set()

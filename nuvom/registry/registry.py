@@ -156,6 +156,13 @@ class Registry:
         with self._lock:
             return sorted(self._definitions.keys() | self._listed.keys())
 
+    @property
+    def has_async(self) -> bool:
+        """Whether any task is known to be a coroutine."""
+        with self._lock:
+            known = [*self._definitions.values(), *self._listed.values()]
+        return any(getattr(task, "is_async", False) for task in known)
+
     def __contains__(self, name: object) -> bool:
         return name in self._definitions or name in self._listed
 

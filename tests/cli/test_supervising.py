@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from nuvom import platforms
-from nuvom.cli import exit_codes, supervising
+from nuvom.cli import exit_codes, serving
 from nuvom.cli.processes import own_command
 from nuvom.cli.supervising import Supervisor
 from nuvom.cli.worker_process import WorkerProcess
@@ -510,7 +510,7 @@ def test_process_1_of_a_container_supervises_even_one_worker(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(sys, "platform", "linux")
-    assert not supervising.is_needed(Settings(processes=1))
-    assert supervising.is_needed(Settings(processes=2))
+    assert not serving.needs_supervisor(Settings(processes=1))
+    assert serving.needs_supervisor(Settings(processes=2))
     monkeypatch.setattr("os.getpid", lambda: 1)
-    assert supervising.is_needed(Settings(processes=1))
+    assert serving.needs_supervisor(Settings(processes=1))

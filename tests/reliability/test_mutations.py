@@ -58,8 +58,8 @@ MUTATIONS = {
     ),
     "flush": Mutation(
         "_sqlite/database.py",
-        '"FULL" if settings.durability == "full" else "NORMAL"',
-        '"NORMAL"',
+        'self._is_full = settings.durability == "full"',
+        "self._is_full = False",
         "tests/reliability/test_power_cuts.py::"
         "test_r07_a_power_cut_leaves_sqlite_all_that_was_acknowledged",
     ),

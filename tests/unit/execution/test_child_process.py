@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from nuvom.execution import child_process
-from nuvom.execution.child_process import is_child
+from nuvom.execution.childhood import PROGRAM, is_child
 from nuvom.execution.framing import AskStack, Ready
 from nuvom.execution.running import RunningJob
 from nuvom.record import JobRecord
@@ -165,10 +165,8 @@ def test_hooks_that_are_never_called_do_not_pile_up(
 
 def test_child_knows_that_it_is_one() -> None:
     assert not is_child()
-    program = "from nuvom.execution.child_process import PROGRAM, is_child; print(is_child())"
-    told = subprocess.run(
-        [sys.executable, "-c", program, child_process.PROGRAM], capture_output=True, check=True
-    )
+    program = "from nuvom.execution.childhood import is_child; print(is_child())"
+    told = subprocess.run([sys.executable, "-c", program, PROGRAM], capture_output=True, check=True)
     assert b"True" == told.stdout.strip()
 
 

@@ -15,7 +15,7 @@ from nuvom.clock import SYSTEM_CLOCK
 from nuvom.config import Settings
 from nuvom.errors import BackendUnavailable, Refused
 from nuvom.events import EventBus, HookFailed
-from nuvom.execution import child_process, process_lane
+from nuvom.execution import childhood, process_lane
 from nuvom.execution.child_process import ChildProcess
 from nuvom.execution.framing import (
     Ended,
@@ -541,7 +541,7 @@ def test_child_logs_as_its_worker_does(bench: Bench, *, has_log: bool) -> None:
 
 
 def test_child_of_a_lane_makes_no_lane(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(child_process, "is_child", lambda: True)
+    monkeypatch.setattr(childhood, "is_child", lambda: True)
     with pytest.raises(Refused, match="__main__"):
         Bench()
 

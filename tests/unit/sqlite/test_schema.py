@@ -117,6 +117,8 @@ HOT = {
     "claim": (claiming._CLAIM_READY, "jobs_ready (queue=?)"),
     "claim without": (claiming._CLAIM_READY_WITHOUT, "jobs_ready (queue=?)"),
     "claim suspects": (claiming.CLAIM_SUSPECT, "jobs_suspect (queue=?)"),
+    "claim few": (claiming._CLAIM_FEW, "jobs_ready (queue=?)"),
+    "claim few without": (claiming._CLAIM_FEW_WITHOUT, "jobs_ready (queue=?)"),
     "read back": (claiming._READ_BACK, "jobs_running (claim_token=?)"),
     "read back each": (claiming._READ_BACK_EACH, "jobs_running (claim_token=?)"),
     "survey, ready": (queue_module._SURVEY, "jobs_ready"),
@@ -166,5 +168,5 @@ def test_statement_of_a_worker_reads_no_row_it_does_not_need(
 
 
 def test_claim_needs_no_sorting(ready: sqlite3.Connection) -> None:
-    for statement in (claiming._CLAIM_READY, claiming.CLAIM_SUSPECT):
+    for statement in (claiming._CLAIM_READY, claiming._CLAIM_FEW, claiming.CLAIM_SUSPECT):
         assert "TEMP B-TREE" not in plan(ready, statement)

@@ -1,0 +1,76 @@
+"""Settling in the thread of a slot, while the pump sleeps and there is one outcome to settle.
+
+To wake the pump takes longer than to settle a job. So whoever waits for the result of a job in
+a worker that is not busy gets it sooner; a busy worker settles in batches, and by the pump.
+"""
+
+from __future__ import annotations
+
+from threading import Lock
+from typing import TYPE_CHECKING
+
+from nuvom.errors import NuvomError
+from nuvom.execution.announcing import OpenHooks, announce
+from nuvom.record import JobStatus
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from nuvom.execution.lanes import Finished, Lane
+    from nuvom.execution.station import Station
+
+
+class AtOnce:
+    """What slots call with their closed attempts.
+
+    Args:
+        finish: Takes an attempt that the pump is to settle.
+        wake: Lets the pump look again.
+
+    Attributes:
+        is_open: Whether the pump sleeps, and has nothing to do when a job ends in success.
+        settled: How many attempts were settled here.
+    """
+
+    def __init__(
+        self,
+        station: Station,
+        lanes: Mapping[str, Lane],
+        open_hooks: OpenHooks,
+        *,
+        finish: Callable[[Finished], None],
+        wake: Callable[[], None],
+    ) -> None:
+        self._station = station
+        self._lanes = lanes
+        self._open_hooks = open_hooks
+        self._finish = finish
+        self._wake = wake
+        self._turn = Lock()  # while one settles here the others go by the pump, in a batch
+        self.is_open = False
+        self.settled = 0
+
+    def settle(self, finished: Finished) -> None:
+        """Settle an attempt here, or have the pump do it."""
+        one = finished.settlement
+        is_plain = one.status is JobStatus.SUCCESS and not one.children
+        # What follows on any other outcome, another attempt or further jobs, is the pump's.
+        if not (self.is_open and is_plain and self._turn.acquire(blocking=False)):
+            self._finish(finished)
+            return
+        station = self._station
+        try:
+            accepted = station.delivery.settle([one])
+            self.settled += 1
+        except NuvomError:  # the pump meets it again, tells of it, and tries until it succeeds
+            self._finish(finished)
+            return
+        except BaseException:
+            self._finish(finished)
+            raise
+        finally:
+            self._turn.release()
+        station.in_hand.open.discard(finished.assignment.running)
+        announce(station, self._lanes, [(finished, accepted[0])], self._open_hooks)
+        if not self.is_open:  # it woke up meanwhile, and may be waiting for this very job to end
+            self._wake()

@@ -1,0 +1,175 @@
+"""The claim of a worker that was woken: one statement for what has rung, most likely."""
+
+from __future__ import annotations
+
+import sqlite3
+
+import pytest
+
+from nuvom._sqlite.claiming import FEW
+from nuvom.errors import StorageFull
+from nuvom.queue_backends.sqlite import SQLiteJobQueue
+from nuvom.record import JobRecord, JobStatus
+from nuvom.testing import make_job, make_settlement
+from tests.engine import LIMIT_SECS
+
+ME = "worker-1"
+
+
+@pytest.fixture
+def queue(queue: SQLiteJobQueue) -> SQLiteJobQueue:
+    """Return a queue from which this worker has claimed once, and in which nothing runs."""
+    queue.enqueue(make_job())
+    queue.settle([make_settlement(job) for job in queue.claim(1, ME)])
+    return queue
+
+
+def come(queue: SQLiteJobQueue, *jobs: JobRecord) -> None:
+    """Let jobs wake a worker that sleeps."""
+
+    def recheck() -> bool:
+        for job in jobs:
+            queue.enqueue(job)
+        return False
+
+    assert queue.wait_for_work(LIMIT_SECS, recheck)
+
+
+def ids(jobs: list[JobRecord]) -> list[str]:
+    return [job.id for job in jobs]
+
+
+def statements(queue: SQLiteJobQueue) -> list[str]:
+    """Return a list to which all that the store executes is added from now on."""
+    found: list[str] = []
+    with queue.store.db.reader() as reader:
+        reader.set_trace_callback(found.append)
+    queue.store.db._writer_connection().set_trace_callback(found.append)
+    return found
+
+
+def test_woken_worker_claims_by_one_statement(queue: SQLiteJobQueue) -> None:
+    job = make_job("tests.probe", 7)
+    come(queue, job)
+    seen = statements(queue)
+    (claimed,) = queue.claim(4, ME)
+    assert ["UPDATE"] == [text.split()[0] for text in seen if "PRAGMA" not in text]
+    found = queue.get(job.id)
+    assert found is not None
+    assert (claimed, ME) == (found.record, found.worker)
+    assert (JobStatus.RUNNING, 1, 1, 1) == (
+        claimed.status,
+        claimed.attempt,
+        claimed.deliveries,
+        claimed.lease_epoch,
+    )
+    assert [True] == queue.settle([make_settlement(claimed)])
+
+
+def test_woken_worker_keeps_the_order_and_its_room(queue: SQLiteJobQueue) -> None:
+    jobs = [make_job(priority=9 - number) for number in range(3)]
+    come(queue, *jobs)
+    assert ids(jobs[:0:-1]) == ids(queue.claim(2, ME))
+    assert [jobs[0].id] == ids(queue.claim(2, ME))
+
+
+def test_what_does_not_go_into_one_claim_comes_with_the_next(queue: SQLiteJobQueue) -> None:
+    jobs = [make_job() for _ in range(FEW + 3)]
+    come(queue, *jobs)
+    assert ids(jobs[:FEW]) == ids(queue.claim(FEW + 9, ME))
+    assert ids(jobs[FEW:]) == ids(queue.claim(FEW + 9, ME))
+
+
+def test_jobs_of_another_queue_are_found_by_the_same_claim(queue: SQLiteJobQueue) -> None:
+    job = make_job(queue="mail")
+    come(queue, job)
+    assert [job.id] == ids(queue.claim(4, ME))
+
+
+def test_paused_queue_is_not_claimed_from(queue: SQLiteJobQueue) -> None:
+    job = make_job()
+    come(queue, job)
+    queue.pause("default", "me")
+    assert [] == queue.claim(4, ME)
+    queue.resume("default")
+    assert [job.id] == ids(queue.claim(4, ME))
+
+
+def test_preferred_queues_go_first(queue: SQLiteJobQueue) -> None:
+    usual, urgent = make_job(), make_job(queue="urgent")
+    come(queue, usual, urgent)
+    assert [urgent.id] == ids(queue.claim(1, ME, ["urgent", "default"]))
+    assert [usual.id] == ids(queue.claim(1, ME, ["urgent", "default"]))
+
+
+def test_excluded_queue_and_unwanted_tasks_stay(queue: SQLiteJobQueue) -> None:
+    come(queue, make_job("tests.slow"))
+    assert [] == queue.claim(4, ME, exclude=["default"])
+    come(queue, job := make_job("tests.quick"))
+    assert [job.id] == ids(queue.claim(4, ME, without=["tests.slow"]))
+
+
+def test_survey_decides_while_jobs_run_here(
+    queue: SQLiteJobQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    come(queue, make_job())
+    assert 1 == len(queue.claim(4, ME))
+    surveys: list[bool] = []
+    survey = queue._survey
+
+    def surveyed(*, is_bulk: bool) -> tuple[list[str], list[str]]:
+        surveys.append(is_bulk)
+        return survey(is_bulk=is_bulk)
+
+    monkeypatch.setattr(queue, "_survey", surveyed)
+    come(queue, make_job())
+    assert 1 == len(queue.claim(4, ME))
+    assert [False] == surveys
+
+
+@pytest.mark.parametrize("size", [10, 5000])
+def test_damaged_record_is_set_aside(queue: SQLiteJobQueue, size: int) -> None:
+    bad, good = make_job("tests.probe", "x" * size), make_job("tests.probe", "y" * size)
+    come(queue, bad, good)
+    table = "jobs" if size < 1000 else "payloads"
+    with sqlite3.connect(queue.store.db.path) as connection:
+        connection.execute(
+            f"UPDATE {table} SET record = x'c1' WHERE seq = (SELECT seq FROM jobs WHERE id = ?)",
+            (bad.id,),
+        )
+    connection.close()
+    (claimed,) = queue.claim(4, ME)
+    assert (good.id, good.args) == (claimed.id, claimed.args)
+    found = queue.get(bad.id)
+    assert found is not None
+    assert JobStatus.FAILED is found.status
+
+
+def test_claim_that_breaks_off_gives_its_jobs_back(
+    queue: SQLiteJobQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = make_job()
+    come(queue, job)
+
+    def fail(*_: object) -> None:
+        raise StorageFull("slots", "no room")
+
+    monkeypatch.setattr(queue.store.presence(ME), "book", fail)
+    with pytest.raises(StorageFull):
+        queue.claim(4, ME)
+    monkeypatch.undo()
+    assert {} == queue.extend(ME)
+    (claimed,) = queue.claim(4, ME)
+    assert (job.id, 1, 1) == (claimed.id, claimed.attempt, claimed.deliveries)
+
+
+def test_survey_that_fails_leaves_nothing_to_undo(
+    queue: SQLiteJobQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(**_: object) -> None:
+        raise StorageFull("the file", "no room")
+
+    monkeypatch.setattr(queue, "_survey", fail)
+    with pytest.raises(StorageFull):
+        queue.claim(4, ME)
+    assert not queue._unfinished
