@@ -115,7 +115,7 @@ class Doorbell:
 
     def _ring(self, kind: str, at: int) -> bool:
         self._map[at] = 0
-        return self._transport.send(os.path.join(self._folder, f"{kind}-{at - _KINDS[kind]}"))
+        return self._transport.send(f"{self._folder}{os.sep}{kind}-{at - _KINDS[kind]}")
 
     def bump(self) -> None:
         """Give ``version`` another value; call it after the change that it tells of.

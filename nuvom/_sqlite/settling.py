@@ -32,6 +32,9 @@ _SUCCESSES = """UPDATE jobs SET status = 2, deliveries = deliveries - 1,
     FROM (VALUES {rows}) AS done
     WHERE jobs.seq = done.column1 AND jobs.lease_epoch = done.column2 AND jobs.status = 1"""
 _ROW = "(?, ?, ?, ?, ?)"
+_SUCCESS_ALONE = """UPDATE jobs SET status = 2, deliveries = deliveries - 1,
+    started_at = ?4, finished_at = ?5, result = ?3, claim_token = NULL, lease_until = NULL
+    WHERE seq = ?1 AND lease_epoch = ?2 AND status = 1"""
 _NO_JOB = (0, 0, 0, 0, 0)  # to bind None takes sqlite3 ten times as long
 _MOST = 4096  # SQLite takes 32,766 parameters
 _WITH_REST = f"progress = NULL, error = NULL, suspect = 0, unique_key = {_KEY.format(now=1)},"
@@ -108,6 +111,8 @@ def _changed(statement: str, values: list[object], connection: sqlite3.Connectio
 
 @cache
 def _successes(size: int, *, has_rest: bool) -> str:
+    if size == 1 and not has_rest:  # an eighth less time than with a table of one row
+        return _SUCCESS_ALONE
     rows = ", ".join([_ROW] * size)
     return _SUCCESSES.format(more=_WITH_REST if has_rest else "", rows=rows)
 

@@ -254,8 +254,8 @@ class Pump:
         for name, assignments in work.items():
             most = self._room.of(self._lanes[name])  # of unknown tasks more may have come
             self._take_back([one.running for one in assignments[most:]])
-            self._lanes[name].submit(assignments[:most])
             self._patience.begins(name, asked_at)
+            self._lanes[name].submit(assignments[:most])
 
     def _close_unrun(self, running: RunningJob, settlement: Settlement) -> None:
         if self._in_hand.take(running):

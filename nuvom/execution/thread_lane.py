@@ -11,7 +11,6 @@ from __future__ import annotations
 import logging
 import threading
 from collections import deque
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from nuvom.execution.closing import AttemptClosed, tell_thread
@@ -294,8 +293,10 @@ class _Slot:
         self._bed.acquire()
 
     def wake(self) -> None:
-        with suppress(RuntimeError):  # woken twice: once is enough
+        try:  # noqa: SIM105  # whoever wakes it has it wait for the rest of this
             self._bed.release()
+        except RuntimeError:  # woken twice: once is enough
+            pass
 
     def _main(self) -> None:
         try:

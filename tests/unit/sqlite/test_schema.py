@@ -129,6 +129,7 @@ HOT = {
     "held": (queue_module._HELD, "jobs_running"),
     "settle plain": (settling._successes(64, has_rest=False), "INTEGER PRIMARY KEY (rowid=?)"),
     "settle": (settling._successes(64, has_rest=True), "INTEGER PRIMARY KEY (rowid=?)"),
+    "settle one plain": (settling._SUCCESS_ALONE, "INTEGER PRIMARY KEY (rowid=?)"),
     "settle one": (settling._SETTLE, "INTEGER PRIMARY KEY (rowid=?)"),
     "who was accepted": (settling._LOOK, "INTEGER PRIMARY KEY (rowid=?)"),
     "free a key": (enqueueing._FREE_KEY, "jobs_unique (task=? AND unique_key=?)"),
