@@ -70,7 +70,8 @@ class AtOnce:
             raise
         finally:
             self._turn.release()
-        station.in_hand.open.discard(finished.assignment.running)
         announce(station, self._lanes, [(finished, accepted[0])], self._open_hooks)
+        # Only now: a worker that stops has to see this attempt, or else the hooks that follow it.
+        station.in_hand.open.discard(finished.assignment.running)
         if not self.is_open:  # it woke up meanwhile, and may be waiting for this very job to end
             self._wake()

@@ -11,6 +11,8 @@ import pytest
 
 from nuvom import current_job
 from nuvom.events import BackendFailed, JobFailed, JobSucceeded
+from nuvom.execution import announcing
+from nuvom.execution import at_once as at_once_module
 from nuvom.execution.at_once import AtOnce
 from nuvom.job import Job
 from nuvom.worker import Worker
@@ -230,3 +232,22 @@ def test_worker_that_stops_meanwhile_waits_for_the_slot(
     may_go.set()
     assert worker.join(LIMIT_SECS)
     assert ("done", 0, 1) == (job.get(0), worker._pump.stranded, worker.finished_jobs)
+
+
+def test_attempt_is_open_until_its_hooks_are_known(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[int] = []
+    announce = announcing.announce
+
+    def noting(*args: Any) -> None:
+        announce(*args)
+        seen.append(len(worker._in_hand.open))
+
+    monkeypatch.setattr(at_once_module, "announce", noting)
+    unhurried = Unhurried(engine)
+    with engine.worker(threads=2) as worker:
+        job = unhurried.task.delay()
+        unhurried.end(worker, job)
+        wait_until(lambda: bool(seen))
+    assert [1] == seen
