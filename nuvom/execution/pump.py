@@ -114,7 +114,8 @@ class Pump:
 
     def idle(self) -> None:
         """Look again since a slot is idle, unless there was room for what is ready before."""
-        if not (self.at_once.is_open and self._room.is_common):
+        is_asleep = self.at_once.is_open and not self._sleeper.lets_start
+        if not (is_asleep and self._room.is_common):
             self.wake()
 
     def stop(self, reason: str) -> None:

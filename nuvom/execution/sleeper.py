@@ -26,6 +26,7 @@ class Sleeper:
     Attributes:
         bell: Its own.
         is_on_queue: It sleeps on the queue's bell as well.
+        lets_start: It sleeps only until slots have begun what was claimed; there may be more.
         has_taken_all: What the last claim told, noted by the pump: True when it got fewer jobs
             than it had asked for. None: there was none since it went to sleep.
     """
@@ -38,7 +39,7 @@ class Sleeper:
         self._at_once = at_once
         self._goes_on = goes_on
         self.bell = Bell()
-        self.is_on_queue = False
+        self.is_on_queue = self.lets_start = False
         self.has_taken_all: bool | None = None
 
     def wake(self) -> None:
@@ -61,12 +62,13 @@ class Sleeper:
         try:
             return self.bell.wait(0) or self._sleep_on_queue(nap.secs, look)
         finally:
-            self.is_on_queue = self._at_once.is_open = False
+            self.is_on_queue = self.lets_start = self._at_once.is_open = False
 
     def _sleep_on_queue(self, secs: float, look: Callable[[], bool]) -> bool:
         has_news = self._queue.wait_for_work(secs, look)
         if has_news and self.has_taken_all is None:
             look()  # at once, before the pump does whatever else is due
         if self.has_taken_all:
+            self.lets_start = True
             self._clock.wait(self.bell, _START_SECS)
         return has_news

@@ -42,12 +42,18 @@ MUTATIONS = {
         "_sqlite/settling.py",
         "AND jobs.lease_epoch = done.column2 AND",
         "AND done.column2 > 0 AND",
+        "tests/unit/sqlite/test_settling.py::test_bulk_leaves_alone_what_another_worker_runs_by_now",
+    ),
+    "epoch predicate of single successes": Mutation(
+        "_sqlite/settling.py",
+        "lease_until = NULL\n    WHERE seq = ?1 AND lease_epoch = ?2 AND status = 1",
+        "lease_until = NULL\n    WHERE seq = ?1 AND ?2 > 0 AND status = 1",
         f"{LAWS}::test_a_late_worker_cannot_settle_anothers_attempt",
     ),
     "epoch predicate of mixed batches": Mutation(
         "_sqlite/settling.py",
-        "WHERE seq = ?1 AND lease_epoch = ?2 AND status = 1",
-        "WHERE seq = ?1 AND ?2 > 0 AND status = 1",
+        "ELSE unique_key END\n    WHERE seq = ?1 AND lease_epoch = ?2 AND status = 1",
+        "ELSE unique_key END\n    WHERE seq = ?1 AND ?2 > 0 AND status = 1",
         f"{LAWS}::test_a_late_worker_cannot_settle_anothers_attempt",
     ),
     "immediate transaction": Mutation(

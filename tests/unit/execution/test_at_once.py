@@ -11,7 +11,7 @@ import pytest
 
 from nuvom import current_job
 from nuvom.events import BackendFailed, JobFailed, JobSucceeded
-from nuvom.execution import announcing
+from nuvom.execution import announcing, sleeper
 from nuvom.execution import at_once as at_once_module
 from nuvom.execution.at_once import AtOnce
 from nuvom.job import Job
@@ -91,6 +91,16 @@ def test_slot_that_is_idle_then_wakes_nobody(
         wait_until(lambda: 2 == worker._pump._threads.free())
         assert not pokes
         monkeypatch.undo()
+
+
+def test_pump_that_lets_slots_start_goes_on_when_one_is_idle(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sleeper, "_START_SECS", 10 * LIMIT_SECS)
+    task = engine.task(lambda: "done", name="tests.quick")
+    with engine.worker(threads=2) as worker:
+        wait_until(lambda: at_once(worker).is_open)
+        assert ["done"] * 3 == [task.delay().get(LIMIT_SECS) for _ in range(3)]
 
 
 def test_slot_that_brings_room_wakes_the_pump(engine: Engine) -> None:

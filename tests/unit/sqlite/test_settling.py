@@ -74,6 +74,18 @@ def test_who_was_fenced_is_told_apart_in_a_bulk(queue: SQLiteJobQueue) -> None:
     ]
 
 
+def test_bulk_leaves_alone_what_another_worker_runs_by_now(queue: SQLiteJobQueue) -> None:
+    late, mine = claimed(queue, 2)
+    queue.release([late])
+    (again,) = queue.claim(1, "worker-2")
+    assert late.id == again.id
+    both = [make_settlement(late, value=8), make_settlement(mine, value=8)]
+    assert [False, True] == queue.settle(both)
+    assert "RUNNING" == seen(queue, late).status
+    assert [True] == queue.settle([make_settlement(again, value=9)])
+    assert b"\x09" == seen(queue, late).result
+
+
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 5, 8, 9, 17])
 def test_the_fenced_are_told_apart_in_a_bulk_of_any_size(
     queue: SQLiteJobQueue, monkeypatch: pytest.MonkeyPatch, count: int
