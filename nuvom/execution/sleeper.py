@@ -71,4 +71,6 @@ class Sleeper:
         if self.has_taken_all:
             self.lets_start = True
             self._clock.wait(self.bell, _START_SECS)
+        elif self.has_taken_all is False:
+            self._queue.notify()  # who stores many jobs rings one worker; each has the next woken
         return has_news

@@ -106,6 +106,21 @@ def ops(engine: Engine) -> set[str]:
     return {event.op for event in engine.events(BackendFailed)}
 
 
+def test_worker_that_has_its_fill_wakes_the_next(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pump_module, "_IDLE_SECS", 10 * LIMIT_SECS)
+    runtime = make_runtime(project, queue_backend="sqlite", result_backend="sqlite")
+    with Engine(runtime) as engine:
+        gate = Gate(engine)
+        with engine.worker(threads=1) as one, engine.worker(threads=1) as two:
+            wait_until(lambda: one._pump.at_once.is_open and two._pump.at_once.is_open)
+            gate.task.map([()] * 2)
+            gate.is_running()
+            gate.is_running()
+            gate.go.set()
+
+
 # ---- when it ends ---------------------------------------------------------------------------
 
 
