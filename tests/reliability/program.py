@@ -125,21 +125,24 @@ def fork(runtime: Runtime, log: HistoryLog, orders: dict[str, Any]) -> None:
     threads = [threading.Thread(target=keep_enqueueing) for _ in range(2)]
     for thread in threads:
         thread.start()
-    for _ in range(orders["forks"]):
-        pid = os.fork()
-        if not pid:
-            _play_child(log)
-        _, status = os.waitpid(pid, 0)
-        assert status == 0, f"a child ended with {status}"
-    stopping.set()
-    for thread in threads:
-        thread.join()
-    worker.stop()
-    worker.join(_ENOUGH_SECS)
+    try:
+        for _ in range(orders["forks"]):
+            pid = os.fork()
+            if not pid:
+                _play_child(log)
+            _, status = os.waitpid(pid, 0)
+            assert status == 0, f"a child ended with {status}"
+    finally:
+        stopping.set()
+        for thread in threads:
+            thread.join()
+        worker.stop()
+        worker.join(_ENOUGH_SECS)
 
 
 def _play_child(log: HistoryLog) -> None:
-    signal.alarm(10)  # whoever hangs is ended, and found out
+    faulthandler.register(signal.SIGALRM, chain=True)  # it tells where it was, and is ended
+    signal.alarm(10)
     code = 1
     try:
         enqueue(log, lambda: [tasks.plain.delay(2).id])

@@ -108,9 +108,11 @@ def freeze_and_measure(site: Site, crew: Crew) -> float | None:
 
 def holds_the_write_lock(site: Site) -> bool:
     """Whether nobody can write to a SQLite store for as long as a writer never needs."""
-    if site.backend != "sqlite":
-        return False
-    connection = sqlite3.connect(site.root / ".nuvom" / "nuvom.db", timeout=1.0)
+    return any(_is_locked(path) for path in (site.root / ".nuvom").glob("*.db"))
+
+
+def _is_locked(path: Path) -> bool:
+    connection = sqlite3.connect(path, timeout=1.0)
     try:
         connection.execute("BEGIN IMMEDIATE").execute("ROLLBACK")
     except sqlite3.OperationalError:

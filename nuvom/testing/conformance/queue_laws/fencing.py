@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from nuvom.queue_backends.base import Capability
 from nuvom.record import JobStatus
+from nuvom.testing.builders import make_settlement
 from nuvom.testing.conformance.law import law
 from nuvom.testing.conformance.queue_bench import A, B
 from nuvom.testing.conformance.queue_kit import QueueKit
@@ -38,6 +39,22 @@ class Fencing(QueueKit):
         _assert_fenced(bench, late, "another worker has the job")
         assert bench.settle(current), "the rightful worker's settlement was refused"
         _assert_fenced(bench, late, "another worker settled the job")
+
+    @law(Capability.LEASES)
+    def test_settlements_of_a_batch_are_refused_one_by_one(self, bench: QueueBench) -> None:
+        """Of a batch just those are refused, and change nothing, whose lease is lost."""
+        bench.open()
+        late = [bench.put_and_claim(A), bench.put_and_claim(A)]
+        bench.lose_workers()
+        current = [bench.claim(B), bench.claim(B)]
+        mine = bench.put_and_claim(A)
+        for status in (JobStatus.SUCCESS, JobStatus.FAILED):  # the second batch is a mixed one
+            batch = [make_settlement(late[0]), make_settlement(mine)]
+            batch.append(make_settlement(late[1], status))
+            accepted = bench.leased.settle(batch)
+            assert accepted == [False, True, False], f"settled as {accepted}: others have two"
+        for job in current:
+            assert bench.settle(job), "the rightful worker's settlement was refused"
 
     @law(Capability.LEASES)
     def test_the_same_worker_can_lose_a_job_to_itself(self, bench: QueueBench) -> None:
