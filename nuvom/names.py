@@ -13,9 +13,8 @@ import struct
 from nuvom.clock import epoch_millis
 from nuvom.errors import InvalidId
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+_match = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}").fullmatch
 _VARIANT = {digit: "89ab"[index % 4] for index, digit in enumerate("0123456789abcdef")}
-_NOISE_BYTES = 10
 ID_BYTES = 16
 _WITH_VARIANT = bytes(byte & 0x3F | 0x80 for byte in range(256))
 ID_CHARS = 36
@@ -31,7 +30,7 @@ def valid_name(kind: str, value: object) -> str:
 
     Raises: InvalidId: it is no text, or holds anything else than the allowed characters.
     """
-    if not isinstance(value, str) or _NAME.fullmatch(value) is None:
+    if not isinstance(value, str) or _match(value) is None:
         raise InvalidId(kind, value, _EXPECTED)
     return value
 
@@ -43,7 +42,11 @@ def new_id() -> str:
     forked processes need no lock to stay apart.
     Source: RFC 9562, section 5.7.
     """
-    return _uuid(f"{epoch_millis():012x}", os.urandom(_NOISE_BYTES).hex())
+    digits = (epoch_millis().to_bytes(6, "big") + os.urandom(ID_BYTES - 6)).hex()
+    return (
+        f"{digits[:8]}-{digits[8:12]}-7{digits[13:16]}-"
+        f"{_VARIANT[digits[16]]}{digits[17:20]}-{digits[20:]}"
+    )
 
 
 def new_ids(count: int) -> bytes:
@@ -76,10 +79,3 @@ def id_texts(ids: bytes | bytearray) -> list[bytes]:
         texts[column::ID_CHARS] = digits[digit :: 2 * ID_BYTES]
     whole = bytes(texts)
     return [whole[start : start + ID_CHARS] for start in range(0, len(whole), ID_CHARS)]
-
-
-def _uuid(time_part: str, noise: str) -> str:
-    return (
-        f"{time_part[:8]}-{time_part[8:]}-7{noise[:3]}-"
-        f"{_VARIANT[noise[3]]}{noise[4:7]}-{noise[7:19]}"
-    )

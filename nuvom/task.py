@@ -7,6 +7,7 @@ heavy: the store opens with the first job.
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, Self, TypeVar, overload
 
 from nuvom.naming import task_name
@@ -24,6 +25,7 @@ from nuvom.registry.registry import TaskDefinition, default_registry
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
     from datetime import datetime, timedelta
+    from types import ModuleType
 
     from nuvom.job import Job, JobList
 
@@ -104,9 +106,7 @@ class Task(Generic[P, R]):
             QueueFull, StorageFull, BackendUnavailable: the store refuses it.
         Nothing is stored when it raises.
         """
-        from nuvom.job import submit  # noqa: PLC0415  # everything heavy loads with the first job
-
-        job: Job[R] = submit(self.definition, args, kwargs, self.call_options)
+        job: Job[R] = _engine().submit(self.definition, args, kwargs, self.call_options)
         return job
 
     submit = delay
@@ -128,9 +128,7 @@ class Task(Generic[P, R]):
         Returns: the jobs, in the order of the items.
         Raises: as ``delay``; TypeError: an item is neither tuple, list nor mapping.
         """
-        from nuvom.job import submit_many  # noqa: PLC0415  # everything heavy loads with the first job
-
-        jobs: JobList[R] = submit_many(self.definition, items, self.call_options)
+        jobs: JobList[R] = _engine().submit_many(self.definition, items, self.call_options)
         return jobs
 
     async def amap(
@@ -249,6 +247,14 @@ def task(
         return AsyncTask(definition) if definition.is_async else Task(definition)
 
     return decorate if func is None else decorate(func)
+
+
+@cache
+def _engine() -> ModuleType:
+    """Return ``nuvom.job``, with which everything heavy loads: at the first job."""
+    from nuvom import job  # noqa: PLC0415  # see above
+
+    return job
 
 
 _OPTION_NAMES = frozenset(TaskOptions._fields) | frozenset(CallOptions._fields)

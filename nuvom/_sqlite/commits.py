@@ -66,7 +66,10 @@ class GroupCommit(Generic[T, R]):
                 ticket = _Ticket(item)
                 self._waiting.append(ticket)
         if ticket is None:
-            return self._alone(item)
+            try:
+                return self._commit([item])[0]
+            finally:
+                self._hand_over()
         if leads or self._waits_to_lead(ticket):
             self._lead(ticket)
         if ticket.error is not None:
@@ -84,12 +87,6 @@ class GroupCommit(Generic[T, R]):
                 self._hand_over()
             raise
         return ticket.leads
-
-    def _alone(self, item: T) -> R:
-        try:
-            return self._commit([item])[0]
-        finally:
-            self._hand_over()
 
     def _lead(self, own: _Ticket[T, R]) -> None:
         """Commit what waits, this caller's own item included, then pass the lead on."""

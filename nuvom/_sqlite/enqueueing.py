@@ -25,15 +25,10 @@ LARGE_BYTES = 1024  # a larger record would be rewritten with every change of it
 _CHUNK = 1000
 _encode_json = msgspec.json.Encoder().encode
 
-_INSERT = f"""INSERT INTO jobs (seq, id, status, queue, priority, task, created_at, run_at,
-        keep_secs, unique_key, unique_until, record)
-    VALUES ({NEXT_SEQ}, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"""  # noqa: S608  # constants only
-# Those of callers that came together, in one step: see the head of queue_backends/sqlite.py.
-_INSERT_TOGETHER = f"""INSERT INTO jobs (seq, id, status, queue, priority, task, created_at, run_at,
-        keep_secs, unique_key, unique_until, record)
-    SELECT first.seq + column1, column2, column3, column4, column5, column6, column7, column8,
-        column9, column10, column11, column12
-    FROM (SELECT {NEXT_SEQ} AS seq) AS first, (VALUES {{rows}}) WHERE true ON CONFLICT DO NOTHING"""  # noqa: S608  # constants only
+# What few jobs have comes last, and is left out where nobody has it: sqlite3 binds None slowly.
+_COLUMNS = ("id", "status", "queue", "priority", "task", "created_at", "run_at", "record")
+_RARE_COLUMNS = ("keep_secs", "unique_key", "unique_until")
+_RECORD = _COLUMNS.index("record")
 _TOGETHER = 64
 # A chunk of two thousand rows in one step, which takes two thirds of the time of as many steps.
 # The JSON has one number for each record, which has its id in it: the record's place in the data,
@@ -55,9 +50,32 @@ _WAITING = f"SELECT count(*) FROM ({_OF_QUEUE} LIMIT ?2)"  # noqa: S608  # const
 
 
 @cache
-def _insert_of(size: int) -> str:
-    rows = [f"({index}, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)" for index in range(size)]
-    return _INSERT_TOGETHER.format(rows=", ".join(rows))
+def _insert_of(width: int) -> str:
+    """Return the statement for one row of the first ``width`` columns."""
+    columns, values = (*_COLUMNS, *_RARE_COLUMNS)[:width], ", ".join("?" * width)
+    return f"""INSERT INTO jobs (seq, {", ".join(columns)}) VALUES ({NEXT_SEQ}, {values})
+        ON CONFLICT DO NOTHING"""  # noqa: S608  # constants only
+
+
+@cache
+def _insert_together(size: int, width: int) -> str:
+    """Return the statement for rows of callers that came together.
+
+    They are stored in one step: see the head of queue_backends/sqlite.py.
+    """
+    columns = (*_COLUMNS, *_RARE_COLUMNS)[:width]
+    values = [f"column{number}" for number in range(2, width + 2)]
+    rows = [f"({index}{', ?' * width})" for index in range(size)]
+    return f"""INSERT INTO jobs (seq, {", ".join(columns)})
+        SELECT first.seq + column1, {", ".join(values)}
+        FROM (SELECT {NEXT_SEQ} AS seq) AS first, (VALUES {", ".join(rows)}) WHERE true
+        ON CONFLICT DO NOTHING"""  # noqa: S608  # constants only
+
+
+def _evened(rows: list[tuple[Any, ...]]) -> tuple[list[tuple[Any, ...]], int]:
+    """Return ``rows`` as long as the longest of them, and that length."""
+    width = max(map(len, rows))
+    return [row + (None,) * (width - len(row)) for row in rows], width
 
 
 class Enqueuer:
@@ -65,6 +83,7 @@ class Enqueuer:
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        self._is_bounded = store.settings.max_queue_size is not None
 
     def store(self, jobs: list[JobRecord]) -> list[str | None]:
         """Store ``jobs`` in one transaction.
@@ -73,13 +92,15 @@ class Enqueuer:
         """
         if len(jobs) == 1 and self._is_plain(jobs[0]):
             row = self._row(jobs[0])
-            if row[-1] is not None:
-                self._store.db.write(lambda connection: connection.execute(_INSERT, row))
+            if row[_RECORD] is not None:
+                statement = _insert_of(len(row))
+                self._store.db.write(lambda connection: connection.execute(statement, row))
                 return [None]
         elif len(jobs) <= _TOGETHER and all(self._is_plain(job) for job in jobs):
-            rows = [self._row(job) for job in jobs]
-            if all(row[-1] is not None for row in rows):
-                statement, values = _insert_of(len(rows)), [*chain.from_iterable(rows)]
+            rows, width = _evened([self._row(job) for job in jobs])
+            if all(row[_RECORD] is not None for row in rows):
+                statement = _insert_together(len(rows), width)
+                values = [*chain.from_iterable(rows)]
                 self._store.db.write(lambda connection: connection.execute(statement, values))
                 return [None] * len(rows)
         return self._store.db.transaction(lambda connection: self._insert_all(connection, jobs))
@@ -102,7 +123,8 @@ class Enqueuer:
         return self._store.db.transaction(insert) if many else {}
 
     def _insert_batch(self, connection: sqlite3.Connection, batch: RecordBatch) -> None:
-        constants = self._row(batch.like.replace(id="batch"))
+        row = self._row(batch.like.replace(id="batch"))
+        constants = (*row[1:_RECORD], batch.like.result_ttl_secs)
         for records in batch.chunks():
             sizes = [*map(len, records)]
             if max(sizes) > LARGE_BYTES:
@@ -113,7 +135,7 @@ class Enqueuer:
             places = [
                 start << _SIZE_BITS | size for start, size in zip(starts, sizes, strict=False)
             ]
-            shared = (*constants[1:8], batch.id_at, first)
+            shared = (*constants, batch.id_at, first)
             connection.execute(
                 _INSERT_BATCH, (_encode_json(places).decode(), b"".join(records), *shared)
             )
@@ -125,15 +147,15 @@ class Enqueuer:
             self._insert_one(connection, job)
 
     def _is_plain(self, job: JobRecord) -> bool:
-        return job.unique_key is None and self._store.settings.max_queue_size is None
+        return job.unique_key is None and not self._is_bounded
 
     def _insert_chunk(
         self, connection: sqlite3.Connection, jobs: list[JobRecord]
     ) -> dict[str, str]:
         if all(self._is_plain(job) for job in jobs):
-            rows = [self._row(job) for job in jobs]
-            if all(row[-1] is not None for row in rows):
-                connection.executemany(_INSERT, rows)
+            rows, width = _evened([self._row(job) for job in jobs])
+            if all(row[_RECORD] is not None for row in rows):
+                connection.executemany(_insert_of(width), rows)
                 return {}
         found = self._insert_all(connection, jobs)
         return {
@@ -167,10 +189,10 @@ class Enqueuer:
             now = self._store.clock.now()
             connection.execute(_FREE_KEY, (job.func_name, job.unique_key, now))
         row = self._row(job)
-        cursor = connection.execute(_INSERT, row)
+        cursor = connection.execute(_insert_of(len(row)), row)
         if cursor.rowcount == 0:
             return self._holder(connection, job)
-        if row[-1] is None:
+        if row[_RECORD] is None:
             connection.execute(_INSERT_PAYLOAD, (cursor.lastrowid, job.encode()))
         return None
 
@@ -182,19 +204,18 @@ class Enqueuer:
     def _row(self, job: JobRecord) -> tuple[Any, ...]:
         valid_name("a job id", job.id)
         valid_name("a queue", job.queue)
-        now = self._store.clock.now() if job.run_at else 0.0
-        until = None if job.unique_for is None else job.created_at + job.unique_for
         data = job.encode()
-        return (
+        row = (
             job.id,
-            SCHEDULED if job.run_at > now else READY,
+            SCHEDULED if job.run_at and job.run_at > self._store.clock.now() else READY,
             job.queue,
             job.priority,
             job.func_name,
             job.created_at,
             job.run_at,
-            job.result_ttl_secs,
-            job.unique_key,
-            until,
             data if len(data) <= LARGE_BYTES else None,
         )
+        if job.result_ttl_secs is None and job.unique_key is None:
+            return row
+        until = None if job.unique_for is None else job.created_at + job.unique_for
+        return (*row, job.result_ttl_secs, job.unique_key, until)

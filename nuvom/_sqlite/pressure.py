@@ -40,6 +40,8 @@ class Pressure:
 
     def slows_down(self) -> bool:
         """Where the log is too long wait, the more the longer it is; return whether it is."""
+        if not self._db.checkpointer.is_held_up:  # as a rule
+            return False
         if not self.is_high:
             return False
         self._db.checkpointer.after_commit(looks=True)

@@ -76,6 +76,19 @@ def test_eight_callers_that_come_together_need_two_statements(queue: SQLiteJobQu
     assert ["INSERT", "INSERT"] == kinds
 
 
+@pytest.mark.parametrize("keeps", [[None], [60.0], [None, 60.0, None], [60.0, None], [None] * 3])
+def test_what_few_jobs_have_is_stored_where_they_have_it(
+    queue: SQLiteJobQueue, keeps: list[float | None]
+) -> None:
+    statements = transactions(queue)
+    jobs = [make_job(result_ttl_secs=secs) for secs in keeps]
+    assert [None] * len(jobs) == queue._enqueuer.store(jobs)
+    assert 1 == len(statements)
+    assert any(keeps) == ("keep_secs" in statements[0])  # to bind None takes sqlite3 long
+    stored = rows(queue, "SELECT id, keep_secs, unique_key FROM jobs ORDER BY seq")
+    assert [(job.id, secs, None) for job, secs in zip(jobs, keeps, strict=True)] == stored
+
+
 def test_bell_that_cannot_be_made_stores_nothing(
     queue: SQLiteJobQueue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
