@@ -14,7 +14,6 @@ from nuvom.clock import epoch_millis
 from nuvom.errors import InvalidId
 
 _match = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}").fullmatch
-_VARIANT = {digit: "89ab"[index % 4] for index, digit in enumerate("0123456789abcdef")}
 ID_BYTES = 16
 _WITH_VARIANT = bytes(byte & 0x3F | 0x80 for byte in range(256))
 ID_CHARS = 36
@@ -22,6 +21,9 @@ _COLUMNS = [column for column in range(ID_CHARS) if column not in (8, 13, 18, 23
 MOST_IDS = 2048
 """How many ids ``new_ids`` makes at once: half of what twelve bits can number."""
 
+_ENDINGS = 64  # how many are drawn at once
+_ENDING = slice(15, None)  # of an id: what comes after the time and the version
+_endings: list[str] = []
 _EXPECTED = "1 to 64 letters, digits, '_', '-' or '.', starting with a letter or digit"
 
 
@@ -42,11 +44,24 @@ def new_id() -> str:
     forked processes need no lock to stay apart.
     Source: RFC 9562, section 5.7.
     """
-    digits = (epoch_millis().to_bytes(6, "big") + os.urandom(ID_BYTES - 6)).hex()
-    return (
-        f"{digits[:8]}-{digits[8:12]}-7{digits[13:16]}-"
-        f"{_VARIANT[digits[16]]}{digits[17:20]}-{digits[20:]}"
-    )
+    millis = f"{epoch_millis():012x}"
+    try:
+        ending = _endings.pop()
+    except IndexError:
+        ending = _draw_endings()
+    return f"{millis[:8]}-{millis[8:]}-7{ending}"
+
+
+def _draw_endings() -> str:
+    """Return the random part of an id, and keep some more for the next.
+
+    To ask the system each time would let another thread take the interpreter lock each time.
+    """
+    noise = bytearray(os.urandom(ID_BYTES * _ENDINGS))
+    noise[8::ID_BYTES] = noise[8::ID_BYTES].translate(_WITH_VARIANT)
+    endings = [text[_ENDING].decode() for text in id_texts(noise)]
+    _endings.extend(endings[1:])
+    return endings[0]
 
 
 def new_ids(count: int) -> bytes:
@@ -79,3 +94,7 @@ def id_texts(ids: bytes | bytearray) -> list[bytes]:
         texts[column::ID_CHARS] = digits[digit :: 2 * ID_BYTES]
     whole = bytes(texts)
     return [whole[start : start + ID_CHARS] for start in range(0, len(whole), ID_CHARS)]
+
+
+if hasattr(os, "register_at_fork"):  # pragma: no branch  # Windows has no fork
+    os.register_at_fork(after_in_child=_endings.clear)  # or parent and child would use the same

@@ -317,7 +317,7 @@ class SQLiteJobQueue(ReadingPart, ControlPart, RecoveryPart, TotalsPart, LeasedJ
 
     def drop_in_child(self) -> None:
         """Forget what belongs to the parent's threads."""
-        self._group = GroupCommit(self._enqueuer.store, self.store.clock)
+        self._group = GroupCommit(self._enqueuer.store)
         self._unfinished: set[int] = set()
         self._is_rung = False
         self._idle: list[Listener] = []

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import sys
 import threading
 
 import pytest
@@ -93,6 +95,37 @@ def test_ids_sort_by_the_millisecond_in_which_they_were_made(
         ids.append(new_id())
     assert sorted(ids) == ids
     assert millis == [int(one.replace("-", "")[:12], 16) for one in ids]
+
+
+def test_the_system_is_asked_for_the_noise_of_many_ids_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked = []
+
+    def urandom(size: int) -> bytes:  # gives way to another thread at each call
+        asked.append(size)
+        return os_urandom(size)
+
+    os_urandom = os.urandom
+    monkeypatch.setattr("os.urandom", urandom)
+    assert 320 == len({new_id() for _ in range(320)})
+    assert 5 <= len(asked) <= 6
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no fork")
+def test_a_forked_child_makes_no_id_of_its_parent() -> None:
+    new_id()  # there is noise left
+    reading, writing = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.write(writing, new_id().encode())
+        os._exit(0)
+    os.waitpid(pid, 0)
+    os.close(writing)
+    theirs = os.read(reading, 100).decode()
+    os.close(reading)
+    assert 36 == len(theirs)
+    assert theirs[14:] not in {new_id()[14:] for _ in range(100)}
 
 
 def test_threads_never_make_the_same_id() -> None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from nuvom._sqlite import commits
 from nuvom._sqlite.commits import GroupCommit
-from nuvom.clock import SYSTEM_CLOCK
 from tests.engine import LIMIT_SECS, wait_until
 
 
@@ -21,7 +21,7 @@ class Store:
         self.raises: dict[int, BaseException] = {}
         self.entered = threading.Semaphore(0)
         self.gate: threading.Event | None = None
-        self.group: GroupCommit[int, int] = GroupCommit(self.commit, SYSTEM_CLOCK)
+        self.group: GroupCommit[int, int] = GroupCommit(self.commit)
 
     def commit(self, items: list[int]) -> list[int]:
         gate = self.gate
@@ -140,10 +140,10 @@ def test_leader_that_is_interrupted_leaves_the_others_to_the_next(
     else:
         gather, times = store.group._gather, iter([True])
 
-        def interrupted() -> None:
+        def interrupted(own: Any) -> None:
             if next(times, False):
                 raise KeyboardInterrupt
-            gather()
+            gather(own)
 
         monkeypatch.setattr(store.group, "_gather", interrupted)
     gate.set()
@@ -155,37 +155,111 @@ def test_leader_that_is_interrupted_leaves_the_others_to_the_next(
     assert 90 == store.group.submit(9)
 
 
+class Turn:
+    """A ticket's lock whose owner gets a signal while it waits, once ``may_break`` says so."""
+
+    def __init__(self, lock: threading.Lock, may_break: Callable[[], bool]) -> None:
+        self.lock = lock
+        self.may_break = may_break
+
+    def acquire(self) -> None:
+        wait_until(self.may_break)
+        raise KeyboardInterrupt
+
+    def release(self) -> None:
+        self.lock.release()
+
+
+def interrupt(
+    group: GroupCommit[int, int], monkeypatch: pytest.MonkeyPatch, item: int
+) -> threading.Event:
+    """Have the caller of ``item`` interrupted when the event is set, and not before."""
+    event, original = threading.Event(), commits._Ticket
+
+    def ticket(given: int) -> object:
+        made: Any = original(given)
+        if given == item:
+            made.turn = Turn(made.turn, event.is_set)
+        return made
+
+    monkeypatch.setattr(commits, "_Ticket", ticket)
+    return event
+
+
 @pytest.mark.parametrize("moment", ["waits", "is chosen", "is committed"])
 def test_caller_that_is_interrupted_while_it_waits_is_not_waited_for(
     store: Store, monkeypatch: pytest.MonkeyPatch, moment: str
 ) -> None:
-    gate, callers = crowd(store, 1)
+    event = interrupt(store.group, monkeypatch, 2)
+    gate, callers = crowd(store, 2)
     group = store.group
-
-    class Turn:
-        def acquire(self) -> None:
-            if moment == "is chosen":  # the lead is handed over in the very moment
-                group._waiting.rotate()
-                group._waiting[0].leads = True
-            elif moment == "is committed":
-                group._waiting.pop()
-            raise KeyboardInterrupt
-
-    def ticket(item: int) -> object:
-        made: Any = original(item)
-        made.turn = Turn()  # as if a signal came
-        return made
-
-    original = commits._Ticket
-    monkeypatch.setattr(commits, "_Ticket", ticket)
-    with pytest.raises(KeyboardInterrupt):
-        group.submit(5)
+    if moment == "is chosen":  # the lead is handed over in the very moment
+        group._waiting.rotate()
+        group._waiting[0].leads = True
+    elif moment == "is committed":
+        group._waiting.pop()
+    event.set()
+    callers[2].ends()
+    assert isinstance(callers[2].error, KeyboardInterrupt)
     monkeypatch.undo()
     gate.set()
     all_end(callers)
     store.gate = None
     assert 90 == group.submit(9)
     assert [0, 1, 9] == store.items
+
+
+@pytest.mark.parametrize("item", [2, 3])
+@pytest.mark.parametrize("moment", ["is committed", "is let go"])
+def test_those_behind_an_interrupted_caller_are_let_go(
+    store: Store, monkeypatch: pytest.MonkeyPatch, item: int, moment: str
+) -> None:
+    event = interrupt(store.group, monkeypatch, item)
+    gate, callers = crowd(store, 4)
+    ticket = store.group._waiting[item - 1]
+    store.gate = second = threading.Event()
+    gate.set()
+    assert store.entered.acquire(timeout=LIMIT_SECS)  # the next leader commits 1 to 4
+    if moment == "is committed":
+        event.set()
+        callers[item].ends()
+        second.set()
+    else:
+        second.set()
+        wait_until(lambda: ticket.is_let_go)
+        event.set()
+    all_end(callers)
+    assert isinstance(callers[item].error, KeyboardInterrupt)
+    assert [[0], [1, 2, 3, 4]] == store.groups
+
+
+def test_caller_that_is_gone_is_not_put_back_by_a_leader_that_is_interrupted(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    event = interrupt(store.group, monkeypatch, 2)
+    store.raises[1] = KeyboardInterrupt()
+    gate, callers = crowd(store, 3)
+    store.gate = second = threading.Event()
+    gate.set()
+    assert store.entered.acquire(timeout=LIMIT_SECS)
+    event.set()
+    callers[2].ends()
+    second.set()
+    all_end(callers)
+    assert [0, 3] == store.items
+
+
+def test_leader_waits_no_longer_than_until_all_have_come(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(commits, "_GATHER_SECS", 10 * LIMIT_SECS)
+    gate, callers = crowd(store, 3)
+    gate.set()
+    all_end(callers)
+    store.gate = None
+    crew = [Caller(store, number) for number in (11, 12, 13)]
+    all_end(crew)
+    assert [11, 12, 13] == sorted(store.groups[-1])
 
 
 def test_eight_threads_lose_nothing_and_share(store: Store) -> None:
