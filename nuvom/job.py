@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 from nuvom.errors import JobNotFound
 from nuvom.inspection import Inspector
+from nuvom.names import ID_BYTES, id_texts
 from nuvom.options import NO_CALL_OPTIONS, CallOptions
 from nuvom.record import JobRecord, JobSnapshot, JobStatus, StoredError
 from nuvom.runtime import Runtime, current_runtime
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from nuvom.registry.registry import TaskDefinition
 
 R = TypeVar("R")
-_ID_BYTES = 16
 
 
 class Job(Generic[R]):
@@ -207,7 +207,7 @@ class JobList(Sequence[Job[R]]):
     @property
     def ids(self) -> list[str]:
         """All ids, in order."""
-        return [self._id_at(index) for index in range(len(self))]
+        return [text.decode() for text in id_texts(self._ids)]
 
     def get(self, timeout: float | None = None) -> list[R]:
         """Wait for all jobs and return their results in order; raises as ``Job.get``.
@@ -224,7 +224,7 @@ class JobList(Sequence[Job[R]]):
         return results
 
     def __len__(self) -> int:
-        return len(self._ids) // _ID_BYTES
+        return len(self._ids) // ID_BYTES
 
     @overload
     def __getitem__(self, index: int) -> Job[R]: ...
@@ -234,7 +234,7 @@ class JobList(Sequence[Job[R]]):
         if isinstance(index, slice):
             picked = bytearray()
             for place in range(*index.indices(len(self))):
-                picked += self._ids[place * _ID_BYTES : (place + 1) * _ID_BYTES]
+                picked += self._ids[place * ID_BYTES : (place + 1) * ID_BYTES]
             return JobList(picked, runtime=self._runtime, existing=self._existing)
         place = range(len(self))[index]
         job_id = self._id_at(place)
@@ -255,7 +255,7 @@ class JobList(Sequence[Job[R]]):
         return f"<JobList of {len(self)} {'job' if len(self) == 1 else 'jobs'}>"
 
     def _id_at(self, place: int) -> str:
-        text = self._ids[place * _ID_BYTES : (place + 1) * _ID_BYTES].hex()
+        text = self._ids[place * ID_BYTES : (place + 1) * ID_BYTES].hex()
         return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
 

@@ -21,7 +21,7 @@ _COLUMNS = [column for column in range(ID_CHARS) if column not in (8, 13, 18, 23
 MOST_IDS = 2048
 """How many ids ``new_ids`` makes at once: half of what twelve bits can number."""
 
-_ENDINGS = 64  # how many are drawn at once
+_ENDINGS = 128  # how many are drawn at once
 _ENDING = slice(15, None)  # of an id: what comes after the time and the version
 _endings: list[str] = []
 _EXPECTED = "1 to 64 letters, digits, '_', '-' or '.', starting with a letter or digit"
@@ -44,12 +44,11 @@ def new_id() -> str:
     forked processes need no lock to stay apart.
     Source: RFC 9562, section 5.7.
     """
-    millis = f"{epoch_millis():012x}"
     try:
         ending = _endings.pop()
     except IndexError:
         ending = _draw_endings()
-    return f"{millis[:8]}-{millis[8:]}-7{ending}"
+    return f"{epoch_millis().to_bytes(6, 'big').hex('-', -4)}-7{ending}"
 
 
 def _draw_endings() -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, lru_cache, partial
 from itertools import accumulate, chain, islice
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 LARGE_BYTES = 1024  # a larger record would be rewritten with every change of its row
 _CHUNK = 1000
+_valid_queue = lru_cache(partial(valid_name, "a queue"))  # the same few come again and again
 _encode_json = msgspec.json.Encoder().encode
 
 # What few jobs have comes last, and is left out where nobody has it: sqlite3 binds None slowly.
@@ -203,7 +204,7 @@ class Enqueuer:
 
     def _row(self, job: JobRecord) -> tuple[Any, ...]:
         valid_name("a job id", job.id)
-        valid_name("a queue", job.queue)
+        _valid_queue(job.queue)
         data = job.encode()
         row = (
             job.id,

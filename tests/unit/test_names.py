@@ -108,7 +108,7 @@ def test_the_system_is_asked_for_the_noise_of_many_ids_at_once(
 
     os_urandom = os.urandom
     monkeypatch.setattr("os.urandom", urandom)
-    assert 320 == len({new_id() for _ in range(320)})
+    assert 640 == len({new_id() for _ in range(640)})
     assert 5 <= len(asked) <= 6
 
 
