@@ -1,7 +1,7 @@
 """Whether the arguments of a call fit a function, checked when the job is made.
 
-Most calls are judged by counting; only the rest pay for ``inspect.Signature.bind``. Used by
-the dispatcher, once for each task and then for each call.
+Most calls are judged by counting and by names; only the rest pay for
+``inspect.Signature.bind``. Used by the dispatcher, once for each task and then for each call.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from nuvom.errors import InvalidArguments
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_SIMPLE = (inspect.Parameter.POSITIONAL_OR_KEYWORD,)
+_POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+_SIMPLE = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
 
 class Binder:
@@ -25,12 +26,14 @@ class Binder:
         fitting: How many positional arguments, without any by keyword, need no further check.
     """
 
-    __slots__ = ("_func", "_task", "fitting", "names")
+    __slots__ = ("_by_keyword", "_func", "_task", "fitting", "names")
 
     def __init__(self, task: str, func: Callable[..., Any]) -> None:
         self._task = task
         self._func = func
         self.fitting = range(0)
+        # For each number of positional arguments: which others are needed, and which can be given.
+        self._by_keyword: list[tuple[frozenset[str], frozenset[str]]] = []
         self.names: tuple[str, ...] = ()
         signature = self.signature
         if signature is not None:
@@ -49,8 +52,10 @@ class Binder:
 
         Raises: InvalidArguments (a TypeError): it would not.
         """
-        if not kwargs and len(args) in self.fitting:
-            return
+        if len(args) < len(self._by_keyword):
+            needed, allowed = self._by_keyword[len(args)]
+            if needed <= kwargs.keys() <= allowed:
+                return
         signature = self.signature
         if signature is None:
             return
@@ -61,16 +66,17 @@ class Binder:
             raise InvalidArguments(self._task, str(error), signature=text) from None
 
     def _measure(self, parameters: list[inspect.Parameter]) -> None:
-        positional = [
-            parameter
-            for parameter in parameters
-            if parameter.kind
-            in (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-        ]
-        self.names = tuple(parameter.name for parameter in positional)
-        if all(parameter.kind in _SIMPLE for parameter in parameters):
-            fewest = sum(parameter.default is parameter.empty for parameter in positional)
-            self.fitting = range(fewest, len(positional) + 1)
+        positional = [one.name for one in parameters if one.kind in _POSITIONAL]
+        self.names = tuple(positional)
+        if any(one.kind not in _SIMPLE for one in parameters):
+            return
+        needed = frozenset(one.name for one in parameters if one.default is one.empty)
+        allowed = frozenset(one.name for one in parameters)
+        for count in range(len(positional) + 1):
+            given = frozenset(positional[:count])
+            self._by_keyword.append((needed - given, allowed - given))
+        fewest = sum(1 for others, _ in self._by_keyword if others)
+        self.fitting = range(fewest, len(self._by_keyword))
 
 
 class _Plain:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import chain, combinations
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ def optional(x: int, y: int = 0) -> None: ...
 def none() -> None: ...
 def only_positional(x: int, /, y: int) -> None: ...
 def only_keyword(x: int, *, y: int) -> None: ...
+def optional_keyword(x: int, z: int = 1, *, y: int = 0) -> None: ...
 def any_positional(*items: int) -> None: ...
 def any_keyword(x: int, **more: int) -> None: ...
 
@@ -70,6 +72,42 @@ def test_arguments_that_python_refuses_are_refused(
         Binder("task", func).check(args, kwargs)
     with pytest.raises(TypeError):
         func(*args, **kwargs)
+
+
+EVERY = [plain, optional, none, only_positional, only_keyword, optional_keyword, any_keyword]
+
+
+@pytest.mark.parametrize("func", EVERY)
+@pytest.mark.parametrize("count", range(4))
+def test_every_call_is_judged_as_python_does(func: Callable[..., Any], count: int) -> None:
+    binder, args = Binder("task", func), (1, 2, 3)[:count]
+    for names in chain.from_iterable(combinations("xyz", size) for size in range(4)):
+        kwargs = dict.fromkeys(names, 0)
+        try:
+            func(*args, **kwargs)
+        except TypeError:
+            with pytest.raises(InvalidArguments):
+                binder.check(args, kwargs)
+            assert kwargs or count not in binder.fitting
+        else:
+            binder.check(args, kwargs)
+
+
+@pytest.mark.parametrize(
+    ("func", "fitting"),
+    [(plain, [2]), (optional, [1, 2]), (none, [0]), (only_keyword, []), (optional_keyword, [1, 2])],
+)
+def test_number_of_arguments_is_enough_to_judge_most_calls(
+    func: Callable[..., Any], fitting: list[int]
+) -> None:
+    assert fitting == list(Binder("task", func).fitting)
+
+
+def test_calls_by_keyword_need_no_closer_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    binder = Binder("task", optional_keyword)
+    monkeypatch.setattr(Binder, "signature", property(lambda _: pytest.fail("it was looked up")))
+    binder.check((1,), {"y": 2})
+    binder.check((), {"x": 1, "z": 2})
 
 
 def test_refusal_shows_the_signature_and_is_a_type_error() -> None:
