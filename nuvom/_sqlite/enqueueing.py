@@ -26,7 +26,8 @@ _CHUNK = 1000
 _valid_queue = lru_cache(partial(valid_name, "a queue"))  # the same few come again and again
 _encode_json = msgspec.json.Encoder().encode
 
-# What few jobs have comes last, and is left out where nobody has it: sqlite3 binds None slowly.
+# What few jobs have comes last, and is left out where nobody has it: sqlite3 looks for an adapter
+# of None, and of bytes, at each binding, which takes longer than the binding; a bytearray has none.
 _COLUMNS = ("id", "status", "queue", "priority", "task", "created_at", "run_at", "record")
 _RARE_COLUMNS = ("keep_secs", "unique_key", "unique_until")
 _RECORD = _COLUMNS.index("record")
@@ -214,7 +215,7 @@ class Enqueuer:
             job.func_name,
             job.created_at,
             job.run_at,
-            data if len(data) <= LARGE_BYTES else None,
+            bytearray(data) if len(data) <= LARGE_BYTES else None,
         )
         if job.result_ttl_secs is None and job.unique_key is None:
             return row

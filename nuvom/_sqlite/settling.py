@@ -69,7 +69,8 @@ def settle(store: Store, settlements: Sequence[Settlement]) -> list[bool]:
         if one.status is not _SUCCESS or one.children or one.error is not None:
             others.append(one)
             continue
-        bound += (record.ref, record.lease_epoch, one.result, one.started_at, one.finished_at)
+        result = None if one.result is None else bytearray(one.result)  # see enqueueing.py
+        bound += (record.ref, record.lease_epoch, result, one.started_at, one.finished_at)
         if record.unique_key is not None or record.attempt > 1 or record.lease_epoch > 1:
             has_rest = True
     if not others:

@@ -47,8 +47,8 @@ class Fencing(QueueKit):
         late = [bench.put_and_claim(A), bench.put_and_claim(A)]
         bench.lose_workers()
         current = [bench.claim(B), bench.claim(B)]
-        mine = bench.put_and_claim(A)
         for status in (JobStatus.SUCCESS, JobStatus.FAILED):  # the second batch is a mixed one
+            mine = bench.put_and_claim(A)
             batch = [make_settlement(late[0]), make_settlement(mine)]
             batch.append(make_settlement(late[1], status))
             accepted = bench.leased.settle(batch)
