@@ -36,6 +36,7 @@ def freeze_round(site: Site, crew: Crew) -> set[str]:
     thaw_at = SYSTEM_CLOCK.monotonic() + LATE_SECS
     for worker in frozen:
         worker.freeze()
+    wait_for(lambda: all(map(is_at_rest, pids)), LIMIT_SECS, "they did not stop")
     is_round = len(frozen) == AT_ONCE and not ended(site) & set(ids)
     is_round = is_round and not holds_the_write_lock(site)
     try:
@@ -50,6 +51,13 @@ def freeze_round(site: Site, crew: Crew) -> set[str]:
             wait_for(lambda: finished(site) >= set(ids), LIMIT_SECS, "they did not end")
     wait_for(lambda: fenced(site) >= set(ids), LIMIT_SECS, "they were not told")
     return set(ids)
+
+
+def is_at_rest(pid: int) -> bool:
+    """Whether a process that was told to stop has; until then it may yet take a lock."""
+    threads = Path(f"/proc/{pid}/task")  # elsewhere than on Linux nothing tells
+    stats = [path.read_text() for path in threads.glob("*/stat")]
+    return all(stat.rpartition(")")[2].split()[0] == "T" for stat in stats)
 
 
 def ended(site: Site) -> set[str]:
