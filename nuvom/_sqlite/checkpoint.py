@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-_TRIGGER_BYTES = 8 << 20
+TRIGGER_BYTES = 8 << 20
+"""Length of the log at which it is checkpointed, and to which it is cut where it is longer."""
+
 # Commits between two looks at the log's size. One that makes the file longer takes up to twice as
 # long as one that writes over what the last checkpoint has moved.
 _LOOK_EVERY = 16
@@ -83,7 +85,7 @@ class Checkpointer:
             with suppress(sqlite3.Error, NuvomError):
                 self.look()
 
-    def look(self, *, trigger_bytes: int = _TRIGGER_BYTES) -> bool:
+    def look(self, *, trigger_bytes: int = TRIGGER_BYTES) -> bool:
         """Checkpoint when the log is longer than ``trigger_bytes``; return whether it was done."""
         self._commits = 0
         try:

@@ -51,7 +51,7 @@ _READ_BACK = """SELECT json_group_array(seq), CAST(group_concat(record, '') AS B
     FROM jobs WHERE status = 1 AND claim_token = ?1"""
 _READ_BACK_EACH = """SELECT json_group_array(json_array(seq, lease_epoch, attempt, deliveries,
         suspect, priority, coalesce(length(record), -1))),
-    CAST(group_concat(record, '') AS BLOB), max(suspect) OR min(priority) < max(priority)
+    CAST(group_concat(record, '') AS BLOB)
     FROM jobs WHERE status = 1 AND claim_token = ?1"""
 _READ_PAYLOADS = """SELECT seq, record FROM payloads
     WHERE seq IN (SELECT value FROM json_each(?1))"""
@@ -117,49 +117,44 @@ class Claim:
         """
         if self._rows:
             return self._decoded(self._rows)
-        ((numbers, records, is_first),) = self._store.db.read(_READ_BACK, (self.token,))
-        if is_first:
-            seqs = _decode_seqs(numbers)
-            try:
-                jobs = JobRecord.decode_all(records, len(seqs))
-            except PayloadError:  # the long way tells which one is damaged
-                return self._read_back_each()
-            for job, seq in zip(jobs, seqs, strict=True):
-                become_claimed(job, seq)
-            return jobs
-        return self._read_back_each()
+        return self._read_first() or self._decoded(self._read_rows())
 
-    def _decoded(self, rows: list[tuple[Any, ...]]) -> list[JobRecord]:
-        jobs = []
-        for seq, epoch, attempt, deliveries, suspect, _, record in sorted(rows, key=_in_order):
-            data = self._payloads([seq]).get(seq, b"") if record is None else record
-            try:
-                job = JobRecord.decode(data)
-            except PayloadError as error:
-                self._set_aside(seq, epoch, error)
-            else:
-                become_claimed(job, seq, (epoch, attempt, deliveries), is_suspect=bool(suspect))
-                jobs.append(job)
+    def _read_first(self) -> list[JobRecord]:
+        """Return the claimed jobs if each is sound and was never claimed before, else none."""
+        ((numbers, records, is_first),) = self._store.db.read(_READ_BACK, (self.token,))
+        if not is_first:
+            return []
+        seqs = _decode_seqs(numbers)
+        try:
+            jobs = JobRecord.decode_all(records, len(seqs))
+        except PayloadError:  # the long way tells which one is damaged
+            return []
+        for job, seq in zip(jobs, seqs, strict=True):
+            become_claimed(job, seq)
         return jobs
 
-    def _read_back_each(self) -> list[JobRecord]:
-        ((numbers, records, is_mixed),) = self._store.db.read(_READ_BACK_EACH, (self.token,))
-        rows, records = _decode_rows(numbers), records or b""
-        large = self._payloads([row[0] for row in rows if row[6] < 0])
-        jobs, order, start = [], {}, 0
-        for seq, epoch, attempt, deliveries, suspect, priority, length in rows:
+    def _read_rows(self) -> list[tuple[Any, ...]]:
+        """Return what ``_RETURNING`` names of each claimed job."""
+        ((numbers, records),) = self._store.db.read(_READ_BACK_EACH, (self.token,))
+        rows: list[tuple[Any, ...]] = []
+        start = 0
+        for *row, length in _decode_rows(numbers):
             end = start + max(0, length)
+            rows.append((*row, None if length < 0 else records[start:end]))
+            start = end
+        return rows
+
+    def _decoded(self, rows: list[tuple[Any, ...]]) -> list[JobRecord]:
+        large = self._payloads([row[0] for row in rows if row[-1] is None])
+        jobs = []
+        for seq, epoch, attempt, deliveries, suspect, _, record in sorted(rows, key=_in_order):
             try:
-                job = JobRecord.decode(large.get(seq, records[start:end]))
+                job = JobRecord.decode(large.get(seq, b"") if record is None else record)
             except PayloadError as error:
                 self._set_aside(seq, epoch, error)
             else:
                 become_claimed(job, seq, (epoch, attempt, deliveries), is_suspect=bool(suspect))
                 jobs.append(job)
-                order[seq] = (not suspect, priority, seq)
-            start = end
-        if is_mixed:
-            jobs.sort(key=lambda job: order[job.ref])
         return jobs
 
     def _execute(
@@ -189,6 +184,6 @@ class Claim:
         self._store.bell.ring_all("result")
 
 
-def _in_order(row: tuple[Any, ...]) -> tuple[int, int]:
-    seq, priority = row[0], row[5]
-    return priority, seq
+def _in_order(row: tuple[Any, ...]) -> tuple[bool, int, int]:
+    seq, is_suspect, priority = row[0], row[4], row[5]
+    return not is_suspect, priority, seq

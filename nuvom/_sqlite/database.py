@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from nuvom._durable import storage_errors, sync_directory
 from nuvom._filesystem import refuse_network
 from nuvom._fork import drop_at_fork, rest_at_fork
-from nuvom._sqlite.checkpoint import Checkpointer
+from nuvom._sqlite.checkpoint import TRIGGER_BYTES, Checkpointer
 from nuvom._sqlite.damage import (
     damaged,
     find_damage,
@@ -45,7 +45,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _OLDEST_SQLITE = (3, 38, 0)  # the operators -> and ->>
-JOURNAL_LIMIT_BYTES = 8 << 20
 
 # A forked child must neither use nor close its parent's connections: closing would drop the
 # parent's locks on the file. Kept here, they are never collected.
@@ -71,16 +70,20 @@ class Database:
         self._owes_flush = False  # something of this process was committed without one
         self._is_doubtful = False  # a flush failed: what was committed may not reach the device
         self._damage = ""  # what is wrong with the file; then nothing is written to it
+        self._begin()
+        drop_at_fork(self)
+        rest_at_fork(self)
+
+    def _begin(self) -> None:
+        """Have no connection, and locks that nobody holds."""
         self._mutex = threading.RLock()
         self._writer: sqlite3.Connection | None = None
         self._readers: list[sqlite3.Connection] = []
-        self._gate_lock = threading.Lock()
+        self._gate_lock = threading.Lock()  # where nobody waits it is quicker than the condition
         self._gate = threading.Condition(self._gate_lock)
         self._lent = 0  # readers in use
         self._is_held = False
-        self.checkpointer = Checkpointer(path, self.directory, self.connect, self._doubt)
-        drop_at_fork(self)
-        rest_at_fork(self)
+        self.checkpointer = Checkpointer(self.path, self.directory, self.connect, self._doubt)
 
     # ---- writing ------------------------------------------------------------------------
 
@@ -187,7 +190,7 @@ class Database:
             for pragma in (
                 f"synchronous = {'FULL' if self._is_full else 'NORMAL'}",
                 "wal_autocheckpoint = 0",
-                f"journal_size_limit = {JOURNAL_LIMIT_BYTES}",
+                f"journal_size_limit = {TRIGGER_BYTES}",
                 "trusted_schema = OFF",
                 "cell_size_check = ON",
                 "mmap_size = 0",
@@ -308,14 +311,7 @@ class Database:
         _inherited.extend(self.checkpointer.connections)
         if self._writer is not None:
             _inherited.append(self._writer)
-        self._mutex = threading.RLock()
-        self._writer = None
-        self._readers = []
-        self._gate_lock = threading.Lock()
-        self._gate = threading.Condition(self._gate_lock)
-        self._lent = 0
-        self._is_held = False
-        self.checkpointer = Checkpointer(self.path, self.directory, self.connect, self._doubt)
+        self._begin()
 
     @property
     def is_open(self) -> bool:

@@ -36,12 +36,10 @@ class Pressure:
     def is_high(self) -> bool:
         """Whether the log was too long, and held by a reader, at the last look."""
         checkpointer = self._db.checkpointer
-        return checkpointer.log_bytes >= SLOW_BYTES and checkpointer.is_held_up
+        return checkpointer.is_held_up and checkpointer.log_bytes >= SLOW_BYTES
 
     def slows_down(self) -> bool:
         """Where the log is too long wait, the more the longer it is; return whether it is."""
-        if not self._db.checkpointer.is_held_up:  # as a rule
-            return False
         if not self.is_high:
             return False
         self._db.checkpointer.after_commit(looks=True)

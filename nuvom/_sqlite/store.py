@@ -142,9 +142,9 @@ class Store:
 
     def size(self) -> StoreSize:
         """Return the bytes of the file with its log, and those of the disk below them."""
-        used = sum(file_bytes(f"{self.db.path}{end}") for end in ("", "-wal"))
         import shutil  # noqa: PLC0415  # for who looks at a store
 
+        used = sum(file_bytes(f"{self.db.path}{end}") for end in ("", "-wal"))
         disk = shutil.disk_usage(self.db.path.parent)
         return StoreSize(used, disk.free, disk.total)
 

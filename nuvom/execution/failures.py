@@ -45,6 +45,8 @@ def fingerprint(task: str, type_name: str, frames: TracebackType | None = None) 
     The place is the innermost frame of code that is not an installed package, by file and
     function, without the line, which every edit moves.
     """
+    from hashlib import blake2b  # noqa: PLC0415  # a worker starts without it
+
     place = ""
     while frames is not None:
         code = frames.tb_frame.f_code
@@ -53,8 +55,6 @@ def fingerprint(task: str, type_name: str, frames: TracebackType | None = None) 
             place = f"{os.path.basename(code.co_filename)}:{code.co_qualname}"
         frames = frames.tb_next
     text = f"{task}\n{type_name}\n{place}"
-    from hashlib import blake2b  # noqa: PLC0415  # a worker starts without it
-
     return blake2b(text.encode("utf-8", "replace"), digest_size=6).hexdigest()
 
 

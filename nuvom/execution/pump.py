@@ -147,7 +147,7 @@ class Pump:
             # no one here has in hand.
             self._take_back((running,))
             self.wake()
-        return running in self._in_hand.jobs
+        return running in self._in_hand
 
     def lose(self, running: RunningJob) -> None:
         """Give up an attempt whose lease is gone, and stop its code."""

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, ClassVar
 import msgspec
 
 from nuvom._fork import drop_at_fork
-from nuvom._slotfile import SLOT_BYTES, STARTED, STATE_AT
 from nuvom._sqlite import pressure
 from nuvom._sqlite.claiming import BULK, CLAIM_SUSPECT, FEW, Claim
 from nuvom._sqlite.commits import GroupCommit
@@ -190,7 +189,7 @@ class SQLiteJobQueue(ReadingPart, ControlPart, RecoveryPart, TotalsPart, LeasedJ
         """Note in the slot file that user code starts; one byte in mapped memory."""
         booked = self.store.marks.get(job.id)
         if booked is not None and booked[2] == job.lease_epoch:
-            booked[0].map[booked[1] * SLOT_BYTES + STATE_AT] = STARTED
+            booked[0].mark(booked[1])
 
     def _survey(self, *, is_bulk: bool) -> tuple[list[str], list[str]]:
         """Return the queues with ready jobs and with suspects, and wake what is due."""

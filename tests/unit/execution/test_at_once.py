@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -45,15 +45,22 @@ def engine(project: Path, trouble: Trouble) -> Iterator[Engine]:
 
 
 class Unhurried:
-    """A job that ends when the pump sleeps on the queue, or when it is told."""
+    """A job that ends when the pump sleeps on the queue, or when it is told.
 
-    def __init__(self, engine: Engine, **options: Any) -> None:
+    Args:
+        does: Called at its end: what it returns or raises.
+    """
+
+    def __init__(
+        self, engine: Engine, does: Callable[[], Any] = lambda: "done", **options: Any
+    ) -> None:
         self.go = threading.Event()
+        self._does = does
         self.task = engine.task(self._run, name="tests.unhurried", **options)
 
-    def _run(self) -> str:
+    def _run(self) -> Any:
         assert self.go.wait(LIMIT_SECS)
-        return "done"
+        return self._does()
 
     def end(self, worker: Worker, job: Job[Any]) -> None:
         """Let ``job`` run, and end once the pump has gone back to sleep."""
@@ -125,17 +132,12 @@ def test_worker_that_ends_by_itself_leaves_all_to_its_pump(engine: Engine) -> No
 
 
 def test_failure_is_left_to_the_pump(engine: Engine) -> None:
-    @engine.task
     def fail() -> None:
-        go.wait(LIMIT_SECS)
         raise ValueError
 
-    go = threading.Event()
+    unhurried = Unhurried(engine, fail)
     with engine.worker(threads=2) as worker:
-        job = fail.delay()
-        wait_until(lambda: str(job.status) == "RUNNING")
-        wait_until(lambda: at_once(worker).is_open)
-        go.set()
+        unhurried.end(worker, unhurried.task.delay())
         wait_until(lambda: bool(engine.events(JobFailed)))
         assert ["nuvom-pump"] == SETTLED_BY
 
@@ -145,20 +147,16 @@ def test_success_that_brings_further_jobs_is_left_to_the_pump(engine: Engine) ->
     def child() -> int:
         return 7
 
-    @engine.task
     def parent() -> int:
-        go.wait(LIMIT_SECS)
         job = current_job()
         assert job is not None
         job.enqueue(child)
         return 1
 
-    go = threading.Event()
+    unhurried = Unhurried(engine, parent)
     with engine.worker(threads=2) as worker:
-        job = parent.delay()
-        wait_until(lambda: str(job.status) == "RUNNING")
-        wait_until(lambda: at_once(worker).is_open)
-        go.set()
+        job = unhurried.task.delay()
+        unhurried.end(worker, job)
         assert 1 == job.get(LIMIT_SECS)
         wait_until(lambda: 2 == len(engine.events(JobSucceeded)))
         assert "nuvom-pump" == SETTLED_BY[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 
 from nuvom.config import Settings
 from nuvom.queue_backends.sqlite import SQLiteJobQueue
+from nuvom.record import JobRecord
 from nuvom.testing import FakeClock
 
 
@@ -27,6 +29,16 @@ def clock() -> Real:
 
 def make_queue(root: Path, clock: FakeClock, **settings: Any) -> SQLiteJobQueue:
     return SQLiteJobQueue(Settings(root=root, **settings), clock=clock)
+
+
+def damage(queue: SQLiteJobQueue, job: JobRecord, table: str) -> None:
+    """Overwrite the stored record of a job, which is in ``jobs`` or, a large one, ``payloads``."""
+    with sqlite3.connect(queue.store.db.path) as connection:
+        connection.execute(
+            f"UPDATE {table} SET record = x'c1' WHERE seq = (SELECT seq FROM jobs WHERE id = ?)",
+            (job.id,),
+        )
+    connection.close()
 
 
 @pytest.fixture

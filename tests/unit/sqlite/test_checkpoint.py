@@ -205,7 +205,7 @@ def test_trouble_with_a_checkpoint_never_reaches_who_has_committed(
 def test_log_stays_short_under_load(
     db: Database, checkpointer: Checkpointer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(checkpoint_module, "_TRIGGER_BYTES", 100_000)
+    monkeypatch.setattr(checkpoint_module, "TRIGGER_BYTES", 100_000)
     monkeypatch.setattr(
         checkpointer, "look", lambda: Checkpointer.look(checkpointer, trigger_bytes=100_000)
     )

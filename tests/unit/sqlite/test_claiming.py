@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
-
 import pytest
 
 from nuvom._sqlite.claiming import FEW
@@ -12,6 +10,7 @@ from nuvom.queue_backends.sqlite import SQLiteJobQueue
 from nuvom.record import JobRecord, JobStatus
 from nuvom.testing import make_job, make_settlement
 from tests.engine import LIMIT_SECS
+from tests.unit.sqlite.conftest import damage
 
 ME = "worker-1"
 
@@ -131,13 +130,7 @@ def test_survey_decides_while_jobs_run_here(
 def test_damaged_record_is_set_aside(queue: SQLiteJobQueue, size: int) -> None:
     bad, good = make_job("tests.probe", "x" * size), make_job("tests.probe", "y" * size)
     come(queue, bad, good)
-    table = "jobs" if size < 1000 else "payloads"
-    with sqlite3.connect(queue.store.db.path) as connection:
-        connection.execute(
-            f"UPDATE {table} SET record = x'c1' WHERE seq = (SELECT seq FROM jobs WHERE id = ?)",
-            (bad.id,),
-        )
-    connection.close()
+    damage(queue, bad, "jobs" if size < 1000 else "payloads")
     (claimed,) = queue.claim(4, ME)
     assert (good.id, good.args) == (claimed.id, claimed.args)
     found = queue.get(bad.id)

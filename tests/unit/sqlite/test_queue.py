@@ -20,7 +20,7 @@ from nuvom.record_batch import RecordBatch
 from nuvom.result_backends.sqlite import SQLiteResultBackend
 from nuvom.testing import make_job, make_settlement
 from tests.engine import LIMIT_SECS, wait_until
-from tests.unit.sqlite.conftest import Real, make_queue
+from tests.unit.sqlite.conftest import Real, damage, make_queue
 
 ME, OTHER = "worker-1", "worker-2"
 NO_ARGUMENTS = b"\x90\x80"  # as a batch takes them
@@ -388,12 +388,7 @@ def test_damaged_record_is_set_aside_and_harms_no_neighbour(
     before, bad, after = (make_job("tests.probe", "x" * size, queue="mail") for _ in range(3))
     queue.enqueue_many([before, bad, after])
     table = "jobs" if size < 1000 else "payloads"
-    with sqlite3.connect(queue.store.db.path) as connection:
-        connection.execute(
-            f"UPDATE {table} SET record = x'c1' WHERE seq = (SELECT seq FROM jobs WHERE id = ?)",
-            (bad.id,),
-        )
-    connection.close()
+    damage(queue, bad, table)
 
     assert [before.id, after.id] == [job.id for job in queue.claim(9, ME)]
     found = seen(queue, bad)
