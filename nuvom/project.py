@@ -32,6 +32,7 @@ _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 # Each exists only on some systems; Windows has neither symlink races nor modes to guard here.
 _NOFOLLOW = getattr(os, "O_NOFOLLOW", 0)
 _BINARY = getattr(os, "O_BINARY", 0)
+_GONE = "a working directory that no longer exists"
 
 
 # ---- the root -------------------------------------------------------------------------
@@ -57,8 +58,27 @@ def require_root(start: Path | None = None) -> Path:
     """
     found, tried = _search(start)
     if found is None:
-        raise ProjectNotFound(tried or ["a working directory that no longer exists"])
+        raise ProjectNotFound(tried or [_GONE])
     return found
+
+
+def root_or_here() -> Path:
+    """Return the project's root or, where there is none, the working directory.
+
+    Raises: ProjectNotFound: somebody has removed the working directory.
+    """
+    return find_root() or here()
+
+
+def here() -> Path:
+    """Return the working directory.
+
+    Raises: ProjectNotFound: somebody has removed it.
+    """
+    try:
+        return Path.cwd()
+    except FileNotFoundError:
+        raise ProjectNotFound([_GONE]) from None
 
 
 def _search(start: Path | None) -> tuple[Path | None, list[Path]]:

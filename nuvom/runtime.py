@@ -23,7 +23,7 @@ from nuvom.naming import task_name
 from nuvom.plugins.extras import make_extras
 from nuvom.plugins.lifecycle import PluginSet
 from nuvom.plugins.loader import backend_class, build_backend
-from nuvom.project import find_root, module_name_for
+from nuvom.project import module_name_for, root_or_here
 from nuvom.registry.registry import Registry, TaskDefinition, default_registry
 from nuvom.serialization.msgpack_codec import MsgpackCodec
 
@@ -207,7 +207,7 @@ def current_runtime() -> Runtime:
 
     The project root is the nearest one around the working directory; where there is none, it
     is the working directory.
-    Raises: ConfigError, UnknownBackend, PluginError.
+    Raises: ConfigError, UnknownBackend, PluginError, ProjectNotFound.
     """
     runtime = _current
     return runtime if runtime is not None else _build_current()
@@ -216,8 +216,7 @@ def current_runtime() -> Runtime:
 def _build_current() -> Runtime:
     with _lock:
         if _current is None:
-            root = find_root() or Path.cwd()
-            use_runtime(build_runtime(load(root, overrides=_overrides)))
+            use_runtime(build_runtime(load(root_or_here(), overrides=_overrides)))
         assert _current is not None  # noqa: S101  # set by use_runtime
         return _current
 
@@ -239,7 +238,7 @@ def configure(**settings: Any) -> None:
     """
     with _lock:
         merged = {**_overrides, **settings}
-        load(find_root() or Path.cwd(), overrides=merged)  # refuses what is wrong, before it counts
+        load(root_or_here(), overrides=merged)  # refuses what is wrong, before it counts
         _overrides.update(settings)
         before = use_runtime(None)
     if before is not None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from nuvom.config_sources import Loaded, load
 from nuvom.errors import ProjectNotFound
-from nuvom.project import find_root, require_root
+from nuvom.project import find_root, require_root, root_or_here
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -34,12 +34,11 @@ def project_root(invocation: Invocation) -> Path:
 
 
 def folder_or_root(invocation: Invocation) -> Path:
-    """Return the project's root or, where there is none, the folder that would become one."""
-    from pathlib import Path  # noqa: PLC0415  # only the type is needed elsewhere
+    """Return the project's root or, where there is none, the folder that would become one.
 
-    if invocation.project is not None:
-        return invocation.project.resolve()
-    return find_root() or Path.cwd()
+    Raises: ProjectNotFound: somebody has removed the working directory.
+    """
+    return root_or_here() if invocation.project is None else invocation.project.resolve()
 
 
 def project_or_here(invocation: Invocation) -> Path:

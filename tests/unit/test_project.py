@@ -22,10 +22,12 @@ from nuvom.project import (
     ensure_state_dir,
     find_root,
     has_section,
+    here,
     import_roots,
     module_name_for,
     open_private,
     require_root,
+    root_or_here,
 )
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="owners, modes and links are POSIX")
@@ -131,8 +133,9 @@ def test_a_working_directory_that_was_removed_is_no_project(
     monkeypatch.chdir(gone)
     gone.rmdir()
 
-    with pytest.raises(ProjectNotFound, match="no longer exists"):
-        require_root()
+    for look in (require_root, root_or_here, here):
+        with pytest.raises(ProjectNotFound, match="no longer exists"):
+            look()
 
 
 def test_the_home_folder_ends_the_search_unless_one_stands_in_it(

@@ -10,6 +10,7 @@ from nuvom.cli.base import Command
 from nuvom.cli.invocation import Invocation, pass_invocation
 from nuvom.cli.starter import write_project
 from nuvom.cli.text import quoted
+from nuvom.project import here
 
 SCHEMA = "nuvom.init/1"
 
@@ -23,9 +24,8 @@ def init(invocation: Invocation, folder: Path | None, *, force: bool) -> None:
 
     Files that are there already are kept, unless --force.
     """
-    root = Path.cwd() if folder is None else folder.absolute()
-    if folder is None and invocation.project is not None:
-        root = invocation.project.absolute()
+    chosen = invocation.project if folder is None else folder
+    root = here() if chosen is None else chosen.absolute()
     done = list(write_project(root, force=force))
     out = invocation.out
     if out.as_json:

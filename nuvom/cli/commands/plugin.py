@@ -18,6 +18,7 @@ from nuvom.cli.tables import Cell, Column, Table
 from nuvom.cli.text import quoted
 from nuvom.errors import PluginNotFound
 from nuvom.plugins.loader import find_entries
+from nuvom.project import here
 
 if TYPE_CHECKING:
     from nuvom.config import Settings
@@ -171,7 +172,7 @@ def scaffold(
     name = name or named or ""
     if not name.isidentifier() or not name.islower() or not name.isascii():
         raise click.UsageError(f"{name!r} is no module name: use a-z, 0-9 and _, such as my_queue.")
-    base = folder_or_root(invocation) if invocation.project is not None else Path.cwd()
+    base = folder_or_root(invocation) if invocation.project is not None else here()
     folder = base / (name if out is None else out)
     files = write_plugin(folder, name, kind, force=force)
     if invocation.out.as_json and not is_tested:
