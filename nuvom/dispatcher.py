@@ -109,7 +109,7 @@ class Dispatcher:
         if plan is None:
             plan = self._plan(definition, options)
         now = self._clock.now()
-        record = plan.record(args, dict(kwargs), now)
+        record = plan.record(args, kwargs, now)
         if self._missing:
             self._refuse_missing(record, now)
         return record
@@ -217,7 +217,7 @@ class CallPlan:
         self._kept_alive = (definition, options)  # the cache is keyed by their identity
         self._name = name
         self._binder = Binder(name, definition.func)
-        self._fitting = self._binder.fitting
+        self._fitting = frozenset(self._binder.fitting)
         self._quick = codec.quick_encoder(definition.func)
         self._encode = codec.call_encoder(definition.func, self._binder.names)
         self._max_bytes = settings.max_payload_bytes
@@ -226,14 +226,14 @@ class CallPlan:
         self._priority = _first(options.priority, definition.options.priority)
         self._rest = _constant_fields(definition, options, settings)
 
-    def record(self, args: tuple[Any, ...], kwargs: dict[str, Any], now: float) -> JobRecord:
+    def record(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], now: float) -> JobRecord:
         """Return the record of one call."""
         packed_args, packed_kwargs = self.pack(args, kwargs)
         return JobRecord(
             new_id(),
             self._name,
             Raw(packed_args),
-            Raw(packed_kwargs),
+            EMPTY_KWARGS if packed_kwargs is _NO_KWARGS else Raw(packed_kwargs),
             self._queue,
             self._priority,
             now,
@@ -254,11 +254,12 @@ class CallPlan:
             **self._rest,
         )
 
-    def pack(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[bytes, bytes]:
+    def pack(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[bytes, bytes]:
         """Return checked and encoded arguments."""
         packed = self._quick(args) if not kwargs and len(args) in self._fitting else None
         if packed is not None and len(packed) < self._max_bytes:
             return packed, _NO_KWARGS
+        kwargs = dict(kwargs)
         self._binder.check(args, kwargs)
         packed_args, packed_kwargs = self._encode(args, kwargs)
         size = len(packed_args) + len(packed_kwargs)

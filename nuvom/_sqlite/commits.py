@@ -73,26 +73,24 @@ class GroupCommit(Generic[T, R]):
         self._waiting: deque[_Ticket[T, R]] = deque()
         self._gatherer: _Ticket[T, R] | None = None  # a leader that waits for more to come
         self._lock = threading.Lock()
-        self._is_led = False
+        self._leading = threading.Lock()  # held while somebody leads, and passed on with the lead
         self._last_size = 1
 
     def submit(self, item: T) -> R:
         """Return the result of ``item`` once its group is committed, or raise its error."""
-        ticket: _Ticket[T, R] | None = None
-        with self._lock:
-            leads = not self._is_led
-            self._is_led = True
-            if not leads or self._last_size > 1:
-                ticket = _Ticket(item)
-                self._waiting.append(ticket)
-                if self._gatherer is not None and len(self._waiting) >= self._last_size:
-                    self._gatherer.turn.release()
-                    self._gatherer = None
-        if ticket is None:
+        # By keyword it would take three times as long.
+        if self._last_size == 1 and self._leading.acquire(False):
             try:
                 return self._commit([item])[0]
             finally:
                 self._hand_over()
+        ticket: _Ticket[T, R] = _Ticket(item)
+        with self._lock:
+            self._waiting.append(ticket)  # first: see ``_hand_over``
+            leads = self._leading.acquire(blocking=False)
+            if self._gatherer is not None and len(self._waiting) >= self._last_size:
+                self._gatherer.turn.release()
+                self._gatherer = None
         if leads or self._waits_to_lead(ticket):
             self._lead(ticket)
         if ticket.error is not None:
@@ -171,9 +169,16 @@ class GroupCommit(Generic[T, R]):
             ticket.has_outcome = True
 
     def _hand_over(self) -> None:
+        """Give up the lead, to the first of those who wait.
+
+        Who finds that somebody leads waits already: it is seen here, or by whoever leads by then.
+        """
+        self._leading.release()
+        if not self._waiting or not self._leading.acquire(blocking=False):
+            return
         with self._lock:
-            if not self._waiting:
-                self._is_led = False
+            if not self._waiting:  # it was interrupted
+                self._leading.release()
                 return
             heir = self._waiting[0]
             heir.leads = True

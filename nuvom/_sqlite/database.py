@@ -98,11 +98,7 @@ class Database:
         Raises: BackendUnavailable, also when the file is damaged; StorageFull.
         """
         with self._mutex:
-            connection = self._writer or self._writer_connection()
-            if self._is_doubtful:
-                self._resolve_doubts(connection)
-            if flush != self._flushes and self._is_full:
-                self._set_flush(connection, flush=flush)
+            connection = self._ready_writer(flush=flush)
             try:
                 result = action(connection)
             except sqlite3.Error as error:
@@ -110,6 +106,25 @@ class Database:
             self._owes_flush = not flush and self._is_full
         self.checkpointer.after_commit()
         return result
+
+    def insert(self, sql: str, parameters: Sequence[Any]) -> None:
+        """Do as ``write`` with a single statement; no function is made for it at each call."""
+        with self._mutex:
+            connection = self._ready_writer(flush=True)
+            try:
+                connection.execute(sql, parameters)
+            except sqlite3.Error as error:
+                self._again(partial(connection.execute, sql, parameters), error)
+            self._owes_flush = False
+        self.checkpointer.after_commit()
+
+    def _ready_writer(self, *, flush: bool) -> sqlite3.Connection:
+        connection = self._writer or self._writer_connection()
+        if self._is_doubtful:
+            self._resolve_doubts(connection)
+        if flush != self._flushes and self._is_full:
+            self._set_flush(connection, flush=flush)
+        return connection
 
     def transaction(self, action: Callable[[sqlite3.Connection], T], *, flush: bool = True) -> T:
         """Run ``action`` between BEGIN IMMEDIATE and COMMIT; nothing of it stays if it raises."""

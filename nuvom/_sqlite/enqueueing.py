@@ -95,15 +95,13 @@ class Enqueuer:
         if len(jobs) == 1 and self._is_plain(jobs[0]):
             row = self._row(jobs[0])
             if row[_RECORD] is not None:
-                statement = _insert_of(len(row))
-                self._store.db.write(lambda connection: connection.execute(statement, row))
+                self._store.db.insert(_insert_of(len(row)), row)
                 return [None]
         elif len(jobs) <= _TOGETHER and all(self._is_plain(job) for job in jobs):
             rows, width = _evened([self._row(job) for job in jobs])
             if all(row[_RECORD] is not None for row in rows):
                 statement = _insert_together(len(rows), width)
-                values = [*chain.from_iterable(rows)]
-                self._store.db.write(lambda connection: connection.execute(statement, values))
+                self._store.db.insert(statement, [*chain.from_iterable(rows)])
                 return [None] * len(rows)
         return self._store.db.transaction(lambda connection: self._insert_all(connection, jobs))
 

@@ -40,7 +40,7 @@ class Pressure:
 
     def slows_down(self) -> bool:
         """Where the log is too long wait, the more the longer it is; return whether it is."""
-        if not self.is_high:
+        if not self._db.checkpointer.is_held_up or not self.is_high:
             return False
         self._db.checkpointer.after_commit(looks=True)
         if self.is_high:

@@ -579,7 +579,7 @@ def test_child_starts_afresh(queue: SQLiteJobQueue) -> None:
     queue.enqueue(make_job())
     queue.wait_for_work(0)
     group = queue._group
-    queue._group._is_led = True  # as if another thread was about to commit in the parent
+    queue._group._leading.acquire()  # as if another thread was about to commit in the parent
     queue.drop_in_child()
     queue.store.drop_in_child()
     queue.store.db.drop_in_child()
