@@ -63,7 +63,8 @@ class SlotFile:
             key = job_id.encode()
             if len(key) > _ID_BYTES:
                 key = _short(key)
-            check = crc(key, (epoch ^ epoch >> 32) & _CRC_BITS)
+            # No number that fits is changed by the fold.
+            check = crc(key, epoch if epoch <= _CRC_BITS else (epoch ^ epoch >> 32) & _CRC_BITS)
             pack(mapped, index * SLOT_BYTES, key, epoch, check, CLAIMED)
         return indexes
 

@@ -21,6 +21,7 @@ SNAPSHOT_FROM = "FROM jobs j LEFT JOIN payloads p ON p.seq = j.seq"
 
 _ERROR = msgspec.msgpack.Decoder(StoredError)
 _encode_error = msgspec.msgpack.Encoder().encode
+_RUNNING = JobStatus.RUNNING  # a member of an enum takes long to look up in Python 3.11
 set_field = msgspec.structs.force_setattr
 
 
@@ -49,11 +50,12 @@ def become_claimed(
     A record is immutable to everybody else; nobody has seen this one yet, and setting five
     fields costs a fifth of making a copy.
     """
+    epoch, attempt, deliveries = counts
     set_field(record, "ref", seq)
-    set_field(record, "lease_epoch", counts[0])
-    set_field(record, "attempt", counts[1])
-    set_field(record, "deliveries", counts[2])
-    set_field(record, "status", JobStatus.RUNNING)
+    set_field(record, "lease_epoch", epoch)
+    set_field(record, "attempt", attempt)
+    set_field(record, "deliveries", deliveries)
+    set_field(record, "status", _RUNNING)
     if is_suspect:
         set_field(record, "suspect", True)  # the field's value
 

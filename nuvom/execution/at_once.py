@@ -52,10 +52,13 @@ class AtOnce:
 
     def settle(self, finished: Finished) -> None:
         """Settle an attempt here, or have the pump do it."""
+        if not self.is_open:  # first, since most jobs end while the pump is awake
+            self._finish(finished)
+            return
         one = finished.settlement
         is_plain = one.status is JobStatus.SUCCESS and not one.children
         # What follows on any other outcome, another attempt or further jobs, is the pump's.
-        if not (self.is_open and is_plain and self._turn.acquire(blocking=False)):
+        if not (is_plain and self._turn.acquire(blocking=False)):
             self._finish(finished)
             return
         station = self._station

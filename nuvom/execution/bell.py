@@ -15,27 +15,31 @@ from nuvom.errors import NuvomError
 
 
 class Bell:
-    """Rung by any thread, waited for by one. Rung again before it was heard, it rings once."""
+    """Rung by any thread, waited for by one. Rung again before it was heard, it rings once.
+
+    Attributes:
+        has_rung: It was rung, and not heard yet.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._lock.acquire()
-        self._rings = False
+        self.has_rung = False
 
     def ring(self) -> None:
         """Let the one who waits go on, or the next wait end at once."""
-        if self._rings:  # who is yet to hear it looks only then for what there is to do
+        if self.has_rung:  # who is yet to hear it looks only then for what there is to do
             return
-        self._rings = True
+        self.has_rung = True
         with suppress(RuntimeError):  # another thread rings it just now
             self._lock.release()
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until it rings, at most ``timeout`` seconds; return whether it did."""
-        has_rung = self._lock.acquire(timeout=-1 if timeout is None else timeout)
-        if has_rung:
-            self._rings = False
-        return has_rung
+        is_heard = self._lock.acquire(timeout=-1 if timeout is None else timeout)
+        if is_heard:
+            self.has_rung = False
+        return is_heard
 
 
 class Nap(NamedTuple):

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from nuvom.registry.registry import Registry, TaskDefinition
     from nuvom.serialization.base import Codec
 
+_SUCCESS = JobStatus.SUCCESS  # a member of an enum takes long to look up in Python 3.11
 LATE_SECS = 0.1  # after a deadline: who should have closed the attempt could not
 _WORDS = {
     Failed: "failure",
@@ -96,7 +97,7 @@ class JobRunner:
     ) -> None:
         self._registry = registry
         self._codec = codec
-        self._settings = settings
+        self._max_result_bytes = settings.max_result_bytes
         self._bus = bus
         self._clock = clock
         self._rng = rng
@@ -120,8 +121,9 @@ class JobRunner:
     def run(self, prepared: Prepared, running: RunningJob) -> Settlement:
         """Run a job in this thread and return what closes its attempt. Never raises."""
         self.begin(prepared, running)
+        record = running.record
         try:
-            args, kwargs = prepared.decode(running.record.args, running.record.kwargs)
+            args, kwargs = prepared.decode(record.args, record.kwargs)
             value = self._context.copy().run(self._call, prepared, running, args, kwargs)
         except BaseException as error:  # noqa: BLE001  # user code: any failure is an outcome
             return self.failed(prepared, running, error)
@@ -189,16 +191,15 @@ class JobRunner:
                 data = prepared.encode(value)
             except BaseException as error:  # noqa: BLE001  # the value's own code may run: any failure is an outcome
                 return self.failed(prepared, running, error)
-            if len(data) > self._settings.max_result_bytes:
-                limit = self._settings.max_result_bytes
-                refusal = ResultTooLarge(record.func_name, len(data), limit)
+            if len(data) > self._max_result_bytes:
+                refusal = ResultTooLarge(record.func_name, len(data), self._max_result_bytes)
                 return self.failed(prepared, running, refusal)
         if prepared.has_hooks:
             running.kept = value
         children = running.children
         return Settlement(
             record,
-            JobStatus.SUCCESS,
+            _SUCCESS,
             data,
             running.started_at,
             self._clock.now(),

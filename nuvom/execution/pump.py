@@ -66,7 +66,7 @@ class Pump:
         self._bus = station.bus
         self._delivery = station.delivery
         self._runner = station.runner
-        self._owner = station.owner
+        self._owner, self._lease_secs = station.owner, station.lease_secs
         self._in_hand = station.in_hand
         self._lanes: dict[str, Lane] = {}
         self._open_hooks = OpenHooks(self.wake)
@@ -105,7 +105,8 @@ class Pump:
     def finish(self, finished: Finished) -> None:
         """Take a closed attempt."""
         self._done.append(finished)
-        if len(self._done) >= self._pace.batch // 2 or self._sleeper.is_on_queue:
+        are_many = len(self._done) >= self._pace.batch // 2 and not self._sleeper.bell.has_rung
+        if are_many or self._sleeper.is_on_queue:
             self.wake()
 
     def wake(self) -> None:
@@ -142,12 +143,12 @@ class Pump:
 
     def starts(self, running: RunningJob) -> bool:
         """Return whether an attempt may start: nobody has closed it, and its lease still runs."""
-        if self._clock.monotonic() >= running.leased_at + self._station.lease_secs:
+        if self._clock.monotonic() >= running.leased_at + self._lease_secs:
             # Perhaps nobody has taken it: then the next beat would renew the lease of a job that
             # no one here has in hand.
             self._take_back((running,))
             self.wake()
-        return running in self._in_hand
+        return running in self._in_hand.jobs
 
     def lose(self, running: RunningJob) -> None:
         """Give up an attempt whose lease is gone, and stop its code."""
@@ -243,14 +244,16 @@ class Pump:
             self._take_back(claimed)
             raise
         work: defaultdict[str, list[Assignment]] = defaultdict(list)
-        resolve = self._runner.resolve
+        task, prepared, lane = "", None, "thread"
         for running in claimed:
-            prepared = resolve(running)
+            if running.record.func_name != task:  # as a rule it is that of the job before
+                task, prepared = running.record.func_name, self._runner.resolve(running)
+                lane = prepared.lane if prepared and prepared.lane in self._lanes else "thread"
             known = finished.get(running.record.id) if finished else None
             if prepared is None or known is not None:
                 self._close_unrun(running, known or self._runner.unknown(running))
                 continue
-            lane = running.lane = prepared.lane if prepared.lane in self._lanes else "thread"
+            running.lane = lane
             work[lane].append(Assignment(prepared, running))
         for name, assignments in work.items():
             most = self._room.of(self._lanes[name])  # of unknown tasks more may have come

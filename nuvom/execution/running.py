@@ -64,38 +64,39 @@ class InHand:
     """The attempts that a worker has in hand; taking one out is atomic, so that one closes it.
 
     Attributes:
+        jobs: These, to look into; only ``take`` takes one out.
         open: These, and those that are out of hand while their outcome is being made.
     """
 
     def __init__(self) -> None:
-        self._jobs: dict[RunningJob, None] = {}
+        self.jobs: dict[RunningJob, None] = {}
         self._suspects: list[RunningJob] = []
         self.open: set[RunningJob] = set()
 
     def add(self, *running: RunningJob) -> None:
         """Put attempts in."""
         self.open.update(running)
-        self._jobs.update(dict.fromkeys(running))
+        self.jobs.update(dict.fromkeys(running))
         self._suspects += [one for one in running if one.record.suspect]
 
     @property
     def has_suspect(self) -> bool:
         """Whether the job of an attempt in hand was running when an earlier worker died."""
-        self._suspects = [one for one in self._suspects if one in self._jobs]
+        self._suspects = [one for one in self._suspects if one in self.jobs]
         return bool(self._suspects)
 
     def take(self, running: RunningJob) -> bool:
         """Take an attempt out; False when somebody else has."""
-        return self._jobs.pop(running, _GONE) is None
+        return self.jobs.pop(running, _GONE) is None
 
     def __contains__(self, running: object) -> bool:
-        return running in self._jobs
+        return running in self.jobs
 
     def __len__(self) -> int:
-        return len(self._jobs)
+        return len(self.jobs)
 
     def __iter__(self) -> Iterator[RunningJob]:
-        return iter(list(self._jobs))
+        return iter(list(self.jobs))
 
 
 _GONE: Any = object()

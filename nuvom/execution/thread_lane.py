@@ -45,6 +45,8 @@ class ThreadLane:
     def __init__(self, slots: int, shop: Shop) -> None:
         self.size = slots
         self._shop = shop
+        # What each attempt needs, looked up once.
+        self._starts, self._runner, self._in_hand = shop.starts, shop.runner, shop.in_hand
         self._settle = shop.settle or shop.finish
         self._ready: deque[Assignment | Callable[[], Any]] = deque()
         self._idle: deque[_Slot] = deque()
@@ -181,12 +183,12 @@ class ThreadLane:
 
     def _run(self, slot: _Slot, work: Assignment) -> bool:
         """Run an attempt; return whether this slot goes on."""
-        shop = self._shop
         slot.assignment = work  # first: from now on its closer finds it here
-        if not shop.starts(work.running):
+        running = work.running
+        if not self._starts(running):
             return self._is_kept(slot)
-        settlement = shop.runner.run(work.prepared, work.running)
-        if not shop.in_hand.take(work.running):
+        settlement = self._runner.run(work.prepared, running)
+        if not self._in_hand.take(running):
             return self._is_kept(slot)
         slot.assignment = None
         self._settle(Finished(settlement, work))

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, ClassVar
 import msgspec
 
 from nuvom._fork import drop_at_fork
+from nuvom._slotfile import SLOT_BYTES, STARTED, STATE_AT
 from nuvom._sqlite import pressure
 from nuvom._sqlite.claiming import BULK, CLAIM_SUSPECT, FEW, Claim
 from nuvom._sqlite.commits import GroupCommit
@@ -189,7 +190,8 @@ class SQLiteJobQueue(ReadingPart, ControlPart, RecoveryPart, TotalsPart, LeasedJ
         """Note in the slot file that user code starts; one byte in mapped memory."""
         booked = self.store.marks.get(job.id)
         if booked is not None and booked[2] == job.lease_epoch:
-            booked[0].mark(booked[1])
+            presence, index, _ = booked
+            presence.map[index * SLOT_BYTES + STATE_AT] = STARTED
 
     def _survey(self, *, is_bulk: bool) -> tuple[list[str], list[str]]:
         """Return the queues with ready jobs and with suspects, and wake what is due."""
@@ -225,7 +227,7 @@ class SQLiteJobQueue(ReadingPart, ControlPart, RecoveryPart, TotalsPart, LeasedJ
         accepted = settle(self.store, settlements)
         crashpoint("sqlite.settle.after_commit")
         self.store.bell.ring_all("result")
-        self._free((one.record.id, one.record.lease_epoch) for one in settlements)
+        self._free([(one.record.id, one.record.lease_epoch) for one in settlements])
         self.store.note_settled()
         return accepted
 
@@ -243,7 +245,7 @@ class SQLiteJobQueue(ReadingPart, ControlPart, RecoveryPart, TotalsPart, LeasedJ
         crashpoint("sqlite.release.before_commit")
         accepted = self.store.db.transaction(give_back)
         crashpoint("sqlite.release.after_commit")
-        self._free((job.id, job.lease_epoch) for job in jobs)
+        self._free([(job.id, job.lease_epoch) for job in jobs])
         self.notify()
         return accepted
 
@@ -259,7 +261,7 @@ class SQLiteJobQueue(ReadingPart, ControlPart, RecoveryPart, TotalsPart, LeasedJ
         ((found,),) = self.store.db.read(_HELD, (owner,))
         held = _decode_held(found)
         # What is held no more is lost: nobody will settle it.
-        self._free((one, epoch) for one, (_, _, epoch) in booked if held.get(one) != epoch)
+        self._free([(one, epoch) for one, (_, _, epoch) in booked if held.get(one) != epoch])
         return held
 
     def _free(self, deliveries: Iterable[tuple[str, int]]) -> None:
@@ -271,7 +273,8 @@ class SQLiteJobQueue(ReadingPart, ControlPart, RecoveryPart, TotalsPart, LeasedJ
             if booked is None or booked[2] != epoch:
                 continue
             if marks.pop(job_id, None) is not None:  # nobody else has freed it meanwhile
-                freed[booked[0]].append(booked[1])
+                presence, index, _ = booked
+                freed[presence].append(index)
         for presence, indexes in freed.items():
             presence.free(indexes)
 

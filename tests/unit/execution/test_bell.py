@@ -28,6 +28,15 @@ def test_bell_that_rings_already_rings_once() -> None:
     assert [True, False] == [bell.wait(), bell.wait(0)]
 
 
+def test_bell_tells_whether_a_ring_is_yet_to_be_heard() -> None:
+    bell = Bell()
+    told = [bell.has_rung]
+    bell.ring()
+    told.append(bell.has_rung)
+    bell.wait(0)
+    assert [False, True, False] == [*told, bell.has_rung]
+
+
 def test_any_thread_may_ring() -> None:
     bell = Bell()
     thread = threading.Thread(target=bell.ring)
