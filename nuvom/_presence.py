@@ -23,7 +23,7 @@ from nuvom.errors import BackendUnavailable
 from nuvom.names import valid_name
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Container, Iterator
     from pathlib import Path
 
 _LIVE, _DEAD = "live", "dead"  # of equal length: changed in place, even when the disk is full
@@ -75,6 +75,11 @@ class Presence(SlotFile):
                     os.unlink(f"{base}.slots")
                 lock.remove()
                 raise
+
+    @property
+    def lasts(self) -> bool:
+        """Whether it has not ended, and is this process's."""
+        return self._lock.held
 
     def leave(self) -> None:
         """End it: nobody will recover anything of this owner. Twice is fine.
@@ -133,15 +138,19 @@ class Corpse:
         self.close()
 
 
-def find_dead(directory: Path) -> list[Corpse]:
+def find_dead(directory: Path, living: Container[str] = ()) -> list[Corpse]:
     """Return the workers that died and whom no other reaper holds. Bury or close each.
 
+    Args:
+        living: Owners of whom the caller knows that they live: their locks are not looked at.
     Raises: BackendUnavailable: a worker of another machine uses this folder, or the folder
     cannot be read.
     """
     corpses: list[Corpse] = []
     try:
-        for path in _lock_files(os.fspath(directory / "workers")):
+        for path in _lock_files(os.path.join(directory, "workers")):
+            if _owner(path) in living:
+                continue
             lock = FileLock(path, create=False)
             if not lock.acquire():
                 _refuse_foreign(path)
@@ -277,4 +286,4 @@ def _base(path: str) -> str:
 
 
 def _owner(path: str) -> str:
-    return os.path.basename(_base(path))
+    return os.path.basename(path).rpartition(".")[0]

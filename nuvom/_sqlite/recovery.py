@@ -24,7 +24,10 @@ if TYPE_CHECKING:
 
 _WAKE = """UPDATE jobs SET status = CASE suspect WHEN 1 THEN 8 ELSE 0 END
     WHERE status = 7 AND run_at <= ?1"""
-_IS_DUE = "SELECT 1 FROM jobs WHERE status = 7 AND run_at <= ?1 LIMIT 1"
+# Each worker asks this four times a second, and mostly hears three times no.
+_WHAT_THERE_IS = """SELECT EXISTS (SELECT 1 FROM jobs WHERE status = 7 AND run_at <= ?1),
+    EXISTS (SELECT 1 FROM jobs WHERE status = 1),
+    EXISTS (SELECT 1 FROM jobs WHERE status = 6 AND run_at < ?2)"""
 _OWNERS = "SELECT DISTINCT owner FROM jobs WHERE status = 1"
 _EXPIRED = "SELECT DISTINCT owner FROM jobs WHERE status = 1 AND lease_until < ?1"
 _HELD = """SELECT seq, id, task, lease_epoch, attempt, deliveries, suspect, run_at FROM jobs
@@ -54,14 +57,27 @@ class RecoveryPart:
 
     def reap(self) -> list[JobRecord]:
         """Take back jobs of the dead and the silent, wake due ones; see the contract."""
-        self._wake_due()
         found: list[int] = []
-        for corpse in find_dead(self.store.db.directory):
+        for corpse in find_dead(self.store.db.directory, self.store.owners_here()):
             with corpse:
                 crashpoint("sqlite.reap.before_commit")
                 found += self._take_back(corpse.owner, corpse.verdict)
                 crashpoint("sqlite.reap.after_commit")
                 corpse.bury()
+        wall = self.store.clock.now()
+        times = wall, wall - self.store.settings.parked_ttl_secs
+        is_due, is_running, is_outdated = self.store.db.read_one(_WHAT_THERE_IS, times) or (0, 0, 0)
+        if is_due:
+            self._wake_due()
+        if is_running:
+            found += self._take_back_from_gone()
+        if is_outdated:
+            found += self._expire_parked()
+        return [record for seq in found if (record := self._record(seq)) is not None]
+
+    def _take_back_from_gone(self) -> list[int]:
+        """Take back from owners without a trace, and from the silent."""
+        found: list[int] = []
         now = self.store.clock.monotonic()
         for (owner,) in self.store.db.read(_OWNERS):
             # Not "is dead": whoever died just now, or is being buried by another reaper, left a
@@ -71,8 +87,7 @@ class RecoveryPart:
         silent = self.store.db.read(_EXPIRED, (now,)) if now >= self._stalled_until else []
         for (owner,) in silent:
             found += self._take_back(owner, self._verdict_of_silent(owner), silent_since=now)
-        found += self._expire_parked()
-        return [record for seq in found if (record := self._record(seq)) is not None]
+        return found
 
     def next_due_secs(self) -> float | None:
         """Return seconds until a scheduled job is due, None when there is none."""
@@ -83,8 +98,7 @@ class RecoveryPart:
 
     def _wake_due(self) -> None:
         now = self.store.clock.now()
-        if self.store.db.read_one(_IS_DUE, (now,)) is not None:
-            self.store.db.write(lambda connection: connection.execute(_WAKE, (now,)), flush=False)
+        self.store.db.write(lambda connection: connection.execute(_WAKE, (now,)), flush=False)
 
     def _verdict_of_silent(self, owner: str) -> Callable[[str, int], bool]:
         slots = read_slots(f"{self.store.db.directory / 'workers' / owner}.slots")
@@ -126,8 +140,6 @@ class RecoveryPart:
     def _expire_parked(self) -> list[int]:
         now = self.store.clock.now()
         oldest = now - self.store.settings.parked_ttl_secs
-        if not self.store.db.read(_PARKED_TOO_LONG, (oldest,)):
-            return []
 
         def expire(connection: sqlite3.Connection) -> list[int]:
             rows = connection.execute(_PARKED_TOO_LONG, (oldest,)).fetchall()

@@ -114,6 +114,10 @@ class Store:
                 found = self.presences[owner]
         return found
 
+    def owners_here(self) -> set[str]:
+        """Return the workers that live in this process."""
+        return {owner for owner, one in tuple(self.presences.items()) if one.lasts}
+
     def leave(self, owner: str) -> None:
         """End a worker's presence; harmless when it has none here."""
         with self._lock:

@@ -90,7 +90,7 @@ class Pump:
         self._returning: deque[JobRecord] = deque()
         goes_on = not (limits.burst or limits.max_jobs or limits.concurrency)
         self._sleeper = Sleeper(station.queue, self._clock, self.at_once, goes_on=goes_on)
-        self._is_quiet = self._is_aborted = False
+        self._is_quiet = self._is_aborted = self._looks_later = False
         self._stop_reason: str | None = None
         self._error: BaseException | None = None
         self._claimed = self._idle_rounds = 0
@@ -185,7 +185,8 @@ class Pump:
                 self._release()
                 has_settled = self._settle()
                 self._leave_to_others()
-                if not self._claim() and not has_settled:
+                has_claimed, self._looks_later = not self._looks_later and self._claim(), False
+                if not has_claimed and not has_settled:
                     yield from self._rest()
             except NuvomError as error:
                 yield self._back_off.failed(error)
@@ -202,10 +203,8 @@ class Pump:
 
     def _claim(self) -> bool:
         """Claim what there is room for; return whether anything was claimed."""
-        has_claimed = False
-        for turn in self._room.turns():
-            has_claimed |= self._take(turn)
-        return has_claimed
+        claimed = [self._take(turn) for turn in self._room.turns()]
+        return True in claimed
 
     def _take(self, turn: Turn) -> bool:
         most = int(min(turn.most, self._ends.jobs_left(self._claimed)))
@@ -315,8 +314,9 @@ class Pump:
         if not self._can_wait:
             self._idle_rounds = min(self._idle_rounds + 1, len(_POLL_SECS) - 1)
             limit = min(limit, _POLL_SECS[self._idle_rounds])
-        has_room = not self._is_quiet and next(self._room.turns(), None) is not None
-        has_news = yield Nap(limit, is_on_queue=self._can_wait and has_room)
+        listens = self._can_wait and not self._is_quiet and any(True for _ in self._room.turns())
+        has_news = yield Nap(limit, is_on_queue=listens)
+        self._looks_later = listens and not has_news  # the next such nap begins with a look
         if not has_news and len(self._in_hand):
             self._pace.slowed()
 

@@ -20,7 +20,8 @@ import pytest
 from nuvom._sqlite.store import Store
 from nuvom.queue_backends.sqlite import SQLiteJobQueue
 from nuvom.testing import make_job, make_settlement
-from tests.engine import Engine, make_runtime
+from nuvom.worker import Worker
+from tests.engine import Engine, make_runtime, wait_until
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 JOBS = 1_000
@@ -126,6 +127,30 @@ def test_many_calls_are_one_transaction_of_few_statements(
     assert 1 == len(statements.transactions), statements.transactions
     # BEGIN, the number of the first job, the jobs, COMMIT.
     assert len(statements.seen) <= 4, [text[:60] for text in statements.seen]
+
+
+def test_an_idle_worker_asks_little(lean: Engine, queue: SQLiteJobQueue) -> None:
+    queue.reap()
+    with watched(queue.store) as statements:
+        assert [] == queue.reap()  # four times in a second
+        assert 1 == len(statements.seen), statements.seen
+        assert 0 == queue.unpark(["tests.probe"])  # once in a second
+        assert 2 == len(statements.seen), statements.seen
+
+
+def test_a_sleep_without_news_costs_one_look(lean: Engine, queue: SQLiteJobQueue) -> None:
+    pump = Worker(lean.runtime)._pump
+    slots = pump._threads
+    slots.start()
+    wait_until(lambda: slots.free() == slots.size)
+    rounds = pump.rounds()
+    nap = next(rounds)
+    with watched(queue.store) as statements:
+        for _ in range(3):
+            assert nap.is_on_queue
+            nap = rounds.send(False)  # the sleep itself begins with a look
+    slots.stop()
+    assert 3 == len(statements.seen), statements.seen  # when the next job is due
 
 
 @pytest.fixture(scope="module")

@@ -192,6 +192,25 @@ def test_a_second_reaper_passes_over_what_the_first_has_found(
     corpse.bury()
 
 
+def test_who_is_known_to_live_is_not_looked_at(
+    store: Path, worker: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = Presence.enter(store, "w2")
+    assert here.lasts
+    asked = []
+
+    def acquire(lock: FileLock) -> bool:
+        asked.append(lock.path)
+        return real_acquire(lock)
+
+    real_acquire = FileLock.acquire
+    monkeypatch.setattr(FileLock, "acquire", acquire)
+    assert [] == find_dead(store, {"w2"})
+    assert ["w1.lock"] == [os.path.basename(path) for path in asked]
+    here.abandon()
+    assert not here.lasts
+
+
 def test_without_its_slot_file_everything_counts_as_started(
     store: Path, worker: subprocess.Popen[bytes]
 ) -> None:
