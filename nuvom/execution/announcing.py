@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from nuvom.execution.job_runner import JobRunner
-    from nuvom.execution.lanes import Finished, Lane
+    from nuvom.execution.lanes import Lane
+    from nuvom.execution.running import RunningJob
     from nuvom.execution.station import Station
     from nuvom.outcome import Settlement
 
@@ -73,7 +74,7 @@ class OpenHooks:
 def announce(
     station: Station,
     lanes: Mapping[str, Lane],
-    settled: Iterable[tuple[Finished, bool]],
+    settled: Iterable[tuple[RunningJob, bool]],
     open_hooks: OpenHooks,
 ) -> None:
     """Tell of attempts and whether their settlement was accepted."""
@@ -82,13 +83,12 @@ def announce(
     if not runner.has_hooks and JobSucceeded not in bus.active:
         success = JobStatus.SUCCESS
         settled = [one for one in settled if not one[1] or one[0].settlement.status is not success]
-    for finished, was_accepted in settled:
-        settlement, assignment = finished.settlement, finished.assignment
+    for running, was_accepted in settled:
+        prepared, settlement = running.prepared, running.settlement
         if not was_accepted:
             if JobFenced in bus.active:
-                bus.emit(JobFenced(settlement.record, station.owner))
+                bus.emit(JobFenced(running.record, station.owner))
             continue
-        prepared, running = assignment.prepared, assignment.running
         if prepared is not None and prepared.has_hooks:
             hook = partial(runner.after_settled, prepared, running, settlement.status)
             lanes[running.lane].run_hook(open_hooks.add(hook))

@@ -20,15 +20,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from nuvom.execution.closing import AttemptClosed
 from nuvom.execution.failures import stack_of, stack_of_coroutine
 from nuvom.execution.job_runner import LATE_SECS
-from nuvom.execution.lanes import Assignment, Finished, Shop
 from nuvom.execution.loop_thread import LoopThread
 from nuvom.job_context import current
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from nuvom.execution.lanes import Shop
     from nuvom.execution.running import RunningJob
-    from nuvom.outcome import Settlement
 
 _LOOK_SECS = 0.25  # between looks of the watchdog
 _STANDS_SECS = 0.5  # without a turn of the loop: closed attempts keep others from running
@@ -39,7 +38,7 @@ _LOG = logging.getLogger("nuvom.worker")
 class _Place(NamedTuple):
     """A coroutine, what it is an attempt of, and the loop that it is on."""
 
-    assignment: Assignment
+    running: RunningJob
     task: asyncio.Task[None]
     thread: LoopThread
 
@@ -52,7 +51,7 @@ class AsyncLane:
     def __init__(self, slots: int, shop: Shop) -> None:
         self._size = slots
         self._shop = shop
-        self._waiting: deque[Assignment] = deque()
+        self._waiting: deque[RunningJob] = deque()
         self._places: dict[RunningJob, _Place] = {}
         self._unbegun: set[asyncio.Task[None]] = set()  # who removes one begins it, or moves it
         self._left_behind: set[asyncio.Task[None]] = set()
@@ -90,7 +89,7 @@ class AsyncLane:
         """Return how many attempts wait for a place."""
         return len(self._waiting)
 
-    def submit(self, work: list[Assignment]) -> None:
+    def submit(self, work: list[RunningJob]) -> None:
         """Start these attempts, in order, as there is room."""
         self._waiting.extend(work)
         if self._thread is None:
@@ -102,7 +101,7 @@ class AsyncLane:
         """Run a hook in a thread of its own, since it may block."""
         threading.Thread(target=hook, name="nuvom-hook", daemon=True).start()
 
-    def take_back(self) -> list[Assignment]:
+    def take_back(self) -> list[RunningJob]:
         """Return, and forget, all attempts that have no place yet."""
         taken = []
         while self._waiting:
@@ -138,25 +137,25 @@ class AsyncLane:
             return
         while self._waiting and len(self._places) < self._size:
             try:
-                assignment = self._waiting.popleft()
+                running = self._waiting.popleft()
             except IndexError:  # taken back meanwhile
                 break
             context = copy_context()
-            context.run(current.set, assignment.running)
-            task = thread.loop.create_task(self._run(assignment), context=context)
-            task.add_done_callback(partial(self._check, assignment.running))
+            context.run(current.set, running)
+            task = thread.loop.create_task(self._run(running), context=context)
+            task.add_done_callback(partial(self._check, running))
             self._unbegun.add(task)
-            self._places[assignment.running] = _Place(assignment, task, thread)
+            self._places[running] = _Place(running, task, thread)
         if not self._waiting:
             self._shop.idle()
 
-    async def _run(self, assignment: Assignment) -> None:
+    async def _run(self, running: RunningJob) -> None:
         if not self._begins(asyncio.current_task()):
             return
-        if self._shop.starts(assignment.running):
-            await self._attempt(assignment)
+        if self._shop.starts(running):
+            await self._attempt(running)
         else:
-            self._ends(assignment.running, None)
+            self._ends(running, None)
         self._start_waiting()
 
     def _begins(self, task: Any) -> bool:
@@ -167,11 +166,10 @@ class AsyncLane:
             return False
         return True
 
-    async def _attempt(self, assignment: Assignment) -> None:
-        prepared, running = assignment.prepared, assignment.running
-        runner = self._shop.runner
+    async def _attempt(self, running: RunningJob) -> None:
+        runner, prepared = self._shop.runner, running.prepared
         runner.begin(prepared, running)
-        deadline = self._deadline_of(assignment)
+        deadline = self._deadline_of(running)
         try:
             args, kwargs = prepared.decode(running.record.args, running.record.kwargs)
             if prepared.has_hooks:
@@ -183,10 +181,10 @@ class AsyncLane:
                 value = await prepared.func(*args, **kwargs)
         except BaseException as error:  # noqa: BLE001  # user code: any failure is an outcome
             if self._ends(running, deadline):
-                self._finish(assignment, runner.failed(prepared, running, error))
+                self._shop.finish(running, runner.failed(prepared, running, error))
         else:
             if self._ends(running, deadline):
-                self._finish(assignment, runner.succeeded(prepared, running, value))
+                self._shop.finish(running, runner.succeeded(prepared, running, value))
 
     def _check(self, running: RunningJob, task: asyncio.Task[None]) -> None:
         self._left_behind.discard(task)
@@ -205,23 +203,20 @@ class AsyncLane:
         self._places.pop(running, None)  # unless it was given away when the attempt was closed
         return self._shop.in_hand.take(running)
 
-    def _finish(self, assignment: Assignment, settlement: Settlement) -> None:
-        self._shop.finish(Finished(settlement, assignment))
-
-    def _deadline_of(self, assignment: Assignment) -> asyncio.TimerHandle | None:
-        secs = assignment.running.record.timeout_secs
+    def _deadline_of(self, running: RunningJob) -> asyncio.TimerHandle | None:
+        secs = running.record.timeout_secs
         if secs is None:
             return None
-        return asyncio.get_running_loop().call_later(secs, self._close_overdue, assignment)
+        return asyncio.get_running_loop().call_later(secs, self._close_overdue, running)
 
-    def _close_overdue(self, assignment: Assignment) -> None:
+    def _close_overdue(self, running: RunningJob) -> None:
         """Close an attempt past its deadline; on the loop, or beside it when it is blocked."""
-        prepared, running = assignment.prepared, assignment.running
         place = self._places.get(running)
         stack = None if place is None else _stack_of(place)
         if not self._shop.in_hand.take(running):
             return
-        self._finish(assignment, self._shop.runner.timed_out(prepared, running, stack))
+        settlement = self._shop.runner.timed_out(running.prepared, running, stack)
+        self._shop.finish(running, settlement)
         self.close_attempt(running)
 
     def _cancel(self, running: RunningJob) -> None:
@@ -251,10 +246,10 @@ class AsyncLane:
         late = self._shop.clock.monotonic() - LATE_SECS
         places = list(self._places.values())
         for place in places:
-            if place.assignment.running.deadline <= late:
-                self._close_overdue(place.assignment)
+            if place.running.deadline <= late:
+                self._close_overdue(place.running)
         self._see_whether_blocked(thread, places)
-        closed = [one for one in places if one.assignment.running not in self._shop.in_hand]
+        closed = [one for one in places if one.running not in self._shop.in_hand]
         for place in closed:
             if place.thread is not thread:
                 self._leave_behind(place)
@@ -297,7 +292,7 @@ class AsyncLane:
                 continue
             if self._begins(place.task):
                 self._places.pop(running, None)
-                self._waiting.appendleft(place.assignment)
+                self._waiting.appendleft(place.running)
             elif running not in self._shop.in_hand:
                 self._leave_behind(place)
         self._thread.call(self._start_waiting)
@@ -308,7 +303,7 @@ class AsyncLane:
 
     def _leave_behind(self, place: _Place) -> None:
         """Give away the place of a closed attempt whose loop cannot do so itself."""
-        self._places.pop(place.assignment.running, None)
+        self._places.pop(place.running, None)
         self._left_behind.add(place.task)
         place.thread.call(place.task.cancel)
 

@@ -16,8 +16,10 @@ from nuvom.record import JobStatus
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from nuvom.execution.lanes import Finished, Lane
+    from nuvom.execution.lanes import Lane
+    from nuvom.execution.running import RunningJob
     from nuvom.execution.station import Station
+    from nuvom.outcome import Settlement
 
 
 class AtOnce:
@@ -38,7 +40,7 @@ class AtOnce:
         lanes: Mapping[str, Lane],
         open_hooks: OpenHooks,
         *,
-        finish: Callable[[Finished], None],
+        finish: Callable[[RunningJob, Settlement], None],
         wake: Callable[[], None],
     ) -> None:
         self._station = station
@@ -50,31 +52,31 @@ class AtOnce:
         self.is_open = False
         self.settled = 0
 
-    def settle(self, finished: Finished) -> None:
+    def settle(self, running: RunningJob, settlement: Settlement) -> None:
         """Settle an attempt here, or have the pump do it."""
         if not self.is_open:  # first, since most jobs end while the pump is awake
-            self._finish(finished)
+            self._finish(running, settlement)
             return
-        one = finished.settlement
-        is_plain = one.status is JobStatus.SUCCESS and not one.children
+        is_plain = settlement.status is JobStatus.SUCCESS and not settlement.children
         # What follows on any other outcome, another attempt or further jobs, is the pump's.
         if not (is_plain and self._turn.acquire(blocking=False)):
-            self._finish(finished)
+            self._finish(running, settlement)
             return
         station = self._station
         try:
-            accepted = station.delivery.settle([one])
+            accepted = station.delivery.settle([settlement])
             self.settled += 1
         except NuvomError:  # the pump meets it again, tells of it, and tries until it succeeds
-            self._finish(finished)
+            self._finish(running, settlement)
             return
         except BaseException:
-            self._finish(finished)
+            self._finish(running, settlement)
             raise
         finally:
             self._turn.release()
-        announce(station, self._lanes, [(finished, accepted[0])], self._open_hooks)
+        running.settlement = settlement
+        announce(station, self._lanes, [(running, accepted[0])], self._open_hooks)
         # Only now: a worker that stops has to see this attempt, or else the hooks that follow it.
-        station.in_hand.open.discard(finished.assignment.running)
+        station.in_hand.open.discard(running)
         if not self.is_open:  # it woke up meanwhile, and may be waiting for this very job to end
             self._wake()

@@ -36,7 +36,7 @@ from nuvom.execution.framing import (
     Started,
     Unloadable,
 )
-from nuvom.execution.running import RunningJob
+from nuvom.execution.running import Prepared, RunningJob
 from nuvom.record import JobRecord, JobStatus
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from nuvom.clock import Clock
     from nuvom.events import EventBus
     from nuvom.execution.framing import Link
-    from nuvom.execution.job_runner import JobRunner, Prepared
+    from nuvom.execution.job_runner import JobRunner
     from nuvom.options import CallOptions
     from nuvom.registry.registry import Registry, TaskDefinition
 

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from nuvom.execution.child_process import ChildProcess
-    from nuvom.execution.lanes import Assignment
     from nuvom.execution.running import RunningJob
 
 
@@ -56,26 +55,25 @@ class ChildPool:
                 self.idle.append(child)
                 child.kill_at = None
 
-    def assign(self, work: Assignment) -> ChildProcess:
+    def assign(self, work: RunningJob) -> ChildProcess:
         """Give an attempt to the child that was idle last, and return it. There must be one."""
         with self.lock:
             child = self.idle.pop()
             child.take(work)
-            self.busy[work.running] = child
+            self.busy[work] = child
             return child
 
-    def work_of(self, running: RunningJob) -> Assignment | None:
-        """Return the attempt with its task while a child runs it."""
+    def has(self, running: RunningJob) -> bool:
+        """Return whether a child runs the attempt."""
         with self.lock:
-            child = self.busy.get(running)
-            return None if child is None else child.assignment
+            return running in self.busy
 
-    def runs(self, child: ChildProcess, token: int) -> Assignment | None:
+    def runs(self, child: ChildProcess, token: int) -> RunningJob | None:
         """Return what a child runs, if that is its attempt ``token`` and nobody closed it."""
         with self.lock:
-            return child.assignment if child.token == token else None
+            return child.running if child.token == token else None
 
-    def ended(self, child: ChildProcess, token: int, *, is_worn: bool) -> Assignment | None:
+    def ended(self, child: ChildProcess, token: int, *, is_worn: bool) -> RunningJob | None:
         """Take an attempt from its child, which is idle or, when it is worn, leaves.
 
         Returns: None when somebody closed that attempt before.
@@ -94,15 +92,15 @@ class ChildPool:
         """Take an attempt, and its place, from its child, which leaves; None if none runs it."""
         with self.lock:
             child = self.busy.get(running)
-            if child is not None and child.assignment is not None:
-                self._free(child, child.assignment)
+            if child is not None and child.running is not None:
+                self._free(child, child.running)
                 self.leaving.add(child)
             return child
 
-    def forget(self, child: ChildProcess) -> tuple[bool, Assignment | None]:
+    def forget(self, child: ChildProcess) -> tuple[bool, RunningJob | None]:
         """Drop a child that has ended; return whether it was starting, and what it ran."""
         with self.lock:
-            was_starting, work = child in self.starting, child.assignment
+            was_starting, work = child in self.starting, child.running
             if work is not None:
                 self._free(child, work)
             self.starting.discard(child)
@@ -132,6 +130,6 @@ class ChildPool:
         with self.lock:
             return not (self.starting or self.idle or self.busy or self.leaving)
 
-    def _free(self, child: ChildProcess, work: Assignment) -> None:
-        child.assignment = None
-        self.busy.pop(work.running, None)
+    def _free(self, child: ChildProcess, work: RunningJob) -> None:
+        child.running = None
+        self.busy.pop(work, None)

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
     from nuvom.clock import Clock
     from nuvom.execution.framing import Hello, ToChild
-    from nuvom.execution.lanes import Assignment
     from nuvom.execution.running import RunningJob
 
     Order = bytes | ToChild | Callable[[], ToChild | None]
@@ -53,7 +52,7 @@ class ChildProcess:
         crashed: Called when one of the threads fails.
 
     Attributes:
-        assignment: What it runs, or None.
+        running: What it runs, or None.
         token: Of its latest attempt, counted from 1.
         has_started: It has confirmed that attempt.
         jobs: Attempts that it has ended.
@@ -90,7 +89,7 @@ class ChildProcess:
         pipes = cast("tuple[IO[bytes], IO[bytes]]", (self._process.stdout, self._process.stdin))
         self._link = Link(*pipes, FromChild)
         self._is_leaving = False
-        self.assignment: Assignment | None = None
+        self.running: RunningJob | None = None
         self.token = 0
         self.has_started = False
         self.jobs = 0
@@ -118,9 +117,9 @@ class ChildProcess:
         """Have it end with this process."""
         tether.add(self._process)
 
-    def take(self, work: Assignment) -> None:
+    def take(self, work: RunningJob) -> None:
         """Note what it runs from now on."""
-        self.assignment = work
+        self.running = work
         self.token += 1
         self.has_started = False
         self.stack = self.asked_at = None

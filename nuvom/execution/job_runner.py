@@ -15,7 +15,7 @@ from nuvom.companion import handed_over_by, run_by
 from nuvom.errors import NuvomError, ResultTooLarge
 from nuvom.events import EventBus, HookFailed, JobStarted
 from nuvom.execution.failures import fingerprint, stored_error
-from nuvom.execution.running import KeptElsewhere
+from nuvom.execution.running import KeptElsewhere, Prepared
 from nuvom.job_context import current
 from nuvom.options import TaskOptions
 from nuvom.outcome import (
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from nuvom.clock import Clock
     from nuvom.config import Settings
     from nuvom.execution.running import RunningJob
-    from nuvom.registry.registry import Registry, TaskDefinition
+    from nuvom.registry.registry import Registry
     from nuvom.serialization.base import Codec
 
 _SUCCESS = JobStatus.SUCCESS  # a member of an enum takes long to look up in Python 3.11
@@ -53,27 +53,6 @@ _WORDS = {
     Cancelled: "cancelled",
     UnknownTask: "released",
 }
-
-
-class Prepared:
-    """A task made ready for this worker: its function, and how its values are coded.
-
-    Attributes:
-        lane: ``thread``, ``async`` or ``process``.
-    """
-
-    __slots__ = ("decode", "definition", "encode", "func", "has_hooks", "lane", "options")
-
-    def __init__(self, definition: TaskDefinition, codec: Codec) -> None:
-        self.definition = definition
-        self.func = definition.func
-        self.options = definition.options
-        self.has_hooks = definition.options.has_hooks
-        self.lane = definition.options.isolation
-        if definition.is_async and self.lane == "thread":
-            self.lane = "async"
-        self.decode = codec.call_decoder(definition.func)
-        self.encode = codec.result_encoder(definition.func)
 
 
 class JobRunner:

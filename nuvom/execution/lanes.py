@@ -8,33 +8,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-import msgspec
-
 from nuvom.errors import InvalidSetting
-from nuvom.execution.job_runner import Prepared
-from nuvom.execution.running import RunningJob
-from nuvom.outcome import Settlement
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from nuvom.clock import Clock
     from nuvom.execution.job_runner import JobRunner
-    from nuvom.execution.running import InHand
-
-
-class Assignment(msgspec.Struct, frozen=True, eq=False, gc=False):
-    """An attempt with the task that it is an attempt of."""
-
-    prepared: Prepared
-    running: RunningJob
-
-
-class Finished(msgspec.Struct, frozen=True, eq=False, gc=False):
-    """A closed attempt on its way to be settled."""
-
-    settlement: Settlement
-    assignment: Assignment
+    from nuvom.execution.running import InHand, RunningJob
+    from nuvom.outcome import Settlement
 
 
 class Shop(NamedTuple):
@@ -45,7 +27,8 @@ class Shop(NamedTuple):
         in_hand: Whoever takes an attempt out of it closes the attempt.
         starts: Called before an attempt starts; False when somebody has closed it meanwhile, or
             its lease has run out (the process was stopped, the machine slept).
-        finish: Called, from any thread, with each closed attempt; never blocks.
+        finish: Called, from any thread, with each closed attempt and what closes it; never
+            blocks.
         idle: Called when a lane has run out of work.
         crashed: Called when the engine itself failed in a lane; the worker stops.
         settle: Does as ``finish``, but may block: for who has nothing else to do. None: nobody
@@ -56,10 +39,10 @@ class Shop(NamedTuple):
     in_hand: InHand
     starts: Callable[[RunningJob], bool]
     clock: Clock
-    finish: Callable[[Finished], None]
+    finish: Callable[[RunningJob, Settlement], None]
     idle: Callable[[], None]
     crashed: Callable[[BaseException], None]
-    settle: Callable[[Finished], None] | None = None
+    settle: Callable[[RunningJob, Settlement], None] | None = None
 
 
 class Lane(Protocol):
@@ -91,11 +74,11 @@ class Lane(Protocol):
         """Return how many submitted attempts have not started."""
         ...
 
-    def submit(self, work: list[Assignment]) -> None:
+    def submit(self, work: list[RunningJob]) -> None:
         """Run these attempts, in order, as slots get free."""
         ...
 
-    def take_back(self) -> list[Assignment]:
+    def take_back(self) -> list[RunningJob]:
         """Return, and forget, all submitted attempts that have not started."""
         ...
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from nuvom.config import Settings
     from nuvom.events import EventBus
-    from nuvom.execution.lanes import Assignment, Lane, Shop
+    from nuvom.execution.lanes import Lane, Shop
     from nuvom.execution.running import RunningJob
 
 
@@ -69,11 +69,11 @@ class LateLane:
         """Return how many submitted attempts have not started."""
         return 0 if self._lane is None else self._lane.backlog()
 
-    def submit(self, work: list[Assignment]) -> None:
+    def submit(self, work: list[RunningJob]) -> None:
         """Run these attempts, in order, as slots get free."""
         self.load().submit(work)
 
-    def take_back(self) -> list[Assignment]:
+    def take_back(self) -> list[RunningJob]:
         """Return, and forget, all submitted attempts that have not started."""
         return [] if self._lane is None else self._lane.take_back()
 

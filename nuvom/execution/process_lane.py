@@ -39,7 +39,6 @@ from nuvom.execution.framing import (
     Started,
     Unloadable,
 )
-from nuvom.execution.lanes import Assignment, Finished, Shop
 from nuvom.execution.pace import Lead
 from nuvom.execution.running import KeptElsewhere
 from nuvom.log_handlers import LogHandler
@@ -52,6 +51,7 @@ if TYPE_CHECKING:
 
     from nuvom.config import Settings
     from nuvom.events import EventBus
+    from nuvom.execution.lanes import Shop
     from nuvom.execution.running import RunningJob
     from nuvom.outcome import Settlement
     from nuvom.record import JobStatus
@@ -81,7 +81,7 @@ class ProcessLane:
         self._settings = settings
         self._worker, self._bus = worker, bus
         self._pool, self._lead = ChildPool(slots), Lead(slots)
-        self._ready: deque[Assignment] = deque()
+        self._ready: deque[RunningJob] = deque()
         self._places: dict[str, tuple[str, str]] = {}
         self._measure_at = 0.0
         self._minder = ChildMinder(
@@ -121,7 +121,7 @@ class ProcessLane:
         """Return how many attempts wait for a child."""
         return len(self._ready)
 
-    def submit(self, work: list[Assignment]) -> None:
+    def submit(self, work: list[RunningJob]) -> None:
         """Run these attempts, in order, as children get free."""
         self._minder.start()
         self._ready.extend(work)
@@ -131,7 +131,7 @@ class ProcessLane:
         """Run a hook in a thread of its own: it waits while a child calls the real one."""
         threading.Thread(target=hook, name="nuvom-hook", daemon=True).start()
 
-    def take_back(self) -> list[Assignment]:
+    def take_back(self) -> list[RunningJob]:
         """Return, and forget, all attempts that wait for a child."""
         with self._pool.lock:
             taken = list(self._ready)
@@ -142,7 +142,7 @@ class ProcessLane:
         """End the child of an attempt that somebody else closed, and no other child."""
         running.is_cancelled = True
         with self._pool.lock:
-            others = [work for work in self._ready if work.running is not running]
+            others = [work for work in self._ready if work is not running]
             self._ready = deque(others)
             self._end_child_of(running)
         self._shop.idle()
@@ -168,16 +168,16 @@ class ProcessLane:
         with self._pool.lock:
             while self._ready and self._pool.idle:
                 work = self._ready.popleft()
-                if self._shop.starts(work.running):
+                if self._shop.starts(work):
                     child = self._pool.assign(work)
                     child.post(partial(self._begin, child.token, work))
             is_short = self._pool.missing(len(self._ready)) > 0
         if is_short:
             self._minder.wake()
 
-    def _begin(self, token: int, work: Assignment) -> Run | None:
+    def _begin(self, token: int, running: RunningJob) -> Run | None:
         """Note the start, in the child's own thread, and return what is sent to the child."""
-        prepared, running = work.prepared, work.running
+        prepared = running.prepared
         if running.is_cancelled:
             return None
         if not running.started_at:  # else it was given to a child that died before it had it
@@ -240,24 +240,23 @@ class ProcessLane:
         work = self._pool.runs(child, frame.token)
         if work is not None:
             child.has_started = True
-            secs = work.running.record.timeout_secs
+            secs = work.record.timeout_secs
             if secs is not None:  # the time until now was the child's, and its imports'
-                work.running.deadline = self._shop.clock.monotonic() + secs
+                work.deadline = self._shop.clock.monotonic() + secs
 
     def _ended(self, child: ChildProcess, frame: Ended) -> None:
         child.jobs += 1
         is_worn = self._is_worn(child)
         with self._pool.lock:
-            work = self._pool.ended(child, frame.token, is_worn=is_worn)
-            if work is None:
+            running = self._pool.ended(child, frame.token, is_worn=is_worn)
+            if running is None:
                 return  # somebody closed it before
-            running = work.running
             if frame.has_hooks:
                 due = child.owe_hooks(running)
                 running.kept = KeptElsewhere(partial(self._call_hooks, child, due))
         self._lead.took(frame.settlement.finished_at - running.started_at)
         own = {"record": running.record, "started_at": running.started_at}
-        self._close(work, replace(frame.settlement, **own))
+        self._close(running, replace(frame.settlement, **own))
         if is_worn:
             self._minder.retire(child)
         self._dispatch()
@@ -270,10 +269,10 @@ class ProcessLane:
         return size is not None and (platforms.resident_bytes(child.pid) or 0) > size
 
     def _keep_progress(self, child: ChildProcess, frame: Progress) -> None:
-        work = self._pool.runs(child, frame.token)
+        running = self._pool.runs(child, frame.token)
         is_ours, fault = False, ""
-        if work is not None:
-            running, services = work.running, work.running.services
+        if running is not None:
+            services = running.services
             try:
                 is_ours = services.report_progress(running, frame.done, frame.total, frame.text)
             except NuvomError as error:
@@ -292,15 +291,15 @@ class ProcessLane:
             self._refuse(work, reason)
         self._shop.idle()
 
-    def _refuse(self, work: Assignment, reason: str) -> None:
+    def _refuse(self, running: RunningJob, reason: str) -> None:
         """Leave a job, and all of its task, to workers that can load it."""
         runner = self._shop.runner
-        runner.refused[work.running.record.func_name] = reason
-        self._close(work, runner.unknown(work.running))
+        runner.refused[running.record.func_name] = reason
+        self._close(running, runner.unknown(running))
 
-    def _close(self, work: Assignment, settlement: Settlement) -> None:
-        if self._shop.in_hand.take(work.running):
-            self._shop.finish(Finished(settlement, work))
+    def _close(self, running: RunningJob, settlement: Settlement) -> None:
+        if self._shop.in_hand.take(running):
+            self._shop.finish(running, settlement)
 
     # ---- hooks --------------------------------------------------------------------------
 
@@ -310,10 +309,10 @@ class ProcessLane:
         due.are_over.wait()
 
     def _tell_of_hook(self, child: ChildProcess, frame: HookRaised) -> None:
-        work = child.assignment
+        work = child.running
         known = [due.running for due in list(child.hooks_due.values())]
         if work is not None:
-            known.append(work.running)
+            known.append(work)
         for running in known:
             if running.record.id == frame.job_id and HookFailed in self._bus.active:
                 self._bus.emit(HookFailed(running.record, frame.hook, frame.error))
@@ -339,8 +338,8 @@ class ProcessLane:
         self._dispatch()
         self._minder.wake()
 
-    def _died(self, work: Assignment, how: str) -> Settlement:
-        prepared, running = work.prepared, work.running
+    def _died(self, running: RunningJob, how: str) -> Settlement:
+        prepared = running.prepared
         name = WorkerChildDied.__name__
         error = StoredError(name, how, None, fingerprint(running.record.func_name, name))
         if prepared.has_hooks:
@@ -365,8 +364,9 @@ class ProcessLane:
             elif child.stack is None and now < child.asked_at + _STACK_SECS:
                 next_at = min(next_at, child.asked_at + _STACK_SECS)
             else:
-                timed_out = partial(self._shop.runner.timed_out, stack=child.stack or None)
-                self._cut_off(running, lambda work: timed_out(work.prepared, work.running))  # noqa: B023  # called at once
+                timed_out = self._shop.runner.timed_out
+                outcome = partial(timed_out, running.prepared, running, child.stack or None)
+                self._cut_off(running, outcome)
         return next_at
 
     def _close_too_big(self, now: float) -> float:
@@ -380,21 +380,20 @@ class ProcessLane:
                 size = platforms.resident_bytes(child.pid) or 0
                 if size > limit:
                     how = f"killed at {size} bytes of memory; max_memory_per_child is {limit}"
-                    self._cut_off(running, partial(self._died, how=how), at_once=True)
+                    self._cut_off(running, partial(self._died, running, how), at_once=True)
         return self._measure_at
 
     def _cut_off(
         self,
         running: RunningJob,
-        settlement: Callable[[Assignment], Settlement],
+        outcome: Callable[[], Settlement],
         *,
         at_once: bool = False,
     ) -> None:
         """Close an attempt that still runs, and end its child."""
-        work = self._pool.work_of(running)
-        if work is None or not self._shop.in_hand.take(running):
+        if not self._pool.has(running) or not self._shop.in_hand.take(running):
             return  # it ended just in time
         running.is_cancelled = True
         self._end_child_of(running, at_once=at_once)
-        self._shop.finish(Finished(settlement(work), work))
+        self._shop.finish(running, outcome())
         self._shop.idle()

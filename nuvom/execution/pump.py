@@ -18,7 +18,7 @@ from nuvom.execution.announcing import OpenHooks, announce
 from nuvom.execution.at_once import AtOnce
 from nuvom.execution.back_off import BackOff
 from nuvom.execution.bell import Nap, Rounds, drive
-from nuvom.execution.lanes import Assignment, Finished, Lane, Shop
+from nuvom.execution.lanes import Lane, Shop
 from nuvom.execution.limits import Ends
 from nuvom.execution.pace import Pace, Patience
 from nuvom.execution.room import Room, queue_limits
@@ -61,11 +61,9 @@ class Pump:
 
     def __init__(self, station: Station, make_lanes: MakeLanes, limits: Limits) -> None:
         self._station = station
-        self._queue = station.queue
-        self._clock = station.clock
+        self._queue, self._clock = station.queue, station.clock
         self._bus = station.bus
-        self._delivery = station.delivery
-        self._runner = station.runner
+        self._delivery, self._runner = station.delivery, station.runner
         self._owner, self._lease_secs = station.owner, station.lease_secs
         self._in_hand = station.in_hand
         self._lanes: dict[str, Lane] = {}
@@ -85,8 +83,8 @@ class Pump:
         others = tuple(lane for lane in lanes if lane is not threads)
         queues = queue_limits(station, limits.concurrency)
         self._room = Room(threads, others, station.runner, pace=self._pace, limits=queues)
-        self._done: deque[Finished] = deque()
-        self._unsettled: list[Finished] = []
+        self._done: deque[RunningJob] = deque()
+        self._unsettled: list[RunningJob] = []
         self._returning: deque[JobRecord] = deque()
         goes_on = not (limits.burst or limits.max_jobs or limits.concurrency)
         self._sleeper = Sleeper(station.queue, self._clock, self.at_once, goes_on=goes_on)
@@ -102,9 +100,10 @@ class Pump:
 
     # ---- from other threads -------------------------------------------------------------
 
-    def finish(self, finished: Finished) -> None:
+    def finish(self, running: RunningJob, settlement: Settlement) -> None:
         """Take a closed attempt."""
-        self._done.append(finished)
+        running.settlement = settlement
+        self._done.append(running)
         are_many = len(self._done) >= self._pace.batch // 2 and not self._sleeper.bell.has_rung
         if are_many or self._sleeper.is_on_queue:
             self.wake()
@@ -242,7 +241,7 @@ class Pump:
         except NuvomError:
             self._take_back(claimed)
             raise
-        work: defaultdict[str, list[Assignment]] = defaultdict(list)
+        work: defaultdict[str, list[RunningJob]] = defaultdict(list)
         task, prepared, lane = "", None, "thread"
         for running in claimed:
             if running.record.func_name != task:  # as a rule it is that of the job before
@@ -252,17 +251,18 @@ class Pump:
             if prepared is None or known is not None:
                 self._close_unrun(running, known or self._runner.unknown(running))
                 continue
-            running.lane = lane
-            work[lane].append(Assignment(prepared, running))
-        for name, assignments in work.items():
+            running.lane, running.prepared = lane, prepared
+            work[lane].append(running)
+        for name, attempts in work.items():
             most = self._room.of(self._lanes[name])  # of unknown tasks more may have come
-            self._take_back([one.running for one in assignments[most:]])
+            self._take_back(attempts[most:])
             self._patience.begins(name, asked_at)
-            self._lanes[name].submit(assignments[:most])
+            self._lanes[name].submit(attempts[:most])
 
     def _close_unrun(self, running: RunningJob, settlement: Settlement) -> None:
-        if self._in_hand.take(running):
-            self._done.append(Finished(settlement, Assignment(None, running)))  # type: ignore[arg-type]  # without a task no hook is called for code that did not run here
+        if self._in_hand.take(running):  # without a task: no hook follows code that did not run
+            running.settlement = settlement
+            self._done.append(running)
 
     # ---- settle -------------------------------------------------------------------------
 
@@ -270,7 +270,7 @@ class Pump:
         """Settle all attempts that ended; return whether there were any."""
         self._gather()
         done = [self._done.popleft() for _ in range(len(self._done))]
-        self._in_hand.open.difference_update([one.assignment.running for one in done])
+        self._in_hand.open.difference_update(done)
         self._unsettled += done
         if not self._unsettled:
             return False
@@ -323,7 +323,7 @@ class Pump:
     def _leave_to_others(self) -> None:
         """Hand back what has waited here for long, behind slow jobs, and claim less."""
         for lane in self._patience.is_over(self._lanes.values(), self._clock.monotonic()):
-            self._take_back([one.running for one in lane.take_back()])
+            self._take_back(lane.take_back())
             self._pace.stalled()
 
     def looked_again(self) -> bool:
@@ -365,18 +365,18 @@ class Pump:
         """After a fault: settle what has ended, each by itself, and hand back the rest."""
         self._take_back([*self._waiting(), *self._in_hand])
         for one in [*self._unsettled, *self._done]:
-            self._in_hand.open.discard(one.assignment.running)
+            self._in_hand.open.discard(one)
             try:
                 self._delivery.settle([one.settlement])
             except Exception:  # noqa: BLE001  # the fault itself is what is raised
-                self._returning.append(one.settlement.record)
+                self._returning.append(one.record)
         with suppress(Exception):  # as above
             self._release()
         self.stranded = len(self._returning) + len(self._in_hand.open)
 
     def _waiting(self) -> list[RunningJob]:
         """Return the attempts that have not started; their lanes forget them."""
-        return [one.running for lane in self._lanes.values() for one in lane.take_back()]
+        return [one for lane in self._lanes.values() for one in lane.take_back()]
 
     def _take_back(self, jobs: Iterable[RunningJob]) -> None:
         """Close attempts that are not run to their end; their jobs go back to the queue."""

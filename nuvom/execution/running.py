@@ -11,12 +11,37 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from nuvom.outcome import Settlement
 from nuvom.record import JobRecord, JobStatus
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from nuvom.registry.registry import TaskDefinition
+    from nuvom.serialization.base import Codec
+
 _NEVER = float("inf")
+
+
+class Prepared:
+    """A task made ready for this worker: its function, and how its values are coded.
+
+    Attributes:
+        lane: ``thread``, ``async`` or ``process``.
+    """
+
+    __slots__ = ("decode", "definition", "encode", "func", "has_hooks", "lane", "options")
+
+    def __init__(self, definition: TaskDefinition, codec: Codec) -> None:
+        self.definition = definition
+        self.func = definition.func
+        self.options = definition.options
+        self.has_hooks = definition.options.has_hooks
+        self.lane = definition.options.isolation
+        if definition.is_async and self.lane == "thread":
+            self.lane = "async"
+        self.decode = codec.call_decoder(definition.func)
+        self.encode = codec.result_encoder(definition.func)
 
 
 class RunningJob(msgspec.Struct, eq=False):
@@ -32,6 +57,8 @@ class RunningJob(msgspec.Struct, eq=False):
         started_at: Seconds since the epoch, 0 before the start.
         is_cancelled: The task was told to stop: cancelled, past its deadline, or lease lost.
         children: Jobs to enqueue with this one's success.
+        prepared: The task that it is an attempt of; None where no code is to run.
+        settlement: What closes it, once it is closed.
         kept: What ``after_job`` or ``on_error`` is called with once the attempt is settled, or
             a ``KeptElsewhere``.
     """
@@ -45,6 +72,8 @@ class RunningJob(msgspec.Struct, eq=False):
     started_at: float = 0.0
     is_cancelled: bool = False
     children: list[JobRecord] | None = None
+    prepared: Prepared = None  # type: ignore[assignment]  # set before a lane gets it
+    settlement: Settlement = None  # type: ignore[assignment]  # set before the pump gets it back
     kept: Any = None
 
 

@@ -13,8 +13,7 @@ from nuvom.record import JobStatus
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from nuvom.execution.lanes import Finished
-    from nuvom.execution.running import InHand
+    from nuvom.execution.running import InHand, RunningJob
     from nuvom.queue_backends.base import BaseJobQueue
     from nuvom.queue_backends.leased import LeasedJobQueue
     from nuvom.record import JobRecord
@@ -38,7 +37,7 @@ class Strays:
         self.suspected = jobs
 
     def found(
-        self, unsettled: Iterable[Finished], returning: Iterable[JobRecord]
+        self, unsettled: Iterable[RunningJob], returning: Iterable[JobRecord]
     ) -> list[JobRecord]:
         """Return those that are strays, to be released; called by the pump, between two steps.
 
@@ -49,7 +48,7 @@ class Strays:
         """
         suspected, self.suspected = self.suspected, {}
         known = {running.record.id for running in list(self._in_hand.open)}
-        known.update(one.settlement.record.id for one in unsettled)
+        known.update(one.record.id for one in unsettled)
         known.update(record.id for record in list(returning))
         queue = cast("LeasedJobQueue", self._queue)  # without leases no keeper suspects anything
         found = (queue.get(job_id) for job_id in suspected if job_id not in known)

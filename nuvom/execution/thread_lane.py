@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 from nuvom.execution.closing import AttemptClosed, tell_thread
 from nuvom.execution.failures import current_frames, stack_of
-from nuvom.execution.lanes import Assignment, Finished, Shop
+from nuvom.execution.running import RunningJob
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from nuvom.execution.running import RunningJob
+    from nuvom.execution.lanes import Shop
 
 _TICK_SECS = 0.05  # how late a deadline may be noticed
 _IDLE_TICK_SECS = 0.5
@@ -45,10 +45,7 @@ class ThreadLane:
     def __init__(self, slots: int, shop: Shop) -> None:
         self.size = slots
         self._shop = shop
-        # What each attempt needs, looked up once.
-        self._starts, self._runner, self._in_hand = shop.starts, shop.runner, shop.in_hand
-        self._settle = shop.settle or shop.finish
-        self._ready: deque[Assignment | Callable[[], Any]] = deque()
+        self._ready: deque[RunningJob | Callable[[], Any]] = deque()
         self._idle: deque[_Slot] = deque()
         self._slots: set[_Slot] = set()
         self._left_behind: list[_Slot] = []
@@ -84,7 +81,7 @@ class ThreadLane:
         """Return how many attempts wait for a slot."""
         return len(self._ready)
 
-    def submit(self, work: list[Assignment]) -> None:
+    def submit(self, work: list[RunningJob]) -> None:
         """Run these attempts, in order, as slots get free."""
         self._ready.extend(work)
         self._wake_one()
@@ -98,16 +95,16 @@ class ThreadLane:
         self._ready.appendleft(hook)
         self._wake_one()
 
-    def take_back(self) -> list[Assignment]:
+    def take_back(self) -> list[RunningJob]:
         """Return, and forget, all attempts that wait for a slot."""
-        taken: list[Assignment] = []
+        taken: list[RunningJob] = []
         hooks = []
         while self._ready:
             try:
                 work = self._ready.pop()
             except IndexError:  # a slot was faster
                 break
-            if isinstance(work, Assignment):
+            if isinstance(work, RunningJob):
                 taken.append(work)
             else:
                 hooks.append(work)
@@ -119,8 +116,7 @@ class ThreadLane:
         running.is_cancelled = True
         with self._replacing:
             for slot in list(self._slots):
-                assignment = slot.assignment
-                if assignment is not None and assignment.running is running:
+                if slot.running is running:
                     self._replace(slot)
 
     def stacks(self) -> dict[str, str]:
@@ -128,9 +124,9 @@ class ThreadLane:
         frames = current_frames()
         found = {}
         for slot in list(self._slots):
-            assignment, frame = slot.assignment, frames.get(slot.ident)
-            if assignment is not None and frame is not None:
-                found[assignment.running.record.id] = stack_of(frame)
+            running, frame = slot.running, frames.get(slot.ident)
+            if running is not None and frame is not None:
+                found[running.record.id] = stack_of(frame)
         return found
 
     def stuck(self) -> int:
@@ -154,23 +150,32 @@ class ThreadLane:
 
     def _serve(self, slot: _Slot) -> None:
         """Run attempts until the lane stops, or until somebody else closed this slot's attempt."""
-        ready, idle = self._ready, self._idle
+        ready, idle, shop = self._ready, self._idle, self._shop
+        starts, run, take = shop.starts, shop.runner.run, shop.in_hand.take
+        settle = shop.settle or shop.finish
         while not self._is_stopping:
             try:
                 work = ready.popleft()
             except IndexError:
-                self._shop.idle()
+                shop.idle()
                 idle.append(slot)
                 if not ready or not self._leaves_idle(slot):
                     slot.sleep()
                 continue
             if ready and idle and not self.is_thrifty:
                 self._wake_one()
-            if isinstance(work, Assignment):
-                goes_on = self._run(slot, work)
-            else:
-                goes_on = self._call(slot, work)
-            if not goes_on:
+            if not isinstance(work, RunningJob):
+                if not self._call(slot, work):
+                    return
+                continue
+            slot.running = work  # first: from now on its closer finds it here
+            if starts(work):
+                settlement = run(work.prepared, work)
+                if take(work):
+                    slot.running = None
+                    settle(work, settlement)
+                    continue
+            if not self._is_kept(slot):
                 return
 
     def _leaves_idle(self, slot: _Slot) -> bool:
@@ -179,19 +184,6 @@ class ThreadLane:
             self._idle.remove(slot)
         except ValueError:
             return False
-        return True
-
-    def _run(self, slot: _Slot, work: Assignment) -> bool:
-        """Run an attempt; return whether this slot goes on."""
-        slot.assignment = work  # first: from now on its closer finds it here
-        running = work.running
-        if not self._starts(running):
-            return self._is_kept(slot)
-        settlement = self._runner.run(work.prepared, running)
-        if not self._in_hand.take(running):
-            return self._is_kept(slot)
-        slot.assignment = None
-        self._settle(Finished(settlement, work))
         return True
 
     def _call(self, slot: _Slot, hook: Callable[[], Any]) -> bool:
@@ -203,7 +195,7 @@ class ThreadLane:
     def _is_kept(self, slot: _Slot) -> bool:
         """Clear a slot whose work somebody else may have closed; False when it was replaced."""
         with self._replacing:
-            slot.assignment = slot.hook_ends_at = None
+            slot.running = slot.hook_ends_at = None
             return slot in self._slots
 
     def _replace(self, slot: _Slot) -> None:
@@ -230,22 +222,21 @@ class ThreadLane:
         for slot in list(self._slots):
             if slot.hook_ends_at is not None and slot.hook_ends_at <= now:
                 self._leave_hook(slot)
-            assignment = slot.assignment
-            if assignment is None or assignment.running.record.timeout_secs is None:
+            running = slot.running
+            if running is None or running.record.timeout_secs is None:
                 continue
             has_deadlines = True
-            if assignment.running.deadline <= now:
-                self._close_overdue_one(slot, assignment)
+            if running.deadline <= now:
+                self._close_overdue_one(slot, running)
         return has_deadlines
 
-    def _close_overdue_one(self, slot: _Slot, assignment: Assignment) -> None:
+    def _close_overdue_one(self, slot: _Slot, running: RunningJob) -> None:
         stack = _stack_of(slot)
-        shop, running = self._shop, assignment.running
+        shop = self._shop
         if not shop.in_hand.take(running):
             return  # it ended just in time
         self.close_attempt(running)
-        settlement = shop.runner.timed_out(assignment.prepared, running, stack)
-        shop.finish(Finished(settlement, assignment))
+        shop.finish(running, shop.runner.timed_out(running.prepared, running, stack))
 
     def _leave_hook(self, slot: _Slot) -> None:
         stack = _stack_of(slot)
@@ -278,7 +269,7 @@ class _Slot:
         self._bed = threading.Lock()
         self._bed.acquire()
         self._thread = threading.Thread(target=self._main, name="nuvom-slot", daemon=True)
-        self.assignment: Assignment | None = None
+        self.running: RunningJob | None = None
         self.hook_ends_at: float | None = None
 
     @property

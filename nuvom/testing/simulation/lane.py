@@ -6,12 +6,12 @@ from collections import deque
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from nuvom.execution.lanes import Assignment, Finished, Shop
 from nuvom.testing import history
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from nuvom.execution.lanes import Shop
     from nuvom.execution.running import RunningJob
     from nuvom.outcome import Settlement
     from nuvom.testing.simulation.world import Host
@@ -36,8 +36,8 @@ class SimulatedLane:
         self._shop = shop
         self._process = process
         self._secs_of = secs_of
-        self._ready: deque[Assignment] = deque()
-        self._busy: dict[RunningJob, Assignment] = {}
+        self._ready: deque[RunningJob] = deque()
+        self._busy: set[RunningJob] = set()
         self._rising = 0
 
     def start(self) -> None:
@@ -58,7 +58,7 @@ class SimulatedLane:
         """Return how many attempts wait."""
         return len(self._ready)
 
-    def submit(self, work: list[Assignment]) -> None:
+    def submit(self, work: list[RunningJob]) -> None:
         """Start what slots are free for, a moment later."""
         self._ready.extend(work)
         self.nudge()
@@ -69,7 +69,7 @@ class SimulatedLane:
             self._rising += 1
             self._process.after(self._process.chance(_RISE_SECS), self._begin)
 
-    def take_back(self) -> list[Assignment]:
+    def take_back(self) -> list[RunningJob]:
         """Return, and forget, what waits."""
         taken = list(self._ready)
         self._ready.clear()
@@ -99,13 +99,12 @@ class SimulatedLane:
         if not self._ready:
             self._shop.idle()
             return
-        work = self._ready.popleft()
-        running = work.running
-        self._busy[running] = work
+        running = self._ready.popleft()
+        self._busy.add(running)
         if not self._shop.starts(running):
             self._leave(running)
             return
-        self._shop.runner.begin(work.prepared, running)
+        self._shop.runner.begin(running.prepared, running)
         world = self._process.world
         self._process.note(
             history.START,
@@ -116,22 +115,21 @@ class SimulatedLane:
         secs = self._secs_of(running)
         left = running.deadline - world.now
         ends = self._overdue if left < secs else self._end
-        self._process.after(min(secs, left), partial(ends, work))
+        self._process.after(min(secs, left), partial(ends, running))
 
-    def _end(self, work: Assignment) -> None:
-        running = work.running
+    def _end(self, running: RunningJob) -> None:
         if running not in self._busy:
             return
         self._process.note(history.END, job=running.record.id)
-        settlement = self._outcome(work)
+        settlement = self._outcome(running)
         was_mine = self._shop.in_hand.take(running)
         self._leave(running)
         if was_mine:
-            self._shop.finish(Finished(settlement, work))
+            self._shop.finish(running, settlement)
 
-    def _outcome(self, work: Assignment) -> Settlement:
+    def _outcome(self, running: RunningJob) -> Settlement:
         """Call the function, which takes no time; its result names the attempt that it is of."""
-        runner, prepared, running = self._shop.runner, work.prepared, work.running
+        runner, prepared = self._shop.runner, running.prepared
         args, kwargs = prepared.decode(running.record.args, running.record.kwargs)
         if kwargs.get("fails") and running.record.attempt == 1:
             # Never raised: a traceback costs more than all the rest of the job.
@@ -139,14 +137,14 @@ class SimulatedLane:
         value = prepared.func(*args, **kwargs)
         return runner.succeeded(prepared, running, [value, running.record.lease_epoch])
 
-    def _overdue(self, work: Assignment) -> None:
-        if work.running in self._busy and self._shop.in_hand.take(work.running):
-            self.close_attempt(work.running)
-            settlement = self._shop.runner.timed_out(work.prepared, work.running, None)
-            self._shop.finish(Finished(settlement, work))
+    def _overdue(self, running: RunningJob) -> None:
+        if running in self._busy and self._shop.in_hand.take(running):
+            self.close_attempt(running)
+            settlement = self._shop.runner.timed_out(running.prepared, running, None)
+            self._shop.finish(running, settlement)
 
     def _leave(self, running: RunningJob) -> None:
-        del self._busy[running]
+        self._busy.remove(running)
         if self._ready:
             self.nudge()
         else:

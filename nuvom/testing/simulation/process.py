@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 
     from nuvom.clock import Clock
     from nuvom.execution.bell import Nap
-    from nuvom.execution.lanes import Finished, Lane, Shop
+    from nuvom.execution.lanes import Lane, Shop
+    from nuvom.outcome import Settlement
     from nuvom.queue_backends.leased import LeasedJobQueue
     from nuvom.registry.registry import Registry
     from nuvom.testing.simulation.link import Store
@@ -40,8 +41,8 @@ class _Pump(Pump):
 
     process: Process
 
-    def finish(self, finished: Finished) -> None:
-        super().finish(finished)
+    def finish(self, running: RunningJob, settlement: Settlement) -> None:
+        super().finish(running, settlement)
         self.process.work_came()  # as the pump does it when it sleeps on the queue
 
     def wake(self) -> None:

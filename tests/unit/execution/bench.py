@@ -12,7 +12,7 @@ from nuvom.clock import SYSTEM_CLOCK, Clock
 from nuvom.config import Settings
 from nuvom.events import Event, EventBus
 from nuvom.execution.job_runner import JobRunner
-from nuvom.execution.lanes import Assignment, Finished, Shop
+from nuvom.execution.lanes import Shop
 from nuvom.execution.running import InHand, RunningJob
 from nuvom.options import task_options
 from nuvom.outcome import Settlement
@@ -52,7 +52,7 @@ class Bench:
             mark_started=self.started.append,
         )
         self.in_hand = InHand()
-        self.finished: list[Finished] = []
+        self.finished: list[RunningJob] = []
         self.crashes: list[BaseException] = []
         self.idles = 0
         self.refuses: set[RunningJob] = set()
@@ -67,7 +67,7 @@ class Bench:
             crashed=self.crashes.append,
         )
 
-    def work(self, func: Callable[..., Any], *args: Any, **options: Any) -> Assignment:
+    def work(self, func: Callable[..., Any], *args: Any, **options: Any) -> RunningJob:
         """Return an attempt of ``func(*args)``, in hand.
 
         Args:
@@ -84,7 +84,8 @@ class Bench:
         assert prepared is not None
         running.lane = prepared.lane
         self.in_hand.add(running)
-        return Assignment(prepared, running)
+        running.prepared = prepared
+        return running
 
     def wait_for(self, count: int = 1) -> list[Settlement]:
         """Return what was finished, as soon as it is so many."""
@@ -105,9 +106,10 @@ class Bench:
     def _starts(self, running: RunningJob) -> bool:
         return running in self.in_hand and running not in self.refuses
 
-    def _finish(self, finished: Finished) -> None:
+    def _finish(self, running: RunningJob, settlement: Settlement) -> None:
         with self.news:
-            self.finished.append(finished)
+            running.settlement = settlement
+            self.finished.append(running)
             self.news.notify_all()
 
     def _idle(self) -> None:

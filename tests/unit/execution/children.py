@@ -12,7 +12,6 @@ from nuvom.clock import SYSTEM_CLOCK, Clock
 from nuvom.execution import child_process
 from nuvom.execution.child_process import ChildProcess
 from nuvom.execution.framing import Hello
-from nuvom.execution.lanes import Assignment
 from nuvom.execution.running import RunningJob
 from nuvom.record import JobRecord
 
@@ -89,7 +88,6 @@ def nest(monkeypatch: pytest.MonkeyPatch, clock: Clock = SYSTEM_CLOCK) -> Iterat
         found.end()
 
 
-def make_work(job_id: str = "job") -> Assignment:
+def make_work(job_id: str = "job") -> RunningJob:
     """Return an attempt of no task in particular."""
-    running = RunningJob(JobRecord(job_id, "tasks.f"), "worker", None, 0.0)
-    return Assignment(None, running)  # type: ignore[arg-type]  # nobody here looks at the task
+    return RunningJob(JobRecord(job_id, "tasks.f"), "worker", None, 0.0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from nuvom import Retry, Snooze
 from nuvom.events import (
@@ -18,8 +19,7 @@ from nuvom.events import (
     JobTimedOut,
 )
 from nuvom.execution.announcing import OpenHooks, announce
-from nuvom.execution.lanes import Assignment, Finished
-from nuvom.execution.running import InHand
+from nuvom.execution.running import InHand, RunningJob
 from nuvom.execution.station import Station
 from nuvom.outcome import Cancelled
 from nuvom.record import JobStatus
@@ -38,7 +38,7 @@ def bench() -> Bench:
     return Bench()
 
 
-def tell(bench: Bench, finished: Finished, *, was_accepted: bool = True) -> list[Event]:
+def tell(bench: Bench, finished: RunningJob, *, was_accepted: bool = True) -> list[Event]:
     """Announce a settlement; return the events that came of it."""
     nothing: Any = None
     station = Station(
@@ -59,8 +59,9 @@ def tell(bench: Bench, finished: Finished, *, was_accepted: bool = True) -> list
     return bench.seen
 
 
-def finish(bench: Bench, work: Assignment) -> Finished:
-    return Finished(bench.runner.run(work.prepared, work.running), work)
+def finish(bench: Bench, work: RunningJob) -> RunningJob:
+    work.settlement = bench.runner.run(work.prepared, work)
+    return work
 
 
 def raising(error: BaseException) -> Any:
@@ -74,7 +75,7 @@ def test_success_is_told_with_its_duration(bench: Bench) -> None:
     work = bench.work(lambda: 8)
     finished = finish(bench, work)
     secs = finished.settlement.finished_at - finished.settlement.started_at
-    assert [JobSucceeded(work.running.record, secs, "worker")] == tell(bench, finished)
+    assert [JobSucceeded(work.record, secs, "worker")] == tell(bench, finished)
 
 
 def test_failure_is_told_with_its_error(bench: Bench) -> None:
@@ -101,29 +102,31 @@ def test_timeout_is_told_before_what_follows(
     bench: Bench, policy: str, follows: type[Event]
 ) -> None:
     work = bench.work(lambda: 8, timeout_secs=0.5, timeout_policy=policy, max_retries=1)
-    events = tell(bench, Finished(bench.runner.timed_out(work.prepared, work.running, None), work))
+    work.settlement = bench.runner.timed_out(work.prepared, work, None)
+    events = tell(bench, work)
     assert [JobTimedOut, follows] == [type(event) for event in events]
 
 
 def test_unknown_task_is_told_with_the_reason(bench: Bench) -> None:
     work = bench.work(lambda: 8)
-    bench.runner.refused[work.running.record.func_name] = "no such task"
-    unknown: Any = Assignment(None, work.running)  # type: ignore[arg-type]  # as the pump makes it
-    (event,) = tell(bench, Finished(bench.runner.unknown(work.running), unknown))
-    assert JobParked(work.running.record, "no such task") == event
+    bench.runner.refused[work.record.func_name] = "no such task"
+    work.prepared = None  # type: ignore[assignment]  # as the pump leaves it
+    work.settlement = bench.runner.unknown(work)
+    (event,) = tell(bench, work)
+    assert JobParked(work.record, "no such task") == event
 
 
 def test_cancelled_attempt_is_told(bench: Bench) -> None:
     work = bench.work(lambda: 8)
-    settlement = bench.runner.settlement(work.running, Cancelled(), work.prepared.options)
-    assert [JobCancelled(work.running.record.id)] == tell(bench, Finished(settlement, work))
+    work.settlement = bench.runner.settlement(work, Cancelled(), work.prepared.options)
+    assert [JobCancelled(work.record.id)] == tell(bench, work)
 
 
 def test_dropped_outcome_is_told_as_fenced_and_calls_no_hook(bench: Bench) -> None:
     called: list[Any] = []
     work = bench.work(lambda: 8, after_job=called.append)
     events = tell(bench, finish(bench, work), was_accepted=False)
-    assert [JobFenced(work.running.record, "worker")] == events
+    assert [JobFenced(work.record, "worker")] == events
     assert [] == called
 
 
@@ -139,8 +142,8 @@ def test_hooks_are_called_after_the_commit(bench: Bench) -> None:
 def test_status_without_a_report_says_so(bench: Bench) -> None:
     work = bench.work(lambda: 8)
     settlement = finish(bench, work).settlement
-    failed = type(settlement)(settlement.record, JobStatus.FAILED, outcome="timeout")
-    timed_out, event = tell(bench, Finished(failed, work))
+    work.settlement = replace(settlement, status=JobStatus.FAILED, outcome="timeout")
+    timed_out, event = tell(bench, work)
     assert isinstance(timed_out, JobTimedOut)
     assert isinstance(event, JobFailed)
     assert "no report is kept" == event.error.message == timed_out.error.message

@@ -16,7 +16,7 @@ from nuvom.events import HookFailed
 from nuvom.execution import async_lane, loop_thread
 from nuvom.execution.async_lane import AsyncLane
 from nuvom.execution.closing import AttemptClosed
-from nuvom.execution.lanes import Assignment
+from nuvom.execution.running import RunningJob
 from nuvom.job_context import current
 from nuvom.record import JobStatus
 from tests.engine import LIMIT_SECS, untraced
@@ -89,10 +89,10 @@ def gate() -> Iterator[Gate]:
     gate.open()
 
 
-def close(bench: Bench, lane: AsyncLane, work: Assignment) -> None:
+def close(bench: Bench, lane: AsyncLane, work: RunningJob) -> None:
     """Close an attempt as the keeper does."""
-    assert bench.in_hand.take(work.running)
-    lane.close_attempt(work.running)
+    assert bench.in_hand.take(work)
+    lane.close_attempt(work)
 
 
 def assert_all_places_work(bench: Bench, lane: AsyncLane) -> None:
@@ -115,7 +115,7 @@ def test_coroutines_are_run_and_handed_over(bench: Bench, lane: AsyncLane) -> No
 
     lane.submit([bench.work(double, number) for number in range(20)])
     assert sorted(range(0, 40, 2)) == sorted(bench.value(one) for one in bench.wait_for(20))
-    assert ["async"] * 20 == [one.assignment.running.lane for one in bench.finished]
+    assert ["async"] * 20 == [one.lane for one in bench.finished]
     assert 0 == len(bench.in_hand)
 
 
@@ -199,7 +199,7 @@ def test_coroutine_knows_its_job(bench: Bench, lane: AsyncLane) -> None:
     works = [bench.work(task) for _ in range(5)]
     lane.submit(works)
     ids = sorted(bench.value(one) for one in bench.wait_for(5))
-    assert sorted(work.running.record.id for work in works) == ids
+    assert sorted(work.record.id for work in works) == ids
     assert current.get() is None
 
 
@@ -207,7 +207,7 @@ def test_damaged_arguments_are_a_failure(bench: Bench, lane: AsyncLane) -> None:
     async def task(x: int) -> None: ...
 
     work = bench.work(task, 1)
-    work.running.record = work.running.record.replace(args=b"\x91\xc1")
+    work.record = work.record.replace(args=b"\x91\xc1")
     lane.submit([work])
     (settlement,) = bench.wait_for()
     assert settlement.error is not None
@@ -215,7 +215,7 @@ def test_damaged_arguments_are_a_failure(bench: Bench, lane: AsyncLane) -> None:
 
 
 def test_failure_of_the_engine_itself_is_told(bench: Bench) -> None:
-    def fail(_: object) -> None:
+    def fail(_running: object, _settlement: object) -> None:
         raise ZeroDivisionError
 
     async def task() -> None: ...
@@ -234,8 +234,8 @@ def test_stacks_show_where_each_job_waits(bench: Bench, lane: AsyncLane, gate: G
     work = bench.work(outer)
     lane.submit([work])
     gate.is_running()
-    bench.wait_until(lambda: "in wait" in lane.stacks()[work.running.record.id])
-    assert "in outer" in lane.stacks()[work.running.record.id]
+    bench.wait_until(lambda: "in wait" in lane.stacks()[work.record.id])
+    assert "in outer" in lane.stacks()[work.record.id]
 
 
 def test_stack_of_a_coroutine_that_runs_is_that_of_the_loop(bench: Bench, lane: AsyncLane) -> None:
@@ -252,7 +252,7 @@ def test_stack_of_a_coroutine_that_runs_is_that_of_the_loop(bench: Bench, lane: 
     lane.submit([work])
     assert there.wait(LIMIT_SECS)
     try:
-        assert "in blocking" in lane.stacks()[work.running.record.id]
+        assert "in blocking" in lane.stacks()[work.record.id]
     finally:
         go.set()
 
@@ -269,7 +269,7 @@ def test_coroutine_of_a_closed_attempt_is_cancelled_and_its_outcome_dropped(
     close(bench, lane, work)
     assert gate.ended.wait(LIMIT_SECS)
     assert [asyncio.CancelledError] == gate.told
-    assert work.running.is_cancelled
+    assert work.is_cancelled
     assert_all_places_work(bench, lane)
     assert 2 == len(bench.finished)
 
@@ -315,11 +315,11 @@ def test_closing_when_no_loop_runs_is_harmless(bench: Bench) -> None:
 
     lane = AsyncLane(2, bench.shop)
     work = bench.work(task)
-    lane.close_attempt(work.running)
+    lane.close_attempt(work)
     lane.submit([work])
     lane.stop()
-    lane.close_attempt(work.running)
-    assert work.running.is_cancelled
+    lane.close_attempt(work)
+    assert work.is_cancelled
 
 
 # ---- deadlines ------------------------------------------------------------------------------
@@ -361,7 +361,7 @@ def test_attempt_that_was_closed_before_its_deadline_is_left_alone(
     async def task() -> None: ...
 
     work = bench.work(task, timeout_secs=60.0)
-    bench.in_hand.take(work.running)
+    bench.in_hand.take(work)
     lane._close_overdue(work)
     assert [] == bench.finished
 
@@ -380,7 +380,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def blocked(
     bench: Bench, impatient: None, caplog: pytest.LogCaptureFixture
-) -> Iterator[tuple[AsyncLane, Assignment]]:
+) -> Iterator[tuple[AsyncLane, RunningJob]]:
     """Give a lane whose loop is blocked by a job with a deadline."""
     caplog.set_level(logging.WARNING, "nuvom.worker")
     lane = AsyncLane(2, bench.shop)
@@ -404,7 +404,7 @@ def blocked(
 
 def test_coroutine_that_blocks_the_loop_is_named_once(
     bench: Bench,
-    blocked: tuple[AsyncLane, Assignment],
+    blocked: tuple[AsyncLane, RunningJob],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     def named() -> int:  # on a busy machine a loop that has not come up yet may be named as well
@@ -417,13 +417,13 @@ def test_coroutine_that_blocks_the_loop_is_named_once(
 
 
 def test_deadline_is_kept_while_the_loop_is_blocked(
-    bench: Bench, blocked: tuple[AsyncLane, Assignment]
+    bench: Bench, blocked: tuple[AsyncLane, RunningJob]
 ) -> None:
     (settlement,) = bench.wait_for()
     assert (JobStatus.FAILED, "timeout") == (settlement.status, settlement.outcome)
     assert settlement.error is not None
     assert "in blocking" in str(settlement.error.traceback)
-    assert blocked[1].running.is_cancelled
+    assert blocked[1].is_cancelled
 
 
 class Blocker:
@@ -605,7 +605,7 @@ def test_hooks_run_beside_the_loop(bench: Bench, lane: AsyncLane) -> None:
     work = bench.work(task, before_job=before)
     lane.submit([work])
     assert "nuvom-loop" == bench.value(bench.wait_for()[0])
-    assert [("nuvom-hook", work.running.record.id)] == threads
+    assert [("nuvom-hook", work.record.id)] == threads
 
 
 def test_hook_before_a_coroutine_that_raises_changes_nothing(bench: Bench, lane: AsyncLane) -> None:
@@ -692,7 +692,7 @@ def forget(lane: AsyncLane) -> None:
     """Do away with coroutines of a loop that is closed, so that nothing warns of them."""
     for place in list(lane._places.values()):
         place.task._log_destroy_pending = False  # type: ignore[attr-defined]  # it is known
-        place.assignment.running.is_cancelled = True
+        place.running.is_cancelled = True
         coroutine: Any = place.task.get_coro()
         coroutine.close()
 

@@ -139,7 +139,7 @@ def test_child_that_does_not_end_is_killed_after_its_grace(house: House) -> None
     child = house.idle_child()
     work = make_work()
     house.pool.assign(work)
-    house.pool.let_go(work.running)
+    house.pool.let_go(work)
     house.minder.end(child)
     house.clock.advance(child_minder.GRACE_SECS / 2)
     house.minder.wake()
@@ -154,7 +154,7 @@ def test_child_that_must_go_is_killed_at_once(house: House) -> None:
     child = house.idle_child()
     work = make_work()
     house.pool.assign(work)
-    house.pool.let_go(work.running)
+    house.pool.let_go(work)
     house.minder.end(child, at_once=True)
     wait_until(lambda: bool(house.nursery.gone))
     assert child.was_killed

@@ -57,9 +57,10 @@ def test_attempt_belongs_to_its_child_until_it_ends(nursery: Nest) -> None:
     pool.add(child)
     pool.ready(child)
     pool.assign(work)
-    assert work is pool.runs(child, 1) is pool.work_of(work.running)
+    assert work is pool.runs(child, 1)
+    assert pool.has(work)
     assert pool.ended(child, 1, is_worn=False) is work
-    assert pool.work_of(work.running) is None
+    assert not pool.has(work)
     assert pool.ended(child, 1, is_worn=False) is None
     assert [child] == pool.idle
 
@@ -74,7 +75,7 @@ def test_end_of_an_earlier_attempt_is_not_that_of_the_next(nursery: Nest) -> Non
     pool.assign(second)
     assert pool.runs(child, 1) is None
     assert pool.ended(child, 1, is_worn=False) is None
-    assert second is child.assignment
+    assert second is child.running
 
 
 def test_worn_child_leaves_and_takes_no_place(nursery: Nest) -> None:
@@ -95,10 +96,10 @@ def test_only_the_child_that_runs_an_attempt_is_let_go(nursery: Nest) -> None:
         pool.add(child)
         pool.ready(child)
     busy = pool.assign(work)
-    assert pool.let_go(make_work().running) is None
-    assert busy is pool.let_go(work.running)
-    assert busy.assignment is None
-    assert pool.let_go(work.running) is None
+    assert pool.let_go(make_work()) is None
+    assert busy is pool.let_go(work)
+    assert busy.running is None
+    assert pool.let_go(work) is None
     assert {busy} == pool.leaving
 
 
@@ -111,7 +112,7 @@ def test_child_that_has_ended_is_forgotten_from_any_state(nursery: Nest, state: 
     if state in ("busy", "leaving"):
         pool.assign(work)
     if state == "leaving":
-        pool.let_go(work.running)
+        pool.let_go(work)
     expected = (state == "starting", work if state == "busy" else None)
     assert expected == pool.forget(child)
     assert pool.is_empty

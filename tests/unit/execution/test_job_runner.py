@@ -10,8 +10,7 @@ import pytest
 from nuvom import Discard, Retry, Snooze, current_job
 from nuvom.errors import TaskImportFailed
 from nuvom.events import HookFailed, JobStarted
-from nuvom.execution.lanes import Assignment
-from nuvom.execution.running import KeptElsewhere
+from nuvom.execution.running import KeptElsewhere, RunningJob
 from nuvom.job_context import current
 from nuvom.outcome import Settlement
 from nuvom.record import JobStatus
@@ -42,8 +41,8 @@ def broken() -> None:
     raise ValueError("no good")
 
 
-def run(bench: Bench, work: Assignment) -> Settlement:
-    return bench.runner.run(work.prepared, work.running)
+def run(bench: Bench, work: RunningJob) -> Settlement:
+    return bench.runner.run(work.prepared, work)
 
 
 # ---- success --------------------------------------------------------------------------------
@@ -59,7 +58,7 @@ def test_what_the_task_returns_is_settled_as_success(bench: Bench, clock: FakeCl
         settlement.error,
         settlement.children,
     )
-    assert work.running.record is settlement.record
+    assert work.record is settlement.record
     assert 8 == bench.value(settlement)
     assert clock.now() == settlement.started_at == settlement.finished_at
 
@@ -78,7 +77,7 @@ def test_objects_are_rebuilt_for_the_task_and_taken_apart_again(bench: Bench) ->
 
     work = bench.work(moved)
     args, kwargs = bench.codec.call_encoder(moved)((Point(1),), {})
-    work.running.record = make_job("tests.moved").replace(args=args, kwargs=kwargs)
+    work.record = make_job("tests.moved").replace(args=args, kwargs=kwargs)
 
     assert {"x": 2} == bench.value(run(bench, work)).data
 
@@ -175,7 +174,7 @@ def test_whatever_a_task_raises_is_a_failure(bench: Bench, raises: BaseException
 
 def test_damaged_arguments_fail_the_job_for_good(bench: Bench) -> None:
     work = bench.work(double, 4, max_retries=5)
-    work.running.record = make_job("tests.double").replace(args=b"\x91\xc1")
+    work.record = make_job("tests.double").replace(args=b"\x91\xc1")
     settlement = run(bench, work)
     assert settlement.error is not None
     assert (JobStatus.FAILED, "PayloadError") == (settlement.status, settlement.error.type)
@@ -256,8 +255,8 @@ def test_deadline_counts_from_the_start(bench: Bench, clock: FakeClock) -> None:
     work = bench.work(double, 4, timeout_secs=3.0)
     clock.advance(100)
     run(bench, work)
-    assert clock.monotonic() + 3 == work.running.deadline
-    assert float("inf") == bench.work(double, 4).running.deadline
+    assert clock.monotonic() + 3 == work.deadline
+    assert float("inf") == bench.work(double, 4).deadline
 
 
 @pytest.mark.parametrize(
@@ -288,7 +287,7 @@ def test_value_that_comes_after_the_deadline_is_too_late(
 )
 def test_timeout_follows_its_policy(bench: Bench, policy: str, retries: int, status: str) -> None:
     work = bench.work(double, 4, timeout_secs=0.5, timeout_policy=policy, max_retries=retries)
-    settlement = bench.runner.timed_out(work.prepared, work.running, "File x")
+    settlement = bench.runner.timed_out(work.prepared, work, "File x")
     error = settlement.error
     assert error is not None
     assert (status, "timeout", None) == (settlement.status, settlement.outcome, settlement.result)
@@ -311,14 +310,14 @@ def test_start_is_marked_before_the_code_runs(bench: Bench) -> None:
     work = bench.work(task)
     run(bench, work)
     assert [1] == marked
-    assert [work.running.record] == bench.started
+    assert [work.record] == bench.started
 
 
 def test_start_is_told(bench: Bench) -> None:
     work = bench.work(double, 4)
     run(bench, work)
     (event,) = bench.events(JobStarted)
-    assert (work.running.record, "worker", "thread") == (event.job, event.worker, event.lane)
+    assert (work.record, "worker", "thread") == (event.job, event.worker, event.lane)
 
 
 def test_start_that_nobody_listens_to_is_not_told() -> None:
@@ -333,13 +332,13 @@ def test_start_that_nobody_listens_to_is_not_told() -> None:
 
 def test_unknown_task_is_parked_and_remembered(bench: Bench, clock: FakeClock) -> None:
     work = bench.work(double, 4)
-    work.running.record = make_job("tests.unknown")
+    work.record = make_job("tests.unknown")
 
-    assert bench.runner.resolve(work.running) is None
-    assert bench.runner.resolve(work.running) is None
+    assert bench.runner.resolve(work) is None
+    assert bench.runner.resolve(work) is None
     assert ["tests.unknown"] == list(bench.runner.refused)
 
-    settlement = bench.runner.unknown(work.running)
+    settlement = bench.runner.unknown(work)
     assert (JobStatus.PARKED, "released", False) == (
         settlement.status,
         settlement.outcome,
@@ -349,7 +348,7 @@ def test_unknown_task_is_parked_and_remembered(bench: Bench, clock: FakeClock) -
 
 def test_task_is_prepared_once(bench: Bench) -> None:
     work = bench.work(double, 4)
-    assert work.prepared is bench.runner.resolve(work.running)
+    assert work.prepared is bench.runner.resolve(work)
     assert ["tests.double"] == bench.runner.known("thread")
     assert [] == bench.runner.known("async")
 
@@ -374,18 +373,18 @@ def test_running_code_knows_its_job_and_leaves_no_trace(bench: Bench) -> None:
         return current_job().id
 
     work = bench.work(task)
-    assert work.running.record.id == bench.value(run(bench, work))
+    assert work.record.id == bench.value(run(bench, work))
     assert current.get() is None
 
 
 def test_children_come_with_a_success_only(bench: Bench) -> None:
     child = make_job()
     work = bench.work(double, 4)
-    work.running.children = [child]
+    work.children = [child]
     assert (child,) == run(bench, work).children
 
     work = bench.work(broken)
-    work.running.children = [child]
+    work.children = [child]
     assert () == run(bench, work).children
 
 
@@ -412,9 +411,9 @@ class Hooks:
             raise self.raises
 
 
-def settle(bench: Bench, work: Assignment) -> Settlement:
+def settle(bench: Bench, work: RunningJob) -> Settlement:
     settlement = run(bench, work)
-    bench.runner.after_settled(work.prepared, work.running, settlement.status)
+    bench.runner.after_settled(work.prepared, work, settlement.status)
     return settlement
 
 
@@ -422,9 +421,9 @@ def test_hooks_surround_a_success(bench: Bench) -> None:
     hooks = Hooks()
     work = bench.work(double, 4, **hooks.options())
     run(bench, work)
-    assert [("before", work.running.record.id)] == hooks.calls
-    bench.runner.after_settled(work.prepared, work.running, JobStatus.SUCCESS)
-    assert [("before", work.running.record.id), ("after", 8)] == hooks.calls
+    assert [("before", work.record.id)] == hooks.calls
+    bench.runner.after_settled(work.prepared, work, JobStatus.SUCCESS)
+    assert [("before", work.record.id), ("after", 8)] == hooks.calls
     assert bench.runner.has_hooks
 
 
@@ -447,8 +446,8 @@ def test_each_failed_attempt_calls_on_error(bench: Bench) -> None:
 def test_timeout_calls_on_error_with_a_timeout_error(bench: Bench) -> None:
     hooks = Hooks()
     work = bench.work(double, 4, timeout_secs=0.5, **hooks.options())
-    settlement = bench.runner.timed_out(work.prepared, work.running, None)
-    bench.runner.after_settled(work.prepared, work.running, settlement.status)
+    settlement = bench.runner.timed_out(work.prepared, work, None)
+    bench.runner.after_settled(work.prepared, work, settlement.status)
     ((hook, error),) = hooks.calls
     assert ("error", "timed out after 0.5 s") == (hook, str(error))
     assert isinstance(error, TimeoutError)
@@ -457,8 +456,8 @@ def test_timeout_calls_on_error_with_a_timeout_error(bench: Bench) -> None:
 def test_timeout_that_is_ignored_calls_on_error_too(bench: Bench) -> None:
     hooks = Hooks()
     work = bench.work(double, 4, timeout_secs=0.5, timeout_policy="ignore", **hooks.options())
-    settlement = bench.runner.timed_out(work.prepared, work.running, None)
-    bench.runner.after_settled(work.prepared, work.running, settlement.status)
+    settlement = bench.runner.timed_out(work.prepared, work, None)
+    bench.runner.after_settled(work.prepared, work, settlement.status)
     assert ["error"] == [hook for hook, _ in hooks.calls]
 
 
@@ -510,7 +509,7 @@ def test_hooks_know_their_job(bench: Bench) -> None:
     ids: list[str] = []
     work = bench.work(double, 4, after_job=lambda _: ids.append(current_job().id))
     settle(bench, work)
-    assert [work.running.record.id] == ids
+    assert [work.record.id] == ids
     assert current.get() is None
 
 
@@ -518,7 +517,7 @@ def test_code_does_not_run_after_a_hook_in_which_the_attempt_was_closed(bench: B
     ran: list[int] = []
 
     def closed() -> None:
-        work.running.is_cancelled = True
+        work.is_cancelled = True
 
     work = bench.work(lambda: ran.append(1), before_job=closed)
     run(bench, work)
@@ -528,7 +527,7 @@ def test_code_does_not_run_after_a_hook_in_which_the_attempt_was_closed(bench: B
 def test_hooks_are_called_elsewhere_where_the_value_is_kept_elsewhere(bench: Bench) -> None:
     hooks, told = Hooks(), list[JobStatus]()
     work = bench.work(double, 4, **hooks.options())
-    work.running.kept = KeptElsewhere(told.append)
-    bench.runner.after_settled(work.prepared, work.running, JobStatus.SUCCESS)
+    work.kept = KeptElsewhere(told.append)
+    bench.runner.after_settled(work.prepared, work, JobStatus.SUCCESS)
     assert ([JobStatus.SUCCESS], []) == (told, hooks.calls)
-    assert work.running.kept is None
+    assert work.kept is None

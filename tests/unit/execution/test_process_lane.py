@@ -29,10 +29,10 @@ from nuvom.execution.framing import (
     Started,
     Unloadable,
 )
-from nuvom.execution.job_runner import JobRunner, Prepared
-from nuvom.execution.lanes import Assignment, Finished, Shop
+from nuvom.execution.job_runner import JobRunner
+from nuvom.execution.lanes import Shop
 from nuvom.execution.process_lane import ProcessLane
-from nuvom.execution.running import InHand, KeptElsewhere, RunningJob
+from nuvom.execution.running import InHand, KeptElsewhere, Prepared, RunningJob
 from nuvom.log import configure_logging, reset_logging
 from nuvom.options import task_options
 from nuvom.outcome import Settlement
@@ -74,7 +74,7 @@ class Bench:
             mark_started=lambda _: None,
         )
         self.in_hand = InHand()
-        self.finished: list[Finished] = []
+        self.finished: list[RunningJob] = []
         self.crashes: list[BaseException] = []
         self.idles = 0
         self.may_start = True
@@ -85,7 +85,7 @@ class Bench:
             self.in_hand,
             lambda running: self.may_start,
             SYSTEM_CLOCK,
-            finish=self.finished.append,
+            finish=self.note_finished,
             idle=self.note_idle,
             crashed=self.crashes.append,
         )
@@ -108,17 +108,22 @@ class Bench:
         wait_until(lambda: all(child._process.returncode is not None for child in self.children))
         assert [] == self.crashes
 
+    def note_finished(self, running: RunningJob, settlement: Settlement) -> None:
+        running.settlement = settlement
+        self.finished.append(running)
+
     def note_idle(self) -> None:
         self.idles += 1
 
-    def work(self, number: int = 1, *, timeout: float | None = None, **options: Any) -> Assignment:
+    def work(self, number: int = 1, *, timeout: float | None = None, **options: Any) -> RunningJob:
         definition = TaskDefinition("tasks.f", task_function, task_options(options))
         record = JobRecord(f"job-{number}", "tasks.f", attempt=1, timeout_secs=timeout)
         running = RunningJob(record, "worker", self.services, SYSTEM_CLOCK.monotonic())
         self.in_hand.add(running)
-        return Assignment(Prepared(definition, MsgpackCodec()), running)
+        running.prepared = Prepared(definition, MsgpackCodec())
+        return running
 
-    def submit(self, *work: Assignment) -> list[ChildProcess]:
+    def submit(self, *work: RunningJob) -> list[ChildProcess]:
         """Submit work and let children come up for it; return the busy ones."""
         lane = self.lane
         lane.submit(list(work))
@@ -166,13 +171,13 @@ def test_work_beyond_the_slots_waits_and_can_be_taken_back(bench: Bench) -> None
 def test_end_closes_the_attempt_with_the_workers_own_record(bench: Bench) -> None:
     work = bench.work()
     (child,) = bench.submit(work)
-    wait_until(lambda: work.running.started_at > 0)
+    wait_until(lambda: work.started_at > 0)
     bench.end(child)
     (finished,) = bench.finished
-    settlement, assignment = finished.settlement, finished.assignment
-    assert assignment is work
-    assert settlement.record is work.running.record
-    assert (work.running.started_at, 9.0) == (settlement.started_at, settlement.finished_at)
+    settlement = finished.settlement
+    assert finished is work
+    assert settlement.record is work.record
+    assert (work.started_at, 9.0) == (settlement.started_at, settlement.finished_at)
     assert (1, 1) == (bench.lane.free(), bench.idles)
 
 
@@ -180,7 +185,7 @@ def test_next_work_goes_to_the_same_child(bench: Bench) -> None:
     first, second = bench.work(1), bench.work(2)
     (child,) = bench.submit(first, second)
     bench.end(child)
-    assert second is child.assignment
+    assert second is child.running
 
 
 def test_work_that_may_not_start_any_more_is_left_out(bench: Bench) -> None:
@@ -192,29 +197,29 @@ def test_work_that_may_not_start_any_more_is_left_out(bench: Bench) -> None:
 def test_deadline_begins_when_the_child_has_the_task(bench: Bench) -> None:
     work = bench.work(timeout=50.0)
     (child,) = bench.submit(work)
-    wait_until(lambda: work.running.deadline < float("inf"))
-    before = work.running.deadline
+    wait_until(lambda: work.deadline < float("inf"))
+    before = work.deadline
     bench.lane._hear(child, Started(child.token))
-    assert work.running.deadline >= before
+    assert work.deadline >= before
     bench.lane._hear(child, Started(child.token + 1))  # of no attempt that there is
     assert child.has_started
 
 
 def test_cancelled_work_is_not_sent(bench: Bench) -> None:
     work = bench.work()
-    work.running.is_cancelled = True
+    work.is_cancelled = True
     assert bench.lane._begin(1, work) is None
-    assert not work.running.started_at
+    assert not work.started_at
 
 
 def test_work_is_begun_once_however_often_it_is_sent(bench: Bench) -> None:
     work = bench.work()
     order = bench.lane._begin(1, work)
-    began = work.running.started_at
+    began = work.started_at
     assert isinstance(order, Run)
     assert (__name__, "task_function") == (order.module, order.qualname)
     bench.lane._begin(2, work)
-    assert began == work.running.started_at > 0
+    assert began == work.started_at > 0
 
 
 # ---- attempts that somebody else closes -----------------------------------------------
@@ -223,19 +228,19 @@ def test_work_is_begun_once_however_often_it_is_sent(bench: Bench) -> None:
 def test_closed_attempt_that_waits_is_dropped(bench: Bench) -> None:
     first, second = bench.work(1), bench.work(2)
     (child,) = bench.submit(first, second)
-    bench.lane.close_attempt(second.running)
-    assert second.running.is_cancelled
+    bench.lane.close_attempt(second)
+    assert second.is_cancelled
     assert (0, 1) == (bench.lane.backlog(), bench.idles)
-    assert child.assignment is first
+    assert child.running is first
 
 
 def test_closed_attempt_that_runs_costs_its_child_alone(nursery: Nest) -> None:
     bench = Bench(slots=2)
     first, second = bench.work(1), bench.work(2)
     bench.submit(first, second)
-    child, other = (bench.lane._pool.busy[one.running] for one in (first, second))
-    bench.lane.close_attempt(first.running)
-    assert bench.lane._pool.busy == {second.running: other}
+    child, other = (bench.lane._pool.busy[one] for one in (first, second))
+    bench.lane.close_attempt(first)
+    assert bench.lane._pool.busy == {second: other}
     wait_until(lambda: child not in bench.lane._pool.leaving)
     bench.end(child)
     assert [] == bench.finished  # nobody waits for what it says
@@ -245,7 +250,7 @@ def test_closed_attempt_that_runs_costs_its_child_alone(nursery: Nest) -> None:
 def test_outcome_of_an_attempt_that_was_closed_meanwhile_is_dropped(bench: Bench) -> None:
     work = bench.work()
     (child,) = bench.submit(work)
-    bench.in_hand.take(work.running)
+    bench.in_hand.take(work)
     bench.end(child)
     assert [] == bench.finished
     assert [child] == bench.lane._pool.idle
@@ -254,10 +259,10 @@ def test_outcome_of_an_attempt_that_was_closed_meanwhile_is_dropped(bench: Bench
 def test_deadline_of_an_attempt_that_was_closed_meanwhile_ends_no_child(bench: Bench) -> None:
     work = bench.work(timeout=60)
     (child,) = bench.submit(work)
-    bench.in_hand.take(work.running)
-    bench.lane._cut_off(work.running, lambda _: pytest.fail("it is not ours"))
-    bench.lane._cut_off(bench.work(2).running, lambda _: pytest.fail("nobody runs it"))
-    assert child.assignment is work
+    bench.in_hand.take(work)
+    bench.lane._cut_off(work, lambda: pytest.fail("it is not ours"))
+    bench.lane._cut_off(bench.work(2), lambda: pytest.fail("nobody runs it"))
+    assert child.running is work
 
 
 # ---- deadlines ------------------------------------------------------------------------
@@ -266,8 +271,8 @@ def test_deadline_of_an_attempt_that_was_closed_meanwhile_ends_no_child(bench: B
 def test_overdue_attempt_is_closed_with_the_stack_that_its_child_tells(bench: Bench) -> None:
     work = bench.work(timeout=60)
     (child,) = bench.submit(work)
-    wait_until(lambda: work.running.deadline < float("inf"))
-    now = work.running.deadline
+    wait_until(lambda: work.deadline < float("inf"))
+    now = work.deadline
     assert now == bench.lane._close_overdue(now - 1)
     assert now + process_lane._STACK_SECS == bench.lane._close_overdue(now)
     bench.lane._hear(child, Stack(child.token - 1, "of an earlier attempt"))
@@ -282,14 +287,14 @@ def test_overdue_attempt_is_closed_with_the_stack_that_its_child_tells(bench: Be
 def test_child_that_tells_no_stack_is_not_waited_for(bench: Bench) -> None:
     work = bench.work(timeout=60)
     (child,) = bench.submit(work)
-    wait_until(lambda: work.running.deadline < float("inf"))
-    now = work.running.deadline
+    wait_until(lambda: work.deadline < float("inf"))
+    now = work.deadline
     bench.lane._close_overdue(now)
     bench.lane._close_overdue(now + process_lane._STACK_SECS)
     error = bench.finished[0].settlement.error
     assert error is not None
     assert error.traceback is None
-    assert work.running.is_cancelled
+    assert work.is_cancelled
     assert {} == bench.lane._pool.busy
     bench.lane._hear(child, Unloadable(child.token, "too late"))
     assert 1 == len(bench.finished)
@@ -299,7 +304,7 @@ def test_stacks_are_told_by_the_children_that_answer_in_time(nursery: Nest) -> N
     bench = Bench(slots=2)
     first, _ = bench.work(1), bench.work(2)
     bench.submit(first, _)
-    child = bench.lane._pool.busy[first.running]
+    child = bench.lane._pool.busy[first]
     asked = child.ask_stack
 
     def answer(asked_at: float | None) -> None:
@@ -339,7 +344,7 @@ def test_child_that_grows_is_ended_under_its_attempt(
     assert "WorkerChildDied" == error.type
     assert "1001 bytes" in error.message
     assert "max_memory_per_child is 1000" in error.message
-    assert "WorkerChildDied" == type(work.running.kept).__name__
+    assert "WorkerChildDied" == type(work.kept).__name__
     bench.stop()
     assert child.was_killed
 
@@ -398,12 +403,12 @@ def test_attempt_that_a_proven_child_never_had_goes_to_another(nursery: Nest) ->
     bench = Bench(slots=2)
     first, second, third = (bench.work(number) for number in range(3))
     bench.submit(first, second, third)
-    child, other = (bench.lane._pool.busy[one.running] for one in (first, second))
+    child, other = (bench.lane._pool.busy[one] for one in (first, second))
     bench.end(child)
-    assert third is child.assignment
+    assert third is child.running
     bench.end(other)
     gone(bench, child)
-    assert third is other.assignment
+    assert third is other.running
     assert 2 == len(bench.finished)
     bench.stop()
 
@@ -486,11 +491,11 @@ def test_hooks_are_called_by_the_child_and_waited_for(bench: Bench) -> None:
     (child,) = bench.submit(work)
     token = child.token
     bench.end(child, has_hooks=True)
-    assert isinstance(work.running.kept, KeptElsewhere)
+    assert isinstance(work.kept, KeptElsewhere)
     is_over = threading.Event()
 
     def hook() -> None:
-        bench.runner.after_settled(work.prepared, work.running, JobStatus.SUCCESS)
+        bench.runner.after_settled(work.prepared, work, JobStatus.SUCCESS)
         is_over.set()
 
     bench.lane.run_hook(hook)
@@ -504,7 +509,7 @@ def test_nobody_waits_for_the_hooks_of_a_child_that_is_gone(bench: Bench) -> Non
     (child,) = bench.submit(work)
     bench.end(child, has_hooks=True)
     gone(bench, child)
-    work.running.kept.settled(JobStatus.SUCCESS)
+    work.kept.settled(JobStatus.SUCCESS)
 
 
 def test_failed_hook_is_told_to_those_who_want_to_know(bench: Bench) -> None:

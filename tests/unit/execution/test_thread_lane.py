@@ -11,7 +11,7 @@ import pytest
 
 from nuvom.execution import thread_lane
 from nuvom.execution.closing import AttemptClosed
-from nuvom.execution.lanes import Assignment
+from nuvom.execution.running import RunningJob
 from nuvom.execution.thread_lane import ThreadLane
 from nuvom.record import JobStatus
 from nuvom.testing import FakeClock
@@ -75,10 +75,10 @@ def gate() -> Iterator[Gate]:
     gate.go.set()
 
 
-def close(bench: Bench, lane: ThreadLane, work: Assignment) -> None:
+def close(bench: Bench, lane: ThreadLane, work: RunningJob) -> None:
     """Close an attempt as the keeper does."""
-    assert bench.in_hand.take(work.running)
-    lane.close_attempt(work.running)
+    assert bench.in_hand.take(work)
+    lane.close_attempt(work)
 
 
 def assert_all_slots_work(bench: Bench, lane: ThreadLane) -> None:
@@ -159,7 +159,7 @@ def test_waiting_attempts_can_be_taken_back(bench: Bench, lane: ThreadLane, gate
 
 
 def test_failure_of_the_engine_itself_is_told(bench: Bench) -> None:
-    def fail(_: object) -> None:
+    def fail(_running: object, _settlement: object) -> None:
         raise ZeroDivisionError
 
     lane = ThreadLane(1, bench.shop._replace(finish=fail))
@@ -175,8 +175,8 @@ def test_stacks_show_where_each_job_is(bench: Bench, lane: ThreadLane, gate: Gat
     lane.submit([work])
     gate.is_running()
     stacks = lane.stacks()
-    assert [work.running.record.id] == list(stacks)
-    assert "in wait" in stacks[work.running.record.id]
+    assert [work.record.id] == list(stacks)
+    assert "in wait" in stacks[work.record.id]
 
 
 # ---- closed by somebody else ----------------------------------------------------------------
@@ -192,7 +192,7 @@ def test_code_of_a_closed_attempt_is_told_and_its_outcome_dropped(
 
     assert gate.ended.wait(LIMIT_SECS)
     assert [AttemptClosed] == gate.told
-    assert work.running.is_cancelled
+    assert work.is_cancelled
     assert_all_slots_work(bench, lane)
     assert 2 == len(bench.finished)
 
@@ -231,7 +231,7 @@ def test_attempt_closed_while_it_waits_never_runs(
 def test_attempt_whose_lease_ran_out_never_runs(bench: Bench, lane: ThreadLane) -> None:
     ran: list[int] = []
     work = bench.work(lambda: ran.append(1))
-    bench.refuses.add(work.running)
+    bench.refuses.add(work)
     lane.submit([work])
     assert_all_slots_work(bench, lane)
     assert [] == ran
@@ -245,9 +245,9 @@ def test_closing_at_any_moment_costs_no_slot_and_harms_no_neighbour(
 
     def closer() -> None:
         for number in range(0, 3000, 2):
-            if bench.in_hand.take(work[number].running):
+            if bench.in_hand.take(work[number]):
                 closed.append(number)
-                lane.close_attempt(work[number].running)
+                lane.close_attempt(work[number])
 
     thread = threading.Thread(target=closer)
     thread.start()
@@ -264,10 +264,10 @@ def test_attempt_that_ends_while_it_is_closed_is_closed_once(
     work = bench.work(gate.wait)
     lane.submit([work])
     gate.is_running()
-    assert bench.in_hand.take(work.running)
+    assert bench.in_hand.take(work)
     gate.go.set()
     assert gate.ended.wait(LIMIT_SECS)
-    lane.close_attempt(work.running)  # too late: the slot has found out by itself, or is told now
+    lane.close_attempt(work)  # too late: the slot has found out by itself, or is told now
     assert_all_slots_work(bench, lane)
     assert 2 == len(bench.finished)
 
@@ -308,7 +308,7 @@ def test_attempt_is_closed_at_its_deadline(
     assert "in wait" in str(settlement.error.traceback)
     assert gate.ended.wait(LIMIT_SECS)
     assert [AttemptClosed] == gate.told
-    assert bench.finished[0].assignment.running.is_cancelled
+    assert bench.finished[0].is_cancelled
 
 
 def test_stuck_code_holds_no_slot_after_its_deadline(
@@ -337,7 +337,7 @@ def test_attempt_without_a_deadline_may_take_its_time(
 
 def test_attempt_that_ends_just_in_time_is_a_success(bench: Bench, lane: ThreadLane) -> None:
     work = bench.work(lambda: 8, timeout_secs=5.0)
-    bench.in_hand.take(work.running)
+    bench.in_hand.take(work)
     slot = next(iter(lane._slots))
     lane._close_overdue_one(slot, work)
     assert [] == bench.finished
