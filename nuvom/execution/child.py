@@ -95,7 +95,7 @@ class Child:
         self._asked = 0
         self._answers: SimpleQueue[ProgressKept] = SimpleQueue()
         self._known: set[str] = set()
-        self._kept: dict[int, tuple[Prepared, RunningJob]] = {}
+        self._kept: dict[int, RunningJob] = {}
         self._due: SimpleQueue[CallHooks | None] = SimpleQueue()
         self._hook_thread: threading.Thread | None = None
         bus.subscribe(HookFailed, self._report_hook)
@@ -122,14 +122,14 @@ class Child:
         running = self._running = RunningJob(order.record, self._worker, services, 0.0)
         running.lane = "process"
         try:
-            prepared = self._load(order, running)
+            running.prepared = self._load(order, running)
         except NuvomError as error:
             self._finish(Unloadable(order.token, error.what))
             return
-        settlement = self._runner.run(prepared, running)
-        has_hooks = prepared.has_hooks
+        settlement = self._runner.run(running)
+        has_hooks = running.prepared.has_hooks
         if has_hooks:
-            self._keep(order.token, prepared, running)
+            self._keep(order.token, running)
         self._finish(Ended(order.token, replace(settlement, record=_NOBODY), has_hooks))
 
     def _finish(self, end: Ended | Unloadable) -> None:
@@ -268,8 +268,8 @@ class Child:
 
     # ---- hooks --------------------------------------------------------------------------
 
-    def _keep(self, token: int, prepared: Prepared, running: RunningJob) -> None:
-        self._kept[token] = prepared, running
+    def _keep(self, token: int, running: RunningJob) -> None:
+        self._kept[token] = running
         if len(self._kept) > HOOKS_KEPT:
             self._kept.pop(next(iter(self._kept)), None)
 
@@ -282,10 +282,9 @@ class Child:
 
     def _call_hooks(self) -> None:
         while (due := self._due.get()) is not None:
-            kept = self._kept.pop(due.token, None)
-            if kept is not None:
-                prepared, running = kept
-                self._runner.after_settled(prepared, running, JobStatus(due.status))
+            running = self._kept.pop(due.token, None)
+            if running is not None:
+                self._runner.after_settled(running.prepared, running, JobStatus(due.status))
             try:
                 self._link.send(HooksCalled(due.token))
             except BrokenPipeError:

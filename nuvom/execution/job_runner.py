@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from nuvom.serialization.base import Codec
 
 _SUCCESS = JobStatus.SUCCESS  # a member of an enum takes long to look up in Python 3.11
+_set_current = current.set  # else Python 3.11 makes a method object for each job
 LATE_SECS = 0.1  # after a deadline: who should have closed the attempt could not
 _WORDS = {
     Failed: "failure",
@@ -59,6 +60,7 @@ class JobRunner:
     """Turns a claimed job into the settlement that closes it.
 
     Attributes:
+        bus: Hears of starts and of hooks that fail; its companions go along with jobs.
         refused: Names of tasks that this worker does not have; it asks for none of them again.
         has_hooks: Some task of this worker has hooks.
     """
@@ -77,7 +79,7 @@ class JobRunner:
         self._registry = registry
         self._codec = codec
         self._max_result_bytes = settings.max_result_bytes
-        self._bus = bus
+        self.bus = bus
         self._clock = clock
         self._rng = rng
         self._mark_started = mark_started
@@ -97,13 +99,13 @@ class JobRunner:
             prepared = self._prepare(name)
         return prepared
 
-    def run(self, prepared: Prepared, running: RunningJob) -> Settlement:
+    def run(self, running: RunningJob) -> Settlement:
         """Run a job in this thread and return what closes its attempt. Never raises."""
+        prepared, record = running.prepared, running.record
         self.begin(prepared, running)
-        record = running.record
         try:
             args, kwargs = prepared.decode(record.args, record.kwargs)
-            value = self._context.copy().run(self._call, prepared, running, args, kwargs)
+            value = self._context.copy().run(_call, self, running, args, kwargs)
         except BaseException as error:  # noqa: BLE001  # user code: any failure is an outcome
             return self.failed(prepared, running, error)
         return self.succeeded(prepared, running, value)
@@ -115,43 +117,30 @@ class JobRunner:
         running.started_at = self._clock.now()
         if record.timeout_secs is not None:
             running.deadline = self._clock.monotonic() + record.timeout_secs
-        if JobStarted in self._bus.active:
-            self._bus.emit(JobStarted(record, running.worker, prepared.lane))
+        if JobStarted in self.bus.active:
+            self.bus.emit(JobStarted(record, running.worker, prepared.lane))
 
     def before(self, prepared: Prepared, running: RunningJob) -> None:
         """Call ``before_job``; its failure is reported and changes nothing."""
         if prepared.options.before_job is not None:
             self._hook("before_job", running, prepared.options.before_job)
 
-    def _call(
-        self, prepared: Prepared, running: RunningJob, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Any:
-        current.set(running)
-        if prepared.has_hooks:
-            self.before(prepared, running)
-            if running.is_cancelled:
-                return None  # closed while the hook ran: whatever follows is dropped
-        if self._bus.companions:
-            with self.accompanied(running.record):
-                return prepared.func(*args, **kwargs)
-        return prepared.func(*args, **kwargs)
-
     # ---- companions ---------------------------------------------------------------------
 
     @property
     def has_companions(self) -> bool:
         """Whether something goes along with the jobs that run here."""
-        return bool(self._bus.companions)
+        return bool(self.bus.companions)
 
     def accompanied(self, record: JobRecord) -> AbstractContextManager[None]:
         """Return the context in which the code of a job runs."""
-        return run_by(self._bus.companions, record, self._bus.report)
+        return run_by(self.bus.companions, record, self.bus.report)
 
     def handed_over(self, record: JobRecord) -> JobRecord:
         """Return a job as a child process gets it."""
-        if not self._bus.companions:
+        if not self.bus.companions:
             return record
-        return handed_over_by(self._bus.companions, record, self._bus.report)
+        return handed_over_by(self.bus.companions, record, self.bus.report)
 
     # ---- outcomes -----------------------------------------------------------------------
 
@@ -263,7 +252,7 @@ class JobRunner:
     def _hook_in_context(
         self, name: str, running: RunningJob, hook: Callable[..., Any], value: Any
     ) -> None:
-        current.set(running)
+        _set_current(running)
         self._hook(name, running, hook, value)
 
     def _hook(self, name: str, running: RunningJob, hook: Callable[..., Any], *args: Any) -> None:
@@ -271,7 +260,7 @@ class JobRunner:
             hook(*args)
         except BaseException as error:  # noqa: BLE001  # user code: a hook never changes the outcome
             stored = stored_error(running.record.func_name, error)
-            self._bus.emit(HookFailed(running.record, name, stored))
+            self.bus.emit(HookFailed(running.record, name, stored))
 
     # ---- preparing ----------------------------------------------------------------------
 
@@ -294,6 +283,21 @@ class JobRunner:
     def known(self, lane: str) -> list[str]:
         """Return the names of the prepared tasks that run on ``lane``."""
         return self._known.get(lane, [])
+
+
+def _call(
+    runner: JobRunner, running: RunningJob, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
+    _set_current(running)
+    prepared = running.prepared
+    if prepared.has_hooks:
+        runner.before(prepared, running)
+        if running.is_cancelled:
+            return None  # closed while the hook ran: whatever follows is dropped
+    if runner.bus.companions:
+        with runner.accompanied(running.record):
+            return prepared.func(*args, **kwargs)
+    return prepared.func(*args, **kwargs)
 
 
 def _is_failure(kept: object) -> bool:

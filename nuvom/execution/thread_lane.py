@@ -170,7 +170,7 @@ class ThreadLane:
                 continue
             slot.running = work  # first: from now on its closer finds it here
             if starts(work):
-                settlement = run(work.prepared, work)
+                settlement = run(work)
                 if take(work):
                     slot.running = None
                     settle(work, settlement)

@@ -60,7 +60,7 @@ def tell(bench: Bench, finished: RunningJob, *, was_accepted: bool = True) -> li
 
 
 def finish(bench: Bench, work: RunningJob) -> RunningJob:
-    work.settlement = bench.runner.run(work.prepared, work)
+    work.settlement = bench.runner.run(work)
     return work
 
 

@@ -42,7 +42,7 @@ def broken() -> None:
 
 
 def run(bench: Bench, work: RunningJob) -> Settlement:
-    return bench.runner.run(work.prepared, work)
+    return bench.runner.run(work)
 
 
 # ---- success --------------------------------------------------------------------------------
