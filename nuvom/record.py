@@ -71,7 +71,8 @@ class JobRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One call of a task, as stored.
 
     The wire form is a MessagePack array in the order of the fields; new fields are added at
-    the end with a default, so that older and newer workers read each other's records.
+    the end with a default, so that older and newer workers read each other's records. Fields at
+    the end may be left out where they have their default, which therefore never changes.
 
     Attributes:
         id: UUIDv7 text.
