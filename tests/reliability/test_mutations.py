@@ -83,7 +83,7 @@ MUTATIONS = {
     ),
     "start mark of the slot file": Mutation(
         "queue_backends/sqlite.py",
-        "            booked[0].mark(booked[1])",
+        "            presence.map[index * SLOT_BYTES + STATE_AT] = STARTED",
         "            pass",
         f"{LAWS}::test_a_lost_start_is_charged",
     ),

@@ -47,6 +47,7 @@ class _Pump(Pump):
 
     def wake(self) -> None:
         super().wake()
+        self._sleeper.bell.wait(0)  # who would wait for it is the process, which hears at once
         self.process.rouse()
 
 
