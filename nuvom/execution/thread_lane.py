@@ -153,10 +153,12 @@ class ThreadLane:
         ready, idle, shop = self._ready, self._idle, self._shop
         starts, run, take = shop.starts, shop.runner.run, shop.in_hand.take
         settle = shop.settle or shop.finish
+        work = settlement = None
         while not self._is_stopping:
             try:
                 work = ready.popleft()
             except IndexError:
+                work = settlement = None  # a result may be large, and this slot sleep for long
                 shop.idle()
                 idle.append(slot)
                 if not ready or not self._leaves_idle(slot):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -15,7 +16,7 @@ from nuvom.execution.running import RunningJob
 from nuvom.execution.thread_lane import ThreadLane
 from nuvom.record import JobStatus
 from nuvom.testing import FakeClock
-from tests.engine import LIMIT_SECS
+from tests.engine import LIMIT_SECS, wait_until
 from tests.unit.execution.bench import Bench
 
 
@@ -100,6 +101,15 @@ def test_attempts_are_run_and_handed_over(bench: Bench, lane: ThreadLane) -> Non
     values = sorted(bench.value(one) for one in bench.wait_for(20))
     assert list(range(20)) == values
     assert 0 == len(bench.in_hand)
+
+
+def test_an_idle_slot_keeps_nothing_of_its_last_job(bench: Bench, lane: ThreadLane) -> None:
+    lane.submit([bench.work(lambda: "x" * 1000)])
+    result = bench.wait_for()[0].result
+    bench.finished.clear()
+    bench.in_hand.open.clear()
+    wait_until(lambda: lane.free() == lane.size)
+    assert sys.getrefcount(result) <= 2, "here, and as the argument"
 
 
 def test_slots_work_at_the_same_time(bench: Bench, lane: ThreadLane) -> None:
