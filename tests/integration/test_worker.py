@@ -268,12 +268,12 @@ def test_hooks_run_once_each_and_after_the_commit(engine: Engine, kind: str) -> 
 
     engine.task(work if kind == "thread" else work_async, name="tests.hooked", **hooks).delay()
     engine.work()
-    assert [
-        ("before", 1),
-        ("error", "once"),
-        ("before", 2),
-        ("after", (8, "SUCCESS")),
-    ] == calls
+    first = [("before", 1), ("error", "once")]
+    second = [("before", 2), ("after", (8, "SUCCESS"))]
+    # What follows the commit of the first attempt may run beside the second.
+    assert len(first + second) == len(calls), calls
+    for attempt in (first, second):
+        assert attempt == [one for one in calls if one in attempt]
 
 
 def test_hooks_never_change_the_outcome(engine: Engine) -> None:
