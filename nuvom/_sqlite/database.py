@@ -103,7 +103,8 @@ class Database:
                 result = action(connection)
             except sqlite3.Error as error:
                 result = self._again(partial(action, connection), error)
-            self._owes_flush = not flush and self._is_full
+            if not flush and self._is_full:  # until it closes: what changes nothing flushes nothing
+                self._owes_flush = True
         self.checkpointer.after_commit()
         return result
 
@@ -115,7 +116,6 @@ class Database:
                 connection.execute(sql, parameters)
             except sqlite3.Error as error:
                 self._again(partial(connection.execute, sql, parameters), error)
-            self._owes_flush = False
         self.checkpointer.after_commit()
 
     def _ready_writer(self, *, flush: bool) -> sqlite3.Connection:

@@ -336,6 +336,17 @@ def test_transaction_returns_what_its_action_returns(db: Database) -> None:
 # ---- flushes --------------------------------------------------------------------------------
 
 
+def test_what_had_no_flush_gets_one_at_the_end_whatever_followed(
+    db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flushed: list[Path] = []
+    monkeypatch.setattr(database_module, "flush_log", lambda path, again: flushed.append(path))
+    db.write(put("one"), flush=False)
+    db.write(lambda connection: connection.execute("DELETE FROM queues WHERE false"))
+    db.close()
+    assert [db.path] == flushed
+
+
 @pytest.mark.parametrize(("durability", "most"), [("full", 2), ("normal", 1)])
 def test_flush_is_switched_only_where_it_changes(
     path: Path, clock: Real, durability: str, most: int
