@@ -65,8 +65,15 @@ class Unhurried:
     def end(self, worker: Worker, job: Job[Any]) -> None:
         """Let ``job`` run, and end once the pump has gone back to sleep."""
         wait_until(lambda: str(job.status) == "RUNNING")
-        wait_until(lambda: at_once(worker).is_open)
+        wait_until(lambda: has_gone_back_to_sleep(worker))
         self.go.set()
+
+
+def has_gone_back_to_sleep(worker: Worker) -> bool:
+    """Whether the pump sleeps, and not in the sleep in which it has claimed what runs."""
+    sleeper = worker._pump._sleeper
+    has_submitted = bool(worker._in_hand.open)  # before the next line: it follows the claim
+    return has_submitted and at_once(worker).is_open and sleeper.has_taken_all is None
 
 
 def at_once(worker: Worker) -> AtOnce:
