@@ -22,9 +22,8 @@ _COLUMNS = [column for column in range(ID_CHARS) if column not in (8, 13, 18, 23
 MOST_IDS = 2048
 """How many ids ``new_ids`` makes at once: half of what twelve bits can number."""
 
-# What comes in an id after the time and the version, and a space.
 _ENDINGS = 128  # how many are drawn at once
-_ENDING_CHARS = 22
+_ENDING_CHARS = 22  # what comes in an id after the time and the version, and a space
 _ANY_VARIANT = bytes.maketrans(b"0123456789abcdef", b"89ab" * 4)
 _endings: list[str] = []
 _EXPECTED = "1 to 64 letters, digits, '_', '-' or '.', starting with a letter or digit"

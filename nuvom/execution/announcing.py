@@ -90,7 +90,7 @@ def announce(
                 bus.emit(JobFenced(running.record, station.owner))
             continue
         if prepared is not None and prepared.has_hooks:
-            hook = partial(runner.after_settled, prepared, running, settlement.status)
+            hook = partial(runner.after_settled, running, settlement.status)
             lanes[running.lane].run_hook(open_hooks.add(hook))
         if is_wanted:
             _emit(bus, settlement, runner, station.owner)

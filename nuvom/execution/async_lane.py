@@ -168,12 +168,12 @@ class AsyncLane:
 
     async def _attempt(self, running: RunningJob) -> None:
         runner, prepared = self._shop.runner, running.prepared
-        runner.begin(prepared, running)
+        runner.begin(running)
         deadline = self._deadline_of(running)
         try:
             args, kwargs = prepared.decode(running.record.args, running.record.kwargs)
             if prepared.has_hooks:
-                await _in_thread(lambda: runner.before(prepared, running))
+                await _in_thread(lambda: runner.before(running))
             if runner.has_companions:
                 with runner.accompanied(running.record):
                     value = await prepared.func(*args, **kwargs)
@@ -181,10 +181,10 @@ class AsyncLane:
                 value = await prepared.func(*args, **kwargs)
         except BaseException as error:  # noqa: BLE001  # user code: any failure is an outcome
             if self._ends(running, deadline):
-                self._shop.finish(running, runner.failed(prepared, running, error))
+                self._shop.finish(running, runner.failed(running, error))
         else:
             if self._ends(running, deadline):
-                self._shop.finish(running, runner.succeeded(prepared, running, value))
+                self._shop.finish(running, runner.succeeded(running, value))
 
     def _check(self, running: RunningJob, task: asyncio.Task[None]) -> None:
         self._left_behind.discard(task)
@@ -215,7 +215,7 @@ class AsyncLane:
         stack = None if place is None else _stack_of(place)
         if not self._shop.in_hand.take(running):
             return
-        settlement = self._shop.runner.timed_out(running.prepared, running, stack)
+        settlement = self._shop.runner.timed_out(running, stack)
         self._shop.finish(running, settlement)
         self.close_attempt(running)
 

@@ -284,7 +284,7 @@ class Child:
         while (due := self._due.get()) is not None:
             running = self._kept.pop(due.token, None)
             if running is not None:
-                self._runner.after_settled(running.prepared, running, JobStatus(due.status))
+                self._runner.after_settled(running, JobStatus(due.status))
             try:
                 self._link.send(HooksCalled(due.token))
             except BrokenPipeError:

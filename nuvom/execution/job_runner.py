@@ -102,15 +102,15 @@ class JobRunner:
     def run(self, running: RunningJob) -> Settlement:
         """Run a job in this thread and return what closes its attempt. Never raises."""
         prepared, record = running.prepared, running.record
-        self.begin(prepared, running)
+        self.begin(running)
         try:
             args, kwargs = prepared.decode(record.args, record.kwargs)
             value = self._context.copy().run(_call, self, running, args, kwargs)
         except BaseException as error:  # noqa: BLE001  # user code: any failure is an outcome
-            return self.failed(prepared, running, error)
-        return self.succeeded(prepared, running, value)
+            return self.failed(running, error)
+        return self.succeeded(running, value)
 
-    def begin(self, prepared: Prepared, running: RunningJob) -> None:
+    def begin(self, running: RunningJob) -> None:
         """Note the start, durably enough to outlive this process, and set the deadline."""
         record = running.record
         self._mark_started(record)
@@ -118,12 +118,13 @@ class JobRunner:
         if record.timeout_secs is not None:
             running.deadline = self._clock.monotonic() + record.timeout_secs
         if JobStarted in self.bus.active:
-            self.bus.emit(JobStarted(record, running.worker, prepared.lane))
+            self.bus.emit(JobStarted(record, running.worker, running.prepared.lane))
 
-    def before(self, prepared: Prepared, running: RunningJob) -> None:
+    def before(self, running: RunningJob) -> None:
         """Call ``before_job``; its failure is reported and changes nothing."""
-        if prepared.options.before_job is not None:
-            self._hook("before_job", running, prepared.options.before_job)
+        hook = running.prepared.options.before_job
+        if hook is not None:
+            self._hook("before_job", running, hook)
 
     # ---- companions ---------------------------------------------------------------------
 
@@ -144,24 +145,24 @@ class JobRunner:
 
     # ---- outcomes -----------------------------------------------------------------------
 
-    def succeeded(self, prepared: Prepared, running: RunningJob, value: Any) -> Settlement:
+    def succeeded(self, running: RunningJob, value: Any) -> Settlement:
         """Return the SUCCESS that keeps ``value``, or a failure when it cannot be kept.
 
         Also a timeout, where nobody could close the attempt in time: code that holds the GIL
         holds up the watchdogs as well.
         """
-        record = running.record
+        prepared, record = running.prepared, running.record
         if running.deadline < inf and self._clock.monotonic() > running.deadline + LATE_SECS:
-            return self.timed_out(prepared, running, None)
+            return self.timed_out(running, None)
         data = None
         if record.store_result:
             try:
                 data = prepared.encode(value)
             except BaseException as error:  # noqa: BLE001  # the value's own code may run: any failure is an outcome
-                return self.failed(prepared, running, error)
+                return self.failed(running, error)
             if len(data) > self._max_result_bytes:
                 refusal = ResultTooLarge(record.func_name, len(data), self._max_result_bytes)
-                return self.failed(prepared, running, refusal)
+                return self.failed(running, refusal)
         if prepared.has_hooks:
             running.kept = value
         children = running.children
@@ -174,22 +175,22 @@ class JobRunner:
             children=tuple(children) if children else (),
         )
 
-    def failed(self, prepared: Prepared, running: RunningJob, error: BaseException) -> Settlement:
+    def failed(self, running: RunningJob, error: BaseException) -> Settlement:
         """Return what follows from an exception, of the task's or of the engine's around it."""
-        if prepared.has_hooks:
+        if running.prepared.has_hooks:
             running.kept = error
         outcome = self._outcome_of(running.record, error)
-        return self.settlement(running, outcome, prepared.options)
+        return self.settlement(running, outcome, running.prepared.options)
 
-    def timed_out(self, prepared: Prepared, running: RunningJob, stack: str | None) -> Settlement:
+    def timed_out(self, running: RunningJob, stack: str | None) -> Settlement:
         """Return what follows from a passed deadline; ``stack`` is where the code was."""
         record = running.record
         name = "TimeoutError"
         message = f"timed out after {record.timeout_secs:g} s"
         error = StoredError(name, message, stack, fingerprint(record.func_name, name))
-        if prepared.has_hooks:
+        if running.prepared.has_hooks:
             running.kept = TimeoutError(message)
-        return self.settlement(running, TimedOut(error), prepared.options)
+        return self.settlement(running, TimedOut(error), running.prepared.options)
 
     def unknown(self, running: RunningJob) -> Settlement:
         """Return the PARKED that keeps a job for a worker that has its task."""
@@ -231,10 +232,10 @@ class JobRunner:
 
     # ---- hooks after the commit ---------------------------------------------------------
 
-    def after_settled(self, prepared: Prepared, running: RunningJob, status: JobStatus) -> None:
+    def after_settled(self, running: RunningJob, status: JobStatus) -> None:
         """Call ``after_job`` or ``on_error``, once the settlement is committed."""
         kept, running.kept = running.kept, None
-        options = prepared.options
+        options = running.prepared.options
         if isinstance(kept, KeptElsewhere):
             kept.settled(status)
             return
@@ -291,7 +292,7 @@ def _call(
     _set_current(running)
     prepared = running.prepared
     if prepared.has_hooks:
-        runner.before(prepared, running)
+        runner.before(running)
         if running.is_cancelled:
             return None  # closed while the hook ran: whatever follows is dropped
     if runner.bus.companions:

@@ -181,7 +181,7 @@ class ProcessLane:
         if running.is_cancelled:
             return None
         if not running.started_at:  # else it was given to a child that died before it had it
-            self._shop.runner.begin(prepared, running)
+            self._shop.runner.begin(running)
         if running.deadline < inf or self._settings.max_memory_per_child is not None:
             self._minder.wake()  # there is something to watch now
         record = self._shop.runner.handed_over(running.record)
@@ -365,7 +365,7 @@ class ProcessLane:
                 next_at = min(next_at, child.asked_at + _STACK_SECS)
             else:
                 timed_out = self._shop.runner.timed_out
-                outcome = partial(timed_out, running.prepared, running, child.stack or None)
+                outcome = partial(timed_out, running, child.stack or None)
                 self._cut_off(running, outcome)
         return next_at
 

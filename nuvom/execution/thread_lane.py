@@ -238,7 +238,7 @@ class ThreadLane:
         if not shop.in_hand.take(running):
             return  # it ended just in time
         self.close_attempt(running)
-        shop.finish(running, shop.runner.timed_out(running.prepared, running, stack))
+        shop.finish(running, shop.runner.timed_out(running, stack))
 
     def _leave_hook(self, slot: _Slot) -> None:
         stack = _stack_of(slot)

@@ -104,7 +104,7 @@ class SimulatedLane:
         if not self._shop.starts(running):
             self._leave(running)
             return
-        self._shop.runner.begin(running.prepared, running)
+        self._shop.runner.begin(running)
         world = self._process.world
         self._process.note(
             history.START,
@@ -133,14 +133,14 @@ class SimulatedLane:
         args, kwargs = prepared.decode(running.record.args, running.record.kwargs)
         if kwargs.get("fails") and running.record.attempt == 1:
             # Never raised: a traceback costs more than all the rest of the job.
-            return runner.failed(prepared, running, ValueError("the first attempt fails"))
+            return runner.failed(running, ValueError("the first attempt fails"))
         value = prepared.func(*args, **kwargs)
-        return runner.succeeded(prepared, running, [value, running.record.lease_epoch])
+        return runner.succeeded(running, [value, running.record.lease_epoch])
 
     def _overdue(self, running: RunningJob) -> None:
         if running in self._busy and self._shop.in_hand.take(running):
             self.close_attempt(running)
-            settlement = self._shop.runner.timed_out(running.prepared, running, None)
+            settlement = self._shop.runner.timed_out(running, None)
             self._shop.finish(running, settlement)
 
     def _leave(self, running: RunningJob) -> None:

@@ -102,7 +102,7 @@ def test_timeout_is_told_before_what_follows(
     bench: Bench, policy: str, follows: type[Event]
 ) -> None:
     work = bench.work(lambda: 8, timeout_secs=0.5, timeout_policy=policy, max_retries=1)
-    work.settlement = bench.runner.timed_out(work.prepared, work, None)
+    work.settlement = bench.runner.timed_out(work, None)
     events = tell(bench, work)
     assert [JobTimedOut, follows] == [type(event) for event in events]
 

@@ -287,7 +287,7 @@ def test_value_that_comes_after_the_deadline_is_too_late(
 )
 def test_timeout_follows_its_policy(bench: Bench, policy: str, retries: int, status: str) -> None:
     work = bench.work(double, 4, timeout_secs=0.5, timeout_policy=policy, max_retries=retries)
-    settlement = bench.runner.timed_out(work.prepared, work, "File x")
+    settlement = bench.runner.timed_out(work, "File x")
     error = settlement.error
     assert error is not None
     assert (status, "timeout", None) == (settlement.status, settlement.outcome, settlement.result)
@@ -413,7 +413,7 @@ class Hooks:
 
 def settle(bench: Bench, work: RunningJob) -> Settlement:
     settlement = run(bench, work)
-    bench.runner.after_settled(work.prepared, work, settlement.status)
+    bench.runner.after_settled(work, settlement.status)
     return settlement
 
 
@@ -422,7 +422,7 @@ def test_hooks_surround_a_success(bench: Bench) -> None:
     work = bench.work(double, 4, **hooks.options())
     run(bench, work)
     assert [("before", work.record.id)] == hooks.calls
-    bench.runner.after_settled(work.prepared, work, JobStatus.SUCCESS)
+    bench.runner.after_settled(work, JobStatus.SUCCESS)
     assert [("before", work.record.id), ("after", 8)] == hooks.calls
     assert bench.runner.has_hooks
 
@@ -446,8 +446,8 @@ def test_each_failed_attempt_calls_on_error(bench: Bench) -> None:
 def test_timeout_calls_on_error_with_a_timeout_error(bench: Bench) -> None:
     hooks = Hooks()
     work = bench.work(double, 4, timeout_secs=0.5, **hooks.options())
-    settlement = bench.runner.timed_out(work.prepared, work, None)
-    bench.runner.after_settled(work.prepared, work, settlement.status)
+    settlement = bench.runner.timed_out(work, None)
+    bench.runner.after_settled(work, settlement.status)
     ((hook, error),) = hooks.calls
     assert ("error", "timed out after 0.5 s") == (hook, str(error))
     assert isinstance(error, TimeoutError)
@@ -456,8 +456,8 @@ def test_timeout_calls_on_error_with_a_timeout_error(bench: Bench) -> None:
 def test_timeout_that_is_ignored_calls_on_error_too(bench: Bench) -> None:
     hooks = Hooks()
     work = bench.work(double, 4, timeout_secs=0.5, timeout_policy="ignore", **hooks.options())
-    settlement = bench.runner.timed_out(work.prepared, work, None)
-    bench.runner.after_settled(work.prepared, work, settlement.status)
+    settlement = bench.runner.timed_out(work, None)
+    bench.runner.after_settled(work, settlement.status)
     assert ["error"] == [hook for hook, _ in hooks.calls]
 
 
@@ -528,6 +528,6 @@ def test_hooks_are_called_elsewhere_where_the_value_is_kept_elsewhere(bench: Ben
     hooks, told = Hooks(), list[JobStatus]()
     work = bench.work(double, 4, **hooks.options())
     work.kept = KeptElsewhere(told.append)
-    bench.runner.after_settled(work.prepared, work, JobStatus.SUCCESS)
+    bench.runner.after_settled(work, JobStatus.SUCCESS)
     assert ([JobStatus.SUCCESS], []) == (told, hooks.calls)
     assert work.kept is None

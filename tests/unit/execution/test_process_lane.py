@@ -495,7 +495,7 @@ def test_hooks_are_called_by_the_child_and_waited_for(bench: Bench) -> None:
     is_over = threading.Event()
 
     def hook() -> None:
-        bench.runner.after_settled(work.prepared, work, JobStatus.SUCCESS)
+        bench.runner.after_settled(work, JobStatus.SUCCESS)
         is_over.set()
 
     bench.lane.run_hook(hook)
