@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from nuvom._memory.core import with_closed
 from nuvom._memory.reading import MemoryReading
 from nuvom.record import FINAL, JobStatus
 
@@ -27,12 +28,13 @@ class MemoryControl(MemoryReading):
 
     def announce(self, worker: WorkerInfo) -> None:
         with self.store.lock:
-            holder = self.store.holder(worker.id)
+            holder, now = self.store.holder(worker.id), self._clock.monotonic()
             holder.info = worker
-            holder.beat_at = self._clock.monotonic()
+            holder.beat_at = now
 
     def retire(self, owner: str) -> None:
         with self.store.lock:
+            self.store.ensure_sound()
             holder = self.store.holders.get(owner)
             if holder is not None:
                 holder.info = None
@@ -41,6 +43,7 @@ class MemoryControl(MemoryReading):
 
     def workers(self) -> list[WorkerInfo]:
         with self.store.lock:
+            self.store.ensure_sound()
             now = self._clock.monotonic()
             holders = list(self.store.holders.values())
             shown = [self._shown(holder, holder.info, now) for holder in holders if holder.info]
@@ -60,65 +63,72 @@ class MemoryControl(MemoryReading):
             holder = self.store.holders.get(owner)
             if holder is None or holder.info is None:
                 return False
-            holder.commands.append(word)
             self._tell_control()
+            holder.commands.append(word)
             return True
 
     def commands(self, owner: str) -> list[str]:
-        with self.store.lock:
-            holder = self.store.holders.get(owner)
-            if holder is None:
-                return []
-            taken, holder.commands = holder.commands, []
+        holder = self.store.holders.get(owner)
+        if holder is None:
+            return []
+        taken: list[str] = []
+        try:
+            with self.store.lock:
+                taken, holder.commands = holder.commands, []
             return taken
+        except BaseException:  # nobody got them
+            with self.store.lock:
+                holder.commands = taken + holder.commands
+            raise
 
     def control_version(self) -> int:
         return self._version
 
     def _tell_control(self) -> None:
+        """Announce a change that is about to be made, with the lock held."""
         self._version += 1
         self.store.tell_workers()
 
     def unpark(self, tasks: Iterable[str]) -> int:
         known = frozenset(tasks)
         with self.store.lock:
+            self.store.ensure_sound()
             rows = [row for row in self.store.parked if row.record.func_name in known]
             for row in rows:
-                self._put(row, row.record.replace(status=JobStatus.PENDING))
+                self._change(row, row.record.replace(status=JobStatus.PENDING))
             return len(rows)
 
     # ---- people ---------------------------------------------------------------------------
 
     def cancel(self, job_id: str) -> JobStatus | None:
         with self.store.lock:
+            self.store.ensure_sound()
             row = self.store.rows.get(job_id)
             if row is None:
                 return None
-            record = row.record
+            record, attempts = row.record, row.attempts
             if record.status in FINAL:
                 return record.status
             if row.holder is not None:
-                row.finished_at = self._clock.now()
-                self._close_attempt(row, "cancelled")
-                self._let_go(row)
+                attempts = with_closed(row, "cancelled", row.started_at, self._clock.now())
             cancelled = record.replace(
                 status=JobStatus.CANCELLED, lease_epoch=record.lease_epoch + 1
             )
-            self._end(row, cancelled, row.error)
             self._tell_control()
+            self._end(row, cancelled, attempts=attempts)
             return record.status
 
     def retry(self, job_id: str) -> JobStatus | None:
-        with self.store.lock:
-            row = self.store.rows.get(job_id)
+        store = self.store
+        with store.lock:
+            store.ensure_sound()
+            row = store.rows.get(job_id)
             if row is None:
                 return None
             record = row.record
             # Where another job has the unique key by now, two would run: leave this one alone.
-            if record.status not in _RETRYABLE or not self.store.take_key(row):
+            if record.status not in _RETRYABLE or not store.is_key_free(row):
                 return record.status
-            self.store.failures.pop(job_id, None)
-            row.started_at = row.finished_at = row.error = None
             again = record.replace(
                 status=JobStatus.PENDING,
                 attempt=0,
@@ -127,21 +137,29 @@ class MemoryControl(MemoryReading):
                 run_at=0.0,
                 suspect=False,
             )
-            self._put(row, again)
+            store.tell_workers()
+            store.unfinished += 1
+            row.record = again
+            row.started_at = row.finished_at = row.error = None
+            store.failures.pop(job_id, None)
+            store.take_key(row)
+            store.moved(row, record, None)
+            store.unfinished -= 1
             return record.status
 
     def pause(self, queue: str, by: str) -> None:
         with self.store.lock:
-            self.store.queue(queue).paused_by = by
+            state = self.store.queue(queue)
             self._tell_control()
+            state.paused_by = by
 
     def resume(self, queue: str) -> bool:
         with self.store.lock:
             state = self.store.queues.get(queue)
             if state is None or state.paused_by is None:
                 return False
-            state.paused_by = None
             self._tell_control()
+            state.paused_by = None
             return True
 
     def clear(self) -> None:
@@ -153,25 +171,29 @@ class MemoryControl(MemoryReading):
             return self._remove_waiting((queue,))
 
     def _remove_waiting(self, queues: Container[str]) -> int:
+        self.store.ensure_sound()
         rows = [
             row
-            for row in self.store.rows.values()
+            for row in list(self.store.rows.values())
             if row.record.status in _WAITING and row.record.queue in queues
         ]
-        for row in rows:
-            self.store.remove(row)
+        self.store.remove(rows)
         return len(rows)
 
     def prune(self, *, success_before: float, failed_before: float, limit: int = 1000) -> int:
         store = self.store
         with store.lock:
+            store.ensure_sound()
+            store.unfinished += 1
             rows = store.succeeded.take(limit, (success_before,))
             rows += store.failed.take(limit - len(rows), (failed_before,))
             rows += store.expiring.take(limit - len(rows), (self._clock.now(),))
-            reserved = {row.seq: until for row in rows if (until := store.key_reserved_until(row))}
+            removed = []
             for row in rows:
-                if row.seq in reserved:  # it stays until its key is free
-                    store.expiring.put(reserved[row.seq], row)
+                if until := store.key_reserved_until(row):  # it stays until its key is free
+                    store.expiring.put(until, row)
                 else:
-                    store.remove(row)
-            return len(rows) - len(reserved)
+                    removed.append(row)
+            store.remove(removed)
+            store.unfinished -= 1
+            return len(removed)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from nuvom.record import JobRecord, StoredError
     from nuvom.tally import Ran
 
-_PENDING, _PARKED, _RUNNING = JobStatus.PENDING, JobStatus.PARKED, JobStatus.RUNNING
+_PENDING = JobStatus.PENDING
 _ATTEMPTS_KEPT = 100  # of one job: a task may snooze for years
 
 
@@ -50,28 +50,47 @@ class MemoryCore(LeasedJobQueue):
             return None
         return row
 
-    def _let_go(self, row: Row) -> None:
-        """Take a job out of its holder's hands."""
-        del row.holder.held[row.record.id]
-        row.holder = None
+    def _change(
+        self,
+        row: Row,
+        record: JobRecord,
+        *,
+        finished_at: float | None = None,
+        error: StoredError | None = None,
+        attempts: tuple[Attempt, ...] | None = None,
+    ) -> None:
+        """Give a row its new record, and take it out of its holder's hands.
 
-    def _put(self, row: Row, record: JobRecord) -> None:
-        """Give a row that nobody holds its new record, and lay it where its status belongs."""
-        self.store.change(row, record)
+        Args:
+            finished_at, error, attempts: The row's new ones; with None they stay.
+        """
+        store, before, holder = self.store, row.record, row.holder
+        if finished_at is None:
+            finished_at = row.finished_at
         if record.status is _PENDING:
-            self.store.make_waiting(row)
-        elif record.status is _PARKED:
-            self.store.parked.put(self._clock.monotonic() + self._parked_ttl_secs, row)
-        else:
-            self.store.make_final(row)
+            store.tell_workers()
+        store.unfinished += 1
+        row.record = record
+        row.holder = None
+        row.finished_at = finished_at
+        row.error = error or row.error
+        row.attempts = attempts or row.attempts
+        store.moved(row, before, holder)
+        store.unfinished -= 1
 
-    def _end(self, row: Row, record: JobRecord, error: StoredError | None) -> None:
-        """End a job that is in nobody's hands any more, without a settlement."""
-        row.finished_at = self._clock.now()
-        row.error = error
-        self._count(row, record.status)
-        self._put(row, record)
+    def _end(
+        self,
+        row: Row,
+        record: JobRecord,
+        *,
+        error: StoredError | None = None,
+        attempts: tuple[Attempt, ...] | None = None,
+    ) -> None:
+        """End a job without a settlement."""
         self.store.tell_readers()
+        now = self._clock.now()
+        self._change(row, record, finished_at=now, error=error, attempts=attempts)
+        self._count(row, record.status)
 
     def _count(self, row: Row, status: JobStatus, word: str = "", ran: Ran | None = None) -> None:
         """Count a job's step to ``status``, where somebody wants that."""
@@ -82,19 +101,24 @@ class MemoryCore(LeasedJobQueue):
                 record.queue, record.func_name, status, word=word, ran=ran, has_error=has_error
             )
 
-    def _close_attempt(self, row: Row, outcome: str, error: StoredError | None = None) -> None:
-        """Add the attempt that is running to the job's history."""
-        record = row.record
-        row.attempts.append(
-            Attempt(
-                number=record.attempt,
-                outcome=outcome,
-                lease_epoch=record.lease_epoch,
-                worker=row.worker,
-                started_at=row.started_at,
-                finished_at=row.finished_at,
-                error=error,
-            )
-        )
-        if len(row.attempts) > _ATTEMPTS_KEPT:
-            del row.attempts[0]
+
+def with_closed(
+    row: Row,
+    outcome: str,
+    started_at: float | None,
+    finished_at: float,
+    *,
+    error: StoredError | None = None,
+) -> tuple[Attempt, ...]:
+    """Return the job's history with the attempt that is running, once it is closed."""
+    record = row.record
+    attempt = Attempt(
+        number=record.attempt,
+        outcome=outcome,
+        lease_epoch=record.lease_epoch,
+        worker=row.worker,
+        started_at=started_at,
+        finished_at=finished_at,
+        error=error,
+    )
+    return (*row.attempts[1 - _ATTEMPTS_KEPT :], attempt)

@@ -19,8 +19,7 @@ from nuvom.views import ErrorGroup, QueueStats
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from nuvom._memory.shelf import Row
-    from nuvom._memory.store import QueueState
+    from nuvom._memory.shelf import QueueState, Row
     from nuvom.record import Attempt
     from nuvom.views import Total
 
@@ -88,6 +87,7 @@ class MemoryReading(MemoryCore):
     def error_groups(self, limit: int = 50) -> list[ErrorGroup]:
         groups: dict[str, list[Row]] = {}
         with self.store.lock:
+            self.store.ensure_sound()
             for row in self.store.failures.values():
                 groups.setdefault(_fingerprint(row), []).append(row)
             found = [_group(fingerprint, rows) for fingerprint, rows in groups.items()]
@@ -95,16 +95,19 @@ class MemoryReading(MemoryCore):
 
     def failed_ids(self, fingerprint: str) -> list[str]:
         with self.store.lock:
+            self.store.ensure_sound()
             rows = [r for r in self.store.failures.values() if _fingerprint(r) == fingerprint]
         return [row.record.id for row in sorted(rows, key=_seq, reverse=True)]
 
     @property
     def parked_tasks(self) -> Mapping[str, int]:
         with self.store.lock:
+            self.store.ensure_sound()
             return Counter(row.record.func_name for row in self.store.parked)
 
     def _rows(self) -> list[Row]:
         with self.store.lock:
+            self.store.ensure_sound()
             return list(self.store.rows.values())
 
     def _older_than(self, before: str | None) -> Iterator[Row]:

@@ -7,15 +7,15 @@ of their own; a job is on one at most. Used by ``store.py`` only, under the stor
 from __future__ import annotations
 
 from collections import deque
-from heapq import heapify, heappop, heappush
+from heapq import heapify, heappop, heappush, heapreplace
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from nuvom.record import Attempt, JobRecord, StoredError
+from nuvom.record import Attempt, JobRecord, JobStatus, StoredError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 Entry = tuple[float, int, "Row"]  # key, place in the order of enqueueing, job
 
@@ -25,10 +25,14 @@ _FEW = 64  # a shelf with fewer dead entries than this is not worth sweeping
 class Row(msgspec.Struct, eq=False, gc=False):
     """One job as the store keeps it; ``record`` is replaced at each change of status.
 
+    Its attributes are changed in a row without a call in between; see ``store.py``.
+
     Attributes:
-        seq: Its place in the order of enqueueing.
-        shelf, key: Where it lies, if anywhere.
+        seq: Its place in the order of enqueueing; 0 until it is stored.
+        shelf, key: Where it lies, if anywhere; derived from the others.
         holder: The ``Holder`` that has a lease on it, while it is RUNNING.
+        lease_until: When, on the monotonic clock, its lease ends; of a PARKED job, when it is
+            given up.
         started_epoch, settled_epoch: The ``lease_epoch`` of the delivery that last started,
             and of the one that last settled; -1 before.
         worker, started_at, finished_at, result, error, progress: As in ``JobSnapshot``.
@@ -49,7 +53,7 @@ class Row(msgspec.Struct, eq=False, gc=False):
     result: bytes | None = None
     error: StoredError | None = None
     progress: tuple[float, float | None, str] | None = None
-    attempts: list[Attempt] = []
+    attempts: tuple[Attempt, ...] = ()
 
 
 class Shelf:
@@ -131,3 +135,56 @@ class Shelf:
         self._line = deque(filter(self._holds, self._line))
         self._late = list(filter(self._holds, self._late))
         heapify(self._late)
+
+
+class QueueState:
+    """One queue: how many jobs it has of each status, and its ready ones.
+
+    Attributes:
+        ready: Shelves by task, so that a claim without some tasks need not look at their jobs.
+        suspects: Ready jobs during which a worker died.
+    """
+
+    __slots__ = ("counts", "name", "paused_by", "ready", "suspects")
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.paused_by: str | None = None
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget all jobs."""
+        self.counts = dict.fromkeys(JobStatus, 0)
+        self.ready: dict[str, Shelf] = {}
+        self.suspects: dict[str, Shelf] = {}
+
+    @property
+    def has_ready(self) -> bool:
+        """Whether some job could start now, were the queue not paused."""
+        return any(shelf.count for part in (self.ready, self.suspects) for shelf in part.values())
+
+    def shelf_for(self, record: JobRecord) -> Shelf:
+        """Return the shelf on which a ready job lies."""
+        shelves = self.suspects if record.suspect else self.ready
+        shelf = shelves.get(record.func_name)
+        if shelf is None:
+            shelf = shelves[record.func_name] = Shelf()
+        return shelf
+
+
+def take_merged(shelves: Iterable[Shelf], most: int) -> list[Row]:
+    """Remove and return the first rows of shelves that count as one, at most ``most``."""
+    heads = [(head, shelf) for shelf in shelves if (head := shelf.head())]
+    heapify(heads)
+    taken: list[Row] = []
+    while heads and len(taken) < most:
+        # From the shelf that has the first job, up to where another shelf comes first.
+        shelf = heads[0][1]
+        before = min(heads[1:3])[0] if len(heads) > 1 else None
+        taken += shelf.take(most - len(taken), before)
+        head = shelf.head()
+        if head is None:
+            heappop(heads)
+        else:
+            heapreplace(heads, (head, shelf))
+    return taken

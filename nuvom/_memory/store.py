@@ -2,61 +2,45 @@
 
 Knows how jobs move between the shelves, not why: what a claim, a settlement or a cancel means
 is in ``queue_backends/memory.py``. Whoever calls a method here holds ``lock``.
+
+An exception may strike anywhere in a call (docs/decisions/0019-interruptions.md). So the truth is
+in ``rows`` and in the attributes of each ``Row`` alone, and it is changed in one step: attributes
+are set in a row without a call in between, rows come and go by one call of C code. Shelves,
+counts, keys, failures and what each worker holds are derived from it. A change
+
+1. computes all that it needs,
+2. wakes those who wait for it, who go on once the lock is free: if the change is interrupted,
+   somebody may have been woken for nothing, but nobody sleeps on,
+3. adds 1 to ``unfinished``, changes the truth and what is derived, and takes the 1 off again.
+
+Whoever uses what is derived calls ``ensure_sound`` or ``promote`` first. Where a change was left
+unfinished, all that is derived is made anew from the rows. Totals are not: a change is counted
+after it was made, so none is counted twice, but an exception in between loses the count.
 """
 
 from __future__ import annotations
 
-from heapq import heapify, heappop, heapreplace
-from itertools import takewhile
+from collections import deque
+from itertools import repeat
 from math import inf
+from operator import attrgetter
 from threading import Condition, RLock
 from typing import TYPE_CHECKING, Any
 
-from nuvom._memory.shelf import Row, Shelf
+from nuvom._memory.shelf import QueueState, Row, Shelf, take_merged
 from nuvom.errors import QueueFull
 from nuvom.names import valid_name
 from nuvom.record import FINAL, JobRecord, JobStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Sequence
+    from collections.abc import Collection, Container, Iterable, Sequence
 
     from nuvom.clock import Clock
     from nuvom.tally import Tally
     from nuvom.views import WorkerInfo
 
-_PENDING, _SUCCESS = JobStatus.PENDING, JobStatus.SUCCESS
+_PENDING, _PARKED, _SUCCESS = JobStatus.PENDING, JobStatus.PARKED, JobStatus.SUCCESS
 _FAILURES = frozenset({JobStatus.FAILED, JobStatus.DEAD})
-
-
-class QueueState:
-    """One queue: how many jobs it has of each status, and its ready ones.
-
-    Attributes:
-        ready: Shelves by task, so that a claim without some tasks need not look at their jobs.
-        suspects: Ready jobs during which a worker died.
-    """
-
-    __slots__ = ("counts", "name", "paused_by", "ready", "suspects")
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.counts = dict.fromkeys(JobStatus, 0)
-        self.ready: dict[str, Shelf] = {}
-        self.suspects: dict[str, Shelf] = {}
-        self.paused_by: str | None = None
-
-    @property
-    def has_ready(self) -> bool:
-        """Whether some job could start now, were the queue not paused."""
-        return any(shelf.count for part in (self.ready, self.suspects) for shelf in part.values())
-
-    def shelf_for(self, record: JobRecord) -> Shelf:
-        """Return the shelf on which a ready job lies."""
-        shelves = self.suspects if record.suspect else self.ready
-        shelf = shelves.get(record.func_name)
-        if shelf is None:
-            shelf = shelves[record.func_name] = Shelf()
-        return shelf
 
 
 class Holder:
@@ -78,10 +62,15 @@ class MemoryStore:
     Attributes:
         work, outcomes: Notified when a job became ready, and when one ended.
         arrivals, endings: How often that happened.
+        waiting_for_work: An object for each call that waits for ``work``.
         rows: All jobs, oldest first.
         kept: What a result backend was told about jobs; its affair.
         failures: FAILED and DEAD jobs by id.
         tally: What was counted, once somebody wants it; else None.
+        unfinished: How many changes began and have not ended. Anything but 0 at the start of a
+            call means that an exception left one. (A signal handler that enqueues in the midst
+            of a change sees that, too. It repairs and sets 0, the change ends at -1, and the
+            next call repairs again. A claim or a prune so interrupted may take fewer jobs.)
     """
 
     def __init__(self, clock: Clock, max_queue_size: int | None) -> None:
@@ -90,84 +79,221 @@ class MemoryStore:
         self.outcomes = Condition(self.lock)
         self.arrivals = 0
         self.endings = 0
+        self.waiting_for_work: set[object] = set()
         self.rows: dict[str, Row] = {}
         self.kept: dict[str, Any] = {}
         self.queues: dict[str, QueueState] = {}
         self.holders: dict[str, Holder] = {}
+        self.tally: Tally | None = None
+        self.unfinished = 0
+        self._clock = clock
+        self._max_queue_size = max_queue_size
+        self._last_seq = 0
+        self._reset()
+
+    # ---- what is derived ------------------------------------------------------------------
+
+    def _reset(self) -> None:
         self.scheduled = Shelf()  # by run_at
         self.parked = Shelf()  # by the moment at which they are given up
         self.succeeded = Shelf()  # by finished_at
         self.expiring = Shelf()  # successes with a lifetime of their own, by its end
         self.failed = Shelf()  # FAILED, DEAD and CANCELLED, by finished_at
         self.failures: dict[str, Row] = {}
-        self.waiting_for_work = 0
-        self.tally: Tally | None = None
-        self._clock = clock
-        self._max_queue_size = max_queue_size
         self._keys: dict[tuple[str, str], Row] = {}
-        self._last_seq = 0
+        for queue in self.queues.values():
+            queue.reset()
+        for holder in self.holders.values():
+            holder.held = {}
+
+    def ensure_sound(self) -> None:
+        """Make all that is derived anew where a change was left unfinished."""
+        if self.unfinished:
+            self.tell_workers()  # jobs that became due in the meantime are made ready here
+            self._reset()
+            rows = sorted(self.rows.values(), key=attrgetter("seq"))
+            self.rows = {row.record.id: row for row in rows}
+            for row in rows:
+                row.shelf = None
+                self.derive(row)
+            self.unfinished = 0
+
+    def derive(self, row: Row) -> None:
+        """Count a row, and lay it where it belongs; a new one gets its place in the order."""
+        record = row.record
+        if not row.seq:
+            row.seq = self._last_seq = self._last_seq + 1
+        if record.queue not in self.queues:
+            self.queues[record.queue] = QueueState(record.queue)
+        queue = self.queues[record.queue]
+        queue.counts[record.status] += 1
+        if record.unique_key is not None and self._may_have_key(row):
+            self._keys[_key_of(record)] = row
+        if row.holder is None:
+            self._lay(row, queue)
+        else:
+            row.holder.held[record.id] = row
+
+    def moved(self, row: Row, before: JobRecord, holder: Holder | None) -> None:
+        """Derive what follows from the change of a row, which nobody holds now.
+
+        Args:
+            before: The record that it had.
+            holder: Who held it, if anybody.
+        """
+        record = row.record
+        queue = self.queues[record.queue]
+        queue.counts[before.status] -= 1
+        queue.counts[record.status] += 1
+        if holder is not None:
+            holder.held.pop(record.id, None)
+        if row.shelf is not None:
+            row.shelf.remove(row)
+        self._lay(row, queue)
+
+    def _lay(self, row: Row, queue: QueueState) -> None:
+        """Lay a row of a queue that is on no shelf where its status belongs."""
+        record = row.record
+        status = record.status
+        if status is _PENDING:  # where claims find it, now or once it is due
+            if record.run_at and record.run_at > self._clock.now():
+                self.scheduled.put(record.run_at, row)
+            else:
+                queue.shelf_for(record).put(record.priority, row)
+        elif status is _PARKED:
+            self.parked.put(row.lease_until, row)
+        elif status is not _SUCCESS:  # from here on: where ``prune`` finds it
+            self.failed.put(row.finished_at or 0.0, row)
+            if status in _FAILURES:
+                self.failures[record.id] = row
+        elif record.result_ttl_secs is None:
+            self.succeeded.put(row.finished_at or 0.0, row)
+        else:
+            self.expiring.put((row.finished_at or 0.0) + record.result_ttl_secs, row)
+
+    def promote(self) -> None:
+        """Make scheduled jobs ready that have become due; all that is derived is sound then."""
+        if self.unfinished:
+            self.ensure_sound()
+        if not self.scheduled.count:
+            return
+        due, head = (self._clock.now(), inf), self.scheduled.head()
+        if head is None or head[:2] >= due:
+            return
+        self.tell_workers()
+        self.unfinished += 1
+        for row in self.scheduled.take(inf, due):
+            self._lay(row, self.queues[row.record.queue])
+        self.unfinished -= 1
 
     # ---- in and out -----------------------------------------------------------------------
 
-    def add(self, job: JobRecord, *, limited: bool = True) -> str | None:
+    def add(self, job: JobRecord) -> str | None:
         """Store a job and return None, or return the id of the job that has its unique key.
 
-        Raises: InvalidId; QueueFull, unless ``limited`` is False.
+        Raises: InvalidId; QueueFull.
         """
+        if self.unfinished:
+            self.ensure_sound()
         if job.id in self.rows:
             return None
         valid_name("job id", job.id)
-        holder = self._key_holder(job)
-        if holder is not None:
+        if job.unique_key is not None and (holder := self._key_holder(job)) is not None:
             return holder.record.id
-        queue = self.queue(job.queue)
-        if limited and self._max_queue_size is not None:
-            size = queue.counts[_PENDING]
-            if size >= self._max_queue_size:
-                raise QueueFull(job.queue, size, self._max_queue_size)
-        self._last_seq += 1
+        if job.queue not in self.queues:
+            valid_name("queue", job.queue)
+        if self._max_queue_size is not None:
+            self._check_room(job.queue, {}, self._max_queue_size)
         record = job if job.status is _PENDING else job.replace(status=_PENDING)
-        row = self.rows[job.id] = Row(self._last_seq, record)
-        self.take_key(row)
-        queue.counts[_PENDING] += 1
-        self.make_waiting(row)
+        row = Row(0, record)
+        self.tell_workers()  # of a scheduled job, too: it may be due before all others
+        self.unfinished += 1
+        self.derive(row)
+        self.rows[job.id] = row
+        self.unfinished -= 1
         if self.tally is not None:
             self.tally.enqueued(job.queue, job.func_name)
         return None
 
-    def add_all(self, jobs: Sequence[JobRecord]) -> dict[str, str]:
+    def add_all(self, jobs: Iterable[JobRecord]) -> dict[str, str]:
         """Store all jobs or none; return the refused ones, as ``enqueue_many`` does."""
+        self.ensure_sound()
         refused: dict[str, str] = {}
-        known, last = set(self.queues), self._last_seq
-        try:
-            for job in jobs:
-                existing = self.add(job)
-                if existing is not None:
-                    refused[job.id] = existing
-        except BaseException:
-            for row in list(takewhile(lambda row: row.seq > last, reversed(self.rows.values()))):
-                self.remove(row)
-                if self.tally is not None:
-                    self.tally.enqueued(row.record.queue, row.record.func_name, -1)
-            for name in self.queues.keys() - known:
-                del self.queues[name]
-            raise
+        rows = self.rows_for(jobs, refused)
+        if rows:
+            self.tell_workers()
+            self.unfinished += 1
+            for row in rows.values():
+                self.derive(row)
+            self.rows.update(rows)
+            self.unfinished -= 1
+            self.count_enqueued(rows)
         return refused
 
-    def remove(self, row: Row) -> None:
-        """Forget a job that is not RUNNING, results included."""
-        record = row.record
-        del self.rows[record.id]
-        self.queues[record.queue].counts[record.status] -= 1
-        if row.shelf is not None:
-            row.shelf.remove(row)
-        if record.unique_key is not None and self._keys.get(_key_of(record)) is row:
-            del self._keys[_key_of(record)]
-        self.failures.pop(record.id, None)
-        self.kept.pop(record.id, None)
+    def rows_for(
+        self, jobs: Iterable[JobRecord], refused: dict[str, str], *, limited: bool = True
+    ) -> dict[str, Row]:
+        """Return rows for the jobs that are new; nothing is stored yet.
+
+        Args:
+            refused: Gets the ids of refused jobs, with those of the jobs that have their keys.
+        Raises: InvalidId; QueueFull, unless ``limited`` is False.
+        """
+        rows: dict[str, Row] = {}
+        keys: dict[tuple[str, str], str] = {}
+        sizes: dict[str, int] = {}
+        for job in jobs:
+            if job.id in self.rows or job.id in rows:
+                continue
+            valid_name("job id", job.id)
+            if job.unique_key is not None:
+                holder = self._key_holder(job)
+                existing = keys.get(_key_of(job)) if holder is None else holder.record.id
+                if existing is not None:
+                    refused[job.id] = existing
+                    continue
+                keys[_key_of(job)] = job.id
+            if job.queue not in self.queues:
+                valid_name("queue", job.queue)
+            if limited and self._max_queue_size is not None:
+                self._check_room(job.queue, sizes, self._max_queue_size)
+            record = job if job.status is _PENDING else job.replace(status=_PENDING)
+            rows[job.id] = Row(0, record)
+        return rows
+
+    def _check_room(self, queue: str, sizes: dict[str, int], most: int) -> None:
+        """Add one job to the ``sizes`` of the queues. Raises: QueueFull."""
+        state = self.queues.get(queue)
+        size = sizes.get(queue, 0 if state is None else state.counts[_PENDING])
+        if size >= most:
+            raise QueueFull(queue, size, most)
+        sizes[queue] = size + 1
+
+    def count_enqueued(self, rows: dict[str, Row]) -> None:
+        """Count new jobs, where somebody wants that."""
+        if self.tally is not None:
+            for row in rows.values():
+                self.tally.enqueued(row.record.queue, row.record.func_name)
+
+    def remove(self, rows: Collection[Row]) -> None:
+        """Forget jobs that are not RUNNING, results included: all of them or none."""
+        ids = [row.record.id for row in rows]
+        dicts: list[dict[str, Any]] = [self.rows] * len(ids) + [self.kept] * len(ids)
+        removal = map(dict.pop, dicts, ids + ids, repeat(None))
+        self.unfinished += 1
+        deque(removal, maxlen=0)  # one call of C code makes all the calls of ``dict.pop``
+        for row in rows:
+            record = row.record
+            self.queues[record.queue].counts[record.status] -= 1
+            if row.shelf is not None:
+                row.shelf.remove(row)
+            if record.unique_key is not None and self._keys.get(_key_of(record)) is row:
+                del self._keys[_key_of(record)]
+            self.failures.pop(record.id, None)
+        self.unfinished -= 1
 
     def queue(self, name: str) -> QueueState:
-        """Return the queue of this name. Raises: InvalidId."""
+        """Return the queue of this name, which is new if there was none. Raises: InvalidId."""
         state = self.queues.get(name)
         if state is None:
             state = self.queues[valid_name("queue", name)] = QueueState(name)
@@ -181,14 +307,16 @@ class MemoryStore:
             holder = self.holders[name] = Holder(name, self._clock.monotonic())
         return holder
 
-    def take_key(self, row: Row) -> bool:
-        """Let a row have its unique key, if it has one; False when another live job has it."""
-        if row.record.unique_key is None:
-            return True
-        if self._key_holder(row.record) not in (None, row):
-            return False
-        self._keys[_key_of(row.record)] = row
-        return True
+    # ---- keys -----------------------------------------------------------------------------
+
+    def is_key_free(self, row: Row) -> bool:
+        """Tell whether a row has no unique key, or one that no other job has."""
+        return row.record.unique_key is None or self._key_holder(row.record) in (None, row)
+
+    def take_key(self, row: Row) -> None:
+        """Let a row have its unique key, if it has one."""
+        if row.record.unique_key is not None:
+            self._keys[_key_of(row.record)] = row
 
     def key_reserved_until(self, row: Row) -> float | None:
         """Return the moment until which an ended job keeps its unique key, if it does."""
@@ -196,53 +324,17 @@ class MemoryStore:
         is_mine = self._keys.get(_key_of(row.record)) is row
         return until if is_mine and until > self._clock.now() else None
 
+    def _may_have_key(self, row: Row) -> bool:
+        """Tell whether a row has its key: a live job, or the last one that ended with it."""
+        return row.record.status not in FINAL or self._key_holder(row.record) is None
+
     def _key_holder(self, job: JobRecord) -> Row | None:
-        if job.unique_key is None:
-            return None
         row = self._keys.get(_key_of(job))
         if row is None or row.record.status not in FINAL:
             return row
         return row if reserved_until(row.record) > self._clock.now() else None
 
-    # ---- from shelf to shelf --------------------------------------------------------------
-
-    def change(self, row: Row, record: JobRecord) -> None:
-        """Give a row its new record, and take it from where it lies."""
-        counts = self.queues[record.queue].counts
-        counts[row.record.status] -= 1
-        counts[record.status] += 1
-        row.record = record
-        if row.shelf is not None:
-            row.shelf.remove(row)
-
-    def make_waiting(self, row: Row) -> None:
-        """Lay a PENDING job down where claims find it, now or once it is due."""
-        record = row.record
-        if record.run_at and record.run_at > self._clock.now():
-            self.scheduled.put(record.run_at, row)
-        else:
-            self.queues[record.queue].shelf_for(record).put(record.priority, row)
-        # Also for a scheduled job: whoever sleeps until the next one may have to rise earlier.
-        self.tell_workers()
-
-    def make_final(self, row: Row) -> None:
-        """Lay a job that ended where ``prune`` finds it."""
-        record, finished_at = row.record, row.finished_at or 0.0
-        if record.status is not _SUCCESS:
-            self.failed.put(finished_at, row)
-            if record.status in _FAILURES:
-                self.failures[record.id] = row
-        elif record.result_ttl_secs is None:
-            self.succeeded.put(finished_at, row)
-        else:
-            self.expiring.put(finished_at + record.result_ttl_secs, row)
-
-    def promote(self) -> None:
-        """Make scheduled jobs ready that have become due."""
-        if not self.scheduled.count:
-            return
-        for row in self.scheduled.take(inf, (self._clock.now(), inf)):
-            self.make_waiting(row)
+    # ---- taking ---------------------------------------------------------------------------
 
     def pick(
         self, most: int, queues: Sequence[QueueState], without: Container[str], *, suspects: bool
@@ -254,22 +346,7 @@ class MemoryStore:
             for task, shelf in (queue.suspects if suspects else queue.ready).items()
             if shelf.count and task not in without
         ]
-        if len(shelves) == 1:
-            return shelves[0].take(most)
-        heads = [(head, shelf) for shelf in shelves if (head := shelf.head())]
-        heapify(heads)
-        taken: list[Row] = []
-        while heads and len(taken) < most:
-            # From the shelf that has the first job, up to where another shelf comes first.
-            shelf = heads[0][1]
-            before = min(heads[1:3])[0] if len(heads) > 1 else None
-            taken += shelf.take(most - len(taken), before)
-            head = shelf.head()
-            if head is None:
-                heappop(heads)
-            else:
-                heapreplace(heads, (head, shelf))
-        return taken
+        return shelves[0].take(most) if len(shelves) == 1 else take_merged(shelves, most)
 
     # ---- waking ---------------------------------------------------------------------------
 

@@ -6,12 +6,12 @@ and control are in ``nuvom/_memory/``, and so is the store that lays the jobs in
 
 from __future__ import annotations
 
-from math import inf
 from typing import TYPE_CHECKING, ClassVar
 
 from msgspec.structs import replace
 
 from nuvom._memory.control import MemoryControl
+from nuvom._memory.core import with_closed
 from nuvom.queue_backends.base import Capability
 from nuvom.record import JobStatus
 from nuvom.recovery import LostDelivery, died_error, parked_error, recovered
@@ -20,8 +20,8 @@ from nuvom.tally import Ran
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from nuvom._memory.shelf import Row
-    from nuvom._memory.store import Holder, QueueState
+    from nuvom._memory.shelf import QueueState, Row
+    from nuvom._memory.store import Holder
     from nuvom.outcome import Settlement
     from nuvom.record import JobRecord
 
@@ -52,6 +52,7 @@ class MemoryJobQueue(MemoryControl):
 
     def qsize(self) -> int:
         with self.store.lock:
+            self.store.ensure_sound()
             return sum(queue.counts[_PENDING] for queue in self.store.queues.values())
 
     # ---- delivery -------------------------------------------------------------------------
@@ -69,15 +70,23 @@ class MemoryJobQueue(MemoryControl):
         store = self.store
         unwanted = frozenset(without)
         rows: list[Row] = []
-        with store.lock:
-            holder = store.holder(owner)
-            store.promote()
-            turns = self._turns(queues, exclude)
-            for turn in turns:
-                rows += store.pick(min(n, suspects) - len(rows), turn, unwanted, suspects=True)
-            for turn in turns:
-                rows += store.pick(n - len(rows), turn, unwanted, suspects=False)
-            return self._leased_to(holder, rows)
+        claimed: list[JobRecord] = []
+        try:
+            with store.lock:
+                holder = store.holder(owner)
+                store.promote()
+                turns = self._turns(queues, exclude)
+                store.unfinished += 1
+                for turn in turns:
+                    rows += store.pick(min(n, suspects) - len(rows), turn, unwanted, suspects=True)
+                for turn in turns:
+                    rows += store.pick(n - len(rows), turn, unwanted, suspects=False)
+                self._lease(rows, holder, claimed)
+                store.unfinished -= 1
+            return claimed
+        except BaseException:  # nobody got them
+            self.release(claimed)
+            raise
 
     def _turns(
         self, queues: Sequence[str] | None, exclude: Sequence[str]
@@ -90,9 +99,15 @@ class MemoryJobQueue(MemoryControl):
         named = [known[name] for name in queues if name in known and name not in exclude]
         return [[queue] for queue in named if queue.paused_by is None]
 
-    def _leased_to(self, holder: Holder, rows: list[Row]) -> list[JobRecord]:
+    def _lease(self, rows: list[Row], holder: Holder, claimed: list[JobRecord]) -> None:
+        """Let a holder have jobs, which are on no shelf any more.
+
+        Args:
+            claimed: Gets the record of each job before its lease begins, so that no leased one
+                is missing there when an exception comes in between.
+        """
         lease_until = self._clock.monotonic() + self._lease_secs
-        claimed = []
+        queues, held, owner = self.store.queues, holder.held, holder.name
         for row in rows:
             before = row.record
             record = replace(
@@ -102,58 +117,70 @@ class MemoryJobQueue(MemoryControl):
                 deliveries=before.deliveries + 1,
                 lease_epoch=before.lease_epoch + 1,
             )
-            self.store.change(row, record)
-            holder.held[record.id] = row
+            claimed.append(record)
+            row.record = record
             row.holder = holder
-            row.worker = holder.name
+            row.worker = owner
             row.lease_until = lease_until
             row.started_at = row.finished_at = row.progress = None
-            claimed.append(record)
-        return claimed
+            held[record.id] = row
+            counts = queues[record.queue].counts
+            counts[_PENDING] -= 1
+            counts[_RUNNING] += 1
 
     def mark_started(self, job: JobRecord) -> None:
         with self.store.lock:
             row = self._held(job)
             if row is not None:
+                now = self._clock.now()
                 row.started_epoch = job.lease_epoch
-                row.started_at = self._clock.now()
+                row.started_at = now
 
     def settle(self, settlements: Sequence[Settlement]) -> list[bool]:
         with self.store.lock:
-            now = self._clock.now()
-            answers = [self._settle(settlement, now) for settlement in settlements]
+            self.store.ensure_sound()
             self.store.tell_readers()
-            return answers
+            now = self._clock.now()
+            return [self._settle(settlement, now) for settlement in settlements]
 
     def _settle(self, settlement: Settlement, now: float) -> bool:
-        claimed = settlement.record
-        row = self._held(claimed)
+        row = self._held(settlement.record)
         if row is None:
-            return self._has_settled(claimed)
-        record = row.record
+            return self._has_settled(settlement.record)
+        store, before, holder = self.store, row.record, row.holder
+        record = _settled(before, settlement)
+        started_at = settlement.started_at or row.started_at
+        finished_at = settlement.finished_at or now
+        attempts, lease_until = row.attempts, row.lease_until
+        if record.status is _PARKED:  # no user code ran
+            lease_until = self._clock.monotonic() + self._parked_ttl_secs
+        else:
+            outcome, error = settlement.outcome, settlement.error
+            attempts = with_closed(row, outcome, started_at, finished_at, error=error)
+        # However full their queues are: a refusal would make a finished job run again.
+        given = settlement.children
+        children = store.rows_for(given, {}, limited=False) if given else {}
+        if children or record.status is _PENDING:
+            store.tell_workers()
+        store.unfinished += 1
+        for child in children.values():
+            store.derive(child)
+        row.record = record
+        row.holder = None
         row.settled_epoch = record.lease_epoch
-        row.started_at = settlement.started_at or row.started_at
-        row.finished_at = settlement.finished_at or now
+        row.lease_until = lease_until
+        row.started_at = started_at
+        row.finished_at = finished_at
         row.result = settlement.result
         row.error = settlement.error
-        if settlement.status is not _PARKED:  # then no user code ran
-            self._close_attempt(row, settlement.outcome, settlement.error)
-            self._count(row, settlement.status, settlement.outcome, _ran(settlement))
-        self._let_go(row)
-        self._put(
-            row,
-            replace(
-                record,
-                status=settlement.status,
-                attempt=record.attempt if settlement.keeps_attempt else record.attempt - 1,
-                deliveries=record.deliveries - 1,
-                run_at=settlement.run_at if settlement.status is _PENDING else record.run_at,
-                suspect=False,
-            ),
-        )
-        for child in settlement.children:
-            # However full its queue is: a refusal would make a finished job run again.
-            self.store.add(child, limited=False)
+        row.attempts = attempts
+        store.rows.update(children)
+        store.moved(row, before, holder)
+        store.unfinished -= 1
+        if store.tally is not None:
+            store.count_enqueued(children)
+            if record.status is not _PARKED:
+                self._count(row, record.status, settlement.outcome, _ran(settlement))
         return True
 
     def _has_settled(self, claimed: JobRecord) -> bool:
@@ -165,23 +192,26 @@ class MemoryJobQueue(MemoryControl):
 
     def release(self, jobs: Sequence[JobRecord]) -> list[bool]:
         with self.store.lock:
+            self.store.ensure_sound()
             return [self._release(job) for job in jobs]
 
     def _release(self, job: JobRecord) -> bool:
         row = self._held(job)
         if row is None:
             return False
-        record = row.record
+        record, finished_at, attempts = row.record, None, None
         if row.started_epoch == record.lease_epoch:
-            row.finished_at = self._clock.now()
-            self._close_attempt(row, "released")
-        self._let_go(row)
-        attempt, deliveries = record.attempt - 1, record.deliveries - 1
-        self._put(row, record.replace(status=_PENDING, attempt=attempt, deliveries=deliveries))
+            finished_at = self._clock.now()
+            attempts = with_closed(row, "released", row.started_at, finished_at)
+        waiting = record.replace(
+            status=_PENDING, attempt=record.attempt - 1, deliveries=record.deliveries - 1
+        )
+        self._change(row, waiting, finished_at=finished_at, attempts=attempts)
         return True
 
     def extend(self, owner: str) -> dict[str, int]:
         with self.store.lock:
+            self.store.ensure_sound()
             holder = self.store.holders.get(owner)
             if holder is None:
                 return {}
@@ -191,20 +221,22 @@ class MemoryJobQueue(MemoryControl):
             return {job_id: row.record.lease_epoch for job_id, row in holder.held.items()}
 
     def reap(self) -> list[JobRecord]:
-        with self.store.lock:
+        store = self.store
+        with store.lock:
+            store.promote()
             now = self._clock.monotonic()
             reaped = []
-            for holder in list(self.store.holders.values()):
+            for holder in list(store.holders.values()):
                 reaped += self._reap_from(holder, now)
                 is_gone = holder.beat_at + _SILENT_LEASES * self._lease_secs < now
                 if not holder.held and (holder.info is None or is_gone):
-                    del self.store.holders[holder.name]
-            for row in self.store.parked.take(inf, (now, inf)):
+                    del store.holders[holder.name]
+            while (entry := store.parked.head()) is not None and entry[0] <= now:
+                row = entry[2]
                 epoch = row.record.lease_epoch + 1
                 dead = row.record.replace(status=_DEAD, lease_epoch=epoch)
-                self._end(row, dead, parked_error(dead))
+                self._end(row, dead, error=parked_error(dead))
                 reaped.append(dead)
-            self.store.promote()
             return reaped
 
     def _reap_from(self, holder: Holder, now: float) -> list[JobRecord]:
@@ -212,18 +244,20 @@ class MemoryJobQueue(MemoryControl):
         lost = [LostDelivery(r.record, r.started_epoch == r.record.lease_epoch) for r in rows]
         wall_now = self._clock.now()
         records = recovered(lost, now=wall_now, max_deliveries=self._max_deliveries)
-        for row, delivery, record in zip(rows, lost, records, strict=True):
-            row.finished_at = wall_now
+        # A suspect comes last: while it is still held, its holder's other jobs are not charged,
+        # also by the next call, if an exception ends this one in between.
+        changes = sorted(zip(rows, lost, records, strict=True), key=_starts_as_suspect)
+        for row, delivery, record in changes:
+            error, attempts = None, row.attempts
             if delivery.started:
-                row.error = died_error(record)
-                self._close_attempt(row, "lost", row.error)
-                # Its death is counted below, with all others.
-                self._count(row, _PENDING if record.status is _PENDING else _RUNNING, "lost")
-            self._let_go(row)
+                error = died_error(record)
+                attempts = with_closed(row, "lost", row.started_at, wall_now, error=error)
             if record.status is _DEAD:
-                self._end(row, record, row.error)
+                self._end(row, record, error=error, attempts=attempts)
             else:
-                self._put(row, record)
+                self._change(row, record, finished_at=wall_now, error=error, attempts=attempts)
+            if delivery.started:  # a death was counted by ``_end``, as all others are
+                self._count(row, _PENDING if record.status is _PENDING else _RUNNING, "lost")
         return records
 
     def next_due_secs(self) -> float | None:
@@ -247,11 +281,11 @@ class MemoryJobQueue(MemoryControl):
     # ---- waiting --------------------------------------------------------------------------
 
     def wait_for_work(self, timeout: float, recheck: Callable[[], bool] | None = None) -> bool:
-        store = self.store
-        with store.lock:
-            seen = store.arrivals
-            store.waiting_for_work += 1
+        store, token = self.store, object()
         try:
+            with store.lock:
+                store.waiting_for_work.add(token)
+                seen = store.arrivals
             if (recheck or self._has_ready)():  # without the lock: it may claim
                 return True
             with store.lock:
@@ -262,8 +296,7 @@ class MemoryJobQueue(MemoryControl):
                     store.promote()
                 return store.arrivals != seen
         finally:
-            with store.lock:
-                store.waiting_for_work -= 1
+            store.waiting_for_work.discard(token)
 
     def _has_ready(self) -> bool:
         with self.store.lock:
@@ -276,6 +309,23 @@ class MemoryJobQueue(MemoryControl):
 
     def interrupt(self) -> None:
         self.notify()
+
+
+def _settled(record: JobRecord, settlement: Settlement) -> JobRecord:
+    """Return what a claimed job becomes by a settlement."""
+    status = settlement.status
+    return replace(
+        record,
+        status=status,
+        attempt=record.attempt if settlement.keeps_attempt else record.attempt - 1,
+        deliveries=record.deliveries - 1,
+        run_at=settlement.run_at if status is _PENDING else record.run_at,
+        suspect=False,
+    )
+
+
+def _starts_as_suspect(one: tuple[Row, LostDelivery, JobRecord]) -> bool:
+    return one[1].started and one[1].record.suspect
 
 
 def _ran(settlement: Settlement) -> Ran | None:

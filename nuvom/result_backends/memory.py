@@ -87,11 +87,13 @@ class MemoryResultBackend(BaseResultBackend):
 
     def forget(self, job_id: str) -> bool:
         with self._store.lock:
+            self._store.ensure_sound()
             found = self._found(job_id)
             row = self._store.rows.get(job_id)
             if row is not None and row.record.status.is_final:
-                self._store.remove(row)
-            self._store.kept.pop(job_id, None)
+                self._store.remove([row])  # and what was kept
+            else:
+                self._store.kept.pop(job_id, None)
             return found is not None
 
     @contextmanager
@@ -127,6 +129,7 @@ class MemoryResultBackend(BaseResultBackend):
                 record = JobRecord(job_id, "") if found is None else found.record
             elif found is not None and _is_settled(found, record.lease_epoch):
                 return False
+            self._store.tell_readers()  # who get the lock after the change; see ``store.py``
             self._store.kept[job_id] = JobSnapshot(
                 record=record.replace(id=job_id, status=status),
                 result=result,
@@ -135,7 +138,6 @@ class MemoryResultBackend(BaseResultBackend):
                 started_at=None if found is None else found.started_at,
                 finished_at=self._clock.now(),
             )
-            self._store.tell_readers()
             return True
 
 

@@ -292,3 +292,37 @@ def test_a_signal_handler_may_end_a_wait_whatever_it_has_interrupted(queue: Memo
     thread.join(10)
     assert not thread.is_alive()
     assert 1 == queue.store.arrivals
+
+
+# ---- settlements that cannot be stored ----------------------------------------------------------
+
+
+@pytest.mark.parametrize("child", [{"queue": "no good"}, {"id": "a/b"}, {"run_at": "soon"}])
+def test_a_settlement_whose_child_cannot_be_stored_changes_nothing(
+    queue: MemoryJobQueue, child: dict[str, Any]
+) -> None:
+    put(queue)
+    (job,) = queue.claim(1, "w")
+    before = queue.get(job.id), queue.stats()
+    children = (make_job(queue="new", unique_key="k"), make_job(**child))
+    with pytest.raises((InvalidId, TypeError)):
+        queue.settle([make_settlement(job, children=children)])
+    assert before == (queue.get(job.id), [one for one in queue.stats() if one.queue != "new"])
+    assert [job.id] == [one.record.id for one in queue.page()]
+    assert queue.attempts(job.id) == []
+    assert {job.id: 1} == queue.extend("w")
+    put(queue, unique_key="k")  # no child has it
+    assert queue.settle([make_settlement(job)]) == [True]
+
+
+def test_what_was_settled_before_a_refused_settlement_stays(queue: MemoryJobQueue) -> None:
+    for _ in range(2):
+        put(queue)
+    first, second = queue.claim(2, "w")
+    refused = make_settlement(second, children=(make_job(queue="no good"),))
+    endings = queue.store.endings
+    with pytest.raises(InvalidId):
+        queue.settle([make_settlement(first), refused])
+    assert [JobStatus.RUNNING, JobStatus.SUCCESS] == [one.status for one in queue.page()]
+    assert queue.store.endings > endings
+    assert queue.settle([make_settlement(first), make_settlement(second)]) == [True, True]
