@@ -94,28 +94,33 @@ class Checkpointer:
             self.log_bytes = 0
         if self.log_bytes <= trigger_bytes:
             return False
-        if not self._busy.acquire(blocking=False):
-            return False
+        taken: list[bool] = []
         try:
-            return self._elected()
+            taken.extend(map(self._busy.acquire, (False,)))  # known even if interrupted just then
+            return taken[0] and self._elected()
         finally:
-            self._busy.release()
+            if True in taken:
+                self._busy.release()
 
     def close(self) -> None:
         """Close the connections; twice is fine."""
-        self.hold()
-        self.go_on()
+        with self._busy:
+            self._close_connections()
 
     def hold(self) -> None:
         """Close the connections, and open none before ``go_on``."""
         self._busy.acquire()
-        for connection in self.connections:
+        self._close_connections()
+
+    def _close_connections(self) -> None:
+        connections, self.connections = self.connections, ()
+        for connection in connections:
             connection.close()
-        self.connections = ()
 
     def go_on(self) -> None:
         """End what ``hold`` began."""
-        self._busy.release()
+        with suppress(RuntimeError):  # not held: an exception had struck before
+            self._busy.release()
 
     def _elected(self) -> bool:
         private_directory(self._directory)

@@ -1,14 +1,15 @@
 """Group commit: callers that enqueue at the same time share one transaction and one flush.
 
-There is no writer thread. The first caller to come commits for itself and for all who queued
-behind it meanwhile; alone, a caller commits at once in its own thread. Callers that are done are
-let go one after the other: woken all at once, they would only wait for the interpreter lock.
+There is no writer thread. Whoever holds the lock commits for itself and for all who came meanwhile;
+alone, a caller commits at once. Callers that are done are woken one after the other: all at once,
+they would only wait for the interpreter lock.
 """
 
 from __future__ import annotations
 
 import threading
 from collections import deque
+from contextlib import suppress
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 if TYPE_CHECKING:
@@ -17,7 +18,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 R = TypeVar("R")
 
-_GATHER_SECS = 0.0001  # a flush takes about as long: waiting longer gains nothing
+_GATHER_SECS = 0.0001
+_LOOK_SECS = 0.05  # a caller that was interrupted may have owed somebody a wake-up
 _MOST = 1000
 
 
@@ -25,36 +27,28 @@ class _Ticket(Generic[T, R]):
     """One caller's item.
 
     Attributes:
-        turn: Held until the caller may go on: to lead, or since its outcome is known.
-        others: Those of its group who are still to be let go, one by the other.
-        is_let_go: Its caller has to let the next of them go.
-        is_gone: Its caller was interrupted and waits no more.
+        bed: Its caller sleeps on it until it is woken.
+        others: Those of its group who are still to be woken, one by the other.
         has_outcome: It is known to be stored, or refused.
+        is_gone: Its caller was interrupted and waits no more.
     """
 
-    __slots__ = (
-        "error",
-        "has_outcome",
-        "is_gone",
-        "is_let_go",
-        "item",
-        "leads",
-        "others",
-        "result",
-        "turn",
-    )
+    __slots__ = ("bed", "error", "has_outcome", "is_gone", "item", "others", "result")
 
     def __init__(self, item: T) -> None:
         self.item = item
-        self.turn = threading.Lock()
-        self.turn.acquire()
+        self.bed = threading.Lock()
+        self.bed.acquire()
         self.others: deque[_Ticket[T, R]] | None = None
-        self.leads = False
-        self.is_let_go = False
-        self.is_gone = False
         self.has_outcome = False
+        self.is_gone = False
         self.result: R | None = None
         self.error: BaseException | None = None
+
+    def wake(self) -> None:
+        """Have its caller look again; twice is fine."""
+        with suppress(RuntimeError):  # it was woken before
+            self.bed.release()
 
 
 class GroupCommit(Generic[T, R]):
@@ -62,96 +56,103 @@ class GroupCommit(Generic[T, R]):
 
     Args:
         commit: Stores all items in one transaction and returns a result for each, in order.
-            When it raises, every caller of the group gets the error, unless the group had
-            more than one item: then each is tried alone, so that one bad item harms nobody.
+            Storing an item a second time changes nothing. When it raises, every caller of the
+            group gets the error, unless the group had more than one item: then each is tried
+            alone, so that one bad item harms nobody.
 
-    A caller that is interrupted (Ctrl-C) leaves the others' items to the next leader.
+    A caller that is interrupted (Ctrl-C) leaves the others' items to the next one.
     """
 
     def __init__(self, commit: Callable[[list[T]], list[R]]) -> None:
         self._commit = commit
         self._waiting: deque[_Ticket[T, R]] = deque()
-        self._gatherer: _Ticket[T, R] | None = None  # a leader that waits for more to come
-        self._lock = threading.Lock()
-        self._leading = threading.Lock()  # held while somebody leads, and passed on with the lead
+        self._gatherer: _Ticket[T, R] | None = None  # of a leader that waits for more to come
+        self._leading = threading.Lock()  # held by who commits
+        # So that nobody waits for the lock itself, and misses that the leader has committed for it.
+        # No other thread gets its turn between a look at this and the lock: there is no call.
+        self._is_led = False
         self._last_size = 1
 
     def submit(self, item: T) -> R:
         """Return the result of ``item`` once its group is committed, or raise its error."""
-        # By keyword it would take three times as long.
-        if self._last_size == 1 and self._leading.acquire(False):
+        if self._last_size > 1 or self._is_led or self._waiting:
+            return self._submit_with_others(item)
+        with self._leading:
             try:
+                self._is_led = True
                 return self._commit([item])[0]
             finally:
-                self._hand_over()
+                self._is_led = False
+                if self._waiting:
+                    self._wake_next()
+
+    def _submit_with_others(self, item: T) -> R:
         ticket: _Ticket[T, R] = _Ticket(item)
-        with self._lock:
-            self._waiting.append(ticket)  # first: see ``_hand_over``
-            leads = self._leading.acquire(blocking=False)
-            if self._gatherer is not None and len(self._waiting) >= self._last_size:
-                self._gatherer.turn.release()
-                self._gatherer = None
-        if leads or self._waits_to_lead(ticket):
-            self._lead(ticket)
+        try:
+            self._wait(ticket)
+        except BaseException:
+            ticket.is_gone = True
+            self._wake_next()
+            raise
+        finally:
+            if ticket.others:
+                _wake_one(ticket.others)
         if ticket.error is not None:
             raise ticket.error
         return ticket.result  # type: ignore[return-value]  # set where there is no error
 
-    def _waits_to_lead(self, ticket: _Ticket[T, R]) -> bool:
-        try:
-            ticket.turn.acquire()
-        except BaseException:  # Ctrl-C: nobody may be left waiting for this caller
-            with self._lock:
-                ticket.is_gone = True
-                if ticket in self._waiting:
-                    self._waiting.remove(ticket)
-            if ticket.leads:
-                self._hand_over()
-            raise
-        finally:
-            if ticket.is_let_go and ticket.others:
-                _let_one_go(ticket.others)
-        return ticket.leads
+    def _wait(self, ticket: _Ticket[T, R]) -> None:
+        """Return once the item has its outcome: from a leader, or from leading."""
+        self._waiting.append(ticket)
+        gatherer = self._gatherer
+        if gatherer is not None and len(self._waiting) >= self._last_size:
+            gatherer.wake()
+        while not ticket.has_outcome and not self._leads(ticket):
+            ticket.bed.acquire(timeout=_LOOK_SECS)
+
+    def _leads(self, ticket: _Ticket[T, R]) -> bool:
+        """Commit what waits, unless another caller does just now."""
+        if self._is_led:
+            return False
+        with self._leading:
+            try:
+                self._is_led = True
+                if not ticket.has_outcome:
+                    self._lead(ticket)
+                return True
+            finally:
+                self._is_led = False
+                if self._waiting:
+                    self._wake_next()
 
     def _lead(self, own: _Ticket[T, R]) -> None:
-        """Commit what waits, this caller's own item included, then pass the lead on."""
-        group: list[_Ticket[T, R]] = []
-        try:
-            self._gather(own)
-            with self._lock:
-                self._gatherer = None
-                count = min(len(self._waiting), _MOST)
-                group += [self._waiting.popleft() for _ in range(count)]
-                self._last_size = max(1, count)
-            self._store(group)
-        finally:
-            done = self._settle(own, group)
-            self._hand_over()
-            _let_one_go(done)
-
-    def _settle(self, own: _Ticket[T, R], group: list[_Ticket[T, R]]) -> deque[_Ticket[T, R]]:
-        """Return those whose outcome is known; the others wait on, ahead of who came later."""
-        done: deque[_Ticket[T, R]] = deque()
-        with self._lock:
-            for ticket in reversed(group):
-                if ticket is own or ticket.is_gone:
-                    continue
-                if ticket.has_outcome:
-                    ticket.others = done
-                    done.appendleft(ticket)
-                else:  # this caller was interrupted
-                    self._waiting.appendleft(ticket)
-            if own in self._waiting:
-                self._waiting.remove(own)
-        return done
+        """Commit what waits, this caller's own item included."""
+        self._gather(own)
+        group = self._group_of(own)
+        self._last_size = len(group)
+        self._store(group)
+        done = deque(group[1:])
+        for ticket in done:
+            ticket.others = done
+        _wake_one(done)
 
     def _gather(self, own: _Ticket[T, R]) -> None:
-        """Wait until as many have come as last time, which is who was let go by that commit."""
-        with self._lock:
-            if len(self._waiting) >= self._last_size:
-                return
-            self._gatherer = own  # whoever completes them wakes it
-        own.turn.acquire(timeout=_GATHER_SECS)
+        """Wait until as many have come as last time, who were just woken."""
+        try:
+            self._gatherer = own
+            if len(self._waiting) < self._last_size:
+                own.bed.acquire(timeout=_GATHER_SECS)
+        finally:
+            self._gatherer = None
+
+    def _group_of(self, own: _Ticket[T, R]) -> list[_Ticket[T, R]]:
+        """Return this caller's ticket, then those of all who wait."""
+        group = [own]
+        while self._waiting and len(group) < _MOST:
+            ticket = self._waiting.popleft()  # if interrupted now, its own caller commits it
+            if ticket is not own and not ticket.has_outcome and not ticket.is_gone:
+                group.append(ticket)
+        return group
 
     def _store(self, group: list[_Ticket[T, R]]) -> None:
         try:
@@ -168,31 +169,19 @@ class GroupCommit(Generic[T, R]):
             ticket.result = result
             ticket.has_outcome = True
 
-    def _hand_over(self) -> None:
-        """Give up the lead, to the first of those who wait.
-
-        Who finds that somebody leads waits already: it is seen here, or by whoever leads by then.
-        """
-        self._leading.release()
-        if not self._waiting or not self._leading.acquire(blocking=False):
-            return
-        with self._lock:
-            if not self._waiting:  # it was interrupted
-                self._leading.release()
-                return
-            heir = self._waiting[0]
-            heir.leads = True
-        heir.turn.release()
+    def _wake_next(self) -> None:
+        """Wake the first of those who wait: nobody leads any more."""
+        with suppress(IndexError):
+            self._waiting[0].wake()
 
 
-def _let_one_go(done: deque[_Ticket[T, R]]) -> None:
-    """Let the next caller go that still waits; it does the same for the next after it."""
+def _wake_one(done: deque[_Ticket[T, R]]) -> None:
+    """Wake the next caller that still waits; it does the same for the next after it."""
     while True:
         try:
             ticket = done.popleft()
         except IndexError:
             return
-        ticket.is_let_go = True  # first, or somebody interrupted just now would let nobody go
         if not ticket.is_gone:
-            ticket.turn.release()
+            ticket.wake()
             return

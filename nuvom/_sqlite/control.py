@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import json
 from functools import partial
+from math import inf
 from typing import TYPE_CHECKING
 
 import msgspec
 
+from nuvom._sqlite.pruning import IS_OLD, MOST_READ, OldJobs
 from nuvom._sqlite.schema import (
     CANCELLED,
     DEAD,
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Iterable
 
+    from nuvom._sqlite.pruning import Limits
     from nuvom._sqlite.store import Store
     from nuvom.record import JobStatus
 
@@ -52,15 +55,6 @@ _PAUSE = """INSERT INTO queues (name, paused_by, paused_at) VALUES (?1, ?2, ?3)
 _RESUME = "DELETE FROM queues WHERE name = ?1"
 _WAITING = each_status("SELECT seq FROM jobs WHERE status = {status}", 0, 6, 7, 8)
 _PURGED = each_status("SELECT seq FROM jobs WHERE status = {status} AND queue = ?1", 0, 6, 7, 8)
-_PRUNABLE = """SELECT seq FROM jobs
-    WHERE seq < coalesce(
-        (SELECT seq FROM jobs WHERE created_at >= max(?1, ?2) ORDER BY seq LIMIT 1),
-        9223372036854775807) AND (
-        (status = 2 AND finished_at < CASE WHEN keep_secs IS NULL THEN ?1 ELSE ?4 - keep_secs END)
-        OR (status IN (3, 4, 5) AND finished_at < ?2))
-    AND NOT coalesce(unique_key IS NOT NULL AND unique_until > ?4, 0) LIMIT ?3"""
-_OWN_TTL = """SELECT seq FROM jobs WHERE status = 2 AND keep_secs IS NOT NULL
-    AND finished_at < ?1 - keep_secs LIMIT ?2"""
 _UNPARK = """UPDATE jobs SET status = CASE suspect WHEN 1 THEN 8 ELSE 0 END, run_at = 0
     WHERE status = 6 AND task IN (SELECT value FROM json_each(?1))"""
 _ANY_PARKED = "SELECT 1 FROM jobs WHERE status = 6 LIMIT 1"
@@ -77,6 +71,8 @@ _DELETE = """DELETE FROM jobs WHERE seq IN (SELECT value FROM json_each(?1))
 _DELETE_WAITING = _DELETE.format(statuses="0, 6, 7, 8")
 _DELETE_FINAL = _DELETE.format(statuses="2, 3, 4, 5")
 _DELETE_ANY = _DELETE.format(statuses="0, 1, 2, 3, 4, 5, 6, 7, 8")
+_DELETE_OLD = f"""DELETE FROM jobs WHERE seq IN (SELECT value FROM json_each(?4))
+    AND {IS_OLD} RETURNING seq"""  # noqa: S608  # constants only
 _DELETE_REST = (
     "DELETE FROM payloads WHERE seq IN (SELECT value FROM json_each(?1))",
     "DELETE FROM attempts WHERE seq IN (SELECT value FROM json_each(?1))",
@@ -93,6 +89,7 @@ class ControlPart:
     """The methods of the queue that people and workers use to steer."""
 
     store: Store
+    _old_jobs: OldJobs | None = None
 
     # ---- jobs ---------------------------------------------------------------------------
 
@@ -181,16 +178,18 @@ class ControlPart:
     def prune(self, *, success_before: float, failed_before: float, limit: int = 1000) -> int:
         """Remove final jobs that are old; see the contract.
 
-        They are looked for without a lock. A job cannot be older at its end than at its
-        start, and later ones have greater numbers, which keeps the search among the old.
+        In a process that runs a worker it reads a limited number of jobs, since the worker's
+        beats wait for it, and the next call goes on from there.
         """
-        now = self.store.clock.now()
-        rows = self.store.db.read(_PRUNABLE, (success_before, failed_before, limit, now))
-        if len(rows) < limit:
-            rows += self.store.db.read(_OWN_TTL, (now, limit - len(rows)))
-        seqs = sorted({seq for (seq,) in rows})
+        if self._old_jobs is None:
+            self._old_jobs = OldJobs(self.store.db)
+        limits = (success_before, failed_before, self.store.clock.now())
+        most_read = MOST_READ if self.store.presences else inf
+        seqs = self._old_jobs.find(limits, limit, most_read=most_read)
         return sum(
-            self.store.db.transaction(partial(delete_final, seqs=seqs[start : start + _CHUNK]))
+            self.store.db.transaction(
+                partial(_delete_old, limits=limits, seqs=seqs[start : start + _CHUNK])
+            )
             for start in range(0, len(seqs), _CHUNK)
         )
 
@@ -296,9 +295,20 @@ def delete_any(connection: sqlite3.Connection, seqs: list[int]) -> int:
     return _delete_rows(connection, _DELETE_ANY, seqs)
 
 
+def _delete_old(connection: sqlite3.Connection, limits: Limits, seqs: list[int]) -> int:
+    # They were found without a lock: by now one may have been retried, and have ended anew.
+    return _delete_by(connection, _DELETE_OLD, (*limits, json.dumps(seqs)))
+
+
 def _delete_rows(connection: sqlite3.Connection, statement: str, seqs: list[int]) -> int:
-    # What has another status by now stays, with its payload and its history.
-    gone = [seq for (seq,) in connection.execute(statement, (json.dumps(seqs),)).fetchall()]
+    return _delete_by(connection, statement, (json.dumps(seqs),))
+
+
+def _delete_by(
+    connection: sqlite3.Connection, statement: str, parameters: tuple[object, ...]
+) -> int:
+    # What the statement leaves, since it has another status by now, keeps payload and history.
+    gone = [seq for (seq,) in connection.execute(statement, parameters).fetchall()]
     for rest in _DELETE_REST:
         connection.execute(rest, (json.dumps(gone),))
     connection.execute(_SPEND, (max(gone, default=0),))

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -31,12 +31,13 @@ from nuvom._sqlite.damage import (
 from nuvom._sqlite.schema import prepare, refuse_foreign
 from nuvom._sqlite.trouble import flush_log, is_failed_flush, translate
 from nuvom._sqlite.waiting import LockWait
+from nuvom.clock import SYSTEM_CLOCK
 from nuvom.crashpoint import crashpoint
 from nuvom.errors import BackendUnavailable, NuvomError
 from nuvom.project import create_private_file, ensure_lasting_folder_for
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from nuvom.clock import Clock
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+_FORK_LOOK_SECS = 0.0005
 _OLDEST_SQLITE = (3, 38, 0)  # the operators -> and ->>
 
 # A forked child must neither use nor close its parent's connections: closing would drop the
@@ -66,7 +68,7 @@ class Database:
         self._setting = setting
         self._lock_wait = LockWait(path, clock)
         self._is_full = settings.durability == "full"
-        self._flushes = False  # what the writer's PRAGMA synchronous says now
+        self._flushes: bool | None = False  # what the writer's PRAGMA synchronous says now
         self._owes_flush = False  # something of this process was committed without one
         self._is_doubtful = False  # a flush failed: what was committed may not reach the device
         self._damage = ""  # what is wrong with the file; then nothing is written to it
@@ -78,11 +80,9 @@ class Database:
         """Have no connection, and locks that nobody holds."""
         self._mutex = threading.RLock()
         self._writer: sqlite3.Connection | None = None
-        self._readers: list[sqlite3.Connection] = []
-        self._gate_lock = threading.Lock()  # where nobody waits it is quicker than the condition
-        self._gate = threading.Condition(self._gate_lock)
-        self._lent = 0  # readers in use
-        self._is_held = False
+        self._readers: list[sqlite3.Connection] = []  # those that nobody uses
+        self._lending = threading.RLock()  # held during a fork
+        self._users: set[object] = set()  # one for each reader in use
         self.checkpointer = Checkpointer(self.path, self.directory, self.connect, self._doubt)
 
     # ---- writing ------------------------------------------------------------------------
@@ -99,12 +99,12 @@ class Database:
         """
         with self._mutex:
             connection = self._ready_writer(flush=flush)
+            if not flush and self._is_full:  # until it closes: what changes nothing flushes nothing
+                self._owes_flush = True
             try:
                 result = action(connection)
             except sqlite3.Error as error:
                 result = self._again(partial(action, connection), error)
-            if not flush and self._is_full:  # until it closes: what changes nothing flushes nothing
-                self._owes_flush = True
         self.checkpointer.after_commit()
         return result
 
@@ -130,8 +130,8 @@ class Database:
         """Run ``action`` between BEGIN IMMEDIATE and COMMIT; nothing of it stays if it raises."""
 
         def whole(connection: sqlite3.Connection) -> T:
-            connection.execute("BEGIN IMMEDIATE")
             try:
+                connection.execute("BEGIN IMMEDIATE")
                 result = action(connection)
                 crashpoint("sqlite.transaction.before_commit")
                 connection.execute("COMMIT")
@@ -153,48 +153,45 @@ class Database:
         """
         if self._writer is None and not self.path.exists():
             return []
-        connection = self._borrow()
+        lent: list[sqlite3.Connection] = []
+        user = object()
         try:
-            return connection.execute(sql, parameters).fetchall()
+            self._lend(user, lent)
+            return lent[0].execute(sql, parameters).fetchall()
         except sqlite3.Error as error:
-            return self._again(lambda: connection.execute(sql, parameters).fetchall(), error)
+            return self._again(lambda: lent[0].execute(sql, parameters).fetchall(), error)
         finally:
-            self._give_back(connection)
+            try:
+                self._readers.extend(lent)
+            finally:
+                self._users.discard(user)
 
     def read_one(self, sql: str, parameters: Sequence[Any] = ()) -> tuple[Any, ...] | None:
         """Return the first row of one query, or None."""
         rows = self.read(sql, parameters)
         return rows[0] if rows else None
 
-    @contextmanager
-    def reader(self) -> Iterator[sqlite3.Connection]:
-        """Lend a connection that cannot write."""
-        connection = self._borrow()
+    def reading(self, action: Callable[[sqlite3.Connection], T]) -> T:
+        """Run ``action`` with a connection that cannot write."""
+        lent: list[sqlite3.Connection] = []
+        user = object()
         try:
-            yield connection
+            self._lend(user, lent)
+            return action(lent[0])
         finally:
-            self._give_back(connection)
+            try:
+                self._readers.extend(lent)
+            finally:
+                self._users.discard(user)
 
-    def _borrow(self) -> sqlite3.Connection:
-        with self._gate_lock:
-            while self._is_held:
-                self._gate.wait()
-            self._lent += 1
-            if self._readers:
-                return self._readers.pop()
+    def _lend(self, user: object, lent: list[sqlite3.Connection]) -> None:
+        """Put a connection into ``lent``; whoever takes it out again discards ``user`` then."""
+        with self._lending:
+            self._users.add(user)
         try:
-            return self._open_reader()
-        except BaseException:
-            self._give_back(None)
-            raise
-
-    def _give_back(self, connection: sqlite3.Connection | None) -> None:
-        with self._gate_lock:
-            if connection is not None:
-                self._readers.append(connection)
-            self._lent -= 1
-            if self._is_held:
-                self._gate.notify_all()
+            lent.append(self._readers.pop())
+        except IndexError:
+            lent.append(self._open_reader())
 
     def connect(self) -> sqlite3.Connection:
         """Return a new connection with the store's pragmas; the caller closes it."""
@@ -231,8 +228,7 @@ class Database:
         """
         if self._writer is None and not self.path.exists():
             return
-        with self.reader() as connection:
-            reason = self._patiently(lambda: find_damage(connection))
+        reason = self.reading(lambda one: self._patiently(partial(find_damage, one)))
         if reason:
             self._refuse(reason)
             raise damaged(self.path, reason)
@@ -251,12 +247,13 @@ class Database:
             except OSError:
                 self._is_doubtful = True
         if self._is_doubtful:
-            self._patiently(lambda: connection.execute("BEGIN IMMEDIATE"))
             try:
+                self._patiently(lambda: connection.execute("BEGIN IMMEDIATE"))
                 with storage_errors(self.path):
                     flush_log(self.path, again=True)
             finally:
-                connection.execute("ROLLBACK")
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
         self._is_doubtful = self._owes_flush = False
 
     def _resolve_doubts(self, connection: sqlite3.Connection) -> None:
@@ -304,10 +301,9 @@ class Database:
         locks: a child would take those of its parent for its own, or wait for a mutex that
         another thread of the parent had.
         """
-        with self._gate:
-            self._is_held = True
-            while self._lent:
-                self._gate.wait()
+        self._lending.acquire()
+        while self._users:  # they give back without the lock
+            SYSTEM_CLOCK.sleep(_FORK_LOOK_SECS)
         self._mutex.acquire()
         self.checkpointer.hold()
         self._close_connections()
@@ -315,10 +311,9 @@ class Database:
     def go_on_after_fork(self) -> None:
         """Let the parent's threads go on; they open what they need anew."""
         self.checkpointer.go_on()
-        self._mutex.release()
-        with self._gate:
-            self._is_held = False
-            self._gate.notify_all()
+        for lock in (self._mutex, self._lending):
+            with suppress(RuntimeError):  # not held: an exception had struck before
+                lock.release()
 
     def drop_in_child(self) -> None:
         """Forget the parent's connections and locks without touching them."""
@@ -335,8 +330,8 @@ class Database:
 
     def _writer_connection(self) -> sqlite3.Connection:
         if self._writer is None:
+            self._flushes = True  # as ``connect`` leaves it
             self._writer = self._translated(self._open_writer)
-            self._flushes = True
         return self._writer
 
     def _open_writer(self) -> sqlite3.Connection:
@@ -371,10 +366,11 @@ class Database:
     def _open_reader(self) -> sqlite3.Connection:
         self.open()
         connection = self._translated(self.connect)
-        connection.execute("PRAGMA query_only = ON")
+        self._translated(partial(connection.execute, "PRAGMA query_only = ON"))
         return connection
 
     def _set_flush(self, connection: sqlite3.Connection, *, flush: bool) -> None:
+        self._flushes = None  # neither, should an exception strike in between
         connection.execute(f"PRAGMA synchronous = {'FULL' if flush else 'NORMAL'}")
         self._flushes = flush
 

@@ -16,9 +16,12 @@ if TYPE_CHECKING:
     from nuvom._sqlite.store import Store
 
 _ONE = f"SELECT {SNAPSHOT_COLUMNS}, j.result {SNAPSHOT_FROM} WHERE j.id = ?"  # constants only
+# Where that job was removed since, ids decide: those of this package sort by when they were made.
+_BEFORE = "(SELECT seq FROM jobs WHERE id = ?1)"
 _PAGE = f"""SELECT {SNAPSHOT_COLUMNS} {SNAPSHOT_FROM}
-    WHERE j.seq < coalesce((SELECT seq FROM jobs WHERE id = ?1), 9223372036854775807)
-    {{where}} ORDER BY j.seq DESC LIMIT ?2"""  # noqa: S608  # constants only
+    WHERE j.seq < coalesce({_BEFORE}, 9223372036854775807)
+    AND (?1 IS NULL OR {_BEFORE} IS NOT NULL OR j.id < ?1)
+    {{where}} ORDER BY j.seq DESC LIMIT ?2"""  # constants only
 _FIND = "SELECT id FROM jobs WHERE id LIKE ?1 ESCAPE '!' ORDER BY seq DESC LIMIT ?2"
 _ATTEMPTS = """SELECT number, outcome, lease_epoch, worker, started_at, finished_at, error
     FROM attempts WHERE seq = (SELECT seq FROM jobs WHERE id = ?) ORDER BY rowid"""

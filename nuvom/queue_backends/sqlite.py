@@ -251,7 +251,8 @@ class SQLiteJobQueue(ReadingPart, ControlPart, RecoveryPart, TotalsPart, LeasedJ
 
     def extend(self, owner: str) -> dict[str, int]:
         """Renew the leases of ``owner`` and beat for it; see the contract."""
-        booked = [one for one in self.store.marks.items() if one[1][0].owner == owner]
+        marks = self.store.marks.copy()  # in one step: other threads claim and settle meanwhile
+        booked = [one for one in marks.items() if one[1][0].owner == owner]
         now, flush = self.store.clock.monotonic(), self.store.has_unflushed_claim
         until = now + self.store.settings.lease_secs
         self.store.db.write(lambda one: one.execute(_EXTEND, (until, owner)), flush=flush)
@@ -294,9 +295,13 @@ class SQLiteJobQueue(ReadingPart, ControlPart, RecoveryPart, TotalsPart, LeasedJ
             self._is_rung = listener.wait(timeout)
             return self._is_rung
         finally:
-            listener.disarm()
-            self._waiting.discard(listener)
-            self._idle.append(listener)
+            try:
+                listener.disarm()
+            finally:
+                try:
+                    self._waiting.discard(listener)
+                finally:
+                    self._idle.append(listener)
 
     def interrupt(self) -> None:
         """End each ``wait_for_work`` of this instance."""

@@ -72,8 +72,7 @@ def watched(store: Store) -> Iterator[Statements]:
     """Watch all connections that the store has open."""
     statements = Statements()
     store.db.open()
-    with store.db.reader() as reader:
-        connections = [reader, store.db._writer_connection()]
+    connections = [store.db.reading(lambda one: one), store.db._writer_connection()]
     assert len(store.db._readers) == 1
     for connection in connections:
         connection.set_trace_callback(lambda text: statements.seen.append(text.strip()))

@@ -41,8 +41,7 @@ def ids(jobs: list[JobRecord]) -> list[str]:
 def statements(queue: SQLiteJobQueue) -> list[str]:
     """Return a list to which all that the store executes is added from now on."""
     found: list[str] = []
-    with queue.store.db.reader() as reader:
-        reader.set_trace_callback(found.append)
+    queue.store.db.reading(lambda reader: reader.set_trace_callback(found.append))
     queue.store.db._writer_connection().set_trace_callback(found.append)
     return found
 

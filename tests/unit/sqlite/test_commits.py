@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -155,98 +154,75 @@ def test_leader_that_is_interrupted_leaves_the_others_to_the_next(
     assert 90 == store.group.submit(9)
 
 
-class Turn:
-    """A ticket's lock whose owner gets a signal while it waits, once ``may_break`` says so."""
+class Bed:
+    """The lock that a caller sleeps on; the caller gets a signal there once the event is set."""
 
-    def __init__(self, lock: threading.Lock, may_break: Callable[[], bool]) -> None:
+    def __init__(self, lock: threading.Lock, event: threading.Event) -> None:
         self.lock = lock
-        self.may_break = may_break
+        self.event = event
 
-    def acquire(self) -> None:
-        wait_until(self.may_break)
+    def acquire(self, timeout: float) -> None:
+        assert self.event.wait(LIMIT_SECS)
         raise KeyboardInterrupt
 
     def release(self) -> None:
         self.lock.release()
 
 
-def interrupt(
-    group: GroupCommit[int, int], monkeypatch: pytest.MonkeyPatch, item: int
-) -> threading.Event:
+def interrupt(monkeypatch: pytest.MonkeyPatch, item: int) -> threading.Event:
     """Have the caller of ``item`` interrupted when the event is set, and not before."""
     event, original = threading.Event(), commits._Ticket
 
     def ticket(given: int) -> object:
         made: Any = original(given)
         if given == item:
-            made.turn = Turn(made.turn, event.is_set)
+            made.bed = Bed(made.bed, event)
         return made
 
     monkeypatch.setattr(commits, "_Ticket", ticket)
     return event
 
 
-@pytest.mark.parametrize("moment", ["waits", "is chosen", "is committed"])
 def test_caller_that_is_interrupted_while_it_waits_is_not_waited_for(
-    store: Store, monkeypatch: pytest.MonkeyPatch, moment: str
+    store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    event = interrupt(store.group, monkeypatch, 2)
-    gate, callers = crowd(store, 2)
-    group = store.group
-    if moment == "is chosen":  # the lead is handed over in the very moment
-        group._waiting.rotate()
-        group._waiting[0].leads = True
-    elif moment == "is committed":
-        group._waiting.pop()
+    event = interrupt(monkeypatch, 2)
+    gate, callers = crowd(store, 3)
     event.set()
     callers[2].ends()
     assert isinstance(callers[2].error, KeyboardInterrupt)
-    monkeypatch.undo()
     gate.set()
     all_end(callers)
     store.gate = None
-    assert 90 == group.submit(9)
-    assert [0, 1, 9] == store.items
+    assert 90 == store.group.submit(9)
+    assert [0, 1, 3, 9] == store.items
 
 
 @pytest.mark.parametrize("item", [2, 3])
-@pytest.mark.parametrize("moment", ["is committed", "is let go"])
-def test_those_behind_an_interrupted_caller_are_let_go(
-    store: Store, monkeypatch: pytest.MonkeyPatch, item: int, moment: str
+def test_those_behind_an_interrupted_caller_are_woken(
+    store: Store, monkeypatch: pytest.MonkeyPatch, item: int
 ) -> None:
-    event = interrupt(store.group, monkeypatch, item)
+    event = interrupt(monkeypatch, item)
     gate, callers = crowd(store, 4)
-    ticket = store.group._waiting[item - 1]
     store.gate = second = threading.Event()
     gate.set()
     assert store.entered.acquire(timeout=LIMIT_SECS)  # the next leader commits 1 to 4
-    if moment == "is committed":
-        event.set()
-        callers[item].ends()
-        second.set()
-    else:
-        second.set()
-        wait_until(lambda: ticket.is_let_go)
-        event.set()
+    event.set()
+    callers[item].ends()
+    second.set()
     all_end(callers)
     assert isinstance(callers[item].error, KeyboardInterrupt)
     assert [[0], [1, 2, 3, 4]] == store.groups
 
 
-def test_caller_that_is_gone_is_not_put_back_by_a_leader_that_is_interrupted(
+def test_nobody_waits_for_a_wake_up_that_an_interruption_has_lost(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    event = interrupt(store.group, monkeypatch, 2)
-    store.raises[1] = KeyboardInterrupt()
+    monkeypatch.setattr(store.group, "_wake_next", lambda: None)
     gate, callers = crowd(store, 3)
-    store.gate = second = threading.Event()
     gate.set()
-    assert store.entered.acquire(timeout=LIMIT_SECS)
-    event.set()
-    callers[2].ends()
-    second.set()
     all_end(callers)
-    assert [0, 3] == store.items
+    assert [0, 1, 2, 3] == store.items
 
 
 def test_leader_waits_no_longer_than_until_all_have_come(

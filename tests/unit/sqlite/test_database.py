@@ -93,12 +93,10 @@ def test_each_connection_has_the_pragmas_of_the_store(
     db: Database, pragma: str, value: int
 ) -> None:
     db.open()
-    with db.reader() as reader:
-        connections = [reader, db.connect()]
-        assert [[(value,)]] * 2 == [
-            one.execute(f"PRAGMA {pragma}").fetchall() for one in connections
-        ]
-    connections[1].close()
+    other = db.connect()
+    connections = [db.reading(lambda reader: reader), other]
+    assert [[(value,)]] * 2 == [one.execute(f"PRAGMA {pragma}").fetchall() for one in connections]
+    other.close()
 
 
 def test_journal_mode_can_be_chosen(path: Path, clock: Real) -> None:
@@ -110,8 +108,8 @@ def test_journal_mode_can_be_chosen(path: Path, clock: Real) -> None:
 
 def test_readers_cannot_write(db: Database) -> None:
     db.open()
-    with db.reader() as reader, pytest.raises(sqlite3.OperationalError, match="readonly"):
-        reader.execute(PUT, ("a",))
+    with pytest.raises(sqlite3.OperationalError, match="readonly"):
+        db.reading(lambda reader: reader.execute(PUT, ("a",)))
 
 
 def test_closed_database_opens_again(db: Database) -> None:
@@ -448,10 +446,13 @@ def test_a_fork_waits_for_who_reads_just_now(db: Database) -> None:
         db.go_on_after_fork()
 
     forking = threading.Thread(target=fork)
-    with db.reader():
+
+    def read(_: sqlite3.Connection) -> None:
         forking.start()
         forking.join(0.05)
         assert forking.is_alive()
+
+    db.reading(read)
     forking.join(LIMIT_SECS)
     assert not forking.is_alive()
 

@@ -474,6 +474,26 @@ def test_slots_of_settled_released_and_lost_jobs_are_used_again(queue: SQLiteJob
     assert [kept.id] == list(queue.store.marks)
 
 
+def test_another_worker_may_claim_while_one_beats(
+    queue: SQLiteJobQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queue.enqueue_many([make_job() for _ in range(3)])
+    held, others = queue.claim(1, ME), queue.claim(1, OTHER)
+
+    class Watched:
+        """A presence with which another worker claims at the moment it is looked at."""
+
+        @property
+        def owner(self) -> str:
+            others.extend(queue.claim(1, OTHER))
+            return OTHER
+
+    _, index, epoch = queue.store.marks[others[0].id]
+    monkeypatch.setitem(queue.store.marks, others[0].id, (Watched(), index, epoch))
+    assert {held[0].id: 1} == queue.extend(ME)
+    assert 2 == len(others)
+
+
 def test_late_settlement_does_not_free_the_slot_of_the_next_delivery(
     queue: SQLiteJobQueue,
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from nuvom.names import id_texts, new_ids
 from nuvom.queue_backends.base import Capability
 from nuvom.record import JobRecord, JobStatus, StoredError
 from nuvom.testing.builders import make_settlement
@@ -165,6 +166,18 @@ class Inspection(QueueKit):
         bench.put()
         second = [one.record.id for one in bench.leased.page(limit=2, before=first[-1])]
         assert jobs[::-1] == first + second, "a new job moved the second page"
+
+    @law(Capability.INSPECTION, Capability.CONTROL)
+    def test_a_page_goes_on_where_a_job_was_removed(self, bench: QueueBench) -> None:
+        """A page after a job that was removed meanwhile gives the jobs whose ids sort before it."""
+        jobs = [text.decode() for text in id_texts(new_ids(5))]
+        for number, job_id in enumerate(jobs):
+            bench.put(id=job_id, queue="mail" if number == 2 else "default")
+        first = [one.record.id for one in bench.leased.page(limit=3)]
+        removed = bench.leased.purge("mail")
+        assert removed == 1, f"purge of one job removed {removed}"
+        second = [one.record.id for one in bench.leased.page(limit=3, before=first[-1])]
+        assert jobs[::-1] == first + second, "the page after a removed job gave other jobs"
 
     @law(Capability.INSPECTION, Capability.LEASES)
     def test_pages_can_be_narrowed(self, bench: QueueBench) -> None:

@@ -1,0 +1,173 @@
+"""Which jobs ``prune`` removes, and how many it reads to find them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from nuvom._sqlite import control, pruning
+from nuvom.queue_backends.sqlite import SQLiteJobQueue
+from nuvom.record import JobRecord, JobStatus
+from nuvom.testing import make_job, make_settlement
+from tests.unit.sqlite.conftest import Real
+
+ME = "worker-1"
+TTL_SECS = 100.0
+
+
+def put(
+    queue: SQLiteJobQueue,
+    count: int = 1,
+    *,
+    age_secs: float = 0.0,
+    status: JobStatus = JobStatus.SUCCESS,
+    **fields: Any,
+) -> list[JobRecord]:
+    """Have jobs made, and ended, so long ago."""
+    then = queue.store.clock.now() - age_secs
+    queue.enqueue_many([make_job(**{"created_at": then, **fields}) for _ in range(count)])
+    jobs = queue.claim(count, ME)
+    queue.settle([make_settlement(job, status, finished_at=then) for job in jobs])
+    return jobs
+
+
+def prune(queue: SQLiteJobQueue, limit: int = 1000, *, failed_ttl_secs: float = 1000.0) -> int:
+    now = queue.store.clock.now()
+    return queue.prune(
+        success_before=now - TTL_SECS, failed_before=now - failed_ttl_secs, limit=limit
+    )
+
+
+def left(queue: SQLiteJobQueue) -> list[str]:
+    return [one.record.id for one in queue.page(limit=10_000)][::-1]
+
+
+@pytest.fixture
+def reads(queue: SQLiteJobQueue, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return a list to which each block that is read is added."""
+    found: list[str] = []
+    read_one = queue.store.db.read_one
+
+    def noted(sql: str, parameters: Any = ()) -> Any:
+        found.append(sql)
+        return read_one(sql, parameters)
+
+    monkeypatch.setattr(queue.store.db, "read_one", noted)
+    return found
+
+
+# ---- what changes meanwhile -----------------------------------------------------------------
+
+
+def test_result_of_a_job_that_was_retried_while_it_was_pruned_is_kept(
+    queue: SQLiteJobQueue, clock: Real, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (job,) = put(queue, age_secs=2000, status=JobStatus.FAILED)
+    transaction = queue.store.db.transaction
+
+    def late(action: Any, **options: Any) -> Any:
+        monkeypatch.undo()
+        queue.retry(job.id)
+        (again,) = queue.claim(1, ME)
+        queue.settle([make_settlement(again, value="fresh", finished_at=clock.now())])
+        return transaction(action, **options)
+
+    monkeypatch.setattr(queue.store.db, "transaction", late)
+    assert 0 == prune(queue)
+    kept = queue.get(job.id)
+    assert kept is not None
+    assert JobStatus.SUCCESS is kept.status
+
+
+# ---- times that are wrong, and lifetimes of their own ---------------------------------------
+
+
+@pytest.mark.parametrize("ahead_secs", [-10.0, 0.0, 1e9], ids=["young", "now", "in the future"])
+def test_job_with_a_wrong_time_keeps_no_other_from_being_pruned(
+    queue: SQLiteJobQueue, clock: Real, ahead_secs: float
+) -> None:
+    (first,) = put(queue, created_at=clock.now() + ahead_secs)
+    old = put(queue, 5, age_secs=200)
+    (last,) = put(queue)
+    assert len(old) == prune(queue)
+    assert [first.id, last.id] == left(queue)
+
+
+@pytest.mark.parametrize("ahead_secs", [0.0, 1e9], ids=["now", "in the future"])
+def test_many_jobs_with_a_wrong_time_only_delay_the_others(
+    queue: SQLiteJobQueue, clock: Real, monkeypatch: pytest.MonkeyPatch, ahead_secs: float
+) -> None:
+    monkeypatch.setattr(control, "MOST_READ", pruning._BLOCK)
+    put(queue, 2 * pruning._BLOCK, created_at=clock.now() + ahead_secs)
+    put(queue, 5, age_secs=200)
+    assert 5 == sum(prune(queue) for _ in range(3))
+
+
+def test_result_with_a_short_life_is_found_behind_many_young_jobs(
+    queue: SQLiteJobQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(control, "MOST_READ", 2 * pruning._BLOCK)
+    put(queue, 3 * pruning._BLOCK)
+    put(queue, age_secs=20, result_ttl_secs=10)
+    assert [0, 1] == [prune(queue), prune(queue)]  # each reads as far as it may
+
+
+def test_process_without_a_worker_reads_all_jobs_in_one_call(
+    queue: SQLiteJobQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(control, "MOST_READ", 2 * pruning._BLOCK)
+    put(queue, 3 * pruning._BLOCK)
+    put(queue, age_secs=20, result_ttl_secs=10)
+    queue.retire(ME)
+    assert 1 == prune(queue)
+
+
+def test_result_stays_while_its_key_is_taken_though_its_own_life_is_over(
+    queue: SQLiteJobQueue,
+) -> None:
+    (job,) = put(queue, age_secs=20, result_ttl_secs=10, unique_key="k", unique_for=60)
+    assert 0 == prune(queue)
+    assert [job.id] == left(queue)
+
+
+# ---- how much is read -----------------------------------------------------------------------
+
+
+def test_jobs_are_found_without_reading_the_whole_table(queue: SQLiteJobQueue) -> None:
+    put(queue)
+    plan = queue.store.db.read(f"EXPLAIN QUERY PLAN {pruning._READ}", (0, 0, 0, 0, 1))
+    steps = [text for *_, text in plan if "jobs" in text]
+    assert len(steps) == 3
+    assert all(step.startswith("SEARCH jobs USING INTEGER PRIMARY KEY") for step in steps)
+
+
+def test_worker_reads_a_limited_part_of_many_young_jobs(
+    queue: SQLiteJobQueue, monkeypatch: pytest.MonkeyPatch, reads: list[str]
+) -> None:
+    monkeypatch.setattr(control, "MOST_READ", 3 * pruning._BLOCK)
+    put(queue, 8 * pruning._BLOCK)
+    reads.clear()
+    assert 0 == prune(queue)
+    young, all_ = 2, 3  # the block where it begins anew counts as well
+    assert len(reads) <= young + all_
+
+
+def test_chunk_begins_where_the_one_before_has_ended(
+    queue: SQLiteJobQueue, reads: list[str]
+) -> None:
+    put(queue, 5 * pruning._BLOCK, age_secs=200, status=JobStatus.FAILED)  # they are kept
+    put(queue, 1000, age_secs=200)
+    assert 100 == prune(queue, limit=100)
+    reads.clear()
+    assert [100] * 5 == [prune(queue, limit=100) for _ in range(5)]
+    assert 5 == len(reads)
+
+
+def test_what_became_old_behind_the_last_chunk_is_found_at_the_end(queue: SQLiteJobQueue) -> None:
+    put(queue, age_secs=200, status=JobStatus.FAILED)
+    put(queue, 3, age_secs=200)
+    put(queue, 2)
+    assert 1 == prune(queue, limit=1)
+    assert 3 == prune(queue, limit=10, failed_ttl_secs=100)
+    assert 2 == len(left(queue))
