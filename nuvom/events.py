@@ -2,7 +2,8 @@
 
 The engine emits; logging, metrics, traces and dashboards subscribe. An event that nobody
 subscribed to is not even made: emitters look into ``EventBus.active`` first. Callbacks run in
-the emitting thread, and one that raises is counted and reported, never passed on.
+the emitting thread, and one that raises is counted and reported, never passed on; nor is one
+that calls ``sys.exit``. Ctrl-C, which Python raises in the main thread, reaches the program.
 """
 
 from __future__ import annotations
@@ -25,6 +26,10 @@ class Event(msgspec.Struct, frozen=True, gc=False):
 
 
 E = TypeVar("E", bound=Event)
+
+# A callback may raise these as well. Not all of BaseException: what is raised in a thread from
+# outside, to end what runs there, is no failure of the callback that it happens to meet.
+_EXITS = (SystemExit, GeneratorExit, KeyboardInterrupt)
 
 
 class JobEnqueued(Event, frozen=True):
@@ -207,7 +212,9 @@ class EventBus:
         for callback in (*self._callbacks.get(type(event), ()), *self._callbacks.get(Event, ())):
             try:
                 callback(event)
-            except Exception as error:  # noqa: BLE001  # a plugin's callback: any failure is only reported
+            except (Exception, *_EXITS) as error:  # a plugin's code: any failure is only reported
+                if _is_ctrl_c(error):
+                    raise
                 self.report(_name_of(callback), error)
 
     def accompany(self, companion: Companion) -> Callable[[], None]:
@@ -236,7 +243,9 @@ class EventBus:
             return
         try:
             report(name, error, count)
-        except Exception:  # noqa: BLE001  # whoever emits is in the middle of a job, and nobody is left to tell
+        except (Exception, *_EXITS) as failure:  # nobody is left to tell, and a job is waiting
+            if _is_ctrl_c(failure):
+                raise
             self._count(_name_of(report))
 
     def _count(self, name: str) -> int:
@@ -249,6 +258,12 @@ class EventBus:
         if Event in wanted:
             wanted.update(_subclasses(Event))
         self.active = wanted
+
+
+def _is_ctrl_c(error: BaseException) -> bool:
+    """Whether it may be that; where a callback has raised it itself nobody can tell."""
+    is_interrupt = isinstance(error, KeyboardInterrupt)
+    return is_interrupt and threading.current_thread() is threading.main_thread()
 
 
 def _name_of(callback: Callable[..., None]) -> str:

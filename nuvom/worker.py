@@ -206,34 +206,44 @@ class Worker:
     def _work(self) -> None:
         self._has_begun.set()
         try:
-            self._reason = self._pump.run(self._tell_stopping)
-        except Exception as error:  # outermost: a pump that dies must not pass in silence
-            self._reason, self._error = "crashed", error
-            self.runtime.bus.emit(BackendFailed("pump", stored_error("pump", error)))
-            if self._tells_crash:
-                raise
+            try:
+                self._reason = self._pump.run(self._tell_stopping)
+            except BaseException as error:  # noqa: BLE001  # outermost: it must not end in silence
+                self._crashed("pump", error)
+            finally:
+                self._close()
         finally:
-            self._close()
             self._has_ended.set()
+        if self._error is not None and self._tells_crash:
+            raise self._error
+
+    def _crashed(self, part: str, error: BaseException) -> None:
+        self._reason, self._error = "crashed", self._error or error  # the first is the one to raise
+        self.runtime.bus.emit(BackendFailed(part, stored_error(part, error)))
 
     def _close(self) -> None:
-        for lane in self._lanes:
-            lane.stop()
-        if self._keeper is not None:
-            self._keeper.stop()
-        try:
-            self._sign_off()
-        except NuvomError as error:  # the store is gone; whatever it still has is recovered
-            self.runtime.bus.emit(BackendFailed("retire", stored_error("retire", error)))
+        """Stop all parts, whatever one of them raises."""
+        keeper = () if self._keeper is None else (self._keeper.stop,)
+        lanes = (lane.stop for lane in self._lanes)
+        for step in (*lanes, *keeper, self._sign_off, self._tell_stopped):
+            try:
+                step()
+            except BaseException as error:  # noqa: BLE001  # the other steps are still to be taken
+                self._crashed("close", error)
+
+    def _tell_stopped(self) -> None:
         if WorkerStopped in self.runtime.bus.active:
             self.runtime.bus.emit(WorkerStopped(self.id, self._reason))
 
     def _sign_off(self) -> None:
-        if isinstance(self.delivery, PlainDelivery):
-            self.delivery.give_back_waiting()
         queue = self.runtime.queue
-        if isinstance(queue, LeasedJobQueue) and not self._pump.stranded:
-            queue.retire(self.id)  # else its leases tell, once they end, which jobs it leaves
+        try:
+            if isinstance(self.delivery, PlainDelivery):
+                self.delivery.give_back_waiting()
+            if isinstance(queue, LeasedJobQueue) and not self._pump.stranded:
+                queue.retire(self.id)  # else its leases tell, once they end, which jobs it leaves
+        except NuvomError as error:  # the store is gone; whatever it still has is recovered
+            self.runtime.bus.emit(BackendFailed("retire", stored_error("retire", error)))
 
     def _tell_stopping(self, reason: str) -> None:
         try:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
-from nuvom.errors import NuvomError
 from nuvom.events import BackendFailed, JobDead, JobReaped
 from nuvom.execution.failures import stored_error
 from nuvom.record import JobStatus
@@ -69,6 +68,7 @@ class Keeper:
         self._thread: threading.Thread | None = None
         self._control = queue.control_version()
         self.beat_secs = min(station.lease_secs / _BEATS_PER_LEASE, _LONGEST_BEAT_SECS)
+        self._tick_secs = min(_TICK_SECS, self.beat_secs)
         self._lease_secs = station.lease_secs
         self._next_beat = self._next_unpark = self._next_prune = self._next_reap = 0.0
         self._gives_time = False
@@ -107,7 +107,8 @@ class Keeper:
                 self._changed()
         if now >= self._next_prune:
             self._next_prune = now + _PRUNE_SECS
-            self.prune()
+            if self.prune() >= _PRUNED_AT_ONCE:
+                self._next_prune = now  # there are more, for the next tick: beats come before them
         self._reap()  # last: a store that is shared with another machine refuses it
 
     def beat(self) -> None:
@@ -126,19 +127,15 @@ class Keeper:
             self._suspect(held)
 
     def prune(self) -> int:
-        """Remove jobs whose time is over, a chunk at a time; return how many."""
+        """Remove at most one chunk of the jobs whose time is over; return how many."""
+        if self._stopping.is_set():
+            return 0
         now = self._clock.now()
-        removed = 0
-        while not self._stopping.is_set():
-            chunk = self._queue.prune(
-                success_before=now - self._settings.result_ttl_secs,
-                failed_before=now - self._settings.failed_ttl_secs,
-                limit=_PRUNED_AT_ONCE,
-            )
-            removed += chunk
-            if chunk < _PRUNED_AT_ONCE:
-                break
-        return removed
+        return self._queue.prune(
+            success_before=now - self._settings.result_ttl_secs,
+            failed_before=now - self._settings.failed_ttl_secs,
+            limit=_PRUNED_AT_ONCE,
+        )
 
     def _may_reap(self) -> bool:
         """Whether others have had the time to beat.
@@ -148,6 +145,8 @@ class Keeper:
         where this thread is always late, as on an overloaded machine, the dead are found as well.
         """
         now = self._clock.monotonic()
+        if now < self._reaped_at + self._tick_secs / 2:
+            return False  # this tick follows another at once
         is_late = now - self._reaped_at > self._lease_secs / 2
         self._reaped_at = now
         if is_late and not self._gives_time:
@@ -170,10 +169,13 @@ class Keeper:
             self._changed()
 
     def _main(self) -> None:
-        while not self._clock.wait(self._stopping, min(_TICK_SECS, self.beat_secs)):
+        pause = self._tick_secs
+        while not self._clock.wait(self._stopping, pause):
+            pause = self._tick_secs
             try:
                 self.tick()
-            except NuvomError as error:
+            except BaseException as error:  # noqa: BLE001  # outermost: a keeper that ends would cost every lease
                 self._bus.emit(BackendFailed("keep", stored_error("keeper", error)))
-            except Exception as error:  # noqa: BLE001  # outermost: a keeper that ends would cost every lease
-                self._bus.emit(BackendFailed("keep", stored_error("keeper", error)))
+            else:
+                if self._next_prune <= self._clock.monotonic():
+                    pause = 0.0

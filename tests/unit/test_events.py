@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from functools import partial
 from typing import Any
@@ -122,6 +123,61 @@ def test_report_that_fails_reaches_nobody_who_emits_and_is_counted(bus: EventBus
     bus.emit(STARTED)
     assert [STARTED] == seen
     assert {bad.__qualname__: 1, report.__qualname__: 1} == bus.failures
+
+
+@pytest.mark.parametrize("error", [SystemExit(3), GeneratorExit()])
+def test_callback_that_exits_is_a_callback_that_fails(bus: EventBus, error: BaseException) -> None:
+    seen: list[Event] = []
+    reported: list[BaseException] = []
+
+    def bad(_: Event) -> None:
+        raise error
+
+    bus.subscribe(WorkerStarted, bad)
+    bus.subscribe(WorkerStarted, seen.append)
+    bus.on_failure(lambda name, error, count: reported.append(error))
+    bus.emit(STARTED)
+    assert ([STARTED], [error]) == (seen, reported)
+    assert {bad.__qualname__: 1} == bus.failures
+
+
+def test_report_that_exits_reaches_nobody_who_emits(bus: EventBus) -> None:
+    def report(name: str, error: BaseException, count: int) -> None:
+        sys.exit(3)
+
+    bus.on_failure(report)
+    bus.report("a subscriber", ValueError())
+    assert {"a subscriber": 1, report.__qualname__: 1} == bus.failures
+
+
+def test_ctrl_c_reaches_the_program_whose_main_thread_emits(bus: EventBus) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    bus.subscribe(WorkerStarted, interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        bus.emit(STARTED)
+    bus.on_failure(interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        bus.report("a subscriber", ValueError())
+
+
+def test_interrupt_that_a_callback_raises_in_another_thread_is_a_failure(bus: EventBus) -> None:
+    passed: list[bool] = []
+
+    def interrupt(_: Event) -> None:
+        raise KeyboardInterrupt
+
+    def emit() -> None:
+        bus.emit(STARTED)
+        passed.append(True)
+
+    bus.subscribe(WorkerStarted, interrupt)
+    thread = threading.Thread(target=emit)
+    thread.start()
+    thread.join(LIMIT_SECS)
+    assert [True] == passed
+    assert {interrupt.__qualname__: 1} == bus.failures
 
 
 def test_callback_without_a_name_is_called_by_its_class(bus: EventBus) -> None:

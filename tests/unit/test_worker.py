@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,7 @@ import pytest
 
 from nuvom import local_worker
 from nuvom.errors import BackendUnavailable, InvalidSetting
-from nuvom.events import WorkerStarted, WorkerStopped
+from nuvom.events import BackendFailed, JobsClaimed, WorkerStarted, WorkerStopped
 from nuvom.execution import pace
 from nuvom.job import Job
 from nuvom.queue_backends.memory import MemoryJobQueue
@@ -107,6 +109,89 @@ def test_worker_shows_what_it_serves(engine: Engine) -> None:
 
 def test_worker_ids_are_random_for_each_start(engine: Engine) -> None:
     assert Worker(engine.runtime).id != Worker(engine.runtime).id
+
+
+# ---- faults ---------------------------------------------------------------------------------
+
+
+def crash_of(worker: Worker) -> BaseException:
+    """Run a worker in another thread; return what it raises."""
+    raised: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            worker.run()
+        except BaseException as error:  # noqa: BLE001  # whatever it is, it is what is asked for
+            raised.append(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(LIMIT_SECS)
+    assert not thread.is_alive(), "the worker does not end"
+    (error,) = raised
+    return error
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError("a fault"), SystemExit(0)])
+@pytest.mark.parametrize("part", ["lane", "keeper", "queue"])
+def test_worker_ends_and_tells_it_though_a_part_of_it_cannot_be_closed(
+    project: Path, monkeypatch: pytest.MonkeyPatch, part: str, error: BaseException
+) -> None:
+    queue = TroubledQueue()
+    with Engine(with_backends(make_runtime(project), queue)) as engine:
+        job = engine.task(add).delay(1, 2)
+        worker = Worker(engine.runtime, burst=True)
+        stopped: Any = {"lane": worker._lanes[0], "keeper": worker._keeper}.get(part)
+
+        def stop_and_fail(stop: Callable[[], None]) -> None:
+            stop()
+            raise error
+
+        if part == "queue":
+            queue.trouble.always("retire", error)
+        else:
+            monkeypatch.setattr(stopped, "stop", partial(stop_and_fail, stopped.stop))
+        assert error is crash_of(worker)
+        assert 3 == job.get(LIMIT_SECS)
+        assert 1 == queue.trouble.calls["retire"]
+        assert ["close"] == [event.op for event in engine.events(BackendFailed)]
+        assert ["crashed"] == [event.reason for event in engine.events(WorkerStopped)]
+        assert worker.join(0)
+
+
+def test_error_at_the_start_is_raised_though_the_worker_cannot_be_closed(project: Path) -> None:
+    queue = TroubledQueue()
+    queue.trouble.always("start")
+    queue.trouble.always("retire", ZeroDivisionError("a fault"))
+    with Engine(with_backends(make_runtime(project), queue)) as engine:
+        with pytest.raises(BackendUnavailable):
+            Worker(engine.runtime).start()
+        assert 1 == len(engine.events(WorkerStopped))
+
+
+@pytest.mark.parametrize("error", [SystemExit(0), KeyboardInterrupt(), GeneratorExit()])
+def test_exit_out_of_the_pump_is_a_crash(project: Path, error: BaseException) -> None:
+    queue = TroubledQueue()
+    queue.trouble.always("claim", error)
+    with Engine(with_backends(make_runtime(project), queue)) as engine:
+        assert error is crash_of(Worker(engine.runtime, burst=True))
+        assert ["pump"] == [event.op for event in engine.events(BackendFailed)]
+        assert ["crashed"] == [event.reason for event in engine.events(WorkerStopped)]
+
+
+@pytest.mark.parametrize("error", [SystemExit(0), KeyboardInterrupt(), GeneratorExit()])
+def test_subscriber_that_exits_ends_no_worker(any_engine: Engine, error: BaseException) -> None:
+    def leave(_: JobsClaimed) -> None:
+        raise error
+
+    any_engine.runtime.bus.subscribe(JobsClaimed, leave)
+    job = any_engine.task(add).delay(1, 2)
+    worker = Worker(any_engine.runtime, burst=True)
+    worker.start()
+    assert worker.join(LIMIT_SECS)
+    assert ["burst"] == [event.reason for event in any_engine.events(WorkerStopped)]
+    assert 3 == job.get(LIMIT_SECS)
+    assert {leave.__qualname__: 1} == any_engine.runtime.bus.failures
 
 
 # ---- what it serves -------------------------------------------------------------------------

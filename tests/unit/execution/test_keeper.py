@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import threading
+from itertools import pairwise
 from typing import Any
 
 import pytest
 
+from nuvom.clock import Waitable
 from nuvom.config import Settings
 from nuvom.events import BackendFailed, Event, EventBus, JobDead, JobReaped
 from nuvom.execution.keeper import Keeper
@@ -25,10 +27,12 @@ OTHER = "worker-2"
 class Bench:
     """A keeper on a memory queue, and lists of what it tells its worker."""
 
-    def __init__(self, **settings: Any) -> None:
-        self.clock = FakeClock()
+    def __init__(
+        self, clock: FakeClock | None = None, queue: TroubledQueue | None = None, **settings: Any
+    ) -> None:
+        self.clock = clock or FakeClock()
         self.settings = Settings(**{"lease_secs": 30.0, **settings})
-        self.queue = TroubledQueue(self.settings, clock=self.clock)
+        self.queue = queue or TroubledQueue(self.settings, clock=self.clock)
         self.bus = EventBus()
         self.seen: list[Event] = []
         self.bus.subscribe(Event, self.seen.append)
@@ -263,13 +267,86 @@ def test_old_jobs_are_pruned_once_a_minute() -> None:
     assert 3 == bench.queue.trouble.calls["prune"]
 
 
-def test_pruning_goes_on_until_nothing_is_left() -> None:
-    bench = Bench(result_ttl_secs=10.0)
+class Backlog(TroubledQueue):
+    """A store with many old jobs, from which it takes a second to remove a chunk."""
+
+    def __init__(self, clock: FakeClock, chunks: int) -> None:
+        super().__init__(clock=clock)
+        self.clock = clock
+        self.chunks = chunks
+        self.beats = [clock.monotonic()]
+
+    def prune(self, *, success_before: float, failed_before: float, limit: int = 1000) -> int:
+        self.clock.advance(1.0)
+        self.chunks -= 1
+        return limit if self.chunks > 0 else limit - 1
+
+    def extend(self, owner: str) -> dict[str, int]:
+        self.beats.append(self.clock.monotonic())
+        return super().extend(owner)
+
+
+class HurriedClock(FakeClock):
+    """A clock whose waits pass by themselves, as often as it is told, and are noted."""
+
+    def __init__(self, waits: int = 0) -> None:
+        super().__init__()
+        self.waits: list[float | None] = []
+        self._left = waits
+
+    def wait(self, event: Waitable, secs: float | None = None) -> bool:
+        if self._left == 0:
+            return True
+        self._left -= 1
+        self.waits.append(secs)
+        self.advance(secs or 0.0)
+        return False
+
+
+def test_no_beat_is_late_while_many_jobs_are_pruned() -> None:
+    clock = HurriedClock(waits=200)
+    queue = Backlog(clock, chunks=100)
+    keeper = Bench(clock, queue).keeper
+    keeper._next_prune = clock.monotonic()
+    keeper._main()
+    gaps = [later - before for before, later in pairwise(queue.beats)]
+    assert 0 >= queue.chunks
+    assert max(gaps) <= 2 * keeper.beat_secs
+
+
+def test_next_tick_follows_at_once_while_there_is_more_to_prune() -> None:
+    clock = HurriedClock(waits=5)
+    queue = Backlog(clock, chunks=3)
+    keeper = Bench(clock, queue).keeper
+    keeper._next_prune = clock.monotonic()
+    keeper._main()
+    assert [0.25, 0.0, 0.0, 0.25, 0.25] == clock.waits
+    assert 0 == queue.chunks
+
+
+def test_next_tick_waits_after_one_that_fails_though_there_is_more_to_prune() -> None:
+    clock = HurriedClock(waits=3)
+    bench = Bench(clock, result_ttl_secs=10.0)
+    for _ in range(1500):
+        end(bench, JobStatus.SUCCESS)
+    clock.advance(12)
+    bench.keeper._next_prune = clock.monotonic()
+    bench.queue.trouble.always("reap")
+    bench.keeper._main()
+    assert [0.25, 0.25, 0.25] == clock.waits
+    assert 2 == bench.queue.trouble.calls["prune"]
+
+
+def test_dead_are_not_looked_for_more_often_while_there_is_more_to_prune() -> None:
+    clock = HurriedClock(waits=4)
+    bench = Bench(clock, result_ttl_secs=10.0)
     for _ in range(2500):
         end(bench, JobStatus.SUCCESS)
-    bench.clock.advance(20)
-    assert 2500 == bench.keeper.prune()
-    assert 3 == bench.queue.trouble.calls["prune"]
+    clock.advance(12)
+    bench.keeper._next_prune = clock.monotonic()
+    bench.keeper._main()
+    assert [0.25, 0.0, 0.0, 0.25] == clock.waits
+    assert 2 == bench.queue.trouble.calls["reap"]
 
 
 def test_pruning_ends_with_the_worker() -> None:
@@ -283,7 +360,7 @@ def test_pruning_ends_with_the_worker() -> None:
 # ---- the thread -----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("error", [None, ZeroDivisionError("a fault of the engine")])
+@pytest.mark.parametrize("error", [None, ZeroDivisionError("a fault of the engine"), SystemExit(0)])
 def test_trouble_delays_the_keeper_and_never_ends_it(
     bench: Bench, error: BaseException | None
 ) -> None:
