@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 from nuvom.errors import JobNotFound
+from nuvom.guard import engine_call, of_thread, users_items
 from nuvom.inspection import Inspector
 from nuvom.names import ID_BYTES, id_texts
 from nuvom.options import NO_CALL_OPTIONS, CallOptions
@@ -52,6 +53,7 @@ class Job(Generic[R]):
         self._record = record
 
     @classmethod
+    @engine_call
     def load(cls, job_id: str) -> Job[Any]:
         """Return the handle of a stored job.
 
@@ -75,11 +77,13 @@ class Job(Generic[R]):
         return self.record.func_name
 
     @property
+    @engine_call
     def args(self) -> tuple[Any, ...]:
         """Positional arguments; ``Shaped`` for a user's class whose task is unknown here."""
         return Inspector(self._runtime).arguments(self.record)[0]
 
     @property
+    @engine_call
     def kwargs(self) -> dict[str, Any]:
         """Keyword arguments, as ``args``."""
         return Inspector(self._runtime).arguments(self.record)[1]
@@ -101,6 +105,7 @@ class Job(Generic[R]):
 
     # ---- where it is now ----------------------------------------------------------------
 
+    @engine_call
     def snapshot(self) -> JobSnapshot:
         """Return all that the store knows now. Raises: JobNotFound."""
         inspector = Inspector(self._runtime)
@@ -119,6 +124,7 @@ class Job(Generic[R]):
         return self.snapshot().record.attempt
 
     @property
+    @engine_call
     def result(self) -> R | None:
         """What the task returned, or None until it has."""
         value: R | None = Inspector(self._runtime).result(self.snapshot())
@@ -136,6 +142,7 @@ class Job(Generic[R]):
 
     # ---- what can be done ---------------------------------------------------------------
 
+    @engine_call
     def get(self, timeout: float | None = None) -> R:
         """Wait for the job to end and return what the task returned.
 
@@ -159,6 +166,7 @@ class Job(Generic[R]):
     def __await__(self) -> Generator[Any, None, R]:
         return self.aget().__await__()
 
+    @engine_call
     def cancel(self) -> bool:
         """Cancel the job; False when it had ended already. Raises: JobNotFound."""
         before = self._runtime.control.cancel(self.id)
@@ -166,6 +174,7 @@ class Job(Generic[R]):
             raise JobNotFound(self.id)
         return not before.is_final
 
+    @engine_call
     def retry(self) -> bool:
         """Run a FAILED, DEAD or CANCELLED job again under the same id.
 
@@ -266,6 +275,11 @@ def submit(
     options: CallOptions = NO_CALL_OPTIONS,
 ) -> Job[Any]:
     """Store one job and return its handle; this is what ``Task.delay`` does."""
+    guard = of_thread.guard
+    if (
+        guard is not None and not guard.is_inside
+    ):  # as ``engine_call`` does, which costs a call more
+        return guard.inside(submit, (definition, args, kwargs, options), {})
     runtime = current_runtime()
     record, existing = runtime.dispatcher.dispatch(definition, args, kwargs, options)
     if existing is not None:
@@ -273,6 +287,7 @@ def submit(
     return Job(record.id, runtime, record)  # by keyword it takes twice as long
 
 
+@engine_call
 def submit_many(
     definition: TaskDefinition,
     items: Iterable[tuple[Any, ...] | list[Any] | Mapping[str, Any]],
@@ -280,5 +295,5 @@ def submit_many(
 ) -> JobList[Any]:
     """Store one job for each item and return their list; this is what ``Task.map`` does."""
     runtime = current_runtime()
-    ids, existing = runtime.dispatcher.dispatch_many(definition, items, options)
+    ids, existing = runtime.dispatcher.dispatch_many(definition, users_items(items), options)
     return JobList(ids, runtime=runtime, existing=existing)

@@ -7,9 +7,10 @@ of the stream, logging a line never fails the code that logs it.
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from nuvom.clock import SYSTEM_CLOCK, Clock
+from nuvom.guard import engine_call
 from nuvom.log_fields import JobFields, is_own
 
 if TYPE_CHECKING:
@@ -118,10 +119,18 @@ class LogHandler(logging.Handler):
         self.setFormatter(log_format)
         self.addFilter(fields or JobFields())
 
+    @engine_call
     def handle(self, record: logging.LogRecord) -> bool:
         """Write the record; return whether it passed the filters and was no failure."""
         try:
-            return bool(super().handle(record))
+            passed: Any = self.filter(record)
+            if isinstance(passed, logging.LogRecord):  # since Python 3.12 it may be another one
+                record = passed
+            if passed:
+                # The base class takes the lock before its ``try``, where an exception leaks it.
+                with self.lock:  # type: ignore[union-attr]  # the base class has made it
+                    self.emit(record)
+            return bool(passed)
         except Exception:  # noqa: BLE001  # a user's filter, a full disk, a closed pipe
             self.lost += 1
             return False
@@ -131,16 +140,14 @@ class LogHandler(logging.Handler):
         for one in self._limit.admit(record):
             self._write(self._text(one))
 
+    @engine_call
     def flush(self) -> None:
         """Write the counts of what was held back, and empty the stream's buffer."""
-        self.acquire()
-        try:
+        with self.lock:  # type: ignore[union-attr]  # the base class has made it
             for one in self._limit.drain():
                 self._write(self._text(one))
             if self._stream is not None:
                 self._stream.flush()
-        finally:
-            self.release()
 
     def _text(self, record: logging.LogRecord) -> str:
         try:

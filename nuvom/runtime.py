@@ -19,6 +19,7 @@ from nuvom.config_sources import load
 from nuvom.control import Control
 from nuvom.dispatcher import Dispatcher
 from nuvom.errors import TaskNotImportable, UnknownBackend
+from nuvom.guard import engine_call
 from nuvom.naming import task_name
 from nuvom.plugins.extras import make_extras
 from nuvom.plugins.lifecycle import PluginSet
@@ -213,6 +214,7 @@ def current_runtime() -> Runtime:
     return runtime if runtime is not None else _build_current()
 
 
+@engine_call
 def _build_current() -> Runtime:
     with _lock:
         if _current is None:
@@ -229,6 +231,7 @@ def use_runtime(runtime: Runtime | None) -> Runtime | None:
         return before
 
 
+@engine_call
 def configure(**settings: Any) -> None:
     """Set settings from the program; they beat environment, files and defaults.
 

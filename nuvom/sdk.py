@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from nuvom.errors import JobNotFound, WaitInsideTask, did_you_mean
+from nuvom.guard import engine_call
 from nuvom.inspection import Inspector
 from nuvom.job import Job
 from nuvom.job_context import current
@@ -28,6 +29,7 @@ _PAGE = 500
 _GROUPS = 1000
 
 
+@engine_call
 def get_job_status(job_id: str) -> dict[str, Any]:
     """Return where a job is.
 
@@ -55,6 +57,7 @@ def _error(error: StoredError) -> dict[str, Any]:
     return {"type": error.type, "message": error.message, "traceback": error.traceback}
 
 
+@engine_call
 def retry_job(job_id: str) -> str | None:
     """Run a FAILED, DEAD or CANCELLED job again under the same id.
 
@@ -67,6 +70,7 @@ def retry_job(job_id: str) -> str | None:
     return job_id if before in _RETRYABLE else None
 
 
+@engine_call
 def cancel_job(job_id: str) -> bool:
     """Cancel a job; return False when it had ended already.
 
@@ -78,6 +82,7 @@ def cancel_job(job_id: str) -> bool:
     return not before.is_final
 
 
+@engine_call
 def wait(ids: Iterable[str | Job[Any]], timeout: float | None = None) -> list[Job[Any]]:
     """Wait until all jobs have ended, however they did; return their handles in order.
 
@@ -100,6 +105,7 @@ def wait(ids: Iterable[str | Job[Any]], timeout: float | None = None) -> list[Jo
     return jobs
 
 
+@engine_call
 def list_jobs(
     *,
     status: JobStatus | str | Iterable[JobStatus | str] | None = None,
@@ -140,16 +146,19 @@ def _status(word: str) -> JobStatus:
         raise ValueError(f'No status is named "{word}".{hint}') from None
 
 
+@engine_call
 def queue_stats() -> list[QueueStats]:
     """Return how many jobs each queue holds, by name; empty where the backend cannot tell."""
     return Inspector(current_runtime()).stats()
 
 
+@engine_call
 def workers() -> list[WorkerInfo]:
     """Return the workers that are not known to be dead; empty where nobody can tell."""
     return Inspector(current_runtime()).workers()
 
 
+@engine_call
 def errors() -> list[ErrorGroup]:
     """Return failures grouped by task, exception type and place, latest first."""
     return Inspector(current_runtime()).error_groups(_GROUPS)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from nuvom.errors import JobCancelled, JobFailed, JobNotFound, JobTimeout, WaitInsideTask
+from nuvom.guard import LOOK_SECS, AttemptClosed, is_closed_here, of_thread
 from nuvom.inspection import Inspector
 from nuvom.job_context import current
 from nuvom.record import JobSnapshot, JobStatus, StoredError
@@ -38,9 +39,11 @@ def wait_for_final(
     Args:
         record: As it was stored, if the caller knows.
         waited_before: Seconds that the caller has waited already; only reported.
-    Raises: JobNotFound; JobTimeout: ``timeout`` seconds passed before that.
+    Raises: JobNotFound; JobTimeout: ``timeout`` seconds passed before that; AttemptClosed: the
+        attempt whose code waits here was closed.
     """
     inspector = Inspector(runtime)
+    longest = _LONGEST_WAIT_SECS if of_thread.guard is None else LOOK_SECS
     clock = runtime.clock
     started = clock.monotonic()
     rounds = 0
@@ -52,14 +55,16 @@ def wait_for_final(
             snapshot = _look(inspector, job_id, record)
             if snapshot is not None and snapshot.status.is_final:
                 return snapshot
+            if is_closed_here():
+                raise AttemptClosed
             waited = clock.monotonic() - started
             if timeout is not None and waited >= timeout:
                 raise _timed_out(inspector, job_id, snapshot, waited_before + waited)
-            left = _LONGEST_WAIT_SECS if timeout is None else timeout - waited
+            left = longest if timeout is None else min(longest, timeout - waited)
             if waiter is None:
                 clock.sleep(min(left, _POLL_SECS[min(rounds, len(_POLL_SECS) - 1)]))
             else:
-                waiter.wait(min(left, _LONGEST_WAIT_SECS))
+                waiter.wait(left)
             rounds += 1
 
 

@@ -14,17 +14,16 @@ import threading
 from collections import deque
 from contextlib import suppress
 from contextvars import copy_context
-from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from nuvom.execution.closing import AttemptClosed
 from nuvom.execution.failures import stack_of, stack_of_coroutine
 from nuvom.execution.job_runner import LATE_SECS
 from nuvom.execution.loop_thread import LoopThread
 from nuvom.job_context import current
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from nuvom.guard import Guard
+    from collections.abc import Awaitable, Callable, Coroutine, Generator
 
     from nuvom.execution.lanes import Shop
     from nuvom.execution.running import RunningJob
@@ -41,6 +40,41 @@ class _Place(NamedTuple):
     running: RunningJob
     task: asyncio.Task[None]
     thread: LoopThread
+    steps: _Steps
+
+
+class _Steps:
+    """Runs a task's coroutine step by step, each of which may be interrupted; asyncio may not."""
+
+    def __init__(self, running: RunningJob, guard: Guard) -> None:
+        self._running = running
+        self._guard = guard
+        self.coroutine: Coroutine[Any, Any, Any] | None = None
+
+    def of(self, awaitable: Awaitable[Any]) -> _Steps:
+        """Return what to await in the place of what a task's function has returned."""
+        self.coroutine = awaitable if asyncio.iscoroutine(awaitable) else _awaiting(awaitable)
+        return self
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        coroutine: Any = self.coroutine
+        step, value = coroutine.send, None
+        while True:
+            try:
+                awaited = self._guard.outside(self._running, step, (value,))
+            except StopIteration as end:
+                return end.value
+            try:
+                step, value = coroutine.send, (yield awaited)
+            except GeneratorExit:
+                coroutine.close()
+                raise
+            except BaseException as error:  # noqa: BLE001  # of what was awaited: the coroutine's affair
+                step, value = coroutine.throw, error
+
+
+async def _awaiting(awaitable: Awaitable[Any]) -> Any:
+    return await awaitable
 
 
 class AsyncLane:
@@ -113,7 +147,7 @@ class AsyncLane:
 
     def close_attempt(self, running: RunningJob) -> None:
         """Cancel the coroutine of an attempt that somebody else closed."""
-        running.is_cancelled = True
+        running.is_cancelled = running.is_closed = True
         place = self._places.get(running)
         if place is not None:
             place.thread.call(self._cancel, running)
@@ -142,18 +176,19 @@ class AsyncLane:
                 break
             context = copy_context()
             context.run(current.set, running)
-            task = thread.loop.create_task(self._run(running), context=context)
-            task.add_done_callback(partial(self._check, running))
+            steps = _Steps(running, thread.guard)
+            task = thread.loop.create_task(self._run(running, steps), context=context)
+            task.add_done_callback(self._check)
             self._unbegun.add(task)
-            self._places[running] = _Place(running, task, thread)
+            self._places[running] = _Place(running, task, thread, steps)
         if not self._waiting:
             self._shop.idle()
 
-    async def _run(self, running: RunningJob) -> None:
+    async def _run(self, running: RunningJob, steps: _Steps) -> None:
         if not self._begins(asyncio.current_task()):
             return
         if self._shop.starts(running):
-            await self._attempt(running)
+            await self._attempt(running, steps)
         else:
             self._ends(running, None)
         self._start_waiting()
@@ -166,7 +201,7 @@ class AsyncLane:
             return False
         return True
 
-    async def _attempt(self, running: RunningJob) -> None:
+    async def _attempt(self, running: RunningJob, steps: _Steps) -> None:
         runner, prepared = self._shop.runner, running.prepared
         runner.begin(running)
         deadline = self._deadline_of(running)
@@ -176,9 +211,9 @@ class AsyncLane:
                 await _in_thread(lambda: runner.before(running))
             if runner.has_companions:
                 with runner.accompanied(running.record):
-                    value = await prepared.func(*args, **kwargs)
+                    value = await steps.of(prepared.func(*args, **kwargs))
             else:
-                value = await prepared.func(*args, **kwargs)
+                value = await steps.of(prepared.func(*args, **kwargs))
         except BaseException as error:  # noqa: BLE001  # user code: any failure is an outcome
             if self._ends(running, deadline):
                 self._shop.finish(running, runner.failed(running, error))
@@ -186,14 +221,10 @@ class AsyncLane:
             if self._ends(running, deadline):
                 self._shop.finish(running, runner.succeeded(running, value))
 
-    def _check(self, running: RunningJob, task: asyncio.Task[None]) -> None:
+    def _check(self, task: asyncio.Task[None]) -> None:
         self._left_behind.discard(task)
         error = None if task.cancelled() else task.exception()
-        if isinstance(error, AttemptClosed):  # told when the task's code had ended already
-            place = self._places.get(running)
-            if place is not None and place.task is task:
-                del self._places[running]
-        elif error is not None:  # not the task's own code, whose failures are outcomes
+        if error is not None:  # not the task's own code, whose failures are outcomes
             self._shop.crashed(error)
 
     def _ends(self, running: RunningJob, deadline: asyncio.TimerHandle | None) -> bool:
@@ -215,6 +246,7 @@ class AsyncLane:
         stack = None if place is None else _stack_of(place)
         if not self._shop.in_hand.take(running):
             return
+        running.is_closed = True  # first: what its code ends with from now on is no outcome
         settlement = self._shop.runner.timed_out(running, stack)
         self._shop.finish(running, settlement)
         self.close_attempt(running)
@@ -226,7 +258,7 @@ class AsyncLane:
             return
         self._unbegun.discard(place.task)
         self._left_behind.add(place.task)
-        place.task.cancel()
+        _cancel(place)
         self._start_waiting()
 
     # ---- the watchdog -------------------------------------------------------------------
@@ -278,8 +310,9 @@ class AsyncLane:
             self._leave_loop(thread)
             return
         self._noticed = noticed
-        if any(place.task is blocker for place in closed):
-            thread.tell()
+        for place in closed:
+            if place.task is blocker:
+                thread.guard.close(place.running)
 
     def _leave_loop(self, thread: LoopThread) -> None:
         """Have another loop run what is to come; what has begun goes on here, some time."""
@@ -305,7 +338,7 @@ class AsyncLane:
         """Give away the place of a closed attempt whose loop cannot do so itself."""
         self._places.pop(place.running, None)
         self._left_behind.add(place.task)
-        place.thread.call(place.task.cancel)
+        place.thread.call(_cancel, place)
 
     def _end_old_loops(self) -> None:
         """End loops that were left behind, once nothing runs on them any more."""
@@ -316,12 +349,17 @@ class AsyncLane:
             thread.end()
 
 
+def _cancel(place: _Place) -> None:
+    place.running.is_told = True  # by what ``cancel`` raises
+    place.task.cancel()
+
+
 def _stack_of(place: _Place) -> str:
     if place.thread.current_task() is place.task:
         frame = place.thread.frame()
         if frame is not None:
             return stack_of(frame)
-    return stack_of_coroutine(place.task.get_coro())
+    return stack_of_coroutine(place.steps.coroutine or place.task.get_coro())
 
 
 def _name_blocker(thread: LoopThread, blocked_secs: float) -> None:

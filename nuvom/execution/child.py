@@ -19,7 +19,6 @@ from nuvom import platforms
 from nuvom._fork import drop_at_fork
 from nuvom.errors import NuvomError, QueueError, TaskImportFailed
 from nuvom.events import HookFailed
-from nuvom.execution.closing import AttemptClosed
 from nuvom.execution.failures import current_frames, stack_of, stack_of_coroutine
 from nuvom.execution.framing import (
     HOOKS_KEPT,
@@ -37,6 +36,7 @@ from nuvom.execution.framing import (
     Unloadable,
 )
 from nuvom.execution.running import Prepared, RunningJob
+from nuvom.guard import AttemptClosed, Guard
 from nuvom.record import JobRecord, JobStatus
 
 if TYPE_CHECKING:
@@ -92,6 +92,7 @@ class Child:
         self._was_told = False
         self._has_heard = threading.Event()
         self._asking = threading.Lock()
+        self._guard = Guard()
         self._asked = 0
         self._answers: SimpleQueue[ProgressKept] = SimpleQueue()
         self._known: set[str] = set()
@@ -104,6 +105,9 @@ class Child:
 
     def serve(self) -> None:
         """Run jobs until the worker has no more for this child, or is gone."""
+        self._guard.run(self._serve)
+
+    def _serve(self) -> None:
         platforms.on_end_request(self._obey_end_request)
         drop_at_fork(self)
         threading.Thread(target=self._listen, name="nuvom-worker-link", daemon=True).start()
@@ -126,7 +130,7 @@ class Child:
         except NuvomError as error:
             self._finish(Unloadable(order.token, error.what))
             return
-        settlement = self._runner.run(running)
+        settlement = self._runner.run(running, self._guard)
         has_hooks = running.prepared.has_hooks
         if has_hooks:
             self._keep(order.token, running)
@@ -146,7 +150,13 @@ class Child:
         if self._is_closing and not self._was_told:
             self._was_told = True
             self._has_heard.set()
-            raise AttemptClosed
+            code = self._guard.code
+            if code is not None and self._guard.is_inside:
+                code.is_closed = True  # what it called raises, at its end
+            else:
+                if code is not None:
+                    code.is_told = True
+                raise AttemptClosed
 
     # ---- the task -----------------------------------------------------------------------
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, cast
 
 from nuvom.errors import LeaseLost, NoCurrentJob
+from nuvom.guard import engine_call
 from nuvom.job_context import current
 
 if TYPE_CHECKING:
@@ -65,6 +66,7 @@ class CurrentJob:
         """Whether the job was cancelled, timed out or lost: nothing it does counts any more."""
         return self._running.is_cancelled
 
+    @engine_call
     def progress(self, done: float, total: float | None = None, message: str = "") -> None:
         """Show how far the job is.
 
@@ -76,6 +78,7 @@ class CurrentJob:
             self._running.is_cancelled = True
             raise LeaseLost(self.id, self.fencing_token)
 
+    @engine_call
     def enqueue(self, task: Any, *args: Any, **kwargs: Any) -> str:
         """Enqueue a job together with this one's success, or not at all.
 

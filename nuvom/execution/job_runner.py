@@ -16,6 +16,7 @@ from nuvom.errors import NuvomError, ResultTooLarge
 from nuvom.events import EventBus, HookFailed, JobStarted
 from nuvom.execution.failures import fingerprint, stored_error
 from nuvom.execution.running import KeptElsewhere, Prepared
+from nuvom.guard import UserCall, of_thread
 from nuvom.job_context import current
 from nuvom.options import TaskOptions
 from nuvom.outcome import (
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from nuvom.clock import Clock
     from nuvom.config import Settings
     from nuvom.execution.running import RunningJob
+    from nuvom.guard import Closable, Guard
     from nuvom.registry.registry import Registry
     from nuvom.serialization.base import Codec
 
@@ -99,13 +101,17 @@ class JobRunner:
             prepared = self._prepare(name)
         return prepared
 
-    def run(self, running: RunningJob) -> Settlement:
-        """Run a job in this thread and return what closes its attempt. Never raises."""
+    def run(self, running: RunningJob, guard: Guard | None = None) -> Settlement:
+        """Run a job in this thread and return what closes its attempt. Never raises.
+
+        Args:
+            guard: Of this thread, if it may be interrupted.
+        """
         prepared, record = running.prepared, running.record
         self.begin(running)
         try:
-            args, kwargs = prepared.decode(record.args, record.kwargs)
-            value = self._context.copy().run(_call, self, running, args, kwargs)
+            call = prepared.decode(record.args, record.kwargs)
+            value = self._context.copy().run(_call, self, running, guard, call)
         except BaseException as error:  # noqa: BLE001  # user code: any failure is an outcome
             return self.failed(running, error)
         return self.succeeded(running, value)
@@ -124,7 +130,7 @@ class JobRunner:
         """Call ``before_job``; its failure is reported and changes nothing."""
         hook = running.prepared.options.before_job
         if hook is not None:
-            self._hook("before_job", running, hook)
+            self._hook("before_job", running, hook, running)
 
     # ---- companions ---------------------------------------------------------------------
 
@@ -163,7 +169,7 @@ class JobRunner:
             if len(data) > self._max_result_bytes:
                 refusal = ResultTooLarge(record.func_name, len(data), self._max_result_bytes)
                 return self.failed(running, refusal)
-        if prepared.has_hooks:
+        if prepared.has_hooks and not running.is_closed:  # no other thread comes in between
             running.kept = value
         children = running.children
         return Settlement(
@@ -177,7 +183,7 @@ class JobRunner:
 
     def failed(self, running: RunningJob, error: BaseException) -> Settlement:
         """Return what follows from an exception, of the task's or of the engine's around it."""
-        if running.prepared.has_hooks:
+        if running.prepared.has_hooks and not running.is_closed:
             running.kept = error
         outcome = self._outcome_of(running.record, error)
         return self.settlement(running, outcome, running.prepared.options)
@@ -254,11 +260,17 @@ class JobRunner:
         self, name: str, running: RunningJob, hook: Callable[..., Any], value: Any
     ) -> None:
         _set_current(running)
-        self._hook(name, running, hook, value)
+        self._hook(name, running, hook, UserCall(), value)
 
-    def _hook(self, name: str, running: RunningJob, hook: Callable[..., Any], *args: Any) -> None:
+    def _hook(
+        self, name: str, running: RunningJob, hook: Callable[..., Any], code: Closable, *args: Any
+    ) -> None:
         try:
-            hook(*args)
+            guard = of_thread.guard
+            if guard is None:
+                hook(*args)
+            else:
+                guard.outside(code, hook, args)
         except BaseException as error:  # noqa: BLE001  # user code: a hook never changes the outcome
             stored = stored_error(running.record.func_name, error)
             self.bus.emit(HookFailed(running.record, name, stored))
@@ -287,17 +299,25 @@ class JobRunner:
 
 
 def _call(
-    runner: JobRunner, running: RunningJob, args: tuple[Any, ...], kwargs: dict[str, Any]
+    runner: JobRunner,
+    running: RunningJob,
+    guard: Guard | None,
+    call: tuple[tuple[Any, ...], dict[str, Any]],
 ) -> Any:
     _set_current(running)
     prepared = running.prepared
+    args, kwargs = call
     if prepared.has_hooks:
         runner.before(running)
         if running.is_cancelled:
             return None  # closed while the hook ran: whatever follows is dropped
     if runner.bus.companions:
         with runner.accompanied(running.record):
+            if guard is not None:
+                return guard.outside(running, prepared.func, args, kwargs)
             return prepared.func(*args, **kwargs)
+    if guard is not None:
+        return guard.outside(running, prepared.func, args, kwargs)
     return prepared.func(*args, **kwargs)
 
 

@@ -7,8 +7,8 @@ import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from nuvom.execution.closing import AttemptClosed, tell_thread
 from nuvom.execution.failures import current_frames
+from nuvom.guard import AttemptClosed, Guard
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,11 +28,13 @@ class LoopThread:
 
     Attributes:
         loop: To be called from other threads by ``call`` alone.
+        guard: Only a step of a task's coroutine is interrupted, and only while it is its turn.
         turned_at: Monotonic seconds, when it was last seen to turn.
     """
 
     def __init__(self, clock: Clock, crashed: Callable[[BaseException], None]) -> None:
         self.loop = asyncio.new_event_loop()
+        self.guard = Guard()
         self._clock = clock
         self._crashed = crashed
         self.turned_at = clock.monotonic()
@@ -59,10 +61,6 @@ class LoopThread:
         """Return where its thread is."""
         return current_frames().get(self._thread.ident or 0)
 
-    def tell(self) -> None:
-        """Have ``AttemptClosed`` raised in the code that runs now, when that is Python code."""
-        tell_thread(self._thread.ident or 0)
-
     def end(self) -> None:
         """Cancel what still runs, and stop; who swallows the cancellation is left behind."""
         self._is_ending = True
@@ -80,18 +78,20 @@ class LoopThread:
         asyncio.set_event_loop(loop)
         loop.call_soon(self._turn)
         try:
-            while not self._is_ending:
-                # The first two asyncio lets through when anything but a job raises them: a task
-                # that a job has made, or a callback; the third was told to code that ended just
-                # then. The loop is everybody's and goes on.
-                with suppress(KeyboardInterrupt, SystemExit, AttemptClosed):
-                    loop.run_forever()
-            with suppress(RuntimeError):  # somebody's code has stopped the loop once more
-                _leave(loop)
+            self.guard.run(self._turn_until_it_ends)
         except Exception as error:  # noqa: BLE001  # outermost: a fault of the engine must not pass in silence
             self._crashed(error)
         finally:
             loop.close()
+
+    def _turn_until_it_ends(self) -> None:
+        while not self._is_ending:
+            # asyncio lets them through when anything but a job raises them: a task that a job has
+            # made, or a callback. The loop is everybody's and goes on.
+            with suppress(KeyboardInterrupt, SystemExit, AttemptClosed):
+                self.loop.run_forever()
+        with suppress(RuntimeError):  # somebody's code has stopped the loop once more
+            _leave(self.loop)
 
     def _turn(self) -> None:
         self.turned_at = self._clock.monotonic()

@@ -56,11 +56,12 @@ class RunningJob(msgspec.Struct, eq=False):
         deadline: Monotonic seconds, set when user code starts; ``inf`` when there is none.
         started_at: Seconds since the epoch, 0 before the start.
         is_cancelled: The task was told to stop: cancelled, past its deadline, or lease lost.
+        is_closed, is_told: As in ``nuvom.guard.Closable``.
         children: Jobs to enqueue with this one's success.
         prepared: The task that it is an attempt of; None where no code is to run.
         settlement: What closes it, once it is closed.
         kept: What ``after_job`` or ``on_error`` is called with once the attempt is settled, or
-            a ``KeptElsewhere``.
+            a ``KeptElsewhere``. That of a closed attempt is not what its code ends with.
     """
 
     record: JobRecord
@@ -75,6 +76,8 @@ class RunningJob(msgspec.Struct, eq=False):
     prepared: Prepared = None  # type: ignore[assignment]  # set before a lane gets it
     settlement: Settlement = None  # type: ignore[assignment]  # set before the pump gets it back
     kept: Any = None
+    is_closed: bool = False
+    is_told: bool = False
 
 
 class KeptElsewhere:

@@ -3,7 +3,7 @@
 ``submit`` is the contract of an executor, but ``ThreadPoolExecutor`` joins stuck threads when
 the process ends and cannot replace one; this lane does the opposite. A thread cannot be killed:
 at the deadline the attempt is closed, an exception is raised in the thread when it next runs
-Python code, and another thread takes its slot at once.
+Python code of the task's, and another thread takes its slot at once.
 """
 
 from __future__ import annotations
@@ -13,14 +13,15 @@ import threading
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from nuvom.execution.closing import AttemptClosed, tell_thread
 from nuvom.execution.failures import current_frames, stack_of
 from nuvom.execution.running import RunningJob
+from nuvom.guard import Guard
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from nuvom.execution.lanes import Shop
+    from nuvom.guard import Closable
 
 _TICK_SECS = 0.05  # how late a deadline may be noticed
 _IDLE_TICK_SECS = 0.5
@@ -49,6 +50,7 @@ class ThreadLane:
         self._idle: deque[_Slot] = deque()
         self._slots: set[_Slot] = set()
         self._left_behind: list[_Slot] = []
+        self._untold: list[tuple[_Slot, Closable]] = []  # who was inside the engine at the time
         self._replacing = threading.Lock()
         self.is_thrifty = False
         self._is_stopping = False
@@ -113,11 +115,11 @@ class ThreadLane:
 
     def close_attempt(self, running: RunningJob) -> None:
         """Give the slot of a closed attempt to another thread, and tell the old one."""
-        running.is_cancelled = True
+        running.is_cancelled = running.is_closed = True
         with self._replacing:
             for slot in list(self._slots):
                 if slot.running is running:
-                    self._replace(slot)
+                    self._replace(slot, running)
 
     def stacks(self) -> dict[str, str]:
         """Return the stack of each busy slot, by job id."""
@@ -153,6 +155,7 @@ class ThreadLane:
         ready, idle, shop = self._ready, self._idle, self._shop
         starts, run, take = shop.starts, shop.runner.run, shop.in_hand.take
         settle = shop.settle or shop.finish
+        guard = slot.guard
         work = settlement = None
         while not self._is_stopping:
             try:
@@ -172,7 +175,7 @@ class ThreadLane:
                 continue
             slot.running = work  # first: from now on its closer finds it here
             if starts(work):
-                settlement = run(work)
+                settlement = run(work, guard)
                 if take(work):
                     slot.running = None
                     settle(work, settlement)
@@ -200,13 +203,22 @@ class ThreadLane:
             slot.running = slot.hook_ends_at = None
             return slot in self._slots
 
-    def _replace(self, slot: _Slot) -> None:
-        """Put another thread in the place of one that is told to end; under the lock."""
+    def _replace(self, slot: _Slot, code: Closable | None) -> None:
+        """Put another thread in the place of one whose code is closed; under the lock."""
         self._slots.discard(slot)
         self._left_behind.append(slot)
         if not self._is_stopping:
             self._add_slot()
-        tell_thread(slot.ident)
+        if code is not None and not slot.guard.close(code):
+            self._untold.append((slot, code))
+
+    def _tell_again(self) -> None:
+        with self._replacing:
+            self._untold = [
+                (slot, code)
+                for slot, code in self._untold
+                if slot.is_alive() and not slot.guard.close(code)
+            ]
 
     # ---- deadlines ----------------------------------------------------------------------
 
@@ -214,6 +226,9 @@ class ThreadLane:
         try:
             while not self._is_stopping:
                 has_deadlines = self._close_overdue()
+                if self._untold:
+                    self._tell_again()
+                    has_deadlines = True
                 self._shop.clock.wait(self._watch, _TICK_SECS if has_deadlines else _IDLE_TICK_SECS)
         except Exception as error:  # noqa: BLE001  # outermost: without it no deadline would be kept
             self._shop.crashed(error)
@@ -246,7 +261,7 @@ class ThreadLane:
             if slot not in self._slots or slot.hook_ends_at is None:
                 return  # it ended just in time
             slot.hook_ends_at = None
-            self._replace(slot)
+            self._replace(slot, slot.guard.code)
         _LOG.warning(
             "a hook was left behind after %g s; it is at:\n%s",
             _HOOK_SECS,
@@ -271,6 +286,7 @@ class _Slot:
         self._bed = threading.Lock()
         self._bed.acquire()
         self._thread = threading.Thread(target=self._main, name="nuvom-slot", daemon=True)
+        self.guard = Guard()
         self.running: RunningJob | None = None
         self.hook_ends_at: float | None = None
 
@@ -295,10 +311,6 @@ class _Slot:
 
     def _main(self) -> None:
         try:
-            self._serve(self)
-            for _ in range(2):  # a step back lets what the thread was told come out, here
-                pass
-        except AttemptClosed:  # told when its code had ended already
-            return
+            self.guard.run(self._serve, self)
         except Exception as error:  # noqa: BLE001  # outermost: a fault of the engine must not pass in silence
             self._crashed(error)

@@ -15,7 +15,7 @@ from nuvom import current_job
 from nuvom.events import HookFailed
 from nuvom.execution import async_lane, loop_thread
 from nuvom.execution.async_lane import AsyncLane
-from nuvom.execution.closing import AttemptClosed
+from nuvom.guard import AttemptClosed
 from nuvom.execution.running import RunningJob
 from nuvom.job_context import current
 from nuvom.record import JobStatus
@@ -530,20 +530,6 @@ def test_blocked_loop_has_no_room_until_it_goes_on(
     bench.wait_until(lambda: lane.free() == 2)
     assert bench.idles > idles
     assert ["success"] == [one.outcome for one in bench.wait_for()]
-
-
-def test_word_that_comes_when_the_code_has_ended_costs_no_place(
-    bench: Bench, lane: AsyncLane, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async def task() -> None: ...
-
-    def told(*_: object) -> None:
-        raise AttemptClosed
-
-    monkeypatch.setattr(lane, "_attempt", told)
-    lane.submit([bench.work(task)])
-    bench.wait_until(lambda: lane.free() == 2 and not lane._unbegun and not lane._waiting)
-    assert [] == bench.crashes
 
 
 def test_idle_loop_is_not_blocked(

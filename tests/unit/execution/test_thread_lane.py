@@ -5,15 +5,16 @@ from __future__ import annotations
 import logging
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
 
 from nuvom.execution import thread_lane
-from nuvom.execution.closing import AttemptClosed
 from nuvom.execution.running import RunningJob
 from nuvom.execution.thread_lane import ThreadLane
+from nuvom.guard import AttemptClosed, UserCall, of_thread
 from nuvom.record import JobStatus
 from nuvom.testing import FakeClock
 from tests.engine import LIMIT_SECS, wait_until
@@ -404,6 +405,12 @@ def test_hooks_are_not_taken_back(bench: Bench, lane: ThreadLane, gate: Gate) ->
     bench.wait_until(lambda: sorted(called) == [1, 2])
 
 
+def _as_users_code(function: Callable[[], object]) -> None:
+    guard = of_thread.guard
+    assert guard is not None
+    guard.outside(UserCall(), function)
+
+
 def test_hook_that_hangs_gives_up_its_slot(
     timed: tuple[Bench, ThreadLane],
     clock: FakeClock,
@@ -412,7 +419,7 @@ def test_hook_that_hangs_gives_up_its_slot(
 ) -> None:
     bench, lane = timed
     caplog.set_level(logging.WARNING, "nuvom.worker")
-    lane.run_hook(gate.stubborn)
+    lane.run_hook(partial(_as_users_code, gate.stubborn))
     gate.is_running()
     clock.advance(thread_lane._HOOK_SECS - 1)
     lane._close_overdue()
