@@ -98,6 +98,9 @@ class Guard:
         finally:
             self.is_inside = True
             self.code = before
+            # Since Python 3.13 what was asked for at the function's last point comes with the next
+            # one, and that is this call.
+            threading.get_ident()
 
     def inside(
         self, function: Callable[..., R], args: tuple[Any, ...], kwargs: Mapping[str, Any]

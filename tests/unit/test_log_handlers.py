@@ -10,6 +10,9 @@ import pytest
 
 from nuvom.clock import Clock
 from nuvom.log_handlers import LogHandler, RateLimit
+from nuvom.testing.conformance import crew
+from nuvom.testing.conformance.points import Points
+from tests.engine import LIMIT_SECS
 
 from .logging_cases import Collector
 
@@ -282,3 +285,21 @@ def test_each_record_is_one_write_and_flushed(logger: logging.Logger) -> None:
     assert 2 == len(calls)
     assert calls[0].endswith("ValueError: bad\n")
     assert "flush" == calls[1]
+
+
+@pytest.mark.parametrize("method", ["handle", "flush"])
+def test_interruption_at_no_point_keeps_the_handler_from_others(method: str) -> None:
+    handler = LogHandler(io.StringIO(), logging.Formatter("%(message)s"))
+    arguments = [a_record("in the midst")] if method == "handle" else []
+    points, number = Points(), 0
+    while points.count >= number:
+        number += 1
+        points.interrupt(lambda: getattr(handler, method)(*arguments), number)
+        other = crew.Hand(lambda: handler.handle(a_record("from another thread")))
+        other.start()
+        other.finish(LIMIT_SECS)
+    assert number > 5
+
+
+def a_record(text: str) -> logging.LogRecord:
+    return logging.makeLogRecord({"msg": text, "name": "app", "levelno": logging.INFO})

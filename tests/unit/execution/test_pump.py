@@ -659,8 +659,7 @@ def test_suspects_run_one_at_a_time(engine: Engine) -> None:
     queue: Any = engine.runtime.queue
     for job in suspects:
         row = queue.store.rows[job.id]
-        queue.store.change(row, row.record.replace(suspect=True))
-        queue.store.make_waiting(row)
+        queue._change(row, row.record.replace(suspect=True))
     fresh = engine.task(add).map([(1, 2)] * 5)
     with engine.worker(threads=4):
         gate.is_running()
