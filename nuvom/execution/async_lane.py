@@ -58,6 +58,12 @@ class _Steps:
 
     def __await__(self) -> Generator[Any, Any, Any]:
         coroutine: Any = self.coroutine
+        try:
+            return (yield from self._steps(coroutine))
+        finally:
+            coroutine.close()  # it may have been closed before its first step
+
+    def _steps(self, coroutine: Any) -> Generator[Any, Any, Any]:
         step, value = coroutine.send, None
         while True:
             try:
@@ -67,7 +73,6 @@ class _Steps:
             try:
                 step, value = coroutine.send, (yield awaited)
             except GeneratorExit:
-                coroutine.close()
                 raise
             except BaseException as error:  # noqa: BLE001  # of what was awaited: the coroutine's affair
                 step, value = coroutine.throw, error
