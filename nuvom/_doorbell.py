@@ -17,7 +17,14 @@ from contextlib import contextmanager, suppress
 from threading import Lock
 from typing import TYPE_CHECKING, Protocol
 
-from nuvom._durable import private_directory, storage_errors, write_all, write_durably
+from nuvom._durable import (
+    on_file,
+    private_directory,
+    read_file,
+    storage_errors,
+    write_all,
+    write_durably,
+)
 from nuvom._fork import drop_at_fork
 from nuvom._lockfile import FileLock
 
@@ -34,6 +41,7 @@ _ASLEEP = b"\x01"
 _UNIX: int = getattr(socket, "AF_UNIX", -1)  # Windows has none of it for datagrams
 _FLAGS = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
 _LOOPBACK = "127.0.0.1"
+_ANY_PORT = (_LOOPBACK, 0)
 _MAX_ADDRESS_BYTES = 100  # of a socket's path: 108 on Linux, 104 on macOS, end mark included
 
 
@@ -59,20 +67,26 @@ class Doorbell:
         first = _KINDS[kind]
         for index in range(LISTENERS):
             name = os.path.join(self._folder, f"{kind}-{index}")
-            lock = FileLock(f"{name}.lock")
-            if lock.acquire():  # a listener that died gave up its lock, and so its place
-                return self._seat(name, lock, first + index)
-        return Listener(None, _loopback_socket(), bytearray(1), 0)
+            listener = self._seated(name, first + index)
+            if listener is not None:
+                return listener
+        return Listener(None, _bound_socket(socket.AF_INET, _ANY_PORT), bytearray(1), 0)
 
-    def _seat(self, name: str, lock: FileLock, at: int) -> Listener:
+    def _seated(self, name: str, at: int) -> Listener | None:
+        """Return a listener at a place, or None if a live one has it."""
+        lock, bound = FileLock(f"{name}.lock"), None
         try:
+            if not lock.acquire():  # a listener that died gave up its lock, and so its place
+                return None
             with storage_errors(name):
                 bound = self._transport.bind(name)
+            self._map[at] = 0  # raised by one that died
+            return Listener(lock, bound, self._map, at)
         except BaseException:
             lock.remove()
+            if bound is not None:
+                bound.close()
             raise
-        self._map[at] = 0  # raised by one that died
-        return Listener(lock, bound, self._map, at)
 
     @contextmanager
     def waiter(self) -> Iterator[Waiter]:
@@ -147,6 +161,7 @@ class Listener:
     ) -> None:
         self._lock = lock
         self._socket = bound
+        self._address = bound.getsockname()
         self._flags = flags
         self._at = at
         drop_at_fork(self)
@@ -188,28 +203,28 @@ class Listener:
     def poke(self) -> None:
         """End a ``wait`` of this listener that runs now."""
         with suppress(OSError):  # a full buffer wakes it as well
-            self._socket.sendto(_ASLEEP, self._socket.getsockname())
+            self._socket.sendto(_ASLEEP, self._address)
 
     def close(self) -> None:
-        """Give the place back. Twice is fine."""
-        if self._socket.fileno() < 0:
-            return
-        address = self._socket.getsockname()
+        """Give the place back. Twice is fine, also to complete it."""
         self._socket.close()
         if self._lock is not None and self._lock.held:  # else this is a child of who made it
             self.disarm()
-            if isinstance(address, str):
+            if isinstance(self._address, str):
                 with suppress(OSError):
-                    os.unlink(address)
+                    os.unlink(self._address)
             self._lock.remove()
 
     def __del__(self) -> None:
         # Its place is free anyhow, since its lock goes with it.
-        self._socket.close()
+        with suppress(AttributeError):  # interrupted before it had one
+            self._socket.close()
 
     def drop_in_child(self) -> None:
         """Close the child's copy: it would keep the address alive after the parent's death."""
         self._socket.close()
+        if self._lock is not None:
+            self._lock.drop_in_child()
 
 
 class Waiter:
@@ -245,18 +260,22 @@ class Transport(Protocol):
 class _Sender:
     """A socket to send from, made at the first sleeper that is rung."""
 
+    _socket: socket.socket | None = None
+
     def __init__(self, family: int) -> None:
         self._family = family
         self._mutex = Lock()
-        self._socket: socket.socket | None = None
+        drop_at_fork(self)
 
     def send(self, address: str | tuple[str, int]) -> bool:
         try:
             with self._mutex:
-                if self._socket is None:
-                    self._socket = socket.socket(self._family, socket.SOCK_DGRAM)
-                    self._socket.setblocking(False)
-                self._socket.sendto(_ASLEEP, address)
+                sender = self._socket
+                if sender is None:
+                    sender = socket.socket(self._family, socket.SOCK_DGRAM)
+                    sender.setblocking(False)
+                    self._socket = sender  # only now: it must never wait in the next call
+                sender.sendto(_ASLEEP, address)
         except BlockingIOError:  # it has unread rings: it is awake
             pass
         except (OSError, OverflowError):  # nobody there; it must not make an enqueue fail
@@ -265,11 +284,19 @@ class _Sender:
 
     def close(self) -> None:
         with self._mutex:
-            if self._socket is not None:
-                self._socket.close()
-                self._socket = None
+            self._drop()
 
-    __del__ = close
+    def _drop(self) -> None:
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+
+    def __del__(self) -> None:
+        self._drop()
+
+    def drop_in_child(self) -> None:
+        self._mutex = Lock()  # a thread of the parent may have it
+        self._drop()
 
 
 class SocketFiles:
@@ -282,9 +309,8 @@ class SocketFiles:
         path = f"{name}.sock"
         with suppress(FileNotFoundError):
             os.unlink(path)
-        bound = socket.socket(_UNIX, socket.SOCK_DGRAM)
+        bound = _bound_socket(_UNIX, path)
         try:
-            bound.bind(path)
             os.chmod(path, 0o600)
         except BaseException:
             bound.close()
@@ -308,7 +334,7 @@ class Loopback:
         self._sender = _Sender(socket.AF_INET)
 
     def bind(self, name: str) -> socket.socket:
-        bound = _loopback_socket()
+        bound = _bound_socket(socket.AF_INET, _ANY_PORT)
         try:
             write_durably(f"{name}.port", b"%d" % bound.getsockname()[1], flush=False)
         except BaseException:
@@ -318,8 +344,7 @@ class Loopback:
 
     def send(self, name: str) -> bool:
         try:
-            with open(f"{name}.port", "rb") as stream:
-                port = int(stream.read(8))
+            port = int(read_file(f"{name}.port"))
         except (OSError, ValueError):
             return False
         return self._sender.send((_LOOPBACK, port))
@@ -328,9 +353,13 @@ class Loopback:
         self._sender.close()
 
 
-def _loopback_socket() -> socket.socket:
-    bound = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    bound.bind((_LOOPBACK, 0))
+def _bound_socket(family: int, address: str | tuple[str, int]) -> socket.socket:
+    bound = socket.socket(family, socket.SOCK_DGRAM)
+    try:
+        bound.bind(address)
+    except BaseException:
+        bound.close()
+        raise
     return bound
 
 
@@ -343,14 +372,14 @@ def _suitable_transport(folder: str) -> Transport:
 
 def _map_file(path: str) -> mmap.mmap:
     with storage_errors(path):
-        descriptor = os.open(path, _FLAGS, 0o600)
-        try:
-            missing = _FILE_BYTES - os.fstat(descriptor).st_size
-            if missing > 0:
-                # Written, not truncated to size: a hole that cannot be filled on a full disk
-                # would end the process by SIGBUS. At worst it clears a byte raised just now.
-                os.lseek(descriptor, 0, os.SEEK_END)
-                write_all(descriptor, bytes(missing))
-            return mmap.mmap(descriptor, _FILE_BYTES)
-        finally:
-            os.close(descriptor)
+        return on_file(path, _FLAGS, _mapped)
+
+
+def _mapped(descriptor: int) -> mmap.mmap:
+    missing = _FILE_BYTES - os.fstat(descriptor).st_size
+    if missing > 0:
+        # Written, not truncated to size: a hole that cannot be filled on a full disk would end
+        # the process by SIGBUS. At worst it clears a byte raised just now.
+        os.lseek(descriptor, 0, os.SEEK_END)
+        write_all(descriptor, bytes(missing))
+    return mmap.mmap(descriptor, _FILE_BYTES)

@@ -11,7 +11,8 @@ import os
 import stat
 import sys
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING
+from io import FileIO
+from typing import TYPE_CHECKING, TypeVar
 
 from nuvom.clock import SYSTEM_CLOCK
 from nuvom.crashpoint import crashpoint
@@ -23,9 +24,17 @@ if TYPE_CHECKING:
 
     StrPath = str | Path
 
+T = TypeVar("T")
+
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 """Error numbers that mean: there is no room."""
 
+_READ_FLAGS = (
+    os.O_RDONLY
+    | getattr(os, "O_CLOEXEC", 0)
+    | getattr(os, "O_NOFOLLOW", 0)
+    | getattr(os, "O_BINARY", 0)
+)
 _TEMP_FLAGS = (
     os.O_WRONLY
     | os.O_CREAT
@@ -58,6 +67,40 @@ def storage_errors(where: object) -> Iterator[None]:
         raise storage_error(where, error) from error
 
 
+def open_file(path: StrPath, flags: int) -> FileIO:
+    """Open a file to read and write it, made with mode 0600 where ``flags`` say so.
+
+    What is returned closes it when it is dropped. ``os.open`` alone would return a number, which
+    an exception that strikes just then (Ctrl-C, a time limit) loses; here the file has an owner
+    before Python's own code goes on.
+    """
+    (file,) = map(FileIO, map(os.open, (path,), (flags,), (0o600,)), ("r+",))
+    return file
+
+
+def on_file(path: StrPath, flags: int, action: Callable[[int], T]) -> T:
+    """Call ``action`` with the descriptor of a file that is open meanwhile; also of a folder.
+
+    Opened as by ``open_file``, and closed whatever exception strikes.
+    """
+    opened: list[int] = []
+    closing = map(os.close, opened)  # nothing yet
+    try:
+        opened.extend(map(os.open, (path,), (flags,), (0o600,)))
+        return action(opened[0])
+    finally:
+        any(closing)  # a single call of C code: a function of ours could be interrupted first
+
+
+def read_file(path: StrPath) -> bytes:
+    """Return all that a file holds; a symbolic link is refused. Raises: OSError."""
+    return on_file(path, _READ_FLAGS, _content)
+
+
+def _content(descriptor: int) -> bytes:
+    return read_at(descriptor, os.fstat(descriptor).st_size, 0)
+
+
 def sync_file(descriptor: int) -> None:
     """Have the device keep what was written to ``descriptor``."""
     if sys.platform == "darwin":  # pragma: no cover  # its fsync leaves data in the drive's cache
@@ -81,11 +124,7 @@ def sync_directory(path: StrPath) -> None:
     """Have the device keep the names in folder ``path``: creations, renames, removals."""
     if sys.platform == "win32":  # pragma: no cover  # folders cannot be opened, NTFS logs names
         return
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    on_file(path, os.O_RDONLY | os.O_DIRECTORY, os.fsync)
 
 
 def persist(action: Callable[[], None]) -> None:
@@ -161,13 +200,12 @@ def write_durably(
 
 
 def _write_temp(temp: str, data: bytes, *, flush: bool) -> None:
-    descriptor = os.open(temp, _TEMP_FLAGS, 0o600)
-    try:
+    def write(descriptor: int) -> None:
         write_all(descriptor, data)
         if flush:
             sync_file(descriptor)
-    finally:
-        os.close(descriptor)
+
+    on_file(temp, _TEMP_FLAGS, write)
 
 
 def _publish(temp: str, path: str, *, exclusive: bool) -> bool:

@@ -3,6 +3,10 @@
 A live worker holds the lock of ``workers/<owner>.lock`` and keeps a slot file beside it. Who
 gets the lock knows that the worker is dead and reads from the slot file which claimed jobs had
 started. Knows nothing of stores; their reapers and their workers use it.
+
+A lock says that it is taken, not by whom. So whoever only asks shares it, which keeps no other
+one from sharing it too; and a reaper takes it for itself only when the file says that the worker
+is dead. A lock that is taken although the file says "live" is the worker's.
 """
 
 from __future__ import annotations
@@ -10,11 +14,18 @@ from __future__ import annotations
 import os
 import re
 import socket
+import sys
 from contextlib import suppress
 from threading import Lock
 from typing import TYPE_CHECKING, NamedTuple, Self
 
-from nuvom._durable import private_directory, storage_error, storage_errors, write_all
+from nuvom._durable import (
+    private_directory,
+    read_file,
+    storage_error,
+    storage_errors,
+    write_all,
+)
 from nuvom._lockfile import FileLock
 from nuvom._slotfile import SlotFile, read_slots
 from nuvom.clock import SYSTEM_CLOCK, boot_id
@@ -27,11 +38,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _LIVE, _DEAD = "live", "dead"  # of equal length: changed in place, even when the disk is full
-_CONTENT_LIMIT = 1024
-_READ_FLAGS = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0)
 _ROUNDED = re.compile(r"boot-(\d+)")
 _FOREIGN_TRIES = 50
 _FOREIGN_WAIT_SECS = 0.01
+_ASKED_TRIES = 1000  # while others ask; they share the lock for a moment, and then no more
+_ASKED_WAIT_SECS = 0.001
+# Windows cannot share a lock: a question keeps others from it for a moment.
+_TRIES_TO_ASK = 10 if sys.platform == "win32" else 1
 
 
 class Presence(SlotFile):
@@ -45,6 +58,7 @@ class Presence(SlotFile):
         self.owner = os.path.basename(base)
         self._lock = lock
         self._leaving = Lock()
+        self._has_ended = False
 
     @classmethod
     def enter(cls, directory: Path, owner: str, *, slots: int = 1024) -> Self:
@@ -61,8 +75,8 @@ class Presence(SlotFile):
         base = str(workers / valid_name("a worker's id", owner))
         while True:
             lock = FileLock(f"{base}.new")
-            lock.acquire(blocking=True)
             try:
+                lock.acquire(blocking=True)
                 presence = cls(base, lock, slots)
                 with storage_errors(lock.path):
                     write_all(lock.fileno(), _content().encode())
@@ -71,29 +85,29 @@ class Presence(SlotFile):
                 if lock.move_to(f"{base}.lock"):
                     return presence
             except BaseException:
-                with suppress(OSError):
-                    os.unlink(f"{base}.slots")
-                lock.remove()
+                _unmake(lock)
                 raise
 
     @property
     def lasts(self) -> bool:
         """Whether it has not ended, and is this process's."""
-        return self._lock.held
+        return self._lock.held and not self._has_ended
 
     def leave(self) -> None:
-        """End it: nobody will recover anything of this owner. Twice is fine.
+        """End it: nobody will recover anything of this owner. Twice is fine, also to complete it.
 
         All jobs must be settled or released before.
         """
         with self._leaving:
             if self._lock.held:
+                self._has_ended = True
                 self.close()
                 _bury(self._lock)
 
     def abandon(self) -> None:
         """End it as a death would: its jobs are recovered by what the slot file says."""
         with self._leaving:
+            self._has_ended = True
             self._lock.release()
 
 
@@ -111,9 +125,6 @@ class Corpse:
         header = _read_header(lock.path)
         if header is not None and _is_this_boot(header.boot):
             self._slots = read_slots(f"{_base(lock.path)}.slots")
-        with suppress(OSError):  # only tells reapers after a reboot whose lock this is
-            os.lseek(lock.fileno(), 0, os.SEEK_SET)
-            os.write(lock.fileno(), _DEAD.encode())
 
     def verdict(self, job_id: str, lease_epoch: int) -> bool:
         """Return whether this delivery started.
@@ -147,36 +158,57 @@ def find_dead(directory: Path, living: Container[str] = ()) -> list[Corpse]:
     cannot be read.
     """
     corpses: list[Corpse] = []
+    lock: FileLock | None = None
     try:
-        for path in _lock_files(os.path.join(directory, "workers")):
+        for path in _files(os.path.join(directory, "workers"), ".lock", ".new"):
             if _owner(path) in living:
                 continue
             lock = FileLock(path, create=False)
-            if not lock.acquire():
-                _refuse_foreign(path)
-            elif path.endswith(".new"):  # died before anybody could see it
-                _bury(lock)
-            else:
-                corpses.append(Corpse(lock))
+            corpse = _corpse(lock)
+            if corpse is not None:
+                corpses.append(corpse)
     except BaseException:
         for corpse in corpses:
             corpse.close()
+        if lock is not None:
+            lock.release()
         raise
     return corpses
+
+
+def _corpse(lock: FileLock) -> Corpse | None:
+    """Return who held a lock, if it died and no other reaper has it."""
+    if lock.path.endswith(".new"):
+        if lock.acquire():  # it died before anybody could see it
+            _bury(lock)
+        return None
+    if _seize(lock):
+        return Corpse(lock)
+    _refuse_foreign(lock.path)
+    return None
+
+
+def _seize(lock: FileLock) -> bool:
+    """Take the lock of a worker that died; False when it lives or another reaper has it."""
+    for _ in range(_ASKED_TRIES):
+        if not lock.acquire(shared=True):
+            return False
+        # It died, since nobody else keeps a lock from being shared, but for a reaper who has
+        # said so before. Who asks from now on reads it and leaves the lock alone.
+        with suppress(OSError):
+            os.lseek(lock.fileno(), 0, os.SEEK_SET)
+            os.write(lock.fileno(), _DEAD.encode())
+        lock.release()
+        if lock.acquire():
+            return True
+        SYSTEM_CLOCK.sleep(_ASKED_WAIT_SECS)
+    return False
 
 
 def is_alive(directory: Path, owner: str) -> bool:
     """Return whether the worker ``owner`` lives: its lock file is there and locked."""
     valid_name("a worker's id", owner)
-    path = os.fspath(directory / "workers" / f"{owner}.lock")
-    header = _read_header(path)
-    if header is None or header.state == _DEAD:
-        return False
-    lock = FileLock(path, create=False)
-    if lock.acquire():
-        lock.release()
-        return False
-    return os.path.exists(path)
+    return _lives(os.fspath(directory / "workers" / f"{owner}.lock")) is True
 
 
 def census(directory: Path) -> tuple[int, int]:
@@ -184,9 +216,29 @@ def census(directory: Path) -> tuple[int, int]:
 
     Raises: BackendUnavailable: the folder cannot be read.
     """
-    owners = [_owner(path) for path in _lock_files(os.fspath(directory / "workers"))]
-    alive = sum(is_alive(directory, owner) for owner in owners)
-    return alive, len(owners) - alive
+    found = [_lives(path) for path in _files(os.fspath(directory / "workers"), ".lock")]
+    return found.count(True), found.count(False)
+
+
+def _lives(path: str) -> bool | None:
+    """Return whether the worker of a lock file lives, None when there is no such file."""
+    lock = FileLock(path, create=False)
+    try:
+        for attempt in range(_TRIES_TO_ASK):
+            if attempt:
+                SYSTEM_CLOCK.sleep(_ASKED_WAIT_SECS)
+            header = _read_header(path)
+            if header is None or header.state == _DEAD:
+                return None if header is None else False
+            if lock.acquire(shared=True):
+                lock.release()
+                return False
+    except BaseException:
+        lock.release()
+        raise
+    # Not what was read before: since then a reaper may have found it dead and taken the lock.
+    header = _read_header(path)
+    return None if header is None else header.state != _DEAD
 
 
 def is_gone(directory: Path, owner: str) -> bool:
@@ -213,11 +265,7 @@ def _read_header(path: str) -> _Header | None:
     """Return what the lock file says; empty texts where it is damaged, None when missing."""
     try:
         with storage_errors(path):
-            descriptor = os.open(path, _READ_FLAGS)
-            try:
-                content = os.read(descriptor, _CONTENT_LIMIT)
-            finally:
-                os.close(descriptor)
+            content = read_file(path)
     except BackendUnavailable as error:
         if isinstance(error.__cause__, FileNotFoundError):
             return None
@@ -226,7 +274,7 @@ def _read_header(path: str) -> _Header | None:
     return _Header(*(lines + [""] * 4)[:4])
 
 
-def _lock_files(workers: str) -> Iterator[str]:
+def _files(workers: str, *endings: str) -> Iterator[str]:
     try:
         names = os.listdir(workers)
     except FileNotFoundError:
@@ -234,7 +282,7 @@ def _lock_files(workers: str) -> Iterator[str]:
     except OSError as error:
         raise storage_error(workers, error) from error
     for name in names:
-        if name.endswith((".lock", ".new")):
+        if name.endswith(endings):
             yield os.path.join(workers, name)
 
 
@@ -270,6 +318,14 @@ def _is_this_boot(boot: str) -> bool:
     # processes may have rounded differently.
     known, other = _ROUNDED.fullmatch(own), _ROUNDED.fullmatch(boot)
     return bool(known and other and abs(int(known[1]) - int(other[1])) <= 1)
+
+
+def _unmake(lock: FileLock) -> None:
+    """Undo what came of a worker's start before it failed."""
+    if lock.held:
+        with suppress(OSError):
+            os.unlink(f"{_base(lock.path)}.slots")
+        lock.remove()
 
 
 def _bury(lock: FileLock) -> None:

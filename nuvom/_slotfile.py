@@ -15,7 +15,7 @@ from threading import Lock
 from typing import TYPE_CHECKING
 from zlib import crc32
 
-from nuvom._durable import storage_errors, write_all
+from nuvom._durable import on_file, read_file, storage_errors, write_all
 from nuvom.crashpoint import crashpoint
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ _FLAGS = os.O_RDWR | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
 
 
 class SlotFile:
-    """The writing side. Usable from any thread.
+    """The writing side. Usable from any thread; an interrupted call leaves all slots as they were.
 
     Attributes:
         map: The file in memory. ``slots.map[index * 64 + 63] = 2`` is ``slots.mark(index)``; get
@@ -48,7 +48,8 @@ class SlotFile:
         self._mutex = Lock()
         with storage_errors(path), suppress(FileNotFoundError):
             os.unlink(path)  # left by a worker that died before it was visible
-        self.map = self._grown(max(1, slots))
+        self.map: mmap.mmap
+        self._grow(max(1, slots))
 
     def book(self, jobs: Sequence[tuple[str, int]]) -> list[int]:
         """Note claimed jobs, given as (job id, ``lease_epoch``), as not started.
@@ -56,7 +57,16 @@ class SlotFile:
         Returns: The index of each, taken until it is given to ``free``.
         Raises: StorageFull, BackendUnavailable: the file had to grow and could not.
         """
-        indexes = self._take(len(jobs))
+        indexes: list[int] = []
+        try:
+            self._take(len(jobs), indexes)
+            self._write(indexes, jobs)
+        except BaseException:
+            self.free(indexes)
+            raise
+        return indexes
+
+    def _write(self, indexes: list[int], jobs: Sequence[tuple[str, int]]) -> None:
         mapped, pack, crc = self.map, _SLOT.pack_into, crc32
         crashpoint("slots.before_book")
         for index, (job_id, epoch) in zip(indexes, jobs, strict=True):
@@ -66,7 +76,6 @@ class SlotFile:
             # No number that fits is changed by the fold.
             check = crc(key, epoch if epoch <= _CRC_BITS else (epoch ^ epoch >> 32) & _CRC_BITS)
             pack(mapped, index * SLOT_BYTES, key, epoch, check, CLAIMED)
-        return indexes
 
     def mark(self, index: int) -> None:
         """Note that user code starts now."""
@@ -86,35 +95,39 @@ class SlotFile:
         with storage_errors(self._path), suppress(FileNotFoundError):
             os.unlink(self._path)
 
-    def _take(self, count: int) -> list[int]:
+    def _take(self, count: int, taken: list[int]) -> None:
+        """Move indexes from the free ones to ``taken``, which the caller gives back if it fails."""
         with self._mutex:
-            if count > len(self._free):
-                # The old map stays valid for who still holds it: both show the same file.
-                self.map = self._grown(max(count, self._count))
-            cut = len(self._free) - count
-            taken = self._free[: cut - 1 if cut else None : -1]
-            del self._free[cut:]
-        return taken
+            free = self._free
+            if count > len(free):
+                self._grow(max(count, self._count))
+            cut = len(free) - count
+            # No call between the two: no exception either.
+            taken += free[: cut - 1 if cut else None : -1]
+            del free[cut:]
 
-    def _grown(self, more: int) -> mmap.mmap:
+    def _grow(self, more: int) -> None:
+        total = self._count + more
+        fresh = range(total - 1, self._count - 1, -1)
         with storage_errors(self._path):
-            descriptor = os.open(self._path, _FLAGS | os.O_CREAT, 0o600)
-            try:
-                total = self._count + more
-                os.lseek(descriptor, self._count * SLOT_BYTES, os.SEEK_SET)
-                # Written, not truncated to size: a hole that cannot be filled on a full disk
-                # would end the process by SIGBUS at the first mark.
-                write_all(descriptor, bytes(more * SLOT_BYTES))
-                crashpoint("slots.grown")
-                grown = mmap.mmap(descriptor, total * SLOT_BYTES)
-            except BaseException:
-                os.ftruncate(descriptor, self._count * SLOT_BYTES)  # half a slot reads as damage
-                raise
-            finally:
-                os.close(descriptor)
-        self._free.extend(range(total - 1, self._count - 1, -1))
-        self._count = total
-        return grown
+            grown = on_file(self._path, _FLAGS | os.O_CREAT, lambda file: self._mapped(file, total))
+        # The old map stays valid for who still holds it: both show the same file.
+        self.map, self._count = grown, total
+        self._free.extend(fresh)
+
+    def _mapped(self, file: int, total: int) -> mmap.mmap:
+        start = self._count * SLOT_BYTES
+        try:
+            os.lseek(file, start, os.SEEK_SET)
+            # Written, not truncated to size: a hole that cannot be filled on a full disk
+            # would end the process by SIGBUS at the first mark.
+            write_all(file, bytes(total * SLOT_BYTES - start))
+            crashpoint("slots.grown")
+            return mmap.mmap(file, total * SLOT_BYTES)
+        except BaseException:
+            with suppress(OSError):
+                os.ftruncate(file, start)  # half a slot reads as damage
+            raise
 
 
 class Slots:
@@ -147,14 +160,9 @@ class Slots:
 def read_slots(path: str) -> Slots | None:
     """Return what the slot file proves, None when it is missing or cannot be read."""
     try:
-        with open(path, "rb", opener=_open_plain) as stream:
-            return Slots(stream.read())
+        return Slots(read_file(path))
     except OSError:
         return None
-
-
-def _open_plain(path: str, flags: int) -> int:
-    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0))
 
 
 def _short(key: bytes) -> bytes:

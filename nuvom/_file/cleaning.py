@@ -25,31 +25,40 @@ _ROW_BYTES = 300  # what the log holds about a job besides its record and result
 
 def clean(store: FileStore) -> None:
     """Take one step where more than half of the log is superfluous."""
-    with store.turn() as table:
-        oldest = store.log.oldest_full()
-        if oldest is None or not _is_wasteful(store, table):
-            return
-        rows = table.in_segment(oldest)[:_STEP_ROWS]
-        entries = []
-        for row in rows:
-            try:
-                entries.append((WHOLE, contents.whole(store.log, row)))
-            except CorruptRecord as error:
-                store.remove_damaged(row, error)
-        if not rows:
-            entries = [(NOTE, encode(note)) for note in _notes(table)]
-            if table.tally is not None:
-                entries.append((TOTALS, encode_totals(table.tally.totals())))
-        if entries:
-            store.append(entries)
+    oldest = store.turn(lambda table: _write_anew(store, table))
+    if oldest is None:
+        return
+    # Also with durability "normal": what was written anew must not vanish with the new segment
+    # when the old one is gone.
+    store.log.sync()
+    crashpoint("file.clean.before_drop")
+    store.turn(lambda _: _drop(store, oldest))
+
+
+def _write_anew(store: FileStore, table: Table) -> int | None:
+    """Write some of the oldest segment anew; return its number when nothing of it counts now."""
+    oldest = store.log.oldest_full()
+    if oldest is None or not _is_wasteful(store, table):
+        return None
+    rows = table.in_segment(oldest)[:_STEP_ROWS]
+    entries = []
+    for row in rows:
+        try:
+            entries.append((WHOLE, contents.whole(store.log, row)))
+        except CorruptRecord as error:
+            store.remove_damaged(row, error)
     if not rows:
-        # Also with durability "normal": what was written anew must not vanish with the new
-        # segment when the old one is gone.
-        store.log.sync()
-        crashpoint("file.clean.before_drop")
-        with store.turn():
-            if store.log.oldest_full() == oldest:  # else another process was faster
-                store.log.drop(oldest)
+        entries = [(NOTE, encode(note)) for note in _notes(table)]
+        if table.tally is not None:
+            entries.append((TOTALS, encode_totals(table.tally.totals())))
+    if entries:
+        store.append(entries)
+    return None if rows else oldest
+
+
+def _drop(store: FileStore, number: int) -> None:
+    if store.log.oldest_full() == number:  # else another process was faster
+        store.log.drop(number)
 
 
 def _is_wasteful(store: FileStore, table: Table) -> bool:

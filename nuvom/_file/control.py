@@ -6,6 +6,7 @@ changes the number that ``control_version`` tells.
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -67,45 +68,56 @@ class ControlPart:
     def _change(
         self, job_id: str, change: Callable[[Table, Row], Change | None]
     ) -> JobStatus | None:
-        with self.store.turn() as table:
+
+        def look(table: Table) -> tuple[JobStatus | None, bool]:
             row = table.rows.get(job_id)
             if row is None:
-                return None
+                return None, False
             before = row.state.status
             after = change(table, row)
-            if after is None:
-                return before
-            self.store.append([(CHANGES, encode([after]))])
-        self.store.flush()
+            if after is not None:
+                self.store.append([(CHANGES, encode([after]))])
+            return before, after is not None
+
+        before, is_changed = self.store.turn(look)
+        if is_changed:
+            self.store.flush()
         return before
 
     def report_progress(
         self, job: JobRecord, done: float, total: float | None, message: str
     ) -> bool:
         """Keep a running job's progress; see the contract."""
-        with self.store.turn() as table:
+
+        def report(table: Table) -> bool:
             if table.held(job) is None:
                 return False
             self.store.note(Progressed(job.id, job.lease_epoch, (done, total, message)))
             return True
+
+        return self.store.turn(report)
 
     # ---- queues -------------------------------------------------------------------------
 
     def pause(self, queue: str, by: str) -> None:
         """Let no job of ``queue`` be claimed; see the contract."""
         valid_name("queue", queue)
-        with self.store.turn():
-            self.store.note(Paused(queue, by))
+        self.store.turn(lambda _: self.store.note(Paused(queue, by)))
         self.store.flush()
         self.store.bell.bump()
 
     def resume(self, queue: str) -> bool:
         """Undo ``pause``; see the contract."""
-        with self.store.turn() as table:
+
+        def go_on(table: Table) -> bool:
             state = table.queues.get(queue)
             if state is None or state.paused_by is None:
                 return False
             self.store.note(Paused(queue, None))
+            return True
+
+        if not self.store.turn(go_on):
+            return False
         self.store.flush()
         self.store.bell.bump()
         self.store.bell.ring_one("work")
@@ -134,41 +146,44 @@ class ControlPart:
         return self._remove(is_old, limit)
 
     def _remove(self, unwanted: Callable[[Row], bool], limit: int | None = None) -> int:
-        with self.store.turn() as table:
-            ids: list[str] = []
-            for row in table.rows.values():
-                if len(ids) == limit:
-                    break
-                if unwanted(row):
-                    ids.append(row.id)
-            if not ids:
-                return 0
-            self.store.append([(REMOVED, encode(ids))])
-        self.store.flush()
-        return len(ids)
+
+        def remove(table: Table) -> int:
+            ids = list(islice((row.id for row in table.rows.values() if unwanted(row)), limit))
+            if ids:
+                self.store.append([(REMOVED, encode(ids))])
+            return len(ids)
+
+        count = self.store.turn(remove)
+        if count:
+            self.store.flush()
+        return count
 
     # ---- workers ------------------------------------------------------------------------
 
     def announce(self, worker: WorkerInfo) -> None:
         """Show a worker; see the contract."""
         self.store.presence(worker.id)
-        with self.store.turn():
-            self.store.note(Announced(worker, self.clock.monotonic()))
+        self.store.turn(lambda _: self.store.note(Announced(worker, self.clock.monotonic())))
 
     def retire(self, owner: str) -> None:
         """Forget a worker that stopped in good order; see the contract."""
-        with self.store.turn() as table:
+
+        def retire(table: Table) -> None:
             if owner in table.holders:
                 self.store.note(Retired(owner))
+
+        self.store.turn(retire)
         self.store.leave(owner)
 
     def workers(self) -> list[WorkerInfo]:
         """Return the announced workers that live; see the contract."""
         now = self.clock.monotonic()
-        with self.store.turn() as table:
-            known = [(one.info, one.beat_at, len(one.held)) for one in table.holders.values()]
+
+        def read(table: Table) -> list[tuple[WorkerInfo | None, float, int]]:
+            return [(one.info, one.beat_at, len(one.held)) for one in table.holders.values()]
+
         shown = []
-        for info, beat_at, running in known:
+        for info, beat_at, running in self.store.turn(read):
             if info is not None and is_alive(self.store.directory, info.id):
                 age = max(0.0, now - beat_at)
                 state = "silent" if age > self.settings.lease_secs else info.state
@@ -181,23 +196,31 @@ class ControlPart:
         """Leave a word for a worker; see the contract. Raises: ValueError: no such word."""
         if word not in _WORDS:
             raise ValueError(f"{word!r} is no command; known are {', '.join(sorted(_WORDS))}")
-        with self.store.turn() as table:
+
+        def leave(table: Table) -> bool:
             holder = table.holders.get(owner)
             if holder is None or holder.info is None:
                 return False
             self.store.note(Commanded(owner, word))
+            return True
+
+        if not self.store.turn(leave):
+            return False
         self.store.bell.bump()
         self.store.bell.ring_all("work")
         return True
 
     def commands(self, owner: str) -> list[str]:
         """Take the words left for ``owner``; see the contract."""
-        with self.store.turn() as table:
+
+        def take(table: Table) -> list[str]:
             holder = table.holders.get(owner)
             if holder is None or not holder.commands:
                 return []
             self.store.note(Commanded(owner, ""))
             return holder.commands
+
+        return self.store.turn(take)
 
     def control_version(self) -> int:
         """Return a number that changes with every control write; see the contract."""
@@ -206,14 +229,18 @@ class ControlPart:
     def unpark(self, tasks: Iterable[str]) -> int:
         """Make PARKED jobs of ``tasks`` PENDING; see the contract."""
         known = frozenset(tasks)
-        with self.store.turn() as table:
-            rows = [row for row in table.parked.values() if row.task in known]
-            if not rows:
-                return 0
-            self.store.append([(CHANGES, encode([moves.unparked(row) for row in rows]))])
-        self.store.flush()
-        self.store.bell.ring_all("work")
-        return len(rows)
+
+        def unpark(table: Table) -> int:
+            changes = [moves.unparked(row) for row in table.parked.values() if row.task in known]
+            if changes:
+                self.store.append([(CHANGES, encode(changes))])
+            return len(changes)
+
+        count = self.store.turn(unpark)
+        if count:
+            self.store.flush()
+            self.store.bell.ring_all("work")
+        return count
 
 
 def _retried(table: Table, row: Row, now: float) -> Change | None:

@@ -9,20 +9,29 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 from hashlib import blake2b
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
-from nuvom._durable import persist, private_directory, storage_errors, sync_directory, write_durably
+from nuvom._durable import (
+    persist,
+    private_directory,
+    read_file,
+    storage_errors,
+    sync_directory,
+    write_durably,
+)
 from nuvom._file.frames import BEGIN, END, KEPT, UnknownVersionError, header, scan
-from nuvom._lockfile import FileLock
+from nuvom._lockfile import FileTurns
 from nuvom.errors import PayloadError
 from nuvom.record import JobRecord, JobSnapshot, StoredError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from nuvom._file.quarantine import Quarantine
+
+T = TypeVar("T")
 
 _LOCK = "lock"
 
@@ -71,18 +80,18 @@ class Keepsakes:
         self._path = os.path.join(directory, "results")
         self._quarantine = quarantine
 
-    def lock(self, job_id: str) -> FileLock:
-        """Return the lock under which what is kept of a job is changed."""
+    def turn(self, job_id: str, action: Callable[[], T]) -> T:
+        """Call ``action`` under the lock of what is kept of a job, and return its answer."""
         folder = os.path.dirname(self._file(job_id))
         private_directory(folder)
-        return FileLock(os.path.join(folder, _LOCK))
+        return FileTurns(os.path.join(folder, _LOCK)).run(action)
 
     def get(self, job_id: str) -> Kept | None:
         """Return what is kept of a job, or None."""
         return self._read(self._file(job_id))
 
     def put(self, job_id: str, kept: Kept, *, flush: bool) -> None:
-        """Keep something of a job in place of what was kept; the caller has its lock.
+        """Keep something of a job in place of what was kept; it is the caller's turn.
 
         Raises: StorageFull, BackendUnavailable: all is as before.
         """
@@ -119,8 +128,7 @@ class Keepsakes:
     def _read(self, path: str) -> Kept | None:
         with storage_errors(path):
             try:
-                with open(path, "rb") as stream:
-                    data = stream.read()
+                data = read_file(path)
             except FileNotFoundError:
                 return None
         kept, problem = _decoded(data)
@@ -131,9 +139,7 @@ class Keepsakes:
     def _set_aside(self, path: str, data: bytes, problem: str) -> None:
         self._quarantine.keep(f"result-{os.path.basename(path)}", data, f"{path}: {problem}")
         with suppress(OSError):  # somebody may have replaced or removed it meanwhile
-            with open(path, "rb") as stream:
-                is_same = stream.read() == data
-            if is_same:
+            if read_file(path) == data:
                 os.unlink(path)
 
 

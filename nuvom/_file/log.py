@@ -1,26 +1,29 @@
 """The log: numbered files to which entries are appended, read by many processes.
 
-Whoever calls ``follow`` or ``append`` holds the store's lock, and follows before it appends. A
-process that dies while appending leaves an unfinished end, which the next one cuts off; bytes
-that are damaged are skipped and kept in quarantine. Knows nothing of jobs.
+Whoever calls holds the store's lock, but for ``sync``, and follows before it appends. A process
+that dies while appending leaves an unfinished end, which the next one cuts off; bytes that are
+damaged are skipped and kept in quarantine. Knows nothing of jobs.
+
+What this process knows of the log is of no use after an exception that is not one of ours: close
+it then and open it anew. The log itself is whole at any time.
 """
 
 from __future__ import annotations
 
 import os
 from contextlib import suppress
-from threading import Lock
 from typing import TYPE_CHECKING
 
 from nuvom._durable import (
+    on_file,
+    open_file,
     read_at,
     storage_error,
     storage_errors,
-    sync_data,
     sync_directory,
-    write_again,
     write_all,
 )
+from nuvom._file.flushing import FILE_FLAGS, Flusher, segment_numbers, segment_path
 from nuvom._file.frames import (
     BEGIN,
     END,
@@ -41,18 +44,12 @@ from nuvom.errors import BackendUnavailable, CorruptRecord, StorageFull
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+    from io import FileIO
 
     from nuvom._file.frames import Scan
     from nuvom._file.quarantine import Quarantine
 
 _CHUNK_BYTES = 1 << 20
-_SUFFIX = ".log"
-_FLAGS = (
-    os.O_RDWR
-    | getattr(os, "O_CLOEXEC", 0)
-    | getattr(os, "O_NOFOLLOW", 0)
-    | getattr(os, "O_BINARY", 0)
-)
 
 
 class GoneError(Exception):
@@ -64,23 +61,21 @@ class Log:
 
     Attributes:
         end: The place up to which this process has followed.
+        flusher: Knows what is on the device.
         segment_bytes: Who finds a file that long begins a new one.
-        is_doubtful: A flush failed: what was appended may be lost unless ``sync`` now succeeds.
     """
 
     segment_bytes = 16 << 20
+    _file: FileIO | None = None
+    _descriptor = -1  # of ``_file``, while it is open
 
     def __init__(self, directory: str, quarantine: Quarantine) -> None:
         self._directory = directory
         self._quarantine = quarantine
-        self._file = -1
+        self.flusher = Flusher(directory)
         self._is_sealed = False
         self.end = 0
         self._tail = 0  # where the file ends: own appends are behind ``end`` until followed
-        self._syncing = Lock()
-        self._appended = 0
-        self._synced = 0
-        self.is_doubtful = False
 
     # ---- segments -------------------------------------------------------------------------
 
@@ -92,9 +87,7 @@ class Log:
     def segments(self) -> list[int]:
         """Return the numbers of the segments that exist, oldest first."""
         with storage_errors(self._directory):
-            names = os.listdir(self._directory)
-        stems = [name.removesuffix(_SUFFIX) for name in names if name.endswith(_SUFFIX)]
-        return sorted(int(stem) for stem in stems if stem.isdigit())
+            return segment_numbers(self._directory)
 
     def oldest_full(self) -> int | None:
         """Return the number of the oldest segment, unless it is the one appended to."""
@@ -114,51 +107,61 @@ class Log:
 
     @property
     def is_open(self) -> bool:
-        """Whether ``open`` was called since the last ``close``."""
-        return self._file >= 0
+        """Whether ``open`` was called since it was closed."""
+        return self._file is not None
+
+    def leave(self) -> None:
+        """Follow no more; what was appended can still be flushed. Twice is fine."""
+        self._descriptor = -1
+        if self._file is not None:
+            self.flusher.leave(self._file)
+            self._file = None
 
     def close(self) -> None:
-        """Close the file. Twice is fine."""
-        with self._syncing:
-            file, self._file = self._file, -1
-        if file >= 0:
-            os.close(file)
+        """Close all files. Twice is fine."""
+        self.leave()
+        self.flusher.close()
 
-    __del__ = close
+    def __del__(self) -> None:
+        if self._file is not None:
+            self._file.close()
 
     def _path(self, number: int) -> str:
-        return os.path.join(self._directory, f"{number:010d}{_SUFFIX}")
+        return segment_path(self._directory, number)
 
     def _enter(self, number: int) -> None:
         """Go on in segment ``number``; make it when it and all later ones are missing."""
         path = self._path(number)
         with storage_errors(path):
             try:
-                file = os.open(path, _FLAGS)
+                file = open_file(path, FILE_FLAGS)
             except FileNotFoundError:
                 if any(other > number for other in self.segments()):
                     raise GoneError(number) from None
-                file = self._make_segment(path)
-        self.close()
-        with self._syncing:
-            self._file = file
-            self.end = self._tail = place(number, 0)
-            self._synced = max(self._synced, self.end)  # a full segment is flushed
+                self._make_segment(number)
+                file = open_file(path, FILE_FLAGS)
+        before, descriptor = self._file, file.fileno()
+        self._file, self._descriptor = file, descriptor
+        self.end = self._tail = place(number, 0)
         self._is_sealed = False
+        self.flusher.enter(self.end)
+        if before is not None:
+            self.flusher.leave(before)
 
-    def _make_segment(self, path: str) -> int:
-        if self._file >= 0:
-            with self._syncing:  # what is in a later segment never outlives what came before
-                self._flush(self._tail)
-        file = os.open(path, _FLAGS | os.O_CREAT, 0o600)
+    def _make_segment(self, number: int) -> None:
+        if self._file is not None:  # what is in a later segment never outlives what came before
+            self.flusher.flush(self._file, self._tail)
+        path = self._path(number)
         try:
-            crashpoint("file.segment.made")
-            sync_directory(self._directory)
+            on_file(path, FILE_FLAGS | os.O_CREAT, self._keep_name)
         except BaseException:
-            os.close(file)
-            os.unlink(path)  # else the one before would count as full
+            with suppress(OSError):  # who finds it takes it for one that a power cut cannot undo
+                os.unlink(path)
             raise
-        return file
+
+    def _keep_name(self, _: int) -> None:
+        crashpoint("file.segment.made")
+        sync_directory(self._directory)
 
     # ---- reading --------------------------------------------------------------------------
 
@@ -191,22 +194,15 @@ class Log:
         path = self._path(segment_of(at))
         with storage_errors(path):
             try:
-                file = os.open(path, _FLAGS)
+                found = on_file(path, FILE_FLAGS, lambda file: _read_one(file, at))
             except FileNotFoundError:
                 raise CorruptRecord(job_id, path, "the file is missing") from None
-            try:
-                data = read_at(file, 1 << 12, offset_of(at))
-                found = scan(data, at, most=1)
-                if not found.frames and len(data) < found.needs:
-                    found = scan(read_at(file, found.needs, offset_of(at)), at, most=1)
-            finally:
-                os.close(file)
         if not found.frames:
             raise CorruptRecord(job_id, path, found.problem)
         return found.frames[0][0], found.frames[0][3]
 
     def _follow_segment(self, until: int | None) -> Iterator[Frame]:
-        status = os.fstat(self._file)
+        status = os.fstat(self._descriptor)
         size = place(segment_of(self.end), status.st_size)
         if status.st_nlink == 0 or size < self.end:
             raise GoneError(self.end)
@@ -214,7 +210,7 @@ class Log:
         at, pending = self.end, list[Frame]()
         while at < size or pending:
             found = self._scan(at, size)
-            self._synced = max(self._synced, found.synced)
+            self.flusher.synced = max(self.flusher.synced, found.synced)
             for frame in found.frames:
                 if frame[1] & BEGIN and pending:  # its END is damaged, but it was complete
                     yield from self._taken(pending, frame[2])
@@ -239,16 +235,17 @@ class Log:
         self.end = end
 
     def _scan(self, at: int, size: int) -> Scan:
-        found = scan(read_at(self._file, min(_CHUNK_BYTES, size - at), offset_of(at)), at)
-        if not found.frames and _CHUNK_BYTES < found.needs <= size - at:
-            found = scan(read_at(self._file, found.needs, offset_of(at)), at)
+        size -= at
+        found = scan(read_at(self._descriptor, min(_CHUNK_BYTES, size), offset_of(at)), at)
+        if not found.frames and _CHUNK_BYTES < found.needs <= size:
+            found = scan(read_at(self._descriptor, found.needs, offset_of(at)), at)
         return found
 
     # ---- damage ---------------------------------------------------------------------------
 
     def _pass_over(self, at: int, size: int, problem: str) -> int | None:
         """Return where to go on behind the damage at ``at``, or None at the end of the file."""
-        rest = read_at(self._file, size - at, offset_of(at))
+        rest = read_at(self._descriptor, size - at, offset_of(at))
         sound = next_entry(rest, at)
         if sound is not None:
             self._keep(at, rest[:sound], problem)
@@ -266,17 +263,16 @@ class Log:
                 self._quarantine.keep(self._name(at), data, self._reason(at, problem))
 
     def _cut(self, at: int, problem: str) -> None:
-        data = read_at(self._file, self._tail - at, offset_of(at))
+        data = read_at(self._descriptor, self._tail - at, offset_of(at))
         self._quarantine.keep(self._name(at), data, self._reason(at, problem))
         crashpoint("file.cut.kept")
-        os.ftruncate(self._file, offset_of(at))
+        os.ftruncate(self._descriptor, offset_of(at))
         self._tail = at
 
     def set_aside(self, at: int, problem: str) -> None:
         """Keep in quarantine what stands at a place, up to the next entry."""
-        with open(self._path(segment_of(at)), "rb") as stream:
-            stream.seek(offset_of(at))
-            rest = stream.read(_CHUNK_BYTES)
+        path = self._path(segment_of(at))
+        rest = on_file(path, FILE_FLAGS, lambda file: read_at(file, _CHUNK_BYTES, offset_of(at)))
         self._keep(at, rest[: next_entry(rest, at)], problem)
 
     def _name(self, at: int) -> str:
@@ -293,8 +289,8 @@ class Log:
         """
         base = self.end
         with storage_errors(self._directory):
-            self._tail = base + os.fstat(self._file).st_size
-            cut = first_unflushed(read_at(self._file, self._tail - base, 0), base)
+            self._tail = base + os.fstat(self._descriptor).st_size
+            cut = first_unflushed(read_at(self._descriptor, self._tail - base, 0), base)
             if cut is not None:
                 self._cut(base + cut, "it was not yet flushed when the power was cut")
 
@@ -321,17 +317,18 @@ class Log:
         except BaseException:
             self._take_back(start)
             raise
-        self._appended = self._tail
+        self.flusher.note(self._file, self._tail)
         if known:
             self.end = self._tail
 
     def _take_back(self, start: int) -> None:
         self._tail = start
         with suppress(OSError):  # whoever follows next cuts it off as well
-            os.ftruncate(self._file, offset_of(start))
+            os.ftruncate(self._descriptor, offset_of(start))
 
     def _write(self, entries: Iterable[tuple[int, bytes]]) -> None:
-        os.lseek(self._file, offset_of(self._tail), os.SEEK_SET)
+        file, synced = self._descriptor, self.flusher.synced
+        os.lseek(file, offset_of(self._tail), os.SEEK_SET)
         buffer = bytearray()
         flags, stream = BEGIN, iter(entries)
         held = next(stream, None)
@@ -340,60 +337,39 @@ class Log:
             held = next(stream, None)
             if held is None:
                 flags |= END
-            buffer += header(kind, flags, self._tail, body, synced=self._synced)
+            buffer += header(kind, flags, self._tail, body, synced=synced)
             buffer += body
             self._tail += HEADER_BYTES + len(body)
             flags = 0
             if len(buffer) >= _CHUNK_BYTES or held is None:
-                write_all(self._file, buffer)
+                write_all(file, buffer)
                 buffer = bytearray()
 
     def _begin_segment(self) -> None:
-        start = self._tail
+        start, following = self._tail, segment_of(self._tail) + 1
         try:
             with storage_errors(self._directory):
                 self._write([(SEAL, b"")])
                 crashpoint("file.segment.sealed")
-            self._enter(segment_of(start) + 1)
+                self._make_segment(following)
         except BaseException:
-            self._take_back(start)
+            if not os.path.exists(self._path(following)):  # else nothing but the seal leads there
+                self._take_back(start)
             raise
+        self._enter(following)
 
     def sync(self) -> None:
-        """Return when all that this process has appended is on the device.
+        """Return when all that this process has appended is on the device. Needs no lock.
 
-        Needs no lock; callers that come together share one flush.
         Raises: BackendUnavailable: it may not be; a later call tries again.
         """
-        wanted = self._appended
-        with self._syncing:
-            if self._synced >= wanted and not self.is_doubtful:
-                return
-            try:
-                self._flush(max(self._appended, self.end))
-            except OSError as error:
-                raise BackendUnavailable(
-                    self._directory,
-                    f"it could not be flushed: {error.strerror}",
-                    "What was just written may vanish at a power cut. Look after the disk.",
-                ) from error
+        self.flusher.sync()
 
-    def _flush(self, end: int) -> None:
-        try:
-            if self.is_doubtful:
-                self._write_again(end)
-            crashpoint("file.flush.before")
-            sync_data(self._file)
-            crashpoint("file.flush.after")
-        except OSError:
-            self.is_doubtful = True
-            raise
-        self.is_doubtful = False
-        self._synced = end
 
-    def _write_again(self, end: int) -> None:
-        file = os.open(self._path(segment_of(end)), _FLAGS)  # another thread moves in the first
-        try:
-            write_again(file, offset_of(self._synced), offset_of(end))
-        finally:
-            os.close(file)
+def _read_one(file: int, at: int) -> Scan:
+    """Return what an entry's place holds, as far as one entry."""
+    data = read_at(file, 1 << 12, offset_of(at))
+    found = scan(data, at, most=1)
+    if not found.frames and len(data) < found.needs:
+        found = scan(read_at(file, found.needs, offset_of(at)), at, most=1)
+    return found

@@ -37,38 +37,44 @@ class ReadingPart:
 
     def keep_totals(self) -> None:
         """Have the log counted from here on; see the contract."""
-        with self.store.turn() as table:
+
+        def keep(table: Table) -> None:
             if table.tally is None:
                 self.store.append([(TOTALS, encode_totals([]))])
+
+        self.store.turn(keep)
         self.store.flush()
 
     def totals(self) -> list[Total]:
         """Return what was counted so far; see the contract."""
-        with self.store.turn() as table:
-            return [] if table.tally is None else table.tally.totals()
+        return self.store.turn(lambda table: [] if table.tally is None else table.tally.totals())
 
     def store_size(self) -> StoreSize:
         """Return the bytes of the log, and those of the disk below it."""
-        with self.store.turn():
-            used = self.store.log.size()
+        used = self.store.turn(lambda _: self.store.log.size())
         disk = shutil.disk_usage(self.store.directory)
         return StoreSize(used, disk.free, disk.total)
 
     def qsize(self) -> int:
         """Return how many jobs are PENDING."""
-        with self.store.turn() as table:
+
+        def count(table: Table) -> int:
             return sum(queue.counts[JobStatus.PENDING] for queue in table.queues.values())
+
+        return self.store.turn(count)
 
     def get(self, job_id: str) -> JobSnapshot | None:
         """Return one job with its result, or None."""
-        with self.store.turn() as table:
+
+        def read(table: Table) -> JobSnapshot | None:
             row = table.rows.get(job_id)
             return None if row is None else contents.snapshot(self.store.log, row)
 
+        return self.store.turn(read)
+
     def find_ids(self, suffix: str, limit: int = 6) -> list[str]:
         """Return ids that end in ``suffix``, newest first."""
-        with self.store.turn() as table:
-            rows = table.in_order()
+        rows = self.store.turn(lambda table: table.in_order())
         return list(islice((row.id for row in reversed(rows) if row.id.endswith(suffix)), limit))
 
     def page(
@@ -82,7 +88,8 @@ class ReadingPart:
     ) -> list[JobSnapshot]:
         """Return jobs, newest first, without results and tracebacks; see the contract."""
         wanted = frozenset(statuses)
-        with self.store.turn() as table:
+
+        def read(table: Table) -> list[JobSnapshot]:
             fitting = (
                 row
                 for row in _older_than(table, before)
@@ -93,6 +100,8 @@ class ReadingPart:
             shown = (self._shown(row) for row in fitting)
             return list(islice((one for one in shown if one is not None), limit))
 
+        return self.store.turn(read)
+
     def _shown(self, row: Row) -> JobSnapshot | None:
         try:
             return contents.snapshot(self.store.log, row, is_whole=False)
@@ -101,13 +110,17 @@ class ReadingPart:
 
     def attempts(self, job_id: str) -> list[Attempt]:
         """Return the closed attempts that are kept, oldest first."""
-        with self.store.turn() as table:
+
+        def read(table: Table) -> list[Attempt]:
             row = table.rows.get(job_id)
             return [] if row is None else contents.attempts(self.store.log, row)
 
+        return self.store.turn(read)
+
     def stats(self) -> list[QueueStats]:
         """Return counts for each queue, by name."""
-        with self.store.turn() as table:
+
+        def read(table: Table) -> list[QueueStats]:
             table.promote(self.clock.now())
             scheduled: Counter[str] = Counter()
             retrying: Counter[str] = Counter()
@@ -117,6 +130,8 @@ class ReadingPart:
                 _stats(queue, scheduled=scheduled[name], retrying=retrying[name])
                 for name, queue in sorted(table.queues.items())
             ]
+
+        return self.store.turn(read)
 
     def error_groups(self, limit: int = 50) -> list[ErrorGroup]:
         """Return failures grouped by fingerprint, latest first."""
@@ -132,19 +147,28 @@ class ReadingPart:
         return [row.id for row in rows if _fingerprint(row) == fingerprint]
 
     def _failures(self) -> list[Row]:
-        with self.store.turn() as table:
+
+        def read(table: Table) -> list[Row]:
             return [row for row in table.in_order() if row.state.status in _FAILURES]
+
+        return self.store.turn(read)
 
     @property
     def parked_tasks(self) -> dict[str, int]:
         """Names of tasks that jobs are PARKED for, with their number."""
-        with self.store.turn() as table:
-            return dict(Counter(row.task for row in table.parked.values()))
+        return self.store.turn(_parked)
 
     def _has_ready(self) -> bool:
-        with self.store.turn() as table:
+
+        def look(table: Table) -> bool:
             table.promote(self.clock.now())
             return table.has_ready()
+
+        return self.store.turn(look)
+
+
+def _parked(table: Table) -> dict[str, int]:
+    return dict(Counter(row.task for row in table.parked.values()))
 
 
 def _older_than(table: Table, before: str | None) -> Iterator[Row]:

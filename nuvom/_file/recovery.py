@@ -50,34 +50,33 @@ class RecoveryPart:
             crashpoint("file.reap.before_bury")
             for corpse in corpses:
                 corpse.bury()
-        finally:
+        except BaseException:
             for corpse in corpses:
                 corpse.close()
+            raise
         clean(self.store)
         return records
 
     def next_due_secs(self) -> float | None:
         """Return seconds until the next scheduled job is due, or None."""
         now = self.clock.now()
-        with self.store.turn() as table:
+
+        def look(table: Table) -> float | None:
             table.promote(now)
-            due = table.next_due()
+            return table.next_due()
+
+        due = self.store.turn(look)
         return None if due is None else max(0.0, due - now)
 
     def _take_back(self, corpses: dict[str, Corpse]) -> list[JobRecord]:
         now, asked_at = self.clock.now(), self.clock.monotonic()
-        with self.store.turn() as table:
+
+        def take(table: Table) -> tuple[_Found, bool]:
             self._note_stall(asked_at)
             arrivals = table.arrivals
             table.promote(now)
             has_due = table.arrivals > arrivals
-            found = _Found(self.store, self.settings.max_deliveries, now)
-            for owner, holder in table.holders.items():
-                rows, verdict = self._lost_by(owner, holder, corpses)
-                found.take(rows, verdict)
-            self._give_up_parked(table, found)
-            if found.changes:
-                self.store.append([(CHANGES, encode(found.changes))])
+            found = self._found(table, corpses, now)
             gone = [
                 Retired(owner)
                 for owner, one in table.holders.items()
@@ -85,12 +84,26 @@ class RecoveryPart:
             ]
             if gone:
                 self.store.note(*gone)
+            return found, has_due
+
+        found, has_due = self.store.turn(take)
         if found.changes:
             self.store.flush()
             self.store.bell.ring_all("result")
         if found.changes or has_due:
             self.store.bell.ring_all("work")
         return found.records
+
+    def _found(self, table: Table, corpses: dict[str, Corpse], now: float) -> _Found:
+        """Take back what was lost, inside a turn."""
+        found = _Found(self.store, self.settings.max_deliveries, now)
+        for owner, holder in table.holders.items():
+            rows, verdict = self._lost_by(owner, holder, corpses)
+            found.take(rows, verdict)
+        self._give_up_parked(table, found)
+        if found.changes:
+            self.store.append([(CHANGES, encode(found.changes))])
+        return found
 
     def _lost_by(
         self, owner: str, holder: Holder, corpses: dict[str, Corpse]

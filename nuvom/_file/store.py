@@ -2,17 +2,21 @@
 
 Every change is made in a *turn*: take the lock, read what others have appended, look at the
 table, append. A process that only enqueues has no table: it appends without knowing the rest.
+
+The log is the truth. What a turn knows of it besides, the table above all, is made anew from it
+after a turn that an exception has cut short.
 """
 
 from __future__ import annotations
 
 import os
-from contextlib import contextmanager, suppress
+from contextlib import suppress
+from functools import partial
 from threading import Lock, local
 from typing import TYPE_CHECKING, TypeVar
 
 from nuvom._doorbell import Doorbell
-from nuvom._durable import private_directory, storage_errors, write_durably
+from nuvom._durable import private_directory, read_file, storage_errors, write_durably
 from nuvom._file.frames import JOB, NOTE, REMOVED
 from nuvom._file.log import GoneError, Log
 from nuvom._file.quarantine import Quarantine
@@ -21,7 +25,7 @@ from nuvom._file.table import Table
 from nuvom._filesystem import refuse_network
 from nuvom._fork import drop_at_fork
 from nuvom._locked_out import NOTICE_SECS, LockedOut
-from nuvom._lockfile import FileLock
+from nuvom._lockfile import FileTurns, TakenError
 from nuvom._presence import Presence, is_alive
 from nuvom.clock import boot_id
 from nuvom.crashpoint import crashpoint
@@ -29,16 +33,19 @@ from nuvom.errors import BackendUnavailable, NuvomError
 from nuvom.project import ensure_lasting_folder_for
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable
 
     from nuvom._file.rows import Row
     from nuvom.clock import Clock
     from nuvom.config import Settings
     from nuvom.errors import CorruptRecord
 
+K = TypeVar("K")
 T = TypeVar("T")
 
 _PATIENCE_SECS = 60.0  # longer than any lock that is held in good order
+_LOCKED_OUT = f"another process has locked it for more than {_PATIENCE_SECS:g} s"
+_REMEDY = "Look for a stopped worker or command (state T in ps); let it go on, or end it."
 _TRIES = 3  # against a log that somebody drops and makes anew at the same time
 
 
@@ -64,11 +71,17 @@ class FileStore:
         self._mutex = Lock()
         self._opening = Lock()
         self._turns = local()
-        self._lock = FileLock(os.path.join(base, "lock"), keep_open=True)
+        self._lock = FileTurns(
+            os.path.join(base, "lock"),
+            keep_open=True,
+            limit_secs=_PATIENCE_SECS,
+            waiting=partial(_tell_of_wait, self._locked_out),
+        )
         self.quarantine = Quarantine(base)
         self._log = self._new_log()
         self._has_folders = False
         self._is_open = False
+        self._is_sound = True  # what is known of the log, between turns
         self._table: Table | None = None
         self._bell: Doorbell | None = None
         self._presences: dict[str, Presence] = {}
@@ -76,24 +89,13 @@ class FileStore:
 
     # ---- turns ----------------------------------------------------------------------------
 
-    @contextmanager
-    def turn(self) -> Iterator[Table]:
-        """Hold the lock, with a table that is up to date.
+    def turn(self, action: Callable[[Table], T]) -> T:
+        """Hold the lock and call ``action`` with a table that is up to date; return its answer.
 
         What is appended inside shows in the table of the next turn.
-        Raises: BackendUnavailable, StorageFull.
+        Raises: BackendUnavailable, StorageFull, and what ``action`` raises.
         """
-        table = self._begin(self._catch_up_table)
-        try:
-            yield table
-        except NuvomError:
-            raise
-        except BaseException:
-            self._table = None  # what was interrupted may have taken something off it
-            self._log.close()
-            raise
-        finally:
-            self._lock.release()
+        return self._turn(self._catch_up_table, action)
 
     @property
     def log(self) -> Log:
@@ -132,13 +134,13 @@ class FileStore:
             with_table: It will be wanted. Otherwise it is made only if it is.
         Raises: BackendUnavailable, StorageFull, and what ``jobs`` raises.
         """
-        self._begin(lambda: self._catch_up(with_table=with_table))
-        try:
+
+        def put(_: object) -> None:
             start = self._log.end
             entries = ((JOB, job) for job in jobs(lambda: self._table_until(start)))
             self._log.append(entries, known=self._table is None)
-        finally:
-            self._lock.release()
+
+        self._turn(self._catch_up_table if with_table else self._catch_up, put)
         self.flush()
 
     def _table_until(self, place: int) -> Table:
@@ -153,47 +155,44 @@ class FileStore:
             log.close()
         return table
 
-    def _begin(self, catch_up: Callable[[], T]) -> T:
-        """Take the lock and read what others have appended."""
+    def _turn(self, catch_up: Callable[[], K], action: Callable[[K], T]) -> T:
+        """Hold the lock, read what others have appended, and act on it."""
+        begun: list[bool] = []
         for _ in range(_TRIES):
-            self.make_folders()
-            if not self._take_lock():
-                self._close_files()
-                continue
+            if not self._has_folders:
+                self.make_folders()
             try:
-                caught_up = catch_up()
-                if self._log.is_doubtful:  # whoever sees what was appended takes it for stored
-                    self._log.sync()
-                self._turns.log = self._log
-                return caught_up
+                return self._lock.run(self._act, catch_up, action, begun)
+            except TakenError:
+                raise BackendUnavailable(self.directory, _LOCKED_OUT, _REMEDY) from None
             except GoneError:
-                self._close_files()
-            except BaseException:
-                self._table = None  # it may have taken up half of something
-                self._log.close()
-                self._lock.release()
-                raise
+                pass
+            except BackendUnavailable as error:
+                if begun or not isinstance(error.__cause__, FileNotFoundError):
+                    raise
+            self._is_open = self._has_folders = False  # the whole folder has vanished
         raise BackendUnavailable(self.directory, "its files vanish again and again")
 
-    def _take_lock(self) -> bool:
-        """Take the lock; False when the whole folder has vanished."""
+    def _act(self, catch_up: Callable[[], K], action: Callable[[K], T], begun: list[bool]) -> T:
+        """Act while the lock is held; ``begun`` notes that the action has."""
+        if not self._is_sound:
+            self._table = None
+            self._log.leave()
+        self._is_sound = False
+        caught_up = catch_up()
+        if self._log.flusher.is_doubtful:  # whoever sees what was appended takes it for stored
+            self._log.sync()
+        self._turns.log = self._log
+        begun.append(True)
         try:
-            has_lock = self._lock.acquire(blocking=True, limit_secs=NOTICE_SECS)
-            if not has_lock:
-                self._locked_out.tell(_PATIENCE_SECS)
-                rest_secs = _PATIENCE_SECS - NOTICE_SECS
-                has_lock = self._lock.acquire(blocking=True, limit_secs=rest_secs)
-        except BackendUnavailable as error:
-            if isinstance(error.__cause__, FileNotFoundError):
-                return False
+            answer = action(caught_up)
+        except NuvomError:  # before anything was changed, or undone
+            self._is_sound = True
             raise
-        if not has_lock:
-            raise BackendUnavailable(
-                self.directory,
-                f"another process has locked it for more than {_PATIENCE_SECS:g} s",
-                "Look for a stopped worker or command (state T in ps); let it go on, or end it.",
-            )
-        return True
+        except GoneError as error:  # too late to begin anew
+            raise BackendUnavailable(self.directory, "its files have vanished") from error
+        self._is_sound = True
+        return answer
 
     def make_folders(self) -> None:
         """Make the store's folders, or refuse them where they are not safe to use.
@@ -214,26 +213,31 @@ class FileStore:
             self._bell = self._bell or Doorbell(self.directory)
             self._has_folders = True
 
-    def _catch_up(self, *, with_table: bool) -> None:
-        """Follow the log to its end, without a table if there is none and none is wanted.
+    def _catch_up(self) -> None:
+        """Follow the log to its end, without a table if there is none.
 
         Only whoever has the lock knows whether there is one: another thread may just have made
         it, and what it does not take up now it never will.
         """
-        if with_table or self._table is not None:
+        if self._table is not None:
             self._catch_up_table()
             return
-        self._open_log(first=False)
+        if not self._is_open:
+            self._open_store()
+        if not self._log.is_open:
+            self._log.open(first=False)
         for _ in self._log.follow():
             pass
 
     def _catch_up_table(self) -> Table:
         """Follow the log to its end with the table, from its beginning where there is none."""
+        if not self._is_open:
+            self._open_store()
         table = self._table
         if table is None:
-            self._log.close()
+            self._log.leave()
+            self._log.open(first=True)
             table = self._table = Table()
-        self._open_log(first=True)
         for frame in self._log.follow():
             table.apply(frame)
         damaged, table.damaged = table.damaged, []
@@ -242,12 +246,13 @@ class FileStore:
                 self._log.set_aside(at, problem)
         return table
 
-    def _open_log(self, *, first: bool) -> None:
-        if not self._is_open:
-            self._greet_boot()
-            self._is_open = True
-        if not self._log.is_open:
-            self._log.open(first=first)
+    def _open_store(self) -> None:
+        """Forget all that was read, and what was known to be flushed, of a store now gone."""
+        self._table = None
+        self._log.close()
+        self._log = self._new_log()
+        self._greet_boot()
+        self._is_open = True
 
     def _greet_boot(self) -> None:
         """At the first use since the machine was started: repair what a power cut left."""
@@ -262,18 +267,10 @@ class FileStore:
         self._log.sync()
         crashpoint("file.boot.noted")
         write_durably(path, boot_id().encode())
-        self._log.close()
+        self._log.leave()
 
     def _new_log(self) -> Log:
         return Log(os.path.join(self.directory, "log"), self.quarantine)
-
-    def _close_files(self) -> None:
-        """Forget all that was read, and what was known to be flushed; gives the lock up."""
-        self._is_open = self._has_folders = False
-        self._table = None
-        self._log.close()
-        self._log = self._new_log()
-        self._lock.close()
 
     # ---- what belongs to this process ---------------------------------------------------
 
@@ -289,12 +286,17 @@ class FileStore:
     def presence(self, owner: str) -> Presence | None:
         """Return the presence of a worker, made at its first claim; None if it is elsewhere."""
         found = self._presences.get(owner)
-        if found is None:
+        if found is None or not found.lasts:
             with self._mutex:
-                found = self._presences.get(owner) or self._enter(owner)
+                found = self._entered(owner)
         return found
 
-    def _enter(self, owner: str) -> Presence | None:
+    def _entered(self, owner: str) -> Presence | None:
+        found = self._presences.get(owner)
+        if found is not None and found.lasts:
+            return found
+        if found is not None:
+            found.leave()  # what was interrupted
         self.make_folders()
         if is_alive(self.directory, owner):
             return None
@@ -304,53 +306,82 @@ class FileStore:
     def leave(self, owner: str) -> None:
         """End a worker's presence in good order; harmless when it has none here."""
         with self._mutex:
-            presence = self._presences.pop(owner, None)
-        if presence is not None:
-            presence.leave()
+            presence = self._presences.get(owner)
+            if presence is not None:
+                presence.leave()
+                del self._presences[owner]
 
     def book(self, owner: str, claimed: list[tuple[str, int]]) -> None:
         """Give claimed jobs, as ids and epochs, slots in which their start can be marked."""
         presence = self.presence(owner)
         if presence is not None:
             indexes = presence.book(claimed)
-            for (job_id, epoch), index in zip(claimed, indexes, strict=True):
-                self.marks[job_id] = (epoch, presence, index)
+            try:
+                booked = zip(claimed, indexes, strict=True)
+                marks = {job_id: (epoch, presence, index) for (job_id, epoch), index in booked}
+                with self._mutex:
+                    self.marks.update(marks)
+            except BaseException:
+                self._unmark(claimed)
+                presence.free(indexes)
+                raise
+
+    def _unmark(self, claimed: list[tuple[str, int]]) -> None:
+        with self._mutex:
+            for job_id, _ in claimed:
+                self.marks.pop(job_id, None)
 
     def unbook(self, ended: Iterable[tuple[str, int]]) -> None:
-        """Let the slots of jobs be used again; only after their end is committed."""
-        for job_id, epoch in ended:
-            mark = self.marks.get(job_id)
-            if mark is not None and mark[0] == epoch:
-                del self.marks[job_id]
-                mark[1].free((mark[2],))
+        """Let the slots of jobs be used again; only after their end is committed.
+
+        An exception in between may cost one slot, but never has two jobs share one.
+        """
+        with self._mutex:  # the same jobs may be settled by two threads at the same time
+            for job_id, epoch in ended:
+                mark = self.marks.get(job_id)
+                if mark is not None and mark[0] == epoch:
+                    del self.marks[job_id]
+                    mark[1].free((mark[2],))
 
     def close(self) -> None:
         """Give everything back. Workers of this process that still hold jobs count as dead."""
         with self._mutex:
-            presences, self._presences = self._presences, {}
-            marks, self.marks = self.marks, {}
+            holding = {presence.owner for _, presence, _ in self.marks.values()}
+            for owner, presence in tuple(self._presences.items()):
+                if owner in holding:
+                    presence.abandon()
+                else:
+                    presence.leave()
+                del self._presences[owner]
+            self.marks = {}
             bell, self._bell = self._bell, None
             self._has_folders = False
-        holding = {presence.owner for _, presence, _ in marks.values()}
-        for presence in presences.values():
-            if presence.owner in holding:
-                presence.abandon()
-            else:
-                presence.leave()
         if bell is not None:
             bell.close()
         if self._is_open:
-            with suppress(BackendUnavailable):  # the folder has vanished, and all turns with it
-                self._lock.acquire(blocking=True)  # a turn of another thread comes to its end
-                if self._log.is_open and self._log.is_doubtful:  # the next one does not know
-                    self._log.sync()
-            self._close_files()
+            with suppress(BackendUnavailable, TakenError):  # the folder has vanished, or is locked
+                self._lock.run(self._close_log)
+        self._lock.close()
+        self._is_open = False
+        self._log.close()
+
+    def _close_log(self) -> None:
+        try:
+            if self._log.flusher.is_doubtful:  # the next one does not know
+                self._log.sync()
+        finally:
+            self._is_open = False
+            self._log.close()
+
+
+def _tell_of_wait(locked_out: LockedOut, secs: float) -> None:
+    if secs >= NOTICE_SECS:
+        locked_out.tell(_PATIENCE_SECS)
 
 
 def _content(path: str) -> str | None:
     with storage_errors(path):
         try:
-            with open(path, encoding="ascii", errors="replace") as stream:
-                return stream.read()
+            return read_file(path).decode("ascii", "replace")
         except FileNotFoundError:
             return None

@@ -15,7 +15,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from nuvom._durable import private_directory
-from nuvom._lockfile import FileLock
+from nuvom._lockfile import FileTurns, TakenError
 from nuvom.crashpoint import crashpoint
 from nuvom.errors import NuvomError
 
@@ -64,7 +64,7 @@ class Checkpointer:
         self._directory = directory
         self._connect = connect
         self._failed = failed
-        self._election = FileLock(directory / "checkpoint.lock")
+        self._election = FileTurns(directory / "checkpoint.lock", limit_secs=0)
         self._busy = threading.Lock()
         self.connections: tuple[sqlite3.Connection, ...] = ()
         self.log_bytes = 0
@@ -124,12 +124,10 @@ class Checkpointer:
 
     def _elected(self) -> bool:
         private_directory(self._directory)
-        if not self._election.acquire():
-            return False
         try:
-            return self._checkpoint()
-        finally:
-            self._election.release()
+            return self._election.run(self._checkpoint)
+        except TakenError:
+            return False
 
     def _checkpoint(self) -> bool:
         if not self.connections:

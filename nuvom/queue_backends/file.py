@@ -7,7 +7,7 @@ place, so that a process can die at any point. Reading, control and recovery are
 
 from __future__ import annotations
 
-from itertools import chain
+from contextlib import suppress
 from typing import TYPE_CHECKING, ClassVar
 
 from nuvom._file import moves
@@ -23,10 +23,11 @@ from nuvom._slotfile import SLOT_BYTES, STARTED, STATE_AT
 from nuvom.clock import SYSTEM_CLOCK, Clock
 from nuvom.config import Settings
 from nuvom.crashpoint import crashpoint
-from nuvom.errors import CorruptRecord
+from nuvom.errors import CorruptRecord, NuvomError
 from nuvom.queue_backends.base import Capability
 from nuvom.queue_backends.leased import LeasedJobQueue
 from nuvom.record import FINAL, JobRecord, JobStatus
+from nuvom.record_batch import RecordBatch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -74,12 +75,12 @@ class FileJobQueue(ReadingPart, ControlPart, RecoveryPart, LeasedJobQueue):
 
     def enqueue_many(self, jobs: Iterable[JobRecord]) -> dict[str, str]:
         """Store all jobs in one append, or none, as they come; see the contract."""
-        stream = iter(jobs)
-        first = next(stream, None)
+        # A caller's generator may use this store, and so must not run in a turn at it.
+        many = jobs if isinstance(jobs, RecordBatch) else list(jobs)
+        first = next(iter(many), None)
         if first is None:
             return {}
-        with_table = self._needs_table(first)
-        refused = self._take_in(chain((first,), stream), with_table=with_table)
+        refused = self._take_in(many, with_table=self._needs_table(first))
         self.store.bell.ring_one("work")
         return refused
 
@@ -107,7 +108,9 @@ class FileJobQueue(ReadingPart, ControlPart, RecoveryPart, LeasedJobQueue):
         self.store.presence(owner)  # who holds jobs has to be seen to live
         unwanted = frozenset(without)
         lease_until = self.clock.monotonic() + self.settings.lease_secs
-        with self.store.turn() as table:
+        jobs: list[JobRecord] = []
+
+        def lease(table: Table) -> bool:
             table.promote(self.clock.now())
             turns = _turns(table, queues, exclude)
             rows: list[Row] = []
@@ -115,16 +118,31 @@ class FileJobQueue(ReadingPart, ControlPart, RecoveryPart, LeasedJobQueue):
                 rows += table.pick(min(n, suspects) - len(rows), served, unwanted, suspects=True)
             for served in turns:
                 rows += table.pick(n - len(rows), served, unwanted, suspects=False)
-            jobs = self._lease(table, rows, owner, lease_until) if rows else []
-            must_flush = table.is_fresh_boot
-        if jobs:
-            self._book(owner, jobs, must_flush=must_flush)
+            if rows:
+                self._lease(table, rows, jobs, owner=owner, lease_until=lease_until)
+            return table.is_fresh_boot
+
+        try:
+            must_flush = self.store.turn(lease)
+            if jobs:
+                self._book(owner, jobs, must_flush=must_flush)
+        except BaseException:
+            if jobs:  # nobody gets them now; those that were not even written stay as they are
+                with suppress(NuvomError):
+                    self.release(jobs)
+            raise
         return jobs
 
     def _lease(
-        self, table: Table, rows: list[Row], owner: str, lease_until: float
-    ) -> list[JobRecord]:
-        jobs: list[JobRecord] = []
+        self,
+        table: Table,
+        rows: list[Row],
+        jobs: list[JobRecord],
+        *,
+        owner: str,
+        lease_until: float,
+    ) -> None:
+        """Lease ``rows``; ``jobs`` is given all that may be leased, whatever exception strikes."""
         changes: list[Change] = []
         try:
             for row in rows:
@@ -139,7 +157,6 @@ class FileJobQueue(ReadingPart, ControlPart, RecoveryPart, LeasedJobQueue):
             for row in rows:
                 table.shelve(row)
             raise
-        return jobs
 
     def _readable(self, row: Row) -> bytes | None:
         """Return the stored record; a damaged one is set aside, and None."""
@@ -150,15 +167,11 @@ class FileJobQueue(ReadingPart, ControlPart, RecoveryPart, LeasedJobQueue):
             return None
 
     def _book(self, owner: str, jobs: list[JobRecord], *, must_flush: bool) -> None:
-        """Get slots for claimed jobs; where that fails nothing is claimed."""
-        try:
-            if must_flush:  # else a job that takes the machine down would never be counted
-                self.store.flush()
-            crashpoint("file.claim.before_book")
-            self.store.book(owner, [(job.id, job.lease_epoch) for job in jobs])
-        except BaseException:
-            self.release(jobs)
-            raise
+        """Get slots for claimed jobs."""
+        if must_flush:  # else a job that takes the machine down would never be counted
+            self.store.flush()
+        crashpoint("file.claim.before_book")
+        self.store.book(owner, [(job.id, job.lease_epoch) for job in jobs])
 
     def mark_started(self, job: JobRecord) -> None:
         """Note in the slot file that user code starts; one byte in mapped memory."""
@@ -177,45 +190,60 @@ class FileJobQueue(ReadingPart, ControlPart, RecoveryPart, LeasedJobQueue):
     def settle(self, settlements: Sequence[Settlement]) -> list[bool]:
         """Close attempts, all in one append; see the contract."""
         now = self.clock.now()
-        with self.store.turn() as table:
+
+        def close(table: Table) -> tuple[list[bool], bool]:
             closing = _Closing(table, now)
             accepted = [closing.close(one) for one in settlements]
             if closing.entries:
                 self.store.append(closing.entries)
+            return accepted, closing.has_work
+
+        accepted, has_work = self.store.turn(close)
         crashpoint("file.settle.before_flush")
         self.store.flush()  # also where nothing is new: the first call may have failed to
         crashpoint("file.settle.after_flush")
         self.store.unbook((one.record.id, one.record.lease_epoch) for one in settlements)
         self.store.bell.ring_all("result")
-        if closing.has_work:
+        if has_work:
             self.store.bell.ring_one("work")
         return accepted
 
     def release(self, jobs: Sequence[JobRecord]) -> list[bool]:
         """Give claimed jobs back, uncharged; see the contract."""
         now = self.clock.now()
-        with self.store.turn() as table:
-            held = {job.id: row for job in jobs if (row := table.held(job)) is not None}
+
+        def give_back(table: Table) -> dict[tuple[str, int], Row]:
+            held = {
+                (job.id, job.lease_epoch): row
+                for job in jobs
+                if (row := table.held(job)) is not None
+            }
             changes = [
                 moves.released(row, now, started=self._has_started(row.id, row.state.epoch))
                 for row in held.values()
             ]
             if changes:
                 self.store.append([(CHANGES, encode(changes))])
+            return held
+
+        held = self.store.turn(give_back)
         self.store.flush()
         self.store.unbook((job.id, job.lease_epoch) for job in jobs)
         self.store.bell.ring_one("work")
-        return [held.pop(job.id, None) is not None for job in jobs]
+        return [held.pop((job.id, job.lease_epoch), None) is not None for job in jobs]
 
     def extend(self, owner: str) -> dict[str, int]:
         """Renew the leases of ``owner`` and beat for it; see the contract."""
         now = self.clock.monotonic()
-        with self.store.turn() as table:
+
+        def beat(table: Table) -> dict[str, int]:
             holder = table.holders.get(owner)
             if holder is None:
                 return {}
             self.store.note(Beat(owner, now, now + self.settings.lease_secs))
-            held = {job_id: row.state.epoch for job_id, row in holder.held.items()}
+            return {job_id: row.state.epoch for job_id, row in holder.held.items()}
+
+        held = self.store.turn(beat)
         if held:  # a job that runs so long, and takes the machine down, must be counted
             self.store.flush()
         return held
@@ -225,20 +253,28 @@ class FileJobQueue(ReadingPart, ControlPart, RecoveryPart, LeasedJobQueue):
     def wait_for_work(self, timeout: float, recheck: Callable[[], bool] | None = None) -> bool:
         """Sleep until a job may be there; see the contract."""
         listener = self._idle_listener()
-        listener.arm()
-        self._sleeping.add(listener)  # from now on a poke is not forgotten by arming
         try:
-            return (recheck or self._has_ready)() or listener.wait(timeout)
-        finally:
+            listener.arm()
+            self._sleeping.add(listener)  # from now on a poke is not forgotten by arming
+            is_awake = (recheck or self._has_ready)() or listener.wait(timeout)
             listener.disarm()
             self._sleeping.discard(listener)
             self._listeners.append(listener)
+        except BaseException:
+            self._sleeping.discard(listener)
+            listener.close()
+            raise
+        return is_awake
 
     def _idle_listener(self) -> Listener:
         while self._listeners:
             listener = self._listeners.pop()
-            if listener.fileno() >= 0:  # else it is the parent's, and this is a forked child
-                return listener
+            try:
+                if listener.fileno() >= 0:  # else it is the parent's, and this is a forked child
+                    return listener
+            except BaseException:
+                listener.close()
+                raise
         return self.store.bell.listen("work")
 
     def interrupt(self) -> None:
@@ -252,8 +288,7 @@ class FileJobQueue(ReadingPart, ControlPart, RecoveryPart, LeasedJobQueue):
 
     def start(self) -> None:
         """Open the folder, so that whatever is wrong with it shows at once."""
-        with self.store.turn():
-            pass
+        self.store.turn(lambda _: None)
 
     def stop(self) -> None:
         """Close everything; jobs that this process still holds are recovered by others."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from nuvom._file.contents import snapshot
 from nuvom._file.frames import REMOVED
@@ -23,10 +23,13 @@ from nuvom.result_backends.full import as_full, as_stored_error
 from nuvom.serialization.msgpack_codec import MsgpackCodec
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
+    from nuvom._file.table import Table
     from nuvom.clock import Waitable
     from nuvom.queue_backends.base import BaseJobQueue
+
+T = TypeVar("T")
 
 
 class FileResultBackend(BaseResultBackend):
@@ -84,15 +87,16 @@ class FileResultBackend(BaseResultBackend):
         result: bytes | None = None,
         error: StoredError | None = None,
     ) -> bool:
-        with self._locked(job_id):
+        def keep() -> bool:
             kept = self._kept.get(job_id)
             found = self._newest(job_id, kept)
-            if record is None:
-                record = JobRecord(job_id, "") if found is None else found.record
-            elif found is not None and _is_settled(found, record.lease_epoch):
+            last = record
+            if last is None:
+                last = JobRecord(job_id, "") if found is None else found.record
+            elif found is not None and _is_settled(found, last.lease_epoch):
                 return False
             seen = JobSnapshot(
-                record=record.replace(id=job_id, status=status),
+                record=last.replace(id=job_id, status=status),
                 result=result,
                 error=error,
                 worker=None if found is None else found.worker,
@@ -100,28 +104,36 @@ class FileResultBackend(BaseResultBackend):
                 finished_at=self._clock.now(),
             )
             self._put(job_id, kept, seen, flush=self._flushes)
+            return True
+
+        if not self._in_turn(job_id, keep):
+            return False
         self.store.bell.ring_all("result")
         return True
 
     def set_record(self, record: JobRecord) -> None:
         """Keep a job that has no outcome yet; see the contract."""
-        with self._locked(record.id):
+
+        def keep() -> None:
             kept = self._kept.get(record.id)
             found = self._newest(record.id, kept)
             if found is None or not found.status.is_final:
                 self._put(record.id, kept, JobSnapshot(record=record), flush=False)
 
+        self._in_turn(record.id, keep)
+
     def forget(self, job_id: str) -> bool:
         """Remove what is kept of a job; False when there was nothing."""
-        with self._locked(job_id):
+
+        def forget() -> bool:
             was_kept = self._kept.remove(job_id)
             return self._forget_row(job_id) or was_kept
 
-    @contextmanager
-    def _locked(self, job_id: str) -> Iterator[None]:
+        return self._in_turn(job_id, forget)
+
+    def _in_turn(self, job_id: str, action: Callable[[], T]) -> T:
         self.store.make_folders()
-        with self._kept.lock(job_id):
-            yield
+        return self._kept.turn(job_id, action)
 
     def _put(self, job_id: str, before: Kept | None, seen: JobSnapshot, *, flush: bool) -> None:
         since = self._clock.now() if before is None else before.since
@@ -130,11 +142,16 @@ class FileResultBackend(BaseResultBackend):
     def _forget_row(self, job_id: str) -> bool:
         if not self._is_guest:
             return False
-        with self.store.turn() as table:
+
+        def forget(table: Table) -> bool:
             row = table.rows.get(job_id)
             if row is None or not row.state.status.is_final:
                 return False
             self.store.append([(REMOVED, encode([job_id]))])
+            return True
+
+        if not self.store.turn(forget):
+            return False
         self.store.flush()
         return True
 
@@ -167,8 +184,7 @@ class FileResultBackend(BaseResultBackend):
     def _row_ids(self) -> list[str]:
         if not self._is_guest:
             return []
-        with self.store.turn() as table:
-            return [row.id for row in table.in_order()]
+        return self.store.turn(lambda table: [row.id for row in table.in_order()])
 
     def _find(self, job_id: str) -> JobSnapshot | None:
         return self._newest(job_id, self._kept.get(job_id))
@@ -184,9 +200,12 @@ class FileResultBackend(BaseResultBackend):
     def _row(self, job_id: str) -> JobSnapshot | None:
         if not self._is_guest:
             return None
-        with self.store.turn() as table:
+
+        def read(table: Table) -> JobSnapshot | None:
             row = table.rows.get(job_id)
             return None if row is None else snapshot(self.store.log, row)
+
+        return self.store.turn(read)
 
     # ---- waiting ------------------------------------------------------------------------
 

@@ -12,9 +12,12 @@ import pytest
 
 from nuvom import _durable
 from nuvom._durable import (
+    on_file,
+    open_file,
     persist,
     private_directory,
     read_at,
+    read_file,
     storage_error,
     storage_errors,
     sync_data,
@@ -26,6 +29,7 @@ from nuvom._durable import (
 from nuvom.clock import SYSTEM_CLOCK
 from nuvom.errors import BackendUnavailable, StorageFull
 from tests.unit._file.faults import Faults, fail
+from tests.unit._file.interrupting import descriptors, interrupt_everywhere
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -166,6 +170,60 @@ def test_flushing_a_real_file_and_folder_works(tmp_path: Path) -> None:
     sync_data(file)
     os.close(file)
     sync_directory(tmp_path)
+
+
+# ---- interrupted --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("exclusive", [False, True])
+def test_an_interrupted_write_leaves_the_file_as_before_or_whole(
+    tmp_path: Path, *, exclusive: bool
+) -> None:
+    def prepare(number: int) -> tuple[Callable[[], object], Callable[[bool], object]]:
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        path = folder / "file"
+        if not exclusive:
+            path.write_bytes(b"before")
+
+        def check(_: bool) -> None:  # noqa: FBT001  # it is told this alone
+            assert set(os.listdir(folder)) <= {"file"}
+            if exclusive:
+                assert not path.exists() or path.read_bytes() == b"after"
+            else:
+                assert path.read_bytes() in (b"before", b"after")
+            assert write_durably(path, b"again")
+            assert path.read_bytes() == b"again"
+
+        return lambda: write_durably(path, b"after", exclusive=exclusive), check
+
+    assert interrupt_everywhere(prepare) > 20
+
+
+def test_an_interrupted_use_of_a_file_leaves_it_closed(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"content")
+
+    def prepare(_: int) -> tuple[Callable[[], object], Callable[[bool], object]]:
+        def use() -> None:
+            read_file(path)
+            on_file(path, os.O_RDWR, os.fsync)
+            open_file(path, os.O_RDWR).close()
+            sync_directory(tmp_path)
+
+        return use, lambda _: None
+
+    assert interrupt_everywhere(prepare) > 10
+
+
+def test_a_file_is_closed_behind_a_use_that_fails(tmp_path: Path) -> None:
+    before = descriptors()
+    (tmp_path / "file").touch()
+    with pytest.raises(ZeroDivisionError):
+        on_file(tmp_path / "file", os.O_RDWR, lambda file: file // 0)
+    with pytest.raises(FileNotFoundError):
+        on_file(tmp_path / "missing", os.O_RDWR, os.fsync)
+    assert descriptors() == before
 
 
 # ---- Windows' refusals --------------------------------------------------------------------

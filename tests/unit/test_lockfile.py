@@ -1,4 +1,7 @@
-"""Locks between threads and processes: exclusive, gone with their holder, never a child's."""
+"""Locks between threads and processes: exclusive, gone with their holder, never a child's.
+
+What an exception does that strikes in between is in ``test_lockfile_interrupted.py``.
+"""
 
 from __future__ import annotations
 
@@ -13,11 +16,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from nuvom import _lockfile
-from nuvom._lockfile import FileLock
+from nuvom._durable import open_file
+from nuvom._lockfile import FileLock, FileTurns, TakenError
 from nuvom.clock import SYSTEM_CLOCK
 from nuvom.errors import BackendUnavailable
+from tests.unit._file.interrupting import descriptors
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="needs fork, modes or links")
@@ -84,27 +90,70 @@ def test_a_lock_of_another_process_is_respected_and_ends_with_it(path: Path) -> 
 
 
 def test_who_blocks_gets_it_when_it_is_released(path: Path) -> None:
-    for keep_open in (False, True):
-        holder, got = FileLock(path, keep_open=keep_open), Event()
-        holder.acquire()
+    holder, got = FileLock(path), Event()
+    waiting = FileLock(path)
+    holder.acquire()
 
-        def wait(lock: FileLock, got: Event) -> None:
-            with lock:
-                got.set()
+    def wait() -> None:
+        assert waiting.acquire(blocking=True)
+        got.set()
 
-        thread = Thread(target=wait, args=(FileLock(path, keep_open=keep_open), got))
+    thread = Thread(target=wait)
+    thread.start()
+    assert not got.wait(0.02)
+    holder.release()
+    assert got.wait(LIMIT_SECS)
+    thread.join()
+    waiting.release()
+
+
+def test_those_that_share_a_lock_have_it_together_and_nobody_else(path: Path) -> None:
+    first, second, alone = FileLock(path), FileLock(path), FileLock(path)
+    assert first.acquire(shared=True)
+    assert second.acquire(shared=True)
+    assert not alone.acquire()
+    first.release()
+    assert not alone.acquire()
+    second.release()
+    assert alone.acquire()
+    assert not first.acquire(shared=True)
+    alone.release()
+
+
+# ---- turns --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("keep_open", [False, True])
+def test_who_waits_for_a_turn_gets_it_when_the_one_before_is_over(
+    path: Path, *, keep_open: bool
+) -> None:
+    got = Event()
+    turns = FileTurns(path, keep_open=keep_open)
+    thread = Thread(target=lambda: FileTurns(path, keep_open=keep_open).run(got.set))
+
+    def turn() -> bool:
         thread.start()
-        assert not got.wait(0.02)
-        holder.release()
-        assert got.wait(LIMIT_SECS)
-        thread.join()
-        holder.close()
+        return got.wait(0.02)
+
+    assert not turns.run(turn)
+    assert got.wait(LIMIT_SECS)
+    thread.join()
+    turns.close()
+
+
+def test_a_turn_gives_what_was_given_to_it_and_what_came_of_it(path: Path) -> None:
+    turns = FileTurns(path)
+    assert turns.run(lambda a, b: (b, a), 1, "x") == ("x", 1)
+    with pytest.raises(KeyError):
+        turns.run(dict[str, int]().__getitem__, "missing")
+    assert is_free(path)
 
 
 def test_waiting_with_a_limit_ends_with_it_or_with_the_lock(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     naps: list[float] = []
+    waits: list[float] = []
     now = [0.0]
 
     def nap(secs: float) -> None:
@@ -117,71 +166,97 @@ def test_waiting_with_a_limit_ends_with_it_or_with_the_lock(
 
     monkeypatch.setattr(SYSTEM_CLOCK, "monotonic", lambda: now[0])
     monkeypatch.setattr(SYSTEM_CLOCK, "sleep", nap)
-    holder, waiting = FileLock(path), FileLock(path)
+    holder, turns = FileLock(path), FileTurns(path, limit_secs=3, waiting=waits.append)
     holder.acquire()
-    assert not waiting.acquire(blocking=True, limit_secs=3)
+    with pytest.raises(TakenError):
+        turns.run(naps.clear)
     assert 3 <= now[0] < 3.1
     assert len(naps) < 25_000, "it asks less often when it takes long"
+    assert waits[0] == 0
+    assert 2.9 < waits[-1] < 3
     naps.clear()
     monkeypatch.setattr(SYSTEM_CLOCK, "sleep", nap_until_released)
-    assert waiting.acquire(blocking=True, limit_secs=3)
+    turns.run(lambda: None)
     assert len(naps) == 1
-    waiting.release()
-    assert waiting.acquire(blocking=True, limit_secs=3)
-    waiting.release()
+    turns.run(lambda: None)
+    turns.close()
+
+
+def test_waiting_for_a_thread_of_the_same_process_has_a_limit_too(path: Path) -> None:
+    turns, inside, over = FileTurns(path, limit_secs=0.01), Event(), Event()
+
+    def turn() -> None:
+        inside.set()
+        over.wait(LIMIT_SECS)
+
+    thread = Thread(target=lambda: turns.run(turn))
+    thread.start()
+    assert inside.wait(LIMIT_SECS)
+    with pytest.raises(TakenError):
+        turns.run(over.set)
+    over.set()
+    thread.join()
+    turns.run(lambda: None)
 
 
 def test_threads_that_share_an_object_exclude_each_other(path: Path) -> None:
-    lock, inside, most = FileLock(path, keep_open=True), [0], [0]
+    turns, inside, most = FileTurns(path, keep_open=True), [0], [0]
 
     def work() -> None:
-        for _ in range(50):
-            with lock:
-                inside[0] += 1
-                most[0] = max(most[0], inside[0])
-                inside[0] -= 1
+        inside[0] += 1
+        most[0] = max(most[0], inside[0])
+        inside[0] -= 1
 
-    threads = [Thread(target=work) for _ in range(4)]
+    threads = [Thread(target=lambda: [turns.run(work) for _ in range(50)]) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     assert most == [1]
-    lock.close()
+    turns.close()
 
 
-def test_a_file_kept_open_is_locked_again_and_again(path: Path) -> None:
-    lock = FileLock(path, keep_open=True)
+@pytest.mark.parametrize("keep_open", [False, True])
+def test_a_file_is_locked_again_and_again(path: Path, *, keep_open: bool) -> None:
+    turns = FileTurns(path, keep_open=keep_open, limit_secs=0)
     for _ in range(3):
-        assert lock.acquire()
-        assert not is_free(path)
-        lock.release()
+        assert not turns.run(is_free, path)
         assert is_free(path)
     other = FileLock(path)
     other.acquire()
-    assert not lock.acquire()
+    with pytest.raises(TakenError):
+        turns.run(lambda: None)
     other.release()
-    lock.close()
-    lock.close()
-    assert lock.acquire()
-    lock.close()
+    turns.close()
+    turns.close()
+    assert not turns.run(is_free, path)
+    turns.close()
     assert is_free(path)
 
 
 @posix
 def test_a_file_kept_open_that_somebody_removed_is_made_anew(path: Path) -> None:
-    """Else two processes could each hold a lock of that name."""
-    lock = FileLock(path, keep_open=True)
-    with lock:
-        pass
+    """Else two processes could each have a turn."""
+    turns = FileTurns(path, keep_open=True)
+    turns.run(lambda: None)
     path.unlink()
-    with lock:
-        assert not is_free(path)
+    assert not turns.run(is_free, path)
     path.unlink()
     path.write_text("another")
-    with lock:
-        assert not is_free(path)
-    lock.close()
+    assert not turns.run(is_free, path)
+    turns.close()
+
+
+def test_a_forgotten_file_kept_open_is_closed(path: Path) -> None:
+    before = descriptors()
+    turns = FileTurns(path, keep_open=True)
+    turns.run(lambda: None)
+    del turns
+    gc.collect()
+    assert descriptors() == before
+
+
+# ---- the file -----------------------------------------------------------------------------
 
 
 @posix
@@ -242,11 +317,11 @@ def test_a_file_replaced_between_opening_and_locking_is_opened_again(
 ) -> None:
     real = _lockfile._lock
 
-    def replacing(descriptor: int, *, blocking: bool) -> bool:
+    def replacing(descriptor: int, **kind: bool) -> bool:
         monkeypatch.setattr(_lockfile, "_lock", real)
         path.unlink()
         path.write_text("new")
-        return real(descriptor, blocking=blocking)
+        return real(descriptor, **kind)
 
     monkeypatch.setattr(_lockfile, "_lock", replacing)
     lock = FileLock(path)
@@ -260,10 +335,10 @@ def test_a_file_removed_between_opening_and_locking_is_made_again(
 ) -> None:
     real = _lockfile._lock
 
-    def removing(descriptor: int, *, blocking: bool) -> bool:
+    def removing(descriptor: int, **kind: bool) -> bool:
         monkeypatch.setattr(_lockfile, "_lock", real)
         path.unlink()
-        return real(descriptor, blocking=blocking)
+        return real(descriptor, **kind)
 
     monkeypatch.setattr(_lockfile, "_lock", removing)
     lock = FileLock(path)
@@ -295,8 +370,11 @@ def test_the_descriptor_is_given_only_while_locked(path: Path) -> None:
     lock = FileLock(path)
     with pytest.raises(ValueError, match="not locked"):
         lock.fileno()
-    with lock:
-        assert os.fstat(lock.fileno()).st_size == 0
+    lock.acquire()
+    assert os.fstat(lock.fileno()).st_size == 0
+    lock.release()
+    with pytest.raises(ValueError, match="not locked"):
+        lock.fileno()
 
 
 def test_a_lock_that_nobody_can_give_up_any_more_is_given_up(path: Path) -> None:
@@ -310,44 +388,107 @@ def test_a_lock_that_nobody_can_give_up_any_more_is_given_up(path: Path) -> None
 def test_a_lock_that_the_system_cannot_give_is_an_error(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def failing(descriptor: int, *, blocking: bool) -> bool:
+    def failing(descriptor: int, **_: bool) -> bool:
         raise OSError(37, "No locks available")
 
-    lock = FileLock(path)
+    lock, turns = FileLock(path), FileTurns(path, keep_open=True)
+    before = descriptors()
     with monkeypatch.context() as patch:
         patch.setattr(_lockfile, "_lock", failing)
         with pytest.raises(BackendUnavailable, match="No locks available"):
             lock.acquire()
+        with pytest.raises(BackendUnavailable, match="No locks available"):
+            turns.run(lambda: None)
+    assert descriptors() == before
     assert lock.acquire()
     lock.release()
+    assert not turns.run(is_free, path)
+    turns.close()
+
+
+def test_a_name_that_cannot_be_looked_at_leaves_no_lock_behind(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(_: object) -> os.stat_result:
+        raise OSError(5, "Input/output error")
+
+    lock, turns = FileLock(path), FileTurns(path, keep_open=True)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "lstat", failing)
+        with pytest.raises(BackendUnavailable, match="Input/output"):
+            lock.acquire()
+        with pytest.raises(BackendUnavailable, match="Input/output"):
+            turns.run(lambda: None)
+    assert not lock.held
+    assert is_free(path)
+
+
+# ---- fork ---------------------------------------------------------------------------------
+
+
+def _in_child_and_parent(in_child: Callable[[], bool], in_parent: Callable[[], None]) -> None:
+    """Let a forked child act first, and the parent while the child still lives."""
+    ready, go = os.pipe(), os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.write(ready[1], b"1" if in_child() else b"0")
+        os.read(go[0], 1)
+        os._exit(0)
+    try:
+        assert os.read(ready[0], 1) == b"1"
+        in_parent()
+    finally:
+        os.write(go[1], b"1")
+        os.waitpid(pid, 0)
+        for end in (*ready, *go):
+            os.close(end)
+
+
+@posix
+def test_a_forked_child_neither_has_the_lock_nor_lifts_nor_keeps_it(path: Path) -> None:
+    lock = FileLock(path)
+    lock.acquire()
+
+    def in_child() -> bool:
+        ok = not lock.held and not is_free(path)
+        lock.release()
+        lock.remove()
+        return ok and path.exists() and not lock.acquire()
+
+    def in_parent() -> None:
+        assert not is_free(path), "the child lifted the parent's lock"
+        lock.release()
+        assert is_free(path), "the child keeps the parent's lock"
+
+    _in_child_and_parent(in_child, in_parent)
 
 
 @posix
 @pytest.mark.parametrize("keep_open", [False, True])
-def test_a_forked_child_neither_has_the_lock_nor_lifts_nor_keeps_it(
+def test_a_child_forked_in_a_turn_neither_has_it_nor_lifts_nor_keeps_it(
     path: Path, *, keep_open: bool
 ) -> None:
-    lock = FileLock(path, keep_open=keep_open)
-    lock.acquire()
-    ready, go = os.pipe(), os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        ok = not lock.held and not is_free(path)
-        lock.release()
-        lock.remove()
-        lock.close()
-        ok = ok and path.exists() and not lock.acquire()
-        os.write(ready[1], b"1" if ok else b"0")
-        os.read(go[0], 1)
-        os._exit(0)
-    assert os.read(ready[0], 1) == b"1"
-    assert not is_free(path), "the child lifted the parent's lock"
-    lock.close()
-    assert is_free(path), "the child keeps the parent's lock"
-    os.write(go[1], b"1")
-    os.waitpid(pid, 0)
-    for end in (*ready, *go):
-        os.close(end)
+    turns = FileTurns(path, keep_open=keep_open, limit_secs=0)
+
+    def in_child() -> bool:
+        turns.close()
+        try:
+            turns.run(lambda: None)
+        except TakenError:
+            return not is_free(path)
+        return False
+
+    def in_parent() -> None:
+        assert not is_free(path), "the child lifted the parent's lock"
+
+    def in_parent_later() -> None:
+        turns.run(lambda: None)
+        assert is_free(path), "the child keeps the parent's lock"
+        turns.close()
+
+    turns.run(_in_child_and_parent, in_child, in_parent)
+    turns.run(lambda: None)
+    _in_child_and_parent(lambda: True, in_parent_later)
 
 
 @posix
@@ -358,7 +499,7 @@ def test_a_child_that_loses_the_object_before_its_own_turn_lifts_nothing(path: P
     lock.acquire()
     pid = os.fork()
     if pid == 0:
-        lock._descriptor = os.dup(2)  # as if ours had not run yet
+        lock._file._file = open_file(path, os.O_RDWR)  # as if ours had not run yet
         lock._pid = os.getppid()
         del lock
         gc.collect()
@@ -369,14 +510,13 @@ def test_a_child_that_loses_the_object_before_its_own_turn_lifts_nothing(path: P
 
 
 def test_a_dropped_lock_is_nobodys_and_can_be_taken_anew(path: Path) -> None:
-    for keep_open in (False, True):
-        lock = FileLock(path, keep_open=keep_open)
-        lock.acquire()
-        lock.drop_in_child()  # what a forked child calls
-        assert not lock.held
-        assert lock.acquire()
-        lock._pid = -1  # as it is in a child whose hooks have not run yet
-        assert not lock.held
-        lock.release()
-        assert lock.acquire()
-        lock.close()
+    lock = FileLock(path)
+    lock.acquire()
+    lock.drop_in_child()  # what a forked child calls
+    assert not lock.held
+    assert lock.acquire()
+    lock._pid = -1  # as it is in a child whose hooks have not run yet
+    assert not lock.held
+    lock.release()
+    assert lock.acquire()
+    lock.release()

@@ -12,8 +12,10 @@ import pytest
 from nuvom._slotfile import FREE, SLOT_BYTES, STARTED, STATE_AT, SlotFile, Slots, read_slots
 from nuvom.errors import StorageFull
 from tests.unit._file.faults import Faults, fail
+from tests.unit._file.interrupting import in_thread, interrupt_everywhere
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 
@@ -146,3 +148,43 @@ def test_a_full_disk_while_growing_leaves_what_was_booked(path: str) -> None:
     assert proof(path).started("a", 1)
     assert not proof(path).started("b", 1)
     assert len(slots.book([("c", 1), ("d", 1), ("e", 1)])) == 3
+
+
+# ---- interrupted --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("slots", [1, 8])
+def test_an_interrupted_booking_takes_no_slot_whether_the_file_grows_or_not(
+    tmp_path: Path, slots: int
+) -> None:
+    jobs = [(name, 1) for name in "abc"]
+
+    def prepare(number: int) -> tuple[Callable[[], object], Callable[[bool], object]]:
+        path = str(tmp_path / f"{number}.slots")
+        file = SlotFile(path, slots)
+
+        def check(is_cut: bool) -> None:  # noqa: FBT001  # it is told this alone
+            size = len(file.map)
+            free = size // SLOT_BYTES - (0 if is_cut else len(jobs))
+            indexes = in_thread(lambda: file.book([("x", 1)] * free))
+            assert len(set(indexes)) == free, "one slot for two jobs"
+            assert len(file.map) == size, "slots are lost"
+            file.close()
+
+        return lambda: file.book(jobs), check
+
+    assert interrupt_everywhere(prepare) > 10
+
+
+def test_an_interrupted_making_leaves_no_file_open(tmp_path: Path) -> None:
+    def prepare(number: int) -> tuple[Callable[[], object], Callable[[bool], object]]:
+        path = str(tmp_path / f"{number}.slots")
+
+        def check(_: bool) -> None:  # noqa: FBT001  # as above
+            slots = in_thread(lambda: SlotFile(path, 2))
+            assert slots.book([("a", 1), ("b", 1)]) == [0, 1]
+            slots.close()
+
+        return lambda: SlotFile(path, 2).close(), check
+
+    assert interrupt_everywhere(prepare) > 10

@@ -74,7 +74,7 @@ class Exporter(Collector):
 
     def close(self) -> None:
         """Let another exporter serve the store's series."""
-        self._turn.close()
+        self._turn.release()
 
     def _serves_store(self) -> bool:
         with self._lock:

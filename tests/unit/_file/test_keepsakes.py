@@ -25,8 +25,7 @@ def put(kept: Keepsakes, job_id: str, result: bytes = b"\x01") -> Path:
     from pathlib import Path
 
     seen = JobSnapshot(record=make_job("shop.send", id=job_id), result=result)
-    with kept.lock(job_id):
-        kept.put(job_id, Kept.of(5.0, seen), flush=True)
+    kept.turn(job_id, lambda: kept.put(job_id, Kept.of(5.0, seen), flush=True))
     return Path(kept._file(job_id))
 
 

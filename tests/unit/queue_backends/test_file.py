@@ -14,20 +14,23 @@ import pytest
 
 from nuvom import _filesystem
 from nuvom._durable import sync_data
-from nuvom._file import log as log_module
+from nuvom._file import flushing
 from nuvom._file import store as store_module
 from nuvom._file.log import Log
-from nuvom._lockfile import FileLock
+from nuvom._file.store import FileStore
+from nuvom._lockfile import FileLock, FileTurns
 from nuvom._presence import Presence, is_alive
 from nuvom.clock import SYSTEM_CLOCK
 from nuvom.config import Settings
 from nuvom.errors import BackendUnavailable, CorruptRecord, InvalidId, QueueFull
 from nuvom.queue_backends.file import FileJobQueue
 from nuvom.record import JobStatus, StoredError
+from nuvom.record_batch import RecordBatch
 from nuvom.testing.builders import make_job, make_settlement
 from nuvom.testing.clock import FakeClock
 from nuvom.views import WorkerInfo
 from tests.unit._file.faults import in_child
+from tests.unit._file.interrupting import in_thread
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -82,7 +85,7 @@ def flushes(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         calls.append("flush")
         sync_data(file)
 
-    monkeypatch.setattr(log_module, "sync_data", counted)
+    monkeypatch.setattr(flushing, "sync_data", counted)
     return calls
 
 
@@ -176,6 +179,27 @@ def test_a_batch_that_fails_on_the_way_leaves_nothing(queue: FileJobQueue) -> No
     assert queue.enqueue_many([]) == {}
 
 
+def test_jobs_that_are_made_while_they_are_enqueued_may_use_the_store(
+    queue: FileJobQueue,
+) -> None:
+    def jobs() -> Iterator[JobRecord]:
+        for number in range(3):
+            put(queue, f"before-{number}")
+            assert queue.get(f"before-{number}") is not None
+            yield make_job("shop.send", id=f"made-{number}")
+
+    in_thread(lambda: queue.enqueue_many(jobs()))
+    assert queue.qsize() == 6
+
+
+def test_a_spooled_batch_is_stored_as_it_is_read(queue: FileJobQueue) -> None:
+    like = make_job("shop.send").replace(id="")
+    with RecordBatch(like) as batch:
+        batch.extend([b"\x90\x80"] * 5)  # calls without arguments
+        assert queue.enqueue_many(batch) == {}
+        assert {one.record.id for one in queue.page()} == {job.id for job in batch}
+
+
 def test_a_key_in_the_middle_of_a_batch_is_looked_at(
     queue: FileJobQueue, other: FileJobQueue
 ) -> None:
@@ -219,6 +243,27 @@ def test_bells_that_cannot_be_made_fail_before_anything_is_stored(
     assert other.qsize() == 0
     put(queue, "a")
     assert other.qsize() == 1
+
+
+# ---- flushing while the log is closed, or read anew ---------------------------------------
+
+
+def test_stopping_before_an_enqueue_has_flushed_loses_and_refuses_nothing(
+    queue: FileJobQueue, flushes: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(queue, "first")
+    real = FileStore.flush
+
+    def stop_first(store: FileStore) -> None:
+        monkeypatch.setattr(FileStore, "flush", real)
+        queue.stop()  # another thread does, just now
+        flushes.clear()
+        store.flush()
+
+    monkeypatch.setattr(FileStore, "flush", stop_first)
+    put(queue, "a")
+    assert flushes == ["flush"]
+    assert status(queue, "a") is JobStatus.PENDING
 
 
 # ---- workers ------------------------------------------------------------------------------
@@ -316,8 +361,7 @@ def test_an_announced_worker_that_died_idle_is_forgotten(
 
 
 def _table(queue: FileJobQueue) -> Any:
-    with queue.store.turn() as table:
-        return table
+    return queue.store.turn(lambda table: table)
 
 
 def test_jobs_whose_worker_another_reaper_is_burying_are_left_to_it(
@@ -358,6 +402,16 @@ def test_a_released_job_that_had_started_has_an_attempt_in_its_history(
     assert [one.outcome for one in queue.attempts("a")] == ["released"]
     assert queue.attempts("b") == []
     assert queue.release([started]) == [False]
+
+
+def test_of_two_deliveries_of_a_job_given_back_together_only_the_last_one_holds(
+    queue: FileJobQueue,
+) -> None:
+    put(queue, "a")
+    (first,) = queue.claim(1, "w")
+    queue.release([first])
+    (second,) = queue.claim(1, "w")
+    assert queue.release([first, second]) == [False, True]
 
 
 def test_a_mark_of_an_earlier_delivery_says_nothing_about_this_one(queue: FileJobQueue) -> None:
@@ -403,7 +457,7 @@ def test_an_interrupted_turn_forgets_what_it_had_taken(
 ) -> None:
     put(queue, "a")
 
-    def interrupted(*_: object) -> None:
+    def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
@@ -418,13 +472,17 @@ def _no_room(*_: object, **__: object) -> None:
 
 
 def test_a_store_locked_for_too_long_is_an_error_and_works_afterwards(
-    queue: FileJobQueue, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, opened: list[FileJobQueue], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    put(queue, "a")
     monkeypatch.setattr(store_module, "_PATIENCE_SECS", 0.01)
+    queue = FileJobQueue(Settings(root=tmp_path))
+    opened.append(queue)
+    put(queue, "a")
     lock = FileLock(queue.store.directory / "lock")
-    with lock, pytest.raises(BackendUnavailable, match="locked it"):
+    assert lock.acquire()
+    with pytest.raises(BackendUnavailable, match="locked it"):
         put(queue, "b")
+    lock.release()
     put(queue, "c")
     assert {one.record.id for one in queue.page()} == {"a", "c"}
 
@@ -437,17 +495,17 @@ def test_workers_that_could_not_beat_because_the_store_was_locked_may_do_so_firs
     opened += [queue, reaper]
     put(queue, "a")
     queue.claim(1, "w")
-    real = FileLock.acquire
+    real = reaper.store._lock.run
 
-    def slow(lock: FileLock, **options: Any) -> bool:
-        if lock.path.endswith(f"{os.sep}lock") and clock.monotonic() < begin + 40:
+    def slow(*turn: Any) -> object:
+        if clock.monotonic() < begin + 40:
             clock.advance(40)  # somebody had it for so long
-        return real(lock, **options)
+        return real(*turn)
 
     begin = clock.monotonic()
 
     with monkeypatch.context() as patch:
-        patch.setattr(FileLock, "acquire", slow)
+        patch.setattr(reaper.store._lock, "run", slow)
         assert reaper.reap() == []
     assert reaper.reap() == []
     assert queue.extend("w") == {"a": 1}
@@ -710,7 +768,7 @@ def test_a_lock_that_cannot_be_opened_is_an_error(
     put(queue, "a")
     queue.stop()
     with monkeypatch.context() as patch:
-        patch.setattr(FileLock, "acquire", _no_room)
+        patch.setattr(FileTurns, "run", _no_room)
         with pytest.raises(BackendUnavailable, match="no room"):
             put(queue, "b")
     assert queue.qsize() == 1
@@ -754,10 +812,12 @@ def test_long_wait_for_the_lock_is_told_once_a_minute(
     other.enqueue(make_job())
     monkeypatch.setattr(SYSTEM_CLOCK, "monotonic", lambda: now[0])
     monkeypatch.setattr(SYSTEM_CLOCK, "sleep", nap)
-    with FileLock(queue.store.directory / "lock"):
-        for _ in range(2):
-            with pytest.raises(BackendUnavailable, match="has locked it for more than 60 s"):
-                other.enqueue(make_job())
+    lock = FileLock(queue.store.directory / "lock")
+    assert lock.acquire()
+    for _ in range(2):
+        with pytest.raises(BackendUnavailable, match="has locked it for more than 60 s"):
+            other.enqueue(make_job())
+    lock.release()
     assert 120 <= now[0] < 121
     told = [one for one in caplog.records if getattr(one, "event", "") == "storage.locked"]
     assert 2 == len(told)  # once for each minute of waiting

@@ -1,0 +1,310 @@
+"""What the file store does when an exception strikes in a call; the law of all queues is in
+``nuvom/testing/conformance/queue_laws/interruptions.py``.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+import pytest
+
+from nuvom._doorbell import Doorbell
+from nuvom._presence import is_alive
+from nuvom.errors import QueueFull
+from nuvom.record import JobStatus
+from nuvom.result_backends.file import FileResultBackend
+from nuvom.testing.builders import make_job, make_settlement
+from nuvom.views import WorkerInfo
+from tests.unit._file.interrupting import (
+    LIMIT_SECS,
+    beside,
+    in_thread,
+    interrupt_everywhere,
+    pause_everywhere,
+)
+from tests.unit._file.stories import jobs, open_queue
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+    from typing import Any
+
+    from nuvom.queue_backends.file import FileJobQueue
+
+    Case = tuple[Callable[[], object], Callable[[bool], object]]
+
+# Files and sockets that were just opened when the exception came are closed when forgotten.
+pytestmark = pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
+
+
+def goes_on(queue: FileJobQueue, job_id: str) -> bool:
+    """Bring a job to its end; tell whether that went well."""
+    queue.enqueue(make_job("shop.send", id=job_id, queue="probe"))
+    claimed = queue.claim(10, f"w-{job_id}", ["probe"])
+    return job_id in [job.id for job in claimed] and all(
+        queue.settle([make_settlement(job) for job in claimed])
+    )
+
+
+@pytest.mark.parametrize("first", ["enqueue", "claim", "wait"])
+def test_the_interrupted_first_use_of_a_store_can_be_repeated(tmp_path: Path, first: str) -> None:
+    open_queue(tmp_path).start()  # the project's folder is there; only the store is new
+
+    def prepare(number: int) -> Case:
+        queue = open_queue(tmp_path, file_path=f"store-{number}")
+        call = {
+            "enqueue": lambda: queue.enqueue(make_job("shop.send", id="a")),
+            "claim": lambda: queue.claim(1, "w"),
+            "wait": lambda: queue.wait_for_work(0),
+        }[first]
+
+        def check(is_cut: bool) -> None:  # noqa: FBT001  # it is told this alone
+            other = open_queue(tmp_path, file_path=f"store-{number}")
+            assert in_thread(lambda: goes_on(other, "b"))
+            assert in_thread(lambda: goes_on(queue, "c"))
+            if first == "enqueue":
+                assert is_cut or queue.get("a") is not None
+            for one in (queue, other):
+                one.stop()
+
+        return call, check
+
+    assert interrupt_everywhere(prepare, step=17) > 100
+
+
+def test_an_interrupted_stop_can_be_completed(tmp_path: Path) -> None:
+    open_queue(tmp_path).start()
+
+    def prepare(number: int) -> Case:
+        queue = open_queue(tmp_path, file_path=f"store-{number}")
+        for job in jobs("a", "b"):
+            queue.enqueue(job)
+        queue.claim(1, "holder")
+        queue.claim(0, "idle")
+
+        def check(_: bool) -> None:  # noqa: FBT001  # as above
+            in_thread(queue.stop)
+            other = open_queue(tmp_path, file_path=f"store-{number}")
+            assert not is_alive(other.store.directory, "idle")
+            assert [job.id for job in other.reap()] == ["a"]
+            other.stop()
+
+        return queue.stop, check
+
+    assert interrupt_everywhere(prepare) > 50
+
+
+def test_an_interrupted_claim_keeps_no_slot_and_no_mark(tmp_path: Path) -> None:
+    queue = open_queue(tmp_path)
+    for job in jobs("a", "b"):
+        queue.enqueue(job)
+    queue.claim(0, "w")
+    presence = queue.store.presence("w")
+    assert presence is not None
+
+    def prepare(_: int) -> Case:
+        claimed: list[Any] = []
+        free = sorted(presence._free)
+
+        def check(is_cut: bool) -> None:  # noqa: FBT001  # as above
+            assert len(queue.store.marks) == len(claimed) == (0 if is_cut else 2)
+            if is_cut:
+                claimed.extend(in_thread(lambda: queue.claim(2, "w")))
+            assert ["a", "b"] == sorted(job.id for job in claimed)
+            queue.release(claimed)
+            assert sorted(presence._free) == free
+
+        return lambda: claimed.extend(queue.claim(2, "w")), check
+
+    assert interrupt_everywhere(prepare, counts_files=False) > 100
+    queue.stop()
+
+
+def test_an_interrupted_settlement_that_is_repeated_frees_its_slot(tmp_path: Path) -> None:
+    queue = open_queue(tmp_path)
+    queue.claim(0, "w")
+    presence = queue.store.presence("w")
+    assert presence is not None
+
+    def prepare(number: int) -> Case:
+        free = sorted(presence._free)
+        queue.enqueue(make_job("shop.send", id=f"j{number}"))
+        (job,) = queue.claim(1, "w")
+        settle = [make_settlement(job)]
+
+        def check(_: bool) -> None:  # noqa: FBT001  # as above
+            assert in_thread(lambda: queue.settle(settle)) == [True]
+            assert queue.store.marks == {}
+            assert len(set(presence._free)) == len(presence._free) >= len(free) - 1
+
+        return lambda: queue.settle(settle), check
+
+    assert interrupt_everywhere(prepare, counts_files=False) > 50
+    queue.stop()
+
+
+def test_an_interrupted_retirement_can_be_completed_and_taken_back(tmp_path: Path) -> None:
+    queue = open_queue(tmp_path)
+    queue.start()
+
+    def prepare(number: int) -> Case:
+        owner = f"w{number}"
+        queue.announce(WorkerInfo(id=owner))
+
+        def check(_: bool) -> None:  # noqa: FBT001  # as above
+            queue.claim(0, owner)  # it is needed after all
+            assert is_alive(queue.store.directory, owner)
+            queue.store._presences[owner].book([("job", 1)])
+            in_thread(lambda: queue.retire(owner))
+            assert not is_alive(queue.store.directory, owner)
+
+        return lambda: queue.retire(owner), check
+
+    assert interrupt_everywhere(prepare, counts_files=False) > 50
+    queue.stop()
+
+
+def test_an_interrupted_wait_leaves_no_listener_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nuvom._doorbell.LISTENERS", 1)
+    queue = open_queue(tmp_path)
+    queue.wait_for_work(0)
+
+    def prepare(_: int) -> Case:
+        def check(_: bool) -> None:  # noqa: FBT001  # as above
+            assert queue._sleeping == set()
+            while queue._listeners:
+                queue._listeners.pop().close()
+            other = Doorbell(queue.store.directory)
+            listener = other.listen("work")
+            assert listener.is_rung, "its place is taken"
+            listener.arm()
+            assert queue.store.bell.ring_one("work")
+            assert listener.wait(LIMIT_SECS)
+            listener.close()
+            other.close()
+            queue.wait_for_work(0)
+
+        return lambda: queue.wait_for_work(0), check
+
+    assert interrupt_everywhere(prepare, counts_files=False) > 50
+    queue.stop()
+
+
+def test_an_interrupted_outcome_is_kept_whole_or_not_at_all(tmp_path: Path) -> None:
+    results = FileResultBackend(open_queue(tmp_path).settings)
+    results.start()
+
+    def prepare(number: int) -> Case:
+        job_id = f"j{number}"
+        results.set_record(make_job("shop.send", id=job_id))
+
+        def keep() -> None:
+            results.set_result(job_id, {"n": 1})
+
+        def check(is_cut: bool) -> None:  # noqa: FBT001  # as above
+            found = in_thread(lambda: results.get_result(job_id))
+            assert found == {"n": 1} or (is_cut and found is None)
+            in_thread(keep)
+            assert results.get_result(job_id) == {"n": 1}
+            assert in_thread(lambda: results.forget(job_id))
+
+        return keep, check
+
+    assert interrupt_everywhere(prepare, counts_files=False) > 50
+    results.stop()
+
+
+# ---- what is derived from the log ---------------------------------------------------------
+
+
+def test_a_call_that_is_refused_does_not_have_everything_read_anew(tmp_path: Path) -> None:
+    queue = open_queue(tmp_path, max_queue_size=1)
+    queue.enqueue(make_job("shop.send", id="a"))
+    table = queue.store.turn(lambda table: table)
+    with pytest.raises(QueueFull):
+        queue.enqueue(make_job("shop.send", id="b"))
+    assert queue.store.turn(lambda table: table) is table
+    queue.stop()
+
+
+def test_a_turn_that_is_cut_short_has_everything_read_anew(tmp_path: Path) -> None:
+    queue = open_queue(tmp_path)
+    queue.enqueue(make_job("shop.send", id="a"))
+
+    def cut(table: Any) -> None:
+        table.pick(1, table.queues.values(), (), suspects=False)
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        queue.store.turn(cut)
+    assert [job.id for job in queue.claim(1, "w")] == ["a"]
+    queue.stop()
+
+
+# ---- threads at the same time -------------------------------------------------------------
+
+
+def test_two_threads_that_settle_the_same_job_are_both_told_so(tmp_path: Path) -> None:
+    """Each frees the slot unless the other one has, and neither of them twice."""
+    queue = open_queue(tmp_path)
+    queue.claim(0, "w")
+    presence = queue.store.presence("w")
+    assert presence is not None
+
+    def prepare(number: int) -> tuple[Any, Any, Any]:
+        queue.enqueue(make_job("shop.send", id=f"j{number}"))
+        (job,) = queue.claim(1, "w")
+        ended = [(job.id, job.lease_epoch)]
+        hands = []
+
+        def pause() -> None:
+            hands.append(beside(lambda: queue.store.unbook(ended)))
+
+        def check() -> None:
+            for hand in hands:
+                hand.finish(LIMIT_SECS)
+            assert queue.store.marks == {}
+            assert len(set(presence._free)) == len(presence._free) == 1024
+            assert queue.settle([make_settlement(job)]) == [True]
+
+        return lambda: queue.store.unbook(ended), pause, check
+
+    assert pause_everywhere(prepare) > 3
+    queue.stop()
+
+
+def test_a_claim_between_two_steps_of_a_settlement_keeps_its_mark(tmp_path: Path) -> None:
+    """The job was retried and claimed anew: what is freed is the slot of the earlier delivery."""
+    queue = open_queue(tmp_path)
+    queue.claim(0, "w")
+
+    def prepare(number: int) -> tuple[Any, Any, Any]:
+        job_id = f"j{number}"
+        queue.enqueue(make_job("shop.send", id=job_id))
+        (job,) = queue.claim(1, "w")
+        queue.store.unbook([])
+        queue.settle([make_settlement(job, JobStatus.FAILED)])
+        queue.store.book("w", [(job_id, job.lease_epoch)])  # as if not freed yet
+        hands, again = [], []
+
+        def claim() -> None:
+            queue.retry(job_id)
+            again.extend(queue.claim(1, "w"))
+
+        def pause() -> None:
+            hands.append(beside(claim))
+
+        def check() -> None:
+            for hand in hands:
+                hand.finish(LIMIT_SECS)
+            with suppress(IndexError):
+                assert queue.store.marks[job_id][0] == again[0].lease_epoch
+                queue.settle([make_settlement(again[0])])
+
+        return lambda: queue.store.unbook([(job_id, job.lease_epoch)]), pause, check
+
+    assert pause_everywhere(prepare) > 3
+    queue.stop()
