@@ -6,7 +6,7 @@ import os
 import sqlite3
 from collections import deque
 from contextlib import closing
-from threading import Event
+from threading import Event, Lock
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from msgspec.structs import replace
@@ -214,7 +214,7 @@ class LosesJobsOfTheDead(MemoryJobQueue):
         reaped = super().reap()
         for job in reaped:
             if job.status is JobStatus.PENDING:
-                self.store.remove(self.store.rows[job.id])
+                self.store.remove([self.store.rows[job.id]])
         return reaped
 
 
@@ -241,6 +241,78 @@ class AcceptsStaleSettlements(MemoryJobQueue):
 class RefusesToHearTwice(MemoryJobQueue):
     def _has_settled(self, claimed: JobRecord) -> bool:
         return False
+
+
+class AnswersReleasesById(MemoryJobQueue):
+    """Takes two deliveries of one job for the same."""
+
+    def release(self, jobs: Sequence[JobRecord]) -> list[bool]:
+        answers = dict(zip((job.id for job in jobs), super().release(jobs), strict=True))
+        return [answers[job.id] for job in jobs]
+
+
+class LocksBeforeItTries(MemoryJobQueue):
+    """An exception that comes when it has just taken its lock leaves it taken."""
+
+    def __init__(self, settings: Settings, *, clock: Clock = SYSTEM_CLOCK) -> None:
+        super().__init__(settings, clock=clock)
+        self._door = Lock()
+
+    def enqueue(self, job: JobRecord) -> str | None:
+        self._door.acquire()
+        try:
+            return super().enqueue(job)
+        finally:
+            self._door.release()
+
+
+class LocksInTwoOrders(MemoryJobQueue):
+    """Claim and cancel take the same two locks, each another one first."""
+
+    def __init__(self, settings: Settings, *, clock: Clock = SYSTEM_CLOCK) -> None:
+        super().__init__(settings, clock=clock)
+        self._one, self._other = Lock(), Lock()
+
+    def claim(self, n: int, owner: str, *args: Any, **options: Any) -> list[JobRecord]:
+        with self._one, self._other:
+            return super().claim(n, owner, *args, **options)
+
+    def cancel(self, job_id: str) -> JobStatus | None:
+        with self._other:
+            before = self.store.rows.get(job_id)
+            with self._one:
+                return super().cancel(job_id) if before is not None else None
+
+
+class SettlesInTwoSteps(MemoryJobQueue):
+    """Looks whether the lease holds, and then settles the job of whoever holds it by now."""
+
+    def settle(self, settlements: Sequence[Settlement]) -> list[bool]:
+        held = [self._is_held(one.record) for one in settlements]
+        renewed = [
+            self._renewed(one) if is_held else one
+            for one, is_held in zip(settlements, held, strict=True)
+        ]
+        return super().settle(renewed)
+
+    def _is_held(self, claimed: JobRecord) -> bool:
+        with self.store.lock:
+            return self._held(claimed) is not None
+
+    def _renewed(self, one: Settlement) -> Settlement:
+        with self.store.lock:
+            return replace(one, record=self.store.rows[one.record.id].record)
+
+
+class ClaimsInTwoSteps(MemoryJobQueue):
+    """Chooses a job that waits, and hands it out even if somebody has claimed it meanwhile."""
+
+    def claim(self, n: int, owner: str, *args: Any, **options: Any) -> list[JobRecord]:
+        with self.store.lock:
+            waiting = [row for row in self.store.rows.values() if row.holder is None]
+        SYSTEM_CLOCK.sleep(0)
+        claimed = super().claim(n, owner, *args, **options)
+        return claimed or [row.record for row in waiting if row.holder is not None][:n]
 
 
 class ResetsAttemptsOnRelease(MemoryJobQueue):
@@ -305,6 +377,13 @@ class PausesInName(MemoryJobQueue):
 class PagesOldestFirst(MemoryJobQueue):
     def page(self, **options: Any) -> list[JobSnapshot]:
         return super().page(**options)[::-1]
+
+
+class BeginsPagesAnew(MemoryJobQueue):
+    """Gives the first page again once the job that a page is to follow is gone."""
+
+    def page(self, *, before: str | None = None, **options: Any) -> list[JobSnapshot]:
+        return super().page(before=before if before in self.store.rows else None, **options)
 
 
 class NeverFull(MemoryJobQueue):

@@ -7,6 +7,9 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from nuvom.clock import SYSTEM_CLOCK, Clock
+from nuvom.config import Settings
+from nuvom.queue_backends.base import BaseJobQueue
 from nuvom.queue_backends.memory import MemoryJobQueue
 from nuvom.result_backends.base import BaseResultBackend
 from nuvom.testing.conformance.law import laws_of
@@ -19,8 +22,9 @@ from tests.conformance import broken_others as others
 from tests.conformance import broken_queues as broken
 from tests.conformance.list_queue import ListQueue
 
-# All but the two that take seconds, which have cases of their own below.
-QUICK = {law.group for law in laws_of(QueueConformance)} - {"processes", "histories", "waking"}
+# All but those that take seconds, which have cases of their own below.
+SLOW = {"processes", "histories", "waking", "interruptions", "preemptions", "crowd"}
+QUICK = {law.group for law in laws_of(QueueConformance)} - SLOW
 
 
 class Case(NamedTuple):
@@ -63,6 +67,7 @@ CASES = [
         "fencing leases threads inspection",
     ),
     Case(broken.RefusesToHearTwice, "settling_twice_is_safe", "leases threads"),
+    Case(broken.AnswersReleasesById, "two_deliveries_of_one_job_are_told_apart", "fencing"),
     Case(broken.ResetsAttemptsOnRelease, "a_release_is_not_charged", "counters"),
     Case(broken.ChargesTheInnocent, "only_the_suspect_is_charged", "suspects"),
     Case(
@@ -81,6 +86,7 @@ CASES = [
     Case(broken.NeverUnparks, "parked_jobs_are_taken_up_again", "parked"),
     Case(broken.PausesInName, "a_paused_queue_hands_out_nothing", "control inspection"),
     Case(broken.PagesOldestFirst, "pages_give_each_job_once", "inspection"),
+    Case(broken.BeginsPagesAnew, "a_page_goes_on_where_a_job_was_removed", "inspection"),
     Case(broken.NeverFull, "a_full_queue_says_so", "limits bulk"),
     Case(broken.LosesCommands, "commands_are_left_and_taken", "workers"),
     Case(
@@ -113,14 +119,43 @@ CASES = [
         "histories",
         frozenset({"histories"}),
     ),
+    Case(
+        broken.LocksBeforeItTries,
+        "an_interrupted_call_leaves_nothing_behind",
+        "interruptions",
+        frozenset({"interruptions"}),
+    ),
+    Case(
+        broken.LocksInTwoOrders,
+        "calls_at_once_are_as_one_after_the_other",
+        "preemptions",
+        frozenset({"preemptions"}),
+    ),
+    Case(
+        broken.SettlesInTwoSteps,
+        "calls_at_once_are_as_one_after_the_other",
+        "preemptions",
+        frozenset({*QUICK, "preemptions"}),
+    ),
+    Case(
+        broken.ClaimsInTwoSteps,
+        "a_crowd_loses_and_doubles_nothing",
+        "crowd preemptions threads",
+        frozenset({*QUICK, "crowd"}),
+    ),
 ]
 
 
 def held(queue: type, patterns: frozenset[str]) -> Report:
     kit = kit_for(queue, None, {})
     type(kit).patience_secs = 1.0 if "processes" not in str(patterns) else 30.0
+    if patterns <= {"interruptions", "preemptions"}:
+        type(kit).patience_secs = 0.1  # so long each point takes at which something hangs
     if isinstance(kit, QueueConformance):
         type(kit).steps = 30
+        type(kit).points_step = 1
+        type(kit).pauses_step = 4
+        type(kit).crowd_calls = 1000
     return hold(kit, only=sorted(patterns))
 
 
@@ -193,6 +228,24 @@ def test_a_backend_that_joins_in_name_only_is_found() -> None:
 
     report = hold(Beside(), only=["joined"])
     assert "what_a_joined_queue_settles_can_be_read" in report.broken
+
+
+def test_openings_that_do_not_share_their_store_are_found() -> None:
+    class Apart(QueueConformance):
+        pauses_step = 50
+        patience_secs = 1.0
+
+        def make(
+            self, tmp_path: Path, clock: Clock = SYSTEM_CLOCK, **settings: Any
+        ) -> BaseJobQueue:
+            return MemoryJobQueue(Settings(root=tmp_path, **settings), clock=clock)
+
+        def reopen(self, queue: BaseJobQueue) -> BaseJobQueue:
+            return MemoryJobQueue()
+
+    report = hold(Apart(), only=["preemptions"])
+    assert report.broken == ["calls_at_once_are_as_one_after_the_other"]
+    assert "on two openings of the store" in report.findings[0].detail
 
 
 @pytest.mark.parametrize("queue", [ListQueue, broken.FiledQueue])

@@ -14,12 +14,16 @@ from nuvom.testing.conformance import QueueConformance
 from tests.conformance.list_queue import ListQueue
 from tests.conformance.stores import StoredQueueConformance
 
-# The laws that ``examples``, ``steps`` and ``race_jobs`` make longer.
+# The laws that ``examples``, ``steps``, ``race_jobs``, ``points_step``, ``pauses_step`` and
+# ``crowd_calls`` make longer.
 OF_ANY_LENGTH = {
     "test_random_histories_match_the_model",
     "test_threads_never_share_a_job",
     "test_workers_in_threads_settle_each_job_once",
     "test_processes_never_share_a_job",
+    "test_an_interrupted_call_leaves_nothing_behind",
+    "test_calls_at_once_are_as_one_after_the_other",
+    "test_a_crowd_loses_and_doubles_nothing",
 }
 
 
@@ -38,6 +42,8 @@ def test_laws_of_any_length_are_laws() -> None:
 
 
 class TestMemory(QueueConformance):
+    crowd_calls = 2000  # it is so much faster than the others
+
     def make(self, tmp_path: Path, clock: Clock = SYSTEM_CLOCK, **settings: Any) -> MemoryJobQueue:
         return MemoryJobQueue(Settings(root=tmp_path, **settings), clock=clock)
 
@@ -60,6 +66,9 @@ class TestMemoryAtLength(TestMemory):
     examples = 1000
     steps = 50
     race_jobs = 10_000
+    points_step = 1
+    pauses_step = 1
+    crowd_calls = 20_000
 
 
 @at_length
@@ -67,6 +76,9 @@ class TestFileAtLength(TestFile):
     examples = 1000
     steps = 50
     race_jobs = 10_000
+    points_step = 1
+    pauses_step = 1
+    crowd_calls = 5_000
 
 
 @at_length
@@ -74,6 +86,9 @@ class TestSQLiteAtLength(TestSQLite):
     examples = 1000
     steps = 50
     race_jobs = 10_000
+    points_step = 1
+    pauses_step = 1
+    crowd_calls = 5_000
 
 
 @pytest.mark.slow  # each lease that ends takes half a second

@@ -10,8 +10,11 @@ import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from nuvom.queue_backends.leased import LeasedJobQueue
 from nuvom.testing.builders import make_job, make_settlement
+from nuvom.testing.conformance.mixed_calls import MixedCalls
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -96,6 +99,24 @@ def enqueue_unique(queue: BaseJobQueue, key: str) -> None:
     _say([job.id, queue.enqueue(job)])
 
 
+def go_on(queue: BaseJobQueue) -> None:
+    """Bring a job to its end whenever told so, and tell that it was."""
+    leased = _leased(queue)
+    for line in sys.stdin:
+        name = line.strip()
+        leased.enqueue(make_job(queue=name))
+        claimed = leased.claim(10, "child", [name])
+        _say(leased.settle([make_settlement(job) for job in claimed]))
+
+
+def mix_calls(
+    queue: BaseJobQueue, *, seed: str, threads: int, calls: int, limit_secs: float
+) -> None:
+    """Have threads make random calls; tell what they were told."""
+    mixed = MixedCalls(_leased(queue), seed, limit_secs=limit_secs)
+    _say(msgspec.to_builtins(mixed.run(threads=threads, calls=calls)))
+
+
 ACTIONS: dict[str, Callable[..., None]] = {
     action.__name__: action
     for action in (
@@ -106,6 +127,8 @@ ACTIONS: dict[str, Callable[..., None]] = {
         produce,
         produce_bulks,
         enqueue_unique,
+        go_on,
+        mix_calls,
     )
 }
 

@@ -49,12 +49,12 @@ class Child:
         self._reader = Thread(target=self._read, daemon=True)
         self._reader.start()
 
-    def hear(self) -> Any:
+    def hear(self, limit_secs: float = _PATIENCE_SECS) -> Any:
         """Return the next thing that the child says."""
         try:
-            line = self._lines.get(timeout=_PATIENCE_SECS)
+            line = self._lines.get(timeout=limit_secs)
         except Empty:
-            raise AssertionError(f"a process said nothing for {_PATIENCE_SECS:g} s") from None
+            raise AssertionError(f"a process said nothing for {limit_secs:g} s") from None
         assert line is not None, f"a process ended with exit code {self._process.wait()}"
         return json.loads(line)
 
@@ -65,8 +65,12 @@ class Child:
 
     def go(self) -> None:
         """Let the child begin."""
+        self.tell("go")
+
+    def tell(self, line: str) -> None:
+        """Send the child a line; what it means is the action's affair."""
         assert self._process.stdin is not None, "it is a pipe"
-        self._process.stdin.write("go\n")
+        self._process.stdin.write(f"{line}\n")
         self._process.stdin.flush()
 
     def start(self) -> None:

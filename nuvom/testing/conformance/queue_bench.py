@@ -15,6 +15,7 @@ from nuvom.queue_backends.leased import LeasedJobQueue
 from nuvom.testing.builders import make_job, make_settlement
 from nuvom.testing.clock import FakeClock
 from nuvom.testing.conformance.children import Child
+from nuvom.testing.conformance.clocks import RunningClock
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -72,18 +73,22 @@ class QueueBench:
 
     # ---- opening --------------------------------------------------------------------------
 
-    def open(self, *, real_time: bool = False, **settings: Any) -> BaseJobQueue:
+    def open(
+        self, *, real_time: bool = False, running: bool = False, **settings: Any
+    ) -> BaseJobQueue:
         """Open the queue under test, which is ``queue`` from then on.
 
         Args:
             real_time: Whether the law waits for other threads or processes.
+            running: Whether it waits for other threads, and would have leases end at no cost.
+                Where the backend takes no clock they last, as in real time.
         """
         folder = self.folder / f"store{len(self._opened)}"
         folder.mkdir()
         extra: dict[str, Any] = {}
         if self._kit.takes_clock() and not real_time:
-            extra["clock"] = self.clock = FakeClock()
-        is_short = not extra and not real_time
+            extra["clock"] = self.clock = RunningClock() if running else FakeClock()
+        is_short = not extra and not real_time and not running
         self.lease_secs = settings.setdefault("lease_secs", SHORT_LEASE_SECS if is_short else 30.0)
         queue = self._kit.make(folder, **extra, **settings)
         self._opened.insert(0, queue)

@@ -15,7 +15,6 @@ from nuvom import current_job
 from nuvom.events import HookFailed
 from nuvom.execution import async_lane, loop_thread
 from nuvom.execution.async_lane import AsyncLane
-from nuvom.guard import AttemptClosed
 from nuvom.execution.running import RunningJob
 from nuvom.job_context import current
 from nuvom.record import JobStatus

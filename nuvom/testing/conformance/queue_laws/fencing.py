@@ -57,6 +57,19 @@ class Fencing(QueueKit):
             assert bench.settle(job), "the rightful worker's settlement was refused"
 
     @law(Capability.LEASES)
+    def test_two_deliveries_of_one_job_are_told_apart(self, bench: QueueBench) -> None:
+        """Where a batch has a lost and the current delivery of one job, the lost one is refused."""
+        bench.open()
+        late = bench.put_and_claim(A)
+        bench.lose_workers()
+        current = bench.claim(A)
+        released = bench.leased.release([late, current])
+        assert released == [False, True], f"release of the lost, then the current: {released}"
+        again = bench.claim(A)
+        settled = bench.leased.settle([make_settlement(one) for one in (current, again, late)])
+        assert settled == [False, True, False], f"settle with one current between lost: {settled}"
+
+    @law(Capability.LEASES)
     def test_the_same_worker_can_lose_a_job_to_itself(self, bench: QueueBench) -> None:
         """An earlier delivery is fenced also where the same worker claimed the job again."""
         bench.open()

@@ -1,0 +1,297 @@
+"""Two calls at a time: the first pauses in its midst while another thread makes the second.
+
+The first is paused at each of its points in turn (``points.py``). The second then ends, or waits
+for a lock that the first holds. What both are told and what they leave has to be as if they had
+been made one after the other.
+"""
+
+from __future__ import annotations
+
+import traceback
+from functools import partial
+from itertools import count, islice, product
+from math import inf
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
+from unittest import SkipTest
+
+from nuvom.queue_backends.base import Capability
+from nuvom.record import FINAL, JobRecord, JobStatus
+from nuvom.testing.builders import make_settlement
+from nuvom.testing.conformance.crew import Hand
+from nuvom.testing.conformance.law import law
+from nuvom.testing.conformance.pairs import PAIRS
+from nuvom.testing.conformance.points import Points, folders_of
+from nuvom.testing.conformance.queue_kit import QueueKit
+from nuvom.testing.conformance.queue_laws.interruptions import check_books, check_keys
+from nuvom.testing.conformance.scenarios import QUEUE, Round
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from nuvom.queue_backends.leased import LeasedJobQueue
+    from nuvom.testing.conformance.pairs import Call, Pair
+    from nuvom.testing.conformance.queue_bench import QueueBench
+
+_PAUSE_SECS = 0.005  # longer than a call takes; where it is not, less is interleaved
+_FINISHER = "last-worker"
+_LEASE_SECS = 600.0  # however slow the machine is, no lease ends by itself
+_PASSES = 8  # through one loop, before what follows
+_TOLD = 10  # of the points at which something breaks, so many are named
+_TOLD_EACH = 3  # after so many a pair is given up
+
+
+class Outcome(NamedTuple):
+    """What two calls came to, with each job named by its place in the round.
+
+    Attributes:
+        answers: What they returned.
+        jobs: What can be read of each job.
+    """
+
+    answers: object
+    jobs: object
+
+
+class Side:
+    """One of two sides that call at the same time.
+
+    Attributes:
+        answers: What its calls have returned so far.
+    """
+
+    def __init__(self, name: str, queue: LeasedJobQueue, calls: list[Call]) -> None:
+        self.name = name
+        self.queue = queue
+        self.answers: list[object] = []
+        self._calls = calls
+
+    def call(self) -> None:
+        """Make the next call."""
+        self.answers.append(self._calls[len(self.answers)](self.queue))
+
+    def call_all(self) -> None:
+        """Make all calls."""
+        for _ in self._calls:
+            self.call()
+
+    def drop_lost(self, epochs: dict[str, int]) -> None:
+        """Leave out jobs that were claimed and lost: their claim may hand them out or not."""
+        self.answers = [_kept(answer, epochs) for answer in self.answers]
+
+
+class Preemptions(QueueKit):
+    """A call may be made in the midst of another."""
+
+    pauses_step: ClassVar[int] = 1
+    """The first of two calls pauses at every so many of its points; 1 is all."""
+
+    @law(
+        Capability.LEASES,
+        Capability.INSPECTION,
+        Capability.CONTROL,
+        Capability.UNIQUE,
+        Capability.BULK,
+        limit_secs=1800.0,
+    )
+    def test_calls_at_once_are_as_one_after_the_other(self, bench: QueueBench) -> None:
+        """Two calls at once come to what one after the other would, wherever the first pauses."""
+        broken = list(_broken_points(bench, self.pauses_step, is_apart=False))
+        broken += _broken_points(bench, self.pauses_step, is_apart=True)
+        told = "\n".join(broken[:_TOLD])
+        assert not broken, f"{len(broken)} points are not safe:\n{told}"
+
+
+def _broken_points(bench: QueueBench, step: int, *, is_apart: bool) -> Iterator[str]:
+    try:
+        meeting = Meeting(bench, is_apart=is_apart)
+    except SkipTest:  # the store is not shared
+        return
+    for number, pair in enumerate(PAIRS):
+        is_held = bench.has_fake_clock or not pair.moves_time
+        if is_held and not (is_apart and pair.of_one_worker):
+            for paused in (0, 1):
+                first = 1 + (2 * number + paused) % step  # not the same ones for each pair
+                yield from islice(meeting.broken_points(pair, paused, first, step), _TOLD_EACH)
+
+
+class Meeting:
+    """Has two sides call, both on one queue object or each on its own opening of the store."""
+
+    def __init__(self, bench: QueueBench, *, is_apart: bool) -> None:
+        self._bench = bench
+        self._is_apart = is_apart
+        self._open()
+        self._points = Points(*folders_of(bench.leased), passes=_PASSES)
+
+    def _open(self) -> None:
+        queue = self._bench.open_leased(running=True, lease_secs=_LEASE_SECS)
+        other = self._bench.reopen_leased() if self._is_apart else queue
+        self._queues: tuple[LeasedJobQueue, LeasedJobQueue] = (queue, other)
+
+    def broken_points(self, pair: Pair, paused: int, first: int, step: int) -> Iterator[str]:
+        """Tell where something breaks if one side pauses, at every ``step`` of its points.
+
+        Args:
+            paused: Which of the two sides pauses.
+        """
+        place = "on two openings of the store" if self._is_apart else "on one queue object"
+        name = f"{pair.names[paused]}, paused, and {pair.names[1 - paused]} {place}"
+        try:
+            in_turn = list(self._in_turn(pair))
+        except AssertionError as error:
+            self._open()
+            yield f"{name}: even one after the other: {error}"
+            return
+        for number in count(first, step):
+            try:
+                found = self._outcome(pair, partial(self._at_once, paused, number))
+                assert found in in_turn, _difference(found, in_turn)
+            except AssertionError as error:
+                text = f"{name}: at point {number} ({self._points.place}): {error}"
+                self._open()  # the store may be locked for good
+                yield text
+            if self._points.count < number:
+                return
+
+    def _in_turn(self, pair: Pair) -> Iterator[Outcome]:
+        """Make all calls one after the other, in each order in which they can come."""
+        one = Round(self._bench)
+        first, second = (len(side) for side in pair.sides(one))
+        self._finish(one, ())
+        for order in product((0, 1), repeat=first + second):
+            if sum(order) == second:
+                yield self._outcome(pair, partial(_call_in_turn, order))
+
+    def _outcome(self, pair: Pair, call: Callable[[Side, Side], None]) -> Outcome:
+        """Have ``call`` make the calls of both sides and tell what they came to."""
+        one = Round(self._bench)
+        sides = [
+            Side(name, queue, calls)
+            for name, queue, calls in zip(pair.names, self._queues, pair.sides(one), strict=True)
+        ]
+        before = _epochs(one)
+        call(*sides)
+        if pair.reaped:
+            self._bench.lose_workers()
+        jobs = self._seen(one)
+        check_books(one.queue)
+        check_keys(one)
+        after = _epochs(one)
+        fallen = [job_id for job_id, epoch in after.items() if epoch < before.get(job_id, 0)]
+        assert not fallen, f"epochs fell from {before} to {after}"
+        for side in sides:
+            side.drop_lost(after)
+        found = Outcome(_told([side.answers for side in sides], one), _told(jobs, one))
+        self._finish(one, sides)
+        return found
+
+    def _at_once(self, paused: int, number: int, *sides: Side) -> None:
+        """Let one side call, and the other one while it is paused at point ``number``."""
+        first, second = sides[paused], sides[1 - paused]
+        other = Hand(second.call_all)
+
+        def pause() -> None:
+            other.start()
+            other.join(_PAUSE_SECS)
+
+        self._points.place = "after its end"
+        hand = Hand(partial(self._points.stop_at, first.call_all, number, pause))
+        hand.start()
+        self._end(hand, first.name)
+        if other.ident is None:
+            other.start()
+        self._end(other, second.name)
+
+    def _end(self, hand: Hand, name: str) -> None:
+        secs = self._bench.patience_secs
+        hand.join(secs)
+        assert not hand.is_alive(), f"{name} has not ended after {secs:g} s"
+        if hand.raised is not None:
+            raise AssertionError(f"{name} raised {_where(hand.raised)}") from hand.raised
+
+    def _seen(self, one: Round) -> list[object]:
+        """Return what can be read of each job, which is the same on both openings."""
+        jobs = one.state()
+        if self._is_apart:
+            one.queue = self._queues[1]
+            others = one.state()
+            one.queue = self._queues[0]
+            assert jobs == others, f"one instance reads {jobs}, the other {others}"
+        return list(jobs.values())
+
+    def _finish(self, one: Round, sides: Sequence[Side]) -> None:
+        """Have all jobs brought to their end, by their holders first; then remove them."""
+        queue = one.queue
+        queue.resume(QUEUE)
+        held = [(queue, job) for job in one.held.values()]
+        held += [(side.queue, job) for side in sides for job in _records(side.answers)]
+        epochs = _epochs(one, JobStatus.RUNNING)
+        for holder, job in held:
+            if epochs.get(job.id) == job.lease_epoch:
+                is_accepted = holder.settle([make_settlement(job)]) == [True]
+                assert is_accepted, f"{job.id} is RUNNING, but its holder cannot settle it"
+        if self._bench.has_fake_clock:
+            self._bench.end_leases()
+        queue.reap()
+        queue.unpark(["tests.probe"])
+        while claimed := queue.claim(100, _FINISHER, [QUEUE], suspects=100):
+            answered = queue.settle([make_settlement(job) for job in claimed])
+            assert all(answered), f"jobs that were just claimed are nobody's: {answered}"
+        left = [seen.status for seen in queue.page(queue=QUEUE) if seen.status not in FINAL]
+        assert left == [], f"jobs that nobody can bring to an end: {left}"
+        while queue.prune(success_before=inf, failed_before=inf):
+            pass
+
+
+def _epochs(one: Round, *statuses: JobStatus) -> dict[str, int]:
+    """Return the epoch of each job that is stored, and has one of ``statuses`` if any is given."""
+    found = {}
+    for job in one.jobs:
+        snapshot = one.queue.get(job.id)
+        if snapshot is not None and (not statuses or snapshot.status in statuses):
+            found[job.id] = snapshot.record.lease_epoch
+    return found
+
+
+def _call_in_turn(order: Sequence[int], *sides: Side) -> None:
+    for which in order:
+        sides[which].call()
+
+
+def _kept(answer: object, epochs: dict[str, int]) -> object:
+    if not isinstance(answer, list):
+        return answer
+    lost = [one for one in _records([answer]) if epochs.get(one.id) != one.lease_epoch]
+    return [part for part in answer if part not in lost]
+
+
+def _records(answers: Iterable[object]) -> Iterator[JobRecord]:
+    for answer in answers:
+        parts = answer if isinstance(answer, list) else []
+        yield from (part for part in parts if isinstance(part, JobRecord))
+
+
+def _told(value: object, one: Round) -> object:
+    """Return an answer as it would be in any other round: without ids, epochs and times."""
+    if isinstance(value, JobRecord):
+        return (_told(value.id, one), str(value.status), value.attempt, value.deliveries)
+    if isinstance(value, dict):
+        return {_told(key, one): _told(part, one) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_told(part, one) for part in value]
+    if isinstance(value, str):
+        ids = [job.id for job in one.jobs]
+        return f"job {ids.index(value)}" if value in ids else str(value)
+    return value
+
+
+def _difference(found: Outcome, in_turn: list[Outcome]) -> str:
+    known = dict.fromkeys(f"{one.answers} and {one.jobs}" for one in in_turn)
+    either = ", or ".join(known)
+    return f"they answer {found.answers} and leave {found.jobs}; in turn it would be {either}"
+
+
+def _where(error: BaseException) -> str:
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" ({frames[-1].filename}:{frames[-1].lineno})" if frames else ""
+    return f"{type(error).__name__}: {error}{place}"
