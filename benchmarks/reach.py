@@ -40,6 +40,7 @@ STARTS = 9
 AWAIT_SECS = 300.0
 CPU_JOBS, CPU_JOB_STEPS, CPU_ROUNDS = 40, 4_000_000, 3  # 0.1 to 0.5 s each
 INSTRUCTION_JOBS = (2_500, 8_500)
+CLOSED_ATTEMPTS = 20
 UNHURRIED = Path(__file__).with_name("tasks") / "unhurried.py"
 
 
@@ -252,6 +253,41 @@ def _await(is_so: Callable[[], bool], otherwise: str) -> None:
         time.sleep(0.01)
 
 
+def closing(adapter: NuvomAdapter, peer: Peer, scale: float) -> Figures:
+    """Milliseconds from the deadline of an attempt inside a call of Nuvom's until it is closed,
+    for a caller who waits for it, and until its thread is free.
+    """
+    del peer
+    from reach_tasks import sit_in_get, sit_in_map  # noqa: PLC0415  # of the project that was just made
+
+    figures: Figures = {}
+    adapter.clear()
+    with Worker(adapter):
+        for name, task in (("get", sit_in_get), ("map", sit_in_map)):
+            found = [_closed(task) for _ in range(1 + max(5, int(CLOSED_ATTEMPTS * scale)))][1:]
+            figures[f"reach_closed_in_{name}_ms"] = statistics.median([one for one, _ in found])
+            figures[f"reach_freed_in_{name}_ms"] = statistics.median([one for _, one in found])
+    adapter.clear()
+    return figures
+
+
+def _closed(task: Any) -> tuple[float, float]:  # noqa: ANN401  # a Task
+    from reach_tasks import CLOSED_SECS  # noqa: PLC0415  # of the project that was just made
+
+    from nuvom import JobFailed  # noqa: PLC0415  # the package under test
+
+    body.clear_marks()
+    job = task.delay(FIRST)
+    try:
+        job.get(timeout=START_LIMIT_SECS)
+    except JobFailed:
+        closed_at = time.time()
+    freed = body.await_moment(FIRST, START_LIMIT_SECS)
+    freed_at = time.time() - (time.perf_counter_ns() - freed) / 1e9
+    due_at = job.snapshot().started_at + CLOSED_SECS
+    return 1e3 * (closed_at - due_at), 1e3 * (freed_at - due_at)
+
+
 def instructions(adapter: NuvomAdapter, peer: Peer, scale: float) -> Figures:
     """Machine instructions of the worker for each job: the same on a busy machine."""
     del peer, scale
@@ -299,6 +335,7 @@ MEASURES: dict[str, Callable[[Any, Any, float], Figures]] = {
     "discovery": discovery,
     "help": help_text,
     "processes": processes,
+    "closing": closing,
     "instructions": instructions,
 }
 

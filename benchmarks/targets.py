@@ -105,6 +105,8 @@ class _Figures:
             ("reach_flat_claim_ratio", "claim among two million rows, of two thousand", 1.2),
             ("reach_flat_settle_ratio", "settle among two million rows, of two thousand", 1.2),
             ("reach_help_over_import_click", "nuvom --help, of importing click", 2.5),
+            ("reach_closed_in_get_ms", "closed after its limit, in get(), ms", 100),
+            ("reach_closed_in_map_ms", "closed after its limit, in map(), ms", 100),
         ):
             yield Target(text, self._own_figure(figure), limit, is_most=True)
         speed = self._own_figure("reach_discovery_speed_ratio")

@@ -1,0 +1,342 @@
+"""Tasks that are closed, and programs that are interrupted, while they call the engine.
+
+A closed attempt ends by an exception in its thread, an interrupted program by one in its main
+thread; either may come at any line. Nothing that was accepted may be lost by it, no lock may
+stay taken, and the worker and all other processes go on.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+
+from nuvom import Job, JobCancelled, JobFailed, JobTimeout
+from nuvom.clock import SYSTEM_CLOCK
+from nuvom.errors import ResultError
+from nuvom.record import JobSnapshot, JobStatus
+from nuvom.runtime import Runtime
+from nuvom.testing.faults import Victim, can_term
+from nuvom.worker import Worker
+from tests.reliability import interrupted_tasks
+from tests.reliability.interrupted_tasks import LATER, endless, say
+from tests.reliability.site import Site, children, wait_for
+
+PROGRAM = "tests.reliability.interrupted"
+HANG_SECS = 20.0  # longer than any call takes on a machine that is merely slow
+MOST_WAIT_SECS = 1.0  # of a producer, whatever happens to others
+SHUTDOWN_SECS = 0.5
+LIMITS = (0.005, 0.06)  # between which the tasks' time limits are
+CANCELLED_SECS = (0.0, 0.1)  # from the start of a task until it is cancelled
+LINES = 10
+
+pytestmark = pytest.mark.skipif(not can_term, reason="this system cannot ask a process to stop")
+
+
+class Place:
+    """A project with a worker and a producer, each a process.
+
+    Args:
+        is_slow: The longest wait that is promised is measured, not only that nothing hangs.
+    """
+
+    def __init__(self, site: Site, threads: int, *, is_slow: bool) -> None:
+        self.site = site
+        self.is_slow = is_slow
+        self.threads = threads
+        self._told = site.root / "told"
+        self._told.mkdir()
+        self._waits = site.root / "waits"
+        self._log = site.root / "worker.log"
+        shutil.copy(interrupted_tasks.__file__, site.root / "tasks.py")
+
+    # ---- processes ----------------------------------------------------------------------
+
+    @contextmanager
+    def worker(self) -> Iterator[subprocess.Popen[bytes]]:
+        """Have a worker of the command line, which leaves the accepted jobs alone."""
+        path = os.pathsep.join(one for one in sys.path if one)
+        words = ("runworker", "--threads", str(self.threads), "--queues", "default")
+        with open(self._log, "wb") as log:
+            worker = subprocess.Popen(
+                [sys.executable, "-m", "nuvom", *words],
+                cwd=self.site.root,
+                env={**os.environ, "PYTHONPATH": path, "PYTHONFAULTHANDLER": "1"},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+        try:
+            yield worker
+        finally:
+            worker.kill()
+            worker.wait()
+
+    @contextmanager
+    def producer(self) -> Iterator[None]:
+        """Have a process that enqueues all the time; fail when a call of it hangs."""
+        orders = {"told": str(self._told / "producer"), "waits": str(self._waits)}
+        child = start(self.site, "produce", **orders)
+        assert next(child.said(), "") == "up", self.site.errors()
+        yield
+        child.term()
+        assert child.wait(HANG_SECS), f"the producer hangs\n{self.site.errors()}"
+
+    def stop(self, worker: subprocess.Popen[bytes]) -> float:
+        """Ask the worker to stop while its tasks go on; return how long that took."""
+        before = self.started()
+        endless.map([(str(self._told),)] * self.threads)
+        self.wait_for(lambda: len(self.started() - before) == self.threads, "no task starts")
+        asked_at = SYSTEM_CLOCK.monotonic()
+        worker.terminate()
+        try:
+            worker.wait(timeout=HANG_SECS)
+        except subprocess.TimeoutExpired:
+            pytest.fail(f"the worker does not stop\n{self.tail()}")
+        assert worker.returncode == 128 + signal.SIGTERM
+        return SYSTEM_CLOCK.monotonic() - asked_at
+
+    # ---- what is seen of them -----------------------------------------------------------
+
+    def started(self) -> set[str]:
+        """Return the ids of the tasks whose code has made its first call."""
+        return {one.name for one in self._told.iterdir() if one.stat().st_size} - {"producer"}
+
+    def accepted(self) -> set[str]:
+        """Return all ids that a call has returned."""
+        return {line for one in self._told.iterdir() for line in one.read_text().split()}
+
+    def longest_waits(self) -> tuple[int, float, float]:
+        """Return how many calls the producer made, and the longest call and control flush."""
+        pairs = [tuple(map(float, line.split())) for line in self._waits.read_text().splitlines()]
+        return len(pairs), max(one for one, _ in pairs), max(one for _, one in pairs)
+
+    def said(self) -> list[int]:
+        """Return the numbers that the worker's log has of ``say``, in order."""
+        return [int(one) for one in re.findall(r"said (\d+)", self._log.read_text())]
+
+    def tail(self) -> str:
+        """Return the end of the worker's log."""
+        return self._log.read_text(errors="replace")[-5000:]
+
+    def wait_for(self, is_so: Callable[[], object], otherwise: str) -> None:
+        """Wait until something is so, as long as the worker is not taken to hang."""
+        deadline = SYSTEM_CLOCK.monotonic() + HANG_SECS
+        while not is_so():
+            assert SYSTEM_CLOCK.monotonic() < deadline, f"{otherwise}\n{self.tail()}"
+            SYSTEM_CLOCK.sleep(0.005)
+
+
+# ---- closing --------------------------------------------------------------------------------
+
+
+def close_by_limit(place: Place, count: int, rng: Random) -> None:
+    """Run tasks until their time limit."""
+    folder = str(place.site.root / "told")
+    jobs = [endless.options(timeout_secs=rng.uniform(*LIMITS)).delay(folder) for _ in range(count)]
+    for number, job in enumerate(jobs):
+        error = error_of(place, job, number)
+        assert isinstance(error, JobFailed), error
+        assert error.type == "TimeoutError", error
+
+
+def close_by_cancel(place: Place, count: int, rng: Random) -> None:
+    """Run tasks without a time limit, and cancel each some time after it has started."""
+    folder = str(place.site.root / "told")
+    jobs = {job.id: job for job in (endless.delay(folder) for _ in range(count))}
+    cancelled: set[str] = set()
+    while len(cancelled) < count:
+        place.wait_for(lambda: place.started() - cancelled, "no task starts any more")
+        for job_id in place.started() - cancelled:
+            SYSTEM_CLOCK.sleep(rng.uniform(*CANCELLED_SECS))
+            assert jobs[job_id].cancel()
+            cancelled.add(job_id)
+    for number, job in enumerate(jobs.values()):
+        assert isinstance(error_of(place, job, number), JobCancelled)
+
+
+def error_of(place: Place, job: Job[Any], number: int) -> Exception:
+    """Return what ``job.get()`` raises; fail when the job does not end."""
+    try:
+        job.get(timeout=HANG_SECS)
+    except JobTimeout as error:
+        pytest.fail(f"after {number} others: {error}\n{place.tail()}")
+    except ResultError as error:
+        return error
+    pytest.fail(f"{job} has ended by itself")
+
+
+def assert_log_goes_on(place: Place) -> None:
+    """Check that jobs are done as before, and that each of them writes its line."""
+    for number in range(LINES):
+        assert say.delay(number).get(timeout=HANG_SECS) == number
+    assert place.said() == list(range(LINES)), place.tail()
+
+
+def assert_nothing_is_lost(accepted: set[str], site: Site, runtime: Runtime) -> int:
+    """Check that all that was accepted is there and can be done; return how many they are."""
+    lost = accepted - site.snapshots(runtime).keys()
+    assert not lost, f"{len(lost)} of {len(accepted)} accepted jobs are gone"
+    Worker(runtime, threads=2, queues=[LATER], burst=True).run()
+    left = [one for one in site.snapshots(runtime).values() if is_open(one)]
+    assert not left, f"{len(left)} of {len(accepted)} accepted jobs cannot be done: {left[:3]}"
+    return len(accepted)
+
+
+def is_open(found: JobSnapshot) -> bool:
+    return found.record.queue == LATER and found.status not in (
+        JobStatus.SUCCESS,
+        JobStatus.CANCELLED,
+    )
+
+
+def prove(
+    place: Place,
+    figures: Callable[[str], None],
+    close: Callable[[Place, int, Random], None],
+    count: int,
+) -> None:
+    """Close ``count`` attempts while a producer is at work, and check what is left."""
+    site = place.site
+    with site.open() as runtime, place.worker() as worker:
+        with place.producer():
+            close(place, count, Random())
+            assert_log_goes_on(place)
+            secs = place.stop(worker)
+        accepted = assert_nothing_is_lost(place.accepted(), site, runtime)
+    calls, longest, control = place.longest_waits()
+    figures(
+        f"{count} attempts closed: {accepted} jobs accepted, 0 lost; the longest of {calls} calls "
+        f"of a producer {longest:.3f} s, a flush at most {control:.3f} s; stopped in {secs:.2f} s"
+    )
+    most = MOST_WAIT_SECS + control if place.is_slow else HANG_SECS
+    assert longest <= most, f"a producer waited for {longest:.3f} s"
+    assert secs <= SHUTDOWN_SECS + most
+    site.assert_sound(runtime)
+
+
+def start(site: Site, part: str, **orders: Any) -> Victim:
+    """Start a process of ``interrupted.py`` at a site; it ends with the test at the latest."""
+    child = Victim(
+        PROGRAM, {"part": part, "root": str(site.root), **orders}, folder=site.root, talks=True
+    )
+    children.append(child)
+    return child
+
+
+@pytest.fixture
+def place_of(tmp_path: Path) -> Callable[..., Place]:
+    """Return what makes the place of a test."""
+
+    def make(backend: str, threads: int, *, is_slow: bool = False) -> Place:
+        site = Site(tmp_path, backend, {"shutdown_timeout_secs": SHUTDOWN_SECS})
+        return Place(site, threads, is_slow=is_slow)
+
+    return make
+
+
+backends = pytest.mark.parametrize("backend", ["sqlite", "file"])
+threads = pytest.mark.parametrize("threads", [1, 4])
+
+
+@backends
+@threads
+def test_attempts_closed_by_their_limit_lose_nothing_and_lock_nobody_out(
+    place_of: Callable[..., Place], figures: Callable[[str], None], backend: str, threads: int
+) -> None:
+    prove(place_of(backend, threads), figures, close_by_limit, count=50)
+
+
+@backends
+def test_attempts_closed_by_cancel_lose_nothing_and_lock_nobody_out(
+    place_of: Callable[..., Place], figures: Callable[[str], None], backend: str
+) -> None:
+    prove(place_of(backend, threads=4), figures, close_by_cancel, count=20)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@backends
+@threads
+def test_500_attempts_closed_by_their_limit_lose_nothing_and_hold_nobody_up(
+    place_of: Callable[..., Place], figures: Callable[[str], None], backend: str, threads: int
+) -> None:
+    prove(place_of(backend, threads, is_slow=True), figures, close_by_limit, count=500)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@backends
+@pytest.mark.parametrize(("threads", "count"), [(1, 200), (4, 500)])
+def test_hundreds_of_attempts_closed_by_cancel_lose_nothing_and_hold_nobody_up(
+    place_of: Callable[..., Place],
+    figures: Callable[[str], None],
+    backend: str,
+    threads: int,
+    count: int,
+) -> None:
+    prove(place_of(backend, threads, is_slow=True), figures, close_by_cancel, count)
+
+
+# ---- Ctrl-C in a program that goes on -----------------------------------------------------------
+
+
+def prove_interruptions(
+    site: Site, figures: Callable[[str], None], seed: int, times: int, most_secs: float
+) -> None:
+    """Interrupt a program ``times`` times, and use its store from others while it is still up."""
+    told = site.root / "told"
+    program = start(site, "be_interrupted", seed=seed, times=times, told=str(told))
+    found = answer_of(site, program, "interrupted.json", HANG_SECS + times * 0.2)
+    used = answer_of(site, start(site, "use"), "used.json", HANG_SECS)
+    program.term()
+    assert program.wait(HANG_SECS), f"the program does not end\n{site.errors()}"
+    assert program.process.returncode == 0, site.errors()
+    with site.open() as runtime:
+        accepted = assert_nothing_is_lost(set(told.read_text().split()), site, runtime)
+    before, after = found["before"], found["after"]
+    figures(
+        f"{times} interruptions: {accepted} jobs accepted, 0 lost; open files {len(before)} before "
+        f"and {len(after)} after; enqueued, claimed and settled elsewhere in {used['secs']:.3f} s; "
+        f"{found['swallowed']} swallowed"
+    )
+    assert len(after) <= len(before), f"left open: {Counter(after) - Counter(before)}"
+    assert used["secs"] <= most_secs
+    site.assert_sound(runtime)
+
+
+def answer_of(site: Site, child: Victim, name: str, limit_secs: float) -> dict[str, Any]:
+    """Return what a process tells in a file."""
+    path = site.root / name
+    wait_for(lambda: path.exists() or not child.is_running, limit_secs, f"no {name}: it hangs")
+    assert path.exists(), site.errors()
+    answer: dict[str, Any] = json.loads(path.read_text())
+    return answer
+
+
+@backends
+def test_a_program_that_goes_on_after_ctrl_c_has_lost_and_locked_nothing(
+    tmp_path: Path, figures: Callable[[str], None], seed: int, backend: str
+) -> None:
+    prove_interruptions(Site(tmp_path, backend), figures, seed, times=100, most_secs=HANG_SECS)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@backends
+def test_a_program_that_goes_on_after_1000_ctrl_c_has_lost_and_locked_nothing(
+    tmp_path: Path, figures: Callable[[str], None], seed: int, backend: str
+) -> None:
+    prove_interruptions(Site(tmp_path, backend), figures, seed, 1000, most_secs=MOST_WAIT_SECS)
