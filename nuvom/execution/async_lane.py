@@ -22,11 +22,11 @@ from nuvom.execution.loop_thread import LoopThread
 from nuvom.job_context import current
 
 if TYPE_CHECKING:
-    from nuvom.guard import Guard
     from collections.abc import Awaitable, Callable, Coroutine, Generator
 
     from nuvom.execution.lanes import Shop
     from nuvom.execution.running import RunningJob
+    from nuvom.guard import Guard
 
 _LOOK_SECS = 0.25  # between looks of the watchdog
 _STANDS_SECS = 0.5  # without a turn of the loop: closed attempts keep others from running
