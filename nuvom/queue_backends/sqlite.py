@@ -188,9 +188,12 @@ class SQLiteJobQueue(ReadingPart, ControlPart, RecoveryPart, TotalsPart, LeasedJ
 
     def mark_started(self, job: JobRecord) -> None:
         """Note in the slot file that user code starts; one byte in mapped memory."""
-        booked = self.store.marks.get(job.id)
-        if booked is not None and booked[2] == job.lease_epoch:
-            presence, index, _ = booked
+        # Without a call in between no other thread can give the slot to another delivery.
+        try:
+            presence, index, epoch = self.store.marks[job.id]
+        except KeyError:
+            return
+        if epoch == job.lease_epoch:
             presence.map[index * SLOT_BYTES + STATE_AT] = STARTED
 
     def _survey(self, *, is_bulk: bool) -> tuple[list[str], list[str]]:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from nuvom import _durable, project
+from nuvom._file import flushing
 from nuvom._file import log as file_log
 from nuvom._file.log import Log
 from nuvom._sqlite.database import Database
@@ -311,7 +312,7 @@ def without_flushes() -> None:
         return connection
 
     Database.connect = connect  # type: ignore[method-assign]
-    setattr(file_log, "sync_data", lambda _: None)  # noqa: B010  # not exported
+    setattr(flushing, "sync_data", lambda _: None)  # noqa: B010  # not exported
 
 
 def without_folder_flushes() -> None:
