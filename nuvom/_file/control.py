@@ -173,7 +173,7 @@ class ControlPart:
                 self.store.note(Retired(owner))
 
         self.store.turn(retire)
-        self.store.leave(owner)
+        self.store.workers.leave(owner)
 
     def workers(self) -> list[WorkerInfo]:
         """Return the announced workers that live; see the contract."""

@@ -22,11 +22,11 @@ from nuvom._file.log import GoneError, Log
 from nuvom._file.quarantine import Quarantine
 from nuvom._file.rows import Booted, Note, encode
 from nuvom._file.table import Table
+from nuvom._file.workers import Workers
 from nuvom._filesystem import refuse_network
 from nuvom._fork import drop_at_fork
 from nuvom._locked_out import NOTICE_SECS, LockedOut
 from nuvom._lockfile import FileTurns, TakenError
-from nuvom._presence import Presence, is_alive
 from nuvom.clock import boot_id
 from nuvom.crashpoint import crashpoint
 from nuvom.errors import BackendUnavailable, NuvomError
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from nuvom._file.rows import Row
+    from nuvom._presence import Presence
     from nuvom.clock import Clock
     from nuvom.config import Settings
     from nuvom.errors import CorruptRecord
@@ -53,7 +54,7 @@ class FileStore:
     """The store in ``settings.files_dir``, opened at its first use.
 
     Attributes:
-        marks: For each job claimed here, its epoch, its owner's presence, and its slot.
+        workers: Those of this process.
     """
 
     def __init__(self, settings: Settings, clock: Clock) -> None:
@@ -68,8 +69,8 @@ class FileStore:
     def drop_in_child(self) -> None:
         """Start afresh in a forked child: the parent may be in the middle of a turn."""
         base = os.fspath(self.directory)
-        self._mutex = Lock()
         self._opening = Lock()
+        self.workers = Workers(self.directory)
         self._turns = local()
         self._lock = FileTurns(
             os.path.join(base, "lock"),
@@ -84,8 +85,6 @@ class FileStore:
         self._is_sound = True  # what is known of the log, between turns
         self._table: Table | None = None
         self._bell: Doorbell | None = None
-        self._presences: dict[str, Presence] = {}
-        self.marks: dict[str, tuple[int, Presence, int]] = {}
 
     # ---- turns ----------------------------------------------------------------------------
 
@@ -285,75 +284,14 @@ class FileStore:
 
     def presence(self, owner: str) -> Presence | None:
         """Return the presence of a worker, made at its first claim; None if it is elsewhere."""
-        found = self._presences.get(owner)
-        if found is None or not found.lasts:
-            with self._mutex:
-                found = self._entered(owner)
-        return found
-
-    def _entered(self, owner: str) -> Presence | None:
-        found = self._presences.get(owner)
-        if found is not None and found.lasts:
-            return found
-        if found is not None:
-            found.leave()  # what was interrupted
-        self.make_folders()
-        if is_alive(self.directory, owner):
-            return None
-        presence = self._presences[owner] = Presence.enter(self.directory, owner)
-        return presence
-
-    def leave(self, owner: str) -> None:
-        """End a worker's presence in good order; harmless when it has none here."""
-        with self._mutex:
-            presence = self._presences.get(owner)
-            if presence is not None:
-                presence.leave()
-                del self._presences[owner]
-
-    def book(self, owner: str, claimed: list[tuple[str, int]]) -> None:
-        """Give claimed jobs, as ids and epochs, slots in which their start can be marked."""
-        presence = self.presence(owner)
-        if presence is not None:
-            indexes = presence.book(claimed)
-            try:
-                booked = zip(claimed, indexes, strict=True)
-                marks = {job_id: (epoch, presence, index) for (job_id, epoch), index in booked}
-                with self._mutex:
-                    self.marks.update(marks)
-            except BaseException:
-                self._unmark(claimed)
-                presence.free(indexes)
-                raise
-
-    def _unmark(self, claimed: list[tuple[str, int]]) -> None:
-        with self._mutex:
-            for job_id, _ in claimed:
-                self.marks.pop(job_id, None)
-
-    def unbook(self, ended: Iterable[tuple[str, int]]) -> None:
-        """Let the slots of jobs be used again; only after their end is committed.
-
-        An exception in between may cost one slot, but never has two jobs share one.
-        """
-        with self._mutex:  # the same jobs may be settled by two threads at the same time
-            for job_id, epoch in ended:
-                mark = self.marks.get(job_id)
-                if mark is not None and mark[0] == epoch:
-                    del self.marks[job_id]
-                    mark[1].free((mark[2],))
+        if not self._has_folders:
+            self.make_folders()
+        return self.workers.presence(owner)
 
     def close(self) -> None:
         """Give everything back. Workers of this process that still hold jobs count as dead."""
-        with self._mutex:
-            holding = {presence.owner for _, presence, _ in self.marks.values()}
-            for owner, presence in tuple(self._presences.items()):
-                if owner in holding:
-                    presence.abandon()
-                else:
-                    presence.leave()
-                del self._presences[owner]
-            self.marks = {}
+        self.workers.close()
+        with self._opening:
             bell, self._bell = self._bell, None
             self._has_folders = False
         if bell is not None:

@@ -19,7 +19,6 @@ from nuvom._file.reading import ReadingPart
 from nuvom._file.recovery import RecoveryPart
 from nuvom._file.rows import Beat, encode, set_field
 from nuvom._file.store import FileStore
-from nuvom._slotfile import SLOT_BYTES, STARTED, STATE_AT
 from nuvom.clock import SYSTEM_CLOCK, Clock
 from nuvom.config import Settings
 from nuvom.crashpoint import crashpoint
@@ -171,19 +170,11 @@ class FileJobQueue(ReadingPart, ControlPart, RecoveryPart, LeasedJobQueue):
         if must_flush:  # else a job that takes the machine down would never be counted
             self.store.flush()
         crashpoint("file.claim.before_book")
-        self.store.book(owner, [(job.id, job.lease_epoch) for job in jobs])
+        self.store.workers.book(owner, [(job.id, job.lease_epoch) for job in jobs])
 
     def mark_started(self, job: JobRecord) -> None:
         """Note in the slot file that user code starts; one byte in mapped memory."""
-        mark = self.store.marks.get(job.id)
-        if mark is not None and mark[0] == job.lease_epoch:
-            mark[1].mark(mark[2])
-
-    def _has_started(self, job_id: str, epoch: int) -> bool:
-        mark = self.store.marks.get(job_id)
-        if mark is None or mark[0] != epoch:
-            return False
-        return mark[1].map[mark[2] * SLOT_BYTES + STATE_AT] == STARTED
+        self.store.workers.mark_started(job.id, job.lease_epoch)
 
     # ---- settle, release, extend --------------------------------------------------------
 
@@ -202,7 +193,7 @@ class FileJobQueue(ReadingPart, ControlPart, RecoveryPart, LeasedJobQueue):
         crashpoint("file.settle.before_flush")
         self.store.flush()  # also where nothing is new: the first call may have failed to
         crashpoint("file.settle.after_flush")
-        self.store.unbook((one.record.id, one.record.lease_epoch) for one in settlements)
+        self.store.workers.unbook((one.record.id, one.record.lease_epoch) for one in settlements)
         self.store.bell.ring_all("result")
         if has_work:
             self.store.bell.ring_one("work")
@@ -210,7 +201,7 @@ class FileJobQueue(ReadingPart, ControlPart, RecoveryPart, LeasedJobQueue):
 
     def release(self, jobs: Sequence[JobRecord]) -> list[bool]:
         """Give claimed jobs back, uncharged; see the contract."""
-        now = self.clock.now()
+        now, has_started = self.clock.now(), self.store.workers.has_started
 
         def give_back(table: Table) -> dict[tuple[str, int], Row]:
             held = {
@@ -219,7 +210,7 @@ class FileJobQueue(ReadingPart, ControlPart, RecoveryPart, LeasedJobQueue):
                 if (row := table.held(job)) is not None
             }
             changes = [
-                moves.released(row, now, started=self._has_started(row.id, row.state.epoch))
+                moves.released(row, now, started=has_started(row.id, row.state.epoch))
                 for row in held.values()
             ]
             if changes:
@@ -228,7 +219,7 @@ class FileJobQueue(ReadingPart, ControlPart, RecoveryPart, LeasedJobQueue):
 
         held = self.store.turn(give_back)
         self.store.flush()
-        self.store.unbook((job.id, job.lease_epoch) for job in jobs)
+        self.store.workers.unbook((job.id, job.lease_epoch) for job in jobs)
         self.store.bell.ring_one("work")
         return [held.pop((job.id, job.lease_epoch), None) is not None for job in jobs]
 

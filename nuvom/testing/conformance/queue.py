@@ -62,4 +62,4 @@ class QueueConformance(
 
     # So that both take seconds; with 1 every point is tried.
     points_step = 24
-    pauses_step = 16
+    pauses_step = 32

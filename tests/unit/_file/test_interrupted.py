@@ -108,7 +108,7 @@ def test_an_interrupted_claim_keeps_no_slot_and_no_mark(tmp_path: Path) -> None:
         free = sorted(presence._free)
 
         def check(is_cut: bool) -> None:  # noqa: FBT001  # as above
-            assert len(queue.store.marks) == len(claimed) == (0 if is_cut else 2)
+            assert len(queue.store.workers.marks) == len(claimed) == (0 if is_cut else 2)
             if is_cut:
                 claimed.extend(in_thread(lambda: queue.claim(2, "w")))
             assert ["a", "b"] == sorted(job.id for job in claimed)
@@ -135,7 +135,7 @@ def test_an_interrupted_settlement_that_is_repeated_frees_its_slot(tmp_path: Pat
 
         def check(_: bool) -> None:  # noqa: FBT001  # as above
             assert in_thread(lambda: queue.settle(settle)) == [True]
-            assert queue.store.marks == {}
+            assert queue.store.workers.marks == {}
             assert len(set(presence._free)) == len(presence._free) >= len(free) - 1
 
         return lambda: queue.settle(settle), check
@@ -155,7 +155,7 @@ def test_an_interrupted_retirement_can_be_completed_and_taken_back(tmp_path: Pat
         def check(_: bool) -> None:  # noqa: FBT001  # as above
             queue.claim(0, owner)  # it is needed after all
             assert is_alive(queue.store.directory, owner)
-            queue.store._presences[owner].book([("job", 1)])
+            queue.store.workers._presences[owner].book([("job", 1)])
             in_thread(lambda: queue.retire(owner))
             assert not is_alive(queue.store.directory, owner)
 
@@ -261,16 +261,16 @@ def test_two_threads_that_settle_the_same_job_are_both_told_so(tmp_path: Path) -
         hands = []
 
         def pause() -> None:
-            hands.append(beside(lambda: queue.store.unbook(ended)))
+            hands.append(beside(lambda: queue.store.workers.unbook(ended)))
 
         def check() -> None:
             for hand in hands:
                 hand.finish(LIMIT_SECS)
-            assert queue.store.marks == {}
+            assert queue.store.workers.marks == {}
             assert len(set(presence._free)) == len(presence._free) == 1024
             assert queue.settle([make_settlement(job)]) == [True]
 
-        return lambda: queue.store.unbook(ended), pause, check
+        return lambda: queue.store.workers.unbook(ended), pause, check
 
     assert pause_everywhere(prepare) > 3
     queue.stop()
@@ -285,9 +285,9 @@ def test_a_claim_between_two_steps_of_a_settlement_keeps_its_mark(tmp_path: Path
         job_id = f"j{number}"
         queue.enqueue(make_job("shop.send", id=job_id))
         (job,) = queue.claim(1, "w")
-        queue.store.unbook([])
+        queue.store.workers.unbook([])
         queue.settle([make_settlement(job, JobStatus.FAILED)])
-        queue.store.book("w", [(job_id, job.lease_epoch)])  # as if not freed yet
+        queue.store.workers.book("w", [(job_id, job.lease_epoch)])  # as if not freed yet
         hands, again = [], []
 
         def claim() -> None:
@@ -301,10 +301,39 @@ def test_a_claim_between_two_steps_of_a_settlement_keeps_its_mark(tmp_path: Path
             for hand in hands:
                 hand.finish(LIMIT_SECS)
             with suppress(IndexError):
-                assert queue.store.marks[job_id][0] == again[0].lease_epoch
+                assert queue.store.workers.marks[job_id][0] == again[0].lease_epoch
                 queue.settle([make_settlement(again[0])])
 
-        return lambda: queue.store.unbook([(job_id, job.lease_epoch)]), pause, check
+        return lambda: queue.store.workers.unbook([(job_id, job.lease_epoch)]), pause, check
+
+    assert pause_everywhere(prepare) > 3
+    queue.stop()
+
+
+def test_a_start_that_is_noted_late_is_not_noted_of_the_next_delivery(tmp_path: Path) -> None:
+    """Another thread gives the job back just then, and claims it: in the same slot."""
+    queue = open_queue(tmp_path)
+
+    def prepare(number: int) -> tuple[Any, Any, Any]:
+        job_id = f"j{number}"
+        queue.enqueue(make_job("shop.send", id=job_id))
+        (job,) = queue.claim(1, "w")
+        hands, again = [], []
+
+        def claim_anew() -> None:
+            queue.release([job])
+            again.extend(queue.claim(1, "w"))
+
+        def pause() -> None:
+            hands.append(beside(claim_anew))
+
+        def check() -> None:
+            for hand in hands:
+                hand.finish(LIMIT_SECS)
+            assert not queue.store.workers.has_started(job_id, again[0].lease_epoch)
+            queue.settle([make_settlement(again[0])])
+
+        return lambda: queue.mark_started(job), pause, check
 
     assert pause_everywhere(prepare) > 3
     queue.stop()

@@ -342,7 +342,7 @@ def test_a_worker_that_left_no_trace_is_charged_for_all(
     put(queue, "a")
     queue.announce(WorkerInfo(id="w"))
     queue.claim(1, "w")
-    queue.store.leave("w")
+    queue.store.workers.leave("w")
     assert [(job.id, job.suspect) for job in other.reap()] == [("a", True)]
     assert other.workers() == []
     assert "w" not in _table(other).holders
@@ -353,7 +353,7 @@ def test_an_announced_worker_that_died_idle_is_forgotten(
 ) -> None:
     queue.announce(WorkerInfo(id="w"))
     assert [one.id for one in other.workers()] == ["w"]
-    queue.store._presences["w"].abandon()
+    queue.store.workers._presences["w"].abandon()
     assert other.workers() == []
     assert other.reap() == []
     assert other.command("w", "stop") is False
@@ -547,7 +547,7 @@ def test_a_reaper_sets_a_damaged_job_aside_and_goes_on(tmp_path: Path, queue: Fi
     assert len(queue.claim(2, "w")) == 2
     path = queue.store.directory / "log" / "0000000001.log"
     path.write_bytes(path.read_bytes().replace(b"xxxx", b"xxyx", 1))
-    queue.store._presences["w"].abandon()
+    queue.store.workers._presences["w"].abandon()
     assert [job.id for job in queue.reap()] == ["small"]
     assert queue.get("large") is None
 
