@@ -167,7 +167,7 @@ class PluginSet:
     def _start_one(self, loaded: LoadedPlugin, settings: Settings, extras: Extras) -> None:
         registry = default_plugin_registry()
         before = registry.entries()
-        call = partial(loaded.plugin.start, settings, extras)
+        call = _start_call(loaded.plugin, settings, extras)
         error = self._limited(call, "start", self._start_limit_secs)
         if error is None:
             self._started.append(loaded)
@@ -220,6 +220,23 @@ def _is_in_use(failure: FailedPlugin, settings: Settings) -> bool:
         if name not in registry.names(kind) and failure.may_offer(kind, name):
             return True
     return False
+
+
+def _start_call(plugin: PluginProtocol, settings: Settings, extras: Extras) -> Callable[[], object]:
+    """Return the call of a plugin's ``start``, which may do without the extras."""
+    from inspect import signature  # noqa: PLC0415  # slow to import, and most commands start none
+
+    start: Callable[..., object] = plugin.start
+    try:
+        parameters = signature(start)
+        parameters.bind(settings)
+    except (TypeError, ValueError):  # it wants more than the settings, or does not say
+        return partial(start, settings, extras)
+    try:
+        parameters.bind(settings, extras)
+    except TypeError:
+        return partial(start, settings)
+    return partial(start, settings, extras)
 
 
 def _failure(loaded: LoadedPlugin, reason: str) -> PluginError:

@@ -163,6 +163,21 @@ def test_start_is_given_settings_and_extras(settings: Settings) -> None:
     assert {"events", "inspector", "control", "clock"} == set(extras)
 
 
+class Plain(Recorder):
+    def start(self, settings: Settings) -> None:  # type: ignore[override]  # what is tested
+        self.log.append(f"start in {settings.root.name}")
+
+
+def test_a_start_that_takes_the_settings_alone_is_given_them_alone(
+    settings: Settings, log: list[str]
+) -> None:
+    plugins = PluginSet()
+    plugins.add(loaded(Plain("plain", log)))
+    plugins.start(settings, make_extras())
+    assert (["plain"], []) == ([one.name for one in plugins.started], plugins.failed)
+    assert [f"start in {settings.root.name}"] == log
+
+
 @pytest.mark.parametrize(
     "error", [ValueError("no port"), SystemExit(3), KeyboardInterrupt(), RecursionError()]
 )
