@@ -15,13 +15,15 @@ from nuvom.log import get_logger, log_event
 from nuvom.plugins.contracts import Plugin
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
+    from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
     from nuvom.config import Settings
     from nuvom.plugins.contracts import Extras, RunningSystem
 
 _LOG = get_logger("nuvom.prometheus")
 _TRY_AGAIN_SECS = 5.0
+_PATH = "/metrics"
 
 
 class PrometheusPlugin(Plugin):
@@ -97,6 +99,7 @@ class PrometheusPlugin(Plugin):
             text = f"metrics cannot be served at {host}:{port}: {reason}; it is tried again"
             log_event(_LOG, level, "prometheus.port", text)
             return False
+        self._server.set_app(_only_metrics(self._server.get_app()))
         self.port = self._server.server_port
         text = f"metrics are at http://{host}:{self.port}/metrics"
         log_event(_LOG, logging.INFO, "prometheus.serving", text)
@@ -108,3 +111,15 @@ class PrometheusPlugin(Plugin):
         while not clock.wait(self._stopping, _TRY_AGAIN_SECS):
             if self._open(level=logging.DEBUG):
                 return
+
+
+def _only_metrics(app: WSGIApplication | None) -> WSGIApplication:
+    """Return what answers 404 to every path but ``/metrics``, which the client does not do."""
+
+    def answer(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        if app is not None and environ.get("PATH_INFO") == _PATH:
+            return app(environ, start_response)
+        start_response("404 Not Found", [("Content-Type", "text/plain; charset=utf-8")])
+        return [f"Not found. Metrics are at {_PATH}.\n".encode()]
+
+    return answer

@@ -72,6 +72,15 @@ def test_figures_are_those_of_the_jobs(project: Path) -> None:
         assert 2**20 < value(found, "nuvom_worker_rss_bytes")
 
 
+def test_paths_other_than_that_of_the_metrics_are_not_found(project: Path) -> None:
+    with exported(project) as (_, plugin):
+        for path in ("/", "/favicon.ico", "/metrics/x", "/metricsx"):
+            with pytest.raises(urllib.error.HTTPError, match="404") as refusal:
+                urllib.request.urlopen(f"http://127.0.0.1:{plugin.port}{path}", timeout=20)
+            assert "/metrics" in refusal.value.read().decode()
+        assert "nuvom_build_info" in text(plugin)
+
+
 def test_counters_go_on_where_another_worker_left_them(project: Path) -> None:
     for before in (0, 1):
         with exported(project) as (engine, plugin):
