@@ -61,7 +61,7 @@ def test_no_command_means_help() -> None:
     assert answer.out == invoke("--help").out
 
 
-@pytest.mark.parametrize("group", ["inspect", "retry", "runtestworker"])
+@pytest.mark.parametrize("group", ["inspect", "retry"])
 def test_a_group_without_a_default_says_what_there_is(group: str) -> None:
     answer = invoke(group)
     assert (answer.code, answer.out) == (2, "")

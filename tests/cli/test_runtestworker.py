@@ -59,6 +59,16 @@ def test_a_task_may_come_from_a_file(tmp_path: Path) -> None:
     assert "OSError: not now" in answer.err
 
 
+def test_the_file_may_be_given_as_input(tasks: Path) -> None:
+    (tasks / "job.json").write_text('{"func_name": "add", "args": [2, 3]}')
+    for words in (["--input", "job.json"], ["run", "--input", "job.json"]):
+        answer = call("runtestworker", *words, cwd=tasks)
+        assert (answer.code, answer.out) == (0, "5\n")
+    for words in ([], ["run"], ["run", "job.json", "--input", "job.json"]):
+        answer = call("runtestworker", *words, cwd=tasks)
+        assert (answer.code, "--input" in answer.err) == (2, True)
+
+
 def test_an_unknown_task_is_not_found(tasks: Path) -> None:
     assert run(tasks, {"func_name": "tasks.ad"}).code == 3
 
