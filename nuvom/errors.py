@@ -199,7 +199,7 @@ class AmbiguousTask(TaskError):
         super().__init__(name=name, candidates=", ".join(sorted(candidates)))
 
 
-class DuplicateTask(TaskError):
+class DuplicateTask(TaskError, ValueError):
     """Two functions claim the same task name."""
 
     message = 'The task name "{name}" is taken: defined in {first} and again in {second}.'

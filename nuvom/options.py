@@ -215,8 +215,10 @@ def _exceptions(name: str, value: object) -> tuple[type[BaseException], ...]:
 
 
 def _tags(name: str, value: object) -> tuple[str, ...]:
-    if isinstance(value, str) or not isinstance(value, tuple | list | set | frozenset):
-        raise InvalidTaskOption(name, value, "a list of texts")
+    if isinstance(value, str):  # its letters are hardly meant
+        return (_text(name, value),)
+    if not isinstance(value, tuple | list | set | frozenset):
+        raise InvalidTaskOption(name, value, "a text or a list of texts")
     return tuple(_text(name, tag) for tag in value)
 
 

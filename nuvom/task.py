@@ -154,7 +154,7 @@ class Task(Generic[P, R]):
         timeout_policy: str | None = None,
         store_result: bool | None = None,
         result_ttl_secs: float | None = None,
-        tags: Sequence[str] | None = None,
+        tags: str | Sequence[str] | None = None,
         metadata: dict[str, Any] | None = None,
     ) -> Self:
         """Return this task with other options for the next calls; the task stays as it is.
@@ -206,7 +206,7 @@ def task(
     isolation: str = ...,
     store_result: bool = ...,
     result_ttl_secs: float | None = ...,
-    tags: Sequence[str] = ...,
+    tags: str | Sequence[str] = ...,
     description: str = ...,
     category: str = ...,
     before_job: Callable[[], Any] | None = ...,

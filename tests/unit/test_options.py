@@ -77,6 +77,7 @@ GOOD: list[tuple[str, Any, Any]] = [
     ("store_result", False, False),
     ("result_ttl_secs", 0, 0),
     ("tags", ["a", "b"], ("a", "b")),
+    ("tags", "one", ("one",)),
     ("description", "", ""),
     ("category", "mail", "mail"),
     ("before_job", print, print),
@@ -106,9 +107,9 @@ BAD: list[tuple[str, Any]] = [
     ("isolation", "fibre"),
     ("store_result", "no"),
     ("result_ttl_secs", -1),
-    ("tags", "mail"),
     ("tags", ["a", 5]),
     ("tags", ["\ud800"]),
+    ("tags", "\ud800"),
     ("tags", 5),
     ("description", 5),
     ("before_job", "clean_up"),
@@ -187,7 +188,7 @@ def test_call_option_that_cannot_be_used_is_refused_by_name(name: str, value: ob
 
 def test_call_options_add_up() -> None:
     base = call_options(NO_CALL_OPTIONS, {"queue": "mail", "priority": 1})
-    options = call_options(base, {"priority": 2, "tags": ["a"]})
+    options = call_options(base, {"priority": 2, "tags": "a"})
     assert ("mail", 2, ("a",)) == (options.queue, options.priority, options.tags)
 
 
