@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
 
 def suggest(name: str, known: Iterable[str]) -> list[str]:
@@ -240,13 +240,20 @@ class TaskNotImportable(TaskError):
 
 
 class TaskImportFailed(TaskError):
-    """The module that should define a task could not be imported, or does not define it."""
+    """The module that should define a task could not be imported, or does not define it.
+
+    Attributes:
+        is_over: Where the import is only taking long: whether it has ended by now. Else None.
+    """
 
     message = 'The task "{name}" could not be loaded from {module}: {reason}.'
     remedy = "Correct the module, then run `nuvom discover tasks`; its jobs wait as PARKED."
 
-    def __init__(self, name: str, module: str, reason: str) -> None:
+    def __init__(
+        self, name: str, module: str, reason: str, *, is_over: Callable[[], bool] | None = None
+    ) -> None:
         super().__init__(reason, name=name, module=module)
+        self.is_over = is_over
 
 
 class WorkerChildDied(TaskError):

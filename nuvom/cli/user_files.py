@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from nuvom.discovery.importing import is_interrupt
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
@@ -31,6 +33,8 @@ def import_file(path: Path, failure: Callable[[BaseException], NuvomError]) -> M
     sys.modules[path.stem] = module
     try:
         spec.loader.exec_module(module)
-    except (Exception, SystemExit) as error:  # user code: whatever it raises is named
+    except BaseException as error:  # user code: whatever it raises is named
+        if is_interrupt(error):
+            raise
         raise failure(error) from error
     return module

@@ -13,6 +13,8 @@ import sys
 import traceback
 from typing import TYPE_CHECKING
 
+from nuvom.discovery import importing
+from nuvom.discovery.importing import Importer, StillImporting, is_interrupt
 from nuvom.discovery.manifest import diff, read_manifest, write_manifest
 from nuvom.discovery.scan import scan
 from nuvom.errors import InvalidManifest, TaskImportFailed
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
 
 _MAX_REASON = 200  # characters of a user's message that fit into a line
 
-_OWN_FILES = frozenset({__file__, importlib.__file__})
+_OWN_FILES = frozenset({__file__, importing.__file__, importlib.__file__})
 
 _log = get_logger("discovery")
 
@@ -58,23 +60,24 @@ def register_manifest(registry: Registry, root: Path, manifest_path: Path) -> in
 
 def loader_for(root: Path) -> Callable[[TaskEntry], None]:
     """Return the function that a registry calls with the entry of a task it needs."""
+    importer = Importer()
 
     def loader(entry: TaskEntry) -> None:
-        load_task(entry, root)
+        load_task(entry, root, importer)
 
     return loader
 
 
-def load_task(entry: TaskEntry, root: Path) -> None:
+def load_task(entry: TaskEntry, root: Path, importer: Importer | None = None) -> None:
     """Import the module of a task, which registers it.
 
     The import roots must be on ``sys.path`` (``add_import_roots``).
-    Raises: TaskImportFailed: the task cannot be imported; the import raises or calls
-        ``sys.exit()``; another module has the name; or the module no longer defines the task.
+    Raises: TaskImportFailed: the task cannot be imported; the import raises anything, or takes
+        too long; another module has the name; or the module no longer defines the task.
     """
     if not entry.importable:
         raise TaskImportFailed(entry.name, entry.module, "it is not importable where it stands")
-    module = _import(entry)
+    module = _import(entry, importer or Importer())
     _check_file(module, entry, root)
     _check_defined(module, entry)
 
@@ -97,12 +100,15 @@ def refresh(root: Path, manifest_path: Path) -> tuple[Scan, Changes]:
     return found, diff(before or (), found.tasks)
 
 
-def _import(entry: TaskEntry) -> ModuleType:
-    # The module may be newer than what Python remembers of its folder.
-    importlib.invalidate_caches()
+def _import(entry: TaskEntry, importer: Importer) -> ModuleType:
     try:
-        return importlib.import_module(entry.module)
-    except (Exception, SystemExit) as error:  # user code: whatever it raises, the worker goes on
+        return importer.load(entry.module)
+    except StillImporting as slow:
+        reason, is_over = str(slow), slow.ended.is_set
+        raise TaskImportFailed(entry.name, entry.module, reason, is_over=is_over) from slow
+    except BaseException as error:  # user code: whatever it raises, the worker goes on
+        if is_interrupt(error):
+            raise
         raise TaskImportFailed(entry.name, entry.module, _short(error)) from error
 
 

@@ -7,7 +7,6 @@ composes it is ``nuvom/child_main.py``.
 
 from __future__ import annotations
 
-import importlib
 import os
 import threading
 from queue import SimpleQueue
@@ -17,6 +16,7 @@ from msgspec.structs import replace
 
 from nuvom import platforms
 from nuvom._fork import drop_at_fork
+from nuvom.discovery.importing import Importer, is_interrupt
 from nuvom.errors import NuvomError, QueueError, TaskImportFailed
 from nuvom.events import HookFailed
 from nuvom.execution.failures import current_frames, stack_of, stack_of_coroutine
@@ -96,6 +96,7 @@ class Child:
         self._asked = 0
         self._answers: SimpleQueue[ProgressKept] = SimpleQueue()
         self._known: set[str] = set()
+        self._importer = Importer()
         self._kept: dict[int, RunningJob] = {}
         self._due: SimpleQueue[CallHooks | None] = SimpleQueue()
         self._hook_thread: threading.Thread | None = None
@@ -196,8 +197,10 @@ class Child:
             reason = "it is defined inside a function, or was typed in: only its own process has it"
             raise TaskImportFailed(name, order.module, reason)
         try:
-            found: Any = importlib.import_module(order.module)
-        except (Exception, SystemExit) as error:  # user code: whatever it raises, others can run
+            found: Any = self._importer.load(order.module)
+        except BaseException as error:  # user code: whatever it raises, others can run
+            if is_interrupt(error):
+                raise
             reason = f"{type(error).__name__}: {error}"
             raise TaskImportFailed(name, order.module, reason) from error
         if self._registry.get(name) is not None:

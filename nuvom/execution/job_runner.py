@@ -12,7 +12,7 @@ from math import inf
 from typing import TYPE_CHECKING, Any
 
 from nuvom.companion import handed_over_by, run_by
-from nuvom.errors import NuvomError, ResultTooLarge
+from nuvom.errors import NuvomError, ResultTooLarge, TaskImportFailed
 from nuvom.events import EventBus, HookFailed, JobStarted
 from nuvom.execution.failures import fingerprint, stored_error
 from nuvom.execution.running import KeptElsewhere, Prepared
@@ -89,6 +89,7 @@ class JobRunner:
         self._known: dict[str, list[str]] = {}
         self._context = copy_context()
         self.refused: dict[str, str] = {}
+        self._slow_imports: dict[str, Callable[[], bool]] = {}
         self.has_hooks = False
 
     # ---- the steps ----------------------------------------------------------------------
@@ -97,7 +98,10 @@ class JobRunner:
         """Return the job's task, importing its module if needed; None when there is none."""
         name = running.record.func_name
         prepared = self._prepared.get(name)
-        if prepared is None and name not in self.refused:
+        if prepared is None and not self._refuses(name):
+            if self._registry.get(name) is None:
+                # Its module's code runs now: a job that ends the worker so is charged with it.
+                self._mark_started(running.record)
             prepared = self._prepare(name)
         return prepared
 
@@ -278,20 +282,37 @@ class JobRunner:
     # ---- preparing ----------------------------------------------------------------------
 
     def _prepare(self, name: str) -> Prepared | None:
+        self._slow_imports.pop(name, None)
         try:
             prepared = Prepared(self._registry.resolve(name), self._codec)
         except NuvomError as error:
             self.refused[name] = error.what
+            if isinstance(error, TaskImportFailed) and error.is_over is not None:
+                self._slow_imports[name] = error.is_over
             return None
         self.has_hooks = self.has_hooks or prepared.has_hooks
         self._prepared[name] = prepared
         self._known.setdefault(prepared.lane, []).append(name)
         return prepared
 
+    def _refuses(self, name: str) -> bool:
+        """Whether a task cannot be had here; an import that has ended meanwhile is tried again."""
+        is_over = self._slow_imports.get(name)
+        if is_over is not None and is_over():
+            self.refused.pop(name, None)
+        return name in self.refused
+
+    @property
+    def awaits_import(self) -> bool:
+        """Whether parked jobs may soon be woken, once the import of their module has ended."""
+        return bool(self._slow_imports)
+
     @property
     def wanted(self) -> list[str]:
         """Names of the tasks that this worker has, as far as it knows."""
-        return [name for name in self._registry.names() if name not in self.refused]
+        for name in [one for one in self._slow_imports if one not in self.refused]:
+            self._slow_imports.pop(name, None)  # its jobs were woken the last time
+        return [name for name in self._registry.names() if not self._refuses(name)]
 
     def known(self, lane: str) -> list[str]:
         """Return the names of the prepared tasks that run on ``lane``."""

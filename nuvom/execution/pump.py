@@ -304,7 +304,7 @@ class Pump:
 
     def _rest(self) -> Rounds:
         """Wait, as long as there is nothing to do; without news claim less."""
-        if self._is_burst and not self._has_work():
+        if self._is_burst and not self._has_work() and not self._runner.awaits_import:
             self.stop("burst")
             return
         self._back_off.doing = "wait"

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import builtins
 import importlib.util
 import json
 import logging
 import os
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,11 +22,13 @@ from nuvom.discovery.auto_register import (
     register_manifest,
 )
 from nuvom.discovery.entries import TaskEntry
+from nuvom.discovery.importing import Importer
 from nuvom.discovery.manifest import read_manifest, write_manifest
 from nuvom.discovery.scan import scan
 from nuvom.errors import BackendUnavailable, InvalidManifest, TaskImportFailed, TaskNotFound
 from nuvom.registry import registry as registry_module
 from nuvom.registry.registry import Registry
+from tests.engine import wait_until
 from tests.unit.discovery.projects import TASK, write
 
 
@@ -309,3 +313,57 @@ def test_manifest_outlives_a_folder_that_moves(tmp_path: Path, registry: Registr
     add_import_roots(moved)
     register_manifest(registry, moved, moved / "manifest.json")
     assert 3 == registry.resolve("mod.add").func(1, 2)
+
+
+@pytest.mark.parametrize("error", ["KeyboardInterrupt", "GeneratorExit", "SystemExit", "Odd"])
+def test_whatever_a_module_raises_is_a_failed_import_in_a_worker(
+    tmp_path: Path, registry: Registry, error: str
+) -> None:
+    source = f"class Odd(BaseException): pass\nraise {error}('no')"
+    raised: list[BaseException] = []
+
+    def load() -> None:
+        try:
+            failure(tmp_path, source)
+        except BaseException as other:  # noqa: BLE001  # what is tested
+            raised.append(other)
+
+    pump = threading.Thread(target=load)
+    pump.start()
+    pump.join(60)
+    assert [] == raised
+
+
+def test_a_module_that_hangs_is_named_and_tried_again_once_it_has_ended(
+    tmp_path: Path, registry: Registry, caplog: pytest.LogCaptureFixture
+) -> None:
+    write(tmp_path, {"mod.py": "import builtins\nbuiltins.held.wait(60)\n" + TASK})
+    entry = only_task(tmp_path)
+    add_import_roots(tmp_path)
+    builtins.held = threading.Event()  # type: ignore[attr-defined]  # for the module
+    importer = Importer(named_secs=0.05, limit_secs=0.1)
+    found: list[TaskImportFailed] = []
+
+    def load() -> None:
+        for _ in range(2):  # the second does not wait at all
+            try:
+                load_task(entry, tmp_path, importer)
+            except TaskImportFailed as error:
+                found.append(error)
+
+    pump = threading.Thread(target=load)
+    pump.start()
+    pump.join(60)
+    first, second = found
+    assert "mod" == first.module
+    assert "still being imported" in first.reason
+    assert "still being imported" in second.reason
+    assert first.is_over is not None
+    assert not first.is_over()
+    [slow] = [one.getMessage() for one in caplog.records if one.levelno == logging.WARNING]
+    assert "the module mod takes long to import" in slow
+    assert "builtins.held.wait(60)" in slow
+    builtins.held.set()  # type: ignore[attr-defined]  # as above
+    wait_until(first.is_over)
+    load_task(entry, tmp_path, importer)
+    assert registry.get("mod.add") is not None
