@@ -24,6 +24,7 @@ from nuvom.cli.worker_process import SupervisorLine
 from nuvom.config_sources import Loaded, load
 from nuvom.discovery.auto_register import add_import_roots, refresh, register_manifest
 from nuvom.discovery.freshness import is_stale
+from nuvom.discovery.hiding import hiding_problems
 from nuvom.errors import TaskImportFailed, plural
 from nuvom.events import WorkerStarted, default_bus
 from nuvom.inspection import Inspector
@@ -198,6 +199,8 @@ def _bring_tasks_up_to_date(invocation: Invocation, loaded: Loaded) -> int:
     if settings.environment == "prod":
         if is_stale(settings.root, settings.manifest_file):
             invocation.out.warn("The manifest is stale or missing. Run: nuvom discover tasks")
+        for problem in hiding_problems(settings.root):
+            invocation.out.warn(str(problem))
         return 1
     found, _ = refresh(settings.root, settings.manifest_file)
     if not found.tasks and not settings.state_dir.is_dir():

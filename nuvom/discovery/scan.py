@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from nuvom.clock import SYSTEM_CLOCK
 from nuvom.discovery import cache
 from nuvom.discovery.entries import Duplicate, Problem, Scan, TaskEntry
+from nuvom.discovery.hiding import hiding_problems
 from nuvom.discovery.ignore import IgnoreRules, PatternList
 from nuvom.discovery.parser import NOTHING, Parsed, mentions_tasks, parse
 from nuvom.discovery.walker import SourceFile, Walker, read_file
@@ -113,6 +114,7 @@ class _Scanner:
                 problems.extend(_unimportable(parsed.tasks, file, obstacle))
         tasks, duplicates = _by_name(entries, source_is_root=source_is_root)
         problems.extend(_duplicate_problems(duplicates))
+        problems.extend(hiding_problems(Path(self._root)))
         return Scan(
             tasks=tasks,
             problems=tuple(sorted(problems)),
