@@ -8,8 +8,9 @@ before the fork.
 from __future__ import annotations
 
 import os
+import sys
 from threading import RLock
-from typing import Protocol
+from typing import NoReturn, Protocol
 from weakref import WeakSet
 
 
@@ -48,6 +49,29 @@ def drop_at_fork(thing: Droppable) -> None:
 def rest_at_fork(thing: Restless) -> None:
     """Have ``thing`` held while this process forks, from now on."""
     _restless.add(thing)
+
+
+def end_forked(error: BaseException | None) -> NoReturn:
+    """End this forked process, whose own code is over: what would follow is the parent's.
+
+    Args:
+        error: What its code has ended with; None where it has come to its end.
+    """
+    from traceback import print_exception  # noqa: PLC0415  # not with every import of the package
+
+    if isinstance(error, StopIteration):  # a coroutine that has returned
+        error = None
+    code = 0 if error is None else 1
+    try:
+        if isinstance(error, SystemExit) and (error.code is None or isinstance(error.code, int)):
+            code = (error.code or 0) & 0xFF
+        elif error is not None:
+            print_exception(error)
+        for stream in (sys.stdout, sys.stderr):
+            if stream is not None:
+                stream.flush()
+    finally:
+        os._exit(code)
 
 
 def _hold_all() -> None:

@@ -16,6 +16,7 @@ from contextlib import suppress
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from nuvom._fork import end_forked
 from nuvom.execution.failures import stack_of, stack_of_coroutine
 from nuvom.execution.job_runner import LATE_SECS
 from nuvom.execution.loop_thread import LoopThread
@@ -24,6 +25,7 @@ from nuvom.job_context import current
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Generator
 
+    from nuvom.execution.job_runner import JobRunner
     from nuvom.execution.lanes import Shop
     from nuvom.execution.running import RunningJob
     from nuvom.guard import Guard
@@ -46,9 +48,10 @@ class _Place(NamedTuple):
 class _Steps:
     """Runs a task's coroutine step by step, each of which may be interrupted; asyncio may not."""
 
-    def __init__(self, running: RunningJob, guard: Guard) -> None:
+    def __init__(self, running: RunningJob, guard: Guard, runner: JobRunner) -> None:
         self._running = running
         self._guard = guard
+        self._runner = runner
         self.coroutine: Coroutine[Any, Any, Any] | None = None
 
     def of(self, awaitable: Awaitable[Any]) -> _Steps:
@@ -68,8 +71,14 @@ class _Steps:
         while True:
             try:
                 awaited = self._guard.outside(self._running, step, (value,))
-            except StopIteration as end:
-                return end.value
+            except BaseException as error:
+                if self._runner.is_forked:
+                    end_forked(error)
+                if isinstance(error, StopIteration):
+                    return error.value
+                raise
+            if self._runner.is_forked:  # the loop's other coroutines are the parent's
+                end_forked(RuntimeError("a process that a coroutine has forked cannot await"))
             try:
                 step, value = coroutine.send, (yield awaited)
             except GeneratorExit:
@@ -181,7 +190,7 @@ class AsyncLane:
                 break
             context = copy_context()
             context.run(current.set, running)
-            steps = _Steps(running, thread.guard)
+            steps = _Steps(running, thread.guard, self._shop.runner)
             task = thread.loop.create_task(self._run(running, steps), context=context)
             task.add_done_callback(self._check)
             self._unbegun.add(task)

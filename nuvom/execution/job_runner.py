@@ -9,8 +9,10 @@ from __future__ import annotations
 
 from contextvars import copy_context
 from math import inf
+from sys import exception
 from typing import TYPE_CHECKING, Any
 
+from nuvom._fork import drop_at_fork, end_forked
 from nuvom.companion import handed_over_by, run_by
 from nuvom.errors import NuvomError, ResultTooLarge, TaskImportFailed
 from nuvom.events import EventBus, HookFailed, JobStarted
@@ -65,6 +67,7 @@ class JobRunner:
         bus: Hears of starts and of hooks that fail; its companions go along with jobs.
         refused: Names of tasks that this worker does not have; it asks for none of them again.
         has_hooks: Some task of this worker has hooks.
+        is_forked: This process is a fork of the worker's, which a task or a hook has made.
     """
 
     def __init__(
@@ -90,7 +93,12 @@ class JobRunner:
         self._context = copy_context()
         self.refused: dict[str, str] = {}
         self._slow_imports: dict[str, Callable[[], bool]] = {}
-        self.has_hooks = False
+        self.has_hooks = self.is_forked = False
+        drop_at_fork(self)
+
+    def drop_in_child(self) -> None:
+        """Have a forked process end where the code that has forked comes to its end."""
+        self.is_forked = True
 
     # ---- the steps ----------------------------------------------------------------------
 
@@ -271,10 +279,14 @@ class JobRunner:
     ) -> None:
         try:
             guard = of_thread.guard
-            if guard is None:
-                hook(*args)
-            else:
-                guard.outside(code, hook, args)
+            try:
+                if guard is None:
+                    hook(*args)
+                else:
+                    guard.outside(code, hook, args)
+            finally:
+                if self.is_forked:
+                    end_forked(exception())
         except BaseException as error:  # noqa: BLE001  # user code: a hook never changes the outcome
             stored = stored_error(running.record.func_name, error)
             self.bus.emit(HookFailed(running.record, name, stored))
@@ -334,12 +346,31 @@ def _call(
             return None  # closed while the hook ran: whatever follows is dropped
     if runner.bus.companions:
         with runner.accompanied(running.record):
-            if guard is not None:
-                return guard.outside(running, prepared.func, args, kwargs)
-            return prepared.func(*args, **kwargs)
-    if guard is not None:
-        return guard.outside(running, prepared.func, args, kwargs)
-    return prepared.func(*args, **kwargs)
+            return _call_function(runner, running, guard, call)
+    try:
+        if guard is not None:
+            return guard.outside(running, prepared.func, args, kwargs)
+        return prepared.func(*args, **kwargs)
+    finally:
+        if runner.is_forked:
+            end_forked(exception())
+
+
+def _call_function(
+    runner: JobRunner,
+    running: RunningJob,
+    guard: Guard | None,
+    call: tuple[tuple[Any, ...], dict[str, Any]],
+) -> Any:
+    """Do as the end of ``_call``, which most jobs reach with one call less."""
+    args, kwargs = call
+    try:
+        if guard is not None:
+            return guard.outside(running, running.prepared.func, args, kwargs)
+        return running.prepared.func(*args, **kwargs)
+    finally:
+        if runner.is_forked:
+            end_forked(exception())
 
 
 def _is_failure(kept: object) -> bool:
