@@ -1,7 +1,8 @@
-"""Readers of options: spans of time and moments. Each is a click callback."""
+"""Readers of what is typed: texts, spans of time, moments, limits of queues."""
 
 from __future__ import annotations
 
+import os
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,22 @@ from nuvom.cli.values import span_secs
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Any
+
+
+def text_callback(
+    _ctx: click.Context, _param: click.Parameter, value: str | Sequence[str] | None
+) -> str | tuple[str, ...] | None:
+    """Give texts as UTF-8, also where the system says that they are ASCII (``LANG=C``)."""
+    if value is None:
+        return None
+    return _as_utf8(value) if isinstance(value, str) else tuple(map(_as_utf8, value))
+
+
+def _as_utf8(value: str) -> str:
+    try:
+        return os.fsencode(value).decode()
+    except UnicodeError:  # neither
+        return value
 
 
 def span_option(*names: str, **attrs: Any) -> Callable[[Any], Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
 from inspect import Signature
@@ -15,6 +16,7 @@ import pytest
 from nuvom.cli.values import call_of, span_secs
 from nuvom.discovery.calling import signature_of
 from nuvom.errors import InvalidArguments
+from tests.cli import shell
 
 
 def call(signature: str, *words: str) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -130,3 +132,14 @@ def test_spans_of_time(text: str, secs: float) -> None:
 def test_what_is_no_span_of_time(text: str) -> None:
     with pytest.raises(ValueError, match="no span of time"):
         span_secs(text)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there arguments are Unicode")
+def test_text_is_utf_8_whatever_the_locale_says(tasks: Path) -> None:
+    ascii_only = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    words = ("send", "é✓", "--unique-key", "schlüssel", "--json-args", '{"body": "ß"}')
+    answer = shell.call("run", *words, "-q", cwd=tasks, **ascii_only)
+    assert answer.code == 0, answer.err
+    shown = shell.invoke("inspect", "job", answer.out.strip(), "--json").json
+    assert (["é✓"], {"body": "ß"}) == (shown["args"], shown["kwargs"])
+    assert shown["unique_key"] == "schlüssel"

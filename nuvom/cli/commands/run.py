@@ -24,7 +24,7 @@ from nuvom.cli.enqueueing import (
 from nuvom.cli.invocation import Invocation, pass_invocation
 from nuvom.cli.known_tasks import find_task, listed_tasks, manifest_or_nothing
 from nuvom.cli.opening import writer
-from nuvom.cli.param_types import moment_option, span_option
+from nuvom.cli.param_types import moment_option, span_option, text_callback
 from nuvom.cli.session import folder_or_root
 from nuvom.cli.shapes import error_data
 from nuvom.waiting import wait_for_final
@@ -58,16 +58,26 @@ class RunCommand(Command):
 
 
 @click.command(name="run", cls=RunCommand)
-@click.argument("task", shell_complete=tasks)
-@click.argument("words", nargs=-1, metavar="[ARGS]...")
-@click.option("--json-args", metavar="JSON", help="Arguments as a JSON list or object.")
+@click.argument("task", callback=text_callback, shell_complete=tasks)
+@click.argument("words", callback=text_callback, nargs=-1, metavar="[ARGS]...")
+@click.option(
+    "--json-args",
+    callback=text_callback,
+    metavar="JSON",
+    help="Arguments as a JSON list or object.",
+)
 @click.option("--wait", is_flag=True, help="Wait for the job and print what it returns.")
 @span_option("--timeout", help="With --wait: at most so long.")
 @span_option("--in", "delay", help="Start after 30s, 5m, 2h ...")
 @moment_option("--at", "run_at", help="Start at an ISO 8601 time.")
 @click.option("--queue", metavar="NAME", shell_complete=queues, help="Another queue.")
 @click.option("--priority", type=int, help="Lower runs first; default: the task's own.")
-@click.option("--unique-key", metavar="KEY", help="Only one open job of this task and key.")
+@click.option(
+    "--unique-key",
+    callback=text_callback,
+    metavar="KEY",
+    help="Only one open job of this task and key.",
+)
 @pass_invocation
 def run_(
     invocation: Invocation,
