@@ -194,6 +194,27 @@ def test_waiting_too_long_is_exit_6_and_leaves_the_job_alone(tasks: Path) -> Non
     assert invoke("status", job, "-f", "raw").out == "PENDING\n"
 
 
+def test_the_worst_end_of_several_counts_and_not_the_last(
+    tasks: Path, drain: Callable[[], None]
+) -> None:
+    good, bad = run("add", "1", "2"), run("boom")
+    drain()
+    for jobs in ([good, bad], [bad, good]):
+        assert invoke("wait", *jobs).code == 1
+    cancelled = run("add", "1", "2")
+    invoke("cancel", cancelled)
+    assert invoke("wait", cancelled, good, good).code == 1
+    waiting = run("add", "1", "2")
+    assert invoke("wait", waiting, bad, good, "--timeout", "10ms").code == 6
+
+
+def test_each_error_of_several_says_what_to_do(tasks: Path) -> None:
+    answer = invoke("wait", "0" * 32, "1" * 32)
+    assert answer.code == 3
+    assert answer.err.count("Error: There is no job") == 2
+    assert answer.err.count("Fix:   Check the id") == 2
+
+
 def test_the_highest_code_of_several_counts(tasks: Path) -> None:
     answer = invoke("wait", run("add", "1", "2"), "00000000", "--timeout", "10ms", "--json")
     assert answer.code == 6

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from nuvom.execution.current import current_job
 from nuvom.record import JobRecord
 from tests.engine import Engine, make_runtime
 
@@ -51,6 +52,25 @@ def test_each_job_of_a_map_can_have_headers_of_its_own(project: Path, backend: s
     assert {"call": "1"} == found.pop(single.id)
     assert found.pop(without[0].id) is None
     assert {job.id: {"call": "1", "own": job.id} for job in with_own} == found
+
+
+@pytest.mark.parametrize("backend", ["memory", "file", "sqlite"])
+def test_a_job_enqueued_with_the_success_of_another_has_its_headers(
+    project: Path, backend: str
+) -> None:
+    runtime = make_runtime(project, queue_backend=backend, result_backend=backend)
+    with Engine(runtime, listens=False) as engine:
+        later = engine.task(lambda: None, name="tests.later")
+
+        def first() -> str:
+            return current_job().enqueue(later)
+
+        runtime.bus.accompany(Tagging())
+        job = engine.task(first).delay()
+        engine.work(max_jobs=1)
+        (child,) = runtime.queue.pop_batch(9)
+        assert job.get(0) == child.id
+    assert {"call": "1"} == child.headers
 
 
 def test_a_companion_that_raises_is_counted_and_harms_no_job(project: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from nuvom.names import new_id
 from nuvom.record import JobStatus
 from nuvom.result_backends.memory import MemoryResultBackend
 from nuvom.testing import make_job, make_settlement
-from tests.engine import Engine, ToyQueue, make_runtime, with_backends
+from tests.engine import LIMIT_SECS, Engine, ToyQueue, make_runtime, with_backends
 from tests.troubled import TroubledQueue, TroubledResults
 
 
@@ -72,6 +73,33 @@ def test_failed_job_is_run_again(engine: Engine) -> None:
     assert ["FAILED", "PENDING", None] == [control.retry(one) for one in (job.id, job.id, new_id())]
     engine.work()
     assert (JobStatus.FAILED, 1) == (job.status, job.attempt)
+
+
+@pytest.mark.parametrize("backend", ["memory", "file", "sqlite"])
+def test_retry_wakes_a_worker_that_sleeps(project: Path, backend: str) -> None:
+    backends: Any = {"queue_backend": backend, "result_backend": backend}
+    with Engine(make_runtime(project, **backends)) as engine:
+        job = failed(engine)
+        other = engine.runtime if backend == "memory" else make_runtime(project, **backends)
+        sleeping: Any = other.queue
+        asleep, woken = threading.Event(), threading.Event()
+
+        def look() -> bool:
+            asleep.set()
+            return False
+
+        def sleep() -> None:
+            if sleeping.wait_for_work(LIMIT_SECS, look):
+                woken.set()
+
+        sleeper = threading.Thread(target=sleep)
+        sleeper.start()
+        assert asleep.wait(LIMIT_SECS)
+        engine.runtime.control.retry(job.id)
+        assert woken.wait(LIMIT_SECS / 2)
+        sleeper.join(LIMIT_SECS)
+        if other is not engine.runtime:
+            other.stop()
 
 
 def test_success_is_not_run_again(engine: Engine) -> None:

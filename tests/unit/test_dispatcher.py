@@ -6,7 +6,9 @@ import gc
 import tracemalloc
 from collections import namedtuple
 from collections.abc import Iterator
+from contextlib import nullcontext
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -17,6 +19,7 @@ from nuvom.errors import (
     CapabilityMissing,
     InvalidArguments,
     NotStorable,
+    NuvomError,
     PayloadTooLarge,
     QueueFull,
     TaskNotImportable,
@@ -143,6 +146,35 @@ def test_fixed_moment_is_kept(engine: Engine) -> None:
     moment = datetime(2090, 1, 1, tzinfo=UTC)
     job = engine.task(add).options(run_at=moment).delay(1, 2)
     assert moment.timestamp() == job.record.run_at
+
+
+def test_limit_of_a_payload_is_exact(project: Path) -> None:
+    def echo(x: str, y: str = "") -> str:
+        return x + y
+
+    with Engine(make_runtime(project)) as engine:
+        record = engine.task(echo).delay("x" * 100).record
+        size = len(record.args) + len(record.kwargs)
+    for limit, is_accepted in ((size, True), (size - 1, False)):
+        with Engine(make_runtime(project, max_payload_bytes=limit)) as engine:
+            task = engine.task(echo)
+            for send in (
+                partial(task.delay, "x" * 100),
+                partial(task.map, [("x" * 100,)]),
+                partial(task.delay, x="x" * 98),  # its name takes two more
+            ):
+                with nullcontext() if is_accepted else pytest.raises(PayloadTooLarge):
+                    send()
+
+
+def test_error_of_one_of_many_keeps_its_fix(engine: Engine) -> None:
+    task = engine.task(add)
+    for call in ((1,), ([object()], 2), ("x" * (1 << 20), 2)):
+        with pytest.raises(NuvomError) as alone:
+            task.delay(*call)
+        with pytest.raises(NuvomError) as of_many:
+            task.map([(1, 2), call])
+        assert f"item 1: {alone.value.what}\nFix: {alone.value.fix}" == str(of_many.value)
 
 
 @pytest.mark.parametrize("options", [{}, {"unique_key": "k"}])

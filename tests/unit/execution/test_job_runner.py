@@ -110,6 +110,13 @@ def test_result_that_is_too_large_fails_the_job_for_good() -> None:
     assert JobStatus.SUCCESS is run(bench, bench.work(lambda: "x" * 9)).status
 
 
+def test_limit_of_a_result_is_exact() -> None:
+    size = len(run(bench := Bench(FakeClock()), bench.work(lambda: "x" * 100)).result or b"")
+    for limit, status in ((size, JobStatus.SUCCESS), (size - 1, JobStatus.FAILED)):
+        bench = Bench(FakeClock(), max_result_bytes=limit)
+        assert status is run(bench, bench.work(lambda: "x" * 100)).status
+
+
 def test_result_whose_own_code_raises_fails_the_job(bench: Bench) -> None:
     class Odd(dict[str, int]):
         def items(self) -> Any:

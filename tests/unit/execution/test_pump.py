@@ -28,7 +28,7 @@ from nuvom.execution.job_runner import JobRunner
 from nuvom.execution.running import RunningJob
 from nuvom.job import Job
 from nuvom.record import JobStatus
-from nuvom.testing import make_job
+from nuvom.testing import make_job, make_settlement
 from nuvom.worker import Worker
 from tests.engine import LIMIT_SECS, Engine, ToyQueue, make_runtime, wait_until, with_backends
 from tests.troubled import Trouble, TroubledQueue, TroubledResults
@@ -416,6 +416,18 @@ def test_trouble_with_the_results_delays_a_job(
     assert {"settle"} == ops(engine)
 
 
+def test_job_that_is_handed_back_does_not_count_as_claimed(
+    split: tuple[Engine, Trouble, Trouble], hasty: None
+) -> None:
+    engine, _, results = split
+    job = engine.task(add).delay(1, 2)
+    store: Any = engine.runtime.queue
+    store.release(store.claim(1, "somebody"))  # from now on an outcome may be stored
+    results.once("get_full")
+    assert "max-jobs" == engine.work(burst=False, max_jobs=1)
+    assert 3 == job.get(LIMIT_SECS)
+
+
 def test_jobs_whose_outcomes_cannot_be_looked_up_go_back(
     split: tuple[Engine, Trouble, Trouble], hasty: None
 ) -> None:
@@ -642,6 +654,21 @@ def test_second_interrupt_stops_at_once(engine: Engine) -> None:
 
 
 # ---- what is claimed ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("backend", ["memory", "file", "sqlite"])
+def test_pump_sleeps_until_a_retry_is_due_and_no_longer(project: Path, backend: str) -> None:
+    runtime = make_runtime(project, queue_backend=backend, result_backend=backend)
+    with Engine(runtime) as engine:
+        queue: Any = runtime.queue
+        engine.task(add).delay(1, 2)
+        (claimed,) = queue.claim(1, "somebody")
+        again = make_settlement(claimed, JobStatus.PENDING, run_at=runtime.clock.now() + 0.5)
+        assert [True] == queue.settle([again])
+        naps = Worker(runtime)._pump.rounds()
+        assert 0 < next(naps).secs < 0.6
+        queue.cancel(claimed.id)
+        assert 1.0 == next(naps).secs
 
 
 def test_unknown_task_is_parked_and_asked_for_no_more(engine: Engine) -> None:

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from nuvom._sqlite import control
 from nuvom.queue_backends.sqlite import SQLiteJobQueue
 from nuvom.record import JobRecord, JobSnapshot, JobStatus
 from nuvom.testing import make_job, make_settlement
+from nuvom.views import WorkerInfo
 from tests.unit.sqlite.conftest import Real, make_queue
 
 ME, OTHER = "worker-1", "worker-2"
@@ -176,3 +178,14 @@ def test_due_jobs_are_woken(queue: SQLiteJobQueue, clock: Real) -> None:
     queue.reap()
     assert queue._has_ready()
     assert queue.next_due_secs() is None
+
+
+def test_workers_of_an_earlier_boot_are_not_shown(
+    queue: SQLiteJobQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queue.announce(WorkerInfo(id=ME))
+    assert [ME] == [one.id for one in queue.workers()]
+    monkeypatch.setattr(control, "boot_id", lambda: "the next boot")
+    assert [] == queue.workers()
+    queue.announce(WorkerInfo(id=OTHER))
+    assert [OTHER] == [one.id for one in queue.workers()]
