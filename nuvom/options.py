@@ -44,6 +44,7 @@ class TaskOptions(NamedTuple):
         timeout_policy: What follows a timeout: ``retry``, ``fail`` or ``ignore``.
         isolation: ``thread`` or ``process``. With ``thread``, coroutines run on the worker's event
             loop; with ``process``, in a loop of their own in a child process.
+        tags: Words for people; given as one text or several.
         store_result: Keep what the task returns.
         result_ttl_secs: How long a successful job is kept.
         before_job, after_job, on_error: Hooks, called as ``before_job()``,
