@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import click
@@ -68,8 +68,11 @@ def _span(ctx: click.Context, param: click.Parameter, value: str | None) -> floa
 
 
 def _moment(ctx: click.Context, param: click.Parameter, value: str | None) -> datetime | None:
+    if value is None:
+        return None
     try:
-        return None if value is None else datetime.fromisoformat(value)
+        moment = datetime.fromisoformat(value)
     except ValueError:
         text = f"{value!r} is no time; write 2030-12-31T08:00+01:00."
         raise click.BadParameter(text, ctx, param) from None
+    return moment.replace(tzinfo=UTC) if moment.utcoffset() is None else moment
