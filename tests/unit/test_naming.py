@@ -26,6 +26,14 @@ def main_function(path: Path, *, write: bool = True) -> Callable[..., Any]:
     return func
 
 
+@pytest.fixture
+def nothing_above(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Let the search end at the test's own folder, whatever others have left in those above it."""
+    for variable in ("HOME", "USERPROFILE"):
+        monkeypatch.setenv(variable, str(tmp_path))
+    return tmp_path
+
+
 def test_function_is_named_after_its_module_and_class() -> None:
     class Mailer:
         def send(self) -> None: ...
@@ -74,13 +82,13 @@ def test_file_can_mark_the_project(tmp_path: Path, marker: str) -> None:
     assert "app.jobs.add" == task_name(main_function(tmp_path / "app" / "jobs.py"))
 
 
-def test_pyproject_of_another_tool_marks_nothing(tmp_path: Path) -> None:
-    (tmp_path / "pyproject.toml").write_text("[tool.other]\n")
-    assert "jobs.add" == task_name(main_function(tmp_path / "app" / "jobs.py"))
+def test_pyproject_of_another_tool_marks_nothing(nothing_above: Path) -> None:
+    (nothing_above / "pyproject.toml").write_text("[tool.other]\n")
+    assert "jobs.add" == task_name(main_function(nothing_above / "app" / "jobs.py"))
 
 
-def test_outside_any_project_the_folder_of_the_program_is_the_root(tmp_path: Path) -> None:
-    assert "jobs.add" == task_name(main_function(tmp_path / "app" / "jobs.py"))
+def test_outside_any_project_the_folder_of_the_program_is_the_root(nothing_above: Path) -> None:
+    assert "jobs.add" == task_name(main_function(nothing_above / "app" / "jobs.py"))
 
 
 def test_search_for_the_project_ends_at_home(
