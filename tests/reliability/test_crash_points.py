@@ -54,7 +54,7 @@ class Ground:
         """Return a fresh site for a process that plays ``part``."""
         root = self._root / f"{next(self._numbers)}-{name}"
         if part == "live":
-            shutil.copytree(self._template, root, symlinks=True)
+            shutil.copytree(self._template, root, symlinks=True, ignore=_sockets)
         settings = {"lease_secs": 0.6, "shutdown_timeout_secs": 0.1, "max_deliveries": 1000}
         return Site(root, self.backend, settings)
 
@@ -81,6 +81,14 @@ class Ground:
             site.root.rename(self._template)
             _tear(self._template)
         return {one["name"] for one in read_history(trace)}
+
+
+def _sockets(folder: str, names: list[str]) -> list[str]:
+    """Return the names of sockets: they cannot be copied, and whoever listens next makes its own.
+
+    A dead process leaves one behind where the path of its store is short enough for a socket.
+    """
+    return [name for name in names if (Path(folder) / name).is_socket()]
 
 
 def _tear(root: Path) -> None:
