@@ -5,12 +5,13 @@ from __future__ import annotations
 import signal
 import sys
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from nuvom.inspection import Inspector
-from tests.cli.shell import call, spawn
+from tests.cli.shell import call, end_spawned, spawn
 from tests.cli.test_worker import end, until
 from tests.engine import Engine, make_runtime
 
@@ -26,6 +27,13 @@ def note(path: str, number: int) -> int:
     time.sleep(0.02)
     return number
 """
+
+
+@pytest.fixture(autouse=True)
+def nothing_left() -> Iterator[None]:
+    """Leave no process of this test alive, also when it failed."""
+    yield
+    end_spawned()
 
 
 @pytest.mark.slow

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.cli.shell import TASKS, call
+from tests.cli.shell import TASKS, call, end_spawned
 
 
 @pytest.fixture
@@ -33,3 +33,10 @@ def no_editor(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let no test open an editor or look like CI by accident."""
     for name in ("VISUAL", "EDITOR", "TERM"):
         monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture(autouse=True)
+def nothing_left() -> Iterator[None]:
+    """Leave no process of this test alive, also when it failed."""
+    yield
+    end_spawned()

@@ -17,6 +17,9 @@ from nuvom.cli.processes import own_command
 ROOT = Path(__file__).resolve().parent.parent.parent
 LIMIT_SECS = 60
 
+spawned: list[subprocess.Popen[str]] = []
+"""All that were started; what a failing test leaves behind is ended after it."""
+
 TASKS = '''\
 """Tasks of a project under test."""
 
@@ -125,7 +128,7 @@ def call(*args: object, cwd: Path | None = None, stdin: str = "", **env: str) ->
 
 def spawn(*args: object, cwd: Path | None = None, **env: str) -> subprocess.Popen[str]:
     """Start a command in a process of its own; its streams are pipes of text."""
-    return subprocess.Popen(
+    process = subprocess.Popen(
         own_command(*map(str, args)),
         cwd=cwd,
         stdin=subprocess.PIPE,
@@ -135,6 +138,20 @@ def spawn(*args: object, cwd: Path | None = None, **env: str) -> subprocess.Pope
         encoding="utf-8",
         env={**os.environ, "PYTHONUNBUFFERED": "1", **env},
     )
+    spawned.append(process)
+    return process
+
+
+def end_spawned() -> None:
+    """End what still runs; the workers of a supervisor end with it."""
+    while spawned:
+        process = spawned.pop()
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+        for pipe in (process.stdin, process.stdout, process.stderr):
+            if pipe is not None:
+                pipe.close()
 
 
 def python(program: str, *, cwd: Path | None = None, **env: str) -> Answer:
