@@ -1,0 +1,101 @@
+"""The figures in the pages are those of one report: its tables, and what is said in words."""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+README, PAGE = (ROOT / name for name in ("README.md", "docs/performance.md"))
+NAMES = {"Nuvom, SQLite, full": "nuvom-sqlite-full"}
+
+
+@pytest.fixture
+def report(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """Give the module that writes the figures; its folder is no package."""
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    for name in ("report", "targets"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    return import_module("report")
+
+
+def rows(report: ModuleType, path: Path) -> dict[str, list[str]]:
+    """Return the cells of the first table between the marks, by row; the heading under ``""``."""
+    _, block, _ = report.between_marks(path.read_text(encoding="utf-8"), report.TABLE)
+    table = block[block.index("| |") :].partition("\n\n")[0]
+    lines = [line.strip("|").split("|") for line in table.splitlines()]
+    return {cells[0].strip(" *"): [cell.strip() for cell in cells[1:]] for cells in lines}
+
+
+def number(cell: str) -> float:
+    return float(cell.replace(",", "").partition(" ")[0])
+
+
+def published(report: ModuleType) -> dict[str, Any]:
+    """Return what the report said, as far as its larger table still tells it."""
+    table = rows(report, PAGE)
+    heads = table.pop("")
+    del table[next(name for name in table if not name.strip("-"))]
+    ratio, drain, pick_up = (
+        heads.index(name) for name in ("of the fastest with a server", "Drain", "Pick-up, ms (p95)")
+    )
+    fastest = [name for name, cells in table.items() if cells[ratio] == "1"]
+    return {
+        "peers": [
+            {
+                "name": NAMES.get(title, title),
+                "server": title in fastest,
+                "median": {"drain": number(cells[drain])}
+                | ({} if cells[pick_up] == "-" else {"pick_up_ms_median": number(cells[pick_up])}),
+            }
+            for title, cells in table.items()
+        ]
+    }
+
+
+def test_what_the_readme_says_in_words_is_what_the_report_gives(report: ModuleType) -> None:
+    _, said, _ = report.between_marks(README.read_text(encoding="utf-8"), report.HEADLINE)
+    assert said == report.headline(published(report))
+
+
+def test_both_pages_tell_the_same_run(report: ModuleType) -> None:
+    short, whole = rows(report, README), rows(report, PAGE)
+    heads = short[""], whole[""]
+    for there, here in (
+        ("Drain, jobs/s", "Drain"),
+        ("Enqueue, calls/s", "Enqueue"),
+        ("Pick-up, ms", "Pick-up, ms (p95)"),
+    ):
+        told = {name: cells[heads[0].index(there)] for name, cells in short.items()}
+        found = {
+            name: cells[heads[1].index(here)].partition(" (")[0] for name, cells in whole.items()
+        }
+        assert set(told) == set(found)
+        for name in set(told) - {""}:
+            assert name.strip("-") == "" or told[name] == found[name], name
+
+
+def test_publishing_writes_each_figure_between_its_marks(
+    report: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "docs").mkdir()
+    monkeypatch.setattr(report, "ROOT", tmp_path)
+    for path in (README, PAGE):
+        text = path.read_text(encoding="utf-8").replace("21 times", "99 times")
+        (tmp_path / path.relative_to(ROOT)).write_text(text, encoding="utf-8")
+    monkeypatch.setattr(report, "_readme", lambda found: "the table")
+    monkeypatch.setattr(report, "_page", lambda found: "the tables")
+    found = published(report)
+    report.publish(found, "<svg/>")
+    readme = (tmp_path / "README.md").read_text(encoding="utf-8")
+    assert report.between_marks(readme, report.HEADLINE)[1] == report.headline(found)
+    assert report.between_marks(readme, report.TABLE)[1] == "the table"
+    page = (tmp_path / "docs" / "performance.md").read_text(encoding="utf-8")
+    assert report.between_marks(page, report.TABLE)[1] == "the tables"
+    with pytest.raises(ValueError, match="are missing"):
+        report.between_marks("no marks", report.TABLE)
