@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +32,17 @@ hypothesis.settings.load_profile("nuvom")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--slow", action="store_true", help="run the tests marked slow as well")
+
+
+def pytest_configure() -> None:
+    """Have programs that tests start obey SIGHUP, also beneath ``nohup``, which ignores it.
+
+    What is ignored stays so in all children; what is handled, if only by doing nothing, they
+    begin with the default. This process itself stays through a hang-up, as ``nohup`` wants it.
+    """
+    hang_up = getattr(signal, "SIGHUP", None)
+    if hang_up is not None and signal.getsignal(hang_up) is signal.SIG_IGN:
+        signal.signal(hang_up, lambda *_: None)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
