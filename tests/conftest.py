@@ -1,13 +1,16 @@
-"""What every test gets: a folder, a home and an environment of its own, and the slow tier's switch.
+"""What every test gets: a folder, a home and an environment of its own; and which tests are run.
 
 Nothing here knows the product; builders of jobs and workers live beside the tests that use them.
 """
 
 from __future__ import annotations
 
+import datetime as dt
 import logging
 import os
 import signal
+import zlib
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,8 +33,19 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("nuvom")
 
 
+SHARES = 10  # of the slow tier: --sample runs another one each day
+SAMPLE_LIMIT_SECS = 300  # a slow test that may take longer is in no share
+UNPROVED = "NOT PROVED HERE: "  # so begins the reason of a skip that has to be said loudly
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--slow", action="store_true", help="run the tests marked slow as well")
+    parser.addoption(
+        "--sample",
+        metavar="DATE",
+        type=dt.date.fromisoformat,
+        help=f"run nothing but the share of the slow tests, one of {SHARES}, whose turn it is",
+    )
 
 
 def pytest_configure() -> None:
@@ -46,24 +60,60 @@ def pytest_configure() -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    day = config.getoption("--sample")
+    if day is not None:
+        _keep(config, items, [item for item in items if _share(item) == day.toordinal() % SHARES])
+        return
     if config.getoption("--slow") or "slow" in config.option.markexpr:
         # First, so that none is left for the end, when nothing is there to run beside it.
         items.sort(key=lambda item: item.get_closest_marker("slow") is None)
         return
-    slow = [item for item in items if item.get_closest_marker("slow")]
-    if slow:
-        config.hook.pytest_deselected(items=slow)
-        items[:] = [item for item in items if not item.get_closest_marker("slow")]
-        config.stash[_LEFT_OUT] = len(slow)
+    before = len(items)
+    _keep(config, items, [item for item in items if item.get_closest_marker("slow") is None])
+    config.stash[_LEFT_OUT] = before - len(items)
+
+
+def _keep(config: pytest.Config, items: list[pytest.Item], kept: list[pytest.Item]) -> None:
+    """Leave all other items out."""
+    chosen = set(kept)
+    config.hook.pytest_deselected(items=[item for item in items if item not in chosen])
+    items[:] = kept
+
+
+def _share(item: pytest.Item) -> int | None:
+    """Return the share that a slow test is in; None when it is not slow, or takes too long.
+
+    Neither the order nor other tests matter; so each has its turn once in ``SHARES`` days.
+    """
+    limit = item.get_closest_marker("timeout")
+    is_long = limit is not None and limit.args[0] > SAMPLE_LIMIT_SECS
+    if item.get_closest_marker("slow") is None or item.get_closest_marker("alone") or is_long:
+        return None
+    return zlib.crc32(item.nodeid.encode()) % SHARES
 
 
 _LEFT_OUT = pytest.StashKey[int]()
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Let a process that runs a part of the tests tell the one that prints the summary."""
+    """Let a process that runs a part of the tests tell the one that prints the summary.
+
+    With ``CI=true`` the run fails when a proof was left out for want of a C compiler.
+    """
     if hasattr(session.config, "workeroutput"):
         session.config.workeroutput["left_out"] = session.config.stash.get(_LEFT_OUT, 0)
+    elif os.environ.get("CI") == "true" and any(
+        "compiler" in one for one in _unproved(session.config)
+    ):
+        session.exitstatus = session.exitstatus or pytest.ExitCode.TESTS_FAILED
+
+
+def _unproved(config: pytest.Config) -> Counter[str]:
+    """Return how many tests were left out for each reason that has to be said loudly."""
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    skipped = [] if reporter is None else reporter.stats.get("skipped", [])
+    reasons = [str(one.longrepr[2]) for one in skipped if isinstance(one.longrepr, tuple)]
+    return Counter(one.partition(UNPROVED)[2] for one in reasons if UNPROVED in one)
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -78,11 +128,15 @@ def pytest_terminal_summary(
     left_out = config.stash.get(_LEFT_OUT, 0)
     if left_out:
         terminalreporter.write_line(f"{left_out} slow tests were left out; --slow runs them.")
-    reports = [one for many in terminalreporter.stats.values() for one in many]
+    reports = [
+        one
+        for many in terminalreporter.stats.values()
+        for one in many
+        if getattr(one, "when", None) == "call"
+    ]
     figures = sorted(
         str(value)
         for report in reports
-        if getattr(report, "when", None) == "call"
         for name, value in report.user_properties
         if name == "figure"
     )
@@ -90,6 +144,18 @@ def pytest_terminal_summary(
         terminalreporter.section("figures of the delivery promises")
         for line in figures:
             terminalreporter.write_line(line)
+    day = config.getoption("--sample")
+    if day is not None:
+        share = day.toordinal() % SHARES + 1
+        terminalreporter.section(f"share {share} of {SHARES} of the slow tests, for {day}")
+        names = Counter(one.nodeid.partition("[")[0].rpartition("/")[2] for one in reports)
+        for name, count in sorted(names.items()):
+            terminalreporter.write_line(
+                f"SAMPLE: {name}" + (f", {count} times" if count > 1 else "")
+            )
+    # Last, where it is seen.
+    for reason, count in sorted(_unproved(config).items()):
+        terminalreporter.write_line(f"{UNPROVED}{count} tests: {reason}", red=True, bold=True)
 
 
 @pytest.fixture(autouse=True)

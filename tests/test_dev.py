@@ -148,6 +148,27 @@ def test_slow_tier_measures_once_all_else_is_done(stand: Stand) -> None:
     ] == stand.commands
 
 
+def test_slow_tier_and_coverage_say_how_long_they_take(
+    stand: Stand, capsys: pytest.CaptureFixture[str]
+) -> None:
+    dev.main(["test", "--slow"])
+    first, last = capsys.readouterr().err.splitlines()
+    assert first == "dev.py: test --slow: about 20 minutes on two quiet cores"
+    assert re.fullmatch(r"dev\.py: test --slow: took \d+ min \d+ s", last)
+    dev.main(["test"])
+    assert "" == capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "day"), [(["--sample"], verbs._today()), (["--sample", "2026-11-29"], "2026-11-29")]
+)
+def test_sample_of_the_slow_tier_is_that_of_a_day(
+    stand: Stand, options: list[str], day: str
+) -> None:
+    assert 0 == dev.main(["test", *options])
+    assert [f"-m pytest --sample={day} {PARALLEL} --maxschedchunk=1"] == stand.commands
+
+
 def test_test_leaves_what_is_no_path_as_it_is(stand: Stand) -> None:
     dev.main(["test", "tests/unit", "-k", "x"])
     assert ["-m pytest tests/unit -k x"] == stand.commands

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import datetime as dt
 import os
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +19,11 @@ CORE_COVERAGE = 95  # per cent of branches, layers 0 to 4
 LINT_FILES = ["build.txt", "test.txt", "lint.txt"]  # the tests' types need what tests import
 PROCESSES = min(8, 2 * (os.cpu_count() or 1))  # tests mostly wait: for disks, children, leases
 NO_TESTS = 5  # pytest's exit code when it collected nothing
+ABOUT = {  # how long a whole run takes, on two cores that have nothing else to do
+    "--slow": "20 minutes",
+    "--coverage": "10 minutes",
+    "--sample": "2 minutes",
+}
 
 
 def main(argv: list[str]) -> int:
@@ -44,10 +51,18 @@ def _parser() -> argparse.ArgumentParser:
         name = verb.__name__
         summary = (verb.__doc__ or "").partition("\n")[0]
         one = verbs.add_parser(name, help=summary, description=summary, allow_abbrev=False)
-        one.set_defaults(run=verb, slow=False, coverage=False, fix=False)
+        one.set_defaults(run=verb, slow=False, sample=None, coverage=False, fix=False)
         if verb is test:
-            one.usage = "dev.py test [PATH...] [--slow] [--coverage] [pytest's options]"
-            one.add_argument("--slow", action="store_true", help="the slow tier as well")
+            one.usage = "dev.py test [PATH...] [--slow | --sample] [--coverage] [pytest's options]"
+            tier = one.add_mutually_exclusive_group()
+            tier.add_argument("--slow", action="store_true", help="the slow tier as well")
+            tier.add_argument(
+                "--sample",
+                metavar="DATE",
+                nargs="?",
+                const=_today(),
+                help="nothing but a tenth of the slow tier, another one each day",
+            )
             one.add_argument("--coverage", action="store_true", help="measure branch coverage")
         if verb is lint:
             one.add_argument("--fix", action="store_true", help="repair what can be repaired")
@@ -71,30 +86,50 @@ def demo(options: argparse.Namespace, rest: list[str]) -> int:  # noqa: ARG001  
 def test(options: argparse.Namespace, rest: list[str]) -> int:
     """Run all tests but the slow ones, or those named."""
     place = _environment()
+    given = {"--slow": options.slow, "--coverage": options.coverage, "--sample": options.sample}
+    asked = [name for name, is_given in given.items() if is_given]
     with place.ready(["build.txt", "test.txt"], "editable"):
+        began = time.monotonic()
+        if asked and not rest:
+            longest = ABOUT[asked[0]] if len(asked) == 1 else "an hour"
+            say(f"test {' '.join(asked)}: about {longest} on two quiet cores")
         if options.coverage:
             place.run("-m", "coverage", "erase")
         code = max(
             place.run(*["-m", "coverage", "run"] * options.coverage, "-m", "pytest", *chosen)
-            for chosen in _runs(rest, slow=options.slow)
+            for chosen in _runs(rest, slow=options.slow, sample=options.sample)
         )
         if options.coverage:
             code = _report_coverage(place) or code
     if code == NO_TESTS:
         say("no test was collected")
+    if asked:
+        say(f"test {' '.join(asked)}: took {_duration(time.monotonic() - began)}")
     return code
 
 
-def _runs(rest: list[str], *, slow: bool) -> list[list[str]]:
+def _today() -> str:
+    return dt.datetime.now(dt.UTC).date().isoformat()
+
+
+def _duration(secs: float) -> str:
+    return f"{secs // 60:.0f} min {secs % 60:.0f} s"
+
+
+def _runs(rest: list[str], *, slow: bool, sample: str | None) -> list[list[str]]:
     """Return pytest's arguments for each run, one after the other."""
     chosen = [_from_root(part) for part in rest] + ["--slow"] * slow
+    chosen += [] if sample is None else [f"--sample={sample}"]
     if rest:  # those that somebody names run one by one, under a debugger if need be
         return [chosen]
     many = [*chosen, f"--numprocesses={PROCESSES}"]
+    # Small portions: slow ones are to be shared out evenly, and come first where all are run.
+    shared_out = "--maxschedchunk=1"
+    if sample is not None:
+        return [[*many, shared_out]]
     if not slow:
         return [many]
-    # Small portions: the slow ones come first, and are to be shared out evenly.
-    return [[*many, "--maxschedchunk=1", "-m", "not alone"], [*chosen, "-m", "alone"]]
+    return [[*many, shared_out, "-m", "not alone"], [*chosen, "-m", "alone"]]
 
 
 def _from_root(argument: str) -> str:
