@@ -1,10 +1,11 @@
 """Checksums and counts of the whole standard library, by two workers, checked to the byte.
 
-    python examples/checksums/run.py
+    python examples/checksums/run.py [FOLDER]
 
 It makes a project in a temporary folder, discovers its tasks, queues two jobs for each ``.py``
-file of the running Python's standard library, lets two separate worker processes run them, and
-compares what they give with a direct computation. Exit code 0 only if all of it is equal.
+file of a folder (by default the running Python's standard library), lets two separate worker
+processes run them, and compares what they give with a direct computation. Exit code 0 only if
+all of it is equal.
 """
 
 from __future__ import annotations
@@ -38,12 +39,13 @@ NOT_OURS = {"site-packages", "dist-packages", "__pycache__"}
 SHOWN = 5
 
 
-def main() -> int:
-    """Run the example; return the exit code."""
-    library = Path(sysconfig.get_path("stdlib"))
+def main(place: str = "") -> int:
+    """Run the example, on a folder if one is named; return the exit code."""
+    library = Path(place or sysconfig.get_path("stdlib"))
     files = python_files(library)
     megabytes = sum(os.path.getsize(path) for path in files) / 1e6
-    print(f"The standard library of Python {sys.version.split()[0]}, by {WORKERS} workers\n")
+    what = place or f"The standard library of Python {sys.version.split()[0]}"
+    print(f"{what}, by {WORKERS} workers\n")
     say("files", f"{len(files):,} in {library}, {megabytes:.1f} MB")
     with tempfile.TemporaryDirectory(prefix="nuvom-checksums-") as folder:
         make_project(Path(folder))
@@ -201,4 +203,4 @@ def since(began: float) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(*sys.argv[1:]))
