@@ -292,7 +292,9 @@ def test_every_storable_value_has_a_form_in_json() -> None:
         st.recursive(
             st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary(),
             lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+            max_leaves=10,
         ),
+        max_size=5,
     )
 )
 def test_json_never_fails_and_never_holds_a_number_that_readers_would_round(

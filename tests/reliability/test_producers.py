@@ -53,7 +53,7 @@ needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has
 def test_r04_what_a_killed_producer_told_of_is_stored_and_a_map_is_whole(
     tmp_path: Path, seed: int, figures: Callable[[str], None]
 ) -> None:
-    prove(Site(tmp_path), figures, seed, kills=100)
+    prove(Site(tmp_path), figures, seed, kills=30)
 
 
 @needs_fork
