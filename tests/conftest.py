@@ -35,6 +35,16 @@ hypothesis.settings.load_profile("nuvom")
 
 SHARES = 10  # of the slow tier: --sample runs another one each day
 SAMPLE_LIMIT_SECS = 300  # a slow test that may take longer is in no share
+SAME_ON_ANY_PYTHON = (
+    "tests/architecture/",  # and what follows reads the project's text, or runs its tools
+    "tests/benchmarks/",
+    "tests/docs/",
+    "tests/test_architecture.py",
+    "tests/test_dev.py",
+    "tests/typing/",
+    "tests/reliability/",  # what is on a disk after a kill or a power cut, and whose lease it is
+)
+"""Tests that a run on a second version of Python leaves to the first one."""
 UNPROVED = "NOT PROVED HERE: "  # so begins the reason of a skip that has to be said loudly
 
 
@@ -45,6 +55,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="DATE",
         type=dt.date.fromisoformat,
         help=f"run nothing but the share of the slow tests, one of {SHARES}, whose turn it is",
+    )
+    parser.addoption(
+        "--second-python",
+        action="store_true",
+        help="leave out the tests whose outcome does not depend on the version of Python",
     )
 
 
@@ -71,6 +86,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     before = len(items)
     _keep(config, items, [item for item in items if item.get_closest_marker("slow") is None])
     config.stash[_LEFT_OUT] = before - len(items)
+    if config.getoption("--second-python"):
+        before = len(items)
+        _keep(
+            config, items, [one for one in items if not one.nodeid.startswith(SAME_ON_ANY_PYTHON)]
+        )
+        config.stash[_LEFT_TO_THE_FIRST] = before - len(items)
 
 
 def _keep(config: pytest.Config, items: list[pytest.Item], kept: list[pytest.Item]) -> None:
@@ -93,6 +114,8 @@ def _share(item: pytest.Item) -> int | None:
 
 
 _LEFT_OUT = pytest.StashKey[int]()
+_LEFT_TO_THE_FIRST = pytest.StashKey[int]()
+_TOLD = {"left_out": _LEFT_OUT, "left_to_the_first": _LEFT_TO_THE_FIRST}
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
@@ -101,7 +124,8 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     With ``CI=true`` the run fails when a proof was left out for want of a C compiler.
     """
     if hasattr(session.config, "workeroutput"):
-        session.config.workeroutput["left_out"] = session.config.stash.get(_LEFT_OUT, 0)
+        told = {key: session.config.stash.get(stash, 0) for key, stash in _TOLD.items()}
+        session.config.workeroutput.update(told)
     elif os.environ.get("CI") == "true" and any(
         "compiler" in one for one in _unproved(session.config)
     ):
@@ -119,7 +143,8 @@ def _unproved(config: pytest.Config) -> Counter[str]:
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any) -> None:
     """Take what such a process tells: each has collected all tests."""
-    node.config.stash[_LEFT_OUT] = getattr(node, "workeroutput", {}).get("left_out", 0)
+    for key, stash in _TOLD.items():
+        node.config.stash[stash] = getattr(node, "workeroutput", {}).get(key, 0)
 
 
 def pytest_terminal_summary(
@@ -128,6 +153,10 @@ def pytest_terminal_summary(
     left_out = config.stash.get(_LEFT_OUT, 0)
     if left_out:
         terminalreporter.write_line(f"{left_out} slow tests were left out; --slow runs them.")
+    left = config.stash.get(_LEFT_TO_THE_FIRST, 0)
+    if left:
+        places = ", ".join(SAME_ON_ANY_PYTHON)
+        terminalreporter.write_line(f"{left} tests were left to the first Python: {places}")
     reports = [
         one
         for many in terminalreporter.stats.values()

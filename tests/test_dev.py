@@ -169,6 +169,11 @@ def test_sample_of_the_slow_tier_is_that_of_a_day(
     assert [f"-m pytest --sample={day} {PARALLEL} --maxschedchunk=1"] == stand.commands
 
 
+def test_second_python_is_handed_on(stand: Stand) -> None:
+    assert 0 == dev.main(["test", "--second-python"])
+    assert [f"-m pytest --second-python {PARALLEL}"] == stand.commands
+
+
 def test_test_leaves_what_is_no_path_as_it_is(stand: Stand) -> None:
     dev.main(["test", "tests/unit", "-k", "x"])
     assert ["-m pytest tests/unit -k x"] == stand.commands

@@ -51,9 +51,11 @@ def _parser() -> argparse.ArgumentParser:
         name = verb.__name__
         summary = (verb.__doc__ or "").partition("\n")[0]
         one = verbs.add_parser(name, help=summary, description=summary, allow_abbrev=False)
-        one.set_defaults(run=verb, slow=False, sample=None, coverage=False, fix=False)
+        one.set_defaults(run=verb, slow=False, sample=None, second_python=False)
+        one.set_defaults(coverage=False, fix=False)
         if verb is test:
-            one.usage = "dev.py test [PATH...] [--slow | --sample] [--coverage] [pytest's options]"
+            tiers = "[--slow | --sample [DATE] | --second-python]"
+            one.usage = f"dev.py test [PATH...] {tiers} [--coverage] [pytest's options]"
             tier = one.add_mutually_exclusive_group()
             tier.add_argument("--slow", action="store_true", help="the slow tier as well")
             tier.add_argument(
@@ -62,6 +64,11 @@ def _parser() -> argparse.ArgumentParser:
                 nargs="?",
                 const=_today(),
                 help="nothing but a tenth of the slow tier, another one each day",
+            )
+            tier.add_argument(
+                "--second-python",
+                action="store_true",
+                help="without the tests whose outcome does not depend on the version of Python",
             )
             one.add_argument("--coverage", action="store_true", help="measure branch coverage")
         if verb is lint:
@@ -97,7 +104,7 @@ def test(options: argparse.Namespace, rest: list[str]) -> int:
             place.run("-m", "coverage", "erase")
         code = max(
             place.run(*["-m", "coverage", "run"] * options.coverage, "-m", "pytest", *chosen)
-            for chosen in _runs(rest, slow=options.slow, sample=options.sample)
+            for chosen in _runs(rest, options)
         )
         if options.coverage:
             code = _report_coverage(place) or code
@@ -116,18 +123,19 @@ def _duration(secs: float) -> str:
     return f"{secs // 60:.0f} min {secs % 60:.0f} s"
 
 
-def _runs(rest: list[str], *, slow: bool, sample: str | None) -> list[list[str]]:
+def _runs(rest: list[str], options: argparse.Namespace) -> list[list[str]]:
     """Return pytest's arguments for each run, one after the other."""
-    chosen = [_from_root(part) for part in rest] + ["--slow"] * slow
-    chosen += [] if sample is None else [f"--sample={sample}"]
+    chosen = [_from_root(part) for part in rest]
+    chosen += ["--slow"] * options.slow + ["--second-python"] * options.second_python
+    chosen += [f"--sample={options.sample}"] if options.sample else []
     if rest:  # those that somebody names run one by one, under a debugger if need be
         return [chosen]
     many = [*chosen, f"--numprocesses={PROCESSES}"]
     # Small portions: slow ones are to be shared out evenly, and come first where all are run.
     shared_out = "--maxschedchunk=1"
-    if sample is not None:
+    if options.sample:
         return [[*many, shared_out]]
-    if not slow:
+    if not options.slow:
         return [many]
     return [[*many, shared_out, "-m", "not alone"], [*chosen, "-m", "alone"]]
 
