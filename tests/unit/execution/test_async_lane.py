@@ -324,7 +324,10 @@ def test_closing_when_no_loop_runs_is_harmless(bench: Bench) -> None:
 # ---- deadlines ------------------------------------------------------------------------------
 
 
-def test_coroutine_is_cancelled_at_its_deadline(bench: Bench, lane: AsyncLane, gate: Gate) -> None:
+def test_coroutine_is_cancelled_at_its_deadline(
+    bench: Bench, lane: AsyncLane, gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(async_lane, "_LOOK_SECS", LIMIT_SECS)  # by the loop, not by the watchdog
     work = bench.work(gate.wait, timeout_secs=0.05)
     lane.submit([work])
     (settlement,) = bench.wait_for()
@@ -392,9 +395,10 @@ def blocked(
     async def task() -> None:
         blocking()
 
-    work = bench.work(task, timeout_secs=0.3)
+    work = bench.work(task, timeout_secs=600.0)
     lane.submit([work])
     assert there.wait(LIMIT_SECS)
+    work.deadline = bench.clock.monotonic()  # now: it must not pass before the loop is blocked
     yield lane, work
     go.set()
     lane.stop()
