@@ -193,8 +193,6 @@ def _lint_steps(*, fix: bool) -> Iterator[tuple[str, Path, list[str]]]:
     for folder in apart:
         cache = f"--cache-dir={ROOT / '.mypy_cache' / folder.name}"
         yield f"types of {folder.name}", folder, ["mypy", settings, cache, "."]
-    if (ROOT / "tests" / "typing").exists():
-        yield "types as pyright sees them", ROOT, ["basedpyright"]
     yield "architecture", ROOT, ["pytest", "-q", "tests/test_architecture.py"]
     yield "links", ROOT, ["tests.architecture.pages"]
 
