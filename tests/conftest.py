@@ -40,6 +40,7 @@ SAME_ON_ANY_PYTHON = (
     "tests/benchmarks/",
     "tests/docs/",
     "tests/test_architecture.py",
+    "tests/test_choosing.py",
     "tests/test_dev.py",
     "tests/typing/",
     "tests/reliability/",  # what is on a disk after a kill or a power cut, and whose lease it is
@@ -182,9 +183,13 @@ def pytest_terminal_summary(
             terminalreporter.write_line(
                 f"SAMPLE: {name}" + (f", {count} times" if count > 1 else "")
             )
-    # Last, where it is seen.
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Say what was not proved, as the last lines of all, where they are seen."""
+    reporter: Any = config.pluginmanager.get_plugin("terminalreporter")
     for reason, count in sorted(_unproved(config).items()):
-        terminalreporter.write_line(f"{UNPROVED}{count} tests: {reason}", red=True, bold=True)
+        reporter.write_line(f"{UNPROVED}{count} tests: {reason}", red=True, bold=True)
 
 
 @pytest.fixture(autouse=True)
