@@ -64,14 +64,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
     """Have programs that tests start obey SIGHUP, also beneath ``nohup``, which ignores it.
 
     What is ignored stays so in all children; what is handled, if only by doing nothing, they
-    begin with the default. This process itself stays through a hang-up, as ``nohup`` wants it.
+    begin with the default. This process itself stays through a hang-up, as ``nohup`` wants it,
+    and so does each that runs a part of the tests: they end with the one that started them.
     """
     hang_up = getattr(signal, "SIGHUP", None)
-    if hang_up is not None and signal.getsignal(hang_up) is signal.SIG_IGN:
+    if hang_up is None:
+        return
+    if signal.getsignal(hang_up) is signal.SIG_IGN or hasattr(config, "workerinput"):
         signal.signal(hang_up, lambda *_: None)
 
 
