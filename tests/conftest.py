@@ -181,7 +181,8 @@ def pytest_terminal_summary(
     if day is not None:
         share = day.toordinal() % SHARES + 1
         terminalreporter.section(f"share {share} of {SHARES} of the slow tests, for {day}")
-        names = Counter(one.nodeid.partition("[")[0].rpartition("/")[2] for one in reports)
+        ran = [one.nodeid.partition("[")[0] for one in reports if not one.skipped]
+        names = Counter(name.rpartition("/")[2] for name in ran)
         for name, count in sorted(names.items()):
             terminalreporter.write_line(
                 f"SAMPLE: {name}" + (f", {count} times" if count > 1 else "")
