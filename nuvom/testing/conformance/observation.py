@@ -1,0 +1,103 @@
+"""What can be seen of a store, in a form in which two stores can be compared."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from nuvom.queue_backends.base import Capability
+from nuvom.record import JobRecord, JobSnapshot
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from nuvom.queue_backends.leased import LeasedJobQueue
+    from nuvom.views import ErrorGroup, Total
+
+ALL = 100_000
+
+
+def observed(queue: LeasedJobQueue, removed: Sequence[str]) -> dict[str, Any]:
+    """Return everything that a store tells of its jobs, queues, workers, failures and totals.
+
+    Args:
+        removed: Ids that may be unknown by now.
+    """
+    page = queue.page(limit=ALL)
+    ids = [one.record.id for one in page]
+    groups = queue.error_groups(ALL)
+    seen: dict[str, Any] = {
+        "qsize": queue.qsize(),
+        "next_due_secs": queue.next_due_secs(),
+        "parked_tasks": dict(queue.parked_tasks),
+        "page": [shown(one) for one in page],
+        "error_groups": sorted(groups, key=_fingerprint),
+        "groups come latest first": is_latest_first(groups),
+    }
+    seen |= {f"queue {one.queue}": one for one in queue.stats()}
+    seen |= {f"worker {one.id}": one for one in queue.workers()}
+    seen |= {f"failed_ids {one.fingerprint}": queue.failed_ids(one.fingerprint) for one in groups}
+    seen |= {f"get {one}": plain(queue.get(one)) for one in [*ids, *removed]}
+    seen |= {f"attempts {one}": queue.attempts(one) for one in [*ids, *removed]}
+    if Capability.TOTALS in queue.capabilities:
+        seen |= {f"total {one[:6]}": one for one in map(_rounded, queue.totals())}
+    return seen
+
+
+def shown(snapshot: JobSnapshot) -> JobSnapshot:
+    """Return what a page has to show of a job: its result and traceback may be left out."""
+    error = snapshot.error and msgspec.structs.replace(snapshot.error, traceback=None)
+    found: JobSnapshot = plain(snapshot)
+    return msgspec.structs.replace(found, result=None, error=error)
+
+
+def is_latest_first(groups: Sequence[ErrorGroup]) -> bool:
+    """Whether groups come in the promised order. Of equal times nothing is promised."""
+    times = [one.last_at for one in groups]
+    return times == sorted(times, reverse=True)
+
+
+def plain(value: Any) -> Any:
+    """Return an answer without the handles that are each store's own."""
+    if isinstance(value, JobRecord):
+        return value.replace(ref=0)
+    if isinstance(value, JobSnapshot):
+        return msgspec.structs.replace(value, record=plain(value.record))
+    if isinstance(value, list):
+        return [plain(one) for one in value]
+    return value
+
+
+def by_id(records: list[JobRecord]) -> list[JobRecord]:
+    """Return records in the order of their ids, where none is promised."""
+    return sorted((record.replace(ref=0) for record in records), key=lambda one: one.id)
+
+
+def by_queue(records: list[JobRecord]) -> tuple[bool, list[JobRecord]]:
+    """Return whether suspects come first, and records as ordered within each queue."""
+    kinds = [one.suspect for one in records]
+    ordered = sorted(records, key=lambda one: (not one.suspect, one.queue))
+    return kinds == sorted(kinds, reverse=True), [one.replace(ref=0) for one in ordered]
+
+
+def differences(name: str, answer: Any, other_name: str, other: Any) -> str:
+    """Return in words what differs between the answers of two stores."""
+    if not (isinstance(answer, dict) and isinstance(other, dict)):
+        return f"  {name}: {answer!r}\n  {other_name}: {other!r}"
+    keys = [key for key in {**answer, **other} if answer.get(key) != other.get(key)]
+    told = [
+        f"  {key}\n    {name}: {answer.get(key)!r}\n    {other_name}: {other.get(key)!r}"
+        for key in keys
+        if key != "page" or len(keys) == 1
+    ]
+    return "\n".join(told)
+
+
+def _fingerprint(group: ErrorGroup) -> str:
+    return group.fingerprint
+
+
+def _rounded(total: Total) -> tuple[object, ...]:
+    *key, took_secs, waited_secs = msgspec.structs.astuple(total)
+    return *key, round(took_secs, 3), round(waited_secs, 3)
