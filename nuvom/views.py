@@ -5,7 +5,16 @@ Plain data, made by queue backends that can be inspected and read by everything 
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import msgspec
+
+if TYPE_CHECKING:
+    from nuvom.record import StoredError
+
+
+GONE_LEASES = 20
+"""A worker that did not beat for so many leases is shown no more."""
 
 
 class WorkerInfo(msgspec.Struct, frozen=True, gc=False, kw_only=True):
@@ -18,7 +27,7 @@ class WorkerInfo(msgspec.Struct, frozen=True, gc=False, kw_only=True):
         started_at: Seconds since the epoch.
         beat_age_secs: Seconds since its last heartbeat, in the store's terms.
         state: ``alive``, ``quiet`` (claims no more), ``stopping``, ``stuck`` (starts anew, since
-            too many of its threads hang) or ``silent`` (no beat).
+            too many of its threads hang) or ``silent`` (no beat for a whole lease).
         running: Jobs that it holds a lease on.
     """
 
@@ -34,6 +43,27 @@ class WorkerInfo(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     beat_age_secs: float = 0.0
     state: str = "alive"
     running: int = 0
+
+
+def seen_worker(
+    worker: WorkerInfo, *, beat_age_secs: float, lease_secs: float, running: int
+) -> WorkerInfo | None:
+    """Return what is shown of a worker that is not known to be dead; None once it is gone.
+
+    It is silent from the moment at which its leases end, so that its jobs are taken back, and
+    gone after ``GONE_LEASES`` of them. A later beat makes it alive again.
+
+    Args:
+        worker: As it announced itself.
+        beat_age_secs: Seconds since its last heartbeat or announcement.
+        running: Jobs that it holds a lease on.
+    """
+    if beat_age_secs >= GONE_LEASES * lease_secs:
+        return None
+    state = "silent" if beat_age_secs >= lease_secs else worker.state
+    return msgspec.structs.replace(
+        worker, beat_age_secs=beat_age_secs, state=state, running=running
+    )
 
 
 class QueueStats(msgspec.Struct, frozen=True, gc=False, kw_only=True):
@@ -63,6 +93,13 @@ class QueueStats(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     def waiting(self) -> int:
         """All PENDING jobs."""
         return self.ready + self.scheduled + self.retrying
+
+
+def failure_group(status: str, task: str, error: StoredError | None) -> str:
+    """Return the fingerprint of the group that a FAILED or DEAD job belongs to."""
+    if error is None:
+        return f"{status}:{task}"
+    return error.fingerprint or f"{error.type}:{task}"
 
 
 class ErrorGroup(msgspec.Struct, frozen=True, gc=False, kw_only=True):

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from nuvom._memory.core import with_closed
 from nuvom._memory.reading import MemoryReading
 from nuvom.record import FINAL, JobStatus
+from nuvom.views import seen_worker
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable
 
+    from nuvom._memory.shelf import Row
     from nuvom._memory.store import Holder
     from nuvom.views import WorkerInfo
 
@@ -37,23 +37,25 @@ class MemoryControl(MemoryReading):
             self.store.ensure_sound()
             holder = self.store.holders.get(owner)
             if holder is not None:
-                holder.info = None
+                holder.info, holder.commands = None, []
                 if not holder.held:  # else its jobs wait for the end of their lease
                     del self.store.holders[owner]
 
     def workers(self) -> list[WorkerInfo]:
         with self.store.lock:
             self.store.ensure_sound()
-            now = self._clock.monotonic()
-            holders = list(self.store.holders.values())
-            shown = [self._shown(holder, holder.info, now) for holder in holders if holder.info]
-        return sorted(shown, key=lambda worker: worker.started_at)
+            shown = [self._shown(holder) for holder in list(self.store.holders.values())]
+        known = [worker for worker in shown if worker is not None]
+        return sorted(known, key=lambda worker: worker.started_at)
 
-    def _shown(self, holder: Holder, info: WorkerInfo, now: float) -> WorkerInfo:
-        age = now - holder.beat_at
-        state = "silent" if age > self._lease_secs else info.state
-        return msgspec.structs.replace(
-            info, beat_age_secs=age, state=state, running=len(holder.held)
+    def _shown(self, holder: Holder) -> WorkerInfo | None:
+        if holder.info is None:
+            return None
+        return seen_worker(
+            holder.info,
+            beat_age_secs=self._clock.monotonic() - holder.beat_at,
+            lease_secs=self._lease_secs,
+            running=len(holder.held),
         )
 
     def command(self, owner: str, word: str) -> bool:
@@ -61,7 +63,7 @@ class MemoryControl(MemoryReading):
             raise ValueError(f"{word!r} is no command; known are {', '.join(sorted(_WORDS))}")
         with self.store.lock:
             holder = self.store.holders.get(owner)
-            if holder is None or holder.info is None:
+            if holder is None or self._shown(holder) is None:
                 return False
             self._tell_control()
             holder.commands.append(word)
@@ -110,9 +112,9 @@ class MemoryControl(MemoryReading):
             if record.status in FINAL:
                 return record.status
             if row.holder is not None:
-                attempts = with_closed(row, "cancelled", row.started_at, self._clock.now())
+                attempts = with_closed(row, "cancelled", None, self._clock.now())
             cancelled = record.replace(
-                status=JobStatus.CANCELLED, lease_epoch=record.lease_epoch + 1
+                status=JobStatus.CANCELLED, lease_epoch=record.lease_epoch + 1, suspect=False
             )
             self._tell_control()
             self._end(row, cancelled, attempts=attempts)
@@ -140,7 +142,7 @@ class MemoryControl(MemoryReading):
             store.tell_workers()
             store.unfinished += 1
             row.record = again
-            row.started_at = row.finished_at = row.error = None
+            row.started_at = row.finished_at = row.error = row.worker = None
             store.failures.pop(job_id, None)
             store.take_key(row)
             store.moved(row, record, None)
@@ -185,15 +187,18 @@ class MemoryControl(MemoryReading):
         with store.lock:
             store.ensure_sound()
             store.unfinished += 1
-            rows = store.succeeded.take(limit, (success_before,))
-            rows += store.failed.take(limit - len(rows), (failed_before,))
-            rows += store.expiring.take(limit - len(rows), (self._clock.now(),))
-            removed = []
-            for row in rows:
-                if until := store.key_reserved_until(row):  # it stays until its key is free
-                    store.expiring.put(until, row)
-                else:
-                    removed.append(row)
+            removed: list[Row] = []
+            kept: list[Row] = []  # until their unique keys are free
+            for shelf, before in (
+                (store.succeeded, success_before),
+                (store.failed, failed_before),
+                (store.expiring, self._clock.now()),
+            ):
+                while rows := shelf.take(limit - len(removed), (before,)):
+                    for row in rows:
+                        (kept if store.is_key_reserved(row) else removed).append(row)
+            for row in kept:
+                store.lay_back(row)
             store.remove(removed)
             store.unfinished -= 1
             return len(removed)

@@ -74,6 +74,7 @@ class MemoryCore(LeasedJobQueue):
         row.holder = None
         row.finished_at = finished_at
         row.error = error or row.error
+        row.progress = None
         row.attempts = attempts or row.attempts
         store.moved(row, before, holder)
         store.unfinished -= 1

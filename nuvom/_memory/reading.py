@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from nuvom._memory.core import MemoryCore
 from nuvom.record import JobSnapshot, JobStatus
 from nuvom.tally import Tally
-from nuvom.views import ErrorGroup, QueueStats
+from nuvom.views import ErrorGroup, QueueStats, failure_group
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -159,10 +159,7 @@ def _stats(queue: QueueState, *, scheduled: int, retrying: int) -> QueueStats:
 
 
 def _fingerprint(row: Row) -> str:
-    error = row.error
-    if error is None:
-        return f"{row.record.status}:{row.record.func_name}"
-    return error.fingerprint or f"{error.type}:{row.record.func_name}"
+    return failure_group(row.record.status, row.record.func_name, row.error)
 
 
 def _group(fingerprint: str, rows: list[Row]) -> ErrorGroup:

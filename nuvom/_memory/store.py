@@ -171,6 +171,10 @@ class MemoryStore:
         else:
             self.expiring.put((row.finished_at or 0.0) + record.result_ttl_secs, row)
 
+    def lay_back(self, row: Row) -> None:
+        """Lay a row that was taken from a shelf where it was."""
+        self._lay(row, self.queues[row.record.queue])
+
     def promote(self) -> None:
         """Make scheduled jobs ready that have become due; all that is derived is sound then."""
         if self.unfinished:
@@ -198,10 +202,10 @@ class MemoryStore:
         if job.id in self.rows:
             return None
         valid_name("job id", job.id)
-        if job.unique_key is not None and (holder := self._key_holder(job)) is not None:
-            return holder.record.id
         if job.queue not in self.queues:
             valid_name("queue", job.queue)
+        if job.unique_key is not None and (holder := self._key_holder(job)) is not None:
+            return holder.record.id
         if self._max_queue_size is not None:
             self._check_room(job.queue, {}, self._max_queue_size)
         record = job if job.status is _PENDING else job.replace(status=_PENDING)
@@ -231,12 +235,18 @@ class MemoryStore:
         return refused
 
     def rows_for(
-        self, jobs: Iterable[JobRecord], refused: dict[str, str], *, limited: bool = True
+        self,
+        jobs: Iterable[JobRecord],
+        refused: dict[str, str],
+        *,
+        limited: bool = True,
+        ended: Row | None = None,
     ) -> dict[str, Row]:
         """Return rows for the jobs that are new; nothing is stored yet.
 
         Args:
             refused: Gets the ids of refused jobs, with those of the jobs that have their keys.
+            ended: A job that ends in the same step, though its status does not show it yet.
         Raises: InvalidId; QueueFull, unless ``limited`` is False.
         """
         rows: dict[str, Row] = {}
@@ -246,15 +256,15 @@ class MemoryStore:
             if job.id in self.rows or job.id in rows:
                 continue
             valid_name("job id", job.id)
+            if job.queue not in self.queues:
+                valid_name("queue", job.queue)
             if job.unique_key is not None:
-                holder = self._key_holder(job)
+                holder = self._key_holder(job, ended)
                 existing = keys.get(_key_of(job)) if holder is None else holder.record.id
                 if existing is not None:
                     refused[job.id] = existing
                     continue
                 keys[_key_of(job)] = job.id
-            if job.queue not in self.queues:
-                valid_name("queue", job.queue)
             if limited and self._max_queue_size is not None:
                 self._check_room(job.queue, sizes, self._max_queue_size)
             record = job if job.status is _PENDING else job.replace(status=_PENDING)
@@ -318,19 +328,18 @@ class MemoryStore:
         if row.record.unique_key is not None:
             self._keys[_key_of(row.record)] = row
 
-    def key_reserved_until(self, row: Row) -> float | None:
-        """Return the moment until which an ended job keeps its unique key, if it does."""
-        until = reserved_until(row.record)
+    def is_key_reserved(self, row: Row) -> bool:
+        """Return whether an ended job still has its unique key."""
         is_mine = self._keys.get(_key_of(row.record)) is row
-        return until if is_mine and until > self._clock.now() else None
+        return is_mine and reserved_until(row.record) > self._clock.now()
 
     def _may_have_key(self, row: Row) -> bool:
         """Tell whether a row has its key: a live job, or the last one that ended with it."""
         return row.record.status not in FINAL or self._key_holder(row.record) is None
 
-    def _key_holder(self, job: JobRecord) -> Row | None:
+    def _key_holder(self, job: JobRecord, ended: Row | None = None) -> Row | None:
         row = self._keys.get(_key_of(job))
-        if row is None or row.record.status not in FINAL:
+        if row is None or (row.record.status not in FINAL and row is not ended):
             return row
         return row if reserved_until(row.record) > self._clock.now() else None
 

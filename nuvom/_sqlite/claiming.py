@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from nuvom._sqlite.rows import become_claimed, encode_error
+from nuvom._sqlite.rows import become_claimed, encode_error, set_field
 from nuvom.errors import CorruptRecord, PayloadError
 from nuvom.record import JobRecord, StoredError
 
@@ -35,7 +35,7 @@ _CLAIM = """UPDATE jobs SET status = 1, owner = ?1, claim_token = ?2, lease_unti
         ORDER BY priority, seq LIMIT ?5)"""
 _WITHOUT = "AND task NOT IN (SELECT value FROM json_each(?6))"
 _RUNS = "AND NOT EXISTS (SELECT 1 FROM queues WHERE name = ?4 AND paused_by IS NOT NULL)"
-_RETURNING = " RETURNING seq, lease_epoch, attempt, deliveries, suspect, priority, record"
+_RETURNING = " RETURNING seq, lease_epoch, attempt, deliveries, suspect, priority, run_at, record"
 _CLAIM_READY = _CLAIM.format(status=0, wanted="")
 _CLAIM_READY_WITHOUT = _CLAIM.format(status=0, wanted=_WITHOUT)
 _CLAIM_FEW = _CLAIM.format(status=0, wanted=_RUNS) + _RETURNING
@@ -43,16 +43,17 @@ _CLAIM_FEW_WITHOUT = _CLAIM.format(status=0, wanted=f"{_RUNS} {_WITHOUT}") + _RE
 CLAIM_SUSPECT = _CLAIM.format(status=8, wanted=_WITHOUT)
 """Takes what ``_CLAIM_READY_WITHOUT`` takes, of jobs that were running when a worker died."""
 
+_PARTS = 1 << 30  # of a second: a time in them is an exact integer, which JSON keeps
 # All claimed rows in one row, so that reading them is one step too: their records end to end, and
 # their numbers as JSON. The short form is for jobs that nobody has claimed before.
 _READ_BACK = """SELECT json_group_array(seq), CAST(group_concat(record, '') AS BLOB),
     max(max(lease_epoch, attempt, deliveries, suspect)) = 1
         AND min(priority) = max(priority) AND count(record) = count(*)
     FROM jobs WHERE status = 1 AND claim_token = ?1"""
-_READ_BACK_EACH = """SELECT json_group_array(json_array(seq, lease_epoch, attempt, deliveries,
-        suspect, priority, coalesce(length(record), -1))),
+_READ_BACK_EACH = f"""SELECT json_group_array(json_array(seq, lease_epoch, attempt, deliveries,
+        suspect, priority, CAST(run_at * {_PARTS} AS INTEGER), coalesce(length(record), -1))),
     CAST(group_concat(record, '') AS BLOB)
-    FROM jobs WHERE status = 1 AND claim_token = ?1"""
+    FROM jobs WHERE status = 1 AND claim_token = ?1"""  # noqa: S608  # constants only
 _READ_PAYLOADS = """SELECT seq, record FROM payloads
     WHERE seq IN (SELECT value FROM json_each(?1))"""
 _SET_ASIDE = """UPDATE jobs SET status = 3, lease_epoch = lease_epoch + 1, finished_at = ?3,
@@ -138,22 +139,24 @@ class Claim:
         ((numbers, records),) = self._store.db.read(_READ_BACK_EACH, (self.token,))
         rows: list[tuple[Any, ...]] = []
         start = 0
-        for *row, length in _decode_rows(numbers):
+        for *row, run_at, length in _decode_rows(numbers):
             end = start + max(0, length)
-            rows.append((*row, None if length < 0 else records[start:end]))
+            rows.append((*row, run_at / _PARTS, None if length < 0 else records[start:end]))
             start = end
         return rows
 
     def _decoded(self, rows: list[tuple[Any, ...]]) -> list[JobRecord]:
         large = self._payloads([row[0] for row in rows if row[-1] is None])
         jobs = []
-        for seq, epoch, attempt, deliveries, suspect, _, record in sorted(rows, key=_in_order):
+        for row in sorted(rows, key=_in_order):
+            seq, epoch, attempt, deliveries, suspect, _, run_at, record = row
             try:
                 job = JobRecord.decode(large.get(seq, b"") if record is None else record)
             except PayloadError as error:
                 self._set_aside(seq, epoch, error)
             else:
                 become_claimed(job, seq, (epoch, attempt, deliveries), is_suspect=bool(suspect))
+                set_field(job, "run_at", run_at)  # a retry has set another one
                 jobs.append(job)
         return jobs
 

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from nuvom._presence import is_alive
+from nuvom._sqlite.enqueueing import FREE_KEY
 from nuvom._sqlite.pruning import IS_OLD, MOST_READ, OldJobs
 from nuvom._sqlite.schema import (
     CANCELLED,
@@ -28,7 +30,7 @@ from nuvom.clock import boot_id
 from nuvom.crashpoint import crashpoint
 from nuvom.names import valid_name
 from nuvom.record import JobRecord
-from nuvom.views import WorkerInfo
+from nuvom.views import WorkerInfo, seen_worker
 
 if TYPE_CHECKING:
     import sqlite3
@@ -42,7 +44,7 @@ _STATUS = "SELECT seq, status FROM jobs WHERE id = ?"
 _RECORD = """SELECT coalesce(j.record, p.record)
     FROM jobs j LEFT JOIN payloads p ON p.seq = j.seq WHERE j.seq = ?"""
 _CANCEL = """UPDATE jobs SET status = 5, lease_epoch = lease_epoch + 1, finished_at = ?2,
-    progress = NULL, suspect = 0,
+    started_at = CASE status WHEN 1 THEN NULL ELSE started_at END, progress = NULL, suspect = 0,
     unique_key = CASE WHEN unique_until > ?2 THEN unique_key END WHERE seq = ?1"""
 _RETRY = """UPDATE OR IGNORE jobs SET status = 0, lease_epoch = lease_epoch + 1, attempt = 0,
     deliveries = 0, suspect = 0, run_at = 0, started_at = NULL, finished_at = NULL, owner = NULL,
@@ -52,10 +54,11 @@ _CLOSE_ATTEMPT = """INSERT INTO attempts
     SELECT seq, attempt, 'cancelled', lease_epoch, owner, ?2 FROM jobs WHERE seq = ?1"""
 _PAUSE = """INSERT INTO queues (name, paused_by, paused_at) VALUES (?1, ?2, ?3)
     ON CONFLICT (name) DO UPDATE SET paused_by = ?2, paused_at = ?3"""
-_RESUME = "DELETE FROM queues WHERE name = ?1"
+_RESUME = """UPDATE queues SET paused_by = NULL, paused_at = NULL
+    WHERE name = ?1 AND paused_by IS NOT NULL"""
 _WAITING = each_status("SELECT seq FROM jobs WHERE status = {status}", 0, 6, 7, 8)
 _PURGED = each_status("SELECT seq FROM jobs WHERE status = {status} AND queue = ?1", 0, 6, 7, 8)
-_UNPARK = """UPDATE jobs SET status = CASE suspect WHEN 1 THEN 8 ELSE 0 END, run_at = 0
+_UNPARK = """UPDATE jobs SET status = CASE suspect WHEN 1 THEN 8 ELSE 0 END
     WHERE status = 6 AND task IN (SELECT value FROM json_each(?1))"""
 _ANY_PARKED = "SELECT 1 FROM jobs WHERE status = 6 LIMIT 1"
 _HAS_PARKED = """SELECT 1 FROM jobs WHERE status = 6
@@ -67,22 +70,24 @@ _WORKERS = """SELECT w.info, w.beat, w.boot,
 _PROGRESS = """UPDATE jobs SET progress = ?3
     WHERE seq = ?1 AND lease_epoch = ?2 AND status = 1"""
 _DELETE = """DELETE FROM jobs WHERE seq IN (SELECT value FROM json_each(?1))
-    AND status IN ({statuses}) RETURNING seq"""
+    AND status IN ({statuses}) RETURNING seq, queue"""
 _DELETE_WAITING = _DELETE.format(statuses="0, 6, 7, 8")
 _DELETE_FINAL = _DELETE.format(statuses="2, 3, 4, 5")
 _DELETE_ANY = _DELETE.format(statuses="0, 1, 2, 3, 4, 5, 6, 7, 8")
 _DELETE_OLD = f"""DELETE FROM jobs WHERE seq IN (SELECT value FROM json_each(?4))
-    AND {IS_OLD} RETURNING seq"""  # noqa: S608  # constants only
+    AND {IS_OLD} RETURNING seq, queue"""  # noqa: S608  # constants only
 _DELETE_REST = (
     "DELETE FROM payloads WHERE seq IN (SELECT value FROM json_each(?1))",
     "DELETE FROM attempts WHERE seq IN (SELECT value FROM json_each(?1))",
 )
+_KEEP_QUEUES = """INSERT INTO queues (name) SELECT value FROM json_each(?1) WHERE true
+    ON CONFLICT DO NOTHING"""  # ``stats`` lists those that had jobs, too
 _SPEND = "UPDATE spent SET seq = ?1 WHERE seq < ?1"  # see nuvom/_sqlite/schema.py
 _CHUNK = 1000
 _RETRYABLE = (FAILED, DEAD, CANCELLED)
 _CANCELLABLE = frozenset(range(len(STATUS))) - {2, 3, 4, 5}
 _WORKER = msgspec.msgpack.Decoder(WorkerInfo)
-_SILENT_BEATS = 0.5  # of a lease without a beat, after which a worker counts as silent
+_WORDS = frozenset({"quiet", "resume", "stop", "stacks"})
 
 
 class ControlPart:
@@ -127,6 +132,8 @@ class ControlPart:
             seq, code = row
             if code in _RETRYABLE:
                 record = JobRecord.decode(connection.execute(_RECORD, (seq,)).fetchone()[0])
+                now = self.store.clock.now()
+                connection.execute(FREE_KEY, (record.func_name, record.unique_key, now))
                 connection.execute(_RETRY, (seq, record.unique_key))
             return STATUS[code]
 
@@ -227,21 +234,26 @@ class ControlPart:
     def workers(self) -> list[WorkerInfo]:
         """Return the announced workers; see the contract."""
         now = self.store.clock.monotonic()
-        found = []
+        found: list[WorkerInfo] = []
         for info, beat, boot, running in self.store.db.read(_WORKERS):
             worker = _WORKER.decode(info)
-            age = max(0.0, now - beat)
-            if boot != boot_id() or age > self.store.settings.lease_secs:
+            if boot != boot_id() or not is_alive(self.store.db.directory, worker.id):
                 continue
-            is_silent = age > self.store.settings.lease_secs * _SILENT_BEATS
-            state = "silent" if is_silent else worker.state
-            found.append(
-                msgspec.structs.replace(worker, beat_age_secs=age, running=running, state=state)
+            seen = seen_worker(
+                worker,
+                beat_age_secs=max(0.0, now - beat),
+                lease_secs=self.store.settings.lease_secs,
+                running=running,
             )
+            found += [seen] if seen is not None else []
         return sorted(found, key=lambda worker: worker.started_at)
 
     def command(self, owner: str, word: str) -> bool:
-        """Leave a word for a worker; see the contract."""
+        """Leave a word for a worker; see the contract. Raises: ValueError: no such word."""
+        if word not in _WORDS:
+            raise ValueError(f"{word!r} is no command; known are {', '.join(sorted(_WORDS))}")
+        if not any(worker.id == owner for worker in self.workers()):
+            return False
 
         def leave(connection: sqlite3.Connection) -> bool:
             known = connection.execute("SELECT 1 FROM workers WHERE id = ?", (owner,)).fetchone()
@@ -308,9 +320,11 @@ def _delete_by(
     connection: sqlite3.Connection, statement: str, parameters: tuple[object, ...]
 ) -> int:
     # What the statement leaves, since it has another status by now, keeps payload and history.
-    gone = [seq for (seq,) in connection.execute(statement, parameters).fetchall()]
+    rows = connection.execute(statement, parameters).fetchall()
+    gone = [seq for seq, _ in rows]
     for rest in _DELETE_REST:
         connection.execute(rest, (json.dumps(gone),))
+    connection.execute(_KEEP_QUEUES, (json.dumps(sorted({queue for _, queue in rows})),))
     connection.execute(_SPEND, (max(gone, default=0),))
     return len(gone)
 

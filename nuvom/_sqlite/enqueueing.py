@@ -44,9 +44,10 @@ _INSERT_BATCH = f"""INSERT INTO jobs
     FROM json_each(?1) WHERE true ON CONFLICT DO NOTHING"""  # noqa: S608  # constants only
 _NEXT_SEQ = f"SELECT {NEXT_SEQ}"  # within an INSERT of many it would have the rows copied first
 _INSERT_PAYLOAD = "INSERT INTO payloads (seq, record) VALUES (?, ?)"
-_FREE_KEY = """UPDATE jobs SET unique_key = NULL WHERE task = ?1 AND unique_key = ?2
+FREE_KEY = """UPDATE jobs SET unique_key = NULL WHERE task = ?1 AND unique_key = ?2
     AND status IN (2, 3, 4, 5) AND unique_until <= ?3"""
-_KEY_HOLDER = "SELECT id FROM jobs WHERE task = ? AND unique_key = ?"
+_KEY_HOLDER = """SELECT id FROM jobs WHERE task = ?1 AND unique_key = ?2
+    AND NOT EXISTS (SELECT 1 FROM jobs WHERE id = ?3)"""
 _OF_QUEUE = each_status("SELECT 1 FROM jobs WHERE status = {status} AND queue = ?1", 0, 7, 8)
 _WAITING = f"SELECT count(*) FROM ({_OF_QUEUE} LIMIT ?2)"  # noqa: S608  # constants only
 
@@ -187,7 +188,7 @@ class Enqueuer:
     def _insert_one(self, connection: sqlite3.Connection, job: JobRecord) -> str | None:
         if job.unique_key is not None:
             now = self._store.clock.now()
-            connection.execute(_FREE_KEY, (job.func_name, job.unique_key, now))
+            connection.execute(FREE_KEY, (job.func_name, job.unique_key, now))
         row = self._row(job)
         cursor = connection.execute(_insert_of(len(row)), row)
         if cursor.rowcount == 0:
@@ -198,8 +199,8 @@ class Enqueuer:
 
     def _holder(self, connection: sqlite3.Connection, job: JobRecord) -> str | None:
         """Whose key is in the way; None when the job itself is stored already."""
-        row = connection.execute(_KEY_HOLDER, (job.func_name, job.unique_key)).fetchone()
-        return None if row is None or row[0] == job.id else str(row[0])
+        row = connection.execute(_KEY_HOLDER, (job.func_name, job.unique_key, job.id)).fetchone()
+        return None if row is None else str(row[0])
 
     def _row(self, job: JobRecord) -> tuple[Any, ...]:
         valid_name("a job id", job.id)

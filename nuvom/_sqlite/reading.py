@@ -22,19 +22,22 @@ _PAGE = f"""SELECT {SNAPSHOT_COLUMNS} {SNAPSHOT_FROM}
     WHERE j.seq < coalesce({_BEFORE}, 9223372036854775807)
     AND (?1 IS NULL OR {_BEFORE} IS NOT NULL OR j.id < ?1)
     {{where}} ORDER BY j.seq DESC LIMIT ?2"""  # constants only
-_FIND = "SELECT id FROM jobs WHERE id LIKE ?1 ESCAPE '!' ORDER BY seq DESC LIMIT ?2"
+_FIND = """SELECT id FROM jobs WHERE ?1 = '' OR substr(id, -length(?1)) = ?1
+    ORDER BY seq DESC LIMIT ?2"""
 _ATTEMPTS = """SELECT number, outcome, lease_epoch, worker, started_at, finished_at, error
     FROM attempts WHERE seq = (SELECT seq FROM jobs WHERE id = ?) ORDER BY rowid"""
 # A success keeps no row of its own in attempts: the job's row tells it.
-_COUNTS = """SELECT queue, status, attempt > 0, count(*), min(max(created_at, run_at))
-    FROM jobs GROUP BY queue, status, attempt > 0"""
+_COUNTS = """SELECT queue, CASE WHEN status = 7 AND run_at <= ?1 THEN 0 ELSE status END AS code,
+    attempt > 0 AS has_run, count(*), min(max(created_at, run_at))
+    FROM jobs GROUP BY queue, code, has_run"""
 _GROUPS = """SELECT error_fp, max(seq), count(*), min(finished_at), max(finished_at) FROM jobs
     WHERE error_fp IS NOT NULL GROUP BY error_fp ORDER BY max(finished_at) DESC LIMIT ?"""
-_GROUP_HEAD = "SELECT id, task, error FROM jobs WHERE seq = ?"
+_GROUP_HEAD = "SELECT id, task, error, status FROM jobs WHERE seq = ?"
 _GROUP_IDS = "SELECT id FROM jobs WHERE error_fp = ? ORDER BY seq DESC"
 _PARKED = "SELECT task, count(*) FROM jobs WHERE status = 6 GROUP BY task ORDER BY task"
 _WAITING = each_status("SELECT count(*) FROM jobs WHERE status = {status}", 0, 7, 8)
-_HAS_READY = each_status("SELECT 1 FROM jobs WHERE status = {status}", 0, 8) + " LIMIT 1"  # noqa: S608  # constants only
+_HAS_READY = f"""{each_status("SELECT 1 FROM jobs WHERE status = {status}", 0, 8)}
+    UNION ALL SELECT 1 FROM jobs WHERE status = 7 AND run_at <= ?1 LIMIT 1"""  # noqa: S608  # constants only
 _FIELDS = {
     JobStatus.RUNNING: "running",
     JobStatus.SUCCESS: "success",
@@ -64,8 +67,7 @@ class ReadingPart:
 
     def find_ids(self, suffix: str, limit: int = 6) -> list[str]:
         """Return ids that end in ``suffix``, newest first."""
-        escaped = suffix.replace("!", "!!").replace("%", "!%").replace("_", "!_")
-        return [job_id for (job_id,) in self.store.db.read(_FIND, (f"%{escaped}", limit))]
+        return [job_id for (job_id,) in self.store.db.read(_FIND, (suffix, limit))]
 
     def page(
         self,
@@ -97,11 +99,12 @@ class ReadingPart:
             found.append(
                 Attempt(
                     number=kept.record.attempt,
-                    outcome="success",
+                    outcome="success" if kept.error is None else "timeout",  # that is ignored
                     lease_epoch=kept.record.lease_epoch,
                     worker=kept.worker,
                     started_at=kept.started_at,
                     finished_at=kept.finished_at,
+                    error=kept.error,
                 )
             )
         return found
@@ -112,7 +115,9 @@ class ReadingPart:
         Reads every row once; a worker never calls it.
         """
         counts: dict[str, dict[str, Any]] = {}
-        for queue, code, has_run, count, oldest in self.store.db.read(_COUNTS):
+        for queue, code, has_run, count, oldest in self.store.db.read(
+            _COUNTS, (self.store.clock.now(),)
+        ):
             fields = counts.setdefault(queue, {})
             name = _FIELDS.get(STATUS[code])
             if name is None:
@@ -133,7 +138,7 @@ class ReadingPart:
             head = self.store.db.read_one(_GROUP_HEAD, (seq,))
             if head is None:  # pruned meanwhile
                 continue
-            error = decode_error(head[2]) or StoredError("Unknown", "")
+            error = decode_error(head[2]) or StoredError(STATUS[head[3]], "")
             groups.append(
                 ErrorGroup(
                     fingerprint=fingerprint,
@@ -158,7 +163,7 @@ class ReadingPart:
         return {str(task): int(count) for task, count in self.store.db.read(_PARKED)}
 
     def _has_ready(self) -> bool:
-        return self.store.db.read_one(_HAS_READY) is not None
+        return self.store.db.read_one(_HAS_READY, (self.store.clock.now(),)) is not None
 
 
 def _attempt(row: tuple[Any, ...]) -> Attempt:

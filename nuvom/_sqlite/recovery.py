@@ -27,23 +27,29 @@ _WAKE = """UPDATE jobs SET status = CASE suspect WHEN 1 THEN 8 ELSE 0 END
 # Each worker asks this four times a second, and mostly hears three times no.
 _WHAT_THERE_IS = """SELECT EXISTS (SELECT 1 FROM jobs WHERE status = 7 AND run_at <= ?1),
     EXISTS (SELECT 1 FROM jobs WHERE status = 1),
-    EXISTS (SELECT 1 FROM jobs WHERE status = 6 AND run_at < ?2)"""
+    EXISTS (SELECT 1 FROM jobs WHERE status = 6 AND coalesce(finished_at, run_at) <= ?2)"""
 _OWNERS = "SELECT DISTINCT owner FROM jobs WHERE status = 1"
-_EXPIRED = "SELECT DISTINCT owner FROM jobs WHERE status = 1 AND lease_until < ?1"
+_EXPIRED = "SELECT DISTINCT owner FROM jobs WHERE status = 1 AND lease_until <= ?1"
 _HELD = """SELECT seq, id, task, lease_epoch, attempt, deliveries, suspect, run_at FROM jobs
-    WHERE status = 1 AND owner = ?1 AND (?2 IS NULL OR lease_until < ?2)"""
+    WHERE status = 1 AND owner = ?1 AND (?2 IS NULL OR lease_until <= ?2)"""
 _TAKE_BACK = """UPDATE jobs SET status = ?3, lease_epoch = ?4, attempt = ?5, deliveries = ?6,
-    suspect = ?7, run_at = ?8, error = ?9, error_fp = ?10, finished_at = ?11, progress = NULL,
-    unique_key = CASE WHEN ?3 <> 4 OR unique_until > ?12 THEN unique_key END
+    suspect = ?7, run_at = ?8, error = ?9, error_fp = ?10, started_at = NULL, finished_at = ?11,
+    progress = NULL, unique_key = CASE WHEN ?3 <> 4 OR unique_until > ?11 THEN unique_key END
+    WHERE seq = ?1 AND lease_epoch = ?2 AND status = 1"""
+# Of a delivery that had not started. It names neither ``error`` nor ``suspect``: both stay, and
+# no trigger of the totals takes it for a loss.
+_GIVE_BACK = """UPDATE jobs SET status = ?3, lease_epoch = ?4, attempt = ?5, deliveries = ?6,
+    started_at = NULL, finished_at = ?7, progress = NULL
     WHERE seq = ?1 AND lease_epoch = ?2 AND status = 1"""
 _HISTORY = """INSERT INTO attempts (seq, number, outcome, lease_epoch, worker, finished_at, error)
     SELECT seq, attempt, 'lost', lease_epoch, owner, ?2, ?3 FROM jobs WHERE seq = ?1"""
-_PARKED_TOO_LONG = "SELECT seq, id, task FROM jobs WHERE status = 6 AND run_at < ?1"
+_PARKED_TOO_LONG = """SELECT seq, id, task FROM jobs
+    WHERE status = 6 AND coalesce(finished_at, run_at) <= ?1"""
 _PARKED_OUT = """UPDATE jobs SET status = 4, lease_epoch = lease_epoch + 1, error = ?2,
-    error_fp = ?3, finished_at = ?4,
+    error_fp = ?3, finished_at = ?4, progress = NULL,
     unique_key = CASE WHEN unique_until > ?4 THEN unique_key END WHERE seq = ?1 AND status = 6"""
 _FORGET_WORKER = "DELETE FROM workers WHERE id = ?1"
-_NEXT = "SELECT min(run_at) FROM jobs WHERE status = 7"
+_NEXT = "SELECT min(run_at) FROM jobs WHERE status = 7 AND run_at > ?1"
 _BY_SEQ = f"SELECT {SNAPSHOT_COLUMNS} {SNAPSHOT_FROM} WHERE j.seq = ?"  # constants only
 
 _READY = {False: READY, True: SUSPECT}
@@ -91,10 +97,9 @@ class RecoveryPart:
 
     def next_due_secs(self) -> float | None:
         """Return seconds until a scheduled job is due, None when there is none."""
-        row = self.store.db.read_one(_NEXT)
-        if row is None or row[0] is None:
-            return None
-        return max(0.0, float(row[0]) - self.store.clock.now())
+        now = self.store.clock.now()
+        row = self.store.db.read_one(_NEXT, (now,))
+        return None if row is None or row[0] is None else float(row[0]) - now
 
     def _wake_due(self) -> None:
         now = self.store.clock.now()
@@ -178,23 +183,23 @@ def _return(
     """Store what a lost delivery has become, and close its attempt if it had started."""
     is_dead = record.status is JobStatus.DEAD
     code = DEAD if is_dead else SCHEDULED if record.run_at > now else _READY[record.suspect]
-    error = died_error(record) if lost.started else None
-    if lost.started:
-        connection.execute(_HISTORY, (seq, now, encode_error(error)))
+    counters = (record.lease_epoch, record.attempt, record.deliveries)
+    if not lost.started:
+        connection.execute(_GIVE_BACK, (seq, lost.record.lease_epoch, code, *counters, now))
+        return
+    error = died_error(record)
+    connection.execute(_HISTORY, (seq, now, encode_error(error)))
     connection.execute(
         _TAKE_BACK,
         (
             seq,
             lost.record.lease_epoch,
             code,
-            record.lease_epoch,
-            record.attempt,
-            record.deliveries,
+            *counters,
             int(record.suspect),
             record.run_at,
             encode_error(error),
-            error.fingerprint if is_dead and error is not None else None,
-            now if is_dead else None,
+            error.fingerprint if is_dead else None,
             now,
         ),
     )

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from nuvom._sqlite.schema import STATUS
+from nuvom._sqlite.schema import RUNNING, STATUS
 from nuvom.errors import PayloadError
 from nuvom.record import JobRecord, JobSnapshot, JobStatus, StoredError
 
@@ -67,6 +67,10 @@ def snapshot(row: tuple[Any, ...], result: bytes | None = None) -> JobSnapshot:
     """
     (seq, code, run_at, attempt, deliveries, epoch, suspect, owner, started, finished) = row[:10]
     progress, data, error = row[10:13]
+    if code == RUNNING:
+        started = finished = None  # the columns tell of the attempt before
+    else:
+        progress = None
     if not isinstance(code, int) or not 0 <= code < len(STATUS):
         raise PayloadError(f"row {seq} of the jobs has the status {code!r}: run `nuvom doctor`")
     record = _record_of(data, row[13:18])

@@ -12,6 +12,7 @@ from nuvom._sqlite.rows import encode_error
 from nuvom._sqlite.schema import CODES, READY, SCHEDULED
 from nuvom.crashpoint import crashpoint
 from nuvom.record import JobStatus
+from nuvom.views import failure_group
 
 if TYPE_CHECKING:
     import sqlite3
@@ -46,7 +47,8 @@ _SETTLE = f"""UPDATE jobs SET status = ?3, deliveries = deliveries - 1, suspect 
 _HISTORY = """INSERT INTO attempts
     (seq, number, outcome, lease_epoch, worker, started_at, finished_at, error)
     SELECT seq, ?2, ?3, lease_epoch, owner, ?4, ?5, ?6 FROM jobs WHERE seq = ?1"""
-_LOOK = """SELECT json_group_array(json_array(seq, lease_epoch, status)) FROM jobs
+# A lease that ends at 0 was given back: see queue_backends/sqlite.py.
+_LOOK = """SELECT json_group_array(json_array(seq, lease_epoch, status, lease_until IS 0)) FROM jobs
     WHERE seq IN (SELECT value FROM json_each(?1))"""
 
 _RUNNING = 1
@@ -149,12 +151,12 @@ def _parameters(one: Settlement, now: float) -> tuple[object, ...]:
         one.record.lease_epoch,
         code,
         0 if one.keeps_attempt else 1,
-        now if code == _PARKED else one.run_at or one.record.run_at,
+        one.run_at if one.status is JobStatus.PENDING else one.record.run_at,
         one.started_at or None,
-        one.finished_at or None,
+        now if code == _PARKED else one.finished_at or now,
         one.result,
         encode_error(one.error),
-        one.error.fingerprint or one.error.type if is_failure and one.error else None,
+        failure_group(one.status, one.record.func_name, one.error) if is_failure else None,
         now,
     )
 
@@ -177,12 +179,14 @@ def _keep_history(connection: sqlite3.Connection, one: Settlement) -> None:
 
 
 def _who_was_accepted(store: Store, settlements: Sequence[Settlement]) -> list[bool]:
-    """Tell mine from fenced: everybody else raises the epoch, so a row that has left RUNNING
-    with my epoch was settled by me, now or in an earlier call.
+    """Tell mine from fenced: everybody else raises the epoch, or gives the lease back, so a row
+    that has left RUNNING otherwise with my epoch was settled by me, now or in an earlier call.
     """
     seqs = _encode_json([one.record.ref for one in settlements]).decode()
     ((rows,),) = store.db.read(_LOOK, (seqs,))
-    known = {row[0]: (row[1], row[2]) for row in _decode_json(rows)}
+    known = {
+        seq: (epoch, status) for seq, epoch, status, is_back in _decode_json(rows) if not is_back
+    }
     accepted = []
     for one in settlements:
         epoch, status = known.get(one.record.ref, (-1, _RUNNING))

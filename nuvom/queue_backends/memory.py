@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from nuvom._memory.control import MemoryControl
 from nuvom._memory.core import with_closed
 from nuvom.queue_backends.base import Capability
-from nuvom.record import JobStatus
+from nuvom.record import FINAL, JobStatus
 from nuvom.recovery import LostDelivery, died_error, parked_error, recovered
 from nuvom.tally import Ran
 
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 _PENDING, _RUNNING = JobStatus.PENDING, JobStatus.RUNNING
 _DEAD, _PARKED = JobStatus.DEAD, JobStatus.PARKED
-_SILENT_LEASES = 20  # a worker without a beat for so many leases is taken for dead
 
 
 class MemoryJobQueue(MemoryControl):
@@ -122,7 +121,7 @@ class MemoryJobQueue(MemoryControl):
             row.holder = holder
             row.worker = owner
             row.lease_until = lease_until
-            row.started_at = row.finished_at = row.progress = None
+            row.started_at = row.finished_at = None
             held[record.id] = row
             counts = queues[record.queue].counts
             counts[_PENDING] -= 1
@@ -132,9 +131,7 @@ class MemoryJobQueue(MemoryControl):
         with self.store.lock:
             row = self._held(job)
             if row is not None:
-                now = self._clock.now()
                 row.started_epoch = job.lease_epoch
-                row.started_at = now
 
     def settle(self, settlements: Sequence[Settlement]) -> list[bool]:
         with self.store.lock:
@@ -149,7 +146,7 @@ class MemoryJobQueue(MemoryControl):
             return self._has_settled(settlement.record)
         store, before, holder = self.store, row.record, row.holder
         record = _settled(before, settlement)
-        started_at = settlement.started_at or row.started_at
+        started_at = settlement.started_at or None
         finished_at = settlement.finished_at or now
         attempts, lease_until = row.attempts, row.lease_until
         if record.status is _PARKED:  # no user code ran
@@ -159,7 +156,8 @@ class MemoryJobQueue(MemoryControl):
             attempts = with_closed(row, outcome, started_at, finished_at, error=error)
         # However full their queues are: a refusal would make a finished job run again.
         given = settlement.children
-        children = store.rows_for(given, {}, limited=False) if given else {}
+        ended = row if record.status in FINAL else None
+        children = store.rows_for(given, {}, limited=False, ended=ended) if given else {}
         if children or record.status is _PENDING:
             store.tell_workers()
         store.unfinished += 1
@@ -173,6 +171,7 @@ class MemoryJobQueue(MemoryControl):
         row.finished_at = finished_at
         row.result = settlement.result
         row.error = settlement.error
+        row.progress = None
         row.attempts = attempts
         store.rows.update(children)
         store.moved(row, before, holder)
@@ -202,7 +201,7 @@ class MemoryJobQueue(MemoryControl):
         record, finished_at, attempts = row.record, None, None
         if row.started_epoch == record.lease_epoch:
             finished_at = self._clock.now()
-            attempts = with_closed(row, "released", row.started_at, finished_at)
+            attempts = with_closed(row, "released", None, finished_at)
         waiting = record.replace(
             status=_PENDING, attempt=record.attempt - 1, deliveries=record.deliveries - 1
         )
@@ -228,8 +227,7 @@ class MemoryJobQueue(MemoryControl):
             reaped = []
             for holder in list(store.holders.values()):
                 reaped += self._reap_from(holder, now)
-                is_gone = holder.beat_at + _SILENT_LEASES * self._lease_secs < now
-                if not holder.held and (holder.info is None or is_gone):
+                if not holder.held and holder.info is None:
                     del store.holders[holder.name]
             while (entry := store.parked.head()) is not None and entry[0] <= now:
                 row = entry[2]
@@ -251,7 +249,7 @@ class MemoryJobQueue(MemoryControl):
             error, attempts = None, row.attempts
             if delivery.started:
                 error = died_error(record)
-                attempts = with_closed(row, "lost", row.started_at, wall_now, error=error)
+                attempts = with_closed(row, "lost", None, wall_now, error=error)
             if record.status is _DEAD:
                 self._end(row, record, error=error, attempts=attempts)
             else:

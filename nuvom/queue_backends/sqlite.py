@@ -58,13 +58,16 @@ _SURVEY_HOLDS_SECS = 0.02  # while claims come back full, what a survey told is 
 _EXTEND = "UPDATE jobs SET lease_until = ?1 WHERE status = 1 AND owner = ?2"
 _BEAT = "UPDATE workers SET beat = ?1, boot = ?2 WHERE id = ?3"
 _HELD = "SELECT json_group_object(id, lease_epoch) FROM jobs WHERE status = 1 AND owner = ?1"
-_RELEASE = """UPDATE jobs SET status = CASE suspect WHEN 1 THEN 8 ELSE 0 END,
-    attempt = attempt - 1, deliveries = deliveries - 1, lease_epoch = lease_epoch + 1,
-    owner = NULL WHERE seq = ?1 AND lease_epoch = ?2 AND status = 1"""
-
-_UNDO = """UPDATE jobs SET status = CASE suspect WHEN 1 THEN 8 ELSE 0 END,
-    attempt = attempt - 1, deliveries = deliveries - 1, lease_epoch = lease_epoch + 1,
-    owner = NULL WHERE status = 1 AND claim_token = ?1"""
+# The epoch stays, so that the lease has to tell a delivery that was given back from one that was
+# settled: it ends at 0.
+_GIVE_BACK = """UPDATE jobs SET status = CASE suspect WHEN 1 THEN 8 ELSE 0 END,
+    attempt = attempt - 1, deliveries = deliveries - 1, lease_until = 0, started_at = NULL,
+    finished_at = ?1, progress = NULL WHERE status = 1 AND {which}"""
+_RELEASE = _GIVE_BACK.format(which="seq = ?2 AND lease_epoch = ?3")
+_UNDO = _GIVE_BACK.format(which="claim_token = ?2")
+_RELEASED = """INSERT INTO attempts (seq, number, outcome, lease_epoch, worker, finished_at)
+    SELECT seq, attempt, 'released', lease_epoch, owner, ?1 FROM jobs
+    WHERE status = 1 AND seq = ?2 AND lease_epoch = ?3"""
 _decode_names = msgspec.json.Decoder(list[str]).decode
 _decode_held = msgspec.json.Decoder(dict[str, int]).decode
 
@@ -183,7 +186,7 @@ class SQLiteJobQueue(ReadingPart, ControlPart, RecoveryPart, TotalsPart, LeasedJ
         return jobs
 
     def _undo(self, token: int) -> None:
-        self.store.db.write(lambda connection: connection.execute(_UNDO, (token,)))
+        self.store.db.write(lambda connection: connection.execute(_UNDO, (None, token)))
         self._unfinished.discard(token)
 
     def mark_started(self, job: JobRecord) -> None:
@@ -195,6 +198,13 @@ class SQLiteJobQueue(ReadingPart, ControlPart, RecoveryPart, TotalsPart, LeasedJ
             return
         if epoch == job.lease_epoch:
             presence.map[index * SLOT_BYTES + STATE_AT] = STARTED
+
+    def _has_started(self, job: JobRecord) -> bool:
+        booked = self.store.marks.get(job.id)
+        if booked is None or booked[2] != job.lease_epoch:
+            return False
+        presence, index, _ = booked
+        return presence.map[index * SLOT_BYTES + STATE_AT] == STARTED
 
     def _survey(self, *, is_bulk: bool) -> tuple[list[str], list[str]]:
         """Return the queues with ready jobs and with suspects, and wake what is due."""
@@ -214,7 +224,7 @@ class SQLiteJobQueue(ReadingPart, ControlPart, RecoveryPart, TotalsPart, LeasedJ
     ) -> list[str]:
         """Queues to claim from, in the order of preference; without one, in turn."""
         if queues is not None:
-            return [name for name in queues if name in ready]
+            return [name for name in queues if name in ready and name not in exclude]
         ready = [name for name in ready if name not in exclude]
         if len(ready) > 1:
             self._turn += 1
@@ -239,11 +249,17 @@ class SQLiteJobQueue(ReadingPart, ControlPart, RecoveryPart, TotalsPart, LeasedJ
         if not jobs:
             return []
 
+        started = [self._has_started(job) for job in jobs]
+        now = self.store.clock.now()
+
         def give_back(connection: sqlite3.Connection) -> list[bool]:
-            return [
-                connection.execute(_RELEASE, (job.ref, job.lease_epoch)).rowcount == 1
-                for job in jobs
-            ]
+            accepted = []
+            for job, has_started in zip(jobs, started, strict=True):
+                values = (now if has_started else None, job.ref, job.lease_epoch)
+                if has_started:
+                    connection.execute(_RELEASED, values)
+                accepted.append(connection.execute(_RELEASE, values).rowcount == 1)
+            return accepted
 
         crashpoint("sqlite.release.before_commit")
         accepted = self.store.db.transaction(give_back)

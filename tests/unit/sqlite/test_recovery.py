@@ -174,10 +174,10 @@ def test_due_jobs_are_woken(queue: SQLiteJobQueue, clock: Real) -> None:
     assert 5 == queue.next_due_secs()
     assert not queue._has_ready()
     clock.advance(6)
-    assert 0 == queue.next_due_secs()
-    queue.reap()
-    assert queue._has_ready()
-    assert queue.next_due_secs() is None
+    for _ in range(2):  # whether anybody has woken it or not
+        assert queue._has_ready()
+        assert queue.next_due_secs() is None
+        queue.reap()
 
 
 def test_workers_of_an_earlier_boot_are_not_shown(

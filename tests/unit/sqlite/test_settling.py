@@ -159,7 +159,9 @@ def test_key_stays_taken_for_its_time_after_the_end(
     assert queue.enqueue(make_job(unique_key="k")) is None
 
 
-def test_failure_without_a_fingerprint_is_grouped_by_its_type(queue: SQLiteJobQueue) -> None:
+def test_failure_without_a_fingerprint_is_grouped_by_its_type_and_task(
+    queue: SQLiteJobQueue,
+) -> None:
     first, second = claimed(queue, 2)
     queue.settle(
         [
@@ -167,7 +169,8 @@ def test_failure_without_a_fingerprint_is_grouped_by_its_type(queue: SQLiteJobQu
             make_settlement(second, JobStatus.FAILED, error=None),
         ]
     )
-    assert [first.id] == queue.failed_ids("ValueError")
+    assert [first.id] == queue.failed_ids(f"ValueError:{first.func_name}")
+    assert [second.id] == queue.failed_ids(f"FAILED:{second.func_name}")
     assert JobStatus.FAILED is seen(queue, second).status
 
 
