@@ -9,14 +9,13 @@ from __future__ import annotations
 from itertools import islice
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from nuvom._file import moves
 from nuvom._file.frames import CHANGES, REMOVED
 from nuvom._file.rows import Announced, Commanded, Paused, Progressed, Retired, encode
 from nuvom._presence import is_alive
 from nuvom.names import valid_name
 from nuvom.record import FINAL, JobStatus
+from nuvom.views import seen_worker
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -182,20 +181,24 @@ class ControlPart:
         def read(table: Table) -> list[tuple[WorkerInfo | None, float, int]]:
             return [(one.info, one.beat_at, len(one.held)) for one in table.holders.values()]
 
-        shown = []
+        shown: list[WorkerInfo] = []
         for info, beat_at, running in self.store.turn(read):
             if info is not None and is_alive(self.store.directory, info.id):
-                age = max(0.0, now - beat_at)
-                state = "silent" if age > self.settings.lease_secs else info.state
-                shown.append(
-                    msgspec.structs.replace(info, beat_age_secs=age, state=state, running=running)
+                seen = seen_worker(
+                    info,
+                    beat_age_secs=max(0.0, now - beat_at),
+                    lease_secs=self.settings.lease_secs,
+                    running=running,
                 )
+                shown += [seen] if seen is not None else []
         return sorted(shown, key=lambda worker: worker.started_at)
 
     def command(self, owner: str, word: str) -> bool:
         """Leave a word for a worker; see the contract. Raises: ValueError: no such word."""
         if word not in _WORDS:
             raise ValueError(f"{word!r} is no command; known are {', '.join(sorted(_WORDS))}")
+        if not any(worker.id == owner for worker in self.workers()):
+            return False
 
         def leave(table: Table) -> bool:
             holder = table.holders.get(owner)

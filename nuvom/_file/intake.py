@@ -28,6 +28,7 @@ class Intake:
         self._max_queue_size = max_queue_size
         self._now = now
         self._table: Table | None = None
+        self._ids: set[str] = set()
         self._keys: dict[tuple[str, str], str] = {}
         self._coming: dict[str, int] = {}
 
@@ -50,7 +51,7 @@ class Intake:
                 yield job.encode()
 
     def _is_taken_in(self, job: JobRecord, table: Table) -> bool:
-        if job.id in table.rows:  # it was enqueued before
+        if job.id in table.rows or job.id in self._ids:  # it was enqueued before
             return False
         if job.unique_key is not None:
             key = (job.func_name, job.unique_key)
@@ -64,6 +65,7 @@ class Intake:
                 return False
             self._keys[key] = job.id
         self._count(job, table)
+        self._ids.add(job.id)
         return True
 
     def _count(self, job: JobRecord, table: Table) -> None:

@@ -121,7 +121,7 @@ def retried(row: Row) -> Change:
 
 def unparked(row: Row) -> Change:
     """Return the state of a PARKED job whose task is known now."""
-    return _changed(row, status=_PENDING, run_at=0.0)
+    return _changed(row, status=_PENDING)
 
 
 def _changed(row: Row, **fields: object) -> Change:

@@ -159,8 +159,7 @@ class Table:
             extra = len(result or b"") + len((error and error.traceback) or "")
             self.live_bytes += extra - row.extra
             row.extra = extra
-        if state.status is _RUNNING:
-            row.progress = None
+        row.progress = None
         state.id = row.id  # one text instead of two
         state.owner = state.owner and intern(state.owner)
         state.error = state.result = state.closed = None

@@ -204,11 +204,7 @@ class FileJobQueue(ReadingPart, ControlPart, RecoveryPart, LeasedJobQueue):
         now, has_started = self.clock.now(), self.store.workers.has_started
 
         def give_back(table: Table) -> dict[tuple[str, int], Row]:
-            held = {
-                (job.id, job.lease_epoch): row
-                for job in jobs
-                if (row := table.held(job)) is not None
-            }
+            held = {_key(job): row for job in jobs if (row := table.held(job)) is not None}
             changes = [
                 moves.released(row, now, started=has_started(row.id, row.state.epoch))
                 for row in held.values()
@@ -219,9 +215,9 @@ class FileJobQueue(ReadingPart, ControlPart, RecoveryPart, LeasedJobQueue):
 
         held = self.store.turn(give_back)
         self.store.flush()
-        self.store.workers.unbook((job.id, job.lease_epoch) for job in jobs)
+        self.store.workers.unbook(map(_key, jobs))
         self.store.bell.ring_one("work")
-        return [held.pop((job.id, job.lease_epoch), None) is not None for job in jobs]
+        return [held.pop(_key(job), None) is not None for job in jobs]
 
     def extend(self, owner: str) -> dict[str, int]:
         """Renew the leases of ``owner`` and beat for it; see the contract."""
@@ -321,6 +317,10 @@ class _Closing:
         if row is None:
             return False
         return row.state.settled_epoch == row.state.epoch == record.lease_epoch
+
+
+def _key(job: JobRecord) -> tuple[str, int]:
+    return job.id, job.lease_epoch
 
 
 def _turns(
