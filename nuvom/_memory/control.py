@@ -12,7 +12,7 @@ from nuvom.views import seen_worker
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable
 
-    from nuvom._memory.shelf import Row
+    from nuvom._memory.shelf import Row, Shelf
     from nuvom._memory.store import Holder
     from nuvom.views import WorkerInfo
 
@@ -188,17 +188,27 @@ class MemoryControl(MemoryReading):
             store.ensure_sound()
             store.unfinished += 1
             removed: list[Row] = []
-            kept: list[Row] = []  # until their unique keys are free
+            kept: list[Row] = []
             for shelf, before in (
                 (store.succeeded, success_before),
                 (store.failed, failed_before),
                 (store.expiring, self._clock.now()),
             ):
-                while rows := shelf.take(limit - len(removed), (before,)):
-                    for row in rows:
-                        (kept if store.is_key_reserved(row) else removed).append(row)
+                self._take_old(shelf, before, limit, removed=removed, kept=kept)
             for row in kept:
                 store.lay_back(row)
             store.remove(removed)
             store.unfinished -= 1
             return len(removed)
+
+    def _take_old(
+        self, shelf: Shelf, before: float, limit: int, *, removed: list[Row], kept: list[Row]
+    ) -> None:
+        """Take old rows from a shelf until ``limit`` of them can be removed.
+
+        Args:
+            removed, kept: Get the rows; ``kept`` those whose unique keys are still reserved.
+        """
+        while rows := shelf.take(limit - len(removed), (before,)):
+            for row in rows:
+                (kept if self.store.is_key_reserved(row) else removed).append(row)

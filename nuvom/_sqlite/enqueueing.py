@@ -170,32 +170,36 @@ class Enqueuer:
     ) -> list[str | None]:
         limit = self._store.settings.max_queue_size
         if limit is None:
-            return [self._insert_one(connection, job) for job in jobs]
+            return [self._insert_or_find(connection, job) for job in jobs]
         waiting = {
             queue: connection.execute(_WAITING, (queue, limit + 1)).fetchone()[0]
             for queue in {job.queue for job in jobs}
         }
         found = []
         for job in jobs:
-            before = connection.total_changes
-            found.append(self._insert_one(connection, job))
-            is_new = found[-1] is None and connection.total_changes > before
+            is_new = self._insert_one(connection, job)
+            found.append(None if is_new else self._holder(connection, job))
             waiting[job.queue] += is_new
             if is_new and waiting[job.queue] > limit:
                 raise QueueFull(job.queue, waiting[job.queue] - 1, limit)
         return found
 
-    def _insert_one(self, connection: sqlite3.Connection, job: JobRecord) -> str | None:
+    def _insert_or_find(self, connection: sqlite3.Connection, job: JobRecord) -> str | None:
+        """Store a job, or return whose key is in the way."""
+        return None if self._insert_one(connection, job) else self._holder(connection, job)
+
+    def _insert_one(self, connection: sqlite3.Connection, job: JobRecord) -> bool:
+        """Return whether the job was stored."""
         if job.unique_key is not None:
             now = self._store.clock.now()
             connection.execute(FREE_KEY, (job.func_name, job.unique_key, now))
         row = self._row(job)
         cursor = connection.execute(_insert_of(len(row)), row)
         if cursor.rowcount == 0:
-            return self._holder(connection, job)
+            return False
         if row[_RECORD] is None:
             connection.execute(_INSERT_PAYLOAD, (cursor.lastrowid, job.encode()))
-        return None
+        return True
 
     def _holder(self, connection: sqlite3.Connection, job: JobRecord) -> str | None:
         """Whose key is in the way; None when the job itself is stored already."""

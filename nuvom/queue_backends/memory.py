@@ -146,8 +146,7 @@ class MemoryJobQueue(MemoryControl):
             return self._has_settled(settlement.record)
         store, before, holder = self.store, row.record, row.holder
         record = _settled(before, settlement)
-        started_at = settlement.started_at or None
-        finished_at = settlement.finished_at or now
+        started_at, finished_at = settlement.started_at or None, settlement.finished_at or now
         attempts, lease_until = row.attempts, row.lease_until
         if record.status is _PARKED:  # no user code ran
             lease_until = self._clock.monotonic() + self._parked_ttl_secs

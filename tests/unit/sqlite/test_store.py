@@ -41,6 +41,16 @@ def test_worker_that_leaves_takes_its_files_along(queue: SQLiteJobQueue) -> None
     assert [] == queue.workers()
 
 
+def test_dead_worker_is_not_shown_however_young_its_beat_is(queue: SQLiteJobQueue) -> None:
+    queue.announce(WorkerInfo(id=ME))
+    assert [ME] == [one.id for one in queue.workers()]
+    queue.store.presence(ME).abandon()  # as its death would
+    assert [] == queue.workers()
+    assert queue.command(ME, "stop") is False
+    queue.reap()
+    assert [] == queue.workers()
+
+
 def test_closing_gives_up_all_places(queue: SQLiteJobQueue) -> None:
     queue.announce(WorkerInfo(id=ME))
     queue.notify()
