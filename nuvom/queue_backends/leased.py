@@ -90,6 +90,9 @@ class LeasedJobQueue(BaseJobQueue):
     def release(self, jobs: Sequence[JobRecord]) -> list[bool]:
         """Give claimed jobs back, due at once; attempt and delivery are not charged.
 
+        ``lease_epoch`` stays as it is. Where user code had started, the history keeps an
+        attempt ``released``; elsewhere nothing.
+
         Returns, in order, False where the lease was lost.
         """
 
@@ -110,13 +113,16 @@ class LeasedJobQueue(BaseJobQueue):
 
     @abstractmethod
     def next_due_secs(self) -> float | None:
-        """Return seconds until the next scheduled job is due, or None when there is none."""
+        """Return seconds until the next scheduled job is due, or None when there is none.
+
+        A job that is due already is ready, and no longer scheduled, whoever has noticed.
+        """
 
     @abstractmethod
     def report_progress(
         self, job: JobRecord, done: float, total: float | None, message: str
     ) -> bool:
-        """Keep a running job's progress; False when the lease is lost."""
+        """Keep a running job's progress until the attempt ends; False when the lease is lost."""
 
     # ---- workers ------------------------------------------------------------------------
 
@@ -130,11 +136,20 @@ class LeasedJobQueue(BaseJobQueue):
 
     @abstractmethod
     def workers(self) -> list[WorkerInfo]:
-        """Return the announced workers that are not known to be dead, oldest first."""
+        """Return the announced workers that are not known to be dead, oldest first.
+
+        A worker whose process is seen to be dead is not among them, however young its last
+        beat is. What is shown of the others by the age of their beat is decided by
+        ``nuvom.views.seen_worker``: silent after one lease, gone after ``GONE_LEASES``.
+        """
 
     @abstractmethod
     def command(self, owner: str, word: str) -> bool:
-        """Leave ``quiet``, ``resume``, ``stop`` or ``stacks`` for a worker; False: no such one."""
+        """Leave ``quiet``, ``resume``, ``stop`` or ``stacks`` for a worker.
+
+        Returns: False where ``workers`` does not show it.
+        Raises: ValueError: another word.
+        """
 
     @abstractmethod
     def commands(self, owner: str) -> list[str]:
@@ -149,7 +164,7 @@ class LeasedJobQueue(BaseJobQueue):
 
     @abstractmethod
     def unpark(self, tasks: Iterable[str]) -> int:
-        """Make PARKED jobs of ``tasks`` PENDING; return how many."""
+        """Make PARKED jobs of ``tasks`` PENDING, due at once; return how many."""
 
     # ---- control ------------------------------------------------------------------------
 
@@ -225,7 +240,7 @@ class LeasedJobQueue(BaseJobQueue):
 
     @abstractmethod
     def error_groups(self, limit: int = 50) -> list[ErrorGroup]:
-        """Return failures grouped by fingerprint, latest first."""
+        """Return failures grouped by ``nuvom.views.failure_group``, latest first."""
 
     def failed_ids(self, fingerprint: str) -> list[str]:
         """Return ids of the FAILED and DEAD jobs of a group, newest first."""

@@ -81,7 +81,11 @@ CASES = [
         "counters suspects control unique inspection totals",
     ),
     Case(broken.CannotRenew, "an_extended_lease_lasts", "leases workers"),
-    Case(broken.DropsChildren, "children_come_with_the_settlement", "leases limits inspection"),
+    Case(
+        broken.DropsChildren,
+        "children_come_with_the_settlement",
+        "leases limits inspection unique",
+    ),
     Case(broken.LosesTheResult, "a_success_shows_its_result", "inspection"),
     Case(broken.NeverUnparks, "parked_jobs_are_taken_up_again", "parked"),
     Case(broken.PausesInName, "a_paused_queue_hands_out_nothing", "control inspection"),

@@ -15,6 +15,7 @@ import msgspec
 from nuvom.queue_backends.leased import LeasedJobQueue
 from nuvom.testing.builders import make_job, make_settlement
 from nuvom.testing.conformance.mixed_calls import MixedCalls
+from nuvom.views import WorkerInfo
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -65,6 +66,13 @@ def hold(queue: BaseJobQueue, owner: str, jobs: int, started: int) -> None:
     for job in claimed[:started]:
         leased.mark_started(job)
     _say([job.id for job in claimed])
+    sys.stdin.read()
+
+
+def stay(queue: BaseJobQueue, owner: str) -> None:
+    """Announce a worker, tell its id, and stay until killed."""
+    _leased(queue).announce(WorkerInfo(id=owner))
+    _say(owner)
     sys.stdin.read()
 
 
@@ -123,6 +131,7 @@ ACTIONS: dict[str, Callable[..., None]] = {
         claim_all,
         pop_all,
         hold,
+        stay,
         settle_one,
         produce,
         produce_bulks,

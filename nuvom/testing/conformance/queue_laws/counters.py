@@ -65,6 +65,22 @@ class Counters(QueueKit):
         _assert_counts(reaped, attempt=0, deliveries=charge)
         _assert_counts(bench.claim(B), attempt=1, deliveries=1 + charge)
 
+    @law(Capability.LEASES, Capability.INSPECTION)
+    def test_a_release_is_in_the_history_once_it_started(self, bench: QueueBench) -> None:
+        """A ``released`` attempt is kept where user code had started, and nothing elsewhere."""
+        bench.open()
+        if not bench.has_start_marks:
+            return
+        job = bench.put_and_claim(A)
+        bench.leased.release([job])
+        history = bench.leased.attempts(job.id)
+        assert history == [], f"a release before the start is kept as {history}"
+        again = bench.claim(A)
+        bench.leased.mark_started(again)
+        bench.leased.release([again])
+        shown = [(one.number, one.outcome) for one in bench.leased.attempts(job.id)]
+        assert shown == [(1, "released")], f"a release after the start is kept as {shown}"
+
     @law(Capability.LEASES, Capability.CONTROL)
     def test_a_manual_retry_starts_from_nothing(self, bench: QueueBench) -> None:
         """Manual retry: both are 0, whatever happened before."""

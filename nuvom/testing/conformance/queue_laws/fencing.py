@@ -142,6 +142,15 @@ class Fencing(QueueKit):
         assert bench.leased.release([current]) == [False], "a settled job was given back"
 
     @law(Capability.LEASES)
+    def test_a_release_raises_no_epoch(self, bench: QueueBench) -> None:
+        """``release`` leaves ``lease_epoch`` as it is; the next claim raises it by one."""
+        bench.open()
+        job = bench.put_and_claim(A)
+        bench.leased.release([job])
+        epoch = bench.claim(B).lease_epoch
+        assert epoch == job.lease_epoch + 1, f"the epoch is {epoch} after {job.lease_epoch}"
+
+    @law(Capability.LEASES)
     def test_extend_keeps_no_lost_job(self, bench: QueueBench) -> None:
         """``extend`` of a worker that lost a job does not give it back."""
         bench.open()
@@ -172,6 +181,18 @@ class Fencing(QueueKit):
         bench.lose_workers()
         kept = queue.report_progress(job, 4.0, None, "")
         assert not kept, "progress was accepted after the lease was lost"
+
+    @law(Capability.LEASES, Capability.INSPECTION)
+    def test_progress_ends_with_the_attempt(self, bench: QueueBench) -> None:
+        """Progress is shown while the attempt runs, and not of one that is over."""
+        queue = bench.open_leased()
+        for end in (queue.release, lambda jobs: [bench.settle(job) for job in jobs]):
+            job = bench.put_and_claim(A)
+            queue.report_progress(job, 3.0, None, "")
+            end([job])
+            progress = bench.seen(job).progress
+            assert progress is None, f"progress is {progress} after the attempt"
+            queue.clear()
 
     @law(Capability.LEASES)
     def test_a_stale_start_mark_charges_nobody(self, bench: QueueBench) -> None:

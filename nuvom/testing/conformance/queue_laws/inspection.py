@@ -11,10 +11,10 @@ from nuvom.testing.builders import make_settlement
 from nuvom.testing.conformance.law import law
 from nuvom.testing.conformance.queue_bench import A, B
 from nuvom.testing.conformance.queue_kit import QueueKit
+from nuvom.views import QueueStats
 
 if TYPE_CHECKING:
     from nuvom.testing.conformance.queue_bench import QueueBench
-    from nuvom.views import QueueStats
 
 _FINAL = (JobStatus.SUCCESS, JobStatus.FAILED, JobStatus.CANCELLED)
 
@@ -255,6 +255,17 @@ class Inspection(QueueKit):
         paused_by = _stats_of(bench, "mail").paused_by
         assert paused_by == "ann", f"the queue was paused by ann, not {paused_by}"
 
+    @law(Capability.INSPECTION, Capability.CONTROL)
+    def test_a_queue_without_jobs_stays_listed(self, bench: QueueBench) -> None:
+        """``stats`` lists a queue that had jobs or was paused, with nothing but zeros."""
+        bench.put(queue="mail")
+        bench.leased.purge("mail")
+        bench.leased.pause("files", by="ann")
+        bench.leased.resume("files")
+        shown = bench.leased.stats()
+        expected = [QueueStats(queue="files"), QueueStats(queue="mail")]
+        assert shown == expected, f"stats gives {shown} for two queues without jobs"
+
     # ---- failures -------------------------------------------------------------------------
 
     @law(Capability.INSPECTION, Capability.LEASES)
@@ -272,6 +283,17 @@ class Inspection(QueueKit):
         about = (groups[0].func_name, groups[0].type, groups[0].message)
         assert about == ("tests.probe", "Error", "of x"), f"a group is described as {about}"
         assert len(queue.error_groups(limit=1)) == 1, "the limit of error_groups is not kept"
+
+    @law(Capability.INSPECTION, Capability.LEASES)
+    def test_failures_of_two_tasks_are_two_groups(self, bench: QueueBench) -> None:
+        """Failures without a fingerprint are grouped by their task and the exception's type."""
+        queue = bench.open_leased()
+        jobs = [bench.put_and_claim(func_name=task) for task in ("shop.a", "shop.b", "shop.a")]
+        for job in jobs:
+            bench.settle(job, JobStatus.FAILED, error=StoredError("Error", "no"))
+        groups = {one.func_name: queue.failed_ids(one.fingerprint) for one in queue.error_groups()}
+        expected = {"shop.a": [jobs[2].id, jobs[0].id], "shop.b": [jobs[1].id]}
+        assert groups == expected, f"failures are grouped as {groups} instead of {expected}"
 
     @law(Capability.INSPECTION, Capability.CONTROL)
     def test_the_failures_of_a_group_are_found(self, bench: QueueBench) -> None:

@@ -91,6 +91,21 @@ class Processes(QueueKit):
         assert set(held) == again, "jobs that came back are not handed out"
 
     @law(Capability.LEASES)
+    def test_a_killed_worker_is_not_alive(self, bench: QueueBench) -> None:
+        """A worker whose process was killed is not shown as alive for longer than its lease."""
+        queue = bench.open_leased(real_time=True, lease_secs=_SHORT_LEASE_SECS)
+        child = bench.child("stay", owner=A)
+        child.start()
+        child.expect(A)
+        states = [(one.id, one.state) for one in queue.workers()]
+        assert states == [(A, "alive")], f"workers are {states} while {A} lives"
+        child.kill()
+        bench.wait_until(
+            lambda: all(one.state == "silent" for one in queue.workers()),
+            "a killed worker is shown as silent or not at all",
+        )
+
+    @law(Capability.LEASES)
     def test_a_job_that_kills_processes_ends_dead(self, bench: QueueBench) -> None:
         """A job is DEAD once ``max_deliveries`` processes were killed while it ran."""
         queue = bench.open_leased(real_time=True, lease_secs=_SHORT_LEASE_SECS, max_deliveries=2)

@@ -36,6 +36,28 @@ class Scheduled(QueueKit):
         assert handed is not None, "a job that became due is not handed out"
         assert handed.id == job.id, f"{handed.id} was handed out instead of {job.id}"
 
+    @law(Capability.SCHEDULED, Capability.LEASES, Capability.INSPECTION)
+    def test_a_due_job_is_ready(self, bench: QueueBench) -> None:
+        """A job that became due is ready in ``stats``, and not scheduled, whoever has reaped."""
+        queue = bench.open_leased()
+        bench.put(run_at=bench.clock.now() + bench.soon_secs)
+        bench.advance(bench.soon_secs * 1.1)
+        due = queue.next_due_secs()
+        assert due is None, f"next_due_secs() gave {due} for a job that is due"
+        (stats,) = queue.stats()
+        counts = (stats.ready, stats.scheduled)
+        assert counts == (1, 0), f"ready and scheduled are {counts} for one due job"
+
+    @law(Capability.SCHEDULED, Capability.LEASES)
+    def test_a_retry_is_handed_out_with_its_own_time(self, bench: QueueBench) -> None:
+        """A claimed record has the ``run_at`` that the last settlement or retry has set."""
+        bench.open()
+        job = bench.put_and_claim(run_at=bench.clock.now() - 5.0)
+        due_at = bench.clock.now() - 1.0
+        bench.settle(job, JobStatus.PENDING, run_at=due_at)
+        again = bench.claim(B)
+        assert again.run_at == due_at, f"run_at is {again.run_at} instead of {due_at}"
+
     @law(Capability.SCHEDULED)
     def test_a_past_time_is_due_at_once(self, bench: QueueBench) -> None:
         """A job whose ``run_at`` lies in the past is due at once."""

@@ -145,6 +145,14 @@ class Unique(QueueKit):
         waiting = [job.id for job in bench.leased.claim(5, A)]
         assert child.id not in waiting, "a child was stored although its key is taken"
 
+    @law(Capability.UNIQUE, Capability.LEASES)
+    def test_a_child_may_take_its_parents_key(self, bench: QueueBench) -> None:
+        """A job that ends frees its key for its own children."""
+        parent = bench.put_and_claim(unique_key="once")
+        child = bench.job(unique_key="once")
+        assert bench.settle(parent, children=(child,)), "the settlement was refused"
+        _assert_taken(bench, child)
+
 
 def _assert_taken(bench: QueueBench, holder: JobRecord) -> None:
     answer = bench.queue.enqueue(bench.job(unique_key="once"))

@@ -8,7 +8,7 @@ from nuvom.queue_backends.base import Capability
 from nuvom.testing.conformance.law import law
 from nuvom.testing.conformance.queue_bench import A, B, C
 from nuvom.testing.conformance.queue_kit import QueueKit
-from nuvom.views import WorkerInfo
+from nuvom.views import GONE_LEASES, WorkerInfo
 
 if TYPE_CHECKING:
     from nuvom.testing.conformance.queue_bench import QueueBench
@@ -61,16 +61,36 @@ class Workers(QueueKit):
 
     @law(Capability.LEASES)
     def test_a_silent_worker_does_not_look_alive(self, bench: QueueBench) -> None:
-        """A worker that does not beat for a whole lease is silent, or not shown any more."""
+        """A worker is silent once it has not beaten for a whole lease, and not before."""
         queue = bench.open_leased()
         for owner in (A, B):
             queue.announce(WorkerInfo(id=owner, started_at=bench.clock.now()))
-        for _ in range(4):
+        for beats in range(1, 5):
             bench.advance(bench.lease_secs * 0.4)
             queue.extend(B)
-        states = {one.id: one.state for one in queue.workers()}
-        assert states.get(B) == "alive", f"a worker that beats is {states.get(B)}"
-        assert states.get(A) in (None, "silent"), f"a silent worker is {states.get(A)}"
+            states = {one.id: one.state for one in queue.workers()}
+            assert states.get(B) == "alive", f"a worker that beats is {states.get(B)}"
+            if bench.has_fake_clock and beats <= 2:
+                assert states.get(A) == "alive", f"a worker is {states.get(A)} within a lease"
+        assert states.get(A) == "silent", f"a silent worker is {states.get(A)}"
+
+    @law(Capability.LEASES)
+    def test_a_worker_that_stays_silent_is_gone(self, bench: QueueBench) -> None:
+        """A worker that does not beat for 20 leases is not shown until it beats again."""
+        queue = bench.open_leased()
+        if not bench.has_fake_clock:
+            return
+        queue.announce(WorkerInfo(id=A, started_at=bench.clock.now()))
+        bench.advance(bench.lease_secs * (GONE_LEASES - 1))
+        queue.reap()
+        assert len(queue.workers()) == 1, "a silent worker is not shown any more"
+        bench.advance(bench.lease_secs)
+        queue.reap()
+        shown, was_left = queue.workers(), queue.command(A, "stop")
+        assert (shown, was_left) == ([], False), f"a worker that is gone: {shown}, {was_left}"
+        queue.extend(A)
+        states = [one.state for one in queue.workers()]
+        assert states == ["alive"], f"a worker that beats again: {states}"
 
     @law(Capability.LEASES)
     def test_commands_are_left_and_taken(self, bench: QueueBench) -> None:
@@ -93,6 +113,20 @@ class Workers(QueueKit):
         queue.retire(A)
         answers = (queue.command(A, "stop"), queue.command(C, "stop"), queue.commands(C))
         assert answers == (False, False, []), f"commands for nobody gave {answers}"
+
+    @law(Capability.LEASES)
+    def test_an_unknown_command_is_refused(self, bench: QueueBench) -> None:
+        """``command`` raises ValueError for any other word, whoever it is for."""
+        queue = bench.open_leased()
+        queue.announce(WorkerInfo(id=A, started_at=bench.clock.now()))
+        for owner in (A, C):
+            try:
+                answer = queue.command(owner, "dance")
+            except ValueError:
+                continue
+            raise AssertionError(f"command({owner}, 'dance') returned {answer}")
+        words = queue.commands(A)
+        assert words == [], f"after a refused command {words} were taken"
 
     @law(Capability.LEASES, Capability.CONTROL)
     def test_workers_notice_control(self, bench: QueueBench) -> None:
