@@ -84,14 +84,31 @@ def by_queue(records: list[JobRecord]) -> tuple[bool, list[JobRecord]]:
 def differences(name: str, answer: Any, other_name: str, other: Any) -> str:
     """Return in words what differs between the answers of two stores."""
     if not (isinstance(answer, dict) and isinstance(other, dict)):
-        return f"  {name}: {answer!r}\n  {other_name}: {other!r}"
+        one, two = _told_apart(answer, other)
+        return f"  {name}: {one}\n  {other_name}: {two}"
     keys = [key for key in {**answer, **other} if answer.get(key) != other.get(key)]
-    told = [
-        f"  {key}\n    {name}: {answer.get(key)!r}\n    {other_name}: {other.get(key)!r}"
-        for key in keys
-        if key != "page" or len(keys) == 1
-    ]
-    return "\n".join(told)
+    lines = []
+    for key in keys:
+        if key != "page" or len(keys) == 1:  # what is on it comes again, job by job
+            one, two = _told_apart(answer.get(key), other.get(key))
+            lines.append(f"  {key}\n    {name}: {one}\n    {other_name}: {two}")
+    return "\n".join(lines)
+
+
+def _told_apart(one: Any, two: Any) -> tuple[str, str]:
+    """Return both in words; of two structures, or lists of them, only what differs."""
+    if isinstance(one, msgspec.Struct) and type(one) is type(two):
+        pairs = [
+            (field, getattr(one, field), getattr(two, field)) for field in one.__struct_fields__
+        ]
+        told = [(field, _told_apart(x, y)) for field, x, y in pairs if x != y]
+        ours = ", ".join(f"{field} {x}" for field, (x, _) in told)
+        theirs = ", ".join(f"{field} {y}" for field, (_, y) in told)
+        return f"({ours})", f"({theirs})"
+    if isinstance(one, list | tuple) and isinstance(two, list | tuple) and len(one) == len(two):
+        parts = [_told_apart(x, y) for x, y in zip(one, two, strict=True) if x != y]
+        return " ".join(x for x, _ in parts), " ".join(y for _, y in parts)
+    return repr(one), repr(two)
 
 
 def _fingerprint(group: ErrorGroup) -> str:

@@ -45,6 +45,7 @@ ENDS: tuple[tuple[JobStatus, str], ...] = (
     (JobStatus.PENDING, "timeout"),
     (JobStatus.PENDING, "snoozed"),
     (JobStatus.PARKED, "snoozed"),
+    (JobStatus.PARKED, "snoozed"),
 )
 UNHARMED = frozenset({"success", "cancelled", "snoozed"})
 ERRORS = (
@@ -100,10 +101,10 @@ def claim(twins: Twins, rng: Random) -> None:
     options: dict[str, Any] = {"without": rng.choice(((), (), (), ("shop.a",)))}
     if rng.random() < 0.2:  # nobody promises in which order queues are served: take all
         options |= {"exclude": rng.choice(((), ("b",))), "suspects": 0}
-        _claim(twins, ALL, owner, None, options)
+        _claim(twins, ALL, owner, None, **options)
         return
     options |= {"suspects": rng.randint(0, 1), "exclude": rng.choice(((), (), (), ("b",)))}
-    _claim(twins, rng.randint(1, 4), owner, rng.choice(SERVED), options)
+    _claim(twins, rng.randint(1, 4), owner, rng.choice(SERVED), **options)
 
 
 def claim_badly(twins: Twins, rng: Random) -> None:
@@ -117,7 +118,7 @@ def claim_badly(twins: Twins, rng: Random) -> None:
 
 
 def _claim(
-    twins: Twins, n: int, owner: str, served: tuple[str, ...] | None, options: dict[str, Any]
+    twins: Twins, n: int, owner: str, served: tuple[str, ...] | None, **options: Any
 ) -> list[Ticket]:
     answers = twins.same(
         f"claim({n}, {owner}, {served}, {options})",
@@ -160,8 +161,7 @@ def settle_many(twins: Twins, rng: Random) -> None:
 
 def work(twins: Twins, rng: Random) -> None:
     """Do as a worker does: claim, start, settle."""
-    options = {"suspects": 1, "without": ()}
-    for ticket in _claim(twins, rng.randint(1, 3), rng.choice(OWNERS), QUEUES, options):
+    for ticket in _claim(twins, rng.randint(1, 3), rng.choice(OWNERS), QUEUES):
         twins.clock.advance(rng.choice((0.25, 1.0, 4.0)))
         _start(twins, ticket)
         _settle(twins, rng, [ticket])
@@ -252,6 +252,16 @@ def lose_all(twins: Twins, rng: Random) -> None:
     """Let all leases end at this very moment, and take back what is lost."""
     pass_secs(twins, SETTINGS["lease_secs"])
     reap(twins, rng)
+
+
+def crash(twins: Twins, rng: Random) -> None:
+    """Let a few workers die one after the other, each while it runs what it can get."""
+    for _ in range(rng.randint(1, 4)):
+        for ticket in _claim(twins, rng.randint(1, 2), rng.choice(OWNERS), QUEUES):
+            if rng.random() < 0.9:
+                _start(twins, ticket)
+        lose_all(twins, rng)
+        pass_secs(twins, rng.choice((0.0, 1.0, 2.0, 4.0)))
 
 
 def pass_time(twins: Twins, rng: Random) -> None:

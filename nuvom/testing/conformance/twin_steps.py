@@ -29,6 +29,7 @@ STEPS: tuple[Callable[[Twins, Random], None], ...] = (
     *[deliveries.progress] * 5,
     *[deliveries.reap] * 5,
     *[deliveries.lose_all] * 2,
+    *[deliveries.crash] * 3,
     *[deliveries.pass_time] * 8,
     *[controls.announce] * 5,
     controls.retire,

@@ -16,13 +16,13 @@ from nuvom.testing.conformance.twin_steps import STEPS
 from nuvom.testing.conformance.twin_stores import Drift, Twins
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from nuvom.testing.conformance.twin_stores import Make
 
 TICK_SECS = 0.25  # passes before each step; sums of it are exact
-_TRIES = 300  # to find a shorter history
+_TRIES = 1000  # to find a shorter history
 
 
 def draw(seed: int, steps: int) -> list[int]:
@@ -66,17 +66,18 @@ def shortest(history: Sequence[int], fails: Callable[[Sequence[int]], bool]) -> 
     return kept
 
 
-def run_twins(makes: Mapping[str, Make], folder: Path, *, histories: int, steps: int) -> None:
+def run_twins(makes: Mapping[str, Make], folder: Path, seeds: Iterable[int], *, steps: int) -> None:
     """Let stores live through many histories, each in stores of its own.
 
     Args:
         makes: How to make each store, by name; two at least. Each takes a clock.
         folder: Empty.
-        histories: The seeds are 0, 1, 2 ...
+        seeds: One for each history.
+        steps: How long each history is.
     Raises: Drift: with the shortest history found, and the seed.
     """
     places = (folder / f"history{number}" for number in count())
-    for seed in range(histories):
+    for seed in seeds:
         _run(makes, places, seed, draw(seed, steps))
 
 

@@ -1,0 +1,101 @@
+"""Holds the queues that come with Nuvom to one another: the same calls, the same answers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nuvom.clock import Clock
+from nuvom.config import Settings
+from nuvom.queue_backends.base import BaseJobQueue
+from nuvom.queue_backends.file import FileJobQueue
+from nuvom.queue_backends.memory import MemoryJobQueue
+from nuvom.queue_backends.sqlite import SQLiteJobQueue
+from nuvom.testing.conformance.twin_stores import Drift
+from nuvom.testing.conformance.twins import draw, play, run_twins, shortest
+from tests.conformance import broken_queues as broken
+
+
+def maker(cls: type[Any]) -> Any:
+    def make(tmp_path: Path, *, clock: Clock, **settings: Any) -> BaseJobQueue:
+        # Nothing here cuts the power, and flushes would take most of the time.
+        queue: BaseJobQueue = cls(
+            Settings(root=tmp_path, durability="normal", **settings), clock=clock
+        )
+        return queue
+
+    return make
+
+
+MEMORY = {"memory": maker(MemoryJobQueue)}
+LOCAL = {**MEMORY, "file": maker(FileJobQueue), "sqlite": maker(SQLiteJobQueue)}
+
+
+def test_local_queues_answer_alike(tmp_path: Path) -> None:
+    run_twins(LOCAL, tmp_path, range(40), steps=60)
+
+
+# Two thousand histories, in parts that run beside one another: four to seven minutes in all on
+# one core, depending on the disk.
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("part", range(8))
+def test_local_queues_answer_alike_for_long(tmp_path: Path, part: int) -> None:
+    run_twins(LOCAL, tmp_path, range(250 * part, 250 * (part + 1)), steps=200)
+
+
+# ---- twins find faults --------------------------------------------------------------------
+
+FAULTY = [
+    broken.AcceptsStaleSettlements,
+    broken.CannotRenew,
+    broken.ChargesTheInnocent,
+    broken.DropsChildren,
+    broken.ForgetsStartMarks,
+    broken.ForgetsTheLost,
+    broken.HandsOutTwice,
+    broken.LosesCommands,
+    broken.LosesJobsOfTheDead,
+    broken.LosesTheResult,
+    broken.NeverFull,
+    broken.NeverGivesUp,
+    broken.NeverUnparks,
+    broken.PagesOldestFirst,
+    broken.PausesInName,
+    broken.PrunesItsTotals,
+    broken.RefusesToHearTwice,
+    broken.ResetsAttemptsOnRelease,
+]
+
+
+def has_drift(faulty: type, folder: Path, seed: int) -> bool:
+    makes = {**MEMORY, "faulty": maker(faulty)}
+    try:
+        play(makes, folder / str(seed), draw(seed, 100))
+    except Drift:
+        return True
+    return False
+
+
+@pytest.mark.parametrize("faulty", FAULTY)
+def test_a_faulty_twin_is_found(tmp_path: Path, faulty: type) -> None:
+    assert any(has_drift(faulty, tmp_path, seed) for seed in range(20))
+
+
+def test_a_drift_tells_the_shortest_way_to_it(tmp_path: Path) -> None:
+    with pytest.raises(Drift) as caught:
+        run_twins({**MEMORY, "faulty": maker(broken.DropsChildren)}, tmp_path, range(9), steps=60)
+    told = str(caught.value)
+    assert told.startswith("seed ")
+    assert "faulty: None" in told
+    assert told.count("\n  settle(") == 1
+    assert len(told[told.index("\nafter\n") :].splitlines()) <= 10
+
+
+def test_a_seed_gives_one_history() -> None:
+    assert draw(7, 50) == draw(7, 50) != draw(8, 50)
+    assert draw(7, 50)[:20] == draw(7, 20)
+    assert [3, 8] == shortest(range(50), lambda part: {3, 8} <= set(part))
+    assert [] == shortest(range(50), lambda _: True)
