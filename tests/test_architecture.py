@@ -63,7 +63,7 @@ ALLOWED = [
             "contrib/prometheus/exporter.py:Exporter._fill": "a backend's code",
             "contrib/prometheus/process_series.py:ProcessSeries._provided": "a plugin's code",
             "execution/async_lane.py:AsyncLane._attempt": "a task's code",
-            "execution/async_lane.py:_Steps._steps": "raised in the task's code as it would be",
+            "execution/steps.py:Steps._steps": "raised in the task's code as it would be",
             "execution/async_lane.py:AsyncLane._watch": "a thread's outermost loop",
             "execution/child.py:Child._import": "a user's module is imported",
             "execution/child_minder.py:ChildMinder._main": "a thread's outermost loop",

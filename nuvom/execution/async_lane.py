@@ -16,19 +16,17 @@ from contextlib import suppress
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from nuvom._fork import end_forked
 from nuvom.execution.failures import stack_of, stack_of_coroutine
 from nuvom.execution.job_runner import LATE_SECS
 from nuvom.execution.loop_thread import LoopThread
+from nuvom.execution.steps import Steps
 from nuvom.job_context import current
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine, Generator
+    from collections.abc import Callable
 
-    from nuvom.execution.job_runner import JobRunner
     from nuvom.execution.lanes import Shop
     from nuvom.execution.running import RunningJob
-    from nuvom.guard import Guard
 
 _LOOK_SECS = 0.25  # between looks of the watchdog
 _STANDS_SECS = 0.5  # without a turn of the loop: closed attempts keep others from running
@@ -42,53 +40,7 @@ class _Place(NamedTuple):
     running: RunningJob
     task: asyncio.Task[None]
     thread: LoopThread
-    steps: _Steps
-
-
-class _Steps:
-    """Runs a task's coroutine step by step, each of which may be interrupted; asyncio may not."""
-
-    def __init__(self, running: RunningJob, guard: Guard, runner: JobRunner) -> None:
-        self._running = running
-        self._guard = guard
-        self._runner = runner
-        self.coroutine: Coroutine[Any, Any, Any] | None = None
-
-    def of(self, awaitable: Awaitable[Any]) -> _Steps:
-        """Return what to await in the place of what a task's function has returned."""
-        self.coroutine = awaitable if asyncio.iscoroutine(awaitable) else _awaiting(awaitable)
-        return self
-
-    def __await__(self) -> Generator[Any, Any, Any]:
-        coroutine: Any = self.coroutine
-        try:
-            return (yield from self._steps(coroutine))
-        finally:
-            coroutine.close()  # it may have been closed before its first step
-
-    def _steps(self, coroutine: Any) -> Generator[Any, Any, Any]:
-        step, value = coroutine.send, None
-        while True:
-            try:
-                awaited = self._guard.outside(self._running, step, (value,))
-            except BaseException as error:
-                if self._runner.is_forked:
-                    end_forked(error)
-                if isinstance(error, StopIteration):
-                    return error.value
-                raise
-            if self._runner.is_forked:  # the loop's other coroutines are the parent's
-                end_forked(RuntimeError("a process that a coroutine has forked cannot await"))
-            try:
-                step, value = coroutine.send, (yield awaited)
-            except GeneratorExit:
-                raise
-            except BaseException as error:  # noqa: BLE001  # of what was awaited: the coroutine's affair
-                step, value = coroutine.throw, error
-
-
-async def _awaiting(awaitable: Awaitable[Any]) -> Any:
-    return await awaitable
+    steps: Steps
 
 
 class AsyncLane:
@@ -190,7 +142,7 @@ class AsyncLane:
                 break
             context = copy_context()
             context.run(current.set, running)
-            steps = _Steps(running, thread.guard, self._shop.runner)
+            steps = Steps(running, thread.guard, self._shop.runner)
             task = thread.loop.create_task(self._run(running, steps), context=context)
             task.add_done_callback(self._check)
             self._unbegun.add(task)
@@ -198,7 +150,7 @@ class AsyncLane:
         if not self._waiting:
             self._shop.idle()
 
-    async def _run(self, running: RunningJob, steps: _Steps) -> None:
+    async def _run(self, running: RunningJob, steps: Steps) -> None:
         if not self._begins(asyncio.current_task()):
             return
         if self._shop.starts(running):
@@ -215,7 +167,7 @@ class AsyncLane:
             return False
         return True
 
-    async def _attempt(self, running: RunningJob, steps: _Steps) -> None:
+    async def _attempt(self, running: RunningJob, steps: Steps) -> None:
         runner, prepared = self._shop.runner, running.prepared
         runner.begin(running)
         deadline = self._deadline_of(running)
