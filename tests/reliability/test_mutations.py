@@ -58,8 +58,8 @@ MUTATIONS = {
     ),
     "immediate transaction": Mutation(
         "_sqlite/database.py",
-        'connection.execute("BEGIN IMMEDIATE")\n            try:\n                result',
-        'connection.execute("BEGIN")\n            try:\n                result',
+        'connection.execute("BEGIN IMMEDIATE")\n                result',
+        'connection.execute("BEGIN")\n                result',
         "tests/unit/sqlite/test_database.py::test_transaction_has_the_lock_before_it_reads",
     ),
     "flush": Mutation(
@@ -96,8 +96,8 @@ MUTATIONS = {
     ),
     "flush of the folder": Mutation(
         "_durable.py",
-        "    try:\n        os.fsync(descriptor)\n    finally:",
-        "    try:\n        pass\n    finally:",
+        "on_file(path, os.O_RDONLY | os.O_DIRECTORY, os.fsync)",
+        "on_file(path, os.O_RDONLY | os.O_DIRECTORY, int)",
         "tests/reliability/test_power_cuts.py::"
         "test_r08_a_power_cut_leaves_the_file_queue_all_that_was_acknowledged",
     ),
