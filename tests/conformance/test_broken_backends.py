@@ -248,8 +248,8 @@ def test_openings_that_do_not_share_their_store_are_found() -> None:
             return MemoryJobQueue()
 
     report = hold(Apart(), only=["preemptions"])
-    assert report.broken == ["calls_at_once_are_as_one_after_the_other"]
-    assert "on two openings of the store" in report.findings[0].detail
+    assert report.broken == ["calls_of_two_instances_are_as_one_after_the_other"]
+    assert "on two openings of the store" in report.findings[1].detail
 
 
 @pytest.mark.parametrize("queue", [ListQueue, broken.FiledQueue])

@@ -12,7 +12,6 @@ from functools import partial
 from itertools import count, islice, product
 from math import inf
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
-from unittest import SkipTest
 
 from nuvom.queue_backends.base import Capability
 from nuvom.record import FINAL, JobRecord, JobStatus
@@ -32,6 +31,13 @@ if TYPE_CHECKING:
     from nuvom.testing.conformance.pairs import Call, Pair
     from nuvom.testing.conformance.queue_bench import QueueBench
 
+_NEEDS = (
+    Capability.LEASES,
+    Capability.INSPECTION,
+    Capability.CONTROL,
+    Capability.UNIQUE,
+    Capability.BULK,
+)
 _PAUSE_SECS = 0.005  # longer than a call takes; where it is not, less is interleaved
 _FINISHER = "last-worker"
 _LEASE_SECS = 600.0  # however slow the machine is, no lease ends by itself
@@ -85,33 +91,27 @@ class Preemptions(QueueKit):
     pauses_step: ClassVar[int] = 1
     """The first of two calls pauses at every so many of its points; 1 is all."""
 
-    @law(
-        Capability.LEASES,
-        Capability.INSPECTION,
-        Capability.CONTROL,
-        Capability.UNIQUE,
-        Capability.BULK,
-        limit_secs=1800.0,
-    )
+    @law(*_NEEDS, limit_secs=900.0)
     def test_calls_at_once_are_as_one_after_the_other(self, bench: QueueBench) -> None:
         """Two calls at once come to what one after the other would, wherever the first pauses."""
-        broken = list(_broken_points(bench, self.pauses_step, is_apart=False))
-        broken += _broken_points(bench, self.pauses_step, is_apart=True)
-        told = "\n".join(broken[:_TOLD])
-        assert not broken, f"{len(broken)} points are not safe:\n{told}"
+        _assert_safe(Meeting(bench, is_apart=False), self.pauses_step)
+
+    @law(*_NEEDS, limit_secs=900.0)
+    def test_calls_of_two_instances_are_as_one_after_the_other(self, bench: QueueBench) -> None:
+        """The same holds for two calls on two instances that share a store."""
+        _assert_safe(Meeting(bench, is_apart=True), self.pauses_step)
 
 
-def _broken_points(bench: QueueBench, step: int, *, is_apart: bool) -> Iterator[str]:
-    try:
-        meeting = Meeting(bench, is_apart=is_apart)
-    except SkipTest:  # the store is not shared
-        return
+def _assert_safe(meeting: Meeting, step: int) -> None:
+    broken: list[str] = []
     for number, pair in enumerate(PAIRS):
-        is_held = bench.has_fake_clock or not pair.moves_time
-        if is_held and not (is_apart and pair.of_one_worker):
-            for paused in (0, 1):
-                first = 1 + (2 * number + paused) % step  # not the same ones for each pair
-                yield from islice(meeting.broken_points(pair, paused, first, step), _TOLD_EACH)
+        if not meeting.fits(pair):
+            continue
+        for paused in (0, 1):
+            first = 1 + (2 * number + paused) % step  # not the same ones for each pair
+            broken += islice(meeting.broken_points(pair, paused, first, step), _TOLD_EACH)
+    told = "\n".join(broken[:_TOLD])
+    assert not broken, f"{len(broken)} points are not safe:\n{told}"
 
 
 class Meeting:
@@ -127,6 +127,12 @@ class Meeting:
         queue = self._bench.open_leased(running=True, lease_secs=_LEASE_SECS)
         other = self._bench.reopen_leased() if self._is_apart else queue
         self._queues: tuple[LeasedJobQueue, LeasedJobQueue] = (queue, other)
+
+    def fits(self, pair: Pair) -> bool:
+        """Tell whether the calls of a pair can be made here."""
+        if pair.moves_time and not self._bench.has_fake_clock:
+            return False
+        return not (self._is_apart and pair.of_one_worker)
 
     def broken_points(self, pair: Pair, paused: int, first: int, step: int) -> Iterator[str]:
         """Tell where something breaks if one side pauses, at every ``step`` of its points.
