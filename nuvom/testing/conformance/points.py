@@ -80,13 +80,17 @@ class Points:
         Returns: whether the exception came out of it: False also when the call has fewer points.
         Raises: what the call raises by itself.
         """
-        asker = _Deliverer()()
+        asker, report = _Deliverer()(), sys.unraisablehook
+        # It may come in a weak reference's callback, which nothing comes out of.
+        sys.unraisablehook = lambda one: None if one.exc_type is Interruption else report(one)
         try:
             self._walk(call, number, asker)
             for _ in range(2):  # a backward jump: an exception that is still on its way comes here
                 pass
         except Interruption:
             return True
+        finally:
+            sys.unraisablehook = report
         return False
 
     def stop_at(self, call: Callable[[], object], number: int, pause: Callable[[], None]) -> None:
