@@ -44,7 +44,7 @@ _FOREIGN_WAIT_SECS = 0.01
 _ASKED_TRIES = 1000  # while others ask; they share the lock for a moment, and then no more
 _ASKED_WAIT_SECS = 0.001
 # Windows cannot share a lock: a question keeps others from it for a moment.
-_TRIES_TO_ASK = 10 if sys.platform == "win32" else 1
+_TRIES_TO_ASK = 5 if sys.platform == "win32" else 1
 
 
 class Presence(SlotFile):
