@@ -6,6 +6,7 @@ raises, not after a RecursionError, not when memory is short.
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 import threading
@@ -58,14 +59,37 @@ def fingerprint(task: str, type_name: str, frames: TracebackType | None = None) 
     return blake2b(text.encode("utf-8", "replace"), digest_size=6).hexdigest()
 
 
+class _Uncollected:
+    """Holds back the garbage collector.
+
+    Before Python 3.12 a collection may begin where a frame object is made, and its callbacks may
+    let other threads run there: the frame of a thread that goes on is then read when it is gone.
+    """
+
+    def __enter__(self) -> None:
+        self._was_enabled = gc.isenabled()
+        gc.disable()
+
+    def __exit__(self, *_: object) -> None:
+        if self._was_enabled:
+            gc.enable()
+
+
 def current_frames() -> dict[int, FrameType]:
     """Return the innermost frame of each thread, by thread ident."""
-    return sys._current_frames()  # noqa: SLF001  # documented, and the only way to them
+    with _Uncollected():
+        return sys._current_frames()  # noqa: SLF001  # documented, and the only way to them
 
 
 def stack_of(frame: FrameType) -> str:
     """Return the stack that a thread is in, as text; ``frame`` of ``sys._current_frames()``."""
-    return _shown(traceback.format_stack(frame))
+    frames: list[tuple[FrameType, int]] = []
+    at: FrameType | None = frame
+    with _Uncollected():
+        while at is not None:
+            frames.append((at, at.f_lineno))
+            at = at.f_back
+    return _shown(traceback.StackSummary.extract(reversed(frames)).format())
 
 
 def stack_of_coroutine(coroutine: object) -> str:

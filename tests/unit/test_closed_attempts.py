@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -147,3 +150,16 @@ def test_on_error_gets_a_timeout_error_however_the_code_ends(engine: Engine, end
     assert [] == engine.events(HookFailed)
     with pytest.raises(JobFailed, match="timed out"):
         job.get(timeout=0)
+
+
+def test_stack_of_a_closed_attempt_can_be_read_while_its_thread_goes_on() -> None:
+    path = os.pathsep.join(one for one in sys.path if one)
+    child = subprocess.run(
+        [sys.executable, "-m", "tests.unit.walked"],
+        check=False,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": path},
+        timeout=LIMIT_SECS * 2,
+    )
+    assert (0, "sound\n") == (child.returncode, child.stdout), child.stderr
