@@ -10,11 +10,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from nuvom._version import __version__
-from nuvom.steering import Discard, Retry, Snooze
+from nuvom.core.signals import Discard, Retry, Snooze
 from nuvom.task import task
 
 if TYPE_CHECKING:
     from nuvom import errors, events, sdk
+    from nuvom.core.record import JobRecord, JobStatus, StoredError
     from nuvom.errors import (
         AmbiguousJob,
         AmbiguousTask,
@@ -71,7 +72,6 @@ if TYPE_CHECKING:
     )
     from nuvom.execution.current import current_job
     from nuvom.job import Job, JobList
-    from nuvom.record import JobRecord, JobStatus, StoredError
     from nuvom.runtime import configure
     from nuvom.task import AsyncTask, Task
     from nuvom.worker import local_worker
@@ -80,9 +80,9 @@ _HOMES = {
     "AsyncTask": "nuvom.task",
     "Job": "nuvom.job",
     "JobList": "nuvom.job",
-    "JobRecord": "nuvom.record",
-    "JobStatus": "nuvom.record",
-    "StoredError": "nuvom.record",
+    "JobRecord": "nuvom.core.record",
+    "JobStatus": "nuvom.core.record",
+    "StoredError": "nuvom.core.record",
     "Task": "nuvom.task",
     "configure": "nuvom.runtime",
     "current_job": "nuvom.execution.current",

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from nuvom.core.record import JobStatus
 from nuvom.errors import CapabilityMissing, QueueError
 from nuvom.events import EventBus, JobCancelled
 from nuvom.queue_backends.base import BaseJobQueue, Capability
 from nuvom.queue_backends.leased import LeasedJobQueue
-from nuvom.record import JobStatus
 
 if TYPE_CHECKING:
     from nuvom.result_backends.base import BaseResultBackend

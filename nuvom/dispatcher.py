@@ -13,23 +13,23 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec import Raw
 
-from nuvom.companion import created_by, sent_by
-from nuvom.crashpoint import crashpoint
+from nuvom.core.batch import RecordBatch
+from nuvom.core.ids import new_id
+from nuvom.core.middleware import created_by, sent_by
+from nuvom.core.options import NO_CALL_OPTIONS, CallOptions
+from nuvom.core.record import DEFAULT_RETRY, EMPTY_KWARGS, JobRecord, RetryPolicy
 from nuvom.errors import CapabilityMissing, NuvomError, PayloadTooLarge
 from nuvom.events import EventBus, JobEnqueued
-from nuvom.names import new_id
-from nuvom.options import NO_CALL_OPTIONS, CallOptions
+from nuvom.host.crashpoint import crashpoint
 from nuvom.queue_backends.base import BaseJobQueue, Capability
-from nuvom.record import DEFAULT_RETRY, EMPTY_KWARGS, JobRecord, RetryPolicy
-from nuvom.record_batch import RecordBatch
-from nuvom.signature import Binder
+from nuvom.registry.signature import Binder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from contextlib import AbstractContextManager
 
-    from nuvom.clock import Clock
-    from nuvom.config import Settings
+    from nuvom.config.settings import Settings
+    from nuvom.core.clock import Clock
     from nuvom.registry.registry import TaskDefinition
     from nuvom.result_backends.base import BaseResultBackend
     from nuvom.serialization.base import Codec

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
-from nuvom.record import JobRecord, StoredError
+from nuvom.core.record import JobRecord, StoredError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from nuvom.companion import Companion
+    from nuvom.core.middleware import Companion
 
 
 class Event(msgspec.Struct, frozen=True, gc=False):

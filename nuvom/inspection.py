@@ -11,19 +11,19 @@ from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from nuvom.core.record import FINAL, Attempt, JobRecord, JobSnapshot, JobStatus, StoredError
+from nuvom.core.text import mask_value
 from nuvom.discovery.freshness import is_stale
 from nuvom.errors import AmbiguousJob, JobNotFound
 from nuvom.queue_backends.leased import LeasedJobQueue
-from nuvom.record import FINAL, Attempt, JobRecord, JobSnapshot, JobStatus, StoredError
 from nuvom.result_backends.base import BaseResultBackend
-from nuvom.safe_text import mask_value
 from nuvom.serialization.base import MAX_DEPTH, Shaped
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
+    from nuvom.core.views import ErrorGroup, QueueStats, StoreSize, Total, WorkerInfo
     from nuvom.runtime import Runtime
-    from nuvom.views import ErrorGroup, QueueStats, StoreSize, Total, WorkerInfo
 
 _FULL_ID = 36
 _SHORTEST_SUFFIX = 6

@@ -1,8 +1,8 @@
 """``Job``: the typed handle that ``.delay()`` returns, and ``JobList`` of ``.map()``.
 
 A handle holds the record as it was stored and asks the runtime for everything that changes.
-It is thin on purpose: what a job *is* belongs to ``nuvom.record``, how one waits for it to
-``nuvom.waiting``.
+It is thin on purpose: what a job *is* belongs to ``nuvom.core.record``, how one waits for it to
+``nuvom.waits``.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
+from nuvom.core.guard import engine_call, of_thread, users_items
+from nuvom.core.ids import ID_BYTES, id_texts
+from nuvom.core.options import NO_CALL_OPTIONS, CallOptions
+from nuvom.core.record import JobRecord, JobSnapshot, JobStatus, StoredError
 from nuvom.errors import JobNotFound
-from nuvom.guard import engine_call, of_thread, users_items
 from nuvom.inspection import Inspector
-from nuvom.names import ID_BYTES, id_texts
-from nuvom.options import NO_CALL_OPTIONS, CallOptions
-from nuvom.record import JobRecord, JobSnapshot, JobStatus, StoredError
 from nuvom.runtime import Runtime, current_runtime
-from nuvom.waiting import await_result, wait_for_result
+from nuvom.waits import await_result, wait_for_result
 
 if TYPE_CHECKING:
     from collections.abc import Generator

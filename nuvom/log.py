@@ -10,9 +10,9 @@ import logging
 import sys
 from typing import TYPE_CHECKING, TextIO
 
-from nuvom.log_fields import JobFields
-from nuvom.log_formats import make_format
-from nuvom.log_handlers import LogHandler
+from nuvom.logs.fields import JobFields
+from nuvom.logs.formats import make_format
+from nuvom.logs.handlers import LogHandler
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

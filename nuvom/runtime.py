@@ -14,23 +14,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nuvom import events
-from nuvom.clock import SYSTEM_CLOCK, Clock
-from nuvom.config_sources import load
+from nuvom.config.project import module_name_for, root_or_here
+from nuvom.config.sources import load
 from nuvom.control import Control
+from nuvom.core.clock import SYSTEM_CLOCK, Clock
+from nuvom.core.guard import engine_call
 from nuvom.dispatcher import Dispatcher
 from nuvom.errors import TaskNotImportable, UnknownBackend
-from nuvom.guard import engine_call
-from nuvom.naming import task_name
 from nuvom.plugins.extras import make_extras
 from nuvom.plugins.lifecycle import PluginSet
 from nuvom.plugins.loader import backend_class, build_backend
-from nuvom.project import module_name_for, root_or_here
+from nuvom.registry.names import task_name
 from nuvom.registry.registry import Registry, TaskDefinition, default_registry
 from nuvom.serialization.msgpack_codec import MsgpackCodec
 
 if TYPE_CHECKING:
-    from nuvom.config import Settings
-    from nuvom.config_sources import Loaded
+    from nuvom.config.settings import Settings
+    from nuvom.config.sources import Loaded
     from nuvom.plugins.contracts import Extras
     from nuvom.queue_backends.base import BaseJobQueue
     from nuvom.result_backends.base import BaseResultBackend

@@ -9,20 +9,20 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from nuvom.core.guard import engine_call
+from nuvom.core.job_context import current
+from nuvom.core.record import JobStatus
 from nuvom.errors import JobNotFound, WaitInsideTask, did_you_mean
-from nuvom.guard import engine_call
 from nuvom.inspection import Inspector
 from nuvom.job import Job
-from nuvom.job_context import current
-from nuvom.record import JobStatus
 from nuvom.runtime import current_runtime
-from nuvom.waiting import wait_for_final
+from nuvom.waits import wait_for_final
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from nuvom.record import StoredError
-    from nuvom.views import ErrorGroup, QueueStats, WorkerInfo
+    from nuvom.core.record import StoredError
+    from nuvom.core.views import ErrorGroup, QueueStats, WorkerInfo
 
 _RETRYABLE = (JobStatus.FAILED, JobStatus.DEAD, JobStatus.CANCELLED)
 _PAGE = 500

@@ -10,8 +10,7 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, Self, TypeVar, overload
 
-from nuvom.naming import task_name
-from nuvom.options import (
+from nuvom.core.options import (
     DEFAULT_RETRY_DELAY_SECS,
     NO_CALL_OPTIONS,
     CallOptions,
@@ -20,6 +19,7 @@ from nuvom.options import (
     check_task_name,
     task_options,
 )
+from nuvom.registry.names import task_name
 from nuvom.registry.registry import TaskDefinition, default_registry
 
 if TYPE_CHECKING:
@@ -229,7 +229,7 @@ def task(
     Args:
         name: The task's full name; the default is ``module.qualname``.
         force: Replace a task that already has this name.
-        options: See ``nuvom.options.TaskOptions``.
+        options: See ``nuvom.core.options.TaskOptions``.
     Raises:
         InvalidTaskOption: an option is unknown or cannot be used.
         DuplicateTask: another function has the name.

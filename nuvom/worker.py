@@ -15,6 +15,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from nuvom._version import __version__
+from nuvom.core.ids import new_id
+from nuvom.core.views import WorkerInfo
 from nuvom.errors import NuvomError
 from nuvom.events import BackendFailed, WorkerStarted, WorkerStopped
 from nuvom.execution.announcing import log_stacks
@@ -30,16 +32,14 @@ from nuvom.execution.running import InHand, RunningJob
 from nuvom.execution.station import Station
 from nuvom.execution.thread_lane import ThreadLane
 from nuvom.execution.watched_delivery import watched
-from nuvom.names import new_id
 from nuvom.queue_backends.leased import LeasedJobQueue
 from nuvom.runtime import Runtime, count_local_worker, current_runtime
-from nuvom.views import WorkerInfo
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from nuvom.options import CallOptions
-    from nuvom.record import JobRecord
+    from nuvom.core.options import CallOptions
+    from nuvom.core.record import JobRecord
     from nuvom.registry.registry import TaskDefinition
 
 _LOOK_SECS = 0.5  # Windows interrupts no wait without a limit

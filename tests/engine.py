@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 
 import pytest
 
-from nuvom.clock import SYSTEM_CLOCK, Clock
-from nuvom.config_sources import load
+from nuvom.config.sources import load
 from nuvom.control import Control
+from nuvom.core.clock import SYSTEM_CLOCK, Clock
+from nuvom.core.options import task_options
 from nuvom.dispatcher import Dispatcher
 from nuvom.events import Event, EventBus
-from nuvom.options import task_options
 from nuvom.queue_backends.base import BaseJobQueue
 from nuvom.registry.registry import Registry, TaskDefinition
 from nuvom.runtime import Runtime, build_runtime, count_local_worker, use_runtime
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from nuvom.record import JobRecord
+    from nuvom.core.record import JobRecord
     from nuvom.result_backends.base import BaseResultBackend
 
 E = TypeVar("E", bound=Event)

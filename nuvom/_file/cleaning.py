@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from nuvom._file import contents
 from nuvom._file.frames import NOTE, TOTALS, WHOLE
 from nuvom._file.rows import Announced, Beat, Commanded, Note, Paused, encode, encode_totals
-from nuvom.crashpoint import crashpoint
 from nuvom.errors import CorruptRecord
+from nuvom.host.crashpoint import crashpoint
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

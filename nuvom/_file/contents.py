@@ -13,8 +13,8 @@ import msgspec
 
 from nuvom._file.frames import JOB, WHOLE
 from nuvom._file.rows import Change, Whole, current, decode_changes, decode_whole, encode
+from nuvom.core.record import Attempt, JobSnapshot, JobStatus, StoredError
 from nuvom.errors import CorruptRecord
-from nuvom.record import Attempt, JobSnapshot, JobStatus, StoredError
 
 if TYPE_CHECKING:
     from nuvom._file.log import Log

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 from nuvom._file import moves
 from nuvom._file.frames import CHANGES, REMOVED
 from nuvom._file.rows import Announced, Commanded, Paused, Progressed, Retired, encode
-from nuvom._presence import is_alive
-from nuvom.names import valid_name
-from nuvom.record import FINAL, JobStatus
-from nuvom.views import seen_worker
+from nuvom.core.ids import valid_name
+from nuvom.core.record import FINAL, JobStatus
+from nuvom.core.views import seen_worker
+from nuvom.host.worker_lock import is_alive
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from nuvom._file.rows import Change, Row
     from nuvom._file.store import FileStore
     from nuvom._file.table import Table
-    from nuvom.clock import Clock
-    from nuvom.config import Settings
-    from nuvom.record import JobRecord
-    from nuvom.views import WorkerInfo
+    from nuvom.config.settings import Settings
+    from nuvom.core.clock import Clock
+    from nuvom.core.record import JobRecord
+    from nuvom.core.views import WorkerInfo
 
 _WORDS = frozenset({"quiet", "resume", "stop", "stacks"})
 _WAITING = frozenset({JobStatus.PENDING, JobStatus.PARKED})

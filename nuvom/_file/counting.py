@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from nuvom.tally import Ran
+from nuvom.core.tally import Ran
 
 if TYPE_CHECKING:
     from nuvom._file.rows import Change, Row
-    from nuvom.tally import Tally
+    from nuvom.core.tally import Tally
 
 
 def count(tally: Tally, row: Row, change: Change) -> None:

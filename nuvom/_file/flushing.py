@@ -6,10 +6,10 @@ import os
 from threading import Lock
 from typing import TYPE_CHECKING
 
-from nuvom._durable import on_file, sync_data, write_again
 from nuvom._file.frames import offset_of, segment_of
-from nuvom.crashpoint import crashpoint
 from nuvom.errors import BackendUnavailable
+from nuvom.host.crashpoint import crashpoint
+from nuvom.host.files import on_file, sync_data, write_again
 
 if TYPE_CHECKING:
     from io import FileIO

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from nuvom.core.ids import valid_name
+from nuvom.core.record import JobRecord, JobStatus
 from nuvom.errors import QueueFull
-from nuvom.names import valid_name
-from nuvom.record import JobRecord, JobStatus
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

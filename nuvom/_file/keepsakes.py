@@ -13,7 +13,10 @@ from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
-from nuvom._durable import (
+from nuvom._file.frames import BEGIN, END, KEPT, UnknownVersionError, header, scan
+from nuvom.core.record import JobRecord, JobSnapshot, StoredError
+from nuvom.errors import PayloadError
+from nuvom.host.files import (
     persist,
     private_directory,
     read_file,
@@ -21,10 +24,7 @@ from nuvom._durable import (
     sync_directory,
     write_durably,
 )
-from nuvom._file.frames import BEGIN, END, KEPT, UnknownVersionError, header, scan
-from nuvom._lockfile import FileTurns
-from nuvom.errors import PayloadError
-from nuvom.record import JobRecord, JobSnapshot, StoredError
+from nuvom.host.lock import FileTurns
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -14,15 +14,6 @@ import os
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from nuvom._durable import (
-    on_file,
-    open_file,
-    read_at,
-    storage_error,
-    storage_errors,
-    sync_directory,
-    write_all,
-)
 from nuvom._file.flushing import FILE_FLAGS, Flusher, segment_numbers, segment_path
 from nuvom._file.frames import (
     BEGIN,
@@ -39,8 +30,17 @@ from nuvom._file.frames import (
     scan,
     segment_of,
 )
-from nuvom.crashpoint import crashpoint
 from nuvom.errors import BackendUnavailable, CorruptRecord, StorageFull
+from nuvom.host.crashpoint import crashpoint
+from nuvom.host.files import (
+    on_file,
+    open_file,
+    read_at,
+    storage_error,
+    storage_errors,
+    sync_directory,
+    write_all,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from nuvom._file.rows import Change
-from nuvom.record import JobStatus
+from nuvom.core.record import JobStatus
 
 if TYPE_CHECKING:
     from nuvom._file.rows import Row
-    from nuvom.outcome import Settlement
-    from nuvom.record import JobRecord, StoredError
+    from nuvom.core.outcome import Settlement
+    from nuvom.core.record import JobRecord, StoredError
 
 _PENDING, _RUNNING, _PARKED = JobStatus.PENDING, JobStatus.RUNNING, JobStatus.PARKED
 
@@ -74,7 +74,7 @@ def recovered(row: Row, after: JobRecord, now: float, error: StoredError | None)
     """Return the state of a job that was taken back from a worker.
 
     Args:
-        after: What ``nuvom.recovery.recovered`` made of it.
+        after: What ``nuvom.core.recovery.recovered`` made of it.
         error: Set when it had started.
     """
     state = row.state

@@ -5,12 +5,12 @@ from __future__ import annotations
 from math import inf
 from typing import TYPE_CHECKING
 
-from nuvom.record import JobStatus
+from nuvom.core.record import JobStatus
 
 if TYPE_CHECKING:
     from nuvom._file.line import Line
     from nuvom._file.rows import Row
-    from nuvom.views import WorkerInfo
+    from nuvom.core.views import WorkerInfo
 
 
 class QueueState:

@@ -6,7 +6,7 @@ import logging
 import os
 from zlib import crc32
 
-from nuvom._durable import private_directory, write_durably
+from nuvom.host.files import private_directory, write_durably
 from nuvom.log import get_logger, log_event
 
 FOLDER = "quarantine"

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 from nuvom._file import contents
 from nuvom._file.frames import TOTALS
 from nuvom._file.rows import encode_totals
+from nuvom.core.record import JobStatus
+from nuvom.core.views import ErrorGroup, QueueStats, StoreSize
 from nuvom.errors import CorruptRecord
-from nuvom.record import JobStatus
-from nuvom.views import ErrorGroup, QueueStats, StoreSize
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from nuvom._file.rows import Row
     from nuvom._file.store import FileStore
     from nuvom._file.table import Table
-    from nuvom.clock import Clock
-    from nuvom.record import Attempt, JobSnapshot
-    from nuvom.views import Total
+    from nuvom.core.clock import Clock
+    from nuvom.core.record import Attempt, JobSnapshot
+    from nuvom.core.views import Total
 
 _FAILURES = frozenset({JobStatus.FAILED, JobStatus.DEAD})
 

@@ -13,11 +13,11 @@ from nuvom._file import contents, moves
 from nuvom._file.cleaning import clean
 from nuvom._file.frames import CHANGES
 from nuvom._file.rows import Retired, current, encode
-from nuvom._presence import find_dead, is_gone
-from nuvom._slotfile import read_slots
-from nuvom.crashpoint import crashpoint
+from nuvom.core.recovery import LostDelivery, died_error, parked_error, recovered
 from nuvom.errors import CorruptRecord
-from nuvom.recovery import LostDelivery, died_error, parked_error, recovered
+from nuvom.host.crashpoint import crashpoint
+from nuvom.host.start_marks import read_slots
+from nuvom.host.worker_lock import find_dead, is_gone
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,10 +26,10 @@ if TYPE_CHECKING:
     from nuvom._file.rows import Change, Row
     from nuvom._file.store import FileStore
     from nuvom._file.table import Table
-    from nuvom._presence import Corpse
-    from nuvom.clock import Clock
-    from nuvom.config import Settings
-    from nuvom.record import JobRecord
+    from nuvom.config.settings import Settings
+    from nuvom.core.clock import Clock
+    from nuvom.core.record import JobRecord
+    from nuvom.host.worker_lock import Corpse
 
     Verdict = Callable[[str, int], bool]
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from nuvom.record import Attempt, JobRecord, JobStatus, StoredError
-from nuvom.views import Total, WorkerInfo
+from nuvom.core.record import Attempt, JobRecord, JobStatus, StoredError
+from nuvom.core.views import Total, WorkerInfo
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

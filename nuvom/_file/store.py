@@ -15,31 +15,31 @@ from functools import partial
 from threading import Lock, local
 from typing import TYPE_CHECKING, TypeVar
 
-from nuvom._doorbell import Doorbell
-from nuvom._durable import private_directory, read_file, storage_errors, write_durably
 from nuvom._file.frames import JOB, NOTE, REMOVED
 from nuvom._file.log import GoneError, Log
 from nuvom._file.quarantine import Quarantine
 from nuvom._file.rows import Booted, Note, encode
 from nuvom._file.table import Table
 from nuvom._file.workers import Workers
-from nuvom._filesystem import refuse_network
-from nuvom._fork import drop_at_fork
-from nuvom._locked_out import NOTICE_SECS, LockedOut
-from nuvom._lockfile import FileTurns, TakenError
-from nuvom.clock import boot_id
-from nuvom.crashpoint import crashpoint
+from nuvom.config.project import ensure_lasting_folder_for
+from nuvom.core.clock import boot_id
 from nuvom.errors import BackendUnavailable, NuvomError
-from nuvom.project import ensure_lasting_folder_for
+from nuvom.host.crashpoint import crashpoint
+from nuvom.host.files import private_directory, read_file, storage_errors, write_durably
+from nuvom.host.filesystem import refuse_network
+from nuvom.host.fork import drop_at_fork
+from nuvom.host.lock import FileTurns, TakenError
+from nuvom.host.lock_notice import NOTICE_SECS, LockedOut
+from nuvom.host.wakeup import Doorbell
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from nuvom._file.rows import Row
-    from nuvom._presence import Presence
-    from nuvom.clock import Clock
-    from nuvom.config import Settings
+    from nuvom.config.settings import Settings
+    from nuvom.core.clock import Clock
     from nuvom.errors import CorruptRecord
+    from nuvom.host.worker_lock import Presence
 
 K = TypeVar("K")
 T = TypeVar("T")

@@ -33,9 +33,9 @@ from nuvom._file.rows import (
     decode_totals,
     decode_whole,
 )
+from nuvom.core.record import FINAL, JobRecord, JobStatus
+from nuvom.core.tally import Tally
 from nuvom.errors import PayloadError
-from nuvom.record import FINAL, JobRecord, JobStatus
-from nuvom.tally import Tally
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterable, Iterator

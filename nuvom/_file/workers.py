@@ -5,8 +5,8 @@ from __future__ import annotations
 from threading import Lock
 from typing import TYPE_CHECKING
 
-from nuvom._presence import Presence, is_alive
-from nuvom._slotfile import SLOT_BYTES, STARTED, STATE_AT
+from nuvom.host.start_marks import SLOT_BYTES, STARTED, STATE_AT
+from nuvom.host.worker_lock import Presence, is_alive
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

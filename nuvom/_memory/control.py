@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING
 
 from nuvom._memory.core import with_closed
 from nuvom._memory.reading import MemoryReading
-from nuvom.record import FINAL, JobStatus
-from nuvom.views import seen_worker
+from nuvom.core.record import FINAL, JobStatus
+from nuvom.core.views import seen_worker
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable
 
     from nuvom._memory.shelf import Row, Shelf
     from nuvom._memory.store import Holder
-    from nuvom.views import WorkerInfo
+    from nuvom.core.views import WorkerInfo
 
 _WORDS = frozenset({"quiet", "resume", "stop", "stacks"})
 _WAITING = frozenset({JobStatus.PENDING, JobStatus.PARKED})

@@ -8,14 +8,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from nuvom._memory.store import MemoryStore
-from nuvom.clock import SYSTEM_CLOCK, Clock
+from nuvom.core.clock import SYSTEM_CLOCK, Clock
+from nuvom.core.record import Attempt, JobStatus
 from nuvom.queue_backends.leased import LeasedJobQueue
-from nuvom.record import Attempt, JobStatus
 
 if TYPE_CHECKING:
     from nuvom._memory.shelf import Row
-    from nuvom.record import JobRecord, StoredError
-    from nuvom.tally import Ran
+    from nuvom.core.record import JobRecord, StoredError
+    from nuvom.core.tally import Ran
 
 _PENDING = JobStatus.PENDING
 _ATTEMPTS_KEPT = 100  # of one job: a task may snooze for years

@@ -12,16 +12,16 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from nuvom._memory.core import MemoryCore
-from nuvom.record import JobSnapshot, JobStatus
-from nuvom.tally import Tally
-from nuvom.views import ErrorGroup, QueueStats, failure_group
+from nuvom.core.record import JobSnapshot, JobStatus
+from nuvom.core.tally import Tally
+from nuvom.core.views import ErrorGroup, QueueStats, failure_group
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from nuvom._memory.shelf import QueueState, Row
-    from nuvom.record import Attempt
-    from nuvom.views import Total
+    from nuvom.core.record import Attempt
+    from nuvom.core.views import Total
 
 
 class MemoryReading(MemoryCore):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from nuvom.record import Attempt, JobRecord, JobStatus, StoredError
+from nuvom.core.record import Attempt, JobRecord, JobStatus, StoredError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

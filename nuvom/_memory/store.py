@@ -28,16 +28,16 @@ from threading import Condition, RLock
 from typing import TYPE_CHECKING, Any
 
 from nuvom._memory.shelf import QueueState, Row, Shelf, take_merged
+from nuvom.core.ids import valid_name
+from nuvom.core.record import FINAL, JobRecord, JobStatus
 from nuvom.errors import QueueFull
-from nuvom.names import valid_name
-from nuvom.record import FINAL, JobRecord, JobStatus
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Container, Iterable, Sequence
 
-    from nuvom.clock import Clock
-    from nuvom.tally import Tally
-    from nuvom.views import WorkerInfo
+    from nuvom.core.clock import Clock
+    from nuvom.core.tally import Tally
+    from nuvom.core.views import WorkerInfo
 
 _PENDING, _PARKED, _SUCCESS = JobStatus.PENDING, JobStatus.PARKED, JobStatus.SUCCESS
 _FAILURES = frozenset({JobStatus.FAILED, JobStatus.DEAD})

@@ -14,10 +14,10 @@ import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from nuvom._durable import private_directory
-from nuvom._lockfile import FileTurns, TakenError
-from nuvom.crashpoint import crashpoint
 from nuvom.errors import NuvomError
+from nuvom.host.crashpoint import crashpoint
+from nuvom.host.files import private_directory
+from nuvom.host.lock import FileTurns, TakenError
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from nuvom._sqlite.rows import become_claimed, encode_error, set_field
+from nuvom.core.record import JobRecord, StoredError
 from nuvom.errors import CorruptRecord, PayloadError
-from nuvom.record import JobRecord, StoredError
 
 if TYPE_CHECKING:
     import sqlite3

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from nuvom._presence import is_alive
 from nuvom._sqlite.enqueueing import FREE_KEY
 from nuvom._sqlite.pruning import IS_OLD, MOST_READ, OldJobs
 from nuvom._sqlite.schema import (
@@ -26,11 +25,12 @@ from nuvom._sqlite.schema import (
     STATUS,
     each_status,
 )
-from nuvom.clock import boot_id
-from nuvom.crashpoint import crashpoint
-from nuvom.names import valid_name
-from nuvom.record import JobRecord
-from nuvom.views import WorkerInfo, seen_worker
+from nuvom.core.clock import boot_id
+from nuvom.core.ids import valid_name
+from nuvom.core.record import JobRecord
+from nuvom.core.views import WorkerInfo, seen_worker
+from nuvom.host.crashpoint import crashpoint
+from nuvom.host.worker_lock import is_alive
 
 if TYPE_CHECKING:
     import sqlite3
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
     from nuvom._sqlite.pruning import Limits
     from nuvom._sqlite.store import Store
-    from nuvom.record import JobStatus
+    from nuvom.core.record import JobStatus
 
 _STATUS = "SELECT seq, status FROM jobs WHERE id = ?"
 _RECORD = """SELECT coalesce(j.record, p.record)

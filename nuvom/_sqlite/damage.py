@@ -11,8 +11,8 @@ import sqlite3
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from nuvom._durable import private_directory
 from nuvom.errors import BackendUnavailable, NuvomError
+from nuvom.host.files import private_directory
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -16,9 +16,6 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from nuvom._durable import storage_errors, sync_directory
-from nuvom._filesystem import refuse_network
-from nuvom._fork import drop_at_fork, rest_at_fork
 from nuvom._sqlite.checkpoint import TRIGGER_BYTES, Checkpointer
 from nuvom._sqlite.damage import (
     damaged,
@@ -31,17 +28,20 @@ from nuvom._sqlite.damage import (
 from nuvom._sqlite.schema import prepare, refuse_foreign
 from nuvom._sqlite.trouble import flush_log, is_failed_flush, translate
 from nuvom._sqlite.waiting import LockWait
-from nuvom.clock import SYSTEM_CLOCK
-from nuvom.crashpoint import crashpoint
+from nuvom.config.project import create_private_file, ensure_lasting_folder_for
+from nuvom.core.clock import SYSTEM_CLOCK
 from nuvom.errors import BackendUnavailable, NuvomError
-from nuvom.project import create_private_file, ensure_lasting_folder_for
+from nuvom.host.crashpoint import crashpoint
+from nuvom.host.files import storage_errors, sync_directory
+from nuvom.host.filesystem import refuse_network
+from nuvom.host.fork import drop_at_fork, rest_at_fork
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from nuvom.clock import Clock
-    from nuvom.config import Settings
+    from nuvom.config.settings import Settings
+    from nuvom.core.clock import Clock
 
 T = TypeVar("T")
 

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from nuvom._sqlite.schema import NEXT_SEQ, READY, SCHEDULED, each_status
-from nuvom.crashpoint import crashpoint
+from nuvom.core.batch import RecordBatch
+from nuvom.core.ids import valid_name
+from nuvom.core.record import JobRecord
 from nuvom.errors import QueueFull
-from nuvom.names import valid_name
-from nuvom.record import JobRecord
-from nuvom.record_batch import RecordBatch
+from nuvom.host.crashpoint import crashpoint
 
 if TYPE_CHECKING:
     import sqlite3

@@ -14,7 +14,7 @@ from nuvom.log import get_logger, log_event
 
 if TYPE_CHECKING:
     from nuvom._sqlite.database import Database
-    from nuvom.clock import Clock
+    from nuvom.core.clock import Clock
 
 SLOW_BYTES = 48 << 20
 FULL_BYTES = 64 << 20

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from nuvom._sqlite.rows import SNAPSHOT_COLUMNS, SNAPSHOT_FROM, decode_error, snapshot
 from nuvom._sqlite.schema import CODES, STATUS, SUCCESS, each_status
-from nuvom.record import Attempt, JobSnapshot, JobStatus, StoredError
-from nuvom.views import ErrorGroup, QueueStats
+from nuvom.core.record import Attempt, JobSnapshot, JobStatus, StoredError
+from nuvom.core.views import ErrorGroup, QueueStats
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

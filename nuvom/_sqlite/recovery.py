@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from nuvom._presence import find_dead, is_gone
-from nuvom._slotfile import read_slots
 from nuvom._sqlite.rows import SNAPSHOT_COLUMNS, SNAPSHOT_FROM, encode_error, snapshot
 from nuvom._sqlite.schema import DEAD, READY, SCHEDULED, SUSPECT
-from nuvom.crashpoint import crashpoint
-from nuvom.record import JobRecord, JobStatus
-from nuvom.recovery import LostDelivery, died_error, parked_error, recovered
+from nuvom.core.record import JobRecord, JobStatus
+from nuvom.core.recovery import LostDelivery, died_error, parked_error, recovered
+from nuvom.host.crashpoint import crashpoint
+from nuvom.host.start_marks import read_slots
+from nuvom.host.worker_lock import find_dead, is_gone
 
 if TYPE_CHECKING:
     import sqlite3

@@ -8,8 +8,8 @@ from typing import Any
 import msgspec
 
 from nuvom._sqlite.schema import RUNNING, STATUS
+from nuvom.core.record import JobRecord, JobSnapshot, JobStatus, StoredError
 from nuvom.errors import PayloadError
-from nuvom.record import JobRecord, JobSnapshot, JobStatus, StoredError
 
 # What a snapshot is made of, in this order. ``payloads`` is joined for large records.
 SNAPSHOT_COLUMNS = (

@@ -15,12 +15,12 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from nuvom._durable import storage_errors, sync_directory
 from nuvom._sqlite.damage import damaged
 from nuvom._sqlite.schema import prepare, refuse_foreign
 from nuvom._sqlite.trouble import file_bytes, translate
+from nuvom.config.project import create_private_file
 from nuvom.errors import BackendUnavailable
-from nuvom.project import create_private_file
+from nuvom.host.files import storage_errors, sync_directory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from nuvom.core.record import JobStatus
 from nuvom.errors import BackendUnavailable
-from nuvom.record import JobStatus
 
 if TYPE_CHECKING:
     import sqlite3

@@ -10,16 +10,16 @@ import msgspec
 from nuvom._sqlite.enqueueing import Enqueuer
 from nuvom._sqlite.rows import encode_error
 from nuvom._sqlite.schema import CODES, READY, SCHEDULED
-from nuvom.crashpoint import crashpoint
-from nuvom.record import JobStatus
-from nuvom.views import failure_group
+from nuvom.core.record import JobStatus
+from nuvom.core.views import failure_group
+from nuvom.host.crashpoint import crashpoint
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Sequence
 
     from nuvom._sqlite.store import Store
-    from nuvom.outcome import Settlement
+    from nuvom.core.outcome import Settlement
 
 # A key is free again once its job has ended, unless it was taken for a time that still runs.
 _KEY = "CASE WHEN unique_until > ?{now} THEN unique_key END"

@@ -10,21 +10,21 @@ import logging
 import threading
 from typing import TYPE_CHECKING
 
-from nuvom._doorbell import Doorbell
-from nuvom._fork import drop_at_fork
-from nuvom._presence import Presence, census
 from nuvom._sqlite.database import Database
 from nuvom._sqlite.pressure import Pressure
 from nuvom._sqlite.trouble import file_bytes
-from nuvom.clock import boot_id
+from nuvom.core.clock import boot_id
+from nuvom.core.views import StoreSize
+from nuvom.host.fork import drop_at_fork
+from nuvom.host.wakeup import Doorbell
+from nuvom.host.worker_lock import Presence, census
 from nuvom.log import get_logger, log_event
-from nuvom.views import StoreSize
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from nuvom.clock import Clock
-    from nuvom.config import Settings
+    from nuvom.config.settings import Settings
+    from nuvom.core.clock import Clock
 
 CHECKED_BYTES = 256 << 20
 """A file of this size is looked at in about a quarter of a second; a larger one at no start."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from nuvom.views import TOOK_BOUNDS, WAITED_BOUNDS, StoreSize, Total
+from nuvom.core.views import TOOK_BOUNDS, WAITED_BOUNDS, StoreSize, Total
 
 if TYPE_CHECKING:
     import sqlite3

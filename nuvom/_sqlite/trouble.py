@@ -12,9 +12,9 @@ import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from nuvom._durable import FULL, sync_data, write_again, write_all
 from nuvom._sqlite.damage import SALVAGE, damaged, is_damage
 from nuvom.errors import BackendUnavailable, StorageFull
+from nuvom.host.files import FULL, sync_data, write_again, write_all
 
 if TYPE_CHECKING:
     from pathlib import Path

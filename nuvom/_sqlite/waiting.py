@@ -9,14 +9,14 @@ import random
 import sqlite3
 from typing import TYPE_CHECKING, TypeVar
 
-from nuvom._locked_out import NOTICE_SECS, LockedOut
 from nuvom._sqlite.trouble import BUSY_SECS, is_busy
+from nuvom.host.lock_notice import NOTICE_SECS, LockedOut
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from nuvom.clock import Clock
+    from nuvom.core.clock import Clock
 
 T = TypeVar("T")
 

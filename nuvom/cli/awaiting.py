@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from nuvom.cli import exit_codes
 from nuvom.cli.jsonable import jsonable
 from nuvom.cli.shapes import error_text
-from nuvom.record import JobSnapshot, JobStatus, StoredError
+from nuvom.core.record import JobSnapshot, JobStatus, StoredError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

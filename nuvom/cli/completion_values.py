@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from nuvom.cli.session import project_root
 from nuvom.cli.shapes import short_id
-from nuvom.config import SETTINGS
-from nuvom.config_sources import load
+from nuvom.config.settings import SETTINGS
+from nuvom.config.sources import load
 from nuvom.discovery.manifest import read_manifest
 from nuvom.inspection import Inspector
 from nuvom.plugins.loader import find_entries

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from nuvom import platforms
 from nuvom.cli.worker_process import HAND_BACK_SECS, LOOK_SECS
+from nuvom.host import processes as platforms
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from nuvom.cli.worker_process import WorkerProcess
-    from nuvom.clock import Clock
+    from nuvom.core.clock import Clock
 
 
 class Crew:

@@ -18,8 +18,8 @@ from nuvom.errors import InvalidArguments
 
 if TYPE_CHECKING:
     from nuvom.cli.invocation import Invocation
+    from nuvom.core.record import JobRecord
     from nuvom.inspection import Inspector
-    from nuvom.record import JobRecord
     from nuvom.runtime import Runtime
 
 

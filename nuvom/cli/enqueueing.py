@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nuvom.cli.values import call_of
+from nuvom.core.options import NO_CALL_OPTIONS, CallOptions, call_options
 from nuvom.discovery.calling import definition_of, signature_of, unknown_options
 from nuvom.errors import InvalidSetting, TaskNotImportable, did_you_mean
-from nuvom.options import NO_CALL_OPTIONS, CallOptions, call_options
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from nuvom.cli.invocation import Invocation
+    from nuvom.core.record import JobRecord
     from nuvom.discovery.entries import TaskEntry
     from nuvom.inspection import Inspector
-    from nuvom.record import JobRecord
     from nuvom.runtime import Runtime
 
     Call = tuple[tuple[Any, ...], dict[str, Any]]

@@ -11,6 +11,7 @@ import os
 from typing import TYPE_CHECKING
 
 from nuvom.cli.session import project_root
+from nuvom.config.project import import_roots
 from nuvom.discovery.calling import signature_of
 from nuvom.discovery.explain import why_no_task
 from nuvom.discovery.manifest import read_manifest, write_manifest
@@ -22,7 +23,6 @@ from nuvom.errors import (
     TaskNotFound,
     plural,
 )
-from nuvom.project import import_roots
 from nuvom.registry.registry import find_name
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from nuvom.cli.invocation import Invocation
-    from nuvom.config import Settings
+    from nuvom.config.settings import Settings
     from nuvom.discovery.entries import TaskEntry
 
 

@@ -14,7 +14,7 @@ from nuvom.cli.session import project_root, settings
 from nuvom.events import default_bus
 from nuvom.inspection import Inspector
 from nuvom.log import configure_logging, get_logger, reset_logging
-from nuvom.log_events import subscribe_logging
+from nuvom.logs.events import subscribe_logging
 from nuvom.runtime import Runtime, build_runtime
 
 if TYPE_CHECKING:

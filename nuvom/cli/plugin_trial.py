@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from nuvom.cli.invocation import Invocation
-    from nuvom.config import Settings
+    from nuvom.config.settings import Settings
     from nuvom.errors import PluginError
     from nuvom.plugins.lifecycle import FailedPlugin, LoadedPlugin
 

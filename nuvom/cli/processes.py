@@ -7,7 +7,7 @@ import sys
 from typing import NoReturn
 
 import nuvom._version
-from nuvom import platforms
+from nuvom.host import processes as platforms
 
 _BOOTSTRAP = "import sys; sys.path.append(sys.argv.pop(1)); from nuvom.cli.cli import main; main()"
 

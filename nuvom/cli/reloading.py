@@ -15,7 +15,7 @@ from nuvom.cli.signals import stop_signals
 from nuvom.cli.text import quoted
 from nuvom.cli.watching import changes, snapshot
 from nuvom.cli.worker_process import WorkerProcess, worker_command, worker_options
-from nuvom.clock import SYSTEM_CLOCK
+from nuvom.core.clock import SYSTEM_CLOCK
 from nuvom.discovery.auto_register import refresh
 from nuvom.discovery.parser import syntax_tree
 from nuvom.errors import plural
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from nuvom.cli.invocation import Invocation
-    from nuvom.config import Settings
+    from nuvom.config.settings import Settings
     from nuvom.discovery.entries import Scan
 
 SCHEMA = "nuvom.dev/1"

@@ -14,14 +14,14 @@ from __future__ import annotations
 from threading import Lock
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from nuvom.clock import SYSTEM_CLOCK
-from nuvom.record import JobRecord, JobSnapshot, JobStatus, StoredError
+from nuvom.core.clock import SYSTEM_CLOCK
+from nuvom.core.record import JobRecord, JobSnapshot, JobStatus, StoredError
 from nuvom.result_backends import BaseResultBackend
 from nuvom.result_backends.full import as_full, as_stored_error
 from nuvom.serialization.msgpack_codec import MsgpackCodec
 
 if TYPE_CHECKING:
-    from nuvom.config import Settings
+    from nuvom.config.settings import Settings
 
 
 class $cls(BaseResultBackend):

@@ -36,7 +36,7 @@ from nuvom.queue_backends import BaseJobQueue, JobRecord
 from nuvom.queue_backends.base import Capability
 
 if TYPE_CHECKING:
-    from nuvom.config import Settings
+    from nuvom.config.settings import Settings
 
 
 class $cls(BaseJobQueue):
@@ -128,7 +128,7 @@ from nuvom.plugins.registry import register_metrics_provider
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from nuvom.config import Settings
+    from nuvom.config.settings import Settings
     from nuvom.events import Event
     from nuvom.plugins.contracts import Extras
 

@@ -14,22 +14,22 @@ from contextlib import contextmanager
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from nuvom import platforms
 from nuvom.cli import exit_codes
 from nuvom.cli.processes import replace_self
 from nuvom.cli.serving_text import setting_warnings, start_lines, start_warnings
 from nuvom.cli.session import folder_or_root, project_root
 from nuvom.cli.signals import StopSignals, stop_signals, write_now
 from nuvom.cli.worker_process import SupervisorLine
-from nuvom.config_sources import Loaded, load
+from nuvom.config.sources import Loaded, load
 from nuvom.discovery.auto_register import add_import_roots, refresh, register_manifest
 from nuvom.discovery.freshness import is_stale
 from nuvom.discovery.hiding import hiding_problems
 from nuvom.errors import TaskImportFailed, plural
 from nuvom.events import WorkerStarted, default_bus
+from nuvom.host import processes as platforms
 from nuvom.inspection import Inspector
 from nuvom.log import configure_logging, flush_logs, get_logger
-from nuvom.log_events import subscribe_logging
+from nuvom.logs.events import subscribe_logging
 from nuvom.plugins.extras import bind_extras, make_extras
 from nuvom.plugins.loader import load_plugins
 from nuvom.runtime import Runtime, build_runtime, use_runtime
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from nuvom.cli.invocation import Invocation
-    from nuvom.config import Settings
+    from nuvom.config.settings import Settings
     from nuvom.plugins.lifecycle import PluginSet
 
 SCHEMA = "nuvom.worker_run/1"

@@ -13,7 +13,7 @@ from nuvom.errors import plural
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from nuvom.config import Settings
+    from nuvom.config.settings import Settings
     from nuvom.plugins.lifecycle import PluginSet
     from nuvom.worker import Worker
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from nuvom.config_sources import Loaded, load
+from nuvom.config.project import find_root, require_root, root_or_here
+from nuvom.config.sources import Loaded, load
 from nuvom.errors import ProjectNotFound
-from nuvom.project import find_root, require_root, root_or_here
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

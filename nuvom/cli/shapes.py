@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from nuvom.cli.tables import Cell, Column, Table
 from nuvom.cli.text import ago, duration, rfc3339
-from nuvom.safe_text import mask_text
+from nuvom.core.text import mask_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from nuvom.record import Attempt, JobSnapshot, StoredError
-    from nuvom.views import ErrorGroup, QueueStats, WorkerInfo
+    from nuvom.core.record import Attempt, JobSnapshot, StoredError
+    from nuvom.core.views import ErrorGroup, QueueStats, WorkerInfo
 
 SHORT_ID = 8
 STATUS_STYLES = {

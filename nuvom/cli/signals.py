@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from nuvom import platforms
 from nuvom.cli.exit_codes import INTERRUPTED, TERMINATED
+from nuvom.host import processes as platforms
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -12,21 +12,21 @@ from nuvom.cli.awaiting import code_of, failure_text, value_text
 from nuvom.cli.session import folder_or_root
 from nuvom.cli.shapes import error_data
 from nuvom.cli.user_files import import_file
-from nuvom.config_sources import load
+from nuvom.config.sources import load
+from nuvom.core.options import NO_CALL_OPTIONS, call_options
 from nuvom.discovery.auto_register import add_import_roots, loader_for
 from nuvom.discovery.scan import scan
 from nuvom.errors import TaskImportFailed
 from nuvom.inspection import Inspector
-from nuvom.options import NO_CALL_OPTIONS, call_options
 from nuvom.runtime import Runtime, build_runtime, use_runtime
-from nuvom.waiting import wait_for_final
+from nuvom.waits import wait_for_final
 from nuvom.worker import Worker
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from nuvom.cli.invocation import Invocation
-    from nuvom.record import JobSnapshot
+    from nuvom.core.record import JobSnapshot
 
 SCHEMA = "nuvom.test_run/1"
 _IN_MEMORY = {"queue_backend": "memory", "result_backend": "memory"}

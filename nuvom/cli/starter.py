@@ -5,10 +5,10 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING, NamedTuple
 
+from nuvom.config.project import CONFIG_FILE, PYPROJECT, ensure_state_dir, has_section
 from nuvom.discovery.manifest import write_manifest
 from nuvom.discovery.scan import scan
 from nuvom.errors import BackendUnavailable, StorageFull
-from nuvom.project import CONFIG_FILE, PYPROJECT, ensure_state_dir, has_section
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

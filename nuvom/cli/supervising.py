@@ -11,7 +11,6 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
-from nuvom import platforms
 from nuvom.cli import exit_codes
 from nuvom.cli.crew import Crew
 from nuvom.cli.serving_text import supervisor_lines
@@ -23,7 +22,8 @@ from nuvom.cli.worker_process import (
     worker_command,
     worker_options,
 )
-from nuvom.clock import SYSTEM_CLOCK
+from nuvom.core.clock import SYSTEM_CLOCK
+from nuvom.host import processes as platforms
 from nuvom.log import configure_logging, flush_logs, get_logger, log_event
 
 if TYPE_CHECKING:
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
     from nuvom.cli.invocation import Invocation
     from nuvom.cli.signals import StopSignals
-    from nuvom.clock import Clock
-    from nuvom.config_sources import Loaded
+    from nuvom.config.sources import Loaded
+    from nuvom.core.clock import Clock
 
 SCHEMA = "nuvom.supervisor_run/1"
 _WAITS_SECS = (0.2, 1.0, 2.0, 5.0, 10.0, 30.0)  # until a worker that died is replaced

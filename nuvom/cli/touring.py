@@ -11,7 +11,7 @@ from nuvom.cli.shapes import error_data
 from nuvom.cli.starter import write_project
 from nuvom.cli.text import duration, quoted
 from nuvom.cli.touring_view import view_for
-from nuvom.config_sources import load
+from nuvom.config.sources import load
 from nuvom.demo.tour import Expected, enqueue, watch
 from nuvom.errors import plural
 from nuvom.runtime import Runtime, build_runtime, use_runtime
@@ -19,7 +19,7 @@ from nuvom.worker import Worker
 
 if TYPE_CHECKING:
     from nuvom.cli.invocation import Invocation
-    from nuvom.record import JobSnapshot
+    from nuvom.core.record import JobSnapshot
 
 SCHEMA = "nuvom.demo/1"
 _LIMIT_SECS = 30.0  # it takes about four; a machine may be very busy

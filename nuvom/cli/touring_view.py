@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from nuvom.cli.output import Output
-    from nuvom.record import JobSnapshot
+    from nuvom.core.record import JobSnapshot
 
 _BAR = 14
 _TASKS = (

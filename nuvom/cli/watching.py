@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from nuvom.clock import Clock
+    from nuvom.core.clock import Clock
 
 _POLL_SECS = 0.3
 _CONFIGURATION = ("nuvom.toml", "pyproject.toml", ".env", ".nuvomignore", ".nuvom_plugins.toml")

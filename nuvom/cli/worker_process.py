@@ -11,9 +11,9 @@ import os
 import threading
 from typing import TYPE_CHECKING, Any
 
-from nuvom import platforms
 from nuvom.cli.processes import own_command
-from nuvom.clock import SYSTEM_CLOCK
+from nuvom.core.clock import SYSTEM_CLOCK
+from nuvom.host import processes as platforms
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from nuvom.clock import SYSTEM_CLOCK
+from nuvom.core.clock import SYSTEM_CLOCK
 from nuvom.execution.current import current_job
 from nuvom.task import task
 

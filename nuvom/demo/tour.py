@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from nuvom.core.record import JobStatus
 from nuvom.demo import tasks
 from nuvom.inspection import Inspector
-from nuvom.record import JobStatus
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from nuvom.core.record import JobSnapshot
     from nuvom.job import Job
-    from nuvom.record import JobSnapshot
     from nuvom.runtime import Runtime
 
 DELAY_SECS = 3.0

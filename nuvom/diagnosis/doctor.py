@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from nuvom.config_sources import load
+from nuvom.config.sources import load
 from nuvom.diagnosis.pending import pending_findings
 from nuvom.diagnosis.project import (
     environment_findings,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from nuvom.config import Settings
+    from nuvom.config.settings import Settings
     from nuvom.errors import NuvomError
 
 Level = Literal["ok", "warn", "fail"]

@@ -5,20 +5,20 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from nuvom.core.record import JobStatus
 from nuvom.diagnosis.findings import Finding, fail, failed, ok
 from nuvom.discovery.calling import definition_of
 from nuvom.discovery.scan import scan
 from nuvom.errors import InvalidArguments, NuvomError, PayloadError, plural
 from nuvom.inspection import Inspector
-from nuvom.record import JobStatus
+from nuvom.registry.signature import Binder
 from nuvom.runtime import build_runtime
-from nuvom.signature import Binder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from nuvom.config_sources import Loaded
-    from nuvom.record import JobRecord
+    from nuvom.config.sources import Loaded
+    from nuvom.core.record import JobRecord
     from nuvom.serialization.base import Codec
 
 _WAITING = (JobStatus.PENDING, JobStatus.PARKED)

@@ -10,19 +10,19 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from nuvom._version import __version__
-from nuvom.config_sources import problems
+from nuvom.config.project import STATE_DIR, check_state_dir
+from nuvom.config.sources import problems
 from nuvom.diagnosis.findings import Finding, fail, failed, ok, warn
 from nuvom.discovery.manifest import diff, read_manifest
 from nuvom.discovery.scan import scan
 from nuvom.errors import NuvomError
 from nuvom.plugins.loader import find_entries
-from nuvom.project import STATE_DIR, check_state_dir
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from nuvom.config_sources import Loaded
+    from nuvom.config.sources import Loaded
     from nuvom.discovery.entries import Changes
 
 _LEAST_FREE_BYTES = 200 << 20

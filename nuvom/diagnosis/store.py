@@ -15,9 +15,9 @@ from nuvom.runtime import build_runtime
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from nuvom.config import Settings
-    from nuvom.config_sources import Loaded
-    from nuvom.views import QueueStats
+    from nuvom.config.settings import Settings
+    from nuvom.config.sources import Loaded
+    from nuvom.core.views import QueueStats
 
 
 def store_findings(loaded: Loaded) -> Iterator[Finding]:

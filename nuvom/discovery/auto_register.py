@@ -13,13 +13,13 @@ import sys
 import traceback
 from typing import TYPE_CHECKING
 
+from nuvom.config.project import import_roots
 from nuvom.discovery import importing
 from nuvom.discovery.importing import Importer, StillImporting, is_interrupt
 from nuvom.discovery.manifest import diff, read_manifest, write_manifest
 from nuvom.discovery.scan import scan
 from nuvom.errors import InvalidManifest, TaskImportFailed
 from nuvom.log import get_logger, log_event
-from nuvom.project import import_roots
 from nuvom.registry.registry import TaskDefinition
 
 if TYPE_CHECKING:

@@ -12,12 +12,12 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
-from nuvom._durable import write_durably
+from nuvom.config.project import ensure_folder_for
 from nuvom.discovery.entries import FoundTask, Note
 from nuvom.discovery.parser import NOTHING, Parsed
 from nuvom.errors import NuvomError
+from nuvom.host.files import write_durably
 from nuvom.log import get_logger, log_event
-from nuvom.project import ensure_folder_for
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -12,8 +12,8 @@ import ast
 import inspect
 from typing import TYPE_CHECKING, Any
 
+from nuvom.core.options import TaskOptions, task_options
 from nuvom.errors import InvalidTaskOption
-from nuvom.options import TaskOptions, task_options
 from nuvom.registry.registry import TaskDefinition
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
+from nuvom.config.project import import_roots
 from nuvom.discovery.entries import Problem
-from nuvom.project import import_roots
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

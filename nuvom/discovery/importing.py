@@ -13,16 +13,16 @@ import signal
 import threading
 from typing import TYPE_CHECKING
 
-from nuvom.clock import SYSTEM_CLOCK
+from nuvom.core.clock import SYSTEM_CLOCK
+from nuvom.core.guard import AttemptClosed
 from nuvom.execution.failures import current_frames, stack_of
-from nuvom.guard import AttemptClosed
 from nuvom.log import get_logger, log_event
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import ModuleType
 
-    from nuvom.clock import Clock
+    from nuvom.core.clock import Clock
 
 NAMED_SECS = 3.0
 LIMIT_SECS = 10.0

@@ -9,10 +9,10 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from nuvom._durable import write_durably
+from nuvom.config.project import cannot_write, ensure_folder_for
 from nuvom.discovery.entries import Changes, TaskEntry
 from nuvom.errors import BackendUnavailable, InvalidManifest
-from nuvom.project import cannot_write, ensure_folder_for
+from nuvom.host.files import write_durably
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -11,7 +11,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nuvom.clock import SYSTEM_CLOCK
+from nuvom.config.project import STATE_DIR, import_roots
+from nuvom.core.clock import SYSTEM_CLOCK
 from nuvom.discovery import cache
 from nuvom.discovery.entries import Duplicate, Problem, Scan, TaskEntry
 from nuvom.discovery.hiding import hiding_problems
@@ -19,12 +20,11 @@ from nuvom.discovery.ignore import IgnoreRules, PatternList
 from nuvom.discovery.parser import NOTHING, Parsed, mentions_tasks, parse
 from nuvom.discovery.walker import SourceFile, Walker, read_file
 from nuvom.errors import ProjectNotFound
-from nuvom.project import STATE_DIR, import_roots
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from nuvom.clock import Clock
+    from nuvom.core.clock import Clock
     from nuvom.discovery.entries import FoundTask
 
 _SOURCE_PREFIX = "src/"

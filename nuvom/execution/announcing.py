@@ -6,6 +6,7 @@ import logging
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from nuvom.core.record import JobStatus, StoredError
 from nuvom.events import (
     Event,
     EventBus,
@@ -18,16 +19,15 @@ from nuvom.events import (
     JobTimedOut,
 )
 from nuvom.log import get_logger, log_event
-from nuvom.record import JobStatus, StoredError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
+    from nuvom.core.outcome import Settlement
     from nuvom.execution.job_runner import JobRunner
     from nuvom.execution.lanes import Lane
     from nuvom.execution.running import RunningJob
     from nuvom.execution.station import Station
-    from nuvom.outcome import Settlement
 
 _LOG = get_logger("nuvom.worker")
 # Looked up before the event is made: one that nobody subscribed to costs nothing.

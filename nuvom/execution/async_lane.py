@@ -16,11 +16,11 @@ from contextlib import suppress
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from nuvom.core.job_context import current
 from nuvom.execution.failures import stack_of, stack_of_coroutine
 from nuvom.execution.job_runner import LATE_SECS
 from nuvom.execution.loop_thread import LoopThread
 from nuvom.execution.steps import Steps
-from nuvom.job_context import current
 
 if TYPE_CHECKING:
     from collections.abc import Callable

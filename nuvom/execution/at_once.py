@@ -9,17 +9,17 @@ from __future__ import annotations
 from threading import Lock
 from typing import TYPE_CHECKING
 
+from nuvom.core.record import JobStatus
 from nuvom.errors import NuvomError
 from nuvom.execution.announcing import OpenHooks, announce
-from nuvom.record import JobStatus
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from nuvom.core.outcome import Settlement
     from nuvom.execution.lanes import Lane
     from nuvom.execution.running import RunningJob
     from nuvom.execution.station import Station
-    from nuvom.outcome import Settlement
 
 
 class AtOnce:

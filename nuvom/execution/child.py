@@ -2,7 +2,7 @@
 
 The main thread runs the tasks, so that they meet the process as any program does; one thread
 listens to the worker, and one calls hooks. The child leaves when the worker is gone. Who
-composes it is ``nuvom/child_main.py``.
+composes it is ``nuvom/execution/child_main.py``.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
 
-from nuvom import platforms
-from nuvom._fork import drop_at_fork
+from nuvom.core.guard import AttemptClosed, Guard
+from nuvom.core.record import JobRecord, JobStatus
 from nuvom.discovery.importing import Importer, is_interrupt
 from nuvom.errors import NuvomError, QueueError, TaskImportFailed
 from nuvom.events import HookFailed
@@ -36,17 +36,17 @@ from nuvom.execution.framing import (
     Unloadable,
 )
 from nuvom.execution.running import Prepared, RunningJob
-from nuvom.guard import AttemptClosed, Guard
-from nuvom.record import JobRecord, JobStatus
+from nuvom.host import processes as platforms
+from nuvom.host.fork import drop_at_fork
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from nuvom.clock import Clock
+    from nuvom.core.clock import Clock
+    from nuvom.core.options import CallOptions
     from nuvom.events import EventBus
     from nuvom.execution.framing import Link
     from nuvom.execution.job_runner import JobRunner
-    from nuvom.options import CallOptions
     from nuvom.registry.registry import Registry, TaskDefinition
 
     MakeRecord = Callable[[TaskDefinition, tuple[Any, ...], dict[str, Any], CallOptions], JobRecord]

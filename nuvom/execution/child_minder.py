@@ -12,12 +12,12 @@ import threading
 from math import inf
 from typing import TYPE_CHECKING
 
-from nuvom import platforms
+from nuvom.host import processes as platforms
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from nuvom.clock import Clock
+    from nuvom.core.clock import Clock
     from nuvom.execution.child_pool import ChildPool
     from nuvom.execution.child_process import ChildProcess
 

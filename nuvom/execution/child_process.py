@@ -14,14 +14,14 @@ import threading
 from queue import SimpleQueue
 from typing import IO, TYPE_CHECKING, cast
 
-from nuvom import platforms
 from nuvom.execution.childhood import PROGRAM
 from nuvom.execution.framing import HOOKS_KEPT, AskStack, Close, FromChild, Link
+from nuvom.host import processes as platforms
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from nuvom.clock import Clock
+    from nuvom.core.clock import Clock
     from nuvom.execution.framing import Hello, ToChild
     from nuvom.execution.running import RunningJob
 

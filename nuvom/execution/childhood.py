@@ -10,7 +10,7 @@ from nuvom.errors import Refused
 # It is read byte by byte, to leave the frames behind it alone.
 PROGRAM = (
     "import sys, json; sys.path[:] = json.loads(sys.stdin.buffer.raw.readline()); "
-    "from nuvom.child_main import main; main()"
+    "from nuvom.execution.child_main import main; main()"
 )
 
 

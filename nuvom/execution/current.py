@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
 
+from nuvom.core.guard import engine_call
+from nuvom.core.job_context import current
 from nuvom.errors import LeaseLost, NoCurrentJob
-from nuvom.guard import engine_call
-from nuvom.job_context import current
 
 if TYPE_CHECKING:
     from nuvom.execution.running import RunningJob

@@ -12,15 +12,15 @@ import threading
 from itertools import count
 from typing import TYPE_CHECKING, Protocol
 
-from nuvom.crashpoint import crashpoint
-from nuvom.outcome import Settlement
+from nuvom.core.outcome import Settlement
+from nuvom.core.record import JobRecord, JobStatus, StoredError
+from nuvom.host.crashpoint import crashpoint
 from nuvom.queue_backends.leased import LeasedJobQueue
-from nuvom.record import JobRecord, JobStatus, StoredError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from nuvom.clock import Clock
+    from nuvom.core.clock import Clock
     from nuvom.queue_backends.base import BaseJobQueue
     from nuvom.result_backends.base import BaseResultBackend
     from nuvom.serialization.base import Codec

@@ -13,8 +13,8 @@ import threading
 import traceback
 from typing import TYPE_CHECKING
 
+from nuvom.core.record import StoredError
 from nuvom.errors import NuvomError
-from nuvom.record import StoredError
 
 if TYPE_CHECKING:
     from types import FrameType, TracebackType

@@ -12,9 +12,9 @@ from typing import IO, Any
 
 import msgspec
 
-from nuvom._fork import drop_at_fork
-from nuvom.outcome import Settlement
-from nuvom.record import JobRecord, JobStatus, StoredError
+from nuvom.core.outcome import Settlement
+from nuvom.core.record import JobRecord, JobStatus, StoredError
+from nuvom.host.fork import drop_at_fork
 
 HOOKS_KEPT = 1000  # attempts whose settlement is never committed must not pile up, at either end
 _LENGTH_BYTES = 4

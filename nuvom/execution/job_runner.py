@@ -12,16 +12,11 @@ from math import inf
 from sys import exception
 from typing import TYPE_CHECKING, Any
 
-from nuvom._fork import drop_at_fork, end_forked
-from nuvom.companion import handed_over_by, run_by
-from nuvom.errors import NuvomError, ResultTooLarge, TaskImportFailed
-from nuvom.events import EventBus, HookFailed, JobStarted
-from nuvom.execution.failures import fingerprint, stored_error
-from nuvom.execution.running import KeptElsewhere, Prepared
-from nuvom.guard import UserCall, of_thread
-from nuvom.job_context import current
-from nuvom.options import TaskOptions
-from nuvom.outcome import (
+from nuvom.core.guard import UserCall, of_thread
+from nuvom.core.job_context import current
+from nuvom.core.middleware import handed_over_by, run_by
+from nuvom.core.options import TaskOptions
+from nuvom.core.outcome import (
     Cancelled,
     Failed,
     Outcome,
@@ -31,19 +26,24 @@ from nuvom.outcome import (
     TimedOut,
     UnknownTask,
 )
-from nuvom.record import JobRecord, JobStatus, StoredError
-from nuvom.retry import decide
-from nuvom.steering import Discard, Retry, Snooze
+from nuvom.core.record import JobRecord, JobStatus, StoredError
+from nuvom.core.retry import decide
+from nuvom.core.signals import Discard, Retry, Snooze
+from nuvom.errors import NuvomError, ResultTooLarge, TaskImportFailed
+from nuvom.events import EventBus, HookFailed, JobStarted
+from nuvom.execution.failures import fingerprint, stored_error
+from nuvom.execution.running import KeptElsewhere, Prepared
+from nuvom.host.fork import drop_at_fork, end_forked
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from contextlib import AbstractContextManager
     from random import Random
 
-    from nuvom.clock import Clock
-    from nuvom.config import Settings
+    from nuvom.config.settings import Settings
+    from nuvom.core.clock import Clock
+    from nuvom.core.guard import Closable, Guard
     from nuvom.execution.running import RunningJob
-    from nuvom.guard import Closable, Guard
     from nuvom.registry.registry import Registry
     from nuvom.serialization.base import Codec
 

@@ -10,9 +10,9 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
+from nuvom.core.record import JobStatus
 from nuvom.events import BackendFailed, JobDead, JobReaped
 from nuvom.execution.failures import stored_error
-from nuvom.record import JobStatus
 
 if TYPE_CHECKING:
     from collections.abc import Callable

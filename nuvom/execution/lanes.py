@@ -13,10 +13,10 @@ from nuvom.errors import InvalidSetting
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from nuvom.clock import Clock
+    from nuvom.core.clock import Clock
+    from nuvom.core.outcome import Settlement
     from nuvom.execution.job_runner import JobRunner
     from nuvom.execution.running import InHand, RunningJob
-    from nuvom.outcome import Settlement
 
 
 class Shop(NamedTuple):

@@ -15,7 +15,7 @@ from nuvom.execution.childhood import refuse_in_child
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from nuvom.config import Settings
+    from nuvom.config.settings import Settings
     from nuvom.events import EventBus
     from nuvom.execution.lanes import Lane, Shop
     from nuvom.execution.running import RunningJob

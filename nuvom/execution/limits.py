@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from nuvom.clock import Clock
+    from nuvom.core.clock import Clock
     from nuvom.execution.lanes import Lane
 
 

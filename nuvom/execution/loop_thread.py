@@ -7,14 +7,14 @@ import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from nuvom.core.guard import AttemptClosed, Guard
 from nuvom.execution.failures import current_frames
-from nuvom.guard import AttemptClosed, Guard
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import FrameType
 
-    from nuvom.clock import Clock
+    from nuvom.core.clock import Clock
 
 _TURN_SECS = 0.25  # between notes that the loop turns
 _LEAVE_SECS = 1.0  # for coroutines to clean up at the end

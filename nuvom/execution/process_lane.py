@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
 
-from nuvom import platforms
+from nuvom.core.outcome import Failed
+from nuvom.core.record import StoredError
 from nuvom.errors import NuvomError, WorkerChildDied
 from nuvom.events import HookFailed
 from nuvom.execution.child_minder import ChildMinder
@@ -41,20 +42,19 @@ from nuvom.execution.framing import (
 )
 from nuvom.execution.pace import Lead
 from nuvom.execution.running import KeptElsewhere
-from nuvom.log_handlers import LogHandler
-from nuvom.naming import task_name
-from nuvom.outcome import Failed
-from nuvom.record import StoredError
+from nuvom.host import processes as platforms
+from nuvom.logs.handlers import LogHandler
+from nuvom.registry.names import task_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from nuvom.config import Settings
+    from nuvom.config.settings import Settings
+    from nuvom.core.outcome import Settlement
+    from nuvom.core.record import JobStatus
     from nuvom.events import EventBus
     from nuvom.execution.lanes import Shop
     from nuvom.execution.running import RunningJob
-    from nuvom.outcome import Settlement
-    from nuvom.record import JobStatus
     from nuvom.registry.registry import TaskDefinition
 
 _STACK_SECS = 0.2  # for a child to say where its code is

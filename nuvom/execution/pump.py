@@ -11,7 +11,6 @@ from collections import defaultdict, deque
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from nuvom.crashpoint import crashpoint
 from nuvom.errors import NuvomError
 from nuvom.events import JobFenced, JobsClaimed
 from nuvom.execution.announcing import OpenHooks, announce
@@ -25,17 +24,18 @@ from nuvom.execution.room import Room, queue_limits
 from nuvom.execution.running import RunningJob
 from nuvom.execution.sleeper import Sleeper
 from nuvom.execution.strays import Strays
+from nuvom.host.crashpoint import crashpoint
 from nuvom.queue_backends.base import Capability
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable
 
+    from nuvom.core.outcome import Settlement
+    from nuvom.core.record import JobRecord
     from nuvom.execution.limits import Limits
     from nuvom.execution.room import Turn
     from nuvom.execution.station import Station
     from nuvom.execution.thread_lane import ThreadLane
-    from nuvom.outcome import Settlement
-    from nuvom.record import JobRecord
 
     MakeLanes = Callable[[Shop], tuple[ThreadLane, tuple[Lane, ...]]]
 

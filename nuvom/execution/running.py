@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from nuvom.outcome import Settlement
-from nuvom.record import JobRecord, JobStatus
+from nuvom.core.outcome import Settlement
+from nuvom.core.record import JobRecord, JobStatus
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -56,7 +56,7 @@ class RunningJob(msgspec.Struct, eq=False):
         deadline: Monotonic seconds, set when user code starts; ``inf`` when there is none.
         started_at: Seconds since the epoch, 0 before the start.
         is_cancelled: The task was told to stop: cancelled, past its deadline, or lease lost.
-        is_closed, is_told: As in ``nuvom.guard.Closable``.
+        is_closed, is_told: As in ``nuvom.core.guard.Closable``.
         children: Jobs to enqueue with this one's success.
         prepared: The task that it is an attempt of; None where no code is to run.
         settlement: What closes it, once it is closed.

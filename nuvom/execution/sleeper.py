@@ -9,7 +9,7 @@ from nuvom.execution.bell import Bell, Nap
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from nuvom.clock import Clock
+    from nuvom.core.clock import Clock
     from nuvom.execution.at_once import AtOnce
     from nuvom.queue_backends.base import BaseJobQueue
 

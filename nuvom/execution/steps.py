@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from nuvom._fork import end_forked
+from nuvom.host.fork import end_forked
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Coroutine, Generator
 
+    from nuvom.core.guard import Guard
     from nuvom.execution.job_runner import JobRunner
     from nuvom.execution.running import RunningJob
-    from nuvom.guard import Guard
 
 
 class Steps:

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
-from nuvom.record import JobStatus
+from nuvom.core.record import JobStatus
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from nuvom.core.record import JobRecord
     from nuvom.execution.running import InHand, RunningJob
     from nuvom.queue_backends.base import BaseJobQueue
     from nuvom.queue_backends.leased import LeasedJobQueue
-    from nuvom.record import JobRecord
 
 
 class Strays:

@@ -13,15 +13,15 @@ import threading
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
+from nuvom.core.guard import Guard
 from nuvom.execution.failures import current_frames, stack_of
 from nuvom.execution.running import RunningJob
-from nuvom.guard import Guard
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from nuvom.core.guard import Closable
     from nuvom.execution.lanes import Shop
-    from nuvom.guard import Closable
 
 _TICK_SECS = 0.05  # how late a deadline may be noticed
 _IDLE_TICK_SECS = 0.5

@@ -12,11 +12,11 @@ from nuvom.events import BackendCalled, WorkerAsked
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from nuvom.clock import Clock
+    from nuvom.core.clock import Clock
+    from nuvom.core.outcome import Settlement
+    from nuvom.core.record import JobRecord
     from nuvom.events import EventBus
     from nuvom.execution.delivery import Delivery, QueueFilter
-    from nuvom.outcome import Settlement
-    from nuvom.record import JobRecord
 
 
 class WatchedDelivery:

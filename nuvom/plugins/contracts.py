@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Protocol, TypedDict, TypeGuard
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from nuvom.clock import Clock
-    from nuvom.config import Settings
+    from nuvom.config.settings import Settings
+    from nuvom.core.clock import Clock
+    from nuvom.core.record import Attempt, JobSnapshot, JobStatus
+    from nuvom.core.views import ErrorGroup, QueueStats, StoreSize, Total, WorkerInfo
     from nuvom.events import EventBus
     from nuvom.queue_backends.base import BaseJobQueue
-    from nuvom.record import Attempt, JobSnapshot, JobStatus
     from nuvom.result_backends.base import BaseResultBackend
-    from nuvom.views import ErrorGroup, QueueStats, StoreSize, Total, WorkerInfo
 
 API_VERSION = "1.0"
 

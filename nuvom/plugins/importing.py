@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from importlib import import_module, invalidate_caches
 from typing import TYPE_CHECKING, Any
 
+from nuvom.config.project import import_roots
 from nuvom.errors import IncompatiblePlugin, PluginError, PluginFailed, suggest
 from nuvom.plugins.contracts import (
     API_VERSION,
@@ -22,7 +23,6 @@ from nuvom.plugins.contracts import (
 )
 from nuvom.plugins.lifecycle import FailedPlugin, LoadedPlugin, PluginSet, plugin_error
 from nuvom.plugins.registry import BackendKind, default_plugin_registry
-from nuvom.project import import_roots
 from nuvom.queue_backends.base import BaseJobQueue
 from nuvom.result_backends.base import BaseResultBackend
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
     from pathlib import Path
 
-    from nuvom.config import Settings
+    from nuvom.config.settings import Settings
     from nuvom.plugins.contracts import Extras
     from nuvom.plugins.sources import PluginEntry
 

@@ -10,7 +10,7 @@ import logging
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
-from nuvom.clock import SYSTEM_CLOCK, Clock
+from nuvom.core.clock import SYSTEM_CLOCK, Clock
 from nuvom.errors import NuvomError, PluginError, PluginFailed
 from nuvom.log import get_logger, log_event
 from nuvom.plugins.limited import START_LIMIT_SECS, STOP_LIMIT_SECS, call_limited
@@ -20,7 +20,7 @@ from nuvom.plugins.registry import BackendKind, default_plugin_registry
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from nuvom.config import Settings
+    from nuvom.config.settings import Settings
     from nuvom.plugins.contracts import Extras, PluginProtocol, RunningSystem
     from nuvom.plugins.sources import PluginEntry
 

@@ -8,12 +8,12 @@ import traceback
 from contextvars import copy_context
 from typing import TYPE_CHECKING
 
-from nuvom.clock import SYSTEM_CLOCK
+from nuvom.core.clock import SYSTEM_CLOCK
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from nuvom.clock import Clock
+    from nuvom.core.clock import Clock
 
 START_LIMIT_SECS = 10.0
 STOP_LIMIT_SECS = 5.0

@@ -29,7 +29,7 @@ from nuvom.result_backends.base import BaseResultBackend
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
-    from nuvom.config import Settings
+    from nuvom.config.settings import Settings
     from nuvom.plugins.contracts import Extras
 
 _CONTRACTS: dict[BackendKind, type] = {

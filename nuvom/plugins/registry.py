@@ -9,8 +9,8 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, cast
 
+from nuvom.core.ids import valid_name
 from nuvom.errors import BackendNameTaken, UnknownBackend
-from nuvom.names import valid_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -6,12 +6,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from nuvom.core.record import JobRecord, JobStatus
     from nuvom.queue_backends.base import BaseJobQueue, Capability
     from nuvom.queue_backends.file import FileJobQueue
     from nuvom.queue_backends.leased import LeasedJobQueue
     from nuvom.queue_backends.memory import MemoryJobQueue
     from nuvom.queue_backends.sqlite import SQLiteJobQueue
-    from nuvom.record import JobRecord, JobStatus
 
 _HOMES = {
     "BaseJobQueue": "nuvom.queue_backends.base",
@@ -20,8 +20,8 @@ _HOMES = {
     "MemoryJobQueue": "nuvom.queue_backends.memory",
     "FileJobQueue": "nuvom.queue_backends.file",
     "SQLiteJobQueue": "nuvom.queue_backends.sqlite",
-    "JobRecord": "nuvom.record",
-    "JobStatus": "nuvom.record",
+    "JobRecord": "nuvom.core.record",
+    "JobStatus": "nuvom.core.record",
 }
 
 __all__ = [

@@ -17,7 +17,7 @@ from nuvom.errors import CapabilityMissing
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from nuvom.record import JobRecord
+    from nuvom.core.record import JobRecord
 
 
 class Capability(StrEnum):

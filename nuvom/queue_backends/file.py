@@ -19,23 +19,23 @@ from nuvom._file.reading import ReadingPart
 from nuvom._file.recovery import RecoveryPart
 from nuvom._file.rows import Beat, encode, set_field
 from nuvom._file.store import FileStore
-from nuvom.clock import SYSTEM_CLOCK, Clock
-from nuvom.config import Settings
-from nuvom.crashpoint import crashpoint
+from nuvom.config.settings import Settings
+from nuvom.core.batch import RecordBatch
+from nuvom.core.clock import SYSTEM_CLOCK, Clock
+from nuvom.core.record import FINAL, JobRecord, JobStatus
 from nuvom.errors import CorruptRecord, NuvomError
+from nuvom.host.crashpoint import crashpoint
 from nuvom.queue_backends.base import Capability
 from nuvom.queue_backends.leased import LeasedJobQueue
-from nuvom.record import FINAL, JobRecord, JobStatus
-from nuvom.record_batch import RecordBatch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from nuvom._doorbell import Listener
     from nuvom._file.places import QueueState
     from nuvom._file.rows import Change, Row
     from nuvom._file.table import Table
-    from nuvom.outcome import Settlement
+    from nuvom.core.outcome import Settlement
+    from nuvom.host.wakeup import Listener
 
 _RUNNING = JobStatus.RUNNING
 

@@ -11,16 +11,16 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import TYPE_CHECKING, ClassVar
 
-from nuvom.clock import SYSTEM_CLOCK
-from nuvom.names import new_id
+from nuvom.core.clock import SYSTEM_CLOCK
+from nuvom.core.ids import new_id
 from nuvom.queue_backends.base import BaseJobQueue, Capability
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from nuvom.outcome import Settlement
-    from nuvom.record import Attempt, JobRecord, JobSnapshot, JobStatus
-    from nuvom.views import ErrorGroup, QueueStats, StoreSize, Total, WorkerInfo
+    from nuvom.core.outcome import Settlement
+    from nuvom.core.record import Attempt, JobRecord, JobSnapshot, JobStatus
+    from nuvom.core.views import ErrorGroup, QueueStats, StoreSize, Total, WorkerInfo
 
 
 class LeasedJobQueue(BaseJobQueue):
@@ -140,7 +140,7 @@ class LeasedJobQueue(BaseJobQueue):
 
         A worker whose process is seen to be dead is not among them, however young its last
         beat is. What is shown of the others by the age of their beat is decided by
-        ``nuvom.views.seen_worker``: silent after one lease, gone after ``GONE_LEASES``.
+        ``nuvom.core.views.seen_worker``: silent after one lease, gone after ``GONE_LEASES``.
         """
 
     @abstractmethod
@@ -240,7 +240,7 @@ class LeasedJobQueue(BaseJobQueue):
 
     @abstractmethod
     def error_groups(self, limit: int = 50) -> list[ErrorGroup]:
-        """Return failures grouped by ``nuvom.views.failure_group``, latest first."""
+        """Return failures grouped by ``nuvom.core.views.failure_group``, latest first."""
 
     def failed_ids(self, fingerprint: str) -> list[str]:
         """Return ids of the FAILED and DEAD jobs of a group, newest first."""

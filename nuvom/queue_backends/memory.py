@@ -12,18 +12,18 @@ from msgspec.structs import replace
 
 from nuvom._memory.control import MemoryControl
 from nuvom._memory.core import with_closed
+from nuvom.core.record import FINAL, JobStatus
+from nuvom.core.recovery import LostDelivery, died_error, parked_error, recovered
+from nuvom.core.tally import Ran
 from nuvom.queue_backends.base import Capability
-from nuvom.record import FINAL, JobStatus
-from nuvom.recovery import LostDelivery, died_error, parked_error, recovered
-from nuvom.tally import Ran
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from nuvom._memory.shelf import QueueState, Row
     from nuvom._memory.store import Holder
-    from nuvom.outcome import Settlement
-    from nuvom.record import JobRecord
+    from nuvom.core.outcome import Settlement
+    from nuvom.core.record import JobRecord
 
 _PENDING, _RUNNING = JobStatus.PENDING, JobStatus.RUNNING
 _DEAD, _PARKED = JobStatus.DEAD, JobStatus.PARKED

@@ -14,8 +14,6 @@ from typing import TYPE_CHECKING, ClassVar
 
 import msgspec
 
-from nuvom._fork import drop_at_fork
-from nuvom._slotfile import SLOT_BYTES, STARTED, STATE_AT
 from nuvom._sqlite import pressure
 from nuvom._sqlite.claiming import BULK, CLAIM_SUSPECT, FEW, Claim
 from nuvom._sqlite.commits import GroupCommit
@@ -26,10 +24,12 @@ from nuvom._sqlite.recovery import RecoveryPart
 from nuvom._sqlite.settling import settle
 from nuvom._sqlite.store import Store
 from nuvom._sqlite.totals import TotalsPart
-from nuvom.clock import SYSTEM_CLOCK, Clock, boot_id
-from nuvom.config import Settings
-from nuvom.crashpoint import crashpoint
+from nuvom.config.settings import Settings
+from nuvom.core.clock import SYSTEM_CLOCK, Clock, boot_id
 from nuvom.errors import NuvomError
+from nuvom.host.crashpoint import crashpoint
+from nuvom.host.fork import drop_at_fork
+from nuvom.host.start_marks import SLOT_BYTES, STARTED, STATE_AT
 from nuvom.queue_backends.base import Capability
 from nuvom.queue_backends.leased import LeasedJobQueue
 
@@ -37,10 +37,10 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Callable, Iterable, Sequence
 
-    from nuvom._doorbell import Listener
-    from nuvom._presence import Presence
-    from nuvom.outcome import Settlement
-    from nuvom.record import JobRecord
+    from nuvom.core.outcome import Settlement
+    from nuvom.core.record import JobRecord
+    from nuvom.host.wakeup import Listener
+    from nuvom.host.worker_lock import Presence
 
 # What a claim has to know, in one row: queues with ready jobs and with suspects, found by
 # skipping through the index from name to name, and whether a scheduled job is due.

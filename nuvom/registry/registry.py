@@ -10,9 +10,9 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, Any, Protocol
 
+from nuvom.core.options import TaskOptions
 from nuvom.errors import AmbiguousTask, DuplicateTask, TaskImportFailed, TaskNotFound
-from nuvom.naming import task_name
-from nuvom.options import TaskOptions
+from nuvom.registry.names import task_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from nuvom.clock import Waitable
+    from nuvom.core.clock import Waitable
+    from nuvom.core.record import JobRecord, JobStatus, StoredError
     from nuvom.queue_backends.base import BaseJobQueue
-    from nuvom.record import JobRecord, JobStatus, StoredError
 
 
 class BaseResultBackend(ABC):

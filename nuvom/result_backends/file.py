@@ -15,9 +15,9 @@ from nuvom._file.frames import REMOVED
 from nuvom._file.keepsakes import Keepsakes, Kept
 from nuvom._file.rows import encode
 from nuvom._file.store import FileStore
-from nuvom.clock import SYSTEM_CLOCK, Clock
-from nuvom.config import Settings
-from nuvom.record import JobRecord, JobSnapshot, JobStatus, StoredError
+from nuvom.config.settings import Settings
+from nuvom.core.clock import SYSTEM_CLOCK, Clock
+from nuvom.core.record import JobRecord, JobSnapshot, JobStatus, StoredError
 from nuvom.result_backends.base import BaseResultBackend
 from nuvom.result_backends.full import as_full, as_stored_error
 from nuvom.serialization.msgpack_codec import MsgpackCodec
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from nuvom._file.table import Table
-    from nuvom.clock import Waitable
+    from nuvom.core.clock import Waitable
     from nuvom.queue_backends.base import BaseJobQueue
 
 T = TypeVar("T")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from nuvom.record import JobSnapshot, StoredError
+from nuvom.core.record import JobSnapshot, StoredError
 
 if TYPE_CHECKING:
     from nuvom.serialization.base import Codec

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from nuvom._memory.reading import snapshot
 from nuvom._memory.store import MemoryStore
-from nuvom.clock import SYSTEM_CLOCK, Clock
-from nuvom.record import JobRecord, JobSnapshot, JobStatus, StoredError
+from nuvom.core.clock import SYSTEM_CLOCK, Clock
+from nuvom.core.record import JobRecord, JobSnapshot, JobStatus, StoredError
 from nuvom.result_backends.base import BaseResultBackend
 from nuvom.result_backends.full import as_full, as_stored_error
 from nuvom.serialization.msgpack_codec import MsgpackCodec
@@ -21,7 +21,7 @@ from nuvom.serialization.msgpack_codec import MsgpackCodec
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from nuvom.clock import Waitable
+    from nuvom.core.clock import Waitable
     from nuvom.queue_backends.base import BaseJobQueue
 
 

@@ -14,9 +14,9 @@ from nuvom._sqlite.reading import ReadingPart
 from nuvom._sqlite.rows import encode_error
 from nuvom._sqlite.schema import CODES, NEXT_SEQ
 from nuvom._sqlite.store import Store
-from nuvom.clock import SYSTEM_CLOCK, Clock
-from nuvom.config import Settings
-from nuvom.record import JobRecord, JobSnapshot, JobStatus, StoredError
+from nuvom.config.settings import Settings
+from nuvom.core.clock import SYSTEM_CLOCK, Clock
+from nuvom.core.record import JobRecord, JobSnapshot, JobStatus, StoredError
 from nuvom.result_backends.base import BaseResultBackend
 from nuvom.result_backends.full import as_full, as_stored_error
 from nuvom.serialization.msgpack_codec import MsgpackCodec
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Iterator
 
-    from nuvom.clock import Waitable
+    from nuvom.core.clock import Waitable
     from nuvom.queue_backends.base import BaseJobQueue
 
 # An outcome replaces what is kept unless that is final and of the same or a later delivery.

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from msgspec import Raw
 from msgspec.msgpack import Encoder, Ext
 
-from nuvom.record import EMPTY_KWARGS
+from nuvom.core.record import EMPTY_KWARGS
 from nuvom.serialization._extensions import WRITERS, Code, write_int
 from nuvom.serialization._reader import READER, SHAPED_READER
 from nuvom.serialization._refusal import (

@@ -6,10 +6,10 @@ from typing import Any
 
 import msgspec
 
-from nuvom.clock import SYSTEM_CLOCK
-from nuvom.names import new_id
-from nuvom.outcome import Settlement
-from nuvom.record import JobRecord, JobStatus, StoredError
+from nuvom.core.clock import SYSTEM_CLOCK
+from nuvom.core.ids import new_id
+from nuvom.core.outcome import Settlement
+from nuvom.core.record import JobRecord, JobStatus, StoredError
 from nuvom.serialization.msgpack_codec import MsgpackCodec
 
 _CODEC = MsgpackCodec()

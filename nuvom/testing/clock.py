@@ -5,10 +5,10 @@ from __future__ import annotations
 from threading import Condition
 from typing import TYPE_CHECKING
 
-from nuvom.clock import Clock
+from nuvom.core.clock import Clock
 
 if TYPE_CHECKING:
-    from nuvom.clock import Waitable
+    from nuvom.core.clock import Waitable
 
 _START = 1_750_000_000.0  # a day in 2025; nothing depends on it
 _LOOK_SECS = 0.002  # real time between two looks at an event of somebody else's

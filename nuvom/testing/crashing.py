@@ -14,7 +14,7 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nuvom.crashpoint import arm, crashpoint
+from nuvom.host.crashpoint import arm, crashpoint
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

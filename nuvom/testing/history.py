@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, fields
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-from nuvom.clock import SYSTEM_CLOCK
+from nuvom.core.clock import SYSTEM_CLOCK
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

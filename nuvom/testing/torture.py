@@ -12,8 +12,8 @@ import signal
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from nuvom.clock import SYSTEM_CLOCK
-from nuvom.config_sources import load
+from nuvom.config.sources import load
+from nuvom.core.clock import SYSTEM_CLOCK
 from nuvom.inspection import Inspector
 from nuvom.runtime import Runtime, build_runtime
 from nuvom.testing import history

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from nuvom import events
-from nuvom.clock import SYSTEM_CLOCK
-from nuvom.config_sources import load
+from nuvom.config.sources import load
+from nuvom.core.clock import SYSTEM_CLOCK
 from nuvom.runtime import build_runtime, current_runtime, use_runtime
 from nuvom.testing import history, torture_tasks
 from nuvom.worker import Worker

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from functools import cache
 
-from nuvom.clock import SYSTEM_CLOCK
+from nuvom.core.clock import SYSTEM_CLOCK
 from nuvom.execution.current import current_job
 from nuvom.task import task
 from nuvom.testing import history

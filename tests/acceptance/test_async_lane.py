@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from nuvom.clock import SYSTEM_CLOCK
+from nuvom.core.clock import SYSTEM_CLOCK
 from nuvom.events import JobStarted
 from tests.engine import Engine, make_runtime
 

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from nuvom.core.record import JobStatus
 from nuvom.discovery.auto_register import add_import_roots, load_task
 from nuvom.discovery.importing import Importer
 from nuvom.discovery.scan import scan
 from nuvom.events import JobParked
-from nuvom.record import JobStatus
 from nuvom.registry import registry as registry_module
 from tests.cli.shell import call, invoke, spawn
 from tests.cli.test_worker import end, until

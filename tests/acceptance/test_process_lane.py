@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from nuvom import platforms
-from nuvom.clock import SYSTEM_CLOCK
+from nuvom.core.clock import SYSTEM_CLOCK
+from nuvom.core.record import JobStatus
 from nuvom.errors import BackendUnavailable, JobCancelled, JobFailed
 from nuvom.events import HookFailed, JobParked, JobStarted
 from nuvom.execution import process_lane
+from nuvom.host import processes as platforms
 from nuvom.job import Job
-from nuvom.record import JobStatus
 from nuvom.registry.registry import default_registry
 from tests.acceptance import process_tasks as tasks
 from tests.engine import LIMIT_SECS, Engine, make_runtime, wait_until

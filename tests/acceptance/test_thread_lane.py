@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from nuvom.clock import SYSTEM_CLOCK
+from nuvom.core.clock import SYSTEM_CLOCK
 from tests.engine import LIMIT_SECS, Engine, make_runtime
 
 SLOTS = 4

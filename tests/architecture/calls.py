@@ -29,9 +29,9 @@ BROAD = frozenset(["Exception", "BaseException"])
 
 
 def clock(modules: Sequence[Module]) -> Iterator[Finding]:
-    """Uses of the system's time anywhere but in ``nuvom/clock.py``."""
+    """Uses of the system's time anywhere but in ``nuvom/core/clock.py``."""
     for module in modules:
-        if module.place != "nuvom/clock.py":
+        if module.place != "nuvom/core/clock.py":
             for node, scope, name in _uses(module):
                 if name in CLOCKS:
                     yield module.report("clock", node, scope, f"{name}: take a Clock instead")

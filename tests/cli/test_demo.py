@@ -11,9 +11,9 @@ import pytest
 
 from nuvom.cli import touring
 from nuvom.cli.touring_view import view_for
+from nuvom.core.record import JobRecord, JobSnapshot, JobStatus, StoredError
 from nuvom.demo import tour
 from nuvom.demo.tour import Expected
-from nuvom.record import JobRecord, JobSnapshot, JobStatus, StoredError
 from tests.cli.shell import call, invoke
 
 

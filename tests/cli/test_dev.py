@@ -18,8 +18,8 @@ from nuvom.cli import crew, watching
 from nuvom.cli.invocation import Invocation
 from nuvom.cli.reloading import Supervisor, _syntax_error
 from nuvom.cli.worker_process import WorkerProcess
-from nuvom.clock import SYSTEM_CLOCK
-from nuvom.config_sources import load
+from nuvom.config.sources import load
+from nuvom.core.clock import SYSTEM_CLOCK
 from tests.cli.shell import call, invoke, python, spawn
 from tests.cli.test_worker import end, is_alive, until
 
@@ -251,7 +251,7 @@ import faulthandler, sys
 from pathlib import Path
 from nuvom.cli import reloading, watching
 from nuvom.cli.invocation import Invocation
-from nuvom.config_sources import load
+from nuvom.config.sources import load
 
 faulthandler.dump_traceback_later(50, exit=True)
 watching._POLL_SECS = 0.0

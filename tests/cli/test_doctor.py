@@ -10,15 +10,15 @@ from typing import Any
 
 import pytest
 
-from nuvom._presence import Presence
-from nuvom.config import Settings
-from nuvom.config_sources import load
+from nuvom.config.settings import Settings
+from nuvom.config.sources import load
+from nuvom.core.views import WorkerInfo
 from nuvom.diagnosis import project as project_checks
 from nuvom.diagnosis import store as store_checks
+from nuvom.host.worker_lock import Presence
 from nuvom.inspection import Inspector
 from nuvom.queue_backends.sqlite import SQLiteJobQueue
 from nuvom.testing.builders import make_job
-from nuvom.views import WorkerInfo
 from tests.cli.shell import Answer, call, invoke
 
 

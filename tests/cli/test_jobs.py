@@ -10,11 +10,11 @@ import msgspec
 import pytest
 
 from nuvom.cli.shapes import job_times
-from nuvom.config_sources import load
+from nuvom.config.sources import load
+from nuvom.core.outcome import Settlement
+from nuvom.core.record import JobRecord, JobSnapshot, JobStatus, StoredError
 from nuvom.inspection import Inspector
-from nuvom.outcome import Settlement
 from nuvom.queue_backends.leased import LeasedJobQueue
-from nuvom.record import JobRecord, JobSnapshot, JobStatus, StoredError
 from nuvom.runtime import Runtime, build_runtime
 from nuvom.testing import make_job
 from tests.cli.shell import call, invoke, spawn

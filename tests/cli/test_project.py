@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from nuvom.config import SETTINGS
+from nuvom.config.settings import SETTINGS
 from tests.cli.shell import call, invoke
 
 # ---- init -------------------------------------------------------------------------------

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from nuvom import platforms
 from nuvom.cli import exit_codes, serving
 from nuvom.cli.processes import own_command
 from nuvom.cli.supervising import Supervisor
 from nuvom.cli.worker_process import WorkerProcess
-from nuvom.clock import SYSTEM_CLOCK
-from nuvom.config import Settings
+from nuvom.config.settings import Settings
+from nuvom.core.clock import SYSTEM_CLOCK
+from nuvom.host import processes as platforms
 from nuvom.testing.clock import FakeClock
 from tests.cli.shell import Answer, call, invoke, spawn
 from tests.cli.test_worker import HANGING, end, is_alive, states, until

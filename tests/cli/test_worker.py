@@ -14,14 +14,14 @@ from pathlib import Path
 
 import pytest
 
-from nuvom import platforms
 from nuvom.cli import exit_codes
 from nuvom.cli.processes import replace_self
 from nuvom.cli.signals import StopSignals, write_now
-from nuvom.clock import SYSTEM_CLOCK
+from nuvom.core.clock import SYSTEM_CLOCK
+from nuvom.core.views import WorkerInfo
 from nuvom.discovery.freshness import is_stale
+from nuvom.host import processes as platforms
 from nuvom.inspection import Inspector
-from nuvom.views import WorkerInfo
 from tests.cli.shell import LIMIT_SECS, Answer, call, invoke, spawn
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")

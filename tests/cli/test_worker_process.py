@@ -15,7 +15,7 @@ from nuvom.cli import crew as crew_module
 from nuvom.cli.crew import Crew
 from nuvom.cli.processes import own_command
 from nuvom.cli.worker_process import WorkerProcess, worker_options
-from nuvom.clock import SYSTEM_CLOCK
+from nuvom.core.clock import SYSTEM_CLOCK
 from tests.cli.shell import ROOT, invoke
 from tests.cli.test_worker import states, until
 

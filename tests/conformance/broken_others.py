@@ -16,8 +16,8 @@ from nuvom.result_backends.memory import MemoryResultBackend
 from nuvom.serialization.msgpack_codec import MsgpackCodec
 
 if TYPE_CHECKING:
+    from nuvom.core.record import JobRecord
     from nuvom.queue_backends.base import BaseJobQueue
-    from nuvom.record import JobRecord
 
 
 # ---- results ------------------------------------------------------------------------------

@@ -11,20 +11,20 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from msgspec.structs import replace
 
-from nuvom.clock import SYSTEM_CLOCK, Clock
+from nuvom.core.clock import SYSTEM_CLOCK, Clock
+from nuvom.core.record import JobRecord, JobStatus
+from nuvom.core.tally import Ran, Tally
 from nuvom.queue_backends.base import BaseJobQueue, Capability
 from nuvom.queue_backends.memory import MemoryJobQueue
-from nuvom.record import JobRecord, JobStatus
-from nuvom.tally import Ran, Tally
 from tests.conformance.list_queue import ListQueue
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from nuvom._memory.shelf import Row
-    from nuvom.config import Settings
-    from nuvom.outcome import Settlement
-    from nuvom.record import JobSnapshot
+    from nuvom.config.settings import Settings
+    from nuvom.core.outcome import Settlement
+    from nuvom.core.record import JobSnapshot
 
 
 # ---- totals ---------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from nuvom.queue_backends.base import BaseJobQueue
 
 if TYPE_CHECKING:
-    from nuvom.record import JobRecord
+    from nuvom.core.record import JobRecord
 
 
 class ListQueue(BaseJobQueue):

@@ -6,8 +6,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from nuvom.clock import SYSTEM_CLOCK, Clock
-from nuvom.config import Settings
+from nuvom.config.settings import Settings
+from nuvom.core.clock import SYSTEM_CLOCK, Clock
 from nuvom.queue_backends.file import FileJobQueue
 from nuvom.queue_backends.sqlite import SQLiteJobQueue
 from nuvom.testing.conformance import QueueConformance

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from nuvom.core.record import JobRecord, JobSnapshot, JobStatus
 from nuvom.queue_backends.memory import MemoryJobQueue
-from nuvom.record import JobRecord, JobSnapshot, JobStatus
 from nuvom.serialization.msgpack_codec import MsgpackCodec
 from nuvom.testing.conformance.mixed_calls import MixedCalls, Notes, Settled
 from nuvom.testing.conformance.queue_laws.crowd import Account

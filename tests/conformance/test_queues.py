@@ -7,8 +7,8 @@ from typing import Any, ClassVar
 
 import pytest
 
-from nuvom.clock import SYSTEM_CLOCK, Clock
-from nuvom.config import Settings
+from nuvom.config.settings import Settings
+from nuvom.core.clock import SYSTEM_CLOCK, Clock
 from nuvom.queue_backends.memory import MemoryJobQueue
 from nuvom.testing.conformance import QueueConformance
 from tests.conformance.list_queue import ListQueue

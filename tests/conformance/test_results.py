@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from nuvom.config import Settings
+from nuvom.config.settings import Settings
 from nuvom.queue_backends.file import FileJobQueue
 from nuvom.queue_backends.leased import LeasedJobQueue
 from nuvom.queue_backends.memory import MemoryJobQueue

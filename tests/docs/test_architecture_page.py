@@ -7,8 +7,8 @@ import re
 
 import pytest
 
-from nuvom.options import TaskOptions
-from nuvom.outcome import (
+from nuvom.core.options import TaskOptions
+from nuvom.core.outcome import (
     Cancelled,
     Failed,
     Outcome,
@@ -18,8 +18,8 @@ from nuvom.outcome import (
     TimedOut,
     UnknownTask,
 )
-from nuvom.record import JobRecord, JobStatus, StoredError
-from nuvom.retry import decide
+from nuvom.core.record import JobRecord, JobStatus, StoredError
+from nuvom.core.retry import decide
 from tests.docs.snippets import ROOT
 
 PAGE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")

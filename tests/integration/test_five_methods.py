@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from nuvom import JobFailed, JobTimeout, Snooze, current_job
+from nuvom.core.record import JobRecord, JobStatus, StoredError
 from nuvom.errors import CapabilityMissing, JobNotFound
 from nuvom.job import Job
-from nuvom.record import JobRecord, JobStatus, StoredError
 from nuvom.result_backends.base import BaseResultBackend
 from nuvom.result_backends.memory import MemoryResultBackend
 from nuvom.testing import make_job

@@ -22,12 +22,12 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import SpanKind, StatusCode
 
 from nuvom.contrib.otel import OTelPlugin, carrying, instrument, names
+from nuvom.core.record import JobRecord
 from nuvom.events import EventBus, JobDead, JobFenced, JobReaped, JobStarted
 from nuvom.inspection import Inspector
 from nuvom.log import configure_logging, flush_logs, reset_logging
-from nuvom.log_events import subscribe_logging
+from nuvom.logs.events import subscribe_logging
 from nuvom.plugins.extras import bind_extras, make_extras
-from nuvom.record import JobRecord
 from nuvom.testing import make_job
 from tests.engine import LIMIT_SECS, Engine, make_runtime
 

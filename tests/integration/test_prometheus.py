@@ -19,10 +19,10 @@ from pathlib import Path
 
 import pytest
 
+from nuvom.core.views import QueueStats
 from nuvom.inspection import Inspector
 from nuvom.queue_backends.sqlite import SQLiteJobQueue
 from nuvom.runtime import Runtime
-from nuvom.views import QueueStats
 from nuvom.worker import Worker
 from tests.engine import Engine, make_runtime, wait_until
 from tests.unit.contrib.metrics import samples, start, text, value

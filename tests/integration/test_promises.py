@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from nuvom.core.record import JobStatus
 from nuvom.errors import JobFailed
 from nuvom.queue_backends.sqlite import SQLiteJobQueue
-from nuvom.record import JobStatus
 from tests.engine import LIMIT_SECS, Engine, make_runtime, untraced
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ import sqlite3
 from typing import TYPE_CHECKING
 
 from nuvom._sqlite.database import Database
-from nuvom.clock import Clock
-from nuvom.config import Settings
+from nuvom.config.settings import Settings
+from nuvom.core.clock import Clock
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
+from nuvom.core.record import JobStatus
 from nuvom.errors import BackendUnavailable, JobFailed
 from nuvom.events import BackendFailed
 from nuvom.execution import back_off
-from nuvom.record import JobStatus
 from tests.engine import LIMIT_SECS, Engine, make_runtime
 
 STORES = ("memory", "file", "sqlite")

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from nuvom.cli.text import rfc3339
-from nuvom.log_formats import make_format
+from nuvom.logs.formats import make_format
 from nuvom.sdk import get_job_status
 from tests.cli.shell import TASKS, invoke
 from tests.engine import LIMIT_SECS, Engine, make_runtime

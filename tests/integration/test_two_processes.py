@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
+from nuvom.core.record import JobStatus
 from nuvom.job import submit_many
-from nuvom.record import JobStatus
 from nuvom.registry.registry import TaskDefinition
 from nuvom.runtime import Runtime
 from nuvom.testing import make_job

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from nuvom import Discard, JobFailed, LeaseLost, Retry, Snooze, current_job
+from nuvom.core.record import JobStatus
 from nuvom.events import (
     HookFailed,
     JobFenced,
@@ -23,7 +24,6 @@ from nuvom.events import (
     JobTimedOut,
 )
 from nuvom.job import Job
-from nuvom.record import JobStatus
 from tests.engine import LIMIT_SECS, Engine, make_runtime, untraced, wait_until
 
 STORES = ["memory", "file", "sqlite"]

@@ -12,13 +12,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from nuvom.clock import SYSTEM_CLOCK
-from nuvom.config_sources import load
+from nuvom.config.sources import load
+from nuvom.core.clock import SYSTEM_CLOCK
+from nuvom.core.record import JobStatus
 from nuvom.errors import StorageFull
 from nuvom.events import BackendFailed
 from nuvom.inspection import Inspector
-from nuvom.log_events import subscribe_logging
-from nuvom.record import JobStatus
+from nuvom.logs.events import subscribe_logging
 from nuvom.runtime import build_runtime, use_runtime
 from nuvom.testing.iofaults import WRITES, Faults
 from nuvom.worker import Worker

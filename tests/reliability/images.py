@@ -13,8 +13,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from nuvom.core.record import JobStatus
 from nuvom.queue_backends.sqlite import SQLiteJobQueue
-from nuvom.record import JobStatus
 from nuvom.testing.builders import make_job, make_settlement
 from nuvom.testing.faults import Victim
 from nuvom.testing.iofaults import environment

@@ -16,8 +16,8 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from nuvom.clock import SYSTEM_CLOCK
-from nuvom.config_sources import load
+from nuvom.config.sources import load
+from nuvom.core.clock import SYSTEM_CLOCK
 from nuvom.log import configure_logging
 from nuvom.queue_backends.leased import LeasedJobQueue
 from nuvom.queue_backends.sqlite import SQLiteJobQueue

@@ -15,9 +15,9 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from nuvom.clock import SYSTEM_CLOCK
-from nuvom.config_sources import load
-from nuvom.names import new_id
+from nuvom.config.sources import load
+from nuvom.core.clock import SYSTEM_CLOCK
+from nuvom.core.ids import new_id
 from nuvom.runtime import build_runtime, use_runtime
 from nuvom.testing.history import HistoryLog
 from tests.reliability import tasks

@@ -13,15 +13,15 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from nuvom import crashpoint
 from nuvom._file.log import Log
-from nuvom.clock import SYSTEM_CLOCK
-from nuvom.config_sources import load
+from nuvom.config.sources import load
+from nuvom.core.clock import SYSTEM_CLOCK
+from nuvom.core.record import FINAL
 from nuvom.execution import keeper
+from nuvom.host import crashpoint
 from nuvom.inspection import Inspector
 from nuvom.queue_backends.file import FileJobQueue
 from nuvom.queue_backends.sqlite import SQLiteJobQueue
-from nuvom.record import FINAL
 from nuvom.runtime import Runtime, build_runtime, use_runtime
 from nuvom.testing import crashing, history
 from nuvom.testing.history import HistoryLog

@@ -16,17 +16,18 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
-from nuvom import _durable, project
 from nuvom._file import flushing
 from nuvom._file import log as file_log
 from nuvom._file.log import Log
 from nuvom._sqlite.database import Database
-from nuvom.config import Settings
+from nuvom.config import project
+from nuvom.config.settings import Settings
+from nuvom.core.outcome import Settlement
+from nuvom.core.record import JobRecord, JobStatus
 from nuvom.errors import NuvomError, StorageFull
-from nuvom.outcome import Settlement
+from nuvom.host import files as _durable
 from nuvom.queue_backends.file import FileJobQueue
 from nuvom.queue_backends.sqlite import SQLiteJobQueue
-from nuvom.record import JobRecord, JobStatus
 from nuvom.testing.builders import make_job, make_settlement
 from nuvom.testing.iofaults import EVERY, FLUSHES, Faults
 

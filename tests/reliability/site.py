@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from nuvom import events
-from nuvom.clock import SYSTEM_CLOCK
-from nuvom.config_sources import load
+from nuvom.config.sources import load
+from nuvom.core.clock import SYSTEM_CLOCK
+from nuvom.core.record import JobSnapshot, JobStatus
 from nuvom.events import EventBus
 from nuvom.inspection import Inspector
 from nuvom.job import Job
-from nuvom.record import JobSnapshot, JobStatus
 from nuvom.runtime import Runtime, build_runtime
 from nuvom.testing import history
 from nuvom.testing.faults import Victim

@@ -11,7 +11,7 @@ from functools import cache
 from typing import Any
 
 from nuvom import task
-from nuvom.clock import SYSTEM_CLOCK
+from nuvom.core.clock import SYSTEM_CLOCK
 
 WAITS_VARIABLE = "TEST_SOAK_WAITS"
 

@@ -12,7 +12,7 @@ from contextvars import ContextVar
 from functools import cache
 
 from nuvom import current_job, task
-from nuvom.clock import SYSTEM_CLOCK
+from nuvom.core.clock import SYSTEM_CLOCK
 from nuvom.testing import history
 from nuvom.testing.history import HistoryLog
 

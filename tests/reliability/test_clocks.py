@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from nuvom.clock import Clock
-from nuvom.config import Settings
+from nuvom.config.settings import Settings
+from nuvom.core.clock import Clock
 from nuvom.queue_backends.file import FileJobQueue
 from nuvom.queue_backends.leased import LeasedJobQueue
 from nuvom.queue_backends.memory import MemoryJobQueue

@@ -13,11 +13,11 @@ from typing import NamedTuple
 import pytest
 
 from nuvom._file.frames import HEADER_BYTES, JOB, place, scan
-from nuvom.config import Settings
+from nuvom.config.settings import Settings
+from nuvom.core.record import JobRecord, JobStatus
 from nuvom.errors import BackendUnavailable
 from nuvom.queue_backends.file import FileJobQueue
 from nuvom.queue_backends.sqlite import SQLiteJobQueue
-from nuvom.record import JobRecord, JobStatus
 from nuvom.testing.builders import make_job, make_settlement
 
 JOBS = 24

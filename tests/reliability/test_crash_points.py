@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import pytest
 
-from nuvom.record import JobStatus
+from nuvom.core.record import JobStatus
 from nuvom.testing import crashing, history
 from nuvom.testing.history import read_history
 from nuvom.worker import Worker

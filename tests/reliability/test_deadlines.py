@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 import pytest
 
-from nuvom.clock import SYSTEM_CLOCK
-from nuvom.record import JobStatus
+from nuvom.core.clock import SYSTEM_CLOCK
+from nuvom.core.record import JobStatus
 from tests.engine import LIMIT_SECS, Engine
 from tests.reliability.site import wait_for
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from nuvom.config import Settings
+from nuvom.config.settings import Settings
 from nuvom.errors import StorageFull
 from nuvom.queue_backends.sqlite import SQLiteJobQueue
 from nuvom.testing.builders import make_job

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from nuvom.clock import SYSTEM_CLOCK
+from nuvom.core.clock import SYSTEM_CLOCK
 from nuvom.testing import history
 from nuvom.testing.faults import can_freeze
 from tests.engine import LIMIT_SECS

@@ -24,9 +24,9 @@ from typing import Any
 import pytest
 
 from nuvom import Job, JobCancelled, JobFailed, JobTimeout
-from nuvom.clock import SYSTEM_CLOCK
+from nuvom.core.clock import SYSTEM_CLOCK
+from nuvom.core.record import JobSnapshot, JobStatus
 from nuvom.errors import ResultError
-from nuvom.record import JobSnapshot, JobStatus
 from nuvom.runtime import Runtime
 from nuvom.testing.faults import Victim, can_term
 from nuvom.worker import Worker

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from nuvom.clock import SYSTEM_CLOCK
-from nuvom.config import Settings
+from nuvom.config.settings import Settings
+from nuvom.core.clock import SYSTEM_CLOCK
 from nuvom.queue_backends.sqlite import SQLiteJobQueue
 from nuvom.testing import history
 from nuvom.testing.builders import make_job

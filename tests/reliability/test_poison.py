@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from nuvom.core.record import JobStatus
 from nuvom.events import HookFailed
 from nuvom.inspection import Inspector
-from nuvom.record import JobStatus
 from tests.engine import LIMIT_SECS, Engine
 from tests.reliability import poison, tasks
 from tests.reliability.site import Crew, Site, unfinished, wait_for

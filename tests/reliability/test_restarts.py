@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from nuvom.clock import SYSTEM_CLOCK
+from nuvom.core.clock import SYSTEM_CLOCK
 from nuvom.testing.faults import can_term
 from tests.engine import LIMIT_SECS
 from tests.reliability import tasks

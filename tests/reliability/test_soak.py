@@ -21,9 +21,9 @@ from typing import NamedTuple
 
 import pytest
 
-from nuvom.clock import SYSTEM_CLOCK
+from nuvom.core.clock import SYSTEM_CLOCK
+from nuvom.core.record import JobStatus
 from nuvom.inspection import Inspector
-from nuvom.record import JobStatus
 from nuvom.runtime import Runtime
 from tests.engine import Engine
 from tests.reliability import soak

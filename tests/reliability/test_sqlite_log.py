@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from nuvom import crashpoint
 from nuvom._sqlite import pressure
 from nuvom._sqlite.checkpoint import has_reset_race
-from nuvom.clock import SYSTEM_CLOCK
-from nuvom.config import Settings
+from nuvom.config.settings import Settings
+from nuvom.core.clock import SYSTEM_CLOCK
+from nuvom.host import crashpoint
 from nuvom.inspection import Inspector
 from nuvom.queue_backends.sqlite import SQLiteJobQueue
 from nuvom.testing.builders import make_job

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from nuvom.core.record import JobStatus
 from nuvom.inspection import Inspector
-from nuvom.record import JobStatus
 from nuvom.testing import make_job
 from tests.cli.shell import call, invoke
 from tests.engine import Engine

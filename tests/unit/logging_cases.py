@@ -9,11 +9,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
-from nuvom import job_context
-from nuvom.log_fields import JobFields
-from nuvom.log_formats import make_format
-from nuvom.log_handlers import LogHandler, RateLimit
-from nuvom.record import JobRecord
+from nuvom.core import job_context
+from nuvom.core.record import JobRecord
+from nuvom.logs.fields import JobFields
+from nuvom.logs.formats import make_format
+from nuvom.logs.handlers import LogHandler, RateLimit
 
 WORKER = "0198f000-0000-7000-8000-0000000000aa"
 FORMATS = ("plain", "rich", "json", "logfmt")

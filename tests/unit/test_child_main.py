@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from nuvom.child_main import QueueElsewhere, ResultsElsewhere, make_child, make_runtime
-from nuvom.config import Settings
+from nuvom.config.settings import Settings
+from nuvom.core.record import JobRecord
 from nuvom.errors import BackendUnavailable
+from nuvom.execution.child_main import QueueElsewhere, ResultsElsewhere, make_child, make_runtime
 from nuvom.execution.framing import Hello, ProgressKept, Ready
 from nuvom.plugins.registry import BackendKind, default_plugin_registry
-from nuvom.record import JobRecord
 from tests.unit.execution.test_framing import pair
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -61,7 +61,7 @@ def test_child_is_made_of_the_parts_of_its_runtime(project: Path) -> None:
 
 # ---- the program ----------------------------------------------------------------------
 
-START = "from nuvom.child_main import main; main()"
+START = "from nuvom.execution.child_main import main; main()"
 
 
 def start(*, more: str = "") -> subprocess.Popen[bytes]:

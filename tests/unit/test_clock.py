@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from nuvom import clock as clock_module
-from nuvom.clock import SYSTEM_CLOCK, boot_id, epoch_millis
+from nuvom.core import clock as clock_module
+from nuvom.core.clock import SYSTEM_CLOCK, boot_id, epoch_millis
 
 
 def test_clock_is_the_systems() -> None:
@@ -40,7 +40,7 @@ def unread(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
 
 
 def test_boot_is_the_same_for_all_processes(unread: pytest.MonkeyPatch) -> None:
-    program = "from nuvom.clock import boot_id; print(boot_id())"
+    program = "from nuvom.core.clock import boot_id; print(boot_id())"
     others = {
         subprocess.run(
             [sys.executable, "-c", program], capture_output=True, text=True, check=True

@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 
 from nuvom import JobFailed
+from nuvom.core.guard import AttemptClosed, engine_call, is_closed_here
+from nuvom.core.outcome import Settlement
 from nuvom.events import HookFailed
 from nuvom.events import JobFailed as Ended
-from nuvom.guard import AttemptClosed, engine_call, is_closed_here
-from nuvom.outcome import Settlement
 from nuvom.worker import Worker
 from tests.engine import LIMIT_SECS, Engine, wait_until
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from nuvom.core.record import JobRecord
 from nuvom.execution.current import current_job
-from nuvom.record import JobRecord
 from tests.engine import Engine, make_runtime
 
 

@@ -10,8 +10,8 @@ import msgspec
 import pytest
 
 import nuvom
-from nuvom.config import SETTINGS, Settings, mask
-from nuvom.setting import MASK
+from nuvom.config.setting import MASK
+from nuvom.config.settings import SETTINGS, Settings, mask
 
 DSN = "postgres://nuvom:hunter2@db/jobs"
 
@@ -119,7 +119,7 @@ def test_importing_the_configuration_loads_no_heavy_module() -> None:
     root = str(Path(nuvom.__file__).parents[1])
     code = (
         f"import sys; sys.path.insert(0, {root!r}); before = {{*sys.modules}}; "
-        "import nuvom.config_sources; "
+        "import nuvom.config.sources; "
         "print({'logging', 'tomllib', 'sqlite3', 'asyncio', 'rich', 'click'}"
         " & {*sys.modules} - before)"
     )

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nuvom._dotenv import Entry, parse
+from nuvom.config.dotenv import Entry, parse
 from nuvom.errors import InvalidConfigFile
 
 PATH = Path(".env")

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from nuvom.config import SETTINGS
-from nuvom.config_reference import BEGIN, END, json_schema, markdown_table, with_table
+from nuvom.config.reference import BEGIN, END, json_schema, markdown_table, with_table
+from nuvom.config.settings import SETTINGS
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "configuration.md"
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nuvom.config import SETTINGS
+from nuvom.config.settings import SETTINGS
 from nuvom.errors import InvalidSetting
 
 ANYTHING = st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary()

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nuvom.config import SETTINGS, Settings
-from nuvom.config_sources import Loaded, Origin, Row, explain, load, problems
+from nuvom.config.settings import SETTINGS, Settings
+from nuvom.config.sources import Loaded, Origin, Row, explain, load, problems
 from nuvom.errors import ConfigError, InvalidConfigFile, InvalidSetting, UnknownSetting
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="owners and pipes are POSIX")

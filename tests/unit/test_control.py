@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
+from nuvom.core.ids import new_id
+from nuvom.core.record import JobStatus
 from nuvom.errors import CapabilityMissing, QueueError
 from nuvom.events import JobCancelled
-from nuvom.names import new_id
-from nuvom.record import JobStatus
 from nuvom.result_backends.memory import MemoryResultBackend
 from nuvom.testing import make_job, make_settlement
 from tests.engine import LIMIT_SECS, Engine, ToyQueue, make_runtime, with_backends

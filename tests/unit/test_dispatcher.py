@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from nuvom.core.record import JobRecord, RetryPolicy
 from nuvom.errors import (
     CapabilityMissing,
     InvalidArguments,
@@ -26,7 +27,6 @@ from nuvom.errors import (
 )
 from nuvom.events import JobEnqueued
 from nuvom.job import JobList
-from nuvom.record import JobRecord, RetryPolicy
 from nuvom.result_backends.base import BaseResultBackend
 from nuvom.result_backends.memory import MemoryResultBackend
 from nuvom.runtime import count_local_worker

@@ -15,15 +15,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from nuvom import _doorbell
-from nuvom._doorbell import Doorbell, Loopback, SocketFiles
 from nuvom.errors import BackendUnavailable, StorageFull
+from nuvom.host import wakeup as _doorbell
+from nuvom.host.wakeup import Doorbell, Loopback, SocketFiles
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from nuvom._doorbell import Transport
+    from nuvom.host.wakeup import Transport
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="needs fork, modes or socket files")
 LIMIT_SECS = 30.0
@@ -31,7 +31,7 @@ LIMIT_SECS = 30.0
 SLEEP = """
 import sys
 from pathlib import Path
-from nuvom._doorbell import Doorbell
+from nuvom.host.wakeup import Doorbell
 listener = Doorbell(Path(sys.argv[1])).listen("work")
 listener.arm()
 print("asleep", flush=True)

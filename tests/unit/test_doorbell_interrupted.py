@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from nuvom import _doorbell
-from nuvom._doorbell import Doorbell, Listener, Loopback, SocketFiles
+from nuvom.host import wakeup as _doorbell
+from nuvom.host.wakeup import Doorbell, Listener, Loopback, SocketFiles
 from nuvom.testing.conformance.points import Interruption
 from tests.unit._file.interrupting import in_thread, interrupt_everywhere
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from nuvom._doorbell import Transport
+    from nuvom.host.wakeup import Transport
 
     Case = tuple[Callable[[], object], Callable[[bool], object]]
 

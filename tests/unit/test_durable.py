@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from nuvom import _durable
-from nuvom._durable import (
+from nuvom.core.clock import SYSTEM_CLOCK
+from nuvom.errors import BackendUnavailable, StorageFull
+from nuvom.host import files as _durable
+from nuvom.host.files import (
     on_file,
     open_file,
     persist,
@@ -26,8 +28,6 @@ from nuvom._durable import (
     write_all,
     write_durably,
 )
-from nuvom.clock import SYSTEM_CLOCK
-from nuvom.errors import BackendUnavailable, StorageFull
 from tests.unit._file.faults import Faults, fail
 from tests.unit._file.interrupting import descriptors, interrupt_everywhere
 

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from nuvom import _filesystem
-from nuvom._filesystem import network_kind, refuse_network
 from nuvom.errors import BackendUnavailable
+from nuvom.host import filesystem as _filesystem
+from nuvom.host.filesystem import network_kind, refuse_network
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -9,8 +9,8 @@ from weakref import WeakSet
 
 import pytest
 
-from nuvom import _fork
-from nuvom._fork import _droppables, drop_at_fork, rest_at_fork
+from nuvom.host import fork as _fork
+from nuvom.host.fork import _droppables, drop_at_fork, rest_at_fork
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there is no fork")
 

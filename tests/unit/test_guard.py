@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from nuvom.guard import (
+from nuvom.core.guard import (
     AttemptClosed,
     Guard,
     UserCall,

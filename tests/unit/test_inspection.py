@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 
+from nuvom.core.ids import new_id
+from nuvom.core.record import JobStatus
+from nuvom.core.views import QueueStats, WorkerInfo
 from nuvom.errors import AmbiguousJob, JobNotFound
 from nuvom.inspection import Inspector
-from nuvom.names import new_id
-from nuvom.record import JobStatus
 from nuvom.result_backends.memory import MemoryResultBackend
 from nuvom.serialization.shaped import Shaped
 from nuvom.testing import make_job
-from nuvom.views import QueueStats, WorkerInfo
 from tests.engine import Engine, ToyQueue, make_runtime, with_backends
 from tests.troubled import TroubledQueue, TroubledResults
 

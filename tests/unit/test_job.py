@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from nuvom.core.ids import new_id
+from nuvom.core.record import JobStatus
 from nuvom.errors import (
     JobCancelled,
     JobFailed,
@@ -18,8 +20,6 @@ from nuvom.errors import (
     WaitInsideTask,
 )
 from nuvom.job import Job, JobList
-from nuvom.names import new_id
-from nuvom.record import JobStatus
 from nuvom.serialization.shaped import Shaped
 from tests.engine import LIMIT_SECS, Engine
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextvars import copy_context
 
-from nuvom import job_context
+from nuvom.core import job_context
 
 from .logging_cases import Job, inside, make_job
 

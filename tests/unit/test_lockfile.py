@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from nuvom import _lockfile
-from nuvom._durable import open_file
-from nuvom._lockfile import FileLock, FileTurns, TakenError
-from nuvom.clock import SYSTEM_CLOCK
+from nuvom.core.clock import SYSTEM_CLOCK
 from nuvom.errors import BackendUnavailable
+from nuvom.host import lock as _lockfile
+from nuvom.host.files import open_file
+from nuvom.host.lock import FileLock, FileTurns, TakenError
 from tests.unit._file.interrupting import descriptors
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ LIMIT_SECS = 30
 
 HOLD = """
 import sys
-from nuvom._lockfile import FileLock
+from nuvom.host.lock import FileLock
 lock = FileLock(sys.argv[1])
 print(lock.acquire(), flush=True)
 sys.stdin.read()

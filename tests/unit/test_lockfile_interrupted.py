@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from nuvom._lockfile import FileLock, FileTurns, TakenError
+from nuvom.host.lock import FileLock, FileTurns, TakenError
 from tests.unit._file.interrupting import (
     LIMIT_SECS,
     beside,

@@ -14,8 +14,8 @@ import pytest
 
 from nuvom import log
 from nuvom.log import configure_logging, flush_logs, get_logger, log_event, reset_logging
-from nuvom.log_formats import JsonFormat, PlainFormat, RichFormat
-from nuvom.log_handlers import LogHandler
+from nuvom.logs.formats import JsonFormat, PlainFormat, RichFormat
+from nuvom.logs.handlers import LogHandler
 
 from .logging_cases import WORKER, Job, inside, make_job
 
@@ -41,7 +41,7 @@ def test_importing_leaves_the_logging_of_the_program_alone() -> None:
             return root.level, root.handlers[:], logging.raiseExceptions, logging.getLoggerClass()
         before = state()
         levels = dict(logging._levelToName)
-        import nuvom.log, nuvom.log_events
+        import nuvom.log, nuvom.logs.events
         assert state() == before
         assert levels == logging._levelToName
         own = logging.getLogger("nuvom")

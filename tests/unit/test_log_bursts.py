@@ -6,8 +6,8 @@ import threading
 
 import pytest
 
-from nuvom.clock import Clock, Waitable
-from nuvom.log_bursts import Bursts, Quiet
+from nuvom.core.clock import Clock, Waitable
+from nuvom.logs.bursts import Bursts, Quiet
 
 
 class Seconds(Clock):

@@ -9,11 +9,11 @@ import msgspec
 import pytest
 
 from nuvom import events
-from nuvom.clock import Clock, Waitable
+from nuvom.core.clock import Clock, Waitable
+from nuvom.core.record import JobRecord, StoredError
 from nuvom.events import Event, EventBus
-from nuvom.log_events import subscribe_logging
-from nuvom.log_handlers import LogHandler, RateLimit
-from nuvom.record import JobRecord, StoredError
+from nuvom.logs.events import subscribe_logging
+from nuvom.logs.handlers import LogHandler, RateLimit
 
 from .logging_cases import FORMATS, WORKER, Collector, make_job
 

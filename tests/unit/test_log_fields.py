@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from nuvom.log_fields import (
+from nuvom.logs.fields import (
     JobFields,
     TracePlace,
     add_tracer,

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nuvom import log_formats
-from nuvom.log_fields import JobFields
-from nuvom.log_formats import RichFormat, make_format, pairs, timestamp
+from nuvom.logs import formats as log_formats
+from nuvom.logs.fields import JobFields
+from nuvom.logs.formats import RichFormat, make_format, pairs, timestamp
 
 from .logging_cases import FORGERIES, FORMATS, WORKER, Job, failing, inside, make_job
 

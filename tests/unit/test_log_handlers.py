@@ -8,8 +8,8 @@ import logging
 
 import pytest
 
-from nuvom.clock import Clock
-from nuvom.log_handlers import LogHandler, RateLimit
+from nuvom.core.clock import Clock
+from nuvom.logs.handlers import LogHandler, RateLimit
 from nuvom.testing.conformance import crew
 from nuvom.testing.conformance.points import Points
 from tests.engine import LIMIT_SECS

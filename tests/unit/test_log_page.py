@@ -7,9 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from nuvom import log_events
-from nuvom.log_fields import SCHEMA
-from nuvom.log_formats import FORMATS
+from nuvom.logs import events as log_events
+from nuvom.logs.fields import SCHEMA
+from nuvom.logs.formats import FORMATS
 
 PAGE = (Path(__file__).parents[2] / "docs" / "logging.md").read_text(encoding="utf-8")
 SNIPPETS = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)

@@ -9,9 +9,9 @@ import threading
 
 import pytest
 
-from nuvom import names
+from nuvom.core import ids as names
+from nuvom.core.ids import MOST_IDS, id_texts, new_id, new_ids, valid_name
 from nuvom.errors import InvalidId
-from nuvom.names import MOST_IDS, id_texts, new_id, new_ids, valid_name
 
 GOOD = ["default", "a", "9", "mail-1", "a.b_c", "A" * 64, "01a20dec-dbda-7778-98ee-3c578a65eeb0"]
 BAD = [

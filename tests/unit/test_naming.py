@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from nuvom.naming import task_name
-from nuvom.project import module_name_for
+from nuvom.config.project import module_name_for
+from nuvom.registry.names import task_name
 
 
 def main_function(path: Path, *, write: bool = True) -> Callable[..., Any]:

@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from nuvom.errors import InvalidId, InvalidTaskOption
-from nuvom.options import (
+from nuvom.core.options import (
     NO_CALL_OPTIONS,
     CallOptions,
     TaskOptions,
     call_options,
     task_options,
 )
+from nuvom.errors import InvalidId, InvalidTaskOption
 
 
 async def coroutine_hook() -> None: ...

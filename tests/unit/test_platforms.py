@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from nuvom import platforms
+from nuvom.host import processes as platforms
 from tests.engine import LIMIT_SECS, wait_until
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="POSIX")
@@ -150,7 +150,7 @@ def test_tether_leaves_it_to_the_child_where_the_child_can() -> None:
 
 ORPHAN = """
 import sys
-from nuvom import platforms
+from nuvom.host import processes as platforms
 platforms.end_with_parent({parent})
 print("lives", flush=True)
 """
@@ -203,7 +203,7 @@ def test_only_a_leader_takes_its_group_along(
 
 LEAVER = """
 import subprocess, sys
-from nuvom import platforms
+from nuvom.host import processes as platforms
 child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
 print(child.pid, flush=True)
 platforms.leave_with_group(4)
@@ -221,7 +221,7 @@ def test_leader_of_a_group_leaves_with_it() -> None:
 
 @posix
 def test_member_of_another_group_leaves_alone() -> None:
-    program = "from nuvom import platforms; platforms.leave_with_group(4)"
+    program = "from nuvom.host import processes; processes.leave_with_group(4)"
     assert 4 == finish(start(program, start_new_session=False))
 
 

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from nuvom import _presence
-from nuvom._lockfile import FileLock
-from nuvom._presence import Presence, find_dead, is_alive, is_gone
-from nuvom.clock import SYSTEM_CLOCK, boot_id
+from nuvom.core.clock import SYSTEM_CLOCK, boot_id
 from nuvom.errors import BackendUnavailable, InvalidId, NuvomError
+from nuvom.host import worker_lock as _presence
+from nuvom.host.lock import FileLock
+from nuvom.host.worker_lock import Presence, find_dead, is_alive, is_gone
 from tests.unit._file.faults import Faults, fail
 
 if TYPE_CHECKING:
@@ -28,8 +28,8 @@ posix = pytest.mark.skipif(sys.platform == "win32", reason="needs fork, signals 
 LIVE = """
 import sys
 from pathlib import Path
-from nuvom._lockfile import FileLock
-from nuvom._presence import Presence
+from nuvom.host.lock import FileLock
+from nuvom.host.worker_lock import Presence
 presence = Presence.enter(Path(sys.argv[1]), "w1")
 indexes = presence.book([("started", 1), ("waiting", 1)])
 presence.mark(indexes[0])

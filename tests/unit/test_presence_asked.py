@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from nuvom import _presence
-from nuvom._lockfile import FileLock
-from nuvom._presence import Presence, census, find_dead, is_alive
-from nuvom.clock import SYSTEM_CLOCK
+from nuvom.core.clock import SYSTEM_CLOCK
+from nuvom.host import worker_lock as _presence
+from nuvom.host.lock import FileLock
+from nuvom.host.worker_lock import Presence, census, find_dead, is_alive
 from tests.unit._file.interrupting import in_thread, interrupt_everywhere
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ STORES, DEAD = 6, 30
 ASK = """
 import select, sys
 from pathlib import Path
-from nuvom._presence import is_alive
+from nuvom.host.worker_lock import is_alive
 questions = [line.split() for line in sys.stdin.readline().split(";")]
 print("ready", flush=True)
 wrong = []

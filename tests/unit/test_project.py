@@ -13,8 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nuvom.errors import BackendUnavailable, ProjectNotFound, StorageFull
-from nuvom.project import (
+from nuvom.config.project import (
     cannot_write,
     check_state_dir,
     create_private_file,
@@ -29,6 +28,7 @@ from nuvom.project import (
     require_root,
     root_or_here,
 )
+from nuvom.errors import BackendUnavailable, ProjectNotFound, StorageFull
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="owners, modes and links are POSIX")
 

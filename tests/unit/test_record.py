@@ -10,8 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nuvom.errors import PayloadError
-from nuvom.record import (
+from nuvom.core.record import (
     DEFAULT_RETRY,
     EMPTY_ARGS,
     EMPTY_KWARGS,
@@ -21,6 +20,7 @@ from nuvom.record import (
     JobStatus,
     RetryPolicy,
 )
+from nuvom.errors import PayloadError
 
 FULL = JobRecord(
     "id",

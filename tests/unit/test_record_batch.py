@@ -8,10 +8,10 @@ from collections.abc import Iterable, Iterator
 import msgspec
 import pytest
 
+from nuvom.core.batch import CHUNK_RECORDS, RecordBatch
+from nuvom.core.ids import id_texts
+from nuvom.core.record import JobRecord, RetryPolicy
 from nuvom.errors import StorageFull
-from nuvom.names import id_texts
-from nuvom.record import JobRecord, RetryPolicy
-from nuvom.record_batch import CHUNK_RECORDS, RecordBatch
 
 LIKE = JobRecord(
     "",

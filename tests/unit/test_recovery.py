@@ -1,7 +1,7 @@
 from __future__ import annotations
 
-from nuvom.record import JobRecord, JobStatus
-from nuvom.recovery import LostDelivery, died_error, parked_error, recovered
+from nuvom.core.record import JobRecord, JobStatus
+from nuvom.core.recovery import LostDelivery, died_error, parked_error, recovered
 from nuvom.testing import make_job
 
 

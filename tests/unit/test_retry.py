@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nuvom.options import BACKOFFS, TaskOptions
-from nuvom.outcome import (
+from nuvom.core.options import BACKOFFS, TaskOptions
+from nuvom.core.outcome import (
     Cancelled,
     Failed,
     Outcome,
@@ -21,8 +21,8 @@ from nuvom.outcome import (
     UnknownTask,
     Verdict,
 )
-from nuvom.record import JobRecord, JobStatus, RetryPolicy, StoredError
-from nuvom.retry import backoff_secs, decide
+from nuvom.core.record import JobRecord, JobStatus, RetryPolicy, StoredError
+from nuvom.core.retry import backoff_secs, decide
 
 NOW = 1_750_000_000.0
 ERROR = StoredError("ValueError", "no")

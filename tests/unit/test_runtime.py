@@ -11,11 +11,11 @@ from types import FunctionType, ModuleType
 import pytest
 
 from nuvom import runtime as runtime_module
-from nuvom.config_sources import load
+from nuvom.config.sources import load
 from nuvom.errors import InvalidSetting, TaskNotImportable, UnknownBackend, UnknownSetting
 from nuvom.events import EventBus, default_bus
 from nuvom.job import submit
-from nuvom.naming import task_name
+from nuvom.registry.names import task_name
 from nuvom.registry.registry import Registry, TaskDefinition, default_registry
 from nuvom.runtime import (
     build_runtime,

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nuvom.safe_text import MAX_CHARS, clip, is_secret, mask_text, mask_value, one_line
+from nuvom.core.text import MAX_CHARS, clip, is_secret, mask_text, mask_value, one_line
 
 from .logging_cases import FORGERIES
 

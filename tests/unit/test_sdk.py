@@ -9,8 +9,8 @@ import pytest
 
 import nuvom
 from nuvom import JobStatus, sdk
+from nuvom.core.job_context import current
 from nuvom.errors import JobNotFound, JobTimeout, WaitInsideTask
-from nuvom.job_context import current
 from nuvom.registry.registry import default_registry
 
 

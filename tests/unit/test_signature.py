@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from nuvom.errors import InvalidArguments
-from nuvom.signature import Binder
+from nuvom.registry.signature import Binder
 
 
 def plain(x: int, y: int) -> None: ...

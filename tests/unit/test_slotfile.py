@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from nuvom._slotfile import FREE, SLOT_BYTES, STARTED, STATE_AT, SlotFile, Slots, read_slots
 from nuvom.errors import StorageFull
+from nuvom.host.start_marks import FREE, SLOT_BYTES, STARTED, STATE_AT, SlotFile, Slots, read_slots
 from tests.unit._file.faults import Faults, fail
 from tests.unit._file.interrupting import in_thread, interrupt_everywhere
 

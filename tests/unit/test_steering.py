@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from nuvom.steering import Discard, Retry, Snooze
+from nuvom.core.signals import Discard, Retry, Snooze
 
 
 @pytest.mark.parametrize(

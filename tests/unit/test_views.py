@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from nuvom.views import ErrorGroup, QueueStats, WorkerInfo
+from nuvom.core.views import ErrorGroup, QueueStats, WorkerInfo
 
 
 @pytest.mark.parametrize(

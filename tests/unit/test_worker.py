@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 
 from nuvom import local_worker
+from nuvom.core.record import JobStatus
 from nuvom.errors import BackendUnavailable, InvalidSetting
 from nuvom.events import BackendFailed, JobsClaimed, WorkerStarted, WorkerStopped
 from nuvom.execution import pace
 from nuvom.job import Job
 from nuvom.queue_backends.memory import MemoryJobQueue
-from nuvom.record import JobStatus
 from nuvom.result_backends.memory import MemoryResultBackend
 from nuvom.runtime import is_local_only
 from nuvom.testing import make_job

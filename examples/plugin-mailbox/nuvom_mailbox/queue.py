@@ -12,13 +12,13 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, ClassVar
 
-from nuvom.names import valid_name
+from nuvom.core.ids import valid_name
 from nuvom.queue_backends import BaseJobQueue, Capability, JobRecord
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from nuvom.config import Settings
+    from nuvom.config.settings import Settings
 
 _LOOK_SECS = 0.02
 _DIGITS = 20  # of nanoseconds: enough until the year 5138, and sorted as text

@@ -12,8 +12,8 @@ from nuvom.cli.invocation import Invocation, pass_invocation
 from nuvom.cli.many import for_each
 from nuvom.cli.opening import writer
 from nuvom.cli.prompts import confirm, dry_run_option, yes_option
+from nuvom.core.record import JobStatus
 from nuvom.errors import JobNotFound, Refused
-from nuvom.record import JobStatus
 
 SCHEMA = "nuvom.cancel/1"
 

@@ -12,11 +12,11 @@ from nuvom.cli.completion import config_keys
 from nuvom.cli.invocation import Invocation, pass_invocation
 from nuvom.cli.session import project_root, settings
 from nuvom.cli.tables import Cell, Column, Table
-from nuvom.config import SETTINGS
-from nuvom.config_sources import explain, problems
+from nuvom.config.settings import SETTINGS
+from nuvom.config.sources import explain, problems
 
 if TYPE_CHECKING:
-    from nuvom.config_sources import Explanation, Loaded
+    from nuvom.config.sources import Explanation, Loaded
 
 SHOW_SCHEMA = "nuvom.config/1"
 CHECK_SCHEMA = "nuvom.config_check/1"

@@ -12,10 +12,10 @@ from nuvom.cli.base import Group
 from nuvom.cli.invocation import Invocation, pass_invocation
 from nuvom.cli.session import folder_or_root, settings
 from nuvom.cli.text import quoted
+from nuvom.config.project import ensure_state_dir
 from nuvom.discovery.manifest import diff, encode, has_content, read_manifest, write_manifest
 from nuvom.discovery.scan import scan
 from nuvom.errors import InvalidManifest, plural
-from nuvom.project import ensure_state_dir
 
 if TYPE_CHECKING:
     from nuvom.discovery.entries import Changes, Scan, TaskEntry

@@ -14,12 +14,12 @@ from nuvom.cli.prompts import confirm, dry_run_option, yes_option
 from nuvom.cli.shapes import error_data, group_data, id_cell, job_data, jobs_table, moment_cell
 from nuvom.cli.tables import Cell, Column, Table
 from nuvom.cli.text import clean
+from nuvom.core.record import JobStatus
 from nuvom.errors import FailureNotFound, plural
-from nuvom.record import JobStatus
 
 if TYPE_CHECKING:
+    from nuvom.core.views import ErrorGroup
     from nuvom.inspection import Inspector
-    from nuvom.views import ErrorGroup
 
 LIST_SCHEMA = "nuvom.errors/1"
 SHOW_SCHEMA = "nuvom.error_group/1"

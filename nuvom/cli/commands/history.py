@@ -10,7 +10,7 @@ from nuvom.cli.invocation import Invocation, pass_invocation
 from nuvom.cli.known_tasks import full_name, manifest_or_nothing
 from nuvom.cli.opening import reader
 from nuvom.cli.shapes import job_data, jobs_table
-from nuvom.record import JobStatus
+from nuvom.core.record import JobStatus
 
 SCHEMA = "nuvom.jobs/1"
 STATUSES = tuple(str(status) for status in JobStatus)

@@ -10,7 +10,7 @@ from nuvom.cli.base import Command
 from nuvom.cli.invocation import Invocation, pass_invocation
 from nuvom.cli.starter import write_project
 from nuvom.cli.text import quoted
-from nuvom.project import here
+from nuvom.config.project import here
 
 SCHEMA = "nuvom.init/1"
 

@@ -26,15 +26,15 @@ from nuvom.cli.shapes import (
 )
 from nuvom.cli.tables import Column, Table
 from nuvom.cli.text import ago, clean, duration, one_line, rfc3339
+from nuvom.core.text import mask_text
 from nuvom.errors import PayloadError
-from nuvom.safe_text import mask_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from nuvom.cli.output import Output
+    from nuvom.core.record import JobSnapshot
     from nuvom.inspection import Inspector
-    from nuvom.record import JobSnapshot
     from nuvom.runtime import Runtime
 
 SCHEMA = "nuvom.job/1"

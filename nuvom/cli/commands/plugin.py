@@ -16,12 +16,12 @@ from nuvom.cli.scaffolds import TYPES, class_name, write_plugin
 from nuvom.cli.session import folder_or_root, project_or_here, settings
 from nuvom.cli.tables import Cell, Column, Table
 from nuvom.cli.text import quoted
+from nuvom.config.project import here
 from nuvom.errors import PluginNotFound
 from nuvom.plugins.loader import find_entries
-from nuvom.project import here
 
 if TYPE_CHECKING:
-    from nuvom.config import Settings
+    from nuvom.config.settings import Settings
     from nuvom.plugins.sources import PluginEntry
 
 LIST_SCHEMA = "nuvom.plugins/1"

@@ -13,8 +13,8 @@ from nuvom.cli.editing import edited_copy
 from nuvom.cli.invocation import Invocation, pass_invocation
 from nuvom.cli.many import for_each
 from nuvom.cli.opening import writer
+from nuvom.core.record import JobStatus
 from nuvom.errors import JobNotFound, Refused
-from nuvom.record import JobStatus
 
 SCHEMA = "nuvom.retry/1"
 RETRYABLE = (JobStatus.FAILED, JobStatus.DEAD, JobStatus.CANCELLED)

@@ -15,7 +15,7 @@ from nuvom.cli.text import one_line
 
 if TYPE_CHECKING:
     from nuvom.cli.output import Output
-    from nuvom.record import JobSnapshot
+    from nuvom.core.record import JobSnapshot
 
 SCHEMA = "nuvom.status/1"
 FORMATS = ("table", "json", "raw")

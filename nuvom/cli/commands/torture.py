@@ -15,7 +15,7 @@ from nuvom.cli import exit_codes
 from nuvom.cli.base import Command
 from nuvom.cli.invocation import Invocation, pass_invocation
 from nuvom.cli.text import duration, quoted
-from nuvom.clock import SYSTEM_CLOCK
+from nuvom.core.clock import SYSTEM_CLOCK
 from nuvom.errors import plural
 
 if TYPE_CHECKING:

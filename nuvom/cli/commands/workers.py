@@ -16,8 +16,8 @@ from nuvom.cli.text import duration
 from nuvom.errors import AmbiguousJob, WorkerNotFound
 
 if TYPE_CHECKING:
+    from nuvom.core.views import WorkerInfo
     from nuvom.inspection import Inspector
-    from nuvom.views import WorkerInfo
 
 LIST_SCHEMA = "nuvom.workers/1"
 COMMAND_SCHEMA = "nuvom.worker_command/1"

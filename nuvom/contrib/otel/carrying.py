@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from opentelemetry.context import Context
 
-    from nuvom.record import JobRecord
+    from nuvom.core.record import JobRecord
 
 MOST_BYTES = 8192  # of all headers together
 _BAGGAGE = "baggage"

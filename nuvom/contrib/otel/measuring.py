@@ -10,16 +10,16 @@ from opentelemetry.metrics import Observation
 from nuvom import events
 from nuvom._version import __version__
 from nuvom.contrib.otel import names
-from nuvom.views import TOOK_BOUNDS
+from nuvom.core.views import TOOK_BOUNDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from opentelemetry.metrics import CallbackOptions, MeterProvider
 
-    from nuvom.clock import Clock
+    from nuvom.core.clock import Clock
+    from nuvom.core.record import JobRecord
     from nuvom.plugins.contracts import Inspector
-    from nuvom.record import JobRecord
 
 MOST_TASKS = 500
 _OTHER = "other"

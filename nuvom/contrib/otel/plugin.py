@@ -8,7 +8,7 @@ from nuvom.contrib.otel.measuring import Measuring
 from nuvom.contrib.otel.processing import ProcessingCompanion
 from nuvom.contrib.otel.sending import SendingCompanion, current_place
 from nuvom.events import EventBus, JobEnqueued, default_bus
-from nuvom.log_fields import add_tracer
+from nuvom.logs.fields import add_tracer
 from nuvom.plugins.contracts import Plugin
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from opentelemetry.metrics import MeterProvider
     from opentelemetry.trace import TracerProvider
 
-    from nuvom.config import Settings
+    from nuvom.config.settings import Settings
     from nuvom.plugins.contracts import Extras, RunningSystem
 
 

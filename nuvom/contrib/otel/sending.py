@@ -12,8 +12,8 @@ from opentelemetry.trace import SpanKind, Status, StatusCode
 from nuvom._version import __version__
 from nuvom.contrib.otel import names
 from nuvom.contrib.otel.carrying import attached, context_of, headers_of
-from nuvom.log_fields import TracePlace, add_tracer
-from nuvom.safe_text import mask_text
+from nuvom.core.text import mask_text
+from nuvom.logs.fields import TracePlace, add_tracer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from opentelemetry.trace import Span, Tracer, TracerProvider
     from opentelemetry.util.types import AttributeValue
 
+    from nuvom.core.record import JobRecord
     from nuvom.events import JobEnqueued
-    from nuvom.record import JobRecord
 
 _sent: ContextVar[list[str] | None] = ContextVar("nuvom_otel_sent", default=None)
 

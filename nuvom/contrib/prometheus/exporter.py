@@ -12,20 +12,20 @@ from typing import TYPE_CHECKING
 
 from prometheus_client.registry import Collector
 
-from nuvom._lockfile import FileLock
 from nuvom.contrib.prometheus.families import gauge, merged
 from nuvom.contrib.prometheus.store_series import StoreSeries
+from nuvom.core.record import StoredError
 from nuvom.errors import NuvomError
 from nuvom.events import BackendFailed
-from nuvom.record import StoredError
+from nuvom.host.lock import FileLock
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from prometheus_client.core import Metric
 
-    from nuvom.clock import Clock
     from nuvom.contrib.prometheus.process_series import ProcessSeries
+    from nuvom.core.clock import Clock
     from nuvom.events import EventBus
     from nuvom.plugins.contracts import Inspector, RunningSystem
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
-    from nuvom.config import Settings
+    from nuvom.config.settings import Settings
     from nuvom.plugins.contracts import Extras, RunningSystem
 
 _LOG = get_logger("nuvom.prometheus")

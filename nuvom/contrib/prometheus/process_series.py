@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from nuvom.contrib.prometheus.families import Capped, Distribution, counter, gauge, histogram
 from nuvom.contrib.prometheus.store_series import MOST_QUEUES, short
 from nuvom.events import BackendCalled, BackendFailed, JobFenced, WorkerAsked, WorkerStopped
-from nuvom.platforms import resident_bytes
+from nuvom.host.processes import resident_bytes
 from nuvom.plugins.registry import metrics_providers
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from prometheus_client.core import Metric
 
-    from nuvom.clock import Clock
+    from nuvom.core.clock import Clock
     from nuvom.events import EventBus
     from nuvom.plugins.contracts import RunningSystem
 

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
     from prometheus_client.core import Metric
 
-    from nuvom.clock import Clock
+    from nuvom.core.clock import Clock
+    from nuvom.core.views import QueueStats, WorkerInfo
     from nuvom.plugins.contracts import Inspector, RunningSystem
-    from nuvom.views import QueueStats, WorkerInfo
 
 MOST_TASKS = 500
 MOST_QUEUES = 200

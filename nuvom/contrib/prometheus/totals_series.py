@@ -10,7 +10,7 @@ from collections import Counter, defaultdict
 from typing import TYPE_CHECKING
 
 from nuvom.contrib.prometheus.families import Capped, Distribution, counter, histogram
-from nuvom.views import TOOK_BOUNDS, WAITED_BOUNDS, Total
+from nuvom.core.views import TOOK_BOUNDS, WAITED_BOUNDS, Total
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from nuvom.core.views import WorkerInfo
 from nuvom.queue_backends.leased import LeasedJobQueue
 from nuvom.testing.builders import make_job, make_settlement
 from nuvom.testing.conformance.mixed_calls import MixedCalls
-from nuvom.views import WorkerInfo
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from nuvom.clock import SYSTEM_CLOCK
+from nuvom.core.clock import SYSTEM_CLOCK
 from nuvom.testing.clock import FakeClock
 
 if TYPE_CHECKING:
-    from nuvom.clock import Waitable
+    from nuvom.core.clock import Waitable
 
 
 class RunningClock(FakeClock):

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import msgspec
 
+from nuvom.core.ids import valid_name
+from nuvom.core.record import JobRecord
 from nuvom.errors import NotStorable, PayloadError
-from nuvom.names import valid_name
-from nuvom.record import JobRecord
 from nuvom.serialization.base import MAX_DEPTH, Shaped
 from nuvom.testing.conformance.crew import all_at_once
 from nuvom.testing.conformance.law import Kit, law

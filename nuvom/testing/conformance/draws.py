@@ -6,7 +6,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from nuvom.record import JobStatus
+from nuvom.core.record import JobStatus
 
 # Sums of these never hit the end of a lease or a run_at exactly: what happens at the very
 # moment is nobody's promise.

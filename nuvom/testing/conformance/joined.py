@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 from unittest import SkipTest
 
-from nuvom.record import JobStatus, StoredError
+from nuvom.core.record import JobStatus, StoredError
 from nuvom.testing.builders import make_job, make_settlement
 from nuvom.testing.conformance.crew import Hand
 from nuvom.testing.conformance.law import Kit, law
 
 if TYPE_CHECKING:
+    from nuvom.core.record import JobRecord
     from nuvom.queue_backends.leased import LeasedJobQueue
-    from nuvom.record import JobRecord
     from nuvom.result_backends.base import BaseResultBackend
     from nuvom.testing.conformance.result_bench import ResultBench
 

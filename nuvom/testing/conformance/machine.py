@@ -16,8 +16,8 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from nuvom.core.record import JobStatus
 from nuvom.errors import QueueFull
-from nuvom.record import JobStatus
 from nuvom.testing.builders import make_settlement
 from nuvom.testing.conformance.draws import (
     LASTING,
@@ -42,8 +42,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from nuvom.core.record import JobRecord
     from nuvom.queue_backends.leased import LeasedJobQueue
-    from nuvom.record import JobRecord
     from nuvom.testing.conformance.queue_kit import QueueKit
 
 

@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
-from nuvom.clock import SYSTEM_CLOCK
-from nuvom.record import JobStatus
+from nuvom.core.clock import SYSTEM_CLOCK
+from nuvom.core.record import JobStatus
 from nuvom.testing.builders import make_job, make_settlement
 from nuvom.testing.conformance.crew import Hand
 
 if TYPE_CHECKING:
-    from nuvom.outcome import Settlement
+    from nuvom.core.outcome import Settlement
+    from nuvom.core.record import JobRecord
     from nuvom.queue_backends.leased import LeasedJobQueue
-    from nuvom.record import JobRecord
 
 QUEUES = ("mixed-a", "mixed-b")
 _KEYS = tuple(f"key-{number}" for number in range(6))  # few, so that many want the same one

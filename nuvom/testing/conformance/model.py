@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from nuvom.record import JobStatus
+from nuvom.core.record import JobStatus
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence

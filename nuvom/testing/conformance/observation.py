@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from nuvom.core.record import JobRecord, JobSnapshot
 from nuvom.queue_backends.base import Capability
-from nuvom.record import JobRecord, JobSnapshot
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from nuvom.core.views import ErrorGroup, Total
     from nuvom.queue_backends.leased import LeasedJobQueue
-    from nuvom.views import ErrorGroup, Total
 
 ALL = 100_000
 

@@ -5,16 +5,16 @@ from __future__ import annotations
 from math import inf
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from nuvom.record import JobStatus
+from nuvom.core.record import JobStatus
 from nuvom.testing.builders import make_settlement
 from nuvom.testing.conformance.scenarios import OTHER, OWNER, QUEUE, Round
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from nuvom.outcome import Settlement
+    from nuvom.core.outcome import Settlement
+    from nuvom.core.record import JobRecord
     from nuvom.queue_backends.leased import LeasedJobQueue
-    from nuvom.record import JobRecord
 
     Call = Callable[[LeasedJobQueue], object]
     Side = Call | list[Call]

@@ -9,11 +9,11 @@ from unittest import SkipTest
 
 from msgspec.structs import replace
 
-from nuvom.config import Settings
-from nuvom.config_sources import Loaded
+from nuvom.config.settings import Settings
+from nuvom.config.sources import Loaded
+from nuvom.core.ids import valid_name
 from nuvom.events import EventBus
 from nuvom.inspection import Inspector
-from nuvom.names import valid_name
 from nuvom.plugins.contracts import API_VERSION, is_compatible, looks_like_plugin
 from nuvom.plugins.extras import bind_extras, make_extras
 from nuvom.plugins.limited import START_LIMIT_SECS, STOP_LIMIT_SECS, call_limited

@@ -10,7 +10,7 @@ import inspect
 from typing import TYPE_CHECKING, Any, Protocol
 from unittest import SkipTest
 
-from nuvom.clock import SYSTEM_CLOCK, Clock
+from nuvom.core.clock import SYSTEM_CLOCK, Clock
 from nuvom.queue_backends.leased import LeasedJobQueue
 from nuvom.testing.builders import make_job, make_settlement
 from nuvom.testing.clock import FakeClock
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from nuvom.core.record import JobRecord, JobSnapshot, JobStatus
     from nuvom.queue_backends.base import BaseJobQueue
-    from nuvom.record import JobRecord, JobSnapshot, JobStatus
 
 SHORT_LEASE_SECS = 0.5  # the least that the setting lease_secs allows
 A, B, C = "worker-a", "worker-b", "worker-c"  # ids of workers

@@ -38,7 +38,7 @@ class QueueKit(Kit):
 
         Args:
             settings: Any of ``lease_secs``, ``max_deliveries``, ``max_queue_size`` and
-                ``parked_ttl_secs``, as in ``nuvom.config.Settings``.
+                ``parked_ttl_secs``, as in ``nuvom.config.settings.Settings``.
         """
         raise NotImplementedError
 

@@ -6,9 +6,9 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar
 from unittest import SkipTest
 
+from nuvom.core.ids import new_id
+from nuvom.core.record import JobStatus, StoredError
 from nuvom.errors import NotStorable, NuvomError
-from nuvom.names import new_id
-from nuvom.record import JobStatus, StoredError
 from nuvom.result_backends.base import BaseResultBackend
 from nuvom.testing.builders import make_job
 from nuvom.testing.conformance.crew import Hand, all_at_once
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from nuvom.record import JobRecord
+    from nuvom.core.record import JobRecord
 
 FULL_KEYS = (
     "id", "func_name", "status", "queue", "priority", "attempt", "max_retries", "args", "kwargs",

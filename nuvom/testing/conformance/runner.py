@@ -15,7 +15,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, NamedTuple
 from unittest import SkipTest
 
-from nuvom.clock import SYSTEM_CLOCK
+from nuvom.core.clock import SYSTEM_CLOCK
 from nuvom.errors import MissingExtra
 from nuvom.testing.conformance.crew import Hand
 from nuvom.testing.conformance.law import Kit, LawBroken, NotDeclared, laws_of

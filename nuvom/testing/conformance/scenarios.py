@@ -8,15 +8,15 @@ from __future__ import annotations
 from math import inf
 from typing import TYPE_CHECKING, Any
 
-from nuvom.record import JobStatus
+from nuvom.core.record import JobStatus
+from nuvom.core.views import WorkerInfo
 from nuvom.testing.builders import make_job, make_settlement
-from nuvom.views import WorkerInfo
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from nuvom.core.record import JobRecord
     from nuvom.queue_backends.leased import LeasedJobQueue
-    from nuvom.record import JobRecord
     from nuvom.testing.conformance.queue_bench import QueueBench
 
 QUEUE, OTHER_QUEUE = "interrupted", "paused"

@@ -8,8 +8,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from nuvom.config import Settings
-from nuvom.names import new_id
+from nuvom.config.settings import Settings
+from nuvom.core.ids import new_id
 from nuvom.plugins.contracts import looks_like_plugin, missing_of_plugin
 from nuvom.plugins.loader import build_backend
 from nuvom.queue_backends.base import BaseJobQueue
@@ -26,7 +26,7 @@ from nuvom.testing.conformance.results import ResultConformance
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from nuvom.clock import Clock
+    from nuvom.core.clock import Clock
     from nuvom.plugins.contracts import PluginProtocol
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from nuvom.config import Settings
+from nuvom.config.settings import Settings
 from nuvom.events import EventBus
 from nuvom.plugins.extras import make_extras
 from nuvom.plugins.registry import BackendKind, PluginRegistry, use_plugin_registry

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from nuvom.core.record import JobStatus
+from nuvom.core.views import WorkerInfo
 from nuvom.queue_backends.base import Capability
-from nuvom.record import JobStatus
 from nuvom.testing.conformance.observation import ALL, observed, shown
 from nuvom.testing.conformance.twin_deliveries import give_back
 from nuvom.testing.conformance.twin_draws import OWNERS, QUEUES, TASKS, a_job_id
-from nuvom.views import WorkerInfo
 
 if TYPE_CHECKING:
     from collections.abc import Callable

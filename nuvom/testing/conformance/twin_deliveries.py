@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from nuvom.record import JobStatus, StoredError
+from nuvom.core.record import JobStatus, StoredError
+from nuvom.core.views import WorkerInfo
 from nuvom.testing.builders import make_settlement
 from nuvom.testing.conformance.observation import ALL, by_id, by_queue
 from nuvom.testing.conformance.twin_draws import (
@@ -20,12 +21,11 @@ from nuvom.testing.conformance.twin_draws import (
     told_of,
 )
 from nuvom.testing.conformance.twin_stores import SETTINGS, Ticket
-from nuvom.views import WorkerInfo
 
 if TYPE_CHECKING:
     from random import Random
 
-    from nuvom.outcome import Settlement
+    from nuvom.core.outcome import Settlement
     from nuvom.testing.conformance.twin_stores import Twins
 
 SERVED = (("a", "b", "c"), ("c", "b", "a"), ("b", "a"), ("a",), ("b",), ("c", "nowhere"))

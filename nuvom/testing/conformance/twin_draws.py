@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from random import Random
 
-    from nuvom.record import JobRecord
+    from nuvom.core.record import JobRecord
     from nuvom.testing.conformance.twin_stores import Ticket, Twins
 
 QUEUES = ("a", "b", "c")

@@ -14,10 +14,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-    from nuvom.clock import Clock
+    from nuvom.core.clock import Clock
+    from nuvom.core.record import JobRecord
+    from nuvom.core.views import WorkerInfo
     from nuvom.queue_backends.base import BaseJobQueue
-    from nuvom.record import JobRecord
-    from nuvom.views import WorkerInfo
 
 SETTINGS: dict[str, Any] = {
     "lease_secs": 30.0,

@@ -11,9 +11,9 @@ from nuvom.testing import history
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from nuvom.core.outcome import Settlement
     from nuvom.execution.lanes import Shop
     from nuvom.execution.running import RunningJob
-    from nuvom.outcome import Settlement
     from nuvom.testing.simulation.world import Host
 
 _RISE_SECS = 0.002  # a thread takes at most so long to wake up

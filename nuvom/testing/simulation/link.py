@@ -5,15 +5,15 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from nuvom.core.record import JobStatus
 from nuvom.errors import BackendUnavailable
-from nuvom.record import JobStatus
 from nuvom.testing import history
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from nuvom.config import Settings
-    from nuvom.outcome import Settlement
+    from nuvom.config.settings import Settings
+    from nuvom.core.outcome import Settlement
     from nuvom.serialization.base import Codec
     from nuvom.testing.simulation.world import Host
 

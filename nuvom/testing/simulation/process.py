@@ -24,10 +24,10 @@ from nuvom.testing.simulation.world import VirtualClock, World
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from nuvom.clock import Clock
+    from nuvom.core.clock import Clock
+    from nuvom.core.outcome import Settlement
     from nuvom.execution.bell import Nap
     from nuvom.execution.lanes import Lane, Shop
-    from nuvom.outcome import Settlement
     from nuvom.queue_backends.leased import LeasedJobQueue
     from nuvom.registry.registry import Registry
     from nuvom.testing.simulation.link import Store

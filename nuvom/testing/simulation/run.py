@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from nuvom.config import Settings
+from nuvom.config.settings import Settings
+from nuvom.core.record import JobStatus, RetryPolicy
 from nuvom.queue_backends.memory import MemoryJobQueue
-from nuvom.record import JobStatus, RetryPolicy
 from nuvom.registry.registry import Registry, TaskDefinition
 from nuvom.result_backends.memory import MemoryResultBackend
 from nuvom.serialization.msgpack_codec import MsgpackCodec
@@ -23,9 +23,9 @@ from nuvom.testing.simulation.world import VirtualClock, World
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from nuvom.core.record import JobRecord
     from nuvom.execution.running import RunningJob
     from nuvom.queue_backends.leased import LeasedJobQueue
-    from nuvom.record import JobRecord
 
 LEASE_SECS = 3.0
 LEASES_TO_DRAIN = 3

@@ -11,12 +11,12 @@ import random
 from itertools import count
 from typing import TYPE_CHECKING, Any, Protocol
 
-from nuvom.clock import Clock
+from nuvom.core.clock import Clock
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from nuvom.clock import Waitable
+    from nuvom.core.clock import Waitable
 
 _START = 1000.0  # monotonic seconds; nothing depends on it
 _WALL = 1_750_000_000.0  # a day in 2025, likewise

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from nuvom.config import Settings
+from nuvom.config.settings import Settings
+from nuvom.core.record import JobStatus
 from nuvom.queue_backends.file import FileJobQueue
-from nuvom.record import JobStatus
 from nuvom.testing.builders import make_job, make_settlement
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from nuvom.record import JobRecord
+    from nuvom.core.record import JobRecord
 
 S = JobStatus
 WORKER = "w1"

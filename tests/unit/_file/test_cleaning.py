@@ -10,9 +10,9 @@ import pytest
 
 from nuvom._file import cleaning
 from nuvom._file.log import Log
-from nuvom.record import JobStatus, StoredError
+from nuvom.core.record import JobStatus, StoredError
+from nuvom.core.views import WorkerInfo
 from nuvom.testing.builders import make_job, make_settlement
-from nuvom.views import WorkerInfo
 from tests.unit._file.stories import open_queue
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ import pytest
 
 from nuvom._file.frames import HEADER_BYTES
 from nuvom._file.log import Log
+from nuvom.core.record import JobStatus
 from nuvom.errors import BackendUnavailable, CorruptRecord
-from nuvom.record import JobStatus
 from nuvom.testing.builders import make_job, make_settlement
 from tests.unit._file.stories import jobs, open_queue
 

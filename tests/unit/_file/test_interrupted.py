@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from nuvom._doorbell import Doorbell
-from nuvom._presence import is_alive
+from nuvom.core.record import JobStatus
+from nuvom.core.views import WorkerInfo
 from nuvom.errors import QueueFull
-from nuvom.record import JobStatus
+from nuvom.host.wakeup import Doorbell
+from nuvom.host.worker_lock import is_alive
 from nuvom.result_backends.file import FileResultBackend
 from nuvom.testing.builders import make_job, make_settlement
-from nuvom.views import WorkerInfo
 from tests.unit._file.interrupting import (
     LIMIT_SECS,
     beside,
@@ -168,7 +168,7 @@ def test_an_interrupted_retirement_can_be_completed_and_taken_back(tmp_path: Pat
 def test_an_interrupted_wait_leaves_no_listener_behind(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("nuvom._doorbell.LISTENERS", 1)
+    monkeypatch.setattr("nuvom.host.wakeup.LISTENERS", 1)
     queue = open_queue(tmp_path)
     queue.wait_for_work(0)
 

@@ -9,7 +9,7 @@ import pytest
 
 from nuvom._file.keepsakes import Keepsakes, Kept
 from nuvom._file.quarantine import Quarantine
-from nuvom.record import JobSnapshot
+from nuvom.core.record import JobSnapshot
 from nuvom.testing.builders import make_job
 
 if TYPE_CHECKING:

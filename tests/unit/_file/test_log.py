@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from nuvom._durable import sync_data
 from nuvom._file import flushing
 from nuvom._file import log as log_module
 from nuvom._file.frames import JOB, NOTE, SEAL
 from nuvom._file.log import GoneError, Log
 from nuvom._file.quarantine import Quarantine
 from nuvom.errors import BackendUnavailable, CorruptRecord, StorageFull
+from nuvom.host.files import sync_data
 from tests.unit._file.faults import Faults, fail
 from tests.unit._file.interrupting import descriptors, interrupt_everywhere
 

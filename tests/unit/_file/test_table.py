@@ -9,7 +9,7 @@ from nuvom._file.frames import CHANGES, JOB, NOTE, REMOVED
 from nuvom._file.line import Line, first
 from nuvom._file.rows import Change, Commanded, Progressed, Retired, encode
 from nuvom._file.table import Table
-from nuvom.record import JobStatus
+from nuvom.core.record import JobStatus
 from nuvom.testing.builders import make_job
 
 if TYPE_CHECKING:

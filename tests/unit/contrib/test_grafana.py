@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
+from nuvom.core.record import StoredError
 from nuvom.events import BackendFailed, JobFenced
-from nuvom.record import StoredError
 from nuvom.testing import make_job
 from tests.engine import wait_until
 from tests.unit.contrib.metrics import Samples, exported, samples, text

@@ -18,16 +18,16 @@ import pytest
 
 from nuvom.contrib.prometheus import exporter
 from nuvom.contrib.prometheus.families import Capped
+from nuvom.core.record import StoredError
+from nuvom.core.views import QueueStats
 from nuvom.errors import BackendUnavailable
 from nuvom.events import BackendFailed, JobFenced
 from nuvom.plugins.registry import register_metrics_provider
 from nuvom.queue_backends.base import Capability
 from nuvom.queue_backends.memory import MemoryJobQueue
 from nuvom.queue_backends.sqlite import SQLiteJobQueue
-from nuvom.record import StoredError
 from nuvom.result_backends.memory import MemoryResultBackend
 from nuvom.testing import make_job
-from nuvom.views import QueueStats
 from tests.engine import LIMIT_SECS, Engine, ToyQueue, make_runtime, wait_until, with_backends
 from tests.unit.contrib.metrics import exported, samples, start, text, value
 

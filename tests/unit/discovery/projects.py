@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 from pathlib import Path
 
-from nuvom.clock import SYSTEM_CLOCK, Clock
+from nuvom.core.clock import SYSTEM_CLOCK, Clock
 
 TASK = "from nuvom import task\n\n@task\ndef add(x: int, y: int) -> int:\n    return x + y\n"
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from nuvom.clock import Clock
+from nuvom.core.clock import Clock
 from nuvom.discovery.cache import CACHE_FILE, DiscoveryCache
 from nuvom.discovery.parser import NOTHING
 from nuvom.discovery.scan import scan

@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nuvom import _durable
 from nuvom.discovery.entries import Changes, TaskEntry
 from nuvom.discovery.manifest import diff, encode, has_content, read_manifest, write_manifest
 from nuvom.discovery.scan import scan
 from nuvom.errors import BackendUnavailable, InvalidManifest, StorageFull
+from nuvom.host import files as _durable
 from tests.unit.discovery.projects import TASK, write
 
 

@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nuvom.config.project import module_name_for
 from nuvom.discovery import scan as scan_module
 from nuvom.discovery.cache import CACHE_FILE
 from nuvom.discovery.entries import Duplicate, Problem, Scan
 from nuvom.discovery.scan import module_of, scan
 from nuvom.errors import ProjectNotFound
-from nuvom.project import module_name_for
 from tests.unit.discovery.projects import LATER, TASK, write
 
 

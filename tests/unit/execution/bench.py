@@ -8,15 +8,15 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from nuvom.clock import SYSTEM_CLOCK, Clock
-from nuvom.config import Settings
+from nuvom.config.settings import Settings
+from nuvom.core.clock import SYSTEM_CLOCK, Clock
+from nuvom.core.options import task_options
+from nuvom.core.outcome import Settlement
+from nuvom.core.record import JobRecord
 from nuvom.events import Event, EventBus
 from nuvom.execution.job_runner import JobRunner
 from nuvom.execution.lanes import Shop
 from nuvom.execution.running import InHand, RunningJob
-from nuvom.options import task_options
-from nuvom.outcome import Settlement
-from nuvom.record import JobRecord
 from nuvom.registry.registry import Registry, TaskDefinition
 from nuvom.serialization.msgpack_codec import MsgpackCodec
 from nuvom.testing import make_job

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from nuvom.clock import SYSTEM_CLOCK, Clock
+from nuvom.core.clock import SYSTEM_CLOCK, Clock
+from nuvom.core.record import JobRecord
 from nuvom.execution import child_process
 from nuvom.execution.child_process import ChildProcess
 from nuvom.execution.framing import Hello
 from nuvom.execution.running import RunningJob
-from nuvom.record import JobRecord
 
 SLEEP = "import time; time.sleep(60)"
 """A child that hears nothing, says nothing and does not leave."""

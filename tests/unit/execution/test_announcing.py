@@ -8,6 +8,8 @@ import pytest
 from msgspec.structs import replace
 
 from nuvom import Retry, Snooze
+from nuvom.core.outcome import Cancelled
+from nuvom.core.record import JobStatus
 from nuvom.events import (
     Event,
     JobCancelled,
@@ -21,8 +23,6 @@ from nuvom.events import (
 from nuvom.execution.announcing import OpenHooks, announce
 from nuvom.execution.running import InHand, RunningJob
 from nuvom.execution.station import Station
-from nuvom.outcome import Cancelled
-from nuvom.record import JobStatus
 from tests.unit.execution.bench import Bench
 
 

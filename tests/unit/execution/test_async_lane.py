@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 
 from nuvom import current_job
+from nuvom.core.job_context import current
+from nuvom.core.record import JobStatus
 from nuvom.events import HookFailed
 from nuvom.execution import async_lane, loop_thread
 from nuvom.execution.async_lane import AsyncLane
 from nuvom.execution.running import RunningJob
-from nuvom.job_context import current
-from nuvom.record import JobStatus
 from tests.engine import LIMIT_SECS, untraced
 from tests.unit.execution.bench import Bench
 

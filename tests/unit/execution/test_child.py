@@ -15,9 +15,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from nuvom import platforms
-from nuvom.clock import Clock
-from nuvom.config import Settings
+from nuvom.config.settings import Settings
+from nuvom.core.clock import Clock
+from nuvom.core.options import task_options
+from nuvom.core.record import JobRecord, JobStatus
 from nuvom.errors import QueueError
 from nuvom.events import EventBus
 from nuvom.execution import child as child_module
@@ -40,8 +41,7 @@ from nuvom.execution.framing import (
     Unloadable,
 )
 from nuvom.execution.job_runner import JobRunner
-from nuvom.options import task_options
-from nuvom.record import JobRecord, JobStatus
+from nuvom.host import processes as platforms
 from nuvom.registry.registry import Registry, TaskDefinition
 from nuvom.serialization.msgpack_codec import MsgpackCodec
 from tests.engine import LIMIT_SECS

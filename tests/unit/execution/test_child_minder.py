@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
+from nuvom.core.record import JobRecord
 from nuvom.execution import child_minder
 from nuvom.execution.child_minder import ChildMinder
 from nuvom.execution.child_pool import ChildPool
 from nuvom.execution.child_process import ChildProcess
 from nuvom.execution.running import RunningJob
-from nuvom.record import JobRecord
 from nuvom.testing.clock import FakeClock
 from tests.engine import wait_until
 from tests.unit.execution.children import LISTEN, Nest, make_work, nest

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from nuvom.core.record import JobRecord
 from nuvom.execution import child_process
 from nuvom.execution.childhood import PROGRAM, is_child
 from nuvom.execution.framing import AskStack, Ready
 from nuvom.execution.running import RunningJob
-from nuvom.record import JobRecord
 from tests.engine import wait_until
 from tests.unit.execution.children import LISTEN, Nest, make_work, nest
 

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from nuvom import LeaseLost, NoCurrentJob, current_job
+from nuvom.core.job_context import current
+from nuvom.core.record import JobStatus
 from nuvom.errors import InvalidArguments, NotStorable
 from nuvom.events import JobFenced, JobSucceeded
 from nuvom.job import Job
-from nuvom.job_context import current
-from nuvom.record import JobStatus
 from tests.engine import LIMIT_SECS, Engine
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from nuvom.core.record import JobRecord, JobStatus
 from nuvom.errors import BackendUnavailable
 from nuvom.execution.delivery import (
     PlainDelivery,
@@ -15,7 +16,6 @@ from nuvom.execution.delivery import (
     choose_delivery,
 )
 from nuvom.queue_backends.memory import MemoryJobQueue
-from nuvom.record import JobRecord, JobStatus
 from nuvom.result_backends.memory import MemoryResultBackend
 from nuvom.serialization.msgpack_codec import MsgpackCodec
 from nuvom.testing import FakeClock, make_job, make_settlement

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from nuvom.core.record import StoredError
 from nuvom.execution import failures
 from nuvom.execution.failures import (
     current_frames,
@@ -19,7 +20,6 @@ from nuvom.execution.failures import (
     stack_of_coroutine,
     stored_error,
 )
-from nuvom.record import StoredError
 from nuvom.serialization.msgpack_codec import MsgpackCodec
 
 

@@ -8,6 +8,8 @@ import threading
 import msgspec
 import pytest
 
+from nuvom.core.outcome import Settlement
+from nuvom.core.record import JobRecord, JobStatus, StoredError
 from nuvom.execution.framing import (
     AskStack,
     CallHooks,
@@ -27,8 +29,6 @@ from nuvom.execution.framing import (
     ToChild,
     Unloadable,
 )
-from nuvom.outcome import Settlement
-from nuvom.record import JobRecord, JobStatus, StoredError
 
 
 def pair() -> tuple[Link, Link]:

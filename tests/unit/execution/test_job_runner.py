@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 
 from nuvom import Discard, Retry, Snooze, current_job
+from nuvom.core.job_context import current
+from nuvom.core.outcome import Settlement
+from nuvom.core.record import JobStatus
 from nuvom.errors import TaskImportFailed
 from nuvom.events import HookFailed, JobStarted
 from nuvom.execution.running import KeptElsewhere, RunningJob
-from nuvom.job_context import current
-from nuvom.outcome import Settlement
-from nuvom.record import JobStatus
 from nuvom.testing import FakeClock, make_job
 from tests.unit.execution.bench import Bench
 

@@ -8,15 +8,15 @@ from typing import Any
 
 import pytest
 
-from nuvom.clock import Waitable
-from nuvom.config import Settings
+from nuvom.config.settings import Settings
+from nuvom.core.clock import Waitable
+from nuvom.core.record import JobStatus
+from nuvom.core.views import WorkerInfo
 from nuvom.events import BackendFailed, Event, EventBus, JobDead, JobReaped
 from nuvom.execution.keeper import Keeper
 from nuvom.execution.running import InHand, RunningJob
 from nuvom.execution.station import Station
-from nuvom.record import JobStatus
 from nuvom.testing import FakeClock, make_job, make_settlement
-from nuvom.views import WorkerInfo
 from tests.engine import LIMIT_SECS, wait_until
 from tests.troubled import TroubledQueue
 

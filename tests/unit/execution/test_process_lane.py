@@ -10,9 +10,11 @@ from typing import Any
 
 import pytest
 
-from nuvom import platforms
-from nuvom.clock import SYSTEM_CLOCK
-from nuvom.config import Settings
+from nuvom.config.settings import Settings
+from nuvom.core.clock import SYSTEM_CLOCK
+from nuvom.core.options import task_options
+from nuvom.core.outcome import Settlement
+from nuvom.core.record import JobRecord, JobStatus, StoredError
 from nuvom.errors import BackendUnavailable, Refused
 from nuvom.events import EventBus, HookFailed
 from nuvom.execution import childhood, process_lane
@@ -33,10 +35,8 @@ from nuvom.execution.job_runner import JobRunner
 from nuvom.execution.lanes import Shop
 from nuvom.execution.process_lane import ProcessLane
 from nuvom.execution.running import InHand, KeptElsewhere, Prepared, RunningJob
+from nuvom.host import processes as platforms
 from nuvom.log import configure_logging, reset_logging
-from nuvom.options import task_options
-from nuvom.outcome import Settlement
-from nuvom.record import JobRecord, JobStatus, StoredError
 from nuvom.registry.registry import Registry, TaskDefinition
 from nuvom.serialization.msgpack_codec import MsgpackCodec
 from tests.engine import LIMIT_SECS, wait_until

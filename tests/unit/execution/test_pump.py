@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from nuvom.core.record import JobStatus
 from nuvom.errors import BackendUnavailable
 from nuvom.events import (
     BackendFailed,
@@ -27,7 +28,6 @@ from nuvom.execution import pump as pump_module
 from nuvom.execution.job_runner import JobRunner
 from nuvom.execution.running import RunningJob
 from nuvom.job import Job
-from nuvom.record import JobStatus
 from nuvom.testing import make_job, make_settlement
 from nuvom.worker import Worker
 from tests.engine import LIMIT_SECS, Engine, ToyQueue, make_runtime, wait_until, with_backends

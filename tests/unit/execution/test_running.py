@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import threading
 
+from nuvom.core.record import JobStatus
 from nuvom.execution.running import InHand, KeptElsewhere, RunningJob
-from nuvom.record import JobStatus
 from nuvom.testing import make_job
 
 

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
+from nuvom.core.record import JobRecord
 from nuvom.errors import BackendUnavailable
 from nuvom.execution.running import InHand, RunningJob
 from nuvom.execution.strays import Strays
 from nuvom.queue_backends.memory import MemoryJobQueue
-from nuvom.record import JobRecord
 from nuvom.testing import make_job, make_settlement
 from tests.engine import LIMIT_SECS, Engine, make_runtime, with_backends
 

@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
+from nuvom.core.guard import AttemptClosed, UserCall, of_thread
+from nuvom.core.record import JobStatus
 from nuvom.execution import thread_lane
 from nuvom.execution.running import RunningJob
 from nuvom.execution.thread_lane import ThreadLane
-from nuvom.guard import AttemptClosed, UserCall, of_thread
-from nuvom.record import JobStatus
 from nuvom.testing import FakeClock
 from tests.engine import LIMIT_SECS, wait_until
 from tests.unit.execution.bench import Bench

@@ -10,7 +10,7 @@ from textwrap import dedent
 
 import pytest
 
-from nuvom.config import Settings
+from nuvom.config.settings import Settings
 from nuvom.plugins.registry import PluginRegistry, use_plugin_registry
 from nuvom.plugins.sources import PLUGIN_FILE
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from nuvom.clock import SYSTEM_CLOCK
+from nuvom.core.clock import SYSTEM_CLOCK
 from nuvom.errors import PluginError
 from nuvom.events import EventBus, default_bus
 from nuvom.plugins.extras import bind_extras, make_extras

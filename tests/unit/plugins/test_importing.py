@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from nuvom.config import Settings
+from nuvom.config.settings import Settings
 from nuvom.errors import IncompatiblePlugin, PluginError
 from nuvom.plugins.extras import make_extras
 from nuvom.plugins.importing import import_object, load_entry

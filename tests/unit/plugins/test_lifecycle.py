@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from nuvom import job_context
-from nuvom.clock import Clock, Waitable
-from nuvom.config import Settings
+from nuvom.config.settings import Settings
+from nuvom.core import job_context
+from nuvom.core.clock import Clock, Waitable
 from nuvom.errors import MissingExtra, PluginError, PluginFailed, UnknownBackend
 from nuvom.plugins.contracts import Extras, Plugin
 from nuvom.plugins.extras import make_extras

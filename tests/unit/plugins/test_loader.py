@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from nuvom.config import Settings
+from nuvom.config.settings import Settings
 from nuvom.errors import (
     BackendUnavailable,
     IncompatiblePlugin,

@@ -8,12 +8,12 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from nuvom.config import Settings
+from nuvom.config.settings import Settings
+from nuvom.core.record import JobRecord
 from nuvom.plugins.extras import make_extras
 from nuvom.plugins.limited import START_LIMIT_SECS, STOP_LIMIT_SECS
 from nuvom.plugins.loader import backend_class, build_backend, load_plugins
 from nuvom.plugins.sources import GROUP, PLUGIN_FILE, project_entries
-from nuvom.record import JobRecord
 
 from .conftest import Lay
 
@@ -22,11 +22,11 @@ SNIPPETS = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
 TABLES = re.findall(r"```toml\n(.*?)```", PAGE, re.DOTALL)
 # The snippets are what a reader types, in one process of their own: they register things.
 DRIVER = """
-from nuvom.config import Settings
+from nuvom.config.settings import Settings
 from nuvom.events import EventBus, JobFailed
 from nuvom.plugins.extras import make_extras
 from nuvom.plugins.registry import queue_backend
-from nuvom.record import JobRecord, StoredError
+from nuvom.core.record import JobRecord, StoredError
 
 bus = EventBus()
 notes, mail = FailureNotes(), MaildropPlugin()

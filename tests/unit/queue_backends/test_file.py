@@ -12,23 +12,23 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from nuvom import _filesystem
-from nuvom._durable import sync_data
 from nuvom._file import flushing
 from nuvom._file import store as store_module
 from nuvom._file.log import Log
 from nuvom._file.store import FileStore
-from nuvom._lockfile import FileLock, FileTurns
-from nuvom._presence import Presence, is_alive
-from nuvom.clock import SYSTEM_CLOCK
-from nuvom.config import Settings
+from nuvom.config.settings import Settings
+from nuvom.core.batch import RecordBatch
+from nuvom.core.clock import SYSTEM_CLOCK
+from nuvom.core.record import JobStatus, StoredError
+from nuvom.core.views import WorkerInfo
 from nuvom.errors import BackendUnavailable, CorruptRecord, InvalidId, QueueFull
+from nuvom.host import filesystem as _filesystem
+from nuvom.host.files import sync_data
+from nuvom.host.lock import FileLock, FileTurns
+from nuvom.host.worker_lock import Presence, is_alive
 from nuvom.queue_backends.file import FileJobQueue
-from nuvom.record import JobStatus, StoredError
-from nuvom.record_batch import RecordBatch
 from nuvom.testing.builders import make_job, make_settlement
 from nuvom.testing.clock import FakeClock
-from nuvom.views import WorkerInfo
 from tests.unit._file.faults import in_child
 from tests.unit._file.interrupting import in_thread
 
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from nuvom.record import JobRecord
+    from nuvom.core.record import JobRecord
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="needs fork, modes or links")
 LIMIT_SECS = 30.0
@@ -367,7 +367,7 @@ def _table(queue: FileJobQueue) -> Any:
 def test_jobs_whose_worker_another_reaper_is_burying_are_left_to_it(
     queue: FileJobQueue, other: FileJobQueue
 ) -> None:
-    from nuvom._presence import find_dead
+    from nuvom.host.worker_lock import find_dead
 
     put(queue, "a")
     queue.claim(1, "w")

@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from nuvom.config import Settings
+from nuvom.config.settings import Settings
+from nuvom.core.record import JobStatus, StoredError
+from nuvom.core.views import WorkerInfo
 from nuvom.errors import InvalidId, QueueFull
 from nuvom.queue_backends.base import Capability
 from nuvom.queue_backends.memory import MemoryJobQueue
-from nuvom.record import JobStatus, StoredError
 from nuvom.testing import FakeClock, make_job, make_settlement
-from nuvom.views import WorkerInfo
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from nuvom.record import JobRecord
+    from nuvom.core.record import JobRecord
 
 
 @pytest.fixture

@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from nuvom.config import Settings
+from nuvom.config.settings import Settings
+from nuvom.core.record import JobStatus
+from nuvom.core.views import WorkerInfo
 from nuvom.queue_backends.memory import MemoryJobQueue
-from nuvom.record import JobStatus
 from nuvom.testing import FakeClock, make_job, make_settlement
 from nuvom.testing.conformance.points import Points
-from nuvom.views import WorkerInfo
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from nuvom.record import JobRecord
+    from nuvom.core.record import JobRecord
 
 MANY = 1000  # more points than any call here has
 

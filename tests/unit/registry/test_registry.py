@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from nuvom.core.options import TaskOptions
 from nuvom.errors import AmbiguousTask, DuplicateTask, TaskImportFailed, TaskNotFound
-from nuvom.options import TaskOptions
 from nuvom.registry.registry import Registry, TaskDefinition, default_registry, find_name
 from nuvom.task import Task
 

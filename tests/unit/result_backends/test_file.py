@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from nuvom.config import Settings
+from nuvom.config.settings import Settings
+from nuvom.core.record import JobStatus, StoredError
 from nuvom.queue_backends.file import FileJobQueue
 from nuvom.queue_backends.memory import MemoryJobQueue
-from nuvom.record import JobStatus, StoredError
 from nuvom.result_backends.file import FileResultBackend
 from nuvom.testing.builders import make_job, make_settlement
 

@@ -6,9 +6,9 @@ from threading import Thread
 
 import pytest
 
+from nuvom.core.record import JobRecord, JobStatus
 from nuvom.queue_backends.base import BaseJobQueue
 from nuvom.queue_backends.memory import MemoryJobQueue
-from nuvom.record import JobRecord, JobStatus
 from nuvom.result_backends.memory import MemoryResultBackend
 from nuvom.testing import make_job, make_settlement
 from tests.conformance.list_queue import ListQueue

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nuvom.record import EMPTY_ARGS, EMPTY_KWARGS
+from nuvom.core.record import EMPTY_ARGS, EMPTY_KWARGS
 from nuvom.serialization import MAX_DEPTH, MsgpackCodec, Shaped
 from nuvom.serialization._extensions import Code
 from tests.unit.serialization.values import EVERY_TYPE, ZONES, nested, sameness, values

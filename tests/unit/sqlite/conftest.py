@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from nuvom.config import Settings
+from nuvom.config.settings import Settings
+from nuvom.core.record import JobRecord
 from nuvom.queue_backends.sqlite import SQLiteJobQueue
-from nuvom.record import JobRecord
 from nuvom.testing import FakeClock
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from nuvom._sqlite.claiming import FEW
+from nuvom.core.record import JobRecord, JobStatus
 from nuvom.errors import StorageFull
 from nuvom.queue_backends.sqlite import SQLiteJobQueue
-from nuvom.record import JobRecord, JobStatus
 from nuvom.testing import make_job, make_settlement
 from tests.engine import LIMIT_SECS
 from tests.unit.sqlite.conftest import damage

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from nuvom._presence import Presence
 from nuvom._sqlite import damage
 from nuvom._sqlite import store as store_module
 from nuvom._sqlite.salvage import Salvaged, salvage
-from nuvom.config import Settings
+from nuvom.config.settings import Settings
+from nuvom.core.record import JobRecord
 from nuvom.errors import BackendUnavailable
+from nuvom.host.worker_lock import Presence
 from nuvom.queue_backends.sqlite import SQLiteJobQueue
-from nuvom.record import JobRecord
 from nuvom.testing.builders import make_job, make_settlement
 
 PAGE = 4096

@@ -15,7 +15,7 @@ import pytest
 from nuvom._sqlite import database as database_module
 from nuvom._sqlite.database import Database
 from nuvom._sqlite.schema import APPLICATION_ID, MIGRATIONS
-from nuvom.config import Settings
+from nuvom.config.settings import Settings
 from nuvom.errors import BackendUnavailable
 from nuvom.testing import FakeClock
 from tests.engine import LIMIT_SECS

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from nuvom import _filesystem
-from nuvom.config import Settings
+from nuvom.config.settings import Settings
 from nuvom.errors import BackendUnavailable
+from nuvom.host import filesystem as _filesystem
 from nuvom.queue_backends.sqlite import SQLiteJobQueue
 
 if TYPE_CHECKING:

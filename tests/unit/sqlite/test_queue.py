@@ -12,11 +12,11 @@ import pytest
 
 from nuvom._sqlite import enqueueing
 from nuvom._sqlite.claiming import Claim
+from nuvom.core.batch import RecordBatch
+from nuvom.core.ids import new_id
+from nuvom.core.record import JobRecord, JobSnapshot, JobStatus
 from nuvom.errors import BackendUnavailable, InvalidId, PayloadError, QueueFull, StorageFull
-from nuvom.names import new_id
 from nuvom.queue_backends.sqlite import SQLiteJobQueue
-from nuvom.record import JobRecord, JobSnapshot, JobStatus
-from nuvom.record_batch import RecordBatch
 from nuvom.result_backends.sqlite import SQLiteResultBackend
 from nuvom.testing import make_job, make_settlement
 from tests.engine import LIMIT_SECS, wait_until

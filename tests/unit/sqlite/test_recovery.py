@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from nuvom._sqlite import control
+from nuvom.core.record import JobRecord, JobSnapshot, JobStatus
+from nuvom.core.views import WorkerInfo
 from nuvom.queue_backends.sqlite import SQLiteJobQueue
-from nuvom.record import JobRecord, JobSnapshot, JobStatus
 from nuvom.testing import make_job, make_settlement
-from nuvom.views import WorkerInfo
 from tests.unit.sqlite.conftest import Real, make_queue
 
 ME, OTHER = "worker-1", "worker-2"

@@ -10,11 +10,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from nuvom.config import Settings
-from nuvom.names import new_id
+from nuvom.config.settings import Settings
+from nuvom.core.ids import new_id
+from nuvom.core.record import JobRecord, JobStatus, StoredError
 from nuvom.queue_backends.memory import MemoryJobQueue
 from nuvom.queue_backends.sqlite import SQLiteJobQueue
-from nuvom.record import JobRecord, JobStatus, StoredError
 from nuvom.result_backends.full import as_stored_error
 from nuvom.result_backends.sqlite import SQLiteResultBackend
 from nuvom.serialization.msgpack_codec import MsgpackCodec

@@ -10,9 +10,9 @@ import pytest
 
 from nuvom._sqlite import claiming, control, enqueueing, reading, recovery, schema, settling
 from nuvom._sqlite.schema import APPLICATION_ID, CODES, MIGRATIONS, STATUS, prepare, refuse_foreign
+from nuvom.core.record import JobStatus
 from nuvom.errors import BackendUnavailable
 from nuvom.queue_backends import sqlite as queue_module
-from nuvom.record import JobStatus
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from nuvom._sqlite import settling
+from nuvom.core.record import JobRecord, JobSnapshot, JobStatus, StoredError
 from nuvom.queue_backends.sqlite import SQLiteJobQueue
-from nuvom.record import JobRecord, JobSnapshot, JobStatus, StoredError
 from nuvom.testing import make_job, make_settlement
 from tests.unit.sqlite.conftest import Real
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import threading
 from pathlib import Path
 
+from nuvom.core.views import WorkerInfo
 from nuvom.queue_backends.sqlite import SQLiteJobQueue
 from nuvom.testing import make_job, make_settlement
-from nuvom.views import WorkerInfo
 from tests.engine import LIMIT_SECS
 from tests.unit.sqlite.conftest import Real, make_queue
 

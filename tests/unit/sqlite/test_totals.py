@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from nuvom import Retry, Snooze
+from nuvom.core.record import JobStatus
+from nuvom.core.views import TOOK_BOUNDS, WAITED_BOUNDS
 from nuvom.inspection import Inspector
 from nuvom.queue_backends.sqlite import SQLiteJobQueue
-from nuvom.record import JobStatus
 from nuvom.testing import make_job, make_settlement
-from nuvom.views import TOOK_BOUNDS, WAITED_BOUNDS
 from tests.engine import LIMIT_SECS, Engine, make_runtime
 
 

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from nuvom.record import JobStatus
+from nuvom.core.record import JobStatus
 from nuvom.serialization.msgpack_codec import MsgpackCodec
 from nuvom.testing import make_job, make_settlement
 

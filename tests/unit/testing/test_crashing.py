@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from nuvom import crashpoint
+from nuvom.host import crashpoint
 from nuvom.testing import crashing
 
 POINT = "worker.claimed"
@@ -30,7 +30,9 @@ def test_without_the_variable_nothing_is_armed() -> None:
 
 
 def test_the_variable_alone_does_nothing() -> None:
-    code = f"import nuvom.worker; from nuvom.crashpoint import crashpoint; crashpoint({POINT!r})"
+    code = (
+        f"import nuvom.worker; from nuvom.host.crashpoint import crashpoint; crashpoint({POINT!r})"
+    )
     ended = subprocess.run(
         [sys.executable, "-c", code],
         env={crashing.VARIABLE: f"{POINT}:exit", "PYTHONPATH": ":".join(sys.path)},
@@ -54,7 +56,8 @@ def test_an_armed_point_is_told_and_raises_at_the_pass_that_was_asked_for() -> N
 @pytest.mark.parametrize(("mode", "code"), [("exit", crashing.EXIT_CODE), ("kill", -9)])
 def test_an_armed_point_ends_the_process(mode: str, code: int) -> None:
     program = (
-        "from nuvom.testing.crashing import arm_from; from nuvom.crashpoint import crashpoint\n"
+        "from nuvom.testing.crashing import arm_from\n"
+        "from nuvom.host.crashpoint import crashpoint\n"
         f"arm_from({{{crashing.VARIABLE!r}: '{POINT}:{mode}'}})\n"
         f"try: crashpoint({POINT!r})\nfinally: print('cleaned up')"
     )

@@ -12,7 +12,7 @@ from nuvom.testing.conformance.queue_kit import QueueKit
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from nuvom.record import JobRecord
+    from nuvom.core.record import JobRecord
     from nuvom.testing.conformance.queue_bench import QueueBench
 
 

@@ -13,8 +13,8 @@ from unittest import SkipTest
 
 import msgspec
 
+from nuvom.core.record import FINAL, JobStatus
 from nuvom.queue_backends.base import Capability
-from nuvom.record import FINAL, JobStatus
 from nuvom.serialization.msgpack_codec import MsgpackCodec
 from nuvom.testing.builders import make_settlement
 from nuvom.testing.conformance.law import law
@@ -26,8 +26,8 @@ from nuvom.testing.conformance.queue_laws.interruptions import check_books
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from nuvom.core.record import JobSnapshot
     from nuvom.queue_backends.leased import LeasedJobQueue
-    from nuvom.record import JobSnapshot
     from nuvom.testing.conformance.queue_bench import QueueBench
 
 _PROCESSES = 3

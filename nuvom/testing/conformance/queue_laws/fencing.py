@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from nuvom.core.record import JobStatus
 from nuvom.queue_backends.base import Capability
-from nuvom.record import JobStatus
 from nuvom.testing.builders import make_settlement
 from nuvom.testing.conformance.law import law
 from nuvom.testing.conformance.queue_bench import A, B
 from nuvom.testing.conformance.queue_kit import QueueKit
 
 if TYPE_CHECKING:
-    from nuvom.record import JobRecord
+    from nuvom.core.record import JobRecord
     from nuvom.testing.conformance.queue_bench import QueueBench
 
 

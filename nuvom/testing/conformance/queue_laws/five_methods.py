@@ -5,7 +5,7 @@ from __future__ import annotations
 from threading import Thread
 from typing import TYPE_CHECKING
 
-from nuvom.record import JobRecord, RetryPolicy
+from nuvom.core.record import JobRecord, RetryPolicy
 from nuvom.testing.conformance.law import law
 from nuvom.testing.conformance.queue_kit import QueueKit
 

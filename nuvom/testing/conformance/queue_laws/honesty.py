@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from nuvom.core.ids import valid_name
 from nuvom.errors import CapabilityMissing
-from nuvom.names import valid_name
 from nuvom.queue_backends.base import BaseJobQueue, Capability
 from nuvom.testing.conformance.law import law
 from nuvom.testing.conformance.queue_kit import QueueKit

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from nuvom.names import id_texts, new_ids
+from nuvom.core.ids import id_texts, new_ids
+from nuvom.core.record import JobRecord, JobStatus, StoredError
+from nuvom.core.views import QueueStats
 from nuvom.queue_backends.base import Capability
-from nuvom.record import JobRecord, JobStatus, StoredError
 from nuvom.testing.builders import make_settlement
 from nuvom.testing.conformance.law import law
 from nuvom.testing.conformance.queue_bench import A, B
 from nuvom.testing.conformance.queue_kit import QueueKit
-from nuvom.views import QueueStats
 
 if TYPE_CHECKING:
     from nuvom.testing.conformance.queue_bench import QueueBench

@@ -11,8 +11,8 @@ from math import inf
 from typing import TYPE_CHECKING
 from unittest import SkipTest
 
+from nuvom.core.record import FINAL, JobStatus
 from nuvom.queue_backends.base import Capability
-from nuvom.record import FINAL, JobStatus
 from nuvom.testing.builders import make_job, make_settlement
 from nuvom.testing.conformance.crew import Hand
 from nuvom.testing.conformance.law import law

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from nuvom.core.ids import new_id
+from nuvom.core.record import JobStatus
 from nuvom.errors import InvalidId, QueueFull
-from nuvom.names import new_id
 from nuvom.queue_backends.base import Capability
-from nuvom.record import JobStatus
 from nuvom.testing.conformance.law import law
 from nuvom.testing.conformance.queue_kit import QueueKit
 

@@ -13,8 +13,8 @@ from itertools import count, islice, product
 from math import inf
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
+from nuvom.core.record import FINAL, JobRecord, JobStatus
 from nuvom.queue_backends.base import Capability
-from nuvom.record import FINAL, JobRecord, JobStatus
 from nuvom.testing.builders import make_settlement
 from nuvom.testing.conformance.crew import Hand
 from nuvom.testing.conformance.law import law

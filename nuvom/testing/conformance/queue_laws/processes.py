@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from nuvom.core.record import JobStatus
 from nuvom.queue_backends.base import Capability
-from nuvom.record import JobStatus
 from nuvom.testing.conformance.law import law
 from nuvom.testing.conformance.queue_bench import A, B
 from nuvom.testing.conformance.queue_kit import QueueKit
 
 if TYPE_CHECKING:
-    from nuvom.record import JobRecord
+    from nuvom.core.record import JobRecord
     from nuvom.testing.conformance.queue_bench import QueueBench
 
 _PROCESSES = 8

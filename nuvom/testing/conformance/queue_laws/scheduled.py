@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from nuvom.core.record import JobStatus
 from nuvom.queue_backends.base import Capability
-from nuvom.record import JobStatus
 from nuvom.testing.conformance.law import law
 from nuvom.testing.conformance.queue_bench import B
 from nuvom.testing.conformance.queue_kit import QueueKit

@@ -6,12 +6,12 @@ from collections import Counter
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from nuvom.core.record import JobStatus, StoredError
+from nuvom.core.views import TOOK_BOUNDS, WAITED_BOUNDS
 from nuvom.errors import InvalidId
 from nuvom.queue_backends.base import Capability
-from nuvom.record import JobStatus, StoredError
 from nuvom.testing.conformance.law import law
 from nuvom.testing.conformance.queue_kit import QueueKit
-from nuvom.views import TOOK_BOUNDS, WAITED_BOUNDS
 
 if TYPE_CHECKING:
     from nuvom.queue_backends.leased import LeasedJobQueue

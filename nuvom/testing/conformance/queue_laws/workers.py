@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from nuvom.core.views import GONE_LEASES, WorkerInfo
 from nuvom.queue_backends.base import Capability
 from nuvom.testing.conformance.law import law
 from nuvom.testing.conformance.queue_bench import A, B, C
 from nuvom.testing.conformance.queue_kit import QueueKit
-from nuvom.views import GONE_LEASES, WorkerInfo
 
 if TYPE_CHECKING:
     from nuvom.testing.conformance.queue_bench import QueueBench

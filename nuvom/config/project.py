@@ -1,0 +1,331 @@
+"""Where a project is: its root, its ``.nuvom`` folder, and the module names of its files.
+
+The root is found from the working directory upwards, never past a place where somebody else
+could have laid a marker. Everything that writes into ``.nuvom`` comes here first.
+"""
+
+from __future__ import annotations
+
+import errno
+import keyword
+import os
+import re
+import stat
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+from nuvom.errors import (
+    BackendUnavailable,
+    NuvomError,
+    ProjectNotFound,
+    StorageFull,
+)
+from nuvom.host.files import storage_errors, sync_directory
+
+STATE_DIR = ".nuvom"
+CONFIG_FILE = "nuvom.toml"
+PYPROJECT = "pyproject.toml"
+
+_SECTION = re.compile(rb"^[ \t]*\[[ \t]*tool[ \t]*\.[ \t]*nuvom[ \t]*[\].]", re.MULTILINE)
+_OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
+# Each exists only on some systems; Windows has neither symlink races nor modes to guard here.
+_NOFOLLOW = getattr(os, "O_NOFOLLOW", 0)
+_BINARY = getattr(os, "O_BINARY", 0)
+_GONE = "a working directory that no longer exists"
+
+
+# ---- the root -------------------------------------------------------------------------
+
+
+def find_root(start: Path | None = None) -> Path | None:
+    """Return the root of the project that ``start`` is in, absolute, or None.
+
+    It is the nearest folder, from ``start`` (default: the working directory) upwards, with
+    ``.nuvom/``, ``nuvom.toml`` or ``[tool.nuvom]`` in ``pyproject.toml``. ``start`` is always
+    looked at: whoever stands in a folder has chosen it. The folders above are not chosen, so
+    the search ends before the home folder, another file system, a folder of another user
+    (root is trusted), and one that everybody can write to.
+    """
+    found, _ = _search(start)
+    return found
+
+
+def require_root(start: Path | None = None) -> Path:
+    """Return what ``find_root`` finds.
+
+    Raises: ProjectNotFound: there is none; it names the folders that were looked at.
+    """
+    found, tried = _search(start)
+    if found is None:
+        raise ProjectNotFound(tried or [_GONE])
+    return found
+
+
+def root_or_here() -> Path:
+    """Return the project's root or, where there is none, the working directory.
+
+    Raises: ProjectNotFound: somebody has removed the working directory.
+    """
+    return find_root() or here()
+
+
+def here() -> Path:
+    """Return the working directory.
+
+    Raises: ProjectNotFound: somebody has removed it.
+    """
+    try:
+        return Path.cwd()
+    except FileNotFoundError:
+        raise ProjectNotFound([_GONE]) from None
+
+
+def _search(start: Path | None) -> tuple[Path | None, list[Path]]:
+    try:
+        first = Path(os.path.realpath(Path.cwd() if start is None else start))
+        device = first.stat().st_dev
+    except OSError:  # the working directory was removed, or ``start`` never was
+        return None, [] if start is None else [start]
+    tried = []
+    for folder in (first, *first.parents):
+        if folder != first and _is_border(folder, device):
+            break
+        tried.append(folder)
+        if _has_marker(folder):
+            return folder, tried
+    return None, tried
+
+
+def _has_marker(folder: Path) -> bool:
+    if os.path.isdir(folder / STATE_DIR) or os.path.isfile(folder / CONFIG_FILE):
+        return True
+    try:
+        return has_section((folder / PYPROJECT).read_bytes())
+    except OSError:  # no such file, or none that we may read: no marker
+        return False
+
+
+def has_section(pyproject: bytes) -> bool:
+    """Return whether a ``pyproject.toml`` has a ``[tool.nuvom]`` header, without parsing it."""
+    return b"nuvom" in pyproject and _SECTION.search(pyproject) is not None
+
+
+def _is_border(folder: Path, device: int) -> bool:
+    home = os.path.realpath(os.path.expanduser("~"))
+    if os.path.normcase(folder) == os.path.normcase(home):
+        return True
+    try:
+        found = folder.stat()
+    except OSError:
+        return True
+    return found.st_dev != device or not _is_trusted(found)
+
+
+def _is_trusted(folder: os.stat_result) -> bool:
+    if sys.platform == "win32":  # no owner and no mode in a stat result there
+        return True
+    if folder.st_mode & stat.S_IWOTH:
+        return False
+    if folder.st_uid == os.geteuid():
+        return True
+    return folder.st_uid == 0 and not folder.st_mode & stat.S_IWGRP
+
+
+# ---- the folder .nuvom and what is in it ----------------------------------------------
+
+
+def ensure_state_dir(root: Path, *, setting: str = "sqlite_path") -> Path:
+    """Return ``root/.nuvom``, made with mode 0700 and kept out of Git. Twice is safe.
+
+    Args:
+        root: The project root.
+        setting: Name of the setting that moves what is to be written there, for the error.
+
+    Raises:
+        BackendUnavailable: it cannot be made, is a symbolic link, belongs to somebody else,
+            or others can write to it.
+        StorageFull: the disk is full.
+    """
+    folder = root / STATE_DIR
+    try:
+        os.mkdir(folder, 0o700)
+    except OSError as error:
+        # On a read-only disk some systems report that instead of a folder that is there.
+        if not os.path.lexists(folder):
+            raise cannot_write(folder, error, setting) from error
+    check_state_dir(root)
+    ignore = folder / ".gitignore"
+    if create_private_file(ignore, setting=setting):
+        try:
+            ignore.write_bytes(b"*\n")
+        except OSError as error:
+            raise cannot_write(ignore, error, setting) from error
+    return folder
+
+
+def check_state_dir(root: Path) -> bool:
+    """Return whether ``root/.nuvom`` is there, and fit to hold what nobody else may touch.
+
+    Raises: BackendUnavailable: it is a symbolic link or no folder, belongs to somebody else,
+        or others can write to it. The error says how to repair that.
+    """
+    folder = root / STATE_DIR
+    try:
+        found = os.lstat(folder)
+    except FileNotFoundError:
+        return False
+    fault = _fault(folder, found)
+    if fault is not None:
+        reason, repair = fault
+        raise BackendUnavailable(folder, reason, repair)
+    return True
+
+
+def _fault(folder: Path, found: os.stat_result) -> tuple[str, str] | None:
+    if stat.S_ISLNK(found.st_mode):
+        moved = "set sqlite_path, file_path and manifest_path"
+        return "it is a symbolic link", f"Remove the link; to keep data elsewhere, {moved}."
+    if not stat.S_ISDIR(found.st_mode):
+        return "it is not a folder", "Move it away."
+    if sys.platform == "win32":  # access lists guard it there; a stat result shows none of them
+        return None
+    if found.st_uid != os.geteuid():
+        repair = f'Run as that user, or: sudo chown -R {os.geteuid()} "{folder}"'
+        return f"it belongs to the user {found.st_uid}", repair
+    if found.st_mode & _OTHERS_WRITE:
+        return "other users can write to it", f'Run: chmod go-w "{folder}"'
+    return None
+
+
+def ensure_folder_for(path: Path, *, root: Path, setting: str) -> Path:
+    """Return the folder of ``path``, made with mode 0700 where it is missing. Twice is safe.
+
+    Args:
+        path: Absolute path of a file that is to be written, in ``.nuvom`` or anywhere.
+        root: The project root.
+        setting: Name of the setting that moves the file, for the error.
+
+    Raises: as ``ensure_state_dir``.
+    """
+    if path.is_relative_to(root / STATE_DIR):
+        ensure_state_dir(root, setting=setting)
+    missing = []
+    folder = path.parent
+    while not os.path.exists(folder) and folder != folder.parent:  # a drive that is not there
+        missing.append(folder)
+        folder = folder.parent
+    for folder in reversed(missing):
+        try:
+            folder.mkdir(0o700, exist_ok=True)
+        except OSError as error:
+            raise cannot_write(folder, error, setting) from error
+    return path.parent
+
+
+def ensure_lasting_folder_for(path: Path, *, root: Path, setting: str) -> None:
+    """As ``ensure_folder_for``; and the folder is still there after a power cut.
+
+    The names of folders inside the project are flushed each time: another process may have made
+    them just now.
+
+    Raises: as ``ensure_state_dir``.
+    """
+    above = path.parents
+    wanted = [one for one in above if not os.path.lexists(one) or root in one.parents]
+    ensure_folder_for(path, root=root, setting=setting)
+    with storage_errors(path.parent):
+        for folder in wanted:
+            with suppress(PermissionError):  # who may not read a folder cannot flush it
+                sync_directory(folder.parent)
+
+
+def create_private_file(path: Path, *, setting: str) -> bool:
+    """Make ``path`` an empty file of mode 0600; return False where it is there already.
+
+    SQLite gives the files beside a database the mode of the database, so that one made here
+    first keeps all of them private.
+
+    Raises:
+        BackendUnavailable: it cannot be made, or is a symbolic link or no regular file.
+        StorageFull: the disk is full.
+    """
+    try:
+        os.close(open_private(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL))
+    except FileExistsError:
+        _check_regular(path, setting)
+        return False
+    except OSError as error:
+        raise cannot_write(path, error, setting) from error
+    return True
+
+
+def _check_regular(path: Path, setting: str) -> None:
+    mode = os.lstat(path).st_mode
+    if stat.S_ISLNK(mode):
+        repair = f"Remove the link, or name the real file with the setting {setting}."
+        raise BackendUnavailable(path, "it is a symbolic link", repair)
+    if not stat.S_ISREG(mode):
+        raise BackendUnavailable(path, "it is not a regular file", "Move it away.")
+
+
+def open_private(path: Path, flags: int) -> int:
+    """Return a descriptor of ``path``, opened as ``os.open`` does.
+
+    A new file gets mode 0600, a symbolic link is never followed, and Windows translates no
+    line ends.
+
+    Raises: OSError: as ``os.open``.
+    """
+    return os.open(path, flags | _NOFOLLOW | _BINARY, 0o600)
+
+
+def cannot_write(path: Path, error: OSError, setting: str) -> NuvomError:
+    """Return the error that says what could not be written and which setting moves it."""
+    if error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", None)):
+        return StorageFull(path, _reason(error))
+    repair = f"Make it writable, or move it with the setting {setting} (NUVOM_{setting.upper()})."
+    return BackendUnavailable(path, _reason(error), repair)
+
+
+def _reason(error: OSError) -> str:
+    return (error.strerror or type(error).__name__).lower()
+
+
+# ---- module names ---------------------------------------------------------------------
+
+
+def import_roots(root: Path) -> list[Path]:
+    """Return the folders that modules are named from: ``root``, then ``src`` if no package."""
+    source = root / "src"
+    is_root = source.is_dir() and not (source / "__init__.py").exists()
+    return [root, source] if is_root else [root]
+
+
+def module_name_for(path: Path, root: Path) -> str | None:
+    """Return the name that imports the file ``path`` from the project, or None.
+
+    None where the file is outside ``root``, is not Python, is the ``__init__.py`` of ``root``
+    itself, or where a part of the name is not an identifier (``my-tasks.py``).
+    """
+    # As given first: a link within the project has the name of the link. Then resolved, since
+    # the same project may be reached by two paths (on macOS /tmp is /private/tmp).
+    for file, base in (
+        (os.path.abspath(path), os.path.abspath(root)),
+        (os.path.realpath(path), os.path.realpath(root)),
+    ):
+        if Path(file).is_relative_to(base):
+            return _module_name(Path(file), Path(base))
+    return None
+
+
+def _module_name(file: Path, root: Path) -> str | None:
+    base = next(base for base in reversed(import_roots(root)) if file.is_relative_to(base))
+    parts = list(file.relative_to(base).parts)
+    if not parts or not parts[-1].endswith(".py"):
+        return None
+    parts[-1] = parts[-1].removesuffix(".py")
+    if parts[-1] == "__init__":
+        parts.pop()
+    is_importable = all(part.isidentifier() and not keyword.iskeyword(part) for part in parts)
+    return ".".join(parts) if parts and is_importable else None

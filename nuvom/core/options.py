@@ -1,0 +1,309 @@
+"""What can be said about a task and about a call of it, checked when it is said.
+
+``TaskOptions`` belongs to a task's definition, ``CallOptions`` to the next calls made through
+``.options()``. Both are plain data. This module is on the path of ``import nuvom`` and
+therefore imports next to nothing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+from warnings import warn
+
+from nuvom.errors import InvalidTaskOption, did_you_mean
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime, timedelta
+
+BACKOFFS = ("constant", "linear", "exponential")
+TIMEOUT_POLICIES = ("retry", "fail", "ignore")
+ISOLATIONS = ("thread", "process")
+
+DEFAULT_RETRY_DELAY_SECS = 5.0
+_MOST_SECS = 1e12  # thirty thousand years; sums with it stay exact enough
+DEFAULT_MAX_RETRY_DELAY_SECS = 3600.0
+_MOST_NESTED = 32  # lists and dicts inside one another in ``metadata``
+_PLAIN = "a dict of plain data: texts, numbers, booleans, None, lists, dicts with text keys"
+_CO_COROUTINE = 0x80  # inspect.CO_COROUTINE, without importing inspect
+
+
+class TaskOptions(NamedTuple):
+    """Options of ``@task``. ``None`` means: as the settings say.
+
+    Attributes:
+        queue: Name of the queue that the task's jobs wait in.
+        priority: Lower runs first; any whole number.
+        retries: Further attempts after the first; ``n`` means at most ``n + 1`` attempts.
+        retry_delay_secs, max_retry_delay_secs: Base and cap of the wait between attempts.
+        backoff: ``constant``, ``linear`` or ``exponential``.
+        jitter: Spread each wait at random between zero and its full length.
+        retry_on, discard_on: Exception classes that are retried, or that end the job at once.
+            ``discard_on`` wins over ``retry_on``.
+        timeout_secs: Deadline of one attempt, in seconds.
+        timeout_policy: What follows a timeout: ``retry``, ``fail`` or ``ignore``.
+        isolation: ``thread`` or ``process``. With ``thread``, coroutines run on the worker's event
+            loop; with ``process``, in a loop of their own in a child process.
+        tags: Words for people; given as one text or several.
+        store_result: Keep what the task returns.
+        result_ttl_secs: How long a successful job is kept.
+        before_job, after_job, on_error: Hooks, called as ``before_job()``,
+            ``after_job(result)`` and ``on_error(exception)``.
+    """
+
+    queue: str = "default"
+    priority: int = 5
+    retries: int = 0
+    retry_delay_secs: float | None = None
+    backoff: str = "exponential"
+    max_retry_delay_secs: float = DEFAULT_MAX_RETRY_DELAY_SECS
+    jitter: bool = True
+    retry_on: tuple[type[BaseException], ...] = (Exception,)
+    discard_on: tuple[type[BaseException], ...] = ()
+    timeout_secs: float | None = None
+    timeout_policy: str | None = None
+    isolation: str = "thread"
+    store_result: bool = True
+    result_ttl_secs: float | None = None
+    tags: tuple[str, ...] = ()
+    description: str = ""
+    category: str = "default"
+    before_job: Callable[[], Any] | None = None
+    after_job: Callable[[Any], Any] | None = None
+    on_error: Callable[[BaseException], Any] | None = None
+
+    @property
+    def has_hooks(self) -> bool:
+        """Whether any hook is set."""
+        return not (self.before_job is None and self.after_job is None and self.on_error is None)
+
+
+class CallOptions(NamedTuple):
+    """Options of the next calls, set by ``.options()``. ``None`` means: as the task says.
+
+    Attributes:
+        delay: Seconds, or a ``timedelta``, from the call until the job may start.
+        run_at: The moment before which the job does not start; naive is taken as UTC.
+        unique_key: At most one job that is not final exists for a task and this key.
+        unique_for: Seconds from the call during which the key stays taken in any case.
+        metadata: Plain data kept with the job, for people and plugins.
+    """
+
+    queue: str | None = None
+    priority: int | None = None
+    retries: int | None = None
+    retry_delay_secs: float | None = None
+    timeout_secs: float | None = None
+    timeout_policy: str | None = None
+    store_result: bool | None = None
+    result_ttl_secs: float | None = None
+    tags: tuple[str, ...] | None = None
+    delay: float | timedelta | None = None
+    run_at: datetime | None = None
+    unique_key: str | None = None
+    unique_for: float | None = None
+    metadata: dict[str, Any] | None = None
+
+
+NO_CALL_OPTIONS = CallOptions()
+
+
+def task_options(given: dict[str, Any]) -> TaskOptions:
+    """Return checked ``TaskOptions`` from keyword arguments; None stands for the default.
+
+    Raises: InvalidTaskOption: a name is unknown or a value cannot be used.
+    """
+    return TaskOptions(**_checked(given, TaskOptions._fields))
+
+
+def call_options(base: CallOptions, given: dict[str, Any]) -> CallOptions:
+    """Return ``base`` with the keyword arguments on top, checked; None changes nothing.
+
+    Of ``delay`` and ``run_at`` the one that was said last counts.
+    Raises: InvalidTaskOption: a name is unknown or a value cannot be used.
+    """
+    checked = _checked(given, CallOptions._fields)
+    if checked.get("run_at") is not None and checked.get("delay") is not None:
+        raise InvalidTaskOption("run_at", checked["run_at"], "either run_at or delay, not both")
+    if "run_at" in checked or "delay" in checked:
+        base = base._replace(run_at=None, delay=None)
+    return base._replace(**checked)
+
+
+def check_task_name(name: object) -> None:
+    """Raise InvalidTaskOption where ``name`` cannot be a task's."""
+    if not _text("name", name).isprintable() or name == "":
+        raise InvalidTaskOption("name", name, "a text without line breaks, not empty")
+
+
+def _checked(given: dict[str, Any], known: tuple[str, ...]) -> dict[str, Any]:
+    checked = {}
+    for name, value in given.items():
+        if name not in known:
+            listed = f"one of the options {', '.join(known)}"
+            raise InvalidTaskOption(name, value, listed, hint=did_you_mean(name, known))
+        if value is not None:
+            checked[name] = _CHECKS[name](name, value)
+    return checked
+
+
+def _text(name: str, value: object) -> str:
+    if not isinstance(value, str) or not _is_unicode(value):
+        raise InvalidTaskOption(name, value, "a text")
+    return value
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # half of a surrogate pair, which no store can hold
+        return False
+    return True
+
+
+def _queue(name: str, value: object) -> str:
+    from nuvom.core.ids import valid_name  # noqa: PLC0415  # regular expressions: only where a queue is named
+
+    return value if value == "default" else valid_name(name, value)
+
+
+def _whole(name: str, value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or abs(value) >= 2**31:
+        raise InvalidTaskOption(name, value, "a whole number of at most 32 bits")
+    return value
+
+
+def _count(name: str, value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**31:
+        raise InvalidTaskOption(name, value, "a whole number, 0 or more")
+    return value
+
+
+def _secs(name: str, value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < _MOST_SECS:
+        raise InvalidTaskOption(name, value, "seconds, 0 or more")
+    return value
+
+
+def _positive_secs(name: str, value: object) -> float:
+    secs = _secs(name, value)
+    if secs <= 0:
+        raise InvalidTaskOption(name, value, "seconds, more than 0")
+    return secs
+
+
+def _flag(name: str, value: object) -> bool:
+    if not isinstance(value, bool):
+        raise InvalidTaskOption(name, value, "True or False")
+    return value
+
+
+def _choice(*allowed: str) -> Callable[[str, object], str]:
+    def check(name: str, value: object) -> str:
+        if value not in allowed:
+            raise InvalidTaskOption(name, value, f"one of {', '.join(allowed)}")
+        return value
+
+    return check
+
+
+def _exceptions(name: str, value: object) -> tuple[type[BaseException], ...]:
+    classes = value if isinstance(value, tuple | list) else (value,)
+    for cls in classes:
+        if not (isinstance(cls, type) and issubclass(cls, BaseException)):
+            raise InvalidTaskOption(name, value, "an exception class or a tuple of them")
+    return tuple(classes)
+
+
+def _tags(name: str, value: object) -> tuple[str, ...]:
+    if isinstance(value, str):  # its letters are hardly meant
+        return (_text(name, value),)
+    if not isinstance(value, tuple | list | set | frozenset):
+        raise InvalidTaskOption(name, value, "a text or a list of texts")
+    return tuple(_text(name, tag) for tag in value)
+
+
+def _hook(name: str, value: object) -> object:
+    code = getattr(value, "__code__", None)
+    if not callable(value) or (code is not None and code.co_flags & _CO_COROUTINE):
+        raise InvalidTaskOption(name, value, "a plain function")
+    return value
+
+
+def _delay(name: str, value: object) -> object:
+    secs = value.total_seconds() if hasattr(value, "total_seconds") else value
+    _secs(name, secs)
+    return value
+
+
+def _moment(name: str, value: object) -> datetime:
+    from datetime import UTC, datetime  # noqa: PLC0415  # not with every import of the package
+
+    if not isinstance(value, datetime):
+        raise InvalidTaskOption(name, value, "a datetime")
+    if value.utcoffset() is not None:
+        return value
+    warn(
+        f"{name}={value.isoformat()} has no time zone and is taken as UTC; "
+        "pass an aware datetime, such as datetime.now(timezone.utc) + ...",
+        UserWarning,
+        stacklevel=5,  # where .options() is called
+    )
+    return value.replace(tzinfo=UTC)
+
+
+def _mapping(name: str, value: object) -> object:
+    """Return a copy that later changes of the caller's do not reach."""
+    plain = _plain(value, _MOST_NESTED) if isinstance(value, dict) else _NOT_PLAIN
+    if plain is _NOT_PLAIN:
+        raise InvalidTaskOption(name, value, _PLAIN)
+    return plain
+
+
+def _plain(value: object, levels: int) -> object:
+    if value is None or isinstance(value, bool | float):
+        return value
+    if isinstance(value, int):
+        return value if -(2**63) <= value < 2**63 else _NOT_PLAIN
+    if isinstance(value, str):
+        return value if _is_unicode(value) else _NOT_PLAIN
+    if not levels or not isinstance(value, dict | list | tuple):
+        return _NOT_PLAIN
+    if isinstance(value, dict):
+        items = {key: _plain(item, levels - 1) for key, item in value.items()}
+        is_plain = all(isinstance(key, str) and _is_unicode(key) for key in items)
+        return items if is_plain and _NOT_PLAIN not in items.values() else _NOT_PLAIN
+    listed = [_plain(item, levels - 1) for item in value]
+    return _NOT_PLAIN if _NOT_PLAIN in listed else listed
+
+
+_NOT_PLAIN = object()
+
+
+_CHECKS: dict[str, Callable[[str, object], Any]] = {
+    "queue": _queue,
+    "priority": _whole,
+    "retries": _count,
+    "retry_delay_secs": _secs,
+    "backoff": _choice(*BACKOFFS),
+    "max_retry_delay_secs": _secs,
+    "jitter": _flag,
+    "retry_on": _exceptions,
+    "discard_on": _exceptions,
+    "timeout_secs": _positive_secs,
+    "timeout_policy": _choice(*TIMEOUT_POLICIES),
+    "isolation": _choice(*ISOLATIONS),
+    "store_result": _flag,
+    "result_ttl_secs": _secs,
+    "tags": _tags,
+    "description": _text,
+    "category": _text,
+    "before_job": _hook,
+    "after_job": _hook,
+    "on_error": _hook,
+    "delay": _delay,
+    "run_at": _moment,
+    "unique_key": _text,
+    "unique_for": _secs,
+    "metadata": _mapping,
+}

@@ -1,0 +1,164 @@
+"""What readers see of a store besides its jobs: workers, queues, groups of failures, totals.
+
+Plain data, made by queue backends that can be inspected and read by everything that shows.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+if TYPE_CHECKING:
+    from nuvom.core.record import StoredError
+
+
+GONE_LEASES = 20
+"""A worker that did not beat for so many leases is shown no more."""
+
+
+class WorkerInfo(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """One worker process, as it announced itself.
+
+    Attributes:
+        id: Random for each start, never a host or pod name.
+        queues: Names that it serves, or empty for all.
+        slots: Thread slots; ``async_slots`` and ``processes`` of the other lanes.
+        started_at: Seconds since the epoch.
+        beat_age_secs: Seconds since its last heartbeat, in the store's terms.
+        state: ``alive``, ``quiet`` (claims no more), ``stopping``, ``stuck`` (starts anew, since
+            too many of its threads hang) or ``silent`` (no beat for a whole lease).
+        running: Jobs that it holds a lease on.
+    """
+
+    id: str
+    pid: int = 0
+    host: str = ""
+    version: str = ""
+    queues: tuple[str, ...] = ()
+    slots: int = 1
+    async_slots: int = 0
+    processes: int = 0
+    started_at: float = 0.0
+    beat_age_secs: float = 0.0
+    state: str = "alive"
+    running: int = 0
+
+
+def seen_worker(
+    worker: WorkerInfo, *, beat_age_secs: float, lease_secs: float, running: int
+) -> WorkerInfo | None:
+    """Return what is shown of a worker that is not known to be dead; None once it is gone.
+
+    It is silent from the moment at which its leases end, so that its jobs are taken back, and
+    gone after ``GONE_LEASES`` of them. A later beat makes it alive again.
+
+    Args:
+        worker: As it announced itself.
+        beat_age_secs: Seconds since its last heartbeat or announcement.
+        running: Jobs that it holds a lease on.
+    """
+    if beat_age_secs >= GONE_LEASES * lease_secs:
+        return None
+    state = "silent" if beat_age_secs >= lease_secs else worker.state
+    return msgspec.structs.replace(
+        worker, beat_age_secs=beat_age_secs, state=state, running=running
+    )
+
+
+class QueueStats(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """How many jobs a queue holds, by what they wait for.
+
+    Attributes:
+        ready: Could start now.
+        scheduled: Wait for their ``run_at``; those after a failed attempt are in ``retrying``.
+        oldest_ready_at: ``created_at`` or due time of the longest waiting ready job, or None.
+        paused_by: Who paused it, or None.
+    """
+
+    queue: str
+    ready: int = 0
+    scheduled: int = 0
+    retrying: int = 0
+    running: int = 0
+    parked: int = 0
+    success: int = 0
+    failed: int = 0
+    dead: int = 0
+    cancelled: int = 0
+    oldest_ready_at: float | None = None
+    paused_by: str | None = None
+
+    @property
+    def waiting(self) -> int:
+        """All PENDING jobs."""
+        return self.ready + self.scheduled + self.retrying
+
+
+def failure_group(status: str, task: str, error: StoredError | None) -> str:
+    """Return the fingerprint of the group that a FAILED or DEAD job belongs to."""
+    if error is None:
+        return f"{status}:{task}"
+    return error.fingerprint or f"{error.type}:{task}"
+
+
+class ErrorGroup(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """Failures with one fingerprint: the same task, exception type and place.
+
+    Attributes:
+        count: FAILED and DEAD jobs of the group.
+        first_at, last_at: Seconds since the epoch.
+        example_id: The newest job of the group.
+    """
+
+    fingerprint: str
+    func_name: str
+    type: str
+    message: str
+    count: int
+    first_at: float
+    last_at: float
+    example_id: str
+
+
+# Upper bounds of the histograms of ``Total``, in seconds.
+TOOK_BOUNDS = (
+    *(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0),
+    *(30.0, 60.0, 300.0, 900.0, 3600.0),
+)
+WAITED_BOUNDS = (*TOOK_BOUNDS, 14_400.0, 86_400.0)
+
+
+class Total(msgspec.Struct, frozen=True, gc=False):
+    """How often something has happened to jobs of one queue and task; never pruned.
+
+    Attributes:
+        kind: ``enqueued``; ``attempt``, one that ran to its end; ``retried``, an attempt that
+            another one follows; ``lost``, one whose worker died or went silent;
+            ``redelivered``, a job given back to its queue after such a loss; ``finished``, a
+            job that ended other than by success.
+        outcome: Of an attempt ``success``, ``timeout`` (which the policy ignores), or empty
+            where the job did not end in SUCCESS. Of what is finished ``failure``, ``timeout``,
+            ``cancelled`` or ``dead``.
+        took, waited: Of an attempt: the index in ``TOOK_BOUNDS`` and ``WAITED_BOUNDS`` of the
+            first bound that is not exceeded; their length when all are.
+        took_secs, waited_secs: Sums over ``count`` attempts.
+    """
+
+    kind: str
+    queue: str
+    task: str
+    outcome: str = ""
+    took: int = 0
+    waited: int = 0
+    count: int = 1
+    took_secs: float = 0.0
+    waited_secs: float = 0.0
+
+
+class StoreSize(msgspec.Struct, frozen=True, gc=False):
+    """How large a store is, in bytes, and how much its disk has free and in all."""
+
+    used: int
+    free: int
+    disk: int

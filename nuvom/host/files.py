@@ -1,0 +1,263 @@
+"""Files that are there whole or not at all, and folders that only their owner can enter.
+
+Knows nothing of jobs. Operating system errors become errors of ours here, once: a full disk is
+``StorageFull``, everything else ``BackendUnavailable``.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import sys
+from contextlib import contextmanager, suppress
+from io import FileIO
+from typing import TYPE_CHECKING, TypeVar
+
+from nuvom.core.clock import SYSTEM_CLOCK
+from nuvom.errors import BackendUnavailable, QueueError, StorageFull
+from nuvom.host.crashpoint import crashpoint
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    StrPath = str | Path
+
+T = TypeVar("T")
+
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+"""Error numbers that mean: there is no room."""
+
+_READ_FLAGS = (
+    os.O_RDONLY
+    | getattr(os, "O_CLOEXEC", 0)
+    | getattr(os, "O_NOFOLLOW", 0)
+    | getattr(os, "O_BINARY", 0)
+)
+_TEMP_FLAGS = (
+    os.O_WRONLY
+    | os.O_CREAT
+    | os.O_EXCL
+    | getattr(os, "O_NOFOLLOW", 0)
+    | getattr(os, "O_BINARY", 0)  # Windows: else it changes line ends
+)
+# Windows refuses to replace or remove a file that somebody has open: 5 access denied, 32 sharing
+# violation, 33 lock violation. Scanners and readers hold files for moments only.
+_WINDOWS_BUSY = frozenset({5, 32, 33})
+_BUSY_TRIES = 40
+_CHUNK_BYTES = 1 << 20
+_BUSY_WAIT_SECS = 0.025
+
+
+def storage_error(where: object, error: OSError) -> QueueError:
+    """Return the error of ours that says what ``error`` means for the store ``where``."""
+    reason = error.strerror or str(error) or type(error).__name__
+    if error.errno in FULL:
+        return StorageFull(where, reason)
+    return BackendUnavailable(where, reason)
+
+
+@contextmanager
+def storage_errors(where: object) -> Iterator[None]:
+    """Turn an ``OSError`` of the block into an error of ours."""
+    try:
+        yield
+    except OSError as error:
+        raise storage_error(where, error) from error
+
+
+def open_file(path: StrPath, flags: int) -> FileIO:
+    """Open a file to read and write it, made with mode 0600 where ``flags`` say so.
+
+    What is returned closes it when it is dropped. ``os.open`` alone would return a number, which
+    an exception that strikes just then (Ctrl-C, a time limit) loses; here the file has an owner
+    before Python's own code goes on.
+    """
+    (file,) = map(FileIO, map(os.open, (path,), (flags,), (0o600,)), ("r+",))
+    return file
+
+
+def on_file(path: StrPath, flags: int, action: Callable[[int], T]) -> T:
+    """Call ``action`` with the descriptor of a file that is open meanwhile; also of a folder.
+
+    Opened as by ``open_file``, and closed whatever exception strikes.
+    """
+    opened: list[int] = []
+    closing = map(os.close, opened)  # nothing yet
+    try:
+        opened.extend(map(os.open, (path,), (flags,), (0o600,)))
+        return action(opened[0])
+    finally:
+        any(closing)  # a single call of C code: a function of ours could be interrupted first
+
+
+def read_file(path: StrPath) -> bytes:
+    """Return all that a file holds; a symbolic link is refused. Raises: OSError."""
+    return on_file(path, _READ_FLAGS, _content)
+
+
+def _content(descriptor: int) -> bytes:
+    return read_at(descriptor, os.fstat(descriptor).st_size, 0)
+
+
+def sync_file(descriptor: int) -> None:
+    """Have the device keep what was written to ``descriptor``."""
+    if sys.platform == "darwin":  # pragma: no cover  # its fsync leaves data in the drive's cache
+        import fcntl  # noqa: PLC0415  # POSIX only
+
+        with suppress(OSError):  # not every file system knows it; fsync then is all there is
+            fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)
+            return
+    os.fsync(descriptor)
+
+
+def sync_data(descriptor: int) -> None:
+    """Do as ``sync_file`` for data and length alone, where the system can."""
+    if sys.platform == "linux":
+        os.fdatasync(descriptor)
+    else:  # pragma: no cover
+        sync_file(descriptor)
+
+
+def sync_directory(path: StrPath) -> None:
+    """Have the device keep the names in folder ``path``: creations, renames, removals."""
+    if sys.platform == "win32":  # pragma: no cover  # folders cannot be opened, NTFS logs names
+        return
+    on_file(path, os.O_RDONLY | os.O_DIRECTORY, os.fsync)
+
+
+def persist(action: Callable[[], None]) -> None:
+    """Run ``action``; on Windows again while another program holds the file, for a second."""
+    for _ in range(_BUSY_TRIES - 1):
+        try:
+            action()
+            return
+        except OSError as error:
+            if getattr(error, "winerror", None) not in _WINDOWS_BUSY:
+                raise
+        SYSTEM_CLOCK.sleep(_BUSY_WAIT_SECS)
+    action()
+
+
+def write_all(descriptor: int, data: bytes | bytearray) -> None:
+    """Write the whole of ``data``; the system may take less at a time."""
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view) :]
+
+
+def read_at(descriptor: int, size: int, offset: int) -> bytes:
+    """Read ``size`` bytes from ``offset`` on, fewer only at the end of the file.
+
+    The caller keeps other threads from moving in this file meanwhile.
+    """
+    os.lseek(descriptor, offset, os.SEEK_SET)
+    parts = [os.read(descriptor, size)]
+    while parts[-1] and (size := size - len(parts[-1])):
+        parts.append(os.read(descriptor, size))
+    return b"".join(parts)
+
+
+def write_again(descriptor: int, start: int, end: int) -> None:
+    """Write the bytes from ``start`` to ``end`` once more, as they are.
+
+    For what a failed flush may have left out: the system takes pages for clean after it failed
+    to write them, and a second flush alone would succeed without having stored them.
+    """
+    for at in range(start, end, _CHUNK_BYTES):
+        data = read_at(descriptor, min(_CHUNK_BYTES, end - at), at)
+        os.lseek(descriptor, at, os.SEEK_SET)
+        write_all(descriptor, data)
+
+
+def write_durably(
+    path: StrPath, data: bytes, *, exclusive: bool = False, flush: bool = True
+) -> bool:
+    """Write a file that readers see whole or not at all; owner's eyes only (0600).
+
+    Args:
+        exclusive: Leave an existing file alone. Otherwise it is replaced.
+        flush: Return only when the file survives a power cut.
+    Returns: False when ``exclusive`` found a file of that name.
+    Raises: StorageFull, BackendUnavailable: the file is as before.
+    """
+    path = os.fspath(path)
+    temp = f"{path}.{os.getpid():x}-{os.urandom(6).hex()}.tmp"
+    with storage_errors(path):
+        try:
+            _write_temp(temp, data, flush=flush)
+            crashpoint("durable.before_rename")
+            stored = _publish(temp, path, exclusive=exclusive)
+        except BaseException:
+            with suppress(OSError):
+                os.unlink(temp)
+            raise
+        crashpoint("durable.after_rename")
+        if stored and flush:
+            sync_directory(os.path.dirname(path) or ".")
+    return stored
+
+
+def _write_temp(temp: str, data: bytes, *, flush: bool) -> None:
+    def write(descriptor: int) -> None:
+        write_all(descriptor, data)
+        if flush:
+            sync_file(descriptor)
+
+    on_file(temp, _TEMP_FLAGS, write)
+
+
+def _publish(temp: str, path: str, *, exclusive: bool) -> bool:
+    if not exclusive:
+        persist(lambda: os.replace(temp, path))
+        return True
+    try:
+        if sys.platform == "win32":  # pragma: no cover  # rename never replaces there
+            persist(lambda: os.rename(temp, path))
+        else:
+            os.link(temp, path)
+    except FileExistsError:
+        return False
+    finally:
+        with suppress(OSError):  # a name left over does no harm
+            os.unlink(temp)
+    return True
+
+
+def private_directory(path: StrPath) -> None:
+    """Make folder ``path`` (0700) where it is missing, or check that it is safe to use.
+
+    Raises: BackendUnavailable: it is a symbolic link or no folder, belongs to another user, or
+    others may write to it.
+    """
+    path = os.path.abspath(path)
+    with storage_errors(path):
+        _make_private(path)
+        status = os.lstat(path)
+    reason, repair = _distrust(path, status)
+    if reason:
+        raise BackendUnavailable(path, reason, repair)
+
+
+def _make_private(path: str) -> None:
+    if os.path.lexists(path):
+        return
+    _make_private(os.path.dirname(path))
+    with suppress(FileExistsError):  # another process was faster; the check follows
+        os.mkdir(path, 0o700)
+    sync_directory(os.path.dirname(path))
+
+
+def _distrust(path: str, status: os.stat_result) -> tuple[str, str]:
+    if stat.S_ISLNK(status.st_mode):
+        return "it is a symbolic link", "Replace the link by a folder, or configure its target."
+    if not stat.S_ISDIR(status.st_mode):
+        return "it is not a folder", "Move the file away, or configure another folder."
+    if sys.platform == "win32":  # pragma: no cover  # a folder's mode says nothing there
+        return "", ""
+    if status.st_uid not in (os.getuid(), 0):
+        return "it belongs to another user", "Configure a folder of your own."
+    if status.st_mode & 0o022:
+        return "other users may write to it", f"Run: chmod go-w {path}"
+    return "", ""

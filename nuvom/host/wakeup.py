@@ -1,0 +1,385 @@
+"""Wakes processes of one machine that sleep until there is work, or a result.
+
+A byte in a mapped file says "this listener sleeps"; whoever has news looks there, at the cost of
+one search in memory, and sends a datagram only to a sleeper. Who sleeps raises its byte, looks
+once more for news, then sleeps; so nothing is missed. Should a wake-up be lost all the same, the
+sleeper's own limit ends its sleep. The same file holds a number that changes with every control
+command. Knows nothing of queues.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import socket
+import sys
+from contextlib import contextmanager, suppress
+from threading import Lock
+from typing import TYPE_CHECKING, Protocol
+
+from nuvom.host.files import (
+    on_file,
+    private_directory,
+    read_file,
+    storage_errors,
+    write_all,
+    write_durably,
+)
+from nuvom.host.fork import drop_at_fork
+from nuvom.host.lock import FileLock
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+LISTENERS = 256  # of each kind; later ones are never rung and sleep until their limit
+_KINDS = {"work": 0, "result": LISTENERS}
+_CONTROL = 2 * LISTENERS
+_CONTROL_BYTES = 8
+_FILE_BYTES = 1024
+_ASLEEP = b"\x01"
+_UNIX: int = getattr(socket, "AF_UNIX", -1)  # Windows has none of it for datagrams
+_FLAGS = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+_LOOPBACK = "127.0.0.1"
+_ANY_PORT = (_LOOPBACK, 0)
+_MAX_ADDRESS_BYTES = 100  # of a socket's path: 108 on Linux, 104 on macOS, end mark included
+
+
+class Doorbell:
+    """The bells of one store. Usable from any thread, and after a fork.
+
+    Args:
+        directory: Of the store; its folder ``bells`` is made when missing.
+        transport: How datagrams find a listener; by default what suits the system.
+    Raises: BackendUnavailable, StorageFull: the folder or the file cannot be used.
+    """
+
+    def __init__(self, directory: Path, *, transport: Transport | None = None) -> None:
+        self._folder = os.path.realpath(directory / "bells")
+        private_directory(directory / "bells")
+        self._map = _map_file(os.path.join(self._folder, "flags"))
+        self._transport = transport or _suitable_transport(self._folder)
+        self._kept: list[Listener] = []
+        self._is_closed = False
+
+    def listen(self, kind: str) -> Listener:
+        """Return a listener for ``work`` or ``result``, to be closed by the caller."""
+        first = _KINDS[kind]
+        for index in range(LISTENERS):
+            name = os.path.join(self._folder, f"{kind}-{index}")
+            listener = self._seated(name, first + index)
+            if listener is not None:
+                return listener
+        return Listener(None, _bound_socket(socket.AF_INET, _ANY_PORT), bytearray(1), 0)
+
+    def _seated(self, name: str, at: int) -> Listener | None:
+        """Return a listener at a place, or None if a live one has it."""
+        lock, bound = FileLock(f"{name}.lock"), None
+        try:
+            if not lock.acquire():  # a listener that died gave up its lock, and so its place
+                return None
+            with storage_errors(name):
+                bound = self._transport.bind(name)
+            self._map[at] = 0  # raised by one that died
+            return Listener(lock, bound, self._map, at)
+        except BaseException:
+            lock.remove()
+            if bound is not None:
+                bound.close()
+            raise
+
+    @contextmanager
+    def waiter(self) -> Iterator[Waiter]:
+        """Lend a listener for ``result`` that is armed whenever its user looks for news.
+
+        One is kept for the next user, since to make and to remove it takes longer than to read a
+        result; no more than one, since each keeps a place from other processes.
+        """
+        try:
+            listener = self._kept.pop()
+        except IndexError:
+            listener = self.listen("result")
+        if listener.fileno() < 0:  # a parent's
+            listener = self.listen("result")
+        try:
+            yield Waiter(listener)
+        finally:
+            listener.disarm()
+            if self._kept or self._is_closed or not listener.is_rung:
+                listener.close()
+            else:
+                self._kept.append(listener)
+
+    def ring_one(self, kind: str = "work") -> bool:
+        """Wake one sleeping listener; False when none sleeps. Never fails."""
+        at = self._map.find(_ASLEEP, first := _KINDS[kind], first + LISTENERS)
+        while at >= 0:
+            if self._ring(kind, at):
+                return True
+            at = self._map.find(_ASLEEP, at + 1, first + LISTENERS)
+        return False
+
+    def ring_all(self, kind: str = "result") -> None:
+        """Wake all sleeping listeners. Never fails."""
+        first = _KINDS[kind]
+        at = self._map.find(_ASLEEP, first, first + LISTENERS)
+        while at >= 0:  # one round: who wakes and lies down again meanwhile has looked for news
+            self._ring(kind, at)
+            at = self._map.find(_ASLEEP, at + 1, first + LISTENERS)
+
+    def _ring(self, kind: str, at: int) -> bool:
+        self._map[at] = 0
+        return self._transport.send(f"{self._folder}{os.sep}{kind}-{at - _KINDS[kind]}")
+
+    def bump(self) -> None:
+        """Give ``version`` another value; call it after the change that it tells of.
+
+        The value is drawn at random: a counter of two processes at once could hide one change.
+        """
+        self._map[_CONTROL : _CONTROL + _CONTROL_BYTES] = os.urandom(_CONTROL_BYTES)
+
+    def version(self) -> int:
+        """Return a number that differs after every ``bump``."""
+        return int.from_bytes(self._map[_CONTROL : _CONTROL + _CONTROL_BYTES], "little")
+
+    def close(self) -> None:
+        """Give back the map, the socket and the kept listeners; others live on. Twice is fine."""
+        self._is_closed = True
+        while self._kept:
+            self._kept.pop().close()
+        self._transport.close()
+
+
+class Listener:
+    """One sleeper, used by one thread at a time; ``poke`` may be called by any.
+
+    Call ``arm``, look for news, then ``wait``. A forked child does not have it.
+    """
+
+    def __init__(
+        self, lock: FileLock | None, bound: socket.socket, flags: mmap.mmap | bytearray, at: int
+    ) -> None:
+        self._lock = lock
+        self._socket = bound
+        self._address = bound.getsockname()
+        self._flags = flags
+        self._at = at
+        drop_at_fork(self)
+
+    @property
+    def is_rung(self) -> bool:
+        """Whether it has a place, so that others know of it."""
+        return self._lock is not None
+
+    def fileno(self) -> int:
+        """Return the descriptor that becomes readable when the bell rings; -1 once closed."""
+        return self._socket.fileno()
+
+    def arm(self) -> None:
+        """Ask to be rung from now on; what rang before is forgotten."""
+        self._socket.setblocking(False)
+        with suppress(BlockingIOError, ConnectionResetError):
+            while self._socket.recv(1):
+                pass
+        self.rearm()
+
+    def rearm(self) -> None:
+        """Ask to be rung again; what rang meanwhile ends the next ``wait``."""
+        self._flags[self._at] = 1
+
+    def wait(self, timeout: float | None) -> bool:
+        """Sleep until rung or poked, at most ``timeout`` seconds; return whether it was."""
+        self._socket.settimeout(timeout)
+        try:
+            self._socket.recv(1)
+        except (TimeoutError, BlockingIOError, ConnectionResetError):
+            return False
+        return True
+
+    def disarm(self) -> None:
+        """Ask not to be rung."""
+        self._flags[self._at] = 0
+
+    def poke(self) -> None:
+        """End a ``wait`` of this listener that runs now."""
+        with suppress(OSError):  # a full buffer wakes it as well
+            self._socket.sendto(_ASLEEP, self._address)
+
+    def close(self) -> None:
+        """Give the place back. Twice is fine, also to complete it."""
+        self._socket.close()
+        if self._lock is not None and self._lock.held:  # else this is a child of who made it
+            self.disarm()
+            if isinstance(self._address, str):
+                with suppress(OSError):
+                    os.unlink(self._address)
+            self._lock.remove()
+
+    def __del__(self) -> None:
+        # Its place is free anyhow, since its lock goes with it.
+        with suppress(AttributeError):  # interrupted before it had one
+            self._socket.close()
+
+    def drop_in_child(self) -> None:
+        """Close the child's copy: it would keep the address alive after the parent's death."""
+        self._socket.close()
+        if self._lock is not None:
+            self._lock.drop_in_child()
+
+
+class Waiter:
+    """A listener of somebody who looks for news, waits, and looks again."""
+
+    def __init__(self, listener: Listener) -> None:
+        self._listener = listener
+        listener.arm()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Sleep until rung, at most ``timeout`` seconds; from then on the next ring counts."""
+        has_rung = self._listener.wait(timeout)
+        self._listener.rearm()
+        return has_rung
+
+
+class Transport(Protocol):
+    """How a datagram reaches the listener whose files begin with ``name``."""
+
+    def bind(self, name: str) -> socket.socket:
+        """Return a socket that receives what is sent to ``name``."""
+        ...
+
+    def send(self, name: str) -> bool:
+        """Send something to ``name`` without waiting; False when nobody is there."""
+        ...
+
+    def close(self) -> None:
+        """Give the sending socket back."""
+        ...
+
+
+class _Sender:
+    """A socket to send from, made at the first sleeper that is rung."""
+
+    _socket: socket.socket | None = None
+
+    def __init__(self, family: int) -> None:
+        self._family = family
+        self._mutex = Lock()
+        drop_at_fork(self)
+
+    def send(self, address: str | tuple[str, int]) -> bool:
+        try:
+            with self._mutex:
+                sender = self._socket
+                if sender is None:
+                    sender = socket.socket(self._family, socket.SOCK_DGRAM)
+                    sender.setblocking(False)
+                    self._socket = sender  # only now: it must never wait in the next call
+                sender.sendto(_ASLEEP, address)
+        except BlockingIOError:  # it has unread rings: it is awake
+            pass
+        except (OSError, OverflowError):  # nobody there; it must not make an enqueue fail
+            return False
+        return True
+
+    def close(self) -> None:
+        with self._mutex:
+            self._drop()
+
+    def _drop(self) -> None:
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+
+    def __del__(self) -> None:
+        self._drop()
+
+    def drop_in_child(self) -> None:
+        self._mutex = Lock()  # a thread of the parent may have it
+        self._drop()
+
+
+class SocketFiles:
+    """Datagrams through socket files: the fastest way where the system has it."""
+
+    def __init__(self) -> None:
+        self._sender = _Sender(_UNIX)
+
+    def bind(self, name: str) -> socket.socket:
+        path = f"{name}.sock"
+        with suppress(FileNotFoundError):
+            os.unlink(path)
+        bound = _bound_socket(_UNIX, path)
+        try:
+            os.chmod(path, 0o600)
+        except BaseException:
+            bound.close()
+            raise
+        return bound
+
+    def send(self, name: str) -> bool:
+        return self._sender.send(f"{name}.sock")
+
+    def close(self) -> None:
+        self._sender.close()
+
+
+class Loopback:
+    """UDP on 127.0.0.1, ports kept in files: for Windows, and for paths too long for sockets.
+
+    Another user can send a datagram too; all it does is make a listener look for news.
+    """
+
+    def __init__(self) -> None:
+        self._sender = _Sender(socket.AF_INET)
+
+    def bind(self, name: str) -> socket.socket:
+        bound = _bound_socket(socket.AF_INET, _ANY_PORT)
+        try:
+            write_durably(f"{name}.port", b"%d" % bound.getsockname()[1], flush=False)
+        except BaseException:
+            bound.close()
+            raise
+        return bound
+
+    def send(self, name: str) -> bool:
+        try:
+            port = int(read_file(f"{name}.port"))
+        except (OSError, ValueError):
+            return False
+        return self._sender.send((_LOOPBACK, port))
+
+    def close(self) -> None:
+        self._sender.close()
+
+
+def _bound_socket(family: int, address: str | tuple[str, int]) -> socket.socket:
+    bound = socket.socket(family, socket.SOCK_DGRAM)
+    try:
+        bound.bind(address)
+    except BaseException:
+        bound.close()
+        raise
+    return bound
+
+
+def _suitable_transport(folder: str) -> Transport:
+    longest = os.fsencode(os.path.join(folder, f"result-{LISTENERS - 1}.sock"))
+    if sys.platform == "win32" or len(longest) > _MAX_ADDRESS_BYTES:
+        return Loopback()
+    return SocketFiles()
+
+
+def _map_file(path: str) -> mmap.mmap:
+    with storage_errors(path):
+        return on_file(path, _FLAGS, _mapped)
+
+
+def _mapped(descriptor: int) -> mmap.mmap:
+    missing = _FILE_BYTES - os.fstat(descriptor).st_size
+    if missing > 0:
+        # Written, not truncated to size: a hole that cannot be filled on a full disk would end
+        # the process by SIGBUS. At worst it clears a byte raised just now.
+        os.lseek(descriptor, 0, os.SEEK_END)
+        write_all(descriptor, bytes(missing))
+    return mmap.mmap(descriptor, _FILE_BYTES)

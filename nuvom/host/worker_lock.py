@@ -1,0 +1,345 @@
+"""How processes of one machine see that a worker lives, and what it had started when it died.
+
+A live worker holds the lock of ``workers/<owner>.lock`` and keeps a slot file beside it. Who
+gets the lock knows that the worker is dead and reads from the slot file which claimed jobs had
+started. Knows nothing of stores; their reapers and their workers use it.
+
+A lock says that it is taken, not by whom. So whoever only asks shares it, which keeps no other
+one from sharing it too; and a reaper takes it for itself only when the file says that the worker
+is dead. A lock that is taken although the file says "live" is the worker's.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import sys
+from contextlib import suppress
+from threading import Lock
+from typing import TYPE_CHECKING, NamedTuple, Self
+
+from nuvom.core.clock import SYSTEM_CLOCK, boot_id
+from nuvom.core.ids import valid_name
+from nuvom.errors import BackendUnavailable
+from nuvom.host.crashpoint import crashpoint
+from nuvom.host.files import (
+    private_directory,
+    read_file,
+    storage_error,
+    storage_errors,
+    write_all,
+)
+from nuvom.host.lock import FileLock
+from nuvom.host.start_marks import SlotFile, read_slots
+
+if TYPE_CHECKING:
+    from collections.abc import Container, Iterator
+    from pathlib import Path
+
+_LIVE, _DEAD = "live", "dead"  # of equal length: changed in place, even when the disk is full
+_ROUNDED = re.compile(r"boot-(\d+)")
+_FOREIGN_TRIES = 50
+_FOREIGN_WAIT_SECS = 0.01
+_ASKED_TRIES = 1000  # while others ask; they share the lock for a moment, and then no more
+_ASKED_WAIT_SECS = 0.001
+# Windows cannot share a lock: a question keeps others from it for a moment.
+_TRIES_TO_ASK = 5 if sys.platform == "win32" else 1
+
+
+class Presence(SlotFile):
+    """A live worker: its lock file, and its slot file as described in ``SlotFile``.
+
+    Made by ``enter``. A forked child does not have it and cannot end it.
+    """
+
+    def __init__(self, base: str, lock: FileLock, slots: int) -> None:
+        super().__init__(f"{base}.slots", slots)
+        self.owner = os.path.basename(base)
+        self._lock = lock
+        self._leaving = Lock()
+        self._has_ended = False
+
+    @classmethod
+    def enter(cls, directory: Path, owner: str, *, slots: int = 1024) -> Self:
+        """Make it known that ``owner`` lives, until ``leave`` or the death of this process.
+
+        Args:
+            directory: Of the store; its folder ``workers`` is made when missing.
+            owner: Unique for each start.
+            slots: Claimed jobs to have room for at first.
+        Raises: BackendUnavailable, StorageFull: nothing was left behind.
+        """
+        workers = directory / "workers"
+        private_directory(workers)
+        base = str(workers / valid_name("a worker's id", owner))
+        while True:
+            lock = FileLock(f"{base}.new")
+            try:
+                lock.acquire(blocking=True)
+                presence = cls(base, lock, slots)
+                with storage_errors(lock.path):
+                    write_all(lock.fileno(), _content().encode())
+                crashpoint("presence.before_visible")
+                # Visible only now that it is locked: a reaper never sees a live worker unlocked.
+                if lock.move_to(f"{base}.lock"):
+                    return presence
+            except BaseException:
+                _unmake(lock)
+                raise
+
+    @property
+    def lasts(self) -> bool:
+        """Whether it has not ended, and is this process's."""
+        return self._lock.held and not self._has_ended
+
+    def leave(self) -> None:
+        """End it: nobody will recover anything of this owner. Twice is fine, also to complete it.
+
+        All jobs must be settled or released before.
+        """
+        with self._leaving:
+            if self._lock.held:
+                self._has_ended = True
+                self.close()
+                _bury(self._lock)
+
+    def abandon(self) -> None:
+        """End it as a death would: its jobs are recovered by what the slot file says."""
+        with self._leaving:
+            self._has_ended = True
+            self._lock.release()
+
+
+class Corpse:
+    """A worker that died, held by this process so that only one reaper recovers its jobs.
+
+    Attributes:
+        owner: The worker's id.
+    """
+
+    def __init__(self, lock: FileLock) -> None:
+        self.owner = _owner(lock.path)
+        self._lock = lock
+        self._slots = None
+        header = _read_header(lock.path)
+        if header is not None and _is_this_boot(header.boot):
+            self._slots = read_slots(f"{_base(lock.path)}.slots")
+
+    def verdict(self, job_id: str, lease_epoch: int) -> bool:
+        """Return whether this delivery started.
+
+        True unless proven otherwise: also after a reboot and when the slot file is damaged.
+        """
+        return self._slots is None or self._slots.started(job_id, lease_epoch)
+
+    def bury(self) -> None:
+        """Forget the worker: all its jobs are recovered. Twice is fine."""
+        if self._lock.held:
+            _bury(self._lock)
+
+    def close(self) -> None:
+        """Leave the worker to the next reaper, unless it is buried."""
+        self._lock.release()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def find_dead(directory: Path, living: Container[str] = ()) -> list[Corpse]:
+    """Return the workers that died and whom no other reaper holds. Bury or close each.
+
+    Args:
+        living: Owners of whom the caller knows that they live: their locks are not looked at.
+    Raises: BackendUnavailable: a worker of another machine uses this folder, or the folder
+    cannot be read.
+    """
+    corpses: list[Corpse] = []
+    lock: FileLock | None = None
+    try:
+        for path in _files(os.path.join(directory, "workers"), ".lock", ".new"):
+            if _owner(path) in living:
+                continue
+            lock = FileLock(path, create=False)
+            corpse = _corpse(lock)
+            if corpse is not None:
+                corpses.append(corpse)
+    except BaseException:
+        for corpse in corpses:
+            corpse.close()
+        if lock is not None:
+            lock.release()
+        raise
+    return corpses
+
+
+def _corpse(lock: FileLock) -> Corpse | None:
+    """Return who held a lock, if it died and no other reaper has it."""
+    if lock.path.endswith(".new"):
+        if lock.acquire():  # it died before anybody could see it
+            _bury(lock)
+        return None
+    if _seize(lock):
+        return Corpse(lock)
+    _refuse_foreign(lock.path)
+    return None
+
+
+def _seize(lock: FileLock) -> bool:
+    """Take the lock of a worker that died; False when it lives or another reaper has it."""
+    for _ in range(_ASKED_TRIES):
+        if not lock.acquire(shared=True):
+            return False
+        # It died, since nobody else keeps a lock from being shared, but for a reaper who has
+        # said so before. Who asks from now on reads it and leaves the lock alone.
+        with suppress(OSError):
+            os.lseek(lock.fileno(), 0, os.SEEK_SET)
+            os.write(lock.fileno(), _DEAD.encode())
+        lock.release()
+        if lock.acquire():
+            return True
+        SYSTEM_CLOCK.sleep(_ASKED_WAIT_SECS)
+    return False
+
+
+def is_alive(directory: Path, owner: str) -> bool:
+    """Return whether the worker ``owner`` lives: its lock file is there and locked."""
+    valid_name("a worker's id", owner)
+    return _lives(os.fspath(directory / "workers" / f"{owner}.lock")) is True
+
+
+def census(directory: Path) -> tuple[int, int]:
+    """Return how many workers live, and how many have died and were not buried yet.
+
+    Raises: BackendUnavailable: the folder cannot be read.
+    """
+    found = [_lives(path) for path in _files(os.fspath(directory / "workers"), ".lock")]
+    return found.count(True), found.count(False)
+
+
+def _lives(path: str) -> bool | None:
+    """Return whether the worker of a lock file lives, None when there is no such file."""
+    lock = FileLock(path, create=False)
+    try:
+        for attempt in range(_TRIES_TO_ASK):
+            if attempt:
+                SYSTEM_CLOCK.sleep(_ASKED_WAIT_SECS)
+            header = _read_header(path)
+            if header is None or header.state == _DEAD:
+                return None if header is None else False
+            if lock.acquire(shared=True):
+                lock.release()
+                return False
+    except BaseException:
+        lock.release()
+        raise
+    # Not what was read before: since then a reaper may have found it dead and taken the lock.
+    header = _read_header(path)
+    return None if header is None else header.state != _DEAD
+
+
+def is_gone(directory: Path, owner: str) -> bool:
+    """Return whether no trace of the worker is left: nobody can tell what it had started.
+
+    False for a live one, and for a dead one that ``find_dead`` has found or will find.
+    """
+    valid_name("a worker's id", owner)
+    return not os.path.lexists(directory / "workers" / f"{owner}.lock")
+
+
+class _Header(NamedTuple):
+    state: str
+    boot: str
+    pid: str
+    host: str
+
+
+def _content() -> str:
+    return f"{_LIVE}\n{boot_id()}\n{os.getpid()}\n{socket.gethostname()}\n"
+
+
+def _read_header(path: str) -> _Header | None:
+    """Return what the lock file says; empty texts where it is damaged, None when missing."""
+    try:
+        with storage_errors(path):
+            content = read_file(path)
+    except BackendUnavailable as error:
+        if isinstance(error.__cause__, FileNotFoundError):
+            return None
+        raise
+    lines = content.decode("utf-8", "replace").splitlines()
+    return _Header(*(lines + [""] * 4)[:4])
+
+
+def _files(workers: str, *endings: str) -> Iterator[str]:
+    try:
+        names = os.listdir(workers)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise storage_error(workers, error) from error
+    for name in names:
+        if name.endswith(endings):
+            yield os.path.join(workers, name)
+
+
+def _refuse_foreign(path: str) -> None:
+    """Raise when the holder of this lock runs on another machine."""
+    foreign = _foreign_holder(path)
+    tries = _FOREIGN_TRIES
+    while foreign is not None and tries:
+        # After a reboot, a reaper may have taken the lock just now and not yet said so.
+        SYSTEM_CLOCK.sleep(_FOREIGN_WAIT_SECS)
+        foreign = _foreign_holder(path)
+        tries -= 1
+    if foreign is not None:
+        raise BackendUnavailable(
+            os.path.dirname(path),
+            f"a worker of another machine uses it (host {foreign.host}, process {foreign.pid})",
+            "Give each machine a folder of its own: this backend serves one machine.",
+        )
+
+
+def _foreign_holder(path: str) -> _Header | None:
+    header = _read_header(path)
+    if header is None or header.state != _LIVE or not header.boot:
+        return None
+    return None if _is_this_boot(header.boot) else header
+
+
+def _is_this_boot(boot: str) -> bool:
+    own = boot_id()
+    if boot == own:
+        return True
+    # Where the system tells none it is the time of the boot in tens of seconds, which two
+    # processes may have rounded differently.
+    known, other = _ROUNDED.fullmatch(own), _ROUNDED.fullmatch(boot)
+    return bool(known and other and abs(int(known[1]) - int(other[1])) <= 1)
+
+
+def _unmake(lock: FileLock) -> None:
+    """Undo what came of a worker's start before it failed."""
+    if lock.held:
+        with suppress(OSError):
+            os.unlink(f"{_base(lock.path)}.slots")
+        lock.remove()
+
+
+def _bury(lock: FileLock) -> None:
+    # The slot file first: whatever is left if we die here is found by its lock file.
+    slots = f"{_base(lock.path)}.slots"
+    with storage_errors(slots), suppress(FileNotFoundError):
+        os.unlink(slots)
+    crashpoint("presence.half_buried")
+    lock.remove()
+
+
+def _base(path: str) -> str:
+    return os.path.splitext(path)[0]
+
+
+def _owner(path: str) -> str:
+    return os.path.basename(path).rpartition(".")[0]
