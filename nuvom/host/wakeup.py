@@ -306,6 +306,7 @@ class SocketFiles:
         self._sender = _Sender(_UNIX)
 
     def bind(self, name: str) -> socket.socket:
+        """Return a socket that receives what is sent to ``name``."""
         path = f"{name}.sock"
         with suppress(FileNotFoundError):
             os.unlink(path)
@@ -318,9 +319,11 @@ class SocketFiles:
         return bound
 
     def send(self, name: str) -> bool:
+        """Send one datagram to ``name``; False when nobody receives there."""
         return self._sender.send(f"{name}.sock")
 
     def close(self) -> None:
+        """Close the sending socket."""
         self._sender.close()
 
 
@@ -334,6 +337,7 @@ class Loopback:
         self._sender = _Sender(socket.AF_INET)
 
     def bind(self, name: str) -> socket.socket:
+        """Return a socket that receives what is sent to ``name``."""
         bound = _bound_socket(socket.AF_INET, _ANY_PORT)
         try:
             write_durably(f"{name}.port", b"%d" % bound.getsockname()[1], flush=False)
@@ -343,6 +347,7 @@ class Loopback:
         return bound
 
     def send(self, name: str) -> bool:
+        """Send one datagram to ``name``; False when nobody receives there."""
         try:
             port = int(read_file(f"{name}.port"))
         except (OSError, ValueError):
@@ -350,6 +355,7 @@ class Loopback:
         return self._sender.send((_LOOPBACK, port))
 
     def close(self) -> None:
+        """Close the sending socket."""
         self._sender.close()
 
 

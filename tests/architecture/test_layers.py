@@ -56,14 +56,9 @@ def breaches(root: Path, files: dict[str, str]) -> list[str]:
 @pytest.mark.parametrize(
     ("place", "statement", "target", "text"),
     [
-        ("errors.py", "import nuvom.core.record", "nuvom.core.record", "layer 0 imports layer 1"),
-        (
-            "errors.py",
-            "from nuvom.core.record import X",
-            "nuvom.core.record",
-            "layer 0 imports layer 1",
-        ),
-        ("errors.py", "from .record import X", "nuvom.core.record", "layer 0 imports layer 1"),
+        ("errors.py", "import nuvom.record", "nuvom.record", "layer 0 imports layer 1"),
+        ("errors.py", "from nuvom.record import X", "nuvom.record", "layer 0 imports layer 1"),
+        ("errors.py", "from .record import X", "nuvom.record", "layer 0 imports layer 1"),
         ("errors.py", "def f():\n    import nuvom.task", "nuvom.task", "layer 0 imports layer 6"),
         (
             "errors.py",

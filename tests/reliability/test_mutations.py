@@ -95,7 +95,7 @@ MUTATIONS = {
         "test_f13_nobody_can_write_during_a_checkpoint_where_sqlite_has_the_reset_race",
     ),
     "flush of the folder": Mutation(
-        "_durable.py",
+        "host/files.py",
         "on_file(path, os.O_RDONLY | os.O_DIRECTORY, os.fsync)",
         "on_file(path, os.O_RDONLY | os.O_DIRECTORY, int)",
         "tests/reliability/test_power_cuts.py::"
