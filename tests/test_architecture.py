@@ -35,9 +35,7 @@ ALLOWED = [
     Allowed("sizes", "nuvom/errors.py", "one tree in one place; a class is a message and a remedy"),
     # Lazy gates: what `import nuvom` and `@task` must not load.
     Allowed("deferred", "nuvom/task.py -> nuvom.job", "all that is heavy loads with the first job"),
-    Allowed(
-        "deferred", "nuvom/core/options.py -> nuvom.core.ids", "only naming a queue needs `re`"
-    ),
+    Allowed("deferred", "nuvom/core/options.py -> nuvom.core.ids", "only a queue needs `re`"),
     Allowed(
         "deferred",
         "nuvom/config/__init__.py -> nuvom.config.settings",
