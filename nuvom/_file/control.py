@@ -51,7 +51,7 @@ class ControlPart:
             lambda _, row: None if row.state.status in FINAL else moves.cancelled(row, now),
         )
         self.store.bell.bump()
-        self.store.bell.ring_all("result")
+        self.store.bell.notify_all("result")
         return before
 
     def retry(self, job_id: str) -> JobStatus | None:
@@ -61,7 +61,7 @@ class ControlPart:
         """
         now = self.clock.now()
         before = self._change(job_id, lambda table, row: _retried(table, row, now))
-        self.store.bell.ring_one("work")
+        self.store.bell.notify_one("work")
         return before
 
     def _change(
@@ -119,7 +119,7 @@ class ControlPart:
             return False
         self.store.flush()
         self.store.bell.bump()
-        self.store.bell.ring_one("work")
+        self.store.bell.notify_one("work")
         return True
 
     def purge(self, queue: str) -> int:
@@ -210,7 +210,7 @@ class ControlPart:
         if not self.store.turn(leave):
             return False
         self.store.bell.bump()
-        self.store.bell.ring_all("work")
+        self.store.bell.notify_all("work")
         return True
 
     def commands(self, owner: str) -> list[str]:
@@ -242,7 +242,7 @@ class ControlPart:
         count = self.store.turn(unpark)
         if count:
             self.store.flush()
-            self.store.bell.ring_all("work")
+            self.store.bell.notify_all("work")
         return count
 
 

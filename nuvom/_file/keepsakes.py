@@ -24,7 +24,7 @@ from nuvom.host.files import (
     sync_directory,
     write_durably,
 )
-from nuvom.host.lock import FileTurns
+from nuvom.host.lock import FileMutex
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -84,7 +84,7 @@ class Keepsakes:
         """Call ``action`` under the lock of what is kept of a job, and return its answer."""
         folder = os.path.dirname(self._file(job_id))
         private_directory(folder)
-        return FileTurns(os.path.join(folder, _LOCK)).run(action)
+        return FileMutex(os.path.join(folder, _LOCK)).run(action)
 
     def get(self, job_id: str) -> Kept | None:
         """Return what is kept of a job, or None."""

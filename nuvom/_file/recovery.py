@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from nuvom.config.settings import Settings
     from nuvom.core.clock import Clock
     from nuvom.core.record import JobRecord
-    from nuvom.host.worker_lock import Corpse
+    from nuvom.host.worker_lock import DeadWorker
 
     Verdict = Callable[[str, int], bool]
 
@@ -49,7 +49,7 @@ class RecoveryPart:
             records = self._take_back({corpse.owner: corpse for corpse in corpses})
             crashpoint("file.reap.before_bury")
             for corpse in corpses:
-                corpse.bury()
+                corpse.forget()
         except BaseException:
             for corpse in corpses:
                 corpse.close()
@@ -68,7 +68,7 @@ class RecoveryPart:
         due = self.store.turn(look)
         return None if due is None else max(0.0, due - now)
 
-    def _take_back(self, corpses: dict[str, Corpse]) -> list[JobRecord]:
+    def _take_back(self, corpses: dict[str, DeadWorker]) -> list[JobRecord]:
         now, asked_at = self.clock.now(), self.clock.monotonic()
 
         def take(table: Table) -> tuple[_Found, bool]:
@@ -89,12 +89,12 @@ class RecoveryPart:
         found, has_due = self.store.turn(take)
         if found.changes:
             self.store.flush()
-            self.store.bell.ring_all("result")
+            self.store.bell.notify_all("result")
         if found.changes or has_due:
-            self.store.bell.ring_all("work")
+            self.store.bell.notify_all("work")
         return found.records
 
-    def _found(self, table: Table, corpses: dict[str, Corpse], now: float) -> _Found:
+    def _found(self, table: Table, corpses: dict[str, DeadWorker], now: float) -> _Found:
         """Take back what was lost, inside a turn."""
         found = _Found(self.store, self.settings.max_deliveries, now)
         for owner, holder in table.holders.items():
@@ -106,12 +106,12 @@ class RecoveryPart:
         return found
 
     def _lost_by(
-        self, owner: str, holder: Holder, corpses: dict[str, Corpse]
+        self, owner: str, holder: Holder, corpses: dict[str, DeadWorker]
     ) -> tuple[list[Row], Verdict]:
         """Return the jobs that ``owner`` has lost, and how to tell which had started."""
         rows = list(holder.held.values())
         if owner in corpses:
-            return rows, corpses[owner].verdict
+            return rows, corpses[owner].had_started
         if rows and is_gone(self.store.directory, owner):
             return rows, _charge_all
         mono = self.clock.monotonic()
@@ -126,7 +126,7 @@ class RecoveryPart:
         if now - asked_at > beat_secs:
             self._stalled_until = now + beat_secs
 
-    def _is_over(self, owner: str, holder: Holder, corpses: dict[str, Corpse]) -> bool:
+    def _is_over(self, owner: str, holder: Holder, corpses: dict[str, DeadWorker]) -> bool:
         """Return whether a worker is to be shown no more."""
         if owner in corpses:
             return True

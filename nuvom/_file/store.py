@@ -28,9 +28,9 @@ from nuvom.host.crashpoint import crashpoint
 from nuvom.host.files import private_directory, read_file, storage_errors, write_durably
 from nuvom.host.filesystem import refuse_network
 from nuvom.host.fork import drop_at_fork
-from nuvom.host.lock import FileTurns, TakenError
-from nuvom.host.lock_notice import NOTICE_SECS, LockedOut
-from nuvom.host.wakeup import Doorbell
+from nuvom.host.lock import FileMutex, LockTimeoutError
+from nuvom.host.lock_notice import NOTICE_SECS, LockWaitNotice
+from nuvom.host.wakeup import Wakeup
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from nuvom.config.settings import Settings
     from nuvom.core.clock import Clock
     from nuvom.errors import CorruptRecord
-    from nuvom.host.worker_lock import Presence
+    from nuvom.host.worker_lock import WorkerLock
 
 K = TypeVar("K")
 T = TypeVar("T")
@@ -61,7 +61,7 @@ class FileStore:
         self.settings = settings
         self.directory = settings.files_dir
         self.clock = clock
-        self._locked_out = LockedOut(self.directory, clock)
+        self._locked_out = LockWaitNotice(self.directory, clock)
         self._flushes = settings.durability == "full"
         self.drop_in_child()
         drop_at_fork(self)
@@ -72,7 +72,7 @@ class FileStore:
         self._opening = Lock()
         self.workers = Workers(self.directory)
         self._turns = local()
-        self._lock = FileTurns(
+        self._lock = FileMutex(
             os.path.join(base, "lock"),
             keep_open=True,
             limit_secs=_PATIENCE_SECS,
@@ -84,7 +84,7 @@ class FileStore:
         self._is_open = False
         self._is_sound = True  # what is known of the log, between turns
         self._table: Table | None = None
-        self._bell: Doorbell | None = None
+        self._bell: Wakeup | None = None
 
     # ---- turns ----------------------------------------------------------------------------
 
@@ -162,7 +162,7 @@ class FileStore:
                 self.make_folders()
             try:
                 return self._lock.run(self._act, catch_up, action, begun)
-            except TakenError:
+            except LockTimeoutError:
                 raise BackendUnavailable(self.directory, _LOCKED_OUT, _REMEDY) from None
             except GoneError:
                 pass
@@ -209,7 +209,7 @@ class FileStore:
             private_directory(base)
             private_directory(os.path.join(base, "log"))
             # Here and not at the first ring, which must not fail when a job is already stored.
-            self._bell = self._bell or Doorbell(self.directory)
+            self._bell = self._bell or Wakeup(self.directory)
             self._has_folders = True
 
     def _catch_up(self) -> None:
@@ -274,7 +274,7 @@ class FileStore:
     # ---- what belongs to this process ---------------------------------------------------
 
     @property
-    def bell(self) -> Doorbell:
+    def bell(self) -> Wakeup:
         """The bells of this store; they wake sleepers in all processes that use it."""
         bell = self._bell
         while bell is None:
@@ -282,7 +282,7 @@ class FileStore:
             bell = self._bell
         return bell
 
-    def presence(self, owner: str) -> Presence | None:
+    def presence(self, owner: str) -> WorkerLock | None:
         """Return the presence of a worker, made at its first claim; None if it is elsewhere."""
         if not self._has_folders:
             self.make_folders()
@@ -297,7 +297,9 @@ class FileStore:
         if bell is not None:
             bell.close()
         if self._is_open:
-            with suppress(BackendUnavailable, TakenError):  # the folder has vanished, or is locked
+            with suppress(
+                BackendUnavailable, LockTimeoutError
+            ):  # the folder has vanished, or is locked
                 self._lock.run(self._close_log)
         self._lock.close()
         self._is_open = False
@@ -312,7 +314,7 @@ class FileStore:
             self._log.close()
 
 
-def _tell_of_wait(locked_out: LockedOut, secs: float) -> None:
+def _tell_of_wait(locked_out: LockWaitNotice, secs: float) -> None:
     if secs >= NOTICE_SECS:
         locked_out.tell(_PATIENCE_SECS)
 

@@ -6,7 +6,7 @@ from threading import Lock
 from typing import TYPE_CHECKING
 
 from nuvom.host.start_marks import SLOT_BYTES, STARTED, STATE_AT
-from nuvom.host.worker_lock import Presence, is_alive
+from nuvom.host.worker_lock import WorkerLock, is_alive
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -23,26 +23,26 @@ class Workers:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._mutex = Lock()
-        self._presences: dict[str, Presence] = {}
-        self.marks: dict[str, tuple[int, Presence, int]] = {}
+        self._presences: dict[str, WorkerLock] = {}
+        self.marks: dict[str, tuple[int, WorkerLock, int]] = {}
 
-    def presence(self, owner: str) -> Presence | None:
+    def presence(self, owner: str) -> WorkerLock | None:
         """Return the presence of a worker, made at its first claim; None if it is elsewhere."""
         found = self._presences.get(owner)
-        if found is None or not found.lasts:
+        if found is None or not found.held:
             with self._mutex:
                 found = self._entered(owner)
         return found
 
-    def _entered(self, owner: str) -> Presence | None:
+    def _entered(self, owner: str) -> WorkerLock | None:
         found = self._presences.get(owner)
-        if found is not None and found.lasts:
+        if found is not None and found.held:
             return found
         if found is not None:
-            found.leave()  # what was interrupted
+            found.release()  # what was interrupted
         if is_alive(self._directory, owner):
             return None
-        presence = self._presences[owner] = Presence.enter(self._directory, owner)
+        presence = self._presences[owner] = WorkerLock.acquire(self._directory, owner)
         return presence
 
     def leave(self, owner: str) -> None:
@@ -50,7 +50,7 @@ class Workers:
         with self._mutex:
             presence = self._presences.get(owner)
             if presence is not None:
-                presence.leave()
+                presence.release()
                 del self._presences[owner]
 
     def book(self, owner: str, claimed: list[tuple[str, int]]) -> None:
@@ -107,6 +107,6 @@ class Workers:
                 if owner in holding:
                     presence.abandon()
                 else:
-                    presence.leave()
+                    presence.release()
                 del self._presences[owner]
             self.marks = {}

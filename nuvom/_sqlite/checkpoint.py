@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from nuvom.errors import NuvomError
 from nuvom.host.crashpoint import crashpoint
 from nuvom.host.files import private_directory
-from nuvom.host.lock import FileTurns, TakenError
+from nuvom.host.lock import FileMutex, LockTimeoutError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -64,7 +64,7 @@ class Checkpointer:
         self._directory = directory
         self._connect = connect
         self._failed = failed
-        self._election = FileTurns(directory / "checkpoint.lock", limit_secs=0)
+        self._election = FileMutex(directory / "checkpoint.lock", limit_secs=0)
         self._busy = threading.Lock()
         self.connections: tuple[sqlite3.Connection, ...] = ()
         self.log_bytes = 0
@@ -126,7 +126,7 @@ class Checkpointer:
         private_directory(self._directory)
         try:
             return self._election.run(self._checkpoint)
-        except TakenError:
+        except LockTimeoutError:
             return False
 
     def _checkpoint(self) -> bool:

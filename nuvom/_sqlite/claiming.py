@@ -184,7 +184,7 @@ class Claim:
         stored = StoredError(CorruptRecord.__name__, error.what)
         values = (seq, epoch, self._store.clock.now(), encode_error(stored), stored.type)
         self._store.db.write(lambda connection: connection.execute(_SET_ASIDE, values))
-        self._store.bell.ring_all("result")
+        self._store.bell.notify_all("result")
 
 
 def _in_order(row: tuple[Any, ...]) -> tuple[bool, int, int]:

@@ -116,7 +116,7 @@ class ControlPart:
         before = self.store.db.transaction(change)
         crashpoint("sqlite.cancel.after_commit")
         bell.bump()
-        bell.ring_all("result")
+        bell.notify_all("result")
         return before
 
     def retry(self, job_id: str) -> JobStatus | None:
@@ -139,7 +139,7 @@ class ControlPart:
 
         bell = self.store.bell
         before = self.store.db.transaction(change)
-        bell.ring_one("work")
+        bell.notify_one("work")
         return before
 
     def report_progress(
@@ -171,7 +171,7 @@ class ControlPart:
             lambda connection: connection.execute(_RESUME, (queue,)).rowcount
         )
         bell.bump()
-        bell.ring_one("work")
+        bell.notify_one("work")
         return count > 0
 
     def purge(self, queue: str) -> int:

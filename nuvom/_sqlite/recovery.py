@@ -67,9 +67,9 @@ class RecoveryPart:
         for corpse in find_dead(self.store.db.directory, self.store.owners_here()):
             with corpse:
                 crashpoint("sqlite.reap.before_commit")
-                found += self._take_back(corpse.owner, corpse.verdict)
+                found += self._take_back(corpse.owner, corpse.had_started)
                 crashpoint("sqlite.reap.after_commit")
-                corpse.bury()
+                corpse.forget()
         wall = self.store.clock.now()
         times = wall, wall - self.store.settings.parked_ttl_secs
         is_due, is_running, is_outdated = self.store.db.read_one(_WHAT_THERE_IS, times) or (0, 0, 0)

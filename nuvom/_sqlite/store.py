@@ -16,8 +16,8 @@ from nuvom._sqlite.trouble import file_bytes
 from nuvom.core.clock import boot_id
 from nuvom.core.views import StoreSize
 from nuvom.host.fork import drop_at_fork
-from nuvom.host.wakeup import Doorbell
-from nuvom.host.worker_lock import Presence, census
+from nuvom.host.wakeup import Wakeup
+from nuvom.host.worker_lock import WorkerLock, count_workers
 from nuvom.log import get_logger, log_event
 
 if TYPE_CHECKING:
@@ -59,9 +59,9 @@ class Store:
     def drop_in_child(self) -> None:
         """Start afresh in a forked child: the parent's workers and bells are not ours."""
         self._lock = threading.Lock()
-        self._bell: Doorbell | None = None
-        self.presences: dict[str, Presence] = {}
-        self.marks: dict[str, tuple[Presence, int, int]] = {}
+        self._bell: Wakeup | None = None
+        self.presences: dict[str, WorkerLock] = {}
+        self.marks: dict[str, tuple[WorkerLock, int, int]] = {}
         self.has_unflushed_claim = False
         self.has_progress = False
         self._boot_seen: bool | None = None
@@ -75,7 +75,7 @@ class Store:
         self.db.open()
         if not has_log:  # whoever had it open last has closed it
             return
-        alive, dead = census(self.db.directory)
+        alive, dead = count_workers(self.db.directory)
         if alive or not (dead or self.claims_flush):
             return
         size = file_bytes(self.db.path)
@@ -92,38 +92,38 @@ class Store:
         )
 
     @property
-    def bell(self) -> Doorbell:
+    def bell(self) -> Wakeup:
         """The bells of this store."""
         bell = self._bell
         if bell is None:
             self.db.open()
             with self._lock:
                 if self._bell is None:
-                    self._bell = Doorbell(self.db.directory)
+                    self._bell = Wakeup(self.db.directory)
                 bell = self._bell
         return bell
 
-    def presence(self, owner: str) -> Presence:
+    def presence(self, owner: str) -> WorkerLock:
         """Return the presence of a worker of this process, made at its first claim."""
         found = self.presences.get(owner)
         if found is None:
             self.db.open()
             with self._lock:
                 if owner not in self.presences:
-                    self.presences[owner] = Presence.enter(self.db.directory, owner)
+                    self.presences[owner] = WorkerLock.acquire(self.db.directory, owner)
                 found = self.presences[owner]
         return found
 
     def owners_here(self) -> set[str]:
         """Return the workers that live in this process."""
-        return {owner for owner, one in tuple(self.presences.items()) if one.lasts}
+        return {owner for owner, one in tuple(self.presences.items()) if one.held}
 
     def leave(self, owner: str) -> None:
         """End a worker's presence; harmless when it has none here."""
         with self._lock:
             presence = self.presences.pop(owner, None)
         if presence is not None:
-            presence.leave()
+            presence.release()
 
     @property
     def claims_flush(self) -> bool:
@@ -158,7 +158,7 @@ class Store:
             presences, self.presences = self.presences, {}
             bell, self._bell = self._bell, None
         for presence in presences.values():
-            presence.leave()
+            presence.release()
         if bell is not None:
             bell.close()
         self.db.close()

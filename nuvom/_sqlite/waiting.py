@@ -10,7 +10,7 @@ import sqlite3
 from typing import TYPE_CHECKING, TypeVar
 
 from nuvom._sqlite.trouble import BUSY_SECS, is_busy
-from nuvom.host.lock_notice import NOTICE_SECS, LockedOut
+from nuvom.host.lock_notice import NOTICE_SECS, LockWaitNotice
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,7 +28,7 @@ class LockWait:
 
     def __init__(self, path: Path, clock: Clock) -> None:
         self._clock = clock
-        self._locked_out = LockedOut(path, clock)
+        self._locked_out = LockWaitNotice(path, clock)
 
     def run(self, action: Callable[[], T]) -> T:
         """Return what ``action`` returns, once no lock is in its way.

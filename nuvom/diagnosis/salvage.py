@@ -8,7 +8,7 @@ from nuvom._sqlite.salvage import salvage
 from nuvom.config.sources import load
 from nuvom.diagnosis.findings import Finding, fail, failed, warn
 from nuvom.errors import NuvomError, plural
-from nuvom.host.worker_lock import census
+from nuvom.host.worker_lock import count_workers
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,7 +27,7 @@ def salvage_findings(root: Path, target: Path) -> list[Finding]:
         return [fail(_NAME, text, "A file queue sets damaged entries aside by itself.")]
     source = settings.db_path
     try:
-        alive, _ = census(source.with_name(f"{source.name}.d"))
+        alive, _ = count_workers(source.with_name(f"{source.name}.d"))
         if alive:
             text = f"{plural(alive, 'worker')} still at work on {source}"
             return [fail(_NAME, text, "Stop them, and all programs that enqueue, and try again.")]

@@ -77,7 +77,7 @@ else:
         fcntl.flock(descriptor, fcntl.LOCK_UN)
 
 
-class TakenError(Exception):
+class LockTimeoutError(Exception):
     """Somebody else had the lock for as long as the caller was ready to wait."""
 
 
@@ -176,7 +176,7 @@ class FileLock:
     """A lock on a file, held by this object until it gives it up. Not re-entrant.
 
     It has one owner: a thread that waits for it keeps others from asking. Who needs a lock for
-    the length of one call uses ``FileTurns``. A forked child does not have it.
+    the length of one call uses ``FileMutex``. A forked child does not have it.
 
     Args:
         create: Make the file where it is missing.
@@ -297,7 +297,7 @@ class FileLock:
         self._file.drop()
 
 
-class FileTurns:
+class FileMutex:
     """Turns that threads and processes take one after the other. Not re-entrant.
 
     Args:
@@ -328,7 +328,7 @@ class FileTurns:
         Whatever exception strikes, the turn is over when this ends. A context manager could not
         promise that: its ``__exit__`` can be interrupted before it does anything.
 
-        Raises: TakenError: somebody else's turn took longer than the limit. StorageFull,
+        Raises: LockTimeoutError: somebody else's turn took longer than the limit. StorageFull,
         BackendUnavailable: the file cannot be opened or locked; a symbolic link is refused. What
         ``action`` raises.
         """
@@ -337,7 +337,7 @@ class FileTurns:
             # By unpacking: after a call an exception may strike before its answer is noted.
             (has_mutex,) = map(mutex.acquire, (True,), (self._patience,))
             if not has_mutex:
-                raise TakenError(self._file.path)
+                raise LockTimeoutError(self._file.path)
             try:
                 if not self._file.lock(blocking=self._limit_secs is None):
                     self._insist(self._limit_secs or 0.0)
@@ -364,7 +364,7 @@ class FileTurns:
             if self._file.lock():
                 return
             now = SYSTEM_CLOCK.monotonic()
-        raise TakenError(self._file.path)
+        raise LockTimeoutError(self._file.path)
 
     def close(self) -> None:
         """Close the file when no turn is running in this process. Twice is fine."""

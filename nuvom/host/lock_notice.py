@@ -23,7 +23,7 @@ _AGAIN_SECS = 60.0
 _LOG = get_logger("store")
 
 
-class LockedOut:
+class LockWaitNotice:
     """Writes the line, for one store and process at most once a minute."""
 
     def __init__(self, where: Path, clock: Clock) -> None:

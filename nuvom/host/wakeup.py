@@ -45,7 +45,7 @@ _ANY_PORT = (_LOOPBACK, 0)
 _MAX_ADDRESS_BYTES = 100  # of a socket's path: 108 on Linux, 104 on macOS, end mark included
 
 
-class Doorbell:
+class Wakeup:
     """The bells of one store. Usable from any thread, and after a fork.
 
     Args:
@@ -105,12 +105,12 @@ class Doorbell:
             yield Waiter(listener)
         finally:
             listener.disarm()
-            if self._kept or self._is_closed or not listener.is_rung:
+            if self._kept or self._is_closed or not listener.has_place:
                 listener.close()
             else:
                 self._kept.append(listener)
 
-    def ring_one(self, kind: str = "work") -> bool:
+    def notify_one(self, kind: str = "work") -> bool:
         """Wake one sleeping listener; False when none sleeps. Never fails."""
         at = self._map.find(_ASLEEP, first := _KINDS[kind], first + LISTENERS)
         while at >= 0:
@@ -119,7 +119,7 @@ class Doorbell:
             at = self._map.find(_ASLEEP, at + 1, first + LISTENERS)
         return False
 
-    def ring_all(self, kind: str = "result") -> None:
+    def notify_all(self, kind: str = "result") -> None:
         """Wake all sleeping listeners. Never fails."""
         first = _KINDS[kind]
         at = self._map.find(_ASLEEP, first, first + LISTENERS)
@@ -167,7 +167,7 @@ class Listener:
         drop_at_fork(self)
 
     @property
-    def is_rung(self) -> bool:
+    def has_place(self) -> bool:
         """Whether it has a place, so that others know of it."""
         return self._lock is not None
 

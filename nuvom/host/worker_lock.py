@@ -47,7 +47,7 @@ _ASKED_WAIT_SECS = 0.001
 _TRIES_TO_ASK = 5 if sys.platform == "win32" else 1
 
 
-class Presence(SlotFile):
+class WorkerLock(SlotFile):
     """A live worker: its lock file, and its slot file as described in ``SlotFile``.
 
     Made by ``enter``. A forked child does not have it and cannot end it.
@@ -61,7 +61,7 @@ class Presence(SlotFile):
         self._has_ended = False
 
     @classmethod
-    def enter(cls, directory: Path, owner: str, *, slots: int = 1024) -> Self:
+    def acquire(cls, directory: Path, owner: str, *, slots: int = 1024) -> Self:
         """Make it known that ``owner`` lives, until ``leave`` or the death of this process.
 
         Args:
@@ -80,7 +80,7 @@ class Presence(SlotFile):
                 presence = cls(base, lock, slots)
                 with storage_errors(lock.path):
                     write_all(lock.fileno(), _content().encode())
-                crashpoint("presence.before_visible")
+                crashpoint("worker_lock.before_visible")
                 # Visible only now that it is locked: a reaper never sees a live worker unlocked.
                 if lock.move_to(f"{base}.lock"):
                     return presence
@@ -89,11 +89,11 @@ class Presence(SlotFile):
                 raise
 
     @property
-    def lasts(self) -> bool:
+    def held(self) -> bool:
         """Whether it has not ended, and is this process's."""
         return self._lock.held and not self._has_ended
 
-    def leave(self) -> None:
+    def release(self) -> None:
         """End it: nobody will recover anything of this owner. Twice is fine, also to complete it.
 
         All jobs must be settled or released before.
@@ -111,7 +111,7 @@ class Presence(SlotFile):
             self._lock.release()
 
 
-class Corpse:
+class DeadWorker:
     """A worker that died, held by this process so that only one reaper recovers its jobs.
 
     Attributes:
@@ -126,14 +126,14 @@ class Corpse:
         if header is not None and _is_this_boot(header.boot):
             self._slots = read_slots(f"{_base(lock.path)}.slots")
 
-    def verdict(self, job_id: str, lease_epoch: int) -> bool:
+    def had_started(self, job_id: str, lease_epoch: int) -> bool:
         """Return whether this delivery started.
 
         True unless proven otherwise: also after a reboot and when the slot file is damaged.
         """
         return self._slots is None or self._slots.started(job_id, lease_epoch)
 
-    def bury(self) -> None:
+    def forget(self) -> None:
         """Forget the worker: all its jobs are recovered. Twice is fine."""
         if self._lock.held:
             _bury(self._lock)
@@ -149,7 +149,7 @@ class Corpse:
         self.close()
 
 
-def find_dead(directory: Path, living: Container[str] = ()) -> list[Corpse]:
+def find_dead(directory: Path, living: Container[str] = ()) -> list[DeadWorker]:
     """Return the workers that died and whom no other reaper holds. Bury or close each.
 
     Args:
@@ -157,7 +157,7 @@ def find_dead(directory: Path, living: Container[str] = ()) -> list[Corpse]:
     Raises: BackendUnavailable: a worker of another machine uses this folder, or the folder
     cannot be read.
     """
-    corpses: list[Corpse] = []
+    corpses: list[DeadWorker] = []
     lock: FileLock | None = None
     try:
         for path in _files(os.path.join(directory, "workers"), ".lock", ".new"):
@@ -176,14 +176,14 @@ def find_dead(directory: Path, living: Container[str] = ()) -> list[Corpse]:
     return corpses
 
 
-def _corpse(lock: FileLock) -> Corpse | None:
+def _corpse(lock: FileLock) -> DeadWorker | None:
     """Return who held a lock, if it died and no other reaper has it."""
     if lock.path.endswith(".new"):
         if lock.acquire():  # it died before anybody could see it
             _bury(lock)
         return None
     if _seize(lock):
-        return Corpse(lock)
+        return DeadWorker(lock)
     _refuse_foreign(lock.path)
     return None
 
@@ -211,7 +211,7 @@ def is_alive(directory: Path, owner: str) -> bool:
     return _lives(os.fspath(directory / "workers" / f"{owner}.lock")) is True
 
 
-def census(directory: Path) -> tuple[int, int]:
+def count_workers(directory: Path) -> tuple[int, int]:
     """Return how many workers live, and how many have died and were not buried yet.
 
     Raises: BackendUnavailable: the folder cannot be read.
@@ -333,7 +333,7 @@ def _bury(lock: FileLock) -> None:
     slots = f"{_base(lock.path)}.slots"
     with storage_errors(slots), suppress(FileNotFoundError):
         os.unlink(slots)
-    crashpoint("presence.half_buried")
+    crashpoint("worker_lock.half_forgotten")
     lock.remove()
 
 

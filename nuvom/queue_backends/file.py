@@ -69,7 +69,7 @@ class FileJobQueue(ReadingPart, ControlPart, RecoveryPart, LeasedJobQueue):
     def enqueue(self, job: JobRecord) -> str | None:
         """Store a job; see the contract. Threads that enqueue together share a flush."""
         refused = self._take_in([job], with_table=self._needs_table(job))
-        self.store.bell.ring_one("work")
+        self.store.bell.notify_one("work")
         return refused.get(job.id)
 
     def enqueue_many(self, jobs: Iterable[JobRecord]) -> dict[str, str]:
@@ -80,7 +80,7 @@ class FileJobQueue(ReadingPart, ControlPart, RecoveryPart, LeasedJobQueue):
         if first is None:
             return {}
         refused = self._take_in(many, with_table=self._needs_table(first))
-        self.store.bell.ring_one("work")
+        self.store.bell.notify_one("work")
         return refused
 
     def _needs_table(self, job: JobRecord) -> bool:
@@ -194,9 +194,9 @@ class FileJobQueue(ReadingPart, ControlPart, RecoveryPart, LeasedJobQueue):
         self.store.flush()  # also where nothing is new: the first call may have failed to
         crashpoint("file.settle.after_flush")
         self.store.workers.unbook((one.record.id, one.record.lease_epoch) for one in settlements)
-        self.store.bell.ring_all("result")
+        self.store.bell.notify_all("result")
         if has_work:
-            self.store.bell.ring_one("work")
+            self.store.bell.notify_one("work")
         return accepted
 
     def release(self, jobs: Sequence[JobRecord]) -> list[bool]:
@@ -216,7 +216,7 @@ class FileJobQueue(ReadingPart, ControlPart, RecoveryPart, LeasedJobQueue):
         held = self.store.turn(give_back)
         self.store.flush()
         self.store.workers.unbook(map(_key, jobs))
-        self.store.bell.ring_one("work")
+        self.store.bell.notify_one("work")
         return [held.pop(_key(job), None) is not None for job in jobs]
 
     def extend(self, owner: str) -> dict[str, int]:
@@ -271,7 +271,7 @@ class FileJobQueue(ReadingPart, ControlPart, RecoveryPart, LeasedJobQueue):
 
     def notify(self) -> None:
         """Wake one worker that sleeps, in any process."""
-        self.store.bell.ring_one("work")
+        self.store.bell.notify_one("work")
 
     def start(self) -> None:
         """Open the folder, so that whatever is wrong with it shows at once."""

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from nuvom.core.outcome import Settlement
     from nuvom.core.record import JobRecord
     from nuvom.host.wakeup import Listener
-    from nuvom.host.worker_lock import Presence
+    from nuvom.host.worker_lock import WorkerLock
 
 # What a claim has to know, in one row: queues with ready jobs and with suspects, found by
 # skipping through the index from name to name, and whether a scheduled job is due.
@@ -109,7 +109,7 @@ class SQLiteJobQueue(ReadingPart, ControlPart, RecoveryPart, TotalsPart, LeasedJ
         crashpoint("sqlite.enqueue.before_commit")
         existing = self._group.submit(job)
         crashpoint("sqlite.enqueue.after_commit")
-        bell.ring_one("work")
+        bell.notify_one("work")
         return existing
 
     def enqueue_many(self, jobs: Iterable[JobRecord]) -> dict[str, str]:
@@ -118,7 +118,7 @@ class SQLiteJobQueue(ReadingPart, ControlPart, RecoveryPart, TotalsPart, LeasedJ
         self.store.pressure.slows_down()
         refused = self._enqueuer.store_many(jobs)
         crashpoint("sqlite.enqueue_many.after_commit")
-        bell.ring_one("work")
+        bell.notify_one("work")
         return refused
 
     # ---- claim --------------------------------------------------------------------------
@@ -173,7 +173,7 @@ class SQLiteJobQueue(ReadingPart, ControlPart, RecoveryPart, TotalsPart, LeasedJ
         if queue not in exclude and (queues is None or queue == queues[0]):
             turn.take_few(min(n, FEW), queue)
 
-    def _book(self, presence: Presence, turn: Claim) -> list[JobRecord]:
+    def _book(self, presence: WorkerLock, turn: Claim) -> list[JobRecord]:
         """Read the claimed jobs, and note them in the slot file as not started."""
         self._last_queue = turn.queue
         crashpoint("sqlite.claim.after_commit")
@@ -239,7 +239,7 @@ class SQLiteJobQueue(ReadingPart, ControlPart, RecoveryPart, TotalsPart, LeasedJ
         crashpoint("sqlite.settle.before_commit")
         accepted = settle(self.store, settlements)
         crashpoint("sqlite.settle.after_commit")
-        self.store.bell.ring_all("result")
+        self.store.bell.notify_all("result")
         self._free([(one.record.id, one.record.lease_epoch) for one in settlements])
         self.store.note_settled()
         return accepted
@@ -287,7 +287,7 @@ class SQLiteJobQueue(ReadingPart, ControlPart, RecoveryPart, TotalsPart, LeasedJ
     def _free(self, deliveries: Iterable[tuple[str, int]]) -> None:
         """Let the slots of these be used again. A later delivery of the same job keeps its own."""
         marks = self.store.marks
-        freed: defaultdict[Presence, list[int]] = defaultdict(list)
+        freed: defaultdict[WorkerLock, list[int]] = defaultdict(list)
         for job_id, epoch in deliveries:
             booked = marks.get(job_id)
             if booked is None or booked[2] != epoch:
@@ -329,7 +329,7 @@ class SQLiteJobQueue(ReadingPart, ControlPart, RecoveryPart, TotalsPart, LeasedJ
 
     def notify(self) -> None:
         """Wake one worker that sleeps, in any process."""
-        self.store.bell.ring_one("work")
+        self.store.bell.notify_one("work")
 
     def start(self) -> None:
         """Open the file for a worker, so that whatever is wrong with it shows at once."""

@@ -108,7 +108,7 @@ class FileResultBackend(BaseResultBackend):
 
         if not self._in_turn(job_id, keep):
             return False
-        self.store.bell.ring_all("result")
+        self.store.bell.notify_all("result")
         return True
 
     def set_record(self, record: JobRecord) -> None:

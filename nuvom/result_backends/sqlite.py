@@ -162,7 +162,7 @@ class SQLiteResultBackend(BaseResultBackend):
             return connection.execute(_KEEP, row).rowcount > 0
 
         was_kept = self.store.db.write(keep)
-        self.store.bell.ring_all("result")
+        self.store.bell.notify_all("result")
         return was_kept
 
     def _known(self, job_id: str) -> JobRecord:

@@ -15,7 +15,7 @@ from nuvom.config.sources import load
 from nuvom.core.views import WorkerInfo
 from nuvom.diagnosis import project as project_checks
 from nuvom.diagnosis import store as store_checks
-from nuvom.host.worker_lock import Presence
+from nuvom.host.worker_lock import WorkerLock
 from nuvom.inspection import Inspector
 from nuvom.queue_backends.sqlite import SQLiteJobQueue
 from nuvom.testing.builders import make_job
@@ -276,12 +276,12 @@ def test_salvage_saves_what_can_be_read(damaged: Path) -> None:
 
 
 def test_salvage_waits_for_the_workers_to_stop(damaged: Path) -> None:
-    presence = Presence.enter(damaged.with_name("nuvom.db.d"), "alive")
+    presence = WorkerLock.acquire(damaged.with_name("nuvom.db.d"), "alive")
     code, level, text = doctor("salvage", "--salvage", "saved.db")
     assert (7, "fail") == (code, level)
     assert "1 worker" in text
     assert not Path("saved.db").exists()
-    presence.leave()
+    presence.release()
 
 
 def test_salvage_overwrites_nothing(damaged: Path) -> None:

@@ -17,7 +17,7 @@ import pytest
 
 from nuvom.errors import BackendUnavailable, StorageFull
 from nuvom.host import wakeup as _doorbell
-from nuvom.host.wakeup import Doorbell, Loopback, SocketFiles
+from nuvom.host.wakeup import Loopback, SocketFiles, Wakeup
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -31,8 +31,8 @@ LIMIT_SECS = 30.0
 SLEEP = """
 import sys
 from pathlib import Path
-from nuvom.host.wakeup import Doorbell
-listener = Doorbell(Path(sys.argv[1])).listen("work")
+from nuvom.host.wakeup import Wakeup
+listener = Wakeup(Path(sys.argv[1])).listen("work")
 listener.arm()
 print("asleep", flush=True)
 print(listener.wait(30), flush=True)
@@ -49,8 +49,8 @@ def transport(request: pytest.FixtureRequest) -> Callable[[], Transport]:
 
 
 @pytest.fixture
-def bell(tmp_path: Path, transport: Callable[[], Transport]) -> Iterator[Doorbell]:
-    bell = Doorbell(tmp_path, transport=transport())
+def bell(tmp_path: Path, transport: Callable[[], Transport]) -> Iterator[Wakeup]:
+    bell = Wakeup(tmp_path, transport=transport())
     yield bell
     bell.close()
 
@@ -69,19 +69,19 @@ def sleeper(folder: Path) -> subprocess.Popen[bytes]:
 # ---- waiting for results ------------------------------------------------------------------
 
 
-def test_a_waiter_is_woken_and_its_place_kept_for_the_next(bell: Doorbell, tmp_path: Path) -> None:
+def test_a_waiter_is_woken_and_its_place_kept_for_the_next(bell: Wakeup, tmp_path: Path) -> None:
     for _ in range(3):
         with bell.waiter() as waiter:
-            bell.ring_all()
+            bell.notify_all()
             assert waiter.wait(60)
-            bell.ring_all()  # while it looks for news
+            bell.notify_all()  # while it looks for news
             assert waiter.wait(60)
-        assert not bell.ring_one("result")  # nobody sleeps
+        assert not bell.notify_one("result")  # nobody sleeps
         assert files(tmp_path) >= {"result-0.lock"}
         assert "result-1.lock" not in files(tmp_path)
 
 
-def test_of_waiters_at_the_same_time_one_place_is_kept(bell: Doorbell, tmp_path: Path) -> None:
+def test_of_waiters_at_the_same_time_one_place_is_kept(bell: Wakeup, tmp_path: Path) -> None:
     with bell.waiter(), bell.waiter():
         assert files(tmp_path) >= {"result-0.lock", "result-1.lock"}
     assert 1 == len([name for name in files(tmp_path) if name.endswith(".lock")])
@@ -90,24 +90,24 @@ def test_of_waiters_at_the_same_time_one_place_is_kept(bell: Doorbell, tmp_path:
 
 
 def test_a_waiter_beyond_the_last_place_is_not_kept(
-    bell: Doorbell, monkeypatch: pytest.MonkeyPatch
+    bell: Wakeup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(_doorbell, "LISTENERS", 0)
     with bell.waiter() as waiter:
         assert not waiter.wait(0)
     monkeypatch.undo()
     with bell.waiter() as waiter:
-        bell.ring_all()
+        bell.notify_all()
         assert waiter.wait(60)
 
 
 # ---- ringing ------------------------------------------------------------------------------
 
 
-def test_who_sleeps_is_woken(bell: Doorbell) -> None:
+def test_who_sleeps_is_woken(bell: Wakeup) -> None:
     listener = bell.listen("work")
     listener.arm()
-    thread = Thread(target=bell.ring_one)
+    thread = Thread(target=bell.notify_one)
     thread.start()
     assert listener.wait(LIMIT_SECS)
     thread.join()
@@ -116,33 +116,33 @@ def test_who_sleeps_is_woken(bell: Doorbell) -> None:
 
 def test_who_sleeps_in_another_process_is_woken(tmp_path: Path) -> None:
     child = sleeper(tmp_path)
-    bell = Doorbell(tmp_path)
-    assert bell.ring_one("work")
+    bell = Wakeup(tmp_path)
+    assert bell.notify_one("work")
     answer, _ = child.communicate(timeout=LIMIT_SECS)
     assert answer.strip() == b"True"
-    assert not bell.ring_one("work")
+    assert not bell.notify_one("work")
     bell.close()
 
 
-def test_a_ring_between_arming_and_waiting_is_not_missed(bell: Doorbell) -> None:
+def test_a_ring_between_arming_and_waiting_is_not_missed(bell: Wakeup) -> None:
     listener = bell.listen("work")
     listener.arm()
-    assert bell.ring_one()
+    assert bell.notify_one()
     assert listener.wait(LIMIT_SECS)
     listener.close()
 
 
-def test_who_does_not_sleep_is_not_rung(bell: Doorbell) -> None:
+def test_who_does_not_sleep_is_not_rung(bell: Wakeup) -> None:
     listener = bell.listen("work")
-    assert not bell.ring_one()
+    assert not bell.notify_one()
     listener.arm()
     listener.disarm()
-    assert not bell.ring_one()
+    assert not bell.notify_one()
     assert not listener.wait(0)
     listener.close()
 
 
-def test_waiting_ends_with_its_limit(bell: Doorbell) -> None:
+def test_waiting_ends_with_its_limit(bell: Wakeup) -> None:
     listener = bell.listen("work")
     listener.arm()
     assert not listener.wait(0)
@@ -150,54 +150,54 @@ def test_waiting_ends_with_its_limit(bell: Doorbell) -> None:
     listener.close()
 
 
-def test_arming_forgets_what_rang_before(bell: Doorbell) -> None:
+def test_arming_forgets_what_rang_before(bell: Wakeup) -> None:
     listener = bell.listen("work")
     listener.arm()
-    bell.ring_one()
+    bell.notify_one()
     listener.poke()
     listener.arm()
     assert not listener.wait(0)
     listener.close()
 
 
-def test_one_ring_wakes_one_of_several(bell: Doorbell) -> None:
+def test_one_ring_wakes_one_of_several(bell: Wakeup) -> None:
     listeners = [bell.listen("work") for _ in range(3)]
     for listener in listeners:
         listener.arm()
-    assert bell.ring_one()
+    assert bell.notify_one()
     assert sum(listener.wait(0.05) for listener in listeners) == 1
-    assert bell.ring_one()
-    assert bell.ring_one()
-    assert not bell.ring_one()
+    assert bell.notify_one()
+    assert bell.notify_one()
+    assert not bell.notify_one()
     for listener in listeners:
         listener.close()
 
 
-def test_all_are_rung_each_once(bell: Doorbell) -> None:
+def test_all_are_rung_each_once(bell: Wakeup) -> None:
     listeners = [bell.listen("result") for _ in range(3)]
     for listener in listeners[:2]:
         listener.arm()
-    bell.ring_all("result")
+    bell.notify_all("result")
     assert [listener.wait(0.05) for listener in listeners] == [True, True, False]
-    bell.ring_all("result")
+    bell.notify_all("result")
     assert not any(listener.wait(0) for listener in listeners)
     for listener in listeners:
         listener.close()
 
 
-def test_kinds_do_not_mix(bell: Doorbell) -> None:
+def test_kinds_do_not_mix(bell: Wakeup) -> None:
     worker, waiter = bell.listen("work"), bell.listen("result")
     worker.arm()
     waiter.arm()
-    bell.ring_all("result")
+    bell.notify_all("result")
     assert not worker.wait(0)
     assert waiter.wait(LIMIT_SECS)
-    assert bell.ring_one("work")
+    assert bell.notify_one("work")
     for listener in (worker, waiter):
         listener.close()
 
 
-def test_a_poke_ends_one_wait_of_that_listener(bell: Doorbell) -> None:
+def test_a_poke_ends_one_wait_of_that_listener(bell: Wakeup) -> None:
     first, second = bell.listen("work"), bell.listen("work")
     for listener in (first, second):
         listener.arm()
@@ -208,17 +208,17 @@ def test_a_poke_ends_one_wait_of_that_listener(bell: Doorbell) -> None:
         listener.close()
 
 
-def test_its_descriptor_becomes_readable_when_it_rings(bell: Doorbell) -> None:
+def test_its_descriptor_becomes_readable_when_it_rings(bell: Wakeup) -> None:
     listener = bell.listen("work")
     listener.arm()
     assert select.select([listener], [], [], 0)[0] == []
-    bell.ring_one()
+    bell.notify_one()
     assert select.select([listener], [], [], LIMIT_SECS)[0] == [listener]
     listener.close()
     assert listener.fileno() == -1
 
 
-def test_a_full_buffer_counts_as_rung(bell: Doorbell, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_buffer_counts_as_rung(bell: Wakeup, monkeypatch: pytest.MonkeyPatch) -> None:
     class Full:
         def __init__(self, *_: object) -> None: ...
         def setblocking(self, *_: object) -> None: ...
@@ -229,7 +229,7 @@ def test_a_full_buffer_counts_as_rung(bell: Doorbell, monkeypatch: pytest.Monkey
     listener = bell.listen("work")
     listener.arm()
     monkeypatch.setattr(socket, "socket", Full)
-    assert bell.ring_one()
+    assert bell.notify_one()
     monkeypatch.undo()
     listener.close()
 
@@ -242,12 +242,12 @@ def test_who_died_asleep_is_passed_over_and_its_place_taken(tmp_path: Path) -> N
     child = sleeper(tmp_path)
     child.send_signal(signal.SIGKILL)
     child.communicate()
-    bell = Doorbell(tmp_path)
+    bell = Wakeup(tmp_path)
     bell._map[1] = 1  # another one whose files are gone altogether
     alive = [bell.listen("work") for _ in range(3)]
     assert {"work-0.sock", "work-1.sock", "work-2.sock"} <= files(tmp_path)
     alive[2].arm()
-    assert bell.ring_one()
+    assert bell.notify_one()
     assert alive[2].wait(LIMIT_SECS)
     for listener in alive:
         listener.close()
@@ -258,33 +258,33 @@ def test_who_died_asleep_is_passed_over_and_its_place_taken(tmp_path: Path) -> N
 @posix
 def test_a_ring_goes_on_to_the_living_when_the_first_is_dead(tmp_path: Path) -> None:
     child = sleeper(tmp_path)
-    bell = Doorbell(tmp_path)
+    bell = Wakeup(tmp_path)
     alive = bell.listen("work")
     alive.arm()
     child.send_signal(signal.SIGKILL)
     child.communicate()
-    assert bell.ring_one()
+    assert bell.notify_one()
     assert alive.wait(LIMIT_SECS)
-    assert not bell.ring_one()
+    assert not bell.notify_one()
     alive.close()
     bell.close()
 
 
 @pytest.mark.parametrize("content", ["", "x", "99999999"])
 def test_a_damaged_port_is_a_listener_that_is_not_there(tmp_path: Path, content: str) -> None:
-    bell = Doorbell(tmp_path, transport=Loopback())
+    bell = Wakeup(tmp_path, transport=Loopback())
     listener = bell.listen("work")
     listener.arm()
     (tmp_path / "bells" / "work-0.port").write_text(content)
-    assert not bell.ring_one()
+    assert not bell.notify_one()
     (tmp_path / "bells" / "work-0.port").unlink()
     listener.arm()
-    assert not bell.ring_one()
+    assert not bell.notify_one()
     listener.close()
     bell.close()
 
 
-def test_an_answer_of_the_network_to_an_earlier_send_wakes_nobody(bell: Doorbell) -> None:
+def test_an_answer_of_the_network_to_an_earlier_send_wakes_nobody(bell: Wakeup) -> None:
     """Windows reports to the receiver that somebody it once sent to is gone."""
 
     class Reset:
@@ -306,39 +306,39 @@ def test_an_answer_of_the_network_to_an_earlier_send_wakes_nobody(bell: Doorbell
 # ---- places -------------------------------------------------------------------------------
 
 
-def test_closing_frees_the_place_and_takes_its_files_away(bell: Doorbell, tmp_path: Path) -> None:
+def test_closing_frees_the_place_and_takes_its_files_away(bell: Wakeup, tmp_path: Path) -> None:
     listener = bell.listen("work")
     listener.arm()
     listener.close()
     listener.close()
-    assert not bell.ring_one()
+    assert not bell.notify_one()
     again = bell.listen("work")
     again.arm()
-    assert bell.ring_one()
+    assert bell.notify_one()
     again.close()
     assert files(tmp_path) <= {"flags", "work-0.port"}
 
 
-def test_a_forgotten_listener_gives_its_place_up(bell: Doorbell) -> None:
+def test_a_forgotten_listener_gives_its_place_up(bell: Wakeup) -> None:
     listener = bell.listen("work")
     listener.arm()
     del listener
     gc.collect()
     again = bell.listen("work")
     again.arm()
-    assert bell.ring_one()
+    assert bell.notify_one()
     assert again.wait(LIMIT_SECS)
-    assert not bell.ring_one()
+    assert not bell.notify_one()
     again.close()
 
 
 def test_beyond_the_last_place_a_listener_waits_for_its_limit_or_a_poke(
-    bell: Doorbell, monkeypatch: pytest.MonkeyPatch
+    bell: Wakeup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(_doorbell, "LISTENERS", 1)
     first, second = bell.listen("work"), bell.listen("work")
     second.arm()
-    assert not bell.ring_one()
+    assert not bell.notify_one()
     assert not second.wait(0.001)
     second.poke()
     assert second.wait(LIMIT_SECS)
@@ -350,7 +350,7 @@ def test_beyond_the_last_place_a_listener_waits_for_its_limit_or_a_poke(
 def test_a_listener_that_cannot_be_bound_leaves_its_place_free(
     tmp_path: Path, transport: Callable[[], Transport], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bell = Doorbell(tmp_path, transport=transport())
+    bell = Wakeup(tmp_path, transport=transport())
 
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
@@ -362,18 +362,18 @@ def test_a_listener_that_cannot_be_bound_leaves_its_place_free(
             bell.listen("work")
     listener = bell.listen("work")
     listener.arm()
-    assert bell.ring_one()
+    assert bell.notify_one()
     listener.close()
     bell.close()
 
 
 def test_a_long_path_is_served_by_the_loopback(tmp_path: Path) -> None:
     deep = tmp_path / ("d" * 60) / ("e" * 60)
-    bell = Doorbell(deep)
+    bell = Wakeup(deep)
     assert isinstance(bell._transport, Loopback)
     listener = bell.listen("work")
     listener.arm()
-    assert bell.ring_one()
+    assert bell.notify_one()
     assert listener.wait(LIMIT_SECS)
     listener.close()
     bell.close()
@@ -383,14 +383,14 @@ def test_a_long_path_is_served_by_the_loopback(tmp_path: Path) -> None:
 def test_a_short_path_is_served_by_socket_files(tmp_path: Path) -> None:
     if len(str(tmp_path)) > 70:
         pytest.skip("the folder for tests is too deep")
-    assert isinstance(Doorbell(tmp_path)._transport, SocketFiles)
+    assert isinstance(Wakeup(tmp_path)._transport, SocketFiles)
 
 
 # ---- the number ---------------------------------------------------------------------------
 
 
 def test_the_number_changes_with_every_bump_and_for_all(tmp_path: Path) -> None:
-    first, second = Doorbell(tmp_path), Doorbell(tmp_path)
+    first, second = Wakeup(tmp_path), Wakeup(tmp_path)
     seen = {first.version()}
     for number in range(100):
         (first if number % 2 else second).bump()
@@ -406,7 +406,7 @@ def test_the_number_changes_with_every_bump_and_for_all(tmp_path: Path) -> None:
 def test_all_files_are_private(tmp_path: Path) -> None:
     before = os.umask(0)
     try:
-        bell = Doorbell(tmp_path / "store")
+        bell = Wakeup(tmp_path / "store")
         listener = bell.listen("work")
     finally:
         os.umask(before)
@@ -419,11 +419,11 @@ def test_all_files_are_private(tmp_path: Path) -> None:
 
 
 def test_a_file_of_another_size_is_filled_up_and_kept(tmp_path: Path) -> None:
-    Doorbell(tmp_path).bump()
+    Wakeup(tmp_path).bump()
     flags = tmp_path / "bells" / "flags"
     content = flags.read_bytes()
     flags.write_bytes(content[:600])
-    bell = Doorbell(tmp_path)
+    bell = Wakeup(tmp_path)
     assert flags.read_bytes() == content
     bell.close()
 
@@ -433,19 +433,19 @@ def test_a_folder_that_is_a_symbolic_link_is_refused(tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir(mode=0o700)
     (tmp_path / "bells").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(BackendUnavailable):
-        Doorbell(tmp_path)
+        Wakeup(tmp_path)
 
 
 @posix
 def test_a_forked_child_can_ring_and_does_not_keep_the_parents_place(tmp_path: Path) -> None:
-    bell = Doorbell(tmp_path)
+    bell = Wakeup(tmp_path)
     listener, other = bell.listen("work"), bell.listen("work")
     listener.arm()
     ready, go = os.pipe(), os.pipe()
     pid = os.fork()
     if pid == 0:
         listener.close()
-        ok = (tmp_path / "bells" / "work-0.sock").exists() and bell.ring_one()
+        ok = (tmp_path / "bells" / "work-0.sock").exists() and bell.notify_one()
         os.write(ready[1], b"1" if ok else b"0")
         os.read(go[0], 1)
         os._exit(0)
@@ -465,7 +465,7 @@ def test_a_forked_child_can_ring_and_does_not_keep_the_parents_place(tmp_path: P
 
 
 def test_a_dropped_listener_leaves_its_place_to_the_one_it_was_copied_from(tmp_path: Path) -> None:
-    bell = Doorbell(tmp_path)
+    bell = Wakeup(tmp_path)
     listener = bell.listen("work")
     before = files(tmp_path)
     listener.drop_in_child()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from nuvom.host import wakeup as _doorbell
-from nuvom.host.wakeup import Doorbell, Listener, Loopback, SocketFiles
+from nuvom.host.wakeup import Listener, Loopback, SocketFiles, Wakeup
 from nuvom.testing.conformance.points import Interruption
 from tests.unit._file.interrupting import in_thread, interrupt_everywhere
 
@@ -37,11 +37,11 @@ def transport(request: pytest.FixtureRequest) -> Callable[[], Transport]:
     return SocketFiles
 
 
-def rings(bell: Doorbell, kind: str = "work") -> bool:
+def rings(bell: Wakeup, kind: str = "work") -> bool:
     """Whether one can listen at the first place and be woken, with nobody else asleep."""
     listener = bell.listen(kind)
     listener.arm()
-    answer = bell.ring_one(kind) and listener.wait(LIMIT_SECS) and not bell.ring_one(kind)
+    answer = bell.notify_one(kind) and listener.wait(LIMIT_SECS) and not bell.notify_one(kind)
     listener.close()
     return answer
 
@@ -56,7 +56,7 @@ def test_an_interrupted_listener_leaves_its_place_free(
     tmp_path: Path, transport: Callable[[], Transport]
 ) -> None:
     def prepare(number: int) -> Case:
-        bell = Doorbell(tmp_path / str(number), transport=transport())
+        bell = Wakeup(tmp_path / str(number), transport=transport())
         made: list[Listener] = []
 
         def check(_: bool) -> None:  # noqa: FBT001  # it is told this alone
@@ -75,7 +75,7 @@ def test_an_interrupted_close_of_a_listener_can_be_completed(
     tmp_path: Path, transport: Callable[[], Transport]
 ) -> None:
     def prepare(number: int) -> Case:
-        bell = Doorbell(tmp_path / str(number), transport=transport())
+        bell = Wakeup(tmp_path / str(number), transport=transport())
         listener = bell.listen("work")
         listener.arm()
 
@@ -94,7 +94,7 @@ def test_an_interrupted_wait_for_a_result_leaves_its_place_to_the_next(
     tmp_path: Path, transport: Callable[[], Transport]
 ) -> None:
     def prepare(number: int) -> Case:
-        bell = Doorbell(tmp_path / str(number), transport=transport())
+        bell = Wakeup(tmp_path / str(number), transport=transport())
 
         def wait() -> None:
             # Suppressed, and its traceback forgotten with it: the waiter lives as long as that.
@@ -103,7 +103,7 @@ def test_an_interrupted_wait_for_a_result_leaves_its_place_to_the_next(
 
         def check(_: bool) -> None:  # noqa: FBT001  # as above
             bell.close()
-            again = Doorbell(tmp_path / str(number), transport=transport())
+            again = Wakeup(tmp_path / str(number), transport=transport())
             assert in_thread(lambda: rings(again, "result"))
             again.close()
 
@@ -116,18 +116,18 @@ def test_an_interrupted_ring_rings_again(
     tmp_path: Path, transport: Callable[[], Transport]
 ) -> None:
     def prepare(number: int) -> Case:
-        bell = Doorbell(tmp_path / str(number), transport=transport())
+        bell = Wakeup(tmp_path / str(number), transport=transport())
         listener = bell.listen("work")
         listener.arm()
 
         def check(_: bool) -> None:  # noqa: FBT001  # as above
             listener.arm()
-            in_thread(bell.ring_one)
+            in_thread(bell.notify_one)
             assert listener.wait(LIMIT_SECS)
             listener.close()
             bell.close()
 
-        return bell.ring_one, check
+        return bell.notify_one, check
 
     assert interrupt_everywhere(prepare) > 5
 
@@ -135,17 +135,17 @@ def test_an_interrupted_ring_rings_again(
 def test_an_interrupted_opening_can_be_repeated(tmp_path: Path) -> None:
     def prepare(number: int) -> Case:
         folder = tmp_path / str(number)
-        made: list[Doorbell] = []
+        made: list[Wakeup] = []
 
         def check(_: bool) -> None:  # noqa: FBT001  # as above
             for bell in made:
                 bell.close()
             made.clear()
-            again = in_thread(lambda: Doorbell(folder))
+            again = in_thread(lambda: Wakeup(folder))
             assert rings(again)
             again.close()
 
-        return lambda: made.append(Doorbell(folder)), check
+        return lambda: made.append(Wakeup(folder)), check
 
     assert interrupt_everywhere(prepare) > 30
 
@@ -155,7 +155,7 @@ def test_a_child_forked_while_a_thread_rings_can_ring_too(
     tmp_path: Path, transport: Callable[[], Transport]
 ) -> None:
     made = transport()
-    bell = Doorbell(tmp_path, transport=made)
+    bell = Wakeup(tmp_path, transport=made)
     listener = bell.listen("work")
     listener.arm()
     sender = made._sender  # type: ignore[attr-defined]  # of both kinds
@@ -163,7 +163,7 @@ def test_a_child_forked_while_a_thread_rings_can_ring_too(
     with sender._mutex:  # as another thread has it, which the child does not have
         pid = os.fork()
         if pid == 0:
-            os._exit(0 if bell.ring_one() else 1)
+            os._exit(0 if bell.notify_one() else 1)
         _, status = os.waitpid(pid, 0)
     assert os.waitstatus_to_exitcode(status) == 0
     assert listener.wait(LIMIT_SECS)

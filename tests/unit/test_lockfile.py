@@ -19,7 +19,7 @@ from nuvom.core.clock import SYSTEM_CLOCK
 from nuvom.errors import BackendUnavailable
 from nuvom.host import lock as _lockfile
 from nuvom.host.files import open_file
-from nuvom.host.lock import FileLock, FileTurns, TakenError
+from nuvom.host.lock import FileLock, FileMutex, LockTimeoutError
 from tests.unit._file.interrupting import descriptors
 
 if TYPE_CHECKING:
@@ -128,8 +128,8 @@ def test_who_waits_for_a_turn_gets_it_when_the_one_before_is_over(
     path: Path, *, keep_open: bool
 ) -> None:
     got = Event()
-    turns = FileTurns(path, keep_open=keep_open)
-    thread = Thread(target=lambda: FileTurns(path, keep_open=keep_open).run(got.set))
+    turns = FileMutex(path, keep_open=keep_open)
+    thread = Thread(target=lambda: FileMutex(path, keep_open=keep_open).run(got.set))
 
     def turn() -> bool:
         thread.start()
@@ -142,7 +142,7 @@ def test_who_waits_for_a_turn_gets_it_when_the_one_before_is_over(
 
 
 def test_a_turn_gives_what_was_given_to_it_and_what_came_of_it(path: Path) -> None:
-    turns = FileTurns(path)
+    turns = FileMutex(path)
     assert turns.run(lambda a, b: (b, a), 1, "x") == ("x", 1)
     with pytest.raises(KeyError):
         turns.run(dict[str, int]().__getitem__, "missing")
@@ -166,9 +166,9 @@ def test_waiting_with_a_limit_ends_with_it_or_with_the_lock(
 
     monkeypatch.setattr(SYSTEM_CLOCK, "monotonic", lambda: now[0])
     monkeypatch.setattr(SYSTEM_CLOCK, "sleep", nap)
-    holder, turns = FileLock(path), FileTurns(path, limit_secs=3, waiting=waits.append)
+    holder, turns = FileLock(path), FileMutex(path, limit_secs=3, waiting=waits.append)
     holder.acquire()
-    with pytest.raises(TakenError):
+    with pytest.raises(LockTimeoutError):
         turns.run(naps.clear)
     assert 3 <= now[0] < 3.1
     assert len(naps) < 25_000, "it asks less often when it takes long"
@@ -183,7 +183,7 @@ def test_waiting_with_a_limit_ends_with_it_or_with_the_lock(
 
 
 def test_waiting_for_a_thread_of_the_same_process_has_a_limit_too(path: Path) -> None:
-    turns, inside, over = FileTurns(path, limit_secs=0.01), Event(), Event()
+    turns, inside, over = FileMutex(path, limit_secs=0.01), Event(), Event()
 
     def turn() -> None:
         inside.set()
@@ -192,7 +192,7 @@ def test_waiting_for_a_thread_of_the_same_process_has_a_limit_too(path: Path) ->
     thread = Thread(target=lambda: turns.run(turn))
     thread.start()
     assert inside.wait(LIMIT_SECS)
-    with pytest.raises(TakenError):
+    with pytest.raises(LockTimeoutError):
         turns.run(over.set)
     over.set()
     thread.join()
@@ -200,7 +200,7 @@ def test_waiting_for_a_thread_of_the_same_process_has_a_limit_too(path: Path) ->
 
 
 def test_threads_that_share_an_object_exclude_each_other(path: Path) -> None:
-    turns, inside, most = FileTurns(path, keep_open=True), [0], [0]
+    turns, inside, most = FileMutex(path, keep_open=True), [0], [0]
 
     def work() -> None:
         inside[0] += 1
@@ -218,13 +218,13 @@ def test_threads_that_share_an_object_exclude_each_other(path: Path) -> None:
 
 @pytest.mark.parametrize("keep_open", [False, True])
 def test_a_file_is_locked_again_and_again(path: Path, *, keep_open: bool) -> None:
-    turns = FileTurns(path, keep_open=keep_open, limit_secs=0)
+    turns = FileMutex(path, keep_open=keep_open, limit_secs=0)
     for _ in range(3):
         assert not turns.run(is_free, path)
         assert is_free(path)
     other = FileLock(path)
     other.acquire()
-    with pytest.raises(TakenError):
+    with pytest.raises(LockTimeoutError):
         turns.run(lambda: None)
     other.release()
     turns.close()
@@ -237,7 +237,7 @@ def test_a_file_is_locked_again_and_again(path: Path, *, keep_open: bool) -> Non
 @posix
 def test_a_file_kept_open_that_somebody_removed_is_made_anew(path: Path) -> None:
     """Else two processes could each have a turn."""
-    turns = FileTurns(path, keep_open=True)
+    turns = FileMutex(path, keep_open=True)
     turns.run(lambda: None)
     path.unlink()
     assert not turns.run(is_free, path)
@@ -249,7 +249,7 @@ def test_a_file_kept_open_that_somebody_removed_is_made_anew(path: Path) -> None
 
 def test_a_forgotten_file_kept_open_is_closed(path: Path) -> None:
     before = descriptors()
-    turns = FileTurns(path, keep_open=True)
+    turns = FileMutex(path, keep_open=True)
     turns.run(lambda: None)
     del turns
     gc.collect()
@@ -391,7 +391,7 @@ def test_a_lock_that_the_system_cannot_give_is_an_error(
     def failing(descriptor: int, **_: bool) -> bool:
         raise OSError(37, "No locks available")
 
-    lock, turns = FileLock(path), FileTurns(path, keep_open=True)
+    lock, turns = FileLock(path), FileMutex(path, keep_open=True)
     before = descriptors()
     with monkeypatch.context() as patch:
         patch.setattr(_lockfile, "_lock", failing)
@@ -412,7 +412,7 @@ def test_a_name_that_cannot_be_looked_at_leaves_no_lock_behind(
     def failing(_: object) -> os.stat_result:
         raise OSError(5, "Input/output error")
 
-    lock, turns = FileLock(path), FileTurns(path, keep_open=True)
+    lock, turns = FileLock(path), FileMutex(path, keep_open=True)
     with monkeypatch.context() as patch:
         patch.setattr(os, "lstat", failing)
         with pytest.raises(BackendUnavailable, match="Input/output"):
@@ -468,13 +468,13 @@ def test_a_forked_child_neither_has_the_lock_nor_lifts_nor_keeps_it(path: Path) 
 def test_a_child_forked_in_a_turn_neither_has_it_nor_lifts_nor_keeps_it(
     path: Path, *, keep_open: bool
 ) -> None:
-    turns = FileTurns(path, keep_open=keep_open, limit_secs=0)
+    turns = FileMutex(path, keep_open=keep_open, limit_secs=0)
 
     def in_child() -> bool:
         turns.close()
         try:
             turns.run(lambda: None)
-        except TakenError:
+        except LockTimeoutError:
             return not is_free(path)
         return False
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from nuvom.host.lock import FileLock, FileTurns, TakenError
+from nuvom.host.lock import FileLock, FileMutex, LockTimeoutError
 from tests.unit._file.interrupting import (
     LIMIT_SECS,
     beside,
@@ -132,9 +132,9 @@ def lock_path(lock: FileLock) -> Path:
 # ---- turns --------------------------------------------------------------------------------
 
 
-def is_over(turns: FileTurns, path: Path) -> bool:
+def is_over(turns: FileMutex, path: Path) -> bool:
     """Whether another thread can have a turn, and another object, too."""
-    return not in_thread(lambda: turns.run(is_free, path)) and not FileTurns(path).run(
+    return not in_thread(lambda: turns.run(is_free, path)) and not FileMutex(path).run(
         is_free, path
     )
 
@@ -147,7 +147,7 @@ def test_an_interrupted_turn_is_over(
 ) -> None:
     def prepare(number: int) -> Case:
         path = tmp_path / f"{number}.lock"
-        turns = FileTurns(path, keep_open=keep_open, limit_secs=limit_secs)
+        turns = FileMutex(path, keep_open=keep_open, limit_secs=limit_secs)
         if not is_first:
             turns.run(lambda: None)
 
@@ -164,7 +164,7 @@ def test_an_interrupted_turn_is_over(
 def test_an_interrupted_turn_that_fails_is_over(tmp_path: Path) -> None:
     def prepare(number: int) -> Case:
         path = tmp_path / f"{number}.lock"
-        turns = FileTurns(path, keep_open=True)
+        turns = FileMutex(path, keep_open=True)
 
         def call() -> None:
             with pytest.raises(ZeroDivisionError):
@@ -185,10 +185,10 @@ def test_an_interrupted_wait_for_a_turn_takes_none(tmp_path: Path) -> None:
         path = tmp_path / f"{number}.lock"
         holder = FileLock(path)
         assert holder.acquire()
-        turns = FileTurns(path, keep_open=True, limit_secs=0.0001)
+        turns = FileMutex(path, keep_open=True, limit_secs=0.0001)
 
         def call() -> None:
-            with pytest.raises(TakenError):
+            with pytest.raises(LockTimeoutError):
                 turns.run(int)
 
         def check(_: bool) -> None:  # noqa: FBT001  # as above
@@ -205,7 +205,7 @@ def test_an_interrupted_wait_for_a_turn_takes_none(tmp_path: Path) -> None:
 def test_an_interrupted_close_can_be_repeated(tmp_path: Path) -> None:
     def prepare(number: int) -> Case:
         path = tmp_path / f"{number}.lock"
-        turns = FileTurns(path, keep_open=True)
+        turns = FileMutex(path, keep_open=True)
         turns.run(lambda: None)
 
         def check(_: bool) -> None:  # noqa: FBT001  # as above
@@ -249,7 +249,7 @@ def test_of_two_threads_that_ask_one_is_told_that_it_has_the_lock(tmp_path: Path
 def test_closing_leaves_a_turn_that_is_running_alone(tmp_path: Path) -> None:
     def prepare(number: int) -> tuple[Any, Any, Any]:
         path = tmp_path / f"{number}.lock"
-        turns, closed = FileTurns(path, keep_open=True), Event()
+        turns, closed = FileMutex(path, keep_open=True), Event()
         turns.run(lambda: None)
         held: list[bool] = []
         hands = []

@@ -16,7 +16,7 @@ from nuvom.core.clock import SYSTEM_CLOCK, boot_id
 from nuvom.errors import BackendUnavailable, InvalidId, NuvomError
 from nuvom.host import worker_lock as _presence
 from nuvom.host.lock import FileLock
-from nuvom.host.worker_lock import Presence, find_dead, is_alive, is_gone
+from nuvom.host.worker_lock import WorkerLock, find_dead, is_alive, is_gone
 from tests.unit._file.faults import Faults, fail
 
 if TYPE_CHECKING:
@@ -29,8 +29,8 @@ LIVE = """
 import sys
 from pathlib import Path
 from nuvom.host.lock import FileLock
-from nuvom.host.worker_lock import Presence
-presence = Presence.enter(Path(sys.argv[1]), "w1")
+from nuvom.host.worker_lock import WorkerLock
+presence = WorkerLock.acquire(Path(sys.argv[1]), "w1")
 indexes = presence.book([("started", 1), ("waiting", 1)])
 presence.mark(indexes[0])
 print("here", flush=True)
@@ -74,23 +74,23 @@ def rewrite_boot(store: Path, boot: str) -> None:
 
 def test_a_worker_lives_from_entering_to_leaving(store: Path) -> None:
     assert not is_alive(store, "w1")
-    presence = Presence.enter(store, "w1")
+    presence = WorkerLock.acquire(store, "w1")
     assert presence.owner == "w1"
     assert is_alive(store, "w1")
     assert not is_gone(store, "w1")
     assert files(store) == {"w1.lock", "w1.slots"}
-    presence.leave()
-    presence.leave()
+    presence.release()
+    presence.release()
     assert not is_alive(store, "w1")
     assert is_gone(store, "w1")
     assert files(store) == set()
 
 
 def test_a_live_worker_of_this_very_process_is_not_found_dead(store: Path) -> None:
-    presence = Presence.enter(store, "w1")
+    presence = WorkerLock.acquire(store, "w1")
     assert find_dead(store) == []
     assert is_alive(store, "w1")
-    presence.leave()
+    presence.release()
 
 
 def test_a_live_worker_of_another_process_is_not_found_dead(
@@ -115,19 +115,19 @@ def test_an_empty_store_has_no_dead(store: Path) -> None:
 def test_its_files_are_private(store: Path) -> None:
     before = os.umask(0)
     try:
-        presence = Presence.enter(store, "w1")
+        presence = WorkerLock.acquire(store, "w1")
     finally:
         os.umask(before)
     assert stat.S_IMODE((store / "workers").stat().st_mode) == 0o700
     for name in files(store):
         assert stat.S_IMODE((store / "workers" / name).stat().st_mode) == 0o600
-    presence.leave()
+    presence.release()
 
 
 @pytest.mark.parametrize("owner", ["", "../w", "a/b", "x" * 65])
 def test_an_id_that_could_lead_elsewhere_is_refused(store: Path, owner: str) -> None:
     with pytest.raises(InvalidId):
-        Presence.enter(store, owner)
+        WorkerLock.acquire(store, owner)
     with pytest.raises(InvalidId):
         is_alive(store, owner)
     with pytest.raises(InvalidId):
@@ -145,13 +145,13 @@ def test_a_failed_start_leaves_nothing_behind_and_can_be_tried_again(
             fault = Faults(number, fail(code))
             fault.install(patch)
             try:
-                Presence.enter(store, "w1").leave()
+                WorkerLock.acquire(store, "w1").release()
             except NuvomError:
                 if (store / "workers").exists():
                     assert "w1.lock" not in files(store) or fault.reached == "unlink"
         for corpse in find_dead(store):
-            corpse.bury()
-        Presence.enter(store, "w1").leave()
+            corpse.forget()
+        WorkerLock.acquire(store, "w1").release()
         assert files(store) == set()
         if not fault.reached:
             break
@@ -170,11 +170,11 @@ def test_a_killed_worker_is_found_and_what_it_had_started_is_known(
     assert not is_gone(store, "w1")
     (corpse,) = find_dead(store)
     assert corpse.owner == "w1"
-    assert corpse.verdict("started", 1)
-    assert not corpse.verdict("waiting", 1)
-    assert not corpse.verdict("started", 2)
-    corpse.bury()
-    corpse.bury()
+    assert corpse.had_started("started", 1)
+    assert not corpse.had_started("waiting", 1)
+    assert not corpse.had_started("started", 2)
+    corpse.forget()
+    corpse.forget()
     assert files(store) == set()
     assert find_dead(store) == []
 
@@ -188,15 +188,15 @@ def test_a_second_reaper_passes_over_what_the_first_has_found(
         assert not is_alive(store, "w1"), "a reaper's lock is no sign of life"
         assert not is_gone(store, "w1")
     (corpse,) = find_dead(store)  # the first one gave up
-    assert not corpse.verdict("waiting", 1)
-    corpse.bury()
+    assert not corpse.had_started("waiting", 1)
+    corpse.forget()
 
 
 def test_who_is_known_to_live_is_not_looked_at(
     store: Path, worker: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    here = Presence.enter(store, "w2")
-    assert here.lasts
+    here = WorkerLock.acquire(store, "w2")
+    assert here.held
     asked = []
 
     def acquire(lock: FileLock, **kind: bool) -> bool:
@@ -208,7 +208,7 @@ def test_who_is_known_to_live_is_not_looked_at(
     assert [] == find_dead(store, {"w2"})
     assert ["w1.lock"] == [os.path.basename(path) for path in asked]
     here.abandon()
-    assert not here.lasts
+    assert not here.held
 
 
 def test_without_its_slot_file_everything_counts_as_started(
@@ -217,7 +217,7 @@ def test_without_its_slot_file_everything_counts_as_started(
     kill(worker)
     (store / "workers" / "w1.slots").unlink()
     with find_dead(store)[0] as corpse:
-        assert corpse.verdict("waiting", 1)
+        assert corpse.had_started("waiting", 1)
 
 
 def test_with_a_damaged_slot_file_everything_counts_as_started(
@@ -229,7 +229,7 @@ def test_with_a_damaged_slot_file_everything_counts_as_started(
     content[64] ^= 1  # the record of the job that waited
     path.write_bytes(content)
     with find_dead(store)[0] as corpse:
-        assert corpse.verdict("waiting", 1)
+        assert corpse.had_started("waiting", 1)
 
 
 def test_after_a_reboot_everything_counts_as_started(
@@ -238,7 +238,7 @@ def test_after_a_reboot_everything_counts_as_started(
     kill(worker)
     rewrite_boot(store, "an earlier boot")
     with find_dead(store)[0] as corpse:
-        assert corpse.verdict("waiting", 1)
+        assert corpse.had_started("waiting", 1)
 
 
 @pytest.mark.parametrize("content", [b"", b"\0" * 50, b"\xff\xfe"])
@@ -248,24 +248,24 @@ def test_with_a_damaged_lock_file_everything_counts_as_started(
     kill(worker)
     (store / "workers" / "w1.lock").write_bytes(content)
     with find_dead(store)[0] as corpse:
-        assert corpse.verdict("waiting", 1)
-        corpse.bury()
+        assert corpse.had_started("waiting", 1)
+        corpse.forget()
     assert files(store) == set()
 
 
 def test_a_worker_that_gave_up_is_found_with_what_it_had_started(store: Path) -> None:
-    presence = Presence.enter(store, "w1")
+    presence = WorkerLock.acquire(store, "w1")
     presence.mark(presence.book([("started", 1), ("waiting", 1)])[0])
     presence.abandon()
     presence.abandon()
     with find_dead(store)[0] as corpse:
-        assert corpse.verdict("started", 1)
-        assert not corpse.verdict("waiting", 1)
-        corpse.bury()
+        assert corpse.had_started("started", 1)
+        assert not corpse.had_started("waiting", 1)
+        corpse.forget()
 
 
 def test_what_died_before_it_was_visible_is_swept_away(store: Path) -> None:
-    Presence.enter(store, "w0").leave()
+    WorkerLock.acquire(store, "w0").release()
     for name in ("w1.new", "w1.slots", "notes.txt"):
         (store / "workers" / name).write_text("x")
     assert find_dead(store) == []
@@ -287,10 +287,10 @@ def test_who_is_buried_while_it_is_born_is_born_again(
         return False
 
     monkeypatch.setattr(FileLock, "move_to", buried)
-    presence = Presence.enter(store, "w1")
+    presence = WorkerLock.acquire(store, "w1")
     assert is_alive(store, "w1")
     assert len(moves) == 2
-    presence.leave()
+    presence.release()
 
 
 # ---- another machine ----------------------------------------------------------------------
@@ -310,7 +310,7 @@ def test_a_store_that_another_machine_uses_is_refused(
 def test_dead_ones_found_before_a_refusal_are_left_to_the_next_reaper(
     store: Path, worker: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    Presence.enter(store, "a-dead-one").abandon()
+    WorkerLock.acquire(store, "a-dead-one").abandon()
     rewrite_boot(store, "the boot of another machine")
     monkeypatch.setattr(SYSTEM_CLOCK, "sleep", lambda _: None)
     monkeypatch.setattr(os, "listdir", lambda _: ["a-dead-one.lock", "w1.lock"])
@@ -321,7 +321,7 @@ def test_dead_ones_found_before_a_refusal_are_left_to_the_next_reaper(
     found = find_dead(store)
     assert {corpse.owner for corpse in found} == {"a-dead-one", "w1"}
     for corpse in found:
-        corpse.bury()
+        corpse.forget()
 
 
 def test_a_reaper_that_has_just_taken_a_lock_after_a_reboot_is_no_other_machine(
@@ -378,7 +378,7 @@ def test_a_folder_that_cannot_be_read_is_an_error(
 
 
 def test_a_lock_file_that_cannot_be_read_is_an_error(store: Path) -> None:
-    Presence.enter(store, "w0").leave()
+    WorkerLock.acquire(store, "w0").release()
     (store / "workers" / "w1.lock").mkdir()
     with pytest.raises(BackendUnavailable):
         is_alive(store, "w1")
@@ -387,12 +387,12 @@ def test_a_lock_file_that_cannot_be_read_is_an_error(store: Path) -> None:
 def test_a_worker_that_leaves_between_two_looks_is_not_alive(
     store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    presence = Presence.enter(store, "w1")
+    presence = WorkerLock.acquire(store, "w1")
     real = _presence._read_header
 
     def leaving(path: str) -> object:
         header = real(path)
-        presence.leave()
+        presence.release()
         return header
 
     monkeypatch.setattr(_presence, "_read_header", leaving)
@@ -401,11 +401,11 @@ def test_a_worker_that_leaves_between_two_looks_is_not_alive(
 
 @posix
 def test_a_forked_child_does_not_keep_the_worker_alive_and_cannot_end_it(store: Path) -> None:
-    presence = Presence.enter(store, "w1")
+    presence = WorkerLock.acquire(store, "w1")
     ready, go = os.pipe(), os.pipe()
     pid = os.fork()
     if pid == 0:
-        presence.leave()
+        presence.release()
         os.write(ready[1], b"1" if is_alive(store, "w1") else b"0")
         os.read(go[0], 1)
         os._exit(0)

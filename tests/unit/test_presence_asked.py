@@ -17,7 +17,7 @@ import pytest
 from nuvom.core.clock import SYSTEM_CLOCK
 from nuvom.host import worker_lock as _presence
 from nuvom.host.lock import FileLock
-from nuvom.host.worker_lock import Presence, census, find_dead, is_alive
+from nuvom.host.worker_lock import WorkerLock, count_workers, find_dead, is_alive
 from tests.unit._file.interrupting import in_thread, interrupt_everywhere
 
 if TYPE_CHECKING:
@@ -88,11 +88,11 @@ def asked_by_others(questions: list[tuple[Path, str]]) -> Iterator[list[str]]:
 @shares
 def test_however_many_ask_and_reap_all_are_told_right(tmp_path: Path) -> None:
     folders = [tmp_path / str(number) for number in range(STORES)]
-    living = [Presence.enter(folder, "live", slots=1) for folder in folders]
+    living = [WorkerLock.acquire(folder, "live", slots=1) for folder in folders]
     owners = {f"dead-{number}" for number in range(DEAD)}
     for folder in folders:
         for owner in owners:
-            Presence.enter(folder, owner, slots=1).abandon()
+            WorkerLock.acquire(folder, owner, slots=1).abandon()
     questions = [(folder, owner) for folder in folders for owner in ("live", *owners)]
     found: dict[Path, list[str]] = {folder: [] for folder in folders}
 
@@ -101,7 +101,7 @@ def test_however_many_ask_and_reap_all_are_told_right(tmp_path: Path) -> None:
         found[folder] += [corpse.owner for corpse in corpses]
         both.wait(LIMIT_SECS)  # none is buried before the other one has looked at all
         for corpse in corpses:
-            corpse.bury()
+            corpse.forget()
 
     with asked_by_others(questions) as wrong:
         for folder in folders:
@@ -115,14 +115,14 @@ def test_however_many_ask_and_reap_all_are_told_right(tmp_path: Path) -> None:
     for folder, names in found.items():
         assert sorted(names) == sorted(owners), f"not each one once in {folder}"
     for presence in living:
-        presence.leave()
+        presence.release()
 
 
 @shares
 def test_who_asks_keeps_no_reaper_from_a_dead_worker(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    Presence.enter(tmp_path, "w").abandon()
+    WorkerLock.acquire(tmp_path, "w").abandon()
     asking = FileLock(tmp_path / "workers" / "w.lock")
     assert asking.acquire(shared=True)  # somebody is in the midst of asking
     monkeypatch.setattr(SYSTEM_CLOCK, "sleep", lambda _: asking.release())
@@ -132,18 +132,18 @@ def test_who_asks_keeps_no_reaper_from_a_dead_worker(
 
 @shares
 def test_who_asks_is_not_seen_by_others_who_ask(tmp_path: Path) -> None:
-    Presence.enter(tmp_path, "w").abandon()
+    WorkerLock.acquire(tmp_path, "w").abandon()
     asking = FileLock(tmp_path / "workers" / "w.lock")
     assert asking.acquire(shared=True)
     assert not is_alive(tmp_path, "w")
-    assert census(tmp_path) == (0, 1)
+    assert count_workers(tmp_path) == (0, 1)
     asking.release()
 
 
 def test_a_reaper_that_comes_in_the_midst_of_a_question_is_no_sign_of_life(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    Presence.enter(tmp_path, "w").abandon()
+    WorkerLock.acquire(tmp_path, "w").abandon()
     real, found = _presence._read_header, []
 
     def first(path: str) -> object:
@@ -155,14 +155,14 @@ def test_a_reaper_that_comes_in_the_midst_of_a_question_is_no_sign_of_life(
     monkeypatch.setattr(_presence, "_read_header", first)
     assert not is_alive(tmp_path, "w")
     assert [corpse.owner for corpse in found] == ["w"]
-    found[0].bury()
+    found[0].forget()
 
 
 def test_a_reaper_has_no_lock_of_a_worker_that_does_not_say_that_it_died(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Else who asks takes the reaper for the worker."""
-    Presence.enter(tmp_path, "w").abandon()
+    WorkerLock.acquire(tmp_path, "w").abandon()
     real = FileLock.acquire
     seen: list[bytes] = []
 
@@ -173,36 +173,36 @@ def test_a_reaper_has_no_lock_of_a_worker_that_does_not_say_that_it_died(
         return answer
 
     monkeypatch.setattr(FileLock, "acquire", acquire)
-    find_dead(tmp_path)[0].bury()
+    find_dead(tmp_path)[0].forget()
     assert seen == [b"dead"]
 
 
 def test_a_census_counts_the_living_and_the_dead_and_nobody_else(tmp_path: Path) -> None:
-    assert census(tmp_path) == (0, 0)
-    living = [Presence.enter(tmp_path, f"live-{number}") for number in range(2)]
+    assert count_workers(tmp_path) == (0, 0)
+    living = [WorkerLock.acquire(tmp_path, f"live-{number}") for number in range(2)]
     for number in range(3):
-        Presence.enter(tmp_path, f"dead-{number}").abandon()
+        WorkerLock.acquire(tmp_path, f"dead-{number}").abandon()
     (tmp_path / "workers" / "coming.new").write_text("")
-    assert census(tmp_path) == (2, 3)
+    assert count_workers(tmp_path) == (2, 3)
     with find_dead(tmp_path)[0]:
-        assert census(tmp_path) == (2, 3), "they are not buried yet"
+        assert count_workers(tmp_path) == (2, 3), "they are not buried yet"
     for presence in living:
-        presence.leave()
+        presence.release()
 
 
 def test_who_leaves_during_a_census_is_not_counted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    presence = Presence.enter(tmp_path, "w")
+    presence = WorkerLock.acquire(tmp_path, "w")
     real = os.listdir
 
     def leaving(path: str) -> list[str]:
         names = real(path)
-        presence.leave()
+        presence.release()
         return names
 
     monkeypatch.setattr(os, "listdir", leaving)
-    assert census(tmp_path) == (0, 0)
+    assert count_workers(tmp_path) == (0, 0)
 
 
 # ---- interrupted --------------------------------------------------------------------------
@@ -211,18 +211,18 @@ def test_who_leaves_during_a_census_is_not_counted(
 def test_an_interrupted_start_can_be_repeated(tmp_path: Path) -> None:
     def prepare(number: int) -> Case:
         folder = tmp_path / str(number)
-        entered: list[Presence] = []
+        entered: list[WorkerLock] = []
 
         def check(is_cut: bool) -> None:  # noqa: FBT001  # it is told this alone
             assert is_alive(folder, "w") != is_cut
             if is_cut:
-                entered.append(in_thread(lambda: Presence.enter(folder, "w", slots=1)))
+                entered.append(in_thread(lambda: WorkerLock.acquire(folder, "w", slots=1)))
             assert is_alive(folder, "w")
             assert find_dead(folder) == []
-            entered[-1].leave()
+            entered[-1].release()
             assert os.listdir(folder / "workers") == []
 
-        return lambda: entered.append(Presence.enter(folder, "w", slots=1)), check
+        return lambda: entered.append(WorkerLock.acquire(folder, "w", slots=1)), check
 
     assert interrupt_everywhere(prepare) > 100
 
@@ -230,17 +230,17 @@ def test_an_interrupted_start_can_be_repeated(tmp_path: Path) -> None:
 def test_an_interrupted_leave_can_be_completed(tmp_path: Path) -> None:
     def prepare(number: int) -> Case:
         folder = tmp_path / str(number)
-        presence = Presence.enter(folder, "w", slots=1)
+        presence = WorkerLock.acquire(folder, "w", slots=1)
 
         def check(_: bool) -> None:  # noqa: FBT001  # as above
-            in_thread(presence.leave)
-            assert not presence.lasts
+            in_thread(presence.release)
+            assert not presence.held
             assert not is_alive(folder, "w")
             for corpse in find_dead(folder):  # its end came before its files were removed
-                corpse.bury()
+                corpse.forget()
             assert os.listdir(folder / "workers") == []
 
-        return presence.leave, check
+        return presence.release, check
 
     assert interrupt_everywhere(prepare) > 20
 
@@ -249,7 +249,7 @@ def test_an_interrupted_reaper_leaves_the_dead_to_the_next(tmp_path: Path) -> No
     def prepare(number: int) -> Case:
         folder = tmp_path / str(number)
         for owner in ("a", "b"):
-            Presence.enter(folder, owner, slots=1).abandon()
+            WorkerLock.acquire(folder, owner, slots=1).abandon()
         (folder / "workers" / "c.new").write_text("")
 
         def reap() -> None:
@@ -267,7 +267,7 @@ def test_an_interrupted_reaper_leaves_the_dead_to_the_next(tmp_path: Path) -> No
             owners = sorted(corpse.owner for corpse in corpses)
             assert owners == ["a", "b"]
             for corpse in corpses:
-                corpse.bury()
+                corpse.forget()
             assert os.listdir(folder / "workers") == []
 
         return reap, check
@@ -278,11 +278,11 @@ def test_an_interrupted_reaper_leaves_the_dead_to_the_next(tmp_path: Path) -> No
 def test_an_interrupted_question_keeps_nobody_from_the_worker(tmp_path: Path) -> None:
     def prepare(number: int) -> Case:
         folder = tmp_path / str(number)
-        Presence.enter(folder, "w", slots=1).abandon()
+        WorkerLock.acquire(folder, "w", slots=1).abandon()
 
         def check(_: bool) -> None:  # noqa: FBT001  # as above
             (corpse,) = in_thread(lambda: find_dead(folder))
-            corpse.bury()
+            corpse.forget()
 
         return lambda: is_alive(folder, "w"), check
 

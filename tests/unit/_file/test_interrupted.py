@@ -12,7 +12,7 @@ import pytest
 from nuvom.core.record import JobStatus
 from nuvom.core.views import WorkerInfo
 from nuvom.errors import QueueFull
-from nuvom.host.wakeup import Doorbell
+from nuvom.host.wakeup import Wakeup
 from nuvom.host.worker_lock import is_alive
 from nuvom.result_backends.file import FileResultBackend
 from nuvom.testing.builders import make_job, make_settlement
@@ -177,11 +177,11 @@ def test_an_interrupted_wait_leaves_no_listener_behind(
             assert queue._sleeping == set()
             while queue._listeners:
                 queue._listeners.pop().close()
-            other = Doorbell(queue.store.directory)
+            other = Wakeup(queue.store.directory)
             listener = other.listen("work")
-            assert listener.is_rung, "its place is taken"
+            assert listener.has_place, "its place is taken"
             listener.arm()
-            assert queue.store.bell.ring_one("work")
+            assert queue.store.bell.notify_one("work")
             assert listener.wait(LIMIT_SECS)
             listener.close()
             other.close()

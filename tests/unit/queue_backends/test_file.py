@@ -24,8 +24,8 @@ from nuvom.core.views import WorkerInfo
 from nuvom.errors import BackendUnavailable, CorruptRecord, InvalidId, QueueFull
 from nuvom.host import filesystem as _filesystem
 from nuvom.host.files import sync_data
-from nuvom.host.lock import FileLock, FileTurns
-from nuvom.host.worker_lock import Presence, is_alive
+from nuvom.host.lock import FileLock, FileMutex
+from nuvom.host.worker_lock import WorkerLock, is_alive
 from nuvom.queue_backends.file import FileJobQueue
 from nuvom.testing.builders import make_job, make_settlement
 from nuvom.testing.clock import FakeClock
@@ -237,7 +237,7 @@ def test_bells_that_cannot_be_made_fail_before_anything_is_stored(
         raise BackendUnavailable("bells", "no")
 
     with monkeypatch.context() as patch:
-        patch.setattr(store_module, "Doorbell", broken)
+        patch.setattr(store_module, "Wakeup", broken)
         with pytest.raises(BackendUnavailable):
             put(queue, "a")
     assert other.qsize() == 0
@@ -432,7 +432,7 @@ def test_without_room_for_slots_nothing_is_claimed(
 ) -> None:
     put(queue, "a")
     with monkeypatch.context() as patch:
-        patch.setattr(Presence, "book", _no_room)
+        patch.setattr(WorkerLock, "book", _no_room)
         with pytest.raises(BackendUnavailable):
             queue.claim(1, "w")
     assert status(queue, "a") is JobStatus.PENDING
@@ -768,7 +768,7 @@ def test_a_lock_that_cannot_be_opened_is_an_error(
     put(queue, "a")
     queue.stop()
     with monkeypatch.context() as patch:
-        patch.setattr(FileTurns, "run", _no_room)
+        patch.setattr(FileMutex, "run", _no_room)
         with pytest.raises(BackendUnavailable, match="no room"):
             put(queue, "b")
     assert queue.qsize() == 1

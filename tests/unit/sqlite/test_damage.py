@@ -15,7 +15,7 @@ from nuvom._sqlite.salvage import Salvaged, salvage
 from nuvom.config.settings import Settings
 from nuvom.core.record import JobRecord
 from nuvom.errors import BackendUnavailable
-from nuvom.host.worker_lock import Presence
+from nuvom.host.worker_lock import WorkerLock
 from nuvom.queue_backends.sqlite import SQLiteJobQueue
 from nuvom.testing.builders import make_job, make_settlement
 
@@ -84,18 +84,18 @@ def looks(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 @pytest.fixture
-def left_open(settings: Settings, jobs: list[JobRecord]) -> Iterator[Presence]:
+def left_open(settings: Settings, jobs: list[JobRecord]) -> Iterator[WorkerLock]:
     """Have a worker's place and the file's log left behind, as by a death."""
     queue = queue_at(settings)
     queue.enqueue(make_job())
-    presence = Presence.enter(queue.store.db.directory, "dead")
+    presence = WorkerLock.acquire(queue.store.db.directory, "dead")
     presence.abandon()
     yield presence
     queue.stop()
 
 
 def test_worker_looks_at_the_file_when_its_last_user_has_died(
-    settings: Settings, left_open: Presence, looks: list[str]
+    settings: Settings, left_open: WorkerLock, looks: list[str]
 ) -> None:
     queue = queue_at(settings)
     queue.start()
@@ -112,18 +112,18 @@ def test_worker_does_not_look_after_a_good_end(settings: Settings, looks: list[s
 
 
 def test_worker_does_not_look_while_another_one_is_at_work(
-    settings: Settings, left_open: Presence, looks: list[str]
+    settings: Settings, left_open: WorkerLock, looks: list[str]
 ) -> None:
     queue = queue_at(settings)
-    alive = Presence.enter(queue.store.db.directory, "alive")
+    alive = WorkerLock.acquire(queue.store.db.directory, "alive")
     queue.start()
     assert not looks
-    alive.leave()
+    alive.release()
     queue.stop()
 
 
 def test_program_that_only_enqueues_does_not_look(
-    settings: Settings, left_open: Presence, looks: list[str]
+    settings: Settings, left_open: WorkerLock, looks: list[str]
 ) -> None:
     queue = queue_at(settings)
     queue.enqueue(make_job())
@@ -146,7 +146,7 @@ def test_worker_looks_after_the_machine_was_started_anew(
 
 def test_large_file_is_not_looked_at_and_that_is_told(
     settings: Settings,
-    left_open: Presence,
+    left_open: WorkerLock,
     looks: list[str],
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
@@ -161,7 +161,7 @@ def test_large_file_is_not_looked_at_and_that_is_told(
 
 
 def test_worker_does_not_start_on_a_damaged_file(
-    settings: Settings, path: Path, left_open: Presence
+    settings: Settings, path: Path, left_open: WorkerLock
 ) -> None:
     destroy(path, first_page_of(path, "attempts_of_job"))
     before = path.read_bytes()

@@ -95,7 +95,7 @@ def test_bell_that_cannot_be_made_stores_nothing(
     def no_bell(_: object) -> None:
         raise StorageFull("bells", "no room")
 
-    monkeypatch.setattr("nuvom._sqlite.store.Doorbell", no_bell)
+    monkeypatch.setattr("nuvom._sqlite.store.Wakeup", no_bell)
     for store in (queue.enqueue, lambda job: queue.enqueue_many([job])):
         with pytest.raises(StorageFull):
             store(make_job())

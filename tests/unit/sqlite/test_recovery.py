@@ -76,7 +76,7 @@ def test_worker_that_is_gone_without_a_trace_is_charged(queue: SQLiteJobQueue) -
     queue.enqueue(job)
     queue.claim(1, ME)
     presence = queue.store.presences.pop(ME)
-    presence.leave()  # in good order, but its job was never settled
+    presence.release()  # in good order, but its job was never settled
     (record,) = queue.reap()
     assert (1, True) == (record.deliveries, record.suspect)
 
