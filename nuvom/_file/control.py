@@ -9,6 +9,8 @@ from __future__ import annotations
 from itertools import islice
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace
+
 from nuvom._file import moves
 from nuvom._file.frames import CHANGES, REMOVED
 from nuvom._file.rows import Announced, Commanded, Paused, Progressed, Retired, encode
@@ -184,12 +186,8 @@ class ControlPart:
         shown: list[WorkerInfo] = []
         for info, beat_at, running in self.store.turn(read):
             if info is not None and is_alive(self.store.directory, info.id):
-                seen = seen_worker(
-                    info,
-                    beat_age_secs=max(0.0, now - beat_at),
-                    lease_secs=self.settings.lease_secs,
-                    running=running,
-                )
+                aged = replace(info, beat_age_secs=max(0.0, now - beat_at), running=running)
+                seen = seen_worker(aged, self.settings.lease_secs)
                 shown += [seen] if seen is not None else []
         return sorted(shown, key=lambda worker: worker.started_at)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace
+
 from nuvom._memory.core import with_closed
 from nuvom._memory.reading import MemoryReading
 from nuvom.core.record import FINAL, JobStatus
@@ -51,12 +53,9 @@ class MemoryControl(MemoryReading):
     def _shown(self, holder: Holder) -> WorkerInfo | None:
         if holder.info is None:
             return None
-        return seen_worker(
-            holder.info,
-            beat_age_secs=self._clock.monotonic() - holder.beat_at,
-            lease_secs=self._lease_secs,
-            running=len(holder.held),
-        )
+        age = self._clock.monotonic() - holder.beat_at
+        worker = replace(holder.info, beat_age_secs=age, running=len(holder.held))
+        return seen_worker(worker, self._lease_secs)
 
     def command(self, owner: str, word: str) -> bool:
         if word not in _WORDS:

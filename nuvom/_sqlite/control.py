@@ -12,6 +12,7 @@ from math import inf
 from typing import TYPE_CHECKING
 
 import msgspec
+from msgspec.structs import replace
 
 from nuvom._sqlite.enqueueing import FREE_KEY
 from nuvom._sqlite.pruning import IS_OLD, MOST_READ, OldJobs
@@ -239,12 +240,8 @@ class ControlPart:
             worker = _WORKER.decode(info)
             if boot != boot_id() or not is_alive(self.store.db.directory, worker.id):
                 continue
-            seen = seen_worker(
-                worker,
-                beat_age_secs=max(0.0, now - beat),
-                lease_secs=self.store.settings.lease_secs,
-                running=running,
-            )
+            aged = replace(worker, beat_age_secs=max(0.0, now - beat), running=running)
+            seen = seen_worker(aged, self.store.settings.lease_secs)
             found += [seen] if seen is not None else []
         return sorted(found, key=lambda worker: worker.started_at)
 

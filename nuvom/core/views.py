@@ -45,25 +45,17 @@ class WorkerInfo(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     running: int = 0
 
 
-def seen_worker(
-    worker: WorkerInfo, *, beat_age_secs: float, lease_secs: float, running: int
-) -> WorkerInfo | None:
+def seen_worker(worker: WorkerInfo, lease_secs: float) -> WorkerInfo | None:
     """Return what is shown of a worker that is not known to be dead; None once it is gone.
 
     It is silent from the moment at which its leases end, so that its jobs are taken back, and
     gone after ``GONE_LEASES`` of them. A later beat makes it alive again.
-
-    Args:
-        worker: As it announced itself.
-        beat_age_secs: Seconds since its last heartbeat or announcement.
-        running: Jobs that it holds a lease on.
     """
-    if beat_age_secs >= GONE_LEASES * lease_secs:
+    if worker.beat_age_secs >= GONE_LEASES * lease_secs:
         return None
-    state = "silent" if beat_age_secs >= lease_secs else worker.state
-    return msgspec.structs.replace(
-        worker, beat_age_secs=beat_age_secs, state=state, running=running
-    )
+    if worker.beat_age_secs < lease_secs:
+        return worker
+    return msgspec.structs.replace(worker, state="silent")
 
 
 class QueueStats(msgspec.Struct, frozen=True, gc=False, kw_only=True):

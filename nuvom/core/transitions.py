@@ -1,0 +1,352 @@
+"""Every change of a job's status, as one pure function each: a record goes in, a ``Change`` out.
+
+The table of counters in ``docs/guarantees.md`` is this file. A store applies a change only while
+the job is as it was when the change was made, so that nobody needs a lock between looking and
+writing. Enqueue, claim and the plain success go without a ``Change``: see ``StoreQueue``.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from msgspec import UNSET, Struct, UnsetType
+from msgspec.structs import replace
+
+from nuvom.core.record import FINAL, Attempt, JobRecord, JobSnapshot, JobStatus, StoredError
+from nuvom.core.views import failure_group
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from nuvom.core.outcome import Settlement
+
+_PENDING, _RUNNING, _SUCCESS = JobStatus.PENDING, JobStatus.RUNNING, JobStatus.SUCCESS
+_DEAD, _CANCELLED, _PARKED = JobStatus.DEAD, JobStatus.CANCELLED, JobStatus.PARKED
+FAILURES = frozenset({JobStatus.FAILED, _DEAD})
+WAITING = frozenset({_PENDING, _PARKED})
+RETRYABLE = FINAL - {_SUCCESS}
+
+
+class Change(Struct, frozen=True, kw_only=True, gc=False):
+    """What a job becomes, if it still is what ``before`` says.
+
+    A store compares ``id``, ``ref``, ``lease_epoch`` and ``status`` of ``before`` with its row.
+    When all four match it writes everything below in one step and clears the job's progress and
+    lease; otherwise it writes nothing. A final job's unique key is free from then on, unless
+    ``unique_for`` keeps it for longer.
+
+    Attributes:
+        before: The job as claimed or as read.
+        status, lease_epoch, attempt, deliveries, suspect, run_at: As in ``JobRecord``.
+        started_at, finished_at: As in ``JobSnapshot``; of a PARKED job, since when it is.
+        result: The encoded result of a SUCCESS.
+        error: Why the last attempt failed; UNSET keeps the error that the store has.
+        closed: The attempt to add to the history, for which the store fills in the worker.
+        children: Jobs to enqueue in the same step. They are never refused because their queue is
+            full: the finished attempt would run again. One whose unique key is taken is dropped.
+        settles: The worker's report. Applied a second time it changes nothing and counts as
+            applied, for its first answer may have been lost.
+        starts_anew: As if it had just been enqueued: no worker has had it, and it takes its
+            unique key, without which nothing changes.
+    """
+
+    before: JobRecord
+    status: JobStatus
+    lease_epoch: int
+    attempt: int
+    deliveries: int
+    suspect: bool
+    run_at: float
+    started_at: float | None = None
+    finished_at: float | None = None
+    result: bytes | None = None
+    error: StoredError | UnsetType | None = UNSET
+    closed: Attempt | None = None
+    children: tuple[JobRecord, ...] = ()
+    settles: bool = False
+    starts_anew: bool = False
+
+    @property
+    def after(self) -> JobRecord:
+        """The record once the change is applied."""
+        return replace(
+            self.before,
+            status=self.status,
+            lease_epoch=self.lease_epoch,
+            attempt=self.attempt,
+            deliveries=self.deliveries,
+            suspect=self.suspect,
+            run_at=self.run_at,
+        )
+
+    @property
+    def fingerprint(self) -> str | None:
+        """The group of failures that the job belongs to from now on, None unless it failed."""
+        if self.status not in FAILURES:
+            return None
+        error = None if self.error is UNSET else self.error
+        return failure_group(self.status, self.before.func_name, error)
+
+
+class LostDelivery(NamedTuple):
+    """A claimed job that nobody will report on.
+
+    Attributes:
+        record: As claimed.
+        started: Whether user code had started, or may have.
+    """
+
+    record: JobRecord
+    started: bool
+
+
+# ---- deliveries ----------------------------------------------------------------------------
+
+
+def claimed(record: JobRecord) -> JobRecord:
+    """Return what a waiting job is once it is leased. Stores may do the same in their own terms."""
+    return replace(
+        record,
+        status=_RUNNING,
+        lease_epoch=record.lease_epoch + 1,
+        attempt=record.attempt + 1,
+        deliveries=record.deliveries + 1,
+    )
+
+
+def not_plain(settlements: Sequence[Settlement]) -> list[Settlement]:
+    """Return the settlements that are more than a success, its result and its times."""
+    return [
+        one
+        for one in settlements
+        if one.status is not _SUCCESS or one.error is not None or one.children
+    ]
+
+
+def settled(one: Settlement, now: float) -> Change:
+    """Return what a job becomes when its worker reports."""
+    record, status = one.record, one.status
+    is_parked = status is _PARKED  # nobody knew the task, so no user code ran
+    started_at, finished_at = one.started_at or None, one.finished_at or now
+    closed = None
+    if not is_parked and status is not _SUCCESS:  # the job's own row tells of its success
+        closed = _attempt(record, one.outcome, finished_at, started_at=started_at, error=one.error)
+    return Change(
+        before=record,
+        status=status,
+        lease_epoch=record.lease_epoch,
+        attempt=record.attempt if one.keeps_attempt else record.attempt - 1,
+        deliveries=record.deliveries - 1,
+        suspect=False,
+        run_at=one.run_at if status is _PENDING else record.run_at,
+        started_at=started_at,
+        finished_at=now if is_parked else finished_at,
+        result=one.result,
+        error=one.error,
+        closed=closed,
+        children=one.children,
+        settles=True,
+    )
+
+
+def released(record: JobRecord, now: float, *, started: bool) -> Change:
+    """Return what a claimed job becomes that its worker gives back.
+
+    Args:
+        started: Whether user code had started.
+    """
+    return Change(
+        before=record,
+        status=_PENDING,
+        lease_epoch=record.lease_epoch,
+        attempt=record.attempt - 1,
+        deliveries=record.deliveries - 1,
+        suspect=record.suspect,
+        run_at=record.run_at,
+        finished_at=now if started else None,
+        closed=_attempt(record, "released", now) if started else None,
+    )
+
+
+def taken_back(lost: Sequence[LostDelivery], now: float, max_deliveries: int) -> list[Change]:
+    """Return what the jobs of one dead or silent worker become: PENDING or DEAD.
+
+    If suspects had started, only they are charged with the death; jobs that had started beside
+    them become suspects without a charge. The first charge delays nothing, a later one sets
+    ``run_at`` as many seconds ahead as there are charges.
+
+    Args:
+        lost: All that this worker leaves at this moment.
+        now: Seconds since the epoch.
+        max_deliveries: Charges at which a job is DEAD.
+    Returns: in an order that may be cut short: while a suspect that had started is still held,
+        the next call charges none of its neighbours either.
+    """
+    has_suspect = any(started and record.suspect for record, started in lost)
+    return [
+        _taken_back(one, now, max_deliveries, charges=one.record.suspect or not has_suspect)
+        for one in sorted(lost, key=lambda one: one.started and one.record.suspect)
+    ]
+
+
+def _taken_back(lost: LostDelivery, now: float, max_deliveries: int, *, charges: bool) -> Change:
+    record, started = lost
+    is_charged = started and charges
+    deliveries = record.deliveries if is_charged else record.deliveries - 1
+    is_dead = is_charged and deliveries >= max_deliveries
+    error = died_error(record.func_name, deliveries) if started else UNSET
+    closed = _attempt(record, "lost", now, error=error) if error is not UNSET else None
+    return Change(
+        before=record,
+        status=_DEAD if is_dead else _PENDING,
+        lease_epoch=record.lease_epoch + 1,
+        attempt=record.attempt - 1,
+        deliveries=deliveries,
+        suspect=record.suspect or started,
+        run_at=now + deliveries if is_charged and deliveries > 1 else record.run_at,
+        finished_at=now,
+        error=error,
+        closed=closed,
+    )
+
+
+# ---- what people and the reaper do ---------------------------------------------------------
+
+
+def cancelled(seen: JobSnapshot, now: float) -> Change | None:
+    """Return what a cancelled job becomes; None when it has ended already."""
+    record = seen.record
+    if record.status in FINAL:
+        return None
+    was_running = record.status is _RUNNING
+    return _moved(
+        seen,
+        _CANCELLED,
+        lease_epoch=record.lease_epoch + 1,
+        suspect=False,
+        started_at=None if was_running else seen.started_at,
+        finished_at=now,
+        closed=_attempt(record, "cancelled", now) if was_running else None,
+    )
+
+
+def retried(seen: JobSnapshot) -> Change | None:
+    """Return what an ended job becomes that is to run again; None unless it may."""
+    record = seen.record
+    if record.status not in RETRYABLE:
+        return None
+    return _moved(
+        seen,
+        _PENDING,
+        lease_epoch=record.lease_epoch + 1,
+        attempt=0,
+        deliveries=0,
+        suspect=False,
+        run_at=0.0,
+        started_at=None,
+        finished_at=None,
+        error=None,
+        starts_anew=True,
+    )
+
+
+def unparked(seen: JobSnapshot) -> Change:
+    """Return what a PARKED job becomes once a worker knows its task."""
+    return _moved(seen, _PENDING)
+
+
+def given_up(seen: JobSnapshot, now: float) -> Change:
+    """Return what a job becomes that was PARKED for too long."""
+    record = seen.record
+    return _moved(
+        seen,
+        _DEAD,
+        lease_epoch=record.lease_epoch + 1,
+        finished_at=now,
+        error=parked_error(record.func_name),
+    )
+
+
+class Recovery(NamedTuple):
+    """What a reaper decides about the jobs that a store finds for it.
+
+    Attributes:
+        now: Seconds since the epoch.
+        max_deliveries: Deliveries without a report after which a job is DEAD.
+        parked_before: A job that is PARKED since then or longer is given up.
+    """
+
+    now: float
+    max_deliveries: int
+    parked_before: float
+
+    def take_back(self, lost: Sequence[LostDelivery]) -> list[Change]:
+        """Return what the jobs of one dead or silent worker become; see ``taken_back``."""
+        return taken_back(lost, self.now, self.max_deliveries)
+
+    def give_up(self, parked: Sequence[JobSnapshot]) -> list[Change]:
+        """Return what jobs become that were PARKED for too long."""
+        return [given_up(one, self.now) for one in parked]
+
+
+def died_error(task: str, deliveries: int) -> StoredError:
+    """Return why a job is DEAD, or its attempt lost, whose workers died so often."""
+    times = "once" if deliveries <= 1 else f"{deliveries} times"
+    return StoredError(
+        "WorkerDied",
+        f"the worker process died {times} while this job ran",
+        fingerprint=f"WorkerDied:{task}",
+    )
+
+
+def parked_error(task: str) -> StoredError:
+    """Return why a job is DEAD that was PARKED for too long."""
+    return StoredError(
+        "TaskNotFound",
+        f"no worker knew the task {task} for as long as parked_ttl_secs allows",
+        fingerprint=f"TaskNotFound:{task}",
+    )
+
+
+def success_of(seen: JobSnapshot) -> list[Attempt]:
+    """Return the attempt by which a job succeeded, which no history keeps; else nothing."""
+    if seen.status is not _SUCCESS:
+        return []
+    outcome = "success" if seen.error is None else "timeout"  # one that the policy ignores
+    closed = _attempt(
+        seen.record, outcome, seen.finished_at, started_at=seen.started_at, error=seen.error
+    )
+    return [replace(closed, worker=seen.worker)]
+
+
+def _moved(seen: JobSnapshot, status: JobStatus, **fields: object) -> Change:
+    """Return a change that leaves everything but its fields as it is."""
+    record = seen.record
+    same = {
+        "lease_epoch": record.lease_epoch,
+        "attempt": record.attempt,
+        "deliveries": record.deliveries,
+        "suspect": record.suspect,
+        "run_at": record.run_at,
+        "started_at": seen.started_at,
+        "finished_at": seen.finished_at,
+    }
+    return Change(before=record, status=status, **{**same, **fields})  # type: ignore[arg-type]
+
+
+def _attempt(
+    record: JobRecord,
+    outcome: str,
+    finished_at: float | None,
+    *,
+    started_at: float | None = None,
+    error: StoredError | None = None,
+) -> Attempt:
+    return Attempt(
+        number=record.attempt,
+        outcome=outcome,
+        lease_epoch=record.lease_epoch,
+        started_at=started_at,
+        finished_at=finished_at,
+        error=error,
+    )
