@@ -21,11 +21,9 @@ from nuvom.core.clock import SYSTEM_CLOCK, Clock
 from nuvom.core.guard import engine_call
 from nuvom.dispatcher import Dispatcher
 from nuvom.errors import TaskNotImportable, UnknownBackend
-from nuvom.plugins.extras import make_extras
-from nuvom.plugins.lifecycle import PluginSet
+from nuvom.plugins.lifecycle import PluginSet, make_extras
 from nuvom.plugins.loader import backend_class, build_backend
-from nuvom.registry.names import task_name
-from nuvom.registry.registry import Registry, TaskDefinition, default_registry
+from nuvom.registry.registry import Registry, TaskDefinition, default_registry, task_name
 from nuvom.serialization.msgpack_codec import MsgpackCodec
 
 if TYPE_CHECKING:

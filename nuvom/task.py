@@ -19,8 +19,7 @@ from nuvom.core.options import (
     check_task_name,
     task_options,
 )
-from nuvom.registry.names import task_name
-from nuvom.registry.registry import TaskDefinition, default_registry
+from nuvom.registry.registry import TaskDefinition, default_registry, task_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence

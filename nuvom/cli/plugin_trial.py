@@ -17,11 +17,8 @@ from nuvom.cli.user_files import import_file
 from nuvom.discovery.auto_register import add_import_roots
 from nuvom.errors import PluginFailed, PluginNotFound, plural
 from nuvom.plugins.contracts import Plugin
-from nuvom.plugins.extras import make_extras
-from nuvom.plugins.importing import import_object
-from nuvom.plugins.lifecycle import plugin_error
-from nuvom.plugins.loader import find_entries, load_plugins
-from nuvom.plugins.sources import project_entries
+from nuvom.plugins.lifecycle import make_extras, plugin_error
+from nuvom.plugins.loader import find_entries, import_object, load_plugins, project_entries
 from nuvom.queue_backends.base import BaseJobQueue
 from nuvom.result_backends.base import BaseResultBackend
 

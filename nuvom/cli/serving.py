@@ -30,7 +30,7 @@ from nuvom.host import processes as platforms
 from nuvom.inspection import Inspector
 from nuvom.log import configure_logging, flush_logs, get_logger
 from nuvom.logs.events import subscribe_logging
-from nuvom.plugins.extras import bind_extras, make_extras
+from nuvom.plugins.lifecycle import bind_extras, make_extras
 from nuvom.plugins.loader import load_plugins
 from nuvom.runtime import Runtime, build_runtime, use_runtime
 from nuvom.worker import Worker

@@ -23,7 +23,7 @@ from nuvom.execution.framing import Hello, Link, ToChild
 from nuvom.execution.job_runner import JobRunner
 from nuvom.host import processes as platforms
 from nuvom.log import configure_logging
-from nuvom.plugins.importing import import_object
+from nuvom.plugins.loader import import_object
 from nuvom.plugins.registry import BackendKind, default_plugin_registry
 from nuvom.queue_backends.base import BaseJobQueue
 from nuvom.result_backends.base import BaseResultBackend

@@ -44,7 +44,7 @@ from nuvom.execution.pace import Lead
 from nuvom.execution.running import KeptElsewhere
 from nuvom.host import processes as platforms
 from nuvom.logs.handlers import LogHandler
-from nuvom.registry.names import task_name
+from nuvom.registry.registry import task_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -1,30 +1,62 @@
 """Starts plugins in order and stops them in reverse; keeps a bad one from harming the rest.
 
-Every call into a plugin has a thread of its own and a time limit. A plugin that fails or
-hangs is named in the log, counted, and left out. What is loaded is the loader's affair.
+Every call into a plugin has a thread of its own and a time limit. A plugin that fails or hangs is
+named in the log, counted, and left out. Loading plugins is the loader's job.
 """
 
 from __future__ import annotations
 
 import logging
+import threading
+from collections import Counter
+from contextvars import copy_context
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from nuvom.core.clock import SYSTEM_CLOCK, Clock
 from nuvom.errors import NuvomError, PluginError, PluginFailed
+from nuvom.events import EventBus, default_bus
+from nuvom.execution.failures import current_frames, stack_of
 from nuvom.log import get_logger, log_event
-from nuvom.plugins.limited import START_LIMIT_SECS, STOP_LIMIT_SECS, call_limited
-from nuvom.plugins.order import start_order
 from nuvom.plugins.registry import BackendKind, default_plugin_registry
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from nuvom.config.settings import Settings
-    from nuvom.plugins.contracts import Extras, PluginProtocol, RunningSystem
-    from nuvom.plugins.sources import PluginEntry
+    from nuvom.plugins.contracts import Control, Extras, Inspector, PluginProtocol, RunningSystem
+
+START_LIMIT_SECS = 10.0
+STOP_LIMIT_SECS = 5.0
 
 _LOG = get_logger("nuvom.plugins")
+
+
+class PluginEntry(NamedTuple):
+    """A plugin as somebody named it; nothing is known yet of what it is.
+
+    Attributes:
+        name: The entry point's name; in the plugin file the class's name in lower case.
+        target: ``module:Class``.
+        key: The file's key that it is listed under (``queue_backend``), or nothing.
+        source: Who named it: the file's path, or the package with its entry point.
+        version: Of the package, where one named it.
+    """
+
+    name: str
+    target: str
+    key: str
+    source: str
+    version: str = ""
+
+    @property
+    def is_project(self) -> bool:
+        """Whether the project's file named it, and no installed package."""
+        return bool(self.key)
+
+    def answers_to(self, name: str) -> bool:
+        """Return whether somebody who says ``name`` may mean this entry."""
+        return name in (self.name, self.target, *self.target.split(":"))
 
 
 class LoadedPlugin(NamedTuple):
@@ -58,7 +90,7 @@ class FailedPlugin(NamedTuple):
     """A plugin that is not used, and why.
 
     Attributes:
-        provides: What it would have provided; of one that could not be imported the key that
+        provides: What it would have provided. For one that could not be imported, the key that
             it is listed under.
         registered: The backends that it had registered before it failed.
     """
@@ -78,8 +110,9 @@ class PluginSet:
     """The plugins of one process, from loading to stopping.
 
     Attributes:
-        loaded: In the order of loading; also those that failed to start later.
+        loaded: In the order of loading; includes those that failed to start later.
         failed: Those that are not used.
+        started: Those that run, in the order in which they were started.
         errors: How often a call into a plugin failed, by plugin and hook.
         reports: Each such failure as it was logged: plugin, hook and error.
     """
@@ -93,33 +126,27 @@ class PluginSet:
     ) -> None:
         self.loaded: list[LoadedPlugin] = []
         self.failed: list[FailedPlugin] = []
-        self.errors: dict[tuple[str, str], int] = {}
+        self.started: list[LoadedPlugin] = []
+        self.errors: Counter[tuple[str, str]] = Counter()
         self.reports: list[tuple[str, str, PluginError]] = []
         self._clock = clock
-        self._start_limit_secs = start_limit_secs
-        self._stop_limit_secs = stop_limit_secs
+        self._limits = {"start": start_limit_secs, "stop": stop_limit_secs}
         self._pending: list[LoadedPlugin] = []
-        self._started: list[LoadedPlugin] = []
 
     def add(self, plugin: LoadedPlugin) -> None:
-        """Take in a plugin that is to be started."""
+        """Add a plugin that is to be started."""
         self.loaded.append(plugin)
         self._pending.append(plugin)
 
     def reject(self, failure: FailedPlugin, hook: str) -> None:
-        """Take note of a plugin that is not used, and say so."""
+        """Record and log a plugin that is not used."""
         self.failed.append(failure)
         self._report(failure.name, hook, failure.error)
 
     def knows(self, entry: PluginEntry) -> bool:
-        """Return whether what ``entry`` names was loaded before, or tried in vain."""
+        """Return whether loading what ``entry`` names was tried before."""
         known = [one.entry for one in self.loaded] + [one.entry for one in self.failed]
         return any(one.target == entry.target for one in known)
-
-    @property
-    def started(self) -> list[LoadedPlugin]:
-        """The plugins that run, in the order in which they were started."""
-        return list(self._started)
 
     def start(self, settings: Settings, extras: Extras) -> None:
         """Start what was not started yet; each after the plugins that it requires.
@@ -135,79 +162,106 @@ class PluginSet:
     def start_pending(self, settings: Settings, extras: Extras) -> None:
         """Do as ``start``, but leave the judgement of failures to the caller."""
         pending, self._pending = self._pending, []
-        order, refused = start_order(pending, self._started)
-        for loaded, reason in refused:
-            self._leave_out(loaded, _failure(loaded, reason))
+        order, left = _start_order(pending, self.started)
+        for loaded in left:
+            word = _missing(loaded, [*self.started, *order], left)[0]
+            is_circle = _offers(word, left)
+            reason = "which cannot start before it" if is_circle else "which no plugin provides"
+            self._leave_out(loaded, f'it requires "{word}", {reason}')
         for loaded in order:
-            lacking = [word for word in loaded.requires if not self._offers(loaded, word)]
+            lacking = [word for word in loaded.requires if not _offers(word, self._with(loaded))]
             if lacking:
-                reason = f'it requires "{lacking[0]}", which failed to start'
-                self._leave_out(loaded, _failure(loaded, reason))
+                self._leave_out(loaded, f'it requires "{lacking[0]}", which failed to start')
             else:
                 self._start_one(loaded, settings, extras)
 
     def update_runtime(self, runtime: RunningSystem) -> None:
-        """Tell all that run what was composed. A failure is reported; the plugin stays."""
-        for loaded in self._started:
+        """Tell every running plugin what was composed. One that fails is reported and stays."""
+        for loaded in self.started:
             update = getattr(loaded.plugin, "update_runtime", None)
             if update is not None:
-                call = partial(update, runtime)
-                error = self._limited(call, "update_runtime", self._start_limit_secs)
-                if error is not None:
-                    self._report(loaded.name, "update_runtime", _as_plugin_error(loaded, error))
+                self._call(loaded, "update_runtime", partial(update, runtime))
 
     def stop(self) -> None:
-        """Stop all that run, the last one first; twice is fine."""
-        started, self._started = self._started, []
+        """Stop all that run, the last one first. May be called twice."""
+        started, self.started = self.started, []
         for loaded in reversed(started):
-            error = self._limited(loaded.plugin.stop, "stop", self._stop_limit_secs)
-            if error is not None:
-                self._report(loaded.name, "stop", _as_plugin_error(loaded, error))
+            self._call(loaded, "stop", loaded.plugin.stop)
+
+    def _with(self, loaded: LoadedPlugin) -> list[LoadedPlugin]:
+        return [*self.started, loaded]
 
     def _start_one(self, loaded: LoadedPlugin, settings: Settings, extras: Extras) -> None:
         registry = default_plugin_registry()
         before = registry.entries()
         call = _start_call(loaded.plugin, settings, extras)
-        error = self._limited(call, "start", self._start_limit_secs)
+        error = call_limited(call, "start", self._limits["start"], clock=self._clock)
         if error is None:
-            self._started.append(loaded)
+            self.started.append(loaded)
             return
         changed = [key for key, cls in registry.entries().items() if before.get(key) is not cls]
         for kind, name in changed:
-            registry.forget(kind, name)  # what a plugin that failed has registered is half made
+            registry.forget(kind, name)  # what a failed plugin has registered is half made
             if (kind, name) in before:
                 registry.register(kind, name, before[kind, name], force=True)
-        self._leave_out(loaded, _as_plugin_error(loaded, error), frozenset(changed))
+        self._leave_out(loaded, error, frozenset(changed))
 
     def _leave_out(
         self,
         loaded: LoadedPlugin,
-        error: PluginError,
+        error: BaseException | str,
         registered: frozenset[tuple[BackendKind, str]] = frozenset(),
     ) -> None:
         provides = tuple(dict.fromkeys((*loaded.provides, loaded.entry.key)))
-        failure = FailedPlugin(loaded.name, loaded.entry, error, provides, registered)
-        self.reject(failure, "start")
+        failure = plugin_error(loaded.name, loaded.entry.source, error)
+        self.reject(FailedPlugin(loaded.name, loaded.entry, failure, provides, registered), "start")
 
-    def _offers(self, loaded: LoadedPlugin, word: str) -> bool:
-        return word in loaded.words or any(word in one.words for one in self._started)
-
-    def _limited(
-        self, call: Callable[[], object], hook: str, limit_secs: float
-    ) -> BaseException | None:
-        return call_limited(call, hook, limit_secs, clock=self._clock)
+    def _call(self, loaded: LoadedPlugin, hook: str, call: Callable[[], object]) -> None:
+        limit_secs = self._limits.get(hook, self._limits["start"])
+        error = call_limited(call, hook, limit_secs, clock=self._clock)
+        if error is not None:
+            self._report(loaded.name, hook, plugin_error(loaded.name, loaded.entry.source, error))
 
     def _report(self, name: str, hook: str, error: PluginError) -> None:
-        self.errors[name, hook] = self.errors.get((name, hook), 0) + 1
+        self.errors[name, hook] += 1
         self.reports.append((name, hook, error))
-        log_event(
-            _LOG,
-            logging.WARNING,
-            "plugin.error",
-            f"{error.what} {error.fix}",
-            fields={"plugin": name, "hook": hook},
-            error=error.__cause__,
-        )
+        text, fields = f"{error.what} {error.fix}", {"plugin": name, "hook": hook}
+        cause = error.__cause__
+        log_event(_LOG, logging.WARNING, "plugin.error", text, fields=fields, error=cause)
+
+
+# ---- order ------------------------------------------------------------------------------
+
+
+def _start_order(
+    plugins: Sequence[LoadedPlugin], started: Sequence[LoadedPlugin]
+) -> tuple[list[LoadedPlugin], list[LoadedPlugin]]:
+    """Return the plugins in an order that honours ``requires``, and those that cannot start.
+
+    Where several provide a required word, all of them come first. Otherwise the given order is
+    kept, which a topological sort by layers would not do.
+    """
+    order, waiting = list(started), list(plugins)
+    while ready := [one for one in waiting if not _missing(one, order, waiting)]:
+        order.append(ready[0])
+        waiting.remove(ready[0])
+    return order[len(started) :], waiting
+
+
+def _missing(
+    plugin: LoadedPlugin, before: Sequence[LoadedPlugin], waiting: Sequence[LoadedPlugin]
+) -> list[str]:
+    """Return the required words that nobody provides yet, or that somebody else still will."""
+    others = [one for one in waiting if one is not plugin]
+    return [
+        word
+        for word in plugin.requires
+        if word not in plugin.words and (not _offers(word, before) or _offers(word, others))
+    ]
+
+
+def _offers(word: str, plugins: Sequence[LoadedPlugin]) -> bool:
+    return any(word in plugin.words for plugin in plugins)
 
 
 def _is_in_use(failure: FailedPlugin, settings: Settings) -> bool:
@@ -222,8 +276,41 @@ def _is_in_use(failure: FailedPlugin, settings: Settings) -> bool:
     return False
 
 
+# ---- one call ---------------------------------------------------------------------------
+
+
+def call_limited(
+    call: Callable[[], object], hook: str, limit_secs: float, *, clock: Clock = SYSTEM_CLOCK
+) -> BaseException | None:
+    """Call a plugin's ``hook``; return what it raised, or a TimeoutError that tells where it hangs.
+
+    One that hangs is abandoned: its thread is a daemon and does not keep the process alive.
+    """
+    caught: list[BaseException] = []
+    done = threading.Event()
+
+    def body() -> None:
+        try:
+            call()
+        except BaseException as error:  # noqa: BLE001  # a plugin's code, SystemExit too
+            caught.append(error)
+        finally:
+            done.set()
+
+    context = copy_context()
+    thread = threading.Thread(target=context.run, args=(body,), name="nuvom-plugin", daemon=True)
+    thread.start()
+    if clock.wait(done, limit_secs):
+        return caught[0] if caught else None
+    late = TimeoutError(f"{hook} did not return within {limit_secs:g} s")
+    frame = current_frames().get(thread.ident or 0)
+    if frame is not None:
+        late.add_note(f"It is still here:\n{stack_of(frame)}")
+    return late
+
+
 def _start_call(plugin: PluginProtocol, settings: Settings, extras: Extras) -> Callable[[], object]:
-    """Return the call of a plugin's ``start``, which may do without the extras."""
+    """Return the call of a plugin's ``start``, which need not take the extras."""
     from inspect import signature  # noqa: PLC0415  # slow to import, and most commands start none
 
     start: Callable[..., object] = plugin.start
@@ -239,19 +326,13 @@ def _start_call(plugin: PluginProtocol, settings: Settings, extras: Extras) -> C
     return partial(start, settings, extras)
 
 
-def _failure(loaded: LoadedPlugin, reason: str) -> PluginError:
-    return PluginFailed(loaded.name, loaded.entry.source, reason)
+def plugin_error(name: str, source: str, error: BaseException | str) -> PluginError:
+    """Return the error that plugin ``name`` failed for a reason, or raised what becomes its cause.
 
-
-def _as_plugin_error(loaded: LoadedPlugin, error: BaseException) -> PluginError:
-    return plugin_error(loaded.name, loaded.entry.source, error)
-
-
-def plugin_error(name: str, source: str, error: BaseException) -> PluginError:
-    """Return what says that plugin ``name`` raised ``error``, which becomes its cause.
-
-    A definite error about plugins (``MissingExtra``, ``IncompatiblePlugin``) stays as it is.
+    A specific error about plugins (``MissingExtra``, ``IncompatiblePlugin``) stays as it is.
     """
+    if isinstance(error, str):
+        return PluginFailed(name, source, error)
     if isinstance(error, PluginError) and type(error) is not PluginError:
         return error
     failure = PluginFailed(name, source, _text(error))
@@ -267,3 +348,46 @@ def _text(error: BaseException) -> str:
     except Exception:  # noqa: BLE001  # a plugin's own exception class: anything may be wrong
         text = ""
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+# ---- extras -----------------------------------------------------------------------------
+
+
+class StandIn:
+    """Passes everything on to what it is bound to, and raises a clear error before that."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._target: object = None
+
+    def bind(self, target: object) -> None:
+        """Stand for ``target`` from now on."""
+        self._target = target
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401  # whatever the target has
+        if self._target is None:
+            raise PluginError(
+                f"extras['{self._name}'].{name} was used before update_runtime was called"
+            )
+        return getattr(self._target, name)
+
+
+def make_extras(bus: EventBus = default_bus, clock: Clock = SYSTEM_CLOCK) -> Extras:
+    """Return what plugins are started with.
+
+    Plugins offer backends, so they start before any backend is built: ``inspector`` and
+    ``control`` are stand-ins until ``bind_extras`` binds them.
+    """
+    return {
+        "events": bus,
+        "inspector": cast("Inspector", StandIn("inspector")),
+        "control": cast("Control", StandIn("control")),
+        "clock": clock,
+    }
+
+
+def bind_extras(extras: Extras, inspector: Inspector, control: Control) -> None:
+    """Let the stand-ins of ``extras`` act on what the runtime has built."""
+    for stand_in, target in ((extras["inspector"], inspector), (extras["control"], control)):
+        if isinstance(stand_in, StandIn):
+            stand_in.bind(target)

@@ -1,44 +1,71 @@
-"""Loads plugins, and finds the class behind a backend's name, whoever offers it.
+"""Finds and loads plugins, and finds the class behind a backend's name, whoever offers it.
 
 Workers and plugin commands load everything that is named; ``.delay()`` and commands that change
 jobs only what offers the backend in use. Read-only commands run no project code: they get what
-is built in, registered or installed.
+is built in, registered or installed. Nothing is started here; that is ``lifecycle.py``.
 """
 
 from __future__ import annotations
 
+import re
+import sys
+from contextlib import contextmanager
+from importlib import import_module, invalidate_caches
 from typing import TYPE_CHECKING, Any
 
+from nuvom.config.project import import_roots
 from nuvom.errors import (
+    IncompatiblePlugin,
+    InvalidConfigFile,
     NuvomError,
+    PluginError,
     PluginFailed,
     PluginNotFound,
     PluginNotLoaded,
     PluginsOff,
     UnknownBackend,
+    did_you_mean,
+    suggest,
 )
-from nuvom.plugins.builtin import BUILT_IN
-from nuvom.plugins.extras import make_extras
-from nuvom.plugins.importing import import_object, load_entry
-from nuvom.plugins.lifecycle import PluginSet, plugin_error
-from nuvom.plugins.registry import BackendKind, default_plugin_registry
-from nuvom.plugins.sources import PluginEntry, installed_entries, project_entries
+from nuvom.plugins.contracts import (
+    API_VERSION,
+    Plugin,
+    PluginProtocol,
+    is_compatible,
+    looks_like_plugin,
+    missing_of_plugin,
+)
+from nuvom.plugins.lifecycle import (
+    FailedPlugin,
+    LoadedPlugin,
+    PluginEntry,
+    PluginSet,
+    make_extras,
+    plugin_error,
+)
+from nuvom.plugins.registry import BUILT_IN, BackendKind, default_plugin_registry
+from nuvom.plugins.trust import read_trusted
 from nuvom.queue_backends.base import BaseJobQueue
 from nuvom.result_backends.base import BaseResultBackend
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
+    from pathlib import Path
 
     from nuvom.config.settings import Settings
     from nuvom.plugins.contracts import Extras
 
+PLUGIN_FILE = ".nuvom_plugins.toml"
+GROUP = "nuvom"
+
+_TARGET = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
 _CONTRACTS: dict[BackendKind, type] = {
     BackendKind.QUEUE: BaseJobQueue,
     BackendKind.RESULT: BaseResultBackend,
 }
 
 
-# ---- all plugins ----------------------------------------------------------------------
+# ---- what is named ----------------------------------------------------------------------
 
 
 def find_entries(settings: Settings) -> list[PluginEntry]:
@@ -57,6 +84,61 @@ def find_entries(settings: Settings) -> list[PluginEntry]:
         *project_entries(settings.root),
         *(entry for entry in installed if entry.name not in wanted),
     ]
+
+
+def installed_entries() -> list[PluginEntry]:
+    """Return what installed packages name in the entry-point group ``nuvom``, by name."""
+    from importlib.metadata import entry_points  # noqa: PLC0415  # slow to import
+
+    return sorted({_from_entry_point(point) for point in entry_points(group=GROUP)})
+
+
+def _from_entry_point(point: Any) -> PluginEntry:  # noqa: ANN401  # its class is not imported here
+    package = point.dist.name if point.dist else "an unknown package"
+    return PluginEntry(
+        name=point.name,
+        target=point.value.partition("[")[0].replace(" ", ""),
+        key="",
+        source=f"entry point {point.name} of {package}",
+        version=point.dist.version if point.dist else "",
+    )
+
+
+def project_entries(root: Path) -> list[PluginEntry]:
+    """Return what the project's plugin file names, in its order; empty without a file.
+
+    Raises:
+        PluginNotTrusted: somebody else could have written the file.
+        InvalidConfigFile: it cannot be read, or is not what a plugin file looks like.
+    """
+    path = root / PLUGIN_FILE
+    content = read_trusted(path)
+    return [] if content is None else list(_parse(content, path))
+
+
+def _parse(content: bytes, path: Path) -> Iterator[PluginEntry]:
+    import tomllib  # noqa: PLC0415  # most projects have no such file
+
+    try:
+        tables = tomllib.loads(content.decode("utf-8-sig"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InvalidConfigFile(path, f"it is not valid TOML: {error}") from error
+    for name in tables.keys() - {"plugins"}:
+        hint = did_you_mean(name, ["plugins"])
+        raise InvalidConfigFile(path, f'"{name}" is not known here, only [plugins].{hint}')
+    table = tables.get("plugins", {})
+    if not isinstance(table, dict):
+        raise InvalidConfigFile(path, "plugins has to be a table: [plugins]")
+    for key, targets in table.items():
+        if not isinstance(targets, list):
+            raise InvalidConfigFile(path, f'{key} has to be a list: {key} = ["module:Class"]')
+        for target in dict.fromkeys(map(str, targets)):
+            if _TARGET.fullmatch(target) is None:
+                raise InvalidConfigFile(path, f'{key}: "{target}" has to be "module:Class"')
+            yield PluginEntry(re.split("[:.]", target)[-1].lower(), target, key, str(path))
+
+
+# ---- all plugins ------------------------------------------------------------------------
 
 
 def load_plugins(
@@ -90,7 +172,7 @@ def load_plugins(
     return plugins
 
 
-# ---- one backend ----------------------------------------------------------------------
+# ---- one backend ------------------------------------------------------------------------
 
 
 def backend_class(
@@ -120,14 +202,25 @@ def backend_class(
         PluginError: the plugin that offers it failed, or its class is no such backend.
         InvalidConfigFile: the plugin file cannot be used.
     """
-    sought = BackendKind(kind)
+    sought, registry = BackendKind(kind), default_plugin_registry()
+    plugins = PluginSet() if plugins is None else plugins
+    extras = extras or make_extras()
     found = _at_hand(sought, name)
+    if found is None and settings.plugins == "off":
+        raise PluginsOff(kind, name, registry.names(sought))
     if found is None:
-        if settings.plugins == "off":
-            raise PluginsOff(kind, name, default_plugin_registry().names(sought))
-        plugins = PluginSet() if plugins is None else plugins
-        search = _Search(sought, name, settings, plugins)
-        found = search.run(extras or make_extras(), allow_project_plugins=allow_project_plugins)
+        for entries in _sources(sought, name, settings, listed=allow_project_plugins):
+            for entry in entries:
+                # Of packages called otherwise only those that say they provide such a backend.
+                is_meant = entry.is_project or entry.name == name
+                kinds = None if is_meant else {sought.key}
+                load_entry(entry, settings.root, plugins, kinds=kinds)
+            plugins.start_pending(settings, extras)
+            found = registry.find(sought, name)
+            if found is not None:
+                break
+    if found is None:
+        raise _not_found(sought, name, settings, plugins, was_allowed=allow_project_plugins)
     _check_class(sought, name, found)
     return found
 
@@ -159,8 +252,8 @@ def _takes_argument(cls: type[Any]) -> bool:
 def _at_hand(kind: BackendKind, name: str) -> type[Any] | None:
     registry = default_plugin_registry()
     found = registry.find(kind, name)
-    target = BUILT_IN.get(kind, {}).get(name)
-    if found is None and target is not None:
+    target = BUILT_IN[kind].get(name)
+    if found is None and target:
         try:
             found = import_object(target)
         except ImportError as error:  # a Python built without sqlite3, say
@@ -169,52 +262,30 @@ def _at_hand(kind: BackendKind, name: str) -> type[Any] | None:
     return found
 
 
-class _Search:
-    """Looks for one backend in the plugins that may offer it."""
+def _sources(
+    kind: BackendKind, name: str, settings: Settings, *, listed: bool
+) -> Iterator[list[PluginEntry]]:
+    """Yield the entries that may offer a backend, the likeliest first."""
+    installed = installed_entries()
+    yield [entry for entry in installed if entry.name == name]
+    if listed:
+        yield _listed(kind, settings)
+    yield [entry for entry in installed if entry.name != name]
 
-    def __init__(
-        self, kind: BackendKind, name: str, settings: Settings, plugins: PluginSet
-    ) -> None:
-        self._kind = kind
-        self._name = name
-        self._settings = settings
-        self._plugins = plugins
 
-    def run(self, extras: Extras, *, allow_project_plugins: bool) -> type[Any]:
-        """Return the class, once some plugin has registered it; see ``backend_class``."""
-        registry = default_plugin_registry()
-        for entries in self._sources(allow_project_plugins=allow_project_plugins):
-            for entry in entries:
-                # Of packages called otherwise only those that say they provide such a backend.
-                is_meant = entry.is_project or entry.name == self._name
-                kinds = None if is_meant else {self._kind.key}
-                load_entry(entry, self._settings.root, self._plugins, kinds=kinds)
-            self._plugins.start_pending(self._settings, extras)
-            found = registry.find(self._kind, self._name)
-            if found is not None:
-                return found
-        raise self._not_found(allow_project_plugins=allow_project_plugins)
+def _listed(kind: BackendKind, settings: Settings) -> list[PluginEntry]:
+    return [entry for entry in project_entries(settings.root) if entry.key == kind.key]
 
-    def _sources(self, *, allow_project_plugins: bool) -> Iterator[list[PluginEntry]]:
-        installed = installed_entries()
-        yield [entry for entry in installed if entry.name == self._name]
-        if allow_project_plugins:
-            yield self._listed()
-        yield [entry for entry in installed if entry.name != self._name]
 
-    def _listed(self) -> list[PluginEntry]:
-        entries = project_entries(self._settings.root)
-        return [entry for entry in entries if entry.key == self._kind.key]
-
-    def _not_found(self, *, allow_project_plugins: bool) -> NuvomError:
-        for failure in self._plugins.failed:
-            if failure.may_offer(self._kind, self._name):
-                return failure.error
-        if not allow_project_plugins and self._listed():
-            return PluginNotLoaded(str(self._kind), self._name)
-        return UnknownBackend(
-            str(self._kind), self._name, default_plugin_registry().names(self._kind)
-        )
+def _not_found(
+    kind: BackendKind, name: str, settings: Settings, plugins: PluginSet, *, was_allowed: bool
+) -> NuvomError:
+    for failure in plugins.failed:
+        if failure.may_offer(kind, name):
+            return failure.error
+    if not was_allowed and _listed(kind, settings):
+        return PluginNotLoaded(str(kind), name)
+    return UnknownBackend(str(kind), name, default_plugin_registry().names(kind))
 
 
 def _check_class(kind: BackendKind, name: str, cls: type[Any]) -> None:
@@ -227,3 +298,168 @@ def _check_class(kind: BackendKind, name: str, cls: type[Any]) -> None:
     missing = sorted(getattr(cls, "__abstractmethods__", ()))
     if missing:
         raise PluginFailed(name, origin, f"it lacks {', '.join(missing)}")
+
+
+# ---- one entry --------------------------------------------------------------------------
+
+
+class BackendPlugin(Plugin):
+    """What a backend class that is named alone stands for: a plugin that registers it.
+
+    The name is the class's own ``name``, or the class's name in lower case. An inherited
+    ``name`` belongs to the class that it was inherited from.
+    """
+
+    def __init__(self, kind: BackendKind, cls: type[Any]) -> None:
+        own = vars(cls).get("name")
+        self.name = own if isinstance(own, str) and own else cls.__name__.lower()
+        self.api_version = getattr(cls, "api_version", Plugin.api_version)
+        self.provides = (kind.key,)
+        self._kind = kind
+        self._cls = cls
+
+    def start(self, settings: Settings, extras: Extras) -> None:
+        """Register the class."""
+        del settings, extras
+        default_plugin_registry().register(self._kind, self.name, self._cls)
+
+
+def load_entry(
+    entry: PluginEntry,
+    root: Path,
+    plugins: PluginSet,
+    *,
+    kinds: Collection[str] | None = None,
+) -> None:
+    """Import and build what ``entry`` names, and add it to ``plugins``.
+
+    What fails is added as failed; what is there already, or provides none of ``kinds``, is
+    left out.
+    """
+    if plugins.knows(entry):
+        return
+    try:
+        loaded = _describe(_as_plugin(_import(entry, root), entry), entry)
+        _refuse_other_of_same_name(loaded, plugins)
+    except (Exception, SystemExit) as error:  # noqa: BLE001  # a plugin's module and constructor
+        failure = plugin_error(entry.name, entry.source, error)
+        plugins.reject(FailedPlugin(entry.name, entry, failure, (entry.key,)), "load")
+        return
+    is_new = all(
+        one.plugin is not loaded.plugin and not _is_twin(one, loaded) for one in plugins.loaded
+    )
+    if is_new and (kinds is None or not loaded.words.isdisjoint(kinds)):
+        plugins.add(loaded)
+
+
+def import_object(target: str) -> Any:  # noqa: ANN401  # whatever the module holds
+    """Return what ``module:Name`` names. Raises: whatever the import raises; PluginError."""
+    module_name, _, path = target.partition(":")
+    module = import_module(module_name)
+    found: Any = module
+    if not path:
+        raise PluginError(f"{target} names a module; it has to be module:Class")
+    for part in path.split("."):
+        if not hasattr(found, part):
+            # The place tells of a module of the same name that was found first.
+            place = getattr(module, "__file__", None) or "built in"
+            similar = suggest(part, vars(found))
+            hint = f", but {' and '.join(similar)}" if similar else ""
+            raise PluginError(f"the module {module_name} ({place}) has no {path}{hint}")
+        found = getattr(found, part)
+    return found
+
+
+def _import(entry: PluginEntry, root: Path) -> object:
+    """Import an entry's object; one of the project also from the project's folders.
+
+    Workers have these folders on the path. A program of the user's that calls ``.delay()``
+    has a path of its own, which stays as it is: they are at its end for this import only,
+    and only where the module is not found otherwise.
+    """
+    try:
+        return import_object(entry.target)
+    except ModuleNotFoundError as error:
+        module_name = entry.target.partition(":")[0]
+        is_itself = f"{module_name}.".startswith(f"{error.name}.")
+        if not entry.is_project or not is_itself:
+            raise
+    with _at_end_of_path(import_roots(root)):
+        return import_object(entry.target)
+
+
+@contextmanager
+def _at_end_of_path(folders: list[Path]) -> Iterator[None]:
+    added = [str(folder) for folder in folders if str(folder) not in sys.path]
+    sys.path.extend(added)
+    invalidate_caches()
+    try:
+        yield
+    finally:
+        for folder in added:
+            sys.path.remove(folder)
+
+
+def _as_plugin(found: object, entry: PluginEntry) -> PluginProtocol:
+    if isinstance(found, type):
+        kind = _kind_of(found, entry)
+        if kind is not None:
+            return BackendPlugin(kind, found)
+        if callable(getattr(found, "start", None)):
+            found = found()
+    if looks_like_plugin(found):
+        return found
+    if callable(getattr(found, "start", None)):
+        lacking = ", ".join(missing_of_plugin(found))
+        raise PluginError(f"{entry.target} would be a plugin, but lacks {lacking}")
+    raise PluginError(
+        f"{entry.target} is neither a plugin nor a class that derives from "
+        "nuvom.queue_backends.BaseJobQueue or nuvom.result_backends.BaseResultBackend"
+    )
+
+
+def _kind_of(cls: type[Any], entry: PluginEntry) -> BackendKind | None:
+    """Return what kind of backend the class is by itself, None when it may be a plugin."""
+    kinds = [kind for kind, contract in _CONTRACTS.items() if issubclass(cls, contract)]
+    if entry.key == BackendKind.SCHEDULE.key and not hasattr(cls, "api_version"):
+        kinds.append(BackendKind.SCHEDULE)
+    listed = [kind for kind in kinds if entry.key in ("", kind.key)]
+    if kinds and not listed:
+        raise PluginError(f"{entry.target} is a {kinds[0]} backend, listed under {entry.key}")
+    return listed[0] if listed else None
+
+
+def _describe(plugin: PluginProtocol, entry: PluginEntry) -> LoadedPlugin:
+    """Read what the plugin says of itself. Raises: IncompatiblePlugin."""
+    name = plugin.name or type(plugin).__name__.lower()
+    if not is_compatible(plugin.api_version):
+        raise IncompatiblePlugin(name, str(plugin.api_version), API_VERSION)
+    package = sys.modules.get(entry.target.partition(":")[0].partition(".")[0])
+    version = entry.version or getattr(package, "__version__", "")
+    return LoadedPlugin(
+        plugin=plugin,
+        name=name,
+        provides=_words(getattr(plugin, "provides", ())),
+        requires=_words(getattr(plugin, "requires", ())),
+        entry=entry,
+        version=str(version or "unknown version"),
+    )
+
+
+def _words(given: Any) -> tuple[str, ...]:  # noqa: ANN401  # of a plugin's own; its error is reported
+    """Return words that a plugin gives as a list, a tuple, or one text."""
+    return (given,) if isinstance(given, str) else tuple(map(str, given))
+
+
+def _is_twin(one: LoadedPlugin, other: LoadedPlugin) -> bool:
+    """Return whether two entries name the same plugin class."""
+    same_class = type(one.plugin) is type(other.plugin)
+    return same_class and not isinstance(one.plugin, BackendPlugin)
+
+
+def _refuse_other_of_same_name(loaded: LoadedPlugin, plugins: PluginSet) -> None:
+    # Two bare backends may share a name: a queue and the results beside it.
+    for one in plugins.loaded:
+        is_bare = isinstance(one.plugin, BackendPlugin) and isinstance(loaded.plugin, BackendPlugin)
+        if one.name == loaded.name and not is_bare and not _is_twin(one, loaded):
+            raise PluginError(f"the name {loaded.name} is taken by {one.describe()}")

@@ -39,11 +39,20 @@ class BackendKind(StrEnum):
         return "scheduler_backend" if self is BackendKind.SCHEDULE else f"{self}_backend"
 
 
-# Names that Nuvom itself uses or keeps; ``nuvom.plugins.builtin`` says what stands behind them.
-BUILT_IN_NAMES: dict[BackendKind, tuple[str, ...]] = {
-    BackendKind.QUEUE: ("file", "memory", "sqlite"),
-    BackendKind.RESULT: ("file", "memory", "sqlite"),
-    BackendKind.SCHEDULE: ("memory", "sqlite"),
+# The backends that come with Nuvom, named by text: the loader imports the one that is chosen, as it
+# imports a third party's. A name without a target is reserved.
+BUILT_IN: dict[BackendKind, dict[str, str]] = {
+    BackendKind.QUEUE: {
+        "file": "nuvom.queue_backends.file:FileJobQueue",
+        "memory": "nuvom.queue_backends.memory:MemoryJobQueue",
+        "sqlite": "nuvom.queue_backends.sqlite:SQLiteJobQueue",
+    },
+    BackendKind.RESULT: {
+        "file": "nuvom.result_backends.file:FileResultBackend",
+        "memory": "nuvom.result_backends.memory:MemoryResultBackend",
+        "sqlite": "nuvom.result_backends.sqlite:SQLiteResultBackend",
+    },
+    BackendKind.SCHEDULE: {"memory": "", "sqlite": ""},
 }
 
 
@@ -79,7 +88,7 @@ class PluginRegistry:
         known = self.find(kind, name)
         if known is not None:
             return None if _is_same(known, cls) else _path(known)
-        if name not in BUILT_IN_NAMES[kind] or cls.__module__ == f"nuvom.{kind}_backends.{name}":
+        if name not in BUILT_IN[kind] or _path(cls) == BUILT_IN[kind][name]:
             return None
         return f"the built-in {name} backend"
 
@@ -101,7 +110,7 @@ class PluginRegistry:
     def names(self, kind: BackendKind) -> list[str]:
         """Return all names that can be chosen, built-in and registered, sorted."""
         registered = {name for found, name in list(self._classes) if found is kind}
-        return sorted(registered.union(BUILT_IN_NAMES[kind]))
+        return sorted(registered.union(BUILT_IN[kind]))
 
     def entries(self) -> dict[tuple[BackendKind, str], type]:
         """Return a copy of everything registered."""

@@ -1,22 +1,22 @@
-"""Which function a task name stands for.
+"""Which function a task name stands for, and what a task is called by default.
 
 The decorator registers definitions; the manifest adds names whose modules are imported when
 their first job arrives. The dispatcher and the job runner look names up here. This module is
-on the path of ``import nuvom``.
+on the path of ``import nuvom``: it walks the file system only to name a task of ``__main__``.
 """
 
 from __future__ import annotations
 
-import threading
+import os
 from typing import TYPE_CHECKING, Any, Protocol
 
 from nuvom.core.options import TaskOptions
 from nuvom.errors import AmbiguousTask, DuplicateTask, TaskImportFailed, TaskNotFound
-from nuvom.registry.names import task_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+_MARKERS = (".nuvom", "nuvom.toml")  # of a project's root, beside a pyproject.toml that names Nuvom
 _CO_COROUTINE = 0x80  # inspect.CO_COROUTINE, without importing inspect
 
 
@@ -71,13 +71,16 @@ def _is_coroutine_function(func: Callable[..., Any]) -> bool:
 
 
 class Registry:
-    """Tasks by full name. All methods may be called from any thread."""
+    """Tasks by full name.
+
+    All methods may be called from any thread. There is no lock that a forked child could inherit
+    held: each change is one step of a dict.
+    """
 
     def __init__(self) -> None:
         self._definitions: dict[str, TaskDefinition] = {}
         self._listed: dict[str, ManifestTask] = {}
         self._loader: Callable[[Any], None] | None = None
-        self._lock = threading.RLock()
 
     def register(
         self,
@@ -98,17 +101,15 @@ class Registry:
             anew (a reloaded module, a notebook cell run again) is no duplicate.
         """
         definition = _definition_of(task, name)
-        with self._lock:
-            known = self._definitions.get(definition.name)
-            if known is not None and not force and not _is_same(known.func, definition.func):
-                raise DuplicateTask(definition.name, known.place, definition.place)
-            self._definitions[definition.name] = definition
+        known = self._definitions.setdefault(definition.name, definition)
+        if not force and not _is_same(known.func, definition.func):
+            raise DuplicateTask(definition.name, known.place, definition.place)
+        self._definitions[definition.name] = definition
         return definition
 
     def unregister(self, name: str) -> bool:
         """Forget a task; False when there was none."""
-        with self._lock:
-            return self._definitions.pop(name, None) is not None
+        return self._definitions.pop(name, None) is not None
 
     def add_manifest(self, tasks: Iterable[ManifestTask], loader: Callable[[Any], None]) -> None:
         """Make discovered tasks known without importing them.
@@ -117,9 +118,8 @@ class Registry:
             loader: Called with an entry when its task is first needed; it must import the
                 module, which registers the task.
         """
-        with self._lock:
-            self._listed = {task.name: task for task in tasks}
-            self._loader = loader
+        self._loader = loader
+        self._listed = {task.name: task for task in tasks}
 
     def get(self, name: str) -> TaskDefinition | None:
         """Return a registered task without importing anything, or None."""
@@ -153,14 +153,12 @@ class Registry:
 
     def names(self) -> list[str]:
         """Return all names, registered or listed, sorted."""
-        with self._lock:
-            return sorted(self._definitions.keys() | self._listed.keys())
+        return sorted({**self._definitions, **self._listed})
 
     @property
     def has_async(self) -> bool:
         """Whether any task is known to be a coroutine."""
-        with self._lock:
-            known = [*self._definitions.values(), *self._listed.values()]
+        known = [*self._definitions.copy().values(), *self._listed.values()]
         return any(getattr(task, "is_async", False) for task in known)
 
     def __contains__(self, name: object) -> bool:
@@ -171,10 +169,62 @@ class Registry:
 
     def clear(self) -> None:
         """Forget everything; for tests."""
-        with self._lock:
-            self._definitions.clear()
-            self._listed.clear()
-            self._loader = None
+        self._definitions = {}
+        self._listed = {}
+        self._loader = None
+
+
+# ---- the name of a task -----------------------------------------------------------------
+
+
+def task_name(func: Callable[..., Any]) -> str:
+    """Return the name of the task that ``func`` becomes when it is given none.
+
+    It is ``module.qualname``. A function of ``__main__`` is named after its file, as a worker
+    would import it.
+    """
+    qualname: str = getattr(func, "__qualname__", None) or type(func).__qualname__
+    module: str = getattr(func, "__module__", None) or type(func).__module__
+    if module == "__main__":
+        code = getattr(func, "__code__", None)
+        module = _module_of_main(code.co_filename if code is not None else "")
+    return f"{module}.{qualname}"
+
+
+def _module_of_main(filename: str) -> str:
+    path = os.path.abspath(filename)
+    if not filename.endswith(".py") or not os.path.isfile(path):
+        return "__main__"
+    base = _import_root(os.path.dirname(path))
+    return os.path.relpath(path, base).removesuffix(".py").replace(os.sep, ".")
+
+
+def _import_root(folder: str) -> str:
+    """Return the folder that the name of a module in ``folder`` is relative to.
+
+    It is the project root, or a ``src`` below it that is no package; outside any project, the
+    folder of the script itself, which is where Python imports from.
+    """
+    current = folder
+    while not _is_project(current):
+        parent = os.path.dirname(current)
+        if parent == current or current == os.path.expanduser("~"):
+            return folder
+        current = parent
+    source = os.path.join(current, "src")
+    is_below = os.path.commonpath([source, folder]) == source
+    is_root = is_below and not os.path.exists(os.path.join(source, "__init__.py"))
+    return source if is_root else current
+
+
+def _is_project(folder: str) -> bool:
+    if any(os.path.exists(os.path.join(folder, marker)) for marker in _MARKERS):
+        return True
+    try:
+        with open(os.path.join(folder, "pyproject.toml"), "rb") as stream:
+            return b"[tool.nuvom" in stream.read()
+    except OSError:  # absent or unreadable: this folder does not say that it is a project
+        return False
 
 
 def find_name(name: str, known: Iterable[str]) -> str:

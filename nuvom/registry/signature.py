@@ -79,24 +79,24 @@ class Binder:
         self.fitting = range(fewest, len(self._by_keyword))
 
 
-class _Plain:
-    """An annotation that is only text; ``str`` of a signature would put it in quotes."""
+def signature_text(signature: inspect.Signature) -> str:
+    """Return ``(x: int, y: int) -> int``, also for a module with postponed annotations."""
+    parameters = [
+        one.replace(annotation=_bare(one.annotation)) for one in signature.parameters.values()
+    ]
+    returned = _bare(signature.return_annotation)
+    return str(signature.replace(parameters=parameters, return_annotation=returned))
+
+
+class SourceText:
+    """Source text that prints as it is written; ``str`` of a signature would put it in quotes."""
 
     def __init__(self, text: str) -> None:
-        self._text = text
+        self.text = text
 
     def __repr__(self) -> str:
-        return self._text
+        return self.text
 
 
-def signature_text(signature: inspect.Signature) -> str:
-    """Return ``(x: int, y: int) -> int``, also of a module with postponed annotations."""
-
-    def plain(annotation: object) -> object:
-        return _Plain(annotation) if isinstance(annotation, str) else annotation
-
-    parameters = [
-        one.replace(annotation=plain(one.annotation)) for one in signature.parameters.values()
-    ]
-    returned = plain(signature.return_annotation)
-    return str(signature.replace(parameters=parameters, return_annotation=returned))
+def _bare(annotation: object) -> object:
+    return SourceText(annotation) if isinstance(annotation, str) else annotation

@@ -27,7 +27,7 @@ from nuvom.events import EventBus, JobDead, JobFenced, JobReaped, JobStarted
 from nuvom.inspection import Inspector
 from nuvom.log import configure_logging, flush_logs, reset_logging
 from nuvom.logs.events import subscribe_logging
-from nuvom.plugins.extras import bind_extras, make_extras
+from nuvom.plugins.lifecycle import bind_extras, make_extras
 from nuvom.testing import make_job
 from tests.engine import LIMIT_SECS, Engine, make_runtime
 

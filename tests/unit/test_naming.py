@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from nuvom.config.project import module_name_for
-from nuvom.registry.names import task_name
+from nuvom.registry.registry import task_name
 
 
 def main_function(path: Path, *, write: bool = True) -> Callable[..., Any]:

@@ -15,8 +15,7 @@ from nuvom.config.sources import load
 from nuvom.errors import InvalidSetting, TaskNotImportable, UnknownBackend, UnknownSetting
 from nuvom.events import EventBus, default_bus
 from nuvom.job import submit
-from nuvom.registry.names import task_name
-from nuvom.registry.registry import Registry, TaskDefinition, default_registry
+from nuvom.registry.registry import Registry, TaskDefinition, default_registry, task_name
 from nuvom.runtime import (
     build_runtime,
     configure,

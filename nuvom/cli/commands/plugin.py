@@ -22,7 +22,7 @@ from nuvom.plugins.loader import find_entries
 
 if TYPE_CHECKING:
     from nuvom.config.settings import Settings
-    from nuvom.plugins.sources import PluginEntry
+    from nuvom.plugins.lifecycle import PluginEntry
 
 LIST_SCHEMA = "nuvom.plugins/1"
 INSPECT_SCHEMA = "nuvom.plugin/1"

@@ -15,8 +15,13 @@ from nuvom.core.ids import valid_name
 from nuvom.events import EventBus
 from nuvom.inspection import Inspector
 from nuvom.plugins.contracts import API_VERSION, is_compatible, looks_like_plugin
-from nuvom.plugins.extras import bind_extras, make_extras
-from nuvom.plugins.limited import START_LIMIT_SECS, STOP_LIMIT_SECS, call_limited
+from nuvom.plugins.lifecycle import (
+    START_LIMIT_SECS,
+    STOP_LIMIT_SECS,
+    bind_extras,
+    call_limited,
+    make_extras,
+)
 from nuvom.plugins.loader import build_backend
 from nuvom.plugins.registry import BackendKind, PluginRegistry, use_plugin_registry
 from nuvom.queue_backends.base import BaseJobQueue

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from nuvom.config.settings import Settings
 from nuvom.events import EventBus
-from nuvom.plugins.extras import make_extras
+from nuvom.plugins.lifecycle import make_extras
 from nuvom.plugins.registry import BackendKind, PluginRegistry, use_plugin_registry
 from nuvom.testing.conformance.plugin import PluginConformance
 from nuvom.testing.conformance.runner import BROKEN, Report, hold

@@ -10,7 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from nuvom.contrib.prometheus import PrometheusPlugin
 from nuvom.inspection import Inspector
-from nuvom.plugins.extras import bind_extras, make_extras
+from nuvom.plugins.lifecycle import bind_extras, make_extras
 from tests.engine import Engine, make_runtime
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ from textwrap import dedent
 import pytest
 
 from nuvom.config.settings import Settings
+from nuvom.plugins.loader import PLUGIN_FILE
 from nuvom.plugins.registry import PluginRegistry, use_plugin_registry
-from nuvom.plugins.sources import PLUGIN_FILE
 
 Lay = Callable[..., Path]
 

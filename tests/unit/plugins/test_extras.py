@@ -9,7 +9,7 @@ import pytest
 from nuvom.core.clock import SYSTEM_CLOCK
 from nuvom.errors import PluginError
 from nuvom.events import EventBus, default_bus
-from nuvom.plugins.extras import bind_extras, make_extras
+from nuvom.plugins.lifecycle import bind_extras, make_extras
 
 
 class Target:

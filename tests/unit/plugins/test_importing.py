@@ -11,11 +11,9 @@ import pytest
 
 from nuvom.config.settings import Settings
 from nuvom.errors import IncompatiblePlugin, PluginError
-from nuvom.plugins.extras import make_extras
-from nuvom.plugins.importing import import_object, load_entry
-from nuvom.plugins.lifecycle import PluginSet
+from nuvom.plugins.lifecycle import PluginEntry, PluginSet, make_extras
+from nuvom.plugins.loader import import_object, load_entry
 from nuvom.plugins.registry import BackendKind, PluginRegistry
-from nuvom.plugins.sources import PluginEntry
 
 from .conftest import Lay
 

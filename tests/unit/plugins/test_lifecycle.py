@@ -14,15 +14,13 @@ from nuvom.core import job_context
 from nuvom.core.clock import Clock, Waitable
 from nuvom.errors import MissingExtra, PluginError, PluginFailed, UnknownBackend
 from nuvom.plugins.contracts import Extras, Plugin
-from nuvom.plugins.extras import make_extras
-from nuvom.plugins.lifecycle import LoadedPlugin, PluginSet
+from nuvom.plugins.lifecycle import LoadedPlugin, PluginEntry, PluginSet, make_extras
 from nuvom.plugins.registry import (
     BackendKind,
     PluginRegistry,
     register_queue_backend,
     register_result_backend,
 )
-from nuvom.plugins.sources import PluginEntry
 from nuvom.queue_backends.memory import MemoryJobQueue
 from nuvom.result_backends.memory import MemoryResultBackend
 
@@ -119,6 +117,40 @@ def test_plugins_start_after_what_they_require_and_stop_in_reverse(
     plugins.stop()
 
     assert ["start b", "start a", "start c", "stop c", "stop a", "stop b"] == log
+
+
+@pytest.mark.parametrize(
+    ("requires", "order", "refused"),
+    [
+        ({}, "abcd", {}),
+        ({"a": "c", "c": "d"}, "bdca", {}),
+        ({"a": "even"}, "bcda", {}),
+        ({"b": "even"}, "abcd", {}),
+        ({"a": "x"}, "bcd", {"a": "which no plugin provides"}),
+        (
+            {"a": "c", "c": "a", "b": "a"},
+            "d",
+            dict.fromkeys("abc", "which cannot start before it"),
+        ),
+    ],
+)
+def test_order_honours_requirements_and_names_those_that_cannot_be_met(
+    settings: Settings,
+    log: list[str],
+    requires: dict[str, str],
+    order: str,
+    refused: dict[str, str],
+) -> None:
+    plugins = PluginSet()
+    for name in "abcd":
+        provides = ("even",) if name in "bd" else ()
+        needed = (requires[name],) if name in requires else ()
+        plugins.add(loaded(Recorder(name, log), requires=needed, provides=provides))
+    plugins.start_pending(settings, make_extras())
+    assert [f"start {name}" for name in order] == log
+    assert refused.keys() == {failure.name for failure in plugins.failed}
+    for failure in plugins.failed:
+        assert f'"{requires[failure.name]}", {refused[failure.name]}' in failure.error.what
 
 
 def test_stopping_twice_or_without_a_start_calls_nothing(

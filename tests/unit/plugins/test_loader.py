@@ -21,11 +21,9 @@ from nuvom.errors import (
     UnknownBackend,
 )
 from nuvom.plugins import loader
-from nuvom.plugins.builtin import BUILT_IN
-from nuvom.plugins.extras import make_extras
-from nuvom.plugins.lifecycle import PluginSet
+from nuvom.plugins.lifecycle import PluginSet, make_extras
 from nuvom.plugins.loader import backend_class, build_backend, find_entries, load_plugins
-from nuvom.plugins.registry import BackendKind, PluginRegistry, register_queue_backend
+from nuvom.plugins.registry import BUILT_IN, BackendKind, PluginRegistry, register_queue_backend
 from nuvom.queue_backends.base import BaseJobQueue
 from nuvom.queue_backends.memory import MemoryJobQueue
 
@@ -63,7 +61,8 @@ def queue_named(name: str, settings: Settings, **options: Any) -> type[Any]:
 
 
 @pytest.mark.parametrize(
-    ("kind", "name"), [(kind, name) for kind, names in BUILT_IN.items() for name in names]
+    ("kind", "name"),
+    [(kind, name) for kind, targets in BUILT_IN.items() for name in targets if targets[name]],
 )
 def test_built_in_backends_are_loaded_like_any_other(
     settings: Settings, registry: PluginRegistry, kind: BackendKind, name: str

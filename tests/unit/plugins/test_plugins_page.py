@@ -10,10 +10,15 @@ from pathlib import Path
 
 from nuvom.config.settings import Settings
 from nuvom.core.record import JobRecord
-from nuvom.plugins.extras import make_extras
-from nuvom.plugins.limited import START_LIMIT_SECS, STOP_LIMIT_SECS
-from nuvom.plugins.loader import backend_class, build_backend, load_plugins
-from nuvom.plugins.sources import GROUP, PLUGIN_FILE, project_entries
+from nuvom.plugins.lifecycle import START_LIMIT_SECS, STOP_LIMIT_SECS, make_extras
+from nuvom.plugins.loader import (
+    GROUP,
+    PLUGIN_FILE,
+    backend_class,
+    build_backend,
+    load_plugins,
+    project_entries,
+)
 
 from .conftest import Lay
 
@@ -24,7 +29,7 @@ TABLES = re.findall(r"```toml\n(.*?)```", PAGE, re.DOTALL)
 DRIVER = """
 from nuvom.config.settings import Settings
 from nuvom.events import EventBus, JobFailed
-from nuvom.plugins.extras import make_extras
+from nuvom.plugins.lifecycle import make_extras
 from nuvom.plugins.registry import queue_backend
 from nuvom.core.record import JobRecord, StoredError
 

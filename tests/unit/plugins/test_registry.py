@@ -8,8 +8,7 @@ import pytest
 
 from nuvom.errors import BackendNameTaken, InvalidId, UnknownBackend
 from nuvom.plugins import registry as module
-from nuvom.plugins.builtin import BUILT_IN
-from nuvom.plugins.registry import BUILT_IN_NAMES, BackendKind, PluginRegistry
+from nuvom.plugins.registry import BUILT_IN, BackendKind, PluginRegistry
 from nuvom.queue_backends.memory import MemoryJobQueue
 from nuvom.result_backends.memory import MemoryResultBackend
 
@@ -80,7 +79,7 @@ def test_taken_name_is_refused_and_the_first_class_stays() -> None:
     assert OtherQueue is module.queue_backend("mine")
 
 
-@pytest.mark.parametrize("name", BUILT_IN_NAMES[BackendKind.QUEUE])
+@pytest.mark.parametrize("name", BUILT_IN[BackendKind.QUEUE])
 def test_built_in_name_is_refused_even_before_it_was_used(name: str) -> None:
     with pytest.raises(BackendNameTaken, match="built-in"):
         module.register_queue_backend(name, OtherQueue)
@@ -139,11 +138,6 @@ def test_removing_a_replaced_provider_leaves_the_newer_one() -> None:
     remove()
 
     assert {"new": 1.0} == module.metrics_providers()["mine"]()
-
-
-def test_every_built_in_backend_has_a_reserved_name() -> None:
-    for kind, targets in BUILT_IN.items():
-        assert set(targets) == set(BUILT_IN_NAMES[kind])
 
 
 def test_kinds_know_their_settings_and_their_keys() -> None:

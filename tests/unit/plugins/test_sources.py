@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from nuvom.errors import InvalidConfigFile, PluginNotTrusted
-from nuvom.plugins.sources import PluginEntry, installed_entries, project_entries
+from nuvom.plugins.lifecycle import PluginEntry
+from nuvom.plugins.loader import installed_entries, project_entries
 
 
 def test_project_without_a_file_names_nothing(tmp_path: Path) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import os
+import signal
 import threading
 from typing import Any, NamedTuple
 
@@ -228,6 +230,36 @@ def test_threads_may_register_at_once(registry: Registry) -> None:
     for thread in threads:
         thread.join()
     assert 800 == len(registry)
+
+
+class Paused(str):
+    """A name that a thread is still storing until ``go`` is set."""
+
+    __slots__ = ()
+    reached, go = threading.Event(), threading.Event()
+
+    def __hash__(self) -> int:
+        self.reached.set()
+        self.go.wait(60)
+        return super().__hash__()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_forked_child_registers_although_a_thread_of_its_parent_was_at_it(
+    registry: Registry,
+) -> None:
+    storing = threading.Thread(target=registry.register, args=(TaskDefinition(Paused("p"), add),))
+    storing.start()
+    Paused.reached.wait(60)
+    pid = os.fork()
+    if pid == 0:
+        signal.alarm(20)  # ends a child that hangs
+        registry.register(other, name="other")
+        os._exit(0)
+    assert 0 == os.waitpid(pid, 0)[1]
+    Paused.go.set()
+    storing.join()
 
 
 def test_default_registry_is_one() -> None:
