@@ -100,7 +100,6 @@ ALLOWED = [
             "serialization/_vocabulary.py:Vocabulary._lift_object": "a user's constructor",
             "serialization/_vocabulary.py:Vocabulary.lift": "a user's __hash__ and __eq__",
             "testing/conformance/crew.py:Hand.run": "the outermost frame of a thread",
-            "testing/simulation/run.py:simulate": "the engine is what is tested",
         }.items()
     ),
 ]

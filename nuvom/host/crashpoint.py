@@ -1,7 +1,7 @@
 """Named places at which a fault test may end the process; anywhere else they do nothing.
 
 One stands wherever a death in that very moment has to be survived: before and after a commit, a
-rename, a flush, a mark in a slot file. Only ``nuvom.testing.crashing`` arms them: no setting and
+rename, a flush, a mark in a slot file. Only ``tests.lab.crashing`` arms them: no setting and
 no environment variable reaches a process that does not run under the test package.
 """
 

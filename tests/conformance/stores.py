@@ -10,7 +10,7 @@ from nuvom.config.settings import Settings
 from nuvom.core.clock import SYSTEM_CLOCK, Clock
 from nuvom.queue_backends.file import FileJobQueue
 from nuvom.queue_backends.sqlite import SQLiteJobQueue
-from nuvom.testing.conformance import QueueConformance
+from tests.lab.stores import StoreConformance
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,7 +25,7 @@ def open_queue(name: str, root: str, settings: dict[str, Any]) -> BaseJobQueue:
     return QUEUES[name](Settings(root=Path(root), **settings))
 
 
-class StoredQueueConformance(QueueConformance):
+class StoredQueueConformance(StoreConformance):
     """The kit for a backend that keeps its store below ``Settings.root``."""
 
     backend: ClassVar[str]

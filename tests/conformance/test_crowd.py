@@ -10,8 +10,8 @@ import pytest
 from nuvom.core.record import JobRecord, JobSnapshot, JobStatus
 from nuvom.queue_backends.memory import MemoryJobQueue
 from nuvom.serialization.msgpack_codec import MsgpackCodec
-from nuvom.testing.conformance.mixed_calls import MixedCalls, Notes, Settled
-from nuvom.testing.conformance.queue_laws.crowd import Account
+from tests.lab.laws.crowd import Account
+from tests.lab.mixed_calls import MixedCalls, Notes, Settled
 
 PENDING, RUNNING, SUCCESS = JobStatus.PENDING, JobStatus.RUNNING, JobStatus.SUCCESS
 FAILED, CANCELLED, DEAD = JobStatus.FAILED, JobStatus.CANCELLED, JobStatus.DEAD

@@ -29,14 +29,15 @@ from nuvom.testing.conformance import (
     laws_of,
     run,
 )
-from nuvom.testing.conformance import page as page_module
+from nuvom.testing.conformance.child import produce
 from nuvom.testing.conformance.children import Child, describe
 from nuvom.testing.conformance.law import Kit, NotDeclared, law
-from nuvom.testing.conformance.page import BEGIN, renewed
 from nuvom.testing.conformance.queue_bench import QueueBench
 from nuvom.testing.conformance.runner import hold
 from tests.conformance.list_queue import ListQueue
 from tests.conformance.stores import StoredQueueConformance, open_queue
+from tests.lab import page as page_module
+from tests.lab.page import BEGIN, renewed
 
 ROOT = Path(__file__).resolve().parents[2]
 KITS = (QueueConformance, ResultConformance, CodecConformance, PluginConformance)
@@ -308,7 +309,7 @@ def test_a_bench_says_what_it_cannot_do(tmp_path: Path) -> None:
     with pytest.raises(SkipTest, match="not shared between instances"):
         bench.reopen()
     with pytest.raises(SkipTest, match="not shared between processes"):
-        bench.child("produce", most=1)
+        bench.child(produce, most=1)
     with pytest.raises(AssertionError, match="ListQueue declares leases"):
         bench.leased.own_id  # noqa: B018  # the access is what is tested
 
@@ -323,7 +324,7 @@ def test_a_bench_is_not_patient_for_ever(tmp_path: Path) -> None:
 
 
 def test_a_child_tells_what_it_did_and_dies_when_told(tmp_path: Path) -> None:
-    child = Child(partial(open_queue, "file", str(tmp_path), {}), "produce", {"most": 2})
+    child = Child(partial(open_queue, "file", str(tmp_path), {}), produce, {"most": 2})
     child.start()
     said = [child.hear(), child.hear()]
     assert len(set(said)) == 2
@@ -337,14 +338,14 @@ def test_a_child_tells_what_it_did_and_dies_when_told(tmp_path: Path) -> None:
 
 
 def test_a_child_that_fails_is_noticed(tmp_path: Path) -> None:
-    child = Child(partial(open_queue, "pony", str(tmp_path), {}), "produce", {"most": 2})
+    child = Child(partial(open_queue, "pony", str(tmp_path), {}), produce, {"most": 2})
     with pytest.raises(AssertionError, match="ended with exit code 1"):
         child.start()
     child.kill()
 
 
 def test_a_child_has_to_say_what_is_expected(tmp_path: Path) -> None:
-    child = Child(partial(open_queue, "file", str(tmp_path), {}), "produce", {"most": 1})
+    child = Child(partial(open_queue, "file", str(tmp_path), {}), produce, {"most": 1})
     with pytest.raises(AssertionError, match="said 'ready' instead of 'steady'"):
         child.expect("steady")
     child.kill()

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from nuvom.queue_backends.memory import MemoryJobQueue
-from nuvom.testing.conformance.points import Points, folders_of
 from tests.conformance.list_queue import ListQueue
+from tests.lab.points import Points, folders_of
 
 HERE = str(Path(__file__).parent)
 

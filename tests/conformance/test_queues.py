@@ -10,9 +10,9 @@ import pytest
 from nuvom.config.settings import Settings
 from nuvom.core.clock import SYSTEM_CLOCK, Clock
 from nuvom.queue_backends.memory import MemoryJobQueue
-from nuvom.testing.conformance import QueueConformance
 from tests.conformance.list_queue import ListQueue
 from tests.conformance.stores import StoredQueueConformance
+from tests.lab.stores import StoreConformance
 
 # Some laws try hundreds of points; a busy machine may take minutes for what takes seconds.
 pytestmark = pytest.mark.timeout(600)
@@ -45,7 +45,7 @@ def test_laws_of_any_length_are_laws() -> None:
     }
 
 
-class TestMemory(QueueConformance):
+class TestMemory(StoreConformance):
     crowd_calls = 2000  # it is so much faster than the others
 
     def make(self, tmp_path: Path, clock: Clock = SYSTEM_CLOCK, **settings: Any) -> MemoryJobQueue:
@@ -61,7 +61,7 @@ class TestSQLite(StoredQueueConformance):
     backend: ClassVar[str] = "sqlite"
 
 
-class TestFiveMethods(QueueConformance):
+class TestFiveMethods(StoreConformance):
     def make(self, tmp_path: Path, **settings: Any) -> ListQueue:
         return ListQueue()
 
@@ -97,7 +97,7 @@ class TestSQLiteAtLength(TestSQLite):
 
 
 @pytest.mark.slow  # each lease that ends takes half a second
-class TestMemoryInRealTime(QueueConformance):
+class TestMemoryInRealTime(StoreConformance):
     """The same without a clock to move, as a backend is tested whose time is a server's."""
 
     def make(self, tmp_path: Path, **settings: Any) -> MemoryJobQueue:

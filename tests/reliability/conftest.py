@@ -19,8 +19,8 @@ from nuvom._file import store as file_store
 from nuvom._sqlite import store as sqlite_store
 from nuvom.host import crashpoint
 from nuvom.host import worker_lock as _presence
-from nuvom.testing.iofaults import compiled, why_not
 from tests.engine import Engine, make_runtime
+from tests.lab.iofaults import compiled, why_not
 from tests.reliability.images import Recording, in_memory
 from tests.reliability.site import children
 

@@ -20,8 +20,8 @@ from nuvom.events import BackendFailed
 from nuvom.inspection import Inspector
 from nuvom.logs.events import subscribe_logging
 from nuvom.runtime import build_runtime, use_runtime
-from nuvom.testing.iofaults import WRITES, Faults
 from nuvom.worker import Worker
+from tests.lab.iofaults import WRITES, Faults
 from tests.reliability.filling_tasks import PADDING, held, may_end, plain, started
 
 _LIMIT_SECS = 30.0

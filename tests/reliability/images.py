@@ -17,8 +17,8 @@ from nuvom.core.record import JobStatus
 from nuvom.queue_backends.sqlite import SQLiteJobQueue
 from nuvom.testing.builders import make_job, make_settlement
 from nuvom.testing.faults import Victim
-from nuvom.testing.iofaults import environment
-from nuvom.testing.powercut import Disk, Record, power_cuts, read_record
+from tests.lab.iofaults import environment
+from tests.lab.powercut import Disk, Record, power_cuts, read_record
 from tests.reliability.recorded import Queue, open_queue, seen
 from tests.reliability.site import children
 

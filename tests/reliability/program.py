@@ -23,9 +23,10 @@ from nuvom.inspection import Inspector
 from nuvom.queue_backends.file import FileJobQueue
 from nuvom.queue_backends.sqlite import SQLiteJobQueue
 from nuvom.runtime import Runtime, build_runtime, use_runtime
-from nuvom.testing import crashing, history
+from nuvom.testing import history
 from nuvom.testing.history import HistoryLog
 from nuvom.worker import Worker
+from tests.lab import crashing
 from tests.reliability import poison, soak, tasks
 from tests.reliability.site import note_events
 

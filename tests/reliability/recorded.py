@@ -29,7 +29,7 @@ from nuvom.host import files as _durable
 from nuvom.queue_backends.file import FileJobQueue
 from nuvom.queue_backends.sqlite import SQLiteJobQueue
 from nuvom.testing.builders import make_job, make_settlement
-from nuvom.testing.iofaults import EVERY, FLUSHES, Faults
+from tests.lab.iofaults import EVERY, FLUSHES, Faults
 
 T = TypeVar("T")
 Queue = FileJobQueue | SQLiteJobQueue

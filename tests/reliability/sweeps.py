@@ -10,8 +10,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from nuvom.testing.iofaults import CUTS, FLUSHES, READS, WRITES
-from nuvom.testing.powercut import Record
+from tests.lab.iofaults import CUTS, FLUSHES, READS, WRITES
+from tests.lab.powercut import Record
 from tests.reliability.images import (
     Found,
     Nothing,

@@ -16,10 +16,11 @@ from typing import NamedTuple
 import pytest
 
 from nuvom.core.record import JobStatus
-from nuvom.testing import crashing, history
+from nuvom.testing import history
 from nuvom.testing.history import read_history
 from nuvom.worker import Worker
 from tests.engine import Engine
+from tests.lab import crashing
 from tests.reliability import tasks
 from tests.reliability.site import Site, unfinished, wait_for
 

@@ -19,7 +19,7 @@ from nuvom.config.settings import Settings
 from nuvom.errors import StorageFull
 from nuvom.queue_backends.sqlite import SQLiteJobQueue
 from nuvom.testing.builders import make_job
-from nuvom.testing.iofaults import environment
+from tests.lab.iofaults import environment
 from tests.reliability.images import Recording
 from tests.reliability.sweeps import sweep
 

@@ -15,10 +15,10 @@ from nuvom.execution.keeper import Keeper
 from nuvom.execution.pump import Pump
 from nuvom.execution.strays import Strays
 from nuvom.queue_backends.memory import MemoryJobQueue
-from nuvom.testing.simulation import simulate
-from nuvom.testing.simulation.__main__ import main
-from nuvom.testing.simulation.run import LEASE_SECS
-from nuvom.testing.simulation.world import VirtualClock
+from tests.lab.simulation import simulate
+from tests.lab.simulation.__main__ import main
+from tests.lab.simulation.run import LEASE_SECS
+from tests.lab.simulation.world import VirtualClock
 
 PART = 125
 PARTS = 4
@@ -32,7 +32,7 @@ def prove(figures: Callable[[str], None], first: int, seeds: int) -> None:
     for seed in range(first, first + seeds):
         report = simulate(seed)
         assert report.is_valid, (
-            f"{report}\n{report.crash}\nto replay: python -m nuvom.testing.simulation --seed {seed}"
+            f"{report}\n{report.crash}\nto replay: python -m tests.lab.simulation --seed {seed}"
         )
         jobs, starts, faults = jobs + report.jobs, starts + report.starts, faults + report.faults
         slowest = max(slowest, report.drained_secs)

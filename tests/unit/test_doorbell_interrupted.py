@@ -12,7 +12,7 @@ import pytest
 
 from nuvom.host import wakeup as _doorbell
 from nuvom.host.wakeup import Listener, Loopback, SocketFiles, Wakeup
-from nuvom.testing.conformance.points import Interruption
+from tests.lab.points import Interruption
 from tests.unit._file.interrupting import in_thread, interrupt_everywhere
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ import pytest
 from nuvom.core.clock import Clock
 from nuvom.logs.handlers import LogHandler, RateLimit
 from nuvom.testing.conformance import crew
-from nuvom.testing.conformance.points import Points
 from tests.engine import LIMIT_SECS
+from tests.lab.points import Points
 
 from .logging_cases import Collector
 

@@ -10,16 +10,11 @@ import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
 from nuvom.core.views import WorkerInfo
 from nuvom.queue_backends.leased import LeasedJobQueue
 from nuvom.testing.builders import make_job, make_settlement
-from nuvom.testing.conformance.mixed_calls import MixedCalls
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from nuvom.queue_backends.base import BaseJobQueue
 
 
@@ -27,9 +22,10 @@ def main(task: str) -> None:
     """Do what ``children.Child`` wrote down."""
     told = json.loads(task)
     queue = _open(told["factory"])
-    _say("ready")
+    say("ready")
     sys.stdin.readline()
-    ACTIONS[told["action"]](queue, **told["parameters"])
+    act = getattr(import_module(told["action"][0]), told["action"][1])
+    act(queue, **told["parameters"])
     queue.stop()
 
 
@@ -39,14 +35,14 @@ def claim_all(queue: BaseJobQueue, owner: str, batch: int, rounds: int) -> None:
     Args:
         rounds: After so many claims there is something wrong.
     """
-    leased = _leased(queue)
+    store = leased(queue)
     for _ in range(rounds):
-        jobs = leased.claim(batch, owner)
+        jobs = store.claim(batch, owner)
         if not jobs:
             return
         for job in jobs:
-            _say(job.id)
-        leased.settle([make_settlement(job) for job in jobs])
+            say(job.id)
+        store.settle([make_settlement(job) for job in jobs])
 
 
 def pop_all(queue: BaseJobQueue, batch: int, rounds: int) -> None:
@@ -56,33 +52,33 @@ def pop_all(queue: BaseJobQueue, batch: int, rounds: int) -> None:
         if not jobs:
             return
         for job in jobs:
-            _say(job.id)
+            say(job.id)
 
 
 def hold(queue: BaseJobQueue, owner: str, jobs: int, started: int) -> None:
     """Claim jobs, start the first few, tell all ids, and stay until killed."""
-    leased = _leased(queue)
-    claimed = leased.claim(jobs, owner)
+    store = leased(queue)
+    claimed = store.claim(jobs, owner)
     for job in claimed[:started]:
-        leased.mark_started(job)
-    _say([job.id for job in claimed])
+        store.mark_started(job)
+    say([job.id for job in claimed])
     sys.stdin.read()
 
 
 def stay(queue: BaseJobQueue, owner: str) -> None:
     """Announce a worker, tell its id, and stay until killed."""
-    _leased(queue).announce(WorkerInfo(id=owner))
-    _say(owner)
+    leased(queue).announce(WorkerInfo(id=owner))
+    say(owner)
     sys.stdin.read()
 
 
 def settle_one(queue: BaseJobQueue, owner: str) -> None:
     """Claim one job and settle it, tell its id, and stay until killed."""
-    leased = _leased(queue)
-    (job,) = leased.claim(1, owner)
-    leased.mark_started(job)
-    accepted = leased.settle([make_settlement(job)])
-    _say([job.id, accepted])
+    store = leased(queue)
+    (job,) = store.claim(1, owner)
+    store.mark_started(job)
+    accepted = store.settle([make_settlement(job)])
+    say([job.id, accepted])
     sys.stdin.read()
 
 
@@ -91,55 +87,20 @@ def produce(queue: BaseJobQueue, most: int) -> None:
     for _ in range(most):
         job = make_job()
         queue.enqueue(job)
-        _say(job.id)
+        say(job.id)
 
 
 def produce_bulks(queue: BaseJobQueue, most: int, size: int) -> None:
     """Enqueue bulks; tell the number of jobs once a bulk is accepted."""
     for _ in range(most):
         queue.enqueue_many([make_job() for _ in range(size)])
-        _say(size)
+        say(size)
 
 
 def enqueue_unique(queue: BaseJobQueue, key: str) -> None:
     """Enqueue one job with a unique key; tell its id and what ``enqueue`` returned."""
     job = make_job(unique_key=key)
-    _say([job.id, queue.enqueue(job)])
-
-
-def go_on(queue: BaseJobQueue) -> None:
-    """Bring a job to its end whenever told so, and tell that it was."""
-    leased = _leased(queue)
-    for line in sys.stdin:
-        name = line.strip()
-        leased.enqueue(make_job(queue=name))
-        claimed = leased.claim(10, "child", [name])
-        _say(leased.settle([make_settlement(job) for job in claimed]))
-
-
-def mix_calls(
-    queue: BaseJobQueue, *, seed: str, threads: int, calls: int, limit_secs: float
-) -> None:
-    """Have threads make random calls; tell what they were told."""
-    mixed = MixedCalls(_leased(queue), seed, limit_secs=limit_secs)
-    _say(msgspec.to_builtins(mixed.run(threads=threads, calls=calls)))
-
-
-ACTIONS: dict[str, Callable[..., None]] = {
-    action.__name__: action
-    for action in (
-        claim_all,
-        pop_all,
-        hold,
-        stay,
-        settle_one,
-        produce,
-        produce_bulks,
-        enqueue_unique,
-        go_on,
-        mix_calls,
-    )
-}
+    say([job.id, queue.enqueue(job)])
 
 
 def _open(factory: dict[str, Any]) -> BaseJobQueue:
@@ -149,12 +110,14 @@ def _open(factory: dict[str, Any]) -> BaseJobQueue:
     return queue
 
 
-def _leased(queue: BaseJobQueue) -> LeasedJobQueue:
+def leased(queue: BaseJobQueue) -> LeasedJobQueue:
+    """Return the queue, for actions that need leases."""
     assert isinstance(queue, LeasedJobQueue), "only started for laws that need leases"
     return queue
 
 
-def _say(value: object) -> None:
+def say(value: object) -> None:
+    """Tell the parent a value."""
     sys.stdout.write(f"{json.dumps(value)}\n")
     sys.stdout.flush()
 

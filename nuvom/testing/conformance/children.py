@@ -29,14 +29,21 @@ class Child:
 
     Args:
         factory: What opens the queue; see ``QueueKit.process_factory``.
-        action: A key of ``child.ACTIONS``.
+        action: A function at the top level of a module: given the queue and ``parameters``.
         parameters: For the action; plain data.
     """
 
     def __init__(
-        self, factory: Callable[[], BaseJobQueue], action: str, parameters: dict[str, Any]
+        self,
+        factory: Callable[[], BaseJobQueue],
+        action: Callable[..., None],
+        parameters: dict[str, Any],
     ) -> None:
-        task = {"factory": describe(factory), "action": action, "parameters": parameters}
+        task = {
+            "factory": describe(factory),
+            "action": [action.__module__, action.__name__],
+            "parameters": parameters,
+        }
         self._process = subprocess.Popen(
             [sys.executable, "-m", _MODULE, json.dumps(task)],
             stdin=subprocess.PIPE,

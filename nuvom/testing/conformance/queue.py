@@ -5,19 +5,15 @@ from __future__ import annotations
 from nuvom.testing.conformance.queue_laws.bulk import Bulk
 from nuvom.testing.conformance.queue_laws.control import Control
 from nuvom.testing.conformance.queue_laws.counters import Counters
-from nuvom.testing.conformance.queue_laws.crowd import Crowd
 from nuvom.testing.conformance.queue_laws.fencing import Fencing
 from nuvom.testing.conformance.queue_laws.five_methods import FiveMethods
-from nuvom.testing.conformance.queue_laws.histories import Histories
 from nuvom.testing.conformance.queue_laws.honesty import Honesty
 from nuvom.testing.conformance.queue_laws.inspection import Inspection
-from nuvom.testing.conformance.queue_laws.interruptions import Interruptions
 from nuvom.testing.conformance.queue_laws.leases import Leases
 from nuvom.testing.conformance.queue_laws.limits import Limits
 from nuvom.testing.conformance.queue_laws.order import Order
 from nuvom.testing.conformance.queue_laws.parked import Parked
 from nuvom.testing.conformance.queue_laws.persistence import Persistence
-from nuvom.testing.conformance.queue_laws.preemptions import Preemptions
 from nuvom.testing.conformance.queue_laws.processes import Processes
 from nuvom.testing.conformance.queue_laws.scheduled import Scheduled
 from nuvom.testing.conformance.queue_laws.suspects import Suspects
@@ -49,17 +45,9 @@ class QueueConformance(
     Threads,
     Persistence,
     Processes,
-    Interruptions,
-    Preemptions,
-    Crowd,
-    Histories,
 ):
     """The laws of a queue backend; subclass it in a test module and write ``make``.
 
     Laws that need a capability run where it is declared. Write ``reopen`` and
     ``process_factory``, too, if the store can be shared.
     """
-
-    # So that both take seconds; with 1 every point is tried.
-    points_step = 24
-    pauses_step = 32

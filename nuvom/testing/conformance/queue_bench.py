@@ -15,7 +15,6 @@ from nuvom.queue_backends.leased import LeasedJobQueue
 from nuvom.testing.builders import make_job, make_settlement
 from nuvom.testing.clock import FakeClock
 from nuvom.testing.conformance.children import Child
-from nuvom.testing.conformance.clocks import RunningClock
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -74,21 +73,20 @@ class QueueBench:
     # ---- opening --------------------------------------------------------------------------
 
     def open(
-        self, *, real_time: bool = False, running: bool = False, **settings: Any
+        self, *, real_time: bool = False, clock: Clock | None = None, **settings: Any
     ) -> BaseJobQueue:
         """Open the queue under test, which is ``queue`` from then on.
 
         Args:
             real_time: Whether the law waits for other threads or processes.
-            running: Whether it waits for other threads, and would have leases end at no cost.
-                Where the backend takes no clock they last, as in real time.
+            clock: Used in place of a ``FakeClock`` where the backend takes one.
         """
         folder = self.folder / f"store{len(self._opened)}"
         folder.mkdir()
         extra: dict[str, Any] = {}
         if self._kit.takes_clock() and not real_time:
-            extra["clock"] = self.clock = RunningClock() if running else FakeClock()
-        is_short = not extra and not real_time and not running
+            extra["clock"] = self.clock = clock or FakeClock()
+        is_short = not extra and not real_time
         self.lease_secs = settings.setdefault("lease_secs", SHORT_LEASE_SECS if is_short else 30.0)
         queue = self._kit.make(folder, **extra, **settings)
         self._opened.insert(0, queue)
@@ -130,10 +128,10 @@ class QueueBench:
         """Do as ``reopen`` for laws about leases."""
         return _leased(self.reopen())
 
-    def child(self, action: str, **parameters: Any) -> Child:
+    def child(self, action: Callable[..., None], **parameters: Any) -> Child:
         """Start a process that opens the store of ``queue``. Skips where it cannot.
 
-        See ``child.py`` for the actions.
+        ``child.py`` has actions; others are functions at the top level of a module.
         """
         factory = self._kit.process_factory(self.queue)
         if factory is None:

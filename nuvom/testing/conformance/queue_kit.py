@@ -21,12 +21,6 @@ class QueueKit(Kit):
     contract: ClassVar[str] = "queue_backend"
     race_jobs: ClassVar[int] = 400
     """How many jobs threads and processes race for."""
-    examples: ClassVar[int] = 100
-    """How many random histories are compared with the model ..."""
-    steps: ClassVar[int] = 30
-    """... and how long each is."""
-    keeps_examples: ClassVar[bool] = True
-    """Whether Hypothesis may write histories that failed to its database, to try them first."""
 
     _declared: ClassVar[frozenset[Capability]]  # asked once, of an instance
 

@@ -155,8 +155,6 @@ def _queue_kit(cls: Any, settings: dict[str, Any]) -> Kit:
     class GeneratedQueueKit(QueueConformance):
         """Tests one class, built as the runtime builds it."""
 
-        keeps_examples = False  # no trace in whatever folder this is called from
-
         def make(self, tmp_path: Path, **settings: Any) -> BaseJobQueue:
             queue: BaseJobQueue = builder.make(tmp_path, settings)
             return queue

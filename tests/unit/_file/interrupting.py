@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, TypeVar
 
 from nuvom.testing.conformance.crew import Hand
-from nuvom.testing.conformance.points import Interruption, Points
+from tests.lab.points import Interruption, Points
 
 if TYPE_CHECKING:
     from collections.abc import Callable

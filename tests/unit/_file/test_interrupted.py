@@ -1,5 +1,5 @@
 """What the file store does when an exception strikes in a call; the law of all queues is in
-``nuvom/testing/conformance/queue_laws/interruptions.py``.
+``tests/lab/laws/interruptions.py``.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What is particular to the memory queue when an exception strikes in the midst of a call.
 
-What holds for all stores is in ``nuvom/testing/conformance/queue_laws/interruptions.py``.
+What holds for all stores is in ``tests/lab/laws/interruptions.py``.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from nuvom.core.record import JobStatus
 from nuvom.core.views import WorkerInfo
 from nuvom.queue_backends.memory import MemoryJobQueue
 from nuvom.testing import FakeClock, make_job, make_settlement
-from nuvom.testing.conformance.points import Points
+from tests.lab.points import Points
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from nuvom.host import crashpoint
-from nuvom.testing import crashing
+from tests.lab import crashing
 
 POINT = "worker.claimed"
 
@@ -56,7 +56,7 @@ def test_an_armed_point_is_told_and_raises_at_the_pass_that_was_asked_for() -> N
 @pytest.mark.parametrize(("mode", "code"), [("exit", crashing.EXIT_CODE), ("kill", -9)])
 def test_an_armed_point_ends_the_process(mode: str, code: int) -> None:
     program = (
-        "from nuvom.testing.crashing import arm_from\n"
+        "from tests.lab.crashing import arm_from\n"
         "from nuvom.host.crashpoint import crashpoint\n"
         f"arm_from({{{crashing.VARIABLE!r}: '{POINT}:{mode}'}})\n"
         f"try: crashpoint({POINT!r})\nfinally: print('cleaned up')"

@@ -10,9 +10,9 @@ from textwrap import dedent
 
 import pytest
 
-from nuvom.testing import iofaults
-from nuvom.testing.iofaults import Faults, compiled, environment, why_not
-from nuvom.testing.powercut import Record, read_record
+from tests.lab import iofaults
+from tests.lab.iofaults import Faults, compiled, environment, why_not
+from tests.lab.powercut import Record, read_record
 
 needs_library = pytest.mark.skipif(why_not() is not None, reason=f"NOT PROVED HERE: {why_not()}")
 
@@ -22,7 +22,7 @@ def run(tmp_path: Path, code: str) -> tuple[list[str], list[Record]]:
     root = tmp_path / "root"
     root.mkdir()
     library = compiled(tmp_path)
-    start = "import errno, os\nfrom nuvom.testing.iofaults import *\nfaults = Faults()\n"
+    start = "import errno, os\nfrom tests.lab.iofaults import *\nfaults = Faults()\n"
     child = subprocess.run(
         [sys.executable, "-c", f"{start}os.chdir({str(root)!r})\n{dedent(code)}"],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from nuvom.testing.powercut import Disk, Record, power_cuts, read_record
+from tests.lab.powercut import Disk, Record, power_cuts, read_record
 
 FOLDER, FILE, OTHER = 1, 2, 3  # inode numbers
 IMAGES = 60

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from nuvom.core.record import JobStatus
 from nuvom.queue_backends.base import Capability
+from nuvom.testing.conformance import child as child_actions
 from nuvom.testing.conformance.law import law
 from nuvom.testing.conformance.queue_bench import A, B
 from nuvom.testing.conformance.queue_kit import QueueKit
@@ -30,9 +31,11 @@ class Processes(QueueKit):
         queue = bench.open(real_time=True)
         is_leased = Capability.LEASES in queue.capabilities
         children = [
-            bench.child("claim_all", owner=f"worker-{number}", batch=5, rounds=self.race_jobs)
+            bench.child(
+                child_actions.claim_all, owner=f"worker-{number}", batch=5, rounds=self.race_jobs
+            )
             if is_leased
-            else bench.child("pop_all", batch=5, rounds=self.race_jobs)
+            else bench.child(child_actions.pop_all, batch=5, rounds=self.race_jobs)
             for number in range(_PROCESSES)
         ]
         jobs = [bench.job() for _ in range(self.race_jobs)]
@@ -51,7 +54,9 @@ class Processes(QueueKit):
     def test_processes_that_race_for_a_key_agree(self, bench: QueueBench) -> None:
         """Of processes that enqueue with one key one stores, and all name its job."""
         bench.open(real_time=True)
-        children = [bench.child("enqueue_unique", key="once") for _ in range(_PROCESSES)]
+        children = [
+            bench.child(child_actions.enqueue_unique, key="once") for _ in range(_PROCESSES)
+        ]
         for child in children:
             child.expect("ready")
         for child in children:
@@ -69,7 +74,7 @@ class Processes(QueueKit):
         """The jobs of a killed worker come back; those that had started are charged, no others."""
         queue = bench.open_leased(real_time=True, lease_secs=_SHORT_LEASE_SECS)
         jobs = [bench.put() for _ in range(4)]
-        child = bench.child("hold", owner=A, jobs=4, started=2)
+        child = bench.child(child_actions.hold, owner=A, jobs=4, started=2)
         child.start()
         held = child.hear()
         assert held == [job.id for job in jobs], f"a worker claimed {held} of four jobs"
@@ -94,7 +99,7 @@ class Processes(QueueKit):
     def test_a_killed_worker_is_not_alive(self, bench: QueueBench) -> None:
         """A worker whose process was killed is not shown as alive for longer than its lease."""
         queue = bench.open_leased(real_time=True, lease_secs=_SHORT_LEASE_SECS)
-        child = bench.child("stay", owner=A)
+        child = bench.child(child_actions.stay, owner=A)
         child.start()
         child.expect(A)
         states = [(one.id, one.state) for one in queue.workers()]
@@ -112,7 +117,7 @@ class Processes(QueueKit):
         job = bench.put()
         fate: list[JobStatus] = []
         for owner in (A, B):
-            child = bench.child("hold", owner=owner, jobs=1, started=1)
+            child = bench.child(child_actions.hold, owner=owner, jobs=1, started=1)
             child.start()
             held = child.hear()
             assert held == [job.id], f"a worker claimed {held} instead of {job.id}"
@@ -132,7 +137,7 @@ class Processes(QueueKit):
         """What was settled when a process is killed stays settled."""
         queue = bench.open_leased(real_time=True, lease_secs=_SHORT_LEASE_SECS)
         job = bench.put()
-        child = bench.child("settle_one", owner=A)
+        child = bench.child(child_actions.settle_one, owner=A)
         child.start()
         said = child.hear()
         assert said == [job.id, [True]], f"a worker claimed and settled {said}"
@@ -145,7 +150,7 @@ class Processes(QueueKit):
     def test_accepted_jobs_survive_a_kill(self, bench: QueueBench) -> None:
         """Every job whose ``enqueue`` had returned is there after its process was killed."""
         queue = bench.open(real_time=True)
-        child = bench.child("produce", most=100_000)
+        child = bench.child(child_actions.produce, most=100_000)
         child.start()
         accepted = [child.hear() for _ in range(30)]
         child.kill()
@@ -164,7 +169,7 @@ class Processes(QueueKit):
         """A bulk whose process is killed meanwhile is stored whole or not at all."""
         queue = bench.open(real_time=True)
         size = 70
-        child = bench.child("produce_bulks", most=10_000, size=size)
+        child = bench.child(child_actions.produce_bulks, most=10_000, size=size)
         child.start()
         accepted = sum(child.hear() for _ in range(3))
         child.kill()

@@ -6,6 +6,7 @@ from threading import Event, Thread
 from typing import TYPE_CHECKING
 
 from nuvom.queue_backends.base import Capability
+from nuvom.testing.conformance import child as child_actions
 from nuvom.testing.conformance.law import law
 from nuvom.testing.conformance.queue_bench import A
 from nuvom.testing.conformance.queue_kit import QueueKit
@@ -118,7 +119,7 @@ class Waking(QueueKit):
     def test_another_process_wakes_a_worker(self, bench: QueueBench) -> None:
         """``wait_for_work`` returns when another process enqueues."""
         bench.open(real_time=True)
-        child = bench.child("produce", most=1)
+        child = bench.child(child_actions.produce, most=1)
         child.expect("ready")
         _assert_wakes(bench, child.go, "enqueue by another process")
 

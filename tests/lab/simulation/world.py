@@ -36,7 +36,7 @@ class World:
         self.now = _START
         self.latest_wall = 0.0
         self._wall_offset = _WALL
-        self.rng = random.Random(seed)  # noqa: S311  # repeatable is what it has to be
+        self.rng = random.Random(seed)  # repeatable is what it has to be
         self.history: list[dict[str, Any]] = []
         self._agenda: list[tuple[float, int, Callable[[], None]]] = []
         self._order = count()

@@ -20,12 +20,17 @@ from functools import partial
 from math import inf
 from typing import TYPE_CHECKING, Any
 
+import nuvom
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import FrameType
 
-_PACKAGE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))) + os.sep
-_KIT = os.path.join(_PACKAGE, "testing") + os.sep
+_PACKAGE = os.path.join(os.path.dirname(os.path.abspath(nuvom.__file__)), "")
+_OURS = (
+    os.path.join(_PACKAGE, "testing", ""),
+    os.path.join(os.path.dirname(os.path.abspath(__file__)), ""),
+)
 _POINTS = frozenset(
     code
     for name, code in dis.opmap.items()
@@ -166,7 +171,7 @@ class _Walk:
         return True
 
     def _is_tested(self, file: str) -> bool:
-        return file.startswith(self._packages) and not file.startswith(_KIT)
+        return file.startswith(self._packages) and not file.startswith(_OURS)
 
 
 def folders_of(tested: object) -> list[str]:

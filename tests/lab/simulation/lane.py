@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from nuvom.core.outcome import Settlement
     from nuvom.execution.lanes import Shop
     from nuvom.execution.running import RunningJob
-    from nuvom.testing.simulation.world import Host
+    from tests.lab.simulation.world import Host
 
 _RISE_SECS = 0.002  # a thread takes at most so long to wake up
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from nuvom.config.settings import Settings
     from nuvom.core.outcome import Settlement
     from nuvom.serialization.base import Codec
-    from nuvom.testing.simulation.world import Host
+    from tests.lab.simulation.world import Host
 
 _FALLIBLE = ("claim", "settle", "release", "extend", "reap", "unpark")
 _DEADLY = (*_FALLIBLE, "mark_started")

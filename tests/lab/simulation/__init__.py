@@ -5,11 +5,11 @@ single-threaded, on a clock that only the simulation moves. Processes die in the
 freeze past their leases, are stopped and started anew; calls of the store fail or lose their
 answers; wall clocks are wrong and are set. One seed is one run, and gives the same run again:
 
-    python -m nuvom.testing.simulation --seed 42
+    python -m tests.lab.simulation --seed 42
 """
 
 from __future__ import annotations
 
-from nuvom.testing.simulation.run import Report, simulate
+from tests.lab.simulation.run import Report, simulate
 
 __all__ = ["Report", "simulate"]

@@ -1,4 +1,4 @@
-"""``python -m nuvom.testing.simulation``: one seed with its history, or many seeds."""
+"""``python -m tests.lab.simulation``: one seed with its history, or many seeds."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ import argparse
 import sys
 from typing import TYPE_CHECKING
 
-from nuvom.testing.simulation.run import simulate
+from tests.lab.simulation.run import simulate
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from nuvom.testing.simulation.run import Report
+    from tests.lab.simulation.run import Report
 
 
 def main(argv: Sequence[str]) -> int:
     """Simulate, and print what was found; return 1 if something is wrong."""
-    parser = argparse.ArgumentParser(prog="python -m nuvom.testing.simulation", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m tests.lab.simulation", description=__doc__)
     parser.add_argument("--seed", type=int, default=0, help="the first seed (default 0)")
     parser.add_argument("--seeds", type=int, default=1, help="how many, one after the other")
     given = parser.parse_args(argv)

@@ -14,6 +14,7 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import nuvom
 from nuvom.host.crashpoint import arm, crashpoint
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ VARIABLE = "NUVOM_CRASHPOINT"
 MODES = ("exit", "kill", "exception")
 EXIT_CODE = 70
 
-_PACKAGE = Path(__file__).resolve().parent.parent
+_PACKAGE = Path(nuvom.__file__).resolve().parent
 
 
 class CrashPointReached(RuntimeError):  # noqa: N818  # named after what happened

@@ -218,16 +218,16 @@ def _take(names: dict[str, _File], changes: list[tuple[str, _File | None]]) -> N
 
 def _some_names(changes: list[_Rename], rng: Random) -> list[_Rename]:
     """Return what of unflushed names has reached the device: a beginning, or any part."""
-    if rng.random() < 0.5:  # noqa: PLR2004  # as often one as the other
+    if rng.random() < 0.5:  # as often one as the other
         return changes[: rng.choice((0, len(changes), rng.randint(0, len(changes))))]
-    return [one for one in changes if rng.random() < 0.5]  # noqa: PLR2004
+    return [one for one in changes if rng.random() < 0.5]
 
 
 def _some(pieces: list[Piece], rng: Random) -> list[Piece]:
     """Return what of unflushed pieces has reached the device: a beginning, or any, in any order."""
-    if rng.random() < 0.5:  # noqa: PLR2004  # as often one as the other
+    if rng.random() < 0.5:  # as often one as the other
         return pieces[: rng.choice((0, len(pieces), rng.randint(0, len(pieces))))]
-    return [one for one in pieces if rng.random() < 0.5]  # noqa: PLR2004
+    return [one for one in pieces if rng.random() < 0.5]
 
 
 def _sectors(pieces: list[Piece]) -> list[Piece]:

@@ -138,7 +138,7 @@ class _Caller:
         self._all = process
         self._queue = process.queue
         self._notes = process.notes
-        self._rng = random.Random(seed)  # noqa: S311  # to be repeated, not to be secret
+        self._rng = random.Random(seed)  # to be repeated, not to be secret
         self._owner = owner
         self._late: list[JobRecord] = []
         self._count = 0
@@ -347,7 +347,7 @@ def _trouble(hand: Hand) -> str:
     """Return what a thread raised, or where it hangs; nothing if it has ended well."""
     if hand.raised is not None:
         return "".join(traceback.format_exception(hand.raised))
-    frame = sys._current_frames().get(hand.ident or 0)  # noqa: SLF001  # the documented way
+    frame = sys._current_frames().get(hand.ident or 0)  # the documented way
     if not hand.is_alive() or frame is None:
         return ""
     return "".join(["a thread hangs:\n", *traceback.format_stack(frame)])

@@ -16,9 +16,10 @@ from nuvom.queue_backends.base import Capability
 from nuvom.testing.builders import make_job, make_settlement
 from nuvom.testing.conformance.crew import Hand
 from nuvom.testing.conformance.law import law
-from nuvom.testing.conformance.points import Points, folders_of
 from nuvom.testing.conformance.queue_kit import QueueKit
-from nuvom.testing.conformance.scenarios import OTHER, QUEUE, SCENARIOS, Round
+from tests.lab import actions
+from tests.lab.points import Points, folders_of
+from tests.lab.scenarios import OTHER, QUEUE, SCENARIOS, Round
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -43,7 +44,7 @@ class Witnesses:
         self._child: Child | None = None
         try:
             self._other = bench.reopen_leased()
-            self._child = bench.child("go_on")
+            self._child = bench.child(actions.go_on)
             self._child.start()
         except SkipTest:  # the store is not shared
             pass

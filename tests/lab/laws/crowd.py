@@ -18,10 +18,11 @@ from nuvom.queue_backends.base import Capability
 from nuvom.serialization.msgpack_codec import MsgpackCodec
 from nuvom.testing.builders import make_settlement
 from nuvom.testing.conformance.law import law
-from nuvom.testing.conformance.mixed_calls import QUEUES, MixedCalls, Notes
 from nuvom.testing.conformance.queue_bench import SHORT_LEASE_SECS
 from nuvom.testing.conformance.queue_kit import QueueKit
-from nuvom.testing.conformance.queue_laws.interruptions import check_books
+from tests.lab import actions
+from tests.lab.laws.interruptions import check_books
+from tests.lab.mixed_calls import QUEUES, MixedCalls, Notes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -74,7 +75,7 @@ def _told(bench: QueueBench, seed: int, calls: int) -> Notes:
     parameters = {"threads": _THREADS, "calls": calls, "limit_secs": limit_secs}
     try:
         children = [
-            bench.child("mix_calls", seed=f"{seed}-{number}", **parameters)
+            bench.child(actions.mix_calls, seed=f"{seed}-{number}", **parameters)
             for number in range(_PROCESSES)
         ]
     except SkipTest:  # the store is not shared

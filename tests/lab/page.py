@@ -1,6 +1,6 @@
 """The tables of laws in ``docs/conformance.md``, made from the laws themselves.
 
-``python -m nuvom.testing.conformance.page docs/conformance.md`` writes them anew.
+``python -m tests.lab.page docs/conformance.md`` writes them anew.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from nuvom.testing.conformance.law import Kit, Law
 
-BEGIN = "<!-- What follows is made by: python -m nuvom.testing.conformance.page FILE -->\n"
+BEGIN = "<!-- What follows is made by: python -m tests.lab.page FILE -->\n"
 _KITS: dict[str, type[Kit]] = {
     "Queues": QueueConformance,
     "Result backends": ResultConformance,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nuvom.core.record import JobStatus
 from nuvom.testing.builders import make_settlement
-from nuvom.testing.conformance.scenarios import OTHER, OWNER, QUEUE, Round
+from tests.lab.scenarios import OTHER, OWNER, QUEUE, Round
 
 if TYPE_CHECKING:
     from collections.abc import Callable

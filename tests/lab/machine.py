@@ -19,7 +19,8 @@ from hypothesis.stateful import (
 from nuvom.core.record import JobStatus
 from nuvom.errors import QueueFull
 from nuvom.testing.builders import make_settlement
-from nuvom.testing.conformance.draws import (
+from nuvom.testing.conformance.queue_bench import QueueBench
+from tests.lab.draws import (
     LASTING,
     NEVER_SECS,
     OWNERS,
@@ -35,8 +36,7 @@ from nuvom.testing.conformance.draws import (
     seldom,
     tasks,
 )
-from nuvom.testing.conformance.model import ANY, Full, Job, Model, Rules
-from nuvom.testing.conformance.queue_bench import QueueBench
+from tests.lab.model import ANY, Full, Job, Model, Rules
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
     from nuvom.core.record import JobRecord
     from nuvom.queue_backends.leased import LeasedJobQueue
-    from nuvom.testing.conformance.queue_kit import QueueKit
+    from tests.lab.laws.histories import Histories
 
 
 class Ticket(NamedTuple):
@@ -61,7 +61,7 @@ class _BrokenOffError(Exception):
 class QueueMachine(RuleBasedStateMachine):
     """A backend beside its model. ``run_histories`` makes a subclass for each kit."""
 
-    kit: ClassVar[QueueKit]
+    kit: ClassVar[Histories]
     folder: ClassVar[Path]
     numbers: ClassVar[Iterator[int]]
 
@@ -377,7 +377,7 @@ def _counted(job: JobRecord | Job) -> tuple[object, ...]:
     return (job.status, job.attempt, job.deliveries)
 
 
-def run_histories(kit: QueueKit, folder: Path) -> None:
+def run_histories(kit: Histories, folder: Path) -> None:
     """Compare as many random histories as the kit asks for.
 
     Raises: AssertionError: a step at which the backend and its model differ; Hypothesis

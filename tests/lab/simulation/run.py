@@ -16,9 +16,9 @@ from nuvom.serialization.msgpack_codec import MsgpackCodec
 from nuvom.testing import history
 from nuvom.testing.builders import make_job
 from nuvom.testing.history import Findings, check
-from nuvom.testing.simulation.link import Odds, Store
-from nuvom.testing.simulation.process import Process
-from nuvom.testing.simulation.world import VirtualClock, World
+from tests.lab.simulation.link import Odds, Store
+from tests.lab.simulation.process import Process
+from tests.lab.simulation.world import VirtualClock, World
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -17,9 +17,9 @@ from nuvom.execution.pump import Pump
 from nuvom.execution.running import InHand, RunningJob
 from nuvom.execution.station import Station
 from nuvom.testing import history
-from nuvom.testing.simulation.lane import SimulatedLane
-from nuvom.testing.simulation.link import Link, ProcessKilled
-from nuvom.testing.simulation.world import VirtualClock, World
+from tests.lab.simulation.lane import SimulatedLane
+from tests.lab.simulation.link import Link, ProcessKilled
+from tests.lab.simulation.world import VirtualClock, World
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from nuvom.execution.lanes import Lane, Shop
     from nuvom.queue_backends.leased import LeasedJobQueue
     from nuvom.registry.registry import Registry
-    from nuvom.testing.simulation.link import Store
+    from tests.lab.simulation.link import Store
 
 _RISE_SECS = 0.0005  # the pump's thread takes at most so long to wake up
 _TICK_SECS = 0.25

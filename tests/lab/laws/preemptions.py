@@ -18,18 +18,19 @@ from nuvom.queue_backends.base import Capability
 from nuvom.testing.builders import make_settlement
 from nuvom.testing.conformance.crew import Hand
 from nuvom.testing.conformance.law import law
-from nuvom.testing.conformance.pairs import PAIRS
-from nuvom.testing.conformance.points import Points, folders_of
 from nuvom.testing.conformance.queue_kit import QueueKit
-from nuvom.testing.conformance.queue_laws.interruptions import check_books, check_keys
-from nuvom.testing.conformance.scenarios import QUEUE, Round
+from tests.lab.clocks import RunningClock
+from tests.lab.laws.interruptions import check_books, check_keys
+from tests.lab.pairs import PAIRS
+from tests.lab.points import Points, folders_of
+from tests.lab.scenarios import QUEUE, Round
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from nuvom.queue_backends.leased import LeasedJobQueue
-    from nuvom.testing.conformance.pairs import Call, Pair
     from nuvom.testing.conformance.queue_bench import QueueBench
+    from tests.lab.pairs import Call, Pair
 
 _NEEDS = (
     Capability.LEASES,
@@ -124,7 +125,7 @@ class Meeting:
         self._points = Points(*folders_of(bench.leased), passes=_PASSES)
 
     def _open(self) -> None:
-        queue = self._bench.open_leased(running=True, lease_secs=_LEASE_SECS)
+        queue = self._bench.open_leased(clock=RunningClock(), lease_secs=_LEASE_SECS)
         other = self._bench.reopen_leased() if self._is_apart else queue
         self._queues: tuple[LeasedJobQueue, LeasedJobQueue] = (queue, other)
 
