@@ -50,7 +50,7 @@ ALLOWED = [
     *(
         Allowed("broad-excepts", f"nuvom/{where}", reason)
         for where, reason in {
-            "_sqlite/commits.py:GroupCommit._store": "the error goes to each caller's own thread",
+            "queue_backends/sqlite/group_commit.py:GroupCommit._store": "for each caller's thread",
             "cli/completion.py:_within_limit.look": "the outermost frame of a thread",
             "cli/ending.py:_run": "the outermost frame of the program",
             "cli/plugin_trial.py:_import": "a plugin's module is imported to be tested",

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from nuvom._sqlite.salvage import salvage
 from nuvom.config.sources import load
 from nuvom.diagnosis.findings import Finding, fail, failed, warn
 from nuvom.errors import NuvomError, plural
 from nuvom.host.worker_lock import count_workers
+from nuvom.queue_backends.sqlite.salvage import salvage
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -9,7 +9,7 @@ from nuvom._version import __version__
 from nuvom.diagnosis.findings import Finding, fail, failed, ok, store_place, warn
 from nuvom.errors import NuvomError, plural
 from nuvom.inspection import Inspector
-from nuvom.queue_backends.sqlite import SQLiteJobQueue
+from nuvom.queue_backends.sqlite.queue import SQLiteJobQueue
 from nuvom.runtime import build_runtime
 
 if TYPE_CHECKING:

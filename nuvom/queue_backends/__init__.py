@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from nuvom.queue_backends.file import FileJobQueue
     from nuvom.queue_backends.leased import LeasedJobQueue
     from nuvom.queue_backends.memory import MemoryJobQueue
-    from nuvom.queue_backends.sqlite import SQLiteJobQueue
+    from nuvom.queue_backends.sqlite.queue import SQLiteJobQueue
 
 _HOMES = {
     "BaseJobQueue": "nuvom.queue_backends.base",
@@ -19,7 +19,7 @@ _HOMES = {
     "LeasedJobQueue": "nuvom.queue_backends.leased",
     "MemoryJobQueue": "nuvom.queue_backends.memory",
     "FileJobQueue": "nuvom.queue_backends.file",
-    "SQLiteJobQueue": "nuvom.queue_backends.sqlite",
+    "SQLiteJobQueue": "nuvom.queue_backends.sqlite.queue",
     "JobRecord": "nuvom.core.record",
     "JobStatus": "nuvom.core.record",
 }

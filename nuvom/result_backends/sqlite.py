@@ -9,14 +9,13 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from nuvom._sqlite.control import delete_any, delete_final
-from nuvom._sqlite.reading import ReadingPart
-from nuvom._sqlite.rows import encode_error
-from nuvom._sqlite.schema import CODES, NEXT_SEQ
-from nuvom._sqlite.store import Store
 from nuvom.config.settings import Settings
 from nuvom.core.clock import SYSTEM_CLOCK, Clock
 from nuvom.core.record import JobRecord, JobSnapshot, JobStatus, StoredError
+from nuvom.queue_backends.sqlite.control import delete_any, delete_final
+from nuvom.queue_backends.sqlite.reads import ReadingPart
+from nuvom.queue_backends.sqlite.schema import CODES, NEXT_SEQ, encode_error
+from nuvom.queue_backends.sqlite.store import Store
 from nuvom.result_backends.base import BaseResultBackend
 from nuvom.result_backends.full import as_full, as_stored_error
 from nuvom.serialization.msgpack_codec import MsgpackCodec

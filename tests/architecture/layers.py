@@ -143,7 +143,7 @@ def _breach(place: str, own: int, target: str, other: int) -> str:
         return f"layer {own} imports layer {other}"
     if own == ENGINE and other == ADAPTERS:
         return "the engine sees contracts, never an adapter"
-    if own == ADAPTERS and _is_adapter(target, other):
+    if own == ADAPTERS and _is_adapter(target, other) and _store(place) != _store(target):
         return "adapters never import each other"
     if place.startswith("nuvom/contrib/") and other > CONTRACTS and not _siblings(place, target):
         return "contrib imports layers 0 to 2 only"
@@ -163,6 +163,11 @@ def _is_adapter(target: str, layer: int) -> bool:
     inner = target.removeprefix("nuvom/")
     private = inner.rpartition("/")[2].startswith("_")
     return layer == ADAPTERS and inner.startswith(ADAPTER_FOLDERS) and not private
+
+
+def _store(place: str) -> str:
+    """Return what ``nuvom/queue_backends/NAME/...`` and ``nuvom/result_backends/NAME.py`` share."""
+    return place.split("/")[2].removesuffix(".py")
 
 
 def _siblings(place: str, target: str) -> bool:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import sqlite3
 from typing import TYPE_CHECKING
 
-from nuvom._sqlite.database import Database
 from nuvom.config.settings import Settings
 from nuvom.core.clock import Clock
+from nuvom.queue_backends.sqlite.connection import Database
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 
 from nuvom._file import store as file_store
-from nuvom._sqlite import store as sqlite_store
 from nuvom.host import crashpoint
 from nuvom.host import worker_lock as _presence
+from nuvom.queue_backends.sqlite import store as sqlite_store
 from tests.engine import Engine, make_runtime
 from tests.lab.iofaults import compiled, why_not
 from tests.reliability.images import Recording, in_memory

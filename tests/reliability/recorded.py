@@ -19,7 +19,6 @@ from typing import Any, TypeVar
 from nuvom._file import flushing
 from nuvom._file import log as file_log
 from nuvom._file.log import Log
-from nuvom._sqlite.database import Database
 from nuvom.config import project
 from nuvom.config.settings import Settings
 from nuvom.core.outcome import Settlement
@@ -28,6 +27,7 @@ from nuvom.errors import NuvomError, StorageFull
 from nuvom.host import files as _durable
 from nuvom.queue_backends.file import FileJobQueue
 from nuvom.queue_backends.sqlite import SQLiteJobQueue
+from nuvom.queue_backends.sqlite.connection import Database
 from nuvom.testing.builders import make_job, make_settlement
 from tests.lab.iofaults import EVERY, FLUSHES, Faults
 

@@ -39,31 +39,31 @@ class Mutation:
 
 MUTATIONS = {
     "epoch predicate": Mutation(
-        "_sqlite/settling.py",
+        "queue_backends/sqlite/settlement.py",
         "AND jobs.lease_epoch = done.column2 AND",
         "AND done.column2 > 0 AND",
         "tests/unit/sqlite/test_settling.py::test_bulk_leaves_alone_what_another_worker_runs_by_now",
     ),
     "epoch predicate of single successes": Mutation(
-        "_sqlite/settling.py",
+        "queue_backends/sqlite/settlement.py",
         "lease_until = NULL\n    WHERE seq = ?1 AND lease_epoch = ?2 AND status = 1",
         "lease_until = NULL\n    WHERE seq = ?1 AND ?2 > 0 AND status = 1",
         f"{LAWS}::test_a_late_worker_cannot_settle_anothers_attempt",
     ),
     "epoch predicate of mixed batches": Mutation(
-        "_sqlite/settling.py",
+        "queue_backends/sqlite/settlement.py",
         "ELSE unique_key END\n    WHERE seq = ?1 AND lease_epoch = ?2 AND status = 1",
         "ELSE unique_key END\n    WHERE seq = ?1 AND ?2 > 0 AND status = 1",
         f"{LAWS}::test_a_late_worker_cannot_settle_anothers_attempt",
     ),
     "immediate transaction": Mutation(
-        "_sqlite/database.py",
+        "queue_backends/sqlite/connection.py",
         'connection.execute("BEGIN IMMEDIATE")\n                result',
         'connection.execute("BEGIN")\n                result',
         "tests/unit/sqlite/test_database.py::test_transaction_has_the_lock_before_it_reads",
     ),
     "flush": Mutation(
-        "_sqlite/database.py",
+        "queue_backends/sqlite/connection.py",
         'self._is_full = settings.durability == "full"',
         "self._is_full = False",
         "tests/reliability/test_power_cuts.py::"
@@ -76,19 +76,19 @@ MUTATIONS = {
         "tests/reliability/test_heartbeats.py::test_f02_a_task_that_outlasts_its_lease_runs_once",
     ),
     "unique key": Mutation(
-        "_sqlite/schema.py",
+        "queue_backends/sqlite/schema.py",
         "CREATE UNIQUE INDEX jobs_unique",
         "CREATE INDEX jobs_unique",
         f"{LAWS}::test_a_taken_key_gives_the_job_that_has_it",
     ),
     "start mark of the slot file": Mutation(
-        "queue_backends/sqlite.py",
+        "queue_backends/sqlite/queue.py",
         "            presence.map[index * SLOT_BYTES + STATE_AT] = STARTED",
         "            pass",
         f"{LAWS}::test_a_lost_start_is_charged",
     ),
     "checkpoint guard": Mutation(
-        "_sqlite/checkpoint.py",
+        "queue_backends/sqlite/checkpoint.py",
         "            if self._is_guarded:",
         "            if not self._is_guarded:",
         "tests/reliability/test_sqlite_log.py::"

@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from nuvom._sqlite import pressure
-from nuvom._sqlite.checkpoint import has_reset_race
 from nuvom.config.settings import Settings
 from nuvom.core.clock import SYSTEM_CLOCK
 from nuvom.host import crashpoint
 from nuvom.inspection import Inspector
-from nuvom.queue_backends.sqlite import SQLiteJobQueue
+from nuvom.queue_backends.sqlite import SQLiteJobQueue, checkpoint
+from nuvom.queue_backends.sqlite.checkpoint import has_reset_race
+from nuvom.queue_backends.sqlite.queue import CLAIM_UNDER_PRESSURE
 from nuvom.testing.builders import make_job
 from nuvom.worker import Worker
 from tests.engine import LIMIT_SECS
@@ -56,10 +56,10 @@ def test_f14_a_log_behind_a_foreign_snapshot_is_told_of_and_grows_slower(
     queue: SQLiteJobQueue, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = queue.store.db.path
-    monkeypatch.setattr(pressure, "SLOW_BYTES", 9 * MIB)
-    monkeypatch.setattr(pressure, "FULL_BYTES", 12 * MIB)
+    monkeypatch.setattr(checkpoint, "SLOW_BYTES", 9 * MIB)
+    monkeypatch.setattr(checkpoint, "FULL_BYTES", 12 * MIB)
     slept: list[float] = []
-    monkeypatch.setattr(queue.store.pressure._clock, "sleep", slept.append)
+    monkeypatch.setattr(queue.store.db.checkpointer._clock, "sleep", slept.append)
     jobs = [make_job("tests.padded", "x" * 500) for _ in range(1500)]
     with snapshot_open(path), caplog.at_level(logging.WARNING, "nuvom"):
         for job in jobs:
@@ -67,7 +67,7 @@ def test_f14_a_log_behind_a_foreign_snapshot_is_told_of_and_grows_slower(
         assert log_bytes(path) > 9 * MIB
         assert slept
         assert max(slept) > 2 * min(slept)
-        assert len(queue.claim(1000, "worker")) == pressure.CLAIM
+        assert len(queue.claim(1000, "worker")) == CLAIM_UNDER_PRESSURE
     told = [
         record for record in caplog.records if getattr(record, "event", "") == "storage.log_long"
     ]
@@ -75,8 +75,8 @@ def test_f14_a_log_behind_a_foreign_snapshot_is_told_of_and_grows_slower(
     assert str(path) in told[0].getMessage()
     for _ in range(3):  # the first finds the reader gone, the next begins the log anew
         queue.enqueue(make_job())
-    queue.store.pressure.slows_down()
-    assert not queue.store.pressure.is_high
+    queue.store.db.checkpointer.slows_down()
+    assert not queue.store.db.checkpointer.slows_down()
     before = len(slept)
     queue.enqueue(make_job())
     assert len(slept) == before
@@ -85,9 +85,9 @@ def test_f14_a_log_behind_a_foreign_snapshot_is_told_of_and_grows_slower(
 def test_f14_a_long_log_that_nobody_holds_up_slows_nobody_down(
     queue: SQLiteJobQueue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pressure, "SLOW_BYTES", 9 * MIB)
+    monkeypatch.setattr(checkpoint, "SLOW_BYTES", 9 * MIB)
     slept: list[float] = []
-    monkeypatch.setattr(queue.store.pressure._clock, "sleep", slept.append)
+    monkeypatch.setattr(queue.store.db.checkpointer._clock, "sleep", slept.append)
     queue.enqueue_many(make_job("tests.padded", "x" * 500) for _ in range(5000))
     for _ in range(100):
         queue.enqueue(make_job())

@@ -17,8 +17,8 @@ from pathlib import Path
 
 import pytest
 
-from nuvom._sqlite.store import Store
 from nuvom.queue_backends.sqlite import SQLiteJobQueue
+from nuvom.queue_backends.sqlite.store import Store
 from nuvom.testing import make_job, make_settlement
 from nuvom.worker import Worker
 from tests.engine import Engine, make_runtime, wait_until
@@ -72,8 +72,9 @@ def watched(store: Store) -> Iterator[Statements]:
     """Watch all connections that the store has open."""
     statements = Statements()
     store.db.open()
-    connections = [store.db.reading(lambda one: one), store.db._writer_connection()]
-    assert len(store.db._readers) == 1
+    store.db.read("SELECT 1")
+    connections = [*store.db._readers, store.db._writer_connection()]
+    assert len(connections) == 2
     for connection in connections:
         connection.set_trace_callback(lambda text: statements.seen.append(text.strip()))
     try:

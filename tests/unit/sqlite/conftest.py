@@ -12,6 +12,7 @@ import pytest
 from nuvom.config.settings import Settings
 from nuvom.core.record import JobRecord
 from nuvom.queue_backends.sqlite import SQLiteJobQueue
+from nuvom.queue_backends.sqlite.connection import Database
 from nuvom.testing import FakeClock
 
 
@@ -46,3 +47,10 @@ def queue(project: Path, clock: Real) -> Iterator[SQLiteJobQueue]:
     queue = make_queue(project, clock)
     yield queue
     queue.stop()
+
+
+def reader_of(db: Database) -> sqlite3.Connection:
+    """Return the connection that reads."""
+    db.read("SELECT 1")
+    (reader,) = db._readers
+    return reader

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from nuvom._sqlite import checkpoint as checkpoint_module
-from nuvom._sqlite.checkpoint import Checkpointer, has_reset_race
-from nuvom._sqlite.database import Database
 from nuvom.config.settings import Settings
 from nuvom.errors import BackendUnavailable
 from nuvom.host.lock import FileLock
+from nuvom.queue_backends.sqlite import checkpoint as checkpoint_module
+from nuvom.queue_backends.sqlite.checkpoint import Checkpointer, has_reset_race
+from nuvom.queue_backends.sqlite.connection import Database
 from tests.unit.sqlite.conftest import Real
 
 PUT = "INSERT INTO commands (worker, word) VALUES ('w', ?)"

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from nuvom._sqlite.claiming import FEW
 from nuvom.core.record import JobRecord, JobStatus
 from nuvom.errors import StorageFull
 from nuvom.queue_backends.sqlite import SQLiteJobQueue
+from nuvom.queue_backends.sqlite.delivery import FEW
 from nuvom.testing import make_job, make_settlement
 from tests.engine import LIMIT_SECS
-from tests.unit.sqlite.conftest import damage
+from tests.unit.sqlite.conftest import damage, reader_of
 
 ME = "worker-1"
 
@@ -41,7 +41,7 @@ def ids(jobs: list[JobRecord]) -> list[str]:
 def statements(queue: SQLiteJobQueue) -> list[str]:
     """Return a list to which all that the store executes is added from now on."""
     found: list[str] = []
-    queue.store.db.reading(lambda reader: reader.set_trace_callback(found.append))
+    reader_of(queue.store.db).set_trace_callback(found.append)
     queue.store.db._writer_connection().set_trace_callback(found.append)
     return found
 

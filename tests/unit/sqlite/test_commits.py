@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from nuvom._sqlite import commits
-from nuvom._sqlite.commits import GroupCommit
+from nuvom.queue_backends.sqlite import group_commit as commits
+from nuvom.queue_backends.sqlite.group_commit import GroupCommit
 from tests.engine import LIMIT_SECS, wait_until
 
 
@@ -105,7 +105,7 @@ def test_leader_of_a_crowd_waits_for_those_it_has_let_go(store: Store) -> None:
 
 
 def test_no_group_is_larger_than_a_thousand(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("nuvom._sqlite.commits._MOST", 3)
+    monkeypatch.setattr("nuvom.queue_backends.sqlite.group_commit._MOST", 3)
     gate, callers = crowd(store, 7)
     gate.set()
     all_end(callers)

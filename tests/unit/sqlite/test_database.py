@@ -12,14 +12,14 @@ from typing import Any
 
 import pytest
 
-from nuvom._sqlite import database as database_module
-from nuvom._sqlite.database import Database
-from nuvom._sqlite.schema import APPLICATION_ID, MIGRATIONS
 from nuvom.config.settings import Settings
 from nuvom.errors import BackendUnavailable
+from nuvom.queue_backends.sqlite import connection as database_module
+from nuvom.queue_backends.sqlite.connection import Database
+from nuvom.queue_backends.sqlite.schema import APPLICATION_ID, MIGRATIONS
 from nuvom.testing import FakeClock
 from tests.engine import LIMIT_SECS
-from tests.unit.sqlite.conftest import Real
+from tests.unit.sqlite.conftest import Real, reader_of
 
 PUT = "INSERT INTO meta (name, value) VALUES (?, 'x')"
 ALL = "SELECT name FROM meta ORDER BY name"
@@ -94,7 +94,7 @@ def test_each_connection_has_the_pragmas_of_the_store(
 ) -> None:
     db.open()
     other = db.connect()
-    connections = [db.reading(lambda reader: reader), other]
+    connections = [reader_of(db), other]
     assert [[(value,)]] * 2 == [one.execute(f"PRAGMA {pragma}").fetchall() for one in connections]
     other.close()
 
@@ -109,7 +109,7 @@ def test_journal_mode_can_be_chosen(path: Path, clock: Real) -> None:
 def test_readers_cannot_write(db: Database) -> None:
     db.open()
     with pytest.raises(sqlite3.OperationalError, match="readonly"):
-        db.reading(lambda reader: reader.execute(PUT, ("a",)))
+        reader_of(db).execute(PUT, ("a",))
 
 
 def test_closed_database_opens_again(db: Database) -> None:
@@ -447,12 +447,13 @@ def test_a_fork_waits_for_who_reads_just_now(db: Database) -> None:
 
     forking = threading.Thread(target=fork)
 
-    def read(_: sqlite3.Connection) -> None:
+    def read(text: str) -> None:
         forking.start()
         forking.join(0.05)
         assert forking.is_alive()
 
-    db.reading(read)
+    reader_of(db).set_trace_callback(read)
+    db.read("SELECT 1")
     forking.join(LIMIT_SECS)
     assert not forking.is_alive()
 

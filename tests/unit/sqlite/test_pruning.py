@@ -6,9 +6,8 @@ from typing import Any
 
 import pytest
 
-from nuvom._sqlite import control, pruning
 from nuvom.core.record import JobRecord, JobStatus
-from nuvom.queue_backends.sqlite import SQLiteJobQueue
+from nuvom.queue_backends.sqlite import SQLiteJobQueue, control, pruning
 from nuvom.testing import make_job, make_settlement
 from tests.unit.sqlite.conftest import Real
 

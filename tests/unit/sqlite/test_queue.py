@@ -10,13 +10,12 @@ from typing import Any
 
 import pytest
 
-from nuvom._sqlite import enqueueing
-from nuvom._sqlite.claiming import Claim
 from nuvom.core.batch import RecordBatch
 from nuvom.core.ids import new_id
 from nuvom.core.record import JobRecord, JobSnapshot, JobStatus
 from nuvom.errors import BackendUnavailable, InvalidId, PayloadError, QueueFull, StorageFull
-from nuvom.queue_backends.sqlite import SQLiteJobQueue
+from nuvom.queue_backends.sqlite import SQLiteJobQueue, insertion
+from nuvom.queue_backends.sqlite.delivery import Claim
 from nuvom.result_backends.sqlite import SQLiteResultBackend
 from nuvom.testing import make_job, make_settlement
 from tests.engine import LIMIT_SECS, wait_until
@@ -95,7 +94,7 @@ def test_bell_that_cannot_be_made_stores_nothing(
     def no_bell(_: object) -> None:
         raise StorageFull("bells", "no room")
 
-    monkeypatch.setattr("nuvom._sqlite.store.Wakeup", no_bell)
+    monkeypatch.setattr("nuvom.queue_backends.sqlite.store.Wakeup", no_bell)
     for store in (queue.enqueue, lambda job: queue.enqueue_many([job])):
         with pytest.raises(StorageFull):
             store(make_job())
@@ -122,17 +121,17 @@ def test_commit_that_is_tried_again_stores_all(
     queue: SQLiteJobQueue, monkeypatch: pytest.MonkeyPatch, key: str | None
 ) -> None:
     """As in the journal mode ``delete``, where a reader can be in the way of a commit."""
-    monkeypatch.setattr(enqueueing, "_CHUNK", 2)
-    insert, calls = queue._enqueuer._insert_chunk, iter(range(100))
+    monkeypatch.setattr(insertion, "_TOGETHER", 2)
+    together, calls = queue._enqueuer._together, iter(range(100))
 
-    def breaks_off(connection: sqlite3.Connection, chunk: list[JobRecord]) -> dict[str, str]:
+    def breaks_off(chunk: list[JobRecord]) -> Any:
         if next(calls) == 1:
             busy = sqlite3.OperationalError("database is locked")
             busy.sqlite_errorcode = sqlite3.SQLITE_BUSY
             raise busy
-        return insert(connection, chunk)
+        return together(chunk)
 
-    monkeypatch.setattr(queue._enqueuer, "_insert_chunk", breaks_off)
+    monkeypatch.setattr(queue._enqueuer, "_together", breaks_off)
     jobs = [make_job(unique_key=key and f"{key}{number}") for number in range(5)]
     assert {} == queue.enqueue_many(iter(jobs))
     assert 5 == queue.qsize()

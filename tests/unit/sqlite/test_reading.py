@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from nuvom._sqlite.rows import decode_error, encode_error
 from nuvom.core.record import JobStatus, StoredError
 from nuvom.errors import PayloadError
 from nuvom.queue_backends.sqlite import SQLiteJobQueue
+from nuvom.queue_backends.sqlite.schema import decode_error, encode_error
 from nuvom.testing import make_job, make_settlement
 from tests.unit.sqlite.conftest import Real, make_queue
 

@@ -6,10 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from nuvom._sqlite import control
 from nuvom.core.record import JobRecord, JobSnapshot, JobStatus
 from nuvom.core.views import WorkerInfo
-from nuvom.queue_backends.sqlite import SQLiteJobQueue
+from nuvom.queue_backends.sqlite import SQLiteJobQueue, control
 from nuvom.testing import make_job, make_settlement
 from tests.unit.sqlite.conftest import Real, make_queue
 

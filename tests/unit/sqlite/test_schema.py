@@ -8,11 +8,26 @@ from collections.abc import Iterator
 
 import pytest
 
-from nuvom._sqlite import claiming, control, enqueueing, reading, recovery, schema, settling
-from nuvom._sqlite.schema import APPLICATION_ID, CODES, MIGRATIONS, STATUS, prepare, refuse_foreign
 from nuvom.core.record import JobStatus
 from nuvom.errors import BackendUnavailable
-from nuvom.queue_backends import sqlite as queue_module
+from nuvom.queue_backends.sqlite import (
+    control,
+    delivery,
+    insertion,
+    reads,
+    recovery,
+    schema,
+    settlement,
+)
+from nuvom.queue_backends.sqlite import queue as queue_module
+from nuvom.queue_backends.sqlite.schema import (
+    APPLICATION_ID,
+    CODES,
+    MIGRATIONS,
+    STATUS,
+    prepare,
+    refuse_foreign,
+)
 
 
 @pytest.fixture
@@ -114,26 +129,26 @@ def plan(connection: sqlite3.Connection, statement: str) -> str:
 
 
 HOT = {
-    "claim": (claiming._CLAIM_READY, "jobs_ready (queue=?)"),
-    "claim without": (claiming._CLAIM_READY_WITHOUT, "jobs_ready (queue=?)"),
-    "claim suspects": (claiming.CLAIM_SUSPECT, "jobs_suspect (queue=?)"),
-    "claim few": (claiming._CLAIM_FEW, "jobs_ready (queue=?)"),
-    "claim few without": (claiming._CLAIM_FEW_WITHOUT, "jobs_ready (queue=?)"),
-    "read back": (claiming._READ_BACK, "jobs_running (claim_token=?)"),
-    "read back each": (claiming._READ_BACK_EACH, "jobs_running (claim_token=?)"),
+    "claim": (delivery._CLAIM_READY, "jobs_ready (queue=?)"),
+    "claim without": (delivery._CLAIM_READY_WITHOUT, "jobs_ready (queue=?)"),
+    "claim suspects": (delivery.CLAIM_SUSPECT, "jobs_suspect (queue=?)"),
+    "claim few": (delivery._CLAIM_FEW, "jobs_ready (queue=?)"),
+    "claim few without": (delivery._CLAIM_FEW_WITHOUT, "jobs_ready (queue=?)"),
+    "read back": (delivery._READ_BACK, "jobs_running (claim_token=?)"),
+    "read back each": (delivery._READ_BACK_EACH, "jobs_running (claim_token=?)"),
     "survey, ready": (queue_module._SURVEY, "jobs_ready"),
     "survey, due": (queue_module._SURVEY, "jobs_scheduled (run_at<?)"),
     "undo": (queue_module._UNDO, "jobs_running (claim_token=?)"),
     "release": (queue_module._RELEASE, "INTEGER PRIMARY KEY (rowid=?)"),
     "extend": (queue_module._EXTEND, "jobs_running"),
     "held": (queue_module._HELD, "jobs_running"),
-    "settle plain": (settling._successes(64, has_rest=False), "INTEGER PRIMARY KEY (rowid=?)"),
-    "settle": (settling._successes(64, has_rest=True), "INTEGER PRIMARY KEY (rowid=?)"),
-    "settle one plain": (settling._SUCCESS_ALONE, "INTEGER PRIMARY KEY (rowid=?)"),
-    "settle one": (settling._SETTLE, "INTEGER PRIMARY KEY (rowid=?)"),
-    "who was accepted": (settling._LOOK, "INTEGER PRIMARY KEY (rowid=?)"),
-    "free a key": (enqueueing.FREE_KEY, "jobs_unique (task=? AND unique_key=?)"),
-    "who has a key": (enqueueing._KEY_HOLDER, "jobs_unique (task=? AND unique_key=?)"),
+    "settle plain": (settlement._successes(64, has_rest=False), "INTEGER PRIMARY KEY (rowid=?)"),
+    "settle": (settlement._successes(64, has_rest=True), "INTEGER PRIMARY KEY (rowid=?)"),
+    "settle one plain": (settlement._SUCCESS_ALONE, "INTEGER PRIMARY KEY (rowid=?)"),
+    "settle one": (settlement._SETTLE, "INTEGER PRIMARY KEY (rowid=?)"),
+    "who was accepted": (settlement._LOOK, "INTEGER PRIMARY KEY (rowid=?)"),
+    "free a key": (insertion.FREE_KEY, "jobs_unique (task=? AND unique_key=?)"),
+    "who has a key": (insertion._KEY_HOLDER, "jobs_unique (task=? AND unique_key=?)"),
     "what there is, due": (recovery._WHAT_THERE_IS, "jobs_scheduled (run_at<?)"),
     "what there is, running": (recovery._WHAT_THERE_IS, "jobs_running"),
     "what there is, parked": (recovery._WHAT_THERE_IS, "jobs_parked"),
@@ -147,17 +162,17 @@ HOT = {
     "any parked": (control._ANY_PARKED, "jobs_parked"),
     "has parked": (control._HAS_PARKED, "jobs_parked (task=?)"),
     "progress": (control._PROGRESS, "INTEGER PRIMARY KEY (rowid=?)"),
-    "one job": (reading._ONE, "sqlite_autoindex_jobs_1 (id=?)"),
-    "attempts": (reading._ATTEMPTS, "attempts_of_job (seq=?)"),
-    "waiting": (reading._WAITING, "jobs_ready"),
-    "waiting, suspects": (reading._WAITING, "jobs_suspect"),
-    "waiting, scheduled": (reading._WAITING, "jobs_scheduled"),
-    "has ready": (reading._HAS_READY, "jobs_ready"),
-    "has ready, due": (reading._HAS_READY, "jobs_scheduled (run_at<?)"),
-    "room in a queue": (enqueueing._WAITING, "jobs_ready (queue=?)"),
+    "one job": (reads._ONE, "sqlite_autoindex_jobs_1 (id=?)"),
+    "attempts": (reads._ATTEMPTS, "attempts_of_job (seq=?)"),
+    "waiting": (reads._WAITING, "jobs_ready"),
+    "waiting, suspects": (reads._WAITING, "jobs_suspect"),
+    "waiting, scheduled": (reads._WAITING, "jobs_scheduled"),
+    "has ready": (reads._HAS_READY, "jobs_ready"),
+    "has ready, due": (reads._HAS_READY, "jobs_scheduled (run_at<?)"),
+    "room in a queue": (insertion._WAITING, "jobs_ready (queue=?)"),
     "purge": (control._PURGED, "jobs_ready (queue=?)"),
     "clear": (control._WAITING, "jobs_parked"),
-    "failures": (reading._GROUP_IDS, "jobs_failed (error_fp=?)"),
+    "failures": (reads._GROUP_IDS, "jobs_failed (error_fp=?)"),
 }
 
 
@@ -173,5 +188,5 @@ def test_statement_of_a_worker_reads_no_row_it_does_not_need(
 
 
 def test_claim_needs_no_sorting(ready: sqlite3.Connection) -> None:
-    for statement in (claiming._CLAIM_READY, claiming._CLAIM_FEW, claiming.CLAIM_SUSPECT):
+    for statement in (delivery._CLAIM_READY, delivery._CLAIM_FEW, delivery.CLAIM_SUSPECT):
         assert "TEMP B-TREE" not in plan(ready, statement)

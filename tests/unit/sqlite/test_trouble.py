@@ -11,9 +11,15 @@ from typing import Any
 
 import pytest
 
-from nuvom._sqlite import trouble
-from nuvom._sqlite.trouble import file_bytes, flush_log, is_busy, is_failed_flush, translate
 from nuvom.errors import BackendUnavailable, StorageFull
+from nuvom.queue_backends.sqlite import errors as trouble
+from nuvom.queue_backends.sqlite.errors import (
+    file_bytes,
+    flush_log,
+    is_busy,
+    is_failed_flush,
+    translate,
+)
 
 
 def error_of(code: int) -> sqlite3.Error:

@@ -7,19 +7,18 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from nuvom._sqlite.enqueueing import Enqueuer
-from nuvom._sqlite.rows import encode_error
-from nuvom._sqlite.schema import CODES, READY, SCHEDULED
 from nuvom.core.record import JobStatus
 from nuvom.core.views import failure_group
 from nuvom.host.crashpoint import crashpoint
+from nuvom.queue_backends.sqlite.insertion import Inserter
+from nuvom.queue_backends.sqlite.schema import CODES, READY, SCHEDULED, encode_error
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Sequence
 
-    from nuvom._sqlite.store import Store
     from nuvom.core.outcome import Settlement
+    from nuvom.queue_backends.sqlite.store import Store
 
 # A key is free again once its job has ended, unless it was taken for a time that still runs.
 _KEY = "CASE WHEN unique_until > ?{now} THEN unique_key END"
@@ -121,7 +120,7 @@ def _successes(size: int, *, has_rest: bool) -> str:
 
 
 def _settle_each(store: Store, settlements: list[Settlement]) -> list[bool]:
-    enqueuer = Enqueuer(store)
+    inserter = Inserter(store.db, store.clock, store.settings.max_queue_size)
     now = store.clock.now()
 
     def settle(connection: sqlite3.Connection) -> list[int]:
@@ -131,7 +130,7 @@ def _settle_each(store: Store, settlements: list[Settlement]) -> list[bool]:
             if counts[-1]:
                 _keep_history(connection, one)
                 crashpoint("sqlite.settle.before_children")
-                enqueuer.insert_children(connection, one.children)
+                inserter.insert_children(connection, one.children)
         return counts
 
     counts = store.db.transaction(settle)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 if TYPE_CHECKING:
-    from nuvom._sqlite.database import Database
+    from nuvom.queue_backends.sqlite.connection import Database
 
 IS_OLD = """(status = 2
         AND finished_at < CASE WHEN keep_secs IS NULL THEN ?1 ELSE ?3 - keep_secs END

@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from nuvom._sqlite.rows import become_claimed, encode_error, set_field
 from nuvom.core.record import JobRecord, StoredError
 from nuvom.errors import CorruptRecord, PayloadError
+from nuvom.queue_backends.sqlite.schema import become_claimed, encode_error, set_field
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Iterable
 
-    from nuvom._sqlite.store import Store
+    from nuvom.queue_backends.sqlite.store import Store
 
 BULK = 64
 """A claim of so many costs less to flush than to switch flushing off and on."""

@@ -8,19 +8,27 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from nuvom._sqlite.rows import SNAPSHOT_COLUMNS, SNAPSHOT_FROM, encode_error, snapshot
-from nuvom._sqlite.schema import DEAD, READY, SCHEDULED, SUSPECT
 from nuvom.core.record import JobRecord, JobStatus
 from nuvom.core.recovery import LostDelivery, died_error, parked_error, recovered
 from nuvom.host.crashpoint import crashpoint
 from nuvom.host.start_marks import read_slots
 from nuvom.host.worker_lock import find_dead, is_gone
+from nuvom.queue_backends.sqlite.schema import (
+    DEAD,
+    READY,
+    SCHEDULED,
+    SNAPSHOT_COLUMNS,
+    SNAPSHOT_FROM,
+    SUSPECT,
+    encode_error,
+    snapshot,
+)
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Callable
 
-    from nuvom._sqlite.store import Store
+    from nuvom.queue_backends.sqlite.store import Store
 
 _WAKE = """UPDATE jobs SET status = CASE suspect WHEN 1 THEN 8 ELSE 0 END
     WHERE status = 7 AND run_at <= ?1"""

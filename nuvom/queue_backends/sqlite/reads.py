@@ -5,15 +5,23 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from nuvom._sqlite.rows import SNAPSHOT_COLUMNS, SNAPSHOT_FROM, decode_error, snapshot
-from nuvom._sqlite.schema import CODES, STATUS, SUCCESS, each_status
 from nuvom.core.record import Attempt, JobSnapshot, JobStatus, StoredError
 from nuvom.core.views import ErrorGroup, QueueStats
+from nuvom.queue_backends.sqlite.schema import (
+    CODES,
+    SNAPSHOT_COLUMNS,
+    SNAPSHOT_FROM,
+    STATUS,
+    SUCCESS,
+    decode_error,
+    each_status,
+    snapshot,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from nuvom._sqlite.store import Store
+    from nuvom.queue_backends.sqlite.store import Store
 
 _ONE = f"SELECT {SNAPSHOT_COLUMNS}, j.result {SNAPSHOT_FROM} WHERE j.id = ?"  # constants only
 # Where that job was removed since, ids decide: those of this package sort by when they were made.

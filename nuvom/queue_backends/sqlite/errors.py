@@ -1,7 +1,11 @@
 """What an error of SQLite means for a store, and what has to be done about it.
 
-SQLite tells a full disk apart only where a plain write fails, and says nothing of what a flush
-that failed has left behind; both are found out here.
+SQLite reports a full disk only where a plain write fails, and says nothing of what a failed
+flush has left behind; both are found out here. A file in which damage was met is written to no
+more until a look at all of it finds it sound: a note beside it tells other processes.
+
+Sources: the SQLite documentation on ``PRAGMA quick_check`` and on how databases get corrupted.
+What is done about damage: ``docs/decisions/0018-damaged-files.md``.
 """
 
 from __future__ import annotations
@@ -12,28 +16,39 @@ import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from nuvom._sqlite.damage import SALVAGE, damaged, is_damage
-from nuvom.errors import BackendUnavailable, StorageFull
-from nuvom.host.files import FULL, sync_data, write_again, write_all
+from nuvom.errors import BackendUnavailable, NuvomError, StorageFull
+from nuvom.host.files import FULL, private_directory, sync_data, write_again, write_all
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from nuvom.errors import NuvomError
-
 BUSY_SECS = 60.0
 """How long a lock is waited for: longer than any is held in good order."""
+
+QUICK_CHECK = "PRAGMA quick_check(1)"
+"""Looks at the whole file and gives ``ok``, or the first thing that is wrong with it.
+
+Takes about a second for each GB that the system has in memory, and keeps a snapshot open
+meanwhile. Writers go on.
+"""
 
 _BUSY = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
 _MAY_BE_FULL = frozenset({sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN})
 _FAILED_FLUSHES = frozenset({sqlite3.SQLITE_IOERR_FSYNC, sqlite3.SQLITE_IOERR_DIR_FSYNC})
 _PROBE_BYTES = 64 << 10  # more than SQLite ever adds to one of its files at a time
 _FLAGS = os.O_RDWR | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+_NOTE = "damaged"
+_SALVAGE = "save what can be read with `nuvom doctor --salvage NEW_FILE`"
 
 
 def is_busy(error: sqlite3.Error) -> bool:
     """Whether another connection's lock is all that was in the way."""
-    return (getattr(error, "sqlite_errorcode", 0) or 0) & 0xFF in _BUSY
+    return _code(error) in _BUSY
+
+
+def is_damage(error: sqlite3.Error) -> bool:
+    """Whether SQLite met something in the file that it cannot have written."""
+    return _code(error) == sqlite3.SQLITE_CORRUPT
 
 
 def is_failed_flush(error: sqlite3.Error) -> bool:
@@ -41,9 +56,14 @@ def is_failed_flush(error: sqlite3.Error) -> bool:
     return getattr(error, "sqlite_errorcode", 0) in _FAILED_FLUSHES
 
 
+def _code(error: sqlite3.Error) -> int:
+    """Return the primary result code, 0 where the error has none."""
+    return (getattr(error, "sqlite_errorcode", 0) or 0) & 0xFF
+
+
 def translate(error: sqlite3.Error, where: Path, setting: str) -> NuvomError:
     """Return the error of ours that says what SQLite's means, and what to do."""
-    code = (getattr(error, "sqlite_errorcode", 0) or 0) & 0xFF
+    code = _code(error)
     if code == sqlite3.SQLITE_FULL or (code in _MAY_BE_FULL and _has_no_room(where)):
         return StorageFull(where, "the disk is full")
     if is_damage(error):
@@ -63,7 +83,7 @@ def translate(error: sqlite3.Error, where: Path, setting: str) -> NuvomError:
         ),
         sqlite3.SQLITE_NOTADB: (
             "it is not a SQLite database",
-            f"Point the setting {setting} elsewhere; if it was Nuvom's file, {SALVAGE}.",
+            f"Point the setting {setting} elsewhere; if it was Nuvom's file, {_SALVAGE}.",
         ),
     }.get(code, (str(error), "Run `nuvom doctor`; nothing was changed."))
     return BackendUnavailable(where, reason, repair)
@@ -126,3 +146,35 @@ def file_bytes(path: os.PathLike[str] | str) -> int:
         return os.stat(path).st_size
     except OSError:
         return 0
+
+
+def damaged(where: Path, reason: str) -> BackendUnavailable:
+    """Return the error that refuses a damaged file."""
+    return BackendUnavailable(
+        where,
+        f"it is damaged ({' '.join(reason.split())}), and nothing is written to it any more",
+        f"Stop all that use it, then put a backup in its place, or {_SALVAGE}.",
+    )
+
+
+def note_damage(directory: Path, reason: str) -> None:
+    """Have whoever opens the file next look at all of it. Never fails."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_NOFOLLOW", 0)
+    with suppress(OSError, NuvomError):  # the damage itself is what is told
+        private_directory(directory)
+        descriptor = os.open(directory / _NOTE, flags | getattr(os, "O_CLOEXEC", 0), 0o600)
+        try:
+            os.write(descriptor, f"{reason}\n".encode())
+        finally:
+            os.close(descriptor)
+
+
+def has_note(directory: Path) -> bool:
+    """Whether somebody has met damage, and nobody has found the file sound since."""
+    return os.path.lexists(directory / _NOTE)
+
+
+def forget_note(directory: Path) -> None:
+    """The file is sound, perhaps because a backup was put in its place."""
+    with suppress(OSError):
+        os.unlink(directory / _NOTE)

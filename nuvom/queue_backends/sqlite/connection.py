@@ -1,4 +1,4 @@
-"""Connections and transactions of one SQLite file, handled as many processes need it.
+"""Connections and transactions of one SQLite file that many processes share.
 
 One connection writes, under one lock for each process; readers have connections of their own.
 Waiting for another process's lock is done here and not by SQLite's busy handler, which sleeps
@@ -10,24 +10,13 @@ file locking, and measurements recorded in ``docs/decisions/0001-one-sqlite-file
 
 from __future__ import annotations
 
+import random
 import sqlite3
 import threading
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from nuvom._sqlite.checkpoint import TRIGGER_BYTES, Checkpointer
-from nuvom._sqlite.damage import (
-    damaged,
-    find_damage,
-    forget_note,
-    has_note,
-    is_damage,
-    note_damage,
-)
-from nuvom._sqlite.schema import prepare, refuse_foreign
-from nuvom._sqlite.trouble import flush_log, is_failed_flush, translate
-from nuvom._sqlite.waiting import LockWait
 from nuvom.config.project import create_private_file, ensure_lasting_folder_for
 from nuvom.core.clock import SYSTEM_CLOCK
 from nuvom.errors import BackendUnavailable, NuvomError
@@ -35,6 +24,22 @@ from nuvom.host.crashpoint import crashpoint
 from nuvom.host.files import storage_errors, sync_directory
 from nuvom.host.filesystem import refuse_network
 from nuvom.host.fork import drop_at_fork, rest_at_fork
+from nuvom.host.lock_notice import NOTICE_SECS, LockWaitNotice
+from nuvom.queue_backends.sqlite.checkpoint import TRIGGER_BYTES, Checkpointer
+from nuvom.queue_backends.sqlite.errors import (
+    BUSY_SECS,
+    QUICK_CHECK,
+    damaged,
+    flush_log,
+    forget_note,
+    has_note,
+    is_busy,
+    is_damage,
+    is_failed_flush,
+    note_damage,
+    translate,
+)
+from nuvom.queue_backends.sqlite.schema import prepare, refuse_foreign
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -45,6 +50,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+_NAP_SECS = (0.0001, 0.0005)  # at random in between, so that two waiters do not keep in step
 _FORK_LOOK_SECS = 0.0005
 _OLDEST_SQLITE = (3, 38, 0)  # the operators -> and ->>
 
@@ -58,7 +64,7 @@ class Database:
 
     Attributes:
         path: The file.
-        directory: For locks, bells and workers' files that belong to this store.
+        directory: For locks, wake-ups and workers' files that belong to this store.
     """
 
     def __init__(self, path: Path, settings: Settings, clock: Clock, *, setting: str) -> None:
@@ -66,11 +72,12 @@ class Database:
         self.directory = path.with_name(f"{path.name}.d")
         self._settings = settings
         self._setting = setting
-        self._lock_wait = LockWait(path, clock)
+        self._clock = clock
+        self._locked_out = LockWaitNotice(path, clock)
         self._is_full = settings.durability == "full"
         self._flushes: bool | None = False  # what the writer's PRAGMA synchronous says now
         self._owes_flush = False  # something of this process was committed without one
-        self._is_doubtful = False  # a flush failed: what was committed may not reach the device
+        self._has_failed = False  # a flush: what was committed may not reach the device
         self._damage = ""  # what is wrong with the file; then nothing is written to it
         self._begin()
         drop_at_fork(self)
@@ -83,7 +90,7 @@ class Database:
         self._readers: list[sqlite3.Connection] = []  # those that nobody uses
         self._lending = threading.RLock()  # held during a fork
         self._users: set[object] = set()  # one for each reader in use
-        self.checkpointer = Checkpointer(self.path, self.directory, self.connect, self._doubt)
+        self.checkpointer = Checkpointer(self.path, self.connect, self._clock, self._note_failure)
 
     # ---- writing ------------------------------------------------------------------------
 
@@ -104,7 +111,7 @@ class Database:
             try:
                 result = action(connection)
             except sqlite3.Error as error:
-                result = self._again(partial(action, connection), error)
+                result = self._patiently(partial(action, connection), error)
         self.checkpointer.after_commit()
         return result
 
@@ -115,16 +122,23 @@ class Database:
             try:
                 connection.execute(sql, parameters)
             except sqlite3.Error as error:
-                self._again(partial(connection.execute, sql, parameters), error)
+                self._patiently(partial(connection.execute, sql, parameters), error)
         self.checkpointer.after_commit()
 
     def _ready_writer(self, *, flush: bool) -> sqlite3.Connection:
         connection = self._writer or self._writer_connection()
-        if self._is_doubtful:
-            self._resolve_doubts(connection)
+        if self._has_failed:
+            if self._damage:
+                self._look_again(connection)
+            self._flush_log(connection)
         if flush != self._flushes and self._is_full:
             self._set_flush(connection, flush=flush)
         return connection
+
+    def _set_flush(self, connection: sqlite3.Connection, *, flush: bool) -> None:
+        self._flushes = None  # neither, should an exception strike in between
+        connection.execute(f"PRAGMA synchronous = {'FULL' if flush else 'NORMAL'}")
+        self._flushes = flush
 
     def transaction(self, action: Callable[[sqlite3.Connection], T], *, flush: bool = True) -> T:
         """Run ``action`` between BEGIN IMMEDIATE and COMMIT; nothing of it stays if it raises."""
@@ -156,10 +170,15 @@ class Database:
         lent: list[sqlite3.Connection] = []
         user = object()
         try:
-            self._lend(user, lent)
+            with self._lending:
+                self._users.add(user)
+            try:
+                lent.append(self._readers.pop())
+            except IndexError:
+                lent.append(self._open_reader())
             return lent[0].execute(sql, parameters).fetchall()
         except sqlite3.Error as error:
-            return self._again(lambda: lent[0].execute(sql, parameters).fetchall(), error)
+            return self._patiently(lambda: lent[0].execute(sql, parameters).fetchall(), error)
         finally:
             try:
                 self._readers.extend(lent)
@@ -170,28 +189,6 @@ class Database:
         """Return the first row of one query, or None."""
         rows = self.read(sql, parameters)
         return rows[0] if rows else None
-
-    def reading(self, action: Callable[[sqlite3.Connection], T]) -> T:
-        """Run ``action`` with a connection that cannot write."""
-        lent: list[sqlite3.Connection] = []
-        user = object()
-        try:
-            self._lend(user, lent)
-            return action(lent[0])
-        finally:
-            try:
-                self._readers.extend(lent)
-            finally:
-                self._users.discard(user)
-
-    def _lend(self, user: object, lent: list[sqlite3.Connection]) -> None:
-        """Put a connection into ``lent``; whoever takes it out again discards ``user`` then."""
-        with self._lending:
-            self._users.add(user)
-        try:
-            lent.append(self._readers.pop())
-        except IndexError:
-            lent.append(self._open_reader())
 
     def connect(self) -> sqlite3.Connection:
         """Return a new connection with the store's pragmas; the caller closes it."""
@@ -208,13 +205,13 @@ class Database:
                 "mmap_size = 0",
             ):
                 # The first one reads the file, which another process may just be making.
-                self._lock_wait.run(lambda text=f"PRAGMA {pragma}": connection.execute(text))  # type: ignore[misc]  # bound now
+                self._patiently(partial(connection.execute, f"PRAGMA {pragma}"))
         except BaseException:
             connection.close()
             raise
         return connection
 
-    # ---- life ---------------------------------------------------------------------------
+    # ---- opening and closing ------------------------------------------------------------
 
     def open(self) -> None:
         """Open the file, making it where it is missing. Called by itself when needed."""
@@ -222,16 +219,14 @@ class Database:
             self._writer_connection()
 
     def check(self) -> None:
-        """Look at the whole file, if it is there; see ``find_damage``.
+        """Look at the whole file, if it is there; see ``QUICK_CHECK``.
 
         Raises: BackendUnavailable: it is damaged, and nothing is written to it from now on.
         """
-        if self._writer is None and not self.path.exists():
-            return
-        reason = self.reading(lambda one: self._patiently(partial(find_damage, one)))
-        if reason:
-            self._refuse(reason)
-            raise damaged(self.path, reason)
+        for (found,) in self.read(QUICK_CHECK):
+            if found != "ok":
+                self._refuse(found)
+                raise damaged(self.path, found)
 
     def close(self) -> None:
         """Close all connections; the next use opens them again."""
@@ -239,53 +234,53 @@ class Database:
             self.checkpointer.close()
             self._close_connections()
 
-    def _flush_log(self, connection: sqlite3.Connection) -> None:
-        """See that all that was committed is on the device, whatever flushes have failed."""
-        if not self._is_doubtful:
-            try:
-                flush_log(self.path, again=False)
-            except OSError:
-                self._is_doubtful = True
-        if self._is_doubtful:
-            try:
-                self._patiently(lambda: connection.execute("BEGIN IMMEDIATE"))
-                with storage_errors(self.path):
-                    flush_log(self.path, again=True)
-            finally:
-                if connection.in_transaction:
-                    connection.execute("ROLLBACK")
-        self._is_doubtful = self._owes_flush = False
+    @property
+    def is_open(self) -> bool:
+        """Whether this process has the file open."""
+        return self._writer is not None
 
-    def _resolve_doubts(self, connection: sqlite3.Connection) -> None:
-        if self._damage:
-            self._look_again(connection)
-        self._flush_log(connection)
+    def _writer_connection(self) -> sqlite3.Connection:
+        if self._writer is None:
+            self._flushes = True  # as ``connect`` leaves it
+            self._writer = self._patiently(self._open_writer)
+        return self._writer
 
-    def _doubt(self, error: sqlite3.Error) -> None:
-        self._is_doubtful = self._is_doubtful or is_failed_flush(error)
-        if is_damage(error):
-            self._refuse(str(error))
+    def _open_writer(self) -> sqlite3.Connection:
+        if sqlite3.sqlite_version_info < _OLDEST_SQLITE:
+            raise BackendUnavailable(
+                self.path,
+                f"this Python has SQLite {sqlite3.sqlite_version}; 3.38 or newer is needed",
+                "Use a newer Python, or the file backend (setting queue_backend).",
+            )
+        ensure_lasting_folder_for(self.path, root=self._settings.root, setting=self._setting)
+        refuse_network(str(self.path.parent), allowed=self._settings.allow_network_fs)
+        create_private_file(self.path, setting=self._setting)
+        connection = self.connect()
+        try:
+            if has_note(self.directory):
+                self._look_again(connection)
+            is_ready = self._patiently(partial(refuse_foreign, connection, self.path))
+            mode = f"PRAGMA journal_mode = {self._settings.sqlite_journal_mode}"
+            self._patiently(lambda: connection.execute(mode).fetchone())
+            if not is_ready:
+                self._patiently(partial(prepare, connection, self.path))
+            # The log has just been made; SQLite flushes its name, and is silent if that fails.
+            with storage_errors(self.path), suppress(PermissionError):
+                sync_directory(self.path.parent)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
 
-    def _refuse(self, damage: str) -> None:
-        """Write nothing more before another look at the whole file, in any process."""
-        self._damage = damage
-        self._is_doubtful = True
-        note_damage(self.directory, damage)
-
-    def _look_again(self, connection: sqlite3.Connection) -> None:
-        """Go on only if the file is sound: somebody has met damage in it.
-
-        It may be a backup by now; or a read that failed was taken for damage by SQLite.
-        """
-        reason = self._patiently(lambda: find_damage(connection))
-        if reason:
-            raise damaged(self.path, reason)
-        forget_note(self.directory)
-        self._damage = ""
+    def _open_reader(self) -> sqlite3.Connection:
+        self.open()
+        connection = self._patiently(self.connect)
+        self._patiently(partial(connection.execute, "PRAGMA query_only = ON"))
+        return connection
 
     def _close_connections(self) -> None:
         writer, self._writer = self._writer, None
-        if writer is not None and not self._damage and (self._owes_flush or self._is_doubtful):
+        if writer is not None and not self._damage and (self._owes_flush or self._has_failed):
             # SQLite flushes when the last connection is closed, and is silent if that fails.
             with suppress(NuvomError):
                 self._flush_log(writer)
@@ -293,6 +288,8 @@ class Database:
             self._readers.pop().close()
         if writer is not None:
             writer.close()
+
+    # ---- forks --------------------------------------------------------------------------
 
     def hold_for_fork(self) -> None:
         """Close all connections and let nobody open one before ``go_on_after_fork``.
@@ -323,69 +320,76 @@ class Database:
             _inherited.append(self._writer)
         self._begin()
 
-    @property
-    def is_open(self) -> bool:
-        """Whether this process has the file open."""
-        return self._writer is not None
+    # ---- waiting and errors -------------------------------------------------------------
 
-    def _writer_connection(self) -> sqlite3.Connection:
-        if self._writer is None:
-            self._flushes = True  # as ``connect`` leaves it
-            self._writer = self._translated(self._open_writer)
-        return self._writer
+    def _patiently(self, action: Callable[[], T], error: sqlite3.Error | None = None) -> T:
+        """Return what ``action`` returns once no lock is in its way.
 
-    def _open_writer(self) -> sqlite3.Connection:
-        if sqlite3.sqlite_version_info < _OLDEST_SQLITE:
-            raise BackendUnavailable(
-                self.path,
-                f"this Python has SQLite {sqlite3.sqlite_version}; 3.38 or newer is needed",
-                "Use a newer Python, or the file backend (setting queue_backend).",
-            )
-        ensure_lasting_folder_for(self.path, root=self._settings.root, setting=self._setting)
-        refuse_network(str(self.path.parent), allowed=self._settings.allow_network_fs)
-        create_private_file(self.path, setting=self._setting)
-        connection = self.connect()
+        Args:
+            error: Of a first try: to make it outside costs less where it succeeds.
+        Raises: BackendUnavailable, StorageFull: anything else is wrong.
+        """
         try:
-            if has_note(self.directory):
-                self._look_again(connection)
-            is_ready = self._lock_wait.run(lambda: refuse_foreign(connection, self.path))
-            mode = self._settings.sqlite_journal_mode
-            self._lock_wait.run(
-                lambda: connection.execute(f"PRAGMA journal_mode = {mode}").fetchone()
-            )
-            if not is_ready:
-                self._lock_wait.run(lambda: prepare(connection, self.path))
-            # The log has just been made; SQLite flushes its name, and is silent if that fails.
-            with storage_errors(self.path), suppress(PermissionError):
-                sync_directory(self.path.parent)
-        except BaseException:
-            connection.close()
-            raise
-        return connection
+            if error is None:
+                try:
+                    return action()
+                except sqlite3.OperationalError as first:
+                    error = first
+            return self._wait_for_lock(action, error)
+        except sqlite3.Error as final:
+            self._note_failure(final)
+            raise translate(final, self.path, self._setting) from final
 
-    def _open_reader(self) -> sqlite3.Connection:
-        self.open()
-        connection = self._translated(self.connect)
-        self._translated(partial(connection.execute, "PRAGMA query_only = ON"))
-        return connection
+    def _wait_for_lock(self, action: Callable[[], T], error: sqlite3.Error) -> T:
+        if not is_busy(error):
+            raise error
+        began = self._clock.monotonic()
+        while True:
+            self._clock.sleep(random.uniform(*_NAP_SECS))  # noqa: S311  # only spreads waiters
+            try:
+                return action()
+            except sqlite3.OperationalError as again:
+                waited_secs = self._clock.monotonic() - began
+                if not is_busy(again) or waited_secs > BUSY_SECS:
+                    raise
+            if waited_secs > NOTICE_SECS:
+                self._locked_out.tell(BUSY_SECS)
 
-    def _set_flush(self, connection: sqlite3.Connection, *, flush: bool) -> None:
-        self._flushes = None  # neither, should an exception strike in between
-        connection.execute(f"PRAGMA synchronous = {'FULL' if flush else 'NORMAL'}")
-        self._flushes = flush
+    def _note_failure(self, error: sqlite3.Error) -> None:
+        self._has_failed = self._has_failed or is_failed_flush(error)
+        if is_damage(error):
+            self._refuse(str(error))
 
-    # ---- patience and errors ------------------------------------------------------------
+    def _refuse(self, damage: str) -> None:
+        """Write nothing more before another look at the whole file, in any process."""
+        self._damage = damage
+        self._has_failed = True
+        note_damage(self.directory, damage)
 
-    def _patiently(self, action: Callable[[], T]) -> T:
-        return self._translated(partial(self._lock_wait.run, action))
+    def _look_again(self, connection: sqlite3.Connection) -> None:
+        """Go on only if the file is sound: somebody has met damage in it.
 
-    def _again(self, action: Callable[[], T], error: sqlite3.Error) -> T:
-        """Do as ``_patiently`` after a first try, which costs less where it succeeds."""
-        return self._translated(partial(self._lock_wait.run_again, action, error))
+        It may be a backup by now; or a read that failed was taken for damage by SQLite.
+        """
+        ((found,),) = self._patiently(lambda: connection.execute(QUICK_CHECK).fetchall())
+        if found != "ok":
+            raise damaged(self.path, found)
+        forget_note(self.directory)
+        self._damage = ""
 
-    def _translated(self, action: Callable[[], T]) -> T:
-        try:
-            return action()
-        except sqlite3.Error as error:
-            self._doubt(error)
-            raise translate(error, self.path, self._setting) from error
+    def _flush_log(self, connection: sqlite3.Connection) -> None:
+        """See that all that was committed is on the device, whatever flushes have failed."""
+        if not self._has_failed:
+            try:
+                flush_log(self.path, again=False)
+            except OSError:
+                self._has_failed = True
+        if self._has_failed:
+            try:
+                self._patiently(partial(connection.execute, "BEGIN IMMEDIATE"))
+                with storage_errors(self.path):
+                    flush_log(self.path, again=True)
+            finally:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+        self._has_failed = self._owes_flush = False

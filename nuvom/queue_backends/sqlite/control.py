@@ -14,9 +14,15 @@ from typing import TYPE_CHECKING
 import msgspec
 from msgspec.structs import replace
 
-from nuvom._sqlite.enqueueing import FREE_KEY
-from nuvom._sqlite.pruning import IS_OLD, MOST_READ, OldJobs
-from nuvom._sqlite.schema import (
+from nuvom.core.clock import boot_id
+from nuvom.core.ids import valid_name
+from nuvom.core.record import JobRecord
+from nuvom.core.views import WorkerInfo, seen_worker
+from nuvom.host.crashpoint import crashpoint
+from nuvom.host.worker_lock import is_alive
+from nuvom.queue_backends.sqlite.insertion import FREE_KEY
+from nuvom.queue_backends.sqlite.pruning import IS_OLD, MOST_READ, OldJobs
+from nuvom.queue_backends.sqlite.schema import (
     CANCELLED,
     DEAD,
     FAILED,
@@ -26,20 +32,14 @@ from nuvom._sqlite.schema import (
     STATUS,
     each_status,
 )
-from nuvom.core.clock import boot_id
-from nuvom.core.ids import valid_name
-from nuvom.core.record import JobRecord
-from nuvom.core.views import WorkerInfo, seen_worker
-from nuvom.host.crashpoint import crashpoint
-from nuvom.host.worker_lock import is_alive
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Iterable
 
-    from nuvom._sqlite.pruning import Limits
-    from nuvom._sqlite.store import Store
     from nuvom.core.record import JobStatus
+    from nuvom.queue_backends.sqlite.pruning import Limits
+    from nuvom.queue_backends.sqlite.store import Store
 
 _STATUS = "SELECT seq, status FROM jobs WHERE id = ?"
 _RECORD = """SELECT coalesce(j.record, p.record)

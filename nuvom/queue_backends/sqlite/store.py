@@ -10,15 +10,14 @@ import logging
 import threading
 from typing import TYPE_CHECKING
 
-from nuvom._sqlite.database import Database
-from nuvom._sqlite.pressure import Pressure
-from nuvom._sqlite.trouble import file_bytes
 from nuvom.core.clock import boot_id
 from nuvom.core.views import StoreSize
 from nuvom.host.fork import drop_at_fork
 from nuvom.host.wakeup import Wakeup
 from nuvom.host.worker_lock import WorkerLock, count_workers
 from nuvom.log import get_logger, log_event
+from nuvom.queue_backends.sqlite.connection import Database
+from nuvom.queue_backends.sqlite.errors import file_bytes
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -40,7 +39,6 @@ class Store:
     Attributes:
         marks: Slot of each claimed job, by its id: the presence, the index, and the
             ``lease_epoch`` that it belongs to.
-        pressure: To be asked before anything is taken in or claimed.
         has_progress: Some job of this process has shown progress, to be cleared at its end.
         has_unflushed_claim: Some claim may be lost at a power cut; the next beat flushes.
         claims_flush: The machine was started anew since the last settled job: a claim must
@@ -52,7 +50,6 @@ class Store:
         self.settings = settings
         self.clock = clock
         self.db = Database(path, settings, clock, setting=setting)
-        self.pressure = Pressure(self.db, clock)
         self.drop_in_child()
         drop_at_fork(self)
 

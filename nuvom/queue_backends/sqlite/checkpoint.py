@@ -4,10 +4,16 @@ SQLite 3.7.0 to 3.51.2 can corrupt a database when a second checkpoint begins wh
 resets the log that the first one has just finished (fixed in 3.51.3, backported to 3.44.6 and
 3.50.7; described in SQLite's documentation on WAL mode). On those versions a second connection
 holds the write lock during each checkpoint, so that nobody can reset the log meanwhile.
+
+A reader that keeps a snapshot open, such as a forgotten shell or a backup, keeps SQLite from
+starting the log over, and it grows for as long. Nothing can be done about the reader; so intake
+and claims slow down (backpressure), and the program's log says why. Settlements, heartbeats and
+releases are never held up.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import sqlite3
 import threading
@@ -18,19 +24,31 @@ from nuvom.errors import NuvomError
 from nuvom.host.crashpoint import crashpoint
 from nuvom.host.files import private_directory
 from nuvom.host.lock import FileMutex, LockTimeoutError
+from nuvom.log import get_logger, log_event
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from nuvom.core.clock import Clock
+
 TRIGGER_BYTES = 8 << 20
 """Length of the log at which it is checkpointed, and to which it is cut where it is longer."""
+
+SLOW_BYTES = 48 << 20
+"""Length at which a log that cannot be started over slows down intake and claims."""
+
+FULL_BYTES = 64 << 20
+"""Length at which they are slowed down most."""
 
 # Commits between two looks at the log's size. One that makes the file longer takes up to twice as
 # long as one that writes over what the last checkpoint has moved.
 _LOOK_EVERY = 16
 _FIXED = (3, 51, 3)
 _BACKPORTS = {(3, 44): 6, (3, 50): 7}
+_LEAST_SECS, _MOST_SECS = 0.05, 1.0
+_WARN_EVERY_SECS = 60.0
+_LOG = get_logger("sqlite")
 
 
 def has_reset_race(version: tuple[int, ...] = sqlite3.sqlite_version_info) -> bool:
@@ -45,6 +63,7 @@ class Checkpointer:
     """Checkpoints one database when its log has grown; silent when another process does.
 
     Args:
+        path: The database.
         failed: Told of what goes wrong, busy or not.
 
     Attributes:
@@ -56,21 +75,24 @@ class Checkpointer:
     def __init__(
         self,
         path: Path,
-        directory: Path,
         connect: Callable[[], sqlite3.Connection],
+        clock: Clock,
         failed: Callable[[sqlite3.Error], None] = lambda _error: None,
     ) -> None:
+        self._path = path
         self._log = f"{path}-wal"
-        self._directory = directory
+        self._directory = path.with_name(f"{path.name}.d")
         self._connect = connect
+        self._clock = clock
         self._failed = failed
-        self._election = FileMutex(directory / "checkpoint.lock", limit_secs=0)
+        self._election = FileMutex(self._directory / "checkpoint.lock", limit_secs=0)
         self._busy = threading.Lock()
         self.connections: tuple[sqlite3.Connection, ...] = ()
         self.log_bytes = 0
         self.is_held_up = False
         self._commits = 0
         self._is_guarded = has_reset_race()
+        self._warned_at = -_WARN_EVERY_SECS
 
     def after_commit(self, *, looks: bool = False) -> None:
         """Look at the log once in a while, and checkpoint when it is long. Never fails.
@@ -89,7 +111,7 @@ class Checkpointer:
         """Checkpoint when the log is longer than ``trigger_bytes``; return whether it was done."""
         self._commits = 0
         try:
-            self.log_bytes = os.stat(self._log).st_size  # never open it: see database.py
+            self.log_bytes = os.stat(self._log).st_size  # opening it would drop SQLite's locks
         except OSError:
             self.log_bytes = 0
         if self.log_bytes <= trigger_bytes:
@@ -112,15 +134,15 @@ class Checkpointer:
         self._busy.acquire()
         self._close_connections()
 
-    def _close_connections(self) -> None:
-        connections, self.connections = self.connections, ()
-        for connection in connections:
-            connection.close()
-
     def go_on(self) -> None:
         """End what ``hold`` began."""
         with suppress(RuntimeError):  # not held: an exception had struck before
             self._busy.release()
+
+    def _close_connections(self) -> None:
+        connections, self.connections = self.connections, ()
+        for connection in connections:
+            connection.close()
 
     def _elected(self) -> bool:
         private_directory(self._directory)
@@ -150,3 +172,35 @@ class Checkpointer:
             if guard.in_transaction:
                 guard.execute("ROLLBACK")
         return True
+
+    # ---- backpressure -------------------------------------------------------------------
+
+    def slows_down(self) -> bool:
+        """Wait where the log is too long, the longer it is the more; return whether it is."""
+        if not self._is_too_long():
+            return False
+        self.after_commit(looks=True)
+        if not self._is_too_long():
+            return False
+        self._warn()
+        share = (self.log_bytes - SLOW_BYTES) / (FULL_BYTES - SLOW_BYTES)
+        self._clock.sleep(_LEAST_SECS + _MOST_SECS * min(1.0, share) ** 2)
+        return True
+
+    def _is_too_long(self) -> bool:
+        return self.is_held_up and self.log_bytes >= SLOW_BYTES
+
+    def _warn(self) -> None:
+        now = self._clock.monotonic()
+        if now - self._warned_at < _WARN_EVERY_SECS:
+            return
+        self._warned_at = now
+        log_event(
+            _LOG,
+            logging.WARNING,
+            "storage.log_long",
+            f"The write-ahead log of {self._path} has grown to {self.log_bytes >> 20} MiB, because "
+            "some program keeps an old snapshot of it open; until that ends jobs are taken in and "
+            "claimed slowly.",
+            fields={"path": str(self._path), "bytes": self.log_bytes},
+        )

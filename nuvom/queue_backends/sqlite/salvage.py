@@ -15,12 +15,11 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from nuvom._sqlite.damage import damaged
-from nuvom._sqlite.schema import prepare, refuse_foreign
-from nuvom._sqlite.trouble import file_bytes, translate
 from nuvom.config.project import create_private_file
 from nuvom.errors import BackendUnavailable
 from nuvom.host.files import storage_errors, sync_directory
+from nuvom.queue_backends.sqlite.errors import damaged, file_bytes, translate
+from nuvom.queue_backends.sqlite.schema import prepare, refuse_foreign
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

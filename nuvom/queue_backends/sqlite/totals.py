@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Sequence
 
-    from nuvom._sqlite.store import Store
+    from nuvom.queue_backends.sqlite.store import Store
 
 # One row for a count and two histograms, so that a success costs a single upsert. ``took`` and
 # ``waited`` are the places of the first bound that is not exceeded, or one behind the last. The

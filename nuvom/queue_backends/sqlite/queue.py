@@ -1,9 +1,8 @@
 """The SQLite queue: enqueue, claim, settle, release and extend.
 
 Each of them is one statement, single-stepped, wherever it can be: ``sqlite3`` gives up the GIL
-at every step, and a lock on the file must never be held while waiting for it. Reading,
-control and recovery are the parts in ``nuvom._sqlite``; the reasons for the statements are in
-``docs/decisions/0001-one-sqlite-file.md``.
+at every step, and a lock on the file must never be held while waiting for it. The reasons for the
+statements are in ``docs/decisions/0001-one-sqlite-file.md``.
 """
 
 from __future__ import annotations
@@ -14,16 +13,6 @@ from typing import TYPE_CHECKING, ClassVar
 
 import msgspec
 
-from nuvom._sqlite import pressure
-from nuvom._sqlite.claiming import BULK, CLAIM_SUSPECT, FEW, Claim
-from nuvom._sqlite.commits import GroupCommit
-from nuvom._sqlite.control import ControlPart
-from nuvom._sqlite.enqueueing import Enqueuer
-from nuvom._sqlite.reading import ReadingPart
-from nuvom._sqlite.recovery import RecoveryPart
-from nuvom._sqlite.settling import settle
-from nuvom._sqlite.store import Store
-from nuvom._sqlite.totals import TotalsPart
 from nuvom.config.settings import Settings
 from nuvom.core.clock import SYSTEM_CLOCK, Clock, boot_id
 from nuvom.errors import NuvomError
@@ -32,6 +21,15 @@ from nuvom.host.fork import drop_at_fork
 from nuvom.host.start_marks import SLOT_BYTES, STARTED, STATE_AT
 from nuvom.queue_backends.base import Capability
 from nuvom.queue_backends.leased import LeasedJobQueue
+from nuvom.queue_backends.sqlite.control import ControlPart
+from nuvom.queue_backends.sqlite.delivery import BULK, CLAIM_SUSPECT, FEW, Claim
+from nuvom.queue_backends.sqlite.group_commit import GroupCommit
+from nuvom.queue_backends.sqlite.insertion import Inserter
+from nuvom.queue_backends.sqlite.reads import ReadingPart
+from nuvom.queue_backends.sqlite.recovery import RecoveryPart
+from nuvom.queue_backends.sqlite.settlement import settle
+from nuvom.queue_backends.sqlite.store import Store
+from nuvom.queue_backends.sqlite.totals import TotalsPart
 
 if TYPE_CHECKING:
     import sqlite3
@@ -53,6 +51,7 @@ _NAMES = """(WITH RECURSIVE named(name) AS (
         AND name NOT IN (SELECT name FROM queues WHERE paused_by IS NOT NULL))"""
 _SURVEY = f"""SELECT {_NAMES.format(status=0)}, {_NAMES.format(status=8)},
     EXISTS (SELECT 1 FROM jobs WHERE status = 7 AND run_at <= ?1)"""  # noqa: S608  # constants only
+CLAIM_UNDER_PRESSURE = 50  # jobs at most, while the write-ahead log is too long
 _SURVEY_HOLDS_SECS = 0.02  # while claims come back full, what a survey told is used so long
 
 _EXTEND = "UPDATE jobs SET lease_until = ?1 WHERE status = 1 AND owner = ?2"
@@ -89,7 +88,7 @@ class SQLiteJobQueue(ReadingPart, ControlPart, RecoveryPart, TotalsPart, LeasedJ
     def __init__(self, settings: Settings | None = None, *, clock: Clock = SYSTEM_CLOCK) -> None:
         settings = settings or Settings()
         self.store = Store(settings.db_path, settings, clock, setting="sqlite_path")
-        self._enqueuer = Enqueuer(self.store)
+        self._enqueuer = Inserter(self.store.db, clock, settings.max_queue_size)
         self._group: GroupCommit[JobRecord, str | None]
         self._last_queue: str | None = None  # that jobs were claimed from
         self._is_rung = False  # the last wait for work has ended so, and no claim has followed
@@ -105,7 +104,7 @@ class SQLiteJobQueue(ReadingPart, ControlPart, RecoveryPart, TotalsPart, LeasedJ
     def enqueue(self, job: JobRecord) -> str | None:
         """Store a job; see the contract. Callers that come together share one flush."""
         bell = self.store.bell  # before the commit: what fails must not have stored anything
-        self.store.pressure.slows_down()
+        self.store.db.checkpointer.slows_down()
         crashpoint("sqlite.enqueue.before_commit")
         existing = self._group.submit(job)
         crashpoint("sqlite.enqueue.after_commit")
@@ -115,7 +114,7 @@ class SQLiteJobQueue(ReadingPart, ControlPart, RecoveryPart, TotalsPart, LeasedJ
     def enqueue_many(self, jobs: Iterable[JobRecord]) -> dict[str, str]:
         """Store all jobs in one transaction, or none; see the contract."""
         bell = self.store.bell
-        self.store.pressure.slows_down()
+        self.store.db.checkpointer.slows_down()
         refused = self._enqueuer.store_many(jobs)
         crashpoint("sqlite.enqueue_many.after_commit")
         bell.notify_one("work")
@@ -135,8 +134,8 @@ class SQLiteJobQueue(ReadingPart, ControlPart, RecoveryPart, TotalsPart, LeasedJ
     ) -> list[JobRecord]:
         """Lease at most ``n`` due jobs to ``owner``; see the contract."""
         presence = self.store.presence(owner)
-        if self.store.pressure.slows_down():
-            n = min(n, pressure.CLAIM)
+        if self.store.db.checkpointer.slows_down():
+            n = min(n, CLAIM_UNDER_PRESSURE)
         for token in list(self._unfinished):
             self._undo(token)
         turn = Claim(self.store, owner, without)
@@ -164,7 +163,7 @@ class SQLiteJobQueue(ReadingPart, ControlPart, RecoveryPart, TotalsPart, LeasedJ
         """Claim by one statement what woke this worker, most likely: a job of the same queue.
 
         Whatever else is ready the next claim finds. Where jobs run here already it would not be
-        the quickest way: see ``nuvom._sqlite.claiming``.
+        the quickest way: see ``nuvom.queue_backends.sqlite.delivery``.
         """
         was_rung, self._is_rung = self._is_rung, False
         queue = self._last_queue

@@ -1,4 +1,9 @@
-"""Storing new jobs in the SQLite store, one or many in a transaction."""
+"""Storing new jobs in the SQLite store, one or many in a transaction.
+
+``sqlite3`` gives up the GIL at every step, and a lock on the file must never be held while
+waiting for it. So jobs are stored by one statement of one step wherever that can be: see
+``docs/decisions/0001-one-sqlite-file.md``.
+"""
 
 from __future__ import annotations
 
@@ -8,21 +13,23 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from nuvom._sqlite.schema import NEXT_SEQ, READY, SCHEDULED, each_status
 from nuvom.core.batch import RecordBatch
 from nuvom.core.ids import valid_name
 from nuvom.core.record import JobRecord
 from nuvom.errors import QueueFull
 from nuvom.host.crashpoint import crashpoint
+from nuvom.queue_backends.sqlite.schema import NEXT_SEQ, READY, SCHEDULED, each_status
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Iterable, Sequence
 
-    from nuvom._sqlite.store import Store
+    from nuvom.core.clock import Clock
+    from nuvom.queue_backends.sqlite.connection import Database
 
-LARGE_BYTES = 1024  # a larger record would be rewritten with every change of its row
-_CHUNK = 1000
+LARGE_BYTES = 1024
+"""A larger record stands apart: it would be rewritten with every change of its row."""
+
 _valid_queue = lru_cache(partial(valid_name, "a queue"))  # the same few come again and again
 _encode_json = msgspec.json.Encoder().encode
 
@@ -62,10 +69,7 @@ def _insert_of(width: int) -> str:
 
 @cache
 def _insert_together(size: int, width: int) -> str:
-    """Return the statement for rows of callers that came together.
-
-    They are stored in one step: see the head of queue_backends/sqlite.py.
-    """
+    """Return the statement for ``size`` rows, which stores them in one step."""
     columns = (*_COLUMNS, *_RARE_COLUMNS)[:width]
     values = [f"column{number}" for number in range(2, width + 2)]
     rows = [f"({index}{', ?' * width})" for index in range(size)]
@@ -75,53 +79,70 @@ def _insert_together(size: int, width: int) -> str:
         ON CONFLICT DO NOTHING"""  # noqa: S608  # constants only
 
 
-def _evened(rows: list[tuple[Any, ...]]) -> tuple[list[tuple[Any, ...]], int]:
-    """Return ``rows`` as long as the longest of them, and that length."""
-    width = max(map(len, rows))
-    return [row + (None,) * (width - len(row)) for row in rows], width
+class Inserter:
+    """Writes rows for new jobs.
 
+    Args:
+        max_queue_size: Jobs that may wait in one queue; None for any number.
+    """
 
-class Enqueuer:
-    """Writes rows for new jobs. ``store`` is what group commit calls with each group."""
-
-    def __init__(self, store: Store) -> None:
-        self._store = store
-        self._is_bounded = store.settings.max_queue_size is not None
+    def __init__(self, db: Database, clock: Clock, max_queue_size: int | None) -> None:
+        self._db = db
+        self._clock = clock
+        self._max_queue_size = max_queue_size
 
     def store(self, jobs: list[JobRecord]) -> list[str | None]:
-        """Store ``jobs`` in one transaction.
+        """Store the jobs of callers that came together, in one transaction.
 
         Returns: for each, None or the id of the job that holds its unique key.
         """
-        if len(jobs) == 1 and self._is_plain(jobs[0]):
-            row = self._row(jobs[0])
-            if row[_RECORD] is not None:
-                self._store.db.insert(_insert_of(len(row)), row)
-                return [None]
-        elif len(jobs) <= _TOGETHER and all(self._is_plain(job) for job in jobs):
-            rows, width = _evened([self._row(job) for job in jobs])
-            if all(row[_RECORD] is not None for row in rows):
-                statement = _insert_together(len(rows), width)
-                self._store.db.insert(statement, [*chain.from_iterable(rows)])
-                return [None] * len(rows)
-        return self._store.db.transaction(lambda connection: self._insert_all(connection, jobs))
+        together = self._together(jobs) if len(jobs) <= _TOGETHER else None
+        if together is not None:
+            self._db.insert(*together)
+            return [None] * len(jobs)
+        return self._db.transaction(lambda connection: self._insert_each(connection, jobs))
 
     def store_many(self, jobs: Iterable[JobRecord]) -> dict[str, str]:
         """Store all ``jobs`` in one transaction; return the holders of keys that were taken."""
         if isinstance(jobs, RecordBatch) and self._is_plain(jobs.like):
-            valid_name("a queue", jobs.like.queue)
-            self._store.db.transaction(lambda connection: self._insert_batch(connection, jobs))
+            _valid_queue(jobs.like.queue)
+            self._db.transaction(lambda connection: self._insert_batch(connection, jobs))
             return {}
+        # A caller's generator may use this store, and so must not run inside a transaction.
         many = jobs if isinstance(jobs, RecordBatch) else list(jobs)
 
         def insert(connection: sqlite3.Connection) -> dict[str, str]:
             refused: dict[str, str] = {}
             stream = iter(many)  # anew with each try
-            while chunk := list(islice(stream, _CHUNK)):
-                refused |= self._insert_chunk(connection, chunk)
+            while chunk := list(islice(stream, _TOGETHER)):
+                together = self._together(chunk)
+                if together is not None:
+                    connection.execute(*together)
+                    continue
+                found = zip(chunk, self._insert_each(connection, chunk), strict=True)
+                refused |= {job.id: holder for job, holder in found if holder is not None}
             return refused
 
-        return self._store.db.transaction(insert) if many else {}
+        return self._db.transaction(insert) if many else {}
+
+    def insert_children(self, connection: sqlite3.Connection, jobs: Sequence[JobRecord]) -> None:
+        """Store jobs in the caller's transaction; a taken key or a full queue drops none."""
+        for job in jobs:
+            self._insert_one(connection, job)
+
+    def _together(self, jobs: list[JobRecord]) -> tuple[str, list[Any] | tuple[Any, ...]] | None:
+        """Return one statement that stores all of ``jobs``, or None where it takes several."""
+        if len(jobs) == 1:
+            row = self._row(jobs[0]) if self._is_plain(jobs[0]) else None
+            return None if row is None or row[_RECORD] is None else (_insert_of(len(row)), row)
+        if not all(map(self._is_plain, jobs)):
+            return None
+        rows = [self._row(job) for job in jobs]
+        if any(row[_RECORD] is None for row in rows):
+            return None
+        width = max(map(len, rows))
+        evened = (row + (None,) * (width - len(row)) for row in rows)
+        return _insert_together(len(rows), width), [*chain.from_iterable(evened)]
 
     def _insert_batch(self, connection: sqlite3.Connection, batch: RecordBatch) -> None:
         row = self._row(batch.like.replace(id="batch"))
@@ -129,7 +150,7 @@ class Enqueuer:
         for records in batch.chunks():
             sizes = [*map(len, records)]
             if max(sizes) > LARGE_BYTES:
-                self._insert_all(connection, [JobRecord.decode(data) for data in records])
+                self._insert_each(connection, [JobRecord.decode(data) for data in records])
                 continue
             (first,) = connection.execute(_NEXT_SEQ).fetchone()
             starts = accumulate(sizes, initial=1)
@@ -142,56 +163,31 @@ class Enqueuer:
             )
             crashpoint("sqlite.enqueue_many.in_transaction")
 
-    def insert_children(self, connection: sqlite3.Connection, jobs: Sequence[JobRecord]) -> None:
-        """Store jobs in the caller's transaction; a taken key or a full queue drops none."""
-        for job in jobs:
-            self._insert_one(connection, job)
-
     def _is_plain(self, job: JobRecord) -> bool:
-        return job.unique_key is None and not self._is_bounded
+        return job.unique_key is None and self._max_queue_size is None
 
-    def _insert_chunk(
-        self, connection: sqlite3.Connection, jobs: list[JobRecord]
-    ) -> dict[str, str]:
-        if all(self._is_plain(job) for job in jobs):
-            rows, width = _evened([self._row(job) for job in jobs])
-            if all(row[_RECORD] is not None for row in rows):
-                connection.executemany(_insert_of(width), rows)
-                return {}
-        found = self._insert_all(connection, jobs)
-        return {
-            job.id: existing
-            for job, existing in zip(jobs, found, strict=True)
-            if existing is not None
-        }
-
-    def _insert_all(
+    def _insert_each(
         self, connection: sqlite3.Connection, jobs: list[JobRecord]
     ) -> list[str | None]:
-        limit = self._store.settings.max_queue_size
-        if limit is None:
-            return [self._insert_or_find(connection, job) for job in jobs]
-        waiting = {
-            queue: connection.execute(_WAITING, (queue, limit + 1)).fetchone()[0]
-            for queue in {job.queue for job in jobs}
-        }
+        limit = self._max_queue_size
+        waiting: dict[str, int] = {}
         found = []
         for job in jobs:
             is_new = self._insert_one(connection, job)
             found.append(None if is_new else self._holder(connection, job))
-            waiting[job.queue] += is_new
-            if is_new and waiting[job.queue] > limit:
-                raise QueueFull(job.queue, waiting[job.queue] - 1, limit)
+            if is_new and limit is not None:
+                if job.queue not in waiting:
+                    counted = connection.execute(_WAITING, (job.queue, limit + 1)).fetchone()
+                    waiting[job.queue] = counted[0] - 1
+                if waiting[job.queue] >= limit:
+                    raise QueueFull(job.queue, waiting[job.queue], limit)
+                waiting[job.queue] += 1
         return found
-
-    def _insert_or_find(self, connection: sqlite3.Connection, job: JobRecord) -> str | None:
-        """Store a job, or return whose key is in the way."""
-        return None if self._insert_one(connection, job) else self._holder(connection, job)
 
     def _insert_one(self, connection: sqlite3.Connection, job: JobRecord) -> bool:
         """Return whether the job was stored."""
         if job.unique_key is not None:
-            now = self._store.clock.now()
+            now = self._clock.now()
             connection.execute(FREE_KEY, (job.func_name, job.unique_key, now))
         row = self._row(job)
         cursor = connection.execute(_insert_of(len(row)), row)
@@ -202,7 +198,7 @@ class Enqueuer:
         return True
 
     def _holder(self, connection: sqlite3.Connection, job: JobRecord) -> str | None:
-        """Whose key is in the way; None when the job itself is stored already."""
+        """Return whose key is in the way; None when the job itself is stored already."""
         row = connection.execute(_KEY_HOLDER, (job.func_name, job.unique_key, job.id)).fetchone()
         return None if row is None else str(row[0])
 
@@ -212,7 +208,7 @@ class Enqueuer:
         data = job.encode()
         row = (
             job.id,
-            SCHEDULED if job.run_at and job.run_at > self._store.clock.now() else READY,
+            SCHEDULED if job.run_at and job.run_at > self._clock.now() else READY,
             job.queue,
             job.priority,
             job.func_name,
