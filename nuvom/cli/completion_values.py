@@ -66,9 +66,7 @@ def fingerprints(invocation: Invocation, incomplete: str) -> Values:
 def config_keys(_: Invocation, incomplete: str) -> Values:
     """Return the settings."""
     return [
-        (name, setting.about.meaning)
-        for name, setting in SETTINGS.items()
-        if name.startswith(incomplete)
+        (name, setting.meaning) for name, setting in SETTINGS.items() if name.startswith(incomplete)
     ]
 
 

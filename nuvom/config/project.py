@@ -6,7 +6,6 @@ could have laid a marker. Everything that writes into ``.nuvom`` comes here firs
 
 from __future__ import annotations
 
-import errno
 import keyword
 import os
 import re
@@ -14,24 +13,19 @@ import stat
 import sys
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from nuvom.errors import (
-    BackendUnavailable,
-    NuvomError,
-    ProjectNotFound,
-    StorageFull,
-)
-from nuvom.host.files import storage_errors, sync_directory
+from nuvom.errors import BackendUnavailable, ProjectNotFound
+from nuvom.host.files import distrust, storage_error, storage_errors, sync_directory
+
+if TYPE_CHECKING:
+    from nuvom.errors import QueueError
 
 STATE_DIR = ".nuvom"
 CONFIG_FILE = "nuvom.toml"
 PYPROJECT = "pyproject.toml"
 
 _SECTION = re.compile(rb"^[ \t]*\[[ \t]*tool[ \t]*\.[ \t]*nuvom[ \t]*[\].]", re.MULTILINE)
-_OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
-# Each exists only on some systems; Windows has neither symlink races nor modes to guard here.
-_NOFOLLOW = getattr(os, "O_NOFOLLOW", 0)
-_BINARY = getattr(os, "O_BINARY", 0)
 _GONE = "a working directory that no longer exists"
 
 
@@ -175,27 +169,13 @@ def check_state_dir(root: Path) -> bool:
         found = os.lstat(folder)
     except FileNotFoundError:
         return False
-    fault = _fault(folder, found)
-    if fault is not None:
-        reason, repair = fault
+    reason, repair = distrust(os.fspath(folder), found, owners=())
+    if stat.S_ISLNK(found.st_mode):
+        elsewhere = "set sqlite_path, file_path and manifest_path"
+        repair = f"Remove the link; to keep data elsewhere, {elsewhere}."
+    if reason:
         raise BackendUnavailable(folder, reason, repair)
     return True
-
-
-def _fault(folder: Path, found: os.stat_result) -> tuple[str, str] | None:
-    if stat.S_ISLNK(found.st_mode):
-        moved = "set sqlite_path, file_path and manifest_path"
-        return "it is a symbolic link", f"Remove the link; to keep data elsewhere, {moved}."
-    if not stat.S_ISDIR(found.st_mode):
-        return "it is not a folder", "Move it away."
-    if sys.platform == "win32":  # access lists guard it there; a stat result shows none of them
-        return None
-    if found.st_uid != os.geteuid():
-        repair = f'Run as that user, or: sudo chown -R {os.geteuid()} "{folder}"'
-        return f"it belongs to the user {found.st_uid}", repair
-    if found.st_mode & _OTHERS_WRITE:
-        return "other users can write to it", f'Run: chmod go-w "{folder}"'
-    return None
 
 
 def ensure_folder_for(path: Path, *, root: Path, setting: str) -> Path:
@@ -224,7 +204,7 @@ def ensure_folder_for(path: Path, *, root: Path, setting: str) -> Path:
 
 
 def ensure_lasting_folder_for(path: Path, *, root: Path, setting: str) -> None:
-    """As ``ensure_folder_for``; and the folder is still there after a power cut.
+    """Do as ``ensure_folder_for``; and the folder is still there after a power cut.
 
     The names of folders inside the project are flushed each time: another process may have made
     them just now.
@@ -251,45 +231,25 @@ def create_private_file(path: Path, *, setting: str) -> bool:
         StorageFull: the disk is full.
     """
     try:
-        os.close(open_private(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL))
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
     except FileExistsError:
-        _check_regular(path, setting)
-        return False
+        mode = os.lstat(path).st_mode
     except OSError as error:
         raise cannot_write(path, error, setting) from error
-    return True
-
-
-def _check_regular(path: Path, setting: str) -> None:
-    mode = os.lstat(path).st_mode
+    else:
+        return True
     if stat.S_ISLNK(mode):
         repair = f"Remove the link, or name the real file with the setting {setting}."
         raise BackendUnavailable(path, "it is a symbolic link", repair)
     if not stat.S_ISREG(mode):
         raise BackendUnavailable(path, "it is not a regular file", "Move it away.")
+    return False
 
 
-def open_private(path: Path, flags: int) -> int:
-    """Return a descriptor of ``path``, opened as ``os.open`` does.
-
-    A new file gets mode 0600, a symbolic link is never followed, and Windows translates no
-    line ends.
-
-    Raises: OSError: as ``os.open``.
-    """
-    return os.open(path, flags | _NOFOLLOW | _BINARY, 0o600)
-
-
-def cannot_write(path: Path, error: OSError, setting: str) -> NuvomError:
+def cannot_write(path: Path, error: OSError, setting: str) -> QueueError:
     """Return the error that says what could not be written and which setting moves it."""
-    if error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", None)):
-        return StorageFull(path, _reason(error))
     repair = f"Make it writable, or move it with the setting {setting} (NUVOM_{setting.upper()})."
-    return BackendUnavailable(path, _reason(error), repair)
-
-
-def _reason(error: OSError) -> str:
-    return (error.strerror or type(error).__name__).lower()
+    return storage_error(path, error, repair)
 
 
 # ---- module names ---------------------------------------------------------------------
@@ -302,30 +262,37 @@ def import_roots(root: Path) -> list[Path]:
     return [root, source] if is_root else [root]
 
 
+def module_path(path: Path, root: Path) -> Path | None:
+    """Return the file ``path`` relative to the import root that it is in, or None."""
+    # As given first: a link within the project has the name of the link. Then resolved, since
+    # the same project may be reached by two paths (on macOS /tmp is /private/tmp).
+    for plain in (os.path.abspath, os.path.realpath):
+        file, top = Path(plain(path)), Path(plain(root))
+        if file.is_relative_to(top):
+            base = next(one for one in reversed(import_roots(top)) if file.is_relative_to(one))
+            return file.relative_to(base)
+    return None
+
+
 def module_name_for(path: Path, root: Path) -> str | None:
     """Return the name that imports the file ``path`` from the project, or None.
 
     None where the file is outside ``root``, is not Python, is the ``__init__.py`` of ``root``
     itself, or where a part of the name is not an identifier (``my-tasks.py``).
     """
-    # As given first: a link within the project has the name of the link. Then resolved, since
-    # the same project may be reached by two paths (on macOS /tmp is /private/tmp).
-    for file, base in (
-        (os.path.abspath(path), os.path.abspath(root)),
-        (os.path.realpath(path), os.path.realpath(root)),
-    ):
-        if Path(file).is_relative_to(base):
-            return _module_name(Path(file), Path(base))
-    return None
-
-
-def _module_name(file: Path, root: Path) -> str | None:
-    base = next(base for base in reversed(import_roots(root)) if file.is_relative_to(base))
-    parts = list(file.relative_to(base).parts)
-    if not parts or not parts[-1].endswith(".py"):
+    relative = module_path(path, root)
+    if relative is None or relative.suffix != ".py":
         return None
-    parts[-1] = parts[-1].removesuffix(".py")
+    parts = relative.with_suffix("").parts
     if parts[-1] == "__init__":
-        parts.pop()
+        parts = parts[:-1]
     is_importable = all(part.isidentifier() and not keyword.iskeyword(part) for part in parts)
     return ".".join(parts) if parts and is_importable else None
+
+
+def module_of_program(path: str) -> str:
+    """Return the name of the module that a program is, in its project or on its own."""
+    root = find_root(Path(path).parent)
+    inside = None if root is None else module_path(Path(path), root)
+    name = os.path.basename(path) if inside is None else os.fspath(inside)
+    return name.removesuffix(".py").replace(os.sep, ".")

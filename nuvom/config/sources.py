@@ -2,29 +2,40 @@
 
 Highest first: ``configure()`` in the program, a flag, the environment, ``.env``,
 ``nuvom.toml`` or ``[tool.nuvom]``, the default. Every given value is checked, also one that
-does not win. ``runtime.py`` and the command line call this; ``_sources.py`` does the reading.
+does not win.
 """
 
 from __future__ import annotations
 
 import os
+import re
+import stat
+import sys
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from nuvom.config import readers as _sources
-from nuvom.config.project import CONFIG_FILE, PYPROJECT
-from nuvom.config.readers import DOTENV, ENVIRONMENT, FLAG, PROGRAM, VARIABLES
-from nuvom.config.setting import MASK
-from nuvom.config.settings import SETTINGS, Settings
-from nuvom.errors import ConfigError, UnknownSetting, suggest
+from nuvom.config.project import CONFIG_FILE, PYPROJECT, has_section
+from nuvom.config.settings import MASK, SETTINGS, Settings
+from nuvom.errors import ConfigError, InvalidConfigFile, UnknownSetting, suggest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import Path
 
-    from nuvom.config.readers import Given
-    from nuvom.config.setting import Setting
+    from nuvom.config.settings import Setting
 
+PROGRAM = "configure()"
+FLAG = "flag"
+ENVIRONMENT = "environment"
+DOTENV = ".env"
 DEFAULT = "default"
+PREFIX = "NUVOM_"
+
+_NAMES = {setting.variable: name for name, setting in SETTINGS.items()}
+# Ours, but no setting: it controls tests of Nuvom itself.
+_OTHER_VARIABLES = frozenset({"NUVOM_CRASHPOINT"})
+_MAX_FILE_BYTES = 4 << 20  # a wrong file must not fill the memory
+_HEADER = re.compile(r"\s*\[\s*(?P<table>[^\[\]]+?)\s*\]\s*(?:#.*)?")
+_KEY = re.compile(r"""\s*(?P<quote>["']?)(?P<key>[\w-]+)(?P=quote)\s*[=.]""")
 
 
 class Origin(NamedTuple):
@@ -56,7 +67,7 @@ class Loaded(NamedTuple):
     warnings: list[str]
 
 
-class Row(NamedTuple):
+class ExplainedSource(NamedTuple):
     """One source in an ``Explanation``; ``text`` is ``-`` where it does not give the setting."""
 
     source: str
@@ -76,8 +87,26 @@ class Explanation(NamedTuple):
 
     name: str
     value: str
-    rows: list[Row]
+    rows: list[ExplainedSource]
     note: str
+
+
+class _Given(NamedTuple):
+    """One value that a source gives.
+
+    Attributes:
+        name: The setting's name, or what stands in its place.
+        location: As in ``Origin``.
+        place: The whole place, for an error.
+        is_text: The value is text that may stand for a number or a flag.
+    """
+
+    source: str
+    name: str
+    value: object
+    location: str
+    place: str
+    is_text: bool = False
 
 
 def load(
@@ -136,24 +165,24 @@ class _Loading:
         environ: Mapping[str, str],
     ) -> Loaded:
         """Read the sources, highest first."""
-        self._take(_sources.from_program(overrides))
-        self._take(_sources.from_flags(flags))
-        self._take(_sources.from_environment(environ))
-        self._take(_sources.from_dotenv(self._root, self._warnings))
-        self._take(_sources.from_toml(self._root))
+        self._take(_Given(PROGRAM, *one, "", PROGRAM) for one in overrides.items())
+        self._take(_from_flags(flags))
+        self._take(_from_environment(environ))
+        self._take(_from_dotenv(self._root, self._warnings))
+        self._take(_from_toml(self._root))
         for name, setting in SETTINGS.items():
             self._origins[name].append(Origin(DEFAULT, setting.masked(setting.default), ""))
         settings = Settings(root=self._root.absolute(), **self._values)
         return Loaded(settings, self._origins, self._warnings)
 
-    def _take(self, source: Iterator[Given]) -> None:
+    def _take(self, source: Iterable[_Given]) -> None:
         try:
             for given in source:
                 self._take_one(given)
         except ConfigError as error:  # the file as a whole
             self._report(error)
 
-    def _take_one(self, given: Given) -> None:
+    def _take_one(self, given: _Given) -> None:
         setting = SETTINGS.get(given.name)
         if setting is None:
             self._refuse_unknown(given)
@@ -170,15 +199,177 @@ class _Loading:
         self._origins[given.name].append(Origin(given.source, raw, given.location))
         self._values.setdefault(given.name, value)
 
-    def _refuse_unknown(self, given: Given) -> None:
+    def _refuse_unknown(self, given: _Given) -> None:
         if given.source in (ENVIRONMENT, DOTENV):
             # No error: another version may know it. Names are compared without the prefix,
             # which would make all of them look alike.
-            close = suggest(given.name.removeprefix("NUVOM_"), SETTINGS)
+            close = suggest(given.name.removeprefix(PREFIX), SETTINGS)
             known = [SETTINGS[name].variable for name in close]
             self._warnings.append(UnknownSetting(given.name, known, origin=given.place).what)
         else:
             self._report(UnknownSetting(given.name, SETTINGS, origin=given.place))
+
+
+# ---- the sources ------------------------------------------------------------------------
+
+
+def _from_flags(flags: Mapping[str, object]) -> Iterator[_Given]:
+    for name, value in flags.items():
+        if value is not None:
+            yield _Given(FLAG, name, value, "", "command line", isinstance(value, str))
+
+
+def _from_environment(environ: Mapping[str, str]) -> Iterator[_Given]:
+    for variable in sorted(environ):
+        if variable.startswith(PREFIX):
+            place = f"environment variable {variable}"
+            yield from _from_variable(ENVIRONMENT, variable, environ[variable], (variable, place))
+
+
+def _from_dotenv(root: Path, warnings: list[str]) -> Iterator[_Given]:
+    """Yield the ``NUVOM_*`` lines of the root's ``.env``; the last of a variable counts."""
+    path = root / DOTENV
+    content = read_config_file(path)
+    if content is None:
+        if path.exists() and not path.is_dir():  # a folder is somebody's virtual environment
+            warnings.append(f"{path} is not a regular file and was not read.")
+        return
+    entries = {variable: (value, line) for variable, value, line in _entries(content, path)}
+    for variable, (value, line) in entries.items():
+        where = (f"line {line}", f"{path}, line {line}")
+        yield from _from_variable(DOTENV, variable, value, where)
+
+
+def _entries(content: bytes, path: Path) -> Iterator[tuple[str, str, int]]:
+    """Yield variable, value and line (from 1) of each ``NUVOM_*`` line.
+
+    The file is data: no variable is expanded and none is set. Errors show nothing of a line,
+    which may hold a secret.
+    """
+    from io import StringIO  # noqa: PLC0415  # most projects have no such file
+
+    from dotenv.parser import parse_stream  # noqa: PLC0415  # as above
+
+    for found in parse_stream(StringIO(_decode(content, path))):
+        text = found.original.string
+        # A statement begins with the blank lines above it.
+        line = found.original.line + text[: len(text) - len(text.lstrip())].count("\n")
+        if found.error:
+            reason = f"line {line}: it is not of the form NAME=value, or a quote is not closed"
+            raise InvalidConfigFile(path, reason)
+        if found.key is None or not found.key.startswith(PREFIX):
+            continue
+        if found.value is None:
+            raise InvalidConfigFile(path, f"line {line}: {found.key} has no '='")
+        yield found.key, found.value, line
+
+
+def _from_variable(
+    source: str, variable: str, value: str, where: tuple[str, str]
+) -> Iterator[_Given]:
+    if value.strip() and variable not in _OTHER_VARIABLES:
+        yield _Given(source, _NAMES.get(variable, variable), value, *where, is_text=True)
+
+
+def _from_toml(root: Path) -> Iterator[_Given]:
+    """Yield the keys of ``nuvom.toml``, or of ``[tool.nuvom]`` in ``pyproject.toml``."""
+    own, shared = root / CONFIG_FILE, root / PYPROJECT
+    content, pyproject = read_config_file(own), read_config_file(shared)
+    if pyproject is not None and has_section(pyproject):
+        if content is not None:
+            reason = f"{shared} has a table [tool.nuvom] too; keep the settings in one of the two"
+            raise InvalidConfigFile(own, reason)
+        text = _decode(pyproject, shared)
+        table = _parse(text, shared).get("tool", {}).get("nuvom", {})
+        yield from _from_table(shared, text, "tool.nuvom", table)
+    elif content is not None:
+        text = _decode(content, own)
+        yield from _from_table(own, text, "", _parse(text, own))
+
+
+def _from_table(path: Path, text: str, table: str, keys: dict[str, Any]) -> Iterator[_Given]:
+    for key, value in keys.items():
+        line = _line_of(text, table, key)
+        location = f"line {line}" if line else ""
+        place = f"{path}, {location}" if line else str(path)
+        yield _Given(path.name, key, value, location, place)
+
+
+def _parse(text: str, path: Path) -> dict[str, Any]:
+    import tomllib  # noqa: PLC0415  # most projects have no such file
+
+    try:
+        return tomllib.loads(text)
+    except ValueError as error:  # TOMLDecodeError, and plain ValueError for a number too long
+        reason = str(error)
+        raise InvalidConfigFile(path, reason[:1].lower() + reason[1:]) from error
+    except RecursionError:
+        raise InvalidConfigFile(path, "it is nested too deeply") from None
+
+
+def _decode(content: bytes, path: Path) -> str:
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        reason = f"line {line} is not UTF-8; save the file in that encoding"
+        raise InvalidConfigFile(path, reason) from None
+
+
+def _line_of(text: str, table: str, key: str) -> int | None:
+    """Return the line that gives ``key``; None for spellings that are valid but rare."""
+    current = ""
+    for number, line in enumerate(text.split("\n"), start=1):
+        header = _HEADER.fullmatch(line.rstrip("\r"))
+        if header is not None:
+            current = re.sub(r"""["'\s]""", "", header["table"])
+            if current == f"{table}.{key}".lstrip("."):
+                return number
+        match = _KEY.match(line)
+        if match is not None and current == table and match["key"] == key:
+            return number
+    return None
+
+
+def read_config_file(path: Path) -> bytes | None:
+    """Return the content of a configuration file, or None where there is no regular file.
+
+    Raises: InvalidConfigFile: it cannot be read, is longer than 4 MiB, or belongs to neither
+        the current user, nor root, nor the owner of its folder. (In a folder like ``/tmp``
+        anybody could have put it there to send your jobs elsewhere.)
+    """
+    try:
+        with open(path, "rb", opener=_open) as stream:
+            found = os.fstat(stream.fileno())
+            if not stat.S_ISREG(found.st_mode):
+                return None
+            _check_owner(path, found)
+            content = stream.read(_MAX_FILE_BYTES + 1)
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        return None
+    except OSError as error:
+        if path.is_dir():  # Windows refuses to open one
+            return None
+        reason = (error.strerror or type(error).__name__).lower()
+        raise InvalidConfigFile(path, reason) from error
+    if len(content) > _MAX_FILE_BYTES:
+        raise InvalidConfigFile(path, f"it is longer than {_MAX_FILE_BYTES} bytes")
+    return content
+
+
+def _check_owner(path: Path, found: os.stat_result) -> None:
+    if sys.platform == "win32":  # no owner in a stat result there
+        return
+    if found.st_uid not in (os.geteuid(), 0, path.parent.stat().st_uid):
+        raise InvalidConfigFile(path, "it belongs to another user than its folder and you")
+
+
+def _open(path: str, flags: int) -> int:
+    # Not blocking: a pipe of such a name would hold us up for ever.
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+
+
+# ---- explaining -------------------------------------------------------------------------
 
 
 def explain(loaded: Loaded, key: str) -> Explanation:
@@ -186,19 +377,17 @@ def explain(loaded: Loaded, key: str) -> Explanation:
 
     Raises: UnknownSetting: there is no such setting.
     """
-    name = VARIABLES[key].name if key in VARIABLES else key
+    name = _NAMES.get(key, key)
     if name not in SETTINGS:
         raise UnknownSetting(key, SETTINGS, origin="config explain")
     setting = SETTINGS[name]
     origins = {origin.source: origin for origin in loaded.origins[name]}
-    sources = [FLAG, ENVIRONMENT, DOTENV, CONFIG_FILE, DEFAULT]
-    if PYPROJECT in origins:
-        sources[3] = PYPROJECT
-    if PROGRAM in origins:
-        sources.insert(0, PROGRAM)
+    toml = PYPROJECT if PYPROJECT in origins else CONFIG_FILE
+    program = [PROGRAM] if PROGRAM in origins else []
     winner = loaded.origins[name][0].source
     rows = [
-        Row(source, _text(setting, origins.get(source)), source == winner) for source in sources
+        ExplainedSource(source, _text(setting, origins.get(source)), source == winner)
+        for source in (*program, FLAG, ENVIRONMENT, DOTENV, toml, DEFAULT)
     ]
     value = setting.masked(getattr(loaded.settings, name))
     return Explanation(name, setting.show(value), rows, setting.note)

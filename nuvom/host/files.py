@@ -50,12 +50,18 @@ _CHUNK_BYTES = 1 << 20
 _BUSY_WAIT_SECS = 0.025
 
 
-def storage_error(where: object, error: OSError) -> QueueError:
-    """Return the error of ours that says what ``error`` means for the store ``where``."""
+def storage_error(where: object, error: OSError, repair: str = "") -> QueueError:
+    """Return the error of ours that says what ``error`` means for the store ``where``.
+
+    Args:
+        repair: What to do, unless the disk is full.
+    """
     reason = error.strerror or str(error) or type(error).__name__
     if error.errno in FULL:
         return StorageFull(where, reason)
-    return BackendUnavailable(where, reason)
+    return (
+        BackendUnavailable(where, reason, repair) if repair else BackendUnavailable(where, reason)
+    )
 
 
 @contextmanager
@@ -235,7 +241,7 @@ def private_directory(path: StrPath) -> None:
     with storage_errors(path):
         _make_private(path)
         status = os.lstat(path)
-    reason, repair = _distrust(path, status)
+    reason, repair = distrust(path, status)
     if reason:
         raise BackendUnavailable(path, reason, repair)
 
@@ -249,15 +255,28 @@ def _make_private(path: str) -> None:
     sync_directory(os.path.dirname(path))
 
 
-def _distrust(path: str, status: os.stat_result) -> tuple[str, str]:
+def distrust(
+    path: str, status: os.stat_result, *, owners: tuple[int, ...] = (0,)
+) -> tuple[str, str]:
+    """Return why a folder is not safe to use and what to do, or two empty texts.
+
+    Args:
+        status: What ``os.lstat`` says of it.
+        owners: Users whom it may belong to, beside the current one.
+    """
     if stat.S_ISLNK(status.st_mode):
-        return "it is a symbolic link", "Replace the link by a folder, or configure its target."
+        return (
+            "it is a symbolic link",
+            "Remove the link, and configure the folder that it points to.",
+        )
     if not stat.S_ISDIR(status.st_mode):
-        return "it is not a folder", "Move the file away, or configure another folder."
-    if sys.platform == "win32":  # pragma: no cover  # a folder's mode says nothing there
+        return "it is not a folder", "Move it away, or configure another folder."
+    if sys.platform == "win32":  # access lists guard it there; a stat result shows none of them
         return "", ""
-    if status.st_uid not in (os.getuid(), 0):
-        return "it belongs to another user", "Configure a folder of your own."
+    user = os.geteuid()
+    if status.st_uid not in (user, *owners):
+        repair = f'Run as that user, or: sudo chown -R {user} "{path}"'
+        return f"it belongs to the user {status.st_uid}", repair
     if status.st_mode & 0o022:
-        return "other users may write to it", f"Run: chmod go-w {path}"
+        return "other users can write to it", f'Run: chmod go-w "{path}"'
     return "", ""

@@ -16,7 +16,6 @@ from nuvom.errors import AmbiguousTask, DuplicateTask, TaskImportFailed, TaskNot
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-_MARKERS = (".nuvom", "nuvom.toml")  # of a project's root, beside a pyproject.toml that names Nuvom
 _CO_COROUTINE = 0x80  # inspect.CO_COROUTINE, without importing inspect
 
 
@@ -192,39 +191,13 @@ def task_name(func: Callable[..., Any]) -> str:
 
 
 def _module_of_main(filename: str) -> str:
+    """Return the module that a worker would import; outside a project, that of a lone script."""
     path = os.path.abspath(filename)
     if not filename.endswith(".py") or not os.path.isfile(path):
         return "__main__"
-    base = _import_root(os.path.dirname(path))
-    return os.path.relpath(path, base).removesuffix(".py").replace(os.sep, ".")
+    from nuvom.config.project import module_of_program  # noqa: PLC0415  # for programs only
 
-
-def _import_root(folder: str) -> str:
-    """Return the folder that the name of a module in ``folder`` is relative to.
-
-    It is the project root, or a ``src`` below it that is no package; outside any project, the
-    folder of the script itself, which is where Python imports from.
-    """
-    current = folder
-    while not _is_project(current):
-        parent = os.path.dirname(current)
-        if parent == current or current == os.path.expanduser("~"):
-            return folder
-        current = parent
-    source = os.path.join(current, "src")
-    is_below = os.path.commonpath([source, folder]) == source
-    is_root = is_below and not os.path.exists(os.path.join(source, "__init__.py"))
-    return source if is_root else current
-
-
-def _is_project(folder: str) -> bool:
-    if any(os.path.exists(os.path.join(folder, marker)) for marker in _MARKERS):
-        return True
-    try:
-        with open(os.path.join(folder, "pyproject.toml"), "rb") as stream:
-            return b"[tool.nuvom" in stream.read()
-    except OSError:  # absent or unreadable: this folder does not say that it is a project
-        return False
+    return module_of_program(path)
 
 
 def find_name(name: str, known: Iterable[str]) -> str:

@@ -40,7 +40,7 @@ SIZES = (0, 10, 300, 900, 3000)  # of arguments, in bytes; SQLite keeps large re
 
 
 def open_queue(backend: str, root: Path, durability: str = "full") -> Queue:
-    settings = Settings(root=root, durability=durability)
+    settings = Settings(root=root, durability="full" if durability == "full" else "normal")
     return FileJobQueue(settings) if backend == "file" else SQLiteJobQueue(settings)
 
 

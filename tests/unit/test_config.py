@@ -10,8 +10,7 @@ import msgspec
 import pytest
 
 import nuvom
-from nuvom.config.setting import MASK
-from nuvom.config.settings import SETTINGS, Settings, mask
+from nuvom.config.settings import MASK, SETTINGS, Settings, mask
 
 DSN = "postgres://nuvom:hunter2@db/jobs"
 
@@ -24,9 +23,9 @@ def test_every_default_is_a_valid_value_of_its_setting() -> None:
 def test_every_field_but_the_root_is_a_setting_with_a_meaning_and_an_absent_text() -> None:
     assert {*Settings.__struct_fields__} - {"root"} == {*SETTINGS}
     for name, setting in SETTINGS.items():
-        assert setting.about.meaning, name
-        assert not setting.about.meaning.endswith("."), name
-        assert setting.optional == bool(setting.about.absent), name
+        assert setting.meaning, name
+        assert not setting.meaning.endswith("."), name
+        assert setting.optional == bool(setting.facts["absent"]), name
 
 
 def test_the_variable_of_a_setting_is_its_name_in_capitals() -> None:

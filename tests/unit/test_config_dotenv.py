@@ -1,142 +1,84 @@
-"""The rules of ``.env``: what is read, what is left to other tools, what is broken."""
+"""The rules of ``.env``: what is read, what is left to other tools, what is refused."""
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from nuvom.config.dotenv import Entry, parse
+from nuvom.config.sources import load
 from nuvom.errors import InvalidConfigFile
 
-PATH = Path(".env")
-PRINTABLE = st.characters(exclude_categories=("Cc", "Cs"))
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
-def read(text: str) -> dict[str, str]:
-    return {entry.variable: entry.value for entry in parse(text, PATH)}
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return tmp_path
 
 
-@pytest.mark.parametrize(
-    ("line", "value"),
-    [
-        ("NUVOM_X=a", "a"),
-        ("NUVOM_X = a b ", "a b"),
-        ("  export NUVOM_X=a", "a"),
-        ("NUVOM_X=", ""),
-        ("NUVOM_X= # nothing", ""),
-        ("NUVOM_X=a # why", "a"),
-        ("NUVOM_X=a#b", "a#b"),
-        ("NUVOM_X=#b", "#b"),
-        ("NUVOM_X=a=b=c", "a=b=c"),
-        ("NUVOM_X=it's", "it's"),
-        ("NUVOM_X='a # b'", "a # b"),
-        ("NUVOM_X='a\\'", "a\\"),
-        ("NUVOM_X='a' # why", "a"),
-        ('NUVOM_X="a # b"', "a # b"),
-        ('NUVOM_X="say \\"hi\\""', 'say "hi"'),
-        ('NUVOM_X="C:\\new\\\\table"', "C:\\new\\table"),
-        ('NUVOM_X="it\'s"', "it's"),
-        ('NUVOM_X=""', ""),
-        ("NUVOM_X=ä ö", "ä ö"),
-    ],
-)
-def test_values_are_read(line: str, value: str) -> None:
-    assert read(line) == {"NUVOM_X": value}
-
-
-@pytest.mark.parametrize("value", ["$HOME", "${NUVOM_Y}", "`id`", "$(id)", "%PATH%", "~/x"])
-def test_nothing_is_expanded_and_no_command_is_run(value: str) -> None:
-    assert read(f'NUVOM_X={value}\nNUVOM_Y="{value}"') == {"NUVOM_X": value, "NUVOM_Y": value}
+def host(root: Path, text: str) -> str:
+    (root / ".env").write_bytes(text.encode())
+    return load(root, environ={}).settings.prometheus_host
 
 
 @pytest.mark.parametrize(
-    "line",
+    ("value", "expected"),
     [
-        "",
-        "   ",
-        "# NUVOM_X=1",
-        "OTHER=1",
-        "PATH=/evil",
-        "export LD_PRELOAD=/evil.so",
-        "PYTHONSTARTUP='x' y",
-        "OTHER",
-        "export OTHER",
-        "my.app-name=1",
-        "nuvom_max_workers=3",
-        "NUVOMX=1",
-        "GREETING=it's",
+        (" a b ", "a b"),
+        ("a # why", "a"),
+        ("a#b", "a#b"),
+        ("a=b=c", "a=b=c"),
+        ("it's", "it's"),
+        ("'a # b' # why", "a # b"),
+        ('"say \\"hi\\""', 'say "hi"'),
+        ("'C:\\new'", "C:\\new"),
+        ("C:\\new", "C:\\new"),
+        ('"C:\\\\new"', "C:\\new"),
+        ("ä ö", "ä ö"),
+        *((text, text) for text in ("$HOME", "${NUVOM_Y}", "`id`", "$(id)", "%PATH%", "~/x")),
     ],
 )
-def test_lines_of_other_tools_are_skipped(line: str) -> None:
-    assert read(f"{line}\nNUVOM_X=1") == {"NUVOM_X": "1"}
+@pytest.mark.parametrize("before", ["NUVOM_PROMETHEUS_HOST=", "  export NUVOM_PROMETHEUS_HOST = "])
+def test_values_are_read_and_nothing_in_them_is_expanded(
+    root: Path, before: str, value: str, expected: str
+) -> None:
+    assert expected == host(root, before + value)
 
 
 @pytest.mark.parametrize(
     "text",
     [
-        'KEY="-----BEGIN\nNUVOM_Y=2\nend" # of key\nNUVOM_X=1',
-        "KEY='first\n\"second\nthird'\nNUVOM_X=1",
-        'KEY="with \\" quote\nlast"\nNUVOM_X=1',
+        "\n   \n# NUVOM_PROMETHEUS_HOST=no",
+        "PATH=/evil\nOTHER\nexport OTHER\nmy.app-name=1\nGREETING=it's",
+        "nuvom_prometheus_host=no\nNUVOMX=1",
+        'KEY="-----BEGIN\nNUVOM_PROMETHEUS_HOST=no\nend" # of key',
+        "KEY='first\n\"second\nthird'",
     ],
 )
-def test_values_of_other_tools_may_take_several_lines(text: str) -> None:
-    assert read(text) == {"NUVOM_X": "1"}
-
-
-def test_entries_know_their_line_whatever_ends_it() -> None:
-    assert parse("# first\r\n\r\nNUVOM_X=1\r\nNUVOM_Y=2", PATH) == [
-        Entry("NUVOM_X", "1", 3),
-        Entry("NUVOM_Y", "2", 4),
-    ]
+def test_lines_of_other_tools_are_skipped(root: Path, text: str) -> None:
+    assert "yes" == host(root, f"NUVOM_PROMETHEUS_HOST=yes\n{text}")
 
 
 @pytest.mark.parametrize(
-    ("line", "reason"),
+    ("text", "reason"),
     [
-        ("this is no variable", "not of the form NAME=value"),
-        ("=hunter2", "not of the form NAME=value"),
-        ("1X=hunter2", "not of the form NAME=value"),
-        ("N\x00U\x00V\x00", "not of the form NAME=value"),
-        ("NUVOM_X", "NUVOM_X has no '='"),
-        ("export NUVOM_X", "NUVOM_X has no '='"),
-        ("NUVOM_X='hunter2", "not closed on this line"),
-        ('NUVOM_X="hunter2\\"', "not closed on this line"),
-        ('NUVOM_X="hunter2\n"', "not closed on this line"),
-        ('NUVOM_X="hunter2" x', "text after the closing quote"),
-        ("OTHER='hunter2", "never closed"),
-        ('OTHER="hunter2\nNUVOM_X="1"', "never closed"),
+        ("this is no variable", "line 3: it is not of the form NAME=value"),
+        ("=hunter2", "line 3: it is not of the form NAME=value"),
+        ("NUVOM_X", "line 3: NUVOM_X has no '='"),
+        ("NUVOM_X='hunter2", "a quote is not closed"),
+        ('NUVOM_X="hunter2" x', "line 3: "),
+        ('OTHER="hunter2\nNUVOM_X="1"', "line 3: "),
+        ('NUVOM_X="' + "\\" * 100_001, "line 3: "),
     ],
 )
-def test_a_broken_line_is_named_by_its_number_and_not_shown(line: str, reason: str) -> None:
+def test_a_broken_line_is_named_by_its_number_and_not_shown(
+    root: Path, text: str, reason: str
+) -> None:
     with pytest.raises(InvalidConfigFile) as caught:
-        parse(f"# first\n{line}", PATH)
+        host(root, f"# first\r\n\r\n{text}")
 
-    assert caught.value.path == PATH
-    assert "line 2: " in caught.value.reason
+    assert caught.value.path == root / ".env"
     assert reason in caught.value.reason
     assert "hunter2" not in str(caught.value)
-
-
-def test_a_long_row_of_backslashes_takes_no_long_time() -> None:
-    with pytest.raises(InvalidConfigFile):
-        parse('NUVOM_X="' + "\\" * 100_001, PATH)
-
-
-@given(st.text() | st.text(alphabet="NUVOM_X=\"'\\ #\n\rexport"))
-def test_any_text_is_read_or_refused(text: str) -> None:
-    try:
-        entries = parse(text, PATH)
-    except InvalidConfigFile as error:
-        assert "line " in error.reason
-    else:
-        assert all(entry.variable.startswith("NUVOM_") for entry in entries)
-
-
-@given(st.text(alphabet=PRINTABLE))
-def test_any_value_in_double_quotes_comes_back(value: str) -> None:
-    quoted = value.replace("\\", "\\\\").replace('"', '\\"')
-
-    assert read(f'NUVOM_X="{quoted}"') == {"NUVOM_X": value}

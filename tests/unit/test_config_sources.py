@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nuvom.config.settings import SETTINGS, Settings
-from nuvom.config.sources import Loaded, Origin, Row, explain, load, problems
+from nuvom.config.sources import ExplainedSource as Row
+from nuvom.config.sources import Loaded, Origin, explain, load, problems
 from nuvom.errors import ConfigError, InvalidConfigFile, InvalidSetting, UnknownSetting
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="owners and pipes are POSIX")

@@ -307,7 +307,7 @@ def test_a_folder_that_others_may_write_to_is_refused_with_the_repair(tmp_path: 
     folder = tmp_path / "open"
     folder.mkdir()
     folder.chmod(0o770)
-    with pytest.raises(BackendUnavailable, match=f"chmod go-w {folder}"):
+    with pytest.raises(BackendUnavailable, match=f'chmod go-w "{folder}"'):
         private_directory(folder)
 
 
@@ -323,7 +323,7 @@ def test_a_folder_of_another_user_is_refused(
         return os.stat_result(fields)
 
     monkeypatch.setattr(os, "lstat", stranger)
-    with pytest.raises(BackendUnavailable, match="another user"):
+    with pytest.raises(BackendUnavailable, match="belongs to the user 4242"):
         private_directory(tmp_path)
 
 

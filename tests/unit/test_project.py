@@ -24,7 +24,6 @@ from nuvom.config.project import (
     here,
     import_roots,
     module_name_for,
-    open_private,
     require_root,
     root_or_here,
 )
@@ -401,7 +400,7 @@ def test_a_place_that_cannot_be_written_names_the_setting_that_moves_it(
 
     monkeypatch.setattr(os, "mkdir", refuse)
 
-    with pytest.raises(BackendUnavailable, match="read-only file system") as caught:
+    with pytest.raises(BackendUnavailable, match="Read-only file system") as caught:
         ensure_state_dir(tmp_path)
     assert caught.value.where == tmp_path / ".nuvom"
     assert "sqlite_path (NUVOM_SQLITE_PATH)" in caught.value.fix
@@ -493,8 +492,6 @@ def test_a_linked_file_is_refused_and_its_target_left_alone(tmp_path: Path, targ
 
     with pytest.raises(BackendUnavailable, match="symbolic link"):
         create_private_file(link, setting="sqlite_path")
-    with pytest.raises(OSError, match=r"x\.db"):
-        open_private(link, os.O_RDWR | os.O_CREAT)
 
     assert (tmp_path / "there").read_bytes() == b"theirs"
     assert not (tmp_path / "gone").exists()
@@ -510,21 +507,13 @@ def test_a_file_in_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None
         create_private_file(tmp_path / "gone" / "x.db", setting="sqlite_path")
 
 
-def test_an_open_private_file_is_binary_and_can_be_written(tmp_path: Path) -> None:
-    descriptor = open_private(tmp_path / "lock", os.O_RDWR | os.O_CREAT)
-    os.write(descriptor, b"a\nb")
-    os.close(descriptor)
-
-    assert (tmp_path / "lock").read_bytes() == b"a\nb"
-
-
 def test_a_full_disk_is_told_from_a_place_that_cannot_be_written(tmp_path: Path) -> None:
     full = cannot_write(tmp_path, OSError(errno.ENOSPC, "No space left on device"), "file_path")
     other = cannot_write(tmp_path, OSError("odd"), "file_path")
 
     assert isinstance(full, StorageFull)
     assert isinstance(other, BackendUnavailable)
-    assert other.reason == "oserror"
+    assert other.reason == "odd"
 
 
 # ---- module names ---------------------------------------------------------------------

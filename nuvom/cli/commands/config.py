@@ -107,7 +107,7 @@ def explain_(invocation: Invocation, key: str) -> None:
         line = f"  {row.source:<13} {row.text:<{wide}}"
         used = out.out.paint("<- used", "green") if row.is_used else ""
         out.lines([f"{out.out.paint(line, '' if row.is_used else 'dim')}  {used}".rstrip()])
-    out.text(f"  {SETTINGS[explanation.name].about.meaning}.")
+    out.text(f"  {SETTINGS[explanation.name].meaning}.")
     out.text(f"  {explanation.note}")
 
 
