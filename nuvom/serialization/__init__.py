@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from nuvom.serialization.base import Codec
     from nuvom.serialization.msgpack_codec import MsgpackCodec
-    from nuvom.serialization.shaped import MAX_DEPTH, Shaped
+    from nuvom.serialization.refusal import MAX_DEPTH, Shaped
 
 _HOMES = {
     "Codec": "nuvom.serialization.base",
-    "MAX_DEPTH": "nuvom.serialization.shaped",
+    "MAX_DEPTH": "nuvom.serialization.refusal",
     "MsgpackCodec": "nuvom.serialization.msgpack_codec",
-    "Shaped": "nuvom.serialization.shaped",
+    "Shaped": "nuvom.serialization.refusal",
 }
 
 __all__ = ["MAX_DEPTH", "Codec", "MsgpackCodec", "Shaped"]

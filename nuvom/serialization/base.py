@@ -10,8 +10,8 @@ from abc import ABC, abstractmethod
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from nuvom.serialization.annotations import Parameters, call_plan, result_plan
-from nuvom.serialization.shaped import MAX_DEPTH, Shaped
+from nuvom.serialization.classes import Parameters, call_plan, result_plan
+from nuvom.serialization.refusal import MAX_DEPTH, Shaped
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

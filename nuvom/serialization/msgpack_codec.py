@@ -2,38 +2,41 @@
 
 Plain values go straight to ``msgspec``. What that would write as something else (a tuple as
 an array, an Enum as its value) is found by exact type in one walk, which copies only the
-containers that hold such values. Reading is ``_reader.py``.
+containers that hold such values. Whatever else is read is refused as ``PayloadError``: nothing is
+imported, found or called by a stored name, and ``msgspec`` checks lengths before it allocates.
 """
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
 from itertools import chain
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
+import msgspec
 from msgspec import Raw
-from msgspec.msgpack import Encoder, Ext
+from msgspec.msgpack import Decoder, Encoder, Ext
 
 from nuvom.core.record import EMPTY_KWARGS
-from nuvom.serialization._extensions import WRITERS, Code, write_int
-from nuvom.serialization._reader import READER, SHAPED_READER
-from nuvom.serialization._refusal import (
+from nuvom.errors import PayloadError
+from nuvom.serialization.base import Codec
+from nuvom.serialization.classes import call_plan
+from nuvom.serialization.extensions import READERS, WRITERS, Code, write_int
+from nuvom.serialization.refusal import (
+    MAX_DEPTH,
     Refused,
+    Shaped,
     arguments,
     keywords,
     not_storable,
     reason_for,
     too_deep,
 )
-from nuvom.serialization.annotations import call_plan
-from nuvom.serialization.base import Codec
-from nuvom.serialization.shaped import MAX_DEPTH, Shaped
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
-    from nuvom.serialization._refusal import Steps
     from nuvom.serialization.base import Packed
+    from nuvom.serialization.refusal import Steps
 
 _encode = Encoder().encode  # one for all threads: an encoder keeps its state on the stack
 
@@ -57,7 +60,7 @@ class MsgpackCodec(Codec):
     def decode_call(
         self, args: Packed, kwargs: Packed, *, shaped: bool = False
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        reader = SHAPED_READER if shaped else READER
+        reader = _SHAPED_READER if shaped else _READER
         return reader.args(args), {} if kwargs == EMPTY_KWARGS else reader.kwargs(kwargs)
 
     def quick_encoder(self, func: Callable[..., Any]) -> Callable[[tuple[Any, ...]], bytes | None]:
@@ -72,7 +75,10 @@ class MsgpackCodec(Codec):
         return _pack((value,), [(root, value)], lambda plain: _lower(value, 0, plain))
 
     def decode_value(self, data: Packed, *, shaped: bool = False) -> Any:
-        return (SHAPED_READER if shaped else READER).value(data)
+        return (_SHAPED_READER if shaped else _READER).value(data)
+
+
+# ---- writing --------------------------------------------------------------------------------
 
 
 def _encode_plain(args: tuple[Any, ...]) -> bytes | None:
@@ -122,11 +128,8 @@ def _pack(whole: object, roots: Steps, lower: Callable[[frozenset[type]], Any]) 
         raise not_storable(error, whole, roots) from None
 
 
-# ---- one value ------------------------------------------------------------------------------
-
-
 def _lower(value: Any, depth: int, plain: frozenset[type]) -> Any:
-    """Return ``value`` in a form that msgspec writes and ``_reader.py`` tells apart.
+    """Return ``value`` in a form that msgspec writes and the reader tells apart.
 
     Args:
         depth: How many containers ``value`` is in.
@@ -147,9 +150,13 @@ def _lower(value: Any, depth: int, plain: frozenset[type]) -> Any:
     elif kind is list and plain.issuperset(map(type, value)):
         return value
     lower = _CONTAINERS.get(kind)
-    if lower is not None:
+    if lower is None:
+        return _lower_single(value)
+    try:
         return lower(value, depth + 1, plain)
-    return _lower_single(value)
+    except Refused as refused:
+        refused.inside(value)
+        raise
 
 
 def _lower_single(value: Any) -> Any:
@@ -173,49 +180,34 @@ def _lower_str(value: str) -> str:
 
 
 def _lower_datetime(value: datetime) -> datetime | Ext:
-    if value.tzinfo is UTC and not value.fold:
-        return value  # MessagePack has a type for moments in UTC
-    return Ext(*_extension(value))
+    # MessagePack has a type for moments in UTC.
+    return value if value.tzinfo is UTC and not value.fold else _extension(value)
 
 
-def _extension(value: Any) -> tuple[int, bytes]:
+def _extension(value: Any) -> Ext:
     code, write = WRITERS[type(value)]
-    return code, write(value)
+    return Ext(code, write(value))
 
 
-# ---- containers -----------------------------------------------------------------------------
-# Each is given the depth of its children. Sets are written in the order of their elements'
-# bytes, so that equal sets give equal bytes in each process.
+# Containers are given the depth of their children. Sets are written in the order of their
+# elements' bytes, so that equal sets give equal bytes in each process.
 
 
 def _lower_items(
     items: list[Any] | tuple[Any, ...], depth: int, plain: frozenset[type]
 ) -> list[Any]:
-    try:
-        return [item if type(item) in plain else _lower(item, depth, plain) for item in items]
-    except Refused as refused:
-        refused.inside(items)
-        raise
+    return [item if type(item) in plain else _lower(item, depth, plain) for item in items]
 
 
 def _lower_dict(mapping: dict[Any, Any], depth: int, plain: frozenset[type]) -> Any:
-    try:
-        if not plain.issuperset(map(type, mapping)):
-            return _lower_pairs(mapping, depth, plain)
+    """Lower the keys too: as a map if they allow it, else as pairs, since no ``Ext`` is a key."""
+    if plain.issuperset(map(type, mapping)):
         return {
             key: item if type(item) in plain else _lower(item, depth, plain)
             for key, item in mapping.items()
         }
-    except Refused as refused:
-        refused.inside(mapping)
-        raise
-
-
-def _lower_pairs(mapping: dict[Any, Any], depth: int, plain: frozenset[type]) -> Any:
-    """Lower the keys too: as a map if they allow it, else as pairs, since no ``Ext`` is a key."""
     keys = [_lower(key, depth, plain) for key in mapping]
-    items = [_lower(item, depth, plain) for item in mapping.values()]
-    pairs = zip(keys, items, strict=True)
+    pairs = zip(keys, _lower_items(list(mapping.values()), depth, plain), strict=True)
     if Ext not in map(type, keys):
         return dict(pairs)
     return Ext(Code.PAIRS, _encode(list(chain.from_iterable(pairs))))
@@ -227,24 +219,16 @@ def _lower_tuple(items: tuple[Any, ...], depth: int, plain: frozenset[type]) -> 
 
 def _lower_set(items: set[Any] | frozenset[Any], depth: int, plain: frozenset[type]) -> Ext:
     code = Code.SET if type(items) is set else Code.FROZENSET
-    try:
-        parts = sorted(_encode(_lower(item, depth, plain)) for item in items)
-    except Refused as refused:
-        refused.inside(items)
-        raise
+    parts = sorted(_encode(_lower(item, depth, plain)) for item in items)
     return Ext(code, _encode([Raw(part) for part in parts]))
 
 
 def _lower_shaped(value: Shaped, depth: int, plain: frozenset[type]) -> Ext:
     data = value.data
-    try:
-        if isinstance(data, dict):
-            data = {name: _lower(field, depth, plain) for name, field in data.items()}
-        else:
-            data = _lower(data, depth, plain)
-    except Refused as refused:
-        refused.inside(value)
-        raise
+    if isinstance(data, dict):
+        data = {name: _lower(field, depth, plain) for name, field in data.items()}
+    else:
+        data = _lower(data, depth, plain)
     return Ext(Code.SHAPED, _encode([value.name, data]))
 
 
@@ -257,8 +241,119 @@ _CONTAINERS: dict[type, Callable[[Any, int, frozenset[type]], Any]] = {
     Shaped: _lower_shaped,
 }
 _SINGLES: dict[type, Callable[[Any], Any]] = {
-    **dict.fromkeys(WRITERS, lambda value: Ext(*_extension(value))),
+    **dict.fromkeys(WRITERS, _extension),
     int: _lower_int,
     str: _lower_str,
     datetime: _lower_datetime,
 }
+
+
+# ---- reading --------------------------------------------------------------------------------
+
+# What msgspec and the readers of single values raise on bytes that are not ours. DecodeError
+# and UnicodeDecodeError are ValueErrors; TypeError is an unhashable element of a set.
+_DAMAGE = (ValueError, TypeError, ArithmeticError, RecursionError)
+
+# All first bytes of arrays and maps. An extension that holds values holds one of these too.
+_HEADERS = bytes([*range(0x80, 0xA0), 0xDC, 0xDD, 0xDE, 0xDF])
+
+
+class _Reader:
+    """Decoders of everything stored; stateless, so that one serves all threads.
+
+    Args:
+        allows_shaped: Whether ``Shaped`` values may be in it.
+
+    Attributes:
+        args, kwargs, value: Return positional arguments, keyword arguments, one value. They
+            raise PayloadError.
+    """
+
+    def __init__(self, *, allows_shaped: bool) -> None:
+        self._readers: dict[int, Callable[[memoryview], Any]] = {
+            **READERS,
+            Code.TUPLE: self._decoder(tuple[Any, ...]),
+            Code.SET: lambda data: set(self._items(data)),
+            Code.FROZENSET: lambda data: frozenset(self._items(data)),
+            Code.PAIRS: self._read_pairs,
+            Code.SHAPED: self._read_shaped if allows_shaped else self._refuse_shaped,
+        }
+        self._items = self._decoder(list[Any])
+        self._shaped = self._decoder(tuple[str, dict[str, Any] | str | int])
+        self.args = _checked(self._decoder(tuple[Any, ...]), lambda args: args)
+        self.kwargs = _checked(self._decoder(dict[str, Any]), dict.values)
+        self.value = _checked(self._decoder(Any), lambda value: (value,))
+
+    def _decoder(self, kind: Any) -> Callable[[Any], Any]:
+        return Decoder(kind, ext_hook=self._read_extension).decode
+
+    def _read_extension(self, code: int, data: memoryview) -> Any:
+        reader = self._readers.get(code)
+        if reader is None:
+            raise PayloadError(f"there is no extension type {code}")
+        return reader(data)
+
+    def _read_pairs(self, data: memoryview) -> dict[Any, Any]:
+        items = self._items(data)
+        return dict(zip(items[::2], items[1::2], strict=True))
+
+    def _read_shaped(self, data: memoryview) -> Shaped:
+        return Shaped(*self._shaped(data))
+
+    def _refuse_shaped(self, data: memoryview) -> NoReturn:
+        name = self._shaped(data)[0]
+        raise PayloadError(f"it holds a {name[:100]!r}, which no annotation here names")
+
+
+def _checked(
+    decode: Callable[[Packed], Any], children: Callable[[Any], Iterable[Any]]
+) -> Callable[[Packed], Any]:
+    """Return ``decode`` with damage and depth refused as PayloadError."""
+
+    def read(data: Packed) -> Any:
+        try:
+            value = decode(data)
+        except _DAMAGE as error:
+            _refuse(error)
+        if len(data) > MAX_DEPTH:
+            _check_depth(data, children(value))
+        return value
+
+    return read
+
+
+def _refuse(error: Exception) -> NoReturn:
+    if isinstance(error, msgspec.MsgspecError):
+        reason = str(error)
+    elif isinstance(error, RecursionError):
+        reason = "it is nested too deeply"
+    else:  # texts of other errors quote what they read, which may be secret
+        reason = f"a value does not fit its type ({type(error).__name__})"
+    raise PayloadError(reason) from error
+
+
+def _check_depth(data: Packed, values: Iterable[Any]) -> None:
+    """Raise PayloadError when ``values``, decoded from ``data``, nest beyond ``MAX_DEPTH``."""
+    if len(data) - len(bytes(data).translate(None, _HEADERS)) <= MAX_DEPTH:
+        return  # there are not even so many containers; true of most, and costs no walk
+    level = values
+    for _ in range(MAX_DEPTH):
+        holders = [value for value in level if type(value) in _CONTAINERS]
+        if not holders:
+            return
+        level = chain.from_iterable(map(_children, holders))
+    if any(type(value) in _CONTAINERS for value in level):
+        raise PayloadError("it is nested too deeply")
+
+
+def _children(holder: Any) -> Iterable[Any]:
+    if type(holder) is dict:
+        return chain(holder, holder.values())
+    if type(holder) is Shaped:
+        return holder.data.values() if isinstance(holder.data, dict) else ()
+    children: Iterable[Any] = holder
+    return children
+
+
+_READER = _Reader(allows_shaped=False)
+_SHAPED_READER = _Reader(allows_shaped=True)

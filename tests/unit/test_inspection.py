@@ -15,7 +15,7 @@ from nuvom.core.views import QueueStats, WorkerInfo
 from nuvom.errors import AmbiguousJob, JobNotFound
 from nuvom.inspection import Inspector
 from nuvom.result_backends.memory import MemoryResultBackend
-from nuvom.serialization.shaped import Shaped
+from nuvom.serialization.refusal import Shaped
 from nuvom.testing import make_job
 from tests.engine import Engine, ToyQueue, make_runtime, with_backends
 from tests.troubled import TroubledQueue, TroubledResults

@@ -20,7 +20,7 @@ from nuvom.errors import (
     WaitInsideTask,
 )
 from nuvom.job import Job, JobList
-from nuvom.serialization.shaped import Shaped
+from nuvom.serialization.refusal import Shaped
 from tests.engine import LIMIT_SECS, Engine
 
 

@@ -9,8 +9,8 @@ from types import ModuleType
 
 import pytest
 
-from nuvom.serialization._extensions import READERS, WRITERS, Code
-from nuvom.serialization.shaped import MAX_DEPTH
+from nuvom.serialization.extensions import READERS, WRITERS, Code
+from nuvom.serialization.refusal import MAX_DEPTH
 
 PAGE = (Path(__file__).parents[3] / "docs" / "serialization.md").read_text(encoding="utf-8")
 SNIPPETS = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)

@@ -18,7 +18,7 @@ from nuvom.queue_backends.sqlite import SQLiteJobQueue
 from nuvom.result_backends.full import as_stored_error
 from nuvom.result_backends.sqlite import SQLiteResultBackend
 from nuvom.serialization.msgpack_codec import MsgpackCodec
-from nuvom.serialization.shaped import Shaped
+from nuvom.serialization.refusal import Shaped
 from nuvom.testing import make_job, make_settlement
 from tests.engine import LIMIT_SECS
 from tests.unit.sqlite.conftest import Real

@@ -16,7 +16,7 @@ from uuid import UUID
 from msgspec.msgpack import Decoder, encode
 
 from nuvom.errors import PayloadError
-from nuvom.serialization._refusal import Refused
+from nuvom.serialization.refusal import Refused
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -55,18 +55,6 @@ def write_int(value: int) -> bytes:
     return value.to_bytes(value.bit_length() // 8 + 1, "big", signed=True)
 
 
-def _read_int(data: memoryview) -> int:
-    return int.from_bytes(data, "big", signed=True)
-
-
-def _write_decimal(value: Decimal) -> bytes:
-    return _DECIMAL.to_sci_string(value).encode()
-
-
-def _read_decimal(data: memoryview) -> Decimal:
-    return Decimal(_text(data), _DECIMAL)
-
-
 # ---- dates and times ------------------------------------------------------------------------
 
 # As RFC 9557 writes a moment with its zone: 2026-10-25T02:30:00+01:00[Europe/Berlin], here
@@ -94,14 +82,6 @@ def _zone_suffix(value: datetime | time, zone: tzinfo) -> str:
         f"its time zone is a {type(zone).__name__}; use a zoneinfo.ZoneInfo with a name, "
         "or a fixed offset (datetime.timezone)",
     )
-
-
-def _read_datetime(data: memoryview) -> datetime:
-    return _read_moment(_text(data), datetime)
-
-
-def _read_time(data: memoryview) -> time:
-    return _read_moment(_text(data), time)
 
 
 def _read_moment(text: str, cls: type[_Moment]) -> _Moment:
@@ -133,34 +113,7 @@ def _zone(key: str) -> ZoneInfo | None:
         return None
 
 
-def _write_date(value: date) -> bytes:
-    return value.isoformat().encode()
-
-
-def _read_date(data: memoryview) -> date:
-    return date.fromisoformat(_text(data))
-
-
-_TIMEDELTA = Decoder(tuple[int, int, int])
-
-
-def _write_timedelta(value: timedelta) -> bytes:
-    return encode((value.days, value.seconds, value.microseconds))
-
-
-def _read_timedelta(data: memoryview) -> timedelta:
-    return timedelta(*_TIMEDELTA.decode(data))
-
-
-# ---- ids and paths --------------------------------------------------------------------------
-
-
-def _write_uuid(value: UUID) -> bytes:
-    return value.bytes
-
-
-def _read_uuid(data: memoryview) -> UUID:
-    return UUID(bytes=bytes(data))
+# ---- paths -----------------------------------------------------------------------------------
 
 
 def _write_path(value: PurePath) -> bytes:
@@ -178,13 +131,18 @@ def _text(data: memoryview) -> str:
 
 # ---- the tables -----------------------------------------------------------------------------
 
+_timedelta_parts = Decoder(tuple[int, int, int]).decode
+
 WRITERS: dict[type, tuple[int, Callable[[Any], bytes]]] = {
     datetime: (Code.DATETIME, _write_moment),
-    date: (Code.DATE, _write_date),
+    date: (Code.DATE, lambda value: value.isoformat().encode()),
     time: (Code.TIME, _write_moment),
-    timedelta: (Code.TIMEDELTA, _write_timedelta),
-    Decimal: (Code.DECIMAL, _write_decimal),
-    UUID: (Code.UUID, _write_uuid),
+    timedelta: (
+        Code.TIMEDELTA,
+        lambda value: encode((value.days, value.seconds, value.microseconds)),
+    ),
+    Decimal: (Code.DECIMAL, lambda value: _DECIMAL.to_sci_string(value).encode()),
+    UUID: (Code.UUID, lambda value: value.bytes),
     PosixPath: (Code.PATH, _write_path),
     WindowsPath: (Code.PATH, _write_path),
     PurePosixPath: (Code.PURE_POSIX_PATH, _write_path),
@@ -193,13 +151,13 @@ WRITERS: dict[type, tuple[int, Callable[[Any], bytes]]] = {
 """By exact type: the code and what makes the bytes. It may raise ``Refused``."""
 
 READERS: dict[int, Callable[[memoryview], Any]] = {
-    Code.INT: _read_int,
-    Code.DATETIME: _read_datetime,
-    Code.DATE: _read_date,
-    Code.TIME: _read_time,
-    Code.TIMEDELTA: _read_timedelta,
-    Code.DECIMAL: _read_decimal,
-    Code.UUID: _read_uuid,
+    Code.INT: lambda data: int.from_bytes(data, "big", signed=True),
+    Code.DATETIME: lambda data: _read_moment(_text(data), datetime),
+    Code.DATE: lambda data: date.fromisoformat(_text(data)),
+    Code.TIME: lambda data: _read_moment(_text(data), time),
+    Code.TIMEDELTA: lambda data: timedelta(*_timedelta_parts(data)),
+    Code.DECIMAL: lambda data: Decimal(_text(data), _DECIMAL),
+    Code.UUID: lambda data: UUID(bytes=bytes(data)),
     Code.PATH: _read_path(Path),
     Code.PURE_POSIX_PATH: _read_path(PurePosixPath),
     Code.PURE_WINDOWS_PATH: _read_path(PureWindowsPath),

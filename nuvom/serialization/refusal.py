@@ -1,4 +1,4 @@
-"""Where in a value something is that cannot be stored, and the words for it.
+"""What is stored of a user's object, and where in a value something is that cannot be stored.
 
 ``Refused`` is raised deep inside a value and gathers its path on the way out, so that a value
 that is stored pays nothing for it. It never leaves this package: ``not_storable`` turns it
@@ -12,7 +12,6 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from nuvom.errors import NotStorable
-from nuvom.serialization.shaped import MAX_DEPTH, Shaped
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -20,9 +19,39 @@ if TYPE_CHECKING:
 
     Steps: TypeAlias = Iterable[tuple[str, object]]
 
+MAX_DEPTH = 64
+"""How many containers may stand inside one another, counted from an argument or a result.
+
+Far more than data has, and few enough that walking it fits beside a deep call stack.
+"""
+
 _STEPS_SHOWN = 12
 _KEY_CHARACTERS_SHOWN = 60
 _PLAIN_BASES = (str, int, float, bytes, list, dict, set, frozenset, tuple)
+
+
+class Shaped:
+    """The plain data of one dataclass, Enum member, ``msgspec.Struct`` or named tuple.
+
+    Made and resolved by the plans of ``classes.py``; a codec only carries it.
+
+    Attributes:
+        name: The qualified name of the class. It is compared with the classes that an
+            annotation names, and never used to find one.
+        data: Values by field name; of an Enum its member's name, of a Flag its number.
+    """
+
+    __slots__ = ("data", "name")
+
+    def __init__(self, name: str, data: dict[str, Any] | str | int) -> None:
+        self.name = name
+        self.data = data
+
+    def __repr__(self) -> str:
+        if isinstance(self.data, dict):
+            fields = ", ".join(f"{key}={value!r}" for key, value in self.data.items())
+            return f"{self.name}({fields})"
+        return f"{self.name}[{self.data!r}]"
 
 
 class Refused(Exception):  # noqa: N818  # a signal inside this package, not an error of the tree
