@@ -8,16 +8,23 @@ from __future__ import annotations
 
 import logging
 import sys
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
-from nuvom.logs.fields import JobFields
-from nuvom.logs.formats import make_format
-from nuvom.logs.handlers import LogHandler
+from nuvom.core.clock import SYSTEM_CLOCK, Clock
+from nuvom.core.guard import engine_call
+from nuvom.logs.formats import JobFields, is_own, make_format
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Hashable, Mapping, Sequence
 
 ROOT = "nuvom"
+
+_MINUTE = 60.0
+_LINES_A_MINUTE = 10
+_MOST_KEYS = 1000
+_NOT_COUNTED = frozenset(
+    {"args", "created", "exc_info", "exc_text", "msecs", "relativeCreated", "traceback"}
+)
 
 logging.getLogger(ROOT).addHandler(logging.NullHandler())
 
@@ -126,3 +133,157 @@ def _host() -> str:
     from platform import node  # noqa: PLC0415  # for shells only
 
     return node()
+
+
+# ---- the handler ------------------------------------------------------------------------
+
+
+class RateLimit:
+    """Admits a number of equal events in each window of time, and counts the others.
+
+    A window begins with its first event. Not thread-safe: a lock of its user guards it.
+
+    Args:
+        per_secs: Length of a window.
+    """
+
+    def __init__(self, per_secs: float, clock: Clock = SYSTEM_CLOCK) -> None:
+        self._per_secs = per_secs
+        self._clock = clock
+        self._windows: dict[Hashable, list[float]] = {}  # start, events, and how many pass
+
+    def admit(self, key: Hashable, most: int) -> bool:
+        """Return whether this is one of the first ``most`` events of its window."""
+        window = self._windows.get(key)
+        if window is None:
+            window = self._windows[key] = [self._clock.monotonic(), 0, most]
+        window[1] += 1
+        return window[1] <= most
+
+    def ended(self, *, at_once: bool = False) -> list[tuple[Hashable, int]]:
+        """Forget the windows that have ended; return how many events each has held back.
+
+        Args:
+            at_once: End all of them. Otherwise the oldest is ended early only where there are
+                very many.
+        """
+        found: list[tuple[Hashable, int]] = []
+        now = self._clock.monotonic()
+        # The oldest window is the first one, so that this costs nothing while none has ended.
+        while self._windows:
+            key, (began, seen, most) = next(iter(self._windows.items()))
+            is_over = at_once or now - began >= self._per_secs or len(self._windows) > _MOST_KEYS
+            if not is_over:
+                break
+            del self._windows[key]
+            if seen > most:
+                found.append((key, int(seen - most)))
+        return found
+
+
+class LogHandler(logging.Handler):
+    """Writes each record at once, whole, to a stream that it does not own.
+
+    Ten equal events of Nuvom a minute are written, and the others counted. What a user's code
+    logs is never held back. Whatever a record holds and whatever becomes of the stream, logging
+    a line never fails the code that logs it.
+
+    Attributes:
+        lost: Records that could not be written.
+    """
+
+    def __init__(
+        self,
+        stream: TextIO | None,
+        log_format: logging.Formatter,
+        *,
+        fields: JobFields | None = None,
+        clock: Clock = SYSTEM_CLOCK,
+    ) -> None:
+        super().__init__()
+        self.lost = 0
+        self._stream = stream
+        self._limit = RateLimit(_MINUTE, clock)
+        self._latest: dict[Hashable, logging.LogRecord] = {}  # of those held back
+        self.setFormatter(log_format)
+        self.addFilter(fields or JobFields())
+
+    @engine_call
+    def handle(self, record: logging.LogRecord) -> bool:
+        """Write the record; return whether it passed the filters and was no failure."""
+        try:
+            passed: Any = self.filter(record)
+            if isinstance(passed, logging.LogRecord):  # since Python 3.12 it may be another one
+                record = passed
+            if passed:
+                # The base class takes the lock before its ``try``, where an exception leaks it.
+                with self.lock:  # type: ignore[union-attr]  # the base class has made it
+                    self.emit(record)
+            return bool(passed)
+        except Exception:  # noqa: BLE001  # a user's filter, a full disk, a closed pipe
+            self.lost += 1
+            return False
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write the record unless ten equal ones came in this minute, and counts that are due."""
+        self._write_counts()
+        key = _rate_key(record)
+        if key is None or self._limit.admit(key, _LINES_A_MINUTE):
+            self._write(self._text(record))
+        else:
+            self._latest[key] = record
+
+    @engine_call
+    def flush(self) -> None:
+        """Write the counts of what was held back, and empty the stream's buffer."""
+        with self.lock:  # type: ignore[union-attr]  # the base class has made it
+            self._write_counts(at_once=True)
+            if self._stream is not None:
+                self._stream.flush()
+
+    def _write_counts(self, *, at_once: bool = False) -> None:
+        for key, held in self._limit.ended(at_once=at_once):
+            self._write(self._text(_count(self._latest.pop(key), held)))
+
+    def _text(self, record: logging.LogRecord) -> str:
+        try:
+            return self.format(record)
+        except Exception as error:  # noqa: BLE001  # a user's arguments: their __str__, or too few of them
+            return self.format(_complaint(record, error))
+
+    def _write(self, text: str) -> None:
+        if self._stream is None:  # a program without a console
+            return
+        encoding = getattr(self._stream, "encoding", None) or "utf-8"
+        line = f"{text}\n".encode(encoding, "backslashreplace").decode(encoding)
+        self._stream.write(line)  # one call, so that lines of several processes stay whole
+        self._stream.flush()
+
+
+def _rate_key(record: logging.LogRecord) -> Hashable | None:
+    """Return what equal events have in common, or None where the record is not limited.
+
+    Events are equal when name, level and ``rate_key`` are. Without a ``rate_key`` the text
+    stands for it, and events of jobs are not limited; nor are those with a ``rate_key`` of False.
+    """
+    values = vars(record)
+    given = values.get("rate_key")
+    if not is_own(record) or given is False or (given is None and values.get("job_id")):
+        return None
+    return values["event"], record.levelno, given or record.getMessage()
+
+
+def _count(latest: logging.LogRecord, held: int) -> logging.LogRecord:
+    kept = {name: one for name, one in vars(latest).items() if name not in _NOT_COUNTED}
+    text = f"{latest.getMessage()} (and {held} more times)"
+    return logging.makeLogRecord({**kept, "msg": text, "repeats": held})
+
+
+def _complaint(record: logging.LogRecord, error: Exception) -> logging.LogRecord:
+    """Return a record that says where a log call is wrong, without anything that it holds."""
+    text = f"the log call at {record.pathname}:{record.lineno} failed: {type(error).__name__}"
+    complaint = logging.makeLogRecord(
+        {"name": record.name, "levelno": logging.WARNING, "levelname": "WARNING", "msg": text}
+    )
+    complaint.nuvom_fields = vars(record).get("nuvom_fields", {})
+    return complaint

@@ -43,7 +43,7 @@ from nuvom.execution.framing import (
 from nuvom.execution.pace import Lead
 from nuvom.execution.running import KeptElsewhere
 from nuvom.host import processes as platforms
-from nuvom.logs.handlers import LogHandler
+from nuvom.log import LogHandler
 from nuvom.registry.registry import task_name
 
 if TYPE_CHECKING:

@@ -1,18 +1,18 @@
 """Writes what happens in the engine to the log; a subscriber like any other.
 
 Events below the level are not subscribed to, so that they are never made. Of jobs that succeed
-or fail by the thousand only some get a line of their own; ``nuvom.logs.bursts`` counts the rest.
+or fail by the thousand only some get a line of their own; ``Bursts`` counts the rest.
 """
 
 from __future__ import annotations
 
 import logging
+import threading
 from typing import TYPE_CHECKING, Any
 
 from nuvom import events
 from nuvom.core.clock import SYSTEM_CLOCK, Clock
-from nuvom.log import log_event
-from nuvom.logs.bursts import Bursts, Quiet
+from nuvom.log import RateLimit, log_event
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,8 +24,7 @@ _NO_TENTHS_FROM = 100
 _SUCCESS_LINES = 20
 _FAILURE_LINES = 100
 _MOST_OVERDUE = 1000
-_STORE_QUIET_SECS = 10.0
-_PLUGIN_QUIET_SECS = 60.0
+_SECOND = 1.0
 
 
 def subscribe_logging(
@@ -52,9 +51,6 @@ class EventLog:
         self._clock = clock
         self._parked: set[str] = set()
         self._overdue: set[str] = set()  # timed out; the event that says what follows comes next
-        # A full disk or a lost server fails every call, and the log may be on the same disk.
-        self._store_quiet = Quiet(clock, _STORE_QUIET_SECS)
-        self._plugin_quiet = Quiet(clock, _PLUGIN_QUIET_SECS)
         self._bursts = Bursts(clock, self._summarise)
 
     def subscribe(self, bus: events.EventBus) -> Callable[[], None]:
@@ -89,111 +85,93 @@ class EventLog:
             while ends:
                 ends.pop()()
             self._bursts.stop()
-            self._write_held()
 
         return unsubscribe
 
     # ---- jobs -----------------------------------------------------------------------------
 
     def _enqueued(self, event: events.JobEnqueued) -> None:
-        job = event.job
-        text = f"{job.func_name} enqueued on {job.queue}"
-        self._write(logging.DEBUG, "job.enqueued", text, _job(job))
+        self._write_job(logging.DEBUG, "job.enqueued", event.job, f"enqueued on {event.job.queue}")
 
     def _started(self, event: events.JobStarted) -> None:
-        fields = {**_job(event.job, event.worker), "lane": event.lane}
-        text = f"{event.job.func_name} started, attempt {event.job.attempt}"
-        self._write(logging.DEBUG, "job.started", text, fields)
+        said = f"started, attempt {event.job.attempt}"
+        where = {"worker": event.worker, "lane": event.lane}
+        self._write_job(logging.DEBUG, "job.started", event.job, said, **where)
 
     def _succeeded(self, event: events.JobSucceeded) -> None:
         if self._level > logging.DEBUG and not self._bursts.admit("finished", _SUCCESS_LINES):
             return
-        outcome = self._outcome(event.job, "success")
-        fields = self._finished(event.job, event.worker, event.duration_secs, outcome)
-        took = _took(event.duration_secs)
-        text = f"{event.job.func_name} succeeded in {took}"
-        if outcome == "timeout":
-            text = f"{event.job.func_name} timed out after {took}, which its policy ignores"
-        self._write(logging.INFO, "job.finished", text, fields)
+        fields = self._finished(event, "success")
+        said = f"succeeded in {_took(event.duration_secs)}"
+        if fields["outcome"] == "timeout":
+            said = f"timed out after {_took(event.duration_secs)}, which its policy ignores"
+        self._write_job(logging.INFO, "job.finished", event.job, said, **fields)
 
     def _timed_out(self, event: events.JobTimedOut) -> None:
         if len(self._overdue) >= _MOST_OVERDUE:  # of events that this level does not show
             self._overdue.clear()
         self._overdue.add(event.job.id)
 
-    def _outcome(self, job: JobRecord, outcome: str) -> str:
-        if job.id not in self._overdue:
-            return outcome
-        self._overdue.discard(job.id)
-        return "timeout"
-
     def _failed(self, event: events.JobFailed) -> None:
         if not self._bursts.admit("failed", _FAILURE_LINES):
             return
-        outcome = self._outcome(event.job, "failure")
-        fields = self._finished(event.job, event.worker, event.duration_secs, outcome)
-        text = (
-            f"{event.job.func_name} failed after {_took(event.duration_secs)}: {_what(event.error)}"
-        )
-        fields.update(_error(event.error), traceback=event.error.traceback)
-        self._write(logging.ERROR, "job.finished", text, fields)
+        said = f"failed after {_took(event.duration_secs)}: {_what(event.error)}"
+        fields = {**self._finished(event, "failure"), **_error(event.error)}
+        fields["traceback"] = event.error.traceback
+        self._write_job(logging.ERROR, "job.finished", event.job, said, **fields)
 
     def _retrying(self, event: events.JobRetrying) -> None:
         self._overdue.discard(event.job.id)
         if not self._bursts.admit("retried", _FAILURE_LINES):
             return
-        in_secs = max(0.0, event.run_at - self._clock.now())
         why = "" if event.error is None else f": {_what(event.error)}"
-        text = f"{event.job.func_name} is tried again in {_took(in_secs)}{why}"
+        said = f"will be retried in {_took(max(0.0, event.run_at - self._clock.now()))}{why}"
         fields = {
-            **_job(event.job, event.worker),
+            "worker": event.worker,
             "outcome": "retry",
             "duration_s": event.duration_secs,
             **_error(event.error),
         }
-        self._write(logging.WARNING, "job.retry", text, fields)
+        self._write_job(logging.WARNING, "job.retry", event.job, said, **fields)
 
     def _dead(self, event: events.JobDead) -> None:
         if not self._bursts.admit("DEAD", _FAILURE_LINES):
             return
-        job = event.job
-        why = (
-            f"workers died under it {job.deliveries} times" if job.deliveries else "parked too long"
+        deaths = event.job.deliveries
+        said = (
+            f"is DEAD: {f'workers died under it {deaths} times' if deaths else 'parked too long'}"
         )
-        fields = {**_job(job), "outcome": "dead", "error_type": "lost"}
-        self._write(logging.ERROR, "job.finished", f"{job.func_name} is DEAD: {why}", fields)
+        fields = {"outcome": "dead", "error_type": "lost"}
+        self._write_job(logging.ERROR, "job.finished", event.job, said, **fields)
 
     def _cancelled(self, event: events.JobCancelled) -> None:
         fields: dict[str, object] = {"job_id": event.job_id, "outcome": "cancelled"}
         self._write(logging.INFO, "job.finished", f"job {event.job_id} was cancelled", fields)
 
     def _fenced(self, event: events.JobFenced) -> None:
-        text = f"{event.job.func_name}: the outcome was dropped, its lease had passed to another"
-        fields = {**_job(event.job, event.worker), "outcome": "stale"}
-        self._write(logging.WARNING, "job.stale_settle", text, fields)
+        said = "lost its lease to another worker: this outcome was dropped"
+        fields = {"worker": event.worker, "outcome": "stale"}
+        self._write_job(logging.WARNING, "job.stale_settle", event.job, said, **fields)
 
     def _is_parked(self, event: events.JobParked) -> None:
         if event.job.func_name in self._parked:
             return
         self._parked.add(event.job.func_name)
-        name = event.job.func_name
-        text = f"{name} cannot run here, its jobs are PARKED until a worker can: {event.reason}"
-        self._write(logging.WARNING, "job.parked", text, _job(event.job))
+        said = f"cannot run here, its jobs are PARKED until a worker can: {event.reason}"
+        self._write_job(logging.WARNING, "job.parked", event.job, said)
 
     def _reaped(self, event: events.JobReaped) -> None:
-        if not self._bursts.admit("taken back", _FAILURE_LINES):
-            return
-        text = f"{event.job.func_name} was taken back: its worker died or went silent"
-        self._write(logging.WARNING, "job.lost", text, {**_job(event.job), "outcome": "lost"})
+        if self._bursts.admit("taken back", _FAILURE_LINES):
+            said = "was taken back: its worker died or went silent"
+            self._write_job(logging.WARNING, "job.lost", event.job, said, outcome="lost")
 
     def _hook_failed(self, event: events.HookFailed) -> None:
-        text = f"the hook {event.hook} of {event.job.func_name} failed: {_what(event.error)}"
-        fields = {**_job(event.job), **_error(event.error), "hook": event.hook}
+        job, error = event.job, event.error
         # Per task: a hook that always fails would have a line for each job.
-        fields.update(
-            traceback=event.error.traceback, rate_key=f"{event.job.func_name} {event.hook}"
-        )
-        self._write(logging.WARNING, "hook.error", text, fields)
+        rate_key = f"{job.func_name} {event.hook}"
+        fields = {"hook": event.hook, "traceback": error.traceback, "rate_key": rate_key}
+        text = f"the hook {event.hook} of {job.func_name} failed: {_what(error)}"
+        self._write(logging.WARNING, "hook.error", text, {**_job(job), **_error(error), **fields})
 
     # ---- workers, stores, plugins ---------------------------------------------------------
 
@@ -208,43 +186,45 @@ class EventLog:
         self._write(logging.INFO, "worker.stopped", text, {"worker": event.worker})
 
     def _backend_failed(self, event: events.BackendFailed) -> None:
-        held = self._store_quiet.admit(event.error.type)
-        if held is None:
-            return
-        text = f"the store failed at {event.op}: {_what(event.error)}{_more(held)}"
-        fields = {"op": event.op, **_error(event.error), "rate_key": False}
+        text = f"the store failed at {event.op}: {_what(event.error)}"
+        # Per type: a full disk or a lost server fails every call.
+        fields = {"op": event.op, **_error(event.error), "rate_key": event.error.type}
         self._write(logging.ERROR, "backend.error", text, fields)
 
     def _callback_failed(self, name: str, error: BaseException, count: int) -> None:
-        held = self._plugin_quiet.admit(name)
-        if held is None:
-            return
         # Not the exception's own text: reading it may fail, and the traceback has it anyhow.
-        text = f"the subscriber {name} failed: {type(error).__name__}{_more(held)}"
-        fields = {"plugin": name, "failures": count, "rate_key": False}
+        text = f"the subscriber {name} failed: {type(error).__name__}"
+        fields = {"plugin": name, "failures": count, "rate_key": name}
         log_event(self._logger, logging.WARNING, "plugin.error", text, fields=fields, error=error)
-
-    def _write_held(self) -> None:
-        for error_type, held in self._store_quiet.drain().items():
-            text = f"the store failed {held} more times: {error_type}"
-            fields: dict[str, object] = {"error_type": error_type, "rate_key": False}
-            self._write(logging.ERROR, "backend.error", text, fields)
-        for name, held in self._plugin_quiet.drain().items():
-            text = f"the subscriber {name} failed {held} more times"
-            self._write(logging.WARNING, "plugin.error", text, {"plugin": name, "rate_key": False})
 
     # ---- lines ----------------------------------------------------------------------------
 
     def _finished(
-        self, job: JobRecord, worker: str, duration_secs: float, outcome: str
+        self, event: events.JobSucceeded | events.JobFailed, outcome: str
     ) -> dict[str, object]:
-        began = self._clock.now() - duration_secs
+        """Return the fields of an attempt that has ended."""
+        job, duration_secs = event.job, event.duration_secs
+        if job.id in self._overdue:
+            self._overdue.discard(job.id)
+            outcome = "timeout"
+        waited = self._clock.now() - duration_secs - max(job.created_at, job.run_at)
         return {
-            **_job(job, worker),
+            "worker": event.worker,
             "outcome": outcome,
             "duration_s": round(duration_secs, 6),
-            "wait_s": round(max(0.0, began - max(job.created_at, job.run_at)), 3),
+            "wait_s": round(max(0.0, waited), 3),
         }
+
+    def _write_job(
+        self,
+        level: int,
+        event: str,
+        job: JobRecord,
+        said: str,
+        **fields: object,
+    ) -> None:
+        """Write a line about a job that begins with its task's name."""
+        self._write(level, event, f"{job.func_name} {said}", {**_job(job), **fields})
 
     def _write(self, level: int, event: str, text: str, fields: dict[str, object]) -> None:
         log_event(self._logger, level, event, text, fields=fields)
@@ -265,14 +245,14 @@ _SUMMARIES = {
 }
 
 
-def _job(job: JobRecord, worker: str | None = None) -> dict[str, object]:
+def _job(job: JobRecord) -> dict[str, object]:
     return {
         "job_id": job.id,
         "task": job.func_name,
         "queue": job.queue,
         "attempt": job.attempt,
         "lease_epoch": job.lease_epoch,
-        "worker": worker,
+        "worker": None,
     }
 
 
@@ -286,10 +266,6 @@ def _what(error: StoredError) -> str:
     return f"{error.type}: {error.message}" if error.message else error.type
 
 
-def _more(held: int) -> str:
-    return f" (and {held} more times before)" if held else ""
-
-
 def _took(secs: float) -> str:
     millis = secs * 1000
     if 0 < millis < _LEAST_MILLIS:
@@ -299,3 +275,65 @@ def _took(secs: float) -> str:
 
 def _short(number: float) -> str:
     return f"{number:.0f}" if number >= _NO_TENTHS_FROM else f"{number:.1f}".removesuffix(".0")
+
+
+class Bursts:
+    """Admits a number of events a second, by word, and reports how many it held back.
+
+    A worker that finishes a hundred thousand jobs a second must neither flood its log nor be
+    slowed down by it; and no failure may pass without a trace. A thread runs only while
+    something is held back. ``stop`` reports at once.
+    """
+
+    def __init__(self, clock: Clock, report: Callable[[str, int], None]) -> None:
+        self._clock = clock
+        self._report = report
+        self._limit = RateLimit(_SECOND, clock)
+        self._reporter: threading.Thread | None = None
+        self._stopping = threading.Event()
+        self._lock = threading.Lock()
+
+    def admit(self, word: str, most: int) -> bool:
+        """Return whether this is one of the first ``most`` events called ``word`` of a second."""
+        with self._lock:
+            if self._reporter is None:  # under load it ends the seconds: then this asks no clock
+                self._limit.ended()
+            is_admitted = self._limit.admit(word, most)
+            if not is_admitted and self._reporter is None:
+                self._start_reporter()
+            return is_admitted
+
+    def stop(self) -> None:
+        """Report what is held back, and end the thread; twice is fine."""
+        with self._lock:
+            reporter = self._reporter
+            self._stopping.set()
+        self._report_held()
+        if reporter is not None:
+            reporter.join(_SECOND)
+
+    def _start_reporter(self) -> None:
+        self._stopping = threading.Event()
+        self._reporter = threading.Thread(
+            target=self._report_each_second,
+            args=(self._stopping,),
+            name="nuvom-log-counts",
+            daemon=True,
+        )
+        self._reporter.start()
+
+    def _report_each_second(self, stopping: threading.Event) -> None:
+        is_held = True
+        while is_held:
+            self._clock.wait(stopping, _SECOND)
+            is_held = self._report_held()
+
+    def _report_held(self) -> bool:
+        """Report and forget what is held back; return whether there was anything."""
+        with self._lock:
+            held = self._limit.ended(at_once=True)
+            if not held:
+                self._reporter = None
+        for word, count in held:
+            self._report(str(word), count)
+        return bool(held)

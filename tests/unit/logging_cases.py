@@ -10,10 +10,10 @@ from contextlib import contextmanager
 from typing import NamedTuple
 
 from nuvom.core import job_context
+from nuvom.core.clock import SYSTEM_CLOCK, Clock
 from nuvom.core.record import JobRecord
-from nuvom.logs.fields import JobFields
-from nuvom.logs.formats import make_format
-from nuvom.logs.handlers import LogHandler, RateLimit
+from nuvom.log import LogHandler
+from nuvom.logs.formats import JobFields, make_format
 
 WORKER = "0198f000-0000-7000-8000-0000000000aa"
 FORMATS = ("plain", "rich", "json", "logfmt")
@@ -88,12 +88,12 @@ class Collector:
         fmt: str = "plain",
         *,
         worker: str | None = None,
-        limit: RateLimit | None = None,
+        clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         self.stream = io.StringIO()
         fields = JobFields(worker, "host" if worker else None)
         self.handler = LogHandler(
-            self.stream, make_format(fmt, self.stream), fields=fields, limit=limit
+            self.stream, make_format(fmt, self.stream), fields=fields, clock=clock
         )
         logger.addHandler(self.handler)
 

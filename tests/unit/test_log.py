@@ -13,9 +13,15 @@ from textwrap import dedent
 import pytest
 
 from nuvom import log
-from nuvom.log import configure_logging, flush_logs, get_logger, log_event, reset_logging
+from nuvom.log import (
+    LogHandler,
+    configure_logging,
+    flush_logs,
+    get_logger,
+    log_event,
+    reset_logging,
+)
 from nuvom.logs.formats import JsonFormat, PlainFormat, RichFormat
-from nuvom.logs.handlers import LogHandler
 
 from .logging_cases import WORKER, Job, inside, make_job
 

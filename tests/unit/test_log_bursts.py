@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from nuvom.core.clock import Clock, Waitable
-from nuvom.logs.bursts import Bursts, Quiet
+from nuvom.logs.events import Bursts
 
 
 class Seconds(Clock):
@@ -159,23 +159,3 @@ def test_nothing_is_lost_when_many_threads_count(clock: Seconds, reports: Report
 
     assert 8000 == sum(passed) + sum(held for _, held in reports)
     assert 20 == sum(passed)
-
-
-def test_quiet_admits_one_and_counts_until_the_time_is_over(clock: Seconds) -> None:
-    quiet = Quiet(clock, 10)
-
-    assert [0, None, None] == [quiet.admit("x") for _ in range(3)]
-    assert 0 == quiet.admit("y")
-    clock.secs += 10
-    assert 2 == quiet.admit("x")
-    assert quiet.admit("x") is None
-
-
-def test_what_quiet_holds_back_can_be_taken_out_once(clock: Seconds) -> None:
-    quiet = Quiet(clock, 10)
-    for _ in range(4):
-        quiet.admit("x")
-    quiet.admit("y")
-
-    assert {"x": 3} == quiet.drain()
-    assert {} == quiet.drain()

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from nuvom.logs.fields import (
+from nuvom.logs.formats import (
     JobFields,
     TracePlace,
     add_tracer,

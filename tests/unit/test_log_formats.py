@@ -13,8 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nuvom.logs import formats as log_formats
-from nuvom.logs.fields import JobFields
-from nuvom.logs.formats import RichFormat, make_format, pairs, timestamp
+from nuvom.logs.formats import JobFields, RichFormat, make_format, pairs, timestamp
 
 from .logging_cases import FORGERIES, FORMATS, WORKER, Job, failing, inside, make_job
 

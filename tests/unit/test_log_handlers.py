@@ -9,7 +9,7 @@ import logging
 import pytest
 
 from nuvom.core.clock import Clock
-from nuvom.logs.handlers import LogHandler, RateLimit
+from nuvom.log import LogHandler
 from nuvom.testing.conformance import crew
 from tests.engine import LIMIT_SECS
 from tests.lab.points import Points
@@ -40,7 +40,7 @@ def logger() -> logging.Logger:
 
 @pytest.fixture
 def collector(logger: logging.Logger, clock: Hand) -> Collector:
-    return Collector(logger, limit=RateLimit(clock=clock))
+    return Collector(logger, clock=clock)
 
 
 def event(logger: logging.Logger, text: str = "the store failed", **extra: object) -> None:

@@ -8,8 +8,7 @@ import sys
 from pathlib import Path
 
 from nuvom.logs import events as log_events
-from nuvom.logs.fields import SCHEMA
-from nuvom.logs.formats import FORMATS
+from nuvom.logs.formats import FORMATS, SCHEMA
 
 PAGE = (Path(__file__).parents[2] / "docs" / "logging.md").read_text(encoding="utf-8")
 SNIPPETS = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)

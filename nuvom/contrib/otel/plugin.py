@@ -8,7 +8,7 @@ from nuvom.contrib.otel.measuring import Measuring
 from nuvom.contrib.otel.processing import ProcessingCompanion
 from nuvom.contrib.otel.sending import SendingCompanion, current_place
 from nuvom.events import EventBus, JobEnqueued, default_bus
-from nuvom.logs.fields import add_tracer
+from nuvom.logs.formats import add_tracer
 from nuvom.plugins.contracts import Plugin
 
 if TYPE_CHECKING:

@@ -24,7 +24,7 @@ from nuvom.contrib.otel.sending import (
     fail,
     place_of_span,
 )
-from nuvom.logs.fields import add_tracer
+from nuvom.logs.formats import add_tracer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from nuvom.core.clock import Clock
     from nuvom.core.record import JobRecord, StoredError
-    from nuvom.logs.fields import TracePlace
+    from nuvom.logs.formats import TracePlace
 
 _MOST_LINKS = 128  # what SDKs keep of one span by default
 _NANO = 1_000_000_000

@@ -13,7 +13,7 @@ from nuvom._version import __version__
 from nuvom.contrib.otel import names
 from nuvom.contrib.otel.carrying import attached, context_of, headers_of
 from nuvom.core.text import mask_text
-from nuvom.logs.fields import TracePlace, add_tracer
+from nuvom.logs.formats import TracePlace, add_tracer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
