@@ -27,10 +27,10 @@ def too_old(major: int, minor: int) -> str:
     ).format(major, minor)
 
 
-def newer_python() -> "list[str] | None":
+def newer_python(oldest: "tuple[int, int]" = OLDEST) -> "list[str] | None":
     """Return the command of a Python on this machine that is new enough, or None."""
-    versioned = [["python3.%d" % minor] for minor in range(14, OLDEST[1] - 1, -1)]
-    probe = "import sys; sys.exit(sys.version_info < %r)" % (OLDEST,)
+    versioned = [["python3.%d" % minor] for minor in range(14, oldest[1] - 1, -1)]
+    probe = "import sys; sys.exit(sys.version_info < %r)" % (oldest,)
     for command in [*versioned, ["python3"], ["python"], ["py", "-3"]]:
         found = shutil.which(command[0])
         if found is None:

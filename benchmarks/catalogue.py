@@ -14,7 +14,9 @@ class Peer:
         module: Where its adapter is.
         variables: Environment variables that choose the variant.
         server: ``redis``, ``postgres`` or none.
-        room: Its own environment under ``.bench-venv``, when it does not get along with others.
+        environment: Its own one inside ``.bench-venv``, where it does not get along with others
+            or cannot be installed on each system.
+        oldest_python: What it needs, when it has an environment of its own.
         drain, enqueue, bulk: How many jobs each of these measures takes.
         kind: ``peer``, ``nuvom`` or ``loop``: what ratios are made of.
     """
@@ -24,7 +26,8 @@ class Peer:
     module: str
     variables: dict[str, str] = field(default_factory=dict)
     server: str | None = None
-    room: str | None = None
+    environment: str | None = None
+    oldest_python: tuple[int, int] = (3, 11)
     drain: int = 5_000
     enqueue: int = 5_000
     bulk: int = 20_000
@@ -51,6 +54,13 @@ def _nuvom(backend: str, durability: str, **counts: Any) -> Peer:
 def _huey(name: str, title: str, server: str | None = None, **counts: Any) -> Peer:
     chosen = {"BENCH_VARIANT": name}
     return Peer(f"huey-{name}", title, "peers.huey_app", chosen, server, **counts)
+
+
+def _honker(name: str, title: str, **counts: Any) -> Peer:
+    chosen = {"BENCH_VARIANT": name}
+    return Peer(
+        f"honker-{name}", title, "peers.honker_sqlite", chosen, environment="honker", **counts
+    )
 
 
 def _loop(durability: str, **counts: Any) -> Peer:
@@ -80,20 +90,31 @@ PEERS = (
     Peer("rq", "RQ, Redis", "peers.rq_redis", server="redis", drain=1_500, bulk=5_000),
     Peer(
         "procrastinate",
-        "Procrastinate, PostgreSQL",
+        "Procrastinate, PostgreSQL, no results",
         "peers.procrastinate_pg",
         server="postgres",
         drain=1_500,
         enqueue=2_000,
         bulk=10_000,
     ),
-    Peer("taskito", "taskito, SQLite", "peers.taskito_sqlite", drain=2_000),
+    Peer("flexiq", "flexiq, SQLite", "peers.flexiq_sqlite", drain=2_000),
+    _honker("tasks", "honker, SQLite, tasks", drain=5_000),
+    _honker("batch", "honker, SQLite, raw batches, no results", drain=50_000),
+    Peer(
+        "ardiq",
+        "ardiq, Redis",
+        "peers.ardiq_redis",
+        server="redis",
+        environment="ardiq",
+        oldest_python=(3, 12),
+        drain=30_000,
+    ),
     Peer(
         "nuvom-0.11",
         "Nuvom 0.11.2, SQLite",
         "peers.nuvom_0_11",
         {"NUVOM_QUEUE_BACKEND": "sqlite", "NUVOM_RESULT_BACKEND": "sqlite"},
-        room="nuvom-0.11",
+        environment="nuvom-0.11",
         drain=1_000,
         enqueue=1_000,
     ),

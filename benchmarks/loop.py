@@ -14,7 +14,7 @@ from typing import Any
 
 import body
 import msgspec
-from peers.base import FOLDER, Adapter
+from peers.base import FOLDER, Adapter, survives
 
 DURABILITY = os.environ.get("BENCH_VARIANT", "full")
 BATCH = 500
@@ -40,10 +40,8 @@ class adapter(Adapter):  # noqa: N801  # the name that probe.py looks for
     in_process = True
 
     def open(self) -> None:
-        self.durability = {
-            "full": "survives a power cut (synchronous=FULL)",
-            "normal": "survives the death of a process, not a power cut (synchronous=NORMAL)",
-        }[DURABILITY]
+        setting = f"synchronous={DURABILITY.upper()}"
+        self.durability = survives(setting, power_cut=DURABILITY == "full")
         path = FOLDER / "loop.db"
         self.connection = sqlite3.connect(path, isolation_level=None)
         self.connection.execute("PRAGMA journal_mode = WAL")

@@ -27,6 +27,7 @@ def main(name: str, measure: str, scale: float) -> dict[str, Any]:
             return {
                 "versions": adapter.versions(),
                 "durability": adapter.durability,
+                "keeps_results": adapter.keeps_results,
                 "worker": adapter.worker_text,
             }
         return _measured(measure, adapter, peer, scale)

@@ -30,7 +30,7 @@ import chart
 import facts
 import report
 from catalogue import PEERS
-from rooms import RoomFailed, python_of
+from environments import SetupFailed, python_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -161,10 +161,10 @@ class Run:
     def _cannot(self, peer: Peer) -> str | None:
         """Return why a peer cannot take part, None when it can."""
         try:
-            python_of(peer.room)
+            python_of(peer)
             if peer.server and peer.server not in self.servers:
                 self.servers[peer.server] = facts.server(peer.server)
-        except RoomFailed as failure:
+        except (SetupFailed, OSError, subprocess.SubprocessError) as failure:
             return str(failure)
         except Exception as error:  # noqa: BLE001  # of a client library: no server, no rights
             return f"{peer.server} cannot be used here: {str(error).splitlines()[0]}"
@@ -210,7 +210,7 @@ class Run:
             "PYTHONPATH": str(HERE),
             "PYTHONUNBUFFERED": "1",
         }
-        command = [str(python_of(peer.room)), str(HERE / "probe.py"), peer.name, measure]
+        command = [str(python_of(peer)), str(HERE / "probe.py"), peer.name, measure]
         try:
             done = subprocess.run(
                 [*command, str(self.options.scale)],

@@ -55,6 +55,7 @@ class _Figures:
     def __init__(self, found: Found) -> None:
         self._rows = {one["name"]: one["median"] for one in found["peers"]}
         peers = [one for one in found["peers"] if one["kind"] == "peer"]
+        peers = [one for one in peers if one.get("keeps_results", True)]  # the same work
         self._peers = [one["median"] for one in peers]
         self._served = [one["median"] for one in peers if one.get("server")]
 

@@ -6,7 +6,6 @@ Nothing is installed here from anywhere: pip and venv are replaced where a test 
 from __future__ import annotations
 
 import ast
-import importlib.util
 import os
 import re
 import signal
@@ -24,6 +23,7 @@ from tools import environment, verbs
 from tools.environment import Environment, SetupFailed
 from tools.run import run
 
+RUNNING = environment.version_of(sys.executable)
 PARALLEL = f"--numprocesses={verbs.PROCESSES}"
 
 if TYPE_CHECKING:
@@ -328,8 +328,8 @@ def test_request_to_end_is_handed_on_to_the_program() -> None:
 class Installer(Environment):
     """An environment whose pip only writes down what it was asked for."""
 
-    def __init__(self, folder: Path) -> None:
-        super().__init__(folder)
+    def __init__(self, root: Path) -> None:
+        super().__init__(root / ".venv", root=root)
         self.installed: list[str] = []
         self.code = 0
 
@@ -349,7 +349,7 @@ def make(folder: Path) -> None:
     place = Environment(folder)
     place.bin.mkdir(parents=True, exist_ok=True)
     place.python.touch()
-    (folder / "pyvenv.cfg").write_text(f"version = {environment.running()}.0\n", encoding="utf-8")
+    (folder / "pyvenv.cfg").write_text(f"version = {RUNNING}.0\n", encoding="utf-8")
 
 
 @pytest.fixture
@@ -360,8 +360,6 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Installer:
     (root / "nuvom").mkdir()
     for name in ("requirements/a.txt", "requirements/b.txt", "pyproject.toml", "nuvom/x.py"):
         (root / name).write_text(name, encoding="utf-8")
-    monkeypatch.setattr(environment, "ROOT", root)
-    monkeypatch.setattr(environment, "REQUIREMENTS", root / "requirements")
 
     def venv(*command: object) -> int:
         assert [sys.executable, "-m", "venv"] == list(command[:3])
@@ -369,7 +367,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Installer:
         return 0
 
     monkeypatch.setattr(environment, "run", venv)
-    return Installer(root / ".venv")
+    return Installer(root)
 
 
 def test_first_call_installs_pinned_files_and_the_package(place: Installer) -> None:
@@ -382,6 +380,12 @@ def test_first_call_installs_pinned_files_and_the_package(place: Installer) -> N
 def test_second_call_installs_nothing(place: Installer) -> None:
     place.prepare("a.txt")
     assert [] == place.prepare("a.txt")
+
+
+def test_environment_of_a_peer_has_no_package(place: Installer) -> None:
+    (requirements,) = place.prepare("a.txt", package="")
+    assert requirements.endswith("a.txt")
+    assert [] == place.prepare("a.txt", package="")
 
 
 def test_other_verb_installs_only_what_is_missing(place: Installer) -> None:
@@ -449,7 +453,7 @@ def test_environment_of_another_python_is_made_anew(place: Installer) -> None:
     (place.folder / "pyvenv.cfg").write_text("version_info = 3.4.1.final.0\n", encoding="utf-8")
     assert "3.4" == place.version()
     assert 2 == len(place.prepare("a.txt"))
-    assert environment.running() == place.version()
+    assert RUNNING == place.version()
 
 
 def test_folder_that_somebody_else_made_is_never_removed(place: Installer) -> None:
@@ -482,10 +486,10 @@ def test_environment_that_runs_this_program_is_not_pulled_from_under_it(
 def test_python_without_venv_names_the_package_to_install(
     place: Installer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(environment, "has_modules", lambda python, *names: False)
     with pytest.raises(SetupFailed, match="has no venv") as failure:
         place.prepare("a.txt")
-    assert f"sudo apt install python{environment.running()}-venv" in failure.value.fix
+    assert f"sudo apt install python{RUNNING}-venv" in failure.value.fix
 
 
 def test_failure_of_venv_is_reported(place: Installer, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,11 +6,12 @@ A stamp lets the next call start at once; a lock file beside the folder keeps tw
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
-import importlib.util
 import json
 import os
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -20,7 +21,6 @@ from tools.run import ROOT, run, say
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-REQUIREMENTS = ROOT / "requirements"
 STAMP = "nuvom-dev.json"
 NETWORK = (
     "Check the network or proxy and run this again. Without a network, point pip at\n"
@@ -41,24 +41,32 @@ class Environment:
 
     The stamp holds hashes of what is installed, ``made`` (by dev.py, which may then remove the
     folder) and ``busy`` (an installation began and did not end).
+
+    Args:
+        folder: Where it is.
+        base: The Python to make it with.
+        root: The checkout that its requirements and its package come from.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, base: str = sys.executable, root: Path = ROOT) -> None:
         self.folder = folder
+        self.base = base
+        self.root = root
         self.bin = folder / ("Scripts" if os.name == "nt" else "bin")
         self.python = self.bin / ("python.exe" if os.name == "nt" else "python")
 
     @contextlib.contextmanager
-    def ready(self, files: Iterable[str], package: str) -> Iterator[None]:
+    def ready(self, files: Iterable[str], package: str = "") -> Iterator[None]:
         """Install what is missing; while the caller's block runs, nobody else changes it.
 
         Args:
             files: Names in ``requirements/``.
-            package: ``editable``, or ``installed`` for a copy of the package as users get it.
+            package: ``editable``, ``installed`` for a copy of the package as users get it, or
+                nothing.
         Raises: SetupFailed.
         """
-        wanted = {name: digest([REQUIREMENTS / name]) for name in files}
-        form = {package: digest(sources(package))}
+        wanted = {name: digest([self.root / "requirements" / name]) for name in files}
+        form = {package: digest(sources(self.root, package))} if package else {}
         self.folder.parent.mkdir(parents=True, exist_ok=True)
         lock = self.folder.with_name(f"{self.folder.name}.lock")
         while True:
@@ -71,16 +79,18 @@ class Environment:
                     self._fill(wanted, form)
 
     def has(self, files: dict[str, str], package: dict[str, str]) -> bool:
-        """Return whether the stamp covers all of this, for the Python that runs now."""
+        """Return whether the stamp covers all of this."""
         stamp = self.stamp()
-        covered = files.items() <= stamp["files"].items() and stamp["package"] == package
+        covered = files.items() <= stamp["files"].items()
+        covered = covered and package.items() <= stamp["package"].items()
         return covered and not stamp["busy"] and self.is_usable()
 
     def is_usable(self) -> bool:
-        """Return whether it runs the Python that runs now and is in a sound state."""
+        """Return whether it runs a Python like its base and is in a sound state."""
         stamp = self.stamp()
         cut_short = stamp["made"] and stamp["busy"]
-        return self.python.exists() and self.version() == running() and not cut_short
+        is_current = self.python.exists() and self.version() == version_of(self.base)
+        return is_current and not cut_short
 
     def run(self, *arguments: str | Path, cwd: Path = ROOT) -> int:
         """Run its Python with these arguments; return the exit code."""
@@ -124,24 +134,26 @@ class Environment:
         try:
             if missing:
                 self._install_requirements(missing)
-            if stamp["package"] != package:
+            if package and stamp["package"] != package:
                 self._install_package(next(iter(package)))
         except SetupFailed:  # pip ended by itself: what it left is sound, only incomplete
             self._write_stamp(**{**stamp, "busy": False, "files": {}, "package": {}})
             raise
-        done = {"busy": False, "files": {**stamp["files"], **files}, "package": package}
+        done = {"busy": False, "files": {**stamp["files"], **files}}
+        done |= {"package": package or stamp["package"]}
         self._write_stamp(**{**stamp, **done})
 
     def _install_requirements(self, names: list[str]) -> None:
         say(f"installing {', '.join(names)} into {self.folder.name}")
-        files = [part for name in names for part in ("-r", str(REQUIREMENTS / name))]
+        folder = self.root / "requirements"
+        files = [part for name in names for part in ("-r", str(folder / name))]
         self._pip(NETWORK, "--require-hashes", *files)
 
     def _install_package(self, form: str) -> None:
         say(f"installing nuvom ({form}) into {self.folder.name}")
         how = "--editable" if form == "editable" else "--force-reinstall"
         fix = "See the message above: a file that pyproject.toml names may be missing or wrong."
-        self._pip(fix, "--no-deps", "--no-build-isolation", how, str(ROOT))
+        self._pip(fix, "--no-deps", "--no-build-isolation", how, str(self.root))
 
     def _pip(self, fix: str, *arguments: str) -> None:
         quiet = ["--quiet", "--no-input", "--disable-pip-version-check"]
@@ -150,15 +162,16 @@ class Environment:
 
     def _make(self) -> None:
         self._clear()
-        if not (importlib.util.find_spec("ensurepip") and importlib.util.find_spec("venv")):
+        version = version_of(self.base)
+        if not has_modules(self.base, "ensurepip", "venv"):
             raise SetupFailed(
-                f"this Python ({sys.executable}) cannot make environments: it has no venv",
-                f"Install it: sudo apt install python{running()}-venv",
+                f"this Python ({self.base}) cannot make environments: it has no venv",
+                f"Install it: sudo apt install python{version}-venv",
             )
-        say(f"creating {self.folder.name} with Python {running()}")
+        say(f"creating {self.folder.name} with Python {version}")
         self.folder.mkdir(exist_ok=True)
         self._write_stamp(made=True, busy=True, files={}, package={})
-        if run(sys.executable, "-m", "venv", self.folder) != 0:
+        if run(self.base, "-m", "venv", self.folder) != 0:
             raise SetupFailed(f"{self.folder} could not be created", "See the message above.")
 
     def _clear(self) -> None:
@@ -167,7 +180,7 @@ class Environment:
             return
         if not self.stamp()["made"]:
             raise SetupFailed(
-                f"{self.folder} is no environment of dev.py for Python {running()}",
+                f"{self.folder} is no environment of dev.py for Python {version_of(self.base)}",
                 "Remove it, or name another folder in NUVOM_VENV.",
             )
         if Path(sys.prefix).resolve() == self.folder.resolve():
@@ -178,17 +191,34 @@ class Environment:
         shutil.rmtree(self.folder)
 
 
-def running() -> str:
-    """Return the version of the Python that runs now, as ``3.11``."""
-    return f"{sys.version_info.major}.{sys.version_info.minor}"
+@functools.cache
+def version_of(python: str) -> str:
+    """Return the version of a Python as ``3.11``.
+
+    Raises: OSError, subprocess.CalledProcessError: it does not run.
+    """
+    if python == sys.executable:
+        return f"{sys.version_info.major}.{sys.version_info.minor}"
+    return _answer(python, "import sys; print('%d.%d' % sys.version_info[:2])")
 
 
-def sources(package: str) -> list[Path]:
+def has_modules(python: str, *names: str) -> bool:
+    """Return whether a Python has these modules."""
+    looks = f"import importlib.util as u; print(all(u.find_spec(n) for n in {names!r}))"
+    return _answer(python, looks) == "True"
+
+
+def _answer(python: str, program: str) -> str:
+    done = subprocess.run([python, "-c", program], check=True, capture_output=True, text=True)
+    return done.stdout.strip()
+
+
+def sources(root: Path, package: str) -> list[Path]:
     """Return the files whose change makes a new installation of the package necessary."""
-    built = [ROOT / "pyproject.toml", ROOT / "README.md", ROOT / "LICENSE"]
+    built = [root / "pyproject.toml", root / "README.md", root / "LICENSE"]
     if package == "editable":
         return built[:1]
-    code = (ROOT / "nuvom").rglob("*")
+    code = (root / "nuvom").rglob("*")
     return built + sorted(path for path in code if path.is_file() and path.suffix != ".pyc")
 
 

@@ -192,7 +192,9 @@ def _lint_steps(*, fix: bool) -> Iterator[tuple[str, Path, list[str]]]:
     apart += [ROOT / "benchmarks"] if (ROOT / "benchmarks").exists() else []
     for folder in apart:
         cache = f"--cache-dir={ROOT / '.mypy_cache' / folder.name}"
-        yield f"types of {folder.name}", folder, ["mypy", settings, cache, "."]
+        # The benchmarks make their environments as dev.py does.
+        ours = ["../tools", "../dev.py"] if folder.name == "benchmarks" else []
+        yield f"types of {folder.name}", folder, ["mypy", settings, cache, ".", *ours]
     yield "architecture", ROOT, ["pytest", "-q", "tests/test_architecture.py"]
     yield "links", ROOT, ["tests.architecture.pages"]
 

@@ -96,6 +96,12 @@ class Adapter:
         return {name: version(name) for name in self.packages}
 
 
+def survives(what: str, *, power_cut: bool) -> str:
+    """Return what a stored job survives, with the setting that says so."""
+    lives = "a power cut" if power_cut else "the death of a process, not a power cut"
+    return f"survives {lives} ({what})"
+
+
 def program(name: str) -> str:
     """Return the path of a command of this environment."""
     return str(Path(sys.executable).with_name(name + (".exe" if os.name == "nt" else "")))

@@ -8,14 +8,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from peers.base import FOLDER, Adapter, program
+from peers.base import FOLDER, Adapter, program, survives
 
 BACKEND = os.environ.get("NUVOM_QUEUE_BACKEND", "sqlite")
 DURABILITY = os.environ.get("NUVOM_DURABILITY", "full")
-_SURVIVES = {
-    "full": "survives a power cut (durability=full)",
-    "normal": "survives the death of a process, not a power cut (durability=normal)",
-}
 
 
 def make_project(folder: Path) -> None:
@@ -34,7 +30,8 @@ class NuvomAdapter(Adapter):
     has_bulk = True
 
     def open(self) -> None:
-        self.durability = _SURVIVES[DURABILITY]
+        setting = f"durability={DURABILITY}"
+        self.durability = survives(setting, power_cut=DURABILITY == "full")
         make_project(FOLDER)
         shutil.copy(Path(__file__).parents[1] / "tasks" / "reach_tasks.py", FOLDER)
         os.chdir(FOLDER)
