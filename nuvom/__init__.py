@@ -1,75 +1,23 @@
 """Nuvom: background tasks for Python without a broker.
 
 ``@task`` makes a function a task, ``.delay()`` stores a job, a worker runs it, and the result
-can be read from anywhere. Only the decorator and the steering signals are loaded with the
-package; every other name is imported when it is first used.
+can be read from anywhere. Only the decorator, the errors and the signals (``Retry``, ``Snooze``,
+``Discard``) are loaded with the package; every other name is imported when it is first used.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from nuvom import errors
 from nuvom._version import __version__
 from nuvom.core.signals import Discard, Retry, Snooze
+from nuvom.errors import *  # noqa: F403  # all errors, and nothing else
 from nuvom.task import task
 
 if TYPE_CHECKING:
-    from nuvom import errors, events, sdk
+    from nuvom import events, sdk
     from nuvom.core.record import JobRecord, JobStatus, StoredError
-    from nuvom.errors import (
-        AmbiguousJob,
-        AmbiguousTask,
-        BackendNameTaken,
-        BackendUnavailable,
-        CapabilityMissing,
-        ConfigError,
-        CorruptRecord,
-        DuplicateTask,
-        FailureNotFound,
-        IncompatiblePlugin,
-        InvalidArguments,
-        InvalidConfigFile,
-        InvalidId,
-        InvalidManifest,
-        InvalidSetting,
-        InvalidTaskOption,
-        JobCancelled,
-        JobFailed,
-        JobNotFound,
-        JobTimeout,
-        LeaseLost,
-        MissingExtra,
-        NoCurrentJob,
-        NotStorable,
-        NuvomError,
-        PayloadError,
-        PayloadTooLarge,
-        PluginError,
-        PluginFailed,
-        PluginNotFound,
-        PluginNotLoaded,
-        PluginNotTrusted,
-        PluginsOff,
-        ProjectNotFound,
-        QueueError,
-        QueueFull,
-        QueueNotFound,
-        Refused,
-        ResultError,
-        ResultTooLarge,
-        SerializationError,
-        StorageFull,
-        TaskError,
-        TaskHidden,
-        TaskImportFailed,
-        TaskNotFound,
-        TaskNotImportable,
-        UnknownBackend,
-        UnknownSetting,
-        WaitInsideTask,
-        WorkerChildDied,
-        WorkerNotFound,
-    )
     from nuvom.execution.current import current_job
     from nuvom.job import Job, JobList
     from nuvom.runtime import configure
@@ -88,71 +36,19 @@ _HOMES = {
     "current_job": "nuvom.execution.current",
     "local_worker": "nuvom.worker",
 }
-_MODULES = frozenset({"errors", "events", "sdk"})
+_MODULES = frozenset({"events", "sdk"})
 
 __all__ = [
-    "AmbiguousJob",
-    "AmbiguousTask",
     "AsyncTask",
-    "BackendNameTaken",
-    "BackendUnavailable",
-    "CapabilityMissing",
-    "ConfigError",
-    "CorruptRecord",
     "Discard",
-    "DuplicateTask",
-    "FailureNotFound",
-    "IncompatiblePlugin",
-    "InvalidArguments",
-    "InvalidConfigFile",
-    "InvalidId",
-    "InvalidManifest",
-    "InvalidSetting",
-    "InvalidTaskOption",
     "Job",
-    "JobCancelled",
-    "JobFailed",
     "JobList",
-    "JobNotFound",
     "JobRecord",
     "JobStatus",
-    "JobTimeout",
-    "LeaseLost",
-    "MissingExtra",
-    "NoCurrentJob",
-    "NotStorable",
-    "NuvomError",
-    "PayloadError",
-    "PayloadTooLarge",
-    "PluginError",
-    "PluginFailed",
-    "PluginNotFound",
-    "PluginNotLoaded",
-    "PluginNotTrusted",
-    "PluginsOff",
-    "ProjectNotFound",
-    "QueueError",
-    "QueueFull",
-    "QueueNotFound",
-    "Refused",
-    "ResultError",
-    "ResultTooLarge",
     "Retry",
-    "SerializationError",
     "Snooze",
-    "StorageFull",
     "StoredError",
     "Task",
-    "TaskError",
-    "TaskHidden",
-    "TaskImportFailed",
-    "TaskNotFound",
-    "TaskNotImportable",
-    "UnknownBackend",
-    "UnknownSetting",
-    "WaitInsideTask",
-    "WorkerChildDied",
-    "WorkerNotFound",
     "__version__",
     "configure",
     "current_job",
@@ -162,6 +58,7 @@ __all__ = [
     "sdk",
     "task",
 ]
+__all__ += errors.__all__  # type checkers know this form
 
 
 def __getattr__(name: str) -> Any:
@@ -169,8 +66,8 @@ def __getattr__(name: str) -> Any:
 
     if name in _MODULES:
         return import_module(f"nuvom.{name}")
-    if name not in __all__:
+    if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(_HOMES.get(name, "nuvom.errors")), name)
+    value = getattr(import_module(_HOMES[name]), name)
     globals()[name] = value
     return value

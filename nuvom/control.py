@@ -8,16 +8,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from nuvom.core.record import JobStatus
+from nuvom.core.transitions import RETRYABLE
 from nuvom.errors import CapabilityMissing, QueueError
 from nuvom.events import EventBus, JobCancelled
 from nuvom.queue_backends.base import BaseJobQueue, Capability
 from nuvom.queue_backends.leased import LeasedJobQueue
 
 if TYPE_CHECKING:
+    from nuvom.core.record import JobStatus
     from nuvom.result_backends.base import BaseResultBackend
 
-_RETRYABLE = frozenset({JobStatus.FAILED, JobStatus.DEAD, JobStatus.CANCELLED})
 _CHUNK = 1000
 
 
@@ -53,12 +53,12 @@ class Control:
         """
         queue = self._leased
         snapshot = queue.get(job_id)
-        if snapshot is None or snapshot.status not in _RETRYABLE:
+        if snapshot is None or snapshot.status not in RETRYABLE:
             return None if snapshot is None else snapshot.status
         if not self._is_shared:
             self._results.forget(job_id)
         before = queue.retry(job_id)
-        if before in _RETRYABLE:
+        if before in RETRYABLE:
             after = queue.get(job_id)
             if after is not None and after.record.lease_epoch == snapshot.record.lease_epoch:
                 raise QueueError(f"job {job_id} stays as it is: another job has its unique_key")

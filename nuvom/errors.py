@@ -635,3 +635,10 @@ class MissingExtra(PluginError):
 
     def __init__(self, plugin: str, extra: str) -> None:
         super().__init__(plugin=plugin, extra=extra)
+
+
+__all__ = [  # a list that cannot miss one
+    name
+    for name, value in tuple(globals().items())
+    if isinstance(value, type) and issubclass(value, NuvomError)
+]

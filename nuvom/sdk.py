@@ -12,11 +12,10 @@ from typing import TYPE_CHECKING, Any
 from nuvom.core.guard import engine_call
 from nuvom.core.job_context import current
 from nuvom.core.record import JobStatus
-from nuvom.errors import JobNotFound, WaitInsideTask, did_you_mean
+from nuvom.errors import WaitInsideTask, did_you_mean
 from nuvom.inspection import Inspector
-from nuvom.job import Job
+from nuvom.job import Job, wait_for_final
 from nuvom.runtime import current_runtime
-from nuvom.waits import wait_for_final
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
     from nuvom.core.record import StoredError
     from nuvom.core.views import ErrorGroup, QueueStats, WorkerInfo
 
-_RETRYABLE = (JobStatus.FAILED, JobStatus.DEAD, JobStatus.CANCELLED)
 _PAGE = 500
 _GROUPS = 1000
 
@@ -64,10 +62,7 @@ def retry_job(job_id: str) -> str | None:
     Returns: the id; None when its status does not allow it.
     Raises: JobNotFound (a KeyError): there is no such job.
     """
-    before = current_runtime().control.retry(job_id)
-    if before is None:
-        raise JobNotFound(job_id)
-    return job_id if before in _RETRYABLE else None
+    return job_id if Job(job_id, current_runtime()).retry() else None
 
 
 @engine_call
@@ -76,10 +71,7 @@ def cancel_job(job_id: str) -> bool:
 
     Raises: JobNotFound (a KeyError): there is no such job.
     """
-    before = current_runtime().control.cancel(job_id)
-    if before is None:
-        raise JobNotFound(job_id)
-    return not before.is_final
+    return Job(job_id, current_runtime()).cancel()
 
 
 @engine_call

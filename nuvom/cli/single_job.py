@@ -18,8 +18,8 @@ from nuvom.discovery.auto_register import add_import_roots, loader_for
 from nuvom.discovery.scan import scan
 from nuvom.errors import TaskImportFailed
 from nuvom.inspection import Inspector
+from nuvom.job import wait_for_final
 from nuvom.runtime import Runtime, build_runtime, use_runtime
-from nuvom.waits import wait_for_final
 from nuvom.worker import Worker
 
 if TYPE_CHECKING:

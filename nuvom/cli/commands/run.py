@@ -27,7 +27,7 @@ from nuvom.cli.opening import writer
 from nuvom.cli.param_types import moment_option, span_option, text_callback
 from nuvom.cli.session import folder_or_root
 from nuvom.cli.shapes import error_data
-from nuvom.waits import wait_for_final
+from nuvom.job import wait_for_final
 
 if TYPE_CHECKING:
     from nuvom.core.record import JobSnapshot

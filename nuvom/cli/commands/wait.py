@@ -15,7 +15,7 @@ from nuvom.cli.many import for_each
 from nuvom.cli.opening import writer
 from nuvom.cli.param_types import span_option
 from nuvom.cli.shapes import STATUS_STYLES, job_data
-from nuvom.waits import wait_for_final
+from nuvom.job import wait_for_final
 
 if TYPE_CHECKING:
     from nuvom.core.record import JobSnapshot

@@ -13,9 +13,9 @@ import pytest
 
 from nuvom.core.record import JobStatus
 from nuvom.errors import JobFailed, JobTimeout
+from nuvom.job import await_result, result_of, wait_for_final, wait_for_result
 from nuvom.result_backends.memory import MemoryResultBackend
 from nuvom.testing import FakeClock, make_job, make_settlement
-from nuvom.waits import await_result, result_of, wait_for_final, wait_for_result
 from tests.engine import LIMIT_SECS, Engine, ToyQueue, make_runtime, with_backends
 from tests.troubled import TroubledQueue, TroubledResults
 
@@ -110,7 +110,7 @@ def test_result_wakes_who_waits(engine: Engine) -> None:
 def test_end_that_rings_no_bell_of_the_results_is_noticed_all_the_same(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("nuvom.waits._LONGEST_WAIT_SECS", 0.05)
+    monkeypatch.setattr("nuvom.job._LONGEST_WAIT_SECS", 0.05)
     runtime = with_backends(make_runtime(project), TroubledQueue(), TroubledResults())
     with Engine(runtime) as engine:
         job = engine.task(add).delay(1)
@@ -140,7 +140,7 @@ def test_failure_without_a_report_is_told_by_its_status(engine: Engine) -> None:
 
 
 def test_awaiting_goes_on_slice_by_slice(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("nuvom.waits._LONGEST_WAIT_SECS", 0.01)
+    monkeypatch.setattr("nuvom.job._LONGEST_WAIT_SECS", 0.01)
     job = engine.task(add).delay(1)
     queue: Any = engine.runtime.queue
     looks: list[int] = []
@@ -161,7 +161,7 @@ def test_awaiting_goes_on_slice_by_slice(engine: Engine, monkeypatch: pytest.Mon
 def test_awaiting_with_a_limit_reports_the_whole_wait(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("nuvom.waits._LONGEST_WAIT_SECS", 0.01)
+    monkeypatch.setattr("nuvom.job._LONGEST_WAIT_SECS", 0.01)
     job = engine.task(add).delay(1)
     with pytest.raises(JobTimeout) as timeout:
         asyncio.run(await_result(engine.runtime, job.id, 0.05))
@@ -171,7 +171,7 @@ def test_awaiting_with_a_limit_reports_the_whole_wait(
 def test_cancelled_await_leaves_the_job_alone(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("nuvom.waits._LONGEST_WAIT_SECS", 0.05)
+    monkeypatch.setattr("nuvom.job._LONGEST_WAIT_SECS", 0.05)
     job = engine.task(add).delay(1)
 
     async def main() -> None:
