@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from nuvom.core.record import FINAL, Attempt, JobRecord, JobSnapshot, JobStatus, StoredError
 from nuvom.core.text import mask_value
-from nuvom.discovery.freshness import is_stale
+from nuvom.discovery.manifest import is_stale
 from nuvom.errors import AmbiguousJob, JobNotFound
 from nuvom.queue_backends.leased import LeasedJobQueue
 from nuvom.result_backends.base import BaseResultBackend

@@ -61,7 +61,7 @@ ALLOWED = [
             "cli/plugin_trial.py:_import": "a plugin's module is imported to be tested",
             "cli/user_files.py:import_file": "the user named the file; what it raises is named",
             "discovery/auto_register.py:_import": "a user's module is imported",
-            "discovery/importing.py:_Import.run": "a user's module is imported",
+            "discovery/importer.py:_Import.run": "a user's module is imported",
             "events.py:EventBus.emit": "a subscriber's callback",
             "events.py:EventBus.report": "what reports a subscriber: a broken log fails no job",
             "execution/loop_thread.py:LoopThread._main": "a thread's outermost loop",

@@ -9,7 +9,7 @@ import click
 
 from nuvom.cli.values import call_of
 from nuvom.core.options import NO_CALL_OPTIONS, CallOptions, call_options
-from nuvom.discovery.calling import definition_of, signature_of, unknown_options
+from nuvom.discovery.stub import definition_of, signature_of, unknown_options
 from nuvom.errors import InvalidSetting, TaskNotImportable, did_you_mean
 
 if TYPE_CHECKING:

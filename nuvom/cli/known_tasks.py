@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 
 from nuvom.cli.session import project_root
 from nuvom.config.project import import_roots
-from nuvom.discovery.calling import signature_of
 from nuvom.discovery.explain import why_no_task
 from nuvom.discovery.manifest import read_manifest, write_manifest
 from nuvom.discovery.scan import scan
+from nuvom.discovery.stub import signature_of
 from nuvom.errors import (
     AmbiguousTask,
     InvalidManifest,

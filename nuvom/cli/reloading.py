@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from nuvom.cli.invocation import Invocation
     from nuvom.config.settings import Settings
-    from nuvom.discovery.entries import Scan
+    from nuvom.discovery.scan import Scan
 
 SCHEMA = "nuvom.dev/1"
 _CHILD_SETTINGS = {

@@ -22,8 +22,8 @@ from nuvom.cli.signals import StopSignals, stop_signals, write_now
 from nuvom.cli.worker_process import SupervisorLine
 from nuvom.config.sources import Loaded, load
 from nuvom.discovery.auto_register import add_import_roots, refresh, register_manifest
-from nuvom.discovery.freshness import is_stale
-from nuvom.discovery.hiding import hiding_problems
+from nuvom.discovery.manifest import is_stale
+from nuvom.discovery.scan import hiding_problems
 from nuvom.errors import TaskImportFailed, plural
 from nuvom.events import WorkerStarted, default_bus
 from nuvom.host import processes as platforms

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from nuvom.discovery.importing import is_interrupt
+from nuvom.discovery.importer import is_interrupt
 
 if TYPE_CHECKING:
     from collections.abc import Callable

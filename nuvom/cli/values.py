@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from nuvom.discovery.calling import annotation_text
+from nuvom.discovery.stub import annotation_text
 from nuvom.errors import InvalidArguments, plural
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from nuvom.core.record import JobStatus
 from nuvom.diagnosis.findings import Finding, fail, failed, ok
-from nuvom.discovery.calling import definition_of
 from nuvom.discovery.scan import scan
+from nuvom.discovery.stub import definition_of
 from nuvom.errors import InvalidArguments, NuvomError, PayloadError, plural
 from nuvom.inspection import Inspector
 from nuvom.registry.signature import Binder

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from nuvom.config.sources import Loaded
-    from nuvom.discovery.entries import Changes
+    from nuvom.discovery.manifest import Changes
 
 _LEAST_FREE_BYTES = 200 << 20
 _SHOWN = 5

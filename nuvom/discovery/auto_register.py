@@ -14,8 +14,8 @@ import traceback
 from typing import TYPE_CHECKING
 
 from nuvom.config.project import import_roots
-from nuvom.discovery import importing
-from nuvom.discovery.importing import Importer, StillImporting, is_interrupt
+from nuvom.discovery import importer as importer_module
+from nuvom.discovery.importer import Importer, StillImporting, is_interrupt
 from nuvom.discovery.manifest import diff, read_manifest, write_manifest
 from nuvom.discovery.scan import scan
 from nuvom.errors import InvalidManifest, TaskImportFailed
@@ -27,12 +27,14 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import ModuleType
 
-    from nuvom.discovery.entries import Changes, Scan, TaskEntry
+    from nuvom.discovery.entries import TaskEntry
+    from nuvom.discovery.manifest import Changes
+    from nuvom.discovery.scan import Scan
     from nuvom.registry.registry import Registry
 
 _MAX_REASON = 200  # characters of a user's message that fit into a line
 
-_OWN_FILES = frozenset({__file__, importing.__file__, importlib.__file__})
+_OWN_FILES = frozenset({__file__, importer_module.__file__, importlib.__file__})
 
 _log = get_logger("discovery")
 

@@ -1,28 +1,18 @@
 """Why a file, or a function in it, is not among the discovered tasks.
 
-Asked by the command line when a task is not found. It goes through the same rules as a scan,
-for one path, and says which of them decided.
+Asked by the command line when a task is not found. It walks as a scan does, reads the one file,
+and says which rule decided.
 """
 
 from __future__ import annotations
 
 import ast
 import os
-import stat
 from pathlib import Path
 
-from nuvom.discovery.ignore import ENVIRONMENT_MARKS, IGNORE_FILE, IgnoreRules
+from nuvom.discovery.ignore import IgnoreRules
 from nuvom.discovery.parser import parse, syntax_tree
-from nuvom.discovery.walker import (
-    LEAVES_ROOT,
-    MAX_FILE_BYTES,
-    NOT_REGULAR,
-    TOO_LARGE,
-    is_inside,
-    is_junction,
-    read_file,
-    read_ignore_file,
-)
+from nuvom.discovery.walker import Walker, is_inside, read_file
 
 
 def why_hidden(root: str | Path, path: str | Path) -> str | None:
@@ -38,11 +28,21 @@ def why_hidden(root: str | Path, path: str | Path) -> str | None:
         file = os.path.join(os.path.realpath(os.path.dirname(file)), os.path.basename(file))
     if not is_inside(file, base):
         return "it is outside the project"
-    parts = Path(file).relative_to(base).parts
-    try:
-        return _why(base, parts)
-    except OSError as error:
-        return f"it cannot be read: {error.strerror}"
+    sought = Path(file).relative_to(base)
+    walker = Walker(base, IgnoreRules())
+    found = {source.file: source for source in walker.files()}
+    if sought.as_posix() in found:
+        return _why_unread(found[sought.as_posix()].path)
+    for folder in reversed(sought.parents):
+        if folder.as_posix() in walker.hidden:
+            reason = walker.hidden[folder.as_posix()]
+            return f"its folder {folder.as_posix()}/ is left out: {reason}"
+    told = {problem.file: problem.reason for problem in walker.problems} | walker.hidden
+    if sought.as_posix() in told:
+        return told[sought.as_posix()]
+    if sought.suffix != ".py" or sought.name.startswith("."):
+        return "only files named *.py that are not hidden are looked at"
+    return _why_unread(file)
 
 
 def why_no_task(root: str | Path, path: str | Path, function: str) -> str | None:
@@ -59,55 +59,18 @@ def why_no_task(root: str | Path, path: str | Path, function: str) -> str | None
     name = function.rpartition(".")[2]
     if any(task.qualname.rpartition(".")[2] == name for task in parsed.tasks):
         return None
-    for line, reason, level in parsed.notes:
+    for _, line, reason, level in parsed.problems:
         if level == "error":
             return f"line {line}: {reason}" if line else reason
     return _why_undecorated(source, name)
 
 
-def _why(base: str, parts: tuple[str, ...]) -> str | None:
-    rules = IgnoreRules()
-    folder, prefix = base, ""
-    for part in parts[:-1]:
-        rules = _with_ignore_file(rules, folder, prefix)
-        folder, prefix = os.path.join(folder, part), f"{prefix}{part}/"
-        reason = _why_folder(rules, folder, prefix[:-1])
-        if reason is not None:
-            return f"its folder {prefix} is left out: {reason}"
-    rules = _with_ignore_file(rules, folder, prefix)
-    return _why_file(rules, base, os.path.join(folder, parts[-1]), prefix + parts[-1])
-
-
-def _with_ignore_file(rules: IgnoreRules, folder: str, prefix: str) -> IgnoreRules:
-    path = os.path.join(folder, IGNORE_FILE)
-    return rules.within(read_ignore_file(path, prefix)) if os.path.lexists(path) else rules
-
-
-def _why_folder(rules: IgnoreRules, path: str, file: str) -> str | None:
-    if os.path.islink(path) or is_junction(path):
-        return "it is a symbolic link, and linked folders are not entered"
-    reason = rules.why_folder(file)
-    if reason is None and not rules.brings_back(file):
-        marks = sorted(ENVIRONMENT_MARKS.intersection(os.listdir(path)))
-        if marks:
-            return f"it holds {marks[0]}, as an environment of installed packages does"
-    return reason
-
-
-def _why_file(rules: IgnoreRules, base: str, path: str, file: str) -> str | None:
-    name = os.path.basename(path)
-    if not name.endswith(".py") or name.startswith("."):
-        return "only files named *.py that are not hidden are looked at"
-    reason = rules.why_file(file)
-    if reason is not None:
-        return reason
-    target = os.path.realpath(path)
-    found = os.stat(target)
-    if not is_inside(target, base):
-        return LEAVES_ROOT
-    if not stat.S_ISREG(found.st_mode):
-        return NOT_REGULAR
-    return TOO_LARGE if found.st_size > MAX_FILE_BYTES else None
+def _why_unread(path: str) -> str | None:
+    try:
+        read_file(path)
+    except OSError as error:
+        return f"it cannot be read: {error.strerror}"
+    return None
 
 
 def _why_undecorated(source: bytes, name: str) -> str:

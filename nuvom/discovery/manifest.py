@@ -7,10 +7,14 @@ whole or not at all, and not touched when nothing changes. Read by commands and 
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+import os
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
+
+import msgspec
 
 from nuvom.config.project import cannot_write, ensure_folder_for
-from nuvom.discovery.entries import Changes, TaskEntry
+from nuvom.discovery.entries import TaskEntry
 from nuvom.errors import BackendUnavailable, InvalidManifest
 from nuvom.host.files import write_durably
 
@@ -18,25 +22,34 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-VERSION = 1
+VERSION: Final = 1
 
 _SETTING = "manifest_path"
-_TEXT_OR_NONE = (str, type(None))
-# Keys in the order in which they are written, with their types.
-_KEYS: dict[str, Any] = {
-    "name": str,
-    "module": str,
-    "qualname": str,
-    "file": str,
-    "line": int,
-    "signature": str,
-    "async": bool,
-    "importable": bool,
-    "options": dict,
-    "dynamic_options": list,
-    "doc": _TEXT_OR_NONE,
-    "hash": str,
-}
+_by_name = attrgetter("name")
+
+
+class _Manifest(msgspec.Struct):
+    version: Literal[1]
+    tasks: list[TaskEntry]
+
+
+class Changes(NamedTuple):
+    """What differs between two lists of tasks, each part sorted by name.
+
+    Attributes:
+        changed: Tasks of which more than the line differs, as they are now.
+        moved: Tasks of which only the line differs, as they are now.
+    """
+
+    added: tuple[TaskEntry, ...] = ()
+    removed: tuple[TaskEntry, ...] = ()
+    changed: tuple[TaskEntry, ...] = ()
+    moved: tuple[TaskEntry, ...] = ()
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether both lists are equal."""
+        return not any(self)
 
 
 def read_manifest(path: Path) -> tuple[TaskEntry, ...] | None:
@@ -46,16 +59,25 @@ def read_manifest(path: Path) -> tuple[TaskEntry, ...] | None:
     """
     try:
         content = json.loads(path.read_bytes())
+        tasks = msgspec.convert(content, _Manifest).tasks
     except FileNotFoundError:
         return None
     except OSError as error:
         raise InvalidManifest(path, (error.strerror or "it cannot be read").lower()) from error
+    except msgspec.ValidationError as error:
+        raise InvalidManifest(path, _fault_of(content, error)) from error
     except (ValueError, RecursionError) as error:
         raise InvalidManifest(path, f"it is not valid JSON ({error})") from error
-    fault = _fault_of(content)
-    if fault is not None:
-        raise InvalidManifest(path, fault)
-    return tuple(sorted(map(_entry, content["tasks"]), key=lambda task: task.name))
+    return tuple(sorted(tasks, key=_by_name))
+
+
+def _fault_of(content: Any, error: msgspec.ValidationError) -> str:  # noqa: ANN401  # any JSON
+    version = content.get("version") if isinstance(content, dict) else VERSION
+    if version == VERSION:
+        return f"it is not a list of tasks ({error})"
+    is_newer = isinstance(version, int) and version > VERSION
+    by = "a newer Nuvom" if is_newer else "another program"
+    return f"its version is {version!r}, as {by} writes it; this Nuvom reads {VERSION}"
 
 
 def write_manifest(path: Path, tasks: Iterable[TaskEntry], *, root: Path) -> bool:
@@ -88,52 +110,43 @@ def has_content(path: Path, content: bytes) -> bool:
 
 def encode(tasks: Iterable[TaskEntry]) -> bytes:
     """Return the manifest of these tasks as bytes, the same for the same tasks."""
-    listed = [
-        dict(zip(_KEYS, task, strict=True)) for task in sorted(tasks, key=lambda task: task.name)
-    ]
-    text = json.dumps({"version": VERSION, "tasks": listed}, indent=2, allow_nan=False)
-    return f"{text}\n".encode("ascii")
+    listed = msgspec.to_builtins(_Manifest(VERSION, sorted(tasks, key=_by_name)))
+    # Not by msgspec: a docstring may hold half of a surrogate pair.
+    return f"{json.dumps(listed, indent=2, allow_nan=False)}\n".encode("ascii")
 
 
 def diff(old: Iterable[TaskEntry], new: Iterable[TaskEntry]) -> Changes:
     """Return what must be done to ``old`` to make it ``new``; tasks are the same by name."""
-    before = {task.name: task for task in old}
-    after = {task.name: task for task in sorted(new, key=lambda task: task.name)}
-    kept = [(before[name], task) for name, task in after.items() if name in before]
-    differing = [(was, now) for was, now in kept if was != now]
+    before = {task.name: task for task in sorted(old, key=_by_name)}
+    after = {task.name: task for task in sorted(new, key=_by_name)}
+    differing = [now for name, now in after.items() if name in before and before[name] != now]
+    moved = [
+        now for now in differing if msgspec.structs.replace(before[now.name], line=now.line) == now
+    ]
     return Changes(
         added=tuple(task for name, task in after.items() if name not in before),
-        removed=tuple(task for name, task in sorted(before.items()) if name not in after),
-        changed=tuple(now for was, now in differing if was._replace(line=now.line) != now),
-        moved=tuple(now for was, now in differing if was._replace(line=now.line) == now),
+        removed=tuple(task for name, task in before.items() if name not in after),
+        changed=tuple(now for now in differing if now not in moved),
+        moved=tuple(moved),
     )
 
 
-def _fault_of(content: object) -> str | None:
-    """Return what is wrong with the parsed content of a manifest, or None."""
-    if not isinstance(content, dict) or not isinstance(content.get("tasks"), list):
-        return "it is not a list of tasks"
-    version = content.get("version")
-    if version != VERSION:
-        by = (
-            "a newer Nuvom" if isinstance(version, int) and version > VERSION else "another program"
-        )
-        return f"its version is {version!r}, as {by} writes it; this Nuvom reads {VERSION}"
-    faults = (_fault_of_task(item) for item in content["tasks"])
-    return next((f"tasks[{at}] {fault}" for at, fault in enumerate(faults) if fault), None)
+def is_stale(root: Path, manifest_path: Path) -> bool:
+    """Return whether the manifest is missing, or older than a file that it names.
+
+    Production workers do not scan: this tells of every edited or removed task, though not of one
+    in a new file.
+    Raises: InvalidManifest.
+    """
+    listed = read_manifest(manifest_path)
+    if listed is None:
+        return True
+    written = os.stat(manifest_path).st_mtime_ns
+    return any(_is_newer(root / file, written) for file in {task.file for task in listed})
 
 
-def _fault_of_task(item: object) -> str | None:
-    if not isinstance(item, dict):
-        return "is not an object"
-    for key, expected in _KEYS.items():
-        if key not in item:
-            return f"has no {key}"
-        if not isinstance(item[key], expected):
-            return f"has the wrong type of {key}"
-    return None
-
-
-def _entry(item: dict[str, Any]) -> TaskEntry:
-    entry = TaskEntry(*(item[key] for key in _KEYS))
-    return entry._replace(dynamic_options=tuple(map(str, entry.dynamic_options)))
+def _is_newer(path: Path, written: int) -> bool:
+    try:
+        return os.stat(path).st_mtime_ns > written
+    except OSError:  # removed, or out of reach: the manifest says otherwise
+        return True

@@ -1,33 +1,87 @@
 """Finds all tasks of a project: walk, read what changed, parse, name. Writes only its cache.
 
-The steps are in files of their own; this one puts them together and names the tasks. Called
-by the command line and, through ``auto_register.py``, by a worker in development.
+What discovery remembers of unchanged files is in ``.nuvom/cache/discovery.json``, apart from the
+manifest since it holds times and sizes. It is only a cache: a damaged one is made anew, one that
+cannot be written is done without. Called by the command line and, through ``auto_register.py``,
+by a worker in development.
 """
 
 from __future__ import annotations
 
+import json
 import keyword
+import logging
 import os
+import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from nuvom.config.project import STATE_DIR, import_roots
+import msgspec
+
+from nuvom.config.project import STATE_DIR, ensure_folder_for, import_roots
 from nuvom.core.clock import SYSTEM_CLOCK
-from nuvom.discovery import cache
-from nuvom.discovery.entries import Duplicate, Problem, Scan, TaskEntry
-from nuvom.discovery.hiding import hiding_problems
+from nuvom.discovery.entries import Problem, TaskEntry
 from nuvom.discovery.ignore import IgnoreRules, PatternList
 from nuvom.discovery.parser import NOTHING, Parsed, mentions_tasks, parse
 from nuvom.discovery.walker import SourceFile, Walker, read_file
-from nuvom.errors import ProjectNotFound
+from nuvom.errors import NuvomError, ProjectNotFound
+from nuvom.host.files import write_durably
+from nuvom.log import get_logger, log_event
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from nuvom.core.clock import Clock
-    from nuvom.discovery.entries import FoundTask
+
+CACHE_FILE = os.path.join(STATE_DIR, "cache", "discovery.json")
 
 _SOURCE_PREFIX = "src/"
+_PACKAGE = "__init__.py"
+# What a file's content is read as depends on this code and on Python's grammar.
+_FORMAT = f"2 python {sys.version_info.major}.{sys.version_info.minor}"
+_TICK_NANOS = 2_000_000_000  # the coarsest clock of a file system, that of FAT
+
+_log = get_logger("discovery")
+
+
+class Duplicate(NamedTuple):
+    """A task name that several functions claim.
+
+    Attributes:
+        places: Two or more ``file:line``; the first is the one in the manifest.
+    """
+
+    name: str
+    places: tuple[str, ...]
+
+
+class Scan(NamedTuple):
+    """What one walk through a project found.
+
+    Attributes:
+        tasks: One entry for each name, sorted by name.
+        problems: Sorted by file and line; duplicates and tasks that cannot be imported too.
+        files_seen: Python files that no rule hides.
+        files_read: Those of them whose content was read.
+        files_parsed: Those of them that were parsed.
+    """
+
+    tasks: tuple[TaskEntry, ...]
+    problems: tuple[Problem, ...]
+    duplicates: tuple[Duplicate, ...]
+    files_seen: int
+    files_read: int
+    files_parsed: int
+
+    @property
+    def errors(self) -> tuple[Problem, ...]:
+        """The problems that kept something from being used."""
+        return tuple(problem for problem in self.problems if problem.level == "error")
+
+    @property
+    def warnings(self) -> tuple[Problem, ...]:
+        """The problems that only need a look."""
+        return tuple(problem for problem in self.problems if problem.level == "warning")
 
 
 def scan(
@@ -50,41 +104,43 @@ def scan(
     base = os.path.realpath(root)
     if not os.path.isdir(base):
         raise ProjectNotFound([root])
-    path = Path(base, cache.CACHE_FILE)
-    started_ns = int(clock.now() * 1e9)
-    memory = cache.DiscoveryCache(cache.load(path) if use_cache else {}, started_ns)
-    scanner = _Scanner(base, _rules(exclude, include), memory)
-    scanner.run()
-    found = scanner.result()
-    if use_cache and (found.tasks or os.path.isdir(os.path.join(base, STATE_DIR))):
-        memory.save(path, Path(base))
-    return found
-
-
-def _rules(exclude: Sequence[str], include: Sequence[str]) -> IgnoreRules:
-    return IgnoreRules(
+    rules = IgnoreRules(
         exclude=PatternList(exclude, "--exclude") if exclude else None,
         include=PatternList(include, "--include") if include else None,
     )
+    cache = _Cache(Path(base), started_ns=int(clock.now() * 1e9), is_used=use_cache)
+    scanner = _Scanner(Walker(base, rules), cache)
+    found = scanner.run(Path(base))
+    if use_cache and (found.tasks or os.path.isdir(os.path.join(base, STATE_DIR))):
+        cache.save()
+    return found
 
 
 class _Scanner:
-    def __init__(self, root: str, rules: IgnoreRules, memory: cache.DiscoveryCache) -> None:
-        self._root = root
-        self._memory = memory
-        self._walker = Walker(root, rules)
-        self._parsed: dict[str, Parsed] = {}  # only files that hold something to tell
-        self._files_seen = self._files_read = self._files_parsed = 0
+    def __init__(self, walker: Walker, cache: _Cache) -> None:
+        self._walker = walker
+        self._cache = cache
+        self._read = self._parsed = 0
 
-    def run(self) -> None:
-        memory = self._memory
+    def run(self, root: Path) -> Scan:
+        problems = self._walker.problems
+        source_is_root = len(import_roots(root)) > 1
+        entries: list[TaskEntry] = []
+        seen = 0
         for source in self._walker.files():
-            self._files_seen += 1
-            parsed = memory.find(source)
-            if parsed is None:
-                parsed = self._look(source)
-            if parsed is not NOTHING:
-                self._parsed[source.file] = parsed
+            seen += 1
+            parsed = self._cache.find(source) or self._look(source)
+            problems.extend(one._replace(file=source.file) for one in parsed.problems)
+            if parsed.tasks:
+                entries.extend(self._named(parsed.tasks, source.file, is_root=source_is_root))
+        tasks, duplicates = _by_name(entries, source_is_root=source_is_root)
+        for name, (first, *others) in duplicates:
+            for file, _, line in (other.rpartition(":") for other in others):
+                reason = f'the task name "{name}" is taken: defined in {first} and again here'
+                problems.append(Problem(file, int(line), reason))
+        problems.extend(hiding_problems(root))
+        found = tuple(sorted(problems))
+        return Scan(tasks, found, duplicates, seen, self._read, self._parsed)
 
     def _look(self, source: SourceFile) -> Parsed:
         """Read and parse one file; what goes wrong is a problem."""
@@ -94,35 +150,29 @@ class _Scanner:
             reason = f"it cannot be read: {error.strerror}"
             self._walker.problems.append(Problem(source.file, 0, reason))
             return NOTHING
-        self._files_read += 1
+        self._read += 1
         parsed = NOTHING
         if mentions_tasks(content):
-            self._files_parsed += 1
+            self._parsed += 1
             parsed = parse(content)
-        self._memory.keep(source, parsed)
+        self._cache.keep(source, parsed)
         return parsed
 
-    def result(self) -> Scan:
-        problems = self._walker.problems
-        source_is_root = len(import_roots(Path(self._root))) > 1
-        entries: list[TaskEntry] = []
-        for file, parsed in self._parsed.items():
-            problems.extend(Problem(file, *note) for note in parsed.notes)
-            if parsed.tasks:
-                module, obstacle = module_of(file, source_is_root=source_is_root)
-                entries.extend(_entry(task, file, module, obstacle) for task in parsed.tasks)
-                problems.extend(_unimportable(parsed.tasks, file, obstacle))
-        tasks, duplicates = _by_name(entries, source_is_root=source_is_root)
-        problems.extend(_duplicate_problems(duplicates))
-        problems.extend(hiding_problems(Path(self._root)))
-        return Scan(
-            tasks=tasks,
-            problems=tuple(sorted(problems)),
-            duplicates=duplicates,
-            files_seen=self._files_seen,
-            files_read=self._files_read,
-            files_parsed=self._files_parsed,
-        )
+    def _named(
+        self, tasks: Iterable[TaskEntry], file: str, *, is_root: bool
+    ) -> Iterator[TaskEntry]:
+        module, obstacle = module_of(file, source_is_root=is_root)
+        for task in tasks:
+            if obstacle is not None:
+                reason = f"no worker can import the task {task.qualname}: {obstacle}"
+                self._walker.problems.append(Problem(file, task.line, reason, "warning"))
+            yield msgspec.structs.replace(
+                task,
+                name=task.name or f"{module}.{task.qualname}",
+                module=module,
+                file=file,
+                importable=task.importable and obstacle is None,
+            )
 
 
 def module_of(file: str, *, source_is_root: bool) -> tuple[str, str | None]:
@@ -143,30 +193,6 @@ def module_of(file: str, *, source_is_root: bool) -> tuple[str, str | None]:
         if not part.isidentifier() or keyword.iskeyword(part):
             return module, f"`{part}` cannot be part of a module's name"
     return module, None
-
-
-def _entry(task: FoundTask, file: str, module: str, obstacle: str | None) -> TaskEntry:
-    return TaskEntry(
-        name=task.name or f"{module}.{task.qualname}",
-        module=module,
-        qualname=task.qualname,
-        file=file,
-        line=task.line,
-        signature=task.signature,
-        is_async=task.is_async,
-        importable=task.importable and obstacle is None,
-        options=task.options,
-        dynamic_options=task.dynamic_options,
-        doc=task.doc,
-        hash=task.hash,
-    )
-
-
-def _unimportable(tasks: Iterable[FoundTask], file: str, obstacle: str | None) -> Iterable[Problem]:
-    if obstacle is not None:
-        for task in tasks:
-            reason = f"no worker can import the task {task.qualname}: {obstacle}"
-            yield Problem(file, task.line, reason, "warning")
 
 
 def _by_name(
@@ -193,9 +219,99 @@ def _by_name(
     return tuple(group[0] for group in groups.values()), duplicates
 
 
-def _duplicate_problems(duplicates: Iterable[Duplicate]) -> Iterable[Problem]:
-    for name, (first, *others) in duplicates:
-        for other in others:
-            file, _, line = other.rpartition(":")
-            reason = f'the task name "{name}" is taken: defined in {first} and again here'
-            yield Problem(file, int(line), reason)
+def hiding_problems(root: Path) -> Iterator[Problem]:
+    """Yield a warning for each module or package that shares a name with the standard library.
+
+    A worker's import path begins with the project, so that such a file is imported in the place
+    of the module, by everything that the worker and its children load later.
+    """
+    for folder in import_roots(root):
+        prefix = "" if folder == root else f"{folder.name}/"
+        try:
+            names = sorted(os.listdir(folder))
+        except OSError:  # the walk tells of it
+            continue
+        for name in names:
+            module = name.removesuffix(".py")
+            if module not in sys.stdlib_module_names:
+                continue
+            file = name if name != module else f"{name}/{_PACKAGE}"
+            if name != module or (folder / file).exists():
+                reason = (
+                    f"it hides the module {module} of the standard library from workers and "
+                    "their child processes, or is hidden by it: rename it"
+                )
+                yield Problem(prefix + file, 0, reason, "warning")
+
+
+# ---- what is remembered -----------------------------------------------------------------
+
+
+class _Remembered(NamedTuple):
+    size: int
+    mtime_ns: int
+    tasks: tuple[TaskEntry, ...] = ()
+    problems: tuple[Problem, ...] = ()
+
+
+class _Stored(msgspec.Struct):
+    format: str
+    files: dict[str, _Remembered]
+
+
+class _Cache:
+    """What is known of each file.
+
+    Args:
+        started_ns: When this scan began. A file written later than one tick of its file system's
+            clock before that may be written again without a change of its time, so it is not
+            remembered yet.
+    """
+
+    def __init__(self, root: Path, *, started_ns: int, is_used: bool) -> None:
+        self._root = root
+        self._path = root / CACHE_FILE
+        self._started_ns = started_ns
+        self._known = self._load() if is_used else {}
+        self._kept: dict[str, _Remembered] = {}
+
+    def find(self, source: SourceFile) -> Parsed | None:
+        """Return what an unchanged file holds, or None when it must be read."""
+        known = self._known.get(source.file)
+        if known is None or known[:2] != (source.size, source.mtime_ns) or source.is_link:
+            return None
+        self._kept[source.file] = known
+        return Parsed(known.tasks, known.problems)
+
+    def keep(self, source: SourceFile, parsed: Parsed) -> None:
+        """Remember what a file holds that was just read."""
+        if not source.is_link and source.mtime_ns <= self._started_ns - _TICK_NANOS:
+            self._kept[source.file] = _Remembered(source.size, source.mtime_ns, *parsed)
+
+    def save(self) -> None:
+        """Write what is known now, if that differs from what was loaded."""
+        if self._kept == self._known:
+            return
+        stored = msgspec.to_builtins(_Stored(_FORMAT, self._kept))
+        content = json.dumps(stored, separators=(",", ":")).encode()
+        try:
+            ensure_folder_for(self._path, root=self._root, setting="manifest_path")
+            # Not flushed: one that a power cut damages is made anew.
+            write_durably(self._path, content, flush=False)
+        except NuvomError as error:
+            text = f"The discovery cache cannot be written. {error.what}"
+            log_event(_log, logging.DEBUG, "discovery.cache_unwritten", text)
+
+    def _load(self) -> dict[str, _Remembered]:
+        try:
+            stored = msgspec.convert(json.loads(self._path.read_bytes()), _Stored)
+            if stored.format == _FORMAT:
+                return stored.files
+            reason = "it is of another version"
+        except FileNotFoundError:
+            return {}
+        except (OSError, ValueError, RecursionError) as error:
+            reason = str(error)
+        text = f"The discovery cache is made anew: {reason}."
+        log_event(_log, logging.DEBUG, "discovery.cache_rebuilt", text)
+        return {}

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 MAX_FILE_BYTES = 2 << 20  # real modules are shorter; larger ones are generated data
 
+_LINKED = "it is a symbolic link, and linked folders are not entered"
 LEAVES_ROOT = "it is a symbolic link that leads out of the project: not followed"
 NOT_REGULAR = "it is not a regular file"
 TOO_LARGE = f"it is larger than {MAX_FILE_BYTES >> 20} MiB"
@@ -64,10 +65,12 @@ class Walker:
 
     Attributes:
         problems: Grows during the walk.
+        hidden: Why a folder or a Python file was left out, by path; grows during the walk.
     """
 
     def __init__(self, root: str, rules: IgnoreRules) -> None:
         self.problems = rules.problems
+        self.hidden: dict[str, str] = {}
         self._root = root
         self._rules = rules
 
@@ -85,7 +88,10 @@ class Walker:
             self._report(folder.prefix or ".", f"the folder cannot be read: {error.strerror}")
             return
         names = {entry.name for entry in entries}
-        if _is_environment(folder, names):
+        mark = _environment_mark(folder, names)
+        if mark:
+            reason = f"it holds {mark}, as an environment of installed packages does"
+            self.hidden[folder.prefix[:-1]] = reason
             return
         if IGNORE_FILE in names:
             folder = folder._replace(rules=self._rules_with(folder))
@@ -96,6 +102,8 @@ class Walker:
                     self._enter(entry, folder)
                 elif entry.name.endswith(".py"):
                     source = self._file(entry, folder)
+                elif entry.is_symlink():
+                    self.hidden[folder.prefix + entry.name] = _LINKED
             except OSError as error:
                 self._report(folder.prefix + entry.name, f"it cannot be read: {error.strerror}")
                 continue
@@ -104,14 +112,19 @@ class Walker:
 
     def _enter(self, entry: os.DirEntry[str], folder: _Folder) -> None:
         file = folder.prefix + entry.name
-        if folder.rules.why_folder(file) is None and not is_junction(entry.path):
+        reason = _LINKED if _is_junction(entry.path) else folder.rules.why_folder(file)
+        if reason is None:
             self._pending.append(_Folder(entry.path, f"{file}/", folder.rules))
+        else:
+            self.hidden[file] = reason
 
     def _file(self, entry: os.DirEntry[str], folder: _Folder) -> SourceFile | None:
         if entry.name.startswith("."):  # `.#a.py` is an editor's lock
             return None
         file = folder.prefix + entry.name
-        if not folder.rules.hide_no_file and folder.rules.why_file(file) is not None:
+        reason = None if folder.rules.hide_no_file else folder.rules.why_file(file)
+        if reason is not None:
+            self.hidden[file] = reason
             return None
         if entry.is_symlink():
             return self._linked(entry.path, file)
@@ -134,7 +147,7 @@ class Walker:
     def _rules_with(self, folder: _Folder) -> IgnoreRules:
         origin = folder.prefix + IGNORE_FILE
         try:
-            patterns = read_ignore_file(os.path.join(folder.path, IGNORE_FILE), folder.prefix)
+            patterns = _read_ignore_file(os.path.join(folder.path, IGNORE_FILE), folder.prefix)
         except OSError as error:
             self._report(origin, f"it cannot be read, so it hides nothing: {error.strerror}")
             return folder.rules
@@ -145,14 +158,15 @@ class Walker:
         self.problems.append(Problem(file, 0, reason))
 
 
-def _is_environment(folder: _Folder, names: set[str]) -> bool:
-    """Whether a folder below the root holds installed packages, and was not asked for."""
-    if not folder.prefix or names.isdisjoint(ENVIRONMENT_MARKS):
-        return False
-    return not folder.rules.brings_back(folder.prefix[:-1])
+def _environment_mark(folder: _Folder, names: set[str]) -> str | None:
+    """Return what shows that a folder below the root holds installed packages, or None."""
+    marks = ENVIRONMENT_MARKS & names
+    if not folder.prefix or not marks or folder.rules.brings_back(folder.prefix[:-1]):
+        return None
+    return min(marks)
 
 
-def read_ignore_file(path: str, folder: str) -> PatternList:
+def _read_ignore_file(path: str, folder: str) -> PatternList:
     """Return the patterns of an ignore file.
 
     Args:
@@ -192,7 +206,7 @@ def is_inside(path: str, root: str) -> bool:
     return path.startswith(root if root.endswith(os.sep) else root + os.sep)
 
 
-def is_junction(path: str) -> bool:
+def _is_junction(path: str) -> bool:
     """Return whether a folder is a Windows junction, which leads elsewhere as a link does."""
     if sys.platform == "win32":  # pragma: no cover
         return os.lstat(path).st_reparse_tag == stat.IO_REPARSE_TAG_MOUNT_POINT

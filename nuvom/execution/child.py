@@ -16,7 +16,7 @@ from msgspec.structs import replace
 
 from nuvom.core.guard import AttemptClosed, Guard
 from nuvom.core.record import JobRecord, JobStatus
-from nuvom.discovery.importing import Importer, is_interrupt
+from nuvom.discovery.importer import Importer, is_interrupt
 from nuvom.errors import NuvomError, QueueError, TaskImportFailed
 from nuvom.events import HookFailed
 from nuvom.execution.failures import current_frames, stack_of, stack_of_coroutine

@@ -13,7 +13,7 @@ import pytest
 
 from nuvom.core.record import JobStatus
 from nuvom.discovery.auto_register import add_import_roots, load_task
-from nuvom.discovery.importing import Importer
+from nuvom.discovery.importer import Importer
 from nuvom.discovery.scan import scan
 from nuvom.events import JobParked
 from nuvom.registry import registry as registry_module

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from nuvom.discovery.hiding import hiding_problems
+from nuvom.discovery.scan import hiding_problems
 from tests.cli.shell import call, invoke
 
 TEXT = "queue.py: it hides the module queue of the standard library"

@@ -14,7 +14,7 @@ from uuid import UUID
 import pytest
 
 from nuvom.cli.values import call_of, span_secs
-from nuvom.discovery.calling import signature_of
+from nuvom.discovery.stub import signature_of
 from nuvom.errors import InvalidArguments
 from tests.cli import shell
 

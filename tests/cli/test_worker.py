@@ -19,7 +19,7 @@ from nuvom.cli.processes import replace_self
 from nuvom.cli.signals import StopSignals, write_now
 from nuvom.core.clock import SYSTEM_CLOCK
 from nuvom.core.views import WorkerInfo
-from nuvom.discovery.freshness import is_stale
+from nuvom.discovery.manifest import is_stale
 from nuvom.host import processes as platforms
 from nuvom.inspection import Inspector
 from tests.cli.shell import LIMIT_SECS, Answer, call, invoke, spawn

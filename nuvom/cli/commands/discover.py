@@ -18,7 +18,9 @@ from nuvom.discovery.scan import scan
 from nuvom.errors import InvalidManifest, plural
 
 if TYPE_CHECKING:
-    from nuvom.discovery.entries import Changes, Scan, TaskEntry
+    from nuvom.discovery.entries import TaskEntry
+    from nuvom.discovery.manifest import Changes
+    from nuvom.discovery.scan import Scan
 
 SCHEMA = "nuvom.discovery/1"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import click
+from msgspec import structs
 
 from nuvom.cli.base import Group
 from nuvom.cli.invocation import Invocation, pass_invocation
@@ -43,7 +44,7 @@ def tasks(invocation: Invocation) -> None:
 
 
 def _data(entry: TaskEntry) -> dict[str, Any]:
-    return {**entry._asdict(), "dynamic_options": list(entry.dynamic_options)}
+    return {**structs.asdict(entry), "dynamic_options": list(entry.dynamic_options)}
 
 
 def _table(entries: Sequence[TaskEntry]) -> Table:

@@ -23,7 +23,7 @@ from nuvom.discovery.auto_register import (
     register_manifest,
 )
 from nuvom.discovery.entries import TaskEntry
-from nuvom.discovery.importing import Importer
+from nuvom.discovery.importer import Importer
 from nuvom.discovery.manifest import read_manifest, write_manifest
 from nuvom.discovery.scan import scan
 from nuvom.errors import BackendUnavailable, InvalidManifest, TaskImportFailed, TaskNotFound

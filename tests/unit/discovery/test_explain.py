@@ -66,12 +66,12 @@ def test_missing_file_is_told(tmp_path: Path) -> None:
 
 def test_file_that_is_too_large_is_told(tmp_path: Path) -> None:
     write(tmp_path, {"a.py": b"#" * (3 << 20)})
-    assert "it is larger than 2 MiB" == why_hidden(tmp_path, "a.py")
+    assert "it is larger than 2 MiB" in (why_hidden(tmp_path, "a.py") or "")
 
 
 def test_folder_named_like_a_module_is_no_file(tmp_path: Path) -> None:
     (tmp_path / "a.py").mkdir()
-    assert "it is not a regular file" == why_hidden(tmp_path, "a.py")
+    assert "it is not a regular file" in (why_hidden(tmp_path, "a.py") or "")
 
 
 @links_only

@@ -1,0 +1,103 @@
+"""Makes a definition of a discovered task, so that it can be called without being imported.
+
+What the manifest knows (signature and literal options) is enough to check and enqueue a call.
+Options that the code computes, such as ``retries=settings.RETRIES``, are unknown here; hooks,
+``retry_on`` and ``discard_on`` are never needed, since the worker reads them from the task.
+The command line calls this.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+from inspect import Parameter
+from typing import TYPE_CHECKING, Any
+
+from nuvom.core.options import TaskOptions, task_options
+from nuvom.errors import InvalidTaskOption
+from nuvom.registry.registry import TaskDefinition
+from nuvom.registry.signature import SourceText
+
+if TYPE_CHECKING:
+    from nuvom.discovery.entries import TaskEntry
+
+_ONLY_IN_CODE = frozenset(
+    {
+        *("retry_on", "discard_on", "before_job", "after_job", "on_error"),
+        *("isolation", "description", "category"),
+    }
+)
+
+
+class _Described:
+    """Stands in for the function: it has its signature, and does nothing."""
+
+    def __init__(self, signature: inspect.Signature) -> None:
+        self.__signature__ = signature
+        self.__annotations__: dict[str, Any] = {}  # they are text here, and name no class
+
+    def __call__(self) -> None:
+        """Refuse. Raises: TypeError."""
+        raise TypeError("this only describes a task; a worker has its function")
+
+
+def definition_of(entry: TaskEntry) -> TaskDefinition:
+    """Return a definition with the name, the signature and the literal options of ``entry``.
+
+    Its function is a stand-in; the registry must not have it.
+    """
+    described: Any = _Described(signature_of(entry.signature))
+    known = {name: value for name, value in entry.options.items() if name in TaskOptions._fields}
+    try:
+        return TaskDefinition(entry.name, described, task_options(known))
+    except InvalidTaskOption as error:
+        # The worker will refuse the task, too; say so before a job waits for ever.
+        error.add_note(f"in {entry.place}")
+        raise
+
+
+def unknown_options(entry: TaskEntry) -> list[str]:
+    """Return the options that a job would carry, but only the task's own code knows."""
+    carried = {"**", *TaskOptions._fields} - _ONLY_IN_CODE
+    return [name for name in entry.dynamic_options if name in carried]
+
+
+def signature_of(text: str) -> inspect.Signature:
+    """Return the signature that the manifest gives as text, such as ``(x: int, *, y=2)``.
+
+    Annotations and defaults stay text; nothing is evaluated.
+    Raises: SyntaxError: the text is no signature.
+    """
+    function = ast.parse(f"def _{text}: ...").body[0]
+    assert isinstance(function, ast.FunctionDef)  # noqa: S101  # by construction
+    given = function.args
+    positional = [*given.posonlyargs, *given.args]
+    defaults = [*[None] * (len(positional) - len(given.defaults)), *given.defaults]
+    parameters = [
+        _parameter(arg, Parameter.POSITIONAL_OR_KEYWORD, default)
+        for arg, default in zip(positional, defaults, strict=True)
+    ]
+    for place in range(len(given.posonlyargs)):
+        parameters[place] = parameters[place].replace(kind=Parameter.POSITIONAL_ONLY)
+    if given.vararg is not None:
+        parameters.append(_parameter(given.vararg, Parameter.VAR_POSITIONAL))
+    for arg, default in zip(given.kwonlyargs, given.kw_defaults, strict=True):
+        parameters.append(_parameter(arg, Parameter.KEYWORD_ONLY, default))
+    if given.kwarg is not None:
+        parameters.append(_parameter(given.kwarg, Parameter.VAR_KEYWORD))
+    return inspect.Signature(parameters)
+
+
+def _parameter(arg: ast.arg, kind: Any, default: ast.expr | None = None) -> Parameter:  # noqa: ANN401  # inspect's own enum is private
+    return Parameter(arg.arg, kind, default=_written(default), annotation=_written(arg.annotation))
+
+
+def _written(expression: ast.expr | None) -> object:
+    # Not as plain text: what reads annotations would try to resolve it.
+    return Parameter.empty if expression is None else SourceText(ast.unparse(expression))
+
+
+def annotation_text(parameter: Parameter) -> str:
+    """Return a parameter's annotation as written, or ``""``."""
+    note = parameter.annotation
+    return note.text if isinstance(note, SourceText) else ""
