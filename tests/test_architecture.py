@@ -48,18 +48,27 @@ ALLOWED = [
     ),
     Allowed(
         "layers",
-        "nuvom/cli/commands/torture.py -> nuvom.testing.torture",
+        "nuvom/cli/commands/checks.py -> nuvom.testing.torture",
         "the command that runs the test equipment",
+    ),
+    *(
+        Allowed(
+            "layers",
+            f"nuvom/cli/doctor.py -> nuvom.queue_backends.sqlite.{module}",
+            "only a SQLite file can be checked for damage and salvaged",
+        )
+        for module in ("queue", "salvage")
     ),
     # Handlers of everything stand around user code, a plugin's call and a thread's outermost loop.
     *(
         Allowed("broad-excepts", f"nuvom/{where}", reason)
         for where, reason in {
             "queue_backends/sqlite/group_commit.py:GroupCommit._store": "for each caller's thread",
-            "cli/completion.py:_within_limit.look": "the outermost frame of a thread",
-            "cli/ending.py:_run": "the outermost frame of the program",
-            "cli/plugin_trial.py:_import": "a plugin's module is imported to be tested",
-            "cli/user_files.py:import_file": "the user named the file; what it raises is named",
+            "cli/cli.py:_run": "the outermost frame of the program",
+            "cli/commands/plugin.py:_targets": "a plugin's module is imported to be tested",
+            "cli/commands/runtestworker.py:import_file": "the user named the file",
+            "cli/params.py:Completer.__call__.look": "the outermost frame of a thread",
+            "cli/worker.py:_run": "what nobody asked for must not look like an end in good order",
             "discovery/auto_register.py:_import": "a user's module is imported",
             "discovery/importer.py:_Import.run": "a user's module is imported",
             "events.py:EventBus.emit": "a subscriber's callback",

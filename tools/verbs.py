@@ -224,10 +224,8 @@ def docs(options: argparse.Namespace, rest: list[str]) -> int:  # noqa: ARG001  
     with place.ready(LINT_FILES, "editable"):
         say("docs: links")
         code = place.run("-m", "tests.architecture.pages")
-        if (ROOT / "nuvom" / "cli" / "reference.py").exists():
-            say("docs: command reference")
-            code = place.run("-m", "nuvom.cli.reference", "--check") or code
-    return code
+        say("docs: command reference")
+        return place.run("-m", "tools.reference", "--check") or code
 
 
 def _environment() -> Environment:

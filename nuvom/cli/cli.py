@@ -1,71 +1,68 @@
-"""The way in: a table of commands, a group that loads one when it is called, and ``main``.
+"""The way in: the table of commands, and how each call of ``nuvom`` ends.
 
-``nuvom --help`` prints from the table and imports no command. What a command does is in
-``nuvom/cli/commands/``.
+``nuvom --help`` prints from the table and imports no command. To add a command, write a click
+command with ``cls=Command`` in a module of ``nuvom/cli/commands/`` and name it in ``SECTIONS``.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
+from click.exceptions import Abort, Exit
 
 from nuvom._version import __version__
-from nuvom.cli.base import Entry, Group
-from nuvom.cli.ending import run
-from nuvom.cli.invocation import Invocation, wants_json
-from nuvom.cli.streams import never_raise_over_characters
+from nuvom.cli import exit_codes
+from nuvom.cli.context import Entry, Group, Invocation, wants_json
+from nuvom.cli.output import never_raise_over_characters
+from nuvom.errors import NuvomError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-_COMPLETION_VARIABLE = "_NUVOM_COMPLETE"
-_HERE = "nuvom.cli.commands"
+    from collections.abc import Callable, Sequence
 
 SECTIONS: dict[str, dict[str, Entry]] = {
     "Start": {
-        "demo": Entry(
-            f"{_HERE}.demo:demo", "See all of it in ten seconds, in a folder of its own."
-        ),
-        "init": Entry(f"{_HERE}.init:init", "Make this folder a project, with a first task."),
-        "dev": Entry(f"{_HERE}.dev:dev", "Run a worker that reloads when your code changes."),
-        "doctor": Entry(f"{_HERE}.doctor:doctor", "Check settings, tasks, store and workers."),
+        "demo": Entry("checks:demo", "See everything in ten seconds, in a temporary folder."),
+        "init": Entry("scaffold:init", "Make this folder a project with a first task."),
+        "dev": Entry("workers:dev", "Run a worker that reloads when your code changes."),
+        "doctor": Entry("checks:doctor", "Check settings, tasks, store and workers."),
     },
     "Tasks and jobs": {
-        "discover": Entry(f"{_HERE}.discover:discover", "Find the tasks in your code."),
-        "list": Entry(f"{_HERE}.list_tasks:list_", "Show the tasks that were found."),
-        "run": Entry(f"{_HERE}.run:run_", "Enqueue a job; with --wait print what it returns."),
-        "wait": Entry(f"{_HERE}.wait:wait", "Wait for jobs to end."),
-        "status": Entry(f"{_HERE}.status:status", "Show where a job is."),
-        "inspect": Entry(f"{_HERE}.inspect_job:inspect_", "Show all that is known of a job."),
-        "history": Entry(f"{_HERE}.history:history", "Show the newest jobs."),
-        "retry": Entry(f"{_HERE}.retry:retry", "Run a job again."),
-        "cancel": Entry(f"{_HERE}.cancel:cancel", "Cancel jobs."),
-        "errors": Entry(
-            f"{_HERE}.errors:errors_", "Show failures by cause; retry or discard them."
-        ),
+        "discover": Entry("tasks:discover", "Find the tasks in your code."),
+        "list": Entry("tasks:list_", "List the tasks that were found."),
+        "run": Entry("run:run_", "Enqueue a job; with --wait, print its result."),
+        "wait": Entry("jobs:wait", "Wait for jobs to finish."),
+        "status": Entry("jobs:status", "Show the status of a job."),
+        "inspect": Entry("inspect:inspect_", "Show everything about a job."),
+        "history": Entry("jobs:history", "List the newest jobs."),
+        "retry": Entry("jobs:retry", "Run a job again."),
+        "cancel": Entry("jobs:cancel", "Cancel jobs."),
+        "errors": Entry("errors:errors_", "List failures by cause; retry or discard them."),
     },
     "Workers and queues": {
-        "runworker": Entry(f"{_HERE}.runworker:runworker", "Run jobs until you stop it."),
-        "workers": Entry(f"{_HERE}.workers:workers", "Show workers; quiet, stop or look inside."),
-        "queues": Entry(f"{_HERE}.queues:queues", "Show queues; pause, resume or purge one."),
-        "prune": Entry(f"{_HERE}.store:prune", "Remove old jobs that have ended."),
-        "runtestworker": Entry(f"{_HERE}.runtestworker:runtestworker", "Run one job from a file."),
+        "runworker": Entry("workers:runworker", "Run jobs until you stop it."),
+        "workers": Entry("workers:workers", "List workers; pause, stop or look inside one."),
+        "queues": Entry("queues:queues", "List queues; pause, resume or purge one."),
+        "prune": Entry("queues:prune", "Remove old jobs that have ended."),
+        "runtestworker": Entry("runtestworker:runtestworker", "Run one job from a file."),
     },
     "Set-up": {
-        "config": Entry(f"{_HERE}.config:config", "Show, check and explain the settings."),
-        "plugin": Entry(f"{_HERE}.plugin:plugin", "Show, test and scaffold plugins."),
-        "torture": Entry(f"{_HERE}.torture:torture", "Kill workers; see that nothing is lost."),
-        "completion": Entry(f"{_HERE}.completion:completion", "Let your shell complete commands."),
-        "version": Entry(f"{_HERE}.version:version", "Show the version."),
+        "config": Entry("config:config", "Show, check and explain the settings."),
+        "plugin": Entry("plugin:plugin", "List, test and scaffold plugins."),
+        "torture": Entry("checks:torture", "Kill workers, and check that nothing is lost."),
+        "completion": Entry("shell:completion", "Set up completion in your shell."),
+        "version": Entry("shell:version", "Show the version."),
     },
 }
-SIGNALS = "nuvom.signals"  # where a foreground command finds the handlers
-FOREGROUND = frozenset({"dev", "runworker"})
 COMMANDS = {name: entry for section in SECTIONS.values() for name, entry in section.items()}
+FOREGROUND = frozenset({"dev", "runworker"})
+ERROR_SCHEMA = "nuvom.error/1"
+ERRORS_PAGE = "docs/errors.md"
+COMPLETE_VARIABLE = "_NUVOM_COMPLETE"
 
 
 class Nuvom(Group):
@@ -73,8 +70,9 @@ class Nuvom(Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Return a command; one that stays in the foreground listens to signals first."""
-        if cmd_name in FOREGROUND and not ctx.resilient_parsing and SIGNALS not in ctx.meta:
-            ctx.meta[SIGNALS] = import_module("nuvom.cli.signals").StopSignals().install()
+        invocation = ctx.ensure_object(Invocation)
+        if cmd_name in FOREGROUND and not ctx.resilient_parsing and invocation.signals is None:
+            invocation.signals = import_module("nuvom.cli.processes").StopSignals().install()
         return super().get_command(ctx, cmd_name)
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -95,9 +93,9 @@ class Nuvom(Group):
 @click.group(cls=Nuvom, lazy=COMMANDS)
 @click.version_option(__version__, "--version", message="nuvom %(version)s")
 def cli() -> None:
-    """Background tasks for Python without a broker.
+    """Background tasks for Python, without a broker.
 
-    New here? `nuvom demo` shows all of it in ten seconds.
+    New here? `nuvom demo` shows everything in ten seconds.
     """
 
 
@@ -111,11 +109,80 @@ def main(args: Sequence[str] | None = None) -> None:
 
 
 def _call(args: list[str], invocation: Invocation) -> object:
-    instruction = os.environ.get(_COMPLETION_VARIABLE)
+    instruction = os.environ.get(COMPLETE_VARIABLE)
     if instruction:
         from click.shell_completion import shell_complete  # noqa: PLC0415  # only when a shell asks
 
-        import_module("nuvom.cli.powershell")  # makes that shell known to click
-        return shell_complete(cli, {}, "nuvom", _COMPLETION_VARIABLE, instruction)
+        import_module("nuvom.cli.commands.shell")  # makes PowerShell known to click
+        return shell_complete(cli, {}, "nuvom", COMPLETE_VARIABLE, instruction)
     with cli.make_context("nuvom", args, obj=invocation) as context:
         return cli.invoke(context)
+
+
+# ---- how a call ends --------------------------------------------------------------------
+
+
+def run(invocation: Invocation, action: Callable[[], Any]) -> int:
+    """Run ``action`` and return the exit code; nothing escapes but ``SystemExit``.
+
+    The only place that turns exceptions into exit codes. A traceback is shown with ``--debug``
+    alone; a reader who has seen enough (a broken pipe) is no error.
+    """
+    try:
+        code = _run(invocation, action)
+        sys.stdout.flush()
+        return code
+    except OSError as error:
+        if not _is_broken_pipe(error):
+            raise
+        # Let the interpreter's last flush go nowhere instead of complaining.
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
+        return exit_codes.OK
+
+
+def _run(invocation: Invocation, action: Callable[[], Any]) -> int:
+    try:
+        code = action()
+        return code if isinstance(code, int) else exit_codes.OK
+    except Exit as end:
+        return end.exit_code
+    except (Abort, KeyboardInterrupt, EOFError):
+        return exit_codes.INTERRUPTED
+    except click.ClickException as error:
+        context = getattr(error, "ctx", None)
+        path = "nuvom" if context is None else context.command_path
+        told = ("Usage", error.format_message(), f"Read: {path} --help", exit_codes.USAGE)
+        return _report(invocation, error, told)
+    except NuvomError as error:
+        told = (type(error).__name__, error.what, error.fix, exit_codes.exit_code(error))
+        return _report(invocation, error, told)
+    except Exception as error:  # the outermost frame: a bug must not look like success
+        if isinstance(error, OSError) and _is_broken_pipe(error):
+            raise
+        text = f"{type(error).__name__}: {error}"
+        fix = "This should not happen. Run the command with --debug to see where it comes from."
+        return _report(invocation, error, ("Unexpected", text, fix, exit_codes.FAILED))
+
+
+def _report(invocation: Invocation, error: BaseException, told: tuple[str, str, str, int]) -> int:
+    name, what, fix, code = told
+    page = f"{ERRORS_PAGE}#{name.lower()}"
+    if invocation.debug:
+        import traceback  # noqa: PLC0415  # only with --debug
+
+        traceback.print_exception(error)
+    if invocation.out.as_json:
+        data = {"code": name, "message": what, "hint": fix, "docs": page, "exit": code}
+        invocation.out.json(ERROR_SCHEMA, data)
+    elif name == "Usage":
+        invocation.out.error(what, help=fix.removeprefix("Read: "))
+    else:
+        invocation.out.error(what, fix, docs=page)
+    return code
+
+
+def _is_broken_pipe(error: OSError) -> bool:
+    # Windows says EINVAL when the reader of a pipe has gone.
+    return error.errno == errno.EPIPE or (sys.platform == "win32" and error.errno == errno.EINVAL)

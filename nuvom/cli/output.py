@@ -1,23 +1,299 @@
 """What a command says: data on standard output, everything else on standard error.
 
 A command describes its answer once, as data and as a table; the options ``--json``,
-``--plain``, ``-q`` and ``--color`` decide here how it is shown.
+``--plain``, ``-q`` and ``--color`` decide here how it is shown. Everything that comes out of a
+store (names, arguments, errors of tasks) is made harmless before a terminal sees it.
 """
 
 from __future__ import annotations
 
+import io
 import json
+import math
+import os
+import re
+import shlex
 import sys
+from base64 import b64encode
+from collections.abc import Mapping
+from datetime import UTC, date, datetime, time, timedelta
 from textwrap import wrap
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
-from nuvom.cli.jsonable import jsonable
-from nuvom.cli.streams import Stream
-from nuvom.cli.tables import Table, fitted_lines, plain_lines
-from nuvom.cli.text import clean
+import click
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Sequence
+
+PIPE_WIDTH = 80
+EXACT = 2**53  # JSON readers keep whole numbers exactly up to here
+# Whole escape sequences first (CSI, OSC up to its end, two-character ones), then what is left.
+_ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[ -/]*[0-~])")
+# Control characters but tab and newline, direction overrides, line separators, half pairs.
+_CONTROL = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
+)
+_SPACES = re.compile(r"\s+")
+_PLAIN_PATH = re.compile(r"[\w@%+=:,./\\-]+", re.ASCII)
+_LEAST_SECS = 0.001
+_EXACT_BELOW_SECS = 10  # from there on a tenth of a second says nothing
+_UNITS = ((86_400, "d"), (3600, "h"), (60, "min"))
+
+
+# ---- text -------------------------------------------------------------------------------
+
+
+def clean(text: str) -> str:
+    """Return ``text`` without escape sequences and control characters; newlines stay."""
+    return _CONTROL.sub("", _ANSI.sub("", text)).expandtabs(4)
+
+
+def one_line(text: str) -> str:
+    """Return ``clean(text)`` with each run of white space as one space."""
+    return _SPACES.sub(" ", clean(text)).strip()
+
+
+def duration(secs: float) -> str:
+    """Return seconds as people say them: ``850 ms``, ``14 s``, ``3 min 5 s``, ``2 d 4 h``."""
+    if secs < _LEAST_SECS:
+        return "<1 ms" if secs > 0 else "0 s"
+    if secs < 1:
+        return f"{secs * 1000:.0f} ms"
+    if secs < _EXACT_BELOW_SECS:
+        return f"{secs:.1f} s".replace(".0 ", " ")
+    whole = round(secs)
+    for index, (size, unit) in enumerate(_UNITS):
+        if whole >= size:
+            smaller, name = _UNITS[index + 1] if index + 1 < len(_UNITS) else (1, "s")
+            rest = whole % size // smaller
+            return f"{whole // size} {unit} {rest} {name}" if rest else f"{whole // size} {unit}"
+    return f"{whole} s"
+
+
+def ago(moment: float | None, now: float) -> str:
+    """Return how long ago ``moment`` was, or how far ahead: ``3 min ago``, ``in 14 s``."""
+    if moment is None:
+        return "-"
+    secs = abs(moment - now)
+    rough = next((f"{secs / size:.0f} {unit}" for size, unit in _UNITS if secs >= size), "")
+    rough = rough or f"{max(1, round(secs))} s"
+    if moment > now:
+        return f"in {rough}"
+    return "now" if secs < 1 else f"{rough} ago"
+
+
+def rfc3339(moment: float | None) -> str | None:
+    """Return seconds since the epoch as RFC 3339 in UTC, to the millisecond; 0 is no time."""
+    if not moment:
+        return None
+    text = datetime.fromtimestamp(moment, UTC).isoformat(timespec="milliseconds")
+    return text.replace("+00:00", "Z")
+
+
+def quoted(path: object) -> str:
+    """Return a path so that it can be pasted into a shell: quoted where that is needed."""
+    text = clean(os.fspath(path) if isinstance(path, os.PathLike) else str(path))
+    if sys.platform == "win32":
+        return text if _PLAIN_PATH.fullmatch(text) else f'"{text}"'
+    return shlex.quote(text)
+
+
+# ---- JSON -------------------------------------------------------------------------------
+
+
+def jsonable(data: Mapping[Any, Any]) -> dict[str, Any]:
+    """Return ``data`` with every value in plain JSON types, without loss of meaning.
+
+    Whole numbers beyond 2^53 become text, under a key that ends in ``_str``.
+    """
+    return {
+        f"{key}_str" if _is_large(value) else str(key): _plain(value) for key, value in data.items()
+    }
+
+
+def _is_large(value: object) -> bool:
+    return isinstance(value, int) and abs(value) > EXACT
+
+
+def _plain(value: Any) -> Any:  # noqa: ANN401, PLR0911  # any value of a job, as plain JSON types
+    match value:
+        case None | bool():
+            return value
+        case int():
+            return str(value) if _is_large(value) else int(value)
+        case float():
+            return value if math.isfinite(value) else str(value)
+        case Mapping():
+            return jsonable(value)
+        case list() | tuple():
+            return [_plain(item) for item in value]
+        case set() | frozenset():
+            return sorted((_plain(item) for item in value), key=repr)
+        case datetime() | date() | time():
+            return value.isoformat()
+        case timedelta():
+            return value.total_seconds()
+        case bytes() | bytearray() | memoryview():
+            return b64encode(bytes(value)).decode("ascii")
+    # ``str`` also for enumerations that are texts; half of a pair has no place in JSON.
+    return str(value).encode("utf-8", "replace").decode("utf-8")
+
+
+# ---- streams ----------------------------------------------------------------------------
+
+
+class Stream:
+    """A text stream with what is known of its reader.
+
+    Each stream decides for itself: the output may be a terminal while the messages go to a file.
+
+    Attributes:
+        is_terminal: Whether a person looks at it.
+        has_unicode: Whether box drawing and other symbols arrive as meant.
+        has_color: Whether it takes colour.
+    """
+
+    def __init__(
+        self, stream: TextIO, color: str = "auto", environ: Mapping[str, str] = os.environ
+    ) -> None:
+        self.raw = stream
+        try:
+            self.is_terminal = stream.isatty()
+        except (ValueError, AttributeError):  # closed, or absent (pythonw)
+            self.is_terminal = False
+        encoding = (getattr(stream, "encoding", None) or "ascii").lower().replace("-", "")
+        self.has_unicode = encoding in {"utf8", "cp65001"}
+        self.has_color = color == "always" or (color == "auto" and self._takes_color(environ))
+
+    def _takes_color(self, environ: Mapping[str, str]) -> bool:
+        if environ.get("NO_COLOR"):
+            return False
+        if any(
+            environ.get(name, "0") not in {"", "0"} for name in ("FORCE_COLOR", "CLICOLOR_FORCE")
+        ):
+            return True
+        return self.is_terminal and environ.get("TERM") != "dumb"
+
+    @property
+    def width(self) -> int:
+        """Columns of the terminal, or 80 where there is none."""
+        try:
+            columns = os.get_terminal_size(self.raw.fileno()).columns if self.is_terminal else 0
+        except (OSError, ValueError, AttributeError):  # a terminal that cannot tell
+            columns = 0
+        return max(20, columns or PIPE_WIDTH)
+
+    def paint(self, text: str, style: str = "") -> str:
+        """Return ``text`` in a style such as ``"bold red"``, unchanged without colour."""
+        words = style.split()
+        if not words or not self.has_color:
+            return text
+        color = next((word for word in words if word not in {"bold", "dim"}), None)
+        return click.style(text, color, bold="bold" in words or None, dim="dim" in words or None)
+
+    def line(self, text: str = "") -> None:
+        """Write one line."""
+        click.echo(text, file=self.raw, color=self.has_color)
+
+    def beside(self, indent: int, text: str) -> str:
+        """Return text to follow ``indent`` columns, broken between words to fit a terminal."""
+        lines = text.split("\n")
+        if self.is_terminal:
+            width = max(20, self.width - indent)
+            # Paths and ids stay whole, so that they can be copied.
+            broken = (
+                wrap(line, width, break_long_words=False, break_on_hyphens=False) or [line]
+                for line in lines
+            )
+            lines = [part for parts in broken for part in parts]
+        return f"\n{' ' * indent}".join(lines)
+
+
+def never_raise_over_characters() -> None:
+    """Let standard output and error escape the characters that they cannot encode."""
+    for stream in (sys.stdout, sys.stderr):
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure is not None:
+            reconfigure(errors="backslashreplace")
+
+
+# ---- tables -----------------------------------------------------------------------------
+
+
+class Cell(NamedTuple):
+    """A cell with more than its text.
+
+    Attributes:
+        full: What ``--plain`` shows in its place, such as a whole id.
+    """
+
+    text: str
+    style: str = ""
+    full: str | None = None
+
+
+class Table(NamedTuple):
+    """Titles of columns, and rows with one cell for each.
+
+    Attributes:
+        right: Titles of columns that are set to the right, as numbers are, and never cut.
+        folded: Titles of columns that go on in the next line where others are cut.
+    """
+
+    columns: Sequence[str]
+    rows: Sequence[Sequence[Cell | str]]
+    right: Sequence[str] = ()
+    folded: Sequence[str] = ()
+
+    def plain_lines(self) -> Iterator[str]:
+        """Yield the titles and the rows, tab-separated, nothing cut."""
+        yield "\t".join(title.lower().replace(" ", "_") for title in self.columns)
+        for row in map(self._cells, self.rows):
+            yield "\t".join(one_line(cell.text if cell.full is None else cell.full) for cell in row)
+
+    def fitted_lines(self, stream: Stream) -> list[str]:
+        """Return the titles, a rule and the rows, no wider than the stream."""
+        import rich.box  # noqa: PLC0415  # only where something is drawn
+        from rich.console import Console  # noqa: PLC0415  # likewise
+        from rich.table import Table as Drawing  # noqa: PLC0415  # likewise
+        from rich.text import Text  # noqa: PLC0415  # likewise
+
+        box = rich.box.SIMPLE_HEAD if stream.has_unicode else None
+        padding = (0, 1 if box else 2, 0, 0)  # a box adds one column
+        drawing = Drawing(
+            box=box, padding=padding, show_edge=False, pad_edge=False, border_style="dim"
+        )
+        for title in self.columns:
+            is_right = title in self.right
+            drawing.add_column(title, justify="right" if is_right else "left", no_wrap=is_right)
+        cut: Any = "ellipsis" if stream.has_unicode else "crop"
+        for row in map(self._cells, self.rows):
+            cells = [
+                Text(one_line(cell.text), cell.style, no_wrap=True, overflow=cut)
+                if title not in self.folded
+                else Text(one_line(cell.text), cell.style, overflow="fold")
+                for title, cell in zip(self.columns, row, strict=True)
+            ]
+            drawing.add_row(*cells)
+        paper = io.StringIO()
+        console = Console(
+            file=paper,
+            width=stream.width,
+            height=25,  # with both, nothing is asked of the environment
+            force_terminal=stream.has_color,
+            color_system="standard" if stream.has_color else None,
+            no_color=not stream.has_color,
+            legacy_windows=False,
+        )
+        console.print(drawing)
+        return [line.rstrip() for line in paper.getvalue().splitlines()]
+
+    @staticmethod
+    def _cells(row: Sequence[Cell | str]) -> list[Cell]:
+        return [Cell(cell) if isinstance(cell, str) else cell for cell in row]
+
+
+# ---- the answer and the messages of one command -----------------------------------------
 
 
 class Output:
@@ -28,77 +304,53 @@ class Output:
     """
 
     def __init__(self) -> None:
-        self.as_json = False
-        self.plain = False
-        self.quiet = False
+        self.as_json = self.plain = self.quiet = False
         self.verbosity = 0
-        self._color = "auto"
-        self._streams: tuple[Stream, Stream] | None = None
-
-    @property
-    def color(self) -> str:
-        """``auto``, ``always`` or ``never``."""
-        return self._color
-
-    @color.setter
-    def color(self, value: str) -> None:
-        self._color = value
-        self._streams = None
+        self.color = "auto"
 
     @property
     def out(self) -> Stream:
         """Standard output."""
-        return self._both()[0]
+        return Stream(sys.stdout, self.color)
 
     @property
     def err(self) -> Stream:
         """Standard error."""
-        return self._both()[1]
+        return Stream(sys.stderr, self.color)
 
-    def _both(self) -> tuple[Stream, Stream]:
-        if self._streams is None:
-            self._streams = (Stream(sys.stdout, self._color), Stream(sys.stderr, self._color))
-        return self._streams
-
-    # ---- data ---------------------------------------------------------------------------
-
-    def json(self, schema: str, data: Mapping[str, Any]) -> None:
+    def json(self, schema: str, data: Mapping[str, Any], *, one_line: bool = False) -> None:
         """Write one JSON object; ASCII alone, so that no encoding can spoil it."""
-        indent = 2 if self.out.is_terminal else None
+        indent = 2 if self.out.is_terminal and not one_line else None
         whole = {"schema": schema, **jsonable(data)}
         self.out.line(json.dumps(whole, indent=indent, ensure_ascii=True, allow_nan=False))
 
-    def json_line(self, schema: str, data: Mapping[str, Any]) -> None:
-        """Write one line of a stream of JSON objects, at once."""
-        self.out.line(json.dumps({"schema": schema, **jsonable(data)}, allow_nan=False))
-        self.out.raw.flush()
+    def answer(
+        self, schema: str, data: Mapping[str, Any], table: Table, *, empty: str = ""
+    ) -> None:
+        """Write ``data`` with ``--json``, else the table."""
+        if self.as_json:
+            self.json(schema, data)
+        else:
+            self.table(table, empty=empty)
 
     def table(self, table: Table, *, empty: str = "") -> None:
         """Write a table; where it has no rows, say ``empty`` on standard error."""
         if self.plain:
-            self.lines(plain_lines(table))
+            self.lines(table.plain_lines())
         elif table.rows:
-            self.lines(fitted_lines(table, self.out))
+            self.lines(table.fitted_lines(self.out))
         elif empty:
             self.say(empty)
 
     def lines(self, lines: Iterable[str]) -> None:
         """Write lines that are known to be harmless."""
+        out = self.out
         for line in lines:
-            self.out.line(line)
+            out.line(line)
 
     def text(self, text: str) -> None:
         """Write text of unknown origin, made harmless."""
         self.out.line(clean(text))
-
-    def beside(self, indent: int, text: str, style: str = "") -> str:
-        """Return text of unknown origin, to follow ``indent`` columns on standard output.
-
-        It is made harmless, and broken between words on a terminal.
-        """
-        return self.out.paint(_beside(self.out, indent, clean(text)), style)
-
-    # ---- messages -----------------------------------------------------------------------
 
     def say(self, text: str) -> None:
         """Write a message, unless ``-q``."""
@@ -115,28 +367,18 @@ class Output:
         if not self.quiet and not self.as_json and self.err.is_terminal:
             self.err.line(self.err.paint(clean(text), "dim"))
 
-    def error(self, lines: Iterable[tuple[str, str]]) -> None:
-        """Write an error: pairs of a label and a text, the first being what happened."""
-        style = "bold red"
-        for label, text in lines:
-            self._labelled(f"{label}:".ljust(6), style, text)
-            style = "bold"
+    def error(self, what: str, fix: str = "", **more: str) -> None:
+        """Write an error: what happened, how to mend it, and more under a label each."""
+        texts = {
+            "Error": what,
+            "Fix": fix,
+            **{name.capitalize(): text for name, text in more.items()},
+        }
+        for label, text in texts.items():
+            if text:
+                style = "bold red" if label == "Error" else "bold"
+                self._labelled(f"{label}:".ljust(6), style, text)
 
     def _labelled(self, label: str, style: str, text: str) -> None:
-        """Write a label and a text beside it, broken between words on a terminal."""
-        body = _beside(self.err, len(label) + 1, clean(text))
-        self.err.line(f"{self.err.paint(label, style)} {body}")
-
-
-def _beside(stream: Stream, indent: int, text: str) -> str:
-    """Return text to follow a heading of ``indent`` columns, broken to fit a terminal."""
-    width = max(20, stream.width - indent) if stream.is_terminal else 0
-    lines = [part for line in text.split("\n") for part in _broken(line, width)]
-    return f"\n{' ' * indent}".join(lines)
-
-
-def _broken(line: str, width: int) -> list[str]:
-    if not width:
-        return [line]
-    # Paths and ids stay whole, so that they can be copied.
-    return wrap(line, width, break_long_words=False, break_on_hyphens=False) or [line]
+        err = self.err
+        err.line(f"{err.paint(label, style)} {err.beside(len(label) + 1, clean(text))}")

@@ -5,21 +5,20 @@ from __future__ import annotations
 import shutil
 import subprocess
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from nuvom.cli import completion
+from nuvom.cli import params
 from nuvom.cli.cli import cli
-from nuvom.cli.commands.completion import SHELLS
+from nuvom.cli.commands.shell import SHELLS
 from tests.cli.shell import Answer, call, invoke
 
 
 @pytest.fixture(autouse=True)
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a busy machine take its time; that nothing slow is waited for has its own test."""
-    monkeypatch.setattr(completion, "LONGEST_SECS", 60.0)
+    monkeypatch.setattr(params, "LONGEST_SECS", 60.0)
 
 
 def offered(*words: str, incomplete: str = "") -> list[str]:
@@ -116,26 +115,17 @@ def test_a_broken_set_up_is_nobodys_error(project: Path) -> None:
     assert offered("run") == []
 
 
-@pytest.fixture
-def slow(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Let the values take longer than a shell waits."""
-    monkeypatch.setattr(completion, "LONGEST_SECS", 0.01)
+def test_a_slow_store_is_not_waited_for(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(params, "LONGEST_SECS", 0.01)
     end = threading.Event()
 
-    class Slow:
-        @staticmethod
-        def tasks(*_: object) -> list[tuple[str, str]]:
-            end.wait(60)
-            return [("late", "")]
+    def slow(*_: object) -> list[tuple[str, str]]:
+        end.wait(60)
+        return [("late", "")]
 
-    monkeypatch.setattr(completion, "import_module", lambda _: Slow)
-    yield
-    end.set()
-
-
-def test_a_slow_store_is_not_waited_for(slow: None) -> None:
     context = cli.make_context("nuvom", ["version"], resilient_parsing=True)
-    assert completion.tasks(context, cli.params[0], "") == []
+    assert params.Completer(slow)(context, cli.params[0], "") == []
+    end.set()
 
 
 def test_notes_stay_on_one_line(tasks: Path) -> None:

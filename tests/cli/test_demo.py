@@ -9,19 +9,18 @@ from pathlib import Path
 
 import pytest
 
-from nuvom.cli import touring
-from nuvom.cli.touring_view import view_for
+from nuvom.cli import demo
+from nuvom.cli.demo import Expected
+from nuvom.core.clock import SYSTEM_CLOCK
 from nuvom.core.record import JobRecord, JobSnapshot, JobStatus, StoredError
-from nuvom.demo import tour
-from nuvom.demo.tour import Expected
 from tests.cli.shell import call, invoke
 
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the tour's long jobs be short where it runs in this process."""
-    monkeypatch.setattr(tour, "CRUNCHES", (0.1, 0.1, 0.1, 0.1))
-    monkeypatch.setattr(tour, "DELAY_SECS", 0.3)
+    monkeypatch.setattr(demo, "CRUNCHES", (0.1, 0.1, 0.1, 0.1))
+    monkeypatch.setattr(demo, "DELAY_SECS", 0.3)
 
 
 def test_the_tour_is_the_smoke_test(tmp_path: Path) -> None:
@@ -46,7 +45,7 @@ def test_the_tour_shows_each_job_and_what_to_do_next(tmp_path: Path) -> None:
         len(re.findall(r"^demo\.\w+ +(?:SUCCESS|FAILED) after attempt", answer.out, re.MULTILINE))
         == 24
     )
-    assert "24 jobs ended as they should" in answer.out
+    assert "24 jobs ended as expected" in answer.out
     assert re.findall(r"^  nuvom (\w+)", answer.out, re.MULTILINE) == [
         "init",
         "dev",
@@ -59,7 +58,7 @@ def test_the_tour_is_drawn_in_place_on_a_terminal() -> None:
     answer = invoke("demo", terminal=True)
     assert answer.code == 0
     plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", answer.out)
-    assert "24 of 24 jobs have ended" in plain
+    assert "24 of 24 jobs ended" in plain
     assert "demo.flaky" in plain
     assert max(len(line.rstrip("\r")) for line in plain.splitlines()) <= 80
 
@@ -95,13 +94,13 @@ def test_the_environment_does_not_change_the_tour(monkeypatch: pytest.MonkeyPatc
 
 
 def test_the_tour_fails_where_a_job_ends_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
-    usual = tour.enqueue
+    usual = demo.enqueue
 
     def otherwise() -> list[Expected]:
         first, *rest = usual()
         return [first._replace(status=JobStatus.FAILED), *rest]
 
-    monkeypatch.setattr(touring, "enqueue", otherwise)
+    monkeypatch.setattr(demo, "enqueue", otherwise)
     answer = invoke("demo")
     assert answer.code == 1
     assert "demo.square ended SUCCESS, expected FAILED" in answer.err
@@ -110,25 +109,19 @@ def test_the_tour_fails_where_a_job_ends_otherwise(monkeypatch: pytest.MonkeyPat
 
 
 def test_the_tour_gives_up_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(touring, "_LIMIT_SECS", 0.0)
-    monkeypatch.setattr(tour, "DELAY_SECS", 60.0)
+    monkeypatch.setattr(demo, "LIMIT_SECS", 0.0)
+    monkeypatch.setattr(demo, "DELAY_SECS", 60.0)
     assert invoke("demo", "-q").code == 1
 
 
 def test_every_status_has_its_look() -> None:
-    from nuvom.cli.output import Output
-    from nuvom.cli.touring_view import _status
-
-    def shown(status: JobStatus, attempt: int = 1, **more: object) -> str:
-        record = JobRecord("1", "demo.x", status=status, attempt=attempt, run_at=100.0)
-        return _status([JobSnapshot(record=record, **more)], 90.0)[0]  # type: ignore[arg-type]  # fields by name
+    def shown(status: JobStatus, attempt: int = 1, error: StoredError | None = None) -> str:
+        later = SYSTEM_CLOCK.now() + 10
+        record = JobRecord("1", "demo.x", status=status, attempt=attempt, run_at=later)
+        return demo.group_text([JobSnapshot(record=record, error=error)])[0]
 
     assert shown(JobStatus.PENDING, 0) == "PENDING (in 10 s)"
     assert shown(JobStatus.PENDING, 1) == "PENDING, retry 1"
     assert shown(JobStatus.RUNNING) == "RUNNING"
     assert shown(JobStatus.SUCCESS, 2) == "SUCCESS, attempt 2"
     assert shown(JobStatus.FAILED, error=StoredError("X", "y")) == "FAILED: X"
-    out = Output()
-    out.quiet = True
-    with view_for(out) as view:
-        view.show([], 0.0)

@@ -14,14 +14,12 @@ from typing import Any
 
 import pytest
 
-from nuvom.cli import crew, watching
-from nuvom.cli.invocation import Invocation
-from nuvom.cli.reloading import Supervisor, _syntax_error
-from nuvom.cli.worker_process import WorkerProcess
+from nuvom.cli import reload
+from nuvom.cli.context import Invocation
+from nuvom.cli.reload import Reloader
 from nuvom.config.sources import load
-from nuvom.core.clock import SYSTEM_CLOCK
-from tests.cli.shell import call, invoke, python, spawn
-from tests.cli.test_worker import end, is_alive, until
+from tests.cli.shell import TASKS, call, invoke, python, spawn
+from tests.cli.test_worker import children, end, is_alive, until
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
 
@@ -227,38 +225,37 @@ def test_a_project_without_a_task_waits_for_one(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def supervisor(project: Path) -> Supervisor:
-    """A supervisor whose children are what the test makes them."""
+def reloader(project: Path) -> Reloader:
+    """A reloader of workers that hang, in a project with one task."""
     (project / "tasks.py").write_text("from nuvom import task\n@task\ndef one(): ...\n")
-    return Supervisor(Invocation(), load(project).settings, [])
+    return Reloader(Invocation(), load(project).settings, [])
 
 
 @posix
-def test_a_child_that_hangs_is_ended(
-    supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(crew, "HAND_BACK_SECS", 0.05)
-    supervisor._crew._spawn = lambda: WorkerProcess([sys.executable, "-c", "while True: pass"])
-    child = supervisor._crew.start_one()
-    supervisor.abort()
-    supervisor._end()
-    assert child.code() == -signal.SIGKILL
-    assert "Stopped." in capsys.readouterr().err
+def test_a_child_that_hangs_is_killed(tasks: Path) -> None:
+    (tasks / "tasks.py").write_text(
+        TASKS + "\nimport os, signal\nos.kill(os.getpid(), signal.SIGSTOP)\n"
+    )
+    (tasks / "nuvom.toml").write_text("shutdown_timeout_secs = 0\n")
+    dev = Dev(tasks)
+    dev.wait_for("started")
+    until(lambda: children(dev.process.pid))
+    assert dev.stop() == 130
 
 
 STOPPED_AT_ANY_LINE = """
 import faulthandler, sys
 from pathlib import Path
-from nuvom.cli import reloading, watching
-from nuvom.cli.invocation import Invocation
+from nuvom.cli import reload
+from nuvom.cli.context import Invocation
 from nuvom.config.sources import load
 
 faulthandler.dump_traceback_later(50, exit=True)
-watching._POLL_SECS = 0.0
+reload._POLL_SECS = 0.0
 settings = load(Path.cwd()).settings
-found = reloading.Supervisor(Invocation(), settings, [])._discover()
+found = reload.Reloader(Invocation(), settings, [])._discover()
 
-class Childless(reloading.Supervisor):
+class Childless(reload.Reloader):
     \"\"\"Once it watches, the given line of what it does is its last.\"\"\"
 
     def __init__(self, last):
@@ -304,12 +301,12 @@ def test_a_stop_signal_at_any_moment_of_the_watch_ends_it(tasks: Path) -> None:
 
 
 def test_what_discovery_finds_is_told(
-    supervisor: Supervisor, project: Path, capsys: pytest.CaptureFixture[str]
+    reloader: Reloader, project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    supervisor._discover()
+    reloader._discover()
     (project / "tasks.py").write_text("")
     (project / "broken.py").write_text("from nuvom import task\n@task\ndef x(:\n")
-    supervisor._discover()
+    reloader._discover()
     told = capsys.readouterr().err
     assert "+ tasks.one()" in told
     assert "- tasks.one" in told
@@ -320,9 +317,9 @@ def test_a_file_that_cannot_be_parsed_is_named(project: Path) -> None:
     (project / "bad.py").write_text("x = (\n")
     (project / "nul.py").write_bytes(b"x = '\xff'\n")
     (project / "good.py").write_text("x = 1\n")
-    assert "bad.py:1: " in str(_syntax_error(project, {"bad.py", "good.py"}))
-    assert "nul.py" in str(_syntax_error(project, {"nul.py"}))
-    assert _syntax_error(project, {"gone.py", "good.py", "nuvom.toml"}) is None
+    assert "bad.py:1: " in str(reload.syntax_error(project, ["bad.py", "good.py"]))
+    assert "nul.py" in str(reload.syntax_error(project, ["nul.py"]))
+    assert reload.syntax_error(project, ["gone.py", "good.py", "nuvom.toml"]) is None
 
 
 # ---- watching ---------------------------------------------------------------------------
@@ -333,18 +330,18 @@ def test_python_and_configuration_files_are_watched_and_nothing_else(project: Pa
         (project / name).write_text("")
     (project / ".venv").mkdir()
     (project / ".venv" / "b.py").write_text("")
-    assert set(watching.snapshot(project)) == {"a.py", "nuvom.toml", ".env"}
+    assert set(reload.snapshot(project)) == {"a.py", "nuvom.toml", ".env"}
 
 
 def test_new_changed_and_removed_files_are_changes(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(watching, "_POLL_SECS", 0.0)
+    monkeypatch.setattr(reload, "_POLL_SECS", 0.0)
     for name in ("stays.py", "changes.py", "goes.py"):
         (project / name).write_text("x")
     stop = threading.Event()
-    before = watching.snapshot(project)
-    seen = watching.changes(project, before, is_over=stop.is_set, clock=SYSTEM_CLOCK)
+    before = reload.snapshot(project)
+    seen = reload.changes(project, before, is_over=stop.is_set)
     assert next(seen) == set()
     (project / "changes.py").write_text("xx")
     (project / "goes.py").unlink()
@@ -355,9 +352,9 @@ def test_new_changed_and_removed_files_are_changes(
 
 
 def test_a_change_before_the_first_look_is_seen(project: Path) -> None:
-    before = watching.snapshot(project)
+    before = reload.snapshot(project)
     (project / "new.py").write_text("")
-    seen = watching.changes(project, before, is_over=lambda: False, clock=SYSTEM_CLOCK)
+    seen = reload.changes(project, before, is_over=lambda: False)
     assert next(seen) == {"new.py"}
 
 
@@ -374,7 +371,7 @@ def test_watchfiles_is_used_where_it_is_installed(
     fake.watch = watch
     fake.__spec__ = types.SimpleNamespace()
     monkeypatch.setitem(sys.modules, "watchfiles", fake)
-    found = watching.changes(project, {}, is_over=lambda: True, clock=SYSTEM_CLOCK)
+    found = reload.changes(project, {}, is_over=lambda: True)
     assert list(found) == [set()]
     assert calls[0]["root"] == project
     stop_event: Any = calls[0]["stop_event"]

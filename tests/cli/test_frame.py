@@ -13,10 +13,9 @@ import click
 import pytest
 
 from nuvom import errors
-from nuvom.cli.cli import COMMANDS, cli, main
-from nuvom.cli.ending import run
+from nuvom.cli.cli import COMMANDS, cli, main, run
+from nuvom.cli.context import Invocation
 from nuvom.cli.exit_codes import MEANINGS, exit_code, exit_code_of
-from nuvom.cli.invocation import Invocation
 from nuvom.cli.processes import own_command
 from tests.cli.shell import call, invoke
 

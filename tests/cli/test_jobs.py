@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from nuvom.cli.shapes import job_times
+from nuvom.cli.views import job_times
 from nuvom.config.sources import load
 from nuvom.core.outcome import Settlement
 from nuvom.core.record import JobRecord, JobSnapshot, JobStatus, StoredError
@@ -118,7 +118,7 @@ def test_run_says_which_options_only_the_code_knows(tasks: Path) -> None:
 
 def test_run_makes_the_manifest_where_there_is_none(tasks: Path) -> None:
     answer = invoke("run", "add", "1", "2")
-    assert "There is no manifest yet: 1 file read, 4 tasks found." in answer.err
+    assert "There is no manifest yet: read 1 file, found 4 tasks." in answer.err
     assert (tasks / ".nuvom" / "manifest.json").is_file()
 
 
@@ -227,7 +227,7 @@ def test_ctrl_c_while_waiting_says_that_the_job_goes_on(
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("nuvom.cli.commands.wait.wait_for_final", interrupt)
+    monkeypatch.setattr("nuvom.cli.commands.jobs.wait_for_final", interrupt)
     job = run("add", "1", "2")
     answer = invoke("wait", job)
     assert answer.code == 130
@@ -376,8 +376,8 @@ def test_history_is_newest_first_and_filtered(tasks: Path, drain: Callable[[], N
 def test_history_of_nothing_says_so(tasks: Path) -> None:
     answer = invoke("history", "recent")
     assert (answer.code, answer.out) == (0, "")
-    assert answer.err == "No job yet. Enqueue one: nuvom run TASK\n"
-    assert invoke("history", "recent", "--status", "FAILED").err == "No such job.\n"
+    assert answer.err == "No jobs yet. Enqueue one: nuvom run TASK\n"
+    assert invoke("history", "recent", "--status", "FAILED").err == "No job matches.\n"
 
 
 # ---- retry, cancel ----------------------------------------------------------------------

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from nuvom.cli.scaffolds import TYPES, class_name
+from nuvom.cli.commands.scaffold import PLUGIN_TYPES, class_name
 from tests.cli.shell import ROOT, call, invoke
 
 GOOD = """\
@@ -179,7 +179,7 @@ def test_nothing_to_test_is_not_found(project: Path) -> None:
 # ---- scaffold ---------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", TYPES)
+@pytest.mark.parametrize("kind", PLUGIN_TYPES)
 def test_a_new_plugin_keeps_all_laws_as_it_stands(kind: str, project: Path) -> None:
     answer = call("plugin", "scaffold", "my_plugin", "--type", kind, "--test", cwd=project)
     assert answer.code == 0, answer.out + answer.err

@@ -93,7 +93,7 @@ def test_init_on_a_full_disk_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyP
     def full(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, "no space left on device")
 
-    monkeypatch.setattr("nuvom.cli.starter.open", full, raising=False)
+    monkeypatch.setattr("nuvom.cli.commands.scaffold.open", full, raising=False)
     answer = invoke("init")
     assert answer.code == 5
     assert "no room to write" in answer.err

@@ -59,7 +59,7 @@ def test_queues_are_counted_by_what_their_jobs_wait_for(
 def test_no_queue_is_said_in_words(tasks: Path) -> None:
     answer = invoke("queues")
     assert (answer.code, answer.out) == (0, "")
-    assert "No queue holds or held a job yet." in answer.err
+    assert "No queue has had a job yet." in answer.err
 
 
 def test_a_paused_queue_starts_nothing_until_it_is_resumed(

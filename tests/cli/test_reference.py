@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 
 from nuvom import errors
-from nuvom.cli import reference
-from nuvom.cli.error_reference import errors_page
 from tests.cli.test_frame import ALL
+from tools import reference
+from tools.reference import errors_page
 
 
 def test_the_pages_are_up_to_date() -> None:
-    assert reference.main(["--check"]) == 0, "run: python -m nuvom.cli.reference"
+    assert reference.main(["--check"]) == 0, "run: python -m tools.reference"
 
 
 def test_every_command_is_on_the_page() -> None:

@@ -11,16 +11,15 @@ from pathlib import Path
 
 import pytest
 
-from nuvom.cli import exit_codes, serving
-from nuvom.cli.processes import own_command
-from nuvom.cli.supervising import Supervisor
-from nuvom.cli.worker_process import WorkerProcess
+from nuvom.cli import exit_codes, worker
+from nuvom.cli.processes import WorkerProcess, own_command
+from nuvom.cli.supervisor import Supervisor
 from nuvom.config.settings import Settings
 from nuvom.core.clock import SYSTEM_CLOCK
 from nuvom.host import processes as platforms
 from nuvom.testing.clock import FakeClock
 from tests.cli.shell import Answer, call, invoke, spawn
-from tests.cli.test_worker import HANGING, end, is_alive, states, until
+from tests.cli.test_worker import HANGING, children, end, is_alive, states, until
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
 linux = pytest.mark.skipif(not platforms.CAN_MEASURE, reason="no /proc")
@@ -97,7 +96,7 @@ class Company:
 
     def look(self, times: int = 1) -> None:
         for _ in range(times):
-            self.supervisor._look()
+            self.supervisor.step()
 
     @property
     def living(self) -> list[int]:
@@ -474,13 +473,6 @@ def test_orphans_that_a_container_hands_over_are_reaped(tasks: Path) -> None:
 NAMESPACE = ("unshare", "--user", "--map-root-user", "--pid", "--fork", "--mount-proc")
 
 
-def children(pid: int) -> list[int]:
-    told = subprocess.run(
-        ["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True, check=False
-    )
-    return [int(word) for word in told.stdout.split()]
-
-
 @linux
 def test_process_1_reaps_orphans_and_passes_signals_on(tasks: Path) -> None:
     """In a namespace of process ids, as in a container."""
@@ -510,7 +502,7 @@ def test_process_1_of_a_container_supervises_even_one_worker(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(sys, "platform", "linux")
-    assert not serving.needs_supervisor(Settings(processes=1))
-    assert serving.needs_supervisor(Settings(processes=2))
+    assert not worker.needs_supervisor(Settings(processes=1))
+    assert worker.needs_supervisor(Settings(processes=2))
     monkeypatch.setattr("os.getpid", lambda: 1)
-    assert serving.needs_supervisor(Settings(processes=1))
+    assert worker.needs_supervisor(Settings(processes=1))

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+import click
 import pytest
 
-from nuvom.cli.values import call_of, span_secs
+from nuvom.cli.params import call_of, span
 from nuvom.discovery.stub import signature_of
 from nuvom.errors import InvalidArguments
 from tests.cli import shell
@@ -82,7 +83,7 @@ def test_text_that_is_no_such_value_names_the_parameter() -> None:
         ("(x)", ("1", "2"), "it takes 1 argument, and '2' is one too many"),
         ("(x, y)", ("1", "2", "z=3"), "it has no parameter z, which 'z=3' would set"),
         ("(*, only)", ("1",), "it takes no arguments, and '1' is one too many"),
-        ("(x)", ("1", "--wait"), "'--wait' comes after --, where all words are arguments"),
+        ("(x)", ("1", "--wait"), "'--wait' comes after --, where every word is an argument"),
     ],
 )
 def test_a_word_without_a_place_is_named(
@@ -125,13 +126,13 @@ def test_a_signature_reads_back_as_it_was_written(text: str) -> None:
     ],
 )
 def test_spans_of_time(text: str, secs: float) -> None:
-    assert secs == span_secs(text)
+    assert secs == span(text)
 
 
 @pytest.mark.parametrize("text", ["", "soon", "5x", "-5", "5 m", "1h x", "m5"])
 def test_what_is_no_span_of_time(text: str) -> None:
-    with pytest.raises(ValueError, match="no span of time"):
-        span_secs(text)
+    with pytest.raises(click.BadParameter, match="not a span of time"):
+        span(text)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there arguments are Unicode")

@@ -15,8 +15,7 @@ from pathlib import Path
 import pytest
 
 from nuvom.cli import exit_codes
-from nuvom.cli.processes import replace_self
-from nuvom.cli.signals import StopSignals, write_now
+from nuvom.cli.processes import StopSignals, replace_self, write_now
 from nuvom.core.clock import SYSTEM_CLOCK
 from nuvom.core.views import WorkerInfo
 from nuvom.discovery.manifest import is_stale
@@ -86,6 +85,13 @@ def running(tasks: Path, *options: str) -> tuple[subprocess.Popen[str], str]:
     return worker, job
 
 
+def children(pid: int) -> list[int]:
+    told = subprocess.run(
+        ["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True, check=False
+    )
+    return [int(word) for word in told.stdout.split()]
+
+
 def is_alive(pid: int) -> bool:
     stat = subprocess.run(
         ["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True, check=False
@@ -140,7 +146,7 @@ def test_queues_may_be_chosen_or_left_out(tasks: Path) -> None:
 def test_a_queue_may_have_a_limit(tasks: Path) -> None:
     job = invoke("run", "send", "a", "-q").out.strip()
     answer = call("runworker", "--burst", "--concurrency", "mail=2", cwd=tasks)
-    assert "queues    all, also later ones; at most 2 of mail at once" in answer.err
+    assert "queues    all, including later ones; at most 2 of mail at once" in answer.err
     assert invoke("status", job, "-f", "raw").out == "SUCCESS\n"
     for wrong in ("mail", "mail=0"):
         answer = call("runworker", "--burst", "--concurrency", wrong, cwd=tasks)
@@ -504,3 +510,29 @@ def test_a_project_without_a_task_is_a_project(tmp_path: Path) -> None:
     (tmp_path / "nuvom.toml").touch()
     answer = call("runworker", "--burst", cwd=tmp_path)
     assert (answer.code, "No task was found" in answer.err) == (0, True)
+
+
+ENDING_PLUGIN = """
+from nuvom.plugins.contracts import Plugin
+
+class Ending(Plugin):
+    name = "ending"
+
+    def start(self, settings, extras):
+        from nuvom.worker import Worker
+
+        def work(worker):
+            raise {error}
+
+        Worker.run = work
+"""
+
+
+@pytest.mark.parametrize("error", ["SystemExit(0)", "KeyboardInterrupt()", "GeneratorExit()"])
+def test_an_end_that_nobody_asked_for_is_a_failure(tasks: Path, error: str) -> None:
+    (tasks / "plug.py").write_text(ENDING_PLUGIN.format(error=error))
+    (tasks / ".nuvom_plugins.toml").write_text('[plugins]\nmonitoring = ["plug:Ending"]\n')
+    (tasks / ".nuvom_plugins.toml").chmod(0o600)
+    answer = call("runworker", cwd=tasks)
+    assert answer.code == 1
+    assert f"the worker was ended by {error}" in answer.err

@@ -11,10 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from nuvom.cli import crew as crew_module
-from nuvom.cli.crew import Crew
-from nuvom.cli.processes import own_command
-from nuvom.cli.worker_process import WorkerProcess, worker_options
+from nuvom.cli import supervisor
+from nuvom.cli.processes import WorkerProcess, own_command, worker_options
+from nuvom.cli.supervisor import WorkerPool
 from nuvom.core.clock import SYSTEM_CLOCK
 from tests.cli.shell import ROOT, invoke
 from tests.cli.test_worker import states, until
@@ -24,7 +23,7 @@ posix = pytest.mark.skipif(sys.platform == "win32", reason="the worker cannot an
 WORKER = f"""
 import sys, threading
 sys.path.append({str(ROOT)!r})
-from nuvom.cli.worker_process import SupervisorLine
+from nuvom.cli.processes import SupervisorLine
 line = SupervisorLine({{parent}})
 told, names = threading.Event(), []
 def tell(name):
@@ -104,10 +103,10 @@ def test_a_worker_of_somebody_else_leaves_at_once(tmp_path: Path) -> None:
     process.close()
 
 
-def crew_of(*programs: str, grace_secs: float) -> tuple[Crew, list[WorkerProcess]]:
+def crew_of(*programs: str, grace_secs: float) -> tuple[WorkerPool, list[WorkerProcess]]:
     """Return a crew of workers that do so once they were told something."""
     left = iter(programs)
-    crew = Crew(lambda: start(next(left)), clock=SYSTEM_CLOCK, grace_secs=grace_secs)
+    crew = WorkerPool(lambda: start(next(left)), clock=SYSTEM_CLOCK, grace_secs=grace_secs)
     return crew, [crew.start_one() for _ in programs]
 
 
@@ -115,7 +114,7 @@ def crew_of(*programs: str, grace_secs: float) -> tuple[Crew, list[WorkerProcess
 def test_all_are_asked_then_told_then_killed(
     ended: list[WorkerProcess], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(crew_module, "HAND_BACK_SECS", 1.0)
+    monkeypatch.setattr(supervisor, "HAND_BACK_SECS", 1.0)
     good, slow = "sys.exit(0)", "told.clear(); told.wait(); sys.exit(5)"
     crew, everybody = crew_of(good, slow, "while True: pass", grace_secs=0.2)
     ended += everybody

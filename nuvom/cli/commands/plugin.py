@@ -1,53 +1,68 @@
-"""``nuvom plugin``: which plugins are named, what they are, whether they keep their promises."""
+"""``nuvom plugin``: which plugins are named, what they are, whether they keep their promises.
+
+Only ``status`` and ``test`` load a plugin's code.
+"""
 
 from __future__ import annotations
 
+import sys
+from functools import partial
 from importlib import import_module
 from pathlib import Path
+from traceback import format_exception
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from nuvom.cli import exit_codes
-from nuvom.cli.base import Group
-from nuvom.cli.completion import plugins as plugin_names
-from nuvom.cli.invocation import Invocation, pass_invocation
-from nuvom.cli.scaffolds import TYPES, class_name, write_plugin
-from nuvom.cli.session import folder_or_root, project_or_here, settings
-from nuvom.cli.tables import Cell, Column, Table
-from nuvom.cli.text import quoted
+from nuvom.cli.commands.runtestworker import import_file
+from nuvom.cli.commands.scaffold import PLUGIN_TYPES, class_name, write_plugin
+from nuvom.cli.context import Group, Invocation, pass_invocation
+from nuvom.cli.output import Cell, Table, duration, quoted
+from nuvom.cli.params import plugin_names
+from nuvom.cli.project import folder_or_root, load_settings, project_or_here
 from nuvom.config.project import here
-from nuvom.errors import PluginNotFound
-from nuvom.plugins.loader import find_entries
+from nuvom.discovery.auto_register import add_import_roots
+from nuvom.errors import PluginFailed, PluginNotFound, plural
+from nuvom.plugins.contracts import Plugin
+from nuvom.plugins.lifecycle import make_extras, plugin_error
+from nuvom.plugins.loader import find_entries, import_object, load_plugins, project_entries
+from nuvom.queue_backends.base import BaseJobQueue
+from nuvom.result_backends.base import BaseResultBackend
 
 if TYPE_CHECKING:
-    from nuvom.config.settings import Settings
-    from nuvom.plugins.lifecycle import PluginEntry
+    from collections.abc import Iterable, Iterator
 
-LIST_SCHEMA = "nuvom.plugins/1"
-INSPECT_SCHEMA = "nuvom.plugin/1"
-SCAFFOLD_SCHEMA = "nuvom.scaffold/1"
-# What loads a plugin's code is not imported for help.
-_LOADING = "nuvom.cli.plugin_trial"
+    from nuvom.config.settings import Settings
+    from nuvom.errors import PluginError
+    from nuvom.plugins.contracts import PluginProtocol
+    from nuvom.plugins.lifecycle import FailedPlugin, LoadedPlugin, PluginEntry
+
+# Named by text: nothing but plugins' own tests and this command needs the kit.
+_KIT = "nuvom.testing.conformance.trial"
+_STYLES = {"kept": "green", "broken": "red", "skipped": "dim"}
+_BASES = (BaseJobQueue, BaseResultBackend, Plugin)
+_BACKEND_KEYS = ("queue_backend", "result_backend", "scheduler_backend")
 
 
 @click.group(cls=Group, default="list")
 def plugin() -> None:
-    """Show, test and scaffold plugins."""
+    """List, test and scaffold plugins."""
 
 
 @plugin.command(name="list")
 @pass_invocation
 def list_(invocation: Invocation) -> None:
-    """Show which plugins packages or .nuvom_plugins.toml name; none is loaded."""
-    chosen = settings(invocation, project_or_here(invocation)).settings
+    """List the plugins that packages or .nuvom_plugins.toml name; none is loaded."""
+    chosen = load_settings(invocation, project_or_here(invocation)).settings
     entries = find_entries(chosen)
-    out = invocation.out
-    if out.as_json:
-        out.json(LIST_SCHEMA, {"enabled": chosen.plugins, "plugins": [_data(e) for e in entries]})
-        return
+    rows = [
+        [one.name, one.target, one.key or "-", one.version or "-", one.source] for one in entries
+    ]
+    table = Table(("Name", "Target", "Listed as", "Version", "Named by"), rows)
+    data = {"enabled": chosen.plugins, "plugins": [_data(entry) for entry in entries]}
     empty = "No plugin is named." if chosen.plugins == "on" else "Plugins are off."
-    out.table(_table(entries), empty=empty)
+    invocation.out.answer("nuvom.plugins/1", data, table, empty=empty)
 
 
 def _data(entry: PluginEntry) -> dict[str, Any]:
@@ -60,32 +75,18 @@ def _data(entry: PluginEntry) -> dict[str, Any]:
     }
 
 
-def _table(entries: list[PluginEntry]) -> Table:
-    columns = [
-        Column("Name"),
-        Column("Target", stretch=True),
-        Column("Listed as"),
-        Column("Version"),
-        Column("Named by", stretch=True),
-    ]
-    rows: list[list[Cell | str]] = [
-        [entry.name, entry.target, entry.key or "-", entry.version or "-", entry.source]
-        for entry in entries
-    ]
-    return Table(columns, rows)
-
-
 @plugin.command()
 @click.argument("name", shell_complete=plugin_names)
 @pass_invocation
 def inspect(invocation: Invocation, name: str) -> None:
     """Show what is known of the plugin NAME without loading it."""
-    chosen = settings(invocation, project_or_here(invocation)).settings
-    entry = _entry(chosen, name)
+    chosen = load_settings(invocation, project_or_here(invocation)).settings
+    entry = _named(chosen, name)[0]
+    uses = [key for key in _BACKEND_KEYS if getattr(chosen, key) == entry.name]
+    data = {**_data(entry), "used_as": uses}
     out = invocation.out
-    data = {**_data(entry), "used_as": _uses(chosen, entry)}
     if out.as_json:
-        out.json(INSPECT_SCHEMA, data)
+        out.json("nuvom.plugin/1", data)
         return
     for label, value in data.items():
         shown = ", ".join(value) if isinstance(value, list) else value
@@ -94,18 +95,16 @@ def inspect(invocation: Invocation, name: str) -> None:
     out.hint(f"Does it keep its promises? nuvom plugin test {name}")
 
 
-def _entry(chosen: Settings, name: str) -> PluginEntry:
+def _named(chosen: Settings, name: str) -> list[PluginEntry]:
+    """Return the entries that answer to a name. Raises: PluginNotFound: there is none."""
     entries = find_entries(chosen)
-    for entry in entries:
-        if entry.answers_to(name):
-            return entry
-    raise PluginNotFound(name, [entry.name for entry in entries])
+    found = [entry for entry in entries if entry.answers_to(name)]
+    if not found:
+        raise PluginNotFound(name, [entry.name for entry in entries])
+    return found
 
 
-def _uses(chosen: Settings, entry: PluginEntry) -> list[str]:
-    """Return the settings that name a backend as this plugin is named."""
-    keys = ("queue_backend", "result_backend", "scheduler_backend")
-    return [key for key in keys if getattr(chosen, key) == entry.name]
+# ---- status -----------------------------------------------------------------------------
 
 
 @plugin.command()
@@ -114,10 +113,55 @@ def _uses(chosen: Settings, entry: PluginEntry) -> list[str]:
 def status(invocation: Invocation, name: str | None) -> int:
     """Load and start plugins, or the one called NAME, and say how that went.
 
-    This runs the plugins' code. Exit 4 where one fails.
+    This runs the plugins' code. Exit 4 if one fails.
     """
-    code: int = import_module(_LOADING).show_status(invocation, name)
-    return code
+    root = project_or_here(invocation)
+    chosen = load_settings(invocation, root).settings
+    add_import_roots(root)
+    plugins = load_plugins(chosen, only=name)
+    plugins.start_pending(chosen, make_extras())
+    started = plugins.started
+    plugins.stop()
+    stopping = {plugin: error for plugin, hook, error in plugins.reports if hook == "stop"}
+    data = [_status_data(one, one.plugin, stopping.get(one.name)) for one in started]
+    data += [_status_data(one, None, one.error) for one in plugins.failed]
+    rows = [
+        [
+            row["name"],
+            Cell("ok", "green") if row["ok"] else Cell("failed", "red"),
+            row["version"] or "-",
+            ", ".join(row["provides"]) or "-",
+            row["source"],
+        ]
+        for row in data
+    ]
+    table = Table(("Name", "Status", "Version", "Provides", "From"), rows)
+    out = invocation.out
+    out.answer("nuvom.plugin_status/1", {"plugins": data}, table, empty="No plugin is named.")
+    for _, _, error in () if out.as_json else plugins.reports:
+        out.error(error.what, error.fix)
+        if out.verbosity and error.__cause__ is not None:
+            out.say("".join(format_exception(error.__cause__)).rstrip("\n"))
+    return exit_codes.CONFIG if plugins.reports else exit_codes.OK
+
+
+def _status_data(
+    one: LoadedPlugin | FailedPlugin, loaded: PluginProtocol | None, error: PluginError | None
+) -> dict[str, Any]:
+    return {
+        "name": one.name,
+        "ok": error is None,
+        "version": getattr(one, "version", None),
+        "api_version": loaded and loaded.api_version,
+        "provides": list(one.provides),
+        "requires": list(getattr(one, "requires", ())),
+        "target": one.entry.target,
+        "source": one.entry.source,
+        "error": error and error.what,
+    }
+
+
+# ---- test -------------------------------------------------------------------------------
 
 
 @plugin.command(name="test")
@@ -130,8 +174,88 @@ def test_(invocation: Invocation, target: str | None, only: tuple[str, ...]) -> 
     TARGET is a plugin's name, a Python file, or module:Class; without it all plugins of
     .nuvom_plugins.toml are tested. This runs the plugin's code.
     """
-    code: int = import_module(_LOADING).test(invocation, target, only)
-    return code
+    return _test(invocation, target, only)
+
+
+def _test(invocation: Invocation, target: str | None, only: tuple[str, ...] = ()) -> int:
+    kit: Any = import_module(_KIT)
+    out = invocation.out
+    reports = []
+    for found in list(_targets(invocation, target)):
+        name = getattr(found, "__qualname__", type(found).__qualname__)
+        if not out.as_json:
+            out.lines([out.out.paint(name, "bold")])
+        try:
+            reports.append(kit.run(found, only=only or ("*",), told=partial(_tell, invocation)))
+        except TypeError as error:  # no kit fits it
+            raise PluginFailed(name, target or "listed", str(error)) from error
+    if not reports:
+        raise PluginNotFound(target or "any")
+    broken = [report for report in reports if not report.ok]
+    if out.as_json:
+        data = {"ok": not broken, "reports": [report.to_dict() for report in reports]}
+        out.json("nuvom.plugin_test/1", data)
+    else:
+        for report in reports:
+            parts = [f"{plural(len(report.kept), 'law')} kept", f"{len(report.broken)} broken"]
+            if report.skipped:
+                parts.append(f"{len(report.skipped)} not declared")
+            out.say(f"{report.target}: {', '.join(parts)}.")
+    return exit_codes.CHECK_FAILED if broken else exit_codes.OK
+
+
+def _tell(invocation: Invocation, finding: Any) -> None:  # noqa: ANN401  # of the kit, which is not imported here
+    """Show how it went with one law."""
+    out = invocation.out
+    if out.as_json or (finding.outcome == "skipped" and not out.verbosity):
+        return
+    outcome = out.out.paint(finding.outcome.ljust(7), _STYLES[finding.outcome])
+    out.lines([f"  {outcome}  {finding.law.replace('_', ' ')} ({duration(finding.secs)})"])
+    if finding.outcome == "broken":
+        out.text(f"           {finding.promise}\n           {finding.detail}")
+        if out.verbosity:
+            out.text(finding.trace)
+
+
+def _targets(invocation: Invocation, target: str | None) -> Iterator[object]:
+    """Yield the classes that ``target`` means."""
+    root = folder_or_root(invocation)
+    add_import_roots(root)
+    names: Iterable[str]
+    if target is None:
+        names = [entry.target for entry in project_entries(root)]
+    elif target.endswith(".py"):
+        yield from _in_file(Path(target))
+        return
+    elif ":" in target:
+        names = [target]
+    else:
+        names = [one.target for one in _named(load_settings(invocation, root).settings, target)]
+    for name in names:
+        try:
+            yield import_object(name)
+        except (Exception, SystemExit) as error:  # a plugin's module: whatever it raises is named
+            raise plugin_error(name, name, error) from error
+
+
+def _in_file(path: Path) -> list[type]:
+    """Return the backends and plugins that a file defines itself."""
+    if not path.is_file():
+        raise PluginNotFound(str(path))
+    sys.path.insert(0, str(path.resolve().parent))  # so that its own test processes find it
+    module = import_file(path, partial(plugin_error, path.stem, str(path)))
+    found = [
+        value
+        for value in vars(module).values()
+        if isinstance(value, type) and issubclass(value, _BASES) and value.__module__ == path.stem
+    ]
+    if not found:
+        reason = "it defines no subclass of BaseJobQueue, BaseResultBackend or Plugin"
+        raise PluginFailed(path.stem, str(path), reason)
+    return found
+
+
+# ---- scaffold ---------------------------------------------------------------------------
 
 
 @plugin.command()
@@ -142,7 +266,7 @@ def test_(invocation: Invocation, target: str | None, only: tuple[str, ...]) -> 
     "-c",
     "--capability",
     "kind",
-    type=click.Choice(tuple(TYPES)),
+    type=click.Choice(PLUGIN_TYPES),
     default="queue_backend",
     show_default=True,
     help="What the plugin provides.",
@@ -153,7 +277,7 @@ def test_(invocation: Invocation, target: str | None, only: tuple[str, ...]) -> 
     metavar="DIR",
     help="The folder to write into; default: a new one called NAME.",
 )
-@click.option("-f", "--force", is_flag=True, help="Overwrite files that are there.")
+@click.option("-f", "--force", is_flag=True, help="Overwrite files that exist.")
 @click.option("-t", "--test", "is_tested", is_flag=True, help="Run `plugin test` on it at once.")
 @pass_invocation
 def scaffold(
@@ -166,24 +290,23 @@ def scaffold(
     force: bool,
     is_tested: bool,
 ) -> int:
-    """Write a small package NAME that works and passes the laws, to start from."""
+    """Write a small package NAME that works and keeps the laws, to start from."""
     if (name is None) == (named is None):
         raise click.UsageError("Give the plugin one name: nuvom plugin scaffold my_queue.")
     name = name or named or ""
     if not name.isidentifier() or not name.islower() or not name.isascii():
-        raise click.UsageError(f"{name!r} is no module name: use a-z, 0-9 and _, such as my_queue.")
+        text = f"{name!r} is not a module name: use a-z, 0-9 and _, such as my_queue."
+        raise click.UsageError(text)
     base = folder_or_root(invocation) if invocation.project is not None else here()
     folder = base / (name if out is None else out)
     files = write_plugin(folder, name, kind, force=force)
-    if invocation.out.as_json and not is_tested:
+    if not invocation.out.as_json:
+        invocation.out.lines(quoted(file) for file in files)
+    elif not is_tested:
         data = {"name": name, "class": class_name(name), "type": kind, "files": files}
-        invocation.out.json(SCAFFOLD_SCHEMA, data)
-    elif not invocation.out.as_json:
-        for file in files:
-            invocation.out.lines([quoted(file)])
+        invocation.out.json("nuvom.scaffold/1", data)
     module = folder / f"{name}.py"
     if is_tested:
-        code: int = import_module(_LOADING).test(invocation, str(module), ())
-        return code
+        return _test(invocation, str(module))
     invocation.out.hint(f"Next: nuvom plugin test {quoted(module)}")
     return exit_codes.OK

@@ -1,4 +1,4 @@
-"""``nuvom queues``: how many jobs wait where; pause, resume and purge a queue."""
+"""``nuvom queues`` and ``nuvom prune``: what waits where, and what is taken away."""
 
 from __future__ import annotations
 
@@ -8,87 +8,69 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nuvom.cli.base import Group
-from nuvom.cli.completion import queues as queue_names
-from nuvom.cli.enqueueing import known_queues
-from nuvom.cli.invocation import Invocation, pass_invocation
-from nuvom.cli.known_tasks import manifest_or_nothing
-from nuvom.cli.opening import reader, writer
-from nuvom.cli.prompts import confirm, dry_run_option, yes_option
-from nuvom.cli.shapes import queue_data
-from nuvom.cli.tables import Cell, Column, Table
-from nuvom.cli.text import duration
+from nuvom.cli.context import Command, Group, Invocation, pass_invocation
+from nuvom.cli.output import Cell, Table, duration
+from nuvom.cli.params import confirm, dry_run_option, queue_names, span, yes_option
+from nuvom.cli.project import known_queues, reader, writer
+from nuvom.cli.views import queue_data
 from nuvom.errors import QueueNotFound, plural
 
 if TYPE_CHECKING:
     from nuvom.inspection import Inspector
     from nuvom.runtime import Runtime
 
-LIST_SCHEMA = "nuvom.queues/1"
-CHANGE_SCHEMA = "nuvom.queue_change/1"
+_name_argument = click.argument("name", shell_complete=queue_names)
+_COUNTS = {
+    "Ready": "ready",
+    "Later": "scheduled",
+    "Retry": "retrying",
+    "Run": "running",
+    "Parked": "parked",
+}
 
 
 @click.group(cls=Group, default="list")
 def queues() -> None:
-    """Show queues; pause, resume or purge one."""
+    """List queues; pause, resume or purge one."""
 
 
 @queues.command(name="list")
 @pass_invocation
 def list_(invocation: Invocation) -> None:
-    """Show each queue's jobs by what they wait for, and its workers."""
+    """List each queue's jobs by what they wait for, and its workers."""
     runtime, inspector = reader(invocation)
     now = runtime.clock.now()
     found = [
         queue_data(stats, now, inspector.workers_on(stats.queue)) for stats in inspector.stats()
     ]
-    if invocation.out.as_json:
-        invocation.out.json(LIST_SCHEMA, {"queues": found})
-    else:
-        invocation.out.table(_table(found), empty="No queue holds or held a job yet.")
+    numbers = (*_COUNTS, "Failed", "Oldest", "Workers")
+    table = Table(("Queue", *numbers, "Paused"), [_row(one) for one in found], right=numbers)
+    empty = "No queue has had a job yet."
+    invocation.out.answer("nuvom.queues/1", {"queues": found}, table, empty=empty)
 
 
-def _table(found: list[dict[str, Any]]) -> Table:
-    counts = ("ready", "scheduled", "retrying", "running", "parked")
-    columns = [
-        Column("Queue", stretch=True),
-        *(Column(_HEADINGS.get(name, name.capitalize()), right=True) for name in counts),
-        Column("Failed", right=True),
-        Column("Oldest", right=True),
-        Column("Workers", right=True),
-        Column("Paused"),
+def _row(one: dict[str, Any]) -> list[Cell | str]:
+    oldest = one["oldest_ready_secs"]
+    return [
+        one["queue"],
+        *(_count(one[key], is_bad=key == "parked") for key in _COUNTS.values()),
+        _count(one["failed"] + one["dead"], is_bad=True),
+        "-" if oldest is None else Cell(duration(oldest), "", str(oldest)),
+        "?" if one["workers"] is None else str(one["workers"]),
+        Cell("yes" if one["paused_by"] else "", "yellow", one["paused_by"] or ""),
     ]
-    rows: list[list[Cell | str]] = []
-    for one in found:
-        oldest = one["oldest_ready_secs"]
-        rows.append(
-            [
-                one["queue"],
-                *(_count(one[key], key) for key in counts),
-                _count(one["failed"] + one["dead"], "failed"),
-                "-" if oldest is None else Cell(duration(oldest), "", str(oldest)),
-                "?" if one["workers"] is None else str(one["workers"]),
-                Cell("yes" if one["paused_by"] else "", "yellow", one["paused_by"] or ""),
-            ]
-        )
-    return Table(columns, rows)
 
 
-_HEADINGS = {"scheduled": "Later", "retrying": "Retry", "running": "Run"}
-
-
-def _count(count: int, key: str) -> Cell:
-    style = "red" if count and key in {"failed", "parked"} else "" if count else "dim"
-    return Cell(str(count), style)
+def _count(count: int, *, is_bad: bool) -> Cell:
+    return Cell(str(count), "dim" if not count else "red" if is_bad else "")
 
 
 @queues.command()
-@click.argument("name", shell_complete=queue_names)
+@_name_argument
 @pass_invocation
 def pause(invocation: Invocation, name: str) -> None:
-    """Let no job of queue NAME start until it is resumed; running ones go on."""
-    runtime, inspector = writer(invocation)
-    _check_name(runtime, inspector, name)
+    """Start no job of queue NAME until it is resumed; running jobs go on."""
+    runtime, _ = _opened(invocation, name)
     by = f"{getpass.getuser()}@{socket.gethostname()}"
     runtime.control.pause(name, by)
     _tell(invocation, name, "paused", by=by)
@@ -96,49 +78,77 @@ def pause(invocation: Invocation, name: str) -> None:
 
 
 @queues.command()
-@click.argument("name", shell_complete=queue_names)
+@_name_argument
 @pass_invocation
 def resume(invocation: Invocation, name: str) -> None:
-    """Let jobs of queue NAME start again."""
-    runtime, inspector = writer(invocation)
-    _check_name(runtime, inspector, name)
+    """Start jobs of queue NAME again."""
+    runtime, _ = _opened(invocation, name)
     changed = runtime.control.resume(name)
     _tell(invocation, name, "resumed" if changed else "was not paused")
 
 
 @queues.command()
-@click.argument("name", shell_complete=queue_names)
-@yes_option()
-@dry_run_option()
+@_name_argument
+@yes_option
+@dry_run_option
 @pass_invocation
 def purge(invocation: Invocation, name: str, *, yes: bool, dry_run: bool) -> None:
-    """Remove all waiting jobs of queue NAME. Running and ended ones stay.
+    """Remove all waiting jobs of queue NAME. Running jobs and those that ended stay.
 
     You are asked to type the queue's name.
     """
-    runtime, inspector = writer(invocation)
-    _check_name(runtime, inspector, name)
-    waiting = sum(
-        stats.waiting + stats.parked for stats in inspector.stats() if stats.queue == name
-    )
-    what = f"{plural(waiting, 'waiting job')} of queue {name}"
+    runtime, inspector = _opened(invocation, name)
+    counts = [one.waiting + one.parked for one in inspector.stats() if one.queue == name]
+    waiting = plural(sum(counts), "waiting job")
     if dry_run:
-        _tell(invocation, name, f"would lose {plural(waiting, 'waiting job')}", removed=0)
+        _tell(invocation, name, f"would lose {waiting}", removed=0)
         return
-    if waiting:
-        confirm(invocation, f"Remove {what}", yes=yes, word=name)
+    if any(counts):
+        confirm(invocation, f"Remove {waiting} of queue {name}", yes=yes, word=name)
     removed = runtime.control.purge(name)
     _tell(invocation, name, f"purged, {plural(removed, 'job')} removed", removed=removed)
 
 
-def _check_name(runtime: Runtime, inspector: Inspector, name: str) -> None:
-    known = known_queues(inspector, manifest_or_nothing(runtime.settings))
+def _opened(invocation: Invocation, name: str) -> tuple[Runtime, Inspector]:
+    """Open the store to change a queue. Raises: QueueNotFound."""
+    runtime, inspector = writer(invocation)
+    known = known_queues(inspector, runtime.settings)
     if name not in known:
         raise QueueNotFound(name, known)
+    return runtime, inspector
 
 
 def _tell(invocation: Invocation, name: str, change: str, **more: Any) -> None:  # further keys
     if invocation.out.as_json:
-        invocation.out.json(CHANGE_SCHEMA, {"queue": name, "change": change, **more})
+        invocation.out.json("nuvom.queue_change/1", {"queue": name, "change": change, **more})
     else:
         invocation.out.text(f"Queue {name}: {change}.")
+
+
+@click.command(cls=Command)
+@click.option("--older-than", type=span, help="Instead of the settings: 12h, 30d, 4w ...")
+@yes_option
+@dry_run_option
+@pass_invocation
+def prune(invocation: Invocation, *, older_than: float | None, yes: bool, dry_run: bool) -> None:
+    """Remove jobs that ended long ago, with their results.
+
+    Without --older-than the settings decide: result_ttl_secs for SUCCESS, failed_ttl_secs for
+    FAILED, DEAD and CANCELLED. Workers also prune by themselves.
+    """
+    runtime, inspector = writer(invocation)
+    now, settings = runtime.clock.now(), runtime.settings
+    success = settings.result_ttl_secs if older_than is None else older_than
+    failed = settings.failed_ttl_secs if older_than is None else older_than
+    before = {"success_before": now - success, "failed_before": now - failed}
+    count, removed = inspector.count_ended(**before), 0
+    age = f"SUCCESS over {duration(success)}, others over {duration(failed)} old"
+    if count and not dry_run:
+        confirm(invocation, f"Remove {plural(count, 'job')} ({age})", yes=yes)
+        removed = runtime.control.prune(**before)
+    if invocation.out.as_json:
+        data = {"found": count, "removed": removed, "dry_run": dry_run}
+        invocation.out.json("nuvom.prune/1", data)
+    else:
+        done = "would be removed" if dry_run else "removed"
+        invocation.out.text(f"{plural(count if dry_run else removed, 'job')} {done} ({age}).")

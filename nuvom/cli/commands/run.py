@@ -2,36 +2,38 @@
 
 from __future__ import annotations
 
+import json
 import re
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from nuvom.cli import exit_codes
-from nuvom.cli.awaiting import code_of, failure_text, interruptible, value_text
-from nuvom.cli.base import Command
-from nuvom.cli.completion import queues, tasks
-from nuvom.cli.enqueueing import (
-    call_from,
+from nuvom.cli.context import Command, Invocation, pass_invocation
+from nuvom.cli.params import call_of, moment, queue_names, span, task_names, text
+from nuvom.cli.project import (
+    find_task,
+    folder_or_root,
     known_queues,
-    make_record,
-    options_from,
-    refuse_fleeting,
-    warn_of_news,
-    warn_of_options,
-    warn_of_queue,
+    manifest_or_nothing,
+    writer,
 )
-from nuvom.cli.invocation import Invocation, pass_invocation
-from nuvom.cli.known_tasks import find_task, listed_tasks, manifest_or_nothing
-from nuvom.cli.opening import writer
-from nuvom.cli.param_types import moment_option, span_option, text_callback
-from nuvom.cli.session import folder_or_root
-from nuvom.cli.shapes import error_data
+from nuvom.cli.views import code_of, error_data, failure_text, short_id, value_text
+from nuvom.core.options import NO_CALL_OPTIONS, CallOptions, call_options
+from nuvom.discovery.stub import definition_of, signature_of, unknown_options
+from nuvom.errors import InvalidSetting, TaskNotImportable, did_you_mean
 from nuvom.job import wait_for_final
 
 if TYPE_CHECKING:
-    from nuvom.core.record import JobSnapshot
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from nuvom.core.record import JobRecord, JobSnapshot
+    from nuvom.discovery.entries import TaskEntry
     from nuvom.inspection import Inspector
+    from nuvom.runtime import Runtime
+
+    Call = tuple[tuple[Any, ...], dict[str, Any]]
 
 SCHEMA = "nuvom.run/1"
 _NEGATIVE = re.compile(r"-\.?\d.*")
@@ -58,25 +60,20 @@ class RunCommand(Command):
 
 
 @click.command(name="run", cls=RunCommand)
-@click.argument("task", callback=text_callback, shell_complete=tasks)
-@click.argument("words", callback=text_callback, nargs=-1, metavar="[ARGS]...")
-@click.option(
-    "--json-args",
-    callback=text_callback,
-    metavar="JSON",
-    help="Arguments as a JSON list or object.",
-)
+@click.argument("task", type=text, shell_complete=task_names)
+@click.argument("words", type=text, nargs=-1, metavar="[ARGS]...")
+@click.option("--json-args", type=text, metavar="JSON", help="Arguments: a JSON list or object.")
 @click.option("--wait", is_flag=True, help="Wait for the job and print what it returns.")
-@span_option("--timeout", help="With --wait: at most so long.")
-@span_option("--in", "delay", help="Start after 30s, 5m, 2h ...")
-@moment_option("--at", "run_at", help="Start at an ISO 8601 time.")
-@click.option("--queue", metavar="NAME", shell_complete=queues, help="Another queue.")
+@click.option("--timeout", type=span, help="With --wait: give up waiting after this long.")
+@click.option("--in", "delay", type=span, help="Start after 30s, 5m, 2h ...")
+@click.option("--at", "run_at", type=moment, metavar="TIME", help="Start at an ISO 8601 time.")
+@click.option("--queue", metavar="NAME", shell_complete=queue_names, help="Use another queue.")
 @click.option("--priority", type=int, help="Lower runs first; default: the task's own.")
 @click.option(
     "--unique-key",
-    callback=text_callback,
+    type=text,
     metavar="KEY",
-    help="Only one open job of this task and key.",
+    help="Make no job while one of this task and key is open.",
 )
 @pass_invocation
 def run_(
@@ -94,63 +91,132 @@ def run_(
 
     TASK is a full name or its last part. ARGS are JSON literals or text; name=value is a
     keyword argument. They are checked against the signature that discovery found; none of your
-    code is imported here.
+    code is imported.
     """
     if timeout is not None and not wait:
         raise click.UsageError("--timeout belongs to --wait; to start later use --in.")
     runtime, inspector = writer(invocation, folder_or_root(invocation))
-    refuse_fleeting(runtime)
-    known = {one.name for one in manifest_or_nothing(runtime.settings)}
-    entry = find_task(invocation, runtime.settings, task)
-    plain = [word.removeprefix(_MARK) for word in words]
-    record = make_record(runtime, entry, call_from(entry, plain, json_args), options_from(options))
-    queues_before = known_queues(inspector, listed_tasks(invocation, runtime.settings))
+    settings = runtime.settings
+    if settings.queue_backend == "memory":
+        expected = "a store that outlives this command, such as sqlite; no worker would see the job"
+        raise InvalidSetting("queue_backend", "memory", expected, origin="nuvom run")
+    known = {one.name for one in manifest_or_nothing(settings)}
+    entry = find_task(invocation, settings, task)
+    call = _call_from(entry, [word.removeprefix(_MARK) for word in words], json_args)
+    record = make_record(runtime, entry, call, _options_from(options))
+    queues_before = known_queues(inspector, settings)
     existing = runtime.dispatcher.enqueue(record)
     if existing is not None:
-        invocation.out.say(f"The unique key is taken by job {existing}; no new job was made.")
-    warn_of_options(invocation, entry)
-    warn_of_queue(invocation, inspector, record.queue, queues_before)
+        invocation.out.say(f"Job {existing} already has this unique key; no new job was made.")
+    _warn_of_options(invocation, entry)
+    _warn_of_queue(invocation, inspector, record.queue, queues_before)
     if entry.name not in known:
-        warn_of_news(invocation, inspector, record)
+        _warn_of_new_task(invocation, inspector, record)
     job_id = existing or record.id
-    made = record if existing is None else None
     if wait:
         with interruptible(invocation, job_id):
+            made = record if existing is None else None
             snapshot = wait_for_final(runtime, job_id, timeout, record=made)
-        return _show_end(invocation, inspector, snapshot, created=existing is None)
-    snapshot = inspector.snapshot(job_id) if made is None else inspector.snapshot_of(made)
-    _show_id(invocation, snapshot, created=existing is None)
-    return exit_codes.OK
-
-
-def _show_id(invocation: Invocation, snapshot: JobSnapshot, *, created: bool) -> None:
-    out = invocation.out
-    if out.as_json:
-        out.json(SCHEMA, _data(snapshot, created=created))
-        return
-    out.text(snapshot.record.id)
-    out.hint(f"Next: nuvom wait {snapshot.record.id[-8:]}")
-
-
-def _show_end(
-    invocation: Invocation, inspector: Inspector, snapshot: JobSnapshot, *, created: bool
-) -> int:
-    out, code = invocation.out, code_of(snapshot)
-    value = inspector.shown_result(snapshot)
-    if out.as_json:
-        error = error_data(snapshot.error)
-        out.json(SCHEMA, {**_data(snapshot, created=created), "error": error, "result": value})
-    elif code == exit_codes.OK:
-        out.text(value_text(value))
     else:
-        what, more = failure_text(snapshot)
-        out.error([("Error", what), ("More", more)])
-    return code
+        snapshot = inspector.snapshot(job_id) if existing else inspector.snapshot_of(record)
+    return _show(invocation, inspector, snapshot, created=existing is None, has_ended=wait)
 
 
-def _data(snapshot: JobSnapshot, *, created: bool) -> dict[str, Any]:
-    record = snapshot.record
-    return {
+def _call_from(entry: TaskEntry, words: Sequence[str], json_args: str | None) -> Call:
+    """Return the arguments that the words and ``--json-args`` give together.
+
+    Raises: InvalidArguments; click.UsageError: the JSON is none, or neither list nor object.
+    """
+    args, kwargs = call_of(entry.name, signature_of(entry.signature), words)
+    if json_args is None:
+        return args, kwargs
+    try:
+        given = json.loads(json_args)
+    except (ValueError, RecursionError) as error:
+        raise click.UsageError(f"--json-args is not valid JSON: {error}") from None
+    if isinstance(given, list):
+        return (*args, *given), kwargs
+    if isinstance(given, dict):
+        return args, {**kwargs, **given}
+    raise click.UsageError("--json-args must be a JSON list or object, such as '[1, \"x\"]'.")
+
+
+def _options_from(given: Mapping[str, Any]) -> CallOptions:
+    """Return the call's options. Raises: InvalidTaskOption; click.UsageError."""
+    chosen = {name: value for name, value in given.items() if value is not None}
+    if chosen.keys() >= {"delay", "run_at"}:
+        raise click.UsageError("Give either --in or --at, not both.")
+    return call_options(NO_CALL_OPTIONS, chosen)
+
+
+def make_record(
+    runtime: Runtime, entry: TaskEntry, call: Call, options: CallOptions = NO_CALL_OPTIONS
+) -> JobRecord:
+    """Return the record of a call, bound to the manifest's signature, not stored yet.
+
+    Raises: TaskNotImportable, InvalidArguments, NotStorable, PayloadTooLarge.
+    """
+    if not entry.importable:
+        repair = f"Move it to the top level of its module ({entry.place}); nothing was enqueued."
+        is_inside = "<locals>" in entry.qualname
+        reason = "it is defined inside a function" if is_inside else "importing does not define it"
+        raise TaskNotImportable(entry.name, reason, repair)
+    args, kwargs = call
+    return runtime.dispatcher.make_record(definition_of(entry), args, kwargs, options)
+
+
+@contextmanager
+def interruptible(invocation: Invocation, job_id: str) -> Iterator[None]:
+    """Say, when Ctrl-C ends the wait, that the job goes on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        invocation.out.say(
+            f"\nStopped waiting; the job goes on.\nTo wait again: nuvom wait {job_id}"
+        )
+        raise
+
+
+def _warn_of_options(invocation: Invocation, entry: TaskEntry) -> None:
+    """Say which options of the task nobody knows who does not run its code."""
+    unknown = unknown_options(entry)
+    if unknown:
+        invocation.out.warn(
+            f"{entry.name} sets {', '.join(unknown)} in code, which is not run here: "
+            "this job gets the defaults."
+        )
+
+
+def _warn_of_queue(
+    invocation: Invocation, inspector: Inspector, queue: str, known: set[str]
+) -> None:
+    """Say where a queue is likely to be misspelt, or has no worker."""
+    if queue not in known:
+        hint = did_you_mean(queue, known)
+        invocation.out.warn(f'The queue "{queue}" is new; the job is stored in it.{hint}')
+    if inspector.workers_on(queue) == 0:
+        invocation.out.warn(f"0 workers alive on queue {queue}; start one: nuvom runworker")
+
+
+def _warn_of_new_task(invocation: Invocation, inspector: Inspector, record: JobRecord) -> None:
+    """Say that workers which were there before a task was found do not know it."""
+    if inspector.workers_on(record.queue):
+        invocation.out.warn(
+            f"{record.func_name} is new, and workers look for tasks when they start: restart "
+            "them. Until then its jobs are PARKED. `nuvom dev` restarts by itself."
+        )
+
+
+def _show(
+    invocation: Invocation,
+    inspector: Inspector,
+    snapshot: JobSnapshot,
+    *,
+    created: bool,
+    has_ended: bool,
+) -> int:
+    record, out = snapshot.record, invocation.out
+    data: dict[str, Any] = {
         "id": record.id,
         "func_name": record.func_name,
         "queue": record.queue,
@@ -158,3 +224,18 @@ def _data(snapshot: JobSnapshot, *, created: bool) -> dict[str, Any]:
         "attempt": record.attempt,
         "created": created,
     }
+    if has_ended:
+        data["error"] = error_data(snapshot.error)
+        data["result"] = inspector.shown_result(snapshot)
+    code = code_of(snapshot) if has_ended else exit_codes.OK
+    if out.as_json:
+        out.json(SCHEMA, data)
+    elif not has_ended:
+        out.text(record.id)
+        out.hint(f"Next: nuvom wait {short_id(record.id)}")
+    elif code == exit_codes.OK:
+        out.text(value_text(data["result"]))
+    else:
+        what, more = failure_text(snapshot)
+        out.error(what, more=more)
+    return code

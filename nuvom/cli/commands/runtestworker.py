@@ -1,21 +1,50 @@
-"""``nuvom runtestworker run FILE``: one job from a file, here and now."""
+"""``nuvom runtestworker run FILE``: one job from a JSON file, here and now, stored nowhere."""
 
 from __future__ import annotations
 
+import json
+import sys
 from importlib import import_module
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from nuvom.cli.base import Group
-from nuvom.cli.invocation import Invocation, pass_invocation
+from nuvom.cli.context import Group, Invocation, pass_invocation
+from nuvom.cli.project import folder_or_root
+from nuvom.cli.views import code_of, error_data, failure_text, value_text
+from nuvom.config.sources import load
+from nuvom.core.options import NO_CALL_OPTIONS, call_options
+from nuvom.discovery.auto_register import add_import_roots, loader_for
+from nuvom.discovery.importer import is_interrupt
+from nuvom.discovery.scan import scan
+from nuvom.errors import TaskImportFailed
+from nuvom.inspection import Inspector
+from nuvom.job import wait_for_final
+from nuvom.runtime import Runtime, build_runtime, use_runtime
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import ModuleType
+
+    from nuvom.core.record import JobSnapshot
+    from nuvom.errors import NuvomError
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+_IN_MEMORY = {"queue_backend": "memory", "result_backend": "memory"}
+_FORMS: dict[str, tuple[type, ...]] = {
+    "func_name": (str,),
+    "args": (list,),
+    "kwargs": (dict,),
+    "timeout_secs": (int, float, type(None)),
+    "retries": (int,),
+}
 
 
 @click.group(cls=Group, default="run")
 def runtestworker() -> None:
-    """Run one job from a file, without any store; made for tests of tasks in CI."""
+    """Run one job from a file, without a store; made for tests of tasks in CI."""
 
 
 @runtestworker.command()
@@ -25,21 +54,112 @@ def runtestworker() -> None:
     "--task-module",
     type=_FILE,
     metavar="FILE",
-    help="A Python file that defines the task; default: as the manifest says.",
+    help="A Python file that defines the task; default: the project's tasks.",
 )
 @pass_invocation
 def run(
     invocation: Invocation, file: Path | None, given: Path | None, task_module: Path | None
 ) -> int:
-    """Run the job that FILE describes; print what it returns, exit 1 if it fails.
+    """Run the job that FILE describes; print what it returns, or exit 1 if it fails.
 
     FILE is JSON: {"func_name": "tasks.add", "args": [2, 3], "kwargs": {}, "timeout_secs": 5,
-    "retries": 0}. Everything but func_name may be left out. Timeouts, retries and hooks work
-    as in a worker; nothing is stored.
+    "retries": 0}. Everything but func_name is optional. Timeouts, retries and hooks work as in
+    a worker; nothing is stored.
     """
-    if (file is None) is (given is None):
+    chosen = given if file is None else file
+    if chosen is None or (file is not None and given is not None):
         raise click.UsageError("Name the job's file once: as FILE, or with --input.")
-    # It imports the engine, which help does not need.
-    run_file = import_module("nuvom.cli.single_job").run_file
-    code: int = run_file(invocation, file or given, task_module)
+    described = _read(chosen)
+    root = folder_or_root(invocation)
+    runtime = build_runtime(load(root, overrides=_IN_MEMORY))
+    use_runtime(runtime)
+    add_import_roots(root)
+    if task_module is None:
+        tasks = [task for task in scan(root, use_cache=False).tasks if task.importable]
+        runtime.registry.add_manifest(tasks, loader_for(root))
+    else:
+        module = task_module.stem
+
+        def failure(error: BaseException) -> TaskImportFailed:
+            return TaskImportFailed("*", module, f"{type(error).__name__}: {error}")
+
+        import_file(task_module, failure)
+    snapshot = _run(runtime, described)
+    return _show(invocation, Inspector(runtime).shown_result(snapshot), snapshot)
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        described = json.loads(file.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        raise click.UsageError(f"{file} cannot be read as JSON: {error}") from None
+    if not isinstance(described, dict) or "func_name" not in described:
+        raise click.UsageError(f'{file} must hold an object with "func_name".')
+    for key, value in described.items():
+        if key not in _FORMS:
+            raise click.UsageError(f'{file}: "{key}" is not one of {", ".join(_FORMS)}.')
+        if not isinstance(value, _FORMS[key]):
+            raise click.UsageError(f'{file}: "{key}" has the wrong type.')
+    return described
+
+
+def _run(runtime: Runtime, described: dict[str, Any]) -> JobSnapshot:
+    definition = runtime.registry.resolve(runtime.registry.find(described["func_name"]))
+    given = {name: described.get(name) for name in ("timeout_secs", "retries")}
+    options = {name: value for name, value in given.items() if value is not None}
+    record, _ = runtime.dispatcher.dispatch(
+        definition,
+        tuple(described.get("args", ())),
+        described.get("kwargs", {}),
+        call_options(NO_CALL_OPTIONS, options),
+    )
+    worker = import_module("nuvom.worker").Worker(runtime, threads=1)  # heavy, not for help
+    worker.start()
+    try:
+        return wait_for_final(runtime, record.id, None)
+    finally:
+        worker.stop()
+        worker.join()
+
+
+def _show(invocation: Invocation, value: Any, snapshot: JobSnapshot) -> int:  # noqa: ANN401  # a result
+    out, code = invocation.out, code_of(snapshot)
+    error = error_data(snapshot.error, traceback=True)
+    if out.as_json:
+        data = {
+            "func_name": snapshot.record.func_name,
+            "status": str(snapshot.status),
+            "attempt": snapshot.record.attempt,
+            "result": value,
+            "error": error,
+        }
+        out.json("nuvom.test_run/1", data)
+    elif error is None:
+        out.text(value_text(value))
+    else:
+        out.error(failure_text(snapshot)[0])
+        if error["traceback"]:
+            out.say(error["traceback"])
     return code
+
+
+def import_file(path: Path, failure: Callable[[BaseException], NuvomError]) -> ModuleType:
+    """Return the module of a file that the user named, imported under its bare name.
+
+    Args:
+        failure: Makes the error that is raised from whatever the file raises.
+
+    Raises: what ``failure`` returns; click.UsageError: it is no Python file.
+    """
+    spec = spec_from_file_location(path.stem, path)
+    if spec is None or spec.loader is None:
+        raise click.UsageError(f"{path} is not a Python file.")
+    module = module_from_spec(spec)
+    sys.modules[path.stem] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException as error:  # user code: whatever it raises is named
+        if is_interrupt(error):
+            raise
+        raise failure(error) from error
+    return module

@@ -1,26 +1,23 @@
-"""``nuvom workers``: which workers live; quiet, stop or look inside one."""
+"""``nuvom workers``, ``runworker`` and ``dev``: run workers, and see and steer those that run."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from nuvom.cli.base import Group
-from nuvom.cli.completion import workers as worker_ids
-from nuvom.cli.invocation import Invocation, pass_invocation
-from nuvom.cli.opening import reader, writer
-from nuvom.cli.shapes import id_cell, moment_cell, worker_data
-from nuvom.cli.tables import Cell, Column, Table
-from nuvom.cli.text import duration
+from nuvom.cli.context import Command, Group, Invocation, pass_invocation
+from nuvom.cli.output import Cell, Table, duration
+from nuvom.cli.params import queue_limits, queue_names, span, worker_ids
+from nuvom.cli.project import reader, writer
+from nuvom.cli.views import id_cell, moment_cell, worker_data
 from nuvom.errors import AmbiguousJob, WorkerNotFound
 
 if TYPE_CHECKING:
     from nuvom.core.views import WorkerInfo
     from nuvom.inspection import Inspector
 
-LIST_SCHEMA = "nuvom.workers/1"
-COMMAND_SCHEMA = "nuvom.worker_command/1"
 _STATE_STYLES = {
     "alive": "green",
     "quiet": "yellow",
@@ -28,61 +25,63 @@ _STATE_STYLES = {
     "stuck": "red",
     "silent": "red",
 }
-_DONE = {
-    "quiet": "will take no more jobs",
-    "resume": "will take jobs again",
-    "stop": "will finish its jobs and stop",
-    "stacks": "will write the stacks of its threads to its log",
+# What a worker can be told: the help of the command, and what the worker will do.
+_COMMANDS = {
+    "quiet": (
+        "Tell a worker to take no more jobs; it goes on with those it has.",
+        "will take no more jobs",
+    ),
+    "resume": ("Tell a quiet worker to take jobs again.", "will take jobs again"),
+    "stop": (
+        "Tell a worker to finish its jobs and stop, as the first Ctrl-C does.",
+        "will finish its jobs and stop",
+    ),
+    "stacks": (
+        "Tell a worker to write the stacks of its threads to its log.",
+        "will write the stacks of its threads to its log",
+    ),
 }
+_COUNT = click.IntRange(1)
+_threads_option = click.option("--threads", type=_COUNT, metavar="N", help="Slots for plain tasks.")
+_exclude_option = click.option(
+    "--exclude-queues", metavar="A,B", help="Serve all queues but these."
+)
 
 
 @click.group(cls=Group, default="list")
 def workers() -> None:
-    """Show workers; quiet, stop or look inside one."""
+    """List workers; pause, stop or look inside one."""
 
 
 @workers.command(name="list")
 @pass_invocation
 def list_(invocation: Invocation) -> None:
-    """Show the workers that are not known to be dead."""
+    """List the workers that are not known to be dead."""
     runtime, inspector = reader(invocation)
-    found = inspector.workers()
-    if invocation.out.as_json:
-        invocation.out.json(LIST_SCHEMA, {"workers": [worker_data(one) for one in found]})
-        return
-    invocation.out.table(
-        _table(found, runtime.clock.now()), empty="0 workers alive. Start one: nuvom runworker"
-    )
-
-
-def _table(found: list[WorkerInfo], now: float) -> Table:
-    columns = [
-        Column("ID"),
-        Column("State"),
-        Column("Pid", right=True),
-        Column("Host", stretch=True),
-        Column("Queues", stretch=True),
-        Column("Busy", right=True),
-        Column("Started", right=True),
-        Column("Beat", right=True),
+    found, now = inspector.workers(), runtime.clock.now()
+    rows: list[list[Cell | str]] = [
+        [
+            id_cell(one.id),
+            Cell(one.state, _STATE_STYLES.get(one.state, "")),
+            str(one.pid),
+            one.host,
+            ", ".join(one.queues) or "all",
+            f"{one.running} of {one.slots}",
+            moment_cell(one.started_at, now),
+            Cell(duration(one.beat_age_secs), "", f"{one.beat_age_secs:.3f}"),
+        ]
+        for one in found
     ]
-    return Table(columns, [_row(one, now) for one in found])
+    columns = ("ID", "State", "Pid", "Host", "Queues", "Busy", "Started", "Beat")
+    table = Table(columns, rows, right=("Pid", "Busy", "Started", "Beat"))
+    data = {"workers": [worker_data(one) for one in found]}
+    empty = "0 workers alive. Start one: nuvom runworker"
+    invocation.out.answer("nuvom.workers/1", data, table, empty=empty)
 
 
-def _row(worker: WorkerInfo, now: float) -> list[Cell | str]:
-    return [
-        id_cell(worker.id),
-        Cell(worker.state, _STATE_STYLES.get(worker.state, "")),
-        str(worker.pid),
-        worker.host,
-        ", ".join(worker.queues) or "all",
-        f"{worker.running} of {worker.slots}",
-        moment_cell(worker.started_at, now),
-        Cell(duration(worker.beat_age_secs), "", f"{worker.beat_age_secs:.3f}"),
-    ]
+def _add_command(word: str) -> None:
+    summary, effect = _COMMANDS[word]
 
-
-def _command(word: str, summary: str) -> None:
     @workers.command(name=word, help=summary)
     @click.argument("worker", metavar="[ID]", required=False, shell_complete=worker_ids)
     @click.option("--all", "every", is_flag=True, help="All workers of this project.")
@@ -97,15 +96,13 @@ def _command(word: str, summary: str) -> None:
                 raise WorkerNotFound(one.id)
             told.append(one.id)
             if not invocation.out.as_json:
-                invocation.out.text(f"Worker {one.id} {_DONE[word]}.")
+                invocation.out.text(f"Worker {one.id} {effect}.")
         if invocation.out.as_json:
-            invocation.out.json(COMMAND_SCHEMA, {"command": word, "workers": told})
+            invocation.out.json("nuvom.worker_command/1", {"command": word, "workers": told})
 
 
-_command("quiet", "Let a worker take no more jobs; it goes on with those it has.")
-_command("resume", "Let a quiet worker take jobs again.")
-_command("stop", "Let a worker finish its jobs and stop, as the first Ctrl-C does.")
-_command("stacks", "Let a worker write the stacks of its threads to its log.")
+for _word in _COMMANDS:
+    _add_command(_word)
 
 
 def _chosen(inspector: Inspector, worker: str | None) -> list[WorkerInfo]:
@@ -118,3 +115,73 @@ def _chosen(inspector: Inspector, worker: str | None) -> list[WorkerInfo]:
     if len(found) > 1:
         raise AmbiguousJob(worker, [one.id for one in found])
     return found
+
+
+# ---- workers in the foreground ----------------------------------------------------------
+# Their own modules are heavy (asyncio among them), and help needs none of them.
+
+
+@click.command(cls=Command)
+@_threads_option
+@click.option(
+    "--processes",
+    type=_COUNT,
+    metavar="N",
+    help="Worker processes; the other options apply to each of them.",
+)
+@click.option("--async-slots", type=_COUNT, metavar="N", help="Slots for async tasks.")
+@click.option(
+    "--queues",
+    metavar="A,B",
+    shell_complete=queue_names,
+    help="Serve these, in order of preference; default: all, including later ones.",
+)
+@_exclude_option
+@click.option(
+    "--concurrency",
+    metavar="QUEUE=N",
+    multiple=True,
+    callback=queue_limits,
+    help="Run at most N jobs of a queue at once; may be repeated.",
+)
+@click.option("--burst", is_flag=True, help="Stop when no job is ready and none is running.")
+@click.option("--max-jobs", type=_COUNT, metavar="N", help="Stop after this many jobs.")
+@click.option("--max-seconds", type=span, help="Stop after this long.")
+@click.option("-b", "--batch", type=_COUNT, metavar="N", help="Claim at most N jobs at once.")
+@click.option("--reload", "--dev", "reload", is_flag=True, help="Restart when code changes.")
+@click.option(
+    "--log-format",
+    type=click.Choice(("rich", "plain", "json", "logfmt")),
+    help="Default: rich on a terminal, else plain.",
+)
+@click.option("--parent", type=int, hidden=True)  # process id of the supervisor
+@pass_invocation
+def runworker(invocation: Invocation, /, **options: Any) -> int:
+    """Run jobs until you stop it.
+
+    The first Ctrl-C or SIGTERM claims no more jobs, lets running ones finish within
+    shutdown_timeout_secs and hands back the rest; the second stops at once. Exit 130 or 143
+    after a signal, 0 when --burst, --max-jobs or --max-seconds ended it.
+
+    SIGHUP restarts: with --processes one worker after the other, each once the next is up; a
+    single worker finishes its jobs and starts again under the same process id.
+    """
+    is_reloading = options.pop("reload") and options["parent"] is None
+    module = "nuvom.cli.reload" if is_reloading else "nuvom.cli.worker"
+    code: int = import_module(module).serve(invocation, **options)
+    return code
+
+
+@click.command(cls=Command)
+@_threads_option
+@click.option("--queues", metavar="A,B", shell_complete=queue_names, help="Serve only these.")
+@_exclude_option
+@pass_invocation
+def dev(invocation: Invocation, /, **options: Any) -> int:
+    """Run a worker that picks up changes of your code by itself.
+
+    When a file changes, tasks are discovered again and a new worker takes the next job; a job
+    that is running finishes on the old code. A syntax error is shown and changes nothing.
+    """
+    code: int = import_module("nuvom.cli.reload").serve(invocation, **options)
+    return code

@@ -1,0 +1,333 @@
+"""Commands about jobs that exist: wait, status, history, retry and cancel."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from nuvom.cli import exit_codes
+from nuvom.cli.commands.run import interruptible, make_record
+from nuvom.cli.context import Command, Group, Invocation, pass_invocation
+from nuvom.cli.output import jsonable, one_line
+from nuvom.cli.params import (
+    confirm,
+    dry_run_option,
+    job_ids,
+    queue_names,
+    span,
+    task_names,
+    yes_option,
+)
+from nuvom.cli.project import find_task, full_name, positional_names, reader, writer
+from nuvom.cli.views import (
+    PARKED_HINT,
+    STATUS_STYLES,
+    code_of,
+    error_text,
+    failure_text,
+    job_data,
+    jobs_table,
+    short_id,
+    status_text,
+)
+from nuvom.core.record import JobStatus
+from nuvom.errors import InvalidArguments, JobNotFound, NuvomError, Refused
+from nuvom.job import wait_for_final
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from nuvom.core.record import JobRecord
+    from nuvom.inspection import Inspector
+    from nuvom.runtime import Runtime
+
+RETRYABLE = (JobStatus.FAILED, JobStatus.DEAD, JobStatus.CANCELLED)
+STATUSES = tuple(str(status) for status in JobStatus)
+
+_ids_argument = click.argument(
+    "ids", nargs=-1, required=True, metavar="ID...", shell_complete=job_ids
+)
+
+
+def _for_each(
+    invocation: Invocation, schema: str, ids: tuple[str, ...], act: Callable[[str], dict[str, Any]]
+) -> tuple[list[dict[str, Any]], int]:
+    """Act on each id once, show what failed, and write what was done with ``--json``.
+
+    Returns: what ``act`` returned, in the order of the ids, and the highest exit code.
+    Raises: NuvomError: there is one id only, and it failed.
+    """
+    done, errors, code = [], [], exit_codes.OK
+    out = invocation.out
+    for job_id in dict.fromkeys(ids):
+        try:
+            done.append(act(job_id))
+        except NuvomError as error:
+            if len(ids) == 1:
+                raise
+            exit_code = exit_codes.exit_code(error)
+            code = max(code, exit_code)
+            told = {"code": type(error).__name__, "message": error.what, "hint": error.fix}
+            errors.append({**told, "exit": exit_code})
+            if not out.as_json:
+                out.error(error.what, error.fix)
+    if out.as_json:
+        out.json(schema, {"jobs": done, "errors": errors})
+    return done, code
+
+
+@click.command(cls=Command)
+@_ids_argument
+@click.option("--timeout", type=span, help="Give up after this long in all: 30s, 5m ...")
+@pass_invocation
+def wait(invocation: Invocation, ids: tuple[str, ...], timeout: float | None) -> int:
+    """Wait until all jobs have ended; print the status of each.
+
+    Exit 0 if all succeeded, 1 if one did not, 6 if the time ran out first.
+    """
+    runtime, inspector = writer(invocation)
+    out, clock = invocation.out, runtime.clock
+    deadline = None if timeout is None else clock.monotonic() + timeout
+    codes = [exit_codes.OK]
+
+    def one(text: str) -> dict[str, Any]:
+        job_id = inspector.find_id(text)
+        left = None if deadline is None else max(0.0, deadline - clock.monotonic())
+        with interruptible(invocation, job_id):
+            snapshot = wait_for_final(runtime, job_id, left)
+        codes.append(code_of(snapshot))
+        if not out.as_json:
+            status = str(snapshot.status)
+            out.lines([f"{job_id}\t{out.out.paint(status, STATUS_STYLES[status])}"])
+            if codes[-1] != exit_codes.OK:
+                out.say("\n".join(failure_text(snapshot)))
+        return job_data(snapshot)
+
+    _, code = _for_each(invocation, "nuvom.wait/1", ids, one)
+    return max(code, *codes)
+
+
+@click.command(cls=Command)
+@click.argument("job_id", metavar="ID", shell_complete=job_ids)
+@click.option(
+    "-f",
+    "--format",
+    "form",
+    type=click.Choice(("table", "json", "raw"), case_sensitive=False),
+    default="table",
+    help="table: the status and why; json: like --json; raw: only the status.",
+)
+@pass_invocation
+def status(invocation: Invocation, job_id: str, form: str) -> None:
+    """Show the status of the job ID and, if it failed, why.
+
+    The last six or more characters of an id are enough. An id that never existed is not found:
+    exit 3.
+    """
+    out = invocation.out
+    out.as_json = out.as_json or form == "json"
+    runtime, inspector = reader(invocation)
+    snapshot = inspector.snapshot(inspector.find_id(job_id))
+    if out.as_json:
+        out.json("nuvom.status/1", job_data(snapshot))
+        return
+    word = str(snapshot.status)
+    if form == "raw" or out.plain:
+        out.text(word)
+        return
+    shown = one_line(status_text(snapshot, runtime.clock.now()))
+    out.lines([out.out.paint(shown, STATUS_STYLES[word])])
+    if snapshot.error is not None:
+        out.text(error_text(snapshot.error))
+        out.hint(f"Traceback and attempts: nuvom inspect job {snapshot.record.id}")
+    if word == "PARKED":
+        out.hint(PARKED_HINT)
+
+
+@click.group(cls=Group, default="recent")
+def history() -> None:
+    """List the newest jobs."""
+
+
+@history.command()
+@click.option(
+    "--limit", type=click.IntRange(1), default=20, show_default=True, help="Show at most this many."
+)
+@click.option(
+    "-s",
+    "--status",
+    "statuses",
+    multiple=True,
+    type=click.Choice(STATUSES, case_sensitive=False),
+    shell_complete=lambda _ctx, _param, text: [s for s in STATUSES if s.startswith(text.upper())],
+    help="Only jobs with this status; may be repeated.",
+)
+@click.option("--queue", metavar="NAME", shell_complete=queue_names, help="Only this queue.")
+@click.option("--task", metavar="TASK", shell_complete=task_names, help="Only this task.")
+@pass_invocation
+def recent(
+    invocation: Invocation,
+    *,
+    limit: int,
+    statuses: tuple[str, ...],
+    queue: str | None,
+    task: str | None,
+) -> None:
+    """List the newest jobs, newest first."""
+    runtime, inspector = reader(invocation)
+    name = None if task is None else full_name(runtime.settings, task)
+    wanted = [JobStatus(status) for status in statuses]
+    found = inspector.page(statuses=wanted, queue=queue, task=name, limit=limit)
+    is_filtered = bool(statuses or queue or task)
+    empty = "No job matches." if is_filtered else "No jobs yet. Enqueue one: nuvom run TASK"
+    data = {"jobs": [job_data(snapshot) for snapshot in found]}
+    invocation.out.answer("nuvom.jobs/1", data, jobs_table(found, runtime.clock.now()), empty=empty)
+    if found:
+        invocation.out.hint("More about one: nuvom inspect job ID")
+
+
+@click.group(cls=Group)
+def retry() -> None:
+    """Run a job again."""
+
+
+@retry.command()
+@_ids_argument
+@click.option("--edit", is_flag=True, help="Edit the arguments in $EDITOR; makes a new job.")
+@pass_invocation
+def job(invocation: Invocation, ids: tuple[str, ...], *, edit: bool) -> int:
+    """Run jobs again that ended FAILED, DEAD or CANCELLED.
+
+    A job keeps its id and starts with attempt 1. With --edit a new job is made, linked to the
+    old one; the arguments are checked against the task's signature.
+    """
+    if edit and len(ids) > 1:
+        raise click.UsageError("--edit takes one job at a time.")
+    runtime, inspector = writer(invocation)
+    out = invocation.out
+
+    def again(text: str) -> dict[str, Any]:
+        job_id = inspector.find_id(text)
+        before = runtime.control.retry(job_id)
+        if before is None:
+            raise JobNotFound(job_id)
+        if before not in RETRYABLE:
+            fix = "Only FAILED, DEAD and CANCELLED jobs can be run again."
+            raise Refused(f"Job {job_id} is {before}", fix)
+        if not out.as_json:
+            out.lines([f"{job_id}\tPENDING (was {before})"])
+        return {"id": job_id, "status_before": str(before), "retried_from": None}
+
+    def edited(text: str) -> dict[str, Any]:
+        old = inspector.snapshot(inspector.find_id(text)).record
+        new = _edited_copy(invocation, runtime, inspector, old)
+        if new is None:
+            raise click.exceptions.Exit(exit_codes.OK)
+        runtime.dispatcher.enqueue(new)
+        if not out.as_json:
+            out.text(new.id)
+        return {"id": new.id, "status_before": str(old.status), "retried_from": old.id}
+
+    done, code = _for_each(invocation, "nuvom.retry/1", ids, edited if edit else again)
+    if done:
+        out.hint(f"Next: nuvom wait {short_id(done[0]['id'])}")
+    return code
+
+
+@click.command(cls=Command)
+@_ids_argument
+@yes_option
+@dry_run_option
+@pass_invocation
+def cancel(invocation: Invocation, ids: tuple[str, ...], *, yes: bool, dry_run: bool) -> int:
+    """Cancel jobs: waiting ones at once, running ones as soon as their task checks for it.
+
+    Asks first if there is more than one. A job that has ended stays as it is (exit 8).
+    """
+    runtime, inspector = writer(invocation)
+    out = invocation.out
+    if len(ids) > 1 and not dry_run:
+        confirm(invocation, f"Cancel {len(ids)} jobs", yes=yes)
+
+    def one(text: str) -> dict[str, Any]:
+        job_id = inspector.find_id(text)
+        look: Callable[[str], JobStatus | None] = runtime.control.cancel
+        before = inspector.snapshot(job_id).status if dry_run else look(job_id)
+        if before is None:
+            raise JobNotFound(job_id)
+        if before.is_final and before is not JobStatus.CANCELLED:
+            raise Refused(f"Job {job_id} has ended {before}", "There is nothing left to cancel.")
+        if not out.as_json:
+            verb = "would be cancelled" if dry_run else "cancelled"
+            out.lines([f"{job_id}\t{verb} (was {before})"])
+        return {"id": job_id, "status_before": str(before), "cancelled": not dry_run}
+
+    return _for_each(invocation, "nuvom.cancel/1", ids, one)[1]
+
+
+# ---- arguments in the user's editor -----------------------------------------------------
+
+
+def _edited_copy(
+    invocation: Invocation, runtime: Runtime, inspector: Inspector, old: JobRecord
+) -> JobRecord | None:
+    """Return a new job like ``old`` with the arguments that the user saved; None: unchanged.
+
+    What may not be shown stands there as ``***``; where it still does after editing, the stored
+    value is used. Bytes, dates and the like are shown as text and kept likewise while untouched.
+
+    Raises: click.UsageError: what was saved is no JSON of this form. InvalidArguments,
+        NotStorable: it does not fit the task.
+    """
+    entry = find_task(invocation, runtime.settings, old.func_name)
+    args, kwargs = runtime.codec.decode_call(old.args, old.kwargs)
+    names = positional_names(runtime.settings, old.func_name)
+    shown_args, shown_kwargs = inspector.shown_arguments(old, names)
+    shown = jsonable({"args": shown_args})
+    # Under their own names: here large numbers need no ``_str``, since we read them ourselves.
+    shown["kwargs"] = dict(zip(shown_kwargs, jsonable(shown_kwargs).values(), strict=True))
+    edited = click.edit(json.dumps(shown, indent=2), extension=".json", require_save=True)
+    saved = shown if edited is None else _parsed(entry.name, edited)
+    if saved == shown:
+        invocation.out.say("Nothing was changed, so no job was made.")
+        return None
+    new_args = tuple(
+        args[at] if at < len(args) and shown["args"][at] == new else new
+        for at, new in enumerate(saved["args"])
+    )
+    new_kwargs = {
+        name: kwargs[name] if name in kwargs and shown["kwargs"].get(name) == new else new
+        for name, new in saved["kwargs"].items()
+    }
+    called = make_record(runtime, entry, (new_args, new_kwargs))
+    return old.replace(
+        id=called.id,
+        args=called.args,
+        kwargs=called.kwargs,
+        created_at=called.created_at,
+        run_at=0.0,
+        unique_key=None,
+        unique_for=None,
+        retried_from=old.id,
+        status=called.status,
+        attempt=0,
+        deliveries=0,
+        lease_epoch=0,
+        suspect=False,
+        ref=0,
+    )
+
+
+def _parsed(task: str, edited: str) -> dict[str, Any]:
+    """Return the object that the user saved, with a list "args" and an object "kwargs"."""
+    try:
+        saved = json.loads(edited)
+    except (ValueError, RecursionError) as error:
+        raise click.UsageError(f"What you saved for {task} is not valid JSON: {error}") from None
+    match saved:
+        case {"args": list(args), "kwargs": dict(kwargs), **rest} if not rest:
+            return {"args": args, "kwargs": kwargs}
+    reason = 'what you saved must be an object with a list "args" and an object "kwargs"'
+    raise InvalidArguments(task, reason)

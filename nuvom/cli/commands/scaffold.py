@@ -1,0 +1,156 @@
+"""``nuvom init [DIR]``, and the files that it and ``nuvom plugin scaffold`` write.
+
+What a new project and a new plugin hold is in ``nuvom/cli/templates/``. A new plugin is a small
+package that passes the conformance kit as it stands: a place to start from, not a sketch.
+"""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+from string import Template
+from typing import TYPE_CHECKING
+
+import click
+
+from nuvom._version import __version__
+from nuvom.cli.context import Command, Invocation, pass_invocation, template
+from nuvom.cli.output import quoted
+from nuvom.config.project import CONFIG_FILE, PYPROJECT, ensure_state_dir, has_section, here
+from nuvom.discovery.manifest import write_manifest
+from nuvom.discovery.scan import scan
+from nuvom.errors import BackendUnavailable, Refused, StorageFull
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+PLUGIN_TYPES = ("queue_backend", "result_backend", "monitoring")
+_PROJECT_FILES = {
+    "tasks.py": "project/tasks.py.txt",
+    CONFIG_FILE: "project/nuvom.toml.txt",
+    ".nuvomignore": "project/nuvomignore.txt",
+}
+_ELSEWHERE = "name another: nuvom init DIR"
+_STATE_LINES = frozenset({".nuvom", ".nuvom/", "/.nuvom", "/.nuvom/"})
+_SETTING = '- Choose it: `NUVOM_{upper}={name}`, or `{kind} = "{name}"` in `nuvom.toml`.\n'
+
+
+@click.command(cls=Command)
+@click.argument("folder", metavar="[DIR]", required=False, type=click.Path(path_type=Path))
+@click.option("-f", "--force", is_flag=True, help="Overwrite the files that init writes.")
+@pass_invocation
+def init(invocation: Invocation, folder: Path | None, *, force: bool) -> None:
+    """Make DIR, or this folder, a project: tasks.py, nuvom.toml, .nuvomignore, .gitignore.
+
+    Files that exist are kept, unless you give --force.
+    """
+    chosen = invocation.project if folder is None else folder
+    root = here() if chosen is None else chosen.absolute()
+    done = dict(write_project(root, force=force))
+    out = invocation.out
+    if out.as_json:
+        out.json("nuvom.init/1", {"root": root, "files": done})
+        return
+    for file, change in done.items():
+        style = "dim" if change == "kept" else "green"
+        out.lines([f"{out.out.paint(change.ljust(8), style)}  {quoted(root / file)}"])
+    if done["tasks.py"] == "kept":
+        out.say("tasks.py exists already; --force would overwrite it.")
+    enter = "" if root == Path.cwd() else f"cd {quoted(root)}; "
+    out.hint(f"Next: {enter}nuvom dev, and in another terminal: nuvom run add 2 3 --wait")
+
+
+def write_project(root: Path, *, force: bool) -> Iterator[tuple[str, str]]:
+    """Make ``root`` a project; yield each file, and ``written``, ``extended`` or ``kept``.
+
+    Args:
+        force: Overwrite the files that ``init`` writes. ``.gitignore`` is only ever extended.
+
+    Raises: BackendUnavailable, StorageFull: a file cannot be written.
+    """
+    for file, source in _PROJECT_FILES.items():
+        if file == CONFIG_FILE and _is_configured_elsewhere(root):
+            yield PYPROJECT, "kept"
+        else:
+            is_kept = (root / file).exists() and not force
+            if not is_kept:
+                # ``x`` refuses what has come in the moment in between.
+                _write(root / file, template(source), _ELSEWHERE, "w" if force else "x")
+            yield file, "kept" if is_kept else "written"
+    yield ".gitignore", _extend_gitignore(root / ".gitignore")
+    ensure_state_dir(root)
+    found = scan(root)
+    write_manifest(root / ".nuvom" / "manifest.json", found.tasks, root=root)
+
+
+def _is_configured_elsewhere(root: Path) -> bool:
+    try:
+        return has_section((root / PYPROJECT).read_bytes())
+    except OSError:  # there is none
+        return False
+
+
+def _extend_gitignore(path: Path) -> str:
+    try:
+        before = path.read_text(encoding="utf-8") if path.exists() else ""
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise BackendUnavailable(path, reason.lower(), "Make it readable as UTF-8.") from error
+    if _STATE_LINES.intersection(line.strip() for line in before.splitlines()):
+        return "kept"
+    lead = "\n" if before and not before.endswith("\n") else ""
+    _write(path, f"{lead}.nuvom/\n", _ELSEWHERE, "a")
+    return "extended" if before else "written"
+
+
+def _write(path: Path, text: str, alternative: str, mode: str = "w") -> None:
+    """Write a file, and the folders above it. Raises: BackendUnavailable, StorageFull."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(path, mode, encoding="utf-8", newline="\n") as stream:
+            stream.write(text)
+    except OSError as error:
+        reason = (error.strerror or type(error).__name__).lower()
+        if error.errno == errno.ENOSPC:
+            raise StorageFull(path, reason) from error
+        raise BackendUnavailable(path, reason, f"Make it writable, or {alternative}") from error
+
+
+# ---- plugins ----------------------------------------------------------------------------
+
+
+def class_name(name: str) -> str:
+    """Return ``MyQueue`` for ``my_queue``."""
+    return "".join(part[:1].upper() + part[1:] for part in name.split("_"))
+
+
+def write_plugin(folder: Path, name: str, kind: str, *, force: bool) -> list[Path]:
+    """Write the package of a plugin into ``folder``; return its files.
+
+    Raises: Refused: a file exists and ``force`` is False; nothing was written.
+        BackendUnavailable, StorageFull: a file cannot be written.
+    """
+    setting = _SETTING.format(upper=kind.upper(), kind=kind, name=name)
+    values = {
+        "name": name,
+        "cls": class_name(name),
+        "title": name.replace("_", " ").strip().capitalize(),
+        "dashed": name.replace("_", "-").strip("-"),
+        "kind": kind.replace("_", " "),
+        "key": kind,
+        "version": __version__,
+        "setting": setting if kind.endswith("_backend") else "",
+    }
+    files = {
+        folder / f"{name}.py": f"{kind}.py.txt",
+        folder / "tests" / f"test_{name}.py": f"test_{kind}.py.txt",
+        folder / "pyproject.toml": "pyproject.toml.txt",
+        folder / "README.md": "README.md.txt",
+    }
+    taken = [path for path in files if path.exists()]
+    if taken and not force:
+        raise Refused(f"{taken[0]} exists already", "Choose another name, or add --force.")
+    for path, source in files.items():
+        text = Template(template(f"plugin/{source}")).substitute(values)
+        _write(path, text.rstrip("\n") + "\n", "choose another folder with --out.")
+    return list(files)

@@ -1,0 +1,92 @@
+"""``nuvom completion`` and ``nuvom version``; makes PowerShell known to click's completion.
+
+Words travel in environment variables, as with click's own shells; the answer to PowerShell has
+one line for each word: its value, a tab, its note.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING
+
+import click
+from click.shell_completion import (
+    ShellComplete,
+    add_completion_class,
+    get_completion_class,
+    split_arg_string,
+)
+
+from nuvom._version import __version__
+from nuvom.cli.cli import COMPLETE_VARIABLE
+from nuvom.cli.context import Command, Invocation, pass_invocation, template
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
+SHELLS = {
+    "bash": "nuvom completion bash > ~/.local/share/bash-completion/completions/nuvom",
+    "zsh": "echo 'eval \"$(nuvom completion zsh)\"' >> ~/.zshrc",
+    "fish": "nuvom completion fish > ~/.config/fish/completions/nuvom.fish",
+    "powershell": "nuvom completion powershell >> $PROFILE",
+}
+"""Each shell, and the command that keeps its script."""
+
+
+class PowerShellComplete(ShellComplete):
+    """Completion for PowerShell 5.1 and 7, as the script of the template expects it."""
+
+    name = "powershell"
+
+    @property
+    def source_template(self) -> str:  # type: ignore[override]  # read when it is asked for
+        """The script, with the places that click fills in."""
+        return template("completion.ps1.txt")
+
+    def get_completion_args(self) -> tuple[list[str], str]:
+        """Return the complete words before the cursor, and the incomplete one."""
+        words = split_arg_string(os.environ.get("COMP_WORDS", ""))[1:]
+        incomplete = os.environ.get("COMP_WORD", "").strip("'\"")
+        if incomplete and words:
+            words.pop()
+        return words, incomplete
+
+    def format_completion(self, item: CompletionItem) -> str:
+        """Return one line of the answer."""
+        note = " ".join((item.help or "").split())
+        return f"{item.value}\t{note}"
+
+
+add_completion_class(PowerShellComplete)
+
+
+@click.command(cls=Command)
+@click.argument("shell", type=click.Choice(tuple(SHELLS)))
+@click.pass_context
+def completion(ctx: click.Context, shell: str) -> None:
+    """Print the script that completes nuvom's commands in SHELL."""
+    out = ctx.ensure_object(Invocation).out
+    shell_class = get_completion_class(shell)
+    if shell_class is None:
+        raise click.UsageError(f"This version of click cannot complete in {shell}.")
+    complete = shell_class(ctx.find_root().command, {}, "nuvom", COMPLETE_VARIABLE)
+    # Not ``source()``: it runs bash to ask for its version, which this machine may not have.
+    script = complete.source_template % complete.source_vars()
+    if out.as_json:
+        data = {"shell": shell, "install": SHELLS[shell], "script": script}
+        out.json("nuvom.completion/1", data)
+        return
+    out.lines([script.rstrip("\n")])
+    out.hint(f"To keep it: {SHELLS[shell]}")
+
+
+@click.command(cls=Command)
+@pass_invocation
+def version(invocation: Invocation) -> None:
+    """Show the version of Nuvom and of Python."""
+    python = ".".join(map(str, sys.version_info[:3]))
+    if invocation.out.as_json:
+        invocation.out.json("nuvom.version/1", {"version": __version__, "python": python})
+    else:
+        invocation.out.text(f"nuvom {__version__} (Python {python})")

@@ -1,0 +1,242 @@
+"""What all commands share: one call's options, the classes of commands, and "did you mean".
+
+Light on purpose: ``nuvom --help`` loads this and no command.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import click
+
+from nuvom.cli.output import Output
+from nuvom.errors import did_you_mean
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from nuvom.cli.processes import StopSignals
+
+JSON_MAJOR = "1"
+_HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 88}
+_COMMON_NOTE = (
+    "Also: --json, --plain, -q, -v, --debug, --color WHEN, --project DIR (see nuvom --help)."
+)
+
+
+class Invocation:
+    """One call of the command line, carried by click as the context's object.
+
+    Attributes:
+        out: Where the command says things.
+        project: The folder given with ``--project``, or None.
+        debug: Whether errors show their traceback.
+        signals: The handlers of a command that stays in the foreground, else None.
+    """
+
+    def __init__(self) -> None:
+        self.out = Output()
+        self.project: Path | None = None
+        self.debug = False
+        self.signals: StopSignals | None = None
+
+
+pass_invocation = click.make_pass_decorator(Invocation)
+
+
+def template(name: str) -> str:
+    """Return the text of a file in ``nuvom/cli/templates/``, such as ``project/tasks.py.txt``."""
+    from importlib.resources import files  # noqa: PLC0415  # help writes no files
+
+    return files("nuvom.cli").joinpath("templates", name).read_text(encoding="utf-8")
+
+
+class Entry(NamedTuple):
+    """A command that is not loaded yet.
+
+    Attributes:
+        target: ``module:attribute`` of the click command, the module in ``nuvom.cli.commands``.
+        summary: The one line that help shows.
+    """
+
+    target: str
+    summary: str
+
+    def load(self) -> click.Command:
+        """Import the module and return the command."""
+        module, _, attribute = self.target.partition(":")
+        command: click.Command = getattr(import_module(f"nuvom.cli.commands.{module}"), attribute)
+        return command
+
+
+# ---- common options ---------------------------------------------------------------------
+
+
+class CommonOption(click.Option):
+    """An option of every command; only the help of ``nuvom`` itself lists it."""
+
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
+        """Return what help prints."""
+        return super().get_help_record(ctx) if ctx.parent is None else None
+
+
+def _common(*names: str, target: str, **attrs: Any) -> CommonOption:
+    def keep(ctx: click.Context, _: click.Parameter, value: object) -> None:
+        # Given before the command's name or after it: only a given value counts.
+        if value not in (None, False, 0):
+            invocation = ctx.ensure_object(Invocation)
+            owner = invocation if hasattr(invocation, target) else invocation.out
+            setattr(owner, target, value)
+
+    return CommonOption([*names], callback=keep, expose_value=False, **attrs)
+
+
+def _common_options() -> list[click.Parameter]:
+    folder = click.Path(exists=True, file_okay=False, path_type=Path)
+    colors = click.Choice(["auto", "always", "never"])
+    flag: dict[str, Any] = {"is_flag": True}
+    return [
+        _common("--json", target="as_json", help="Print one JSON object instead of text.", **flag),
+        _common("--plain", target="plain", help="Print tables as tab-separated lines.", **flag),
+        _common("-q", "--quiet", target="quiet", help="Print only data and errors.", **flag),
+        _common("-v", "--verbose", target="verbosity", count=True, help="Log more; -vv: all."),
+        _common("--debug", target="debug", help="Show the traceback of an error.", **flag),
+        _common("--color", target="color", type=colors, help="When to use color; default: auto."),
+        _common(
+            "--project",
+            target="project",
+            metavar="DIR",
+            type=folder,
+            help="Use the project in DIR instead of the one around you.",
+        ),
+    ]
+
+
+def wants_json(args: Sequence[str]) -> bool:
+    """Return whether ``args`` ask for JSON, also when they cannot be understood otherwise."""
+    ours = args[: args.index("--")] if "--" in args else args
+    return any(arg == "--json" or arg.startswith("--json=") for arg in ours)
+
+
+def _without_major(args: Sequence[str]) -> list[str]:
+    """Return ``args`` with ``--json=1`` as plain ``--json``.
+
+    The value asks for a major version of the schemas. It is taken off here because click would
+    otherwise let ``--json`` swallow the word after it.
+
+    Raises: click.UsageError: there is no such version.
+    """
+    rest = list(args)
+    end = rest.index("--") if "--" in rest else len(rest)
+    for index in range(end):
+        name, equals, major = rest[index].partition("=")
+        if name == "--json" and equals:
+            if major != JSON_MAJOR:
+                text = f"--json={major}: this Nuvom writes schemas of version {JSON_MAJOR}."
+                raise click.UsageError(text)
+            rest[index] = "--json"
+    return rest
+
+
+# ---- commands and groups ----------------------------------------------------------------
+
+
+class Command(click.Command):
+    """A command with the common options."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        kwargs.setdefault("context_settings", dict(_HELP))
+        super().__init__(*args, **kwargs)
+        self.params.extend(_common_options())
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Take ``--json=1`` apart, then parse."""
+        return super().parse_args(ctx, _without_major(args))
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Name the options that every command has."""
+        super().format_epilog(ctx, formatter)
+        if ctx.parent is not None:
+            formatter.write_paragraph()
+            formatter.write_text(_COMMON_NOTE)
+
+
+class Group(Command, click.Group):
+    """A group of commands, some of them not loaded yet.
+
+    Args:
+        lazy: Commands by name, in the order in which help shows them.
+        default: The command that runs when none is named.
+    """
+
+    command_class = Command
+
+    def __init__(
+        self,
+        *args: Any,
+        lazy: Mapping[str, Entry] | None = None,
+        default: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        self.lazy = dict(lazy or {})
+        self.default = default
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Put the default command's name in where none is given."""
+        # A shell that completes asks for the names of the commands, not for the default one.
+        if not ctx.resilient_parsing:
+            if not args and self.default is None:
+                args = self._of_nothing(ctx)
+            first = args[0] if args else "-"
+            if self.default is not None and first.startswith("-") and first not in ("-h", "--help"):
+                args = [self.default, *args]
+        return super().parse_args(ctx, args)
+
+    def _of_nothing(self, ctx: click.Context) -> list[str]:
+        # Not click's own answer: its exit code differs from version to version.
+        if ctx.parent is None:
+            return ["--help"]
+        known = ", ".join(self.list_commands(ctx))
+        raise click.UsageError(f"{ctx.command_path} needs a command: {known}.", ctx)
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return all names, in the order in which they are written."""
+        del ctx
+        return [*self.lazy, *(name for name in self.commands if name not in self.lazy)]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Return a command, loading its module now; None when there is none."""
+        entry = self.lazy.get(cmd_name)
+        return super().get_command(ctx, cmd_name) if entry is None else entry.load()
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Return the command that ``args`` name, or say which they may have meant."""
+        name = args[0]
+        if not name.startswith("-") and self.get_command(ctx, name) is None:
+            known = self.list_commands(ctx)
+            hint = did_you_mean(name, known) or f" There are: {', '.join(known)}."
+            if len(known) == 1:
+                hint = f' Did you mean "{ctx.command_path} {known[0]} {name}"?'
+            raise click.UsageError(f'{ctx.command_path} has no command "{name}".{hint}', ctx)
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the commands without loading those that are not loaded."""
+        rows = [(name, self.summary(ctx, name)) for name in self.list_commands(ctx)]
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
+
+    def summary(self, ctx: click.Context, name: str) -> str:
+        """Return the one line that describes a command."""
+        if name in self.lazy:
+            return self.lazy[name].summary
+        command = super().get_command(ctx, name)
+        return command.get_short_help_str(80) if command is not None else ""
+
+
+Group.group_class = Group

@@ -1,0 +1,292 @@
+"""What people type: arguments of tasks, spans of time, moments, limits, confirmations.
+
+Also what a shell may complete of them: names of tasks, queues, jobs, settings and plugins.
+Completion never makes a store, runs no code of the project and prints no error: where something
+cannot be had, there is nothing to offer.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+import threading
+from datetime import UTC, date, datetime, time
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+import click
+
+from nuvom.cli.context import Invocation
+from nuvom.cli.output import clean
+from nuvom.cli.project import project_root
+from nuvom.cli.views import short_id
+from nuvom.config.settings import SETTINGS
+from nuvom.config.sources import load
+from nuvom.discovery.manifest import read_manifest
+from nuvom.discovery.stub import annotation_text
+from nuvom.errors import InvalidArguments, Refused, plural
+from nuvom.inspection import Inspector
+from nuvom.plugins.loader import find_entries
+from nuvom.runtime import build_runtime
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+    from inspect import Parameter, Signature
+
+    from click.shell_completion import CompletionItem
+
+    from nuvom.config.sources import Loaded
+
+    Values = Iterable[tuple[str, str]]
+    Source = Callable[[Loaded, str], Values]
+
+LONGEST_SECS = 0.2  # a shell waits for us at a press of a key
+_NEWEST = 50
+_KEYWORD = re.compile(r"(?P<name>[^\W\d]\w*)=(?P<text>.*)", re.DOTALL)
+_SPAN = re.compile(r"(?P<number>\d+(?:\.\d+)?)(?P<unit>ms|min|s|m|h|d|w)?")
+_MINUTE, _HOUR, _DAY = 60, 3600, 86_400
+_UNIT_SECS = {"ms": 0.001, "m": _MINUTE, "min": _MINUTE, "h": _HOUR, "d": _DAY, "w": 7 * _DAY}
+_READERS: dict[str, Callable[[str], Any]] = {
+    "Path": Path,
+    "Decimal": Decimal,
+    "UUID": UUID,
+    "datetime": datetime.fromisoformat,
+    "date": date.fromisoformat,
+    "time": time.fromisoformat,
+}
+
+
+# ---- arguments of a task ----------------------------------------------------------------
+
+
+def call_of(
+    task: str, signature: Signature, words: Sequence[str]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Return the arguments that ``words`` mean: ``2 3``, ``x=2``, ``'{"a": [1]}'``, ``text``.
+
+    A word is a JSON literal or, failing that, text; a parameter annotated as a plain ``str``,
+    ``Path``, ``Decimal``, ``UUID``, ``datetime``, ``date`` or ``time`` gets just that.
+    ``name=value`` is a keyword argument where the task takes one of that name.
+
+    Raises: InvalidArguments: a word does not fit the type of its parameter, or has no place.
+    """
+    args: list[Any] = []
+    kwargs: dict[str, Any] = {}
+    for word in words:
+        match = _KEYWORD.fullmatch(word)
+        keyword = None if match is None else _keyword_parameter(signature, match["name"])
+        try:
+            if match is not None and keyword is not None:
+                kwargs[match["name"]] = _value(keyword, match["text"])
+            else:
+                name = None if match is None else match["name"]
+                args.append(_value(_positional(signature, len(args), word, name), word))
+        except ValueError as error:
+            raise InvalidArguments(task, str(error), signature=str(signature)) from None
+    return tuple(args), kwargs
+
+
+def _positional(signature: Signature, at: int, word: str, name: str | None) -> Parameter:
+    """Return the parameter that takes the argument number ``at``, from 0.
+
+    Raises: ValueError: there is none for ``word``, which looks like ``name=...`` or not.
+    """
+    parameters = signature.parameters.values()
+    positional = [one for one in parameters if one.kind < one.VAR_POSITIONAL]
+    rest = [one for one in parameters if one.kind is one.VAR_POSITIONAL]
+    if at < len(positional) or rest:
+        return [*positional[at:], *rest][0]
+    takes = plural(len(positional), "argument") if positional else "no arguments"
+    msg = f"it takes {takes}, and {word!r} is one too many"
+    if name is not None:
+        msg = f"it has no parameter {name}, which {word!r} would set"
+    elif word.startswith("--"):
+        msg = f"{word!r} comes after --, where every word is an argument, and is one too many"
+    raise ValueError(msg)
+
+
+def _keyword_parameter(signature: Signature, name: str) -> Parameter | None:
+    found = signature.parameters.get(name)
+    if found is not None and found.kind in (found.POSITIONAL_OR_KEYWORD, found.KEYWORD_ONLY):
+        return found
+    values = signature.parameters.values()
+    return next((one for one in values if one.kind is one.VAR_KEYWORD), None)
+
+
+def _value(parameter: Parameter, word: str) -> Any:  # noqa: ANN401  # what the word means
+    """Return what a word means to a parameter. Raises: ValueError: nothing."""
+    try:
+        literal = json.loads(word)
+    except (ValueError, RecursionError):
+        literal = word
+    note = annotation_text(parameter)
+    name = note.removesuffix(" | None").rpartition(".")[2]
+    if literal is None and note.endswith("None"):
+        return None
+    text = literal if isinstance(literal, str) else word
+    if name == "str":
+        return text
+    if name not in _READERS:
+        return literal
+    try:
+        return _READERS[name](text)
+    except (ValueError, InvalidOperation):
+        msg = f"{parameter.name} cannot be {word!r}: it is a {name}"
+        raise ValueError(msg) from None
+
+
+# ---- options ----------------------------------------------------------------------------
+
+
+# Given as ``type=``; click names the place of the option after the function: SPAN, TIME, TEXT.
+
+
+def span(value: str) -> float:
+    """Return the seconds that ``30``, ``30s``, ``5m``, ``2h``, ``1d`` or ``1h30m`` mean."""
+    text = value.strip().lower()
+    matches = list(_SPAN.finditer(text))
+    if not matches or "".join(match[0] for match in matches) != text:
+        raise click.BadParameter(f"{value!r} is not a span of time; write 30s, 5m, 2h or 1d.")
+    return float(sum(float(one["number"]) * _UNIT_SECS.get(one["unit"], 1) for one in matches))
+
+
+def moment(value: str) -> datetime:
+    """Return a moment in ISO 8601; without a zone it is UTC, as everywhere in Nuvom."""
+    try:
+        found = datetime.fromisoformat(value)
+    except ValueError:
+        text = f"{value!r} is not a time; write 2030-12-31T08:00+01:00."
+        raise click.BadParameter(text) from None
+    return found.replace(tzinfo=UTC) if found.utcoffset() is None else found
+
+
+def text(value: str) -> str:
+    """Return text as UTF-8, also where the system says that it is ASCII (``LANG=C``)."""
+    try:
+        return os.fsencode(value).decode()
+    except UnicodeError:  # neither
+        return value
+
+
+def queue_limits(
+    ctx: click.Context, param: click.Parameter, values: Sequence[str]
+) -> dict[str, int]:
+    """Return the limits that ``mail=2`` and the like mean; the callback of an option."""
+    found = {}
+    for value in values:
+        queue, _, number = value.partition("=")
+        if not queue or not number.isdecimal() or int(number) < 1:
+            text = f"{value!r} is not a limit of a queue; write mail=2."
+            raise click.BadParameter(text, ctx, param)
+        found[queue] = int(number)
+    return found
+
+
+yes_option = click.option("--yes", "-y", is_flag=True, help="Do it without asking.")
+dry_run_option = click.option(
+    "--dry-run", is_flag=True, help="Only say what would be done; change nothing."
+)
+
+
+def confirm(invocation: Invocation, what: str, *, yes: bool, word: str | None = None) -> None:
+    """Return when the user agrees to ``what``.
+
+    Args:
+        what: Such as ``Purge 12 waiting jobs of queue mail``.
+        word: What has to be typed; None asks for yes or no.
+
+    Raises: Refused: nobody can be asked and ``--yes`` was not given, or the answer was no.
+    """
+    if yes:
+        return
+    can_ask = sys.stdin is not None and sys.stdin.isatty() and sys.stderr.isatty()
+    if invocation.out.as_json or not can_ask:
+        raise Refused(f"{what}: this needs a confirmation", "Add --yes, or look with --dry-run.")
+    question = clean(what)
+    if word is None:
+        agreed = click.confirm(f"{question}?", default=False, err=True)
+    else:
+        given = click.prompt(f"{question}. Type {word} to go on", default="", err=True)
+        agreed = given == word
+    if not agreed:
+        raise Refused(f"{what}: you did not agree", "Run it again when you are sure.")
+
+
+# ---- completion -------------------------------------------------------------------------
+
+
+class Completer:
+    """Offers what ``source`` finds and what begins like the word so far, within a short time."""
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+
+    def __call__(
+        self, ctx: click.Context, _: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """Return what a shell may offer; nothing after ``LONGEST_SECS``."""
+        from click.shell_completion import CompletionItem  # noqa: PLC0415  # only when a shell asks
+
+        # The options before the incomplete word were applied to this object as in a real call.
+        invocation = ctx.find_object(Invocation) or Invocation()
+        found: list[tuple[str, str]] = []
+
+        def look() -> None:
+            try:
+                values = self.source(load(project_root(invocation)), incomplete)
+                found.extend(
+                    (value, note) for value, note in values if value.startswith(incomplete)
+                )
+            except Exception:  # noqa: BLE001, S110  # a thread's outermost frame: a shell must see no error
+                pass
+
+        thread = threading.Thread(target=look, daemon=True)
+        thread.start()
+        thread.join(LONGEST_SECS)
+        offered = [] if thread.is_alive() else found
+        return [CompletionItem(value, help=note) for value, note in offered]
+
+
+def _tasks(loaded: Loaded, incomplete: str) -> Values:
+    """Return the tasks of the manifest, by full name or by a last part of it."""
+    listed = read_manifest(loaded.settings.manifest_file) or ()
+    found = [(task.name, task.doc or "") for task in listed if task.name.startswith(incomplete)]
+    return found or [(task.name.rpartition(".")[2], task.name) for task in listed]
+
+
+def _job_ids(loaded: Loaded, incomplete: str) -> Values:
+    """Return the newest jobs by the end of their id, or by all of it once that is begun."""
+    for snapshot in _inspector(loaded).page(limit=_NEWEST):
+        job_id, note = snapshot.record.id, f"{snapshot.record.func_name} {snapshot.status}"
+        short = short_id(job_id)
+        yield (short if short.startswith(incomplete) else job_id), note
+
+
+def _inspector(loaded: Loaded) -> Inspector:
+    return Inspector(build_runtime(loaded, allow_project_plugins=False))
+
+
+task_names = Completer(_tasks)
+job_ids = Completer(_job_ids)
+queue_names = Completer(
+    lambda loaded, _: [(one.queue, f"{one.waiting} waiting") for one in _inspector(loaded).stats()]
+)
+worker_ids = Completer(
+    lambda loaded, _: [(short_id(one.id), f"pid {one.pid}") for one in _inspector(loaded).workers()]
+)
+fingerprints = Completer(
+    lambda loaded, _: [
+        (one.fingerprint, f"{one.func_name}: {one.type}")
+        for one in _inspector(loaded).error_groups()
+    ]
+)
+config_keys = Completer(
+    lambda _loaded, _: [(name, setting.meaning) for name, setting in SETTINGS.items()]
+)
+plugin_names = Completer(
+    lambda loaded, _: [(entry.name, entry.target) for entry in find_entries(loaded.settings)]
+)

@@ -1,0 +1,234 @@
+"""What a command works on: the project's root, its settings, its tasks and its store.
+
+Tasks come from the manifest. Where it is missing, or does not know a name, the code is read anew
+(never run), so that nobody has to remember a discovery step. A name that stays unknown is
+explained: which file it should be in, and what hides it there.
+"""
+
+from __future__ import annotations
+
+import os
+from itertools import product
+from typing import TYPE_CHECKING
+
+import click
+
+from nuvom.config.project import (
+    find_root,
+    import_roots,
+    require_root,
+    root_or_here,
+)
+from nuvom.config.sources import Loaded, load
+from nuvom.discovery.explain import why_no_task
+from nuvom.discovery.manifest import read_manifest, write_manifest
+from nuvom.discovery.scan import scan
+from nuvom.discovery.stub import signature_of
+from nuvom.errors import (
+    AmbiguousTask,
+    InvalidManifest,
+    ProjectNotFound,
+    TaskHidden,
+    TaskNotFound,
+    plural,
+)
+from nuvom.events import default_bus
+from nuvom.inspection import Inspector
+from nuvom.log import configure_logging, get_logger, reset_logging
+from nuvom.logs.events import subscribe_logging
+from nuvom.registry.registry import find_name
+from nuvom.runtime import Runtime, build_runtime
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from nuvom.cli.context import Invocation
+    from nuvom.config.settings import Settings
+    from nuvom.discovery.entries import TaskEntry
+
+_LEVELS = ("WARNING", "INFO", "DEBUG")
+
+
+# ---- root and settings ------------------------------------------------------------------
+
+
+def project_root(invocation: Invocation) -> Path:
+    """Return the root of the project around the working directory, or that of ``--project``.
+
+    Raises: ProjectNotFound.
+    """
+    given = invocation.project
+    if given is None:
+        return require_root()
+    root = find_root(given)
+    if root is None or root != given.resolve():
+        raise ProjectNotFound([given])
+    return root
+
+
+def folder_or_root(invocation: Invocation) -> Path:
+    """Return the project's root or, where there is none, the folder that would become one.
+
+    Raises: ProjectNotFound: somebody has removed the working directory.
+    """
+    return root_or_here() if invocation.project is None else invocation.project.resolve()
+
+
+def project_or_here(invocation: Invocation) -> Path:
+    """Return the project's root or, where there is none, the working directory.
+
+    Raises: ProjectNotFound: what ``--project`` names is none.
+    """
+    return folder_or_root(invocation) if invocation.project is None else project_root(invocation)
+
+
+def load_settings(
+    invocation: Invocation, root: Path, flags: Mapping[str, object] | None = None
+) -> Loaded:
+    """Return the settings of the project at ``root``; what is odd about them is a warning."""
+    loaded = load(root, flags=flags)
+    for warning in loaded.warnings:
+        invocation.out.warn(warning)
+    return loaded
+
+
+# ---- the store --------------------------------------------------------------------------
+
+
+def store_place(settings: Settings) -> Path | None:
+    """Return the file or folder that holds the queue, None where it is elsewhere."""
+    return {"sqlite": settings.db_path, "file": settings.files_dir}.get(settings.queue_backend)
+
+
+def reader(invocation: Invocation) -> tuple[Runtime, Inspector]:
+    """Return a runtime for reading, which loads no code of the project.
+
+    Raises: ProjectNotFound, ConfigError, PluginNotLoaded.
+    """
+    runtime = _open(invocation, project_root(invocation), allow_project_plugins=False)
+    return runtime, Inspector(runtime)
+
+
+def writer(invocation: Invocation, root: Path | None = None) -> tuple[Runtime, Inspector]:
+    """Return a runtime for changing jobs, which may load the configured backend's plugin.
+
+    Raises: ProjectNotFound, ConfigError, UnknownBackend, PluginError.
+    """
+    root = project_root(invocation) if root is None else root
+    runtime = _open(invocation, root, allow_project_plugins=True)
+    for loaded in runtime.plugins.started:  # code that ran: whose it is has to be seen
+        invocation.out.say(f"Plugin: {loaded.describe()}")
+    return runtime, Inspector(runtime)
+
+
+def _open(invocation: Invocation, root: Path, *, allow_project_plugins: bool) -> Runtime:
+    loaded = load_settings(invocation, root)
+    out, context = invocation.out, click.get_current_context()
+    # Show what the library logs while this command runs: warnings, and more with -v.
+    level = "ERROR" if out.quiet else _LEVELS[min(out.verbosity, len(_LEVELS) - 1)]
+    configure_logging(level, "plain")
+    context.call_on_close(reset_logging)
+    if out.verbosity:
+        context.call_on_close(subscribe_logging(default_bus, get_logger(), level))
+    runtime = build_runtime(loaded, allow_project_plugins=allow_project_plugins)
+    context.call_on_close(runtime.stop)
+    return runtime
+
+
+# ---- tasks ------------------------------------------------------------------------------
+
+
+def find_task(invocation: Invocation, settings: Settings, name: str) -> TaskEntry:
+    """Return the task that ``name`` means: a full name or an unambiguous last part.
+
+    Raises: TaskNotFound, TaskHidden, AmbiguousTask; ProjectNotFound, InvalidManifest.
+    """
+    listed = read_manifest(settings.manifest_file)
+    if listed is not None:
+        try:
+            return _named(name, listed)
+        except TaskNotFound:
+            if settings.environment == "prod":
+                raise
+    why = "There is no manifest yet" if listed is None else f"The manifest has no task {name}"
+    found = _scanned(invocation, settings, why)
+    try:
+        return _named(name, found)
+    except TaskNotFound as error:
+        hidden = next(_explanations(settings.root, name), None)
+        if hidden is None:
+            raise
+        file, reason = hidden
+        raise TaskHidden(name, file, reason, [entry.name for entry in found]) from error
+
+
+def _named(name: str, listed: Sequence[TaskEntry]) -> TaskEntry:
+    by_name = {entry.name: entry for entry in listed}
+    return by_name[find_name(name, by_name)]
+
+
+def _scanned(invocation: Invocation, settings: Settings, why: str) -> tuple[TaskEntry, ...]:
+    found = scan(settings.root)
+    require_marker(invocation, settings, has_tasks=bool(found.tasks))
+    write_manifest(settings.manifest_file, found.tasks, root=settings.root)
+    seen = f"read {plural(found.files_seen, 'file')}, found {plural(len(found.tasks), 'task')}"
+    invocation.out.say(f"{why}: {seen}.")
+    for problem in found.errors:
+        invocation.out.warn(str(problem))
+    return found.tasks
+
+
+def require_marker(invocation: Invocation, settings: Settings, *, has_tasks: bool) -> None:
+    """Refuse a folder that is no project: without a task, only a marker makes it one.
+
+    Raises: ProjectNotFound.
+    """
+    if not has_tasks and not settings.state_dir.is_dir():
+        project_root(invocation)
+
+
+def _explanations(root: Path, name: str) -> Iterator[tuple[str, str]]:
+    """Yield the files that a task of this name may be in, and why it is not found there."""
+    parts = name.split(".")
+    for base, count in product(import_roots(root), range(len(parts) - 1, 0, -1)):
+        module = os.path.join(base, *parts[:count])
+        for file in (f"{module}.py", os.path.join(module, "__init__.py")):
+            reason = os.path.isfile(file) and why_no_task(root, file, ".".join(parts[count:]))
+            if reason:
+                yield os.path.relpath(file, root), reason
+
+
+def manifest_or_nothing(settings: Settings) -> tuple[TaskEntry, ...]:
+    """Return the tasks of the manifest; none where it is missing or damaged.
+
+    For what only reads better with them. Everything else has to say that it is damaged.
+    """
+    try:
+        return read_manifest(settings.manifest_file) or ()
+    except InvalidManifest:
+        return ()
+
+
+def full_name(settings: Settings, name: str) -> str:
+    """Return the full name for a last part, or ``name`` itself where it is not clear."""
+    try:
+        return find_name(name, [entry.name for entry in manifest_or_nothing(settings)])
+    except (TaskNotFound, AmbiguousTask):
+        return name
+
+
+def positional_names(settings: Settings, task: str) -> tuple[str, ...]:
+    """Return the names of a task's positional parameters; empty where nobody knows them."""
+    for entry in manifest_or_nothing(settings):
+        if entry.name == task:
+            parameters = signature_of(entry.signature).parameters.values()
+            return tuple(one.name for one in parameters if one.kind < one.VAR_POSITIONAL)
+    return ()
+
+
+def known_queues(inspector: Inspector, settings: Settings) -> set[str]:
+    """Return the queues that tasks name, or that hold or held jobs."""
+    entries = manifest_or_nothing(settings)
+    named = {str(entry.options.get("queue", "default")) for entry in entries}
+    return {"default", *named, *(stats.queue for stats in inspector.stats())}

@@ -1,0 +1,225 @@
+"""``nuvom dev`` and ``runworker --reload``: workers in children, replaced when code changes.
+
+The new child takes the next job; the old one finishes what it runs on the old code. A file
+that cannot be parsed changes nothing.
+
+With the package ``watchfiles`` (the extra ``nuvom[dev]``) the system tells of changes; without it
+times and sizes are compared several times a second.
+"""
+
+from __future__ import annotations
+
+import os
+from importlib import import_module
+from importlib.util import find_spec
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+from nuvom.cli import exit_codes
+from nuvom.cli.output import quoted
+from nuvom.cli.processes import StopSignals, WorkerProcess, worker_command, worker_options
+from nuvom.cli.project import folder_or_root, load_settings, require_marker
+from nuvom.cli.supervisor import WorkerPool
+from nuvom.core.clock import SYSTEM_CLOCK
+from nuvom.discovery.auto_register import refresh
+from nuvom.discovery.ignore import IgnoreRules
+from nuvom.discovery.parser import syntax_tree
+from nuvom.discovery.walker import Walker
+from nuvom.errors import plural
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+    from nuvom.cli.context import Invocation
+    from nuvom.config.settings import Settings
+    from nuvom.discovery.scan import Scan
+
+    Snapshot = dict[str, tuple[int, int]]
+
+_POLL_SECS = 0.3
+_MOST_FILES = 3  # that are listed when they have changed
+_CONFIGURATION = ("nuvom.toml", "pyproject.toml", ".env", ".nuvomignore", ".nuvom_plugins.toml")
+_CHILD_SETTINGS = {
+    "NUVOM_SHUTDOWN_TIMEOUT_SECS": "86400",  # an old child finishes its jobs, however long
+    "NUVOM_TASK_IMPORT": "start",  # so that a child never mixes old code with new
+}
+
+
+def serve(invocation: Invocation, **options: Any) -> int:  # as parsed
+    """Run worker children until a signal comes; return the exit code.
+
+    Raises: ProjectNotFound: there is no project here, and no task that would make it one.
+    """
+    signals = invocation.signals or StopSignals().install()
+    settings = load_settings(invocation, folder_or_root(invocation)).settings
+    count = options.get("processes") or settings.processes
+    reloader = Reloader(invocation, settings, worker_options(options), count)
+    signals.connect(reloader.stop, reloader.abort, reloader.restart)
+    reloader.run()
+    return signals.exit_code or exit_codes.OK
+
+
+class Reloader:
+    """Keeps ``count`` children at work and replaces them."""
+
+    def __init__(
+        self, invocation: Invocation, settings: Settings, options: Sequence[str], count: int = 1
+    ) -> None:
+        self._invocation = invocation
+        self._settings = settings
+        self._count = count
+        command = worker_command(invocation.out, settings.root, options)
+        self._pool = WorkerPool(
+            lambda: WorkerProcess(command, _CHILD_SETTINGS),
+            clock=SYSTEM_CLOCK,
+            grace_secs=settings.shutdown_timeout_secs,
+        )
+        self._wants_new = False
+        # Those of the newest code; the others finish their jobs.
+        self._current: list[WorkerProcess] = []
+
+    def stop(self) -> None:
+        """End in good order; may be called from a signal handler."""
+        self._pool.is_stopping = True
+
+    def abort(self) -> None:
+        """End at once; may be called from a signal handler."""
+        self._pool.is_aborted = True
+
+    def restart(self) -> None:
+        """Start new children soon; may be called from a signal handler."""
+        self._wants_new = True
+
+    def run(self) -> None:
+        """Watch and replace until ``stop``."""
+        root = self._settings.root
+        before = snapshot(root)
+        found = self._discover()
+        tasks = plural(len(found.tasks), "task")
+        text = f"Watching {quoted(root)}: {tasks}. Press Ctrl-C to stop."
+        self._tell("started", text, tasks=len(found.tasks))
+        self._replace()
+        try:
+            for files in changes(root, before, is_over=lambda: self._pool.is_stopping):
+                if files:
+                    self._react(files)
+                elif self._wants_new:
+                    self._replace()
+                self._look_after()
+        finally:
+            self._end()
+
+    def _react(self, files: set[str]) -> None:
+        names = sorted(files)
+        broken = syntax_error(self._settings.root, names)
+        if broken is not None:
+            text = f"{broken}\nThe worker goes on with the code before."
+            self._tell("syntax_error", text, files=names)
+            return
+        tasks = plural(len(self._discover().tasks), "task")
+        listed = ", ".join(names[:_MOST_FILES]) + (", ..." if len(names) > _MOST_FILES else "")
+        self._tell("reloaded", f"Changed: {listed}. New worker, {tasks}.", files=names)
+        self._replace()
+
+    def _discover(self) -> Scan:
+        settings, out = self._settings, self._invocation.out
+        found, difference = refresh(settings.root, settings.manifest_file)
+        require_marker(self._invocation, settings, has_tasks=bool(found.tasks))
+        for task in difference.added:
+            out.say(f"+ {task.name}{task.signature}")
+        for task in difference.removed:
+            out.say(f"- {task.name}")
+        for problem in found.problems:
+            out.warn(str(problem))
+        return found
+
+    def _replace(self) -> None:
+        self._wants_new = False
+        for child in self._current:
+            child.ask_to_stop()
+        self._current = [self._pool.start_one() for _ in range(self._count)]
+
+    def _look_after(self) -> None:
+        for child, code in self._pool.let_go_of_ended():
+            if child in self._current:
+                self._current.remove(child)
+                text = f"The worker ended with code {code}; a change starts a new one."
+                self._tell("ended", text, code=code)
+        self._pool.reap_orphans()
+
+    def _end(self) -> None:
+        self._tell("stopping", "Stopping. Repeat to stop at once.")
+        self._pool.end()
+        self._tell("stopped", "Stopped.")
+
+    def _tell(self, event: str, text: str, **data: Any) -> None:  # further keys
+        if self._invocation.out.as_json:
+            line = {"event": event, "text": text, **data}
+            self._invocation.out.json("nuvom.dev/1", line, one_line=True)
+        else:
+            self._invocation.out.say(text)
+
+
+def syntax_error(root: Path, names: Sequence[str]) -> str | None:
+    """Return what is wrong with the first of the files that cannot be parsed."""
+    for file in names:
+        try:
+            if file.endswith(".py"):
+                syntax_tree((root / file).read_bytes())
+        except FileNotFoundError:  # removed
+            continue
+        except SyntaxError as error:
+            return f"{file}:{error.lineno}: {error.msg}"
+        except (OSError, ValueError) as error:
+            return f"{file}: {error}"
+    return None
+
+
+# ---- watching ---------------------------------------------------------------------------
+
+
+def changes(root: Path, before: Snapshot, *, is_over: Callable[[], bool]) -> Iterator[set[str]]:
+    """Yield the files that changed, relative to ``root``; now and then an empty set.
+
+    New and removed files count. What discovery leaves out does not.
+
+    Args:
+        before: The snapshot to start from, taken before the code was first read.
+        is_over: Looked at several times a second; no event to wait for, since a signal handler
+            that sets one may have interrupted this very thread inside the event's lock.
+    """
+    for _ in _ticks(root, is_over):
+        now = snapshot(root)
+        yield {file for file in before.keys() | now.keys() if before.get(file) != now.get(file)}
+        before = now
+
+
+def snapshot(root: Path) -> Snapshot:
+    """Return time and size of each file that matters: Python files, and those that configure."""
+    base = os.path.realpath(root)
+    found: Snapshot = {
+        source.file: (source.mtime_ns, source.size)
+        for source in Walker(base, IgnoreRules()).files()
+    }
+    for name in _CONFIGURATION:
+        try:
+            status = os.stat(os.path.join(base, name))
+        except OSError:  # most projects have not all of them
+            continue
+        found[name] = (status.st_mtime_ns, status.st_size)
+    return found
+
+
+def _ticks(root: Path, is_over: Callable[[], bool]) -> Iterator[object]:
+    """Yield whenever it is time to look again."""
+    if find_spec("watchfiles") is not None:
+        watchfiles: Any = import_module("watchfiles")
+        stop_event = SimpleNamespace(is_set=is_over)
+        options = {"rust_timeout": 500, "yield_on_timeout": True, "raise_interrupt": False}
+        yield from watchfiles.watch(root, stop_event=stop_event, **options)
+        return
+    SYSTEM_CLOCK.sleep(_POLL_SECS)
+    while not is_over():
+        yield None
+        SYSTEM_CLOCK.sleep(_POLL_SECS)

@@ -1,0 +1,346 @@
+"""Runs several workers, each in a process of its own, and keeps their number.
+
+A worker that dies is replaced, after a pause that grows with each death in a row. A restart
+replaces one after the other: the next goes once the one before is up and the one that it replaces
+has left, so that code which does not start costs no worker. As process 1 of a container it reaps
+the orphans that the system hands to it; that is why even a single worker has a supervisor there.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from typing import TYPE_CHECKING, Any
+
+from nuvom._version import __version__
+from nuvom.cli import exit_codes
+from nuvom.cli.output import quoted
+from nuvom.cli.processes import (
+    HAND_BACK_SECS,
+    LOOK_SECS,
+    WorkerProcess,
+    worker_command,
+    worker_options,
+    write_now,
+)
+from nuvom.cli.worker import configure_worker_logging, logs_for_programs, store_text
+from nuvom.core.clock import SYSTEM_CLOCK
+from nuvom.errors import plural
+from nuvom.host import processes as platforms
+from nuvom.log import flush_logs, get_logger, log_event
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+
+    from nuvom.cli.context import Invocation
+    from nuvom.cli.processes import StopSignals
+    from nuvom.config.settings import Settings
+    from nuvom.config.sources import Loaded
+    from nuvom.core.clock import Clock
+
+_WAITS_SECS = (0.2, 1.0, 2.0, 5.0, 10.0, 30.0)  # until a worker that died is replaced
+_LONG_SECS = 30.0  # whoever lived so long has not died of its start
+_UP_SECS = 60.0  # for a worker to come up
+# With these a worker says that the command or the project is wrong: another would say the same.
+_HOPELESS = frozenset({exit_codes.USAGE, exit_codes.NOT_FOUND, exit_codes.CONFIG})
+_LOG = get_logger("nuvom.supervisor")
+
+
+def supervise(
+    invocation: Invocation, signals: StopSignals, loaded: Loaded, options: Mapping[str, Any]
+) -> int:
+    """Run ``settings.processes`` workers until a signal comes or all have ended by themselves.
+
+    Returns: the exit code.
+    """
+    settings, out = loaded.settings, invocation.out
+    configure_worker_logging(out, settings)
+    is_log = logs_for_programs(settings)
+    command = worker_command(out, settings.root, worker_options(options))
+    supervisor = Supervisor(
+        settings.processes,
+        spawn=lambda: WorkerProcess(command),
+        clock=SYSTEM_CLOCK,
+        grace_secs=settings.shutdown_timeout_secs,
+        say=(lambda _: None) if is_log or out.quiet else write_now,
+    )
+    for line in _start_lines(settings):
+        if is_log:
+            _LOG.info("%s", " ".join(line.split()))
+        else:
+            out.say(line)
+    signals.connect(supervisor.stop, supervisor.abort, supervisor.restart)
+    try:
+        code = supervisor.run()
+    finally:
+        flush_logs()
+    if out.as_json:
+        data = {"processes": settings.processes, "replaced": supervisor.replaced}
+        out.json("nuvom.supervisor_run/1", data)
+    return signals.exit_code or code
+
+
+def _start_lines(settings: Settings) -> Iterator[str]:
+    """Yield what the supervisor says before its workers start."""
+    yield f"nuvom {__version__}  supervisor  pid {os.getpid()}"
+    yield f"  project   {quoted(settings.root)} ({settings.environment})"
+    yield f"  store     {store_text(settings)}"
+    slots = f"{plural(settings.max_workers, 'thread')}, {settings.async_slots:,} async"
+    yield f"  workers   {settings.processes}, each with {slots}"
+    yield "Press Ctrl-C to stop them; SIGHUP replaces them one after the other."
+
+
+class WorkerPool:
+    """Starts workers, lets go of those that have ended, and ends all of them together.
+
+    Signal handlers only set its two flags: they take no lock, since the main thread, which they
+    interrupt, may hold it. So nobody can wait for the flags; they are looked at.
+
+    Args:
+        spawn: Starts a worker. Raises: OSError.
+        grace_secs: How long workers are waited for that were asked to stop.
+
+    Attributes:
+        is_stopping: All are to end, in good order.
+        is_aborted: All are to end at once.
+    """
+
+    def __init__(
+        self, spawn: Callable[[], WorkerProcess], *, clock: Clock, grace_secs: float
+    ) -> None:
+        self._spawn = spawn
+        self._clock = clock
+        self._grace_secs = grace_secs
+        self._members: list[WorkerProcess] = []
+        self.is_stopping = self.is_aborted = False
+
+    def start_one(self) -> WorkerProcess:
+        """Start a worker. Raises: OSError: it cannot be started."""
+        process = self._spawn()
+        self._members.append(process)
+        return process
+
+    def let_go(self, process: WorkerProcess) -> None:
+        """Forget a worker that has ended; one that hangs is killed."""
+        if process.code() is None:
+            process.kill()
+            self._wait_for([process], HAND_BACK_SECS)
+        process.close()
+        self._members.remove(process)
+
+    def let_go_of_ended(self) -> list[tuple[WorkerProcess, int]]:
+        """Forget all that have ended; return them with their exit codes."""
+        known = [(process, process.code()) for process in self._members]
+        ended = [(process, code) for process, code in known if code is not None]
+        for process, _ in ended:
+            self.let_go(process)
+        return ended
+
+    def reap_orphans(self) -> None:
+        """Take note of the ends of processes that the system has handed to this one."""
+        platforms.reap_adopted({process.pid for process in self._members})
+
+    def end(self) -> None:
+        """Stop all in good order, and return when they have ended.
+
+        Those that have not ended within the grace, or when it is aborted, hand back what they
+        run at once; those that hang are killed.
+        """
+        members = self._members
+        for process in members:
+            process.ask_to_stop()
+        if not self._wait_for(members, self._grace_secs, heeds_abort=True):
+            for process in members:
+                process.stop_at_once()
+            if not self._wait_for(members, HAND_BACK_SECS):
+                for process in members:
+                    process.kill()
+                self._wait_for(members, HAND_BACK_SECS)
+        for process in members:
+            process.close()
+        members.clear()
+
+    def _wait_for(
+        self, processes: Iterable[WorkerProcess], secs: float, *, heeds_abort: bool = False
+    ) -> bool:
+        """Wait until all have ended; False when the time is over, or it is aborted."""
+        deadline = self._clock.monotonic() + secs
+        while any([process.code() is None for process in processes]):  # noqa: C419  # look at all
+            self.reap_orphans()
+            if (heeds_abort and self.is_aborted) or self._clock.monotonic() > deadline:
+                return False
+            self._clock.sleep(LOOK_SECS)
+        return True
+
+
+class Supervisor:
+    """Keeps ``count`` workers at work.
+
+    Args:
+        spawn: Starts one. Raises: OSError.
+        grace_secs: How long workers take at most to stop in good order.
+        say: Writes a sentence; called in signal handlers.
+
+    Attributes:
+        replaced: How many workers have taken the place of another.
+    """
+
+    def __init__(
+        self,
+        count: int,
+        *,
+        spawn: Callable[[], WorkerProcess],
+        clock: Clock,
+        grace_secs: float,
+        say: Callable[[str], None],
+    ) -> None:
+        self._clock = clock
+        self._leave_secs = grace_secs + HAND_BACK_SECS
+        self._pool = WorkerPool(spawn, clock=clock, grace_secs=self._leave_secs)
+        self._say = say
+        self._places = [_Place() for _ in range(count)]
+        self._rolling: Iterator[None] | None = None
+        self._wants_restart = self._was_up = False
+        self._code = exit_codes.OK
+        self.replaced = 0
+
+    # ---- from signal handlers -----------------------------------------------------------
+
+    def stop(self) -> None:
+        """End in good order."""
+        self._say("\nStopping. Repeat to stop at once.\n")
+        self._pool.is_stopping = True
+
+    def abort(self) -> None:
+        """End at once."""
+        self._say("\nStopping at once; unfinished jobs go back to the queue.\n")
+        self._pool.is_aborted = True
+
+    def restart(self) -> None:
+        """Replace all workers, one after the other; once more while that goes on: again."""
+        self._wants_restart = True
+
+    # ---- the loop -----------------------------------------------------------------------
+
+    def run(self) -> int:
+        """Work until ``stop``, or until all workers have ended by themselves.
+
+        Returns: the exit code, as far as no signal decides it.
+        """
+        try:
+            while not self._pool.is_stopping and not all(place.is_over for place in self._places):
+                self.step()
+                self._clock.sleep(LOOK_SECS)
+        finally:
+            self._pool.end()
+        return self._code
+
+    def step(self) -> None:
+        """Look once at every worker, and go on with a restart."""
+        for place in self._places:
+            self._look_at(place)
+        if self._rolling is None and self._wants_restart:
+            self._wants_restart = False
+            self._rolling = self._replace_all()
+        if self._rolling is not None and next(self._rolling, self) is self:
+            self._rolling = None
+        self._pool.reap_orphans()
+
+    def _look_at(self, place: _Place) -> None:
+        process = place.process
+        if process is not None:
+            self._was_up = self._was_up or process.is_up
+            code = process.code()
+            if code is not None:
+                self._ended(place, process, code)
+        elif not place.is_over and self._clock.monotonic() >= place.start_at:
+            try:
+                place.process = self._pool.start_one()
+            except OSError as error:
+                self._wait_longer(place, f"no worker process could be started: {error}")
+
+    def _ended(self, place: _Place, process: WorkerProcess, code: int) -> None:
+        self._pool.let_go(process)
+        place.process = None
+        if code == exit_codes.OK:  # a limit of its own, or somebody asked it to
+            place.is_over = True
+            return
+        if code in _HOPELESS and not self._was_up:
+            self._code, self._pool.is_stopping = code, True
+            return
+        if self._clock.monotonic() - process.started_at > _LONG_SECS:
+            place.deaths = 0
+        self.replaced += 1
+        how = f"worker process {process.pid} ended: {platforms.exit_text(code)}"
+        self._wait_longer(place, how)
+
+    def _wait_longer(self, place: _Place, why: str) -> None:
+        """Have a place filled again, after a while."""
+        secs = _WAITS_SECS[min(place.deaths, len(_WAITS_SECS) - 1)]
+        place.deaths += 1
+        place.start_at = self._clock.monotonic() + secs
+        log_event(_LOG, logging.WARNING, "process.died", f"{why}; the next starts in {secs:g} s")
+
+    # ---- the rolling restart ------------------------------------------------------------
+
+    def _replace_all(self) -> Iterator[None]:
+        """Replace one worker after the other; yields whenever it has to wait.
+
+        It ends at the first that does not come up: the others stay what they are.
+        """
+        for place in self._places:
+            if place.is_over:
+                continue
+            try:
+                new = self._pool.start_one()
+            except OSError as error:
+                self._give_up_restart(f"no worker process could be started: {error}")
+                return
+            ends_at = self._clock.monotonic() + _UP_SECS
+            while new.code() is None and not new.is_up and self._clock.monotonic() < ends_at:
+                yield
+            if not new.is_up:
+                self._give_up_restart(_why_not_up(new))
+                self._pool.let_go(new)
+                return
+            old, place.process, place.deaths = place.process, new, 0
+            self.replaced += 1
+            leaves = "" if old is None else f"; {old.pid} ends"
+            text = f"worker process {new.pid} is up{leaves}"
+            log_event(_LOG, logging.INFO, "process.replaced", text)
+            if old is not None:
+                yield from self._see_off(old)
+
+    def _see_off(self, old: WorkerProcess) -> Iterator[None]:
+        old.ask_to_stop()
+        ends_at = self._clock.monotonic() + self._leave_secs
+        while old.code() is None and self._clock.monotonic() < ends_at:
+            yield
+        self._pool.let_go(old)
+
+    def _give_up_restart(self, why: str) -> None:
+        text = f"the restart was given up, and the workers before go on: {why}"
+        log_event(_LOG, logging.ERROR, "process.restart_failed", text)
+
+
+class _Place:
+    """Room for one worker.
+
+    Attributes:
+        process: The worker, None while there is none.
+        deaths: How many died here in a row.
+        start_at: When the next is started.
+        is_over: The worker has ended by itself, and none is to follow.
+    """
+
+    def __init__(self) -> None:
+        self.process: WorkerProcess | None = None
+        self.deaths = 0
+        self.start_at = 0.0
+        self.is_over = False
+
+
+def _why_not_up(process: WorkerProcess) -> str:
+    code = process.code()
+    how = f"within {_UP_SECS:g} s" if code is None else f"but ended: {platforms.exit_text(code)}"
+    return f"worker process {process.pid} did not come up {how}"

@@ -1,0 +1,215 @@
+"""What commands show of jobs, attempts, queues, workers and failures: plain data, tables, words.
+
+``--json`` writes the data as they are; tables pick from them. Keys are a contract: adding one is
+fine, any other change makes a new major version of the schema.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from msgspec.structs import asdict
+
+from nuvom.cli import exit_codes
+from nuvom.cli.output import Cell, Table, ago, duration, jsonable, rfc3339
+from nuvom.core.record import JobStatus, StoredError
+from nuvom.core.text import mask_text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from nuvom.core.record import Attempt, JobSnapshot
+    from nuvom.core.views import ErrorGroup, QueueStats, WorkerInfo
+
+SHORT_ID = 8
+STATUS_STYLES = {
+    "PENDING": "cyan",
+    "RUNNING": "blue",
+    "SUCCESS": "green",
+    "FAILED": "red",
+    "DEAD": "bold red",
+    "CANCELLED": "yellow",
+    "PARKED": "magenta",
+}
+
+# Where a person is looking; `nuvom doctor` names the tasks.
+PARKED_HINT = "No worker that took it knows its task: workers look for tasks when they start."
+
+
+# ---- cells ------------------------------------------------------------------------------
+
+
+def short_id(job_id: str) -> str:
+    """Return the end of an id, which commands accept: ids begin with the time."""
+    return job_id[-SHORT_ID:]
+
+
+def id_cell(job_id: str) -> Cell:
+    """Return an id for a table: its end for people, all of it for programs."""
+    return Cell(short_id(job_id), "", job_id)
+
+
+def moment_cell(moment: float, now: float) -> Cell:
+    """Return how long ago a moment is: the moment itself for programs."""
+    return Cell(ago(moment, now), "", rfc3339(moment))
+
+
+# ---- jobs -------------------------------------------------------------------------------
+
+
+def error_data(error: StoredError | None, *, traceback: bool = False) -> dict[str, Any] | None:
+    """Return why a job failed, secrets masked, without or with its traceback."""
+    if error is None:
+        return None
+    data: dict[str, Any] = {"type": error.type, "message": mask_text(error.message)}
+    if traceback:
+        data["traceback"] = None if error.traceback is None else mask_text(error.traceback)
+    return data
+
+
+def error_text(error: StoredError) -> str:
+    """Return an exception's type and message, secrets masked."""
+    return f"{error.type}: {mask_text(error.message)}"
+
+
+def job_times(snapshot: JobSnapshot) -> tuple[float | None, float | None]:
+    """Return when the attempt that runs or was the last one began, and when it ended.
+
+    A store keeps both of the attempt that was closed last: they say nothing of a job that waits
+    again, is PARKED, or runs anew. What earlier attempts took is with the attempts.
+    """
+    started_at, finished_at = snapshot.started_at, snapshot.finished_at
+    if snapshot.status.is_final:
+        return started_at, finished_at
+    is_of_this_attempt = started_at is not None and (finished_at or 0.0) < started_at
+    return (started_at if snapshot.status == "RUNNING" and is_of_this_attempt else None), None
+
+
+def job_data(snapshot: JobSnapshot) -> dict[str, Any]:
+    """Return a job as one element of a list: no arguments, no result, no traceback."""
+    record = snapshot.record
+    started_at, finished_at = job_times(snapshot)
+    return {
+        "id": record.id,
+        "func_name": record.func_name,
+        "status": str(snapshot.status),
+        "attempt": record.attempt,
+        "max_retries": record.max_retries,
+        "queue": record.queue,
+        "priority": record.priority,
+        "created_at": rfc3339(record.created_at),
+        "run_at": rfc3339(record.run_at),
+        "started_at": rfc3339(started_at),
+        "finished_at": rfc3339(finished_at),
+        "duration_secs": _took(started_at, finished_at),
+        "worker": snapshot.worker,
+        "error": error_data(snapshot.error),
+        "tags": list(record.tags),
+    }
+
+
+def attempt_data(attempt: Attempt) -> dict[str, Any]:
+    """Return one closed attempt."""
+    return {
+        "number": attempt.number,
+        "outcome": attempt.outcome,
+        "worker": attempt.worker,
+        "started_at": rfc3339(attempt.started_at),
+        "finished_at": rfc3339(attempt.finished_at),
+        "duration_secs": _took(attempt.started_at, attempt.finished_at),
+        "error": error_data(attempt.error, traceback=True),
+    }
+
+
+def _took(started: float | None, finished: float | None) -> float | None:
+    if started is None or finished is None:
+        return None
+    return max(0.0, round(finished - started, 6))
+
+
+def status_text(snapshot: JobSnapshot, now: float) -> str:
+    """Return the status as people read it: ``PENDING (retry 2, in 14 s)``."""
+    record = snapshot.record
+    status = str(snapshot.status)
+    is_later = record.run_at > now
+    if status == "PENDING" and record.attempt:
+        when = ago(record.run_at, now) if is_later else "due"
+        return f"PENDING (retry {record.attempt}, {when})"
+    if status == "PENDING" and is_later:
+        return f"PENDING ({ago(record.run_at, now)})"
+    if status == "RUNNING" and snapshot.progress is not None:
+        done, total, note = snapshot.progress
+        figure = f"{done:g} of {total:g}" if total else f"{done:g}"
+        return f"RUNNING ({figure}, {mask_text(note)})" if note else f"RUNNING ({figure})"
+    return status
+
+
+def jobs_table(snapshots: Iterable[JobSnapshot], now: float) -> Table:
+    """Return jobs as a table, in the order given."""
+    rows: list[list[Cell | str]] = []
+    for snapshot in snapshots:
+        record, status = snapshot.record, str(snapshot.status)
+        took = _took(*job_times(snapshot))
+        rows.append(
+            [
+                id_cell(record.id),
+                record.func_name,
+                Cell(status_text(snapshot, now), STATUS_STYLES[status], status),
+                record.queue,
+                str(record.attempt) if record.attempt else "-",
+                moment_cell(record.created_at, now),
+                "-" if took is None else Cell(duration(took), "", f"{took:.6f}"),
+            ]
+        )
+    columns = ("ID", "Task", "Status", "Queue", "Attempt", "Created", "Took")
+    return Table(columns, rows, right=("Attempt", "Created", "Took"))
+
+
+def code_of(snapshot: JobSnapshot) -> int:
+    """Return the exit code for a job that ended."""
+    return exit_codes.OK if snapshot.status is JobStatus.SUCCESS else exit_codes.FAILED
+
+
+def value_text(value: Any) -> str:  # noqa: ANN401  # whatever a task returned
+    """Return a result for standard output: text as it is, anything else as JSON."""
+    if isinstance(value, str):
+        return value
+    (plain,) = jsonable({"value": value}).values()
+    return json.dumps(plain, ensure_ascii=False)
+
+
+def failure_text(snapshot: JobSnapshot) -> tuple[str, str]:
+    """Return what became of a job that did not succeed, and where to read on."""
+    job_id, status = snapshot.record.id, str(snapshot.status)
+    if snapshot.status is JobStatus.CANCELLED:
+        return f"Job {job_id} was cancelled.", f"Run it again: nuvom retry job {job_id}"
+    error = snapshot.error or StoredError(status, "no report is kept")
+    what = f"Job {job_id} ended {status}: {error_text(error)}"
+    return what, f"Traceback and attempts: nuvom inspect job {job_id}"
+
+
+# ---- queues, workers, failures ----------------------------------------------------------
+
+
+def queue_data(stats: QueueStats, now: float, workers: int | None) -> dict[str, Any]:
+    """Return one queue's counts."""
+    data = asdict(stats)
+    oldest = data.pop("oldest_ready_at")
+    data["oldest_ready_secs"] = None if oldest is None else max(0.0, round(now - oldest, 3))
+    return {**data, "workers": workers}
+
+
+def worker_data(worker: WorkerInfo) -> dict[str, Any]:
+    """Return one worker; ``queues`` is empty where it serves all."""
+    data = asdict(worker)
+    del data["processes"]
+    data["started_at"] = rfc3339(worker.started_at)
+    data["beat_age_secs"] = round(worker.beat_age_secs, 3)
+    return data
+
+
+def group_data(group: ErrorGroup) -> dict[str, Any]:
+    """Return one group of failures."""
+    times = {"first_at": rfc3339(group.first_at), "last_at": rfc3339(group.last_at)}
+    return {**asdict(group), "message": mask_text(group.message), **times}

@@ -1,0 +1,366 @@
+"""Runs one worker in the foreground: set-up, start lines, signals, exit code.
+
+Several of them, each in a process of its own, are ``nuvom/cli/supervisor.py``'s affair.
+
+Loaded by ``nuvom runworker`` alone, since it imports the engine. The order matters: plugins
+before backends, import paths before plugins, signals before everything.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import sys
+from contextlib import contextmanager
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from nuvom._version import __version__
+from nuvom.cli import exit_codes
+from nuvom.cli.output import ago, quoted
+from nuvom.cli.processes import StopSignals, SupervisorLine, replace_self, write_now
+from nuvom.cli.project import folder_or_root, require_marker, store_place
+from nuvom.config.sources import Loaded, load
+from nuvom.discovery.auto_register import add_import_roots, refresh, register_manifest
+from nuvom.discovery.manifest import is_stale
+from nuvom.discovery.scan import hiding_problems
+from nuvom.errors import TaskImportFailed, plural
+from nuvom.events import WorkerStarted, default_bus
+from nuvom.host import processes as platforms
+from nuvom.inspection import Inspector
+from nuvom.log import configure_logging, flush_logs, get_logger
+from nuvom.logs.events import subscribe_logging
+from nuvom.plugins.lifecycle import bind_extras, make_extras
+from nuvom.plugins.loader import load_plugins
+from nuvom.runtime import Runtime, build_runtime, use_runtime
+from nuvom.worker import Worker
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from nuvom.cli.context import Invocation
+    from nuvom.cli.output import Output
+    from nuvom.config.settings import Settings
+    from nuvom.plugins.lifecycle import PluginSet
+
+_YOUNG_OBJECTS = 10_000  # more than a batch of jobs in flight; Python's own default is 700
+_SWITCH_SECS = 0.0005  # Python's own is 0.005
+_STARTS_ANEW = frozenset({"stuck-threads", "restart"})  # reasons to end that are none
+_GOOD_ENDS = frozenset({"stopped", "burst", "max-jobs", "max-secs"}) | _STARTS_ANEW
+_SURVIVES = {"full": "survives a power cut", "normal": "survives the death of any process"}
+_LOG = get_logger("nuvom.worker")
+
+
+def serve(invocation: Invocation, **options: Any) -> int:  # as parsed
+    """Run a worker until it ends; return the exit code.
+
+    Raises: ProjectNotFound, ConfigError, PluginError, QueueError: it could not start.
+    """
+    signals = invocation.signals or StopSignals().install()
+    line = None if options["parent"] is None else SupervisorLine(options["parent"])
+    loaded = _settings(invocation, options)
+    if line is None and needs_supervisor(loaded.settings):
+        for text in _setting_warnings(loaded.settings):
+            invocation.out.warn(text)
+        # A single worker does without the rest of this module, and without what it imports.
+        supervisor = import_module("nuvom.cli.supervisor")
+        return int(supervisor.supervise(invocation, signals, loaded, options))
+    worker, plugins = _assemble(invocation, loaded, options)
+    began_at = worker.runtime.clock.monotonic()
+    _listen(worker, signals, line)
+    if line is None:  # else its supervisor has said all that; the log says that it started
+        _tell_start(invocation.out, worker, plugins)
+    reason = _run(worker)
+    is_asked_to_end = signals.received or (line is not None and line.was_told)
+    if reason in _STARTS_ANEW and not is_asked_to_end:
+        if line is not None:
+            line.give_back()
+        replace_self(*_what_is_left(worker, options, began_at))
+    if line is None:
+        _tell_end(invocation.out, worker, reason)
+    return signals.exit_code or (exit_codes.OK if reason in _GOOD_ENDS else exit_codes.FAILED)
+
+
+def _run(worker: Worker) -> str:
+    """Work until the worker ends; return why.
+
+    Raises: RuntimeError: a plugin or a backend raised ``SystemExit`` or the like in the worker's
+        loop, which would otherwise look as if somebody had asked for the end.
+    """
+    try:
+        try:
+            with _seldom_collecting(), _quick_to_switch():
+                return worker.run()
+        finally:
+            worker.runtime.stop()  # and its plugins
+            flush_logs()
+    except Exception:
+        raise
+    except BaseException as error:  # SystemExit and the like: nobody asked for this end
+        msg = f"the worker was ended by {error!r}, which nothing here may raise"
+        raise RuntimeError(msg) from error
+
+
+def needs_supervisor(settings: Settings) -> bool:
+    """Whether workers are to run in processes of their own."""
+    return settings.processes > 1 or platforms.is_first_process()
+
+
+@contextmanager
+def _seldom_collecting() -> Iterator[None]:
+    """Have Python look for cyclic garbage less often, and not among what is loaded by now.
+
+    Jobs in flight form no cycles, yet with Python's own threshold each batch of them makes the
+    collector walk through them several times, for 6 % of a worker's time. This process is a
+    worker and nothing else; how often a program of the user's collects is the program's affair.
+    """
+    before = gc.get_threshold()
+    gc.freeze()
+    gc.set_threshold(_YOUNG_OBJECTS)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
+        gc.unfreeze()
+
+
+@contextmanager
+def _quick_to_switch() -> Iterator[None]:
+    """Have busy threads give way to others after half a millisecond.
+
+    A task that computes in pure Python lets go of the interpreter lock only when the switch
+    interval is over, and the loop, the heartbeat and every other slot ask for it anew after each
+    statement of SQLite. Jobs beside such a task wait a tenth of the time for it.
+    """
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(_SWITCH_SECS)
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(before)
+
+
+def _listen(worker: Worker, signals: StopSignals, line: SupervisorLine | None) -> None:
+    """Have the worker obey signals, and its supervisor where there is one."""
+    is_silent = line is not None or logs_for_programs(worker.runtime.settings)
+    say = (lambda _: None) if is_silent else write_now
+
+    def first() -> None:
+        count = worker.open_attempts
+        draining = f": draining {plural(count, 'job')}. Repeat to stop at once" if count else ""
+        say(f"\nStopping{draining}.\n")
+        worker.stop()
+
+    def second() -> None:
+        say("\nStopping at once; unfinished jobs go back to the queue.\n")
+        worker.abort()
+
+    restart = (lambda: worker.stop("restart")) if line is None else lambda: None
+    signals.connect(first, second, restart)
+    if line is not None:
+        line.connect(worker.stop, worker.abort)
+        _tell_up(worker, line)
+
+
+def _tell_up(worker: Worker, line: SupervisorLine) -> None:
+    """Tell the supervisor once the worker has started, and listen to nothing any more."""
+
+    def tell(_: WorkerStarted) -> None:
+        unsubscribe()
+        line.tell_up()
+
+    unsubscribe = worker.runtime.bus.subscribe(WorkerStarted, tell)
+
+
+def _what_is_left(worker: Worker, options: dict[str, Any], began_at: float) -> list[str]:
+    """Return the options that keep the limits of a worker which starts anew."""
+    words = []
+    if options["max_jobs"] is not None:
+        words += ["--max-jobs", str(max(1, options["max_jobs"] - worker.finished_jobs))]
+    if options["max_seconds"] is not None:
+        passed = worker.runtime.clock.monotonic() - began_at
+        words += ["--max-seconds", f"{max(0.001, options['max_seconds'] - passed):.3f}s"]
+    return words
+
+
+# ---- set-up -----------------------------------------------------------------------------
+
+
+def _settings(invocation: Invocation, options: dict[str, Any]) -> Loaded:
+    flags = {
+        "max_workers": options["threads"],
+        "processes": options["processes"],
+        "async_slots": options["async_slots"],
+        "batch_size": options["batch"],
+        "log_format": options["log_format"],
+        "log_level": "DEBUG" if invocation.out.verbosity > 1 else None,
+    }
+    if invocation.out.quiet:
+        flags["log_level"] = "ERROR"
+    return load(folder_or_root(invocation), flags=flags)
+
+
+def configure_worker_logging(out: Output, settings: Settings) -> None:
+    """Show the log as the settings and ``--color`` say."""
+    color = None if out.color == "auto" else out.err.has_color
+    configure_logging(settings.log_level, settings.log_format, color=color)
+
+
+def _assemble(
+    invocation: Invocation, loaded: Loaded, options: dict[str, Any]
+) -> tuple[Worker, PluginSet]:
+    settings = loaded.settings
+    has_tasks = _bring_tasks_up_to_date(invocation, settings)
+    configure_worker_logging(invocation.out, settings)
+    subscribe_logging(default_bus, _LOG, settings.log_level)
+    for warning in loaded.warnings:
+        _LOG.warning("%s", warning)
+    add_import_roots(settings.root)
+    extras = make_extras()
+    plugins = load_plugins(settings)
+    plugins.start(settings, extras)
+    runtime = build_runtime(loaded, plugins=plugins)
+    use_runtime(runtime)
+    bind_extras(extras, Inspector(runtime), runtime.control)
+    plugins.update_runtime(runtime)
+    register_manifest(runtime.registry, settings.root, settings.manifest_file)
+    if settings.task_import == "start":
+        _import_all(runtime)
+    if not has_tasks and not len(runtime.registry):
+        _LOG.warning("No task was found: jobs of unknown tasks are PARKED until one is.")
+    worker = Worker(
+        runtime,
+        queues=names(options["queues"]),
+        exclude_queues=names(options["exclude_queues"]) or (),
+        burst=options["burst"],
+        max_jobs=options["max_jobs"],
+        max_secs=options["max_seconds"],
+        concurrency=options["concurrency"],
+    )
+    return worker, plugins
+
+
+def _bring_tasks_up_to_date(invocation: Invocation, settings: Settings) -> bool:
+    """Refresh the manifest in development, look at it in production; return if it has tasks."""
+    if settings.environment == "prod":
+        if is_stale(settings.root, settings.manifest_file):
+            invocation.out.warn("The manifest is stale or missing. Run: nuvom discover tasks")
+        for problem in hiding_problems(settings.root):
+            invocation.out.warn(str(problem))
+        return True
+    found, _ = refresh(settings.root, settings.manifest_file)
+    require_marker(invocation, settings, has_tasks=bool(found.tasks))
+    for problem in found.problems:
+        invocation.out.warn(str(problem))
+    return bool(found.tasks)
+
+
+def _import_all(runtime: Runtime) -> None:
+    for name in runtime.registry.names():
+        try:
+            runtime.registry.resolve(name)
+        except TaskImportFailed as error:
+            _LOG.warning("%s", error.what)
+
+
+def names(text: str | None) -> list[str] | None:
+    """Return the names in ``a,b c``, None where there are none."""
+    found = [] if text is None else text.replace(",", " ").split()
+    return found or None
+
+
+# ---- what it says -----------------------------------------------------------------------
+
+
+def logs_for_programs(settings: Settings) -> bool:
+    """Return whether standard error is read by a program, which free text would confuse."""
+    return settings.log_format in {"json", "logfmt"}
+
+
+def _tell_start(out: Output, worker: Worker, plugins: PluginSet) -> None:
+    is_log = logs_for_programs(worker.runtime.settings)
+    for line in _start_lines(worker, plugins):
+        if is_log:
+            _LOG.info("%s", " ".join(line.split()))
+        else:
+            out.say(line)
+    for text in _start_warnings(worker):
+        if is_log:
+            _LOG.warning("%s", text)
+        else:
+            out.warn(text)
+
+
+def _tell_end(out: Output, worker: Worker, reason: str) -> None:
+    if out.as_json:
+        data = {"id": worker.id, "reason": reason, "jobs": worker.finished_jobs}
+        out.json("nuvom.worker_run/1", data)
+    elif not logs_for_programs(worker.runtime.settings):
+        out.say(f"Worker ended ({reason}) after {plural(worker.finished_jobs, 'job')}.")
+
+
+def _start_lines(worker: Worker, plugins: PluginSet) -> Iterator[str]:
+    """Yield one line each: version, project, store, slots, queues, tasks, promise, plugins."""
+    settings = worker.runtime.settings
+    yield f"nuvom {__version__}  worker {worker.id[-8:]}  pid {os.getpid()}"
+    yield f"  project   {quoted(settings.root)} ({settings.environment})"
+    yield f"  store     {store_text(settings)}"
+    yield f"  slots     {plural(worker.threads, 'thread')}, {worker.async_slots:,} async"
+    yield f"  queues    {_queues_text(worker)}"
+    yield f"  tasks     {_tasks_text(worker)}"
+    yield f"  delivery  {worker.promise}"
+    for loaded in plugins.started:
+        yield f"  plugin    {loaded.describe()}"
+    yield "Ready. Press Ctrl-C to stop."
+
+
+def _setting_warnings(settings: Settings) -> Iterator[str]:
+    """Yield what somebody who starts a worker with these settings may not have meant."""
+    if settings.queue_backend == "memory":
+        yield (
+            "The memory queue is inside this process: no job of another program or command "
+            "gets here. Use sqlite or file, or nuvom.local_worker() in the program that enqueues."
+        )
+
+
+def _start_warnings(worker: Worker) -> Iterator[str]:
+    """Yield what to know of a worker's settings and of its queue before relying on them."""
+    yield from _setting_warnings(worker.runtime.settings)
+    if worker.promise == "at most once":
+        yield (
+            f"The queue backend {worker.runtime.settings.queue_backend} has no leases: jobs are "
+            "delivered at most once, and those running when a worker dies are lost."
+        )
+
+
+def store_text(settings: Settings) -> str:
+    """Return the backends, where they keep jobs and what that survives."""
+    queue, results = settings.queue_backend, settings.result_backend
+    backend = queue if queue == results else f"{queue}, results {results}"
+    place = store_place(settings)
+    if place is None:
+        return backend
+    if place.is_relative_to(settings.root):
+        place = place.relative_to(settings.root)
+    durability = f"durability {settings.durability} ({_SURVIVES[settings.durability]})"
+    return f"{backend} in {quoted(place)}, {durability}"
+
+
+def _queues_text(worker: Worker) -> str:
+    served = "all, including later ones"
+    if worker.queues is not None:
+        served = ", ".join(worker.queues)
+    elif worker.exclude:
+        served = f"all but {', '.join(worker.exclude)}"
+    limits = [f"{most} of {queue}" for queue, most in worker.concurrency.items()]
+    return f"{served}; at most {', '.join(limits)} at once" if limits else served
+
+
+def _tasks_text(worker: Worker) -> str:
+    runtime = worker.runtime
+    count = len(runtime.registry)
+    try:
+        written = os.stat(runtime.settings.manifest_file).st_mtime
+    except OSError:
+        return f"{count}, no manifest"
+    return f"{count}, manifest written {ago(written, runtime.clock.now())}"

@@ -1,1 +1,0 @@
-"""The tour: tasks that show what Nuvom does, run by ``nuvom demo``."""

@@ -1,1 +1,0 @@
-"""Checks a project's whole set-up: ``doctor.diagnose`` runs them, ``nuvom doctor`` shows them."""

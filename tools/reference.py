@@ -1,0 +1,212 @@
+"""Writes ``docs/cli.md`` and ``docs/errors.md`` from the code itself, and compares them.
+
+``python -m tools.reference`` writes the pages of this checkout, ``--check`` only says whether
+they are as they should be. Run it after every change of a command or an error.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from nuvom.cli.cli import ERROR_SCHEMA, SECTIONS, cli
+from nuvom.cli.context import CommonOption, Group
+from nuvom.cli.exit_codes import FAILED, MEANINGS, USAGE, exit_code_of
+from nuvom.errors import NuvomError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+DOCS = Path(__file__).resolve().parent.parent / "docs"
+
+_HEAD = """\
+# Command line
+
+This page is made from the commands: `python -m tools.reference` writes it, and a test
+compares it with the code.
+
+- Standard output carries data, standard error everything else.
+- Every command takes the [common options](#common-options), before or after its name.
+- An ID may be cut down to its last six or more characters.
+- Commands that only show something run none of your code and make no file.
+"""
+_JSON = """\
+With `--json` the answer is one object with a `schema`, such as `nuvom.jobs/1`: new keys may come
+at any time, other changes make a new number. An error is an object of the schema
+`nuvom.error/1`, on standard output too. Times are RFC 3339 in UTC, durations are seconds, whole
+numbers beyond 2^53 are text under a key that ends in `_str`.
+"""
+
+
+_ERRORS_HEAD = f"""\
+# Errors
+
+This page is made from `nuvom/errors.py`: `python -m tools.reference` writes it, and a test
+compares it with the code.
+
+Every error of Nuvom derives from `nuvom.NuvomError` and can be imported from `nuvom`. Its text
+says what happened and why, then what to do; words in braces below are filled in. On the command
+line each leads to an exit code; with `--json` it is an object of the schema `{ERROR_SCHEMA}`.
+"""
+
+_ERRORS_TAIL = f"""\
+## Usage
+
+Only on the command line: a command was not called as its help says.
+
+- Fix: Read the help of the command, which the message names.
+- Exit code: {USAGE}
+
+## Unexpected
+
+Only on the command line: something failed in a way that nobody foresaw.
+
+- Fix: Run the command again with `--debug`, which shows where it comes from, and report it.
+- Exit code: {FAILED}
+"""
+
+
+def page() -> str:
+    """Return the whole page."""
+    parts = [_HEAD, "## Common options\n", _options(_common()), _JSON, _exit_codes()]
+    for title, section in SECTIONS.items():
+        parts.append(f"## {title}\n")
+        for name, entry in section.items():
+            parts += _command(f"nuvom {name}", entry.load())
+    return "\n".join(part.rstrip("\n") + "\n" for part in parts)
+
+
+def _common() -> list[click.Parameter]:
+    return [param for param in cli.params if isinstance(param, CommonOption)]
+
+
+def _exit_codes() -> str:
+    rows = [f"| {code} | {meaning} |" for code, meaning in MEANINGS.items()]
+    return "\n".join(["## Exit codes\n", "| Code | Meaning |", "|---|---|", *rows])
+
+
+def _command(path: str, command: click.Command) -> Iterator[str]:
+    if isinstance(command, Group):
+        yield f"### {path}\n"
+        yield _text(command.help)
+        if command.default is not None:
+            yield f"Without a command: `{path} {command.default}`."
+        for name, part in command.commands.items():
+            yield from _command(f"{path} {name}", part)
+        return
+    level = "###" if path.count(" ") == 1 else "####"
+    yield f"{level} {path}\n"
+    yield f"```\n{_usage(path, command)}\n```"
+    yield _text(command.help)
+    own = [
+        param
+        for param in command.params
+        if isinstance(param, click.Option)
+        and not isinstance(param, CommonOption)
+        and not param.hidden
+    ]
+    if own:
+        yield _options(own)
+
+
+def _usage(path: str, command: click.Command) -> str:
+    ctx = click.Context(command, info_name=path)
+    return " ".join([path, *command.collect_usage_pieces(ctx)])
+
+
+def _text(text: str | None) -> str:
+    paragraphs = (text or "").strip().split("\n\n")
+    return "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
+
+
+def _options(options: Sequence[click.Parameter]) -> str:
+    rows = ["| Option | Meaning |", "|---|---|"]
+    for option in options:
+        if isinstance(option, click.Option):
+            names = ", ".join(sorted(option.opts, key=len))
+            words = " ".join(filter(None, (names, _metavar(option)))).replace("|", "\\|")
+            rows.append(f"| `{words}` | {option.help} |")
+    return "\n".join(rows)
+
+
+def _metavar(option: click.Option) -> str:
+    # Not click's own: it words these differently from version to version.
+    if option.is_flag or option.count:
+        return ""
+    if option.metavar:
+        return option.metavar
+    if isinstance(option.type, click.Choice):
+        return "|".join(map(str, option.type.choices))
+    return "N" if isinstance(option.type, click.types.IntParamType) else option.type.name.upper()
+
+
+# ---- errors -----------------------------------------------------------------------------
+
+
+def errors_page() -> str:
+    """Return the whole page."""
+    classes = list(_tree(NuvomError))
+    rows = [
+        f"| {'· ' * depth}[{cls.__name__}](#{cls.__name__.lower()}) | {exit_code_of(cls)} | "
+        f"{_summary(cls)} |"
+        for cls, depth in classes
+    ]
+    table = "\n".join(["| Error | Exit | Meaning |", "|---|---|---|", *rows])
+    return "\n".join(
+        [_ERRORS_HEAD, f"{table}\n", *(_section(cls) for cls, _ in classes), _ERRORS_TAIL]
+    )
+
+
+def _tree(cls: type[NuvomError], depth: int = 0) -> Iterator[tuple[type[NuvomError], int]]:
+    yield cls, depth
+    for child in cls.__subclasses__():
+        # A class with two bases stands under the first; others' subclasses are not ours.
+        if child.__bases__[0] is cls and child.__module__ == NuvomError.__module__:
+            yield from _tree(child, depth + 1)
+
+
+def _summary(cls: type[NuvomError]) -> str:
+    # ``python -OO`` removes docstrings, but nobody writes pages with it.
+    return " ".join((cls.__doc__ or "").split("\n\n")[0].split()).replace("``", "`")
+
+
+def _section(cls: type[NuvomError]) -> str:
+    lines = [f"## {cls.__name__}\n", f"{_summary(cls)}\n"]
+    bases = [base.__name__ for base in cls.__bases__ if base is not Exception]
+    if bases:
+        lines.append(f"- Is a: {', '.join(f'`{base}`' for base in bases)}")
+    lines.append(f"- Says: {_quoted(cls.message)}")
+    lines.append(f"- Fix: {_quoted(cls.remedy)}")
+    lines.append(f"- Exit code: {exit_code_of(cls)}\n")
+    return "\n".join(lines)
+
+
+def _quoted(template: str) -> str:
+    # Some hold code of their own, so the quotes are plain ones.
+    return template.replace("|", "\\|")
+
+
+# ---- both pages -------------------------------------------------------------------------
+
+
+def pages() -> dict[Path, str]:
+    """Return the text of each generated page."""
+    return {DOCS / "cli.md": page(), DOCS / "errors.md": errors_page()}
+
+
+def main(args: list[str]) -> int:
+    """Write the pages, or with ``--check`` compare them; return the exit code."""
+    for path, text in pages().items():
+        if args != ["--check"]:
+            path.write_text(text, encoding="utf-8", newline="\n")
+        elif not path.is_file() or path.read_text(encoding="utf-8") != text:
+            sys.stderr.write(f"{path} is stale. Run: python -m tools.reference\n")
+            return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
