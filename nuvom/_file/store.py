@@ -25,11 +25,15 @@ from nuvom.config.project import ensure_lasting_folder_for
 from nuvom.core.clock import boot_id
 from nuvom.errors import BackendUnavailable, NuvomError
 from nuvom.host.crashpoint import crashpoint
-from nuvom.host.files import private_directory, read_file, storage_errors, write_durably
-from nuvom.host.filesystem import refuse_network
+from nuvom.host.files import (
+    private_directory,
+    read_file,
+    refuse_network,
+    storage_errors,
+    write_durably,
+)
 from nuvom.host.fork import drop_at_fork
-from nuvom.host.lock import FileMutex, LockTimeoutError
-from nuvom.host.lock_notice import NOTICE_SECS, LockWaitNotice
+from nuvom.host.lock import NOTICE_SECS, FileMutex, LockTimeoutError, LockWaitNotice
 from nuvom.host.wakeup import Wakeup
 
 if TYPE_CHECKING:

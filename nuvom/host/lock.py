@@ -11,6 +11,7 @@ time limit. It leaves neither a lock taken nor a file open that nobody knows of;
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from contextlib import suppress
@@ -18,9 +19,10 @@ from functools import partial
 from threading import Lock
 from typing import TYPE_CHECKING, TypeVar, TypeVarTuple
 
-from nuvom.core.clock import SYSTEM_CLOCK
+from nuvom.core.clock import SYSTEM_CLOCK, Clock
 from nuvom.host.files import open_file, persist, storage_error, storage_errors
 from nuvom.host.fork import drop_at_fork
+from nuvom.log import get_logger, log_event
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,8 +39,13 @@ _FLAGS = (
     | getattr(os, "O_BINARY", 0)  # Windows: else it changes line ends
 )
 
-_NAP_SECS = 0.00005
-_LONG_NAP_SECS = 0.002
+NOTICE_SECS = 5.0
+"""After so long a wait it is worth a line in the log."""
+
+_PAUSE_SECS = 0.00005
+_LONG_PAUSE_SECS = 0.002
+_AGAIN_SECS = 60.0
+_LOG = get_logger("store")
 
 if sys.platform == "win32":  # pragma: no cover  # needs Windows
     import msvcrt
@@ -298,12 +305,12 @@ class FileLock:
 
 
 class FileMutex:
-    """Turns that threads and processes take one after the other. Not re-entrant.
+    """A lock that threads and processes hold one after the other, for one call. Not re-entrant.
 
     Args:
         keep_open: Lock and unlock the same open file again and again, which is faster.
-        limit_secs: How long to wait for a turn; by default for ever.
-        waiting: Told again and again for how many seconds another process has had a turn.
+        limit_secs: How long to wait for the lock; by default for ever.
+        waiting: Called again and again with the seconds that another process has held it.
     """
 
     def __init__(
@@ -317,25 +324,27 @@ class FileMutex:
         self._file = _LockedFile(path, _FLAGS | os.O_CREAT)
         self._keep_open = keep_open
         self._limit_secs = limit_secs
-        self._patience = -1 if limit_secs is None else limit_secs  # in the words of ``Lock``
+        self._mutex_secs = -1 if limit_secs is None else limit_secs  # as ``Lock.acquire`` takes it
         self._waiting = waiting
         self._mutex = Lock()
         drop_at_fork(self)
 
     def run(self, action: Callable[[*Ts], T], *args: *Ts) -> T:
-        """Wait for a turn, call ``action(*args)`` in it, and return its answer.
+        """Call ``action(*args)`` while holding the lock, and return its answer.
 
-        Whatever exception strikes, the turn is over when this ends. A context manager could not
-        promise that: its ``__exit__`` can be interrupted before it does anything.
+        Whatever exception strikes, the lock is given back when this ends. A context manager could
+        not promise that: its ``__exit__`` can be interrupted before it does anything.
 
-        Raises: LockTimeoutError: somebody else's turn took longer than the limit. StorageFull,
-        BackendUnavailable: the file cannot be opened or locked; a symbolic link is refused. What
-        ``action`` raises.
+        Raises:
+            LockTimeoutError: somebody else held the lock for longer than the limit.
+            StorageFull, BackendUnavailable: the file cannot be opened or locked; a symbolic link
+                is refused.
+            What ``action`` raises.
         """
         mutex, has_mutex = self._mutex, False
         try:
             # By unpacking: after a call an exception may strike before its answer is noted.
-            (has_mutex,) = map(mutex.acquire, (True,), (self._patience,))
+            (has_mutex,) = map(mutex.acquire, (True,), (self._mutex_secs,))
             if not has_mutex:
                 raise LockTimeoutError(self._file.path)
             try:
@@ -359,15 +368,15 @@ class FileMutex:
         asked_at = now = SYSTEM_CLOCK.monotonic()
         while now - asked_at < limit_secs:
             self._waiting(now - asked_at)
-            # Turns last for moments; after a second it is something else.
-            SYSTEM_CLOCK.sleep(_NAP_SECS if now - asked_at < 1 else _LONG_NAP_SECS)
+            # Locks are held for moments; after a second it is something else.
+            SYSTEM_CLOCK.sleep(_PAUSE_SECS if now - asked_at < 1 else _LONG_PAUSE_SECS)
             if self._file.lock():
                 return
             now = SYSTEM_CLOCK.monotonic()
         raise LockTimeoutError(self._file.path)
 
     def close(self) -> None:
-        """Close the file when no turn is running in this process. Twice is fine."""
+        """Close the file once nobody in this process holds the lock. Twice is fine."""
         with self._mutex:
             self._file.close()
 
@@ -375,3 +384,37 @@ class FileMutex:
         """Close without unlocking: the lock belongs to the parent, by the same open file."""
         self._mutex = Lock()
         self._file.drop()
+
+
+class LockWaitNotice:
+    """Says in the log that a store is waited for because another process has locked it.
+
+    Locks are held for moments. One that is held for seconds belongs to a stopped process, or to
+    a program that has no business there, and whoever waits should be told before the time limit
+    ends the wait. At most one line a minute for each store and process.
+    """
+
+    def __init__(self, where: Path, clock: Clock) -> None:
+        self._where = where
+        self._clock = clock
+        self._told_at = -_AGAIN_SECS
+
+    def tell(self, limit_secs: float) -> None:
+        """Write the line, unless there was one just now.
+
+        Args:
+            limit_secs: How long the wait may last in all.
+        """
+        now = self._clock.monotonic()
+        if now - self._told_at < _AGAIN_SECS:
+            return
+        self._told_at = now
+        log_event(
+            _LOG,
+            logging.WARNING,
+            "storage.locked",
+            f"Another process has locked {self._where} for {NOTICE_SECS:g} s now; waiting for at "
+            f"most {limit_secs:g} s. It may be stopped (state T in ps), or a program that has the "
+            "file open.",
+            fields={"path": str(self._where)},
+        )

@@ -1,8 +1,8 @@
-"""The slot file: which of its claimed jobs has a worker started? Readable after its death.
+"""The slot file: which of its claimed jobs a worker has started. Readable after its death.
 
 A memory-mapped file of 64-byte records, one for each claimed job. Starting a job is one byte in
 memory that survives ``kill -9``; nothing is flushed, so after a reboot the file proves nothing.
-``_presence.py`` decides whose file it is and who may read it.
+``worker_lock`` decides whose file it is and who may read it.
 """
 
 from __future__ import annotations

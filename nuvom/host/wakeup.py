@@ -1,10 +1,10 @@
 """Wakes processes of one machine that sleep until there is work, or a result.
 
-A byte in a mapped file says "this listener sleeps"; whoever has news looks there, at the cost of
-one search in memory, and sends a datagram only to a sleeper. Who sleeps raises its byte, looks
-once more for news, then sleeps; so nothing is missed. Should a wake-up be lost all the same, the
-sleeper's own limit ends its sleep. The same file holds a number that changes with every control
-command. Knows nothing of queues.
+A byte in a mapped file says that a listener sleeps. Whoever has news looks there, which costs
+one search in memory, and sends a datagram to sleeping listeners only. A listener sets its byte,
+looks once more for news, then sleeps, so that it misses nothing. Should a wake-up be lost all the
+same, its own time limit ends the sleep. The same file holds a number that changes with every
+control command. This module knows nothing of queues.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import socket
 import sys
 from contextlib import contextmanager, suppress
 from threading import Lock
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from nuvom.host.files import (
     on_file,
@@ -29,10 +29,10 @@ from nuvom.host.fork import drop_at_fork
 from nuvom.host.lock import FileLock
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
-LISTENERS = 256  # of each kind; later ones are never rung and sleep until their limit
+LISTENERS = 256  # of each kind; later ones are never woken and sleep until their time limit
 _KINDS = {"work": 0, "result": LISTENERS}
 _CONTROL = 2 * LISTENERS
 _CONTROL_BYTES = 8
@@ -46,10 +46,11 @@ _MAX_ADDRESS_BYTES = 100  # of a socket's path: 108 on Linux, 104 on macOS, end 
 
 
 class Wakeup:
-    """The bells of one store. Usable from any thread, and after a fork.
+    """Wakes the listeners of one store. Usable from any thread, and after a fork.
 
     Args:
-        directory: Of the store; its folder ``bells`` is made when missing.
+        directory: Of the store; its folder ``bells`` is made when missing. (The name is that of
+            earlier versions, whose processes may share the store.)
         transport: How datagrams find a listener; by default what suits the system.
     Raises: BackendUnavailable, StorageFull: the folder or the file cannot be used.
     """
@@ -92,8 +93,8 @@ class Wakeup:
     def waiter(self) -> Iterator[Waiter]:
         """Lend a listener for ``result`` that is armed whenever its user looks for news.
 
-        One is kept for the next user, since to make and to remove it takes longer than to read a
-        result; no more than one, since each keeps a place from other processes.
+        One is kept for the next user, since making and removing it takes longer than reading a
+        result; no more than one, since each takes a place from other processes.
         """
         try:
             listener = self._kept.pop()
@@ -114,7 +115,7 @@ class Wakeup:
         """Wake one sleeping listener; False when none sleeps. Never fails."""
         at = self._map.find(_ASLEEP, first := _KINDS[kind], first + LISTENERS)
         while at >= 0:
-            if self._ring(kind, at):
+            if self._wake(kind, at):
                 return True
             at = self._map.find(_ASLEEP, at + 1, first + LISTENERS)
         return False
@@ -123,11 +124,11 @@ class Wakeup:
         """Wake all sleeping listeners. Never fails."""
         first = _KINDS[kind]
         at = self._map.find(_ASLEEP, first, first + LISTENERS)
-        while at >= 0:  # one round: who wakes and lies down again meanwhile has looked for news
-            self._ring(kind, at)
+        while at >= 0:  # each once: who sleeps again by then has looked for news
+            self._wake(kind, at)
             at = self._map.find(_ASLEEP, at + 1, first + LISTENERS)
 
-    def _ring(self, kind: str, at: int) -> bool:
+    def _wake(self, kind: str, at: int) -> bool:
         self._map[at] = 0
         return self._transport.send(f"{self._folder}{os.sep}{kind}-{at - _KINDS[kind]}")
 
@@ -151,9 +152,13 @@ class Wakeup:
 
 
 class Listener:
-    """One sleeper, used by one thread at a time; ``poke`` may be called by any.
+    """Somebody who sleeps until there is news, in one thread at a time.
 
-    Call ``arm``, look for news, then ``wait``. A forked child does not have it.
+    Call ``arm``, look for news, then ``wait``. ``poke`` may be called by any thread. A forked
+    child does not have it.
+
+    Attributes:
+        has_place: Others know of it, and can wake it.
     """
 
     def __init__(
@@ -164,19 +169,15 @@ class Listener:
         self._address = bound.getsockname()
         self._flags = flags
         self._at = at
+        self.has_place = lock is not None
         drop_at_fork(self)
 
-    @property
-    def has_place(self) -> bool:
-        """Whether it has a place, so that others know of it."""
-        return self._lock is not None
-
     def fileno(self) -> int:
-        """Return the descriptor that becomes readable when the bell rings; -1 once closed."""
+        """Return the descriptor that becomes readable when it is woken; -1 once closed."""
         return self._socket.fileno()
 
     def arm(self) -> None:
-        """Ask to be rung from now on; what rang before is forgotten."""
+        """Ask to be woken from now on; earlier wake-ups are forgotten."""
         self._socket.setblocking(False)
         with suppress(BlockingIOError, ConnectionResetError):
             while self._socket.recv(1):
@@ -184,11 +185,11 @@ class Listener:
         self.rearm()
 
     def rearm(self) -> None:
-        """Ask to be rung again; what rang meanwhile ends the next ``wait``."""
+        """Ask to be woken again; a wake-up since the last ``arm`` ends the next ``wait``."""
         self._flags[self._at] = 1
 
     def wait(self, timeout: float | None) -> bool:
-        """Sleep until rung or poked, at most ``timeout`` seconds; return whether it was."""
+        """Sleep until woken or poked, at most ``timeout`` seconds; return whether it was."""
         self._socket.settimeout(timeout)
         try:
             self._socket.recv(1)
@@ -197,7 +198,7 @@ class Listener:
         return True
 
     def disarm(self) -> None:
-        """Ask not to be rung."""
+        """Ask not to be woken."""
         self._flags[self._at] = 0
 
     def poke(self) -> None:
@@ -235,54 +236,50 @@ class Waiter:
         listener.arm()
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Sleep until rung, at most ``timeout`` seconds; from then on the next ring counts."""
-        has_rung = self._listener.wait(timeout)
+        """Sleep until woken, at most ``timeout`` seconds; then wait for the next wake-up."""
+        is_woken = self._listener.wait(timeout)
         self._listener.rearm()
-        return has_rung
+        return is_woken
 
 
-class Transport(Protocol):
-    """How a datagram reaches the listener whose files begin with ``name``."""
+class Transport:
+    """How a datagram reaches the listener whose files begin with a name.
 
-    def bind(self, name: str) -> socket.socket:
-        """Return a socket that receives what is sent to ``name``."""
-        ...
+    One socket sends all of them; it is made when the first sleeper has to be woken.
+    """
 
-    def send(self, name: str) -> bool:
-        """Send something to ``name`` without waiting; False when nobody is there."""
-        ...
-
-    def close(self) -> None:
-        """Give the sending socket back."""
-        ...
-
-
-class _Sender:
-    """A socket to send from, made at the first sleeper that is rung."""
-
+    family: int
     _socket: socket.socket | None = None
 
-    def __init__(self, family: int) -> None:
-        self._family = family
+    def __init__(self) -> None:
         self._mutex = Lock()
         drop_at_fork(self)
 
-    def send(self, address: str | tuple[str, int]) -> bool:
+    def bind(self, name: str) -> socket.socket:
+        """Return a socket that receives what is sent to ``name``."""
+        raise NotImplementedError
+
+    def send(self, name: str) -> bool:
+        """Send something to ``name`` without waiting; False when nobody is there."""
+        raise NotImplementedError
+
+    def _send_to(self, address: str | tuple[str, int]) -> bool:
         try:
             with self._mutex:
                 sender = self._socket
                 if sender is None:
-                    sender = socket.socket(self._family, socket.SOCK_DGRAM)
+                    sender = socket.socket(self.family, socket.SOCK_DGRAM)
                     sender.setblocking(False)
                     self._socket = sender  # only now: it must never wait in the next call
                 sender.sendto(_ASLEEP, address)
-        except BlockingIOError:  # it has unread rings: it is awake
+        except BlockingIOError:  # it has unread datagrams: it is awake
             pass
         except (OSError, OverflowError):  # nobody there; it must not make an enqueue fail
             return False
         return True
 
     def close(self) -> None:
+        """Give the sending socket back."""
         with self._mutex:
             self._drop()
 
@@ -295,74 +292,63 @@ class _Sender:
         self._drop()
 
     def drop_in_child(self) -> None:
+        """Close the child's copy of the socket."""
         self._mutex = Lock()  # a thread of the parent may have it
         self._drop()
 
 
-class SocketFiles:
+class SocketFiles(Transport):
     """Datagrams through socket files: the fastest way where the system has it."""
 
-    def __init__(self) -> None:
-        self._sender = _Sender(_UNIX)
+    family = _UNIX
 
     def bind(self, name: str) -> socket.socket:
         """Return a socket that receives what is sent to ``name``."""
         path = f"{name}.sock"
         with suppress(FileNotFoundError):
             os.unlink(path)
-        bound = _bound_socket(_UNIX, path)
-        try:
-            os.chmod(path, 0o600)
-        except BaseException:
-            bound.close()
-            raise
-        return bound
+        return _bound_socket(_UNIX, path, lambda _: os.chmod(path, 0o600))
 
     def send(self, name: str) -> bool:
-        """Send one datagram to ``name``; False when nobody receives there."""
-        return self._sender.send(f"{name}.sock")
-
-    def close(self) -> None:
-        """Close the sending socket."""
-        self._sender.close()
+        """Send something to ``name`` without waiting; False when nobody is there."""
+        return self._send_to(f"{name}.sock")
 
 
-class Loopback:
+class Loopback(Transport):
     """UDP on 127.0.0.1, ports kept in files: for Windows, and for paths too long for sockets.
 
     Another user can send a datagram too; all it does is make a listener look for news.
     """
 
-    def __init__(self) -> None:
-        self._sender = _Sender(socket.AF_INET)
+    family = socket.AF_INET
 
     def bind(self, name: str) -> socket.socket:
         """Return a socket that receives what is sent to ``name``."""
-        bound = _bound_socket(socket.AF_INET, _ANY_PORT)
-        try:
+
+        def note_port(bound: socket.socket) -> None:
             write_durably(f"{name}.port", b"%d" % bound.getsockname()[1], flush=False)
-        except BaseException:
-            bound.close()
-            raise
-        return bound
+
+        return _bound_socket(socket.AF_INET, _ANY_PORT, note_port)
 
     def send(self, name: str) -> bool:
-        """Send one datagram to ``name``; False when nobody receives there."""
+        """Send something to ``name`` without waiting; False when nobody is there."""
         try:
             port = int(read_file(f"{name}.port"))
         except (OSError, ValueError):
             return False
-        return self._sender.send((_LOOPBACK, port))
-
-    def close(self) -> None:
-        """Close the sending socket."""
-        self._sender.close()
+        return self._send_to((_LOOPBACK, port))
 
 
-def _bound_socket(family: int, address: str | tuple[str, int]) -> socket.socket:
+def _bound_socket(
+    family: int,
+    address: str | tuple[str, int],
+    complete: Callable[[socket.socket], object] = bool,
+) -> socket.socket:
+    """Return a socket bound to ``address``, once ``complete`` was called with it."""
     bound = socket.socket(family, socket.SOCK_DGRAM)
     try:
         bound.bind(address)
+        complete(bound)
     except BaseException:
         bound.close()
         raise

@@ -77,13 +77,13 @@ class WorkerLock(SlotFile):
             lock = FileLock(f"{base}.new")
             try:
                 lock.acquire(blocking=True)
-                presence = cls(base, lock, slots)
+                made = cls(base, lock, slots)
                 with storage_errors(lock.path):
                     write_all(lock.fileno(), _content().encode())
                 crashpoint("worker_lock.before_visible")
                 # Visible only now that it is locked: a reaper never sees a live worker unlocked.
                 if lock.move_to(f"{base}.lock"):
-                    return presence
+                    return made
             except BaseException:
                 _unmake(lock)
                 raise
@@ -102,7 +102,7 @@ class WorkerLock(SlotFile):
             if self._lock.held:
                 self._has_ended = True
                 self.close()
-                _bury(self._lock)
+                _forget(self._lock)
 
     def abandon(self) -> None:
         """End it as a death would: its jobs are recovered by what the slot file says."""
@@ -136,10 +136,10 @@ class DeadWorker:
     def forget(self) -> None:
         """Forget the worker: all its jobs are recovered. Twice is fine."""
         if self._lock.held:
-            _bury(self._lock)
+            _forget(self._lock)
 
     def close(self) -> None:
-        """Leave the worker to the next reaper, unless it is buried."""
+        """Leave the worker to the next reaper, unless it was forgotten."""
         self._lock.release()
 
     def __enter__(self) -> Self:
@@ -150,37 +150,37 @@ class DeadWorker:
 
 
 def find_dead(directory: Path, living: Container[str] = ()) -> list[DeadWorker]:
-    """Return the workers that died and whom no other reaper holds. Bury or close each.
+    """Return the workers that died and whom no other reaper holds. Forget or close each.
 
     Args:
         living: Owners of whom the caller knows that they live: their locks are not looked at.
     Raises: BackendUnavailable: a worker of another machine uses this folder, or the folder
     cannot be read.
     """
-    corpses: list[DeadWorker] = []
+    dead: list[DeadWorker] = []
     lock: FileLock | None = None
     try:
         for path in _files(os.path.join(directory, "workers"), ".lock", ".new"):
             if _owner(path) in living:
                 continue
             lock = FileLock(path, create=False)
-            corpse = _corpse(lock)
-            if corpse is not None:
-                corpses.append(corpse)
+            one = _dead_worker(lock)
+            if one is not None:
+                dead.append(one)
     except BaseException:
-        for corpse in corpses:
-            corpse.close()
+        for one in dead:
+            one.close()
         if lock is not None:
             lock.release()
         raise
-    return corpses
+    return dead
 
 
-def _corpse(lock: FileLock) -> DeadWorker | None:
+def _dead_worker(lock: FileLock) -> DeadWorker | None:
     """Return who held a lock, if it died and no other reaper has it."""
     if lock.path.endswith(".new"):
         if lock.acquire():  # it died before anybody could see it
-            _bury(lock)
+            _forget(lock)
         return None
     if _seize(lock):
         return DeadWorker(lock)
@@ -212,7 +212,7 @@ def is_alive(directory: Path, owner: str) -> bool:
 
 
 def count_workers(directory: Path) -> tuple[int, int]:
-    """Return how many workers live, and how many have died and were not buried yet.
+    """Return how many workers live, and how many have died and are not forgotten yet.
 
     Raises: BackendUnavailable: the folder cannot be read.
     """
@@ -328,7 +328,7 @@ def _unmake(lock: FileLock) -> None:
         lock.remove()
 
 
-def _bury(lock: FileLock) -> None:
+def _forget(lock: FileLock) -> None:
     # The slot file first: whatever is left if we die here is found by its lock file.
     slots = f"{_base(lock.path)}.slots"
     with storage_errors(slots), suppress(FileNotFoundError):

@@ -158,7 +158,7 @@ def test_a_child_forked_while_a_thread_rings_can_ring_too(
     bell = Wakeup(tmp_path, transport=made)
     listener = bell.listen("work")
     listener.arm()
-    sender = made._sender  # type: ignore[attr-defined]  # of both kinds
+    sender = made
     assert isinstance(sender._mutex, type(Lock()))
     with sender._mutex:  # as another thread has it, which the child does not have
         pid = os.fork()

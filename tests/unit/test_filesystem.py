@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from nuvom.errors import BackendUnavailable
-from nuvom.host import filesystem as _filesystem
-from nuvom.host.filesystem import network_kind, refuse_network
+from nuvom.host import files as _filesystem
+from nuvom.host.files import network_kind, refuse_network
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -21,10 +21,9 @@ from nuvom.config.project import create_private_file, ensure_lasting_folder_for
 from nuvom.core.clock import SYSTEM_CLOCK
 from nuvom.errors import BackendUnavailable, NuvomError
 from nuvom.host.crashpoint import crashpoint
-from nuvom.host.files import storage_errors, sync_directory
-from nuvom.host.filesystem import refuse_network
+from nuvom.host.files import refuse_network, storage_errors, sync_directory
 from nuvom.host.fork import drop_at_fork, rest_at_fork
-from nuvom.host.lock_notice import NOTICE_SECS, LockWaitNotice
+from nuvom.host.lock import NOTICE_SECS, LockWaitNotice
 from nuvom.queue_backends.sqlite.checkpoint import TRIGGER_BYTES, Checkpointer
 from nuvom.queue_backends.sqlite.errors import (
     BUSY_SECS,

@@ -22,7 +22,7 @@ from nuvom.core.clock import SYSTEM_CLOCK
 from nuvom.core.record import JobStatus, StoredError
 from nuvom.core.views import WorkerInfo
 from nuvom.errors import BackendUnavailable, CorruptRecord, InvalidId, QueueFull
-from nuvom.host import filesystem as _filesystem
+from nuvom.host import files as _filesystem
 from nuvom.host.files import sync_data
 from nuvom.host.lock import FileLock, FileMutex
 from nuvom.host.worker_lock import WorkerLock, is_alive

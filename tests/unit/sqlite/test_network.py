@@ -8,7 +8,7 @@ import pytest
 
 from nuvom.config.settings import Settings
 from nuvom.errors import BackendUnavailable
-from nuvom.host import filesystem as _filesystem
+from nuvom.host import files as _filesystem
 from nuvom.queue_backends.sqlite import SQLiteJobQueue
 
 if TYPE_CHECKING:
