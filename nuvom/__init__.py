@@ -18,7 +18,7 @@ from nuvom.task import task
 if TYPE_CHECKING:
     from nuvom import events, sdk
     from nuvom.core.record import JobRecord, JobStatus, StoredError
-    from nuvom.execution.current import current_job
+    from nuvom.execution.attempts import current_job
     from nuvom.job import Job, JobList
     from nuvom.runtime import configure
     from nuvom.task import AsyncTask, Task
@@ -33,7 +33,7 @@ _HOMES = {
     "StoredError": "nuvom.core.record",
     "Task": "nuvom.task",
     "configure": "nuvom.runtime",
-    "current_job": "nuvom.execution.current",
+    "current_job": "nuvom.execution.attempts",
     "local_worker": "nuvom.worker",
 }
 _MODULES = frozenset({"events", "sdk"})

@@ -1,7 +1,7 @@
 """The worker: takes jobs from the queue, has lanes run them, settles what they end with.
 
-The fourth of the six files that a job passes through. One thread, the pump, claims and
-settles in batches; lanes run the code; the keeper beats. What an outcome means is the
+The fourth of the six files that a job passes through. One thread, the worker loop, claims and
+settles in batches; lanes run the code; maintenance sends heartbeats. What an outcome means is the
 runner's affair, how the store does it the backend's.
 """
 
@@ -12,26 +12,21 @@ import random
 import socket
 import threading
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from nuvom._version import __version__
 from nuvom.core.ids import new_id
 from nuvom.core.views import WorkerInfo
 from nuvom.errors import NuvomError
 from nuvom.events import BackendFailed, WorkerStarted, WorkerStopped
-from nuvom.execution.announcing import log_stacks
-from nuvom.execution.delivery import PlainDelivery, choose_delivery
+from nuvom.execution.attempts import OpenAttempt, OpenAttempts
+from nuvom.execution.capacity import Limits
 from nuvom.execution.failures import stored_error
 from nuvom.execution.job_runner import JobRunner
-from nuvom.execution.keeper import Keeper
-from nuvom.execution.lanes import Lane, Shop, slots_for
-from nuvom.execution.late_lane import async_lane, process_lane
-from nuvom.execution.limits import Limits
-from nuvom.execution.pump import Pump
-from nuvom.execution.running import InHand, RunningJob
-from nuvom.execution.station import Station
-from nuvom.execution.thread_lane import ThreadLane
-from nuvom.execution.watched_delivery import watched
+from nuvom.execution.lanes import WorkerContext, log_stacks, refuse_in_child, slots_for
+from nuvom.execution.maintenance import Maintenance
+from nuvom.execution.settlement import FiveMethodQueue, choose_stores
+from nuvom.execution.worker_loop import WorkerLoop
 from nuvom.queue_backends.leased import LeasedJobQueue
 from nuvom.runtime import Runtime, count_local_worker, current_runtime
 
@@ -54,7 +49,8 @@ class Worker:
         burst: Stop when no job is ready and none runs.
         max_jobs, max_secs: Stop after so many jobs, or so long.
         concurrency: At most so many jobs of a queue at once, by queue.
-    Raises: InvalidSetting: there would be no slot; whatever the store raises that is asked.
+    Raises: InvalidSetting: there would be no slot; Refused: this process is a child of a worker;
+        whatever the store raises that is asked.
 
     Attributes:
         id: Random for each start.
@@ -80,27 +76,56 @@ class Worker:
         self.exclude, self.concurrency = tuple(exclude_queues), dict(concurrency or {})
         self.threads = slots_for("threads", threads, runtime.settings.max_workers)
         self.async_slots = slots_for("async_slots", async_slots, runtime.settings.async_slots)
+        refuse_in_child()
         self._thread: threading.Thread | None = None
         self._has_begun, self._has_ended = threading.Event(), threading.Event()
         self._reason = ""
         self._error: BaseException | None = None
-        self._tells_crash = True
+        self._raises_crash = True
         self._started_at = runtime.clock.now()
-        self._in_hand = InHand()
-        self.delivery, self.promise = choose_delivery(
-            runtime.queue,
+        self._context, self.promise = self._make_context()
+        slots = {"thread": self.threads, "async": self.async_slots, "process": self.threads}
+        limits = Limits(burst, max_jobs, max_secs, self.concurrency)
+        self._loop = WorkerLoop(self._context, slots, limits, stopping=self._tell_stopping)
+        self._maintenance: Maintenance | None = None
+        if isinstance(runtime.queue, LeasedJobQueue):
+            self._maintenance = Maintenance(runtime.queue, self._context, self._loop, self.obey)
+
+    def _make_context(self) -> tuple[WorkerContext, str]:
+        runtime, queue = self.runtime, self.runtime.queue
+        is_leased = isinstance(queue, LeasedJobQueue)
+        stores, promise = choose_stores(
+            queue,
             runtime.results,
             served=self,
             is_shared=runtime.is_shared,
             codec=runtime.codec,
             clock=runtime.clock,
         )
-        self._runner = self._make_runner()
-        self._station = self._make_station()
-        limits = Limits(burst, max_jobs, max_secs, self.concurrency)
-        self._pump = Pump(self._station, self._make_lanes, limits)
-        self._lanes = self._pump.lanes
-        self._keeper = self._make_keeper()
+        runner = JobRunner(
+            runtime.registry,
+            runtime.codec,
+            runtime.settings,
+            bus=runtime.bus,
+            clock=runtime.clock,
+            rng=random.Random(),  # noqa: S311  # only spreads retries
+            mark_started=queue.mark_started
+            if isinstance(queue, LeasedJobQueue)
+            else lambda _: None,
+        )
+        context = WorkerContext(
+            worker=self.id,
+            services=self,
+            queue=queue,
+            stores=stores,
+            runner=runner,
+            settings=runtime.settings,
+            clock=runtime.clock,
+            bus=runtime.bus,
+            attempts=OpenAttempts(),
+            lease_secs=runtime.settings.lease_secs if is_leased else float("inf"),
+        )
+        return context, promise
 
     # ---- life ---------------------------------------------------------------------------
 
@@ -112,7 +137,7 @@ class Worker:
         The first ``KeyboardInterrupt`` stops the worker in good order, the second at once.
         Raises: QueueError: the store cannot be used at the start; whatever made it crash.
         """
-        self._tells_crash = False
+        self._raises_crash = False
         try:
             self.start()
             self._wait()
@@ -126,7 +151,7 @@ class Worker:
                 self.abort()
                 self._wait()
         if self._error is not None:
-            raise self._error
+            self._raise_crash(self._error)
         return self._reason
 
     def start(self) -> None:
@@ -140,7 +165,7 @@ class Worker:
             self._close()
             raise
         # In a thread of its own, where no KeyboardInterrupt can tear it out of its work.
-        self._thread = threading.Thread(target=self._work, name="nuvom-pump", daemon=True)
+        self._thread = threading.Thread(target=self._work, name="nuvom-loop", daemon=True)
         self._thread.start()
 
     def join(self, timeout: float | None = None) -> bool:
@@ -170,36 +195,35 @@ class Worker:
 
         Returns at once, may be called from a signal handler, and twice.
         """
-        self._pump.stop(reason)
+        self._loop.stop(reason)
 
     def abort(self) -> None:
         """Stop now: hand back everything that has not ended."""
-        self._pump.abort()
+        self._loop.abort()
 
     @property
     def stuck(self) -> int:
         """How many slots were replaced whose code still runs."""
-        return sum(lane.stuck() for lane in self._lanes)
+        return self._loop.stuck
 
     @property
     def open_attempts(self) -> int:
         """How many attempts run or wait for a slot here."""
-        return len(self._in_hand)
+        return len(self._context.attempts.unclosed)
 
     @property
     def finished_jobs(self) -> int:
         """How many attempts this worker has settled."""
-        return self._pump.settled + self._pump.at_once.settled
+        return self._loop.settled
 
     def _open(self) -> None:
         runtime = self.runtime
         runtime.queue.start()
         runtime.results.start()
         self._announce("alive")
-        for lane in self._lanes:
-            lane.start()
-        if self._keeper is not None:
-            self._keeper.start()
+        self._loop.start_lanes()
+        if self._maintenance is not None:
+            self._maintenance.start()
         if WorkerStarted in runtime.bus.active:
             runtime.bus.emit(WorkerStarted(self.id))
 
@@ -207,25 +231,32 @@ class Worker:
         self._has_begun.set()
         try:
             try:
-                self._reason = self._pump.run(self._tell_stopping)
+                self._reason = self._loop.run()
             except BaseException as error:  # noqa: BLE001  # outermost: it must not end in silence
-                self._crashed("pump", error)
+                self._crashed("loop", error)
             finally:
                 self._close()
         finally:
             self._has_ended.set()
-        if self._error is not None and self._tells_crash:
-            raise self._error
+        if self._error is not None and self._raises_crash:
+            self._raise_crash(self._error)
 
     def _crashed(self, part: str, error: BaseException) -> None:
         self._reason, self._error = "crashed", self._error or error  # the first is the one to raise
         self.runtime.bus.emit(BackendFailed(part, stored_error(part, error)))
 
+    @staticmethod
+    def _raise_crash(error: BaseException) -> NoReturn:
+        if isinstance(error, Exception):
+            raise error
+        # A program that calls ``run`` must not end as if all was well, nor as if by Ctrl-C.
+        raise RuntimeError(f"the worker was ended by {error!r} inside it") from error
+
     def _close(self) -> None:
         """Stop all parts, whatever one of them raises."""
-        keeper = () if self._keeper is None else (self._keeper.stop,)
-        lanes = (lane.stop for lane in self._lanes)
-        for step in (*lanes, *keeper, self._sign_off, self._tell_stopped):
+        keeps = () if self._maintenance is None else (self._maintenance.stop,)
+        lanes = [lane.stop for lane in self._loop.lanes.values()]
+        for step in (*lanes, *keeps, self._sign_off, self._tell_stopped):
             try:
                 step()
             except BaseException as error:  # noqa: BLE001  # the other steps are still to be taken
@@ -238,9 +269,9 @@ class Worker:
     def _sign_off(self) -> None:
         queue = self.runtime.queue
         try:
-            if isinstance(self.delivery, PlainDelivery):
-                self.delivery.give_back_waiting()
-            if isinstance(queue, LeasedJobQueue) and not self._pump.stranded:
+            if isinstance(self._context.stores, FiveMethodQueue):
+                self._context.stores.give_back_waiting()
+            if isinstance(queue, LeasedJobQueue) and not self._loop.stranded:
                 queue.retire(self.id)  # else its leases tell, once they end, which jobs it leaves
         except NuvomError as error:  # the store is gone; whatever it still has is recovered
             self.runtime.bus.emit(BackendFailed("retire", stored_error("retire", error)))
@@ -273,12 +304,12 @@ class Worker:
     # ---- what running code may ask ------------------------------------------------------
 
     def report_progress(
-        self, running: RunningJob, done: float, total: float | None, message: str
+        self, attempt: OpenAttempt, done: float, total: float | None, message: str
     ) -> bool:
         """Keep a job's progress while it is this worker's."""
-        if running.is_cancelled:
+        if attempt.is_cancelled:
             return False
-        return self.delivery.report_progress(running.record, done, total, message)
+        return self._context.stores.report_progress(attempt.record, done, total, message)
 
     def make_record(
         self,
@@ -297,65 +328,10 @@ class Worker:
         if word == "stop":
             self.stop()
         elif word in ("quiet", "resume"):
-            self._pump.quiet(is_quiet=word == "quiet")
+            self._loop.quiet(is_quiet=word == "quiet")
             self._announce("quiet" if word == "quiet" else "alive")
         elif word == "stacks":
-            log_stacks(self._lanes)
-
-    # ---- making the parts ---------------------------------------------------------------
-
-    def _make_runner(self) -> JobRunner:
-        runtime = self.runtime
-        queue = runtime.queue
-        mark = queue.mark_started if isinstance(queue, LeasedJobQueue) else lambda _: None
-        return JobRunner(
-            runtime.registry,
-            runtime.codec,
-            runtime.settings,
-            bus=runtime.bus,
-            clock=runtime.clock,
-            rng=random.Random(),  # noqa: S311  # only spreads retries
-            mark_started=mark,
-        )
-
-    def _make_station(self) -> Station:
-        runtime = self.runtime
-        is_leased = isinstance(runtime.queue, LeasedJobQueue)
-        return Station(
-            owner=self.id,
-            services=self,
-            queue=runtime.queue,
-            delivery=watched(self.delivery, runtime.bus, runtime.clock, lambda: self.stuck),
-            runner=self._runner,
-            settings=runtime.settings,
-            clock=runtime.clock,
-            bus=runtime.bus,
-            in_hand=self._in_hand,
-            lease_secs=runtime.settings.lease_secs if is_leased else float("inf"),
-        )
-
-    def _make_lanes(self, shop: Shop) -> tuple[ThreadLane, tuple[Lane, ...]]:
-        runtime = self.runtime
-        threads = ThreadLane(self.threads, shop)
-        processes = process_lane(
-            self.threads, shop, settings=runtime.settings, worker=self.id, bus=runtime.bus
-        )
-        loop = async_lane(self.async_slots, shop, is_needed=runtime.registry.has_async)
-        return threads, (threads, loop, processes)
-
-    def _make_keeper(self) -> Keeper | None:
-        queue = self.runtime.queue
-        if not isinstance(queue, LeasedJobQueue):
-            return None
-        return Keeper(
-            queue,
-            self._station,
-            lost=self._pump.lose,
-            suspect=self._pump.strays.suspect,
-            command=self.obey,
-            wanted=lambda: self._runner.wanted,
-            changed=self._pump.wake,
-        )
+            log_stacks(list(self._loop.lanes.values()))
 
 
 @contextmanager

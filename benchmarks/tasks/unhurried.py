@@ -5,8 +5,8 @@ is to be counted are the instructions of a job in a full batch.
 """
 
 from nuvom.cli.cli import main
-from nuvom.execution import pace
+from nuvom.execution import capacity
 
 if __name__ == "__main__":
-    pace._MOMENT_SECS = 1e9  # noqa: SLF001  # there is no setting, and nobody else needs one
+    capacity._BATCH_SECS = 1e9  # noqa: SLF001  # there is no setting, and nobody else needs one
     main()

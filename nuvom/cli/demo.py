@@ -17,7 +17,7 @@ from nuvom.config.sources import load
 from nuvom.core.clock import SYSTEM_CLOCK
 from nuvom.core.record import JobStatus
 from nuvom.errors import plural
-from nuvom.execution.current import current_job
+from nuvom.execution.attempts import current_job
 from nuvom.inspection import Inspector
 from nuvom.runtime import Runtime, build_runtime, use_runtime
 from nuvom.task import task

@@ -16,28 +16,34 @@ from contextlib import suppress
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from nuvom.core.guard import AttemptClosed, Guard
 from nuvom.core.job_context import current
-from nuvom.execution.failures import stack_of, stack_of_coroutine
+from nuvom.execution.failures import current_frames, stack_of, stack_of_coroutine
 from nuvom.execution.job_runner import LATE_SECS
-from nuvom.execution.loop_thread import LoopThread
-from nuvom.execution.steps import Steps
+from nuvom.execution.lanes import run_in_thread
+from nuvom.host.fork import end_forked
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable, Coroutine, Generator
+    from types import FrameType
 
-    from nuvom.execution.lanes import Shop
-    from nuvom.execution.running import RunningJob
+    from nuvom.core.clock import Clock
+    from nuvom.execution.attempts import OpenAttempt
+    from nuvom.execution.job_runner import JobRunner
+    from nuvom.execution.lanes import LaneHost, WorkerContext
 
 _LOOK_SECS = 0.25  # between looks of the watchdog
+_TURN_SECS = 0.25  # between notes that the loop turns
 _STANDS_SECS = 0.5  # without a turn of the loop: closed attempts keep others from running
 _BLOCKED_SECS = 1.0  # without a turn of the loop, after which it counts as blocked
+_LEAVE_SECS = 1.0  # for coroutines to clean up at the end
 _LOG = logging.getLogger("nuvom.worker")
 
 
-class _Place(NamedTuple):
+class _Run(NamedTuple):
     """A coroutine, what it is an attempt of, and the loop that it is on."""
 
-    running: RunningJob
+    attempt: OpenAttempt
     task: asyncio.Task[None]
     thread: LoopThread
     steps: Steps
@@ -46,13 +52,12 @@ class _Place(NamedTuple):
 class AsyncLane:
     """Runs at most ``slots`` coroutines at once."""
 
-    name = "async"
-
-    def __init__(self, slots: int, shop: Shop) -> None:
+    def __init__(self, slots: int, context: WorkerContext, host: LaneHost) -> None:
         self._size = slots
-        self._shop = shop
-        self._waiting: deque[RunningJob] = deque()
-        self._places: dict[RunningJob, _Place] = {}
+        self._host, self._clock, self._runner = host, context.clock, context.runner
+        self._attempts = context.attempts
+        self._waiting: deque[OpenAttempt] = deque()
+        self._runs: dict[OpenAttempt, _Run] = {}
         self._unbegun: set[asyncio.Task[None]] = set()  # who removes one begins it, or moves it
         self._left_behind: set[asyncio.Task[None]] = set()
         self._thread: LoopThread | None = None
@@ -79,30 +84,30 @@ class AsyncLane:
         """Return how many further coroutines could start; none while the loop is blocked."""
         if self._is_blocked:
             return 0
-        return max(0, self._size - len(self._places) - len(self._waiting))
+        return max(0, self._size - len(self._runs) - len(self._waiting))
 
     def room(self) -> int:
         """Return as many: coroutines are so many that none need to wait ready."""
         return self.free()
 
     def backlog(self) -> int:
-        """Return how many attempts wait for a place."""
+        """Return how many attempts wait for the loop."""
         return len(self._waiting)
 
-    def submit(self, work: list[RunningJob]) -> None:
+    def submit(self, work: list[OpenAttempt]) -> None:
         """Start these attempts, in order, as there is room."""
         self._waiting.extend(work)
         if self._thread is None:
-            self._thread = LoopThread(self._shop.clock, self._shop.crashed)
+            self._thread = LoopThread(self._clock, self._host.crashed)
             threading.Thread(target=self._watch, name="nuvom-loop-watch", daemon=True).start()
         self._thread.call(self._start_waiting)
 
     def run_hook(self, hook: Callable[[], Any]) -> None:
         """Run a hook in a thread of its own, since it may block."""
-        threading.Thread(target=hook, name="nuvom-hook", daemon=True).start()
+        run_in_thread(hook)
 
-    def take_back(self) -> list[RunningJob]:
-        """Return, and forget, all attempts that have no place yet."""
+    def take_back(self) -> list[OpenAttempt]:
+        """Return, and forget, all attempts that are not on the loop yet."""
         taken = []
         while self._waiting:
             try:
@@ -111,17 +116,17 @@ class AsyncLane:
                 break
         return taken
 
-    def close_attempt(self, running: RunningJob) -> None:
+    def close_attempt(self, attempt: OpenAttempt) -> None:
         """Cancel the coroutine of an attempt that somebody else closed."""
-        running.is_cancelled = running.is_closed = True
-        place = self._places.get(running)
-        if place is not None:
-            place.thread.call(self._cancel, running)
+        attempt.is_cancelled = attempt.is_closed = True
+        run = self._runs.get(attempt)
+        if run is not None:
+            run.thread.call(self._cancel, attempt)
 
     def stacks(self) -> dict[str, str]:
         """Return where each coroutine is, by job id."""
-        places = list(self._places.items())
-        return {running.record.id: _stack_of(place) for running, place in places}
+        runs = list(self._runs.items())
+        return {attempt.record.id: _stack_of(run) for attempt, run in runs}
 
     def stuck(self) -> int:
         """Return how many coroutines run on after their attempt was closed."""
@@ -135,28 +140,28 @@ class AsyncLane:
             if thread is not None:  # this loop was left behind meanwhile
                 thread.call(self._start_waiting)
             return
-        while self._waiting and len(self._places) < self._size:
+        while self._waiting and len(self._runs) < self._size:
             try:
-                running = self._waiting.popleft()
+                attempt = self._waiting.popleft()
             except IndexError:  # taken back meanwhile
                 break
             context = copy_context()
-            context.run(current.set, running)
-            steps = Steps(running, thread.guard, self._shop.runner)
-            task = thread.loop.create_task(self._run(running, steps), context=context)
+            context.run(current.set, attempt)
+            steps = Steps(attempt, thread.guard, self._runner)
+            task = thread.loop.create_task(self._run(attempt, steps), context=context)
             task.add_done_callback(self._check)
             self._unbegun.add(task)
-            self._places[running] = _Place(running, task, thread, steps)
+            self._runs[attempt] = _Run(attempt, task, thread, steps)
         if not self._waiting:
-            self._shop.idle()
+            self._host.idle()
 
-    async def _run(self, running: RunningJob, steps: Steps) -> None:
+    async def _run(self, attempt: OpenAttempt, steps: Steps) -> None:
         if not self._begins(asyncio.current_task()):
             return
-        if self._shop.starts(running):
-            await self._attempt(running, steps)
+        if self._host.may_start(attempt):
+            await self._attempt(attempt, steps)
         else:
-            self._ends(running, None)
+            self._ends(attempt, None)
         self._start_waiting()
 
     def _begins(self, task: Any) -> bool:
@@ -167,105 +172,102 @@ class AsyncLane:
             return False
         return True
 
-    async def _attempt(self, running: RunningJob, steps: Steps) -> None:
-        runner, prepared = self._shop.runner, running.prepared
-        runner.begin(running)
-        deadline = self._deadline_of(running)
+    async def _attempt(self, attempt: OpenAttempt, steps: Steps) -> None:
+        runner, bound = self._runner, attempt.task
+        runner.begin(attempt)
+        deadline = self._deadline_of(attempt)
         try:
-            args, kwargs = prepared.decode(running.record.args, running.record.kwargs)
-            if prepared.has_hooks:
-                await _in_thread(lambda: runner.before(running))
-            if runner.has_companions:
-                with runner.accompanied(running.record):
-                    value = await steps.of(prepared.func(*args, **kwargs))
-            else:
-                value = await steps.of(prepared.func(*args, **kwargs))
+            args, kwargs = bound.decode(attempt.record.args, attempt.record.kwargs)
+            if bound.before_job is not None:
+                await _in_thread(lambda: runner.before(attempt))
+            with runner.accompanied(attempt.record):
+                value = await steps.of(bound.func(*args, **kwargs))
         except BaseException as error:  # noqa: BLE001  # user code: any failure is an outcome
-            if self._ends(running, deadline):
-                self._shop.finish(running, runner.failed(running, error))
+            if self._ends(attempt, deadline):
+                self._host.finish(attempt, runner.failed(attempt, error))
         else:
-            if self._ends(running, deadline):
-                self._shop.finish(running, runner.succeeded(running, value))
+            if self._ends(attempt, deadline):
+                self._host.finish(attempt, runner.succeeded(attempt, value))
 
     def _check(self, task: asyncio.Task[None]) -> None:
         self._left_behind.discard(task)
         error = None if task.cancelled() else task.exception()
         if error is not None:  # not the task's own code, whose failures are outcomes
-            self._shop.crashed(error)
+            self._host.crashed(error)
 
-    def _ends(self, running: RunningJob, deadline: asyncio.TimerHandle | None) -> bool:
-        """Give the place back; False when somebody else has closed the attempt."""
+    def _ends(self, attempt: OpenAttempt, deadline: asyncio.TimerHandle | None) -> bool:
+        """Make room; False when somebody else has closed the attempt."""
         if deadline is not None:
             deadline.cancel()
-        self._places.pop(running, None)  # unless it was given away when the attempt was closed
-        return self._shop.in_hand.take(running)
+        self._runs.pop(attempt, None)  # unless it was given away when the attempt was closed
+        return self._attempts.close(attempt)
 
-    def _deadline_of(self, running: RunningJob) -> asyncio.TimerHandle | None:
-        secs = running.record.timeout_secs
+    def _deadline_of(self, attempt: OpenAttempt) -> asyncio.TimerHandle | None:
+        secs = attempt.record.timeout_secs
         if secs is None:
             return None
-        return asyncio.get_running_loop().call_later(secs, self._close_overdue, running)
+        return asyncio.get_running_loop().call_later(secs, self._close_overdue, attempt)
 
-    def _close_overdue(self, running: RunningJob) -> None:
+    def _close_overdue(self, attempt: OpenAttempt) -> None:
         """Close an attempt past its deadline; on the loop, or beside it when it is blocked."""
-        place = self._places.get(running)
-        stack = None if place is None else _stack_of(place)
-        if not self._shop.in_hand.take(running):
+        run = self._runs.get(attempt)
+        stack = None if run is None else _stack_of(run)
+        if not self._attempts.close(attempt):
             return
-        running.is_closed = True  # first: what its code ends with from now on is no outcome
-        settlement = self._shop.runner.timed_out(running, stack)
-        self._shop.finish(running, settlement)
-        self.close_attempt(running)
+        attempt.is_closed = True  # first: what its code ends with from now on is no outcome
+        settlement = self._runner.timed_out(attempt, stack)
+        self._host.finish(attempt, settlement)
+        self.close_attempt(attempt)
 
-    def _cancel(self, running: RunningJob) -> None:
-        """Cancel a coroutine and give its place away; it may swallow the cancellation."""
-        place = self._places.pop(running, None)
-        if place is None:
+    def _cancel(self, attempt: OpenAttempt) -> None:
+        """Cancel a coroutine and make room; it may swallow the cancellation."""
+        run = self._runs.pop(attempt, None)
+        if run is None:
             return
-        self._unbegun.discard(place.task)
-        self._left_behind.add(place.task)
-        _cancel(place)
+        self._unbegun.discard(run.task)
+        self._left_behind.add(run.task)
+        _cancel(run)
         self._start_waiting()
 
     # ---- the watchdog -------------------------------------------------------------------
 
     def _watch(self) -> None:
         try:
-            while not self._shop.clock.wait(self._stopping, _LOOK_SECS):
+            while not self._clock.wait(self._stopping, _LOOK_SECS):
                 self._look()
         except Exception as error:  # noqa: BLE001  # outermost: a fault of the engine must not pass in silence
-            self._shop.crashed(error)
+            self._host.crashed(error)
 
     def _look(self) -> None:
         """Keep the deadlines that a blocked loop cannot keep itself, and have it go on."""
         thread = self._thread
         if thread is None:
             return
-        late = self._shop.clock.monotonic() - LATE_SECS
-        places = list(self._places.values())
-        for place in places:
-            if place.running.deadline <= late:
-                self._close_overdue(place.running)
-        self._see_whether_blocked(thread, places)
-        closed = [one for one in places if one.running not in self._shop.in_hand]
-        for place in closed:
-            if place.thread is not thread:
-                self._leave_behind(place)
-        held_up = [place for place in closed if place.thread is thread]
+        late = self._clock.monotonic() - LATE_SECS
+        runs = list(self._runs.values())
+        for run in runs:
+            if run.attempt.deadline <= late:
+                self._close_overdue(run.attempt)
+        self._see_whether_blocked(thread, runs)
+        closed = [one for one in runs if one.attempt not in self._attempts.unclosed]
+        for run in closed:
+            if run.thread is not thread:
+                self._leave_behind(run)
+        held_up = [run for run in closed if run.thread is thread]
         if held_up and thread.blocked_secs() > _STANDS_SECS:
             self._make_room(thread, held_up)
         self._end_old_loops()
 
-    def _see_whether_blocked(self, thread: LoopThread, places: list[_Place]) -> None:
+    def _see_whether_blocked(self, thread: LoopThread, runs: list[_Run]) -> None:
         was_blocked, blocked_secs = self._is_blocked, thread.blocked_secs()
-        has_work = any(place.thread is thread for place in places)
+        has_work = any(run.thread is thread for run in runs)
         self._is_blocked = has_work and blocked_secs > _BLOCKED_SECS
         if self._is_blocked and not was_blocked:
             _name_blocker(thread, blocked_secs)
         if was_blocked and not self._is_blocked:
-            self._shop.idle()
+            self._host.idle()
 
-    def _make_room(self, thread: LoopThread, closed: list[_Place]) -> None:
+    def _make_room(self, thread: LoopThread, closed: list[_Run]) -> None:
         """Tell the code of a closed attempt that holds the loop up; next time leave the loop.
 
         Not at once: after a freeze of the process the loop just has not had its turn yet.
@@ -276,56 +278,56 @@ class AsyncLane:
             self._leave_loop(thread)
             return
         self._noticed = noticed
-        for place in closed:
-            if place.task is blocker:
-                thread.guard.close(place.running)
+        for run in closed:
+            if run.task is blocker:
+                thread.guard.close(run.attempt)
 
     def _leave_loop(self, thread: LoopThread) -> None:
         """Have another loop run what is to come; what has begun goes on here, some time."""
         self._old_threads.append(thread)
-        self._thread = LoopThread(self._shop.clock, self._shop.crashed)
+        self._thread = LoopThread(self._clock, self._host.crashed)
         self._noticed = None
         self._is_blocked = False
-        for running, place in reversed(list(self._places.items())):
-            if place.thread is not thread:
+        for attempt, run in reversed(list(self._runs.items())):
+            if run.thread is not thread:
                 continue
-            if self._begins(place.task):
-                self._places.pop(running, None)
-                self._waiting.appendleft(place.running)
-            elif running not in self._shop.in_hand:
-                self._leave_behind(place)
+            if self._begins(run.task):
+                self._runs.pop(attempt, None)
+                self._waiting.appendleft(run.attempt)
+            elif attempt not in self._attempts.unclosed:
+                self._leave_behind(run)
         self._thread.call(self._start_waiting)
         _LOG.warning(
             "the event loop was left behind and replaced: code of a closed attempt blocks it",
             extra={"event": "loop.left_behind"},
         )
 
-    def _leave_behind(self, place: _Place) -> None:
-        """Give away the place of a closed attempt whose loop cannot do so itself."""
-        self._places.pop(place.running, None)
-        self._left_behind.add(place.task)
-        place.thread.call(_cancel, place)
+    def _leave_behind(self, run: _Run) -> None:
+        """Make room for others: the loop of a closed attempt cannot do so itself."""
+        self._runs.pop(run.attempt, None)
+        self._left_behind.add(run.task)
+        run.thread.call(_cancel, run)
 
     def _end_old_loops(self) -> None:
         """End loops that were left behind, once nothing runs on them any more."""
-        tasks = [place.task for place in list(self._places.values())] + list(self._left_behind)
+        tasks = [run.task for run in list(self._runs.values())] + list(self._left_behind)
         used = {task.get_loop() for task in tasks}
         for thread in [one for one in self._old_threads if one.loop not in used]:
             self._old_threads.remove(thread)
             thread.end()
 
 
-def _cancel(place: _Place) -> None:
-    place.running.is_told = True  # by what ``cancel`` raises
-    place.task.cancel()
+def _cancel(run: _Run) -> None:
+    run.attempt.is_told = True  # by what ``cancel`` raises
+    run.task.cancel()
 
 
-def _stack_of(place: _Place) -> str:
-    if place.thread.current_task() is place.task:
-        frame = place.thread.frame()
+def _stack_of(run: _Run) -> str:
+    if run.thread.current_task() is run.task:
+        frame = run.thread.frame()
         if frame is not None:
             return stack_of(frame)
-    return stack_of_coroutine(place.steps.coroutine or place.task.get_coro())
+    return stack_of_coroutine(run.steps.coroutine or run.task.get_coro())
 
 
 def _name_blocker(thread: LoopThread, blocked_secs: float) -> None:
@@ -353,5 +355,140 @@ async def _in_thread(call: Callable[[], None]) -> None:
         with suppress(RuntimeError):  # the loop is closed
             loop.call_soon_threadsafe(end)
 
-    threading.Thread(target=run, name="nuvom-hook", daemon=True).start()
+    run_in_thread(run)
     await done
+
+
+class Steps:
+    """Runs a task's coroutine step by step, each of which may be interrupted; asyncio may not."""
+
+    def __init__(self, attempt: OpenAttempt, guard: Guard, runner: JobRunner) -> None:
+        self._attempt = attempt
+        self._guard = guard
+        self._runner = runner
+        self.coroutine: Coroutine[Any, Any, Any] | None = None
+
+    def of(self, awaitable: Awaitable[Any]) -> Steps:
+        """Return what to await in the place of what a task's function has returned."""
+        self.coroutine = awaitable if asyncio.iscoroutine(awaitable) else _awaiting(awaitable)
+        return self
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        coroutine: Any = self.coroutine
+        try:
+            return (yield from self._steps(coroutine))
+        finally:
+            coroutine.close()  # it may have been closed before its first step
+
+    def _steps(self, coroutine: Any) -> Generator[Any, Any, Any]:
+        step, value = coroutine.send, None
+        while True:
+            try:
+                awaited = self._guard.outside(self._attempt, step, (value,))
+            except BaseException as error:
+                if self._runner.is_forked:
+                    end_forked(error)
+                if isinstance(error, StopIteration):
+                    return error.value
+                raise
+            if self._runner.is_forked:  # the loop's other coroutines are the parent's
+                end_forked(RuntimeError("a process that a coroutine has forked cannot await"))
+            try:
+                step, value = coroutine.send, (yield awaited)
+            except GeneratorExit:
+                raise
+            except BaseException as error:  # noqa: BLE001  # of what was awaited: the coroutine's affair
+                step, value = coroutine.throw, error
+
+
+async def _awaiting(awaitable: Awaitable[Any]) -> Any:
+    return await awaitable
+
+
+class LoopThread:
+    """Runs an event loop until ``end``.
+
+    Args:
+        crashed: Called when the loop itself fails.
+
+    Attributes:
+        loop: To be called from other threads by ``call`` alone.
+        guard: Only a step of a task's coroutine is interrupted, and only while it is its turn.
+        turned_at: Monotonic seconds, when it was last seen to turn.
+    """
+
+    def __init__(self, clock: Clock, crashed: Callable[[BaseException], None]) -> None:
+        self.loop = asyncio.new_event_loop()
+        self.guard = Guard()
+        self._clock = clock
+        self._crashed = crashed
+        self.turned_at = clock.monotonic()
+        self._is_ending = False
+        self._thread = threading.Thread(target=self._main, name="nuvom-loop", daemon=True)
+        self._thread.start()
+
+    # ---- from other threads -------------------------------------------------------------
+
+    def call(self, callback: Callable[..., object], *args: Any) -> None:  # as the callback takes
+        """Have something called on the loop, soon; never when it is closed."""
+        with suppress(RuntimeError):
+            self.loop.call_soon_threadsafe(callback, *args)
+
+    def blocked_secs(self) -> float:
+        """Return for how long it has not turned."""
+        return self._clock.monotonic() - self.turned_at
+
+    def current_task(self) -> asyncio.Task[Any] | None:
+        """Return the task whose code runs now, None where nothing or something else does."""
+        return asyncio.current_task(self.loop)
+
+    def frame(self) -> FrameType | None:
+        """Return where its thread is."""
+        return current_frames().get(self._thread.ident or 0)
+
+    def end(self) -> None:
+        """Cancel what still runs, and stop; who swallows the cancellation is left behind."""
+        self._is_ending = True
+        self.call(self.loop.stop)
+
+    def join(self) -> None:
+        """Wait for the end, not for long; not at all on the loop itself."""
+        if self._thread is not threading.current_thread():
+            self._thread.join(2 * _LEAVE_SECS)
+
+    # ---- in its thread ------------------------------------------------------------------
+
+    def _main(self) -> None:
+        loop = self.loop
+        asyncio.set_event_loop(loop)
+        loop.call_soon(self._turn)
+        try:
+            self.guard.run(self._turn_until_it_ends)
+        except Exception as error:  # noqa: BLE001  # outermost: a fault of the engine must not pass in silence
+            self._crashed(error)
+        finally:
+            loop.close()
+
+    def _turn_until_it_ends(self) -> None:
+        while not self._is_ending:
+            # asyncio lets them through when anything but a job raises them: a task that a job has
+            # made, or a callback. The loop is everybody's and goes on.
+            with suppress(KeyboardInterrupt, SystemExit, AttemptClosed):
+                self.loop.run_forever()
+        with suppress(RuntimeError):  # somebody's code has stopped the loop once more
+            _leave(self.loop)
+
+    def _turn(self) -> None:
+        self.turned_at = self._clock.monotonic()
+        if not self._is_ending:
+            self.loop.call_later(_TURN_SECS, self._turn)
+
+
+def _leave(loop: asyncio.AbstractEventLoop) -> None:
+    """Let coroutines clean up, for a moment."""
+    tasks = asyncio.all_tasks(loop)
+    for task in tasks:
+        task.cancel()
+    if tasks:
+        loop.run_until_complete(asyncio.wait(tasks, timeout=_LEAVE_SECS))
+    loop.run_until_complete(loop.shutdown_asyncgens())

@@ -1,52 +1,63 @@
-"""What runs in a child of the process lane: one job after the other, as the worker says.
+"""The program that a child of the process lane is: it runs one job after the other.
 
-The main thread runs the tasks, so that they meet the process as any program does; one thread
-listens to the worker, and one calls hooks. The child leaves when the worker is gone. Who
-composes it is ``nuvom/execution/child_main.py``.
+Started by ``nuvom/execution/child_process.py`` with two pipes as standard input and output. The
+main thread runs the tasks, so that they meet the process as any program does; another listens to
+the worker. The child leaves when the worker is gone.
 """
 
 from __future__ import annotations
 
+import faulthandler
 import os
+import random
+import sys
 import threading
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 from msgspec.structs import replace
 
+from nuvom.config.settings import Settings
+from nuvom.config.sources import Loaded
+from nuvom.core.clock import SYSTEM_CLOCK
 from nuvom.core.guard import AttemptClosed, Guard
-from nuvom.core.record import JobRecord, JobStatus
+from nuvom.core.record import JobRecord, JobStatus, StoredError
 from nuvom.discovery.importer import Importer, is_interrupt
-from nuvom.errors import NuvomError, QueueError, TaskImportFailed
-from nuvom.events import HookFailed
-from nuvom.execution.failures import current_frames, stack_of, stack_of_coroutine
-from nuvom.execution.framing import (
-    HOOKS_KEPT,
+from nuvom.errors import BackendUnavailable, NuvomError, QueueError, TaskImportFailed
+from nuvom.events import EventBus, default_bus
+from nuvom.execution.attempts import BoundTask, OpenAttempt
+from nuvom.execution.failures import current_frames, stack_of, stack_of_coroutine, stored_error
+from nuvom.execution.frames import (
     AskStack,
-    CallHooks,
     Ended,
-    HookRaised,
-    HooksCalled,
+    Hello,
+    Link,
     Progress,
     ProgressKept,
     Ready,
     Run,
     Stack,
     Started,
+    ToChild,
     Unloadable,
 )
-from nuvom.execution.running import Prepared, RunningJob
+from nuvom.execution.job_runner import JobRunner
 from nuvom.host import processes as platforms
 from nuvom.host.fork import drop_at_fork
+from nuvom.log import configure_logging
+from nuvom.plugins.loader import import_object
+from nuvom.plugins.registry import BackendKind, default_plugin_registry
+from nuvom.queue_backends.base import BaseJobQueue
+from nuvom.result_backends.base import BaseResultBackend
+from nuvom.runtime import Runtime, build_runtime, use_runtime
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from nuvom.core.clock import Clock
+    from nuvom.core.middleware import Companion
     from nuvom.core.options import CallOptions
-    from nuvom.events import EventBus
-    from nuvom.execution.framing import Link
-    from nuvom.execution.job_runner import JobRunner
+    from nuvom.core.outcome import Settlement
     from nuvom.registry.registry import Registry, TaskDefinition
 
     MakeRecord = Callable[[TaskDefinition, tuple[Any, ...], dict[str, Any], CallOptions], JobRecord]
@@ -55,6 +66,82 @@ _NOBODY = JobRecord("", "")  # stands for the record in what goes to the worker,
 _TELL_SECS = 0.05  # until the task's code is told again to end
 _TELL_TIMES = 20
 _LEAVE_SECS = 1.0  # for what a program does at its end, once there is no more work
+_ELSEWHERE = "in-the-worker"
+_STDERR = 2
+
+
+def main() -> None:
+    """Be a child of the process whose id is the first argument, until it needs none."""
+    platforms.end_with_parent(int(sys.argv[1]))
+    link = take_pipes()
+    hello = link.receive()
+    if not isinstance(hello, Hello):
+        return  # the worker has changed its mind, or is gone
+    if sys.stderr is not None:
+        faulthandler.enable()  # shows where C code crashed; the worker can only tell that it did
+    settings = Settings.from_dict(hello.settings)
+    if hello.log_level is not None:
+        configure_logging(hello.log_level, settings.log_format, worker=hello.worker)
+    runtime = make_runtime(settings)
+    use_runtime(runtime)
+    make_child(link, runtime, hello.worker, load_companions(hello.companions)).serve()
+
+
+def take_pipes() -> Link:
+    """Return the link to the worker, and leave standard streams that user code may use freely.
+
+    Standard input is empty from here on, and what is printed goes where the worker's standard
+    error goes.
+    """
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    if nowhere == _STDERR:  # the worker has none, and the pipes must not become it
+        os.set_inheritable(_STDERR, True)
+        nowhere = os.dup(nowhere)
+    source, sink = os.dup(0), os.dup(1)
+    os.dup2(nowhere, 0)
+    os.dup2(_STDERR, 1)
+    os.close(nowhere)
+    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # a TextIOWrapper at the start
+    return Link(os.fdopen(source, "rb", 0), os.fdopen(sink, "wb", 0), ToChild)
+
+
+def load_companions(targets: Sequence[str]) -> list[Companion]:
+    """Return what goes along with jobs here; without what cannot be had, which is reported."""
+    found = []
+    for target in targets:
+        try:
+            found.append(import_object(target)())
+        except Exception as error:  # noqa: BLE001  # a plugin's code: its part is left out
+            default_bus.report(target, error)
+    return found
+
+
+def make_child(
+    link: Link, runtime: Runtime, worker: str, companions: Sequence[Companion] = ()
+) -> Child:
+    """Return the child that runs tasks with the parts of ``runtime``."""
+    # Of its own: subscribers in the worker hear of an attempt from the worker.
+    bus = EventBus()
+    for one in companions:
+        bus.accompany(one)  # of what runs
+        runtime.bus.accompany(one)  # of what the tasks send
+    runner = JobRunner(
+        runtime.registry,
+        runtime.codec,
+        runtime.settings,
+        bus=bus,
+        clock=runtime.clock,
+        rng=random.Random(),  # noqa: S311  # only spreads retries
+        mark_started=lambda _: None,
+    )
+    return Child(
+        link,
+        runner,
+        runtime.registry,
+        worker=worker,
+        clock=SYSTEM_CLOCK,
+        make_record=runtime.dispatcher.make_child,
+    )
 
 
 class Child:
@@ -62,7 +149,6 @@ class Child:
 
     Args:
         runner: Whose ``mark_started`` does nothing: the worker has marked the start.
-        bus: The runner's.
         make_record: Makes the record of a job to be enqueued with another one's success.
     """
 
@@ -73,7 +159,6 @@ class Child:
         registry: Registry,
         *,
         worker: str,
-        bus: EventBus,
         clock: Clock,
         make_record: MakeRecord,
     ) -> None:
@@ -86,7 +171,7 @@ class Child:
         self._orders: SimpleQueue[Run | None] = SimpleQueue()
         self._main = threading.get_ident()
         self._token = 0  # of the attempt that came last and has not ended, else 0
-        self._running: RunningJob | None = None
+        self._attempt: OpenAttempt | None = None
         self._coroutine: Any = None  # the running task, where it is one
         self._is_closing = False
         self._was_told = False
@@ -97,10 +182,6 @@ class Child:
         self._answers: SimpleQueue[ProgressKept] = SimpleQueue()
         self._known: set[str] = set()
         self._importer = Importer()
-        self._kept: dict[int, RunningJob] = {}
-        self._due: SimpleQueue[CallHooks | None] = SimpleQueue()
-        self._hook_thread: threading.Thread | None = None
-        bus.subscribe(HookFailed, self._report_hook)
 
     # ---- the main thread ----------------------------------------------------------------
 
@@ -116,7 +197,6 @@ class Child:
             self._link.send(Ready())
             while not self._is_closing and (order := self._orders.get()) is not None:
                 self._run(order)
-            self._finish_hooks()
         except (AttemptClosed, BrokenPipeError):
             return  # closed, or the worker is gone: nobody waits for anything any more
 
@@ -124,21 +204,20 @@ class Child:
         platforms.on_end_request(self._obey_end_request)  # anew: the last task may have changed it
         self._link.send(Started(order.token))
         services = _Services(self, order.token)
-        running = self._running = RunningJob(order.record, self._worker, services, 0.0)
-        running.lane = "process"
+        attempt = self._attempt = OpenAttempt(order.record, self._worker, services, 0.0)
+        attempt.lane = "process"
         try:
-            running.prepared = self._load(order, running)
+            attempt.task = self._load(order, attempt)
         except NuvomError as error:
             self._finish(Unloadable(order.token, error.what))
             return
-        settlement = self._runner.run(running, self._guard)
-        has_hooks = running.prepared.has_hooks
-        if has_hooks:
-            self._keep(order.token, running)
-        self._finish(Ended(order.token, replace(settlement, record=_NOBODY), has_hooks))
+        settlement = self._runner.run(attempt, self._guard)
+        value, fault = _value_for_hook(attempt, settlement)
+        settlement = replace(settlement, record=_NOBODY)
+        self._finish(Ended(order.token, settlement, value, fault))
 
     def _finish(self, end: Ended | Unloadable) -> None:
-        self._running = None
+        self._attempt = None
         self._token = 0
         self._link.send(end)
 
@@ -161,21 +240,22 @@ class Child:
 
     # ---- the task -----------------------------------------------------------------------
 
-    def _load(self, order: Run, running: RunningJob) -> Prepared:
+    def _load(self, order: Run, attempt: OpenAttempt) -> BoundTask:
         """Return the task of an attempt, imported as the worker did. Raises: NuvomError."""
         name = order.record.func_name
         is_new = name not in self._known
         if is_new and self._registry.get(name) is None:
             self._import(order)
-        prepared = self._runner.resolve(running)
-        if prepared is None:
+        task = self._runner.resolve(attempt)
+        if task is None:
             raise TaskImportFailed(name, order.module, self._runner.refused.pop(name))
         if is_new:
             self._known.add(name)
-            if prepared.definition.is_async:
-                prepared.func = self._in_a_loop(prepared.func)
+            task.before_job = None  # hooks are the worker's
+            if task.definition.is_async:
+                task.func = self._in_a_loop(task.func)
             self._link.send(Started(order.token))  # the deadline is the task's, not its import's
-        return prepared
+        return task
 
     def _in_a_loop(self, func: Callable[..., Any]) -> Callable[..., Any]:
         """Return a plain function that runs a coroutine function in an event loop of its own."""
@@ -245,14 +325,12 @@ class Child:
             self._orders.put(frame)
         elif isinstance(frame, ProgressKept):
             self._answers.put(frame)
-        elif isinstance(frame, CallHooks):
-            self._call_hooks_soon(frame)
         elif isinstance(frame, AskStack):
             self._link.send(Stack(frame.token, self._stack()))
         else:  # Close, the one word that is left
             self._is_closing = True
-            if self._running is not None:
-                self._running.is_cancelled = True
+            if self._attempt is not None:
+                self._attempt.is_cancelled = True
             self._interrupt()
 
     def _interrupt(self) -> None:
@@ -279,38 +357,6 @@ class Child:
             return stack_of_coroutine(coroutine)
         return stack_of(current_frames()[self._main])
 
-    # ---- hooks --------------------------------------------------------------------------
-
-    def _keep(self, token: int, running: RunningJob) -> None:
-        self._kept[token] = running
-        if len(self._kept) > HOOKS_KEPT:
-            self._kept.pop(next(iter(self._kept)), None)
-
-    def _call_hooks_soon(self, due: CallHooks) -> None:
-        if self._hook_thread is None:
-            self._hook_thread = threading.Thread(target=self._call_hooks, name="nuvom-hooks")
-            self._hook_thread.daemon = True
-            self._hook_thread.start()
-        self._due.put(due)
-
-    def _call_hooks(self) -> None:
-        while (due := self._due.get()) is not None:
-            running = self._kept.pop(due.token, None)
-            if running is not None:
-                self._runner.after_settled(running, JobStatus(due.status))
-            try:
-                self._link.send(HooksCalled(due.token))
-            except BrokenPipeError:
-                return
-
-    def _finish_hooks(self) -> None:
-        if self._hook_thread is not None:
-            self._due.put(None)
-            self._hook_thread.join(_LEAVE_SECS)
-
-    def _report_hook(self, event: HookFailed) -> None:
-        self._link.send(HookRaised(event.job.id, event.hook, event.error))
-
     # ---- forks --------------------------------------------------------------------------
 
     def drop_in_child(self) -> None:
@@ -327,6 +373,69 @@ class _Services:
         self.make_record = child.make_record
 
     def report_progress(
-        self, _running: RunningJob, done: float, total: float | None, text: str
+        self, _running: OpenAttempt, done: float, total: float | None, text: str
     ) -> bool:
         return self._child.report_progress(self._token, done, total, text)
+
+
+def _value_for_hook(
+    attempt: OpenAttempt, settlement: Settlement
+) -> tuple[bytes | None, StoredError | None]:
+    """Return what ``after_job`` in the worker needs beside the settlement.
+
+    Returns: the encoded result where the settlement keeps none, or why it cannot be encoded.
+    """
+    task, value = attempt.task, attempt.kept
+    is_kept = settlement.result is not None or settlement.status is not JobStatus.SUCCESS
+    if is_kept or task.options.after_job is None or isinstance(value, BaseException):
+        return None, None
+    try:
+        return task.encode(value), None
+    except Exception as error:  # noqa: BLE001  # the value's own code may run; the outcome stands
+        return None, stored_error(attempt.record.func_name, error)
+
+
+# ---- what a task may use --------------------------------------------------------------
+
+
+def make_runtime(settings: Settings) -> Runtime:
+    """Return a runtime like the worker's, for tasks that call ``.delay()`` and the like.
+
+    A store that lives in the worker's memory, or that only the worker knows of, cannot be had:
+    then whatever needs it raises BackendUnavailable, and tasks that need none run.
+    """
+    here = {
+        kind.setting: _ELSEWHERE
+        for kind in (BackendKind.QUEUE, BackendKind.RESULT)
+        if getattr(settings, kind.setting) == "memory"
+    }
+    registry = default_plugin_registry()
+    registry.register(BackendKind.QUEUE, _ELSEWHERE, QueueElsewhere)
+    registry.register(BackendKind.RESULT, _ELSEWHERE, ResultsElsewhere)
+    try:
+        return build_runtime(Loaded(replace(settings, **here), {}, []))
+    except NuvomError:  # a backend that was registered by the worker's own program, for one
+        both = {"queue_backend": _ELSEWHERE, "result_backend": _ELSEWHERE}
+        return build_runtime(Loaded(replace(settings, **both), {}, []))
+
+
+def _refuse(*_args: object, **_kwargs: object) -> NoReturn:
+    raise BackendUnavailable(
+        "of this worker",
+        "only the worker's own process has it, and this is a child of the process lane",
+        "Use current_job().enqueue(), isolation='thread', or a store in a file or on a server.",
+    )
+
+
+class QueueElsewhere(BaseJobQueue):
+    """Stands for a queue that this process cannot reach; refuses everything."""
+
+    name: ClassVar[str] = _ELSEWHERE
+    enqueue = dequeue = pop_batch = qsize = clear = _refuse
+
+
+class ResultsElsewhere(BaseResultBackend):
+    """Stands for results that this process cannot reach; refuses everything."""
+
+    name: ClassVar[str] = _ELSEWHERE
+    set_result = get_result = set_error = get_error = get_full = list_jobs = _refuse

@@ -1,50 +1,49 @@
-"""The worker's end of one child of the process lane: its process, and the frames to and from it.
+"""The child processes of a process lane, as the worker sees them: one by one, and all together.
 
-It knows no queue and makes no decision: the lane tells it what to say and when to end. Two
-threads each, so that no child, however stuck, can block anybody else.
+``ChildProcess`` is the worker's end of one child: its process, and the frames to and from it. It
+knows no queue and makes no decision: the lane tells it what to say and when to end.
+``ChildSupervisor`` starts children while there is work for them and sees them off. What children
+run is none of its business: the lane's chores (deadlines, memory) are called from there.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import os
 import subprocess
 import sys
 import threading
+from math import inf
 from queue import SimpleQueue
 from typing import IO, TYPE_CHECKING, cast
 
-from nuvom.execution.childhood import PROGRAM
-from nuvom.execution.framing import HOOKS_KEPT, AskStack, Close, FromChild, Link
+from nuvom.execution.frames import AskStack, Close, FromChild, Link
+from nuvom.execution.lanes import CHILD_PROGRAM
 from nuvom.host import processes as platforms
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from nuvom.core.clock import Clock
-    from nuvom.execution.framing import Hello, ToChild
-    from nuvom.execution.running import RunningJob
+    from nuvom.execution.attempts import OpenAttempt
+    from nuvom.execution.frames import Hello, ToChild
 
     Order = bytes | ToChild | Callable[[], ToChild | None]
+    Chore = Callable[[float], float]
 
-_REAP_SECS = 0.002  # between looks for the end of a process that has closed its pipe
-
-
-class HooksDue:
-    """The hooks of one attempt, which its child calls; it has what they are called with.
-
-    Attributes:
-        are_over: They have been called, or will not be: the child has ended.
-    """
-
-    def __init__(self, token: int, running: RunningJob) -> None:
-        self.token = token
-        self.running = running
-        self.are_over = threading.Event()
+GRACE_SECS = 1.0  # between telling a child to end and killing it
+_LEAVE_SECS = 2.0  # for a child without work to end by itself
+_START_SECS = 60.0  # for a child to come up
+_START_WAITS_SECS = (0.1, 0.5, 2.0)  # after each that did not, until its jobs are given up
+_EXIT_LOOK_SECS = 0.002  # between looks for the end of a process that has closed its pipe
+_LOG = logging.getLogger("nuvom.worker")
 
 
 class ChildProcess:
     """A child, from its start to its end. Its fields belong to the lane, under the lane's lock.
+
+    It has two threads here, so that no child, however stuck, can block anybody else.
 
     Args:
         hear: Called with each frame from the child, in this child's own thread.
@@ -52,14 +51,13 @@ class ChildProcess:
         crashed: Called when one of the threads fails.
 
     Attributes:
-        running: What it runs, or None.
+        attempt: What it runs, or None.
         token: Of its latest attempt, counted from 1.
         has_started: It has confirmed that attempt.
         jobs: Attempts that it has ended.
         stack: What it answered when it was last asked for its stack, or None.
         asked_at: When its attempt was found overdue and it was asked, or None.
-        hooks_due: The hooks that it has still to call, by token.
-        leave_at, kill_at: When it is dismissed, and killed, at the latest; None for never.
+        kill_at: When it is killed at the latest; None for never.
         was_killed: It has been killed, and may take its time.
     """
 
@@ -74,10 +72,8 @@ class ChildProcess:
     ) -> None:
         """Start the process. Raises: OSError: it cannot be."""
         self._clock = clock
-        self._hear = hear
-        self._gone = gone
-        self._crashed = crashed
-        self._life = threading.Lock()  # nobody signals a process that somebody else waits for
+        self._hear, self._gone, self._crashed = hear, gone, crashed
+        self._signalling = threading.Lock()  # a process that was waited for is never signalled
         self._outbox: SimpleQueue[Order | None] = SimpleQueue()
         self._process = subprocess.Popen(
             _command(),
@@ -89,14 +85,12 @@ class ChildProcess:
         pipes = cast("tuple[IO[bytes], IO[bytes]]", (self._process.stdout, self._process.stdin))
         self._link = Link(*pipes, FromChild)
         self._is_leaving = False
-        self.running: RunningJob | None = None
+        self.attempt: OpenAttempt | None = None
         self.token = 0
         self.has_started = False
         self.jobs = 0
         self.stack: str | None = None
         self.asked_at: float | None = None
-        self.hooks_due: dict[int, HooksDue] = {}
-        self.leave_at: float | None = None
         self.kill_at: float | None = None
         self.was_killed = False
         self.post(_path())
@@ -117,25 +111,12 @@ class ChildProcess:
         """Have it end with this process."""
         tether.add(self._process)
 
-    def take(self, work: RunningJob) -> None:
+    def take(self, attempt: OpenAttempt) -> None:
         """Note what it runs from now on."""
-        self.running = work
+        self.attempt = attempt
         self.token += 1
         self.has_started = False
         self.stack = self.asked_at = None
-
-    def owe_hooks(self, running: RunningJob) -> HooksDue:
-        """Note that it has the hooks of its latest attempt to call, once that is settled."""
-        due = self.hooks_due[self.token] = HooksDue(self.token, running)
-        if len(self.hooks_due) > HOOKS_KEPT:
-            self.hooks_called(next(iter(self.hooks_due)))
-        return due
-
-    def hooks_called(self, token: int) -> None:
-        """Note that it has called hooks, or never will."""
-        due = self.hooks_due.pop(token, None)
-        if due is not None:
-            due.are_over.set()
 
     # ---- telling it ---------------------------------------------------------------------
 
@@ -164,7 +145,7 @@ class ChildProcess:
         self._signal(platforms.kill)
 
     def _signal(self, send: Callable[[subprocess.Popen[bytes]], None]) -> None:
-        with self._life:
+        with self._signalling:
             if self._process.returncode is None:
                 send(self._process)
 
@@ -176,7 +157,7 @@ class ChildProcess:
                 while (frame := self._link.receive()) is not None:
                     self._hear(self, frame)
             finally:
-                code = self._reap()
+                code = self._wait()
                 self._outbox.put(None)
                 self._link.close_source()
             self._gone(self, platforms.exit_text(code))
@@ -202,7 +183,7 @@ class ChildProcess:
             except OSError:  # it is gone, as the reader sees, too
                 return
 
-    def _reap(self) -> int:
+    def _wait(self) -> int:
         """Wait for the end of a process that no longer speaks, and return its exit code.
 
         Unless it leaves in good order, what it had started ends with it; and if it only closed
@@ -211,11 +192,11 @@ class ChildProcess:
         if not self._is_leaving:
             self.kill()
         while True:
-            with self._life:
+            with self._signalling:
                 code = self._process.poll()
             if code is not None:
                 return code
-            self._clock.sleep(_REAP_SECS)
+            self._clock.sleep(_EXIT_LOOK_SECS)
 
 
 def _path() -> bytes:
@@ -226,4 +207,255 @@ def _command() -> list[str]:
     # As the standard library's own children get them; there is no public way.
     flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]  # noqa: SLF001  # see above
     # -P: what lies in the working directory must not be taken for the standard library.
-    return [sys.executable or "", *flags, "-P", "-c", PROGRAM, str(os.getpid())]
+    return [sys.executable or "", *flags, "-P", "-c", CHILD_PROGRAM, str(os.getpid())]
+
+
+class ChildPool:
+    """At most ``size`` children that start, idle or work, and any number that leave.
+
+    Plain bookkeeping under one lock: it starts no process, runs nothing and waits for nothing. A
+    child that leaves no longer counts; the supervisor sees it to its end.
+
+    Attributes:
+        lock: Held by every method; whoever needs several in one step holds it around them.
+        starting, idle, leaving: The children in each state.
+        busy: The child that runs each attempt.
+        is_closed: No child is wanted any more.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.lock = threading.RLock()
+        self.starting: set[ChildProcess] = set()
+        self.idle: list[ChildProcess] = []
+        self.busy: dict[OpenAttempt, ChildProcess] = {}
+        self.leaving: set[ChildProcess] = set()
+        self.is_closed = False
+
+    def missing(self, waiting: int) -> int:
+        """Return how many children to start while so many attempts wait."""
+        with self.lock:
+            if self.is_closed:
+                return 0
+            there = len(self.starting) + len(self.idle) + len(self.busy)
+            return min(waiting - len(self.starting) - len(self.idle), self.size - there)
+
+    def add(self, child: ChildProcess) -> bool:
+        """Take in a child that starts; False when none is wanted any more: it leaves."""
+        with self.lock:
+            (self.leaving if self.is_closed else self.starting).add(child)
+            return not self.is_closed
+
+    def ready(self, child: ChildProcess) -> None:
+        """Note that a child has started, unless it is to leave."""
+        with self.lock:
+            if child in self.starting:
+                self.starting.discard(child)
+                self.idle.append(child)
+                child.kill_at = None
+
+    def assign(self, attempt: OpenAttempt) -> ChildProcess:
+        """Give an attempt to the child that was idle last, and return it. There must be one."""
+        with self.lock:
+            child = self.idle.pop()
+            child.take(attempt)
+            self.busy[attempt] = child
+            return child
+
+    def runs(self, child: ChildProcess, token: int) -> OpenAttempt | None:
+        """Return what a child runs, if that is its attempt ``token`` and nobody closed it."""
+        with self.lock:
+            return child.attempt if child.token == token else None
+
+    def ended(self, child: ChildProcess, token: int, *, is_worn: bool) -> OpenAttempt | None:
+        """Take an attempt from its child, which is idle or, when it is worn, leaves.
+
+        Returns: None when somebody closed that attempt before.
+        """
+        with self.lock:
+            attempt = self.runs(child, token)
+            if attempt is not None:
+                self._free(child, attempt)
+                if is_worn:
+                    self.leaving.add(child)
+                else:
+                    self.idle.append(child)
+            return attempt
+
+    def let_go(self, attempt: OpenAttempt) -> ChildProcess | None:
+        """Take an attempt from its child, which leaves; None if none runs it."""
+        with self.lock:
+            child = self.busy.get(attempt)
+            if child is not None and child.attempt is not None:
+                self._free(child, child.attempt)
+                self.leaving.add(child)
+            return child
+
+    def forget(self, child: ChildProcess) -> tuple[bool, OpenAttempt | None]:
+        """Drop a child that has ended; return whether it was starting, and what it ran."""
+        with self.lock:
+            was_starting, attempt = child in self.starting, child.attempt
+            if attempt is not None:
+                self._free(child, attempt)
+            self.starting.discard(child)
+            self.leaving.discard(child)
+            if child in self.idle:
+                self.idle.remove(child)
+            return was_starting, attempt
+
+    def close(self) -> list[ChildProcess]:
+        """Want no child any more; return those that start or idle, which leave now."""
+        with self.lock:
+            self.is_closed = True
+            unused = [*self.starting, *self.idle]
+            self.leaving.update(unused)
+            self.starting.clear()
+            self.idle.clear()
+            return unused
+
+    def unused(self) -> list[ChildProcess]:
+        """Return the children that start or leave."""
+        with self.lock:
+            return [*self.starting, *self.leaving]
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is no child left in any state."""
+        with self.lock:
+            return not (self.starting or self.idle or self.busy or self.leaving)
+
+    def _free(self, child: ChildProcess, attempt: OpenAttempt) -> None:
+        child.attempt = None
+        self.busy.pop(attempt, None)
+
+
+class ChildSupervisor:
+    """Keeps as many children as there is work for, in a thread of its own.
+
+    On Linux a child ends with the thread that started it, so that one thread starts them all and
+    lives for as long as any does.
+
+    Args:
+        make: Starts a process. Raises OSError when that cannot be.
+        waiting: Returns how many attempts wait for a child.
+        give_up: Called with a reason when no child comes up.
+        chores: Called with the monotonic time whenever the thread is up; each returns when it
+            wants to be called again, ``inf`` for not before the next ``wake``.
+        crashed: Called when the thread fails.
+    """
+
+    def __init__(
+        self,
+        pool: ChildPool,
+        clock: Clock,
+        *,
+        make: Callable[[], ChildProcess],
+        waiting: Callable[[], int],
+        give_up: Callable[[str], None],
+        chores: Sequence[Chore],
+        crashed: Callable[[BaseException], None],
+    ) -> None:
+        self._pool = pool
+        self._clock = clock
+        self._make, self._waiting = make, waiting
+        self._give_up, self._crashed = give_up, crashed
+        self._chores = (self._start_missing, *chores, self._kill_overdue)
+        self._tether = platforms.Tether()
+        self._wakeup = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._failed_starts = 0
+        self._start_at = 0.0
+
+    def start(self) -> None:
+        """Start the thread, unless it runs; only ever from one thread."""
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._main, name="nuvom-children", daemon=True)
+            self._thread.start()
+
+    def wake(self) -> None:
+        """Have it look again now."""
+        self._wakeup.set()
+
+    def close(self) -> None:
+        """Start no more children, and let those end that do nothing."""
+        for child in self._pool.close():
+            self.dismiss(child)
+        self.wake()
+
+    def join(self) -> None:
+        """Wait for the last child to end, no longer than a killed one takes."""
+        if self._thread is not None:
+            self._thread.join(max(GRACE_SECS, _LEAVE_SECS) + GRACE_SECS)
+
+    # ---- one child ----------------------------------------------------------------------
+
+    def end(self, child: ChildProcess, *, at_once: bool = False) -> None:
+        """Tell a leaving child to stop what it does, and see to it that it ends."""
+        now = self._clock.monotonic()
+        child.kill_at = now if at_once else now + GRACE_SECS
+        child.close()
+        self.wake()
+
+    def dismiss(self, child: ChildProcess) -> None:
+        """Let a leaving child end by itself."""
+        child.kill_at = self._clock.monotonic() + _LEAVE_SECS
+        child.leave()
+        self.wake()
+
+    def came_up(self, child: ChildProcess) -> None:
+        """Note that a child has started."""
+        self._failed_starts = 0
+        self._pool.ready(child)
+
+    def failed_to_start(self, how: str) -> None:
+        """Try again after a while; give up after some times."""
+        _LOG.warning(
+            "a child of the process lane did not start: %s", how, extra={"event": "child.failed"}
+        )
+        tries = self._failed_starts
+        self._failed_starts += 1
+        if tries < len(_START_WAITS_SECS):
+            self._start_at = self._clock.monotonic() + _START_WAITS_SECS[tries]
+        else:
+            self._failed_starts = 0
+            self._give_up(f"no child process could be started for it: {how}")
+        self.wake()
+
+    # ---- the thread ---------------------------------------------------------------------
+
+    def _main(self) -> None:
+        try:
+            while not (self._pool.is_closed and self._pool.is_empty):
+                self._wakeup.clear()
+                now = self._clock.monotonic()
+                next_at = min(chore(now) for chore in self._chores)
+                secs = None if next_at == inf else max(0.0, next_at - self._clock.monotonic())
+                self._clock.wait(self._wakeup, secs)
+        except Exception as error:  # noqa: BLE001  # outermost: a fault of the engine must not pass in silence
+            self._crashed(error)
+
+    def _start_missing(self, now: float) -> float:
+        while self._pool.missing(self._waiting()) > 0:
+            if now < self._start_at:
+                return self._start_at
+            try:
+                child = self._make()
+            except OSError as error:
+                self.failed_to_start(str(error))
+                continue
+            child.tie_to(self._tether)
+            child.kill_at = now + _START_SECS
+            if not self._pool.add(child):  # the lane was stopped meanwhile
+                child.kill_at = now
+            child.talk()
+        return inf
+
+    def _kill_overdue(self, now: float) -> float:
+        """Kill the children whose time is over."""
+        next_at = inf
+        for child in self._pool.unused():
+            if child.kill_at is not None and now >= child.kill_at:
+                child.kill()
+                child.kill_at = now + GRACE_SECS  # and again: nothing else is left to do
+            next_at = min(next_at, child.kill_at or inf)
+        return next_at

@@ -11,13 +11,17 @@ import os
 import sys
 import threading
 import traceback
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from nuvom.core.record import StoredError
 from nuvom.errors import NuvomError
+from nuvom.host.fork import drop_at_fork
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import FrameType, TracebackType
+
+R = TypeVar("R")
 
 _MESSAGE_CHARS = 8_192
 _TRACEBACK_CHARS = 65_536
@@ -59,37 +63,60 @@ def fingerprint(task: str, type_name: str, frames: TracebackType | None = None) 
     return blake2b(text.encode("utf-8", "replace"), digest_size=6).hexdigest()
 
 
-class _Uncollected:
-    """Holds back the garbage collector.
+class _Walks:
+    """Lets one thread at a time walk over the stacks of others, without garbage collection.
 
     Before Python 3.12 a collection may begin where a frame object is made, and its callbacks may
     let other threads run there: the frame of a thread that goes on is then read when it is gone.
+    Two walks at once would switch the collection on again in each other's midst.
     """
 
-    def __enter__(self) -> None:
-        self._was_enabled = gc.isenabled()
-        gc.disable()
+    def __init__(self) -> None:
+        self._lock = threading.RLock()  # a signal handler may walk in the midst of a walk
+        self._holds_back = False
+        drop_at_fork(self)
 
-    def __exit__(self, *_: object) -> None:
-        if self._was_enabled:
+    def run(self, walk: Callable[[], R]) -> R:
+        """Return ``walk()``."""
+        with self._lock:
+            if not gc.isenabled():
+                return walk()
+            self._holds_back = True
+            gc.disable()
+            try:
+                return walk()
+            finally:
+                self._holds_back = False
+                gc.enable()
+
+    def drop_in_child(self) -> None:
+        """End a walk of the parent's in a forked process, where nobody goes on with it."""
+        self._lock = threading.RLock()
+        if self._holds_back:
+            self._holds_back = False
             gc.enable()
+
+
+_WALKS = _Walks()
 
 
 def current_frames() -> dict[int, FrameType]:
     """Return the innermost frame of each thread, by thread ident."""
-    with _Uncollected():
-        return sys._current_frames()  # noqa: SLF001  # documented, and the only way to them
+    return _WALKS.run(sys._current_frames)  # noqa: SLF001  # documented, and the only way to them
 
 
 def stack_of(frame: FrameType) -> str:
     """Return the stack that a thread is in, as text; ``frame`` of ``sys._current_frames()``."""
-    frames: list[tuple[FrameType, int]] = []
-    at: FrameType | None = frame
-    with _Uncollected():
+
+    def walk() -> list[tuple[FrameType, int]]:
+        frames = []
+        at: FrameType | None = frame
         while at is not None:
             frames.append((at, at.f_lineno))
             at = at.f_back
-    return _shown(traceback.StackSummary.extract(reversed(frames)).format())
+        return frames
+
+    return _shown(traceback.StackSummary.extract(reversed(_WALKS.run(walk))).format())
 
 
 def stack_of_coroutine(coroutine: object) -> str:

@@ -7,6 +7,7 @@ worker's part. Knows no backend, no signal, no command line.
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from contextvars import copy_context
 from math import inf
 from sys import exception
@@ -31,8 +32,8 @@ from nuvom.core.retry import decide
 from nuvom.core.signals import Discard, Retry, Snooze
 from nuvom.errors import NuvomError, ResultTooLarge, TaskImportFailed
 from nuvom.events import EventBus, HookFailed, JobStarted
+from nuvom.execution.attempts import BoundTask, EncodedValue
 from nuvom.execution.failures import fingerprint, stored_error
-from nuvom.execution.running import KeptElsewhere, Prepared
 from nuvom.host.fork import drop_at_fork, end_forked
 
 if TYPE_CHECKING:
@@ -43,12 +44,13 @@ if TYPE_CHECKING:
     from nuvom.config.settings import Settings
     from nuvom.core.clock import Clock
     from nuvom.core.guard import Closable, Guard
-    from nuvom.execution.running import RunningJob
+    from nuvom.execution.attempts import OpenAttempt
     from nuvom.registry.registry import Registry
     from nuvom.serialization.base import Codec
 
 _SUCCESS = JobStatus.SUCCESS  # a member of an enum takes long to look up in Python 3.11
 _set_current = current.set  # else Python 3.11 makes a method object for each job
+_ALONE = nullcontext()
 LATE_SECS = 0.1  # after a deadline: who should have closed the attempt could not
 _WORDS = {
     Failed: "failure",
@@ -64,6 +66,7 @@ class JobRunner:
     """Turns a claimed job into the settlement that closes it.
 
     Attributes:
+        known: Names of the tasks that were bound so far, by lane.
         bus: Hears of starts and of hooks that fail; its companions go along with jobs.
         refused: Names of tasks that this worker does not have; it asks for none of them again.
         has_hooks: Some task of this worker has hooks.
@@ -88,8 +91,8 @@ class JobRunner:
         self._clock = clock
         self._rng = rng
         self._mark_started = mark_started
-        self._prepared: dict[str, Prepared] = {}
-        self._known: dict[str, list[str]] = {}
+        self._tasks: dict[str, BoundTask] = {}
+        self.known: dict[str, list[str]] = {}
         self._context = copy_context()
         self.refused: dict[str, str] = {}
         self._slow_imports: dict[str, Callable[[], bool]] = {}
@@ -102,57 +105,60 @@ class JobRunner:
 
     # ---- the steps ----------------------------------------------------------------------
 
-    def resolve(self, running: RunningJob) -> Prepared | None:
+    def resolve(self, attempt: OpenAttempt) -> BoundTask | None:
         """Return the job's task, importing its module if needed; None when there is none."""
-        name = running.record.func_name
-        prepared = self._prepared.get(name)
-        if prepared is None and not self._refuses(name):
+        name = attempt.record.func_name
+        task = self._tasks.get(name)
+        if task is None and not self._refuses(name):
             if self._registry.get(name) is None:
                 # Its module's code runs now: a job that ends the worker so is charged with it.
-                self._mark_started(running.record)
-            prepared = self._prepare(name)
-        return prepared
+                self._mark_started(attempt.record)
+            task = self._bind(name)
+        return task
 
-    def run(self, running: RunningJob, guard: Guard | None = None) -> Settlement:
+    def run(self, attempt: OpenAttempt, guard: Guard | None = None) -> Settlement:
         """Run a job in this thread and return what closes its attempt. Never raises.
 
         Args:
             guard: Of this thread, if it may be interrupted.
         """
-        prepared, record = running.prepared, running.record
-        self.begin(running)
+        task, record = attempt.task, attempt.record
+        self.begin(attempt)
         try:
-            call = prepared.decode(record.args, record.kwargs)
-            value = self._context.copy().run(_call, self, running, guard, call)
+            call = task.decode(record.args, record.kwargs)
+            value = self._context.copy().run(_call, self, attempt, guard, call)
         except BaseException as error:  # noqa: BLE001  # user code: any failure is an outcome
-            return self.failed(running, error)
-        return self.succeeded(running, value)
+            return self.failed(attempt, error)
+        return self.succeeded(attempt, value)
 
-    def begin(self, running: RunningJob) -> None:
+    def begin(self, attempt: OpenAttempt) -> None:
         """Note the start, durably enough to outlive this process, and set the deadline."""
-        record = running.record
+        record = attempt.record
         self._mark_started(record)
-        running.started_at = self._clock.now()
+        attempt.started_at = self._clock.now()
         if record.timeout_secs is not None:
-            running.deadline = self._clock.monotonic() + record.timeout_secs
+            attempt.deadline = self._clock.monotonic() + record.timeout_secs
         if JobStarted in self.bus.active:
-            self.bus.emit(JobStarted(record, running.worker, running.prepared.lane))
+            self.bus.emit(JobStarted(record, attempt.worker, attempt.task.lane))
 
-    def before(self, running: RunningJob) -> None:
-        """Call ``before_job``; its failure is reported and changes nothing."""
-        hook = running.prepared.options.before_job
+    def before(self, attempt: OpenAttempt) -> None:
+        """Call ``before_job``, in the context of the task; its failure changes nothing."""
+        hook = attempt.task.before_job
         if hook is not None:
-            self._hook("before_job", running, hook, running)
+            self._hook("before_job", attempt, hook, attempt)
+
+    def before_elsewhere(self, attempt: OpenAttempt) -> None:
+        """Call ``before_job`` for code that a child process is about to run."""
+        hook = attempt.task.before_job
+        if hook is not None:
+            self._hook_in_context("before_job", attempt, hook)
 
     # ---- companions ---------------------------------------------------------------------
 
-    @property
-    def has_companions(self) -> bool:
-        """Whether something goes along with the jobs that run here."""
-        return bool(self.bus.companions)
-
-    def accompanied(self, record: JobRecord) -> AbstractContextManager[None]:
+    def accompanied(self, record: JobRecord) -> AbstractContextManager[object]:
         """Return the context in which the code of a job runs."""
+        if not self.bus.companions:
+            return _ALONE
         return run_by(self.bus.companions, record, self.bus.report)
 
     def handed_over(self, record: JobRecord) -> JobRecord:
@@ -163,67 +169,69 @@ class JobRunner:
 
     # ---- outcomes -----------------------------------------------------------------------
 
-    def succeeded(self, running: RunningJob, value: Any) -> Settlement:
+    def succeeded(self, attempt: OpenAttempt, value: Any) -> Settlement:
         """Return the SUCCESS that keeps ``value``, or a failure when it cannot be kept.
 
         Also a timeout, where nobody could close the attempt in time: code that holds the GIL
         holds up the watchdogs as well.
         """
-        prepared, record = running.prepared, running.record
-        if running.deadline < inf and self._clock.monotonic() > running.deadline + LATE_SECS:
-            return self.timed_out(running, None)
+        task, record = attempt.task, attempt.record
+        if attempt.deadline < inf and self._clock.monotonic() > attempt.deadline + LATE_SECS:
+            return self.timed_out(attempt, None)
         data = None
         if record.store_result:
             try:
-                data = prepared.encode(value)
+                data = task.encode(value)
             except BaseException as error:  # noqa: BLE001  # the value's own code may run: any failure is an outcome
-                return self.failed(running, error)
+                return self.failed(attempt, error)
             if len(data) > self._max_result_bytes:
                 refusal = ResultTooLarge(record.func_name, len(data), self._max_result_bytes)
-                return self.failed(running, refusal)
-        if prepared.has_hooks and not running.is_closed:  # no other thread comes in between
-            running.kept = value
-        children = running.children
+                return self.failed(attempt, refusal)
+        if task.has_hooks and not attempt.is_closed:  # no other thread comes in between
+            attempt.kept = value
+        children = attempt.children
         return Settlement(
             record,
             _SUCCESS,
             data,
-            running.started_at,
+            attempt.started_at,
             self._clock.now(),
             children=tuple(children) if children else (),
         )
 
-    def failed(self, running: RunningJob, error: BaseException) -> Settlement:
+    def failed(self, attempt: OpenAttempt, error: BaseException) -> Settlement:
         """Return what follows from an exception, of the task's or of the engine's around it."""
-        if running.prepared.has_hooks and not running.is_closed:
-            running.kept = error
-        outcome = self._outcome_of(running.record, error)
-        return self.settlement(running, outcome, running.prepared.options)
+        if attempt.task.has_hooks and not attempt.is_closed:
+            attempt.kept = error
+        outcome = self._outcome_of(attempt.record, error)
+        return self.settlement(attempt, outcome, attempt.task.options)
 
-    def timed_out(self, running: RunningJob, stack: str | None) -> Settlement:
+    def timed_out(self, attempt: OpenAttempt, stack: str | None) -> Settlement:
         """Return what follows from a passed deadline; ``stack`` is where the code was."""
-        record = running.record
+        record = attempt.record
         name = "TimeoutError"
         message = f"timed out after {record.timeout_secs:g} s"
         error = StoredError(name, message, stack, fingerprint(record.func_name, name))
-        if running.prepared.has_hooks:
-            running.kept = TimeoutError(message)
-        return self.settlement(running, TimedOut(error), running.prepared.options)
+        if attempt.task.has_hooks:
+            attempt.kept = TimeoutError(message)
+        return self.settlement(attempt, TimedOut(error), attempt.task.options)
 
-    def unknown(self, running: RunningJob) -> Settlement:
+    def unknown(self, attempt: OpenAttempt) -> Settlement:
         """Return the PARKED that keeps a job for a worker that has its task."""
-        reason = self.refused.get(running.record.func_name, "no such task here")
-        return self.settlement(running, UnknownTask(reason), TaskOptions())
+        reason = self.refused.get(attempt.record.func_name, "no such task here")
+        return self.settlement(attempt, UnknownTask(reason), TaskOptions())
 
-    def settlement(self, running: RunningJob, outcome: Outcome, options: TaskOptions) -> Settlement:
+    def settlement(
+        self, attempt: OpenAttempt, outcome: Outcome, options: TaskOptions
+    ) -> Settlement:
         """Return the settlement that ``outcome`` and the retry policy lead to."""
         now = self._clock.now()
-        verdict = decide(outcome, running.record, options, now=now, rng=self._rng)
+        verdict = decide(outcome, attempt.record, options, now=now, rng=self._rng)
         return Settlement(
-            running.record,
+            attempt.record,
             verdict.status,
             None,
-            running.started_at,
+            attempt.started_at,
             now,
             outcome=_WORDS[type(outcome)],
             error=getattr(outcome, "error", None),
@@ -250,32 +258,35 @@ class JobRunner:
 
     # ---- hooks after the commit ---------------------------------------------------------
 
-    def after_settled(self, running: RunningJob, status: JobStatus) -> None:
+    def after_settled(self, attempt: OpenAttempt, status: JobStatus) -> None:
         """Call ``after_job`` or ``on_error``, once the settlement is committed."""
-        kept, running.kept = running.kept, None
-        options = running.prepared.options
-        if isinstance(kept, KeptElsewhere):
-            kept.settled(status)
-            return
+        kept, attempt.kept = attempt.kept, None
+        options = attempt.task.options
         if status is JobStatus.SUCCESS and not isinstance(kept, BaseException):
             if options.after_job is not None:
-                self._run_hook("after_job", running, options.after_job, kept)
+                self._after_job(attempt, options.after_job, kept)
         elif options.on_error is not None and _is_failure(kept):
-            self._run_hook("on_error", running, options.on_error, kept)
+            self._hook_in_context("on_error", attempt, options.on_error, kept)
 
-    def _run_hook(
-        self, name: str, running: RunningJob, hook: Callable[..., Any], value: Any
-    ) -> None:
-        self._context.copy().run(self._hook_in_context, name, running, hook, value)
+    def _after_job(self, attempt: OpenAttempt, hook: Callable[[Any], Any], value: Any) -> None:
+        if isinstance(value, EncodedValue):
+            if value.fault is not None:
+                self.bus.emit(HookFailed(attempt.record, "after_job", value.fault))
+                return
+            decode, data = attempt.task.decode_result, value.data
+            self._hook_in_context("after_job", attempt, lambda: hook(data and decode(data)))
+            return
+        self._hook_in_context("after_job", attempt, hook, value)
 
     def _hook_in_context(
-        self, name: str, running: RunningJob, hook: Callable[..., Any], value: Any
+        self, name: str, attempt: OpenAttempt, hook: Callable[..., Any], *args: Any
     ) -> None:
-        _set_current(running)
-        self._hook(name, running, hook, UserCall(), value)
+        context = self._context.copy()
+        context.run(_set_current, attempt)
+        context.run(self._hook, name, attempt, hook, UserCall(), *args)
 
     def _hook(
-        self, name: str, running: RunningJob, hook: Callable[..., Any], code: Closable, *args: Any
+        self, name: str, attempt: OpenAttempt, hook: Callable[..., Any], code: Closable, *args: Any
     ) -> None:
         try:
             guard = of_thread.guard
@@ -288,24 +299,24 @@ class JobRunner:
                 if self.is_forked:
                     end_forked(exception())
         except BaseException as error:  # noqa: BLE001  # user code: a hook never changes the outcome
-            stored = stored_error(running.record.func_name, error)
-            self.bus.emit(HookFailed(running.record, name, stored))
+            stored = stored_error(attempt.record.func_name, error)
+            self.bus.emit(HookFailed(attempt.record, name, stored))
 
-    # ---- preparing ----------------------------------------------------------------------
+    # ---- binding tasks ----------------------------------------------------------------------
 
-    def _prepare(self, name: str) -> Prepared | None:
+    def _bind(self, name: str) -> BoundTask | None:
         self._slow_imports.pop(name, None)
         try:
-            prepared = Prepared(self._registry.resolve(name), self._codec)
+            task = BoundTask(self._registry.resolve(name), self._codec)
         except NuvomError as error:
             self.refused[name] = error.what
             if isinstance(error, TaskImportFailed) and error.is_over is not None:
                 self._slow_imports[name] = error.is_over
             return None
-        self.has_hooks = self.has_hooks or prepared.has_hooks
-        self._prepared[name] = prepared
-        self._known.setdefault(prepared.lane, []).append(name)
-        return prepared
+        self.has_hooks = self.has_hooks or task.has_hooks
+        self._tasks[name] = task
+        self.known.setdefault(task.lane, []).append(name)
+        return task
 
     def _refuses(self, name: str) -> bool:
         """Whether a task cannot be had here; an import that has ended meanwhile is tried again."""
@@ -313,6 +324,11 @@ class JobRunner:
         if is_over is not None and is_over():
             self.refused.pop(name, None)
         return name in self.refused
+
+    @property
+    def has_async(self) -> bool:
+        """Whether any task of this worker is known to be a coroutine."""
+        return self._registry.has_async
 
     @property
     def awaits_import(self) -> bool:
@@ -326,31 +342,27 @@ class JobRunner:
             self._slow_imports.pop(name, None)  # its jobs were woken the last time
         return [name for name in self._registry.names() if not self._refuses(name)]
 
-    def known(self, lane: str) -> list[str]:
-        """Return the names of the prepared tasks that run on ``lane``."""
-        return self._known.get(lane, [])
-
 
 def _call(
     runner: JobRunner,
-    running: RunningJob,
+    attempt: OpenAttempt,
     guard: Guard | None,
     call: tuple[tuple[Any, ...], dict[str, Any]],
 ) -> Any:
-    _set_current(running)
-    prepared = running.prepared
+    _set_current(attempt)
+    task = attempt.task
     args, kwargs = call
-    if prepared.has_hooks:
-        runner.before(running)
-        if running.is_cancelled:
+    if task.before_job is not None:
+        runner.before(attempt)
+        if attempt.is_cancelled:
             return None  # closed while the hook ran: whatever follows is dropped
-    if runner.bus.companions:
-        with runner.accompanied(running.record):
-            return _call_function(runner, running, guard, call)
     try:
+        if runner.bus.companions:
+            with runner.accompanied(attempt.record):
+                return _call_function(runner, attempt, guard, call)
         if guard is not None:
-            return guard.outside(running, prepared.func, args, kwargs)
-        return prepared.func(*args, **kwargs)
+            return guard.outside(attempt, task.func, args, kwargs)
+        return task.func(*args, **kwargs)
     finally:
         if runner.is_forked:
             end_forked(exception())
@@ -358,7 +370,7 @@ def _call(
 
 def _call_function(
     runner: JobRunner,
-    running: RunningJob,
+    attempt: OpenAttempt,
     guard: Guard | None,
     call: tuple[tuple[Any, ...], dict[str, Any]],
 ) -> Any:
@@ -366,10 +378,10 @@ def _call_function(
     args, kwargs = call
     try:
         if guard is not None:
-            return guard.outside(running, running.prepared.func, args, kwargs)
-        return running.prepared.func(*args, **kwargs)
+            return guard.outside(attempt, attempt.task.func, args, kwargs)
+        return attempt.task.func(*args, **kwargs)
     finally:
-        if runner.is_forked:
+        if runner.is_forked:  # first: what the companions would do is the parent's
             end_forked(exception())
 
 

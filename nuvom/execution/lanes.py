@@ -1,4 +1,4 @@
-"""What the worker asks of a lane, and what a lane asks of the worker.
+"""What a worker's parts share, what it asks of a lane, and what a lane asks of it.
 
 A lane is the only place where task code runs: threads, the event loop, or child processes. It
 turns attempts into settlements and never lets an exception out.
@@ -6,56 +6,93 @@ turns attempts into settlements and never lets an exception out.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+import logging
+import sys
+import threading
+from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Protocol
 
-from nuvom.errors import InvalidSetting
+from nuvom.errors import InvalidSetting, Refused
+from nuvom.log import get_logger, log_event
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
+    from nuvom.config.settings import Settings
     from nuvom.core.clock import Clock
     from nuvom.core.outcome import Settlement
+    from nuvom.events import EventBus
+    from nuvom.execution.attempts import AttemptServices, OpenAttempt, OpenAttempts
     from nuvom.execution.job_runner import JobRunner
-    from nuvom.execution.running import InHand, RunningJob
+    from nuvom.execution.settlement import Stores
+    from nuvom.queue_backends.base import BaseJobQueue
+
+_LOG = get_logger("nuvom.worker")
+# The program of a child process. A child imports what its worker would: the path comes first,
+# before anything of ours is found. It is read byte by byte, to leave the frames behind it alone.
+CHILD_PROGRAM = (
+    "import sys, json; sys.path[:] = json.loads(sys.stdin.buffer.raw.readline()); "
+    "from nuvom.execution.child import main; main()"
+)
 
 
-class Shop(NamedTuple):
-    """What lanes share with their worker.
+@dataclass(frozen=True, slots=True)
+class WorkerContext:
+    """What the parts of one worker share.
 
     Attributes:
-        runner: Makes settlements of what happens.
-        in_hand: Whoever takes an attempt out of it closes the attempt.
-        starts: Called before an attempt starts; False when somebody has closed it meanwhile, or
-            its lease has run out (the process was stopped, the machine slept).
-        finish: Called, from any thread, with each closed attempt and what closes it; never
-            blocks.
-        idle: Called when a lane has run out of work.
-        crashed: Called when the engine itself failed in a lane; the worker stops.
-        settle: Does as ``finish``, but may block: for who has nothing else to do. None: nobody
-            settles but the pump.
+        worker: The worker's id, under which it claims.
+        services: What running code may ask of its worker.
+        lease_secs: How long a claim holds without a heartbeat; ``inf`` where nothing is leased.
     """
 
+    worker: str
+    services: AttemptServices
+    queue: BaseJobQueue
+    stores: Stores
     runner: JobRunner
-    in_hand: InHand
-    starts: Callable[[RunningJob], bool]
+    settings: Settings
     clock: Clock
-    finish: Callable[[RunningJob, Settlement], None]
-    idle: Callable[[], None]
-    crashed: Callable[[BaseException], None]
-    settle: Callable[[RunningJob, Settlement], None] | None = None
+    bus: EventBus
+    attempts: OpenAttempts
+    lease_secs: float
+
+
+class LaneHost(Protocol):
+    """What a lane tells its worker, from any thread. Only ``settle_now`` may block."""
+
+    def may_start(self, attempt: OpenAttempt) -> bool:
+        """Return whether an attempt may start.
+
+        False when somebody has closed it meanwhile, or when its lease has run out (the process
+        was stopped, the machine slept). Asked at a moment from which on ``close_attempt`` finds
+        the attempt: so none that somebody else has closed is ever run.
+        """
+        ...
+
+    def finish(self, attempt: OpenAttempt, settlement: Settlement) -> None:
+        """Take a closed attempt, and what closes it."""
+        ...
+
+    def settle_now(self, attempt: OpenAttempt, settlement: Settlement) -> None:
+        """Do as ``finish``, or settle the attempt in this thread, which has nothing else to do."""
+        ...
+
+    def idle(self) -> None:
+        """Note that a lane has run out of work."""
+        ...
+
+    def crashed(self, error: BaseException) -> None:
+        """Stop the worker, since the engine itself failed in a lane."""
+        ...
 
 
 class Lane(Protocol):
-    """A way to run attempts. ``submit``, ``close_attempt`` and ``take_back`` never block.
-
-    Before it starts an attempt a lane asks ``Shop.starts``, at a moment from which on
-    ``close_attempt`` finds the attempt: so none that somebody else has closed is ever run.
-    """
-
-    name: str
+    """A way to run attempts. ``submit``, ``close_attempt`` and ``take_back`` never block."""
 
     def start(self) -> None:
-        """Make the slots; once."""
+        """Start what is needed from the beginning; once."""
         ...
 
     def stop(self) -> None:
@@ -74,15 +111,15 @@ class Lane(Protocol):
         """Return how many submitted attempts have not started."""
         ...
 
-    def submit(self, work: list[RunningJob]) -> None:
-        """Run these attempts, in order, as slots get free."""
+    def submit(self, work: list[OpenAttempt]) -> None:
+        """Run these attempts, in order, as slots become free."""
         ...
 
-    def take_back(self) -> list[RunningJob]:
+    def take_back(self) -> list[OpenAttempt]:
         """Return, and forget, all submitted attempts that have not started."""
         ...
 
-    def close_attempt(self, running: RunningJob) -> None:
+    def close_attempt(self, attempt: OpenAttempt) -> None:
         """Stop the code of an attempt that somebody else closed, as far as the lane can."""
         ...
 
@@ -95,8 +132,32 @@ class Lane(Protocol):
         ...
 
     def run_hook(self, hook: Callable[[], Any]) -> None:
-        """Run user code after a commit, in a slot."""
+        """Run a hook after the commit; it may block."""
         ...
+
+
+def make_lane(name: str, slots: int, context: WorkerContext, host: LaneHost) -> Lane:
+    """Return a new lane: ``thread``, ``async`` or ``process``.
+
+    Its code is loaded only now. Most workers need neither an event loop nor child processes, and
+    these take a sixth of a worker's start to load.
+    """
+    module = import_module(f"nuvom.execution.{name}_lane")
+    lane: Lane = getattr(module, f"{name.capitalize()}Lane")(slots, context, host)
+    return lane
+
+
+def run_in_thread(hook: Callable[[], Any]) -> None:
+    """Call a hook in a thread of its own, in a lane whose slots must not wait for it."""
+    threading.Thread(target=hook, name="nuvom-hook", daemon=True).start()
+
+
+def log_stacks(lanes: Iterable[Lane]) -> None:
+    """Write where each running job is into the log."""
+    for lane in lanes:
+        for job_id, stack in lane.stacks().items():
+            fields = {"job_id": job_id, "traceback": stack}
+            log_event(_LOG, logging.INFO, "worker.stacks", "where a job is", fields=fields)
 
 
 def slots_for(name: str, given: int | None, default: int) -> int:
@@ -109,3 +170,18 @@ def slots_for(name: str, given: int | None, default: int) -> int:
     if given < 1:
         raise InvalidSetting(name, given, "1 or more", origin="Worker()")
     return given
+
+
+def is_child() -> bool:
+    """Return whether this process is a child of a process lane."""
+    return CHILD_PROGRAM in sys.orig_argv
+
+
+def refuse_in_child() -> None:
+    """Raises: Refused: this process is a child of a process lane, and would start another."""
+    if is_child():
+        raise Refused(
+            "a child of the process lane was about to start a worker",
+            "A module with tasks must start none when it is imported: put that part of it "
+            "under `if __name__ == '__main__':`.",
+        )

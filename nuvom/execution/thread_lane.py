@@ -11,20 +11,21 @@ from __future__ import annotations
 import logging
 import threading
 from collections import deque
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 from nuvom.core.guard import Guard
+from nuvom.execution.attempts import GONE, OpenAttempt
 from nuvom.execution.failures import current_frames, stack_of
-from nuvom.execution.running import RunningJob
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from nuvom.core.guard import Closable
-    from nuvom.execution.lanes import Shop
+    from nuvom.execution.lanes import LaneHost, WorkerContext
 
-_TICK_SECS = 0.05  # how late a deadline may be noticed
-_IDLE_TICK_SECS = 0.5
+_LOOK_SECS = 0.05  # until code is told again, or an attempt is looked at that is about to start
+_IDLE_LOOK_SECS = 0.5
 _HOOK_SECS = 30.0  # for a hook after the commit, whose slot then goes to others
 _LOG = logging.getLogger("nuvom.worker")
 
@@ -32,7 +33,7 @@ _LOG = logging.getLogger("nuvom.worker")
 class ThreadLane:
     """Runs attempts in ``slots`` threads.
 
-    All slots take from one queue, so that nobody waits behind a slow job. An idle slot sleeps
+    All slots take from one queue, so that no job waits behind a slow one. An idle slot sleeps
     on a lock of its own; whoever brings work wakes one, and each wakes the next if work is left.
 
     Attributes:
@@ -41,12 +42,10 @@ class ThreadLane:
             do not wake each other, and whoever sees the backlog stand still calls ``nudge``.
     """
 
-    name = "thread"
-
-    def __init__(self, slots: int, shop: Shop) -> None:
+    def __init__(self, slots: int, context: WorkerContext, host: LaneHost) -> None:
         self.size = slots
-        self._shop = shop
-        self._ready: deque[RunningJob | Callable[[], Any]] = deque()
+        self._context, self._host, self._clock = context, host, context.clock
+        self._ready: deque[OpenAttempt | Callable[[], Any]] = deque()
         self._idle: deque[_Slot] = deque()
         self._slots: set[_Slot] = set()
         self._left_behind: list[_Slot] = []
@@ -55,11 +54,12 @@ class ThreadLane:
         self.is_thrifty = False
         self._is_stopping = False
         self._watch = threading.Event()
+        self._looks_at = inf  # the watchdog, next
 
     # ---- the lane's contract ------------------------------------------------------------
 
     def start(self) -> None:
-        """Make the slots and the watchdog."""
+        """Start the slots and the watchdog."""
         for _ in range(self.size):
             self._add_slot()
         threading.Thread(target=self._watch_deadlines, name="nuvom-watchdog", daemon=True).start()
@@ -83,78 +83,76 @@ class ThreadLane:
         """Return how many attempts wait for a slot."""
         return len(self._ready)
 
-    def submit(self, work: list[RunningJob]) -> None:
-        """Run these attempts, in order, as slots get free."""
+    def submit(self, work: list[OpenAttempt]) -> None:
+        """Run these attempts, in order, as slots become free."""
         self._ready.extend(work)
-        self._wake_one()
+        self.nudge()
 
     def nudge(self) -> None:
-        """Wake one more slot."""
-        self._wake_one()
+        """Wake one more slot; when all are busy, the next to finish takes the work."""
+        try:
+            slot = self._idle.popleft()
+        except IndexError:
+            return
+        slot.wake()
 
     def run_hook(self, hook: Callable[[], Any]) -> None:
         """Run a hook in a slot, before the jobs that wait."""
         self._ready.appendleft(hook)
-        self._wake_one()
+        self.nudge()
 
-    def take_back(self) -> list[RunningJob]:
+    def take_back(self) -> list[OpenAttempt]:
         """Return, and forget, all attempts that wait for a slot."""
-        taken: list[RunningJob] = []
+        taken: list[OpenAttempt] = []
         hooks = []
         while self._ready:
             try:
                 work = self._ready.pop()
             except IndexError:  # a slot was faster
                 break
-            if isinstance(work, RunningJob):
+            if isinstance(work, OpenAttempt):
                 taken.append(work)
             else:
                 hooks.append(work)
         self._ready.extend(reversed(hooks))
         return taken[::-1]
 
-    def close_attempt(self, running: RunningJob) -> None:
+    def close_attempt(self, attempt: OpenAttempt) -> None:
         """Give the slot of a closed attempt to another thread, and tell the old one."""
-        running.is_cancelled = running.is_closed = True
+        attempt.is_cancelled = attempt.is_closed = True
         with self._replacing:
             for slot in list(self._slots):
-                if slot.running is running:
-                    self._replace(slot, running)
+                if slot.attempt is attempt:
+                    self._replace(slot, attempt)
 
     def stacks(self) -> dict[str, str]:
         """Return the stack of each busy slot, by job id."""
         frames = current_frames()
         found = {}
         for slot in list(self._slots):
-            running, frame = slot.running, frames.get(slot.ident)
-            if running is not None and frame is not None:
-                found[running.record.id] = stack_of(frame)
+            attempt, frame = slot.attempt, frames.get(slot.ident)
+            if attempt is not None and frame is not None:
+                found[attempt.record.id] = stack_of(frame)
         return found
 
     def stuck(self) -> int:
         """Return how many threads still run the code of a closed attempt."""
-        self._left_behind = [slot for slot in self._left_behind if slot.is_alive()]
+        if self._left_behind:
+            self._left_behind = [slot for slot in self._left_behind if slot.is_alive()]
         return len(self._left_behind)
 
     # ---- slots --------------------------------------------------------------------------
 
     def _add_slot(self) -> None:
-        slot = _Slot(self._serve, self._shop.crashed)
+        slot = _Slot(self._serve, self._host.crashed)
         self._slots.add(slot)
         slot.start()
 
-    def _wake_one(self) -> None:
-        try:
-            slot = self._idle.popleft()
-        except IndexError:  # all are busy: the next to finish takes the work
-            return
-        slot.wake()
-
     def _serve(self, slot: _Slot) -> None:
         """Run attempts until the lane stops, or until somebody else closed this slot's attempt."""
-        ready, idle, shop = self._ready, self._idle, self._shop
-        starts, run, take = shop.starts, shop.runner.run, shop.in_hand.take
-        settle = shop.settle or shop.finish
+        ready, idle, host = self._ready, self._idle, self._host
+        may_start, run, settle = host.may_start, self._context.runner.run, host.settle_now
+        close = self._context.attempts.unclosed.pop
         guard = slot.guard
         work = settlement = None
         while not self._is_stopping:
@@ -162,45 +160,49 @@ class ThreadLane:
                 work = ready.popleft()
             except IndexError:
                 work = settlement = None  # a result may be large, and this slot sleep for long
-                shop.idle()
-                idle.append(slot)
-                if not ready or not self._leaves_idle(slot):
-                    slot.sleep()
+                host.idle()
+                self._sleep(slot)
                 continue
             if ready and idle and not self.is_thrifty:
-                self._wake_one()
-            if not isinstance(work, RunningJob):
+                self.nudge()
+            if not isinstance(work, OpenAttempt):
                 if not self._call(slot, work):
                     return
                 continue
-            slot.running = work  # first: from now on its closer finds it here
-            if starts(work):
+            slot.attempt = work  # first: from now on its closer finds it here
+            if work.record.timeout_secs is not None:
+                self._expect(work.record.timeout_secs)
+            if may_start(work):
                 settlement = run(work, guard)
-                if take(work):
-                    slot.running = None
+                if close(work, GONE) is None:
+                    slot.attempt = None
                     settle(work, settlement)
                     continue
             if not self._is_kept(slot):
                 return
 
-    def _leaves_idle(self, slot: _Slot) -> bool:
-        """Stay up for work that came while lying down; False when a waker has picked this slot."""
-        try:
-            self._idle.remove(slot)
-        except ValueError:
-            return False
-        return True
+    def _sleep(self, slot: _Slot) -> None:
+        """Sleep until there is work, unless some came meanwhile."""
+        self._idle.append(slot)
+        if self._ready:
+            try:
+                self._idle.remove(slot)
+            except ValueError:  # somebody is waking this slot
+                pass
+            else:
+                return
+        slot.sleep()
 
     def _call(self, slot: _Slot, hook: Callable[[], Any]) -> bool:
         """Call a hook; return whether this slot goes on."""
-        slot.hook_ends_at = self._shop.clock.monotonic() + _HOOK_SECS
+        slot.hook_ends_at = self._clock.monotonic() + _HOOK_SECS
         hook()
         return self._is_kept(slot)
 
     def _is_kept(self, slot: _Slot) -> bool:
         """Clear a slot whose work somebody else may have closed; False when it was replaced."""
         with self._replacing:
-            slot.running = slot.hook_ends_at = None
+            slot.attempt = slot.hook_ends_at = None
             return slot in self._slots
 
     def _replace(self, slot: _Slot, code: Closable | None) -> None:
@@ -211,49 +213,62 @@ class ThreadLane:
             self._add_slot()
         if code is not None and not slot.guard.close(code):
             self._untold.append((slot, code))
+            self._watch.set()
 
-    def _tell_again(self) -> None:
+    # ---- the watchdog -------------------------------------------------------------------
+
+    def _expect(self, secs: float) -> None:
+        """Have the watchdog look in time for a deadline that is about to be set."""
+        if self._clock.monotonic() + secs < self._looks_at:
+            self._watch.set()
+
+    def _watch_deadlines(self) -> None:
+        try:
+            while not self._is_stopping:
+                self._watch.clear()
+                self._looks_at = inf  # from here on whoever starts an attempt has us look again
+                now = self._clock.monotonic()
+                looks_at = min(self._close_overdue(now), self._tell_again(now))
+                self._looks_at = looks_at
+                self._clock.wait(self._watch, max(0.0, looks_at - self._clock.monotonic()))
+        except Exception as error:  # noqa: BLE001  # outermost: without it no deadline would be kept
+            self._host.crashed(error)
+
+    def _close_overdue(self, now: float) -> float:
+        """Close what is past its deadline; return when to look again."""
+        looks_at = now + _IDLE_LOOK_SECS
+        for slot in list(self._slots):
+            if slot.hook_ends_at is not None and slot.hook_ends_at <= now:
+                self._leave_hook(slot)
+            attempt = slot.attempt
+            if attempt is None or attempt.record.timeout_secs is None:
+                continue
+            if attempt.deadline <= now:
+                self._close_overdue_one(slot, attempt)
+            elif attempt.deadline == inf:  # it is about to start
+                looks_at = min(looks_at, now + _LOOK_SECS)
+            else:
+                looks_at = min(looks_at, attempt.deadline)
+        return looks_at
+
+    def _close_overdue_one(self, slot: _Slot, attempt: OpenAttempt) -> None:
+        stack = _stack_of(slot)
+        if not self._context.attempts.close(attempt):
+            return  # it ended just in time
+        self.close_attempt(attempt)
+        self._host.finish(attempt, self._context.runner.timed_out(attempt, stack))
+
+    def _tell_again(self, now: float) -> float:
+        """Interrupt closed code that was inside the engine before; return when to look again."""
+        if not self._untold:
+            return inf
         with self._replacing:
             self._untold = [
                 (slot, code)
                 for slot, code in self._untold
                 if slot.is_alive() and not slot.guard.close(code)
             ]
-
-    # ---- deadlines ----------------------------------------------------------------------
-
-    def _watch_deadlines(self) -> None:
-        try:
-            while not self._is_stopping:
-                has_deadlines = self._close_overdue()
-                if self._untold:
-                    self._tell_again()
-                    has_deadlines = True
-                self._shop.clock.wait(self._watch, _TICK_SECS if has_deadlines else _IDLE_TICK_SECS)
-        except Exception as error:  # noqa: BLE001  # outermost: without it no deadline would be kept
-            self._shop.crashed(error)
-
-    def _close_overdue(self) -> bool:
-        now = self._shop.clock.monotonic()
-        has_deadlines = False
-        for slot in list(self._slots):
-            if slot.hook_ends_at is not None and slot.hook_ends_at <= now:
-                self._leave_hook(slot)
-            running = slot.running
-            if running is None or running.record.timeout_secs is None:
-                continue
-            has_deadlines = True
-            if running.deadline <= now:
-                self._close_overdue_one(slot, running)
-        return has_deadlines
-
-    def _close_overdue_one(self, slot: _Slot, running: RunningJob) -> None:
-        stack = _stack_of(slot)
-        shop = self._shop
-        if not shop.in_hand.take(running):
-            return  # it ended just in time
-        self.close_attempt(running)
-        shop.finish(running, shop.runner.timed_out(running, stack))
+        return now + _LOOK_SECS
 
     def _leave_hook(self, slot: _Slot) -> None:
         stack = _stack_of(slot)
@@ -283,29 +298,22 @@ class _Slot:
     ) -> None:
         self._serve = serve
         self._crashed = crashed
-        self._bed = threading.Lock()
-        self._bed.acquire()
+        self._asleep = threading.Lock()
+        self._asleep.acquire()
         self._thread = threading.Thread(target=self._main, name="nuvom-slot", daemon=True)
+        self.start, self.is_alive = self._thread.start, self._thread.is_alive
+        self.sleep = self._asleep.acquire
         self.guard = Guard()
-        self.running: RunningJob | None = None
+        self.attempt: OpenAttempt | None = None
         self.hook_ends_at: float | None = None
 
     @property
     def ident(self) -> int:
         return self._thread.ident or 0
 
-    def start(self) -> None:
-        self._thread.start()
-
-    def is_alive(self) -> bool:
-        return self._thread.is_alive()
-
-    def sleep(self) -> None:
-        self._bed.acquire()
-
     def wake(self) -> None:
         try:  # noqa: SIM105  # whoever wakes it has it wait for the rest of this
-            self._bed.release()
+            self._asleep.release()
         except RuntimeError:  # woken twice: once is enough
             pass
 

@@ -6,7 +6,7 @@ import os
 from functools import cache
 
 from nuvom.core.clock import SYSTEM_CLOCK
-from nuvom.execution.current import current_job
+from nuvom.execution.attempts import current_job
 from nuvom.task import task
 from nuvom.testing import history
 

@@ -53,7 +53,7 @@ def test_heart_beats_while_the_loop_is_blocked(
         while str(job.status) != "SUCCESS":
             ages.append(queue.workers()[0].beat_age_secs)
             SYSTEM_CLOCK.sleep(0.05)
-        beat_secs = worker._keeper.beat_secs  # type: ignore[union-attr]  # a leased queue has one
+        beat_secs = worker._maintenance.beat_secs  # type: ignore[union-attr]  # a leased queue has one
     print(f"oldest beat {max(ages):.2f} s, of {beat_secs:g} s; {len(ages)} looks")
     assert max(ages) < 2 * beat_secs
     (told,) = [one.getMessage() for one in caplog.records if "blocks the event loop" in one.msg]

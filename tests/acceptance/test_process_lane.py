@@ -24,7 +24,7 @@ from nuvom.host import processes as platforms
 from nuvom.job import Job
 from nuvom.registry.registry import default_registry
 from tests.acceptance import process_tasks as tasks
-from tests.engine import LIMIT_SECS, Engine, make_runtime, wait_until
+from tests.engine import LIMIT_SECS, Engine, claim_ahead, make_runtime, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,7 +41,7 @@ def lane(root: Path, *, slots: int = 1, **settings: Any) -> Iterator[Engine]:
     runtime = make_runtime(root, durability="normal", **given)
     runtime = replace(runtime, registry=default_registry())
     with Engine(runtime) as engine, engine.worker(threads=slots) as worker:
-        engine.worker_lane = worker._lanes[2].load()  # type: ignore[attr-defined]  # for tests that look inside
+        engine.worker_lane = worker._loop._lane("process")  # type: ignore[attr-defined]  # for tests that look inside
         yield engine
 
 
@@ -122,7 +122,7 @@ def test_children_work_side_by_side(project: Path) -> None:
 def test_no_more_is_claimed_than_children_can_start(project: Path) -> None:
     """Neither when the task is new, nor for the room that other lanes have."""
     with lane(project, slots=2) as engine, engine.worker(threads=2) as worker:
-        worker._pump._pace.batch = 64  # as after many quick jobs of another kind
+        claim_ahead(worker)
         queue: Any = engine.runtime.queue
         jobs = tasks.sleep_and_tell.map([("seen", 30)] * 40)
         engine.wait_until(lambda: worker.open_attempts == 2 and queue.qsize() == 36)
@@ -411,17 +411,22 @@ def test_cancel_never_hits_the_next_job_of_the_same_child(project: Path) -> None
 # ---- hooks ----------------------------------------------------------------------------
 
 
-def test_hooks_run_in_the_child_with_the_real_objects(engine: Engine) -> None:
-    tasks.hooked.delay("object").get(LIMIT_SECS)
+def test_hooks_run_in_the_worker_with_what_a_waiter_gets(engine: Engine) -> None:
+    tasks.hooked.delay("fine").get(LIMIT_SECS)
     failure(tasks.hooked.delay("raise"))
     seen = [line.rsplit(" ", 1) for line in wait_for_lines("hooks", 4)]
-    assert [
-        f"after {threading.Lock}",  # a function up to Python 3.12, a class since
-        "before 1",
-        "before 1",
-        "error LookupError('nothing there')",
-    ] == sorted(text for text, _ in seen)
-    assert 1 == len({pid for _, pid in seen} - {str(os.getpid())})
+    after, *befores, error = sorted(text for text, _ in seen)
+    assert ("after 'fine'", ["before 1", "before 1"]) == (after, befores)
+    assert error.startswith("error JobFailed(")
+    assert "LookupError: nothing there" in error
+    assert {str(os.getpid())} == {pid for _, pid in seen}
+
+
+def test_value_that_cannot_leave_the_child_fails_its_hook_alone(engine: Engine) -> None:
+    job = tasks.hooked.delay("object")
+    job.get(LIMIT_SECS)
+    event = engine.wait_for(HookFailed)
+    assert (job.id, "after_job", "NotStorable") == (event.job.id, event.hook, event.error.type)
 
 
 def test_failing_hook_is_told_and_changes_nothing(engine: Engine) -> None:
@@ -435,21 +440,11 @@ def test_failing_hook_is_told_and_changes_nothing(engine: Engine) -> None:
 @pytest.mark.parametrize(
     ("how", "error"), [("leave", "WorkerChildDied('"), ("hang", "TimeoutError('timed out")]
 )
-def test_on_error_runs_in_the_worker_when_the_child_is_gone(
-    engine: Engine, how: str, error: str
-) -> None:
+def test_on_error_tells_why_the_child_is_gone(engine: Engine, how: str, error: str) -> None:
     failure(tasks.hooked.options(timeout_secs=0.5).delay(how))
     line = wait_for_lines("hooks", 2)[1]
     assert line.startswith(f"error {error}")
     assert line.endswith(f" {os.getpid()}")
-
-
-def test_worn_child_calls_its_hooks_before_it_leaves(project: Path) -> None:
-    with lane(project, max_jobs_per_child=1):
-        for _ in range(3):
-            tasks.hooked.delay("x").get(LIMIT_SECS)
-        seen = wait_for_lines("hooks", 6)
-    assert 3 == len({line.rsplit(" ", 1)[1] for line in seen if line.startswith("after 'x'")})
 
 
 # ---- tasks that cannot be had ---------------------------------------------------------
@@ -485,9 +480,9 @@ def test_task_whose_module_a_child_cannot_import_is_parked(
 def test_jobs_are_parked_when_no_child_comes_up(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from nuvom.execution import child_minder
+    from nuvom.execution import child_process
 
-    monkeypatch.setattr(child_minder, "_START_WAITS_SECS", (0.01, 0.01))
+    monkeypatch.setattr(child_process, "_START_WAITS_SECS", (0.01, 0.01))
     monkeypatch.setattr(sys, "executable", str(project / "no-python"))
     with lane(project) as engine:
         job = tasks.add.delay(1, 2)

@@ -12,7 +12,7 @@ import pytest
 from nuvom.core.record import JobStatus
 from nuvom.errors import BackendUnavailable, JobFailed
 from nuvom.events import BackendFailed
-from nuvom.execution import back_off
+from nuvom.execution import worker_loop
 from tests.engine import LIMIT_SECS, Engine, make_runtime
 
 STORES = ("memory", "file", "sqlite")
@@ -23,7 +23,7 @@ APART = [(queue, results) for queue, results in product(STORES, STORES) if queue
 def engine(
     request: pytest.FixtureRequest, project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Engine]:
-    monkeypatch.setattr(back_off, "_WAITS_SECS", (0.001, 0.005))
+    monkeypatch.setattr(worker_loop, "_RETRY_SECS", (0.001, 0.005))
     queue, results = request.param
     settings: dict[str, Any] = {"queue_backend": queue, "result_backend": results}
     if results == "sqlite, apart":

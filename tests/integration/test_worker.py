@@ -24,7 +24,7 @@ from nuvom.events import (
     JobTimedOut,
 )
 from nuvom.job import Job
-from tests.engine import LIMIT_SECS, Engine, make_runtime, untraced, wait_until
+from tests.engine import LIMIT_SECS, Engine, claim_ahead, make_runtime, untraced, wait_until
 
 STORES = ["memory", "file", "sqlite"]
 
@@ -223,9 +223,9 @@ def test_job_cancelled_while_it_waits_for_a_slot_never_runs(engine: Engine) -> N
     with engine.worker(threads=1) as worker:
         engine.task(task, name="tests.busy").delay()
         assert started.wait(LIMIT_SECS)
-        worker._pump._pace.batch = 64  # as after many quick jobs: it claims ahead
+        claim_ahead(worker)
         job = engine.task(ran.append, name="tests.note").delay(1)
-        worker._pump.wake()
+        worker._loop.wake()
         wait_until(lambda: job.status is JobStatus.RUNNING)
         assert job.cancel()
         engine.wait_for(JobFenced)

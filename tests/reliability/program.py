@@ -17,7 +17,7 @@ from nuvom._file.log import Log
 from nuvom.config.sources import load
 from nuvom.core.clock import SYSTEM_CLOCK
 from nuvom.core.record import FINAL
-from nuvom.execution import keeper
+from nuvom.execution import maintenance
 from nuvom.host import crashpoint
 from nuvom.inspection import Inspector
 from nuvom.queue_backends.file import FileJobQueue
@@ -78,7 +78,7 @@ def work(runtime: Runtime, log: HistoryLog, orders: dict[str, Any]) -> None:
 
 def soak_long(runtime: Runtime, log: HistoryLog, orders: dict[str, Any]) -> None:
     """Be a worker that prunes more often than others do."""
-    keeper._PRUNE_SECS = orders["prune_secs"]
+    maintenance._PRUNE_SECS = orders["prune_secs"]
     faulthandler.cancel_dump_traceback_later()
     work(runtime, log, orders)
 

@@ -70,8 +70,8 @@ MUTATIONS = {
         "test_r07_a_power_cut_leaves_sqlite_all_that_was_acknowledged",
     ),
     "heartbeat": Mutation(
-        "execution/keeper.py",
-        "held = self._queue.extend(self._worker)",
+        "execution/maintenance.py",
+        "held = self._queue.extend(self._context.worker)",
         "held = {one.record.id: one.record.lease_epoch for one in known}",
         "tests/reliability/test_heartbeats.py::test_f02_a_task_that_outlasts_its_lease_runs_once",
     ),

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from nuvom._memory.core import MemoryCore
-from nuvom.execution.keeper import Keeper
-from nuvom.execution.pump import Pump
-from nuvom.execution.strays import Strays
+from nuvom.execution.attempts import OpenAttempts
+from nuvom.execution.maintenance import Maintenance
+from nuvom.execution.worker_loop import WorkerLoop
 from nuvom.queue_backends.memory import MemoryJobQueue
 from tests.lab.simulation import simulate
 from tests.lab.simulation.__main__ import main
@@ -91,14 +91,14 @@ def raises(*_: Any, **__: Any) -> Any:
 
 FAULTS: dict[str, tuple[Any, str, Any]] = {
     "the epoch is not looked at": (MemoryCore, "_held", held_whatever_the_epoch),
-    "the lease is not renewed": (Keeper, "beat", nothing),
+    "the lease is not renewed": (Maintenance, "beat", nothing),
     "the living are reaped": (MemoryJobQueue, "_reap_from", reaped_while_its_lease_lasts),
-    "the dead are not reaped": (Keeper, "_reap", nothing),
-    "the lost answer of a claim is forgotten": (Strays, "found", lambda *_: []),
+    "the dead are not reaped": (Maintenance, "reap", nothing),
+    "the lost answer of a claim is forgotten": (OpenAttempts, "orphans", lambda *_: {}),
     "a lease is measured by the wall clock": (VirtualClock, "monotonic", VirtualClock.now),
     "jobs wait for a task for ever": (MemoryJobQueue, "unpark", lambda *_: 0),
-    "a lost lease is not noticed": (Pump, "starts", lambda self, running: True),
-    "the engine itself fails": (Pump, "lose", raises),
+    "a lost lease is not noticed": (WorkerLoop, "may_start", lambda self, attempt: True),
+    "the engine itself fails": (WorkerLoop, "lose", raises),
 }
 
 

@@ -139,16 +139,15 @@ def test_an_idle_worker_asks_little(lean: Engine, queue: SQLiteJobQueue) -> None
 
 
 def test_a_sleep_without_news_costs_one_look(lean: Engine, queue: SQLiteJobQueue) -> None:
-    pump = Worker(lean.runtime)._pump
-    slots = pump._threads
-    slots.start()
-    wait_until(lambda: slots.free() == slots.size)
-    rounds = pump.rounds()
-    nap = next(rounds)
+    loop = Worker(lean.runtime)._loop
+    slots = loop.lanes["thread"]
+    loop.start_lanes()
+    wait_until(lambda: slots.free() > 0)
+    loop.step()
     with watched(queue.store) as statements:
         for _ in range(3):
-            assert nap.is_on_queue
-            nap = rounds.send(False)  # the sleep itself begins with a look
+            assert loop.listens
+            assert loop.step(has_news=False) > 0  # the wait itself begins with a look
     slots.stop()
     assert 3 == len(statements.seen), statements.seen  # when the next job is due
 

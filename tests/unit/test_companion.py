@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from nuvom.core.record import JobRecord
-from nuvom.execution.current import current_job
+from nuvom.execution.attempts import current_job
 from tests.engine import Engine, make_runtime
 
 

@@ -14,14 +14,14 @@ from nuvom import local_worker
 from nuvom.core.record import JobStatus
 from nuvom.errors import BackendUnavailable, InvalidSetting
 from nuvom.events import BackendFailed, JobsClaimed, WorkerStarted, WorkerStopped
-from nuvom.execution import pace
+from nuvom.execution import capacity
 from nuvom.job import Job
 from nuvom.queue_backends.memory import MemoryJobQueue
 from nuvom.result_backends.memory import MemoryResultBackend
 from nuvom.runtime import is_local_only
 from nuvom.testing import make_job
 from nuvom.worker import Worker, start_worker_pool
-from tests.engine import LIMIT_SECS, Engine, ToyQueue, make_runtime, with_backends
+from tests.engine import LIMIT_SECS, Engine, ToyQueue, claim_ahead, make_runtime, with_backends
 from tests.troubled import TroubledQueue
 
 
@@ -133,7 +133,7 @@ def crash_of(worker: Worker) -> BaseException:
 
 
 @pytest.mark.parametrize("error", [ZeroDivisionError("a fault"), SystemExit(0)])
-@pytest.mark.parametrize("part", ["lane", "keeper", "queue"])
+@pytest.mark.parametrize("part", ["lane", "maintenance", "queue"])
 def test_worker_ends_and_tells_it_though_a_part_of_it_cannot_be_closed(
     project: Path, monkeypatch: pytest.MonkeyPatch, part: str, error: BaseException
 ) -> None:
@@ -141,7 +141,8 @@ def test_worker_ends_and_tells_it_though_a_part_of_it_cannot_be_closed(
     with Engine(with_backends(make_runtime(project), queue)) as engine:
         job = engine.task(add).delay(1, 2)
         worker = Worker(engine.runtime, burst=True)
-        stopped: Any = {"lane": worker._lanes[0], "keeper": worker._keeper}.get(part)
+        parts = {"lane": worker._loop.lanes["thread"], "maintenance": worker._maintenance}
+        stopped: Any = parts.get(part)
 
         def stop_and_fail(stop: Callable[[], None]) -> None:
             stop()
@@ -151,7 +152,8 @@ def test_worker_ends_and_tells_it_though_a_part_of_it_cannot_be_closed(
             queue.trouble.always("retire", error)
         else:
             monkeypatch.setattr(stopped, "stop", partial(stop_and_fail, stopped.stop))
-        assert error is crash_of(worker)
+        crash = crash_of(worker)
+        assert error in (crash, crash.__cause__)
         assert 3 == job.get(LIMIT_SECS)
         assert 1 == queue.trouble.calls["retire"]
         assert ["close"] == [event.op for event in engine.events(BackendFailed)]
@@ -170,12 +172,14 @@ def test_error_at_the_start_is_raised_though_the_worker_cannot_be_closed(project
 
 
 @pytest.mark.parametrize("error", [SystemExit(0), KeyboardInterrupt(), GeneratorExit()])
-def test_exit_out_of_the_pump_is_a_crash(project: Path, error: BaseException) -> None:
+def test_exit_out_of_the_loop_is_a_crash_and_no_exit(project: Path, error: BaseException) -> None:
     queue = TroubledQueue()
     queue.trouble.always("claim", error)
     with Engine(with_backends(make_runtime(project), queue)) as engine:
-        assert error is crash_of(Worker(engine.runtime, burst=True))
-        assert ["pump"] == [event.op for event in engine.events(BackendFailed)]
+        crash = crash_of(Worker(engine.runtime, burst=True))
+        assert isinstance(crash, RuntimeError)  # else a program would end as if all was well
+        assert error is crash.__cause__
+        assert ["loop"] == [event.op for event in engine.events(BackendFailed)]
         assert ["crashed"] == [event.reason for event in engine.events(WorkerStopped)]
 
 
@@ -253,7 +257,7 @@ def test_two_workers_of_one_process_share_the_work(any_engine: Engine) -> None:
 def test_jobs_that_one_worker_has_ahead_are_shared_when_they_turn_out_slow(
     any_engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pace, "_PATIENCE_SECS", 3600.0)
+    monkeypatch.setattr(capacity, "_PREFETCH_LIMIT_SECS", 3600.0)
     together = threading.Barrier(4)  # as many as both have slots
 
     def meet() -> int:
@@ -261,10 +265,10 @@ def test_jobs_that_one_worker_has_ahead_are_shared_when_they_turn_out_slow(
 
     task = any_engine.task(meet, name="tests.meet")
     with any_engine.worker(threads=2) as greedy:
-        greedy._pump._pace.batch = 64  # as after many quick jobs
+        claim_ahead(greedy)
         jobs = task.map([()] * 8)
         any_engine.wait_until(lambda: greedy.open_attempts == 8)
-        monkeypatch.setattr(pace, "_PATIENCE_SECS", 0.05)
+        monkeypatch.setattr(capacity, "_PREFETCH_LIMIT_SECS", 0.05)
         with any_engine.worker(threads=2):
             assert [0, 0, 1, 1, 2, 2, 3, 3] == sorted(jobs.get(LIMIT_SECS))
 
@@ -337,7 +341,7 @@ def test_worker_of_a_plain_queue_obeys_too(project: Path) -> None:
     with Engine(runtime) as engine, engine.worker() as worker:
         worker.obey("quiet")
         job = engine.task(add).delay(1, 2)
-        assert not worker._pump._claim()
+        assert not worker._loop._claim()
         worker.obey("resume")
         assert 3 == job.get(LIMIT_SECS)
 

@@ -12,32 +12,36 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from nuvom.core.outcome import Settlement
-    from nuvom.execution.lanes import Shop
-    from nuvom.execution.running import RunningJob
+    from nuvom.execution.attempts import OpenAttempt
+    from nuvom.execution.lanes import LaneHost, WorkerContext
     from tests.lab.simulation.world import Host
 
 _RISE_SECS = 0.002  # a thread takes at most so long to wake up
 
 
 class SimulatedLane:
-    """What the pump takes for its thread lane.
+    """What the loop takes for its thread lane.
 
     Args:
         secs_of: Returns how long the code of an attempt takes.
     """
 
-    name = "thread"
-
     def __init__(
-        self, size: int, shop: Shop, process: Host, secs_of: Callable[[RunningJob], float]
+        self,
+        size: int,
+        context: WorkerContext,
+        host: LaneHost,
+        *,
+        process: Host,
+        secs_of: Callable[[OpenAttempt], float],
     ) -> None:
         self.size = size
         self.is_thrifty = False
-        self._shop = shop
+        self._context, self._host = context, host
         self._process = process
         self._secs_of = secs_of
-        self._ready: deque[RunningJob] = deque()
-        self._busy: set[RunningJob] = set()
+        self._ready: deque[OpenAttempt] = deque()
+        self._busy: set[OpenAttempt] = set()
         self._rising = 0
 
     def start(self) -> None:
@@ -58,7 +62,7 @@ class SimulatedLane:
         """Return how many attempts wait."""
         return len(self._ready)
 
-    def submit(self, work: list[RunningJob]) -> None:
+    def submit(self, work: list[OpenAttempt]) -> None:
         """Start what slots are free for, a moment later."""
         self._ready.extend(work)
         self.nudge()
@@ -69,18 +73,18 @@ class SimulatedLane:
             self._rising += 1
             self._process.after(self._process.chance(_RISE_SECS), self._begin)
 
-    def take_back(self) -> list[RunningJob]:
+    def take_back(self) -> list[OpenAttempt]:
         """Return, and forget, what waits."""
         taken = list(self._ready)
         self._ready.clear()
         return taken
 
-    def close_attempt(self, running: RunningJob) -> None:
+    def close_attempt(self, attempt: OpenAttempt) -> None:
         """Stop the code of an attempt that somebody else closed."""
-        running.is_cancelled = True
-        if running in self._busy:
-            self._process.note(history.END, job=running.record.id)
-            self._leave(running)
+        attempt.is_cancelled = True
+        if attempt in self._busy:
+            self._process.note(history.END, job=attempt.record.id)
+            self._leave(attempt)
 
     def stacks(self) -> dict[str, str]:
         """Return nothing: there is no code."""
@@ -97,55 +101,55 @@ class SimulatedLane:
     def _begin(self) -> None:
         self._rising -= 1
         if not self._ready:
-            self._shop.idle()
+            self._host.idle()
             return
-        running = self._ready.popleft()
-        self._busy.add(running)
-        if not self._shop.starts(running):
-            self._leave(running)
+        attempt = self._ready.popleft()
+        self._busy.add(attempt)
+        if not self._host.may_start(attempt):
+            self._leave(attempt)
             return
-        self._shop.runner.begin(running)
+        self._context.runner.begin(attempt)
         world = self._process.world
         self._process.note(
             history.START,
-            job=running.record.id,
-            epoch=running.record.lease_epoch,
-            is_early=running.record.run_at > max(world.wall, world.latest_wall),
+            job=attempt.record.id,
+            epoch=attempt.record.lease_epoch,
+            is_early=attempt.record.run_at > max(world.wall, world.latest_wall),
         )
-        secs = self._secs_of(running)
-        left = running.deadline - world.now
+        secs = self._secs_of(attempt)
+        left = attempt.deadline - world.now
         ends = self._overdue if left < secs else self._end
-        self._process.after(min(secs, left), partial(ends, running))
+        self._process.after(min(secs, left), partial(ends, attempt))
 
-    def _end(self, running: RunningJob) -> None:
-        if running not in self._busy:
+    def _end(self, attempt: OpenAttempt) -> None:
+        if attempt not in self._busy:
             return
-        self._process.note(history.END, job=running.record.id)
-        settlement = self._outcome(running)
-        was_mine = self._shop.in_hand.take(running)
-        self._leave(running)
+        self._process.note(history.END, job=attempt.record.id)
+        settlement = self._outcome(attempt)
+        was_mine = self._context.attempts.close(attempt)
+        self._leave(attempt)
         if was_mine:
-            self._shop.finish(running, settlement)
+            self._host.finish(attempt, settlement)
 
-    def _outcome(self, running: RunningJob) -> Settlement:
+    def _outcome(self, attempt: OpenAttempt) -> Settlement:
         """Call the function, which takes no time; its result names the attempt that it is of."""
-        runner, prepared = self._shop.runner, running.prepared
-        args, kwargs = prepared.decode(running.record.args, running.record.kwargs)
-        if kwargs.get("fails") and running.record.attempt == 1:
+        runner, task = self._context.runner, attempt.task
+        args, kwargs = task.decode(attempt.record.args, attempt.record.kwargs)
+        if kwargs.get("fails") and attempt.record.attempt == 1:
             # Never raised: a traceback costs more than all the rest of the job.
-            return runner.failed(running, ValueError("the first attempt fails"))
-        value = prepared.func(*args, **kwargs)
-        return runner.succeeded(running, [value, running.record.lease_epoch])
+            return runner.failed(attempt, ValueError("the first attempt fails"))
+        value = task.func(*args, **kwargs)
+        return runner.succeeded(attempt, [value, attempt.record.lease_epoch])
 
-    def _overdue(self, running: RunningJob) -> None:
-        if running in self._busy and self._shop.in_hand.take(running):
-            self.close_attempt(running)
-            settlement = self._shop.runner.timed_out(running, None)
-            self._shop.finish(running, settlement)
+    def _overdue(self, attempt: OpenAttempt) -> None:
+        if attempt in self._busy and self._context.attempts.close(attempt):
+            self.close_attempt(attempt)
+            settlement = self._context.runner.timed_out(attempt, None)
+            self._host.finish(attempt, settlement)
 
-    def _leave(self, running: RunningJob) -> None:
-        self._busy.remove(running)
+    def _leave(self, attempt: OpenAttempt) -> None:
+        self._busy.remove(attempt)
         if self._ready:
             self.nudge()
         else:
-            self._shop.idle()
+            self._host.idle()

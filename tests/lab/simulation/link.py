@@ -75,6 +75,10 @@ class Link:
         for name in _DEADLY:
             setattr(self, name, partial(self._call, name, getattr(store.queue, name)))
 
+    def notify(self) -> None:
+        """Wake the others: there may be more work."""
+        self._store.taken()
+
     def _call(
         self, name: str, method: Callable[..., list[Any]], *args: Any, **kwargs: object
     ) -> list[Any]:

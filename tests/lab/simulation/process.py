@@ -1,4 +1,4 @@
-"""A worker process in a simulation: the real pump, keeper, delivery and runner, on virtual time."""
+"""A worker process in a simulation: the real loop, maintenance and runner, on virtual time."""
 
 from __future__ import annotations
 
@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING, Any, cast
 
 from nuvom.errors import NuvomError
 from nuvom.events import EventBus
-from nuvom.execution.delivery import Delivery, SharedDelivery, SplitDelivery
+from nuvom.execution.attempts import OpenAttempt, OpenAttempts
+from nuvom.execution.capacity import Limits
 from nuvom.execution.job_runner import JobRunner
-from nuvom.execution.keeper import Keeper
-from nuvom.execution.lanes import Shop
-from nuvom.execution.limits import Limits
-from nuvom.execution.pump import Pump
-from nuvom.execution.running import InHand, RunningJob
-from nuvom.execution.station import Station
+from nuvom.execution.lanes import WorkerContext
+from nuvom.execution.maintenance import Maintenance
+from nuvom.execution.settlement import SharedStore, SplitStores
+from nuvom.execution.worker_loop import WorkerLoop
 from nuvom.testing import history
 from tests.lab.simulation.lane import SimulatedLane
 from tests.lab.simulation.link import Link, ProcessKilled
@@ -26,28 +25,27 @@ if TYPE_CHECKING:
 
     from nuvom.core.clock import Clock
     from nuvom.core.outcome import Settlement
-    from nuvom.execution.bell import Nap
-    from nuvom.execution.lanes import Lane, Shop
+    from nuvom.execution.lanes import Lane, LaneHost
     from nuvom.queue_backends.leased import LeasedJobQueue
     from nuvom.registry.registry import Registry
     from tests.lab.simulation.link import Store
 
-_RISE_SECS = 0.0005  # the pump's thread takes at most so long to wake up
+_RISE_SECS = 0.0005  # the loop's thread takes at most so long to wake up
 _TICK_SECS = 0.25
 
 
-class _Pump(Pump):
-    """The pump, of which the process hears when its bell is rung."""
+class _Loop(WorkerLoop):
+    """The worker loop, of which the process hears when it is woken."""
 
     process: Process
 
-    def finish(self, running: RunningJob, settlement: Settlement) -> None:
-        super().finish(running, settlement)
-        self.process.work_came()  # as the pump does it when it sleeps on the queue
+    def finish(self, attempt: OpenAttempt, settlement: Settlement) -> None:
+        super().finish(attempt, settlement)
+        self.process.work_came()  # as the loop does it when it waits for the queue
 
     def wake(self) -> None:
         super().wake()
-        self._sleeper.bell.wait(0)  # who would wait for it is the process, which hears at once
+        self._wakeup.wait(0)  # who would wait for it is the process, which hears at once
         self.process.rouse()
 
 
@@ -77,7 +75,7 @@ class Process:
         pid: int,
         slots: int,
         skew: float,
-        secs_of: Callable[[RunningJob], float],
+        secs_of: Callable[[OpenAttempt], float],
     ) -> None:
         self.world = world
         self.pid = pid
@@ -86,23 +84,22 @@ class Process:
         self._postponed: list[Callable[[], None]] = []
         self._is_rung = False
         self._turn_no = 0
-        self._nap: Nap | None = None
-        station = self._make_station(store, registry, VirtualClock(world, skew))
-        self._retire = partial(store.queue.retire, station.owner)
+        self._waits = self._listens = False
+        context = self._make_context(store, registry, VirtualClock(world, skew))
+        self._retire = partial(store.queue.retire, context.worker)
 
-        def make_lanes(shop: Shop) -> tuple[Any, tuple[Lane, ...]]:
-            lane = SimulatedLane(slots, shop, self, secs_of)
-            return lane, (lane,)
+        def make_lane(_name: str, size: int, context: WorkerContext, host: LaneHost) -> Lane:
+            return SimulatedLane(size, context, host, process=self, secs_of=secs_of)
 
-        self._pump = _Pump(station, make_lanes, Limits())
-        self._pump.process = self
-        self._keeper = self._make_keeper(station)
-        self._rounds = self._pump.rounds()
-        self._tick_secs = min(_TICK_SECS, self._keeper.beat_secs)
+        self._loop = _Loop(context, {"thread": slots}, Limits(), make_lane=make_lane)
+        self._loop.process = self
+        queue = cast("LeasedJobQueue", context.queue)
+        self._maintenance = Maintenance(queue, context, self._loop, lambda _word: None)
+        self._tick_secs = min(_TICK_SECS, self._maintenance.beat_secs)
 
     # ---- making the parts, as the worker does -------------------------------------------
 
-    def _make_station(self, store: Store, registry: Registry, clock: Clock) -> Station:
+    def _make_context(self, store: Store, registry: Registry, clock: Clock) -> WorkerContext:
         queue = cast("LeasedJobQueue", Link(self, store))  # it has what a worker calls
         runner = JobRunner(
             registry,
@@ -113,38 +110,27 @@ class Process:
             rng=self.world.rng,
             mark_started=queue.mark_started,
         )
-        delivery: Delivery = SharedDelivery(queue, self)
+        stores = SharedStore(queue, self)
         if store.results is not None:
-            delivery = SplitDelivery(queue, self, store.results, store.codec)
-        return Station(
-            owner=f"worker-{self.pid}",
-            services=None,
+            stores = SplitStores(queue, self, store.results, store.codec)
+        return WorkerContext(
+            worker=f"worker-{self.pid}",
+            services=cast("Any", None),  # its tasks ask for nothing
             queue=queue,
-            delivery=delivery,
+            stores=stores,
             runner=runner,
             settings=store.settings,
             clock=clock,
             bus=EventBus(),
-            in_hand=InHand(),
+            attempts=OpenAttempts(),
             lease_secs=store.settings.lease_secs,
-        )
-
-    def _make_keeper(self, station: Station) -> Keeper:
-        return Keeper(
-            cast("LeasedJobQueue", station.queue),
-            station,
-            lost=self._pump.lose,
-            suspect=self._pump.strays.suspect,
-            command=lambda _word: None,
-            wanted=lambda: station.runner.wanted,
-            changed=self._pump.wake,
         )
 
     # ---- life ---------------------------------------------------------------------------
 
     def start(self) -> None:
         """Let its threads run."""
-        self.after(0.0, partial(self._turn, 0, has_news=None))
+        self.after(0.0, partial(self._turn, 0, has_news=True))
         self.after(self.chance(self._tick_secs), self._tick)
 
     def kill(self) -> None:
@@ -156,7 +142,7 @@ class Process:
     def stop(self) -> None:
         """End in good order."""
         self.note(history.TERM)
-        self.after(0.0, partial(self._pump.stop, "stopped"))
+        self.after(0.0, partial(self._loop.stop, "stopped"))
 
     def freeze(self, secs: float) -> None:
         """Do nothing for ``secs`` seconds, without noticing."""
@@ -175,16 +161,16 @@ class Process:
             self._postponed.clear()
 
     def rouse(self) -> None:
-        """Ring: a pump that sleeps goes on, one that works does not go to sleep."""
-        if self._nap is None:
+        """Wake the loop: when it waits it goes on, when it works it does not begin to wait."""
+        if not self._waits:
             self._is_rung = True
             return
-        self._nap = None
+        self._waits = False
         self.after(self.chance(_RISE_SECS), partial(self._turn, self._turn_no, has_news=True))
 
     def work_came(self) -> None:
-        """End a sleep on the queue."""
-        if self._nap is not None and self._nap.is_on_queue:
+        """End a wait for the queue."""
+        if self._waits and self._listens:
             self.rouse()
 
     # ---- for its parts ------------------------------------------------------------------
@@ -215,41 +201,44 @@ class Process:
     # ---- threads ------------------------------------------------------------------------
 
     def _tick(self) -> None:
-        with suppress(NuvomError):  # trouble with the store delays the keeper
-            self._keeper.tick()
+        with suppress(NuvomError):  # trouble with the store delays maintenance
+            self._maintenance.tick()
         self.after(self._tick_secs, self._tick)
 
-    def _turn(self, number: int, *, has_news: bool | None) -> None:
-        """Let the pump go on until it wants to wait again."""
+    def _turn(self, number: int, *, has_news: bool) -> None:
+        """Let the loop go on until it wants to wait again."""
         if number != self._turn_no:
             return  # it was roused before its time was over
         self._turn_no += 1
-        self._nap = None
-        try:
-            nap = self._advance(has_news=has_news)
-        except StopIteration:
+        self._waits = False
+        secs = self._advance(has_news=has_news)
+        if self._loop.has_ended:
             self._end()
-            return
-        if self._is_rung:
+        elif self._is_rung:
             self._is_rung = False
             self.after(self.chance(_RISE_SECS), partial(self._turn, self._turn_no, has_news=True))
         else:
-            self._nap = nap
-            self.after(nap.secs, partial(self._turn, self._turn_no, has_news=False))
+            self._waits, self._listens = True, self._loop.listens
+            self.after(secs, partial(self._turn, self._turn_no, has_news=False))
 
-    def _advance(self, *, has_news: bool | None) -> Nap:
-        nap = next(self._rounds) if has_news is None else self._rounds.send(has_news)
-        while nap.is_on_queue and not self._is_rung:
+    def _advance(self, *, has_news: bool) -> float:
+        """Step until the loop wants to wait; return for how long."""
+        loop = self._loop
+        while not loop.has_ended:
+            secs = loop.step(has_news=has_news)
+            has_news = True
+            if secs <= 0:
+                continue
+            if not loop.listens or self._is_rung:
+                return secs
             try:  # as a queue does before it sleeps
-                if not self._pump.looked_again():
-                    break
+                if not loop.recheck():
+                    return secs
             except NuvomError as error:
-                nap = self._rounds.throw(error)
-            else:
-                nap = self._rounds.send(True)
-        return nap
+                return loop.failed(error)
+        return 0.0
 
     def _end(self) -> None:
         self.kill()  # for whatever code still runs: it ends with its process
-        if not self._pump.stranded:
+        if not self._loop.stranded:
             self._retire()

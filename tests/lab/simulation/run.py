@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from nuvom.core.record import JobRecord
-    from nuvom.execution.running import RunningJob
+    from nuvom.execution.attempts import OpenAttempt
     from nuvom.queue_backends.leased import LeasedJobQueue
 
 LEASE_SECS = 3.0
@@ -216,9 +216,9 @@ class _Simulation:
         self._processes.append(process)
         process.start()
 
-    def _secs_of(self, running: RunningJob) -> float:
+    def _secs_of(self, attempt: OpenAttempt) -> float:
         rng = self._rng
-        if running.record.timeout_secs is not None and rng.random() < 1 / 2:
+        if attempt.record.timeout_secs is not None and rng.random() < 1 / 2:
             return 10 * LEASE_SECS  # it hangs
         if self._has_faults and rng.random() < 1 / 6:
             return rng.random() * LEASE_SECS * 2

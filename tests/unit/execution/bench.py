@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from copy import copy
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -14,9 +15,9 @@ from nuvom.core.options import task_options
 from nuvom.core.outcome import Settlement
 from nuvom.core.record import JobRecord
 from nuvom.events import Event, EventBus
+from nuvom.execution.attempts import OpenAttempt, OpenAttempts
 from nuvom.execution.job_runner import JobRunner
-from nuvom.execution.lanes import Shop
-from nuvom.execution.running import InHand, RunningJob
+from nuvom.execution.lanes import WorkerContext
 from nuvom.registry.registry import Registry, TaskDefinition
 from nuvom.serialization.msgpack_codec import MsgpackCodec
 from nuvom.testing import make_job
@@ -26,7 +27,7 @@ _RECORD_FIELDS = frozenset(JobRecord.__struct_fields__)
 
 
 class Bench:
-    """Makes attempts of functions, and sees what becomes of them.
+    """Makes attempts of functions, and sees what becomes of them: the host of a lane.
 
     Attributes:
         finished, crashes, started: What was told, in order.
@@ -42,33 +43,38 @@ class Bench:
         self.seen: list[Event] = []
         self.bus.subscribe(Event, self._note)
         self.started: list[JobRecord] = []
+        made = Settings(root=Path.cwd(), **settings)
         self.runner = JobRunner(
             self.registry,
             self.codec,
-            Settings(root=Path.cwd(), **settings),
+            made,
             bus=self.bus,
             clock=clock,
             rng=Random(1),
             mark_started=self.started.append,
         )
-        self.in_hand = InHand()
-        self.finished: list[RunningJob] = []
+        self.attempts = OpenAttempts()
+        self.finished: list[OpenAttempt] = []
         self.crashes: list[BaseException] = []
         self.idles = 0
-        self.refuses: set[RunningJob] = set()
+        self.refuses: set[OpenAttempt] = set()
         self.news = threading.Condition()
-        self.shop = Shop(
-            self.runner,
-            self.in_hand,
-            self._starts,
-            clock,
-            finish=self._finish,
-            idle=self._idle,
-            crashed=self.crashes.append,
+        nothing: Any = None
+        self.context = WorkerContext(
+            worker="worker",
+            services=nothing,
+            queue=nothing,
+            stores=nothing,
+            runner=self.runner,
+            settings=made,
+            clock=clock,
+            bus=self.bus,
+            attempts=self.attempts,
+            lease_secs=30.0,
         )
 
-    def work(self, func: Callable[..., Any], *args: Any, **options: Any) -> RunningJob:
-        """Return an attempt of ``func(*args)``, in hand.
+    def work(self, func: Callable[..., Any], *args: Any, **options: Any) -> OpenAttempt:
+        """Return an attempt of ``func(*args)``, open.
 
         Args:
             options: Of the task, or fields of the record.
@@ -77,14 +83,14 @@ class Bench:
         name = f"tests.{func.__name__}"
         definition = TaskDefinition(name, func, task_options(options))
         self.registry.register(definition, force=True)
-        self.runner._prepared.pop(name, None)
+        self.runner._tasks.pop(name, None)
         record = make_job(name, *args, **{"attempt": 1, "lease_epoch": 1, **fields})
-        running = RunningJob(record, "worker", self, self.clock.monotonic())
-        prepared = self.runner.resolve(running)
-        assert prepared is not None
-        running.lane = prepared.lane
-        self.in_hand.add(running)
-        running.prepared = prepared
+        running = OpenAttempt(record, "worker", self, self.clock.monotonic())
+        task = self.runner.resolve(running)
+        assert task is not None
+        running.lane = task.lane
+        self.attempts.add([running])
+        running.task = task
         return running
 
     def wait_for(self, count: int = 1) -> list[Settlement]:
@@ -103,19 +109,40 @@ class Bench:
         assert settlement.result is not None, settlement.error
         return self.codec.decode_value(settlement.result, shaped=True)
 
-    def _starts(self, running: RunningJob) -> bool:
-        return running in self.in_hand and running not in self.refuses
+    def but(self, **methods: Any) -> Any:
+        """Return a host of a lane that does some things otherwise."""
+        host = copy(self)
+        vars(host).update(methods)
+        return host
 
-    def _finish(self, running: RunningJob, settlement: Settlement) -> None:
+    # ---- the host of a lane -------------------------------------------------------------
+
+    def may_start(self, running: OpenAttempt) -> bool:
+        return running in self.attempts.unclosed and running not in self.refuses
+
+    def finish(self, running: OpenAttempt, settlement: Settlement) -> None:
         with self.news:
             running.settlement = settlement
             self.finished.append(running)
             self.news.notify_all()
 
-    def _idle(self) -> None:
+    settle_now = finish
+
+    def idle(self) -> None:
         with self.news:
             self.idles += 1
             self.news.notify_all()
+
+    def crashed(self, error: BaseException) -> None:
+        self.crashes.append(error)
+
+    # ---- services of running code -------------------------------------------------------
+
+    def report_progress(self, *_: Any) -> bool:
+        return True
+
+    def make_record(self, *_: Any) -> JobRecord:
+        raise NotImplementedError
 
     def _note(self, event: Event) -> None:
         with self.news:

@@ -11,9 +11,9 @@ import pytest
 from nuvom.core.clock import SYSTEM_CLOCK, Clock
 from nuvom.core.record import JobRecord
 from nuvom.execution import child_process
+from nuvom.execution.attempts import OpenAttempt
 from nuvom.execution.child_process import ChildProcess
-from nuvom.execution.framing import Hello
-from nuvom.execution.running import RunningJob
+from nuvom.execution.frames import Hello
 
 SLEEP = "import time; time.sleep(60)"
 """A child that hears nothing, says nothing and does not leave."""
@@ -51,7 +51,7 @@ class Nest:
 
     def program(self, text: str) -> None:
         """Let the next children run this."""
-        self._monkeypatch.setattr(child_process, "PROGRAM", text)
+        self._monkeypatch.setattr(child_process, "CHILD_PROGRAM", text)
 
     def child(self, **hello: Any) -> Child:
         """Start a child; it talks only when it is told to."""
@@ -88,6 +88,7 @@ def nest(monkeypatch: pytest.MonkeyPatch, clock: Clock = SYSTEM_CLOCK) -> Iterat
         found.end()
 
 
-def make_work(job_id: str = "job") -> RunningJob:
+def make_work(job_id: str = "job") -> OpenAttempt:
     """Return an attempt of no task in particular."""
-    return RunningJob(JobRecord(job_id, "tasks.f"), "worker", None, 0.0)
+    nobody: Any = None
+    return OpenAttempt(JobRecord(job_id, "tasks.f"), "worker", nobody, 0.0)

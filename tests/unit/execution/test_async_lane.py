@@ -15,9 +15,9 @@ from nuvom import current_job
 from nuvom.core.job_context import current
 from nuvom.core.record import JobStatus
 from nuvom.events import HookFailed
-from nuvom.execution import async_lane, loop_thread
+from nuvom.execution import async_lane
 from nuvom.execution.async_lane import AsyncLane
-from nuvom.execution.running import RunningJob
+from nuvom.execution.attempts import OpenAttempt
 from tests.engine import LIMIT_SECS, untraced
 from tests.unit.execution.bench import Bench
 
@@ -29,7 +29,7 @@ def bench() -> Bench:
 
 @pytest.fixture
 def lane(bench: Bench) -> Iterator[AsyncLane]:
-    lane = AsyncLane(2, bench.shop)
+    lane = AsyncLane(2, bench.context, bench)
     lane.start()
     yield lane
     lane.stop()
@@ -88,9 +88,9 @@ def gate() -> Iterator[Gate]:
     gate.open()
 
 
-def close(bench: Bench, lane: AsyncLane, work: RunningJob) -> None:
-    """Close an attempt as the keeper does."""
-    assert bench.in_hand.take(work)
+def close(bench: Bench, lane: AsyncLane, work: OpenAttempt) -> None:
+    """Close an attempt as maintenance does."""
+    assert bench.attempts.close(work)
     lane.close_attempt(work)
 
 
@@ -115,11 +115,11 @@ def test_coroutines_are_run_and_handed_over(bench: Bench, lane: AsyncLane) -> No
     lane.submit([bench.work(double, number) for number in range(20)])
     assert sorted(range(0, 40, 2)) == sorted(bench.value(one) for one in bench.wait_for(20))
     assert ["async"] * 20 == [one.lane for one in bench.finished]
-    assert 0 == len(bench.in_hand)
+    assert 0 == len(bench.attempts.unclosed)
 
 
 def test_no_loop_is_made_before_the_first_coroutine(bench: Bench) -> None:
-    lane = AsyncLane(2, bench.shop)
+    lane = AsyncLane(2, bench.context, bench)
     lane.start()
     assert lane._thread is None
     assert ({}, 0, 2, 0, []) == (
@@ -219,7 +219,7 @@ def test_failure_of_the_engine_itself_is_told(bench: Bench) -> None:
 
     async def task() -> None: ...
 
-    lane = AsyncLane(2, bench.shop._replace(finish=fail))
+    lane = AsyncLane(2, bench.context, bench.but(finish=fail))
     lane.submit([bench.work(task)])
     bench.wait_until(lambda: bool(bench.crashes))
     assert isinstance(bench.crashes[0], ZeroDivisionError)
@@ -312,7 +312,7 @@ def test_attempt_closed_while_it_waits_never_runs(
 def test_closing_when_no_loop_runs_is_harmless(bench: Bench) -> None:
     async def task() -> None: ...
 
-    lane = AsyncLane(2, bench.shop)
+    lane = AsyncLane(2, bench.context, bench)
     work = bench.work(task)
     lane.close_attempt(work)
     lane.submit([work])
@@ -363,7 +363,7 @@ def test_attempt_that_was_closed_before_its_deadline_is_left_alone(
     async def task() -> None: ...
 
     work = bench.work(task, timeout_secs=60.0)
-    bench.in_hand.take(work)
+    bench.attempts.close(work)
     lane._close_overdue(work)
     assert [] == bench.finished
 
@@ -376,16 +376,16 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(async_lane, "_LOOK_SECS", 0.05)
     for name in ("_STANDS_SECS", "_BLOCKED_SECS"):
         monkeypatch.setattr(async_lane, name, 0.2)
-    monkeypatch.setattr(loop_thread, "_TURN_SECS", 0.02)
+    monkeypatch.setattr(async_lane, "_TURN_SECS", 0.02)
 
 
 @pytest.fixture
 def blocked(
     bench: Bench, impatient: None, caplog: pytest.LogCaptureFixture
-) -> Iterator[tuple[AsyncLane, RunningJob]]:
+) -> Iterator[tuple[AsyncLane, OpenAttempt]]:
     """Give a lane whose loop is blocked by a job with a deadline."""
     caplog.set_level(logging.WARNING, "nuvom.worker")
-    lane = AsyncLane(2, bench.shop)
+    lane = AsyncLane(2, bench.context, bench)
     there, go = threading.Event(), threading.Event()
 
     def blocking() -> None:
@@ -407,7 +407,7 @@ def blocked(
 
 def test_coroutine_that_blocks_the_loop_is_named_once(
     bench: Bench,
-    blocked: tuple[AsyncLane, RunningJob],
+    blocked: tuple[AsyncLane, OpenAttempt],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     def named() -> int:  # on a busy machine a loop that has not come up yet may be named as well
@@ -420,7 +420,7 @@ def test_coroutine_that_blocks_the_loop_is_named_once(
 
 
 def test_deadline_is_kept_while_the_loop_is_blocked(
-    bench: Bench, blocked: tuple[AsyncLane, RunningJob]
+    bench: Bench, blocked: tuple[AsyncLane, OpenAttempt]
 ) -> None:
     (settlement,) = bench.wait_for()
     assert (JobStatus.FAILED, "timeout") == (settlement.status, settlement.outcome)
@@ -471,7 +471,7 @@ def test_code_that_blocks_the_loop_is_told_when_its_attempt_is_closed(
 def test_loop_that_is_blocked_in_c_is_left_behind_and_goes_on_some_time(
     bench: Bench, impatient: None, blocker: Blocker, caplog: pytest.LogCaptureFixture
 ) -> None:
-    lane = AsyncLane(3, bench.shop)
+    lane = AsyncLane(3, bench.context, bench)
     gate = Gate()
     neighbour = bench.work(gate.wait)
     lane.submit([neighbour])
@@ -540,7 +540,7 @@ def test_idle_loop_is_not_blocked(
 ) -> None:
     async def task() -> None: ...
 
-    lane = AsyncLane(2, bench.shop)
+    lane = AsyncLane(2, bench.context, bench)
     lane._look()  # before there is one
     lane.submit([bench.work(task)])
     bench.wait_for()
@@ -573,7 +573,7 @@ def test_loop_that_cannot_run_stops_the_worker(
     def no_loop(loop: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(loop_thread, "_leave", no_loop)
+    monkeypatch.setattr(async_lane, "_leave", no_loop)
     lane.submit([bench.work(task)])
     bench.wait_for()
     lane.stop()
@@ -636,7 +636,7 @@ def test_hook_may_outlast_the_loop(bench: Bench) -> None:
 
     async def task() -> None: ...
 
-    lane = AsyncLane(2, bench.shop)
+    lane = AsyncLane(2, bench.context, bench)
     lane.submit([bench.work(task, before_job=before)])
     assert there.wait(LIMIT_SECS)
     lane.stop()
@@ -654,7 +654,7 @@ def test_hook_after_a_commit_has_a_thread_of_its_own(bench: Bench, lane: AsyncLa
 
 
 def test_coroutines_can_clean_up_when_the_lane_stops(bench: Bench, gate: Gate) -> None:
-    lane = AsyncLane(2, bench.shop)
+    lane = AsyncLane(2, bench.context, bench)
     lane.submit([bench.work(gate.wait)])
     gate.is_running()
     lane.stop()
@@ -667,8 +667,8 @@ def test_coroutines_can_clean_up_when_the_lane_stops(bench: Bench, gate: Gate) -
 def test_coroutine_that_swallows_the_end_is_left_behind(
     bench: Bench, gate: Gate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loop_thread, "_LEAVE_SECS", 0.05)
-    lane = AsyncLane(2, bench.shop)
+    monkeypatch.setattr(async_lane, "_LEAVE_SECS", 0.05)
+    lane = AsyncLane(2, bench.context, bench)
     lane.submit([bench.work(gate.stubborn)])
     gate.is_running()
     lane.stop()
@@ -679,9 +679,9 @@ def test_coroutine_that_swallows_the_end_is_left_behind(
 
 def forget(lane: AsyncLane) -> None:
     """Do away with coroutines of a loop that is closed, so that nothing warns of them."""
-    for place in list(lane._places.values()):
+    for place in list(lane._runs.values()):
         place.task._log_destroy_pending = False  # type: ignore[attr-defined]  # it is known
-        place.running.is_cancelled = True
+        place.attempt.is_cancelled = True
         coroutine: Any = place.task.get_coro()
         coroutine.close()
 
@@ -697,7 +697,7 @@ def test_loop_that_is_stopped_while_it_ends_ends_all_the_same(bench: Bench) -> N
             asyncio.get_running_loop().stop()
             await asyncio.sleep(0)
 
-    lane = AsyncLane(2, bench.shop)
+    lane = AsyncLane(2, bench.context, bench)
     work = bench.work(task)
     lane.submit([work])
     assert there.wait(LIMIT_SECS)

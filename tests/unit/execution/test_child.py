@@ -21,16 +21,12 @@ from nuvom.core.options import task_options
 from nuvom.core.record import JobRecord, JobStatus
 from nuvom.errors import QueueError
 from nuvom.events import EventBus
-from nuvom.execution import child as child_module
+from nuvom.execution.attempts import current_job
 from nuvom.execution.child import Child
-from nuvom.execution.current import current_job
-from nuvom.execution.framing import (
+from nuvom.execution.frames import (
     AskStack,
-    CallHooks,
     Close,
     Ended,
-    HookRaised,
-    HooksCalled,
     Link,
     Progress,
     ProgressKept,
@@ -45,7 +41,7 @@ from nuvom.host import processes as platforms
 from nuvom.registry.registry import Registry, TaskDefinition
 from nuvom.serialization.msgpack_codec import MsgpackCodec
 from tests.engine import LIMIT_SECS
-from tests.unit.execution.test_framing import pair
+from tests.unit.execution.test_frames import pair
 
 CODEC = MsgpackCodec()
 
@@ -67,11 +63,23 @@ class Worker:
         self.link = link
         self.token = 0
 
-    def run(self, name: str, *args: Any, module: str = "nowhere", qualname: str = "f") -> Run:
+    def run(
+        self,
+        name: str,
+        *args: Any,
+        module: str = "nowhere",
+        qualname: str = "f",
+        store_result: bool = True,
+    ) -> Run:
         self.token += 1
         packed, named = CODEC.encode_call(args, {})
         record = JobRecord(
-            f"job-{self.token}", name, msgspec.Raw(packed), msgspec.Raw(named), attempt=1
+            f"job-{self.token}",
+            name,
+            msgspec.Raw(packed),
+            msgspec.Raw(named),
+            attempt=1,
+            store_result=store_result,
         )
         order = Run(self.token, record, module, qualname)
         self.link.send(order)
@@ -112,7 +120,6 @@ class Nursery:
             self.runner,
             self.registry,
             worker="worker",
-            bus=self.bus,
             clock=self.clock,
             make_record=lambda definition, *_: JobRecord("child", definition.name),
         )
@@ -173,7 +180,7 @@ def test_value_comes_back_as_a_settlement_without_the_record(nursery: Nursery) -
         ended = worker.hear(Ended)
         assert 12 == worker.result_of(ended)
         assert (1, "") == (ended.token, ended.settlement.record.id)
-        assert not ended.has_hooks
+        assert (None, None) == (ended.value, ended.fault)
 
     nursery.task(lambda x, y: x + y)
     nursery.serve(script)
@@ -365,78 +372,23 @@ def test_stack_of_a_coroutine_shows_what_it_waits_for(nursery: Nursery) -> None:
 # ---- hooks ----------------------------------------------------------------------------
 
 
-def test_hooks_are_called_once_the_settlement_is_committed(nursery: Nursery) -> None:
-    seen: list[object] = []
+def test_no_hook_runs_here_but_its_value_is_sent(nursery: Nursery) -> None:
+    calls: list[object] = []
 
     def script(worker: Worker) -> None:
-        for status in (JobStatus.SUCCESS, JobStatus.SUCCESS):
-            order = worker.run("f")
-            assert worker.hear(Ended).has_hooks
-            worker.link.send(CallHooks(order.token, status))
-            assert order.token == worker.hear(HooksCalled).token
-        worker.link.send(CallHooks(order.token, JobStatus.SUCCESS))  # twice is once
-        worker.hear(HooksCalled)
+        for value, has_value, fault in ((7, True, None), (object(), False, "NotStorable")):
+            values.append(value)
+            worker.run("f", store_result=False)
+            ended = worker.hear(Ended)
+            assert (JobStatus.SUCCESS, None) == (ended.settlement.status, ended.settlement.result)
+            assert has_value == (ended.value == CODEC.encode_value(7))
+            assert fault == (ended.fault and ended.fault.type)
 
-    nursery.task(object, after_job=seen.append, store_result=False)
-    nursery.registry.register(
-        TaskDefinition("f", lambda: "value", task_options({"after_job": seen.append})), force=True
-    )
+    values: list[object] = []
+    hooks: dict[str, Any] = {"before_job": lambda: calls.append(1), "after_job": calls.append}
+    nursery.task(values.pop, **hooks)
     nursery.serve(script)
-    assert ["value", "value"] == seen
-
-
-def test_failing_hook_is_told_with_the_job_that_it_belongs_to(nursery: Nursery) -> None:
-    def fail() -> None:
-        raise LookupError("in a hook")
-
-    def script(worker: Worker) -> None:
-        worker.run("f")
-        raised = worker.hear(HookRaised)
-        assert ("job-1", "before_job", "LookupError") == (
-            raised.job_id,
-            raised.hook,
-            raised.error.type,
-        )
-        worker.hear(Ended)
-
-    nursery.task(lambda: None, before_job=fail)
-    nursery.serve(script)
-
-
-def test_hooks_of_settlements_that_never_come_are_forgotten(
-    nursery: Nursery, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    seen: list[object] = []
-
-    def script(worker: Worker) -> None:
-        for number in range(4):
-            worker.run("f", number)
-            worker.hear(Ended)
-        for token in range(1, 5):
-            worker.link.send(CallHooks(token, JobStatus.SUCCESS))
-            worker.hear(HooksCalled)
-
-    monkeypatch.setattr(child_module, "HOOKS_KEPT", 2)
-    nursery.task(lambda n: n, after_job=seen.append)
-    nursery.serve(script)
-    assert [2, 3] == seen
-
-
-def test_hook_that_ends_after_the_worker_is_no_trouble(nursery: Nursery) -> None:
-    is_over = threading.Event()
-
-    def script(worker: Worker) -> None:
-        order = worker.run("f")
-        worker.hear(Ended)
-        worker.link.send(CallHooks(order.token, JobStatus.SUCCESS))
-        worker.link.close_source()  # nobody hears it any more
-        is_over.set()
-
-    def wait(_: object) -> None:
-        is_over.wait(LIMIT_SECS)
-
-    nursery.task(lambda: None, after_job=wait)
-    nursery.serve(script)
+    assert [] == calls
 
 
 # ---- the end --------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""The worker's end of a child: its process, its threads and its pipes."""
+"""The child processes of a lane: one by one, all of them, and the thread that sees to them."""
 
 from __future__ import annotations
 
@@ -6,16 +6,19 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from math import inf
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from nuvom.core.record import JobRecord
 from nuvom.execution import child_process
-from nuvom.execution.childhood import PROGRAM, is_child
-from nuvom.execution.framing import AskStack, Ready
-from nuvom.execution.running import RunningJob
+from nuvom.execution.child_process import ChildPool, ChildProcess, ChildSupervisor
+from nuvom.execution.frames import AskStack, Ready
+from nuvom.execution.lanes import CHILD_PROGRAM, is_child
+from nuvom.testing.clock import FakeClock
 from tests.engine import wait_until
 from tests.unit.execution.children import LISTEN, Nest, make_work, nest
 
@@ -150,23 +153,11 @@ def test_new_attempt_knows_nothing_of_the_last_one(nursery: Nest) -> None:
     assert [2, False, None, None] == [found[name] for name in names]
 
 
-def test_hooks_that_are_never_called_do_not_pile_up(
-    nursery: Nest, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(child_process, "HOOKS_KEPT", 2)
-    child, dues = nursery.child(), []
-    for number in range(3):
-        child.take(make_work())
-        dues.append(child.owe_hooks(RunningJob(JobRecord(str(number), "f"), "w", None, 0.0)))
-    assert [True, False, False] == [due.are_over.is_set() for due in dues]
-    child.hooks_called(1)  # once more is harmless
-    assert [2, 3] == list(child.hooks_due)
-
-
 def test_child_knows_that_it_is_one() -> None:
     assert not is_child()
-    program = "from nuvom.execution.childhood import is_child; print(is_child())"
-    told = subprocess.run([sys.executable, "-c", program, PROGRAM], capture_output=True, check=True)
+    program = "from nuvom.execution.lanes import is_child; print(is_child())"
+    command = [sys.executable, "-c", program, CHILD_PROGRAM]
+    told = subprocess.run(command, capture_output=True, check=True)
     assert b"True" == told.stdout.strip()
 
 
@@ -176,3 +167,339 @@ def test_missing_interpreter_is_an_error_of_the_system(
     monkeypatch.setattr(sys, "executable", None)
     with pytest.raises(OSError, match=r"No such file|denied"):
         nursery.child()
+
+
+# ---- which children there are ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("waiting", "starting", "idle", "busy", "missing"),
+    [
+        (0, 0, 0, 0, 0),
+        (1, 0, 0, 0, 1),
+        (9, 0, 0, 0, 3),
+        (1, 1, 0, 0, 0),
+        (2, 1, 0, 0, 1),
+        (1, 0, 1, 0, 0),
+        (5, 1, 0, 1, 1),
+        (5, 0, 0, 3, 0),
+    ],
+)
+def test_as_many_children_are_missing_as_work_waits_for_and_places_allow(
+    nursery: Nest, *, waiting: int, starting: int, idle: int, busy: int, missing: int
+) -> None:
+    pool = ChildPool(3)
+    for number in range(starting + idle + busy):
+        child = nursery.child()
+        assert pool.add(child)
+        if number >= starting:
+            pool.ready(child)
+    for number in range(busy):
+        pool.assign(make_work(str(number)))
+    assert missing == max(0, pool.missing(waiting))
+
+
+def test_child_that_was_idle_last_works_first(nursery: Nest) -> None:
+    pool = ChildPool(2)
+    first, second = nursery.child(), nursery.child()
+    for child in (first, second):
+        pool.add(child)
+        pool.ready(child)
+    assert second is pool.assign(make_work())
+
+
+def test_attempt_belongs_to_its_child_until_it_ends(nursery: Nest) -> None:
+    pool, child, work = ChildPool(1), nursery.child(), make_work()
+    pool.add(child)
+    pool.ready(child)
+    pool.assign(work)
+    assert work is pool.runs(child, 1)
+    assert pool.ended(child, 1, is_worn=False) is work
+    assert work not in pool.busy
+    assert pool.ended(child, 1, is_worn=False) is None
+    assert [child] == pool.idle
+
+
+def test_end_of_an_earlier_attempt_is_not_that_of_the_next(nursery: Nest) -> None:
+    pool, child = ChildPool(1), nursery.child()
+    pool.add(child)
+    pool.ready(child)
+    pool.assign(make_work("1"))
+    pool.ended(child, 1, is_worn=False)
+    second = make_work("2")
+    pool.assign(second)
+    assert pool.runs(child, 1) is None
+    assert pool.ended(child, 1, is_worn=False) is None
+    assert second is child.attempt
+
+
+def test_worn_child_leaves_and_takes_no_place(nursery: Nest) -> None:
+    pool, child = ChildPool(1), nursery.child()
+    pool.add(child)
+    pool.ready(child)
+    pool.assign(make_work())
+    pool.ended(child, 1, is_worn=True)
+    assert [child] == pool.unused()
+    assert 1 == pool.missing(1)
+    assert not pool.is_empty
+
+
+def test_only_the_child_that_runs_an_attempt_is_let_go(nursery: Nest) -> None:
+    pool, work = ChildPool(2), make_work()
+    for _ in range(2):
+        child = nursery.child()
+        pool.add(child)
+        pool.ready(child)
+    busy = pool.assign(work)
+    assert pool.let_go(make_work()) is None
+    assert busy is pool.let_go(work)
+    assert busy.attempt is None
+    assert pool.let_go(work) is None
+    assert {busy} == pool.leaving
+
+
+@pytest.mark.parametrize("state", ["starting", "idle", "busy", "leaving"])
+def test_child_that_has_ended_is_forgotten_from_any_state(nursery: Nest, state: str) -> None:
+    pool, child, work = ChildPool(1), nursery.child(), make_work()
+    pool.add(child)
+    if state != "starting":
+        pool.ready(child)
+    if state in ("busy", "leaving"):
+        pool.assign(work)
+    if state == "leaving":
+        pool.let_go(work)
+    expected = (state == "starting", work if state == "busy" else None)
+    assert expected == pool.forget(child)
+    assert pool.is_empty
+
+
+def test_closed_pool_wants_no_child(nursery: Nest) -> None:
+    pool = ChildPool(3)
+    starting, idle, late = nursery.child(), nursery.child(), nursery.child()
+    pool.add(starting)
+    pool.add(idle)
+    pool.ready(idle)
+    assert {starting, idle} == set(pool.close())
+    assert 0 == pool.missing(5)
+    assert not pool.add(late)
+    pool.ready(starting)
+    assert [] == pool.idle
+    assert {starting, idle, late} == pool.leaving
+
+
+# ---- the thread that starts and ends them -----------------------------------------------------
+
+
+class House:
+    """A supervisor with its pool; the clock stands still."""
+
+    def __init__(self, nursery: Nest, clock: FakeClock, **options: Any) -> None:
+        self.nursery = nursery
+        self.clock = clock
+        self.pool = ChildPool(2)
+        self.waiting = 0
+        self.given_up: list[str] = []
+        self.faults = 0
+        self.supervisor = ChildSupervisor(
+            self.pool,
+            clock,
+            make=options.pop("make", self.make),
+            waiting=lambda: self.waiting,
+            give_up=self.give_up,
+            chores=options.pop("chores", ()),
+            crashed=nursery.crashes.append,
+        )
+        nursery.on_gone = self.gone
+
+    def make(self) -> ChildProcess:
+        if self.faults:
+            self.faults -= 1
+            raise OSError("no room for a process")
+        return self.nursery.child()
+
+    def give_up(self, reason: str) -> None:
+        self.waiting = 0
+        self.given_up.append(reason)
+
+    def gone(self, child: ChildProcess, how: str) -> None:
+        was_starting, _ = self.pool.forget(child)
+        if was_starting:
+            self.supervisor.failed_to_start(how)
+        self.supervisor.wake()
+
+    def idle_child(self) -> ChildProcess:
+        child = self.nursery.child()
+        child.talk()
+        self.pool.add(child)
+        self.pool.ready(child)
+        return child
+
+
+@pytest.fixture
+def house(monkeypatch: pytest.MonkeyPatch) -> Iterator[House]:
+    # The children themselves go by real time: only the supervisor's waits are the test's.
+    with nest(monkeypatch) as nursery:
+        house = House(nursery, FakeClock())
+        yield house
+        house.nursery.end()
+        house.pool.close()
+        for child in list(house.pool.leaving):
+            house.pool.forget(child)
+        house.supervisor.wake()
+        house.supervisor.join()
+        assert [] == nursery.crashes
+
+
+def test_children_start_when_work_waits(house: House) -> None:
+    house.supervisor.start()
+    house.supervisor.start()  # twice is once
+    house.waiting = 5
+    house.supervisor.wake()
+    wait_until(lambda: len(house.pool.starting) == 2)
+    assert 2 == len(house.nursery.children)
+
+
+def test_start_is_tried_again_after_a_while(house: House) -> None:
+    house.faults, house.waiting = 1, 1
+    house.supervisor.start()
+    wait_until(lambda: house.supervisor._start_at > 0)
+    assert [] == house.nursery.children
+    house.clock.advance(0.1)
+    wait_until(lambda: len(house.pool.starting) == 1)
+    assert [] == house.given_up
+
+
+def test_work_is_given_up_when_no_child_comes_up(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(child_process, "_START_WAITS_SECS", (0.0, 0.0))
+    house.nursery.program("raise SystemExit(7)")
+    house.waiting = 1
+    house.supervisor.start()
+    wait_until(lambda: bool(house.given_up))
+    assert ["no child process could be started for it: exit code 7"] == house.given_up
+    assert 3 == len(house.nursery.children)
+
+
+def test_success_makes_earlier_failures_forgotten(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(child_process, "_START_WAITS_SECS", (0.0,))
+    house.supervisor.failed_to_start("once")
+    house.supervisor.came_up(house.nursery.child())
+    house.supervisor.failed_to_start("twice")
+    assert [] == house.given_up
+    house.supervisor.failed_to_start("three times")
+    assert 1 == len(house.given_up)
+
+
+def test_child_that_does_not_come_up_is_killed(house: House) -> None:
+    house.waiting = 1
+    house.supervisor.start()
+    wait_until(lambda: bool(house.pool.starting))
+    house.waiting = 0
+    house.clock.advance(child_process._START_SECS)
+    wait_until(lambda: bool(house.nursery.gone))
+    assert house.pool.is_empty
+
+
+def test_child_that_does_not_end_is_killed_after_its_grace(house: House) -> None:
+    house.nursery.program("import signal, time; signal.signal(15, signal.SIG_IGN); time.sleep(60)")
+    house.supervisor.start()
+    child = house.idle_child()
+    work = make_work()
+    house.pool.assign(work)
+    house.pool.let_go(work)
+    house.supervisor.end(child)
+    house.clock.advance(child_process.GRACE_SECS / 2)
+    house.supervisor.wake()
+    assert not child.was_killed
+    house.clock.advance(child_process.GRACE_SECS / 2)
+    wait_until(lambda: bool(house.nursery.gone))
+    assert child.was_killed
+
+
+def test_child_that_must_go_is_killed_at_once(house: House) -> None:
+    house.supervisor.start()
+    child = house.idle_child()
+    work = make_work()
+    house.pool.assign(work)
+    house.pool.let_go(work)
+    house.supervisor.end(child, at_once=True)
+    wait_until(lambda: bool(house.nursery.gone))
+    assert child.was_killed
+
+
+def worn_child(house: House) -> ChildProcess:
+    house.nursery.program(LISTEN)
+    house.supervisor.start()
+    child = house.idle_child()
+    house.pool.assign(make_work())
+    house.pool.ended(child, 1, is_worn=True)
+    return child
+
+
+def test_worn_child_leaves_by_itself(house: House) -> None:
+    child = worn_child(house)
+    house.supervisor.dismiss(child)
+    wait_until(lambda: bool(house.nursery.gone))
+    assert (child, "exit code 0") == house.nursery.gone[0]
+    assert not child.was_killed
+
+
+def test_idle_children_leave_when_the_lane_ends(house: House) -> None:
+    house.nursery.program(LISTEN)
+    house.supervisor.start()
+    child = house.idle_child()
+    house.supervisor.close()
+    house.supervisor.join()
+    assert [(child, "exit code 0")] == house.nursery.gone
+
+
+def test_child_that_starts_while_the_lane_ends_is_killed(house: House) -> None:
+    house.nursery.program(LISTEN)
+    made = house.make
+
+    def make() -> ChildProcess:
+        house.supervisor.close()
+        return made()
+
+    house.supervisor._make = make
+    house.waiting = 1
+    house.supervisor.start()
+    house.supervisor.join()
+    assert house.nursery.children[0].was_killed
+    assert house.pool.is_empty
+
+
+def test_supervisor_without_children_has_nothing_to_wait_for(house: House) -> None:
+    house.supervisor.close()
+    house.supervisor.join()
+
+
+def test_chores_are_called_when_they_want(house: House) -> None:
+    called: list[float] = []
+    began = house.clock.monotonic()
+
+    def chore(now: float) -> float:
+        called.append(now)
+        return began + 5 if len(called) == 1 else inf
+
+    house.supervisor._chores = (chore,)
+    house.supervisor.start()
+    wait_until(lambda: len(called) == 1)
+    house.clock.advance(5)
+    wait_until(lambda: len(called) == 2)
+    assert [began, began + 5] == called
+
+
+def test_failing_chore_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def chore(_now: float) -> float:
+        raise LookupError("a fault of the engine")
+
+    with nest(monkeypatch) as nursery:
+        house = House(nursery, FakeClock(), chores=(chore,))
+        house.supervisor.start()
+        house.supervisor.join()
+        assert ["a fault of the engine"] == [str(error) for error in nursery.crashes]
+    assert [] == [one for one in threading.enumerate() if one.name == "nuvom-children"]

@@ -10,10 +10,11 @@ import pytest
 from nuvom import Discard, Retry, Snooze, current_job
 from nuvom.core.job_context import current
 from nuvom.core.outcome import Settlement
-from nuvom.core.record import JobStatus
+from nuvom.core.record import JobStatus, StoredError
 from nuvom.errors import TaskImportFailed
 from nuvom.events import HookFailed, JobStarted
-from nuvom.execution.running import KeptElsewhere, RunningJob
+from nuvom.execution.attempts import EncodedValue, OpenAttempt
+from nuvom.serialization.msgpack_codec import MsgpackCodec
 from nuvom.testing import FakeClock, make_job
 from tests.unit.execution.bench import Bench
 
@@ -41,7 +42,7 @@ def broken() -> None:
     raise ValueError("no good")
 
 
-def run(bench: Bench, work: RunningJob) -> Settlement:
+def run(bench: Bench, work: OpenAttempt) -> Settlement:
     return bench.runner.run(work)
 
 
@@ -353,21 +354,20 @@ def test_unknown_task_is_parked_and_remembered(bench: Bench, clock: FakeClock) -
     )
 
 
-def test_task_is_prepared_once(bench: Bench) -> None:
+def test_task_is_bound_once(bench: Bench) -> None:
     work = bench.work(double, 4)
-    assert work.prepared is bench.runner.resolve(work)
-    assert ["tests.double"] == bench.runner.known("thread")
-    assert [] == bench.runner.known("async")
+    assert work.task is bench.runner.resolve(work)
+    assert {"thread": ["tests.double"]} == bench.runner.known
 
 
 def test_lane_follows_from_the_task(bench: Bench) -> None:
     async def coroutine() -> None: ...
 
     lanes = [
-        bench.work(double, 4).prepared.lane,
-        bench.work(coroutine).prepared.lane,
-        bench.work(double, 4, isolation="process").prepared.lane,
-        bench.work(coroutine, isolation="process").prepared.lane,
+        bench.work(double, 4).task.lane,
+        bench.work(coroutine).task.lane,
+        bench.work(double, 4, isolation="process").task.lane,
+        bench.work(coroutine, isolation="process").task.lane,
     ]
     assert ["thread", "async", "process", "process"] == lanes
 
@@ -418,7 +418,7 @@ class Hooks:
             raise self.raises
 
 
-def settle(bench: Bench, work: RunningJob) -> Settlement:
+def settle(bench: Bench, work: OpenAttempt) -> Settlement:
     settlement = run(bench, work)
     bench.runner.after_settled(work, settlement.status)
     return settlement
@@ -531,10 +531,22 @@ def test_code_does_not_run_after_a_hook_in_which_the_attempt_was_closed(bench: B
     assert [] == ran
 
 
-def test_hooks_are_called_elsewhere_where_the_value_is_kept_elsewhere(bench: Bench) -> None:
-    hooks, told = Hooks(), list[JobStatus]()
+@pytest.mark.parametrize(
+    ("kept", "called", "failed"),
+    [
+        (EncodedValue(MsgpackCodec().encode_value(16)), [("after", 16)], []),
+        (EncodedValue(None), [("after", None)], []),
+        (EncodedValue(b"\xc1"), [], ["PayloadError"]),
+        (EncodedValue(None, StoredError("NotStorable", "no")), [], ["NotStorable"]),
+    ],
+)
+def test_hook_gets_the_value_that_a_child_has_returned(
+    bench: Bench, kept: EncodedValue, called: list[Any], failed: list[str]
+) -> None:
+    hooks = Hooks()
     work = bench.work(double, 4, **hooks.options())
-    work.kept = KeptElsewhere(told.append)
+    work.kept = kept
     bench.runner.after_settled(work, JobStatus.SUCCESS)
-    assert ([JobStatus.SUCCESS], []) == (told, hooks.calls)
+    assert called == hooks.calls
+    assert failed == [event.error.type for event in bench.events(HookFailed)]
     assert work.kept is None

@@ -4,25 +4,25 @@ from __future__ import annotations
 
 import logging
 import random
-import threading
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
+from nuvom import current_job
 from nuvom.config.settings import Settings
 from nuvom.core.clock import SYSTEM_CLOCK
+from nuvom.core.job_context import current
 from nuvom.core.options import task_options
 from nuvom.core.outcome import Settlement
 from nuvom.core.record import JobRecord, JobStatus, StoredError
-from nuvom.errors import BackendUnavailable, Refused
-from nuvom.events import EventBus, HookFailed
-from nuvom.execution import childhood, process_lane
+from nuvom.errors import BackendUnavailable, JobFailed, Refused
+from nuvom.events import EventBus
+from nuvom.execution import lanes, process_lane
+from nuvom.execution.attempts import BoundTask, EncodedValue, OpenAttempt, OpenAttempts
 from nuvom.execution.child_process import ChildProcess
-from nuvom.execution.framing import (
+from nuvom.execution.frames import (
     Ended,
-    HookRaised,
-    HooksCalled,
     Progress,
     ProgressKept,
     Ready,
@@ -32,14 +32,13 @@ from nuvom.execution.framing import (
     Unloadable,
 )
 from nuvom.execution.job_runner import JobRunner
-from nuvom.execution.lanes import Shop
+from nuvom.execution.lanes import WorkerContext
 from nuvom.execution.process_lane import ProcessLane
-from nuvom.execution.running import InHand, KeptElsewhere, Prepared, RunningJob
 from nuvom.host import processes as platforms
 from nuvom.log import configure_logging, reset_logging
 from nuvom.registry.registry import Registry, TaskDefinition
 from nuvom.serialization.msgpack_codec import MsgpackCodec
-from tests.engine import LIMIT_SECS, wait_until
+from tests.engine import wait_until
 from tests.unit.execution.children import LISTEN, Nest, nest
 
 
@@ -49,7 +48,7 @@ class Services:
     answer: bool | Exception = True
 
     def report_progress(
-        self, running: RunningJob, done: float, total: float | None, text: str
+        self, running: OpenAttempt, done: float, total: float | None, text: str
     ) -> bool:
         if isinstance(self.answer, Exception):
             raise self.answer
@@ -73,27 +72,28 @@ class Bench:
             rng=random.Random(0),
             mark_started=lambda _: None,
         )
-        self.in_hand = InHand()
-        self.finished: list[RunningJob] = []
+        self.attempts = OpenAttempts()
+        self.finished: list[OpenAttempt] = []
         self.crashes: list[BaseException] = []
         self.idles = 0
-        self.may_start = True
+        self.refuses = False
         self.services = Services()
-        self.bus = EventBus()
-        shop = Shop(
-            self.runner,
-            self.in_hand,
-            lambda running: self.may_start,
-            SYSTEM_CLOCK,
-            finish=self.note_finished,
-            idle=self.note_idle,
-            crashed=self.crashes.append,
+        nothing: Any = None
+        context = WorkerContext(
+            worker="worker",
+            services=cast("Any", self.services),
+            queue=nothing,
+            stores=nothing,
+            runner=self.runner,
+            settings=Settings(**settings),
+            clock=SYSTEM_CLOCK,
+            bus=EventBus(),
+            attempts=self.attempts,
+            lease_secs=30.0,
         )
-        self.lane = ProcessLane(
-            slots, shop, settings=Settings(**settings), worker="worker", bus=self.bus
-        )
+        self.lane = ProcessLane(slots, context, self)
         self.children: list[ChildProcess] = []
-        self.lane._minder._make = self.make_child
+        self.lane._supervisor._make = self.make_child
 
     def make_child(self) -> ChildProcess:
         child = self.lane._make_child()
@@ -108,22 +108,36 @@ class Bench:
         wait_until(lambda: all(child._process.returncode is not None for child in self.children))
         assert [] == self.crashes
 
-    def note_finished(self, running: RunningJob, settlement: Settlement) -> None:
-        running.settlement = settlement
-        self.finished.append(running)
+    # ---- the host of the lane -----------------------------------------------------------
 
-    def note_idle(self) -> None:
+    def may_start(self, attempt: OpenAttempt) -> bool:
+        return not self.refuses
+
+    def finish(self, attempt: OpenAttempt, settlement: Settlement) -> None:
+        attempt.settlement = settlement
+        self.finished.append(attempt)
+
+    settle_now = finish
+
+    def idle(self) -> None:
         self.idles += 1
 
-    def work(self, number: int = 1, *, timeout: float | None = None, **options: Any) -> RunningJob:
+    def crashed(self, error: BaseException) -> None:
+        self.crashes.append(error)
+
+    # ---- what tests do ------------------------------------------------------------------
+
+    def work(self, number: int = 1, *, timeout: float | None = None, **options: Any) -> OpenAttempt:
         definition = TaskDefinition("tasks.f", task_function, task_options(options))
         record = JobRecord(f"job-{number}", "tasks.f", attempt=1, timeout_secs=timeout)
-        running = RunningJob(record, "worker", self.services, SYSTEM_CLOCK.monotonic())
-        self.in_hand.add(running)
-        running.prepared = Prepared(definition, MsgpackCodec())
+        running = OpenAttempt(
+            record, "worker", cast("Any", self.services), SYSTEM_CLOCK.monotonic()
+        )
+        self.attempts.add([running])
+        running.task = BoundTask(definition, MsgpackCodec())
         return running
 
-    def submit(self, *work: RunningJob) -> list[ChildProcess]:
+    def submit(self, *work: OpenAttempt) -> list[ChildProcess]:
         """Submit work and let children come up for it; return the busy ones."""
         lane = self.lane
         lane.submit(list(work))
@@ -132,9 +146,11 @@ class Bench:
             lane._hear(child, Ready())
         return list(lane._pool.busy.values())
 
-    def end(self, child: ChildProcess, *, has_hooks: bool = False) -> None:
-        settlement = Settlement(JobRecord("", ""), JobStatus.SUCCESS, b"\x01", finished_at=9.0)
-        self.lane._hear(child, Ended(child.token, settlement, has_hooks))
+    def end(self, child: ChildProcess, **outcome: Any) -> None:
+        """Let a child end its attempt with success, or with another settlement."""
+        given = {"status": JobStatus.SUCCESS, "result": b"\x01", "finished_at": 9.0, **outcome}
+        settlement = Settlement(JobRecord("", ""), **given)
+        self.lane._hear(child, Ended(child.token, settlement))
 
 
 @pytest.fixture
@@ -185,11 +201,11 @@ def test_next_work_goes_to_the_same_child(bench: Bench) -> None:
     first, second = bench.work(1), bench.work(2)
     (child,) = bench.submit(first, second)
     bench.end(child)
-    assert second is child.running
+    assert second is child.attempt
 
 
 def test_work_that_may_not_start_any_more_is_left_out(bench: Bench) -> None:
-    bench.may_start = False
+    bench.refuses = True
     assert [] == bench.submit(bench.work())
     assert 0 == bench.lane.backlog()
 
@@ -231,7 +247,7 @@ def test_closed_attempt_that_waits_is_dropped(bench: Bench) -> None:
     bench.lane.close_attempt(second)
     assert second.is_cancelled
     assert (0, 1) == (bench.lane.backlog(), bench.idles)
-    assert child.running is first
+    assert child.attempt is first
 
 
 def test_closed_attempt_that_runs_costs_its_child_alone(nursery: Nest) -> None:
@@ -250,7 +266,7 @@ def test_closed_attempt_that_runs_costs_its_child_alone(nursery: Nest) -> None:
 def test_outcome_of_an_attempt_that_was_closed_meanwhile_is_dropped(bench: Bench) -> None:
     work = bench.work()
     (child,) = bench.submit(work)
-    bench.in_hand.take(work)
+    bench.attempts.close(work)
     bench.end(child)
     assert [] == bench.finished
     assert [child] == bench.lane._pool.idle
@@ -259,10 +275,10 @@ def test_outcome_of_an_attempt_that_was_closed_meanwhile_is_dropped(bench: Bench
 def test_deadline_of_an_attempt_that_was_closed_meanwhile_ends_no_child(bench: Bench) -> None:
     work = bench.work(timeout=60)
     (child,) = bench.submit(work)
-    bench.in_hand.take(work)
+    bench.attempts.close(work)
     bench.lane._cut_off(work, lambda: pytest.fail("it is not ours"))
     bench.lane._cut_off(bench.work(2), lambda: pytest.fail("nobody runs it"))
-    assert child.running is work
+    assert child.attempt is work
 
 
 # ---- deadlines ------------------------------------------------------------------------
@@ -337,7 +353,7 @@ def test_child_that_grows_is_ended_under_its_attempt(
     bench.lane._close_too_big(SYSTEM_CLOCK.monotonic() + 1)
     assert [] == bench.finished
     size["now"] = 1001
-    bench.lane._minder.wake()
+    bench.lane._supervisor.wake()
     wait_until(lambda: bool(bench.finished))
     error = bench.finished[0].settlement.error
     assert error is not None
@@ -405,10 +421,10 @@ def test_attempt_that_a_proven_child_never_had_goes_to_another(nursery: Nest) ->
     bench.submit(first, second, third)
     child, other = (bench.lane._pool.busy[one] for one in (first, second))
     bench.end(child)
-    assert third is child.running
+    assert third is child.attempt
     bench.end(other)
     gone(bench, child)
-    assert third is other.running
+    assert third is other.attempt
     assert 2 == len(bench.finished)
     bench.stop()
 
@@ -431,7 +447,7 @@ def test_idle_child_that_ends_is_just_gone(bench: Bench) -> None:
 def test_work_is_given_up_with_the_reason_when_no_child_comes_up(
     nursery: Nest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("nuvom.execution.child_minder._START_WAITS_SECS", ())
+    monkeypatch.setattr("nuvom.execution.child_process._START_WAITS_SECS", ())
     nursery.program("raise SystemExit(9)")
     bench = Bench()
     bench.lane.submit([bench.work()])
@@ -486,43 +502,42 @@ def test_progress_of_an_attempt_that_is_over_is_not_kept(bench: Bench) -> None:
     assert [ProgressKept(7, is_ours=False)] == sent
 
 
-def test_hooks_are_called_by_the_child_and_waited_for(bench: Bench) -> None:
-    work = bench.work(after_job=print)
+def test_hooks_get_what_a_waiter_would_get(bench: Bench) -> None:
+    works = [bench.work(number, after_job=print, on_error=print) for number in range(4)]
+    (child,) = bench.submit(*works)
+    bench.end(child)
+    error = StoredError("ValueError", "no good", "a traceback")
+    bench.end(child, status=JobStatus.FAILED, outcome="failure", error=error)
+    late = StoredError("TimeoutError", "timed out after 5 s")
+    bench.end(child, status=JobStatus.FAILED, outcome="timeout", error=late)
+    bench.end(child, status=JobStatus.PENDING, outcome="snoozed", result=None)
+    value, failure, timeout, snooze = (work.kept for work in works)
+    assert EncodedValue(b"\x01") == value
+    assert isinstance(failure, JobFailed)
+    assert ("job-1", "ValueError", "no good", "a traceback") == (
+        failure.job_id,
+        failure.type,
+        failure.text,
+        failure.traceback,
+    )
+    assert ("TimeoutError", "timed out after 5 s") == (type(timeout).__name__, str(timeout))
+    assert EncodedValue(None) == snooze  # neither hook is called then
+
+
+def test_before_job_runs_here_once_and_may_enqueue(bench: Bench) -> None:
+    calls: list[str] = []
+
+    def before() -> None:
+        calls.append(current_job().id)
+        current.get().children = [JobRecord("child", "tasks.g")]  # type: ignore[union-attr]
+
+    work = bench.work(before_job=before)
     (child,) = bench.submit(work)
-    token = child.token
-    bench.end(child, has_hooks=True)
-    assert isinstance(work.kept, KeptElsewhere)
-    is_over = threading.Event()
-
-    def hook() -> None:
-        bench.runner.after_settled(work, JobStatus.SUCCESS)
-        is_over.set()
-
-    bench.lane.run_hook(hook)
-    assert not is_over.is_set()
-    bench.lane._hear(child, HooksCalled(token))
-    assert is_over.wait(LIMIT_SECS)
-
-
-def test_nobody_waits_for_the_hooks_of_a_child_that_is_gone(bench: Bench) -> None:
-    work = bench.work(after_job=print)
-    (child,) = bench.submit(work)
-    bench.end(child, has_hooks=True)
-    gone(bench, child)
-    work.kept.settled(JobStatus.SUCCESS)
-
-
-def test_failed_hook_is_told_to_those_who_want_to_know(bench: Bench) -> None:
-    seen: list[HookFailed] = []
-    first, second = bench.work(1, after_job=print), bench.work(2)
-    (child,) = bench.submit(first, second)
-    bench.end(child, has_hooks=True)
-    raised = [HookRaised(f"job-{n}", "after_job", StoredError("E", "no")) for n in (1, 2, 3)]
-    bench.lane._hear(child, raised[0])
-    bench.bus.subscribe(HookFailed, seen.append)
-    for frame in raised:
-        bench.lane._hear(child, frame)
-    assert ["job-1", "job-2"] == [event.job.id for event in seen]
+    wait_until(lambda: bool(work.children))
+    bench.lane._begin(child.token, work)
+    bench.end(child, children=(JobRecord("other", "tasks.g"),))
+    assert ["job-1"] == calls
+    assert ["child", "other"] == [one.id for one in bench.finished[0].settlement.children]
 
 
 # ---- children and their worker --------------------------------------------------------
@@ -546,7 +561,7 @@ def test_child_logs_as_its_worker_does(bench: Bench, *, has_log: bool) -> None:
 
 
 def test_child_of_a_lane_makes_no_lane(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(childhood, "is_child", lambda: True)
+    monkeypatch.setattr(lanes, "is_child", lambda: True)
     with pytest.raises(Refused, match="__main__"):
         Bench()
 

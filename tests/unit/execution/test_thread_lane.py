@@ -6,7 +6,9 @@ import logging
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
+from math import inf
 from typing import Any
 
 import pytest
@@ -14,7 +16,7 @@ import pytest
 from nuvom.core.guard import AttemptClosed, UserCall, of_thread
 from nuvom.core.record import JobStatus
 from nuvom.execution import thread_lane
-from nuvom.execution.running import RunningJob
+from nuvom.execution.attempts import OpenAttempt
 from nuvom.execution.thread_lane import ThreadLane
 from nuvom.testing import FakeClock
 from tests.engine import LIMIT_SECS, wait_until
@@ -28,7 +30,7 @@ def bench() -> Bench:
 
 @pytest.fixture
 def lane(bench: Bench) -> Iterator[ThreadLane]:
-    lane = ThreadLane(2, bench.shop)
+    lane = ThreadLane(2, bench.context, bench)
     lane.start()
     yield lane
     lane.stop()
@@ -77,9 +79,9 @@ def gate() -> Iterator[Gate]:
     gate.go.set()
 
 
-def close(bench: Bench, lane: ThreadLane, work: RunningJob) -> None:
-    """Close an attempt as the keeper does."""
-    assert bench.in_hand.take(work)
+def close(bench: Bench, lane: ThreadLane, work: OpenAttempt) -> None:
+    """Close an attempt as maintenance does."""
+    assert bench.attempts.close(work)
     lane.close_attempt(work)
 
 
@@ -101,14 +103,14 @@ def test_attempts_are_run_and_handed_over(bench: Bench, lane: ThreadLane) -> Non
     lane.submit([bench.work(lambda number=number: number) for number in range(20)])
     values = sorted(bench.value(one) for one in bench.wait_for(20))
     assert list(range(20)) == values
-    assert 0 == len(bench.in_hand)
+    assert 0 == len(bench.attempts.unclosed)
 
 
 def test_an_idle_slot_keeps_nothing_of_its_last_job(bench: Bench, lane: ThreadLane) -> None:
     lane.submit([bench.work(lambda: "x" * 1000)])
     result = bench.wait_for()[0].result
     bench.finished.clear()
-    bench.in_hand.open.clear()
+    bench.attempts.open.clear()
     wait_until(lambda: lane.free() == lane.size)
     assert sys.getrefcount(result) <= 2, "here, and as the argument"
 
@@ -118,7 +120,7 @@ def test_slots_work_at_the_same_time(bench: Bench, lane: ThreadLane) -> None:
 
 
 def test_one_slot_takes_the_attempts_in_order(bench: Bench) -> None:
-    lane = ThreadLane(1, bench.shop)
+    lane = ThreadLane(1, bench.context, bench)
     lane.submit([bench.work(lambda number=number: number) for number in range(20)])
     lane.start()
     assert list(range(20)) == [bench.value(one) for one in bench.wait_for(20)]
@@ -166,14 +168,14 @@ def test_waiting_attempts_can_be_taken_back(bench: Bench, lane: ThreadLane, gate
     assert [] == lane.take_back()
     gate.go.set()
     bench.wait_for(2)
-    assert 3 == len(bench.in_hand)
+    assert 3 == len(bench.attempts.unclosed)
 
 
 def test_failure_of_the_engine_itself_is_told(bench: Bench) -> None:
     def fail(_running: object, _settlement: object) -> None:
         raise ZeroDivisionError
 
-    lane = ThreadLane(1, bench.shop._replace(finish=fail))
+    lane = ThreadLane(1, bench.context, bench.but(settle_now=fail, finish=fail))
     lane.start()
     lane.submit([bench.work(lambda: 8)])
     bench.wait_until(lambda: bool(bench.crashes))
@@ -256,7 +258,7 @@ def test_closing_at_any_moment_costs_no_slot_and_harms_no_neighbour(
 
     def closer() -> None:
         for number in range(0, 3000, 2):
-            if bench.in_hand.take(work[number]):
+            if bench.attempts.close(work[number]):
                 closed.append(number)
                 lane.close_attempt(work[number])
 
@@ -275,7 +277,7 @@ def test_attempt_that_ends_while_it_is_closed_is_closed_once(
     work = bench.work(gate.wait)
     lane.submit([work])
     gate.is_running()
-    assert bench.in_hand.take(work)
+    assert bench.attempts.close(work)
     gate.go.set()
     assert gate.ended.wait(LIMIT_SECS)
     lane.close_attempt(work)  # too late: the slot has found out by itself, or is told now
@@ -294,7 +296,7 @@ def clock() -> FakeClock:
 @pytest.fixture
 def timed(clock: FakeClock) -> Iterator[tuple[Bench, ThreadLane]]:
     bench = Bench(clock)
-    lane = ThreadLane(2, bench.shop)
+    lane = ThreadLane(2, bench.context, bench)
     lane.start()
     yield bench, lane
     lane.stop()
@@ -309,8 +311,9 @@ def test_attempt_is_closed_at_its_deadline(
     lane.submit([bench.work(gate.wait, timeout_secs=5.0)])
     gate.is_running()
     clock.advance(4.9)
-    assert not lane._close_overdue() or not bench.finished
-    clock.advance(0.2)
+    lane._close_overdue(clock.monotonic())
+    assert not bench.finished
+    clock.advance(0.1)
 
     (settlement,) = bench.wait_for()
     assert (JobStatus.FAILED, "timeout") == (settlement.status, settlement.outcome)
@@ -320,6 +323,30 @@ def test_attempt_is_closed_at_its_deadline(
     assert gate.ended.wait(LIMIT_SECS)
     assert [AttemptClosed] == gate.told
     assert bench.finished[0].is_cancelled
+
+
+def test_a_short_limit_is_kept_though_the_watchdog_slept_when_the_attempt_began(
+    timed: tuple[Bench, ThreadLane], clock: FakeClock, gate: Gate
+) -> None:
+    bench, lane = timed
+    bench.wait_until(lambda: clock.monotonic() < lane._looks_at < inf)
+    lane.submit([bench.work(gate.wait, timeout_secs=0.1)])
+    gate.is_running()
+    clock.advance(0.11)
+    assert "timeout" == bench.wait_for()[0].outcome
+
+
+def test_attempts_that_are_due_later_wake_no_watchdog(
+    timed: tuple[Bench, ThreadLane], clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench, lane = timed
+    bench.wait_until(lambda: clock.monotonic() < lane._looks_at < inf)
+    woken: list[bool] = []
+    monkeypatch.setattr(lane._watch, "set", lambda: woken.append(True))
+    lane.submit([bench.work(lambda: 8, timeout_secs=5.0) for _ in range(20)])
+    bench.wait_for(20)
+    monkeypatch.undo()
+    assert [] == woken
 
 
 def test_stuck_code_holds_no_slot_after_its_deadline(
@@ -341,14 +368,15 @@ def test_attempt_without_a_deadline_may_take_its_time(
     lane.submit([bench.work(gate.wait)])
     gate.is_running()
     clock.advance(1e6)
-    assert not lane._close_overdue()
+    lane._close_overdue(clock.monotonic())
+    assert not bench.finished
     gate.go.set()
     assert JobStatus.SUCCESS is bench.wait_for()[0].status
 
 
 def test_attempt_that_ends_just_in_time_is_a_success(bench: Bench, lane: ThreadLane) -> None:
     work = bench.work(lambda: 8, timeout_secs=5.0)
-    bench.in_hand.take(work)
+    bench.attempts.close(work)
     slot = next(iter(lane._slots))
     lane._close_overdue_one(slot, work)
     assert [] == bench.finished
@@ -360,7 +388,7 @@ class Timeless(FakeClock):
 
 
 def test_watchdog_that_fails_stops_the_worker(bench: Bench) -> None:
-    lane = ThreadLane(1, bench.shop._replace(clock=Timeless()))
+    lane = ThreadLane(1, replace(bench.context, clock=Timeless()), bench)
     lane.start()
     bench.wait_until(lambda: bool(bench.crashes))
     assert "no time" == str(bench.crashes[0])
@@ -422,7 +450,7 @@ def test_hook_that_hangs_gives_up_its_slot(
     lane.run_hook(partial(_as_users_code, gate.stubborn))
     gate.is_running()
     clock.advance(thread_lane._HOOK_SECS - 1)
-    lane._close_overdue()
+    lane._close_overdue(clock.monotonic())
     assert 0 == lane.stuck()
     clock.advance(2)
     bench.wait_until(lambda: lane.stuck() == 1)

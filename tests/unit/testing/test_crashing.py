@@ -82,5 +82,5 @@ def test_a_point_or_a_mode_that_does_not_exist_is_refused(text: str) -> None:
 
 def test_the_points_of_the_source_are_known_with_their_places() -> None:
     known = crashing.known_points()
-    assert known[POINT][0].startswith("nuvom/execution/pump.py:")
+    assert known[POINT][0].startswith("nuvom/execution/worker_loop.py:")
     assert "no.such.point" not in known

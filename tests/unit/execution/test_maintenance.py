@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from itertools import pairwise
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,9 +14,9 @@ from nuvom.core.clock import Waitable
 from nuvom.core.record import JobStatus
 from nuvom.core.views import WorkerInfo
 from nuvom.events import BackendFailed, Event, EventBus, JobDead, JobReaped
-from nuvom.execution.keeper import Keeper
-from nuvom.execution.running import InHand, RunningJob
-from nuvom.execution.station import Station
+from nuvom.execution.attempts import OpenAttempt, OpenAttempts
+from nuvom.execution.lanes import WorkerContext
+from nuvom.execution.maintenance import Maintenance
 from nuvom.testing import FakeClock, make_job, make_settlement
 from tests.engine import LIMIT_SECS, wait_until
 from tests.troubled import TroubledQueue
@@ -25,7 +26,7 @@ OTHER = "worker-2"
 
 
 class Bench:
-    """A keeper on a memory queue, and lists of what it tells its worker."""
+    """Maintenance of a memory queue, and lists of what it tells its loop."""
 
     def __init__(
         self, clock: FakeClock | None = None, queue: TroubledQueue | None = None, **settings: Any
@@ -36,56 +37,55 @@ class Bench:
         self.bus = EventBus()
         self.seen: list[Event] = []
         self.bus.subscribe(Event, self.seen.append)
-        self.in_hand = InHand()
-        self.lost: list[RunningJob] = []
+        self.attempts = OpenAttempts()
+        self.lost: list[OpenAttempt] = []
         self.words: list[str] = []
         self.changes = 0
-        self.tasks = ["tests.probe"]
         nothing: Any = None
-        station = Station(
-            owner=ME,
-            services=None,
+        runner: Any = SimpleNamespace(wanted=["tests.probe"])
+        context = WorkerContext(
+            worker=ME,
+            services=nothing,
             queue=self.queue,
-            delivery=nothing,
-            runner=nothing,
+            stores=nothing,
+            runner=runner,
             settings=self.settings,
             clock=self.clock,
             bus=self.bus,
-            in_hand=self.in_hand,
+            attempts=self.attempts,
             lease_secs=self.settings.lease_secs,
         )
-        self.suspected: list[dict[str, int]] = []
         self.queue.announce(WorkerInfo(id=ME))
-        self.keeper = Keeper(
-            self.queue,
-            station,
-            lost=self.lost.append,
-            suspect=self.suspected.append,
-            command=self.words.append,
-            wanted=lambda: self.tasks,
-            changed=self._change,
-        )
+        self.maintenance = Maintenance(self.queue, context, self, self.words.append)
 
-    def claim(self, owner: str = ME, **fields: Any) -> RunningJob:
+    # ---- the loop -----------------------------------------------------------------------
+
+    def lose(self, attempt: OpenAttempt) -> None:
+        self.lost.append(attempt)
+
+    def wake(self) -> None:
+        self.changes += 1
+
+    # ---- what tests do ------------------------------------------------------------------
+
+    def claim(self, owner: str = ME, **fields: Any) -> OpenAttempt:
         """Enqueue and claim a job; return it in hand, where it is this worker's."""
         self.queue.enqueue(make_job(**fields))
         (record,) = self.queue.claim(1, owner)
-        running = RunningJob(record, owner, None, self.clock.monotonic())
+        nobody: Any = None
+        running = OpenAttempt(record, owner, nobody, self.clock.monotonic())
         if owner == ME:
-            self.in_hand.add(running)
+            self.attempts.add([running])
         return running
 
     def tick(self, secs: float = 0.25) -> None:
         self.clock.advance(secs)
-        self.keeper.tick()
+        self.maintenance.tick()
 
     def let_pass(self, secs: int) -> None:
-        """Tick as often as a keeper that nothing holds up."""
+        """Tick as often as a thread that nothing holds up."""
         for _ in range(secs):
             self.tick(1.0)
-
-    def _change(self) -> None:
-        self.changes += 1
 
 
 @pytest.fixture
@@ -100,7 +100,7 @@ def bench() -> Bench:
 def test_leases_are_renewed_six_times_over_and_every_five_seconds(
     lease_secs: float, beat_secs: float
 ) -> None:
-    assert beat_secs == pytest.approx(Bench(lease_secs=lease_secs).keeper.beat_secs)
+    assert beat_secs == pytest.approx(Bench(lease_secs=lease_secs).maintenance.beat_secs)
 
 
 def test_beats_keep_a_long_job(bench: Bench) -> None:
@@ -111,7 +111,7 @@ def test_beats_keep_a_long_job(bench: Bench) -> None:
     assert snapshot is not None
     assert JobStatus.RUNNING is snapshot.status
     assert [] == bench.lost
-    assert bench.clock.monotonic() - running.leased_at <= bench.keeper.beat_secs
+    assert bench.clock.monotonic() - running.leased_at <= bench.maintenance.beat_secs
 
 
 def test_attempt_whose_lease_is_gone_is_given_up(bench: Bench) -> None:
@@ -119,7 +119,7 @@ def test_attempt_whose_lease_is_gone_is_given_up(bench: Bench) -> None:
     bench.queue.release([gone.record])
     bench.tick(6)
     assert [gone] == bench.lost
-    assert kept in bench.in_hand
+    assert kept in bench.attempts.unclosed
 
 
 def test_attempt_that_was_taken_over_is_given_up(bench: Bench) -> None:
@@ -131,11 +131,11 @@ def test_attempt_that_was_taken_over_is_given_up(bench: Bench) -> None:
 
 
 def test_job_that_is_held_and_not_in_hand_is_told_of(bench: Bench) -> None:
-    kept, stray = bench.claim(), bench.claim()
-    bench.in_hand.take(stray)
+    kept, orphan = bench.claim(), bench.claim()
+    bench.attempts.close(orphan)
     bench.tick(6)
-    assert [{stray.record.id: stray.record.lease_epoch}] == bench.suspected
-    assert kept in bench.in_hand
+    assert {orphan.record.id: orphan.record.lease_epoch} == bench.attempts.suspected_orphans
+    assert kept in bench.attempts.unclosed
     assert [] == bench.lost
 
 
@@ -170,10 +170,10 @@ def test_job_that_has_killed_too_many_workers_is_told_to_be_dead() -> None:
 def test_nobody_is_taken_for_silent_while_all_come_back_from_a_stall(bench: Bench) -> None:
     live = bench.claim(OTHER)
     dead = bench.claim("gone")
-    bench.tick(31)  # this keeper was held up for so long, and so may all others have been
+    bench.tick(31)  # this thread was held up for so long, and so may all others have been
     assert [] == bench.seen
     bench.queue.extend(OTHER)
-    bench.let_pass(int(bench.keeper.beat_secs) + 1)
+    bench.let_pass(int(bench.maintenance.beat_secs) + 1)
     assert [JobReaped] == [type(event) for event in bench.seen]
     assert {dead.record.id} == {one.job.id for one in bench.seen if isinstance(one, JobReaped)}
     assert live.record.id in bench.queue.extend(OTHER)
@@ -199,7 +199,7 @@ def test_recovery_that_nobody_listens_to_is_not_told(bench: Bench) -> None:
 
 def park(bench: Bench, task: str) -> None:
     running = bench.claim(func_name=task)
-    bench.in_hand.take(running)
+    bench.attempts.close(running)
     bench.queue.settle([make_settlement(running.record, JobStatus.PARKED)])
 
 
@@ -246,7 +246,7 @@ def test_word_is_obeyed_later_when_the_store_fails_just_then(bench: Bench, metho
 
 def end(bench: Bench, status: JobStatus) -> str:
     running = bench.claim()
-    bench.in_hand.take(running)
+    bench.attempts.close(running)
     now = bench.clock.now()
     bench.queue.settle([make_settlement(running.record, status, finished_at=now)])
     return running.record.id
@@ -255,7 +255,7 @@ def end(bench: Bench, status: JobStatus) -> str:
 def test_old_jobs_are_pruned_once_a_minute() -> None:
     bench = Bench(result_ttl_secs=100.0, failed_ttl_secs=1000.0)
     success, failed = end(bench, JobStatus.SUCCESS), end(bench, JobStatus.FAILED)
-    bench.keeper._next_prune = bench.clock.monotonic() + 60
+    bench.maintenance._next_prune = bench.clock.monotonic() + 60
     bench.tick(59)
     bench.tick(2)
     assert bench.queue.get(success) is not None
@@ -306,20 +306,20 @@ class HurriedClock(FakeClock):
 def test_no_beat_is_late_while_many_jobs_are_pruned() -> None:
     clock = HurriedClock(waits=200)
     queue = Backlog(clock, chunks=100)
-    keeper = Bench(clock, queue).keeper
-    keeper._next_prune = clock.monotonic()
-    keeper._main()
+    maintenance = Bench(clock, queue).maintenance
+    maintenance._next_prune = clock.monotonic()
+    maintenance._main()
     gaps = [later - before for before, later in pairwise(queue.beats)]
     assert 0 >= queue.chunks
-    assert max(gaps) <= 2 * keeper.beat_secs
+    assert max(gaps) <= 2 * maintenance.beat_secs
 
 
 def test_next_tick_follows_at_once_while_there_is_more_to_prune() -> None:
     clock = HurriedClock(waits=5)
     queue = Backlog(clock, chunks=3)
-    keeper = Bench(clock, queue).keeper
-    keeper._next_prune = clock.monotonic()
-    keeper._main()
+    maintenance = Bench(clock, queue).maintenance
+    maintenance._next_prune = clock.monotonic()
+    maintenance._main()
     assert [0.25, 0.0, 0.0, 0.25, 0.25] == clock.waits
     assert 0 == queue.chunks
 
@@ -330,9 +330,9 @@ def test_next_tick_waits_after_one_that_fails_though_there_is_more_to_prune() ->
     for _ in range(1500):
         end(bench, JobStatus.SUCCESS)
     clock.advance(12)
-    bench.keeper._next_prune = clock.monotonic()
+    bench.maintenance._next_prune = clock.monotonic()
     bench.queue.trouble.always("reap")
-    bench.keeper._main()
+    bench.maintenance._main()
     assert [0.25, 0.25, 0.25] == clock.waits
     assert 2 == bench.queue.trouble.calls["prune"]
 
@@ -343,8 +343,8 @@ def test_dead_are_not_looked_for_more_often_while_there_is_more_to_prune() -> No
     for _ in range(2500):
         end(bench, JobStatus.SUCCESS)
     clock.advance(12)
-    bench.keeper._next_prune = clock.monotonic()
-    bench.keeper._main()
+    bench.maintenance._next_prune = clock.monotonic()
+    bench.maintenance._main()
     assert [0.25, 0.0, 0.0, 0.25] == clock.waits
     assert 2 == bench.queue.trouble.calls["reap"]
 
@@ -353,19 +353,19 @@ def test_pruning_ends_with_the_worker() -> None:
     bench = Bench(result_ttl_secs=10.0)
     end(bench, JobStatus.SUCCESS)
     bench.clock.advance(20)
-    bench.keeper.stop()
-    assert 0 == bench.keeper.prune()
+    bench.maintenance.stop()
+    assert 0 == bench.maintenance.prune()
 
 
 # ---- the thread -----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("error", [None, ZeroDivisionError("a fault of the engine"), SystemExit(0)])
-def test_trouble_delays_the_keeper_and_never_ends_it(
+def test_trouble_delays_maintenance_and_never_ends_it(
     bench: Bench, error: BaseException | None
 ) -> None:
     bench.queue.trouble.once("reap", *([] if error is None else [error]))
-    bench.keeper.start()
+    bench.maintenance.start()
     calls = bench.queue.trouble.calls
 
     def advances_until(times: int) -> bool:
@@ -375,7 +375,7 @@ def test_trouble_delays_the_keeper_and_never_ends_it(
     try:
         wait_until(lambda: advances_until(3))
     finally:
-        bench.keeper.stop()
+        bench.maintenance.stop()
     (event,) = [one for one in bench.seen if isinstance(one, BackendFailed)]
     assert "keep" == event.op
 
@@ -390,22 +390,22 @@ def test_trouble_with_recovery_stops_nothing_else(bench: Bench) -> None:
     assert 1 == bench.queue.trouble.calls["prune"]
 
 
-def test_keeper_can_be_stopped_twice_and_before_it_starts(bench: Bench) -> None:
-    bench.keeper.stop()
-    bench.keeper.start()
-    bench.keeper.stop()
-    bench.keeper.stop()
+def test_maintenance_can_be_stopped_twice_and_before_it_starts(bench: Bench) -> None:
+    bench.maintenance.stop()
+    bench.maintenance.start()
+    bench.maintenance.stop()
+    bench.maintenance.stop()
 
 
-def test_keeper_can_be_stopped_by_what_it_obeys(bench: Bench) -> None:
+def test_maintenance_can_be_stopped_by_what_it_obeys(bench: Bench) -> None:
     stopped = threading.Event()
 
     def stop(_: str) -> None:
-        bench.keeper.stop()
+        bench.maintenance.stop()
         stopped.set()
 
-    bench.keeper._command = stop
-    bench.keeper.start()
+    bench.maintenance._obey = stop
+    bench.maintenance.start()
     bench.queue.command(ME, "stop")
     bench.clock.advance(0.3)
     assert stopped.wait(LIMIT_SECS)

@@ -1,8 +1,9 @@
-"""How a worker gets jobs from its queue and closes their attempts.
+"""How a worker gets jobs from its queue and settles their attempts, and what follows from that.
 
-Three ways, chosen once by what the backends can do: queue and results in one store finish in
-one step; in two stores the result goes first and a claim looks for a stored outcome; a queue
-of five methods hands each job out once and for all.
+Three ways, chosen once by what the backends can do. ``SharedStore``: queue and results are one
+store, and one step finishes a job. ``SplitStores``: the result is stored first, and a claim looks
+for a stored outcome. ``FiveMethodQueue``: each job is handed out once and for all. Once a
+settlement is committed, hooks are called and events emitted.
 """
 
 from __future__ import annotations
@@ -10,20 +11,45 @@ from __future__ import annotations
 import heapq
 import threading
 from itertools import count
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from nuvom.core.outcome import Settlement
 from nuvom.core.record import JobRecord, JobStatus, StoredError
+from nuvom.events import (
+    Event,
+    JobCancelled,
+    JobFailed,
+    JobFenced,
+    JobParked,
+    JobRetrying,
+    JobSucceeded,
+    JobTimedOut,
+)
 from nuvom.host.crashpoint import crashpoint
 from nuvom.queue_backends.leased import LeasedJobQueue
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from nuvom.core.clock import Clock
+    from nuvom.events import EventBus
+    from nuvom.execution.attempts import OpenAttempt
+    from nuvom.execution.job_runner import JobRunner
     from nuvom.queue_backends.base import BaseJobQueue
     from nuvom.result_backends.base import BaseResultBackend
     from nuvom.serialization.base import Codec
+
+_PARKED_SECS = 60.0  # until a queue of five methods hands a job without a task out again
+_NO_ERROR = StoredError("Unknown", "no report is kept")
+_SUCCESS = JobStatus.SUCCESS  # a member of an enum takes long to look up in Python 3.11
+# Looked up before the event is made: one that nobody subscribed to costs nothing.
+_EVENTS: dict[JobStatus, type[Event]] = {
+    JobStatus.SUCCESS: JobSucceeded,
+    JobStatus.PENDING: JobRetrying,
+    JobStatus.PARKED: JobParked,
+    JobStatus.CANCELLED: JobCancelled,
+}
+_TOLD = frozenset((*_EVENTS.values(), JobFailed, JobTimedOut))
 
 
 class QueueFilter(Protocol):
@@ -40,34 +66,44 @@ class QueueFilter(Protocol):
         ...
 
 
-class SharedDelivery:
+class ClaimRequest(NamedTuple):
+    """One claim to make.
+
+    Attributes:
+        most: At most so many jobs, 1 or more.
+        without: Tasks that there is no room for.
+        served: The queues; None for all that the worker serves.
+    """
+
+    most: int
+    without: list[str]
+    served: QueueFilter | None = None
+
+
+class SharedStore:
     """Queue and results are one store: ``settle`` does it all.
 
     Attributes:
         served: The queues to claim from.
+        settle, release, next_due_secs: The queue's own.
     """
 
     def __init__(self, queue: LeasedJobQueue, served: QueueFilter) -> None:
         self.queue = queue
         self.served = served
+        self.settle = queue.settle
+        self.release = queue.release
+        self.next_due_secs = queue.next_due_secs
 
-    def claim(
-        self,
-        n: int,
-        owner: str,
-        *,
-        without: Iterable[str] = (),
-        suspects: int = 1,
-        served: QueueFilter | None = None,
-    ) -> list[JobRecord]:
-        """Lease at most ``n`` jobs to ``owner``, from all served queues or some of them."""
-        chosen = served or self.served
+    def claim(self, request: ClaimRequest, owner: str, *, suspects: int = 1) -> list[JobRecord]:
+        """Lease jobs to ``owner``, from all served queues or some of them."""
+        served = request.served or self.served
         return self.queue.claim(
-            n,
+            request.most,
             owner,
-            chosen.queues,
-            exclude=chosen.exclude,
-            without=without,
+            served.queues,
+            exclude=served.exclude,
+            without=request.without,
             suspects=suspects,
         )
 
@@ -76,18 +112,6 @@ class SharedDelivery:
         del jobs
         return {}
 
-    def settle(self, settlements: Sequence[Settlement]) -> list[bool]:
-        """Close attempts; False where the lease was lost."""
-        return self.queue.settle(settlements)
-
-    def release(self, jobs: Sequence[JobRecord]) -> None:
-        """Give jobs back, uncharged."""
-        self.queue.release(jobs)
-
-    def next_due_secs(self) -> float | None:
-        """Return seconds until a waiting job is due, None when there is none."""
-        return self.queue.next_due_secs()
-
     def report_progress(
         self, job: JobRecord, done: float, total: float | None, message: str
     ) -> bool:
@@ -95,7 +119,7 @@ class SharedDelivery:
         return self.queue.report_progress(job, done, total, message)
 
 
-class SplitDelivery(SharedDelivery):
+class SplitStores(SharedStore):
     """Results are a store of their own: they are written first, then the attempt is closed.
 
     A worker that dies in between leaves a job that runs nowhere and has an outcome; the next
@@ -110,6 +134,7 @@ class SplitDelivery(SharedDelivery):
         codec: Codec,
     ) -> None:
         super().__init__(queue, served)
+        self.settle = self._settle
         self._results = results
         self._codec = codec
         self._kept: set[tuple[str, int]] = set()  # deliveries whose outcome is stored already
@@ -132,7 +157,7 @@ class SplitDelivery(SharedDelivery):
                 self._kept.add((job.id, job.lease_epoch))
         return found
 
-    def settle(self, settlements: Sequence[Settlement]) -> list[bool]:
+    def _settle(self, settlements: Sequence[Settlement]) -> list[bool]:
         """Store outcomes, then close attempts; False where the lease was lost."""
         for one in settlements:
             # What was kept before is complete; this settlement does not even know the result.
@@ -144,7 +169,7 @@ class SplitDelivery(SharedDelivery):
         return accepted
 
 
-class PlainDelivery:
+class FiveMethodQueue:
     """A queue of five methods: each job is handed out once; nothing survives this process.
 
     Waits between attempts are held here, in memory.
@@ -166,30 +191,22 @@ class PlainDelivery:
         self._order = count()
         self._lock = threading.Lock()
 
-    def claim(
-        self,
-        n: int,
-        owner: str,
-        *,
-        without: Iterable[str] = (),
-        suspects: int = 1,
-        served: QueueFilter | None = None,
-    ) -> list[JobRecord]:
-        """Take at most ``n`` jobs: those whose wait is over, then the queue's."""
-        del owner, without, suspects, served
-        jobs = self._due(n)
-        if len(jobs) < n:
-            jobs += self.queue.pop_batch(n - len(jobs))
-        taken = [
-            job.replace(
-                status=JobStatus.RUNNING,
-                attempt=job.attempt + 1,
-                deliveries=job.deliveries + 1,
-                lease_epoch=job.lease_epoch + 1,
-            )
-            for job in jobs
-        ]
+    def claim(self, request: ClaimRequest, owner: str, *, suspects: int = 1) -> list[JobRecord]:
+        """Take jobs: those whose wait is over, then the queue's."""
+        del owner, suspects
+        jobs = self._due(request.most)
         try:
+            if len(jobs) < request.most:
+                jobs += self.queue.pop_batch(request.most - len(jobs))
+            taken = [
+                job.replace(
+                    status=JobStatus.RUNNING,
+                    attempt=job.attempt + 1,
+                    deliveries=job.deliveries + 1,
+                    lease_epoch=job.lease_epoch + 1,
+                )
+                for job in jobs
+            ]
             for job in taken:
                 self._results.set_record(job)
         except BaseException:  # nobody hands these jobs out again: keep them for the next claim
@@ -287,12 +304,10 @@ def _store_outcome(results: BaseResultBackend, codec: Codec, one: Settlement) ->
         results.set_error(record.id, error, record=record, status=one.status)
 
 
-Delivery = SharedDelivery | PlainDelivery
-
-_PARKED_SECS = 60.0
+Stores = SharedStore | FiveMethodQueue
 
 
-def choose_delivery(
+def choose_stores(
     queue: BaseJobQueue,
     results: BaseResultBackend,
     *,
@@ -300,13 +315,93 @@ def choose_delivery(
     is_shared: bool,
     codec: Codec,
     clock: Clock,
-) -> tuple[Delivery, str]:
-    """Return the delivery that the backends allow, and a text that says what it promises."""
+) -> tuple[Stores, str]:
+    """Return how attempts are settled with these backends, and as text what that promises."""
     if not isinstance(queue, LeasedJobQueue):
-        return PlainDelivery(queue, results, codec, clock), "at most once"
+        return FiveMethodQueue(queue, results, codec, clock), "at most once"
     if is_shared:
-        return SharedDelivery(queue, served), "at least once, finished exactly once"
+        return SharedStore(queue, served), "at least once, finished exactly once"
     return (
-        SplitDelivery(queue, served, results, codec),
+        SplitStores(queue, served, results, codec),
         "at least once, finished exactly once (result first, then the queue)",
     )
+
+
+# ---- after the commit -----------------------------------------------------------------
+
+
+class SettlementEvents:
+    """What follows once settlements are committed: hooks in their lanes, and events.
+
+    Args:
+        run_hook: Has the hook of an attempt called in the attempt's lane.
+        hook_ended: Called after each hook.
+
+    Attributes:
+        open_hooks: Hooks that have not ended: a worker that stops waits for them.
+    """
+
+    def __init__(
+        self,
+        bus: EventBus,
+        runner: JobRunner,
+        worker: str,
+        *,
+        run_hook: Callable[[OpenAttempt, Callable[[], None]], None],
+        hook_ended: Callable[[], None],
+    ) -> None:
+        self._bus, self._runner, self._worker = bus, runner, worker
+        self._run_hook, self._hook_ended = run_hook, hook_ended
+        self.open_hooks: set[Callable[[], None]] = set()
+
+    def follow(self, attempts: Sequence[OpenAttempt], accepted: Sequence[bool]) -> None:
+        """Call the hooks of attempts, and tell whether their settlements were accepted."""
+        active = self._bus.active
+        tells_all = self._runner.has_hooks or JobSucceeded in active
+        settled = [
+            (attempt, was_accepted)
+            for attempt, was_accepted in zip(attempts, accepted, strict=True)
+            if tells_all or not was_accepted or attempt.settlement.status is not _SUCCESS
+        ]
+        is_wanted = not _TOLD.isdisjoint(active)
+        for attempt, was_accepted in settled:
+            if not was_accepted:
+                if JobFenced in active:
+                    self._bus.emit(JobFenced(attempt.record, self._worker))
+                continue
+            if attempt.task is not None and attempt.task.has_hooks:
+                self._run_hook(attempt, self._hook_of(attempt))
+            if is_wanted:
+                self._emit(attempt.settlement)
+
+    def _hook_of(self, attempt: OpenAttempt) -> Callable[[], None]:
+        def call() -> None:
+            try:
+                self._runner.after_settled(attempt, attempt.settlement.status)
+            finally:
+                self.open_hooks.discard(call)
+                self._hook_ended()
+
+        self.open_hooks.add(call)
+        return call
+
+    def _emit(self, settlement: Settlement) -> None:
+        record = settlement.record
+        if settlement.outcome == "timeout" and JobTimedOut in self._bus.active:
+            error = settlement.error or _NO_ERROR
+            self._bus.emit(JobTimedOut(record, error, self._worker))
+        if _EVENTS.get(settlement.status, JobFailed) in self._bus.active:
+            self._bus.emit(self._event_of(settlement))
+
+    def _event_of(self, settlement: Settlement) -> Event:
+        record, status = settlement.record, settlement.status
+        secs = max(0.0, settlement.finished_at - settlement.started_at)
+        if status is _SUCCESS:
+            return JobSucceeded(record, secs, self._worker)
+        if status is JobStatus.PENDING:
+            return JobRetrying(record, settlement.error, settlement.run_at, secs, self._worker)
+        if status is JobStatus.PARKED:
+            return JobParked(record, self._runner.refused.get(record.func_name, ""))
+        if status is JobStatus.CANCELLED:
+            return JobCancelled(record.id)
+        return JobFailed(record, settlement.error or _NO_ERROR, secs, self._worker)

@@ -1,4 +1,4 @@
-"""The pump: claims for the lanes, settles what they end with, and strands nothing."""
+"""The worker loop: claims for the lanes, settles what they end with, and strands nothing."""
 
 from __future__ import annotations
 
@@ -11,10 +11,12 @@ from typing import Any
 
 import pytest
 
+from nuvom import current_job
 from nuvom.core.record import JobStatus
 from nuvom.errors import BackendUnavailable
 from nuvom.events import (
     BackendFailed,
+    JobFailed,
     JobFenced,
     JobParked,
     JobsClaimed,
@@ -22,27 +24,44 @@ from nuvom.events import (
     JobSucceeded,
     WorkerStopped,
 )
-from nuvom.execution import back_off
-from nuvom.execution import pace as pace_module
-from nuvom.execution import pump as pump_module
+from nuvom.execution import capacity, worker_loop
+from nuvom.execution.attempts import OpenAttempt
 from nuvom.execution.job_runner import JobRunner
-from nuvom.execution.running import RunningJob
 from nuvom.job import Job
 from nuvom.testing import make_job, make_settlement
 from nuvom.worker import Worker
-from tests.engine import LIMIT_SECS, Engine, ToyQueue, make_runtime, wait_until, with_backends
-from tests.troubled import Trouble, TroubledQueue, TroubledResults
+from tests.engine import (
+    LIMIT_SECS,
+    Engine,
+    ToyQueue,
+    claim_ahead,
+    make_runtime,
+    wait_until,
+    with_backends,
+)
+from tests.troubled import DOWN, Trouble, TroubledQueue, TroubledResults
+
+SETTLED_BY: list[str] = []
+
+
+class NotingQueue(TroubledQueue):
+    """A queue that notes which threads settle."""
+
+    def settle(self, settlements: Any) -> list[bool]:
+        SETTLED_BY.append(threading.current_thread().name)
+        return super().settle(settlements)
 
 
 @pytest.fixture
 def trouble() -> Trouble:
+    SETTLED_BY.clear()
     return Trouble()
 
 
 @pytest.fixture
 def engine(project: Path, trouble: Trouble) -> Iterator[Engine]:
     """Use an engine whose queue fails when ``trouble`` says so."""
-    queue = TroubledQueue()
+    queue = NotingQueue()
     queue.trouble = trouble
     with Engine(with_backends(make_runtime(project), queue)) as engine:
         assert engine.runtime.is_shared
@@ -61,8 +80,8 @@ def split(project: Path) -> Iterator[tuple[Engine, Trouble, Trouble]]:
 @pytest.fixture
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let waits that only guard against what never happens be short."""
-    monkeypatch.setattr(back_off, "_WAITS_SECS", (0.001, 0.005))
-    monkeypatch.setattr(pump_module, "_IDLE_SECS", 0.05)
+    monkeypatch.setattr(worker_loop, "_RETRY_SECS", (0.001, 0.005))
+    monkeypatch.setattr(worker_loop, "_IDLE_SECS", 0.05)
 
 
 def add(x: int, y: int) -> int:
@@ -109,12 +128,12 @@ def ops(engine: Engine) -> set[str]:
 def test_worker_that_has_its_fill_wakes_the_next(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pump_module, "_IDLE_SECS", 10 * LIMIT_SECS)
+    monkeypatch.setattr(worker_loop, "_IDLE_SECS", 10 * LIMIT_SECS)
     runtime = make_runtime(project, queue_backend="sqlite", result_backend="sqlite")
     with Engine(runtime) as engine:
         gate = Gate(engine)
         with engine.worker(threads=1) as one, engine.worker(threads=1) as two:
-            wait_until(lambda: one._pump.at_once.is_open and two._pump.at_once.is_open)
+            wait_until(lambda: one._loop._slots_settle and two._loop._slots_settle)
             gate.task.map([()] * 2)
             gate.is_running()
             gate.is_running()
@@ -204,7 +223,7 @@ def test_worker_that_ends_before_an_outcome_is_made_does_not_sign_off(
             worker.stop()
             assert worker.join(LIMIT_SECS)
         queue: Any = engine.runtime.queue
-        assert (1, [worker.id]) == (worker._pump.stranded, [one.id for one in queue.workers()])
+        assert (1, [worker.id]) == (worker._loop.stranded, [one.id for one in queue.workers()])
         go.set()
 
 
@@ -236,8 +255,8 @@ def test_running_jobs_finish_and_waiting_ones_go_back_uncharged(engine: Engine) 
     with engine.worker(threads=2) as worker:
         gate.is_running()
         gate.is_running()
-        worker._pump._pace.batch = 64  # as after many quick jobs: it claims ahead
-        worker._pump.wake()
+        claim_ahead(worker)
+        worker._loop.wake()
         engine.wait_until(lambda: worker.open_attempts == 5)
         worker.stop()
         engine.wait_until(lambda: engine.runtime.queue.qsize() == 3)
@@ -254,7 +273,7 @@ def test_job_that_outlasts_its_time_goes_back_uncharged_and_is_told(project: Pat
         job = gate.task.delay()
         with engine.worker() as worker:
             gate.is_running()
-            (running,) = worker._in_hand
+            (running,) = worker._context.attempts.unclosed
             worker.stop()
             assert worker.join(LIMIT_SECS)
         assert (JobStatus.PENDING, 0) == (job.status, job.attempt)
@@ -324,7 +343,7 @@ def test_quiet_worker_claims_nothing_until_it_may_again(engine: Engine) -> None:
         assert engine.runtime.control.command(worker.id, "quiet")
         wait_until(lambda: [one.state for one in queue.workers()] == ["quiet"])
         job = task.delay(1, 2)
-        assert not worker._pump._claim()
+        assert not worker._loop._claim()
         assert JobStatus.PENDING is job.status
         assert engine.runtime.control.command(worker.id, "resume")
         assert 3 == job.get(LIMIT_SECS)
@@ -475,7 +494,7 @@ def test_release_that_fails_is_tried_again(engine: Engine, trouble: Trouble, has
         assert worker.join(LIMIT_SECS)
     gate.go.set()
     if job.status is JobStatus.RUNNING:  # nobody could be told: its lease tells
-        assert 1 == worker._pump.stranded
+        assert 1 == worker._loop.stranded
         assert 0 == trouble.calls["retire"]
     assert {"release"} == ops(engine)
 
@@ -492,7 +511,7 @@ def test_store_that_stays_away_does_not_hold_up_a_stop(project: Path, hasty: Non
                 queue.trouble.always(method)
             worker.stop()
             assert worker.join(LIMIT_SECS)
-        assert 1 == worker._pump.stranded
+        assert 1 == worker._loop.stranded
         assert 0 == queue.trouble.calls["retire"]
         queue.trouble.ends()
         assert JobStatus.RUNNING is job.status
@@ -542,7 +561,7 @@ def test_fault_hands_back_what_is_in_hand_and_is_raised(
     thread.join(LIMIT_SECS)
     assert ["a fault"] == [str(error) for error in thread_error]
     assert (JobStatus.PENDING, 0) == (gated.status, gated.attempt)
-    assert {"pump"} == ops(engine)
+    assert {"loop"} == ops(engine)
     assert ["crashed"] == [event.reason for event in engine.events(WorkerStopped)]
     gate.let_all_end()
 
@@ -573,7 +592,7 @@ def test_fault_is_raised_even_when_nothing_can_be_handed_back(
     worker = Worker(engine.runtime, burst=True)
     with pytest.raises(ZeroDivisionError, match="a fault"):
         worker.run()
-    assert 1 == worker._pump.stranded
+    assert 1 == worker._loop.stranded
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
@@ -585,12 +604,12 @@ def test_fault_leaves_an_attempt_that_is_just_being_closed_to_its_lease(
     worker = Worker(engine.runtime, threads=1)
     worker.start()
     gate.is_running()
-    (running,) = worker._in_hand
-    assert worker._in_hand.take(running)  # as the watchdog does, before it makes the outcome
+    (running,) = worker._context.attempts.unclosed
+    assert worker._context.attempts.close(running)  # by the watchdog, which makes the outcome
     trouble.always("next_due_secs", ZeroDivisionError("a fault"))
-    worker._pump.wake()
+    worker._loop.wake()
     assert worker.join(LIMIT_SECS)
-    assert 1 == worker._pump.stranded
+    assert 1 == worker._loop.stranded
     assert JobStatus.RUNNING is job.status
     gate.let_all_end()
 
@@ -598,7 +617,7 @@ def test_fault_leaves_an_attempt_that_is_just_being_closed_to_its_lease(
 def test_fault_in_a_lane_ends_the_worker(engine: Engine) -> None:
     job = engine.task(add).delay(1, 2)
     worker = Worker(engine.runtime)
-    worker._pump.crash(ZeroDivisionError("in a lane"))
+    worker._loop.crashed(ZeroDivisionError("in a lane"))
     with pytest.raises(ZeroDivisionError, match="in a lane"):
         worker.run()
     assert JobStatus.PENDING is job.status
@@ -611,7 +630,7 @@ def test_worker_in_the_background_shows_its_fault(engine: Engine, trouble: Troub
     worker.start()
     assert worker.join(LIMIT_SECS)
     (event,) = engine.events(BackendFailed)
-    assert ("pump", "ZeroDivisionError") == (event.op, event.error.type)
+    assert ("loop", "ZeroDivisionError") == (event.op, event.error.type)
 
 
 # ---- Ctrl-C ---------------------------------------------------------------------------------
@@ -657,7 +676,7 @@ def test_second_interrupt_stops_at_once(engine: Engine) -> None:
 
 
 @pytest.mark.parametrize("backend", ["memory", "file", "sqlite"])
-def test_pump_sleeps_until_a_retry_is_due_and_no_longer(project: Path, backend: str) -> None:
+def test_loop_waits_until_a_retry_is_due_and_no_longer(project: Path, backend: str) -> None:
     runtime = make_runtime(project, queue_backend=backend, result_backend=backend)
     with Engine(runtime) as engine:
         queue: Any = runtime.queue
@@ -665,10 +684,10 @@ def test_pump_sleeps_until_a_retry_is_due_and_no_longer(project: Path, backend: 
         (claimed,) = queue.claim(1, "somebody")
         again = make_settlement(claimed, JobStatus.PENDING, run_at=runtime.clock.now() + 0.5)
         assert [True] == queue.settle([again])
-        naps = Worker(runtime)._pump.rounds()
-        assert 0 < next(naps).secs < 0.6
+        loop = Worker(runtime)._loop
+        assert 0 < loop.step() < 0.6
         queue.cancel(claimed.id)
-        assert 1.0 == next(naps).secs
+        assert 1.0 == loop.step()
 
 
 def test_unknown_task_is_parked_and_asked_for_no_more(engine: Engine) -> None:
@@ -739,19 +758,19 @@ def test_jobs_that_wait_behind_slow_ones_go_back(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also when something ends all the time, as with jobs that are neither quick nor hang."""
-    monkeypatch.setattr(pace_module, "_PATIENCE_SECS", 3600.0)
+    monkeypatch.setattr(capacity, "_PREFETCH_LIMIT_SECS", 3600.0)
     gate = Gate(engine)
     first = gate.task.delay()
     with engine.worker(threads=1) as worker:
         gate.is_running()
-        worker._pump._pace.batch = 64  # as after many quick jobs
+        claim_ahead(worker)
         others = engine.task(add).map([(1, 2)] * 20)
-        worker._pump.wake()
+        worker._loop.wake()
         engine.wait_until(lambda: worker.open_attempts > 1)
-        monkeypatch.setattr(pace_module, "_PATIENCE_SECS", 0.05)
+        monkeypatch.setattr(capacity, "_PREFETCH_LIMIT_SECS", 0.05)
 
         def is_left_to_others() -> bool:
-            worker._pump.wake()
+            worker._loop.wake()
             return worker.open_attempts == 1 and engine.runtime.queue.qsize() == 20
 
         engine.wait_until(is_left_to_others)
@@ -769,9 +788,9 @@ def test_attempt_whose_lease_has_run_out_goes_back_unrun(engine: Engine) -> None
         gate.is_running()
         job = engine.task(add).delay(1, 2)
         (record,) = queue.claim(1, worker.id)
-        running = RunningJob(record, worker.id, worker, worker.runtime.clock.monotonic() - 31)
-        worker._in_hand.add(running)
-        assert not worker._pump.starts(running)
+        running = OpenAttempt(record, worker.id, worker, worker.runtime.clock.monotonic() - 31)
+        worker._context.attempts.add([running])
+        assert not worker._loop.may_start(running)
         engine.wait_until(lambda: job.status is JobStatus.PENDING)
         assert 0 == job.attempt
         gate.go.set()
@@ -783,9 +802,9 @@ def test_lost_attempt_is_given_up_once(engine: Engine) -> None:
     job = gate.task.delay()
     with engine.worker() as worker:
         gate.is_running()
-        (running,) = worker._in_hand
-        worker._pump.lose(running)
-        worker._pump.lose(running)
+        (running,) = worker._context.attempts.unclosed
+        worker._loop.lose(running)
+        worker._loop.lose(running)
         assert [job.id] == [event.job.id for event in engine.events(JobFenced)]
         assert gate.ended.wait(LIMIT_SECS)
 
@@ -796,7 +815,7 @@ def test_lost_attempt_that_nobody_listens_to_is_not_told(engine: Engine) -> None
     with engine.worker() as worker:
         gate.is_running()
         engine.runtime.bus.active.clear()
-        worker._pump.lose(next(iter(worker._in_hand)))
+        worker._loop.lose(next(iter(worker._context.attempts.unclosed)))
         assert gate.ended.wait(LIMIT_SECS)
     assert [] == engine.events(JobFenced)
 
@@ -810,7 +829,7 @@ def test_queue_without_wake_up_is_polled(project: Path) -> None:
     with Engine(runtime) as engine, engine.worker() as worker:
         for number in range(3):
             assert number + 1 == engine.task(add).delay(number, 1).get(LIMIT_SECS)
-        assert worker._pump._idle_rounds < 5
+        assert worker._loop._idle_rounds < 5
         slow = Gate(engine)
         slow.task.delay()
         slow.is_running()
@@ -831,3 +850,226 @@ def test_handles_of_jobs_are_alike_for_all_stores(split: tuple[Engine, Trouble, 
     engine.work()
     loaded: Job[Any] = Job.load(job.id)
     assert (3, 3, "SUCCESS") == (loaded.result, loaded.get(1), loaded.status)
+
+
+# ---- what slots settle by themselves ---------------------------------------------------------
+
+
+class Unhurried:
+    """A job that ends when the loop sleeps on the queue, or when it is told.
+
+    Args:
+        does: Called at its end: what it returns or raises.
+    """
+
+    def __init__(
+        self, engine: Engine, does: Callable[[], Any] = lambda: "done", **options: Any
+    ) -> None:
+        self.go = threading.Event()
+        self._does = does
+        self.task = engine.task(self._run, name="tests.unhurried", **options)
+
+    def _run(self) -> Any:
+        assert self.go.wait(LIMIT_SECS)
+        return self._does()
+
+    def end(self, worker: Worker, job: Job[Any]) -> None:
+        """Let ``job`` run, and end once the loop has gone back to sleep."""
+        wait_until(lambda: str(job.status) == "RUNNING")
+        wait_until(lambda: has_gone_back_to_sleep(worker))
+        self.go.set()
+
+
+def has_gone_back_to_sleep(worker: Worker) -> bool:
+    """Whether the loop waits for the queue, and not for slots to start what it has claimed."""
+    loop = worker._loop
+    has_submitted = bool(worker._context.attempts.open)  # first: it follows the claim
+    return has_submitted and loop._slots_settle and not loop._lets_start
+
+
+def test_outcome_of_a_worker_that_sleeps_is_settled_by_its_slot(engine: Engine) -> None:
+    unhurried = Unhurried(engine)
+    with engine.worker(threads=2) as worker:
+        job = unhurried.task.delay()
+        unhurried.end(worker, job)
+        assert "done" == job.get(LIMIT_SECS)
+        wait_until(lambda: not worker._context.attempts.open)
+        assert ["nuvom-slot"] == SETTLED_BY
+        assert (1, 1) == (worker.finished_jobs, len(engine.events(JobSucceeded)))
+
+
+def test_slot_that_is_idle_then_wakes_nobody(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unhurried, pokes = Unhurried(engine), []
+    with engine.worker(threads=2) as worker:
+        job = unhurried.task.delay()
+        wait_until(lambda: str(job.status) == "RUNNING")
+        wait_until(lambda: worker._loop._slots_settle)
+        monkeypatch.setattr(engine.runtime.queue, "interrupt", lambda: pokes.append(1))
+        unhurried.go.set()
+        assert "done" == job.get(LIMIT_SECS)
+        wait_until(lambda: 2 == worker._loop.lanes["thread"].free())
+        assert not pokes
+        monkeypatch.undo()
+
+
+def test_loop_that_lets_slots_start_goes_on_when_one_is_idle(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker_loop, "_START_SECS", 10 * LIMIT_SECS)
+    task = engine.task(lambda: "done", name="tests.quick")
+    with engine.worker(threads=2) as worker:
+        wait_until(lambda: worker._loop._slots_settle)
+        assert ["done"] * 3 == [task.delay().get(LIMIT_SECS) for _ in range(3)]
+
+
+def test_slot_that_brings_room_wakes_the_loop(engine: Engine) -> None:
+    unhurried = Unhurried(engine)
+    with engine.worker(threads=1):
+        first = unhurried.task.delay()
+        wait_until(lambda: str(first.status) == "RUNNING")
+        second = unhurried.task.delay()
+        unhurried.go.set()
+        assert ["done", "done"] == [job.get(LIMIT_SECS) for job in (first, second)]
+
+
+def test_worker_that_ends_by_itself_leaves_all_to_its_loop(engine: Engine) -> None:
+    unhurried = Unhurried(engine)
+    worker = Worker(engine.runtime, threads=2, max_jobs=2)
+    worker.start()
+    jobs = [unhurried.task.delay() for _ in range(2)]
+    unhurried.go.set()
+    assert ["done"] * 2 == [job.get(LIMIT_SECS) for job in jobs]
+    assert worker.join(LIMIT_SECS)
+    assert {"nuvom-loop"} == set(SETTLED_BY)
+
+
+def test_failure_is_left_to_the_loop(engine: Engine) -> None:
+    def fail() -> None:
+        raise ValueError
+
+    unhurried = Unhurried(engine, fail)
+    with engine.worker(threads=2) as worker:
+        unhurried.end(worker, unhurried.task.delay())
+        wait_until(lambda: bool(engine.events(JobFailed)))
+        assert ["nuvom-loop"] == SETTLED_BY
+
+
+def test_success_that_brings_further_jobs_is_left_to_the_loop(engine: Engine) -> None:
+    @engine.task
+    def child() -> int:
+        return 7
+
+    def parent() -> int:
+        job = current_job()
+        assert job is not None
+        job.enqueue(child)
+        return 1
+
+    unhurried = Unhurried(engine, parent)
+    with engine.worker(threads=2) as worker:
+        job = unhurried.task.delay()
+        unhurried.end(worker, job)
+        assert 1 == job.get(LIMIT_SECS)
+        wait_until(lambda: 2 == len(engine.events(JobSucceeded)))
+        assert "nuvom-loop" == SETTLED_BY[0]
+
+
+def test_loop_tries_again_what_a_slot_could_not_settle(engine: Engine, trouble: Trouble) -> None:
+    unhurried = Unhurried(engine)
+    with engine.worker(threads=2) as worker:
+        job = unhurried.task.delay()
+        trouble.once("settle")
+        trouble.once("settle")
+        unhurried.end(worker, job)
+        assert "done" == job.get(LIMIT_SECS)
+        assert DOWN.what in str(engine.events(BackendFailed)[0])
+    assert 1 == worker.finished_jobs
+
+
+def test_fault_in_a_slot_stops_the_worker_and_loses_nothing(
+    engine: Engine, trouble: Trouble
+) -> None:
+    unhurried = Unhurried(engine)
+    worker = Worker(engine.runtime, threads=2)
+    ended = threading.Event()
+
+    def run() -> None:
+        with pytest.raises(ZeroDivisionError):
+            worker.run()
+        ended.set()
+
+    threading.Thread(target=run).start()
+    job = unhurried.task.delay()
+    trouble.once("settle", ZeroDivisionError())
+    unhurried.end(worker, job)
+    assert ended.wait(LIMIT_SECS)
+    assert "done" == job.get(0)
+
+
+def test_second_outcome_at_the_same_time_is_left_to_the_loop(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unhurried = Unhurried(engine)
+    with engine.worker(threads=2) as worker:
+        worker._loop._settling.acquire()  # another slot settles just now
+        job = unhurried.task.delay()
+        unhurried.end(worker, job)
+        assert "done" == job.get(LIMIT_SECS)
+        assert ["nuvom-loop"] == SETTLED_BY
+        worker._loop._settling.release()
+
+
+def test_hooks_are_called_all_the_same(engine: Engine) -> None:
+    seen: list[str] = []
+    unhurried = Unhurried(engine, after_job=seen.append)
+    with engine.worker(threads=2) as worker:
+        job = unhurried.task.delay()
+        unhurried.end(worker, job)
+        assert "done" == job.get(LIMIT_SECS)
+        wait_until(lambda: seen == ["done"])
+    assert ["nuvom-slot"] == SETTLED_BY
+
+
+def test_worker_that_stops_meanwhile_waits_for_the_slot(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unhurried, settles, may_go = Unhurried(engine), threading.Event(), threading.Event()
+    worker = Worker(engine.runtime, threads=2)
+    settle = worker._context.stores.settle
+
+    def slowly(settlements: Any) -> list[bool]:
+        settles.set()
+        assert may_go.wait(LIMIT_SECS)
+        return settle(settlements)
+
+    monkeypatch.setattr(worker._context.stores, "settle", slowly)
+    worker.start()
+    job = unhurried.task.delay()
+    unhurried.end(worker, job)
+    assert settles.wait(LIMIT_SECS)
+    worker.stop()
+    wait_until(lambda: not worker._loop._slots_settle)
+    may_go.set()
+    assert worker.join(LIMIT_SECS)
+    assert ("done", 0, 1) == (job.get(0), worker._loop.stranded, worker.finished_jobs)
+
+
+def test_attempt_is_open_until_its_hooks_are_known(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[int] = []
+    unhurried = Unhurried(engine)
+    with engine.worker(threads=2) as worker:
+        follow = worker._loop._after.follow
+
+        def noting(*args: Any) -> None:
+            follow(*args)
+            seen.append(len(worker._context.attempts.open))
+
+        monkeypatch.setattr(worker._loop._after, "follow", noting)
+        job = unhurried.task.delay()
+        unhurried.end(worker, job)
+        wait_until(lambda: bool(seen))
+    assert [1] == seen

@@ -13,12 +13,12 @@ import pytest
 from nuvom.config.settings import Settings
 from nuvom.core.record import JobRecord
 from nuvom.errors import BackendUnavailable
-from nuvom.execution.child_main import QueueElsewhere, ResultsElsewhere, make_child, make_runtime
-from nuvom.execution.framing import Hello, ProgressKept, Ready
+from nuvom.execution.child import QueueElsewhere, ResultsElsewhere, make_child, make_runtime
+from nuvom.execution.frames import Hello, ProgressKept, Ready
 from nuvom.plugins.registry import BackendKind, default_plugin_registry
-from tests.unit.execution.test_framing import pair
+from tests.unit.execution.test_frames import pair
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 @pytest.fixture(autouse=True)
@@ -61,7 +61,7 @@ def test_child_is_made_of_the_parts_of_its_runtime(project: Path) -> None:
 
 # ---- the program ----------------------------------------------------------------------
 
-START = "from nuvom.execution.child_main import main; main()"
+START = "from nuvom.execution.child import main; main()"
 
 
 def start(*, more: str = "") -> subprocess.Popen[bytes]:

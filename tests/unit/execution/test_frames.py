@@ -10,15 +10,12 @@ import pytest
 
 from nuvom.core.outcome import Settlement
 from nuvom.core.record import JobRecord, JobStatus, StoredError
-from nuvom.execution.framing import (
+from nuvom.execution.frames import (
     AskStack,
-    CallHooks,
     Close,
     Ended,
     FromChild,
     Hello,
-    HookRaised,
-    HooksCalled,
     Link,
     Progress,
     ProgressKept,
@@ -55,7 +52,6 @@ RECORD = JobRecord("id", "tasks.add", msgspec.Raw(b"\x92\x05\x07"), metadata={"a
         Run(7, RECORD, "tasks", "add"),
         Close(),
         AskStack(7),
-        CallHooks(7, JobStatus.SUCCESS),
         ProgressKept(3, is_ours=False, fault="no store"),
     ],
 )
@@ -74,13 +70,12 @@ def test_every_word_of_a_worker_arrives(frame: ToChild) -> None:
         Ended(
             7,
             Settlement(RECORD, JobStatus.SUCCESS, b"\x0c", 1.0, 2.0, children=(RECORD,)),
-            has_hooks=True,
+            value=b"\x0c",
+            fault=StoredError("E", "no"),
         ),
         Unloadable(7, "no such module"),
         Stack(7, "in add"),
         Progress(7, 3, 1.0, None, "half"),
-        HookRaised("id", "after_job", StoredError("ValueError", "no", "trace", "print")),
-        HooksCalled(7),
     ],
 )
 def test_every_word_of_a_child_arrives(frame: FromChild) -> None:

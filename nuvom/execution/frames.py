@@ -13,10 +13,9 @@ from typing import IO, Any
 import msgspec
 
 from nuvom.core.outcome import Settlement
-from nuvom.core.record import JobRecord, JobStatus, StoredError
+from nuvom.core.record import JobRecord, StoredError
 from nuvom.host.fork import drop_at_fork
 
-HOOKS_KEPT = 1000  # attempts whose settlement is never committed must not pile up, at either end
 _LENGTH_BYTES = 4
 _MOST_BYTES = 1 << 30  # far above every payload and result; a greater length is damage
 _PIECE_BYTES = 1 << 16
@@ -59,13 +58,6 @@ class AskStack(msgspec.Struct, frozen=True, array_like=True, tag="ask-stack"):
     token: int
 
 
-class CallHooks(msgspec.Struct, frozen=True, array_like=True, tag="call-hooks"):
-    """The settlement of an earlier attempt is committed: call its hooks."""
-
-    token: int
-    status: JobStatus
-
-
 class ProgressKept(msgspec.Struct, frozen=True, array_like=True, tag="progress-kept"):
     """Answers ``Progress``; ``fault`` is what the store said against it."""
 
@@ -92,12 +84,14 @@ class Ended(msgspec.Struct, frozen=True, array_like=True, tag="ended"):
 
     Attributes:
         settlement: With an empty record: the worker has it.
-        has_hooks: The child keeps what the hooks are called with, until ``CallHooks``.
+        value: The encoded result for ``after_job``, where the settlement keeps none.
+        fault: Why that result could not be encoded.
     """
 
     token: int
     settlement: Settlement
-    has_hooks: bool = False
+    value: bytes | None = None
+    fault: StoredError | None = None
 
 
 class Unloadable(msgspec.Struct, frozen=True, array_like=True, tag="unloadable"):
@@ -124,22 +118,8 @@ class Progress(msgspec.Struct, frozen=True, array_like=True, tag="progress"):
     text: str
 
 
-class HookRaised(msgspec.Struct, frozen=True, array_like=True, tag="hook-raised"):
-    """A hook of the job failed; the outcome stands."""
-
-    job_id: str
-    hook: str
-    error: StoredError
-
-
-class HooksCalled(msgspec.Struct, frozen=True, array_like=True, tag="hooks-called"):
-    """Answers ``CallHooks``."""
-
-    token: int
-
-
-ToChild = Hello | Run | Close | AskStack | CallHooks | ProgressKept
-FromChild = Ready | Started | Ended | Unloadable | Stack | Progress | HookRaised | HooksCalled
+ToChild = Hello | Run | Close | AskStack | ProgressKept
+FromChild = Ready | Started | Ended | Unloadable | Stack | Progress
 
 
 # ---- the pipe -------------------------------------------------------------------------

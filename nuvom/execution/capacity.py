@@ -1,0 +1,264 @@
+"""How many jobs a worker may claim now, and of which tasks and queues it can take none.
+
+Quick jobs are claimed by hundreds, so that a full queue is worked off in bulk; slow ones are
+claimed as slots become free, so that no job waits behind a slow one while another worker idles.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from math import inf
+from typing import TYPE_CHECKING, NamedTuple
+
+from nuvom.errors import CapabilityMissing
+from nuvom.execution.settlement import ClaimRequest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from nuvom.execution.attempts import OpenAttempts
+    from nuvom.execution.lanes import Lane, WorkerContext
+    from nuvom.execution.settlement import QueueFilter
+
+_BATCH_SECS = 0.02  # a claim brings as many jobs as the slots finish in this time
+_MOST_CLAIMED = 1024  # more gain nothing, and would wait for one worker
+_MOST_OF_OTHERS = 512  # jobs claimed at once for another lane than threads
+_PREFETCH_SECS = 0.1  # of work that may wait for a slot
+_PREFETCH_LIMIT_SECS = 0.5  # a job that has waited longer for a slot goes back to the queue
+_NEWEST_WEIGHT = 0.2  # of the latest attempt in the mean
+_NO_LIMIT = 1 << 30
+
+
+class Limits(NamedTuple):
+    """When a worker ends by itself, and how much it does at once.
+
+    Attributes:
+        burst: When no job is ready and none runs.
+        max_jobs: After so many claimed jobs.
+        max_secs: After so many seconds.
+        concurrency: At most so many jobs of a queue at once, by queue; others have no limit.
+    """
+
+    burst: bool = False
+    max_jobs: int | None = None
+    max_secs: float | None = None
+    concurrency: Mapping[str, int] | None = None
+
+    def jobs_left(self, claimed: int) -> float:
+        """Return how many jobs the worker may still claim."""
+        return inf if self.max_jobs is None else self.max_jobs - claimed
+
+
+class BatchSize:
+    """Estimates the rate of finished jobs, and from it the size of a claim.
+
+    Args:
+        slots: The least size.
+        most: The greatest size; None for the default.
+
+    Attributes:
+        most: No claim is larger, whatever lane it is for.
+        size: Between both.
+        is_bulk: Jobs are quick enough to be claimed ahead of free slots.
+    """
+
+    def __init__(self, slots: int, most: int | None) -> None:
+        self._least = slots if most is None else min(slots, most)
+        self.most = _MOST_CLAIMED if most is None else most
+        self.is_bulk = False
+        self.size = self._least
+
+    def finished(self, count: int, secs: float) -> None:
+        """Note that ``count`` jobs were finished in ``secs`` seconds of work.
+
+        The size at most doubles each time; it shrinks at once when jobs become slow.
+        """
+        if secs > 0 and count > 0:
+            target = int(count * _BATCH_SECS / secs)
+            self._set(min(self.most, target, self.size * 2))
+
+    def slowed(self) -> None:
+        """Note that nothing was finished for a while."""
+        self._set(self.size // 2)
+
+    def stalled(self) -> None:
+        """Note that claimed jobs wait behind slow ones: claim none ahead."""
+        self._set(self._least)
+
+    def _set(self, size: int) -> None:
+        self.size = max(self._least, size)
+        self.is_bulk = self.size > self._least
+
+
+class Prefetch:
+    """How many attempts a lane may hold beyond its free slots: a moment's work, or none.
+
+    Attributes:
+        size: 0 until it is known how long attempts take.
+    """
+
+    def __init__(self, slots: int) -> None:
+        self._slots = slots
+        self._mean_secs: float | None = None
+        self.size = 0
+
+    def took(self, secs: float) -> None:
+        """Note how long an attempt took."""
+        before = secs if self._mean_secs is None else self._mean_secs
+        mean = self._mean_secs = before + _NEWEST_WEIGHT * (secs - before)
+        most = _MOST_CLAIMED // self._slots
+        each = most if mean * most <= _PREFETCH_SECS else int(_PREFETCH_SECS / mean)
+        self.size = self._slots * each
+
+
+class Capacity:
+    """The room that the lanes of one worker have.
+
+    Args:
+        lanes: Those that there are, by name; they are made when they are first needed.
+        slots: How many slots each lane has or would have, by name.
+        concurrency: As in ``Limits``.
+    Raises: CapabilityMissing: a queue of five methods cannot keep to ``concurrency``.
+    """
+
+    def __init__(
+        self,
+        context: WorkerContext,
+        lanes: Mapping[str, Lane],
+        slots: Mapping[str, int],
+        concurrency: Mapping[str, int] | None = None,
+    ) -> None:
+        self._lanes, self._slots = lanes, slots
+        self._others = tuple(name for name in slots if name != "thread")
+        self._runner = context.runner
+        self._queue_limits = _queue_limits(context, concurrency)
+        self._claimed_at: dict[str, float] = {}
+        self.batch = BatchSize(slots["thread"], context.settings.batch_size)
+
+    def requests(self) -> Iterator[ClaimRequest]:
+        """Yield the claims to make; each is measured when it is asked for.
+
+        The thread lane takes a batch ahead when jobs are quick, and no more than its idle slots
+        otherwise. Every other lane claims for its own tasks, once it has any: so a lane that is
+        full keeps nothing from those with room, and none gets what it cannot start.
+        """
+        known = self._runner.known
+        refused = list(self._runner.refused)
+        others = self._others_in_use()
+        for name in others:
+            foreign = [other for other in ("thread", *others) if other != name]
+            without = refused + [task for other in foreign for task in known.get(other, ())]
+            yield from self._requests_of(name, without)
+        own = refused + [task for name in others for task in known[name]] if others else refused
+        if self._queue_limits is None:
+            most = self.of("thread")
+            if most > 0:
+                yield ClaimRequest(most, own)
+        else:
+            yield from self._requests_of("thread", own)
+
+    @property
+    def is_common(self) -> bool:
+        """Whether any slot of the thread lane can run all that is claimed."""
+        return self._queue_limits is None and not self._others_in_use()
+
+    def of(self, name: str) -> int:
+        """Return how many jobs a lane has room for, as far as one claim may bring them."""
+        lane = self._lanes.get(name)
+        room = self._slots[name] if lane is None else lane.room()
+        if name != "thread":
+            return min(_MOST_OF_OTHERS, self.batch.most, room)
+        if lane is None or not self.batch.is_bulk:
+            return min(self.batch.most, room)
+        waiting = lane.backlog()
+        return self.batch.size - waiting if waiting <= self.batch.size // 2 else 0
+
+    def claimed(self, lane: str, now: float) -> None:
+        """Note that jobs were claimed for a lane."""
+        self._claimed_at[lane] = now
+
+    def held_up(self, now: float) -> list[Lane]:
+        """Return lanes whose jobs have waited too long while all slots were busy."""
+        before = now - _PREFETCH_LIMIT_SECS
+        return [
+            self._lanes[name]
+            for name, claimed_at in self._claimed_at.items()
+            if claimed_at < before and self._lanes[name].backlog() and not self._lanes[name].free()
+        ]
+
+    def _others_in_use(self) -> list[str]:
+        """Return the lanes beside the thread lane that this worker knows tasks of."""
+        known = self._runner.known
+        if not known or (len(known) == 1 and "thread" in known):
+            return []
+        return [name for name in self._others if name in known]
+
+    def _requests_of(self, name: str, without: list[str]) -> Iterator[ClaimRequest]:
+        shares = ((None, _NO_LIMIT),) if self._queue_limits is None else self._queue_limits.shares()
+        for served, left in shares:
+            most = min(self.of(name), left)
+            if most > 0:
+                yield ClaimRequest(most, without, served)
+
+
+class Served(NamedTuple):
+    """Queues: those named, in order of preference, or with None all but the excluded."""
+
+    queues: tuple[str, ...] | None
+    exclude: tuple[str, ...] = ()
+
+
+class QueueLimits:
+    """At most how many jobs of a queue run at once in this worker.
+
+    Args:
+        most: By queue, each 1 or more.
+        served: The queues of the worker.
+        attempts: What counts.
+    """
+
+    def __init__(
+        self, most: Mapping[str, int], served: QueueFilter, attempts: OpenAttempts
+    ) -> None:
+        self._most = most
+        self._served = served
+        self._attempts = attempts
+        self._shares = self._split()
+
+    def shares(self) -> Iterator[tuple[Served, int]]:
+        """Yield parts of the served queues, and how many jobs may be claimed from each."""
+        if self._served.queues is None:
+            self._shares.append(self._shares.pop(0))  # no queue always comes first
+        for share in self._shares:
+            yield share, _NO_LIMIT if share.queues is None else self._left(share.queues[0])
+
+    def _left(self, queue: str) -> int:
+        if queue not in self._most:
+            return _NO_LIMIT
+        held = Counter(attempt.record.queue for attempt in list(self._attempts.open))
+        return self._most[queue] - held[queue]
+
+    def _split(self) -> list[Served]:
+        """Return each limited queue by itself; the others stay together, in their order."""
+        queues, exclude = self._served.queues, self._served.exclude
+        if queues is None:
+            limited = [Served((name,)) for name in self._most if name not in exclude]
+            return [*limited, Served(None, (*exclude, *self._most))]
+        shares: list[Served] = []
+        for name in queues:
+            last = shares[-1].queues if shares else None
+            if last is None or name in self._most or last[0] in self._most:
+                shares.append(Served((name,), exclude))
+            else:
+                shares[-1] = Served((*last, name), exclude)
+        return shares
+
+
+def _queue_limits(context: WorkerContext, most: Mapping[str, int] | None) -> QueueLimits | None:
+    if not most:
+        return None
+    served = context.stores.served
+    if served is None:
+        reason = "it has five methods only, and cannot hold back the jobs of some queues"
+        raise CapabilityMissing(type(context.queue).name, "concurrency", reason)
+    return QueueLimits(most, served, context.attempts)

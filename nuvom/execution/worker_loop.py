@@ -1,0 +1,599 @@
+"""The worker loop: one thread that claims jobs for the lanes and settles what they end with.
+
+Both go in batches that grow with the work: an idle queue has the latency of a single job, a full
+one the throughput of bulk statements. ``step`` does what there is to do and returns for how long
+to wait. While there is nothing to do the loop waits for the queue's wake-up, or, while all slots
+are busy, until a job ends.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import defaultdict, deque
+from contextlib import suppress
+from math import inf
+from typing import TYPE_CHECKING, cast
+
+from nuvom.core.record import JobStatus
+from nuvom.errors import NuvomError, StorageFull
+from nuvom.events import BackendCalled, BackendFailed, JobFenced, JobsClaimed, WorkerAsked
+from nuvom.execution.attempts import OpenAttempt
+from nuvom.execution.capacity import Capacity
+from nuvom.execution.failures import stored_error
+from nuvom.execution.lanes import make_lane
+from nuvom.execution.settlement import SettlementEvents
+from nuvom.host.crashpoint import crashpoint
+from nuvom.queue_backends.base import Capability
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from nuvom.core.outcome import Settlement
+    from nuvom.core.record import JobRecord
+    from nuvom.execution.capacity import Limits
+    from nuvom.execution.lanes import Lane, LaneHost, WorkerContext
+    from nuvom.execution.settlement import ClaimRequest
+    from nuvom.execution.thread_lane import ThreadLane
+    from nuvom.queue_backends.leased import LeasedJobQueue
+
+    MakeLane = Callable[[str, int, WorkerContext, LaneHost], Lane]
+
+_GATHER_SECS = 0.001  # at most so long for more ends while slots are busy
+_IDLE_SECS = 1.0  # a lost wake-up costs no more than this
+_POLL_SECS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2)  # where the queue cannot wake us
+_START_SECS = 0.0003  # for slots to begin what was claimed; this thread would hold them up
+_DRAIN_SECS = 0.05  # between looks while the last jobs end
+_RETRY_SECS = (0.1, 0.5, 1.0, 2.0, 5.0)  # after failures of the store that follow each other
+_FULL_SECS = 1.0  # at most, on a full disk: space may come back at any moment
+_SUCCESS = JobStatus.SUCCESS
+
+
+class LoopWakeup:
+    """Set by any thread, waited for by one: a bare lock, which is the quickest there is.
+
+    Attributes:
+        is_set: It was set, and nobody has waited for it since.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._lock.acquire()
+        self.is_set = False
+
+    def set(self) -> None:
+        """End the wait, or the next one."""
+        if self.is_set:  # whoever waits looks for what there is to do only after that
+            return
+        self.is_set = True
+        with suppress(RuntimeError):  # another thread sets it just now
+            self._lock.release()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until it is set, at most ``timeout`` seconds; return whether it was."""
+        was_set = self._lock.acquire(timeout=-1 if timeout is None else timeout)
+        if was_set:
+            self.is_set = False
+        return was_set
+
+
+class WorkerLoop:
+    """Moves jobs between the queue and the lanes; the host of the lanes.
+
+    Args:
+        slots: How many slots each lane has, by name; ``thread`` is one of them.
+        stopping: Called with the reason once it claims no more.
+
+    Attributes:
+        lanes: By name. Other lanes than ``thread`` are made when their first job comes.
+        has_ended: There is no further step.
+        listens: The queue's wake-up ends the wait that the last step asked for.
+        stranded: How many jobs could at the end be neither settled nor handed back, since the
+            store could not be used, or an outcome did not come in time; their leases run out.
+    """
+
+    has_ended = listens = False
+    stranded = 0
+    _is_quiet = _is_aborted = False
+    _is_waiting = _slots_settle = _lets_start = _skips_claim = False
+    _stop_reason: str | None = None
+    _drain_until: float | None = None
+    _error: BaseException | None = None
+    _took_all: bool | None = None  # the claim got less than it asked for; None: there was none
+    _claimed = _settled = _settled_by_slots = _idle_rounds = _failures = 0
+    _doing = ""  # what is being asked of the store, as one word
+    _work_began = 0.0
+
+    def __init__(
+        self,
+        context: WorkerContext,
+        slots: Mapping[str, int],
+        limits: Limits,
+        *,
+        stopping: Callable[[str], None] = lambda _: None,
+        make_lane: MakeLane = make_lane,
+    ) -> None:
+        self._context, self._slots, self._limits = context, slots, limits
+        self._queue, self._clock, self._bus = context.queue, context.clock, context.bus
+        self._stores, self._runner = context.stores, context.runner
+        self._attempts = context.attempts
+        self._stopping, self._make_lane = stopping, make_lane
+        self.lanes: dict[str, Lane] = {}
+        # Attributes that only this loop asks of a lane: it is the one that is always there.
+        self._threads = cast("ThreadLane", make_lane("thread", slots["thread"], context, self))
+        self.lanes["thread"] = self._threads
+        self._capacity = Capacity(context, self.lanes, slots, limits.concurrency)
+        self._batch = self._capacity.batch
+        self._after = SettlementEvents(
+            context.bus,
+            context.runner,
+            context.worker,
+            run_hook=lambda attempt, hook: self.lanes[attempt.lane].run_hook(hook),
+            hook_ended=self.wake,
+        )
+        self._wakeup = LoopWakeup()
+        self._done: deque[OpenAttempt] = deque()
+        self._unsettled: list[OpenAttempt] = []
+        self._returning: deque[JobRecord] = deque()
+        self._ends_at = (
+            inf if limits.max_secs is None else self._clock.monotonic() + limits.max_secs
+        )
+        self._can_wait = Capability.WAKE_UP in context.queue.capabilities
+        # Whether nothing follows for the worker from the end of a job.
+        self._goes_on = not (limits.burst or limits.max_jobs or limits.concurrency)
+        self._settling = threading.Lock()  # one slot settles at a time; the others leave it to us
+
+    # ---- from other threads -------------------------------------------------------------
+
+    def may_start(self, attempt: OpenAttempt) -> bool:
+        """Return whether an attempt may start: nobody has closed it, and its lease still runs."""
+        if self._clock.monotonic() >= attempt.leased_at + self._context.lease_secs:
+            # Perhaps nobody has taken it: then the next heartbeat would renew the lease of a job
+            # that no attempt is open for.
+            self._take_back((attempt,))
+            self.wake()
+        return attempt in self._attempts.unclosed
+
+    def finish(self, attempt: OpenAttempt, settlement: Settlement) -> None:
+        """Take a closed attempt."""
+        attempt.settlement = settlement
+        self._done.append(attempt)
+        are_many = len(self._done) >= self._batch.size // 2 and not self._wakeup.is_set
+        if are_many or self._is_waiting:
+            self.wake()
+
+    def settle_now(self, attempt: OpenAttempt, settlement: Settlement) -> None:
+        """Settle a plain success in the thread of its slot, while the loop waits for jobs.
+
+        To wake the loop takes longer than to settle a job: a result that somebody waits for comes
+        sooner. What a busy worker ends with, and what more follows from, is left to the loop.
+        """
+        is_plain = settlement.status is _SUCCESS and not settlement.children
+        if not (self._slots_settle and is_plain and self._settling.acquire(blocking=False)):
+            self.finish(attempt, settlement)
+            return
+        try:
+            accepted = self._settle_in_store([settlement])
+            self._settled_by_slots += 1
+        except NuvomError:  # the loop meets it again, tells of it, and tries until it succeeds
+            self.finish(attempt, settlement)
+            return
+        except BaseException:
+            self.finish(attempt, settlement)
+            raise
+        finally:
+            self._settling.release()
+        attempt.settlement = settlement
+        self._after.follow((attempt,), accepted)
+        # Only now: a worker that stops has to see this attempt, or else the hooks that follow it.
+        self._attempts.open.discard(attempt)
+        if not self._slots_settle:  # it woke up, and may be waiting for this very job to end
+            self.wake()
+
+    def idle(self) -> None:
+        """Look again since a slot is idle, unless there was room for what is ready before."""
+        is_asleep = self._slots_settle and not self._lets_start
+        if not (is_asleep and self._capacity.is_common):
+            self.wake()
+
+    def crashed(self, error: BaseException) -> None:
+        """End because the engine itself failed; ``run`` raises ``error``."""
+        self._error = error
+        self._is_aborted = True
+        self.stop("crashed")
+
+    def lose(self, attempt: OpenAttempt) -> None:
+        """Give up an attempt whose lease is gone, and stop its code."""
+        if not self._attempts.close(attempt):
+            return
+        lane = self.lanes.get(attempt.lane)
+        if lane is None:  # it is about to be made, and will not start this attempt
+            attempt.is_cancelled = True
+        else:
+            lane.close_attempt(attempt)
+        if JobFenced in self._bus.active:
+            self._bus.emit(JobFenced(attempt.record, self._context.worker))
+        self._attempts.open.discard(attempt)
+
+    def wake(self) -> None:
+        """End a wait, or the next one."""
+        self._wakeup.set()
+        if self._is_waiting and not self._lets_start:
+            self._queue.interrupt()
+
+    def stop(self, reason: str) -> None:
+        """Claim no more; end when what runs has ended, or when its time is over."""
+        if self._stop_reason is None:
+            self._stop_reason = reason
+        self.wake()
+
+    def abort(self) -> None:
+        """End now."""
+        self._is_aborted = True
+        self.stop("stopped")
+
+    def quiet(self, *, is_quiet: bool) -> None:
+        """Claim no more, or claim again, without ending."""
+        self._is_quiet = is_quiet
+        self.wake()
+
+    @property
+    def settled(self) -> int:
+        """How many attempts were settled."""
+        return self._settled + self._settled_by_slots
+
+    @property
+    def stuck(self) -> int:
+        """How many slots were replaced whose code still runs."""
+        return sum([lane.stuck() for lane in list(self.lanes.values())])
+
+    # ---- the loop -----------------------------------------------------------------------
+
+    def start_lanes(self) -> None:
+        """Start the thread lane, and make those that are known to be needed; before ``run``."""
+        self._threads.start()
+        if self._runner.has_async:
+            self._lane("async")
+        if self._context.settings.max_memory_per_child is not None:
+            self._lane("process")
+
+    def run(self) -> str:
+        """Work until stopped; return why.
+
+        Raises: whatever is no trouble with the store: a fault of the engine or of a backend. What
+            has ended is settled before, as far as that can be done, and the rest handed back.
+        """
+        has_news = True
+        try:
+            while not self.has_ended:
+                secs = self.step(has_news=has_news)
+                has_news = secs <= 0 or self._wait(secs)
+        except BaseException:
+            self._rescue()
+            raise
+        if self._error is not None:
+            raise self._error
+        return self._stop_reason or ""
+
+    def step(self, *, has_news: bool = True) -> float:
+        """Do what there is to do; return for how many seconds to wait at most, 0 for not at all.
+
+        Args:
+            has_news: False when the wait before this step passed without anything new.
+        """
+        has_waited, self.listens, self._lets_start = self.listens, False, False
+        if self._stop_reason is not None:
+            return self._end()
+        try:
+            secs = self._work(has_waited=has_waited, has_news=has_news)
+        except NuvomError as error:
+            secs = self.failed(error)
+        if self._stop_reason is None:
+            reason = self._reason_to_stop()
+            if reason is not None:
+                self.stop(reason)
+        return secs if self._stop_reason is None else 0.0
+
+    def recheck(self) -> bool:
+        """Look for anything that came before the queue was asked to wake us, and claim it."""
+        return bool(self._done or self._returning or self._stop_reason) or self._claim()
+
+    def failed(self, error: NuvomError) -> float:
+        """Tell of a failure of the store; return how many seconds to leave it alone."""
+        self.listens = False
+        secs = _RETRY_SECS[min(self._failures, len(_RETRY_SECS) - 1)]
+        self._failures += 1
+        if BackendFailed in self._bus.active:
+            self._bus.emit(BackendFailed(self._doing, stored_error(self._doing, error)))
+        return min(secs, _FULL_SECS) if isinstance(error, StorageFull) else secs
+
+    def _work(self, *, has_waited: bool, has_news: bool) -> float:
+        if not has_news and self._attempts.unclosed:
+            self._batch.slowed()
+        self._release()
+        has_settled = self._settle()
+        self._hand_back_prefetched()
+        # A wait without news, and one after a claim that took all, begins with a look of its own.
+        skips_claim, self._skips_claim = self._skips_claim or (has_waited and not has_news), False
+        if self._took_all is None and (has_settled or not skips_claim):
+            self._claim()
+        took_all, self._took_all = self._took_all, None
+        if took_all is None:
+            return 0.0 if has_settled else self._rest()
+        self._skips_claim = took_all and self._goes_on
+        if not has_waited:
+            return 0.0
+        if took_all:
+            self._lets_start = True
+            return _START_SECS
+        self._queue.notify()  # who stores many jobs wakes one worker; each has the next woken
+        return 0.0
+
+    def _wait(self, secs: float) -> bool:
+        """Wait; return whether there is news."""
+        if not (self.listens or self._lets_start):
+            return self._clock.wait(self._wakeup, secs)
+        self._is_waiting, self._slots_settle = True, self._goes_on
+        try:
+            if self._lets_start:
+                self._clock.wait(self._wakeup, secs)
+                return True
+            return self._wakeup.wait(0) or self._queue.wait_for_work(secs, self.recheck)
+        except NuvomError as error:
+            secs = self.failed(error)
+        finally:
+            self._is_waiting = self._slots_settle = False
+        return self._clock.wait(self._wakeup, secs)
+
+    def _has_work(self) -> bool:
+        return bool(self._attempts.open or self._returning)
+
+    def _reason_to_stop(self) -> str | None:
+        if self._limits.jobs_left(self._claimed) <= 0 and not self._has_work():
+            return "max-jobs"
+        if self._ends_at != inf and self._clock.monotonic() >= self._ends_at:
+            return "max-secs"
+        most = self._context.settings.max_stuck_threads
+        return "stuck-threads" if self.stuck >= most else None
+
+    # ---- claim --------------------------------------------------------------------------
+
+    def _claim(self) -> bool:
+        """Claim what there is room for; return whether anything was claimed."""
+        has_claimed = False
+        for request in self._capacity.requests():
+            has_claimed = self._take(request) or has_claimed
+        return has_claimed
+
+    def _take(self, request: ClaimRequest) -> bool:
+        most = int(min(request.most, self._limits.jobs_left(self._claimed)))
+        if most <= 0 or self._is_quiet or self._stop_reason is not None:
+            return False
+        self._doing = "claim"
+        worker = self._context.worker
+        asked_at = self._clock.monotonic()
+        jobs = self._stores.claim(
+            request if most == request.most else request._replace(most=most),
+            worker,
+            suspects=0 if self._attempts.has_suspect else 1,
+        )
+        self._failures = 0
+        active = self._bus.active
+        if BackendCalled in active:
+            self._bus.emit(BackendCalled("claim", self._clock.monotonic() - asked_at))
+        if WorkerAsked in active:
+            self._bus.emit(WorkerAsked(worker, len(jobs), self.stuck))
+        if not jobs:
+            return False
+        self._idle_rounds = 0
+        crashpoint("worker.claimed")
+        self._claimed += len(jobs)
+        self._took_all = len(jobs) < most
+        if JobsClaimed in active:
+            self._bus.emit(JobsClaimed((*jobs,), worker, self._clock.monotonic() - asked_at))
+        self._submit(jobs, asked_at)
+        return True
+
+    def _submit(self, jobs: list[JobRecord], asked_at: float) -> None:
+        if not self._attempts.unclosed:
+            self._work_began = asked_at
+        context = self._context
+        claimed = [OpenAttempt(job, context.worker, context.services, asked_at) for job in jobs]
+        self._attempts.add(claimed)
+        try:
+            finished = self._stores.finished_before(jobs)
+        except NuvomError:
+            self._take_back(claimed)
+            raise
+        work: defaultdict[str, list[OpenAttempt]] = defaultdict(list)
+        name, task, lane = "", None, "thread"
+        for attempt in claimed:
+            if attempt.record.func_name != name:  # as a rule it is that of the job before
+                name, task = attempt.record.func_name, self._runner.resolve(attempt)
+                lane = task.lane if task and task.lane in self._slots else "thread"
+            known = finished.get(attempt.record.id) if finished else None
+            if task is None or known is not None:
+                self._close_unrun(attempt, known or self._runner.unknown(attempt))
+                continue
+            attempt.lane, attempt.task = lane, task
+            work[lane].append(attempt)
+        for lane, attempts in work.items():
+            most = self._capacity.of(lane)  # of unknown tasks more may have come
+            self._take_back(attempts[most:])
+            self._lane(lane).submit(attempts[:most])
+            self._capacity.claimed(lane, asked_at)
+
+    def _lane(self, name: str) -> Lane:
+        lane = self.lanes.get(name)
+        if lane is None:
+            lane = self._make_lane(name, self._slots[name], self._context, self)
+            self.lanes[name] = lane
+            lane.start()
+        return lane
+
+    def _close_unrun(self, attempt: OpenAttempt, settlement: Settlement) -> None:
+        if self._attempts.close(attempt):  # without a task: no hook follows code that did not run
+            attempt.settlement = settlement
+            self._done.append(attempt)
+
+    # ---- settle -------------------------------------------------------------------------
+
+    def _settle(self) -> bool:
+        """Settle all attempts that ended; return whether there were any."""
+        if self._batch.is_bulk and len(self._done) < self._batch.size // 2:
+            self._gather()
+        for _ in range(len(self._done)):
+            self._unsettled.append(self._done.popleft())
+        if not self._unsettled:
+            return False
+        self._doing = "settle"
+        batch = self._unsettled
+        crashpoint("worker.before_settle")
+        accepted = self._settle_in_store([one.settlement for one in batch])
+        crashpoint("worker.settled")
+        self._unsettled = []
+        self._attempts.open.difference_update(batch)
+        self._failures = 0
+        self._settled += len(batch)
+        now = self._clock.monotonic()
+        self._batch.finished(len(batch), now - self._work_began)
+        self._threads.is_thrifty = self._batch.is_bulk
+        self._work_began = now
+        self._after.follow(batch, accepted)
+        return True
+
+    def _settle_in_store(self, settlements: list[Settlement]) -> list[bool]:
+        if BackendCalled not in self._bus.active:
+            return self._stores.settle(settlements)
+        began = self._clock.monotonic()
+        accepted = self._stores.settle(settlements)
+        self._bus.emit(BackendCalled("settle", self._clock.monotonic() - began))
+        return accepted
+
+    def _gather(self) -> None:
+        """Wait a moment for more ends, while slots are busy and few have come."""
+        before = self._threads.backlog()
+        if before and self._threads.free() < self._threads.size:
+            self._clock.wait(self._wakeup, _GATHER_SECS)
+            if self._threads.backlog() >= before:
+                self._threads.nudge()
+
+    # ---- wait ---------------------------------------------------------------------------
+
+    def _rest(self) -> float:
+        """Return how long to wait since there is nothing to do."""
+        if self._limits.burst and not self._has_work() and not self._runner.awaits_import:
+            self.stop("burst")
+            return 0.0
+        self._doing = "wait"
+        due = self._stores.next_due_secs()
+        secs = _IDLE_SECS if due is None else min(_IDLE_SECS, due + 0.001)
+        if self._ends_at != inf:
+            secs = min(secs, max(0.0, self._ends_at - self._clock.monotonic()))
+        if self._threads.backlog():
+            self._threads.nudge()
+        if self._can_wait:
+            has_room = next(self._capacity.requests(), None) is not None
+            self.listens = has_room and not self._is_quiet
+            return secs
+        self._idle_rounds = min(self._idle_rounds + 1, len(_POLL_SECS) - 1)
+        return min(secs, _POLL_SECS[self._idle_rounds])
+
+    def _hand_back_prefetched(self) -> None:
+        """Hand back what has waited here too long, behind slow jobs, and claim less."""
+        for lane in self._capacity.held_up(self._clock.monotonic()):
+            self._take_back(lane.take_back())
+            self._batch.stalled()
+
+    # ---- the end ------------------------------------------------------------------------
+
+    def _end(self) -> float:
+        """Finish what runs, and its hooks, within the time for it; hand back the rest."""
+        if self._drain_until is None:
+            self._stopping(self._stop_reason or "")
+            self._drain_until = (
+                self._clock.monotonic() + self._context.settings.shutdown_timeout_secs
+            )
+            self._take_back(self._not_started())
+        left = self._drain_until - self._clock.monotonic()
+        secs = self._settle_last()
+        if secs == 0.0:
+            return 0.0
+        if (self._has_work() or self._after.open_hooks) and left > 0 and not self._is_aborted:
+            return min(left, secs)
+        self._take_back(list(self._attempts.unclosed))
+        self._settle_last()
+        with suppress(NuvomError):  # the leases of what is still held run out
+            self._release_orphans()
+        self.stranded = len(self._returning) + len(self._attempts.open)
+        self.has_ended = True
+        return 0.0
+
+    def _settle_last(self) -> float:
+        """Release and settle; return when to try again, 0.0 when something was settled."""
+        try:
+            self._release()
+            return 0.0 if self._settle() else _DRAIN_SECS
+        except NuvomError as error:
+            return self.failed(error)
+
+    def _rescue(self) -> None:
+        """After a fault: settle what has ended, each by itself, and hand back the rest."""
+        self._take_back([*self._not_started(), *self._attempts.unclosed])
+        for one in [*self._unsettled, *self._done]:
+            self._attempts.open.discard(one)
+            try:
+                self._stores.settle([one.settlement])
+            except Exception:  # noqa: BLE001  # the fault itself is what is raised
+                self._returning.append(one.record)
+        with suppress(Exception):  # as above
+            self._release()
+            self._release_orphans()
+        self.stranded = len(self._returning) + len(self._attempts.open)
+
+    def _not_started(self) -> list[OpenAttempt]:
+        """Return the attempts that have not started; their lanes forget them."""
+        return [one for lane in self.lanes.values() for one in lane.take_back()]
+
+    def _take_back(self, attempts: Iterable[OpenAttempt]) -> None:
+        """Close attempts that are not run to their end; their jobs go back to the queue."""
+        for attempt in attempts:
+            if self._attempts.close(attempt):
+                attempt.is_cancelled = True
+                self._claimed -= 1
+                self._returning.append(attempt.record)
+                self._attempts.open.discard(attempt)
+
+    def _release(self) -> None:
+        """Give jobs back to the queue; when that fails they are kept for the next try."""
+        if self._attempts.suspected_orphans:
+            self._returning += self._orphans()
+        if not self._returning:
+            return
+        self._doing = "release"
+        jobs = list(self._returning)
+        self._stores.release(jobs)
+        for _ in jobs:
+            self._returning.popleft()
+
+    def _release_orphans(self) -> None:
+        """Give back what the store holds for this worker though a claim never returned it."""
+        if self._context.lease_secs < inf:
+            queue = cast("LeasedJobQueue", self._queue)
+            self._attempts.suspected_orphans = queue.extend(self._context.worker)
+            self._release()
+
+    def _orphans(self) -> list[JobRecord]:
+        """Return the orphaned claims among the suspected ones; only this thread knows what it has.
+
+        What was settled since that heartbeat may be among them: its release is fenced.
+        """
+        suspected = self._attempts.orphans(self._returning)
+        queue = cast("LeasedJobQueue", self._queue)  # without leases nothing is suspected
+        found = (queue.get(job_id) for job_id in suspected)
+        return [
+            one.record
+            for one in found
+            if one is not None
+            and one.status is JobStatus.RUNNING
+            and one.record.lease_epoch == suspected[one.record.id]
+        ]

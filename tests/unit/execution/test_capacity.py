@@ -1,0 +1,298 @@
+"""How much is claimed, of which tasks and queues: what lanes can start, and no more."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from nuvom import current_job
+from nuvom.config.settings import Settings
+from nuvom.errors import CapabilityMissing
+from nuvom.execution.attempts import OpenAttempt, OpenAttempts
+from nuvom.execution.capacity import BatchSize, Capacity, Prefetch, QueueLimits, Served
+from nuvom.execution.settlement import ClaimRequest
+from nuvom.testing import make_job
+from nuvom.worker import Worker
+from tests.engine import LIMIT_SECS, Engine, ToyQueue, make_runtime, with_backends
+
+
+class FakeLane:
+    """A lane that has the room it is said to have."""
+
+    def __init__(self, room: int, backlog: int = 0, free: int = 0) -> None:
+        self.has = room
+        self.backlog = lambda: backlog
+        self.free = lambda: free
+
+    def room(self) -> int:
+        return self.has
+
+
+class Parts:
+    """A worker's capacity, with lanes that are as a test says.
+
+    Args:
+        known: The tasks of each lane.
+        free, named: The room of each lane; a lane without is not made yet.
+    """
+
+    def __init__(
+        self,
+        known: dict[str, list[str]],
+        *,
+        cap: int | None = None,
+        limits: QueueLimits | None = None,
+        free: Mapping[str, int] = {},
+        **named: int,
+    ) -> None:
+        self.refused: dict[str, str] = {}
+        self.known = known
+        rooms = {**named, **free}
+        self.lanes: dict[str, Any] = {name: FakeLane(room) for name, room in rooms.items()}
+        context: Any = SimpleNamespace(runner=self, settings=Settings(batch_size=cap))
+        self.capacity = Capacity(context, self.lanes, {"thread": 4, "async": 9, "process": 4})
+        self.capacity._queue_limits = limits
+
+    def requests(self) -> list[ClaimRequest]:
+        return list(self.capacity.requests())
+
+
+def test_a_worker_of_one_lane_makes_one_claim_for_whatever_comes() -> None:
+    parts = Parts({"thread": ["t"]}, thread=4)
+    parts.refused["gone"] = "no such task"
+    assert [ClaimRequest(4, ["gone"])] == parts.requests()
+    assert parts.capacity.is_common
+    assert [] == Parts({"thread": ["t"]}, thread=0).requests()
+
+
+def test_each_lane_claims_what_it_can_start_of_its_own_tasks() -> None:
+    known = {"thread": ["t"], "process": ["p"], "async": ["a"]}
+    parts = Parts(known, thread=3, process=2, free={"async": 1000})
+    assert [
+        ClaimRequest(512, ["t", "p"]),
+        ClaimRequest(2, ["t", "a"]),
+        ClaimRequest(3, ["a", "p"]),
+    ] == parts.requests()
+    assert not parts.capacity.is_common
+    parts = Parts(known, thread=0, process=2, free={"async": 0})
+    assert [ClaimRequest(2, ["t", "a"])] == parts.requests()
+
+
+def test_a_lane_that_is_not_made_yet_has_all_its_slots() -> None:
+    assert [9, 4] == [one.most for one in Parts({"async": ["a"]}, thread=4).requests()]
+
+
+def test_no_claim_is_larger_than_the_settings_allow() -> None:
+    parts = Parts({"process": ["p"], "async": ["a"]}, cap=3, free={"async": 1000})
+    assert [3, 3, 3] == [one.most for one in parts.requests()]
+    for _ in range(10):
+        parts.capacity.batch.finished(1_000_000, 0.1)
+    assert [3, 3, 3] == [one.most for one in parts.requests()]
+
+
+def test_the_room_is_measured_when_a_claim_is_asked_for() -> None:
+    parts = Parts({"process": ["p"]}, thread=4, process=2)
+    requests = parts.capacity.requests()
+    assert ClaimRequest(2, []) == next(requests)
+    parts.lanes["thread"].has = 1  # meanwhile something came that nobody had known of
+    assert ClaimRequest(1, ["p"]) == next(requests)
+
+
+def test_quick_jobs_are_claimed_ahead_until_half_a_batch_waits() -> None:
+    parts = Parts({}, thread=0)
+    parts.capacity.batch.finished(1000, 0.1)
+    assert [8] == [one.most for one in parts.requests()]
+    parts.lanes["thread"] = FakeLane(0, backlog=4)
+    assert [4] == [one.most for one in parts.requests()]
+    parts.lanes["thread"] = FakeLane(0, backlog=5)
+    assert [] == parts.requests()
+
+
+def test_jobs_may_wait_for_half_a_second_while_all_slots_are_busy() -> None:
+    parts = Parts({})
+    parts.lanes.update(thread=FakeLane(0, 3), process=FakeLane(0, 2, free=1))
+    parts.lanes["async"] = FakeLane(0, 0)
+    for lane in parts.lanes:
+        parts.capacity.claimed(lane, 10.0)
+    assert [] == parts.capacity.held_up(10.4)
+    assert [parts.lanes["thread"]] == parts.capacity.held_up(10.6)
+    parts.capacity.claimed("thread", 10.6)
+    assert [] == parts.capacity.held_up(11.0)
+
+
+# ---- the size of a claim -----------------------------------------------------------------
+
+
+def test_claims_begin_with_the_slots() -> None:
+    batch = BatchSize(4, None)
+    assert (4, False) == (batch.size, batch.is_bulk)
+
+
+def test_quick_jobs_double_the_size_up_to_what_takes_a_moment() -> None:
+    batch = BatchSize(4, None)
+    sizes = []
+    for _ in range(8):
+        batch.finished(1000, 0.1)  # 200 jobs in 20 ms
+        sizes.append(batch.size)
+    assert [8, 16, 32, 64, 128, 200, 200, 200] == sizes
+    assert batch.is_bulk
+
+
+def test_size_is_capped() -> None:
+    batch = BatchSize(4, None)
+    for _ in range(20):
+        batch.finished(1_000_000, 0.1)
+    assert 1024 == batch.size
+
+
+def test_slow_jobs_shrink_the_size_at_once() -> None:
+    batch = BatchSize(4, None)
+    for _ in range(8):
+        batch.finished(1000, 0.1)
+    batch.finished(10, 1.0)
+    assert (4, False) == (batch.size, batch.is_bulk)
+
+
+def test_size_halves_when_nothing_ends() -> None:
+    batch = BatchSize(4, None)
+    for _ in range(4):
+        batch.finished(1000, 0.1)
+    sizes = []
+    for _ in range(6):
+        batch.slowed()
+        sizes.append(batch.size)
+    assert [32, 16, 8, 4, 4, 4] == sizes
+
+
+def test_size_falls_to_the_slots_when_jobs_wait_behind_slow_ones() -> None:
+    batch = BatchSize(4, None)
+    for _ in range(8):
+        batch.finished(1000, 0.1)
+    batch.stalled()
+    assert 4 == batch.size
+
+
+@pytest.mark.parametrize(("count", "secs"), [(0, 1.0), (10, 0.0), (10, -1.0)])
+def test_what_tells_nothing_changes_nothing(count: int, secs: float) -> None:
+    batch = BatchSize(4, None)
+    batch.finished(count, secs)
+    assert 4 == batch.size
+
+
+@pytest.mark.parametrize(("slots", "cap", "least", "most"), [(4, 16, 4, 16), (8, 3, 3, 3)])
+def test_setting_bounds_the_size(slots: int, cap: int, least: int, most: int) -> None:
+    batch = BatchSize(slots, cap)
+    assert least == batch.size
+    for _ in range(10):
+        batch.finished(1_000_000, 0.1)
+    assert most == batch.size
+
+
+def test_prefetch_is_a_moment_of_work_and_none_of_slow_jobs() -> None:
+    prefetch = Prefetch(2)
+    assert 0 == prefetch.size  # nobody knows yet
+    prefetch.took(0.01)
+    assert 20 == prefetch.size
+    for _ in range(20):
+        prefetch.took(1.0)
+    assert 0 == prefetch.size
+    for _ in range(100):
+        prefetch.took(0.0)
+    assert 1000 < prefetch.size <= 1024
+    prefetch.took(-5.0)  # a clock was set back
+    assert prefetch.size <= 1024
+
+
+# ---- limits of queues -------------------------------------------------------------------
+
+
+def held(*queues: str) -> OpenAttempts:
+    attempts, nobody = OpenAttempts(), cast("Any", None)
+    for number, queue in enumerate(queues):
+        record = make_job("tests.t", id=str(number), queue=queue)
+        attempts.add([OpenAttempt(record, "me", nobody, 0.0)])
+    return attempts
+
+
+def limited(most: dict[str, int], served: Served, *queues: str) -> list[tuple[Any, ...]]:
+    parts = Parts({"thread": ["t"]}, limits=QueueLimits(most, served, held(*queues)), thread=4)
+    return [
+        (one.most, one.served and one.served.queues, one.served and one.served.exclude)
+        for one in parts.requests()
+    ]
+
+
+def test_a_limited_queue_gives_what_it_has_left_and_the_others_what_there_is_room_for() -> None:
+    everything = Served(None)
+    found = limited({"mail": 3}, everything, "mail", "other", "other")
+    assert {(2, ("mail",), ()), (4, None, ("mail",))} == set(found)
+    assert [(4, None, ("mail",))] == limited({"mail": 1}, everything, "mail")
+
+
+def test_an_excluded_queue_stays_excluded() -> None:
+    assert [(4, None, ("mail", "mail"))] == limited({"mail": 3}, Served(None, ("mail",)))
+
+
+def test_named_queues_keep_their_order() -> None:
+    served = Served(("a", "b", "mail", "c", "d"))
+    assert [(4, ("a", "b"), ()), (1, ("mail",), ()), (4, ("c", "d"), ())] == limited(
+        {"mail": 1, "elsewhere": 9}, served
+    )
+
+
+def test_no_queue_is_always_asked_first() -> None:
+    limits = QueueLimits({"a": 1, "b": 1}, Served(None), OpenAttempts())
+    firsts = [next(limits.shares())[0].queues for _ in range(6)]
+    assert {None: 2, ("a",): 2, ("b",): 2} == Counter(firsts)
+
+
+def test_a_queue_that_cannot_hold_back_takes_no_limits(project: Path) -> None:
+    runtime = with_backends(make_runtime(project), ToyQueue())
+    with pytest.raises(CapabilityMissing, match="concurrency"):
+        Worker(runtime, concurrency={"mail": 1})
+    assert {} == Worker(runtime).concurrency
+
+
+# ---- with a worker ----------------------------------------------------------------------
+
+
+class Meter:
+    """Counts how many jobs of each queue are inside their code at once."""
+
+    def __init__(self, expected: int) -> None:
+        self.most: Counter[str] = Counter()
+        self._inside: Counter[str] = Counter()
+        self._lock = threading.Lock()
+        self._all_in = threading.Barrier(expected)
+
+    def __call__(self, *, together: bool) -> None:
+        queue = current_job().queue
+        with self._lock:
+            self._inside[queue] += 1
+            self.most[queue] = max(self.most[queue], self._inside[queue])
+        if together:
+            self._all_in.wait(LIMIT_SECS)
+        with self._lock:
+            self._inside[queue] -= 1
+
+
+@pytest.mark.parametrize("backend", ["memory", "sqlite", "file"])
+def test_a_worker_keeps_the_limit_of_a_queue_and_fills_its_slots_with_others(
+    project: Path, backend: str
+) -> None:
+    runtime = make_runtime(project, queue_backend=backend, result_backend=backend)
+    with Engine(runtime) as engine:
+        meter = Meter(4)
+        task = engine.task(meter, name="tests.meter")
+        mails = task.options(queue="mail").map([{"together": False}] * 20)
+        others = task.map([{"together": True}] * 8)  # four at once, or it never ends
+        engine.work(threads=5, concurrency={"mail": 1})
+        assert {"SUCCESS"} == {str(job.status) for job in (*mails, *others)}
+        assert 1 == meter.most["mail"]
+        assert 4 <= meter.most["default"]

@@ -1,0 +1,544 @@
+"""How jobs come from the queue and attempts are settled: in one store, in two, or in none."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+from msgspec.structs import replace
+
+from nuvom import Retry, Snooze
+from nuvom.core.outcome import Cancelled
+from nuvom.core.record import JobRecord, JobStatus
+from nuvom.errors import BackendUnavailable
+from nuvom.events import (
+    Event,
+    JobCancelled,
+    JobFailed,
+    JobFenced,
+    JobParked,
+    JobRetrying,
+    JobSucceeded,
+    JobTimedOut,
+)
+from nuvom.execution.attempts import OpenAttempt
+from nuvom.execution.settlement import (
+    ClaimRequest,
+    FiveMethodQueue,
+    SettlementEvents,
+    SharedStore,
+    SplitStores,
+    choose_stores,
+)
+from nuvom.queue_backends.memory import MemoryJobQueue
+from nuvom.result_backends.memory import MemoryResultBackend
+from nuvom.serialization.msgpack_codec import MsgpackCodec
+from nuvom.testing import FakeClock, make_job, make_settlement
+from tests.engine import ToyQueue
+from tests.troubled import TroubledQueue, TroubledResults
+from tests.unit.execution.bench import Bench
+
+ME = "worker-1"
+CODEC = MsgpackCodec()
+
+
+class Served:
+    """Which queues a worker serves."""
+
+    def __init__(
+        self, queues: tuple[str, ...] | None = None, exclude: tuple[str, ...] = ()
+    ) -> None:
+        self.queues = queues
+        self.exclude = exclude
+
+
+def claim_one(stores: Any) -> JobRecord:
+    (record,) = stores.claim(ClaimRequest(1, []), ME)
+    assert isinstance(record, JobRecord)
+    return record
+
+
+# ---- the choice -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("queue", "is_shared", "kind", "promise"),
+    [
+        (MemoryJobQueue(), True, SharedStore, "at least once, finished exactly once"),
+        (MemoryJobQueue(), False, SplitStores, "result first, then the queue"),
+        (ToyQueue(), False, FiveMethodQueue, "at most once"),
+    ],
+)
+def test_the_way_follows_from_what_the_backends_can(
+    queue: Any, is_shared: Any, kind: type, promise: str
+) -> None:
+    stores, text = choose_stores(
+        queue,
+        MemoryResultBackend(),
+        served=Served(),
+        is_shared=is_shared,
+        codec=CODEC,
+        clock=FakeClock(),
+    )
+    assert kind is type(stores)
+    assert promise in text
+
+
+# ---- one store ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("served", "found"),
+    [
+        (Served(), ["a", "b", "c"]),
+        (Served(("b", "a")), ["a", "b"]),
+        (Served(exclude=("b",)), ["a", "c"]),
+    ],
+)
+def test_only_served_queues_are_claimed_from(served: Served, found: list[str]) -> None:
+    queue = MemoryJobQueue()
+    for name in ("a", "b", "c"):
+        queue.enqueue(make_job(queue=name))
+    stores = SharedStore(queue, served)
+    assert found == sorted(job.queue for job in stores.claim(ClaimRequest(9, []), ME))
+
+
+def test_unwanted_tasks_and_suspects_are_passed_on() -> None:
+    queue = MemoryJobQueue()
+    queue.enqueue(make_job("tests.a"))
+    queue.enqueue(make_job("tests.b"))
+    stores = SharedStore(queue, Served())
+    assert ["tests.b"] == [job.func_name for job in stores.claim(ClaimRequest(9, ["tests.a"]), ME)]
+
+
+def test_one_store_does_it_all() -> None:
+    queue = MemoryJobQueue()
+    stores = SharedStore(queue, Served())
+    first, second = make_job(), make_job()
+    queue.enqueue_many([first, second, make_job(run_at=1e12)])
+    claimed, given_back = stores.claim(ClaimRequest(2, []), ME)
+
+    assert {} == stores.finished_before([claimed])
+    assert stores.report_progress(claimed, 1, 2, "half")
+    assert [True] == stores.settle([make_settlement(claimed, value=8)])
+    stores.release([given_back])
+    assert ["SUCCESS", "PENDING"] == [queue.get(job.id).status for job in (first, second)]  # type: ignore[union-attr]  # both are there
+    assert stores.next_due_secs() is not None
+
+
+# ---- two stores -----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def split() -> tuple[SplitStores, TroubledQueue, TroubledResults]:
+    queue, results = TroubledQueue(), TroubledResults()
+    return SplitStores(queue, Served(), results, CODEC), queue, results
+
+
+def test_result_is_stored_before_the_attempt_is_closed(
+    split: tuple[SplitStores, TroubledQueue, TroubledResults],
+) -> None:
+    stores, queue, results = split
+    queue.enqueue(make_job())
+    job = claim_one(stores)
+    queue.trouble.once("settle")
+    with pytest.raises(BackendUnavailable):
+        stores.settle([make_settlement(job, value=8)])
+    assert 8 == results.get_result(job.id)
+    assert [True] == stores.settle([make_settlement(job, value=8)])
+
+
+def test_attempt_is_not_closed_when_the_result_cannot_be_stored(
+    split: tuple[SplitStores, TroubledQueue, TroubledResults],
+) -> None:
+    stores, queue, results = split
+    queue.enqueue(make_job())
+    job = claim_one(stores)
+    results.trouble.once("set_result")
+    with pytest.raises(BackendUnavailable):
+        stores.settle([make_settlement(job, value=8)])
+    assert 0 == queue.trouble.calls["settle"]
+
+
+@pytest.mark.parametrize(
+    ("status", "kept"), [("FAILED", "ValueError"), ("CANCELLED", "CANCELLED"), ("PENDING", None)]
+)
+def test_only_what_is_final_is_stored(
+    split: tuple[SplitStores, TroubledQueue, TroubledResults], status: str, kept: str | None
+) -> None:
+    stores, queue, results = split
+    queue.enqueue(make_job())
+    job = claim_one(stores)
+    assert [True] == stores.settle([make_settlement(job, JobStatus(status))])
+    error = results.get_error(job.id)
+    assert kept == (error and error.type)
+
+
+def test_result_that_is_not_kept_is_a_success_all_the_same(
+    split: tuple[SplitStores, TroubledQueue, TroubledResults],
+) -> None:
+    stores, queue, results = split
+    queue.enqueue(make_job())
+    job = claim_one(stores)
+    stores.settle([make_settlement(job, result=None)])
+    full = results.get_full(job.id)
+    assert full is not None
+    assert ("SUCCESS", None) == (full["status"], full["result"])
+
+
+@pytest.mark.parametrize("status", ["SUCCESS", "FAILED"])
+def test_job_whose_outcome_is_stored_is_only_closed(
+    split: tuple[SplitStores, TroubledQueue, TroubledResults], status: str
+) -> None:
+    stores, queue, _ = split
+    queue.enqueue(make_job())
+    first = claim_one(stores)
+    queue.trouble.once("settle")
+    with pytest.raises(BackendUnavailable):
+        stores.settle([make_settlement(first, JobStatus(status), value=8)])
+    queue.release([first])  # as the reaper does after the worker's death
+
+    again = claim_one(stores)
+    found = stores.finished_before([again])
+    assert [again.id] == list(found)
+    assert status == found[again.id].status
+    assert [True] == stores.settle(list(found.values()))
+    snapshot = queue.get(again.id)
+    assert snapshot is not None
+    assert status == snapshot.status
+
+
+def test_job_that_was_never_settled_is_not_looked_up(
+    split: tuple[SplitStores, TroubledQueue, TroubledResults],
+) -> None:
+    stores, queue, results = split
+    queue.enqueue(make_job())
+    assert {} == stores.finished_before([claim_one(stores)])
+    assert 0 == results.trouble.calls["get_full"]
+
+
+def test_job_without_a_stored_outcome_is_run(
+    split: tuple[SplitStores, TroubledQueue, TroubledResults],
+) -> None:
+    stores, queue, results = split
+    queue.enqueue(make_job())
+    first = claim_one(stores)
+    results.set_record(first)
+    queue.release([first])
+    assert {} == stores.finished_before([claim_one(stores)])
+
+
+# ---- a queue of five methods ----------------------------------------------------------------
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+class Plain:
+    """A toy queue, results, and the stores between them."""
+
+    def __init__(self, clock: FakeClock) -> None:
+        self.queue = ToyQueue()
+        self.results = TroubledResults(clock=clock)
+        self.stores = FiveMethodQueue(self.queue, self.results, CODEC, clock)
+
+    def status(self, job: JobRecord) -> str | None:
+        full = self.results.get_full(job.id)
+        return None if full is None else str(full["status"])
+
+    def claim(self, **fields: Any) -> JobRecord:
+        self.queue.enqueue(make_job(**fields))
+        return claim_one(self.stores)
+
+
+@pytest.fixture
+def plain(clock: FakeClock) -> Plain:
+    return Plain(clock)
+
+
+def test_claimed_job_is_counted_and_shown_as_running(plain: Plain) -> None:
+    job = plain.claim()
+    assert (JobStatus.RUNNING, 1, 1, 1) == (
+        job.status,
+        job.attempt,
+        job.deliveries,
+        job.lease_epoch,
+    )
+    assert "RUNNING" == plain.status(job)
+    assert {} == plain.stores.finished_before([job])
+    assert plain.stores.report_progress(job, 1, 2, "half")
+
+
+def test_outcomes_are_stored(plain: Plain) -> None:
+    success, failure = plain.claim(), plain.claim()
+    settled = [make_settlement(success, value=8), make_settlement(failure, JobStatus.FAILED)]
+    assert [True, True] == plain.stores.settle(settled)
+    assert 8 == plain.results.get_result(success.id)
+    assert ["SUCCESS", "FAILED"] == [plain.status(success), plain.status(failure)]
+
+
+def test_job_waits_here_for_its_next_attempt(plain: Plain, clock: FakeClock) -> None:
+    job = plain.claim()
+    assert plain.stores.next_due_secs() is None
+    plain.stores.settle([make_settlement(job, JobStatus.PENDING, run_at=clock.now() + 5)])
+    assert ("PENDING", 5) == (plain.status(job), plain.stores.next_due_secs())
+    assert [] == plain.stores.claim(ClaimRequest(9, []), ME)
+
+    clock.advance(5)
+    again = claim_one(plain.stores)
+    assert (job.id, 2) == (again.id, again.attempt)
+
+
+def test_due_jobs_come_before_those_of_the_queue_and_within_the_limit(
+    plain: Plain, clock: FakeClock
+) -> None:
+    waiting = [plain.claim(), plain.claim()]
+    late = make_job()
+    plain.queue.enqueue(late)
+    for number, job in enumerate(reversed(waiting)):
+        run_at = clock.now() + number
+        plain.stores.settle([make_settlement(job, JobStatus.PENDING, run_at=run_at)])
+    clock.advance(9)
+    assert [waiting[1].id] == [job.id for job in plain.stores.claim(ClaimRequest(1, []), ME)]
+    assert [waiting[0].id, late.id] == [
+        job.id for job in plain.stores.claim(ClaimRequest(9, []), ME)
+    ]
+
+
+def test_snoozed_job_gets_its_attempt_back(plain: Plain, clock: FakeClock) -> None:
+    job = plain.claim()
+    snoozed = make_settlement(job, JobStatus.PENDING, run_at=clock.now(), keeps_attempt=False)
+    plain.stores.settle([snoozed])
+    assert 1 == claim_one(plain.stores).attempt
+
+
+def test_job_of_an_unknown_task_is_tried_again_after_a_minute(
+    plain: Plain, clock: FakeClock
+) -> None:
+    job = plain.claim()
+    plain.stores.settle([make_settlement(job, JobStatus.PARKED)])
+    assert ("PARKED", 60) == (plain.status(job), plain.stores.next_due_secs())
+    clock.advance(60)
+    assert 1 == claim_one(plain.stores).attempt
+
+
+def test_released_job_is_back_in_the_queue_as_it_was(plain: Plain) -> None:
+    job = plain.claim()
+    plain.stores.release([job])
+    (back,) = plain.queue.jobs
+    assert (job.id, JobStatus.PENDING, 0, 0) == (
+        back.id,
+        back.status,
+        back.attempt,
+        back.deliveries,
+    )
+    assert "PENDING" == plain.status(job)
+
+
+def test_waiting_jobs_go_back_to_the_queue_at_the_end(plain: Plain, clock: FakeClock) -> None:
+    job = plain.claim()
+    plain.stores.settle([make_settlement(job, JobStatus.PENDING, run_at=clock.now() + 5)])
+    assert [1, 0] == [plain.stores.give_back_waiting(), plain.stores.give_back_waiting()]
+    assert [(job.id, 0.0, 1)] == [(one.id, one.run_at, one.attempt) for one in plain.queue.jobs]
+
+
+def test_children_are_enqueued_and_shown(plain: Plain) -> None:
+    job, child = plain.claim(), make_job()
+    plain.stores.settle([make_settlement(job, value=8, children=(child,))])
+    assert [child.id] == [one.id for one in plain.queue.jobs]
+    assert "PENDING" == plain.status(child)
+
+
+def test_no_job_is_lost_when_it_cannot_be_shown(plain: Plain) -> None:
+    first, second = make_job(), make_job()
+    plain.queue.enqueue(first)
+    plain.queue.enqueue(second)
+    plain.results.trouble.once("set_record", after=1)
+    with pytest.raises(BackendUnavailable):
+        plain.stores.claim(ClaimRequest(9, []), ME)
+    again = plain.stores.claim(ClaimRequest(9, []), ME)
+    assert [(first.id, 1), (second.id, 1)] == [(job.id, job.attempt) for job in again]
+
+
+def test_no_job_is_held_back_twice_when_its_neighbour_cannot_be_stored(
+    plain: Plain, clock: FakeClock
+) -> None:
+    retried, success = plain.claim(), plain.claim()
+    settled = [
+        make_settlement(retried, JobStatus.PENDING, run_at=clock.now()),
+        make_settlement(success, value=8),
+    ]
+    plain.results.trouble.once("set_result")
+    with pytest.raises(BackendUnavailable):
+        plain.stores.settle(settled)
+    plain.stores.settle(settled)
+    assert [retried.id] == [job.id for job in plain.stores.claim(ClaimRequest(9, []), ME)]
+    assert 8 == plain.results.get_result(success.id)
+
+
+class Point(msgspec.Struct):
+    x: int
+
+
+def test_objects_are_stored_as_their_data(plain: Plain) -> None:
+    def task() -> Point:
+        raise NotImplementedError
+
+    job = plain.claim()
+    plain.stores.settle([make_settlement(job, result=CODEC.result_encoder(task)(Point(1)))])
+    assert {"x": 1} == plain.results.get_result(job.id).data
+
+
+# ---- what follows from a settlement ----------------------------------------------------------
+
+
+@pytest.fixture
+def bench() -> Bench:
+    return Bench()
+
+
+def tell(bench: Bench, finished: OpenAttempt, *, was_accepted: bool = True) -> list[Event]:
+    """Follow a settlement; return the events that came of it."""
+    bench.seen.clear()
+    following(bench).follow([finished], [was_accepted])
+    return bench.seen
+
+
+def following(bench: Bench, ended: Any = lambda: None) -> SettlementEvents:
+    """Return what calls hooks at once."""
+    return SettlementEvents(
+        bench.bus,
+        bench.runner,
+        "worker",
+        run_hook=lambda _attempt, hook: hook(),
+        hook_ended=ended,
+    )
+
+
+def finish(bench: Bench, work: OpenAttempt) -> OpenAttempt:
+    work.settlement = bench.runner.run(work)
+    return work
+
+
+def raising(error: BaseException) -> Any:
+    def task() -> None:
+        raise error
+
+    return task
+
+
+def test_success_is_told_with_its_duration(bench: Bench) -> None:
+    work = bench.work(lambda: 8)
+    finished = finish(bench, work)
+    secs = finished.settlement.finished_at - finished.settlement.started_at
+    assert [JobSucceeded(work.record, secs, "worker")] == tell(bench, finished)
+
+
+def test_failure_is_told_with_its_error(bench: Bench) -> None:
+    (event,) = tell(bench, finish(bench, bench.work(raising(ValueError("no good")))))
+    assert isinstance(event, JobFailed)
+    assert "no good" == event.error.message
+
+
+@pytest.mark.parametrize(("error", "reason"), [(ValueError("x"), "x"), (Snooze(5), None)])
+def test_another_attempt_is_told_with_its_time(
+    bench: Bench, error: BaseException, reason: str | None
+) -> None:
+    finished = finish(bench, bench.work(raising(error), max_retries=1))
+    (event,) = tell(bench, finished)
+    assert isinstance(event, JobRetrying)
+    assert finished.settlement.run_at == event.run_at
+    assert reason == (event.error and event.error.message)
+
+
+@pytest.mark.parametrize(
+    ("policy", "follows"), [("fail", JobFailed), ("retry", JobRetrying), ("ignore", JobSucceeded)]
+)
+def test_timeout_is_told_before_what_follows(
+    bench: Bench, policy: str, follows: type[Event]
+) -> None:
+    work = bench.work(lambda: 8, timeout_secs=0.5, timeout_policy=policy, max_retries=1)
+    work.settlement = bench.runner.timed_out(work, None)
+    events = tell(bench, work)
+    assert [JobTimedOut, follows] == [type(event) for event in events]
+
+
+def test_unknown_task_is_told_with_the_reason(bench: Bench) -> None:
+    work = bench.work(lambda: 8)
+    bench.runner.refused[work.record.func_name] = "no such task"
+    work.task = None  # type: ignore[assignment]  # as the loop leaves it
+    work.settlement = bench.runner.unknown(work)
+    (event,) = tell(bench, work)
+    assert JobParked(work.record, "no such task") == event
+
+
+def test_cancelled_attempt_is_told(bench: Bench) -> None:
+    work = bench.work(lambda: 8)
+    work.settlement = bench.runner.settlement(work, Cancelled(), work.task.options)
+    assert [JobCancelled(work.record.id)] == tell(bench, work)
+
+
+def test_dropped_outcome_is_told_as_fenced_and_calls_no_hook(bench: Bench) -> None:
+    called: list[Any] = []
+    work = bench.work(lambda: 8, after_job=called.append)
+    events = tell(bench, finish(bench, work), was_accepted=False)
+    assert [JobFenced(work.record, "worker")] == events
+    assert [] == called
+
+
+def test_hooks_are_called_after_the_commit(bench: Bench) -> None:
+    called: list[Any] = []
+    work = bench.work(lambda: 8, after_job=called.append)
+    finished = finish(bench, work)
+    assert [] == called
+    tell(bench, finished)
+    assert [8] == called
+
+
+def test_status_without_a_report_says_so(bench: Bench) -> None:
+    work = bench.work(lambda: 8)
+    settlement = finish(bench, work).settlement
+    work.settlement = replace(settlement, status=JobStatus.FAILED, outcome="timeout")
+    timed_out, event = tell(bench, work)
+    assert isinstance(timed_out, JobTimedOut)
+    assert isinstance(event, JobFailed)
+    assert "no report is kept" == event.error.message == timed_out.error.message
+
+
+@pytest.mark.parametrize("was_accepted", [True, False])
+def test_nothing_is_made_that_nobody_wants(*, was_accepted: bool) -> None:
+    bench = Bench()
+    bench.bus.active.clear()
+    finished = finish(bench, bench.work(lambda: 8))
+    assert [] == tell(bench, finished, was_accepted=was_accepted)
+    bench.bus.active.add(JobFailed)
+    assert [] == tell(bench, finished, was_accepted=was_accepted)
+
+
+def test_attempt_that_asked_for_another_is_told_as_such(bench: Bench) -> None:
+    (event,) = tell(bench, finish(bench, bench.work(raising(Retry(5)), max_retries=1)))
+    assert isinstance(event, JobRetrying)
+
+
+def test_hook_is_open_until_it_has_ended(bench: Bench) -> None:
+    seen: list[object] = []
+    events = following(bench, lambda: seen.append("ended"))
+    work = bench.work(lambda: 8, after_job=lambda _: seen.append(len(events.open_hooks)))
+    events.follow([finish(bench, work)], [True])
+    assert ([1, "ended"], 0) == (seen, len(events.open_hooks))
+
+
+def test_hook_is_closed_even_when_its_thread_is_told_to_end(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def told(*_: Any) -> None:
+        raise SystemExit
+
+    monkeypatch.setattr(bench.runner, "after_settled", told)
+    events = following(bench)
+    with pytest.raises(SystemExit):
+        events.follow([finish(bench, bench.work(lambda: 8, after_job=print))], [True])
+    assert not events.open_hooks
