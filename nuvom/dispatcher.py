@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from nuvom.serialization.base import Codec
 
 _NO_KWARGS = bytes(EMPTY_KWARGS)
-_PLANS_KEPT = 1000  # plans of .options() made anew for each call must not pile up
+_TEMPLATES_KEPT = 1000  # templates of .options() made anew for each call must not pile up
 
 
 class Dispatcher:
@@ -63,7 +63,7 @@ class Dispatcher:
         self._settings = settings
         self._bus = bus
         self._clock = clock
-        self._plans: dict[tuple[int, int], CallPlan] = {}
+        self._templates: dict[tuple[int, int], JobTemplate] = {}
         self._can_inspect = Capability.INSPECTION in queue.capabilities
         self._missing = {Capability.SCHEDULED, Capability.UNIQUE} - queue.capabilities
         self._public_name = public_name
@@ -80,7 +80,7 @@ class Dispatcher:
         Returns: its record, and the id of the existing job when its ``unique_key`` is taken.
         """
         record = self.make_record(definition, args, kwargs, options)
-        if not self._bus.companions:
+        if not self._bus.middleware:
             return record, self.enqueue(record)
         with self._sent(record) as accompanied:
             return accompanied, self.enqueue(accompanied)
@@ -105,11 +105,11 @@ class Dispatcher:
         options: CallOptions = NO_CALL_OPTIONS,
     ) -> JobRecord:
         """Return the record of a call, bound, encoded and within the limits, not stored."""
-        plan = self._plans.get((id(definition), id(options)))
-        if plan is None:
-            plan = self._plan(definition, options)
+        template = self._templates.get((id(definition), id(options)))
+        if template is None:
+            template = self._template(definition, options)
         now = self._clock.now()
-        record = plan.record(args, kwargs, now)
+        record = template.record(args, kwargs, now)
         if self._missing:
             self._refuse_missing(record, now)
         return record
@@ -139,23 +139,23 @@ class Dispatcher:
         Items are bound, encoded and spooled as they arrive, so that a generator of any length
         needs bounded memory and never runs while the store is locked.
         """
-        plan, now = self._plan(definition, options), self._clock.now()
-        with self._sent(plan.like(now)) as like, self._batch(like) as batch:
+        template, now = self._template(definition, options), self._clock.now()
+        with self._sent(template.like(now)) as like, self._batch(like) as batch:
             self._refuse_missing(like, now)
-            batch.extend(plan.pack_items(items))
+            batch.extend(template.pack_items(items))
             return batch.ids, self._store(batch) if len(batch) else {}
 
     def _batch(self, like: JobRecord) -> RecordBatch:
-        companions = self._bus.companions
+        middleware = self._bus.middleware
         return RecordBatch(
-            like, created_by(companions, like, self._bus.report) if companions else None
+            like, created_by(middleware, like, self._bus.report) if middleware else None
         )
 
     def _sent(self, record: JobRecord) -> AbstractContextManager[JobRecord]:
-        """Return the context in which ``record`` is stored, with what companions add to it."""
-        if not self._bus.companions:
+        """Return the context in which ``record`` is stored, with the headers of the middleware."""
+        if not self._bus.middleware:
             return nullcontext(record)
-        return sent_by(self._bus.companions, record, self._bus.report)
+        return sent_by(self._bus.middleware, record, self._bus.report)
 
     def _store(self, batch: RecordBatch) -> dict[str, str]:
         with nullcontext() if self._can_inspect else self._shown(batch):
@@ -189,20 +189,22 @@ class Dispatcher:
         if record.unique_key is not None and Capability.UNIQUE in self._missing:
             raise CapabilityMissing(name, str(Capability.UNIQUE), "this job has a unique_key")
 
-    def forget_plans(self) -> None:
+    def forget_templates(self) -> None:
         """Ask anew for each task what workers know it by."""
-        self._plans.clear()
+        self._templates.clear()
 
-    def _plan(self, definition: TaskDefinition, options: CallOptions) -> CallPlan:
-        if len(self._plans) >= _PLANS_KEPT:
-            self._plans.clear()
+    def _template(self, definition: TaskDefinition, options: CallOptions) -> JobTemplate:
+        if len(self._templates) >= _TEMPLATES_KEPT:
+            self._templates.clear()
         name = self._public_name(definition)
-        plan = CallPlan(name, definition, options, settings=self._settings, codec=self._codec)
-        self._plans[(id(definition), id(options))] = plan
-        return plan
+        template = JobTemplate(
+            name, definition, options, settings=self._settings, codec=self._codec
+        )
+        self._templates[(id(definition), id(options))] = template
+        return template
 
 
-class CallPlan:
+class JobTemplate:
     """Everything about the calls of one task with one set of options that does not change."""
 
     def __init__(

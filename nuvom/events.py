@@ -18,7 +18,7 @@ from nuvom.core.record import JobRecord, StoredError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from nuvom.core.middleware import Companion
+    from nuvom.core.middleware import Middleware
 
 
 class Event(msgspec.Struct, frozen=True, gc=False):
@@ -173,14 +173,14 @@ class EventBus:
 
     Attributes:
         active: The event types that somebody subscribed to; emitters test membership.
-        companions: What goes along with jobs; see ``accompany``.
-        failures: How often callbacks and companions raised, and what reports them, by
+        middleware: What is entered around jobs; see ``accompany``.
+        failures: How often callbacks and middleware raised, and what reports them, by
             qualified name.
     """
 
     def __init__(self) -> None:
         self.active: set[type[Event]] = set()
-        self.companions: tuple[Companion, ...] = ()
+        self.middleware: tuple[Middleware, ...] = ()
         self.failures: dict[str, int] = {}
         self._callbacks: dict[type[Event], tuple[Callable[[Any], None], ...]] = {}
         self._lock = threading.Lock()
@@ -217,17 +217,17 @@ class EventBus:
                     raise
                 self.report(_name_of(callback), error)
 
-    def accompany(self, companion: Companion) -> Callable[[], None]:
-        """Have ``companion`` go along with the jobs that this process sends and runs.
+    def accompany(self, middleware: Middleware) -> Callable[[], None]:
+        """Have ``middleware`` entered around the jobs that this process sends and runs.
 
         Returns: a function that ends it; calling it twice is fine.
         """
         with self._lock:
-            self.companions = (*self.companions, companion)
+            self.middleware = (*self.middleware, middleware)
 
         def part() -> None:
             with self._lock:
-                self.companions = tuple(one for one in self.companions if one is not companion)
+                self.middleware = tuple(one for one in self.middleware if one is not middleware)
 
         return part
 
@@ -236,7 +236,7 @@ class EventBus:
         self._on_failure = report
 
     def report(self, name: str, error: BaseException) -> None:
-        """Count and report that a subscriber or companion called ``name`` has raised."""
+        """Count and report that a subscriber or middleware called ``name`` has raised."""
         count = self._count(name)
         report = self._on_failure
         if report is None:

@@ -37,8 +37,14 @@ class Inspector:
         self._runtime = runtime
         self._queue = runtime.queue if isinstance(runtime.queue, LeasedJobQueue) else None
 
-    def snapshot(self, job_id: str) -> JobSnapshot:
-        """Return one job. Raises: JobNotFound."""
+    def snapshot(self, job_id: str, record: JobRecord | None = None) -> JobSnapshot:
+        """Return one job.
+
+        Args:
+            record: The job as it was stored. It is returned where nothing else can be seen of a
+                job before it has an outcome.
+        Raises: JobNotFound.
+        """
         found = self._queue.get(job_id) if self._queue is not None else None
         if found is not None and (self._runtime.is_shared or not found.status.is_final):
             return found
@@ -46,7 +52,9 @@ class Inspector:
         if found is not None:
             return found if kept is None else _with_outcome(found, kept)
         if kept is None:
-            raise JobNotFound(job_id)
+            if record is None or not self.is_blind:
+                raise JobNotFound(job_id)
+            return JobSnapshot(record=record)
         return _from_full(kept, self._runtime.codec)
 
     @property
@@ -58,17 +66,14 @@ class Inspector:
         kept = type(self._runtime.results).set_record
         return self._queue is None and kept is BaseResultBackend.set_record
 
-    def snapshot_of(self, record: JobRecord) -> JobSnapshot:
-        """Return a job that was stored; as it was then, where nothing else can be seen of it.
-
-        Raises: JobNotFound: it could be seen, and is not there.
-        """
+    def look(self, job_id: str, record: JobRecord | None = None) -> JobSnapshot | None:
+        """Do as ``snapshot``; None where nothing can be seen of a job before it has an outcome."""
         try:
-            return self.snapshot(record.id)
+            return self.snapshot(job_id, record)
         except JobNotFound:
             if not self.is_blind:
                 raise
-            return JobSnapshot(record=record)
+            return None
 
     def arguments(self, record: JobRecord) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Return the arguments of a job, rebuilt by its task's annotations.
@@ -94,7 +99,11 @@ class Inspector:
         codec, definition = self._runtime.codec, self._runtime.registry.get(func_name)
         if definition is None:
             return partial(codec.decode_value, shaped=True)
-        return codec.result_decoder(definition.func)
+        made_for, decoder = self._runtime.decoders.get(func_name, (None, codec.decode_value))
+        if made_for is not definition:  # made once for each task, since it reads annotations
+            decoder = codec.result_decoder(definition.func)
+            self._runtime.decoders[func_name] = (definition, decoder)
+        return decoder
 
     def shown_result(self, snapshot: JobSnapshot) -> Any:
         """Return the result for people to read: secrets masked, no class rebuilt."""

@@ -121,10 +121,7 @@ class Job(Generic[R]):
     @engine_call
     def snapshot(self) -> JobSnapshot:
         """Return all that the store knows now. Raises: JobNotFound."""
-        inspector = Inspector(self._runtime)
-        if self._record is not None:
-            return inspector.snapshot_of(self._record)
-        return inspector.snapshot(self.id)
+        return Inspector(self._runtime).snapshot(self.id, self._record)
 
     @property
     def status(self) -> JobStatus:
@@ -336,12 +333,12 @@ def wait_for_final(
     clock = runtime.clock
     started = clock.monotonic()
     rounds = 0
-    snapshot = _look(inspector, job_id, record)
+    snapshot = inspector.look(job_id, record)
     if snapshot is not None and snapshot.status.is_final:
         return snapshot
     with runtime.results.waiter() as waiter:
         while True:
-            snapshot = _look(inspector, job_id, record)
+            snapshot = inspector.look(job_id, record)
             if snapshot is not None and snapshot.status.is_final:
                 return snapshot
             if is_closed_here():
@@ -357,25 +354,14 @@ def wait_for_final(
             rounds += 1
 
 
-def _look(inspector: Inspector, job_id: str, record: JobRecord | None) -> JobSnapshot | None:
-    """Return what is seen of a job, None where nothing can be before it has an outcome."""
-    if record is not None:
-        return inspector.snapshot_of(record)
-    try:
-        return inspector.snapshot(job_id)
-    except JobNotFound:
-        if not inspector.is_blind:
-            raise
-        return None
-
-
 def wait_for_result(
     runtime: Runtime, job_id: str, timeout: float | None, *, record: JobRecord | None = None
 ) -> Any:
     """Return what the job's task returned; see ``Job.get`` for what is raised."""
     if timeout is None and current.get() is not None:
         raise WaitInsideTask(job_id)
-    decode = _decoder_of(runtime, record)  # made while the job runs, not once its result is there
+    # Made while the job runs, not once its result is there.
+    decode = None if record is None else Inspector(runtime).result_decoder(record.func_name)
     return result_of(runtime, wait_for_final(runtime, job_id, timeout, record=record), decode)
 
 
@@ -405,10 +391,6 @@ async def await_result(
                 raise
         else:
             return result_of(runtime, snapshot)
-
-
-def _decoder_of(runtime: Runtime, record: JobRecord | None) -> Callable[[bytes], Any] | None:
-    return None if record is None else Inspector(runtime).result_decoder(record.func_name)
 
 
 def result_of(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +27,8 @@ from nuvom.registry.registry import Registry, TaskDefinition, default_registry, 
 from nuvom.serialization.msgpack_codec import MsgpackCodec
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from nuvom.config.settings import Settings
     from nuvom.config.sources import Loaded
     from nuvom.plugins.contracts import Extras
@@ -42,6 +44,7 @@ class Runtime:
     Attributes:
         plugins: Those that had to be started for the configured backends.
         is_shared: Queue and results are one store, so that ``settle`` finishes a job at once.
+        decoders: For ``nuvom.inspection``: what rebuilds the results of a task, by its name.
     """
 
     settings: Settings
@@ -56,6 +59,7 @@ class Runtime:
     control: Control
     plugins: PluginSet
     is_shared: bool
+    decoders: dict[str, tuple[TaskDefinition, Callable[[bytes], Any]]] = field(default_factory=dict)
 
     @property
     def plugin_errors(self) -> dict[tuple[str, str], int]:
@@ -268,7 +272,7 @@ def count_local_worker(change: int) -> None:
     with _lock:
         _local_workers += change
         if _current is not None:
-            _current.dispatcher.forget_plans()
+            _current.dispatcher.forget_templates()
 
 
 def _forget_in_child() -> None:

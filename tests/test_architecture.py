@@ -74,7 +74,7 @@ ALLOWED = [
             "events.py:EventBus.emit": "a subscriber's callback",
             "events.py:EventBus.report": "what reports a subscriber: a broken log fails no job",
             "execution/async_lane.py:LoopThread._main": "a thread's outermost loop",
-            "execution/child.py:load_companions": "a plugin's code",
+            "execution/child.py:load_middleware": "a plugin's code",
             "core/middleware.py:_Guarded.__enter__": "a plugin's code",
             "core/middleware.py:_Guarded.__exit__": "a plugin's code",
             "core/middleware.py:created_by.headers_of": "a plugin's code",

@@ -1,7 +1,7 @@
 """What may go along with jobs: headers where they are sent, a context where their code runs.
 
-Events tell what has happened; a companion is asked before and while it does. Tracing needs
-both: a job takes the sender's trace with it, and runs inside a trace of its own. A companion
+Events tell what has happened; a middleware is called before and while it does. Tracing needs
+both: a job takes the sender's trace with it, and runs inside a trace of its own. A middleware
 that raises is reported like a subscriber that raises, and never changes an outcome.
 """
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     Report = Callable[[str, BaseException], None]
 
 
-class Companion(Protocol):
+class Middleware(Protocol):
     """Goes along with all jobs that this process sends or runs; see ``EventBus.accompany``.
 
     Attributes:
@@ -34,7 +34,7 @@ class Companion(Protocol):
         """Be entered around the storing of a job; give the headers that it takes along.
 
         For a ``.map()`` it is entered once; ``job.id`` is empty then, and all jobs take the
-        same headers, unless the companion has a method ``creating`` as well: that is called
+        same headers, unless the middleware has a method ``creating`` as well: that is called
         with each of them, and returns further headers for it.
         """
         ...
@@ -50,34 +50,34 @@ class Companion(Protocol):
 
 @contextmanager
 def sent_by(
-    companions: tuple[Companion, ...], job: JobRecord, report: Report
+    middleware: tuple[Middleware, ...], job: JobRecord, report: Report
 ) -> Iterator[JobRecord]:
-    """Give ``job`` with the headers of all companions, which stay entered for the block."""
+    """Yield ``job`` with the headers of all middleware, which stay entered for the block."""
     headers = dict(job.headers or {})
     with ExitStack() as stack:
-        for one in companions:
+        for one in middleware:
             headers.update(stack.enter_context(_Guarded(one, "sending", job, report)) or {})
         yield job.replace(headers=headers or None)
 
 
 @contextmanager
-def run_by(companions: tuple[Companion, ...], job: JobRecord, report: Report) -> Iterator[None]:
-    """Have all companions entered around the code of ``job``."""
+def run_by(middleware: tuple[Middleware, ...], job: JobRecord, report: Report) -> Iterator[None]:
+    """Keep all middleware entered around the code of ``job``."""
     with ExitStack() as stack:
-        for one in companions:
+        for one in middleware:
             stack.enter_context(_Guarded(one, "running", job, report))
         yield
 
 
 def created_by(
-    companions: tuple[Companion, ...], like: JobRecord, report: Report
+    middleware: tuple[Middleware, ...], like: JobRecord, report: Report
 ) -> Callable[[str], dict[str, str]] | None:
     """Return what gives each job of a ``.map()`` its headers; None where all have the same.
 
     Args:
         like: All that the jobs have in common.
     """
-    creating = [one for one in companions if hasattr(one, "creating")]
+    creating = [one for one in middleware if hasattr(one, "creating")]
     if not creating:
         return None
 
@@ -93,10 +93,10 @@ def created_by(
     return headers_of
 
 
-def handed_over_by(companions: tuple[Companion, ...], job: JobRecord, report: Report) -> JobRecord:
+def handed_over_by(middleware: tuple[Middleware, ...], job: JobRecord, report: Report) -> JobRecord:
     """Return ``job`` as a child process gets it."""
     headers = dict(job.headers or {})
-    for one in companions:
+    for one in middleware:
         try:
             headers.update(one.handing_over(job))
         except Exception as error:  # noqa: BLE001  # a plugin's code: any failure is only reported
@@ -105,21 +105,21 @@ def handed_over_by(companions: tuple[Companion, ...], job: JobRecord, report: Re
 
 
 class _Guarded:
-    """A companion's context that reports its own errors, and lets those of the block pass."""
+    """A middleware's context that reports its own errors, and lets those of the block pass."""
 
-    def __init__(self, companion: Companion, method: str, job: JobRecord, report: Report) -> None:
-        self._companion = companion
+    def __init__(self, middleware: Middleware, method: str, job: JobRecord, report: Report) -> None:
+        self._middleware = middleware
         self._method = method
         self._job = job
         self._report = report
         self._inner: AbstractContextManager[Any] | None = None
 
-    def __enter__(self) -> Any:  # whatever the companion gives
+    def __enter__(self) -> Any:  # whatever the middleware gives
         try:
-            inner = getattr(self._companion, self._method)(self._job)
+            inner = getattr(self._middleware, self._method)(self._job)
             given = inner.__enter__()
         except Exception as error:  # noqa: BLE001  # a plugin's code: any failure is only reported
-            self._report(_name(self._companion, self._method), error)
+            self._report(_name(self._middleware, self._method), error)
             return None
         self._inner = inner
         return given
@@ -136,8 +136,8 @@ class _Guarded:
             self._inner.__exit__(kind, error, trace)
         except Exception as own:  # noqa: BLE001  # a plugin's code: any failure is only reported
             if own is not error:
-                self._report(_name(self._companion, self._method), own)
+                self._report(_name(self._middleware, self._method), own)
 
 
-def _name(companion: Companion, method: str) -> str:
-    return f"{type(companion).__qualname__}.{method}"
+def _name(middleware: Middleware, method: str) -> str:
+    return f"{type(middleware).__qualname__}.{method}"

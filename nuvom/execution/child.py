@@ -55,7 +55,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from nuvom.core.clock import Clock
-    from nuvom.core.middleware import Companion
+    from nuvom.core.middleware import Middleware
     from nuvom.core.options import CallOptions
     from nuvom.core.outcome import Settlement
     from nuvom.registry.registry import Registry, TaskDefinition
@@ -84,7 +84,7 @@ def main() -> None:
         configure_logging(hello.log_level, settings.log_format, worker=hello.worker)
     runtime = make_runtime(settings)
     use_runtime(runtime)
-    make_child(link, runtime, hello.worker, load_companions(hello.companions)).serve()
+    make_child(link, runtime, hello.worker, load_middleware(hello.middleware)).serve()
 
 
 def take_pipes() -> Link:
@@ -105,7 +105,7 @@ def take_pipes() -> Link:
     return Link(os.fdopen(source, "rb", 0), os.fdopen(sink, "wb", 0), ToChild)
 
 
-def load_companions(targets: Sequence[str]) -> list[Companion]:
+def load_middleware(targets: Sequence[str]) -> list[Middleware]:
     """Return what goes along with jobs here; without what cannot be had, which is reported."""
     found = []
     for target in targets:
@@ -117,12 +117,12 @@ def load_companions(targets: Sequence[str]) -> list[Companion]:
 
 
 def make_child(
-    link: Link, runtime: Runtime, worker: str, companions: Sequence[Companion] = ()
+    link: Link, runtime: Runtime, worker: str, middleware: Sequence[Middleware] = ()
 ) -> Child:
     """Return the child that runs tasks with the parts of ``runtime``."""
     # Of its own: subscribers in the worker hear of an attempt from the worker.
     bus = EventBus()
-    for one in companions:
+    for one in middleware:
         bus.accompany(one)  # of what runs
         runtime.bus.accompany(one)  # of what the tasks send
     runner = JobRunner(

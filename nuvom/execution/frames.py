@@ -30,13 +30,13 @@ class Hello(msgspec.Struct, frozen=True, array_like=True, tag="hello"):
         settings: ``Settings.to_dict()``.
         worker: The worker's id.
         log_level: Level of the worker's log, None where the worker has not set up any.
-        companions: ``Companion.in_child`` of those that have a part in the child.
+        middleware: ``Middleware.in_child`` of those that have a part in the child.
     """
 
     settings: dict[str, Any]
     worker: str
     log_level: int | None = None
-    companions: tuple[str, ...] = ()
+    middleware: tuple[str, ...] = ()
 
 
 class Run(msgspec.Struct, frozen=True, array_like=True, tag="run"):

@@ -67,7 +67,7 @@ class JobRunner:
 
     Attributes:
         known: Names of the tasks that were bound so far, by lane.
-        bus: Hears of starts and of hooks that fail; its companions go along with jobs.
+        bus: Hears of starts and of hooks that fail; its middleware go along with jobs.
         refused: Names of tasks that this worker does not have; it asks for none of them again.
         has_hooks: Some task of this worker has hooks.
         is_forked: This process is a fork of the worker's, which a task or a hook has made.
@@ -153,19 +153,19 @@ class JobRunner:
         if hook is not None:
             self._hook_in_context("before_job", attempt, hook)
 
-    # ---- companions ---------------------------------------------------------------------
+    # ---- middleware ---------------------------------------------------------------------
 
     def accompanied(self, record: JobRecord) -> AbstractContextManager[object]:
         """Return the context in which the code of a job runs."""
-        if not self.bus.companions:
+        if not self.bus.middleware:
             return _ALONE
-        return run_by(self.bus.companions, record, self.bus.report)
+        return run_by(self.bus.middleware, record, self.bus.report)
 
     def handed_over(self, record: JobRecord) -> JobRecord:
         """Return a job as a child process gets it."""
-        if not self.bus.companions:
+        if not self.bus.middleware:
             return record
-        return handed_over_by(self.bus.companions, record, self.bus.report)
+        return handed_over_by(self.bus.middleware, record, self.bus.report)
 
     # ---- outcomes -----------------------------------------------------------------------
 
@@ -357,7 +357,7 @@ def _call(
         if attempt.is_cancelled:
             return None  # closed while the hook ran: whatever follows is dropped
     try:
-        if runner.bus.companions:
+        if runner.bus.middleware:
             with runner.accompanied(attempt.record):
                 return _call_function(runner, attempt, guard, call)
         if guard is not None:
@@ -381,7 +381,7 @@ def _call_function(
             return guard.outside(attempt, attempt.task.func, args, kwargs)
         return attempt.task.func(*args, **kwargs)
     finally:
-        if runner.is_forked:  # first: what the companions would do is the parent's
+        if runner.is_forked:  # first: what the middleware would do is the parent's
             end_forked(exception())
 
 

@@ -184,8 +184,8 @@ class ProcessLane:
         root = logging.getLogger()
         has_log = any(isinstance(handler, LogHandler) for handler in root.handlers)
         level = root.level if has_log else None
-        companions = tuple(one.in_child for one in self._context.bus.companions if one.in_child)
-        hello = Hello(self._settings.to_dict(), self._context.worker, level, companions)
+        middleware = tuple(one.in_child for one in self._context.bus.middleware if one.in_child)
+        hello = Hello(self._settings.to_dict(), self._context.worker, level, middleware)
         return ChildProcess(
             hello,
             clock=self._clock,

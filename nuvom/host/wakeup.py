@@ -90,7 +90,7 @@ class Wakeup:
             raise
 
     @contextmanager
-    def waiter(self) -> Iterator[Waiter]:
+    def waiter(self) -> Iterator[Listener]:
         """Lend a listener for ``result`` that is armed whenever its user looks for news.
 
         One is kept for the next user, since making and removing it takes longer than reading a
@@ -103,7 +103,8 @@ class Wakeup:
         if listener.fileno() < 0:  # a parent's
             listener = self.listen("result")
         try:
-            yield Waiter(listener)
+            listener.arm()
+            yield listener
         finally:
             listener.disarm()
             if self._kept or self._is_closed or not listener.has_place:
@@ -113,24 +114,23 @@ class Wakeup:
 
     def notify_one(self, kind: str = "work") -> bool:
         """Wake one sleeping listener; False when none sleeps. Never fails."""
-        at = self._map.find(_ASLEEP, first := _KINDS[kind], first + LISTENERS)
+        flags, first = self._map, _KINDS[kind]
+        at = flags.find(_ASLEEP, first, first + LISTENERS)
         while at >= 0:
-            if self._wake(kind, at):
+            flags[at] = 0
+            if self._transport.send(f"{self._folder}{os.sep}{kind}-{at - first}"):
                 return True
-            at = self._map.find(_ASLEEP, at + 1, first + LISTENERS)
+            at = flags.find(_ASLEEP, at + 1, first + LISTENERS)
         return False
 
     def notify_all(self, kind: str = "result") -> None:
         """Wake all sleeping listeners. Never fails."""
-        first = _KINDS[kind]
-        at = self._map.find(_ASLEEP, first, first + LISTENERS)
+        flags, first = self._map, _KINDS[kind]
+        at = flags.find(_ASLEEP, first, first + LISTENERS)
         while at >= 0:  # each once: who sleeps again by then has looked for news
-            self._wake(kind, at)
-            at = self._map.find(_ASLEEP, at + 1, first + LISTENERS)
-
-    def _wake(self, kind: str, at: int) -> bool:
-        self._map[at] = 0
-        return self._transport.send(f"{self._folder}{os.sep}{kind}-{at - _KINDS[kind]}")
+            flags[at] = 0
+            self._transport.send(f"{self._folder}{os.sep}{kind}-{at - first}")
+            at = flags.find(_ASLEEP, at + 1, first + LISTENERS)
 
     def bump(self) -> None:
         """Give ``version`` another value; call it after the change that it tells of.
@@ -155,7 +155,7 @@ class Listener:
     """Somebody who sleeps until there is news, in one thread at a time.
 
     Call ``arm``, look for news, then ``wait``. ``poke`` may be called by any thread. A forked
-    child does not have it.
+    child does not have it. One for ``result`` is armed again at the end of each ``wait``.
 
     Attributes:
         has_place: Others know of it, and can wake it.
@@ -170,6 +170,7 @@ class Listener:
         self._flags = flags
         self._at = at
         self.has_place = lock is not None
+        self._stays_armed = at >= _KINDS["result"]
         drop_at_fork(self)
 
     def fileno(self) -> int:
@@ -182,20 +183,19 @@ class Listener:
         with suppress(BlockingIOError, ConnectionResetError):
             while self._socket.recv(1):
                 pass
-        self.rearm()
-
-    def rearm(self) -> None:
-        """Ask to be woken again; a wake-up since the last ``arm`` ends the next ``wait``."""
         self._flags[self._at] = 1
 
-    def wait(self, timeout: float | None) -> bool:
+    def wait(self, timeout: float | None = None) -> bool:
         """Sleep until woken or poked, at most ``timeout`` seconds; return whether it was."""
         self._socket.settimeout(timeout)
         try:
             self._socket.recv(1)
+            is_woken = True
         except (TimeoutError, BlockingIOError, ConnectionResetError):
-            return False
-        return True
+            is_woken = False
+        if self._stays_armed:
+            self._flags[self._at] = 1
+        return is_woken
 
     def disarm(self) -> None:
         """Ask not to be woken."""
@@ -226,20 +226,6 @@ class Listener:
         self._socket.close()
         if self._lock is not None:
             self._lock.drop_in_child()
-
-
-class Waiter:
-    """A listener of somebody who looks for news, waits, and looks again."""
-
-    def __init__(self, listener: Listener) -> None:
-        self._listener = listener
-        listener.arm()
-
-    def wait(self, timeout: float | None = None) -> bool:
-        """Sleep until woken, at most ``timeout`` seconds; then wait for the next wake-up."""
-        is_woken = self._listener.wait(timeout)
-        self._listener.rearm()
-        return is_woken
 
 
 class Transport:

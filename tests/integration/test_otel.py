@@ -440,7 +440,7 @@ def test_an_exporter_that_fails_changes_no_outcome(project: Path) -> None:
         assert {"sending", "running"} == {name.split(".")[-1] for name in runtime.bus.failures}
         end()
         end()
-        assert () == runtime.bus.companions
+        assert () == runtime.bus.middleware
 
 
 # ---- metrics ------------------------------------------------------------------------------------
@@ -493,7 +493,7 @@ def test_nothing_is_left_behind_by_stop(project: Path) -> None:
     plugin.start(make_runtime(project).settings, make_extras(bus))
     assert bus.active
     plugin.stop()
-    assert (set(), ()) == (bus.active, bus.companions)
+    assert (set(), ()) == (bus.active, bus.middleware)
 
 
 def test_without_its_library_the_extra_is_named() -> None:

@@ -223,7 +223,7 @@ def test_task_that_no_worker_can_import_is_refused(project: Path) -> None:
 def test_plans_of_options_made_anew_do_not_pile_up(engine: Engine) -> None:
     task = engine.task(add)
     jobs = [task.options(priority=number).delay(1, 2) for number in range(1100)]
-    assert len(engine.runtime.dispatcher._plans) <= 1000
+    assert len(engine.runtime.dispatcher._templates) <= 1000
     assert list(range(1100)) == [job.priority for job in jobs]
 
 

@@ -174,12 +174,12 @@ def test_one_ring_wakes_one_of_several(bell: Wakeup) -> None:
 
 
 def test_all_are_rung_each_once(bell: Wakeup) -> None:
-    listeners = [bell.listen("result") for _ in range(3)]
+    listeners = [bell.listen("work") for _ in range(3)]
     for listener in listeners[:2]:
         listener.arm()
-    bell.notify_all("result")
+    bell.notify_all("work")
     assert [listener.wait(0.05) for listener in listeners] == [True, True, False]
-    bell.notify_all("result")
+    bell.notify_all("work")
     assert not any(listener.wait(0) for listener in listeners)
     for listener in listeners:
         listener.close()

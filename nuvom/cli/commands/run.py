@@ -118,7 +118,7 @@ def run_(
             made = record if existing is None else None
             snapshot = wait_for_final(runtime, job_id, timeout, record=made)
     else:
-        snapshot = inspector.snapshot(job_id) if existing else inspector.snapshot_of(record)
+        snapshot = inspector.snapshot(job_id, None if existing else record)
     return _show(invocation, inspector, snapshot, created=existing is None, has_ended=wait)
 
 

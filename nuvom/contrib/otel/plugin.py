@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from nuvom.contrib.otel.measuring import Measuring
-from nuvom.contrib.otel.processing import ProcessingCompanion
-from nuvom.contrib.otel.sending import SendingCompanion, current_place
+from nuvom.contrib.otel.processing import ProcessingMiddleware
+from nuvom.contrib.otel.sending import SendingMiddleware, current_place
 from nuvom.events import EventBus, JobEnqueued, default_bus
 from nuvom.logs.formats import add_tracer
 from nuvom.plugins.contracts import Plugin
@@ -62,7 +62,7 @@ class OTelPlugin(Plugin):
         del settings
         tracers, meters = self._providers
         self._extras = extras
-        spans = ProcessingCompanion(
+        spans = ProcessingMiddleware(
             extras["clock"],
             tracers,
             is_child_of_sender=self._is_child,
@@ -96,10 +96,10 @@ def instrument(
         map_create_spans: As of ``OTelPlugin``.
     Returns: a function that ends it; calling it twice is fine.
     """
-    companion = SendingCompanion(tracer_provider, creates=map_create_spans)
+    middleware = SendingMiddleware(tracer_provider, creates=map_create_spans)
     ends = [
-        bus.accompany(companion),
-        bus.subscribe(JobEnqueued, companion.note_sent),
+        bus.accompany(middleware),
+        bus.subscribe(JobEnqueued, middleware.note_sent),
         add_tracer(current_place),
     ]
 

@@ -18,7 +18,7 @@ from nuvom import events
 from nuvom.contrib.otel import names
 from nuvom.contrib.otel.carrying import attached, context_of, headers_of, without_span
 from nuvom.contrib.otel.sending import (
-    SendingCompanion,
+    SendingMiddleware,
     attributes_of,
     current_place,
     fail,
@@ -49,7 +49,7 @@ class _Open(NamedTuple):
     began: int
 
 
-class ProcessingCompanion(SendingCompanion):
+class ProcessingMiddleware(SendingMiddleware):
     """Follows the jobs of the workers in this process.
 
     Args:

@@ -1,4 +1,4 @@
-"""Spans of what is sent, and the companion that makes them: also in children of a worker."""
+"""Spans of what is sent, and the middleware that makes them: also in children of a worker."""
 
 from __future__ import annotations
 
@@ -69,18 +69,18 @@ def current_place(job_id: str | None) -> TracePlace | None:
     return place_of_span(trace.get_current_span())
 
 
-def in_child(*, creates: bool = False) -> SendingCompanion:
+def in_child(*, creates: bool = False) -> SendingMiddleware:
     """Return what goes along with jobs in a child process; have its log lines tell their trace."""
     add_tracer(current_place)
-    return SendingCompanion(creates=creates)
+    return SendingMiddleware(creates=creates)
 
 
-def in_child_that_creates() -> SendingCompanion:
+def in_child_that_creates() -> SendingMiddleware:
     """Do as ``in_child``, with a span for each job of a ``.map()``."""
     return in_child(creates=True)
 
 
-class SendingCompanion:
+class SendingMiddleware:
     """Makes a span around each call that sends jobs, and gives them its context.
 
     Args:

@@ -73,7 +73,7 @@ def test_a_job_enqueued_with_the_success_of_another_has_its_headers(
     assert {"call": "1"} == child.headers
 
 
-def test_a_companion_that_raises_is_counted_and_harms_no_job(project: Path) -> None:
+def test_a_middleware_that_raises_is_counted_and_harms_no_job(project: Path) -> None:
     runtime = make_runtime(project)
     with Engine(runtime, listens=False) as engine:
         runtime.bus.accompany(Failing())
