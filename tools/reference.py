@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 
 import click
 
+from nuvom.cli import exit_codes
 from nuvom.cli.cli import ERROR_SCHEMA, SECTIONS, cli
 from nuvom.cli.context import CommonOption, Group
-from nuvom.cli.exit_codes import FAILED, MEANINGS, USAGE, exit_code_of
+from nuvom.cli.exit_codes import exit_code_of
 from nuvom.errors import NuvomError
 
 if TYPE_CHECKING:
@@ -22,6 +23,19 @@ if TYPE_CHECKING:
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 
+MEANINGS: dict[int, str] = {
+    exit_codes.OK: "success",
+    exit_codes.FAILED: "the job ended FAILED, DEAD or CANCELLED; or an unexpected error",
+    exit_codes.USAGE: "the command was not called as its help says",
+    exit_codes.NOT_FOUND: "not found or ambiguous: a job, task, queue, worker, plugin or failure",
+    exit_codes.CONFIG: "the configuration, the manifest, a plugin or a value cannot be used",
+    exit_codes.BACKEND: "the store cannot be reached, is locked or full",
+    exit_codes.TIMED_OUT: "timed out waiting; the job is untouched",
+    exit_codes.CHECK_FAILED: "a check failed: discover --check, doctor, config check, plugin test",
+    exit_codes.REFUSED: "refused: it needs --yes, or is not allowed here",
+    exit_codes.INTERRUPTED: "ended by Ctrl-C (SIGINT)",
+    exit_codes.TERMINATED: "ended by SIGTERM",
+}
 _HEAD = """\
 # Command line
 
@@ -58,14 +72,14 @@ _ERRORS_TAIL = f"""\
 Only on the command line: a command was not called as its help says.
 
 - Fix: Read the help of the command, which the message names.
-- Exit code: {USAGE}
+- Exit code: {exit_codes.USAGE}
 
 ## Unexpected
 
 Only on the command line: something failed in a way that nobody foresaw.
 
 - Fix: Run the command again with `--debug`, which shows where it comes from, and report it.
-- Exit code: {FAILED}
+- Exit code: {exit_codes.FAILED}
 """
 
 

@@ -15,7 +15,7 @@ from nuvom.cli.output import Output
 from nuvom.errors import did_you_mean
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from nuvom.cli.processes import StopSignals
 
@@ -41,9 +41,6 @@ class Invocation:
         self.project: Path | None = None
         self.debug = False
         self.signals: StopSignals | None = None
-
-
-pass_invocation = click.make_pass_decorator(Invocation)
 
 
 def template(name: str) -> str:
@@ -142,6 +139,8 @@ def _without_major(args: Sequence[str]) -> list[str]:
 
 # ---- commands and groups ----------------------------------------------------------------
 
+_pass_invocation = click.make_pass_decorator(Invocation, ensure=True)
+
 
 class Command(click.Command):
     """A command with the common options."""
@@ -161,6 +160,12 @@ class Command(click.Command):
         if ctx.parent is not None:
             formatter.write_paragraph()
             formatter.write_text(_COMMON_NOTE)
+
+
+def command(**attrs: Any) -> Callable[[Callable[..., Any]], click.Command]:
+    """Make a function a command; it is called with the ``Invocation`` first."""
+    make = click.command(**{"cls": Command, **attrs})
+    return lambda function: make(_pass_invocation(function))
 
 
 class Group(Command, click.Group):
@@ -201,6 +206,11 @@ class Group(Command, click.Group):
             return ["--help"]
         known = ", ".join(self.list_commands(ctx))
         raise click.UsageError(f"{ctx.command_path} needs a command: {known}.", ctx)
+
+    def command(self, *args: Any, **attrs: Any) -> Callable[[Callable[..., Any]], click.Command]:  # type: ignore[override]  # of commands alone
+        """Make a function a command of the group; it is called with the ``Invocation`` first."""
+        make = super().command(*args, **attrs)
+        return lambda function: make(_pass_invocation(function))
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return all names, in the order in which they are written."""

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from nuvom.cli import exit_codes
+from nuvom.cli import exit_codes, views
 from nuvom.cli.commands.scaffold import write_project
 from nuvom.cli.output import duration, one_line, quoted
-from nuvom.cli.views import STATUS_STYLES, error_data, error_text, status_text
 from nuvom.config.sources import load
 from nuvom.core.clock import SYSTEM_CLOCK
 from nuvom.core.record import JobStatus
@@ -192,7 +190,7 @@ def _job_data(one: Expected, snapshot: JobSnapshot) -> dict[str, Any]:
         "expected": str(one.status),
         "attempt": snapshot.record.attempt,
         "ok": one.is_met_by(snapshot),
-        "error": error_data(snapshot.error),
+        "error": views.error_data(snapshot.error),
     }
 
 
@@ -221,7 +219,7 @@ def _report(
 
 @contextmanager
 def _shown_in(out: Output) -> Iterator[Show]:
-    """Give what shows the jobs: a live table on a terminal, else a line for each that ends."""
+    """Give what shows the jobs: live bars on a terminal, else a line for each that ends."""
     stream, told = out.out, set[str]()
 
     def lines(snapshots: Sequence[JobSnapshot]) -> None:
@@ -229,7 +227,7 @@ def _shown_in(out: Output) -> Iterator[Show]:
             if one.status.is_final and one.record.id not in told:
                 told.add(one.record.id)
                 line = f"{one.record.func_name:<12} {one.status} after attempt {one.record.attempt}"
-                why = f": {error_text(one.error)}" if one.error is not None else ""
+                why = f": {views.error_text(one.error)}" if one.error is not None else ""
                 out.lines([one_line(line + why)])
 
     if out.as_json or out.quiet:
@@ -237,47 +235,40 @@ def _shown_in(out: Output) -> Iterator[Show]:
     elif out.plain or not stream.is_terminal:
         yield lines
     else:
-        from rich.console import Console  # noqa: PLC0415  # only where something is drawn
-        from rich.live import Live  # noqa: PLC0415  # likewise
-
-        console = Console(
-            file=stream.raw,
-            color_system="auto" if stream.has_color else None,
-            no_color=not stream.has_color,
-        )
-        with Live(console=console, auto_refresh=False) as live:
-            yield lambda snapshots: live.update(_drawn(stream, snapshots), refresh=True)
+        with _bars(stream) as bars:
+            yield bars
 
 
-def _drawn(stream: Stream, snapshots: Sequence[JobSnapshot]) -> Any:  # noqa: ANN401  # a rich table
-    """Return a table with a row for each task."""
-    from rich.box import SIMPLE_HEAD  # noqa: PLC0415  # only where something is drawn
-    from rich.table import Table  # noqa: PLC0415  # likewise
-    from rich.text import Text  # noqa: PLC0415  # likewise
+@contextmanager
+def _bars(stream: Stream) -> Iterator[Show]:
+    """Give what draws a line for each task, in place: what it shows, how far it is."""
+    from rich.console import Console  # noqa: PLC0415  # only where something is drawn
+    from rich.progress import BarColumn, Progress, TextColumn  # noqa: PLC0415  # likewise
 
-    done = sum(one.status.is_final for one in snapshots)
-    table = Table(
-        box=SIMPLE_HEAD if stream.has_unicode else None,
-        show_edge=False,
-        pad_edge=False,
-        title=Text(f"{done} of {plural(len(snapshots), 'job')} ended", style="bold"),
-        title_justify="left",
-        border_style="dim",
+    console = Console(
+        file=stream.raw,
+        color_system="auto" if stream.has_color else None,
+        no_color=not stream.has_color,
     )
-    for heading in ("Task", "Shows", "Progress"):
-        table.add_column(heading, no_wrap=True)
-    table.add_column("Status", no_wrap=True, width=20)
-    full, empty = ("━", "─") if stream.has_unicode else ("#", ".")
-    for one in TASKS:
-        own = [snapshot for snapshot in snapshots if snapshot.record.func_name == one.name]
-        filled = round(sum(map(_share, own)) / len(own) * _BAR)
-        has_failed = any(snapshot.status is JobStatus.FAILED for snapshot in own)
-        bar = Text(full * filled, style="red" if has_failed else "green")
-        bar.append(empty * (_BAR - filled), style="dim")
-        text, style = group_text(own)
-        shows = Text((one.func.__doc__ or "").rstrip("."), style="dim")
-        table.add_row(one.name, shows, bar, Text(text, style=style))
-    return table
+    texts = (TextColumn(f"{{task.fields[{field}]}}", markup=False) for field in ("shows", "status"))
+    bar = BarColumn(bar_width=_BAR, complete_style="green", finished_style="green")
+    name = TextColumn("{task.description}", markup=False)
+    with Progress(name, next(texts), bar, next(texts), console=console, auto_refresh=False) as bars:
+        ids = {
+            one.name: bars.add_task(
+                one.name, total=1.0, shows=(one.func.__doc__ or "").rstrip("."), status=""
+            )
+            for one in TASKS
+        }
+
+        def draw(snapshots: Sequence[JobSnapshot]) -> None:
+            for task_name, line in ids.items():
+                own = [one for one in snapshots if one.record.func_name == task_name]
+                share = sum(map(_share, own)) / len(own)
+                bars.update(line, completed=share, status=group_text(own))
+            bars.refresh()
+
+        yield draw
 
 
 def _share(snapshot: JobSnapshot) -> float:
@@ -289,21 +280,17 @@ def _share(snapshot: JobSnapshot) -> float:
     return min(1.0, snapshot.progress[0] / snapshot.progress[1])
 
 
-def group_text(own: Sequence[JobSnapshot]) -> tuple[str, str]:
-    """Return a text and a style for all jobs of one task."""
-    counts = Counter(str(one.status) for one in own)
+def group_text(own: Sequence[JobSnapshot]) -> str:
+    """Return how it stands with all jobs of one task."""
     if len(own) > 1:
-        done = counts["SUCCESS"]
-        style = STATUS_STYLES["SUCCESS" if done == len(own) else "RUNNING"]
-        return f"{done} of {len(own)} SUCCESS", style
+        done = sum(one.status is JobStatus.SUCCESS for one in own)
+        return f"{done} of {len(own)} SUCCESS"
     (one,) = own
-    status, attempt = str(one.status), one.record.attempt
-    text = status
-    if status == "PENDING":
-        text = status_text(one, SYSTEM_CLOCK.now())
-        text = f"PENDING, retry {attempt}" if attempt else text
-    elif status == "SUCCESS" and attempt > 1:
-        text = f"SUCCESS, attempt {attempt}"
-    elif one.error is not None:
-        text = f"{status}: {one.error.type}"
-    return one_line(text), STATUS_STYLES[status]
+    attempt = one.record.attempt
+    if one.status is JobStatus.PENDING and attempt:
+        return f"PENDING, retry {attempt}"
+    if one.status is JobStatus.SUCCESS and attempt > 1:
+        return f"SUCCESS, attempt {attempt}"
+    if one.status.is_final and one.error is not None:
+        return one_line(f"{one.status}: {one.error.type}")
+    return one_line(views.status_text(one, SYSTEM_CLOCK.now()))

@@ -102,26 +102,21 @@ def _folder_findings(loaded: Loaded) -> Iterator[Finding]:
     """Yield whether ``.nuvom`` can be written, and whether the disk has room."""
     root = loaded.settings.root
     folder = root / STATE_DIR
-    if not folder.is_dir():
-        yield Finding("folder", "ok", f"{folder} does not exist yet; the first job creates it")
-    else:
-        try:
-            check_state_dir(root)
-        except NuvomError as error:
-            yield _failed("folder", error)
+    try:
+        check_state_dir(root)
+        if not folder.is_dir():
+            yield Finding("folder", "ok", f"{folder} does not exist yet; the first job creates it")
+        elif os.access(folder, os.W_OK):
+            yield Finding("folder", "ok", f"{folder} can be written")
         else:
-            yield _writable(folder)
+            fix = "Make it writable, or move what is in it with sqlite_path and similar settings."
+            yield Finding("folder", "fail", f"{folder} cannot be written", fix)
+    except NuvomError as error:
+        yield _failed("folder", error)
     free = shutil.disk_usage(root).free
     if free < _LEAST_FREE_BYTES:
         text = f"only {free >> 20} MiB are free on the disk of {root}"
         yield Finding("disk", "warn", text, "Free some space; `nuvom prune` removes old results.")
-
-
-def _writable(folder: Path) -> Finding:
-    if os.access(folder, os.W_OK):
-        return Finding("folder", "ok", f"{folder} can be written")
-    fix = "Make it writable, or move what is in it with sqlite_path and similar settings."
-    return Finding("folder", "fail", f"{folder} cannot be written", fix)
 
 
 def _task_findings(loaded: Loaded) -> Iterator[Finding]:

@@ -1,6 +1,6 @@
-"""What the exit codes mean, and which error leads to which: the one table.
+"""The exit codes, and which error leads to which: the one table.
 
-Scripts depend on these numbers, so they never change their meaning.
+Scripts depend on these numbers, so they never change their meaning; ``docs/cli.md`` has them.
 """
 
 from __future__ import annotations
@@ -9,30 +9,16 @@ from nuvom import errors
 from nuvom.errors import NuvomError
 
 OK = 0
-FAILED = 1
+FAILED = 1  # the job failed, or an unexpected error
 USAGE = 2
-NOT_FOUND = 3
-CONFIG = 4
-BACKEND = 5
-TIMED_OUT = 6
+NOT_FOUND = 3  # or ambiguous
+CONFIG = 4  # configuration, manifest, plugin or value
+BACKEND = 5  # the store cannot be reached, is locked or full
+TIMED_OUT = 6  # waiting; the job is untouched
 CHECK_FAILED = 7
 REFUSED = 8
-INTERRUPTED = 130
-TERMINATED = 143
-
-MEANINGS: dict[int, str] = {
-    OK: "success",
-    FAILED: "the job ended FAILED, DEAD or CANCELLED; or an unexpected error",
-    USAGE: "the command was not called as its help says",
-    NOT_FOUND: "not found or ambiguous: a job, task, queue, worker, plugin or failure",
-    CONFIG: "the configuration, the manifest, a plugin or a value cannot be used",
-    BACKEND: "the store cannot be reached, is locked or full",
-    TIMED_OUT: "timed out waiting; the job is untouched",
-    CHECK_FAILED: "a check failed: discover --check, doctor, config check, plugin test",
-    REFUSED: "refused: it needs --yes, or is not allowed here",
-    INTERRUPTED: "ended by Ctrl-C (SIGINT)",
-    TERMINATED: "ended by SIGTERM",
-}
+INTERRUPTED = 130  # SIGINT
+TERMINATED = 143  # SIGTERM
 
 _CODES: dict[type[NuvomError], int] = {
     NuvomError: FAILED,

@@ -186,6 +186,18 @@ def queue_limits(
     return found
 
 
+def limit_option(default: int) -> Callable[[Any], Any]:
+    """Return the option ``--limit``."""
+    text, at_least_one = "Show at most this many.", click.IntRange(1)
+    return click.option("--limit", type=at_least_one, default=default, show_default=True, help=text)
+
+
+def format_option(text: str) -> Callable[[Any], Any]:
+    """Return the option ``--format``, which the command gets as ``form``."""
+    forms = click.Choice(("table", "json", "raw"), case_sensitive=False)
+    return click.option("-f", "--format", "form", type=forms, default="table", help=text)
+
+
 yes_option = click.option("--yes", "-y", is_flag=True, help="Do it without asking.")
 dry_run_option = click.option(
     "--dry-run", is_flag=True, help="Only say what would be done; change nothing."

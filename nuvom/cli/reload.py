@@ -55,13 +55,17 @@ def serve(invocation: Invocation, **options: Any) -> int:  # as parsed
     settings = load_settings(invocation, folder_or_root(invocation)).settings
     count = options.get("processes") or settings.processes
     reloader = Reloader(invocation, settings, worker_options(options), count)
-    signals.connect(reloader.stop, reloader.abort, reloader.restart)
+    signals.connect(reloader.pool.stop, reloader.pool.abort, reloader.pool.restart)
     reloader.run()
     return signals.exit_code or exit_codes.OK
 
 
 class Reloader:
-    """Keeps ``count`` children at work and replaces them."""
+    """Keeps ``count`` children at work and replaces them.
+
+    Attributes:
+        pool: All children that have not ended.
+    """
 
     def __init__(
         self, invocation: Invocation, settings: Settings, options: Sequence[str], count: int = 1
@@ -70,26 +74,13 @@ class Reloader:
         self._settings = settings
         self._count = count
         command = worker_command(invocation.out, settings.root, options)
-        self._pool = WorkerPool(
+        self.pool = WorkerPool(
             lambda: WorkerProcess(command, _CHILD_SETTINGS),
             clock=SYSTEM_CLOCK,
             grace_secs=settings.shutdown_timeout_secs,
         )
-        self._wants_new = False
         # Those of the newest code; the others finish their jobs.
         self._current: list[WorkerProcess] = []
-
-    def stop(self) -> None:
-        """End in good order; may be called from a signal handler."""
-        self._pool.is_stopping = True
-
-    def abort(self) -> None:
-        """End at once; may be called from a signal handler."""
-        self._pool.is_aborted = True
-
-    def restart(self) -> None:
-        """Start new children soon; may be called from a signal handler."""
-        self._wants_new = True
 
     def run(self) -> None:
         """Watch and replace until ``stop``."""
@@ -101,10 +92,10 @@ class Reloader:
         self._tell("started", text, tasks=len(found.tasks))
         self._replace()
         try:
-            for files in changes(root, before, is_over=lambda: self._pool.is_stopping):
+            for files in changes(root, before, is_over=lambda: self.pool.is_stopping):
                 if files:
                     self._react(files)
-                elif self._wants_new:
+                elif self.pool.wants_restart:
                     self._replace()
                 self._look_after()
         finally:
@@ -135,22 +126,22 @@ class Reloader:
         return found
 
     def _replace(self) -> None:
-        self._wants_new = False
+        self.pool.wants_restart = False
         for child in self._current:
             child.ask_to_stop()
-        self._current = [self._pool.start_one() for _ in range(self._count)]
+        self._current = [self.pool.start_one() for _ in range(self._count)]
 
     def _look_after(self) -> None:
-        for child, code in self._pool.let_go_of_ended():
+        for child, code in self.pool.let_go_of_ended():
             if child in self._current:
                 self._current.remove(child)
                 text = f"The worker ended with code {code}; a change starts a new one."
                 self._tell("ended", text, code=code)
-        self._pool.reap_orphans()
+        self.pool.reap_orphans()
 
     def _end(self) -> None:
         self._tell("stopping", "Stopping. Repeat to stop at once.")
-        self._pool.end()
+        self.pool.end()
         self._tell("stopped", "Stopped.")
 
     def _tell(self, event: str, text: str, **data: Any) -> None:  # further keys

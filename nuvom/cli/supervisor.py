@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import os
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from nuvom._version import __version__
@@ -23,7 +24,13 @@ from nuvom.cli.processes import (
     worker_options,
     write_now,
 )
-from nuvom.cli.worker import configure_worker_logging, logs_for_programs, store_text
+from nuvom.cli.worker import (
+    configure_worker_logging,
+    logs_for_programs,
+    start_warnings,
+    store_text,
+    tell_start,
+)
 from nuvom.core.clock import SYSTEM_CLOCK
 from nuvom.errors import plural
 from nuvom.host import processes as platforms
@@ -55,21 +62,16 @@ def supervise(
     """
     settings, out = loaded.settings, invocation.out
     configure_worker_logging(out, settings)
-    is_log = logs_for_programs(settings)
     command = worker_command(out, settings.root, worker_options(options))
-    supervisor = Supervisor(
-        settings.processes,
-        spawn=lambda: WorkerProcess(command),
+    pool = WorkerPool(
+        lambda: WorkerProcess(command),
         clock=SYSTEM_CLOCK,
-        grace_secs=settings.shutdown_timeout_secs,
-        say=(lambda _: None) if is_log or out.quiet else write_now,
+        grace_secs=settings.shutdown_timeout_secs + HAND_BACK_SECS,
+        say=(lambda _: None) if logs_for_programs(settings) or out.quiet else write_now,
     )
-    for line in _start_lines(settings):
-        if is_log:
-            _LOG.info("%s", " ".join(line.split()))
-        else:
-            out.say(line)
-    signals.connect(supervisor.stop, supervisor.abort, supervisor.restart)
+    supervisor = Supervisor(pool, settings.processes)
+    tell_start(out, settings, _start_lines(settings), start_warnings(settings))
+    signals.connect(pool.stop, pool.abort, pool.restart)
     try:
         code = supervisor.run()
     finally:
@@ -93,26 +95,48 @@ def _start_lines(settings: Settings) -> Iterator[str]:
 class WorkerPool:
     """Starts workers, lets go of those that have ended, and ends all of them together.
 
-    Signal handlers only set its two flags: they take no lock, since the main thread, which they
+    Signal handlers only set its flags: they take no lock, since the main thread, which they
     interrupt, may hold it. So nobody can wait for the flags; they are looked at.
 
     Args:
         spawn: Starts a worker. Raises: OSError.
         grace_secs: How long workers are waited for that were asked to stop.
+        say: Writes a sentence; called in signal handlers.
 
     Attributes:
         is_stopping: All are to end, in good order.
         is_aborted: All are to end at once.
+        wants_restart: All are to be replaced.
     """
 
     def __init__(
-        self, spawn: Callable[[], WorkerProcess], *, clock: Clock, grace_secs: float
+        self,
+        spawn: Callable[[], WorkerProcess],
+        *,
+        clock: Clock,
+        grace_secs: float,
+        say: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._spawn = spawn
-        self._clock = clock
-        self._grace_secs = grace_secs
+        self._say = say
         self._members: list[WorkerProcess] = []
-        self.is_stopping = self.is_aborted = False
+        self.clock = clock
+        self.grace_secs = grace_secs
+        self.is_stopping = self.is_aborted = self.wants_restart = False
+
+    def stop(self) -> None:
+        """End in good order."""
+        self._say("\nStopping. Repeat to stop at once.\n")
+        self.is_stopping = True
+
+    def abort(self) -> None:
+        """End at once."""
+        self._say("\nStopping at once; unfinished jobs go back to the queue.\n")
+        self.is_aborted = True
+
+    def restart(self) -> None:
+        """Replace all workers; once more while that goes on: again."""
+        self.wants_restart = True
 
     def start_one(self) -> WorkerProcess:
         """Start a worker. Raises: OSError: it cannot be started."""
@@ -149,7 +173,7 @@ class WorkerPool:
         members = self._members
         for process in members:
             process.ask_to_stop()
-        if not self._wait_for(members, self._grace_secs, heeds_abort=True):
+        if not self._wait_for(members, self.grace_secs, heeds_abort=True):
             for process in members:
                 process.stop_at_once()
             if not self._wait_for(members, HAND_BACK_SECS):
@@ -164,61 +188,30 @@ class WorkerPool:
         self, processes: Iterable[WorkerProcess], secs: float, *, heeds_abort: bool = False
     ) -> bool:
         """Wait until all have ended; False when the time is over, or it is aborted."""
-        deadline = self._clock.monotonic() + secs
+        deadline = self.clock.monotonic() + secs
         while any([process.code() is None for process in processes]):  # noqa: C419  # look at all
             self.reap_orphans()
-            if (heeds_abort and self.is_aborted) or self._clock.monotonic() > deadline:
+            if (heeds_abort and self.is_aborted) or self.clock.monotonic() > deadline:
                 return False
-            self._clock.sleep(LOOK_SECS)
+            self.clock.sleep(LOOK_SECS)
         return True
 
 
 class Supervisor:
-    """Keeps ``count`` workers at work.
-
-    Args:
-        spawn: Starts one. Raises: OSError.
-        grace_secs: How long workers take at most to stop in good order.
-        say: Writes a sentence; called in signal handlers.
+    """Keeps ``count`` workers of a pool at work.
 
     Attributes:
         replaced: How many workers have taken the place of another.
     """
 
-    def __init__(
-        self,
-        count: int,
-        *,
-        spawn: Callable[[], WorkerProcess],
-        clock: Clock,
-        grace_secs: float,
-        say: Callable[[str], None],
-    ) -> None:
-        self._clock = clock
-        self._leave_secs = grace_secs + HAND_BACK_SECS
-        self._pool = WorkerPool(spawn, clock=clock, grace_secs=self._leave_secs)
-        self._say = say
+    def __init__(self, pool: WorkerPool, count: int) -> None:
+        self._pool = pool
+        self._clock = pool.clock
         self._places = [_Place() for _ in range(count)]
         self._rolling: Iterator[None] | None = None
-        self._wants_restart = self._was_up = False
+        self._was_up = False
         self._code = exit_codes.OK
         self.replaced = 0
-
-    # ---- from signal handlers -----------------------------------------------------------
-
-    def stop(self) -> None:
-        """End in good order."""
-        self._say("\nStopping. Repeat to stop at once.\n")
-        self._pool.is_stopping = True
-
-    def abort(self) -> None:
-        """End at once."""
-        self._say("\nStopping at once; unfinished jobs go back to the queue.\n")
-        self._pool.is_aborted = True
-
-    def restart(self) -> None:
-        """Replace all workers, one after the other; once more while that goes on: again."""
-        self._wants_restart = True
 
     # ---- the loop -----------------------------------------------------------------------
 
@@ -239,8 +232,8 @@ class Supervisor:
         """Look once at every worker, and go on with a restart."""
         for place in self._places:
             self._look_at(place)
-        if self._rolling is None and self._wants_restart:
-            self._wants_restart = False
+        if self._rolling is None and self._pool.wants_restart:
+            self._pool.wants_restart = False
             self._rolling = self._replace_all()
         if self._rolling is not None and next(self._rolling, self) is self:
             self._rolling = None
@@ -313,7 +306,7 @@ class Supervisor:
 
     def _see_off(self, old: WorkerProcess) -> Iterator[None]:
         old.ask_to_stop()
-        ends_at = self._clock.monotonic() + self._leave_secs
+        ends_at = self._clock.monotonic() + self._pool.grace_secs
         while old.code() is None and self._clock.monotonic() < ends_at:
             yield
         self._pool.let_go(old)
@@ -323,6 +316,7 @@ class Supervisor:
         log_event(_LOG, logging.ERROR, "process.restart_failed", text)
 
 
+@dataclass
 class _Place:
     """Room for one worker.
 
@@ -333,11 +327,10 @@ class _Place:
         is_over: The worker has ended by itself, and none is to follow.
     """
 
-    def __init__(self) -> None:
-        self.process: WorkerProcess | None = None
-        self.deaths = 0
-        self.start_at = 0.0
-        self.is_over = False
+    process: WorkerProcess | None = None
+    deaths: int = 0
+    start_at: float = 0.0
+    is_over: bool = False
 
 
 def _why_not_up(process: WorkerProcess) -> str:

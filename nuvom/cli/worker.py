@@ -36,7 +36,7 @@ from nuvom.runtime import Runtime, build_runtime, use_runtime
 from nuvom.worker import Worker
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from nuvom.cli.context import Invocation
     from nuvom.cli.output import Output
@@ -59,9 +59,8 @@ def serve(invocation: Invocation, **options: Any) -> int:  # as parsed
     signals = invocation.signals or StopSignals().install()
     line = None if options["parent"] is None else SupervisorLine(options["parent"])
     loaded = _settings(invocation, options)
-    if line is None and needs_supervisor(loaded.settings):
-        for text in _setting_warnings(loaded.settings):
-            invocation.out.warn(text)
+    settings = loaded.settings
+    if line is None and needs_supervisor(settings):
         # A single worker does without the rest of this module, and without what it imports.
         supervisor = import_module("nuvom.cli.supervisor")
         return int(supervisor.supervise(invocation, signals, loaded, options))
@@ -69,7 +68,8 @@ def serve(invocation: Invocation, **options: Any) -> int:  # as parsed
     began_at = worker.runtime.clock.monotonic()
     _listen(worker, signals, line)
     if line is None:  # else its supervisor has said all that; the log says that it started
-        _tell_start(invocation.out, worker, plugins)
+        lines, warnings = _start_lines(worker, plugins), start_warnings(settings, worker.promise)
+        tell_start(invocation.out, settings, lines, warnings)
     reason = _run(worker)
     is_asked_to_end = signals.received or (line is not None and line.was_told)
     if reason in _STARTS_ANEW and not is_asked_to_end:
@@ -89,7 +89,7 @@ def _run(worker: Worker) -> str:
     """
     try:
         try:
-            with _seldom_collecting(), _quick_to_switch():
+            with _tuned_interpreter():
                 return worker.run()
         finally:
             worker.runtime.stop()  # and its plugins
@@ -107,37 +107,28 @@ def needs_supervisor(settings: Settings) -> bool:
 
 
 @contextmanager
-def _seldom_collecting() -> Iterator[None]:
-    """Have Python look for cyclic garbage less often, and not among what is loaded by now.
+def _tuned_interpreter() -> Iterator[None]:
+    """Have Python look for cyclic garbage less often, and threads give way to others sooner.
 
     Jobs in flight form no cycles, yet with Python's own threshold each batch of them makes the
-    collector walk through them several times, for 6 % of a worker's time. This process is a
-    worker and nothing else; how often a program of the user's collects is the program's affair.
-    """
-    before = gc.get_threshold()
-    gc.freeze()
-    gc.set_threshold(_YOUNG_OBJECTS)
-    try:
-        yield
-    finally:
-        gc.set_threshold(*before)
-        gc.unfreeze()
-
-
-@contextmanager
-def _quick_to_switch() -> Iterator[None]:
-    """Have busy threads give way to others after half a millisecond.
+    collector walk through them several times, for 6 % of a worker's time.
 
     A task that computes in pure Python lets go of the interpreter lock only when the switch
     interval is over, and the loop, the heartbeat and every other slot ask for it anew after each
     statement of SQLite. Jobs beside such a task wait a tenth of the time for it.
+
+    This process is a worker and nothing else; in a program of the user's, both are its affair.
     """
-    before = sys.getswitchinterval()
+    threshold, interval = gc.get_threshold(), sys.getswitchinterval()
+    gc.freeze()
+    gc.set_threshold(_YOUNG_OBJECTS)
     sys.setswitchinterval(_SWITCH_SECS)
     try:
         yield
     finally:
-        sys.setswitchinterval(before)
+        sys.setswitchinterval(interval)
+        gc.set_threshold(*threshold)
+        gc.unfreeze()
 
 
 def _listen(worker: Worker, signals: StopSignals, line: SupervisorLine | None) -> None:
@@ -157,19 +148,15 @@ def _listen(worker: Worker, signals: StopSignals, line: SupervisorLine | None) -
 
     restart = (lambda: worker.stop("restart")) if line is None else lambda: None
     signals.connect(first, second, restart)
-    if line is not None:
-        line.connect(worker.stop, worker.abort)
-        _tell_up(worker, line)
+    if line is None:
+        return
+    line.connect(worker.stop, worker.abort)
 
-
-def _tell_up(worker: Worker, line: SupervisorLine) -> None:
-    """Tell the supervisor once the worker has started, and listen to nothing any more."""
-
-    def tell(_: WorkerStarted) -> None:
+    def tell_up(_: WorkerStarted) -> None:
         unsubscribe()
         line.tell_up()
 
-    unsubscribe = worker.runtime.bus.subscribe(WorkerStarted, tell)
+    unsubscribe = worker.runtime.bus.subscribe(WorkerStarted, tell_up)
 
 
 def _what_is_left(worker: Worker, options: dict[str, Any], began_at: float) -> list[str]:
@@ -277,14 +264,17 @@ def logs_for_programs(settings: Settings) -> bool:
     return settings.log_format in {"json", "logfmt"}
 
 
-def _tell_start(out: Output, worker: Worker, plugins: PluginSet) -> None:
-    is_log = logs_for_programs(worker.runtime.settings)
-    for line in _start_lines(worker, plugins):
+def tell_start(
+    out: Output, settings: Settings, lines: Iterable[str], warnings: Iterable[str]
+) -> None:
+    """Write what there is to know at the start: to standard error, or to a log for programs."""
+    is_log = logs_for_programs(settings)
+    for line in lines:
         if is_log:
             _LOG.info("%s", " ".join(line.split()))
         else:
             out.say(line)
-    for text in _start_warnings(worker):
+    for text in warnings:
         if is_log:
             _LOG.warning("%s", text)
         else:
@@ -314,22 +304,18 @@ def _start_lines(worker: Worker, plugins: PluginSet) -> Iterator[str]:
     yield "Ready. Press Ctrl-C to stop."
 
 
-def _setting_warnings(settings: Settings) -> Iterator[str]:
-    """Yield what somebody who starts a worker with these settings may not have meant."""
-    if settings.queue_backend == "memory":
+def start_warnings(settings: Settings, promise: str = "") -> Iterator[str]:
+    """Yield what to know of the settings and of the queue before relying on them."""
+    backend = settings.queue_backend
+    if backend == "memory":
         yield (
             "The memory queue is inside this process: no job of another program or command "
             "gets here. Use sqlite or file, or nuvom.local_worker() in the program that enqueues."
         )
-
-
-def _start_warnings(worker: Worker) -> Iterator[str]:
-    """Yield what to know of a worker's settings and of its queue before relying on them."""
-    yield from _setting_warnings(worker.runtime.settings)
-    if worker.promise == "at most once":
+    if promise == "at most once":
         yield (
-            f"The queue backend {worker.runtime.settings.queue_backend} has no leases: jobs are "
-            "delivered at most once, and those running when a worker dies are lost."
+            f"The queue backend {backend} has no leases: jobs are delivered at most once, and "
+            "those running when a worker dies are lost."
         )
 
 

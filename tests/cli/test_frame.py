@@ -15,9 +15,10 @@ import pytest
 from nuvom import errors
 from nuvom.cli.cli import COMMANDS, cli, main, run
 from nuvom.cli.context import Invocation
-from nuvom.cli.exit_codes import MEANINGS, exit_code, exit_code_of
+from nuvom.cli.exit_codes import exit_code, exit_code_of
 from nuvom.cli.processes import own_command
 from tests.cli.shell import call, invoke
+from tools.reference import MEANINGS
 
 
 def paths(group: click.Group, *before: str) -> list[tuple[str, ...]]:

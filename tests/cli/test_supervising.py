@@ -13,7 +13,7 @@ import pytest
 
 from nuvom.cli import exit_codes, worker
 from nuvom.cli.processes import WorkerProcess, own_command
-from nuvom.cli.supervisor import Supervisor
+from nuvom.cli.supervisor import Supervisor, WorkerPool
 from nuvom.config.settings import Settings
 from nuvom.core.clock import SYSTEM_CLOCK
 from nuvom.host import processes as platforms
@@ -83,9 +83,8 @@ class Company:
         self.ends_with: int | None = None
         self.fault: OSError | None = None
         self.said: list[str] = []
-        self.supervisor = Supervisor(
-            count, spawn=self.spawn, clock=self.clock, grace_secs=5.0, say=self.said.append
-        )
+        self.pool = WorkerPool(self.spawn, clock=self.clock, grace_secs=15.0, say=self.said.append)
+        self.supervisor = Supervisor(self.pool, count)
         self.look()
 
     def spawn(self) -> Fake:
@@ -182,7 +181,7 @@ def test_one_worker_goes_after_the_other_and_each_when_the_next_is_up() -> None:
     company = Company(2)
     company.comes_up = False
     company.born[0].ends_when = {"kill"}  # it takes its time
-    company.supervisor.restart()
+    company.pool.restart()
     company.look(3)
     assert company.living == [0, 1, 2]  # the new one comes up
     assert company.born[0].words == []
@@ -202,7 +201,7 @@ def test_one_worker_goes_after_the_other_and_each_when_the_next_is_up() -> None:
 def test_an_old_worker_that_hangs_is_killed() -> None:
     company = Company(1)
     company.born[0].ends_when = {"kill"}
-    company.supervisor.restart()
+    company.pool.restart()
     company.look(2)
     company.clock.advance(60)
     company.look(2)
@@ -218,7 +217,7 @@ def test_a_restart_that_does_not_succeed_leaves_the_workers_before(
     company.comes_up = False
     company.ends_with = exit_codes.CONFIG if how == "ends" else None
     company.fault = OSError("no more") if how == "cannot start" else None
-    company.supervisor.restart()
+    company.pool.restart()
     company.look(2)
     company.clock.advance(61)
     company.look(3)
@@ -229,9 +228,9 @@ def test_a_restart_that_does_not_succeed_leaves_the_workers_before(
 
 def test_another_restart_during_one_comes_after_it() -> None:
     company = Company(1)
-    company.supervisor.restart()
+    company.pool.restart()
     company.look()
-    company.supervisor.restart()
+    company.pool.restart()
     company.look(4)
     assert company.living == [2]
 
@@ -240,7 +239,7 @@ def test_a_worker_that_has_ended_by_itself_is_left_out_of_a_restart() -> None:
     company = Company(2)
     company.born[0].ends_with = 0
     company.look()
-    company.supervisor.restart()
+    company.pool.restart()
     company.look(4)
     assert company.living == [2]
 
@@ -248,9 +247,9 @@ def test_a_worker_that_has_ended_by_itself_is_left_out_of_a_restart() -> None:
 def test_a_stop_during_a_restart_ends_old_and_new() -> None:
     company = Company(2)
     company.comes_up = False
-    company.supervisor.restart()
+    company.pool.restart()
     company.look()
-    company.supervisor.stop()
+    company.pool.stop()
     assert company.supervisor.run() == 0
     assert company.living == []
     assert len(company.born) == 3
@@ -259,8 +258,8 @@ def test_a_stop_during_a_restart_ends_old_and_new() -> None:
 def test_a_second_signal_ends_all_at_once() -> None:
     company = Company(1)
     company.born[0].ends_when = {"now"}
-    company.supervisor.stop()
-    company.supervisor.abort()
+    company.pool.stop()
+    company.pool.abort()
     company.supervisor.run()
     assert company.born[0].words[:2] == ["stop", "now"]
     assert "at once" in company.said[1]

@@ -315,8 +315,8 @@ def test_workers_are_listed_quieted_and_stopped(tasks: Path) -> None:
     assert "0 workers alive on queue default" in job.err
     assert invoke("workers", "resume", "--all", "--json").json["workers"] == [told["id"]]
     until(lambda: invoke("status", job.out.strip(), "-f", "raw").out == "SUCCESS\n")
-    assert "will write the stacks" in invoke("workers", "stacks", "--all").out
-    assert "will finish its jobs" in invoke("workers", "stop", told["id"]).out
+    assert "was told to write the stacks" in invoke("workers", "stacks", "--all").out
+    assert "was told to finish its jobs" in invoke("workers", "stop", told["id"]).out
     assert end(worker).code == 0
 
 

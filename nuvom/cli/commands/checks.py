@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import click
 
 from nuvom.cli import exit_codes
-from nuvom.cli.context import Command, Invocation, pass_invocation
+from nuvom.cli.context import Invocation, command
 from nuvom.cli.output import clean, duration, quoted
 from nuvom.cli.project import project_root
 from nuvom.core.clock import SYSTEM_CLOCK
@@ -36,14 +36,13 @@ _MARKS = {
 }
 
 
-@click.command(cls=Command)
+@command()
 @click.option(
     "--keep",
     type=click.Path(file_okay=False, path_type=Path),
     metavar="DIR",
     help="Work in DIR and leave it as a project to go on with.",
 )
-@pass_invocation
 def demo(invocation: Invocation, keep: Path | None) -> int:
     """Run 24 jobs in front of you: quick, long, failing, retried, delayed and async ones.
 
@@ -57,7 +56,7 @@ def demo(invocation: Invocation, keep: Path | None) -> int:
 # ---- doctor -----------------------------------------------------------------------------
 
 
-@click.command(cls=Command)
+@command()
 @click.option(
     "--pending",
     is_flag=True,
@@ -69,7 +68,6 @@ def demo(invocation: Invocation, keep: Path | None) -> int:
     type=click.Path(dir_okay=False, resolve_path=True, path_type=Path),
     help="Check nothing; copy what can be read of a damaged SQLite file into a new one.",
 )
-@pass_invocation
 def doctor(invocation: Invocation, *, pending: bool, salvage: Path | None) -> int:
     """Check environment, settings, manifest, store, queues, workers and plugins.
 
@@ -115,7 +113,7 @@ def _show_findings(output: Output, findings: Sequence[Finding]) -> None:
 # ---- torture ----------------------------------------------------------------------------
 
 
-@click.command(cls=Command)
+@command()
 @click.option(
     "--backend",
     metavar="NAME",
@@ -139,7 +137,6 @@ def _show_findings(output: Output, findings: Sequence[Finding]) -> None:
     metavar="DIR",
     help="An empty folder on the disk to test, to be kept; default: a temporary one here.",
 )
-@pass_invocation
 def torture(
     invocation: Invocation, *, backend: str, seconds: float, seed: int | None, folder: Path | None
 ) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from nuvom.cli import exit_codes
-from nuvom.cli.context import Group, Invocation, pass_invocation
+from nuvom.cli.context import Group, Invocation
 from nuvom.cli.output import Cell, Table
 from nuvom.cli.params import config_keys
 from nuvom.cli.project import load_settings, project_root
@@ -22,7 +22,6 @@ def config() -> None:
 
 
 @config.command()
-@pass_invocation
 def show(invocation: Invocation) -> None:
     """Show each setting, its value and where it comes from. Secrets are shown as ***."""
     root = project_root(invocation)
@@ -48,7 +47,6 @@ def show(invocation: Invocation) -> None:
 
 
 @config.command()
-@pass_invocation
 def check(invocation: Invocation) -> int:
     """Check all sources of settings without starting anything; exit 7 if one is wrong."""
     root = project_root(invocation)
@@ -73,7 +71,6 @@ def check(invocation: Invocation) -> int:
 
 @config.command(name="explain")
 @click.argument("key", shell_complete=config_keys)
-@pass_invocation
 def explain_(invocation: Invocation, key: str) -> None:
     """Show every place that gives the setting KEY, and which one counts."""
     explanation = explain(load_settings(invocation, project_root(invocation)), key)

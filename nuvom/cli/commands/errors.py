@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from nuvom.cli.context import Group, Invocation, pass_invocation
+from nuvom.cli.context import Group, Invocation
 from nuvom.cli.output import Cell, Table, clean
-from nuvom.cli.params import confirm, dry_run_option, fingerprints, yes_option
+from nuvom.cli.params import confirm, dry_run_option, fingerprints, limit_option, yes_option
 from nuvom.cli.project import reader, writer
 from nuvom.cli.views import error_data, group_data, id_cell, job_data, jobs_table, moment_cell
 from nuvom.core.record import JobStatus
@@ -29,10 +29,7 @@ def errors_() -> None:
 
 
 @errors_.command(name="list")
-@click.option(
-    "--limit", type=click.IntRange(1), default=50, show_default=True, help="Show at most this many."
-)
-@pass_invocation
+@limit_option(50)
 def list_(invocation: Invocation, limit: int) -> None:
     """List FAILED and DEAD jobs in groups of one cause, latest first."""
     runtime, inspector = reader(invocation)
@@ -59,10 +56,7 @@ def list_(invocation: Invocation, limit: int) -> None:
 
 @errors_.command()
 @_fingerprint_argument
-@click.option(
-    "--limit", type=click.IntRange(1), default=20, show_default=True, help="Show at most this many."
-)
-@pass_invocation
+@limit_option(20)
 def show(invocation: Invocation, fingerprint: str, limit: int) -> None:
     """Show one group: its jobs, and the traceback of the newest."""
     runtime, inspector = reader(invocation)
@@ -83,7 +77,6 @@ def show(invocation: Invocation, fingerprint: str, limit: int) -> None:
 @errors_.command()
 @_fingerprint_argument
 @dry_run_option
-@pass_invocation
 def retry(invocation: Invocation, fingerprint: str, *, dry_run: bool) -> None:
     """Run all jobs of one group again."""
     runtime, inspector = writer(invocation)
@@ -98,7 +91,6 @@ def retry(invocation: Invocation, fingerprint: str, *, dry_run: bool) -> None:
 @_fingerprint_argument
 @yes_option
 @dry_run_option
-@pass_invocation
 def discard(invocation: Invocation, fingerprint: str, *, yes: bool, dry_run: bool) -> None:
     """Remove all jobs of one group for good."""
     runtime, inspector = writer(invocation)

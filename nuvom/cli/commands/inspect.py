@@ -7,22 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nuvom.cli.context import Group, Invocation, pass_invocation
+from nuvom.cli import views
+from nuvom.cli.context import Group, Invocation
 from nuvom.cli.output import Table, ago, clean, duration, jsonable, one_line, rfc3339
-from nuvom.cli.params import job_ids
+from nuvom.cli.params import format_option, job_ids
 from nuvom.cli.project import positional_names, reader
-from nuvom.cli.views import (
-    PARKED_HINT,
-    STATUS_STYLES,
-    attempt_data,
-    error_data,
-    id_cell,
-    job_data,
-    job_times,
-    short_id,
-    status_text,
-    value_text,
-)
 from nuvom.core.text import mask_text
 from nuvom.errors import PayloadError
 
@@ -45,15 +34,7 @@ def inspect_() -> None:
 
 @inspect_.command()
 @click.argument("job_id", metavar="ID", shell_complete=job_ids)
-@click.option(
-    "-f",
-    "--format",
-    "form",
-    type=click.Choice(("table", "json", "raw"), case_sensitive=False),
-    default="table",
-    help="table for people, json like --json, raw: indented JSON and the traceback.",
-)
-@pass_invocation
+@format_option("table for people, json like --json, raw: indented JSON and the traceback.")
 def job(invocation: Invocation, job_id: str, form: str) -> None:
     """Show the job ID: arguments, result, attempts, error and its traceback.
 
@@ -85,13 +66,13 @@ def _data(runtime: Runtime, inspector: Inspector, snapshot: JobSnapshot) -> dict
         done, total, note = snapshot.progress
         progress = {"done": done, "total": total, "note": mask_text(note)}
     return {
-        **job_data(snapshot),
+        **views.job_data(snapshot),
         "args": args,
         "kwargs": kwargs,
         "damage": damage,
         "result": inspector.shown_result(snapshot),
-        "error": error_data(snapshot.error, traceback=True),
-        "attempts": [attempt_data(attempt) for attempt in inspector.attempts(record.id)],
+        "error": views.error_data(snapshot.error, traceback=True),
+        "attempts": [views.attempt_data(attempt) for attempt in inspector.attempts(record.id)],
         "progress": progress,
         "timeout_secs": record.timeout_secs,
         "timeout_policy": record.timeout_policy,
@@ -104,8 +85,8 @@ def _data(runtime: Runtime, inspector: Inspector, snapshot: JobSnapshot) -> dict
 
 def _show(out: Output, snapshot: JobSnapshot, data: dict[str, Any], now: float) -> None:
     status = str(snapshot.status)
-    shown = one_line(status_text(snapshot, now))
-    out.lines([f"{out.out.paint(shown, STATUS_STYLES[status])}  {data['id']}"])
+    shown = one_line(views.status_text(snapshot, now))
+    out.lines([f"{out.out.paint(shown, views.STATUS_STYLES[status])}  {data['id']}"])
     for label, text in _facts(snapshot, data, now):
         if text:
             cut = text if len(text) <= _LONGEST else f"{text[:_LONGEST]}... (all of it: --json)"
@@ -119,19 +100,19 @@ def _show(out: Output, snapshot: JobSnapshot, data: dict[str, Any], now: float) 
         out.lines(["", out.out.paint("Error", "bold red")])
         out.lines("  " + line for line in clean(trace.rstrip()).split("\n"))
     if status in {"FAILED", "DEAD", "CANCELLED"}:
-        out.hint(f"Run it again: nuvom retry job {short_id(data['id'])}")
+        out.hint(f"Run it again: nuvom retry job {views.short_id(data['id'])}")
     if status == "PARKED":
-        out.hint(PARKED_HINT)
+        out.hint(views.PARKED_HINT)
 
 
 def _facts(snapshot: JobSnapshot, data: dict[str, Any], now: float) -> Iterator[tuple[str, str]]:
     """Yield labels and texts; an empty text stands for nothing to say."""
     record, took = snapshot.record, data["duration_secs"]
-    started_at, finished_at = job_times(snapshot)
+    started_at, finished_at = views.job_times(snapshot)
     parked_at = snapshot.finished_at if snapshot.status == "PARKED" else None
     yield "task", record.func_name
     yield "arguments", data["damage"] or _call_text(data["args"], data["kwargs"])
-    yield "result", "" if data["result"] is None else value_text(data["result"])
+    yield "result", "" if data["result"] is None else views.value_text(data["result"])
     yield "queue", f"{record.queue}, priority {record.priority}"
     yield "attempt", f"{record.attempt or 'none yet'}, at most {record.max_retries + 1}"
     yield "created", _moment(record.created_at, now)
@@ -155,7 +136,7 @@ def _call_text(args: list[Any], kwargs: dict[str, Any]) -> str:
 
 
 def _literal(value: Any) -> str:  # noqa: ANN401  # any argument of a job
-    return json.dumps(value) if isinstance(value, str) else value_text(value)
+    return json.dumps(value) if isinstance(value, str) else views.value_text(value)
 
 
 def _moment(moment: float | None, now: float) -> str:
@@ -172,7 +153,7 @@ def _attempts(data: dict[str, Any]) -> Table:
                 attempt["outcome"],
                 attempt["started_at"][11:23] if attempt["started_at"] else "-",
                 "-" if took is None else duration(took),
-                id_cell(worker) if worker else "-",
+                views.id_cell(worker) if worker else "-",
                 f"{error['type']}: {error['message']}" if error else "",
             ]
         )

@@ -7,31 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nuvom.cli import exit_codes
+from nuvom.cli import exit_codes, params, views
 from nuvom.cli.commands.run import interruptible, make_record
-from nuvom.cli.context import Command, Group, Invocation, pass_invocation
+from nuvom.cli.context import Group, Invocation, command
 from nuvom.cli.output import jsonable, one_line
-from nuvom.cli.params import (
-    confirm,
-    dry_run_option,
-    job_ids,
-    queue_names,
-    span,
-    task_names,
-    yes_option,
-)
 from nuvom.cli.project import find_task, full_name, positional_names, reader, writer
-from nuvom.cli.views import (
-    PARKED_HINT,
-    STATUS_STYLES,
-    code_of,
-    error_text,
-    failure_text,
-    job_data,
-    jobs_table,
-    short_id,
-    status_text,
-)
 from nuvom.core.record import JobStatus
 from nuvom.errors import InvalidArguments, JobNotFound, NuvomError, Refused
 from nuvom.job import wait_for_final
@@ -47,7 +27,7 @@ RETRYABLE = (JobStatus.FAILED, JobStatus.DEAD, JobStatus.CANCELLED)
 STATUSES = tuple(str(status) for status in JobStatus)
 
 _ids_argument = click.argument(
-    "ids", nargs=-1, required=True, metavar="ID...", shell_complete=job_ids
+    "ids", nargs=-1, required=True, metavar="ID...", shell_complete=params.job_ids
 )
 
 
@@ -78,10 +58,9 @@ def _for_each(
     return done, code
 
 
-@click.command(cls=Command)
+@command()
 @_ids_argument
-@click.option("--timeout", type=span, help="Give up after this long in all: 30s, 5m ...")
-@pass_invocation
+@click.option("--timeout", type=params.span, help="Give up after this long in all: 30s, 5m ...")
 def wait(invocation: Invocation, ids: tuple[str, ...], timeout: float | None) -> int:
     """Wait until all jobs have ended; print the status of each.
 
@@ -97,29 +76,21 @@ def wait(invocation: Invocation, ids: tuple[str, ...], timeout: float | None) ->
         left = None if deadline is None else max(0.0, deadline - clock.monotonic())
         with interruptible(invocation, job_id):
             snapshot = wait_for_final(runtime, job_id, left)
-        codes.append(code_of(snapshot))
+        codes.append(views.code_of(snapshot))
         if not out.as_json:
             status = str(snapshot.status)
-            out.lines([f"{job_id}\t{out.out.paint(status, STATUS_STYLES[status])}"])
+            out.lines([f"{job_id}\t{out.out.paint(status, views.STATUS_STYLES[status])}"])
             if codes[-1] != exit_codes.OK:
-                out.say("\n".join(failure_text(snapshot)))
-        return job_data(snapshot)
+                out.say("\n".join(views.failure_text(snapshot)))
+        return views.job_data(snapshot)
 
     _, code = _for_each(invocation, "nuvom.wait/1", ids, one)
     return max(code, *codes)
 
 
-@click.command(cls=Command)
-@click.argument("job_id", metavar="ID", shell_complete=job_ids)
-@click.option(
-    "-f",
-    "--format",
-    "form",
-    type=click.Choice(("table", "json", "raw"), case_sensitive=False),
-    default="table",
-    help="table: the status and why; json: like --json; raw: only the status.",
-)
-@pass_invocation
+@command()
+@click.argument("job_id", metavar="ID", shell_complete=params.job_ids)
+@params.format_option("table: the status and why; json: like --json; raw: only the status.")
 def status(invocation: Invocation, job_id: str, form: str) -> None:
     """Show the status of the job ID and, if it failed, why.
 
@@ -131,19 +102,19 @@ def status(invocation: Invocation, job_id: str, form: str) -> None:
     runtime, inspector = reader(invocation)
     snapshot = inspector.snapshot(inspector.find_id(job_id))
     if out.as_json:
-        out.json("nuvom.status/1", job_data(snapshot))
+        out.json("nuvom.status/1", views.job_data(snapshot))
         return
     word = str(snapshot.status)
     if form == "raw" or out.plain:
         out.text(word)
         return
-    shown = one_line(status_text(snapshot, runtime.clock.now()))
-    out.lines([out.out.paint(shown, STATUS_STYLES[word])])
+    shown = one_line(views.status_text(snapshot, runtime.clock.now()))
+    out.lines([out.out.paint(shown, views.STATUS_STYLES[word])])
     if snapshot.error is not None:
-        out.text(error_text(snapshot.error))
+        out.text(views.error_text(snapshot.error))
         out.hint(f"Traceback and attempts: nuvom inspect job {snapshot.record.id}")
     if word == "PARKED":
-        out.hint(PARKED_HINT)
+        out.hint(views.PARKED_HINT)
 
 
 @click.group(cls=Group, default="recent")
@@ -152,9 +123,7 @@ def history() -> None:
 
 
 @history.command()
-@click.option(
-    "--limit", type=click.IntRange(1), default=20, show_default=True, help="Show at most this many."
-)
+@params.limit_option(20)
 @click.option(
     "-s",
     "--status",
@@ -164,9 +133,8 @@ def history() -> None:
     shell_complete=lambda _ctx, _param, text: [s for s in STATUSES if s.startswith(text.upper())],
     help="Only jobs with this status; may be repeated.",
 )
-@click.option("--queue", metavar="NAME", shell_complete=queue_names, help="Only this queue.")
-@click.option("--task", metavar="TASK", shell_complete=task_names, help="Only this task.")
-@pass_invocation
+@click.option("--queue", metavar="NAME", shell_complete=params.queue_names, help="Only this queue.")
+@click.option("--task", metavar="TASK", shell_complete=params.task_names, help="Only this task.")
 def recent(
     invocation: Invocation,
     *,
@@ -182,8 +150,10 @@ def recent(
     found = inspector.page(statuses=wanted, queue=queue, task=name, limit=limit)
     is_filtered = bool(statuses or queue or task)
     empty = "No job matches." if is_filtered else "No jobs yet. Enqueue one: nuvom run TASK"
-    data = {"jobs": [job_data(snapshot) for snapshot in found]}
-    invocation.out.answer("nuvom.jobs/1", data, jobs_table(found, runtime.clock.now()), empty=empty)
+    data = {"jobs": [views.job_data(snapshot) for snapshot in found]}
+    invocation.out.answer(
+        "nuvom.jobs/1", data, views.jobs_table(found, runtime.clock.now()), empty=empty
+    )
     if found:
         invocation.out.hint("More about one: nuvom inspect job ID")
 
@@ -196,7 +166,6 @@ def retry() -> None:
 @retry.command()
 @_ids_argument
 @click.option("--edit", is_flag=True, help="Edit the arguments in $EDITOR; makes a new job.")
-@pass_invocation
 def job(invocation: Invocation, ids: tuple[str, ...], *, edit: bool) -> int:
     """Run jobs again that ended FAILED, DEAD or CANCELLED.
 
@@ -232,15 +201,14 @@ def job(invocation: Invocation, ids: tuple[str, ...], *, edit: bool) -> int:
 
     done, code = _for_each(invocation, "nuvom.retry/1", ids, edited if edit else again)
     if done:
-        out.hint(f"Next: nuvom wait {short_id(done[0]['id'])}")
+        out.hint(f"Next: nuvom wait {views.short_id(done[0]['id'])}")
     return code
 
 
-@click.command(cls=Command)
+@command()
 @_ids_argument
-@yes_option
-@dry_run_option
-@pass_invocation
+@params.yes_option
+@params.dry_run_option
 def cancel(invocation: Invocation, ids: tuple[str, ...], *, yes: bool, dry_run: bool) -> int:
     """Cancel jobs: waiting ones at once, running ones as soon as their task checks for it.
 
@@ -249,7 +217,7 @@ def cancel(invocation: Invocation, ids: tuple[str, ...], *, yes: bool, dry_run: 
     runtime, inspector = writer(invocation)
     out = invocation.out
     if len(ids) > 1 and not dry_run:
-        confirm(invocation, f"Cancel {len(ids)} jobs", yes=yes)
+        params.confirm(invocation, f"Cancel {len(ids)} jobs", yes=yes)
 
     def one(text: str) -> dict[str, Any]:
         job_id = inspector.find_id(text)

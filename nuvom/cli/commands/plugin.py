@@ -17,7 +17,7 @@ import click
 from nuvom.cli import exit_codes
 from nuvom.cli.commands.runtestworker import import_file
 from nuvom.cli.commands.scaffold import PLUGIN_TYPES, class_name, write_plugin
-from nuvom.cli.context import Group, Invocation, pass_invocation
+from nuvom.cli.context import Group, Invocation
 from nuvom.cli.output import Cell, Table, duration, quoted
 from nuvom.cli.params import plugin_names
 from nuvom.cli.project import folder_or_root, load_settings, project_or_here
@@ -51,7 +51,6 @@ def plugin() -> None:
 
 
 @plugin.command(name="list")
-@pass_invocation
 def list_(invocation: Invocation) -> None:
     """List the plugins that packages or .nuvom_plugins.toml name; none is loaded."""
     chosen = load_settings(invocation, project_or_here(invocation)).settings
@@ -77,7 +76,6 @@ def _data(entry: PluginEntry) -> dict[str, Any]:
 
 @plugin.command()
 @click.argument("name", shell_complete=plugin_names)
-@pass_invocation
 def inspect(invocation: Invocation, name: str) -> None:
     """Show what is known of the plugin NAME without loading it."""
     chosen = load_settings(invocation, project_or_here(invocation)).settings
@@ -109,7 +107,6 @@ def _named(chosen: Settings, name: str) -> list[PluginEntry]:
 
 @plugin.command()
 @click.argument("name", required=False, shell_complete=plugin_names)
-@pass_invocation
 def status(invocation: Invocation, name: str | None) -> int:
     """Load and start plugins, or the one called NAME, and say how that went.
 
@@ -167,7 +164,6 @@ def _status_data(
 @plugin.command(name="test")
 @click.argument("target", required=False, shell_complete=plugin_names)
 @click.option("--only", multiple=True, metavar="PATTERN", help="Only laws or chapters like this.")
-@pass_invocation
 def test_(invocation: Invocation, target: str | None, only: tuple[str, ...]) -> int:
     """Hold TARGET to the laws of its contract; exit 7 if one is broken.
 
@@ -279,7 +275,6 @@ def _in_file(path: Path) -> list[type]:
 )
 @click.option("-f", "--force", is_flag=True, help="Overwrite files that exist.")
 @click.option("-t", "--test", "is_tested", is_flag=True, help="Run `plugin test` on it at once.")
-@pass_invocation
 def scaffold(
     invocation: Invocation,
     name: str | None,

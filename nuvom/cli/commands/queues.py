@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nuvom.cli.context import Command, Group, Invocation, pass_invocation
+from nuvom.cli.context import Group, Invocation, command
 from nuvom.cli.output import Cell, Table, duration
 from nuvom.cli.params import confirm, dry_run_option, queue_names, span, yes_option
 from nuvom.cli.project import known_queues, reader, writer
@@ -35,7 +35,6 @@ def queues() -> None:
 
 
 @queues.command(name="list")
-@pass_invocation
 def list_(invocation: Invocation) -> None:
     """List each queue's jobs by what they wait for, and its workers."""
     runtime, inspector = reader(invocation)
@@ -67,7 +66,6 @@ def _count(count: int, *, is_bad: bool) -> Cell:
 
 @queues.command()
 @_name_argument
-@pass_invocation
 def pause(invocation: Invocation, name: str) -> None:
     """Start no job of queue NAME until it is resumed; running jobs go on."""
     runtime, _ = _opened(invocation, name)
@@ -79,7 +77,6 @@ def pause(invocation: Invocation, name: str) -> None:
 
 @queues.command()
 @_name_argument
-@pass_invocation
 def resume(invocation: Invocation, name: str) -> None:
     """Start jobs of queue NAME again."""
     runtime, _ = _opened(invocation, name)
@@ -91,7 +88,6 @@ def resume(invocation: Invocation, name: str) -> None:
 @_name_argument
 @yes_option
 @dry_run_option
-@pass_invocation
 def purge(invocation: Invocation, name: str, *, yes: bool, dry_run: bool) -> None:
     """Remove all waiting jobs of queue NAME. Running jobs and those that ended stay.
 
@@ -125,11 +121,10 @@ def _tell(invocation: Invocation, name: str, change: str, **more: Any) -> None: 
         invocation.out.text(f"Queue {name}: {change}.")
 
 
-@click.command(cls=Command)
+@command()
 @click.option("--older-than", type=span, help="Instead of the settings: 12h, 30d, 4w ...")
 @yes_option
 @dry_run_option
-@pass_invocation
 def prune(invocation: Invocation, *, older_than: float | None, yes: bool, dry_run: bool) -> None:
     """Remove jobs that ended long ago, with their results.
 

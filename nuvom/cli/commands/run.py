@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nuvom.cli import exit_codes
-from nuvom.cli.context import Command, Invocation, pass_invocation
+from nuvom.cli.context import Command, Invocation, command
 from nuvom.cli.params import call_of, moment, queue_names, span, task_names, text
 from nuvom.cli.project import (
     find_task,
@@ -59,7 +59,7 @@ class RunCommand(Command):
         return super().parse_args(ctx, marked)
 
 
-@click.command(name="run", cls=RunCommand)
+@command(name="run", cls=RunCommand)
 @click.argument("task", type=text, shell_complete=task_names)
 @click.argument("words", type=text, nargs=-1, metavar="[ARGS]...")
 @click.option("--json-args", type=text, metavar="JSON", help="Arguments: a JSON list or object.")
@@ -75,7 +75,6 @@ class RunCommand(Command):
     metavar="KEY",
     help="Make no job while one of this task and key is open.",
 )
-@pass_invocation
 def run_(
     invocation: Invocation,
     /,
@@ -108,10 +107,12 @@ def run_(
     existing = runtime.dispatcher.enqueue(record)
     if existing is not None:
         invocation.out.say(f"Job {existing} already has this unique key; no new job was made.")
-    _warn_of_options(invocation, entry)
-    _warn_of_queue(invocation, inspector, record.queue, queues_before)
-    if entry.name not in known:
-        _warn_of_new_task(invocation, inspector, record)
+    _warn(invocation, inspector, (entry, record), queues_before)
+    if entry.name not in known and inspector.workers_on(record.queue):
+        invocation.out.warn(
+            f"{entry.name} is new, and workers look for tasks when they start: restart them. "
+            "Until then its jobs are PARKED. `nuvom dev` restarts by itself."
+        )
     job_id = existing or record.id
     if wait:
         with interruptible(invocation, job_id):
@@ -177,34 +178,25 @@ def interruptible(invocation: Invocation, job_id: str) -> Iterator[None]:
         raise
 
 
-def _warn_of_options(invocation: Invocation, entry: TaskEntry) -> None:
-    """Say which options of the task nobody knows who does not run its code."""
+def _warn(
+    invocation: Invocation,
+    inspector: Inspector,
+    made: tuple[TaskEntry, JobRecord],
+    known_queues: set[str],
+) -> None:
+    """Say what is likely not to be as meant: options, and a queue that is misspelt or idle."""
+    (entry, record), out = made, invocation.out
     unknown = unknown_options(entry)
     if unknown:
-        invocation.out.warn(
+        out.warn(
             f"{entry.name} sets {', '.join(unknown)} in code, which is not run here: "
             "this job gets the defaults."
         )
-
-
-def _warn_of_queue(
-    invocation: Invocation, inspector: Inspector, queue: str, known: set[str]
-) -> None:
-    """Say where a queue is likely to be misspelt, or has no worker."""
-    if queue not in known:
-        hint = did_you_mean(queue, known)
-        invocation.out.warn(f'The queue "{queue}" is new; the job is stored in it.{hint}')
-    if inspector.workers_on(queue) == 0:
-        invocation.out.warn(f"0 workers alive on queue {queue}; start one: nuvom runworker")
-
-
-def _warn_of_new_task(invocation: Invocation, inspector: Inspector, record: JobRecord) -> None:
-    """Say that workers which were there before a task was found do not know it."""
-    if inspector.workers_on(record.queue):
-        invocation.out.warn(
-            f"{record.func_name} is new, and workers look for tasks when they start: restart "
-            "them. Until then its jobs are PARKED. `nuvom dev` restarts by itself."
-        )
+    if record.queue not in known_queues:
+        hint = did_you_mean(record.queue, known_queues)
+        out.warn(f'The queue "{record.queue}" is new; the job is stored in it.{hint}')
+    if inspector.workers_on(record.queue) == 0:
+        out.warn(f"0 workers alive on queue {record.queue}; start one: nuvom runworker")
 
 
 def _show(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from importlib import import_module
 from importlib.util import module_from_spec, spec_from_file_location
@@ -10,8 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+import msgspec
 
-from nuvom.cli.context import Group, Invocation, pass_invocation
+from nuvom.cli.context import Group, Invocation
 from nuvom.cli.project import folder_or_root
 from nuvom.cli.views import code_of, error_data, failure_text, value_text
 from nuvom.config.sources import load
@@ -33,13 +33,16 @@ if TYPE_CHECKING:
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 _IN_MEMORY = {"queue_backend": "memory", "result_backend": "memory"}
-_FORMS: dict[str, tuple[type, ...]] = {
-    "func_name": (str,),
-    "args": (list,),
-    "kwargs": (dict,),
-    "timeout_secs": (int, float, type(None)),
-    "retries": (int,),
-}
+
+
+class Described(msgspec.Struct, forbid_unknown_fields=True):
+    """A job as a file describes it."""
+
+    func_name: str
+    args: tuple[Any, ...] = ()
+    kwargs: dict[str, Any] = {}
+    timeout_secs: float | None = None
+    retries: int | None = None
 
 
 @click.group(cls=Group, default="run")
@@ -56,7 +59,6 @@ def runtestworker() -> None:
     metavar="FILE",
     help="A Python file that defines the task; default: the project's tasks.",
 )
-@pass_invocation
 def run(
     invocation: Invocation, file: Path | None, given: Path | None, task_module: Path | None
 ) -> int:
@@ -69,7 +71,10 @@ def run(
     chosen = given if file is None else file
     if chosen is None or (file is not None and given is not None):
         raise click.UsageError("Name the job's file once: as FILE, or with --input.")
-    described = _read(chosen)
+    try:
+        described = msgspec.json.decode(chosen.read_bytes(), type=Described)
+    except (OSError, msgspec.DecodeError, RecursionError) as error:
+        raise click.UsageError(f"{chosen} does not describe a job: {error}") from None
     root = folder_or_root(invocation)
     runtime = build_runtime(load(root, overrides=_IN_MEMORY))
     use_runtime(runtime)
@@ -88,30 +93,12 @@ def run(
     return _show(invocation, Inspector(runtime).shown_result(snapshot), snapshot)
 
 
-def _read(file: Path) -> dict[str, Any]:
-    try:
-        described = json.loads(file.read_bytes())
-    except (OSError, ValueError, RecursionError) as error:
-        raise click.UsageError(f"{file} cannot be read as JSON: {error}") from None
-    if not isinstance(described, dict) or "func_name" not in described:
-        raise click.UsageError(f'{file} must hold an object with "func_name".')
-    for key, value in described.items():
-        if key not in _FORMS:
-            raise click.UsageError(f'{file}: "{key}" is not one of {", ".join(_FORMS)}.')
-        if not isinstance(value, _FORMS[key]):
-            raise click.UsageError(f'{file}: "{key}" has the wrong type.')
-    return described
-
-
-def _run(runtime: Runtime, described: dict[str, Any]) -> JobSnapshot:
-    definition = runtime.registry.resolve(runtime.registry.find(described["func_name"]))
-    given = {name: described.get(name) for name in ("timeout_secs", "retries")}
+def _run(runtime: Runtime, job: Described) -> JobSnapshot:
+    definition = runtime.registry.resolve(runtime.registry.find(job.func_name))
+    given = {"timeout_secs": job.timeout_secs, "retries": job.retries}
     options = {name: value for name, value in given.items() if value is not None}
     record, _ = runtime.dispatcher.dispatch(
-        definition,
-        tuple(described.get("args", ())),
-        described.get("kwargs", {}),
-        call_options(NO_CALL_OPTIONS, options),
+        definition, job.args, job.kwargs, call_options(NO_CALL_OPTIONS, options)
     )
     worker = import_module("nuvom.worker").Worker(runtime, threads=1)  # heavy, not for help
     worker.start()

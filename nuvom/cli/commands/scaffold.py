@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import click
 
 from nuvom._version import __version__
-from nuvom.cli.context import Command, Invocation, pass_invocation, template
+from nuvom.cli.context import Invocation, command, template
 from nuvom.cli.output import quoted
 from nuvom.config.project import CONFIG_FILE, PYPROJECT, ensure_state_dir, has_section, here
 from nuvom.discovery.manifest import write_manifest
@@ -35,10 +35,9 @@ _STATE_LINES = frozenset({".nuvom", ".nuvom/", "/.nuvom", "/.nuvom/"})
 _SETTING = '- Choose it: `NUVOM_{upper}={name}`, or `{kind} = "{name}"` in `nuvom.toml`.\n'
 
 
-@click.command(cls=Command)
+@command()
 @click.argument("folder", metavar="[DIR]", required=False, type=click.Path(path_type=Path))
 @click.option("-f", "--force", is_flag=True, help="Overwrite the files that init writes.")
-@pass_invocation
 def init(invocation: Invocation, folder: Path | None, *, force: bool) -> None:
     """Make DIR, or this folder, a project: tasks.py, nuvom.toml, .nuvomignore, .gitignore.
 

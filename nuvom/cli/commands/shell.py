@@ -19,8 +19,8 @@ from click.shell_completion import (
 )
 
 from nuvom._version import __version__
-from nuvom.cli.cli import COMPLETE_VARIABLE
-from nuvom.cli.context import Command, Invocation, pass_invocation, template
+from nuvom.cli.cli import COMPLETE_VARIABLE, cli
+from nuvom.cli.context import Invocation, command, template
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -61,16 +61,15 @@ class PowerShellComplete(ShellComplete):
 add_completion_class(PowerShellComplete)
 
 
-@click.command(cls=Command)
+@command()
 @click.argument("shell", type=click.Choice(tuple(SHELLS)))
-@click.pass_context
-def completion(ctx: click.Context, shell: str) -> None:
+def completion(invocation: Invocation, shell: str) -> None:
     """Print the script that completes nuvom's commands in SHELL."""
-    out = ctx.ensure_object(Invocation).out
+    out = invocation.out
     shell_class = get_completion_class(shell)
     if shell_class is None:
         raise click.UsageError(f"This version of click cannot complete in {shell}.")
-    complete = shell_class(ctx.find_root().command, {}, "nuvom", COMPLETE_VARIABLE)
+    complete = shell_class(cli, {}, "nuvom", COMPLETE_VARIABLE)
     # Not ``source()``: it runs bash to ask for its version, which this machine may not have.
     script = complete.source_template % complete.source_vars()
     if out.as_json:
@@ -81,8 +80,7 @@ def completion(ctx: click.Context, shell: str) -> None:
     out.hint(f"To keep it: {SHELLS[shell]}")
 
 
-@click.command(cls=Command)
-@pass_invocation
+@command()
 def version(invocation: Invocation) -> None:
     """Show the version of Nuvom and of Python."""
     python = ".".join(map(str, sys.version_info[:3]))

@@ -9,7 +9,7 @@ import click
 from msgspec.structs import asdict
 
 from nuvom.cli import exit_codes
-from nuvom.cli.context import Group, Invocation, pass_invocation
+from nuvom.cli.context import Group, Invocation
 from nuvom.cli.output import Cell, Table, quoted
 from nuvom.cli.project import folder_or_root, load_settings, project_root
 from nuvom.config.project import ensure_state_dir
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from nuvom.discovery.entries import TaskEntry
     from nuvom.discovery.manifest import Changes
     from nuvom.discovery.scan import Scan
+
+
+_CHANGES = ("added", "changed", "removed", "moved")
 
 
 @click.group(cls=Group, default="tasks")
@@ -38,7 +41,6 @@ def discover() -> None:
     metavar="FILE",
     help="The manifest to write or compare, instead of the project's.",
 )
-@pass_invocation
 def discover_tasks(
     invocation: Invocation,
     *,
@@ -103,8 +105,7 @@ def _show_changes(invocation: Invocation, found: Scan, changes: Changes) -> None
 
 def changes_text(changes: Changes) -> str:
     """Return ``1 added, 2 moved``; empty where nothing changed."""
-    words = ("added", "changed", "removed", "moved")
-    counts = [(len(getattr(changes, word)), word) for word in words]
+    counts = [(len(getattr(changes, word)), word) for word in _CHANGES]
     return ", ".join(f"{count} {word}" for count, word in counts if count)
 
 
@@ -116,10 +117,7 @@ def _write_json(
         "manifest": manifest,
         "stale": is_stale,
         "tasks": [task.name for task in found.tasks],
-        "added": [task.name for task in changes.added],
-        "removed": [task.name for task in changes.removed],
-        "changed": [task.name for task in changes.changed],
-        "moved": [task.name for task in changes.moved],
+        **{word: [task.name for task in getattr(changes, word)] for word in _CHANGES},
         "problems": [problem._asdict() for problem in found.problems],
         "duplicates": [duplicate._asdict() for duplicate in found.duplicates],
         "files": {
@@ -137,7 +135,6 @@ def list_() -> None:
 
 
 @list_.command(name="tasks")
-@pass_invocation
 def list_tasks(invocation: Invocation) -> None:
     """List the tasks of the manifest: name, signature, queue and place."""
     manifest = load_settings(invocation, project_root(invocation)).settings.manifest_file

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nuvom.cli.context import Command, Group, Invocation, pass_invocation
+from nuvom.cli import views
+from nuvom.cli.context import Group, Invocation, command
 from nuvom.cli.output import Cell, Table, duration
 from nuvom.cli.params import queue_limits, queue_names, span, worker_ids
 from nuvom.cli.project import reader, writer
-from nuvom.cli.views import id_cell, moment_cell, worker_data
 from nuvom.errors import AmbiguousJob, WorkerNotFound
 
 if TYPE_CHECKING:
@@ -25,21 +25,11 @@ _STATE_STYLES = {
     "stuck": "red",
     "silent": "red",
 }
-# What a worker can be told: the help of the command, and what the worker will do.
 _COMMANDS = {
-    "quiet": (
-        "Tell a worker to take no more jobs; it goes on with those it has.",
-        "will take no more jobs",
-    ),
-    "resume": ("Tell a quiet worker to take jobs again.", "will take jobs again"),
-    "stop": (
-        "Tell a worker to finish its jobs and stop, as the first Ctrl-C does.",
-        "will finish its jobs and stop",
-    ),
-    "stacks": (
-        "Tell a worker to write the stacks of its threads to its log.",
-        "will write the stacks of its threads to its log",
-    ),
+    "quiet": "take no more jobs and go on with those it has",
+    "resume": "take jobs again",
+    "stop": "finish its jobs and stop, as the first Ctrl-C does",
+    "stacks": "write the stacks of its threads to its log",
 }
 _COUNT = click.IntRange(1)
 _threads_option = click.option("--threads", type=_COUNT, metavar="N", help="Slots for plain tasks.")
@@ -54,39 +44,35 @@ def workers() -> None:
 
 
 @workers.command(name="list")
-@pass_invocation
 def list_(invocation: Invocation) -> None:
     """List the workers that are not known to be dead."""
     runtime, inspector = reader(invocation)
     found, now = inspector.workers(), runtime.clock.now()
     rows: list[list[Cell | str]] = [
         [
-            id_cell(one.id),
+            views.id_cell(one.id),
             Cell(one.state, _STATE_STYLES.get(one.state, "")),
             str(one.pid),
             one.host,
             ", ".join(one.queues) or "all",
             f"{one.running} of {one.slots}",
-            moment_cell(one.started_at, now),
+            views.moment_cell(one.started_at, now),
             Cell(duration(one.beat_age_secs), "", f"{one.beat_age_secs:.3f}"),
         ]
         for one in found
     ]
     columns = ("ID", "State", "Pid", "Host", "Queues", "Busy", "Started", "Beat")
     table = Table(columns, rows, right=("Pid", "Busy", "Started", "Beat"))
-    data = {"workers": [worker_data(one) for one in found]}
+    data = {"workers": [views.worker_data(one) for one in found]}
     empty = "0 workers alive. Start one: nuvom runworker"
     invocation.out.answer("nuvom.workers/1", data, table, empty=empty)
 
 
-def _add_command(word: str) -> None:
-    summary, effect = _COMMANDS[word]
-
-    @workers.command(name=word, help=summary)
+def _add_command(word: str, what: str) -> None:
+    @workers.command(name=word, help=f"Tell a worker to {what}.")
     @click.argument("worker", metavar="[ID]", required=False, shell_complete=worker_ids)
     @click.option("--all", "every", is_flag=True, help="All workers of this project.")
-    @pass_invocation
-    def command(invocation: Invocation, worker: str | None, *, every: bool) -> None:
+    def tell(invocation: Invocation, worker: str | None, *, every: bool) -> None:
         if every == (worker is not None):
             raise click.UsageError("Give the ID of a worker, or --all.")
         runtime, inspector = writer(invocation)
@@ -96,13 +82,13 @@ def _add_command(word: str) -> None:
                 raise WorkerNotFound(one.id)
             told.append(one.id)
             if not invocation.out.as_json:
-                invocation.out.text(f"Worker {one.id} {effect}.")
+                invocation.out.text(f"Worker {one.id} was told to {what}.")
         if invocation.out.as_json:
             invocation.out.json("nuvom.worker_command/1", {"command": word, "workers": told})
 
 
-for _word in _COMMANDS:
-    _add_command(_word)
+for _word, _what in _COMMANDS.items():
+    _add_command(_word, _what)
 
 
 def _chosen(inspector: Inspector, worker: str | None) -> list[WorkerInfo]:
@@ -121,7 +107,7 @@ def _chosen(inspector: Inspector, worker: str | None) -> list[WorkerInfo]:
 # Their own modules are heavy (asyncio among them), and help needs none of them.
 
 
-@click.command(cls=Command)
+@command()
 @_threads_option
 @click.option(
     "--processes",
@@ -155,7 +141,6 @@ def _chosen(inspector: Inspector, worker: str | None) -> list[WorkerInfo]:
     help="Default: rich on a terminal, else plain.",
 )
 @click.option("--parent", type=int, hidden=True)  # process id of the supervisor
-@pass_invocation
 def runworker(invocation: Invocation, /, **options: Any) -> int:
     """Run jobs until you stop it.
 
@@ -172,11 +157,10 @@ def runworker(invocation: Invocation, /, **options: Any) -> int:
     return code
 
 
-@click.command(cls=Command)
+@command()
 @_threads_option
 @click.option("--queues", metavar="A,B", shell_complete=queue_names, help="Serve only these.")
 @_exclude_option
-@pass_invocation
 def dev(invocation: Invocation, /, **options: Any) -> int:
     """Run a worker that picks up changes of your code by itself.
 
