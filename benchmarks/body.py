@@ -30,6 +30,20 @@ def mark(place: int, pause_secs: float = 0.0) -> int:
     return place
 
 
+async def noop_async(number: int) -> int:
+    """Return the argument."""
+    return number
+
+
+async def mark_async(place: int, pause_secs: float = 0.0) -> int:
+    """Sleep, write down the time, return the place."""
+    import asyncio  # noqa: PLC0415  # a worker that does without it has its start measured
+
+    if pause_secs:
+        await asyncio.sleep(pause_secs)
+    return mark(place)
+
+
 def burn(secs: float) -> int:
     """Run pure Python for so long: the bad neighbour of other slots."""
     ends_at = time.perf_counter() + secs

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
+
+HERE = "this checkout"
 
 
 @dataclass(frozen=True)
@@ -18,6 +20,7 @@ class Peer:
             or cannot be installed on each system.
         oldest_python: What it needs, when it has an environment of its own.
         drain, enqueue, bulk: How many jobs each of these measures takes.
+        revision: A commit of Nuvom, or ``HERE``: its environment has that checkout alone.
         kind: ``peer``, ``nuvom`` or ``loop``: what ratios are made of.
     """
 
@@ -28,6 +31,7 @@ class Peer:
     server: str | None = None
     environment: str | None = None
     oldest_python: tuple[int, int] = (3, 11)
+    revision: str | None = None
     drain: int = 5_000
     enqueue: int = 5_000
     bulk: int = 20_000
@@ -66,7 +70,12 @@ def _honker(name: str, title: str, **counts: Any) -> Peer:
 def _loop(durability: str, **counts: Any) -> Peer:
     chosen = {"BENCH_VARIANT": durability}
     return Peer(
-        f"loop-{durability}", f"Plain loop, {durability}", "loop", chosen, kind="loop", **counts
+        f"loop-{durability}",
+        f"Plain loop, {durability}",
+        "peers.plain_loop",
+        chosen,
+        kind="loop",
+        **counts,
     )
 
 
@@ -119,3 +128,25 @@ PEERS = (
         enqueue=1_000,
     ),
 )
+
+
+def before_and_after(revision: str) -> tuple[Peer, ...]:
+    """Return the rows that compare another checkout of Nuvom with this one.
+
+    The name of a row says in front of ``@`` which entry of ``PEERS`` it is.
+    """
+    ours = [one for one in PEERS if one.name in ("nuvom-sqlite-full", "nuvom-sqlite-normal")]
+    pairs = [
+        (
+            replace(
+                one,
+                name=f"{one.name}@{revision}",
+                title=f"{one.title}, {revision}",
+                revision=revision,
+            ),
+            replace(one, revision=HERE),
+        )
+        for one in ours
+    ]
+    loops = [one for one in PEERS if one.kind == "loop"]
+    return (*(row for pair in pairs for row in pair), *loops)

@@ -11,13 +11,15 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from catalogue import HERE
+
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 import dev  # noqa: E402  # beside this folder
 from tools.environment import Environment, SetupFailed  # noqa: E402  # likewise
 
-__all__ = ["SetupFailed", "python_of"]
+__all__ = ["SetupFailed", "commit_of", "python_of"]
 
 if TYPE_CHECKING:
     from catalogue import Peer
@@ -28,6 +30,8 @@ def python_of(peer: Peer) -> Path:
 
     Raises: SetupFailed.
     """
+    if peer.revision is not None:
+        return _python_of_checkout(peer.revision)
     if peer.environment is None:
         return Path(sys.executable)
     place = Environment(
@@ -35,6 +39,36 @@ def python_of(peer: Peer) -> Path:
     )
     with place.ready([f"bench-{peer.environment}.txt"]):
         return place.python
+
+
+def _python_of_checkout(revision: str) -> Path:
+    """Return the Python of an environment that has nothing but the Nuvom of a checkout."""
+    name, root = "here", ROOT
+    if revision != HERE:
+        name = commit_of(revision)
+        root = Path(sys.prefix) / f"checkout-{name}"
+        if not root.exists():
+            _git("worktree", "prune")  # of folders that were removed by hand
+            _git("worktree", "add", "--detach", str(root), name)
+    place = Environment(Path(sys.prefix) / f"nuvom-{name}", root=root)
+    with place.ready(["build.txt", "runtime.txt"], "installed"):
+        return place.python
+
+
+def commit_of(revision: str) -> str:
+    """Return the commit that a tag, a branch or a number of its own names.
+
+    Raises: SetupFailed.
+    """
+    return _git("rev-parse", "--short=12", "--verify", f"{revision}^{{commit}}")
+
+
+def _git(*arguments: str) -> str:
+    command = ["git", *arguments]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, cwd=ROOT)
+    if done.returncode != 0:
+        raise SetupFailed(f"git: {done.stderr.strip()}", "Name a commit, a tag or a branch.")
+    return done.stdout.strip()
 
 
 def _at_least(oldest: tuple[int, int]) -> str:

@@ -24,10 +24,8 @@ def machine(folder: Path) -> dict[str, Any]:
     """Return facts about this machine; ``folder`` is where the stores are."""
     return {
         "system": f"{platform.system()} {platform.release()}",
-        "machine": platform.machine(),
         "processor": _processor(),
         "cores": os.cpu_count(),
-        "memory_gib": _memory_gib(),
         "python": platform.python_version(),
         "sqlite": sqlite3.sqlite_version,
         "file_system": _file_system(folder),
@@ -112,13 +110,6 @@ def _processor() -> str:
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.processor() or "unknown"
-
-
-def _memory_gib() -> float | None:
-    try:
-        return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)
-    except (AttributeError, ValueError, OSError):
-        return None
 
 
 def _file_system(folder: Path) -> str:

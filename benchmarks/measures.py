@@ -13,12 +13,11 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import body
-from crew import Worker
+from worker_process import Worker
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from catalogue import Peer
     from peers.base import Adapter
 
 Figures = dict[str, float]
@@ -32,41 +31,35 @@ LOOK_SECS, LOOK_SHARE = 0.002, 0.01  # between two counts of results, at least
 LOOK_AHEAD = 0.5  # of the time that the rest would take; to count a store keeps it from its work
 
 
-def enqueue(adapter: Adapter, peer: Peer, scale: float) -> Figures:
+def enqueue(adapter: Adapter, scale: float) -> Figures:
     """Single calls for each second, one after the other, while no worker runs."""
-    count = _scaled(peer.enqueue, scale)
-    adapter.clear()
-    adapter.calls(WARM_CALLS)
-    began = time.perf_counter()
-    adapter.calls(count)
-    rate = count / (time.perf_counter() - began)
-    adapter.clear()
-    return {"enqueue": rate}
+    return {"enqueue": _stored(adapter, adapter.calls, _scaled(adapter.peer.enqueue, scale))}
 
 
-def bulk(adapter: Adapter, peer: Peer, scale: float) -> Figures:
+def bulk(adapter: Adapter, scale: float) -> Figures:
     """Jobs for each second, stored by one call for all."""
     if not adapter.has_bulk:
         return {}
-    count = _scaled(peer.bulk, scale)
+    return {"bulk": _stored(adapter, adapter.bulk, _scaled(adapter.peer.bulk, scale))}
+
+
+def _stored(adapter: Adapter, store: Callable[[int], None], count: int) -> float:
     adapter.clear()
-    adapter.bulk(WARM_CALLS)
+    store(WARM_CALLS)
     began = time.perf_counter()
-    adapter.bulk(count)
+    store(count)
     rate = count / (time.perf_counter() - began)
     adapter.clear()
-    return {"bulk": rate}
+    return rate
 
 
-def drain(adapter: Adapter, peer: Peer, scale: float) -> Figures:
+def drain(adapter: Adapter, scale: float) -> Figures:
     """Jobs for each second that one worker runs from a full queue."""
-    count = _scaled(peer.drain, scale)
+    count = _scaled(adapter.peer.drain, scale)
     adapter.clear()
-    if hasattr(adapter, "drain_in_line"):
-        return _drain_in_line(adapter, count)
     fill(adapter, count)
     if adapter.in_process:
-        return _drain_in_process(adapter, count)
+        return _drain_here(adapter, count)
     with Worker(adapter) as worker:
         secs = until_drained(adapter, count)
     adapter.clear()
@@ -74,9 +67,9 @@ def drain(adapter: Adapter, peer: Peer, scale: float) -> Figures:
     return figures | _cpu("drain_cpu_secs", worker.cpu_secs)
 
 
-def start(adapter: Adapter, peer: Peer, scale: float) -> Figures:
+def start(adapter: Adapter, scale: float) -> Figures:
     """Seconds from the worker's command to its first job; CPU time of doing no more."""
-    del peer, scale
+    del scale
     if adapter.in_process:
         return {}
     adapter.clear()
@@ -89,9 +82,8 @@ def start(adapter: Adapter, peer: Peer, scale: float) -> Figures:
     return {"start_secs": (ran_at - began) / 1e9} | _cpu("start_cpu_secs", worker.cpu_secs)
 
 
-def pick_up(adapter: Adapter, peer: Peer, scale: float) -> Figures:
+def pick_up(adapter: Adapter, scale: float) -> Figures:
     """Milliseconds from the call to the start of the job, in an idle worker."""
-    del peer
 
     def one(place: int) -> float:
         began = time.perf_counter_ns()
@@ -101,9 +93,8 @@ def pick_up(adapter: Adapter, peer: Peer, scale: float) -> Figures:
     return _latency("pick_up_ms", adapter, one, scale) if not adapter.in_process else {}
 
 
-def result(adapter: Adapter, peer: Peer, scale: float) -> Figures:
+def result(adapter: Adapter, scale: float) -> Figures:
     """Milliseconds from the end of a job until its result is with a caller who waits for it."""
-    del peer
 
     def one(place: int) -> float:
         handle = adapter.mark(place, PAUSE_SECS)
@@ -116,7 +107,7 @@ def result(adapter: Adapter, peer: Peer, scale: float) -> Figures:
     return _latency("result_ms", adapter, one, scale)
 
 
-MEASURES: dict[str, Callable[[Any, Any, float], Figures]] = {
+MEASURES: dict[str, Callable[[Any, float], Figures]] = {
     "enqueue": enqueue,
     "bulk": bulk,
     "drain": drain,
@@ -149,22 +140,12 @@ def until_drained(adapter: Adapter, count: int) -> float:
     return (time.perf_counter_ns() - began) / 1e9
 
 
-def _drain_in_line(adapter: Any, count: int) -> Figures:  # noqa: ANN401  # the plain loop
-    adapter.bulk(count)
+def _drain_here(adapter: Adapter, count: int) -> Figures:
     cpu = time.process_time()
-    secs = adapter.drain_in_line()
+    secs = adapter.drain_here(count)
     used = time.process_time() - cpu
-    if adapter.finished() != count:
-        raise RuntimeError(f"{adapter.finished()} of {count} jobs were done")
-    adapter.clear()
-    return {"drain": count / secs, "drain_jobs": float(count), "drain_cpu_secs": used}
-
-
-def _drain_in_process(adapter: Any, count: int) -> Figures:  # noqa: ANN401  # has ``embedded``
-    cpu = time.process_time()
-    with adapter.embedded():
-        secs = until_drained(adapter, count)
-    used = time.process_time() - cpu
+    if (done := adapter.finished()) < count:
+        raise RuntimeError(f"{done} of {count} jobs were done")
     adapter.clear()
     return {"drain": count / secs, "drain_jobs": float(count), "drain_cpu_secs": used}
 

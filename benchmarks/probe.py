@@ -19,8 +19,9 @@ from catalogue import PEERS
 
 def main(name: str, measure: str, scale: float) -> dict[str, Any]:
     """Return what one measure of one peer gives."""
-    peer = next(one for one in PEERS if one.name == name)
+    peer = next(one for one in PEERS if one.name == name.partition("@")[0])
     adapter = importlib.import_module(peer.module).adapter()
+    adapter.peer = peer
     adapter.open()
     try:
         if measure == "describe":
@@ -30,17 +31,17 @@ def main(name: str, measure: str, scale: float) -> dict[str, Any]:
                 "keeps_results": adapter.keeps_results,
                 "worker": adapter.worker_text,
             }
-        return _measured(measure, adapter, peer, scale)
+        return _measured(measure, adapter, scale)
     finally:
         adapter.close()
 
 
-def _measured(measure: str, adapter: Any, peer: Any, scale: float) -> dict[str, Any]:  # noqa: ANN401  # of any peer
+def _measured(measure: str, adapter: Any, scale: float) -> dict[str, Any]:  # noqa: ANN401  # of any peer
     import measures  # noqa: PLC0415  # not to describe
     import reach  # noqa: PLC0415  # likewise
 
     known = measures.MEASURES | reach.MEASURES
-    return dict(known[measure](adapter, peer, scale))
+    return dict(known[measure](adapter, scale))
 
 
 if __name__ == "__main__":

@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import body
-from crew import Worker
 from measures import FIRST, START_LIMIT_SECS, fill, until_drained
 from peers.base import FOLDER
+from worker_process import Worker, peak_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,9 +44,9 @@ CLOSED_ATTEMPTS = 20
 UNHURRIED = Path(__file__).with_name("tasks") / "unhurried.py"
 
 
-def threads(adapter: NuvomAdapter, peer: Peer, scale: float) -> Figures:
+def threads(adapter: NuvomAdapter, scale: float) -> Figures:
     """Single calls of eight threads together, beside those of one."""
-    count = max(200, int(peer.enqueue * scale))
+    count = max(200, int(adapter.peer.enqueue * scale))
 
     def together(number: int) -> float:
         adapter.clear()
@@ -64,12 +64,12 @@ def threads(adapter: NuvomAdapter, peer: Peer, scale: float) -> Figures:
     return {"reach_enqueue_8_threads": crowd, "reach_enqueue_8_threads_over_one": crowd / alone}
 
 
-def beside_a_loop(adapter: NuvomAdapter, peer: Peer, scale: float) -> Figures:
+def beside_a_loop(adapter: NuvomAdapter, scale: float) -> Figures:
     """A drain while one slot burns in pure Python, beside the same drain alone."""
     from reach_tasks import burn  # noqa: PLC0415  # of the project that was just made
 
     def drained(*, is_burning: bool) -> float:
-        count = max(500, int(peer.drain * scale / 4))
+        count = max(500, int(adapter.peer.drain * scale / 4))
         adapter.clear()
         with Worker(adapter):
             body.clear_marks()
@@ -84,9 +84,8 @@ def beside_a_loop(adapter: NuvomAdapter, peer: Peer, scale: float) -> Figures:
     return {"reach_drain_beside_a_loop": beside, "reach_drain_beside_a_loop_ratio": beside / alone}
 
 
-def idle(adapter: NuvomAdapter, peer: Peer, scale: float) -> Figures:
+def idle(adapter: NuvomAdapter, scale: float) -> Figures:
     """Share of a core that an idle worker uses, its start and end taken off."""
-    del peer
 
     def used(secs: float) -> float:
         adapter.clear()
@@ -103,16 +102,15 @@ def idle(adapter: NuvomAdapter, peer: Peer, scale: float) -> Figures:
     return {"reach_idle_per_cent": max(0.0, 100 * (spent - base) / (long - short))}
 
 
-def memory(adapter: NuvomAdapter, peer: Peer, scale: float) -> Figures:
+def memory(adapter: NuvomAdapter, scale: float) -> Figures:
     """Peak memory of ``.map()`` with a generator, then of a worker with all that waiting."""
-    del peer
     count = int(MILLION * scale)
     adapter.clear()
-    before = _peak_bytes()
+    before = peak_bytes()
     began = time.perf_counter()
     adapter.bulk(count)
     secs = time.perf_counter() - began
-    grown = _peak_bytes() - before
+    grown = peak_bytes() - before
     with Worker(adapter) as worker:
         time.sleep(5.0)
     figures = {"reach_map_mib": grown / MIB, "reach_map_million_secs": secs / scale}
@@ -121,11 +119,10 @@ def memory(adapter: NuvomAdapter, peer: Peer, scale: float) -> Figures:
     return figures
 
 
-def flat(adapter: NuvomAdapter, peer: Peer, scale: float) -> Figures:
+def flat(adapter: NuvomAdapter, scale: float) -> Figures:
     """Claim and settle in a store of a million finished and a million waiting jobs,
     beside one of a thousand each.
     """
-    del peer
     small = _claims_and_settles(adapter, 5_000, 1_000)
     large = _claims_and_settles(adapter, int(MILLION * scale), int(MILLION * scale))
     return {
@@ -157,9 +154,9 @@ def _claims_and_settles(adapter: NuvomAdapter, waiting: int, finished: int) -> t
     return statistics.median([a for a, _ in took]), statistics.median([b for _, b in took])
 
 
-def discovery(adapter: NuvomAdapter, peer: Peer, scale: float) -> Figures:
+def discovery(adapter: NuvomAdapter, scale: float) -> Figures:
     """A scan, beside reading and parsing only the files that contain the word."""
-    del adapter, peer
+    del adapter
     folder = FOLDER / "sources"
     count = _copy_sources(folder, int(FILES * scale))
     (folder / "nuvom.toml").touch()
@@ -199,9 +196,9 @@ def _copy_sources(folder: Path, most: int) -> int:
     return count
 
 
-def help_text(adapter: NuvomAdapter, peer: Peer, scale: float) -> Figures:
+def help_text(adapter: NuvomAdapter, scale: float) -> Figures:
     """How much longer ``nuvom --help`` takes than importing what draws it."""
-    del peer, scale
+    del scale
 
     def took(command: list[str]) -> float:
         began = time.perf_counter()
@@ -217,14 +214,8 @@ def help_text(adapter: NuvomAdapter, peer: Peer, scale: float) -> Figures:
     }
 
 
-def processes(adapter: NuvomAdapter, peer: Peer, scale: float) -> Figures:
+def processes(adapter: NuvomAdapter, scale: float) -> Figures:
     """CPU-bound jobs with two processes, beside one."""
-    del peer
-    told = subprocess.run(
-        [*adapter.worker(), "--help"], check=True, capture_output=True, text=True
-    ).stdout
-    if "--processes" not in told:
-        raise RuntimeError("nuvom runworker has no --processes here")
     from reach_tasks import count_to  # noqa: PLC0415  # of the project that was just made
 
     count = max(24, int(CPU_JOBS * scale))
@@ -233,7 +224,11 @@ def processes(adapter: NuvomAdapter, peer: Peer, scale: float) -> Figures:
         adapter.clear()
         adapter.worker_options = ("--processes", str(number))
         with Worker(adapter):
-            _await(lambda: adapter.workers() == number, "not all workers came up")
+            ends_at = time.perf_counter() + AWAIT_SECS
+            while adapter.workers() != number:
+                if time.perf_counter() > ends_at:
+                    raise TimeoutError(f"{adapter.workers()} of {number} workers came up")
+                time.sleep(0.01)
             began = time.perf_counter()
             # Waited for and not counted: to look again and again takes from the second process.
             count_to.map([(CPU_JOB_STEPS,)] * count).get(timeout=AWAIT_SECS)
@@ -245,19 +240,10 @@ def processes(adapter: NuvomAdapter, peer: Peer, scale: float) -> Figures:
     return {"reach_two_processes_over_one": statistics.median([two / one for one, two in pairs])}
 
 
-def _await(is_so: Callable[[], bool], otherwise: str) -> None:
-    ends_at = time.perf_counter() + AWAIT_SECS
-    while not is_so():
-        if time.perf_counter() > ends_at:
-            raise TimeoutError(otherwise)
-        time.sleep(0.01)
-
-
-def closing(adapter: NuvomAdapter, peer: Peer, scale: float) -> Figures:
+def closing(adapter: NuvomAdapter, scale: float) -> Figures:
     """Milliseconds from the deadline of an attempt inside a call of Nuvom's until it is closed,
     for a caller who waits for it, and until its thread is free.
     """
-    del peer
     from reach_tasks import sit_in_get, sit_in_map  # noqa: PLC0415  # of the project that was just made
 
     figures: Figures = {}
@@ -288,9 +274,9 @@ def _closed(task: Any) -> tuple[float, float]:  # noqa: ANN401  # a Task
     return 1e3 * (closed_at - due_at), 1e3 * (freed_at - due_at)
 
 
-def instructions(adapter: NuvomAdapter, peer: Peer, scale: float) -> Figures:
+def instructions(adapter: NuvomAdapter, scale: float) -> Figures:
     """Machine instructions of the worker for each job: the same on a busy machine."""
-    del peer, scale
+    del scale
     if adapter.in_process:
         return {}
     counts = [_instructions(adapter, jobs) for jobs in INSTRUCTION_JOBS]
@@ -317,16 +303,7 @@ def _instructions(adapter: NuvomAdapter, jobs: int) -> int:
     raise RuntimeError("valgrind has counted nothing")
 
 
-def _peak_bytes() -> int:
-    if sys.platform == "win32":
-        raise RuntimeError("this system does not tell a process's peak")
-    import resource  # noqa: PLC0415  # not on every system
-
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-
-
-MEASURES: dict[str, Callable[[Any, Any, float], Figures]] = {
+MEASURES: dict[str, Callable[[Any, float], Figures]] = {
     "threads": threads,
     "beside_a_loop": beside_a_loop,
     "idle": idle,
@@ -340,9 +317,12 @@ MEASURES: dict[str, Callable[[Any, Any, float], Figures]] = {
 }
 
 
-def for_peer(peer: Peer) -> list[str]:
-    """Return what is measured of one row of the table."""
-    everything = [name for name in MEASURES if name != "instructions"]
-    return {"nuvom-sqlite-full": everything, "nuvom-sqlite-normal": ["threads", "idle"]}.get(
-        peer.name, []
-    )
+def is_for(peer: Peer, measure: str) -> bool:
+    """Return whether a row is measured by one of these."""
+    measured = {"instructions"} if peer.kind == "nuvom" else set()
+    name = peer.name.partition("@")[0]
+    if name == "nuvom-sqlite-full":
+        measured = set(MEASURES)
+    elif name == "nuvom-sqlite-normal":
+        measured |= {"threads", "idle"}
+    return measure in measured

@@ -4,6 +4,7 @@
     python3 dev.py bench --quick            one round of a tenth of the jobs: does it work?
     python3 dev.py bench --only nuvom,huey  peers whose name contains one of these
     python3 dev.py bench --measures drain,enqueue
+    python3 dev.py bench --against REF      this checkout beside another commit, five rounds
     python3 dev.py bench --reach            Nuvom's own limits as well (minutes)
     python3 dev.py bench --instructions     count machine instructions for each job as well
     python3 dev.py bench --publish          write the table and chart into README.md and docs/
@@ -28,19 +29,18 @@ from typing import TYPE_CHECKING, Any
 
 import chart
 import facts
+import reach
 import report
-from catalogue import PEERS
-from environments import SetupFailed, python_of
+from catalogue import PEERS, before_and_after
+from environments import SetupFailed, commit_of, python_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from catalogue import Peer
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results"
 COMPARED = ("start", "enqueue", "bulk", "drain", "pick_up", "result")
-NUVOM_ONLY = ("instructions",)
+AGAINST = ("start", "enqueue", "drain", "pick_up", "result", "idle")
 LIMIT_SECS = 900
 QUICK_SCALE = 0.1
 
@@ -73,15 +73,18 @@ def _options() -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--quick", action="store_true", help="one round, a tenth of the jobs")
-    parser.add_argument("--rounds", type=int, help="how many (default 3)")
+    parser.add_argument("--rounds", type=int, help="how many (3, with --against 5)")
     parser.add_argument("--only", default="", help="peers whose name contains one of these")
     parser.add_argument("--measures", default="", help="some of: " + ", ".join(COMPARED))
+    parser.add_argument("--against", metavar="REF", help="a commit to compare this checkout with")
     parser.add_argument("--reach", action="store_true", help="Nuvom's own limits as well")
     parser.add_argument("--instructions", action="store_true", help="count them for each job")
     parser.add_argument("--publish", action="store_true", help="write README.md and docs/")
     parser.add_argument("--kept", type=Path, help="measure nothing: show what was kept of a run")
     options = parser.parse_args()
-    options.rounds = options.rounds or (1 if options.quick else 3)
+    if options.against and options.publish:
+        parser.error("--publish writes the figures of peers, --against measures none")
+    options.rounds = options.rounds or (1 if options.quick else 5 if options.against else 3)
     options.scale = QUICK_SCALE if options.quick else 1.0
     return options
 
@@ -90,6 +93,7 @@ class Run:
     """One run: which peers take part, and what was found.
 
     Attributes:
+        rows: What is kept of each peer that takes part: its settings, its figures of each round.
         skipped: Peers that cannot run here, with the reason.
         broken: (peer, measure) that failed, with the message.
     """
@@ -97,17 +101,16 @@ class Run:
     def __init__(self, options: argparse.Namespace, folder: Path) -> None:
         self.options = options
         self.folder = folder
+        self.pythons: dict[str, Path] = {}
         self.skipped: dict[str, str] = {}
         self.broken: dict[tuple[str, str], str] = {}
-        self.described: dict[str, dict[str, Any]] = {}
-        self.figures: dict[str, list[dict[str, float]]] = {}
+        self.rows: dict[str, dict[str, Any]] = {}
         self.servers: dict[str, dict[str, str]] = {}
         self.loads: list[dict[str, float]] = []
         self.facts = facts.machine(folder)
-        words = [word for word in options.only.split(",") if word]
-        self.peers = [
-            peer for peer in PEERS if not words or any(word in peer.name for word in words)
-        ]
+        words = [word for word in options.only.split(",") if word] or [""]
+        rows = before_and_after(options.against) if options.against else PEERS
+        self.peers = [peer for peer in rows if any(word in peer.name for word in words)]
 
     def prepare(self) -> None:
         """Find out who can take part."""
@@ -117,21 +120,28 @@ class Run:
                 self.peers.remove(peer)
                 self.skipped[peer.title] = reason
                 print(f"SKIPPED: {peer.title}: {reason}", file=sys.stderr)
-        if not self.peers:
-            raise SystemExit("nobody is left to measure")
+        if not self.peers or (self.options.against and self.skipped):
+            raise SystemExit("nothing is left to measure or to compare")
+        if self.options.against:
+            self.facts["against"] = commit_of(self.options.against)
 
     def rounds(self) -> None:
-        """Run all rounds; each begins with another peer."""
+        """Run all rounds. All rows take turns at each measure, in every other round backwards:
+        what makes a machine slower for a while is shared by rows that are compared.
+        """
         for number in range(self.options.rounds):
             self.loads.append(facts.load())
             print(f"round {number + 1} of {self.options.rounds}: {self.loads[-1]}", file=sys.stderr)
-            turn = number * len(self.peers) // self.options.rounds
-            for peer in self.peers[turn:] + self.peers[:turn]:
-                self._measure(peer, number)
+            for peer in self.peers:
+                self.rows[peer.name]["rounds"].append({})
+            for measure in self._measures():
+                for peer in self.peers[:: -1 if number % 2 else 1]:
+                    if self._takes(peer, measure, number):
+                        self._measure(peer, measure)
 
     def outcome(self) -> dict[str, Any]:
         """Return everything that was found, as what is kept."""
-        done = max((len(rounds) for rounds in self.figures.values()), default=0)
+        done = len(self.loads)
         noisy = [one for one in self.loads if one.get("others_use_cores", 1) > facts.QUIET_CORES]
         return {
             "schema": "nuvom.bench/1",
@@ -141,27 +151,17 @@ class Run:
             "machine": self.facts,
             "servers": self.servers,
             "loads": self.loads,
-            "peers": [self._told(peer) for peer in self.peers],
+            "peers": [
+                {**row, "median": report.medians(row["rounds"])} for row in self.rows.values()
+            ],
             "skipped": self.skipped,
             "broken": [[*key, message] for key, message in self.broken.items()],
-        }
-
-    def _told(self, peer: Peer) -> dict[str, Any]:
-        rounds = self.figures.get(peer.name, [])
-        return {
-            "name": peer.name,
-            "title": peer.title,
-            "kind": peer.kind,
-            "server": peer.server,
-            **self.described[peer.name],
-            "median": report.medians(rounds),
-            "rounds": rounds,
         }
 
     def _cannot(self, peer: Peer) -> str | None:
         """Return why a peer cannot take part, None when it can."""
         try:
-            python_of(peer)
+            self.pythons[peer.name] = python_of(peer)
             if peer.server and peer.server not in self.servers:
                 self.servers[peer.server] = facts.server(peer.server)
         except (SetupFailed, OSError, subprocess.SubprocessError) as failure:
@@ -171,35 +171,38 @@ class Run:
         answer = self._probe(peer, "describe")
         if "error" in answer:
             return str(answer["error"])
-        self.described[peer.name] = answer["figures"]
+        known = {"name": peer.name, "title": peer.title, "kind": peer.kind, "server": peer.server}
+        self.rows[peer.name] = {**known, **answer["figures"], "rounds": []}
         return None
 
-    def _measure(self, peer: Peer, number: int) -> None:
-        rounds = self.figures.setdefault(peer.name, [])
-        rounds.append({})
-        for measure in self._measures(peer, number):
-            if (peer.name, measure) in self.broken:
-                continue
-            answer = self._probe(peer, measure)
-            if "error" in answer:
-                self.broken[peer.name, measure] = answer["error"]
-                print(f"BROKEN: {peer.title}, {measure}: {answer['error']}", file=sys.stderr)
-                continue
-            rounds[-1].update(answer["figures"])
-            told = ", ".join(f"{name} {value:,.4g}" for name, value in answer["figures"].items())
-            if told:
-                print(f"  {peer.title}: {told}", file=sys.stderr)
-
-    def _measures(self, peer: Peer, number: int) -> Sequence[str]:
-        wanted = [one for one in self.options.measures.split(",") if one]
-        chosen = wanted or list(COMPARED)
-        if peer.kind == "nuvom" and number == 0:
-            chosen += ["instructions"] * self.options.instructions
-            if self.options.reach and not wanted:
-                import reach  # noqa: PLC0415  # not for a comparison alone
-
-                chosen += reach.for_peer(peer)
+    def _measures(self) -> list[str]:
+        """Return all that any row is measured by, in order."""
+        asked = [one for one in self.options.measures.split(",") if one]
+        chosen = asked or list(AGAINST if self.options.against else COMPARED)
+        chosen += ["instructions"] * self.options.instructions
+        if self.options.reach and not asked:
+            chosen += [one for one in reach.MEASURES if one not in (*chosen, "instructions")]
         return chosen
+
+    def _takes(self, peer: Peer, measure: str, number: int) -> bool:
+        """Return whether a row takes part in a measure in this round."""
+        if (peer.name, measure) in self.broken:
+            return False
+        if measure not in reach.MEASURES:
+            return True
+        is_compared = self.options.against and measure != "instructions"
+        return (number == 0 or is_compared) and reach.is_for(peer, measure)
+
+    def _measure(self, peer: Peer, measure: str) -> None:
+        answer = self._probe(peer, measure)
+        if "error" in answer:
+            self.broken[peer.name, measure] = answer["error"]
+            print(f"BROKEN: {peer.title}, {measure}: {answer['error']}", file=sys.stderr)
+            return
+        self.rows[peer.name]["rounds"][-1].update(answer["figures"])
+        told = ", ".join(f"{name} {value:,.4g}" for name, value in answer["figures"].items())
+        if told:
+            print(f"  {peer.title}: {told}", file=sys.stderr)
 
     def _probe(self, peer: Peer, measure: str) -> dict[str, Any]:
         folder = Path(tempfile.mkdtemp(prefix=f"{peer.name}-", dir=self.folder))
@@ -210,7 +213,7 @@ class Run:
             "PYTHONPATH": str(HERE),
             "PYTHONUNBUFFERED": "1",
         }
-        command = [str(python_of(peer)), str(HERE / "probe.py"), peer.name, measure]
+        command = [str(self.pythons[peer.name]), str(HERE / "probe.py"), peer.name, measure]
         try:
             done = subprocess.run(
                 [*command, str(self.options.scale)],

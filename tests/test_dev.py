@@ -78,6 +78,7 @@ def test_newer_python_is_one_that_starts_and_is_new_enough(
     script(tmp_path, "python3", f'exec {sys.executable} "$@"')
     monkeypatch.setenv("PATH", str(tmp_path))
     assert [str(tmp_path / "python3")] == dev.newer_python()
+    assert dev.newer_python((3, 99)) is None
     script(tmp_path, "python3", "exit 1")
     assert dev.newer_python() is None
 
@@ -247,6 +248,15 @@ def test_demo_stops_when_the_tour_fails(stand: Stand) -> None:
     stand.codes = {"nuvom demo": 1}
     assert 1 == dev.main(["demo"])
     assert 1 == len(stand.commands)
+
+
+def test_comparison_of_two_checkouts_installs_no_peers(monkeypatch: pytest.MonkeyPatch) -> None:
+    place = Stand()
+    monkeypatch.setattr(verbs, "Environment", lambda folder: place)
+    assert 0 == verbs.main(["bench", "--against", "v1"])
+    assert 0 == verbs.main(["bench", "--quick"])
+    assert [False, True] == ["bench.txt" in files for files, _ in place.prepared]
+    assert place.commands[0].endswith("run.py --against v1")
 
 
 def test_docs_fails_when_a_link_is_broken(stand: Stand) -> None:
@@ -483,13 +493,13 @@ def test_environment_that_runs_this_program_is_not_pulled_from_under_it(
         place.prepare("a.txt")
 
 
-def test_python_without_venv_names_the_package_to_install(
-    place: Installer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(environment, "has_modules", lambda python, *names: False)
+@pytest.mark.skipif(os.name == "nt", reason="needs a shell script")
+def test_python_without_venv_names_the_package_to_install(place: Installer, tmp_path: Path) -> None:
+    script(tmp_path, "python", "echo 3.99")  # whatever it is asked
+    place.base = str(tmp_path / "python")
     with pytest.raises(SetupFailed, match="has no venv") as failure:
         place.prepare("a.txt")
-    assert f"sudo apt install python{RUNNING}-venv" in failure.value.fix
+    assert "sudo apt install python3.99-venv" in failure.value.fix
 
 
 def test_failure_of_venv_is_reported(place: Installer, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -211,7 +211,7 @@ def bench(options: argparse.Namespace, rest: list[str]) -> int:  # noqa: ARG001 
     if not program.exists():
         raise SetupFailed("benchmarks/run.py is missing", "Use a complete checkout.")
     files = ["build.txt", "runtime.txt"]
-    if (ROOT / "requirements" / "bench.txt").exists():
+    if not any(part.startswith("--against") for part in rest):  # then there are no peers
         files.append("bench.txt")
     place = Environment(ROOT / ".bench-venv")
     with place.ready(files, "installed"):

@@ -11,7 +11,10 @@ import signal
 import sys
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from catalogue import Peer
 
 FOLDER = Path(os.environ.get("BENCH_FOLDER", "."))
 REDIS = os.environ.get("BENCH_REDIS", "redis://127.0.0.1:6379")
@@ -29,10 +32,13 @@ class Adapter:
         worker_text: The settings of its worker, for the report.
         keeps_results: ``wait`` returns what the task returned.
         has_bulk: It can store many jobs in one call.
-        in_process: Its worker runs in the producer's process.
+        in_process: Its worker runs in the producer's process, inside ``drain_here``.
         stop_signal: What ends its worker in good order.
         sent: How many jobs were stored since ``clear``.
+        peer: Its entry in the catalogue.
     """
+
+    peer: Peer
 
     packages: tuple[str, ...] = ()
     durability = ""
@@ -85,6 +91,10 @@ class Adapter:
 
     def wait(self, handle: Any, limit_secs: float) -> Any:  # noqa: ANN401  # likewise
         """Return a job's result as soon as it is there."""
+        raise NotImplementedError
+
+    def drain_here(self, count: int) -> float:
+        """Run what ``fill`` has stored in this process; return how many seconds it took."""
         raise NotImplementedError
 
     def finished(self) -> int:

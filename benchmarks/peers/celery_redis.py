@@ -8,8 +8,7 @@ from typing import Any
 import body
 from celery import Celery
 
-from peers.base import Adapter
-from peers.redis_store import DURABILITY, JOBS_URL, RESULTS_URL, RedisStore
+from peers.redis_store import CLIENT, JOBS_URL, RESULTS_URL, RedisAdapter
 
 app = Celery("bench", broker=JOBS_URL, backend=RESULTS_URL)
 app.conf.update(
@@ -21,21 +20,11 @@ noop = app.task(name="noop")(body.noop)
 mark = app.task(name="mark")(body.mark)
 
 
-class adapter(Adapter):  # noqa: N801  # the name that probe.py looks for
+class adapter(RedisAdapter):  # noqa: N801  # the name that probe.py looks for
     """A pool of 8 threads: faster than 2 threads, than solo and than prefork."""
 
-    packages = ("celery", "kombu", "redis", "hiredis")
-    durability = DURABILITY
+    packages = ("celery", "kombu", *CLIENT)
     worker_text = "celery worker -P threads -c 8, prefetch 128, without gossip, mingle, heartbeat"
-
-    def open(self) -> None:
-        self.store = RedisStore()
-
-    def clear(self) -> None:
-        self.store.clear()
-
-    def close(self) -> None:
-        self.store.clear()
 
     def worker(self) -> list[str]:
         quiet = ["--without-gossip", "--without-mingle", "--without-heartbeat", "-l", "ERROR"]
@@ -50,6 +39,3 @@ class adapter(Adapter):  # noqa: N801  # the name that probe.py looks for
 
     def wait(self, handle: Any, limit_secs: float) -> Any:  # noqa: ANN401  # likewise
         return handle.get(timeout=limit_secs)
-
-    def finished(self) -> int:
-        return int(self.store.results.dbsize())

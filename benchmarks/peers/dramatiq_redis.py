@@ -11,8 +11,7 @@ from dramatiq.brokers.redis import RedisBroker
 from dramatiq.results import Results
 from dramatiq.results.backends.redis import RedisBackend
 
-from peers.base import Adapter
-from peers.redis_store import DURABILITY, JOBS_URL, RESULTS_URL, RedisStore
+from peers.redis_store import CLIENT, JOBS_URL, RESULTS_URL, RedisAdapter
 
 broker = RedisBroker(url=JOBS_URL)
 broker.add_middleware(Results(backend=RedisBackend(url=RESULTS_URL)))
@@ -22,21 +21,11 @@ noop = dramatiq.actor(store_results=True)(body.noop)
 mark = dramatiq.actor(store_results=True)(body.mark)
 
 
-class adapter(Adapter):  # noqa: N801  # the name that probe.py looks for
+class adapter(RedisAdapter):  # noqa: N801  # the name that probe.py looks for
     """One process; of 1, 2, 8 and 16 threads, 16 were the fastest."""
 
-    packages = ("dramatiq", "redis", "hiredis")
-    durability = DURABILITY
+    packages = ("dramatiq", *CLIENT)
     worker_text = "dramatiq --processes 1 --threads 16"
-
-    def open(self) -> None:
-        self.store = RedisStore()
-
-    def clear(self) -> None:
-        self.store.clear()
-
-    def close(self) -> None:
-        self.store.clear()
 
     def worker(self) -> list[str]:
         command = [sys.executable, "-m", "dramatiq", "peers.dramatiq_redis"]
@@ -50,6 +39,3 @@ class adapter(Adapter):  # noqa: N801  # the name that probe.py looks for
 
     def wait(self, handle: Any, limit_secs: float) -> Any:  # noqa: ANN401  # a message
         return handle.get_result(block=True, timeout=int(limit_secs * 1000))
-
-    def finished(self) -> int:
-        return self.store.result_keys()

@@ -39,7 +39,19 @@ class HonkerAdapter(Adapter):
         name = ("OFF", "NORMAL", "FULL")[level]
         self.durability = survives(f"WAL, synchronous={name}", power_cut=name == "FULL")
 
+    def bulk(self, count: int) -> None:
+        """Enqueue in one transaction."""
+        self.sent += count
+        with db.transaction() as transaction:
+            for number in range(count):
+                queue.enqueue(self.payload(number), tx=transaction)
+
+    def payload(self, number: int) -> Any:  # noqa: ANN401  # JSON
+        """Return what a no-op job is stored as."""
+        raise NotImplementedError
+
     def clear(self) -> None:
+        self.sent = 0
         with db.transaction() as transaction:
             for table in ("live", "dead", "results"):
                 transaction.execute(f"DELETE FROM _honker_{table}")  # noqa: S608  # constants
@@ -64,12 +76,8 @@ class TasksAdapter(HonkerAdapter):
     def call(self, number: int) -> Any:  # noqa: ANN401  # its handle
         return noop(number)
 
-    def bulk(self, count: int) -> None:
-        """Enqueue in one transaction, with the envelope that a call of a task makes."""
-        with db.transaction() as transaction:
-            for number in range(count):
-                task = {"task": "noop", "args": [number], "kwargs": {}}
-                queue.enqueue({"__honker_task__": task}, tx=transaction)
+    def payload(self, number: int) -> Any:  # noqa: ANN401  # JSON
+        return {"__honker_task__": {"task": "noop", "args": [number], "kwargs": {}}}
 
     def mark(self, place: int, pause_secs: float = 0.0) -> Any:  # noqa: ANN401  # its handle
         return mark(place, pause_secs)
@@ -92,17 +100,10 @@ class BatchAdapter(HonkerAdapter):
 
     def call(self, number: int) -> Any:  # noqa: ANN401  # a job's id
         self.sent += 1
-        return queue.enqueue(["noop", number])
+        return queue.enqueue(self.payload(number))
 
-    def bulk(self, count: int) -> None:
-        self.sent += count
-        with db.transaction() as transaction:
-            for number in range(count):
-                queue.enqueue(["noop", number], tx=transaction)
-
-    def clear(self) -> None:
-        super().clear()
-        self.sent = 0
+    def payload(self, number: int) -> Any:  # noqa: ANN401  # JSON
+        return ["noop", number]
 
     def mark(self, place: int, pause_secs: float = 0.0) -> Any:  # noqa: ANN401  # a job's id
         self.sent += 1

@@ -9,7 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from contextlib import closing
+from contextlib import closing, suppress
 from typing import Any
 
 from peers.base import FOLDER, Adapter, program
@@ -60,28 +60,16 @@ class adapter(Adapter):  # noqa: N801  # the name that probe.py looks for
 
     def wait(self, handle: Any, limit_secs: float) -> Any:  # noqa: ANN401  # its Job
         ends_at = time.perf_counter() + limit_secs
-        while not self._is_done(handle.id):
+        while not self.finished(" AND job_id = ?", handle.id):
             if time.perf_counter() > ends_at:
                 raise TimeoutError("no result")
             time.sleep(0.001)
 
-    def _is_done(self, job_id: str) -> bool:
-        query = "SELECT 1 FROM jobs WHERE job_id = ? AND status = 'SUCCESS'"
-        with closing(self._connect("result")) as connection:
-            try:
-                return connection.execute(query, (job_id,)).fetchone() is not None
-            except sqlite3.OperationalError:  # the worker is about to make the table
-                return False
-
-    def finished(self) -> int:
-        if not (FOLDER / ".nuvom" / "result.db").exists():
-            return 0
-        query = "SELECT count(*) FROM jobs WHERE status = 'SUCCESS'"
-        with closing(self._connect("result")) as connection:
-            try:
-                return int(connection.execute(query).fetchone()[0])
-            except sqlite3.OperationalError:  # the worker is about to make the table
-                return 0
+    def finished(self, condition: str = "", *values: str) -> int:
+        query = f"SELECT count(*) FROM jobs WHERE status = 'SUCCESS'{condition}"  # noqa: S608  # a constant
+        with suppress(sqlite3.OperationalError), closing(self._connect("result")) as connection:
+            return int(connection.execute(query, values).fetchone()[0])
+        return 0  # the worker is about to make the table
 
     def _connect(self, name: str) -> sqlite3.Connection:
         return sqlite3.connect(FOLDER / ".nuvom" / f"{name}.db", timeout=30)

@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from measures import until_drained
+
 from peers.base import FOLDER, Adapter, program, survives
 
 BACKEND = os.environ.get("NUVOM_QUEUE_BACKEND", "sqlite")
@@ -86,11 +88,11 @@ class MemoryAdapter(NuvomAdapter):
         super().open()
         self.durability = "none"
 
-    def embedded(self) -> Any:  # noqa: ANN401  # a context manager
-        """Return a worker for the block of a ``with``."""
+    def drain_here(self, count: int) -> float:
         from nuvom import local_worker  # noqa: PLC0415  # of the package under test
 
-        return local_worker(threads=4)
+        with local_worker(threads=4):
+            return until_drained(self, count)
 
 
 adapter = MemoryAdapter if BACKEND == "memory" else NuvomAdapter

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 import body
@@ -10,24 +9,12 @@ import psycopg
 from procrastinate import App, PsycopgConnector
 from psycopg.conninfo import make_conninfo
 
-from peers.base import POSTGRES, SCHEMA, Adapter, program
+from peers.base import POSTGRES, SCHEMA, Adapter, program, survives
 
 PLACE = make_conninfo(POSTGRES, options=f"-c search_path={SCHEMA}")
 app = App(connector=PsycopgConnector(conninfo=PLACE))
-
-
-@app.task(name="noop")
-async def noop(number: int) -> int:
-    """Return the argument."""
-    return number
-
-
-@app.task(name="mark")
-async def mark(place: int, pause_secs: float) -> int:
-    """Write down the time."""
-    if pause_secs:
-        await asyncio.sleep(pause_secs)
-    return body.mark(place)
+noop = app.task(name="noop")(body.noop_async)
+mark = app.task(name="mark")(body.mark_async)
 
 
 class adapter(Adapter):  # noqa: N801  # the name that probe.py looks for
@@ -48,7 +35,7 @@ class adapter(Adapter):  # noqa: N801  # the name that probe.py looks for
         }
         told = ", ".join(f"{name}={value}" for name, value in found.items())
         is_safe = found["fsync"] == "on" and found["synchronous_commit"] != "off"
-        self.durability = f"{'survives' if is_safe else 'does not survive'} a power cut ({told})"
+        self.durability = survives(told, power_cut=is_safe)
         app.open()
         app.schema_manager.apply_schema()
 

@@ -8,28 +8,21 @@ import body
 from rq import Queue
 from rq.registry import FinishedJobRegistry
 
-from peers.base import Adapter, program
-from peers.redis_store import DURABILITY, JOBS_URL, RedisStore
+from peers.base import program
+from peers.redis_store import CLIENT, JOBS_URL, RedisAdapter
 
 
-class adapter(Adapter):  # noqa: N801  # the name that probe.py looks for
+class adapter(RedisAdapter):  # noqa: N801  # the name that probe.py looks for
     """``SimpleWorker`` runs jobs in its own process; the default forks for each of them."""
 
-    packages = ("rq", "redis", "hiredis")
-    durability = DURABILITY
+    packages = ("rq", *CLIENT)
     worker_text = "rq worker -w rq.SimpleWorker"
     has_bulk = True
 
     def open(self) -> None:
-        self.store = RedisStore()
-        self.queue = Queue("bench", connection=self.store.jobs)
-        self.key = FinishedJobRegistry("bench", connection=self.store.jobs).key
-
-    def clear(self) -> None:
-        self.store.clear()
-
-    def close(self) -> None:
-        self.store.clear()
+        super().open()
+        self.queue = Queue("bench", connection=self.jobs)
+        self.key = FinishedJobRegistry("bench", connection=self.jobs).key
 
     def worker(self) -> list[str]:
         quiet = ["--quiet", "--disable-job-desc-logging"]
@@ -50,4 +43,4 @@ class adapter(Adapter):  # noqa: N801  # the name that probe.py looks for
         return result.return_value if result else None
 
     def finished(self) -> int:
-        return int(self.store.jobs.zcard(self.key))
+        return int(self.jobs.zcard(self.key))

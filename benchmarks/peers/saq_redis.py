@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 import body
 from saq import Queue
 
-from peers.base import Adapter, program
-from peers.redis_store import DURABILITY, JOBS_URL, RedisStore
+from peers.base import program
+from peers.redis_store import CLIENT, JOBS_URL, AsyncRedisAdapter
 
 queue = Queue.from_url(JOBS_URL, name="bench")
 
@@ -21,59 +20,35 @@ async def noop(_: Any, *, number: int) -> int:  # noqa: ANN401  # SAQ's context
 
 async def mark(_: Any, *, place: int, pause_secs: float) -> int:  # noqa: ANN401  # likewise
     """Write down the time."""
-    if pause_secs:
-        await asyncio.sleep(pause_secs)
-    return body.mark(place)
+    return await body.mark_async(place, pause_secs)
 
 
 settings = {"queue": queue, "functions": [noop, mark], "concurrency": 50}
 
 
-class adapter(Adapter):  # noqa: N801  # the name that probe.py looks for
-    """Everything is asynchronous: single calls are awaited one after the other.
+class adapter(AsyncRedisAdapter):  # noqa: N801  # the name that probe.py looks for
+    """A concurrency of 50 was faster than the default of 10."""
 
-    A concurrency of 50 was faster than the default of 10.
-    """
-
-    packages = ("saq", "redis", "hiredis")
-    durability = DURABILITY
+    packages = ("saq", *CLIENT)
     worker_text = "saq, concurrency 50"
 
-    def open(self) -> None:
-        self.store = RedisStore()
-        self.loop = asyncio.new_event_loop()
-
-    def clear(self) -> None:
-        self.store.clear()
-        self.sent = 0
-
     def close(self) -> None:
-        self.loop.run_until_complete(queue.disconnect())
-        self.store.clear()
+        self.run(queue.disconnect())
+        super().close()
 
     def worker(self) -> list[str]:
         return [program("saq"), "peers.saq_redis.settings", "--quiet"]
 
-    def call(self, number: int) -> Any:  # noqa: ANN401  # a job
-        self.sent += 1
-        return self.loop.run_until_complete(queue.enqueue("noop", number=number))
-
-    def calls(self, count: int) -> None:
-        async def all_of_them() -> None:
-            for number in range(count):
-                await queue.enqueue("noop", number=number)
-
-        self.loop.run_until_complete(all_of_them())
-        self.sent += count
+    def send(self, number: int) -> Any:  # noqa: ANN401  # a coroutine
+        return queue.enqueue("noop", number=number)
 
     def mark(self, place: int, pause_secs: float = 0.0) -> Any:  # noqa: ANN401  # a job
         self.sent += 1
-        call = queue.enqueue("mark", place=place, pause_secs=pause_secs)
-        return self.loop.run_until_complete(call)
+        return self.run(queue.enqueue("mark", place=place, pause_secs=pause_secs))
 
     def wait(self, handle: Any, limit_secs: float) -> Any:  # noqa: ANN401  # a job
-        self.loop.run_until_complete(handle.refresh(until_complete=limit_secs))
+        self.run(handle.refresh(until_complete=limit_secs))
         return handle.result
 
     def finished(self) -> int:
-        return self.sent - int(self.loop.run_until_complete(queue.count("incomplete")))
+        return self.sent - int(self.run(queue.count("incomplete")))

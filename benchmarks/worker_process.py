@@ -59,7 +59,7 @@ class Worker:
         trace: TracebackType | None,
     ) -> None:
         ended_early = self._process.poll() is not None and not self._is_over
-        before = _children()
+        before = _usage_of_children()
         if not ended_early:
             self._process.send_signal(self._adapter.stop_signal)
             try:
@@ -67,7 +67,7 @@ class Worker:
             except subprocess.TimeoutExpired:
                 self._process.kill()
                 self._process.wait()
-        after = _children()
+        after = _usage_of_children()
         if before is not None and after is not None:
             self.cpu_secs, self.peak_bytes = after[0] - before[0], after[1]
         if error is not None or ended_early:
@@ -83,23 +83,31 @@ class Worker:
             raise RuntimeError(f"the worker ended with {self._process.returncode}")
         self._is_over = True
 
-    @property
-    def pid(self) -> int:
-        """The process that was started."""
-        return self._process.pid
-
     def _tail(self) -> str:
         with open(self._log, encoding="utf-8", errors="replace") as log:
             lines = log.read().splitlines()[-TOLD_LINES:]
         return "\n".join(f"  worker: {line}" for line in lines)
 
 
-def _children() -> tuple[float, int] | None:
-    """Return (CPU seconds, largest peak in bytes) of all children that have ended."""
-    if sys.platform == "win32":
-        return None
-    import resource  # noqa: PLC0415  # not on every system
+if sys.platform == "win32":
 
-    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
-    unit = 1 if sys.platform == "darwin" else 1024
-    return usage.ru_utime + usage.ru_stime, usage.ru_maxrss * unit
+    def peak_bytes() -> int:
+        """Tell that it is not told here."""
+        raise RuntimeError("this system does not tell a process's peak")
+
+    def _usage_of_children() -> tuple[float, int] | None:
+        return None
+
+else:
+    import resource
+
+    _UNIT = 1 if sys.platform == "darwin" else 1024
+
+    def peak_bytes() -> int:
+        """Return the most memory that this process has held."""
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _UNIT
+
+    def _usage_of_children() -> tuple[float, int] | None:
+        """Return (CPU seconds, largest peak in bytes) of all children that have ended."""
+        usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return usage.ru_utime + usage.ru_stime, usage.ru_maxrss * _UNIT
