@@ -74,7 +74,7 @@ def beside_a_loop(adapter: NuvomAdapter, scale: float) -> Figures:
         with Worker(adapter):
             body.clear_marks()
             if is_burning:
-                burn.delay(BURN_SECS)
+                _ = burn.delay(BURN_SECS)
             fill(adapter, count)
             secs = until_drained(adapter, count)
         return count / secs

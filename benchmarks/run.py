@@ -135,9 +135,9 @@ class Run:
             for peer in self.peers:
                 self.rows[peer.name]["rounds"].append({})
             for measure in self._measures():
-                for peer in self.peers[:: -1 if number % 2 else 1]:
-                    if self._takes(peer, measure, number):
-                        self._measure(peer, measure)
+                order = self.peers[:: -1 if number % 2 else 1]
+                for peer in (one for one in order if self._takes(one, measure, number)):
+                    self._measure(peer, measure)
 
     def outcome(self) -> dict[str, Any]:
         """Return everything that was found, as what is kept."""

@@ -109,11 +109,11 @@ class Stand:
 
     def __init__(self, codes: dict[str, int] | None = None) -> None:
         self.codes = codes or {}
-        self.task: list[tuple[list[str], str]] = []
+        self.prepared: list[tuple[list[str], str]] = []
         self.commands: list[str] = []
 
     def ready(self, files: list[str], package: str) -> Any:
-        self.task.append((files, package))
+        self.prepared.append((files, package))
         return open(os.devnull, encoding="utf-8")  # any context manager
 
     def variables(self) -> dict[str, str]:
@@ -137,7 +137,7 @@ def test_test_hands_paths_and_pytest_options_on(stand: Stand, tmp_path: Path) ->
     assert 0 == dev.main(["test", "test_x.py::test_a", "-k", "a or b", "--slow", "-x"])
     named = f"{tmp_path / 'test_x.py'}::test_a"
     assert [f"-m pytest {named} -k a or b -x --slow"] == stand.commands
-    assert [(["build.txt", "test.txt"], "editable")] == stand.task
+    assert [(["build.txt", "test.txt"], "editable")] == stand.prepared
 
 
 def test_slow_tier_measures_once_all_else_is_done(stand: Stand) -> None:
@@ -237,7 +237,7 @@ def test_demo_runs_the_tour_and_then_the_example_on_an_installed_copy(
     stand: Stand, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert 0 == dev.main(["demo"])
-    assert [(["build.txt", "runtime.txt"], "installed")] == stand.task
+    assert [(["build.txt", "runtime.txt"], "installed")] == stand.prepared
     tour, example = stand.commands
     assert tour == str(Path("bin") / "nuvom demo")
     assert example.endswith(str(Path("examples") / "checksums" / "run.py"))
