@@ -11,17 +11,22 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from nuvom.config.settings import Settings
 from nuvom.core.clock import SYSTEM_CLOCK, Clock
-from nuvom.core.record import JobRecord, JobSnapshot, JobStatus, StoredError
-from nuvom.queue_backends.sqlite.control import delete_any, delete_final
-from nuvom.queue_backends.sqlite.reads import ReadingPart
-from nuvom.queue_backends.sqlite.schema import CODES, NEXT_SEQ, encode_error
-from nuvom.queue_backends.sqlite.store import Store
+from nuvom.core.record import JobRecord, JobStatus, StoredError
+from nuvom.queue_backends.sqlite.reads import read_job
+from nuvom.queue_backends.sqlite.rows import remove
+from nuvom.queue_backends.sqlite.schema import (
+    CODES,
+    NEXT_SEQ,
+    SNAPSHOT_WITH_RESULT,
+    encode_error,
+    snapshot,
+)
+from nuvom.queue_backends.sqlite.store import SQLiteStore
 from nuvom.result_backends.base import BaseResultBackend
 from nuvom.result_backends.full import as_full, as_stored_error
 from nuvom.serialization.msgpack_codec import MsgpackCodec
 
 if TYPE_CHECKING:
-    import sqlite3
     from collections.abc import Iterator
 
     from nuvom.core.clock import Waitable
@@ -33,14 +38,13 @@ _KEEP = f"""INSERT INTO jobs (seq, id, status, queue, priority, task, created_at
     VALUES ({NEXT_SEQ}, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)
     ON CONFLICT (id) DO UPDATE SET status = ?2, attempt = max(attempt, ?8),
         lease_epoch = max(lease_epoch, ?9), result = ?12, error = ?13, finished_at = ?14
-    WHERE ?15 OR jobs.status NOT IN (2, 3, 4, 5) OR jobs.lease_epoch < ?9"""  # noqa: S608  # constants only
+    WHERE ?15 OR jobs.status NOT IN (2, 3, 4, 5) OR jobs.lease_epoch < ?9"""
 _RECORD = f"""INSERT INTO jobs (seq, id, status, queue, priority, task, created_at, run_at,
         attempt, lease_epoch, keep_secs, record)
     VALUES ({NEXT_SEQ}, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)
     ON CONFLICT (id) DO UPDATE SET status = ?2, run_at = ?7, attempt = ?8
-    WHERE jobs.status NOT IN (2, 3, 4, 5)"""  # noqa: S608  # constants only
-_SEQ = "SELECT seq FROM jobs WHERE id = ?1"
-_ALL = "SELECT id FROM jobs ORDER BY seq DESC"
+    WHERE jobs.status NOT IN (2, 3, 4, 5)"""
+_ALL = f"{SNAPSHOT_WITH_RESULT} ORDER BY j.seq DESC"
 
 
 class SQLiteResultBackend(BaseResultBackend):
@@ -51,14 +55,14 @@ class SQLiteResultBackend(BaseResultBackend):
     def __init__(self, settings: Settings | None = None, *, clock: Clock = SYSTEM_CLOCK) -> None:
         settings = settings or Settings()
         setting = "sqlite_result_path" if settings.sqlite_result_path else "sqlite_path"
-        self.store = Store(settings.result_db_path, settings, clock, setting=setting)
+        self.store = SQLiteStore(settings.result_db_path, settings, clock, setting=setting)
         self._codec = MsgpackCodec()
         self._is_guest = False
 
     def joins(self, queue: BaseJobQueue) -> bool:
         """Share the queue's store when it is the same file; see the contract."""
         store = getattr(queue, "store", None)
-        if isinstance(store, Store) and store.db.path == self.store.db.path:
+        if isinstance(store, SQLiteStore) and store.db.path == self.store.db.path:
             self.store = store
             self._is_guest = True
         return self._is_guest
@@ -82,25 +86,24 @@ class SQLiteResultBackend(BaseResultBackend):
 
     def get_result(self, job_id: str) -> Any:
         """Return what the task returned, or None; a user's class is ``Shaped``."""
-        kept = self._snapshot(job_id)
+        kept = read_job(self.store.db, job_id)
         if kept is None or kept.result is None:
             return None
         return self._codec.decode_value(kept.result, shaped=True)
 
     def get_error(self, job_id: str) -> StoredError | None:
         """Return why the job failed, or None."""
-        kept = self._snapshot(job_id)
+        kept = read_job(self.store.db, job_id)
         return None if kept is None else kept.error
 
     def get_full(self, job_id: str) -> dict[str, Any] | None:
         """Return all that is kept of a job, or None."""
-        kept = self._snapshot(job_id)
+        kept = read_job(self.store.db, job_id)
         return None if kept is None else as_full(kept, self._codec)
 
     def list_jobs(self) -> list[dict[str, Any]]:
         """Return all jobs, newest first."""
-        found = (self.get_full(job_id) for (job_id,) in self.store.db.read(_ALL))
-        return [full for full in found if full is not None]
+        return [as_full(snapshot(row), self._codec) for row in self.store.db.read(_ALL)]
 
     def set_record(self, record: JobRecord) -> None:
         """Keep a job that has no outcome yet; see the contract."""
@@ -109,22 +112,14 @@ class SQLiteResultBackend(BaseResultBackend):
 
     def forget(self, job_id: str) -> bool:
         """Remove what is kept of a job; False when there was nothing."""
-
-        def remove(connection: sqlite3.Connection) -> bool:
-            row = connection.execute(_SEQ, (job_id,)).fetchone()
-            return row is not None and self._remove(connection, row[0]) > 0
-
-        return self.store.db.transaction(remove)
-
-    def _remove(self, connection: sqlite3.Connection, seq: int) -> int:
         # In the queue's file a job that has not ended is no result, and stays.
-        remove = delete_final if self._is_guest else delete_any
-        return remove(connection, [seq])
+        where = "id = ?1 AND status IN (2, 3, 4, 5)" if self._is_guest else "id = ?1"
+        return self.store.db.transaction(lambda one: remove(one, where, (job_id,)) > 0)
 
     @contextmanager
     def waiter(self) -> Iterator[Waitable | None]:
-        """Give a bell that rings when results arrive; see the contract."""
-        with self.store.bell.waiter() as waiter:
+        """Give what is woken when results arrive; see the contract."""
+        with self.store.wakeup.waiter() as waiter:
             yield waiter
 
     def start(self) -> None:
@@ -135,9 +130,6 @@ class SQLiteResultBackend(BaseResultBackend):
         """Close the file, unless it is the queue's."""
         if not self._is_guest:
             self.store.close()
-
-    def _snapshot(self, job_id: str) -> JobSnapshot | None:
-        return _Reader(self.store).get(job_id)
 
     def _keep(
         self,
@@ -156,22 +148,13 @@ class SQLiteResultBackend(BaseResultBackend):
             self.store.clock.now(),
             record is None,
         )
-
-        def keep(connection: sqlite3.Connection) -> bool:
-            return connection.execute(_KEEP, row).rowcount > 0
-
-        was_kept = self.store.db.write(keep)
-        self.store.bell.notify_all("result")
+        was_kept = self.store.db.write(lambda one: one.execute(_KEEP, row).rowcount > 0)
+        self.store.wakeup.notify_all("result")
         return was_kept
 
     def _known(self, job_id: str) -> JobRecord:
-        kept = self._snapshot(job_id)
+        kept = read_job(self.store.db, job_id)
         return JobRecord(job_id, "") if kept is None else kept.record
-
-
-class _Reader(ReadingPart):
-    def __init__(self, store: Store) -> None:
-        self.store = store
 
 
 def _row(job_id: str, record: JobRecord, status: JobStatus) -> tuple[Any, ...]:

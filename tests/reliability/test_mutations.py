@@ -39,21 +39,21 @@ class Mutation:
 
 MUTATIONS = {
     "epoch predicate": Mutation(
-        "queue_backends/sqlite/settlement.py",
+        "queue_backends/sqlite/hot.py",
         "AND jobs.lease_epoch = done.column2 AND",
         "AND done.column2 > 0 AND",
         "tests/unit/sqlite/test_settling.py::test_bulk_leaves_alone_what_another_worker_runs_by_now",
     ),
     "epoch predicate of single successes": Mutation(
-        "queue_backends/sqlite/settlement.py",
+        "queue_backends/sqlite/hot.py",
         "lease_until = NULL\n    WHERE seq = ?1 AND lease_epoch = ?2 AND status = 1",
         "lease_until = NULL\n    WHERE seq = ?1 AND ?2 > 0 AND status = 1",
         f"{LAWS}::test_a_late_worker_cannot_settle_anothers_attempt",
     ),
     "epoch predicate of mixed batches": Mutation(
-        "queue_backends/sqlite/settlement.py",
-        "ELSE unique_key END\n    WHERE seq = ?1 AND lease_epoch = ?2 AND status = 1",
-        "ELSE unique_key END\n    WHERE seq = ?1 AND ?2 > 0 AND status = 1",
+        "queue_backends/sqlite/rows.py",
+        "WHERE seq = :seq AND lease_epoch = :old_epoch AND",
+        "WHERE seq = :seq AND :old_epoch > 0 AND",
         f"{LAWS}::test_a_late_worker_cannot_settle_anothers_attempt",
     ),
     "immediate transaction": Mutation(
@@ -83,7 +83,7 @@ MUTATIONS = {
     ),
     "start mark of the slot file": Mutation(
         "queue_backends/sqlite/queue.py",
-        "            presence.map[index * SLOT_BYTES + STATE_AT] = STARTED",
+        "            lock.map[index * SLOT_BYTES + STATE_AT] = STARTED",
         "            pass",
         f"{LAWS}::test_a_lost_start_is_charged",
     ),

@@ -18,7 +18,7 @@ from nuvom.host import crashpoint
 from nuvom.inspection import Inspector
 from nuvom.queue_backends.sqlite import SQLiteJobQueue, checkpoint
 from nuvom.queue_backends.sqlite.checkpoint import has_reset_race
-from nuvom.queue_backends.sqlite.queue import CLAIM_UNDER_PRESSURE
+from nuvom.queue_backends.sqlite.queue import _CLAIM_UNDER_PRESSURE
 from nuvom.testing.builders import make_job
 from nuvom.worker import Worker
 from tests.engine import LIMIT_SECS
@@ -67,7 +67,7 @@ def test_f14_a_log_behind_a_foreign_snapshot_is_told_of_and_grows_slower(
         assert log_bytes(path) > 9 * MIB
         assert slept
         assert max(slept) > 2 * min(slept)
-        assert len(queue.claim(1000, "worker")) == CLAIM_UNDER_PRESSURE
+        assert len(queue.claim(1000, "worker")) == _CLAIM_UNDER_PRESSURE
     told = [
         record for record in caplog.records if getattr(record, "event", "") == "storage.log_long"
     ]

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from nuvom.queue_backends.sqlite import SQLiteJobQueue
-from nuvom.queue_backends.sqlite.store import Store
+from nuvom.queue_backends.sqlite.store import SQLiteStore
 from nuvom.testing import make_job, make_settlement
 from nuvom.worker import Worker
 from tests.engine import Engine, make_runtime, wait_until
@@ -68,7 +68,7 @@ class Statements:
 
 
 @contextmanager
-def watched(store: Store) -> Iterator[Statements]:
+def watched(store: SQLiteStore) -> Iterator[Statements]:
     """Watch all connections that the store has open."""
     statements = Statements()
     store.db.open()

@@ -177,18 +177,15 @@ class Checkpointer:
 
     def slows_down(self) -> bool:
         """Wait where the log is too long, the longer it is the more; return whether it is."""
-        if not self._is_too_long():
+        if not self.is_held_up or self.log_bytes < SLOW_BYTES:
             return False
         self.after_commit(looks=True)
-        if not self._is_too_long():
+        if not self.is_held_up or self.log_bytes < SLOW_BYTES:
             return False
         self._warn()
         share = (self.log_bytes - SLOW_BYTES) / (FULL_BYTES - SLOW_BYTES)
         self._clock.sleep(_LEAST_SECS + _MOST_SECS * min(1.0, share) ** 2)
         return True
-
-    def _is_too_long(self) -> bool:
-        return self.is_held_up and self.log_bytes >= SLOW_BYTES
 
     def _warn(self) -> None:
         now = self._clock.monotonic()

@@ -48,7 +48,7 @@ _INSERT_BATCH = f"""INSERT INTO jobs
         (seq, id, status, queue, priority, task, created_at, run_at, keep_secs, record)
     SELECT ?11 + key, CAST(substr(?2, {_PLACE} + ?10, 36) AS TEXT), ?3, ?4, ?5, ?6, ?7, ?8, ?9,
         substr(?2, {_PLACE}, {_SIZE})
-    FROM json_each(?1) WHERE true ON CONFLICT DO NOTHING"""  # noqa: S608  # constants only
+    FROM json_each(?1) WHERE true ON CONFLICT DO NOTHING"""
 _NEXT_SEQ = f"SELECT {NEXT_SEQ}"  # within an INSERT of many it would have the rows copied first
 _INSERT_PAYLOAD = "INSERT INTO payloads (seq, record) VALUES (?, ?)"
 FREE_KEY = """UPDATE jobs SET unique_key = NULL WHERE task = ?1 AND unique_key = ?2
@@ -56,7 +56,7 @@ FREE_KEY = """UPDATE jobs SET unique_key = NULL WHERE task = ?1 AND unique_key =
 _KEY_HOLDER = """SELECT id FROM jobs WHERE task = ?1 AND unique_key = ?2
     AND NOT EXISTS (SELECT 1 FROM jobs WHERE id = ?3)"""
 _OF_QUEUE = each_status("SELECT 1 FROM jobs WHERE status = {status} AND queue = ?1", 0, 7, 8)
-_WAITING = f"SELECT count(*) FROM ({_OF_QUEUE} LIMIT ?2)"  # noqa: S608  # constants only
+_WAITING = f"SELECT count(*) FROM ({_OF_QUEUE} LIMIT ?2)"
 
 
 @cache
@@ -64,7 +64,7 @@ def _insert_of(width: int) -> str:
     """Return the statement for one row of the first ``width`` columns."""
     columns, values = (*_COLUMNS, *_RARE_COLUMNS)[:width], ", ".join("?" * width)
     return f"""INSERT INTO jobs (seq, {", ".join(columns)}) VALUES ({NEXT_SEQ}, {values})
-        ON CONFLICT DO NOTHING"""  # noqa: S608  # constants only
+        ON CONFLICT DO NOTHING"""
 
 
 @cache
@@ -76,7 +76,7 @@ def _insert_together(size: int, width: int) -> str:
     return f"""INSERT INTO jobs (seq, {", ".join(columns)})
         SELECT first.seq + column1, {", ".join(values)}
         FROM (SELECT {NEXT_SEQ} AS seq) AS first, (VALUES {", ".join(rows)}) WHERE true
-        ON CONFLICT DO NOTHING"""  # noqa: S608  # constants only
+        ON CONFLICT DO NOTHING"""
 
 
 class Inserter:
@@ -96,8 +96,12 @@ class Inserter:
 
         Returns: for each, None or the id of the job that holds its unique key.
         """
-        together = self._together(jobs) if len(jobs) <= _TOGETHER else None
-        if together is not None:
+        if len(jobs) == 1 and self._is_plain(jobs[0]):
+            row = self._row(jobs[0])
+            if row[_RECORD] is not None:
+                self._db.insert(_insert_of(len(row)), row)
+                return [None]
+        elif len(jobs) <= _TOGETHER and (together := self._together(jobs)) is not None:
             self._db.insert(*together)
             return [None] * len(jobs)
         return self._db.transaction(lambda connection: self._insert_each(connection, jobs))
@@ -130,11 +134,8 @@ class Inserter:
         for job in jobs:
             self._insert_one(connection, job)
 
-    def _together(self, jobs: list[JobRecord]) -> tuple[str, list[Any] | tuple[Any, ...]] | None:
+    def _together(self, jobs: list[JobRecord]) -> tuple[str, list[Any]] | None:
         """Return one statement that stores all of ``jobs``, or None where it takes several."""
-        if len(jobs) == 1:
-            row = self._row(jobs[0]) if self._is_plain(jobs[0]) else None
-            return None if row is None or row[_RECORD] is None else (_insert_of(len(row)), row)
         if not all(map(self._is_plain, jobs)):
             return None
         rows = [self._row(job) for job in jobs]

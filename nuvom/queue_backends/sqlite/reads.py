@@ -9,58 +9,60 @@ from nuvom.core.record import Attempt, JobSnapshot, JobStatus, StoredError
 from nuvom.core.views import ErrorGroup, QueueStats
 from nuvom.queue_backends.sqlite.schema import (
     CODES,
-    SNAPSHOT_COLUMNS,
-    SNAPSHOT_FROM,
+    SNAPSHOT,
+    SNAPSHOT_WITH_RESULT,
     STATUS,
-    SUCCESS,
     decode_error,
     each_status,
     snapshot,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
 
-    from nuvom.queue_backends.sqlite.store import Store
+    from nuvom.queue_backends.sqlite.connection import Database
+    from nuvom.queue_backends.sqlite.store import SQLiteStore
 
-_ONE = f"SELECT {SNAPSHOT_COLUMNS}, j.result {SNAPSHOT_FROM} WHERE j.id = ?"  # constants only
+_ONE = f"{SNAPSHOT_WITH_RESULT} WHERE j.id = ?1"
 # Where that job was removed since, ids decide: those of this package sort by when they were made.
 _BEFORE = "(SELECT seq FROM jobs WHERE id = ?1)"
-_PAGE = f"""SELECT {SNAPSHOT_COLUMNS} {SNAPSHOT_FROM}
+_PAGE = f"""{SNAPSHOT}
     WHERE j.seq < coalesce({_BEFORE}, 9223372036854775807)
     AND (?1 IS NULL OR {_BEFORE} IS NOT NULL OR j.id < ?1)
-    {{where}} ORDER BY j.seq DESC LIMIT ?2"""  # constants only
+    AND (?3 = '[]' OR j.status IN (SELECT value FROM json_each(?3)))
+    AND (?4 IS NULL OR j.queue = ?4) AND (?5 IS NULL OR j.task = ?5)
+    ORDER BY j.seq DESC LIMIT ?2"""
 _FIND = """SELECT id FROM jobs WHERE ?1 = '' OR substr(id, -length(?1)) = ?1
     ORDER BY seq DESC LIMIT ?2"""
 _ATTEMPTS = """SELECT number, outcome, lease_epoch, worker, started_at, finished_at, error
-    FROM attempts WHERE seq = (SELECT seq FROM jobs WHERE id = ?) ORDER BY rowid"""
-# A success keeps no row of its own in attempts: the job's row tells it.
+    FROM attempts WHERE seq = (SELECT seq FROM jobs WHERE id = ?1) ORDER BY rowid"""
 _COUNTS = """SELECT queue, CASE WHEN status = 7 AND run_at <= ?1 THEN 0 ELSE status END AS code,
     attempt > 0 AS has_run, count(*), min(max(created_at, run_at))
     FROM jobs GROUP BY queue, code, has_run"""
 _GROUPS = """SELECT error_fp, max(seq), count(*), min(finished_at), max(finished_at) FROM jobs
-    WHERE error_fp IS NOT NULL GROUP BY error_fp ORDER BY max(finished_at) DESC LIMIT ?"""
-_GROUP_HEAD = "SELECT id, task, error, status FROM jobs WHERE seq = ?"
-_GROUP_IDS = "SELECT id FROM jobs WHERE error_fp = ? ORDER BY seq DESC"
-_PARKED = "SELECT task, count(*) FROM jobs WHERE status = 6 GROUP BY task ORDER BY task"
+    WHERE error_fp IS NOT NULL GROUP BY error_fp ORDER BY max(finished_at) DESC LIMIT ?1"""
+_GROUP_HEAD = "SELECT id, task, error, status FROM jobs WHERE seq = ?1"
+_GROUP_IDS = "SELECT id FROM jobs WHERE error_fp = ?1 ORDER BY seq DESC"
+_PARKED_TASKS = "SELECT task, count(*) FROM jobs WHERE status = 6 GROUP BY task ORDER BY task"
+_PARKED = f"""{SNAPSHOT} WHERE j.status = 6
+    AND j.task IN (SELECT value FROM json_each(?1)) LIMIT ?2"""
 _WAITING = each_status("SELECT count(*) FROM jobs WHERE status = {status}", 0, 7, 8)
 _HAS_READY = f"""{each_status("SELECT 1 FROM jobs WHERE status = {status}", 0, 8)}
-    UNION ALL SELECT 1 FROM jobs WHERE status = 7 AND run_at <= ?1 LIMIT 1"""  # noqa: S608  # constants only
-_FIELDS = {
-    JobStatus.RUNNING: "running",
-    JobStatus.SUCCESS: "success",
-    JobStatus.FAILED: "failed",
-    JobStatus.DEAD: "dead",
-    JobStatus.CANCELLED: "cancelled",
-    JobStatus.PARKED: "parked",
-}
-_READY_CODES = (0, 8)
+    UNION ALL SELECT 1 FROM jobs WHERE status = 7 AND run_at <= ?1 LIMIT 1"""
+_NEXT_DUE = "SELECT min(run_at) FROM jobs WHERE status = 7 AND run_at > ?1"
+_READY_CODES = CODES[JobStatus.PENDING][0], CODES[JobStatus.PENDING][-1]
 
 
-class ReadingPart:
+def read_job(db: Database, job_id: str) -> JobSnapshot | None:
+    """Return one job with its result, or None."""
+    row = db.read_one(_ONE, (job_id,))
+    return None if row is None else snapshot(row)
+
+
+class RowReads:
     """The methods of the queue that only read."""
 
-    store: Store
+    store: SQLiteStore
 
     def qsize(self) -> int:
         """Return how many jobs are PENDING."""
@@ -68,10 +70,7 @@ class ReadingPart:
 
     def get(self, job_id: str) -> JobSnapshot | None:
         """Return one job with its result, or None."""
-        row = self.store.db.read_one(_ONE, (job_id,))
-        if row is None:
-            return None
-        return snapshot(row, row[-1] if row[1] == SUCCESS else None)
+        return read_job(self.store.db, job_id)
 
     def find_ids(self, suffix: str, limit: int = 6) -> list[str]:
         """Return ids that end in ``suffix``, newest first."""
@@ -87,35 +86,26 @@ class ReadingPart:
         limit: int = 100,
     ) -> list[JobSnapshot]:
         """Return jobs, newest first, without their results; see the contract."""
-        codes = [code for status in statuses for code in CODES[status]]
-        where, parameters = "", [before, limit]
-        for clause, value in (
-            ("AND j.status IN (SELECT value FROM json_each(?))", json.dumps(codes)),
-            ("AND j.queue = ?", queue),
-            ("AND j.task = ?", task),
-        ):
-            if value not in (None, "[]"):
-                where += f" {clause.replace('?', f'?{len(parameters) + 1}')}"
-                parameters.append(value)
-        return [snapshot(row) for row in self.store.db.read(_PAGE.format(where=where), parameters)]
+        codes = json.dumps([code for status in statuses for code in CODES[status]])
+        rows = self.store.db.read(_PAGE, (before, limit, codes, queue, task))
+        return [snapshot(row) for row in rows]
 
-    def attempts(self, job_id: str) -> list[Attempt]:
-        """Return the closed attempts that are kept, and the success; oldest first."""
-        found = [_attempt(row) for row in self.store.db.read(_ATTEMPTS, (job_id,))]
-        kept = self.get(job_id)
-        if kept is not None and kept.status is JobStatus.SUCCESS:
-            found.append(
-                Attempt(
-                    number=kept.record.attempt,
-                    outcome="success" if kept.error is None else "timeout",  # that is ignored
-                    lease_epoch=kept.record.lease_epoch,
-                    worker=kept.worker,
-                    started_at=kept.started_at,
-                    finished_at=kept.finished_at,
-                    error=kept.error,
-                )
+    def closed_attempts(self, job_id: str) -> list[Attempt]:
+        """Return the attempts that changes have closed, oldest first."""
+        return [
+            Attempt(
+                number=number,
+                outcome=outcome,
+                lease_epoch=epoch,
+                worker=worker,
+                started_at=started_at,
+                finished_at=finished_at,
+                error=decode_error(error),
             )
-        return found
+            for number, outcome, epoch, worker, started_at, finished_at, error in (
+                self.store.db.read(_ATTEMPTS, (job_id,))
+            )
+        ]
 
     def stats(self) -> list[QueueStats]:
         """Return counts for each queue, by name.
@@ -123,17 +113,15 @@ class ReadingPart:
         Reads every row once; a worker never calls it.
         """
         counts: dict[str, dict[str, Any]] = {}
-        for queue, code, has_run, count, oldest in self.store.db.read(
-            _COUNTS, (self.store.clock.now(),)
-        ):
+        rows = self.store.db.read(_COUNTS, (self.store.clock.now(),))
+        for queue, code, has_run, count, oldest in rows:
             fields = counts.setdefault(queue, {})
-            name = _FIELDS.get(STATUS[code])
-            if name is None:
-                is_ready = code in _READY_CODES
-                name = "ready" if is_ready else "retrying" if has_run else "scheduled"
-                if is_ready:
-                    known = fields.get("oldest_ready_at")
-                    fields["oldest_ready_at"] = oldest if known is None else min(known, oldest)
+            name = STATUS[code].lower()
+            if code in _READY_CODES:
+                name = "ready"
+                fields["oldest_ready_at"] = min(fields.get("oldest_ready_at", oldest), oldest)
+            elif name == "pending":
+                name = "retrying" if has_run else "scheduled"
             fields[name] = fields.get(name, 0) + count
         for queue, by in self.store.db.read("SELECT name, paused_by FROM queues"):
             counts.setdefault(queue, {})["paused_by"] = by
@@ -146,17 +134,18 @@ class ReadingPart:
             head = self.store.db.read_one(_GROUP_HEAD, (seq,))
             if head is None:  # pruned meanwhile
                 continue
-            error = decode_error(head[2]) or StoredError(STATUS[head[3]], "")
+            job_id, task, data, code = head
+            error = decode_error(data) or StoredError(STATUS[code], "")
             groups.append(
                 ErrorGroup(
                     fingerprint=fingerprint,
-                    func_name=head[1],
+                    func_name=task,
                     type=error.type,
                     message=error.message,
                     count=count,
                     first_at=first or 0.0,
                     last_at=last or 0.0,
-                    example_id=head[0],
+                    example_id=job_id,
                 )
             )
         return groups
@@ -168,20 +157,18 @@ class ReadingPart:
     @property
     def parked_tasks(self) -> dict[str, int]:
         """Names of tasks that jobs are PARKED for, with their number."""
-        return {str(task): int(count) for task, count in self.store.db.read(_PARKED)}
+        return {str(task): int(count) for task, count in self.store.db.read(_PARKED_TASKS)}
+
+    def parked(self, tasks: Collection[str], limit: int) -> list[JobSnapshot]:
+        """Return PARKED jobs of ``tasks``, at most ``limit``."""
+        rows = self.store.db.read(_PARKED, (json.dumps(sorted(tasks)), limit))
+        return [snapshot(row) for row in rows]
+
+    def next_due_secs(self) -> float | None:
+        """Return seconds until a scheduled job is due, None when there is none."""
+        now = self.store.clock.now()
+        row = self.store.db.read_one(_NEXT_DUE, (now,))
+        return None if row is None or row[0] is None else float(row[0]) - now
 
     def _has_ready(self) -> bool:
         return self.store.db.read_one(_HAS_READY, (self.store.clock.now(),)) is not None
-
-
-def _attempt(row: tuple[Any, ...]) -> Attempt:
-    number, outcome, epoch, worker, started_at, finished_at, error = row
-    return Attempt(
-        number=number,
-        outcome=outcome,
-        lease_epoch=epoch,
-        worker=worker,
-        started_at=started_at,
-        finished_at=finished_at,
-        error=decode_error(error),
-    )

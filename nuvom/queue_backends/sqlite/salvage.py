@@ -138,8 +138,7 @@ def _copy(old: sqlite3.Connection, new: sqlite3.Connection) -> Salvaged:
         spent = old.execute("SELECT max(seq) FROM spent").fetchone()[0] or 0
     new.execute(_SPENT, (spent,))
     jobs, attempts = (
-        new.execute(f"SELECT count(*) FROM {table}").fetchone()[0]  # noqa: S608  # two constants
-        for table in ("jobs", "attempts")
+        new.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for table in ("jobs", "attempts")
     )
     new.execute("COMMIT")
     lost = unread + halves
@@ -153,7 +152,7 @@ def _copy_table(old: sqlite3.Connection, new: sqlite3.Connection, table: str) ->
     known = _columns(old, table)
     columns = [name for name in _columns(new, table) if name in known]
     names, marks = ", ".join(columns), ", ".join("?" * len(columns))
-    insert = f"INSERT OR IGNORE INTO {table} (rowid, {names}) VALUES (?, {marks})"  # noqa: S608  # our own names
+    insert = f"INSERT OR IGNORE INTO {table} (rowid, {names}) VALUES (?, {marks})"
     reader = _Reader(old, table, names)
     refused = 0
     for row in reader.rows():
@@ -224,7 +223,7 @@ class _Reader:
     def _run(self, low: int, high: int | None, order: str) -> Iterator[tuple[Any, ...]]:
         """Yield rows between two numbers until one cannot be read; then ``_has_failed`` is set."""
         query = (
-            f"SELECT rowid, {self._columns} FROM {self._table} NOT INDEXED "  # noqa: S608  # our own names
+            f"SELECT rowid, {self._columns} FROM {self._table} NOT INDEXED "
             f"WHERE rowid > ?1 AND (?2 IS NULL OR rowid < ?2) ORDER BY rowid {order}"
         )
         self._has_failed = False

@@ -124,6 +124,14 @@ _VERSION_1 = (
 MIGRATIONS: tuple[tuple[str, ...], ...] = (_VERSION_1,)
 """Statements that lead from each version to the next; the last version is ours."""
 
+# From when a result with a lifetime of its own may have expired. It is made of columns that never
+# change, so that neither claim nor settlement has to look at it. Older versions need not know of
+# it: SQLite itself keeps an index up. In a new file it comes last, so that each table has its first
+# page at the same place in all files: see salvage.py.
+_EXPIRING = """CREATE INDEX IF NOT EXISTS jobs_expiring ON jobs (created_at + keep_secs)
+    WHERE keep_secs IS NOT NULL"""
+_IS_COMPLETE = "SELECT 1 FROM sqlite_schema WHERE name = 'jobs_expiring'"
+
 
 def refuse_foreign(connection: sqlite3.Connection, where: object) -> bool:
     """Return whether the database is of our version; change nothing, not even its mode.
@@ -132,7 +140,8 @@ def refuse_foreign(connection: sqlite3.Connection, where: object) -> bool:
     """
     connection.execute("BEGIN")  # one snapshot: another process may just be making the tables
     try:
-        return _check(connection, where) == len(MIGRATIONS)
+        is_current = _check(connection, where) == len(MIGRATIONS)
+        return is_current and connection.execute(_IS_COMPLETE).fetchone() is not None
     finally:
         connection.execute("ROLLBACK")
 
@@ -147,6 +156,7 @@ def prepare(connection: sqlite3.Connection, where: object) -> None:
         for statements in MIGRATIONS[_check(connection, where) :]:
             for statement in statements:
                 connection.execute(statement)
+        connection.execute(_EXPIRING)
         connection.execute(f"PRAGMA application_id = {APPLICATION_ID:d}")
         connection.execute(f"PRAGMA user_version = {len(MIGRATIONS):d}")
         connection.execute("COMMIT")
@@ -180,12 +190,17 @@ def _check(connection: sqlite3.Connection, where: object) -> int:
 # ---- rows and records ------------------------------------------------------------------------
 
 # What a snapshot is made of, in this order. ``payloads`` is joined for large records.
-SNAPSHOT_COLUMNS = (
-    "j.seq, j.status, j.run_at, j.attempt, j.deliveries, j.lease_epoch, j.suspect, j.owner, "
-    "j.started_at, j.finished_at, j.progress, coalesce(j.record, p.record), j.error, "
-    "j.id, j.task, j.queue, j.priority, j.created_at"
-)
-SNAPSHOT_FROM = "FROM jobs j LEFT JOIN payloads p ON p.seq = j.seq"
+_SNAPSHOT = """SELECT j.seq, j.status, j.run_at, j.attempt, j.deliveries, j.lease_epoch, j.suspect,
+    j.owner, j.started_at, j.finished_at, j.progress, coalesce(j.record, p.record), j.error,
+    j.id, j.task, j.queue, j.priority, j.created_at, {result}
+    FROM jobs j LEFT JOIN payloads p ON p.seq = j.seq"""
+SNAPSHOT = _SNAPSHOT.format(result="NULL")
+"""Reads rows for ``snapshot``, without their results."""
+
+SNAPSHOT_WITH_RESULT = _SNAPSHOT.format(result="CASE j.status WHEN 2 THEN j.result END")
+
+FREE_UNLESS_KEPT = "unique_key = CASE WHEN unique_until > {now} THEN unique_key END"
+"""Frees the key of a job that ends, unless it was taken for a time that still runs."""
 
 _ERROR = msgspec.msgpack.Decoder(StoredError)
 _encode_error = msgspec.msgpack.Encoder().encode
@@ -228,8 +243,8 @@ def become_claimed(
         set_field(record, "suspect", True)  # the field's value
 
 
-def snapshot(row: tuple[Any, ...], result: bytes | None = None) -> JobSnapshot:
-    """Return the snapshot of a row of ``SNAPSHOT_COLUMNS``.
+def snapshot(row: tuple[Any, ...]) -> JobSnapshot:
+    """Return the snapshot of a row that ``SNAPSHOT`` has read.
 
     Raises: PayloadError: it has what the table would never accept; the file is damaged.
     """
@@ -251,7 +266,7 @@ def snapshot(row: tuple[Any, ...], result: bytes | None = None) -> JobSnapshot:
     set_field(record, "suspect", bool(suspect))
     return JobSnapshot(
         record=record,
-        result=result,
+        result=row[18],
         error=decode_error(error),
         worker=owner,
         started_at=started,

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Sequence
 
-    from nuvom.queue_backends.sqlite.store import Store
+    from nuvom.queue_backends.sqlite.store import SQLiteStore
 
 # One row for a count and two histograms, so that a success costs a single upsert. ``took`` and
 # ``waited`` are the places of the first bound that is not exceeded, or one behind the last. The
@@ -34,7 +34,7 @@ _TABLE = """CREATE TABLE IF NOT EXISTS totals (
     PRIMARY KEY (took, waited, task, queue, outcome, kind)
 ) STRICT, WITHOUT ROWID"""
 _COLUMNS = "kind, queue, task, outcome, took, waited, count, took_secs, waited_secs"
-_READ = f"SELECT {_COLUMNS} FROM totals"  # noqa: S608  # constants only
+_READ = f"SELECT {_COLUMNS} FROM totals"
 _IS_KEPT = "SELECT count(*) FROM sqlite_schema WHERE name LIKE 'totals_%' AND type = 'trigger'"
 
 
@@ -53,12 +53,6 @@ def _count_by_attempt(kind: str, where: str, outcome: str = "''") -> str:
     """Count by a row of ``attempts``, which names its job by number only."""
     source = f"FROM jobs WHERE seq = NEW.seq AND {where}"
     return _add(f"'{kind}', queue, task, {outcome}, 0, 0, 1, 0, 0", source)
-
-
-def _place(value: str, bounds: Sequence[float]) -> str:
-    """Return an expression that finds the place from below: for what is mostly small."""
-    cases = " ".join(f"WHEN {value} <= {bound!r} THEN {at}" for at, bound in enumerate(bounds))
-    return f"CASE {cases} ELSE {len(bounds)} END"
 
 
 def _bucket(value: str, bounds: Sequence[float], first: int = 0) -> str:
@@ -82,7 +76,7 @@ def _count_ended(outcome: str, where: str) -> str:
         CASE WHEN NEW.started_at <= OLD.created_at OR NEW.started_at <= OLD.run_at THEN 0.0
             WHEN OLD.run_at > OLD.created_at THEN NEW.started_at - OLD.run_at
             ELSE NEW.started_at - OLD.created_at END AS waits LIMIT 1)"""
-    places = f"{_place('ran', TOOK_BOUNDS)}, {_bucket('waits', WAITED_BOUNDS)}"
+    places = f"{_bucket('ran', TOOK_BOUNDS)}, {_bucket('waits', WAITED_BOUNDS)}"
     values = f"'attempt', NEW.queue, NEW.task, {outcome}, {places}, 1, ran, waits"
     return _add(values, f"{source} WHERE {where}")
 
@@ -126,10 +120,10 @@ _TRIGGERS: dict[str, tuple[str, ...]] = {
 }
 
 
-class TotalsPart:
+class RowTotals:
     """The methods of the queue that count for exporters."""
 
-    store: Store
+    store: SQLiteStore
 
     def keep_totals(self) -> None:
         """Count from now on; see the contract. Writes nothing where that is so already."""

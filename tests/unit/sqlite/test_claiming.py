@@ -7,7 +7,7 @@ import pytest
 from nuvom.core.record import JobRecord, JobStatus
 from nuvom.errors import StorageFull
 from nuvom.queue_backends.sqlite import SQLiteJobQueue
-from nuvom.queue_backends.sqlite.delivery import FEW
+from nuvom.queue_backends.sqlite.hot import FEW
 from nuvom.testing import make_job, make_settlement
 from tests.engine import LIMIT_SECS
 from tests.unit.sqlite.conftest import damage, reader_of
@@ -146,7 +146,7 @@ def test_claim_that_breaks_off_gives_its_jobs_back(
     def fail(*_: object) -> None:
         raise StorageFull("slots", "no room")
 
-    monkeypatch.setattr(queue.store.presence(ME), "book", fail)
+    monkeypatch.setattr(queue.store.worker_lock(ME), "book", fail)
     with pytest.raises(StorageFull):
         queue.claim(4, ME)
     monkeypatch.undo()
@@ -164,4 +164,4 @@ def test_survey_that_fails_leaves_nothing_to_undo(
     monkeypatch.setattr(queue, "_survey", fail)
     with pytest.raises(StorageFull):
         queue.claim(4, ME)
-    assert not queue._unfinished
+    assert not queue._abandoned

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from nuvom.core.record import JobRecord, JobStatus
-from nuvom.queue_backends.sqlite import SQLiteJobQueue, control, pruning
+from nuvom.queue_backends.sqlite import SQLiteJobQueue, rows
 from nuvom.testing import make_job, make_settlement
 from tests.unit.sqlite.conftest import Real
 
@@ -26,7 +26,7 @@ def put(
     """Have jobs made, and ended, so long ago."""
     then = queue.store.clock.now() - age_secs
     queue.enqueue_many([make_job(**{"created_at": then, **fields}) for _ in range(count)])
-    jobs = queue.claim(count, ME)
+    jobs = queue.claim(count, ME, ["default"])
     queue.settle([make_settlement(job, status, finished_at=then) for job in jobs])
     return jobs
 
@@ -97,29 +97,32 @@ def test_job_with_a_wrong_time_keeps_no_other_from_being_pruned(
 def test_many_jobs_with_a_wrong_time_only_delay_the_others(
     queue: SQLiteJobQueue, clock: Real, monkeypatch: pytest.MonkeyPatch, ahead_secs: float
 ) -> None:
-    monkeypatch.setattr(control, "MOST_READ", pruning._BLOCK)
-    put(queue, 2 * pruning._BLOCK, created_at=clock.now() + ahead_secs)
+    monkeypatch.setattr(rows, "_MOST_READ", rows._BLOCK)
+    put(queue, 2 * rows._BLOCK, created_at=clock.now() + ahead_secs)
     put(queue, 5, age_secs=200)
-    assert 5 == sum(prune(queue) for _ in range(3))
+    clock.advance(TTL_SECS + 1)
+    assert 2 * rows._BLOCK + 5 == sum(prune(queue, limit=10_000) for _ in range(5))
 
 
 def test_result_with_a_short_life_is_found_behind_many_young_jobs(
     queue: SQLiteJobQueue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(control, "MOST_READ", 2 * pruning._BLOCK)
-    put(queue, 3 * pruning._BLOCK)
+    monkeypatch.setattr(rows, "_MOST_READ", 2 * rows._BLOCK)
+    put(queue, 3 * rows._BLOCK)
     put(queue, age_secs=20, result_ttl_secs=10)
-    assert [0, 1] == [prune(queue), prune(queue)]  # each reads as far as it may
-
-
-def test_process_without_a_worker_reads_all_jobs_in_one_call(
-    queue: SQLiteJobQueue, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(control, "MOST_READ", 2 * pruning._BLOCK)
-    put(queue, 3 * pruning._BLOCK)
-    put(queue, age_secs=20, result_ttl_secs=10)
-    queue.retire(ME)
     assert 1 == prune(queue)
+
+
+def test_worker_finds_expired_results_behind_many_jobs_that_still_wait(
+    queue: SQLiteJobQueue, clock: Real, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rows, "_MOST_READ", 3)
+    old = clock.now() - 100
+    queue.enqueue_many(
+        make_job(queue="slow", created_at=old + n, result_ttl_secs=10) for n in range(7)
+    )
+    put(queue, 2, age_secs=20, result_ttl_secs=10)
+    assert 2 == sum(prune(queue) for _ in range(4))
 
 
 def test_result_stays_while_its_key_is_taken_though_its_own_life_is_over(
@@ -135,7 +138,7 @@ def test_result_stays_while_its_key_is_taken_though_its_own_life_is_over(
 
 def test_jobs_are_found_without_reading_the_whole_table(queue: SQLiteJobQueue) -> None:
     put(queue)
-    plan = queue.store.db.read(f"EXPLAIN QUERY PLAN {pruning._READ}", (0, 0, 0, 0, 1))
+    plan = queue.store.db.read(f"EXPLAIN QUERY PLAN {rows._READ}", (0, 0, 0, 0))
     steps = [text for *_, text in plan if "jobs" in text]
     assert len(steps) == 3
     assert all(step.startswith("SEARCH jobs USING INTEGER PRIMARY KEY") for step in steps)
@@ -144,8 +147,8 @@ def test_jobs_are_found_without_reading_the_whole_table(queue: SQLiteJobQueue) -
 def test_worker_reads_a_limited_part_of_many_young_jobs(
     queue: SQLiteJobQueue, monkeypatch: pytest.MonkeyPatch, reads: list[str]
 ) -> None:
-    monkeypatch.setattr(control, "MOST_READ", 3 * pruning._BLOCK)
-    put(queue, 8 * pruning._BLOCK)
+    monkeypatch.setattr(rows, "_MOST_READ", 3 * rows._BLOCK)
+    put(queue, 8 * rows._BLOCK)
     reads.clear()
     assert 0 == prune(queue)
     young, all_ = 2, 3  # the block where it begins anew counts as well
@@ -155,7 +158,7 @@ def test_worker_reads_a_limited_part_of_many_young_jobs(
 def test_chunk_begins_where_the_one_before_has_ended(
     queue: SQLiteJobQueue, reads: list[str]
 ) -> None:
-    put(queue, 5 * pruning._BLOCK, age_secs=200, status=JobStatus.FAILED)  # they are kept
+    put(queue, 5 * rows._BLOCK, age_secs=200, status=JobStatus.FAILED)  # they are kept
     put(queue, 1000, age_secs=200)
     assert 100 == prune(queue, limit=100)
     reads.clear()

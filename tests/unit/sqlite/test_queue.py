@@ -13,9 +13,10 @@ import pytest
 from nuvom.core.batch import RecordBatch
 from nuvom.core.ids import new_id
 from nuvom.core.record import JobRecord, JobSnapshot, JobStatus
-from nuvom.errors import BackendUnavailable, InvalidId, PayloadError, QueueFull, StorageFull
+from nuvom.errors import BackendUnavailable, InvalidId, QueueFull, StorageFull
 from nuvom.queue_backends.sqlite import SQLiteJobQueue, insertion
-from nuvom.queue_backends.sqlite.delivery import Claim
+from nuvom.queue_backends.sqlite import queue as queue_module
+from nuvom.queue_backends.sqlite.hot import Claim
 from nuvom.result_backends.sqlite import SQLiteResultBackend
 from nuvom.testing import make_job, make_settlement
 from tests.engine import LIMIT_SECS, wait_until
@@ -81,7 +82,7 @@ def test_what_few_jobs_have_is_stored_where_they_have_it(
 ) -> None:
     statements = transactions(queue)
     jobs = [make_job(result_ttl_secs=secs) for secs in keeps]
-    assert [None] * len(jobs) == queue._enqueuer.store(jobs)
+    assert [None] * len(jobs) == queue._inserter.store(jobs)
     assert 1 == len(statements)
     assert any(keeps) == ("keep_secs" in statements[0])  # to bind None takes sqlite3 long
     stored = rows(queue, "SELECT id, keep_secs, unique_key FROM jobs ORDER BY seq")
@@ -122,7 +123,7 @@ def test_commit_that_is_tried_again_stores_all(
 ) -> None:
     """As in the journal mode ``delete``, where a reader can be in the way of a commit."""
     monkeypatch.setattr(insertion, "_TOGETHER", 2)
-    together, calls = queue._enqueuer._together, iter(range(100))
+    together, calls = queue._inserter._together, iter(range(100))
 
     def breaks_off(chunk: list[JobRecord]) -> Any:
         if next(calls) == 1:
@@ -131,7 +132,7 @@ def test_commit_that_is_tried_again_stores_all(
             raise busy
         return together(chunk)
 
-    monkeypatch.setattr(queue._enqueuer, "_together", breaks_off)
+    monkeypatch.setattr(queue._inserter, "_together", breaks_off)
     jobs = [make_job(unique_key=key and f"{key}{number}") for number in range(5)]
     assert {} == queue.enqueue_many(iter(jobs))
     assert 5 == queue.qsize()
@@ -313,7 +314,7 @@ def test_claim_that_breaks_off_gives_its_jobs_back(
     def fail(*_: object) -> None:
         raise StorageFull("slots", "no room")
 
-    target: Any = Claim if step == "read_back" else queue.store.presence(ME)
+    target: Any = Claim if step == "read_back" else queue.store.worker_lock(ME)
     monkeypatch.setattr(target, step, fail)
     with pytest.raises(StorageFull):
         queue.claim(2, ME)
@@ -325,23 +326,25 @@ def test_claim_that_breaks_off_gives_its_jobs_back(
     assert 3 == len(queue.claim(9, OTHER))
 
 
-def test_claim_that_cannot_even_be_undone_is_undone_with_the_next(
-    queue: SQLiteJobQueue, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("follows", ["claim", "beat"])
+def test_claim_that_cannot_even_be_undone_is_undone_by_what_follows(
+    queue: SQLiteJobQueue, monkeypatch: pytest.MonkeyPatch, follows: str
 ) -> None:
     job = make_job()
     queue.enqueue(job)
-    down = BackendUnavailable("the file", "it is gone")
 
     def fail(*_: object) -> None:
-        raise down
+        raise KeyboardInterrupt
 
     monkeypatch.setattr(Claim, "read_back", fail)
-    monkeypatch.setattr(queue, "_undo", fail)
-    with pytest.raises(BackendUnavailable):
+    monkeypatch.setattr(queue_module, "_UNDO", "no statement")
+    with pytest.raises(KeyboardInterrupt):
         queue.claim(1, ME)
-    assert {job.id: 1} == queue.extend(ME)
+    assert JobStatus.RUNNING is seen(queue, job).status
     monkeypatch.undo()
-    (claimed,) = queue.claim(1, ME)
+    if follows == "beat":
+        assert {} == queue.extend(ME)
+    (claimed,) = queue.claim(1, OTHER if follows == "beat" else ME)
     assert (job.id, 1, 1, 2) == (
         claimed.id,
         claimed.attempt,
@@ -372,7 +375,7 @@ def suspect(queue: SQLiteJobQueue) -> JobRecord:
     queue.enqueue(job)
     (claimed,) = queue.claim(1, OTHER)
     queue.mark_started(claimed)
-    queue.store.presence(OTHER).abandon()
+    queue.store.worker_lock(OTHER).abandon()
     assert 1 == len(queue.reap())
     return job
 
@@ -401,8 +404,6 @@ def test_damaged_record_is_set_aside_and_harms_no_neighbour(
     assert [(b"\xc1",)] == rows(queue, f"SELECT record FROM {table} WHERE length(record) = 1")
     assert 3 == len(queue.page())
     assert [bad.id] == queue.failed_ids("CorruptRecord")
-    with pytest.raises(PayloadError):
-        queue.retry(bad.id)
 
 
 def test_claim_of_damaged_records_only_is_empty(queue: SQLiteJobQueue) -> None:
@@ -460,7 +461,7 @@ def test_bulk_claims_look_for_queues_now_and_then_only(
 
 def test_slots_of_settled_released_and_lost_jobs_are_used_again(queue: SQLiteJobQueue) -> None:
     queue.start()
-    presence = queue.store.presence(ME)
+    presence = queue.store.worker_lock(ME)
     free = len(presence._free)
     jobs = [make_job() for _ in range(4)]
     queue.enqueue_many(jobs)
@@ -510,7 +511,7 @@ def test_late_mark_does_not_mark_the_next_delivery(queue: SQLiteJobQueue) -> Non
     queue.release([first])
     (second,) = queue.claim(1, ME)
     queue.mark_started(first)
-    queue.store.presence(ME).abandon()
+    queue.store.worker_lock(ME).abandon()
     (back,) = queue.reap()
     assert (0, False) == (back.deliveries, back.suspect)
     assert second.id == back.id
@@ -541,6 +542,37 @@ def test_claims_are_flushed_until_something_settled_since_the_machine_started(
     another = make_queue(project, clock)
     assert not another.store.claims_flush
     another.stop()
+
+
+def test_claim_beside_a_beat_is_flushed_by_the_next_one(
+    queue: SQLiteJobQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queue.enqueue_many([make_job() for _ in range(3)])
+    queue.settle([make_settlement(job) for job in queue.claim(1, ME)])
+    queue.claim(1, ME)
+    write = queue.store.db.write
+
+    def and_claimed(action: Any, *, flush: bool = True) -> Any:
+        monkeypatch.undo()
+        result = write(action, flush=flush)
+        queue.claim(1, ME)
+        return result
+
+    monkeypatch.setattr(queue.store.db, "write", and_claimed)
+    queue.extend(ME)
+    assert queue.store.has_unflushed_claim
+
+
+def test_beat_that_fails_leaves_the_flush_to_the_next(
+    queue: SQLiteJobQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queue.enqueue_many([make_job() for _ in range(2)])
+    queue.settle([make_settlement(job) for job in queue.claim(1, ME)])
+    queue.claim(1, ME)
+    monkeypatch.setattr(queue_module, "_EXTEND", "no statement")
+    with pytest.raises(BackendUnavailable):
+        queue.extend(ME)
+    assert queue.store.has_unflushed_claim
 
 
 # ---- waiting --------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ import pytest
 
 from nuvom.core.record import JobRecord, JobSnapshot, JobStatus
 from nuvom.core.views import WorkerInfo
-from nuvom.queue_backends.sqlite import SQLiteJobQueue, control
+from nuvom.queue_backends.sqlite import SQLiteJobQueue, rows
 from nuvom.testing import make_job, make_settlement
 from tests.unit.sqlite.conftest import Real, make_queue
 
@@ -25,8 +25,8 @@ def lose(queue: SQLiteJobQueue, owner: str, *started: JobRecord) -> list[JobReco
     """Let a worker die that had started these jobs; return what is recovered."""
     for job in started:
         queue.mark_started(job)
-    queue.store.presence(owner).abandon()
-    queue.store.presences.pop(owner)
+    queue.store.worker_lock(owner).abandon()
+    queue.store.worker_locks.pop(owner)
     return queue.reap()
 
 
@@ -74,7 +74,7 @@ def test_worker_that_is_gone_without_a_trace_is_charged(queue: SQLiteJobQueue) -
     job = make_job()
     queue.enqueue(job)
     queue.claim(1, ME)
-    presence = queue.store.presences.pop(ME)
+    presence = queue.store.worker_locks.pop(ME)
     presence.release()  # in good order, but its job was never settled
     (record,) = queue.reap()
     assert (1, True) == (record.deliveries, record.suspect)
@@ -151,22 +151,6 @@ def test_key_of_a_dead_job_stays_taken_for_its_time(queue: SQLiteJobQueue, clock
     assert job.id == queue.enqueue(make_job("tests.a", unique_key="k"))
 
 
-def test_job_that_was_removed_meanwhile_is_not_told_of(
-    queue: SQLiteJobQueue, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    queue.enqueue(make_job())
-    (claimed,) = queue.claim(1, ME)
-    take_back = queue._take_back
-
-    def and_removed(*args: object, **options: object) -> list[int]:
-        found = take_back(*args, **options)  # type: ignore[arg-type]
-        queue.clear()
-        return found
-
-    monkeypatch.setattr(queue, "_take_back", and_removed)
-    assert [] == lose(queue, ME, claimed)
-
-
 def test_due_jobs_are_woken(queue: SQLiteJobQueue, clock: Real) -> None:
     assert queue.next_due_secs() is None
     queue.enqueue(make_job(run_at=clock.now() + 5))
@@ -184,7 +168,7 @@ def test_workers_of_an_earlier_boot_are_not_shown(
 ) -> None:
     queue.announce(WorkerInfo(id=ME))
     assert [ME] == [one.id for one in queue.workers()]
-    monkeypatch.setattr(control, "boot_id", lambda: "the next boot")
+    monkeypatch.setattr(rows, "boot_id", lambda: "the next boot")
     assert [] == queue.workers()
     queue.announce(WorkerInfo(id=OTHER))
     assert [OTHER] == [one.id for one in queue.workers()]

@@ -213,17 +213,6 @@ def test_waiter_is_woken_by_an_outcome(results: SQLiteResultBackend) -> None:
         assert not waiter.wait(0)
 
 
-def test_list_leaves_out_what_is_pruned_meanwhile(
-    results: SQLiteResultBackend, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    kept, gone = new_id(), new_id()
-    results.set_result(kept, 1)
-    results.set_result(gone, 2)
-    get_full = results.get_full
-    monkeypatch.setattr(results, "get_full", lambda one: None if one == gone else get_full(one))
-    assert [kept] == [full["id"] for full in results.list_jobs()]
-
-
 def test_default_file_is_that_of_the_queue(project: Path) -> None:
     results = SQLiteResultBackend()
     assert project / ".nuvom" / "nuvom.db" == results.store.db.path

@@ -11,13 +11,11 @@ import pytest
 from nuvom.core.record import JobStatus
 from nuvom.errors import BackendUnavailable
 from nuvom.queue_backends.sqlite import (
-    control,
-    delivery,
+    hot,
     insertion,
     reads,
-    recovery,
+    rows,
     schema,
-    settlement,
 )
 from nuvom.queue_backends.sqlite import queue as queue_module
 from nuvom.queue_backends.sqlite.schema import (
@@ -124,44 +122,47 @@ def plan(connection: sqlite3.Connection, statement: str) -> str:
     """Return what SQLite says of how it will look for the rows of a statement."""
     count = max([int(number) for number in re.findall(r"\?(\d+)", statement)], default=0)
     count += len(re.findall(r"\?(?!\d)", statement))
-    rows = connection.execute(f"EXPLAIN QUERY PLAN {statement}", [None] * count)
-    return "\n".join(row[3] for row in rows)
+    named = dict.fromkeys(re.findall(r":(\w+)", statement))
+    steps = connection.execute(f"EXPLAIN QUERY PLAN {statement}", named or [None] * count)
+    return "\n".join(step[3] for step in steps)
 
 
+CHANGE = rows._statement_of(
+    JobStatus.PENDING, sets_error=True, sets_suspect=True, ends=True, starts_anew=True
+)
 HOT = {
-    "claim": (delivery._CLAIM_READY, "jobs_ready (queue=?)"),
-    "claim without": (delivery._CLAIM_READY_WITHOUT, "jobs_ready (queue=?)"),
-    "claim suspects": (delivery.CLAIM_SUSPECT, "jobs_suspect (queue=?)"),
-    "claim few": (delivery._CLAIM_FEW, "jobs_ready (queue=?)"),
-    "claim few without": (delivery._CLAIM_FEW_WITHOUT, "jobs_ready (queue=?)"),
-    "read back": (delivery._READ_BACK, "jobs_running (claim_token=?)"),
-    "read back each": (delivery._READ_BACK_EACH, "jobs_running (claim_token=?)"),
+    "claim": (hot._CLAIM_READY, "jobs_ready (queue=?)"),
+    "claim without": (hot._CLAIM_READY_WITHOUT, "jobs_ready (queue=?)"),
+    "claim suspects": (hot._CLAIM_SUSPECT, "jobs_suspect (queue=?)"),
+    "claim few": (hot._CLAIM_FEW, "jobs_ready (queue=?)"),
+    "claim few without": (hot._CLAIM_FEW_WITHOUT, "jobs_ready (queue=?)"),
+    "read back": (hot._READ_BACK, "jobs_running (claim_token=?)"),
+    "read back each": (hot._READ_BACK_EACH, "jobs_running (claim_token=?)"),
     "survey, ready": (queue_module._SURVEY, "jobs_ready"),
     "survey, due": (queue_module._SURVEY, "jobs_scheduled (run_at<?)"),
     "undo": (queue_module._UNDO, "jobs_running (claim_token=?)"),
-    "release": (queue_module._RELEASE, "INTEGER PRIMARY KEY (rowid=?)"),
     "extend": (queue_module._EXTEND, "jobs_running"),
     "held": (queue_module._HELD, "jobs_running"),
-    "settle plain": (settlement._successes(64, has_rest=False), "INTEGER PRIMARY KEY (rowid=?)"),
-    "settle": (settlement._successes(64, has_rest=True), "INTEGER PRIMARY KEY (rowid=?)"),
-    "settle one plain": (settlement._SUCCESS_ALONE, "INTEGER PRIMARY KEY (rowid=?)"),
-    "settle one": (settlement._SETTLE, "INTEGER PRIMARY KEY (rowid=?)"),
-    "who was accepted": (settlement._LOOK, "INTEGER PRIMARY KEY (rowid=?)"),
+    "settle plain": (hot._successes(64, has_rest=False), "INTEGER PRIMARY KEY (rowid=?)"),
+    "settle": (hot._successes(64, has_rest=True), "INTEGER PRIMARY KEY (rowid=?)"),
+    "settle one plain": (hot._SUCCESS_ALONE, "INTEGER PRIMARY KEY (rowid=?)"),
+    "change": (CHANGE, "INTEGER PRIMARY KEY (rowid=?)"),
+    "what was settled": (rows._SETTLED, "INTEGER PRIMARY KEY (rowid=?)"),
     "free a key": (insertion.FREE_KEY, "jobs_unique (task=? AND unique_key=?)"),
     "who has a key": (insertion._KEY_HOLDER, "jobs_unique (task=? AND unique_key=?)"),
-    "what there is, due": (recovery._WHAT_THERE_IS, "jobs_scheduled (run_at<?)"),
-    "what there is, running": (recovery._WHAT_THERE_IS, "jobs_running"),
-    "what there is, parked": (recovery._WHAT_THERE_IS, "jobs_parked"),
-    "wake": (recovery._WAKE, "jobs_scheduled (run_at<?)"),
-    "next due": (recovery._NEXT, "jobs_scheduled"),
-    "owners": (recovery._OWNERS, "jobs_running"),
-    "expired": (recovery._EXPIRED, "jobs_running"),
-    "held by the dead": (recovery._HELD, "jobs_running"),
-    "parked": (recovery._PARKED_TOO_LONG, "jobs_parked"),
-    "unpark": (control._UNPARK, "jobs_parked (task=?)"),
-    "any parked": (control._ANY_PARKED, "jobs_parked"),
-    "has parked": (control._HAS_PARKED, "jobs_parked (task=?)"),
-    "progress": (control._PROGRESS, "INTEGER PRIMARY KEY (rowid=?)"),
+    "what there is, due": (rows._WHAT_THERE_IS, "jobs_scheduled (run_at<?)"),
+    "what there is, running": (rows._WHAT_THERE_IS, "jobs_running"),
+    "what there is, parked": (rows._WHAT_THERE_IS, "jobs_parked"),
+    "wake": (rows._PROMOTE, "jobs_scheduled (run_at<?)"),
+    "next due": (reads._NEXT_DUE, "jobs_scheduled"),
+    "owners": (rows._OWNERS, "jobs_running"),
+    "expired": (rows._EXPIRED, "jobs_running"),
+    "held by the dead": (rows._HELD, "jobs_running"),
+    "parked": (rows._PARKED_TOO_LONG, "jobs_parked"),
+    "parked tasks": (reads._PARKED_TASKS, "jobs_parked"),
+    "parked jobs": (reads._PARKED, "jobs_parked (task=?)"),
+    "expiring": (rows._OUTLIVED, "jobs_expiring (<expr>>? AND <expr><?)"),
+    "progress": (rows._PROGRESS, "INTEGER PRIMARY KEY (rowid=?)"),
     "one job": (reads._ONE, "sqlite_autoindex_jobs_1 (id=?)"),
     "attempts": (reads._ATTEMPTS, "attempts_of_job (seq=?)"),
     "waiting": (reads._WAITING, "jobs_ready"),
@@ -170,8 +171,8 @@ HOT = {
     "has ready": (reads._HAS_READY, "jobs_ready"),
     "has ready, due": (reads._HAS_READY, "jobs_scheduled (run_at<?)"),
     "room in a queue": (insertion._WAITING, "jobs_ready (queue=?)"),
-    "purge": (control._PURGED, "jobs_ready (queue=?)"),
-    "clear": (control._WAITING, "jobs_parked"),
+    "purge": (rows._WAITING_IN, "jobs_ready (queue=?)"),
+    "clear": (rows._WAITING, "jobs_parked"),
     "failures": (reads._GROUP_IDS, "jobs_failed (error_fp=?)"),
 }
 
@@ -188,5 +189,5 @@ def test_statement_of_a_worker_reads_no_row_it_does_not_need(
 
 
 def test_claim_needs_no_sorting(ready: sqlite3.Connection) -> None:
-    for statement in (delivery._CLAIM_READY, delivery._CLAIM_FEW, delivery.CLAIM_SUSPECT):
+    for statement in (hot._CLAIM_READY, hot._CLAIM_FEW, hot._CLAIM_SUSPECT):
         assert "TEMP B-TREE" not in plan(ready, statement)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from nuvom.core.record import JobRecord, JobSnapshot, JobStatus, StoredError
-from nuvom.queue_backends.sqlite import SQLiteJobQueue, settlement
+from nuvom.queue_backends.sqlite import SQLiteJobQueue, hot
 from nuvom.testing import make_job, make_settlement
 from tests.unit.sqlite.conftest import Real
 
@@ -89,7 +89,7 @@ def test_bulk_leaves_alone_what_another_worker_runs_by_now(queue: SQLiteJobQueue
 def test_the_fenced_are_told_apart_in_a_bulk_of_any_size(
     queue: SQLiteJobQueue, monkeypatch: pytest.MonkeyPatch, count: int
 ) -> None:
-    monkeypatch.setattr(settlement, "_MOST", 8)
+    monkeypatch.setattr(hot, "_MOST", 8)
     jobs = claimed(queue, count)
     expected = [number % 3 != 1 for number in range(count)]
     for job, is_mine in zip(jobs, expected, strict=True):

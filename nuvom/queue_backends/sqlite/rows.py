@@ -1,0 +1,512 @@
+"""Changing and removing rows of the SQLite store: all writes but enqueue, claim and success."""
+
+from __future__ import annotations
+
+import json
+from functools import cache, partial
+from itertools import compress
+from math import inf
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from msgspec import UNSET
+
+from nuvom.core.clock import boot_id
+from nuvom.core.record import FINAL, JobRecord, JobStatus
+from nuvom.core.transitions import LostDelivery
+from nuvom.core.views import WorkerInfo
+from nuvom.host.crashpoint import crashpoint
+from nuvom.host.start_marks import read_slots
+from nuvom.host.worker_lock import find_dead, is_alive, is_gone
+from nuvom.queue_backends.sqlite.insertion import FREE_KEY, Inserter
+from nuvom.queue_backends.sqlite.schema import (
+    CODES,
+    FREE_UNLESS_KEPT,
+    READY,
+    SCHEDULED,
+    SNAPSHOT,
+    SUSPECT,
+    each_status,
+    encode_error,
+    snapshot,
+)
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Callable, Sequence
+
+    from nuvom.core.transitions import Change, Recovery
+    from nuvom.queue_backends.sqlite.connection import Database
+    from nuvom.queue_backends.sqlite.store import SQLiteStore
+
+# A lease that ends at 0 was given back: the epoch stays, so that nothing else tells such a delivery
+# from one that was settled.
+_CHANGE = """UPDATE {how} jobs SET status = :code, lease_epoch = :lease_epoch, attempt = :attempt,
+    deliveries = :deliveries, run_at = :run_at, started_at = :started_at,
+    finished_at = :finished_at, result = :result, error_fp = :fingerprint, progress = NULL,
+    claim_token = NULL, lease_until = :lease_until {more}
+    WHERE seq = :seq AND lease_epoch = :old_epoch AND status IN ({old})"""
+_SETTLED = """SELECT seq, lease_epoch FROM jobs WHERE seq IN (SELECT value FROM json_each(?1))
+    AND status <> 1 AND lease_until IS NOT 0"""
+_HISTORY = """INSERT INTO attempts
+    (seq, number, outcome, lease_epoch, worker, started_at, finished_at, error)
+    SELECT seq, ?2, ?3, ?4, owner, ?5, ?6, ?7 FROM jobs WHERE seq = ?1"""
+
+# Each worker asks this four times a second, and mostly hears three times no.
+_WHAT_THERE_IS = """SELECT EXISTS (SELECT 1 FROM jobs WHERE status = 7 AND run_at <= ?1),
+    EXISTS (SELECT 1 FROM jobs WHERE status = 1),
+    EXISTS (SELECT 1 FROM jobs WHERE status = 6 AND coalesce(finished_at, run_at) <= ?2)"""
+_PROMOTE = """UPDATE jobs SET status = CASE suspect WHEN 1 THEN 8 ELSE 0 END
+    WHERE status = 7 AND run_at <= ?1"""
+_OWNERS = "SELECT DISTINCT owner FROM jobs WHERE status = 1"
+_EXPIRED = "SELECT DISTINCT owner FROM jobs WHERE status = 1 AND lease_until <= ?1"
+_HELD = f"{SNAPSHOT} WHERE j.status = 1 AND j.owner = ?1 AND (?2 IS NULL OR j.lease_until <= ?2)"
+_PARKED_TOO_LONG = f"{SNAPSHOT} WHERE j.status = 6 AND coalesce(j.finished_at, j.run_at) <= ?1"
+
+_PROGRESS = "UPDATE jobs SET progress = ?3 WHERE seq = ?1 AND lease_epoch = ?2 AND status = 1"
+_PAUSE = """INSERT INTO queues (name, paused_by, paused_at) VALUES (?1, ?2, ?3)
+    ON CONFLICT (name) DO UPDATE SET paused_by = ?2, paused_at = ?3"""
+_RESUME = "UPDATE queues SET paused_by = NULL, paused_at = NULL WHERE name = ?1"
+_IS_PAUSED = "SELECT 1 FROM queues WHERE name = ?1 AND paused_by IS NOT NULL"
+_ANNOUNCE = """INSERT INTO workers (id, info, beat, boot) VALUES (?1, ?2, ?3, ?4)
+    ON CONFLICT (id) DO UPDATE SET info = ?2, beat = ?3, boot = ?4"""
+_WORKERS = """SELECT w.info, w.beat, (SELECT count(*) FROM jobs j
+    WHERE j.status = 1 AND j.owner = w.id) FROM workers w WHERE w.boot = ?1"""
+_COMMAND = "INSERT INTO commands (worker, word) SELECT id, ?2 FROM workers WHERE id = ?1"
+_COMMANDS = "SELECT word FROM commands WHERE worker = ?1 ORDER BY number"
+_FORGET_COMMANDS = "DELETE FROM commands WHERE worker = ?1"
+_FORGET_WORKER = "DELETE FROM workers WHERE id = ?1"
+
+_WAITING = each_status("SELECT seq FROM jobs WHERE status = {status}", 0, 6, 7, 8)
+_WAITING_IN = each_status("SELECT seq FROM jobs WHERE status = {status} AND queue = ?1", 0, 6, 7, 8)
+_REMOVE_REST = (
+    "DELETE FROM payloads WHERE seq IN (SELECT value FROM json_each(?1))",
+    "DELETE FROM attempts WHERE seq IN (SELECT value FROM json_each(?1))",
+)
+_KEEP_QUEUES = """INSERT INTO queues (name) SELECT value FROM json_each(?1) WHERE true
+    ON CONFLICT DO NOTHING"""  # ``stats`` lists those that had jobs, too
+_SPEND = "UPDATE spent SET seq = ?1 WHERE seq < ?1"  # see schema.py
+
+# Which rows may be removed. Parameters: before when a success, and before when any other job, must
+# have ended; and the time now.
+_IS_OLD = """(status = 2
+        AND finished_at < CASE WHEN keep_secs IS NULL THEN ?1 ELSE ?3 - keep_secs END
+    OR status IN (3, 4, 5) AND finished_at < ?2)
+    AND NOT coalesce(unique_key IS NOT NULL AND unique_until > ?3, 0)"""
+_BLOCK = 1000
+_MOST_READ = 100_000  # rows in one call of a worker: that takes some 30 ms
+# The last number of a block, None where fewer are left; the old jobs among them; and whether all
+# are young. A time that is still to come is wrong, and says nothing.
+_FROM = "FROM jobs WHERE seq > ?4 AND seq <= coalesce(last, 9223372036854775807)"
+_READ = f"""SELECT last, (SELECT json_group_array(seq) {_FROM} AND {_IS_OLD}),
+        NOT EXISTS (SELECT 1 {_FROM} AND NOT (created_at >= max(?1, ?2) AND created_at <= ?3))
+    FROM (SELECT (SELECT seq FROM jobs WHERE seq > ?4 ORDER BY seq LIMIT 1 OFFSET {_BLOCK - 1})
+        AS last LIMIT 1)"""
+_OUTLIVED = f"""SELECT max(expires), count(*), json_group_array(seq) FILTER (WHERE {_IS_OLD})
+    FROM (SELECT *, created_at + keep_secs AS expires FROM jobs WHERE keep_secs IS NOT NULL
+        AND created_at + keep_secs > ?4 AND created_at + keep_secs <= ?3
+        ORDER BY created_at + keep_secs LIMIT ?5)"""
+_REMOVE_OLD = f"seq IN (SELECT value FROM json_each(?4)) AND {_IS_OLD}"
+
+_decode_seqs = msgspec.json.Decoder(list[int]).decode
+_decode_worker = msgspec.msgpack.Decoder(WorkerInfo).decode
+
+Limits = tuple[float, float, float]
+
+
+class RowChanges:
+    """The methods of the queue that write rows, but for its hot path."""
+
+    store: SQLiteStore
+    _inserter: Inserter
+    _old_jobs: OldJobs
+    _stalled_until = 0.0
+
+    # ---- changes of jobs ----------------------------------------------------------------
+
+    def apply(self, changes: Sequence[Change]) -> list[bool]:
+        """Write changes, each only if its job still is as it was; see the contract."""
+        wakeup = self.store.wakeup  # before the change: what fails must not have changed anything
+        now = self.store.clock.now()
+        crashpoint("sqlite.apply.before_commit")
+        done = self.store.db.transaction(
+            lambda connection: [self._write(connection, change, now) for change in changes]
+        )
+        crashpoint("sqlite.apply.after_commit")
+        applied = list(compress(changes, done))
+        if any(change.status is JobStatus.CANCELLED for change in applied):
+            wakeup.bump()
+        self._notify(applied)
+        self.store.free((change.before.id, change.before.lease_epoch) for change in changes)
+        if any(change.settles for change in changes):
+            self.store.note_settled()
+            if not all(done):
+                known = self._were_settled([change.before for change in changes])
+                pairs = zip(changes, done, known, strict=True)
+                done = [was_done or (one.settles and before) for one, was_done, before in pairs]
+        return done
+
+    def _write(self, connection: sqlite3.Connection, change: Change, now: float) -> bool:
+        """Write one change in the caller's transaction; return whether it was applied."""
+        before = change.before
+        if change.starts_anew:
+            connection.execute(FREE_KEY, (before.func_name, before.unique_key, now))
+        statement = _statement_of(
+            before.status,
+            sets_error=change.error is not UNSET,
+            sets_suspect=change.suspect is not before.suspect or change.status in FINAL,
+            ends=change.status in FINAL,
+            starts_anew=change.starts_anew,
+        )
+        if not connection.execute(statement, _values_of(change, now)).rowcount:
+            return False
+        if (closed := change.closed) is not None:
+            row = (closed.number, closed.outcome, closed.lease_epoch, closed.started_at)
+            error = encode_error(closed.error)
+            connection.execute(_HISTORY, (before.ref, *row, closed.finished_at, error))
+        crashpoint("sqlite.apply.before_children")
+        self._inserter.insert_children(connection, change.children)
+        return True
+
+    def _were_settled(self, records: Sequence[JobRecord]) -> list[bool]:
+        """Return which deliveries were settled, in this call or an earlier one, and not fenced.
+
+        Everybody else raises the epoch or gives the lease back.
+        """
+        seqs = json.dumps([record.ref for record in records])
+        settled = set(self.store.db.read(_SETTLED, (seqs,)))
+        return [(record.ref, record.lease_epoch) in settled for record in records]
+
+    def _notify(self, applied: Sequence[Change]) -> None:
+        if any(change.status in FINAL for change in applied):
+            self.store.wakeup.notify_all("result")
+        if any(change.children or change.status is JobStatus.PENDING for change in applied):
+            self.store.wakeup.notify_one("work")
+
+    def report_progress(
+        self, job: JobRecord, done: float, total: float | None, message: str
+    ) -> bool:
+        """Keep a running job's progress; see the contract."""
+        values = (job.ref, job.lease_epoch, json.dumps([done, total, message]))
+        self.store.has_progress = True
+        return self.store.db.write(
+            lambda connection: connection.execute(_PROGRESS, values).rowcount == 1, flush=False
+        )
+
+    # ---- recovery -----------------------------------------------------------------------
+
+    def recover(self, recovery: Recovery) -> list[JobRecord]:
+        """Take back and give up jobs, and make ready what is due; see the contract."""
+        found: list[Change] = []
+        for dead in find_dead(self.store.db.directory, self.store.own_workers()):
+            with dead:
+                crashpoint("sqlite.reap.before_commit")
+                found += self._take_back(recovery, dead.owner, dead.had_started)
+                crashpoint("sqlite.reap.after_commit")
+                dead.forget()
+        times = recovery.now, recovery.parked_before
+        is_due, is_running, is_outdated = self.store.db.read_one(_WHAT_THERE_IS, times) or (0, 0, 0)
+        if is_due:
+            self._promote()
+            self.store.wakeup.notify_one("work")
+        if is_running:
+            found += self._take_back_from_gone(recovery)
+        if is_outdated:
+            found += self._give_up(recovery)
+        self._notify(found)
+        return [change.after for change in found]
+
+    def _promote(self) -> None:
+        """Make ready what is due."""
+        now = self.store.clock.now()
+        self.store.db.write(lambda connection: connection.execute(_PROMOTE, (now,)), flush=False)
+
+    def _take_back_from_gone(self, recovery: Recovery) -> list[Change]:
+        """Take back from owners without a trace, and from the silent."""
+        found: list[Change] = []
+        now, directory = self.store.clock.monotonic(), self.store.db.directory
+        for (owner,) in self.store.db.read(_OWNERS):
+            # Not "is dead": whoever died just now, or is being forgotten by another reaper, left a
+            # slot file that tells what had started.
+            if is_gone(directory, owner):
+                found += self._take_back(recovery, owner, _may_have_started)
+        silent = self.store.db.read(_EXPIRED, (now,)) if now >= self._stalled_until else []
+        for (owner,) in silent:
+            slots = read_slots(f"{directory / 'workers' / owner}.slots")
+            had_started = _may_have_started if slots is None else slots.started
+            found += self._take_back(recovery, owner, had_started, silent_since=now)
+        return found
+
+    def _take_back(
+        self,
+        recovery: Recovery,
+        owner: str,
+        had_started: Callable[[str, int], bool],
+        *,
+        silent_since: float | None = None,
+    ) -> list[Change]:
+        """Recover what ``owner`` holds (of a silent one only what has expired)."""
+
+        def recover(connection: sqlite3.Connection) -> list[Change]:
+            if silent_since is not None and self._has_stalled(silent_since):
+                return []
+            rows = connection.execute(_HELD, (owner, silent_since))
+            held = [snapshot(row).record for row in rows]
+            lost = [LostDelivery(one, had_started(one.id, one.lease_epoch)) for one in held]
+            changes = recovery.take_back(lost)
+            self._write_all(connection, changes, recovery)
+            if silent_since is None:
+                connection.execute(_FORGET_WORKER, (owner,))
+            return changes
+
+        return self.store.db.transaction(recover)
+
+    def _write_all(
+        self, connection: sqlite3.Connection, changes: list[Change], recovery: Recovery
+    ) -> None:
+        for change in changes:
+            self._write(connection, change, recovery.now)
+
+    def _has_stalled(self, asked_at: float) -> bool:
+        """Whether the store was locked for so long that nobody could beat: then all may first."""
+        now = self.store.clock.monotonic()
+        beat_secs = min(self.store.settings.lease_secs / 6, 5.0)
+        if now - asked_at <= beat_secs:
+            return False
+        self._stalled_until = now + beat_secs
+        return True
+
+    def _give_up(self, recovery: Recovery) -> list[Change]:
+        def give_up(connection: sqlite3.Connection) -> list[Change]:
+            rows = connection.execute(_PARKED_TOO_LONG, (recovery.parked_before,)).fetchall()
+            changes = recovery.give_up([snapshot(row) for row in rows])
+            self._write_all(connection, changes, recovery)
+            return changes
+
+        return self.store.db.transaction(give_up)
+
+    # ---- queues -------------------------------------------------------------------------
+
+    def set_paused(self, queue: str, by: str | None) -> bool:
+        """Pause a queue, or resume it; see the contract."""
+        wakeup, now = self.store.wakeup, self.store.clock.now()
+
+        def change(connection: sqlite3.Connection) -> bool:
+            was_paused = connection.execute(_IS_PAUSED, (queue,)).fetchone() is not None
+            if by is None:
+                connection.execute(_RESUME, (queue,))
+            else:
+                connection.execute(_PAUSE, (queue, by, now))
+            return was_paused
+
+        was_paused = self.store.db.transaction(change)
+        wakeup.bump()
+        if by is None:
+            wakeup.notify_one("work")
+        return was_paused
+
+    def remove_waiting(self, queue: str | None) -> int:
+        """Remove the waiting jobs of a queue, or all; see the contract."""
+        found, parameters = (_WAITING, ()) if queue is None else (_WAITING_IN, (queue,))
+        return self.store.db.transaction(
+            lambda connection: remove(connection, f"seq IN ({found})", parameters)
+        )
+
+    def prune(self, *, success_before: float, failed_before: float, limit: int = 1000) -> int:
+        """Remove final jobs that are old; see the contract.
+
+        In a process that runs a worker it reads a limited number of jobs, since the worker's
+        beats wait for it, and the next call goes on from there.
+        """
+        limits = (success_before, failed_before, self.store.clock.now())
+        most_read = _MOST_READ if self.store.worker_locks else inf
+        seqs = self._old_jobs.find(limits, limit, most_read)
+        # They were found without a lock: by now one may have been retried, and have ended anew.
+        return sum(
+            self.store.db.transaction(
+                partial(remove, where=_REMOVE_OLD, parameters=(*limits, json.dumps(chunk)))
+            )
+            for chunk in (seqs[start : start + _BLOCK] for start in range(0, len(seqs), _BLOCK))
+        )
+
+    # ---- workers ------------------------------------------------------------------------
+
+    def announce(self, worker: WorkerInfo) -> None:
+        """Show a worker; see the contract."""
+        self.store.worker_lock(worker.id)
+        info, beat = msgspec.msgpack.encode(worker), self.store.clock.monotonic()
+        row = (worker.id, info, beat, boot_id())
+        self.store.db.write(lambda connection: connection.execute(_ANNOUNCE, row), flush=False)
+
+    def retire(self, owner: str) -> None:
+        """Forget a worker that stopped in good order; see the contract."""
+
+        def forget(connection: sqlite3.Connection) -> None:
+            connection.execute(_FORGET_WORKER, (owner,))
+            connection.execute(_FORGET_COMMANDS, (owner,))
+
+        self.store.db.transaction(forget, flush=False)
+        crashpoint("sqlite.retire.before_leave")
+        self.store.leave(owner)
+
+    def announced(self) -> list[WorkerInfo]:
+        """Return the announced workers that are not known to be dead; see the contract."""
+        now = self.store.clock.monotonic()
+        return [
+            msgspec.structs.replace(worker, beat_age_secs=max(0.0, now - beat), running=running)
+            for info, beat, running in self.store.db.read(_WORKERS, (boot_id(),))
+            if is_alive(self.store.db.directory, (worker := _decode_worker(info)).id)
+        ]
+
+    def push_command(self, owner: str, word: str) -> bool:
+        """Leave a word for a worker; see the contract."""
+        wakeup = self.store.wakeup
+        was_left = self.store.db.write(
+            lambda connection: connection.execute(_COMMAND, (owner, word)).rowcount > 0, flush=False
+        )
+        wakeup.bump()
+        return was_left
+
+    def commands(self, owner: str) -> list[str]:
+        """Take the words left for ``owner``; see the contract."""
+        if not self.store.db.read(_COMMANDS, (owner,)):
+            return []
+
+        def take(connection: sqlite3.Connection) -> list[str]:
+            words = [word for (word,) in connection.execute(_COMMANDS, (owner,))]
+            connection.execute(_FORGET_COMMANDS, (owner,))
+            return words
+
+        return self.store.db.transaction(take, flush=False)
+
+    def control_version(self) -> int:
+        """Return a number that changes with every control write; see the contract."""
+        return self.store.wakeup.version()
+
+
+_COPIED = (
+    *("lease_epoch", "attempt", "deliveries", "suspect", "run_at"),
+    *("started_at", "finished_at", "result"),
+)
+
+
+@cache
+def _statement_of(
+    old: JobStatus, *, sets_error: bool, sets_suspect: bool, ends: bool, starts_anew: bool
+) -> str:
+    """Return the statement that writes a change.
+
+    The triggers of the totals take an UPDATE that names ``error`` or ``suspect`` for the end of an
+    attempt, so that one that changes neither must not name it.
+    """
+    more = {
+        ", error = :error": sets_error,
+        ", suspect = :suspect": sets_suspect,
+        f", {FREE_UNLESS_KEPT.format(now=':now')}": ends,
+        ", owner = NULL, unique_key = :unique_key": starts_anew,
+    }
+    return _CHANGE.format(
+        how="OR IGNORE" if starts_anew else "",  # another job has the key
+        more="".join(text for text, is_set in more.items() if is_set),
+        old=", ".join(map(str, CODES[old])),
+    )
+
+
+def _values_of(change: Change, now: float) -> dict[str, object]:
+    """Return what the statement that writes a change is given."""
+    before = change.before
+    code, is_pending = CODES[change.status][0], change.status is JobStatus.PENDING
+    if is_pending:
+        waits = change.run_at > now
+        code = SCHEDULED if waits else SUSPECT if change.suspect else READY
+    is_given_back = (
+        before.status is JobStatus.RUNNING
+        and is_pending
+        and change.lease_epoch == before.lease_epoch
+        and not change.settles
+    )
+    return {
+        **{name: getattr(change, name) for name in _COPIED},
+        "seq": before.ref,
+        "old_epoch": before.lease_epoch,
+        "code": code,
+        "error": encode_error(change.error or None),
+        "fingerprint": change.fingerprint,
+        "lease_until": 0 if is_given_back else None,
+        "unique_key": before.unique_key,
+        "now": now,
+    }
+
+
+def _may_have_started(_job_id: str, _epoch: int) -> bool:
+    return True
+
+
+def remove(connection: sqlite3.Connection, where: str, parameters: Sequence[Any]) -> int:
+    """Remove jobs with all that belongs to them; return how many.
+
+    Args:
+        where: A condition on ``jobs``. What it leaves keeps payload and history.
+    """
+    statement = f"DELETE FROM jobs WHERE {where} RETURNING seq, queue"
+    rows = connection.execute(statement, parameters).fetchall()
+    seqs = [seq for seq, _ in rows]
+    for rest in _REMOVE_REST:
+        connection.execute(rest, (json.dumps(seqs),))
+    connection.execute(_KEEP_QUEUES, (json.dumps(sorted({queue for _, queue in rows})),))
+    connection.execute(_SPEND, (max(seqs, default=0),))
+    return len(seqs)
+
+
+class OldJobs:
+    """Looks for jobs that are old enough to be removed, and remembers how far it has read.
+
+    There is no index of when jobs ended: each settlement would have to write to it. The jobs are
+    read block by block in the order of their numbers, which is the order of their enqueueing. A
+    job cannot end before it was made, so the old ones come before the first block in which all
+    are young. Only results with a ``result_ttl_secs`` of their own may be old behind it; these
+    are found by an index.
+    """
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+        self._at = 0  # the last number that was read
+        self._expires = -inf  # likewise, when the last result with a lifetime of its own expires
+
+    def find(self, limits: Limits, most: int, most_read: float) -> list[int]:
+        """Return at most ``most`` old jobs; fewer once all were read, or ``most_read`` rows."""
+        found = set(self._expired(limits, most, most_read))
+        at, end, read = self._at, self._at or inf, 0
+        is_second_part = at == 0  # in which the jobs are read that come before ``end``
+        while len(found) < most and read < most_read:
+            last, seqs = self._read(limits, at)
+            read += _BLOCK
+            new = [seq for seq in seqs if seq not in found][: most - len(found)]
+            found.update(new)
+            if len(found) == most:
+                at = new[-1]
+            elif last is not None and not (is_second_part and last >= end):
+                at = last
+            else:
+                at = 0
+                if is_second_part:
+                    break
+                is_second_part = True
+        self._at = at
+        return sorted(found)
+
+    def _expired(self, limits: Limits, most: int, most_read: float) -> list[int]:
+        """Return results whose own lifetime is over."""
+        limit = -1 if most_read == inf else int(most_read)
+        seqs: list[int] = []
+        for last, count, found in self._db.read(_OUTLIVED, (*limits, self._expires, limit)):
+            seqs = _decode_seqs(found)
+            if len(seqs) <= most:
+                self._expires = last if count == limit else -inf
+        return seqs[:most]
+
+    def _read(self, limits: Limits, at: int) -> tuple[int | None, list[int]]:
+        """Return the last number of the next block, None where there is none behind it."""
+        row = self._db.read_one(_READ, (*limits, at))
+        last, seqs, are_young = row or (None, "[]", False)
+        return None if are_young else last, sorted(_decode_seqs(seqs))
