@@ -21,7 +21,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
 
-from nuvom.contrib.otel import OTelPlugin, carrying, instrument, names
+from nuvom.contrib.otel import OTelPlugin, instrument, names, spans
 from nuvom.core.record import JobRecord
 from nuvom.events import EventBus, JobDead, JobFenced, JobReaped, JobStarted
 from nuvom.inspection import Inspector
@@ -402,20 +402,20 @@ def test_a_child_job_belongs_to_the_job_that_sent_it(traced: Callable[..., Trace
 
 def test_malformed_headers_are_ignored() -> None:
     for headers in ({"traceparent": "nonsense"}, {"baggage": "=;,="}, {}):
-        assert carrying.context_of(JobRecord("1", "x", headers=headers)) is not None
+        assert spans.context_of(JobRecord("1", "x", headers=headers)) is not None
 
 
 def test_baggage_goes_along_and_is_dropped_when_it_is_too_large() -> None:
-    small = carrying.headers_of(baggage.set_baggage("user", "7", context.Context()))
+    small = spans.headers_of(baggage.set_baggage("user", "7", context.Context()))
     assert "user=7" == small["baggage"]
-    found = carrying.context_of(JobRecord("1", "x", headers=small))
+    found = spans.context_of(JobRecord("1", "x", headers=small))
     assert "7" == baggage.get_baggage("user", found)
     # Together with the trace's own header it is more than a job has room for.
     sender = trace.NonRecordingSpan(trace.SpanContext(1, 2, is_remote=False))
     large = trace.set_span_in_context(sender, context.Context())
     for name in "ab":
         large = baggage.set_baggage(name, "x" * 4080, large)
-    assert ["traceparent"] == list(carrying.headers_of(large))
+    assert ["traceparent"] == list(spans.headers_of(large))
 
 
 def test_an_exporter_that_fails_changes_no_outcome(project: Path) -> None:

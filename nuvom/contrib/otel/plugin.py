@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from nuvom.contrib.otel.measuring import Measuring
-from nuvom.contrib.otel.processing import ProcessingMiddleware
-from nuvom.contrib.otel.sending import SendingMiddleware, current_place
+from nuvom.contrib.otel.metrics import JobMetrics
+from nuvom.contrib.otel.spans import Consumer, Producer, current_place
 from nuvom.events import EventBus, JobEnqueued, default_bus
 from nuvom.logs.formats import add_tracer
 from nuvom.plugins.contracts import Plugin
@@ -62,21 +61,21 @@ class OTelPlugin(Plugin):
         del settings
         tracers, meters = self._providers
         self._extras = extras
-        spans = ProcessingMiddleware(
+        spans = Consumer(
             extras["clock"],
             tracers,
             is_child_of_sender=self._is_child,
             by_task=self._by_task,
             creates=self._creates,
         )
-        self._measuring = Measuring(meters)
+        self._metrics = JobMetrics(meters)
         bus = extras["events"]
-        self._ends = [*spans.subscribe(bus), *self._measuring.subscribe(bus)]
+        self._ends = [*spans.subscribe(bus), *self._metrics.subscribe(bus)]
 
     def update_runtime(self, runtime: RunningSystem) -> None:
         """Measure the queues, too, from now on."""
         del runtime
-        self._measuring.watch(self._extras["inspector"], self._extras["clock"])
+        self._metrics.watch(self._extras["inspector"], self._extras["clock"])
 
     def stop(self) -> None:
         """Stop following. What was made is the providers' to send."""
@@ -96,10 +95,10 @@ def instrument(
         map_create_spans: As of ``OTelPlugin``.
     Returns: a function that ends it; calling it twice is fine.
     """
-    middleware = SendingMiddleware(tracer_provider, creates=map_create_spans)
+    companion = Producer(tracer_provider, creates=map_create_spans)
     ends = [
-        bus.accompany(middleware),
-        bus.subscribe(JobEnqueued, middleware.note_sent),
+        bus.accompany(companion),
+        bus.subscribe(JobEnqueued, companion.note_sent),
         add_tracer(current_place),
     ]
 

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING
 
 from prometheus_client.registry import Collector
 
-from nuvom.contrib.prometheus.families import gauge, merged
-from nuvom.contrib.prometheus.store_series import StoreSeries
+from nuvom.contrib.prometheus.series import StoreSeries, gauge, merged
 from nuvom.core.record import StoredError
 from nuvom.errors import NuvomError
 from nuvom.events import BackendFailed
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
 
     from prometheus_client.core import Metric
 
-    from nuvom.contrib.prometheus.process_series import ProcessSeries
+    from nuvom.contrib.prometheus.series import ProcessSeries
     from nuvom.core.clock import Clock
     from nuvom.events import EventBus
     from nuvom.plugins.contracts import Inspector, RunningSystem
@@ -63,14 +62,14 @@ class Exporter(Collector):
     def collect(self) -> Iterable[Metric]:
         """Return all families, those of the store if this exporter serves them in time."""
         families = list(self._process.collect(self._runtime))
-        partial = gauge("nuvom_scrape_partial", "Whether the store's series are missing here.")
         if self._serves_store():
             reading = self._read()
             is_done = self._clock.wait(reading.done, DEADLINE_SECS)
             found = reading.families if is_done else None
             families.extend(found or ())
-            partial.add_metric([], found is None)
-        return merged([*families, partial])
+            about = "Whether the store's series are missing here."
+            families.append(gauge("nuvom_scrape_partial", about, {(): found is None}))
+        return merged(families)
 
     def close(self) -> None:
         """Let another exporter serve the store's series."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from prometheus_client import CollectorRegistry, start_http_server
 
 from nuvom.contrib.prometheus.exporter import Exporter
-from nuvom.contrib.prometheus.process_series import ProcessSeries
+from nuvom.contrib.prometheus.series import ProcessSeries
 from nuvom.errors import NuvomError
 from nuvom.log import get_logger, log_event
 from nuvom.plugins.contracts import Plugin

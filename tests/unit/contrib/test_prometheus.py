@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from nuvom.contrib.prometheus import exporter
-from nuvom.contrib.prometheus.families import Capped
+from nuvom.contrib.prometheus.series import Capped
 from nuvom.core.record import StoredError
 from nuvom.core.views import QueueStats
 from nuvom.errors import BackendUnavailable

@@ -25,7 +25,7 @@ MOST_TASKS = 500
 _OTHER = "other"
 
 
-class Measuring:
+class JobMetrics:
     """Counts and times the jobs of this process; attributes are queue, task and kind of error.
 
     Args:
@@ -51,9 +51,9 @@ class Measuring:
             bus.subscribe(events.JobEnqueued, self._enqueued),
             bus.subscribe(events.JobsClaimed, self._claimed),
             bus.subscribe(events.BackendCalled, self._returned),
-            bus.subscribe(events.JobSucceeded, self._succeeded),
-            bus.subscribe(events.JobFailed, self._failed),
-            bus.subscribe(events.JobRetrying, self._retrying),
+            bus.subscribe(events.JobSucceeded, self._settled),
+            bus.subscribe(events.JobFailed, self._settled),
+            bus.subscribe(events.JobRetrying, self._settled),
         ]
 
     def watch(self, inspector: Inspector, clock: Clock) -> None:
@@ -107,12 +107,7 @@ class Measuring:
         about = {names.SYSTEM: "nuvom", names.OPERATION_NAME: word}
         self._called.record(event.duration_secs, about)
 
-    def _succeeded(self, event: events.JobSucceeded) -> None:
-        self._processed.record(event.duration_secs, self._about(event.job))
-
-    def _failed(self, event: events.JobFailed) -> None:
-        self._processed.record(event.duration_secs, self._about(event.job, event.error.type))
-
-    def _retrying(self, event: events.JobRetrying) -> None:
-        error = "" if event.error is None else event.error.type
-        self._processed.record(event.duration_secs, self._about(event.job, error))
+    def _settled(self, event: events.JobSucceeded | events.JobFailed | events.JobRetrying) -> None:
+        error = getattr(event, "error", None)
+        about = self._about(event.job, "" if error is None else error.type)
+        self._processed.record(event.duration_secs, about)

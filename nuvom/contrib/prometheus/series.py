@@ -1,0 +1,410 @@
+"""The series of metrics: those of the store, read when they are scraped, and of this process.
+
+The store's are right for any number of processes. What it cannot know is counted here: calls into
+the store, workers of this process, and other plugins' figures. Each set of labels is kept small.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import threading
+from bisect import bisect_left
+from collections import Counter, defaultdict
+from itertools import accumulate
+from typing import TYPE_CHECKING
+
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
+
+from nuvom._version import __version__
+from nuvom.core.views import TOOK_BOUNDS, WAITED_BOUNDS
+from nuvom.errors import InvalidManifest
+from nuvom.events import BackendCalled, BackendFailed, JobFenced, WorkerAsked, WorkerStopped
+from nuvom.host.processes import resident_bytes
+from nuvom.plugins.registry import metrics_providers
+from nuvom.queue_backends.base import Capability
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from typing import Any, TypeAlias
+
+    from nuvom.core.clock import Clock
+    from nuvom.core.views import QueueStats, Total, WorkerInfo
+    from nuvom.events import EventBus
+    from nuvom.plugins.contracts import Inspector, RunningSystem
+
+    Samples: TypeAlias = Mapping[Any, float]  # by tuples of label values, of any length
+
+OTHER = "other"
+MOST_TASKS = 500
+MOST_QUEUES = 200
+_QUEUE_STATES = ("ready", "scheduled", "retrying", "running", "parked")
+_WORKER_STATES = ("alive", "quiet", "stopping", "stuck", "silent")
+_OUTCOMES = ("success", "failure", "timeout", "cancelled", "dead")
+_SHORT_ID = 8
+_BY_TASK = {
+    "enqueued": ("nuvom_jobs_enqueued_total", "Jobs stored."),
+    "started": (
+        "nuvom_jobs_started_total",
+        "Attempts started; counted once they have ended or are lost.",
+    ),
+    "retried": ("nuvom_job_retries_total", "Attempts that another one follows."),
+}
+_BY_QUEUE = {
+    "lost": ("nuvom_jobs_lost_total", "Attempts that ended without a report."),
+    "redelivered": (
+        "nuvom_redeliveries_total",
+        "Jobs given back to their queue after such an attempt.",
+    ),
+}
+_NAME = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
+_OPS = ("claim", "settle", "keep")  # shown with 0 errors from the start
+_OP_BOUNDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
+
+
+# ---- families ---------------------------------------------------------------------------
+
+
+class Capped:
+    """Label values of one kind: the first ``most`` are shown, further ones become ``other``.
+
+    The first stay the first for as long as the process lives, so that no series changes its
+    meaning between two scrapes.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._shown: set[str] = set()
+
+    def shown(self, value: str) -> str:
+        """Return the label for ``value``."""
+        if value not in self._shown:
+            if len(self._shown) >= self._most:
+                return OTHER
+            self._shown.add(value)
+        return value
+
+    def overflow(self, values: Iterable[str]) -> int:
+        """Return how many of ``values`` are shown as ``other``."""
+        return len(set(values) - self._shown)
+
+
+class Distribution:
+    """Counts of a histogram by bucket, and the sum of what was counted."""
+
+    def __init__(self, bounds: Sequence[float]) -> None:
+        self._bounds = bounds
+        self._counts = [0] * (len(bounds) + 1)
+        self.total = 0.0
+
+    def observe(self, value: float) -> None:
+        """Count one value."""
+        self.add(bisect_left(self._bounds, value), 1, value)
+
+    def add(self, place: int, count: int, total: float) -> None:
+        """Count ``count`` values of the bucket at ``place`` that add up to ``total``."""
+        self._counts[place] += count
+        self.total += total
+
+    @property
+    def buckets(self) -> list[tuple[str, float]]:
+        """The upper bound of each bucket, and how many values are not above it."""
+        bounds = [*(repr(float(bound)) for bound in self._bounds), "+Inf"]
+        return list(zip(bounds, accumulate(self._counts), strict=True))
+
+
+def gauge(name: str, about: str, samples: Samples, labels: Sequence[str] = ()) -> Metric:
+    """Return a family of gauges; ``samples`` by label values."""
+    family = GaugeMetricFamily(name, about, labels=labels)
+    for values, value in samples.items():
+        family.add_metric(values, value)
+    return family
+
+
+def counter(name: str, about: str, samples: Samples, labels: Sequence[str] = ()) -> Metric:
+    """Return a family of counters; ``name`` ends in ``_total``."""
+    family = CounterMetricFamily(name, about, labels=labels)
+    for values, value in samples.items():
+        family.add_metric(values, value)
+    return family
+
+
+def histogram(
+    name: str, about: str, samples: Mapping[Any, Distribution], labels: Sequence[str]
+) -> Metric:
+    """Return a family of histograms."""
+    family = HistogramMetricFamily(name, about, labels=labels)
+    for values, one in samples.items():
+        family.add_metric(values, one.buckets, sum_value=one.total)
+    return family
+
+
+def merged(families: Iterable[Metric]) -> list[Metric]:
+    """Return the families that have samples, those of one name as one."""
+    found: dict[str, Metric] = {}
+    for family in families:
+        if family.name in found:
+            found[family.name].samples.extend(family.samples)
+        elif family.samples:
+            found[family.name] = family
+    return list(found.values())
+
+
+# ---- of the store -----------------------------------------------------------------------
+
+
+def short(worker: str) -> str:
+    """Return a worker's id as it is shown everywhere."""
+    return worker[-_SHORT_ID:]
+
+
+class StoreSeries:
+    """Reads the store through the inspector, as the command line does."""
+
+    def __init__(self, runtime: RunningSystem, inspector: Inspector, clock: Clock) -> None:
+        self._runtime = runtime
+        self._inspector = inspector
+        self._clock = clock
+        self._tasks, self._queues = Capped(MOST_TASKS), Capped(MOST_QUEUES)
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield all families. Raises what the store raises."""
+        versions = (__version__, platform.python_version(), self._runtime.settings.queue_backend)
+        about = "Versions and queue backend; always 1."
+        yield gauge("nuvom_build_info", about, {versions: 1}, ["version", "python", "backend"])
+        if Capability.INSPECTION not in self._runtime.queue.capabilities:
+            yield _old_size(self._runtime.queue.qsize())
+            return
+        stats, workers = self._inspector.stats(), self._inspector.workers()
+        totals = self._inspector.totals()
+        known = [one.queue for one in stats]
+        yield from self._of_totals(totals, known)
+        yield from self._of_queues(stats)
+        yield from _of_workers(workers)
+        yield from self._of_files()
+        # What earlier versions called otherwise, for one more minor release.
+        alive = sum(one.state == "alive" for one in workers)
+        yield gauge("nuvom_worker_count", "Deprecated: use nuvom_workers.", {(): alive})
+        running, about = sum(one.running for one in stats), 'nuvom_queue_jobs{state="running"}'
+        yield gauge("nuvom_inflight_jobs", f"Deprecated: use {about}.", {(): running})
+        yield _old_size(sum(one.waiting for one in stats))
+        overflow = {
+            ("task",): self._tasks.overflow(one.task for one in totals),
+            ("queue",): self._queues.overflow([*known, *(one.queue for one in totals)]),
+        }
+        yield gauge("nuvom_label_overflow", "Values shown as other, by label.", overflow, ["label"])
+
+    def _of_totals(self, totals: list[Total], queues: Iterable[str]) -> Iterator[Metric]:
+        """Yield what the store counts itself; nothing where it has never counted: absent is not 0.
+
+        Series are there with 0 as soon as their queue or task is known, so that a rate tells of
+        the first failure, too.
+        """
+        if not totals:
+            return
+        sums = _Sums({self._queues.shown(queue) for queue in queues})
+        # The busiest first, so that they keep their names where not all can.
+        for one in sorted(totals, key=lambda total: -total.count):
+            sums.add(one, self._queues.shown(one.queue), self._tasks.shown(one.task))
+        yield from sums.families()
+
+    def _of_queues(self, stats: list[QueueStats]) -> Iterator[Metric]:
+        now = self._clock.now()
+        jobs: Counter[tuple[str, ...]] = Counter()
+        dead: Counter[tuple[str, ...]] = Counter()
+        paused: dict[tuple[str, ...], float] = {}
+        ages: dict[tuple[str, ...], float] = {}
+        for one in stats:
+            queue = self._queues.shown(one.queue)
+            for state in _QUEUE_STATES:
+                jobs[queue, state] += getattr(one, state)
+            dead[queue,] += one.dead
+            paused[queue,] = max(one.paused_by is not None, paused.get((queue,), 0))
+            waits = 0.0 if one.oldest_ready_at is None else max(0.0, now - one.oldest_ready_at)
+            ages[queue,] = max(waits, ages.get((queue,), 0.0))
+        of_queue = ["queue"]
+        yield gauge("nuvom_queue_jobs", "Jobs that have not ended.", jobs, ["queue", "state"])
+        yield gauge("nuvom_jobs_dead", "DEAD jobs that are kept.", dead, of_queue)
+        yield gauge("nuvom_queue_paused", "Whether the queue is paused.", paused, of_queue)
+        about = "How long the oldest job that could start waits."
+        yield gauge("nuvom_queue_oldest_ready_age_seconds", about, ages, of_queue)
+
+    def _of_files(self) -> Iterator[Metric]:
+        size = self._inspector.store_size()
+        if size is not None:
+            yield gauge("nuvom_store_bytes", "Size of the store.", {(): size.used})
+            yield gauge(
+                "nuvom_store_free_bytes", "Free bytes of the store's disk.", {(): size.free}
+            )
+            yield gauge("nuvom_store_disk_bytes", "All bytes of the store's disk.", {(): size.disk})
+        try:
+            is_stale = self._inspector.is_manifest_stale()
+        except InvalidManifest:
+            is_stale = True
+        about = "Whether the list of tasks is out of date."
+        yield gauge("nuvom_manifest_stale", about, {(): is_stale})
+
+
+def _of_workers(workers: list[WorkerInfo]) -> Iterator[Metric]:
+    states = Counter(one.state for one in workers)
+    numbers = {(state,): states[state] for state in _WORKER_STATES}
+    yield gauge("nuvom_workers", "Workers not known to be dead.", numbers, ["state"])
+    slots: dict[tuple[str, ...], float] = {}
+    for one in workers:
+        busy = min(one.running, one.slots)
+        slots[short(one.id), "busy"] = busy
+        slots[short(one.id), "idle"] = one.slots - busy
+    yield gauge("nuvom_worker_slots", "Slots for threads.", slots, ["worker", "state"])
+    ages = {(short(one.id),): one.beat_age_secs for one in workers}
+    about = "Time since the last heartbeat."
+    yield gauge("nuvom_worker_heartbeat_age_seconds", about, ages, ["worker"])
+
+
+def _old_size(jobs: int) -> Metric:
+    about = "Jobs that wait. Deprecated where there is nuvom_queue_jobs."
+    return gauge("nuvom_queue_size", about, {(): jobs})
+
+
+class _Sums:
+    """The store's totals, summed by the labels that are shown."""
+
+    def __init__(self, queues: set[str]) -> None:
+        self._queues = queues
+        self._pairs: dict[tuple[str, str], None] = {}
+        self._by_task: Counter[tuple[str, str, str]] = Counter()
+        self._by_queue: Counter[tuple[str, str]] = Counter()
+        self._finished: Counter[tuple[str, str, str]] = Counter()
+        self._took = defaultdict[tuple[str, ...], Distribution](lambda: Distribution(TOOK_BOUNDS))
+        self._waited = defaultdict[tuple[str, ...], Distribution](
+            lambda: Distribution(WAITED_BOUNDS)
+        )
+
+    def add(self, one: Total, queue: str, task: str) -> None:
+        self._queues.add(queue)
+        self._pairs[queue, task] = None
+        self._by_queue[one.kind, queue] += one.count
+        self._by_task[one.kind, queue, task] += one.count
+        if one.kind in ("attempt", "lost"):
+            self._by_task["started", queue, task] += one.count
+        if one.outcome:
+            self._finished[queue, task, one.outcome] += one.count
+        if one.kind == "attempt":
+            self._took[queue, task].add(one.took, one.count, one.took_secs)
+            self._waited[queue,].add(one.waited, one.count, one.waited_secs)
+
+    def families(self) -> Iterator[Metric]:
+        labels = ["queue", "task", "outcome"]
+        for kind, (name, about) in _BY_TASK.items():
+            counts = {pair: self._by_task[kind, *pair] for pair in self._pairs}
+            yield counter(name, about, counts, labels[:2])
+        for kind, (name, about) in _BY_QUEUE.items():
+            by_queue = {(queue,): self._by_queue[kind, queue] for queue in self._queues}
+            yield counter(name, about, by_queue, labels[:1])
+        finished = {
+            (*pair, outcome): self._finished[*pair, outcome]
+            for pair in self._pairs
+            for outcome in _OUTCOMES
+        }
+        yield counter("nuvom_jobs_finished_total", "Jobs that have ended.", finished, labels)
+        about = "How long attempts took."
+        yield histogram("nuvom_job_duration_seconds", about, self._took, labels[:2])
+        about = "How long jobs that could start had waited."
+        yield histogram("nuvom_job_wait_seconds", about, self._waited, labels[:1])
+
+
+# ---- of this process --------------------------------------------------------------------
+
+
+class ProcessSeries:
+    """Listens to the bus of its process. None of its events comes more often than a batch."""
+
+    def __init__(self, bus: EventBus, clock: Clock) -> None:
+        self._bus = bus
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._queues = Capped(MOST_QUEUES)
+        self._took = defaultdict[tuple[str, ...], Distribution](lambda: Distribution(_OP_BOUNDS))
+        self._errors: Counter[tuple[str, ...]] = Counter({(op,): 0 for op in _OPS})
+        self._stale: Counter[tuple[str, ...]] = Counter()
+        self._asked: dict[str, tuple[float, int]] = {}
+
+    def subscribe(self) -> list[Callable[[], None]]:
+        """Start listening; return functions that end it."""
+        return [
+            self._bus.subscribe(BackendCalled, self._called),
+            self._bus.subscribe(BackendFailed, self._failed),
+            self._bus.subscribe(JobFenced, self._fenced),
+            self._bus.subscribe(WorkerAsked, self._has_asked),
+            self._bus.subscribe(WorkerStopped, self._stopped),
+        ]
+
+    def _called(self, event: BackendCalled) -> None:
+        with self._lock:
+            self._took[event.op,].observe(event.duration_secs)
+
+    def _failed(self, event: BackendFailed) -> None:
+        with self._lock:
+            self._errors[event.op,] += 1
+
+    def _fenced(self, event: JobFenced) -> None:
+        with self._lock:
+            self._stale[self._queues.shown(event.job.queue),] += 1
+
+    def _has_asked(self, event: WorkerAsked) -> None:
+        self._asked[event.worker] = (self._clock.monotonic(), event.leaked)
+
+    def _stopped(self, event: WorkerStopped) -> None:
+        self._asked.pop(event.worker, None)
+
+    def collect(self, runtime: RunningSystem) -> Iterator[Metric]:
+        """Yield all families."""
+        yield from self._of_backend()
+        yield from self._of_workers()
+        about = "Failed calls into plugins."
+        errors = runtime.plugin_errors
+        yield counter("nuvom_plugin_errors_total", about, errors, ["plugin", "hook"])
+        yield from self._provided()
+
+    def _of_backend(self) -> Iterator[Metric]:
+        with self._lock:  # the families copy what they are given
+            about = "How long calls into the store took."
+            yield histogram("nuvom_backend_op_duration_seconds", about, self._took, ["op"])
+            about = "Calls into the store that failed."
+            yield counter("nuvom_backend_errors_total", about, self._errors, ["op"])
+            about = "Outcomes dropped since the lease had passed to another worker."
+            yield counter("nuvom_stale_settles_total", about, self._stale, ["queue"])
+
+    def _of_workers(self) -> Iterator[Metric]:
+        now, memory = self._clock.monotonic(), resident_bytes(os.getpid())
+        asked = {short(worker): found for worker, found in list(self._asked.items())}
+        ages = {(worker,): max(0.0, now - asked_at) for worker, (asked_at, _) in asked.items()}
+        about = (
+            "Time since the worker last asked for jobs, which it does each second if it has room."
+        )
+        yield gauge("nuvom_worker_last_claim_loop_age_seconds", about, ages, ["worker"])
+        slots = {(worker, "leaked"): leaked for worker, (_, leaked) in asked.items()}
+        yield gauge("nuvom_worker_slots", "Slots for threads.", slots, ["worker", "state"])
+        if memory is not None:
+            about = "Memory of the worker's process."
+            used = {(worker,): memory for worker in asked}
+            yield gauge("nuvom_worker_rss_bytes", about, used, ["worker"])
+
+    def _provided(self) -> Iterator[Metric]:
+        """Yield the figures that other plugins registered."""
+        for name, provider in metrics_providers().items():
+            try:
+                figures = {key: float(value) for key, value in provider().items()}
+            except Exception as error:  # noqa: BLE001  # a plugin's code: any failure is only reported
+                self._bus.report(f"metrics of {name}", error)
+                continue
+            for metric, value in figures.items():
+                if _NAME.fullmatch(metric) is None or metric.startswith("nuvom_"):
+                    self._bus.report(f"metrics of {name}", ValueError(f"no name: {metric!r}"))
+                else:
+                    yield gauge(metric, f"Provided by {name}.", {(): value})
