@@ -315,14 +315,11 @@ def _start_call(plugin: PluginProtocol, settings: Settings, extras: Extras) -> C
 
     start: Callable[..., object] = plugin.start
     try:
-        parameters = signature(start)
-        parameters.bind(settings)
-    except (TypeError, ValueError):  # it wants more than the settings, or does not say
-        return partial(start, settings, extras)
-    try:
-        parameters.bind(settings, extras)
+        signature(start).bind(settings, extras)
     except TypeError:
         return partial(start, settings)
+    except ValueError:  # written in C, without a signature: the rule, then
+        pass
     return partial(start, settings, extras)
 
 

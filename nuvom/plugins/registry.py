@@ -88,7 +88,8 @@ class PluginRegistry:
         known = self.find(kind, name)
         if known is not None:
             return None if _is_same(known, cls) else _path(known)
-        if name not in BUILT_IN[kind] or _path(cls) == BUILT_IN[kind][name]:
+        own = f"nuvom.{kind}_backends.{name}."
+        if name not in BUILT_IN[kind] or f"{cls.__module__}.".startswith(own):
             return None
         return f"the built-in {name} backend"
 

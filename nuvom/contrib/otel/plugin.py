@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from nuvom.contrib.otel.metrics import JobMetrics
-from nuvom.contrib.otel.spans import Consumer, Producer, current_place
+from nuvom.contrib.otel.spans import ProcessingMiddleware, SendingMiddleware, current_place
 from nuvom.events import EventBus, JobEnqueued, default_bus
 from nuvom.logs.formats import add_tracer
 from nuvom.plugins.contracts import Plugin
@@ -61,7 +61,7 @@ class OTelPlugin(Plugin):
         del settings
         tracers, meters = self._providers
         self._extras = extras
-        spans = Consumer(
+        spans = ProcessingMiddleware(
             extras["clock"],
             tracers,
             is_child_of_sender=self._is_child,
@@ -95,10 +95,10 @@ def instrument(
         map_create_spans: As of ``OTelPlugin``.
     Returns: a function that ends it; calling it twice is fine.
     """
-    companion = Producer(tracer_provider, creates=map_create_spans)
+    middleware = SendingMiddleware(tracer_provider, creates=map_create_spans)
     ends = [
-        bus.accompany(companion),
-        bus.subscribe(JobEnqueued, companion.note_sent),
+        bus.accompany(middleware),
+        bus.subscribe(JobEnqueued, middleware.note_sent),
         add_tracer(current_place),
     ]
 

@@ -3,7 +3,7 @@
 What is sent: enqueue, create. What a worker does: receive, process, settle, reap. A process span
 begins when an attempt starts and ends with the task's code; what became of it is known only after
 the settle, so that spans are finished with the times of then. The span of a worker that is killed
-is never finished: another worker's reap tells of the loss. The companion that makes the spans of
+is never finished: another worker's reap tells of the loss. The middleware that makes the spans of
 what is sent works in children of a worker, too.
 """
 
@@ -125,18 +125,18 @@ def current_place(job_id: str | None) -> TracePlace | None:
     return place_of_span(trace.get_current_span())
 
 
-def in_child(*, creates: bool = False) -> Producer:
+def in_child(*, creates: bool = False) -> SendingMiddleware:
     """Return what goes along with jobs in a child process; its log lines tell their trace."""
     add_tracer(current_place)
-    return Producer(creates=creates)
+    return SendingMiddleware(creates=creates)
 
 
-def in_child_that_creates() -> Producer:
+def in_child_that_creates() -> SendingMiddleware:
     """Do as ``in_child``, with a span for each job of a ``.map()``."""
     return in_child(creates=True)
 
 
-class Producer:
+class SendingMiddleware:
     """Makes a span around each call that sends jobs, and gives them its context.
 
     Args:
@@ -219,7 +219,7 @@ class _Open(NamedTuple):
     began: int
 
 
-class Consumer(Producer):
+class ProcessingMiddleware(SendingMiddleware):
     """Follows the jobs of the workers in this process.
 
     Args:

@@ -24,9 +24,9 @@ from nuvom.discovery.auto_register import (
 )
 from nuvom.discovery.entries import TaskEntry
 from nuvom.discovery.importer import Importer
-from nuvom.discovery.manifest import read_manifest, write_manifest
+from nuvom.discovery.manifest import read_manifest
 from nuvom.discovery.scan import scan
-from nuvom.errors import BackendUnavailable, InvalidManifest, TaskImportFailed, TaskNotFound
+from nuvom.errors import TaskImportFailed, TaskNotFound
 from nuvom.registry import registry as registry_module
 from nuvom.registry.registry import Registry
 from tests.engine import wait_until
@@ -85,12 +85,6 @@ def test_import_roots_come_first_and_once(tmp_path: Path) -> None:
         assert [str(tmp_path.resolve()), str(tmp_path.resolve() / "src"), *rest] == sys.path
 
 
-def test_src_that_is_a_package_is_no_import_root(tmp_path: Path) -> None:
-    write(tmp_path, {"src/__init__.py": ""})
-    add_import_roots(tmp_path)
-    assert str(tmp_path.resolve() / "src") not in sys.path
-
-
 # ---- loading ----------------------------------------------------------------------------
 
 
@@ -138,19 +132,6 @@ def test_tasks_that_cannot_be_imported_are_not_registered(
     assert 1 == register_manifest(registry, tmp_path, manifest)
     with pytest.raises(TaskNotFound):
         registry.resolve("my-tasks.add")
-
-
-def test_missing_manifest_registers_nothing(
-    tmp_path: Path, manifest: Path, registry: Registry
-) -> None:
-    assert 0 == register_manifest(registry, tmp_path, manifest)
-    assert [] == registry.names()
-
-
-def test_damaged_manifest_is_refused(tmp_path: Path, manifest: Path, registry: Registry) -> None:
-    write(tmp_path, {".nuvom/manifest.json": "{"})
-    with pytest.raises(InvalidManifest):
-        register_manifest(registry, tmp_path, manifest)
 
 
 @pytest.mark.parametrize(
@@ -224,12 +205,6 @@ def test_task_that_is_gone_from_its_module_is_told(tmp_path: Path, source: str) 
     assert "it no longer defines add" == failure(tmp_path, source).reason
 
 
-def test_task_that_is_gone_from_its_class_is_told(tmp_path: Path, registry: Registry) -> None:
-    nested = "from nuvom import task\nclass A:\n  class B:\n    @task\n    def c(): ...\n"
-    entry = only_task(write(tmp_path, {"mod.py": nested}))
-    assert "it no longer defines A.B.c" == failure(tmp_path, "A = 5", entry).reason
-
-
 def test_code_that_answers_for_missing_names_is_not_asked(tmp_path: Path) -> None:
     source = "def __getattr__(name): raise ValueError(name)"
     assert "it no longer defines add" == failure(tmp_path, source).reason
@@ -240,27 +215,12 @@ def test_task_that_has_another_name_by_now_is_told(tmp_path: Path, registry: Reg
     assert "the task is now named plus" == failure(tmp_path, source).reason
 
 
-def test_task_under_another_decorator_is_loaded(tmp_path: Path, registry: Registry) -> None:
-    source = "from nuvom import task\ndef wrap(f): return 5\n@wrap\n@task\ndef add(): ...\n"
-    entry = only_task(write(tmp_path, {"mod.py": source}))
-    add_import_roots(tmp_path)
-    load_task(entry, tmp_path)
-    assert registry.get("mod.add") is not None
-
-
 def test_module_of_somebody_else_with_the_same_name_is_told(tmp_path: Path) -> None:
     entry = only_task(write(tmp_path / "project", {"this_is_taken.py": TASK}))
     write(tmp_path / "installed", {"this_is_taken.py": TASK})
     sys.path.insert(0, str(tmp_path / "installed"))
     with pytest.raises(TaskImportFailed, match=r"installed.*hides this_is_taken\.py"):
         load_task(entry, tmp_path / "project")
-
-
-def test_module_without_a_file_of_its_own_is_told(tmp_path: Path) -> None:
-    entry = only_task(write(tmp_path, {"itertools.py": TASK}))
-    add_import_roots(tmp_path)
-    with pytest.raises(TaskImportFailed, match="no longer defines add"):
-        load_task(entry, tmp_path)
 
 
 def test_task_that_is_not_importable_is_refused_before_anything_runs(tmp_path: Path) -> None:
@@ -303,21 +263,6 @@ def test_refresh_replaces_a_manifest_that_cannot_be_used(
     assert ["a.add"] == [task.name for task in changes.added]
     assert ["a.add"] == [task.name for task in read_manifest(manifest) or ()]
     assert "written anew" in caplog.text
-
-
-def test_refresh_that_cannot_write_says_so(tmp_path: Path) -> None:
-    write(tmp_path, {"a.py": TASK, "file": ""})
-    with pytest.raises(BackendUnavailable):
-        refresh(tmp_path, tmp_path / "file" / "manifest.json")
-
-
-def test_manifest_outlives_a_folder_that_moves(tmp_path: Path, registry: Registry) -> None:
-    root = write(tmp_path / "one", {"src/mod.py": TASK})
-    write_manifest(root / "manifest.json", scan(root).tasks, root=root)
-    moved = root.rename(tmp_path / "two")
-    add_import_roots(moved)
-    register_manifest(registry, moved, moved / "manifest.json")
-    assert 3 == registry.resolve("mod.add").func(1, 2)
 
 
 @pytest.mark.parametrize("error", ["KeyboardInterrupt", "GeneratorExit", "SystemExit", "Odd"])

@@ -69,11 +69,6 @@ def test_file_that_is_too_large_is_told(tmp_path: Path) -> None:
     assert "it is larger than 2 MiB" in (why_hidden(tmp_path, "a.py") or "")
 
 
-def test_folder_named_like_a_module_is_no_file(tmp_path: Path) -> None:
-    (tmp_path / "a.py").mkdir()
-    assert "it is not a regular file" in (why_hidden(tmp_path, "a.py") or "")
-
-
 @links_only
 def test_links_are_told(tmp_path: Path) -> None:
     root = write(tmp_path / "root", {"app/a.py": TASK})
@@ -84,14 +79,6 @@ def test_links_are_told(tmp_path: Path) -> None:
     assert "linked folders are not entered" in (why_hidden(root, "linked/a.py") or "")
     assert "leads out of the project" in (why_hidden(root, "out.py") or "")
     assert why_hidden(root, "in.py") is None
-
-
-@links_only
-def test_project_reached_by_another_path_is_the_same_project(tmp_path: Path) -> None:
-    root = write(tmp_path / "root", {"app/a.py": TASK})
-    (tmp_path / "alias").symlink_to(root)
-    assert why_hidden(tmp_path / "alias", root / "app" / "a.py") is None
-    assert why_hidden(root, tmp_path / "alias" / "app" / "a.py") is None
 
 
 # ---- one function -----------------------------------------------------------------------
@@ -122,11 +109,6 @@ def test_nothing_is_said_of_a_function_that_is_listed(tmp_path: Path) -> None:
     for function in ("add", "A.m.add", "m.<locals>.add"):
         assert why_no_task(tmp_path, "a.py", function) is None
     assert "no function named other" in (why_no_task(tmp_path, "a.py", "other") or "")
-
-
-def test_hidden_file_explains_its_functions(tmp_path: Path) -> None:
-    write(tmp_path, {"a.py": TASK, ".nuvomignore": "a.py"})
-    assert ".nuvomignore line 1: a.py" == why_no_task(tmp_path, "a.py", "add")
 
 
 @links_only

@@ -73,12 +73,6 @@ def test_folder_that_holds_an_environment_is_skipped_whatever_its_name(
     assert {"c.py", "env/a.py", "env/lib/b.py"} == files(tmp_path)
 
 
-def test_only_folders_below_the_root_count(tmp_path: Path) -> None:
-    root = tmp_path / "venv" / "site-packages" / ".hidden"
-    write(root, {"pyvenv.cfg": "", "a.py": "", "app/b.py": "", "build/c.py": ""})
-    assert {"a.py", "app/b.py"} == files(root)
-
-
 def test_hidden_files_are_not_looked_at(tmp_path: Path) -> None:
     write(tmp_path, {".a.py": "", ".py": "", "b.py": "", "c.pyi": "", "d.txt": "", "py": ""})
     assert {"b.py"} == files(tmp_path)
@@ -102,11 +96,6 @@ def test_line_that_hides_a_file_is_named(lines: list[str], path: str, line: int)
     assert expected == rules(*lines).why_file(path)
 
 
-def test_line_that_hides_a_folder_is_named() -> None:
-    assert f"{IGNORE_FILE} line 2: legacy/" == rules("x", "legacy/").why_folder("app/legacy")
-    assert rules("legacy/").why_file("legacy") is None  # a file of that name is no folder
-
-
 @pytest.mark.parametrize("line", ["!", "a\\", "[z-a]"])
 def test_line_that_is_no_pattern_is_reported_and_the_others_count(line: str) -> None:
     patterns = PatternList(["a.py", line, "b.py"], IGNORE_FILE)
@@ -115,10 +104,6 @@ def test_line_that_is_no_pattern_is_reported_and_the_others_count(line: str) -> 
     assert line in problem.reason
     assert patterns.rule_for("a.py")
     assert patterns.rule_for("b.py")
-
-
-def test_pattern_that_python_warns_of_is_no_error() -> None:
-    assert not PatternList(["[[a]x.py"], IGNORE_FILE).problems  # warnings are errors here
 
 
 def test_bringing_back_a_folder_does_not_bring_back_what_is_hidden_inside(tmp_path: Path) -> None:

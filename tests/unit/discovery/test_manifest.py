@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 
 from nuvom.discovery.entries import TaskEntry
 from nuvom.discovery.manifest import (
-    Changes,
     diff,
     encode,
     has_content,
@@ -25,7 +24,7 @@ from nuvom.discovery.manifest import (
 from nuvom.discovery.scan import scan
 from nuvom.errors import BackendUnavailable, InvalidManifest, StorageFull
 from nuvom.host import files as _durable
-from tests.unit.discovery.projects import TASK, write
+from tests.unit.discovery.projects import write
 
 
 def make_entry(name: str = "app.add", **fields: Any) -> TaskEntry:
@@ -89,12 +88,6 @@ def test_manifest_has_the_documented_form(tmp_path: Path, path: Path) -> None:
             }
         ],
     } == json.loads(path.read_bytes())
-
-
-def test_manifest_without_tasks_is_an_empty_list(tmp_path: Path, path: Path) -> None:
-    assert write_manifest(path, [], root=tmp_path)
-    assert {"version": 1, "tasks": []} == json.loads(path.read_bytes())
-    assert () == read_manifest(path)
 
 
 _texts = st.text(max_size=5)
@@ -165,15 +158,6 @@ def test_manifest_and_its_folder_are_private_whatever_the_umask(tmp_path: Path, 
     assert (0o600, 0o700) == (path.stat().st_mode & 0o777, path.parent.stat().st_mode & 0o777)
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="links need a privilege there")
-def test_manifest_is_not_written_through_a_linked_folder(tmp_path: Path, path: Path) -> None:
-    (tmp_path / "elsewhere").mkdir()
-    path.parent.symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(BackendUnavailable, match="symbolic link"):
-        write_manifest(path, [make_entry()], root=tmp_path)
-    assert [] == os.listdir(tmp_path / "elsewhere")
-
-
 def test_write_that_fails_leaves_the_manifest_as_it_was(
     tmp_path: Path, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -195,26 +179,6 @@ def test_manifest_that_cannot_be_replaced_names_the_setting_that_moves_it(
     path.mkdir(parents=True)
     with pytest.raises(BackendUnavailable, match=r"(?s)manifest\.json.*NUVOM_MANIFEST_PATH"):
         write_manifest(path, [], root=tmp_path)
-
-
-def test_errors_that_no_file_system_call_raised_pass_unchanged(
-    tmp_path: Path, path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    refused = BackendUnavailable(path, "it is guarded", "Ask.")
-
-    def refuse(*_: object, **__: object) -> bool:
-        raise refused
-
-    monkeypatch.setattr("nuvom.discovery.manifest.write_durably", refuse)
-    with pytest.raises(BackendUnavailable) as caught:
-        write_manifest(path, [], root=tmp_path)
-    assert refused is caught.value
-
-
-def test_manifest_may_lie_outside_the_project(tmp_path: Path) -> None:
-    path = tmp_path / "state" / "deep" / "tasks.json"
-    assert write_manifest(path, [make_entry()], root=tmp_path / "project")
-    assert has_content(path, encode([make_entry()]))
 
 
 # ---- reading ----------------------------------------------------------------------------
@@ -270,12 +234,6 @@ def test_manifest_that_cannot_be_read_is_refused(path: Path) -> None:
 # ---- changes ----------------------------------------------------------------------------
 
 
-def test_equal_lists_have_no_changes() -> None:
-    entries = [make_entry("app.a"), make_entry("app.b")]
-    assert diff(entries, reversed(entries)).is_empty
-    assert Changes() == diff([], [])
-
-
 def test_changes_are_told_apart_and_sorted() -> None:
     old = [make_entry(f"app.{name}") for name in "hgfedcba"]
     new = [
@@ -293,14 +251,4 @@ def test_changes_are_told_apart_and_sorted() -> None:
     assert ["app.b", "app.d", "app.e"] == [task.name for task in changes.changed]
     assert ["app.a"] == [task.name for task in changes.moved]
     assert {} == changes.changed[1].options
-    assert not changes.is_empty
-
-
-def test_task_that_only_moved_makes_the_manifest_stale_too(tmp_path: Path, path: Path) -> None:
-    write(tmp_path, {"a.py": TASK})
-    before = scan(tmp_path).tasks
-    write(tmp_path, {"a.py": "# a comment\n" + TASK})
-    after = scan(tmp_path).tasks
-    changes = diff(before, after)
-    assert ((), after) == (changes.changed, changes.moved)
     assert not changes.is_empty

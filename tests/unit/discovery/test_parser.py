@@ -156,17 +156,6 @@ def test_function_that_comes_before_the_rebinding_is_a_task() -> None:
     assert ["before"] == names(source)
 
 
-def test_task_named_task_takes_the_name_away() -> None:
-    source = """
-        from nuvom import task
-        @task
-        def task(): ...
-        @task
-        def add(): ...
-    """
-    assert ["task"] == names(source)
-
-
 # ---- where a task may stand -------------------------------------------------------------
 
 
@@ -225,10 +214,6 @@ def test_task_under_two_of_our_decorators_is_listed_once() -> None:
     assert ["add"] == names("from nuvom import task\n@task\n@task()\ndef add(): ...\n")
 
 
-def test_decorated_class_is_no_task() -> None:
-    assert [] == names("from nuvom import task\n@task\nclass A: ...\n")
-
-
 @pytest.mark.parametrize(
     ("source", "qualname", "line"),
     [
@@ -277,13 +262,6 @@ def test_task_that_importing_does_not_define_is_not_importable(test: str, word: 
     found = parsed(f"from nuvom import task\nif {test}:\n    @task\n    def add(): ...\n")
     assert [False] == [task.importable for task in found.tasks]
     assert word in found.problems[0].reason
-
-
-def test_comparison_with_another_module_name_hides_nothing() -> None:
-    found = parsed(
-        'from nuvom import task\nif __name__ != "__main__":\n    @task\n    def a(): ...\n'
-    )
-    assert [True] == [task.importable for task in found.tasks]
 
 
 # ---- one of several ---------------------------------------------------------------------
@@ -366,13 +344,6 @@ def test_option_nested_deeper_than_it_can_be_read_is_named_only() -> None:
     assert ({}, ("x",), "(...)") == (task.options, task.dynamic_options, task.signature)
 
 
-def test_deeply_nested_blocks_are_followed() -> None:
-    depth = 98  # Python allows no more levels of indentation
-    blocks = "".join(" " * n + f"class C{n}:\n" for n in range(depth))
-    source = f"from nuvom import task\n{blocks}{' ' * depth}@task\n{' ' * depth}def f(): ...\n"
-    assert [f"{'.'.join(f'C{n}' for n in range(depth))}.f"] == names(source)
-
-
 def test_long_chain_of_elif_is_followed_to_its_end() -> None:
     arms = "".join(f"elif x == {n}: pass\n" for n in range(700))
     source = f"from nuvom import task\nif x: pass\n{arms}else:\n    @task\n    def add(): ...\n"
@@ -417,11 +388,6 @@ _WORDS = [
     *("with a as task:\n", "for task in y:\n", "(task := 1)\n", "del task\n", "type task = int\n"),
     *("pass\n", "    ", "        "),
 ]
-
-
-@given(st.lists(st.sampled_from(_WORDS), max_size=20).map("".join))
-def test_arbitrary_programs_never_raise(source: str) -> None:
-    assert isinstance(parse(b"# nuvom\n" + source.encode()), Parsed)
 
 
 # ---- what is written down of a task -----------------------------------------------------
@@ -546,11 +512,6 @@ def test_signature_is_kept_as_text(parameters: str, signature: str) -> None:
 def test_first_line_of_the_docstring_is_kept(body: str, doc: str | None) -> None:
     task, _ = described(f"@task\ndef f():\n    {body}\n")
     assert doc == task.doc
-
-
-def test_line_is_that_of_the_def() -> None:
-    task, _ = described("\n@other\n@task(\n    queue='q',\n)\ndef f(): ...\n")
-    assert 7 == task.line
 
 
 def test_hash_changes_with_the_function_and_with_nothing_else() -> None:

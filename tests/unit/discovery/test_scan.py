@@ -10,10 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nuvom.config.project import module_name_for
 from nuvom.discovery import scan as scan_module
-from nuvom.discovery.entries import Problem
-from nuvom.discovery.scan import CACHE_FILE, Duplicate, Scan, module_of, scan
+from nuvom.discovery.scan import Duplicate, Scan, scan
 from nuvom.errors import ProjectNotFound
 from tests.unit.discovery.projects import LATER, TASK, write
 
@@ -77,18 +75,6 @@ def test_task_whose_file_cannot_be_imported_is_listed_with_a_warning(
     assert (file, 4) == (problem.file, problem.line)
     assert part in problem.reason
     assert () == found.errors
-
-
-@given(
-    st.lists(
-        st.sampled_from(["src", "app", "a-b", "class", "x", "__init__"]), min_size=1, max_size=3
-    )
-)
-def test_modules_are_named_as_everywhere_else(parts: list[str]) -> None:
-    file = "/".join(parts) + ".py"
-    root = Path("/nowhere/project")  # without a folder src, which the names depend on
-    module, obstacle = module_of(file, source_is_root=False)
-    assert module_name_for(root / file, root) == (module if obstacle is None else None)
 
 
 def test_literal_name_wins_and_another_is_warned_of(tmp_path: Path) -> None:
@@ -171,11 +157,6 @@ def test_broken_files_are_reported_and_the_others_are_found(tmp_path: Path) -> N
     ] == [(problem.file, problem.line) for problem in found.errors]
     assert found.errors == found.problems
     assert (7, 6, 6) == counts(found)
-
-
-def test_problem_reads_as_file_line_and_reason() -> None:
-    assert "a.py:3: it is odd" == str(Problem("a.py", 3, "it is odd"))
-    assert "a.py: it is odd" == str(Problem("a.py", 0, "it is odd"))
 
 
 def test_file_that_vanishes_before_it_is_read_is_reported(
@@ -283,15 +264,6 @@ def test_module_is_named_anew_when_src_becomes_a_package(tmp_path: Path) -> None
     assert (2, 1, 0) == counts(found)
 
 
-def test_rules_count_for_remembered_files_too(tmp_path: Path) -> None:
-    write(tmp_path, {"a.py": TASK, "b.py": TASK})
-    scan(tmp_path, clock=LATER)
-    write(tmp_path, {".nuvomignore": "a.py\n"})
-    assert [("b.add", True)] == named(scan(tmp_path, clock=LATER))
-    assert [] == named(scan(tmp_path, exclude=["b.*"], clock=LATER))
-    assert [("a.add", True)] == named(scan(tmp_path, exclude=["!a.py"], include=["a.py"]))
-
-
 def test_invalid_pattern_given_as_an_option_is_reported(tmp_path: Path) -> None:
     found = scan(tmp_path, exclude=["ok", "!"], include=["a\\"])
     assert {"--exclude", "--include"} == {problem.file for problem in found.warnings}
@@ -304,16 +276,6 @@ def test_scan_makes_no_folder_where_there_is_no_project(tmp_path: Path) -> None:
     write(tmp_path, {"a.py": "x = 1"})
     scan(tmp_path, clock=LATER)
     assert ["a.py"] == os.listdir(tmp_path)
-
-
-def test_cache_is_private_and_made_where_a_task_is_found(tmp_path: Path) -> None:
-    write(tmp_path, {"a.py": TASK})
-    scan(tmp_path, clock=LATER)
-    path = tmp_path / CACHE_FILE
-    assert path.is_file()
-    if sys.platform != "win32":
-        assert (0o600, 0o700) == (path.stat().st_mode & 0o777, path.parent.stat().st_mode & 0o777)
-        assert 0o700 == path.parent.parent.stat().st_mode & 0o777
 
 
 def test_scan_without_cache_neither_reads_nor_writes_it(tmp_path: Path) -> None:

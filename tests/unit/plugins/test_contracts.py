@@ -20,11 +20,6 @@ def test_other_versions_are_not(version: object) -> None:
     assert not is_compatible(version)
 
 
-def test_plugin_that_says_nothing_means_the_first_version() -> None:
-    """Not the current one: a later Nuvom would take it for up to date."""
-    assert "1.0" == Plugin.api_version
-
-
 def test_plugins_are_told_by_what_they_have() -> None:
     class Duck:
         api_version = "1.0"

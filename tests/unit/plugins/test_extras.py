@@ -6,9 +6,8 @@ from typing import Any
 
 import pytest
 
-from nuvom.core.clock import SYSTEM_CLOCK
 from nuvom.errors import PluginError
-from nuvom.events import EventBus, default_bus
+from nuvom.events import EventBus
 from nuvom.plugins.lifecycle import bind_extras, make_extras
 
 
@@ -18,13 +17,6 @@ class Target:
 
     def cancel(self, job_id: str) -> str:
         return f"cancelled {job_id}"
-
-
-def test_defaults_are_the_bus_and_clock_of_the_process() -> None:
-    extras = make_extras()
-
-    assert default_bus is extras["events"]
-    assert SYSTEM_CLOCK is extras["clock"]
 
 
 def test_stand_ins_say_that_it_is_too_early() -> None:
@@ -43,13 +35,3 @@ def test_stand_ins_act_on_what_they_are_bound_to_also_when_kept() -> None:
 
     assert ["stats"] == kept.stats()
     assert "cancelled 7" == extras["control"].cancel("7")
-
-
-def test_extras_that_hold_the_real_things_are_left_alone() -> None:
-    target: Any = Target()
-    extras = make_extras(EventBus())
-    extras["inspector"] = target
-
-    bind_extras(extras, target, target)
-
-    assert target is extras["inspector"]

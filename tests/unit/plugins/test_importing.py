@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from nuvom.config.settings import Settings
-from nuvom.errors import IncompatiblePlugin, PluginError
+from nuvom.errors import IncompatiblePlugin
 from nuvom.plugins.lifecycle import PluginEntry, PluginSet, make_extras
-from nuvom.plugins.loader import import_object, load_entry
+from nuvom.plugins.loader import load_entry
 from nuvom.plugins.registry import BackendKind, PluginRegistry
 
 from .conftest import Lay
@@ -203,15 +203,6 @@ def test_nothing_is_loaded_twice(load: Callable[..., PluginSet]) -> None:
     assert 1 == len(plugins.failed)
 
 
-def test_one_instance_under_two_names_is_one_plugin(
-    load: Callable[..., PluginSet], lay: Lay
-) -> None:
-    lay("mod.py", f"{PLUGIN}\n    again = instance\n")
-    load("mod:instance")
-
-    assert ["instance"] == [one.name for one in load("mod:again").loaded]
-
-
 def test_two_plugins_of_one_name_are_not_both_used(load: Callable[..., PluginSet]) -> None:
     load("mod:Mail")
     plugins = load("mod:Rival")
@@ -226,15 +217,6 @@ def test_plugin_that_derives_from_another_is_one_of_its_own(
     load("mod:Mail")
 
     assert ["mail", "alias"] == [one.name for one in load("mod:Alias").loaded]
-
-
-def test_only_plugins_that_provide_what_is_wanted_are_kept(
-    load: Callable[..., PluginSet],
-) -> None:
-    load("mod:Mail", kinds={"queue_backend"})
-    assert [] == load("mod:Nameless", kinds={"queue_backend"}).loaded
-
-    assert ["mail"] == [one.name for one in load("mod:Mail", kinds={"monitoring"}).loaded]
 
 
 @pytest.mark.parametrize(
@@ -275,12 +257,6 @@ def test_queue_and_results_of_one_name_are_both_registered(
     )
 
 
-def test_plugin_may_be_listed_as_a_schedule_store(load: Callable[..., PluginSet]) -> None:
-    assert ["storeplugin"] == [
-        one.name for one in load("backs:StorePlugin", "schedule_store").loaded
-    ]
-
-
 @pytest.mark.parametrize(
     ("target", "key", "said"),
     [
@@ -309,15 +285,6 @@ def test_project_module_is_found_without_a_lasting_change_of_the_path(
     assert before == sys.path
 
 
-def test_path_is_as_before_when_the_import_fails(load: Callable[..., PluginSet], lay: Lay) -> None:
-    lay("bad.py", "1/0")
-    before = list(sys.path)
-
-    load("bad:X")
-
-    assert before == sys.path
-
-
 def test_installed_module_goes_before_one_of_the_project(
     load: Callable[..., PluginSet], lay: Lay, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -342,21 +309,6 @@ def test_missing_dependency_of_a_plugin_is_not_sought_in_the_project(
     monkeypatch.syspath_prepend(str(tmp_path / "site"))
 
     assert "No module named 'dependency'" in load("needy:X").failed[0].error.what
-
-
-def test_roots_that_are_on_the_path_already_stay_there(
-    load: Callable[..., PluginSet], tmp_path: Path, lay: Lay, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.syspath_prepend(str(tmp_path))
-    lay("x.py", PLUGIN, folder="src")
-
-    assert ["mail"] == [one.name for one in load("x:Mail").loaded]
-    assert str(tmp_path) in sys.path
-
-
-def test_module_alone_is_no_object() -> None:
-    with pytest.raises(PluginError, match="it has to be module:Class"):
-        import_object("json")
 
 
 def test_a_bare_backend_of_another_major_version_is_refused(

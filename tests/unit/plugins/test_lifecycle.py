@@ -12,7 +12,7 @@ import pytest
 from nuvom.config.settings import Settings
 from nuvom.core import job_context
 from nuvom.core.clock import Clock, Waitable
-from nuvom.errors import MissingExtra, PluginError, PluginFailed, UnknownBackend
+from nuvom.errors import MissingExtra, PluginError, PluginFailed
 from nuvom.plugins.contracts import Extras, Plugin
 from nuvom.plugins.lifecycle import LoadedPlugin, PluginEntry, PluginSet, make_extras
 from nuvom.plugins.registry import (
@@ -153,19 +153,6 @@ def test_order_honours_requirements_and_names_those_that_cannot_be_met(
         assert f'"{requires[failure.name]}", {refused[failure.name]}' in failure.error.what
 
 
-def test_stopping_twice_or_without_a_start_calls_nothing(
-    settings: Settings, log: list[str]
-) -> None:
-    plugins = PluginSet()
-    plugins.add(loaded(Recorder("a", log)))
-    plugins.stop()
-    plugins.start(settings, make_extras())
-    plugins.stop()
-    plugins.stop()
-
-    assert ["start a", "stop a"] == log
-
-
 def test_plugins_added_later_start_alone_and_may_require_those_that_run(
     settings: Settings, log: list[str]
 ) -> None:
@@ -176,23 +163,6 @@ def test_plugins_added_later_start_alone_and_may_require_those_that_run(
     plugins.start(settings, make_extras())
 
     assert ["start a", "start b"] == log
-
-
-def test_start_is_given_settings_and_extras(settings: Settings) -> None:
-    given: list[Any] = []
-
-    class Curious(Plugin):
-        name = "curious"
-
-        def start(self, settings: Settings, extras: Extras) -> None:
-            given.extend([settings, extras])
-
-    plugins, extras = PluginSet(), make_extras()
-    plugins.add(loaded(Curious()))
-    plugins.start(settings, extras)
-
-    assert [settings, extras] == given
-    assert {"events", "inspector", "control", "clock"} == set(extras)
 
 
 class Plain(Recorder):
@@ -303,25 +273,6 @@ def test_failure_of_the_backend_in_use_is_raised_after_all_are_stopped(log: list
     assert ["start good", "start bad", "stop good"] == log
 
 
-def test_failure_of_a_backend_that_is_not_in_use_takes_nothing_down(
-    settings: Settings, log: list[str]
-) -> None:
-    plugins = PluginSet()
-    plugins.add(loaded(Recorder("bad", log, raiser(ValueError())), provides=("queue_backend",)))
-
-    plugins.start(settings, make_extras())
-
-    assert ["bad"] == [failure.name for failure in plugins.failed]
-
-
-def test_failure_of_a_plugin_called_like_the_backend_in_use_is_raised(log: list[str]) -> None:
-    plugins = PluginSet()
-    plugins.add(loaded(Recorder("mine", log, raiser(ValueError()))))
-
-    with pytest.raises(PluginFailed):
-        plugins.start(Settings(result_backend="mine"), make_extras())
-
-
 def test_what_a_failing_plugin_had_registered_is_taken_back(
     settings: Settings, log: list[str], registry: PluginRegistry
 ) -> None:
@@ -373,14 +324,6 @@ def test_error_about_plugins_that_a_plugin_raises_stays_as_it_is(log: list[str])
 
     with pytest.raises(MissingExtra, match=r"nuvom\[redis\]"):
         plugins.start(Settings(queue_backend="mine"), make_extras())
-
-
-def test_other_error_of_ours_is_told_without_its_remedy(settings: Settings, log: list[str]) -> None:
-    plugins = PluginSet()
-    plugins.add(loaded(Recorder("bad", log, raiser(UnknownBackend("queue", "x", [])))))
-    plugins.start(settings, make_extras())
-
-    assert plugins.failed[0].error.what.endswith('There is no queue backend named "x".')
 
 
 def test_exception_without_a_readable_text_is_named_by_its_class(
@@ -438,25 +381,6 @@ def test_plugins_see_the_context_of_who_starts_them(settings: Settings, log: lis
         job_context.current.reset(token)
 
     assert ["job"] == seen
-
-
-def test_description_has_name_version_place_and_who_named_it() -> None:
-    plugin = loaded(Recorder("mailbox", []))
-
-    assert "mailbox (1), module:mailbox, named by a test" == plugin.describe()
-
-
-def test_base_class_does_nothing_by_itself(settings: Settings) -> None:
-    class Idle(Plugin):
-        name = "idle"
-
-    plugins = PluginSet()
-    plugins.add(loaded(Idle()))
-    plugins.start(settings, make_extras())
-    plugins.update_runtime(None)  # type: ignore[arg-type]  # it does not look
-    plugins.stop()
-
-    assert {} == plugins.errors
 
 
 def test_generic_error_of_a_plugin_gets_name_and_origin(settings: Settings, log: list[str]) -> None:

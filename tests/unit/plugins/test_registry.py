@@ -8,7 +8,7 @@ import pytest
 
 from nuvom.errors import BackendNameTaken, InvalidId, UnknownBackend
 from nuvom.plugins import registry as module
-from nuvom.plugins.registry import BUILT_IN, BackendKind, PluginRegistry
+from nuvom.plugins.registry import BUILT_IN, BackendKind
 from nuvom.queue_backends.memory import MemoryJobQueue
 from nuvom.result_backends.memory import MemoryResultBackend
 
@@ -39,13 +39,6 @@ def test_unknown_name_is_answered_with_the_nearest_ones() -> None:
 
     assert "queue" == caught.value.kind
     assert "file, mailbox, memory, sqlite" == caught.value.known
-
-
-def test_same_class_may_be_registered_twice() -> None:
-    module.register_queue_backend("mine", OtherQueue)
-    module.register_queue_backend("mine", OtherQueue)
-
-    assert OtherQueue is module.queue_backend("mine")
 
 
 def test_class_of_a_reloaded_module_takes_the_place_of_the_old_one() -> None:
@@ -91,35 +84,10 @@ def test_built_in_class_itself_may_be_registered_under_its_name() -> None:
     assert MemoryJobQueue is module.queue_backend("memory")
 
 
-def test_force_replaces_a_taken_and_a_built_in_name() -> None:
-    module.register_queue_backend("mine", MemoryJobQueue)
-    module.register_queue_backend("mine", OtherQueue, force=True)
-    module.register_queue_backend("memory", OtherQueue, force=True)
-
-    assert OtherQueue is module.queue_backend("mine")
-    assert OtherQueue is module.queue_backend("memory")
-
-
 @pytest.mark.parametrize("name", ["", "a b", "../x", "-x", "x" * 65])
 def test_name_that_no_setting_could_hold_is_refused(name: str) -> None:
     with pytest.raises(InvalidId):
         module.register_queue_backend(name, OtherQueue)
-
-
-def test_one_name_may_stand_for_backends_of_two_kinds() -> None:
-    module.register_queue_backend("redis", OtherQueue)
-    module.register_result_backend("redis", OtherResults)
-
-    assert OtherQueue is module.queue_backend("redis")
-
-
-def test_what_was_forgotten_is_unknown(registry: PluginRegistry) -> None:
-    module.register_queue_backend("mine", OtherQueue)
-
-    assert registry.forget(BackendKind.QUEUE, "mine")
-    assert not registry.forget(BackendKind.QUEUE, "mine")
-    assert registry.find(BackendKind.QUEUE, "mine") is None
-    assert {} == registry.entries()
 
 
 def test_metrics_provider_is_there_until_it_is_removed() -> None:
@@ -138,10 +106,3 @@ def test_removing_a_replaced_provider_leaves_the_newer_one() -> None:
     remove()
 
     assert {"new": 1.0} == module.metrics_providers()["mine"]()
-
-
-def test_kinds_know_their_settings_and_their_keys() -> None:
-    assert ["queue_backend", "result_backend", "schedule_store"] == [k.key for k in BackendKind]
-    assert ["queue_backend", "result_backend", "scheduler_backend"] == [
-        kind.setting for kind in BackendKind
-    ]

@@ -8,13 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from nuvom.errors import InvalidConfigFile, PluginNotTrusted
+from nuvom.errors import InvalidConfigFile
 from nuvom.plugins.lifecycle import PluginEntry
 from nuvom.plugins.loader import installed_entries, project_entries
-
-
-def test_project_without_a_file_names_nothing(tmp_path: Path) -> None:
-    assert [] == project_entries(tmp_path)
 
 
 def test_entries_are_given_in_the_order_of_the_file(
@@ -34,14 +30,6 @@ def test_entries_are_given_in_the_order_of_the_file(
         PluginEntry("inner", "other:Outer.Inner", "queue_backend", str(path)),
         PluginEntry("größe", "größe.modul:Größe", "monitoring", str(path)),
     ] == project_entries(tmp_path)
-
-
-def test_file_with_a_byte_order_mark_is_read(
-    tmp_path: Path, plugin_file: Callable[[str], Path]
-) -> None:
-    plugin_file('\ufeff[plugins]\nqueue_backend = ["m:Q"]\n')
-
-    assert ["m:Q"] == [entry.target for entry in project_entries(tmp_path)]
 
 
 @pytest.mark.parametrize(
@@ -67,25 +55,6 @@ def test_file_that_is_wrong_says_what_is_wrong(
         project_entries(tmp_path)
 
     assert path == caught.value.path
-
-
-def test_file_in_another_encoding_is_refused(
-    tmp_path: Path, plugin_file: Callable[[str], Path]
-) -> None:
-    plugin_file("").write_bytes(b'[plugins]\nqueue_backend = ["gr\xf6\xdfe:Q"]\n')
-
-    with pytest.raises(InvalidConfigFile, match="not valid TOML"):
-        project_entries(tmp_path)
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="modes of POSIX")
-def test_file_that_others_may_write_is_not_parsed(
-    tmp_path: Path, plugin_file: Callable[[str], Path]
-) -> None:
-    plugin_file("[plugins").chmod(0o666)
-
-    with pytest.raises(PluginNotTrusted):
-        project_entries(tmp_path)
 
 
 def test_installed_packages_are_named_with_version_and_not_imported(

@@ -67,15 +67,6 @@ def test_folder_that_others_may_write_is_refused_with_the_repair(path: Path, mod
     assert f"Run: chmod go-w '{path.parent}'" == caught.value.fix
 
 
-def test_repair_works(path: Path) -> None:
-    path.chmod(0o666)
-    with pytest.raises(PluginNotTrusted) as caught:
-        read_trusted(path)
-
-    assert 0 == os.system(caught.value.fix.removeprefix("Run: "))
-    assert b"content" == read_trusted(path)
-
-
 def test_file_of_another_user_is_refused(path: Path, give_away: Callable[[Path], None]) -> None:
     give_away(path)
 
@@ -145,16 +136,6 @@ def test_missing_file_and_missing_folder_are_no_error(path: Path) -> None:
     assert read_trusted(path.with_name("other")) is None
     assert read_trusted(path.parent / "missing" / "file") is None
     assert read_trusted(path / "below a file") is None
-
-
-def test_file_that_cannot_be_read_says_why(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*args: object, **kwargs: object) -> int:
-        raise PermissionError(13, "Permission denied")
-
-    monkeypatch.setattr(os, "open", refuse)
-
-    with pytest.raises(InvalidConfigFile, match="permission denied"):
-        read_trusted(path)
 
 
 def test_endless_file_is_refused(path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from nuvom.core.options import TaskOptions
 from nuvom.errors import AmbiguousTask, DuplicateTask, TaskImportFailed, TaskNotFound
-from nuvom.registry.registry import Registry, TaskDefinition, default_registry, find_name
+from nuvom.registry.registry import Registry, TaskDefinition, find_name
 from nuvom.task import Task
 
 
@@ -58,14 +58,6 @@ def test_definition_knows_whether_a_call_gives_a_coroutine(func: Any, *, is_asyn
     assert is_async == TaskDefinition("name", func).is_async
 
 
-def test_definition_says_where_it_stands() -> None:
-    definition = TaskDefinition("tests.add", add)
-    assert f"{__file__}:{add.__code__.co_firstlineno}" == definition.place
-    assert f"TaskDefinition('tests.add', {definition.place})" == repr(definition)
-    assert "builtins" == TaskDefinition("print", print).place
-    assert TaskOptions() == definition.options
-
-
 # ---- registering ----------------------------------------------------------------------------
 
 
@@ -73,10 +65,6 @@ def test_function_is_registered_by_its_own_name_or_another(registry: Registry) -
     assert f"{__name__}.add" == registry.register(add).name
     assert "sum" == registry.register(add, name="sum").name
     assert ["sum", f"{__name__}.add"] == registry.names()
-
-
-def test_callable_object_is_registered_by_its_class(registry: Registry) -> None:
-    assert f"{__name__}.Caller" == registry.register(Caller()).name
 
 
 def test_definition_is_registered_as_it_is_or_renamed(registry: Registry) -> None:
@@ -173,12 +161,6 @@ def test_unknown_task_is_an_error_with_a_hint(registry: Registry) -> None:
         registry.resolve("ad")
 
 
-def test_another_manifest_takes_the_place_of_the_first(registry: Registry) -> None:
-    registry.add_manifest([Listed("app.add")], lambda _: None)
-    registry.add_manifest([Listed("app.other")], lambda _: None)
-    assert ["app.other"] == registry.names()
-
-
 def test_everything_can_be_forgotten(registry: Registry) -> None:
     registry.register(add)
     registry.add_manifest([Listed("app.add")], lambda _: None)
@@ -198,18 +180,9 @@ def test_last_part_of_a_name_is_enough(registry: Registry) -> None:
     assert "app.mail.send" == registry.find("app.mail.send")
 
 
-def test_full_name_wins_over_the_end_of_another() -> None:
-    assert "send" == find_name("send", ["app.send", "send"])
-
-
 def test_name_of_several_is_ambiguous() -> None:
     with pytest.raises(AmbiguousTask, match=r"a\.send, b\.send"):
         find_name("send", ["b.send", "a.send"])
-
-
-def test_name_of_none_is_not_found() -> None:
-    with pytest.raises(TaskNotFound):
-        find_name("end", ["app.send"])
 
 
 # ---- threads --------------------------------------------------------------------------------
@@ -260,7 +233,3 @@ def test_forked_child_registers_although_a_thread_of_its_parent_was_at_it(
     assert 0 == os.waitpid(pid, 0)[1]
     Paused.go.set()
     storing.join()
-
-
-def test_default_registry_is_one() -> None:
-    assert default_registry() is default_registry()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -49,10 +48,6 @@ def test_callable_object_is_named_after_its_class() -> None:
     assert f"{__name__}.{Sender.__qualname__}" == task_name(Sender())
 
 
-def test_partial_is_named_after_its_class() -> None:
-    assert "functools.partial" == task_name(functools.partial(print, 1))
-
-
 @pytest.mark.parametrize(
     ("file", "name"),
     [
@@ -87,10 +82,6 @@ def test_pyproject_of_another_tool_marks_nothing(nothing_above: Path) -> None:
     assert "jobs.add" == task_name(main_function(nothing_above / "app" / "jobs.py"))
 
 
-def test_outside_any_project_the_folder_of_the_program_is_the_root(nothing_above: Path) -> None:
-    assert "jobs.add" == task_name(main_function(nothing_above / "app" / "jobs.py"))
-
-
 def test_search_for_the_project_ends_at_home(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -105,14 +96,6 @@ def test_search_for_the_project_ends_at_home(
 @pytest.mark.parametrize("name", ["<stdin>", "<ipython-input-1>", "gone.py"])
 def test_function_that_was_typed_in_stays_in_main(tmp_path: Path, name: str) -> None:
     assert "__main__.add" == task_name(main_function(tmp_path / name, write=False))
-
-
-def test_callable_of_a_program_without_code_stays_in_main() -> None:
-    class Sender:
-        def __call__(self) -> None: ...
-
-    Sender.__module__ = "__main__"
-    assert f"__main__.{Sender.__qualname__}" == task_name(Sender())
 
 
 @pytest.mark.parametrize(
