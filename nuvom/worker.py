@@ -25,7 +25,7 @@ from nuvom.execution.failures import stored_error
 from nuvom.execution.job_runner import JobRunner
 from nuvom.execution.lanes import WorkerContext, log_stacks, refuse_in_child, slots_for
 from nuvom.execution.maintenance import Maintenance
-from nuvom.execution.settlement import FiveMethodQueue, choose_stores
+from nuvom.execution.settlement import FiveMethodQueue, Served, choose_stores
 from nuvom.execution.worker_loop import WorkerLoop
 from nuvom.queue_backends.leased import LeasedJobQueue
 from nuvom.runtime import Runtime, count_local_worker, current_runtime
@@ -97,7 +97,7 @@ class Worker:
         stores, promise = choose_stores(
             queue,
             runtime.results,
-            served=self,
+            served=Served(self.queues, self.exclude),
             is_shared=runtime.is_shared,
             codec=runtime.codec,
             clock=runtime.clock,

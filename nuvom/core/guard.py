@@ -16,7 +16,10 @@ from __future__ import annotations
 
 import threading
 from functools import cache, wraps
+from sys import exception
 from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, cast
+
+from nuvom.host.fork import drop_at_fork, end_forked
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -58,14 +61,22 @@ class Guard:
     Attributes:
         code: The code of a user's that runs in the thread, also while it calls the engine.
         is_inside: The thread runs code of the engine.
+        is_forked: This process is a fork that code of a user's has made, and ends with that code:
+            what would follow is the parent's.
     """
 
-    __slots__ = ("_ident", "code", "is_inside")
+    __slots__ = ("__weakref__", "_ident", "code", "is_forked", "is_inside")
 
     def __init__(self) -> None:
         self._ident = 0
         self.code: Closable | None = None
         self.is_inside = True
+        self.is_forked = False
+        drop_at_fork(self)
+
+    def drop_in_child(self) -> None:
+        """Have a forked process end where the code that has forked comes to its end."""
+        self.is_forked = True
 
     def run(self, work: Callable[..., None], *args: Any) -> None:
         """Run the engine's code in this thread, which is the guard's from now on."""
@@ -98,6 +109,8 @@ class Guard:
         finally:
             self.is_inside = True
             self.code = before
+            if self.is_forked and before is None:
+                end_forked(exception())
             # Since Python 3.13 what was asked for at the function's last point comes with the next
             # one, and that is this call.
             threading.get_ident()

@@ -21,7 +21,6 @@ from nuvom.core.job_context import current
 from nuvom.execution.failures import current_frames, stack_of, stack_of_coroutine
 from nuvom.execution.job_runner import LATE_SECS
 from nuvom.execution.lanes import run_in_thread
-from nuvom.host.fork import end_forked
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Generator
@@ -29,7 +28,6 @@ if TYPE_CHECKING:
 
     from nuvom.core.clock import Clock
     from nuvom.execution.attempts import OpenAttempt
-    from nuvom.execution.job_runner import JobRunner
     from nuvom.execution.lanes import LaneHost, WorkerContext
 
 _LOOK_SECS = 0.25  # between looks of the watchdog
@@ -147,7 +145,7 @@ class AsyncLane:
                 break
             context = copy_context()
             context.run(current.set, attempt)
-            steps = Steps(attempt, thread.guard, self._runner)
+            steps = Steps(attempt, thread.guard)
             task = thread.loop.create_task(self._run(attempt, steps), context=context)
             task.add_done_callback(self._check)
             self._unbegun.add(task)
@@ -362,10 +360,9 @@ async def _in_thread(call: Callable[[], None]) -> None:
 class Steps:
     """Runs a task's coroutine step by step, each of which may be interrupted; asyncio may not."""
 
-    def __init__(self, attempt: OpenAttempt, guard: Guard, runner: JobRunner) -> None:
+    def __init__(self, attempt: OpenAttempt, guard: Guard) -> None:
         self._attempt = attempt
         self._guard = guard
-        self._runner = runner
         self.coroutine: Coroutine[Any, Any, Any] | None = None
 
     def of(self, awaitable: Awaitable[Any]) -> Steps:
@@ -384,21 +381,21 @@ class Steps:
         step, value = coroutine.send, None
         while True:
             try:
-                awaited = self._guard.outside(self._attempt, step, (value,))
-            except BaseException as error:
-                if self._runner.is_forked:
-                    end_forked(error)
-                if isinstance(error, StopIteration):
-                    return error.value
-                raise
-            if self._runner.is_forked:  # the loop's other coroutines are the parent's
-                end_forked(RuntimeError("a process that a coroutine has forked cannot await"))
+                awaited = self._guard.outside(self._attempt, self._step, (step, value))
+            except StopIteration as end:
+                return end.value
             try:
                 step, value = coroutine.send, (yield awaited)
             except GeneratorExit:
                 raise
             except BaseException as error:  # noqa: BLE001  # of what was awaited: the coroutine's affair
                 step, value = coroutine.throw, error
+
+    def _step(self, step: Callable[[Any], Any], value: Any) -> Any:
+        awaited = step(value)
+        if self._guard.is_forked:  # the loop's other coroutines are the parent's
+            raise RuntimeError("a process that a coroutine has forked cannot await")
+        return awaited
 
 
 async def _awaiting(awaitable: Awaitable[Any]) -> Any:

@@ -37,7 +37,6 @@ class AttemptServices(Protocol):
         self, attempt: OpenAttempt, done: float, total: float | None, message: str
     ) -> bool:
         """Keep a job's progress; False when the job is no longer this worker's."""
-        ...
 
     def make_record(
         self,
@@ -47,7 +46,6 @@ class AttemptServices(Protocol):
         options: CallOptions,
     ) -> JobRecord:
         """Make the record of a job that is enqueued together with the attempt's success."""
-        ...
 
 
 class BoundTask:
@@ -153,10 +151,11 @@ class OpenAttempts:
 
     def add(self, attempts: Iterable[OpenAttempt]) -> None:
         """Add claimed attempts."""
-        attempts = list(attempts)
-        self.open.update(attempts)
-        self.unclosed.update(dict.fromkeys(attempts))
-        self._suspects += [one for one in attempts if one.record.suspect]
+        for attempt in attempts:
+            self.open.add(attempt)
+            self.unclosed[attempt] = None
+            if attempt.record.suspect:
+                self._suspects.append(attempt)
 
     def close(self, attempt: OpenAttempt) -> bool:
         """Close an attempt; False when somebody else has."""

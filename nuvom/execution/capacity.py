@@ -11,14 +11,13 @@ from math import inf
 from typing import TYPE_CHECKING, NamedTuple
 
 from nuvom.errors import CapabilityMissing
-from nuvom.execution.settlement import ClaimRequest
+from nuvom.execution.settlement import ClaimRequest, Served
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from nuvom.execution.attempts import OpenAttempts
     from nuvom.execution.lanes import Lane, WorkerContext
-    from nuvom.execution.settlement import QueueFilter
 
 _BATCH_SECS = 0.02  # a claim brings as many jobs as the slots finish in this time
 _MOST_CLAIMED = 1024  # more gain nothing, and would wait for one worker
@@ -119,6 +118,9 @@ class Capacity:
         slots: How many slots each lane has or would have, by name.
         concurrency: As in ``Limits``.
     Raises: CapabilityMissing: a queue of five methods cannot keep to ``concurrency``.
+
+    Attributes:
+        claimed_at: Monotonic seconds of the last claim for each lane, by name.
     """
 
     def __init__(
@@ -132,7 +134,7 @@ class Capacity:
         self._others = tuple(name for name in slots if name != "thread")
         self._runner = context.runner
         self._queue_limits = _queue_limits(context, concurrency)
-        self._claimed_at: dict[str, float] = {}
+        self.claimed_at: dict[str, float] = {}
         self.batch = BatchSize(slots["thread"], context.settings.batch_size)
 
     def requests(self) -> Iterator[ClaimRequest]:
@@ -173,18 +175,14 @@ class Capacity:
         waiting = lane.backlog()
         return self.batch.size - waiting if waiting <= self.batch.size // 2 else 0
 
-    def claimed(self, lane: str, now: float) -> None:
-        """Note that jobs were claimed for a lane."""
-        self._claimed_at[lane] = now
-
     def held_up(self, now: float) -> list[Lane]:
         """Return lanes whose jobs have waited too long while all slots were busy."""
-        before = now - _PREFETCH_LIMIT_SECS
-        return [
-            self._lanes[name]
-            for name, claimed_at in self._claimed_at.items()
-            if claimed_at < before and self._lanes[name].backlog() and not self._lanes[name].free()
-        ]
+        found = []
+        for name, claimed_at in self.claimed_at.items():
+            lane = self._lanes[name]
+            if claimed_at < now - _PREFETCH_LIMIT_SECS and lane.backlog() and not lane.free():
+                found.append(lane)
+        return found
 
     def _others_in_use(self) -> list[str]:
         """Return the lanes beside the thread lane that this worker knows tasks of."""
@@ -201,13 +199,6 @@ class Capacity:
                 yield ClaimRequest(most, without, served)
 
 
-class Served(NamedTuple):
-    """Queues: those named, in order of preference, or with None all but the excluded."""
-
-    queues: tuple[str, ...] | None
-    exclude: tuple[str, ...] = ()
-
-
 class QueueLimits:
     """At most how many jobs of a queue run at once in this worker.
 
@@ -217,9 +208,7 @@ class QueueLimits:
         attempts: What counts.
     """
 
-    def __init__(
-        self, most: Mapping[str, int], served: QueueFilter, attempts: OpenAttempts
-    ) -> None:
+    def __init__(self, most: Mapping[str, int], served: Served, attempts: OpenAttempts) -> None:
         self._most = most
         self._served = served
         self._attempts = attempts

@@ -203,8 +203,7 @@ class Child:
     def _run(self, order: Run) -> None:
         platforms.on_end_request(self._obey_end_request)  # anew: the last task may have changed it
         self._link.send(Started(order.token))
-        services = _Services(self, order.token)
-        attempt = self._attempt = OpenAttempt(order.record, self._worker, services, 0.0)
+        attempt = self._attempt = OpenAttempt(order.record, self._worker, self, 0.0)
         attempt.lane = "process"
         try:
             attempt.task = self._load(order, attempt)
@@ -293,15 +292,20 @@ class Child:
 
     # ---- for the running code -----------------------------------------------------------
 
-    def report_progress(self, token: int, done: float, total: float | None, text: str) -> bool:
+    def report_progress(
+        self, attempt: OpenAttempt, done: float, total: float | None, message: str
+    ) -> bool:
         """Have the worker keep an attempt's progress; False when it is no longer the worker's.
 
         Raises: QueueError: the store cannot be used. BrokenPipeError: the worker is gone.
         """
+        token = self._token
+        if attempt is not self._attempt:
+            return False  # it has ended, and a thread that it has left behind goes on
         with self._asking:
             self._asked += 1
             whole = None if total is None else float(total)
-            self._link.send(Progress(token, self._asked, float(done), whole, str(text)))
+            self._link.send(Progress(token, self._asked, float(done), whole, str(message)))
             # An answer that nobody waited for any more may still be there.
             while (answer := self._answers.get()).seq != self._asked:
                 pass
@@ -362,20 +366,6 @@ class Child:
     def drop_in_child(self) -> None:
         """Be an ordinary process in whatever a task forks."""
         platforms.usual_signals()
-
-
-class _Services:
-    """What the code of one attempt may ask for; see ``CurrentJob``."""
-
-    def __init__(self, child: Child, token: int) -> None:
-        self._child = child
-        self._token = token
-        self.make_record = child.make_record
-
-    def report_progress(
-        self, _running: OpenAttempt, done: float, total: float | None, text: str
-    ) -> bool:
-        return self._child.report_progress(self._token, done, total, text)
 
 
 def _value_for_hook(

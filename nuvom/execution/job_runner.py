@@ -10,10 +10,9 @@ from __future__ import annotations
 from contextlib import nullcontext
 from contextvars import copy_context
 from math import inf
-from sys import exception
 from typing import TYPE_CHECKING, Any
 
-from nuvom.core.guard import UserCall, of_thread
+from nuvom.core.guard import Guard, UserCall, of_thread
 from nuvom.core.job_context import current
 from nuvom.core.middleware import handed_over_by, run_by
 from nuvom.core.options import TaskOptions
@@ -34,7 +33,6 @@ from nuvom.errors import NuvomError, ResultTooLarge, TaskImportFailed
 from nuvom.events import EventBus, HookFailed, JobStarted
 from nuvom.execution.attempts import BoundTask, EncodedValue
 from nuvom.execution.failures import fingerprint, stored_error
-from nuvom.host.fork import drop_at_fork, end_forked
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,7 +41,7 @@ if TYPE_CHECKING:
 
     from nuvom.config.settings import Settings
     from nuvom.core.clock import Clock
-    from nuvom.core.guard import Closable, Guard
+    from nuvom.core.guard import Closable
     from nuvom.execution.attempts import OpenAttempt
     from nuvom.registry.registry import Registry
     from nuvom.serialization.base import Codec
@@ -70,7 +68,6 @@ class JobRunner:
         bus: Hears of starts and of hooks that fail; its middleware go along with jobs.
         refused: Names of tasks that this worker does not have; it asks for none of them again.
         has_hooks: Some task of this worker has hooks.
-        is_forked: This process is a fork of the worker's, which a task or a hook has made.
     """
 
     def __init__(
@@ -96,12 +93,7 @@ class JobRunner:
         self._context = copy_context()
         self.refused: dict[str, str] = {}
         self._slow_imports: dict[str, Callable[[], bool]] = {}
-        self.has_hooks = self.is_forked = False
-        drop_at_fork(self)
-
-    def drop_in_child(self) -> None:
-        """Have a forked process end where the code that has forked comes to its end."""
-        self.is_forked = True
+        self.has_hooks = False
 
     # ---- the steps ----------------------------------------------------------------------
 
@@ -126,7 +118,7 @@ class JobRunner:
         self.begin(attempt)
         try:
             call = task.decode(record.args, record.kwargs)
-            value = self._context.copy().run(_call, self, attempt, guard, call)
+            value = self._context.copy().run(_call, self, attempt, guard or Guard(), call)
         except BaseException as error:  # noqa: BLE001  # user code: any failure is an outcome
             return self.failed(attempt, error)
         return self.succeeded(attempt, value)
@@ -289,15 +281,7 @@ class JobRunner:
         self, name: str, attempt: OpenAttempt, hook: Callable[..., Any], code: Closable, *args: Any
     ) -> None:
         try:
-            guard = of_thread.guard
-            try:
-                if guard is None:
-                    hook(*args)
-                else:
-                    guard.outside(code, hook, args)
-            finally:
-                if self.is_forked:
-                    end_forked(exception())
+            (of_thread.guard or Guard()).outside(code, hook, args)
         except BaseException as error:  # noqa: BLE001  # user code: a hook never changes the outcome
             stored = stored_error(attempt.record.func_name, error)
             self.bus.emit(HookFailed(attempt.record, name, stored))
@@ -346,7 +330,7 @@ class JobRunner:
 def _call(
     runner: JobRunner,
     attempt: OpenAttempt,
-    guard: Guard | None,
+    guard: Guard,
     call: tuple[tuple[Any, ...], dict[str, Any]],
 ) -> Any:
     _set_current(attempt)
@@ -356,33 +340,10 @@ def _call(
         runner.before(attempt)
         if attempt.is_cancelled:
             return None  # closed while the hook ran: whatever follows is dropped
-    try:
-        if runner.bus.middleware:
-            with runner.accompanied(attempt.record):
-                return _call_function(runner, attempt, guard, call)
-        if guard is not None:
+    if runner.bus.middleware:
+        with runner.accompanied(attempt.record):
             return guard.outside(attempt, task.func, args, kwargs)
-        return task.func(*args, **kwargs)
-    finally:
-        if runner.is_forked:
-            end_forked(exception())
-
-
-def _call_function(
-    runner: JobRunner,
-    attempt: OpenAttempt,
-    guard: Guard | None,
-    call: tuple[tuple[Any, ...], dict[str, Any]],
-) -> Any:
-    """Do as the end of ``_call``, which most jobs reach with one call less."""
-    args, kwargs = call
-    try:
-        if guard is not None:
-            return guard.outside(attempt, attempt.task.func, args, kwargs)
-        return attempt.task.func(*args, **kwargs)
-    finally:
-        if runner.is_forked:  # first: what the middleware would do is the parent's
-            end_forked(exception())
+    return guard.outside(attempt, task.func, args, kwargs)
 
 
 def _is_failure(kept: object) -> bool:

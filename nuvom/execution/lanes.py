@@ -69,23 +69,18 @@ class LaneHost(Protocol):
         was stopped, the machine slept). Asked at a moment from which on ``close_attempt`` finds
         the attempt: so none that somebody else has closed is ever run.
         """
-        ...
 
     def finish(self, attempt: OpenAttempt, settlement: Settlement) -> None:
         """Take a closed attempt, and what closes it."""
-        ...
 
     def settle_now(self, attempt: OpenAttempt, settlement: Settlement) -> None:
         """Do as ``finish``, or settle the attempt in this thread, which has nothing else to do."""
-        ...
 
     def idle(self) -> None:
         """Note that a lane has run out of work."""
-        ...
 
     def crashed(self, error: BaseException) -> None:
         """Stop the worker, since the engine itself failed in a lane."""
-        ...
 
 
 class Lane(Protocol):
@@ -93,47 +88,36 @@ class Lane(Protocol):
 
     def start(self) -> None:
         """Start what is needed from the beginning; once."""
-        ...
 
     def stop(self) -> None:
         """Let go of the slots; what still runs is left behind. Twice is fine."""
-        ...
 
     def free(self) -> int:
         """Return how many further attempts could start at once."""
-        ...
 
     def room(self) -> int:
         """Return how many attempts to submit at most: as many as are free, or a few more."""
-        ...
 
     def backlog(self) -> int:
         """Return how many submitted attempts have not started."""
-        ...
 
     def submit(self, work: list[OpenAttempt]) -> None:
         """Run these attempts, in order, as slots become free."""
-        ...
 
     def take_back(self) -> list[OpenAttempt]:
         """Return, and forget, all submitted attempts that have not started."""
-        ...
 
     def close_attempt(self, attempt: OpenAttempt) -> None:
         """Stop the code of an attempt that somebody else closed, as far as the lane can."""
-        ...
 
     def stacks(self) -> dict[str, str]:
         """Return where the code of each running job is, by job id."""
-        ...
 
     def stuck(self) -> int:
         """Return how many slots were replaced whose code still runs."""
-        ...
 
     def run_hook(self, hook: Callable[[], Any]) -> None:
         """Run a hook after the commit; it may block."""
-        ...
 
 
 def make_lane(name: str, slots: int, context: WorkerContext, host: LaneHost) -> Lane:

@@ -34,11 +34,9 @@ class MaintainedLoop(Protocol):
 
     def lose(self, attempt: OpenAttempt) -> None:
         """Give up an attempt whose lease is gone, and stop its code."""
-        ...
 
     def wake(self) -> None:
         """Look again: jobs may have become ready."""
-        ...
 
 
 class Maintenance:

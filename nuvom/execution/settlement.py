@@ -11,7 +11,7 @@ from __future__ import annotations
 import heapq
 import threading
 from itertools import count
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple
 
 from nuvom.core.outcome import Settlement
 from nuvom.core.record import JobRecord, JobStatus, StoredError
@@ -52,18 +52,11 @@ _EVENTS: dict[JobStatus, type[Event]] = {
 _TOLD = frozenset((*_EVENTS.values(), JobFailed, JobTimedOut))
 
 
-class QueueFilter(Protocol):
-    """Which queues a worker serves."""
+class Served(NamedTuple):
+    """Queues: those named, in order of preference, or with None all but the excluded."""
 
-    @property
-    def queues(self) -> tuple[str, ...] | None:
-        """Their names, in order of preference; None for all."""
-        ...
-
-    @property
-    def exclude(self) -> tuple[str, ...]:
-        """Those that it does not serve."""
-        ...
+    queues: tuple[str, ...] | None
+    exclude: tuple[str, ...] = ()
 
 
 class ClaimRequest(NamedTuple):
@@ -77,7 +70,7 @@ class ClaimRequest(NamedTuple):
 
     most: int
     without: list[str]
-    served: QueueFilter | None = None
+    served: Served | None = None
 
 
 class SharedStore:
@@ -88,7 +81,7 @@ class SharedStore:
         settle, release, next_due_secs: The queue's own.
     """
 
-    def __init__(self, queue: LeasedJobQueue, served: QueueFilter) -> None:
+    def __init__(self, queue: LeasedJobQueue, served: Served) -> None:
         self.queue = queue
         self.served = served
         self.settle = queue.settle
@@ -129,7 +122,7 @@ class SplitStores(SharedStore):
     def __init__(
         self,
         queue: LeasedJobQueue,
-        served: QueueFilter,
+        served: Served,
         results: BaseResultBackend,
         codec: Codec,
     ) -> None:
@@ -311,7 +304,7 @@ def choose_stores(
     queue: BaseJobQueue,
     results: BaseResultBackend,
     *,
-    served: QueueFilter,
+    served: Served,
     is_shared: bool,
     codec: Codec,
     clock: Clock,
@@ -354,17 +347,18 @@ class SettlementEvents:
         self._run_hook, self._hook_ended = run_hook, hook_ended
         self.open_hooks: set[Callable[[], None]] = set()
 
+    @property
+    def tells_successes(self) -> bool:
+        """Whether anything follows from a success that was accepted."""
+        return self._runner.has_hooks or JobSucceeded in self._bus.active
+
     def follow(self, attempts: Sequence[OpenAttempt], accepted: Sequence[bool]) -> None:
         """Call the hooks of attempts, and tell whether their settlements were accepted."""
         active = self._bus.active
-        tells_all = self._runner.has_hooks or JobSucceeded in active
-        settled = [
-            (attempt, was_accepted)
-            for attempt, was_accepted in zip(attempts, accepted, strict=True)
-            if tells_all or not was_accepted or attempt.settlement.status is not _SUCCESS
-        ]
-        is_wanted = not _TOLD.isdisjoint(active)
-        for attempt, was_accepted in settled:
+        is_silent, is_wanted = not self.tells_successes, not _TOLD.isdisjoint(active)
+        for attempt, was_accepted in zip(attempts, accepted, strict=True):
+            if is_silent and was_accepted and attempt.settlement.status is _SUCCESS:
+                continue  # as a rule all of them
             if not was_accepted:
                 if JobFenced in active:
                     self._bus.emit(JobFenced(attempt.record, self._worker))

@@ -183,7 +183,8 @@ class WorkerLoop:
         finally:
             self._settling.release()
         attempt.settlement = settlement
-        self._after.follow((attempt,), accepted)
+        if not accepted[0] or self._after.tells_successes:
+            self._after.follow((attempt,), accepted)
         # Only now: a worker that stops has to see this attempt, or else the hooks that follow it.
         self._attempts.open.discard(attempt)
         if not self._slots_settle:  # it woke up, and may be waiting for this very job to end
@@ -311,7 +312,9 @@ class WorkerLoop:
             self._batch.slowed()
         self._release()
         has_settled = self._settle()
-        self._hand_back_prefetched()
+        for lane in self._capacity.held_up(self._clock.monotonic()):
+            self._take_back(lane.take_back())  # others may have what has waited here too long
+            self._batch.stalled()
         # A wait without news, and one after a claim that took all, begins with a look of its own.
         skips_claim, self._skips_claim = self._skips_claim or (has_waited and not has_news), False
         if self._took_all is None and (has_settled or not skips_claim):
@@ -396,8 +399,8 @@ class WorkerLoop:
     def _submit(self, jobs: list[JobRecord], asked_at: float) -> None:
         if not self._attempts.unclosed:
             self._work_began = asked_at
-        context = self._context
-        claimed = [OpenAttempt(job, context.worker, context.services, asked_at) for job in jobs]
+        worker, services = self._context.worker, self._context.services
+        claimed = [OpenAttempt(job, worker, services, asked_at) for job in jobs]
         self._attempts.add(claimed)
         try:
             finished = self._stores.finished_before(jobs)
@@ -417,10 +420,11 @@ class WorkerLoop:
             attempt.lane, attempt.task = lane, task
             work[lane].append(attempt)
         for lane, attempts in work.items():
-            most = self._capacity.of(lane)  # of unknown tasks more may have come
-            self._take_back(attempts[most:])
+            most = self._capacity.of(lane)
+            if len(attempts) > most:  # of unknown tasks more may have come
+                self._take_back(attempts[most:])
             self._lane(lane).submit(attempts[:most])
-            self._capacity.claimed(lane, asked_at)
+            self._capacity.claimed_at[lane] = asked_at
 
     def _lane(self, name: str) -> Lane:
         lane = self.lanes.get(name)
@@ -497,12 +501,6 @@ class WorkerLoop:
             return secs
         self._idle_rounds = min(self._idle_rounds + 1, len(_POLL_SECS) - 1)
         return min(secs, _POLL_SECS[self._idle_rounds])
-
-    def _hand_back_prefetched(self) -> None:
-        """Hand back what has waited here too long, behind slow jobs, and claim less."""
-        for lane in self._capacity.held_up(self._clock.monotonic()):
-            self._take_back(lane.take_back())
-            self._batch.stalled()
 
     # ---- the end ------------------------------------------------------------------------
 

@@ -13,7 +13,7 @@ from nuvom.execution.capacity import Limits
 from nuvom.execution.job_runner import JobRunner
 from nuvom.execution.lanes import WorkerContext
 from nuvom.execution.maintenance import Maintenance
-from nuvom.execution.settlement import SharedStore, SplitStores
+from nuvom.execution.settlement import Served, SharedStore, SplitStores
 from nuvom.execution.worker_loop import WorkerLoop
 from nuvom.testing import history
 from tests.lab.simulation.lane import SimulatedLane
@@ -60,11 +60,7 @@ class Process:
 
     Attributes:
         is_alive: It has neither died nor ended.
-        queues, exclude: All queues are served.
     """
-
-    queues: tuple[str, ...] | None = None
-    exclude: tuple[str, ...] = ()
 
     def __init__(
         self,
@@ -110,9 +106,9 @@ class Process:
             rng=self.world.rng,
             mark_started=queue.mark_started,
         )
-        stores = SharedStore(queue, self)
+        stores = SharedStore(queue, Served(None))
         if store.results is not None:
-            stores = SplitStores(queue, self, store.results, store.codec)
+            stores = SplitStores(queue, Served(None), store.results, store.codec)
         return WorkerContext(
             worker=f"worker-{self.pid}",
             services=cast("Any", None),  # its tasks ask for nothing

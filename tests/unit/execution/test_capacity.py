@@ -15,8 +15,8 @@ from nuvom import current_job
 from nuvom.config.settings import Settings
 from nuvom.errors import CapabilityMissing
 from nuvom.execution.attempts import OpenAttempt, OpenAttempts
-from nuvom.execution.capacity import BatchSize, Capacity, Prefetch, QueueLimits, Served
-from nuvom.execution.settlement import ClaimRequest
+from nuvom.execution.capacity import BatchSize, Capacity, Prefetch, QueueLimits
+from nuvom.execution.settlement import ClaimRequest, Served
 from nuvom.testing import make_job
 from nuvom.worker import Worker
 from tests.engine import LIMIT_SECS, Engine, ToyQueue, make_runtime, with_backends
@@ -119,10 +119,10 @@ def test_jobs_may_wait_for_half_a_second_while_all_slots_are_busy() -> None:
     parts.lanes.update(thread=FakeLane(0, 3), process=FakeLane(0, 2, free=1))
     parts.lanes["async"] = FakeLane(0, 0)
     for lane in parts.lanes:
-        parts.capacity.claimed(lane, 10.0)
+        parts.capacity.claimed_at[lane] = 10.0
     assert [] == parts.capacity.held_up(10.4)
     assert [parts.lanes["thread"]] == parts.capacity.held_up(10.6)
-    parts.capacity.claimed("thread", 10.6)
+    parts.capacity.claimed_at["thread"] = 10.6
     assert [] == parts.capacity.held_up(11.0)
 
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import os
+import signal
 import sys
 import threading
 import types
@@ -21,6 +24,7 @@ from nuvom.execution.failures import (
     stored_error,
 )
 from nuvom.serialization.msgpack_codec import MsgpackCodec
+from tests.engine import LIMIT_SECS
 
 
 def raised(call: Callable[[], Any]) -> BaseException:
@@ -292,3 +296,48 @@ def test_coroutine_that_has_ended_has_no_stack() -> None:
     coroutine = ended()
     coroutine.close()
     assert "" == stack_of_coroutine(coroutine)
+
+
+# ---- walks over the stacks of others ---------------------------------------------------------
+
+
+class Walker:
+    """A thread in the midst of a walk, which ends when it is let."""
+
+    def __init__(self) -> None:
+        self.inside, self.go = threading.Event(), threading.Event()
+        self.collected: list[bool] = []
+        self.thread = threading.Thread(target=lambda: failures._WALKS.run(self._walk))
+        self.thread.start()
+
+    def _walk(self) -> None:
+        self.inside.set()
+        self.go.wait(LIMIT_SECS)
+        self.collected.append(gc.isenabled())
+
+
+def test_end_of_one_walk_lets_the_collector_into_no_other() -> None:
+    first = Walker()
+    assert first.inside.wait(LIMIT_SECS)
+    second = Walker()
+    second.inside.wait(0.1)  # it would be, if two could walk at once
+    first.go.set()
+    first.thread.join()
+    second.go.set()
+    second.thread.join()
+    assert [False] == first.collected == second.collected
+    assert gc.isenabled()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no fork")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
+def test_process_that_is_forked_in_the_midst_of_a_walk_collects_and_walks() -> None:
+    walker = Walker()
+    assert walker.inside.wait(LIMIT_SECS)
+    pid = os.fork()
+    if pid == 0:
+        signal.alarm(10)  # rather than wait for the parent's walk for ever
+        os._exit(7 if gc.isenabled() and failures.current_frames() else 1)
+    walker.go.set()
+    walker.thread.join()
+    assert 7 == os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])

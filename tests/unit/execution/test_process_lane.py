@@ -11,7 +11,7 @@ import pytest
 
 from nuvom import current_job
 from nuvom.config.settings import Settings
-from nuvom.core.clock import SYSTEM_CLOCK
+from nuvom.core.clock import SYSTEM_CLOCK, Clock
 from nuvom.core.job_context import current
 from nuvom.core.options import task_options
 from nuvom.core.outcome import Settlement
@@ -38,6 +38,7 @@ from nuvom.host import processes as platforms
 from nuvom.log import configure_logging, reset_logging
 from nuvom.registry.registry import Registry, TaskDefinition
 from nuvom.serialization.msgpack_codec import MsgpackCodec
+from nuvom.testing import FakeClock
 from tests.engine import wait_until
 from tests.unit.execution.children import LISTEN, Nest, nest
 
@@ -62,13 +63,13 @@ def task_function() -> None:
 class Bench:
     """A lane without a worker: what it finishes is collected."""
 
-    def __init__(self, slots: int = 1, **settings: Any) -> None:
+    def __init__(self, slots: int = 1, *, clock: Clock = SYSTEM_CLOCK, **settings: Any) -> None:
         self.runner = JobRunner(
             Registry(),
             MsgpackCodec(),
             Settings(**settings),
             bus=EventBus(),
-            clock=SYSTEM_CLOCK,
+            clock=clock,
             rng=random.Random(0),
             mark_started=lambda _: None,
         )
@@ -86,7 +87,7 @@ class Bench:
             stores=nothing,
             runner=self.runner,
             settings=Settings(**settings),
-            clock=SYSTEM_CLOCK,
+            clock=clock,
             bus=EventBus(),
             attempts=self.attempts,
             lease_secs=30.0,
@@ -314,6 +315,35 @@ def test_child_that_tells_no_stack_is_not_waited_for(bench: Bench) -> None:
     assert {} == bench.lane._pool.busy
     bench.lane._hear(child, Unloadable(child.token, "too late"))
     assert 1 == len(bench.finished)
+
+
+class HandClock(FakeClock):
+    """Time that a test moves; only the end of a process is looked for in real time."""
+
+    def sleep(self, secs: float) -> None:
+        SYSTEM_CLOCK.sleep(secs)
+
+
+def test_nothing_that_a_job_waits_for_waits_for_a_look(nursery: Nest) -> None:
+    """The clock stands still: whoever slept until its next look would never do anything."""
+    clock = HandClock()
+    bench = Bench(clock=clock)
+    bench.submit(bench.work(1))  # the thread that starts children had nothing to wait for
+    (child,) = bench.lane._pool.busy.values()
+    second, late = bench.work(2), bench.work(3, timeout=0.1)
+    bench.lane.submit([second, late])
+    bench.end(child)
+    assert second is child.attempt
+    bench.end(child)
+    wait_until(lambda: late.deadline < float("inf"))
+    clock.advance(0.11)
+    wait_until(lambda: child.asked_at is not None)
+    bench.lane._hear(child, Stack(child.token, "in f"))
+    wait_until(lambda: 3 == len(bench.finished))
+    assert "timeout" == bench.finished[-1].settlement.outcome
+    for _ in range(20):
+        clock.advance(1.0)
+    bench.stop()
 
 
 def test_stacks_are_told_by_the_children_that_answer_in_time(nursery: Nest) -> None:

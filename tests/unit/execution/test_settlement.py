@@ -26,6 +26,7 @@ from nuvom.execution.attempts import OpenAttempt
 from nuvom.execution.settlement import (
     ClaimRequest,
     FiveMethodQueue,
+    Served,
     SettlementEvents,
     SharedStore,
     SplitStores,
@@ -41,16 +42,6 @@ from tests.unit.execution.bench import Bench
 
 ME = "worker-1"
 CODEC = MsgpackCodec()
-
-
-class Served:
-    """Which queues a worker serves."""
-
-    def __init__(
-        self, queues: tuple[str, ...] | None = None, exclude: tuple[str, ...] = ()
-    ) -> None:
-        self.queues = queues
-        self.exclude = exclude
 
 
 def claim_one(stores: Any) -> JobRecord:
@@ -76,7 +67,7 @@ def test_the_way_follows_from_what_the_backends_can(
     stores, text = choose_stores(
         queue,
         MemoryResultBackend(),
-        served=Served(),
+        served=Served(None),
         is_shared=is_shared,
         codec=CODEC,
         clock=FakeClock(),
@@ -91,9 +82,9 @@ def test_the_way_follows_from_what_the_backends_can(
 @pytest.mark.parametrize(
     ("served", "found"),
     [
-        (Served(), ["a", "b", "c"]),
+        (Served(None), ["a", "b", "c"]),
         (Served(("b", "a")), ["a", "b"]),
-        (Served(exclude=("b",)), ["a", "c"]),
+        (Served(None, ("b",)), ["a", "c"]),
     ],
 )
 def test_only_served_queues_are_claimed_from(served: Served, found: list[str]) -> None:
@@ -108,13 +99,13 @@ def test_unwanted_tasks_and_suspects_are_passed_on() -> None:
     queue = MemoryJobQueue()
     queue.enqueue(make_job("tests.a"))
     queue.enqueue(make_job("tests.b"))
-    stores = SharedStore(queue, Served())
+    stores = SharedStore(queue, Served(None))
     assert ["tests.b"] == [job.func_name for job in stores.claim(ClaimRequest(9, ["tests.a"]), ME)]
 
 
 def test_one_store_does_it_all() -> None:
     queue = MemoryJobQueue()
-    stores = SharedStore(queue, Served())
+    stores = SharedStore(queue, Served(None))
     first, second = make_job(), make_job()
     queue.enqueue_many([first, second, make_job(run_at=1e12)])
     claimed, given_back = stores.claim(ClaimRequest(2, []), ME)
@@ -133,7 +124,7 @@ def test_one_store_does_it_all() -> None:
 @pytest.fixture
 def split() -> tuple[SplitStores, TroubledQueue, TroubledResults]:
     queue, results = TroubledQueue(), TroubledResults()
-    return SplitStores(queue, Served(), results, CODEC), queue, results
+    return SplitStores(queue, Served(None), results, CODEC), queue, results
 
 
 def test_result_is_stored_before_the_attempt_is_closed(
@@ -306,6 +297,21 @@ def test_due_jobs_come_before_those_of_the_queue_and_within_the_limit(
     assert [waiting[0].id, late.id] == [
         job.id for job in plain.stores.claim(ClaimRequest(9, []), ME)
     ]
+
+
+def test_due_jobs_are_kept_when_the_queue_fails(
+    plain: Plain, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_size: int) -> list[JobRecord]:
+        raise BackendUnavailable("of this test", "it is away")
+
+    job = plain.claim()
+    plain.stores.settle([make_settlement(job, JobStatus.PENDING, run_at=clock.now())])
+    with monkeypatch.context() as patch:
+        patch.setattr(plain.queue, "pop_batch", fail)
+        with pytest.raises(BackendUnavailable):
+            plain.stores.claim(ClaimRequest(9, []), ME)
+    assert job.id == claim_one(plain.stores).id
 
 
 def test_snoozed_job_gets_its_attempt_back(plain: Plain, clock: FakeClock) -> None:
