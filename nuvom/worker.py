@@ -83,19 +83,20 @@ class Worker:
         self._error: BaseException | None = None
         self._raises_crash = True
         self._started_at = runtime.clock.now()
+        queue = runtime.queue
+        self._leased = queue if isinstance(queue, LeasedJobQueue) else None
         self._context, self.promise = self._make_context()
         slots = {"thread": self.threads, "async": self.async_slots, "process": self.threads}
         limits = Limits(burst, max_jobs, max_secs, self.concurrency)
         self._loop = WorkerLoop(self._context, slots, limits, stopping=self._tell_stopping)
         self._maintenance: Maintenance | None = None
-        if isinstance(runtime.queue, LeasedJobQueue):
-            self._maintenance = Maintenance(runtime.queue, self._context, self._loop, self.obey)
+        if self._leased is not None:
+            self._maintenance = Maintenance(self._leased, self._context, self._loop, self.obey)
 
     def _make_context(self) -> tuple[WorkerContext, str]:
-        runtime, queue = self.runtime, self.runtime.queue
-        is_leased = isinstance(queue, LeasedJobQueue)
+        runtime, leased = self.runtime, self._leased
         stores, promise = choose_stores(
-            queue,
+            runtime.queue,
             runtime.results,
             served=Served(self.queues, self.exclude),
             is_shared=runtime.is_shared,
@@ -109,21 +110,19 @@ class Worker:
             bus=runtime.bus,
             clock=runtime.clock,
             rng=random.Random(),  # noqa: S311  # only spreads retries
-            mark_started=queue.mark_started
-            if isinstance(queue, LeasedJobQueue)
-            else lambda _: None,
+            mark_started=(lambda _: None) if leased is None else leased.mark_started,
         )
         context = WorkerContext(
             worker=self.id,
             services=self,
-            queue=queue,
+            queue=runtime.queue,
             stores=stores,
             runner=runner,
             settings=runtime.settings,
             clock=runtime.clock,
             bus=runtime.bus,
             attempts=OpenAttempts(),
-            lease_secs=runtime.settings.lease_secs if is_leased else float("inf"),
+            lease_secs=float("inf") if leased is None else runtime.settings.lease_secs,
         )
         return context, promise
 
@@ -256,23 +255,22 @@ class Worker:
         """Stop all parts, whatever one of them raises."""
         keeps = () if self._maintenance is None else (self._maintenance.stop,)
         lanes = [lane.stop for lane in self._loop.lanes.values()]
-        for step in (*lanes, *keeps, self._sign_off, self._tell_stopped):
+        for step in (*lanes, *keeps, self._sign_off):
             try:
                 step()
             except BaseException as error:  # noqa: BLE001  # the other steps are still to be taken
                 self._crashed("close", error)
-
-    def _tell_stopped(self) -> None:
         if WorkerStopped in self.runtime.bus.active:
             self.runtime.bus.emit(WorkerStopped(self.id, self._reason))
 
     def _sign_off(self) -> None:
-        queue = self.runtime.queue
         try:
             if isinstance(self._context.stores, FiveMethodQueue):
                 self._context.stores.give_back_waiting()
-            if isinstance(queue, LeasedJobQueue) and not self._loop.stranded:
-                queue.retire(self.id)  # else its leases tell, once they end, which jobs it leaves
+            if self._leased is not None and not self._loop.stranded:
+                self._leased.retire(
+                    self.id
+                )  # else its leases tell, once they end, which jobs it leaves
         except NuvomError as error:  # the store is gone; whatever it still has is recovered
             self.runtime.bus.emit(BackendFailed("retire", stored_error("retire", error)))
 
@@ -283,8 +281,8 @@ class Worker:
             self.runtime.bus.emit(BackendFailed("announce", stored_error("announce", error)))
 
     def _announce(self, state: str) -> None:
-        if isinstance(self.runtime.queue, LeasedJobQueue):
-            self.runtime.queue.announce(self.info(state))
+        if self._leased is not None:
+            self._leased.announce(self.info(state))
 
     def info(self, state: str = "alive") -> WorkerInfo:
         """Return what others see of this worker."""

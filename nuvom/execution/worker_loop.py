@@ -94,7 +94,7 @@ class WorkerLoop:
     has_ended = listens = False
     stranded = 0
     _is_quiet = _is_aborted = False
-    _is_waiting = _slots_settle = _lets_start = _skips_claim = False
+    _is_waiting = _slots_settle = _lets_start = _skips_claim = _has_asked = False
     _stop_reason: str | None = None
     _drain_until: float | None = None
     _error: BaseException | None = None
@@ -315,6 +315,7 @@ class WorkerLoop:
         for lane in self._capacity.held_up(self._clock.monotonic()):
             self._take_back(lane.take_back())  # others may have what has waited here too long
             self._batch.stalled()
+        self._has_asked = False
         # A wait without news, and one after a claim that took all, begins with a look of its own.
         skips_claim, self._skips_claim = self._skips_claim or (has_waited and not has_news), False
         if self._took_all is None and (has_settled or not skips_claim):
@@ -364,6 +365,7 @@ class WorkerLoop:
         """Claim what there is room for; return whether anything was claimed."""
         has_claimed = False
         for request in self._capacity.requests():
+            self._has_asked = True
             has_claimed = self._take(request) or has_claimed
         return has_claimed
 
@@ -485,7 +487,9 @@ class WorkerLoop:
 
     def _rest(self) -> float:
         """Return how long to wait since there is nothing to do."""
-        if self._limits.burst and not self._has_work() and not self._runner.awaits_import:
+        # Where it asked for nothing, a hook has the last slot: there may be more jobs.
+        is_over = self._limits.burst and self._has_asked
+        if is_over and not (self._has_work() or self._runner.awaits_import):
             self.stop("burst")
             return 0.0
         self._doing = "wait"

@@ -150,6 +150,20 @@ def test_burst_ends_when_nothing_is_ready_and_nothing_runs(engine: Engine) -> No
     assert "burst" == engine.work()
 
 
+def test_burst_goes_on_though_a_hook_has_the_only_slot_for_a_while(engine: Engine) -> None:
+    def fails_once() -> int:
+        if current_job().attempt == 1:
+            threading.Event().wait(0.05)  # not so quick that jobs are claimed ahead
+            raise ValueError("once")
+        return 8
+
+    hooks: dict[str, Any] = {"on_error": lambda _: threading.Event().wait(0.05)}
+    task = engine.task(fails_once, retries=1, retry_delay_secs=0, **hooks)
+    job = task.delay()
+    assert "burst" == engine.work(threads=1)
+    assert JobStatus.SUCCESS is job.status
+
+
 def test_burst_waits_for_no_job_that_is_not_due(engine: Engine) -> None:
     job = engine.task(add).options(delay=3600).delay(1, 2)
     assert "burst" == engine.work()
