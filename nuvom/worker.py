@@ -8,7 +8,6 @@ runner's affair, how the store does it the backend's.
 from __future__ import annotations
 
 import os
-import random
 import socket
 import threading
 from contextlib import contextmanager
@@ -109,7 +108,6 @@ class Worker:
             runtime.settings,
             bus=runtime.bus,
             clock=runtime.clock,
-            rng=random.Random(),  # noqa: S311  # only spreads retries
             mark_started=(lambda _: None) if leased is None else leased.mark_started,
         )
         context = WorkerContext(

@@ -82,7 +82,7 @@ ALLOWED = [
             "contrib/prometheus/exporter.py:Exporter._fill": "a backend's code",
             "contrib/prometheus/series.py:ProcessSeries._provided": "a plugin's code",
             "execution/async_lane.py:AsyncLane._attempt": "a task's code",
-            "execution/async_lane.py:Steps._steps": "raised in the task's code as it would be",
+            "execution/async_lane.py:_Run._steps": "raised in the task's code as it would be",
             "execution/async_lane.py:AsyncLane._watch": "a thread's outermost loop",
             "execution/child.py:Child._import": "a user's module is imported",
             "execution/child.py:_value_for_hook": "a result's own code may run",

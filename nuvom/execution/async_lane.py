@@ -14,7 +14,7 @@ import threading
 from collections import deque
 from contextlib import suppress
 from contextvars import copy_context
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from nuvom.core.guard import AttemptClosed, Guard
 from nuvom.core.job_context import current
@@ -36,15 +36,6 @@ _STANDS_SECS = 0.5  # without a turn of the loop: closed attempts keep others fr
 _BLOCKED_SECS = 1.0  # without a turn of the loop, after which it counts as blocked
 _LEAVE_SECS = 1.0  # for coroutines to clean up at the end
 _LOG = logging.getLogger("nuvom.worker")
-
-
-class _Run(NamedTuple):
-    """A coroutine, what it is an attempt of, and the loop that it is on."""
-
-    attempt: OpenAttempt
-    task: asyncio.Task[None]
-    thread: LoopThread
-    steps: Steps
 
 
 class AsyncLane:
@@ -145,19 +136,19 @@ class AsyncLane:
                 break
             context = copy_context()
             context.run(current.set, attempt)
-            steps = Steps(attempt, thread.guard)
-            task = thread.loop.create_task(self._run(attempt, steps), context=context)
-            task.add_done_callback(self._check)
-            self._unbegun.add(task)
-            self._runs[attempt] = _Run(attempt, task, thread, steps)
+            run = _Run(attempt, thread)
+            run.task = thread.loop.create_task(self._run(attempt, run), context=context)
+            run.task.add_done_callback(self._check)
+            self._unbegun.add(run.task)
+            self._runs[attempt] = run  # complete: the watchdog looks at it
         if not self._waiting:
             self._host.idle()
 
-    async def _run(self, attempt: OpenAttempt, steps: Steps) -> None:
+    async def _run(self, attempt: OpenAttempt, run: _Run) -> None:
         if not self._begins(asyncio.current_task()):
             return
         if self._host.may_start(attempt):
-            await self._attempt(attempt, steps)
+            await self._attempt(attempt, run)
         else:
             self._ends(attempt, None)
         self._start_waiting()
@@ -170,7 +161,7 @@ class AsyncLane:
             return False
         return True
 
-    async def _attempt(self, attempt: OpenAttempt, steps: Steps) -> None:
+    async def _attempt(self, attempt: OpenAttempt, run: _Run) -> None:
         runner, bound = self._runner, attempt.task
         runner.begin(attempt)
         deadline = self._deadline_of(attempt)
@@ -179,7 +170,7 @@ class AsyncLane:
             if bound.before_job is not None:
                 await _in_thread(lambda: runner.before(attempt))
             with runner.accompanied(attempt.record):
-                value = await steps.of(bound.func(*args, **kwargs))
+                value = await run.of(bound.func(*args, **kwargs))
         except BaseException as error:  # noqa: BLE001  # user code: any failure is an outcome
             if self._ends(attempt, deadline):
                 self._host.finish(attempt, runner.failed(attempt, error))
@@ -325,7 +316,7 @@ def _stack_of(run: _Run) -> str:
         frame = run.thread.frame()
         if frame is not None:
             return stack_of(frame)
-    return stack_of_coroutine(run.steps.coroutine or run.task.get_coro())
+    return stack_of_coroutine(run.coroutine or run.task.get_coro())
 
 
 def _name_blocker(thread: LoopThread, blocked_secs: float) -> None:
@@ -357,15 +348,20 @@ async def _in_thread(call: Callable[[], None]) -> None:
     await done
 
 
-class Steps:
-    """Runs a task's coroutine step by step, each of which may be interrupted; asyncio may not."""
+class _Run:
+    """An attempt on a loop: its coroutine is run step by step, each of which may be interrupted.
 
-    def __init__(self, attempt: OpenAttempt, guard: Guard) -> None:
-        self._attempt = attempt
-        self._guard = guard
+    asyncio itself may not.
+    """
+
+    task: asyncio.Task[None]
+
+    def __init__(self, attempt: OpenAttempt, thread: LoopThread) -> None:
+        self.attempt = attempt
+        self.thread = thread
         self.coroutine: Coroutine[Any, Any, Any] | None = None
 
-    def of(self, awaitable: Awaitable[Any]) -> Steps:
+    def of(self, awaitable: Awaitable[Any]) -> _Run:
         """Return what to await in the place of what a task's function has returned."""
         self.coroutine = awaitable if asyncio.iscoroutine(awaitable) else _awaiting(awaitable)
         return self
@@ -381,7 +377,7 @@ class Steps:
         step, value = coroutine.send, None
         while True:
             try:
-                awaited = self._guard.outside(self._attempt, self._step, (step, value))
+                awaited = self.thread.guard.outside(self.attempt, self._step, (step, value))
             except StopIteration as end:
                 return end.value
             try:
@@ -393,7 +389,7 @@ class Steps:
 
     def _step(self, step: Callable[[Any], Any], value: Any) -> Any:
         awaited = step(value)
-        if self._guard.is_forked:  # the loop's other coroutines are the parent's
+        if self.thread.guard.is_forked:  # the loop's other coroutines are the parent's
             raise RuntimeError("a process that a coroutine has forked cannot await")
         return awaited
 

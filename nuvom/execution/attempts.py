@@ -15,13 +15,14 @@ import msgspec
 from nuvom.core.guard import engine_call
 from nuvom.core.job_context import current
 from nuvom.core.outcome import Settlement
-from nuvom.core.record import JobRecord, StoredError
+from nuvom.core.record import JobRecord, JobStatus, StoredError
 from nuvom.errors import LeaseLost, NoCurrentJob
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from nuvom.core.options import CallOptions
+    from nuvom.queue_backends.leased import LeasedJobQueue
     from nuvom.registry.registry import TaskDefinition
     from nuvom.serialization.base import Codec
 
@@ -168,16 +169,25 @@ class OpenAttempts:
             self._suspects = [one for one in self._suspects if one in self.unclosed]
         return bool(self._suspects)
 
-    def orphans(self, returning: Iterable[JobRecord]) -> dict[str, int]:
+    def orphans(self, queue: LeasedJobQueue, returning: Iterable[JobRecord]) -> list[JobRecord]:
         """Take the suspected orphans that no attempt is open for now.
+
+        What was settled since that heartbeat may be among them: its release is fenced.
 
         Args:
             returning: Jobs that are about to be handed back.
         """
         suspected, self.suspected_orphans = self.suspected_orphans, {}
         known = {one.record.id for one in list(self.open)}
-        known.update(record.id for record in list(returning))
-        return {job_id: epoch for job_id, epoch in suspected.items() if job_id not in known}
+        known.update(record.id for record in returning)
+        found = [queue.get(job_id) for job_id in suspected if job_id not in known]
+        return [
+            one.record
+            for one in found
+            if one is not None
+            and one.status is JobStatus.RUNNING
+            and one.record.lease_epoch == suspected[one.record.id]
+        ]
 
 
 class CurrentJob:

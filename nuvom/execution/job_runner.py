@@ -10,6 +10,7 @@ from __future__ import annotations
 from contextlib import nullcontext
 from contextvars import copy_context
 from math import inf
+from random import Random
 from typing import TYPE_CHECKING, Any
 
 from nuvom.core.guard import Guard, UserCall, of_thread
@@ -37,7 +38,6 @@ from nuvom.execution.failures import fingerprint, stored_error
 if TYPE_CHECKING:
     from collections.abc import Callable
     from contextlib import AbstractContextManager
-    from random import Random
 
     from nuvom.config.settings import Settings
     from nuvom.core.clock import Clock
@@ -78,15 +78,15 @@ class JobRunner:
         *,
         bus: EventBus,
         clock: Clock,
-        rng: Random,
         mark_started: Callable[[JobRecord], None],
+        rng: Random | None = None,
     ) -> None:
         self._registry = registry
         self._codec = codec
         self._max_result_bytes = settings.max_result_bytes
         self.bus = bus
         self._clock = clock
-        self._rng = rng
+        self._rng = rng or Random()  # noqa: S311  # only spreads retries
         self._mark_started = mark_started
         self._tasks: dict[str, BoundTask] = {}
         self.known: dict[str, list[str]] = {}

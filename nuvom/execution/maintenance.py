@@ -8,7 +8,7 @@ ends it.
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from nuvom.core.record import JobStatus
 from nuvom.events import BackendFailed, JobDead, JobReaped
@@ -17,8 +17,8 @@ from nuvom.execution.failures import stored_error
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from nuvom.execution.attempts import OpenAttempt
     from nuvom.execution.lanes import WorkerContext
+    from nuvom.execution.worker_loop import WorkerLoop
     from nuvom.queue_backends.leased import LeasedJobQueue
 
 _TICK_SECS = 0.25
@@ -27,16 +27,6 @@ _PRUNE_SECS = 60.0
 _PRUNE_LIMIT = 1000  # jobs removed by one call
 _BEATS_PER_LEASE = 6
 _LONGEST_BEAT_SECS = 5.0
-
-
-class MaintainedLoop(Protocol):
-    """What maintenance tells the worker loop."""
-
-    def lose(self, attempt: OpenAttempt) -> None:
-        """Give up an attempt whose lease is gone, and stop its code."""
-
-    def wake(self) -> None:
-        """Look again: jobs may have become ready."""
 
 
 class Maintenance:
@@ -54,7 +44,7 @@ class Maintenance:
         self,
         queue: LeasedJobQueue,
         context: WorkerContext,
-        loop: MaintainedLoop,
+        loop: WorkerLoop,
         obey: Callable[[str], None],
     ) -> None:
         self._queue, self._context = queue, context

@@ -568,7 +568,8 @@ class WorkerLoop:
     def _release(self) -> None:
         """Give jobs back to the queue; when that fails they are kept for the next try."""
         if self._attempts.suspected_orphans:
-            self._returning += self._orphans()
+            queue = cast("LeasedJobQueue", self._queue)  # without leases nothing is suspected
+            self._returning += self._attempts.orphans(queue, list(self._returning))
         if not self._returning:
             return
         self._doing = "release"
@@ -583,19 +584,3 @@ class WorkerLoop:
             queue = cast("LeasedJobQueue", self._queue)
             self._attempts.suspected_orphans = queue.extend(self._context.worker)
             self._release()
-
-    def _orphans(self) -> list[JobRecord]:
-        """Return the orphaned claims among the suspected ones; only this thread knows what it has.
-
-        What was settled since that heartbeat may be among them: its release is fenced.
-        """
-        suspected = self._attempts.orphans(self._returning)
-        queue = cast("LeasedJobQueue", self._queue)  # without leases nothing is suspected
-        found = (queue.get(job_id) for job_id in suspected)
-        return [
-            one.record
-            for one in found
-            if one is not None
-            and one.status is JobStatus.RUNNING
-            and one.record.lease_epoch == suspected[one.record.id]
-        ]

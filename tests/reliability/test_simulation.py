@@ -94,7 +94,7 @@ FAULTS: dict[str, tuple[Any, str, Any]] = {
     "the lease is not renewed": (Maintenance, "beat", nothing),
     "the living are reaped": (MemoryJobQueue, "_reap_from", reaped_while_its_lease_lasts),
     "the dead are not reaped": (Maintenance, "reap", nothing),
-    "the lost answer of a claim is forgotten": (OpenAttempts, "orphans", lambda *_: {}),
+    "the lost answer of a claim is forgotten": (OpenAttempts, "orphans", lambda *_: []),
     "a lease is measured by the wall clock": (VirtualClock, "monotonic", VirtualClock.now),
     "jobs wait for a task for ever": (MemoryJobQueue, "unpark", lambda *_: 0),
     "a lost lease is not noticed": (WorkerLoop, "may_start", lambda self, attempt: True),

@@ -13,7 +13,7 @@ from nuvom.core.record import JobRecord
 from nuvom.errors import BackendUnavailable
 from nuvom.execution.attempts import OpenAttempt, OpenAttempts
 from nuvom.queue_backends.memory import MemoryJobQueue
-from nuvom.testing import make_job
+from nuvom.testing import make_job, make_settlement
 from tests.engine import LIMIT_SECS, Engine, make_runtime, with_backends
 
 NOBODY: Any = None
@@ -68,15 +68,31 @@ def test_a_suspect_counts_until_its_attempt_is_closed() -> None:
     assert not attempts.has_suspect
 
 
+def claimed(queue: MemoryJobQueue, worker: str = "worker") -> OpenAttempt:
+    queue.enqueue(make_job())
+    (record,) = queue.claim(1, worker)
+    return make_attempt(record)
+
+
 def test_only_what_no_attempt_is_open_for_is_an_orphan() -> None:
-    attempts = OpenAttempts()
-    running, settling, returning, orphan = (make_attempt() for _ in range(4))
+    attempts, queue = OpenAttempts(), MemoryJobQueue()
+    running, settling, returning, orphan = (claimed(queue) for _ in range(4))
     attempts.add([running, settling])
     attempts.close(settling)
-    held = (running, settling, returning, orphan)
-    attempts.suspected_orphans = {one.record.id: 1 for one in held}
-    assert {orphan.record.id: 1} == attempts.orphans([returning.record])
-    assert {} == attempts.orphans([])  # until the next heartbeat
+    attempts.suspected_orphans = queue.extend("worker")
+    assert [orphan.record] == attempts.orphans(queue, [returning.record])
+    assert [] == attempts.orphans(queue, [])  # until the next heartbeat
+
+
+def test_what_was_closed_since_the_heartbeat_is_no_orphan() -> None:
+    attempts, queue = OpenAttempts(), MemoryJobQueue()
+    settled, cancelled, again = (claimed(queue).record for _ in range(3))
+    attempts.suspected_orphans = queue.extend("worker")
+    queue.settle([make_settlement(settled)])
+    queue.cancel(cancelled.id)
+    queue.release([again])
+    assert again.id in {job.id for job in queue.claim(1, "worker")}
+    assert [] == attempts.orphans(queue, [])
 
 
 class ForgetfulQueue(MemoryJobQueue):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from itertools import pairwise
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -56,7 +56,7 @@ class Bench:
             lease_secs=self.settings.lease_secs,
         )
         self.queue.announce(WorkerInfo(id=ME))
-        self.maintenance = Maintenance(self.queue, context, self, self.words.append)
+        self.maintenance = Maintenance(self.queue, context, cast("Any", self), self.words.append)
 
     # ---- the loop -----------------------------------------------------------------------
 
