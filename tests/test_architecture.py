@@ -113,7 +113,7 @@ ALLOWED = [
             "serialization/classes.py:_ClassesNamed._add_computed": "an annotation is user code",
             "serialization/classes.py:_hints_of": "an annotation is user code",
             "serialization/classes.py:_resolved_apart": "an annotation is user code",
-            "testing/conformance/crew.py:Hand.run": "the outermost frame of a thread",
+            "testing/conformance/law.py:Hand.run": "the outermost frame of a thread",
         }.items()
     ),
 ]

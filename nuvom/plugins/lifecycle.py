@@ -194,7 +194,7 @@ class PluginSet:
     def _start_one(self, loaded: LoadedPlugin, settings: Settings, extras: Extras) -> None:
         registry = default_plugin_registry()
         before = registry.entries()
-        call = _start_call(loaded.plugin, settings, extras)
+        call = start_call(loaded.plugin, settings, extras)
         error = call_limited(call, "start", self._limits["start"], clock=self._clock)
         if error is None:
             self.started.append(loaded)
@@ -309,7 +309,7 @@ def call_limited(
     return late
 
 
-def _start_call(plugin: PluginProtocol, settings: Settings, extras: Extras) -> Callable[[], object]:
+def start_call(plugin: PluginProtocol, settings: Settings, extras: Extras) -> Callable[[], object]:
     """Return the call of a plugin's ``start``, which need not take the extras."""
     from inspect import signature  # noqa: PLC0415  # slow to import, and most commands start none
 

@@ -12,11 +12,11 @@ from nuvom.core.clock import SYSTEM_CLOCK, Clock
 from nuvom.queue_backends.base import BaseJobQueue
 from nuvom.queue_backends.memory import MemoryJobQueue
 from nuvom.result_backends.base import BaseResultBackend
+from nuvom.testing.conformance import Report, run
 from nuvom.testing.conformance.law import laws_of
-from nuvom.testing.conformance.plugin import PluginConformance
-from nuvom.testing.conformance.queue import QueueConformance
-from nuvom.testing.conformance.results import ResultConformance
-from nuvom.testing.conformance.runner import Report, hold
+from nuvom.testing.conformance.laws.plugin import PluginConformance
+from nuvom.testing.conformance.laws.queue import QueueConformance
+from nuvom.testing.conformance.laws.results import ResultConformance
 from nuvom.testing.conformance.targets import kit_for
 from tests.conformance import broken_others as others
 from tests.conformance import broken_queues as broken
@@ -88,10 +88,10 @@ CASES = [
         "leases limits inspection unique",
     ),
     Case(broken.LosesTheResult, "a_success_shows_its_result", "inspection"),
-    Case(broken.NeverUnparks, "parked_jobs_are_taken_up_again", "parked"),
+    Case(broken.NeverUnparks, "parked_jobs_are_taken_up_again", "parked unique"),
     Case(broken.PausesInName, "a_paused_queue_hands_out_nothing", "control inspection"),
     Case(broken.PagesOldestFirst, "pages_give_each_job_once", "inspection"),
-    Case(broken.BeginsPagesAnew, "a_page_goes_on_where_a_job_was_removed", "inspection"),
+    Case(broken.BeginsPagesAnew, "pages_give_each_job_once", "inspection"),
     Case(broken.NeverFull, "a_full_queue_says_so", "limits bulk"),
     Case(broken.LosesCommands, "commands_are_left_and_taken", "workers"),
     Case(
@@ -162,7 +162,7 @@ def held(queue: type, patterns: frozenset[str]) -> Report:
     kit.patience_secs = 1.0 if "processes" not in str(patterns) else 30.0
     if patterns <= {"interruptions", "preemptions"}:
         kit.patience_secs = 0.1  # so long each point takes at which something hangs
-    return hold(kit, only=sorted(patterns))
+    return run(kit, only=sorted(patterns))
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.queue.__name__}-{case.law}")
@@ -200,7 +200,7 @@ def test_the_law_meant_for_a_fault_fails(case: Case) -> None:
     ids=lambda value: getattr(value, "__name__", ""),
 )
 def test_the_laws_meant_for_other_faults_fail(target: type, laws: str) -> None:
-    report = hold(kit_for(target, None, {}))
+    report = run(kit_for(target, None, {}))
     assert set(laws.split()) <= set(report.broken)
     assert len(report.broken) <= 9, "the fault breaks more than it should"
 
@@ -213,7 +213,7 @@ def test_a_plugin_that_hangs_is_found_and_not_waited_for() -> None:
             return others.HangsInStop()
 
     try:
-        report = hold(Hasty(), only=["starting_and_stopping_is_harmless"])
+        report = run(Hasty(), only=["starting_and_stopping_is_harmless"])
     finally:
         others.HangsInStop.release.set()
     (finding,) = report.findings
@@ -232,7 +232,7 @@ def test_a_backend_that_joins_in_name_only_is_found() -> None:
         def queue_beside(self, backend: BaseResultBackend) -> MemoryJobQueue:
             return MemoryJobQueue()
 
-    report = hold(Beside(), only=["joined"])
+    report = run(Beside(), only=["*joined*"])
     assert "what_a_joined_queue_settles_can_be_read" in report.broken
 
 
@@ -249,7 +249,7 @@ def test_openings_that_do_not_share_their_store_are_found() -> None:
         def reopen(self, queue: BaseJobQueue) -> BaseJobQueue:
             return MemoryJobQueue()
 
-    report = hold(Apart(), only=["preemptions"])
+    report = run(Apart(), only=["preemptions"])
     assert report.broken == ["calls_of_two_instances_are_as_one_after_the_other"]
     assert "on two openings of the store" in report.findings[1].detail
 
@@ -266,4 +266,4 @@ def test_a_failure_names_the_law_and_its_promise() -> None:
     (finding,) = report.findings
     assert 'The law "enqueueing_twice_is_once" is broken' in finding.trace
     assert finding.promise in finding.trace
-    assert finding.detail == "qsize() is 2 with one job"
+    assert finding.detail.startswith("assert 2 == 1")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import subprocess
 import sys
@@ -29,11 +28,10 @@ from nuvom.testing.conformance import (
     laws_of,
     run,
 )
-from nuvom.testing.conformance.child import produce
-from nuvom.testing.conformance.children import Child, describe
+from nuvom.testing.conformance import law as law_module
+from nuvom.testing.conformance.child import Child, describe, produce
 from nuvom.testing.conformance.law import Kit, NotDeclared, law
-from nuvom.testing.conformance.queue_bench import QueueBench
-from nuvom.testing.conformance.runner import hold
+from nuvom.testing.conformance.laws.bench import QueueBench
 from tests.conformance.list_queue import ListQueue
 from tests.conformance.stores import StoredQueueConformance, open_queue
 from tests.lab import page as page_module
@@ -211,14 +209,14 @@ def test_a_law_that_hangs_is_broken(tmp_path: Path) -> None:
             """It ends."""
             ends.wait(30)
 
-    report = hold(Hangs(), only=["it_hangs"])
+    report = run(Hangs(), only=["it_hangs"])
     ends.set()
     assert report.broken == ["it_hangs"]
     assert report.findings[0].detail == "did not end within 0.1 s"
 
 
-def test_without_hypothesis_the_kit_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+def test_without_pytest_the_kit_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(law_module, "find_spec", lambda name: None)
     with pytest.raises(MissingExtra, match=r"pip install 'nuvom\[testing\]'"):
         run(MemoryJobQueue)
 

@@ -13,9 +13,9 @@ from nuvom.queue_backends.base import BaseJobQueue
 from nuvom.queue_backends.file import FileJobQueue
 from nuvom.queue_backends.memory import MemoryJobQueue
 from nuvom.queue_backends.sqlite import SQLiteJobQueue
-from nuvom.testing.conformance.twin_stores import Drift
-from nuvom.testing.conformance.twins import draw, play, run_twins, shortest
 from tests.conformance import broken_queues as broken
+from tests.lab.twins.history import draw, play, run_twins, shortest
+from tests.lab.twins.stores import Drift
 
 
 def maker(cls: type[Any]) -> Any:

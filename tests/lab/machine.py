@@ -19,7 +19,7 @@ from hypothesis.stateful import (
 from nuvom.core.record import JobStatus
 from nuvom.errors import QueueFull
 from nuvom.testing.builders import make_settlement
-from nuvom.testing.conformance.queue_bench import QueueBench
+from nuvom.testing.conformance.laws.bench import QueueBench
 from tests.lab.draws import (
     LASTING,
     NEVER_SECS,

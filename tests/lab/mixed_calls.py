@@ -14,7 +14,7 @@ import msgspec
 from nuvom.core.clock import SYSTEM_CLOCK
 from nuvom.core.record import JobStatus
 from nuvom.testing.builders import make_job, make_settlement
-from nuvom.testing.conformance.crew import Hand
+from nuvom.testing.conformance.law import Hand
 
 if TYPE_CHECKING:
     from nuvom.core.outcome import Settlement

@@ -6,15 +6,14 @@
 from __future__ import annotations
 
 import sys
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nuvom.testing.conformance.codec import CodecConformance
 from nuvom.testing.conformance.law import laws_of
-from nuvom.testing.conformance.plugin import PluginConformance
-from nuvom.testing.conformance.queue import QueueConformance
-from nuvom.testing.conformance.results import ResultConformance
+from nuvom.testing.conformance.laws.codec import CodecConformance
+from nuvom.testing.conformance.laws.plugin import PluginConformance
+from nuvom.testing.conformance.laws.queue import QueueConformance
+from nuvom.testing.conformance.laws.results import ResultConformance
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -46,11 +45,13 @@ def renewed(page: str) -> str:
 def _kit_lines(title: str, kit: type[Kit]) -> Iterator[str]:
     laws = laws_of(kit)
     yield f"## {title}: {len(laws)} laws\n"
-    for home in dict.fromkeys(law.check.__module__ for law in laws):
-        chapter = [law for law in laws if law.check.__module__ == home]
+    for part in kit.__mro__:
+        chapter = [law for law in laws if law.check.__qualname__.startswith(f"{part.__name__}.")]
+        if not chapter:
+            continue
         if len(chapter) < len(laws):
             yield f"### {chapter[0].group}\n"
-            yield f"{(import_module(home).__doc__ or '').partition(chr(10))[0]}\n"
+            yield f"{(part.__doc__ or '').partition(chr(10))[0]}\n"
         yield from _table(chapter)
         yield ""
 

@@ -1,6 +1,6 @@
 """The calls that a program or a task can make, each made ready on jobs of its own.
 
-For laws that look at what is left when a call is cut short: see ``queue_laws/interruptions.py``.
+For laws that look at what is left when a call is cut short: see ``laws/interruptions.py``.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from nuvom.core.record import JobRecord
     from nuvom.queue_backends.leased import LeasedJobQueue
-    from nuvom.testing.conformance.queue_bench import QueueBench
+    from nuvom.testing.conformance.laws.bench import QueueBench
 
 QUEUE, OTHER_QUEUE = "interrupted", "paused"
 OWNER, OTHER = "interrupted-worker", "other-worker"

@@ -10,7 +10,7 @@ import pytest
 
 from nuvom.core.clock import Clock
 from nuvom.log import LogHandler
-from nuvom.testing.conformance import crew
+from nuvom.testing.conformance import law
 from tests.engine import LIMIT_SECS
 from tests.lab.points import Points
 
@@ -295,7 +295,7 @@ def test_interruption_at_no_point_keeps_the_handler_from_others(method: str) -> 
     while points.count >= number:
         number += 1
         points.interrupt(lambda: getattr(handler, method)(*arguments), number)
-        other = crew.Hand(lambda: handler.handle(a_record("from another thread")))
+        other = law.Hand(lambda: handler.handle(a_record("from another thread")))
         other.start()
         other.finish(LIMIT_SECS)
     assert number > 5

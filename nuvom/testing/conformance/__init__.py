@@ -1,4 +1,4 @@
-"""The laws that every backend, codec and plugin has to keep, as tests.
+"""The laws that every backend, codec and plugin has to keep, as tests for pytest.
 
 Subclass a kit in a test module and write ``make``; or call ``run`` on a class. How to use both
 is in ``docs/conformance.md``.
@@ -10,23 +10,23 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from nuvom.testing.conformance.codec import CodecConformance
     from nuvom.testing.conformance.law import Law, LawBroken, laws_of
-    from nuvom.testing.conformance.plugin import PluginConformance
-    from nuvom.testing.conformance.queue import QueueConformance
-    from nuvom.testing.conformance.results import ResultConformance
-    from nuvom.testing.conformance.runner import Finding, Report
-    from nuvom.testing.conformance.trial import run
+    from nuvom.testing.conformance.laws.codec import CodecConformance
+    from nuvom.testing.conformance.laws.plugin import PluginConformance
+    from nuvom.testing.conformance.laws.queue import QueueConformance
+    from nuvom.testing.conformance.laws.results import ResultConformance
+    from nuvom.testing.conformance.trial import Finding, Report, run
 
+_LAWS = "nuvom.testing.conformance.laws"
 _HOMES = {
-    "CodecConformance": "nuvom.testing.conformance.codec",
-    "Finding": "nuvom.testing.conformance.runner",
+    "CodecConformance": f"{_LAWS}.codec",
+    "Finding": "nuvom.testing.conformance.trial",
     "Law": "nuvom.testing.conformance.law",
     "LawBroken": "nuvom.testing.conformance.law",
-    "PluginConformance": "nuvom.testing.conformance.plugin",
-    "QueueConformance": "nuvom.testing.conformance.queue",
-    "Report": "nuvom.testing.conformance.runner",
-    "ResultConformance": "nuvom.testing.conformance.results",
+    "PluginConformance": f"{_LAWS}.plugin",
+    "QueueConformance": f"{_LAWS}.queue",
+    "Report": "nuvom.testing.conformance.trial",
+    "ResultConformance": f"{_LAWS}.results",
     "laws_of": "nuvom.testing.conformance.law",
     "run": "nuvom.testing.conformance.trial",
 }
@@ -49,4 +49,5 @@ def __getattr__(name: str) -> Any:
     home = _HOMES.get(name)
     if home is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(home), name)
+    load = import_module("nuvom.testing.conformance.law").import_laws
+    return getattr(load(home) if home.startswith(_LAWS) else import_module(home), name)

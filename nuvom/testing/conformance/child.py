@@ -1,13 +1,20 @@
-"""The program of a process that a law starts: open a queue, wait for ``go``, act, tell.
+"""Processes that act on a store while a law watches, and that die when it says so.
 
-Run as ``python -m nuvom.testing.conformance.child TASK`` by ``children.py``.
+``Child`` is the parent's side. It runs ``python -m nuvom.testing.conformance.child TASK``, which
+opens a queue, waits for ``go``, acts and tells. Both speak JSON, one value on each line.
 """
 
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 import sys
+from contextlib import suppress
+from functools import partial
 from importlib import import_module
+from queue import Empty, SimpleQueue
+from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 from nuvom.core.views import WorkerInfo
@@ -15,11 +22,118 @@ from nuvom.queue_backends.leased import LeasedJobQueue
 from nuvom.testing.builders import make_job, make_settlement
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from nuvom.queue_backends.base import BaseJobQueue
 
 
+_PATIENCE_SECS = 60.0
+_MODULE = "nuvom.testing.conformance.child"
+
+
+class Child:
+    """One process. It prints ``"ready"`` when its queue is open and then waits for ``go``.
+
+    Args:
+        factory: What opens the queue; see ``QueueKit.process_factory``.
+        action: A function at the top level of a module: given the queue and ``parameters``.
+        parameters: For the action; plain data.
+    """
+
+    def __init__(
+        self,
+        factory: Callable[[], BaseJobQueue],
+        action: Callable[..., None],
+        parameters: dict[str, Any],
+    ) -> None:
+        task = {
+            "factory": describe(factory),
+            "action": [action.__module__, action.__name__],
+            "parameters": parameters,
+        }
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", _MODULE, json.dumps(task)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            encoding="utf-8",
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        )
+        self._lines: SimpleQueue[str | None] = SimpleQueue()
+        self._reader = Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def hear(self, limit_secs: float = _PATIENCE_SECS) -> Any:
+        """Return the next thing that the child says."""
+        try:
+            line = self._lines.get(timeout=limit_secs)
+        except Empty:
+            raise AssertionError(f"a process said nothing for {limit_secs:g} s") from None
+        assert line is not None, f"a process ended with exit code {self._process.wait()}"
+        return json.loads(line)
+
+    def expect(self, said: object) -> None:
+        """Wait for the child to say exactly this."""
+        heard = self.hear()
+        assert heard == said, f"a process said {heard!r} instead of {said!r}"
+
+    def go(self) -> None:
+        """Let the child begin."""
+        self.tell("go")
+
+    def tell(self, line: str) -> None:
+        """Send the child a line; what it means is the action's affair."""
+        assert self._process.stdin is not None, "it is a pipe"
+        self._process.stdin.write(f"{line}\n")
+        self._process.stdin.flush()
+
+    def start(self) -> None:
+        """Wait until the child is ready and let it begin."""
+        self.expect("ready")
+        self.go()
+
+    def rest(self) -> list[Any]:
+        """Return all that the child says until it ends."""
+        said = []
+        while (line := self._lines.get(timeout=_PATIENCE_SECS)) is not None:
+            said.append(json.loads(line))
+        return said
+
+    def kill(self) -> None:
+        """Kill the child (SIGKILL) and wait for its end; twice is fine."""
+        self._process.kill()
+        self._process.wait()
+        self._reader.join()
+        for stream in (self._process.stdin, self._process.stdout):
+            assert stream is not None, "it is a pipe"
+            with suppress(OSError):  # what was written last did not reach the dead
+                stream.close()
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None, "it is a pipe"
+        for line in self._process.stdout:
+            if line.endswith("\n"):  # a killed process may leave half a line
+                self._lines.put(line)
+        self._lines.put(None)
+
+
+def describe(factory: Callable[[], BaseJobQueue]) -> dict[str, Any]:
+    """Return plain data from which another process makes the same call."""
+    args: list[Any] = []
+    kwargs: dict[str, Any] = {}
+    if isinstance(factory, partial):
+        args, kwargs, factory = list(factory.args), dict(factory.keywords), factory.func
+    name = getattr(factory, "__qualname__", "<locals>")
+    if not name.isidentifier():
+        raise TypeError(
+            f"process_factory returned {factory!r}: it has to be a function or class at the top "
+            "level of a module, or functools.partial of one"
+        )
+    return {"module": factory.__module__, "name": name, "args": args, "kwargs": kwargs}
+
+
 def main(task: str) -> None:
-    """Do what ``children.Child`` wrote down."""
+    """Do what ``Child`` wrote down."""
     told = json.loads(task)
     queue = _open(told["factory"])
     say("ready")

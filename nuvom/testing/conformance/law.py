@@ -1,16 +1,23 @@
 """What a law is: a promise in one sentence, and a check that fails where it is not kept.
 
-A law is a method ``test_...`` of a kit, so that pytest finds it in a subclass; ``runner.py``
-runs the same methods without pytest. Its check gets a bench on which the thing under test
-stands; the bench is made afresh for each law.
+A law is a method ``test_...`` of a kit; pytest finds it in a subclass. Its check is called with a
+bench, on which the thing under test stands. Each law has a bench of its own.
 """
 
 from __future__ import annotations
 
 import inspect
+import re
+import sys
 from contextlib import contextmanager
+from functools import partial
+from importlib import import_module
+from importlib.util import find_spec
+from threading import Barrier, Thread
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 from unittest import SkipTest
+
+from nuvom.errors import MissingExtra
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Sequence
@@ -19,17 +26,18 @@ if TYPE_CHECKING:
     from nuvom.queue_backends.base import Capability
 
 PREFIX = "test_"
+_LAWS = "nuvom.testing.conformance.laws"
 
 
 class Law(NamedTuple):
     """One law of a kit.
 
     Attributes:
-        name: Of the check, without ``test_``.
-        group: The chapter it belongs to.
+        name: The name of the check, without ``test_``.
+        group: The chapter that the law belongs to.
         promise: What is promised, in one sentence.
-        needs: Capabilities without which it does not apply.
-        limit_secs: Longer than this it takes only where something hangs.
+        needs: The capabilities without which the law does not apply.
+        limit_secs: A check that takes longer hangs.
         check: Called with the kit and a bench.
     """
 
@@ -47,12 +55,13 @@ class LawBroken(AssertionError):  # noqa: N818  # named after what happened, as 
     def __init__(self, law: Law, detail: str) -> None:
         super().__init__(f'The law "{law.name}" is broken: {law.promise}\n{detail}')
         self.law = law
+        self.detail = detail
 
 
 class NotDeclared(SkipTest):
-    """A law does not apply, since the capabilities that it needs are not declared.
+    """A law does not apply, because the backend does not declare a capability that it needs.
 
-    The text is the same for all, so that pytest's summary has one line for them.
+    The text is always the same, so that pytest's summary has one line for all of them.
     """
 
     def __init__(self, missing: Sequence[Capability]) -> None:
@@ -65,13 +74,14 @@ def law(
 ) -> Callable[[Callable[[Any, Any], None]], Callable[[Any, Path], None]]:
     """Make a check of a kit a law that applies where all capabilities of ``needs`` are declared.
 
-    The check's docstring is the promise, its module the chapter.
+    The check's docstring is the promise. The chapter is named after the check's class, or after
+    its module where the class is the kit itself.
     """
 
     def enact(check: Callable[[Any, Any], None]) -> Callable[[Any, Path], None]:
         stated = Law(
             name=check.__name__.removeprefix(PREFIX),
-            group=check.__module__.rpartition(".")[2],
+            group=_chapter(check),
             promise=" ".join((inspect.getdoc(check) or "").split()),
             needs=needs,
             limit_secs=limit_secs,
@@ -81,14 +91,19 @@ def law(
         def test(kit: Kit, tmp_path: Path) -> None:
             kit.judge(stated, tmp_path)
 
-        test.__name__ = check.__name__
-        test.__qualname__ = check.__qualname__
-        test.__module__ = check.__module__
-        test.__doc__ = check.__doc__
+        for name in ("__name__", "__qualname__", "__module__", "__doc__"):
+            setattr(test, name, getattr(check, name))
         test.law = stated  # type: ignore[attr-defined]  # found again by ``laws_of``
         return test
 
     return enact
+
+
+def _chapter(check: Callable[[Any, Any], None]) -> str:
+    cls = check.__qualname__.split(".")[-2]
+    if cls.endswith("Conformance"):
+        return check.__module__.rpartition(".")[2]
+    return re.sub(r"(?<!^)(?=[A-Z])", "_", cls).lower()
 
 
 class Kit:
@@ -96,7 +111,7 @@ class Kit:
 
     contract: ClassVar[str] = ""
     patience_secs: ClassVar[float] = 30.0
-    """A limit for what takes no time; reached only where something is broken."""
+    """How long a law waits for what takes no time; reached only where something is broken."""
 
     @contextmanager
     def bench(self, folder: Path) -> Iterator[Any]:
@@ -110,16 +125,24 @@ class Kit:
         return None
 
     def judge(self, law: Law, folder: Path) -> None:
-        """Hold one law.
+        """Check one law, in a thread of its own: a backend that hangs breaks the law, no more.
 
-        Raises: LawBroken; NotDeclared, SkipTest: it does not apply here.
+        Raises: LawBroken: the check fails, or takes too long. NotDeclared, SkipTest: the law
+        does not apply. Anything else: what the thing under test raised.
         """
+        hand = Hand(partial(self._check, law, folder))
+        hand.start()
+        hand.join(law.limit_secs)
+        if hand.is_alive():
+            raise LawBroken(law, f"did not end within {law.limit_secs:g} s")
+        hand.finish(0)
+
+    def _check(self, law: Law, folder: Path) -> None:
         with self.bench(folder) as bench:
-            if law.needs:
-                declared = self.declared(bench)
-                missing = [] if declared is None else [n for n in law.needs if n not in declared]
-                if missing:
-                    raise NotDeclared(missing)
+            declared = self.declared(bench) if law.needs else None
+            missing = [] if declared is None else [one for one in law.needs if one not in declared]
+            if missing:
+                raise NotDeclared(missing)
             try:
                 law.check(self, bench)
             except AssertionError as error:
@@ -135,3 +158,70 @@ def laws_of(kit: type[Kit] | Kit) -> list[Law]:
             if name.startswith(PREFIX) and hasattr(value, "law"):
                 found.setdefault(name, value.law)
     return list(found.values())
+
+
+class Hand(Thread):
+    """A daemon thread that does one thing. Whoever calls ``finish`` gets what it raised."""
+
+    def __init__(self, work: Callable[[], object]) -> None:
+        super().__init__(daemon=True)
+        self._work = work
+        self.raised: BaseException | None = None
+
+    def run(self) -> None:
+        """Do the work."""
+        try:
+            self._work()
+        except BaseException as error:  # noqa: BLE001  # the thread's outermost frame; ``finish`` raises it
+            self.raised = error
+
+    def end(self, limit_secs: float) -> None:
+        """Start, and do as ``finish``."""
+        self.start()
+        self.finish(limit_secs)
+
+    def finish(self, limit_secs: float) -> None:
+        """Wait for the end and raise what the work raised.
+
+        Raises: AssertionError: it did not end within ``limit_secs``.
+        """
+        self.join(limit_secs)
+        assert not self.is_alive(), f"still not done after {limit_secs:g} s"
+        if self.raised is not None:
+            raise self.raised
+
+
+def all_at_once(work: Callable[[int], object], *, threads: int, limit_secs: float) -> None:
+    """Run ``work(0)``, ``work(1)`` ... in threads that start together; raise what one raises."""
+    gate = Barrier(threads)
+
+    def begin(number: int) -> None:
+        gate.wait(limit_secs)
+        work(number)
+
+    hands = [Hand(partial(begin, number)) for number in range(threads)]
+    for hand in hands:
+        hand.start()
+    for hand in hands:
+        hand.finish(limit_secs)
+
+
+def import_laws(module: str) -> Any:
+    """Import a module of laws, so that a failing assert of it tells what its parts were.
+
+    Raises: MissingExtra: pytest is not installed.
+    """
+    pytest = need_pytest()
+    if _LAWS not in sys.modules:
+        pytest.register_assert_rewrite(_LAWS)
+    return import_module(module)
+
+
+def need_pytest() -> Any:
+    """Return pytest, which only those need who test backends.
+
+    Raises: MissingExtra: it is not installed.
+    """
+    if find_spec("pytest") is None:
+        raise MissingExtra("nuvom.testing.conformance", "testing")
+    return import_module("pytest")

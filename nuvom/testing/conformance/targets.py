@@ -6,7 +6,7 @@ from functools import partial
 from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from nuvom.config.settings import Settings
 from nuvom.core.ids import new_id
@@ -16,18 +16,15 @@ from nuvom.queue_backends.base import BaseJobQueue
 from nuvom.result_backends.base import BaseResultBackend
 from nuvom.serialization.base import Codec
 from nuvom.testing.builders import make_job
-from nuvom.testing.conformance.codec import CodecConformance
 from nuvom.testing.conformance.law import Kit
-from nuvom.testing.conformance.plugin import PluginConformance
-from nuvom.testing.conformance.queue import QueueConformance
-from nuvom.testing.conformance.queue_bench import takes_clock
-from nuvom.testing.conformance.results import ResultConformance
+from nuvom.testing.conformance.laws.bench import takes_clock
+from nuvom.testing.conformance.laws.codec import CodecConformance
+from nuvom.testing.conformance.laws.plugin import PluginConformance
+from nuvom.testing.conformance.laws.queue import QueueConformance
+from nuvom.testing.conformance.laws.results import ResultConformance
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-
-    from nuvom.core.clock import Clock
-    from nuvom.plugins.contracts import PluginProtocol
 
 
 def kit_for(target: object, kind: str | None, settings: Mapping[str, Any]) -> Kit:
@@ -46,9 +43,24 @@ def kit_for(target: object, kind: str | None, settings: Mapping[str, Any]) -> Ki
     if isinstance(target, type) and issubclass(target, Kit):
         return target()
     kind = kind or _kind_of(target)
-    if kind not in _MAKERS:
-        raise TypeError(f"there is no kit for {kind!r}; there are {', '.join(_MAKERS)}")
-    return _MAKERS[kind](target, dict(settings))
+    if kind not in _BASES:
+        raise TypeError(f"there is no kit for {kind!r}; there are {', '.join(_BASES)}")
+    cls = target if isinstance(target, type) else type(target)
+    parts: dict[str, Any]
+    if kind == CodecConformance.contract:
+        parts = {"make": lambda _: target() if isinstance(target, type) else target}
+    elif kind == PluginConformance.contract:
+        parts = {"make": lambda _: cls(), "settings": lambda _: dict(settings)}
+    else:
+        builder = _Builder(cls, settings)
+        parts = {
+            "make": lambda _, tmp_path, **given: builder.make(tmp_path, given),
+            "takes_clock": lambda _: takes_clock(cls),
+            "reopen": lambda _, backend: builder.again(backend),
+            "process_factory": lambda _, backend: builder.factory(backend),
+        }
+    kit: Kit = type("GeneratedKit", (_BASES[kind],), parts)()
+    return kit
 
 
 def open_backend(place: str, root: str, settings: dict[str, Any]) -> Any:
@@ -74,158 +86,64 @@ def _kind_of(target: object) -> str:
     )
 
 
-class _Made(NamedTuple):
-    """With what a backend was built, so that it can be built again."""
-
-    backend: Any
-    root: Path
-    settings: dict[str, Any]
-    clock: Clock | None
-
-
 class _Builder:
     """Builds one class as the runtime does, and a second time on the same store."""
 
     def __init__(self, cls: type[Any], settings: Mapping[str, Any]) -> None:
         self.cls = cls
         self._settings = dict(settings)
-        self._made: list[_Made] = []
+        self._made: list[tuple[Any, Path, dict[str, Any]]] = []  # kept, so that ids are not reused
         self._is_shared: bool | None = None
 
     def make(self, root: Path, given: Mapping[str, Any]) -> Any:
         """Build a backend with an empty store."""
         settings = {**self._settings, **given}
-        clock = settings.pop("clock", None)
-        backend = self._build(root, settings, clock)
-        self._made.append(_Made(backend, root, settings, clock))
-        return backend
+        self._made.append((self._build(root, settings), root, settings))
+        return self._made[-1][0]
 
     def again(self, backend: Any) -> Any:
         """Build a second one on the same store, or return None where it would be another."""
-        made = self._of(backend)
-        if not self._shares(made):
-            return None
-        return self._build(made.root, made.settings, made.clock)
+        root, settings = self._of(backend)
+        return self._build(root, settings) if self._shares(settings) else None
 
     def factory(self, backend: Any) -> Callable[[], Any] | None:
         """Return what builds one in another process, or None where it would be another store."""
-        made = self._of(backend)
-        home = import_module(self.cls.__module__)
-        can_be_named = getattr(home, self.cls.__name__, None) is self.cls
-        if not can_be_named or not self._shares(made):
+        root, settings = self._of(backend)
+        home, name = self.cls.__module__, self.cls.__name__
+        if getattr(import_module(home), name, None) is not self.cls or not self._shares(settings):
             return None
-        place = f"{self.cls.__module__}:{self.cls.__name__}"
-        return partial(open_backend, place, str(made.root), made.settings)
+        plain = {key: value for key, value in settings.items() if key != "clock"}
+        return partial(open_backend, f"{home}:{name}", str(root), plain)
 
-    def _build(self, root: Path, settings: dict[str, Any], clock: Clock | None) -> Any:
-        built = Settings(root=root, **settings)
+    def _build(self, root: Path, settings: dict[str, Any]) -> Any:
+        plain = dict(settings)
+        clock = plain.pop("clock", None)
+        built = Settings(root=root, **plain)
         return build_backend(self.cls, built) if clock is None else self.cls(built, clock=clock)
 
-    def _of(self, backend: Any) -> _Made:
-        return next(made for made in self._made if made.backend is backend)
+    def _of(self, backend: Any) -> tuple[Path, dict[str, Any]]:
+        return next((root, settings) for made, root, settings in self._made if made is backend)
 
-    def _shares(self, made: _Made) -> bool:
+    def _shares(self, settings: dict[str, Any]) -> bool:
         """Tell, once and for all, whether two instances with the same settings share a store."""
         if self._is_shared is None:
+            plain = {key: value for key, value in settings.items() if key != "clock"}
             with TemporaryDirectory(prefix="nuvom-law-", ignore_cleanup_errors=True) as folder:
-                one, other = (self._build(Path(folder), made.settings, None) for _ in range(2))
-                _leave_a_trace(one)
+                one, other = (self._build(Path(folder), plain) for _ in range(2))
+                is_queue = isinstance(one, BaseJobQueue)
+                one.enqueue(make_job()) if is_queue else one.set_result(new_id(), 1)
                 one.stop()  # so that also a store counts that is written late
-                self._is_shared = _sees_a_trace(other)
+                self._is_shared = bool(other.qsize() if is_queue else other.list_jobs())
                 other.stop()
         return self._is_shared
 
 
-def _leave_a_trace(backend: Any) -> None:
-    if isinstance(backend, BaseJobQueue):
-        backend.enqueue(make_job())
-    else:
-        backend.set_result(new_id(), 1)
-
-
-def _sees_a_trace(backend: Any) -> bool:
-    if isinstance(backend, BaseJobQueue):
-        return backend.qsize() > 0
-    return bool(backend.list_jobs())
-
-
-def _queue_kit(cls: Any, settings: dict[str, Any]) -> Kit:
-    builder = _Builder(cls, settings)
-
-    class GeneratedQueueKit(QueueConformance):
-        """Tests one class, built as the runtime builds it."""
-
-        def make(self, tmp_path: Path, **settings: Any) -> BaseJobQueue:
-            queue: BaseJobQueue = builder.make(tmp_path, settings)
-            return queue
-
-        def takes_clock(self) -> bool:
-            return takes_clock(cls)
-
-        def reopen(self, queue: BaseJobQueue) -> BaseJobQueue | None:
-            other: BaseJobQueue | None = builder.again(queue)
-            return other
-
-        def process_factory(self, queue: BaseJobQueue) -> Callable[[], BaseJobQueue] | None:
-            return builder.factory(queue)
-
-    return GeneratedQueueKit()
-
-
-def _result_kit(cls: Any, settings: dict[str, Any]) -> Kit:
-    builder = _Builder(cls, settings)
-
-    class GeneratedResultKit(ResultConformance):
-        """Tests one class, built as the runtime builds it."""
-
-        def make(self, tmp_path: Path, **settings: Any) -> BaseResultBackend:
-            backend: BaseResultBackend = builder.make(tmp_path, settings)
-            return backend
-
-        def reopen(self, backend: BaseResultBackend) -> BaseResultBackend | None:
-            other: BaseResultBackend | None = builder.again(backend)
-            return other
-
-    return GeneratedResultKit()
-
-
-def _codec_kit(target: Any, settings: dict[str, Any]) -> Kit:
-    del settings
-
-    class GeneratedCodecKit(CodecConformance):
-        """Tests one codec."""
-
-        def make(self) -> Codec:
-            codec: Codec = target() if isinstance(target, type) else target
-            return codec
-
-    return GeneratedCodecKit()
-
-
-def _plugin_kit(target: Any, settings: dict[str, Any]) -> Kit:
-    cls = target if isinstance(target, type) else type(target)
-
-    class GeneratedPluginKit(PluginConformance):
-        """Tests one plugin."""
-
-        def make(self) -> PluginProtocol:
-            plugin: PluginProtocol = cls()
-            return plugin
-
-        def settings(self) -> dict[str, Any]:
-            return settings
-
-    return GeneratedPluginKit()
-
-
+_BASES: dict[str, type[Kit]] = {
+    one.contract: one
+    for one in (QueueConformance, ResultConformance, CodecConformance, PluginConformance)
+}
 _CONTRACTS: dict[type, str] = {
     BaseJobQueue: QueueConformance.contract,
     BaseResultBackend: ResultConformance.contract,
     Codec: CodecConformance.contract,
-}
-_MAKERS: dict[str, Callable[[Any, dict[str, Any]], Kit]] = {
-    QueueConformance.contract: _queue_kit,
-    ResultConformance.contract: _result_kit,
-    CodecConformance.contract: _codec_kit,
-    PluginConformance.contract: _plugin_kit,
 }

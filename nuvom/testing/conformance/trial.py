@@ -1,23 +1,104 @@
-"""Test a backend, a codec or a plugin from a program: what ``nuvom plugin test`` calls."""
+"""Test a backend, a codec or a plugin from a program: what ``nuvom plugin test`` calls.
+
+pytest runs the laws, as it does those of a kit in a test module.
+"""
 
 from __future__ import annotations
 
+import os
+import traceback
+from fnmatch import fnmatchcase
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
+from unittest import SkipTest
+from unittest.mock import patch
 
 from nuvom.config.settings import Settings
+from nuvom.core.ids import new_id
 from nuvom.events import EventBus
-from nuvom.plugins.lifecycle import make_extras
+from nuvom.plugins.lifecycle import make_extras, start_call
 from nuvom.plugins.registry import BackendKind, PluginRegistry, use_plugin_registry
-from nuvom.testing.conformance.plugin import PluginConformance
-from nuvom.testing.conformance.runner import BROKEN, Report, hold
-from nuvom.testing.conformance.targets import kit_for
+from nuvom.testing.conformance.law import (
+    PREFIX,
+    Kit,
+    LawBroken,
+    NotDeclared,
+    import_laws,
+    laws_of,
+    need_pytest,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from nuvom.testing.conformance.runner import Finding
+    import pytest
+
+    from nuvom.testing.conformance.law import Law
+
+KEPT, BROKEN, SKIPPED = "kept", "broken", "skipped"
+
+
+class Finding(NamedTuple):
+    """How one law came out.
+
+    Attributes:
+        kind: The contract: ``queue_backend``, ``result_backend``, ``codec`` or ``plugin``.
+        outcome: ``kept``, ``broken`` or ``skipped``.
+        detail: What is wrong, or why the law was skipped.
+        trace: The traceback of a broken law.
+    """
+
+    law: str
+    group: str
+    kind: str
+    promise: str
+    outcome: str
+    secs: float
+    detail: str = ""
+    trace: str = ""
+
+
+class Report(NamedTuple):
+    """How all laws came out."""
+
+    target: str
+    findings: list[Finding]
+
+    @property
+    def ok(self) -> bool:
+        """Whether no law is broken and at least one was checked."""
+        return not self.broken and bool(self.kept)
+
+    @property
+    def kept(self) -> list[str]:
+        """The names of the laws that are kept."""
+        return self._named(KEPT)
+
+    @property
+    def broken(self) -> list[str]:
+        """The names of the laws that are broken."""
+        return self._named(BROKEN)
+
+    @property
+    def skipped(self) -> list[str]:
+        """The names of the laws that do not apply."""
+        return self._named(SKIPPED)
+
+    def _named(self, outcome: str) -> list[str]:
+        return [finding.law for finding in self.findings if finding.outcome == outcome]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data for JSON."""
+        return {
+            "target": self.target,
+            "ok": self.ok,
+            "kept": len(self.kept),
+            "broken": len(self.broken),
+            "skipped": len(self.skipped),
+            "laws": [finding._asdict() for finding in self.findings],
+        }
 
 
 def run(
@@ -28,7 +109,7 @@ def run(
     only: Iterable[str] = ("*",),
     told: Callable[[Finding], object] = lambda _: None,
 ) -> Report:
-    """Hold all laws that apply to ``target`` and report how they came out.
+    """Check all laws that apply to ``target`` and report how they came out.
 
     A plugin is tested with all queue and result backends that it registers.
 
@@ -38,42 +119,133 @@ def run(
         kind: ``queue_backend``, ``result_backend``, ``codec`` or ``plugin``; None: as the
             target looks.
         settings: What the target needs, such as ``{"redis_url": ...}``; the kit adds its own.
-        only: Patterns of the names of laws or chapters.
+        only: Patterns of the names of laws or chapters (``unique``, ``*_twice*``).
         told: Called with each finding as it comes.
 
     Raises:
-        MissingExtra: the packages that the kit needs are not installed.
+        MissingExtra: pytest is not installed.
         TypeError: no kit fits the target.
     """
-    given = dict(settings or {})
-    patterns = tuple(only)
-    kit = kit_for(target, kind, given)
-    findings = hold(kit, only=patterns, told=told).findings
-    is_broken = any(finding.outcome == BROKEN for finding in findings)
-    if isinstance(kit, PluginConformance) and not is_broken:  # else it may not even start
-        for backend_kind, cls in _backends_of(kit, given):
-            backend_kit = kit_for(cls, backend_kind.key, given)
-            findings += hold(backend_kit, only=patterns, told=told).findings
-    return Report(_name_of(target), findings)
+    session = _Session(only, told)
+    session.run(target, kind, settings or {})
+    if session.is_plugin and all(one.outcome != BROKEN for one in session.findings):
+        for backend_kind, cls in _backends_of(session.kit, settings or {}):
+            session.run(cls, backend_kind.key, settings or {})
+    cls = target if isinstance(target, type) else type(target)
+    return Report(f"{cls.__module__}:{cls.__qualname__}", session.findings)
 
 
-def _backends_of(
-    kit: PluginConformance, settings: Mapping[str, Any]
-) -> list[tuple[BackendKind, type]]:
+class _Session:
+    """A plugin for pytest: gives it one kit after the other, and notes how the laws come out.
+
+    pytest rewrites the asserts of what is imported while it runs. That is why kits are made in a
+    hook, and not before.
+    """
+
+    def __init__(self, only: Iterable[str], told: Callable[[Finding], object]) -> None:
+        self.findings: list[Finding] = []
+        self.kit: Any = None
+        self._only = tuple(only)
+        self._told = told
+        self._make: Callable[[], Kit] = Kit
+        self._refusal: TypeError | None = None
+
+    @property
+    def is_plugin(self) -> bool:
+        """Whether the kit is one of plugins."""
+        return bool(self.kit.contract == "plugin")
+
+    def run(self, target: object, kind: str | None, settings: Mapping[str, Any]) -> None:
+        """Check the laws of one target; see ``run``."""
+        targets = "nuvom.testing.conformance.targets"
+        pytest = need_pytest()
+        self._make = lambda: import_laws(targets).kit_for(target, kind, settings)
+        alone = {"PYTEST_ADDOPTS": "", "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+        with (
+            TemporaryDirectory(prefix="nuvom-law-", ignore_cleanup_errors=True) as folder,
+            patch.dict(os.environ, alone),
+        ):
+            Path(folder, "pytest.ini").write_text("[pytest]\n", encoding="utf-8")
+            module = Path(folder, f"test_{new_id().replace('-', '_')}.py")  # a name of its own
+            module.touch()
+            options = [f"--rootdir={folder}", f"--basetemp={folder}/stores"]
+            options += [
+                "-qq",
+                "-s",
+                "-p",
+                "no:cacheprovider",
+                "-p",
+                "no:unittest",
+                "--import-mode=importlib",
+            ]
+            code = pytest.main([str(module), *options], [self])
+        if self._refusal is not None:
+            raise self._refusal
+        if code == pytest.ExitCode.INTERRUPTED:
+            raise KeyboardInterrupt
+        assert code != pytest.ExitCode.INTERNAL_ERROR, "pytest failed; it has said why"
+
+    # ---- hooks, called by pytest ----------------------------------------------------------
+
+    def pytest_sessionstart(self, session: pytest.Session) -> None:
+        """Silence pytest's own report, and make the kit."""
+        session.config.pluginmanager.unregister(name="terminalreporter")
+        try:
+            self.kit = self._make()
+        except TypeError as error:
+            self._refusal = error
+
+    def pytest_pycollect_makemodule(self, module_path: Path, parent: Any) -> Any:
+        """Put the kit into the empty module."""
+        module = need_pytest().Module.from_parent(parent, path=module_path)
+        if self.kit is not None:
+            cls = type(self.kit)
+            module.obj.TestKit = type(cls.__name__, (cls,), dict(vars(self.kit)))
+        return module
+
+    def pytest_collection_modifyitems(self, items: list[Any]) -> None:
+        """Leave out what was not asked for; the rest comes chapter by chapter."""
+        wanted = [
+            f"{PREFIX}{law.name}"
+            for law in laws_of(self.kit)
+            if any(fnmatchcase(name, one) for one in self._only for name in (law.name, law.group))
+        ]
+        by_name = {item.name: item for item in items}
+        items[:] = [by_name[name] for name in wanted]
+
+    def pytest_runtest_makereport(self, item: Any, call: pytest.CallInfo[None]) -> None:
+        """Note how a law came out."""
+        raised = None if call.excinfo is None else call.excinfo.value
+        if call.when == "call" or raised is not None:
+            self.findings.append(_finding(self.kit, item.function.law, call.duration, raised))
+            self._told(self.findings[-1])
+
+
+def _finding(kit: Kit, law: Law, secs: float, raised: BaseException | None) -> Finding:
+    made = partial(Finding, law.name, law.group, kit.contract, law.promise)
+    if raised is None:
+        return made(KEPT, secs)
+    if isinstance(raised, NotDeclared):
+        return made(SKIPPED, secs, f"needs {', '.join(raised.missing)}")
+    if isinstance(raised, SkipTest):
+        return made(SKIPPED, secs, str(raised))
+    detail = f"{type(raised).__name__}: {raised}"
+    if isinstance(raised, LawBroken):
+        detail = raised.detail
+    return made(BROKEN, secs, detail, "".join(traceback.format_exception(raised)))
+
+
+def _backends_of(kit: Any, settings: Mapping[str, Any]) -> list[tuple[BackendKind, type]]:
     """Return the backends that a plugin registers, each once."""
     plugin = kit.make()
     registry = PluginRegistry()
     before = use_plugin_registry(registry)
     try:
         with TemporaryDirectory(prefix="nuvom-law-", ignore_cleanup_errors=True) as folder:
-            plugin.start(Settings(root=Path(folder), **settings), make_extras(EventBus()))
+            chosen = Settings(root=Path(folder), **settings)
+            start_call(plugin, chosen, make_extras(EventBus()))()
             plugin.stop()
     finally:
         use_plugin_registry(before)
     found = ((kind, cls) for (kind, _), cls in registry.entries().items())
     return [pair for pair in dict.fromkeys(found) if pair[0] is not BackendKind.SCHEDULE]
-
-
-def _name_of(target: object) -> str:
-    cls = target if isinstance(target, type) else type(target)
-    return f"{cls.__module__}:{cls.__qualname__}"

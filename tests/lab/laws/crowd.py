@@ -18,8 +18,7 @@ from nuvom.queue_backends.base import Capability
 from nuvom.serialization.msgpack_codec import MsgpackCodec
 from nuvom.testing.builders import make_settlement
 from nuvom.testing.conformance.law import law
-from nuvom.testing.conformance.queue_bench import SHORT_LEASE_SECS
-from nuvom.testing.conformance.queue_kit import QueueKit
+from nuvom.testing.conformance.laws.bench import SHORT_LEASE_SECS, QueueKit
 from tests.lab import actions
 from tests.lab.laws.interruptions import check_books
 from tests.lab.mixed_calls import QUEUES, MixedCalls, Notes
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
 
     from nuvom.core.record import JobSnapshot
     from nuvom.queue_backends.leased import LeasedJobQueue
-    from nuvom.testing.conformance.queue_bench import QueueBench
+    from nuvom.testing.conformance.laws.bench import QueueBench
 
 _PROCESSES = 3
 _THREADS = 6

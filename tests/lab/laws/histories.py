@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, ClassVar
 
 from nuvom.queue_backends.base import Capability
 from nuvom.testing.conformance.law import law
-from nuvom.testing.conformance.queue_kit import QueueKit
+from nuvom.testing.conformance.laws.bench import QueueKit
 from tests.lab.machine import run_histories
 
 if TYPE_CHECKING:
-    from nuvom.testing.conformance.queue_bench import QueueBench
+    from nuvom.testing.conformance.laws.bench import QueueBench
 
 
 class Histories(QueueKit):

@@ -14,9 +14,8 @@ from unittest import SkipTest
 from nuvom.core.record import FINAL, JobStatus
 from nuvom.queue_backends.base import Capability
 from nuvom.testing.builders import make_job, make_settlement
-from nuvom.testing.conformance.crew import Hand
-from nuvom.testing.conformance.law import law
-from nuvom.testing.conformance.queue_kit import QueueKit
+from nuvom.testing.conformance.law import Hand, law
+from nuvom.testing.conformance.laws.bench import QueueKit
 from tests.lab import actions
 from tests.lab.points import Points, folders_of
 from tests.lab.scenarios import OTHER, QUEUE, SCENARIOS, Round
@@ -25,8 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from nuvom.queue_backends.leased import LeasedJobQueue
-    from nuvom.testing.conformance.children import Child
-    from nuvom.testing.conformance.queue_bench import QueueBench
+    from nuvom.testing.conformance.child import Child
+    from nuvom.testing.conformance.laws.bench import QueueBench
 
 PROBE_QUEUE = "probe"
 _TOLD = 10  # of the points at which something breaks, so many are named

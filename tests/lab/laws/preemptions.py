@@ -16,9 +16,8 @@ from typing import TYPE_CHECKING, ClassVar, NamedTuple
 from nuvom.core.record import FINAL, JobRecord, JobStatus
 from nuvom.queue_backends.base import Capability
 from nuvom.testing.builders import make_settlement
-from nuvom.testing.conformance.crew import Hand
-from nuvom.testing.conformance.law import law
-from nuvom.testing.conformance.queue_kit import QueueKit
+from nuvom.testing.conformance.law import Hand, law
+from nuvom.testing.conformance.laws.bench import QueueKit
 from tests.lab.clocks import RunningClock
 from tests.lab.laws.interruptions import check_books, check_keys
 from tests.lab.pairs import PAIRS
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from nuvom.queue_backends.leased import LeasedJobQueue
-    from nuvom.testing.conformance.queue_bench import QueueBench
+    from nuvom.testing.conformance.laws.bench import QueueBench
     from tests.lab.pairs import Call, Pair
 
 _NEEDS = (

@@ -7,7 +7,7 @@ import os
 from contextlib import suppress
 from typing import TYPE_CHECKING, TypeVar
 
-from nuvom.testing.conformance.crew import Hand
+from nuvom.testing.conformance.law import Hand
 from tests.lab.points import Interruption, Points
 
 if TYPE_CHECKING:

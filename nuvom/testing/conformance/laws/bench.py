@@ -1,4 +1,4 @@
-"""Where a queue stands while a law is held: opening it, filling it, letting time pass.
+"""How the author of a queue backend says how to make one, and where it stands while a law is held.
 
 With a backend that takes a clock, time is a ``FakeClock``'s and waiting costs nothing; without
 one, leases are short and time passes by itself.
@@ -7,49 +7,84 @@ one, leases are short and time passes by itself.
 from __future__ import annotations
 
 import inspect
-from typing import TYPE_CHECKING, Any, Protocol
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, ClassVar
 from unittest import SkipTest
 
 from nuvom.core.clock import SYSTEM_CLOCK, Clock
 from nuvom.queue_backends.leased import LeasedJobQueue
 from nuvom.testing.builders import make_job, make_settlement
 from nuvom.testing.clock import FakeClock
-from nuvom.testing.conformance.children import Child
+from nuvom.testing.conformance.child import Child
+from nuvom.testing.conformance.law import Kit
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection, Iterator
     from pathlib import Path
 
     from nuvom.core.record import JobRecord, JobSnapshot, JobStatus
-    from nuvom.queue_backends.base import BaseJobQueue
+    from nuvom.queue_backends.base import BaseJobQueue, Capability
 
 SHORT_LEASE_SECS = 0.5  # the least that the setting lease_secs allows
 A, B, C = "worker-a", "worker-b", "worker-c"  # ids of workers
 
 
-class QueueMaker(Protocol):
-    """What a bench asks of its kit; see ``QueueKit``."""
+class QueueKit(Kit):
+    """Base of the laws of queues; see ``QueueConformance``."""
 
-    @property
-    def patience_secs(self) -> float:
-        """A limit for what takes no time."""
-        ...
+    contract: ClassVar[str] = "queue_backend"
+    race_jobs: ClassVar[int] = 400
+    """How many jobs threads and processes race for."""
+
+    _declared: ClassVar[frozenset[Capability]]  # asked once, of an instance
 
     def make(self, tmp_path: Path, **settings: Any) -> BaseJobQueue:
-        """Return a queue with an empty store."""
-        ...
+        """Return a queue with an empty store of its own, below ``tmp_path`` if it has files.
+
+        Write a parameter ``clock`` with a default if the backend can take one: the kit then
+        passes a ``FakeClock``, and laws about time cost none.
+
+        Args:
+            settings: Any of ``lease_secs``, ``max_deliveries``, ``max_queue_size`` and
+                ``parked_ttl_secs``, as in ``nuvom.config.settings.Settings``.
+        """
+        raise NotImplementedError
 
     def reopen(self, queue: BaseJobQueue) -> BaseJobQueue | None:
-        """Return a second queue on the same store."""
-        ...
+        """Return a second queue on the same store as ``queue``, None where there can be none."""
+        del queue
+        return None
 
     def process_factory(self, queue: BaseJobQueue) -> Callable[[], BaseJobQueue] | None:
-        """Return what opens the store in another process."""
-        ...
+        """Return what opens the store of ``queue`` in another process, None where nothing can.
+
+        A function or class at the top level of an importable module, or ``functools.partial``
+        of one with arguments that JSON can hold.
+        """
+        del queue
+        return None
 
     def takes_clock(self) -> bool:
         """Tell whether ``make`` can be given a clock."""
-        ...
+        return takes_clock(self.make)
+
+    @contextmanager
+    def bench(self, folder: Path) -> Iterator[QueueBench]:
+        bench = QueueBench(self, folder)
+        try:
+            yield bench
+        finally:
+            bench.close()
+
+    def declared(self, bench: QueueBench) -> Collection[Capability]:
+        cls = type(self)
+        if "_declared" not in vars(cls):
+            folder = bench.folder / "declared"
+            folder.mkdir()
+            queue = self.make(folder)
+            cls._declared = frozenset(queue.capabilities)
+            queue.stop()
+        return cls._declared
 
 
 class QueueBench:
@@ -58,14 +93,14 @@ class QueueBench:
     Attributes:
         folder: Empty, of this law alone.
         clock: The clock that the queue uses.
-        patience_secs: A limit for what takes no time.
+        patience_secs: How long to wait for what takes no time.
     """
 
-    def __init__(self, kit: QueueMaker, folder: Path) -> None:
+    def __init__(self, kit: QueueKit, folder: Path) -> None:
         self._kit = kit
         self.patience_secs = kit.patience_secs
         self.folder = folder
-        self.clock: Clock = SYSTEM_CLOCK
+        self.clock: Clock = FakeClock() if kit.takes_clock() else SYSTEM_CLOCK
         self.lease_secs = 0.0
         self._opened: list[BaseJobQueue] = []
         self._children: list[Child] = []
@@ -84,7 +119,9 @@ class QueueBench:
         folder = self.folder / f"store{len(self._opened)}"
         folder.mkdir()
         extra: dict[str, Any] = {}
-        if self._kit.takes_clock() and not real_time:
+        if real_time:
+            self.clock = SYSTEM_CLOCK
+        elif self._kit.takes_clock():
             extra["clock"] = self.clock = clock or FakeClock()
         is_short = not extra and not real_time
         self.lease_secs = settings.setdefault("lease_secs", SHORT_LEASE_SECS if is_short else 30.0)
@@ -99,7 +136,7 @@ class QueueBench:
     @property
     def queue(self) -> BaseJobQueue:
         """The queue that was opened last; opens one when there is none."""
-        return self._opened[0] if self._opened else self.open()
+        return self._opened[0] if self._opened else self.open(clock=self.clock)
 
     @property
     def leased(self) -> LeasedJobQueue:
@@ -111,6 +148,10 @@ class QueueBench:
         """Whether the backend tells deliveries that started from those that did not."""
         return type(self.leased).mark_started is not LeasedJobQueue.mark_started
 
+    def can(self, capability: Capability) -> bool:
+        """Tell whether the queue declares a capability."""
+        return capability in self.queue.capabilities
+
     def reopen(self) -> BaseJobQueue:
         """Return a second queue on the store of ``queue``. Skips where there can be none."""
         other = self._kit.reopen(self.queue)
@@ -119,14 +160,14 @@ class QueueBench:
         self._opened.append(other)
         return other
 
+    def reopen_leased(self) -> LeasedJobQueue:
+        """Do as ``reopen`` for laws about leases."""
+        return _leased(self.reopen())
+
     def adopt(self, queue: BaseJobQueue) -> LeasedJobQueue:
         """Stop a second instance in the end, too."""
         self._opened.append(queue)
         return _leased(queue)
-
-    def reopen_leased(self) -> LeasedJobQueue:
-        """Do as ``reopen`` for laws about leases."""
-        return _leased(self.reopen())
 
     def child(self, action: Callable[..., None], **parameters: Any) -> Child:
         """Start a process that opens the store of ``queue``. Skips where it cannot.
@@ -136,9 +177,8 @@ class QueueBench:
         factory = self._kit.process_factory(self.queue)
         if factory is None:
             raise SkipTest("the store is not shared between processes")
-        child = Child(factory, action, parameters)
-        self._children.append(child)
-        return child
+        self._children.append(Child(factory, action, parameters))
+        return self._children[-1]
 
     def close(self) -> None:
         """End all processes and stop all queues."""
@@ -155,10 +195,15 @@ class QueueBench:
 
     def put(self, *args: Any, **fields: Any) -> JobRecord:
         """Enqueue a job and return it."""
-        queue, job = self.queue, self.job(*args, **fields)
+        queue = self.queue
+        job = self.job(*args, **fields)
         existing = queue.enqueue(job)
-        assert existing is None, f"enqueue({job.id}) returned {existing!r} for a fresh job"
+        assert existing is None, "a fresh job is refused"
         return job
+
+    def popped(self, n: int = 60) -> list[str]:
+        """Return the ids of what ``pop_batch(n)`` gives."""
+        return [job.id for job in self.queue.pop_batch(n)]
 
     def claim(self, owner: str = A, **options: Any) -> JobRecord:
         """Claim exactly one job."""
@@ -166,25 +211,35 @@ class QueueBench:
         assert len(jobs) == 1, f"claim(1) by {owner} gave {len(jobs)} jobs where one is due"
         return jobs[0]
 
+    def claimed(self, n: int = 9, owner: str = B, **options: Any) -> list[str]:
+        """Return the ids of what ``claim(n)`` gives."""
+        return [job.id for job in self.leased.claim(n, owner, **options)]
+
     def put_and_claim(self, owner: str = A, **fields: Any) -> JobRecord:
         """Enqueue a job and claim it; the store holds no other one that is due."""
         job = self.put(**fields)
         claimed = self.claim(owner)
-        assert claimed.id == job.id, f"claimed {claimed.id}, but only {job.id} is due"
+        assert claimed.id == job.id, "another job than the one that is due was claimed"
         return claimed
+
+    def start(self, owner: str = A, **fields: Any) -> JobRecord:
+        """Do as ``put_and_claim``, and mark the start of user code."""
+        job = self.put_and_claim(owner, **fields)
+        self.leased.mark_started(job)
+        return job
 
     def settle(self, job: JobRecord, *args: Any, **fields: Any) -> bool:
         """Settle one job at the queue's time and return whether it was accepted."""
         now = self.clock.now()
         times = {"started_at": now, "finished_at": now}
         answer = self.leased.settle([make_settlement(job, *args, **{**times, **fields})])
-        assert answer in ([True], [False]), f"settle of one job returned {answer!r}"
+        assert answer in ([True], [False]), "settle of one job gives one answer"
         return answer[0]
 
-    def seen(self, job: JobRecord) -> JobSnapshot:
+    def seen(self, job: JobRecord | str) -> JobSnapshot:
         """Return the snapshot of a job that has to be there."""
-        snapshot = self.leased.get(job.id)
-        assert snapshot is not None, f"get({job.id}) gave None for a stored job"
+        snapshot = self.leased.get(job if isinstance(job, str) else job.id)
+        assert snapshot is not None, f"get gave None for a stored job: {job}"
         return snapshot
 
     def status(self, job: JobRecord) -> JobStatus:
@@ -203,12 +258,20 @@ class QueueBench:
         """A wait that is long for the queue and short for us."""
         return 60.0 if self.has_fake_clock else 0.3
 
+    def after(self, secs: float) -> float:
+        """Return the moment so many seconds from now."""
+        return self.clock.now() + secs
+
     def advance(self, secs: float) -> None:
         """Let time pass."""
         if isinstance(self.clock, FakeClock):
             self.clock.advance(secs)
         else:
             self.clock.sleep(secs)
+
+    def pass_soon(self) -> None:
+        """Let ``soon_secs`` pass, and a little more."""
+        self.advance(self.soon_secs * 1.1)
 
     def end_leases(self) -> None:
         """Let enough time pass for every lease to end that is not renewed."""
@@ -218,6 +281,12 @@ class QueueBench:
         """Let the leases of all workers end and return what ``reap`` takes back."""
         self.end_leases()
         return self.leased.reap()
+
+    def lose_worker(self) -> JobRecord:
+        """Do as ``lose_workers`` where one job is claimed, and return it."""
+        reaped = self.lose_workers()
+        assert len(reaped) == 1, "reap takes back the one job whose lease ended"
+        return reaped[0]
 
     def wait_until(self, is_reached: Callable[[], bool], what: str) -> None:
         """Look again and again, in real time, until something is so."""

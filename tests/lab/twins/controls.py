@@ -9,15 +9,15 @@ import msgspec
 from nuvom.core.record import JobStatus
 from nuvom.core.views import WorkerInfo
 from nuvom.queue_backends.base import Capability
-from nuvom.testing.conformance.observation import ALL, observed, shown
-from nuvom.testing.conformance.twin_deliveries import give_back
-from nuvom.testing.conformance.twin_draws import OWNERS, QUEUES, TASKS, a_job_id
+from tests.lab.twins.deliveries import give_back
+from tests.lab.twins.draws import OWNERS, QUEUES, TASKS, a_job_id
+from tests.lab.twins.observation import ALL, observed, shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from random import Random
 
-    from nuvom.testing.conformance.twin_stores import Twins
+    from tests.lab.twins.stores import Twins
 
 WORDS = ("quiet", "resume", "stop", "stacks", "dance", "")
 

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from random import Random
 
     from nuvom.core.record import JobRecord
-    from nuvom.testing.conformance.twin_stores import Ticket, Twins
+    from tests.lab.twins.stores import Ticket, Twins
 
 QUEUES = ("a", "b", "c")
 TASKS = ("shop.a", "shop.b", "mail.c")

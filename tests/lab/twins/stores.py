@@ -8,7 +8,7 @@ from nuvom.errors import InvalidId, QueueFull
 from nuvom.queue_backends.leased import LeasedJobQueue
 from nuvom.testing.builders import make_job
 from nuvom.testing.clock import FakeClock
-from nuvom.testing.conformance.observation import differences, plain
+from tests.lab.twins.observation import differences, plain
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 from nuvom.core.record import JobStatus, StoredError
 from nuvom.core.views import WorkerInfo
 from nuvom.testing.builders import make_settlement
-from nuvom.testing.conformance.observation import ALL, by_id, by_queue
-from nuvom.testing.conformance.twin_draws import (
+from tests.lab.twins.draws import (
     BAD_NAMES,
     DELAYS,
     OWNERS,
@@ -20,13 +19,14 @@ from nuvom.testing.conformance.twin_draws import (
     stored,
     told_of,
 )
-from nuvom.testing.conformance.twin_stores import SETTINGS, Ticket
+from tests.lab.twins.observation import ALL, by_id, by_queue
+from tests.lab.twins.stores import SETTINGS, Ticket
 
 if TYPE_CHECKING:
     from random import Random
 
     from nuvom.core.outcome import Settlement
-    from nuvom.testing.conformance.twin_stores import Twins
+    from tests.lab.twins.stores import Twins
 
 SERVED = (("a", "b", "c"), ("c", "b", "a"), ("b", "a"), ("a",), ("b",), ("c", "nowhere"))
 PASSING_SECS = (0.5, 1.0, 5.0, 7.5, 15.0, 20.0, 29.5, 31.0)

@@ -11,15 +11,15 @@ from itertools import count
 from random import Random
 from typing import TYPE_CHECKING
 
-from nuvom.testing.conformance.twin_controls import look
-from nuvom.testing.conformance.twin_steps import STEPS
-from nuvom.testing.conformance.twin_stores import Drift, Twins
+from tests.lab.twins.controls import look
+from tests.lab.twins.steps import STEPS
+from tests.lab.twins.stores import Drift, Twins
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from nuvom.testing.conformance.twin_stores import Make
+    from tests.lab.twins.stores import Make
 
 TICK_SECS = 0.25  # passes before each step; sums of it are exact
 _TRIES = 1000  # to find a shorter history
@@ -27,7 +27,7 @@ _TRIES = 1000  # to find a shorter history
 
 def draw(seed: int, steps: int) -> list[int]:
     """Return the history of a seed."""
-    rng = Random(seed)  # noqa: S311  # tests want it foreseeable
+    rng = Random(seed)  # tests want it foreseeable
     return [rng.getrandbits(48) for _ in range(steps)]
 
 
@@ -39,10 +39,10 @@ def play(makes: Mapping[str, Make], folder: Path, history: Sequence[int]) -> Non
     twins = Twins(makes, folder)
     try:
         for number in history:
-            rng = Random(number)  # noqa: S311
+            rng = Random(number)
             twins.clock.advance(TICK_SECS)
             rng.choice(STEPS)(twins, rng)
-        look(twins, Random(0))  # noqa: S311
+        look(twins, Random(0))
     except Drift as drift:
         calls = "\n".join(f"  {line}" for line in twins.trace)
         raise Drift(f"{drift}\nafter\n{calls}") from None

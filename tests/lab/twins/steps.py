@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from nuvom.testing.conformance import twin_controls as controls
-from nuvom.testing.conformance import twin_deliveries as deliveries
+from tests.lab.twins import controls, deliveries
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from random import Random
 
-    from nuvom.testing.conformance.twin_stores import Twins
+    from tests.lab.twins.stores import Twins
 
 STEPS: tuple[Callable[[Twins, Random], None], ...] = (
     *[deliveries.enqueue] * 16,

@@ -1,0 +1,1 @@
+"""The laws themselves; ``nuvom.testing.conformance`` gives access to the kits."""

@@ -1,1 +1,0 @@
-"""The laws of queues, one chapter to a module."""
