@@ -92,7 +92,7 @@ class NuvomError(Exception):
 
 
 class Refused(NuvomError):
-    """Something that destroys data, or opens a door, was not allowed expressly."""
+    """Something that destroys data or weakens security has to be allowed explicitly."""
 
     message = "{reason}; nothing was changed."
     remedy = "{repair}"
@@ -111,7 +111,7 @@ class ConfigError(NuvomError):
 
 
 class UnknownSetting(ConfigError):
-    """A setting's name is not one of ours."""
+    """No setting has this name."""
 
     message = 'There is no setting named "{name}" ({origin}).{hint}'
     remedy = "Correct or remove it; `nuvom config` lists all settings."
@@ -180,7 +180,7 @@ class TaskNotFound(TaskError):
 
 
 class TaskHidden(TaskNotFound):
-    """A name is not that of a task, though there is a file that it points to."""
+    """No task has this name, although there is a file where it would be."""
 
     message = 'No task is named "{name}". Looked into {file}: {reason}.{hint}'
     remedy = "Correct that file, or what hides it; then run `nuvom discover tasks`."
@@ -257,7 +257,7 @@ class TaskImportFailed(TaskError):
 
 
 class WorkerChildDied(TaskError):
-    """The child of the process lane that ran the attempt ended under it."""
+    """The child process that ran the attempt died."""
 
     message = "The child process that ran the job ended: {reason}."
     remedy = "Look for what ends a whole process: a crash in C code, os._exit(), lack of memory."
@@ -309,10 +309,10 @@ class UnknownBackend(QueueError, ConfigError):
 
 
 class LeaseLost(QueueError):
-    """A worker's right to a job has passed to somebody else; its outcome was dropped."""
+    """A worker's lease on a job has passed to another worker; its outcome was dropped."""
 
     message = "The lease {lease_epoch} on job {job_id} is lost; this outcome was dropped."
-    remedy = "Nothing is broken: another delivery owns the job now. Make the task idempotent."
+    remedy = "Nothing is broken: another worker has the job now. Make the task idempotent."
 
     def __init__(self, job_id: str, lease_epoch: int) -> None:
         super().__init__(job_id=job_id, lease_epoch=lease_epoch)
@@ -382,7 +382,7 @@ class WorkerNotFound(QueueError):
 
 
 class ResultError(NuvomError):
-    """A result cannot be given."""
+    """A result cannot be returned."""
 
 
 class JobNotFound(ResultError, KeyError):

@@ -1,7 +1,7 @@
 """Whether and when a job is tried again: one pure decision.
 
 ``decide`` knows no clock, no store and no random source of its own. The signals that a task
-raises to steer it are in ``nuvom.core.signals``.
+raises are in ``nuvom.core.signals``.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The signals that a task raises to steer its own job: ``Retry``, ``Snooze``, ``Discard``.
+"""The signals that a task raises to control its own job: ``Retry``, ``Snooze``, ``Discard``.
 
 They are no errors and stand outside the error tree. This module is on the path of
 ``import nuvom``; what follows from a signal is decided in ``nuvom.core.retry``.

@@ -157,16 +157,6 @@ def test_a_later_line_of_dotenv_replaces_an_earlier_one(tmp_path: Path) -> None:
     assert loaded.origins["max_workers"][0] == Origin(".env", "7", "line 2")
 
 
-def test_a_broken_line_of_dotenv_names_file_and_line(tmp_path: Path) -> None:
-    write(tmp_path, env="A=1\nNUVOM_MAX_WORKERS\n")
-
-    with pytest.raises(InvalidConfigFile) as caught:
-        at(tmp_path)
-
-    assert caught.value.path == tmp_path / ".env"
-    assert "line 2" in caught.value.reason
-
-
 def test_a_byte_order_mark_is_no_part_of_the_text(tmp_path: Path) -> None:
     (tmp_path / ".env").write_bytes(b"\xef\xbb\xbfNUVOM_MAX_WORKERS=6\r\n")
     (tmp_path / "nuvom.toml").write_bytes(b"\xef\xbb\xbflease_secs = 7\r\n")

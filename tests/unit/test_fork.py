@@ -9,7 +9,7 @@ from weakref import WeakSet
 
 import pytest
 
-from nuvom.host import fork as _fork
+from nuvom.host import fork
 from nuvom.host.fork import _droppables, drop_at_fork, rest_at_fork
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there is no fork")
@@ -43,9 +43,9 @@ def test_an_object_is_not_kept_alive_for_the_sake_of_forks() -> None:
 
 
 def test_all_that_live_are_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_fork, "_droppables", WeakSet())
+    monkeypatch.setattr(fork, "_droppables", WeakSet())
     things = [Thing(), Thing()]
-    _fork._drop_all()
+    fork._drop_all()
     assert [thing.dropped_by for thing in things] == [os.getpid()] * 2
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from nuvom.host import wakeup as _doorbell
+from nuvom.host import wakeup
 from nuvom.host.wakeup import Listener, Loopback, SocketFiles, Wakeup
 from tests.lab.points import Interruption
 from tests.unit._file.interrupting import in_thread, interrupt_everywhere
@@ -49,7 +49,7 @@ def rings(bell: Wakeup, kind: str = "work") -> bool:
 
 @pytest.fixture
 def one_place(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_doorbell, "LISTENERS", 1)
+    monkeypatch.setattr(wakeup, "LISTENERS", 1)
 
 
 @pytest.mark.usefixtures("one_place")

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from nuvom.core.clock import SYSTEM_CLOCK
-from nuvom.host import worker_lock as _presence
+from nuvom.host import worker_lock
 from nuvom.host.lock import FileLock
 from nuvom.host.worker_lock import WorkerLock, count_workers, find_dead, is_alive
 from tests.unit._file.interrupting import in_thread, interrupt_everywhere
@@ -97,11 +97,11 @@ def test_however_many_ask_and_reap_all_are_told_right(tmp_path: Path) -> None:
     found: dict[Path, list[str]] = {folder: [] for folder in folders}
 
     def reap(folder: Path) -> None:
-        corpses = find_dead(folder)
-        found[folder] += [corpse.owner for corpse in corpses]
+        dead = find_dead(folder)
+        found[folder] += [one.owner for one in dead]
         both.wait(LIMIT_SECS)  # none is buried before the other one has looked at all
-        for corpse in corpses:
-            corpse.forget()
+        for one in dead:
+            one.forget()
 
     with asked_by_others(questions) as wrong:
         for folder in folders:
@@ -114,8 +114,8 @@ def test_however_many_ask_and_reap_all_are_told_right(tmp_path: Path) -> None:
     assert wrong == []
     for folder, names in found.items():
         assert sorted(names) == sorted(owners), f"not each one once in {folder}"
-    for presence in living:
-        presence.release()
+    for held_lock in living:
+        held_lock.release()
 
 
 @shares
@@ -126,8 +126,8 @@ def test_who_asks_keeps_no_reaper_from_a_dead_worker(
     asking = FileLock(tmp_path / "workers" / "w.lock")
     assert asking.acquire(shared=True)  # somebody is in the midst of asking
     monkeypatch.setattr(SYSTEM_CLOCK, "sleep", lambda _: asking.release())
-    (corpse,) = find_dead(tmp_path)
-    corpse.close()
+    (one,) = find_dead(tmp_path)
+    one.close()
 
 
 @shares
@@ -144,17 +144,17 @@ def test_a_reaper_that_comes_in_the_midst_of_a_question_is_no_sign_of_life(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     WorkerLock.acquire(tmp_path, "w").abandon()
-    real, found = _presence._read_header, []
+    real, found = worker_lock._read_header, []
 
     def first(path: str) -> object:
-        monkeypatch.setattr(_presence, "_read_header", real)
+        monkeypatch.setattr(worker_lock, "_read_header", real)
         header = real(path)
         found.extend(find_dead(tmp_path))
         return header
 
-    monkeypatch.setattr(_presence, "_read_header", first)
+    monkeypatch.setattr(worker_lock, "_read_header", first)
     assert not is_alive(tmp_path, "w")
-    assert [corpse.owner for corpse in found] == ["w"]
+    assert [one.owner for one in found] == ["w"]
     found[0].forget()
 
 
@@ -186,19 +186,19 @@ def test_a_census_counts_the_living_and_the_dead_and_nobody_else(tmp_path: Path)
     assert count_workers(tmp_path) == (2, 3)
     with find_dead(tmp_path)[0]:
         assert count_workers(tmp_path) == (2, 3), "they are not buried yet"
-    for presence in living:
-        presence.release()
+    for held_lock in living:
+        held_lock.release()
 
 
 def test_who_leaves_during_a_census_is_not_counted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    presence = WorkerLock.acquire(tmp_path, "w")
+    held_lock = WorkerLock.acquire(tmp_path, "w")
     real = os.listdir
 
     def leaving(path: str) -> list[str]:
         names = real(path)
-        presence.release()
+        held_lock.release()
         return names
 
     monkeypatch.setattr(os, "listdir", leaving)
@@ -230,17 +230,17 @@ def test_an_interrupted_start_can_be_repeated(tmp_path: Path) -> None:
 def test_an_interrupted_leave_can_be_completed(tmp_path: Path) -> None:
     def prepare(number: int) -> Case:
         folder = tmp_path / str(number)
-        presence = WorkerLock.acquire(folder, "w", slots=1)
+        held_lock = WorkerLock.acquire(folder, "w", slots=1)
 
         def check(_: bool) -> None:  # noqa: FBT001  # as above
-            in_thread(presence.release)
-            assert not presence.held
+            in_thread(held_lock.release)
+            assert not held_lock.held
             assert not is_alive(folder, "w")
-            for corpse in find_dead(folder):  # its end came before its files were removed
-                corpse.forget()
+            for one in find_dead(folder):  # its end came before its files were removed
+                one.forget()
             assert os.listdir(folder / "workers") == []
 
-        return presence.release, check
+        return held_lock.release, check
 
     assert interrupt_everywhere(prepare) > 20
 
@@ -253,21 +253,21 @@ def test_an_interrupted_reaper_leaves_the_dead_to_the_next(tmp_path: Path) -> No
         (folder / "workers" / "c.new").write_text("")
 
         def reap() -> None:
-            corpses = find_dead(folder)
+            dead = find_dead(folder)
             try:
-                for corpse in corpses:
-                    corpse.close()
+                for one in dead:
+                    one.close()
             except BaseException:
-                for corpse in corpses:
-                    corpse.close()
+                for one in dead:
+                    one.close()
                 raise
 
         def check(_: bool) -> None:  # noqa: FBT001  # as above
-            corpses = in_thread(lambda: find_dead(folder))
-            owners = sorted(corpse.owner for corpse in corpses)
+            dead = in_thread(lambda: find_dead(folder))
+            owners = sorted(one.owner for one in dead)
             assert owners == ["a", "b"]
-            for corpse in corpses:
-                corpse.forget()
+            for one in dead:
+                one.forget()
             assert os.listdir(folder / "workers") == []
 
         return reap, check
@@ -281,8 +281,8 @@ def test_an_interrupted_question_keeps_nobody_from_the_worker(tmp_path: Path) ->
         WorkerLock.acquire(folder, "w", slots=1).abandon()
 
         def check(_: bool) -> None:  # noqa: FBT001  # as above
-            (corpse,) = in_thread(lambda: find_dead(folder))
-            corpse.forget()
+            (one,) = in_thread(lambda: find_dead(folder))
+            one.forget()
 
         return lambda: is_alive(folder, "w"), check
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from nuvom.errors import BackendUnavailable, StorageFull
-from nuvom.host import wakeup as _doorbell
+from nuvom.host import wakeup
 from nuvom.host.wakeup import Loopback, SocketFiles, Wakeup
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ def test_of_waiters_at_the_same_time_one_place_is_kept(bell: Wakeup, tmp_path: P
 def test_a_waiter_beyond_the_last_place_is_not_kept(
     bell: Wakeup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_doorbell, "LISTENERS", 0)
+    monkeypatch.setattr(wakeup, "LISTENERS", 0)
     with bell.waiter() as waiter:
         assert not waiter.wait(0)
     monkeypatch.undo()
@@ -335,7 +335,7 @@ def test_a_forgotten_listener_gives_its_place_up(bell: Wakeup) -> None:
 def test_beyond_the_last_place_a_listener_waits_for_its_limit_or_a_poke(
     bell: Wakeup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_doorbell, "LISTENERS", 1)
+    monkeypatch.setattr(wakeup, "LISTENERS", 1)
     first, second = bell.listen("work"), bell.listen("work")
     second.arm()
     assert not bell.notify_one()
@@ -357,7 +357,7 @@ def test_a_listener_that_cannot_be_bound_leaves_its_place_free(
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "chmod", full)
-        patch.setattr(_doorbell, "write_durably", full)
+        patch.setattr(wakeup, "write_durably", full)
         with pytest.raises(StorageFull):
             bell.listen("work")
     listener = bell.listen("work")

@@ -17,7 +17,7 @@ import pytest
 
 from nuvom.core.clock import SYSTEM_CLOCK
 from nuvom.errors import BackendUnavailable
-from nuvom.host import lock as _lockfile
+from nuvom.host import lock as lock_module
 from nuvom.host.files import open_file
 from nuvom.host.lock import FileLock, FileMutex, LockTimeoutError
 from tests.unit._file.interrupting import descriptors
@@ -315,15 +315,15 @@ def test_a_file_removed_by_its_holder_is_made_anew_by_the_next(path: Path) -> No
 def test_a_file_replaced_between_opening_and_locking_is_opened_again(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = _lockfile._lock
+    real = lock_module._lock
 
     def replacing(descriptor: int, **kind: bool) -> bool:
-        monkeypatch.setattr(_lockfile, "_lock", real)
+        monkeypatch.setattr(lock_module, "_lock", real)
         path.unlink()
         path.write_text("new")
         return real(descriptor, **kind)
 
-    monkeypatch.setattr(_lockfile, "_lock", replacing)
+    monkeypatch.setattr(lock_module, "_lock", replacing)
     lock = FileLock(path)
     assert lock.acquire()
     assert os.read(lock.fileno(), 10) == b"new"
@@ -333,14 +333,14 @@ def test_a_file_replaced_between_opening_and_locking_is_opened_again(
 def test_a_file_removed_between_opening_and_locking_is_made_again(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = _lockfile._lock
+    real = lock_module._lock
 
     def removing(descriptor: int, **kind: bool) -> bool:
-        monkeypatch.setattr(_lockfile, "_lock", real)
+        monkeypatch.setattr(lock_module, "_lock", real)
         path.unlink()
         return real(descriptor, **kind)
 
-    monkeypatch.setattr(_lockfile, "_lock", removing)
+    monkeypatch.setattr(lock_module, "_lock", removing)
     lock = FileLock(path)
     assert lock.acquire()
     assert path.exists()
@@ -394,7 +394,7 @@ def test_a_lock_that_the_system_cannot_give_is_an_error(
     lock, turns = FileLock(path), FileMutex(path, keep_open=True)
     before = descriptors()
     with monkeypatch.context() as patch:
-        patch.setattr(_lockfile, "_lock", failing)
+        patch.setattr(lock_module, "_lock", failing)
         with pytest.raises(BackendUnavailable, match="No locks available"):
             lock.acquire()
         with pytest.raises(BackendUnavailable, match="No locks available"):

@@ -14,7 +14,7 @@ import pytest
 
 from nuvom.core.clock import SYSTEM_CLOCK, boot_id
 from nuvom.errors import BackendUnavailable, InvalidId, NuvomError
-from nuvom.host import worker_lock as _presence
+from nuvom.host import worker_lock
 from nuvom.host.lock import FileLock
 from nuvom.host.worker_lock import WorkerLock, find_dead, is_alive, is_gone
 from tests.unit._file.faults import Faults, fail
@@ -30,9 +30,9 @@ import sys
 from pathlib import Path
 from nuvom.host.lock import FileLock
 from nuvom.host.worker_lock import WorkerLock
-presence = WorkerLock.acquire(Path(sys.argv[1]), "w1")
-indexes = presence.book([("started", 1), ("waiting", 1)])
-presence.mark(indexes[0])
+held_lock = WorkerLock.acquire(Path(sys.argv[1]), "w1")
+indexes = held_lock.book([("started", 1), ("waiting", 1)])
+held_lock.mark(indexes[0])
 print("here", flush=True)
 sys.stdin.read()
 """
@@ -74,23 +74,23 @@ def rewrite_boot(store: Path, boot: str) -> None:
 
 def test_a_worker_lives_from_entering_to_leaving(store: Path) -> None:
     assert not is_alive(store, "w1")
-    presence = WorkerLock.acquire(store, "w1")
-    assert presence.owner == "w1"
+    held_lock = WorkerLock.acquire(store, "w1")
+    assert held_lock.owner == "w1"
     assert is_alive(store, "w1")
     assert not is_gone(store, "w1")
     assert files(store) == {"w1.lock", "w1.slots"}
-    presence.release()
-    presence.release()
+    held_lock.release()
+    held_lock.release()
     assert not is_alive(store, "w1")
     assert is_gone(store, "w1")
     assert files(store) == set()
 
 
 def test_a_live_worker_of_this_very_process_is_not_found_dead(store: Path) -> None:
-    presence = WorkerLock.acquire(store, "w1")
+    held_lock = WorkerLock.acquire(store, "w1")
     assert find_dead(store) == []
     assert is_alive(store, "w1")
-    presence.release()
+    held_lock.release()
 
 
 def test_a_live_worker_of_another_process_is_not_found_dead(
@@ -115,13 +115,13 @@ def test_an_empty_store_has_no_dead(store: Path) -> None:
 def test_its_files_are_private(store: Path) -> None:
     before = os.umask(0)
     try:
-        presence = WorkerLock.acquire(store, "w1")
+        held_lock = WorkerLock.acquire(store, "w1")
     finally:
         os.umask(before)
     assert stat.S_IMODE((store / "workers").stat().st_mode) == 0o700
     for name in files(store):
         assert stat.S_IMODE((store / "workers" / name).stat().st_mode) == 0o600
-    presence.release()
+    held_lock.release()
 
 
 @pytest.mark.parametrize("owner", ["", "../w", "a/b", "x" * 65])
@@ -149,8 +149,8 @@ def test_a_failed_start_leaves_nothing_behind_and_can_be_tried_again(
             except NuvomError:
                 if (store / "workers").exists():
                     assert "w1.lock" not in files(store) or fault.reached == "unlink"
-        for corpse in find_dead(store):
-            corpse.forget()
+        for one in find_dead(store):
+            one.forget()
         WorkerLock.acquire(store, "w1").release()
         assert files(store) == set()
         if not fault.reached:
@@ -168,13 +168,13 @@ def test_a_killed_worker_is_found_and_what_it_had_started_is_known(
     kill(worker)
     assert not is_alive(store, "w1")
     assert not is_gone(store, "w1")
-    (corpse,) = find_dead(store)
-    assert corpse.owner == "w1"
-    assert corpse.had_started("started", 1)
-    assert not corpse.had_started("waiting", 1)
-    assert not corpse.had_started("started", 2)
-    corpse.forget()
-    corpse.forget()
+    (one,) = find_dead(store)
+    assert one.owner == "w1"
+    assert one.had_started("started", 1)
+    assert not one.had_started("waiting", 1)
+    assert not one.had_started("started", 2)
+    one.forget()
+    one.forget()
     assert files(store) == set()
     assert find_dead(store) == []
 
@@ -187,9 +187,9 @@ def test_a_second_reaper_passes_over_what_the_first_has_found(
         assert find_dead(store) == []
         assert not is_alive(store, "w1"), "a reaper's lock is no sign of life"
         assert not is_gone(store, "w1")
-    (corpse,) = find_dead(store)  # the first one gave up
-    assert not corpse.had_started("waiting", 1)
-    corpse.forget()
+    (one,) = find_dead(store)  # the first one gave up
+    assert not one.had_started("waiting", 1)
+    one.forget()
 
 
 def test_who_is_known_to_live_is_not_looked_at(
@@ -216,8 +216,8 @@ def test_without_its_slot_file_everything_counts_as_started(
 ) -> None:
     kill(worker)
     (store / "workers" / "w1.slots").unlink()
-    with find_dead(store)[0] as corpse:
-        assert corpse.had_started("waiting", 1)
+    with find_dead(store)[0] as one:
+        assert one.had_started("waiting", 1)
 
 
 def test_with_a_damaged_slot_file_everything_counts_as_started(
@@ -228,8 +228,8 @@ def test_with_a_damaged_slot_file_everything_counts_as_started(
     content = bytearray(path.read_bytes())
     content[64] ^= 1  # the record of the job that waited
     path.write_bytes(content)
-    with find_dead(store)[0] as corpse:
-        assert corpse.had_started("waiting", 1)
+    with find_dead(store)[0] as one:
+        assert one.had_started("waiting", 1)
 
 
 def test_after_a_reboot_everything_counts_as_started(
@@ -237,8 +237,8 @@ def test_after_a_reboot_everything_counts_as_started(
 ) -> None:
     kill(worker)
     rewrite_boot(store, "an earlier boot")
-    with find_dead(store)[0] as corpse:
-        assert corpse.had_started("waiting", 1)
+    with find_dead(store)[0] as one:
+        assert one.had_started("waiting", 1)
 
 
 @pytest.mark.parametrize("content", [b"", b"\0" * 50, b"\xff\xfe"])
@@ -247,21 +247,21 @@ def test_with_a_damaged_lock_file_everything_counts_as_started(
 ) -> None:
     kill(worker)
     (store / "workers" / "w1.lock").write_bytes(content)
-    with find_dead(store)[0] as corpse:
-        assert corpse.had_started("waiting", 1)
-        corpse.forget()
+    with find_dead(store)[0] as one:
+        assert one.had_started("waiting", 1)
+        one.forget()
     assert files(store) == set()
 
 
 def test_a_worker_that_gave_up_is_found_with_what_it_had_started(store: Path) -> None:
-    presence = WorkerLock.acquire(store, "w1")
-    presence.mark(presence.book([("started", 1), ("waiting", 1)])[0])
-    presence.abandon()
-    presence.abandon()
-    with find_dead(store)[0] as corpse:
-        assert corpse.had_started("started", 1)
-        assert not corpse.had_started("waiting", 1)
-        corpse.forget()
+    held_lock = WorkerLock.acquire(store, "w1")
+    held_lock.mark(held_lock.book([("started", 1), ("waiting", 1)])[0])
+    held_lock.abandon()
+    held_lock.abandon()
+    with find_dead(store)[0] as one:
+        assert one.had_started("started", 1)
+        assert not one.had_started("waiting", 1)
+        one.forget()
 
 
 def test_what_died_before_it_was_visible_is_swept_away(store: Path) -> None:
@@ -287,10 +287,10 @@ def test_who_is_buried_while_it_is_born_is_born_again(
         return False
 
     monkeypatch.setattr(FileLock, "move_to", buried)
-    presence = WorkerLock.acquire(store, "w1")
+    held_lock = WorkerLock.acquire(store, "w1")
     assert is_alive(store, "w1")
     assert len(moves) == 2
-    presence.release()
+    held_lock.release()
 
 
 # ---- another machine ----------------------------------------------------------------------
@@ -319,9 +319,9 @@ def test_dead_ones_found_before_a_refusal_are_left_to_the_next_reaper(
     monkeypatch.undo()
     kill(worker)
     found = find_dead(store)
-    assert {corpse.owner for corpse in found} == {"a-dead-one", "w1"}
-    for corpse in found:
-        corpse.forget()
+    assert {one.owner for one in found} == {"a-dead-one", "w1"}
+    for one in found:
+        one.forget()
 
 
 def test_a_reaper_that_has_just_taken_a_lock_after_a_reboot_is_no_other_machine(
@@ -351,7 +351,7 @@ def test_a_boot_time_that_two_processes_round_differently_is_one_boot(
     store: Path, worker: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(SYSTEM_CLOCK, "sleep", lambda _: None)
-    monkeypatch.setattr(_presence, "boot_id", lambda: "boot-1000")
+    monkeypatch.setattr(worker_lock, "boot_id", lambda: "boot-1000")
     path = store / "workers" / "w1.lock"
     content = path.read_text()
     for boot in ("boot-999", "boot-1000", "boot-1001"):
@@ -387,30 +387,30 @@ def test_a_lock_file_that_cannot_be_read_is_an_error(store: Path) -> None:
 def test_a_worker_that_leaves_between_two_looks_is_not_alive(
     store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    presence = WorkerLock.acquire(store, "w1")
-    real = _presence._read_header
+    held_lock = WorkerLock.acquire(store, "w1")
+    real = worker_lock._read_header
 
     def leaving(path: str) -> object:
         header = real(path)
-        presence.release()
+        held_lock.release()
         return header
 
-    monkeypatch.setattr(_presence, "_read_header", leaving)
+    monkeypatch.setattr(worker_lock, "_read_header", leaving)
     assert not is_alive(store, "w1")
 
 
 @posix
 def test_a_forked_child_does_not_keep_the_worker_alive_and_cannot_end_it(store: Path) -> None:
-    presence = WorkerLock.acquire(store, "w1")
+    held_lock = WorkerLock.acquire(store, "w1")
     ready, go = os.pipe(), os.pipe()
     pid = os.fork()
     if pid == 0:
-        presence.release()
+        held_lock.release()
         os.write(ready[1], b"1" if is_alive(store, "w1") else b"0")
         os.read(go[0], 1)
         os._exit(0)
-    assert os.read(ready[0], 1) == b"1", "the child ended its parent's presence"
-    presence.abandon()
+    assert os.read(ready[0], 1) == b"1", "the child ended its parent's held_lock"
+    held_lock.abandon()
     assert not is_alive(store, "w1"), "the child keeps its parent alive"
     os.write(go[1], b"1")
     os.waitpid(pid, 0)
