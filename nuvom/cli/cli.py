@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
 SECTIONS: dict[str, dict[str, Entry]] = {
     "Start": {
-        "demo": Entry("checks:demo", "See everything in ten seconds, in a temporary folder."),
-        "init": Entry("scaffold:init", "Make this folder a project with a first task."),
+        "demo": Entry("checks:demo", "Take a ten-second tour in a temporary folder."),
+        "init": Entry("scaffold:init", "Turn this folder into a project with a first task."),
         "dev": Entry("workers:dev", "Run a worker that reloads when your code changes."),
         "doctor": Entry("checks:doctor", "Check settings, tasks, store and workers."),
     },
@@ -45,12 +45,12 @@ SECTIONS: dict[str, dict[str, Entry]] = {
     },
     "Workers and queues": {
         "runworker": Entry("workers:runworker", "Run jobs until you stop it."),
-        "workers": Entry("workers:workers", "List workers; pause, stop or look inside one."),
+        "workers": Entry("workers:workers", "List workers; quiet, stop or look into one."),
         "queues": Entry("queues:queues", "List queues; pause, resume or purge one."),
         "prune": Entry("queues:prune", "Remove old jobs that have ended."),
         "runtestworker": Entry("runtestworker:runtestworker", "Run one job from a file."),
     },
-    "Set-up": {
+    "Setup": {
         "config": Entry("config:config", "Show, check and explain the settings."),
         "plugin": Entry("plugin:plugin", "List, test and scaffold plugins."),
         "torture": Entry("checks:torture", "Kill workers, and check that nothing is lost."),
@@ -95,7 +95,7 @@ class Nuvom(Group):
 def cli() -> None:
     """Background tasks for Python, without a broker.
 
-    New here? `nuvom demo` shows everything in ten seconds.
+    New here? `nuvom demo` takes you on a ten-second tour.
     """
 
 

@@ -198,9 +198,9 @@ def format_option(text: str) -> Callable[[Any], Any]:
     return click.option("-f", "--format", "form", type=forms, default="table", help=text)
 
 
-yes_option = click.option("--yes", "-y", is_flag=True, help="Do it without asking.")
+yes_option = click.option("--yes", "-y", is_flag=True, help="Do not ask for confirmation.")
 dry_run_option = click.option(
-    "--dry-run", is_flag=True, help="Only say what would be done; change nothing."
+    "--dry-run", is_flag=True, help="Show what would be done, without doing it."
 )
 
 
@@ -217,7 +217,7 @@ def confirm(invocation: Invocation, what: str, *, yes: bool, word: str | None = 
         return
     can_ask = sys.stdin is not None and sys.stdin.isatty() and sys.stderr.isatty()
     if invocation.out.as_json or not can_ask:
-        raise Refused(f"{what}: this needs a confirmation", "Add --yes, or look with --dry-run.")
+        raise Refused(f"{what}: this needs confirmation", "Add --yes, or look with --dry-run.")
     question = clean(what)
     if word is None:
         agreed = click.confirm(f"{question}?", default=False, err=True)
@@ -225,7 +225,7 @@ def confirm(invocation: Invocation, what: str, *, yes: bool, word: str | None = 
         given = click.prompt(f"{question}. Type {word} to go on", default="", err=True)
         agreed = given == word
     if not agreed:
-        raise Refused(f"{what}: you did not agree", "Run it again when you are sure.")
+        raise Refused(f"{what}: not confirmed", "Run it again when you are sure.")
 
 
 # ---- completion -------------------------------------------------------------------------

@@ -105,7 +105,7 @@ class Reloader:
         names = sorted(files)
         broken = syntax_error(self._settings.root, names)
         if broken is not None:
-            text = f"{broken}\nThe worker goes on with the code before."
+            text = f"{broken}\nThe worker keeps running the previous code."
             self._tell("syntax_error", text, files=names)
             return
         tasks = plural(len(self._discover().tasks), "task")

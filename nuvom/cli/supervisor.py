@@ -312,7 +312,7 @@ class Supervisor:
         self._pool.let_go(old)
 
     def _give_up_restart(self, why: str) -> None:
-        text = f"the restart was given up, and the workers before go on: {why}"
+        text = f"the restart was abandoned, and the previous workers keep running: {why}"
         log_event(_LOG, logging.ERROR, "process.restart_failed", text)
 
 

@@ -223,7 +223,7 @@ def test_a_restart_that_does_not_succeed_leaves_the_workers_before(
     company.look(3)
     assert company.living == [0, 1]
     assert [one.words for one in company.born[:2]] == [[], []]
-    assert "the restart was given up, and the workers before go on" in caplog.text
+    assert "the restart was abandoned, and the previous workers keep running" in caplog.text
 
 
 def test_another_restart_during_one_comes_after_it() -> None:

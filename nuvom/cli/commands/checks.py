@@ -46,7 +46,7 @@ _MARKS = {
 def demo(invocation: Invocation, keep: Path | None) -> int:
     """Run 24 jobs in front of you: quick, long, failing, retried, delayed and async ones.
 
-    It needs no project and leaves nothing behind, except with --keep. Exit 0 only if every job
+    It needs no project and leaves nothing behind, except with --keep. Exits 0 only if every job
     ended as it should.
     """
     code: int = import_module("nuvom.cli.demo").run(invocation, keep)
@@ -60,18 +60,18 @@ def demo(invocation: Invocation, keep: Path | None) -> int:
 @click.option(
     "--pending",
     is_flag=True,
-    help="Also compare the arguments of all waiting jobs with today's signatures.",
+    help="Also check the arguments of all waiting jobs against the current signatures.",
 )
 @click.option(
     "--salvage",
     metavar="NEW_FILE",
     type=click.Path(dir_okay=False, resolve_path=True, path_type=Path),
-    help="Check nothing; copy what can be read of a damaged SQLite file into a new one.",
+    help="Run no checks; copy what can be read of a damaged SQLite file into a new one.",
 )
 def doctor(invocation: Invocation, *, pending: bool, salvage: Path | None) -> int:
-    """Check environment, settings, manifest, store, queues, workers and plugins.
+    """Check the environment, settings, manifest, store, queues, workers and plugins.
 
-    Exit 7 if a check failed; warnings alone exit 0. None of your code is run.
+    Exits 7 if a check failed; warnings alone exit 0. None of your code is run.
     """
     root = project_root(invocation)
     checks = import_module("nuvom.cli.doctor")
@@ -127,23 +127,25 @@ def _show_findings(output: Output, findings: Sequence[Finding]) -> None:
     type=click.FloatRange(min=1),
     default=15.0,
     show_default=True,
-    help="How long to kill workers; after that every job has to end.",
+    help="How long to kill workers; afterwards every job must end.",
 )
-@click.option("--seed", type=int, help="Repeat the victims and moments of the run with this seed.")
+@click.option(
+    "--seed", type=int, help="Repeat the run that had this seed: the same victims and moments."
+)
 @click.option(
     "--dir",
     "folder",
     type=click.Path(file_okay=False, path_type=Path),
     metavar="DIR",
-    help="An empty folder on the disk to test, to be kept; default: a temporary one here.",
+    help="An empty folder on the disk to test, which is kept; default: a temporary one here.",
 )
 def torture(
     invocation: Invocation, *, backend: str, seconds: float, seed: int | None, folder: Path | None
 ) -> int:
     """Kill, freeze and stop workers at random on a temporary store, and check the ledger.
 
-    Every accepted job has to end once, with the right result, and may start again only where a
-    kill explains it. Exit 7 if the books do not balance; the folder is then kept.
+    Every accepted job must end once, with the right result, and may start again only where a
+    kill explains it. Exits 7 if the books do not balance; the folder is then kept.
     """
     if backend == "memory":
         raise click.UsageError("The memory backend ends with its process: nothing would be left.")

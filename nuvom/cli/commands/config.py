@@ -17,7 +17,7 @@ from nuvom.config.sources import explain, problems
 def config() -> None:
     """Show, check and explain the settings.
 
-    A flag beats the environment, which beats .env, nuvom.toml or [tool.nuvom], and the default.
+    A flag beats the environment, then .env, then nuvom.toml or [tool.nuvom], then the default.
     """
 
 
@@ -72,7 +72,7 @@ def check(invocation: Invocation) -> int:
 @config.command(name="explain")
 @click.argument("key", shell_complete=config_keys)
 def explain_(invocation: Invocation, key: str) -> None:
-    """Show every place that gives the setting KEY, and which one counts."""
+    """Show every place that sets KEY, and which one wins."""
     explanation = explain(load_settings(invocation, project_root(invocation)), key)
     name, rows, out = explanation.name, explanation.rows, invocation.out
     if out.as_json:

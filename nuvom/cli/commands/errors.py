@@ -31,7 +31,7 @@ def errors_() -> None:
 @errors_.command(name="list")
 @limit_option(50)
 def list_(invocation: Invocation, limit: int) -> None:
-    """List FAILED and DEAD jobs in groups of one cause, latest first."""
+    """List FAILED and DEAD jobs grouped by cause, latest first."""
     runtime, inspector = reader(invocation)
     groups = inspector.error_groups(limit)
     now = runtime.clock.now()
@@ -58,7 +58,7 @@ def list_(invocation: Invocation, limit: int) -> None:
 @_fingerprint_argument
 @limit_option(20)
 def show(invocation: Invocation, fingerprint: str, limit: int) -> None:
-    """Show one group: its jobs, and the traceback of the newest."""
+    """Show one group: its jobs and the newest traceback."""
     runtime, inspector = reader(invocation)
     group = _find(inspector, fingerprint)
     ids = inspector.failed_ids(group.fingerprint)[:limit]

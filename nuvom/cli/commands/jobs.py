@@ -64,7 +64,7 @@ def _for_each(
 def wait(invocation: Invocation, ids: tuple[str, ...], timeout: float | None) -> int:
     """Wait until all jobs have ended; print the status of each.
 
-    Exit 0 if all succeeded, 1 if one did not, 6 if the time ran out first.
+    Exits 0 if all succeeded, 1 if one did not, 6 if the time ran out first.
     """
     runtime, inspector = writer(invocation)
     out, clock = invocation.out, runtime.clock
@@ -143,7 +143,7 @@ def recent(
     queue: str | None,
     task: str | None,
 ) -> None:
-    """List the newest jobs, newest first."""
+    """List jobs, newest first."""
     runtime, inspector = reader(invocation)
     name = None if task is None else full_name(runtime.settings, task)
     wanted = [JobStatus(status) for status in statuses]
@@ -165,12 +165,12 @@ def retry() -> None:
 
 @retry.command()
 @_ids_argument
-@click.option("--edit", is_flag=True, help="Edit the arguments in $EDITOR; makes a new job.")
+@click.option("--edit", is_flag=True, help="Edit the arguments in $EDITOR, and make a new job.")
 def job(invocation: Invocation, ids: tuple[str, ...], *, edit: bool) -> int:
-    """Run jobs again that ended FAILED, DEAD or CANCELLED.
+    """Rerun jobs that ended FAILED, DEAD or CANCELLED.
 
-    A job keeps its id and starts with attempt 1. With --edit a new job is made, linked to the
-    old one; the arguments are checked against the task's signature.
+    A job keeps its id and starts again with attempt 1. With --edit a new job is made and linked
+    to the old one; its arguments are checked against the task's signature.
     """
     if edit and len(ids) > 1:
         raise click.UsageError("--edit takes one job at a time.")
@@ -212,7 +212,7 @@ def job(invocation: Invocation, ids: tuple[str, ...], *, edit: bool) -> int:
 def cancel(invocation: Invocation, ids: tuple[str, ...], *, yes: bool, dry_run: bool) -> int:
     """Cancel jobs: waiting ones at once, running ones as soon as their task checks for it.
 
-    Asks first if there is more than one. A job that has ended stays as it is (exit 8).
+    Asks for confirmation if there is more than one. A job that has ended is left alone (exit 8).
     """
     runtime, inspector = writer(invocation)
     out = invocation.out

@@ -110,7 +110,7 @@ def _named(chosen: Settings, name: str) -> list[PluginEntry]:
 def status(invocation: Invocation, name: str | None) -> int:
     """Load and start plugins, or the one called NAME, and say how that went.
 
-    This runs the plugins' code. Exit 4 if one fails.
+    This runs the plugins' code. Exits 4 if one fails.
     """
     root = project_or_here(invocation)
     chosen = load_settings(invocation, root).settings
@@ -163,9 +163,9 @@ def _status_data(
 
 @plugin.command(name="test")
 @click.argument("target", required=False, shell_complete=plugin_names)
-@click.option("--only", multiple=True, metavar="PATTERN", help="Only laws or chapters like this.")
+@click.option("--only", multiple=True, metavar="PATTERN", help="Only laws or chapters that match.")
 def test_(invocation: Invocation, target: str | None, only: tuple[str, ...]) -> int:
-    """Hold TARGET to the laws of its contract; exit 7 if one is broken.
+    """Check TARGET against the laws of its contract; exit 7 if one is broken.
 
     TARGET is a plugin's name, a Python file, or module:Class; without it all plugins of
     .nuvom_plugins.toml are tested. This runs the plugin's code.
@@ -256,7 +256,7 @@ def _in_file(path: Path) -> list[type]:
 
 @plugin.command()
 @click.argument("name", required=False)
-@click.option("--name", "named", metavar="NAME", help="The same as the argument NAME.")
+@click.option("--name", "named", metavar="NAME", help="Same as the argument NAME.")
 @click.option(
     "--type",
     "-c",
@@ -285,7 +285,7 @@ def scaffold(
     force: bool,
     is_tested: bool,
 ) -> int:
-    """Write a small package NAME that works and keeps the laws, to start from."""
+    """Write a small package NAME that works and passes all laws, as a starting point."""
     if (name is None) == (named is None):
         raise click.UsageError("Give the plugin one name: nuvom plugin scaffold my_queue.")
     name = name or named or ""

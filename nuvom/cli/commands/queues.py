@@ -89,7 +89,7 @@ def resume(invocation: Invocation, name: str) -> None:
 @yes_option
 @dry_run_option
 def purge(invocation: Invocation, name: str, *, yes: bool, dry_run: bool) -> None:
-    """Remove all waiting jobs of queue NAME. Running jobs and those that ended stay.
+    """Remove all waiting jobs of queue NAME. Running and finished jobs stay.
 
     You are asked to type the queue's name.
     """
@@ -122,7 +122,9 @@ def _tell(invocation: Invocation, name: str, change: str, **more: Any) -> None: 
 
 
 @command()
-@click.option("--older-than", type=span, help="Instead of the settings: 12h, 30d, 4w ...")
+@click.option(
+    "--older-than", type=span, help="Use this age instead of the settings: 12h, 30d, 4w ..."
+)
 @yes_option
 @dry_run_option
 def prune(invocation: Invocation, *, older_than: float | None, yes: bool, dry_run: bool) -> None:

@@ -64,16 +64,18 @@ class RunCommand(Command):
 @click.argument("words", type=text, nargs=-1, metavar="[ARGS]...")
 @click.option("--json-args", type=text, metavar="JSON", help="Arguments: a JSON list or object.")
 @click.option("--wait", is_flag=True, help="Wait for the job and print what it returns.")
-@click.option("--timeout", type=span, help="With --wait: give up waiting after this long.")
-@click.option("--in", "delay", type=span, help="Start after 30s, 5m, 2h ...")
+@click.option("--timeout", type=span, help="With --wait: stop waiting after this long.")
+@click.option("--in", "delay", type=span, help="Start after a delay: 30s, 5m, 2h ...")
 @click.option("--at", "run_at", type=moment, metavar="TIME", help="Start at an ISO 8601 time.")
-@click.option("--queue", metavar="NAME", shell_complete=queue_names, help="Use another queue.")
+@click.option(
+    "--queue", metavar="NAME", shell_complete=queue_names, help="Instead of the task's own queue."
+)
 @click.option("--priority", type=int, help="Lower runs first; default: the task's own.")
 @click.option(
     "--unique-key",
     type=text,
     metavar="KEY",
-    help="Make no job while one of this task and key is open.",
+    help="Make no job while an unfinished one of this task has this key.",
 )
 def run_(
     invocation: Invocation,
@@ -86,7 +88,7 @@ def run_(
     timeout: float | None,
     **options: Any,
 ) -> int:
-    """Enqueue a job of TASK and print its id.
+    """Enqueue a job that runs TASK, and print its id.
 
     TASK is a full name or its last part. ARGS are JSON literals or text; name=value is a
     keyword argument. They are checked against the signature that discovery found; none of your

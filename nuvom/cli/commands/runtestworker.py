@@ -52,7 +52,7 @@ def runtestworker() -> None:
 
 @runtestworker.command()
 @click.argument("file", type=_FILE, required=False)
-@click.option("--input", "given", type=_FILE, metavar="FILE", help="The same as FILE.")
+@click.option("--input", "given", type=_FILE, metavar="FILE", help="Same as FILE.")
 @click.option(
     "--task-module",
     type=_FILE,

@@ -39,7 +39,7 @@ _SETTING = '- Choose it: `NUVOM_{upper}={name}`, or `{kind} = "{name}"` in `nuvo
 @click.argument("folder", metavar="[DIR]", required=False, type=click.Path(path_type=Path))
 @click.option("-f", "--force", is_flag=True, help="Overwrite the files that init writes.")
 def init(invocation: Invocation, folder: Path | None, *, force: bool) -> None:
-    """Make DIR, or this folder, a project: tasks.py, nuvom.toml, .nuvomignore, .gitignore.
+    """Turn DIR, or this folder, into a project: tasks.py, nuvom.toml, .nuvomignore, .gitignore.
 
     Files that exist are kept, unless you give --force.
     """

@@ -33,8 +33,8 @@ def discover() -> None:
 
 @discover.command(name="tasks")
 @click.option("--check", is_flag=True, help="Only compare; exit 7 if the manifest is stale.")
-@click.option("--include", multiple=True, metavar="GLOB", help="Look only at files like this.")
-@click.option("--exclude", multiple=True, metavar="GLOB", help="Leave out files like this.")
+@click.option("--include", multiple=True, metavar="GLOB", help="Look only at files that match.")
+@click.option("--exclude", multiple=True, metavar="GLOB", help="Skip files that match.")
 @click.option(
     "--out",
     type=click.Path(dir_okay=False, path_type=Path),

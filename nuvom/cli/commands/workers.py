@@ -26,7 +26,7 @@ _STATE_STYLES = {
     "silent": "red",
 }
 _COMMANDS = {
-    "quiet": "take no more jobs and go on with those it has",
+    "quiet": "take no more jobs and finish those it has",
     "resume": "take jobs again",
     "stop": "finish its jobs and stop, as the first Ctrl-C does",
     "stacks": "write the stacks of its threads to its log",
@@ -40,12 +40,12 @@ _exclude_option = click.option(
 
 @click.group(cls=Group, default="list")
 def workers() -> None:
-    """List workers; pause, stop or look inside one."""
+    """List workers; quiet, stop or look into one."""
 
 
 @workers.command(name="list")
 def list_(invocation: Invocation) -> None:
-    """List the workers that are not known to be dead."""
+    """List running workers, and those that have fallen silent."""
     runtime, inspector = reader(invocation)
     found, now = inspector.workers(), runtime.clock.now()
     rows: list[list[Cell | str]] = [
@@ -145,7 +145,7 @@ def runworker(invocation: Invocation, /, **options: Any) -> int:
     """Run jobs until you stop it.
 
     The first Ctrl-C or SIGTERM claims no more jobs, lets running ones finish within
-    shutdown_timeout_secs and hands back the rest; the second stops at once. Exit 130 or 143
+    shutdown_timeout_secs and hands back the rest; the second stops at once. Exits 130 or 143
     after a signal, 0 when --burst, --max-jobs or --max-seconds ended it.
 
     SIGHUP restarts: with --processes one worker after the other, each once the next is up; a
@@ -162,7 +162,7 @@ def runworker(invocation: Invocation, /, **options: Any) -> int:
 @click.option("--queues", metavar="A,B", shell_complete=queue_names, help="Serve only these.")
 @_exclude_option
 def dev(invocation: Invocation, /, **options: Any) -> int:
-    """Run a worker that picks up changes of your code by itself.
+    """Run a worker that picks up changes to your code by itself.
 
     When a file changes, tasks are discovered again and a new worker takes the next job; a job
     that is running finishes on the old code. A syntax error is shown and changes nothing.
