@@ -99,7 +99,9 @@ class Reloader:
                     self._replace()
                 self._look_after()
         finally:
-            self._end()
+            self._tell("stopping", "Stopping. Repeat to stop at once.")
+            self.pool.end()
+            self._tell("stopped", "Stopped.")
 
     def _react(self, files: set[str]) -> None:
         names = sorted(files)
@@ -138,11 +140,6 @@ class Reloader:
                 text = f"The worker ended with code {code}; a change starts a new one."
                 self._tell("ended", text, code=code)
         self.pool.reap_orphans()
-
-    def _end(self) -> None:
-        self._tell("stopping", "Stopping. Repeat to stop at once.")
-        self.pool.end()
-        self._tell("stopped", "Stopped.")
 
     def _tell(self, event: str, text: str, **data: Any) -> None:  # further keys
         if self._invocation.out.as_json:

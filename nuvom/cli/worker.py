@@ -46,7 +46,6 @@ if TYPE_CHECKING:
 _YOUNG_OBJECTS = 10_000  # more than a batch of jobs in flight; Python's own default is 700
 _SWITCH_SECS = 0.0005  # Python's own is 0.005
 _STARTS_ANEW = frozenset({"stuck-threads", "restart"})  # reasons to end that are none
-_GOOD_ENDS = frozenset({"stopped", "burst", "max-jobs", "max-secs"}) | _STARTS_ANEW
 _SURVIVES = {"full": "survives a power cut", "normal": "survives the death of any process"}
 _LOG = get_logger("nuvom.worker")
 
@@ -78,7 +77,7 @@ def serve(invocation: Invocation, **options: Any) -> int:  # as parsed
         replace_self(*_what_is_left(worker, options, began_at))
     if line is None:
         _tell_end(invocation.out, worker, reason)
-    return signals.exit_code or (exit_codes.OK if reason in _GOOD_ENDS else exit_codes.FAILED)
+    return signals.exit_code or exit_codes.OK
 
 
 def _run(worker: Worker) -> str:

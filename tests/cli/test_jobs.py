@@ -463,6 +463,15 @@ def test_an_edit_that_does_not_fit_makes_no_job(
     assert len(invoke("history", "--json").json["jobs"]) == 1
 
 
+def test_an_edited_retry_keeps_numbers_that_json_readers_would_round(
+    tasks: Path, runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = run("add", "1", f"y={2**60 + 1}")
+    edits(monkeypatch, lambda data: {**data, "args": [2]})
+    new = Inspector(runtime).snapshot(invoke("retry", "job", old, "--edit").out.strip()).record
+    assert ((2,), {"y": 2**60 + 1}) == runtime.codec.decode_call(new.args, new.kwargs)
+
+
 def test_one_job_is_edited_at_a_time(tasks: Path) -> None:
     assert invoke("retry", "job", "a", "b", "--edit").code == 2
 

@@ -145,9 +145,9 @@ def list_tasks(invocation: Invocation) -> None:
     ]
     data = {"manifest": None if entries is None else manifest, "tasks": tasks}
     table = Table(("Task", "Signature", "Queue", "Place"), rows, folded=("Place",))
-    empty = "No task was found yet."
-    if entries is None:
-        empty = "There is no manifest yet. Run: nuvom discover tasks"
+    if entries is None and not invocation.out.as_json:
+        invocation.out.say("There is no manifest yet. Run: nuvom discover tasks")
+    empty = "" if entries is None else "No task was found yet."
     invocation.out.answer("nuvom.tasks/1", data, table, empty=empty)
 
 
