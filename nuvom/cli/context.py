@@ -117,7 +117,7 @@ def wants_json(args: Sequence[str]) -> bool:
     return any(arg == "--json" or arg.startswith("--json=") for arg in ours)
 
 
-def _without_major(args: Sequence[str]) -> list[str]:
+def without_major(args: Sequence[str]) -> list[str]:
     """Return ``args`` with ``--json=1`` as plain ``--json``.
 
     The value asks for a major version of the schemas. It is taken off here because click would
@@ -149,10 +149,6 @@ class Command(click.Command):
         kwargs.setdefault("context_settings", dict(_HELP))
         super().__init__(*args, **kwargs)
         self.params.extend(_common_options())
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Take ``--json=1`` apart, then parse."""
-        return super().parse_args(ctx, _without_major(args))
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Name the options that every command has."""
