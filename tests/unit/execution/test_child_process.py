@@ -143,16 +143,6 @@ def test_child_that_is_asked_may_tidy_up(nursery: Nest, tmp_path: Path) -> None:
     assert tidied.exists()
 
 
-def test_new_attempt_knows_nothing_of_the_last_one(nursery: Nest) -> None:
-    child = nursery.child()
-    child.take(make_work())
-    child.has_started, child.stack, child.asked_at = True, "there", 5.0
-    child.take(make_work())
-    found = vars(child)
-    names = ("token", "has_started", "stack", "asked_at")
-    assert [2, False, None, None] == [found[name] for name in names]
-
-
 def test_child_knows_that_it_is_one() -> None:
     assert not is_child()
     program = "from nuvom.execution.lanes import is_child; print(is_child())"
@@ -197,27 +187,6 @@ def test_as_many_children_are_missing_as_work_waits_for_and_places_allow(
     for number in range(busy):
         pool.assign(make_work(str(number)))
     assert missing == max(0, pool.missing(waiting))
-
-
-def test_child_that_was_idle_last_works_first(nursery: Nest) -> None:
-    pool = ChildPool(2)
-    first, second = nursery.child(), nursery.child()
-    for child in (first, second):
-        pool.add(child)
-        pool.ready(child)
-    assert second is pool.assign(make_work())
-
-
-def test_attempt_belongs_to_its_child_until_it_ends(nursery: Nest) -> None:
-    pool, child, work = ChildPool(1), nursery.child(), make_work()
-    pool.add(child)
-    pool.ready(child)
-    pool.assign(work)
-    assert work is pool.runs(child, 1)
-    assert pool.ended(child, 1, is_worn=False) is work
-    assert work not in pool.busy
-    assert pool.ended(child, 1, is_worn=False) is None
-    assert [child] == pool.idle
 
 
 def test_end_of_an_earlier_attempt_is_not_that_of_the_next(nursery: Nest) -> None:
@@ -470,11 +439,6 @@ def test_child_that_starts_while_the_lane_ends_is_killed(house: House) -> None:
     house.supervisor.join()
     assert house.nursery.children[0].was_killed
     assert house.pool.is_empty
-
-
-def test_supervisor_without_children_has_nothing_to_wait_for(house: House) -> None:
-    house.supervisor.close()
-    house.supervisor.join()
 
 
 def test_chores_are_called_when_they_want(house: House) -> None:

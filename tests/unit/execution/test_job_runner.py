@@ -328,13 +328,6 @@ def test_start_is_told(bench: Bench) -> None:
     assert (work.record, "worker", "thread") == (event.job, event.worker, event.lane)
 
 
-def test_start_that_nobody_listens_to_is_not_told() -> None:
-    bench = Bench(FakeClock())
-    bench.bus.active.clear()
-    run(bench, bench.work(double, 4))
-    assert [] == bench.seen
-
-
 # ---- the task's name ------------------------------------------------------------------------
 
 
@@ -501,15 +494,6 @@ def test_hook_that_raises_is_reported_and_changes_nothing(
         event.hook for event in failed
     ]
     assert {type(raises).__name__} == {event.error.type for event in failed}
-
-
-@pytest.mark.parametrize("only", ["before_job", "after_job", "on_error"])
-@pytest.mark.parametrize("func", [lambda: 8, broken])
-def test_hooks_that_are_not_set_are_not_called(bench: Bench, only: str, func: Any) -> None:
-    calls: list[Any] = []
-    settle(bench, bench.work(func, **{only: lambda *args: calls.append(args)}))
-    expected = {"before_job": 1, "after_job": func is not broken, "on_error": func is broken}
-    assert expected[only] == len(calls)
 
 
 def test_hooks_know_their_job(bench: Bench) -> None:

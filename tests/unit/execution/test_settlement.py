@@ -8,7 +8,7 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
-from nuvom import Retry, Snooze
+from nuvom import Snooze
 from nuvom.core.outcome import Cancelled
 from nuvom.core.record import JobRecord, JobStatus
 from nuvom.errors import BackendUnavailable
@@ -512,21 +512,6 @@ def test_status_without_a_report_says_so(bench: Bench) -> None:
     assert isinstance(timed_out, JobTimedOut)
     assert isinstance(event, JobFailed)
     assert "no report is kept" == event.error.message == timed_out.error.message
-
-
-@pytest.mark.parametrize("was_accepted", [True, False])
-def test_nothing_is_made_that_nobody_wants(*, was_accepted: bool) -> None:
-    bench = Bench()
-    bench.bus.active.clear()
-    finished = finish(bench, bench.work(lambda: 8))
-    assert [] == tell(bench, finished, was_accepted=was_accepted)
-    bench.bus.active.add(JobFailed)
-    assert [] == tell(bench, finished, was_accepted=was_accepted)
-
-
-def test_attempt_that_asked_for_another_is_told_as_such(bench: Bench) -> None:
-    (event,) = tell(bench, finish(bench, bench.work(raising(Retry(5)), max_retries=1)))
-    assert isinstance(event, JobRetrying)
 
 
 def test_hook_is_open_until_it_has_ended(bench: Bench) -> None:

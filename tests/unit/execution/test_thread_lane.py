@@ -152,12 +152,6 @@ def test_thrifty_slots_leave_each_other_asleep_until_nudged(
     assert (0, 0) == (lane.free(), lane.backlog())
 
 
-def test_nudge_without_an_idle_slot_is_harmless(bench: Bench, lane: ThreadLane, gate: Gate) -> None:
-    lane.submit([bench.work(gate.wait) for _ in range(2)])
-    gate.is_running(2)
-    lane.nudge()
-
-
 def test_waiting_attempts_can_be_taken_back(bench: Bench, lane: ThreadLane, gate: Gate) -> None:
     running = [bench.work(gate.wait) for _ in range(2)]
     waiting = [bench.work(lambda number=number: number) for number in range(3)]
