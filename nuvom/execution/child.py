@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import faulthandler
 import os
-import random
 import sys
 import threading
 from queue import SimpleQueue
@@ -19,7 +18,6 @@ from msgspec.structs import replace
 
 from nuvom.config.settings import Settings
 from nuvom.config.sources import Loaded
-from nuvom.core.clock import SYSTEM_CLOCK
 from nuvom.core.guard import AttemptClosed, Guard
 from nuvom.core.record import JobRecord, JobStatus, StoredError
 from nuvom.discovery.importer import Importer, is_interrupt
@@ -54,13 +52,8 @@ from nuvom.runtime import Runtime, build_runtime, use_runtime
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from nuvom.core.clock import Clock
     from nuvom.core.middleware import Middleware
-    from nuvom.core.options import CallOptions
     from nuvom.core.outcome import Settlement
-    from nuvom.registry.registry import Registry, TaskDefinition
-
-    MakeRecord = Callable[[TaskDefinition, tuple[Any, ...], dict[str, Any], CallOptions], JobRecord]
 
 _NOBODY = JobRecord("", "")  # stands for the record in what goes to the worker, which has it
 _TELL_SECS = 0.05  # until the task's code is told again to end
@@ -84,7 +77,7 @@ def main() -> None:
         configure_logging(hello.log_level, settings.log_format, worker=hello.worker)
     runtime = make_runtime(settings)
     use_runtime(runtime)
-    make_child(link, runtime, hello.worker, load_middleware(hello.middleware)).serve()
+    Child(link, runtime, hello.worker, load_middleware(hello.middleware)).serve()
 
 
 def take_pipes() -> Link:
@@ -116,58 +109,34 @@ def load_middleware(targets: Sequence[str]) -> list[Middleware]:
     return found
 
 
-def make_child(
-    link: Link, runtime: Runtime, worker: str, middleware: Sequence[Middleware] = ()
-) -> Child:
-    """Return the child that runs tasks with the parts of ``runtime``."""
-    # Of its own: subscribers in the worker hear of an attempt from the worker.
-    bus = EventBus()
-    for one in middleware:
-        bus.accompany(one)  # of what runs
-        runtime.bus.accompany(one)  # of what the tasks send
-    runner = JobRunner(
-        runtime.registry,
-        runtime.codec,
-        runtime.settings,
-        bus=bus,
-        clock=runtime.clock,
-        rng=random.Random(),  # noqa: S311  # only spreads retries
-        mark_started=lambda _: None,
-    )
-    return Child(
-        link,
-        runner,
-        runtime.registry,
-        worker=worker,
-        clock=SYSTEM_CLOCK,
-        make_record=runtime.dispatcher.make_child,
-    )
-
-
 class Child:
     """Serves a worker over ``link``. Made and used in the main thread.
 
     Args:
-        runner: Whose ``mark_started`` does nothing: the worker has marked the start.
-        make_record: Makes the record of a job to be enqueued with another one's success.
+        runtime: Whose parts run the tasks.
+        worker: The worker's id.
+        middleware: Goes along with the jobs that run here, and with those that they enqueue.
     """
 
     def __init__(
-        self,
-        link: Link,
-        runner: JobRunner,
-        registry: Registry,
-        *,
-        worker: str,
-        clock: Clock,
-        make_record: MakeRecord,
+        self, link: Link, runtime: Runtime, worker: str, middleware: Sequence[Middleware] = ()
     ) -> None:
-        self._link = link
-        self._runner = runner
-        self._registry = registry
-        self._worker = worker
-        self._clock = clock
-        self.make_record = make_record
+        # Of its own: subscribers in the worker hear of an attempt from the worker.
+        bus = EventBus()
+        for one in middleware:
+            bus.accompany(one)
+            runtime.bus.accompany(one)
+        self._runner = JobRunner(
+            runtime.registry,
+            runtime.codec,
+            runtime.settings,
+            bus=bus,
+            clock=runtime.clock,
+            mark_started=lambda _: None,  # the worker has marked it
+        )
+        self._link, self._worker = link, worker
+        self._registry, self._clock = runtime.registry, runtime.clock
+        self.make_record = runtime.dispatcher.make_child
         self._orders: SimpleQueue[Run | None] = SimpleQueue()
         self._main = threading.get_ident()
         self._token = 0  # of the attempt that came last and has not ended, else 0

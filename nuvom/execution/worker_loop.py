@@ -299,7 +299,7 @@ class WorkerLoop:
         return bool(self._done or self._returning or self._stop_reason) or self._claim()
 
     def failed(self, error: NuvomError) -> float:
-        """Tell of a failure of the store; return how many seconds to leave it alone."""
+        """Report a failure of the store; return how many seconds to leave it alone."""
         self.listens = False
         secs = _RETRY_SECS[min(self._failures, len(_RETRY_SECS) - 1)]
         self._failures += 1

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import importlib
 import os
-import random
 import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -36,7 +36,6 @@ from nuvom.execution.frames import (
     Started,
     Unloadable,
 )
-from nuvom.execution.job_runner import JobRunner
 from nuvom.host import processes as platforms
 from nuvom.registry.registry import Registry, TaskDefinition
 from nuvom.serialization.msgpack_codec import MsgpackCodec
@@ -103,26 +102,20 @@ class Nursery:
 
     def __init__(self) -> None:
         self.registry = Registry()
-        self.bus = EventBus()
         self.clock = NoSleep()
-        self.runner = JobRunner(
-            self.registry,
-            CODEC,
-            Settings(),
-            bus=self.bus,
-            clock=Clock(),
-            rng=random.Random(0),
-            mark_started=lambda _: None,
-        )
         self.link, own = pair()
-        self.child = Child(
-            own,
-            self.runner,
-            self.registry,
-            worker="worker",
-            clock=self.clock,
-            make_record=lambda definition, *_: JobRecord("child", definition.name),
+        dispatcher = SimpleNamespace(
+            make_child=lambda definition, *_: JobRecord("child", definition.name)
         )
+        runtime: Any = SimpleNamespace(
+            registry=self.registry,
+            codec=CODEC,
+            settings=Settings(),
+            bus=EventBus(),
+            clock=self.clock,
+            dispatcher=dispatcher,
+        )
+        self.child = Child(own, runtime, "worker")
         self.own = own
 
     def task(self, func: Callable[..., Any], name: str = "f", **options: Any) -> None:
@@ -268,7 +261,7 @@ def test_task_that_the_runner_refuses_is_refused_with_its_reason(nursery: Nurser
         assert "not today" in worker.hear(Unloadable).reason
 
     nursery.task(lambda: None)
-    nursery.runner.refused["f"] = "not today"
+    nursery.child._runner.refused["f"] = "not today"
     nursery.serve(script)
 
 

@@ -13,7 +13,7 @@ import pytest
 from nuvom.config.settings import Settings
 from nuvom.core.record import JobRecord
 from nuvom.errors import BackendUnavailable
-from nuvom.execution.child import QueueElsewhere, ResultsElsewhere, make_child, make_runtime
+from nuvom.execution.child import QueueElsewhere, ResultsElsewhere, make_runtime
 from nuvom.execution.frames import Hello, ProgressKept, Ready
 from nuvom.plugins.registry import BackendKind, default_plugin_registry
 from tests.unit.execution.test_frames import pair
@@ -48,15 +48,6 @@ def test_store_that_cannot_be_had_says_so(project: Path) -> None:
             use()
     with pytest.raises(BackendUnavailable):
         runtime.queue.enqueue(JobRecord("id", "tasks.f"))
-
-
-def test_child_is_made_of_the_parts_of_its_runtime(project: Path) -> None:
-    runtime = make_runtime(Settings(root=project))
-    worker, own = pair()
-    child = make_child(own, runtime, "worker")
-    assert runtime.dispatcher.make_child == child.make_record
-    for link in (worker, own):
-        link.drop_in_child()
 
 
 # ---- the program ----------------------------------------------------------------------
