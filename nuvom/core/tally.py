@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from nuvom.core.record import JobStatus
 from nuvom.core.views import TOOK_BOUNDS, WAITED_BOUNDS, Total
@@ -11,15 +11,10 @@ from nuvom.core.views import TOOK_BOUNDS, WAITED_BOUNDS, Total
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from nuvom.core.transitions import Change
+
 _ENDS = {JobStatus.DEAD: "dead", JobStatus.CANCELLED: "cancelled"}
 _FAILURES = frozenset({"failure", "timeout", "retry"})
-
-
-class Ran(NamedTuple):
-    """An attempt that ran to its end: how long it took, and how long it had waited to start."""
-
-    took_secs: float
-    waited_secs: float
 
 
 class Tally:
@@ -31,31 +26,23 @@ class Tally:
             key = one.kind, one.queue, one.task, one.outcome, one.took, one.waited
             self._sums[key] = _Sum(one.count, one.took_secs, one.waited_secs)
 
-    def enqueued(self, queue: str, task: str, count: int = 1) -> None:
-        """Count a job that was stored; with -1 one that was not, after all."""
-        self._add("enqueued", queue, task, count=count)
+    def enqueued(self, queue: str, task: str) -> None:
+        """Count a job that was stored."""
+        self._add("enqueued", queue, task)
 
-    def moved(
-        self,
-        queue: str,
-        task: str,
-        status: JobStatus,
-        *,
-        word: str = "",
-        ran: Ran | None = None,
-        has_error: bool = False,
-    ) -> None:
-        """Count a job's step to ``status``.
-
-        Args:
-            word: Of the attempt that ended by it, as in ``Attempt.outcome``; empty where none did.
-            ran: Of an attempt that ran to its end; None where it was cut off, or none ended.
-            has_error: Something is stored as the reason. With a SUCCESS it is a timeout that
-                the task's policy ignores.
-        """
-        if ran is not None:
-            outcome = "timeout" if has_error else "success"
-            self._add_attempt(queue, task, outcome if status is JobStatus.SUCCESS else "", ran)
+    def changed(self, change: Change) -> None:
+        """Count what a change makes of a job."""
+        before, status = change.before, change.status
+        queue, task = before.queue, before.func_name
+        began, ended = change.started_at, change.finished_at
+        has_run = change.settles and status is not JobStatus.PARKED
+        if has_run and began is not None and ended is not None:
+            outcome = ""
+            if status is JobStatus.SUCCESS:  # with an error: a timeout that the policy ignores
+                outcome = "timeout" if change.error else "success"
+            waited = began - max(before.created_at, before.run_at)
+            self._add_attempt((queue, task, outcome), ended - began, waited)
+        word = "" if change.closed is None else change.closed.outcome
         if word == "lost":
             self._add("lost", queue, task)
             if status is JobStatus.PENDING:
@@ -75,13 +62,13 @@ class Tally:
             if one.count
         ]
 
-    def _add(self, kind: str, queue: str, task: str, outcome: str = "", *, count: int = 1) -> None:
-        self._sums.setdefault((kind, queue, task, outcome, 0, 0), _Sum()).count += count
+    def _add(self, kind: str, queue: str, task: str, outcome: str = "") -> None:
+        self._sums.setdefault((kind, queue, task, outcome, 0, 0), _Sum()).count += 1
 
-    def _add_attempt(self, queue: str, task: str, outcome: str, ran: Ran) -> None:
-        took, waited = max(ran.took_secs, 0.0), max(ran.waited_secs, 0.0)
+    def _add_attempt(self, key: tuple[str, str, str], took: float, waited: float) -> None:
+        took, waited = max(took, 0.0), max(waited, 0.0)
         places = bisect_left(TOOK_BOUNDS, took), bisect_left(WAITED_BOUNDS, waited)
-        one = self._sums.setdefault(("attempt", queue, task, outcome, *places), _Sum())
+        one = self._sums.setdefault(("attempt", *key, *places), _Sum())
         one.count += 1
         one.took_secs += took
         one.waited_secs += waited

@@ -27,7 +27,7 @@ WAITING = frozenset({_PENDING, _PARKED})
 RETRYABLE = FINAL - {_SUCCESS}
 
 
-class Change(Struct, frozen=True, kw_only=True, gc=False):
+class Change(Struct, frozen=True, kw_only=True, tag="change", omit_defaults=True, gc=False):
     """What a job becomes, if it still is what ``before`` says.
 
     A store compares ``id``, ``ref``, ``lease_epoch`` and ``status`` of ``before`` with its row.
@@ -103,10 +103,15 @@ class LostDelivery(NamedTuple):
 # ---- deliveries ----------------------------------------------------------------------------
 
 
-def claimed(record: JobRecord) -> JobRecord:
-    """Return what a waiting job is once it is leased. Stores may do the same in their own terms."""
+def claimed(record: JobRecord, ref: int) -> JobRecord:
+    """Return what a waiting job is once it is leased. Stores may do the same in their own terms.
+
+    Args:
+        ref: The store's number of the row.
+    """
     return replace(
         record,
+        ref=ref,
         status=_RUNNING,
         lease_epoch=record.lease_epoch + 1,
         attempt=record.attempt + 1,
@@ -132,7 +137,7 @@ def settled(one: Settlement, now: float) -> Change:
     if not is_parked and status is not _SUCCESS:  # the job's own row tells of its success
         closed = _attempt(record, one.outcome, finished_at, started_at=started_at, error=one.error)
     return Change(
-        before=record,
+        before=as_claimed(record),
         status=status,
         lease_epoch=record.lease_epoch,
         attempt=record.attempt if one.keeps_attempt else record.attempt - 1,
@@ -156,7 +161,7 @@ def released(record: JobRecord, now: float, *, started: bool) -> Change:
         started: Whether user code had started.
     """
     return Change(
-        before=record,
+        before=as_claimed(record),
         status=_PENDING,
         lease_epoch=record.lease_epoch,
         attempt=record.attempt - 1,
@@ -166,6 +171,11 @@ def released(record: JobRecord, now: float, *, started: bool) -> Change:
         finished_at=now if started else None,
         closed=_attempt(record, "released", now) if started else None,
     )
+
+
+def as_claimed(record: JobRecord) -> JobRecord:
+    """Return a delivery's record such that nothing but a RUNNING job fits it."""
+    return record if record.status is _RUNNING else replace(record, status=_RUNNING)
 
 
 def taken_back(lost: Sequence[LostDelivery], now: float, max_deliveries: int) -> list[Change]:

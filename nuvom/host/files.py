@@ -80,14 +80,22 @@ def storage_errors(where: object) -> Iterator[None]:
         raise storage_error(where, error) from error
 
 
-def open_file(path: StrPath, flags: int) -> FileIO:
+class OwnedFile(FileIO):
+    """A file that closes itself when it is dropped, which is no mistake of whoever drops it."""
+
+    def __del__(self) -> None:
+        # ``FileIO`` would warn. An owner's own finalizer may come too late to prevent that: in a
+        # cycle of objects it runs before or after this one, as it happens.
+        self.close()
+
+
+def open_file(path: StrPath, flags: int) -> OwnedFile:
     """Open a file to read and write it, made with mode 0600 where ``flags`` say so.
 
-    What is returned closes it when it is dropped. ``os.open`` alone would return a number, which
-    an exception that strikes just then (Ctrl-C, a time limit) loses; here the file has an owner
-    before Python's own code goes on.
+    ``os.open`` alone would return a number, which an exception that strikes just then (Ctrl-C, a
+    time limit) loses; here the file has an owner before Python's own code goes on.
     """
-    (file,) = map(FileIO, map(os.open, (path,), (flags,), (0o600,)), ("r+",))
+    (file,) = map(OwnedFile, map(os.open, (path,), (flags,), (0o600,)), ("r+",))
     return file
 
 

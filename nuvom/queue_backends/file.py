@@ -1,46 +1,77 @@
-"""The file queue: enqueue, claim, settle, release and extend over one shared log.
+"""The file queue: the table, made from a log in a folder that the processes of a machine share.
 
-Every method is a turn at the store: look at the table, append what changes. Nothing is changed in
-place, so that a process can die at any point. Reading, control and recovery are the parts in
-``nuvom._file``; the design is explained in ``docs/decisions/0013-file-backend.md``.
+Every method is a turn: take the store's lock, read what others have appended, look at the table,
+append what changes. Nothing is changed in place, so that a process can die at any point. The log is
+the truth; after a turn that an exception has cut short, the table is made anew from it. The design
+is explained in ``docs/decisions/0013-file-backend.md``.
 """
 
 from __future__ import annotations
 
+import os
+import shutil
+from collections import deque
 from contextlib import suppress
-from typing import TYPE_CHECKING, ClassVar
+from functools import partial
+from itertools import chain
+from threading import Lock
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
-from nuvom._file import moves
-from nuvom._file.contents import record_data
-from nuvom._file.control import ControlPart
-from nuvom._file.frames import CHANGES, JOB
-from nuvom._file.intake import Intake
-from nuvom._file.reading import ReadingPart
-from nuvom._file.recovery import RecoveryPart
-from nuvom._file.rows import Beat, encode, set_field
-from nuvom._file.store import FileStore
+import msgspec
+from msgspec.structs import replace
+
+from nuvom.config.project import ensure_lasting_folder_for
 from nuvom.config.settings import Settings
 from nuvom.core.batch import RecordBatch
-from nuvom.core.clock import SYSTEM_CLOCK, Clock
-from nuvom.core.record import FINAL, JobRecord, JobStatus
-from nuvom.errors import CorruptRecord, NuvomError
+from nuvom.core.clock import SYSTEM_CLOCK, Clock, boot_id
+from nuvom.core.ids import valid_name
+from nuvom.core.record import JobRecord
+from nuvom.core.transitions import Change, LostDelivery
+from nuvom.core.views import StoreSize
+from nuvom.errors import BackendUnavailable, NuvomError
 from nuvom.host.crashpoint import crashpoint
+from nuvom.host.files import (
+    private_directory,
+    read_file,
+    refuse_network,
+    storage_errors,
+    write_durably,
+)
+from nuvom.host.fork import drop_at_fork
+from nuvom.host.lock import NOTICE_SECS, FileMutex, LockTimeoutError, LockWaitNotice
+from nuvom.host.own_workers import OwnWorkers
+from nuvom.host.start_marks import read_slots
+from nuvom.host.wakeup import Listener, Wakeup
+from nuvom.host.worker_lock import find_dead, is_alive, is_gone
 from nuvom.queue_backends.base import Capability
-from nuvom.queue_backends.leased import LeasedJobQueue
+from nuvom.queue_backends.file_log import HEADER_BYTES, GoneError, Log
+from nuvom.queue_backends.rows import Added, Announced, Booted, Operation
+from nuvom.queue_backends.table import Table
+from nuvom.queue_backends.table_queue import TableQueue
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
+    from contextlib import AbstractContextManager
 
-    from nuvom._file.places import QueueState
-    from nuvom._file.rows import Change, Row
-    from nuvom._file.table import Table
-    from nuvom.core.outcome import Settlement
-    from nuvom.host.wakeup import Listener
+    from nuvom.core.clock import Waitable
+    from nuvom.core.transitions import Recovery
+    from nuvom.core.views import WorkerInfo
+    from nuvom.queue_backends.rows import Holder
 
-_RUNNING = JobStatus.RUNNING
+T = TypeVar("T")
+
+_PATIENCE_SECS = 60.0  # longer than any lock that is held in good order
+_LOCKED_OUT = f"another process has locked it for more than {_PATIENCE_SECS:g} s"
+_REMEDY = "Look for a stopped worker or command (state T in ps); let it go on, or end it."
+_TRIES = 3  # against a log that somebody drops and makes anew at the same time
+_encode = msgspec.msgpack.Encoder().encode
+_decode: Any = msgspec.msgpack.Decoder(Operation | Change).decode
+_NO_JOB = JobRecord("", "")
+# What goes before an encoded record to make the entry that adds it.
+_ADDING = _encode(Added([_NO_JOB])).removesuffix(_NO_JOB.encode())
 
 
-class FileJobQueue(ReadingPart, ControlPart, RecoveryPart, LeasedJobQueue):
+class FileJobQueue(TableQueue):
     """Jobs in a folder of plain files, results included: a job finishes in one append.
 
     Args:
@@ -48,194 +79,389 @@ class FileJobQueue(ReadingPart, ControlPart, RecoveryPart, LeasedJobQueue):
         clock: Replaced by tests.
 
     Attributes:
-        store: The folder; the file results share it.
+        directory: The folder.
+        own_workers: Those of this process.
     """
 
     name: ClassVar[str] = "file"
-    capabilities: ClassVar[frozenset[Capability]] = LeasedJobQueue.capabilities | {
-        Capability.ATOMIC_FINISH,
-        Capability.TOTALS,
-    }
+    capabilities: ClassVar[frozenset[Capability]] = frozenset(Capability)
 
     def __init__(self, settings: Settings | None = None, *, clock: Clock = SYSTEM_CLOCK) -> None:
         self.settings = settings or Settings()
         self.clock = clock
-        self.store = FileStore(self.settings, clock)
-        self._sleeping: set[Listener] = set()
-        self._listeners: list[Listener] = []
+        self.lease_secs = self.settings.lease_secs
+        self.max_deliveries = self.settings.max_deliveries
+        self.parked_ttl_secs = self.settings.parked_ttl_secs
+        self.max_queue_size = self.settings.max_queue_size
+        self.directory = self.settings.files_dir
+        self._wait_notice = LockWaitNotice(self.directory, clock)
+        self._flushes = self.settings.durability == "full"
+        self._stalled_until = 0.0
+        self.drop_in_child()
+        drop_at_fork(self)
 
-    # ---- enqueue ------------------------------------------------------------------------
+    def drop_in_child(self) -> None:
+        """Start afresh in a forked child: the parent may be in the middle of a turn."""
+        self._opening = Lock()
+        self._lock = FileMutex(
+            os.path.join(self.directory, "lock"),
+            keep_open=True,
+            limit_secs=_PATIENCE_SECS,
+            waiting=partial(_tell_of_wait, self._wait_notice),
+        )
+        self.own_workers = OwnWorkers(self.directory)
+        self._log = Log(os.fspath(self.directory))
+        self._table: Table | None = None
+        self._has_folders = self._is_open = False
+        self._is_sound = True  # what is known of the log, between turns
+        self._wakeup: Wakeup | None = None
+        self._idle: deque[Listener] = deque()
+        self._sleeping: set[Listener] = set()
+        self._begin(())
+
+    # ---- turns ----------------------------------------------------------------------------
+
+    def turn(self, action: Callable[[Table], T], *, durable: bool = False) -> T:
+        return self._turn(action, needs_table=True, durable=durable)
+
+    def _turn(self, action: Callable[[Any], T], *, needs_table: bool, durable: bool) -> T:
+        """Hold the lock, read what others have appended, and act on it; then tell of it."""
+        begun: list[bool] = []
+        act = partial(self._act, action, begun, needs_table=needs_table)
+        for _ in range(_TRIES):
+            self.make_folders()
+            try:
+                answer, log, news = self._lock.run(act)
+            except LockTimeoutError:
+                raise BackendUnavailable(self.directory, _LOCKED_OUT, _REMEDY) from None
+            except GoneError:
+                pass
+            except BackendUnavailable as error:
+                if begun or not isinstance(error.__cause__, FileNotFoundError):
+                    raise
+            else:
+                if durable and self._flushes:
+                    crashpoint("file.turn.before_flush")
+                    log.sync()
+                for one in news:
+                    one()
+                return answer
+            self._is_open = self._has_folders = False  # the whole folder has vanished
+        raise BackendUnavailable(self.directory, "its files vanish again and again")
+
+    def _act(
+        self, action: Callable[[Any], T], begun: list[bool], *, needs_table: bool
+    ) -> tuple[T, Log, Iterable[Callable[[], object]]]:
+        """Act while the lock is held; ``begun`` notes that the action has."""
+        if not self._is_sound:
+            self._table = None
+            self._log.leave()
+        self._is_sound = False
+        table = self._catch_up(needs_table=needs_table)
+        if self._log.is_doubtful:  # whoever sees what was appended takes it for stored
+            self._log.sync()
+        self._log.begin_next_when_full()
+        self._begin(())
+        begun.append(True)
+        try:
+            answer = action(table)
+        except NuvomError:
+            self._is_sound = not self._staged
+            raise
+        except GoneError as error:  # too late to begin anew
+            raise BackendUnavailable(self.directory, "its files have vanished") from error
+        if self._staged:
+            self._log.append(self._staged)
+            self._log.end = self._log.tail  # the table has it
+        self._is_sound = True
+        return answer, self._log, self._news.values()
+
+    def _begin(self, staged: Iterable[bytes]) -> None:
+        """Forget what a turn has left to be appended and told."""
+        self._staged = list(staged)
+        self._place = self._log.tail
+        self._news: dict[str, Callable[[], object]] = {}
+
+    def do(self, table: Table, operation: Operation | Change) -> None:
+        if isinstance(operation, Added):  # an entry for each: damage does not reach neighbours
+            for record in operation.records:
+                self._stage(table, Added([record]), Added([record]))
+        elif isinstance(operation, Change):  # the log has the record already
+            short = replace(operation, before=JobRecord(operation.before.id, ""))
+            self._stage(table, operation, short)
+        else:
+            self._stage(table, operation, operation)
+
+    def _stage(
+        self, table: Table, operation: Operation | Change, written: Operation | Change
+    ) -> None:
+        table.apply(operation, self._place)
+        body = _encode(written)
+        self._place += HEADER_BYTES + len(body)
+        self._staged.append(body)
+
+    def _take_up(self, table: Table, at: int, body: bytes) -> None:
+        """Apply an entry of the log."""
+        try:
+            operation = _decode(body)
+        except msgspec.MsgspecError as error:
+            self._log.set_aside(at, body, str(error))
+            return
+        if isinstance(operation, Change):
+            row = table.rows.get(operation.before.id)
+            if row is None:  # what added it is damaged
+                return
+            operation = replace(operation, before=row.record)
+        table.apply(operation, at)
+
+    def _catch_up(self, *, needs_table: bool) -> Table | None:
+        """Follow the log to its end, with the table if there is one or one is needed."""
+        if not self._is_open:
+            self._open_store()
+        table = self._table
+        if needs_table and table is None:
+            self._log.leave()
+            self._log.open(first=True)
+            table = Table()
+        if not self._log.is_open:
+            self._log.open(first=False)
+        for at, body in self._log.follow():
+            if table is not None:
+                self._take_up(table, at, body)
+        self._table = table
+        return table
+
+    def _open_store(self) -> None:
+        """Forget all that was read, and what was known to be flushed, of a store now gone."""
+        self._table = None
+        self._log.leave()
+        self._log = Log(os.fspath(self.directory))
+        path = os.path.join(self.directory, "boot")
+        if _content(path) != boot_id():  # the first use since the machine was started
+            self._log.open(first=False)
+            self._log.cut_unflushed()
+            for _ in self._log.follow():
+                pass
+            self._log.append([_encode(Booted())])
+            self._log.sync()
+            crashpoint("file.boot.noted")
+            write_durably(path, boot_id().encode())
+            self._log.leave()
+        self._is_open = True
+
+    def make_folders(self) -> None:
+        """Make the store's folders, or refuse them where they are not safe to use.
+
+        Raises: BackendUnavailable, StorageFull.
+        """
+        if self._has_folders:
+            return
+        with self._opening:
+            ensure_lasting_folder_for(
+                self.directory / "lock", root=self.settings.root, setting="file_path"
+            )
+            refuse_network(os.fspath(self.directory), allowed=self.settings.allow_network_fs)
+            private_directory(self.directory)
+            private_directory(self.directory / "log")
+            # Here and not when it is needed, which must not fail when a job is already stored.
+            self._wakeup = self._wakeup or Wakeup(self.directory)
+            self._has_folders = True
+
+    def _sync(self) -> None:
+        if self._flushes:
+            self._log.sync()
+
+    # ---- enqueue --------------------------------------------------------------------------
 
     def enqueue(self, job: JobRecord) -> str | None:
-        """Store a job; see the contract. Threads that enqueue together share a flush."""
-        refused = self._take_in([job], with_table=self._needs_table(job))
-        self.store.bell.notify_one("work")
-        return refused.get(job.id)
+        """Store a job; see the contract. A plain one is appended without knowing the rest."""
+        if not self._is_plain(job):
+            return super().enqueue(job)
+        self._add_plain((job,), (_ADDING + job.encode(),))
+        return None
 
     def enqueue_many(self, jobs: Iterable[JobRecord]) -> dict[str, str]:
-        """Store all jobs in one append, or none, as they come; see the contract."""
-        # A caller's generator may use this store, and so must not run in a turn at it.
-        many = jobs if isinstance(jobs, RecordBatch) else list(jobs)
-        first = next(iter(many), None)
-        if first is None:
+        """Store all jobs in one append, or none; see the contract."""
+        if isinstance(jobs, RecordBatch) and self._is_plain(jobs.like):
+            records = chain.from_iterable(jobs.chunks())
+            self._add_plain((jobs.like.replace(id="batch"),), (_ADDING + one for one in records))
             return {}
-        refused = self._take_in(many, with_table=self._needs_table(first))
-        self.store.bell.notify_one("work")
-        return refused
+        listed = list(jobs)  # whatever makes them may use this store, so it has no turn yet
+        if not all(map(self._is_plain, listed)):
+            return super().enqueue_many(listed)
+        self._add_plain(listed, (_ADDING + one.encode() for one in listed))
+        return {}
 
-    def _needs_table(self, job: JobRecord) -> bool:
-        return job.unique_key is not None or self.settings.max_queue_size is not None
+    def _is_plain(self, job: JobRecord) -> bool:
+        return job.unique_key is None and self.max_queue_size is None
 
-    def _take_in(self, jobs: Iterable[JobRecord], *, with_table: bool) -> dict[str, str]:
-        intake = Intake(self.settings.max_queue_size, self.clock.now())
-        self.store.add(lambda table_of: intake.encoded(jobs, table_of), with_table=with_table)
-        return intake.refused
+    def _add_plain(self, named: Sequence[JobRecord], bodies: Iterable[bytes]) -> None:
+        """Append new jobs; who has a table follows them like those of others.
 
-    # ---- claim --------------------------------------------------------------------------
+        Args:
+            named: The jobs whose names are to be looked at.
+        """
+        for job in named:
+            valid_name("job id", job.id)
+            valid_name("queue", job.queue)
 
-    def claim(
-        self,
-        n: int,
-        owner: str,
-        queues: Sequence[str] | None = None,
-        *,
-        exclude: Sequence[str] = (),
-        without: Iterable[str] = (),
-        suspects: int = 1,
-    ) -> list[JobRecord]:
+        def add(table: Table | None) -> None:
+            self._log.append(bodies)
+            if table is None:
+                self._log.end = self._log.tail
+            self.tell_workers()
+
+        self._turn(add, needs_table=False, durable=True)
+
+    # ---- deliveries -----------------------------------------------------------------------
+
+    def claim(self, n: int, owner: str, *args: Any, **options: Any) -> list[JobRecord]:
         """Lease at most ``n`` due jobs to ``owner``; see the contract."""
-        self.store.presence(owner)  # who holds jobs has to be seen to live
-        unwanted = frozenset(without)
-        lease_until = self.clock.monotonic() + self.settings.lease_secs
-        jobs: list[JobRecord] = []
+        self.make_folders()
+        self.own_workers.lock_of(owner)  # who holds jobs has to be seen to live
+        return super().claim(n, owner, *args, **options)
 
-        def lease(table: Table) -> bool:
-            table.promote(self.clock.now())
-            turns = _turns(table, queues, exclude)
-            rows: list[Row] = []
-            for served in turns:
-                rows += table.pick(min(n, suspects) - len(rows), served, unwanted, suspects=True)
-            for served in turns:
-                rows += table.pick(n - len(rows), served, unwanted, suspects=False)
-            if rows:
-                self._lease(table, rows, jobs, owner=owner, lease_until=lease_until)
-            return table.is_fresh_boot
-
-        try:
-            must_flush = self.store.turn(lease)
-            if jobs:
-                self._book(owner, jobs, must_flush=must_flush)
-        except BaseException:
-            if jobs:  # nobody gets them now; those that were not even written stay as they are
-                with suppress(NuvomError):
-                    self.release(jobs)
-            raise
-        return jobs
-
-    def _lease(
-        self,
-        table: Table,
-        rows: list[Row],
-        jobs: list[JobRecord],
-        *,
-        owner: str,
-        lease_until: float,
-    ) -> None:
-        """Lease ``rows``; ``jobs`` is given all that may be leased, whatever exception strikes."""
-        changes: list[Change] = []
-        try:
-            for row in rows:
-                data = self._readable(row)
-                if data is not None:
-                    change = moves.claimed(row, owner, lease_until)
-                    changes.append(change)
-                    jobs.append(_handed_out(data, change))
-            if changes:
-                self.store.append([(CHANGES, encode(changes))])
-        except BaseException:
-            for row in rows:
-                table.shelve(row)
-            raise
-
-    def _readable(self, row: Row) -> bytes | None:
-        """Return the stored record; a damaged one is set aside, and None."""
-        try:
-            return record_data(self.store.log, row)
-        except CorruptRecord as error:
-            self.store.remove_damaged(row, error)
-            return None
-
-    def _book(self, owner: str, jobs: list[JobRecord], *, must_flush: bool) -> None:
-        """Get slots for claimed jobs."""
-        if must_flush:  # else a job that takes the machine down would never be counted
-            self.store.flush()
-        crashpoint("file.claim.before_book")
-        self.store.workers.book(owner, [(job.id, job.lease_epoch) for job in jobs])
+    def book(self, owner: str, claimed: list[JobRecord]) -> None:
+        if claimed:
+            if self._table is None or self._table.is_fresh_boot:
+                self._sync()  # else a job that takes the machine down would never be counted
+            crashpoint("file.claim.before_book")
+            self.own_workers.book(owner, [(job.id, job.lease_epoch) for job in claimed])
 
     def mark_started(self, job: JobRecord) -> None:
         """Note in the slot file that user code starts; one byte in mapped memory."""
-        self.store.workers.mark_started(job.id, job.lease_epoch)
+        self.own_workers.mark_started(job.id, job.lease_epoch)
 
-    # ---- settle, release, extend --------------------------------------------------------
+    def has_started(self, job: JobRecord) -> bool:
+        """Return whether this delivery to this process has started."""
+        return self.own_workers.has_started(job.id, job.lease_epoch)
 
-    def settle(self, settlements: Sequence[Settlement]) -> list[bool]:
-        """Close attempts, all in one append; see the contract."""
-        now = self.clock.now()
-
-        def close(table: Table) -> tuple[list[bool], bool]:
-            closing = _Closing(table, now)
-            accepted = [closing.close(one) for one in settlements]
-            if closing.entries:
-                self.store.append(closing.entries)
-            return accepted, closing.has_work
-
-        accepted, has_work = self.store.turn(close)
-        crashpoint("file.settle.before_flush")
-        self.store.flush()  # also where nothing is new: the first call may have failed to
-        crashpoint("file.settle.after_flush")
-        self.store.workers.unbook((one.record.id, one.record.lease_epoch) for one in settlements)
-        self.store.bell.notify_all("result")
-        if has_work:
-            self.store.bell.notify_one("work")
+    def apply(self, changes: Sequence[Change]) -> list[bool]:
+        """Write changes, all in one append; see the contract."""
+        accepted = super().apply(changes)
+        self.own_workers.free((one.before.id, one.before.lease_epoch) for one in changes)
         return accepted
-
-    def release(self, jobs: Sequence[JobRecord]) -> list[bool]:
-        """Give claimed jobs back, uncharged; see the contract."""
-        now, has_started = self.clock.now(), self.store.workers.has_started
-
-        def give_back(table: Table) -> dict[tuple[str, int], Row]:
-            held = {_key(job): row for job in jobs if (row := table.held(job)) is not None}
-            changes = [
-                moves.released(row, now, started=has_started(row.id, row.state.epoch))
-                for row in held.values()
-            ]
-            if changes:
-                self.store.append([(CHANGES, encode(changes))])
-            return held
-
-        held = self.store.turn(give_back)
-        self.store.flush()
-        self.store.workers.unbook(map(_key, jobs))
-        self.store.bell.notify_one("work")
-        return [held.pop(_key(job), None) is not None for job in jobs]
 
     def extend(self, owner: str) -> dict[str, int]:
         """Renew the leases of ``owner`` and beat for it; see the contract."""
-        now = self.clock.monotonic()
-
-        def beat(table: Table) -> dict[str, int]:
-            holder = table.holders.get(owner)
-            if holder is None:
-                return {}
-            self.store.note(Beat(owner, now, now + self.settings.lease_secs))
-            return {job_id: row.state.epoch for job_id, row in holder.held.items()}
-
-        held = self.store.turn(beat)
+        held = super().extend(owner)
         if held:  # a job that runs so long, and takes the machine down, must be counted
-            self.store.flush()
+            self._sync()
         return held
 
-    # ---- waking -------------------------------------------------------------------------
+    # ---- recovery -------------------------------------------------------------------------
+
+    def recover(self, recovery: Recovery) -> list[JobRecord]:
+        """Take back, give up, and make ready what is due; see the contract."""
+        dead = {one.owner: one for one in find_dead(self.directory)}
+        asked_at = self.clock.monotonic()
+
+        def take(table: Table) -> list[JobRecord]:
+            self._note_stall(asked_at)
+            self._dead = dead
+            records = self.take_back(table, recovery)
+            for owner, holder in tuple(table.holders.items()):
+                if owner in dead or (holder.worker is not None and is_gone(self.directory, owner)):
+                    self.do(table, Announced(owner, 0.0, None))
+            return records
+
+        try:
+            records = self.turn(take)
+            if records:
+                self._sync()
+            crashpoint("file.recover.before_forget")
+            for one in dead.values():
+                one.forget()
+        finally:
+            for one in dead.values():
+                one.close()
+        self._rewrite_when_wasteful()
+        return records
+
+    def _note_stall(self, asked_at: float) -> None:
+        """If the store was locked for so long that nobody could beat, let all beat first."""
+        now, beat_secs = self.clock.monotonic(), min(self.lease_secs / 6, 5.0)
+        if now - asked_at > beat_secs:
+            self._stalled_until = now + beat_secs
+
+    def lost_by(self, owner: str, holder: Holder) -> list[LostDelivery]:
+        rows = list(holder.held.values())
+        had_started: Callable[[str, int], bool] = _may_have_started
+        if owner in self._dead:
+            had_started = self._dead[owner].had_started
+        elif rows and not is_gone(self.directory, owner):
+            now = self.clock.monotonic()
+            if now < self._stalled_until or holder.lease_until > now:
+                return []
+            rows = [row for row in rows if row.lease_until <= now]
+            slots = read_slots(os.path.join(self.directory, "workers", f"{owner}.slots"))
+            had_started = _may_have_started if slots is None else slots.started
+        records = [row.record for row in rows]
+        return [LostDelivery(one, had_started(one.id, one.lease_epoch)) for one in records]
+
+    def _rewrite_when_wasteful(self) -> None:
+        """Write what counts anew, once the log is much longer than when that was last done."""
+
+        def rewrite(table: Table) -> None:
+            size = self._log.size()
+            if size > 2 * self._log.first_bytes() + 2 * self._log.segment_bytes:
+                self._log.rewrite(map(_encode, table.snapshot()))
+
+        self.turn(rewrite)
+
+    # ---- workers --------------------------------------------------------------------------
+
+    def announce(self, worker: WorkerInfo) -> None:
+        """Show a worker; see the contract."""
+        self.make_folders()
+        self.own_workers.lock_of(worker.id)
+        super().announce(worker)
+
+    def retire(self, owner: str) -> None:
+        """Forget a worker that stopped in good order; see the contract."""
+        super().retire(owner)
+        self.own_workers.leave(owner)
+
+    def announced(self) -> list[WorkerInfo]:
+        """Return the announced workers that live; see the contract."""
+        return [one for one in super().announced() if is_alive(self.directory, one.id)]
+
+    def store_size(self) -> StoreSize:
+        """Return the bytes of the log, and those of the disk below it."""
+        used = self.turn(lambda _: self._log.size())
+        disk = shutil.disk_usage(self.directory)
+        return StoreSize(used, disk.free, disk.total)
+
+    # ---- waking ---------------------------------------------------------------------------
+
+    @property
+    def wakeup(self) -> Wakeup:
+        """What wakes those who sleep, in all processes that use the store."""
+        while self._wakeup is None:
+            self._has_folders = False
+            self.make_folders()
+        return self._wakeup
+
+    def tell_workers(self, *, everyone: bool = False) -> None:
+        if everyone:
+            self._news["all"] = partial(self.wakeup.notify_all, "work")
+        else:
+            self._news["one"] = partial(self.wakeup.notify_one, "work")
+
+    def tell_readers(self) -> None:
+        self._news["results"] = partial(self.wakeup.notify_all, "result")
+
+    def tell_control(self) -> None:
+        self._news["control"] = self.wakeup.bump
+        self.tell_workers(everyone=True)
+
+    def control_version(self) -> int:
+        """Return a number that changes with every control write; see the contract."""
+        return self.wakeup.version()
+
+    def notify(self) -> None:
+        """Wake one worker that sleeps, in any process."""
+        self.wakeup.notify_one("work")
 
     def wait_for_work(self, timeout: float, recheck: Callable[[], bool] | None = None) -> bool:
         """Sleep until a job may be there; see the contract."""
@@ -243,10 +469,10 @@ class FileJobQueue(ReadingPart, ControlPart, RecoveryPart, LeasedJobQueue):
         try:
             listener.arm()
             self._sleeping.add(listener)  # from now on a poke is not forgotten by arming
-            is_awake = (recheck or self._has_ready)() or listener.wait(timeout)
+            is_awake = (recheck or self.has_ready)() or listener.wait(timeout)
             listener.disarm()
             self._sleeping.discard(listener)
-            self._listeners.append(listener)
+            self._idle.append(listener)
         except BaseException:
             self._sleeping.discard(listener)
             listener.close()
@@ -254,94 +480,70 @@ class FileJobQueue(ReadingPart, ControlPart, RecoveryPart, LeasedJobQueue):
         return is_awake
 
     def _idle_listener(self) -> Listener:
-        while self._listeners:
-            listener = self._listeners.pop()
+        while self._idle:
+            listener = self._idle.pop()
             try:
                 if listener.fileno() >= 0:  # else it is the parent's, and this is a forked child
                     return listener
             except BaseException:
                 listener.close()
                 raise
-        return self.store.bell.listen("work")
+        return self.wakeup.listen("work")
 
     def interrupt(self) -> None:
         """End every ``wait_for_work`` of this instance."""
         for listener in tuple(self._sleeping):
             listener.poke()
 
-    def notify(self) -> None:
-        """Wake one worker that sleeps, in any process."""
-        self.store.bell.notify_one("work")
+    def waiter(self) -> AbstractContextManager[Waitable]:
+        return self.wakeup.waiter()
+
+    # ---- life -----------------------------------------------------------------------------
 
     def start(self) -> None:
         """Open the folder, so that whatever is wrong with it shows at once."""
-        self.store.turn(lambda _: None)
+        self.turn(lambda _: None)
 
     def stop(self) -> None:
         """Close everything; jobs that this process still holds are recovered by others."""
-        while self._listeners:
-            self._listeners.pop().close()
-        self.store.close()
+        while self._idle:
+            self._idle.pop().close()
+        self.own_workers.close()
+        with self._opening:
+            wakeup, self._wakeup = self._wakeup, None
+            self._has_folders = False
+        if wakeup is not None:
+            wakeup.close()
+        if self._is_open:
+            with suppress(
+                BackendUnavailable, LockTimeoutError
+            ):  # the folder has vanished, or is locked
+                self._lock.run(self._leave_log)
+        self._lock.close()
+        self._is_open = False
+        self._log.leave()
+
+    def _leave_log(self) -> None:
+        try:
+            if self._log.is_doubtful:  # the next one does not know
+                self._log.sync()
+        finally:
+            self._is_open = False
+            self._log.leave()
 
 
-class _Closing:
-    """The entries that close attempts in one turn."""
-
-    def __init__(self, table: Table, now: float) -> None:
-        self.entries: list[tuple[int, bytes]] = []
-        self.has_work = False
-        self._table = table
-        self._now = now
-        self._closed: set[str] = set()
-        self._children = Intake(None, now)
-
-    def close(self, one: Settlement) -> bool:
-        record = one.record
-        row = self._table.held(record)
-        if row is None:
-            return self._was_closed_before(record)
-        if record.id not in self._closed:
-            self._closed.add(record.id)
-            if one.status in FINAL:
-                self._children.ended.add(record.id)
-            # An entry for each: damage to one does not reach its neighbours.
-            self.entries.append((CHANGES, encode([moves.settled(row, one, self._now)])))
-            children = self._children.encoded(one.children, lambda: self._table)
-            self.entries += [(JOB, child) for child in children]
-            self.has_work = self.has_work or bool(one.children) or one.status not in FINAL
-        return True
-
-    def _was_closed_before(self, record: JobRecord) -> bool:
-        """Tell whether an earlier call closed this attempt: its answer may have been lost."""
-        row = self._table.rows.get(record.id)
-        if row is None:
-            return False
-        return row.state.settled_epoch == row.state.epoch == record.lease_epoch
+def _tell_of_wait(notice: LockWaitNotice, secs: float) -> None:
+    if secs >= NOTICE_SECS:
+        notice.tell(_PATIENCE_SECS)
 
 
-def _key(job: JobRecord) -> tuple[str, int]:
-    return job.id, job.lease_epoch
+def _may_have_started(_job_id: str, _epoch: int) -> bool:
+    return True
 
 
-def _turns(
-    table: Table, queues: Sequence[str] | None, exclude: Sequence[str]
-) -> list[list[QueueState]]:
-    """Return what to claim from, turn by turn; queues in one turn are served as if one."""
-    known = table.queues
-    if queues is None:
-        return [[q for n, q in known.items() if n not in exclude and q.paused_by is None]]
-    named = [known[name] for name in queues if name in known and name not in exclude]
-    return [[queue] for queue in named if queue.paused_by is None]
-
-
-def _handed_out(data: bytes, change: Change) -> JobRecord:
-    """Return the record of a claimed job. Nobody has seen it yet, so it may still be set."""
-    record = JobRecord.decode(data)
-    set_field(record, "status", _RUNNING)
-    set_field(record, "lease_epoch", change.epoch)
-    set_field(record, "attempt", change.attempt)
-    set_field(record, "deliveries", change.deliveries)
-    set_field(record, "run_at", change.run_at)
-    if change.suspect:
-        set_field(record, "suspect", True)
-    return record
+def _content(path: str) -> str | None:
+    with storage_errors(path):
+        try:
+            return read_file(path).decode("ascii", "replace")
+        except FileNotFoundError:
+            return None

@@ -1,10 +1,12 @@
-"""The dict form of a stored job, which all built-in result backends return."""
+"""What result backends share that keep snapshots of jobs, as all built-in ones do."""
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import TYPE_CHECKING, Any
 
-from nuvom.core.record import JobSnapshot, StoredError
+from nuvom.core.record import JobRecord, JobSnapshot, JobStatus, StoredError
+from nuvom.result_backends.base import BaseResultBackend
 
 if TYPE_CHECKING:
     from nuvom.serialization.base import Codec
@@ -45,3 +47,73 @@ def as_stored_error(error: StoredError | BaseException | str) -> StoredError:
     if isinstance(error, BaseException):
         return StoredError(type(error).__name__, str(error))
     return StoredError("Error", error)
+
+
+class SnapshotResults(BaseResultBackend):
+    """Results that are kept, encoded, as part of a snapshot of their job.
+
+    Args:
+        codec: Encodes them, so that nobody can change a value once it is kept.
+    """
+
+    def __init__(self, codec: Codec) -> None:
+        self._codec = codec
+
+    @abstractmethod
+    def find(self, job_id: str) -> JobSnapshot | None:
+        """Return what is known of a job: what its latest delivery ended with, else its record."""
+
+    @abstractmethod
+    def keep(
+        self,
+        job_id: str,
+        record: JobRecord | None,
+        status: JobStatus,
+        *,
+        result: bytes | None = None,
+        error: StoredError | None = None,
+    ) -> bool:
+        """Keep an outcome; see ``BaseResultBackend.set_result``."""
+
+    @abstractmethod
+    def known_ids(self) -> list[str]:
+        """Return the ids of all jobs that something is known of, newest first."""
+
+    def set_result(self, job_id: str, result: Any, *, record: JobRecord | None = None) -> bool:
+        """Keep what the task returned; see the contract."""
+        data = self._codec.encode_value(result)
+        return self.keep(job_id, record, JobStatus.SUCCESS, result=data)
+
+    def set_error(
+        self,
+        job_id: str,
+        error: StoredError | BaseException | str,
+        *,
+        record: JobRecord | None = None,
+        status: JobStatus | None = None,
+    ) -> bool:
+        """Keep why the job ended without a result; see the contract."""
+        stored = as_stored_error(error)
+        return self.keep(job_id, record, status or JobStatus.FAILED, error=stored)
+
+    def get_result(self, job_id: str) -> Any:
+        """Return what the task returned, or None; a user's class is ``Shaped``."""
+        found = self.find(job_id)
+        if found is None or found.result is None:
+            return None
+        return self._codec.decode_value(found.result, shaped=True)
+
+    def get_error(self, job_id: str) -> StoredError | None:
+        """Return why the job failed, or None."""
+        found = self.find(job_id)
+        return None if found is None else found.error
+
+    def get_full(self, job_id: str) -> dict[str, Any] | None:
+        """Return all that is kept of a job, or None."""
+        found = self.find(job_id)
+        return None if found is None else as_full(found, self._codec)
+
+    def list_jobs(self) -> list[dict[str, Any]]:
+        """Return all jobs, newest first."""
+        found = map(self.get_full, self.known_ids())
+        return [full for full in found if full is not None]

@@ -13,18 +13,21 @@ from msgspec.structs import replace
 
 from nuvom.core.clock import SYSTEM_CLOCK, Clock
 from nuvom.core.record import JobRecord, JobStatus
-from nuvom.core.tally import Ran, Tally
+from nuvom.core.tally import Tally
+from nuvom.core.transitions import Change
 from nuvom.queue_backends.base import BaseJobQueue, Capability
 from nuvom.queue_backends.memory import MemoryJobQueue
+from nuvom.queue_backends.rows import Removed, Row
+from nuvom.queue_backends.table import Table
 from tests.conformance.list_queue import ListQueue
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from nuvom._memory.shelf import Row
     from nuvom.config.settings import Settings
     from nuvom.core.outcome import Settlement
     from nuvom.core.record import JobSnapshot
+    from nuvom.queue_backends.rows import Operation
 
 
 # ---- totals ---------------------------------------------------------------------------------
@@ -32,15 +35,20 @@ if TYPE_CHECKING:
 
 class PrunesItsTotals(MemoryJobQueue):
     def prune(self, *, success_before: float, failed_before: float, limit: int = 1000) -> int:
-        self.store.tally = Tally()
+        self.table.tally = Tally()
         return super().prune(
             success_before=success_before, failed_before=failed_before, limit=limit
         )
 
 
 class ForgetsTheLost(MemoryJobQueue):
-    def _count(self, row: Row, status: JobStatus, word: str = "", ran: Ran | None = None) -> None:
-        super()._count(row, status, "" if word == "lost" else word, ran)
+    def do(self, table: Table, operation: Operation | Change) -> None:
+        tally = table.tally
+        closed = operation.closed if isinstance(operation, Change) else None
+        if closed is not None and closed.outcome == "lost":
+            table.tally = None
+        super().do(table, operation)
+        table.tally = tally
 
 
 # ---- five methods -------------------------------------------------------------------------
@@ -214,7 +222,7 @@ class LosesJobsOfTheDead(MemoryJobQueue):
         reaped = super().reap()
         for job in reaped:
             if job.status is JobStatus.PENDING:
-                self.store.remove([self.store.rows[job.id]])
+                self.do(self.table, Removed([job.id]))
         return reaped
 
 
@@ -225,8 +233,8 @@ class HandsOutTwice(MemoryJobQueue):
         claimed = super().claim(n, owner, *args, **options)
         if claimed:
             return claimed
-        held = [row.record for row in self.store.rows.values() if row.holder is not None]
-        return held[:n]
+        held = [row.record for row in self.table.rows.values()]
+        return [one for one in held if one.status is JobStatus.RUNNING][:n]
 
 
 class AcceptsStaleSettlements(MemoryJobQueue):
@@ -234,13 +242,15 @@ class AcceptsStaleSettlements(MemoryJobQueue):
         return super().settle([self._renewed(one) for one in settlements])
 
     def _renewed(self, one: Settlement) -> Settlement:
-        row = self.store.rows.get(one.record.id)
+        row = self.table.rows.get(one.record.id)
         return one if row is None else replace(one, record=row.record)
 
 
 class RefusesToHearTwice(MemoryJobQueue):
-    def _has_settled(self, claimed: JobRecord) -> bool:
-        return False
+    def apply(self, changes: Sequence[Change]) -> list[bool]:
+        held = [self.table.row_as(one.before) is not None for one in changes]
+        accepted = super().apply(changes)
+        return [a and b for a, b in zip(held, accepted, strict=True)]
 
 
 class AnswersReleasesById(MemoryJobQueue):
@@ -279,7 +289,7 @@ class LocksInTwoOrders(MemoryJobQueue):
 
     def cancel(self, job_id: str) -> JobStatus | None:
         with self._other:
-            before = self.store.rows.get(job_id)
+            before = self.table.rows.get(job_id)
             with self._one:
                 return super().cancel(job_id) if before is not None else None
 
@@ -296,30 +306,34 @@ class SettlesInTwoSteps(MemoryJobQueue):
         return super().settle(renewed)
 
     def _is_held(self, claimed: JobRecord) -> bool:
-        with self.store.lock:
-            return self._held(claimed) is not None
+        with self.lock:
+            return self.table.held(claimed) is not None
 
     def _renewed(self, one: Settlement) -> Settlement:
-        with self.store.lock:
-            return replace(one, record=self.store.rows[one.record.id].record)
+        with self.lock:
+            return replace(one, record=self.table.rows[one.record.id].record)
 
 
 class ClaimsInTwoSteps(MemoryJobQueue):
     """Chooses a job that waits, and hands it out even if somebody has claimed it meanwhile."""
 
     def claim(self, n: int, owner: str, *args: Any, **options: Any) -> list[JobRecord]:
-        with self.store.lock:
-            waiting = [row for row in self.store.rows.values() if row.holder is None]
+        with self.lock:
+            waiting = [row for row in self.table.rows.values() if not _runs(row)]
         SYSTEM_CLOCK.sleep(0)
         claimed = super().claim(n, owner, *args, **options)
-        return claimed or [row.record for row in waiting if row.holder is not None][:n]
+        return claimed or [row.record for row in waiting if _runs(row)][:n]
+
+
+def _runs(row: Row) -> bool:
+    return row.record.status is JobStatus.RUNNING
 
 
 class ResetsAttemptsOnRelease(MemoryJobQueue):
     def release(self, jobs: Sequence[JobRecord]) -> list[bool]:
         answers = super().release(jobs)
         for job in jobs:
-            row = self.store.rows.get(job.id)
+            row = self.table.rows.get(job.id)
             if row is not None and row.record.status is JobStatus.PENDING:
                 row.record = row.record.replace(attempt=0)
         return answers
@@ -329,8 +343,8 @@ class ChargesTheInnocent(MemoryJobQueue):
     """Forgets at each loss who was a suspect."""
 
     def reap(self) -> list[JobRecord]:
-        for row in self.store.rows.values():
-            if row.holder is not None:
+        for row in self.table.rows.values():
+            if _runs(row):
                 row.record = row.record.replace(suspect=False)
         return super().reap()
 
@@ -338,7 +352,7 @@ class ChargesTheInnocent(MemoryJobQueue):
 class NeverGivesUp(MemoryJobQueue):
     def __init__(self, settings: Settings, *, clock: Clock = SYSTEM_CLOCK) -> None:
         super().__init__(settings, clock=clock)
-        self._max_deliveries = 1_000_000
+        self.max_deliveries = 1_000_000
 
 
 class ForgetsStartMarks(MemoryJobQueue):
@@ -348,7 +362,7 @@ class ForgetsStartMarks(MemoryJobQueue):
 
 class CannotRenew(MemoryJobQueue):
     def extend(self, owner: str) -> dict[str, int]:
-        holder = self.store.holders.get(owner)
+        holder = self.table.holders.get(owner)
         return {} if holder is None else {k: r.record.lease_epoch for k, r in holder.held.items()}
 
 
@@ -383,7 +397,7 @@ class BeginsPagesAnew(MemoryJobQueue):
     """Gives the first page again once the job that a page is to follow is gone."""
 
     def page(self, *, before: str | None = None, **options: Any) -> list[JobSnapshot]:
-        return super().page(before=before if before in self.store.rows else None, **options)
+        return super().page(before=before if before in self.table.rows else None, **options)
 
 
 class NeverFull(MemoryJobQueue):

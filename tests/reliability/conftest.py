@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 
-from nuvom._file import store as file_store
 from nuvom.host import crashpoint
 from nuvom.host import worker_lock as _presence
+from nuvom.queue_backends import file as file_store
 from nuvom.queue_backends.sqlite import store as sqlite_store
 from tests.engine import Engine, make_runtime
 from tests.lab.iofaults import compiled, why_not

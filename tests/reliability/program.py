@@ -13,7 +13,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from nuvom._file.log import Log
 from nuvom.config.sources import load
 from nuvom.core.clock import SYSTEM_CLOCK
 from nuvom.core.record import FINAL
@@ -21,6 +20,7 @@ from nuvom.execution import maintenance
 from nuvom.host import crashpoint
 from nuvom.inspection import Inspector
 from nuvom.queue_backends.file import FileJobQueue
+from nuvom.queue_backends.file_log import Log
 from nuvom.queue_backends.sqlite import SQLiteJobQueue
 from nuvom.runtime import Runtime, build_runtime, use_runtime
 from nuvom.testing import history
@@ -224,7 +224,7 @@ def _has_first_segment(runtime: Runtime) -> bool:
     """Whether a file queue still has the segment that cleaning is to remove."""
     queue = runtime.queue
     assert isinstance(queue, FileJobQueue)
-    return queue.store.log.segments()[0] == 1
+    return (queue.directory / "log" / "0000000001.log").exists()
 
 
 def _checkpoints(runtime: Runtime) -> bool:

@@ -16,16 +16,15 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
-from nuvom._file import flushing
-from nuvom._file import log as file_log
-from nuvom._file.log import Log
 from nuvom.config import project
 from nuvom.config.settings import Settings
 from nuvom.core.outcome import Settlement
 from nuvom.core.record import JobRecord, JobStatus
 from nuvom.errors import NuvomError, StorageFull
 from nuvom.host import files as _durable
+from nuvom.queue_backends import file_log
 from nuvom.queue_backends.file import FileJobQueue
+from nuvom.queue_backends.file_log import Log
 from nuvom.queue_backends.sqlite import SQLiteJobQueue
 from nuvom.queue_backends.sqlite.connection import Database
 from nuvom.testing.builders import make_job, make_settlement
@@ -313,7 +312,7 @@ def without_flushes() -> None:
         return connection
 
     Database.connect = connect  # type: ignore[method-assign]
-    setattr(flushing, "sync_data", lambda _: None)  # noqa: B010  # not exported
+    setattr(file_log, "sync_data", lambda _: None)  # noqa: B010  # not exported
 
 
 def without_folder_flushes() -> None:

@@ -10,13 +10,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+import msgspec
 import pytest
 
-from nuvom._file.frames import HEADER_BYTES, JOB, place, scan
 from nuvom.config.settings import Settings
-from nuvom.core.record import JobRecord, JobStatus
+from nuvom.core.record import JobStatus
 from nuvom.errors import BackendUnavailable
 from nuvom.queue_backends.file import FileJobQueue
+from nuvom.queue_backends.file_log import HEADER_BYTES, place, scan
+from nuvom.queue_backends.rows import Added
 from nuvom.queue_backends.sqlite import SQLiteJobQueue
 from nuvom.testing.builders import make_job, make_settlement
 
@@ -42,9 +44,11 @@ def template(root: Path) -> dict[str, tuple[int, int]]:
     queue.stop()
     found = scan(log_of(root).read_bytes(), place(1, 0))
     return {
-        JobRecord.decode(body).id: (stands - place(1, 0), HEADER_BYTES + len(body))
-        for kind, _, stands, body in found.frames
-        if kind == JOB
+        msgspec.msgpack.decode(body, type=Added).records[0].id: (
+            stands - place(1, 0),
+            HEADER_BYTES + len(body),
+        )
+        for _, stands, body in found.entries[1:]  # the first tells of the boot
     }
 
 

@@ -10,14 +10,16 @@ from typing import Any
 
 import pytest
 
-from nuvom._memory.core import MemoryCore
+from nuvom.core.record import JobRecord
+from nuvom.core.transitions import LostDelivery
 from nuvom.execution.attempts import OpenAttempts
 from nuvom.execution.maintenance import Maintenance
 from nuvom.execution.worker_loop import WorkerLoop
 from nuvom.queue_backends.memory import MemoryJobQueue
+from nuvom.queue_backends.rows import Holder, Row
+from nuvom.queue_backends.table import Table
 from tests.lab.simulation import simulate
 from tests.lab.simulation.__main__ import main
-from tests.lab.simulation.run import LEASE_SECS
 from tests.lab.simulation.world import VirtualClock
 
 PART = 125
@@ -69,16 +71,14 @@ def test_r14_a_seed_is_replayed_by_one_command(capsys: pytest.CaptureFixture[str
 
 # ---- what it finds --------------------------------------------------------------------------
 
-reap_from = MemoryJobQueue._reap_from
+
+def row_whatever_the_epoch(self: Table, before: JobRecord) -> Row | None:
+    row = self.rows.get(before.id)
+    return row if row is not None and row.record.status is before.status else None
 
 
-def held_whatever_the_epoch(self: MemoryCore, job: Any) -> Any:
-    row = self.store.rows.get(job.id)
-    return row if row is not None and row.holder is not None else None
-
-
-def reaped_while_its_lease_lasts(self: MemoryJobQueue, holder: Any, now: float) -> Any:
-    return reap_from(self, holder, now + LEASE_SECS)
+def everything(self: MemoryJobQueue, owner: str, holder: Holder) -> list[LostDelivery]:
+    return [LostDelivery(row.record, started=True) for row in holder.held.values()]
 
 
 def nothing(*_: Any, **__: Any) -> None:
@@ -90,9 +90,9 @@ def raises(*_: Any, **__: Any) -> Any:
 
 
 FAULTS: dict[str, tuple[Any, str, Any]] = {
-    "the epoch is not looked at": (MemoryCore, "_held", held_whatever_the_epoch),
+    "the epoch is not looked at": (Table, "row_as", row_whatever_the_epoch),
     "the lease is not renewed": (Maintenance, "beat", nothing),
-    "the living are reaped": (MemoryJobQueue, "_reap_from", reaped_while_its_lease_lasts),
+    "the living are reaped": (MemoryJobQueue, "lost_by", everything),
     "the dead are not reaped": (Maintenance, "reap", nothing),
     "the lost answer of a claim is forgotten": (OpenAttempts, "orphans", lambda *_: []),
     "a lease is measured by the wall clock": (VirtualClock, "monotonic", VirtualClock.now),

@@ -30,8 +30,8 @@ from nuvom.host.files import (
     write_all,
     write_durably,
 )
-from tests.unit._file.faults import Faults, fail
-from tests.unit._file.interrupting import descriptors, interrupt_everywhere
+from tests.unit.queue_backends.faults import Faults, fail
+from tests.unit.queue_backends.interrupting import descriptors, interrupt_everywhere
 
 if TYPE_CHECKING:
     from collections.abc import Callable

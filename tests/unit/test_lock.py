@@ -20,7 +20,7 @@ from nuvom.errors import BackendUnavailable
 from nuvom.host import lock as lock_module
 from nuvom.host.files import open_file
 from nuvom.host.lock import FileLock, FileMutex, LockTimeoutError
-from tests.unit._file.interrupting import descriptors
+from tests.unit.queue_backends.interrupting import descriptors
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from nuvom.host.lock import FileLock, FileMutex, LockTimeoutError
-from tests.unit._file.interrupting import (
+from tests.unit.queue_backends.interrupting import (
     LIMIT_SECS,
     beside,
     in_thread,

@@ -11,8 +11,8 @@ import pytest
 
 from nuvom.errors import StorageFull
 from nuvom.host.start_marks import FREE, SLOT_BYTES, STARTED, STATE_AT, SlotFile, Slots, read_slots
-from tests.unit._file.faults import Faults, fail
-from tests.unit._file.interrupting import in_thread, interrupt_everywhere
+from tests.unit.queue_backends.faults import Faults, fail
+from tests.unit.queue_backends.interrupting import in_thread, interrupt_everywhere
 
 if TYPE_CHECKING:
     from collections.abc import Callable

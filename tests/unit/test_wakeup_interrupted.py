@@ -13,7 +13,7 @@ import pytest
 from nuvom.host import wakeup
 from nuvom.host.wakeup import Listener, Loopback, SocketFiles, Wakeup
 from tests.lab.points import Interruption
-from tests.unit._file.interrupting import in_thread, interrupt_everywhere
+from tests.unit.queue_backends.interrupting import in_thread, interrupt_everywhere
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -17,7 +17,7 @@ from nuvom.errors import BackendUnavailable, InvalidId, NuvomError
 from nuvom.host import worker_lock
 from nuvom.host.lock import FileLock
 from nuvom.host.worker_lock import WorkerLock, find_dead, is_alive, is_gone
-from tests.unit._file.faults import Faults, fail
+from tests.unit.queue_backends.faults import Faults, fail
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -18,7 +18,7 @@ from nuvom.core.clock import SYSTEM_CLOCK
 from nuvom.host import worker_lock
 from nuvom.host.lock import FileLock
 from nuvom.host.worker_lock import WorkerLock, count_workers, find_dead, is_alive
-from tests.unit._file.interrupting import in_thread, interrupt_everywhere
+from tests.unit.queue_backends.interrupting import in_thread, interrupt_everywhere
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -272,12 +272,12 @@ class Backlog(TroubledQueue):
 
     def __init__(self, clock: FakeClock, chunks: int) -> None:
         super().__init__(clock=clock)
-        self.clock = clock
+        self.fake = clock
         self.chunks = chunks
         self.beats = [clock.monotonic()]
 
     def prune(self, *, success_before: float, failed_before: float, limit: int = 1000) -> int:
-        self.clock.advance(1.0)
+        self.fake.advance(1.0)
         self.chunks -= 1
         return limit if self.chunks > 0 else limit - 1
 

@@ -48,7 +48,7 @@ def test_a_wait_that_was_interrupted_is_not_taken_for_one_that_goes_on(clock: Fa
     queue = make(clock)
     queue.enqueue(make_job())
     for number in each_point(lambda: lambda: queue.wait_for_work(1.0)):
-        assert queue.store.waiting_for_work == set(), number
+        assert queue._sleepers == set(), number
 
 
 def test_a_command_that_was_interrupted_on_its_way_is_handed_out_again(clock: FakeClock) -> None:
@@ -82,15 +82,15 @@ def test_a_scheduled_job_that_a_repair_makes_ready_wakes_whoever_waits(clock: Fa
     queue.enqueue(make_job(run_at=clock.now() + 5))
     interrupt_a_change(queue)
     clock.advance(6.0)
-    before = queue.store.arrivals
+    before = queue.arrivals
     assert queue.qsize() == 1
-    assert queue.store.arrivals > before
+    assert queue.arrivals > before
 
 
 def interrupt_a_change(queue: MemoryJobQueue) -> None:
     """Leave the store with a change that is not finished."""
     for _ in each_point(lambda: lambda: queue.enqueue(make_job(queue="other"))):
-        if queue.store.unfinished:
+        if queue.table.unfinished:
             return
     raise AssertionError("no change was left unfinished")
 

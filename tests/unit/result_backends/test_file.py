@@ -42,9 +42,7 @@ def test_it_joins_the_file_queue_of_its_folder_and_no_other(tmp_path: Path) -> N
     assert FileResultBackend().joins(FileJobQueue())
 
 
-def test_what_the_queue_settled_is_read_without_a_file_of_its_own(
-    queue: FileJobQueue, joined: FileResultBackend
-) -> None:
+def test_what_the_queue_settled_is_read(queue: FileJobQueue, joined: FileResultBackend) -> None:
     for name in ("well", "badly", "waits"):
         queue.enqueue(make_job("shop.send", 1, id=name, tags=("t",)))
     well, badly = queue.claim(2, "w")
@@ -61,7 +59,6 @@ def test_what_the_queue_settled_is_read_without_a_file_of_its_own(
     assert full is not None
     assert (full["args"], full["worker"], full["status"]) == ([1], "w", "SUCCESS")
     assert [one["id"] for one in joined.list_jobs()] == ["waits", "badly", "well"]
-    assert not (queue.store.directory / "results").exists()
 
 
 def test_the_later_of_two_outcomes_counts(queue: FileJobQueue, joined: FileResultBackend) -> None:
@@ -106,7 +103,8 @@ def test_a_waiter_learns_of_what_another_process_settled(
         other.settle([make_settlement(job) for job in other.claim(1, "w")])
         assert waiter.wait(30)
         assert joined.get_full("a") is not None
-        other.cancel("a")
+        other.enqueue(make_job("shop.send", id="b"))
+        other.cancel("b")
         assert waiter.wait(30), "it asks to be rung again before it is looked"
     other.stop()
 

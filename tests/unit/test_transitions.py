@@ -1,7 +1,8 @@
 from __future__ import annotations
 
+from nuvom.core import transitions
 from nuvom.core.record import JobRecord, JobStatus
-from nuvom.core.recovery import LostDelivery, died_error, parked_error, recovered
+from nuvom.core.transitions import LostDelivery, died_error, parked_error
 from nuvom.testing import make_job
 
 
@@ -11,7 +12,10 @@ def claimed(**fields: object) -> JobRecord:
 
 
 def fate(*lost: LostDelivery, max_deliveries: int = 3) -> list[JobRecord]:
-    return recovered(lost, now=1000.0, max_deliveries=max_deliveries)
+    """Return what the jobs of a dead worker become, in the order of ``lost``."""
+    changes = transitions.taken_back(lost, 1000.0, max_deliveries)
+    after = {one.before.id: one.after for one in changes}
+    return [after[one.record.id] for one in lost]
 
 
 def test_a_started_job_is_charged_and_becomes_a_suspect() -> None:
@@ -63,9 +67,15 @@ def test_a_job_that_never_starts_is_not_ended_by_what_happens_to_it() -> None:
     assert job.status is JobStatus.PENDING
 
 
+def test_a_suspect_is_taken_back_last() -> None:
+    suspect, other = claimed(suspect=True), claimed()
+    lost = [LostDelivery(suspect, started=True), LostDelivery(other, started=True)]
+    assert [other.id, suspect.id] == [one.before.id for one in transitions.taken_back(lost, 1.0, 3)]
+
+
 def test_errors_of_the_dead_tell_why_and_group_by_task() -> None:
-    once, often = died_error(claimed()), died_error(claimed(deliveries=3))
+    once, often = died_error("shop.send", 1), died_error("shop.send", 3)
     assert "died once" in once.message
     assert "died 3 times" in often.message
     assert once.fingerprint == often.fingerprint == "WorkerDied:shop.send"
-    assert "shop.send" in parked_error(claimed()).message
+    assert "shop.send" in parked_error("shop.send").message

@@ -4,26 +4,24 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import pytest
 
-from nuvom.core.record import JobStatus
 from nuvom.core.views import WorkerInfo
 from nuvom.errors import QueueFull
 from nuvom.host.wakeup import Wakeup
 from nuvom.host.worker_lock import is_alive
 from nuvom.result_backends.file import FileResultBackend
 from nuvom.testing.builders import make_job, make_settlement
-from tests.unit._file.interrupting import (
+from tests.unit.queue_backends.interrupting import (
     LIMIT_SECS,
     beside,
     in_thread,
     interrupt_everywhere,
     pause_everywhere,
 )
-from tests.unit._file.stories import jobs, open_queue
+from tests.unit.queue_backends.stories import jobs, open_queue
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -86,7 +84,7 @@ def test_an_interrupted_stop_can_be_completed(tmp_path: Path) -> None:
         def check(_: bool) -> None:  # noqa: FBT001  # as above
             in_thread(queue.stop)
             other = open_queue(tmp_path, file_path=f"store-{number}")
-            assert not is_alive(other.store.directory, "idle")
+            assert not is_alive(other.directory, "idle")
             assert [job.id for job in other.reap()] == ["a"]
             other.stop()
 
@@ -100,7 +98,7 @@ def test_an_interrupted_claim_keeps_no_slot_and_no_mark(tmp_path: Path) -> None:
     for job in jobs("a", "b"):
         queue.enqueue(job)
     queue.claim(0, "w")
-    presence = queue.store.presence("w")
+    presence = queue.own_workers.lock_of("w")
     assert presence is not None
 
     def prepare(_: int) -> Case:
@@ -108,7 +106,7 @@ def test_an_interrupted_claim_keeps_no_slot_and_no_mark(tmp_path: Path) -> None:
         free = sorted(presence._free)
 
         def check(is_cut: bool) -> None:  # noqa: FBT001  # as above
-            assert len(queue.store.workers.marks) == len(claimed) == (0 if is_cut else 2)
+            assert len(queue.own_workers._marks) == len(claimed) == (0 if is_cut else 2)
             if is_cut:
                 claimed.extend(in_thread(lambda: queue.claim(2, "w")))
             assert ["a", "b"] == sorted(job.id for job in claimed)
@@ -124,7 +122,7 @@ def test_an_interrupted_claim_keeps_no_slot_and_no_mark(tmp_path: Path) -> None:
 def test_an_interrupted_settlement_that_is_repeated_frees_its_slot(tmp_path: Path) -> None:
     queue = open_queue(tmp_path)
     queue.claim(0, "w")
-    presence = queue.store.presence("w")
+    presence = queue.own_workers.lock_of("w")
     assert presence is not None
 
     def prepare(number: int) -> Case:
@@ -135,7 +133,7 @@ def test_an_interrupted_settlement_that_is_repeated_frees_its_slot(tmp_path: Pat
 
         def check(_: bool) -> None:  # noqa: FBT001  # as above
             assert in_thread(lambda: queue.settle(settle)) == [True]
-            assert queue.store.workers.marks == {}
+            assert queue.own_workers._marks == {}
             assert len(set(presence._free)) == len(presence._free) >= len(free) - 1
 
         return lambda: queue.settle(settle), check
@@ -154,10 +152,10 @@ def test_an_interrupted_retirement_can_be_completed_and_taken_back(tmp_path: Pat
 
         def check(_: bool) -> None:  # noqa: FBT001  # as above
             queue.claim(0, owner)  # it is needed after all
-            assert is_alive(queue.store.directory, owner)
-            queue.store.workers._presences[owner].book([("job", 1)])
+            assert is_alive(queue.directory, owner)
+            queue.own_workers._locks[owner].book([("job", 1)])
             in_thread(lambda: queue.retire(owner))
-            assert not is_alive(queue.store.directory, owner)
+            assert not is_alive(queue.directory, owner)
 
         return lambda: queue.retire(owner), check
 
@@ -175,13 +173,13 @@ def test_an_interrupted_wait_leaves_no_listener_behind(
     def prepare(_: int) -> Case:
         def check(_: bool) -> None:  # noqa: FBT001  # as above
             assert queue._sleeping == set()
-            while queue._listeners:
-                queue._listeners.pop().close()
-            other = Wakeup(queue.store.directory)
+            while queue._idle:
+                queue._idle.pop().close()
+            other = Wakeup(queue.directory)
             listener = other.listen("work")
             assert listener.has_place, "its place is taken"
             listener.arm()
-            assert queue.store.bell.notify_one("work")
+            assert queue.wakeup.notify_one("work")
             assert listener.wait(LIMIT_SECS)
             listener.close()
             other.close()
@@ -223,10 +221,10 @@ def test_an_interrupted_outcome_is_kept_whole_or_not_at_all(tmp_path: Path) -> N
 def test_a_call_that_is_refused_does_not_have_everything_read_anew(tmp_path: Path) -> None:
     queue = open_queue(tmp_path, max_queue_size=1)
     queue.enqueue(make_job("shop.send", id="a"))
-    table = queue.store.turn(lambda table: table)
+    table = queue.turn(lambda table: table)
     with pytest.raises(QueueFull):
         queue.enqueue(make_job("shop.send", id="b"))
-    assert queue.store.turn(lambda table: table) is table
+    assert queue.turn(lambda table: table) is table
     queue.stop()
 
 
@@ -239,7 +237,7 @@ def test_a_turn_that_is_cut_short_has_everything_read_anew(tmp_path: Path) -> No
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        queue.store.turn(cut)
+        queue.turn(cut)
     assert [job.id for job in queue.claim(1, "w")] == ["a"]
     queue.stop()
 
@@ -251,7 +249,7 @@ def test_two_threads_that_settle_the_same_job_are_both_told_so(tmp_path: Path) -
     """Each frees the slot unless the other one has, and neither of them twice."""
     queue = open_queue(tmp_path)
     queue.claim(0, "w")
-    presence = queue.store.presence("w")
+    presence = queue.own_workers.lock_of("w")
     assert presence is not None
 
     def prepare(number: int) -> tuple[Any, Any, Any]:
@@ -261,50 +259,16 @@ def test_two_threads_that_settle_the_same_job_are_both_told_so(tmp_path: Path) -
         hands = []
 
         def pause() -> None:
-            hands.append(beside(lambda: queue.store.workers.unbook(ended)))
+            hands.append(beside(lambda: queue.own_workers.free(ended)))
 
         def check() -> None:
             for hand in hands:
                 hand.finish(LIMIT_SECS)
-            assert queue.store.workers.marks == {}
+            assert queue.own_workers._marks == {}
             assert len(set(presence._free)) == len(presence._free) == 1024
             assert queue.settle([make_settlement(job)]) == [True]
 
-        return lambda: queue.store.workers.unbook(ended), pause, check
-
-    assert pause_everywhere(prepare) > 3
-    queue.stop()
-
-
-def test_a_claim_between_two_steps_of_a_settlement_keeps_its_mark(tmp_path: Path) -> None:
-    """The job was retried and claimed anew: what is freed is the slot of the earlier delivery."""
-    queue = open_queue(tmp_path)
-    queue.claim(0, "w")
-
-    def prepare(number: int) -> tuple[Any, Any, Any]:
-        job_id = f"j{number}"
-        queue.enqueue(make_job("shop.send", id=job_id))
-        (job,) = queue.claim(1, "w")
-        queue.store.workers.unbook([])
-        queue.settle([make_settlement(job, JobStatus.FAILED)])
-        queue.store.workers.book("w", [(job_id, job.lease_epoch)])  # as if not freed yet
-        hands, again = [], []
-
-        def claim() -> None:
-            queue.retry(job_id)
-            again.extend(queue.claim(1, "w"))
-
-        def pause() -> None:
-            hands.append(beside(claim))
-
-        def check() -> None:
-            for hand in hands:
-                hand.finish(LIMIT_SECS)
-            with suppress(IndexError):
-                assert queue.store.workers.marks[job_id][0] == again[0].lease_epoch
-                queue.settle([make_settlement(again[0])])
-
-        return lambda: queue.store.workers.unbook([(job_id, job.lease_epoch)]), pause, check
+        return lambda: queue.own_workers.free(ended), pause, check
 
     assert pause_everywhere(prepare) > 3
     queue.stop()
@@ -330,7 +294,7 @@ def test_a_start_that_is_noted_late_is_not_noted_of_the_next_delivery(tmp_path: 
         def check() -> None:
             for hand in hands:
                 hand.finish(LIMIT_SECS)
-            assert not queue.store.workers.has_started(job_id, again[0].lease_epoch)
+            assert not queue.own_workers.has_started(job_id, again[0].lease_epoch)
             queue.settle([make_settlement(again[0])])
 
         return lambda: queue.mark_started(job), pause, check

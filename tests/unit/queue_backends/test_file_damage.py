@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from nuvom._file.frames import HEADER_BYTES
-from nuvom._file.log import Log
 from nuvom.core.record import JobStatus
-from nuvom.errors import BackendUnavailable, CorruptRecord
+from nuvom.errors import BackendUnavailable
+from nuvom.queue_backends import file_log
+from nuvom.queue_backends.file_log import HEADER_BYTES, Log
 from nuvom.testing.builders import make_job, make_settlement
-from tests.unit._file.stories import jobs, open_queue
+from tests.unit.queue_backends.stories import jobs, open_queue
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -147,63 +147,29 @@ def test_a_damaged_end_of_a_full_segment_is_passed_over(
     assert "fresh" in ids(other)
 
 
-def test_a_large_record_damaged_while_it_waits_is_set_aside_at_the_claim(tmp_path: Path) -> None:
-    queue = open_queue(tmp_path)
-    queue.enqueue(make_job("shop.send", "x" * 5000, id="large"))
-    queue.enqueue(make_job("shop.send", id="small"))
-    assert queue.qsize() == 2
-    content = bytearray(segment(tmp_path).read_bytes())
-    content[content.index(b"xxxx") + 99] ^= 1
-    segment(tmp_path).write_bytes(content)
-    with pytest.raises(CorruptRecord):
-        queue.get("large")
-    assert [job.id for job in queue.claim(5, "w")] == ["small"]
-    assert queue.get("large") is None
-    assert any(b"large" in data for name, data in aside(tmp_path).items() if "reason" in name)
-    assert any(data.count(b"x") > 4000 for data in aside(tmp_path).values())
-
-
-def test_a_page_shows_the_neighbours_of_a_damaged_job(tmp_path: Path) -> None:
-    queue = open_queue(tmp_path)
-    queue.enqueue(make_job("shop.send", "x" * 5000, id="large"))
-    queue.enqueue(make_job("shop.send", id="small"))
-    assert queue.qsize() == 2
-    content = segment(tmp_path).read_bytes()
-    segment(tmp_path).write_bytes(content.replace(b"xxxx", b"xxyx", 1))
-    assert ids(queue) == {"small"}
-
-
-def test_a_newer_form_of_the_log_is_refused_and_left_alone(tmp_path: Path) -> None:
-    from nuvom._file import frames
-
+@pytest.mark.parametrize(("version", "told"), [(3, "a newer Nuvom"), (1, "Nuvom 0.12 or older")])
+def test_another_form_of_the_log_is_refused_and_left_alone(
+    tmp_path: Path, version: int, told: str
+) -> None:
     fill(tmp_path)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(frames, "VERSION", 2)
-        at = frames.place(1, segment(tmp_path).stat().st_size)
-        newer = frames.header(frames.JOB, frames.BEGIN | frames.END, at, b"?") + b"?"
+        patch.setattr(file_log, "VERSION", version)
+        at = file_log.place(1, segment(tmp_path).stat().st_size)
+        other = file_log.header(file_log.BEGIN | file_log.END, at, b"?") + b"?"
     with segment(tmp_path).open("ab") as stream:
-        stream.write(newer)
+        stream.write(other)
     content = segment(tmp_path).read_bytes()
     queue = open_queue(tmp_path)
-    with pytest.raises(BackendUnavailable, match="newer Nuvom"):
+    with pytest.raises(BackendUnavailable, match=told) as raised:
         queue.enqueue(make_job("shop.send"))
+    assert "file_path" in str(raised.value)
     assert segment(tmp_path).read_bytes() == content
 
 
-def test_a_kind_of_entry_that_a_later_nuvom_added_is_passed_over(tmp_path: Path) -> None:
-    fill(tmp_path)
-    queue = open_queue(tmp_path)
-    queue.store.turn(lambda _: queue.store.append([(99, b"\xc0")]))
-    assert ids(queue) == ALL
-    assert aside(tmp_path) == {}
-
-
 def test_a_sound_entry_that_says_nothing_is_set_aside(tmp_path: Path) -> None:
-    from nuvom._file.frames import CHANGES, JOB
-
     fill(tmp_path)
     queue = open_queue(tmp_path)
-    queue.store.turn(lambda _: queue.store.append([(JOB, b"rubbish"), (CHANGES, b"\x07")]))
+    queue.turn(lambda _: queue._log.append([b"rubbish", b"\x07"]))
     assert ids(queue) == ALL
     assert any(b"rubbish" in data for data in aside(tmp_path).values())
 
@@ -222,18 +188,3 @@ def test_a_batch_cut_short_in_a_full_segment_was_complete_once(
     other = open_queue(tmp_path)
     assert len(ids(other)) == COUNT
     assert aside(tmp_path) == {}
-
-
-def test_what_two_processes_set_aside_at_once_is_told_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    import os
-
-    from nuvom._file.quarantine import Quarantine
-
-    quarantine = Quarantine(str(tmp_path))
-    quarantine.keep("piece", b"x", "it is broken")
-    monkeypatch.setattr(os.path, "exists", lambda _: False)  # the other one comes in between
-    quarantine.keep("piece", b"x", "it is broken")
-    assert len(os.listdir(tmp_path / "quarantine")) == 2
-    assert len(caplog.records) == 1

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from nuvom._file.log import Log
 from nuvom.errors import NuvomError, StorageFull
+from nuvom.queue_backends.file_log import Log
 from nuvom.testing.builders import make_job
-from tests.unit._file import faults
-from tests.unit._file.stories import check, live, open_queue
+from tests.unit.queue_backends import faults
+from tests.unit.queue_backends.stories import check, live, open_queue
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""A log kept small: what still counts is written anew, the rest goes, nobody misses a thing."""
+"""A log kept small: what counts is written anew, the rest goes, and nobody misses a thing."""
 
 from __future__ import annotations
 
@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from nuvom._file import cleaning
-from nuvom._file.log import Log
 from nuvom.core.record import JobStatus, StoredError
 from nuvom.core.views import WorkerInfo
+from nuvom.queue_backends.file_log import Log
 from nuvom.testing.builders import make_job, make_settlement
-from tests.unit._file.stories import open_queue
+from tests.unit.queue_backends.stories import open_queue
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,7 +25,6 @@ ERROR = StoredError("ValueError", "no", "Traceback ...", "here")
 @pytest.fixture(autouse=True)
 def short_segments(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Log, "segment_bytes", 2000)
-    monkeypatch.setattr(cleaning, "_ROW_BYTES", 0)
 
 
 def opened(root: Path) -> FileJobQueue:
@@ -34,7 +32,7 @@ def opened(root: Path) -> FileJobQueue:
 
 
 def segments(queue: FileJobQueue) -> list[int]:
-    return queue.store.log.segments()
+    return queue._log.segments()
 
 
 def churn(queue: FileJobQueue, rounds: int = 90) -> None:
@@ -110,18 +108,9 @@ def test_old_segments_go_and_all_that_counts_stays(tmp_path: Path) -> None:
 def test_the_log_does_not_grow_with_what_was_removed(tmp_path: Path) -> None:
     queue = opened(tmp_path)
     churn(queue, 60)
-    first = queue.store.log.size()
+    first = queue._log.size()
     churn(queue, 60)
-    assert queue.store.log.size() < first + 4000
-    queue.stop()
-
-
-def test_a_log_that_is_all_needed_is_left_alone(tmp_path: Path) -> None:
-    queue = opened(tmp_path)
-    for number in range(60):
-        queue.enqueue(make_job("shop.send", "x" * 300, id=f"j{number}"))
-        queue.reap()
-    assert segments(queue)[0] == 1
+    assert queue._log.size() < first + 4000
     queue.stop()
 
 
@@ -180,75 +169,6 @@ def test_a_key_taken_by_a_newer_job_stays_with_it(tmp_path: Path) -> None:
         one.stop()
 
 
-def test_a_step_writes_a_bounded_number_of_jobs(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(cleaning, "_STEP_ROWS", 2)
-    queue = opened(tmp_path)
-    for name in "abcde":
-        queue.enqueue(make_job("shop.send", id=name, run_at=9e9))
-    churn(queue)
-    assert segments(queue)[0] > 3
-    fresh = opened(tmp_path)
-    assert {one.record.id for one in fresh.page(queue="default")} == set("abcde")
-    for one in (queue, fresh):
-        one.stop()
-
-
-def test_a_job_whose_record_is_damaged_is_set_aside(tmp_path: Path) -> None:
-    queue = opened(tmp_path)
-    queue.enqueue(make_job("shop.send", "x" * 1500, id="large", run_at=9e9))
-    queue.enqueue(make_job("shop.send", id="small", run_at=9e9))
-    assert queue.qsize() == 2
-    path = tmp_path / ".nuvom" / "files" / "log" / "0000000001.log"
-    path.write_bytes(path.read_bytes().replace(b"xxxx", b"xxyx", 1))
-    churn(queue)
-    assert queue.get("large") is None
-    assert queue.get("small") is not None
-    assert any((tmp_path / ".nuvom" / "files" / "quarantine").iterdir())
-    queue.stop()
-
-
-def test_a_segment_that_another_process_dropped_first_is_not_dropped_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    queue = opened(tmp_path)
-    churn(queue, 5)
-    dropped: list[int] = []
-    real, real_sync = Log.drop, Log.sync
-
-    def faster(log: Log) -> None:
-        real_sync(log)
-        if log.oldest_full() == 1:
-            real(log, 1)
-
-    def noted(log: Log, number: int) -> None:
-        dropped.append(number)
-        real(log, number)
-
-    monkeypatch.setattr(Log, "sync", faster)
-    monkeypatch.setattr(Log, "drop", noted)
-    churn(queue, 40)
-    assert queue.store.log.segments()[0] > 1
-    assert 1 not in dropped
-    queue.stop()
-
-
-def test_a_damaged_result_does_not_take_its_job_along(tmp_path: Path) -> None:
-    queue = opened(tmp_path)
-    queue.enqueue(make_job("shop.send", id="a"))
-    (job,) = queue.claim(1, "w")
-    queue.settle([make_settlement(job, value="y" * 500)])
-    assert queue.get("a") is not None
-    path = tmp_path / ".nuvom" / "files" / "log" / "0000000001.log"
-    path.write_bytes(path.read_bytes().replace(b"yyyy", b"yyxy", 1))
-    churn(queue)
-    snapshot = queue.get("a")
-    assert snapshot is not None
-    assert (snapshot.status, snapshot.result) == (JobStatus.SUCCESS, None)
-    queue.stop()
-
-
 def test_totals_outlive_the_segments_that_they_were_counted_from(tmp_path: Path) -> None:
     queue = opened(tmp_path)
     queue.keep_totals()
@@ -269,6 +189,6 @@ def test_the_size_of_the_log_and_its_disk_are_told(tmp_path: Path) -> None:
     queue.enqueue(make_job("shop.send"))
     size = queue.store_size()
     assert size is not None
-    assert 0 < size.used == queue.store.log.size()
+    assert 0 < size.used == queue._log.size()
     assert 0 < size.free <= size.disk
     queue.stop()

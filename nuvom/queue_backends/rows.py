@@ -1,0 +1,298 @@
+"""What a table holds: rows, the operations that change them, and where each row waits."""
+
+from __future__ import annotations
+
+from collections import deque
+from heapq import heapify, heappop, heappush, heapreplace
+from math import inf
+from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
+
+from nuvom.core.record import Attempt, JobRecord, JobSnapshot, JobStatus, StoredError
+from nuvom.core.views import Total, WorkerInfo
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+_FEW = 64  # a heap with fewer dead entries than this is not worth sweeping
+
+
+class Row(Struct, tag="row", omit_defaults=True, eq=False, gc=False):
+    """One job. As an operation it stands for all that was said about the job before.
+
+    Attributes:
+        ref: Its number, in the order of enqueueing; never used again.
+        record: As it is now.
+        worker, started_at, finished_at, result, error, progress: As in ``JobSnapshot``.
+        attempts: Closed attempts but the success, oldest first.
+        lease_until: When its lease ends, unless its holder renews it; monotonic.
+        started_epoch, settled_epoch: The delivery that last started, where the table is told of
+            it, and the one that last settled; -1 before.
+        heap, key: Where it waits, if anywhere; derived.
+    """
+
+    ref: int
+    record: JobRecord
+    worker: str | None = None
+    started_at: float | None = None
+    finished_at: float | None = None
+    result: bytes | None = None
+    error: StoredError | None = None
+    progress: tuple[float, float | None, str] | None = None
+    attempts: tuple[Attempt, ...] = ()
+    lease_until: float = 0.0
+    started_epoch: int = -1
+    settled_epoch: int = -1
+    heap: int = -1
+    key: float = 0.0
+
+
+def seen(row: Row) -> JobSnapshot:
+    """Return all that is known of a job."""
+    return JobSnapshot(
+        record=row.record,
+        result=row.result,
+        error=row.error,
+        worker=row.worker,
+        started_at=row.started_at,
+        finished_at=row.finished_at,
+        progress=row.progress,
+    )
+
+
+# ---- operations ------------------------------------------------------------------------------
+
+
+class Added(Struct, tag="job", omit_defaults=True, gc=False):
+    """New jobs, but for those whose id is known."""
+
+    records: list[JobRecord]
+
+
+class Claimed(Struct, tag="claim", omit_defaults=True, gc=False):
+    """Jobs are leased."""
+
+    owner: str
+    lease_until: float
+    ids: list[str]
+
+
+class Removed(Struct, tag="removed", omit_defaults=True, gc=False):
+    """Jobs that are not RUNNING are gone, with all that was kept of them."""
+
+    ids: list[str]
+
+
+class Kept(Struct, tag="kept", omit_defaults=True, gc=False):
+    """A result backend was told of a job; with None it forgets."""
+
+    id: str
+    seen: JobSnapshot | None
+
+
+class Progressed(Struct, tag="progress", omit_defaults=True, gc=False):
+    """A running job reported how far it is."""
+
+    id: str
+    lease_epoch: int
+    progress: tuple[float, float | None, str]
+
+
+class Beat(Struct, tag="beat", omit_defaults=True, gc=False):
+    """A heartbeat, which renews all leases that the owner has."""
+
+    owner: str
+    at: float
+    lease_until: float
+
+
+class Announced(Struct, tag="announced", omit_defaults=True, gc=False):
+    """A worker is to be shown, or with None no more."""
+
+    owner: str
+    at: float
+    worker: WorkerInfo | None
+
+
+class Commanded(Struct, tag="commanded", omit_defaults=True, gc=False):
+    """A word was left for a worker; the empty word says that it took all before."""
+
+    owner: str
+    word: str
+
+
+class Paused(Struct, tag="paused", omit_defaults=True, gc=False):
+    """A queue was paused, or resumed when ``by`` is None."""
+
+    queue: str
+    by: str | None
+
+
+class Booted(Struct, tag="booted", omit_defaults=True, gc=False):
+    """The machine was started anew."""
+
+
+class Counted(Struct, tag="counted", omit_defaults=True, gc=False):
+    """What was counted so far; from here on everything is."""
+
+    totals: list[Total]
+
+
+class Emptied(Struct, tag="emptied", omit_defaults=True, gc=False):
+    """Nothing of what came before counts: all that there is follows."""
+
+
+Operation = (
+    Row
+    | Added
+    | Claimed
+    | Removed
+    | Kept
+    | Progressed
+    | Beat
+    | Announced
+    | Commanded
+    | Paused
+    | Booted
+    | Counted
+    | Emptied
+)
+"""What can be applied, and appended to a log."""
+
+
+# ---- where rows wait -------------------------------------------------------------------------
+
+
+class Heap:
+    """Rows by a key and, where keys are equal, by their age. A row is in one heap at most.
+
+    Rows arrive mostly in order; those stand in a line, which is taken from in constant time, and
+    only the others go to the heap proper. A row that leaves from the middle is only untied: its
+    entry is passed over when its turn comes, or swept away once most entries are dead.
+    """
+
+    __slots__ = ("_late", "_line", "_number", "count")
+
+    def __init__(self, number: int) -> None:
+        self._number = number
+        self._line: deque[tuple[float, int, Row]] = deque()
+        self._late: list[tuple[float, int, Row]] = []
+        self.count = 0
+
+    def put(self, key: float, row: Row) -> None:
+        """Add a row that is in no heap."""
+        row.heap, row.key = self._number, key
+        self.count += 1
+        entry = (key, row.ref, row)
+        line = self._line
+        if not line or line[-1] < entry:
+            line.append(entry)
+        else:
+            heappush(self._late, entry)
+
+    def remove(self, row: Row) -> None:
+        """Take a row of this heap away, wherever it stands."""
+        row.heap = -1
+        self.count -= 1
+        if len(self._line) + len(self._late) > 2 * self.count + _FEW:
+            self._line = deque(filter(self._holds, self._line))
+            self._late = list(filter(self._holds, self._late))
+            heapify(self._late)
+
+    def head(self) -> tuple[float, int, Row] | None:
+        """Return key, number and row of the first entry, and leave it."""
+        line, late = self._line, self._late
+        while line and not self._holds(line[0]):
+            line.popleft()
+        while late and not self._holds(late[0]):
+            heappop(late)
+        if late and not (line and line[0] < late[0]):
+            return late[0]
+        return line[0] if line else None
+
+    def take(self, most: float, before: tuple[Any, ...] | None = None) -> list[Row]:
+        """Remove and return the first rows, at most ``most``.
+
+        Args:
+            before: Only those whose key, or key and number, are lower than this.
+        """
+        taken: list[Row] = []
+        while len(taken) < most:
+            entry = self.head()
+            if entry is None or (before is not None and entry >= before):
+                break
+            if self._line and entry is self._line[0]:
+                self._line.popleft()
+            else:
+                heappop(self._late)
+            entry[2].heap = -1
+            taken.append(entry[2])
+        self.count -= len(taken)
+        return taken
+
+    def __iter__(self) -> Iterator[Row]:
+        """Yield all rows, in no particular order."""
+        # A row that left and came back may have two entries; it is yielded once.
+        entries = filter(self._holds, (*self._line, *self._late))
+        return iter({entry[1]: entry[2] for entry in entries}.values())
+
+    def _holds(self, entry: tuple[float, int, Row]) -> bool:
+        return entry[2].heap == self._number and entry[2].key == entry[0]
+
+
+def take_merged(heaps: Iterable[Heap], most: int) -> list[Row]:
+    """Remove and return the first rows of heaps that count as one, at most ``most``."""
+    heads = [(head, heap) for heap in heaps if (head := heap.head())]
+    heapify(heads)
+    taken: list[Row] = []
+    while heads and len(taken) < most:
+        # From the heap that has the first job, up to where another one comes first.
+        heap = heads[0][1]
+        before = min(heads[1:3])[0] if len(heads) > 1 else None
+        taken += heap.take(most - len(taken), before)
+        head = heap.head()
+        if head is None:
+            heappop(heads)
+        else:
+            heapreplace(heads, (head, heap))
+    return taken
+
+
+class QueueRows:
+    """One queue: how many jobs it has of each status, and heaps of its ready ones by task.
+
+    A claim that leaves out some tasks need not look at their jobs.
+    """
+
+    __slots__ = ("counts", "name", "paused_by", "ready", "suspects")
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.paused_by: str | None = None
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget all jobs."""
+        self.counts = dict.fromkeys(JobStatus, 0)
+        self.ready: dict[str, Heap] = {}
+        self.suspects: dict[str, Heap] = {}
+
+
+class Holder:
+    """Somebody who claims, by its worker's id.
+
+    Attributes:
+        held: The jobs that it has a lease on; derived.
+        lease_until: To when its last heartbeat renewed all leases of that moment.
+        worker: What is shown of it, once announced.
+    """
+
+    __slots__ = ("beat_at", "commands", "held", "lease_until", "worker")
+
+    def __init__(self) -> None:
+        self.held: dict[str, Row] = {}
+        self.lease_until = -inf
+        self.beat_at = -inf
+        self.worker: WorkerInfo | None = None
+        self.commands: list[str] = []

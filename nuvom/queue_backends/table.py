@@ -1,0 +1,600 @@
+"""All that the memory and the file store know, as rows in this process.
+
+``Table.apply`` is the only way in which the rows change; what it is given is plain data, which the
+file store also appends to its log. The rows are the truth. Where each one waits, which keys are
+taken and who holds what is derived from them, and made anew after a change that an exception has
+cut short. Who calls anything here has the store's lock.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from itertools import chain, repeat
+from math import inf
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any
+
+from msgspec import UNSET
+from msgspec.structs import replace
+
+from nuvom.core import transitions
+from nuvom.core.ids import valid_name
+from nuvom.core.record import FINAL, JobRecord, JobSnapshot, JobStatus, StoredError
+from nuvom.core.tally import Tally
+from nuvom.core.transitions import FAILURES, Change
+from nuvom.core.views import ErrorGroup, QueueStats, failure_group
+from nuvom.errors import QueueFull
+from nuvom.queue_backends.rows import (
+    Added,
+    Announced,
+    Beat,
+    Booted,
+    Claimed,
+    Commanded,
+    Counted,
+    Emptied,
+    Heap,
+    Holder,
+    Kept,
+    Paused,
+    Progressed,
+    QueueRows,
+    Removed,
+    Row,
+    take_merged,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+
+    from nuvom.queue_backends.rows import Operation
+
+_PENDING, _RUNNING, _PARKED = JobStatus.PENDING, JobStatus.RUNNING, JobStatus.PARKED
+_SUCCESS = JobStatus.SUCCESS
+_ATTEMPTS_KEPT = 100  # of one job: a task may snooze for years
+
+Key = tuple[str, str]  # task and unique key
+
+
+class Table:
+    """All jobs and workers of a store.
+
+    Attributes:
+        rows: All jobs by id, oldest first.
+        kept: What a result backend was told of jobs; its affair.
+        failures: FAILED and DEAD jobs by id; derived, as ``parked`` and ``scheduled`` are.
+        tally: What was counted, once somebody wants it; else None.
+        is_fresh_boot: No job has settled since the machine was started anew.
+        unfinished: How many changes began and have not ended. Anything but 0 at the start of a
+            call means that an exception left one: call ``repair``. (A signal handler in the midst
+            of a change repairs, too; the change ends at -1, and the next call repairs again.)
+    """
+
+    def __init__(self) -> None:
+        self.rows: dict[str, Row] = {}
+        self.kept: dict[str, JobSnapshot] = {}
+        self.queues: dict[str, QueueRows] = {}
+        self.holders: dict[str, Holder] = {}
+        self.tally: Tally | None = None
+        self.is_fresh_boot = False
+        self.unfinished = 0
+        self._last_ref = 0
+        self._reset()
+        self._appliers: dict[type, Callable[[Any, int], None]] = {
+            Added: self._add,
+            Change: self._change,
+            Claimed: self._claim,
+            Row: self._put,
+            Removed: self._remove,
+            Kept: self._keep,
+            Progressed: self._progress,
+            Beat: self._beat,
+            Announced: self._announce,
+            Commanded: self._command,
+            Paused: self._pause,
+            Booted: self._boot,
+            Counted: self._count,
+            Emptied: self._empty,
+        }
+
+    # ---- what is derived ------------------------------------------------------------------
+
+    def _reset(self) -> None:
+        self._heaps: list[Heap] = []
+        self.scheduled = self._new_heap()  # by run_at, also of jobs that are due by now
+        self.succeeded = self._new_heap()  # by finished_at
+        self.expiring = self._new_heap()  # successes with a lifetime of their own, by its end
+        self.failed = self._new_heap()  # FAILED, DEAD and CANCELLED, by finished_at
+        self.parked: dict[str, Row] = {}
+        self.failures: dict[str, Row] = {}
+        self._keys: dict[Key, Row] = {}
+        for queue in self.queues.values():
+            queue.reset()
+        for holder in self.holders.values():
+            holder.held = {}
+
+    def repair(self) -> None:
+        """Derive everything anew from the rows."""
+        self._reset()
+        rows = sorted(self.rows.values(), key=attrgetter("ref"))
+        self.rows = {row.record.id: row for row in rows}
+        for row in rows:
+            self._derive(row)
+        self.unfinished = 0
+
+    def _derive(self, row: Row) -> None:
+        """Count a row, and put it where it belongs."""
+        record = row.record
+        row.heap = -1
+        self.queue(record.queue).counts[record.status] += 1
+        if record.unique_key is not None:
+            self._take_key(row)
+        self._place(row)
+
+    def _moved(self, row: Row, before: JobRecord, worker: str | None) -> None:
+        """Derive what follows from the change of a row.
+
+        Args:
+            before, worker: What it had before.
+        """
+        job_id, status = before.id, before.status
+        counts = self.queues[before.queue].counts
+        counts[status] -= 1
+        counts[row.record.status] += 1
+        if row.heap >= 0:
+            self._heaps[row.heap].remove(row)
+        if status is _RUNNING:
+            self._let_go(worker or "", job_id)
+        elif status is _PARKED:
+            self.parked.pop(job_id, None)
+        elif status in FAILURES:
+            self.failures.pop(job_id, None)
+        self._place(row)
+
+    def _let_go(self, owner: str, job_id: str = "") -> None:
+        """Take a job out of somebody's hands; forget whoever is left with nothing."""
+        holder = self.holders.get(owner)
+        if holder is not None:
+            holder.held.pop(job_id, None)
+            if not holder.held and holder.worker is None:
+                del self.holders[owner]
+
+    def _place(self, row: Row) -> None:
+        """Put a row that is nowhere where its status belongs."""
+        record = row.record
+        status = record.status
+        if status is _PENDING:
+            if record.run_at:
+                self.scheduled.put(record.run_at, row)
+            else:
+                self._make_ready(row)
+        elif status is _RUNNING:
+            self.holder(row.worker or "").held[record.id] = row
+        elif status is _PARKED:
+            self.parked[record.id] = row
+        elif status is not _SUCCESS:  # from here on: where ``old`` finds it
+            self.failed.put(row.finished_at or 0.0, row)
+            if status in FAILURES:
+                self.failures[record.id] = row
+        elif record.result_ttl_secs is None:
+            self.succeeded.put(row.finished_at or 0.0, row)
+        else:
+            self.expiring.put((row.finished_at or 0.0) + record.result_ttl_secs, row)
+
+    def _make_ready(self, row: Row) -> None:
+        record = row.record
+        queue = self.queues[record.queue]
+        heaps = queue.suspects if record.suspect else queue.ready
+        heap = heaps.get(record.func_name)
+        if heap is None:
+            heap = heaps[record.func_name] = self._new_heap()
+        heap.put(record.priority, row)
+
+    def _new_heap(self) -> Heap:
+        heap = Heap(len(self._heaps))
+        self._heaps.append(heap)
+        return heap
+
+    def _take_key(self, row: Row) -> None:
+        """Give a row its unique key, unless one that is alive, or ended later, has it."""
+        known = self._keys.get(_key_of(row.record))
+        is_final = row.record.status in FINAL
+        if known is None or (
+            known.record.status in FINAL and (not is_final or row.ref > known.ref)
+        ):
+            self._keys[_key_of(row.record)] = row
+
+    def promote(self, now: float) -> bool:
+        """Make scheduled jobs ready that have become due; return whether there were any."""
+        head = self.scheduled.head()
+        if head is None or head[0] > now:
+            return False
+        self.unfinished += 1
+        for row in self.scheduled.take(inf, (now, inf)):
+            self._make_ready(row)
+        self.unfinished -= 1
+        return True
+
+    # ---- applying -------------------------------------------------------------------------
+
+    def apply(self, operation: Operation | Change, place: int = 0) -> None:
+        """Do an operation. An exception in the midst of it leaves it done, or not done.
+
+        Args:
+            place: Where it stands in a log: from there on new rows are numbered.
+        """
+        self._appliers[type(operation)](operation, place)
+
+    def _new_row(self, record: JobRecord, place: int) -> Row:
+        if place > self._last_ref:
+            self._last_ref = place - 1
+        ref = self._last_ref = self._last_ref + 1  # no call: a signal handler may want one, too
+        return Row(ref, record if record.status is _PENDING else record.replace(status=_PENDING))
+
+    def _add(self, added: Added, place: int) -> None:
+        rows: dict[str, Row] = {}
+        self.unfinished += 1
+        for record in added.records:
+            if record.id not in self.rows:
+                row = rows[record.id] = self._new_row(record, place)
+                self._derive(row)
+        self.rows.update(rows)
+        self.unfinished -= 1
+        if self.tally is not None:
+            for row in rows.values():
+                self.tally.enqueued(row.record.queue, row.record.func_name)
+
+    def _claim(self, claim: Claimed, _: int) -> None:
+        owner, lease_until = claim.owner, claim.lease_until
+        self.unfinished += 1
+        for job_id in claim.ids:
+            row = self.rows.get(job_id)
+            if row is None:  # what added it is damaged
+                continue
+            before, worker = row.record, row.worker
+            record = transitions.claimed(before, row.ref)
+            row.record = record
+            row.worker = owner
+            row.lease_until = lease_until
+            row.started_at = row.finished_at = row.progress = None
+            self._moved(row, before, worker)
+        self.unfinished -= 1
+
+    def _change(self, change: Change, place: int) -> None:
+        row = self.rows[change.before.id]
+        before, record = row.record, change.after
+        error = row.error if change.error is UNSET else change.error
+        attempts, closed = row.attempts, change.closed
+        if closed is not None:
+            attempts = (*attempts[1 - _ATTEMPTS_KEPT :], replace(closed, worker=row.worker))
+        children = {one.id: self._new_row(one, place) for one in change.children}
+        self.unfinished += 1
+        for child in children.values():
+            self._derive(child)
+        # From here to the children there is no call, so that no exception can come in between.
+        row.record = record
+        row.started_at = change.started_at
+        row.finished_at = change.finished_at
+        row.result = change.result
+        row.error = error
+        row.progress = None
+        row.attempts = attempts
+        if change.settles:
+            row.settled_epoch = change.lease_epoch
+            self.is_fresh_boot = False
+        self.rows.update(children)
+        self._moved(row, before, row.worker)
+        if change.starts_anew:
+            row.worker = None
+        for new in (row, *children.values()):  # what the row had of keys may be free by now
+            if new.record.unique_key is not None:
+                self._take_key(new)
+        self.unfinished -= 1
+        if self.tally is not None:
+            self.tally.changed(change)
+            for one in change.children:
+                self.tally.enqueued(one.queue, one.func_name)
+
+    def _put(self, row: Row, _: int) -> None:
+        self._last_ref = max(self._last_ref, row.ref)
+        self.rows[row.record.id] = row
+        self._derive(row)
+
+    def _remove(self, removed: Removed, _: int) -> None:
+        ids = removed.ids
+        rows = [row for job_id in ids if (row := self.rows.get(job_id)) is not None]
+        dicts: list[dict[str, Any]] = [self.rows] * len(ids) + [self.kept] * len(ids)
+        removal = map(dict.pop, dicts, ids + ids, repeat(None))
+        self.unfinished += 1
+        deque(removal, maxlen=0)  # one call of C code, so that all are removed or none
+        for row in rows:
+            record = row.record
+            self.queues[record.queue].counts[record.status] -= 1
+            if row.heap >= 0:
+                self._heaps[row.heap].remove(row)
+            if self._keys.get(_key_of(record)) is row:
+                del self._keys[_key_of(record)]
+            self.failures.pop(record.id, None)
+            self.parked.pop(record.id, None)
+        self.unfinished -= 1
+
+    def _keep(self, kept: Kept, _: int) -> None:
+        if kept.seen is None:
+            self.kept.pop(kept.id, None)
+        else:
+            self.kept[kept.id] = kept.seen
+
+    def _progress(self, one: Progressed, _: int) -> None:
+        row = self.rows.get(one.id)
+        if row is not None and row.record.lease_epoch == one.lease_epoch:
+            row.progress = one.progress
+
+    def _beat(self, beat: Beat, _: int) -> None:
+        holder = self.holder(beat.owner)
+        holder.beat_at, holder.lease_until = beat.at, beat.lease_until
+
+    def _announce(self, announced: Announced, _: int) -> None:
+        if announced.worker is not None:
+            holder = self.holder(announced.owner)
+            holder.worker, holder.beat_at = announced.worker, announced.at
+        elif announced.owner in self.holders:
+            holder = self.holders[announced.owner]
+            holder.worker, holder.commands = None, []
+            self._let_go(announced.owner)  # its jobs wait for the end of their leases
+
+    def _command(self, one: Commanded, _: int) -> None:
+        holder = self.holder(one.owner)
+        holder.commands = [*holder.commands, one.word] if one.word else []
+
+    def _pause(self, paused: Paused, _: int) -> None:
+        self.queue(paused.queue).paused_by = paused.by
+
+    def _boot(self, *_: object) -> None:
+        self.is_fresh_boot = True
+
+    def _count(self, counted: Counted, _: int) -> None:
+        self.tally = Tally(counted.totals)
+
+    def _empty(self, *_: object) -> None:
+        last_ref = self._last_ref
+        self.__init__()  # type: ignore[misc]  # everything as it is at the start
+        self._last_ref = last_ref
+
+    def snapshot(self) -> Iterator[Operation]:
+        """Yield operations that make an empty table equal to this one."""
+        yield Emptied()
+        if self.is_fresh_boot:
+            yield Booted()
+        for queue in self.queues.values():
+            yield Paused(queue.name, queue.paused_by)
+        yield from self.rows.values()
+        yield from (Kept(job_id, seen) for job_id, seen in self.kept.items())
+        for owner, holder in self.holders.items():
+            if holder.worker is not None:
+                yield Announced(owner, holder.beat_at, holder.worker)
+            yield Beat(owner, holder.beat_at, holder.lease_until)
+            yield from (Commanded(owner, word) for word in holder.commands)
+        if self.tally is not None:
+            yield Counted(self.tally.totals())
+
+    # ---- asking ---------------------------------------------------------------------------
+
+    def queue(self, name: str) -> QueueRows:
+        """Return the queue of this name, which is new if there was none."""
+        queue = self.queues.get(name)
+        if queue is None:
+            queue = self.queues[name] = QueueRows(name)
+        return queue
+
+    def holder(self, owner: str) -> Holder:
+        """Return the worker of this id, which is new if there was none."""
+        holder = self.holders.get(owner)
+        if holder is None:
+            holder = self.holders[owner] = Holder()
+        return holder
+
+    def row_as(self, before: JobRecord) -> Row | None:
+        """Return the row of a job while it still is as ``before`` says."""
+        row = self.rows.get(before.id)
+        if row is None:
+            return None
+        record = row.record
+        if record.lease_epoch != before.lease_epoch or record.ref != before.ref:
+            return None
+        return row if record.status is before.status else None
+
+    def held(self, claimed: JobRecord) -> Row | None:
+        """Return the row of a claimed job while this delivery still holds."""
+        return self.row_as(transitions.as_claimed(claimed))
+
+    def has_settled(self, claimed: JobRecord) -> bool:
+        """Tell whether this delivery was settled before: its answer may have been lost."""
+        row = self.rows.get(claimed.id)
+        if row is None or row.record.ref != claimed.ref:
+            return False
+        return row.settled_epoch == row.record.lease_epoch == claimed.lease_epoch
+
+    def is_key_free(self, row: Row, now: Callable[[], float]) -> bool:
+        """Tell whether a row has no unique key, or one that no other job has."""
+        record = row.record
+        return record.unique_key is None or self._key_holder(record, now) in (None, row)
+
+    def _key_holder(
+        self, job: JobRecord, now: Callable[[], float], ended: Row | None = None
+    ) -> Row | None:
+        row = self._keys.get(_key_of(job))
+        if row is None or (row.record.status not in FINAL and row is not ended):
+            return row
+        return row if _reserved_until(row.record) > now() else None
+
+    def admit(
+        self,
+        jobs: Sequence[JobRecord],
+        now: Callable[[], float],
+        *,
+        most: int | None = None,
+        ended: Row | None = None,
+    ) -> tuple[list[JobRecord], dict[str, str]]:
+        """Return which jobs are to be added, and whose keys refuse the others.
+
+        Args:
+            now: Asked for the time where keys need it.
+            most: How many jobs may wait in a queue.
+            ended: A job that ends in the same step, though its status does not show it yet.
+        Raises: InvalidId; QueueFull.
+        """
+        admitted: dict[str, JobRecord] = {}
+        refused: dict[str, str] = {}
+        keys: dict[Key, str] = {}
+        sizes: dict[str, int] = {}
+        for job in jobs:
+            if job.id in self.rows or job.id in admitted:
+                continue
+            valid_name("job id", job.id)
+            if job.queue not in self.queues:
+                valid_name("queue", job.queue)
+            if job.unique_key is not None:
+                holder = self._key_holder(job, now, ended)
+                existing = keys.get(_key_of(job)) if holder is None else holder.record.id
+                if existing is not None:
+                    refused[job.id] = existing
+                    continue
+                keys[_key_of(job)] = job.id
+            if most is not None:
+                self._check_room(job.queue, sizes, most)
+            admitted[job.id] = job
+        return list(admitted.values()), refused
+
+    def _check_room(self, queue: str, sizes: dict[str, int], most: int) -> None:
+        """Add one job to the ``sizes`` of the queues. Raises: QueueFull."""
+        known = self.queues.get(queue)
+        size = sizes.get(queue, 0 if known is None else known.counts[_PENDING])
+        if size >= most:
+            raise QueueFull(queue, size, most)
+        sizes[queue] = size + 1
+
+    def pick(
+        self, most: int, queues: Iterable[QueueRows], without: Container[str], *, suspects: bool
+    ) -> list[Row]:
+        """Take the first ready jobs of queues together, at most ``most``, out of their heaps."""
+        heaps = [
+            heap
+            for queue in queues
+            for task, heap in (queue.suspects if suspects else queue.ready).items()
+            if heap.count and task not in without
+        ]
+        return heaps[0].take(most) if len(heaps) == 1 else take_merged(heaps, most)
+
+    def has_ready(self) -> bool:
+        """Whether some job could start now, paused queues left out."""
+        return any(
+            heap.count
+            for queue in self.queues.values()
+            if queue.paused_by is None
+            for heap in chain(queue.ready.values(), queue.suspects.values())
+        )
+
+    def old(self, success_before: float, failed_before: float, now: float, limit: int) -> list[Row]:
+        """Return final jobs to be removed, whose keys are not reserved."""
+        found: list[Row] = []
+        spared: list[Row] = []
+        self.unfinished += 1
+        for heap, before in (
+            (self.succeeded, success_before),
+            (self.failed, failed_before),
+            (self.expiring, now),
+        ):
+            while rows := heap.take(limit - len(found), (before,)):
+                for row in rows:
+                    (spared if self._is_reserved(row, now) else found).append(row)
+        for row in chain(found, spared):
+            self._place(row)
+        self.unfinished -= 1
+        return found
+
+    def _is_reserved(self, row: Row, now: float) -> bool:
+        is_mine = self._keys.get(_key_of(row.record)) is row
+        return is_mine and _reserved_until(row.record) > now
+
+    def older_than(self, before: str | None) -> Iterator[Row]:
+        """Yield jobs from the newest to the oldest, those behind the id ``before`` alone."""
+        rows = reversed(self.rows.values())
+        if before is None:
+            return rows
+        known = self.rows.get(before)
+        if known is None:  # removed since; ids of this package sort by when they were made
+            return (row for row in rows if row.record.id < before)
+        return (row for row in rows if row.ref < known.ref)
+
+    def stats(self) -> list[QueueStats]:
+        """Return counts for each queue, by name; promote before."""
+        later: Counter[tuple[str, bool]] = Counter(
+            (row.record.queue, row.record.attempt > 0) for row in self.scheduled
+        )
+        return [
+            _stats(queue, scheduled=later[name, False], retrying=later[name, True])
+            for name, queue in sorted(self.queues.items())
+        ]
+
+    def error_groups(self, limit: int) -> list[ErrorGroup]:
+        """Return failures grouped by fingerprint, latest first."""
+        groups: dict[str, list[Row]] = {}
+        for row in self.failures.values():
+            groups.setdefault(_fingerprint(row), []).append(row)
+        found = [_group(fingerprint, rows) for fingerprint, rows in groups.items()]
+        return sorted(found, key=attrgetter("last_at"), reverse=True)[:limit]
+
+    def failed_ids(self, fingerprint: str) -> list[str]:
+        """Return ids of the failures of a group, newest first."""
+        rows = [row for row in self.failures.values() if _fingerprint(row) == fingerprint]
+        return [row.record.id for row in sorted(rows, key=attrgetter("ref"), reverse=True)]
+
+
+def _key_of(record: JobRecord) -> Key:
+    return record.func_name, record.unique_key or ""
+
+
+def _reserved_until(record: JobRecord) -> float:
+    """Return the moment until which a job has its unique key even after it ended."""
+    return record.created_at + (record.unique_for or -inf)
+
+
+def _stats(queue: QueueRows, *, scheduled: int, retrying: int) -> QueueStats:
+    counts = queue.counts
+    ready = (
+        row.record for heap in chain(queue.ready.values(), queue.suspects.values()) for row in heap
+    )
+    return QueueStats(
+        queue=queue.name,
+        ready=counts[_PENDING] - scheduled - retrying,
+        scheduled=scheduled,
+        retrying=retrying,
+        running=counts[_RUNNING],
+        parked=counts[_PARKED],
+        success=counts[_SUCCESS],
+        failed=counts[JobStatus.FAILED],
+        dead=counts[JobStatus.DEAD],
+        cancelled=counts[JobStatus.CANCELLED],
+        oldest_ready_at=min((max(one.created_at, one.run_at) for one in ready), default=None),
+        paused_by=queue.paused_by,
+    )
+
+
+def _fingerprint(row: Row) -> str:
+    return failure_group(row.record.status, row.record.func_name, row.error)
+
+
+def _group(fingerprint: str, rows: list[Row]) -> ErrorGroup:
+    newest = max(rows, key=attrgetter("ref"))
+    times = [row.finished_at or 0.0 for row in rows]
+    error = newest.error or StoredError(str(newest.record.status), "")
+    return ErrorGroup(
+        fingerprint=fingerprint,
+        func_name=newest.record.func_name,
+        type=error.type,
+        message=error.message,
+        count=len(rows),
+        first_at=min(times),
+        last_at=max(times),
+        example_id=newest.record.id,
+    )

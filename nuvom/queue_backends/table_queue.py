@@ -1,0 +1,484 @@
+"""The queue on a table: what the memory and the file store have in common.
+
+Each method is a turn at the table: look, then apply what changes. How a turn is taken, what
+becomes of an operation besides, and how sleepers are woken is the store's own affair.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections import Counter
+from itertools import islice
+from typing import TYPE_CHECKING, TypeVar
+
+from msgspec.structs import replace
+
+from nuvom.core import transitions
+from nuvom.core.ids import valid_name
+from nuvom.core.record import FINAL, JobStatus
+from nuvom.core.transitions import WAITING, Change, LostDelivery
+from nuvom.errors import NuvomError
+from nuvom.queue_backends.rows import (
+    Added,
+    Announced,
+    Beat,
+    Claimed,
+    Commanded,
+    Counted,
+    Paused,
+    Progressed,
+    Removed,
+    seen,
+)
+from nuvom.queue_backends.store import StoreQueue
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable, Sequence
+    from contextlib import AbstractContextManager
+
+    from nuvom.core.clock import Waitable
+    from nuvom.core.outcome import Settlement
+    from nuvom.core.record import Attempt, JobRecord, JobSnapshot
+    from nuvom.core.transitions import Recovery
+    from nuvom.core.views import ErrorGroup, QueueStats, Total, WorkerInfo
+    from nuvom.queue_backends.rows import Holder, Operation, QueueRows, Row
+    from nuvom.queue_backends.table import Table
+
+T = TypeVar("T")
+
+
+class TableQueue(StoreQueue):
+    """A queue on a ``Table``."""
+
+    max_queue_size: int | None = None
+
+    # ---- to be filled in ------------------------------------------------------------------
+
+    @abstractmethod
+    def turn(self, action: Callable[[Table], T], *, durable: bool = False) -> T:
+        """Call ``action`` while nobody else has the table, and return its answer.
+
+        Args:
+            durable: Return only when what was applied is as durable as the settings say.
+        """
+
+    @abstractmethod
+    def do(self, table: Table, operation: Operation | Change) -> None:
+        """Apply an operation, inside a turn."""
+
+    @abstractmethod
+    def tell_workers(self, *, everyone: bool = False) -> None:
+        """Wake a worker that sleeps, or all, for what is done in this turn."""
+
+    @abstractmethod
+    def tell_readers(self) -> None:
+        """Wake all who wait for results, for what is done in this turn."""
+
+    @abstractmethod
+    def tell_control(self) -> None:
+        """Change ``control_version`` for what is done in this turn, and wake all workers."""
+
+    @abstractmethod
+    def waiter(self) -> AbstractContextManager[Waitable]:
+        """Give what ``BaseResultBackend.waiter`` promises."""
+
+    @abstractmethod
+    def lost_by(self, owner: str, holder: Holder) -> list[LostDelivery]:
+        """Return what a worker has lost, inside a turn: all if it is dead."""
+
+    # ---- enqueue --------------------------------------------------------------------------
+
+    def enqueue(self, job: JobRecord) -> str | None:
+        """Store a job; see the contract."""
+        return self.turn(lambda table: self._add(table, (job,)), durable=True).get(job.id)
+
+    def enqueue_many(self, jobs: Iterable[JobRecord]) -> dict[str, str]:
+        """Store all jobs or none; see the contract."""
+        listed = list(jobs)  # whatever makes them may use this store, so it has no turn yet
+        return self.turn(lambda table: self._add(table, listed), durable=True)
+
+    def _add(self, table: Table, jobs: Sequence[JobRecord]) -> dict[str, str]:
+        admitted, refused = table.admit(jobs, self.now, most=self.max_queue_size)
+        if admitted:
+            self.tell_workers()  # also of a scheduled one: it may be due before all others
+            self.do(table, Added(admitted))
+        return refused
+
+    def qsize(self) -> int:
+        """Return how many jobs are PENDING."""
+        return self.turn(lambda table: sum(_pending(one) for one in table.queues.values()))
+
+    # ---- deliveries -----------------------------------------------------------------------
+
+    def claim(
+        self,
+        n: int,
+        owner: str,
+        queues: Sequence[str] | None = None,
+        *,
+        exclude: Sequence[str] = (),
+        without: Iterable[str] = (),
+        suspects: int = 1,
+    ) -> list[JobRecord]:
+        """Lease at most ``n`` due jobs to ``owner``; see the contract."""
+        valid_name("worker id", owner)
+        unwanted = frozenset(without)
+        claimed: list[JobRecord] = []
+
+        def lease(table: Table) -> None:
+            self.promote(table)
+            served = _served(table, queues, exclude)
+            rows: list[Row] = []
+            table.unfinished += 1  # what is picked is in no heap
+            for part in served:
+                most = min(n, suspects) - len(rows)
+                rows += table.pick(most, part, unwanted, suspects=True)
+            for part in served:
+                rows += table.pick(n - len(rows), part, unwanted, suspects=False)
+            if rows:
+                # Noted before the leases begin: no leased job may be missing there.
+                claimed.extend(transitions.claimed(row.record, row.ref) for row in rows)
+                until = self.clock.monotonic() + self.lease_secs
+                self.do(table, Claimed(owner, until, [job.id for job in claimed]))
+            table.unfinished -= 1
+
+        try:
+            self.turn(lease)
+            self.book(owner, claimed)
+        except BaseException:  # nobody gets them
+            self.give_back(claimed)
+            raise
+        return claimed
+
+    def book(self, owner: str, claimed: list[JobRecord]) -> None:
+        """Get ready to mark the start of claimed jobs."""
+
+    def give_back(self, claimed: list[JobRecord]) -> None:
+        """Release what was claimed for nobody, as far as it was."""
+        if claimed:
+            try:
+                self.release(claimed)
+            except NuvomError:  # their leases will end
+                return
+
+    def finish(self, successes: Sequence[Settlement]) -> list[bool]:
+        """Close attempts that plainly succeeded; see the contract."""
+        now = self.now()
+        return self.apply([transitions.settled(one, now) for one in successes])
+
+    def apply(self, changes: Sequence[Change]) -> list[bool]:
+        """Write changes, each if its job still is as it was; see the contract."""
+        return self.turn(lambda table: [self._change(table, one) for one in changes], durable=True)
+
+    def _change(self, table: Table, change: Change) -> bool:
+        before = change.before
+        row = table.row_as(before)
+        if row is None:
+            return change.settles and table.has_settled(before)
+        status = change.status
+        if change.starts_anew and not table.is_key_free(row, self.now):
+            return False
+        if change.children:
+            ended = row if status in FINAL else None
+            children, _ = table.admit(change.children, self.now, ended=ended)
+            change = replace(change, children=tuple(children))
+        self._tell(change)
+        self.do(table, change)
+        return True
+
+    def _tell(self, change: Change) -> None:
+        if change.status in FINAL:
+            self.tell_readers()
+            if not change.settles:  # whoever runs a cancelled job should hear of it soon
+                self.tell_control()
+        if change.status is JobStatus.PENDING or change.children:
+            self.tell_workers(everyone=not change.settles)
+
+    def recover(self, recovery: Recovery) -> list[JobRecord]:
+        """Take back, give up, and make ready what is due; see the contract."""
+        return self.turn(lambda table: self.take_back(table, recovery))
+
+    def take_back(self, table: Table, recovery: Recovery) -> list[JobRecord]:
+        """Recover what dead and silent workers held, inside a turn."""
+        self.promote(table)
+        changes: list[Change] = []
+        for owner, holder in tuple(table.holders.items()):
+            changes += recovery.take_back(self.lost_by(owner, holder))
+        parked = [
+            seen(row)
+            for row in table.parked.values()
+            if (row.finished_at or 0.0) <= recovery.parked_before
+        ]
+        changes += recovery.give_up(parked)
+        for change in changes:
+            self._tell(change)
+            self.do(table, change)
+        return [change.after for change in changes]
+
+    def promote(self, table: Table) -> None:
+        """Make ready what is due, and wake workers for it, inside a turn."""
+        if table.scheduled.count and table.promote(self.now()):
+            self.tell_workers(everyone=True)
+
+    def extend(self, owner: str) -> dict[str, int]:
+        """Renew the leases of ``owner`` and beat for it; see the contract."""
+
+        def beat(table: Table) -> dict[str, int]:
+            holder = table.holders.get(owner)
+            if holder is None:
+                return {}
+            now = self.clock.monotonic()
+            self.do(table, Beat(owner, now, now + self.lease_secs))
+            return {job_id: row.record.lease_epoch for job_id, row in holder.held.items()}
+
+        return self.turn(beat)
+
+    def report_progress(
+        self, job: JobRecord, done: float, total: float | None, message: str
+    ) -> bool:
+        """Keep a running job's progress; see the contract."""
+
+        def report(table: Table) -> bool:
+            if table.held(job) is None:
+                return False
+            self.do(table, Progressed(job.id, job.lease_epoch, (done, total, message)))
+            return True
+
+        return self.turn(report)
+
+    # ---- control --------------------------------------------------------------------------
+
+    def set_paused(self, queue: str, by: str | None) -> bool:
+        """Pause or resume a queue; see the contract."""
+
+        def pause(table: Table) -> bool:
+            known = table.queues.get(queue)
+            was_paused = known is not None and known.paused_by is not None
+            if was_paused or by is not None:
+                self.tell_control()
+                self.do(table, Paused(queue, by))
+            return was_paused
+
+        return self.turn(pause, durable=True)
+
+    def remove_waiting(self, queue: str | None) -> int:
+        """Remove PENDING and PARKED jobs; see the contract."""
+
+        def rows_of(table: Table) -> list[Row]:
+            return [
+                row
+                for row in table.rows.values()
+                if row.record.status in WAITING and queue in (None, row.record.queue)
+            ]
+
+        return self._remove(rows_of)
+
+    def prune(self, *, success_before: float, failed_before: float, limit: int = 1000) -> int:
+        """Remove final jobs that are old; see the contract."""
+        return self._remove(
+            lambda table: table.old(success_before, failed_before, self.now(), limit)
+        )
+
+    def _remove(self, rows_of: Callable[[Table], list[Row]]) -> int:
+        def remove(table: Table) -> int:
+            ids = [row.record.id for row in rows_of(table)]
+            if ids:
+                self.do(table, Removed(ids))
+            return len(ids)
+
+        return self.turn(remove, durable=True)
+
+    # ---- workers --------------------------------------------------------------------------
+
+    def announce(self, worker: WorkerInfo) -> None:
+        """Show a worker; see the contract."""
+        announced = Announced(valid_name("worker id", worker.id), self.clock.monotonic(), worker)
+        self.turn(lambda table: self.do(table, announced))
+
+    def retire(self, owner: str) -> None:
+        """Forget a worker that stopped in good order; see the contract."""
+        self.turn(lambda table: self.do(table, Announced(owner, 0.0, None)))
+
+    def announced(self) -> list[WorkerInfo]:
+        """Return the announced workers; see the contract."""
+        now = self.clock.monotonic()
+
+        def look(table: Table) -> list[WorkerInfo]:
+            return [
+                replace(
+                    one.worker, beat_age_secs=max(0.0, now - one.beat_at), running=len(one.held)
+                )
+                for one in table.holders.values()
+                if one.worker is not None
+            ]
+
+        return self.turn(look)
+
+    def push_command(self, owner: str, word: str) -> bool:
+        """Leave a word for a worker; see the contract."""
+
+        def leave(table: Table) -> bool:
+            holder = table.holders.get(owner)
+            if holder is None or holder.worker is None:
+                return False
+            self.tell_control()
+            self.do(table, Commanded(owner, word))
+            return True
+
+        return self.turn(leave)
+
+    def commands(self, owner: str) -> list[str]:
+        """Take the words left for ``owner``; see the contract."""
+        words: list[str] = []
+
+        def take(table: Table) -> None:
+            holder = table.holders.get(owner)
+            if holder is not None and holder.commands:
+                words.extend(holder.commands)
+                self.do(table, Commanded(owner, ""))
+
+        def put_back(table: Table) -> None:
+            holder = table.holders.get(owner)
+            if holder is not None and not holder.commands:
+                for word in words:
+                    self.do(table, Commanded(owner, word))
+
+        try:
+            self.turn(take)
+        except BaseException:  # nobody got them
+            self.turn(put_back)
+            raise
+        return words
+
+    # ---- inspection -----------------------------------------------------------------------
+
+    def get(self, job_id: str) -> JobSnapshot | None:
+        """Return one job with its result, or None."""
+
+        def look(table: Table) -> JobSnapshot | None:
+            row = table.rows.get(job_id)
+            return None if row is None else seen(row)
+
+        return self.turn(look)
+
+    def find_ids(self, suffix: str, limit: int = 6) -> list[str]:
+        """Return ids that end in ``suffix``, newest first."""
+
+        def look(table: Table) -> list[str]:
+            fitting = (one for one in reversed(table.rows) if one.endswith(suffix))
+            return list(islice(fitting, limit))
+
+        return self.turn(look)
+
+    def page(
+        self,
+        *,
+        statuses: Iterable[JobStatus] = (),
+        queue: str | None = None,
+        task: str | None = None,
+        before: str | None = None,
+        limit: int = 100,
+    ) -> list[JobSnapshot]:
+        """Return jobs, newest first; see the contract."""
+        wanted = frozenset(statuses)
+
+        def look(table: Table) -> list[JobSnapshot]:
+            fitting = (
+                row
+                for row in table.older_than(before)
+                if (not wanted or row.record.status in wanted)
+                and queue in (None, row.record.queue)
+                and task in (None, row.record.func_name)
+            )
+            return [seen(row) for row in islice(fitting, limit)]
+
+        return self.turn(look)
+
+    def closed_attempts(self, job_id: str) -> list[Attempt]:
+        """Return the attempts that changes have closed; see the contract."""
+
+        def look(table: Table) -> list[Attempt]:
+            row = table.rows.get(job_id)
+            return [] if row is None else list(row.attempts)
+
+        return self.turn(look)
+
+    def parked(self, tasks: Collection[str], limit: int) -> list[JobSnapshot]:
+        """Return PARKED jobs of ``tasks``; see the contract."""
+
+        def look(table: Table) -> list[JobSnapshot]:
+            fitting = (row for row in table.parked.values() if row.record.func_name in tasks)
+            return [seen(row) for row in islice(fitting, limit)]
+
+        return self.turn(look)
+
+    @property
+    def parked_tasks(self) -> dict[str, int]:
+        """Names of tasks that jobs are PARKED for, with their number."""
+        return self.turn(
+            lambda table: dict(Counter(row.record.func_name for row in table.parked.values()))
+        )
+
+    def next_due_secs(self) -> float | None:
+        """Return seconds until the next scheduled job is due, None when there is none."""
+
+        def look(table: Table) -> float | None:
+            self.promote(table)
+            head = table.scheduled.head()
+            return None if head is None else max(0.0, head[0] - self.now())
+
+        return self.turn(look)
+
+    def has_ready(self) -> bool:
+        """Return whether a job could start now; see the contract."""
+
+        def look(table: Table) -> bool:
+            self.promote(table)
+            return table.has_ready()
+
+        return self.turn(look)
+
+    def stats(self) -> list[QueueStats]:
+        """Return counts for each queue, by name."""
+
+        def look(table: Table) -> list[QueueStats]:
+            self.promote(table)
+            return table.stats()
+
+        return self.turn(look)
+
+    def error_groups(self, limit: int = 50) -> list[ErrorGroup]:
+        """Return failures grouped by fingerprint, latest first."""
+        return self.turn(lambda table: table.error_groups(limit))
+
+    def failed_ids(self, fingerprint: str) -> list[str]:
+        """Return the FAILED and DEAD jobs of a group, newest first."""
+        return self.turn(lambda table: table.failed_ids(fingerprint))
+
+    def keep_totals(self) -> None:
+        """Count from now on; see the contract."""
+
+        def keep(table: Table) -> None:
+            if table.tally is None:
+                self.do(table, Counted([]))
+
+        self.turn(keep, durable=True)
+
+    def totals(self) -> list[Total]:
+        """Return what was counted so far; see the contract."""
+        return self.turn(lambda table: [] if table.tally is None else table.tally.totals())
+
+
+def _pending(queue: QueueRows) -> int:
+    return queue.counts[JobStatus.PENDING]
+
+
+def _served(
+    table: Table, queues: Sequence[str] | None, exclude: Sequence[str]
+) -> list[list[QueueRows]]:
+    """Return what to claim from, part by part; queues of one part are served as if one."""
+    known = table.queues
+    if queues is None:
+        return [[q for n, q in known.items() if n not in exclude and q.paused_by is None]]
+    named = [known[name] for name in queues if name in known and name not in exclude]
+    return [[queue] for queue in named if queue.paused_by is None]

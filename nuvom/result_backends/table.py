@@ -1,0 +1,129 @@
+"""Results on the table of a memory or file queue.
+
+Beside a queue of the same kind a backend joins its table: what ``settle`` put there is read here.
+Whatever it is told itself is kept there too, apart from the rows.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from nuvom.core.record import JobRecord, JobSnapshot, JobStatus, StoredError
+from nuvom.queue_backends.rows import Kept, Removed, seen
+from nuvom.result_backends.full import SnapshotResults
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from nuvom.core.clock import Waitable
+    from nuvom.queue_backends.table import Table
+    from nuvom.queue_backends.table_queue import TableQueue
+    from nuvom.serialization.base import Codec
+
+
+class TableResults(SnapshotResults):
+    """Results on a queue's table.
+
+    Attributes:
+        queue: Whose table it is: of this backend alone, until it joins another one.
+    """
+
+    def __init__(self, queue: TableQueue, codec: Codec) -> None:
+        super().__init__(codec)
+        self.queue = queue
+        self._is_guest = False
+
+    def join(self, queue: TableQueue) -> bool:
+        """Use the table of another queue from now on."""
+        self.queue = queue
+        self._is_guest = True
+        return True
+
+    def keep(
+        self,
+        job_id: str,
+        record: JobRecord | None,
+        status: JobStatus,
+        *,
+        result: bytes | None = None,
+        error: StoredError | None = None,
+    ) -> bool:
+        """Keep an outcome; see the contract."""
+
+        def keep(table: Table) -> bool:
+            found, last = _find(table, job_id), record
+            if last is None:
+                last = JobRecord(job_id, "") if found is None else found.record
+            elif found is not None and _is_settled(found, last.lease_epoch):
+                return False
+            kept = JobSnapshot(
+                record=last.replace(id=job_id, status=status),
+                result=result,
+                error=error,
+                worker=None if found is None else found.worker,
+                started_at=None if found is None else found.started_at,
+                finished_at=self.queue.now(),
+            )
+            self.queue.tell_readers()
+            self.queue.do(table, Kept(job_id, kept))
+            return True
+
+        return self.queue.turn(keep, durable=True)
+
+    def set_record(self, record: JobRecord) -> None:
+        """Keep a job that has no outcome yet; see the contract."""
+
+        def keep(table: Table) -> None:
+            found = _find(table, record.id)
+            if found is None or not found.status.is_final:
+                self.queue.do(table, Kept(record.id, JobSnapshot(record=record)))
+
+        self.queue.turn(keep)
+
+    def forget(self, job_id: str) -> bool:
+        """Remove what is kept of a job; False when there was nothing."""
+
+        def forget(table: Table) -> bool:
+            row, was_kept = table.rows.get(job_id), job_id in table.kept
+            if row is not None and row.record.status.is_final:
+                self.queue.do(table, Removed([job_id]))  # and what was kept
+                return True
+            if was_kept:
+                self.queue.do(table, Kept(job_id, None))
+            return was_kept
+
+        return self.queue.turn(forget, durable=True)
+
+    def find(self, job_id: str) -> JobSnapshot | None:
+        """Return what is known of a job; see the contract."""
+        return self.queue.turn(lambda table: _find(table, job_id))
+
+    def known_ids(self) -> list[str]:
+        """Return the ids of all jobs, newest first."""
+        # One place for each job: that of its row in the queue, else when it was first kept.
+        ids = self.queue.turn(lambda table: list(dict.fromkeys((*table.rows, *table.kept))))
+        return ids[::-1]
+
+    @contextmanager
+    def waiter(self) -> Iterator[Waitable | None]:
+        """Give something that is set when results arrive; see the contract."""
+        with self.queue.waiter() as waiter:
+            yield waiter
+
+    def stop(self) -> None:
+        """Close everything, unless it is the queue's."""
+        if not self._is_guest:
+            self.queue.stop()
+
+
+def _find(table: Table, job_id: str) -> JobSnapshot | None:
+    kept, row = table.kept.get(job_id), table.rows.get(job_id)
+    if row is None or (kept is not None and _is_settled(kept, row.record.lease_epoch)):
+        return kept
+    return seen(row)
+
+
+def _is_settled(kept: JobSnapshot, lease_epoch: int) -> bool:
+    """Tell whether this is a final outcome of that delivery or a later one."""
+    return kept.status.is_final and kept.record.lease_epoch >= lease_epoch
