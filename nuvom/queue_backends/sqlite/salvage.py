@@ -184,41 +184,25 @@ class _Reader:
         self._has_failed = False
         self.failures = 0
 
-    def rows(self) -> Iterator[tuple[Any, ...]]:
-        """Yield each row that can be read, behind its number."""
-        low, high = 0, None
+    def rows(self, low: int = 0, high: int | None = None) -> Iterator[tuple[Any, ...]]:
+        """Yield each row that can be read between two numbers, behind its own number."""
         for row in self._run(low, high, "ASC"):
             low = max(low, row[0])
             yield row
-        if self._has_failed:
-            for row in self._run(low, high, "DESC"):
-                high = row[0]
-                yield row
-        stretches = [(low, low + _BEYOND if high is None else high)] if self._has_failed else []
-        while stretches:
-            yield from self._stretch(*stretches.pop(), stretches)
-
-    def _stretch(
-        self, low: int, high: int, stretches: list[tuple[int, int]]
-    ) -> Iterator[tuple[Any, ...]]:
-        """Read what lies between two numbers, neither included, halving what is left of it."""
-        if self._tries >= _MOST_FAILURES:
+        if not self._has_failed:
+            return
+        for row in self._run(low, high, "DESC"):
+            high = row[0]
+            yield row
+        high = low + _BEYOND if high is None else high
+        middle = (low + high) // 2
+        if middle == low:  # nothing is between them
+            return
+        if high - low == 2 or self._tries >= _MOST_FAILURES:  # noqa: PLR2004  # one is left
             self.failures += high - low - 1
             return
-        for row in self._run(low, high, "ASC"):
-            low = max(low, row[0])
-            yield row
-        if self._has_failed:
-            for row in self._run(low, high, "DESC"):
-                high = min(high, row[0])
-                yield row
-        if not self._has_failed or high - low <= 1:
-            return
-        if high - low == 2:  # noqa: PLR2004  # a single number is left
-            self.failures += 1
-            return
-        middle = (low + high) // 2
-        stretches += [(middle, high), (low, middle + 1)]
+        yield from self.rows(low, middle + 1)
+        yield from self.rows(middle, high)
 
     def _run(self, low: int, high: int | None, order: str) -> Iterator[tuple[Any, ...]]:
         """Yield rows between two numbers until one cannot be read; then ``_has_failed`` is set."""
