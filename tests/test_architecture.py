@@ -79,7 +79,7 @@ ALLOWED = [
             "core/middleware.py:_Guarded.__exit__": "a plugin's code",
             "core/middleware.py:created_by.headers_of": "a plugin's code",
             "core/middleware.py:handed_over_by": "a plugin's code",
-            "contrib/prometheus/exporter.py:Exporter._fill": "a backend's code",
+            "contrib/prometheus/plugin.py:Exporter._fill": "a backend's code",
             "contrib/prometheus/series.py:ProcessSeries._provided": "a plugin's code",
             "execution/async_lane.py:AsyncLane._attempt": "a task's code",
             "execution/async_lane.py:_Run._steps": "raised in the task's code as it would be",

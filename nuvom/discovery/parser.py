@@ -88,19 +88,11 @@ def _tasks_of(tree: ast.Module, source: bytes) -> Parsed:
     finder = _Finder()
     finder.block(tree.body, {}, _Place())
     lines = source.splitlines()
-    tasks: list[TaskEntry] = []
-    problems: list[Problem] = []
-    seen: list[tuple[str, _Sighting]] = []
-    for sighting in sorted(finder.sightings, key=lambda one: (bool(one.obstacle), one.node.lineno)):
-        task, remarks = _described(sighting, lines)
-        name = task.name or task.qualname
-        if any(known == name and other.excludes(sighting) for known, other in seen):
-            continue
-        seen.append((name, sighting))
-        tasks.append(task)
-        problems.extend(remarks)
-    tasks.sort(key=lambda task: task.line)
-    return Parsed(tuple(tasks), tuple(problems))
+    # Of several definitions of one function the last one counts, as it does in Python.
+    found = {one.qualname: one for one in sorted(finder.sightings, key=_rank)}
+    described = [_described(one, lines) for one in sorted(found.values(), key=_line)]
+    tasks = tuple(task for task, _ in described)
+    return Parsed(tasks, tuple(problem for _, problems in described for problem in problems))
 
 
 # ---- which functions are tasks ----------------------------------------------------------
@@ -112,13 +104,10 @@ class _Place(NamedTuple):
     Attributes:
         prefix: What precedes the name of a function defined here in its ``__qualname__``.
         obstacle: Why importing the module does not define it, or ``""``.
-        arms: For each branching statement around it, the arm it is in. Two places with
-            different arms of one statement exclude each other.
     """
 
     prefix: str = ""
     obstacle: str = ""
-    arms: tuple[tuple[int, int], ...] = ()
 
 
 class _Sighting(NamedTuple):
@@ -133,13 +122,17 @@ class _Sighting(NamedTuple):
     place: _Place
 
     @property
-    def obstacle(self) -> str:
-        return self.place.obstacle
+    def qualname(self) -> str:
+        return f"{self.place.prefix}{self.node.name}"
 
-    def excludes(self, other: _Sighting) -> bool:
-        """Whether at most one of the two is ever defined, as in ``if`` and its ``else``."""
-        mine = dict(self.place.arms)
-        return any(mine.get(statement, arm) != arm for statement, arm in other.place.arms)
+
+def _line(sighting: _Sighting) -> int:
+    return sighting.node.lineno
+
+
+def _rank(sighting: _Sighting) -> tuple[bool, int]:
+    """Return a key that sorts what is defined when its module is imported last."""
+    return not sighting.place.obstacle, sighting.node.lineno
 
 
 class _Finder:
@@ -175,7 +168,7 @@ class _Finder:
         obstacle = place.obstacle or f"it is defined inside the function {qualname}"
         parameters = {one.arg for one in ast.walk(node.args) if isinstance(one, ast.arg)}
         visible = {name: paths for name, paths in names.items() if name not in parameters}
-        self.block(node.body, visible, _Place(f"{qualname}.<locals>.", obstacle, place.arms))
+        self.block(node.body, visible, _Place(f"{qualname}.<locals>.", obstacle))
 
     def _branches(
         self,
@@ -194,9 +187,7 @@ class _Finder:
             is_handler = arm and isinstance(statement, ast.Try | ast.TryStar)
             # An exception may come before or after any binding of what was tried.
             inside = _merged(names, endings[0]) if is_handler else names.copy()
-            arms = (*place.arms, (id(statement), arm))
-            here = place._replace(arms=arms, obstacle=place.obstacle or obstacle)
-            self.block(body, inside, here)
+            self.block(body, inside, place._replace(obstacle=place.obstacle or obstacle))
             endings.append(inside)
         names.clear()
         names.update(_merged(*endings))
@@ -315,13 +306,13 @@ class _NotPlainError(ValueError):
 
 def _described(sighting: _Sighting, lines: list[bytes]) -> tuple[TaskEntry, list[Problem]]:
     """Return the task that a function is, and what is worth telling about it."""
-    node, obstacle = sighting.node, sighting.obstacle
+    node, obstacle = sighting.node, sighting.place.obstacle
     literal, dynamic = _options(sighting.call)
     name, problems = _name(node, literal, dynamic)
     task = TaskEntry(
         name=name,
         module="",
-        qualname=f"{sighting.place.prefix}{node.name}",
+        qualname=sighting.qualname,
         file="",
         line=node.lineno,
         signature=_signature(node),

@@ -49,7 +49,7 @@ from nuvom.queue_backends.base import BaseJobQueue
 from nuvom.result_backends.base import BaseResultBackend
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Collection, Iterable, Iterator
     from pathlib import Path
 
     from nuvom.config.settings import Settings
@@ -78,12 +78,15 @@ def find_entries(settings: Settings) -> list[PluginEntry]:
     if settings.plugins == "off":
         return []
     wanted = {getattr(settings, kind.setting) for kind in BackendKind}
+    return [entry for source in _sources(wanted, settings.root) for entry in source]
+
+
+def _sources(names: set[str], root: Path | None) -> Iterator[Iterable[PluginEntry]]:
+    """Yield what packages called like ``names`` name, the file in ``root``, and other packages."""
     installed = installed_entries()
-    return [
-        *(entry for entry in installed if entry.name in wanted),
-        *project_entries(settings.root),
-        *(entry for entry in installed if entry.name not in wanted),
-    ]
+    yield (entry for entry in installed if entry.name in names)
+    yield project_entries(root) if root is not None else ()
+    yield (entry for entry in installed if entry.name not in names)
 
 
 def installed_entries() -> list[PluginEntry]:
@@ -209,12 +212,12 @@ def backend_class(
     if found is None and settings.plugins == "off":
         raise PluginsOff(kind, name, registry.names(sought))
     if found is None:
-        for entries in _sources(sought, name, settings, listed=allow_project_plugins):
+        for entries in _sources({name}, settings.root if allow_project_plugins else None):
             for entry in entries:
                 # Of packages called otherwise only those that say they provide such a backend.
-                is_meant = entry.is_project or entry.name == name
-                kinds = None if is_meant else {sought.key}
-                load_entry(entry, settings.root, plugins, kinds=kinds)
+                kinds = None if entry.is_project or entry.name == name else {sought.key}
+                if entry.key in ("", sought.key):
+                    load_entry(entry, settings.root, plugins, kinds=kinds)
             plugins.start_pending(settings, extras)
             found = registry.find(sought, name)
             if found is not None:
@@ -262,28 +265,14 @@ def _at_hand(kind: BackendKind, name: str) -> type[Any] | None:
     return found
 
 
-def _sources(
-    kind: BackendKind, name: str, settings: Settings, *, listed: bool
-) -> Iterator[list[PluginEntry]]:
-    """Yield the entries that may offer a backend, the likeliest first."""
-    installed = installed_entries()
-    yield [entry for entry in installed if entry.name == name]
-    if listed:
-        yield _listed(kind, settings)
-    yield [entry for entry in installed if entry.name != name]
-
-
-def _listed(kind: BackendKind, settings: Settings) -> list[PluginEntry]:
-    return [entry for entry in project_entries(settings.root) if entry.key == kind.key]
-
-
 def _not_found(
     kind: BackendKind, name: str, settings: Settings, plugins: PluginSet, *, was_allowed: bool
 ) -> NuvomError:
     for failure in plugins.failed:
         if failure.may_offer(kind, name):
             return failure.error
-    if not was_allowed and _listed(kind, settings):
+    listed = () if was_allowed else project_entries(settings.root)
+    if any(entry.key == kind.key for entry in listed):
         return PluginNotLoaded(str(kind), name)
     return UnknownBackend(str(kind), name, default_plugin_registry().names(kind))
 
@@ -340,14 +329,11 @@ def load_entry(
         return
     try:
         loaded = _describe(_as_plugin(_import(entry, root), entry), entry)
-        _refuse_other_of_same_name(loaded, plugins)
+        is_new = not any(_is_same(one, loaded) for one in plugins.loaded)
     except (Exception, SystemExit) as error:  # noqa: BLE001  # a plugin's module and constructor
         failure = plugin_error(entry.name, entry.source, error)
         plugins.reject(FailedPlugin(entry.name, entry, failure, (entry.key,)), "load")
         return
-    is_new = all(
-        one.plugin is not loaded.plugin and not _is_twin(one, loaded) for one in plugins.loaded
-    )
     if is_new and (kinds is None or not loaded.words.isdisjoint(kinds)):
         plugins.add(loaded)
 
@@ -451,15 +437,12 @@ def _words(given: Any) -> tuple[str, ...]:  # noqa: ANN401  # of a plugin's own;
     return (given,) if isinstance(given, str) else tuple(map(str, given))
 
 
-def _is_twin(one: LoadedPlugin, other: LoadedPlugin) -> bool:
-    """Return whether two entries name the same plugin class."""
-    same_class = type(one.plugin) is type(other.plugin)
-    return same_class and not isinstance(one.plugin, BackendPlugin)
-
-
-def _refuse_other_of_same_name(loaded: LoadedPlugin, plugins: PluginSet) -> None:
-    # Two bare backends may share a name: a queue and the results beside it.
-    for one in plugins.loaded:
-        is_bare = isinstance(one.plugin, BackendPlugin) and isinstance(loaded.plugin, BackendPlugin)
-        if one.name == loaded.name and not is_bare and not _is_twin(one, loaded):
-            raise PluginError(f"the name {loaded.name} is taken by {one.describe()}")
+def _is_same(one: LoadedPlugin, other: LoadedPlugin) -> bool:
+    """Return whether two entries name the same plugin. Raises: PluginError: only the same name."""
+    is_bare = isinstance(one.plugin, BackendPlugin)
+    if type(one.plugin) is type(other.plugin):
+        # Two bare backends may share a name: a queue and the results beside it.
+        return not is_bare or one.plugin is other.plugin
+    if one.name == other.name:
+        raise PluginError(f"the name {other.name} is taken by {one.describe()}")
+    return False

@@ -10,13 +10,11 @@ import os
 import shlex
 import stat
 import sys
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from nuvom.errors import InvalidConfigFile, PluginNotTrusted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
 _MAX_BYTES = 1 << 20
@@ -34,15 +32,22 @@ _FILE_FLAGS = (
 def read_trusted(path: Path) -> bytes | None:
     """Return the content of ``path``, or None where there is no such file.
 
+    On Windows, Python cannot see owners and access lists: there only the first is checked.
+
     Raises:
         PluginNotTrusted: it is a symbolic link or no regular file, belongs neither to the
             current user nor to root, or somebody else may write to it or to its folder.
         InvalidConfigFile: it cannot be read, or is longer than 1 MiB.
     """
     try:
-        with _opened(path) as (descriptor, folder):
+        if sys.platform == "win32" and path.is_symlink():  # pragma: no cover
+            raise _is_link(path)
+        descriptor, folder = _opened(path)
+        try:
             _check(path, os.fstat(descriptor), folder)
-            return _read(descriptor, path)
+            content = os.read(descriptor, _MAX_BYTES + 1)
+        finally:
+            os.close(descriptor)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
@@ -50,37 +55,29 @@ def read_trusted(path: Path) -> bytes | None:
             raise _is_link(path) from error
         reason = (error.strerror or type(error).__name__).lower()
         raise InvalidConfigFile(path, reason) from error
+    if len(content) > _MAX_BYTES:
+        raise InvalidConfigFile(path, f"it is longer than {_MAX_BYTES} bytes")
+    return content
 
 
-@contextmanager
-def _opened(path: Path) -> Iterator[tuple[int, os.stat_result | None]]:
-    """Give a descriptor of ``path``, and what its folder was when it was opened there."""
+def _opened(path: Path) -> tuple[int, os.stat_result | None]:
+    """Return a descriptor of ``path``, and what its folder was when it was opened there."""
     if sys.platform == "win32":  # pragma: no cover  # folders cannot be opened there
-        if path.is_symlink():
-            raise _is_link(path)
-        descriptor = os.open(path, _FILE_FLAGS)
-        folder = None
-    else:
-        holder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            descriptor = os.open(path.name, _FILE_FLAGS, dir_fd=holder)
-            folder = os.fstat(holder)
-        finally:
-            os.close(holder)
+        return os.open(path, _FILE_FLAGS), None
+    holder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        yield descriptor, folder
+        return os.open(path.name, _FILE_FLAGS, dir_fd=holder), os.fstat(holder)
     finally:
-        os.close(descriptor)
+        os.close(holder)
 
 
 def _check(path: Path, found: os.stat_result, folder: os.stat_result | None) -> None:
     if not stat.S_ISREG(found.st_mode):
         repair = "Move it away, or put a regular file in its place."
         raise PluginNotTrusted(path, "it is not a regular file", repair)
-    if folder is None:  # pragma: no cover  # Windows: Python cannot see owners or access lists
-        return
-    _check_owner_and_mode(path, "it", (path, found))
-    _check_owner_and_mode(path, f"its folder {path.parent}", (path.parent, folder))
+    if folder is not None:
+        _check_owner_and_mode(path, "it", (path, found))
+        _check_owner_and_mode(path, f"its folder {path.parent}", (path.parent, folder))
 
 
 def _check_owner_and_mode(path: Path, what: str, judged: tuple[Path, os.stat_result]) -> None:
@@ -105,11 +102,3 @@ def _is_link(path: Path) -> PluginNotTrusted:
     return PluginNotTrusted(
         path, "it is a symbolic link", "Put a copy of the file in the place of the link."
     )
-
-
-def _read(descriptor: int, path: Path) -> bytes:
-    with open(descriptor, "rb", closefd=False) as stream:
-        content = stream.read(_MAX_BYTES + 1)
-    if len(content) > _MAX_BYTES:
-        raise InvalidConfigFile(path, f"it is longer than {_MAX_BYTES} bytes")
-    return content

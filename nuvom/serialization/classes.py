@@ -25,8 +25,8 @@ import msgspec
 from nuvom.errors import PayloadError
 from nuvom.serialization.refusal import (
     MAX_DEPTH,
-    Refused,
     Shaped,
+    Unstorable,
     arguments,
     fields,
     keywords,
@@ -64,11 +64,11 @@ class CallPlan:
         """
         try:
             lowered = [self._positional(index).lower(value) for index, value in enumerate(args)]
-        except (Refused, RecursionError) as error:
+        except (Unstorable, RecursionError) as error:
             raise not_storable(error, args, arguments(args, self._names)) from None
         try:
             named = {name: self._keyword(name).lower(value) for name, value in kwargs.items()}
-        except (Refused, RecursionError) as error:
+        except (Unstorable, RecursionError) as error:
             raise not_storable(error, kwargs, keywords(kwargs)) from None
         return tuple(lowered), named
 
@@ -109,7 +109,7 @@ class ResultPlan:
         """
         try:
             return self._vocabulary.lower(value)
-        except (Refused, RecursionError) as error:
+        except (Unstorable, RecursionError) as error:
             raise not_storable(error, (value,), [("result", value)]) from None
 
     def lift(self, value: Any) -> Any:
@@ -182,7 +182,7 @@ class Vocabulary:
 
         Args:
             depth: How many containers ``value`` is in.
-        Raises: Refused: an object is of a subclass of a known class, or perhaps of a class
+        Raises: Unstorable: an object is of a subclass of a known class, or perhaps of a class
             that could not be looked up, or cannot be taken apart; or it is nested too deeply.
         """
         kind = type(value)
@@ -198,15 +198,15 @@ class Vocabulary:
             return self._take(value, shape, depth + 1)
         try:
             return _mapped(value, lambda child: self.lower(child, depth + 1))
-        except Refused as refused:
+        except Unstorable as refused:
             refused.inside(value)
             raise
 
     def _take(self, value: Any, shape: Shape, depth: int) -> Shaped:
         if self._by_name[shape.name] is not shape:
-            raise Refused(value, f"its annotation names two classes called {shape.name}")
+            raise Unstorable(value, f"its annotation names two classes called {shape.name}")
         if shape.problem:
-            raise Refused(value, shape.problem)
+            raise Unstorable(value, shape.problem)
         data = shape.take(value)
         if isinstance(data, dict):
             try:
@@ -214,7 +214,7 @@ class Vocabulary:
                     name: field if not (own := shape.fields[name]) else own.lower(field, depth)
                     for name, field in data.items()
                 }
-            except Refused as refused:
+            except Unstorable as refused:
                 refused.inside(value, fields(data))
                 raise
         return Shaped(shape.name, data)
@@ -223,14 +223,16 @@ class Vocabulary:
         cls = type(value)
         for known in self._by_class:
             if issubclass(cls, known):
-                raise Refused(
+                raise Unstorable(
                     value,
                     f"the annotation names {known.__name__}, and a subclass would come back "
                     f"without what it adds; name {cls.__name__} too",
                 )
         if self._unresolved and kind_of_class(cls):
             first = self._unresolved[0]
-            raise Refused(value, f"the annotation {first.text!r} cannot be resolved: {first.why}")
+            raise Unstorable(
+                value, f"the annotation {first.text!r} cannot be resolved: {first.why}"
+            )
 
     def lift(self, value: Any, where: str) -> Any:
         """Return ``value`` with each ``Shaped`` replaced by the object that it describes.
@@ -477,12 +479,12 @@ class Shape:
     def take(self, value: Any) -> dict[str, Any] | str | int:
         """Return the fields of ``value``, or what stands for an Enum member.
 
-        Raises: Refused: a field has no value.
+        Raises: Unstorable: a field has no value.
         """
         try:
             return {name: getattr(value, name) for name in self.names}
         except AttributeError as error:
-            raise Refused(value, f"a field has no value: {error}") from None
+            raise Unstorable(value, f"a field has no value: {error}") from None
 
     def build(self, data: Any) -> Any:
         """Return the object that ``take`` described.

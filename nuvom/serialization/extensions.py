@@ -16,7 +16,7 @@ from uuid import UUID
 from msgspec.msgpack import Decoder, encode
 
 from nuvom.errors import PayloadError
-from nuvom.serialization.refusal import Refused
+from nuvom.serialization.refusal import Unstorable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -77,7 +77,7 @@ def _zone_suffix(value: datetime | time, zone: tzinfo) -> str:
 
     if type(zone) is ZoneInfo and zone.key is not None and _ZONE.fullmatch(zone.key):
         return f"[{zone.key}]"
-    raise Refused(
+    raise Unstorable(
         value,
         f"its time zone is a {type(zone).__name__}; use a zoneinfo.ZoneInfo with a name, "
         "or a fixed offset (datetime.timezone)",
@@ -148,7 +148,7 @@ WRITERS: dict[type, tuple[int, Callable[[Any], bytes]]] = {
     PurePosixPath: (Code.PURE_POSIX_PATH, _write_path),
     PureWindowsPath: (Code.PURE_WINDOWS_PATH, _write_path),
 }
-"""By exact type: the code and what makes the bytes. It may raise ``Refused``."""
+"""By exact type: the code and what makes the bytes. It may raise ``Unstorable``."""
 
 READERS: dict[int, Callable[[memoryview], Any]] = {
     Code.INT: lambda data: int.from_bytes(data, "big", signed=True),

@@ -23,8 +23,8 @@ from nuvom.serialization.classes import call_plan
 from nuvom.serialization.extensions import READERS, WRITERS, Code, write_int
 from nuvom.serialization.refusal import (
     MAX_DEPTH,
-    Refused,
     Shaped,
+    Unstorable,
     arguments,
     keywords,
     not_storable,
@@ -124,7 +124,7 @@ def _pack(whole: object, roots: Steps, lower: Callable[[frozenset[type]], Any]) 
             return _encode(lower(_PLAIN))
         except _SURPRISES:
             return _encode(lower(_PLAIN_CHECKED))
-    except (Refused, RecursionError) as error:
+    except (Unstorable, RecursionError) as error:
         raise not_storable(error, whole, roots) from None
 
 
@@ -134,7 +134,7 @@ def _lower(value: Any, depth: int, plain: frozenset[type]) -> Any:
     Args:
         depth: How many containers ``value`` is in.
         plain: The types that need no look; without int and str, these are checked.
-    Raises: Refused: it, or something in it, is not storable.
+    Raises: Unstorable: it, or something in it, is not storable.
     """
     kind = type(value)
     if kind in plain:
@@ -154,7 +154,7 @@ def _lower(value: Any, depth: int, plain: frozenset[type]) -> Any:
         return _lower_single(value)
     try:
         return lower(value, depth + 1, plain)
-    except Refused as refused:
+    except Unstorable as refused:
         refused.inside(value)
         raise
 
@@ -162,7 +162,7 @@ def _lower(value: Any, depth: int, plain: frozenset[type]) -> Any:
 def _lower_single(value: Any) -> Any:
     lower = _SINGLES.get(type(value))
     if lower is None:
-        raise Refused(value, reason_for(value))
+        raise Unstorable(value, reason_for(value))
     return lower(value)
 
 
@@ -175,7 +175,7 @@ def _lower_str(value: str) -> str:
         value.encode()
     except UnicodeEncodeError as error:
         reason = f"character {error.start} is half of a surrogate pair, which is not text"
-        raise Refused(value, reason) from None
+        raise Unstorable(value, reason) from None
     return value
 
 

@@ -1,6 +1,6 @@
 """What is stored of a user's object, and where in a value something is that cannot be stored.
 
-``Refused`` is raised deep inside a value and gathers its path on the way out, so that a value
+``Unstorable`` is raised deep inside a value and gathers its path on the way out, so that a value
 that is stored pays nothing for it. It never leaves this package: ``not_storable`` turns it
 into the error that users see.
 """
@@ -54,7 +54,7 @@ class Shaped:
         return f"{self.name}[{self.data!r}]"
 
 
-class Refused(Exception):  # noqa: N818  # a signal inside this package, not an error of the tree
+class Unstorable(Exception):  # noqa: N818  # a signal inside this package, not an error of the tree
     """``value`` cannot be stored.
 
     Attributes:
@@ -69,7 +69,7 @@ class Refused(Exception):  # noqa: N818  # a signal inside this package, not an 
         self.because = because
         self.trail: list[tuple[str, object]] = []
 
-    def inside(self, holder: object, steps: Steps | None = None) -> Refused:
+    def inside(self, holder: object, steps: Steps | None = None) -> Unstorable:
         """Note that ``holder`` holds it, or the last holder noted; return self.
 
         Args:
@@ -83,12 +83,12 @@ class Refused(Exception):  # noqa: N818  # a signal inside this package, not an 
         return self
 
 
-def too_deep(value: object) -> Refused:
+def too_deep(value: object) -> Unstorable:
     """Return the refusal of a container below ``MAX_DEPTH`` others."""
-    return Refused(value, f"it is nested more than {MAX_DEPTH} levels deep")
+    return Unstorable(value, f"it is nested more than {MAX_DEPTH} levels deep")
 
 
-def not_storable(error: Refused | RecursionError, whole: object, roots: Steps) -> NotStorable:
+def not_storable(error: Unstorable | RecursionError, whole: object, roots: Steps) -> NotStorable:
     """Return the error that says where in ``whole`` the refused value is.
 
     Args:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from nuvom.contrib.prometheus import exporter
+from nuvom.contrib.prometheus import plugin as plugin_module
 from nuvom.contrib.prometheus.series import Capped
 from nuvom.core.record import StoredError
 from nuvom.core.views import QueueStats
@@ -242,7 +242,7 @@ def test_figures_of_other_plugins_are_shown_and_bad_ones_reported(project: Path)
 def test_a_store_that_does_not_answer_makes_a_scrape_partial(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(exporter, "DEADLINE_SECS", 0.05)
+    monkeypatch.setattr(plugin_module, "_DEADLINE_SECS", 0.05)
     go = threading.Event()
 
     def stats(queue: SQLiteJobQueue) -> list[object]:

@@ -270,42 +270,21 @@ def test_task_that_importing_does_not_define_is_not_importable(test: str, word: 
 @pytest.mark.parametrize(
     "source",
     [
+        "{a}{b}",
         "if x:\n{a}else:\n{b}",
         "if x:\n{a}elif y:\n{b}",
         "try:\n{a}except E:\n{b}",
-        "try: pass\nexcept E:\n{a}except F:\n{b}",
         "match x:\n  case 1:\n{a}  case 2:\n{b}",
+        "if x:\n{a}if TYPE_CHECKING:\n{c}if y:\n{b}if TYPE_CHECKING:\n{c}",
     ],
 )
-def test_of_definitions_that_exclude_each_other_the_first_is_listed(source: str) -> None:
-    a, b = (f"        @task\n        def add({name}): ...\n" for name in "ab")
-    found = parsed("from nuvom import task\n" + source.format(a=a, b=b))
-    assert ["(a)"] == [task.signature for task in found.tasks]
-
-
-def test_of_definitions_that_exclude_each_other_the_importable_one_is_listed() -> None:
-    a, b = (f"    @task\n    def add({name}): ...\n" for name in "ab")
-    found = parsed(f"from nuvom import task\nif TYPE_CHECKING:\n{a}else:\n{b}")
+def test_of_several_definitions_the_last_that_is_imported_counts(source: str) -> None:
+    defined = {name: f"@task\ndef add({name}): ...\n" for name in "abc"}
+    if ":" in source:
+        defined = {name: textwrap.indent(text, "        ") for name, text in defined.items()}
+    found = parsed("from nuvom import task\n" + source.format(**defined))
     assert [("(b)", True)] == [(task.signature, task.importable) for task in found.tasks]
     assert () == found.problems
-
-
-@pytest.mark.parametrize(
-    "source",
-    [
-        "{a}{b}",
-        "if x:\n{a}{b}",
-        "if x:\n{a}if x:\n{b}",
-        "try:\n{a}except E: pass\nelse:\n{b}",
-        "try:\n{a}finally:\n{b}",
-    ],
-)
-def test_second_definition_of_the_same_name_is_listed_too(source: str) -> None:
-    a, b = (f"@task\ndef add({name}): ...\n" for name in "ab")
-    if ":" in source:
-        a, b = indent(a), indent(b)
-    found = parsed("from nuvom import task\n" + source.format(a=a, b=b))
-    assert ["(a)", "(b)"] == [task.signature for task in found.tasks]
 
 
 # ---- sources that are no programs -------------------------------------------------------

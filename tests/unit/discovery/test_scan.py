@@ -110,9 +110,11 @@ def test_name_that_two_files_claim_is_reported_with_both_places(tmp_path: Path) 
     assert all("a.py:3" in problem.reason for problem in found.errors)
 
 
-def test_name_defined_twice_in_one_file_is_reported(tmp_path: Path) -> None:
-    found = scan(write(tmp_path, {"a.py": TASK + "\n@task\ndef add(): ...\n"}))
+def test_name_given_twice_in_one_file_is_reported(tmp_path: Path) -> None:
+    more = '\n@task(name="a.add")\ndef other(): ...\n'
+    found = scan(write(tmp_path, {"a.py": TASK + more}))
     assert (Duplicate("a.add", ("a.py:4", "a.py:8")),) == found.duplicates
+    assert ["a.py:8"] == [f"{one.file}:{one.line}" for one in found.errors]
     assert [4] == [task.line for task in found.tasks]
 
 
