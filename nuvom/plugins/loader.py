@@ -211,17 +211,17 @@ def backend_class(
     found = _at_hand(sought, name)
     if found is None and settings.plugins == "off":
         raise PluginsOff(kind, name, registry.names(sought))
-    if found is None:
-        for entries in _sources({name}, settings.root if allow_project_plugins else None):
-            for entry in entries:
-                # Of packages called otherwise only those that say they provide such a backend.
-                kinds = None if entry.is_project or entry.name == name else {sought.key}
-                if entry.key in ("", sought.key):
-                    load_entry(entry, settings.root, plugins, kinds=kinds)
-            plugins.start_pending(settings, extras)
-            found = registry.find(sought, name)
-            if found is not None:
-                break
+    root = settings.root if allow_project_plugins else None
+    for entries in _sources({name}, root) if found is None else ():
+        for entry in entries:
+            # Of packages called otherwise only those that say they provide such a backend.
+            kinds = None if entry.is_project or entry.name == name else {sought.key}
+            if entry.key in ("", sought.key):
+                load_entry(entry, settings.root, plugins, kinds=kinds)
+        plugins.start_pending(settings, extras)
+        found = registry.find(sought, name)
+        if found is not None:
+            break
     if found is None:
         raise _not_found(sought, name, settings, plugins, was_allowed=allow_project_plugins)
     _check_class(sought, name, found)

@@ -61,6 +61,7 @@ def write_int(value: int) -> bytes:
 # with [_fold=1] for the second of two equal readings of the clock.
 _MOMENT = re.compile(r"([^\[\]]+)(?:\[([A-Za-z0-9_+/-]{1,64})\])?(\[_fold=1\])?")
 _ZONE = re.compile(r"[A-Za-z0-9_+/-]{1,64}")
+_BELOW_A_SECOND = re.compile(r"[+-]00:00:00\.\d{6}$")  # fromisoformat takes this offset for UTC
 
 _Moment = TypeVar("_Moment", datetime, time)
 
@@ -89,6 +90,10 @@ def _read_moment(text: str, cls: type[_Moment]) -> _Moment:
     if match is None:
         raise PayloadError(f"not a {cls.__name__}")
     moment = cls.fromisoformat(match[1]).replace(fold=1 if match[3] else 0)
+    tiny = _BELOW_A_SECOND.search(match[1])
+    if tiny is not None:
+        micros = int(tiny[0].replace(":", "").replace(".", ""))
+        moment = moment.replace(tzinfo=timezone(timedelta(microseconds=micros)))
     return moment if match[2] is None else _in_zone(moment, match[2])
 
 

@@ -146,6 +146,8 @@ EVERY_TYPE: list[Any] = [
     date.min,
     time(23, 59, 59, 999_999, fold=1),
     time(1, 2, tzinfo=timezone(timedelta(hours=2))),
+    time(1, 2, tzinfo=timezone(-timedelta(microseconds=1))),
+    datetime(2026, 10, 25, 2, 30, tzinfo=timezone(timedelta(microseconds=999_999))),
     timedelta.max,
     timedelta(days=-1, microseconds=1),
     Decimal("NaN"),
