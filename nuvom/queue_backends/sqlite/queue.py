@@ -20,8 +20,7 @@ from nuvom.host.start_marks import SLOT_BYTES, STARTED, STATE_AT
 from nuvom.queue_backends.base import Capability
 from nuvom.queue_backends.leased import LeasedJobQueue
 from nuvom.queue_backends.sqlite.group_commit import GroupCommit
-from nuvom.queue_backends.sqlite.hot import BULK, FEW, Claim, store_successes
-from nuvom.queue_backends.sqlite.insertion import Inserter
+from nuvom.queue_backends.sqlite.hot import BULK, FEW, Claim, Inserter, store_successes
 from nuvom.queue_backends.sqlite.reads import RowReads
 from nuvom.queue_backends.sqlite.rows import OldJobs, RowChanges
 from nuvom.queue_backends.sqlite.store import SQLiteStore
@@ -139,7 +138,8 @@ class SQLiteJobQueue(RowReads, RowChanges, RowTotals, StoreQueue):
         lock = self.store.worker_lock(owner)
         if self.store.db.checkpointer.slows_down():
             n = min(n, _CLAIM_UNDER_PRESSURE)
-        self._undo_abandoned()
+        if self._abandoned:
+            self._undo_abandoned()
         claim = Claim(self.store, owner, without)
         try:
             if self._is_woken:
@@ -154,7 +154,6 @@ class SQLiteJobQueue(RowReads, RowChanges, RowTotals, StoreQueue):
             if not claim.count:
                 return []
             self._last_queue = claim.queue
-            crashpoint("sqlite.claim.after_commit")
             jobs = claim.read_back()
             crashpoint("sqlite.claim.before_book")
             self.store.book(lock, jobs)
@@ -238,7 +237,8 @@ class SQLiteJobQueue(RowReads, RowChanges, RowTotals, StoreQueue):
         crashpoint("sqlite.finish.after_commit")
         wakeup.notify_all("result")
         self.store.free((one.record.id, one.record.lease_epoch) for one in successes)
-        self.store.note_settled()
+        if not self.store.is_boot_noted:
+            self.store.note_settled()
         if count == len(successes):
             return [True] * count
         return self._were_settled([one.record for one in successes])

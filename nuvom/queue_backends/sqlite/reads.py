@@ -55,8 +55,8 @@ _READY_CODES = CODES[JobStatus.PENDING][0], CODES[JobStatus.PENDING][-1]
 
 def read_job(db: Database, job_id: str) -> JobSnapshot | None:
     """Return one job with its result, or None."""
-    row = db.read_one(_ONE, (job_id,))
-    return None if row is None else snapshot(row)
+    rows = db.read(_ONE, (job_id,))
+    return snapshot(rows[0]) if rows else None
 
 
 class RowReads:

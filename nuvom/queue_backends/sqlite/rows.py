@@ -18,7 +18,7 @@ from nuvom.core.views import WorkerInfo
 from nuvom.host.crashpoint import crashpoint
 from nuvom.host.start_marks import read_slots
 from nuvom.host.worker_lock import find_dead, is_alive, is_gone
-from nuvom.queue_backends.sqlite.insertion import FREE_KEY, Inserter
+from nuvom.queue_backends.sqlite.hot import FREE_KEY, Inserter
 from nuvom.queue_backends.sqlite.schema import (
     CODES,
     FREE_UNLESS_KEPT,
@@ -139,7 +139,8 @@ class RowChanges:
         self._notify(applied)
         self.store.free((change.before.id, change.before.lease_epoch) for change in changes)
         if any(change.settles for change in changes):
-            self.store.note_settled()
+            if not self.store.is_boot_noted:
+                self.store.note_settled()
             if not all(done):
                 known = self._were_settled([change.before for change in changes])
                 pairs = zip(changes, done, known, strict=True)

@@ -42,6 +42,8 @@ class SQLiteStore:
     Attributes:
         marks: Start mark of each claimed job, by its id: the worker's lock with its slot file,
             the index of the slot, and the ``lease_epoch`` that it belongs to.
+        is_boot_noted: A settlement of this boot is known to be on disk; None where nobody has
+            looked yet.
         has_progress: Some job of this process has shown progress, to be cleared at its end.
         has_unflushed_claim: Some claim may be lost at a power cut; the next beat flushes.
     """
@@ -61,7 +63,7 @@ class SQLiteStore:
         self.marks: dict[str, tuple[WorkerLock, int, int]] = {}
         self.has_unflushed_claim = False
         self.has_progress = False
-        self._boot_seen: bool | None = None
+        self.is_boot_noted: bool | None = None
 
     def open_for_work(self) -> None:
         """Open the file for a worker, after a look at it where its last user has died.
@@ -181,15 +183,13 @@ class SQLiteStore:
         Then a claim must survive a power cut until one has settled, or a job that takes the
         machine down would never be counted.
         """
-        if self._boot_seen is None:
+        if self.is_boot_noted is None:
             row = self.db.read_one("SELECT value FROM meta WHERE name = ?", (_BOOT,))
-            self._boot_seen = row is not None and row[0] == boot_id()
-        return not self._boot_seen
+            self.is_boot_noted = row is not None and row[0] == boot_id()
+        return not self.is_boot_noted
 
     def note_settled(self) -> None:
         """A settlement of this boot is on disk; later claims need no flush of their own."""
-        if self._boot_seen:
-            return
         note = "INSERT OR REPLACE INTO meta (name, value) VALUES (?, ?)"
         self.db.write(lambda connection: connection.execute(note, (_BOOT, boot_id())))
-        self._boot_seen = True
+        self.is_boot_noted = True

@@ -14,7 +14,7 @@ from nuvom.core.batch import RecordBatch
 from nuvom.core.ids import new_id
 from nuvom.core.record import JobRecord, JobSnapshot, JobStatus
 from nuvom.errors import BackendUnavailable, InvalidId, QueueFull, StorageFull
-from nuvom.queue_backends.sqlite import SQLiteJobQueue, insertion
+from nuvom.queue_backends.sqlite import SQLiteJobQueue, hot
 from nuvom.queue_backends.sqlite import queue as queue_module
 from nuvom.queue_backends.sqlite.hot import Claim
 from nuvom.result_backends.sqlite import SQLiteResultBackend
@@ -122,7 +122,7 @@ def test_commit_that_is_tried_again_stores_all(
     queue: SQLiteJobQueue, monkeypatch: pytest.MonkeyPatch, key: str | None
 ) -> None:
     """As in the journal mode ``delete``, where a reader can be in the way of a commit."""
-    monkeypatch.setattr(insertion, "_TOGETHER", 2)
+    monkeypatch.setattr(hot, "_TOGETHER", 2)
     together, calls = queue._inserter._together, iter(range(100))
 
     def breaks_off(chunk: list[JobRecord]) -> Any:

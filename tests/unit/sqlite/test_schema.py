@@ -12,7 +12,6 @@ from nuvom.core.record import JobStatus
 from nuvom.errors import BackendUnavailable
 from nuvom.queue_backends.sqlite import (
     hot,
-    insertion,
     reads,
     rows,
     schema,
@@ -148,8 +147,8 @@ HOT = {
     "settle one plain": (hot._SUCCESS_ALONE, "INTEGER PRIMARY KEY (rowid=?)"),
     "change": (CHANGE, "INTEGER PRIMARY KEY (rowid=?)"),
     "what was settled": (rows._SETTLED, "INTEGER PRIMARY KEY (rowid=?)"),
-    "free a key": (insertion.FREE_KEY, "jobs_unique (task=? AND unique_key=?)"),
-    "who has a key": (insertion._KEY_HOLDER, "jobs_unique (task=? AND unique_key=?)"),
+    "free a key": (hot.FREE_KEY, "jobs_unique (task=? AND unique_key=?)"),
+    "who has a key": (hot._KEY_HOLDER, "jobs_unique (task=? AND unique_key=?)"),
     "what there is, due": (rows._WHAT_THERE_IS, "jobs_scheduled (run_at<?)"),
     "what there is, running": (rows._WHAT_THERE_IS, "jobs_running"),
     "what there is, parked": (rows._WHAT_THERE_IS, "jobs_parked"),
@@ -170,7 +169,7 @@ HOT = {
     "waiting, scheduled": (reads._WAITING, "jobs_scheduled"),
     "has ready": (reads._HAS_READY, "jobs_ready"),
     "has ready, due": (reads._HAS_READY, "jobs_scheduled (run_at<?)"),
-    "room in a queue": (insertion._WAITING, "jobs_ready (queue=?)"),
+    "room in a queue": (hot._WAITING, "jobs_ready (queue=?)"),
     "purge": (rows._WAITING_IN, "jobs_ready (queue=?)"),
     "clear": (rows._WAITING, "jobs_parked"),
     "failures": (reads._GROUP_IDS, "jobs_failed (error_fp=?)"),

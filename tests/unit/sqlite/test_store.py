@@ -69,6 +69,5 @@ def test_boot_is_noted_once(queue: SQLiteJobQueue, project: Path, clock: Real) -
     assert not queue.store.claims_flush
     assert [(1,)] == queue.store.db.read("SELECT count(*) FROM meta")
     another = make_queue(project, clock)
-    another.store.note_settled()
     assert not another.store.claims_flush
     another.stop()
