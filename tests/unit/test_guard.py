@@ -394,3 +394,19 @@ def test_code_that_ends_just_as_it_is_closed_is_interrupted_alone(often_switched
     assert {"first"} == set(ends)
     assert {(None, True)} == left
     assert len(ends) == sum(first.is_told for first, _ in rounds)
+
+
+def test_forked_process_ends_with_the_outermost_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    ends: list[BaseException | None] = []
+    monkeypatch.setattr("nuvom.core.guard.end_forked", ends.append)
+    guard = Guard()
+    guard.drop_in_child()
+
+    def outer() -> None:
+        guard.outside(UserCall(), list)
+        assert [] == ends
+        raise ValueError("in the fork")
+
+    with pytest.raises(ValueError, match="in the fork"):
+        guard.outside(UserCall(), outer)
+    assert ["in the fork"] == [str(error) for error in ends]

@@ -21,7 +21,7 @@ from nuvom.core.options import task_options
 from nuvom.core.record import JobRecord, JobStatus
 from nuvom.errors import QueueError
 from nuvom.events import EventBus
-from nuvom.execution.attempts import current_job
+from nuvom.execution.attempts import CurrentJob, current_job
 from nuvom.execution.child import Child
 from nuvom.execution.frames import (
     AskStack,
@@ -289,6 +289,24 @@ def test_progress_waits_for_its_own_answer(nursery: Nursery) -> None:
         current_job().progress(4)
 
     nursery.task(report)
+    nursery.serve(script)
+
+
+def test_progress_of_an_attempt_that_has_ended_is_not_that_of_the_next(nursery: Nursery) -> None:
+    jobs: list[CurrentJob] = []
+
+    def keep_job() -> None:
+        jobs.append(current_job())
+        jobs[0].progress(1)
+
+    def script(worker: Worker) -> None:
+        worker.run("f")
+        worker.link.send(ProgressKept(worker.hear(Progress).seq, is_ours=True))
+        worker.hear(Ended)
+        worker.run("f")
+        assert "LeaseLost" == worker.hear(Ended).settlement.error.type
+
+    nursery.task(keep_job)
     nursery.serve(script)
 
 

@@ -330,6 +330,27 @@ def test_a_short_limit_is_kept_though_the_watchdog_slept_when_the_attempt_began(
     assert "timeout" == bench.wait_for()[0].outcome
 
 
+def test_limit_is_kept_though_the_mark_of_the_start_took_longer_than_it(
+    timed: tuple[Bench, ThreadLane], clock: FakeClock, gate: Gate
+) -> None:
+    bench, lane = timed
+    marking, marked = threading.Event(), threading.Event()
+
+    def mark(_record: object) -> None:
+        marking.set()
+        marked.wait(LIMIT_SECS)
+
+    bench.runner._mark_started = mark
+    lane.submit([bench.work(gate.wait, timeout_secs=0.1)])
+    assert marking.wait(LIMIT_SECS)
+    clock.advance(0.11)
+    bench.wait_until(lambda: clock.monotonic() < lane._looks_at < inf)
+    marked.set()
+    gate.is_running()
+    clock.advance(0.11)
+    assert "timeout" == bench.wait_for()[0].outcome
+
+
 def test_attempts_that_are_due_later_wake_no_watchdog(
     timed: tuple[Bench, ThreadLane], clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,6 +13,7 @@ import pytest
 
 from nuvom import current_job
 from nuvom.core.record import JobStatus
+from nuvom.errors import BackendUnavailable, StorageFull
 from nuvom.events import (
     BackendFailed,
     JobFailed,
@@ -460,6 +461,15 @@ def test_jobs_whose_outcomes_cannot_be_looked_up_go_back(
     assert "burst" == engine.work()
     assert 3 == job.get(LIMIT_SECS)
     assert {"claim", "release"} == ops(engine)
+
+
+def test_store_that_fails_is_left_alone_for_longer_each_time_but_a_full_disk(
+    engine: Engine,
+) -> None:
+    loop = Worker(engine.runtime)._loop
+    away, full = BackendUnavailable("here", "it is locked"), StorageFull("here", "no space left")
+    assert [0.1, 0.5, 1.0, 2.0, 5.0, 5.0] == [loop.failed(away) for _ in range(6)]
+    assert 1.0 == loop.failed(full)  # space may come back at any moment
 
 
 def test_release_that_fails_is_tried_again(engine: Engine, trouble: Trouble, hasty: None) -> None:
