@@ -7,7 +7,6 @@ claimed as slots become free, so that no job waits behind a slow one while anoth
 from __future__ import annotations
 
 from collections import Counter
-from math import inf
 from typing import TYPE_CHECKING, NamedTuple
 
 from nuvom.errors import CapabilityMissing
@@ -42,10 +41,6 @@ class Limits(NamedTuple):
     max_jobs: int | None = None
     max_secs: float | None = None
     concurrency: Mapping[str, int] | None = None
-
-    def jobs_left(self, claimed: int) -> float:
-        """Return how many jobs the worker may still claim."""
-        return inf if self.max_jobs is None else self.max_jobs - claimed
 
 
 class BatchSize:

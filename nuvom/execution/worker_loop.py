@@ -245,7 +245,10 @@ class WorkerLoop:
     @property
     def stuck(self) -> int:
         """How many slots were replaced whose code still runs."""
-        return sum([lane.stuck() for lane in list(self.lanes.values())])
+        stuck = 0
+        for lane in list(self.lanes.values()):
+            stuck += lane.stuck()
+        return stuck
 
     # ---- the loop -----------------------------------------------------------------------
 
@@ -253,9 +256,9 @@ class WorkerLoop:
         """Start the thread lane, and make those that are known to be needed; before ``run``."""
         self._threads.start()
         if self._runner.has_async:
-            self._lane("async")
+            self._make("async")
         if self._context.settings.max_memory_per_child is not None:
-            self._lane("process")
+            self._make("process")
 
     def run(self) -> str:
         """Work until stopped; return why.
@@ -352,12 +355,13 @@ class WorkerLoop:
         return bool(self._attempts.open or self._returning)
 
     def _reason_to_stop(self) -> str | None:
-        if self._limits.jobs_left(self._claimed) <= 0 and not self._has_work():
+        most = self._limits.max_jobs
+        if most is not None and self._claimed >= most and not self._has_work():
             return "max-jobs"
         if self._ends_at != inf and self._clock.monotonic() >= self._ends_at:
             return "max-secs"
-        most = self._context.settings.max_stuck_threads
-        return "stuck-threads" if self.stuck >= most else None
+        is_stuck = self.stuck >= self._context.settings.max_stuck_threads
+        return "stuck-threads" if is_stuck else None
 
     # ---- claim --------------------------------------------------------------------------
 
@@ -370,7 +374,9 @@ class WorkerLoop:
         return has_claimed
 
     def _take(self, request: ClaimRequest) -> bool:
-        most = int(min(request.most, self._limits.jobs_left(self._claimed)))
+        most = request.most
+        if self._limits.max_jobs is not None:
+            most = min(most, self._limits.max_jobs - self._claimed)
         if most <= 0 or self._is_quiet or self._stop_reason is not None:
             return False
         self._doing = "claim"
@@ -425,15 +431,13 @@ class WorkerLoop:
             most = self._capacity.of(lane)
             if len(attempts) > most:  # of unknown tasks more may have come
                 self._take_back(attempts[most:])
-            self._lane(lane).submit(attempts[:most])
+            (self.lanes.get(lane) or self._make(lane)).submit(attempts[:most])
             self._capacity.claimed_at[lane] = asked_at
 
-    def _lane(self, name: str) -> Lane:
-        lane = self.lanes.get(name)
-        if lane is None:
-            lane = self._make_lane(name, self._slots[name], self._context, self)
-            self.lanes[name] = lane
-            lane.start()
+    def _make(self, name: str) -> Lane:
+        lane = self._make_lane(name, self._slots[name], self._context, self)
+        self.lanes[name] = lane
+        lane.start()
         return lane
 
     def _close_unrun(self, attempt: OpenAttempt, settlement: Settlement) -> None:

@@ -41,7 +41,7 @@ def lane(root: Path, *, slots: int = 1, **settings: Any) -> Iterator[Engine]:
     runtime = make_runtime(root, durability="normal", **given)
     runtime = replace(runtime, registry=default_registry())
     with Engine(runtime) as engine, engine.worker(threads=slots) as worker:
-        engine.worker_lane = worker._loop._lane("process")  # type: ignore[attr-defined]  # for tests that look inside
+        engine.worker_lane = worker._loop.lanes.get("process") or worker._loop._make("process")  # type: ignore[attr-defined]  # for tests that look inside
         yield engine
 
 
