@@ -49,8 +49,7 @@ class JobsClaimed(Event, frozen=True):
 class WorkerAsked(Event, frozen=True):
     """A worker asked its queue for jobs and got ``jobs``: each second while it has room.
 
-    ``leaked`` of its slots were replaced, and their code still runs. Emitted only by workers
-    that were made when somebody had subscribed to it, as is ``BackendCalled``.
+    ``leaked`` of its slots were replaced, and their code still runs.
     """
 
     worker: str
