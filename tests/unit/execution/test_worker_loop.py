@@ -15,6 +15,7 @@ from nuvom import current_job
 from nuvom.core.record import JobStatus
 from nuvom.errors import BackendUnavailable, StorageFull
 from nuvom.events import (
+    BackendCalled,
     BackendFailed,
     JobFailed,
     JobFenced,
@@ -22,6 +23,7 @@ from nuvom.events import (
     JobsClaimed,
     JobStarted,
     JobSucceeded,
+    WorkerAsked,
     WorkerStopped,
 )
 from nuvom.execution import capacity, worker_loop
@@ -304,6 +306,14 @@ def test_abort_hands_back_what_runs_at_once(engine: Engine) -> None:
         assert worker.join(LIMIT_SECS)
     assert (JobStatus.PENDING, 0) == (job.status, job.attempt)
     gate.go.set()
+
+
+def test_calls_of_the_store_are_told_with_what_they_brought(engine: Engine) -> None:
+    engine.task(add).map([(1, 2)] * 3)
+    engine.work()
+    assert {"claim", "settle"} == {event.op for event in engine.events(BackendCalled)}
+    asked = engine.events(WorkerAsked)
+    assert (3, {0}) == (sum(event.jobs for event in asked), {event.leaked for event in asked})
 
 
 def test_worker_shows_that_it_stops(engine: Engine) -> None:
