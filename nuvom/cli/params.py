@@ -180,7 +180,7 @@ def queue_limits(
     for value in values:
         queue, _, number = value.partition("=")
         if not queue or not number.isdecimal() or int(number) < 1:
-            text = f"{value!r} is not a limit of a queue; write mail=2."
+            text = f"{value!r} is not a queue limit; write mail=2."
             raise click.BadParameter(text, ctx, param)
         found[queue] = int(number)
     return found
@@ -217,7 +217,9 @@ def confirm(invocation: Invocation, what: str, *, yes: bool, word: str | None = 
         return
     can_ask = sys.stdin is not None and sys.stdin.isatty() and sys.stderr.isatty()
     if invocation.out.as_json or not can_ask:
-        raise Refused(f"{what}: this needs confirmation", "Add --yes, or look with --dry-run.")
+        raise Refused(
+            f"{what}: this needs confirmation", "Add --yes, or preview it with --dry-run."
+        )
     question = clean(what)
     if word is None:
         agreed = click.confirm(f"{question}?", default=False, err=True)

@@ -13,6 +13,7 @@ from nuvom.cli.views import job_times
 from nuvom.config.sources import load
 from nuvom.core.outcome import Settlement
 from nuvom.core.record import JobRecord, JobSnapshot, JobStatus, StoredError
+from nuvom.core.views import ErrorGroup
 from nuvom.inspection import Inspector
 from nuvom.queue_backends.leased import LeasedJobQueue
 from nuvom.runtime import Runtime, build_runtime
@@ -554,8 +555,20 @@ def test_a_group_is_discarded_only_with_a_yes(tasks: Path, drain: Callable[[], N
     assert invoke("errors", "--json").json["errors"] == []
 
 
-def test_an_unknown_group_is_not_found(tasks: Path) -> None:
+def test_a_group_is_found_by_a_beginning_that_no_other_has(
+    tasks: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert invoke("errors", "show", "abc").code == 3
+    known = {"func_name": "f", "type": "E", "message": "", "count": 1, "example_id": "1"}
+    groups = [
+        ErrorGroup(fingerprint=text, first_at=1.0, last_at=1.0, **known)  # type: ignore[arg-type]  # fields by name
+        for text in ("feed", "feed01", "cafe02")
+    ]
+    monkeypatch.setattr(Inspector, "error_groups", lambda *_: groups)
+    monkeypatch.setattr(Inspector, "failed_ids", lambda *_: [])
+    for text, found in (("feed", "feed"), ("feed0", "feed01"), ("ca", "cafe02")):
+        assert found == invoke("errors", "show", text, "--json").json["fingerprint"]
+    assert invoke("errors", "show", "fee").code == 3
 
 
 def test_arguments_are_shown_as_one_would_type_them(tasks: Path) -> None:

@@ -15,6 +15,10 @@ from typing import Any
 
 import pytest
 
+from nuvom.config.sources import load
+from nuvom.core.views import WorkerInfo
+from nuvom.queue_backends.leased import LeasedJobQueue
+from nuvom.runtime import build_runtime
 from tests.cli.shell import TASKS, call, invoke
 
 SCHEMAS = Path(__file__).parent / "schemas"
@@ -44,6 +48,13 @@ def keys_of(value: Any, schema: str, before: str = "") -> set[str]:
         if key not in OPEN or key in KEYED.get(schema, ()):
             found |= keys_of(one, schema, path)
     return found
+
+
+def announce_worker(root: Path) -> None:
+    """Have the store know of a worker."""
+    queue = build_runtime(load(root)).queue
+    assert isinstance(queue, LeasedJobQueue)
+    queue.announce(WorkerInfo(id="01990000-0000-7000-8000-0000000000aa"))
 
 
 def answers(root: Path) -> Iterator[dict[str, Any]]:
@@ -90,12 +101,12 @@ def answers(root: Path) -> Iterator[dict[str, Any]]:
     yield ask("queues", "list")
     yield ask("queues", "purge", "default", "--dry-run")
     yield ask("queues", "pause", "default")
+    announce_worker(root)
     yield ask("workers", "list")
     yield ask("workers", "stop", "--all")
     yield ask("prune", "--dry-run")
-    yield ask("config", "show")
-    yield ask("config", "check")
-    yield ask("config", "explain", "max_workers")
+    for command in (["show"], ["check"], ["explain", "max_workers"]):
+        yield ask("config", *command)
     yield ask("doctor")
     for command in (["list"], ["inspect", "good"], ["status"], ["test", "good"]):
         yield ask("plugin", *command)
