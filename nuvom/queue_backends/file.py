@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from nuvom.core.clock import Waitable
+    from nuvom.core.outcome import Settlement
     from nuvom.core.transitions import Recovery
     from nuvom.core.views import WorkerInfo
     from nuvom.queue_backends.rows import Holder
@@ -117,7 +118,10 @@ class FileJobQueue(TableQueue):
         self._wakeup: Wakeup | None = None
         self._idle: deque[Listener] = deque()
         self._sleeping: set[Listener] = set()
-        self._begin(())
+        # What a turn appends, where the next entry of it will stand, and whom it tells of it.
+        self._staged: list[bytes] = []
+        self._place = 0
+        self._news: dict[str, Callable[[], object]] = {}
 
     # ---- turns ----------------------------------------------------------------------------
 
@@ -161,7 +165,7 @@ class FileJobQueue(TableQueue):
         if self._log.is_doubtful:  # whoever sees what was appended takes it for stored
             self._log.sync()
         self._log.begin_next_when_full()
-        self._begin(())
+        self._staged, self._place, self._news = [], self._log.tail, {}
         begun.append(True)
         try:
             answer = action(table)
@@ -175,12 +179,6 @@ class FileJobQueue(TableQueue):
             self._log.end = self._log.tail  # the table has it
         self._is_sound = True
         return answer, self._log, self._news.values()
-
-    def _begin(self, staged: Iterable[bytes]) -> None:
-        """Forget what a turn has left to be appended and told."""
-        self._staged = list(staged)
-        self._place = self._log.tail
-        self._news: dict[str, Callable[[], object]] = {}
 
     def do(self, table: Table, operation: Operation | Change) -> None:
         if isinstance(operation, Added):  # an entry for each: damage does not reach neighbours
@@ -335,6 +333,12 @@ class FileJobQueue(TableQueue):
     def has_started(self, job: JobRecord) -> bool:
         """Return whether this delivery to this process has started."""
         return self.own_workers.has_started(job.id, job.lease_epoch)
+
+    def finish(self, successes: Sequence[Settlement]) -> list[bool]:
+        """Close attempts, all in one append; see the contract."""
+        accepted = super().finish(successes)
+        self.own_workers.free((one.record.id, one.record.lease_epoch) for one in successes)
+        return accepted
 
     def apply(self, changes: Sequence[Change]) -> list[bool]:
         """Write changes, all in one append; see the contract."""

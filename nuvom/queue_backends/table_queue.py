@@ -164,25 +164,34 @@ class TableQueue(StoreQueue):
     def finish(self, successes: Sequence[Settlement]) -> list[bool]:
         """Close attempts that plainly succeeded; see the contract."""
         now = self.now()
-        return self.apply([transitions.settled(one, now) for one in successes])
+
+        def close(table: Table) -> list[bool]:
+            self.tell_readers()
+            return [self._write(table, transitions.settled(one, now)) for one in successes]
+
+        return self.turn(close, durable=True)
 
     def apply(self, changes: Sequence[Change]) -> list[bool]:
         """Write changes, each if its job still is as it was; see the contract."""
-        return self.turn(lambda table: [self._change(table, one) for one in changes], durable=True)
 
-    def _change(self, table: Table, change: Change) -> bool:
+        def change(table: Table) -> list[bool]:
+            for one in changes:
+                self._tell(one)
+            return [self._write(table, one) for one in changes]
+
+        return self.turn(change, durable=True)
+
+    def _write(self, table: Table, change: Change) -> bool:
         before = change.before
         row = table.row_as(before)
         if row is None:
             return change.settles and table.has_settled(before)
-        status = change.status
         if change.starts_anew and not table.is_key_free(row, self.now):
             return False
         if change.children:
-            ended = row if status in FINAL else None
+            ended = row if change.status in FINAL else None
             children, _ = table.admit(change.children, self.now, ended=ended)
             change = replace(change, children=tuple(children))
-        self._tell(change)
         self.do(table, change)
         return True
 

@@ -247,9 +247,9 @@ class AcceptsStaleSettlements(MemoryJobQueue):
 
 
 class RefusesToHearTwice(MemoryJobQueue):
-    def apply(self, changes: Sequence[Change]) -> list[bool]:
-        held = [self.table.row_as(one.before) is not None for one in changes]
-        accepted = super().apply(changes)
+    def settle(self, settlements: Sequence[Settlement]) -> list[bool]:
+        held = [self.table.held(one.record) is not None for one in settlements]
+        accepted = super().settle(settlements)
         return [a and b for a, b in zip(held, accepted, strict=True)]
 
 

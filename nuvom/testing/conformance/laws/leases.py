@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import inf
 from typing import TYPE_CHECKING
 
 import pytest
@@ -233,6 +234,18 @@ class Fencing(QueueKit):
     def test_a_job_that_is_gone_cannot_be_settled(self, bench: QueueBench) -> None:
         """A settlement of a job that is not stored is refused, and stores nothing."""
         _assert_fenced(bench, bench.job(status=RUNNING, lease_epoch=1, attempt=1, deliveries=1))
+
+    @law(Capability.LEASES, Capability.CONTROL)
+    def test_a_job_that_was_removed_cannot_settle_its_successor(self, bench: QueueBench) -> None:
+        """A delivery of a removed job is fenced from a job enqueued later with the same id."""
+        old = bench.put_and_claim(A)
+        bench.leased.cancel(old.id)
+        assert bench.leased.prune(success_before=inf, failed_before=inf) == 1
+        bench.put(id=old.id)
+        new = bench.claim(B)
+        _assert_fenced(bench, old)
+        assert bench.leased.release([old]) == [False]
+        assert bench.settle(new)
 
     @law(Capability.LEASES)
     def test_progress_is_kept_while_the_lease_holds(self, bench: QueueBench) -> None:
