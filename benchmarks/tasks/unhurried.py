@@ -1,7 +1,7 @@
-"""``nuvom`` whose batches grow as they would on a machine that is fast beyond measure.
+"""``nuvom`` with as much time as it would have without valgrind, which slows all down fiftyfold.
 
-A worker sizes its batches by time, and under valgrind everything takes fifty times as long: what
-is to be counted are the instructions of a job in a full batch.
+A worker sizes its batches by time, and hands jobs back that wait too long for a slot. What is to be
+counted are the instructions of a job in a full batch.
 """
 
 import importlib
@@ -9,19 +9,19 @@ import importlib.util
 
 from nuvom.cli.cli import main
 
-# Module, and the time that a batch may take; the second one until 0.12.
-PLACES = (("nuvom.execution.capacity", "_BATCH_SECS"), ("nuvom.execution.pace", "_MOMENT_SECS"))
+MODULES = ("nuvom.execution.capacity", "nuvom.execution.pace")  # the second one until 0.12
 
 
 def be_unhurried() -> None:
-    """Let a batch take as long as it likes: there is no setting, and nobody else needs one."""
-    for name, limit in PLACES:
+    """Raise all limits in seconds of the module: there are no settings, and no other needs them."""
+    for name in MODULES:
         if importlib.util.find_spec(name):
             inside = vars(importlib.import_module(name))
-            if limit in inside:
-                inside[limit] = 1e9
+            limits = [one for one in inside if one.endswith("_SECS")]
+            if limits:
+                inside.update(dict.fromkeys(limits, 1e9))
                 return
-    raise RuntimeError(f"this Nuvom has none of {PLACES}")
+    raise RuntimeError(f"no module of {MODULES} sizes the batches of this Nuvom by time")
 
 
 if __name__ == "__main__":
