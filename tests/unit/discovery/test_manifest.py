@@ -18,13 +18,14 @@ from nuvom.discovery.manifest import (
     diff,
     encode,
     has_content,
+    is_stale,
     read_manifest,
     write_manifest,
 )
 from nuvom.discovery.scan import scan
 from nuvom.errors import BackendUnavailable, InvalidManifest, StorageFull
 from nuvom.host import files as _durable
-from tests.unit.discovery.projects import write
+from tests.unit.discovery.projects import TASK, write
 
 
 def make_entry(name: str = "app.add", **fields: Any) -> TaskEntry:
@@ -252,3 +253,20 @@ def test_changes_are_told_apart_and_sorted() -> None:
     assert ["app.a"] == [task.name for task in changes.moved]
     assert {} == changes.changed[1].options
     assert not changes.is_empty
+
+
+# ---- age --------------------------------------------------------------------------------
+
+
+def test_manifest_is_stale_when_a_file_that_it_names_is_newer_or_gone(
+    tmp_path: Path, path: Path
+) -> None:
+    write(tmp_path, {"app.py": TASK})
+    assert is_stale(tmp_path, path)
+    write_manifest(path, scan(tmp_path).tasks, root=tmp_path)
+    written = path.stat().st_mtime_ns
+    for age_ns, stale in ((1, False), (0, False), (-1, True)):
+        os.utime(tmp_path / "app.py", ns=(written - age_ns, written - age_ns))
+        assert stale == is_stale(tmp_path, path)
+    (tmp_path / "app.py").unlink()
+    assert is_stale(tmp_path, path)

@@ -149,7 +149,7 @@ def test_plugin_in_the_file_registers_in_start_and_is_stopped_with_its_set(
 def test_only_entries_of_the_kind_that_is_needed_are_imported(
     settings: Settings, plugin_file: PluginFile, queue_module: Path, lay: Lay
 ) -> None:
-    lay("other.py", "raise SystemExit('imported')")
+    lay("other.py", "")
     plugin_file(
         """
         [plugins]
@@ -166,7 +166,7 @@ def test_only_entries_of_the_kind_that_is_needed_are_imported(
 def test_read_only_command_is_told_that_a_plugin_is_needed_and_imports_none(
     settings: Settings, plugin_file: PluginFile, lay: Lay
 ) -> None:
-    lay("mine.py", "raise SystemExit('imported')")
+    lay("mine.py", "")
     plugin_file('[plugins]\nqueue_backend = ["mine:ListQueue"]\n')
 
     with pytest.raises(PluginNotLoaded, match='queue backend "listqueue" needs a plugin'):
@@ -218,7 +218,7 @@ def test_package_called_like_the_backend_is_imported_alone(
     settings: Settings, package: Package
 ) -> None:
     package("mine", QUEUE, {"listqueue": "mine:ListQueue"})
-    package("other", "raise SystemExit('imported')", {"aaa": "other:X"})
+    package("other", "", {"aaa": "other:X"})
 
     queue_named("listqueue", settings)
 
@@ -322,7 +322,7 @@ def test_worker_and_delay_agree_on_which_of_two_plugins_offers_a_backend(
 def test_one_plugin_can_be_loaded_alone(
     settings: Settings, plugin_file: PluginFile, queue_module: Path, lay: Lay
 ) -> None:
-    lay("other.py", "raise SystemExit('imported')")
+    lay("other.py", "")
     plugin_file('[plugins]\nqueue_backend = ["mine:ListQueue"]\nmonitoring = ["other:X"]\n')
 
     assert ["listqueue"] == [one.name for one in load_plugins(settings, only="listqueue").loaded]
@@ -351,8 +351,8 @@ def test_what_delay_has_started_is_not_started_again_by_the_worker(
 def test_plugins_can_be_switched_off_packages_included(
     tmp_path: Path, package: Package, plugin_file: PluginFile, lay: Lay
 ) -> None:
-    lay("mine.py", "raise SystemExit('imported')")
-    package("boxes", "raise SystemExit('imported')", {"boxes": "boxes:ListQueue"})
+    lay("mine.py", "")
+    package("boxes", "", {"boxes": "boxes:ListQueue"})
     plugin_file('[plugins]\nqueue_backend = ["mine:ListQueue"]\n')
     off = Settings(root=tmp_path, plugins="off")
 
