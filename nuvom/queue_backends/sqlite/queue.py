@@ -236,7 +236,7 @@ class SQLiteJobQueue(RowReads, RowChanges, RowTotals, StoreQueue):
         count = store_successes(self.store, successes)
         crashpoint("sqlite.finish.after_commit")
         wakeup.notify_all("result")
-        self.store.free((one.record.id, one.record.lease_epoch) for one in successes)
+        self.store.free([(one.record.id, one.record.lease_epoch) for one in successes])
         if not self.store.is_boot_noted:
             self.store.note_settled()
         if count == len(successes):
