@@ -14,7 +14,7 @@ from collections import deque
 from contextlib import suppress
 from functools import partial
 from itertools import chain
-from threading import Lock
+from threading import Lock, get_ident
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import msgspec
@@ -64,6 +64,8 @@ T = TypeVar("T")
 _PATIENCE_SECS = 60.0  # longer than any lock that is held in good order
 _LOCKED_OUT = f"another process has locked it for more than {_PATIENCE_SECS:g} s"
 _REMEDY = "Look for a stopped worker or command (state T in ps); let it go on, or end it."
+_REENTERED = "this thread is using it: a signal handler has interrupted the call"
+_LATER = "Have the handler set a flag, and call Nuvom once it has returned."
 _TRIES = 3  # against a log that somebody drops and makes anew at the same time
 _encode = msgspec.msgpack.Encoder().encode
 _decode: Any = msgspec.msgpack.Decoder(Operation | Change).decode
@@ -118,6 +120,7 @@ class FileJobQueue(TableQueue):
         self._wakeup: Wakeup | None = None
         self._idle: deque[Listener] = deque()
         self._sleeping: set[Listener] = set()
+        self._turning = 0  # the thread whose turn it is
         # What a turn appends, where the next entry of it will stand, and whom it tells of it.
         self._staged: list[bytes] = []
         self._place = 0
@@ -130,6 +133,8 @@ class FileJobQueue(TableQueue):
 
     def _turn(self, action: Callable[[Any], T], *, needs_table: bool, durable: bool) -> T:
         """Hold the lock, read what others have appended, and act on it; then tell of it."""
+        if self._turning == get_ident():
+            raise BackendUnavailable(self.directory, _REENTERED, _LATER)
         begun: list[bool] = []
         act = partial(self._act, action, begun, needs_table=needs_table)
         for _ in range(_TRIES):
@@ -157,6 +162,15 @@ class FileJobQueue(TableQueue):
         self, action: Callable[[Any], T], begun: list[bool], *, needs_table: bool
     ) -> tuple[T, Log, Iterable[Callable[[], object]]]:
         """Act while the lock is held; ``begun`` notes that the action has."""
+        try:
+            self._turning = get_ident()
+            return self._acted(action, begun, needs_table=needs_table)
+        finally:
+            self._turning = 0
+
+    def _acted(
+        self, action: Callable[[Any], T], begun: list[bool], *, needs_table: bool
+    ) -> tuple[T, Log, Iterable[Callable[[], object]]]:
         if not self._is_sound:
             self._table = None
             self._log.leave()

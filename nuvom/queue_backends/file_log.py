@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import logging
 import os
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from struct import Struct
 from threading import Lock
 from typing import TYPE_CHECKING, NamedTuple
@@ -60,6 +60,10 @@ _FLAGS = (
 _LOG = get_logger("files")
 
 Entry = tuple[int, int, bytes]  # flags, place, body
+
+
+class OtherVersionError(Exception):
+    """A sound entry is of another version than this Nuvom writes."""
 
 
 class GoneError(Exception):
@@ -110,7 +114,7 @@ def scan(data: bytes, at: int, start: int = 0, most: float = float("inf")) -> Sc
 
     Args:
         at: Place of the first byte of ``data``.
-    Raises: BackendUnavailable: another version of Nuvom wrote it.
+    Raises: OtherVersionError.
     """
     entries: list[Entry] = []
     size, synced = len(data), 0
@@ -127,26 +131,11 @@ def scan(data: bytes, at: int, start: int = 0, most: float = float("inf")) -> Sc
         if crc != crc32(body, crc32(data[start : start + _HEAD.size])):
             return Scan(entries, start, 0, "its checksum does not match", synced)
         if version != VERSION:
-            raise _other_version(version)
+            raise OtherVersionError(version)
         entries.append((flags, stands, body))
         synced = max(synced, flushed)
         start = end
     return Scan(entries, start, HEADER_BYTES, "it is cut short", synced)
-
-
-def _other_version(version: int) -> BackendUnavailable:
-    if version > VERSION:
-        return BackendUnavailable(
-            "the file store",
-            f"a newer Nuvom wrote it (form {version} of the log)",
-            "Use the newer Nuvom here, or another folder (setting file_path).",
-        )
-    return BackendUnavailable(
-        "the file store",
-        f"Nuvom 0.12 or older wrote it (form {version} of the log)",
-        "Have a worker of Nuvom 0.12 finish its jobs, then move the folder away; or start with "
-        "another folder (setting file_path).",
-    )
 
 
 def _next_entry(data: bytes, at: int) -> int | None:
@@ -292,11 +281,29 @@ class Log:
 
         Raises: GoneError; BackendUnavailable: also when another version of Nuvom has written.
         """
-        with storage_errors(self._directory):
+        with self._reading():
             yield from self._follow_file()
             while self._is_sealed:
                 self._enter(segment_of(self.end) + 1)
                 yield from self._follow_file()
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        try:
+            with storage_errors(self._directory):
+                yield
+        except OtherVersionError as error:
+            (version,) = error.args
+            if version > VERSION:
+                wrote, repair = "a newer Nuvom", "Use the newer Nuvom here"
+            else:
+                wrote = "Nuvom 0.12 or older"
+                repair = "Have a worker of that version finish its jobs, then remove the folder"
+            raise BackendUnavailable(
+                self._directory,
+                f"{wrote} wrote it (form {version} of the log)",
+                f"{repair}; or use another folder (setting file_path).",
+            ) from error
 
     def _follow_file(self) -> Iterator[tuple[int, bytes]]:
         status = os.fstat(self._descriptor())
@@ -397,7 +404,7 @@ class Log:
         over as such. Call it after ``open`` at the last file.
         """
         base = self.end
-        with storage_errors(self._directory):
+        with self._reading():
             self.tail = base + os.fstat(self._descriptor()).st_size
             cut = _first_unflushed(read_at(self._descriptor(), self.tail - base, 0), base)
             if cut is not None:

@@ -76,8 +76,8 @@ class SnapshotResults(BaseResultBackend):
         """Keep an outcome; see ``BaseResultBackend.set_result``."""
 
     @abstractmethod
-    def known_ids(self) -> list[str]:
-        """Return the ids of all jobs that something is known of, newest first."""
+    def find_all(self) -> list[JobSnapshot]:
+        """Return what is known of every job, newest first."""
 
     def set_result(self, job_id: str, result: Any, *, record: JobRecord | None = None) -> bool:
         """Keep what the task returned; see the contract."""
@@ -115,5 +115,4 @@ class SnapshotResults(BaseResultBackend):
 
     def list_jobs(self) -> list[dict[str, Any]]:
         """Return all jobs, newest first."""
-        found = map(self.get_full, self.known_ids())
-        return [full for full in found if full is not None]
+        return [as_full(one, self._codec) for one in self.find_all()]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from nuvom.config.settings import Settings
 from nuvom.core.clock import SYSTEM_CLOCK, Clock
-from nuvom.core.record import JobRecord, JobStatus, StoredError
+from nuvom.core.record import JobRecord, JobSnapshot, JobStatus, StoredError
 from nuvom.queue_backends.sqlite.reads import read_job
 from nuvom.queue_backends.sqlite.rows import remove
 from nuvom.queue_backends.sqlite.schema import (
@@ -22,8 +22,7 @@ from nuvom.queue_backends.sqlite.schema import (
     snapshot,
 )
 from nuvom.queue_backends.sqlite.store import SQLiteStore
-from nuvom.result_backends.base import BaseResultBackend
-from nuvom.result_backends.full import as_full, as_stored_error
+from nuvom.result_backends.full import SnapshotResults
 from nuvom.serialization.msgpack_codec import MsgpackCodec
 
 if TYPE_CHECKING:
@@ -47,16 +46,16 @@ _RECORD = f"""INSERT INTO jobs (seq, id, status, queue, priority, task, created_
 _ALL = f"{SNAPSHOT_WITH_RESULT} ORDER BY j.seq DESC"
 
 
-class SQLiteResultBackend(BaseResultBackend):
+class SQLiteResultBackend(SnapshotResults):
     """Results in a SQLite file, by default the queue's."""
 
     name: ClassVar[str] = "sqlite"
 
     def __init__(self, settings: Settings | None = None, *, clock: Clock = SYSTEM_CLOCK) -> None:
+        super().__init__(MsgpackCodec())
         settings = settings or Settings()
         setting = "sqlite_result_path" if settings.sqlite_result_path else "sqlite_path"
         self.store = SQLiteStore(settings.result_db_path, settings, clock, setting=setting)
-        self._codec = MsgpackCodec()
         self._is_guest = False
 
     def joins(self, queue: BaseJobQueue) -> bool:
@@ -67,43 +66,13 @@ class SQLiteResultBackend(BaseResultBackend):
             self._is_guest = True
         return self._is_guest
 
-    def set_result(self, job_id: str, result: Any, *, record: JobRecord | None = None) -> bool:
-        """Keep what the task returned; see the contract."""
-        data = self._codec.encode_value(result)
-        return self._keep(job_id, record, JobStatus.SUCCESS, result=data)
+    def find(self, job_id: str) -> JobSnapshot | None:
+        """Return what is known of a job; see the contract."""
+        return read_job(self.store.db, job_id)
 
-    def set_error(
-        self,
-        job_id: str,
-        error: StoredError | BaseException | str,
-        *,
-        record: JobRecord | None = None,
-        status: JobStatus | None = None,
-    ) -> bool:
-        """Keep why the job ended without a result; see the contract."""
-        stored = as_stored_error(error)
-        return self._keep(job_id, record, status or JobStatus.FAILED, error=stored)
-
-    def get_result(self, job_id: str) -> Any:
-        """Return what the task returned, or None; a user's class is ``Shaped``."""
-        kept = read_job(self.store.db, job_id)
-        if kept is None or kept.result is None:
-            return None
-        return self._codec.decode_value(kept.result, shaped=True)
-
-    def get_error(self, job_id: str) -> StoredError | None:
-        """Return why the job failed, or None."""
-        kept = read_job(self.store.db, job_id)
-        return None if kept is None else kept.error
-
-    def get_full(self, job_id: str) -> dict[str, Any] | None:
-        """Return all that is kept of a job, or None."""
-        kept = read_job(self.store.db, job_id)
-        return None if kept is None else as_full(kept, self._codec)
-
-    def list_jobs(self) -> list[dict[str, Any]]:
-        """Return all jobs, newest first."""
-        return [as_full(snapshot(row), self._codec) for row in self.store.db.read(_ALL)]
+    def find_all(self) -> list[JobSnapshot]:
+        """Return what is known of every job, newest first."""
+        return [snapshot(row) for row in self.store.db.read(_ALL)]
 
     def set_record(self, record: JobRecord) -> None:
         """Keep a job that has no outcome yet; see the contract."""
@@ -131,7 +100,7 @@ class SQLiteResultBackend(BaseResultBackend):
         if not self._is_guest:
             self.store.close()
 
-    def _keep(
+    def keep(
         self,
         job_id: str,
         record: JobRecord | None,
@@ -140,7 +109,9 @@ class SQLiteResultBackend(BaseResultBackend):
         result: bytes | None = None,
         error: StoredError | None = None,
     ) -> bool:
-        given = record or self._known(job_id)
+        """Keep an outcome; see the contract."""
+        known = None if record is not None else self.find(job_id)
+        given = record or (JobRecord(job_id, "") if known is None else known.record)
         row = (
             *_row(job_id, given, status),
             result,
@@ -151,10 +122,6 @@ class SQLiteResultBackend(BaseResultBackend):
         was_kept = self.store.db.write(lambda one: one.execute(_KEEP, row).rowcount > 0)
         self.store.wakeup.notify_all("result")
         return was_kept
-
-    def _known(self, job_id: str) -> JobRecord:
-        kept = read_job(self.store.db, job_id)
-        return JobRecord(job_id, "") if kept is None else kept.record
 
 
 def _row(job_id: str, record: JobRecord, status: JobStatus) -> tuple[Any, ...]:

@@ -99,11 +99,15 @@ class TableResults(SnapshotResults):
         """Return what is known of a job; see the contract."""
         return self.queue.turn(lambda table: _find(table, job_id))
 
-    def known_ids(self) -> list[str]:
-        """Return the ids of all jobs, newest first."""
-        # One place for each job: that of its row in the queue, else when it was first kept.
-        ids = self.queue.turn(lambda table: list(dict.fromkeys((*table.rows, *table.kept))))
-        return ids[::-1]
+    def find_all(self) -> list[JobSnapshot]:
+        """Return what is known of every job; see the contract."""
+
+        def find(table: Table) -> list[JobSnapshot]:
+            # One place for each job: that of its row in the queue, else when it was first kept.
+            ids = reversed(dict.fromkeys((*table.rows, *table.kept)))
+            return [one for job_id in ids if (one := _find(table, job_id)) is not None]
+
+        return self.queue.turn(find)
 
     @contextmanager
     def waiter(self) -> Iterator[Waitable | None]:

@@ -454,6 +454,14 @@ def test_workers_that_could_not_beat_because_the_store_was_locked_may_do_so_firs
 # ---- odds and ends ------------------------------------------------------------------------
 
 
+def test_a_call_within_a_call_of_the_same_thread_is_refused(queue: FileJobQueue) -> None:
+    """A signal handler may enqueue while its thread does: it must not wait for itself."""
+    with pytest.raises(BackendUnavailable, match="signal handler"):
+        queue.turn(lambda _: put(queue, "b"))
+    put(queue, "a")
+    assert queue.qsize() == 1
+
+
 # ---- waiting ------------------------------------------------------------------------------
 
 
