@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.architecture import calls, imports, layers, loading, rows, sizes, source, words
+from tests.architecture import budgets, calls, imports, layers, loading, rows, sizes, source, words
 from tests.architecture.source import Finding, Module
 
 if TYPE_CHECKING:
@@ -157,6 +157,10 @@ RULES: dict[str, Callable[[], Iterable[Finding]]] = {
     "data-safety": lambda: calls.data_safety(programs()),
     "docstrings": lambda: words.docstrings(package()),
     "words": lambda: words.words(package()),
+    "budgets": lambda: budgets.budgets(package(), layers.PAGE.read_text(encoding="utf-8")),
+    "folders": lambda: budgets.folders(package()),
+    "crumbs": lambda: budgets.crumbs(package(), edges()),
+    "names": lambda: budgets.names(package()),
 }
 
 
@@ -188,6 +192,13 @@ def test_exception_is_still_needed_and_has_a_reason(entry: Allowed) -> None:
 
 def test_a_handler_of_everything_says_why() -> None:
     assert_none(calls.uncommented_excepts(package()))
+
+
+def test_tests_look_at_private_names_ever_less_often() -> None:
+    most = budgets.read(layers.PAGE.read_text(encoding="utf-8"))[budgets.PRIVATE]
+    found = budgets.private_names(source.load(ROOT, "tests"))
+    assert found <= most, "test the behaviour, or make what is needed public"
+    assert most <= found * budgets.SLACK, f"lower the number in {layers.PAGE.name} to {found}"
 
 
 def test_r27_every_fault_threat_and_goal_has_a_test_or_a_reason() -> None:
