@@ -77,7 +77,7 @@ def test_a_broken_line_is_named_by_its_number_and_not_shown(
     root: Path, text: str, reason: str
 ) -> None:
     with pytest.raises(InvalidConfigFile) as caught:
-        host(root, f"# first\r\n\r\n{text}")
+        host(root, f"# first\r\n\n{text}")
 
     assert caught.value.path == root / ".env"
     assert reason in caught.value.reason

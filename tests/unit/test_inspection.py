@@ -12,7 +12,7 @@ import pytest
 from nuvom.core.ids import new_id
 from nuvom.core.record import JobStatus
 from nuvom.core.views import QueueStats, WorkerInfo
-from nuvom.errors import AmbiguousJob, JobNotFound
+from nuvom.errors import AmbiguousJob, JobNotFound, PayloadError
 from nuvom.inspection import Inspector
 from nuvom.result_backends.memory import MemoryResultBackend
 from nuvom.serialization.refusal import Shaped
@@ -135,6 +135,22 @@ def test_result_is_what_the_task_returned(engine: Engine, value: Any) -> None:
     engine.work()
     snapshot = Inspector(engine.runtime).snapshot(job.id)
     assert value == Inspector(engine.runtime).result(snapshot)
+
+
+def test_result_is_rebuilt_for_the_task_that_has_the_name_now(engine: Engine) -> None:
+    job = engine.task(renewed, name="task").delay(Account("me", "abc"))
+    engine.work()
+    inspector = Inspector(engine.runtime)
+    snapshot = inspector.snapshot(job.id)
+    assert Account("me", "cba") == inspector.result(snapshot)
+
+    def changed(account: Account) -> dict[str, str]:
+        raise NotImplementedError
+
+    engine.runtime.registry.register(changed, name="task", force=True)
+
+    with pytest.raises(PayloadError, match="Account"):  # which the new task does not return
+        inspector.result(snapshot)
 
 
 def test_result_that_is_not_kept_is_none(engine: Engine) -> None:

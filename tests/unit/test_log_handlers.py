@@ -65,6 +65,18 @@ def test_ten_equal_events_a_minute_are_written_and_then_a_count(
     assert collector.lines[11].endswith("the store failed")
 
 
+def test_ten_equal_events_bring_no_count(
+    logger: logging.Logger, collector: Collector, clock: Hand
+) -> None:
+    for _ in range(10):
+        event(logger)
+    clock.secs += 60
+    event(logger)
+
+    assert 11 == len(collector.lines)
+    assert "more times" not in collector.text
+
+
 def test_any_later_record_brings_the_count(
     logger: logging.Logger, collector: Collector, clock: Hand
 ) -> None:
