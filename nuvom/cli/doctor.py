@@ -46,7 +46,7 @@ _SHOWN = 5
 _WAITING = (JobStatus.PENDING, JobStatus.PARKED)
 
 
-class Finding(NamedTuple):
+class Check(NamedTuple):
     """What one check found.
 
     Attributes:
@@ -63,12 +63,12 @@ class Finding(NamedTuple):
     code: str = ""
 
 
-def _failed(name: str, error: NuvomError) -> Finding:
+def _failed(name: str, error: NuvomError) -> Check:
     """Return that a check ended in an error."""
-    return Finding(name, "fail", error.what, error.fix, type(error).__name__)
+    return Check(name, "fail", error.what, error.fix, type(error).__name__)
 
 
-def diagnose(root: Path, *, pending: bool = False) -> list[Finding]:
+def diagnose(root: Path, *, pending: bool = False) -> list[Check]:
     """Return what all checks of the project at ``root`` find; runs none of its code.
 
     Args:
@@ -76,7 +76,7 @@ def diagnose(root: Path, *, pending: bool = False) -> list[Finding]:
     """
     python = f"Python {platform.python_version()} on {platform.system()} {platform.machine()}"
     versions = f"nuvom {__version__}, {python}, msgspec {msgspec.__version__}"
-    found = [Finding("versions", "ok", versions), *_settings_findings(root)]
+    found = [Check("versions", "ok", versions), *_settings_findings(root)]
     if any(finding.level == "fail" for finding in found):
         return found
     loaded = load(root)
@@ -89,37 +89,37 @@ def diagnose(root: Path, *, pending: bool = False) -> list[Finding]:
 # ---- the project ------------------------------------------------------------------------
 
 
-def _settings_findings(root: Path) -> Iterator[Finding]:
+def _settings_findings(root: Path) -> Iterator[Check]:
     """Yield what is wrong with the settings, all of it."""
     errors, warnings = problems(root)
     yield from (_failed("settings", error) for error in errors)
-    yield from (Finding("settings", "warn", text, "Correct or remove it.") for text in warnings)
+    yield from (Check("settings", "warn", text, "Correct or remove it.") for text in warnings)
     if not errors and not warnings:
-        yield Finding("settings", "ok", "all sources are valid")
+        yield Check("settings", "ok", "all sources are valid")
 
 
-def _folder_findings(loaded: Loaded) -> Iterator[Finding]:
+def _folder_findings(loaded: Loaded) -> Iterator[Check]:
     """Yield whether ``.nuvom`` can be written, and whether the disk has room."""
     root = loaded.settings.root
     folder = root / STATE_DIR
     try:
         check_state_dir(root)
         if not folder.is_dir():
-            yield Finding("folder", "ok", f"{folder} does not exist yet; the first job creates it")
+            yield Check("folder", "ok", f"{folder} does not exist yet; the first job creates it")
         elif os.access(folder, os.W_OK):
-            yield Finding("folder", "ok", f"{folder} can be written")
+            yield Check("folder", "ok", f"{folder} can be written")
         else:
             fix = "Make it writable, or move what is in it with sqlite_path and similar settings."
-            yield Finding("folder", "fail", f"{folder} cannot be written", fix)
+            yield Check("folder", "fail", f"{folder} cannot be written", fix)
     except NuvomError as error:
         yield _failed("folder", error)
     free = shutil.disk_usage(root).free
     if free < _LEAST_FREE_BYTES:
         text = f"only {free >> 20} MiB are free on the disk of {root}"
-        yield Finding("disk", "warn", text, "Free some space; `nuvom prune` removes old results.")
+        yield Check("disk", "warn", text, "Free some space; `nuvom prune` removes old results.")
 
 
-def _task_findings(loaded: Loaded) -> Iterator[Finding]:
+def _task_findings(loaded: Loaded) -> Iterator[Check]:
     """Yield how the manifest compares with the code, and what discovery stumbled over."""
     settings = loaded.settings
     found = scan(settings.root, use_cache=settings.state_dir.is_dir())
@@ -131,26 +131,26 @@ def _task_findings(loaded: Loaded) -> Iterator[Finding]:
     changes = diff(listed or (), found.tasks)
     refresh = "Run: nuvom discover tasks"
     if listed is None and not found.tasks:
-        yield Finding("tasks", "warn", "no task was found", "Write a first one: nuvom init")
+        yield Check("tasks", "warn", "no task was found", "Write a first one: nuvom init")
     elif listed is None:
         text = f"{len(found.tasks)} found, but there is no manifest"
-        yield Finding("tasks", "warn", text, refresh)
+        yield Check("tasks", "warn", text, refresh)
     elif not changes.is_empty:
         text = f"the manifest is stale: {changes_text(changes)}"
-        yield Finding("tasks", "warn", text, refresh)
+        yield Check("tasks", "warn", text, refresh)
     else:
-        yield Finding("tasks", "ok", f"{len(found.tasks)} in the manifest, as in the code")
+        yield Check("tasks", "ok", f"{len(found.tasks)} in the manifest, as in the code")
     for problem in found.problems[:_SHOWN]:
-        yield Finding("tasks", "warn", str(problem))
+        yield Check("tasks", "warn", str(problem))
     if len(found.problems) > _SHOWN:
         more = f"{len(found.problems) - _SHOWN} more such problems"
-        yield Finding("tasks", "warn", more, "All of them: nuvom discover tasks --check")
+        yield Check("tasks", "warn", more, "All of them: nuvom discover tasks --check")
 
 
-def _plugin_findings(loaded: Loaded) -> Iterator[Finding]:
+def _plugin_findings(loaded: Loaded) -> Iterator[Check]:
     """Yield which plugins are named and by whom; none is loaded."""
     if loaded.settings.plugins == "off":
-        yield Finding("plugins", "ok", "off")
+        yield Check("plugins", "ok", "off")
         return
     try:
         entries = find_entries(loaded.settings)
@@ -158,16 +158,16 @@ def _plugin_findings(loaded: Loaded) -> Iterator[Finding]:
         yield _failed("plugins", error)
         return
     if not entries:
-        yield Finding("plugins", "ok", "none is named")
+        yield Check("plugins", "ok", "none is named")
     for entry in entries:
         text = f"{entry.name}: {entry.target}, named by {entry.source}"
-        yield Finding("plugins", "ok", text)
+        yield Check("plugins", "ok", text)
 
 
 # ---- the store --------------------------------------------------------------------------
 
 
-def _store_findings(loaded: Loaded, *, pending: bool) -> Iterator[Finding]:
+def _store_findings(loaded: Loaded, *, pending: bool) -> Iterator[Check]:
     """Yield whether the store answers, and what in it needs somebody."""
     settings = loaded.settings
     try:
@@ -179,11 +179,11 @@ def _store_findings(loaded: Loaded, *, pending: bool) -> Iterator[Finding]:
         if isinstance(runtime.queue, SQLiteJobQueue):
             runtime.queue.store.db.check()
         inspector = Inspector(runtime)
-        yield Finding("store", "ok", _describe(settings, inspector.stats()))
+        yield Check("store", "ok", _describe(settings, inspector.stats()))
         if settings.queue_backend == "memory":
             text = "in memory, jobs end with the program that made them, and no worker gets them"
             fix = "Use sqlite or file, or nuvom.local_worker() in the program."
-            yield Finding("store", "warn", text, fix)
+            yield Check("store", "warn", text, fix)
         yield from _worker_findings(inspector)
         for stats in inspector.stats():
             yield from _queue_findings(inspector, stats)
@@ -208,45 +208,45 @@ def _describe(settings: Settings, stats: list[QueueStats]) -> str:
     return f"{text}, durability {settings.durability}, {place}{size}"
 
 
-def _worker_findings(inspector: Inspector) -> Iterator[Finding]:
+def _worker_findings(inspector: Inspector) -> Iterator[Check]:
     workers = inspector.workers()
-    yield Finding("workers", "ok", f"{sum(one.state != 'silent' for one in workers)} alive")
+    yield Check("workers", "ok", f"{sum(one.state != 'silent' for one in workers)} alive")
     for one in workers:
         if one.state == "silent":
             place = f"{one.id[-8:]} (pid {one.pid} on {one.host})"
             text = f"{place} has not been heard of for {one.beat_age_secs:.0f} s"
-            yield Finding("workers", "warn", text, "Other workers take its jobs back.")
+            yield Check("workers", "warn", text, "Other workers take its jobs back.")
         elif one.version not in ("", __version__):
             text = f"{one.id[-8:]} runs nuvom {one.version}, this is {__version__}"
-            yield Finding("workers", "warn", text, "Restart it.")
+            yield Check("workers", "warn", text, "Restart it.")
 
 
-def _queue_findings(inspector: Inspector, stats: QueueStats) -> Iterator[Finding]:
+def _queue_findings(inspector: Inspector, stats: QueueStats) -> Iterator[Check]:
     name = stats.queue
     if stats.paused_by is not None:
         text = f"{name} is paused by {stats.paused_by}"
-        yield Finding("queues", "warn", text, f"To go on: nuvom queues resume {name}")
+        yield Check("queues", "warn", text, f"To go on: nuvom queues resume {name}")
     elif stats.ready and inspector.workers_on(name) == 0:
         verb = "waits" if stats.ready == 1 else "wait"
         text = f"{plural(stats.ready, 'job')} {verb} on {name}, and no worker serves it"
-        yield Finding("queues", "warn", text, "Start one: nuvom runworker")
+        yield Check("queues", "warn", text, "Start one: nuvom runworker")
     if stats.dead:
         text = f"{plural(stats.dead, 'job')} DEAD on {name}: workers died while running it"
-        yield Finding("queues", "warn", text, "See: nuvom errors")
+        yield Check("queues", "warn", text, "See: nuvom errors")
 
 
-def _parked_findings(inspector: Inspector) -> Iterator[Finding]:
+def _parked_findings(inspector: Inspector) -> Iterator[Check]:
     for task, count in inspector.parked_tasks().items():
         verb = "is" if count == 1 else "are"
         text = f"{plural(count, 'job')} {verb} PARKED: no running worker knows the task {task}"
         fix = "Start or restart a worker that has it: workers look for tasks when they start."
-        yield Finding("parked", "fail", text, fix)
+        yield Check("parked", "fail", text, fix)
 
 
 # ---- whether waiting jobs still fit the tasks of today ----------------------------------
 
 
-def _pending_findings(runtime: Runtime, inspector: Inspector) -> Iterator[Finding]:
+def _pending_findings(runtime: Runtime, inspector: Inspector) -> Iterator[Check]:
     """Yield the tasks whose waiting jobs could not be called, with an example of each."""
     settings = runtime.settings
     tasks = scan(settings.root, use_cache=settings.state_dir.is_dir()).tasks
@@ -265,10 +265,10 @@ def _pending_findings(runtime: Runtime, inspector: Inspector) -> Iterator[Findin
         example = examples[task, reason]
         text = f"{plural(count, 'waiting job')} of {task} cannot run: {reason} (such as {example})"
         fix = f"Change the task, or the job: nuvom retry job {example[-8:]} --edit; or cancel it."
-        yield Finding("pending", "fail", text, fix)
+        yield Check("pending", "fail", text, fix)
     if not counts:
         fit = "fits its task" if total == 1 else "fit their tasks"
-        yield Finding("pending", "ok", f"{plural(total, 'waiting job')} {fit}")
+        yield Check("pending", "ok", f"{plural(total, 'waiting job')} {fit}")
 
 
 def _misfit(record: JobRecord, binders: Mapping[str, Binder], codec: Codec) -> str:
@@ -287,7 +287,7 @@ def _misfit(record: JobRecord, binders: Mapping[str, Binder], codec: Codec) -> s
 # ---- salvage ----------------------------------------------------------------------------
 
 
-def salvage_findings(root: Path, target: Path) -> list[Finding]:
+def salvage_findings(root: Path, target: Path) -> list[Check]:
     """Copy the readable jobs of the project at ``root`` into ``target``; return what came of it.
 
     Raises: InvalidSetting and others: the settings cannot be read.
@@ -296,14 +296,14 @@ def salvage_findings(root: Path, target: Path) -> list[Finding]:
     if settings.queue_backend != "sqlite":
         text = f"the queue is {settings.queue_backend}; only SQLite files can be salvaged"
         fix = "A file queue sets damaged entries aside by itself."
-        return [Finding("salvage", "fail", text, fix)]
+        return [Check("salvage", "fail", text, fix)]
     source = settings.db_path
     try:
         alive, _ = count_workers(source.with_name(f"{source.name}.d"))
         if alive:
             text = f"{plural(alive, 'worker')} still running on {source}"
             fix = "Stop them and all programs that enqueue jobs, and try again."
-            return [Finding("salvage", "fail", text, fix)]
+            return [Check("salvage", "fail", text, fix)]
         saved = salvage(source, target)
     except NuvomError as error:
         return [_failed("salvage", error)]
@@ -312,4 +312,4 @@ def salvage_findings(root: Path, target: Path) -> list[Finding]:
     text = f"{jobs} with {attempts} are in {target}; {lost} could not be read"
     names = " ".join(f"{source.name}{end}" for end in ("", "-wal", "-shm"))
     fix = f"To use it, move {names} out of {source.parent}, and the new file to {source}."
-    return [Finding("salvage", "warn", text, fix)]
+    return [Check("salvage", "warn", text, fix)]

@@ -40,7 +40,7 @@ EMPTY_KWARGS = msgspec.Raw(b"\x80")  # MessagePack: a map of nothing
 
 
 class RetryPolicy(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """How long to wait between attempts; see ``nuvom.core.retry.backoff_secs``."""
+    """How long to wait between attempts; see ``nuvom.core.outcome.backoff_secs``."""
 
     delay_secs: float = 5.0
     backoff: str = "exponential"

@@ -1,7 +1,7 @@
 """The signals that a task raises to control its own job: ``Retry``, ``Snooze``, ``Discard``.
 
 They are no errors and stand outside the error tree. This module is on the path of
-``import nuvom``; what follows from a signal is decided in ``nuvom.core.retry``.
+``import nuvom``; what follows from a signal is decided in ``nuvom.core.outcome``.
 """
 
 from __future__ import annotations

@@ -26,9 +26,9 @@ from nuvom.core.outcome import (
     Snoozed,
     TimedOut,
     UnknownTask,
+    decide,
 )
 from nuvom.core.record import JobRecord, JobStatus, StoredError
-from nuvom.core.retry import decide
 from nuvom.core.signals import Discard, Retry, Snooze
 from nuvom.errors import NuvomError, ResultTooLarge, TaskImportFailed
 from nuvom.events import EventBus, HookFailed, JobStarted

@@ -91,7 +91,7 @@ def header(flags: int, at: int, body: bytes, *, synced: int = 0) -> bytes:
     return head + _CRC.pack(crc32(body, crc32(head)))
 
 
-class Scan(NamedTuple):
+class LogScan(NamedTuple):
     """What a piece of the log holds.
 
     Attributes:
@@ -109,7 +109,7 @@ class Scan(NamedTuple):
     synced: int
 
 
-def scan(data: bytes, at: int, start: int = 0, most: float = float("inf")) -> Scan:
+def scan(data: bytes, at: int, start: int = 0, most: float = float("inf")) -> LogScan:
     """Return the entries in ``data`` from offset ``start`` on.
 
     Args:
@@ -123,19 +123,19 @@ def scan(data: bytes, at: int, start: int = 0, most: float = float("inf")) -> Sc
         begin = start + HEADER_BYTES
         end = begin + length
         if magic != MAGIC or stands != at + start:
-            return Scan(entries, start, 0, "no entry begins where one should", synced)
+            return LogScan(entries, start, 0, "no entry begins where one should", synced)
         if end > size:
-            return Scan(entries, start, end - start, "it is cut short", synced)
+            return LogScan(entries, start, end - start, "it is cut short", synced)
         body = data[begin:end]
         (crc,) = _CRC.unpack_from(data, start + _HEAD.size)
         if crc != crc32(body, crc32(data[start : start + _HEAD.size])):
-            return Scan(entries, start, 0, "its checksum does not match", synced)
+            return LogScan(entries, start, 0, "its checksum does not match", synced)
         if version != VERSION:
             raise OtherVersionError(version)
         entries.append((flags, stands, body))
         synced = max(synced, flushed)
         start = end
-    return Scan(entries, start, HEADER_BYTES, "it is cut short", synced)
+    return LogScan(entries, start, HEADER_BYTES, "it is cut short", synced)
 
 
 def _next_entry(data: bytes, at: int) -> int | None:
@@ -349,7 +349,7 @@ class Log:
         """Whether there is a later file, so that nothing is appended to this one any more."""
         return os.path.exists(self._path(segment_of(self.end) + 1))
 
-    def _scan(self, at: int, size: int) -> Scan:
+    def _scan(self, at: int, size: int) -> LogScan:
         size -= at
         found = scan(read_at(self._descriptor(), min(_CHUNK_BYTES, size), offset_of(at)), at)
         if not found.entries and _CHUNK_BYTES < found.needs <= size:

@@ -20,7 +20,7 @@ from msgspec.structs import replace
 from nuvom.core import transitions
 from nuvom.core.ids import valid_name
 from nuvom.core.record import FINAL, JobRecord, JobSnapshot, JobStatus, StoredError
-from nuvom.core.tally import Tally
+from nuvom.core.totals import RunningTotals
 from nuvom.core.transitions import FAILURES, Change
 from nuvom.core.views import ErrorGroup, QueueStats, failure_group
 from nuvom.errors import QueueFull
@@ -75,7 +75,7 @@ class Table:
         self.kept: dict[str, JobSnapshot] = {}
         self.queues: dict[str, QueueRows] = {}
         self.holders: dict[str, Holder] = {}
-        self.tally: Tally | None = None
+        self.tally: RunningTotals | None = None
         self.is_fresh_boot = False
         self.unfinished = 0
         self._last_ref = 0
@@ -353,7 +353,7 @@ class Table:
         self.is_fresh_boot = True
 
     def _count(self, counted: Counted, _: int) -> None:
-        self.tally = Tally(counted.totals)
+        self.tally = RunningTotals(counted.totals)
 
     def _empty(self, *_: object) -> None:
         last_ref = self._last_ref

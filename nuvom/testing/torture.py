@@ -38,7 +38,7 @@ _CHILD = "nuvom.testing.torture_child"
 
 
 @dataclass
-class Report:
+class TortureReport:
     """What a storm did and found.
 
     Attributes:
@@ -116,7 +116,7 @@ class Storm:
     task: str = "step"
     tell: Callable[[str], None] = lambda _line: None
 
-    def run(self) -> Report:
+    def run(self) -> TortureReport:
         """Make the storm, wait for the calm, and return the report."""
         self.root.mkdir(parents=True, exist_ok=True)
         (self.root / "nuvom.toml").write_text(self._settings(), encoding="utf-8")
@@ -136,13 +136,13 @@ class _Driver:
         self._storm = storm
         self._rng = random.Random(storm.seed)  # noqa: S311  # to be replayed, not to be secret
         self._log = HistoryLog(storm.root / "history.ndjson")
-        self._report = Report(storm.backend, storm.seed)
+        self._report = TortureReport(storm.backend, storm.seed)
         self._workers: list[Victim] = []
         self._producers: list[Victim] = []
         self._thaw_at: dict[int, float] = {}
         self._runtime: Runtime = build_runtime(load(storm.root, environ={}))
 
-    def run(self) -> Report:
+    def run(self) -> TortureReport:
         began = SYSTEM_CLOCK.monotonic()
         try:
             self._workers = [self._spawn("worker") for _ in range(self._storm.workers)]

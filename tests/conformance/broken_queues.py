@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from nuvom.core.clock import SYSTEM_CLOCK, Clock
 from nuvom.core.record import JobRecord, JobStatus
-from nuvom.core.tally import Tally
+from nuvom.core.totals import RunningTotals
 from nuvom.core.transitions import Change
 from nuvom.queue_backends.base import BaseJobQueue, Capability
 from nuvom.queue_backends.memory import MemoryJobQueue
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 class PrunesItsTotals(MemoryJobQueue):
     def prune(self, *, success_before: float, failed_before: float, limit: int = 1000) -> int:
-        self.table.tally = Tally()
+        self.table.tally = RunningTotals()
         return super().prune(
             success_before=success_before, failed_before=failed_before, limit=limit
         )

@@ -29,7 +29,7 @@ from nuvom.testing.conformance import (
     run,
 )
 from nuvom.testing.conformance import law as law_module
-from nuvom.testing.conformance.child import Child, describe, produce
+from nuvom.testing.conformance.child import KitChild, describe, produce
 from nuvom.testing.conformance.law import Kit, NotDeclared, law
 from nuvom.testing.conformance.laws.bench import QueueBench
 from tests.conformance.list_queue import ListQueue
@@ -322,7 +322,7 @@ def test_a_bench_is_not_patient_for_ever(tmp_path: Path) -> None:
 
 
 def test_a_child_tells_what_it_did_and_dies_when_told(tmp_path: Path) -> None:
-    child = Child(partial(open_queue, "file", str(tmp_path), {}), produce, {"most": 2})
+    child = KitChild(partial(open_queue, "file", str(tmp_path), {}), produce, {"most": 2})
     child.start()
     said = [child.hear(), child.hear()]
     assert len(set(said)) == 2
@@ -336,14 +336,14 @@ def test_a_child_tells_what_it_did_and_dies_when_told(tmp_path: Path) -> None:
 
 
 def test_a_child_that_fails_is_noticed(tmp_path: Path) -> None:
-    child = Child(partial(open_queue, "pony", str(tmp_path), {}), produce, {"most": 2})
+    child = KitChild(partial(open_queue, "pony", str(tmp_path), {}), produce, {"most": 2})
     with pytest.raises(AssertionError, match="ended with exit code 1"):
         child.start()
     child.kill()
 
 
 def test_a_child_has_to_say_what_is_expected(tmp_path: Path) -> None:
-    child = Child(partial(open_queue, "file", str(tmp_path), {}), produce, {"most": 1})
+    child = KitChild(partial(open_queue, "file", str(tmp_path), {}), produce, {"most": 1})
     with pytest.raises(AssertionError, match="said 'ready' instead of 'steady'"):
         child.expect("steady")
     child.kill()

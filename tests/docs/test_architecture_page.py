@@ -17,9 +17,9 @@ from nuvom.core.outcome import (
     Succeeded,
     TimedOut,
     UnknownTask,
+    decide,
 )
 from nuvom.core.record import JobRecord, JobStatus, StoredError
-from nuvom.core.retry import decide
 from tests.docs.snippets import ROOT
 
 PAGE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")

@@ -1,6 +1,6 @@
 """Finds mutants of a module that its tests notice, and those that they do not.
 
-``python -m tests.lab.mutants nuvom/core/retry.py tests/unit/test_retry.py [COUNT]`` prints rows
+``python -m tests.lab.mutants nuvom/core/outcome.py tests/unit/test_retry.py [COUNT]`` prints rows
 for ``tests/mutations.toml``, and survivors as comments: a survivor is a missing test, or changes
 nothing that matters. Work on a clean checkout: the module is changed in place, and put back.
 """

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from nuvom.testing.torture import Report, Storm
+from nuvom.testing.torture import Storm, TortureReport
 
 FREEZES = {"kill": 1, "freeze": 8, "term": 1, "producer-kill": 1}
 
 
-def show(figures: Callable[[str], None], report: Report) -> None:
+def show(figures: Callable[[str], None], report: TortureReport) -> None:
     found = ", ".join(f"{name} {count}" for name, count in report.findings.counts().items())
     figures(
         f"seed {report.seed}, {report.secs} s: {report.jobs} jobs, {report.starts} starts, of "

@@ -20,9 +20,10 @@ from nuvom.core.outcome import (
     TimedOut,
     UnknownTask,
     Verdict,
+    backoff_secs,
+    decide,
 )
 from nuvom.core.record import JobRecord, JobStatus, RetryPolicy, StoredError
-from nuvom.core.retry import backoff_secs, decide
 
 NOW = 1_750_000_000.0
 ERROR = StoredError("ValueError", "no")

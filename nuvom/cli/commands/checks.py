@@ -24,9 +24,9 @@ from nuvom.errors import plural
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from nuvom.cli.doctor import Finding
+    from nuvom.cli.doctor import Check
     from nuvom.cli.output import Output
-    from nuvom.testing.torture import Report
+    from nuvom.testing.torture import TortureReport
 
 _TELL_EVERY_SECS = 5.0
 _MARKS = {
@@ -75,7 +75,7 @@ def doctor(invocation: Invocation, *, pending: bool, salvage: Path | None) -> in
     """
     root = project_root(invocation)
     checks = import_module("nuvom.cli.doctor")
-    findings: list[Finding]
+    findings: list[Check]
     if salvage is not None:
         findings = checks.salvage_findings(root, salvage)
     else:
@@ -96,7 +96,7 @@ def doctor(invocation: Invocation, *, pending: bool, salvage: Path | None) -> in
     return exit_codes.CHECK_FAILED if failed else exit_codes.OK
 
 
-def _show_findings(output: Output, findings: Sequence[Finding]) -> None:
+def _show_findings(output: Output, findings: Sequence[Check]) -> None:
     out = output.out
     wide = max(len(finding.name) for finding in findings)
     for finding in findings:
@@ -161,7 +161,7 @@ def torture(
     )
     is_kept = folder is not None
     try:
-        report: Report = storm.run()
+        report: TortureReport = storm.run()
         is_kept = is_kept or not report.is_balanced
     finally:
         if not is_kept:
@@ -182,7 +182,7 @@ def _now_and_then(out: Output) -> Callable[[str], None]:
     return tell
 
 
-def _show_report(out: Output, report: Report, kept: Path | None) -> None:
+def _show_report(out: Output, report: TortureReport, kept: Path | None) -> None:
     data = report.to_dict()
     if out.as_json:
         out.json("nuvom.torture/1", {**data, "folder": kept})

@@ -1,6 +1,6 @@
 """Processes that act on a store while a law watches, and that die when it says so.
 
-``Child`` is the parent's side. It runs ``python -m nuvom.testing.conformance.child TASK``, which
+``KitChild`` is the parent's side. It runs ``python -m nuvom.testing.conformance.child TASK``, which
 opens a queue, waits for ``go``, acts and tells. Both speak JSON, one value on each line.
 """
 
@@ -31,7 +31,7 @@ _PATIENCE_SECS = 60.0
 _MODULE = "nuvom.testing.conformance.child"
 
 
-class Child:
+class KitChild:
     """One process. It prints ``"ready"`` when its queue is open and then waits for ``go``.
 
     Args:
@@ -133,7 +133,7 @@ def describe(factory: Callable[[], BaseJobQueue]) -> dict[str, Any]:
 
 
 def main(task: str) -> None:
-    """Do what ``Child`` wrote down."""
+    """Do what ``KitChild`` wrote down."""
     told = json.loads(task)
     queue = _open(told["factory"])
     say("ready")

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from nuvom.queue_backends.leased import LeasedJobQueue
-    from nuvom.testing.conformance.child import Child
+    from nuvom.testing.conformance.child import KitChild
     from nuvom.testing.conformance.laws.bench import QueueBench
 
 PROBE_QUEUE = "probe"
@@ -40,7 +40,7 @@ class Witnesses:
         self._bench = bench
         self._queue = bench.leased
         self._other: LeasedJobQueue | None = None
-        self._child: Child | None = None
+        self._child: KitChild | None = None
         try:
             self._other = bench.reopen_leased()
             self._child = bench.child(actions.go_on)

@@ -10,11 +10,11 @@ import pytest
 from nuvom.testing import history, torture_tasks
 from nuvom.testing.faults import Victim, can_freeze
 from nuvom.testing.history import Findings, HistoryLog, Repeats, read_history
-from nuvom.testing.torture import Report, Storm
+from nuvom.testing.torture import Storm, TortureReport
 
 
 @pytest.fixture(scope="module")
-def storm(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Report, list[str]]:
+def storm(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, TortureReport, list[str]]:
     """Make one small storm for all tests of this module."""
     root = tmp_path_factory.mktemp("storm")
     told: list[str] = []
@@ -23,7 +23,7 @@ def storm(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Report, list[
 
 
 def test_the_ledger_of_a_sound_store_balances(
-    storm: tuple[Path, Report, list[str]],
+    storm: tuple[Path, TortureReport, list[str]],
 ) -> None:
     _, report, _ = storm
     assert report.is_balanced, report.to_dict()
@@ -40,13 +40,13 @@ def test_faults_go_on_until_enough_jobs_were_accepted(tmp_path: Path) -> None:
     assert report.jobs >= 20
 
 
-def test_progress_is_told_after_each_fault(storm: tuple[Path, Report, list[str]]) -> None:
+def test_progress_is_told_after_each_fault(storm: tuple[Path, TortureReport, list[str]]) -> None:
     _, report, told = storm
     assert len(told) >= report.kills + report.freezes + report.terms
     assert told[-1].startswith(f"{report.kills} kills")
 
 
-def test_the_report_is_plain_data(storm: tuple[Path, Report, list[str]]) -> None:
+def test_the_report_is_plain_data(storm: tuple[Path, TortureReport, list[str]]) -> None:
     _, report, _ = storm
     data = json.loads(json.dumps(report.to_dict()))
     assert data["balanced"] is True
@@ -57,15 +57,15 @@ def test_the_report_is_plain_data(storm: tuple[Path, Report, list[str]]) -> None
 @pytest.mark.parametrize(
     "broken",
     [
-        Report("x", 0, drained=False),
-        Report("x", 0, drained=True, crashes=1),
-        Report("x", 0, drained=True, integrity="row 3 missing from index"),
-        Report("x", 0, drained=True, repeats=Repeats(cut_short=3), most_cut_short=2),
-        Report("x", 0, drained=True, findings=Findings(lost=["a"])),
+        TortureReport("x", 0, drained=False),
+        TortureReport("x", 0, drained=True, crashes=1),
+        TortureReport("x", 0, drained=True, integrity="row 3 missing from index"),
+        TortureReport("x", 0, drained=True, repeats=Repeats(cut_short=3), most_cut_short=2),
+        TortureReport("x", 0, drained=True, findings=Findings(lost=["a"])),
     ],
     ids=["not drained", "crashed", "damaged", "cut short too often", "lost"],
 )
-def test_a_report_with_anything_wrong_does_not_balance(broken: Report) -> None:
+def test_a_report_with_anything_wrong_does_not_balance(broken: TortureReport) -> None:
     assert not broken.is_balanced
     assert broken.to_dict()["balanced"] is False
 

@@ -15,7 +15,7 @@ from nuvom.core.clock import SYSTEM_CLOCK, Clock
 from nuvom.queue_backends.leased import LeasedJobQueue
 from nuvom.testing.builders import make_job, make_settlement
 from nuvom.testing.clock import FakeClock
-from nuvom.testing.conformance.child import Child
+from nuvom.testing.conformance.child import KitChild
 from nuvom.testing.conformance.law import Kit
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ class QueueBench:
         self.clock: Clock = FakeClock() if kit.takes_clock() else SYSTEM_CLOCK
         self.lease_secs = 0.0
         self._opened: list[BaseJobQueue] = []
-        self._children: list[Child] = []
+        self._children: list[KitChild] = []
 
     # ---- opening --------------------------------------------------------------------------
 
@@ -169,7 +169,7 @@ class QueueBench:
         self._opened.append(queue)
         return _leased(queue)
 
-    def child(self, action: Callable[..., None], **parameters: Any) -> Child:
+    def child(self, action: Callable[..., None], **parameters: Any) -> KitChild:
         """Start a process that opens the store of ``queue``. Skips where it cannot.
 
         ``child.py`` has actions; others are functions at the top level of a module.
@@ -177,7 +177,7 @@ class QueueBench:
         factory = self._kit.process_factory(self.queue)
         if factory is None:
             raise SkipTest("the store is not shared between processes")
-        self._children.append(Child(factory, action, parameters))
+        self._children.append(KitChild(factory, action, parameters))
         return self._children[-1]
 
     def close(self) -> None:

@@ -28,7 +28,7 @@ CANCELLED = JobStatus.CANCELLED
 ENDS = (SUCCESS, FAILED, CANCELLED)
 
 
-class Control(QueueKit):
+class ControlLaws(QueueKit):
     """What people ask for: cancel, retry, pause, purge, prune. Each tells what it did."""
 
     @law(Capability.CONTROL)

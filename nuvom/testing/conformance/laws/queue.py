@@ -6,12 +6,12 @@ from nuvom.testing.conformance.laws.basics import (
     Bulk,
     FiveMethods,
     Honesty,
-    Limits,
+    LimitLaws,
     Order,
     Scheduled,
     Unique,
 )
-from nuvom.testing.conformance.laws.control import Control, Inspection, Totals
+from nuvom.testing.conformance.laws.control import ControlLaws, Inspection, Totals
 from nuvom.testing.conformance.laws.leases import (
     Counters,
     Fencing,
@@ -20,7 +20,7 @@ from nuvom.testing.conformance.laws.leases import (
     Suspects,
     Workers,
 )
-from nuvom.testing.conformance.laws.sharing import Persistence, Processes, Threads, Waking
+from nuvom.testing.conformance.laws.shared_store import Persistence, Processes, Threads, Waking
 
 
 class QueueConformance(
@@ -30,14 +30,14 @@ class QueueConformance(
     Order,
     Scheduled,
     Unique,
-    Limits,
+    LimitLaws,
     Leases,
     Fencing,
     Counters,
     Suspects,
     Parked,
     Workers,
-    Control,
+    ControlLaws,
     Inspection,
     Totals,
     Waking,

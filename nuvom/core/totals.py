@@ -17,8 +17,8 @@ _ENDS = {JobStatus.DEAD: "dead", JobStatus.CANCELLED: "cancelled"}
 _FAILURES = frozenset({"failure", "timeout", "retry"})
 
 
-class Tally:
-    """Totals of one store. Not thread-safe: whoever changes the store has its lock."""
+class RunningTotals:
+    """RunningTotals of one store. Not thread-safe: whoever changes the store has its lock."""
 
     def __init__(self, totals: Iterable[Total] = ()) -> None:
         self._sums: dict[tuple[str, str, str, str, int, int], _Sum] = {}

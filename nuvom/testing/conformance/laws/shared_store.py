@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from nuvom.core.record import JobRecord
-    from nuvom.testing.conformance.child import Child
+    from nuvom.testing.conformance.child import KitChild
     from nuvom.testing.conformance.laws.bench import QueueBench
 
 _MANY = 8
@@ -368,7 +368,7 @@ def _killed_with(bench: QueueBench, jobs: int, *, started: int) -> list[JobRecor
     return reaped
 
 
-def _let_go(children: list[Child]) -> None:
+def _let_go(children: list[KitChild]) -> None:
     for child in children:
         child.expect("ready")
     for child in children:
