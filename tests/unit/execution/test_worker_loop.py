@@ -679,9 +679,9 @@ def test_suspects_run_one_at_a_time(engine: Engine) -> None:
     gate = Gate(engine)
     suspects = [gate.task.delay() for _ in range(2)]
     queue: Any = engine.runtime.queue
-    for job in suspects:
-        row = queue.store.rows[job.id]
-        queue._change(row, row.record.replace(suspect=True))
+    records = [job.refresh().record for job in suspects]
+    queue.clear()
+    queue.enqueue_many([record.replace(suspect=True) for record in records])
     fresh = engine.task(add).map([(1, 2)] * 5)
     with engine.worker(threads=4):
         gate.is_running()
