@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import threading
@@ -13,7 +12,6 @@ from typing import Any
 
 import pytest
 
-from nuvom.core.record import JobStatus
 from nuvom.job import submit_many
 from nuvom.registry.registry import TaskDefinition
 from nuvom.runtime import Runtime
@@ -27,16 +25,6 @@ import nuvom
 @nuvom.task
 def mixed(number: int) -> list:
     return [number, number ** 3 % 1009, f"{number:x}", os.getpid()]
-"""
-SLOW = """
-@nuvom.task
-def slow(mark: str) -> int:
-    import pathlib, time
-    path = pathlib.Path(mark)
-    if path.exists():
-        return os.getpid()
-    path.write_text(str(os.getpid()))
-    time.sleep(600)
 """
 WORKER = """
 import sys
@@ -61,11 +49,9 @@ def expected(number: int) -> list[Any]:
 
 
 @contextmanager
-def workers(
-    project: Path, store: str, count: int, tasks: str = TASKS
-) -> Iterator[list[subprocess.Popen[str]]]:
+def workers(project: Path, store: str, count: int) -> Iterator[list[subprocess.Popen[str]]]:
     """Run workers in processes of their own, until the end of the block."""
-    (project / "app_tasks.py").write_text(tasks)
+    (project / "app_tasks.py").write_text(TASKS)
     (project / "app_worker.py").write_text(WORKER)
     found = [
         subprocess.Popen(
@@ -108,69 +94,6 @@ def test_ten_thousand_jobs_are_exchanged_and_shared(project: Path, store: str) -
     assert [expected(number) for number in range(10_000)] == [one[:3] for one in results]
     assert {worker.pid for worker in found} >= {one[3] for one in results}
     assert 10_000 == sum(shares)
-
-
-@pytest.mark.parametrize("store", ["file", "sqlite"])
-def test_jobs_of_a_killed_worker_are_run_by_another(project: Path, store: str) -> None:
-    with program(project, store) as runtime:
-        mark = project / "mark"
-        record = make_job("app_tasks.slow", str(mark))
-        runtime.queue.enqueue(record)
-        with workers(project, store, 2, TASKS + SLOW) as found:
-            wait_until(lambda: mark.exists() and mark.read_text() != "")
-            victim = next(one for one in found if one.pid == int(mark.read_text()))
-            other = next(one for one in found if one is not victim)
-            victim.kill()
-            queue: Any = runtime.queue
-            wait_until(lambda: queue.get(record.id).status.is_final)
-            snapshot = queue.get(record.id)
-            assert JobStatus.SUCCESS is snapshot.status
-            assert other.pid == runtime.results.get_result(record.id)
-            assert ["lost", "success"] == [one.outcome for one in queue.attempts(record.id)]
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
-@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
-def test_child_forked_from_a_busy_parent_can_enqueue(project: Path) -> None:
-    program_text = """
-import os, sys, threading
-import nuvom
-from nuvom.runtime import current_runtime
-
-@nuvom.task(name="tests.note")
-def note(who: str, number: int) -> None: ...
-
-def busy():
-    for number in range(300):
-        note.delay("parent", number)
-
-threads = [threading.Thread(target=busy) for _ in range(4)]
-for thread in threads:
-    thread.start()
-note.delay("parent", -1)
-children = []
-for child in range(10):
-    pid = os.fork()
-    if pid == 0:
-        for number in range(5):
-            note.delay(f"child-{child}", number)
-        os._exit(0)
-    children.append(pid)
-codes = [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in children]
-for thread in threads:
-    thread.join()
-print(codes, current_runtime().queue.qsize())
-"""
-    (project / "program.py").write_text(program_text)
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "program.py"],
-        cwd=project,
-        capture_output=True,
-        text=True,
-        timeout=100,
-        check=False,
-    )
-    assert f"{[0] * 10} {4 * 300 + 1 + 10 * 5}" == done.stdout.strip(), done.stderr
 
 
 def test_result_wakes_a_waiter_in_another_process(project: Path) -> None:
