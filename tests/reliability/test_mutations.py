@@ -21,7 +21,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 TABLE = ROOT / "tests" / "mutations.toml"
-LEAST = 60  # mutations that can be made, at any time
+LEAST = 150  # mutations that can be made, at any time
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Mutation:
     Attributes:
         file: Its place below ``nuvom``.
         old, new: The text, which is there just once, and what takes its place.
-        test: The test that has to fail.
+        test: The test that has to fail, or a file of which one has to.
         name: The promise, if it is one that is taken away.
     """
 
@@ -46,8 +46,9 @@ class Mutation:
         return self.name or f"{self.file}: {self.new}"
 
     def can_be_made(self) -> bool:
-        place = ROOT / "nuvom" / self.file
-        return place.exists() and place.read_text(encoding="utf-8").count(self.old) == 1
+        place, test = ROOT / "nuvom" / self.file, ROOT / self.test.partition("::")[0]
+        is_there = place.exists() and test.exists()
+        return is_there and place.read_text(encoding="utf-8").count(self.old) == 1
 
 
 MUTATIONS = [
@@ -73,7 +74,7 @@ def passes(copy: Path, test: str) -> bool:
     It has to be found, and to be run: a skipped test proves nothing.
     """
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", test],
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-x", test],
         cwd=copy,
         env={**os.environ, "PYTHONPATH": str(copy)},
         capture_output=True,
