@@ -26,7 +26,7 @@ class adapter(Adapter):  # noqa: N801  # the name that probe.py looks for
     has_bulk = True
 
     def open(self) -> None:
-        self.direct = psycopg.connect(POSTGRES, autocommit=True)
+        self.direct: Any = psycopg.connect(POSTGRES, autocommit=True)
         self.direct.execute(f"DROP SCHEMA IF EXISTS {SCHEMA} CASCADE")
         self.direct.execute(f"CREATE SCHEMA {SCHEMA}")
         found = {
