@@ -152,14 +152,24 @@ def test_task_names_are_capped(project: Path) -> None:
     with exported(project) as (engine, plugin):
         queue = engine.runtime.queue
         queue.enqueue_many([make_job(f"tests.task_{number}") for number in range(10_000)])
-        queue.enqueue_many([make_job("tests.busy", number) for number in range(7)])
+        queue.enqueue_many([make_job("tests.zealous", number) for number in range(7)])
         found = samples(text(plugin))
     enqueued = found["nuvom_jobs_enqueued_total"]
     assert 501 == len(enqueued)
     assert 10_007 == sum(enqueued.values())
     assert 9_501 == value(found, "nuvom_jobs_enqueued_total", task="other")
-    assert 7 == value(found, "nuvom_jobs_enqueued_total", task="tests.busy")
+    assert 7 == value(found, "nuvom_jobs_enqueued_total", task="tests.zealous")
     assert 9_501 == value(found, "nuvom_label_overflow", label="task")
+
+
+def test_a_paused_queue_and_the_age_of_its_oldest_job_are_shown(project: Path) -> None:
+    with exported(project) as (engine, plugin):
+        engine.runtime.queue.enqueue_many([make_job(queue="mail"), make_job(queue="other")])
+        engine.runtime.control.pause("mail", "me")
+        found = samples(text(plugin))
+    assert 1 == value(found, "nuvom_queue_paused", queue="mail")
+    assert 0 == value(found, "nuvom_queue_paused", queue="other")
+    assert 0 < value(found, "nuvom_queue_oldest_ready_age_seconds", queue="other")
 
 
 def test_values_that_were_shown_first_stay() -> None:
