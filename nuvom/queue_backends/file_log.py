@@ -14,13 +14,13 @@ from __future__ import annotations
 
 import logging
 import os
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from struct import Struct
 from threading import Lock
 from typing import TYPE_CHECKING, NamedTuple
 from zlib import crc32
 
-from nuvom.errors import BackendUnavailable, StorageFull
+from nuvom.errors import BackendUnavailable, QueueError, StorageFull
 from nuvom.host.crashpoint import crashpoint
 from nuvom.host.files import (
     on_file,
@@ -281,29 +281,28 @@ class Log:
 
         Raises: GoneError; BackendUnavailable: also when another version of Nuvom has written.
         """
-        with self._reading():
+        try:
             yield from self._follow_file()
             while self._is_sealed:
                 self._enter(segment_of(self.end) + 1)
                 yield from self._follow_file()
+        except (OSError, OtherVersionError) as error:
+            raise self._told(error) from error
 
-    @contextmanager
-    def _reading(self) -> Iterator[None]:
-        try:
-            with storage_errors(self._directory):
-                yield
-        except OtherVersionError as error:
-            (version,) = error.args
-            if version > VERSION:
-                wrote, repair = "a newer Nuvom", "Use the newer Nuvom here"
-            else:
-                wrote = "Nuvom 0.12 or older"
-                repair = "Have a worker of that version finish its jobs, then remove the folder"
-            raise BackendUnavailable(
-                self._directory,
-                f"{wrote} wrote it (form {version} of the log)",
-                f"{repair}; or use another folder (setting file_path).",
-            ) from error
+    def _told(self, error: OSError | OtherVersionError) -> QueueError:
+        """Return the error of ours that says what is wrong with the log."""
+        if isinstance(error, OSError):
+            return storage_error(self._directory, error)
+        (version,) = error.args
+        wrote, repair = "a newer Nuvom", "Use the newer Nuvom here"
+        if version < VERSION:
+            wrote = "Nuvom 0.12 or older"
+            repair = "Have a worker of that version finish its jobs, then remove the folder"
+        return BackendUnavailable(
+            self._directory,
+            f"{wrote} wrote it (form {version} of the log)",
+            f"{repair}; or use another folder (setting file_path).",
+        )
 
     def _follow_file(self) -> Iterator[tuple[int, bytes]]:
         status = os.fstat(self._descriptor())
@@ -404,11 +403,13 @@ class Log:
         over as such. Call it after ``open`` at the last file.
         """
         base = self.end
-        with self._reading():
+        try:
             self.tail = base + os.fstat(self._descriptor()).st_size
             cut = _first_unflushed(read_at(self._descriptor(), self.tail - base, 0), base)
             if cut is not None:
                 self._cut(base + cut, "it was not yet flushed when the power was cut")
+        except (OSError, OtherVersionError) as error:
+            raise self._told(error) from error
 
     # ---- writing --------------------------------------------------------------------------
 
