@@ -9,6 +9,7 @@ import resource
 import sys
 from collections import Counter
 from collections.abc import Callable
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from nuvom.core.record import JobStatus
 from nuvom.errors import StorageFull
 from nuvom.events import BackendFailed
 from nuvom.inspection import Inspector
+from nuvom.log import LogHandler
 from nuvom.logs.events import subscribe_logging
 from nuvom.runtime import build_runtime, use_runtime
 from nuvom.worker import Worker
@@ -74,15 +76,16 @@ class Ballast:
         self._path.unlink()
 
 
-class Lines(logging.Handler):
-    """Counts what is logged."""
+class Lines(LogHandler):
+    """Counts what a worker would write to its log."""
 
     def __init__(self) -> None:
-        super().__init__()
-        self.lines: list[str] = []
+        self._written = StringIO()
+        super().__init__(self._written, logging.Formatter())
 
-    def emit(self, record: logging.LogRecord) -> None:
-        self.lines.append(record.getMessage())
+    @property
+    def count(self) -> int:
+        return len(self._written.getvalue().splitlines())
 
 
 WAYS: dict[str, Callable[[Path], Any]] = {"calls": Calls, "size": FileSize, "disk": Ballast}
@@ -119,7 +122,7 @@ class Program:
         resumed_secs = SYSTEM_CLOCK.monotonic() - emptied_at
         assert [job.get(timeout=_LIMIT_SECS) for job in running] == [PADDING] * RUNNING
         assert plain.delay(41).get(timeout=_LIMIT_SECS) == 42
-        lines = len(self.log.lines)
+        lines = self.log.count
         self.worker.stop()
         assert self.worker.join(_LIMIT_SECS)
         self.runtime.stop()
