@@ -30,7 +30,7 @@ class adapter(Adapter):  # noqa: N801  # the name that probe.py looks for
         self.direct.execute(f"DROP SCHEMA IF EXISTS {SCHEMA} CASCADE")
         self.direct.execute(f"CREATE SCHEMA {SCHEMA}")
         found = {
-            name: self.direct.execute(f"SHOW {name}").fetchone()[0]
+            name: self.direct.execute(f"SHOW {name}").fetchall()[0][0]
             for name in ("fsync", "synchronous_commit")
         }
         told = ", ".join(f"{name}={value}" for name, value in found.items())
