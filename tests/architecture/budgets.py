@@ -62,7 +62,7 @@ def read(page: str) -> dict[str, int]:
 
     A room without a line of its own belongs to the folder that it is in.
     """
-    block = re.search(r"^```budgets\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
+    block = re.search(r"^```text\n(\w+ +\d+\n.*?)^```", page, re.DOTALL | re.MULTILINE)
     assert block, "the page has no block of budgets"
     rows = (line.rsplit(maxsplit=1) for line in block[1].splitlines() if line.strip())
     return {name: int(number.replace(",", "")) for name, number in rows}

@@ -23,7 +23,7 @@ def f() -> int:
 
 
 def page(text: str) -> str:
-    return f"# Page\n\n```budgets\n{text}\n```\n"
+    return f"# Page\n\n```text\n{text}\n```\n"
 
 
 def texts(findings: object) -> list[str]:
