@@ -1,7 +1,8 @@
-"""Imports the modules that define discovered tasks. The only part of discovery that runs user code.
+"""Imports the modules that define discovered tasks.
 
-A worker gives the manifest to its registry, which calls back for a task's module when the
-first job for it arrives. In development the worker refreshes the manifest first.
+This is the only part of discovery that runs user code. A worker gives the manifest to its
+registry, which calls back to import a task's module when the first job for that task arrives.
+In development the worker refreshes the manifest first.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from nuvom.discovery.scan import Scan
     from nuvom.registry.registry import Registry
 
-_MAX_REASON = 200  # characters of a user's message that fit into a line
+_MAX_REASON = 200  # characters of a user's message to show on one line
 
 _OWN_FILES = frozenset({__file__, importer_module.__file__, importlib.__file__})
 
@@ -40,16 +41,16 @@ _log = get_logger("discovery")
 
 
 def add_import_roots(root: Path) -> None:
-    """Put the project root, then its ``src`` if that is no package, first on ``sys.path``.
+    """Put the project root, then its ``src`` unless that is a package, first on ``sys.path``.
 
-    Twice is safe. For workers; commands that only read never call it.
+    Safe to call twice. For workers only: read-only commands never call it.
     """
     roots = [os.fspath(folder) for folder in import_roots(root.resolve())]
     sys.path[:] = roots + [path for path in sys.path if path not in roots]
 
 
 def register_manifest(registry: Registry, root: Path, manifest_path: Path) -> int:
-    """Make the importable tasks of the manifest known to ``registry``; return how many.
+    """Add the manifest's importable tasks to ``registry``; return how many there are.
 
     Their modules are imported when the registry first needs them.
     Raises: InvalidManifest.
@@ -61,7 +62,7 @@ def register_manifest(registry: Registry, root: Path, manifest_path: Path) -> in
 
 
 def loader_for(root: Path) -> Callable[[TaskEntry], None]:
-    """Return the function that a registry calls with the entry of a task it needs."""
+    """Return the function that a registry calls with the entry of a task to load."""
     importer = Importer()
 
     def loader(entry: TaskEntry) -> None:
@@ -74,8 +75,8 @@ def load_task(entry: TaskEntry, root: Path, importer: Importer | None = None) ->
     """Import the module of a task, which registers it.
 
     The import roots must be on ``sys.path`` (``add_import_roots``).
-    Raises: TaskImportFailed: the task cannot be imported; the import raises anything, or takes
-        too long; another module has the name; or the module no longer defines the task.
+    Raises: TaskImportFailed: the task is not importable; the import raises anything or takes
+        too long; another module has that name; or the module no longer defines the task.
     """
     if not entry.importable:
         raise TaskImportFailed(entry.name, entry.module, "it is not importable where it stands")
@@ -87,7 +88,7 @@ def load_task(entry: TaskEntry, root: Path, importer: Importer | None = None) ->
 def refresh(root: Path, manifest_path: Path) -> tuple[Scan, Changes]:
     """Bring the manifest up to date; return what was found and what changed.
 
-    A damaged manifest is replaced. Where there is none and no task either, none is made.
+    A damaged manifest is replaced. No manifest is created for a project without tasks.
     Raises: ProjectNotFound, BackendUnavailable, StorageFull.
     """
     found = scan(root)
@@ -108,7 +109,7 @@ def _import(entry: TaskEntry, importer: Importer) -> ModuleType:
     except StillImporting as slow:
         reason, is_over = str(slow), slow.ended.is_set
         raise TaskImportFailed(entry.name, entry.module, reason, is_over=is_over) from slow
-    except BaseException as error:  # user code: whatever it raises, the worker goes on
+    except BaseException as error:  # user code: the worker must survive whatever it raises
         if is_interrupt(error):
             raise
         raise TaskImportFailed(entry.name, entry.module, _short(error)) from error
@@ -142,7 +143,7 @@ def _attribute(owner: object, name: str) -> object:
 
 
 def _short(error: BaseException) -> str:
-    """Return an exception's type and message in one line, with the place that raised it."""
+    """Return an exception's type and message on one line, with the place that raised it."""
     lines = traceback.format_exception_only(error)
     text = " ".join("".join(lines[-1:]).split())[:_MAX_REASON].rstrip(".")
     if isinstance(error, SyntaxError) and error.filename:

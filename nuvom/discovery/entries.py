@@ -10,13 +10,13 @@ Level = Literal["error", "warning"]
 
 
 class Problem(NamedTuple):
-    """Something to tell about one file.
+    """Something to report about one file.
 
     Attributes:
         file: Path relative to the project root, with ``/``.
         line: Counted from 1; 0 means the file as a whole.
-        level: ``error``: the file, or a part of it, could not be used. ``warning``: it was
-            used, but probably not as meant.
+        level: ``error``: the file, or part of it, could not be used. ``warning``: it was used,
+            but probably not as intended.
     """
 
     file: str
@@ -32,8 +32,8 @@ class Problem(NamedTuple):
 class TaskEntry(msgspec.Struct, frozen=True, rename={"is_async": "async"}):
     """A task of the project: one entry of the manifest.
 
-    The parser knows only what the file's content decides: it leaves ``module`` and ``file`` empty,
-    and ``name`` too unless it is a literal.
+    The parser fills in only what it can read from the file's content. It leaves ``module`` and
+    ``file`` empty, and also ``name`` unless the name is a literal.
 
     Attributes:
         name: ``module.qualname``, or the decorator's literal ``name=``.
@@ -41,11 +41,11 @@ class TaskEntry(msgspec.Struct, frozen=True, rename={"is_async": "async"}):
         file: Path relative to the project root, with ``/``.
         line: Line of the ``def``.
         signature: Parameters and return annotation as text, ``(x: int) -> int``.
-        importable: Whether a worker can import it: the module, and the function from it.
-        options: The decorator's options that are literals, in plain JSON types.
+        importable: Whether a worker can import the module, and the function from it.
+        options: The decorator's literal options, in plain JSON types.
         dynamic_options: Names of the other options, sorted; ``**`` for an unpacked mapping.
         doc: First line of the docstring, or None.
-        hash: SHA-256 of the function's source, decorators included, whatever its line ends.
+        hash: SHA-256 of the function's source, including decorators; line endings do not matter.
     """
 
     name: str
@@ -63,5 +63,5 @@ class TaskEntry(msgspec.Struct, frozen=True, rename={"is_async": "async"}):
 
     @property
     def place(self) -> str:
-        """Where it is defined, as ``file:line``."""
+        """Where the task is defined, as ``file:line``."""
         return f"{self.file}:{self.line}"

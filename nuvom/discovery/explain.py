@@ -1,7 +1,7 @@
-"""Why a file, or a function in it, is not among the discovered tasks.
+"""Explains why a file, or a function in it, is not among the discovered tasks.
 
-Asked by the command line when a task is not found. It walks as a scan does, reads the one file,
-and says which rule decided.
+The command line asks when a task is not found. This module walks the project as a scan does,
+reads that one file, and names the rule that excluded it.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from nuvom.discovery.walker import Walker, is_inside, read_file
 
 
 def why_hidden(root: str | Path, path: str | Path) -> str | None:
-    """Return what keeps the file ``path`` from being discovered, or None if nothing does.
+    """Return what prevents discovery of the file ``path``, or None if nothing does.
 
     Args:
         path: Absolute, or relative to ``root``.
     """
     base = os.path.realpath(root)
-    # Links above the root are resolved, those below it are part of the question.
+    # Resolve links above the root, but not below it: a link there can be what hides the file.
     file = os.path.normpath(os.path.join(base, path))
     if not is_inside(file, base):
         file = os.path.join(os.path.realpath(os.path.dirname(file)), os.path.basename(file))
@@ -49,7 +49,7 @@ def why_no_task(root: str | Path, path: str | Path, function: str) -> str | None
     """Return why ``function`` in ``path`` is not listed as a task, or None if it is.
 
     Args:
-        function: Its name, or dotted path inside the module.
+        function: Its name, or its dotted path inside the module.
     """
     hidden = why_hidden(root, path)
     if hidden is not None:

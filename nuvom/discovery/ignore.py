@@ -1,8 +1,8 @@
-"""Which files and folders are left out: ``.nuvomignore`` files, and folders skipped by default.
+"""Decides which files and folders to skip: ``.nuvomignore`` files and the default skip list.
 
-The rules are those of Git's ignore files: later lines win, a file in a deeper folder wins over
-one further up, ``!`` brings back, and nothing can be brought back from inside a hidden folder.
-The folders skipped by default stand below all of them. Used by ``walker.py`` and ``explain.py``.
+The rules are those of Git's ignore files: later lines win, an ignore file in a deeper folder wins
+over one higher up, ``!`` re-includes, and nothing inside a hidden folder can be re-included.
+The default skip list has the lowest precedence. Used by ``walker.py`` and ``explain.py``.
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ if TYPE_CHECKING:
     from pathspec import RegexPattern
 
 IGNORE_FILE = ".nuvomignore"
-# Names of files that mark their folder as an environment with installed packages.
+# A folder that holds one of these is an environment with installed packages.
 ENVIRONMENT_MARKS = frozenset({"pyvenv.cfg", "conda-meta"})
 
 _SKIPPED = frozenset({"venv", "node_modules", "__pycache__", "site-packages", "build", "dist"})
 _WILDCARDS = frozenset("*?[")
-# The group in pathspec's regular expressions that holds the slash after a folder that fits.
+# The group in pathspec's regular expressions that captures the slash after a matching folder.
 _FOLDER_MARK = "ps_d"
 
 
 class Rule(NamedTuple):
-    """One line of an ignore file that fits a path.
+    """One line of an ignore file that matches a path.
 
     Attributes:
         hides: False for a line that starts with ``!``.
-        origin: Path of the ignore file relative to the root, or the option that gave the line.
-        line: Counted from 1; 0 for an option's.
+        origin: Path of the ignore file relative to the root, or the option that set the pattern.
+        line: Counted from 1; 0 for a pattern from an option.
     """
 
     hides: bool
@@ -56,7 +56,7 @@ class Rule(NamedTuple):
 
 
 class PatternList:
-    """The patterns of one ignore file, or of one option.
+    """The patterns from one ignore file or one option.
 
     Args:
         origin: Path of the ignore file relative to the root, or the option.
@@ -64,7 +64,7 @@ class PatternList:
             trailing slash.
 
     Attributes:
-        problems: Lines that are no valid patterns; they are not used.
+        problems: Lines that are not valid patterns; they have no effect.
     """
 
     def __init__(self, lines: Iterable[str], origin: str, folder: str = "") -> None:
@@ -77,8 +77,8 @@ class PatternList:
         """Return the line that decides on ``path``, or None.
 
         Args:
-            path: Relative to the root; a folder's ends in a slash. It must be in the folder
-                of this list.
+            path: Relative to the root; ends in a slash for a folder. It must be inside this
+                list's folder.
         """
         relative = path[len(self._folder) :]
         for pattern, rule in self._patterns:
@@ -87,7 +87,7 @@ class PatternList:
         return None
 
     def _compiled(self, lines: Iterable[str]) -> Iterable[tuple[RegexPattern, Rule]]:
-        """Yield each pattern with the line it is from; the last line, which wins, first."""
+        """Yield each pattern with its line, starting with the last line, which wins."""
         for number, raw in reversed(list(enumerate(lines, start=1))):
             text = raw.rstrip("\r\n")
             try:
@@ -103,12 +103,12 @@ class PatternList:
 
 
 class IgnoreRules:
-    """All rules that hold in one folder. Immutable.
+    """All rules that apply in one folder. Immutable.
 
     Args:
         lists: From the root's ``.nuvomignore`` to that of the deepest folder.
-        exclude: Patterns that win over all of them.
-        include: If given, only files that fit one of these patterns are looked at.
+        exclude: Patterns that take precedence over all of them.
+        include: If given, only files that match one of these patterns are considered.
     """
 
     __slots__ = ("_exclude", "_include", "_lists")
@@ -126,7 +126,7 @@ class IgnoreRules:
 
     @property
     def problems(self) -> list[Problem]:
-        """Patterns given as options that are not valid."""
+        """The invalid patterns among those given as options."""
         return [
             problem
             for given in (self._exclude, self._include)
@@ -135,13 +135,13 @@ class IgnoreRules:
         ]
 
     def within(self, patterns: PatternList) -> IgnoreRules:
-        """Return the rules of a folder that has an ignore file of its own."""
+        """Return the rules for a folder with its own ignore file."""
         lists = (*self._lists, patterns)
         return IgnoreRules(lists, exclude=self._exclude, include=self._include)
 
     @property
     def hide_no_file(self) -> bool:
-        """Whether there is no rule that a file has to be compared with."""
+        """Whether no rule can hide a file, so that files need no checks."""
         return not self._lists and self._exclude is None and self._include is None
 
     def why_file(self, path: str) -> str | None:
@@ -154,14 +154,14 @@ class IgnoreRules:
         return None
 
     def why_folder(self, path: str) -> str | None:
-        """Return what hides the folder ``path`` (without trailing slash), or None."""
+        """Return what hides the folder ``path`` (no trailing slash), or None."""
         rule = self._rule_for(f"{path}/")
         if rule is not None and rule.hides:
             return str(rule)
         return None if _brings_back(rule) else _why_skipped(path.rpartition("/")[2])
 
     def brings_back(self, path: str) -> bool:
-        """Whether a line such as ``!name/`` asks for the folder ``path`` by its name."""
+        """Return whether a line such as ``!name/`` re-includes the folder ``path`` by name."""
         return _brings_back(self._rule_for(f"{path}/"))
 
     def _rule_for(self, path: str) -> Rule | None:
@@ -177,7 +177,7 @@ class IgnoreRules:
 
 
 def _brings_back(rule: Rule | None) -> bool:
-    # `!*/`, common in lists of what to keep, does not ask for `.venv` and `node_modules`.
+    # `!*/`, common in allowlists, must not re-include `.venv` and `node_modules`.
     return rule is not None and not rule.hides and rule.names_its_target
 
 
@@ -200,17 +200,17 @@ def _why_skipped(name: str) -> str | None:
 def _pathspec_patterns(line: str) -> list[RegexPattern]:
     from pathspec import GitIgnoreSpec  # noqa: PLC0415  # only a project that has patterns pays
 
-    with warnings.catch_warnings():  # `[[a]` makes a regular expression that Python warns of
+    with warnings.catch_warnings():  # `[[a]` gives a regular expression that Python warns about
         warnings.simplefilter("ignore")
         return list(GitIgnoreSpec.from_lines([line]).patterns)
 
 
 def _as_git_means(line: str) -> str:
-    """Return a pattern that pathspec reads as Git reads ``line``.
+    """Translate ``line`` into a pattern that pathspec interprets as Git would.
 
-    ``folder/**`` is everything inside the folder but not the folder itself, which pathspec
-    hides too; then nothing inside could be brought back. ``*/`` is every folder, of which
-    pathspec sees the topmost alone.
+    For Git, ``folder/**`` matches everything inside the folder but not the folder itself.
+    Pathspec hides the folder too, so that nothing inside it could be re-included. For Git, ``*/``
+    matches every folder; pathspec matches only the topmost.
     """
     pattern = line.rstrip()
     if pattern.endswith("/**"):
@@ -222,10 +222,10 @@ def _as_git_means(line: str) -> str:
 
 
 def _fits(pattern: RegexPattern, path: str) -> bool:
-    """Return whether a pattern fits ``path`` itself, and not merely a folder above it.
+    """Return whether a pattern matches ``path`` itself, and not just a folder above it.
 
-    The walk has asked about the folders above already. Were they to count again, ``!/app/``
-    would bring back every hidden folder inside ``app``.
+    The walk has already checked the folders above. If they counted again, ``!/app/`` would
+    re-include every hidden folder inside ``app``.
     """
     found = pattern.match_file(path)
     if found is None:

@@ -1,8 +1,8 @@
-"""Imports the modules of tasks, whatever they do: raise anything, take long, or end the process.
+"""Imports task modules safely: they may raise anything, take too long, or exit the process.
 
-A line in the log names each module before it is imported, since afterwards nothing could name
-one that ends the process. A module that takes long is named with its stack. Only the main thread
-waits for it to the end: a thread with other work to do goes on without it after a while.
+Each module is logged before its import, because nothing could name a module that has exited the
+process. For a slow module the log shows its stack. Only the main thread waits for the import to
+finish: other threads have work to do and stop waiting after a time limit.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ LIMIT_SECS = 10.0
 _LOG = get_logger("nuvom.worker")
 
 
-class StillImporting(Exception):  # noqa: N818  # no error of the module's
-    """A module is not imported yet.
+class StillImporting(Exception):  # noqa: N818  # not an error in the module
+    """A module's import is still running.
 
     Attributes:
-        ended: Set once its import has ended, in whatever way.
+        ended: Set when the import ends, whether it succeeds or fails.
     """
 
     def __init__(self, ended: threading.Event, secs: float) -> None:
@@ -46,8 +46,8 @@ class Importer:
     """Imports modules for one worker.
 
     Args:
-        named_secs: How long an import takes until the log says where it is.
-        limit_secs: How long a thread other than the main thread waits for it.
+        named_secs: How long an import may run before the log shows where it is.
+        limit_secs: How long threads other than the main thread wait for an import.
     """
 
     def __init__(
@@ -65,9 +65,9 @@ class Importer:
     def load(self, module: str) -> ModuleType:
         """Return a module, importing it if needed.
 
-        In the main thread it is imported there, since its code may want that; else in a thread
-        of its own, which is left behind where it takes too long.
-        Raises: StillImporting: not in time; whatever the module raises.
+        A call from the main thread imports the module right there, since its code may require
+        the main thread. Other calls use a separate thread and abandon it after the time limit.
+        Raises: StillImporting: the time limit has passed; or whatever the module raises.
         """
         one = self._under_way.get(module)
         is_new = one is None
@@ -101,7 +101,7 @@ class _Import:
     """One import.
 
     Attributes:
-        ident: Of the thread that it runs in.
+        ident: Identifier of the thread that runs the import.
     """
 
     def __init__(self, module: str) -> None:
@@ -112,7 +112,7 @@ class _Import:
 
     def run(self) -> None:
         self.ident = threading.get_ident()
-        # The module may be newer than what Python remembers of its folder.
+        # The module may be newer than Python's cached listing of its folder.
         importlib.invalidate_caches()
         try:
             self._found = importlib.import_module(self.module)
@@ -133,10 +133,10 @@ def _in_background(work: Callable[..., None], *args: object) -> None:
 
 
 def is_interrupt(error: BaseException) -> bool:
-    """Return whether somebody interrupts this thread, rather than code that it has called.
+    """Return whether ``error`` interrupts this thread, rather than coming from code it called.
 
-    A module may raise KeyboardInterrupt itself. Where that cannot be told apart, in a program
-    that is not a worker of the command line, it is taken for Ctrl-C.
+    A module may raise KeyboardInterrupt itself. In a program other than a command-line worker the
+    two cannot be distinguished, and the error counts as Ctrl-C.
     """
     if isinstance(error, AttemptClosed):
         return True

@@ -1,7 +1,7 @@
 """The list of a project's tasks on disk: ``.nuvom/manifest.json``.
 
-It holds no times and is sorted, so that the same project gives the same bytes. It is written
-whole or not at all, and not touched when nothing changes. Read by commands and workers.
+It is sorted and holds no timestamps, so the same project always gives the same bytes. Writes are
+atomic, and an unchanged manifest is not touched. Commands and workers read it.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ class _Manifest(msgspec.Struct):
 
 
 class Changes(NamedTuple):
-    """What differs between two lists of tasks, each part sorted by name.
+    """The differences between two lists of tasks, each part sorted by name.
 
     Attributes:
-        changed: Tasks of which more than the line differs, as they are now.
-        moved: Tasks of which only the line differs, as they are now.
+        changed: New entries of tasks in which more than the line number differs.
+        moved: New entries of tasks in which only the line number differs.
     """
 
     added: tuple[TaskEntry, ...] = ()
@@ -53,9 +53,9 @@ class Changes(NamedTuple):
 
 
 def read_manifest(path: Path) -> tuple[TaskEntry, ...] | None:
-    """Return the tasks of a manifest, sorted by name, or None where there is no such file.
+    """Return the tasks of a manifest, sorted by name, or None if there is no such file.
 
-    Raises: InvalidManifest: it is damaged, cannot be read, or is of another version.
+    Raises: InvalidManifest: it is damaged, cannot be read, or has another version.
     """
     try:
         content = json.loads(path.read_bytes())
@@ -83,9 +83,9 @@ def _fault_of(content: Any, error: msgspec.ValidationError) -> str:  # noqa: ANN
 def write_manifest(path: Path, tasks: Iterable[TaskEntry], *, root: Path) -> bool:
     """Write the manifest, if its bytes would change; return whether they did.
 
-    The folder is made where it is missing (0700); the file has mode 0600 and is on the disk,
-    whole, when this returns.
-    Raises: BackendUnavailable, StorageFull: it cannot be written; it is as before.
+    A missing folder is created with mode 0700. The file has mode 0600 and is completely on disk
+    when this returns.
+    Raises: BackendUnavailable, StorageFull: it cannot be written; the old one is unchanged.
     """
     content = encode(tasks)
     if has_content(path, content):
@@ -94,29 +94,29 @@ def write_manifest(path: Path, tasks: Iterable[TaskEntry], *, root: Path) -> boo
     try:
         write_durably(path, content)
     except BackendUnavailable as error:
-        if isinstance(error.__cause__, OSError):  # name the setting that moves it
+        if isinstance(error.__cause__, OSError):  # name the setting for its path
             raise cannot_write(path, error.__cause__, _SETTING) from error.__cause__
         raise
     return True
 
 
 def has_content(path: Path, content: bytes) -> bool:
-    """Return whether the file at ``path`` holds just ``content``."""
+    """Return whether the file at ``path`` holds exactly ``content``."""
     try:
         return path.read_bytes() == content
-    except OSError:  # missing, or not readable: then it has to be written
+    except OSError:  # missing or unreadable: it has to be written
         return False
 
 
 def encode(tasks: Iterable[TaskEntry]) -> bytes:
-    """Return the manifest of these tasks as bytes, the same for the same tasks."""
+    """Return the manifest of these tasks as bytes. The same tasks give the same bytes."""
     listed = msgspec.to_builtins(_Manifest(VERSION, sorted(tasks, key=_by_name)))
-    # Not by msgspec: a docstring may hold half of a surrogate pair.
+    # Not msgspec: a docstring may hold half of a surrogate pair.
     return f"{json.dumps(listed, indent=2, allow_nan=False)}\n".encode("ascii")
 
 
 def diff(old: Iterable[TaskEntry], new: Iterable[TaskEntry]) -> Changes:
-    """Return what must be done to ``old`` to make it ``new``; tasks are the same by name."""
+    """Return the changes that lead from ``old`` to ``new``; tasks are matched by name."""
     before = {task.name: task for task in sorted(old, key=_by_name)}
     after = {task.name: task for task in sorted(new, key=_by_name)}
     differing = [now for name, now in after.items() if name in before and before[name] != now]
@@ -134,8 +134,8 @@ def diff(old: Iterable[TaskEntry], new: Iterable[TaskEntry]) -> Changes:
 def is_stale(root: Path, manifest_path: Path) -> bool:
     """Return whether the manifest is missing, or older than a file that it names.
 
-    Production workers do not scan: this tells of every edited or removed task, though not of one
-    in a new file.
+    Production workers do not scan. This check detects every edited or removed task, but not a
+    task in a new file.
     Raises: InvalidManifest.
     """
     listed = read_manifest(manifest_path)
@@ -148,5 +148,5 @@ def is_stale(root: Path, manifest_path: Path) -> bool:
 def _is_newer(path: Path, written: int) -> bool:
     try:
         return os.stat(path).st_mtime_ns > written
-    except OSError:  # removed, or out of reach: the manifest says otherwise
+    except OSError:  # removed or inaccessible, so the manifest is out of date
         return True

@@ -1,9 +1,9 @@
-"""Reads one module's source, as bytes, and says which tasks it defines. Pure; imports nothing.
+"""Finds the tasks that one module's source defines. Pure: takes bytes and imports nothing.
 
-The syntax tree alone decides: no code of the project ever runs. The statements are walked in the
-order in which Python would run them, and each name that was imported is followed, through plain
-assignments, to the decorator that uses it. What is computed any other way is not followed. Options
-are taken over when they are literals of plain JSON types. Called by ``scan.py``.
+Only the syntax tree counts: no project code ever runs. The parser walks the statements in the
+order in which Python would run them. It follows each imported name through plain assignments to
+the decorator that uses it, and follows nothing that is computed in any other way. It keeps options
+that are literals of plain JSON types. Called by ``scan.py``.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
 FunctionNode: TypeAlias = ast.FunctionDef | ast.AsyncFunctionDef
-# For each imported name the dotted paths that it may stand for at some point of the module. A name
-# that is bound to anything else is absent.
+# For each imported name, the dotted paths that it may refer to at some point in the module. A name
+# bound to anything else is absent.
 Names: TypeAlias = dict[str, frozenset[str]]
 
-# `nuvom.task` is the decorator, and the module of that name offers it as `task` too.
+# `nuvom.task` is the decorator; the module of that name also exports it as `task`.
 DECORATORS = frozenset({"nuvom.task", "nuvom.task.task"})
 
 _TOO_DEEP = "it cannot be parsed: it is nested too deeply"
@@ -39,11 +39,11 @@ _ARITHMETIC: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
 
 
 class Parsed(NamedTuple):
-    """What one module's source says.
+    """The tasks and problems found in one module's source.
 
     Attributes:
-        tasks: In source order; of several that exclude each other, only the first.
-        problems: In the order found; their file is left empty.
+        tasks: In source order; only the first of several mutually exclusive definitions.
+        problems: In the order found; their ``file`` is empty.
     """
 
     tasks: tuple[TaskEntry, ...] = ()
@@ -54,16 +54,16 @@ NOTHING = Parsed()
 
 
 def mentions_tasks(source: bytes) -> bool:
-    """Return whether it is worth parsing at all.
+    """Return whether the source is worth parsing.
 
-    A module that defines a task holds both words, ``nuvom`` and ``task``. One that holds only
-    the second is parsed as well, so that it is reported if it cannot be.
+    A module that defines a task contains both ``nuvom`` and ``task``. A module that contains only
+    ``task`` is parsed as well, so that broken source is reported.
     """
     return b"task" in source
 
 
 def parse(source: bytes) -> Parsed:
-    """Return the tasks and problems of one module; broken source is a problem, never raised."""
+    """Return the tasks and problems of one module. Broken source is a problem, never an error."""
     try:
         tree = syntax_tree(source)
         return _tasks_of(tree, source) if b"nuvom" in source else NOTHING
@@ -77,9 +77,9 @@ def parse(source: bytes) -> Parsed:
 def syntax_tree(source: bytes) -> ast.Module:
     """Return the syntax tree of a module, without any of Python's warnings.
 
-    Raises: SyntaxError, ValueError, RecursionError, MemoryError: it is no program.
+    Raises: SyntaxError, ValueError, RecursionError, MemoryError: it is not a valid program.
     """
-    with warnings.catch_warnings():  # an invalid escape is for the module's author to see
+    with warnings.catch_warnings():  # an invalid escape concerns only the module's author
         warnings.simplefilter("ignore")
         return ast.parse(source)
 
@@ -88,7 +88,7 @@ def _tasks_of(tree: ast.Module, source: bytes) -> Parsed:
     finder = _Finder()
     finder.block(tree.body, {}, _Place())
     lines = source.splitlines()
-    # Of several definitions of one function the last one counts, as it does in Python.
+    # The last of several definitions of a function counts, as in Python.
     found = {one.qualname: one for one in sorted(finder.sightings, key=_rank)}
     described = [_described(one, lines) for one in sorted(found.values(), key=_line)]
     tasks = tuple(task for task, _ in described)
@@ -99,11 +99,11 @@ def _tasks_of(tree: ast.Module, source: bytes) -> Parsed:
 
 
 class _Place(NamedTuple):
-    """Where in a module a statement stands.
+    """The position of a statement in its module.
 
     Attributes:
-        prefix: What precedes the name of a function defined here in its ``__qualname__``.
-        obstacle: Why importing the module does not define it, or ``""``.
+        prefix: The part of ``__qualname__`` before the name of a function defined here.
+        obstacle: Why importing the module does not run the statement, or ``""``.
     """
 
     prefix: str = ""
@@ -111,7 +111,7 @@ class _Place(NamedTuple):
 
 
 class _Sighting(NamedTuple):
-    """A function under our decorator.
+    """A function with our decorator.
 
     Attributes:
         call: The decorator's call, or None when it is bare.
@@ -131,18 +131,18 @@ def _line(sighting: _Sighting) -> int:
 
 
 def _rank(sighting: _Sighting) -> tuple[bool, int]:
-    """Return a key that sorts what is defined when its module is imported last."""
+    """Return a sort key that puts functions last if importing the module defines them."""
     return not sighting.place.obstacle, sighting.node.lineno
 
 
 class _Finder:
-    """Walks through one module and gathers ``sightings``."""
+    """Walks through one module and collects ``sightings``."""
 
     def __init__(self) -> None:
         self.sightings: list[_Sighting] = []
 
     def block(self, body: Iterable[ast.stmt], names: Names, place: _Place) -> None:
-        """Look at statements in turn, given what names stand for. Raises: RecursionError."""
+        """Visit statements in order, given what the names refer to. Raises: RecursionError."""
         for statement in body:
             if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef):
                 self._function(statement, names, place)
@@ -177,15 +177,15 @@ class _Finder:
         names: Names,
         place: _Place,
     ) -> None:
-        """Look at each way through a statement; what any of them binds may hold afterwards.
+        """Visit each way through a statement; any binding it makes may apply afterwards.
 
-        So ``except ImportError: task = None`` does not take the decorator away from those who
-        have Nuvom.
+        So ``except ImportError: task = None`` does not hide the decorator where Nuvom is
+        installed.
         """
         endings: list[Names] = []
         for arm, (obstacle, body) in enumerate(ways):
             is_handler = arm and isinstance(statement, ast.Try | ast.TryStar)
-            # An exception may come before or after any binding of what was tried.
+            # The exception may come before or after any binding in the try block.
             inside = _merged(names, endings[0]) if is_handler else names.copy()
             self.block(body, inside, place._replace(obstacle=place.obstacle or obstacle))
             endings.append(inside)
@@ -194,9 +194,9 @@ class _Finder:
 
 
 def _ways(statement: ast.stmt) -> tuple[list[tuple[str, list[ast.stmt]]], list[ast.stmt]]:
-    """Return the blocks of a statement of which one runs, and what runs after any of them.
+    """Return a statement's alternative blocks, and the block that runs after any of them.
 
-    With each block comes why it does not run when a worker imports the module, or ``""``.
+    Each block comes with the reason why a worker's import of the module skips it, or ``""``.
     """
     match statement:
         case ast.If():
@@ -219,7 +219,7 @@ def _ways(statement: ast.stmt) -> tuple[list[tuple[str, list[ast.stmt]]], list[a
 
 
 def _obstacle_of(test: ast.expr) -> str:
-    """Return why the body of ``if test:`` does not run when a worker imports the module."""
+    """Return why a worker's import of the module skips the body of ``if test:``, or ``""``."""
     match test:
         case ast.Name(id="TYPE_CHECKING") | ast.Attribute(attr="TYPE_CHECKING"):
             return "it stands under `if TYPE_CHECKING`, which never runs"
@@ -230,11 +230,11 @@ def _obstacle_of(test: ast.expr) -> str:
     return ""
 
 
-# ---- what names stand for ---------------------------------------------------------------
+# ---- what names refer to ----------------------------------------------------------------
 
 
 def _paths_of(expression: ast.expr | None, names: Names) -> frozenset[str]:
-    """Return the dotted paths, such as ``nuvom.task``, that an expression may stand for."""
+    """Return the dotted paths, such as ``nuvom.task``, that an expression may refer to."""
     attributes = ""
     while isinstance(expression, ast.Attribute):
         attributes = f".{expression.attr}{attributes}"
@@ -244,7 +244,7 @@ def _paths_of(expression: ast.expr | None, names: Names) -> frozenset[str]:
 
 
 def _bind(statement: ast.stmt, names: Names) -> None:
-    """Note what a statement binds besides what its blocks do."""
+    """Record the names that a statement itself binds, not those that its blocks bind."""
     match statement:
         case ast.Import():
             for alias in statement.names:
@@ -297,7 +297,7 @@ def _merged(*several: Names) -> Names:
     return merged
 
 
-# ---- what is written down of a task -----------------------------------------------------
+# ---- the record of a task ---------------------------------------------------------------
 
 
 class _NotPlainError(ValueError):
@@ -305,7 +305,7 @@ class _NotPlainError(ValueError):
 
 
 def _described(sighting: _Sighting, lines: list[bytes]) -> tuple[TaskEntry, list[Problem]]:
-    """Return the task that a function is, and what is worth telling about it."""
+    """Return the entry of a decorated function, and the problems to report about it."""
     node, obstacle = sighting.node, sighting.place.obstacle
     literal, dynamic = _options(sighting.call)
     name, problems = _name(node, literal, dynamic)
@@ -320,7 +320,7 @@ def _described(sighting: _Sighting, lines: list[bytes]) -> tuple[TaskEntry, list
         importable=not obstacle,
         options=literal,
         dynamic_options=tuple(sorted(dynamic)),
-        doc=_first_line(ast.get_docstring(node, clean=False)),  # to clean it would import inspect
+        doc=_first_line(ast.get_docstring(node, clean=False)),  # cleaning would import inspect
         hash=_source_hash(node, lines),
     )
     if obstacle:
@@ -355,11 +355,11 @@ def _name(
     return "", [Problem("", node.lineno, reason, "warning")]
 
 
-def _plain_value(node: ast.expr | None) -> Any:  # noqa: ANN401  # a literal's value is of any plain type
+def _plain_value(node: ast.expr | None) -> Any:  # noqa: ANN401  # a literal has any plain type
     """Return the value of a literal in plain JSON types; a tuple becomes a list.
 
-    Numbers may be signed, and sums and products such as ``7 * 24 * 3600``.
-    Raises: _NotPlainError: it is no literal, or JSON cannot hold it unchanged.
+    Numbers may have a sign, and may be sums and products such as ``7 * 24 * 3600``.
+    Raises: _NotPlainError: it is not a literal, or JSON cannot represent it unchanged.
     """
     match node:
         case ast.Tuple(elts=elements) | ast.List(elts=elements):
@@ -383,7 +383,7 @@ def _plain_number(node: ast.expr | None) -> int | float:
         case ast.BinOp() if type(node.op) in _ARITHMETIC:
             left, right = _plain_number(node.left), _plain_number(node.right)
             value = _ARITHMETIC[type(node.op)](left, right)
-    # Put like this it holds for infinity and NaN as well.
+    # Written this way, the comparison also rejects infinity and NaN.
     if isinstance(value, int | float) and type(value) is not bool and abs(value) < _LARGEST_NUMBER:
         return value
     raise _NotPlainError
@@ -393,7 +393,7 @@ def _signature(node: FunctionNode) -> str:
     try:
         returns = f" -> {ast.unparse(node.returns)}" if node.returns else ""
         return f"({ast.unparse(node.args)}){returns}"
-    except (ValueError, RecursionError):  # an f-string, or nesting, that cannot be written back
+    except (ValueError, RecursionError):  # an f-string or nesting that cannot be unparsed
         return _UNKNOWN_SIGNATURE
 
 

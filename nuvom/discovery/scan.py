@@ -1,9 +1,9 @@
-"""Finds all tasks of a project: walk, read what changed, parse, name. Writes only its cache.
+"""Finds all tasks of a project: walks it, reads what changed, parses, names. Writes only its cache.
 
-What discovery remembers of unchanged files is in ``.nuvom/cache/discovery.json``, apart from the
-manifest since it holds times and sizes. It is only a cache: a damaged one is made anew, one that
-cannot be written is done without. Called by the command line and, through ``auto_register.py``,
-by a worker in development.
+``.nuvom/cache/discovery.json`` holds the results for unchanged files. It is separate from the
+manifest because it contains times and sizes. It is only a cache: a damaged one is rebuilt, and
+discovery works without it if it cannot be written. The command line calls this module, and so
+does a worker in development, through ``auto_register.py``.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ CACHE_FILE = os.path.join(STATE_DIR, "cache", "discovery.json")
 
 _SOURCE_PREFIX = "src/"
 _PACKAGE = "__init__.py"
-# What a file's content is read as depends on this code and on Python's grammar.
+# The result of parsing a file depends on this code and on Python's grammar.
 _FORMAT = f"2 python {sys.version_info.major}.{sys.version_info.minor}"
-_TICK_NANOS = 2_000_000_000  # the coarsest clock of a file system, that of FAT
+_TICK_NANOS = 2_000_000_000  # the coarsest file system clock, that of FAT
 
 _log = get_logger("discovery")
 
@@ -48,7 +48,7 @@ class Duplicate(NamedTuple):
     """A task name that several functions claim.
 
     Attributes:
-        places: Two or more ``file:line``; the first is the one in the manifest.
+        places: Two or more ``file:line``; the manifest lists the first.
     """
 
     name: str
@@ -56,14 +56,14 @@ class Duplicate(NamedTuple):
 
 
 class Scan(NamedTuple):
-    """What one walk through a project found.
+    """The result of one walk through a project.
 
     Attributes:
         tasks: One entry for each name, sorted by name.
-        problems: Sorted by file and line; duplicates and tasks that cannot be imported too.
-        files_seen: Python files that no rule hides.
-        files_read: Those of them whose content was read.
-        files_parsed: Those of them that were parsed.
+        problems: Sorted by file and line; includes duplicates and tasks that cannot be imported.
+        files_seen: How many Python files no rule hides.
+        files_read: How many of them were read.
+        files_parsed: How many of them were parsed.
     """
 
     tasks: tuple[TaskEntry, ...]
@@ -75,12 +75,12 @@ class Scan(NamedTuple):
 
     @property
     def errors(self) -> tuple[Problem, ...]:
-        """The problems that kept something from being used."""
+        """The problems because of which something could not be used."""
         return tuple(problem for problem in self.problems if problem.level == "error")
 
     @property
     def warnings(self) -> tuple[Problem, ...]:
-        """The problems that only need a look."""
+        """The problems that did not stop anything from being used."""
         return tuple(problem for problem in self.problems if problem.level == "warning")
 
 
@@ -95,10 +95,10 @@ def scan(
     """Return all tasks below ``root``, without importing or running anything.
 
     Args:
-        exclude: Patterns as in ``.nuvomignore``, relative to the root; they win over it.
-        include: If given, only files that fit one of these patterns are looked at.
-        use_cache: Neither read nor write the cache when False. It is written only where there
-            is a ``.nuvom`` folder already, or something was found.
+        exclude: Patterns as in ``.nuvomignore``, relative to the root; they take precedence.
+        include: If given, only files that match one of these patterns are considered.
+        use_cache: False means neither read nor write the cache. The cache is written only if
+            ``.nuvom`` already exists or something was found.
     Raises: ProjectNotFound: ``root`` is not a folder.
     """
     base = os.path.realpath(root)
@@ -143,7 +143,7 @@ class _Scanner:
         return Scan(tasks, found, duplicates, seen, self._read, self._parsed)
 
     def _look(self, source: SourceFile) -> Parsed:
-        """Read and parse one file; what goes wrong is a problem."""
+        """Read and parse one file; report failures as problems."""
         try:
             content = read_file(source.path, source.size)
         except OSError as error:
@@ -176,10 +176,11 @@ class _Scanner:
 
 
 def module_of(file: str, *, source_is_root: bool) -> tuple[str, str | None]:
-    """Return the module that ``file`` is, and why it cannot be imported, or None.
+    """Return the module name of ``file``, and why it cannot be imported, or None.
 
-    The rules are those of ``project.module_name_for``, without its looks at the disk, which a
-    scan cannot afford for each file; and what cannot be imported has a name here too.
+    The rules are those of ``project.module_name_for``, with two differences: this function does
+    not access the disk, which would be too slow for each file of a scan, and it also names files
+    that cannot be imported.
     """
     is_below_source = source_is_root and file.startswith(_SOURCE_PREFIX)
     path = file.removeprefix(_SOURCE_PREFIX) if is_below_source else file
@@ -198,10 +199,10 @@ def module_of(file: str, *, source_is_root: bool) -> tuple[str, str | None]:
 def _by_name(
     entries: list[TaskEntry], *, source_is_root: bool
 ) -> tuple[tuple[TaskEntry, ...], tuple[Duplicate, ...]]:
-    """Return one entry for each name, sorted by name, and the names that are taken twice.
+    """Return one entry for each name, sorted by name, and the duplicate names.
 
-    The first one counts: what a worker can import before what it cannot, the root before
-    ``src`` as on its import path, then by file and line.
+    The first claim on a name wins. Importable tasks come first, then the root before ``src``, as
+    on a worker's import path, then the order of file and line.
     """
 
     def rank(entry: TaskEntry) -> tuple[str, bool, bool, str, int]:
@@ -222,14 +223,14 @@ def _by_name(
 def hiding_problems(root: Path) -> Iterator[Problem]:
     """Yield a warning for each module or package that shares a name with the standard library.
 
-    A worker's import path begins with the project, so that such a file is imported in the place
-    of the module, by everything that the worker and its children load later.
+    A worker's import path begins with the project. Everything that the worker and its child
+    processes load later therefore imports such a file instead of the standard module.
     """
     for folder in import_roots(root):
         prefix = "" if folder == root else f"{folder.name}/"
         try:
             names = sorted(os.listdir(folder))
-        except OSError:  # the walk tells of it
+        except OSError:  # the walk reports it
             continue
         for name in names:
             module = name.removesuffix(".py")
@@ -244,7 +245,7 @@ def hiding_problems(root: Path) -> Iterator[Problem]:
                 yield Problem(prefix + file, 0, reason, "warning")
 
 
-# ---- what is remembered -----------------------------------------------------------------
+# ---- the cache --------------------------------------------------------------------------
 
 
 class _Remembered(NamedTuple):
@@ -260,12 +261,12 @@ class _Stored(msgspec.Struct):
 
 
 class _Cache:
-    """What is known of each file.
+    """Cached results for each file.
 
     Args:
-        started_ns: When this scan began. A file written later than one tick of its file system's
-            clock before that may be written again without a change of its time, so it is not
-            remembered yet.
+        started_ns: When this scan began. A file modified less than one tick of its file system's
+            clock before that can change again without a new modification time, so its result is
+            not cached yet.
     """
 
     def __init__(self, root: Path, *, started_ns: int, is_used: bool) -> None:
@@ -276,7 +277,7 @@ class _Cache:
         self._kept: dict[str, _Remembered] = {}
 
     def find(self, source: SourceFile) -> Parsed | None:
-        """Return what an unchanged file holds, or None when it must be read."""
+        """Return the cached result for an unchanged file, or None if it must be read."""
         known = self._known.get(source.file)
         if known is None or known[:2] != (source.size, source.mtime_ns) or source.is_link:
             return None
@@ -284,19 +285,19 @@ class _Cache:
         return Parsed(known.tasks, known.problems)
 
     def keep(self, source: SourceFile, parsed: Parsed) -> None:
-        """Remember what a file holds that was just read."""
+        """Store the result for a file that was just read."""
         if not source.is_link and source.mtime_ns <= self._started_ns - _TICK_NANOS:
             self._kept[source.file] = _Remembered(source.size, source.mtime_ns, *parsed)
 
     def save(self) -> None:
-        """Write what is known now, if that differs from what was loaded."""
+        """Write the cache if it differs from what was loaded."""
         if self._kept == self._known:
             return
         stored = msgspec.to_builtins(_Stored(_FORMAT, self._kept))
         content = json.dumps(stored, separators=(",", ":")).encode()
         try:
             ensure_folder_for(self._path, root=self._root, setting="manifest_path")
-            # Not flushed: one that a power cut damages is made anew.
+            # No flush needed: a cache damaged by a power cut is rebuilt.
             write_durably(self._path, content, flush=False)
         except NuvomError as error:
             text = f"The discovery cache cannot be written. {error.what}"

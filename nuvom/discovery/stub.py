@@ -1,9 +1,9 @@
-"""Makes a definition of a discovered task, so that it can be called without being imported.
+"""Builds a definition for a discovered task, so that jobs can be enqueued without an import.
 
-What the manifest knows (signature and literal options) is enough to check and enqueue a call.
-Options that the code computes, such as ``retries=settings.RETRIES``, are unknown here; hooks,
-``retry_on`` and ``discard_on`` are never needed, since the worker reads them from the task.
-The command line calls this.
+The signature and literal options in the manifest are enough to check and enqueue a call. Options
+that the code computes, such as ``retries=settings.RETRIES``, are unknown here. Hooks, ``retry_on``
+and ``discard_on`` are not needed, since the worker reads them from the task. The command line
+calls this.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ _ONLY_IN_CODE = frozenset(
 
 
 class _Described:
-    """Stands in for the function: it has its signature, and does nothing."""
+    """Stand-in for the function: has its signature, but cannot be called."""
 
     def __init__(self, signature: inspect.Signature) -> None:
         self.__signature__ = signature
-        self.__annotations__: dict[str, Any] = {}  # they are text here, and name no class
+        self.__annotations__: dict[str, Any] = {}  # text here, not classes
 
     def __call__(self) -> None:
         """Refuse. Raises: TypeError."""
@@ -44,29 +44,29 @@ class _Described:
 def definition_of(entry: TaskEntry) -> TaskDefinition:
     """Return a definition with the name, the signature and the literal options of ``entry``.
 
-    Its function is a stand-in; the registry must not have it.
+    Its function is a stand-in, so the definition must never be registered.
     """
     described: Any = _Described(signature_of(entry.signature))
     known = {name: value for name, value in entry.options.items() if name in TaskOptions._fields}
     try:
         return TaskDefinition(entry.name, described, task_options(known))
     except InvalidTaskOption as error:
-        # The worker will refuse the task, too; say so before a job waits for ever.
+        # The worker will refuse the task too, so fail now: a job would wait forever.
         error.add_note(f"in {entry.place}")
         raise
 
 
 def unknown_options(entry: TaskEntry) -> list[str]:
-    """Return the options that a job would carry, but only the task's own code knows."""
+    """Return the options that a job would carry but that only the task's code can compute."""
     carried = {"**", *TaskOptions._fields} - _ONLY_IN_CODE
     return [name for name in entry.dynamic_options if name in carried]
 
 
 def signature_of(text: str) -> inspect.Signature:
-    """Return the signature that the manifest gives as text, such as ``(x: int, *, y=2)``.
+    """Parse a signature from the manifest, such as ``(x: int, *, y=2)``.
 
     Annotations and defaults stay text; nothing is evaluated.
-    Raises: SyntaxError: the text is no signature.
+    Raises: SyntaxError: the text is not a signature.
     """
     function = ast.parse(f"def _{text}: ...").body[0]
     assert isinstance(function, ast.FunctionDef)  # noqa: S101  # by construction
@@ -93,7 +93,7 @@ def _parameter(arg: ast.arg, kind: Any, default: ast.expr | None = None) -> Para
 
 
 def _written(expression: ast.expr | None) -> object:
-    # Not as plain text: what reads annotations would try to resolve it.
+    # Not a plain string: code that reads annotations would try to resolve it.
     return Parameter.empty if expression is None else SourceText(ast.unparse(expression))
 
 

@@ -1,8 +1,8 @@
-"""Goes through a project's folders and yields its Python files. Opens none but ignore files.
+"""Walks a project's folders and yields its Python files. Opens only ignore files.
 
-It stays inside the root: linked folders are not entered, and a linked file counts only when
-its target is inside too. What cannot be looked at becomes a problem; the walk goes on. It
-works on strings and ``os.scandir``, since this is what a run without changes consists of.
+The walk stays inside the root: it does not enter linked folders, and a linked file counts only if
+its target is inside too. Whatever it cannot access becomes a problem, and the walk continues. It
+uses strings and ``os.scandir`` for speed: a run without changes does little else.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ TOO_LARGE = f"it is larger than {MAX_FILE_BYTES >> 20} MiB"
 
 _READ_FLAGS = (
     os.O_RDONLY
-    | getattr(os, "O_NOFOLLOW", 0)  # the walk has resolved links; a new one is an attack
-    | getattr(os, "O_NONBLOCK", 0)  # a pipe that took the file's place must not hold us up
-    | getattr(os, "O_BINARY", 0)  # Windows: else line ends are changed
+    | getattr(os, "O_NOFOLLOW", 0)  # the walk resolved all links; a new one is an attack
+    | getattr(os, "O_NONBLOCK", 0)  # a pipe that replaced the file must not block us
+    | getattr(os, "O_BINARY", 0)  # keeps line endings on Windows
 )
 
 
@@ -61,11 +61,12 @@ class Walker:
 
     Args:
         root: Absolute, with links resolved.
-        rules: What hides files besides the ignore files that the walk comes across.
+        rules: The rules that apply in addition to the ignore files that the walk finds.
 
     Attributes:
         problems: Grows during the walk.
-        hidden: Why a folder or a Python file was left out, by path; grows during the walk.
+        hidden: Why each skipped folder or Python file was skipped, by path; grows during the
+            walk.
     """
 
     def __init__(self, root: str, rules: IgnoreRules) -> None:
@@ -159,7 +160,7 @@ class Walker:
 
 
 def _environment_mark(folder: _Folder, names: set[str]) -> str | None:
-    """Return what shows that a folder below the root holds installed packages, or None."""
+    """Return the file that marks a folder below the root as an environment, or None."""
     marks = ENVIRONMENT_MARKS & names
     if not folder.prefix or not marks or folder.rules.brings_back(folder.prefix[:-1]):
         return None
@@ -170,8 +171,8 @@ def _read_ignore_file(path: str, folder: str) -> PatternList:
     """Return the patterns of an ignore file.
 
     Args:
-        folder: Where it is, relative to the root: ``""``, or with a trailing slash.
-    Raises: OSError: it cannot be read, or is a link or no regular file.
+        folder: Its folder, relative to the root: ``""``, or with a trailing slash.
+    Raises: OSError: it cannot be read, is a link, or is not a regular file.
     """
     text = read_file(path).decode("utf-8-sig", "surrogateescape")
     return PatternList(text.split("\n"), folder + IGNORE_FILE, folder)
@@ -181,8 +182,8 @@ def read_file(path: str, expected_bytes: int = 4096) -> bytes:
     """Return a regular file's content.
 
     Args:
-        expected_bytes: Its likely size, to read it with one call.
-    Raises: OSError: it cannot be read, is a link or no regular file, or is larger than
+        expected_bytes: Its likely size, so that one call can read it all.
+    Raises: OSError: it cannot be read, is a link, is not a regular file, or is larger than
         ``MAX_FILE_BYTES``.
     """
     if expected_bytes > MAX_FILE_BYTES:
@@ -192,7 +193,7 @@ def read_file(path: str, expected_bytes: int = 4096) -> bytes:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise OSError(errno.EINVAL, NOT_REGULAR)
         content = os.read(descriptor, expected_bytes + 1)
-        if len(content) > expected_bytes:  # it has grown, or its size was a guess
+        if len(content) > expected_bytes:  # it grew, or the size was a guess
             content += os.read(descriptor, MAX_FILE_BYTES)
         if len(content) > MAX_FILE_BYTES:
             raise OSError(errno.EFBIG, TOO_LARGE)
@@ -207,7 +208,7 @@ def is_inside(path: str, root: str) -> bool:
 
 
 def _is_junction(path: str) -> bool:
-    """Return whether a folder is a Windows junction, which leads elsewhere as a link does."""
+    """Return whether a folder is a Windows junction, which points elsewhere like a link."""
     if sys.platform == "win32":  # pragma: no cover
         return os.lstat(path).st_reparse_tag == stat.IO_REPARSE_TAG_MOUNT_POINT
     return False
