@@ -536,7 +536,9 @@ def test_claims_are_flushed_until_something_settled_since_the_machine_started(
     queue.claim(1, ME)
     assert [one for one in statements if "synchronous = NORMAL" in one]
     assert queue.store.has_unflushed_claim
+    statements.clear()
     queue.extend(ME)
+    assert "PRAGMA synchronous = FULL" == statements[0]
     assert not queue.store.has_unflushed_claim
 
     another = make_queue(project, clock)
