@@ -1,5 +1,5 @@
 """Plugins: packages and project modules that add backends, exporters and subscribers.
 
-Authors write against ``contracts`` and ``registry``; ``loader`` finds and imports plugins,
-``lifecycle`` starts and stops them. Nothing is loaded by importing this package.
+Plugin authors use ``contracts`` and ``registry``. ``loader`` finds and imports plugins, and
+``lifecycle`` starts and stops them. Importing this package loads nothing.
 """

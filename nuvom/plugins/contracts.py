@@ -1,7 +1,7 @@
-"""What a plugin is and what it is given: the interface that plugin authors write against.
+"""The plugin interface: what a plugin must provide and what it receives.
 
-A plugin may subclass ``Plugin`` or merely look like one. Names here are stable for as long as
-the major part of ``API_VERSION`` stays the same.
+A plugin may subclass ``Plugin`` or just have the same attributes and methods. Names here are
+stable as long as the major part of ``API_VERSION`` stays the same.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ API_VERSION = "1.0"
 
 
 class Inspector(Protocol):
-    """All that may be read of stored jobs, whatever the backends are.
+    """Read access to stored jobs, independent of the backends.
 
-    Lists are empty where the backend cannot tell.
+    A list is empty if the backend does not have the information.
     """
 
     def snapshot(self, job_id: str) -> JobSnapshot:
@@ -41,15 +41,15 @@ class Inspector(Protocol):
         before: str | None = None,
         limit: int = 100,
     ) -> list[JobSnapshot]:
-        """Return jobs, newest first; ``before`` is the last id of the page before."""
+        """Return jobs, newest first; ``before`` is the last id of the previous page."""
         ...
 
     def attempts(self, job_id: str) -> list[Attempt]:
-        """Return the closed attempts that are kept, oldest first."""
+        """Return the closed attempts that are still stored, oldest first."""
         ...
 
     def stats(self) -> list[QueueStats]:
-        """Return counts for each queue, by name."""
+        """Return counts for each queue, ordered by name."""
         ...
 
     def workers(self) -> list[WorkerInfo]:
@@ -61,11 +61,11 @@ class Inspector(Protocol):
         ...
 
     def totals(self) -> list[Total]:
-        """Return what the store has counted since ``Control.keep_totals``."""
+        """Return the totals that the store has counted since ``Control.keep_totals``."""
         ...
 
     def store_size(self) -> StoreSize | None:
-        """Return how large the store is; None where nobody can tell."""
+        """Return the size of the store, or None if it is unknown."""
         ...
 
     def is_manifest_stale(self) -> bool:
@@ -74,42 +74,42 @@ class Inspector(Protocol):
 
 
 class Control(Protocol):
-    """Changes that people ask for. All raise CapabilityMissing where the queue cannot."""
+    """Operator actions. All raise CapabilityMissing if the queue does not support them."""
 
     def cancel(self, job_id: str) -> JobStatus | None:
-        """Cancel a job; return its status before, None when there is no such job."""
+        """Cancel a job; return its previous status, or None if there is no such job."""
         ...
 
     def retry(self, job_id: str) -> JobStatus | None:
-        """Run a FAILED, DEAD or CANCELLED job again; return its status before."""
+        """Run a FAILED, DEAD or CANCELLED job again; return its previous status."""
         ...
 
     def pause(self, queue: str, by: str) -> None:
-        """Let no job of ``queue`` start until it is resumed."""
+        """Stop jobs of ``queue`` from starting until it is resumed."""
         ...
 
     def resume(self, queue: str) -> bool:
-        """Undo ``pause``; False when it was not paused."""
+        """Undo ``pause``; return False if the queue was not paused."""
         ...
 
     def purge(self, queue: str) -> int:
-        """Remove the waiting jobs of ``queue``; return how many."""
+        """Remove the waiting jobs of ``queue``; return how many were removed."""
         ...
 
     def command(self, worker: str, word: str) -> bool:
-        """Leave ``quiet``, ``resume``, ``stop`` or ``stacks`` for a worker."""
+        """Send the command ``quiet``, ``resume``, ``stop`` or ``stacks`` to a worker."""
         ...
 
     def keep_totals(self) -> None:
-        """Have the store count what happens from now on, for ``Inspector.totals``."""
+        """Make the store start counting events, for ``Inspector.totals``."""
         ...
 
 
 class Extras(TypedDict):
-    """What ``Plugin.start`` is given beside the settings.
+    """What ``Plugin.start`` receives besides the settings.
 
-    ``inspector`` and ``control`` may be kept, but not used before ``update_runtime`` was
-    called: the backends they act on are built after plugins start, since plugins offer them.
+    A plugin may keep ``inspector`` and ``control``, but must not use them before the call of
+    ``update_runtime``. Plugins provide backends, so backends are built after plugins start.
     """
 
     events: EventBus
@@ -119,7 +119,7 @@ class Extras(TypedDict):
 
 
 class RunningSystem(Protocol):
-    """What ``update_runtime`` is given: the composed parts of this process."""
+    """What ``update_runtime`` receives: the assembled parts of this process."""
 
     @property
     def settings(self) -> Settings:
@@ -138,19 +138,19 @@ class RunningSystem(Protocol):
 
     @property
     def plugin_errors(self) -> Mapping[tuple[str, str], int]:
-        """How often calls into plugins failed, by plugin (or subscriber) and hook."""
+        """Number of failed calls into plugins, by plugin (or subscriber) and hook."""
         ...
 
 
 class PluginProtocol(Protocol):
-    """The least that something needs to be a plugin, without deriving from ``Plugin``.
+    """The minimum that an object needs to be a plugin without deriving from ``Plugin``.
 
     Attributes:
         api_version: The version of this interface that it was written for.
-        name: Short and unique; lower case by custom.
-        provides: Words for what it offers: the keys of ``.nuvom_plugins.toml``
-            (``queue_backend``, ``monitoring``), or words of its own.
-        requires: Names or provided words of plugins that have to be started before it.
+        name: Short and unique; lower case by convention.
+        provides: Words for what it offers: keys of ``.nuvom_plugins.toml``
+            (``queue_backend``, ``monitoring``) or words of its own.
+        requires: Names or provided words of plugins that must start before it.
     """
 
     @property
@@ -170,11 +170,11 @@ class PluginProtocol(Protocol):
 
     @property
     def requires(self) -> Sequence[str]:
-        """What has to be started before it."""
+        """What must start before it."""
         ...
 
     def start(self, settings: Settings, extras: Extras) -> None:
-        """Register, subscribe, open; see ``Plugin.start``."""
+        """Register backends, subscribe, open connections; see ``Plugin.start``."""
         ...
 
     def stop(self) -> None:
@@ -183,17 +183,18 @@ class PluginProtocol(Protocol):
 
 
 class Plugin:
-    """Base class of plugins; a subclass sets the attributes and overrides what it needs.
+    """Base class for plugins; a subclass sets the attributes and overrides what it needs.
 
-    It is built without arguments. Everything is called in a thread of its own with a time
-    limit: a plugin that hangs is named and left behind.
+    It is built without arguments. Each call runs in its own thread with a time limit. A plugin
+    that hangs is logged by name and abandoned.
 
     Attributes:
-        api_version: As in ``PluginProtocol``. A subclass that says nothing means 1.0.
-        name: Empty stands for the class's name in lower case.
+        api_version: As in ``PluginProtocol``. The default, for subclasses that do not set it, is
+            1.0.
+        name: If empty, the class's name in lower case.
     """
 
-    api_version: str = "1.0"  # not API_VERSION: it says what was meant, not what is current
+    api_version: str = "1.0"  # not API_VERSION: a plugin states what it was written for
     name: str = ""
     provides: Sequence[str] = ()
     requires: Sequence[str] = ()
@@ -201,33 +202,33 @@ class Plugin:
     def start(self, settings: Settings, extras: Extras) -> None:
         """Register backends, subscribe to events, open connections.
 
-        Called once, after the plugins that it requires and before any backend is built. An
-        exception means that the plugin is not used; its ``stop`` is then not called.
+        Called once, after the plugins that it requires have started and before any backend is
+        built. If it raises, the plugin is not used and its ``stop`` is not called.
         """
 
     def stop(self) -> None:
-        """Undo ``start``. Called once, before the plugins that it requires are stopped."""
+        """Undo ``start``. Called once, before the plugins that it requires stop."""
 
     def update_runtime(self, runtime: RunningSystem) -> None:
-        """Take note of the composed system; ``inspector`` and ``control`` work from now on.
+        """Receive the assembled system; from this call on, ``inspector`` and ``control`` work.
 
-        Optional: a plugin that only looks like one may lack it.
+        Optional: a plugin that does not derive from ``Plugin`` may omit it.
         """
 
 
 def looks_like_plugin(value: object) -> TypeGuard[PluginProtocol]:
-    """Return whether ``value``, an instance, has what ``PluginProtocol`` asks for."""
+    """Return whether the instance ``value`` satisfies ``PluginProtocol``."""
     return not missing_of_plugin(value)
 
 
 def missing_of_plugin(value: object) -> list[str]:
-    """Return what ``value``, an instance, lacks of a plugin, by name."""
+    """Return the names of the plugin members that the instance ``value`` lacks."""
     words = [name for name in ("api_version", "name") if not hasattr(value, name)]
     methods = [name for name in ("start", "stop") if not callable(getattr(value, name, None))]
     return words + methods
 
 
 def is_compatible(api_version: object) -> bool:
-    """Return whether a plugin written for ``api_version`` can be used: the same major number."""
+    """Return whether ``api_version`` has the same major number, so that its plugin is usable."""
     major, dot, _ = API_VERSION.partition(".")
     return isinstance(api_version, str) and (f"{api_version}.").startswith(f"{major}{dot}")

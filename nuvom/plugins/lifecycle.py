@@ -1,7 +1,7 @@
-"""Starts plugins in order and stops them in reverse; keeps a bad one from harming the rest.
+"""Starts plugins in order, stops them in reverse, and isolates failures.
 
-Every call into a plugin has a thread of its own and a time limit. A plugin that fails or hangs is
-named in the log, counted, and left out. Loading plugins is the loader's job.
+Every call into a plugin runs in its own thread with a time limit. A plugin that fails or hangs is
+logged by name, counted, and excluded. The loader loads plugins.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ _LOG = get_logger("nuvom.plugins")
 
 
 class PluginEntry(NamedTuple):
-    """A plugin as somebody named it; nothing is known yet of what it is.
+    """A plugin as listed in a file or package, before it is imported.
 
     Attributes:
-        name: The entry point's name; in the plugin file the class's name in lower case.
+        name: The entry point's name; for the plugin file, the class's name in lower case.
         target: ``module:Class``.
-        key: The file's key that it is listed under (``queue_backend``), or nothing.
-        source: Who named it: the file's path, or the package with its entry point.
-        version: Of the package, where one named it.
+        key: The key in the plugin file that lists it (``queue_backend``), or empty.
+        source: What lists it: the file's path, or the package with its entry point.
+        version: The version of the package, if a package lists it.
     """
 
     name: str
@@ -51,21 +51,21 @@ class PluginEntry(NamedTuple):
 
     @property
     def is_project(self) -> bool:
-        """Whether the project's file named it, and no installed package."""
+        """Whether the project's file lists it, rather than an installed package."""
         return bool(self.key)
 
     def answers_to(self, name: str) -> bool:
-        """Return whether somebody who says ``name`` may mean this entry."""
+        """Return whether ``name`` may refer to this entry."""
         return name in (self.name, self.target, *self.target.split(":"))
 
 
 class LoadedPlugin(NamedTuple):
-    """A plugin that was imported and built.
+    """A plugin that has been imported and built.
 
     Attributes:
-        name, provides, requires: As the plugin says, read once.
-        entry: Who named it, and where its class is.
-        version: Of its package, or ``unknown version``.
+        name, provides, requires: The plugin's own values, read once.
+        entry: What lists it, and where its class is.
+        version: The version of its package, or ``unknown version``.
     """
 
     plugin: PluginProtocol
@@ -77,11 +77,11 @@ class LoadedPlugin(NamedTuple):
 
     @property
     def words(self) -> frozenset[str]:
-        """All that another plugin may require it by."""
+        """All words by which another plugin may require it."""
         return frozenset((self.name, *self.provides))
 
     def describe(self) -> str:
-        """Return one line for people: name, version, module, and who named it."""
+        """Return one human-readable line: name, version, module, and what lists it."""
         entry = self.entry
         return f"{self.name} ({self.version}), {entry.target}, named by {entry.source}"
 
@@ -90,9 +90,8 @@ class FailedPlugin(NamedTuple):
     """A plugin that is not used, and why.
 
     Attributes:
-        provides: What it would have provided. For one that could not be imported, the key that
-            it is listed under.
-        registered: The backends that it had registered before it failed.
+        provides: What it would have provided. If its import failed, the key that lists it.
+        registered: The backends that it registered before it failed.
     """
 
     name: str
@@ -110,11 +109,11 @@ class PluginSet:
     """The plugins of one process, from loading to stopping.
 
     Attributes:
-        loaded: In the order of loading; includes those that failed to start later.
-        failed: Those that are not used.
-        started: Those that run, in the order in which they were started.
-        errors: How often a call into a plugin failed, by plugin and hook.
-        reports: Each such failure as it was logged: plugin, hook and error.
+        loaded: Loaded plugins in loading order, including those that later failed to start.
+        failed: Plugins that are not used.
+        started: Running plugins, in the order in which they started.
+        errors: Number of failed calls into plugins, by plugin and hook.
+        reports: Each of these failures as logged: plugin, hook and error.
     """
 
     def __init__(
@@ -134,24 +133,25 @@ class PluginSet:
         self._pending: list[LoadedPlugin] = []
 
     def add(self, plugin: LoadedPlugin) -> None:
-        """Add a plugin that is to be started."""
+        """Add a plugin to start."""
         self.loaded.append(plugin)
         self._pending.append(plugin)
 
     def reject(self, failure: FailedPlugin, hook: str) -> None:
-        """Record and log a plugin that is not used."""
+        """Record and log a plugin that will not be used."""
         self.failed.append(failure)
         self._report(failure.name, hook, failure.error)
 
     def knows(self, entry: PluginEntry) -> bool:
-        """Return whether loading what ``entry`` names was tried before."""
+        """Return whether loading ``entry`` has been tried before."""
         known = [one.entry for one in self.loaded] + [one.entry for one in self.failed]
         return any(one.target == entry.target for one in known)
 
     def start(self, settings: Settings, extras: Extras) -> None:
-        """Start what was not started yet; each after the plugins that it requires.
+        """Start the plugins that have not started yet, each after those that it requires.
 
-        Raises: PluginError: the plugin that offers a backend in use failed. All are stopped.
+        Raises: PluginError: the plugin that provides a backend in use failed. All plugins are
+            stopped.
         """
         self.start_pending(settings, extras)
         for failure in self.failed:
@@ -160,7 +160,7 @@ class PluginSet:
                 raise failure.error
 
     def start_pending(self, settings: Settings, extras: Extras) -> None:
-        """Do as ``start``, but leave the judgement of failures to the caller."""
+        """Do the same as ``start``, but let the caller decide what failures mean."""
         pending, self._pending = self._pending, []
         order, left = _start_order(pending, self.started)
         for loaded in left:
@@ -176,14 +176,14 @@ class PluginSet:
                 self._start_one(loaded, settings, extras)
 
     def update_runtime(self, runtime: RunningSystem) -> None:
-        """Tell every running plugin what was composed. One that fails is reported and stays."""
+        """Give every running plugin the assembled system. One that fails is logged but stays."""
         for loaded in self.started:
             update = getattr(loaded.plugin, "update_runtime", None)
             if update is not None:
                 self._call(loaded, "update_runtime", partial(update, runtime))
 
     def stop(self) -> None:
-        """Stop all that run, the last one first. May be called twice."""
+        """Stop all running plugins, the last one first. Safe to call twice."""
         started, self.started = self.started, []
         for loaded in reversed(started):
             self._call(loaded, "stop", loaded.plugin.stop)
@@ -201,7 +201,7 @@ class PluginSet:
             return
         changed = [key for key, cls in registry.entries().items() if before.get(key) is not cls]
         for kind, name in changed:
-            registry.forget(kind, name)  # what a failed plugin has registered is half made
+            registry.forget(kind, name)  # a failed plugin's backends may be incomplete
             if (kind, name) in before:
                 registry.register(kind, name, before[kind, name], force=True)
         self._leave_out(loaded, error, frozenset(changed))
@@ -236,10 +236,10 @@ class PluginSet:
 def _start_order(
     plugins: Sequence[LoadedPlugin], started: Sequence[LoadedPlugin]
 ) -> tuple[list[LoadedPlugin], list[LoadedPlugin]]:
-    """Return the plugins in an order that honours ``requires``, and those that cannot start.
+    """Return the plugins in an order that satisfies ``requires``, and those that cannot start.
 
-    Where several provide a required word, all of them come first. Otherwise the given order is
-    kept, which a topological sort by layers would not do.
+    If several plugins provide a required word, all of them come first. Otherwise the given order
+    is kept, which a topological sort by layers would not do.
     """
     order, waiting = list(started), list(plugins)
     while ready := [one for one in waiting if not _missing(one, order, waiting)]:
@@ -251,7 +251,7 @@ def _start_order(
 def _missing(
     plugin: LoadedPlugin, before: Sequence[LoadedPlugin], waiting: Sequence[LoadedPlugin]
 ) -> list[str]:
-    """Return the required words that nobody provides yet, or that somebody else still will."""
+    """Return the required words that no plugin provides yet or that another still will."""
     others = [one for one in waiting if one is not plugin]
     return [
         word
@@ -265,7 +265,7 @@ def _offers(word: str, plugins: Sequence[LoadedPlugin]) -> bool:
 
 
 def _is_in_use(failure: FailedPlugin, settings: Settings) -> bool:
-    """Return whether a configured backend is missing, or replaced, because of this failure."""
+    """Return whether this failure makes a configured backend missing or replaced."""
     registry = default_plugin_registry()
     for kind in BackendKind:
         name: str = getattr(settings, kind.setting)
@@ -282,9 +282,9 @@ def _is_in_use(failure: FailedPlugin, settings: Settings) -> bool:
 def call_limited(
     call: Callable[[], object], hook: str, limit_secs: float, *, clock: Clock = SYSTEM_CLOCK
 ) -> BaseException | None:
-    """Call a plugin's ``hook``; return what it raised, or a TimeoutError that tells where it hangs.
+    """Call a plugin's ``hook``; return what it raised, or a TimeoutError that says where it hangs.
 
-    One that hangs is abandoned: its thread is a daemon and does not keep the process alive.
+    A call that hangs is abandoned: its daemon thread does not keep the process alive.
     """
     caught: list[BaseException] = []
     done = threading.Event()
@@ -310,7 +310,7 @@ def call_limited(
 
 
 def start_call(plugin: PluginProtocol, settings: Settings, extras: Extras) -> Callable[[], object]:
-    """Return the call of a plugin's ``start``, which need not take the extras."""
+    """Return a callable for a plugin's ``start``, whose ``extras`` parameter is optional."""
     from inspect import signature  # noqa: PLC0415  # slow to import, and most commands start none
 
     start: Callable[..., object] = plugin.start
@@ -318,15 +318,16 @@ def start_call(plugin: PluginProtocol, settings: Settings, extras: Extras) -> Ca
         signature(start).bind(settings, extras)
     except TypeError:
         return partial(start, settings)
-    except ValueError:  # written in C, without a signature: the rule, then
+    except ValueError:  # written in C, without a signature: assume it takes them
         pass
     return partial(start, settings, extras)
 
 
 def plugin_error(name: str, source: str, error: BaseException | str) -> PluginError:
-    """Return the error that plugin ``name`` failed for a reason, or raised what becomes its cause.
+    """Return a PluginError that says why plugin ``name`` failed.
 
-    A specific error about plugins (``MissingExtra``, ``IncompatiblePlugin``) stays as it is.
+    An exception becomes its cause. A specific plugin error (``MissingExtra``,
+    ``IncompatiblePlugin``) is returned unchanged.
     """
     if isinstance(error, str):
         return PluginFailed(name, source, error)
@@ -351,14 +352,14 @@ def _text(error: BaseException) -> str:
 
 
 class StandIn:
-    """Passes everything on to what it is bound to, and raises a clear error before that."""
+    """Proxy that forwards everything to its target, and raises a clear error until it has one."""
 
     def __init__(self, name: str) -> None:
         self._name = name
         self._target: object = None
 
     def bind(self, target: object) -> None:
-        """Stand for ``target`` from now on."""
+        """Forward to ``target`` from this call on."""
         self._target = target
 
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401  # whatever the target has
@@ -370,10 +371,10 @@ class StandIn:
 
 
 def make_extras(bus: EventBus = default_bus, clock: Clock = SYSTEM_CLOCK) -> Extras:
-    """Return what plugins are started with.
+    """Return the extras that plugins start with.
 
-    Plugins offer backends, so they start before any backend is built: ``inspector`` and
-    ``control`` are stand-ins until ``bind_extras`` binds them.
+    Plugins provide backends, so they start before any backend is built. ``inspector`` and
+    ``control`` are therefore stand-ins until ``bind_extras`` binds them.
     """
     return {
         "events": bus,
@@ -384,7 +385,7 @@ def make_extras(bus: EventBus = default_bus, clock: Clock = SYSTEM_CLOCK) -> Ext
 
 
 def bind_extras(extras: Extras, inspector: Inspector, control: Control) -> None:
-    """Let the stand-ins of ``extras`` act on what the runtime has built."""
+    """Bind the stand-ins of ``extras`` to the parts that the runtime has built."""
     for stand_in, target in ((extras["inspector"], inspector), (extras["control"], control)):
         if isinstance(stand_in, StandIn):
             stand_in.bind(target)

@@ -1,8 +1,8 @@
-"""Finds and loads plugins, and finds the class behind a backend's name, whoever offers it.
+"""Finds and loads plugins, and finds the class for a backend's name.
 
-Workers and plugin commands load everything that is named; ``.delay()`` and commands that change
-jobs only what offers the backend in use. Read-only commands run no project code: they get what
-is built in, registered or installed. Nothing is started here; that is ``lifecycle.py``.
+Workers and plugin commands load every listed plugin. ``.delay()`` and commands that change jobs
+load only the plugin that provides the backend in use. Read-only commands run no project code:
+they use backends that are built in, registered or installed. ``lifecycle.py`` starts plugins.
 """
 
 from __future__ import annotations
@@ -65,14 +65,14 @@ _CONTRACTS: dict[BackendKind, type] = {
 }
 
 
-# ---- what is named ----------------------------------------------------------------------
+# ---- listed plugins ---------------------------------------------------------------------
 
 
 def find_entries(settings: Settings) -> list[PluginEntry]:
-    """Return everything that is named as a plugin, in the order of loading; imports nothing.
+    """Return all listed plugins in loading order; imports nothing.
 
-    Packages that are called like a configured backend come first, then the project's file,
-    then the other packages.
+    Packages named like a configured backend come first, then the project's file, then the other
+    packages.
     Raises: PluginNotTrusted, InvalidConfigFile.
     """
     if settings.plugins == "off":
@@ -82,7 +82,7 @@ def find_entries(settings: Settings) -> list[PluginEntry]:
 
 
 def _sources(names: set[str], root: Path | None) -> Iterator[Iterable[PluginEntry]]:
-    """Yield what packages called like ``names`` name, the file in ``root``, and other packages."""
+    """Yield the entries of packages named in ``names``, of ``root``'s file, of other packages."""
     installed = installed_entries()
     yield (entry for entry in installed if entry.name in names)
     yield project_entries(root) if root is not None else ()
@@ -90,7 +90,7 @@ def _sources(names: set[str], root: Path | None) -> Iterator[Iterable[PluginEntr
 
 
 def installed_entries() -> list[PluginEntry]:
-    """Return what installed packages name in the entry-point group ``nuvom``, by name."""
+    """Return what installed packages list in the entry-point group ``nuvom``, ordered by name."""
     from importlib.metadata import entry_points  # noqa: PLC0415  # slow to import
 
     return sorted({_from_entry_point(point) for point in entry_points(group=GROUP)})
@@ -108,11 +108,11 @@ def _from_entry_point(point: Any) -> PluginEntry:  # noqa: ANN401  # its class i
 
 
 def project_entries(root: Path) -> list[PluginEntry]:
-    """Return what the project's plugin file names, in its order; empty without a file.
+    """Return what the project's plugin file lists, in its order; empty without a file.
 
     Raises:
-        PluginNotTrusted: somebody else could have written the file.
-        InvalidConfigFile: it cannot be read, or is not what a plugin file looks like.
+        PluginNotTrusted: another user could have written the file.
+        InvalidConfigFile: the file cannot be read, or is not a valid plugin file.
     """
     path = root / PLUGIN_FILE
     content = read_trusted(path)
@@ -151,13 +151,13 @@ def load_plugins(
     only: str | None = None,
     into: PluginSet | None = None,
 ) -> PluginSet:
-    """Import and build plugins; start none. A plugin that cannot be is in ``failed``.
+    """Import and build plugins without starting them. Those that fail are in ``failed``.
 
     Args:
-        kinds: Keys of the plugin file (``queue_backend``, ``monitoring``): load what is listed
-            under them there, and packages that provide them. None loads all.
-        only: Load the one plugin of this name, and import no other.
-        into: The set to add to; what is in it already is not loaded again.
+        kinds: Keys of the plugin file (``queue_backend``, ``monitoring``): load what the file
+            lists under them, and packages that provide them. None loads all.
+        only: Load just the plugin of this name, and import no other.
+        into: The set to add to; plugins already in it are not loaded again.
     Raises:
         PluginNotTrusted, InvalidConfigFile: the plugin file cannot be used.
         PluginNotFound: there is no plugin called ``only``.
@@ -187,22 +187,22 @@ def backend_class(
     plugins: PluginSet | None = None,
     extras: Extras | None = None,
 ) -> type[Any]:
-    """Return the class that backend ``name`` means.
+    """Return the class that the backend ``name`` refers to.
 
-    What is built in or registered is found without looking at any plugin. Otherwise the
-    plugins that may offer it are loaded and started, one source after the other.
+    A built-in or registered class is found without looking at any plugin. Otherwise the plugins
+    that may provide it are loaded and started, one source after the other.
 
     Args:
         kind: ``queue``, ``result`` or ``schedule``.
-        allow_project_plugins: Whether the project's plugin file may be used, its entries of
-            this kind. False for commands that only read.
-        plugins: Holds the plugins that had to be started, so that they can be stopped. Without
-            it they run until the process ends.
-        extras: What they are started with.
+        allow_project_plugins: Whether to use the entries of this kind in the project's plugin
+            file. False for read-only commands.
+        plugins: Collects the plugins that had to start, so that the caller can stop them.
+            Without it they run until the process ends.
+        extras: What they start with.
     Raises:
-        UnknownBackend: nothing offers it. PluginsOff: a plugin would have to.
-        PluginNotLoaded: a plugin of the project might, but may not be used here.
-        PluginError: the plugin that offers it failed, or its class is no such backend.
+        UnknownBackend: nothing provides it. PluginsOff: only a plugin could provide it.
+        PluginNotLoaded: a project plugin might provide it, but must not be used here.
+        PluginError: the plugin that provides it failed, or its class is not such a backend.
         InvalidConfigFile: the plugin file cannot be used.
     """
     sought, registry = BackendKind(kind), default_plugin_registry()
@@ -214,7 +214,7 @@ def backend_class(
     root = settings.root if allow_project_plugins else None
     for entries in _sources({name}, root) if found is None else ():
         for entry in entries:
-            # Of packages called otherwise only those that say they provide such a backend.
+            # Packages with another name count only if they say they provide such a backend.
             kinds = None if entry.is_project or entry.name == name else {sought.key}
             if entry.key in ("", sought.key):
                 load_entry(entry, settings.root, plugins, kinds=kinds)
@@ -228,10 +228,10 @@ def backend_class(
     return found
 
 
-def build_backend(cls: type[Any], settings: Settings) -> Any:  # noqa: ANN401  # of the class asked for
-    """Return ``cls(settings)``, or ``cls()`` when its constructor takes no argument.
+def build_backend(cls: type[Any], settings: Settings) -> Any:  # noqa: ANN401  # an instance of ``cls``
+    """Return ``cls(settings)``, or ``cls()`` if its constructor takes no argument.
 
-    Raises: PluginFailed: the constructor fits neither, or raised.
+    Raises: PluginFailed: the constructor accepts neither call, or raised.
     """
     try:
         return cls(settings) if _takes_argument(cls) else cls()
@@ -247,7 +247,7 @@ def _takes_argument(cls: type[Any]) -> bool:
     keyword_only = (Parameter.KEYWORD_ONLY, Parameter.VAR_KEYWORD)
     try:
         parameters = signature(cls).parameters.values()
-    except ValueError:  # written in C, without a signature: the rule, then
+    except ValueError:  # written in C, without a signature: assume it takes one
         return True
     return any(one.kind not in keyword_only for one in parameters)
 
@@ -278,7 +278,7 @@ def _not_found(
 
 
 def _check_class(kind: BackendKind, name: str, cls: type[Any]) -> None:
-    """Refuse what was registered by hand and is no backend of this kind."""
+    """Refuse a manually registered class that is not a backend of this kind."""
     contract = _CONTRACTS.get(kind, object)
     origin = f"{cls.__module__}:{cls.__qualname__}"
     if not issubclass(cls, contract):
@@ -293,10 +293,10 @@ def _check_class(kind: BackendKind, name: str, cls: type[Any]) -> None:
 
 
 class BackendPlugin(Plugin):
-    """What a backend class that is named alone stands for: a plugin that registers it.
+    """The plugin for a backend class that is listed on its own; it registers the class.
 
-    The name is the class's own ``name``, or the class's name in lower case. An inherited
-    ``name`` belongs to the class that it was inherited from.
+    The backend's name is the class's own ``name``, or else the class's name in lower case. An
+    inherited ``name`` belongs to the base class.
     """
 
     def __init__(self, kind: BackendKind, cls: type[Any]) -> None:
@@ -320,10 +320,10 @@ def load_entry(
     *,
     kinds: Collection[str] | None = None,
 ) -> None:
-    """Import and build what ``entry`` names, and add it to ``plugins``.
+    """Import and build the plugin of ``entry``, and add it to ``plugins``.
 
-    What fails is added as failed; what is there already, or provides none of ``kinds``, is
-    left out.
+    A plugin that fails is added as failed. One that is already there, or that provides none of
+    ``kinds``, is skipped.
     """
     if plugins.knows(entry):
         return
@@ -339,7 +339,7 @@ def load_entry(
 
 
 def import_object(target: str) -> Any:  # noqa: ANN401  # whatever the module holds
-    """Return what ``module:Name`` names. Raises: whatever the import raises; PluginError."""
+    """Return the object ``module:Name``. Raises: whatever the import raises; PluginError."""
     module_name, _, path = target.partition(":")
     module = import_module(module_name)
     found: Any = module
@@ -347,7 +347,7 @@ def import_object(target: str) -> Any:  # noqa: ANN401  # whatever the module ho
         raise PluginError(f"{target} names a module; it has to be module:Class")
     for part in path.split("."):
         if not hasattr(found, part):
-            # The place tells of a module of the same name that was found first.
+            # The path reveals whether another module of the same name was found first.
             place = getattr(module, "__file__", None) or "built in"
             similar = suggest(part, vars(found))
             hint = f", but {' and '.join(similar)}" if similar else ""
@@ -357,11 +357,11 @@ def import_object(target: str) -> Any:  # noqa: ANN401  # whatever the module ho
 
 
 def _import(entry: PluginEntry, root: Path) -> object:
-    """Import an entry's object; one of the project also from the project's folders.
+    """Import an entry's object; a project's entry also from the project's folders.
 
-    Workers have these folders on the path. A program of the user's that calls ``.delay()``
-    has a path of its own, which stays as it is: they are at its end for this import only,
-    and only where the module is not found otherwise.
+    Workers have these folders on the import path. A user's program that calls ``.delay()`` has
+    its own path, which must not change. These folders are therefore appended for this import
+    only, and only if the module is not found otherwise.
     """
     try:
         return import_object(entry.target)
@@ -405,7 +405,7 @@ def _as_plugin(found: object, entry: PluginEntry) -> PluginProtocol:
 
 
 def _kind_of(cls: type[Any], entry: PluginEntry) -> BackendKind | None:
-    """Return what kind of backend the class is by itself, None when it may be a plugin."""
+    """Return the kind of backend that the class is, or None if it may be a plugin."""
     kinds = [kind for kind, contract in _CONTRACTS.items() if issubclass(cls, contract)]
     if entry.key == BackendKind.SCHEDULE.key and not hasattr(cls, "api_version"):
         kinds.append(BackendKind.SCHEDULE)
@@ -416,7 +416,7 @@ def _kind_of(cls: type[Any], entry: PluginEntry) -> BackendKind | None:
 
 
 def _describe(plugin: PluginProtocol, entry: PluginEntry) -> LoadedPlugin:
-    """Read what the plugin says of itself. Raises: IncompatiblePlugin."""
+    """Read the plugin's description of itself. Raises: IncompatiblePlugin."""
     name = plugin.name or type(plugin).__name__.lower()
     if not is_compatible(plugin.api_version):
         raise IncompatiblePlugin(name, str(plugin.api_version), API_VERSION)
@@ -432,16 +432,16 @@ def _describe(plugin: PluginProtocol, entry: PluginEntry) -> LoadedPlugin:
     )
 
 
-def _words(given: Any) -> tuple[str, ...]:  # noqa: ANN401  # of a plugin's own; its error is reported
-    """Return words that a plugin gives as a list, a tuple, or one text."""
+def _words(given: Any) -> tuple[str, ...]:  # noqa: ANN401  # from a plugin; its error is reported
+    """Return the words that a plugin gives as a list, a tuple, or a single string."""
     return (given,) if isinstance(given, str) else tuple(map(str, given))
 
 
 def _is_same(one: LoadedPlugin, other: LoadedPlugin) -> bool:
-    """Return whether two entries name the same plugin. Raises: PluginError: only the same name."""
+    """Return whether both are the same plugin. Raises: PluginError: only the names are equal."""
     is_bare = isinstance(one.plugin, BackendPlugin)
     if type(one.plugin) is type(other.plugin):
-        # Two bare backends may share a name: a queue and the results beside it.
+        # Two bare backends may share a name: a queue and its result backend.
         return not is_bare or one.plugin is other.plugin
     if one.name == other.name:
         raise PluginError(f"the name {other.name} is taken by {one.describe()}")

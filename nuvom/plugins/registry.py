@@ -1,7 +1,7 @@
-"""Which class stands for which backend name, and who provides metrics.
+"""Maps backend names to classes, and keeps the metrics providers.
 
-Plugins register here when they start; the loader looks here before it looks anywhere else.
-The functions of the module act on the process's default registry.
+Plugins register here when they start, and the loader looks here first. The module's functions act
+on the process's default registry.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class BackendKind(StrEnum):
-    """A kind of backend; the word itself is what errors say."""
+    """A kind of backend; error messages use the value."""
 
     QUEUE = "queue"
     RESULT = "result"
@@ -35,12 +35,12 @@ class BackendKind(StrEnum):
 
     @property
     def setting(self) -> str:
-        """The setting that chooses one."""
+        """The setting that selects a backend of this kind."""
         return "scheduler_backend" if self is BackendKind.SCHEDULE else f"{self}_backend"
 
 
-# The backends that come with Nuvom, named by text: the loader imports the one that is chosen, as it
-# imports a third party's. A name without a target is reserved.
+# The backends that come with Nuvom, as import paths: the loader imports the selected one just like
+# a third party's. A name without a path is reserved.
 BUILT_IN: dict[BackendKind, dict[str, str]] = {
     BackendKind.QUEUE: {
         "file": "nuvom.queue_backends.file:FileJobQueue",
@@ -59,8 +59,8 @@ BUILT_IN: dict[BackendKind, dict[str, str]] = {
 class PluginRegistry:
     """Backend classes by kind and name, and metrics providers by name.
 
-    All methods may be called from any thread. There is no lock that a forked child could
-    inherit held: each change is one step of a dict.
+    All methods are thread-safe. Each change is a single dict operation and needs no lock, which a
+    forked child could inherit in a locked state.
     """
 
     def __init__(self) -> None:
@@ -68,14 +68,14 @@ class PluginRegistry:
         self._providers: dict[str, MetricsProvider] = {}
 
     def register(self, kind: BackendKind, name: str, cls: type, *, force: bool = False) -> None:
-        """Let ``name`` stand for ``cls``. The same class twice is fine, also reloaded.
+        """Map ``name`` to ``cls``. Registering the same class again, even reloaded, is fine.
 
         Args:
-            force: Replace whatever has the name, a built-in backend included.
+            force: Replace any class that has the name, even a built-in backend.
 
         Raises:
-            InvalidId: no setting could hold such a name.
-            BackendNameTaken: another class has the name, or it is built in.
+            InvalidId: the name is not valid in a setting.
+            BackendNameTaken: another class has the name, or the name is built in.
         """
         valid_name(f"the name of a {kind} backend", name)
         first = None if force else self._taken_by(kind, name, cls)
@@ -84,7 +84,7 @@ class PluginRegistry:
         self._classes[kind, name] = cls
 
     def _taken_by(self, kind: BackendKind, name: str, cls: type) -> str | None:
-        """Return what else has the name, or None when ``cls`` may have it."""
+        """Return what already has the name, or None if ``cls`` may take it."""
         known = self.find(kind, name)
         if known is not None:
             return None if _is_same(known, cls) else _path(known)
@@ -100,8 +100,8 @@ class PluginRegistry:
     def lookup(self, kind: BackendKind, name: str) -> type:
         """Return the registered class.
 
-        Raises: UnknownBackend: nothing is registered by that name (built-in backends are
-        once they were used).
+        Raises: UnknownBackend: nothing is registered under that name. Built-in backends are
+            registered on first use.
         """
         found = self.find(kind, name)
         if found is None:
@@ -109,23 +109,23 @@ class PluginRegistry:
         return found
 
     def names(self, kind: BackendKind) -> list[str]:
-        """Return all names that can be chosen, built-in and registered, sorted."""
+        """Return all available names, built-in and registered, sorted."""
         registered = {name for found, name in list(self._classes) if found is kind}
         return sorted(registered.union(BUILT_IN[kind]))
 
     def entries(self) -> dict[tuple[BackendKind, str], type]:
-        """Return a copy of everything registered."""
+        """Return a copy of all registrations."""
         return self._classes.copy()
 
     def forget(self, kind: BackendKind, name: str) -> bool:
-        """Undo ``register``; False when there was nothing."""
+        """Undo ``register``; return False if nothing was registered."""
         return self._classes.pop((kind, name), None) is not None
 
     def add_provider(self, name: str, provider: MetricsProvider) -> Callable[[], None]:
-        """Have exporters show what ``provider()`` returns: figures by metric name.
+        """Make exporters include what ``provider()`` returns: figures by metric name.
 
-        A later provider of the same name takes the place of an earlier one.
-        Returns: a function that removes this provider; calling it twice is fine.
+        A later provider of the same name replaces an earlier one.
+        Returns: a function that removes this provider; safe to call twice.
         """
         self._providers[name] = provider
 
@@ -158,31 +158,31 @@ def default_plugin_registry() -> PluginRegistry:
 
 
 def use_plugin_registry(registry: PluginRegistry) -> PluginRegistry:
-    """Make ``registry`` the default one; return the one before. For tests."""
-    global _default  # the one replaceable registry of the process
+    """Make ``registry`` the default; return the previous one. For tests."""
+    global _default  # the process's one replaceable registry
     before, _default = _default, registry
     return before
 
 
 def register_queue_backend(name: str, cls: type[BaseJobQueue], *, force: bool = False) -> None:
-    """Let the setting ``queue_backend = name`` mean ``cls``; see ``PluginRegistry.register``."""
+    """Make the setting ``queue_backend = name`` select ``cls``; see ``PluginRegistry.register``."""
     _default.register(BackendKind.QUEUE, name, cls, force=force)
 
 
 def register_result_backend(
     name: str, cls: type[BaseResultBackend], *, force: bool = False
 ) -> None:
-    """Let the setting ``result_backend = name`` mean ``cls``."""
+    """Make the setting ``result_backend = name`` select ``cls``."""
     _default.register(BackendKind.RESULT, name, cls, force=force)
 
 
 def register_schedule_store(name: str, cls: type[Any], *, force: bool = False) -> None:
-    """Let the setting ``scheduler_backend = name`` mean ``cls``."""
+    """Make the setting ``scheduler_backend = name`` select ``cls``."""
     _default.register(BackendKind.SCHEDULE, name, cls, force=force)
 
 
 def register_metrics_provider(name: str, provider: MetricsProvider) -> Callable[[], None]:
-    """Have exporters show what ``provider()`` returns; see ``PluginRegistry.add_provider``."""
+    """Make exporters include what ``provider()`` returns; see ``PluginRegistry.add_provider``."""
     return _default.add_provider(name, provider)
 
 

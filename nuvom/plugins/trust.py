@@ -1,7 +1,7 @@
-"""Whether a file that names code to run could have been written by somebody else.
+"""Checks whether another user could have written a file that names code to run.
 
-Opens first and judges what was opened, so that nothing can be exchanged between the check and
-the reading. Knows nothing of what is in the file.
+It opens the file first and checks what it opened, so that the file cannot be swapped between the
+check and the read. It does not interpret the content.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 _MAX_BYTES = 1 << 20
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
-# Each exists only on some systems. Not blocking: a pipe of this name must not hold us up.
+# Each flag exists only on some systems. Non-blocking: a pipe of this name must not block us.
 _FILE_FLAGS = (
     os.O_RDONLY
     | getattr(os, "O_NOFOLLOW", 0)
@@ -30,13 +30,13 @@ _FILE_FLAGS = (
 
 
 def read_trusted(path: Path) -> bytes | None:
-    """Return the content of ``path``, or None where there is no such file.
+    """Return the content of ``path``, or None if there is no such file.
 
-    On Windows, Python cannot see owners and access lists: there only the first is checked.
+    On Windows, Python cannot see owners and access lists: only the file's type is checked.
 
     Raises:
-        PluginNotTrusted: it is a symbolic link or no regular file, belongs neither to the
-            current user nor to root, or somebody else may write to it or to its folder.
+        PluginNotTrusted: it is a symbolic link or not a regular file, belongs neither to the
+            current user nor to root, or another user may write to it or to its folder.
         InvalidConfigFile: it cannot be read, or is longer than 1 MiB.
     """
     try:
@@ -51,7 +51,7 @@ def read_trusted(path: Path) -> bytes | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
-        if path.is_symlink():  # refused by the system: too many levels of links
+        if path.is_symlink():  # the system refuses links: too many levels
             raise _is_link(path) from error
         reason = (error.strerror or type(error).__name__).lower()
         raise InvalidConfigFile(path, reason) from error
@@ -61,8 +61,8 @@ def read_trusted(path: Path) -> bytes | None:
 
 
 def _opened(path: Path) -> tuple[int, os.stat_result | None]:
-    """Return a descriptor of ``path``, and what its folder was when it was opened there."""
-    if sys.platform == "win32":  # pragma: no cover  # folders cannot be opened there
+    """Return a descriptor of ``path``, and its folder's state at the time of opening."""
+    if sys.platform == "win32":  # pragma: no cover  # cannot open folders
         return os.open(path, _FILE_FLAGS), None
     holder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
@@ -93,7 +93,7 @@ def _check_owner_and_mode(path: Path, what: str, judged: tuple[Path, os.stat_res
 
 
 def _user() -> int:
-    if sys.platform == "win32":  # pragma: no cover  # not asked there
+    if sys.platform == "win32":  # pragma: no cover  # not checked there
         return 0
     return os.geteuid()
 
