@@ -93,7 +93,7 @@ def _check_owner_and_mode(path: Path, what: str, judged: tuple[Path, os.stat_res
 
 
 def _user() -> int:
-    if sys.platform == "win32":  # pragma: no cover  # not checked there
+    if sys.platform == "win32":  # pragma: no cover  # not asked there
         return 0
     return os.geteuid()
 
