@@ -1,9 +1,10 @@
-"""The async lane: one event loop in a thread of its own, for tasks that are coroutines.
+"""The async lane: one event loop in its own thread, for coroutine tasks.
 
-The loop starts with the first such job. A task is cancelled at its deadline; one that swallows
-the cancellation is left behind, as a stuck thread would be. A task that blocks the loop is
-found by the watchdog and named with its stack; heartbeats run elsewhere and go on. When its
-attempt is closed its code is told, as in a thread; if that does not help, another loop takes over.
+The loop starts with the first coroutine job. A task is cancelled at its deadline; a task that
+swallows the cancellation is left behind, like a stuck thread. The watchdog detects a task that
+blocks the loop and logs its stack; heartbeats run elsewhere and continue. When the attempt of a
+blocking task is closed, its code is interrupted, as in the thread lane. If that does not help,
+another loop takes over.
 """
 
 from __future__ import annotations
@@ -30,10 +31,10 @@ if TYPE_CHECKING:
     from nuvom.execution.attempts import OpenAttempt
     from nuvom.execution.lanes import LaneHost, WorkerContext
 
-_LOOK_SECS = 0.25  # between looks of the watchdog
-_TURN_SECS = 0.25  # between notes that the loop turns
-_STANDS_SECS = 0.5  # without a turn of the loop: closed attempts keep others from running
-_BLOCKED_SECS = 1.0  # without a turn of the loop, after which it counts as blocked
+_LOOK_SECS = 0.25  # between checks by the watchdog
+_TURN_SECS = 0.25  # between ticks that show the loop is running
+_STANDS_SECS = 0.5  # without a tick of the loop: closed attempts are keeping others from running
+_BLOCKED_SECS = 1.0  # without a tick of the loop, after which it counts as blocked
 _LEAVE_SECS = 1.0  # for coroutines to clean up at the end
 _LOG = logging.getLogger("nuvom.worker")
 
@@ -47,7 +48,7 @@ class AsyncLane:
         self._attempts = context.attempts
         self._waiting: deque[OpenAttempt] = deque()
         self._runs: dict[OpenAttempt, _Run] = {}
-        self._unbegun: set[asyncio.Task[None]] = set()  # who removes one begins it, or moves it
+        self._unbegun: set[asyncio.Task[None]] = set()  # remove one to begin or move it
         self._left_behind: set[asyncio.Task[None]] = set()
         self._thread: LoopThread | None = None
         self._old_threads: list[LoopThread] = []
@@ -61,7 +62,7 @@ class AsyncLane:
         """Do nothing yet: most workers never run a coroutine."""
 
     def stop(self) -> None:
-        """Cancel what still runs, and stop the loop; who swallows the cancellation is left."""
+        """Cancel what still runs and stop the loop; tasks that swallow it are left behind."""
         self._stopping.set()
         for thread in self._old_threads:
             thread.end()
@@ -70,13 +71,13 @@ class AsyncLane:
             self._thread.join()
 
     def free(self) -> int:
-        """Return how many further coroutines could start; none while the loop is blocked."""
+        """Return how many more coroutines could start; 0 while the loop is blocked."""
         if self._is_blocked:
             return 0
         return max(0, self._size - len(self._runs) - len(self._waiting))
 
     def room(self) -> int:
-        """Return as many: coroutines are so many that none need to wait ready."""
+        """Return the same as ``free``: with this many slots, none need to be queued ahead."""
         return self.free()
 
     def backlog(self) -> int:
@@ -84,7 +85,7 @@ class AsyncLane:
         return len(self._waiting)
 
     def submit(self, work: list[OpenAttempt]) -> None:
-        """Start these attempts, in order, as there is room."""
+        """Start these attempts, in order, as slots become free."""
         self._waiting.extend(work)
         if self._thread is None:
             self._thread = LoopThread(self._clock, self._host.crashed)
@@ -92,16 +93,16 @@ class AsyncLane:
         self._thread.call(self._start_waiting)
 
     def run_hook(self, hook: Callable[[], Any]) -> None:
-        """Run a hook in a thread of its own, since it may block."""
+        """Run a hook in its own thread, since it may block."""
         run_in_thread(hook)
 
     def take_back(self) -> list[OpenAttempt]:
-        """Return, and forget, all attempts that are not on the loop yet."""
+        """Remove and return all attempts that are not on the loop yet."""
         taken = []
         while self._waiting:
             try:
                 taken.append(self._waiting.popleft())
-            except IndexError:  # the loop was faster
+            except IndexError:  # the loop took it first
                 break
         return taken
 
@@ -126,13 +127,13 @@ class AsyncLane:
     def _start_waiting(self) -> None:
         thread = self._thread
         if thread is None or thread.loop is not asyncio.get_running_loop():
-            if thread is not None:  # this loop was left behind meanwhile
+            if thread is not None:  # this loop has since been left behind
                 thread.call(self._start_waiting)
             return
         while self._waiting and len(self._runs) < self._size:
             try:
                 attempt = self._waiting.popleft()
-            except IndexError:  # taken back meanwhile
+            except IndexError:  # taken back in the meantime
                 break
             context = copy_context()
             context.run(current.set, attempt)
@@ -140,7 +141,7 @@ class AsyncLane:
             run.task = thread.loop.create_task(self._run(attempt, run), context=context)
             run.task.add_done_callback(self._check)
             self._unbegun.add(run.task)
-            self._runs[attempt] = run  # complete: the watchdog looks at it
+            self._runs[attempt] = run  # last, once it is complete: the watchdog reads it
         if not self._waiting:
             self._host.idle()
 
@@ -154,7 +155,7 @@ class AsyncLane:
         self._start_waiting()
 
     def _begins(self, task: Any) -> bool:
-        """Take the right to begin the attempt of a task; False when somebody else has it."""
+        """Take the right to begin a task's attempt; False when someone else already has it."""
         try:
             self._unbegun.remove(task)
         except KeyError:
@@ -185,10 +186,10 @@ class AsyncLane:
             self._host.crashed(error)
 
     def _ends(self, attempt: OpenAttempt, deadline: asyncio.TimerHandle | None) -> bool:
-        """Make room; False when somebody else has closed the attempt."""
+        """Free the slot; False when someone else has closed the attempt."""
         if deadline is not None:
             deadline.cancel()
-        self._runs.pop(attempt, None)  # unless it was given away when the attempt was closed
+        self._runs.pop(attempt, None)  # absent if closing already freed the slot
         return self._attempts.close(attempt)
 
     def _deadline_of(self, attempt: OpenAttempt) -> asyncio.TimerHandle | None:
@@ -198,18 +199,18 @@ class AsyncLane:
         return asyncio.get_running_loop().call_later(secs, self._close_overdue, attempt)
 
     def _close_overdue(self, attempt: OpenAttempt) -> None:
-        """Close an attempt past its deadline; on the loop, or beside it when it is blocked."""
+        """Close an attempt past its deadline; called on the loop, or off it when it is blocked."""
         run = self._runs.get(attempt)
         stack = None if run is None else _stack_of(run)
         if not self._attempts.close(attempt):
             return
-        attempt.is_closed = True  # first: what its code ends with from now on is no outcome
+        attempt.is_closed = True  # first: whatever its code ends with after this is not an outcome
         settlement = self._runner.timed_out(attempt, stack)
         self._host.finish(attempt, settlement)
         self.close_attempt(attempt)
 
     def _cancel(self, attempt: OpenAttempt) -> None:
-        """Cancel a coroutine and make room; it may swallow the cancellation."""
+        """Cancel a coroutine and free its slot; it may swallow the cancellation."""
         run = self._runs.pop(attempt, None)
         if run is None:
             return
@@ -228,7 +229,7 @@ class AsyncLane:
             self._host.crashed(error)
 
     def _look(self) -> None:
-        """Keep the deadlines that a blocked loop cannot keep itself, and have it go on."""
+        """Enforce the deadlines that a blocked loop cannot enforce, and get it running again."""
         thread = self._thread
         if thread is None:
             return
@@ -257,9 +258,9 @@ class AsyncLane:
             self._host.idle()
 
     def _make_room(self, thread: LoopThread, closed: list[_Run]) -> None:
-        """Tell the code of a closed attempt that holds the loop up; next time leave the loop.
+        """Interrupt a closed attempt's code that blocks the loop; leave the loop if it still does.
 
-        Not at once: after a freeze of the process the loop just has not had its turn yet.
+        The loop is not left at once: after the process was frozen, it may just not have run yet.
         """
         blocker = thread.current_task()
         noticed = (thread.turned_at, blocker)
@@ -272,7 +273,7 @@ class AsyncLane:
                 thread.guard.close(run.attempt)
 
     def _leave_loop(self, thread: LoopThread) -> None:
-        """Have another loop run what is to come; what has begun goes on here, some time."""
+        """Run new attempts on another loop; those that have begun stay on this one."""
         self._old_threads.append(thread)
         self._thread = LoopThread(self._clock, self._host.crashed)
         self._noticed = None
@@ -292,13 +293,13 @@ class AsyncLane:
         )
 
     def _leave_behind(self, run: _Run) -> None:
-        """Make room for others: the loop of a closed attempt cannot do so itself."""
+        """Free the slot of a closed attempt, since its own loop cannot."""
         self._runs.pop(run.attempt, None)
         self._left_behind.add(run.task)
         run.thread.call(_cancel, run)
 
     def _end_old_loops(self) -> None:
-        """End loops that were left behind, once nothing runs on them any more."""
+        """End loops that were left behind once nothing runs on them."""
         tasks = [run.task for run in list(self._runs.values())] + list(self._left_behind)
         used = {task.get_loop() for task in tasks}
         for thread in [one for one in self._old_threads if one.loop not in used]:
@@ -307,7 +308,7 @@ class AsyncLane:
 
 
 def _cancel(run: _Run) -> None:
-    run.attempt.is_told = True  # by what ``cancel`` raises
+    run.attempt.is_told = True  # by the CancelledError that ``cancel`` raises
     run.task.cancel()
 
 
@@ -330,7 +331,7 @@ def _name_blocker(thread: LoopThread, blocked_secs: float) -> None:
 
 
 async def _in_thread(call: Callable[[], None]) -> None:
-    """Call in a thread that does not keep the process alive, as those of ``to_thread`` do."""
+    """Call in a thread that, unlike those of ``to_thread``, does not keep the process alive."""
     loop = asyncio.get_running_loop()
     done: asyncio.Future[None] = loop.create_future()
     context = copy_context()
@@ -349,9 +350,9 @@ async def _in_thread(call: Callable[[], None]) -> None:
 
 
 class _Run:
-    """An attempt on a loop: its coroutine is run step by step, each of which may be interrupted.
+    """An attempt on a loop. Its coroutine runs step by step, and each step may be interrupted.
 
-    asyncio itself may not.
+    asyncio's own code may not be interrupted.
     """
 
     task: asyncio.Task[None]
@@ -362,7 +363,7 @@ class _Run:
         self.coroutine: Coroutine[Any, Any, Any] | None = None
 
     def of(self, awaitable: Awaitable[Any]) -> _Run:
-        """Return what to await in the place of what a task's function has returned."""
+        """Return what to await in place of what the task's function returned."""
         self.coroutine = awaitable if asyncio.iscoroutine(awaitable) else _awaiting(awaitable)
         return self
 
@@ -384,12 +385,12 @@ class _Run:
                 step, value = coroutine.send, (yield awaited)
             except GeneratorExit:
                 raise
-            except BaseException as error:  # noqa: BLE001  # of what was awaited: the coroutine's affair
+            except BaseException as error:  # noqa: BLE001  # from what was awaited: the coroutine handles it
                 step, value = coroutine.throw, error
 
     def _step(self, step: Callable[[Any], Any], value: Any) -> Any:
         awaited = step(value)
-        if self.thread.guard.is_forked:  # the loop's other coroutines are the parent's
+        if self.thread.guard.is_forked:  # the loop's other coroutines belong to the parent
             raise RuntimeError("a process that a coroutine has forked cannot await")
         return awaited
 
@@ -405,9 +406,9 @@ class LoopThread:
         crashed: Called when the loop itself fails.
 
     Attributes:
-        loop: To be called from other threads by ``call`` alone.
-        guard: Only a step of a task's coroutine is interrupted, and only while it is its turn.
-        turned_at: Monotonic seconds, when it was last seen to turn.
+        loop: Other threads may use it only through ``call``.
+        guard: Interrupts only a step of a task's coroutine, and only while that step runs.
+        turned_at: Monotonic seconds when the loop was last seen running.
     """
 
     def __init__(self, clock: Clock, crashed: Callable[[BaseException], None]) -> None:
@@ -423,29 +424,29 @@ class LoopThread:
     # ---- from other threads -------------------------------------------------------------
 
     def call(self, callback: Callable[..., object], *args: Any) -> None:  # as the callback takes
-        """Have something called on the loop, soon; never when it is closed."""
+        """Schedule a call on the loop; it never happens when the loop is closed."""
         with suppress(RuntimeError):
             self.loop.call_soon_threadsafe(callback, *args)
 
     def blocked_secs(self) -> float:
-        """Return for how long it has not turned."""
+        """Return how long the loop has not run."""
         return self._clock.monotonic() - self.turned_at
 
     def current_task(self) -> asyncio.Task[Any] | None:
-        """Return the task whose code runs now, None where nothing or something else does."""
+        """Return the task whose code runs now; None when nothing or something else runs."""
         return asyncio.current_task(self.loop)
 
     def frame(self) -> FrameType | None:
-        """Return where its thread is."""
+        """Return the current frame of its thread."""
         return current_frames().get(self._thread.ident or 0)
 
     def end(self) -> None:
-        """Cancel what still runs, and stop; who swallows the cancellation is left behind."""
+        """Cancel what still runs and stop; tasks that swallow the cancellation are left behind."""
         self._is_ending = True
         self.call(self.loop.stop)
 
     def join(self) -> None:
-        """Wait for the end, not for long; not at all on the loop itself."""
+        """Wait briefly for the end; on the loop itself, do not wait at all."""
         if self._thread is not threading.current_thread():
             self._thread.join(2 * _LEAVE_SECS)
 
@@ -464,11 +465,11 @@ class LoopThread:
 
     def _turn_until_it_ends(self) -> None:
         while not self._is_ending:
-            # asyncio lets them through when anything but a job raises them: a task that a job has
-            # made, or a callback. The loop is everybody's and goes on.
+            # asyncio lets them through when anything but a job raises them: a task that a job
+            # created, or a callback. All jobs share the loop, so it keeps running.
             with suppress(KeyboardInterrupt, SystemExit, AttemptClosed):
                 self.loop.run_forever()
-        with suppress(RuntimeError):  # somebody's code has stopped the loop once more
+        with suppress(RuntimeError):  # user code has stopped the loop again
             _leave(self.loop)
 
     def _turn(self) -> None:
@@ -478,7 +479,7 @@ class LoopThread:
 
 
 def _leave(loop: asyncio.AbstractEventLoop) -> None:
-    """Let coroutines clean up, for a moment."""
+    """Give coroutines a moment to clean up."""
     tasks = asyncio.all_tasks(loop)
     for task in tasks:
         task.cancel()

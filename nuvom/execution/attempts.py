@@ -1,9 +1,9 @@
-"""The attempts that a worker has open, and what task code may know and do about its own.
+"""The attempts that a worker has open, and what task code can read and do about its own.
 
-An attempt is claimed, started, closed and settled. ``OpenAttempt`` is the one mutable thing about
-a job in a worker. Whoever takes it out of ``OpenAttempts.unclosed`` closes it: the slot that ran
-it, the watchdog at its deadline, a cancellation, or the loss of its lease. All others find it gone
-and do nothing.
+An attempt is claimed, started, closed and settled. ``OpenAttempt`` is the only mutable object that
+a worker keeps about a job. Removing it from ``OpenAttempts.unclosed`` closes it. That is done by
+the slot that ran it, the watchdog at its deadline, a cancellation, or the loss of its lease. All
+others find it gone and do nothing.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ GONE: Any = object()
 
 
 class AttemptServices(Protocol):
-    """What the code of an attempt may ask of the process that runs it."""
+    """What an attempt's code may ask of the process that runs it."""
 
     def report_progress(
         self, attempt: OpenAttempt, done: float, total: float | None, message: str
     ) -> bool:
-        """Keep a job's progress; False when the job is no longer this worker's."""
+        """Store a job's progress; False when the job no longer belongs to this worker."""
 
     def make_record(
         self,
@@ -46,16 +46,16 @@ class AttemptServices(Protocol):
         kwargs: dict[str, Any],
         options: CallOptions,
     ) -> JobRecord:
-        """Make the record of a job that is enqueued together with the attempt's success."""
+        """Make the record of a job to be enqueued together with the attempt's success."""
 
 
 class BoundTask:
-    """A task bound to this worker's codec: its function, and how its values are coded.
+    """A task bound to this worker's codec: its function, and how its values are encoded.
 
     Attributes:
         lane: ``thread``, ``async`` or ``process``.
-        before_job: The hook before the code, None where there is none.
-        has_hooks: It has any hook.
+        before_job: The hook that runs before the code, or None.
+        has_hooks: Whether it has any hook.
     """
 
     __slots__ = (
@@ -85,10 +85,10 @@ class BoundTask:
 
 
 class EncodedValue(NamedTuple):
-    """Stands for the value that ``after_job`` is called with, where a child has returned it.
+    """Stands in for the value passed to ``after_job`` when a child process returned it.
 
     Attributes:
-        data: As encoded there; None where that could not be done, for ``fault``.
+        data: The value as encoded there; None if it could not be encoded, because of ``fault``.
     """
 
     data: bytes | None
@@ -103,16 +103,16 @@ class OpenAttempt(msgspec.Struct, eq=False):
         worker: Id of the worker.
         lane: ``thread``, ``async`` or ``process``.
         leased_at: Monotonic seconds just before the store was asked for the claim, or for the
-            last heartbeat that this job was part of: its lease runs at least from then on.
-        deadline: Monotonic seconds, set when task code starts; ``inf`` when there is none.
+            last heartbeat that included this job: its lease runs from then at the earliest.
+        deadline: Monotonic seconds, set when task code starts; ``inf`` for none.
         started_at: Seconds since the epoch, 0 before the start.
         is_cancelled: The task was told to stop: cancelled, past its deadline, or lease lost.
         is_closed, is_told: As in ``nuvom.core.guard.Closable``.
-        children: Jobs to enqueue with this one's success.
-        task: The task to run; None where no code is to run.
+        children: Jobs to enqueue when this one succeeds.
+        task: The task to run; None when no code is to run.
         settlement: What closes it, once it is closed.
-        kept: What ``after_job`` or ``on_error`` is called with once the attempt is settled. For a
-            closed attempt, this is not what its code ends with.
+        kept: The argument for ``after_job`` or ``on_error`` once the attempt is settled. For an
+            attempt that was closed early, this is not what its code ends with.
     """
 
     record: JobRecord
@@ -135,13 +135,13 @@ class OpenAttempts:
     """The attempts of one worker, from their claim until they are settled or handed back.
 
     Attributes:
-        unclosed: Those that nobody has closed. To close one is to take it out with ``close`` or
-            ``unclosed.pop``, which is atomic: exactly one thread succeeds.
-        open: These, and those that are closed but not settled yet.
+        unclosed: Attempts that are not closed yet. An attempt is closed by removing it with
+            ``close`` or ``unclosed.pop``. Removal is atomic: exactly one thread succeeds.
+        open: The unclosed attempts, and those that are closed but not settled yet.
         suspected_orphans: Id and ``lease_epoch`` of jobs that the store held for this worker at
-            the last heartbeat, and that no attempt was open for. A claim can be committed and its
-            answer be lost: nobody would run the job, yet each heartbeat would renew its lease.
-            Most of them were just being claimed, settled or handed back.
+            the last heartbeat although no attempt was open for them. A claim can commit and its
+            answer still be lost: nobody would run the job, yet each heartbeat would renew its
+            lease. Most suspects were just being claimed, settled or handed back.
     """
 
     def __init__(self) -> None:
@@ -159,7 +159,7 @@ class OpenAttempts:
                 self._suspects.append(attempt)
 
     def close(self, attempt: OpenAttempt) -> bool:
-        """Close an attempt; False when somebody else has."""
+        """Close an attempt; False when someone else already has."""
         return self.unclosed.pop(attempt, GONE) is None
 
     @property
@@ -170,9 +170,9 @@ class OpenAttempts:
         return bool(self._suspects)
 
     def orphans(self, queue: LeasedJobQueue, returning: Iterable[JobRecord]) -> list[JobRecord]:
-        """Take the suspected orphans that no attempt is open for now.
+        """Remove and return the suspected orphans that still have no open attempt.
 
-        What was settled since that heartbeat may be among them: its release is fenced.
+        Jobs settled since that heartbeat may be among them; fencing makes their release a no-op.
 
         Args:
             returning: Jobs that are about to be handed back.
@@ -215,17 +215,17 @@ class CurrentJob:
 
     @property
     def attempt(self) -> int:
-        """From 1; the same when an attempt is delivered again after a crash."""
+        """Counted from 1; unchanged when an attempt is delivered again after a crash."""
         return self._attempt.record.attempt
 
     @property
     def max_retries(self) -> int:
-        """Further attempts allowed after the first."""
+        """How many more attempts are allowed after the first."""
         return self._attempt.record.max_retries
 
     @property
     def fencing_token(self) -> int:
-        """Raised by each delivery; pass it to services that can refuse an older one."""
+        """Increases with each delivery; pass it to services that can reject an older one."""
         return self._attempt.record.lease_epoch
 
     @property
@@ -235,21 +235,21 @@ class CurrentJob:
 
     @property
     def metadata(self) -> dict[str, Any]:
-        """What ``.options(metadata=...)`` gave."""
+        """The value passed to ``.options(metadata=...)``."""
         return dict(self._attempt.record.metadata or {})
 
     @property
     def cancelled(self) -> bool:
-        """Whether the job was cancelled, timed out or lost: nothing it does counts any more."""
+        """Whether the job was cancelled, timed out or lost: nothing it does counts any longer."""
         return self._attempt.is_cancelled
 
     @engine_call
     def progress(self, done: float, total: float | None = None, message: str = "") -> None:
-        """Show how far the job is.
+        """Report how far the job is.
 
         Args:
-            done, total: In any unit; ``total`` None where it is not known.
-        Raises: LeaseLost: the job is no longer this worker's.
+            done, total: In any unit; ``total`` is None if unknown.
+            Raises: LeaseLost: the job no longer belongs to this worker.
         """
         attempt = self._attempt
         if not attempt.services.report_progress(attempt, done, total, message):
@@ -258,10 +258,10 @@ class CurrentJob:
 
     @engine_call
     def enqueue(self, task: Any, *args: Any, **kwargs: Any) -> str:
-        """Enqueue a job together with this one's success, or not at all.
+        """Enqueue a job atomically with this one's success, or not at all.
 
         Args:
-            task: A task, with ``.options()`` or without.
+            task: A task, with or without ``.options()``.
         Returns: the id that the job will have.
         Raises: InvalidArguments, NotStorable, PayloadTooLarge: as ``.delay()``.
         """

@@ -1,7 +1,7 @@
-"""How many jobs a worker may claim now, and of which tasks and queues it can take none.
+"""How many jobs a worker may claim now, and which tasks and queues it cannot take any of.
 
-Quick jobs are claimed by hundreds, so that a full queue is worked off in bulk; slow ones are
-claimed as slots become free, so that no job waits behind a slow one while another worker idles.
+Quick jobs are claimed by the hundred, so that a full queue is processed in bulk. Slow jobs are
+claimed as slots become free, so that no job waits behind a slow one while another worker is idle.
 """
 
 from __future__ import annotations
@@ -18,23 +18,23 @@ if TYPE_CHECKING:
     from nuvom.execution.attempts import OpenAttempts
     from nuvom.execution.lanes import Lane, WorkerContext
 
-_BATCH_SECS = 0.02  # a claim brings as many jobs as the slots finish in this time
-_MOST_CLAIMED = 1024  # more gain nothing, and would wait for one worker
-_MOST_OF_OTHERS = 512  # jobs claimed at once for another lane than threads
+_BATCH_SECS = 0.02  # a claim takes as many jobs as the slots finish in this time
+_MOST_CLAIMED = 1024  # more would gain nothing, and would all wait for one worker
+_MOST_OF_OTHERS = 512  # jobs claimed at once for any lane but the thread lane
 _PREFETCH_SECS = 0.1  # of work that may wait for a slot
 _PREFETCH_LIMIT_SECS = 0.5  # a job that has waited longer for a slot goes back to the queue
-_NEWEST_WEIGHT = 0.2  # of the latest attempt in the mean
+_NEWEST_WEIGHT = 0.2  # of the latest attempt in the moving average
 _NO_LIMIT = 1 << 30
 
 
 class Limits(NamedTuple):
-    """When a worker ends by itself, and how much it does at once.
+    """When a worker stops by itself, and how much it runs at once.
 
     Attributes:
-        burst: When no job is ready and none runs.
-        max_jobs: After so many claimed jobs.
-        max_secs: After so many seconds.
-        concurrency: At most so many jobs of a queue at once, by queue; others have no limit.
+        burst: Stop when no job is ready and none is running.
+        max_jobs: Stop after claiming this many jobs.
+        max_secs: Stop after this many seconds.
+        concurrency: Maximum number of jobs running at once, by queue; other queues are unlimited.
     """
 
     burst: bool = False
@@ -44,16 +44,16 @@ class Limits(NamedTuple):
 
 
 class BatchSize:
-    """Estimates the rate of finished jobs, and from it the size of a claim.
+    """Estimates the rate of finished jobs and derives the size of a claim from it.
 
     Args:
-        slots: The least size.
-        most: The greatest size; None for the default.
+        slots: The minimum size.
+        most: The maximum size; None for the default.
 
     Attributes:
-        most: No claim is larger, whatever lane it is for.
-        size: Between both.
-        is_bulk: Jobs are quick enough to be claimed ahead of free slots.
+        most: The maximum size of a claim, for any lane.
+        size: The current size, between the minimum and the maximum.
+        is_bulk: Whether jobs are quick enough to be claimed ahead of free slots.
     """
 
     def __init__(self, slots: int, most: int | None) -> None:
@@ -65,7 +65,7 @@ class BatchSize:
     def finished(self, count: int, secs: float) -> None:
         """Note that ``count`` jobs were finished in ``secs`` seconds of work.
 
-        The size at most doubles each time; it shrinks at once when jobs become slow.
+        Each call at most doubles the size; it shrinks at once when jobs become slow.
         """
         if secs > 0 and count > 0:
             target = int(count * _BATCH_SECS / secs)
@@ -76,7 +76,7 @@ class BatchSize:
         self._set(self.size // 2)
 
     def stalled(self) -> None:
-        """Note that claimed jobs wait behind slow ones: claim none ahead."""
+        """Note that claimed jobs wait behind slow ones, so that none are claimed ahead."""
         self._set(self._least)
 
     def _set(self, size: int) -> None:
@@ -85,10 +85,10 @@ class BatchSize:
 
 
 class Prefetch:
-    """How many attempts a lane may hold beyond its free slots: a moment's work, or none.
+    """How many attempts a lane may hold beyond its free slots: a fraction of a second's work.
 
     Attributes:
-        size: 0 until it is known how long attempts take.
+        size: 0 until the duration of attempts is known.
     """
 
     def __init__(self, slots: int) -> None:
@@ -106,13 +106,13 @@ class Prefetch:
 
 
 class Capacity:
-    """The room that the lanes of one worker have.
+    """The free capacity of one worker's lanes.
 
     Args:
-        lanes: Those that there are, by name; they are made when they are first needed.
-        slots: How many slots each lane has or would have, by name.
+        lanes: The existing lanes, by name; a lane is created when first needed.
+        slots: How many slots each lane has, or would have, by name.
         concurrency: As in ``Limits``.
-    Raises: CapabilityMissing: a queue of five methods cannot keep to ``concurrency``.
+    Raises: CapabilityMissing: a five-method queue cannot enforce ``concurrency``.
 
     Attributes:
         claimed_at: Monotonic seconds of the last claim for each lane, by name.
@@ -133,11 +133,11 @@ class Capacity:
         self.batch = BatchSize(slots["thread"], context.settings.batch_size)
 
     def requests(self) -> Iterator[ClaimRequest]:
-        """Yield the claims to make; each is measured when it is asked for.
+        """Yield the claims to make; each is sized at the moment it is yielded.
 
-        The thread lane takes a batch ahead when jobs are quick, and no more than its idle slots
-        otherwise. Every other lane claims for its own tasks, once it has any: so a lane that is
-        full keeps nothing from those with room, and none gets what it cannot start.
+        The thread lane claims a batch ahead when jobs are quick, and otherwise no more than its
+        idle slots. Every other lane claims for its own tasks, once it has any. So a full lane does
+        not hold back lanes with room, and no lane gets jobs that it cannot start.
         """
         known = self._runner.known
         refused = list(self._runner.refused)
@@ -156,11 +156,11 @@ class Capacity:
 
     @property
     def is_common(self) -> bool:
-        """Whether any slot of the thread lane can run all that is claimed."""
+        """Whether any slot of the thread lane can run everything that is claimed."""
         return self._queue_limits is None and not self._others_in_use()
 
     def of(self, name: str) -> int:
-        """Return how many jobs a lane has room for, as far as one claim may bring them."""
+        """Return how many jobs a lane has room for, up to the limit of one claim."""
         lane = self._lanes.get(name)
         room = self._slots[name] if lane is None else lane.room()
         if name != "thread":
@@ -171,7 +171,7 @@ class Capacity:
         return self.batch.size - waiting if waiting <= self.batch.size // 2 else 0
 
     def held_up(self, now: float) -> list[Lane]:
-        """Return lanes whose jobs have waited too long while all slots were busy."""
+        """Return the lanes whose jobs have waited too long while all slots were busy."""
         found = []
         for name, claimed_at in self.claimed_at.items():
             lane = self._lanes[name]
@@ -180,7 +180,7 @@ class Capacity:
         return found
 
     def _others_in_use(self) -> list[str]:
-        """Return the lanes beside the thread lane that this worker knows tasks of."""
+        """Return the lanes other than the thread lane for which this worker knows tasks."""
         known = self._runner.known
         if not known or (len(known) == 1 and "thread" in known):
             return []
@@ -195,12 +195,12 @@ class Capacity:
 
 
 class QueueLimits:
-    """At most how many jobs of a queue run at once in this worker.
+    """Limits how many jobs of a queue run at once in this worker.
 
     Args:
-        most: By queue, each 1 or more.
-        served: The queues of the worker.
-        attempts: What counts.
+        most: The limit by queue, each 1 or more.
+        served: The queues that the worker serves.
+        attempts: The attempts that count towards the limits.
     """
 
     def __init__(self, most: Mapping[str, int], served: Served, attempts: OpenAttempts) -> None:
@@ -210,9 +210,9 @@ class QueueLimits:
         self._shares = self._split()
 
     def shares(self) -> Iterator[tuple[Served, int]]:
-        """Yield parts of the served queues, and how many jobs may be claimed from each."""
+        """Yield groups of the served queues, and how many jobs may be claimed from each."""
         if self._served.queues is None:
-            self._shares.append(self._shares.pop(0))  # no queue always comes first
+            self._shares.append(self._shares.pop(0))  # rotate, so that no queue always comes first
         for share in self._shares:
             yield share, _NO_LIMIT if share.queues is None else self._left(share.queues[0])
 
@@ -223,7 +223,7 @@ class QueueLimits:
         return self._most[queue] - held[queue]
 
     def _split(self) -> list[Served]:
-        """Return each limited queue by itself; the others stay together, in their order."""
+        """Return each limited queue separately; the others stay together, in their order."""
         queues, exclude = self._served.queues, self._served.exclude
         if queues is None:
             limited = [Served((name,)) for name in self._most if name not in exclude]

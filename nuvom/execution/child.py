@@ -1,8 +1,8 @@
-"""The program that a child of the process lane is: it runs one job after the other.
+"""The program that a child of the process lane runs: it runs one job after another.
 
 Started by ``nuvom/execution/child_process.py`` with two pipes as standard input and output. The
-main thread runs the tasks, so that they meet the process as any program does; another listens to
-the worker. The child leaves when the worker is gone.
+main thread runs the tasks, so that they see the process as any program does; another thread
+listens to the worker. The child exits when the worker is gone.
 """
 
 from __future__ import annotations
@@ -55,23 +55,23 @@ if TYPE_CHECKING:
     from nuvom.core.middleware import Middleware
     from nuvom.core.outcome import Settlement
 
-_NOBODY = JobRecord("", "")  # stands for the record in what goes to the worker, which has it
-_TELL_SECS = 0.05  # until the task's code is told again to end
+_NOBODY = JobRecord("", "")  # stands for the record in frames to the worker, which has it
+_TELL_SECS = 0.05  # until the task's code is interrupted again
 _TELL_TIMES = 20
-_LEAVE_SECS = 1.0  # for what a program does at its end, once there is no more work
+_LEAVE_SECS = 1.0  # for the program's exit handlers, once there is no more work
 _ELSEWHERE = "in-the-worker"
 _STDERR = 2
 
 
 def main() -> None:
-    """Be a child of the process whose id is the first argument, until it needs none."""
+    """Serve as a child of the process whose id is the first argument, until it needs none."""
     platforms.end_with_parent(int(sys.argv[1]))
     link = take_pipes()
     hello = link.receive()
     if not isinstance(hello, Hello):
-        return  # the worker has changed its mind, or is gone
+        return  # the worker no longer needs this child, or is gone
     if sys.stderr is not None:
-        faulthandler.enable()  # shows where C code crashed; the worker can only tell that it did
+        faulthandler.enable()  # shows where C code crashed; the worker only sees that it did
     settings = Settings.from_dict(hello.settings)
     if hello.log_level is not None:
         configure_logging(hello.log_level, settings.log_format, worker=hello.worker)
@@ -83,8 +83,8 @@ def main() -> None:
 def take_pipes() -> Link:
     """Return the link to the worker, and leave standard streams that user code may use freely.
 
-    Standard input is empty from here on, and what is printed goes where the worker's standard
-    error goes.
+    After this call standard input is empty, and printed output goes to the worker's standard
+    error.
     """
     nowhere = os.open(os.devnull, os.O_RDWR)
     if nowhere == _STDERR:  # the worker has none, and the pipes must not become it
@@ -99,29 +99,29 @@ def take_pipes() -> Link:
 
 
 def load_middleware(targets: Sequence[str]) -> list[Middleware]:
-    """Return what goes along with jobs here; without what cannot be had, which is reported."""
+    """Return the middleware to use here; report and skip any that cannot be loaded."""
     found = []
     for target in targets:
         try:
             found.append(import_object(target)())
-        except Exception as error:  # noqa: BLE001  # a plugin's code: its part is left out
+        except Exception as error:  # noqa: BLE001  # a plugin's code: it is skipped
             default_bus.report(target, error)
     return found
 
 
 class Child:
-    """Serves a worker over ``link``. Made and used in the main thread.
+    """Serves a worker over ``link``. Created and used in the main thread.
 
     Args:
-        runtime: Whose parts run the tasks.
+        runtime: The runtime whose parts run the tasks.
         worker: The worker's id.
-        middleware: Goes along with the jobs that run here, and with those that they enqueue.
+        middleware: Applied to the jobs that run here and to those that they enqueue.
     """
 
     def __init__(
         self, link: Link, runtime: Runtime, worker: str, middleware: Sequence[Middleware] = ()
     ) -> None:
-        # Of its own: subscribers in the worker hear of an attempt from the worker.
+        # A separate bus: subscribers in the worker get an attempt's events from the worker.
         bus = EventBus()
         for one in middleware:
             bus.accompany(one)
@@ -132,16 +132,16 @@ class Child:
             runtime.settings,
             bus=bus,
             clock=runtime.clock,
-            mark_started=lambda _: None,  # the worker has marked it
+            mark_started=lambda _: None,  # the worker has already marked it
         )
         self._link, self._worker = link, worker
         self._registry, self._clock = runtime.registry, runtime.clock
         self.make_record = runtime.dispatcher.make_child
         self._orders: SimpleQueue[Run | None] = SimpleQueue()
         self._main = threading.get_ident()
-        self._token = 0  # of the attempt that came last and has not ended, else 0
+        self._token = 0  # of the latest attempt while it has not ended, else 0
         self._attempt: OpenAttempt | None = None
-        self._coroutine: Any = None  # the running task, where it is one
+        self._coroutine: Any = None  # the running task, if it is one
         self._is_closing = False
         self._was_told = False
         self._has_heard = threading.Event()
@@ -155,7 +155,7 @@ class Child:
     # ---- the main thread ----------------------------------------------------------------
 
     def serve(self) -> None:
-        """Run jobs until the worker has no more for this child, or is gone."""
+        """Run jobs until the worker has no more for this child or is gone."""
         self._guard.run(self._serve)
 
     def _serve(self) -> None:
@@ -167,10 +167,10 @@ class Child:
             while not self._is_closing and (order := self._orders.get()) is not None:
                 self._run(order)
         except (AttemptClosed, BrokenPipeError):
-            return  # closed, or the worker is gone: nobody waits for anything any more
+            return  # closed, or the worker is gone: nobody waits for a result
 
     def _run(self, order: Run) -> None:
-        platforms.on_end_request(self._obey_end_request)  # anew: the last task may have changed it
+        platforms.on_end_request(self._obey_end_request)  # again: the last task may have reset it
         self._link.send(Started(order.token))
         attempt = self._attempt = OpenAttempt(order.record, self._worker, self, 0.0)
         attempt.lane = "process"
@@ -190,17 +190,17 @@ class Child:
         self._link.send(end)
 
     def _obey_end_request(self) -> None:
-        """Leave the task's code, once, if it was the worker that asked.
+        """Interrupt the task's code, once, if the request came from the worker.
 
-        A service manager that stops a service tells all its processes to end. This one then
-        goes on: its worker tells it when the time for running jobs is over.
+        A service manager that stops a service signals all its processes. This process then keeps
+        going: its worker tells it when the time for running jobs is over.
         """
         if self._is_closing and not self._was_told:
             self._was_told = True
             self._has_heard.set()
             code = self._guard.code
             if code is not None and self._guard.is_inside:
-                code.is_closed = True  # what it called raises, at its end
+                code.is_closed = True  # the engine function it called raises when it ends
             else:
                 if code is not None:
                     code.is_told = True
@@ -209,7 +209,7 @@ class Child:
     # ---- the task -----------------------------------------------------------------------
 
     def _load(self, order: Run, attempt: OpenAttempt) -> BoundTask:
-        """Return the task of an attempt, imported as the worker did. Raises: NuvomError."""
+        """Return an attempt's task, imported the way the worker does it. Raises: NuvomError."""
         name = order.record.func_name
         is_new = name not in self._known
         if is_new and self._registry.get(name) is None:
@@ -219,14 +219,14 @@ class Child:
             raise TaskImportFailed(name, order.module, self._runner.refused.pop(name))
         if is_new:
             self._known.add(name)
-            task.before_job = None  # hooks are the worker's
+            task.before_job = None  # the worker runs the hooks
             if task.definition.is_async:
                 task.func = self._in_a_loop(task.func)
-            self._link.send(Started(order.token))  # the deadline is the task's, not its import's
+            self._link.send(Started(order.token))  # the deadline is for the task, not its import
         return task
 
     def _in_a_loop(self, func: Callable[..., Any]) -> Callable[..., Any]:
-        """Return a plain function that runs a coroutine function in an event loop of its own."""
+        """Return a plain function that runs a coroutine function in its own event loop."""
 
         def run(*args: Any, **kwargs: Any) -> Any:
             from asyncio import run  # noqa: PLC0415  # most children never run a coroutine
@@ -246,7 +246,7 @@ class Child:
             raise TaskImportFailed(name, order.module, reason)
         try:
             found: Any = self._importer.load(order.module)
-        except BaseException as error:  # user code: whatever it raises, others can run
+        except BaseException as error:  # user code: whatever it raises, other jobs can run
             if is_interrupt(error):
                 raise
             reason = f"{type(error).__name__}: {error}"
@@ -264,18 +264,18 @@ class Child:
     def report_progress(
         self, attempt: OpenAttempt, done: float, total: float | None, message: str
     ) -> bool:
-        """Have the worker keep an attempt's progress; False when it is no longer the worker's.
+        """Have the worker store an attempt's progress; False when it no longer owns the job.
 
         Raises: QueueError: the store cannot be used. BrokenPipeError: the worker is gone.
         """
         token = self._token
         if attempt is not self._attempt:
-            return False  # it has ended, and a thread that it has left behind goes on
+            return False  # the attempt has ended; a thread that it left behind made this call
         with self._asking:
             self._asked += 1
             whole = None if total is None else float(total)
             self._link.send(Progress(token, self._asked, float(done), whole, str(message)))
-            # An answer that nobody waited for any more may still be there.
+            # The answer to an earlier, abandoned request may still be there.
             while (answer := self._answers.get()).seq != self._asked:
                 pass
         if answer.fault:
@@ -288,7 +288,7 @@ class Child:
         try:
             while (frame := self._link.receive()) is not None:
                 self._obey(frame)
-        except OSError:  # nobody reads the answer, or the task's code has closed the pipe
+        except OSError:  # the worker is gone, or the task's code has closed the pipe
             pass
         self._leave_alone()
 
@@ -300,16 +300,16 @@ class Child:
             self._answers.put(frame)
         elif isinstance(frame, AskStack):
             self._link.send(Stack(frame.token, self._stack()))
-        else:  # Close, the one word that is left
+        else:  # Close, the only kind left
             self._is_closing = True
             if self._attempt is not None:
                 self._attempt.is_cancelled = True
             self._interrupt()
 
     def _interrupt(self) -> None:
-        """Have the main thread leave what it does.
+        """Have the main thread stop what it is doing.
 
-        A signal that comes when a wait is about to begin does not end that wait; the next does.
+        A signal that arrives just before a wait begins does not end that wait; the next one does.
         """
         for _ in range(_TELL_TIMES):
             platforms.interrupt_main_thread(self._main)
@@ -317,7 +317,7 @@ class Child:
                 return
 
     def _leave_alone(self) -> None:
-        """Leave: at once while there is an attempt, as that is another worker's by now."""
+        """Exit; at once if there is an attempt, since another worker has it by now."""
         if self._token:
             platforms.leave_with_group(1)
         self._orders.put(None)
@@ -333,16 +333,16 @@ class Child:
     # ---- forks --------------------------------------------------------------------------
 
     def drop_in_child(self) -> None:
-        """Be an ordinary process in whatever a task forks."""
+        """Turn a process that a task forks into an ordinary one."""
         platforms.usual_signals()
 
 
 def _value_for_hook(
     attempt: OpenAttempt, settlement: Settlement
 ) -> tuple[bytes | None, StoredError | None]:
-    """Return what ``after_job`` in the worker needs beside the settlement.
+    """Return what ``after_job`` in the worker needs besides the settlement.
 
-    Returns: the encoded result where the settlement keeps none, or why it cannot be encoded.
+    Returns: the encoded result if the settlement keeps none, or why it cannot be encoded.
     """
     task, value = attempt.task, attempt.kept
     is_kept = settlement.result is not None or settlement.status is not JobStatus.SUCCESS
@@ -350,7 +350,7 @@ def _value_for_hook(
         return None, None
     try:
         return task.encode(value), None
-    except Exception as error:  # noqa: BLE001  # the value's own code may run; the outcome stands
+    except Exception as error:  # noqa: BLE001  # the value's own code may run; the outcome is unaffected
         return None, stored_error(attempt.record.func_name, error)
 
 
@@ -358,10 +358,10 @@ def _value_for_hook(
 
 
 def make_runtime(settings: Settings) -> Runtime:
-    """Return a runtime like the worker's, for tasks that call ``.delay()`` and the like.
+    """Return a runtime like the worker's, for tasks that call ``.delay()`` and similar.
 
-    A store that lives in the worker's memory, or that only the worker knows of, cannot be had:
-    then whatever needs it raises BackendUnavailable, and tasks that need none run.
+    A store in the worker's memory, or one that only the worker knows, is not available here:
+    whatever needs it raises BackendUnavailable, and tasks that do not need it run.
     """
     here = {
         kind.setting: _ELSEWHERE
@@ -373,7 +373,7 @@ def make_runtime(settings: Settings) -> Runtime:
     registry.register(BackendKind.RESULT, _ELSEWHERE, ResultsElsewhere)
     try:
         return build_runtime(Loaded(replace(settings, **here), {}, []))
-    except NuvomError:  # a backend that was registered by the worker's own program, for one
+    except NuvomError:  # for example, a backend that the worker's own program registered
         both = {"queue_backend": _ELSEWHERE, "result_backend": _ELSEWHERE}
         return build_runtime(Loaded(replace(settings, **both), {}, []))
 
@@ -387,14 +387,14 @@ def _refuse(*_args: object, **_kwargs: object) -> NoReturn:
 
 
 class QueueElsewhere(BaseJobQueue):
-    """Stands for a queue that this process cannot reach; refuses everything."""
+    """Stands in for a queue that this process cannot reach; refuses everything."""
 
     name: ClassVar[str] = _ELSEWHERE
     enqueue = dequeue = pop_batch = qsize = clear = _refuse
 
 
 class ResultsElsewhere(BaseResultBackend):
-    """Stands for results that this process cannot reach; refuses everything."""
+    """Stands in for a result store that this process cannot reach; refuses everything."""
 
     name: ClassVar[str] = _ELSEWHERE
     set_result = get_result = set_error = get_error = get_full = list_jobs = _refuse

@@ -1,9 +1,9 @@
-"""The child processes of a process lane, as the worker sees them: one by one, and all together.
+"""The child processes of a process lane, as the worker sees them.
 
 ``ChildProcess`` is the worker's end of one child: its process, and the frames to and from it. It
-knows no queue and makes no decision: the lane tells it what to say and when to end.
-``ChildSupervisor`` starts children while there is work for them and sees them off. What children
-run is none of its business: the lane's chores (deadlines, memory) are called from there.
+knows no queue and makes no decisions: the lane tells it what to send and when to end.
+``ChildSupervisor`` starts children while there is work for them and sees that they end. It does
+not know what children run; it only calls the lane's chores (deadlines, memory).
 """
 
 from __future__ import annotations
@@ -33,32 +33,32 @@ if TYPE_CHECKING:
     Chore = Callable[[float], float]
 
 GRACE_SECS = 1.0  # between telling a child to end and killing it
-_LEAVE_SECS = 2.0  # for a child without work to end by itself
-_START_SECS = 60.0  # for a child to come up
-_START_WAITS_SECS = (0.1, 0.5, 2.0)  # after each that did not, until its jobs are given up
-_EXIT_LOOK_SECS = 0.002  # between looks for the end of a process that has closed its pipe
+_LEAVE_SECS = 2.0  # for a child without work to exit by itself
+_START_SECS = 60.0  # for a child to start
+_START_WAITS_SECS = (0.1, 0.5, 2.0)  # after each failed start, until its jobs are given up
+_EXIT_LOOK_SECS = 0.002  # between checks whether a process that closed its pipe has ended
 _LOG = logging.getLogger("nuvom.worker")
 
 
 class ChildProcess:
-    """A child, from its start to its end. Its fields belong to the lane, under the lane's lock.
+    """A child, from its start to its end. The lane owns its fields, under the lane's lock.
 
-    It has two threads here, so that no child, however stuck, can block anybody else.
+    It has two threads here, so that a stuck child cannot block anything else.
 
     Args:
         hear: Called with each frame from the child, in this child's own thread.
-        gone: Called there once the process has ended and everything it said was heard.
+        gone: Called there once the process has ended and all its frames were handled.
         crashed: Called when one of the threads fails.
 
     Attributes:
-        attempt: What it runs, or None.
+        attempt: The attempt that it runs, or None.
         token: Of its latest attempt, counted from 1.
-        has_started: It has confirmed that attempt.
-        jobs: Attempts that it has ended.
-        stack: What it answered when it was last asked for its stack, or None.
-        asked_at: When its attempt was found overdue and it was asked, or None.
+        has_started: Whether it has confirmed that attempt.
+        jobs: How many attempts it has finished.
+        stack: Its answer to the latest request for its stack, or None.
+        asked_at: When its attempt was found overdue and it was asked for its stack, or None.
         kill_at: When it is killed at the latest; None for never.
-        was_killed: It has been killed, and may take its time.
+        was_killed: Whether it has been killed; it may still take a while to end.
     """
 
     def __init__(
@@ -70,10 +70,10 @@ class ChildProcess:
         gone: Callable[[ChildProcess, str], None],
         crashed: Callable[[BaseException], None],
     ) -> None:
-        """Start the process. Raises: OSError: it cannot be."""
+        """Start the process. Raises: OSError: it cannot be started."""
         self._clock = clock
         self._hear, self._gone, self._crashed = hear, gone, crashed
-        self._signalling = threading.Lock()  # a process that was waited for is never signalled
+        self._signalling = threading.Lock()  # never signal a process that was waited for
         self._outbox: SimpleQueue[Order | None] = SimpleQueue()
         self._process = subprocess.Popen(
             _command(),
@@ -112,7 +112,7 @@ class ChildProcess:
         tether.add(self._process)
 
     def take(self, attempt: OpenAttempt) -> None:
-        """Note what it runs from now on."""
+        """Record the attempt that it runs next."""
         self.attempt = attempt
         self.token += 1
         self.has_started = False
@@ -125,22 +125,22 @@ class ChildProcess:
         self._outbox.put(order)
 
     def ask_stack(self, asked_at: float | None) -> None:
-        """Ask where its code is; the answer comes into ``stack``."""
+        """Ask for its stack; the answer is put into ``stack``."""
         self.stack, self.asked_at = None, asked_at
         self.post(AskStack(self.token))
 
     def leave(self) -> None:
-        """Let it end by itself, once it has read what was posted."""
+        """Let it exit by itself once it has read what was posted."""
         self._is_leaving = True
         self._outbox.put(None)
 
     def close(self) -> None:
-        """Have it stop the code that it runs and end: asked nicely, where that is possible."""
+        """Have it stop its code and exit; gracefully where the system allows that."""
         self.post(Close())
         self._signal(platforms.ask_to_end)
 
     def kill(self) -> None:
-        """End it at once. Twice is fine."""
+        """Kill it at once. Idempotent."""
         self.was_killed = True
         self._signal(platforms.kill)
 
@@ -180,14 +180,14 @@ class ChildProcess:
                     self._link.send_bytes(frame)
                 elif frame is not None:
                     self._link.send(frame)
-            except OSError:  # it is gone, as the reader sees, too
+            except OSError:  # it is gone; the reader notices that too
                 return
 
     def _wait(self) -> int:
-        """Wait for the end of a process that no longer speaks, and return its exit code.
+        """Wait for the end of a process that sends nothing more, and return its exit code.
 
-        Unless it leaves in good order, what it had started ends with it; and if it only closed
-        its pipe, it has no use either.
+        Unless it exits cleanly, the processes that it started end with it. If it only closed its
+        pipe, it is killed too, since it is of no more use.
         """
         if not self._is_leaving:
             self.kill()
@@ -204,23 +204,23 @@ def _path() -> bytes:
 
 
 def _command() -> list[str]:
-    # As the standard library's own children get them; there is no public way.
+    # The flags that the standard library passes to its own children; there is no public API.
     flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]  # noqa: SLF001  # see above
-    # -P: what lies in the working directory must not be taken for the standard library.
+    # -P: modules in the working directory must not shadow the standard library.
     return [sys.executable or "", *flags, "-P", "-c", CHILD_PROGRAM, str(os.getpid())]
 
 
 class ChildPool:
-    """At most ``size`` children that start, idle or work, and any number that leave.
+    """At most ``size`` children that start, idle or work, and any number that are leaving.
 
-    Plain bookkeeping under one lock: it starts no process, runs nothing and waits for nothing. A
-    child that leaves no longer counts; the supervisor sees it to its end.
+    Pure bookkeeping under one lock: it starts no process, runs nothing and waits for nothing. A
+    leaving child no longer counts; the supervisor makes sure that it ends.
 
     Attributes:
-        lock: Held by every method; whoever needs several in one step holds it around them.
+        lock: Taken by every method; hold it around several calls to make them one step.
         starting, idle, leaving: The children in each state.
         busy: The child that runs each attempt.
-        is_closed: No child is wanted any more.
+        is_closed: Whether no more children are wanted.
     """
 
     def __init__(self, size: int) -> None:
@@ -233,7 +233,7 @@ class ChildPool:
         self.is_closed = False
 
     def missing(self, waiting: int) -> int:
-        """Return how many children to start while so many attempts wait."""
+        """Return how many children to start while ``waiting`` attempts wait."""
         with self.lock:
             if self.is_closed:
                 return 0
@@ -241,7 +241,7 @@ class ChildPool:
             return min(waiting - len(self.starting) - len(self.idle), self.size - there)
 
     def add(self, child: ChildProcess) -> bool:
-        """Take in a child that starts; False when none is wanted any more: it leaves."""
+        """Add a starting child; False when none is wanted any longer and it leaves."""
         with self.lock:
             (self.leaving if self.is_closed else self.starting).add(child)
             return not self.is_closed
@@ -255,7 +255,7 @@ class ChildPool:
                 child.kill_at = None
 
     def assign(self, attempt: OpenAttempt) -> ChildProcess:
-        """Give an attempt to the child that was idle last, and return it. There must be one."""
+        """Give an attempt to the most recently idle child and return it. There must be one."""
         with self.lock:
             child = self.idle.pop()
             child.take(attempt)
@@ -263,14 +263,14 @@ class ChildPool:
             return child
 
     def runs(self, child: ChildProcess, token: int) -> OpenAttempt | None:
-        """Return what a child runs, if that is its attempt ``token`` and nobody closed it."""
+        """Return the attempt that a child runs, if it has this ``token`` and is not closed."""
         with self.lock:
             return child.attempt if child.token == token else None
 
     def ended(self, child: ChildProcess, token: int, *, is_worn: bool) -> OpenAttempt | None:
-        """Take an attempt from its child, which is idle or, when it is worn, leaves.
+        """Take an attempt from its child, which becomes idle, or leaves if it is worn.
 
-        Returns: None when somebody closed that attempt before.
+        Returns: the attempt; None when someone closed it earlier.
         """
         with self.lock:
             attempt = self.runs(child, token)
@@ -304,7 +304,7 @@ class ChildPool:
             return was_starting, attempt
 
     def close(self) -> list[ChildProcess]:
-        """Want no child any more; return those that start or idle, which leave now."""
+        """Stop wanting children; return those that start or idle, which leave now."""
         with self.lock:
             self.is_closed = True
             unused = [*self.starting, *self.idle]
@@ -330,17 +330,17 @@ class ChildPool:
 
 
 class ChildSupervisor:
-    """Keeps as many children as there is work for, in a thread of its own.
+    """Keeps as many children as there is work for, in its own thread.
 
-    On Linux a child ends with the thread that started it, so that one thread starts them all and
-    lives for as long as any does.
+    On Linux a child ends with the thread that started it. So one thread starts all children and
+    outlives them.
 
     Args:
-        make: Starts a process. Raises OSError when that cannot be.
+        make: Starts a process. Raises OSError when that fails.
         waiting: Returns how many attempts wait for a child.
-        give_up: Called with a reason when no child comes up.
-        chores: Called with the monotonic time whenever the thread is up; each returns when it
-            wants to be called again, ``inf`` for not before the next ``wake``.
+        give_up: Called with a reason when no child starts.
+        chores: Called with the monotonic time whenever the thread wakes up; each returns when
+            it wants to be called next, ``inf`` for not before the next ``wake``.
         crashed: Called when the thread fails.
     """
 
@@ -367,30 +367,30 @@ class ChildSupervisor:
         self._start_at = 0.0
 
     def start(self) -> None:
-        """Start the thread, unless it runs; only ever from one thread."""
+        """Start the thread, unless it runs. Call it from one thread only."""
         if self._thread is None:
             self._thread = threading.Thread(target=self._main, name="nuvom-children", daemon=True)
             self._thread.start()
 
     def wake(self) -> None:
-        """Have it look again now."""
+        """Wake up the thread to check again now."""
         self._wakeup.set()
 
     def close(self) -> None:
-        """Start no more children, and let those end that do nothing."""
+        """Start no more children, and let the idle ones end."""
         for child in self._pool.close():
             self.dismiss(child)
         self.wake()
 
     def join(self) -> None:
-        """Wait for the last child to end, no longer than a killed one takes."""
+        """Wait for the last child to end, but no longer than a killed one needs."""
         if self._thread is not None:
             self._thread.join(max(GRACE_SECS, _LEAVE_SECS) + GRACE_SECS)
 
     # ---- one child ----------------------------------------------------------------------
 
     def end(self, child: ChildProcess, *, at_once: bool = False) -> None:
-        """Tell a leaving child to stop what it does, and see to it that it ends."""
+        """Tell a leaving child to stop what it does, and make sure that it ends."""
         now = self._clock.monotonic()
         child.kill_at = now if at_once else now + GRACE_SECS
         child.close()
@@ -408,7 +408,7 @@ class ChildSupervisor:
         self._pool.ready(child)
 
     def failed_to_start(self, how: str) -> None:
-        """Try again after a while; give up after some times."""
+        """Schedule another try after a pause; give up after several failures."""
         _LOG.warning(
             "a child of the process lane did not start: %s", how, extra={"event": "child.failed"}
         )
@@ -445,7 +445,7 @@ class ChildSupervisor:
                 continue
             child.tie_to(self._tether)
             child.kill_at = now + _START_SECS
-            if not self._pool.add(child):  # the lane was stopped meanwhile
+            if not self._pool.add(child):  # the lane was stopped in the meantime
                 child.kill_at = now
             child.talk()
         return inf
@@ -456,6 +456,6 @@ class ChildSupervisor:
         for child in self._pool.unused():
             if child.kill_at is not None and now >= child.kill_at:
                 child.kill()
-                child.kill_at = now + GRACE_SECS  # and again: nothing else is left to do
+                child.kill_at = now + GRACE_SECS  # kill again then: nothing else is left to do
             next_at = min(next_at, child.kill_at or inf)
         return next_at

@@ -1,7 +1,7 @@
-"""Turns an exception into three texts and a fingerprint, whatever state it is in.
+"""Turns any exception, however broken, into three texts and a fingerprint.
 
-Exceptions are never stored as objects. Reporting must not fail: not for a ``__str__`` that
-raises, not after a RecursionError, not when memory is short.
+Exceptions are never stored as objects. Reporting must not fail: not on a ``__str__`` that
+raises, not after a RecursionError, not when memory is low.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ R = TypeVar("R")
 
 _MESSAGE_CHARS = 8_192
 _TRACEBACK_CHARS = 65_536
-_FRAMES = 60  # of each traceback, from its innermost end
+_FRAMES = 60  # innermost frames kept of each traceback
 _THREADING = f'"{threading.__file__}"'
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 
 
 def stored_error(task: str, error: BaseException) -> StoredError:
-    """Return what is kept of an exception that a task raised."""
+    """Return the stored form of an exception that a task raised."""
     try:
         frames = _users_frames(error)
         return StoredError(
@@ -45,12 +45,12 @@ def stored_error(task: str, error: BaseException) -> StoredError:
 
 
 def fingerprint(task: str, type_name: str, frames: TracebackType | None = None) -> str:
-    """Return a short text, equal for failures of one type at one place of one task.
+    """Return a short text that is equal for failures of one type, task and place.
 
-    The place is the innermost frame of code that is not an installed package, by file and
-    function, without the line, which every edit moves.
+    The place is the innermost frame outside installed packages, by file and function. It leaves
+    out the line number, which changes with every edit.
     """
-    from hashlib import blake2b  # noqa: PLC0415  # a worker starts without it
+    from hashlib import blake2b  # noqa: PLC0415  # not needed to start a worker
 
     place = ""
     while frames is not None:
@@ -64,15 +64,15 @@ def fingerprint(task: str, type_name: str, frames: TracebackType | None = None) 
 
 
 class _Walks:
-    """Lets one thread at a time walk over the stacks of others, without garbage collection.
+    """Lets one thread at a time walk the stacks of others, with garbage collection off.
 
-    Before Python 3.12 a collection may begin where a frame object is made, and its callbacks may
-    let other threads run there: the frame of a thread that goes on is then read when it is gone.
-    Two walks at once would switch the collection on again in each other's midst.
+    Before Python 3.12 a collection may begin when a frame object is created, and its callbacks may
+    let other threads run: the walk would then read a frame that no longer exists. Two concurrent
+    walks would switch the collection back on during each other.
     """
 
     def __init__(self) -> None:
-        self._lock = threading.RLock()  # a signal handler may walk in the midst of a walk
+        self._lock = threading.RLock()  # a signal handler may walk during a walk
         self._holds_back = False
         drop_at_fork(self)
 
@@ -90,7 +90,7 @@ class _Walks:
                 gc.enable()
 
     def drop_in_child(self) -> None:
-        """End a walk of the parent's in a forked process, where nobody goes on with it."""
+        """End the parent's walk in a forked process, where nobody will finish it."""
         self._lock = threading.RLock()
         if self._holds_back:
             self._holds_back = False
@@ -102,11 +102,11 @@ _WALKS = _Walks()
 
 def current_frames() -> dict[int, FrameType]:
     """Return the innermost frame of each thread, by thread ident."""
-    return _WALKS.run(sys._current_frames)  # noqa: SLF001  # documented, and the only way to them
+    return _WALKS.run(sys._current_frames)  # noqa: SLF001  # documented, and the only way to get them
 
 
 def stack_of(frame: FrameType) -> str:
-    """Return the stack that a thread is in, as text; ``frame`` of ``sys._current_frames()``."""
+    """Return a thread's stack as text; ``frame`` is from ``sys._current_frames()``."""
 
     def walk() -> list[tuple[FrameType, int]]:
         frames = []
@@ -120,7 +120,7 @@ def stack_of(frame: FrameType) -> str:
 
 
 def stack_of_coroutine(coroutine: object) -> str:
-    """Return where a coroutine waits, and what it waits for, as text."""
+    """Return where a coroutine waits, and for what, as text."""
     frames: list[tuple[FrameType, int]] = []
     while coroutine is not None:
         frame = getattr(coroutine, "cr_frame", None) or getattr(coroutine, "gi_frame", None)
@@ -132,7 +132,7 @@ def stack_of_coroutine(coroutine: object) -> str:
 
 
 def _shown(lines: list[str]) -> str:
-    """Keep what is the user's of a stack, or all when nothing is."""
+    """Keep the user's part of a stack, or all of it if there is none."""
     lines = lines[-_FRAMES:]
     own = [line for line in lines if _PACKAGE not in line and _THREADING not in line]
     return _clean("".join(own or lines), _TRACEBACK_CHARS)
@@ -141,7 +141,7 @@ def _shown(lines: list[str]) -> str:
 def _text_of(error: BaseException) -> str:
     try:
         return f"{error.what} {error.fix}" if isinstance(error, NuvomError) else str(error)
-    except Exception as failure:  # noqa: BLE001  # a __str__ of the user's: any failure is only reported
+    except Exception as failure:  # noqa: BLE001  # the user's __str__: any failure is only reported
         return f"<its text could not be made: {type(failure).__name__}>"
 
 
@@ -151,15 +151,15 @@ def _formatted(error: BaseException, frames: TracebackType | None) -> str:
             type(error), error, frames, limit=-_FRAMES, compact=True
         ).format()
         return "".join(lines)
-    except Exception as failure:  # noqa: BLE001  # again code of the user's, such as __repr__ or __notes__
+    except Exception as failure:  # noqa: BLE001  # more user code, such as __repr__ or __notes__
         return f"{type(error).__name__}: <no traceback: {type(failure).__name__}>"
 
 
 def _users_frames(error: BaseException) -> TracebackType | None:
     """Skip the engine's own frames at the outer end.
 
-    Where all are its own, an error that it raises on purpose says what to do and needs none of
-    them; anything else is a fault of the engine, and they are all there is to go by.
+    If all frames are the engine's, an error that it raises on purpose explains itself and needs
+    none of them. Anything else is a bug in the engine, and the frames are the only clue.
     """
     first = frames = error.__traceback__
     while frames is not None and frames.tb_frame.f_code.co_filename.startswith(_PACKAGE):
@@ -168,7 +168,7 @@ def _users_frames(error: BaseException) -> TracebackType | None:
 
 
 def _clean(text: str, limit: int) -> str:
-    """Cut ``text`` in its middle, and keep what UTF-8 cannot hold as escapes."""
+    """Cut ``text`` in the middle, and escape what UTF-8 cannot encode."""
     if len(text) > limit:
         half = limit // 2
         text = f"{text[:half]}\n... {len(text) - 2 * half} characters left out ...\n{text[-half:]}"

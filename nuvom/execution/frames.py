@@ -1,6 +1,6 @@
-"""What a worker and a child of its process lane say to each other, and the pipe that carries it.
+"""The frames that a worker and a child of its process lane exchange, and the pipe for them.
 
-A frame is four bytes of length and one MessagePack value of a closed set of kinds. Arguments
+A frame is a four-byte length and one MessagePack value of a closed set of kinds. Arguments
 and results stay encoded by the project's codec; nothing is ever built from a received name.
 """
 
@@ -17,20 +17,20 @@ from nuvom.core.record import JobRecord, StoredError
 from nuvom.host.fork import drop_at_fork
 
 _LENGTH_BYTES = 4
-_MOST_BYTES = 1 << 30  # far above every payload and result; a greater length is damage
+_MOST_BYTES = 1 << 30  # far above any payload or result; a greater length means corruption
 _PIECE_BYTES = 1 << 16
 
 # ---- from the worker ------------------------------------------------------------------
 
 
 class Hello(msgspec.Struct, frozen=True, array_like=True, tag="hello"):
-    """The first frame: what the child needs to be like its worker.
+    """The first frame: what the child needs to match its worker's setup.
 
     Attributes:
         settings: ``Settings.to_dict()``.
         worker: The worker's id.
-        log_level: Level of the worker's log, None where the worker has not set up any.
-        middleware: ``Middleware.in_child`` of those that have a part in the child.
+        log_level: Level of the worker's log; None when the worker has not configured one.
+        middleware: ``Middleware.in_child`` of each middleware that also runs in the child.
     """
 
     settings: dict[str, Any]
@@ -40,7 +40,7 @@ class Hello(msgspec.Struct, frozen=True, array_like=True, tag="hello"):
 
 
 class Run(msgspec.Struct, frozen=True, array_like=True, tag="run"):
-    """Run this attempt, of the task that is found as ``qualname`` in ``module``."""
+    """Run this attempt; its task is ``qualname`` in ``module``."""
 
     token: int
     record: JobRecord
@@ -49,17 +49,17 @@ class Run(msgspec.Struct, frozen=True, array_like=True, tag="run"):
 
 
 class Close(msgspec.Struct, frozen=True, array_like=True, tag="close"):
-    """The running attempt is closed: stop its code and leave."""
+    """The running attempt is closed: stop its code and exit."""
 
 
 class AskStack(msgspec.Struct, frozen=True, array_like=True, tag="ask-stack"):
-    """Say where the code of the running attempt is."""
+    """Report the stack of the running attempt."""
 
     token: int
 
 
 class ProgressKept(msgspec.Struct, frozen=True, array_like=True, tag="progress-kept"):
-    """Answers ``Progress``; ``fault`` is what the store said against it."""
+    """Answers ``Progress``; ``fault`` is the store's error, if any."""
 
     seq: int
     is_ours: bool
@@ -70,11 +70,11 @@ class ProgressKept(msgspec.Struct, frozen=True, array_like=True, tag="progress-k
 
 
 class Ready(msgspec.Struct, frozen=True, array_like=True, tag="ready"):
-    """The child waits for its first attempt."""
+    """The child is waiting for its first attempt."""
 
 
 class Started(msgspec.Struct, frozen=True, array_like=True, tag="started"):
-    """The child has the attempt; once more when it has imported the task for it."""
+    """The child has received the attempt; sent again once it has imported the task."""
 
     token: int
 
@@ -83,8 +83,8 @@ class Ended(msgspec.Struct, frozen=True, array_like=True, tag="ended"):
     """What closes the attempt.
 
     Attributes:
-        settlement: With an empty record: the worker has it.
-        value: The encoded result for ``after_job``, where the settlement keeps none.
+        settlement: With an empty record, since the worker already has it.
+        value: The encoded result for ``after_job``, if the settlement keeps none.
         fault: Why that result could not be encoded.
     """
 
@@ -109,7 +109,7 @@ class Stack(msgspec.Struct, frozen=True, array_like=True, tag="stack"):
 
 
 class Progress(msgspec.Struct, frozen=True, array_like=True, tag="progress"):
-    """The running attempt tells how far it is; it waits for ``ProgressKept``."""
+    """The running attempt reports its progress and waits for ``ProgressKept``."""
 
     token: int
     seq: int
@@ -126,12 +126,12 @@ FromChild = Ready | Started | Ended | Unloadable | Stack | Progress
 
 
 class Link:
-    """One end of the two pipes between a worker and a child. ``send`` may be called anywhere.
+    """One end of the two pipes between a worker and a child. Any thread may call ``send``.
 
     Args:
-        source, sink: Streams without a buffer to read from and to write to; the link owns
-            them. A buffer has a lock, which a fork could inherit held.
-        kinds: The kinds of frame that may come, ``ToChild`` or ``FromChild``.
+        source, sink: Unbuffered streams to read from and write to; the link owns them. A
+            buffer has a lock, which a fork could inherit while it is held.
+        kinds: The kinds of frame that may be received, ``ToChild`` or ``FromChild``.
     """
 
     def __init__(self, source: IO[bytes], sink: IO[bytes], kinds: Any) -> None:
@@ -156,12 +156,12 @@ class Link:
                 _write(self._sink, data)
 
     def send_bytes(self, data: bytes) -> None:
-        """Send what is read before there are frames. Raises: as ``send``."""
+        """Send raw bytes that are read before the first frame. Raises: as ``send``."""
         with self._lock:
             _write(self._sink, data)
 
     def receive(self) -> Any:
-        """Return the next frame, or None when the other end is gone or sends what is no frame."""
+        """Return the next frame; None when the other end is gone or sends something invalid."""
         length = int.from_bytes(self._read(_LENGTH_BYTES), "big")
         if not 0 < length <= _MOST_BYTES:
             return None
@@ -171,15 +171,15 @@ class Link:
             return None
 
     def close_sink(self) -> None:
-        """Send no more, which the other end sees as the end. Twice is fine."""
+        """Send no more; the other end sees the end of the stream. Idempotent."""
         self._sink.close()
 
     def close_source(self) -> None:
-        """Read no more; only for the thread that reads. Twice is fine."""
+        """Read no more; only for the reading thread. Idempotent."""
         self._source.close()
 
     def drop_in_child(self) -> None:
-        """Let go of both pipes in a forked process: kept open, they would hide the real end."""
+        """Close both pipes in a forked process: left open, they would hide the real end."""
         self._is_dropped = True
         self._source.close()
         self._sink.close()
@@ -199,7 +199,7 @@ class Link:
 def _write(sink: IO[bytes], data: bytes) -> None:
     left = memoryview(data)
     while left:
-        left = left[sink.write(left) :]  # without a buffer it may take a part only
+        left = left[sink.write(left) :]  # without a buffer it may write only a part
 
 
 _ENCODER = msgspec.msgpack.Encoder()
