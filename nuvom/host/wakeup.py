@@ -217,9 +217,12 @@ class Listener:
             self._lock.remove()
 
     def __del__(self) -> None:
-        # Its place is free anyhow, since its lock goes with it.
-        with suppress(AttributeError):  # interrupted before it had one
+        # Its place is free anyway, since its lock goes with it. The interpreter may be exiting: the
+        # names of this module are None then, so ``suppress`` is too.
+        try:  # noqa: SIM105
             self._socket.close()
+        except AttributeError:  # interrupted before it had a socket
+            pass
 
     def drop_in_child(self) -> None:
         """Close the child's copy: it would keep the address alive after the parent's death."""
