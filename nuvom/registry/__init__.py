@@ -1,1 +1,1 @@
-"""The registry of tasks: which function a task name stands for."""
+"""The registry of tasks: maps task names to functions."""

@@ -1,8 +1,8 @@
-"""Which function a task name stands for, and what a task is called by default.
+"""Maps task names to functions, and gives tasks their default names.
 
-The decorator registers definitions; the manifest adds names whose modules are imported when
-their first job arrives. The dispatcher and the job runner look names up here. This module is
-on the path of ``import nuvom``: it walks the file system only to name a task of ``__main__``.
+The decorator registers definitions. The manifest adds names whose modules are imported when their
+first job arrives. The dispatcher and the job runner look names up here. ``import nuvom`` loads
+this module, so it must stay fast: it searches the file system only to name a task of ``__main__``.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _CO_COROUTINE = 0x80  # inspect.CO_COROUTINE, without importing inspect
 
 
 class ManifestTask(Protocol):
-    """What the registry needs to know of a task that was discovered but not imported."""
+    """What the registry needs to know about a task that is discovered but not imported."""
 
     @property
     def name(self) -> str:
@@ -32,10 +32,10 @@ class ManifestTask(Protocol):
 
 
 class TaskDefinition:
-    """A task as registered: its name, its function and its options.
+    """A registered task: its name, function and options.
 
     Attributes:
-        is_async: Whether calling ``func`` gives a coroutine.
+        is_async: Whether calling ``func`` returns a coroutine.
     """
 
     __slots__ = ("func", "is_async", "name", "options")
@@ -72,8 +72,8 @@ def _is_coroutine_function(func: Callable[..., Any]) -> bool:
 class Registry:
     """Tasks by full name.
 
-    All methods may be called from any thread. There is no lock that a forked child could inherit
-    held: each change is one step of a dict.
+    All methods are thread-safe. Each change is a single dict operation and needs no lock, which a
+    forked child could inherit in a locked state.
     """
 
     def __init__(self) -> None:
@@ -91,13 +91,13 @@ class Registry:
         """Add a task.
 
         Args:
-            task: A definition, something that carries one as ``definition`` (a decorated
+            task: A definition, an object with a ``definition`` attribute (a decorated
                 function), or a plain function.
-            name: Replaces the definition's name; for a function the default is
+            name: Overrides the definition's name; for a function the default is
                 ``module.qualname``.
-            force: Replace whatever has the name.
+            force: Replace any task that has the name.
         Raises: DuplicateTask: another function has the name. Defining the same function
-            anew (a reloaded module, a notebook cell run again) is no duplicate.
+            again (a reloaded module, a notebook cell run again) is not a duplicate.
         """
         definition = _definition_of(task, name)
         known = self._definitions.setdefault(definition.name, definition)
@@ -107,14 +107,14 @@ class Registry:
         return definition
 
     def unregister(self, name: str) -> bool:
-        """Forget a task; False when there was none."""
+        """Remove a task; return False if there was none."""
         return self._definitions.pop(name, None) is not None
 
     def add_manifest(self, tasks: Iterable[ManifestTask], loader: Callable[[Any], None]) -> None:
-        """Make discovered tasks known without importing them.
+        """Add discovered tasks without importing them.
 
         Args:
-            loader: Called with an entry when its task is first needed; it must import the
+            loader: Called with an entry when its task is first needed. It must import the
                 module, which registers the task.
         """
         self._loader = loader
@@ -125,7 +125,7 @@ class Registry:
         return self._definitions.get(name)
 
     def resolve(self, name: str) -> TaskDefinition:
-        """Return the task, importing its module if it is listed but not registered yet.
+        """Return the task, importing its module if it is listed but not yet registered.
 
         Raises:
             TaskNotFound: the name is neither registered nor listed.
@@ -156,7 +156,7 @@ class Registry:
 
     @property
     def has_async(self) -> bool:
-        """Whether any task is known to be a coroutine."""
+        """Whether any task, registered or listed, is known to be async."""
         known = [*self._definitions.copy().values(), *self._listed.values()]
         return any(getattr(task, "is_async", False) for task in known)
 
@@ -167,7 +167,7 @@ class Registry:
         return len(self.names())
 
     def clear(self) -> None:
-        """Forget everything; for tests."""
+        """Remove everything. For tests."""
         self._definitions = {}
         self._listed = {}
         self._loader = None
@@ -177,7 +177,7 @@ class Registry:
 
 
 def task_name(func: Callable[..., Any]) -> str:
-    """Return the name of the task that ``func`` becomes when it is given none.
+    """Return the default name of the task that ``func`` becomes.
 
     It is ``module.qualname``. A function of ``__main__`` is named after its file, as a worker
     would import it.
@@ -191,7 +191,7 @@ def task_name(func: Callable[..., Any]) -> str:
 
 
 def _module_of_main(filename: str) -> str:
-    """Return the module that a worker would import; outside a project, that of a lone script."""
+    """Return the module that a worker would import, even for a script outside a project."""
     path = os.path.abspath(filename)
     if not filename.endswith(".py") or not os.path.isfile(path):
         return "__main__"
@@ -201,7 +201,7 @@ def _module_of_main(filename: str) -> str:
 
 
 def find_name(name: str, known: Iterable[str]) -> str:
-    """Return the one of ``known`` that is ``name`` or ends in ``.name``.
+    """Return the name in ``known`` that equals ``name`` or ends in ``.name``.
 
     Raises: TaskNotFound, AmbiguousTask.
     """
@@ -232,7 +232,7 @@ def _is_same(first: Callable[..., Any], second: Callable[..., Any]) -> bool:
 
 
 def _origin(func: Callable[..., Any]) -> tuple[str, str] | None:
-    """File and qualified name of a module-level function: equal when it is defined anew."""
+    """Return file and qualified name of a module-level function; redefining it keeps both."""
     code = getattr(func, "__code__", None)
     if code is None or "<locals>" in code.co_qualname:
         return None
@@ -243,5 +243,5 @@ _default = Registry()
 
 
 def default_registry() -> Registry:
-    """Return the registry that ``@task`` registers in."""
+    """Return the registry that ``@task`` uses."""
     return _default

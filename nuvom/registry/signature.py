@@ -1,7 +1,7 @@
-"""Whether the arguments of a call fit a function, checked when the job is made.
+"""Checks that the arguments of a call fit a function, when the job is created.
 
-Most calls are judged by counting and by names; only the rest pay for
-``inspect.Signature.bind``. Used by the dispatcher, once for each task and then for each call.
+For most calls it is enough to compare counts and names. Only the rest pay for
+``inspect.Signature.bind``. The dispatcher creates one ``Binder`` per task and checks each call.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class Binder:
 
     Attributes:
         names: Names of the positional parameters, in order.
-        fitting: How many positional arguments, without any by keyword, need no further check.
+        fitting: How many positional arguments, without keyword arguments, need no further check.
     """
 
     __slots__ = ("_by_keyword", "_func", "_task", "fitting", "names")
@@ -32,7 +32,7 @@ class Binder:
         self._task = task
         self._func = func
         self.fitting = range(0)
-        # For each number of positional arguments: which others are needed, and which can be given.
+        # For each number of positional arguments: which other names are required and allowed.
         self._by_keyword: list[tuple[frozenset[str], frozenset[str]]] = []
         self.names: tuple[str, ...] = ()
         signature = self.signature
@@ -41,14 +41,14 @@ class Binder:
 
     @property
     def signature(self) -> inspect.Signature | None:
-        """The function's signature, or None where Python cannot tell (some C functions)."""
+        """The function's signature, or None if Python cannot determine it (some C functions)."""
         try:
             return inspect.signature(self._func)
         except (ValueError, TypeError):
             return None
 
     def check(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """Return when ``func(*args, **kwargs)`` would find all its parameters.
+        """Check that ``func(*args, **kwargs)`` would bind all its parameters.
 
         Raises: InvalidArguments (a TypeError): it would not.
         """
@@ -80,7 +80,7 @@ class Binder:
 
 
 def signature_text(signature: inspect.Signature) -> str:
-    """Return ``(x: int, y: int) -> int``, also for a module with postponed annotations."""
+    """Return ``(x: int, y: int) -> int``, even for a module with postponed annotations."""
     parameters = [
         one.replace(annotation=_bare(one.annotation)) for one in signature.parameters.values()
     ]
@@ -89,7 +89,7 @@ def signature_text(signature: inspect.Signature) -> str:
 
 
 class SourceText:
-    """Source text that prints as it is written; ``str`` of a signature would put it in quotes."""
+    """Source text that prints without quotes; ``str`` of a signature would quote a string."""
 
     def __init__(self, text: str) -> None:
         self.text = text

@@ -1,4 +1,4 @@
-"""How arguments and results become bytes; each name is imported when first used."""
+"""Serialization of arguments and results. Each name is imported on first use."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The contract of a codec: how the arguments and the result of a call become bytes.
+"""The codec contract: converts the arguments and the result of a call to bytes and back.
 
-A codec has the four abstract methods. The engine uses the others, which add what the
-annotations of a function say: the dispatcher and the job runner ask once for each task.
+A codec implements the four abstract methods. The engine uses the others, which also handle the
+classes in a function's annotations. The dispatcher and the job runner call them once per task.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ __all__ = ["MAX_DEPTH", "Codec", "Shaped"]
 
 
 class Codec(ABC):
-    """Turns arguments and results into bytes and back, types included.
+    """Converts arguments and results to bytes and back, preserving types.
 
     A codec is stateless: one object serves all threads at once. Every value of the types
-    listed in ``docs/serialization.md`` survives a round trip, and so does ``Shaped``; anything
-    else is refused when it is encoded. Decoding never imports, finds or calls anything by a
-    stored name. The bytes are one MessagePack value each, since a record embeds them.
+    listed in ``docs/serialization.md`` survives a round trip, and so does ``Shaped``. Encoding
+    refuses anything else. Decoding never imports, finds or calls anything by a stored name. Each
+    output is one MessagePack value, since a record embeds it.
 
-    Size limits are the caller's: it measures what is encoded, and what is stored before it
-    has it decoded.
+    The caller enforces size limits: it measures encoded bytes, and measures stored bytes before
+    it decodes them.
     """
 
     name: ClassVar[str]
@@ -45,10 +45,10 @@ class Codec(ABC):
     def encode_call(
         self, args: Args, kwargs: Kwargs, *, names: Sequence[str] = ()
     ) -> tuple[bytes, bytes]:
-        """Return the bytes of the positional and of the keyword arguments.
+        """Return the bytes of the positional and the keyword arguments.
 
         Args:
-            names: Names of the positional parameters, which errors then use instead of
+            names: Names of the positional parameters, which errors use instead of
                 ``args[0]``. May be shorter than ``args``.
         Raises: NotStorable: a value is not storable; its ``path`` says where it is.
         """
@@ -60,18 +60,18 @@ class Codec(ABC):
         """Return the arguments that ``encode_call`` was given.
 
         Args:
-            shaped: Whether ``Shaped`` values may be in it: True only where a plan resolves
-                them, or to show them to people.
-        Raises: PayloadError: the bytes are damaged or not of this codec, or hold a
-            ``Shaped`` value that nobody here resolves.
+            shaped: Whether to accept ``Shaped`` values: True only if a plan resolves them,
+                or to show them to people.
+        Raises: PayloadError: the bytes are damaged, are not from this codec, or hold a
+            ``Shaped`` value although ``shaped`` is False.
         """
 
     @abstractmethod
     def encode_value(self, value: Any, *, root: str = "result") -> bytes:
-        """Return the bytes of one value, a task's result as a rule.
+        """Return the bytes of one value, usually a task's result.
 
         Args:
-            root: What errors call the value.
+            root: The value's name in errors.
         Raises: NotStorable: as ``encode_call``.
         """
 
@@ -84,11 +84,11 @@ class Codec(ABC):
     def call_encoder(
         self, func: Callable[..., Any], names: Sequence[str] = ()
     ) -> Callable[[Args, Kwargs], tuple[bytes, bytes]]:
-        """Return ``encode_call`` for calls of ``func``, dataclasses and the like included.
+        """Return ``encode_call`` for calls of ``func``, with support for dataclasses and the like.
 
         Args:
-            names: As ``encode_call``; by default those of ``func``.
-        Raises: nothing; what it returns raises NotStorable.
+            names: As in ``encode_call``; the default is the names in ``func``.
+        Raises: nothing; the returned function raises NotStorable.
         """
         plan, names = call_plan(func), names or Parameters(func).positional
         if plan is None:
@@ -100,9 +100,9 @@ class Codec(ABC):
         return encode
 
     def quick_encoder(self, func: Callable[..., Any]) -> Callable[[Args], bytes | None]:
-        """Return what encodes positional arguments in few steps, and gives None where it cannot.
+        """Return a fast encoder of positional arguments, which returns None if it cannot encode.
 
-        Its bytes are those of ``call_encoder(func)``. It raises nothing.
+        It produces the same bytes as ``call_encoder(func)``, and raises nothing.
         """
         del func
         return lambda _args: None
@@ -110,7 +110,7 @@ class Codec(ABC):
     def call_decoder(
         self, func: Callable[..., Any]
     ) -> Callable[[Packed, Packed], tuple[tuple[Any, ...], dict[str, Any]]]:
-        """Return the inverse of ``call_encoder(func)``; what it returns raises PayloadError."""
+        """Return the inverse of ``call_encoder(func)``, a function that raises PayloadError."""
         plan = call_plan(func)
         if plan is None:
             return self.decode_call
@@ -121,14 +121,14 @@ class Codec(ABC):
         return decode
 
     def result_encoder(self, func: Callable[..., Any]) -> Callable[[Any], bytes]:
-        """Return ``encode_value`` for results of ``func``, dataclasses and the like included."""
+        """Return ``encode_value`` for results of ``func``, including dataclasses and the like."""
         plan = result_plan(func)
         if plan is None:
             return self.encode_value
         return lambda value: self.encode_value(plan.lower(value))
 
     def result_decoder(self, func: Callable[..., Any]) -> Callable[[Packed], Any]:
-        """Return the inverse of ``result_encoder(func)``; what it returns raises PayloadError."""
+        """Return the inverse of ``result_encoder(func)``, a function that raises PayloadError."""
         plan = result_plan(func)
         if plan is None:
             return self.decode_value

@@ -1,10 +1,10 @@
-"""The classes of the user's that a function takes and returns, as its annotations say.
+"""Stores objects of user classes, guided by the annotations of a function.
 
 Dataclasses, Enums, ``msgspec.Struct`` and named tuples are stored as plain data and rebuilt from
-the annotation, never from a stored name. A plan does both, before encoding and after decoding;
-``Codec`` makes the plans, and most functions need none. Where in an annotation a class stands does
-not matter: with ``list[User]`` a ``User`` may be anywhere in the argument, and comes back in the
-same place.
+the annotation, never from a stored name. A plan does both, before encoding and after decoding.
+``Codec`` creates the plans; most functions need none. The position of a class in an annotation
+does not matter: with ``list[User]``, a ``User`` may be anywhere in the argument and comes back in
+the same place.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _PLAIN = frozenset({type(None), bool, int, float, str, bytes})
 _HOLDERS = frozenset({list, dict, tuple, set, frozenset})
 _BUILTIN_BASES = (str, bytes, int, float, complex, list, dict, set, frozenset, tuple, BaseException)
 _NOTHING = object()
-_NO_PARAMETERS = (lambda: None).__code__  # of callables that are not Python functions
+_NO_PARAMETERS = (lambda: None).__code__  # for callables other than Python functions
 
 
 # ---- plans ----------------------------------------------------------------------------------
@@ -58,9 +58,9 @@ class CallPlan:
     def lower(
         self, args: tuple[Any, ...], kwargs: Mapping[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """Return the arguments with objects of annotated classes as ``Shaped``.
+        """Return the arguments with objects of annotated classes replaced by ``Shaped``.
 
-        Raises: NotStorable: such an object cannot be stored; its path says where it is.
+        Raises: NotStorable: one of these objects cannot be stored; its path says where it is.
         """
         try:
             lowered = [self._positional(index).lower(value) for index, value in enumerate(args)]
@@ -77,7 +77,7 @@ class CallPlan:
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Return the arguments that ``lower`` was given.
 
-        Raises: PayloadError: what is stored does not fit the annotations here and now.
+        Raises: PayloadError: the stored data does not fit the current annotations.
         """
         lifted = [
             self._positional(index).lift(value, where)
@@ -103,7 +103,7 @@ class ResultPlan:
         self._vocabulary = vocabulary
 
     def lower(self, value: Any) -> Any:
-        """Return the result with objects of annotated classes as ``Shaped``.
+        """Return the result with objects of annotated classes replaced by ``Shaped``.
 
         Raises: NotStorable: as ``CallPlan.lower``.
         """
@@ -118,9 +118,9 @@ class ResultPlan:
 
 
 def call_plan(func: Callable[..., Any]) -> CallPlan | None:
-    """Return the plan for calls of ``func``, or None when its parameters need none.
+    """Return the plan for calls of ``func``, or None if its parameters need none.
 
-    Never raises: an annotation that cannot be resolved is an error when a value needs it.
+    Never raises: an annotation that cannot be resolved is an error only if a value needs it.
     """
     parameters, hints = Parameters(func), _hints_of(inspect.unwrap(func))
     lexicon = Lexicon()
@@ -129,18 +129,18 @@ def call_plan(func: Callable[..., Any]) -> CallPlan | None:
 
 
 def result_plan(func: Callable[..., Any]) -> ResultPlan | None:
-    """Return the plan for results of ``func``, or None when its return needs none.
+    """Return the plan for results of ``func``, or None if its return annotation needs none.
 
-    Never raises, as ``call_plan``.
+    Never raises, like ``call_plan``.
     """
     vocabulary = Lexicon().vocabulary(_hints_of(inspect.unwrap(func)).get("return"))
     return ResultPlan(vocabulary) if vocabulary else None
 
 
 class Parameters:
-    """Names of a function's parameters, by kind; a name is ``""`` where there is none.
+    """Names of a function's parameters, by kind; ``""`` stands for a missing one.
 
-    Read from the code, since ``inspect.signature`` may evaluate annotations.
+    Read from the code object, since ``inspect.signature`` may evaluate annotations.
     """
 
     def __init__(self, func: Callable[..., Any]) -> None:
@@ -159,11 +159,11 @@ class Parameters:
 
 
 class Vocabulary:
-    """The classes that may be stored in one place. False when there are none.
+    """The classes that may be stored in one place. Falsy if there are none.
 
     Args:
-        shapes: Of the classes.
-        unresolved: Parts of the annotation that could not be looked up.
+        shapes: The shapes of the classes.
+        unresolved: Parts of the annotation that could not be resolved.
     """
 
     def __init__(self, shapes: Iterable[Shape], unresolved: list[Unresolved]) -> None:
@@ -177,13 +177,13 @@ class Vocabulary:
     def lower(self, value: Any, depth: int = 0) -> Any:
         """Return ``value`` with each object of a known class replaced by ``Shaped``.
 
-        What holds none comes back as the same object. Objects of other classes stay as they
-        are; the codec refuses them.
+        A value that holds none is returned as the same object. Objects of other classes stay
+        unchanged; the codec refuses them.
 
         Args:
-            depth: How many containers ``value`` is in.
-        Raises: Unstorable: an object is of a subclass of a known class, or perhaps of a class
-            that could not be looked up, or cannot be taken apart; or it is nested too deeply.
+            depth: The number of containers around ``value``.
+        Raises: Unstorable: an object is of a subclass of a known class, may be of a class that
+            could not be resolved, cannot be taken apart, or is nested too deeply.
         """
         kind = type(value)
         if kind in _PLAIN:
@@ -238,8 +238,8 @@ class Vocabulary:
         """Return ``value`` with each ``Shaped`` replaced by the object that it describes.
 
         Args:
-            where: What errors call the whole value.
-        Raises: PayloadError: a ``Shaped`` is of another class, or the class has changed since.
+            where: The name of the whole value in errors.
+        Raises: PayloadError: a ``Shaped`` is of another class, or its class has changed.
         """
         kind = type(value)
         if kind is Shaped:
@@ -275,7 +275,7 @@ class Vocabulary:
 
 
 class Lexicon:
-    """Makes the vocabularies of one function, each class once."""
+    """Builds the vocabularies of one function, with one shape per class."""
 
     def __init__(self) -> None:
         self._shapes: dict[tuple[type, frozenset[type]], Shape] = {}
@@ -284,7 +284,7 @@ class Lexicon:
         """Return the vocabulary of a resolved annotation.
 
         Args:
-            around: The classes that a type variable in it may stand for.
+            around: The classes that a type variable in it may represent.
         """
         named = _ClassesNamed(around)
         named.add(hint)
@@ -292,9 +292,9 @@ class Lexicon:
         return Vocabulary([self._shape(cls, beside) for cls in named.classes], named.unresolved)
 
     def _shape(self, cls: type, beside: frozenset[type]) -> Shape:
-        """Return the shape of ``cls``, named in an annotation ``beside`` others.
+        """Return the shape of ``cls``, which an annotation names ``beside`` others.
 
-        The type variables of a generic class may stand for any class named with it, and for
+        The type variables of a generic class may represent any class named with it, and also
         ``User`` in ``class Users(Page[User])``.
         """
         named = _ClassesNamed(beside if getattr(cls, "__parameters__", ()) else frozenset())
@@ -309,7 +309,7 @@ class Lexicon:
 
 
 def _mapped(holder: Any, change: Callable[[Any], Any]) -> Any:
-    """Return ``holder`` with its children changed, or itself when none has changed."""
+    """Return ``holder`` with its children changed, or itself if no child changes."""
     items = [change(item) for item in holder]
     if type(holder) is not dict:
         return holder if all(map(is_, items, holder)) else type(holder)(items)
@@ -320,11 +320,11 @@ def _mapped(holder: Any, change: Callable[[Any], Any]) -> Any:
 
 
 class Unresolved(NamedTuple):
-    """An annotation that names something unknown at run time.
+    """An annotation that names something that does not exist at run time.
 
     Attributes:
         text: The annotation as written.
-        why: What went wrong when it was looked up.
+        why: Why it could not be resolved.
     """
 
     text: str
@@ -332,24 +332,24 @@ class Unresolved(NamedTuple):
 
 
 class _ClassesNamed:
-    """Collects the classes in annotations that only an annotation makes storable.
+    """Collects the classes in annotations that are storable only because of an annotation.
 
     Args:
-        around: The classes that a type variable may stand for.
+        around: The classes that a type variable may represent.
 
     Attributes:
-        classes: Those found, in order, as the keys.
-        unresolved: Parts that could not be looked up.
+        classes: The classes found, in order, as the keys.
+        unresolved: Parts that could not be resolved.
     """
 
     def __init__(self, around: frozenset[type]) -> None:
         self.around = around
         self.classes: dict[type, None] = {}
         self.unresolved: list[Unresolved] = []
-        self._seen: set[int] = set()  # aliases and typed dicts may name themselves
+        self._seen: set[int] = set()  # aliases and typed dicts may be recursive
 
     def add(self, hint: Any) -> None:
-        """Collect from a resolved annotation."""
+        """Collect the classes in a resolved annotation."""
         if isinstance(hint, Unresolved):
             self.unresolved.append(hint)
         elif isinstance(hint, str | typing.ForwardRef):
@@ -407,8 +407,9 @@ class _ClassesNamed:
 def _hints_of(owner: Any) -> dict[str, Any]:
     """Return the annotations of a function, or of a class and its bases, by name.
 
-    Where the quick way fails each is resolved apart, so that one that cannot be resolved spoils
-    no other. It becomes ``Unresolved``, which is an error only when a value needs it.
+    If the fast way fails, each annotation is resolved separately, so that a failure does not
+    affect the others. An annotation that fails becomes ``Unresolved``, which is an error only if
+    a value needs it.
     """
     try:
         return typing.get_type_hints(owner)
@@ -434,7 +435,7 @@ def _resolved_apart(owner: Any) -> dict[str, Any]:
 
 
 def _annotations(owner: Any) -> dict[str, Any]:
-    if sys.version_info >= (3, 14):  # pragma: no cover  # annotations are made when asked for
+    if sys.version_info >= (3, 14):  # pragma: no cover  # annotations are lazy
         import annotationlib  # noqa: PLC0415  # not in older versions
 
         return annotationlib.get_annotations(owner, format=annotationlib.Format.FORWARDREF)
@@ -451,7 +452,7 @@ def _text(annotation: Any) -> str:
 
 
 class Shape:
-    """Takes objects of exactly one class apart, and builds them again.
+    """Takes objects of exactly one class apart and rebuilds them.
 
     Attributes:
         cls: The class.
@@ -470,14 +471,14 @@ class Shape:
 
     @cached_property
     def fields(self) -> dict[str, Vocabulary]:
-        """The vocabulary of each field; found when an object is first met: classes recur."""
+        """The vocabulary of each field; computed on first use, since classes may be recursive."""
         hints = _hints_of(self.cls)
         return {
             name: self._lexicon.vocabulary(hints.get(name), self._around) for name in self.names
         }
 
     def take(self, value: Any) -> dict[str, Any] | str | int:
-        """Return the fields of ``value``, or what stands for an Enum member.
+        """Return the fields of ``value``, or the name or number of an Enum member.
 
         Raises: Unstorable: a field has no value.
         """
@@ -489,13 +490,13 @@ class Shape:
     def build(self, data: Any) -> Any:
         """Return the object that ``take`` described.
 
-        Fields that are missing get the class's defaults. Whatever the class raises is raised.
+        Missing fields get the class's defaults. Exceptions from the class propagate.
         """
         raise NotImplementedError
 
 
 class _EnumShape(Shape):
-    """By its name: a member may have any value, even one that cannot be stored."""
+    """Stores a member's name: its value may be anything, even something not storable."""
 
     def take(self, value: Enum) -> str:
         return value.name
@@ -509,7 +510,7 @@ class _EnumShape(Shape):
 
 
 class _FlagShape(Shape):
-    """By its number: a combination of flags has no name of its own."""
+    """Stores a flag's number: a combination of flags has no name of its own."""
 
     def take(self, value: Flag) -> int:
         return int(value.value)
@@ -521,10 +522,10 @@ class _FlagShape(Shape):
 
 
 class _FieldsShape(Shape):
-    """A dataclass or a Struct: built by its constructor; then each field gets the value it had.
+    """A dataclass or Struct: built by its constructor, then each field is set to its old value.
 
-    The second step makes the object equal to the stored one even where ``__post_init__``
-    changes what it is given, or a field is not a parameter of the constructor.
+    The second step makes the object equal to the stored one even if ``__post_init__`` changes
+    its input, or a field is not a parameter of the constructor.
     """
 
     def __init__(self, cls: Any, lexicon: Lexicon, around: frozenset[type]) -> None:
@@ -548,7 +549,7 @@ class _FieldsShape(Shape):
 
 
 class _NamedTupleShape(Shape):
-    """Built as a tuple, without a call of its class."""
+    """Built as a tuple, without calling its class."""
 
     def __init__(self, cls: Any, lexicon: Lexicon, around: frozenset[type]) -> None:
         super().__init__(cls, lexicon, around)
@@ -572,7 +573,7 @@ _SHAPES: dict[str, type[Shape]] = {
 
 
 def _problem_of(cls: Any) -> str:
-    """Return why the fields of a dataclass are not enough to build it again, or ``""``."""
+    """Return why the fields of a dataclass are not enough to rebuild it, or ``""``."""
     for base in _BUILTIN_BASES:
         if issubclass(cls, base):
             return f"it is also a {base.__name__}, whose content is not in its fields"

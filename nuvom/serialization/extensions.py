@@ -1,7 +1,7 @@
-"""The extension types of the wire format that hold one value each: dates, numbers, paths.
+"""The wire format's extension types for single values: dates, numbers, paths.
 
-Their codes are part of the format: a code is never given another meaning. Containers have
-codes of their own in ``msgpack_codec.py``, which is the only caller.
+The codes are part of the format: a code never changes its meaning. Codes for containers are
+handled in ``msgpack_codec.py``, which is the only caller.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class Code:
-    """MessagePack extension codes. Moments in UTC use MessagePack's own code, -1."""
+    """MessagePack extension codes. UTC times use MessagePack's own code, -1."""
 
     INT = 1
     TUPLE = 2
@@ -46,7 +46,7 @@ class Code:
 
 # ---- numbers ------------------------------------------------------------------------------
 
-# Malformed text must raise whatever the caller's own context traps, and text be the same always.
+# Malformed text must raise, and the output must not vary, whatever the caller's decimal context.
 _DECIMAL = Context(traps=[InvalidOperation])
 
 
@@ -57,11 +57,11 @@ def write_int(value: int) -> bytes:
 
 # ---- dates and times ------------------------------------------------------------------------
 
-# As RFC 9557 writes a moment with its zone: 2026-10-25T02:30:00+01:00[Europe/Berlin], here
-# with [_fold=1] for the second of two equal readings of the clock.
+# The RFC 9557 form of a time with its zone, 2026-10-25T02:30:00+01:00[Europe/Berlin], plus
+# [_fold=1] for the second of two equal local times.
 _MOMENT = re.compile(r"([^\[\]]+)(?:\[([A-Za-z0-9_+/-]{1,64})\])?(\[_fold=1\])?")
 _ZONE = re.compile(r"[A-Za-z0-9_+/-]{1,64}")
-_BELOW_A_SECOND = re.compile(r"[+-]00:00:00\.\d{6}$")  # fromisoformat takes this offset for UTC
+_BELOW_A_SECOND = re.compile(r"[+-]00:00:00\.\d{6}$")  # fromisoformat reads this offset as UTC
 
 _Moment = TypeVar("_Moment", datetime, time)
 
@@ -98,7 +98,7 @@ def _read_moment(text: str, cls: type[_Moment]) -> _Moment:
 
 
 def _in_zone(moment: _Moment, key: str) -> _Moment:
-    """Put ``moment`` into the zone, if this machine knows the zone and agrees on its offset."""
+    """Convert ``moment`` to the zone, if this machine knows it and agrees on its offset."""
     zone = _zone(key)
     if zone is not None:
         zoned = moment.replace(tzinfo=zone)
@@ -106,7 +106,7 @@ def _in_zone(moment: _Moment, key: str) -> _Moment:
             return zoned
     if moment.tzinfo is None:
         raise PayloadError(f"the time zone {key} is not known here; the package tzdata has it")
-    return moment  # the same instant and the same reading of the clock, without the zone's name
+    return moment  # the same instant and local time, without the zone's name
 
 
 def _zone(key: str) -> ZoneInfo | None:
@@ -114,7 +114,7 @@ def _zone(key: str) -> ZoneInfo | None:
 
     try:
         return ZoneInfo(key)
-    except (LookupError, ValueError, OSError):  # absent, not a zone file, or a folder of zones
+    except (LookupError, ValueError, OSError):  # missing, not a zone file, or a folder
         return None
 
 
@@ -122,7 +122,7 @@ def _zone(key: str) -> ZoneInfo | None:
 
 
 def _write_path(value: PurePath) -> bytes:
-    # Slashes are read on every system; surrogatepass keeps names that are not valid text.
+    # Every system accepts slashes; surrogatepass keeps names that are not valid text.
     return value.as_posix().encode("utf-8", "surrogatepass")
 
 
@@ -153,7 +153,7 @@ WRITERS: dict[type, tuple[int, Callable[[Any], bytes]]] = {
     PurePosixPath: (Code.PURE_POSIX_PATH, _write_path),
     PureWindowsPath: (Code.PURE_WINDOWS_PATH, _write_path),
 }
-"""By exact type: the code and what makes the bytes. It may raise ``Unstorable``."""
+"""Maps exact types to the code and the encoder, which may raise ``Unstorable``."""
 
 READERS: dict[int, Callable[[memoryview], Any]] = {
     Code.INT: lambda data: int.from_bytes(data, "big", signed=True),
@@ -167,4 +167,4 @@ READERS: dict[int, Callable[[memoryview], Any]] = {
     Code.PURE_POSIX_PATH: _read_path(PurePosixPath),
     Code.PURE_WINDOWS_PATH: _read_path(PureWindowsPath),
 }
-"""By code. They raise PayloadError, ValueError, TypeError or ArithmeticError on other bytes."""
+"""Decoders by code. Bad bytes: PayloadError, ValueError, TypeError or ArithmeticError."""

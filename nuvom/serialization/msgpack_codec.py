@@ -1,9 +1,9 @@
-"""The codec in use by default: MessagePack, with extension types for what it lacks.
+"""The default codec: MessagePack, with extension types for what it lacks.
 
-Plain values go straight to ``msgspec``. What that would write as something else (a tuple as
-an array, an Enum as its value) is found by exact type in one walk, which copies only the
-containers that hold such values. Whatever else is read is refused as ``PayloadError``: nothing is
-imported, found or called by a stored name, and ``msgspec`` checks lengths before it allocates.
+Plain values go straight to ``msgspec``. Values that ``msgspec`` would write as something else (a
+tuple as an array, an Enum as its value) are found by exact type in one walk, which copies only
+the containers that hold them. The reader refuses unknown data with ``PayloadError``. It imports,
+finds and calls nothing by a stored name, and ``msgspec`` checks lengths before it allocates.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ if TYPE_CHECKING:
     from nuvom.serialization.base import Packed
     from nuvom.serialization.refusal import Steps
 
-_encode = Encoder().encode  # one for all threads: an encoder keeps its state on the stack
+_encode = Encoder().encode  # shared by all threads: its state is on the stack
 
-# msgspec writes these as they are. It raises on an int beyond 64 bits and on text with lone
-# surrogates, which happens so seldom that only then every int and text is looked at.
+# msgspec writes these unchanged. It raises on an int beyond 64 bits and on text with lone
+# surrogates. That is so rare that ints and texts are checked only after such an error.
 _PLAIN = frozenset({type(None), bool, int, float, str, bytes})
 _PLAIN_CHECKED = _PLAIN - {int, str}
 _SURPRISES = (OverflowError, UnicodeEncodeError)
@@ -71,7 +71,7 @@ class MsgpackCodec(Codec):
             try:
                 return _encode(value)
             except _SURPRISES:
-                pass  # the walk finds out what it was
+                pass  # the walk finds the cause
         return _pack((value,), [(root, value)], lambda plain: _lower(value, 0, plain))
 
     def decode_value(self, data: Packed, *, shaped: bool = False) -> Any:
@@ -107,7 +107,7 @@ def _pack_kwargs(kwargs: dict[str, Any]) -> bytes:
         try:
             return _encode(kwargs)
         except _SURPRISES:
-            pass  # the walk finds out which it was
+            pass  # the walk finds the cause
     names = {name: name for name in kwargs}  # with **kwargs a name may be any text
     return _pack(
         kwargs,
@@ -129,19 +129,19 @@ def _pack(whole: object, roots: Steps, lower: Callable[[frozenset[type]], Any]) 
 
 
 def _lower(value: Any, depth: int, plain: frozenset[type]) -> Any:
-    """Return ``value`` in a form that msgspec writes and the reader tells apart.
+    """Return ``value`` in a form that msgspec can write and the reader can distinguish.
 
     Args:
-        depth: How many containers ``value`` is in.
-        plain: The types that need no look; without int and str, these are checked.
-    Raises: Unstorable: it, or something in it, is not storable.
+        depth: The number of containers around ``value``.
+        plain: The types that need no check; if int and str are missing, they are checked.
+    Raises: Unstorable: the value, or something in it, is not storable.
     """
     kind = type(value)
     if kind in plain:
         return value
     if depth == MAX_DEPTH and kind in _CONTAINERS:
         raise too_deep(value)
-    if kind is dict:  # most containers hold plain values only; these two find out fast
+    if kind is dict:  # most containers hold only plain values; fast checks for these two
         for key, item in value.items():
             if type(item) not in plain or type(key) not in plain:
                 break
@@ -180,7 +180,7 @@ def _lower_str(value: str) -> str:
 
 
 def _lower_datetime(value: datetime) -> datetime | Ext:
-    # MessagePack has a type for moments in UTC.
+    # MessagePack has its own type for UTC times.
     return value if value.tzinfo is UTC and not value.fold else _extension(value)
 
 
@@ -189,8 +189,8 @@ def _extension(value: Any) -> Ext:
     return Ext(code, write(value))
 
 
-# Containers are given the depth of their children. Sets are written in the order of their
-# elements' bytes, so that equal sets give equal bytes in each process.
+# For containers, ``depth`` is that of their children. Sets are written in the order of their
+# elements' bytes, so that equal sets give equal bytes in every process.
 
 
 def _lower_items(
@@ -200,7 +200,7 @@ def _lower_items(
 
 
 def _lower_dict(mapping: dict[Any, Any], depth: int, plain: frozenset[type]) -> Any:
-    """Lower the keys too: as a map if they allow it, else as pairs, since no ``Ext`` is a key."""
+    """Lower the keys too: to a map if possible, else to pairs, since an ``Ext`` cannot be a key."""
     if plain.issuperset(map(type, mapping)):
         return {
             key: item if type(item) in plain else _lower(item, depth, plain)
@@ -250,23 +250,23 @@ _SINGLES: dict[type, Callable[[Any], Any]] = {
 
 # ---- reading --------------------------------------------------------------------------------
 
-# What msgspec and the readers of single values raise on bytes that are not ours. DecodeError
-# and UnicodeDecodeError are ValueErrors; TypeError is an unhashable element of a set.
+# What msgspec and the readers of single values raise on invalid bytes. DecodeError and
+# UnicodeDecodeError are ValueErrors; TypeError means an unhashable element of a set.
 _DAMAGE = (ValueError, TypeError, ArithmeticError, RecursionError)
 
-# All first bytes of arrays and maps. An extension that holds values holds one of these too.
+# All first bytes of arrays and maps. An extension that contains values contains one of these.
 _HEADERS = bytes([*range(0x80, 0xA0), 0xDC, 0xDD, 0xDE, 0xDF])
 
 
 class _Reader:
-    """Decoders of everything stored; stateless, so that one serves all threads.
+    """Decoders for all stored data; stateless, so that all threads can share one.
 
     Args:
-        allows_shaped: Whether ``Shaped`` values may be in it.
+        allows_shaped: Whether to accept ``Shaped`` values.
 
     Attributes:
-        args, kwargs, value: Return positional arguments, keyword arguments, one value. They
-            raise PayloadError.
+        args, kwargs, value: Functions that decode positional arguments, keyword arguments, and
+            one value. They raise PayloadError.
     """
 
     def __init__(self, *, allows_shaped: bool) -> None:
@@ -308,7 +308,7 @@ class _Reader:
 def _checked(
     decode: Callable[[Packed], Any], children: Callable[[Any], Iterable[Any]]
 ) -> Callable[[Packed], Any]:
-    """Return ``decode`` with damage and depth refused as PayloadError."""
+    """Wrap ``decode`` so that damaged or too deeply nested data raises PayloadError."""
 
     def read(data: Packed) -> Any:
         try:
@@ -327,7 +327,7 @@ def _refuse(error: Exception) -> NoReturn:
         reason = str(error)
     elif isinstance(error, RecursionError):
         reason = "it is nested too deeply"
-    else:  # texts of other errors quote what they read, which may be secret
+    else:  # other errors quote what they read, which may be secret
         reason = f"a value does not fit its type ({type(error).__name__})"
     raise PayloadError(reason) from error
 
@@ -335,7 +335,7 @@ def _refuse(error: Exception) -> NoReturn:
 def _check_depth(data: Packed, values: Iterable[Any]) -> None:
     """Raise PayloadError when ``values``, decoded from ``data``, nest beyond ``MAX_DEPTH``."""
     if len(data) - len(bytes(data).translate(None, _HEADERS)) <= MAX_DEPTH:
-        return  # there are not even so many containers; true of most, and costs no walk
+        return  # too few containers, as in most data: skip the walk
     level = values
     for _ in range(MAX_DEPTH):
         holders = [value for value in level if type(value) in _CONTAINERS]

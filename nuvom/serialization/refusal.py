@@ -1,8 +1,8 @@
-"""What is stored of a user's object, and where in a value something is that cannot be stored.
+"""The stored form of a user's object, and errors that locate a value that cannot be stored.
 
-``Unstorable`` is raised deep inside a value and gathers its path on the way out, so that a value
-that is stored pays nothing for it. It never leaves this package: ``not_storable`` turns it
-into the error that users see.
+``Unstorable`` is raised deep inside a value and collects its path on the way out, so that storable
+values incur no cost. It never leaves this package: ``not_storable`` converts it into the error
+that users see.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     Steps: TypeAlias = Iterable[tuple[str, object]]
 
 MAX_DEPTH = 64
-"""How many containers may stand inside one another, counted from an argument or a result.
+"""How deeply containers may be nested, counted from an argument or a result.
 
-Far more than data has, and few enough that walking it fits beside a deep call stack.
+Far deeper than real data, yet shallow enough to walk even when the call stack is already deep.
 """
 
 _STEPS_SHOWN = 12
@@ -33,12 +33,12 @@ _PLAIN_BASES = (str, int, float, bytes, list, dict, set, frozenset, tuple)
 class Shaped:
     """The plain data of one dataclass, Enum member, ``msgspec.Struct`` or named tuple.
 
-    Made and resolved by the plans of ``classes.py``; a codec only carries it.
+    The plans of ``classes.py`` create and resolve it; a codec only carries it.
 
     Attributes:
-        name: The qualified name of the class. It is compared with the classes that an
-            annotation names, and never used to find one.
-        data: Values by field name; of an Enum its member's name, of a Flag its number.
+        name: The qualified name of the class. It is only compared with the classes that an
+            annotation names, never used to find one.
+        data: Values by field name; for an Enum the member's name, for a Flag its number.
     """
 
     __slots__ = ("data", "name")
@@ -59,8 +59,8 @@ class Unstorable(Exception):  # noqa: N818  # a signal inside this package, not 
 
     Attributes:
         refused: What cannot be stored.
-        because: The reason, or ``""`` when the type says it all.
-        trail: The way to it from the inside out: each step, and the container it leads from.
+        because: The reason, or ``""`` if the type is explanation enough.
+        trail: The path to it from the inside out: each step and the container it starts from.
     """
 
     def __init__(self, value: object, because: str) -> None:
@@ -70,11 +70,11 @@ class Unstorable(Exception):  # noqa: N818  # a signal inside this package, not 
         self.trail: list[tuple[str, object]] = []
 
     def inside(self, holder: object, steps: Steps | None = None) -> Unstorable:
-        """Note that ``holder`` holds it, or the last holder noted; return self.
+        """Record that ``holder`` contains the value, or the last recorded holder; return self.
 
         Args:
-            steps: The children of ``holder`` and the steps that lead to them, for what is not
-                one of our containers.
+            steps: The steps from ``holder`` to its children, if ``holder`` is not one of the
+                standard containers.
         """
         child = self.trail[-1][1] if self.trail else self.refused
         known = _steps_into(holder) if steps is None else steps
@@ -84,7 +84,7 @@ class Unstorable(Exception):  # noqa: N818  # a signal inside this package, not 
 
 
 def too_deep(value: object) -> Unstorable:
-    """Return the refusal of a container below ``MAX_DEPTH`` others."""
+    """Return the refusal of a container nested in ``MAX_DEPTH`` others."""
     return Unstorable(value, f"it is nested more than {MAX_DEPTH} levels deep")
 
 
@@ -92,7 +92,7 @@ def not_storable(error: Unstorable | RecursionError, whole: object, roots: Steps
     """Return the error that says where in ``whole`` the refused value is.
 
     Args:
-        roots: The parts of ``whole`` and what errors call them.
+        roots: The parts of ``whole`` and their names in errors.
     """
     if isinstance(error, RecursionError):
         reason = "the call stack has no room left to walk it"
@@ -116,18 +116,18 @@ def _path(trail: Sequence[tuple[str, object]]) -> str:
 
 
 def arguments(args: tuple[Any, ...], names: Sequence[str]) -> Steps:
-    """Yield what errors call each positional argument, and the argument."""
+    """Yield each positional argument with its name in errors."""
     for index, value in enumerate(args):
         yield names[index] if index < len(names) else f"args[{index}]", value
 
 
 def keywords(kwargs: Mapping[str, Any]) -> Steps:
-    """Yield what errors call each keyword argument, and the argument."""
+    """Yield each keyword argument with its name in errors."""
     return ((f"kwargs[{name!r}]", value) for name, value in kwargs.items())
 
 
 def fields(data: Mapping[str, Any]) -> Steps:
-    """Yield the step to each field, and its value."""
+    """Yield the step to each field and the field's value."""
     return ((f".{name}", value) for name, value in data.items())
 
 
@@ -154,7 +154,7 @@ def _key_step(key: object) -> str:
 
 
 def kind_of_class(cls: type) -> str:
-    """Return what a class is that only an annotation makes storable, or ``""``."""
+    """Return the kind of a class that only an annotation makes storable, or ``""``."""
     if issubclass(cls, Enum):
         return "an Enum"
     if hasattr(cls, "__struct_fields__"):
@@ -167,7 +167,7 @@ def kind_of_class(cls: type) -> str:
 
 
 def reason_for(value: Any) -> str:
-    """Return why a codec does not store ``value``, as far as its type tells."""
+    """Return why a codec does not store ``value``, as far as its type shows."""
     cls = type(value)
     kind = kind_of_class(cls)
     if kind:
