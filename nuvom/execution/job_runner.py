@@ -1,8 +1,8 @@
-"""Runs one job: the fifth of the six files that it passes through.
+"""Runs one job: the fifth of the six files that a job passes through.
 
-The steps, in order: resolve the task, call ``before_job``, call the function, make an outcome
-of what happened, decide what follows, and make the settlement that says so. Settling it is the
-worker's part. Knows no backend, no signal, no command line.
+The steps, in order: resolve the task, call ``before_job``, call the function, turn the result
+into an outcome, decide what follows, and make the settlement for it. The worker applies the
+settlement. This module knows no backend, no signal, no command line.
 """
 
 from __future__ import annotations
@@ -46,10 +46,10 @@ if TYPE_CHECKING:
     from nuvom.registry.registry import Registry
     from nuvom.serialization.base import Codec
 
-_SUCCESS = JobStatus.SUCCESS  # a member of an enum takes long to look up in Python 3.11
-_set_current = current.set  # else Python 3.11 makes a method object for each job
+_SUCCESS = JobStatus.SUCCESS  # looking up an enum member is slow in Python 3.11
+_set_current = current.set  # else Python 3.11 creates a method object for each job
 _ALONE = nullcontext()
-LATE_SECS = 0.1  # after a deadline: who should have closed the attempt could not
+LATE_SECS = 0.1  # past a deadline: whatever should have closed the attempt could not
 _WORDS = {
     Failed: "failure",
     RetryAsked: "retry",
@@ -64,10 +64,10 @@ class JobRunner:
     """Turns a claimed job into the settlement that closes it.
 
     Attributes:
-        known: Names of the tasks that were bound so far, by lane.
-        bus: Hears of starts and of hooks that fail; its middleware go along with jobs.
-        refused: Names of tasks that this worker does not have; it asks for none of them again.
-        has_hooks: Some task of this worker has hooks.
+        known: Names of the tasks bound so far, by lane.
+        bus: Receives events for starts and failing hooks; its middleware wraps jobs.
+        refused: Names of tasks that this worker does not have; it never claims them again.
+        has_hooks: Whether any task of this worker has hooks.
     """
 
     def __init__(
@@ -86,7 +86,7 @@ class JobRunner:
         self._max_result_bytes = settings.max_result_bytes
         self.bus = bus
         self._clock = clock
-        self._rng = rng or Random()  # noqa: S311  # only spreads retries
+        self._rng = rng or Random()  # noqa: S311  # only for retry jitter
         self._mark_started = mark_started
         self._tasks: dict[str, BoundTask] = {}
         self.known: dict[str, list[str]] = {}
@@ -98,12 +98,12 @@ class JobRunner:
     # ---- the steps ----------------------------------------------------------------------
 
     def resolve(self, attempt: OpenAttempt) -> BoundTask | None:
-        """Return the job's task, importing its module if needed; None when there is none."""
+        """Return the job's task, importing its module if needed; None if there is no such task."""
         name = attempt.record.func_name
         task = self._tasks.get(name)
         if task is None and not self._refuses(name):
             if self._registry.get(name) is None:
-                # Its module's code runs now: a job that ends the worker so is charged with it.
+                # Its module's code runs now. If that kills the worker, the job is charged for it.
                 self._mark_started(attempt.record)
             task = self._bind(name)
         return task
@@ -112,7 +112,7 @@ class JobRunner:
         """Run a job in this thread and return what closes its attempt. Never raises.
 
         Args:
-            guard: Of this thread, if it may be interrupted.
+            guard: This thread's guard, if the thread may be interrupted.
         """
         task, record = attempt.task, attempt.record
         self.begin(attempt)
@@ -124,7 +124,7 @@ class JobRunner:
         return self.succeeded(attempt, value)
 
     def begin(self, attempt: OpenAttempt) -> None:
-        """Note the start, durably enough to outlive this process, and set the deadline."""
+        """Record the start so that it survives this process, and set the deadline."""
         record = attempt.record
         self._mark_started(record)
         attempt.started_at = self._clock.now()
@@ -134,7 +134,7 @@ class JobRunner:
             self.bus.emit(JobStarted(record, attempt.worker, attempt.task.lane))
 
     def before(self, attempt: OpenAttempt) -> None:
-        """Call ``before_job``, in the context of the task; its failure changes nothing."""
+        """Call ``before_job`` in the task's context; its failure changes nothing."""
         hook = attempt.task.before_job
         if hook is not None:
             self._hook("before_job", attempt, hook, attempt)
@@ -154,7 +154,7 @@ class JobRunner:
         return run_by(self.bus.middleware, record, self.bus.report)
 
     def handed_over(self, record: JobRecord) -> JobRecord:
-        """Return a job as a child process gets it."""
+        """Return the record of a job as sent to a child process."""
         if not self.bus.middleware:
             return record
         return handed_over_by(self.bus.middleware, record, self.bus.report)
@@ -162,10 +162,10 @@ class JobRunner:
     # ---- outcomes -----------------------------------------------------------------------
 
     def succeeded(self, attempt: OpenAttempt, value: Any) -> Settlement:
-        """Return the SUCCESS that keeps ``value``, or a failure when it cannot be kept.
+        """Return the SUCCESS that stores ``value``, or a failure if it cannot be stored.
 
-        Also a timeout, where nobody could close the attempt in time: code that holds the GIL
-        holds up the watchdogs as well.
+        It is a timeout if nothing could close the attempt in time: code that holds the GIL also
+        delays the watchdogs.
         """
         task, record = attempt.task, attempt.record
         if attempt.deadline < inf and self._clock.monotonic() > attempt.deadline + LATE_SECS:
@@ -179,7 +179,7 @@ class JobRunner:
             if len(data) > self._max_result_bytes:
                 refusal = ResultTooLarge(record.func_name, len(data), self._max_result_bytes)
                 return self.failed(attempt, refusal)
-        if task.has_hooks and not attempt.is_closed:  # no other thread comes in between
+        if task.has_hooks and not attempt.is_closed:  # no thread switch until the next line
             attempt.kept = value
         children = attempt.children
         return Settlement(
@@ -192,14 +192,14 @@ class JobRunner:
         )
 
     def failed(self, attempt: OpenAttempt, error: BaseException) -> Settlement:
-        """Return what follows from an exception, of the task's or of the engine's around it."""
+        """Return what follows from an exception raised by the task or by the engine around it."""
         if attempt.task.has_hooks and not attempt.is_closed:
             attempt.kept = error
         outcome = self._outcome_of(attempt.record, error)
         return self.settlement(attempt, outcome, attempt.task.options)
 
     def timed_out(self, attempt: OpenAttempt, stack: str | None) -> Settlement:
-        """Return what follows from a passed deadline; ``stack`` is where the code was."""
+        """Return what follows from a missed deadline; ``stack`` is where the code was."""
         record = attempt.record
         name = "TimeoutError"
         message = f"timed out after {record.timeout_secs:g} s"
@@ -209,7 +209,7 @@ class JobRunner:
         return self.settlement(attempt, TimedOut(error), attempt.task.options)
 
     def unknown(self, attempt: OpenAttempt) -> Settlement:
-        """Return the PARKED that keeps a job for a worker that has its task."""
+        """Return the PARKED settlement that keeps a job for a worker that has its task."""
         reason = self.refused.get(attempt.record.func_name, "no such task here")
         return self.settlement(attempt, UnknownTask(reason), TaskOptions())
 
@@ -244,8 +244,8 @@ class JobRunner:
             place = fingerprint(record.func_name, "Discard")
             reason = StoredError("Discard", stored.message, None, place)
             return Failed(reason, error, discard=True)
-        # What the engine refuses (a result that cannot be stored, damaged arguments) another
-        # attempt would not cure.
+        # Another attempt would not fix what the engine refuses, such as a result that cannot be
+        # stored or damaged arguments.
         return Failed(stored, error, discard=isinstance(error, NuvomError))
 
     # ---- hooks after the commit ---------------------------------------------------------
@@ -303,7 +303,7 @@ class JobRunner:
         return task
 
     def _refuses(self, name: str) -> bool:
-        """Whether a task cannot be had here; an import that has ended meanwhile is tried again."""
+        """Whether a task is unavailable here; a slow import that has since ended is retried."""
         is_over = self._slow_imports.get(name)
         if is_over is not None and is_over():
             self.refused.pop(name, None)
@@ -316,14 +316,14 @@ class JobRunner:
 
     @property
     def awaits_import(self) -> bool:
-        """Whether parked jobs may soon be woken, once the import of their module has ended."""
+        """Whether parked jobs may be woken soon, when the import of their module ends."""
         return bool(self._slow_imports)
 
     @property
     def wanted(self) -> list[str]:
-        """Names of the tasks that this worker has, as far as it knows."""
+        """Names of the tasks that this worker is known to have."""
         for name in [one for one in self._slow_imports if one not in self.refused]:
-            self._slow_imports.pop(name, None)  # its jobs were woken the last time
+            self._slow_imports.pop(name, None)  # its jobs have now been woken for the last time
         return [name for name in self._registry.names() if not self._refuses(name)]
 
 
@@ -339,7 +339,7 @@ def _call(
     if task.before_job is not None:
         runner.before(attempt)
         if attempt.is_cancelled:
-            return None  # closed while the hook ran: whatever follows is dropped
+            return None  # closed while the hook ran: the outcome is dropped
     if runner.bus.middleware:
         with runner.accompanied(attempt.record):
             return guard.outside(attempt, task.func, args, kwargs)

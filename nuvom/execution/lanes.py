@@ -1,7 +1,7 @@
-"""What a worker's parts share, what it asks of a lane, and what a lane asks of it.
+"""What a worker's parts share, and the interface between a worker and its lanes.
 
-A lane is the only place where task code runs: threads, the event loop, or child processes. It
-turns attempts into settlements and never lets an exception out.
+Task code runs only in lanes: threads, the event loop, or child processes. A lane turns attempts
+into settlements and never lets an exception escape.
 """
 
 from __future__ import annotations
@@ -29,8 +29,9 @@ if TYPE_CHECKING:
     from nuvom.queue_backends.base import BaseJobQueue
 
 _LOG = get_logger("nuvom.worker")
-# The program of a child process. A child imports what its worker would: the path comes first,
-# before anything of ours is found. It is read byte by byte, to leave the frames behind it alone.
+# The program of a child process. A child imports what its worker would: the path is read first,
+# before any of our modules is imported. It is read byte by byte, so that the frames that follow
+# stay in the pipe.
 CHILD_PROGRAM = (
     "import sys, json; sys.path[:] = json.loads(sys.stdin.buffer.raw.readline()); "
     "from nuvom.execution.child import main; main()"
@@ -44,7 +45,7 @@ class WorkerContext:
     Attributes:
         worker: The worker's id, under which it claims.
         services: What running code may ask of its worker.
-        lease_secs: How long a claim holds without a heartbeat; ``inf`` where nothing is leased.
+        lease_secs: How long a claim holds without a heartbeat; ``inf`` without leases.
     """
 
     worker: str
@@ -60,43 +61,43 @@ class WorkerContext:
 
 
 class LaneHost(Protocol):
-    """What a lane tells its worker, from any thread. Only ``settle_now`` may block."""
+    """What a lane may call on its worker, from any thread. Only ``settle_now`` may block."""
 
     def may_start(self, attempt: OpenAttempt) -> bool:
         """Return whether an attempt may start.
 
-        False when somebody has closed it meanwhile, or when its lease has run out (the process
-        was stopped, the machine slept). Asked at a moment from which on ``close_attempt`` finds
-        the attempt: so none that somebody else has closed is ever run.
+        False when someone has closed it in the meantime, or when its lease has run out (the
+        process was stopped, the machine slept). Call it only once ``close_attempt`` can find the
+        attempt, so that an attempt closed by someone else is never run.
         """
 
     def finish(self, attempt: OpenAttempt, settlement: Settlement) -> None:
-        """Take a closed attempt, and what closes it."""
+        """Take a closed attempt and the settlement that closes it."""
 
     def settle_now(self, attempt: OpenAttempt, settlement: Settlement) -> None:
-        """Do as ``finish``, or settle the attempt in this thread, which has nothing else to do."""
+        """Do as ``finish``, or settle the attempt in this thread, which is otherwise idle."""
 
     def idle(self) -> None:
         """Note that a lane has run out of work."""
 
     def crashed(self, error: BaseException) -> None:
-        """Stop the worker, since the engine itself failed in a lane."""
+        """Stop the worker because the engine itself failed in a lane."""
 
 
 class Lane(Protocol):
     """A way to run attempts. ``submit``, ``close_attempt`` and ``take_back`` never block."""
 
     def start(self) -> None:
-        """Start what is needed from the beginning; once."""
+        """Start what is needed from the beginning. Called once."""
 
     def stop(self) -> None:
-        """Let go of the slots; what still runs is left behind. Twice is fine."""
+        """Give up the slots; what still runs is left behind. Idempotent."""
 
     def free(self) -> int:
-        """Return how many further attempts could start at once."""
+        """Return how many more attempts could start now."""
 
     def room(self) -> int:
-        """Return how many attempts to submit at most: as many as are free, or a few more."""
+        """Return how many attempts may be submitted: as many as are free, or a few more."""
 
     def backlog(self) -> int:
         """Return how many submitted attempts have not started."""
@@ -105,10 +106,10 @@ class Lane(Protocol):
         """Run these attempts, in order, as slots become free."""
 
     def take_back(self) -> list[OpenAttempt]:
-        """Return, and forget, all submitted attempts that have not started."""
+        """Remove and return all submitted attempts that have not started."""
 
     def close_attempt(self, attempt: OpenAttempt) -> None:
-        """Stop the code of an attempt that somebody else closed, as far as the lane can."""
+        """Stop the code of an attempt that someone else closed, as far as the lane can."""
 
     def stacks(self) -> dict[str, str]:
         """Return where the code of each running job is, by job id."""
@@ -124,7 +125,7 @@ def make_lane(name: str, slots: int, context: WorkerContext, host: LaneHost) -> 
     """Return a new lane: ``thread``, ``async`` or ``process``.
 
     Its code is loaded only now. Most workers need neither an event loop nor child processes, and
-    these take a sixth of a worker's start to load.
+    loading these takes a sixth of a worker's startup time.
     """
     module = import_module(f"nuvom.execution.{name}_lane")
     lane: Lane = getattr(module, f"{name.capitalize()}Lane")(slots, context, host)
@@ -132,12 +133,12 @@ def make_lane(name: str, slots: int, context: WorkerContext, host: LaneHost) -> 
 
 
 def run_in_thread(hook: Callable[[], Any]) -> None:
-    """Call a hook in a thread of its own, in a lane whose slots must not wait for it."""
+    """Call a hook in its own thread, for a lane whose slots must not wait for it."""
     threading.Thread(target=hook, name="nuvom-hook", daemon=True).start()
 
 
 def log_stacks(lanes: Iterable[Lane]) -> None:
-    """Write where each running job is into the log."""
+    """Log the stack of each running job."""
     for lane in lanes:
         for job_id, stack in lane.stacks().items():
             fields = {"job_id": job_id, "traceback": stack}
@@ -147,7 +148,7 @@ def log_stacks(lanes: Iterable[Lane]) -> None:
 def slots_for(name: str, given: int | None, default: int) -> int:
     """Return how many slots a lane gets; None means ``default``.
 
-    Raises: InvalidSetting: it would have none.
+    Raises: InvalidSetting: it would have no slots.
     """
     if given is None:
         return default

@@ -1,8 +1,8 @@
-"""What a worker does beside running jobs, in a thread of its own.
+"""What a worker does besides running jobs, in its own thread.
 
-Heartbeats, taking back the jobs of dead workers, waking parked jobs, noticing cancellations and
-commands, pruning. None of it depends on task code, and trouble with the store delays it but never
-ends it.
+It sends heartbeats, takes back the jobs of dead workers, wakes parked jobs, checks for
+cancellations and commands, and prunes. None of it depends on task code. Store failures delay it
+but never end it.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ if TYPE_CHECKING:
 _TICK_SECS = 0.25
 _UNPARK_SECS = 1.0
 _PRUNE_SECS = 60.0
-_PRUNE_LIMIT = 1000  # jobs removed by one call
+_PRUNE_LIMIT = 1000  # jobs removed per call
 _BEATS_PER_LEASE = 6
 _LONGEST_BEAT_SECS = 5.0
 
 
 class Maintenance:
-    """Keeps a worker's leases, and the store, in good order.
+    """Renews a worker's leases and maintains the store.
 
     Args:
-        queue: The context's queue, which has leases.
-        obey: Called with each word that somebody left for this worker.
+        queue: The context's queue, which supports leases.
+        obey: Called with each command sent to this worker.
 
     Attributes:
-        beat_secs: Between two heartbeats.
+        beat_secs: Seconds between two heartbeats.
     """
 
     def __init__(
@@ -67,13 +67,13 @@ class Maintenance:
         self._thread.start()
 
     def stop(self) -> None:
-        """End the thread; twice is fine."""
+        """End the thread. Idempotent."""
         self._stopping.set()
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join(timeout=self.beat_secs)
 
     def tick(self) -> None:
-        """Do what is due now. Raises what the store raises."""
+        """Do the work that is due now. Raises what the store raises."""
         now = self._clock.monotonic()
         if now >= self._next_beat:
             self._next_beat = now + self.beat_secs
@@ -84,7 +84,7 @@ class Maintenance:
             for word in self._queue.commands(self._context.worker):
                 self._obey(word)
             self._loop.wake()
-            self._control = version  # only now: what failed is done at the next tick
+            self._control = version  # only now, so that a failure is retried at the next tick
         if now >= self._next_unpark:
             self._next_unpark = now + _UNPARK_SECS
             if self._queue.unpark(self._context.runner.wanted):
@@ -92,11 +92,11 @@ class Maintenance:
         if now >= self._next_prune:
             self._next_prune = now + _PRUNE_SECS
             if self.prune() >= _PRUNE_LIMIT:
-                self._next_prune = now  # there are more, for the next tick: beats come first
-        self.reap()  # last: a store that is shared with another machine refuses it
+                self._next_prune = now  # the rest waits for the next tick: heartbeats come first
+        self.reap()  # last: a store shared with another machine refuses it
 
     def beat(self) -> None:
-        """Renew all leases, and give up the attempts that turn out to be lost."""
+        """Renew all leases, and give up the attempts whose leases are lost."""
         attempts = self._context.attempts
         known = list(attempts.unclosed)
         asked_at = self._clock.monotonic()
@@ -107,10 +107,10 @@ class Maintenance:
             else:
                 self._loop.lose(attempt)
         if held:
-            attempts.suspected_orphans = held  # the loop looks: it alone knows what it has
+            attempts.suspected_orphans = held  # the loop checks: only it knows its jobs
 
     def prune(self) -> int:
-        """Remove at most one batch of the jobs whose time is over; return how many."""
+        """Remove at most one batch of expired jobs; return how many."""
         if self._stopping.is_set():
             return 0
         now, settings = self._clock.now(), self._context.settings
@@ -121,7 +121,7 @@ class Maintenance:
         )
 
     def reap(self) -> None:
-        """Take back the jobs of dead workers, unless these had no time to send a heartbeat."""
+        """Take back the jobs of dead workers, unless workers had no time for a heartbeat."""
         if not self._may_reap():
             return
         recovered = self._queue.reap()
@@ -135,10 +135,10 @@ class Maintenance:
     def _may_reap(self) -> bool:
         """Whether the other workers have had time for a heartbeat.
 
-        Where this thread was held up for long, by a locked store or because the whole machine
-        stopped, so were theirs, and a late heartbeat is no sign of a death. They get that time
-        once; where this thread is always late, as on an overloaded machine, dead workers are
-        found all the same.
+        If this thread was delayed for long, by a locked store or because the whole machine
+        stopped, so were theirs, and a late heartbeat is no sign of a death. They get extra time
+        only once. So if this thread is always late, as on an overloaded machine, dead workers are
+        still detected.
         """
         now = self._clock.monotonic()
         if now < self._reaped_at + self._tick_secs / 2:
@@ -159,7 +159,7 @@ class Maintenance:
             pause = self._tick_secs
             try:
                 self.tick()
-            except BaseException as error:  # noqa: BLE001  # outermost: its end would cost every lease
+            except BaseException as error:  # noqa: BLE001  # outermost: if the thread ended, every lease would be lost
                 self._bus.emit(BackendFailed("keep", stored_error("maintenance", error)))
             else:
                 if self._next_prune <= self._clock.monotonic():

@@ -1,9 +1,9 @@
-"""The process lane: each slot is a child process, which can be ended whatever its code does.
+"""The process lane: each slot is a child process, which can be killed whatever its code does.
 
-Children start by spawning when there are jobs for them, and stay for the next ones. What a
-child says is turned into settlements here; the decision what follows from an exception is made
-where the exception is, in the child. Hooks run in the worker. When and how children start and
-end is the supervisor's part (``child_process.py``).
+Children are spawned when there are jobs for them, and stay for later jobs. This module turns the
+frames from a child into settlements. The child decides what follows from an exception, since the
+exception is there. Hooks run in the worker. The supervisor (``child_process.py``) decides when
+and how children start and end.
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ if TYPE_CHECKING:
     from nuvom.execution.lanes import LaneHost, WorkerContext
     from nuvom.registry.registry import TaskDefinition
 
-_STACK_SECS = 0.2  # for a child to say where its code is
-_MEMORY_SECS = 0.25  # between looks at the memory of busy children
+_STACK_SECS = 0.2  # for a child to report its stack
+_MEMORY_SECS = 0.25  # between checks of the memory of busy children
 _LOG = logging.getLogger("nuvom.worker")
 
 
@@ -81,12 +81,12 @@ class ProcessLane:
     # ---- the lane's contract ------------------------------------------------------------
 
     def start(self) -> None:
-        """Start no child yet: most workers never need one."""
+        """Do nothing yet: most workers never need a child."""
         if self._settings.max_memory_per_child is not None and not platforms.CAN_MEASURE:
             _LOG.warning("max_memory_per_child has no effect: this system does not tell it")
 
     def stop(self) -> None:
-        """End all children, idle ones by themselves, and wait for their ends for a moment."""
+        """End all children, let idle ones exit by themselves, and wait briefly for all of them."""
         with self._pool.lock:
             for attempt in list(self._pool.busy):
                 self._end_child_of(attempt)
@@ -94,11 +94,11 @@ class ProcessLane:
         self._supervisor.join()
 
     def free(self) -> int:
-        """Return how many slots are not at work, those whose child is still starting included."""
+        """Return how many slots are not busy, including those whose child is still starting."""
         return self._pool.size - len(self._pool.busy)
 
     def room(self) -> int:
-        """Return how many attempts to take, some ahead when they are quick."""
+        """Return how many attempts to take, including some ahead when attempts are quick."""
         return self._pool.size + self._prefetch.size - len(self._pool.busy) - len(self._ready)
 
     def backlog(self) -> int:
@@ -112,18 +112,18 @@ class ProcessLane:
         self._dispatch()
 
     def run_hook(self, hook: Callable[[], Any]) -> None:
-        """Run a hook in a thread of its own: children run none."""
+        """Run a hook in its own thread, since children run no hooks."""
         run_in_thread(hook)
 
     def take_back(self) -> list[OpenAttempt]:
-        """Return, and forget, all attempts that wait for a child."""
+        """Remove and return all attempts that wait for a child."""
         with self._pool.lock:
             taken = list(self._ready)
             self._ready.clear()
         return taken
 
     def close_attempt(self, attempt: OpenAttempt) -> None:
-        """End the child of an attempt that somebody else closed, and no other child."""
+        """End only the child that runs an attempt that someone else closed."""
         attempt.is_cancelled = True
         with self._pool.lock:
             self._ready = deque([one for one in self._ready if one is not attempt])
@@ -142,7 +142,7 @@ class ProcessLane:
         return {attempt.record.id: child.stack for attempt, child in asked if child.stack}
 
     def stuck(self) -> int:
-        """Return how many killed children are still there."""
+        """Return how many killed children have not ended yet."""
         return sum(child.was_killed for child in self._pool.unused())
 
     # ---- handing out --------------------------------------------------------------------
@@ -159,19 +159,19 @@ class ProcessLane:
             self._supervisor.wake()
 
     def _begin(self, token: int, attempt: OpenAttempt) -> Run | None:
-        """Note the start, in the child's own thread, and return what is sent to the child."""
+        """Record the start, in the child's own thread, and return the frame for the child."""
         if attempt.is_cancelled:
             return None
-        if not attempt.started_at:  # else it was given to a child that died before it had it
+        if not attempt.started_at:  # else a child died before receiving it
             self._runner.begin(attempt)
             self._runner.before_elsewhere(attempt)
         if attempt.deadline < inf or self._settings.max_memory_per_child is not None:
-            self._supervisor.wake()  # there is something to watch now
+            self._supervisor.wake()  # there is now a deadline or memory to watch
         record = self._runner.handed_over(attempt.record)
         return Run(token, record, *self._target_of(attempt.task.definition))
 
     def _target_of(self, definition: TaskDefinition) -> tuple[str, str]:
-        """Return the module and the qualified name that a child finds the task by."""
+        """Return the module and qualified name by which a child finds the task."""
         target = self._targets.get(definition.name)
         if target is None:
             func = definition.func
@@ -219,7 +219,7 @@ class ProcessLane:
         if attempt is not None:
             child.has_started = True
             secs = attempt.record.timeout_secs
-            if secs is not None:  # the time until now was the child's, and its imports'
+            if secs is not None:  # the time so far went into starting the child and importing
                 attempt.deadline = self._clock.monotonic() + secs
 
     def _ended(self, child: ChildProcess, frame: Ended) -> None:
@@ -228,9 +228,9 @@ class ProcessLane:
         with self._pool.lock:
             attempt = self._pool.ended(child, frame.token, is_worn=is_worn)
             if attempt is None:
-                return  # somebody closed it before
+                return  # someone closed it earlier
         settlement = replace(frame.settlement, record=attempt.record, started_at=attempt.started_at)
-        if attempt.children and settlement.status is JobStatus.SUCCESS:  # of ``before_job``
+        if attempt.children and settlement.status is JobStatus.SUCCESS:  # from ``before_job``
             settlement = replace(settlement, children=(*attempt.children, *settlement.children))
         if attempt.task.has_hooks and not attempt.is_closed:
             attempt.kept = _kept(settlement, frame)
@@ -271,7 +271,7 @@ class ProcessLane:
         self._host.idle()
 
     def _refuse(self, attempt: OpenAttempt, reason: str) -> None:
-        """Leave a job, and all of its task, to workers that can load it."""
+        """Leave a job, and all other jobs of its task, to workers that can load the task."""
         runner = self._runner
         runner.refused[attempt.record.func_name] = reason
         self._close(attempt, runner.unknown(attempt))
@@ -283,11 +283,11 @@ class ProcessLane:
     # ---- ends of children ---------------------------------------------------------------
 
     def _gone(self, child: ChildProcess, how: str) -> None:
-        """Close the attempt of a child that has ended, as failed; another child takes its place."""
+        """Fail the attempt of a child that has ended; another child replaces it."""
         with self._pool.lock:
             was_starting, attempt = self._pool.forget(child)
-            # One that never had it did not fail it. It must have run others, though: an attempt
-            # that ends each new child before it starts must not go round for ever.
+            # A child that never received the attempt did not fail it. The child must have run
+            # others, though: an attempt that kills each new child must not be retried forever.
             is_innocent = not child.has_started and child.jobs > 0
             if attempt is not None and is_innocent:
                 self._ready.appendleft(attempt)
@@ -314,7 +314,7 @@ class ProcessLane:
     # ---- times --------------------------------------------------------------------------
 
     def _close_overdue(self, now: float) -> float:
-        """Close attempts past their deadline, once their child has said where their code is."""
+        """Close attempts past their deadline, once their child has reported its stack."""
         next_at = inf
         for attempt, child in list(self._pool.busy.items()):
             if child.asked_at is None and attempt.deadline <= now:
@@ -330,7 +330,7 @@ class ProcessLane:
         return next_at
 
     def _close_too_big(self, now: float) -> float:
-        """End children that take more memory than they may."""
+        """End children that exceed their memory limit."""
         limit = self._settings.max_memory_per_child
         if limit is None or not platforms.CAN_MEASURE or not self._pool.busy:
             return inf
@@ -360,7 +360,7 @@ class ProcessLane:
 
 
 def _kept(settlement: Settlement, frame: Ended) -> Any:
-    """Return what the hooks are called with: what ``job.get()`` would return, or raise."""
+    """Return the argument for the hooks: what ``job.get()`` would return or raise."""
     error = settlement.error
     if error is None:
         return EncodedValue(frame.value or settlement.result, frame.fault)

@@ -1,8 +1,8 @@
-"""How a worker gets jobs from its queue and settles their attempts, and what follows from that.
+"""How a worker claims jobs from its queue and settles their attempts, and what follows.
 
-Three ways, chosen once by what the backends can do. ``SharedStore``: queue and results are one
-store, and one step finishes a job. ``SplitStores``: the result is stored first, and a claim looks
-for a stored outcome. ``FiveMethodQueue``: each job is handed out once and for all. Once a
+There are three ways, chosen once by what the backends can do. ``SharedStore``: queue and results
+are one store, and one step finishes a job. ``SplitStores``: the result is stored first, and a
+claim checks for a stored outcome. ``FiveMethodQueue``: each job is handed out only once. Once a
 settlement is committed, hooks are called and events emitted.
 """
 
@@ -39,10 +39,10 @@ if TYPE_CHECKING:
     from nuvom.result_backends.base import BaseResultBackend
     from nuvom.serialization.base import Codec
 
-_PARKED_SECS = 60.0  # until a queue of five methods hands a job without a task out again
+_PARKED_SECS = 60.0  # until a five-method queue hands out a job of an unknown task again
 _NO_ERROR = StoredError("Unknown", "no report is kept")
-_SUCCESS = JobStatus.SUCCESS  # a member of an enum takes long to look up in Python 3.11
-# Looked up before the event is made: one that nobody subscribed to costs nothing.
+_SUCCESS = JobStatus.SUCCESS  # looking up an enum member is slow in Python 3.11
+# Looked up before the event is created, so that one without subscribers costs nothing.
 _EVENTS: dict[JobStatus, type[Event]] = {
     JobStatus.SUCCESS: JobSucceeded,
     JobStatus.PENDING: JobRetrying,
@@ -53,7 +53,7 @@ _TOLD = frozenset((*_EVENTS.values(), JobFailed, JobTimedOut))
 
 
 class Served(NamedTuple):
-    """Queues: those named, in order of preference, or with None all but the excluded."""
+    """Served queues: those named, in order of preference; or, if None, all but the excluded."""
 
     queues: tuple[str, ...] | None
     exclude: tuple[str, ...] = ()
@@ -63,8 +63,8 @@ class ClaimRequest(NamedTuple):
     """One claim to make.
 
     Attributes:
-        most: At most so many jobs, 1 or more.
-        without: Tasks that there is no room for.
+        most: Maximum number of jobs, 1 or more.
+        without: Tasks for which there is no room.
         served: The queues; None for all that the worker serves.
     """
 
@@ -74,7 +74,7 @@ class ClaimRequest(NamedTuple):
 
 
 class SharedStore:
-    """Queue and results are one store: ``settle`` does it all.
+    """Queue and results are one store: ``settle`` does everything.
 
     Attributes:
         served: The queues to claim from.
@@ -89,7 +89,7 @@ class SharedStore:
         self.next_due_secs = queue.next_due_secs
 
     def claim(self, request: ClaimRequest, owner: str, *, suspects: int = 1) -> list[JobRecord]:
-        """Lease jobs to ``owner``, from all served queues or some of them."""
+        """Lease jobs to ``owner`` from some or all of the served queues."""
         served = request.served or self.served
         return self.queue.claim(
             request.most,
@@ -101,22 +101,22 @@ class SharedStore:
         )
 
     def finished_before(self, jobs: Sequence[JobRecord]) -> dict[str, Settlement]:
-        """Return settlements for jobs whose outcome is stored already, by id: none here."""
+        """Return settlements, by id, for jobs whose outcome is already stored: none here."""
         del jobs
         return {}
 
     def report_progress(
         self, job: JobRecord, done: float, total: float | None, message: str
     ) -> bool:
-        """Keep a running job's progress; False when the lease is lost."""
+        """Store a running job's progress; False when the lease is lost."""
         return self.queue.report_progress(job, done, total, message)
 
 
 class SplitStores(SharedStore):
-    """Results are a store of their own: they are written first, then the attempt is closed.
+    """Results are in a separate store: they are written first, then the attempt is closed.
 
-    A worker that dies in between leaves a job that runs nowhere and has an outcome; the next
-    claim finds it and only closes the attempt.
+    A worker that dies in between leaves a job that runs nowhere but has an outcome. The next
+    claim finds that outcome and only closes the attempt.
     """
 
     def __init__(
@@ -130,13 +130,13 @@ class SplitStores(SharedStore):
         self.settle = self._settle
         self._results = results
         self._codec = codec
-        self._kept: set[tuple[str, int]] = set()  # deliveries whose outcome is stored already
+        self._kept: set[tuple[str, int]] = set()  # deliveries whose outcome is already stored
 
     def finished_before(self, jobs: Sequence[JobRecord]) -> dict[str, Settlement]:
-        """Return settlements for jobs whose outcome is stored already, by id."""
+        """Return settlements, by id, for jobs whose outcome is already stored."""
         found = {}
         for job in jobs:
-            # A first delivery has never been settled; a raised epoch may have been.
+            # A first delivery was never settled before; one with a higher epoch may have been.
             kept = self._results.get_full(job.id) if job.lease_epoch > 1 else None
             status = None if kept is None else JobStatus(kept["status"])
             if kept is not None and status in (JobStatus.SUCCESS, JobStatus.FAILED):
@@ -151,9 +151,9 @@ class SplitStores(SharedStore):
         return found
 
     def _settle(self, settlements: Sequence[Settlement]) -> list[bool]:
-        """Store outcomes, then close attempts; False where the lease was lost."""
+        """Store outcomes, then close attempts; False for each whose lease was lost."""
         for one in settlements:
-            # What was kept before is complete; this settlement does not even know the result.
+            # The outcome stored earlier is complete; this settlement does not have the result.
             if (one.record.id, one.record.lease_epoch) not in self._kept:
                 _store_outcome(self._results, self._codec, one)
         crashpoint("split.results_stored")
@@ -163,12 +163,12 @@ class SplitStores(SharedStore):
 
 
 class FiveMethodQueue:
-    """A queue of five methods: each job is handed out once; nothing survives this process.
+    """A five-method queue: each job is handed out once, and nothing survives this process.
 
-    Waits between attempts are held here, in memory.
+    Jobs that wait between attempts are held here, in memory.
 
     Attributes:
-        served: None: which queue's jobs it hands out cannot be chosen.
+        served: None, since such a backend cannot choose between queues.
     """
 
     served: None = None
@@ -202,7 +202,7 @@ class FiveMethodQueue:
             ]
             for job in taken:
                 self._results.set_record(job)
-        except BaseException:  # nobody hands these jobs out again: keep them for the next claim
+        except BaseException:  # they are not handed out again: keep them for the next claim
             self._keep((0.0, job) for job in jobs)
             raise
         return taken
@@ -213,10 +213,9 @@ class FiveMethodQueue:
         return {}
 
     def settle(self, settlements: Sequence[Settlement]) -> list[bool]:
-        """Store outcomes, and hold back what is to be tried again.
+        """Store outcomes, and hold back the jobs to be retried.
 
-        Where a store fails in between, everything may be stored anew, but nothing is held back
-        twice.
+        If a store fails midway, outcomes may be stored again, but no job is held back twice.
         """
         held_back = []
         for one in settlements:
@@ -240,7 +239,7 @@ class FiveMethodQueue:
             self.queue.enqueue(back)
 
     def give_back_waiting(self) -> int:
-        """Put all held back jobs into the queue, early rather than lost; return how many."""
+        """Put all held-back jobs into the queue, early rather than never; return how many."""
         with self._lock:
             waiting, self._later = self._later, []
         for _, _, job in waiting:
@@ -248,19 +247,19 @@ class FiveMethodQueue:
         return len(waiting)
 
     def next_due_secs(self) -> float | None:
-        """Return seconds until a held back job is due, None when there is none."""
+        """Return seconds until the next held-back job may run, None if there is none."""
         with self._lock:
             return max(0.0, self._later[0][0] - self._clock.now()) if self._later else None
 
     def report_progress(
         self, job: JobRecord, done: float, total: float | None, message: str
     ) -> bool:
-        """Accept, and drop, progress: nobody could read it."""
+        """Accept progress and drop it, since nobody could read it."""
         del job, done, total, message
         return True
 
     def _held_back(self, one: Settlement) -> tuple[float, JobRecord]:
-        """Return when a job is to be tried again, and its record; readers can see it wait."""
+        """Return when to retry a job, and its record; readers can see it waiting."""
         job = one.record.replace(
             status=one.status,
             run_at=one.run_at,
@@ -269,7 +268,7 @@ class FiveMethodQueue:
         self._results.set_record(job)
         if one.status is JobStatus.PENDING:
             return one.run_at, job
-        # Nobody else can be told; try again when another worker may have come.
+        # No other worker can be notified, so retry later, when one with the task may have started.
         return self._clock.now() + _PARKED_SECS, job.replace(status=JobStatus.PENDING)
 
     def _keep(self, jobs: Iterable[tuple[float, JobRecord]]) -> None:
@@ -287,7 +286,7 @@ class FiveMethodQueue:
 
 
 def _store_outcome(results: BaseResultBackend, codec: Codec, one: Settlement) -> None:
-    """Keep what a job ended with; an attempt that another one follows has no outcome yet."""
+    """Store a job's outcome; an attempt that is followed by another one has none yet."""
     record = one.record
     if one.status is JobStatus.SUCCESS:
         value = None if one.result is None else codec.decode_value(one.result, shaped=True)
@@ -309,7 +308,7 @@ def choose_stores(
     codec: Codec,
     clock: Clock,
 ) -> tuple[Stores, str]:
-    """Return how attempts are settled with these backends, and as text what that promises."""
+    """Return how attempts are settled with these backends, and the delivery promise as text."""
     if not isinstance(queue, LeasedJobQueue):
         return FiveMethodQueue(queue, results, codec, clock), "at most once"
     if is_shared:
@@ -327,11 +326,11 @@ class SettlementEvents:
     """What follows once settlements are committed: hooks in their lanes, and events.
 
     Args:
-        run_hook: Has the hook of an attempt called in the attempt's lane.
+        run_hook: Runs an attempt's hook in the attempt's lane.
         hook_ended: Called after each hook.
 
     Attributes:
-        open_hooks: Hooks that have not ended: a worker that stops waits for them.
+        open_hooks: Hooks that have not ended; a stopping worker waits for them.
     """
 
     def __init__(
@@ -349,16 +348,16 @@ class SettlementEvents:
 
     @property
     def tells_successes(self) -> bool:
-        """Whether anything follows from a success that was accepted."""
+        """Whether an accepted success triggers anything."""
         return self._runner.has_hooks or JobSucceeded in self._bus.active
 
     def follow(self, attempts: Sequence[OpenAttempt], accepted: Sequence[bool]) -> None:
-        """Call the hooks of attempts, and tell whether their settlements were accepted."""
+        """Call the hooks of attempts, and emit whether their settlements were accepted."""
         active = self._bus.active
         is_silent, is_wanted = not self.tells_successes, not _TOLD.isdisjoint(active)
         for attempt, was_accepted in zip(attempts, accepted, strict=True):
             if is_silent and was_accepted and attempt.settlement.status is _SUCCESS:
-                continue  # as a rule all of them
+                continue  # usually true for all of them
             if not was_accepted:
                 if JobFenced in active:
                     self._bus.emit(JobFenced(attempt.record, self._worker))

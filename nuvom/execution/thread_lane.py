@@ -1,9 +1,9 @@
-"""The thread lane: slots that run jobs in daemon threads, and the watchdog of their deadlines.
+"""The thread lane: slots that run jobs in daemon threads, and the watchdog for their deadlines.
 
-``submit`` is the contract of an executor, but ``ThreadPoolExecutor`` joins stuck threads when
-the process ends and cannot replace one; this lane does the opposite. A thread cannot be killed:
-at the deadline the attempt is closed, an exception is raised in the thread when it next runs
-Python code of the task's, and another thread takes its slot at once.
+``submit`` works as for an executor. But ``ThreadPoolExecutor`` joins stuck threads when the
+process ends and cannot replace one; this lane does the opposite. A thread cannot be killed. So at
+the deadline the attempt is closed, an exception is raised in the thread when it next runs the
+task's Python code, and another thread takes over its slot at once.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from nuvom.core.guard import Closable
     from nuvom.execution.lanes import LaneHost, WorkerContext
 
-_LOOK_SECS = 0.05  # until code is told again, or an attempt is looked at that is about to start
+_LOOK_SECS = 0.05  # until code is interrupted again, or a starting attempt is checked
 _IDLE_LOOK_SECS = 0.5
-_HOOK_SECS = 30.0  # for a hook after the commit, whose slot then goes to others
+_HOOK_SECS = 30.0  # for a hook after the commit; then its slot is given to others
 _LOG = logging.getLogger("nuvom.worker")
 
 
@@ -34,12 +34,13 @@ class ThreadLane:
     """Runs attempts in ``slots`` threads.
 
     All slots take from one queue, so that no job waits behind a slow one. An idle slot sleeps
-    on a lock of its own; whoever brings work wakes one, and each wakes the next if work is left.
+    on its own lock. A caller that submits work wakes one slot, and each slot wakes the next if
+    work is left.
 
     Attributes:
         size: How many slots there are.
-        is_thrifty: Jobs are so quick that one slot does them as fast as several would: slots
-            do not wake each other, and whoever sees the backlog stand still calls ``nudge``.
+        is_thrifty: Jobs are so quick that one slot is as fast as several. Slots then do not
+            wake each other, and the caller uses ``nudge`` when the backlog stops shrinking.
     """
 
     def __init__(self, slots: int, context: WorkerContext, host: LaneHost) -> None:
@@ -49,12 +50,12 @@ class ThreadLane:
         self._idle: deque[_Slot] = deque()
         self._slots: set[_Slot] = set()
         self._left_behind: list[_Slot] = []
-        self._untold: list[tuple[_Slot, Closable]] = []  # who was inside the engine at the time
+        self._untold: list[tuple[_Slot, Closable]] = []  # were inside the engine when closed
         self._replacing = threading.Lock()
         self.is_thrifty = False
         self._is_stopping = False
         self._watch = threading.Event()
-        self._looks_at = inf  # the watchdog, next
+        self._looks_at = inf  # when the watchdog looks next
 
     # ---- the lane's contract ------------------------------------------------------------
 
@@ -97,18 +98,18 @@ class ThreadLane:
         slot.wake()
 
     def run_hook(self, hook: Callable[[], Any]) -> None:
-        """Run a hook in a slot, before the jobs that wait."""
+        """Run a hook in a slot, ahead of the waiting jobs."""
         self._ready.appendleft(hook)
         self.nudge()
 
     def take_back(self) -> list[OpenAttempt]:
-        """Return, and forget, all attempts that wait for a slot."""
+        """Remove and return all attempts that wait for a slot."""
         taken: list[OpenAttempt] = []
         hooks = []
         while self._ready:
             try:
                 work = self._ready.pop()
-            except IndexError:  # a slot was faster
+            except IndexError:  # a slot took it first
                 break
             if isinstance(work, OpenAttempt):
                 taken.append(work)
@@ -118,7 +119,7 @@ class ThreadLane:
         return taken[::-1]
 
     def close_attempt(self, attempt: OpenAttempt) -> None:
-        """Give the slot of a closed attempt to another thread, and tell the old one."""
+        """Give the slot of a closed attempt to another thread, and interrupt the old one."""
         attempt.is_cancelled = attempt.is_closed = True
         with self._replacing:
             for slot in list(self._slots):
@@ -149,7 +150,7 @@ class ThreadLane:
         slot.start()
 
     def _serve(self, slot: _Slot) -> None:
-        """Run attempts until the lane stops, or until somebody else closed this slot's attempt."""
+        """Run attempts until the lane stops or someone else closes this slot's attempt."""
         ready, idle, host = self._ready, self._idle, self._host
         may_start, run, settle = host.may_start, self._context.runner.run, host.settle_now
         close = self._context.attempts.unclosed.pop
@@ -159,7 +160,7 @@ class ThreadLane:
             try:
                 work = ready.popleft()
             except IndexError:
-                work = settlement = None  # a result may be large, and this slot sleep for long
+                work = settlement = None  # a result may be large, and this slot may sleep for long
                 host.idle()
                 self._sleep(slot)
                 continue
@@ -169,7 +170,7 @@ class ThreadLane:
                 if not self._call(slot, work):
                     return
                 continue
-            slot.attempt = work  # first: from now on its closer finds it here
+            slot.attempt = work  # first, so that whoever closes it can find it here
             if work.record.timeout_secs is not None:
                 self._expect(work.record.timeout_secs)
             if may_start(work):
@@ -182,31 +183,31 @@ class ThreadLane:
                 return
 
     def _sleep(self, slot: _Slot) -> None:
-        """Sleep until there is work, unless some came meanwhile."""
+        """Sleep until there is work, unless some has already arrived."""
         self._idle.append(slot)
         if self._ready:
             try:
                 self._idle.remove(slot)
-            except ValueError:  # somebody is waking this slot
+            except ValueError:  # another thread is waking this slot
                 pass
             else:
                 return
         slot.sleep()
 
     def _call(self, slot: _Slot, hook: Callable[[], Any]) -> bool:
-        """Call a hook; return whether this slot goes on."""
+        """Call a hook; return whether this slot keeps running."""
         slot.hook_ends_at = self._clock.monotonic() + _HOOK_SECS
         hook()
         return self._is_kept(slot)
 
     def _is_kept(self, slot: _Slot) -> bool:
-        """Clear a slot whose work somebody else may have closed; False when it was replaced."""
+        """Clear a slot whose work someone else may have closed; False if it was replaced."""
         with self._replacing:
             slot.attempt = slot.hook_ends_at = None
             return slot in self._slots
 
     def _replace(self, slot: _Slot, code: Closable | None) -> None:
-        """Put another thread in the place of one whose code is closed; under the lock."""
+        """Replace the thread of a slot whose code is closed. Called under the lock."""
         self._slots.discard(slot)
         self._left_behind.append(slot)
         if not self._is_stopping:
@@ -218,7 +219,7 @@ class ThreadLane:
     # ---- the watchdog -------------------------------------------------------------------
 
     def _expect(self, secs: float) -> None:
-        """Have the watchdog look in time for a deadline that is about to be set."""
+        """Make the watchdog look in time for a deadline that is about to be set."""
         if self._clock.monotonic() + secs < self._looks_at:
             self._watch.set()
 
@@ -226,16 +227,16 @@ class ThreadLane:
         try:
             while not self._is_stopping:
                 self._watch.clear()
-                self._looks_at = inf  # from here on whoever starts an attempt has us look again
+                self._looks_at = inf  # after this, starting an attempt makes us look again
                 now = self._clock.monotonic()
                 looks_at = min(self._close_overdue(now), self._tell_again(now))
                 self._looks_at = looks_at
                 self._clock.wait(self._watch, max(0.0, looks_at - self._clock.monotonic()))
-        except Exception as error:  # noqa: BLE001  # outermost: without it no deadline would be kept
+        except Exception as error:  # noqa: BLE001  # outermost: without the watchdog no deadline would be enforced
             self._host.crashed(error)
 
     def _close_overdue(self, now: float) -> float:
-        """Close what is past its deadline; return when to look again."""
+        """Close attempts past their deadline; return when to look again."""
         looks_at = now + _IDLE_LOOK_SECS
         for slot in list(self._slots):
             if slot.hook_ends_at is not None and slot.hook_ends_at <= now:
@@ -259,7 +260,7 @@ class ThreadLane:
         self._host.finish(attempt, self._context.runner.timed_out(attempt, stack))
 
     def _tell_again(self, now: float) -> float:
-        """Interrupt closed code that was inside the engine before; return when to look again."""
+        """Interrupt closed code that was inside the engine earlier; return when to look again."""
         if not self._untold:
             return inf
         with self._replacing:
@@ -312,9 +313,9 @@ class _Slot:
         return self._thread.ident or 0
 
     def wake(self) -> None:
-        try:  # noqa: SIM105  # whoever wakes it has it wait for the rest of this
+        try:  # noqa: SIM105  # ``suppress`` is slower, and the slot would wait for it
             self._asleep.release()
-        except RuntimeError:  # woken twice: once is enough
+        except RuntimeError:  # already woken
             pass
 
     def _main(self) -> None:
