@@ -144,13 +144,9 @@ class SQLiteJobQueue(RowReads, RowChanges, RowTotals, StoreQueue):
         try:
             if self._is_woken:
                 self._claim_few(claim, n, queues, exclude)
-            if not claim.count:
-                ready, suspect = self._survey(is_bulk=n >= BULK)
-                if suspects and suspect:
-                    claim.take_suspect(self._served(suspect, queues, exclude))
-                claim.take_ready(n, self._served(ready, queues, exclude))
-                if claim.count < n:
-                    self._surveyed_at = -_SURVEY_HOLDS_SECS
+            looks_again = not claim.count
+            while looks_again:
+                looks_again = self._claim_surveyed(claim, n, queues, exclude, suspects=suspects)
             if not claim.count:
                 return []
             self._last_queue = claim.queue
@@ -186,6 +182,29 @@ class SQLiteJobQueue(RowReads, RowChanges, RowTotals, StoreQueue):
             self.store.db.write(lambda one, token=token: one.execute(_UNDO, (token,)))  # type: ignore[misc]  # bound now
             self._abandoned.discard(token)
             self.notify()
+
+    def _claim_surveyed(
+        self,
+        claim: Claim,
+        n: int,
+        queues: Sequence[str] | None,
+        exclude: Sequence[str],
+        *,
+        suspects: int,
+    ) -> bool:
+        """Claim from the queues that have ready jobs.
+
+        Returns: whether nothing was found by an earlier survey, so that a new one may find more.
+        """
+        surveyed_at = self._surveyed_at
+        ready, suspect = self._survey(is_bulk=n >= BULK)
+        was_earlier = n >= BULK and self._surveyed_at == surveyed_at
+        if suspects and suspect:
+            claim.take_suspect(self._served(suspect, queues, exclude))
+        claim.take_ready(n, self._served(ready, queues, exclude))
+        if claim.count < n:
+            self._surveyed_at = -_SURVEY_HOLDS_SECS
+        return was_earlier and not claim.count
 
     def _survey(self, *, is_bulk: bool) -> tuple[list[str], list[str]]:
         """Return the queues with ready jobs and with suspects, and make ready what is due."""

@@ -459,6 +459,16 @@ def test_bulk_claims_look_for_queues_now_and_then_only(
 # ---- start marks ----------------------------------------------------------------------------
 
 
+def test_bulk_claim_that_finds_nothing_where_jobs_were_looks_elsewhere(
+    queue: SQLiteJobQueue,
+) -> None:
+    queue.enqueue_many([make_job(queue="one") for _ in range(hot.BULK)])
+    assert hot.BULK == len(queue.claim(hot.BULK, ME))  # the same moment: the clock stands still
+    late = make_job(queue="two")
+    queue.enqueue(late)
+    assert [late.id] == [job.id for job in queue.claim(hot.BULK, ME)]
+
+
 def test_slots_of_settled_released_and_lost_jobs_are_used_again(queue: SQLiteJobQueue) -> None:
     queue.start()
     presence = queue.store.worker_lock(ME)
