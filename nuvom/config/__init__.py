@@ -1,4 +1,4 @@
-"""The settings of a project: which there are, where their values come from, where a project is."""
+"""A project's settings, the sources of their values, and the location of the project."""
 
 from __future__ import annotations
 

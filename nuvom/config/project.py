@@ -1,7 +1,7 @@
-"""Where a project is: its root, its ``.nuvom`` folder, and the module names of its files.
+"""Locates a project: its root, its ``.nuvom`` folder, and the module names of its files.
 
-The root is found from the working directory upwards, never past a place where somebody else
-could have laid a marker. Everything that writes into ``.nuvom`` comes here first.
+The search for the root goes up from the working directory. It never passes a place where another
+user could have planted a marker. All code that writes into ``.nuvom`` calls this module first.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ _GONE = "a working directory that no longer exists"
 
 
 def find_root(start: Path | None = None) -> Path | None:
-    """Return the root of the project that ``start`` is in, absolute, or None.
+    """Return the absolute root of the project around ``start``, or None.
 
     It is the nearest folder, from ``start`` (default: the working directory) upwards, with
-    ``.nuvom/``, ``nuvom.toml`` or ``[tool.nuvom]`` in ``pyproject.toml``. ``start`` is always
-    looked at: whoever stands in a folder has chosen it. The folders above are not chosen, so
-    the search ends before the home folder, another file system, a folder of another user
-    (root is trusted), and one that everybody can write to.
+    ``.nuvom/``, ``nuvom.toml`` or ``[tool.nuvom]`` in ``pyproject.toml``. The search always
+    includes ``start``, since the user chose to work there. The user did not choose the folders
+    above, so the search stops before the home folder, another file system, a folder of another
+    user (root is trusted), and a world-writable folder.
     """
     found, _ = _search(start)
     return found
@@ -48,7 +48,7 @@ def find_root(start: Path | None = None) -> Path | None:
 def require_root(start: Path | None = None) -> Path:
     """Return what ``find_root`` finds.
 
-    Raises: ProjectNotFound: there is none; it names the folders that were looked at.
+    Raises: ProjectNotFound: there is none; the error lists the folders searched.
     """
     found, tried = _search(start)
     if found is None:
@@ -57,9 +57,9 @@ def require_root(start: Path | None = None) -> Path:
 
 
 def root_or_here() -> Path:
-    """Return the project's root or, where there is none, the working directory.
+    """Return the project's root or, if there is none, the working directory.
 
-    Raises: ProjectNotFound: somebody has removed the working directory.
+    Raises: ProjectNotFound: the working directory has been removed.
     """
     return find_root() or here()
 
@@ -67,7 +67,7 @@ def root_or_here() -> Path:
 def here() -> Path:
     """Return the working directory.
 
-    Raises: ProjectNotFound: somebody has removed it.
+    Raises: ProjectNotFound: it has been removed.
     """
     try:
         return Path.cwd()
@@ -79,7 +79,7 @@ def _search(start: Path | None) -> tuple[Path | None, list[Path]]:
     try:
         first = Path(os.path.realpath(Path.cwd() if start is None else start))
         device = first.stat().st_dev
-    except OSError:  # the working directory was removed, or ``start`` never was
+    except OSError:  # the working directory was removed, or ``start`` does not exist
         return None, [] if start is None else [start]
     tried = []
     for folder in (first, *first.parents):
@@ -96,7 +96,7 @@ def _has_marker(folder: Path) -> bool:
         return True
     try:
         return has_section((folder / PYPROJECT).read_bytes())
-    except OSError:  # no such file, or none that we may read: no marker
+    except OSError:  # missing or unreadable: no marker
         return False
 
 
@@ -117,7 +117,7 @@ def _is_border(folder: Path, device: int) -> bool:
 
 
 def _is_trusted(folder: os.stat_result) -> bool:
-    if sys.platform == "win32":  # no owner and no mode in a stat result there
+    if sys.platform == "win32":  # stat results have no owner or mode there
         return True
     if folder.st_mode & stat.S_IWOTH:
         return False
@@ -126,18 +126,18 @@ def _is_trusted(folder: os.stat_result) -> bool:
     return folder.st_uid == 0 and not folder.st_mode & stat.S_IWGRP
 
 
-# ---- the folder .nuvom and what is in it ----------------------------------------------
+# ---- the .nuvom folder and its content ------------------------------------------------
 
 
 def ensure_state_dir(root: Path, *, setting: str = "sqlite_path") -> Path:
-    """Return ``root/.nuvom``, made with mode 0700 and kept out of Git. Twice is safe.
+    """Create ``root/.nuvom`` if missing (mode 0700, ignored by Git), and return it.
 
     Args:
         root: The project root.
-        setting: Name of the setting that moves what is to be written there, for the error.
+        setting: For the error, the setting that moves the data to be written there.
 
     Raises:
-        BackendUnavailable: it cannot be made, is a symbolic link, belongs to somebody else,
+        BackendUnavailable: it cannot be created, is a symbolic link, belongs to another user,
             or others can write to it.
         StorageFull: the disk is full.
     """
@@ -145,7 +145,7 @@ def ensure_state_dir(root: Path, *, setting: str = "sqlite_path") -> Path:
     try:
         os.mkdir(folder, 0o700)
     except OSError as error:
-        # On a read-only disk some systems report that instead of a folder that is there.
+        # On a read-only disk, some systems report that error even if the folder exists.
         if not os.path.lexists(folder):
             raise cannot_write(folder, error, setting) from error
     check_state_dir(root)
@@ -159,10 +159,10 @@ def ensure_state_dir(root: Path, *, setting: str = "sqlite_path") -> Path:
 
 
 def check_state_dir(root: Path) -> bool:
-    """Return whether ``root/.nuvom`` is there, and fit to hold what nobody else may touch.
+    """Return whether ``root/.nuvom`` exists, and check that no other user can tamper with it.
 
-    Raises: BackendUnavailable: it is a symbolic link or no folder, belongs to somebody else,
-        or others can write to it. The error says how to repair that.
+    Raises: BackendUnavailable: it is a symbolic link, is not a folder, belongs to another user,
+        or others can write to it. The error says how to fix that.
     """
     folder = root / STATE_DIR
     try:
@@ -179,12 +179,12 @@ def check_state_dir(root: Path) -> bool:
 
 
 def ensure_folder_for(path: Path, *, root: Path, setting: str) -> Path:
-    """Return the folder of ``path``, made with mode 0700 where it is missing. Twice is safe.
+    """Create the folder of ``path`` with mode 0700 if it is missing, and return it.
 
     Args:
-        path: Absolute path of a file that is to be written, in ``.nuvom`` or anywhere.
+        path: Absolute path of a file to be written, in ``.nuvom`` or anywhere else.
         root: The project root.
-        setting: Name of the setting that moves the file, for the error.
+        setting: For the error, the setting that moves the file.
 
     Raises: as ``ensure_state_dir``.
     """
@@ -192,7 +192,7 @@ def ensure_folder_for(path: Path, *, root: Path, setting: str) -> Path:
         ensure_state_dir(root, setting=setting)
     missing = []
     folder = path.parent
-    while not os.path.exists(folder) and folder != folder.parent:  # a drive that is not there
+    while not os.path.exists(folder) and folder != folder.parent:  # a missing drive
         missing.append(folder)
         folder = folder.parent
     for folder in reversed(missing):
@@ -204,10 +204,10 @@ def ensure_folder_for(path: Path, *, root: Path, setting: str) -> Path:
 
 
 def ensure_lasting_folder_for(path: Path, *, root: Path, setting: str) -> None:
-    """Do as ``ensure_folder_for``; and the folder is still there after a power cut.
+    """Do the same as ``ensure_folder_for``, and make the folder survive a power cut.
 
-    The names of folders inside the project are flushed each time: another process may have made
-    them just now.
+    Folder entries inside the project are flushed on every call, since another process may have
+    just created them.
 
     Raises: as ``ensure_state_dir``.
     """
@@ -216,18 +216,18 @@ def ensure_lasting_folder_for(path: Path, *, root: Path, setting: str) -> None:
     ensure_folder_for(path, root=root, setting=setting)
     with storage_errors(path.parent):
         for folder in wanted:
-            with suppress(PermissionError):  # who may not read a folder cannot flush it
+            with suppress(PermissionError):  # an unreadable folder cannot be flushed
                 sync_directory(folder.parent)
 
 
 def create_private_file(path: Path, *, setting: str) -> bool:
-    """Make ``path`` an empty file of mode 0600; return False where it is there already.
+    """Create ``path`` as an empty file with mode 0600; return False if it already exists.
 
-    SQLite gives the files beside a database the mode of the database, so that one made here
-    first keeps all of them private.
+    SQLite gives the files beside a database the database's mode. A database file that is created
+    here first keeps all of them private.
 
     Raises:
-        BackendUnavailable: it cannot be made, or is a symbolic link or no regular file.
+        BackendUnavailable: it cannot be created, is a symbolic link, or is not a regular file.
         StorageFull: the disk is full.
     """
     try:
@@ -256,16 +256,16 @@ def cannot_write(path: Path, error: OSError, setting: str) -> QueueError:
 
 
 def import_roots(root: Path) -> list[Path]:
-    """Return the folders that modules are named from: ``root``, then ``src`` if no package."""
+    """Return the import roots: ``root``, then ``src`` unless that is a package."""
     source = root / "src"
     is_root = source.is_dir() and not (source / "__init__.py").exists()
     return [root, source] if is_root else [root]
 
 
 def module_path(path: Path, root: Path) -> Path | None:
-    """Return the file ``path`` relative to the import root that it is in, or None."""
-    # As given first: a link within the project has the name of the link. Then resolved, since
-    # the same project may be reached by two paths (on macOS /tmp is /private/tmp).
+    """Return the file ``path`` relative to the import root that contains it, or None."""
+    # Try the path as given: a link within the project goes by the name of the link. Then resolve
+    # it, since two paths may lead to the same project (on macOS, /tmp is /private/tmp).
     for plain in (os.path.abspath, os.path.realpath):
         file, top = Path(plain(path)), Path(plain(root))
         if file.is_relative_to(top):
@@ -275,10 +275,10 @@ def module_path(path: Path, root: Path) -> Path | None:
 
 
 def module_name_for(path: Path, root: Path) -> str | None:
-    """Return the name that imports the file ``path`` from the project, or None.
+    """Return the module name that imports the file ``path`` from the project, or None.
 
-    None where the file is outside ``root``, is not Python, is the ``__init__.py`` of ``root``
-    itself, or where a part of the name is not an identifier (``my-tasks.py``).
+    It is None if the file is outside ``root``, is not Python, or is the ``__init__.py`` of
+    ``root`` itself, or if a part of the name is not an identifier (``my-tasks.py``).
     """
     relative = module_path(path, root)
     if relative is None or relative.suffix != ".py":
@@ -291,7 +291,7 @@ def module_name_for(path: Path, root: Path) -> str | None:
 
 
 def module_of_program(path: str) -> str:
-    """Return the name of the module that a program is, in its project or on its own."""
+    """Return the module name of a program, whether or not it is in a project."""
     root = find_root(Path(path).parent)
     inside = None if root is None else module_path(Path(path), root)
     name = os.path.basename(path) if inside is None else os.fspath(inside)

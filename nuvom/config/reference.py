@@ -1,7 +1,7 @@
-"""The settings as documentation and as a JSON schema, made from the one table.
+"""Generates the documentation and the JSON schema of the settings from one table.
 
-``docs/configuration.md`` holds the table between two markers, and a test compares the two.
-Editors can check ``nuvom.toml`` with the schema.
+``docs/configuration.md`` holds the generated table between two markers, and a test compares them.
+Editors can validate ``nuvom.toml`` against the schema.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def markdown_table() -> str:
 
 
 def with_table(page: str) -> str:
-    """Return the page with the table between its markers renewed.
+    """Return the page with an up-to-date table between its markers.
 
     Raises: ValueError: the page lacks a marker.
     """

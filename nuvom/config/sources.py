@@ -1,8 +1,8 @@
-"""Where the settings come from, which source wins, and how to tell.
+"""Loads the settings from their sources, and explains which source wins.
 
 Highest first: ``configure()`` in the program, a flag, the environment, ``.env``,
-``nuvom.toml`` or ``[tool.nuvom]``, the default. Every given value is checked, also one that
-does not win.
+``nuvom.toml`` or ``[tool.nuvom]``, the default. Every given value is checked, even if it does not
+win.
 """
 
 from __future__ import annotations
@@ -31,21 +31,21 @@ DEFAULT = "default"
 PREFIX = "NUVOM_"
 
 _NAMES = {setting.variable: name for name, setting in SETTINGS.items()}
-# Ours, but no setting: it controls tests of Nuvom itself.
+# Ours, but not a setting: it controls tests of Nuvom itself.
 _OTHER_VARIABLES = frozenset({"NUVOM_CRASHPOINT"})
-_MAX_FILE_BYTES = 4 << 20  # a wrong file must not fill the memory
+_MAX_FILE_BYTES = 4 << 20  # a wrong file must not exhaust memory
 _HEADER = re.compile(r"\s*\[\s*(?P<table>[^\[\]]+?)\s*\]\s*(?:#.*)?")
 _KEY = re.compile(r"""\s*(?P<quote>["']?)(?P<key>[\w-]+)(?P=quote)\s*[=.]""")
 
 
 class Origin(NamedTuple):
-    """One place that gives a setting.
+    """One place that sets a setting.
 
     Attributes:
         source: ``configure()``, ``flag``, ``environment``, ``.env``, ``nuvom.toml``,
             ``pyproject.toml`` or ``default``.
-        raw: The value as given there; ``***`` where it is secret.
-        location: The variable or the line (``line 7``), or nothing.
+        raw: The value as written there; ``***`` if it is secret.
+        location: The variable or the line (``line 7``), or empty.
     """
 
     source: str
@@ -54,12 +54,12 @@ class Origin(NamedTuple):
 
 
 class Loaded(NamedTuple):
-    """What ``load`` found.
+    """The result of ``load``.
 
     Attributes:
-        settings: The values that win.
-        origins: For each setting all places that give it, the winner first, the default last.
-        warnings: Sentences for a person, such as on an unknown variable.
+        settings: The winning values.
+        origins: For each setting, all places that set it, the winner first, the default last.
+        warnings: Human-readable sentences, for example about an unknown variable.
     """
 
     settings: Settings
@@ -68,7 +68,7 @@ class Loaded(NamedTuple):
 
 
 class ExplainedSource(NamedTuple):
-    """One source in an ``Explanation``; ``text`` is ``-`` where it does not give the setting."""
+    """One source in an ``Explanation``; ``text`` is ``-`` if it does not set the setting."""
 
     source: str
     text: str
@@ -81,8 +81,8 @@ class Explanation(NamedTuple):
     Attributes:
         name: Name of the setting.
         value: Its value as text.
-        rows: One for each source, highest first. ``configure()`` only where it was used.
-        note: Type, range, when it is read.
+        rows: One per source, highest first. ``configure()`` appears only if it was used.
+        note: The type, the range, and when the setting is read.
     """
 
     name: str
@@ -92,13 +92,13 @@ class Explanation(NamedTuple):
 
 
 class _Given(NamedTuple):
-    """One value that a source gives.
+    """One value from a source.
 
     Attributes:
-        name: The setting's name, or what stands in its place.
+        name: The setting's name, or whatever the source has in its place.
         location: As in ``Origin``.
-        place: The whole place, for an error.
-        is_text: The value is text that may stand for a number or a flag.
+        place: The full place, for errors.
+        is_text: The value is text that may represent a number or a boolean.
     """
 
     source: str
@@ -120,14 +120,14 @@ def load(
 
     Args:
         root: The project root; it may not exist yet.
-        overrides: What the program gave to ``configure()``.
-        flags: What the command line gave, by name of the setting; None means not given.
+        overrides: Values that the program passed to ``configure()``.
+        flags: Values from the command line, by setting name; None means not given.
         environ: The environment; an empty variable means not given.
 
     Raises:
         UnknownSetting: a name in a file, a flag or ``configure()`` is not one of ours.
-        InvalidSetting: a value has the wrong type or is out of range, whether it wins or not.
-        InvalidConfigFile: a file cannot be read or parsed, or two files hold settings.
+        InvalidSetting: a value has the wrong type or is out of range, even if it does not win.
+        InvalidConfigFile: a file cannot be read or parsed, or two files contain settings.
     """
     return _Loading(root, _raise).load(overrides or {}, flags or {}, environ)
 
@@ -138,7 +138,7 @@ def problems(
     flags: Mapping[str, object] | None = None,
     environ: Mapping[str, str] = os.environ,
 ) -> tuple[list[ConfigError], list[str]]:
-    """Return all errors of which ``load`` would raise the first, and its warnings."""
+    """Return all errors, of which ``load`` raises only the first, and the warnings."""
     errors: list[ConfigError] = []
     loaded = _Loading(root, errors.append).load({}, flags or {}, environ)
     return errors, loaded.warnings
@@ -149,7 +149,7 @@ def _raise(error: ConfigError) -> None:
 
 
 class _Loading:
-    """One reading of all sources; ``report`` is told of each error."""
+    """One pass over all sources; calls ``report`` with each error."""
 
     def __init__(self, root: Path, report: Callable[[ConfigError], None]) -> None:
         self._root = root
@@ -201,8 +201,8 @@ class _Loading:
 
     def _refuse_unknown(self, given: _Given) -> None:
         if given.source in (ENVIRONMENT, DOTENV):
-            # No error: another version may know it. Names are compared without the prefix,
-            # which would make all of them look alike.
+            # Not an error: another version may know it. Compare names without the prefix, which
+            # would make all of them look similar.
             close = suggest(given.name.removeprefix(PREFIX), SETTINGS)
             known = [SETTINGS[name].variable for name in close]
             self._warnings.append(UnknownSetting(given.name, known, origin=given.place).what)
@@ -227,11 +227,11 @@ def _from_environment(environ: Mapping[str, str]) -> Iterator[_Given]:
 
 
 def _from_dotenv(root: Path, warnings: list[str]) -> Iterator[_Given]:
-    """Yield the ``NUVOM_*`` lines of the root's ``.env``; the last of a variable counts."""
+    """Yield the ``NUVOM_*`` lines of the root's ``.env``; the last line for a variable wins."""
     path = root / DOTENV
     content = read_config_file(path)
     if content is None:
-        if path.exists() and not path.is_dir():  # a folder is somebody's virtual environment
+        if path.exists() and not path.is_dir():  # a folder is a virtual environment
             warnings.append(f"{path} is not a regular file and was not read.")
         return
     entries = {variable: (value, line) for variable, value, line in _entries(content, path)}
@@ -243,8 +243,8 @@ def _from_dotenv(root: Path, warnings: list[str]) -> Iterator[_Given]:
 def _entries(content: bytes, path: Path) -> Iterator[tuple[str, str, int]]:
     """Yield variable, value and line (from 1) of each ``NUVOM_*`` line.
 
-    The file is data: no variable is expanded and none is set. Errors show nothing of a line,
-    which may hold a secret.
+    The file is only data: no variable is expanded or set. Errors never quote a line, since it may
+    hold a secret.
     """
     from io import StringIO  # noqa: PLC0415  # most projects have no such file
 
@@ -252,7 +252,7 @@ def _entries(content: bytes, path: Path) -> Iterator[tuple[str, str, int]]:
 
     for found in parse_stream(StringIO(_decode(content, path))):
         text = found.original.string
-        # A statement begins with the blank lines above it.
+        # The parser counts the blank lines above a statement as part of it.
         line = found.original.line + text[: len(text) - len(text.lstrip())].count("\n")
         if found.error:
             reason = f"line {line}: it is not of the form NAME=value, or a quote is not closed"
@@ -300,7 +300,7 @@ def _parse(text: str, path: Path) -> dict[str, Any]:
 
     try:
         return tomllib.loads(text)
-    except ValueError as error:  # TOMLDecodeError, and plain ValueError for a number too long
+    except ValueError as error:  # TOMLDecodeError, or plain ValueError for a number too long
         reason = str(error)
         raise InvalidConfigFile(path, reason[:1].lower() + reason[1:]) from error
     except RecursionError:
@@ -317,7 +317,7 @@ def _decode(content: bytes, path: Path) -> str:
 
 
 def _line_of(text: str, table: str, key: str) -> int | None:
-    """Return the line that gives ``key``; None for spellings that are valid but rare."""
+    """Return the number of the line that sets ``key``; None for valid but rare spellings."""
     current = ""
     for number, line in enumerate(text.split("\n"), start=1):
         header = _HEADER.fullmatch(line.rstrip("\r"))
@@ -332,11 +332,11 @@ def _line_of(text: str, table: str, key: str) -> int | None:
 
 
 def read_config_file(path: Path) -> bytes | None:
-    """Return the content of a configuration file, or None where there is no regular file.
+    """Return the content of a configuration file, or None if there is no regular file.
 
     Raises: InvalidConfigFile: it cannot be read, is longer than 4 MiB, or belongs to neither
-        the current user, nor root, nor the owner of its folder. (In a folder like ``/tmp``
-        anybody could have put it there to send your jobs elsewhere.)
+        the current user, nor root, nor the owner of its folder. (In a folder like ``/tmp``,
+        anybody could have put it there to redirect your jobs.)
     """
     try:
         with open(path, "rb", opener=_open) as stream:
@@ -348,7 +348,7 @@ def read_config_file(path: Path) -> bytes | None:
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         return None
     except OSError as error:
-        if path.is_dir():  # Windows refuses to open one
+        if path.is_dir():  # Windows refuses to open folders
             return None
         reason = (error.strerror or type(error).__name__).lower()
         raise InvalidConfigFile(path, reason) from error
@@ -358,14 +358,14 @@ def read_config_file(path: Path) -> bytes | None:
 
 
 def _check_owner(path: Path, found: os.stat_result) -> None:
-    if sys.platform == "win32":  # no owner in a stat result there
+    if sys.platform == "win32":  # stat results have no owner there
         return
     if found.st_uid not in (os.geteuid(), 0, path.parent.stat().st_uid):
         raise InvalidConfigFile(path, "it belongs to another user than its folder and you")
 
 
 def _open(path: str, flags: int) -> int:
-    # Not blocking: a pipe of such a name would hold us up for ever.
+    # Non-blocking: a pipe with this name would block us forever.
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 

@@ -1,1 +1,1 @@
-"""What stands behind ``nuvom.log``: the handler, the formats, the lines of events."""
+"""The implementation of ``nuvom.log``: the handler, the formats, and the event lines."""

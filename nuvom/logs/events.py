@@ -1,7 +1,7 @@
-"""Writes what happens in the engine to the log; a subscriber like any other.
+"""Logs the engine's events; a subscriber like any other.
 
-Events below the level are not subscribed to, so that they are never made. Of jobs that succeed
-or fail by the thousand only some get a line of their own; ``Bursts`` counts the rest.
+It does not subscribe to events below the level, so the engine never creates them. When thousands
+of jobs succeed or fail, only some get their own line; ``Bursts`` counts the rest.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ def subscribe_logging(
     *,
     clock: Clock = SYSTEM_CLOCK,
 ) -> Callable[[], None]:
-    """Have the engine's events written to ``logger``, those of at least ``level``.
+    """Log the engine's events of at least ``level`` to ``logger``.
 
-    Returns: a function that ends it and writes what was held back; calling it twice is fine.
+    Returns: a function that unsubscribes and logs what was held back; safe to call twice.
     """
     least = logging.getLevelNamesMapping()[level] if isinstance(level, str) else level
     return EventLog(logger, least, clock).subscribe(bus)
@@ -50,11 +50,11 @@ class EventLog:
         self._level = level
         self._clock = clock
         self._parked: set[str] = set()
-        self._overdue: set[str] = set()  # timed out; the event that says what follows comes next
+        self._overdue: set[str] = set()  # timed out, but the outcome event is still to come
         self._bursts = Bursts(clock, self._summarise)
 
     def subscribe(self, bus: events.EventBus) -> Callable[[], None]:
-        """Subscribe to what the level shows; return a function that undoes it."""
+        """Subscribe to the events that the level shows; return a function that undoes it."""
         wanted: list[tuple[int, type[events.Event], Callable[[Any], None]]] = [
             (logging.DEBUG, events.JobEnqueued, self._enqueued),
             (logging.DEBUG, events.JobStarted, self._started),
@@ -108,7 +108,7 @@ class EventLog:
         self._write_job(logging.INFO, "job.finished", event.job, said, **fields)
 
     def _timed_out(self, event: events.JobTimedOut) -> None:
-        if len(self._overdue) >= _MOST_OVERDUE:  # of events that this level does not show
+        if len(self._overdue) >= _MOST_OVERDUE:  # their outcomes are below this level
             self._overdue.clear()
         self._overdue.add(event.job.id)
 
@@ -167,7 +167,7 @@ class EventLog:
 
     def _hook_failed(self, event: events.HookFailed) -> None:
         job, error = event.job, event.error
-        # Per task: a hook that always fails would have a line for each job.
+        # Per task: otherwise a hook that always fails would log a line for each job.
         rate_key = f"{job.func_name} {event.hook}"
         fields = {"hook": event.hook, "traceback": error.traceback, "rate_key": rate_key}
         text = f"the hook {event.hook} of {job.func_name} failed: {_what(error)}"
@@ -180,19 +180,19 @@ class EventLog:
         self._write(logging.INFO, "worker.started", text, {"worker": event.worker})
 
     def _worker_stopped(self, event: events.WorkerStopped) -> None:
-        # "stopped" is the reason where somebody just asked for it: a signal, a command.
+        # "stopped" is the reason for a plain request: a signal or a command.
         why = f": {event.reason}" if event.reason not in ("", "stopped") else ""
         text = f"worker {event.worker} stopped{why}"
         self._write(logging.INFO, "worker.stopped", text, {"worker": event.worker})
 
     def _backend_failed(self, event: events.BackendFailed) -> None:
         text = f"the store failed at {event.op}: {_what(event.error)}"
-        # Per type: a full disk or a lost server fails every call.
+        # Per type: a full disk or an unreachable server fails every call.
         fields = {"op": event.op, **_error(event.error), "rate_key": event.error.type}
         self._write(logging.ERROR, "backend.error", text, fields)
 
     def _callback_failed(self, name: str, error: BaseException, count: int) -> None:
-        # Not the exception's own text: reading it may fail, and the traceback has it anyhow.
+        # Not the exception's own text: reading it may fail, and the traceback has it anyway.
         text = f"the subscriber {name} failed: {type(error).__name__}"
         fields = {"plugin": name, "failures": count, "rate_key": name}
         log_event(self._logger, logging.WARNING, "plugin.error", text, fields=fields, error=error)
@@ -223,14 +223,14 @@ class EventLog:
         said: str,
         **fields: object,
     ) -> None:
-        """Write a line about a job that begins with its task's name."""
+        """Write a line about a job, starting with its task's name."""
         self._write(level, event, f"{job.func_name} {said}", {**_job(job), **fields})
 
     def _write(self, level: int, event: str, text: str, fields: dict[str, object]) -> None:
         log_event(self._logger, level, event, text, fields=fields)
 
     def _summarise(self, word: str, held: int) -> None:
-        """Say how many jobs had no line of their own in the last second."""
+        """Log how many jobs got no line of their own in the last second."""
         level, event = _SUMMARIES[word]
         text = f"... and {held:,} more {'job' if held == 1 else 'jobs'} {word} in the last second"
         self._write(level, event, text, {"jobs": held, "rate_key": False})
@@ -278,11 +278,11 @@ def _short(number: float) -> str:
 
 
 class Bursts:
-    """Admits a number of events a second, by word, and reports how many it held back.
+    """Limits events per second, by word, and reports how many it held back.
 
-    A worker that finishes a hundred thousand jobs a second must neither flood its log nor be
-    slowed down by it; and no failure may pass without a trace. A thread runs only while
-    something is held back. ``stop`` reports at once.
+    A worker that finishes a hundred thousand jobs per second must neither flood its log nor be
+    slowed down by it, and no failure may go unreported. A thread runs only while something is
+    held back. ``stop`` reports immediately.
     """
 
     def __init__(self, clock: Clock, report: Callable[[str, int], None]) -> None:
@@ -294,9 +294,9 @@ class Bursts:
         self._lock = threading.Lock()
 
     def admit(self, word: str, most: int) -> bool:
-        """Return whether this is one of the first ``most`` events called ``word`` of a second."""
+        """Return whether this is one of the second's first ``most`` events called ``word``."""
         with self._lock:
-            if self._reporter is None:  # under load it ends the seconds: then this asks no clock
+            if self._reporter is None:  # under load it ends each second; no clock needed
                 self._limit.ended()
             is_admitted = self._limit.admit(word, most)
             if not is_admitted and self._reporter is None:
@@ -304,7 +304,7 @@ class Bursts:
             return is_admitted
 
     def stop(self) -> None:
-        """Report what is held back, and end the thread; twice is fine."""
+        """Report what is held back and end the thread. Safe to call twice."""
         with self._lock:
             reporter = self._reporter
             self._stopping.set()
@@ -329,7 +329,7 @@ class Bursts:
             is_held = self._report_held()
 
     def _report_held(self) -> bool:
-        """Report and forget what is held back; return whether there was anything."""
+        """Report and clear what is held back; return whether there was anything."""
         with self._lock:
             held = self._limit.ended(at_once=True)
             if not held:

@@ -1,9 +1,9 @@
-"""What a log record says besides its text, and how the whole becomes plain, JSON, logfmt or rich.
+"""Adds fields to log records, and formats them as plain text, JSON, logfmt or rich text.
 
-``JobFields`` puts the running job on records. One event is one line in every format, and nothing
-that a record holds can look like another line. A traceback is a field in ``json`` and ``logfmt``;
-for people it follows as lines that begin with a bar. The names of fields are a contract,
-``nuvom.log/1``: see ``docs/logging.md``.
+``JobFields`` adds the running job to records. One event is one line in every format, and no
+content of a record can pass for another line. A traceback is a field in ``json`` and ``logfmt``;
+in the formats for people it follows as lines that begin with a bar. The field names are a
+contract, ``nuvom.log/1``: see ``docs/logging.md``.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 SCHEMA = "nuvom.log/1"
-NO_EVENT = "log"  # the event of a record that is no event of ours
+NO_EVENT = "log"  # the event name of records that are not our events
 
 _JOB = ("job_id", "task", "queue", "attempt", "lease_epoch", "worker", "lane")
 _TRACE = ("trace_id", "span_id")
@@ -36,7 +36,7 @@ _DEEPEST_STACK = 50
 
 
 class TracePlace(NamedTuple):
-    """Where in a trace something happened; both hexadecimal."""
+    """A position in a trace; both ids are hexadecimal."""
 
     trace_id: str
     span_id: str
@@ -46,12 +46,12 @@ _tracers: list[Callable[[str | None], TracePlace | None]] = []
 
 
 def add_tracer(place_of: Callable[[str | None], TracePlace | None]) -> Callable[[], None]:
-    """Have log records tell their place in a trace.
+    """Make log records include their place in a trace.
 
     Args:
-        place_of: Called for each record that is written, with the id of the job that an event
-            of Nuvom's is about, else None; in the thread that logs. It must not raise.
-    Returns: a function that ends it; calling it twice is fine.
+        place_of: Called for each record written, in the thread that logs. It receives the job's
+            id if the record is one of Nuvom's events about a job, else None. It must not raise.
+    Returns: a function that undoes this; safe to call twice.
     """
     _tracers.append(place_of)
 
@@ -63,15 +63,15 @@ def add_tracer(place_of: Callable[[str | None], TracePlace | None]) -> Callable[
 
 
 def short_id(full: str) -> str:
-    """Return the end of an id: ids begin with the time, so that only ends tell them apart."""
+    """Return the end of an id: ids start with the time, so only their ends distinguish them."""
     return full[-_SHORT_ID:]
 
 
 class JobFields(logging.Filter):
     """Adds the running job's id, task, queue, attempt, lease epoch, worker and lane.
 
-    It belongs on a handler, where it sees the records of all loggers. Outside a job the
-    fields are None, so that a format may name them.
+    Attach it to a handler, where it sees the records of all loggers. Outside a job the fields
+    are None, so that a format string may use them.
     """
 
     def __init__(self, worker: str | None = None, host: str | None = None) -> None:
@@ -80,9 +80,9 @@ class JobFields(logging.Filter):
         self._host = host
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Add the fields, as attributes and together as ``nuvom_fields``; let all pass."""
+        """Add the fields, both as attributes and as ``nuvom_fields``; accept every record."""
         values = vars(record)
-        if "nuvom_fields" in values:  # from another thread, where the job was known
+        if "nuvom_fields" in values:  # added in another thread, which knew the job
             return True
         job = job_context.current.get()
         own = is_own(record)
@@ -127,20 +127,20 @@ def _of_job(job: job_context.JobContext) -> dict[str, object]:
 
 
 def is_own(record: logging.LogRecord) -> bool:
-    """Return whether the record is an event of ours, and not of a user's logger."""
+    """Return whether the record is one of our events, not from a user's logger."""
     return record.name.partition(".")[0] == "nuvom" and hasattr(record, "event")
 
 
 def event_of(record: logging.LogRecord) -> str:
-    """Return the event's dotted name; ``log`` for whatever is no event of ours."""
+    """Return the event's dotted name; ``log`` if the record is not one of our events."""
     return str(vars(record)["event"]) if is_own(record) else NO_EVENT
 
 
 def fields_of(record: logging.LogRecord) -> dict[str, object]:
-    """Return the fields that have a value: the job's, the worker's, then the event's.
+    """Return the fields that have a value: first the job's, then the worker's, then the event's.
 
-    What a user's log call gave as ``extra`` is under the one key ``extra``; it cannot take
-    the place of a field of ours. Values under telling names are masked.
+    The ``extra`` of a user's log call is under the single key ``extra``, so that it cannot
+    override our fields. Values under sensitive names are masked.
     """
     values = vars(record)
     fields: dict[str, object] = dict(values.get("nuvom_fields", {}))
@@ -158,10 +158,10 @@ def fields_of(record: logging.LogRecord) -> dict[str, object]:
 
 
 def traceback_of(record: logging.LogRecord) -> str:
-    """Return the traceback that belongs to the record, or nothing.
+    """Return the record's traceback, or an empty string.
 
-    It is that of an event, or of the exception of the log call; without local variables, the
-    innermost frames only, and masked.
+    It comes from the event or from the log call's exception. It has no local variables, is
+    limited to the innermost frames, and is masked.
     """
     text = vars(record).get("traceback") if is_own(record) else None
     if not isinstance(text, str) and record.exc_info and record.exc_info[1] is not None:
@@ -175,10 +175,10 @@ def traceback_of(record: logging.LogRecord) -> str:
 
 FORMATS = ("rich", "plain", "json", "logfmt")
 
-_BARE = re.compile(r"[\w.:/+@-]+")  # needs no quotes in logfmt
+_BARE = re.compile(r"[\w.:/+@-]+")  # text that needs no quotes in logfmt
 _NOT_IN_KEYS = re.compile(r"[^\w.-]")
 _BAR = "    | "
-# For machines, or said in the text already.
+# For machines, or already in the text.
 _NOT_FOR_PEOPLE = frozenset(
     {"lease_epoch", "pid", "host", "outcome", "duration_s", "wait_s", "error_type", "error_fp"}
 )
@@ -193,27 +193,27 @@ _LEVEL_STYLES = {
 
 
 def timestamp(seconds: float) -> str:
-    """Return a moment as RFC 3339, UTC, with milliseconds; ``seconds`` since the epoch."""
+    """Return a Unix time in ``seconds`` as RFC 3339 in UTC, with milliseconds."""
     millis = round(seconds * 1000)
     whole = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(millis // 1000))
     return f"{whole}.{millis % 1000:03d}Z"
 
 
 def text_of(record: logging.LogRecord) -> str:
-    """Return what the record says; events without passwords."""
+    """Return the record's text; passwords in our events are masked."""
     text = clip(record.getMessage())
     return mask_text(text) if is_own(record) else text
 
 
 class PlainFormat(logging.Formatter):
-    """For people and files: time, level, logger, text, fields; then a traceback behind bars."""
+    """For people and files: time, level, logger, text, fields; then a traceback with bars."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return one line, and those of the traceback."""
+        """Return one line, followed by the lines of the traceback."""
         head = f"{timestamp(record.created)} {record.levelname:<8} {one_line(record.name)}:"
         fields = " ".join(pairs(_for_people(record)))
         line = f"{head} {one_line(text_of(record))}" + (f"  {fields}" if fields else "")
-        # No line of a traceback can pass for a line of the log.
+        # The bars keep a traceback line from passing for a log line.
         return "\n".join([line, *(f"{_BAR}{one}" for one in _lines(record))])
 
 
@@ -226,7 +226,7 @@ class LogfmtFormat(logging.Formatter):
 
 
 class JsonFormat(logging.Formatter):
-    """One JSON object on one line, all ASCII; its keys are the contract ``nuvom.log/1``."""
+    """One ASCII-only JSON object per line; its keys are the contract ``nuvom.log/1``."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Return one line."""
@@ -234,13 +234,13 @@ class JsonFormat(logging.Formatter):
 
 
 class RichFormat(logging.Formatter):
-    """Coloured for a terminal. Nothing in a record is taken for markup."""
+    """Coloured output for a terminal. Record content is never interpreted as markup."""
 
     def __init__(self, stream: TextIO, *, color: bool | None = None) -> None:
         super().__init__()
         from rich.console import Console, detect_legacy_windows  # noqa: PLC0415  # terminals only
 
-        # An old Windows console prints colour codes as they are.
+        # An old Windows console prints colour codes literally.
         is_plain = color is False or detect_legacy_windows()
         self._console: Console = Console(
             file=stream,
@@ -254,7 +254,7 @@ class RichFormat(logging.Formatter):
         )
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return one line, and those of the traceback, with the terminal's colour codes."""
+        """Return one line and the lines of the traceback, with the terminal's colour codes."""
         with self._console.capture() as captured:
             self._console.print(self._line(record), end="")
             for line in self._highlighted(record):
@@ -307,7 +307,7 @@ def make_format(
 
 
 def pairs(fields: dict[str, object], prefix: str = "") -> list[str]:
-    """Return ``key=value`` for each field; a value with anything but word characters in quotes."""
+    """Return ``key=value`` for each field, quoting values that are not plain words."""
     found = []
     for key, value in fields.items():
         name = f"{prefix}{_NOT_IN_KEYS.sub('_', key)}"
@@ -349,7 +349,7 @@ def _for_people(record: logging.LogRecord) -> dict[str, object]:
 
 
 def _for_a_terminal(record: logging.LogRecord, text: str) -> dict[str, object]:
-    """Return the fields less what is as usual, or known to whoever started the worker."""
+    """Return the fields without usual values and those known to whoever started the worker."""
     fields = _for_people(record)
     for name, usual in _USUAL.items():
         if fields.get(name) == usual:
