@@ -1,8 +1,8 @@
-"""The worker: takes jobs from the queue, has lanes run them, settles what they end with.
+"""The worker: takes jobs from the queue, runs them in lanes, and settles their outcomes.
 
 The fourth of the six files that a job passes through. One thread, the worker loop, claims and
-settles in batches; lanes run the code; maintenance sends heartbeats. What an outcome means is the
-runner's affair, how the store does it the backend's.
+settles in batches; lanes run the code; maintenance sends heartbeats. The runner decides what an
+outcome means, and the backend how to store it.
 """
 
 from __future__ import annotations
@@ -36,24 +36,24 @@ if TYPE_CHECKING:
     from nuvom.core.record import JobRecord
     from nuvom.registry.registry import TaskDefinition
 
-_LOOK_SECS = 0.5  # Windows interrupts no wait without a limit
+_LOOK_SECS = 0.5  # Windows cannot interrupt a wait without a timeout
 
 
 class Worker:
     """One worker. ``run`` blocks; ``start`` and ``join`` run it in the background.
 
     Args:
-        threads: Slots of the thread lane; None as the settings say, as for ``async_slots``.
+        threads: Slots of the thread lane; None uses the settings, as for ``async_slots``.
         queues: Served queues in order of preference; None for all but ``exclude_queues``.
-        burst: Stop when no job is ready and none runs.
-        max_jobs, max_secs: Stop after so many jobs, or so long.
-        concurrency: At most so many jobs of a queue at once, by queue.
-    Raises: InvalidSetting: there would be no slot; Refused: this process is a child of a worker;
-        whatever the store raises that is asked.
+        burst: Stop when no job is ready and none is running.
+        max_jobs, max_secs: Stop after this many jobs, or this many seconds.
+        concurrency: Maximum number of jobs running at once, by queue.
+    Raises: InvalidSetting: there would be no slots; Refused: this process is a child of a worker;
+        whatever the store raises.
 
     Attributes:
         id: Random for each start.
-        promise: What the backends allow to promise of delivery, as text.
+        promise: The delivery guarantee that the backends allow, as text.
     """
 
     def __init__(
@@ -129,10 +129,10 @@ class Worker:
     def run(self) -> str:
         """Work until stopped; return why it stopped.
 
-        The words: ``stopped``, ``burst``, ``max-jobs``, ``max-secs``, ``stuck-threads``,
-        or whatever ``stop`` was given.
-        The first ``KeyboardInterrupt`` stops the worker in good order, the second at once.
-        Raises: QueueError: the store cannot be used at the start; whatever made it crash.
+        The reason is ``stopped``, ``burst``, ``max-jobs``, ``max-secs``, ``stuck-threads``,
+        or whatever was passed to ``stop``.
+        The first ``KeyboardInterrupt`` stops the worker gracefully, the second at once.
+        Raises: QueueError: the store cannot be used at the start; whatever made the worker crash.
         """
         self._raises_crash = False
         try:
@@ -140,7 +140,7 @@ class Worker:
             self._wait()
         except KeyboardInterrupt:
             if not self._has_begun.wait(_LOOK_SECS):
-                raise  # it came before there was anything to stop
+                raise  # it came before the worker had begun
             self.stop()
             try:
                 self._wait()
@@ -161,13 +161,13 @@ class Worker:
         except BaseException:
             self._close()
             raise
-        # In a thread of its own, where no KeyboardInterrupt can tear it out of its work.
+        # In its own thread, where no KeyboardInterrupt can interrupt its work.
         self._thread = threading.Thread(target=self._work, name="nuvom-loop", daemon=True)
         self._thread.start()
 
     def join(self, timeout: float | None = None) -> bool:
-        """Wait for a worker in the background to stop; False when it has not in time."""
-        # Before Python 3.13 a Thread.join that is interrupted takes the thread for ended.
+        """Wait for a background worker to stop; False when it does not stop in time."""
+        # Before Python 3.13 an interrupted Thread.join treats the thread as ended.
         if self._thread is None or not self._has_ended.wait(timeout):
             return self._thread is None
         self._thread.join()
@@ -178,7 +178,7 @@ class Worker:
             pass
 
     def end(self) -> None:
-        """Stop in good order and wait for it; an interrupt while waiting stops it at once."""
+        """Stop gracefully and wait; an interrupt while waiting stops the worker at once."""
         self.stop()
         try:
             self._wait()
@@ -188,9 +188,9 @@ class Worker:
             raise
 
     def stop(self, reason: str = "stopped") -> None:
-        """Stop in good order: claim no more, finish what runs, hand back the rest.
+        """Stop gracefully: claim no more, finish running jobs, hand back the rest.
 
-        Returns at once, may be called from a signal handler, and twice.
+        Returns at once. Safe to call from a signal handler, and more than once.
         """
         self._loop.stop(reason)
 
@@ -205,7 +205,7 @@ class Worker:
 
     @property
     def open_attempts(self) -> int:
-        """How many attempts run or wait for a slot here."""
+        """How many attempts are running or waiting for a slot here."""
         return len(self._context.attempts.unclosed)
 
     @property
@@ -229,7 +229,7 @@ class Worker:
         try:
             try:
                 self._reason = self._loop.run()
-            except BaseException as error:  # noqa: BLE001  # outermost: it must not end in silence
+            except BaseException as error:  # noqa: BLE001  # outermost: the thread must not die silently
                 self._crashed("loop", error)
             finally:
                 self._close()
@@ -246,17 +246,17 @@ class Worker:
     def _raise_crash(error: BaseException) -> NoReturn:
         if isinstance(error, Exception):
             raise error
-        # A program that calls ``run`` must not end as if all was well, nor as if by Ctrl-C.
+        # A program that calls ``run`` must not exit as if all went well or Ctrl-C was pressed.
         raise RuntimeError(f"the worker was ended by {error!r} inside it") from error
 
     def _close(self) -> None:
-        """Stop all parts, whatever one of them raises."""
+        """Stop all parts, even if one of them raises."""
         keeps = () if self._maintenance is None else (self._maintenance.stop,)
         lanes = [lane.stop for lane in self._loop.lanes.values()]
         for step in (*lanes, *keeps, self._sign_off):
             try:
                 step()
-            except BaseException as error:  # noqa: BLE001  # the other steps are still to be taken
+            except BaseException as error:  # noqa: BLE001  # the other steps must still run
                 self._crashed("close", error)
         if WorkerStopped in self.runtime.bus.active:
             self.runtime.bus.emit(WorkerStopped(self.id, self._reason))
@@ -268,14 +268,14 @@ class Worker:
             if self._leased is not None and not self._loop.stranded:
                 self._leased.retire(
                     self.id
-                )  # else its leases tell, once they end, which jobs it leaves
-        except NuvomError as error:  # the store is gone; whatever it still has is recovered
+                )  # else its leases, once they run out, show which jobs it leaves
+        except NuvomError as error:  # the store is unavailable; what it holds is recovered
             self.runtime.bus.emit(BackendFailed("retire", stored_error("retire", error)))
 
     def _tell_stopping(self, reason: str) -> None:
         try:
             self._announce("stuck" if reason == "stuck-threads" else "stopping")
-        except NuvomError as error:  # it is only shown
+        except NuvomError as error:  # only for display
             self.runtime.bus.emit(BackendFailed("announce", stored_error("announce", error)))
 
     def _announce(self, state: str) -> None:
@@ -283,7 +283,7 @@ class Worker:
             self._leased.announce(self.info(state))
 
     def info(self, state: str = "alive") -> WorkerInfo:
-        """Return what others see of this worker."""
+        """Return this worker's info as others see it."""
         return WorkerInfo(
             id=self.id,
             pid=os.getpid(),
@@ -302,7 +302,7 @@ class Worker:
     def report_progress(
         self, attempt: OpenAttempt, done: float, total: float | None, message: str
     ) -> bool:
-        """Keep a job's progress while it is this worker's."""
+        """Store a job's progress while this worker owns the job."""
         if attempt.is_cancelled:
             return False
         return self._context.stores.report_progress(attempt.record, done, total, message)
@@ -314,13 +314,13 @@ class Worker:
         kwargs: dict[str, Any],
         options: CallOptions,
     ) -> JobRecord:
-        """Make the record of a job to be enqueued with another one's success."""
+        """Make the record of a job to be enqueued when another job succeeds."""
         return self.runtime.dispatcher.make_child(definition, args, kwargs, options)
 
     # ---- commands -----------------------------------------------------------------------
 
     def obey(self, word: str) -> None:
-        """Do what somebody asked of this worker: quiet, resume, stop or stacks."""
+        """Run a command sent to this worker: quiet, resume, stop or stacks."""
         if word == "stop":
             self.stop()
         elif word in ("quiet", "resume"):
@@ -334,7 +334,7 @@ class Worker:
 def local_worker(threads: int = 4, queues: Sequence[str] | None = None) -> Iterator[Worker]:
     """Run a worker inside this process, for scripts, notebooks and tests.
 
-    Jobs that run at its end get ``shutdown_timeout_secs`` to finish; the others go back.
+    On exit, running jobs get ``shutdown_timeout_secs`` to finish; the others go back.
     """
     worker = Worker(current_runtime(), threads=threads, queues=queues)
     count_local_worker(1)
@@ -358,7 +358,7 @@ def start_worker_pool(
 ) -> str:
     """Run a worker in this thread until it is stopped; return why it stopped.
 
-    It installs no signal handlers: that is the program's affair, and ``nuvom runworker``'s.
+    It installs no signal handlers: that is up to the program, or ``nuvom runworker``.
     """
     worker = Worker(
         current_runtime(),

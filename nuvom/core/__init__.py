@@ -1,1 +1,1 @@
-"""The words of the engine and its pure rules: records, states, options, signals, time."""
+"""The engine's vocabulary and pure rules: records, states, options, signals, time."""

@@ -1,8 +1,8 @@
-"""Records that differ only in their id and arguments, as one ``.map()`` makes them.
+"""Records that differ only in their id and arguments, as created by one ``.map()``.
 
-What differs is spooled to a temporary file in chunks as it arrives, so that any number of them
-needs bounded memory; records are made of it, a chunk at a time, whenever they are read. A backend
-may iterate over the batch as over any records, or take the chunks as they are.
+The parts that differ are spooled to a temporary file in chunks as they arrive, so that any number
+of records needs bounded memory. Records are built from them, a chunk at a time, whenever they are
+read. A backend may iterate over the batch as over any records, or take the chunks as they are.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
 CHUNK_RECORDS = 2000
-_CHUNK_BYTES = 1 << 20  # a chunk is closed by the call with which its records get so large
+_CHUNK_BYTES = 1 << 20  # a chunk is closed by the call that makes its records this large
 _MEMORY_BYTES = 4 << 20
-_SIZE_BYTES = 8  # of the number that says how long a spooled chunk is
+_SIZE_BYTES = 8  # of the length prefix of a spooled chunk
 _TEXT_OF_ID = b"\xd9\x24"  # MessagePack: a text of 36 bytes
 _OWN_FIELDS = 4  # id, func_name, args and kwargs come first in a record
 
@@ -31,7 +31,7 @@ _unpack_chunk = msgspec.msgpack.Decoder(tuple[list[bytes], list[bytes]]).decode
 
 
 def _leave_out_defaults(fields: list[object]) -> None:
-    """Drop the fields at the end of a record that whoever reads it fills in: a fourth of it."""
+    """Drop trailing fields of a record that readers fill in with defaults: a quarter of it."""
     for default in reversed(JobRecord.__struct_defaults__):
         if len(fields) == _OWN_FIELDS or fields[-1] != default:
             return
@@ -42,8 +42,8 @@ class RecordBatch:
     """Encoded records in the order in which their calls were added; a context manager.
 
     Args:
-        like: A record with everything that all have in common.
-        headers_of: Called once with the id of each record: its own headers, where they differ.
+        like: A record with all fields that the records have in common.
+        headers_of: Called once with the id of each record; returns its headers, if they differ.
 
     Attributes:
         id_at: Where the text of the id begins in each encoded record.
@@ -52,7 +52,7 @@ class RecordBatch:
     def __init__(
         self, like: JobRecord, headers_of: Callable[[str], dict[str, str]] | None = None
     ) -> None:
-        from tempfile import SpooledTemporaryFile  # noqa: PLC0415  # slow to load; a worker has none
+        from tempfile import SpooledTemporaryFile  # noqa: PLC0415  # slow to load, and workers do not need it
 
         self.like = like
         self._headers_of = headers_of
@@ -60,7 +60,7 @@ class RecordBatch:
         fields = [getattr(like, name) for name in JobRecord.__struct_fields__]
         if headers_of is None:
             _leave_out_defaults(fields)
-        # A record's wire form is an array of its fields: what all have in common is packed once.
+        # A record's wire form is an array of its fields: the common ones are packed once.
         self._head = _pack(tuple(fields))[: -len(b"".join(map(_pack, fields)))] + _TEXT_OF_ID
         self._name = _pack(like.func_name)
         self._tail = b"".join(map(_pack, fields[_OWN_FIELDS:]))
@@ -70,7 +70,7 @@ class RecordBatch:
         self._common_bytes = len(self._head) + ID_CHARS + len(self._name) + len(self._tail)
         self.id_at = len(self._head)
         self._ids = bytearray()
-        self._open: list[bytes] = []  # the calls of the chunk that is being filled
+        self._open: list[bytes] = []  # the calls of the chunk being filled
         self._open_bytes = 0
 
     def __enter__(self) -> Self:
@@ -89,11 +89,11 @@ class RecordBatch:
         return self._ids
 
     def extend(self, calls: Iterable[bytes]) -> None:
-        """Append a record for each call, reading one after the other.
+        """Append a record for each call, reading them one by one.
 
         Args:
-            calls: The encoded arguments of each, positional ones first, end to end.
-        Raises: StorageFull: there is no room for the temporary file.
+            calls: The encoded arguments of each call, positional then keyword, concatenated.
+        Raises: StorageFull: there is no space for the temporary file.
         """
         for call in calls:
             self._open.append(call)
@@ -102,7 +102,7 @@ class RecordBatch:
                 self._close_chunk()
 
     def chunks(self) -> Iterator[list[bytes]]:
-        """Yield all records, encoded; may be called again, before its end as well.
+        """Yield all records, encoded; may be called again, even before it is exhausted.
 
         Raises: StorageFull: as ``extend``.
         """
@@ -119,7 +119,7 @@ class RecordBatch:
         return map(JobRecord.decode, chain.from_iterable(self.chunks()))
 
     def _records(self, ids: list[bytes], calls: list[bytes], headers: list[bytes]) -> list[bytes]:
-        """Put records together column by column: for each of them Python takes no step."""
+        """Assemble records column by column, without a Python-level step for each record."""
         parts: list[Iterable[bytes]] = [repeat(self._head), ids, repeat(self._name), calls]
         if headers:
             parts += [repeat(self._before_headers), headers, repeat(self._after_headers)]

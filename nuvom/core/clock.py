@@ -1,8 +1,8 @@
-"""Time, the one source of it: wall clock, monotonic clock, sleeping and waiting.
+"""The only source of time: wall clock, monotonic clock, sleeping and waiting.
 
 Nothing else in the package asks the system for the time. Leases and deadlines use the
-monotonic clock, which runs alike in all processes of one boot; only times meant for people
-and ``run_at`` use the wall clock. Tests pass a ``Clock`` of their own.
+monotonic clock, which is the same in all processes of one boot. Only times shown to people
+and ``run_at`` use the wall clock. Tests pass their own ``Clock``.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from typing import Protocol
 
 
 class Waitable(Protocol):
-    """What ``Clock.wait`` can wait for: an event, or anything with such a ``wait``."""
+    """What ``Clock.wait`` can wait for: an event, or anything with the same ``wait``."""
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Return True when it is set within ``timeout`` seconds."""
+        """Return True if it is set within ``timeout`` seconds."""
         ...
 
 
 class Clock:
-    """The system's clocks. Replaceable: everything that needs time takes one by constructor."""
+    """The system's clocks. Replaceable: everything that needs time takes one as an argument."""
 
     def now(self) -> float:
         """Return seconds since the epoch (UTC), which may jump when the clock is set."""
@@ -36,12 +36,12 @@ class Clock:
         time.sleep(secs)
 
     def wait(self, event: Waitable, secs: float | None = None) -> bool:
-        """Block until ``event`` is set, at most ``secs`` seconds; return whether it is set."""
+        """Block at most ``secs`` seconds until ``event`` is set; return whether it is set."""
         return event.wait(secs)
 
 
 class _SystemClock(Clock):
-    """The clock of a real process: both are asked for with each job, so no frame is in between."""
+    """The real clock: read for each job, so its methods are C functions without a Python frame."""
 
     now = staticmethod(time.time)
     monotonic = staticmethod(time.monotonic)
@@ -51,15 +51,15 @@ SYSTEM_CLOCK: Clock = _SystemClock()
 
 
 def epoch_millis() -> int:
-    """Return whole milliseconds since the epoch, for ids; nothing waits for it."""
+    """Return whole milliseconds since the epoch, for ids; no timing depends on it."""
     return time.time_ns() // 1_000_000
 
 
 def boot_id() -> str:
-    """Return a text that is the same for all processes until the machine starts again.
+    """Return a text that is the same for all processes until the machine reboots.
 
     Linux: ``/proc/sys/kernel/random/boot_id``. macOS: ``kern.bootsessionuuid``. Elsewhere:
-    the boot time rounded to ten seconds, computed once for each process.
+    the boot time rounded to ten seconds, computed once per process.
     """
     global _boot_id  # noqa: PLW0603  # a constant of the machine, computed at first use
     if _boot_id is None:
@@ -75,10 +75,10 @@ def _read_boot_id() -> str:
         try:
             with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as stream:
                 return stream.read().strip()
-        except OSError:  # a container may hide it; the boot time below still serves
+        except OSError:  # a container may hide it; the boot time below still works
             pass
     if sys.platform == "darwin":
-        import subprocess  # noqa: PLC0415  # macOS only, once for each process
+        import subprocess  # noqa: PLC0415  # macOS only, once per process
 
         answer = subprocess.run(
             ["/usr/sbin/sysctl", "-n", "kern.bootsessionuuid"],

@@ -1,15 +1,15 @@
 """Keeps a thread that runs task code from being interrupted inside the engine.
 
-A thread of a lane runs code of the engine, but for the calls of a user's function; from there it
-comes back into the engine with each call of Nuvom's API. Its ``Guard`` says which of both it is in,
-and is asked before the thread is interrupted: an exception is raised in code of a user's or not at
-all. Below everything, so that all entries can pass through it.
+A lane's thread runs engine code, except while it calls a user's function. User code re-enters the
+engine with each call of Nuvom's API. The thread's ``Guard`` records which of the two it is in, and
+is checked before the thread is interrupted: an exception is raised in user code or not at all. It
+sits below everything else, so that all entry points can pass through it.
 
-There is no lock. CPython switches threads, and raises an exception that another thread has asked
-for, at the same points: after a call of C code, at a function's start, at a backward jump. Between
-two of them nothing happens: what is read and set there without a call is one step. A thread that
-stands in code of a user's gets the exception at the very point at which it stands. (This needs the
-interpreter lock; see ``docs/decisions/0019-interruptions.md``.)
+There is no lock. CPython switches threads, and raises an exception requested by another thread, at
+the same points: after a call of C code, at a function's start, at a backward jump. Between two of
+these points nothing happens, so reads and writes there without a call are atomic. A thread that is
+in user code gets the exception exactly where it stands. (This needs the interpreter lock; see
+``docs/decisions/0019-interruptions.md``.)
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ class AttemptClosed(BaseException):
 
 
 class Closable(Protocol):
-    """Code of a user's that may be closed while it runs.
+    """User code that may be closed while it runs.
 
     Attributes:
-        is_closed: Nothing it does counts any more.
+        is_closed: Nothing it does counts any longer.
         is_told: ``AttemptClosed`` was raised in it, or is about to be.
     """
 
@@ -48,7 +48,7 @@ class Closable(Protocol):
 
 
 class UserCall:
-    """A call of a user's code that is no attempt, such as a hook after the commit."""
+    """A call of user code that is not an attempt, such as a hook after the commit."""
 
     def __init__(self) -> None:
         self.is_closed = False
@@ -56,13 +56,13 @@ class UserCall:
 
 
 class Guard:
-    """One thread's: says when it may be interrupted.
+    """Knows when one thread may be interrupted.
 
     Attributes:
-        code: The code of a user's that runs in the thread, also while it calls the engine.
-        is_inside: The thread runs code of the engine.
-        is_forked: This process is a fork that code of a user's has made, and ends with that code:
-            what would follow is the parent's.
+        code: The user code that runs in the thread, also while it calls the engine.
+        is_inside: Whether the thread runs engine code.
+        is_forked: Whether user code forked this process. It then ends with that code, since
+            everything after that belongs to the parent.
     """
 
     __slots__ = ("__weakref__", "_ident", "code", "is_forked", "is_inside")
@@ -75,11 +75,11 @@ class Guard:
         drop_at_fork(self)
 
     def drop_in_child(self) -> None:
-        """Have a forked process end where the code that has forked comes to its end."""
+        """Make a forked process end when the code that forked it returns."""
         self.is_forked = True
 
     def run(self, work: Callable[..., None], *args: Any) -> None:
-        """Run the engine's code in this thread, which is the guard's from now on."""
+        """Run engine code in this thread, which belongs to the guard from then on."""
         self._ident = threading.get_ident()
         of_thread.guard = self
         try:
@@ -94,7 +94,7 @@ class Guard:
         args: tuple[Any, ...] = (),
         kwargs: Mapping[str, Any] = {},  # only read
     ) -> R:
-        """Call a function of a user's, where the thread may be interrupted.
+        """Call a user's function, during which the thread may be interrupted.
 
         Raises: AttemptClosed: ``code`` was closed; whatever the function raises.
         """
@@ -111,16 +111,16 @@ class Guard:
             self.code = before
             if self.is_forked and before is None:
                 end_forked(exception())
-            # Since Python 3.13 what was asked for at the function's last point comes with the next
-            # one, and that is this call.
+            # Since Python 3.13 an exception requested at the function's last switch point is raised
+            # at the next one, which is this call.
             threading.get_ident()
 
     def inside(
         self, function: Callable[..., R], args: tuple[Any, ...], kwargs: Mapping[str, Any]
     ) -> R:
-        """Call a function of the engine from code of a user's.
+        """Call an engine function from user code.
 
-        Raises: AttemptClosed: that code was closed meanwhile.
+        Raises: AttemptClosed: that code was closed in the meantime.
         """
         code = self.code
         try:
@@ -133,12 +133,12 @@ class Guard:
                 raise AttemptClosed
 
     def close(self, code: Closable) -> bool:
-        """Close code of a user's and interrupt it, from another thread.
+        """Close user code and interrupt it, from another thread.
 
-        Returns: False when it is inside the engine: try again, as long as it is there. What it
-        waits for there ends at once.
+        Returns: False while it is inside the engine; call again until it has left. Any wait in
+        there ends at once.
         """
-        ask, ident = _asker(), self._ident  # made before: from here on there is no call
+        ask, ident = _asker(), self._ident  # created first: no calls are allowed after this line
         code.is_closed = True
         if self.code is not code or code.is_told:
             return True
@@ -158,7 +158,7 @@ of_thread = _OfThread()
 
 
 def engine_call(function: Callable[P, R]) -> Callable[P, R]:
-    """Make a function one that task code calls: it is not interrupted in there."""
+    """Mark a function as an API for task code, which is not interrupted inside it."""
 
     @wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -171,7 +171,7 @@ def engine_call(function: Callable[P, R]) -> Callable[P, R]:
 
 
 def users_items(items: Iterable[R]) -> Iterable[R]:
-    """Return what gives the same items, and is interrupted while a user's code makes them."""
+    """Return the same items; the user code that produces them may be interrupted."""
     guard = of_thread.guard
     if guard is None or guard.code is None:
         return items
@@ -185,17 +185,17 @@ def _outside_each(guard: Guard, code: Closable, items: Iterator[R]) -> Iterator[
 
 
 def is_closed_here() -> bool:
-    """Whether the code of a user's that runs in this thread was closed: waits end."""
+    """Whether the user code that runs in this thread was closed, so that waits must end."""
     guard = of_thread.guard
     return guard is not None and guard.code is not None and guard.code.is_closed
 
 
 @cache
 def _asker() -> Callable[[int, type[BaseException]], int]:
-    """Return what has an exception raised in a thread, at the point at which it stands.
+    """Return a function that raises an exception in a thread, at the point where it stands.
 
-    It cannot be taken back: CPython 3.11 would then look for it for ever, and a process that
-    is traced (coverage, a debugger) would not get past the next call.
+    The request cannot be withdrawn: CPython 3.11 would then check for it forever, and a traced
+    process (coverage, a debugger) would not get past the next call.
     """
     import ctypes  # noqa: PLC0415  # most workers never interrupt a thread
 

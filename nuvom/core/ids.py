@@ -1,4 +1,4 @@
-"""Which texts may name a job, a queue or a worker, and how new ids are made.
+"""Valid names for jobs, queues and workers, and the creation of new ids.
 
 Names travel into file names, SQL parameters and terminals, so the allowed set is closed
 and checked with ``fullmatch``.
@@ -18,21 +18,21 @@ _match = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}").fullmatch
 ID_BYTES = 16
 _WITH_VARIANT = bytes(byte & 0x3F | 0x80 for byte in range(256))
 ID_CHARS = 36
-_COLUMNS = [column for column in range(ID_CHARS) if column not in (8, 13, 18, 23)]  # of no dash
+_COLUMNS = [column for column in range(ID_CHARS) if column not in (8, 13, 18, 23)]  # no dashes
 MOST_IDS = 2048
 """How many ids ``new_ids`` makes at once: half of what twelve bits can number."""
 
-_ENDINGS = 128  # how many are drawn at once
-_ENDING_CHARS = 22  # what comes in an id after the time and the version, and a space
+_ENDINGS = 128  # how many are generated at once
+_ENDING_CHARS = 22  # the part of an id after the time and the version, and a space
 _ANY_VARIANT = bytes.maketrans(b"0123456789abcdef", b"89ab" * 4)
 _endings: list[str] = []
 _EXPECTED = "1 to 64 letters, digits, '_', '-' or '.', starting with a letter or digit"
 
 
 def valid_name(kind: str, value: object) -> str:
-    """Return ``value`` when it may name a ``kind`` (a queue, an id).
+    """Return ``value`` if it may name a ``kind`` (a queue, an id).
 
-    Raises: InvalidId: it is no text, or holds anything else than the allowed characters.
+    Raises: InvalidId: it is not a string, or contains characters that are not allowed.
     """
     if not isinstance(value, str) or _match(value) is None:
         raise InvalidId(kind, value, _EXPECTED)
@@ -40,10 +40,10 @@ def valid_name(kind: str, value: object) -> str:
 
 
 def new_id() -> str:
-    """Return a fresh UUID version 7 as text: sortable by the millisecond it was made in.
+    """Return a new UUID version 7 as text, sortable by the millisecond of its creation.
 
     The bits after the time are random for each id, never a counter, so that threads and
-    forked processes need no lock to stay apart.
+    forked processes need no lock to avoid collisions.
     Source: RFC 9562, section 5.7.
     """
     try:
@@ -53,15 +53,15 @@ def new_id() -> str:
     return f"{_time_text(epoch_millis())}-7{ending}"
 
 
-@lru_cache(maxsize=1)  # who makes one id after the other makes many in a millisecond
+@lru_cache(maxsize=1)  # creating ids in a row yields many per millisecond
 def _time_text(millis: int) -> str:
     return millis.to_bytes(6, "big").hex("-", -4)
 
 
 def _draw_endings() -> str:
-    """Return the random part of an id, and keep some more for the next.
+    """Return the random part of an id, and keep some more for later ids.
 
-    To ask the system each time would let another thread take the interpreter lock each time.
+    Asking the system each time would let another thread take the interpreter lock each time.
     """
     noise = bytearray(os.urandom(_ENDING_CHARS * _ENDINGS // 2).hex().encode())
     noise[3::_ENDING_CHARS] = noise[8::_ENDING_CHARS] = b"-" * _ENDINGS
@@ -73,19 +73,19 @@ def _draw_endings() -> str:
 
 
 def new_ids(count: int) -> bytes:
-    """Return fresh ids, 16 bytes each, in ascending order; see ``id_texts``.
+    """Return new ids, 16 bytes each, in ascending order; see ``id_texts``.
 
-    In order they go to the end of a store's index, page after page. The twelve bits after the
-    time count up from a random number; the other 62 are random for each id.
+    Being in order, they are appended to the end of a store's index, page after page. The twelve
+    bits after the time count up from a random number; the other 62 are random for each id.
     Source: RFC 9562, section 6.2, method 1.
 
     Args:
         count: At most ``MOST_IDS``.
     """
     ids = bytearray(os.urandom(ID_BYTES * count))
-    first = 0x7000 + int.from_bytes(os.urandom(2), "big") % MOST_IDS  # the version, and the number
+    first = 0x7000 + int.from_bytes(os.urandom(2), "big") % MOST_IDS  # version and counter
     numbers = struct.pack(f">{count}H", *range(first, first + count))
-    # Column by column, so that Python takes no step for each of them.
+    # Column by column, to avoid a Python-level step for each id.
     for column, byte in enumerate(epoch_millis().to_bytes(6, "big")):
         ids[column::ID_BYTES] = bytes([byte]) * count
     ids[6::ID_BYTES] = numbers[0::2]
@@ -95,7 +95,7 @@ def new_ids(count: int) -> bytes:
 
 
 def id_texts(ids: bytes | bytearray) -> list[bytes]:
-    """Return the text of each of ``ids``, encoded; they are 16 bytes each, end to end."""
+    """Return the encoded text of each of ``ids``, which are 16 bytes each, concatenated."""
     digits = ids.hex().encode()
     texts = bytearray(b"-" * (len(ids) // ID_BYTES * ID_CHARS))
     for digit, column in enumerate(_COLUMNS):
@@ -105,4 +105,4 @@ def id_texts(ids: bytes | bytearray) -> list[bytes]:
 
 
 if hasattr(os, "register_at_fork"):  # pragma: no branch  # Windows has no fork
-    os.register_at_fork(after_in_child=_endings.clear)  # or parent and child would use the same
+    os.register_at_fork(after_in_child=_endings.clear)  # or parent and child would share them

@@ -1,7 +1,8 @@
 """Which job the running code belongs to, as a context variable.
 
 The execution layer sets ``current`` once for each attempt, in the context that the task and
-its hooks run in; logging and ``current_job()`` read it. Below everything, so that all can.
+its hooks run in; logging and ``current_job()`` read it. It sits below everything else, so that
+every layer can.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from typing import Protocol
 
 
 class RunningRecord(Protocol):
-    """What may be said of a running job's record; ``nuvom.core.record.JobRecord`` has it."""
+    """The readable part of a running job's record; ``nuvom.core.record.JobRecord`` provides it."""
 
     @property
     def id(self) -> str:
@@ -30,17 +31,17 @@ class RunningRecord(Protocol):
 
     @property
     def attempt(self) -> int:
-        """From 1."""
+        """The attempt number, from 1."""
         ...
 
     @property
     def lease_epoch(self) -> int:
-        """Of the claim that this attempt runs under."""
+        """The epoch of the claim under which this attempt runs."""
         ...
 
 
 class JobContext(Protocol):
-    """One attempt that is running here."""
+    """One attempt running in this process."""
 
     @property
     def record(self) -> RunningRecord:

@@ -1,8 +1,8 @@
-"""What may go along with jobs: headers where they are sent, a context where their code runs.
+"""Middleware for jobs: headers where they are sent, a context where their code runs.
 
-Events tell what has happened; a middleware is called before and while it does. Tracing needs
-both: a job takes the sender's trace with it, and runs inside a trace of its own. A middleware
-that raises is reported like a subscriber that raises, and never changes an outcome.
+Events report what has happened; a middleware is called before and while it happens. Tracing needs
+both: a job carries the sender's trace and runs inside its own trace. A middleware that raises is
+reported like a subscriber that raises, and never changes an outcome.
 """
 
 from __future__ import annotations
@@ -21,30 +21,30 @@ if TYPE_CHECKING:
 
 
 class Middleware(Protocol):
-    """Goes along with all jobs that this process sends or runs; see ``EventBus.accompany``.
+    """Wraps all jobs that this process sends or runs; see ``EventBus.accompany``.
 
     Attributes:
-        in_child: ``module:name`` of what makes its like in a child of the process lane, called
-            without arguments; empty where it has no part there.
+        in_child: ``module:name`` of a factory, called without arguments, for the equivalent
+            middleware in a child of the process lane; empty if it is not used there.
     """
 
     in_child: str
 
     def sending(self, job: JobRecord) -> AbstractContextManager[Mapping[str, str]]:
-        """Be entered around the storing of a job; give the headers that it takes along.
+        """Return a context to enter while a job is stored; it yields the job's headers.
 
-        For a ``.map()`` it is entered once; ``job.id`` is empty then, and all jobs take the
-        same headers, unless the middleware has a method ``creating`` as well: that is called
-        with each of them, and returns further headers for it.
+        A ``.map()`` enters it once. ``job.id`` is empty then, and all jobs get the same
+        headers, unless the middleware also has a method ``creating``: that is called with each
+        job and returns additional headers for it.
         """
         ...
 
     def handing_over(self, job: JobRecord) -> Mapping[str, str]:
-        """Return further headers for the child process that is about to run ``job``."""
+        """Return additional headers for the child process that is about to run ``job``."""
         ...
 
     def running(self, job: JobRecord) -> AbstractContextManager[object]:
-        """Be entered around a task's code, in its thread, coroutine or child process."""
+        """Return a context to enter around a task's code, in its thread, coroutine or child."""
         ...
 
 
@@ -52,7 +52,7 @@ class Middleware(Protocol):
 def sent_by(
     middleware: tuple[Middleware, ...], job: JobRecord, report: Report
 ) -> Iterator[JobRecord]:
-    """Yield ``job`` with the headers of all middleware, which stay entered for the block."""
+    """Yield ``job`` with the headers of all middleware, which stays entered for the block."""
     headers = dict(job.headers or {})
     with ExitStack() as stack:
         for one in middleware:
@@ -62,7 +62,7 @@ def sent_by(
 
 @contextmanager
 def run_by(middleware: tuple[Middleware, ...], job: JobRecord, report: Report) -> Iterator[None]:
-    """Keep all middleware entered around the code of ``job``."""
+    """Keep all middleware entered while the code of ``job`` runs."""
     with ExitStack() as stack:
         for one in middleware:
             stack.enter_context(_Guarded(one, "running", job, report))
@@ -72,10 +72,10 @@ def run_by(middleware: tuple[Middleware, ...], job: JobRecord, report: Report) -
 def created_by(
     middleware: tuple[Middleware, ...], like: JobRecord, report: Report
 ) -> Callable[[str], dict[str, str]] | None:
-    """Return what gives each job of a ``.map()`` its headers; None where all have the same.
+    """Return a function for the headers of each job of a ``.map()``; None if all are the same.
 
     Args:
-        like: All that the jobs have in common.
+        like: A record with everything that the jobs have in common.
     """
     creating = [one for one in middleware if hasattr(one, "creating")]
     if not creating:
@@ -94,7 +94,7 @@ def created_by(
 
 
 def handed_over_by(middleware: tuple[Middleware, ...], job: JobRecord, report: Report) -> JobRecord:
-    """Return ``job`` as a child process gets it."""
+    """Return ``job`` as it is sent to a child process."""
     headers = dict(job.headers or {})
     for one in middleware:
         try:
@@ -105,7 +105,7 @@ def handed_over_by(middleware: tuple[Middleware, ...], job: JobRecord, report: R
 
 
 class _Guarded:
-    """A middleware's context that reports its own errors, and lets those of the block pass."""
+    """A middleware's context that reports its own errors and lets those of the block through."""
 
     def __init__(self, middleware: Middleware, method: str, job: JobRecord, report: Report) -> None:
         self._middleware = middleware
@@ -114,7 +114,7 @@ class _Guarded:
         self._report = report
         self._inner: AbstractContextManager[Any] | None = None
 
-    def __enter__(self) -> Any:  # whatever the middleware gives
+    def __enter__(self) -> Any:  # whatever the middleware returns
         try:
             inner = getattr(self._middleware, self._method)(self._job)
             given = inner.__enter__()

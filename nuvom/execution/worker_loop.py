@@ -1,8 +1,8 @@
-"""The worker loop: one thread that claims jobs for the lanes and settles what they end with.
+"""The worker loop: one thread that claims jobs for the lanes and settles their outcomes.
 
-Both go in batches that grow with the work: an idle queue has the latency of a single job, a full
-one the throughput of bulk statements. ``step`` does what there is to do and returns for how long
-to wait. While there is nothing to do the loop waits for the queue's wake-up, or, while all slots
+It claims and settles in batches that grow with the work. So an idle queue has the latency of a
+single job, and a full one the throughput of bulk statements. ``step`` does the work at hand and
+returns how long to wait. Without work the loop waits for the queue's wake-up or, while all slots
 are busy, until a job ends.
 """
 
@@ -38,18 +38,18 @@ if TYPE_CHECKING:
 
     MakeLane = Callable[[str, int, WorkerContext, LaneHost], Lane]
 
-_GATHER_SECS = 0.001  # at most so long for more ends while slots are busy
+_GATHER_SECS = 0.001  # longest wait for more jobs to end while slots are busy
 _IDLE_SECS = 1.0  # a lost wake-up costs no more than this
-_POLL_SECS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2)  # where the queue cannot wake us
-_START_SECS = 0.0003  # for slots to begin what was claimed; this thread would hold them up
-_DRAIN_SECS = 0.05  # between looks while the last jobs end
-_RETRY_SECS = (0.1, 0.5, 1.0, 2.0, 5.0)  # after failures of the store that follow each other
-_FULL_SECS = 1.0  # at most, on a full disk: space may come back at any moment
+_POLL_SECS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2)  # when the queue cannot wake us
+_START_SECS = 0.0003  # for slots to begin what was claimed, without competing with them
+_DRAIN_SECS = 0.05  # between checks while the last jobs end
+_RETRY_SECS = (0.1, 0.5, 1.0, 2.0, 5.0)  # after consecutive failures of the store
+_FULL_SECS = 1.0  # at most, on a full disk: space may be freed at any moment
 _SUCCESS = JobStatus.SUCCESS
 
 
 class LoopWakeup:
-    """Set by any thread, waited for by one: a bare lock, which is the quickest there is.
+    """Set by any thread, waited for by one: a bare lock, which is the fastest primitive.
 
     Attributes:
         is_set: It was set, and nobody has waited for it since.
@@ -62,14 +62,14 @@ class LoopWakeup:
 
     def set(self) -> None:
         """End the wait, or the next one."""
-        if self.is_set:  # whoever waits looks for what there is to do only after that
+        if self.is_set:  # the waiting thread clears it before it looks for work
             return
         self.is_set = True
-        with suppress(RuntimeError):  # another thread sets it just now
+        with suppress(RuntimeError):  # another thread is setting it right now
             self._lock.release()
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Wait until it is set, at most ``timeout`` seconds; return whether it was."""
+        """Wait at most ``timeout`` seconds until it is set; return whether it was."""
         was_set = self._lock.acquire(timeout=-1 if timeout is None else timeout)
         if was_set:
             self.is_set = False
@@ -77,18 +77,18 @@ class LoopWakeup:
 
 
 class WorkerLoop:
-    """Moves jobs between the queue and the lanes; the host of the lanes.
+    """Moves jobs between the queue and the lanes, and is the lanes' host.
 
     Args:
         slots: How many slots each lane has, by name; ``thread`` is one of them.
         stopping: Called with the reason once it claims no more.
 
     Attributes:
-        lanes: By name. Other lanes than ``thread`` are made when their first job comes.
-        has_ended: There is no further step.
-        listens: The queue's wake-up ends the wait that the last step asked for.
-        stranded: How many jobs could at the end be neither settled nor handed back, since the
-            store could not be used, or an outcome did not come in time; their leases run out.
+        lanes: By name. Lanes other than ``thread`` are created for their first job.
+        has_ended: Whether there are no more steps.
+        listens: Whether the queue's wake-up ends the wait that the last step asked for.
+        stranded: How many jobs could be neither settled nor handed back at the end, because
+            the store was unavailable or an outcome came too late; their leases run out.
     """
 
     has_ended = listens = False
@@ -98,9 +98,9 @@ class WorkerLoop:
     _stop_reason: str | None = None
     _drain_until: float | None = None
     _error: BaseException | None = None
-    _took_all: bool | None = None  # the claim got less than it asked for; None: there was none
+    _took_all: bool | None = None  # the claim got less than it asked for; None: no claim
     _claimed = _settled = _settled_by_slots = _idle_rounds = _failures = 0
-    _doing = ""  # what is being asked of the store, as one word
+    _doing = ""  # the current store operation, as one word
     _work_began = 0.0
 
     def __init__(
@@ -118,7 +118,7 @@ class WorkerLoop:
         self._attempts = context.attempts
         self._stopping, self._make_lane = stopping, make_lane
         self.lanes: dict[str, Lane] = {}
-        # Attributes that only this loop asks of a lane: it is the one that is always there.
+        # The thread lane always exists, and the loop uses attributes that only this lane has.
         self._threads = cast("ThreadLane", make_lane("thread", slots["thread"], context, self))
         self.lanes["thread"] = self._threads
         self._capacity = Capacity(context, self.lanes, slots, limits.concurrency)
@@ -138,17 +138,17 @@ class WorkerLoop:
             inf if limits.max_secs is None else self._clock.monotonic() + limits.max_secs
         )
         self._can_wait = Capability.WAKE_UP in context.queue.capabilities
-        # Whether nothing follows for the worker from the end of a job.
+        # Whether the end of a job changes nothing for the worker itself.
         self._goes_on = not (limits.burst or limits.max_jobs or limits.concurrency)
-        self._settling = threading.Lock()  # one slot settles at a time; the others leave it to us
+        self._settling = threading.Lock()  # one slot settles at a time; others leave it to us
 
     # ---- from other threads -------------------------------------------------------------
 
     def may_start(self, attempt: OpenAttempt) -> bool:
         """Return whether an attempt may start: nobody has closed it, and its lease still runs."""
         if self._clock.monotonic() >= attempt.leased_at + self._context.lease_secs:
-            # Perhaps nobody has taken it: then the next heartbeat would renew the lease of a job
-            # that no attempt is open for.
+            # If nobody has taken it over, the next heartbeat would renew the lease of a job that
+            # has no open attempt.
             self._take_back((attempt,))
             self.wake()
         return attempt in self._attempts.unclosed
@@ -164,11 +164,11 @@ class WorkerLoop:
     def settle_now(self, attempt: OpenAttempt, settlement: Settlement) -> None:
         """Settle a plain success in the thread of its slot, while the loop waits for jobs.
 
-        To wake the loop takes longer than to settle a job: a result that somebody waits for comes
-        sooner. What a busy worker ends with, and what more follows from, is left to the loop.
+        Waking the loop takes longer than settling a job, so this delivers an awaited result sooner.
+        Outcomes of a busy worker, and those with further effects, are left to the loop.
         """
         if not self._slots_settle:  # first, since most jobs end while the loop is awake
-            attempt.settlement = settlement  # as ``finish`` does, without a call for each job
+            attempt.settlement = settlement  # as ``finish`` does, without the cost of a call
             self._done.append(attempt)
             are_many = len(self._done) >= self._batch.size // 2 and not self._wakeup.is_set
             if are_many or self._is_waiting:
@@ -181,7 +181,7 @@ class WorkerLoop:
         try:
             accepted = self._settle_in_store([settlement])
             self._settled_by_slots += 1
-        except NuvomError:  # the loop meets it again, tells of it, and tries until it succeeds
+        except NuvomError:  # the loop will hit it again, report it, and retry until it succeeds
             self.finish(attempt, settlement)
             return
         except BaseException:
@@ -192,29 +192,29 @@ class WorkerLoop:
         attempt.settlement = settlement
         if not accepted[0] or self._after.tells_successes:
             self._after.follow((attempt,), accepted)
-        # Only now: a worker that stops has to see this attempt, or else the hooks that follow it.
+        # Only now: a stopping worker has to see either this attempt or the hooks that follow it.
         self._attempts.open.discard(attempt)
-        if not self._slots_settle:  # it woke up, and may be waiting for this very job to end
+        if not self._slots_settle:  # the loop woke up, and may be waiting for this very job to end
             self.wake()
 
     def idle(self) -> None:
-        """Look again since a slot is idle, unless there was room for what is ready before."""
+        """Look for jobs, since a slot is idle, unless there was already room for all ready jobs."""
         is_asleep = self._slots_settle and not self._lets_start
         if not (is_asleep and self._capacity.is_common):
             self.wake()
 
     def crashed(self, error: BaseException) -> None:
-        """End because the engine itself failed; ``run`` raises ``error``."""
+        """Stop because the engine itself failed; ``run`` raises ``error``."""
         self._error = error
         self._is_aborted = True
         self.stop("crashed")
 
     def lose(self, attempt: OpenAttempt) -> None:
-        """Give up an attempt whose lease is gone, and stop its code."""
+        """Give up an attempt whose lease is lost, and stop its code."""
         if not self._attempts.close(attempt):
             return
         lane = self.lanes.get(attempt.lane)
-        if lane is None:  # it is about to be made, and will not start this attempt
+        if lane is None:  # it is about to be created, and will not start this attempt
             attempt.is_cancelled = True
         else:
             lane.close_attempt(attempt)
@@ -223,13 +223,13 @@ class WorkerLoop:
         self._attempts.open.discard(attempt)
 
     def wake(self) -> None:
-        """End a wait, or the next one."""
+        """End the current wait, or the next one."""
         self._wakeup.set()
         if self._is_waiting and not self._lets_start:
             self._queue.interrupt()
 
     def stop(self, reason: str) -> None:
-        """Claim no more; end when what runs has ended, or when its time is over."""
+        """Claim no more; end when all running jobs have ended or their time is up."""
         if self._stop_reason is None:
             self._stop_reason = reason
         self.wake()
@@ -240,7 +240,7 @@ class WorkerLoop:
         self.stop("stopped")
 
     def quiet(self, *, is_quiet: bool) -> None:
-        """Claim no more, or claim again, without ending."""
+        """Pause or resume claiming, without stopping the worker."""
         self._is_quiet = is_quiet
         self.wake()
 
@@ -260,7 +260,7 @@ class WorkerLoop:
     # ---- the loop -----------------------------------------------------------------------
 
     def start_lanes(self) -> None:
-        """Start the thread lane, and make those that are known to be needed; before ``run``."""
+        """Start the thread lane, and create others known to be needed. Call it before ``run``."""
         self._threads.start()
         if self._runner.has_async:
             self._make("async")
@@ -268,10 +268,10 @@ class WorkerLoop:
             self._make("process")
 
     def run(self) -> str:
-        """Work until stopped; return why.
+        """Work until stopped; return the reason.
 
-        Raises: whatever is no trouble with the store: a fault of the engine or of a backend. What
-            has ended is settled before, as far as that can be done, and the rest handed back.
+        Raises: anything but a store failure, that is, a bug in the engine or a backend. Before
+            that, ended jobs are settled as far as possible, and the rest is handed back.
         """
         has_news = True
         try:
@@ -286,10 +286,10 @@ class WorkerLoop:
         return self._stop_reason or ""
 
     def step(self, *, has_news: bool = True) -> float:
-        """Do what there is to do; return for how many seconds to wait at most, 0 for not at all.
+        """Do the work at hand; return how many seconds to wait at most, 0 for no wait.
 
         Args:
-            has_news: False when the wait before this step passed without anything new.
+            has_news: False when the wait before this step timed out.
         """
         has_waited, self.listens, self._lets_start = self.listens, False, False
         if self._stop_reason is not None:
@@ -305,11 +305,11 @@ class WorkerLoop:
         return secs if self._stop_reason is None else 0.0
 
     def recheck(self) -> bool:
-        """Look for anything that came before the queue was asked to wake us, and claim it."""
+        """Claim anything that arrived before the queue was asked to wake us."""
         return bool(self._done or self._returning or self._stop_reason) or self._claim()
 
     def failed(self, error: NuvomError) -> float:
-        """Report a failure of the store; return how many seconds to leave it alone."""
+        """Report a store failure; return how many seconds to leave the store alone."""
         self.listens = False
         secs = _RETRY_SECS[min(self._failures, len(_RETRY_SECS) - 1)]
         self._failures += 1
@@ -323,10 +323,10 @@ class WorkerLoop:
         self._release()
         has_settled = self._settle()
         for lane in self._capacity.held_up(self._clock.monotonic()):
-            self._take_back(lane.take_back())  # others may have what has waited here too long
+            self._take_back(lane.take_back())  # others may take what has waited here too long
             self._batch.stalled()
         self._has_asked = False
-        # A wait without news, and one after a claim that took all, begins with a look of its own.
+        # A wait that timed out, or that follows a claim that took all, begins with its own check.
         skips_claim, self._skips_claim = self._skips_claim or (has_waited and not has_news), False
         if self._took_all is None and (has_settled or not skips_claim):
             self._claim()
@@ -339,7 +339,7 @@ class WorkerLoop:
         if took_all:
             self._lets_start = True
             return _START_SECS
-        self._queue.notify()  # who stores many jobs wakes one worker; each has the next woken
+        self._queue.notify()  # storing many jobs wakes one worker; each worker wakes the next
         return 0.0
 
     def _wait(self, secs: float) -> bool:
@@ -373,7 +373,7 @@ class WorkerLoop:
     # ---- claim --------------------------------------------------------------------------
 
     def _claim(self) -> bool:
-        """Claim what there is room for; return whether anything was claimed."""
+        """Claim as many jobs as there is room for; return whether any were claimed."""
         has_claimed = False
         for request in self._capacity.requests():
             self._has_asked = True
@@ -425,7 +425,7 @@ class WorkerLoop:
         work: defaultdict[str, list[OpenAttempt]] = defaultdict(list)
         name, task, lane = "", None, "thread"
         for attempt in claimed:
-            if attempt.record.func_name != name:  # as a rule it is that of the job before
+            if attempt.record.func_name != name:  # usually the same as that of the previous job
                 name, task = attempt.record.func_name, self._runner.resolve(attempt)
                 lane = task.lane if task and task.lane in self._slots else "thread"
             known = finished.get(attempt.record.id) if finished else None
@@ -436,7 +436,7 @@ class WorkerLoop:
             work[lane].append(attempt)
         for lane, attempts in work.items():
             most = self._capacity.of(lane)
-            if len(attempts) > most:  # of unknown tasks more may have come
+            if len(attempts) > most:  # there may be more if tasks are unknown
                 self._take_back(attempts[most:])
             (self.lanes.get(lane) or self._make(lane)).submit(attempts[:most])
             self._capacity.claimed_at[lane] = asked_at
@@ -455,7 +455,7 @@ class WorkerLoop:
     # ---- settle -------------------------------------------------------------------------
 
     def _settle(self) -> bool:
-        """Settle all attempts that ended; return whether there were any."""
+        """Settle all attempts that have ended; return whether there were any."""
         if self._batch.is_bulk and len(self._done) < self._batch.size // 2:
             self._gather()
         for _ in range(len(self._done)):
@@ -487,7 +487,7 @@ class WorkerLoop:
         return accepted
 
     def _gather(self) -> None:
-        """Wait a moment for more ends, while slots are busy and few have come."""
+        """Wait a moment for more jobs to end, while slots are busy and few have ended."""
         before = self._threads.backlog()
         if before and self._threads.free() < self._threads.size:
             self._clock.wait(self._wakeup, _GATHER_SECS)
@@ -497,8 +497,8 @@ class WorkerLoop:
     # ---- wait ---------------------------------------------------------------------------
 
     def _rest(self) -> float:
-        """Return how long to wait since there is nothing to do."""
-        # Where it asked for nothing, a hook has the last slot: there may be more jobs.
+        """Return how long to wait when there is nothing to do."""
+        # If it asked for nothing, a hook occupies the last slot, and there may be more jobs.
         is_over = self._limits.burst and self._has_asked
         if is_over and not (self._has_work() or self._runner.awaits_import):
             self.stop("burst")
@@ -520,7 +520,7 @@ class WorkerLoop:
     # ---- the end ------------------------------------------------------------------------
 
     def _end(self) -> float:
-        """Finish what runs, and its hooks, within the time for it; hand back the rest."""
+        """Let running jobs and their hooks finish within the time limit; hand back the rest."""
         if self._drain_until is None:
             self._stopping(self._stop_reason or "")
             self._drain_until = (
@@ -535,14 +535,14 @@ class WorkerLoop:
             return min(left, secs)
         self._take_back(list(self._attempts.unclosed))
         self._settle_last()
-        with suppress(NuvomError):  # the leases of what is still held run out
+        with suppress(NuvomError):  # the leases of jobs still held run out
             self._release_orphans()
         self.stranded = len(self._returning) + len(self._attempts.open)
         self.has_ended = True
         return 0.0
 
     def _settle_last(self) -> float:
-        """Release and settle; return when to try again, 0.0 when something was settled."""
+        """Release and settle; return when to try again, 0.0 if something was settled."""
         try:
             self._release()
             return 0.0 if self._settle() else _DRAIN_SECS
@@ -550,13 +550,13 @@ class WorkerLoop:
             return self.failed(error)
 
     def _rescue(self) -> None:
-        """After a fault: settle what has ended, each by itself, and hand back the rest."""
+        """Settle ended jobs one by one after a crash, and hand back the rest."""
         self._take_back([*self._not_started(), *self._attempts.unclosed])
         for one in [*self._unsettled, *self._done]:
             self._attempts.open.discard(one)
             try:
                 self._stores.settle([one.settlement])
-            except Exception:  # noqa: BLE001  # the fault itself is what is raised
+            except Exception:  # noqa: BLE001  # the original error is the one raised
                 self._returning.append(one.record)
         with suppress(Exception):  # as above
             self._release()
@@ -564,11 +564,11 @@ class WorkerLoop:
         self.stranded = len(self._returning) + len(self._attempts.open)
 
     def _not_started(self) -> list[OpenAttempt]:
-        """Return the attempts that have not started; their lanes forget them."""
+        """Remove the attempts that have not started from their lanes, and return them."""
         return [one for lane in self.lanes.values() for one in lane.take_back()]
 
     def _take_back(self, attempts: Iterable[OpenAttempt]) -> None:
-        """Close attempts that are not run to their end; their jobs go back to the queue."""
+        """Close attempts that will not run to the end; their jobs go back to the queue."""
         for attempt in attempts:
             if self._attempts.close(attempt):
                 attempt.is_cancelled = True
@@ -577,9 +577,9 @@ class WorkerLoop:
                 self._attempts.open.discard(attempt)
 
     def _release(self) -> None:
-        """Give jobs back to the queue; when that fails they are kept for the next try."""
+        """Give jobs back to the queue; if that fails, keep them for the next try."""
         if self._attempts.suspected_orphans:
-            queue = cast("LeasedJobQueue", self._queue)  # without leases nothing is suspected
+            queue = cast("LeasedJobQueue", self._queue)  # without leases there are no suspects
             self._returning += self._attempts.orphans(queue, list(self._returning))
         if not self._returning:
             return
@@ -590,7 +590,7 @@ class WorkerLoop:
             self._returning.popleft()
 
     def _release_orphans(self) -> None:
-        """Give back what the store holds for this worker though a claim never returned it."""
+        """Give back jobs that the store holds for this worker but no claim returned."""
         if self._context.lease_secs < inf:
             queue = cast("LeasedJobQueue", self._queue)
             self._attempts.suspected_orphans = queue.extend(self._context.worker)
