@@ -1,6 +1,6 @@
-"""The exit codes, and which error leads to which: the one table.
+"""The exit codes, and the single table that maps errors to them.
 
-Scripts depend on these numbers, so they never change their meaning; ``docs/cli.md`` has them.
+Scripts depend on these numbers, so their meaning never changes. ``docs/cli.md`` lists them.
 """
 
 from __future__ import annotations
@@ -51,5 +51,5 @@ def exit_code(error: NuvomError) -> int:
 
 
 def exit_code_of(cls: type[NuvomError]) -> int:
-    """Return the exit code for a class of errors: its own, or that of the nearest base."""
+    """Return the exit code for an error class: its own, or that of its nearest base class."""
     return next(_CODES[base] for base in cls.__mro__ if base in _CODES)

@@ -1,8 +1,8 @@
-"""What people type: arguments of tasks, spans of time, moments, limits, confirmations.
+"""Parses what people type: task arguments, durations, times, limits, confirmations.
 
-Also what a shell may complete of them: names of tasks, queues, jobs, settings and plugins.
-Completion never makes a store, runs no code of the project and prints no error: where something
-cannot be had, there is nothing to offer.
+It also completes them for a shell: names of tasks, queues, jobs, settings and plugins. Completion
+never creates a store, runs no project code and prints no errors. If something is unavailable, it
+offers nothing.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     Values = Iterable[tuple[str, str]]
     Source = Callable[[Loaded, str], Values]
 
-LONGEST_SECS = 0.2  # a shell waits for us at a press of a key
+LONGEST_SECS = 0.2  # the shell blocks on a key press meanwhile
 _NEWEST = 50
 _KEYWORD = re.compile(r"(?P<name>[^\W\d]\w*)=(?P<text>.*)", re.DOTALL)
 _SPAN = re.compile(r"(?P<number>\d+(?:\.\d+)?)(?P<unit>ms|min|s|m|h|d|w)?")
@@ -66,13 +66,13 @@ _READERS: dict[str, Callable[[str], Any]] = {
 def call_of(
     task: str, signature: Signature, words: Sequence[str]
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Return the arguments that ``words`` mean: ``2 3``, ``x=2``, ``'{"a": [1]}'``, ``text``.
+    """Parse task arguments from ``words``: ``2 3``, ``x=2``, ``'{"a": [1]}'``, ``text``.
 
-    A word is a JSON literal or, failing that, text; a parameter annotated as a plain ``str``,
-    ``Path``, ``Decimal``, ``UUID``, ``datetime``, ``date`` or ``time`` gets just that.
-    ``name=value`` is a keyword argument where the task takes one of that name.
+    A word is a JSON literal or, failing that, text. A parameter annotated as a plain ``str``,
+    ``Path``, ``Decimal``, ``UUID``, ``datetime``, ``date`` or ``time`` gets exactly that type.
+    ``name=value`` is a keyword argument if the task takes one of that name.
 
-    Raises: InvalidArguments: a word does not fit the type of its parameter, or has no place.
+    Raises: InvalidArguments: a word does not fit the type of its parameter, or has no parameter.
     """
     args: list[Any] = []
     kwargs: dict[str, Any] = {}
@@ -91,9 +91,9 @@ def call_of(
 
 
 def _positional(signature: Signature, at: int, word: str, name: str | None) -> Parameter:
-    """Return the parameter that takes the argument number ``at``, from 0.
+    """Return the parameter for the positional argument at index ``at``.
 
-    Raises: ValueError: there is none for ``word``, which looks like ``name=...`` or not.
+    Raises: ValueError: there is none for ``word``, whether or not it looks like ``name=...``.
     """
     parameters = signature.parameters.values()
     positional = [one for one in parameters if one.kind < one.VAR_POSITIONAL]
@@ -118,7 +118,7 @@ def _keyword_parameter(signature: Signature, name: str) -> Parameter | None:
 
 
 def _value(parameter: Parameter, word: str) -> Any:  # noqa: ANN401  # what the word means
-    """Return what a word means to a parameter. Raises: ValueError: nothing."""
+    """Convert a word for a parameter. Raises: ValueError: it does not fit."""
     try:
         literal = json.loads(word)
     except (ValueError, RecursionError):
@@ -142,11 +142,11 @@ def _value(parameter: Parameter, word: str) -> Any:  # noqa: ANN401  # what the 
 # ---- options ----------------------------------------------------------------------------
 
 
-# Given as ``type=``; click names the place of the option after the function: SPAN, TIME, TEXT.
+# For ``type=``; click derives the option's metavar from the function's name: SPAN, TIME, TEXT.
 
 
 def span(value: str) -> float:
-    """Return the seconds that ``30``, ``30s``, ``5m``, ``2h``, ``1d`` or ``1h30m`` mean."""
+    """Parse ``30``, ``30s``, ``5m``, ``2h``, ``1d`` or ``1h30m`` into seconds."""
     text = value.strip().lower()
     matches = list(_SPAN.finditer(text))
     if not matches or "".join(match[0] for match in matches) != text:
@@ -155,7 +155,7 @@ def span(value: str) -> float:
 
 
 def moment(value: str) -> datetime:
-    """Return a moment in ISO 8601; without a zone it is UTC, as everywhere in Nuvom."""
+    """Parse an ISO 8601 time; without a zone it is UTC, as everywhere in Nuvom."""
     try:
         found = datetime.fromisoformat(value)
     except ValueError:
@@ -165,7 +165,7 @@ def moment(value: str) -> datetime:
 
 
 def text(value: str) -> str:
-    """Return text as UTF-8, also where the system says that it is ASCII (``LANG=C``)."""
+    """Decode text as UTF-8, even if the system claims that it is ASCII (``LANG=C``)."""
     try:
         return os.fsencode(value).decode()
     except UnicodeError:  # neither
@@ -175,7 +175,7 @@ def text(value: str) -> str:
 def queue_limits(
     ctx: click.Context, param: click.Parameter, values: Sequence[str]
 ) -> dict[str, int]:
-    """Return the limits that ``mail=2`` and the like mean; the callback of an option."""
+    """Parse limits such as ``mail=2``; the callback of an option."""
     found = {}
     for value in values:
         queue, _, number = value.partition("=")
@@ -193,7 +193,7 @@ def limit_option(default: int) -> Callable[[Any], Any]:
 
 
 def format_option(text: str) -> Callable[[Any], Any]:
-    """Return the option ``--format``, which the command gets as ``form``."""
+    """Return the option ``--format``, which the command receives as ``form``."""
     forms = click.Choice(("table", "json", "raw"), case_sensitive=False)
     return click.option("-f", "--format", "form", type=forms, default="table", help=text)
 
@@ -205,7 +205,7 @@ dry_run_option = click.option(
 
 
 def confirm(invocation: Invocation, what: str, *, yes: bool, word: str | None = None) -> None:
-    """Return when the user agrees to ``what``.
+    """Ask the user to confirm ``what``; return if they agree.
 
     Args:
         what: Such as ``Purge 12 waiting jobs of queue mail``.
@@ -234,7 +234,7 @@ def confirm(invocation: Invocation, what: str, *, yes: bool, word: str | None = 
 
 
 class Completer:
-    """Offers what ``source`` finds and what begins like the word so far, within a short time."""
+    """Offers the values from ``source`` that start with the typed word, within a time limit."""
 
     def __init__(self, source: Source) -> None:
         self.source = source
@@ -242,10 +242,10 @@ class Completer:
     def __call__(
         self, ctx: click.Context, _: click.Parameter, incomplete: str
     ) -> list[CompletionItem]:
-        """Return what a shell may offer; nothing after ``LONGEST_SECS``."""
+        """Return the completions for a shell; none after ``LONGEST_SECS``."""
         from click.shell_completion import CompletionItem  # noqa: PLC0415  # only when a shell asks
 
-        # The options before the incomplete word were applied to this object as in a real call.
+        # As in a real call, the options before the incomplete word were applied to this object.
         invocation = ctx.find_object(Invocation) or Invocation()
         found: list[tuple[str, str]] = []
 
@@ -266,14 +266,14 @@ class Completer:
 
 
 def _tasks(loaded: Loaded, incomplete: str) -> Values:
-    """Return the tasks of the manifest, by full name or by a last part of it."""
+    """Return the tasks of the manifest, by full name or by its last part."""
     listed = read_manifest(loaded.settings.manifest_file) or ()
     found = [(task.name, task.doc or "") for task in listed if task.name.startswith(incomplete)]
     return found or [(task.name.rpartition(".")[2], task.name) for task in listed]
 
 
 def _job_ids(loaded: Loaded, incomplete: str) -> Values:
-    """Return the newest jobs by the end of their id, or by all of it once that is begun."""
+    """Return the newest jobs by the end of their id, or by the whole id if the user types that."""
     for snapshot in _inspector(loaded).page(limit=_NEWEST):
         job_id, note = snapshot.record.id, f"{snapshot.record.func_name} {snapshot.status}"
         short = short_id(job_id)

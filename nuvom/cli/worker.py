@@ -1,9 +1,9 @@
-"""Runs one worker in the foreground: set-up, start lines, signals, exit code.
+"""Runs one worker in the foreground: setup, start lines, signals, exit code.
 
-Several of them, each in a process of its own, are ``nuvom/cli/supervisor.py``'s affair.
+``nuvom/cli/supervisor.py`` runs several workers, each in its own process.
 
-Loaded by ``nuvom runworker`` alone, since it imports the engine. The order matters: plugins
-before backends, import paths before plugins, signals before everything.
+Only ``nuvom runworker`` loads this module, since it imports the engine. The order of setup matters:
+plugins before backends, import paths before plugins, signals before everything.
 """
 
 from __future__ import annotations
@@ -45,12 +45,12 @@ if TYPE_CHECKING:
 
 _YOUNG_OBJECTS = 10_000  # more than a batch of jobs in flight; Python's own default is 700
 _SWITCH_SECS = 0.0005  # Python's own is 0.005
-_STARTS_ANEW = frozenset({"stuck-threads", "restart"})  # reasons to end that are none
+_STARTS_ANEW = frozenset({"stuck-threads", "restart"})  # reasons to restart, not to exit
 _SURVIVES = {"full": "survives a power cut", "normal": "survives the death of any process"}
 _LOG = get_logger("nuvom.worker")
 
 
-def serve(invocation: Invocation, **options: Any) -> int:  # as parsed
+def serve(invocation: Invocation, **options: Any) -> int:  # as click parsed them
     """Run a worker until it ends; return the exit code.
 
     Raises: ProjectNotFound, ConfigError, PluginError, QueueError: it could not start.
@@ -60,13 +60,13 @@ def serve(invocation: Invocation, **options: Any) -> int:  # as parsed
     loaded = _settings(invocation, options)
     settings = loaded.settings
     if line is None and needs_supervisor(settings):
-        # A single worker does without the rest of this module, and without what it imports.
+        # A single worker does not need this module or its imports.
         supervisor = import_module("nuvom.cli.supervisor")
         return int(supervisor.supervise(invocation, signals, loaded, options))
     worker, plugins = _assemble(invocation, loaded, options)
     began_at = worker.runtime.clock.monotonic()
     _listen(worker, signals, line)
-    if line is None:  # else its supervisor has said all that; the log says that it started
+    if line is None:  # a supervisor has already said all this, and logs the start
         lines, warnings = _start_lines(worker, plugins), start_warnings(settings, worker.promise)
         tell_start(invocation.out, settings, lines, warnings)
     reason = _run(worker)
@@ -81,10 +81,10 @@ def serve(invocation: Invocation, **options: Any) -> int:  # as parsed
 
 
 def _run(worker: Worker) -> str:
-    """Work until the worker ends; return why.
+    """Run the worker until it ends; return the reason.
 
     Raises: RuntimeError: a plugin or a backend raised ``SystemExit`` or the like in the worker's
-        loop, which would otherwise look as if somebody had asked for the end.
+        loop. Otherwise that would look like a requested exit.
     """
     try:
         try:
@@ -95,28 +95,28 @@ def _run(worker: Worker) -> str:
             flush_logs()
     except Exception:
         raise
-    except BaseException as error:  # SystemExit and the like: nobody asked for this end
+    except BaseException as error:  # SystemExit and the like: nobody requested this exit
         msg = f"the worker was ended by {error!r}, which nothing here may raise"
         raise RuntimeError(msg) from error
 
 
 def needs_supervisor(settings: Settings) -> bool:
-    """Whether workers are to run in processes of their own."""
+    """Return whether workers should run in their own processes."""
     return settings.processes > 1 or platforms.is_first_process()
 
 
 @contextmanager
 def _tuned_interpreter() -> Iterator[None]:
-    """Have Python look for cyclic garbage less often, and threads give way to others sooner.
+    """Make Python collect cyclic garbage less often and switch threads sooner.
 
-    Jobs in flight form no cycles, yet with Python's own threshold each batch of them makes the
-    collector walk through them several times, for 6 % of a worker's time.
+    Jobs in flight form no cycles. Yet with Python's default threshold, the collector walks through
+    each batch of them several times, which takes 6 % of a worker's time.
 
-    A task that computes in pure Python lets go of the interpreter lock only when the switch
-    interval is over, and the loop, the heartbeat and every other slot ask for it anew after each
-    statement of SQLite. Jobs beside such a task wait a tenth of the time for it.
+    A task that computes in pure Python releases the interpreter lock only after the switch
+    interval. The loop, the heartbeat and every other slot need the lock again after each SQLite
+    statement. With the shorter interval, jobs beside such a task wait a tenth of the time for it.
 
-    This process is a worker and nothing else; in a program of the user's, both are its affair.
+    This process is only a worker. In a user's program, both settings are up to the program.
     """
     threshold, interval = gc.get_threshold(), sys.getswitchinterval()
     gc.freeze()
@@ -131,7 +131,7 @@ def _tuned_interpreter() -> Iterator[None]:
 
 
 def _listen(worker: Worker, signals: StopSignals, line: SupervisorLine | None) -> None:
-    """Have the worker obey signals, and its supervisor where there is one."""
+    """Make the worker obey signals and, if there is one, its supervisor."""
     is_silent = line is not None or logs_for_programs(worker.runtime.settings)
     say = (lambda _: None) if is_silent else write_now
 
@@ -159,7 +159,7 @@ def _listen(worker: Worker, signals: StopSignals, line: SupervisorLine | None) -
 
 
 def _what_is_left(worker: Worker, options: dict[str, Any], began_at: float) -> list[str]:
-    """Return the options that keep the limits of a worker which starts anew."""
+    """Return the options that preserve the remaining limits of a worker that restarts."""
     words = []
     if options["max_jobs"] is not None:
         words += ["--max-jobs", str(max(1, options["max_jobs"] - worker.finished_jobs))]
@@ -169,7 +169,7 @@ def _what_is_left(worker: Worker, options: dict[str, Any], began_at: float) -> l
     return words
 
 
-# ---- set-up -----------------------------------------------------------------------------
+# ---- setup ------------------------------------------------------------------------------
 
 
 def _settings(invocation: Invocation, options: dict[str, Any]) -> Loaded:
@@ -187,7 +187,7 @@ def _settings(invocation: Invocation, options: dict[str, Any]) -> Loaded:
 
 
 def configure_worker_logging(out: Output, settings: Settings) -> None:
-    """Show the log as the settings and ``--color`` say."""
+    """Configure logging according to the settings and ``--color``."""
     color = None if out.color == "auto" else out.err.has_color
     configure_logging(settings.log_level, settings.log_format, color=color)
 
@@ -227,7 +227,7 @@ def _assemble(
 
 
 def _bring_tasks_up_to_date(invocation: Invocation, settings: Settings) -> bool:
-    """Refresh the manifest in development, look at it in production; return if it has tasks."""
+    """Refresh the manifest in development, check it in production; return if it has tasks."""
     if settings.environment == "prod":
         if is_stale(settings.root, settings.manifest_file):
             invocation.out.warn("The manifest is stale or missing. Run: nuvom discover tasks")
@@ -250,23 +250,23 @@ def _import_all(runtime: Runtime) -> None:
 
 
 def names(text: str | None) -> list[str] | None:
-    """Return the names in ``a,b c``, None where there are none."""
+    """Return the names in ``a,b c``, or None if there are none."""
     found = [] if text is None else text.replace(",", " ").split()
     return found or None
 
 
-# ---- what it says -----------------------------------------------------------------------
+# ---- output -----------------------------------------------------------------------------
 
 
 def logs_for_programs(settings: Settings) -> bool:
-    """Return whether standard error is read by a program, which free text would confuse."""
+    """Return whether a program reads standard error, so that free text would confuse it."""
     return settings.log_format in {"json", "logfmt"}
 
 
 def tell_start(
     out: Output, settings: Settings, lines: Iterable[str], warnings: Iterable[str]
 ) -> None:
-    """Write what there is to know at the start: to standard error, or to a log for programs."""
+    """Write the start information to standard error, or to the log if programs read it."""
     is_log = logs_for_programs(settings)
     for line in lines:
         if is_log:
@@ -304,7 +304,7 @@ def _start_lines(worker: Worker, plugins: PluginSet) -> Iterator[str]:
 
 
 def start_warnings(settings: Settings, promise: str = "") -> Iterator[str]:
-    """Yield what to know of the settings and of the queue before relying on them."""
+    """Yield warnings about the settings and the queue that users should know."""
     backend = settings.queue_backend
     if backend == "memory":
         yield (
@@ -319,7 +319,7 @@ def start_warnings(settings: Settings, promise: str = "") -> Iterator[str]:
 
 
 def store_text(settings: Settings) -> str:
-    """Return the backends, where they keep jobs and what that survives."""
+    """Return the backends, where they store jobs, and what the jobs survive."""
     queue, results = settings.queue_backend, settings.result_backend
     backend = queue if queue == results else f"{queue}, results {results}"
     place = store_place(settings)

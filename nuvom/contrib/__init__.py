@@ -1,4 +1,4 @@
 """Plugins that come with Nuvom and need a library of their own; each is an extra.
 
-They use the contracts that every plugin can use, and nothing more.
+They use only the contracts that are open to every plugin.
 """

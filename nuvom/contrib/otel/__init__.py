@@ -1,7 +1,7 @@
 """Traces and metrics for OpenTelemetry. Needs ``pip install 'nuvom[otel]'``.
 
-``OTelPlugin`` is for workers; ``instrument`` for programs that only send jobs. Providers are
-the program's own: nothing here sets a global one.
+``OTelPlugin`` is for workers, ``instrument`` for programs that only send jobs. The program sets up
+the providers: nothing here sets a global one.
 """
 
 from nuvom.errors import MissingExtra

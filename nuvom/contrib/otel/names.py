@@ -1,7 +1,7 @@
-"""All names that leave this package: those of the semantic conventions, and Nuvom's own.
+"""All names that this package emits: those of the semantic conventions, and Nuvom's own.
 
-The conventions for messaging are still in development; this module follows the version below,
-and a test keeps a copy of what is written, so that a change is made on purpose.
+The messaging conventions are still in development. This module follows the version below. A test
+has a copy of the output, so that no change happens by accident.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The plugin of workers, what programs call that only send jobs, and the metrics of jobs."""
+"""The worker plugin, the entry point for programs that only send jobs, and job metrics."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ _OTHER = "other"
 
 
 class OTelPlugin(Plugin):
-    """Traces and measures a worker, with the providers that the program has set up.
+    """Adds traces and metrics to a worker, with the providers that the program has set up.
 
     Args:
-        parent: ``link`` gives each attempt a trace of its own, linked to the sender's;
-            ``message`` makes it part of the sender's trace.
+        parent: ``link`` gives each attempt its own trace, linked to the sender's; ``message``
+            makes it part of the sender's trace.
         span_names: ``queue`` or ``task``: what process spans are named after.
-        map_create_spans: A span for each job that a ``.map()`` sends, beside that of the call.
-        tracer_provider, meter_provider: The global ones where None.
-    Raises: ValueError: an argument is none of its words.
+        map_create_spans: Whether each job of a ``.map()`` gets its own span, besides the call's.
+        tracer_provider, meter_provider: None means the global provider.
+    Raises: ValueError: an argument is not one of its allowed words.
     """
 
     api_version = "1.0"
@@ -67,7 +67,7 @@ class OTelPlugin(Plugin):
         self._ends: list[Callable[[], None]] = []
 
     def start(self, settings: Settings, extras: Extras) -> None:
-        """Follow the jobs of this process."""
+        """Start tracing and measuring the jobs of this process."""
         del settings
         tracers, meters = self._providers
         self._extras = extras
@@ -83,12 +83,12 @@ class OTelPlugin(Plugin):
         self._ends = [*spans.subscribe(bus), *self._metrics.subscribe(bus)]
 
     def update_runtime(self, runtime: RunningSystem) -> None:
-        """Measure the queues, too, from now on."""
+        """Start measuring the queues as well."""
         del runtime
         self._metrics.watch(self._extras["inspector"], self._extras["clock"])
 
     def stop(self) -> None:
-        """Stop following. What was made is the providers' to send."""
+        """Stop tracing and measuring. The providers export what was recorded."""
         while self._ends:
             self._ends.pop()()
 
@@ -99,11 +99,11 @@ def instrument(
     map_create_spans: bool = False,
     bus: events.EventBus = events.default_bus,
 ) -> Callable[[], None]:
-    """Trace the jobs that this program sends, each with the context it is sent in.
+    """Trace the jobs that this program sends, passing the sender's context along with each.
 
     Args:
-        map_create_spans: As of ``OTelPlugin``.
-    Returns: a function that ends it; calling it twice is fine.
+        map_create_spans: As for ``OTelPlugin``.
+    Returns: a function that stops tracing; safe to call twice.
     """
     middleware = SendingMiddleware(tracer_provider, creates=map_create_spans)
     ends = [
@@ -126,7 +126,7 @@ class JobMetrics:
     """Counts and times the jobs of this process; attributes are queue, task and kind of error.
 
     Args:
-        provider: Of the metrics; the program's global one where None.
+        provider: The meter provider; None means the program's global one.
     """
 
     def __init__(self, provider: MeterProvider | None = None) -> None:
@@ -143,7 +143,7 @@ class JobMetrics:
         self._tasks: set[str] = set()
 
     def subscribe(self, bus: events.EventBus) -> list[Callable[[], None]]:
-        """Start measuring; return functions that end it."""
+        """Start measuring; return functions that stop it."""
         return [
             bus.subscribe(events.JobEnqueued, self._enqueued),
             bus.subscribe(events.JobsClaimed, self._claimed),
@@ -154,7 +154,7 @@ class JobMetrics:
         ]
 
     def watch(self, inspector: Inspector, clock: Clock) -> None:
-        """Have queues and slots observed whenever the provider collects."""
+        """Observe queues and slots whenever the provider collects."""
 
         def depth(_: CallbackOptions) -> Iterator[Observation]:
             for one in inspector.stats():

@@ -1,10 +1,10 @@
-"""Spans of what is sent and of what a worker does, and trace context in job headers.
+"""Spans for sending and processing jobs, and trace context in job headers.
 
-What is sent: enqueue, create. What a worker does: receive, process, settle, reap. A process span
-begins when an attempt starts and ends with the task's code; what became of it is known only after
-the settle, so that spans are finished with the times of then. The span of a worker that is killed
-is never finished: another worker's reap tells of the loss. The middleware that makes the spans of
-what is sent works in children of a worker, too.
+Sending has the spans enqueue and create. A worker has receive, process, settle and reap. A process
+span covers the time from the start of an attempt to the end of the task's code. The outcome is
+known only after the settle, so spans are finished then, with the earlier times. A killed worker
+never finishes its span: another worker's reap reports the loss. The middleware that makes the
+sending spans also works in child processes of a worker.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ if TYPE_CHECKING:
     from nuvom.core.clock import Clock
     from nuvom.core.record import JobRecord, StoredError
 
-MOST_BYTES = 8192  # of all headers together
+MOST_BYTES = 8192  # for all headers together
 _BAGGAGE = "baggage"
-# Of the global provider, whenever the program sets one.
+# From the global provider, whenever the program sets one.
 _dropped = metrics.get_meter("nuvom").create_counter(names.BAGGAGE_DROPPED, "{message}")
-_MOST_LINKS = 128  # what SDKs keep of one span by default
+_MOST_LINKS = 128  # the SDKs' default limit per span
 _NANO = 1_000_000_000
 _OUTCOMES: dict[type[events.Event], str] = {
     events.JobSucceeded: "success",
@@ -52,7 +52,7 @@ _sent: ContextVar[list[str] | None] = ContextVar("nuvom_otel_sent", default=None
 
 
 def headers_of(current: Context | None = None) -> dict[str, str]:
-    """Return the headers that stand for a context; without baggage if that is too large."""
+    """Return the headers for a context, without the baggage if that is too large."""
     headers: dict[str, str] = {}
     propagate.inject(headers, context=current)
     if sum(len(name) + len(value.encode()) for name, value in headers.items()) > MOST_BYTES:
@@ -62,18 +62,18 @@ def headers_of(current: Context | None = None) -> dict[str, str]:
 
 
 def context_of(job: JobRecord) -> Context:
-    """Return the context that a job was sent in; malformed headers are none."""
+    """Return the context that a job was sent in, ignoring malformed headers."""
     return propagate.extract(job.headers or {}, context=context.Context())
 
 
 def without_span(current: Context) -> Context:
-    """Return a context in which the next span begins a trace of its own; baggage stays."""
+    """Return a context in which the next span starts a new trace; baggage stays."""
     return set_span_in_context(trace.INVALID_SPAN, current)
 
 
 @contextmanager
 def attached(current: Context) -> Iterator[None]:
-    """Make a context the current one for the block."""
+    """Make ``current`` the current context for the block."""
     token = context.attach(current)
     try:
         yield
@@ -85,12 +85,12 @@ def attached(current: Context) -> Iterator[None]:
 
 
 def tracer_of(provider: TracerProvider | None) -> Tracer:
-    """Return the tracer; of the program's global provider where none is given."""
+    """Return the tracer from ``provider``; None means the program's global provider."""
     return trace.get_tracer("nuvom", __version__, provider, names.SCHEMA_URL)
 
 
 def attributes_of(job: JobRecord, operation: str, kind: str = "") -> dict[str, AttributeValue]:
-    """Return what all spans about one job have in common."""
+    """Return the attributes that all spans of one job share."""
     found: dict[str, AttributeValue] = {
         names.SYSTEM: "nuvom",
         names.DESTINATION: job.queue,
@@ -98,13 +98,13 @@ def attributes_of(job: JobRecord, operation: str, kind: str = "") -> dict[str, A
         names.OPERATION_TYPE: kind or operation,
         names.TASK: job.func_name,
     }
-    if job.id:  # that of a whole .map() has none
+    if job.id:  # a whole .map() has none
         found[names.MESSAGE_ID] = job.id
     return found
 
 
 def fail(span: Span, error_type: str, message: str, at: int | None = None) -> None:
-    """Mark a span as failed, with one event; secrets are masked, and no locals are kept."""
+    """Mark a span as failed, with one event that has masked secrets and no local variables."""
     span.set_status(Status(StatusCode.ERROR, error_type))
     span.set_attribute(names.ERROR_TYPE, error_type)
     told = {"exception.type": error_type, "exception.message": mask_text(message)}
@@ -112,7 +112,7 @@ def fail(span: Span, error_type: str, message: str, at: int | None = None) -> No
 
 
 def place_of_span(span: Span) -> TracePlace | None:
-    """Return a span's place in its trace, as log lines have it; None where it is no real span."""
+    """Return a span's place in its trace, as shown in log lines; None if it is not a real span."""
     found = span.get_span_context()
     if not found.is_valid:
         return None
@@ -126,25 +126,25 @@ def current_place(job_id: str | None) -> TracePlace | None:
 
 
 def in_child(*, creates: bool = False) -> SendingMiddleware:
-    """Return what goes along with jobs in a child process; its log lines tell their trace."""
+    """Return the middleware for a child process, and add the trace to the child's log lines."""
     add_tracer(current_place)
     return SendingMiddleware(creates=creates)
 
 
 def in_child_that_creates() -> SendingMiddleware:
-    """Do as ``in_child``, with a span for each job of a ``.map()``."""
+    """Do the same as ``in_child``, with a span for each job of a ``.map()``."""
     return in_child(creates=True)
 
 
 class SendingMiddleware:
-    """Makes a span around each call that sends jobs, and gives them its context.
+    """Wraps each call that sends jobs in a span, and gives the jobs its context.
 
     Args:
         provider: Of the spans; the program's global one where None.
         creates: Each job of a ``.map()`` has a span of its own, too.
     """
 
-    creating: Callable[[JobRecord], Mapping[str, str]]  # there where it is wanted
+    creating: Callable[[JobRecord], Mapping[str, str]]  # set only if wanted
 
     def __init__(self, provider: TracerProvider | None = None, *, creates: bool = False) -> None:
         self.tracer = tracer_of(provider)
@@ -155,7 +155,7 @@ class SendingMiddleware:
 
     @contextmanager
     def sending(self, job: JobRecord) -> Iterator[Mapping[str, str]]:
-        """Be entered around the storing of a job, or of all jobs of a ``.map()``."""
+        """Wrap the storing of one job, or of all jobs of a ``.map()``."""
         attributes = attributes_of(job, "enqueue", "send")
         if job.id:
             attributes[names.BODY_SIZE] = len(bytes(job.args)) + len(bytes(job.kwargs))
@@ -163,7 +163,7 @@ class SendingMiddleware:
             attributes[names.SCHEDULED_AT] = job.run_at
         with self.tracer.start_as_current_span(
             f"enqueue {job.queue}",
-            # Jobs that have spans of their own are produced by those.
+            # Jobs with their own spans are produced by those spans.
             kind=SpanKind.PRODUCER if job.id or not self._creates else SpanKind.CLIENT,
             attributes=attributes,
             record_exception=False,
@@ -192,22 +192,22 @@ class SendingMiddleware:
         return headers_of(set_span_in_context(span))
 
     def note_sent(self, event: events.JobEnqueued) -> None:
-        """Count the jobs of a call; to be subscribed to ``JobEnqueued``."""
+        """Count the jobs of a call; a subscriber for ``JobEnqueued``."""
         sent = _sent.get()
         if sent is not None:
             sent.append(event.job.id)
 
     def handing_over(self, job: JobRecord) -> Mapping[str, str]:
-        """Return nothing more: a child of a child has the headers that it was given."""
+        """Return no headers: a child of a child uses those that it received."""
         del job
         return {}
 
     def running(self, job: JobRecord) -> AbstractContextManager[object]:
-        """Be entered around a task's code: what it does belongs to the context it was given."""
+        """Wrap a task's code in the context that came with the job."""
         return attached(context_of(job))
 
 
-# ---- what a worker does -----------------------------------------------------------------
+# ---- spans of a worker ------------------------------------------------------------------
 
 
 class _Open(NamedTuple):
@@ -220,12 +220,12 @@ class _Open(NamedTuple):
 
 
 class ProcessingMiddleware(SendingMiddleware):
-    """Follows the jobs of the workers in this process.
+    """Traces the jobs of the workers in this process.
 
     Args:
-        is_child_of_sender: Process spans continue the sender's trace; else they begin one of
-            their own that is linked to it, which is right for retries, delays and fan-out.
-        by_task: Process spans are named after the task and not after the queue.
+        is_child_of_sender: Process spans continue the sender's trace. Otherwise each starts its
+            own trace, linked to the sender's, which suits retries, delays and fan-out.
+        by_task: Process spans are named after the task, not the queue.
         creates: Each job of a ``.map()`` has a span of its own, too.
     """
 
@@ -247,7 +247,7 @@ class ProcessingMiddleware(SendingMiddleware):
         self._overdue: dict[str, StoredError] = {}
 
     def subscribe(self, bus: events.EventBus) -> list[Callable[[], None]]:
-        """Start following; return functions that end it."""
+        """Start tracing; return functions that stop it."""
         return [
             bus.accompany(self),
             add_tracer(self._place_of),
@@ -266,14 +266,14 @@ class ProcessingMiddleware(SendingMiddleware):
         ]
 
     def _place_of(self, job_id: str | None) -> TracePlace | None:
-        """Return where a log record belongs: to the span of the job that it is about."""
+        """Return the place of a log record: the span of the job that it is about."""
         found = None if job_id is None else self._open.get(job_id)
         return current_place(None) if found is None else place_of_span(found.span)
 
     # ---- where code runs ------------------------------------------------------------------
 
     def running(self, job: JobRecord) -> AbstractContextManager[object]:
-        """Be entered around a task's code: its process span is the current one."""
+        """Wrap a task's code, with its process span as the current span."""
         found = self._open.get(job.id)
         return attached(context_of(job) if found is None else found.context)
 
@@ -282,7 +282,7 @@ class ProcessingMiddleware(SendingMiddleware):
         found = self._open.get(job.id)
         return {} if found is None else headers_of(found.context)
 
-    # ---- what happens ---------------------------------------------------------------------
+    # ---- events ---------------------------------------------------------------------------
 
     def _claimed(self, event: events.JobsClaimed) -> None:
         now = self._now()
@@ -354,12 +354,12 @@ class ProcessingMiddleware(SendingMiddleware):
         )
         if isinstance(event, events.JobDead):
             span.set_attribute(names.OUTCOME, "dead")
-        if event.job.suspect:  # it had started, so that an attempt was lost
+        if event.job.suspect:  # it had started, so an attempt was lost
             fail(span, "lost", "its worker died or went silent", now)
         span.end(now)
 
     def _stopped(self, event: events.WorkerStopped) -> None:
-        """End what a worker has handed back or left behind."""
+        """End the spans of attempts that a worker handed back or abandoned."""
         del event
         for job_id in list(self._open):
             self._end(job_id, "released")
@@ -402,7 +402,7 @@ class ProcessingMiddleware(SendingMiddleware):
 
 
 def _links(jobs: Iterable[JobRecord]) -> list[Link]:
-    """Return links to where jobs were sent, each place once."""
+    """Return links to the spans that sent the jobs, without duplicates."""
     found = {}
     for job in jobs:
         sender = trace.get_current_span(context_of(job)).get_span_context()

@@ -1,4 +1,4 @@
-"""Metrics for Prometheus: a plugin of the worker. Needs ``pip install 'nuvom[prometheus]'``."""
+"""Prometheus metrics, as a worker plugin. Needs ``pip install 'nuvom[prometheus]'``."""
 
 from nuvom.errors import MissingExtra
 

@@ -1,4 +1,4 @@
-"""The plugin: an exporter of metrics, and the HTTP endpoint that Prometheus scrapes."""
+"""The Prometheus plugin: a metrics exporter and the HTTP endpoint that Prometheus scrapes."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ class PrometheusPlugin(Plugin):
     """Serves metrics at ``http://prometheus_host:prometheus_port/metrics`` while a worker runs.
 
     Attributes:
-        port: Where it listens; None while it does not, for example because another worker has
-            the port. It is tried again every few seconds.
+        port: The port it listens on. None while it does not listen, for example because another
+            worker has the port; it tries again every few seconds.
     """
 
     api_version = "1.0"
@@ -55,7 +55,7 @@ class PrometheusPlugin(Plugin):
         self._thread: threading.Thread | None = None
 
     def start(self, settings: Settings, extras: Extras) -> None:
-        """Listen to what happens in this process; the endpoint comes with the store."""
+        """Subscribe to this process's events; ``update_runtime`` opens the endpoint later."""
         self._stopping.clear()
         self._settings = settings
         self._extras = extras
@@ -63,7 +63,7 @@ class PrometheusPlugin(Plugin):
         self._ends = self._process.subscribe()
 
     def update_runtime(self, runtime: RunningSystem) -> None:
-        """Have the store count, and open the endpoint."""
+        """Make the store count events, and open the endpoint."""
         try:
             self._extras["control"].keep_totals()
         except NuvomError as error:  # metrics without counters are better than none
@@ -86,7 +86,7 @@ class PrometheusPlugin(Plugin):
             self._thread.start()
 
     def stop(self) -> None:
-        """Close the endpoint and stop listening."""
+        """Close the endpoint and unsubscribe."""
         self._stopping.set()
         if self._thread is not None:
             self._thread.join()
@@ -115,7 +115,7 @@ class PrometheusPlugin(Plugin):
         return True
 
     def _keep_trying(self) -> None:
-        """Take over the port of a worker that ends."""
+        """Keep trying to take over the port when another worker ends."""
         clock = self._extras["clock"]
         while not clock.wait(self._stopping, _TRY_AGAIN_SECS):
             if self._open(level=logging.DEBUG):
@@ -123,7 +123,7 @@ class PrometheusPlugin(Plugin):
 
 
 def _only_metrics(app: WSGIApplication | None) -> WSGIApplication:
-    """Return what answers 404 to every path but ``/metrics``, which the client does not do."""
+    """Return an app that answers 404 for all paths but ``/metrics``, unlike the client's."""
 
     def answer(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         if app is not None and environ.get("PATH_INFO") == _PATH:
@@ -138,11 +138,11 @@ def _only_metrics(app: WSGIApplication | None) -> WSGIApplication:
 
 
 class Exporter(Collector):
-    """Collects for a registry of ``prometheus_client``; scrapes may come at the same time.
+    """Collector for a registry of ``prometheus_client``. Scrapes may be concurrent.
 
-    Of all exporters on a project one serves the store's series, so that nobody who adds up several
-    of them counts a job twice. Whoever gets the lock is the one; when it ends, the next scrape of
-    another takes over, and goes on with the same figures.
+    Only one of a project's exporters serves the store's series, so that sums over all exporters
+    count each job once. The holder of a lock serves them. When it ends, the next scrape of another
+    exporter takes over and continues with the same figures.
     """
 
     def __init__(
@@ -170,7 +170,7 @@ class Exporter(Collector):
         return []
 
     def collect(self) -> Iterable[Metric]:
-        """Return all families, those of the store if this exporter serves them in time."""
+        """Return all families; the store's only if this exporter serves them and reads in time."""
         families = list(self._process.collect(self._runtime))
         if self._serves_store():
             reading = self._read()
@@ -190,7 +190,7 @@ class Exporter(Collector):
             return self._turn.held or self._turn.acquire()
 
     def _read(self) -> _Reading:
-        """Return the reading that is under way or was made just now, else a new one."""
+        """Return a reading that is in progress or still fresh, else a new one."""
         with self._lock:
             known = self._reading
             if known is None or known.is_over(self._clock.monotonic()):
@@ -203,7 +203,7 @@ class Exporter(Collector):
     def _fill(self, reading: _Reading) -> None:
         try:
             reading.families = list(self._store.collect())
-        except NuvomError as error:  # locked, missing, full: the scrape says partial
+        except NuvomError as error:  # locked, missing, full: the scrape is partial
             self._bus.emit(BackendFailed("scrape", StoredError(type(error).__name__, error.what)))
         except Exception as error:  # noqa: BLE001  # a backend's code: any failure is only reported
             self._bus.report("Exporter.collect", error)
@@ -213,7 +213,7 @@ class Exporter(Collector):
 
 
 class _Reading:
-    """One pass over the store, shared by all scrapes that come while it is fresh."""
+    """One pass over the store, shared by all scrapes that arrive while it is fresh."""
 
     def __init__(self) -> None:
         self.done = threading.Event()

@@ -1,7 +1,8 @@
-"""The series of metrics: those of the store, read when they are scraped, and of this process.
+"""The metric series: those of the store, read on each scrape, and those of this process.
 
-The store's are right for any number of processes. What it cannot know is counted here: calls into
-the store, workers of this process, and other plugins' figures. Each set of labels is kept small.
+The store's series are correct for any number of processes. What the store cannot know is counted
+here: calls into the store, workers of this process, and other plugins' figures. Each set of labels
+stays small.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
     from nuvom.events import EventBus
     from nuvom.plugins.contracts import Inspector, RunningSystem
 
-    Samples: TypeAlias = Mapping[Any, float]  # by tuples of label values, of any length
+    Samples: TypeAlias = Mapping[Any, float]  # by tuples of label values
 
 OTHER = "other"
 MOST_TASKS = 500
@@ -64,7 +65,7 @@ _BY_QUEUE = {
     ),
 }
 _NAME = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
-_OPS = ("claim", "settle", "keep")  # shown with 0 errors from the start
+_OPS = ("claim", "settle", "keep")  # always shown, even with 0 errors
 _OP_BOUNDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 
 
@@ -72,10 +73,10 @@ _OP_BOUNDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1
 
 
 class Capped:
-    """Label values of one kind: the first ``most`` are shown, further ones become ``other``.
+    """Label values of one kind: shows the first ``most``; the rest become ``other``.
 
-    The first stay the first for as long as the process lives, so that no series changes its
-    meaning between two scrapes.
+    The first values keep their place for the life of the process, so that no series changes its
+    meaning between scrapes.
     """
 
     def __init__(self, most: int) -> None:
@@ -96,7 +97,7 @@ class Capped:
 
 
 class Distribution:
-    """Counts of a histogram by bucket, and the sum of what was counted."""
+    """A histogram's counts by bucket, and the sum of the observed values."""
 
     def __init__(self, bounds: Sequence[float]) -> None:
         self._bounds = bounds
@@ -104,17 +105,17 @@ class Distribution:
         self.total = 0.0
 
     def observe(self, value: float) -> None:
-        """Count one value."""
+        """Record one value."""
         self.add(bisect_left(self._bounds, value), 1, value)
 
     def add(self, place: int, count: int, total: float) -> None:
-        """Count ``count`` values of the bucket at ``place`` that add up to ``total``."""
+        """Record ``count`` values in the bucket at ``place``, with the sum ``total``."""
         self._counts[place] += count
         self.total += total
 
     @property
     def buckets(self) -> list[tuple[str, float]]:
-        """The upper bound of each bucket, and how many values are not above it."""
+        """The upper bound of each bucket, and how many values do not exceed it."""
         bounds = [*(repr(float(bound)) for bound in self._bounds), "+Inf"]
         return list(zip(bounds, accumulate(self._counts), strict=True))
 
@@ -146,7 +147,7 @@ def histogram(
 
 
 def merged(families: Iterable[Metric]) -> list[Metric]:
-    """Return the families that have samples, those of one name as one."""
+    """Return the families that have samples, with families of the same name merged."""
     found: dict[str, Metric] = {}
     for family in families:
         if family.name in found:
@@ -156,11 +157,11 @@ def merged(families: Iterable[Metric]) -> list[Metric]:
     return list(found.values())
 
 
-# ---- of the store -----------------------------------------------------------------------
+# ---- series of the store ----------------------------------------------------------------
 
 
 def short(worker: str) -> str:
-    """Return a worker's id as it is shown everywhere."""
+    """Return a worker's id in the form that Nuvom shows everywhere."""
     return worker[-_SHORT_ID:]
 
 
@@ -174,7 +175,7 @@ class StoreSeries:
         self._tasks, self._queues = Capped(MOST_TASKS), Capped(MOST_QUEUES)
 
     def collect(self) -> Iterator[Metric]:
-        """Yield all families. Raises what the store raises."""
+        """Yield all families. Raises: whatever the store raises."""
         versions = (__version__, platform.python_version(), self._runtime.settings.queue_backend)
         about = "Versions and queue backend; always 1."
         yield gauge("nuvom_build_info", about, {versions: 1}, ["version", "python", "backend"])
@@ -188,7 +189,7 @@ class StoreSeries:
         yield from self._of_queues(stats)
         yield from _of_workers(workers)
         yield from self._of_files()
-        # What earlier versions called otherwise, for one more minor release.
+        # Names from earlier versions, kept for one more minor release.
         alive = sum(one.state == "alive" for one in workers)
         yield gauge("nuvom_worker_count", "Deprecated: use nuvom_workers.", {(): alive})
         running, about = sum(one.running for one in stats), 'nuvom_queue_jobs{state="running"}'
@@ -201,15 +202,15 @@ class StoreSeries:
         yield gauge("nuvom_label_overflow", "Values shown as other, by label.", overflow, ["label"])
 
     def _of_totals(self, totals: list[Total], queues: Iterable[str]) -> Iterator[Metric]:
-        """Yield what the store counts itself; nothing where it has never counted: absent is not 0.
+        """Yield the store's own counts; nothing if it has never counted: absent is not 0.
 
-        Series are there with 0 as soon as their queue or task is known, so that a rate tells of
-        the first failure, too.
+        A series starts at 0 as soon as its queue or task is known, so that a rate shows the first
+        failure too.
         """
         if not totals:
             return
         sums = _Sums({self._queues.shown(queue) for queue in queues})
-        # The busiest first, so that they keep their names where not all can.
+        # The busiest first, so that they keep their names if not all can.
         for one in sorted(totals, key=lambda total: -total.count):
             sums.add(one, self._queues.shown(one.queue), self._tasks.shown(one.task))
         yield from sums.families()
@@ -272,7 +273,7 @@ def _old_size(jobs: int) -> Metric:
 
 
 class _Sums:
-    """The store's totals, summed by the labels that are shown."""
+    """The store's totals, summed by the labels shown."""
 
     def __init__(self, queues: set[str]) -> None:
         self._queues = queues
@@ -318,11 +319,11 @@ class _Sums:
         yield histogram("nuvom_job_wait_seconds", about, self._waited, labels[:1])
 
 
-# ---- of this process --------------------------------------------------------------------
+# ---- series of this process -------------------------------------------------------------
 
 
 class ProcessSeries:
-    """Listens to the bus of its process. None of its events comes more often than a batch."""
+    """Counts events on this process's bus, none of them more frequent than one per batch."""
 
     def __init__(self, bus: EventBus, clock: Clock) -> None:
         self._bus = bus
@@ -335,7 +336,7 @@ class ProcessSeries:
         self._asked: dict[str, tuple[float, int]] = {}
 
     def subscribe(self) -> list[Callable[[], None]]:
-        """Start listening; return functions that end it."""
+        """Subscribe; return functions that unsubscribe."""
         return [
             self._bus.subscribe(BackendCalled, self._called),
             self._bus.subscribe(BackendFailed, self._failed),
@@ -372,7 +373,7 @@ class ProcessSeries:
         yield from self._provided()
 
     def _of_backend(self) -> Iterator[Metric]:
-        with self._lock:  # the families copy what they are given
+        with self._lock:  # the families copy their samples
             about = "How long calls into the store took."
             yield histogram("nuvom_backend_op_duration_seconds", about, self._took, ["op"])
             about = "Calls into the store that failed."
