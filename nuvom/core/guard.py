@@ -28,7 +28,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 LOOK_SECS = 0.05
-"""A wait inside the engine looks so often whether the code that waits was closed."""
+"""How often a wait inside the engine checks whether the waiting code was closed."""
 
 
 class AttemptClosed(BaseException):
@@ -154,7 +154,7 @@ class _OfThread(threading.local):
 
 
 of_thread = _OfThread()
-"""``of_thread.guard`` is the guard of this thread; None where nobody interrupts it."""
+"""``of_thread.guard`` is this thread's guard; None if the thread is never interrupted."""
 
 
 def engine_call(function: Callable[P, R]) -> Callable[P, R]:

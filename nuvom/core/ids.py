@@ -20,7 +20,7 @@ _WITH_VARIANT = bytes(byte & 0x3F | 0x80 for byte in range(256))
 ID_CHARS = 36
 _COLUMNS = [column for column in range(ID_CHARS) if column not in (8, 13, 18, 23)]  # no dashes
 MOST_IDS = 2048
-"""How many ids ``new_ids`` makes at once: half of what twelve bits can number."""
+"""The most ids that ``new_ids`` makes at once: half the range of its twelve-bit counter."""
 
 _ENDINGS = 128  # how many are generated at once
 _ENDING_CHARS = 22  # the part of an id after the time and the version, and a space

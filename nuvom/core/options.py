@@ -1,8 +1,8 @@
-"""What can be said about a task and about a call of it, checked when it is said.
+"""Options of tasks and of calls, checked as soon as they are given.
 
 ``TaskOptions`` belongs to a task's definition, ``CallOptions`` to the next calls made through
-``.options()``. Both are plain data. This module is on the path of ``import nuvom`` and
-therefore imports next to nothing.
+``.options()``. Both are plain data. This module is loaded by ``import nuvom`` and therefore
+imports next to nothing.
 """
 
 from __future__ import annotations
@@ -21,31 +21,31 @@ TIMEOUT_POLICIES = ("retry", "fail", "ignore")
 ISOLATIONS = ("thread", "process")
 
 DEFAULT_RETRY_DELAY_SECS = 5.0
-_MOST_SECS = 1e12  # thirty thousand years; sums with it stay exact enough
+_MOST_SECS = 1e12  # thirty thousand years; sums with it stay precise enough
 DEFAULT_MAX_RETRY_DELAY_SECS = 3600.0
-_MOST_NESTED = 32  # lists and dicts inside one another in ``metadata``
+_MOST_NESTED = 32  # levels of nested lists and dicts in ``metadata``
 _PLAIN = "a dict of plain data: texts, numbers, booleans, None, lists, dicts with text keys"
 _CO_COROUTINE = 0x80  # inspect.CO_COROUTINE, without importing inspect
 
 
 class TaskOptions(NamedTuple):
-    """Options of ``@task``. ``None`` means: as the settings say.
+    """Options of ``@task``. ``None`` means the value from the settings.
 
     Attributes:
-        queue: Name of the queue that the task's jobs wait in.
-        priority: Lower runs first; any whole number.
-        retries: Further attempts after the first; ``n`` means at most ``n + 1`` attempts.
+        queue: Name of the queue for the task's jobs.
+        priority: Lower runs first; any integer.
+        retries: Additional attempts after the first; ``n`` means at most ``n + 1`` attempts.
         retry_delay_secs, max_retry_delay_secs: Base and cap of the wait between attempts.
         backoff: ``constant``, ``linear`` or ``exponential``.
-        jitter: Spread each wait at random between zero and its full length.
+        jitter: Randomize each wait between zero and its full length.
         retry_on, discard_on: Exception classes that are retried, or that end the job at once.
             ``discard_on`` wins over ``retry_on``.
         timeout_secs: Deadline of one attempt, in seconds.
-        timeout_policy: What follows a timeout: ``retry``, ``fail`` or ``ignore``.
+        timeout_policy: What happens after a timeout: ``retry``, ``fail`` or ``ignore``.
         isolation: ``thread`` or ``process``. With ``thread``, coroutines run on the worker's event
-            loop; with ``process``, in a loop of their own in a child process.
-        tags: Words for people; given as one text or several.
-        store_result: Keep what the task returns.
+            loop; with ``process``, in their own loop in a child process.
+            tags: Labels for people; one string or several.
+            store_result: Whether to store the task's return value.
         result_ttl_secs: How long a successful job is kept.
         before_job, after_job, on_error: Hooks, called as ``before_job()``,
             ``after_job(result)`` and ``on_error(exception)``.
@@ -79,14 +79,14 @@ class TaskOptions(NamedTuple):
 
 
 class CallOptions(NamedTuple):
-    """Options of the next calls, set by ``.options()``. ``None`` means: as the task says.
+    """Options of the next calls, set by ``.options()``. ``None`` means the task's own option.
 
     Attributes:
         delay: Seconds, or a ``timedelta``, from the call until the job may start.
-        run_at: The moment before which the job does not start; naive is taken as UTC.
-        unique_key: At most one job that is not final exists for a task and this key.
-        unique_for: Seconds from the call during which the key stays taken in any case.
-        metadata: Plain data kept with the job, for people and plugins.
+        run_at: The earliest start of the job; naive datetimes are taken as UTC.
+        unique_key: A task has at most one job with this key that is not final.
+        unique_for: Seconds from the call during which the key stays taken even by a final job.
+        metadata: Plain data stored with the job, for people and plugins.
     """
 
     queue: str | None = None
@@ -117,9 +117,9 @@ def task_options(given: dict[str, Any]) -> TaskOptions:
 
 
 def call_options(base: CallOptions, given: dict[str, Any]) -> CallOptions:
-    """Return ``base`` with the keyword arguments on top, checked; None changes nothing.
+    """Return ``base`` updated with the checked keyword arguments; None changes nothing.
 
-    Of ``delay`` and ``run_at`` the one that was said last counts.
+    The last one given of ``delay`` and ``run_at`` counts.
     Raises: InvalidTaskOption: a name is unknown or a value cannot be used.
     """
     checked = _checked(given, CallOptions._fields)
@@ -131,7 +131,7 @@ def call_options(base: CallOptions, given: dict[str, Any]) -> CallOptions:
 
 
 def check_task_name(name: object) -> None:
-    """Raise InvalidTaskOption where ``name`` cannot be a task's."""
+    """Raise InvalidTaskOption if ``name`` cannot be a task's name."""
     if not _text("name", name).isprintable() or name == "":
         raise InvalidTaskOption("name", name, "a text without line breaks, not empty")
 
@@ -156,13 +156,13 @@ def _text(name: str, value: object) -> str:
 def _is_unicode(text: str) -> bool:
     try:
         text.encode()
-    except UnicodeEncodeError:  # half of a surrogate pair, which no store can hold
+    except UnicodeEncodeError:  # a lone surrogate, which no store can hold
         return False
     return True
 
 
 def _queue(name: str, value: object) -> str:
-    from nuvom.core.ids import valid_name  # noqa: PLC0415  # regular expressions: only where a queue is named
+    from nuvom.core.ids import valid_name  # noqa: PLC0415  # loads ``re``: only when a queue is named
 
     return value if value == "default" else valid_name(name, value)
 
@@ -216,7 +216,7 @@ def _exceptions(name: str, value: object) -> tuple[type[BaseException], ...]:
 
 
 def _tags(name: str, value: object) -> tuple[str, ...]:
-    if isinstance(value, str):  # its letters are hardly meant
+    if isinstance(value, str):  # a list of its characters is hardly intended
         return (_text(name, value),)
     if not isinstance(value, tuple | list | set | frozenset):
         raise InvalidTaskOption(name, value, "a text or a list of texts")
@@ -253,7 +253,7 @@ def _moment(name: str, value: object) -> datetime:
 
 
 def _mapping(name: str, value: object) -> object:
-    """Return a copy that later changes of the caller's do not reach."""
+    """Return a copy that is safe from later changes by the caller."""
     plain = _plain(value, _MOST_NESTED) if isinstance(value, dict) else _NOT_PLAIN
     if plain is _NOT_PLAIN:
         raise InvalidTaskOption(name, value, _PLAIN)

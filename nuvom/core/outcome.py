@@ -1,8 +1,8 @@
-"""What one attempt ended with, whether and when the job is tried again, and what closes it.
+"""How an attempt ended, whether and when the job is retried, and what closes the attempt.
 
-Lanes return an ``Outcome``. ``decide``, which knows no clock, no store and no random source of
-its own, turns it into a ``Verdict``. The runner makes a ``Settlement`` of both, which a queue
-backend applies while the lease holds.
+Lanes return an ``Outcome``. ``decide``, which has no clock, store or random source of its own,
+turns it into a ``Verdict``. The runner combines both into a ``Settlement``, which a queue backend
+applies while the lease holds.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Succeeded(msgspec.Struct, frozen=True, gc=False):
 class Failed(msgspec.Struct, frozen=True, gc=False):
     """The task raised ``exception``, or its result could not be stored.
 
-    ``discard`` ends the job whatever retries remain.
+    ``discard`` ends the job no matter how many retries remain.
     """
 
     error: StoredError
@@ -38,7 +38,7 @@ class Failed(msgspec.Struct, frozen=True, gc=False):
 
 
 class RetryAsked(msgspec.Struct, frozen=True, gc=False):
-    """The task raised ``Retry``: ``in_secs`` from now, None as the policy says."""
+    """The task raised ``Retry``: retry in ``in_secs`` seconds, or by the policy if None."""
 
     error: StoredError
     in_secs: float | None = None
@@ -70,7 +70,7 @@ Outcome = Succeeded | Failed | RetryAsked | TimedOut | Snoozed | Cancelled | Unk
 
 
 class Verdict(msgspec.Struct, frozen=True, gc=False):
-    """What becomes of the job.
+    """What happens to the job.
 
     Attributes:
         status: Final, or PENDING for another attempt at ``run_at``, or PARKED.
@@ -91,7 +91,7 @@ class Settlement(msgspec.Struct, frozen=True, gc=False):
         status, run_at, keeps_attempt: The verdict.
         result: The encoded result of a SUCCESS, or None when it is not kept.
         error: Why the attempt failed, also when another attempt follows.
-        outcome: The word for the attempt's history: ``success``, ``failure``, ``timeout``,
+        outcome: The entry in the attempt history: ``success``, ``failure``, ``timeout``,
             ``retry``, ``snoozed``, ``cancelled``.
         started_at, finished_at: Seconds since the epoch.
         children: Jobs to enqueue in the same step, or not at all.
@@ -137,10 +137,10 @@ def backoff_secs(failures: int, policy: RetryPolicy, rng: Random) -> float:
 def decide(
     outcome: Outcome, record: JobRecord, options: TaskOptions, *, now: float, rng: Random
 ) -> Verdict:
-    """Return what becomes of ``record`` after ``outcome``.
+    """Return what happens to ``record`` after ``outcome``.
 
     Args:
-        record: As claimed; ``attempt`` counts the attempt that just ended.
+        record: As claimed; ``attempt`` includes the attempt that just ended.
         options: The task's; only ``retry_on`` and ``discard_on`` are read.
         now: Seconds since the epoch.
         rng: Source of jitter.

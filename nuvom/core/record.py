@@ -1,8 +1,8 @@
-"""The words of a stored job: its record, its status, its snapshot.
+"""The data of a stored job: its record, its status, its snapshot.
 
 A ``JobRecord`` is what is stored and handed to queue backends: plain data, immutable, without
-services or callables. A ``JobSnapshot`` is a record with all that a store knows about it, for
-readers. Arguments stay encoded in a record until they are needed.
+services or callables. A ``JobSnapshot``, for readers, is a record with everything that a store
+knows about it. Arguments stay encoded in a record until they are needed.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ class JobStatus(StrEnum):
 
     @property
     def is_final(self) -> bool:
-        """Whether nothing changes this status any more, short of a manual retry."""
+        """Whether this status can no longer change, except by a manual retry."""
         return self in FINAL
 
 
 FINAL = frozenset({JobStatus.SUCCESS, JobStatus.FAILED, JobStatus.DEAD, JobStatus.CANCELLED})
 
-EMPTY_ARGS = msgspec.Raw(b"\x90")  # MessagePack: an array of nothing
-EMPTY_KWARGS = msgspec.Raw(b"\x80")  # MessagePack: a map of nothing
+EMPTY_ARGS = msgspec.Raw(b"\x90")  # MessagePack: an empty array
+EMPTY_KWARGS = msgspec.Raw(b"\x80")  # MessagePack: an empty map
 
 
 class RetryPolicy(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -57,7 +57,7 @@ class StoredError(msgspec.Struct, frozen=True, array_like=True, gc=False):
     Attributes:
         type: Name of the exception's class.
         message: Its text.
-        traceback: The formatted traceback, or None where there was none.
+        traceback: The formatted traceback, or None if there was none.
         fingerprint: Equal for failures at the same place in the code; groups ``nuvom errors``.
     """
 
@@ -70,27 +70,27 @@ class StoredError(msgspec.Struct, frozen=True, array_like=True, gc=False):
 class JobRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One call of a task, as stored.
 
-    The wire form is a MessagePack array in the order of the fields; new fields are added at
-    the end with a default, so that older and newer workers read each other's records. Fields at
-    the end may be left out where they have their default, which therefore never changes.
+    The wire form is a MessagePack array in field order. New fields are added at the end with a
+    default, so that older and newer workers can read each other's records. Trailing fields with
+    their default may be left out, so a default must never change.
 
     Attributes:
         id: UUIDv7 text.
         func_name: Full name of the task.
         args, kwargs: Arguments, encoded by the project's codec.
-        queue, priority: Where it waits; the lower number runs first.
+        queue, priority: Where it waits; a lower priority runs first.
         created_at, run_at: Seconds since the epoch; it does not start before ``run_at``.
-        max_retries, retry: Further attempts allowed, and the waits between them
+        max_retries, retry: Additional attempts allowed, and the waits between them
             (None: ``DEFAULT_RETRY``).
-        timeout_secs, timeout_policy: Deadline of one attempt, and what follows it.
-        store_result, result_ttl_secs: Whether and how long the result is kept.
+        timeout_secs, timeout_policy: Deadline of one attempt, and what happens after it.
+        store_result, result_ttl_secs: Whether and for how long the result is kept.
         unique_key, unique_for: Idempotent enqueue; see ``CallOptions``.
         tags, metadata, headers: For people, plugins, and trace context.
-        retried_from: Id of the job that this one repeats with other arguments.
+        retried_from: Id of the job that this one repeats with different arguments.
         status, attempt, deliveries, lease_epoch: Where the job is now. The attempt counts
             from 1 once the job is claimed.
-        suspect: A worker died while this job was running.
-        ref: The backend's own handle on a claimed job; opaque, and not part of its identity.
+        suspect: Whether a worker died while this job was running.
+        ref: The backend's own handle for a claimed job; opaque, and not part of its identity.
     """
 
     id: str
@@ -137,7 +137,7 @@ class JobRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
     @classmethod
     def decode_all(cls, data: bytes, count: int) -> list[JobRecord]:
-        """Return ``count`` records that lie end to end in ``data``, in one step.
+        """Return ``count`` records that are concatenated in ``data``, in one step.
 
         Raises: PayloadError: one of them is damaged; ``decode`` tells which.
         """
@@ -172,7 +172,7 @@ class JobRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
             fields["status"] = JobStatus(fields.get("status", JobStatus.PENDING))
             fields["tags"] = tuple(fields.get("tags", ()))
             record = cls(**fields)
-            _DECODER.decode(_ENCODER.encode(record))  # proves the types of all fields
+            _DECODER.decode(_ENCODER.encode(record))  # checks the types of all fields
         except (TypeError, ValueError, OverflowError, msgspec.MsgspecError) as error:
             raise PayloadError(str(error)) from error
         return record
@@ -189,7 +189,7 @@ def _raw(value: Any) -> bytes:
 _ENCODER = msgspec.msgpack.Encoder()
 _DECODER = msgspec.msgpack.Decoder(JobRecord)
 _ALL_DECODER = msgspec.msgpack.Decoder(list[JobRecord])
-_ARRAY_OF = b"\xdd"  # MessagePack: an array whose length follows in four bytes
+_ARRAY_OF = b"\xdd"  # MessagePack: an array with a four-byte length
 
 
 class Attempt(msgspec.Struct, frozen=True, gc=False, kw_only=True):
@@ -199,7 +199,7 @@ class Attempt(msgspec.Struct, frozen=True, gc=False, kw_only=True):
         number: From 1.
         outcome: ``success``, ``failure``, ``timeout``, ``retry``, ``lost``, ``cancelled``,
             ``released`` or ``snoozed``.
-        started_at, finished_at: Seconds since the epoch, None where unknown.
+        started_at, finished_at: Seconds since the epoch, None if unknown.
     """
 
     number: int
@@ -212,7 +212,7 @@ class Attempt(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
 
 class JobSnapshot(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """A job as a store knows it at one moment.
+    """The state of a job in a store at one moment.
 
     Attributes:
         record: With its current status, attempt, run_at and lease_epoch.

@@ -1,7 +1,7 @@
 """The signals that a task raises to control its own job: ``Retry``, ``Snooze``, ``Discard``.
 
-They are no errors and stand outside the error tree. This module is on the path of
-``import nuvom``; what follows from a signal is decided in ``nuvom.core.outcome``.
+They are not errors and are not part of the error hierarchy. This module is loaded by
+``import nuvom``; ``nuvom.core.outcome`` decides what follows from a signal.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from datetime import timedelta
 
-_MOST_SECS = 1e12  # as for the options of a task
+_MOST_SECS = 1e12  # the same limit as for task options
 
 
 class Retry(Exception):  # noqa: N818  # a signal, not an error
-    """Raised by a task: try again, which uses up one retry.
+    """Raised by a task to try again, which uses up one retry.
 
     Args:
-        in_secs: Seconds, or a ``timedelta``, to wait; None waits as the task's policy says.
+        in_secs: Seconds, or a ``timedelta``, to wait; None uses the task's retry policy.
     Raises: TypeError: it is neither.
     """
 
@@ -31,7 +31,7 @@ class Retry(Exception):  # noqa: N818  # a signal, not an error
 
 
 class Snooze(Exception):  # noqa: N818  # a signal, not an error
-    """Raised by a task: call again in ``secs`` seconds, which uses up no retry.
+    """Raised by a task to be called again in ``secs`` seconds, without using up a retry.
 
     Args:
         secs: Seconds, or a ``timedelta``.
@@ -46,7 +46,7 @@ class Snooze(Exception):  # noqa: N818  # a signal, not an error
 
 
 class Discard(Exception):  # noqa: N818  # a signal, not an error
-    """Raised by a task: end FAILED now, with ``reason``, whatever retries remain."""
+    """Raised by a task to end as FAILED now, with ``reason``, even if retries remain."""
 
     reason: str = ""
 
@@ -56,9 +56,9 @@ class Discard(Exception):  # noqa: N818  # a signal, not an error
 
 
 def _secs(given: float | timedelta) -> float:
-    """Return the seconds meant: at least 0, and never too many to be added to a time."""
+    """Return the seconds: at least 0, and never too many to add to a time."""
     total = getattr(given, "total_seconds", None)
     secs = given if total is None else total()
     if isinstance(secs, bool) or not isinstance(secs, int | float):
         raise TypeError(f"seconds or a timedelta are needed, not {given!r}")
-    return min(max(0.0, secs), _MOST_SECS)  # in this order, since NaN is no greater than 0
+    return min(max(0.0, secs), _MOST_SECS)  # in this order: max turns NaN into 0

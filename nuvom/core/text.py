@@ -1,7 +1,7 @@
-"""Text from outside, made fit to be shown: no control characters, no secrets.
+"""Makes untrusted text safe to show: no control characters, no secrets.
 
-Job ids, task names, exception texts and log calls hold what anybody wrote. Log formats and
-everything else that prints them come here first.
+Job ids, task names, exception texts and log calls may contain anything. Log formats and
+everything else that prints them use this module first.
 """
 
 from __future__ import annotations
@@ -13,9 +13,8 @@ from math import isfinite
 MASK = "***"
 MAX_CHARS = 65_536
 
-# C0 and C1 controls (the escape character of terminals among them), line and paragraph
-# separators, marks that reorder text on the screen, and halves of surrogate pairs, which no
-# encoding can write.
+# C0 and C1 controls (including the terminal escape character), line and paragraph separators,
+# marks that reorder text on the screen, and lone surrogates, which no encoding can write.
 _UNSAFE = re.compile(
     "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
 )
@@ -25,7 +24,7 @@ _SECRET_NAME = re.compile(
     r"pass|secret|token|api_?key|authorization|cookie|private_key", re.IGNORECASE
 )
 # ``password=x``, ``'api_key': 'x'``, ``Authorization: Bearer x``. Lengths are bounded, so that
-# a hostile text costs no more than its length.
+# matching a hostile text takes linear time.
 _SECRET_PAIR = re.compile(
     r"(?<![\w-])"
     r"([\w-]{0,40}(?:pass|secret|token|api[_-]?key|authorization|cookie|private_key)[\w-]{0,40}"
@@ -39,7 +38,7 @@ _DEEPEST = 6
 
 
 def one_line(text: str) -> str:
-    """Return ``text`` with everything that could break or forge a line written as an escape."""
+    """Return ``text`` with everything that could break or forge a line escaped."""
     if _UNSAFE.search(text) is None:
         return text
     return _UNSAFE.sub(_escape, text)
@@ -52,19 +51,19 @@ def _escape(match: re.Match[str]) -> str:
 
 
 def clip(text: str, limit: int = MAX_CHARS) -> str:
-    """Return at most ``limit`` characters of ``text``, and how many there were more."""
+    """Return at most ``limit`` characters of ``text``, and how many more there were."""
     if len(text) <= limit:
         return text
     return f"{text[:limit]}... ({len(text) - limit} more characters)"
 
 
 def is_secret(name: str) -> bool:
-    """Return whether what is called ``name`` may not be shown."""
+    """Return whether a value called ``name`` must not be shown."""
     return _SECRET_NAME.search(name) is not None
 
 
 def mask_text(text: str) -> str:
-    """Return ``text`` without what follows a telling name, or is a password in an address."""
+    """Return ``text`` with values after secret-sounding names and passwords in URLs masked."""
     if "://" in text:
         text = _SECRET_ADDRESS.sub(rf"\1{MASK}@", text)
     if is_secret(text) or "api-key" in text.lower():
@@ -73,9 +72,9 @@ def mask_text(text: str) -> str:
 
 
 def mask_value(name: str, value: object, depth: int = 0) -> object:
-    """Return ``value``, or ``***`` where it is called ``name``; within mappings and lists, too.
+    """Return ``value``, or ``***`` if ``name`` is secret; also inside mappings and lists.
 
-    Very deep values are cut off.
+    Very deeply nested values are cut off.
     """
     if is_secret(name):
         return MASK

@@ -1,4 +1,4 @@
-"""Counts what happens to jobs, for stores that cannot do it by themselves (SQLite has triggers)."""
+"""Counts what happens to jobs, for stores that cannot count it themselves (SQLite can)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _FAILURES = frozenset({"failure", "timeout", "retry"})
 
 
 class RunningTotals:
-    """RunningTotals of one store. Not thread-safe: whoever changes the store has its lock."""
+    """The running totals of one store. Not thread-safe: callers hold the store's lock."""
 
     def __init__(self, totals: Iterable[Total] = ()) -> None:
         self._sums: dict[tuple[str, str, str, str, int, int], _Sum] = {}
@@ -31,7 +31,7 @@ class RunningTotals:
         self._add("enqueued", queue, task)
 
     def changed(self, change: Change) -> None:
-        """Count what a change makes of a job."""
+        """Count the effect of a change on a job."""
         before, status = change.before, change.status
         queue, task = before.queue, before.func_name
         began, ended = change.started_at, change.finished_at
@@ -55,7 +55,7 @@ class RunningTotals:
             self._add("finished", queue, task, _ENDS[status])
 
     def totals(self) -> list[Total]:
-        """Return what was counted so far."""
+        """Return the counts so far."""
         return [
             Total(*key, one.count, one.took_secs, one.waited_secs)
             for key, one in self._sums.items()

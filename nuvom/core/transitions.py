@@ -1,8 +1,8 @@
 """Every change of a job's status, as one pure function each: a record goes in, a ``Change`` out.
 
-The table of counters in ``docs/guarantees.md`` is this file. A store applies a change only while
-the job is as it was when the change was made, so that nobody needs a lock between looking and
-writing. Enqueue, claim and the plain success go without a ``Change``: see ``StoreQueue``.
+The table of counters in ``docs/guarantees.md`` describes this file. A store applies a change only
+if the job is still as it was when the change was made, so no lock is needed between reading and
+writing. Enqueue, claim and the plain success do not use a ``Change``: see ``StoreQueue``.
 """
 
 from __future__ import annotations
@@ -28,26 +28,27 @@ RETRYABLE = FINAL - {_SUCCESS}
 
 
 class Change(Struct, frozen=True, kw_only=True, tag="change", omit_defaults=True, gc=False):
-    """What a job becomes, if it still is what ``before`` says.
+    """The new state of a job, applied only if the job still matches ``before``.
 
     A store compares ``id``, ``ref``, ``lease_epoch`` and ``status`` of ``before`` with its row.
-    When all four match it writes everything below in one step and clears the job's progress and
-    lease; otherwise it writes nothing. A final job's unique key is free from then on, unless
-    ``unique_for`` keeps it for longer.
+    If all four match, it writes everything below in one step and clears the job's progress and
+    lease; otherwise it writes nothing. A final job's unique key becomes free, unless
+    ``unique_for`` holds it longer.
 
     Attributes:
         before: The job as claimed or as read.
         status, lease_epoch, attempt, deliveries, suspect, run_at: As in ``JobRecord``.
-        started_at, finished_at: As in ``JobSnapshot``; of a PARKED job, since when it is.
+        started_at, finished_at: As in ``JobSnapshot``; for a PARKED job, when it was parked.
         result: The encoded result of a SUCCESS.
         error: Why the last attempt failed; UNSET keeps the error that the store has.
-        closed: The attempt to add to the history, for which the store fills in the worker.
+        closed: The attempt to add to the history; the store fills in the worker.
         children: Jobs to enqueue in the same step. They are never refused because their queue is
-            full: the finished attempt would run again. One whose unique key is taken is dropped.
-        settles: The worker's report. Applied a second time it changes nothing and counts as
-            applied, for its first answer may have been lost.
-        starts_anew: As if it had just been enqueued: no worker has had it, and it takes its
-            unique key, without which nothing changes.
+            full, since the finished attempt would run again. A child whose unique key is taken is
+            dropped.
+        settles: Whether this is the worker's report. Applying it again changes nothing but counts
+            as applied, since the first answer may have been lost.
+        starts_anew: Whether the job restarts as if just enqueued: no worker has had it, and it
+            takes its unique key. If the key is not free, nothing changes.
     """
 
     before: JobRecord
@@ -81,7 +82,7 @@ class Change(Struct, frozen=True, kw_only=True, tag="change", omit_defaults=True
 
     @property
     def fingerprint(self) -> str | None:
-        """The group of failures that the job belongs to from now on, None unless it failed."""
+        """The failure group that the job now belongs to, None unless it failed."""
         if self.status not in FAILURES:
             return None
         error = None if self.error is UNSET else self.error
@@ -104,7 +105,7 @@ class LostDelivery(NamedTuple):
 
 
 def claimed(record: JobRecord, ref: int) -> JobRecord:
-    """Return what a waiting job is once it is leased. Stores may do the same in their own terms.
+    """Return a waiting job's record once it is leased. Stores may implement this themselves.
 
     Args:
         ref: The store's number of the row.
@@ -120,7 +121,7 @@ def claimed(record: JobRecord, ref: int) -> JobRecord:
 
 
 def not_plain(settlements: Sequence[Settlement]) -> list[Settlement]:
-    """Return the settlements that are more than a success, its result and its times."""
+    """Return the settlements that hold more than a success with its result and times."""
     return [
         one
         for one in settlements
@@ -129,7 +130,7 @@ def not_plain(settlements: Sequence[Settlement]) -> list[Settlement]:
 
 
 def settled(one: Settlement, now: float) -> Change:
-    """Return what a job becomes when its worker reports."""
+    """Return the change for a job when its worker reports."""
     record, status = one.record, one.status
     is_parked = status is _PARKED  # nobody knew the task, so no user code ran
     started_at, finished_at = one.started_at or None, one.finished_at or now
@@ -155,7 +156,7 @@ def settled(one: Settlement, now: float) -> Change:
 
 
 def released(record: JobRecord, now: float, *, started: bool) -> Change:
-    """Return what a claimed job becomes that its worker gives back.
+    """Return the change for a claimed job that its worker gives back.
 
     Args:
         started: Whether user code had started.
@@ -174,23 +175,23 @@ def released(record: JobRecord, now: float, *, started: bool) -> Change:
 
 
 def as_claimed(record: JobRecord) -> JobRecord:
-    """Return a delivery's record such that nothing but a RUNNING job fits it."""
+    """Return a delivery's record so that only a RUNNING job matches it."""
     return record if record.status is _RUNNING else replace(record, status=_RUNNING)
 
 
 def taken_back(lost: Sequence[LostDelivery], now: float, max_deliveries: int) -> list[Change]:
-    """Return what the jobs of one dead or silent worker become: PENDING or DEAD.
+    """Return the changes that make the jobs of one dead or silent worker PENDING or DEAD.
 
-    If suspects had started, only they are charged with the death; jobs that had started beside
-    them become suspects without a charge. The first charge delays nothing, a later one sets
+    If suspects had started, only they are charged for the death. Other jobs that had started
+    become suspects without a charge. The first charge causes no delay; a later one sets
     ``run_at`` as many seconds ahead as there are charges.
 
     Args:
-        lost: All that this worker leaves at this moment.
+        lost: All jobs that this worker leaves behind at this moment.
         now: Seconds since the epoch.
-        max_deliveries: Charges at which a job is DEAD.
-    Returns: in an order that may be cut short: while a suspect that had started is still held,
-        the next call charges none of its neighbours either.
+        max_deliveries: Number of charges at which a job is DEAD.
+    Returns: changes in an order in which a prefix may be applied: while a suspect that had
+        started is still held, the next call does not charge its neighbours either.
     """
     has_suspect = any(started and record.suspect for record, started in lost)
     return [
@@ -224,7 +225,7 @@ def _taken_back(lost: LostDelivery, now: float, max_deliveries: int, *, charges:
 
 
 def cancelled(seen: JobSnapshot, now: float) -> Change | None:
-    """Return what a cancelled job becomes; None when it has ended already."""
+    """Return the change that cancels a job; None if it has already ended."""
     record = seen.record
     if record.status in FINAL:
         return None
@@ -241,7 +242,7 @@ def cancelled(seen: JobSnapshot, now: float) -> Change | None:
 
 
 def retried(seen: JobSnapshot) -> Change | None:
-    """Return what an ended job becomes that is to run again; None unless it may."""
+    """Return the change that runs an ended job again; None if its status does not allow it."""
     record = seen.record
     if record.status not in RETRYABLE:
         return None
@@ -261,12 +262,12 @@ def retried(seen: JobSnapshot) -> Change | None:
 
 
 def unparked(seen: JobSnapshot) -> Change:
-    """Return what a PARKED job becomes once a worker knows its task."""
+    """Return the change that wakes a PARKED job once a worker knows its task."""
     return _moved(seen, _PENDING)
 
 
 def given_up(seen: JobSnapshot, now: float) -> Change:
-    """Return what a job becomes that was PARKED for too long."""
+    """Return the change that gives up a job that was PARKED for too long."""
     record = seen.record
     return _moved(
         seen,
@@ -278,12 +279,12 @@ def given_up(seen: JobSnapshot, now: float) -> Change:
 
 
 class Recovery(NamedTuple):
-    """What a reaper decides about the jobs that a store finds for it.
+    """Decides for a reaper about the jobs that a store finds.
 
     Attributes:
         now: Seconds since the epoch.
         max_deliveries: Deliveries without a report after which a job is DEAD.
-        parked_before: A job that is PARKED since then or longer is given up.
+        parked_before: A job parked at or before this time is given up.
     """
 
     now: float
@@ -291,16 +292,16 @@ class Recovery(NamedTuple):
     parked_before: float
 
     def take_back(self, lost: Sequence[LostDelivery]) -> list[Change]:
-        """Return what the jobs of one dead or silent worker become; see ``taken_back``."""
+        """Return the changes for the jobs of one dead or silent worker; see ``taken_back``."""
         return taken_back(lost, self.now, self.max_deliveries)
 
     def give_up(self, parked: Sequence[JobSnapshot]) -> list[Change]:
-        """Return what jobs become that were PARKED for too long."""
+        """Return the changes that give up jobs that were PARKED for too long."""
         return [given_up(one, self.now) for one in parked]
 
 
 def died_error(task: str, deliveries: int) -> StoredError:
-    """Return why a job is DEAD, or its attempt lost, whose workers died so often."""
+    """Return the error of a job that is DEAD, or whose attempt is lost, as its workers died."""
     times = "once" if deliveries <= 1 else f"{deliveries} times"
     return StoredError(
         "WorkerDied",
@@ -310,7 +311,7 @@ def died_error(task: str, deliveries: int) -> StoredError:
 
 
 def parked_error(task: str) -> StoredError:
-    """Return why a job is DEAD that was PARKED for too long."""
+    """Return the error of a job that is DEAD because it was PARKED for too long."""
     return StoredError(
         "TaskNotFound",
         f"no worker knew the task {task} for as long as parked_ttl_secs allows",
@@ -319,10 +320,10 @@ def parked_error(task: str) -> StoredError:
 
 
 def success_of(seen: JobSnapshot) -> list[Attempt]:
-    """Return the attempt by which a job succeeded, which no history keeps; else nothing."""
+    """Return the successful attempt of a job, which no history stores, or an empty list."""
     if seen.status is not _SUCCESS:
         return []
-    outcome = "success" if seen.error is None else "timeout"  # one that the policy ignores
+    outcome = "success" if seen.error is None else "timeout"  # a timeout that the policy ignores
     closed = _attempt(
         seen.record, outcome, seen.finished_at, started_at=seen.started_at, error=seen.error
     )
@@ -330,7 +331,7 @@ def success_of(seen: JobSnapshot) -> list[Attempt]:
 
 
 def _moved(seen: JobSnapshot, status: JobStatus, **fields: object) -> Change:
-    """Return a change that leaves everything but its fields as it is."""
+    """Return a change that sets only the status and the given fields."""
     record = seen.record
     same = {
         "lease_epoch": record.lease_epoch,

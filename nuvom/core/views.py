@@ -1,6 +1,6 @@
-"""What readers see of a store besides its jobs: workers, queues, groups of failures, totals.
+"""What readers see of a store besides its jobs: workers, queues, failure groups, totals.
 
-Plain data, made by queue backends that can be inspected and read by everything that shows.
+Plain data, created by inspectable queue backends and read by everything that displays it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 GONE_LEASES = 20
-"""A worker that did not beat for so many leases is shown no more."""
+"""A worker without a heartbeat for this many leases is no longer shown."""
 
 
 class WorkerInfo(msgspec.Struct, frozen=True, gc=False, kw_only=True):
@@ -22,13 +22,13 @@ class WorkerInfo(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
     Attributes:
         id: Random for each start, never a host or pod name.
-        queues: Names that it serves, or empty for all.
-        slots: Thread slots; ``async_slots`` and ``processes`` of the other lanes.
+        queues: Names of the queues that it serves, or empty for all.
+        slots: Thread slots; ``async_slots`` and ``processes`` are those of the other lanes.
         started_at: Seconds since the epoch.
-        beat_age_secs: Seconds since its last heartbeat, in the store's terms.
-        state: ``alive``, ``quiet`` (claims no more), ``stopping``, ``stuck`` (starts anew, since
-            too many of its threads hang) or ``silent`` (no beat for a whole lease).
-        running: Jobs that it holds a lease on.
+        beat_age_secs: Seconds since its last heartbeat, by the store's clock.
+        state: ``alive``, ``quiet`` (claims no more), ``stopping``, ``stuck`` (restarts because
+            too many of its threads hang) or ``silent`` (no heartbeat for a whole lease).
+        running: Jobs on which it holds a lease.
     """
 
     id: str
@@ -46,10 +46,10 @@ class WorkerInfo(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
 
 def seen_worker(worker: WorkerInfo, lease_secs: float) -> WorkerInfo | None:
-    """Return what is shown of a worker that is not known to be dead; None once it is gone.
+    """Return what to show of a worker that is not known to be dead; None once it is gone.
 
-    It is silent from the moment at which its leases end, so that its jobs are taken back, and
-    gone after ``GONE_LEASES`` of them. A later beat makes it alive again.
+    It is silent once its leases run out and its jobs are taken back, and gone after
+    ``GONE_LEASES`` leases. A later heartbeat makes it alive again.
     """
     if worker.beat_age_secs >= GONE_LEASES * lease_secs:
         return None
@@ -62,9 +62,10 @@ class QueueStats(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """How many jobs a queue holds, by what they wait for.
 
     Attributes:
-        ready: Could start now.
-        scheduled: Wait for their ``run_at``; those after a failed attempt are in ``retrying``.
-        oldest_ready_at: ``created_at`` or due time of the longest waiting ready job, or None.
+        ready: Jobs that could start now.
+        scheduled: Jobs that wait for their ``run_at``; after a failed attempt they count as
+            ``retrying``.
+        oldest_ready_at: ``created_at`` or ``run_at`` of the longest waiting ready job, or None.
         paused_by: Who paused it, or None.
     """
 
@@ -122,18 +123,18 @@ WAITED_BOUNDS = (*TOOK_BOUNDS, 14_400.0, 86_400.0)
 
 
 class Total(msgspec.Struct, frozen=True, gc=False):
-    """How often something has happened to jobs of one queue and task; never pruned.
+    """How often something happened to the jobs of one queue and task; never pruned.
 
     Attributes:
         kind: ``enqueued``; ``attempt``, one that ran to its end; ``retried``, an attempt that
-            another one follows; ``lost``, one whose worker died or went silent;
-            ``redelivered``, a job given back to its queue after such a loss; ``finished``, a
-            job that ended other than by success.
-        outcome: Of an attempt ``success``, ``timeout`` (which the policy ignores), or empty
-            where the job did not end in SUCCESS. Of what is finished ``failure``, ``timeout``,
+            is followed by another; ``lost``, one whose worker died or went silent;
+            ``redelivered``, a job given back to its queue after that; ``finished``, a job
+            that ended other than by success.
+        outcome: For an attempt ``success``, ``timeout`` (which the policy ignores), or empty
+            if the job did not end in SUCCESS. For a finished job ``failure``, ``timeout``,
             ``cancelled`` or ``dead``.
-        took, waited: Of an attempt: the index in ``TOOK_BOUNDS`` and ``WAITED_BOUNDS`` of the
-            first bound that is not exceeded; their length when all are.
+        took, waited: For an attempt: the index in ``TOOK_BOUNDS`` and ``WAITED_BOUNDS`` of the
+            first bound that is not exceeded; their length if all are.
         took_secs, waited_secs: Sums over ``count`` attempts.
     """
 
@@ -149,7 +150,7 @@ class Total(msgspec.Struct, frozen=True, gc=False):
 
 
 class StoreSize(msgspec.Struct, frozen=True, gc=False):
-    """How large a store is, in bytes, and how much its disk has free and in all."""
+    """The size of a store in bytes, and the free and total space of its disk."""
 
     used: int
     free: int

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 _NEVER = float("inf")
 GONE: Any = object()
-"""What ``OpenAttempts.unclosed.pop(attempt, GONE)`` returns where somebody else was faster."""
+"""What ``OpenAttempts.unclosed.pop(attempt, GONE)`` returns if someone else was faster."""
 
 
 class AttemptServices(Protocol):
