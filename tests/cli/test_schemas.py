@@ -50,11 +50,12 @@ def keys_of(value: Any, schema: str, before: str = "") -> set[str]:
     return found
 
 
-def announce_worker(root: Path) -> None:
-    """Have the store know of a worker."""
+def announce_worker(root: Path) -> LeasedJobQueue:
+    """Have the store know of a worker, which lives for as long as the queue that is returned."""
     queue = build_runtime(load(root)).queue
     assert isinstance(queue, LeasedJobQueue)
     queue.announce(WorkerInfo(id="01990000-0000-7000-8000-0000000000aa"))
+    return queue
 
 
 def answers(root: Path) -> Iterator[dict[str, Any]]:
@@ -101,9 +102,10 @@ def answers(root: Path) -> Iterator[dict[str, Any]]:
     yield ask("queues", "list")
     yield ask("queues", "purge", "default", "--dry-run")
     yield ask("queues", "pause", "default")
-    announce_worker(root)
+    queue = announce_worker(root)
     yield ask("workers", "list")
     yield ask("workers", "stop", "--all")
+    queue.stop()
     yield ask("prune", "--dry-run")
     for command in (["show"], ["check"], ["explain", "max_workers"]):
         yield ask("config", *command)

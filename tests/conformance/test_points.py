@@ -102,7 +102,7 @@ def test_the_place_is_named() -> None:
     assert walked.place.startswith(f"Steps.walk, {__file__}:")
     queue = MemoryJobQueue()
     walked.stop_at(queue.qsize, 1, lambda: None)
-    assert walked.place.startswith("MemoryJobQueue.qsize, queue_backends/memory.py:")
+    assert walked.place.startswith("TableQueue.qsize, queue_backends/table_queue.py:")
 
 
 def test_a_loop_counts_so_often_and_what_follows_still_does() -> None:

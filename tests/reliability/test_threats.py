@@ -94,4 +94,4 @@ def test_s13_importing_asks_no_network(tmp_path: Path) -> None:
 
 def test_s13_the_way_to_report_a_vulnerability_is_a_private_one() -> None:
     text = (ROOT / "SECURITY.md").read_text(encoding="utf-8")
-    assert "report in private" in text
+    assert "report vulnerabilities privately" in text

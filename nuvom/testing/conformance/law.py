@@ -103,7 +103,7 @@ def _chapter(check: Callable[[Any, Any], None]) -> str:
     cls = check.__qualname__.split(".")[-2]
     if cls.endswith("Conformance"):
         return check.__module__.rpartition(".")[2]
-    return re.sub(r"(?<!^)(?=[A-Z])", "_", cls).lower()
+    return re.sub(r"(?<!^)(?=[A-Z])", "_", cls.removesuffix("Laws")).lower()
 
 
 class Kit:

@@ -444,7 +444,7 @@ class Unique(QueueKit):
         _assert_taken(bench, child)
 
 
-class LimitLaws(QueueKit):
+class LimitsLaws(QueueKit):
     """How much a queue takes, and which names; what is refused is refused as a whole."""
 
     @law(Capability.LEASES)
