@@ -1,1 +1,1 @@
-"""What the operating system gives: locks, wake-up, processes, files that survive a crash."""
+"""Operating system services: locks, wake-up, processes, files that survive a crash."""

@@ -1,8 +1,8 @@
-"""Named places at which a fault test may end the process; anywhere else they do nothing.
+"""Named points at which a fault test may kill the process; otherwise they do nothing.
 
-One stands wherever a death in that very moment has to be survived: before and after a commit, a
-rename, a flush, a mark in a slot file. Only ``tests.lab.crashing`` arms them: no setting and
-no environment variable reaches a process that does not run under the test package.
+There is one wherever the store must survive a death at that exact moment: before and after a
+commit, a rename, a flush, a mark in a slot file. Only ``tests.lab.crashing`` arms them. No setting
+or environment variable can arm them outside the test package.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ _action: Callable[[str], None] | None = None
 
 
 def crashpoint(name: str) -> None:
-    """Do nothing, unless a fault test wants to know that ``name`` was reached."""
+    """Do nothing, unless a fault test has armed the crash points."""
     if _action is not None:
         _action(name)
 
 
 def arm(action: Callable[[str], None] | None) -> None:
-    """Have ``action`` called with the name of each point reached from now on; None: no more."""
+    """Call ``action`` with the name of each point that is reached; None disarms the points."""
     global _action  # noqa: PLW0603  # one for the process, like its death
     _action = action

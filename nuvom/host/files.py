@@ -1,7 +1,7 @@
-"""Files that are there whole or not at all, folders that only their owner can enter, and mounts.
+"""Atomically written files, private folders, and mounts.
 
-Knows nothing of jobs. Operating system errors become errors of ours here, once: a full disk is
-``StorageFull``, everything else ``BackendUnavailable``.
+This module knows nothing of jobs. It is the one place that turns operating system errors into
+Nuvom's: a full disk becomes ``StorageFull``, everything else ``BackendUnavailable``.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
-"""Error numbers that mean: there is no room."""
+"""Error numbers that mean that there is no space left."""
 
 _READ_FLAGS = (
     os.O_RDONLY
@@ -40,10 +40,10 @@ _TEMP_FLAGS = (
     | os.O_CREAT
     | os.O_EXCL
     | getattr(os, "O_NOFOLLOW", 0)
-    | getattr(os, "O_BINARY", 0)  # Windows: else it changes line ends
+    | getattr(os, "O_BINARY", 0)  # Windows: otherwise it converts line endings
 )
-# Windows refuses to replace or remove a file that somebody has open: 5 access denied, 32 sharing
-# violation, 33 lock violation. Scanners and readers hold files for moments only.
+# Windows refuses to replace or remove an open file: 5 access denied, 32 sharing violation, 33 lock
+# violation. Virus scanners and readers hold files only briefly.
 _WINDOWS_BUSY = frozenset({5, 32, 33})
 _BUSY_TRIES = 40
 _CHUNK_BYTES = 1 << 20
@@ -58,7 +58,7 @@ _NETWORK = frozenset((
 
 
 def storage_error(where: object, error: OSError, repair: str = "") -> QueueError:
-    """Return the error of ours that says what ``error`` means for the store ``where``.
+    """Return the Nuvom error for ``error`` in the store ``where``.
 
     Args:
         repair: What to do, unless the disk is full.
@@ -73,7 +73,7 @@ def storage_error(where: object, error: OSError, repair: str = "") -> QueueError
 
 @contextmanager
 def storage_errors(where: object) -> Iterator[None]:
-    """Turn an ``OSError`` of the block into an error of ours."""
+    """Turn an ``OSError`` in the block into a Nuvom error."""
     try:
         yield
     except OSError as error:
@@ -81,40 +81,40 @@ def storage_errors(where: object) -> Iterator[None]:
 
 
 class OwnedFile(FileIO):
-    """A file that closes itself when it is dropped, which is no mistake of whoever drops it."""
+    """A file that closes itself when it is garbage collected, without a warning."""
 
     def __del__(self) -> None:
-        # ``FileIO`` would warn. An owner's own finalizer may come too late to prevent that: in a
-        # cycle of objects it runs before or after this one, as it happens.
+        # ``FileIO`` would warn. An owner's own finalizer may run too late to prevent that: in a
+        # reference cycle, finalizers run in no particular order.
         self.close()
 
 
 def open_file(path: StrPath, flags: int) -> OwnedFile:
-    """Open a file to read and write it, made with mode 0600 where ``flags`` say so.
+    """Open a file for reading and writing; if ``flags`` create it, its mode is 0600.
 
-    ``os.open`` alone would return a number, which an exception that strikes just then (Ctrl-C, a
-    time limit) loses; here the file has an owner before Python's own code goes on.
+    ``os.open`` alone would return a number, which an exception at that moment (Ctrl-C, a time
+    limit) would lose. Here an object owns the file before any Python code runs.
     """
     (file,) = map(OwnedFile, map(os.open, (path,), (flags,), (0o600,)), ("r+",))
     return file
 
 
 def on_file(path: StrPath, flags: int, action: Callable[[int], T]) -> T:
-    """Call ``action`` with the descriptor of a file that is open meanwhile; also of a folder.
+    """Call ``action`` with the descriptor of a file or folder that stays open for the call.
 
-    Opened as by ``open_file``, and closed whatever exception strikes.
+    It is opened as by ``open_file``, and closed whatever exception is raised.
     """
     opened: list[int] = []
-    closing = map(os.close, opened)  # nothing yet
+    closing = map(os.close, opened)  # lazy: closes nothing yet
     try:
         opened.extend(map(os.open, (path,), (flags,), (0o600,)))
         return action(opened[0])
     finally:
-        any(closing)  # a single call of C code: a function of ours could be interrupted first
+        any(closing)  # a single C call: a Python function could be interrupted first
 
 
 def read_file(path: StrPath) -> bytes:
-    """Return all that a file holds; a symbolic link is refused. Raises: OSError."""
+    """Return the content of a file; refuse a symbolic link. Raises: OSError."""
     return on_file(path, _READ_FLAGS, _content)
 
 
@@ -123,18 +123,18 @@ def _content(descriptor: int) -> bytes:
 
 
 def sync_file(descriptor: int) -> None:
-    """Have the device keep what was written to ``descriptor``."""
+    """Flush what was written to ``descriptor`` to the device."""
     if sys.platform == "darwin":  # pragma: no cover  # its fsync leaves data in the drive's cache
         import fcntl  # noqa: PLC0415  # POSIX only
 
-        with suppress(OSError):  # not every file system knows it; fsync then is all there is
+        with suppress(OSError):  # not every file system supports it; then fsync has to do
             fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)
             return
     os.fsync(descriptor)
 
 
 def sync_data(descriptor: int) -> None:
-    """Do as ``sync_file`` for data and length alone, where the system can."""
+    """Do as ``sync_file``, but only for data and length if the system supports that."""
     if sys.platform == "linux":
         os.fdatasync(descriptor)
     else:  # pragma: no cover
@@ -142,14 +142,14 @@ def sync_data(descriptor: int) -> None:
 
 
 def sync_directory(path: StrPath) -> None:
-    """Have the device keep the names in folder ``path``: creations, renames, removals."""
+    """Flush creations, renames and removals in folder ``path`` to the device."""
     if sys.platform == "win32":  # pragma: no cover  # folders cannot be opened, NTFS logs names
         return
     on_file(path, os.O_RDONLY | os.O_DIRECTORY, os.fsync)
 
 
 def persist(action: Callable[[], None]) -> None:
-    """Run ``action``; on Windows again while another program holds the file, for a second."""
+    """Run ``action``; on Windows, retry for a second while another program holds the file."""
     for _ in range(_BUSY_TRIES - 1):
         try:
             action()
@@ -162,16 +162,16 @@ def persist(action: Callable[[], None]) -> None:
 
 
 def write_all(descriptor: int, data: bytes | bytearray) -> None:
-    """Write the whole of ``data``; the system may take less at a time."""
+    """Write all of ``data``; a single system call may write less."""
     view = memoryview(data)
     while view:
         view = view[os.write(descriptor, view) :]
 
 
 def read_at(descriptor: int, size: int, offset: int) -> bytes:
-    """Read ``size`` bytes from ``offset`` on, fewer only at the end of the file.
+    """Read ``size`` bytes starting at ``offset``, fewer only at the end of the file.
 
-    The caller keeps other threads from moving in this file meanwhile.
+    The caller must keep other threads from seeking in this file at the same time.
     """
     os.lseek(descriptor, offset, os.SEEK_SET)
     parts = [os.read(descriptor, size)]
@@ -181,10 +181,10 @@ def read_at(descriptor: int, size: int, offset: int) -> bytes:
 
 
 def write_again(descriptor: int, start: int, end: int) -> None:
-    """Write the bytes from ``start`` to ``end`` once more, as they are.
+    """Rewrite the bytes from ``start`` to ``end`` unchanged.
 
-    For what a failed flush may have left out: the system takes pages for clean after it failed
-    to write them, and a second flush alone would succeed without having stored them.
+    This repairs a failed flush: the system marks pages as clean even if it failed to write
+    them, and a second flush alone would succeed without having stored them.
     """
     for at in range(start, end, _CHUNK_BYTES):
         data = read_at(descriptor, min(_CHUNK_BYTES, end - at), at)
@@ -195,13 +195,13 @@ def write_again(descriptor: int, start: int, end: int) -> None:
 def write_durably(
     path: StrPath, data: bytes, *, exclusive: bool = False, flush: bool = True
 ) -> bool:
-    """Write a file that readers see whole or not at all; owner's eyes only (0600).
+    """Write a file that readers see whole or not at all, readable only by its owner (0600).
 
     Args:
         exclusive: Leave an existing file alone. Otherwise it is replaced.
-        flush: Return only when the file survives a power cut.
-    Returns: False when ``exclusive`` found a file of that name.
-    Raises: StorageFull, BackendUnavailable: the file is as before.
+        flush: Return only once the file will survive a power cut.
+    Returns: False when ``exclusive`` is set and the file exists.
+    Raises: StorageFull, BackendUnavailable: the file is unchanged.
     """
     path = os.fspath(path)
     temp = f"{path}.{os.getpid():x}-{os.urandom(6).hex()}.tmp"
@@ -241,16 +241,16 @@ def _publish(temp: str, path: str, *, exclusive: bool) -> bool:
     except FileExistsError:
         return False
     finally:
-        with suppress(OSError):  # a name left over does no harm
+        with suppress(OSError):  # a leftover name does no harm
             os.unlink(temp)
     return True
 
 
 def private_directory(path: StrPath) -> None:
-    """Make folder ``path`` (0700) where it is missing, or check that it is safe to use.
+    """Create folder ``path`` (0700) if it is missing, or check that it is safe to use.
 
-    Raises: BackendUnavailable: it is a symbolic link or no folder, belongs to another user, or
-    others may write to it.
+    Raises: BackendUnavailable: it is a symbolic link or not a folder, belongs to another user,
+    or is writable by others.
     """
     path = os.path.abspath(path)
     with storage_errors(path):
@@ -276,8 +276,8 @@ def distrust(
     """Return why a folder is not safe to use and what to do, or two empty texts.
 
     Args:
-        status: What ``os.lstat`` says of it.
-        owners: Users whom it may belong to, beside the current one.
+        status: The result of ``os.lstat``.
+        owners: Users that may own it, besides the current one.
     """
     if stat.S_ISLNK(status.st_mode):
         return (
@@ -286,7 +286,7 @@ def distrust(
         )
     if not stat.S_ISDIR(status.st_mode):
         return "it is not a folder", "Move it away, or configure another folder."
-    if sys.platform == "win32":  # access lists guard it there; a stat result shows none of them
+    if sys.platform == "win32":  # access lists protect it there, which a stat result does not show
         return "", ""
     user = os.geteuid()
     if status.st_uid not in (user, *owners):
@@ -312,9 +312,9 @@ def refuse_network(path: str, *, allowed: bool) -> None:
 
 
 def network_kind(path: str, mounts: str = "/proc/self/mountinfo") -> str | None:
-    """Return the kind of network file system that ``path`` is on, None for any other kind.
+    """Return the type of network file system that ``path`` is on, None for any other.
 
-    Known on Linux, and on Windows for paths of shares; elsewhere always None.
+    Detected on Linux, and on Windows for UNC paths; elsewhere always None.
     """
     path = os.path.realpath(path)
     if sys.platform == "win32":  # pragma: no cover
@@ -328,7 +328,7 @@ def network_kind(path: str, mounts: str = "/proc/self/mountinfo") -> str | None:
 
 
 def _kind_of_mount(lines: list[str], path: str) -> str:
-    """Return the type of the last and deepest mount that holds ``path``."""
+    """Return the type of the last, deepest mount that contains ``path``."""
     best, kind = "", ""
     for line in lines:
         before, _, after = line.partition(" - ")

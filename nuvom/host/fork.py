@@ -1,8 +1,8 @@
-"""Lets objects give up what a forked child must not keep: locks, sockets, connections.
+"""Lets objects release what a forked child must not keep: locks, sockets, connections.
 
-A child inherits the descriptors of its parent. Kept open, they hold the parent's lock after its
-death and take datagrams meant for it. What cannot be given up in the child has to come to rest
-before the fork.
+A child inherits its parent's descriptors. Left open, they hold the parent's lock after its death
+and take datagrams meant for it. Objects that cannot be released in the child must be idle during
+the fork.
 """
 
 from __future__ import annotations
@@ -15,26 +15,26 @@ from weakref import WeakSet
 
 
 class Droppable(Protocol):
-    """Something with a ``drop_in_child``; it must be hashable and weakly referable."""
+    """An object with ``drop_in_child``; it must be hashable and weakly referenceable."""
 
     def drop_in_child(self) -> None:
-        """Close inherited descriptors without any effect on the parent."""
+        """Close inherited descriptors without affecting the parent."""
         ...
 
 
 class Restless(Protocol):
-    """Something that must not be in use during a fork; hashable and weakly referable."""
+    """An object that must not be in use during a fork; hashable and weakly referenceable."""
 
     def hold_for_fork(self) -> None:
-        """Come to rest, and let nobody go on before ``go_on_after_fork``, in the parent."""
+        """Become idle, and block all users until ``go_on_after_fork`` is called in the parent."""
         ...
 
     def go_on_after_fork(self) -> None:
-        """Go on in the parent."""
+        """Resume in the parent."""
         ...
 
 
-# Hooks of ``register_at_fork`` cannot be removed, so one hook serves all objects that still live.
+# Hooks of ``register_at_fork`` cannot be removed, so one hook serves all objects still alive.
 _droppables: WeakSet[Droppable] = WeakSet()
 _restless: WeakSet[Restless] = WeakSet()
 _held: list[Restless] = []
@@ -42,24 +42,24 @@ _one_fork_at_a_time = RLock()
 
 
 def drop_at_fork(thing: Droppable) -> None:
-    """Have ``thing.drop_in_child()`` called in every forked child from now on."""
+    """Register ``thing`` to have ``drop_in_child`` called in every forked child."""
     _droppables.add(thing)
 
 
 def rest_at_fork(thing: Restless) -> None:
-    """Have ``thing`` held while this process forks, from now on."""
+    """Register ``thing`` to be held idle while this process forks."""
     _restless.add(thing)
 
 
 def end_forked(error: BaseException | None) -> NoReturn:
-    """End this forked process, whose own code is over: what would follow is the parent's.
+    """End this forked process once its own code is done: the rest is for the parent.
 
     Args:
-        error: What its code has ended with; None where it has come to its end.
+        error: The exception that ended its code, None if it completed.
     """
     from traceback import print_exception  # noqa: PLC0415  # not with every import of the package
 
-    if isinstance(error, StopIteration):  # a coroutine that has returned
+    if isinstance(error, StopIteration):  # a coroutine has returned
         error = None
     code = 0 if error is None else 1
     try:
@@ -88,7 +88,7 @@ def _go_on() -> None:
 
 
 def _drop_all() -> None:
-    global _one_fork_at_a_time  # noqa: PLW0603  # the parent's is locked for good in this process
+    global _one_fork_at_a_time  # noqa: PLW0603  # the parent's lock stays locked forever in this process
     _one_fork_at_a_time = RLock()
     _held.clear()
     for thing in tuple(_droppables):

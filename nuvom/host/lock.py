@@ -1,11 +1,11 @@
-"""Locks between processes that the operating system lifts when their holder dies.
+"""Locks between processes that the operating system releases when their holder dies.
 
-``flock`` on POSIX: record locks (``fcntl``) would be lost as soon as *any* descriptor of the
+POSIX uses ``flock``: record locks (``fcntl``) would be lost as soon as *any* descriptor of the
 file is closed. On Windows one byte far beyond the content is locked, so that the content stays
 readable. Used for workers' lock files, for the checkpointer's election and by the file queue.
 
-An exception may strike after every call of C code and at the start of every function: Ctrl-C, a
-time limit. It leaves neither a lock taken nor a file open that nobody knows of; the rules are in
+An exception such as Ctrl-C or a time limit may be raised after every C call and at the start of
+every function. It must not leak a held lock or an open file; the rules are in
 ``docs/decisions/0019-interruptions.md``.
 """
 
@@ -36,11 +36,11 @@ _FLAGS = (
     os.O_RDWR
     | getattr(os, "O_CLOEXEC", 0)
     | getattr(os, "O_NOFOLLOW", 0)
-    | getattr(os, "O_BINARY", 0)  # Windows: else it changes line ends
+    | getattr(os, "O_BINARY", 0)  # Windows: otherwise it converts line endings
 )
 
 NOTICE_SECS = 5.0
-"""After so long a wait it is worth a line in the log."""
+"""How long a wait lasts before it is logged."""
 
 _PAUSE_SECS = 0.00005
 _LONG_PAUSE_SECS = 0.002
@@ -80,20 +80,20 @@ else:
         return True
 
     def _unlock(descriptor: int) -> None:
-        # Explicitly: a descriptor copied by a fork just now would keep the lock after a close.
+        # Unlock explicitly: a descriptor just copied by a fork would keep the lock after a close.
         fcntl.flock(descriptor, fcntl.LOCK_UN)
 
 
 class LockTimeoutError(Exception):
-    """Somebody else had the lock for as long as the caller was ready to wait."""
+    """Another holder kept the lock for as long as the caller was willing to wait."""
 
 
 class _LockedFile:
-    """The file of a lock, opened when it is to be locked. Whoever calls keeps others out.
+    """The file of a lock, opened when it is to be locked. Callers must serialize access.
 
     Attributes:
         path: Its name.
-        flags: For opening it.
+        flags: The flags for opening it.
     """
 
     _file: FileIO | None = None
@@ -104,7 +104,7 @@ class _LockedFile:
 
     @property
     def is_open(self) -> bool:
-        """Whether it was opened and not closed since."""
+        """Whether it is open."""
         return self._file is not None and not self._file.closed
 
     def fileno(self) -> int:
@@ -116,14 +116,14 @@ class _LockedFile:
     def lock(self, *, blocking: bool = False, shared: bool = False) -> bool:
         """Lock the file that has the name now; False when it is taken or missing.
 
-        In that case, as when this raises, ``close`` is due.
+        In that case, and when this raises, the caller must call ``close``.
         Raises: StorageFull, BackendUnavailable.
         """
         try:
             while True:
                 file = self._file
                 if file is None or file.closed:
-                    # Noted before it is locked: a fork in between has to know what to close.
+                    # Set before it is locked: a fork in between has to know what to close.
                     file = self._file = self._opened()
                 if file is None:
                     return False
@@ -132,7 +132,7 @@ class _LockedFile:
                     return False
                 if _has_name(descriptor, self.path):
                     return True
-                file.close()  # somebody removed it; the next one made a new file
+                file.close()  # it was removed, and the next user made a new file
         except OSError as error:
             raise storage_error(self.path, error) from error
 
@@ -145,12 +145,12 @@ class _LockedFile:
             return None
 
     def unlock(self) -> None:
-        """Lift the lock and leave the file open."""
+        """Release the lock and leave the file open."""
         if self._file is not None:
             _unlock(self._file.fileno())
 
     def close(self) -> None:
-        """Lift the lock if there is one, and close the file. Twice is fine."""
+        """Release the lock if it is held, and close the file. Idempotent."""
         file = self._file
         if file is None or file.closed:
             return
@@ -161,7 +161,7 @@ class _LockedFile:
             file.close()
 
     def drop(self) -> None:
-        """Close the file and let the lock be: it may be the parent's of this process."""
+        """Close the file without unlocking: the lock may belong to this process's parent."""
         if self._file is not None:
             self._file.close()
 
@@ -180,13 +180,13 @@ def _has_name(descriptor: int, path: str) -> bool:
 
 
 class FileLock:
-    """A lock on a file, held by this object until it gives it up. Not re-entrant.
+    """A lock on a file, held by this object until it is released. Not re-entrant.
 
-    It has one owner: a thread that waits for it keeps others from asking. Who needs a lock for
-    the length of one call uses ``FileMutex``. A forked child does not have it.
+    It has one owner: while a thread waits for it, other threads cannot use the object. To hold a
+    lock for the length of one call, use ``FileMutex``. A forked child does not have the lock.
 
     Args:
-        create: Make the file where it is missing.
+        create: Create the file if it is missing.
     """
 
     def __init__(self, path: str | Path, *, create: bool = True) -> None:
@@ -207,7 +207,7 @@ class FileLock:
         return self._is_locked and self._file.is_open and self._pid == os.getpid()
 
     def fileno(self) -> int:
-        """Return the descriptor of the locked file, to read and write its content.
+        """Return the descriptor of the locked file, for reading and writing its content.
 
         Raises: ValueError: the lock is not held.
         """
@@ -219,12 +219,12 @@ class FileLock:
         """Take the lock.
 
         Args:
-            blocking: Wait for it, for ever.
-            shared: Together with all others that share it; on Windows, alone.
-        Returns: False when somebody else has it, or this object, or when the file is missing and
-        is not to be created.
-        Raises: StorageFull, BackendUnavailable: the file cannot be opened or locked; a
-        symbolic link is refused.
+            blocking: Wait for it, without a limit.
+            shared: Share it with others that also share it; on Windows it is always exclusive.
+            Returns: False when anyone, including this object, already holds it, or when the file is
+            missing and must not be created.
+            Raises: StorageFull, BackendUnavailable: the file cannot be opened or locked, or is a
+            symbolic link.
         """
         is_taken = False
         try:
@@ -232,7 +232,7 @@ class FileLock:
                 if not (self._is_locked and self._file.is_open):
                     is_taken = self._is_locked = self._take(blocking=blocking, shared=shared)
         except BaseException:
-            if is_taken:  # the exception came as the mutex was given back
+            if is_taken:  # the exception came while the mutex was released
                 self.release()
             raise
         return is_taken
@@ -249,8 +249,8 @@ class FileLock:
         return False
 
     def release(self) -> None:
-        """Give the lock up; does nothing when it is not held. Repeat it if it was interrupted."""
-        if self._pid != os.getpid():  # a child that has not yet dropped it: it is the parent's
+        """Release the lock if it is held. Call it again if it was interrupted."""
+        if self._pid != os.getpid():  # a child that has not dropped it yet: it is the parent's
             self.drop_in_child()
         with self._mutex:
             self._file.close()
@@ -258,8 +258,8 @@ class FileLock:
     def move_to(self, path: str | Path) -> bool:
         """Rename the locked file, lock included.
 
-        Returns: False when somebody else took it on the way, which only Windows, where the
-        file has to be closed meanwhile, allows. Then the lock is not held.
+        Returns: False when someone else took it in between; then the lock is not held. This can
+        only happen on Windows, where the file has to be closed for the rename.
         """
         self.fileno()
         target = os.fspath(path)
@@ -278,13 +278,13 @@ class FileLock:
             os.rename(self.path, target)
         except BaseException:
             with suppress(OSError):
-                if _has_name(self._file.fileno(), target):  # the exception came afterwards
+                if _has_name(self._file.fileno(), target):  # the exception came after the rename
                     self._file.path = target
             raise
         self._file.path = target
 
     def remove(self) -> None:
-        """Remove the locked file and give the lock up; does nothing when it is not held."""
+        """Remove the locked file and release the lock; does nothing when it is not held."""
         try:
             if not self.held:
                 return
@@ -305,12 +305,12 @@ class FileLock:
 
 
 class FileMutex:
-    """A lock that threads and processes hold one after the other, for one call. Not re-entrant.
+    """A lock that threads and processes hold in turn, for one call each. Not re-entrant.
 
     Args:
-        keep_open: Lock and unlock the same open file again and again, which is faster.
-        limit_secs: How long to wait for the lock; by default for ever.
-        waiting: Called again and again with the seconds that another process has held it.
+        keep_open: Reuse the same open file for every call, which is faster.
+        limit_secs: How long to wait for the lock; by default forever.
+        waiting: Called repeatedly with the seconds that another process has held it.
     """
 
     def __init__(
@@ -324,7 +324,7 @@ class FileMutex:
         self._file = _LockedFile(path, _FLAGS | os.O_CREAT)
         self._keep_open = keep_open
         self._limit_secs = limit_secs
-        self._mutex_secs = -1 if limit_secs is None else limit_secs  # as ``Lock.acquire`` takes it
+        self._mutex_secs = -1 if limit_secs is None else limit_secs  # as ``Lock.acquire`` wants it
         self._waiting = waiting
         self._mutex = Lock()
         drop_at_fork(self)
@@ -332,18 +332,18 @@ class FileMutex:
     def run(self, action: Callable[[*Ts], T], *args: *Ts) -> T:
         """Call ``action(*args)`` while holding the lock, and return its answer.
 
-        Whatever exception strikes, the lock is given back when this ends. A context manager could
-        not promise that: its ``__exit__`` can be interrupted before it does anything.
+        Whatever exception is raised, the lock is released when this ends. A context manager could
+        not guarantee that: its ``__exit__`` can be interrupted before it does anything.
 
         Raises:
-            LockTimeoutError: somebody else held the lock for longer than the limit.
-            StorageFull, BackendUnavailable: the file cannot be opened or locked; a symbolic link
-                is refused.
+            LockTimeoutError: someone else held the lock for longer than the limit.
+            StorageFull, BackendUnavailable: the file cannot be opened or locked, or is a
+                symbolic link.
             What ``action`` raises.
         """
         mutex, has_mutex = self._mutex, False
         try:
-            # By unpacking: after a call an exception may strike before its answer is noted.
+            # By unpacking: after a plain call, an exception may come before its result is stored.
             (has_mutex,) = map(mutex.acquire, (True,), (self._mutex_secs,))
             if not has_mutex:
                 raise LockTimeoutError(self._file.path)
@@ -364,11 +364,11 @@ class FileMutex:
                 mutex.release()
 
     def _insist(self, limit_secs: float) -> None:
-        """Ask again and again: a wait inside the system could not be given up."""
+        """Poll for the lock, since a wait inside a system call could not be aborted."""
         asked_at = now = SYSTEM_CLOCK.monotonic()
         while now - asked_at < limit_secs:
             self._waiting(now - asked_at)
-            # Locks are held for moments; after a second it is something else.
+            # Locks are normally held only briefly; after a second something else is going on.
             SYSTEM_CLOCK.sleep(_PAUSE_SECS if now - asked_at < 1 else _LONG_PAUSE_SECS)
             if self._file.lock():
                 return
@@ -376,7 +376,7 @@ class FileMutex:
         raise LockTimeoutError(self._file.path)
 
     def close(self) -> None:
-        """Close the file once nobody in this process holds the lock. Twice is fine."""
+        """Close the file once nobody in this process holds the lock. Idempotent."""
         with self._mutex:
             self._file.close()
 
@@ -387,11 +387,11 @@ class FileMutex:
 
 
 class LockWaitNotice:
-    """Says in the log that a store is waited for because another process has locked it.
+    """Logs that this process waits for a store that another process has locked.
 
-    Locks are held for moments. One that is held for seconds belongs to a stopped process, or to
-    a program that has no business there, and whoever waits should be told before the time limit
-    ends the wait. At most one line a minute for each store and process.
+    Locks are held briefly. A lock held for seconds belongs to a stopped process or to a program
+    that should not use the store. The user should learn of it before the time limit ends the wait.
+    At most one line a minute for each store and process.
     """
 
     def __init__(self, where: Path, clock: Clock) -> None:
@@ -400,10 +400,10 @@ class LockWaitNotice:
         self._told_at = -_AGAIN_SECS
 
     def tell(self, limit_secs: float) -> None:
-        """Write the line, unless there was one just now.
+        """Log the line, unless one was logged recently.
 
         Args:
-            limit_secs: How long the wait may last in all.
+            limit_secs: How long the wait may last in total.
         """
         now = self._clock.monotonic()
         if now - self._told_at < _AGAIN_SECS:

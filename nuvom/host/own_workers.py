@@ -1,4 +1,4 @@
-"""The workers of this process that use a store, and the slots of what they have claimed."""
+"""The workers of this process that use a store, and the slots of their claimed jobs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class OwnWorkers:
-    """The locks of workers that live here, and the slots of what they have claimed.
+    """The locks of the workers in this process, and the slots of their claimed jobs.
 
     Usable from any thread.
     """
@@ -26,7 +26,7 @@ class OwnWorkers:
         self._marks: dict[str, tuple[int, WorkerLock, int]] = {}  # by job: epoch, lock, slot
 
     def lock_of(self, owner: str) -> WorkerLock | None:
-        """Return a worker's lock, taken at its first claim; None if another process has it."""
+        """Return a worker's lock, taken at its first claim; None if another process holds it."""
         found = self._locks.get(owner)
         if found is None or not found.held:
             with self._mutex:
@@ -38,14 +38,14 @@ class OwnWorkers:
         if found is not None and found.held:
             return found
         if found is not None:
-            found.release()  # what was interrupted
+            found.release()  # complete an interrupted release
         if is_alive(self._directory, owner):
             return None
         taken = self._locks[owner] = WorkerLock.acquire(self._directory, owner)
         return taken
 
     def leave(self, owner: str) -> None:
-        """Give a worker's lock up in good order; harmless when it has none here."""
+        """Release a worker's lock cleanly; does nothing if it has none here."""
         with self._mutex:
             lock = self._locks.get(owner)
             if lock is not None:
@@ -53,7 +53,7 @@ class OwnWorkers:
                 del self._locks[owner]
 
     def book(self, owner: str, claimed: list[tuple[str, int]]) -> None:
-        """Give claimed jobs, as ids and epochs, slots in which their start can be marked."""
+        """Give claimed jobs, as (id, epoch), slots in which their start can be marked."""
         lock = self.lock_of(owner)
         if lock is None:
             return
@@ -71,8 +71,8 @@ class OwnWorkers:
             raise
 
     def mark_started(self, job_id: str, epoch: int) -> None:
-        """Note that a delivery starts; one byte in mapped memory."""
-        with self._mutex:  # else its slot may be another job's by the time of the note
+        """Mark that a delivery starts: one byte in mapped memory."""
+        with self._mutex:  # else its slot may belong to another job by the time of the write
             mark = self._marks.get(job_id)
             if mark is not None and mark[0] == epoch:
                 mark[1].mark(mark[2])
@@ -85,11 +85,11 @@ class OwnWorkers:
         return mark[1].map[mark[2] * SLOT_BYTES + STATE_AT] == STARTED
 
     def free(self, ended: Iterable[tuple[str, int]]) -> None:
-        """Let the slots of jobs be used again; only after their end is committed.
+        """Free the slots of jobs. Call it only after their end is committed.
 
-        An exception in between may cost one slot, but never has two jobs share one.
+        An exception in between may leak one slot, but never makes two jobs share one.
         """
-        with self._mutex:  # the same jobs may be settled by two threads at the same time
+        with self._mutex:  # two threads may settle the same jobs at the same time
             for job_id, epoch in ended:
                 mark = self._marks.get(job_id)
                 if mark is not None and mark[0] == epoch:
@@ -97,7 +97,7 @@ class OwnWorkers:
                     mark[1].free((mark[2],))
 
     def close(self) -> None:
-        """Give all locks up. Workers that still hold jobs count as dead. Twice is fine."""
+        """Release all locks. Workers that still hold jobs count as dead. Idempotent."""
         with self._mutex:
             holding = {lock.owner for _, lock, _ in self._marks.values()}
             for owner, lock in tuple(self._locks.items()):

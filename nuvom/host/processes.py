@@ -1,7 +1,7 @@
-"""What differs between operating systems for processes: to start, end, measure, replace them.
+"""The platform-specific parts of starting, ending, measuring and replacing processes.
 
-Everything else about children is written once: of the process lane in ``nuvom/execution``, of a
-supervisor in ``nuvom/cli``. What each system does, and what was never run on it, is in
+The rest of the code for child processes is portable: for the process lane in ``nuvom/execution``,
+for a supervisor in ``nuvom/cli``. What each system does, and what was never run on it, is in
 ``docs/platforms.md``.
 """
 
@@ -26,16 +26,16 @@ if TYPE_CHECKING:
 _PR_SET_PDEATHSIG = 1
 _JOB_EXTENDED_LIMITS = 9  # JobObjectExtendedLimitInformation
 _JOB_KILL_ON_CLOSE = 0x2000
-_NTSTATUS_ERROR = 0xC0000000  # where exit codes of crashed Windows processes begin
+_NTSTATUS_ERROR = 0xC0000000  # the lowest exit code of a crashed Windows process
 
 
 # ---- in the parent --------------------------------------------------------------------
 
 
 def spawn_options() -> dict[str, Any]:
-    """Return arguments for ``Popen`` that keep a terminal's Ctrl-C away from the child.
+    """Return arguments for ``Popen`` that shield the child from a terminal's Ctrl-C.
 
-    On POSIX the child leads a group of its own, which ``ask_to_end`` and ``kill`` address.
+    On POSIX the child leads its own process group, which ``ask_to_end`` and ``kill`` signal.
     """
     if sys.platform == "win32":  # pragma: no cover
         from subprocess import CREATE_NEW_PROCESS_GROUP  # noqa: PLC0415  # as in Line.start
@@ -45,9 +45,9 @@ def spawn_options() -> dict[str, Any]:
 
 
 def ask_to_end(child: subprocess.Popen[bytes]) -> None:
-    """Tell a child, and what it started, to end. Windows cannot ask: there it is ``kill``.
+    """Ask a child, and the processes it started, to end. On Windows this is ``kill``.
 
-    The child must not have been waited for: until then its id belongs to nobody else.
+    The child must not have been waited for: until then its pid cannot be reused.
     """
     if sys.platform == "win32":  # pragma: no cover
         child.kill()
@@ -56,7 +56,7 @@ def ask_to_end(child: subprocess.Popen[bytes]) -> None:
 
 
 def kill(child: subprocess.Popen[bytes]) -> None:
-    """End a child at once; on POSIX also what it started. It must not have been waited for."""
+    """Kill a child, and on POSIX what it started. It must not have been waited for."""
     if sys.platform == "win32":  # pragma: no cover
         child.kill()
     else:
@@ -74,7 +74,7 @@ def exit_text(code: int) -> str:
 
 
 def resident_bytes(pid: int) -> int | None:
-    """Return how much memory a process keeps in RAM, None where that cannot be read."""
+    """Return a process's resident memory in bytes, None if it cannot be read."""
     if not CAN_MEASURE:
         return None
     try:
@@ -88,10 +88,10 @@ CAN_MEASURE = sys.platform == "linux" and os.path.exists("/proc/self/statm")
 
 
 class Tether:
-    """Lets children end with this process, however it ends, where they cannot see to it.
+    """Makes children end with this process, however it ends, if they cannot do so themselves.
 
-    On Windows a job object that the system closes with this process. Elsewhere it does
-    nothing: there the child asks for a signal (``end_with_parent``).
+    On Windows it is a job object that the system closes with this process. Elsewhere it does
+    nothing, since the child requests a signal (``end_with_parent``).
     """
 
     def __init__(self) -> None:
@@ -100,17 +100,17 @@ class Tether:
             self._job = _make_job()
 
     def add(self, child: subprocess.Popen[bytes]) -> bool:
-        """Tie a child to this process; False where that is not done here, or failed."""
+        """Tie a child to this process; False if that is not supported here or failed."""
         if sys.platform == "win32" and self._job is not None:  # pragma: no cover
-            handle = child._handle  # type: ignore[attr-defined]  # noqa: SLF001  # public is only the pid
+            handle = child._handle  # type: ignore[attr-defined]  # noqa: SLF001  # only the pid is public
             return bool(_kernel32().AssignProcessToJobObject(self._job, int(handle)))
         return False
 
 
 class Line:
-    """A parent's end of the line to a child, whose standard input is the other end.
+    """A parent's end of a channel to a child; the other end is the child's standard input.
 
-    On Windows a pipe, over which the child says nothing.
+    On Windows it is a pipe, over which the child cannot answer.
     """
 
     def __init__(self) -> None:
@@ -118,8 +118,8 @@ class Line:
         self._socket: socket.socket | None = None
 
     def start(self, command: Sequence[str], environ: Mapping[str, str]) -> subprocess.Popen[bytes]:
-        """Start the child at the other end. Raises: OSError: it cannot be."""
-        import subprocess  # noqa: PLC0415  # a worker that starts no child does without
+        """Start the child at the other end. Raises: OSError: it cannot be started."""
+        import subprocess  # noqa: PLC0415  # not needed by workers without children
 
         if sys.platform == "win32":  # pragma: no cover
             child = subprocess.Popen(command, stdin=subprocess.PIPE, env=environ, **spawn_options())
@@ -133,7 +133,7 @@ class Line:
             )
 
     def send(self, word: bytes) -> None:
-        """Say a word; a child that has ended does not hear it."""
+        """Send a word; ignored if the child has ended."""
         with suppress(OSError, ValueError):
             if self._socket is not None:
                 self._socket.send(word)
@@ -142,16 +142,16 @@ class Line:
                 self._pipe.flush()
 
     def has_answer(self) -> bool:
-        """Whether the child has said anything; on Windows always."""
+        """Whether the child has sent anything; always true on Windows."""
         if self._socket is None:  # pragma: no cover  # needs Windows
             return True
         try:
             return bool(self._socket.recv(64))
-        except OSError:  # nothing yet, or no longer
+        except OSError:  # nothing yet, or the child is gone
             return False
 
     def close(self) -> None:
-        """Let go of the line: the child sees its end."""
+        """Close the channel; the child sees end of file."""
         if self._socket is not None:
             self._socket.close()
         elif self._pipe is not None:  # pragma: no cover  # needs Windows
@@ -160,18 +160,18 @@ class Line:
 
 
 def is_first_process() -> bool:
-    """Whether this is process 1 of a container, which gets all orphans as its children."""
+    """Whether this is process 1 of a container, which adopts all orphans."""
     return sys.platform == "linux" and os.getpid() == 1
 
 
 def reap_adopted(own: Container[int]) -> None:
-    """Take note of the ends of processes that became children of this one without its doing.
+    """Reap ended processes that this one adopted but did not start.
 
     Args:
-        own: The ids of those that it has started itself, which somebody else waits for. For
-            processes alone that know all of them: a worker does not, since tasks start some.
+        own: The ids of the children that it started itself, which are waited for elsewhere. Only
+            for processes that know all of them: a worker does not, since tasks start some.
     """
-    if sys.platform != "linux":  # pragma: no cover  # elsewhere orphans go to the system
+    if sys.platform != "linux":  # pragma: no cover  # elsewhere the system adopts orphans
         return
     while True:
         try:
@@ -187,7 +187,7 @@ def reap_adopted(own: Container[int]) -> None:
 
 
 def take_standard_input() -> int:
-    """Return a descriptor of what was standard input; that is empty from here on."""
+    """Return a descriptor for the original standard input, and make standard input empty."""
     kept = os.dup(0)
     nowhere = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nowhere, 0)
@@ -196,19 +196,19 @@ def take_standard_input() -> int:
 
 
 def tell_parent(line: int, word: bytes) -> None:
-    """Say a word over the line whose end ``take_standard_input`` returned; not on Windows."""
+    """Send a word over the descriptor from ``take_standard_input``; not on Windows."""
     if sys.platform != "win32":  # pragma: no branch
-        with suppress(OSError):  # the parent is gone: that is noticed where it is listened to
+        with suppress(OSError):  # the parent is gone, which the reader of the line notices
             os.write(line, word)
 
 
 def end_with_parent(parent: int) -> None:
     """Have this process killed when the thread that started it ends, on Linux.
 
-    The end of a pipe shows the same on every system, but not while C code holds the GIL.
+    End of file on a pipe shows the same on every system, but not while C code holds the GIL.
 
     Args:
-        parent: Id of the process that started this one; if it is gone already, so is this.
+        parent: Id of the process that started this one; if it is already gone, this one ends.
     """
     if sys.platform == "win32":  # pragma: no cover
         return  # a virtual environment's python.exe stands between parent and child there
@@ -221,14 +221,14 @@ def end_with_parent(parent: int) -> None:
 
 
 def leave_with_group(code: int) -> None:
-    """End this process at once, and on POSIX what it started. For leaders of a group only."""
+    """End this process at once, and on POSIX what it started. For group leaders only."""
     if sys.platform != "win32" and os.getpgrp() == os.getpid():
         os.killpg(os.getpid(), signal.SIGKILL)
     os._exit(code)
 
 
 def interrupt_main_thread(main: int) -> None:
-    """Interrupt what the main thread waits for, by the signal that ``on_end_request`` handles.
+    """Interrupt a wait of the main thread, by the signal that ``on_end_request`` handles.
 
     Args:
         main: The main thread's ``ident``.
@@ -238,9 +238,10 @@ def interrupt_main_thread(main: int) -> None:
 
 
 def on_end_request(act: Callable[[], None]) -> None:
-    """Have ``act()`` called in the main thread for SIGTERM, and SIGINT ignored.
+    """Call ``act()`` in the main thread on SIGTERM, and ignore SIGINT.
 
-    Handlers of Python and no ``SIG_IGN``: programs that the child starts do not inherit them.
+    It uses Python handlers instead of ``SIG_IGN``, since programs that the child starts would
+    inherit the latter.
     """
 
     def handle(_signum: int, _frame: FrameType | None) -> None:
@@ -249,7 +250,7 @@ def on_end_request(act: Callable[[], None]) -> None:
     signal.signal(signal.SIGTERM, handle)
     signal.signal(signal.SIGINT, lambda _signum, _frame: None)
     if sys.platform != "win32":  # pragma: no branch
-        # The thread that started this process may have blocked it.
+        # The thread that started this process may have blocked the signal.
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
 
 
@@ -269,7 +270,7 @@ def stop_signals() -> list[int]:
 
 
 def hang_up_signal() -> int | None:
-    """Return the number of SIGHUP, None where there is none or whoever started this ignores it."""
+    """Return the number of SIGHUP; None if it does not exist or was ignored from the start."""
     number = getattr(signal, "SIGHUP", None)
     if number is None or signal.getsignal(number) is signal.SIG_IGN:
         return None
@@ -277,20 +278,20 @@ def hang_up_signal() -> int | None:
 
 
 def has_terminal() -> bool:
-    """Whether this process belongs to a terminal that is still there."""
+    """Whether this process has a controlling terminal that still exists."""
     if sys.platform == "win32":  # pragma: no cover
-        return False  # its end is no signal there
+        return False  # there the end of a terminal sends no signal
     try:
         os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY))
-    except OSError:  # there is none, or it was closed
+    except OSError:  # there is no terminal, or it was closed
         return False
     return True
 
 
 def replace_process(command: list[str]) -> NoReturn:
-    """Be another program from now on, under the same id; on Windows wait for it instead.
+    """Replace this process with another program, same pid; on Windows run it and wait instead.
 
-    Stop signals that come meanwhile wait for ``let_signals_in`` of the new program.
+    Stop signals that arrive meanwhile are held until the new program calls ``let_signals_in``.
     """
     if sys.platform == "win32":  # pragma: no cover
         from subprocess import call  # noqa: PLC0415  # as in Line.start
@@ -300,12 +301,12 @@ def replace_process(command: list[str]) -> NoReturn:
         signal.pthread_sigmask(signal.SIG_BLOCK, _HELD_BACK)
         try:
             os.execv(command[0], command)  # noqa: S606  # our own command line
-        finally:  # it cannot be
+        finally:  # reached only if exec failed
             let_signals_in()
 
 
 def let_signals_in() -> None:
-    """Undo what ``replace_process`` may have done; call it once there are handlers."""
+    """Unblock the signals that ``replace_process`` blocked; call it once handlers are set."""
     if sys.platform != "win32":  # pragma: no branch
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _HELD_BACK)
 
@@ -368,6 +369,6 @@ if sys.platform == "win32":  # pragma: no cover  # needs Windows
 else:
 
     def _signal_group(leader: int, signum: int) -> None:
-        # All may have ended; macOS says so with PermissionError.
+        # All may have ended; macOS raises PermissionError then.
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(leader, signum)

@@ -1,8 +1,8 @@
-"""The slot file: which of its claimed jobs a worker has started. Readable after its death.
+"""The slot file: records which claimed jobs a worker has started. Readable after its death.
 
-A memory-mapped file of 64-byte records, one for each claimed job. Starting a job is one byte in
-memory that survives ``kill -9``; nothing is flushed, so after a reboot the file proves nothing.
-``worker_lock`` decides whose file it is and who may read it.
+A memory-mapped file of 64-byte records, one for each claimed job. Starting a job writes one byte
+of memory, which survives ``kill -9``. Nothing is flushed, so after a reboot the file proves
+nothing. ``worker_lock`` decides who owns the file and who may read it.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ SLOT_BYTES = 64
 STATE_AT = SLOT_BYTES - 1  # the state of a slot is ``map[index * SLOT_BYTES + STATE_AT]``
 
 # Job, lease_epoch, CRC32, state. pack_into clears the record first and writes the state last, so
-# that a record that death cut short is free.
+# that a partly written record counts as free.
 _SLOT = struct.Struct("<48sQI3xB")
 _ID_BYTES = 48
-_CRC_BITS = 0xFFFFFFFF  # the CRC of the job starts from the epoch, folded into 32 bits
+_CRC_BITS = 0xFFFFFFFF  # the job's CRC is seeded with the epoch, folded into 32 bits
 _FLAGS = os.O_RDWR | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
 
 
@@ -37,8 +37,8 @@ class SlotFile:
     """The writing side. Usable from any thread; an interrupted call leaves all slots as they were.
 
     Attributes:
-        map: The file in memory. ``slots.map[index * 64 + 63] = 2`` is ``slots.mark(index)``; get
-            ``map`` anew for each mark, since another one takes its place when the file grows.
+        map: The mapped file. ``slots.map[index * 64 + 63] = 2`` is ``slots.mark(index)``. Read
+            ``map`` for each mark, since it is replaced when the file grows.
     """
 
     def __init__(self, path: str, slots: int) -> None:
@@ -47,14 +47,14 @@ class SlotFile:
         self._free: list[int] = []
         self._mutex = Lock()
         with storage_errors(path), suppress(FileNotFoundError):
-            os.unlink(path)  # left by a worker that died before it was visible
+            os.unlink(path)  # left by a worker that died before it became visible
         self.map: mmap.mmap
         self._grow(max(1, slots))
 
     def book(self, jobs: Sequence[tuple[str, int]]) -> list[int]:
-        """Note claimed jobs, given as (job id, ``lease_epoch``), as not started.
+        """Record claimed jobs, given as (job id, ``lease_epoch``), as not started.
 
-        Returns: The index of each, taken until it is given to ``free``.
+        Returns: The index of each, in use until it is passed to ``free``.
         Raises: StorageFull, BackendUnavailable: the file had to grow and could not.
         """
         indexes: list[int] = []
@@ -73,16 +73,16 @@ class SlotFile:
             key = job_id.encode()
             if len(key) > _ID_BYTES:
                 key = _short(key)
-            # No number that fits is changed by the fold.
+            # The fold does not change numbers that fit.
             check = crc(key, epoch if epoch <= _CRC_BITS else (epoch ^ epoch >> 32) & _CRC_BITS)
             pack(mapped, index * SLOT_BYTES, key, epoch, check, CLAIMED)
 
     def mark(self, index: int) -> None:
-        """Note that user code starts now."""
+        """Mark that user code starts now."""
         self.map[index * SLOT_BYTES + STATE_AT] = STARTED
 
     def free(self, indexes: Iterable[int]) -> None:
-        """Let slots be used again; only after the end of their jobs is committed.
+        """Free slots for reuse. Call it only after the end of their jobs is committed.
 
         Nothing is cleared: a settled job and epoch never match a running one.
         """
@@ -96,13 +96,13 @@ class SlotFile:
             os.unlink(self._path)
 
     def _take(self, count: int, taken: list[int]) -> None:
-        """Move indexes from the free ones to ``taken``, which the caller gives back if it fails."""
+        """Move free indexes to ``taken``, which the caller gives back if this fails."""
         with self._mutex:
             free = self._free
             if count > len(free):
                 self._grow(max(count, self._count))
             cut = len(free) - count
-            # No call between the two: no exception either.
+            # No call between the two, so no exception can come in between.
             taken += free[: cut - 1 if cut else None : -1]
             del free[cut:]
 
@@ -111,7 +111,7 @@ class SlotFile:
         fresh = range(total - 1, self._count - 1, -1)
         with storage_errors(self._path):
             grown = on_file(self._path, _FLAGS | os.O_CREAT, lambda file: self._mapped(file, total))
-        # The old map stays valid for who still holds it: both show the same file.
+        # The old map stays valid for current users: both map the same file.
         self.map, self._count = grown, total
         self._free.extend(fresh)
 
@@ -119,14 +119,14 @@ class SlotFile:
         start = self._count * SLOT_BYTES
         try:
             os.lseek(file, start, os.SEEK_SET)
-            # Written, not truncated to size: a hole that cannot be filled on a full disk
-            # would end the process by SIGBUS at the first mark.
+            # Written, not extended by truncate: a hole that cannot be filled on a full disk
+            # would kill the process with SIGBUS at the first mark.
             write_all(file, bytes(total * SLOT_BYTES - start))
             crashpoint("slots.grown")
             return mmap.mmap(file, total * SLOT_BYTES)
         except BaseException:
             with suppress(OSError):
-                os.ftruncate(file, start)  # half a slot reads as damage
+                os.ftruncate(file, start)  # half a slot would read as corruption
             raise
 
 
@@ -148,9 +148,9 @@ class Slots:
             self._states[job, epoch] = state
 
     def started(self, job_id: str, lease_epoch: int) -> bool:
-        """Return whether the job started, True when the file cannot tell.
+        """Return whether the job started, or True if the file cannot tell.
 
-        A claim that is not in a sound file had not got as far as being booked.
+        If the file is intact and lacks a claim, the worker died before the claim was booked.
         """
         key = job_id.encode()
         state = self._states.get((_short(key) if len(key) > _ID_BYTES else key, lease_epoch))
@@ -158,7 +158,7 @@ class Slots:
 
 
 def read_slots(path: str) -> Slots | None:
-    """Return what the slot file proves, None when it is missing or cannot be read."""
+    """Return the content of a slot file, None if it is missing or cannot be read."""
     try:
         return Slots(read_file(path))
     except OSError:
@@ -166,6 +166,6 @@ def read_slots(path: str) -> Slots | None:
 
 
 def _short(key: bytes) -> bytes:
-    from hashlib import blake2b  # noqa: PLC0415  # for ids that are not ours
+    from hashlib import blake2b  # noqa: PLC0415  # for ids not made by Nuvom
 
     return blake2b(key, digest_size=_ID_BYTES // 2).hexdigest().encode()

@@ -1,10 +1,10 @@
-"""Wakes processes of one machine that sleep until there is work, or a result.
+"""Wakes processes on one machine that sleep until there is work or a result.
 
-A byte in a mapped file says that a listener sleeps. Whoever has news looks there, which costs
-one search in memory, and sends a datagram to sleeping listeners only. A listener sets its byte,
-looks once more for news, then sleeps, so that it misses nothing. Should a wake-up be lost all the
-same, its own time limit ends the sleep. The same file holds a number that changes with every
-control command. This module knows nothing of queues.
+A byte in a mapped file shows that a listener sleeps. A notifier searches these bytes in memory and
+sends a datagram to sleeping listeners only. A listener sets its byte, checks once more for news,
+then sleeps, so that it misses nothing. If a wake-up is lost anyway, the listener's own time limit
+ends the sleep. The same file holds a number that changes with every control command. This module
+knows nothing of queues.
 """
 
 from __future__ import annotations
@@ -38,20 +38,20 @@ _CONTROL = 2 * LISTENERS
 _CONTROL_BYTES = 8
 _FILE_BYTES = 1024
 _ASLEEP = b"\x01"
-_UNIX: int = getattr(socket, "AF_UNIX", -1)  # Windows has none of it for datagrams
+_UNIX: int = getattr(socket, "AF_UNIX", -1)  # Windows does not support it for datagrams
 _FLAGS = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
 _LOOPBACK = "127.0.0.1"
 _ANY_PORT = (_LOOPBACK, 0)
-_MAX_ADDRESS_BYTES = 100  # of a socket's path: 108 on Linux, 104 on macOS, end mark included
+_MAX_ADDRESS_BYTES = 100  # of a socket path: 108 on Linux, 104 on macOS, including the terminator
 
 
 class Wakeup:
     """Wakes the listeners of one store. Usable from any thread, and after a fork.
 
     Args:
-        directory: Of the store; its folder ``bells`` is made when missing. (The name is that of
+        directory: The store's; its folder ``bells`` is created if missing. (The name is from
             earlier versions, whose processes may share the store.)
-        transport: How datagrams find a listener; by default what suits the system.
+        transport: How datagrams reach a listener; by default the best for the system.
     Raises: BackendUnavailable, StorageFull: the folder or the file cannot be used.
     """
 
@@ -64,7 +64,7 @@ class Wakeup:
         self._is_closed = False
 
     def listen(self, kind: str) -> Listener:
-        """Return a listener for ``work`` or ``result``, to be closed by the caller."""
+        """Return a listener for ``work`` or ``result``. The caller must close it."""
         first = _KINDS[kind]
         for index in range(LISTENERS):
             name = os.path.join(self._folder, f"{kind}-{index}")
@@ -74,14 +74,14 @@ class Wakeup:
         return Listener(None, _bound_socket(socket.AF_INET, _ANY_PORT), bytearray(1), 0)
 
     def _seated(self, name: str, at: int) -> Listener | None:
-        """Return a listener at a place, or None if a live one has it."""
+        """Return a listener in a place of the file, or None if a live one has it."""
         lock, bound = FileLock(f"{name}.lock"), None
         try:
-            if not lock.acquire():  # a listener that died gave up its lock, and so its place
+            if not lock.acquire():  # a dead listener no longer holds its lock, so its place is free
                 return None
             with storage_errors(name):
                 bound = self._transport.bind(name)
-            self._map[at] = 0  # raised by one that died
+            self._map[at] = 0  # set by one that died
             return Listener(lock, bound, self._map, at)
         except BaseException:
             lock.remove()
@@ -91,16 +91,16 @@ class Wakeup:
 
     @contextmanager
     def waiter(self) -> Iterator[Listener]:
-        """Lend a listener for ``result`` that is armed whenever its user looks for news.
+        """Lend a listener for ``result`` that is armed whenever its user checks for news.
 
-        One is kept for the next user, since making and removing it takes longer than reading a
-        result; no more than one, since each takes a place from other processes.
+        One is kept for the next user, since creating and removing it takes longer than reading a
+        result. Only one is kept, since each takes a place from other processes.
         """
         try:
             listener = self._kept.pop()
         except IndexError:
             listener = self.listen("result")
-        if listener.fileno() < 0:  # a parent's
+        if listener.fileno() < 0:  # it belongs to a parent
             listener = self.listen("result")
         try:
             listener.arm()
@@ -113,7 +113,7 @@ class Wakeup:
                 self._kept.append(listener)
 
     def notify_one(self, kind: str = "work") -> bool:
-        """Wake one sleeping listener; False when none sleeps. Never fails."""
+        """Wake one sleeping listener; False if none sleeps. Never fails."""
         flags, first = self._map, _KINDS[kind]
         at = flags.find(_ASLEEP, first, first + LISTENERS)
         while at >= 0:
@@ -127,15 +127,15 @@ class Wakeup:
         """Wake all sleeping listeners. Never fails."""
         flags, first = self._map, _KINDS[kind]
         at = flags.find(_ASLEEP, first, first + LISTENERS)
-        while at >= 0:  # each once: who sleeps again by then has looked for news
+        while at >= 0:  # each once: one that sleeps again by then has checked for news
             flags[at] = 0
             self._transport.send(f"{self._folder}{os.sep}{kind}-{at - first}")
             at = flags.find(_ASLEEP, at + 1, first + LISTENERS)
 
     def bump(self) -> None:
-        """Give ``version`` another value; call it after the change that it tells of.
+        """Change ``version``; call it after the change that it announces.
 
-        The value is drawn at random: a counter of two processes at once could hide one change.
+        The value is random: a counter incremented by two processes at once could hide a change.
         """
         self._map[_CONTROL : _CONTROL + _CONTROL_BYTES] = os.urandom(_CONTROL_BYTES)
 
@@ -144,7 +144,7 @@ class Wakeup:
         return int.from_bytes(self._map[_CONTROL : _CONTROL + _CONTROL_BYTES], "little")
 
     def close(self) -> None:
-        """Give back the map, the socket and the kept listeners; others live on. Twice is fine."""
+        """Close the map, the socket and the kept listeners, but no others. Idempotent."""
         self._is_closed = True
         while self._kept:
             self._kept.pop().close()
@@ -152,13 +152,13 @@ class Wakeup:
 
 
 class Listener:
-    """Somebody who sleeps until there is news, in one thread at a time.
+    """Sleeps until there is news, in one thread at a time.
 
-    Call ``arm``, look for news, then ``wait``. ``poke`` may be called by any thread. A forked
-    child does not have it. One for ``result`` is armed again at the end of each ``wait``.
+    Call ``arm``, check for news, then ``wait``. Any thread may call ``poke``. A forked child does
+    not have the listener. One for ``result`` is armed again at the end of each ``wait``.
 
     Attributes:
-        has_place: Others know of it, and can wake it.
+        has_place: Whether others can see and wake it.
     """
 
     def __init__(
@@ -174,11 +174,11 @@ class Listener:
         drop_at_fork(self)
 
     def fileno(self) -> int:
-        """Return the descriptor that becomes readable when it is woken; -1 once closed."""
+        """Return the descriptor that becomes readable on wake-up; -1 once closed."""
         return self._socket.fileno()
 
     def arm(self) -> None:
-        """Ask to be woken from now on; earlier wake-ups are forgotten."""
+        """Ask to be woken; earlier wake-ups are discarded."""
         self._socket.setblocking(False)
         with suppress(BlockingIOError, ConnectionResetError):
             while self._socket.recv(1):
@@ -186,7 +186,7 @@ class Listener:
         self._flags[self._at] = 1
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Sleep until woken or poked, at most ``timeout`` seconds; return whether it was."""
+        """Sleep at most ``timeout`` seconds until woken or poked; return whether it was."""
         self._socket.settimeout(timeout)
         try:
             self._socket.recv(1)
@@ -198,18 +198,18 @@ class Listener:
         return is_woken
 
     def disarm(self) -> None:
-        """Ask not to be woken."""
+        """Stop asking to be woken."""
         self._flags[self._at] = 0
 
     def poke(self) -> None:
-        """End a ``wait`` of this listener that runs now."""
-        with suppress(OSError):  # a full buffer wakes it as well
+        """End the current ``wait`` of this listener."""
+        with suppress(OSError):  # a full buffer also wakes it
             self._socket.sendto(_ASLEEP, self._address)
 
     def close(self) -> None:
-        """Give the place back. Twice is fine, also to complete it."""
+        """Give the place back. Idempotent; call it again if it was interrupted."""
         self._socket.close()
-        if self._lock is not None and self._lock.held:  # else this is a child of who made it
+        if self._lock is not None and self._lock.held:  # else this is a child of its creator
             self.disarm()
             if isinstance(self._address, str):
                 with suppress(OSError):
@@ -225,16 +225,16 @@ class Listener:
             pass
 
     def drop_in_child(self) -> None:
-        """Close the child's copy: it would keep the address alive after the parent's death."""
+        """Close the child's copy, which would keep the address alive after the parent's death."""
         self._socket.close()
         if self._lock is not None:
             self._lock.drop_in_child()
 
 
 class Transport:
-    """How a datagram reaches the listener whose files begin with a name.
+    """Sends a datagram to the listener whose files begin with a given name.
 
-    One socket sends all of them; it is made when the first sleeper has to be woken.
+    One socket sends all datagrams; it is created for the first sleeper to be woken.
     """
 
     family: int
@@ -259,16 +259,16 @@ class Transport:
                 if sender is None:
                     sender = socket.socket(self.family, socket.SOCK_DGRAM)
                     sender.setblocking(False)
-                    self._socket = sender  # only now: it must never wait in the next call
+                    self._socket = sender  # only now, so that no call ever uses it while it blocks
                 sender.sendto(_ASLEEP, address)
-        except BlockingIOError:  # it has unread datagrams: it is awake
+        except BlockingIOError:  # it has unread datagrams, so it is awake
             pass
-        except (OSError, OverflowError):  # nobody there; it must not make an enqueue fail
+        except (OSError, OverflowError):  # nobody there; this must not make an enqueue fail
             return False
         return True
 
     def close(self) -> None:
-        """Give the sending socket back."""
+        """Close the sending socket."""
         with self._mutex:
             self._drop()
 
@@ -282,12 +282,12 @@ class Transport:
 
     def drop_in_child(self) -> None:
         """Close the child's copy of the socket."""
-        self._mutex = Lock()  # a thread of the parent may have it
+        self._mutex = Lock()  # a thread of the parent may have held it
         self._drop()
 
 
 class SocketFiles(Transport):
-    """Datagrams through socket files: the fastest way where the system has it."""
+    """Datagrams through socket files: the fastest transport where available."""
 
     family = _UNIX
 
@@ -306,7 +306,7 @@ class SocketFiles(Transport):
 class Loopback(Transport):
     """UDP on 127.0.0.1, ports kept in files: for Windows, and for paths too long for sockets.
 
-    Another user can send a datagram too; all it does is make a listener look for news.
+    Other users can send datagrams too, but these only make a listener check for news.
     """
 
     family = socket.AF_INET
@@ -333,7 +333,7 @@ def _bound_socket(
     address: str | tuple[str, int],
     complete: Callable[[socket.socket], object] = bool,
 ) -> socket.socket:
-    """Return a socket bound to ``address``, once ``complete`` was called with it."""
+    """Return a socket bound to ``address``, after calling ``complete`` with it."""
     bound = socket.socket(family, socket.SOCK_DGRAM)
     try:
         bound.bind(address)
@@ -359,8 +359,8 @@ def _map_file(path: str) -> mmap.mmap:
 def _mapped(descriptor: int) -> mmap.mmap:
     missing = _FILE_BYTES - os.fstat(descriptor).st_size
     if missing > 0:
-        # Written, not truncated to size: a hole that cannot be filled on a full disk would end
-        # the process by SIGBUS. At worst it clears a byte raised just now.
+        # Written, not extended by truncate: a hole that cannot be filled on a full disk would
+        # kill the process with SIGBUS. At worst this clears a byte that was just set.
         os.lseek(descriptor, 0, os.SEEK_END)
         write_all(descriptor, bytes(missing))
     return mmap.mmap(descriptor, _FILE_BYTES)

@@ -1,12 +1,12 @@
-"""How processes of one machine see that a worker lives, and what it had started when it died.
+"""How processes on one machine see that a worker lives, and what it had started when it died.
 
-A live worker holds the lock of ``workers/<owner>.lock`` and keeps a slot file beside it. Who
-gets the lock knows that the worker is dead and reads from the slot file which claimed jobs had
-started. Knows nothing of stores; their reapers and their workers use it.
+A live worker holds the lock of ``workers/<owner>.lock`` and keeps a slot file beside it. A process
+that gets the lock knows that the worker is dead, and reads from the slot file which claimed jobs
+had started. This module knows nothing of stores; their reapers and workers use it.
 
-A lock says that it is taken, not by whom. So whoever only asks shares it, which keeps no other
-one from sharing it too; and a reaper takes it for itself only when the file says that the worker
-is dead. A lock that is taken although the file says "live" is the worker's.
+A lock shows that it is taken, not by whom. So a mere check takes it shared, which does not keep
+others from sharing it. A reaper takes it exclusively only when the file says that the worker is
+dead. If the lock is taken exclusively and the file says "live", the worker holds it.
 """
 
 from __future__ import annotations
@@ -37,20 +37,20 @@ if TYPE_CHECKING:
     from collections.abc import Container, Iterator
     from pathlib import Path
 
-_LIVE, _DEAD = "live", "dead"  # of equal length: changed in place, even when the disk is full
+_LIVE, _DEAD = "live", "dead"  # of equal length: changed in place even on a full disk
 _ROUNDED = re.compile(r"boot-(\d+)")
 _FOREIGN_TRIES = 50
 _FOREIGN_WAIT_SECS = 0.01
-_ASKED_TRIES = 1000  # while others ask; they share the lock for a moment, and then no more
+_ASKED_TRIES = 1000  # while others check; they share the lock only for a moment
 _ASKED_WAIT_SECS = 0.001
-# Windows cannot share a lock: a question keeps others from it for a moment.
+# Windows cannot share a lock: a check keeps others out for a moment.
 _TRIES_TO_ASK = 5 if sys.platform == "win32" else 1
 
 
 class WorkerLock(SlotFile):
     """A live worker: its lock file, and its slot file as described in ``SlotFile``.
 
-    Made by ``enter``. A forked child does not have it and cannot end it.
+    Made by ``acquire``. A forked child does not have it and cannot end it.
     """
 
     def __init__(self, base: str, lock: FileLock, slots: int) -> None:
@@ -62,13 +62,13 @@ class WorkerLock(SlotFile):
 
     @classmethod
     def acquire(cls, directory: Path, owner: str, *, slots: int = 1024) -> Self:
-        """Make it known that ``owner`` lives, until ``leave`` or the death of this process.
+        """Announce that ``owner`` lives, until ``release`` or the death of this process.
 
         Args:
-            directory: Of the store; its folder ``workers`` is made when missing.
+            directory: The store's; its folder ``workers`` is created if missing.
             owner: Unique for each start.
-            slots: Claimed jobs to have room for at first.
-        Raises: BackendUnavailable, StorageFull: nothing was left behind.
+            slots: Initial capacity, in claimed jobs.
+        Raises: BackendUnavailable, StorageFull: nothing is left behind.
         """
         workers = directory / "workers"
         private_directory(workers)
@@ -81,7 +81,7 @@ class WorkerLock(SlotFile):
                 with storage_errors(lock.path):
                     write_all(lock.fileno(), _content().encode())
                 crashpoint("worker_lock.before_visible")
-                # Visible only now that it is locked: a reaper never sees a live worker unlocked.
+                # Visible only once locked, so that a reaper never sees a live worker unlocked.
                 if lock.move_to(f"{base}.lock"):
                     return made
             except BaseException:
@@ -90,13 +90,13 @@ class WorkerLock(SlotFile):
 
     @property
     def held(self) -> bool:
-        """Whether it has not ended, and is this process's."""
+        """Whether it has not ended and belongs to this process."""
         return self._lock.held and not self._has_ended
 
     def release(self) -> None:
-        """End it: nobody will recover anything of this owner. Twice is fine, also to complete it.
+        """End it, so that nothing of this owner is recovered.
 
-        All jobs must be settled or released before.
+        All jobs must be settled or released first. Idempotent; call it again if it was interrupted.
         """
         with self._leaving:
             if self._lock.held:
@@ -105,7 +105,7 @@ class WorkerLock(SlotFile):
                 _forget(self._lock)
 
     def abandon(self) -> None:
-        """End it as a death would: its jobs are recovered by what the slot file says."""
+        """End it like a death: its jobs are recovered according to the slot file."""
         with self._leaving:
             self._has_ended = True
             self._lock.release()
@@ -129,12 +129,12 @@ class DeadWorker:
     def had_started(self, job_id: str, lease_epoch: int) -> bool:
         """Return whether this delivery started.
 
-        True unless proven otherwise: also after a reboot and when the slot file is damaged.
+        True unless proven otherwise, which includes after a reboot and a damaged slot file.
         """
         return self._slots is None or self._slots.started(job_id, lease_epoch)
 
     def forget(self) -> None:
-        """Forget the worker: all its jobs are recovered. Twice is fine."""
+        """Forget the worker once all its jobs are recovered. Idempotent."""
         if self._lock.held:
             _forget(self._lock)
 
@@ -150,10 +150,10 @@ class DeadWorker:
 
 
 def find_dead(directory: Path, living: Container[str] = ()) -> list[DeadWorker]:
-    """Return the workers that died and whom no other reaper holds. Forget or close each.
+    """Return the dead workers that no other reaper holds. The caller forgets or closes each.
 
     Args:
-        living: Owners of whom the caller knows that they live: their locks are not looked at.
+        living: Owners that the caller knows to be alive; their locks are not checked.
     Raises: BackendUnavailable: a worker of another machine uses this folder, or the folder
     cannot be read.
     """
@@ -177,9 +177,9 @@ def find_dead(directory: Path, living: Container[str] = ()) -> list[DeadWorker]:
 
 
 def _dead_worker(lock: FileLock) -> DeadWorker | None:
-    """Return who held a lock, if it died and no other reaper has it."""
+    """Return the worker that held a lock, if it died and no other reaper has it."""
     if lock.path.endswith(".new"):
-        if lock.acquire():  # it died before anybody could see it
+        if lock.acquire():  # it died before it became visible
             _forget(lock)
         return None
     if _seize(lock):
@@ -189,12 +189,12 @@ def _dead_worker(lock: FileLock) -> DeadWorker | None:
 
 
 def _seize(lock: FileLock) -> bool:
-    """Take the lock of a worker that died; False when it lives or another reaper has it."""
+    """Take the lock of a dead worker; False if it lives or another reaper has it."""
     for _ in range(_ASKED_TRIES):
         if not lock.acquire(shared=True):
             return False
-        # It died, since nobody else keeps a lock from being shared, but for a reaper who has
-        # said so before. Who asks from now on reads it and leaves the lock alone.
+        # It died: only a live worker prevents sharing, or a reaper that first wrote "dead" to the
+        # file. Later checks read that and leave the lock alone.
         with suppress(OSError):
             os.lseek(lock.fileno(), 0, os.SEEK_SET)
             os.write(lock.fileno(), _DEAD.encode())
@@ -206,13 +206,13 @@ def _seize(lock: FileLock) -> bool:
 
 
 def is_alive(directory: Path, owner: str) -> bool:
-    """Return whether the worker ``owner`` lives: its lock file is there and locked."""
+    """Return whether the worker ``owner`` lives: its lock file exists and is locked."""
     valid_name("a worker's id", owner)
     return _lives(os.fspath(directory / "workers" / f"{owner}.lock")) is True
 
 
 def count_workers(directory: Path) -> tuple[int, int]:
-    """Return how many workers live, and how many have died and are not forgotten yet.
+    """Return how many workers live, and how many are dead but not forgotten yet.
 
     Raises: BackendUnavailable: the folder cannot be read.
     """
@@ -221,7 +221,7 @@ def count_workers(directory: Path) -> tuple[int, int]:
 
 
 def _lives(path: str) -> bool | None:
-    """Return whether the worker of a lock file lives, None when there is no such file."""
+    """Return whether the worker of a lock file lives, None if there is no such file."""
     lock = FileLock(path, create=False)
     try:
         for attempt in range(_TRIES_TO_ASK):
@@ -236,13 +236,13 @@ def _lives(path: str) -> bool | None:
     except BaseException:
         lock.release()
         raise
-    # Not what was read before: since then a reaper may have found it dead and taken the lock.
+    # Read again: in the meantime a reaper may have found it dead and taken the lock.
     header = _read_header(path)
     return None if header is None else header.state != _DEAD
 
 
 def is_gone(directory: Path, owner: str) -> bool:
-    """Return whether no trace of the worker is left: nobody can tell what it had started.
+    """Return whether no trace of the worker is left, so nobody can tell what it had started.
 
     False for a live one, and for a dead one that ``find_dead`` has found or will find.
     """
@@ -262,7 +262,7 @@ def _content() -> str:
 
 
 def _read_header(path: str) -> _Header | None:
-    """Return what the lock file says; empty texts where it is damaged, None when missing."""
+    """Return the lock file's content; empty strings if it is damaged, None if missing."""
     try:
         with storage_errors(path):
             content = read_file(path)
@@ -291,7 +291,7 @@ def _refuse_foreign(path: str) -> None:
     foreign = _foreign_holder(path)
     tries = _FOREIGN_TRIES
     while foreign is not None and tries:
-        # After a reboot, a reaper may have taken the lock just now and not yet said so.
+        # After a reboot, a reaper may have just taken the lock and not written to it yet.
         SYSTEM_CLOCK.sleep(_FOREIGN_WAIT_SECS)
         foreign = _foreign_holder(path)
         tries -= 1
@@ -314,14 +314,14 @@ def _is_this_boot(boot: str) -> bool:
     own = boot_id()
     if boot == own:
         return True
-    # Where the system tells none it is the time of the boot in tens of seconds, which two
+    # Without a boot id from the system it is the boot time in tens of seconds, which two
     # processes may have rounded differently.
     known, other = _ROUNDED.fullmatch(own), _ROUNDED.fullmatch(boot)
     return bool(known and other and abs(int(known[1]) - int(other[1])) <= 1)
 
 
 def _unmake(lock: FileLock) -> None:
-    """Undo what came of a worker's start before it failed."""
+    """Clean up after a worker's failed start."""
     if lock.held:
         with suppress(OSError):
             os.unlink(f"{_base(lock.path)}.slots")
@@ -329,7 +329,7 @@ def _unmake(lock: FileLock) -> None:
 
 
 def _forget(lock: FileLock) -> None:
-    # The slot file first: whatever is left if we die here is found by its lock file.
+    # The slot file first: if we die here, the rest is found through the lock file.
     slots = f"{_base(lock.path)}.slots"
     with storage_errors(slots), suppress(FileNotFoundError):
         os.unlink(slots)
