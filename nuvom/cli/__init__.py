@@ -1,1 +1,1 @@
-"""The command line. ``cli.py`` is the way in; a file in ``commands/`` is one group of commands."""
+"""The command line. ``cli.py`` is the entry point; each file in ``commands/`` is one group."""

@@ -1,7 +1,7 @@
-"""The way in: the table of commands, and how each call of ``nuvom`` ends.
+"""The entry point: the table of commands, and how each call of ``nuvom`` ends.
 
-``nuvom --help`` prints from the table and imports no command. To add a command, write a click
-command with ``cls=Command`` in a module of ``nuvom/cli/commands/`` and name it in ``SECTIONS``.
+``nuvom --help`` prints the table and imports no command. To add a command, write a click command
+with ``cls=Command`` in a module of ``nuvom/cli/commands/`` and list it in ``SECTIONS``.
 """
 
 from __future__ import annotations
@@ -69,14 +69,14 @@ class Nuvom(Group):
     """The ``nuvom`` command itself: a group whose help has sections."""
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Return a command; one that stays in the foreground listens to signals first."""
+        """Return a command; first install signal handlers for one that stays in the foreground."""
         invocation = ctx.ensure_object(Invocation)
         if cmd_name in FOREGROUND and not ctx.resilient_parsing and invocation.signals is None:
             invocation.signals = import_module("nuvom.cli.processes").StopSignals().install()
         return super().get_command(ctx, cmd_name)
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the commands first: they are what one looks for."""
+        """Write the commands first: they are what users look for."""
         self.format_commands(ctx, formatter)
         click.Command.format_options(self, ctx, formatter)
 
@@ -100,7 +100,7 @@ def cli() -> None:
 
 
 def main(args: Sequence[str] | None = None) -> None:
-    """Run the command line and end the process with the documented exit code."""
+    """Run the command line and exit with the documented exit code."""
     given = list(sys.argv[1:] if args is None else args)
     never_raise_over_characters()
     invocation = Invocation()
@@ -113,7 +113,7 @@ def _call(args: list[str], invocation: Invocation) -> object:
     if instruction:
         from click.shell_completion import shell_complete  # noqa: PLC0415  # only when a shell asks
 
-        import_module("nuvom.cli.commands.shell")  # makes PowerShell known to click
+        import_module("nuvom.cli.commands.shell")  # registers PowerShell with click
         return shell_complete(cli, {}, "nuvom", COMPLETE_VARIABLE, instruction)
     with cli.make_context("nuvom", without_major(args), obj=invocation) as context:
         return cli.invoke(context)
@@ -123,10 +123,10 @@ def _call(args: list[str], invocation: Invocation) -> object:
 
 
 def run(invocation: Invocation, action: Callable[[], Any]) -> int:
-    """Run ``action`` and return the exit code; nothing escapes but ``SystemExit``.
+    """Run ``action`` and return the exit code; only ``SystemExit`` escapes.
 
-    The only place that turns exceptions into exit codes. A traceback is shown with ``--debug``
-    alone; a reader who has seen enough (a broken pipe) is no error.
+    The only place that turns exceptions into exit codes. It shows a traceback only with
+    ``--debug``. A broken pipe, from a reader who has seen enough, is not an error.
     """
     try:
         code = _run(invocation, action)
@@ -135,7 +135,7 @@ def run(invocation: Invocation, action: Callable[[], Any]) -> int:
     except OSError as error:
         if not _is_broken_pipe(error):
             raise
-        # Let the interpreter's last flush go nowhere instead of complaining.
+        # Send the interpreter's final flush nowhere, so that it does not complain.
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, sys.stdout.fileno())
         os.close(nowhere)
@@ -184,5 +184,5 @@ def _report(invocation: Invocation, error: BaseException, told: tuple[str, str, 
 
 
 def _is_broken_pipe(error: OSError) -> bool:
-    # Windows says EINVAL when the reader of a pipe has gone.
+    # Windows reports EINVAL when the reader of a pipe is gone.
     return error.errno == errno.EPIPE or (sys.platform == "win32" and error.errno == errno.EINVAL)

@@ -1,4 +1,4 @@
-"""Runs ``nuvom demo``: a store of its own, a worker in this process, 24 jobs, shown as they go."""
+"""Runs ``nuvom demo``: its own store, a worker in this process, and 24 jobs shown live."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ DELAY_SECS = 3.0
 SQUARES = 16
 CRUNCHES = (1.0, 1.5, 2.0, 2.5)
 STEPS = 20
-LIMIT_SECS = 30.0  # it takes about four; a machine may be very busy
+LIMIT_SECS = 30.0  # normally about four; the machine may be very busy
 _PAUSE_SECS = 0.1
 _BAR = 14
 _NEXT_STEPS = {
@@ -46,7 +46,7 @@ _NEXT_STEPS = {
 }
 
 
-# ---- the tasks, one for each thing that is worth seeing ---------------------------------
+# ---- the tasks, one for each feature to show --------------------------------------------
 
 
 class NoPaperError(Exception):
@@ -101,7 +101,7 @@ TASKS = (square, crunch, fetch, flaky, later, broken)
 
 
 class Expected(NamedTuple):
-    """A job of the demo, and how it has to end."""
+    """A job of the demo, and how it must end."""
 
     job_id: str
     task: str
@@ -109,12 +109,12 @@ class Expected(NamedTuple):
     attempt: int = 1
 
     def is_met_by(self, snapshot: JobSnapshot) -> bool:
-        """Return whether the job ended as it should."""
+        """Return whether the job ended as expected."""
         return (snapshot.status, snapshot.record.attempt) == (self.status, self.attempt)
 
 
 def enqueue() -> list[Expected]:
-    """Store the jobs of the demo in the current runtime; return what is expected of each."""
+    """Enqueue the demo's jobs in the current runtime; return the expected end of each."""
     jobs: list[Job[Any]] = [*square.map([(number,) for number in range(SQUARES)])]
     jobs += [crunch.delay(secs) for secs in CRUNCHES]
     jobs += [later.options(delay=DELAY_SECS).delay(), fetch.delay(1.0)]
@@ -128,7 +128,7 @@ def enqueue() -> list[Expected]:
 
 
 def run(invocation: Invocation, keep: Path | None) -> int:
-    """Run the demo; return 0 if every job ended as it should, else 1.
+    """Run the demo; return 0 if every job ended as expected, else 1.
 
     Raises: BackendUnavailable, StorageFull: the folder cannot be written.
     """
@@ -141,7 +141,7 @@ def run(invocation: Invocation, keep: Path | None) -> int:
 
 
 def _run_in(invocation: Invocation, root: Path, *, is_kept: bool) -> int:
-    # Neither the environment nor a file may turn the demo into something else.
+    # Neither the environment nor a file may change the demo.
     runtime = build_runtime(load(root, overrides={"task_import": "lazy"}, environ={}))
     before = use_runtime(runtime)
     worker = Worker(runtime, threads=4)
@@ -171,7 +171,7 @@ def _run_in(invocation: Invocation, root: Path, *, is_kept: bool) -> int:
 
 
 def _watch(runtime: Runtime, expected: list[Expected], show: Show) -> list[JobSnapshot]:
-    """Show the jobs until all have ended or the time is over; return how they are then."""
+    """Show the jobs until all have ended or time runs out; return their final snapshots."""
     inspector, clock = Inspector(runtime), runtime.clock
     deadline = clock.monotonic() + LIMIT_SECS
     while True:
@@ -214,12 +214,12 @@ def _report(
         out.lines([f"  {padded}  {out.out.paint(meaning, 'dim')}"])
 
 
-# ---- how it looks -----------------------------------------------------------------------
+# ---- display ----------------------------------------------------------------------------
 
 
 @contextmanager
 def _shown_in(out: Output) -> Iterator[Show]:
-    """Give what shows the jobs: live bars on a terminal, else a line for each that ends."""
+    """Provide the display of jobs: live bars on a terminal, else a line for each that ends."""
     stream, told = out.out, set[str]()
 
     def lines(snapshots: Sequence[JobSnapshot]) -> None:
@@ -241,7 +241,7 @@ def _shown_in(out: Output) -> Iterator[Show]:
 
 @contextmanager
 def _bars(stream: Stream) -> Iterator[Show]:
-    """Give what draws a line for each task, in place: what it shows, how far it is."""
+    """Provide a display that redraws a line for each task: what it shows, and its progress."""
     from rich.console import Console  # noqa: PLC0415  # only where something is drawn
     from rich.progress import BarColumn, Progress, TextColumn  # noqa: PLC0415  # likewise
 
@@ -272,7 +272,7 @@ def _bars(stream: Stream) -> Iterator[Show]:
 
 
 def _share(snapshot: JobSnapshot) -> float:
-    """Return how much of a job is done, from 0 to 1."""
+    """Return a job's progress, from 0 to 1."""
     if snapshot.status.is_final:
         return 1.0
     if snapshot.progress is None or not snapshot.progress[1]:
@@ -281,7 +281,7 @@ def _share(snapshot: JobSnapshot) -> float:
 
 
 def group_text(own: Sequence[JobSnapshot]) -> str:
-    """Return how it stands with all jobs of one task."""
+    """Return a summary of all jobs of one task."""
     if len(own) > 1:
         done = sum(one.status is JobStatus.SUCCESS for one in own)
         return f"{done} of {len(own)} SUCCESS"

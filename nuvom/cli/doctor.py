@@ -1,5 +1,6 @@
-"""What ``nuvom doctor`` checks, in order; those that need settings are left out where these are
-wrong. No code of the project is run.
+"""The checks of ``nuvom doctor``, in order.
+
+If the settings are wrong, the checks that need them are skipped. No project code runs.
 """
 
 from __future__ import annotations
@@ -47,13 +48,13 @@ _WAITING = (JobStatus.PENDING, JobStatus.PARKED)
 
 
 class Check(NamedTuple):
-    """What one check found.
+    """The result of one check.
 
     Attributes:
         name: The part that was checked, in one word.
-        level: ``warn``: it works, but perhaps not as meant.
-        fix: What to do about it, or nothing.
-        code: The class of the error behind it, or nothing.
+        level: ``warn``: it works, but perhaps not as intended.
+        fix: What to do about it, or empty.
+        code: The class of the underlying error, or empty.
     """
 
     name: str
@@ -64,12 +65,12 @@ class Check(NamedTuple):
 
 
 def _failed(name: str, error: NuvomError) -> Check:
-    """Return that a check ended in an error."""
+    """Return the result of a check that ended in an error."""
     return Check(name, "fail", error.what, error.fix, type(error).__name__)
 
 
 def diagnose(root: Path, *, pending: bool = False) -> list[Check]:
-    """Return what all checks of the project at ``root`` find; runs none of its code.
+    """Return the results of all checks of the project at ``root``; runs none of its code.
 
     Args:
         pending: Also bind the arguments of all waiting jobs to the signatures in the code.
@@ -90,7 +91,7 @@ def diagnose(root: Path, *, pending: bool = False) -> list[Check]:
 
 
 def _settings_findings(root: Path) -> Iterator[Check]:
-    """Yield what is wrong with the settings, all of it."""
+    """Yield all problems with the settings."""
     errors, warnings = problems(root)
     yield from (_failed("settings", error) for error in errors)
     yield from (Check("settings", "warn", text, "Correct or remove it.") for text in warnings)
@@ -120,7 +121,7 @@ def _folder_findings(loaded: Loaded) -> Iterator[Check]:
 
 
 def _task_findings(loaded: Loaded) -> Iterator[Check]:
-    """Yield how the manifest compares with the code, and what discovery stumbled over."""
+    """Yield how the manifest compares with the code, and the problems that discovery found."""
     settings = loaded.settings
     found = scan(settings.root, use_cache=settings.state_dir.is_dir())
     try:
@@ -148,7 +149,7 @@ def _task_findings(loaded: Loaded) -> Iterator[Check]:
 
 
 def _plugin_findings(loaded: Loaded) -> Iterator[Check]:
-    """Yield which plugins are named and by whom; none is loaded."""
+    """Yield which plugins are listed, and where; loads none."""
     if loaded.settings.plugins == "off":
         yield Check("plugins", "ok", "off")
         return
@@ -168,7 +169,7 @@ def _plugin_findings(loaded: Loaded) -> Iterator[Check]:
 
 
 def _store_findings(loaded: Loaded, *, pending: bool) -> Iterator[Check]:
-    """Yield whether the store answers, and what in it needs somebody."""
+    """Yield whether the store answers, and what in it needs attention."""
     settings = loaded.settings
     try:
         runtime = build_runtime(loaded, allow_project_plugins=False)
@@ -243,11 +244,11 @@ def _parked_findings(inspector: Inspector) -> Iterator[Check]:
         yield Check("parked", "fail", text, fix)
 
 
-# ---- whether waiting jobs still fit the tasks of today ----------------------------------
+# ---- whether waiting jobs still fit the current tasks -----------------------------------
 
 
 def _pending_findings(runtime: Runtime, inspector: Inspector) -> Iterator[Check]:
-    """Yield the tasks whose waiting jobs could not be called, with an example of each."""
+    """Yield the tasks with waiting jobs that could not be called, with an example of each."""
     settings = runtime.settings
     tasks = scan(settings.root, use_cache=settings.state_dir.is_dir()).tasks
     binders = {task.name: Binder(task.name, definition_of(task).func) for task in tasks}
@@ -272,7 +273,7 @@ def _pending_findings(runtime: Runtime, inspector: Inspector) -> Iterator[Check]
 
 
 def _misfit(record: JobRecord, binders: Mapping[str, Binder], codec: Codec) -> str:
-    """Return why a job's call would fail before the task's first line, or nothing."""
+    """Return why a job's call would fail before the task's first line, or ``""``."""
     binder = binders.get(record.func_name)
     if binder is None:
         return "the code has no such task"
@@ -288,7 +289,7 @@ def _misfit(record: JobRecord, binders: Mapping[str, Binder], codec: Codec) -> s
 
 
 def salvage_findings(root: Path, target: Path) -> list[Check]:
-    """Copy the readable jobs of the project at ``root`` into ``target``; return what came of it.
+    """Copy the readable jobs of the project at ``root`` to ``target``; return the results.
 
     Raises: InvalidSetting and others: the settings cannot be read.
     """

@@ -1,8 +1,8 @@
-"""What a command says: data on standard output, everything else on standard error.
+"""Writes a command's output: data to standard output, everything else to standard error.
 
-A command describes its answer once, as data and as a table; the options ``--json``,
-``--plain``, ``-q`` and ``--color`` decide here how it is shown. Everything that comes out of a
-store (names, arguments, errors of tasks) is made harmless before a terminal sees it.
+A command describes its answer once, as data and as a table. This module shows it according to the
+options ``--json``, ``--plain``, ``-q`` and ``--color``. It sanitizes everything that comes from a
+store (names, arguments, errors of tasks) before a terminal sees it.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
 PIPE_WIDTH = 80
-EXACT = 2**53  # JSON readers keep whole numbers exactly up to here
-# Whole escape sequences first (CSI, OSC up to its end, two-character ones), then what is left.
+EXACT = 2**53  # JSON readers represent integers exactly up to here
+# Whole escape sequences first (CSI, OSC up to its end, two-character ones), then the rest.
 _ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[ -/]*[0-~])")
-# Control characters but tab and newline, direction overrides, line separators, half pairs.
+# Control characters except tab and newline, direction overrides, line separators, surrogates.
 _CONTROL = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
 )
 _SPACES = re.compile(r"\s+")
 _PLAIN_PATH = re.compile(r"[\w@%+=:,./\\-]+", re.ASCII)
 _LEAST_SECS = 0.001
-_EXACT_BELOW_SECS = 10  # from there on a tenth of a second says nothing
+_EXACT_BELOW_SECS = 10  # above this, tenths of a second do not matter
 _UNITS = ((86_400, "d"), (3600, "h"), (60, "min"))
 
 
@@ -54,7 +54,7 @@ def one_line(text: str) -> str:
 
 
 def duration(secs: float) -> str:
-    """Return seconds as people say them: ``850 ms``, ``14 s``, ``3 min 5 s``, ``2 d 4 h``."""
+    """Format seconds for people: ``850 ms``, ``14 s``, ``3 min 5 s``, ``2 d 4 h``."""
     if secs < _LEAST_SECS:
         return "<1 ms" if secs > 0 else "0 s"
     if secs < 1:
@@ -83,7 +83,7 @@ def ago(moment: float | None, now: float) -> str:
 
 
 def rfc3339(moment: float | None) -> str | None:
-    """Return seconds since the epoch as RFC 3339 in UTC, to the millisecond; 0 is no time."""
+    """Format seconds since the epoch as RFC 3339 in UTC, to the millisecond; 0 means no time."""
     if not moment:
         return None
     text = datetime.fromtimestamp(moment, UTC).isoformat(timespec="milliseconds")
@@ -91,7 +91,7 @@ def rfc3339(moment: float | None) -> str | None:
 
 
 def quoted(path: object) -> str:
-    """Return a path so that it can be pasted into a shell: quoted where that is needed."""
+    """Return a path that can be pasted into a shell, quoted if needed."""
     text = clean(os.fspath(path) if isinstance(path, os.PathLike) else str(path))
     if sys.platform == "win32":
         return text if _PLAIN_PATH.fullmatch(text) else f'"{text}"'
@@ -104,7 +104,7 @@ def quoted(path: object) -> str:
 def jsonable(data: Mapping[Any, Any]) -> dict[str, Any]:
     """Return ``data`` with every value in plain JSON types, without loss of meaning.
 
-    Whole numbers beyond 2^53 become text, under a key that ends in ``_str``.
+    Integers beyond 2^53 become text, under a key that ends in ``_str``.
     """
     return {
         f"{key}_str" if _is_large(value) else str(key): _plain(value) for key, value in data.items()
@@ -135,7 +135,7 @@ def _plain(value: Any) -> Any:  # noqa: ANN401, PLR0911  # any value of a job, a
             return value.total_seconds()
         case bytes() | bytearray() | memoryview():
             return b64encode(bytes(value)).decode("ascii")
-    # ``str`` also for enumerations that are texts; half of a pair has no place in JSON.
+    # ``str`` also converts enums that are strings; JSON cannot hold half of a surrogate pair.
     return str(value).encode("utf-8", "replace").decode("utf-8")
 
 
@@ -143,14 +143,14 @@ def _plain(value: Any) -> Any:  # noqa: ANN401, PLR0911  # any value of a job, a
 
 
 class Stream:
-    """A text stream with what is known of its reader.
+    """A text stream with what is known about its reader.
 
-    Each stream decides for itself: the output may be a terminal while the messages go to a file.
+    Each stream decides for itself: output may go to a terminal while messages go to a file.
 
     Attributes:
-        is_terminal: Whether a person looks at it.
-        has_unicode: Whether box drawing and other symbols arrive as meant.
-        has_color: Whether it takes colour.
+        is_terminal: Whether a person is watching.
+        has_unicode: Whether it can show box drawing and other symbols.
+        has_color: Whether to use colour.
     """
 
     def __init__(
@@ -176,15 +176,15 @@ class Stream:
 
     @property
     def width(self) -> int:
-        """Columns of the terminal, or 80 where there is none."""
+        """The terminal's width in columns, or 80 if there is none."""
         try:
             columns = os.get_terminal_size(self.raw.fileno()).columns if self.is_terminal else 0
-        except (OSError, ValueError, AttributeError):  # a terminal that cannot tell
+        except (OSError, ValueError, AttributeError):  # a terminal that does not know its size
             columns = 0
         return max(20, columns or PIPE_WIDTH)
 
     def paint(self, text: str, style: str = "") -> str:
-        """Return ``text`` in a style such as ``"bold red"``, unchanged without colour."""
+        """Return ``text`` in a style such as ``"bold red"``; unchanged without colour."""
         words = style.split()
         if not words or not self.has_color:
             return text
@@ -196,11 +196,11 @@ class Stream:
         click.echo(text, file=self.raw, color=self.has_color)
 
     def beside(self, indent: int, text: str) -> str:
-        """Return text to follow ``indent`` columns, broken between words to fit a terminal."""
+        """Return text that follows ``indent`` columns, wrapped between words to fit a terminal."""
         lines = text.split("\n")
         if self.is_terminal:
             width = max(20, self.width - indent)
-            # Paths and ids stay whole, so that they can be copied.
+            # Keep paths and ids whole, so that they can be copied.
             broken = (
                 wrap(line, width, break_long_words=False, break_on_hyphens=False) or [line]
                 for line in lines
@@ -210,7 +210,7 @@ class Stream:
 
 
 def never_raise_over_characters() -> None:
-    """Let standard output and error escape the characters that they cannot encode."""
+    """Make standard output and error escape the characters that they cannot encode."""
     for stream in (sys.stdout, sys.stderr):
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:
@@ -221,10 +221,10 @@ def never_raise_over_characters() -> None:
 
 
 class Cell(NamedTuple):
-    """A cell with more than its text.
+    """A table cell with more than its text.
 
     Attributes:
-        full: What ``--plain`` shows in its place, such as a whole id.
+        full: What ``--plain`` shows instead, such as a whole id.
     """
 
     text: str
@@ -233,11 +233,11 @@ class Cell(NamedTuple):
 
 
 class Table(NamedTuple):
-    """Titles of columns, and rows with one cell for each.
+    """Column titles, and rows with one cell per column.
 
     Attributes:
-        right: Titles of columns that are set to the right, as numbers are, and never cut.
-        folded: Titles of columns that go on in the next line where others are cut.
+        right: Titles of columns that are right-aligned, like numbers, and never cut.
+        folded: Titles of columns that wrap to the next line where others are cut.
     """
 
     columns: Sequence[str]
@@ -246,7 +246,7 @@ class Table(NamedTuple):
     folded: Sequence[str] = ()
 
     def plain_lines(self) -> Iterator[str]:
-        """Yield the titles and the rows, tab-separated, nothing cut."""
+        """Yield the titles and the rows, tab-separated and uncut."""
         yield "\t".join(title.lower().replace(" ", "_") for title in self.columns)
         for row in map(self._cells, self.rows):
             yield "\t".join(one_line(cell.text if cell.full is None else cell.full) for cell in row)
@@ -279,7 +279,7 @@ class Table(NamedTuple):
         console = Console(
             file=paper,
             width=stream.width,
-            height=25,  # with both, nothing is asked of the environment
+            height=25,  # with both set, rich does not query the environment
             force_terminal=stream.has_color,
             color_system="standard" if stream.has_color else None,
             no_color=not stream.has_color,
@@ -300,7 +300,7 @@ class Output:
     """Shows the answer and the messages of one command.
 
     Attributes:
-        as_json, plain, quiet, verbosity, color: What the options of the same meaning said.
+        as_json, plain, quiet, verbosity, color: The values of the corresponding options.
     """
 
     def __init__(self) -> None:
@@ -319,7 +319,7 @@ class Output:
         return Stream(sys.stderr, self.color)
 
     def json(self, schema: str, data: Mapping[str, Any], *, one_line: bool = False) -> None:
-        """Write one JSON object; ASCII alone, so that no encoding can spoil it."""
+        """Write one JSON object, in ASCII only, so that no encoding can corrupt it."""
         indent = 2 if self.out.is_terminal and not one_line else None
         whole = {"schema": schema, **jsonable(data)}
         self.out.line(json.dumps(whole, indent=indent, ensure_ascii=True, allow_nan=False))
@@ -327,14 +327,14 @@ class Output:
     def answer(
         self, schema: str, data: Mapping[str, Any], table: Table, *, empty: str = ""
     ) -> None:
-        """Write ``data`` with ``--json``, else the table."""
+        """Write ``data`` if ``--json`` was given, else the table."""
         if self.as_json:
             self.json(schema, data)
         else:
             self.table(table, empty=empty)
 
     def table(self, table: Table, *, empty: str = "") -> None:
-        """Write a table; where it has no rows, say ``empty`` on standard error."""
+        """Write a table; if it has no rows, write ``empty`` to standard error."""
         if self.plain:
             self.lines(table.plain_lines())
         elif table.rows:
@@ -343,13 +343,13 @@ class Output:
             self.say(empty)
 
     def lines(self, lines: Iterable[str]) -> None:
-        """Write lines that are known to be harmless."""
+        """Write lines that are known to be safe."""
         out = self.out
         for line in lines:
             out.line(line)
 
     def text(self, text: str) -> None:
-        """Write text of unknown origin, made harmless."""
+        """Write text of unknown origin, sanitized."""
         self.out.line(clean(text))
 
     def say(self, text: str) -> None:
@@ -363,12 +363,12 @@ class Output:
             self._labelled("Warning:", "yellow", text)
 
     def hint(self, text: str) -> None:
-        """Write what one may do next, where a person is looking."""
+        """Write what the user can do next, if a person is watching."""
         if not self.quiet and not self.as_json and self.err.is_terminal:
             self.err.line(self.err.paint(clean(text), "dim"))
 
     def error(self, what: str, fix: str = "", **more: str) -> None:
-        """Write an error: what happened, how to mend it, and more under a label each."""
+        """Write an error: what happened, how to fix it, and further labelled details."""
         texts = {
             "Error": what,
             "Fix": fix,

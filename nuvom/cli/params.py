@@ -209,9 +209,9 @@ def confirm(invocation: Invocation, what: str, *, yes: bool, word: str | None = 
 
     Args:
         what: Such as ``Purge 12 waiting jobs of queue mail``.
-        word: What has to be typed; None asks for yes or no.
+        word: What the user must type; None asks for yes or no.
 
-    Raises: Refused: nobody can be asked and ``--yes`` was not given, or the answer was no.
+    Raises: Refused: there is nobody to ask and ``--yes`` was not given, or the answer was no.
     """
     if yes:
         return

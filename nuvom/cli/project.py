@@ -1,8 +1,8 @@
-"""What a command works on: the project's root, its settings, its tasks and its store.
+"""Loads what a command works on: the project's root, settings, tasks and store.
 
-Tasks come from the manifest. Where it is missing, or does not know a name, the code is read anew
-(never run), so that nobody has to remember a discovery step. A name that stays unknown is
-explained: which file it should be in, and what hides it there.
+Tasks come from the manifest. If it is missing, or does not list a name, the code is read again
+(never run), so that nobody has to remember a discovery step. For a name that stays unknown, the
+error explains which file should define it and what hides it there.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ _LEVELS = ("WARNING", "INFO", "DEBUG")
 
 
 def project_root(invocation: Invocation) -> Path:
-    """Return the root of the project around the working directory, or that of ``--project``.
+    """Return the root of the project around the working directory, or of ``--project``.
 
     Raises: ProjectNotFound.
     """
@@ -68,17 +68,17 @@ def project_root(invocation: Invocation) -> Path:
 
 
 def folder_or_root(invocation: Invocation) -> Path:
-    """Return the project's root or, where there is none, the folder that would become one.
+    """Return the project's root or, if there is none, the folder that would become one.
 
-    Raises: ProjectNotFound: somebody has removed the working directory.
+    Raises: ProjectNotFound: the working directory has been removed.
     """
     return root_or_here() if invocation.project is None else invocation.project.resolve()
 
 
 def project_or_here(invocation: Invocation) -> Path:
-    """Return the project's root or, where there is none, the working directory.
+    """Return the project's root or, if there is none, the working directory.
 
-    Raises: ProjectNotFound: what ``--project`` names is none.
+    Raises: ProjectNotFound: ``--project`` does not name a project.
     """
     return folder_or_root(invocation) if invocation.project is None else project_root(invocation)
 
@@ -86,7 +86,7 @@ def project_or_here(invocation: Invocation) -> Path:
 def load_settings(
     invocation: Invocation, root: Path, flags: Mapping[str, object] | None = None
 ) -> Loaded:
-    """Return the settings of the project at ``root``; what is odd about them is a warning."""
+    """Return the settings of the project at ``root``; warn about anything odd in them."""
     loaded = load(root, flags=flags)
     for warning in loaded.warnings:
         invocation.out.warn(warning)
@@ -97,12 +97,12 @@ def load_settings(
 
 
 def store_place(settings: Settings) -> Path | None:
-    """Return the file or folder that holds the queue, None where it is elsewhere."""
+    """Return the file or folder that holds the queue, or None if it is not on disk here."""
     return {"sqlite": settings.db_path, "file": settings.files_dir}.get(settings.queue_backend)
 
 
 def reader(invocation: Invocation) -> tuple[Runtime, Inspector]:
-    """Return a runtime for reading, which loads no code of the project.
+    """Return a read-only runtime, which loads no project code.
 
     Raises: ProjectNotFound, ConfigError, PluginNotLoaded.
     """
@@ -117,7 +117,7 @@ def writer(invocation: Invocation, root: Path | None = None) -> tuple[Runtime, I
     """
     root = project_root(invocation) if root is None else root
     runtime = _open(invocation, root, allow_project_plugins=True)
-    for loaded in runtime.plugins.started:  # code that ran: whose it is has to be seen
+    for loaded in runtime.plugins.started:  # this code ran: show whose it is
         invocation.out.say(f"Plugin: {loaded.describe()}")
     return runtime, Inspector(runtime)
 
@@ -140,7 +140,7 @@ def _open(invocation: Invocation, root: Path, *, allow_project_plugins: bool) ->
 
 
 def find_task(invocation: Invocation, settings: Settings, name: str) -> TaskEntry:
-    """Return the task that ``name`` means: a full name or an unambiguous last part.
+    """Return the task for ``name``: a full name or an unambiguous last part.
 
     Raises: TaskNotFound, TaskHidden, AmbiguousTask; ProjectNotFound, InvalidManifest.
     """
@@ -180,7 +180,7 @@ def _scanned(invocation: Invocation, settings: Settings, why: str) -> tuple[Task
 
 
 def require_marker(invocation: Invocation, settings: Settings, *, has_tasks: bool) -> None:
-    """Refuse a folder that is no project: without a task, only a marker makes it one.
+    """Refuse a folder that is not a project: without a task, it needs a marker to be one.
 
     Raises: ProjectNotFound.
     """
@@ -189,7 +189,7 @@ def require_marker(invocation: Invocation, settings: Settings, *, has_tasks: boo
 
 
 def _explanations(root: Path, name: str) -> Iterator[tuple[str, str]]:
-    """Yield the files that a task of this name may be in, and why it is not found there."""
+    """Yield the files that may define a task of this name, and why it is not found there."""
     parts = name.split(".")
     for base, count in product(import_roots(root), range(len(parts) - 1, 0, -1)):
         module = os.path.join(base, *parts[:count])
@@ -200,9 +200,9 @@ def _explanations(root: Path, name: str) -> Iterator[tuple[str, str]]:
 
 
 def manifest_or_nothing(settings: Settings) -> tuple[TaskEntry, ...]:
-    """Return the tasks of the manifest; none where it is missing or damaged.
+    """Return the tasks of the manifest; empty if it is missing or damaged.
 
-    For what only reads better with them. Everything else has to say that it is damaged.
+    Only for output that merely reads better with them. All other code must report the damage.
     """
     try:
         return read_manifest(settings.manifest_file) or ()
@@ -211,7 +211,7 @@ def manifest_or_nothing(settings: Settings) -> tuple[TaskEntry, ...]:
 
 
 def full_name(settings: Settings, name: str) -> str:
-    """Return the full name for a last part, or ``name`` itself where it is not clear."""
+    """Return the full name for a last part, or ``name`` itself if that is ambiguous or unknown."""
     try:
         return find_name(name, [entry.name for entry in manifest_or_nothing(settings)])
     except (TaskNotFound, AmbiguousTask):
@@ -219,7 +219,7 @@ def full_name(settings: Settings, name: str) -> str:
 
 
 def positional_names(settings: Settings, task: str) -> tuple[str, ...]:
-    """Return the names of a task's positional parameters; empty where nobody knows them."""
+    """Return the names of a task's positional parameters; empty if they are unknown."""
     for entry in manifest_or_nothing(settings):
         if entry.name == task:
             parameters = signature_of(entry.signature).parameters.values()
@@ -228,7 +228,7 @@ def positional_names(settings: Settings, task: str) -> tuple[str, ...]:
 
 
 def known_queues(inspector: Inspector, settings: Settings) -> set[str]:
-    """Return the queues that tasks name, or that hold or held jobs."""
+    """Return the queues that tasks name, or that hold or have held jobs."""
     entries = manifest_or_nothing(settings)
     named = {str(entry.options.get("queue", "default")) for entry in entries}
     return {"default", *named, *(stats.queue for stats in inspector.stats())}

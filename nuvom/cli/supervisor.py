@@ -1,9 +1,10 @@
-"""Runs several workers, each in a process of its own, and keeps their number.
+"""Runs several workers, each in its own process, and keeps their number constant.
 
-A worker that dies is replaced, after a pause that grows with each death in a row. A restart
-replaces one after the other: the next goes once the one before is up and the one that it replaces
-has left, so that code which does not start costs no worker. As process 1 of a container it reaps
-the orphans that the system hands to it; that is why even a single worker has a supervisor there.
+A worker that dies is replaced, after a pause that grows with each consecutive death. A restart
+replaces one worker after the other: it goes on only when the new worker is up and the old one has
+exited, so that code which fails to start costs no worker. As process 1 of a container, the
+supervisor reaps the orphans that the system hands to it. That is why even a single worker has a
+supervisor there.
 """
 
 from __future__ import annotations
@@ -45,10 +46,10 @@ if TYPE_CHECKING:
     from nuvom.config.sources import Loaded
     from nuvom.core.clock import Clock
 
-_WAITS_SECS = (0.2, 1.0, 2.0, 5.0, 10.0, 30.0)  # until a worker that died is replaced
-_LONG_SECS = 30.0  # whoever lived so long has not died of its start
+_WAITS_SECS = (0.2, 1.0, 2.0, 5.0, 10.0, 30.0)  # before a dead worker is replaced
+_LONG_SECS = 30.0  # a worker that lived this long did not fail to start
 _UP_SECS = 60.0  # for a worker to come up
-# With these a worker says that the command or the project is wrong: another would say the same.
+# These mean that the command or the project is wrong, so another worker would fail the same way.
 _HOPELESS = frozenset({exit_codes.USAGE, exit_codes.NOT_FOUND, exit_codes.CONFIG})
 _LOG = get_logger("nuvom.supervisor")
 
@@ -56,7 +57,7 @@ _LOG = get_logger("nuvom.supervisor")
 def supervise(
     invocation: Invocation, signals: StopSignals, loaded: Loaded, options: Mapping[str, Any]
 ) -> int:
-    """Run ``settings.processes`` workers until a signal comes or all have ended by themselves.
+    """Run ``settings.processes`` workers until a signal or until all have exited on their own.
 
     Returns: the exit code.
     """
@@ -83,7 +84,7 @@ def supervise(
 
 
 def _start_lines(settings: Settings) -> Iterator[str]:
-    """Yield what the supervisor says before its workers start."""
+    """Yield the lines that the supervisor writes before its workers start."""
     yield f"nuvom {__version__}  supervisor  pid {os.getpid()}"
     yield f"  project   {quoted(settings.root)} ({settings.environment})"
     yield f"  store     {store_text(settings)}"
@@ -93,20 +94,20 @@ def _start_lines(settings: Settings) -> Iterator[str]:
 
 
 class WorkerPool:
-    """Starts workers, lets go of those that have ended, and ends all of them together.
+    """Starts workers, drops those that have exited, and stops all of them together.
 
-    Signal handlers only set its flags: they take no lock, since the main thread, which they
-    interrupt, may hold it. So nobody can wait for the flags; they are looked at.
+    Signal handlers only set its flags. They take no lock, because the main thread, which they
+    interrupt, may hold it. So the flags must be polled.
 
     Args:
         spawn: Starts a worker. Raises: OSError.
-        grace_secs: How long workers are waited for that were asked to stop.
+        grace_secs: How long to wait for workers that were asked to stop.
         say: Writes a sentence; called in signal handlers.
 
     Attributes:
-        is_stopping: All are to end, in good order.
-        is_aborted: All are to end at once.
-        wants_restart: All are to be replaced.
+        is_stopping: All workers should stop gracefully.
+        is_aborted: All workers should stop at once.
+        wants_restart: All workers should be replaced.
     """
 
     def __init__(
@@ -125,17 +126,17 @@ class WorkerPool:
         self.is_stopping = self.is_aborted = self.wants_restart = False
 
     def stop(self) -> None:
-        """End in good order."""
+        """Request a graceful stop."""
         self._say("\nStopping. Repeat to stop at once.\n")
         self.is_stopping = True
 
     def abort(self) -> None:
-        """End at once."""
+        """Request an immediate stop."""
         self._say("\nStopping at once; unfinished jobs go back to the queue.\n")
         self.is_aborted = True
 
     def restart(self) -> None:
-        """Replace all workers; once more while that goes on: again."""
+        """Request the replacement of all workers; during a restart, request another one."""
         self.wants_restart = True
 
     def start_one(self) -> WorkerProcess:
@@ -145,7 +146,7 @@ class WorkerPool:
         return process
 
     def let_go(self, process: WorkerProcess) -> None:
-        """Forget a worker that has ended; one that hangs is killed."""
+        """Drop a worker that has ended; kill one that hangs."""
         if process.code() is None:
             process.kill()
             self._wait_for([process], HAND_BACK_SECS)
@@ -153,7 +154,7 @@ class WorkerPool:
         self._members.remove(process)
 
     def let_go_of_ended(self) -> list[tuple[WorkerProcess, int]]:
-        """Forget all that have ended; return them with their exit codes."""
+        """Drop all workers that have ended; return them with their exit codes."""
         known = [(process, process.code()) for process in self._members]
         ended = [(process, code) for process, code in known if code is not None]
         for process, _ in ended:
@@ -161,14 +162,14 @@ class WorkerPool:
         return ended
 
     def reap_orphans(self) -> None:
-        """Take note of the ends of processes that the system has handed to this one."""
+        """Reap exited processes that the system has handed to this one."""
         platforms.reap_adopted({process.pid for process in self._members})
 
     def end(self) -> None:
-        """Stop all in good order, and return when they have ended.
+        """Stop all workers gracefully, and return when they have ended.
 
-        Those that have not ended within the grace, or when it is aborted, hand back what they
-        run at once; those that hang are killed.
+        After the grace period, or on an abort, the remaining workers hand back at once what they
+        run. Those that hang are killed.
         """
         members = self._members
         for process in members:
@@ -187,7 +188,7 @@ class WorkerPool:
     def _wait_for(
         self, processes: Iterable[WorkerProcess], secs: float, *, heeds_abort: bool = False
     ) -> bool:
-        """Wait until all have ended; False when the time is over, or it is aborted."""
+        """Wait until all have ended; return False on a timeout or an abort."""
         deadline = self.clock.monotonic() + secs
         while any([process.code() is None for process in processes]):  # noqa: C419  # look at all
             self.reap_orphans()
@@ -198,10 +199,10 @@ class WorkerPool:
 
 
 class Supervisor:
-    """Keeps ``count`` workers of a pool at work.
+    """Keeps ``count`` workers of a pool running.
 
     Attributes:
-        replaced: How many workers have taken the place of another.
+        replaced: How many workers have been replaced.
     """
 
     def __init__(self, pool: WorkerPool, count: int) -> None:
@@ -216,9 +217,9 @@ class Supervisor:
     # ---- the loop -----------------------------------------------------------------------
 
     def run(self) -> int:
-        """Work until ``stop``, or until all workers have ended by themselves.
+        """Run until ``stop``, or until all workers have exited on their own.
 
-        Returns: the exit code, as far as no signal decides it.
+        Returns: the exit code, unless a signal determines it.
         """
         try:
             while not self._pool.is_stopping and not all(place.is_over for place in self._places):
@@ -229,7 +230,7 @@ class Supervisor:
         return self._code
 
     def step(self) -> None:
-        """Look once at every worker, and go on with a restart."""
+        """Check every worker once, and advance a restart."""
         for place in self._places:
             self._look_at(place)
         if self._rolling is None and self._pool.wants_restart:
@@ -255,7 +256,7 @@ class Supervisor:
     def _ended(self, place: _Place, process: WorkerProcess, code: int) -> None:
         self._pool.let_go(process)
         place.process = None
-        if code == exit_codes.OK:  # a limit of its own, or somebody asked it to
+        if code == exit_codes.OK:  # it reached a limit, or was asked to stop
             place.is_over = True
             return
         if code in _HOPELESS and not self._was_up:
@@ -268,7 +269,7 @@ class Supervisor:
         self._wait_longer(place, how)
 
     def _wait_longer(self, place: _Place, why: str) -> None:
-        """Have a place filled again, after a while."""
+        """Schedule the replacement of a worker, after a pause."""
         secs = _WAITS_SECS[min(place.deaths, len(_WAITS_SECS) - 1)]
         place.deaths += 1
         place.start_at = self._clock.monotonic() + secs
@@ -277,9 +278,9 @@ class Supervisor:
     # ---- the rolling restart ------------------------------------------------------------
 
     def _replace_all(self) -> Iterator[None]:
-        """Replace one worker after the other; yields whenever it has to wait.
+        """Replace one worker after the other; yield whenever it has to wait.
 
-        It ends at the first that does not come up: the others stay what they are.
+        It stops at the first that does not come up, and leaves the other workers alone.
         """
         for place in self._places:
             if place.is_over:
@@ -321,10 +322,10 @@ class _Place:
     """Room for one worker.
 
     Attributes:
-        process: The worker, None while there is none.
-        deaths: How many died here in a row.
-        start_at: When the next is started.
-        is_over: The worker has ended by itself, and none is to follow.
+        process: The worker, or None while there is none.
+        deaths: How many workers died here in a row.
+        start_at: When to start the next worker.
+        is_over: The worker has exited on its own and will not be replaced.
     """
 
     process: WorkerProcess | None = None

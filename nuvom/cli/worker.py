@@ -66,7 +66,7 @@ def serve(invocation: Invocation, **options: Any) -> int:  # as click parsed the
     worker, plugins = _assemble(invocation, loaded, options)
     began_at = worker.runtime.clock.monotonic()
     _listen(worker, signals, line)
-    if line is None:  # a supervisor has already said all this, and logs the start
+    if line is None:  # else the supervisor has said all this, and the log shows the start
         lines, warnings = _start_lines(worker, plugins), start_warnings(settings, worker.promise)
         tell_start(invocation.out, settings, lines, warnings)
     reason = _run(worker)

@@ -140,8 +140,8 @@ class SendingMiddleware:
     """Wraps each call that sends jobs in a span, and gives the jobs its context.
 
     Args:
-        provider: Of the spans; the program's global one where None.
-        creates: Each job of a ``.map()`` has a span of its own, too.
+        provider: The tracer provider; None means the program's global one.
+        creates: Each job of a ``.map()`` also has its own span.
     """
 
     creating: Callable[[JobRecord], Mapping[str, str]]  # set only if wanted
@@ -226,7 +226,7 @@ class ProcessingMiddleware(SendingMiddleware):
         is_child_of_sender: Process spans continue the sender's trace. Otherwise each starts its
             own trace, linked to the sender's, which suits retries, delays and fan-out.
         by_task: Process spans are named after the task, not the queue.
-        creates: Each job of a ``.map()`` has a span of its own, too.
+        creates: Each job of a ``.map()`` also has its own span.
     """
 
     def __init__(
