@@ -1,6 +1,6 @@
-"""What all commands share: one call's options, the classes of commands, and "did you mean".
+"""What all commands share: the options of a call, the command classes, and "did you mean".
 
-Light on purpose: ``nuvom --help`` loads this and no command.
+Kept light: ``nuvom --help`` loads this module and no command.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ _COMMON_NOTE = (
 
 
 class Invocation:
-    """One call of the command line, carried by click as the context's object.
+    """One call of the command line; click carries it as the context's object.
 
     Attributes:
-        out: Where the command says things.
+        out: Where the command writes its output.
         project: The folder given with ``--project``, or None.
         debug: Whether errors show their traceback.
-        signals: The handlers of a command that stays in the foreground, else None.
+        signals: The signal handlers of a command that stays in the foreground, else None.
     """
 
     def __init__(self) -> None:
@@ -54,7 +54,7 @@ class Entry(NamedTuple):
     """A command that is not loaded yet.
 
     Attributes:
-        target: ``module:attribute`` of the click command, the module in ``nuvom.cli.commands``.
+        target: ``module:attribute`` of the click command; the module is in ``nuvom.cli.commands``.
         summary: The one line that help shows.
     """
 
@@ -72,7 +72,7 @@ class Entry(NamedTuple):
 
 
 class CommonOption(click.Option):
-    """An option of every command; only the help of ``nuvom`` itself lists it."""
+    """An option that every command has; only the help of ``nuvom`` itself lists it."""
 
     def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
         """Return what help prints."""
@@ -81,7 +81,7 @@ class CommonOption(click.Option):
 
 def _common(*names: str, target: str, **attrs: Any) -> CommonOption:
     def keep(ctx: click.Context, _: click.Parameter, value: object) -> None:
-        # Given before the command's name or after it: only a given value counts.
+        # It may come before or after the command's name; only a given value counts.
         if value not in (None, False, 0):
             invocation = ctx.ensure_object(Invocation)
             owner = invocation if hasattr(invocation, target) else invocation.out
@@ -112,7 +112,7 @@ def _common_options() -> list[click.Parameter]:
 
 
 def wants_json(args: Sequence[str]) -> bool:
-    """Return whether ``args`` ask for JSON, also when they cannot be understood otherwise."""
+    """Return whether ``args`` ask for JSON, even if they are otherwise invalid."""
     ours = args[: args.index("--")] if "--" in args else args
     return any(arg == "--json" or arg.startswith("--json=") for arg in ours)
 
@@ -120,8 +120,8 @@ def wants_json(args: Sequence[str]) -> bool:
 def without_major(args: Sequence[str]) -> list[str]:
     """Return ``args`` with ``--json=1`` as plain ``--json``.
 
-    The value asks for a major version of the schemas. It is taken off here because click would
-    otherwise let ``--json`` swallow the word after it.
+    The value selects a major version of the schemas. It is removed here because click would
+    otherwise let ``--json`` consume the next word.
 
     Raises: click.UsageError: there is no such version.
     """
@@ -151,7 +151,7 @@ class Command(click.Command):
         self.params.extend(_common_options())
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Name the options that every command has."""
+        """Write the options that every command has."""
         super().format_epilog(ctx, formatter)
         if ctx.parent is not None:
             formatter.write_paragraph()
@@ -159,17 +159,17 @@ class Command(click.Command):
 
 
 def command(**attrs: Any) -> Callable[[Callable[..., Any]], click.Command]:
-    """Make a function a command; it is called with the ``Invocation`` first."""
+    """Turn a function into a command; its first argument is the ``Invocation``."""
     make = click.command(**{"cls": Command, **attrs})
     return lambda function: make(_pass_invocation(function))
 
 
 class Group(Command, click.Group):
-    """A group of commands, some of them not loaded yet.
+    """A group of commands, which may be loaded lazily.
 
     Args:
-        lazy: Commands by name, in the order in which help shows them.
-        default: The command that runs when none is named.
+        lazy: Commands by name, in the order of the help.
+        default: The command that runs if none is named.
     """
 
     command_class = Command
@@ -186,8 +186,8 @@ class Group(Command, click.Group):
         self.default = default
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Put the default command's name in where none is given."""
-        # A shell that completes asks for the names of the commands, not for the default one.
+        """Insert the default command's name if none is given."""
+        # Completion needs the names of the commands, not the default command.
         if not ctx.resilient_parsing:
             if not args and self.default is None:
                 args = self._of_nothing(ctx)
@@ -197,31 +197,31 @@ class Group(Command, click.Group):
         return super().parse_args(ctx, args)
 
     def _of_nothing(self, ctx: click.Context) -> list[str]:
-        # Not click's own answer: its exit code differs from version to version.
+        # Not click's own behaviour: its exit code differs between versions.
         if ctx.parent is None:
             return ["--help"]
         known = ", ".join(self.list_commands(ctx))
         raise click.UsageError(f"{ctx.command_path} needs a command: {known}.", ctx)
 
     def command(self, *args: Any, **attrs: Any) -> Callable[[Callable[..., Any]], click.Command]:  # type: ignore[override]  # of commands alone
-        """Make a function a command of the group; it is called with the ``Invocation`` first."""
+        """Turn a function into a command of the group; its first argument is the ``Invocation``."""
         make = super().command(*args, **attrs)
         return lambda function: make(_pass_invocation(function))
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Return all names, in the order in which they are written."""
+        """Return all names, in definition order."""
         del ctx
         return [*self.lazy, *(name for name in self.commands if name not in self.lazy)]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Return a command, loading its module now; None when there is none."""
+        """Return a command, loading its module if needed, or None if there is none."""
         entry = self.lazy.get(cmd_name)
         return super().get_command(ctx, cmd_name) if entry is None else entry.load()
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Return the command that ``args`` name, or say which they may have meant."""
+        """Return the command that ``args`` name, or suggest which one the user meant."""
         name = args[0]
         if not name.startswith("-") and self.get_command(ctx, name) is None:
             known = self.list_commands(ctx)
@@ -232,7 +232,7 @@ class Group(Command, click.Group):
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the commands without loading those that are not loaded."""
+        """Write the commands without loading any."""
         rows = [(name, self.summary(ctx, name)) for name in self.list_commands(ctx)]
         with formatter.section("Commands"):
             formatter.write_dl(rows)

@@ -1,9 +1,9 @@
-"""Processes of the command line: its signals, starting it again, and workers as children.
+"""Processes of the command line: signals, restarts, and workers as child processes.
 
-A supervisor and a worker talk over the worker's standard input, as signals are not to be had
-everywhere: the supervisor says ``stop`` and ``now``; the worker says once that it is up. When the
-line ends without a word the supervisor is gone, and the worker goes as well: none outlives its
-supervisor.
+A supervisor and a worker communicate over the worker's standard input, since not every platform
+has signals. The supervisor sends ``stop`` and ``now``; the worker reports once that it is up. If
+the line closes without a command, the supervisor is gone and the worker exits too: no worker
+outlives its supervisor.
 """
 
 from __future__ import annotations
@@ -28,27 +28,27 @@ if TYPE_CHECKING:
 HAND_BACK_SECS = 10.0
 LOOK_SECS = 0.05
 _BOOTSTRAP = "import sys; sys.path.append(sys.argv.pop(1)); from nuvom.cli.cli import main; main()"
-_SIGNALS_HEEDED = 3  # at this one nothing is waited for any more
+_SIGNALS_HEEDED = 3  # this one ends all waiting
 _STOP, _NOW, _UP = b"stop\n", b"now\n", b"up\n"
-_LEAVE_SECS = 0.5  # to hand back what runs when the supervisor is gone
+_LEAVE_SECS = 0.5  # to hand back running jobs when the supervisor is gone
 _NOT_PASSED_ON = frozenset({"processes", "parent"})
 
 
 def own_command(*args: str) -> list[str]:
     """Return the command that runs ``nuvom ARGS`` with this interpreter and this package.
 
-    The package's folder goes to the end of the path, where it hides nothing: the child finds
-    the same Nuvom however this one was found. ``-P`` keeps the working directory off the path.
+    The package's folder goes to the end of the path, where it hides nothing. So the child finds
+    the same Nuvom, however this process found it. ``-P`` keeps the working directory off the path.
     """
     home = os.path.dirname(os.path.dirname(os.path.abspath(nuvom._version.__file__)))  # noqa: SLF001  # our own module
     return [sys.executable, "-P", "-c", _BOOTSTRAP, home, *args]
 
 
 def replace_self(*options: str) -> NoReturn:
-    """Start this very command again in this process's place; does not return.
+    """Replace this process with a new run of the same command; does not return.
 
     Args:
-        options: Added at its end, where they override those that it was given.
+        options: Appended to the command, where they override its original options.
     """
     sys.stdout.flush()
     platforms.replace_process([sys.executable, *sys.orig_argv[1:], *options])
@@ -58,15 +58,14 @@ def replace_self(*options: str) -> NoReturn:
 
 
 class StopSignals:
-    """Counts stop signals: the first stops in good order, the second at once.
+    """Counts stop signals: the first stops gracefully, the second at once.
 
-    Installed before anything slow happens, so that a signal is never lost: one that arrives
-    while the worker is still being built stops it before its first claim. SIGHUP has two
-    meanings: the terminal was closed, which stops the process as well; or somebody asks for a
-    restart.
+    Install it before anything slow happens, so that no signal is lost. A signal that arrives while
+    the worker is still being built stops it before its first claim. SIGHUP has two meanings: the
+    terminal was closed, which also stops the process, or somebody requests a restart.
 
     Attributes:
-        received: Numbers of the signals so far.
+        received: Numbers of the signals received so far.
     """
 
     def __init__(self) -> None:
@@ -77,7 +76,7 @@ class StopSignals:
         self._had_terminal = platforms.has_terminal()
 
     def install(self) -> StopSignals:
-        """Take the signals over; returns itself."""
+        """Install the signal handlers; return self."""
         for number in platforms.stop_signals():
             signal.signal(number, self._handle)
         hang_up = platforms.hang_up_signal()
@@ -94,9 +93,9 @@ class StopSignals:
     ) -> None:
         """Call ``first`` at the first signal, ``second`` at the next and ``restart`` at SIGHUP.
 
-        They are called in the signal handler: they must return at once and lock nothing.
-        Stop signals that came already are passed on now; whoever starts has nothing to restart.
-        Without ``restart`` SIGHUP is a stop signal.
+        They run in the signal handler, so they must return at once and take no lock.
+        Stop signals that have already arrived are passed on now. An earlier SIGHUP is not: there is
+        nothing to restart yet. Without ``restart``, SIGHUP is a stop signal.
         """
         self._first, self._second, self._restart = first, second, restart
         for count in range(1, len(self.received) + 1):
@@ -131,14 +130,14 @@ class StopSignals:
 
 
 def write_now(text: str) -> None:
-    """Write to standard error from a signal handler, where buffered streams may not be used."""
+    """Write to standard error from a signal handler, which must not use buffered streams."""
     try:
         os.write(2, text.encode("ascii", "backslashreplace"))
-    except OSError:  # nobody is listening any more
+    except OSError:  # nobody is reading any more
         return
 
 
-# ---- a worker in a process of its own: the supervisor's end -----------------------------
+# ---- a worker in its own process: the supervisor's end ----------------------------------
 
 
 class WorkerProcess:
@@ -160,33 +159,33 @@ class WorkerProcess:
 
     @property
     def is_up(self) -> bool:
-        """Whether it has begun to claim jobs, as far as the system lets it say so."""
+        """Whether it has started to claim jobs, as far as the platform lets it report that."""
         self._is_up = self._is_up or self._line.has_answer()
         return self._is_up
 
     def code(self) -> int | None:
-        """Return its exit code, None while it runs."""
+        """Return its exit code, or None while it runs."""
         return self._process.poll()
 
     def ask_to_stop(self) -> None:
-        """Have it stop in good order."""
+        """Ask it to stop gracefully."""
         self._line.send(_STOP)
 
     def stop_at_once(self) -> None:
-        """Have it hand back what it has, and stop."""
+        """Make it hand back its jobs and stop."""
         self._line.send(_NOW)
 
     def kill(self) -> None:
-        """End it now."""
+        """Kill it immediately."""
         self._process.kill()
 
     def close(self) -> None:
-        """Let go of it, once it has ended."""
+        """Release its resources, once it has ended."""
         self._line.close()
 
 
 def worker_command(out: Output, root: os.PathLike[str] | str, options: Iterable[str]) -> list[str]:
-    """Return the command of a worker that speaks as ``out`` does and ends with this process."""
+    """Return the command of a worker that uses the output options of ``out`` and ends with us."""
     flags = ["--quiet"] if out.quiet else ["-" + "v" * out.verbosity] if out.verbosity else []
     parent = ("--parent", str(os.getpid()))
     return own_command(
@@ -195,7 +194,7 @@ def worker_command(out: Output, root: os.PathLike[str] | str, options: Iterable[
 
 
 def worker_options(options: Mapping[str, Any]) -> list[str]:
-    """Return the options of ``runworker`` that say the same again to one worker."""
+    """Return the ``runworker`` options that pass ``options`` on to one worker."""
     words = []
     for name, value in options.items():
         option = f"--{name.replace('_', '-')}"
@@ -214,30 +213,30 @@ def worker_options(options: Mapping[str, Any]) -> list[str]:
 
 
 class SupervisorLine:
-    """A worker's line to the process that supervises it. Made before anything else is done.
+    """A worker's line to its supervisor. Create it before doing anything else.
 
     Attributes:
-        was_told: The supervisor has asked this worker to stop.
+        was_told: Whether the supervisor has asked this worker to stop.
     """
 
     def __init__(self, supervisor: int) -> None:
-        """Tie this process to its supervisor, whose process id is given."""
+        """Tie this process to the supervisor with this process id."""
         platforms.end_with_parent(supervisor)
         self._line = platforms.take_standard_input()
         self.was_told = False
 
     def connect(self, stop: Callable[[], None], abort: Callable[[], None]) -> None:
-        """Call ``stop`` and ``abort`` when the supervisor says so."""
+        """Call ``stop`` or ``abort`` when the supervisor requests it."""
         threading.Thread(
             target=self._listen, args=(stop, abort), name="nuvom-parent", daemon=True
         ).start()
 
     def tell_up(self) -> None:
-        """Say that this worker has begun to claim jobs."""
+        """Report that this worker has started to claim jobs."""
         platforms.tell_parent(self._line, _UP)
 
     def give_back(self) -> None:
-        """Be standard input again, for the program that takes this one's place."""
+        """Restore standard input, for the program that replaces this one."""
         os.dup2(self._line, 0)
 
     def _listen(self, stop: Callable[[], None], abort: Callable[[], None]) -> None:

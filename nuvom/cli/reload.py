@@ -1,9 +1,9 @@
-"""``nuvom dev`` and ``runworker --reload``: workers in children, replaced when code changes.
+"""``nuvom dev`` and ``runworker --reload``: child workers, replaced when code changes.
 
-The new child takes the next job; the old one finishes what it runs on the old code. A file
+The new child takes the next job; the old one finishes its running jobs on the old code. A file
 that cannot be parsed changes nothing.
 
-With the package ``watchfiles`` (the extra ``nuvom[dev]``) the system tells of changes; without it
+With the package ``watchfiles`` (the extra ``nuvom[dev]``), the system reports changes. Without it,
 times and sizes are compared several times a second.
 """
 
@@ -38,18 +38,18 @@ if TYPE_CHECKING:
     Snapshot = dict[str, tuple[int, int]]
 
 _POLL_SECS = 0.3
-_MOST_FILES = 3  # that are listed when they have changed
+_MOST_FILES = 3  # to list when they have changed
 _CONFIGURATION = ("nuvom.toml", "pyproject.toml", ".env", ".nuvomignore", ".nuvom_plugins.toml")
 _CHILD_SETTINGS = {
     "NUVOM_SHUTDOWN_TIMEOUT_SECS": "86400",  # an old child finishes its jobs, however long
-    "NUVOM_TASK_IMPORT": "start",  # so that a child never mixes old code with new
+    "NUVOM_TASK_IMPORT": "start",  # a child must not mix old code with new
 }
 
 
-def serve(invocation: Invocation, **options: Any) -> int:  # as parsed
+def serve(invocation: Invocation, **options: Any) -> int:  # as click parsed them
     """Run worker children until a signal comes; return the exit code.
 
-    Raises: ProjectNotFound: there is no project here, and no task that would make it one.
+    Raises: ProjectNotFound: this is not a project, and no task makes it one.
     """
     signals = invocation.signals or StopSignals().install()
     settings = load_settings(invocation, folder_or_root(invocation)).settings
@@ -61,7 +61,7 @@ def serve(invocation: Invocation, **options: Any) -> int:  # as parsed
 
 
 class Reloader:
-    """Keeps ``count`` children at work and replaces them.
+    """Keeps ``count`` children running and replaces them.
 
     Attributes:
         pool: All children that have not ended.
@@ -79,7 +79,7 @@ class Reloader:
             clock=SYSTEM_CLOCK,
             grace_secs=settings.shutdown_timeout_secs,
         )
-        # Those of the newest code; the others finish their jobs.
+        # Children that run the newest code; the others finish their jobs.
         self._current: list[WorkerProcess] = []
 
     def run(self) -> None:
@@ -150,7 +150,7 @@ class Reloader:
 
 
 def syntax_error(root: Path, names: Sequence[str]) -> str | None:
-    """Return what is wrong with the first of the files that cannot be parsed."""
+    """Return the error in the first file that cannot be parsed, or None."""
     for file in names:
         try:
             if file.endswith(".py"):
@@ -168,14 +168,14 @@ def syntax_error(root: Path, names: Sequence[str]) -> str | None:
 
 
 def changes(root: Path, before: Snapshot, *, is_over: Callable[[], bool]) -> Iterator[set[str]]:
-    """Yield the files that changed, relative to ``root``; now and then an empty set.
+    """Yield the files that changed, relative to ``root``; sometimes an empty set.
 
-    New and removed files count. What discovery leaves out does not.
+    New and removed files count as changed. Files that discovery skips do not.
 
     Args:
         before: The snapshot to start from, taken before the code was first read.
-        is_over: Looked at several times a second; no event to wait for, since a signal handler
-            that sets one may have interrupted this very thread inside the event's lock.
+        is_over: Polled several times a second. An event would not do: a signal handler that sets
+            it may have interrupted this very thread inside the event's lock.
     """
     for _ in _ticks(root, is_over):
         now = snapshot(root)
@@ -184,7 +184,7 @@ def changes(root: Path, before: Snapshot, *, is_over: Callable[[], bool]) -> Ite
 
 
 def snapshot(root: Path) -> Snapshot:
-    """Return time and size of each file that matters: Python files, and those that configure."""
+    """Return time and size of each relevant file: Python files and configuration files."""
     base = os.path.realpath(root)
     found: Snapshot = {
         source.file: (source.mtime_ns, source.size)
@@ -193,14 +193,14 @@ def snapshot(root: Path) -> Snapshot:
     for name in _CONFIGURATION:
         try:
             status = os.stat(os.path.join(base, name))
-        except OSError:  # most projects have not all of them
+        except OSError:  # most projects do not have all of them
             continue
         found[name] = (status.st_mtime_ns, status.st_size)
     return found
 
 
 def _ticks(root: Path, is_over: Callable[[], bool]) -> Iterator[object]:
-    """Yield whenever it is time to look again."""
+    """Yield whenever it is time to check again."""
     if find_spec("watchfiles") is not None:
         watchfiles: Any = import_module("watchfiles")
         stop_event = SimpleNamespace(is_set=is_over)

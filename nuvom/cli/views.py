@@ -1,7 +1,7 @@
-"""What commands show of jobs, attempts, queues, workers and failures: plain data, tables, words.
+"""Views of jobs, attempts, queues, workers and failures: plain data, tables and text.
 
-``--json`` writes the data as they are; tables pick from them. Keys are a contract: adding one is
-fine, any other change makes a new major version of the schema.
+``--json`` writes the data unchanged; tables show parts of it. The keys are a contract: adding one
+is fine, but any other change needs a new major version of the schema.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ STATUS_STYLES = {
     "PARKED": "magenta",
 }
 
-# Where a person is looking; `nuvom doctor` names the tasks.
+# For people; `nuvom doctor` names the tasks.
 PARKED_HINT = "No worker that took it knows its task: workers look for tasks when they start."
 
 
@@ -41,17 +41,17 @@ PARKED_HINT = "No worker that took it knows its task: workers look for tasks whe
 
 
 def short_id(job_id: str) -> str:
-    """Return the end of an id, which commands accept: ids begin with the time."""
+    """Return the end of an id, which commands accept: ids start with the time."""
     return job_id[-SHORT_ID:]
 
 
 def id_cell(job_id: str) -> Cell:
-    """Return an id for a table: its end for people, all of it for programs."""
+    """Return a table cell for an id: its end for people, the whole id for programs."""
     return Cell(short_id(job_id), "", job_id)
 
 
 def moment_cell(moment: float, now: float) -> Cell:
-    """Return how long ago a moment is: the moment itself for programs."""
+    """Return a table cell for a time: how long ago it was; for programs, the time itself."""
     return Cell(ago(moment, now), "", rfc3339(moment))
 
 
@@ -59,7 +59,7 @@ def moment_cell(moment: float, now: float) -> Cell:
 
 
 def error_data(error: StoredError | None, *, traceback: bool = False) -> dict[str, Any] | None:
-    """Return why a job failed, secrets masked, without or with its traceback."""
+    """Return why a job failed, with secrets masked, and optionally with its traceback."""
     if error is None:
         return None
     data: dict[str, Any] = {"type": error.type, "message": mask_text(error.message)}
@@ -69,15 +69,15 @@ def error_data(error: StoredError | None, *, traceback: bool = False) -> dict[st
 
 
 def error_text(error: StoredError) -> str:
-    """Return an exception's type and message, secrets masked."""
+    """Return an exception's type and message, with secrets masked."""
     return f"{error.type}: {mask_text(error.message)}"
 
 
 def job_times(snapshot: JobSnapshot) -> tuple[float | None, float | None]:
-    """Return when the attempt that runs or was the last one began, and when it ended.
+    """Return when the running or last attempt started, and when it ended.
 
-    A store keeps both of the attempt that was closed last: they say nothing of a job that waits
-    again, is PARKED, or runs anew. What earlier attempts took is with the attempts.
+    A store keeps both times of the last closed attempt. They do not apply to a job that waits
+    again, is PARKED, or runs again. The attempts have the times of earlier ones.
     """
     started_at, finished_at = snapshot.started_at, snapshot.finished_at
     if snapshot.status.is_final:
@@ -87,7 +87,7 @@ def job_times(snapshot: JobSnapshot) -> tuple[float | None, float | None]:
 
 
 def job_data(snapshot: JobSnapshot) -> dict[str, Any]:
-    """Return a job as one element of a list: no arguments, no result, no traceback."""
+    """Return a job as a list element: without arguments, result and traceback."""
     record = snapshot.record
     started_at, finished_at = job_times(snapshot)
     return {
@@ -129,7 +129,7 @@ def _took(started: float | None, finished: float | None) -> float | None:
 
 
 def status_text(snapshot: JobSnapshot, now: float) -> str:
-    """Return the status as people read it: ``PENDING (retry 2, in 14 s)``."""
+    """Return the status for people: ``PENDING (retry 2, in 14 s)``."""
     record = snapshot.record
     status = str(snapshot.status)
     is_later = record.run_at > now
@@ -167,12 +167,12 @@ def jobs_table(snapshots: Iterable[JobSnapshot], now: float) -> Table:
 
 
 def code_of(snapshot: JobSnapshot) -> int:
-    """Return the exit code for a job that ended."""
+    """Return the exit code for a job that has ended."""
     return exit_codes.OK if snapshot.status is JobStatus.SUCCESS else exit_codes.FAILED
 
 
 def value_text(value: Any) -> str:  # noqa: ANN401  # whatever a task returned
-    """Return a result for standard output: text as it is, anything else as JSON."""
+    """Return a result for standard output: text unchanged, anything else as JSON."""
     if isinstance(value, str):
         return value
     (plain,) = jsonable({"value": value}).values()
@@ -180,7 +180,7 @@ def value_text(value: Any) -> str:  # noqa: ANN401  # whatever a task returned
 
 
 def failure_text(snapshot: JobSnapshot) -> tuple[str, str]:
-    """Return what became of a job that did not succeed, and where to read on."""
+    """Return what happened to a job that did not succeed, and where to find out more."""
     job_id, status = snapshot.record.id, str(snapshot.status)
     if snapshot.status is JobStatus.CANCELLED:
         return f"Job {job_id} was cancelled.", f"Run it again: nuvom retry job {job_id}"
@@ -201,7 +201,7 @@ def queue_data(stats: QueueStats, now: float, workers: int | None) -> dict[str, 
 
 
 def worker_data(worker: WorkerInfo) -> dict[str, Any]:
-    """Return one worker; ``queues`` is empty where it serves all."""
+    """Return one worker; ``queues`` is empty if it serves all queues."""
     data = asdict(worker)
     del data["processes"]
     data["started_at"] = rfc3339(worker.started_at)

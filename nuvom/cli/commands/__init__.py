@@ -1,1 +1,1 @@
-"""One file for each group of commands; ``nuvom.cli.cli`` names them by text and loads one."""
+"""One file per group of commands; ``nuvom.cli.cli`` refers to them by name and loads one."""

@@ -1,6 +1,6 @@
-"""``nuvom doctor``, ``demo`` and ``torture``: see that a set-up, the engine and a disk work.
+"""``nuvom doctor``, ``demo`` and ``torture``: check that a setup, the engine and a disk work.
 
-What they do is heavy, and help does not need it: it is imported when they run.
+Their code is heavy and help does not need it, so it is imported only when they run.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ def doctor(invocation: Invocation, *, pending: bool, salvage: Path | None) -> in
         all_well = not failed and not warned
         out.say(f"{plural(len(findings), 'check')}, {'all well' if all_well else verdict}.")
     if any(finding.code == "PluginNotLoaded" for finding in failed):
-        return exit_codes.CONFIG  # as any command that reads says
+        return exit_codes.CONFIG  # as for any read command
     return exit_codes.CHECK_FAILED if failed else exit_codes.OK
 
 

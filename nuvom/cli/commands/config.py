@@ -1,4 +1,4 @@
-"""``nuvom config``: show the settings, check them, explain where one comes from."""
+"""``nuvom config``: show the settings, check them, and explain where a value comes from."""
 
 from __future__ import annotations
 

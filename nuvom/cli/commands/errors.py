@@ -1,4 +1,4 @@
-"""``nuvom errors``: failures by cause; run a whole group again, or remove it."""
+"""``nuvom errors``: list failures by cause; retry or remove a whole group."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``nuvom inspect job ID``: everything that is known of one job."""
+"""``nuvom inspect job ID``: everything that is known about one job."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def _show(out: Output, snapshot: JobSnapshot, data: dict[str, Any], now: float) 
 
 
 def _facts(snapshot: JobSnapshot, data: dict[str, Any], now: float) -> Iterator[tuple[str, str]]:
-    """Yield labels and texts; an empty text stands for nothing to say."""
+    """Yield labels and texts; an empty text means that there is nothing to show."""
     record, took = snapshot.record, data["duration_secs"]
     started_at, finished_at = views.job_times(snapshot)
     parked_at = snapshot.finished_at if snapshot.status == "PARKED" else None

@@ -1,4 +1,4 @@
-"""Commands about jobs that exist: wait, status, history, retry and cancel."""
+"""Commands for existing jobs: wait, status, history, retry and cancel."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ _ids_argument = click.argument(
 def _for_each(
     invocation: Invocation, schema: str, ids: tuple[str, ...], act: Callable[[str], dict[str, Any]]
 ) -> tuple[list[dict[str, Any]], int]:
-    """Act on each id once, show what failed, and write what was done with ``--json``.
+    """Act on each id once, show failures, and with ``--json`` write what was done.
 
     Returns: what ``act`` returned, in the order of the ids, and the highest exit code.
-    Raises: NuvomError: there is one id only, and it failed.
+    Raises: NuvomError: there is only one id, and it failed.
     """
     done, errors, code = [], [], exit_codes.OK
     out = invocation.out
@@ -241,20 +241,20 @@ def cancel(invocation: Invocation, ids: tuple[str, ...], *, yes: bool, dry_run: 
 def _edited_copy(
     invocation: Invocation, runtime: Runtime, inspector: Inspector, old: JobRecord
 ) -> JobRecord | None:
-    """Return a new job like ``old`` with the arguments that the user saved; None: unchanged.
+    """Return a copy of ``old`` with the arguments that the user saved, or None if unchanged.
 
-    What may not be shown stands there as ``***``; where it still does after editing, the stored
-    value is used. Bytes, dates and the like are shown as text and kept likewise while untouched.
+    Secret values appear as ``***``; if one is still there after editing, the stored value is used.
+    Bytes, dates and the like appear as text, and also keep the stored value unless edited.
 
-    Raises: click.UsageError: what was saved is no JSON of this form. InvalidArguments,
-        NotStorable: it does not fit the task.
+    Raises: click.UsageError: the saved text is not JSON of this form. InvalidArguments,
+        NotStorable: the arguments do not fit the task.
     """
     entry = find_task(invocation, runtime.settings, old.func_name)
     args, kwargs = runtime.codec.decode_call(old.args, old.kwargs)
     names = positional_names(runtime.settings, old.func_name)
     shown_args, shown_kwargs = inspector.shown_arguments(old, names)
     shown = jsonable({"args": shown_args})
-    # Under their own names: here large numbers need no ``_str``, since we read them ourselves.
+    # Keep the original names: large numbers need no ``_str`` here, since we read them back.
     shown["kwargs"] = dict(zip(shown_kwargs, jsonable(shown_kwargs).values(), strict=True))
     edited = click.edit(json.dumps(shown, indent=2), extension=".json", require_save=True)
     saved = shown if edited is None else _parsed(entry.name, edited)

@@ -1,4 +1,4 @@
-"""``nuvom plugin``: which plugins are named, what they are, whether they keep their promises.
+"""``nuvom plugin``: list plugins, describe them, and test whether they honour their contracts.
 
 Only ``status`` and ``test`` load a plugin's code.
 """
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from nuvom.plugins.contracts import PluginProtocol
     from nuvom.plugins.lifecycle import FailedPlugin, LoadedPlugin, PluginEntry
 
-# Named by text: nothing but plugins' own tests and this command needs the kit.
+# Imported by name: only plugins' own tests and this command need the kit.
 _KIT = "nuvom.testing.conformance.trial"
 _STYLES = {"kept": "green", "broken": "red", "skipped": "dim"}
 _BASES = (BaseJobQueue, BaseResultBackend, Plugin)
@@ -94,7 +94,7 @@ def inspect(invocation: Invocation, name: str) -> None:
 
 
 def _named(chosen: Settings, name: str) -> list[PluginEntry]:
-    """Return the entries that answer to a name. Raises: PluginNotFound: there is none."""
+    """Return the entries that match a name. Raises: PluginNotFound: there is none."""
     entries = find_entries(chosen)
     found = [entry for entry in entries if entry.answers_to(name)]
     if not found:
@@ -183,7 +183,7 @@ def _test(invocation: Invocation, target: str | None, only: tuple[str, ...] = ()
             out.lines([out.out.paint(name, "bold")])
         try:
             reports.append(kit.run(found, only=only or ("*",), told=partial(_tell, invocation)))
-        except TypeError as error:  # no kit fits it
+        except TypeError as error:  # no kit fits the class
             raise PluginFailed(name, target or "listed", str(error)) from error
     if not reports:
         raise PluginNotFound(target or "any")
@@ -201,7 +201,7 @@ def _test(invocation: Invocation, target: str | None, only: tuple[str, ...] = ()
 
 
 def _tell(invocation: Invocation, finding: Any) -> None:  # noqa: ANN401  # of the kit, which is not imported here
-    """Show how it went with one law."""
+    """Show the result for one law."""
     out = invocation.out
     if out.as_json or (finding.outcome == "skipped" and not out.verbosity):
         return
@@ -214,7 +214,7 @@ def _tell(invocation: Invocation, finding: Any) -> None:  # noqa: ANN401  # of t
 
 
 def _targets(invocation: Invocation, target: str | None) -> Iterator[object]:
-    """Yield the classes that ``target`` means."""
+    """Yield the classes that ``target`` refers to."""
     root = folder_or_root(invocation)
     add_import_roots(root)
     names: Iterable[str]
@@ -230,7 +230,7 @@ def _targets(invocation: Invocation, target: str | None) -> Iterator[object]:
     for name in names:
         try:
             yield import_object(name)
-        except (Exception, SystemExit) as error:  # a plugin's module: whatever it raises is named
+        except (Exception, SystemExit) as error:  # a plugin's module: report whatever it raises
             raise plugin_error(name, name, error) from error
 
 

@@ -1,4 +1,4 @@
-"""``nuvom queues`` and ``nuvom prune``: what waits where, and what is taken away."""
+"""``nuvom queues`` and ``nuvom prune``: show and control queues, and remove old jobs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``nuvom run TASK [ARGS...]``: enqueue a job by the task's name, without importing it."""
+"""``nuvom run TASK [ARGS...]``: enqueues a job by the task's name, without importing it."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ if TYPE_CHECKING:
 
 SCHEMA = "nuvom.run/1"
 _NEGATIVE = re.compile(r"-\.?\d.*")
-_MARK = "\0"  # no system lets a program have such an argument, so nothing else starts with it
+_MARK = "\0"  # no system allows this character in an argument, so nothing else starts with it
 
 
 class RunCommand(Command):
-    """Takes ``-5`` for an argument of the task and not for an option."""
+    """Treats ``-5`` as an argument of the task, not as an option."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Mark negative numbers that are no option's value, then parse."""
+        """Mark negative numbers that are not the value of an option, then parse."""
         takes_value = {
             name
             for param in self.params
@@ -126,9 +126,9 @@ def run_(
 
 
 def _call_from(entry: TaskEntry, words: Sequence[str], json_args: str | None) -> Call:
-    """Return the arguments that the words and ``--json-args`` give together.
+    """Return the arguments from the words and ``--json-args`` combined.
 
-    Raises: InvalidArguments; click.UsageError: the JSON is none, or neither list nor object.
+    Raises: InvalidArguments; click.UsageError: the JSON is invalid, or not a list or object.
     """
     args, kwargs = call_of(entry.name, signature_of(entry.signature), words)
     if json_args is None:
@@ -155,7 +155,7 @@ def _options_from(given: Mapping[str, Any]) -> CallOptions:
 def make_record(
     runtime: Runtime, entry: TaskEntry, call: Call, options: CallOptions = NO_CALL_OPTIONS
 ) -> JobRecord:
-    """Return the record of a call, bound to the manifest's signature, not stored yet.
+    """Return the record of a call, checked against the manifest's signature but not yet stored.
 
     Raises: TaskNotImportable, InvalidArguments, NotStorable, PayloadTooLarge.
     """
@@ -170,7 +170,7 @@ def make_record(
 
 @contextmanager
 def interruptible(invocation: Invocation, job_id: str) -> Iterator[None]:
-    """Say, when Ctrl-C ends the wait, that the job goes on."""
+    """Tell the user, if Ctrl-C ends the wait, that the job continues."""
     try:
         yield
     except KeyboardInterrupt:
@@ -186,7 +186,7 @@ def _warn(
     made: tuple[TaskEntry, JobRecord],
     known_queues: set[str],
 ) -> None:
-    """Say what is likely not to be as meant: options, and a queue that is misspelt or idle."""
+    """Warn about likely mistakes: options, and a queue that is misspelt or has no worker."""
     (entry, record), out = made, invocation.out
     unknown = unknown_options(entry)
     if unknown:

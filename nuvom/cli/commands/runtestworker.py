@@ -1,4 +1,4 @@
-"""``nuvom runtestworker run FILE``: one job from a JSON file, here and now, stored nowhere."""
+"""``nuvom runtestworker run FILE``: runs one job from a JSON file, without storing it."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _IN_MEMORY = {"queue_backend": "memory", "result_backend": "memory"}
 
 
 class Described(msgspec.Struct, forbid_unknown_fields=True):
-    """A job as a file describes it."""
+    """A job as described in a file."""
 
     func_name: str
     args: tuple[Any, ...] = ()
@@ -131,12 +131,12 @@ def _show(invocation: Invocation, value: Any, snapshot: JobSnapshot) -> int:  # 
 
 
 def import_file(path: Path, failure: Callable[[BaseException], NuvomError]) -> ModuleType:
-    """Return the module of a file that the user named, imported under its bare name.
+    """Import a file that the user named, under its bare name; return the module.
 
     Args:
-        failure: Makes the error that is raised from whatever the file raises.
+        failure: Creates the error to raise from whatever the file raises.
 
-    Raises: what ``failure`` returns; click.UsageError: it is no Python file.
+    Raises: what ``failure`` returns; click.UsageError: it is not a Python file.
     """
     spec = spec_from_file_location(path.stem, path)
     if spec is None or spec.loader is None:
@@ -145,7 +145,7 @@ def import_file(path: Path, failure: Callable[[BaseException], NuvomError]) -> M
     sys.modules[path.stem] = module
     try:
         spec.loader.exec_module(module)
-    except BaseException as error:  # user code: whatever it raises is named
+    except BaseException as error:  # user code: report whatever it raises
         if is_interrupt(error):
             raise
         raise failure(error) from error

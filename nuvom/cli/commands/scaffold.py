@@ -1,7 +1,7 @@
 """``nuvom init [DIR]``, and the files that it and ``nuvom plugin scaffold`` write.
 
-What a new project and a new plugin hold is in ``nuvom/cli/templates/``. A new plugin is a small
-package that passes the conformance kit as it stands: a place to start from, not a sketch.
+The content of a new project and a new plugin is in ``nuvom/cli/templates/``. A new plugin is a
+small package that passes the conformance kit unchanged: a starting point, not a sketch.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def init(invocation: Invocation, folder: Path | None, *, force: bool) -> None:
 
 
 def write_project(root: Path, *, force: bool) -> Iterator[tuple[str, str]]:
-    """Make ``root`` a project; yield each file, and ``written``, ``extended`` or ``kept``.
+    """Turn ``root`` into a project; yield each file, and ``written``, ``extended`` or ``kept``.
 
     Args:
         force: Overwrite the files that ``init`` writes. ``.gitignore`` is only ever extended.
@@ -73,7 +73,7 @@ def write_project(root: Path, *, force: bool) -> Iterator[tuple[str, str]]:
         else:
             is_kept = (root / file).exists() and not force
             if not is_kept:
-                # ``x`` refuses what has come in the moment in between.
+                # ``x`` refuses a file that has appeared since the check.
                 _write(root / file, template(source), _ELSEWHERE, "w" if force else "x")
             yield file, "kept" if is_kept else "written"
     yield ".gitignore", _extend_gitignore(root / ".gitignore")
@@ -124,9 +124,9 @@ def class_name(name: str) -> str:
 
 
 def write_plugin(folder: Path, name: str, kind: str, *, force: bool) -> list[Path]:
-    """Write the package of a plugin into ``folder``; return its files.
+    """Write a plugin package into ``folder``; return its files.
 
-    Raises: Refused: a file exists and ``force`` is False; nothing was written.
+    Raises: Refused: a file exists and ``force`` is False; nothing is written.
         BackendUnavailable, StorageFull: a file cannot be written.
     """
     setting = _SETTING.format(upper=kind.upper(), kind=kind, name=name)

@@ -1,7 +1,7 @@
-"""``nuvom completion`` and ``nuvom version``; makes PowerShell known to click's completion.
+"""``nuvom completion`` and ``nuvom version``; adds PowerShell to click's completion.
 
-Words travel in environment variables, as with click's own shells; the answer to PowerShell has
-one line for each word: its value, a tab, its note.
+As for click's own shells, environment variables pass the words. The answer to PowerShell has one
+line per word: its value, a tab, and its note.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ SHELLS = {
     "fish": "nuvom completion fish > ~/.config/fish/completions/nuvom.fish",
     "powershell": "nuvom completion powershell >> $PROFILE",
 }
-"""Each shell, and the command that keeps its script."""
+"""Each shell, and the command that installs its script."""
 
 
 class PowerShellComplete(ShellComplete):
@@ -40,8 +40,8 @@ class PowerShellComplete(ShellComplete):
     name = "powershell"
 
     @property
-    def source_template(self) -> str:  # type: ignore[override]  # read when it is asked for
-        """The script, with the places that click fills in."""
+    def source_template(self) -> str:  # type: ignore[override]  # loaded on demand
+        """The script, with placeholders for click to fill in."""
         return template("completion.ps1.txt")
 
     def get_completion_args(self) -> tuple[list[str], str]:

@@ -1,4 +1,4 @@
-"""``nuvom discover tasks`` and ``nuvom list tasks``: find tasks in the code, show the manifest."""
+"""``nuvom discover tasks``, ``nuvom list tasks``: find tasks in the code, show the manifest."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def discover_tasks(
     settings = load_settings(invocation, root).settings
     manifest = settings.manifest_file if out is None else out.absolute()
     has_state = (root / ".nuvom").is_dir()
-    if not check and out is None:  # before the scan, which keeps its cache there
+    if not check and out is None:  # before the scan, which stores its cache there
         ensure_state_dir(root, setting="manifest_path")
     found = scan(root, include=include, exclude=exclude, use_cache=has_state or not check)
     changes, is_current = _compared(invocation, manifest, found)
@@ -81,7 +81,7 @@ def discover_tasks(
 
 
 def _compared(invocation: Invocation, manifest: Path, found: Scan) -> tuple[Changes, bool]:
-    """Return what is new since the manifest was written, and whether it is as it would be now."""
+    """Return the changes since the manifest was written, and whether it is up to date."""
     before: tuple[TaskEntry, ...] | None
     try:
         before = read_manifest(manifest)
@@ -104,7 +104,7 @@ def _show_changes(invocation: Invocation, found: Scan, changes: Changes) -> None
 
 
 def changes_text(changes: Changes) -> str:
-    """Return ``1 added, 2 moved``; empty where nothing changed."""
+    """Return text such as ``1 added, 2 moved``; empty if nothing changed."""
     counts = [(len(getattr(changes, word)), word) for word in _CHANGES]
     return ", ".join(f"{count} {word}" for count, word in counts if count)
 

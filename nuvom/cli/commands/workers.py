@@ -1,4 +1,4 @@
-"""``nuvom workers``, ``runworker`` and ``dev``: run workers, and see and steer those that run."""
+"""``nuvom workers``, ``runworker`` and ``dev``: run workers, list them and control them."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def _chosen(inspector: Inspector, worker: str | None) -> list[WorkerInfo]:
 
 
 # ---- workers in the foreground ----------------------------------------------------------
-# Their own modules are heavy (asyncio among them), and help needs none of them.
+# The modules behind them are heavy (they import asyncio), and help does not need them.
 
 
 @command()
