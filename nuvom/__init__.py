@@ -2,7 +2,7 @@
 
 ``@task`` makes a function a task, ``.delay()`` stores a job, a worker runs it, and the result
 can be read from anywhere. Only the decorator, the errors and the signals (``Retry``, ``Snooze``,
-``Discard``) are loaded with the package; every other name is imported when it is first used.
+``Discard``) are loaded with the package; every other name is imported on first use.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ __all__ = [
     "sdk",
     "task",
 ]
-__all__ += errors.__all__  # type checkers know this form
+__all__ += errors.__all__  # a form that type checkers understand
 
 
 def __getattr__(name: str) -> Any:

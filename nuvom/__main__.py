@@ -2,8 +2,8 @@
 
 import sys
 
-# ``-m`` puts the working directory first. Commands that only read must run nothing of it, so it
-# goes before anything else is imported; workers add the project's root themselves.
+# ``-m`` puts the working directory first on the path. Commands that only read must not run code
+# from it, so it is removed before anything else is imported; workers add the project root later.
 if not sys.flags.safe_path and sys.path:
     del sys.path[0]
 

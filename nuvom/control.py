@@ -1,7 +1,7 @@
-"""Changes to stored jobs and queues that people ask for: cancel, retry, pause, purge, prune.
+"""User-requested changes to stored jobs and queues: cancel, retry, pause, purge, prune.
 
-One place for SDK, command line and dashboards, whatever the backends are. Reading is
-``nuvom.inspection``'s.
+The SDK, the command line and dashboards all use this module, whatever the backends are. Reading
+is done by ``nuvom.inspection``.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ _CHUNK = 1000
 
 
 class Control:
-    """Acts on a queue and on the results that belong to it.
+    """Acts on a queue and its results.
 
-    Every method raises CapabilityMissing when the queue cannot do it.
+    Every method raises CapabilityMissing if the queue does not support it.
     """
 
     def __init__(
@@ -36,7 +36,7 @@ class Control:
         self._is_shared = is_shared
 
     def cancel(self, job_id: str) -> JobStatus | None:
-        """Cancel a job; return its status before, None when there is no such job."""
+        """Cancel a job; return its previous status, None if there is no such job."""
         before = self._leased.cancel(job_id)
         if before is not None and not before.is_final:
             self._queue.notify()
@@ -45,11 +45,11 @@ class Control:
         return before
 
     def retry(self, job_id: str) -> JobStatus | None:
-        """Run a FAILED, DEAD or CANCELLED job again; return its status before, None if unknown.
+        """Run a FAILED, DEAD or CANCELLED job again; return its previous status, None if unknown.
 
-        Where results are a store of their own the kept outcome goes first: otherwise a worker
+        If results are in a separate store, the stored outcome is removed first. Otherwise a worker
         would take it for the outcome of the new attempt.
-        Raises: QueueError: another job has taken its ``unique_key`` by now; the job stays as it is.
+        Raises: QueueError: another job now has its ``unique_key``; the job is unchanged.
         """
         queue = self._leased
         snapshot = queue.get(job_id)
@@ -66,9 +66,9 @@ class Control:
         return before
 
     def discard(self, job_id: str) -> bool:
-        """Remove a job that has ended, with its result; False when there is no such job.
+        """Remove an ended job and its result; False if there is no such job.
 
-        Raises: CapabilityMissing: queue and results are apart, so that one would keep it.
+        Raises: CapabilityMissing: queue and results are separate, so one of them would keep it.
         """
         if not self._is_shared:
             name = self._queue.name or type(self._queue).__name__
@@ -78,7 +78,7 @@ class Control:
         return snapshot is not None and snapshot.status.is_final and self._results.forget(job_id)
 
     def pause(self, queue: str, by: str) -> None:
-        """Let no job of ``queue`` start until it is resumed."""
+        """Keep jobs of ``queue`` from starting until it is resumed."""
         self._leased.pause(queue, by)
 
     def resume(self, queue: str) -> bool:
@@ -93,7 +93,7 @@ class Control:
         return self._leased.purge(queue)
 
     def prune(self, *, success_before: float, failed_before: float) -> int:
-        """Remove all final jobs that ended before the given moments; return how many."""
+        """Remove all final jobs that ended before the given times; return how many."""
         removed = 0
         while True:
             chunk = self._leased.prune(
@@ -104,11 +104,11 @@ class Control:
                 return removed
 
     def command(self, worker: str, word: str) -> bool:
-        """Leave ``quiet``, ``resume``, ``stop`` or ``stacks`` for a worker."""
+        """Send ``quiet``, ``resume``, ``stop`` or ``stacks`` to a worker."""
         return self._leased.command(worker, word)
 
     def keep_totals(self) -> None:
-        """Have the store count what happens from now on; ``Inspector.totals`` tells it."""
+        """Make the store start counting events; ``Inspector.totals`` returns the counts."""
         queue = self._leased
         if Capability.TOTALS not in queue.capabilities:
             name = queue.name or type(queue).__name__
@@ -116,7 +116,7 @@ class Control:
         queue.keep_totals()
 
     def reap(self) -> int:
-        """Take back the jobs of dead workers; return how many. Harmless where it cannot be."""
+        """Take back the jobs of dead workers; return how many. Does nothing if unsupported."""
         if not isinstance(self._queue, LeasedJobQueue):
             return 0
         return len(self._queue.reap())

@@ -1,8 +1,8 @@
-"""Makes a stored job of a call.
+"""Turns a call into a stored job.
 
 The second of the six files that a job passes through: arguments are bound to the signature,
-encoded, put into a ``JobRecord`` and enqueued. Everything that enqueues comes through here:
-``.delay()``, ``.map()``, the command line, schedules. It does not know which queue it is.
+encoded, put into a ``JobRecord`` and enqueued. Everything that enqueues goes through here:
+``.delay()``, ``.map()``, the command line, schedules. It does not know the queue's backend.
 """
 
 from __future__ import annotations
@@ -35,15 +35,15 @@ if TYPE_CHECKING:
     from nuvom.serialization.base import Codec
 
 _NO_KWARGS = bytes(EMPTY_KWARGS)
-_TEMPLATES_KEPT = 1000  # templates of .options() made anew for each call must not pile up
+_TEMPLATES_KEPT = 1000  # templates of .options() created per call must not pile up
 
 
 class Dispatcher:
     """Turns calls into stored jobs.
 
     Args:
-        public_name: Called once for each task and set of options; returns the name that
-            workers know the task by, or raises TaskNotImportable.
+        public_name: Called once for each task and set of options; returns the name by which
+            workers know the task, or raises TaskNotImportable.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class Dispatcher:
         kwargs: Mapping[str, Any],
         options: CallOptions = NO_CALL_OPTIONS,
     ) -> tuple[JobRecord, str | None]:
-        """Store one job. See ``Task.delay`` for what is raised.
+        """Store one job. See ``Task.delay`` for the errors raised.
 
         Returns: its record, and the id of the existing job when its ``unique_key`` is taken.
         """
@@ -92,7 +92,7 @@ class Dispatcher:
         kwargs: Mapping[str, Any],
         options: CallOptions = NO_CALL_OPTIONS,
     ) -> JobRecord:
-        """Return the record of a call that is to be stored with another job's success."""
+        """Return the record of a call to be stored together with another job's success."""
         record = self.make_record(definition, args, kwargs, options)
         with self._sent(record) as accompanied:
             return accompanied
@@ -104,7 +104,7 @@ class Dispatcher:
         kwargs: Mapping[str, Any],
         options: CallOptions = NO_CALL_OPTIONS,
     ) -> JobRecord:
-        """Return the record of a call, bound, encoded and within the limits, not stored."""
+        """Return the bound, encoded and checked record of a call, without storing it."""
         template = self._templates.get((id(definition), id(options)))
         if template is None:
             template = self._template(definition, options)
@@ -115,7 +115,7 @@ class Dispatcher:
         return record
 
     def enqueue(self, record: JobRecord) -> str | None:
-        """Store ``record``; return the id of the existing job when its key is taken."""
+        """Store ``record``; return the id of the existing job if its key is taken."""
         if self._can_inspect:
             existing = self._queue.enqueue(record)
         else:
@@ -136,8 +136,8 @@ class Dispatcher:
         Returns: the ids, 16 bytes each, in the order of the items; and, for each job refused
         by its ``unique_key``, its id and that of the existing job.
 
-        Items are bound, encoded and spooled as they arrive, so that a generator of any length
-        needs bounded memory and never runs while the store is locked.
+        Items are bound, encoded and spooled as they arrive. So a generator of any length needs
+        bounded memory and never runs while the store is locked.
         """
         template, now = self._template(definition, options), self._clock.now()
         with self._sent(template.like(now)) as like, self._batch(like) as batch:
@@ -152,7 +152,7 @@ class Dispatcher:
         )
 
     def _sent(self, record: JobRecord) -> AbstractContextManager[JobRecord]:
-        """Return the context in which ``record`` is stored, with the headers of the middleware."""
+        """Return the context for storing ``record``, which adds the middleware's headers."""
         if not self._bus.middleware:
             return nullcontext(record)
         return sent_by(self._bus.middleware, record, self._bus.report)
@@ -170,19 +170,19 @@ class Dispatcher:
 
     @contextmanager
     def _shown(self, records: Iterable[JobRecord]) -> Iterator[None]:
-        """Keep jobs beside the results while they are given to a queue that cannot show them."""
+        """Store jobs with the results too while they go to a queue that cannot show them."""
         try:
             for record in records:
                 self._results.set_record(record)
             yield
         except BaseException:
-            with suppress(NotImplementedError):  # not every backend can forget
+            with suppress(NotImplementedError):  # not every backend can delete
                 for record in records:
                     self._results.forget(record.id)
             raise
 
     def _refuse_missing(self, record: JobRecord, now: float) -> None:
-        """Refuse what the queue would not do: a promise that nobody keeps is worse than none."""
+        """Refuse options that the queue does not support, rather than ignore them silently."""
         name = self._queue.name or type(self._queue).__name__
         if record.run_at > now and Capability.SCHEDULED in self._missing:
             raise CapabilityMissing(name, str(Capability.SCHEDULED), "this job has a run_at")
@@ -190,7 +190,7 @@ class Dispatcher:
             raise CapabilityMissing(name, str(Capability.UNIQUE), "this job has a unique_key")
 
     def forget_templates(self) -> None:
-        """Ask anew for each task what workers know it by."""
+        """Drop all templates, so that each task's public name is looked up again."""
         self._templates.clear()
 
     def _template(self, definition: TaskDefinition, options: CallOptions) -> JobTemplate:
@@ -205,7 +205,7 @@ class Dispatcher:
 
 
 class JobTemplate:
-    """Everything about the calls of one task with one set of options that does not change."""
+    """Everything that is constant across the calls of one task with one set of options."""
 
     def __init__(
         self,
@@ -244,7 +244,7 @@ class JobTemplate:
         )
 
     def like(self, now: float) -> JobRecord:
-        """Return a record with everything that the calls have in common."""
+        """Return a record with all fields that the calls have in common."""
         run_at = now + self._delay_secs if self._delay_secs else self._run_at
         return JobRecord(
             "",
@@ -270,7 +270,7 @@ class JobTemplate:
         return packed_args, packed_kwargs
 
     def pack_items(self, items: Iterable[Any]) -> Iterator[bytes]:
-        """Yield the arguments of each item of a ``.map()``, packed as it arrives, end to end."""
+        """Yield the packed arguments of each item of a ``.map()`` as it arrives, concatenated."""
         quick, fitting, max_bytes = self._quick, self._fitting, self._max_bytes
         for index, item in enumerate(items):
             packed = quick(item) if type(item) is tuple and len(item) in fitting else None
@@ -291,7 +291,7 @@ class JobTemplate:
 def _constant_fields(
     definition: TaskDefinition, options: CallOptions, settings: Settings
 ) -> dict[str, Any]:
-    """The record's fields that are the same for each call and differ from their defaults."""
+    """Return the record fields that are the same for each call and differ from the defaults."""
     own = definition.options
     fields: dict[str, Any] = {
         "max_retries": _first(options.retries, own.retries),
@@ -331,7 +331,7 @@ def _first(*values: Any) -> Any:
 
 
 def _start_of(options: CallOptions) -> tuple[float, float]:
-    """Seconds to wait from each call, and the fixed moment; one of them is 0."""
+    """Return the delay from each call in seconds, and the fixed time; one of them is 0."""
     if options.delay is not None:
         delay: Any = options.delay
         secs = delay.total_seconds() if hasattr(delay, "total_seconds") else delay

@@ -1,9 +1,9 @@
-"""What happens in the engine, as typed events, and the bus that carries them.
+"""The engine's typed events, and the bus that carries them.
 
-The engine emits; logging, metrics, traces and dashboards subscribe. An event that nobody
-subscribed to is not even made: emitters look into ``EventBus.active`` first. Callbacks run in
-the emitting thread, and one that raises is counted and reported, never passed on; nor is one
-that calls ``sys.exit``. Ctrl-C, which Python raises in the main thread, reaches the program.
+The engine emits; logging, metrics, traces and dashboards subscribe. An event without subscribers
+is not even created: emitters check ``EventBus.active`` first. Callbacks run in the emitting
+thread. If one raises, or calls ``sys.exit``, that is counted and reported but never propagated.
+Ctrl-C, which Python raises in the main thread, reaches the program.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ class Event(msgspec.Struct, frozen=True, gc=False):
 
 E = TypeVar("E", bound=Event)
 
-# A callback may raise these as well. Not all of BaseException: what is raised in a thread from
-# outside, to end what runs there, is no failure of the callback that it happens to meet.
+# A callback may raise these as well. Not all of BaseException: an exception raised in a thread from
+# outside, to end the code that runs there, is not a failure of the callback that it hits.
 _EXITS = (SystemExit, GeneratorExit, KeyboardInterrupt)
 
 
@@ -39,7 +39,7 @@ class JobEnqueued(Event, frozen=True):
 
 
 class JobsClaimed(Event, frozen=True):
-    """A worker claimed jobs, one event for each claim that got any; ``took_secs`` it took."""
+    """A worker claimed jobs, in ``took_secs``; one event for each claim that got any."""
 
     jobs: tuple[JobRecord, ...]
     worker: str
@@ -47,9 +47,9 @@ class JobsClaimed(Event, frozen=True):
 
 
 class WorkerAsked(Event, frozen=True):
-    """A worker asked its queue for jobs and got ``jobs``: each second while it has room.
+    """A worker asked its queue for jobs and got ``jobs``; emitted each second while it has room.
 
-    ``leaked`` of its slots were replaced, and their code still runs.
+    ``leaked`` is how many of its slots were replaced while their code still runs.
     """
 
     worker: str
@@ -58,7 +58,7 @@ class WorkerAsked(Event, frozen=True):
 
 
 class BackendCalled(Event, frozen=True):
-    """A worker's call into its stores has returned; ``op`` is ``claim`` or ``settle``."""
+    """A worker's call to its stores has returned; ``op`` is ``claim`` or ``settle``."""
 
     op: str
     duration_secs: float
@@ -90,7 +90,7 @@ class JobFailed(Event, frozen=True):
 
 
 class JobRetrying(Event, frozen=True):
-    """An attempt failed, or asked to be called later; another follows at ``run_at``."""
+    """An attempt failed or asked to be called later; another follows at ``run_at``."""
 
     job: JobRecord
     error: StoredError | None
@@ -133,14 +133,14 @@ class JobReaped(Event, frozen=True):
 
 
 class JobFenced(Event, frozen=True):
-    """An outcome was dropped because the lease had passed to somebody else."""
+    """An outcome was dropped because the lease had passed to another worker."""
 
     job: JobRecord
     worker: str
 
 
 class HookFailed(Event, frozen=True):
-    """A hook of a task raised or took too long; the outcome stands."""
+    """A task's hook raised or took too long; the outcome is unchanged."""
 
     job: JobRecord
     hook: str
@@ -161,7 +161,7 @@ class WorkerStopped(Event, frozen=True):
 
 
 class BackendFailed(Event, frozen=True):
-    """A store could not be used; the worker backs off and tries again."""
+    """A store could not be used; the worker backs off and retries."""
 
     op: str
     error: StoredError
@@ -171,9 +171,9 @@ class EventBus:
     """Carries events to subscribers.
 
     Attributes:
-        active: The event types that somebody subscribed to; emitters test membership.
-        middleware: What is entered around jobs; see ``accompany``.
-        failures: How often callbacks and middleware raised, and what reports them, by
+        active: The event types that have subscribers; emitters test membership.
+        middleware: The middleware entered around jobs; see ``accompany``.
+        failures: How often callbacks, middleware and the failure reporter raised, by
             qualified name.
     """
 
@@ -188,13 +188,13 @@ class EventBus:
     def subscribe(self, event_type: type[E], callback: Callable[[E], None]) -> Callable[[], None]:
         """Call ``callback(event)`` for each event of ``event_type``; ``Event`` means all.
 
-        Returns: a function that ends the subscription; calling it twice is fine.
+        Returns: a function that ends the subscription; calling it twice is harmless.
         """
         with self._lock:
             self._callbacks[event_type] = (*self._callbacks.get(event_type, ()), callback)
             self._refresh()
 
-        ends = [callback]  # a callback may be subscribed several times: each end is of one
+        ends = [callback]  # a callback may be subscribed several times: each end removes one
 
         def unsubscribe() -> None:
             with self._lock:
@@ -207,7 +207,7 @@ class EventBus:
         return unsubscribe
 
     def emit(self, event: Event) -> None:
-        """Hand ``event`` to its subscribers, in the order in which they subscribed."""
+        """Pass ``event`` to its subscribers, in the order in which they subscribed."""
         for callback in (*self._callbacks.get(type(event), ()), *self._callbacks.get(Event, ())):
             try:
                 callback(event)
@@ -217,9 +217,9 @@ class EventBus:
                 self.report(_name_of(callback), error)
 
     def accompany(self, middleware: Middleware) -> Callable[[], None]:
-        """Have ``middleware`` entered around the jobs that this process sends and runs.
+        """Enter ``middleware`` around the jobs that this process sends and runs.
 
-        Returns: a function that ends it; calling it twice is fine.
+        Returns: a function that removes it; calling it twice is harmless.
         """
         with self._lock:
             self.middleware = (*self.middleware, middleware)
@@ -231,11 +231,11 @@ class EventBus:
         return part
 
     def on_failure(self, report: Callable[[str, BaseException, int], None] | None) -> None:
-        """Have failing callbacks reported as ``report(name, error, count)``."""
+        """Report failing callbacks by calling ``report(name, error, count)``."""
         self._on_failure = report
 
     def report(self, name: str, error: BaseException) -> None:
-        """Count and report that a subscriber or middleware called ``name`` has raised."""
+        """Count and report that the subscriber or middleware ``name`` raised."""
         count = self._count(name)
         report = self._on_failure
         if report is None:
@@ -260,7 +260,7 @@ class EventBus:
 
 
 def _is_ctrl_c(error: BaseException) -> bool:
-    """Whether it may be that; where a callback has raised it itself nobody can tell."""
+    """Whether the error may be Ctrl-C; one raised by the callback itself looks the same."""
     is_interrupt = isinstance(error, KeyboardInterrupt)
     return is_interrupt and threading.current_thread() is threading.main_thread()
 

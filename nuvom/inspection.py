@@ -1,8 +1,8 @@
-"""All reading of what is stored: jobs, attempts, queues, workers, failures.
+"""Read access to everything stored: jobs, attempts, queues, workers, failures.
 
-SDK, command line, dashboards and metrics read through here and never through a backend's own
-tables, so that each figure has one source. It gives snapshots and plain values; how they are
-shown is the reader's affair.
+The SDK, the command line, dashboards and metrics read through this module and never through a
+backend's own tables, so that each figure has one source. It returns snapshots and plain values;
+readers decide how to show them.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _PAGE = 500
 
 
 class Inspector:
-    """Reads the stores of one runtime. Holds no state of its own."""
+    """Reads the stores of one runtime. It has no state of its own."""
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
@@ -41,8 +41,8 @@ class Inspector:
         """Return one job.
 
         Args:
-            record: The job as it was stored. It is returned where nothing else can be seen of a
-                job before it has an outcome.
+            record: The job as it was stored. It is used when nothing else can be seen of a job
+                before it has an outcome.
         Raises: JobNotFound.
         """
         found = self._queue.get(job_id) if self._queue is not None else None
@@ -61,13 +61,13 @@ class Inspector:
     def is_blind(self) -> bool:
         """Whether a job is seen only once it has an outcome.
 
-        So it is with a queue of five methods beside a result backend of six.
+        This is so with a five-method queue and a six-method result backend.
         """
         kept = type(self._runtime.results).set_record
         return self._queue is None and kept is BaseResultBackend.set_record
 
     def look(self, job_id: str, record: JobRecord | None = None) -> JobSnapshot | None:
-        """Do as ``snapshot``; None where nothing can be seen of a job before it has an outcome."""
+        """Do as ``snapshot``; None if nothing can be seen of a job before it has an outcome."""
         try:
             return self.snapshot(job_id, record)
         except JobNotFound:
@@ -76,9 +76,9 @@ class Inspector:
             return None
 
     def arguments(self, record: JobRecord) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """Return the arguments of a job, rebuilt by its task's annotations.
+        """Return a job's arguments, rebuilt from its task's annotations.
 
-        Where the task is not registered here, a user's class is ``Shaped``.
+        If the task is not registered here, user classes are returned as ``Shaped``.
         """
         codec, definition = self._runtime.codec, self._runtime.registry.get(record.func_name)
         if definition is None:
@@ -86,34 +86,34 @@ class Inspector:
         return codec.call_decoder(definition.func)(record.args, record.kwargs)
 
     def result(self, snapshot: JobSnapshot) -> Any:
-        """Return the value that a SUCCESS gave, rebuilt by the task's return annotation.
+        """Return the result of a SUCCESS, rebuilt from the task's return annotation.
 
-        None when the job has not ended in success, or when its result is not kept. Where the
-        task is not registered here, a user's class is ``Shaped``.
+        None if the job has not ended in success or its result is not kept. If the task is not
+        registered here, user classes are returned as ``Shaped``.
         """
         data = self._kept_result(snapshot)
         return None if data is None else self.result_decoder(snapshot.record.func_name)(data)
 
     def result_decoder(self, func_name: str) -> Callable[[bytes], Any]:
-        """Return what rebuilds the results of a task, as ``result`` does."""
+        """Return a function that rebuilds a task's results, as ``result`` does."""
         codec, definition = self._runtime.codec, self._runtime.registry.get(func_name)
         if definition is None:
             return partial(codec.decode_value, shaped=True)
         made_for, decoder = self._runtime.decoders.get(func_name, (None, codec.decode_value))
-        if made_for is not definition:  # made once for each task, since it reads annotations
+        if made_for is not definition:  # created once per task, since it reads annotations
             decoder = codec.result_decoder(definition.func)
             self._runtime.decoders[func_name] = (definition, decoder)
         return decoder
 
     def shown_result(self, snapshot: JobSnapshot) -> Any:
-        """Return the result for people to read: secrets masked, no class rebuilt."""
+        """Return the result for display: secrets masked, no class rebuilt."""
         data = self._kept_result(snapshot)
         if data is None:
             return None
         return _masked("result", self._runtime.codec.decode_value(data, shaped=True))
 
     def _kept_result(self, snapshot: JobSnapshot) -> bytes | None:
-        """Return the encoded result of a SUCCESS, from whichever store has it."""
+        """Return the encoded result of a SUCCESS from whichever store has it."""
         if snapshot.status is not JobStatus.SUCCESS:
             return None
         if snapshot.result is not None or self._runtime.is_shared:
@@ -124,10 +124,10 @@ class Inspector:
     def shown_arguments(
         self, record: JobRecord, names: Sequence[str] = ()
     ) -> tuple[list[Any], dict[str, Any]]:
-        """Return the arguments for people to read: values under telling names are masked.
+        """Return the arguments for display, with values under secret-sounding names masked.
 
         Args:
-            names: Of the positional parameters, where they are known.
+            names: Names of the positional parameters, if known.
         """
         args, kwargs = self._runtime.codec.decode_call(record.args, record.kwargs, shaped=True)
         known = [*names, *[""] * len(args)]
@@ -157,7 +157,7 @@ class Inspector:
         before: str | None = None,
         limit: int = 100,
     ) -> list[JobSnapshot]:
-        """Return jobs, newest first; ``before`` is the last id of the page before."""
+        """Return jobs, newest first; ``before`` is the last id of the previous page."""
         if self._queue is not None:
             return self._queue.page(
                 statuses=statuses, queue=queue, task=task, before=before, limit=limit
@@ -178,19 +178,19 @@ class Inspector:
         ][:limit]
 
     def attempts(self, job_id: str) -> list[Attempt]:
-        """Return the closed attempts that are kept, oldest first."""
+        """Return the stored closed attempts, oldest first."""
         return [] if self._queue is None else self._queue.attempts(job_id)
 
     def stats(self) -> list[QueueStats]:
-        """Return counts for each queue, by name; empty where the backend cannot tell."""
+        """Return counts for each queue, by name; empty if the backend cannot tell."""
         return [] if self._queue is None else self._queue.stats()
 
     def workers(self) -> list[WorkerInfo]:
-        """Return the workers that are not known to be dead; empty where nobody can tell."""
+        """Return the workers that are not known to be dead; empty if the backend cannot tell."""
         return [] if self._queue is None else self._queue.workers()
 
     def workers_on(self, queue: str) -> int | None:
-        """Return how many live workers serve ``queue``; None where nobody can tell."""
+        """Return how many live workers serve ``queue``; None if the backend cannot tell."""
         if self._queue is None:
             return None
         return sum(
@@ -207,15 +207,15 @@ class Inspector:
         return [] if self._queue is None else self._queue.failed_ids(fingerprint)
 
     def totals(self) -> list[Total]:
-        """Return what the store has counted; empty where nobody had it count."""
+        """Return the store's totals; empty if counting was never enabled."""
         return [] if self._queue is None else self._queue.totals()
 
     def store_size(self) -> StoreSize | None:
-        """Return how large the queue's store is; None where nobody can tell."""
+        """Return the size of the queue's store; None if unknown."""
         return None if self._queue is None else self._queue.store_size()
 
     def is_manifest_stale(self) -> bool:
-        """Return whether the list of tasks is missing, or older than a file that it names.
+        """Return whether the task manifest is missing, or older than a file that it lists.
 
         Raises: InvalidManifest.
         """
@@ -223,13 +223,13 @@ class Inspector:
         return is_stale(settings.root, settings.manifest_file)
 
     def parked_tasks(self) -> dict[str, int]:
-        """Return the names of tasks that jobs are PARKED for, with their number."""
+        """Return the number of PARKED jobs by task name."""
         return {} if self._queue is None else dict(self._queue.parked_tasks)
 
     def pages(
         self, *, statuses: Iterable[JobStatus] = (), queue: str | None = None
     ) -> Iterator[JobSnapshot]:
-        """Yield all jobs of these statuses, newest first, read page by page."""
+        """Yield all jobs with these statuses, newest first, reading page by page."""
         wanted, before = tuple(statuses), None
         while True:
             page = self.page(statuses=wanted, queue=queue, before=before, limit=_PAGE)
@@ -239,7 +239,7 @@ class Inspector:
             before = page[-1].record.id
 
     def count_ended(self, *, success_before: float, failed_before: float) -> int:
-        """Return how many final jobs ended before the given moments."""
+        """Return how many final jobs ended before the given times."""
         return sum(
             snapshot.finished_at is not None
             and snapshot.finished_at
@@ -249,12 +249,12 @@ class Inspector:
 
 
 def _masked(name: str, value: Any) -> Any:
-    # From so far below that nothing storable is deep enough to be cut off.
+    # Start at a negative depth, so that nothing storable is deep enough to be cut off.
     return mask_value(name, _plain(value), -MAX_DEPTH)
 
 
 def _plain(value: Any) -> Any:
-    """Return a value with user classes as mappings, so that secrets in them are found."""
+    """Return a value with user classes turned into mappings, so that their secrets are found."""
     if isinstance(value, Shaped):
         if isinstance(value.data, dict):
             return {name: _plain(one) for name, one in value.data.items()}

@@ -1,10 +1,10 @@
 """``Job``: the typed handle that ``.delay()`` returns, and ``JobList`` of ``.map()``.
 
 A handle holds the record as it was stored and asks the runtime for everything that changes.
-What a job *is* belongs to ``nuvom.core.record``. Waiting for one is written here once, for
-handles, SDK and command line: a waiter looks, sleeps until some result may have arrived, and
-looks again. Backends that can wake it across processes do; otherwise it polls, less and less
-often.
+``nuvom.core.record`` defines what a job *is*. This module also implements waiting for a job, for
+handles, the SDK and the command line. A waiter checks, sleeps until a result may have arrived, and
+checks again. Backends that can wake it across processes do so; otherwise it polls, with
+increasing intervals.
 """
 
 from __future__ import annotations
@@ -43,11 +43,11 @@ _POLL_SECS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2)
 
 
 class Job(Generic[R]):
-    """One job. Equal to any other handle on the same id.
+    """A handle for one job. Equal to any other handle with the same id.
 
     Attributes:
         id: UUIDv7 text.
-        created: False when ``unique_key`` led to a job that existed already.
+        created: False when ``unique_key`` led to an existing job.
     """
 
     __slots__ = ("_record", "_runtime", "created", "id")
@@ -70,7 +70,7 @@ class Job(Generic[R]):
     def load(cls, job_id: str) -> Job[Any]:
         """Return the handle of a stored job.
 
-        Raises: JobNotFound: there is none with this id.
+        Raises: JobNotFound: there is no job with this id.
         """
         runtime = current_runtime()
         return Job(job_id, runtime=runtime, record=Inspector(runtime).snapshot(job_id).record)
@@ -92,13 +92,13 @@ class Job(Generic[R]):
     @property
     @engine_call
     def args(self) -> tuple[Any, ...]:
-        """Positional arguments; ``Shaped`` for a user's class whose task is unknown here."""
+        """Positional arguments; user classes are ``Shaped`` if the task is unknown here."""
         return Inspector(self._runtime).arguments(self.record)[0]
 
     @property
     @engine_call
     def kwargs(self) -> dict[str, Any]:
-        """Keyword arguments, as ``args``."""
+        """Keyword arguments, rebuilt like ``args``."""
         return Inspector(self._runtime).arguments(self.record)[1]
 
     @property
@@ -113,30 +113,30 @@ class Job(Generic[R]):
 
     @property
     def created_at(self) -> datetime:
-        """When the job was made, in UTC."""
+        """When the job was created, in UTC."""
         return datetime.fromtimestamp(self.record.created_at, UTC)
 
     # ---- where it is now ----------------------------------------------------------------
 
     @engine_call
     def snapshot(self) -> JobSnapshot:
-        """Return all that the store knows now. Raises: JobNotFound."""
+        """Return everything the store knows now. Raises: JobNotFound."""
         return Inspector(self._runtime).snapshot(self.id, self._record)
 
     @property
     def status(self) -> JobStatus:
-        """The status now. Raises: JobNotFound."""
+        """The current status. Raises: JobNotFound."""
         return self.snapshot().status
 
     @property
     def attempt(self) -> int:
-        """The attempt that runs or ran last, from 1; 0 before the first."""
+        """The current or latest attempt, from 1; 0 before the first."""
         return self.snapshot().record.attempt
 
     @property
     @engine_call
     def result(self) -> R | None:
-        """What the task returned, or None until it has."""
+        """The task's return value, or None until it has returned."""
         value: R | None = Inspector(self._runtime).result(self.snapshot())
         return value
 
@@ -146,7 +146,7 @@ class Job(Generic[R]):
         return self.snapshot().error
 
     def refresh(self) -> Job[R]:
-        """Read the record anew. Raises: JobNotFound."""
+        """Read the record again. Raises: JobNotFound."""
         self._record = self.snapshot().record
         return self
 
@@ -154,22 +154,22 @@ class Job(Generic[R]):
 
     @engine_call
     def get(self, timeout: float | None = None) -> R:
-        """Wait for the job to end and return what the task returned.
+        """Wait for the job to end and return the task's return value.
 
         Args:
-            timeout: Seconds to wait at most; None waits for ever.
+            timeout: Maximum seconds to wait; None waits forever.
         Raises:
             JobFailed: it ended FAILED or DEAD.
             JobCancelled: it was cancelled.
-            JobTimeout: it had not ended in time; the job is untouched.
+            JobTimeout: it did not end in time; the job is not affected.
             WaitInsideTask: called inside a task without a timeout.
-            JobNotFound: there is no such job (any more).
+            JobNotFound: there is no such job, or no longer.
         """
         value: R = wait_for_result(self._runtime, self.id, timeout, record=self._record)
         return value
 
     async def aget(self, timeout: float | None = None) -> R:  # the job's own limit, as in get
-        """Do as ``get`` without blocking the event loop; cancelling it leaves the job alone."""
+        """Do as ``get`` without blocking the event loop; cancelling it does not affect the job."""
         value: R = await await_result(self._runtime, self.id, timeout, record=self._record)
         return value
 
@@ -178,7 +178,7 @@ class Job(Generic[R]):
 
     @engine_call
     def cancel(self) -> bool:
-        """Cancel the job; False when it had ended already. Raises: JobNotFound."""
+        """Cancel the job; False if it had already ended. Raises: JobNotFound."""
         before = self._runtime.control.cancel(self.id)
         if before is None:
             raise JobNotFound(self.id)
@@ -212,8 +212,7 @@ class Job(Generic[R]):
 class JobList(Sequence[Job[R]]):
     """The jobs of one ``.map()``, in the order of its items.
 
-    Ids are packed, 16 bytes each, and handles are made on access, so that a million jobs take
-    16 MB.
+    Ids are packed, 16 bytes each, and handles are created on access, so a million jobs take 16 MB.
     """
 
     def __init__(
@@ -232,7 +231,7 @@ class JobList(Sequence[Job[R]]):
         """Wait for all jobs and return their results in order; raises as ``Job.get``.
 
         Args:
-            timeout: Seconds for all jobs together.
+            timeout: Maximum seconds to wait for all jobs together.
         """
         clock = self._runtime.clock
         deadline = None if timeout is None else clock.monotonic() + timeout
@@ -288,13 +287,13 @@ def submit(
     guard = of_thread.guard
     if (
         guard is not None and not guard.is_inside
-    ):  # as ``engine_call`` does, which costs a call more
+    ):  # as ``engine_call`` does, which costs one more call
         return guard.inside(submit, (definition, args, kwargs, options), {})
     runtime = current_runtime()
     record, existing = runtime.dispatcher.dispatch(definition, args, kwargs, options)
     if existing is not None:
         return Job(existing, runtime=runtime, created=False)
-    return Job(record.id, runtime, record)  # by keyword it takes twice as long
+    return Job(record.id, runtime, record)  # keyword arguments take twice as long
 
 
 @engine_call
@@ -323,8 +322,8 @@ def wait_for_final(
     """Return the job's snapshot once its status is final.
 
     Args:
-        record: As it was stored, if the caller knows.
-        waited_before: Seconds that the caller has waited already; only reported.
+        record: The job as it was stored, if the caller has it.
+        waited_before: Seconds that the caller has already waited; only for the error report.
     Raises: JobNotFound; JobTimeout: ``timeout`` seconds passed before that; AttemptClosed: the
         attempt whose code waits here was closed.
     """
@@ -357,10 +356,10 @@ def wait_for_final(
 def wait_for_result(
     runtime: Runtime, job_id: str, timeout: float | None, *, record: JobRecord | None = None
 ) -> Any:
-    """Return what the job's task returned; see ``Job.get`` for what is raised."""
+    """Return the task's return value; see ``Job.get`` for the errors raised."""
     if timeout is None and current.get() is not None:
         raise WaitInsideTask(job_id)
-    # Made while the job runs, not once its result is there.
+    # Created while the job runs, not when its result has arrived.
     decode = None if record is None else Inspector(runtime).result_decoder(record.func_name)
     return result_of(runtime, wait_for_final(runtime, job_id, timeout, record=record), decode)
 
@@ -370,10 +369,10 @@ async def await_result(
 ) -> Any:
     """Do as ``wait_for_result`` without blocking the event loop.
 
-    The wait runs in slices in a thread, so that cancelling it leaves no thread behind for
-    longer than a slice.
+    The wait runs in slices in a thread, so that a cancelled wait leaves a thread behind for at
+    most one slice.
     """
-    from asyncio import to_thread  # noqa: PLC0415  # whoever awaits has asyncio loaded
+    from asyncio import to_thread  # noqa: PLC0415  # a caller that awaits has loaded asyncio
 
     if timeout is None and current.get() is not None:
         raise WaitInsideTask(job_id)
@@ -396,10 +395,10 @@ async def await_result(
 def result_of(
     runtime: Runtime, snapshot: JobSnapshot, decode: Callable[[bytes], Any] | None = None
 ) -> Any:
-    """Return the value of a job that ended, or raise JobFailed or JobCancelled.
+    """Return the value of an ended job, or raise JobFailed or JobCancelled.
 
     Args:
-        decode: Rebuilds the results of its task, where the caller has that already.
+        decode: Rebuilds the task's results, if the caller already has such a function.
     """
     if snapshot.status is JobStatus.SUCCESS:
         if decode is not None and snapshot.result is not None:

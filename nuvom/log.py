@@ -1,7 +1,7 @@
-"""The log of Nuvom: standard logging under the name ``nuvom``.
+"""Nuvom's log: standard logging under the name ``nuvom``.
 
 The library only writes events to its loggers. Shells (command line, worker process) call
-``configure_logging``; importing Nuvom or enqueueing touches no handler and no level of anyone.
+``configure_logging``; importing Nuvom or enqueueing changes no handlers and no levels.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ logging.getLogger(ROOT).addHandler(logging.NullHandler())
 
 
 def get_logger(name: str = ROOT) -> logging.Logger:
-    """Return the logger ``nuvom``, or the one called ``name`` below it."""
+    """Return the logger ``nuvom``, or its child ``name``."""
     is_below = name == ROOT or name.startswith(f"{ROOT}.")
     return logging.getLogger(name if is_below else f"{ROOT}.{name}")
 
@@ -44,14 +44,14 @@ def log_event(
     fields: Mapping[str, object] | None = None,
     error: BaseException | None = None,
 ) -> None:
-    """Write one event. It never raises: a user's handler that fails is the user's affair.
+    """Log one event. It never raises, even if a user's handler fails.
 
     Args:
-        event: Its stable dotted name, such as ``job.finished``.
-        text: A sentence; nothing in it is interpreted.
-        fields: Further fields by name. ``rate_key`` says which events count as repeated;
-            ``traceback`` is a stored traceback. Arguments and results of jobs never go here.
-        error: Its traceback is logged.
+        event: Its stable dotted name, for example ``job.finished``.
+        text: A sentence, which is not interpreted.
+        fields: Additional fields by name. ``rate_key`` says which events count as repeated;
+            ``traceback`` is a stored traceback. Never pass arguments and results of jobs.
+        error: An exception whose traceback is logged.
     """
     if not logger.isEnabledFor(level):
         return
@@ -64,12 +64,12 @@ def log_event(
             extra={**(fields or {}), "event": event},
             stacklevel=2,
         )
-    except Exception as failure:  # noqa: BLE001  # a user's handler: it must not fail a job
+    except Exception as failure:  # noqa: BLE001  # a user's handler must not fail a job
         _complain(logger, failure)
 
 
 def _complain(logger: logging.Logger, failure: Exception) -> None:
-    # As the standard library does where a handler fails: on standard error, unless told not to.
+    # Report a failing handler as the standard library does: on standard error, unless disabled.
     if logging.raiseExceptions and logging.lastResort is not None:
         text = f"a log handler failed: {type(failure).__name__}"
         fields = {"name": logger.name, "levelno": logging.WARNING, "msg": text}
@@ -84,18 +84,18 @@ def configure_logging(
     worker: str | None = None,
     color: bool | None = None,
 ) -> LogHandler:
-    """Write records of this process, users' own included, to ``stream``. For shells only.
+    """Write this process's log records, including users' own, to ``stream``. For shells only.
 
-    A second call takes the place of the first.
+    A second call replaces the first.
 
     Args:
-        level: Least level shown.
+        level: Lowest level shown.
         fmt: ``rich``, ``plain``, ``json`` or ``logfmt``; None means rich on a terminal,
             else plain.
-        stream: Standard error unless given.
-        worker: Id of the worker that this process is.
-        color: Whether ``rich`` uses colours; None asks the terminal.
-    Returns: the handler, which sits on the root logger.
+        stream: Standard error by default.
+        worker: Id of the worker that runs in this process.
+        color: Whether ``rich`` uses colours; None detects it from the terminal.
+    Returns: the handler, which is attached to the root logger.
     """
     out = stream or sys.stderr
     handler = LogHandler(out, make_format(fmt, out, color=color), fields=JobFields(worker, _host()))
@@ -107,7 +107,7 @@ def configure_logging(
 
 
 def reset_logging() -> None:
-    """Take back ``configure_logging``, but for the root logger's level."""
+    """Undo ``configure_logging``, except for the root logger's level."""
     root = logging.getLogger()
     own = [handler for handler in root.handlers if isinstance(handler, LogHandler)]
     _flush(own)
@@ -117,7 +117,7 @@ def reset_logging() -> None:
 
 
 def flush_logs() -> None:
-    """Write out what handlers hold back or buffer. Never raises; twice is fine."""
+    """Flush what handlers hold back or buffer. Never raises; idempotent."""
     _flush([*logging.getLogger().handlers, *logging.getLogger(ROOT).handlers])
 
 
@@ -125,7 +125,7 @@ def _flush(handlers: Sequence[logging.Handler]) -> None:
     for handler in handlers:
         try:
             handler.flush()
-        except Exception as failure:  # noqa: BLE001  # a user's handler: the worker still stops
+        except Exception as failure:  # noqa: BLE001  # a user's handler must not keep the worker from stopping
             _complain(logging.getLogger(ROOT), failure)
 
 
@@ -139,9 +139,9 @@ def _host() -> str:
 
 
 class RateLimit:
-    """Admits a number of equal events in each window of time, and counts the others.
+    """Admits a number of equal events per time window, and counts the others.
 
-    A window begins with its first event. Not thread-safe: a lock of its user guards it.
+    A window begins with its first event. Not thread-safe: its user must hold a lock.
 
     Args:
         per_secs: Length of a window.
@@ -150,7 +150,7 @@ class RateLimit:
     def __init__(self, per_secs: float, clock: Clock = SYSTEM_CLOCK) -> None:
         self._per_secs = per_secs
         self._clock = clock
-        self._windows: dict[Hashable, list[float]] = {}  # start, events, and how many pass
+        self._windows: dict[Hashable, list[float]] = {}  # start, number of events, and limit
 
     def admit(self, key: Hashable, most: int) -> bool:
         """Return whether this is one of the first ``most`` events of its window."""
@@ -161,15 +161,15 @@ class RateLimit:
         return window[1] <= most
 
     def ended(self, *, at_once: bool = False) -> list[tuple[Hashable, int]]:
-        """Forget the windows that have ended; return how many events each has held back.
+        """Remove the windows that have ended; return how many events each held back.
 
         Args:
-            at_once: End all of them. Otherwise the oldest is ended early only where there are
-                very many.
+            at_once: End all of them. Otherwise the oldest is ended early only if there are very
+                many.
         """
         found: list[tuple[Hashable, int]] = []
         now = self._clock.monotonic()
-        # The oldest window is the first one, so that this costs nothing while none has ended.
+        # The oldest window comes first, so this costs nothing while none has ended.
         while self._windows:
             key, (began, seen, most) = next(iter(self._windows.items()))
             is_over = at_once or now - began >= self._per_secs or len(self._windows) > _MOST_KEYS
@@ -184,9 +184,9 @@ class RateLimit:
 class LogHandler(logging.Handler):
     """Writes each record at once, whole, to a stream that it does not own.
 
-    Ten equal events of Nuvom a minute are written, and the others counted. What a user's code
-    logs is never held back. Whatever a record holds and whatever becomes of the stream, logging
-    a line never fails the code that logs it.
+    Ten equal Nuvom events a minute are written; the others are counted. Records from user code are
+    never held back. Whatever the record holds and whatever happens to the stream, logging a line
+    never fails the code that logs it.
 
     Attributes:
         lost: Records that could not be written.
@@ -204,20 +204,20 @@ class LogHandler(logging.Handler):
         self.lost = 0
         self._stream = stream
         self._limit = RateLimit(_MINUTE, clock)
-        self._latest: dict[Hashable, logging.LogRecord] = {}  # of those held back
+        self._latest: dict[Hashable, logging.LogRecord] = {}  # the latest record held back, by key
         self.setFormatter(log_format)
         self.addFilter(fields or JobFields())
 
     @engine_call
     def handle(self, record: logging.LogRecord) -> bool:
-        """Write the record; return whether it passed the filters and was no failure."""
+        """Write the record; return whether it passed the filters and did not fail."""
         try:
             passed: Any = self.filter(record)
             if isinstance(passed, logging.LogRecord):  # since Python 3.12 it may be another one
                 record = passed
             if passed:
                 # The base class takes the lock before its ``try``, where an exception leaks it.
-                with self.lock:  # type: ignore[union-attr]  # the base class has made it
+                with self.lock:  # type: ignore[union-attr]  # created by the base class
                     self.emit(record)
             return bool(passed)
         except Exception:  # noqa: BLE001  # a user's filter, a full disk, a closed pipe
@@ -225,7 +225,7 @@ class LogHandler(logging.Handler):
             return False
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write the record unless ten equal ones came in this minute, and counts that are due."""
+        """Write the record unless it is rate-limited, and the counts of windows that have ended."""
         self._write_counts()
         key = _rate_key(record)
         if key is None or self._limit.admit(key, _LINES_A_MINUTE):
@@ -235,8 +235,8 @@ class LogHandler(logging.Handler):
 
     @engine_call
     def flush(self) -> None:
-        """Write the counts of what was held back, and empty the stream's buffer."""
-        with self.lock:  # type: ignore[union-attr]  # the base class has made it
+        """Write the counts of records held back, and flush the stream."""
+        with self.lock:  # type: ignore[union-attr]  # created by the base class
             self._write_counts(at_once=True)
             if self._stream is not None:
                 self._stream.flush()
@@ -248,7 +248,7 @@ class LogHandler(logging.Handler):
     def _text(self, record: logging.LogRecord) -> str:
         try:
             return self.format(record)
-        except Exception as error:  # noqa: BLE001  # a user's arguments: their __str__, or too few of them
+        except Exception as error:  # noqa: BLE001  # a user's arguments: a failing __str__, or too few of them
             return self.format(_complaint(record, error))
 
     def _write(self, text: str) -> None:
@@ -261,10 +261,10 @@ class LogHandler(logging.Handler):
 
 
 def _rate_key(record: logging.LogRecord) -> Hashable | None:
-    """Return what equal events have in common, or None where the record is not limited.
+    """Return the key that equal events share, or None if the record is not rate-limited.
 
-    Events are equal when name, level and ``rate_key`` are. Without a ``rate_key`` the text
-    stands for it, and events of jobs are not limited; nor are those with a ``rate_key`` of False.
+    Events are equal if name, level and ``rate_key`` are. Without a ``rate_key`` the text is used
+    instead, and events of jobs are not limited. A ``rate_key`` of False is never limited either.
     """
     values = vars(record)
     given = values.get("rate_key")
@@ -280,7 +280,7 @@ def _count(latest: logging.LogRecord, held: int) -> logging.LogRecord:
 
 
 def _complaint(record: logging.LogRecord, error: Exception) -> logging.LogRecord:
-    """Return a record that says where a log call is wrong, without anything that it holds."""
+    """Return a record that says where a log call is wrong, without the call's content."""
     text = f"the log call at {record.pathname}:{record.lineno} failed: {type(error).__name__}"
     complaint = logging.makeLogRecord(
         {"name": record.name, "levelno": logging.WARNING, "levelname": "WARNING", "msg": text}

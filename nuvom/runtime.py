@@ -1,7 +1,7 @@
-"""The one composition root: settings go in, one frozen ``Runtime`` comes out.
+"""The only composition root: settings go in, one frozen ``Runtime`` comes out.
 
-Everything else receives what it needs by constructor. The current runtime is built when it is
-first needed, from the project around the working directory, and is replaced by ``configure``.
+Everything else receives its dependencies through its constructor. The current runtime is built on
+first use, from the project around the working directory, and is replaced by ``configure``.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Runtime:
-    """Everything that works together in this process for one project.
+    """All parts that work together in this process for one project.
 
     Attributes:
-        plugins: Those that had to be started for the configured backends.
-        is_shared: Queue and results are one store, so that ``settle`` finishes a job at once.
-        decoders: For ``nuvom.inspection``: what rebuilds the results of a task, by its name.
+        plugins: The plugins that had to be started for the configured backends.
+        is_shared: Whether queue and results are one store, so ``settle`` alone finishes a job.
+        decoders: For ``nuvom.inspection``: functions that rebuild a task's results, by task name.
     """
 
     settings: Settings
@@ -63,12 +63,12 @@ class Runtime:
 
     @property
     def plugin_errors(self) -> dict[tuple[str, str], int]:
-        """How often calls into plugins failed, by plugin and hook; subscribers by their name."""
+        """How often calls to plugins failed, by plugin and hook; for subscribers, by their name."""
         of_subscribers = {(name, "event"): count for name, count in self.bus.failures.items()}
         return {**self.plugins.errors, **of_subscribers}
 
     def stop(self) -> None:
-        """Give back connections and stop plugins; twice is fine."""
+        """Close connections and stop plugins. Idempotent."""
         self.queue.stop()
         self.results.stop()
         self.plugins.stop()
@@ -83,12 +83,12 @@ def build_runtime(
     plugins: PluginSet | None = None,
     allow_project_plugins: bool = True,
 ) -> Runtime:
-    """Return the runtime that ``loaded`` settings describe; opens no store yet.
+    """Return the runtime for the ``loaded`` settings, without opening a store.
 
     Args:
-        plugins: Those that are started already; the runtime stops them at its end.
-        allow_project_plugins: False for commands that only read: they run no project code.
-    Raises: UnknownBackend, PluginError: a configured backend cannot be had.
+        plugins: Plugins that are already started; the runtime stops them when it stops.
+        allow_project_plugins: False for commands that only read, which run no project code.
+    Raises: UnknownBackend, PluginError: a configured backend is not available.
     """
     settings = loaded.settings
     registry = default_registry() if registry is None else registry
@@ -145,7 +145,7 @@ def _codec(name: str) -> Codec:
 
 
 def _announced(definition: TaskDefinition, root: Path, registry: Registry) -> str:
-    """Return the task's public name, by which this process will know its task as well."""
+    """Return the task's public name, and register the task under it in this process too."""
     name = public_name(definition, root)
     if registry.get(definition.name) is definition and registry.get(name) is None:
         registry.register(definition, name=name)
@@ -155,8 +155,8 @@ def _announced(definition: TaskDefinition, root: Path, registry: Registry) -> st
 def public_name(definition: TaskDefinition, root: Path) -> str:
     """Return the name by which a worker in another process finds the task.
 
-    It differs from the registered one when the task's module was imported under another name
-    than its place below the project root gives it.
+    It differs from the registered name if the task's module was imported under a name that does
+    not match its path below the project root.
 
     Raises: TaskNotImportable: no worker could import it.
     """
@@ -182,7 +182,7 @@ def public_name(definition: TaskDefinition, root: Path) -> str:
 
 
 def _check_main(name: str, file: Path, inside: str | None, root: Path) -> None:
-    """Refuse a task of the running program that no worker can import."""
+    """Refuse a task in the running program that no worker can import."""
     if not file.is_file():
         raise TaskNotImportable(
             name,
@@ -206,10 +206,10 @@ _local_workers = 0
 
 
 def current_runtime() -> Runtime:
-    """Return this process's runtime, building it at the first call.
+    """Return this process's runtime, building it on the first call.
 
-    The project root is the nearest one around the working directory; where there is none, it
-    is the working directory.
+    The project root is the nearest one around the working directory, or the working directory
+    itself if there is none.
     Raises: ConfigError, UnknownBackend, PluginError, ProjectNotFound.
     """
     runtime = _current
@@ -226,8 +226,8 @@ def _build_current() -> Runtime:
 
 
 def use_runtime(runtime: Runtime | None) -> Runtime | None:
-    """Make ``runtime`` the current one (None: build anew when needed); return the one before."""
-    global _current  # the one replaceable runtime of the process
+    """Make ``runtime`` current (None: rebuild when needed); return the previous one."""
+    global _current  # the process's only replaceable runtime
     with _lock:
         before, _current = _current, runtime
         return before
@@ -235,15 +235,15 @@ def use_runtime(runtime: Runtime | None) -> Runtime | None:
 
 @engine_call
 def configure(**settings: Any) -> None:
-    """Set settings from the program; they beat environment, files and defaults.
+    """Set settings from the program; they override environment, files and defaults.
 
-    A later call adds to an earlier one. The runtime in use is stopped and built anew when it
-    is next needed.
+    A later call adds to an earlier one. The current runtime is stopped, and rebuilt when it is
+    next needed.
     Raises: UnknownSetting, InvalidSetting: nothing was changed.
     """
     with _lock:
         merged = {**_overrides, **settings}
-        load(root_or_here(), overrides=merged)  # refuses what is wrong, before it counts
+        load(root_or_here(), overrides=merged)  # raises on invalid settings before anything changes
         _overrides.update(settings)
         before = use_runtime(None)
     if before is not None:
@@ -251,7 +251,7 @@ def configure(**settings: Any) -> None:
 
 
 def reset() -> None:
-    """Forget the current runtime and all that ``configure`` said; for tests."""
+    """Forget the current runtime and everything passed to ``configure``; for tests."""
     with _lock:
         _overrides.clear()
         before = use_runtime(None)
@@ -260,14 +260,14 @@ def reset() -> None:
 
 
 def is_local_only() -> bool:
-    """Whether workers of this very process take the jobs, so that any task can be found."""
+    """Whether workers in this process take the jobs, so that any task can be found."""
     return _local_workers > 0 or (
         _current is not None and _current.settings.queue_backend == "memory"
     )
 
 
 def count_local_worker(change: int) -> None:
-    """Note that an embedded worker starts (1) or stops (-1)."""
+    """Record that an embedded worker starts (1) or stops (-1)."""
     global _local_workers  # noqa: PLW0603  # belongs to the current runtime
     with _lock:
         _local_workers += change
@@ -276,8 +276,8 @@ def count_local_worker(change: int) -> None:
 
 
 def _forget_in_child() -> None:
-    # The parent's connections, locks and worker threads are not ours: drop, never close them.
-    global _current, _lock, _local_workers  # noqa: PLW0603  # a forked child starts afresh
+    # The parent owns its connections, locks and worker threads: drop them, never close them.
+    global _current, _lock, _local_workers  # noqa: PLW0603  # a forked child starts fresh
     _lock = threading.RLock()
     _current = None
     _local_workers = 0

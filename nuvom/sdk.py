@@ -1,7 +1,7 @@
-"""What programs ask of stored jobs, as plain functions on the current project.
+"""Plain functions for working with stored jobs of the current project.
 
-Everything reads through ``nuvom.inspection`` and changes through ``nuvom.control``; this is
-the same in shorter words.
+They are shortcuts: all reads go through ``nuvom.inspection``, all changes through
+``nuvom.control``.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ _GROUPS = 1000
 
 @engine_call
 def get_job_status(job_id: str) -> dict[str, Any]:
-    """Return where a job is.
+    """Return the status of a job.
 
     Returns: a dict with ``id``, ``func_name``, ``status`` (a ``JobStatus``, which is a text),
         ``attempt``, ``queue``, ``created_at`` and ``run_at`` (UTC-aware ``datetime``; ``run_at``
-        is None when the job waits for no moment) and ``error`` (None, or a dict with ``type``,
+        is None unless the job waits for a time) and ``error`` (None, or a dict with ``type``,
         ``message`` and ``traceback``).
     Raises: JobNotFound (a KeyError): there is no such job.
     """
@@ -59,7 +59,7 @@ def _error(error: StoredError) -> dict[str, Any]:
 def retry_job(job_id: str) -> str | None:
     """Run a FAILED, DEAD or CANCELLED job again under the same id.
 
-    Returns: the id; None when its status does not allow it.
+    Returns: the id; None if its status does not allow it.
     Raises: JobNotFound (a KeyError): there is no such job.
     """
     return job_id if Job(job_id, current_runtime()).retry() else None
@@ -67,7 +67,7 @@ def retry_job(job_id: str) -> str | None:
 
 @engine_call
 def cancel_job(job_id: str) -> bool:
-    """Cancel a job; return False when it had ended already.
+    """Cancel a job; return False if it had already ended.
 
     Raises: JobNotFound (a KeyError): there is no such job.
     """
@@ -76,12 +76,12 @@ def cancel_job(job_id: str) -> bool:
 
 @engine_call
 def wait(ids: Iterable[str | Job[Any]], timeout: float | None = None) -> list[Job[Any]]:
-    """Wait until all jobs have ended, however they did; return their handles in order.
+    """Wait until all jobs have ended, in any way; return their handles in order.
 
     Args:
         ids: Ids or handles.
-        timeout: Seconds for all jobs together; None waits for ever.
-    Raises: JobTimeout (a TimeoutError): one had not ended in time; JobNotFound;
+        timeout: Maximum seconds for all jobs together; None waits forever.
+    Raises: JobTimeout (a TimeoutError): a job did not end in time; JobNotFound;
         WaitInsideTask: called inside a task without a timeout.
     """
     runtime = current_runtime()
@@ -108,9 +108,9 @@ def list_jobs(
     """Return jobs, newest first, at most ``limit``.
 
     Args:
-        status: One status or several, in any case; None means all.
-        queue, task: Only jobs of this queue, of the task with this full name.
-    Raises: ValueError: a status is none of ours, or ``limit`` is negative.
+        status: One status or several, case-insensitive; None means all.
+        queue, task: Only jobs of this queue, or of the task with this full name.
+        Raises: ValueError: a status is unknown, or ``limit`` is negative.
     """
     if limit < 0:
         raise ValueError(f"limit must be 0 or more, not {limit}")
@@ -140,13 +140,13 @@ def _status(word: str) -> JobStatus:
 
 @engine_call
 def queue_stats() -> list[QueueStats]:
-    """Return how many jobs each queue holds, by name; empty where the backend cannot tell."""
+    """Return how many jobs each queue holds, by name; empty if the backend cannot tell."""
     return Inspector(current_runtime()).stats()
 
 
 @engine_call
 def workers() -> list[WorkerInfo]:
-    """Return the workers that are not known to be dead; empty where nobody can tell."""
+    """Return the workers that are not known to be dead; empty if the backend cannot tell."""
     return Inspector(current_runtime()).workers()
 
 

@@ -1,7 +1,7 @@
-"""``@task``: makes a function a task, and a call of it a job.
+"""``@task``: turns a function into a task, and a call of it into a job.
 
-The first of the six files that a job passes through. It knows the registry, where the
-definition goes, and, from the first ``.delay()`` on, ``nuvom.job``. Importing it loads nothing
+The first of the six files that a job passes through. It knows the registry, which holds the
+definition, and, starting with the first ``.delay()``, ``nuvom.job``. Importing it loads nothing
 heavy: the store opens with the first job.
 """
 
@@ -33,7 +33,7 @@ R = TypeVar("R")
 
 
 class Task(Generic[P, R]):
-    """A function that can also be run later, elsewhere. Calling it runs it here and now.
+    """A function that can also run later and elsewhere. Calling it runs it here and now.
 
     Attributes:
         definition: Name, function and options, as registered.
@@ -80,13 +80,13 @@ class Task(Generic[P, R]):
     @overload
     def __get__(self, instance: object, owner: type | None = None) -> Any: ...
     def __get__(self, instance: object, owner: type | None = None) -> Any:
-        """Behave as a plain function does inside a class."""
+        """Bind like a plain function inside a class."""
         if instance is None:
             return self
         return self.definition.func.__get__(instance, owner)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
-        """Run the function here and now, without any queue."""
+        """Run the function directly, without a queue."""
         result: R = self.definition.func(*args, **kwargs)
         return result
 
@@ -98,12 +98,12 @@ class Task(Generic[P, R]):
     def delay(self, *args: P.args, **kwargs: P.kwargs) -> Job[R]:
         """Store a job that calls the function with these arguments.
 
-        Returns: its handle; the job is committed.
+        Returns: the job's handle, once the job is committed.
         Raises:
-            InvalidArguments: they do not fit the signature (a TypeError).
+            InvalidArguments: they do not match the signature (a TypeError).
             NotStorable, PayloadTooLarge: they cannot be stored.
-            QueueFull, StorageFull, BackendUnavailable: the store refuses it.
-        Nothing is stored when it raises.
+            QueueFull, StorageFull, BackendUnavailable: the store refuses the job.
+            If this raises, nothing is stored.
         """
         job: Job[R] = _engine().submit(self.definition, args, kwargs, self.call_options)
         return job
@@ -111,8 +111,8 @@ class Task(Generic[P, R]):
     submit = delay
 
     async def adelay(self, *args: P.args, **kwargs: P.kwargs) -> Job[R]:
-        """Do as ``delay`` without ever blocking the event loop."""
-        from asyncio import to_thread  # noqa: PLC0415  # whoever awaits has asyncio loaded
+        """Do as ``delay`` without blocking the event loop."""
+        from asyncio import to_thread  # noqa: PLC0415  # a caller that awaits has loaded asyncio
 
         return await to_thread(self.delay, *args, **kwargs)
 
@@ -122,10 +122,10 @@ class Task(Generic[P, R]):
         """Store one job for each item, all or nothing.
 
         Args:
-            items: Tuples or lists are positional arguments, mappings keyword arguments. The
+            items: Tuples and lists are positional arguments, mappings are keyword arguments. The
                 iterable is read once, to its end, before anything is written.
         Returns: the jobs, in the order of the items.
-        Raises: as ``delay``; TypeError: an item is neither tuple, list nor mapping.
+        Raises: as ``delay``; TypeError: an item is not a tuple, list or mapping.
         """
         jobs: JobList[R] = _engine().submit_many(self.definition, items, self.call_options)
         return jobs
@@ -133,8 +133,8 @@ class Task(Generic[P, R]):
     async def amap(
         self, items: Iterable[tuple[Any, ...] | list[Any] | Mapping[str, Any]]
     ) -> JobList[R]:
-        """Do as ``map`` without ever blocking the event loop."""
-        from asyncio import to_thread  # noqa: PLC0415  # whoever awaits has asyncio loaded
+        """Do as ``map`` without blocking the event loop."""
+        from asyncio import to_thread  # noqa: PLC0415  # a caller that awaits has loaded asyncio
 
         return await to_thread(self.map, items)
 
@@ -156,9 +156,9 @@ class Task(Generic[P, R]):
         tags: str | Sequence[str] | None = None,
         metadata: dict[str, Any] | None = None,
     ) -> Self:
-        """Return this task with other options for the next calls; the task stays as it is.
+        """Return a copy of this task with other options for its calls; the task is unchanged.
 
-        Raises: InvalidTaskOption: a value cannot be used.
+        Raises: InvalidTaskOption: a value is invalid.
         """
         given = {name: value for name, value in locals().items() if value is not None}
         del given["self"]
@@ -166,16 +166,16 @@ class Task(Generic[P, R]):
 
 
 class AsyncTask(Task[P, R]):
-    """A task whose function is a coroutine function; calling it gives the coroutine."""
+    """A task whose function is a coroutine function; calling it returns the coroutine."""
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:  # type: ignore[override]  # the coroutine is what a call gives
-        """Return the coroutine, to be awaited here and now."""
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:  # type: ignore[override]  # a call returns the coroutine
+        """Return the coroutine for the caller to await."""
         coroutine: Coroutine[Any, Any, R] = self.definition.func(*args, **kwargs)
         return coroutine
 
 
 class Decorator(Protocol):
-    """What ``@task(...)`` with options gives."""
+    """The decorator returned by ``@task(...)`` with options."""
 
     @overload
     def __call__(self, func: Callable[P, Coroutine[Any, Any, R]], /) -> AsyncTask[P, R]: ...
@@ -223,16 +223,16 @@ def task(
     force: bool = False,
     **options: Any,
 ) -> Any:
-    """Make a function a task; used bare (``@task``) or with options (``@task(retries=3)``).
+    """Turn a function into a task; used bare (``@task``) or with options (``@task(retries=3)``).
 
     Args:
         name: The task's full name; the default is ``module.qualname``.
         force: Replace a task that already has this name.
         options: See ``nuvom.core.options.TaskOptions``.
     Raises:
-        InvalidTaskOption: an option is unknown or cannot be used.
-        DuplicateTask: another function has the name.
-        TypeError: what is decorated cannot be called.
+        InvalidTaskOption: an option is unknown or invalid.
+        DuplicateTask: another function already has the name.
+        TypeError: the decorated object is not callable.
     """
     checked = task_options(options)
     if name is not None:
@@ -250,7 +250,7 @@ def task(
 
 @cache
 def _engine() -> ModuleType:
-    """Return ``nuvom.job``, with which everything heavy loads: at the first job."""
+    """Return ``nuvom.job``, which loads everything heavy; called at the first job."""
     from nuvom import job  # noqa: PLC0415  # see above
 
     return job

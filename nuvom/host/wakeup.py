@@ -217,8 +217,8 @@ class Listener:
             self._lock.remove()
 
     def __del__(self) -> None:
-        # Its place is free anyway, since its lock goes with it. The interpreter may be exiting: the
-        # names of this module are None then, so ``suppress`` is too.
+        # Its place is freed anyway, since its lock goes with it. At interpreter exit the names of
+        # this module may be None, including ``suppress``.
         try:  # noqa: SIM105
             self._socket.close()
         except AttributeError:  # interrupted before it had a socket
