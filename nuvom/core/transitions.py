@@ -90,7 +90,7 @@ class Change(Struct, frozen=True, kw_only=True, tag="change", omit_defaults=True
 
 
 class LostDelivery(NamedTuple):
-    """A claimed job that nobody will report on.
+    """A claimed job whose worker will never report on it.
 
     Attributes:
         record: As claimed.

@@ -123,7 +123,7 @@ WAITED_BOUNDS = (*TOOK_BOUNDS, 14_400.0, 86_400.0)
 
 
 class Total(msgspec.Struct, frozen=True, gc=False):
-    """How often something happened to the jobs of one queue and task; never pruned.
+    """A count of what happened to the jobs of one queue and task; never pruned.
 
     Attributes:
         kind: ``enqueued``; ``attempt``, one that ran to its end; ``retried``, an attempt that

@@ -107,7 +107,7 @@ class AsyncLane:
         return taken
 
     def close_attempt(self, attempt: OpenAttempt) -> None:
-        """Cancel the coroutine of an attempt that somebody else closed."""
+        """Cancel the coroutine of an attempt that someone else closed."""
         attempt.is_cancelled = attempt.is_closed = True
         run = self._runs.get(attempt)
         if run is not None:
@@ -225,7 +225,7 @@ class AsyncLane:
         try:
             while not self._clock.wait(self._stopping, _LOOK_SECS):
                 self._look()
-        except Exception as error:  # noqa: BLE001  # outermost: a fault of the engine must not pass in silence
+        except Exception as error:  # noqa: BLE001  # outermost: an engine bug must not pass silently
             self._host.crashed(error)
 
     def _look(self) -> None:
@@ -458,7 +458,7 @@ class LoopThread:
         loop.call_soon(self._turn)
         try:
             self.guard.run(self._turn_until_it_ends)
-        except Exception as error:  # noqa: BLE001  # outermost: a fault of the engine must not pass in silence
+        except Exception as error:  # noqa: BLE001  # outermost: an engine bug must not pass silently
             self._crashed(error)
         finally:
             loop.close()

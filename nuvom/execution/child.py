@@ -307,7 +307,7 @@ class Child:
             self._interrupt()
 
     def _interrupt(self) -> None:
-        """Have the main thread stop what it is doing.
+        """Make the main thread stop what it is doing.
 
         A signal that arrives just before a wait begins does not end that wait; the next one does.
         """

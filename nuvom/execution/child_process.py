@@ -108,7 +108,7 @@ class ChildProcess:
         return self._process.pid
 
     def tie_to(self, tether: platforms.Tether) -> None:
-        """Have it end with this process."""
+        """Make it end when this process ends."""
         tether.add(self._process)
 
     def take(self, attempt: OpenAttempt) -> None:
@@ -135,7 +135,7 @@ class ChildProcess:
         self._outbox.put(None)
 
     def close(self) -> None:
-        """Have it stop its code and exit; gracefully where the system allows that."""
+        """Make it stop its code and exit, gracefully if the system allows that."""
         self.post(Close())
         self._signal(platforms.ask_to_end)
 
@@ -161,13 +161,13 @@ class ChildProcess:
                 self._outbox.put(None)
                 self._link.close_source()
             self._gone(self, platforms.exit_text(code))
-        except Exception as error:  # noqa: BLE001  # outermost: a fault of the engine must not pass in silence
+        except Exception as error:  # noqa: BLE001  # outermost: an engine bug must not pass silently
             self._crashed(error)
 
     def _write(self) -> None:
         try:
             self._send_all()
-        except Exception as error:  # noqa: BLE001  # outermost: a fault of the engine must not pass in silence
+        except Exception as error:  # noqa: BLE001  # outermost: an engine bug must not pass silently
             self._crashed(error)
         finally:
             self._link.close_sink()
@@ -431,7 +431,7 @@ class ChildSupervisor:
                 next_at = min(chore(now) for chore in self._chores)
                 secs = None if next_at == inf else max(0.0, next_at - self._clock.monotonic())
                 self._clock.wait(self._wakeup, secs)
-        except Exception as error:  # noqa: BLE001  # outermost: a fault of the engine must not pass in silence
+        except Exception as error:  # noqa: BLE001  # outermost: an engine bug must not pass silently
             self._crashed(error)
 
     def _start_missing(self, now: float) -> float:

@@ -321,5 +321,5 @@ class _Slot:
     def _main(self) -> None:
         try:
             self.guard.run(self._serve, self)
-        except Exception as error:  # noqa: BLE001  # outermost: a fault of the engine must not pass in silence
+        except Exception as error:  # noqa: BLE001  # outermost: an engine bug must not pass silently
             self._crashed(error)
