@@ -109,7 +109,7 @@ def list_jobs(
 
     Args:
         status: One status or several, case-insensitive; None means all.
-        queue, task: Only jobs of this queue, or of the task with this full name.
+        queue, task: Only jobs of this queue, and of the task with this full name.
         Raises: ValueError: a status is unknown, or ``limit`` is negative.
     """
     if limit < 0:

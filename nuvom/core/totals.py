@@ -1,4 +1,4 @@
-"""Counts what happens to jobs, for stores that cannot count it themselves (SQLite can)."""
+"""Counts what happens to jobs, for stores that cannot do so (SQLite uses triggers)."""
 
 from __future__ import annotations
 

@@ -85,7 +85,7 @@ class BatchSize:
 
 
 class Prefetch:
-    """How many attempts a lane may hold beyond its free slots: a fraction of a second's work.
+    """How many attempts a lane may hold beyond its free slots: a moment's work, or none.
 
     Attributes:
         size: 0 until the duration of attempts is known.
