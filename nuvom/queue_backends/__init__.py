@@ -1,4 +1,4 @@
-"""Queue backends and the words that their authors need; each is imported when first named."""
+"""Queue backends and the names their authors need. Each is imported on first access."""
 
 from __future__ import annotations
 

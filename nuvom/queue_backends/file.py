@@ -1,9 +1,9 @@
-"""The file queue: the table, made from a log in a folder that the processes of a machine share.
+"""The file queue: a table built from a log in a folder that the processes of a machine share.
 
 Every method is a turn: take the store's lock, read what others have appended, look at the table,
-append what changes. Nothing is changed in place, so that a process can die at any point. The log is
-the truth; after a turn that an exception has cut short, the table is made anew from it. The design
-is explained in ``docs/decisions/0013-file-backend.md``.
+append the changes. Nothing is changed in place, so a process can die at any point. The log is the
+source of truth; if an exception cuts a turn short, the table is rebuilt from the log. See
+``docs/decisions/0013-file-backend.md`` for the design.
 """
 
 from __future__ import annotations
@@ -61,29 +61,29 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_PATIENCE_SECS = 60.0  # longer than any lock that is held in good order
+_PATIENCE_SECS = 60.0  # longer than any healthy process holds a lock
 _LOCKED_OUT = f"another process has locked it for more than {_PATIENCE_SECS:g} s"
 _REMEDY = "Look for a stopped worker or command (state T in ps); let it go on, or end it."
 _REENTERED = "this thread is using it: a signal handler has interrupted the call"
 _LATER = "Have the handler set a flag, and call Nuvom once it has returned."
-_TRIES = 3  # against a log that somebody drops and makes anew at the same time
+_TRIES = 3  # in case another process drops and recreates the log at the same time
 _encode = msgspec.msgpack.Encoder().encode
 _decode: Any = msgspec.msgpack.Decoder(Operation | Change).decode
 _NO_JOB = JobRecord("", "")
-# What goes before an encoded record to make the entry that adds it.
+# Prefix that turns an encoded record into the entry that adds it.
 _ADDING = _encode(Added([_NO_JOB])).removesuffix(_NO_JOB.encode())
 
 
 class FileJobQueue(TableQueue):
-    """Jobs in a folder of plain files, results included: a job finishes in one append.
+    """Jobs in a folder of plain files, including results: a job finishes in one append.
 
     Args:
-        settings: Where the folder is, how durable, how long leases last.
+        settings: Location of the folder, durability, lease length.
         clock: Replaced by tests.
 
     Attributes:
         directory: The folder.
-        own_workers: Those of this process.
+        own_workers: Workers of this process.
     """
 
     name: ClassVar[str] = "file"
@@ -104,7 +104,7 @@ class FileJobQueue(TableQueue):
         drop_at_fork(self)
 
     def drop_in_child(self) -> None:
-        """Start afresh in a forked child: the parent may be in the middle of a turn."""
+        """Reset all state in a forked child: the parent may be in the middle of a turn."""
         self._opening = Lock()
         self._lock = FileMutex(
             os.path.join(self.directory, "lock"),
@@ -116,12 +116,12 @@ class FileJobQueue(TableQueue):
         self._log = Log(os.fspath(self.directory))
         self._table: Table | None = None
         self._has_folders = self._is_open = False
-        self._is_sound = True  # what is known of the log, between turns
+        self._is_sound = True  # whether the state known of the log is valid between turns
         self._wakeup: Wakeup | None = None
         self._idle: deque[Listener] = deque()
         self._sleeping: set[Listener] = set()
-        self._turning = 0  # the thread whose turn it is
-        # What a turn appends, where the next entry of it will stand, and whom it tells of it.
+        self._turning = 0  # the thread that has the turn
+        # What a turn appends, the place of its next entry, and whom it notifies.
         self._staged: list[bytes] = []
         self._place = 0
         self._news: dict[str, Callable[[], object]] = {}
@@ -132,7 +132,7 @@ class FileJobQueue(TableQueue):
         return self._turn(action, needs_table=True, durable=durable)
 
     def _turn(self, action: Callable[[Any], T], *, needs_table: bool, durable: bool) -> T:
-        """Hold the lock, read what others have appended, and act on it; then tell of it."""
+        """Run ``action`` under the lock, after reading what others appended; then notify."""
         if self._turning == get_ident():
             raise BackendUnavailable(self.directory, _REENTERED, _LATER)
         begun: list[bool] = []
@@ -161,7 +161,7 @@ class FileJobQueue(TableQueue):
     def _act(
         self, action: Callable[[Any], T], begun: list[bool], *, needs_table: bool
     ) -> tuple[T, Log, Iterable[Callable[[], object]]]:
-        """Act while the lock is held; ``begun`` notes that the action has."""
+        """Act while holding the lock; ``begun`` records that the action has started."""
         try:
             self._turning = get_ident()
             return self._acted(action, begun, needs_table=needs_table)
@@ -176,7 +176,7 @@ class FileJobQueue(TableQueue):
             self._log.leave()
         self._is_sound = False
         table = self._catch_up(needs_table=needs_table)
-        if self._log.is_doubtful:  # whoever sees what was appended takes it for stored
+        if self._log.is_doubtful:  # others treat what they can read as stored
             self._log.sync()
         self._log.begin_next_when_full()
         self._staged, self._place, self._news = [], self._log.tail, {}
@@ -186,19 +186,19 @@ class FileJobQueue(TableQueue):
         except NuvomError:
             self._is_sound = not self._staged
             raise
-        except GoneError as error:  # too late to begin anew
+        except GoneError as error:  # too late to start over
             raise BackendUnavailable(self.directory, "its files have vanished") from error
         if self._staged:
             self._log.append(self._staged)
-            self._log.end = self._log.tail  # the table has it
+            self._log.end = self._log.tail  # the table already has these entries
         self._is_sound = True
         return answer, self._log, self._news.values()
 
     def do(self, table: Table, operation: Operation | Change) -> None:
-        if isinstance(operation, Added):  # an entry for each: damage does not reach neighbours
+        if isinstance(operation, Added):  # one entry each, so that damage does not spread to others
             for record in operation.records:
                 self._stage(table, Added([record]), Added([record]))
-        elif isinstance(operation, Change):  # the log has the record already
+        elif isinstance(operation, Change):  # the log already has the record
             short = replace(operation, before=JobRecord(operation.before.id, ""))
             self._stage(table, operation, short)
         else:
@@ -213,7 +213,7 @@ class FileJobQueue(TableQueue):
         self._staged.append(body)
 
     def _take_up(self, table: Table, at: int, body: bytes) -> None:
-        """Apply an entry of the log."""
+        """Apply a log entry."""
         try:
             operation = _decode(body)
         except msgspec.MsgspecError as error:
@@ -227,7 +227,7 @@ class FileJobQueue(TableQueue):
         table.apply(operation, at)
 
     def _catch_up(self, *, needs_table: bool) -> Table | None:
-        """Follow the log to its end, with the table if there is one or one is needed."""
+        """Read the log to its end, updating the table if there is one or one is needed."""
         if not self._is_open:
             self._open_store()
         table = self._table
@@ -244,12 +244,12 @@ class FileJobQueue(TableQueue):
         return table
 
     def _open_store(self) -> None:
-        """Forget all that was read, and what was known to be flushed, of a store now gone."""
+        """Forget everything read from, and known to be flushed in, a store that is gone."""
         self._table = None
         self._log.leave()
         self._log = Log(os.fspath(self.directory))
         path = os.path.join(self.directory, "boot")
-        if _content(path) != boot_id():  # the first use since the machine was started
+        if _content(path) != boot_id():  # the first use since the machine booted
             self._log.open(first=False)
             self._log.cut_unflushed()
             for _ in self._log.follow():
@@ -262,7 +262,7 @@ class FileJobQueue(TableQueue):
         self._is_open = True
 
     def make_folders(self) -> None:
-        """Make the store's folders, or refuse them where they are not safe to use.
+        """Create the store's folders, or refuse them if they are not safe to use.
 
         Raises: BackendUnavailable, StorageFull.
         """
@@ -275,7 +275,7 @@ class FileJobQueue(TableQueue):
             refuse_network(os.fspath(self.directory), allowed=self.settings.allow_network_fs)
             private_directory(self.directory)
             private_directory(self.directory / "log")
-            # Here and not when it is needed, which must not fail when a job is already stored.
+            # Done here, not on first use: that must not fail once a job is stored.
             self._wakeup = self._wakeup or Wakeup(self.directory)
             self._has_folders = True
 
@@ -286,7 +286,7 @@ class FileJobQueue(TableQueue):
     # ---- enqueue --------------------------------------------------------------------------
 
     def enqueue(self, job: JobRecord) -> str | None:
-        """Store a job; see the contract. A plain one is appended without knowing the rest."""
+        """Store a job; see the contract. A plain job is appended without reading the table."""
         if not self._is_plain(job):
             return super().enqueue(job)
         self._add_plain((job,), (_ADDING + job.encode(),))
@@ -298,7 +298,7 @@ class FileJobQueue(TableQueue):
             records = chain.from_iterable(jobs.chunks())
             self._add_plain((jobs.like.replace(id="batch"),), (_ADDING + one for one in records))
             return {}
-        listed = list(jobs)  # whatever makes them may use this store, so it has no turn yet
+        listed = list(jobs)  # the iterable may itself use this store, so consume it before the turn
         if not all(map(self._is_plain, listed)):
             return super().enqueue_many(listed)
         self._add_plain(listed, (_ADDING + one.encode() for one in listed))
@@ -308,10 +308,10 @@ class FileJobQueue(TableQueue):
         return job.unique_key is None and self.max_queue_size is None
 
     def _add_plain(self, named: Sequence[JobRecord], bodies: Iterable[bytes]) -> None:
-        """Append new jobs; who has a table follows them like those of others.
+        """Append new jobs. A process with a table reads them back like anyone else's.
 
         Args:
-            named: The jobs whose names are to be looked at.
+            named: The jobs whose names are checked.
         """
         for job in named:
             valid_name("job id", job.id)
@@ -330,18 +330,18 @@ class FileJobQueue(TableQueue):
     def claim(self, n: int, owner: str, *args: Any, **options: Any) -> list[JobRecord]:
         """Lease at most ``n`` due jobs to ``owner``; see the contract."""
         self.make_folders()
-        self.own_workers.lock_of(owner)  # who holds jobs has to be seen to live
+        self.own_workers.lock_of(owner)  # a holder of jobs must be visibly alive
         return super().claim(n, owner, *args, **options)
 
     def book(self, owner: str, claimed: list[JobRecord]) -> None:
         if claimed:
             if self._table is None or self._table.is_fresh_boot:
-                self._sync()  # else a job that takes the machine down would never be counted
+                self._sync()  # otherwise a job that crashes the machine would never be counted
             crashpoint("file.claim.before_book")
             self.own_workers.book(owner, [(job.id, job.lease_epoch) for job in claimed])
 
     def mark_started(self, job: JobRecord) -> None:
-        """Note in the slot file that user code starts; one byte in mapped memory."""
+        """Record in the slot file that user code starts; writes one byte of mapped memory."""
         self.own_workers.mark_started(job.id, job.lease_epoch)
 
     def has_started(self, job: JobRecord) -> bool:
@@ -349,28 +349,28 @@ class FileJobQueue(TableQueue):
         return self.own_workers.has_started(job.id, job.lease_epoch)
 
     def finish(self, successes: Sequence[Settlement]) -> list[bool]:
-        """Close attempts, all in one append; see the contract."""
+        """Close attempts in one append; see the contract."""
         accepted = super().finish(successes)
         self.own_workers.free((one.record.id, one.record.lease_epoch) for one in successes)
         return accepted
 
     def apply(self, changes: Sequence[Change]) -> list[bool]:
-        """Write changes, all in one append; see the contract."""
+        """Write changes in one append; see the contract."""
         accepted = super().apply(changes)
         self.own_workers.free((one.before.id, one.before.lease_epoch) for one in changes)
         return accepted
 
     def extend(self, owner: str) -> dict[str, int]:
-        """Renew the leases of ``owner`` and beat for it; see the contract."""
+        """Renew the leases of ``owner`` and record its heartbeat; see the contract."""
         held = super().extend(owner)
-        if held:  # a job that runs so long, and takes the machine down, must be counted
+        if held:  # a job that runs this long and crashes the machine must be counted
             self._sync()
         return held
 
     # ---- recovery -------------------------------------------------------------------------
 
     def recover(self, recovery: Recovery) -> list[JobRecord]:
-        """Take back, give up, and make ready what is due; see the contract."""
+        """Take back lost jobs, give up on others, and promote due ones; see the contract."""
         dead = {one.owner: one for one in find_dead(self.directory)}
         asked_at = self.clock.monotonic()
 
@@ -397,7 +397,7 @@ class FileJobQueue(TableQueue):
         return records
 
     def _note_stall(self, asked_at: float) -> None:
-        """If the store was locked for so long that nobody could beat, let all beat first."""
+        """Let all workers beat first if the store was locked too long for any heartbeat."""
         now, beat_secs = self.clock.monotonic(), min(self.lease_secs / 6, 5.0)
         if now - asked_at > beat_secs:
             self._stalled_until = now + beat_secs
@@ -418,7 +418,7 @@ class FileJobQueue(TableQueue):
         return [LostDelivery(one, had_started(one.id, one.lease_epoch)) for one in records]
 
     def _rewrite_when_wasteful(self) -> None:
-        """Write what counts anew, once the log is much longer than when that was last done."""
+        """Compact the log once it is much longer than after the last compaction."""
 
         def rewrite(table: Table) -> None:
             size = self._log.size()
@@ -430,22 +430,22 @@ class FileJobQueue(TableQueue):
     # ---- workers --------------------------------------------------------------------------
 
     def announce(self, worker: WorkerInfo) -> None:
-        """Show a worker; see the contract."""
+        """Make a worker visible; see the contract."""
         self.make_folders()
         self.own_workers.lock_of(worker.id)
         super().announce(worker)
 
     def retire(self, owner: str) -> None:
-        """Forget a worker that stopped in good order; see the contract."""
+        """Forget a worker that stopped cleanly; see the contract."""
         super().retire(owner)
         self.own_workers.leave(owner)
 
     def announced(self) -> list[WorkerInfo]:
-        """Return the announced workers that live; see the contract."""
+        """Return the announced workers that are alive; see the contract."""
         return [one for one in super().announced() if is_alive(self.directory, one.id)]
 
     def store_size(self) -> StoreSize:
-        """Return the bytes of the log, and those of the disk below it."""
+        """Return the size of the log and of the disk it is on, in bytes."""
         used = self.turn(lambda _: self._log.size())
         disk = shutil.disk_usage(self.directory)
         return StoreSize(used, disk.free, disk.total)
@@ -454,7 +454,7 @@ class FileJobQueue(TableQueue):
 
     @property
     def wakeup(self) -> Wakeup:
-        """What wakes those who sleep, in all processes that use the store."""
+        """The wake-up shared by all processes that use the store."""
         while self._wakeup is None:
             self._has_folders = False
             self.make_folders()
@@ -478,15 +478,15 @@ class FileJobQueue(TableQueue):
         return self.wakeup.version()
 
     def notify(self) -> None:
-        """Wake one worker that sleeps, in any process."""
+        """Wake one sleeping worker, in any process."""
         self.wakeup.notify_one("work")
 
     def wait_for_work(self, timeout: float, recheck: Callable[[], bool] | None = None) -> bool:
-        """Sleep until a job may be there; see the contract."""
+        """Sleep until there may be a job; see the contract."""
         listener = self._idle_listener()
         try:
             listener.arm()
-            self._sleeping.add(listener)  # from now on a poke is not forgotten by arming
+            self._sleeping.add(listener)  # once it is in the set, arming does not lose a poke
             is_awake = (recheck or self.has_ready)() or listener.wait(timeout)
             listener.disarm()
             self._sleeping.discard(listener)
@@ -501,7 +501,7 @@ class FileJobQueue(TableQueue):
         while self._idle:
             listener = self._idle.pop()
             try:
-                if listener.fileno() >= 0:  # else it is the parent's, and this is a forked child
+                if listener.fileno() >= 0:  # else it is the parent's: this is a forked child
                     return listener
             except BaseException:
                 listener.close()
@@ -509,7 +509,7 @@ class FileJobQueue(TableQueue):
         return self.wakeup.listen("work")
 
     def interrupt(self) -> None:
-        """End every ``wait_for_work`` of this instance."""
+        """End every ``wait_for_work`` call on this instance."""
         for listener in tuple(self._sleeping):
             listener.poke()
 
@@ -519,11 +519,11 @@ class FileJobQueue(TableQueue):
     # ---- life -----------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Open the folder, so that whatever is wrong with it shows at once."""
+        """Open the folder, so that any problem with it shows at once."""
         self.turn(lambda _: None)
 
     def stop(self) -> None:
-        """Close everything; jobs that this process still holds are recovered by others."""
+        """Close everything. Other processes recover the jobs that this one still holds."""
         while self._idle:
             self._idle.pop().close()
         self.own_workers.close()
@@ -543,7 +543,7 @@ class FileJobQueue(TableQueue):
 
     def _leave_log(self) -> None:
         try:
-            if self._log.is_doubtful:  # the next one does not know
+            if self._log.is_doubtful:  # the next process cannot know that
                 self._log.sync()
         finally:
             self._is_open = False

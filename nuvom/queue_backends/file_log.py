@@ -1,13 +1,13 @@
 """The log of a file store: numbered files to which entries are appended, read by many processes.
 
-Whoever calls holds the store's lock, but for ``sync``, and follows before it appends. A process
-that dies while appending leaves an unfinished end, which the next one cuts off; damaged bytes are
-skipped and kept in quarantine. Knows nothing of jobs.
+Callers hold the store's lock, except for ``sync``, and follow the log before they append. A process
+that dies while appending leaves an unfinished end, which the next one cuts off. Damaged bytes are
+skipped and kept in quarantine. This module knows nothing about jobs.
 
-An entry is a header and a body. The header says how long the body is and where in the log it
-stands, and ends with a checksum: bytes that a torn write or a failing disk left behind are never
-taken for an entry. What this process knows of the log is of no use after an exception that is not
-one of ours: ``leave`` it then, and open it anew. The log itself is whole at any time.
+An entry is a header and a body. The header holds the body's length and its place in the log, and
+ends with a checksum, so bytes left by a torn write or a failing disk are never taken for an entry.
+After an exception other than our own, this process's view of the log is invalid: call ``leave`` and
+open it again. The log itself is always intact.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ if TYPE_CHECKING:
 
 MAGIC = b"NvFl"
 VERSION = 2
-BEGIN, END, SEAL = 1, 2, 4  # an append stands from a BEGIN to an END; after a SEAL the next file
-_HEAD = Struct("<4sBBHIQQ")  # magic, version, flags, 0, length, place, what is flushed up to there
+BEGIN, END, SEAL = 1, 2, 4  # an append runs from BEGIN to END; after a SEAL comes the next file
+_HEAD = Struct("<4sBBHIQQ")  # magic, version, flags, 0, length, place, place flushed up to
 _CRC = Struct("<I")
 HEADER_BYTES = _HEAD.size + _CRC.size
 _OFFSET_BITS = 40
@@ -63,30 +63,30 @@ Entry = tuple[int, int, bytes]  # flags, place, body
 
 
 class OtherVersionError(Exception):
-    """A sound entry is of another version than this Nuvom writes."""
+    """A valid entry has a version other than the one this Nuvom writes."""
 
 
 class GoneError(Exception):
-    """What this process has read is no longer there; it has to read everything anew."""
+    """What this process has read is no longer there; it must read everything again."""
 
 
 def place(segment: int, offset: int) -> int:
-    """Return where ``offset`` bytes of file number ``segment`` stand in the log."""
+    """Return the place in the log of byte ``offset`` of file number ``segment``."""
     return segment << _OFFSET_BITS | offset
 
 
 def segment_of(at: int) -> int:
-    """Return the number of the file of a place."""
+    """Return the number of the file that a place is in."""
     return at >> _OFFSET_BITS
 
 
 def offset_of(at: int) -> int:
-    """Return the offset of a place in its file."""
+    """Return the offset of a place within its file."""
     return at & ((1 << _OFFSET_BITS) - 1)
 
 
 def header(flags: int, at: int, body: bytes, *, synced: int = 0) -> bytes:
-    """Return what goes before ``body`` at place ``at``."""
+    """Return the header for ``body`` at place ``at``."""
     head = _HEAD.pack(MAGIC, VERSION, flags, 0, len(body), at, synced)
     return head + _CRC.pack(crc32(body, crc32(head)))
 
@@ -95,11 +95,11 @@ class LogScan(NamedTuple):
     """What a piece of the log holds.
 
     Attributes:
-        entries: Up to the first that is damaged or incomplete.
-        used: Bytes of them.
+        entries: The entries before the first damaged or incomplete one.
+        used: Their size in bytes.
         needs: How many bytes the next entry takes; 0 when it is damaged.
-        problem: What is wrong with it.
-        synced: The farthest place that an entry says was flushed.
+        problem: What is wrong with the next entry.
+        synced: The farthest place that an entry records as flushed.
     """
 
     entries: list[Entry]
@@ -110,7 +110,7 @@ class LogScan(NamedTuple):
 
 
 def scan(data: bytes, at: int, start: int = 0, most: float = float("inf")) -> LogScan:
-    """Return the entries in ``data`` from offset ``start`` on.
+    """Return the entries in ``data`` starting at offset ``start``.
 
     Args:
         at: Place of the first byte of ``data``.
@@ -139,7 +139,7 @@ def scan(data: bytes, at: int, start: int = 0, most: float = float("inf")) -> Lo
 
 
 def _next_entry(data: bytes, at: int) -> int | None:
-    """Return the offset of the first sound entry behind the damage that ``data`` begins with."""
+    """Return the offset of the first valid entry after the damage that ``data`` begins with."""
     found = data.find(MAGIC, 1)
     while found >= 0:
         if scan(data, at, found, most=1).entries:
@@ -149,10 +149,10 @@ def _next_entry(data: bytes, at: int) -> int | None:
 
 
 def _first_unflushed(data: bytes, base: int) -> int | None:
-    """Return where the append begins that has the first damage behind the last known flush.
+    """Return the start of the append with the first damage after the last known flush.
 
     Args:
-        data: A whole file, which stands at place ``base``.
+        data: A whole file, located at place ``base``.
     """
     at = whole = synced = 0
     damages = []
@@ -174,13 +174,13 @@ class Log:
     """One process's view of the log in a folder. Open it first.
 
     Args:
-        directory: Of the store; the log is in its folder ``log``, damage in ``quarantine``.
+        directory: The store's folder; the log is in ``log`` below it, damage in ``quarantine``.
 
     Attributes:
-        end: The place up to which this process has followed.
-        tail: The place where the log ends; own appends are behind ``end`` until followed.
-        is_doubtful: A flush failed: what was appended may be lost unless ``sync`` now succeeds.
-        segment_bytes: After so many a new file is begun.
+        end: The place up to which this process has followed the log.
+        tail: The place where the log ends; own appends lie after ``end`` until followed.
+        is_doubtful: A flush failed: appended entries may be lost unless ``sync`` now succeeds.
+        segment_bytes: Size at which a new file is started.
     """
 
     segment_bytes = 16 << 20
@@ -191,14 +191,14 @@ class Log:
         self._file: FileIO | None = None
         self._is_sealed = False
         self.end = self.tail = 0
-        self._flushing = Lock()  # held by who flushes, or changes the file to be flushed
+        self._flushing = Lock()  # held while flushing, or while changing the file to flush
         self._appended = self._synced = 0
         self.is_doubtful = False
 
     # ---- files ----------------------------------------------------------------------------
 
     def open(self, *, first: bool) -> None:
-        """Begin to follow, at the first file or at the last. Makes one where there is none."""
+        """Start following at the first or the last file. Creates a file if there is none."""
         numbers = self.segments()
         self._enter((numbers[0] if first else numbers[-1]) if numbers else 1)
 
@@ -210,22 +210,22 @@ class Log:
         return sorted(int(stem) for stem in stems if stem.isdigit())
 
     def size(self) -> int:
-        """Return how many bytes all files have."""
+        """Return the total size of all files in bytes."""
         with storage_errors(self._directory):
             return sum(os.path.getsize(self._path(number)) for number in self.segments())
 
     def first_bytes(self) -> int:
-        """Return how many bytes the first file has: what counted when it was written anew."""
+        """Return the size of the first file in bytes: the live entries at the last rewrite."""
         with storage_errors(self._directory):
             return os.path.getsize(self._path(self.segments()[0]))
 
     @property
     def is_open(self) -> bool:
-        """Whether ``open`` was called since it was left."""
+        """Whether the log was opened and not left since."""
         return self._file is not None
 
     def leave(self) -> None:
-        """Follow no more. What was appended can still be flushed. Twice is fine."""
+        """Stop following. Appended entries can still be flushed. Safe to call twice."""
         with self._flushing:
             file, self._file = self._file, None
             if file is not None:
@@ -240,7 +240,7 @@ class Log:
         return self._file.fileno()
 
     def _enter(self, number: int) -> None:
-        """Go on in file ``number``; make it when it and all later ones are missing."""
+        """Continue in file ``number``; create it if it and all later files are missing."""
         path = self._path(number)
         with storage_errors(path):
             try:
@@ -257,16 +257,16 @@ class Log:
             self.end = self.tail = place(number, 0)
             self._is_sealed = False
             if self.end > self._synced and not self.is_doubtful:
-                self._synced = self.end  # a file is flushed before the next one is made
+                self._synced = self.end  # a file is flushed before the next one is created
 
     def _make(self, number: int) -> None:
-        if self._file is not None:  # what is in a later file never outlives what came before
+        if self._file is not None:  # a later file's entries must not outlive earlier ones
             self._flush(self.tail)
         path = self._path(number)
         try:
             on_file(path, _FLAGS | os.O_CREAT, lambda _: self._keep_name())
         except BaseException:
-            with suppress(OSError):  # who finds it takes it for one that a power cut cannot undo
+            with suppress(OSError):  # who finds it assumes that it survives a power cut
                 os.unlink(path)
             raise
 
@@ -277,9 +277,9 @@ class Log:
     # ---- reading --------------------------------------------------------------------------
 
     def follow(self) -> Iterator[tuple[int, bytes]]:
-        """Yield place and body of entries appended since last time; of each append all or none.
+        """Yield place and body of entries appended since the last call; each append all or none.
 
-        Raises: GoneError; BackendUnavailable: also when another version of Nuvom has written.
+        Raises: GoneError; BackendUnavailable: also when another version of Nuvom wrote an entry.
         """
         try:
             yield from self._follow_file()
@@ -290,7 +290,7 @@ class Log:
             raise self._told(error) from error
 
     def _told(self, error: OSError | OtherVersionError) -> QueueError:
-        """Return the error of ours that says what is wrong with the log."""
+        """Return our own error that says what is wrong with the log."""
         if isinstance(error, OSError):
             return storage_error(self._directory, error)
         (version,) = error.args
@@ -337,7 +337,7 @@ class Log:
         self.end = end
 
     def _unfinished(self, pending: list[Entry]) -> Iterator[tuple[int, bytes]]:
-        """Deal with an append without its END that ends the file with a sound entry."""
+        """Handle an append at the end of the file that lacks its END but is valid so far."""
         if self._goes_on():
             self._is_sealed = True
             yield from ((at, body) for _, at, body in pending)
@@ -345,7 +345,7 @@ class Log:
             self._cut(self.end, "its end is missing")
 
     def _goes_on(self) -> bool:
-        """Whether there is a later file, so that nothing is appended to this one any more."""
+        """Whether there is a later file, so that nothing more is appended to this one."""
         return os.path.exists(self._path(segment_of(self.end) + 1))
 
     def _scan(self, at: int, size: int) -> LogScan:
@@ -358,7 +358,7 @@ class Log:
     # ---- damage ---------------------------------------------------------------------------
 
     def _pass_over(self, at: int, size: int, problem: str) -> int | None:
-        """Return where to go on behind the damage at ``at``, or None at the end of the file."""
+        """Return where to continue after the damage at ``at``, or None at the end of the file."""
         rest = read_at(self._descriptor(), size - at, offset_of(at))
         sound = _next_entry(rest, at)
         if sound is not None:
@@ -372,15 +372,15 @@ class Log:
         return None
 
     def set_aside(self, at: int, data: bytes, problem: str) -> None:
-        """Keep damaged bytes of a place in quarantine, if there is room: the log has them, too."""
+        """Copy damaged bytes to quarantine if there is room; the log still has them."""
         with suppress(StorageFull):
             self._keep(at, data, problem)
 
     def _keep(self, at: int, data: bytes, problem: str) -> None:
-        """Keep ``data`` in a file, and why in another one beside it; durable when it returns."""
+        """Write ``data`` to a file and the reason to another beside it; durable on return."""
         name = f"{segment_of(at):010d}-{offset_of(at)}-{crc32(data):08x}"
         target = os.path.join(self._aside, name)
-        if not data or os.path.exists(f"{target}.reason"):  # found by another process, too
+        if not data or os.path.exists(f"{target}.reason"):  # another process found it first
             return
         reason = f"{self._path(segment_of(at))}, byte {offset_of(at)}: {problem}"
         private_directory(self._aside)
@@ -397,10 +397,10 @@ class Log:
         self.tail = at
 
     def cut_unflushed(self) -> None:
-        """After a power cut: keep what was appended before the first damage of the cut.
+        """After a power cut, keep what was appended before the damage that it caused.
 
-        What is damaged before the last known flush is another kind of damage, and is passed
-        over as such. Call it after ``open`` at the last file.
+        Damage before the last known flush has another cause and is skipped as usual. Call this
+        after ``open`` at the last file.
         """
         base = self.end
         try:
@@ -414,7 +414,7 @@ class Log:
     # ---- writing --------------------------------------------------------------------------
 
     def append(self, bodies: Iterable[bytes]) -> None:
-        """Append entries: all or, when anything fails, none.
+        """Append all entries, or none if anything fails.
 
         They survive the death of this process, and a power cut once ``sync`` has returned.
         """
@@ -433,14 +433,14 @@ class Log:
 
     def _take_back(self, start: int) -> None:
         self.tail = start
-        with suppress(OSError, GoneError):  # whoever follows next cuts it off as well
+        with suppress(OSError, GoneError):  # otherwise the next process that follows cuts it off
             os.ftruncate(self._descriptor(), offset_of(start))
 
     def _write(self, descriptor: int, at: int, bodies: Iterable[bytes], last: int = 0) -> int:
         """Write an append at a place, in pieces; return where it ends.
 
         Args:
-            last: Flags of its last entry besides END.
+            last: Flags of its last entry, in addition to END.
         """
         os.lseek(descriptor, offset_of(at), os.SEEK_SET)
         buffer = bytearray()
@@ -460,15 +460,15 @@ class Log:
         return at
 
     def begin_next_when_full(self) -> None:
-        """Begin a new file where this one, which was followed to its end, is long enough."""
+        """Start a new file if this one is full. It must have been followed to its end."""
         if offset_of(self.tail) >= self.segment_bytes:
             with storage_errors(self._directory):
                 self._seal(lambda: self._make(segment_of(self.tail) + 1))
 
     def rewrite(self, bodies: Iterable[bytes]) -> None:
-        """Put all that counts into a file of its own, go on behind it, and drop those before.
+        """Write all live entries to a new file, continue after it, and drop the older files.
 
-        Raises: StorageFull, BackendUnavailable: all is as before.
+        Raises: StorageFull, BackendUnavailable: nothing has changed.
         """
         number = segment_of(self.tail) + 1
         path = self._path(number)
@@ -492,19 +492,19 @@ class Log:
             self._enter(number + 1)
             crashpoint("file.rewrite.before_drop")
             for older in range(self.segments()[0], number):
-                with suppress(FileNotFoundError, PermissionError):  # Windows: somebody has it open
+                with suppress(FileNotFoundError, PermissionError):  # Windows: a process has it open
                     os.unlink(self._path(older))
             sync_directory(self._directory)
 
     def _seal(self, make_next: Callable[[], None]) -> None:
-        """Say that this file is the last no more, and make the next one."""
+        """Mark this file as no longer the last, and create the next one."""
         start, following = self.tail, segment_of(self.tail) + 1
         try:
             self.tail = self._write(self._descriptor(), start, [b""], SEAL)
             crashpoint("file.segment.sealed")
             make_next()
         except BaseException:
-            if not os.path.exists(self._path(following)):  # else nothing but the seal leads there
+            if not os.path.exists(self._path(following)):  # otherwise only the seal leads there
                 self._take_back(start)
             raise
         self._enter(following)
@@ -512,10 +512,10 @@ class Log:
     # ---- flushing -------------------------------------------------------------------------
 
     def sync(self) -> None:
-        """Return when all that this process has appended is on the device. Needs no lock.
+        """Flush to the device all that this process has appended. Needs no lock.
 
-        Callers that come together share one flush.
-        Raises: BackendUnavailable: it may not be; a later call tries again.
+        Concurrent callers share one flush.
+        Raises: BackendUnavailable: the entries may not be on the device; a later call tries again.
         """
         wanted = self._appended
         with self._flushing:
@@ -535,18 +535,18 @@ class Log:
             self._flush_file(end)
 
     def _flush_file(self, end: int) -> None:
-        """Flush the file of the place ``end``. Raises: OSError."""
+        """Flush the file that the place ``end`` is in. Raises: OSError."""
         path = self._path(segment_of(end))
         try:
-            if self.is_doubtful:  # by a descriptor of its own: another thread moves in the first
+            if self.is_doubtful:  # use a separate descriptor: another thread moves within the first
                 is_here = segment_of(self._synced) == segment_of(end)
                 start = offset_of(self._synced) if is_here else 0
                 on_file(path, _FLAGS, lambda opened: write_again(opened, start, offset_of(end)))
             crashpoint("file.flush.before")
             if self._file is not None and segment_of(self.end) == segment_of(end):
                 sync_data(self._file.fileno())
-            else:  # it was left after the append
-                with suppress(FileNotFoundError):  # all that counts of it was written anew
+            else:  # the log was left after the append
+                with suppress(FileNotFoundError):  # its live entries have been rewritten
                     on_file(path, _FLAGS, sync_data)
             crashpoint("file.flush.after")
         except OSError:

@@ -1,9 +1,10 @@
 """The contract of a queue backend whose deliveries are leased, fenced and recoverable.
 
-A claim gives one owner the right to a job until its lease ends; each claim raises
-``lease_epoch``, and every later write applies only while the epoch is still the same. The
-laws are stated as tests in ``nuvom.testing.conformance``; how PostgreSQL and Redis would do
-each method is in ``docs/decisions/0002-five-methods-and-capabilities.md``.
+A claim gives one owner the right to a job until its lease ends. Each claim raises
+``lease_epoch``, and every later write applies only while the epoch is unchanged. The laws are
+stated as tests in ``nuvom.testing.conformance``.
+``docs/decisions/0002-five-methods-and-capabilities.md`` shows how PostgreSQL and Redis would
+implement each method.
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ if TYPE_CHECKING:
 class LeasedJobQueue(BaseJobQueue):
     """A queue with leases, inspection and control. Built as ``cls(settings)``.
 
-    ``owner`` is a worker's id: random for each start. An owner need not be announced before
-    it claims, but only ``announce`` makes it visible in ``workers``.
+    ``owner`` is a worker's id, random for each start. An owner need not be announced before it
+    claims, but only ``announce`` makes it visible in ``workers``.
     """
 
     capabilities: ClassVar[frozenset[Capability]] = frozenset(
@@ -60,18 +61,18 @@ class LeasedJobQueue(BaseJobQueue):
         """Give ``owner`` a lease on at most ``n`` due jobs.
 
         Each returned record is RUNNING with ``lease_epoch``, ``attempt`` and ``deliveries``
-        raised by one. Paused queues are left alone.
+        raised by one. Paused queues are skipped.
 
         Args:
             n: 1 or more.
             queues: Served queues, in order of preference; None means all but ``exclude``.
-            without: Task names that are not wanted.
-            suspects: At most so many jobs during which a worker died before; 0 or 1.
-        Returns: suspects first; of each queue the lower priority number, then the older.
+            without: Task names to leave out.
+            suspects: Maximum number of jobs that a worker has died on before; 0 or 1.
+        Returns: suspects first; within each queue by priority number, then oldest first.
         """
 
     def mark_started(self, job: JobRecord) -> None:
-        """Note that user code of a claimed job starts now; survives this process's death.
+        """Record that user code of a claimed job starts now; survives this process's death.
 
         Deliveries without a mark are not charged when a worker dies. A backend without marks
         charges every claimed job.
@@ -79,28 +80,28 @@ class LeasedJobQueue(BaseJobQueue):
 
     @abstractmethod
     def settle(self, settlements: Sequence[Settlement]) -> list[bool]:
-        """Close attempts: status, result, error, next run and children, in one step each.
+        """Close attempts: status, result, error, next run and children, each attempt atomically.
 
-        Durable when it returns. Returns, in order, False where the lease was lost: nothing
-        of that settlement was stored. Calling twice is safe: a settlement already applied
-        gives True again until the job is claimed or retried anew.
+        Durable when it returns. Returns, in order, False where the lease was lost: nothing of
+        that settlement was stored. Calling twice is safe: a settlement already applied returns
+        True again until the job is claimed or retried again.
         """
 
     @abstractmethod
     def release(self, jobs: Sequence[JobRecord]) -> list[bool]:
-        """Give claimed jobs back, due at once; attempt and delivery are not charged.
+        """Return claimed jobs to the queue, due at once; attempt and delivery are not charged.
 
-        ``lease_epoch`` stays as it is. Where user code had started, the history keeps an
-        attempt ``released``; elsewhere nothing.
+        ``lease_epoch`` is unchanged. If user code had started, the history keeps an attempt
+        ``released``; otherwise it keeps nothing.
 
         Returns, in order, False where the lease was lost.
         """
 
     @abstractmethod
     def extend(self, owner: str) -> dict[str, int]:
-        """Renew the lease on all jobs of ``owner``; also the owner's heartbeat.
+        """Renew the lease on all jobs of ``owner``. This is also the owner's heartbeat.
 
-        Returns: id and ``lease_epoch`` of each job that it still holds.
+        Returns: id and ``lease_epoch`` of each job that the owner still holds.
         """
 
     @abstractmethod
@@ -113,58 +114,58 @@ class LeasedJobQueue(BaseJobQueue):
 
     @abstractmethod
     def next_due_secs(self) -> float | None:
-        """Return seconds until the next scheduled job is due, or None when there is none.
+        """Return seconds until the next scheduled job is due, or None if there is none.
 
-        A job that is due already is ready, and no longer scheduled, whoever has noticed.
+        A job that is already due counts as ready, not scheduled, even if no process has noticed.
         """
 
     @abstractmethod
     def report_progress(
         self, job: JobRecord, done: float, total: float | None, message: str
     ) -> bool:
-        """Keep a running job's progress until the attempt ends; False when the lease is lost."""
+        """Store a running job's progress until the attempt ends; False if the lease is lost."""
 
     # ---- workers ------------------------------------------------------------------------
 
     @abstractmethod
     def announce(self, worker: WorkerInfo) -> None:
-        """Make a worker visible, or update what is shown of it."""
+        """Make a worker visible, or update its public details."""
 
     @abstractmethod
     def retire(self, owner: str) -> None:
-        """Forget a worker that stopped in good order. Its jobs must be settled or released."""
+        """Forget a worker that stopped cleanly. Its jobs must be settled or released."""
 
     @abstractmethod
     def workers(self) -> list[WorkerInfo]:
         """Return the announced workers that are not known to be dead, oldest first.
 
-        A worker whose process is seen to be dead is not among them, however young its last
-        beat is. What is shown of the others by the age of their beat is decided by
-        ``nuvom.core.views.seen_worker``: silent after one lease, gone after ``GONE_LEASES``.
+        Leaves out a worker whose process is known to be dead, however recent its last heartbeat.
+        ``nuvom.core.views.seen_worker`` decides by the age of the heartbeat how the others
+        appear: silent after one lease, gone after ``GONE_LEASES``.
         """
 
     @abstractmethod
     def command(self, owner: str, word: str) -> bool:
-        """Leave ``quiet``, ``resume``, ``stop`` or ``stacks`` for a worker.
+        """Send the command ``quiet``, ``resume``, ``stop`` or ``stacks`` to a worker.
 
-        Returns: False where ``workers`` does not show it.
-        Raises: ValueError: another word.
+        Returns: False if ``workers`` does not list the worker.
+        Raises: ValueError: any other command.
         """
 
     @abstractmethod
     def commands(self, owner: str) -> list[str]:
-        """Take the words left for ``owner``, oldest first."""
+        """Take the commands sent to ``owner``, oldest first."""
 
     @abstractmethod
     def control_version(self) -> int:
         """Return a number that changes whenever a cancel, pause or command is written.
 
-        Costs next to nothing, so that a worker can look several times a second.
+        Cheap enough for a worker to call several times a second.
         """
 
     @abstractmethod
     def unpark(self, tasks: Iterable[str]) -> int:
-        """Make PARKED jobs of ``tasks`` PENDING, due at once; return how many."""
+        """Make PARKED jobs of ``tasks`` PENDING and due at once; return how many."""
 
     # ---- control ------------------------------------------------------------------------
 
@@ -179,14 +180,14 @@ class LeasedJobQueue(BaseJobQueue):
     def retry(self, job_id: str) -> JobStatus | None:
         """Make a FAILED, DEAD or CANCELLED job PENDING: counters at 0, epoch raised.
 
-        A job whose ``unique_key`` another live job holds by now stays as it is: two would run.
+        A job is left unchanged if another live job now holds its ``unique_key``: two would run.
 
         Returns: the status *before*; any other means that nothing changed; None if unknown.
         """
 
     @abstractmethod
     def pause(self, queue: str, by: str) -> None:
-        """Let no job of ``queue`` be claimed until ``resume``."""
+        """Stop claims from ``queue`` until ``resume``."""
 
     @abstractmethod
     def resume(self, queue: str) -> bool:
@@ -198,10 +199,10 @@ class LeasedJobQueue(BaseJobQueue):
 
     @abstractmethod
     def prune(self, *, success_before: float, failed_before: float, limit: int = 1000) -> int:
-        """Remove at most ``limit`` final jobs that finished before the given moments.
+        """Remove at most ``limit`` final jobs that finished before the given times.
 
         Args:
-            success_before: For SUCCESS without a ``result_ttl_secs`` of their own.
+            success_before: For SUCCESS without a ``result_ttl_secs`` of its own.
             failed_before: For FAILED, DEAD and CANCELLED.
         """
 
@@ -225,54 +226,54 @@ class LeasedJobQueue(BaseJobQueue):
         before: str | None = None,
         limit: int = 100,
     ) -> list[JobSnapshot]:
-        """Return jobs, newest first; ``before`` is the id of the last job of the page before.
+        """Return jobs, newest first; ``before`` is the id of the previous page's last job.
 
-        ``result`` and the error's traceback may be left out of a page's snapshots.
+        A page's snapshots may lack ``result`` and the error's traceback.
         """
 
     @abstractmethod
     def attempts(self, job_id: str) -> list[Attempt]:
-        """Return the closed attempts that are kept, oldest first."""
+        """Return the stored closed attempts, oldest first."""
 
     @abstractmethod
     def stats(self) -> list[QueueStats]:
-        """Return counts for each queue that has or had jobs or is paused, by name."""
+        """Return counts for each queue that is paused or has ever had jobs, by name."""
 
     @abstractmethod
     def error_groups(self, limit: int = 50) -> list[ErrorGroup]:
         """Return failures grouped by ``nuvom.core.views.failure_group``, latest first."""
 
     def failed_ids(self, fingerprint: str) -> list[str]:
-        """Return ids of the FAILED and DEAD jobs of a group, newest first."""
+        """Return ids of the FAILED and DEAD jobs in a group, newest first."""
         raise self._lacks(Capability.INSPECTION, f"cannot list failures of {fingerprint}")
 
     @property
     def parked_tasks(self) -> Mapping[str, int]:
-        """Names of tasks that jobs are PARKED for, with their number."""
+        """Return the names of tasks with PARKED jobs, and the number of those jobs."""
         raise self._lacks(Capability.INSPECTION, "cannot list parked tasks")
 
     # ---- totals -------------------------------------------------------------------------
 
     def keep_totals(self) -> None:
-        """Have the store count what happens from now on, in all processes that use it.
+        """Make the store count events from now on, in all processes that use it.
 
-        Each count is part of the step that it counts, so that a killed process neither loses
-        nor doubles any. Calling it again changes nothing.
+        Each count is part of the step it counts, so a killed process neither loses nor doubles
+        any. Calling it again changes nothing.
         """
         raise self._lacks(Capability.TOTALS, "cannot keep totals")
 
     def totals(self) -> list[Total]:
-        """Return what was counted since ``keep_totals`` was first called; else nothing."""
+        """Return the counts since the first call of ``keep_totals``; empty without one."""
         return []
 
     def store_size(self) -> StoreSize | None:
-        """Return how large the store is, None where that cannot be told."""
+        """Return the size of the store, or None if it is unknown."""
         return None
 
     # ---- the specification's two methods ------------------------------------------------
 
     def dequeue(self, timeout: float | None = None) -> JobRecord | None:
-        """Claim one job under this instance's own owner id, waiting at most ``timeout`` s."""
+        """Claim one job under this instance's own owner id; wait at most ``timeout`` seconds."""
         jobs = self.pop_batch(1)
         if not jobs and timeout:
             jobs = self._wait_and_pop(timeout)
@@ -290,7 +291,7 @@ class LeasedJobQueue(BaseJobQueue):
         return self._own_id
 
     def _wait_and_pop(self, timeout: float) -> list[JobRecord]:
-        """Claim one job as soon as there is one, at most ``timeout`` seconds."""
+        """Claim one job as soon as there is one; wait at most ``timeout`` seconds."""
         claimed: list[JobRecord] = []
 
         def try_again() -> bool:
