@@ -1,4 +1,4 @@
-"""The queue that lives in this process and ends with it: for tests, scripts, embedded workers."""
+"""A queue that lives and dies with this process: for tests, scripts and embedded workers."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ T = TypeVar("T")
 class MemoryJobQueue(TableQueue):
     """A queue in memory. Built as ``cls(settings)`` or ``cls()``.
 
-    No other process sees it, so only the end of its lease shows that a worker is gone.
+    No other process sees it, so only an expired lease shows that a worker is gone.
 
     Args:
         settings: Anything with ``lease_secs``, ``max_deliveries``, ``max_queue_size`` and
             ``parked_ttl_secs``; None for the defaults.
-        clock: Where time comes from.
+        clock: The source of time.
 
     Attributes:
-        table: The jobs; a memory result backend reads them, too.
-        lock: Whoever has it may use the table.
-        work, outcomes: Notified when a job became ready, and when one ended.
-        arrivals, endings: How often that happened.
+        table: The jobs; a memory result backend reads them too.
+        lock: Guards the table.
+        work, outcomes: Notified when a job becomes ready, and when one ends.
+        arrivals, endings: How often that has happened.
     """
 
     name: ClassVar[str] = "memory"
@@ -50,7 +50,7 @@ class MemoryJobQueue(TableQueue):
         self.parked_ttl_secs = getattr(settings, "parked_ttl_secs", 7 * 86_400.0)
         self.max_queue_size = getattr(settings, "max_queue_size", None)
         self.table = Table()
-        self.lock = RLock()  # a signal handler may stop a worker while its own thread is in here
+        self.lock = RLock()  # a signal handler may stop a worker whose own thread holds it
         self.work = Condition(self.lock)
         self.outcomes = Condition(self.lock)
         self.arrivals = self.endings = 0
@@ -62,14 +62,14 @@ class MemoryJobQueue(TableQueue):
         with self.lock:
             table = self.table
             if table.unfinished:
-                self.tell_workers()  # of jobs that have been in no heap
+                self.tell_workers()  # of jobs that were in no heap
                 table.repair()
             return action(table)
 
     def do(self, table: Table, operation: Operation | Change) -> None:
         table.apply(operation)
 
-    # Told before it is done: who is woken gets the lock afterwards.
+    # Notified before the change is made: a woken thread gets the lock only afterwards.
 
     def tell_workers(self, *, everyone: bool = False) -> None:
         del everyone
@@ -122,7 +122,7 @@ class MemoryJobQueue(TableQueue):
                 if self.arrivals == seen:
                     secs = timeout if due_secs is None else min(timeout, due_secs)
                     self.clock.wait(self.work, secs)
-                    self.next_due_secs()  # whatever is due by now counts as an arrival
+                    self.next_due_secs()  # a job that has become due counts as an arrival
                 return self.arrivals != seen
         finally:
             self._sleepers.discard(sleeper)
@@ -143,7 +143,7 @@ class MemoryJobQueue(TableQueue):
 
 
 class _Waiter:
-    """Set whenever a job ended since the last look; nothing is missed in between."""
+    """Set if a job has ended since the last look; misses nothing in between."""
 
     def __init__(self, queue: MemoryJobQueue) -> None:
         self._queue = queue

@@ -1,4 +1,4 @@
-"""What a table holds: rows, the operations that change them, and where each row waits."""
+"""The contents of a table: rows, the operations that change them, and where each row waits."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ _FEW = 64  # a heap with fewer dead entries than this is not worth sweeping
 
 
 class Row(Struct, tag="row", omit_defaults=True, eq=False, gc=False):
-    """One job. As an operation it stands for all that was said about the job before.
+    """One job. As an operation it replaces all earlier operations on the job.
 
     Attributes:
-        ref: Its number, in the order of enqueueing; never used again.
-        record: As it is now.
+        ref: Its number, in order of enqueueing; never reused.
+        record: The current record.
         worker, started_at, finished_at, result, error, progress: As in ``JobSnapshot``.
-        attempts: Closed attempts but the success, oldest first.
-        lease_until: When its lease ends, unless its holder renews it; monotonic.
-        started_epoch, settled_epoch: The delivery that last started, where the table is told of
-            it, and the one that last settled; -1 before.
+        attempts: Closed attempts except the success, oldest first.
+        lease_until: When its lease ends unless its holder renews it; monotonic.
+        started_epoch, settled_epoch: The delivery that last started, if the table is told about
+            starts, and the one that last settled; -1 before.
         heap, key: Where it waits, if anywhere; derived.
     """
 
@@ -49,7 +49,7 @@ class Row(Struct, tag="row", omit_defaults=True, eq=False, gc=False):
 
 
 def seen(row: Row) -> JobSnapshot:
-    """Return all that is known of a job."""
+    """Return everything known about a job."""
     return JobSnapshot(
         record=row.record,
         result=row.result,
@@ -65,7 +65,7 @@ def seen(row: Row) -> JobSnapshot:
 
 
 class Added(Struct, tag="job", omit_defaults=True, gc=False):
-    """New jobs, but for those whose id is known."""
+    """New jobs; those whose id is already known are ignored."""
 
     records: list[JobRecord]
 
@@ -79,20 +79,20 @@ class Claimed(Struct, tag="claim", omit_defaults=True, gc=False):
 
 
 class Removed(Struct, tag="removed", omit_defaults=True, gc=False):
-    """Jobs that are not RUNNING are gone, with all that was kept of them."""
+    """Jobs that are not RUNNING were removed, with everything stored about them."""
 
     ids: list[str]
 
 
 class Kept(Struct, tag="kept", omit_defaults=True, gc=False):
-    """A result backend was told of a job; with None it forgets."""
+    """A result backend stored something about a job; None makes it forget the job."""
 
     id: str
     seen: JobSnapshot | None
 
 
 class Progressed(Struct, tag="progress", omit_defaults=True, gc=False):
-    """A running job reported how far it is."""
+    """A running job reported its progress."""
 
     id: str
     lease_epoch: int
@@ -100,7 +100,7 @@ class Progressed(Struct, tag="progress", omit_defaults=True, gc=False):
 
 
 class Beat(Struct, tag="beat", omit_defaults=True, gc=False):
-    """A heartbeat, which renews all leases that the owner has."""
+    """A heartbeat, which renews all leases of the owner."""
 
     owner: str
     at: float
@@ -108,7 +108,7 @@ class Beat(Struct, tag="beat", omit_defaults=True, gc=False):
 
 
 class Announced(Struct, tag="announced", omit_defaults=True, gc=False):
-    """A worker is to be shown, or with None no more."""
+    """A worker became visible, or, with None, no longer is."""
 
     owner: str
     at: float
@@ -116,7 +116,7 @@ class Announced(Struct, tag="announced", omit_defaults=True, gc=False):
 
 
 class Commanded(Struct, tag="commanded", omit_defaults=True, gc=False):
-    """A word was left for a worker; the empty word says that it took all before."""
+    """A command was sent to a worker; an empty one records that it took all earlier ones."""
 
     owner: str
     word: str
@@ -130,17 +130,17 @@ class Paused(Struct, tag="paused", omit_defaults=True, gc=False):
 
 
 class Booted(Struct, tag="booted", omit_defaults=True, gc=False):
-    """The machine was started anew."""
+    """The machine rebooted."""
 
 
 class Counted(Struct, tag="counted", omit_defaults=True, gc=False):
-    """What was counted so far; from here on everything is."""
+    """The counts so far; from here on everything is counted."""
 
     totals: list[Total]
 
 
 class Emptied(Struct, tag="emptied", omit_defaults=True, gc=False):
-    """Nothing of what came before counts: all that there is follows."""
+    """Everything before this is void; the complete state follows."""
 
 
 Operation = (
@@ -158,18 +158,18 @@ Operation = (
     | Counted
     | Emptied
 )
-"""What can be applied, and appended to a log."""
+"""An operation that can be applied to a table and appended to a log."""
 
 
 # ---- where rows wait -------------------------------------------------------------------------
 
 
 class Heap:
-    """Rows by a key and, where keys are equal, by their age. A row is in one heap at most.
+    """Rows ordered by a key and, for equal keys, by age. A row is in at most one heap.
 
-    Rows arrive mostly in order; those stand in a line, which is taken from in constant time, and
-    only the others go to the heap proper. A row that leaves from the middle is only untied: its
-    entry is passed over when its turn comes, or swept away once most entries are dead.
+    Rows mostly arrive in order. Those form a line with constant-time removal from the front; only
+    the others go to the actual heap. A row removed from the middle is only unlinked: its entry is
+    skipped when its turn comes, or swept once most entries are dead.
     """
 
     __slots__ = ("_late", "_line", "_number", "count")
@@ -181,7 +181,7 @@ class Heap:
         self.count = 0
 
     def put(self, key: float, row: Row) -> None:
-        """Add a row that is in no heap."""
+        """Add a row that is not in any heap."""
         row.heap, row.key = self._number, key
         self.count += 1
         entry = (key, row.ref, row)
@@ -192,7 +192,7 @@ class Heap:
             heappush(self._late, entry)
 
     def remove(self, row: Row) -> None:
-        """Take a row of this heap away, wherever it stands."""
+        """Remove a row of this heap, whatever its position."""
         row.heap = -1
         self.count -= 1
         if len(self._line) + len(self._late) > 2 * self.count + _FEW:
@@ -201,7 +201,7 @@ class Heap:
             heapify(self._late)
 
     def head(self) -> tuple[float, int, Row] | None:
-        """Return key, number and row of the first entry, and leave it."""
+        """Return key, number and row of the first entry without removing it."""
         line, late = self._line, self._late
         while line and not self._holds(line[0]):
             line.popleft()
@@ -215,7 +215,7 @@ class Heap:
         """Remove and return the first rows, at most ``most``.
 
         Args:
-            before: Only those whose key, or key and number, are lower than this.
+            before: Limits it to rows whose key, or key and number, are lower than this.
         """
         taken: list[Row] = []
         while len(taken) < most:
@@ -233,7 +233,7 @@ class Heap:
 
     def __iter__(self) -> Iterator[Row]:
         """Yield all rows, in no particular order."""
-        # A row that left and came back may have two entries; it is yielded once.
+        # A row that left and came back may have two entries; yield it once.
         entries = filter(self._holds, (*self._line, *self._late))
         return iter({entry[1]: entry[2] for entry in entries}.values())
 
@@ -242,12 +242,12 @@ class Heap:
 
 
 def take_merged(heaps: Iterable[Heap], most: int) -> list[Row]:
-    """Remove and return the first rows of heaps that count as one, at most ``most``."""
+    """Remove and return at most ``most`` first rows of several heaps, merged in order."""
     heads = [(head, heap) for heap in heaps if (head := heap.head())]
     heapify(heads)
     taken: list[Row] = []
     while heads and len(taken) < most:
-        # From the heap that has the first job, up to where another one comes first.
+        # Take from the heap with the first job, up to where another heap comes first.
         heap = heads[0][1]
         before = min(heads[1:3])[0] if len(heads) > 1 else None
         taken += heap.take(most - len(taken), before)
@@ -260,7 +260,7 @@ def take_merged(heaps: Iterable[Heap], most: int) -> list[Row]:
 
 
 class QueueRows:
-    """One queue: how many jobs it has of each status, and heaps of its ready ones by task.
+    """One queue: its number of jobs by status, and heaps of its ready jobs by task.
 
     A claim that leaves out some tasks need not look at their jobs.
     """
@@ -280,12 +280,12 @@ class QueueRows:
 
 
 class Holder:
-    """Somebody who claims, by its worker's id.
+    """A claiming owner, known by its worker's id.
 
     Attributes:
         held: The jobs that it has a lease on; derived.
-        lease_until: To when its last heartbeat renewed all leases of that moment.
-        worker: What is shown of it, once announced.
+        lease_until: When the leases that its last heartbeat renewed end.
+        worker: Its public details, once announced.
     """
 
     __slots__ = ("beat_at", "commands", "held", "lease_until", "worker")

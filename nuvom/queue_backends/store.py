@@ -1,8 +1,8 @@
-"""The rules of a job's life, written once over the rows of any store.
+"""The rules of a job's life cycle, written once for the rows of any store.
 
-A new backend with leases derives from ``StoreQueue`` and implements what is abstract: the rows.
-What becomes of a job is decided by ``nuvom.core.transitions``; a backend writes the ``Change`` that
-comes out, and has no such rule of its own.
+A new backend with leases derives from ``StoreQueue`` and implements its abstract methods: the rows.
+``nuvom.core.transitions`` decides what happens to a job. A backend only writes the resulting
+``Change`` and has no such rules of its own.
 """
 
 from __future__ import annotations
@@ -31,22 +31,22 @@ _UNPARKED_AT_ONCE = 1000
 class StoreQueue(LeasedJobQueue):
     """A queue on the rows of a store.
 
-    To implement are the abstract methods here, and of ``LeasedJobQueue`` those that this class
-    leaves abstract: they read and write rows already. Each is one step: other calls see all of it
-    or nothing, and a caller that is interrupted, or has lost its connection, may repeat it. What
-    a method has written is as durable as the settings say when it returns.
+    Implement the abstract methods here, and those of ``LeasedJobQueue`` that this class leaves
+    abstract because they work on rows directly. Each is atomic: other calls see all of it or
+    nothing. A caller that was interrupted, or lost its connection, may repeat it. When a method
+    returns, its writes are as durable as the settings say.
 
-    Whatever makes a job ready wakes a sleeping worker once it is written; whatever ends one wakes
-    all who wait for results; a cancel, a pause and a command change ``control_version``. A backend
-    gets ready for that before it writes, so that a call that fails has written nothing.
+    A write that makes a job ready wakes a sleeping worker; one that ends a job wakes everyone who
+    waits for results; a cancel, a pause and a command change ``control_version``. A backend
+    prepares the wake-up before it writes, so that a call that fails has written nothing.
 
-    A delivery is known by the ``id``, ``ref`` and ``lease_epoch`` of its record. ``ref`` is the
-    store's own number of the row and is never used again: a job that was removed and enqueued
-    once more is another one. A claim sets it, raises the counters as ``transitions.claimed``
-    does, and clears ``started_at``, ``finished_at`` and the progress.
+    The ``id``, ``ref`` and ``lease_epoch`` of its record identify a delivery. ``ref`` is the
+    store's own row number and is never reused: a job that is removed and enqueued again is a
+    different one. A claim sets it, raises the counters as ``transitions.claimed`` does, and clears
+    ``started_at``, ``finished_at`` and the progress.
 
     Attributes:
-        clock: Of this process. A store on a server overrides ``now``.
+        clock: The clock of this process. A store on a server overrides ``now``.
         lease_secs, max_deliveries, parked_ttl_secs: As in the settings.
     """
 
@@ -56,7 +56,7 @@ class StoreQueue(LeasedJobQueue):
     parked_ttl_secs: float
 
     def now(self) -> float:
-        """Return seconds since the epoch, by the clock that decides when a job is due."""
+        """Return seconds since the epoch by the clock that decides when jobs become due."""
         return self.clock.now()
 
     # ---- rows -----------------------------------------------------------------------------
@@ -65,27 +65,27 @@ class StoreQueue(LeasedJobQueue):
     def finish(self, successes: Sequence[Settlement]) -> list[bool]:
         """Close attempts that plainly succeeded: those that ``transitions.not_plain`` leaves out.
 
-        The same as to apply ``transitions.settled``, without the way through a ``Change``.
+        Equivalent to applying ``transitions.settled``, without building a ``Change``.
         """
 
     @abstractmethod
     def apply(self, changes: Sequence[Change]) -> list[bool]:
-        """Write changes in order, each only if its job still is as it was; see ``Change``.
+        """Write changes in order, each only if its job is unchanged; see ``Change``.
 
-        Returns: for each whether it is applied, by this call or, where it ``settles``, by an
+        Returns: for each, whether it was applied by this call or, if it ``settles``, by an
         earlier one.
         """
 
     @abstractmethod
     def recover(self, recovery: Recovery) -> list[JobRecord]:
-        """Take back and give up jobs, and make ready what is due.
+        """Take back lost jobs, give up on others, and promote due ones.
 
-        ``recovery.take_back`` is asked once for each worker that is dead or whose leases have
-        ended, with all that it has lost, and ``recovery.give_up`` for what was PARKED for too
-        long; what they answer is applied in the same step. Then dead workers are forgotten.
-        If the store was locked for so long that nobody could renew a lease, all may do so first.
+        Calls ``recovery.take_back`` once for each worker that is dead or whose leases have ended,
+        with all that it has lost, and ``recovery.give_up`` for jobs PARKED for too long. Applies
+        the answers in the same step, then forgets dead workers. If the store was locked for so
+        long that no worker could renew a lease, all may do so first.
 
-        Returns: the records that were changed, as they are now.
+        Returns: the changed records in their new state.
         """
 
     @abstractmethod
@@ -94,7 +94,7 @@ class StoreQueue(LeasedJobQueue):
 
     @abstractmethod
     def closed_attempts(self, job_id: str) -> list[Attempt]:
-        """Return the attempts that changes have closed, oldest first; no success is among them."""
+        """Return the attempts closed by changes, oldest first; excludes the success."""
 
     @abstractmethod
     def parked(self, tasks: Collection[str], limit: int) -> list[JobSnapshot]:
@@ -102,7 +102,7 @@ class StoreQueue(LeasedJobQueue):
 
     @abstractmethod
     def remove_waiting(self, queue: str | None) -> int:
-        """Remove the PENDING and PARKED jobs of a queue, None for all; return how many."""
+        """Remove the PENDING and PARKED jobs of a queue (None: of all); return how many."""
 
     @abstractmethod
     def set_paused(self, queue: str, by: str | None) -> bool:
@@ -112,17 +112,17 @@ class StoreQueue(LeasedJobQueue):
     def announced(self) -> list[WorkerInfo]:
         """Return the announced workers that are not known to be dead, in any order.
 
-        With ``beat_age_secs`` and ``running`` as they are; how that is shown is decided here.
+        ``beat_age_secs`` and ``running`` are raw values; this class decides how they appear.
         """
 
     @abstractmethod
     def push_command(self, owner: str, word: str) -> bool:
-        """Leave a word for a worker; False when it is not announced."""
+        """Send a command to a worker; False if it is not announced."""
 
     # ---- deliveries -----------------------------------------------------------------------
 
     def settle(self, settlements: Sequence[Settlement]) -> list[bool]:
-        """Close attempts; see the contract. Plain successes take the short way."""
+        """Close attempts; see the contract. Plain successes take a shortcut."""
         others = transitions.not_plain(settlements)
         if not others:
             return self.finish(settlements)
@@ -134,7 +134,7 @@ class StoreQueue(LeasedJobQueue):
         return [next(applied if id(one) in apart else finished) for one in settlements]
 
     def release(self, jobs: Sequence[JobRecord]) -> list[bool]:
-        """Give claimed jobs back, uncharged; see the contract."""
+        """Return claimed jobs to the queue, uncharged; see the contract."""
         if not jobs:
             return []
         now = self.now()
@@ -143,7 +143,7 @@ class StoreQueue(LeasedJobQueue):
         )
 
     def reap(self) -> list[JobRecord]:
-        """Take back jobs of the dead and the silent, wake due ones; see the contract."""
+        """Take back jobs of dead and silent workers, promote due ones; see the contract."""
         now = self.now()
         return self.recover(
             transitions.Recovery(now, self.max_deliveries, now - self.parked_ttl_secs)
@@ -162,7 +162,7 @@ class StoreQueue(LeasedJobQueue):
     def _changed(
         self, job_id: str, decide: Callable[[JobSnapshot], Change | None]
     ) -> JobStatus | None:
-        """Change a job, after a new look where it changed meanwhile; return what it was."""
+        """Change a job, retrying if it changed meanwhile; return its previous status."""
         refused: JobRecord | None = None
         while (seen := self.get(job_id)) is not None:
             change = None if seen.record == refused else decide(seen)
@@ -181,7 +181,7 @@ class StoreQueue(LeasedJobQueue):
         return count
 
     def pause(self, queue: str, by: str) -> None:
-        """Let no job of ``queue`` be claimed; see the contract."""
+        """Stop claims from ``queue``; see the contract."""
         self.set_paused(valid_name("queue", queue), by)
 
     def resume(self, queue: str) -> bool:
@@ -199,20 +199,20 @@ class StoreQueue(LeasedJobQueue):
     # ---- workers and history --------------------------------------------------------------
 
     def workers(self) -> list[WorkerInfo]:
-        """Return the announced workers that live; see the contract."""
+        """Return the announced workers that are alive; see the contract."""
         shown = [seen_worker(worker, self.lease_secs) for worker in self.announced()]
         known = [worker for worker in shown if worker is not None]
         return sorted(known, key=lambda worker: worker.started_at)
 
     def command(self, owner: str, word: str) -> bool:
-        """Leave a word for a worker; see the contract. Raises: ValueError: no such word."""
+        """Send a command to a worker; see the contract. Raises: ValueError: unknown command."""
         if word not in COMMANDS:
             raise ValueError(f"{word!r} is no command; known are {', '.join(sorted(COMMANDS))}")
         is_shown = any(worker.id == owner for worker in self.workers())
         return is_shown and self.push_command(owner, word)
 
     def attempts(self, job_id: str) -> list[Attempt]:
-        """Return the closed attempts that are kept, and the success; oldest first."""
+        """Return the stored closed attempts and the success, oldest first."""
         seen = self.get(job_id)
         if seen is None:
             return []

@@ -1,9 +1,9 @@
-"""All that the memory and the file store know, as rows in this process.
+"""The state of the memory and the file store, as rows in this process.
 
-``Table.apply`` is the only way in which the rows change; what it is given is plain data, which the
-file store also appends to its log. The rows are the truth. Where each one waits, which keys are
-taken and who holds what is derived from them, and made anew after a change that an exception has
-cut short. Who calls anything here has the store's lock.
+Only ``Table.apply`` changes the rows. It takes plain data, which the file store also appends to its
+log. The rows are the source of truth. Where each row waits, which keys are taken and which worker
+holds which job are derived from them, and rebuilt after an exception cuts a change short. Callers
+of this module hold the store's lock.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 
 _PENDING, _RUNNING, _PARKED = JobStatus.PENDING, JobStatus.RUNNING, JobStatus.PARKED
 _SUCCESS = JobStatus.SUCCESS
-_ATTEMPTS_KEPT = 100  # of one job: a task may snooze for years
+_ATTEMPTS_KEPT = 100  # for each job: a task may snooze for years
 
 Key = tuple[str, str]  # task and unique key
 
@@ -61,13 +61,13 @@ class Table:
 
     Attributes:
         rows: All jobs by id, oldest first.
-        kept: What a result backend was told of jobs; its affair.
+        kept: What a result backend has stored about jobs; opaque here.
         failures: FAILED and DEAD jobs by id; derived, as ``parked`` and ``scheduled`` are.
-        tally: What was counted, once somebody wants it; else None.
-        is_fresh_boot: No job has settled since the machine was started anew.
-        unfinished: How many changes began and have not ended. Anything but 0 at the start of a
-            call means that an exception left one: call ``repair``. (A signal handler in the midst
-            of a change repairs, too; the change ends at -1, and the next call repairs again.)
+        tally: The totals, once requested; else None.
+        is_fresh_boot: No job has settled since the machine rebooted.
+        unfinished: How many changes have begun and not ended. Anything but 0 at the start of a
+            call means that an exception interrupted one: call ``repair``. (A signal handler in the
+            middle of a change repairs too; the change ends at -1, and the next call repairs again.)
     """
 
     def __init__(self) -> None:
@@ -101,9 +101,9 @@ class Table:
 
     def _reset(self) -> None:
         self._heaps: list[Heap] = []
-        self.scheduled = self._new_heap()  # by run_at, also of jobs that are due by now
+        self.scheduled = self._new_heap()  # by run_at; may include jobs that are already due
         self.succeeded = self._new_heap()  # by finished_at
-        self.expiring = self._new_heap()  # successes with a lifetime of their own, by its end
+        self.expiring = self._new_heap()  # successes with their own lifetime, by its end
         self.failed = self._new_heap()  # FAILED, DEAD and CANCELLED, by finished_at
         self.parked: dict[str, Row] = {}
         self.failures: dict[str, Row] = {}
@@ -114,7 +114,7 @@ class Table:
             holder.held = {}
 
     def repair(self) -> None:
-        """Derive everything anew from the rows."""
+        """Rebuild all derived state from the rows."""
         self._reset()
         rows = sorted(self.rows.values(), key=attrgetter("ref"))
         self.rows = {row.record.id: row for row in rows}
@@ -123,7 +123,7 @@ class Table:
         self.unfinished = 0
 
     def _derive(self, row: Row) -> None:
-        """Count a row, and put it where it belongs."""
+        """Count a row and put it where it belongs."""
         record = row.record
         row.heap = -1
         self.queue(record.queue).counts[record.status] += 1
@@ -132,10 +132,10 @@ class Table:
         self._place(row)
 
     def _moved(self, row: Row, before: JobRecord, worker: str | None) -> None:
-        """Derive what follows from the change of a row.
+        """Update the derived state after a change of a row.
 
         Args:
-            before, worker: What it had before.
+            before, worker: Its record and worker before the change.
         """
         job_id, status = before.id, before.status
         counts = self.queues[before.queue].counts
@@ -152,7 +152,7 @@ class Table:
         self._place(row)
 
     def _let_go(self, owner: str, job_id: str = "") -> None:
-        """Take a job out of somebody's hands; forget whoever is left with nothing."""
+        """Take a job from its holder; forget a holder that is left with nothing."""
         holder = self.holders.get(owner)
         if holder is not None:
             holder.held.pop(job_id, None)
@@ -160,7 +160,7 @@ class Table:
                 del self.holders[owner]
 
     def _place(self, row: Row) -> None:
-        """Put a row that is nowhere where its status belongs."""
+        """Put a row that is in no heap where its status belongs."""
         record = row.record
         status = record.status
         if status is _PENDING:
@@ -172,7 +172,7 @@ class Table:
             self.holder(row.worker or "").held[record.id] = row
         elif status is _PARKED:
             self.parked[record.id] = row
-        elif status is not _SUCCESS:  # from here on: where ``old`` finds it
+        elif status is not _SUCCESS:  # from here on: heaps that ``old`` reads
             self.failed.put(row.finished_at or 0.0, row)
             if status in FAILURES:
                 self.failures[record.id] = row
@@ -196,7 +196,7 @@ class Table:
         return heap
 
     def _take_key(self, row: Row) -> None:
-        """Give a row its unique key, unless one that is alive, or ended later, has it."""
+        """Give a row its unique key, unless a row that is alive, or ended later, has it."""
         known = self._keys.get(_key_of(row.record))
         is_final = row.record.status in FINAL
         if known is None or (
@@ -205,7 +205,7 @@ class Table:
             self._keys[_key_of(row.record)] = row
 
     def promote(self, now: float) -> bool:
-        """Make scheduled jobs ready that have become due; return whether there were any."""
+        """Make scheduled jobs that are now due ready; return whether there were any."""
         head = self.scheduled.head()
         if head is None or head[0] > now:
             return False
@@ -218,17 +218,17 @@ class Table:
     # ---- applying -------------------------------------------------------------------------
 
     def apply(self, operation: Operation | Change, place: int = 0) -> None:
-        """Do an operation. An exception in the midst of it leaves it done, or not done.
+        """Apply an operation. If an exception interrupts it, it is either done or not done.
 
         Args:
-            place: Where it stands in a log: from there on new rows are numbered.
+            place: Its place in a log: new rows are numbered from there.
         """
         self._appliers[type(operation)](operation, place)
 
     def _new_row(self, record: JobRecord, place: int) -> Row:
         if place > self._last_ref:
             self._last_ref = place - 1
-        ref = self._last_ref = self._last_ref + 1  # no call: a signal handler may want one, too
+        ref = self._last_ref = self._last_ref + 1  # no call: a signal handler may take one too
         return Row(ref, record if record.status is _PENDING else record.replace(status=_PENDING))
 
     def _add(self, added: Added, place: int) -> None:
@@ -249,7 +249,7 @@ class Table:
         self.unfinished += 1
         for job_id in claim.ids:
             row = self.rows.get(job_id)
-            if row is None:  # what added it is damaged
+            if row is None:  # the entry that added it is damaged
                 continue
             before, worker = row.record, row.worker
             record = transitions.claimed(before, row.ref)
@@ -271,7 +271,7 @@ class Table:
         self.unfinished += 1
         for child in children.values():
             self._derive(child)
-        # From here to the children there is no call, so that no exception can come in between.
+        # No calls from here to the children, so that no exception can come in between.
         row.record = record
         row.started_at = change.started_at
         row.finished_at = change.finished_at
@@ -286,7 +286,7 @@ class Table:
         self._moved(row, before, row.worker)
         if change.starts_anew:
             row.worker = None
-        for new in (row, *children.values()):  # what the row had of keys may be free by now
+        for new in (row, *children.values()):  # the row's old key may be free now
             if new.record.unique_key is not None:
                 self._take_key(new)
         self.unfinished -= 1
@@ -306,7 +306,7 @@ class Table:
         dicts: list[dict[str, Any]] = [self.rows] * len(ids) + [self.kept] * len(ids)
         removal = map(dict.pop, dicts, ids + ids, repeat(None))
         self.unfinished += 1
-        deque(removal, maxlen=0)  # one call of C code, so that all are removed or none
+        deque(removal, maxlen=0)  # a single call into C, so that all are removed or none
         for row in rows:
             record = row.record
             self.queues[record.queue].counts[record.status] -= 1
@@ -340,7 +340,7 @@ class Table:
         elif announced.owner in self.holders:
             holder = self.holders[announced.owner]
             holder.worker, holder.commands = None, []
-            self._let_go(announced.owner)  # its jobs wait for the end of their leases
+            self._let_go(announced.owner)  # its jobs wait for their leases to end
 
     def _command(self, one: Commanded, _: int) -> None:
         holder = self.holder(one.owner)
@@ -357,11 +357,11 @@ class Table:
 
     def _empty(self, *_: object) -> None:
         last_ref = self._last_ref
-        self.__init__()  # type: ignore[misc]  # everything as it is at the start
+        self.__init__()  # type: ignore[misc]  # back to the initial state
         self._last_ref = last_ref
 
     def snapshot(self) -> Iterator[Operation]:
-        """Yield operations that make an empty table equal to this one."""
+        """Yield operations that turn an empty table into a copy of this one."""
         yield Emptied()
         if self.is_fresh_boot:
             yield Booted()
@@ -380,21 +380,21 @@ class Table:
     # ---- asking ---------------------------------------------------------------------------
 
     def queue(self, name: str) -> QueueRows:
-        """Return the queue of this name, which is new if there was none."""
+        """Return the queue of this name, creating it if needed."""
         queue = self.queues.get(name)
         if queue is None:
             queue = self.queues[name] = QueueRows(name)
         return queue
 
     def holder(self, owner: str) -> Holder:
-        """Return the worker of this id, which is new if there was none."""
+        """Return the holder with this worker's id, creating it if needed."""
         holder = self.holders.get(owner)
         if holder is None:
             holder = self.holders[owner] = Holder()
         return holder
 
     def row_as(self, before: JobRecord) -> Row | None:
-        """Return the row of a job while it still is as ``before`` says."""
+        """Return the row of a job if it still matches ``before``."""
         row = self.rows.get(before.id)
         if row is None:
             return None
@@ -404,18 +404,18 @@ class Table:
         return row if record.status is before.status else None
 
     def held(self, claimed: JobRecord) -> Row | None:
-        """Return the row of a claimed job while this delivery still holds."""
+        """Return the row of a claimed job if this delivery still holds its lease."""
         return self.row_as(transitions.as_claimed(claimed))
 
     def has_settled(self, claimed: JobRecord) -> bool:
-        """Tell whether this delivery was settled before: its answer may have been lost."""
+        """Return whether this delivery was settled before: the reply may have been lost."""
         row = self.rows.get(claimed.id)
         if row is None or row.record.ref != claimed.ref:
             return False
         return row.settled_epoch == row.record.lease_epoch == claimed.lease_epoch
 
     def is_key_free(self, row: Row, now: Callable[[], float]) -> bool:
-        """Tell whether a row has no unique key, or one that no other job has."""
+        """Return whether a row has no unique key, or one that no other job holds."""
         record = row.record
         return record.unique_key is None or self._key_holder(record, now) in (None, row)
 
@@ -435,12 +435,12 @@ class Table:
         most: int | None = None,
         ended: Row | None = None,
     ) -> tuple[list[JobRecord], dict[str, str]]:
-        """Return which jobs are to be added, and whose keys refuse the others.
+        """Return which jobs to add, and the holders of the keys that refuse the others.
 
         Args:
-            now: Asked for the time where keys need it.
+            now: Called for the time if keys need it.
             most: How many jobs may wait in a queue.
-            ended: A job that ends in the same step, though its status does not show it yet.
+            ended: A job that ends in the same step, although its status does not show it yet.
         Raises: InvalidId; QueueFull.
         """
         admitted: dict[str, JobRecord] = {}
@@ -466,7 +466,7 @@ class Table:
         return list(admitted.values()), refused
 
     def _check_room(self, queue: str, sizes: dict[str, int], most: int) -> None:
-        """Add one job to the ``sizes`` of the queues. Raises: QueueFull."""
+        """Add one job to its queue's entry in ``sizes``. Raises: QueueFull."""
         known = self.queues.get(queue)
         size = sizes.get(queue, 0 if known is None else known.counts[_PENDING])
         if size >= most:
@@ -476,7 +476,7 @@ class Table:
     def pick(
         self, most: int, queues: Iterable[QueueRows], without: Container[str], *, suspects: bool
     ) -> list[Row]:
-        """Take the first ready jobs of queues together, at most ``most``, out of their heaps."""
+        """Remove at most ``most`` first ready jobs of several queues from their heaps."""
         heaps = [
             heap
             for queue in queues
@@ -486,7 +486,7 @@ class Table:
         return heaps[0].take(most) if len(heaps) == 1 else take_merged(heaps, most)
 
     def has_ready(self) -> bool:
-        """Whether some job could start now, paused queues left out."""
+        """Whether a job could start now; ignores paused queues."""
         return any(
             heap.count
             for queue in self.queues.values()
@@ -495,7 +495,7 @@ class Table:
         )
 
     def old(self, success_before: float, failed_before: float, now: float, limit: int) -> list[Row]:
-        """Return final jobs to be removed, whose keys are not reserved."""
+        """Return final jobs to remove, whose keys are not reserved."""
         found: list[Row] = []
         spared: list[Row] = []
         self.unfinished += 1
@@ -517,17 +517,17 @@ class Table:
         return is_mine and _reserved_until(row.record) > now
 
     def older_than(self, before: str | None) -> Iterator[Row]:
-        """Yield jobs from the newest to the oldest, those behind the id ``before`` alone."""
+        """Yield jobs, newest first; with ``before``, only those older than that id."""
         rows = reversed(self.rows.values())
         if before is None:
             return rows
         known = self.rows.get(before)
-        if known is None:  # removed since; ids of this package sort by when they were made
+        if known is None:  # removed since; ids of this package sort by creation time
             return (row for row in rows if row.record.id < before)
         return (row for row in rows if row.ref < known.ref)
 
     def stats(self) -> list[QueueStats]:
-        """Return counts for each queue, by name; promote before."""
+        """Return counts for each queue, by name. Call ``promote`` first."""
         later: Counter[tuple[str, bool]] = Counter(
             (row.record.queue, row.record.attempt > 0) for row in self.scheduled
         )
@@ -545,7 +545,7 @@ class Table:
         return sorted(found, key=attrgetter("last_at"), reverse=True)[:limit]
 
     def failed_ids(self, fingerprint: str) -> list[str]:
-        """Return ids of the failures of a group, newest first."""
+        """Return ids of the failures in a group, newest first."""
         rows = [row for row in self.failures.values() if _fingerprint(row) == fingerprint]
         return [row.record.id for row in sorted(rows, key=attrgetter("ref"), reverse=True)]
 
@@ -555,7 +555,7 @@ def _key_of(record: JobRecord) -> Key:
 
 
 def _reserved_until(record: JobRecord) -> float:
-    """Return the moment until which a job has its unique key even after it ended."""
+    """Return the time until which a job holds its unique key even after it ended."""
     return record.created_at + (record.unique_for or -inf)
 
 

@@ -1,7 +1,7 @@
 """The queue on a table: what the memory and the file store have in common.
 
-Each method is a turn at the table: look, then apply what changes. How a turn is taken, what
-becomes of an operation besides, and how sleepers are woken is the store's own affair.
+Each method is a turn: look at the table, then apply the changes. The store decides how to take a
+turn, what else to do with an operation, and how to wake sleepers.
 """
 
 from __future__ import annotations
@@ -56,10 +56,10 @@ class TableQueue(StoreQueue):
 
     @abstractmethod
     def turn(self, action: Callable[[Table], T], *, durable: bool = False) -> T:
-        """Call ``action`` while nobody else has the table, and return its answer.
+        """Call ``action`` with exclusive access to the table and return its result.
 
         Args:
-            durable: Return only when what was applied is as durable as the settings say.
+            durable: Return only once the changes are as durable as the settings say.
         """
 
     @abstractmethod
@@ -68,23 +68,23 @@ class TableQueue(StoreQueue):
 
     @abstractmethod
     def tell_workers(self, *, everyone: bool = False) -> None:
-        """Wake a worker that sleeps, or all, for what is done in this turn."""
+        """Wake one sleeping worker, or all, because of this turn's changes."""
 
     @abstractmethod
     def tell_readers(self) -> None:
-        """Wake all who wait for results, for what is done in this turn."""
+        """Wake everyone who waits for results because of this turn's changes."""
 
     @abstractmethod
     def tell_control(self) -> None:
-        """Change ``control_version`` for what is done in this turn, and wake all workers."""
+        """Change ``control_version`` because of this turn's changes, and wake all workers."""
 
     @abstractmethod
     def waiter(self) -> AbstractContextManager[Waitable]:
-        """Give what ``BaseResultBackend.waiter`` promises."""
+        """Return what ``BaseResultBackend.waiter`` promises."""
 
     @abstractmethod
     def lost_by(self, owner: str, holder: Holder) -> list[LostDelivery]:
-        """Return what a worker has lost, inside a turn: all if it is dead."""
+        """Return the deliveries that a worker has lost, inside a turn: all if it is dead."""
 
     # ---- enqueue --------------------------------------------------------------------------
 
@@ -94,13 +94,13 @@ class TableQueue(StoreQueue):
 
     def enqueue_many(self, jobs: Iterable[JobRecord]) -> dict[str, str]:
         """Store all jobs or none; see the contract."""
-        listed = list(jobs)  # whatever makes them may use this store, so it has no turn yet
+        listed = list(jobs)  # the iterable may itself use this store, so consume it before the turn
         return self.turn(lambda table: self._add(table, listed), durable=True)
 
     def _add(self, table: Table, jobs: Sequence[JobRecord]) -> dict[str, str]:
         admitted, refused = table.admit(jobs, self.now, most=self.max_queue_size)
         if admitted:
-            self.tell_workers()  # also of a scheduled one: it may be due before all others
+            self.tell_workers()  # also for a scheduled job: it may be due before all others
             self.do(table, Added(admitted))
         return refused
 
@@ -129,14 +129,14 @@ class TableQueue(StoreQueue):
             self.promote(table)
             served = _served(table, queues, exclude)
             rows: list[Row] = []
-            table.unfinished += 1  # what is picked is in no heap
+            table.unfinished += 1  # picked jobs are in no heap
             for part in served:
                 most = min(n, suspects) - len(rows)
                 rows += table.pick(most, part, unwanted, suspects=True)
             for part in served:
                 rows += table.pick(n - len(rows), part, unwanted, suspects=False)
             if rows:
-                # Noted before the leases begin: no leased job may be missing there.
+                # Recorded before the leases begin: no leased job may be missing there.
                 claimed.extend(transitions.claimed(row.record, row.ref) for row in rows)
                 until = self.clock.monotonic() + self.lease_secs
                 self.do(table, Claimed(owner, until, [job.id for job in claimed]))
@@ -145,16 +145,16 @@ class TableQueue(StoreQueue):
         try:
             self.turn(lease)
             self.book(owner, claimed)
-        except BaseException:  # nobody gets them
+        except BaseException:  # no caller will receive them
             self.give_back(claimed)
             raise
         return claimed
 
     def book(self, owner: str, claimed: list[JobRecord]) -> None:
-        """Get ready to mark the start of claimed jobs."""
+        """Prepare to mark the start of claimed jobs."""
 
     def give_back(self, claimed: list[JobRecord]) -> None:
-        """Release what was claimed for nobody, as far as it was."""
+        """Release jobs that no caller received, if the claim went through."""
         if claimed:
             try:
                 self.release(claimed)
@@ -172,7 +172,7 @@ class TableQueue(StoreQueue):
         return self.turn(close, durable=True)
 
     def apply(self, changes: Sequence[Change]) -> list[bool]:
-        """Write changes, each if its job still is as it was; see the contract."""
+        """Write changes, each only if its job is unchanged; see the contract."""
 
         def change(table: Table) -> list[bool]:
             for one in changes:
@@ -198,17 +198,17 @@ class TableQueue(StoreQueue):
     def _tell(self, change: Change) -> None:
         if change.status in FINAL:
             self.tell_readers()
-            if not change.settles:  # whoever runs a cancelled job should hear of it soon
+            if not change.settles:  # the worker of a cancelled job should learn of it soon
                 self.tell_control()
         if change.status is JobStatus.PENDING or change.children:
             self.tell_workers(everyone=not change.settles)
 
     def recover(self, recovery: Recovery) -> list[JobRecord]:
-        """Take back, give up, and make ready what is due; see the contract."""
+        """Take back lost jobs, give up on others, and promote due ones; see the contract."""
         return self.turn(lambda table: self.take_back(table, recovery))
 
     def take_back(self, table: Table, recovery: Recovery) -> list[JobRecord]:
-        """Recover what dead and silent workers held, inside a turn."""
+        """Recover the jobs of dead and silent workers, inside a turn."""
         self.promote(table)
         changes: list[Change] = []
         for owner, holder in tuple(table.holders.items()):
@@ -225,12 +225,12 @@ class TableQueue(StoreQueue):
         return [change.after for change in changes]
 
     def promote(self, table: Table) -> None:
-        """Make ready what is due, and wake workers for it, inside a turn."""
+        """Make due jobs ready and wake workers for them, inside a turn."""
         if table.scheduled.count and table.promote(self.now()):
             self.tell_workers(everyone=True)
 
     def extend(self, owner: str) -> dict[str, int]:
-        """Renew the leases of ``owner`` and beat for it; see the contract."""
+        """Renew the leases of ``owner`` and record its heartbeat; see the contract."""
 
         def beat(table: Table) -> dict[str, int]:
             holder = table.holders.get(owner)
@@ -245,7 +245,7 @@ class TableQueue(StoreQueue):
     def report_progress(
         self, job: JobRecord, done: float, total: float | None, message: str
     ) -> bool:
-        """Keep a running job's progress; see the contract."""
+        """Store a running job's progress; see the contract."""
 
         def report(table: Table) -> bool:
             if table.held(job) is None:
@@ -283,7 +283,7 @@ class TableQueue(StoreQueue):
         return self._remove(rows_of)
 
     def prune(self, *, success_before: float, failed_before: float, limit: int = 1000) -> int:
-        """Remove final jobs that are old; see the contract."""
+        """Remove old final jobs; see the contract."""
         return self._remove(
             lambda table: table.old(success_before, failed_before, self.now(), limit)
         )
@@ -300,12 +300,12 @@ class TableQueue(StoreQueue):
     # ---- workers --------------------------------------------------------------------------
 
     def announce(self, worker: WorkerInfo) -> None:
-        """Show a worker; see the contract."""
+        """Make a worker visible; see the contract."""
         announced = Announced(valid_name("worker id", worker.id), self.clock.monotonic(), worker)
         self.turn(lambda table: self.do(table, announced))
 
     def retire(self, owner: str) -> None:
-        """Forget a worker that stopped in good order; see the contract."""
+        """Forget a worker that stopped cleanly; see the contract."""
         self.turn(lambda table: self.do(table, Announced(owner, 0.0, None)))
 
     def announced(self) -> list[WorkerInfo]:
@@ -324,7 +324,7 @@ class TableQueue(StoreQueue):
         return self.turn(look)
 
     def push_command(self, owner: str, word: str) -> bool:
-        """Leave a word for a worker; see the contract."""
+        """Send a command to a worker; see the contract."""
 
         def leave(table: Table) -> bool:
             holder = table.holders.get(owner)
@@ -337,7 +337,7 @@ class TableQueue(StoreQueue):
         return self.turn(leave)
 
     def commands(self, owner: str) -> list[str]:
-        """Take the words left for ``owner``; see the contract."""
+        """Take the commands sent to ``owner``; see the contract."""
         words: list[str] = []
 
         def take(table: Table) -> None:
@@ -354,7 +354,7 @@ class TableQueue(StoreQueue):
 
         try:
             self.turn(take)
-        except BaseException:  # nobody got them
+        except BaseException:  # no caller received them
             self.turn(put_back)
             raise
         return words
@@ -404,7 +404,7 @@ class TableQueue(StoreQueue):
         return self.turn(look)
 
     def closed_attempts(self, job_id: str) -> list[Attempt]:
-        """Return the attempts that changes have closed; see the contract."""
+        """Return the attempts closed by changes; see the contract."""
 
         def look(table: Table) -> list[Attempt]:
             row = table.rows.get(job_id)
@@ -423,13 +423,13 @@ class TableQueue(StoreQueue):
 
     @property
     def parked_tasks(self) -> dict[str, int]:
-        """Names of tasks that jobs are PARKED for, with their number."""
+        """Return the names of tasks with PARKED jobs, and the number of those jobs."""
         return self.turn(
             lambda table: dict(Counter(row.record.func_name for row in table.parked.values()))
         )
 
     def next_due_secs(self) -> float | None:
-        """Return seconds until the next scheduled job is due, None when there is none."""
+        """Return seconds until the next scheduled job is due, or None if there is none."""
 
         def look(table: Table) -> float | None:
             self.promote(table)
@@ -461,7 +461,7 @@ class TableQueue(StoreQueue):
         return self.turn(lambda table: table.error_groups(limit))
 
     def failed_ids(self, fingerprint: str) -> list[str]:
-        """Return the FAILED and DEAD jobs of a group, newest first."""
+        """Return ids of the FAILED and DEAD jobs in a group, newest first."""
         return self.turn(lambda table: table.failed_ids(fingerprint))
 
     def keep_totals(self) -> None:
@@ -474,7 +474,7 @@ class TableQueue(StoreQueue):
         self.turn(keep, durable=True)
 
     def totals(self) -> list[Total]:
-        """Return what was counted so far; see the contract."""
+        """Return the counts so far; see the contract."""
         return self.turn(lambda table: [] if table.tally is None else table.tally.totals())
 
 
@@ -485,7 +485,7 @@ def _pending(queue: QueueRows) -> int:
 def _served(
     table: Table, queues: Sequence[str] | None, exclude: Sequence[str]
 ) -> list[list[QueueRows]]:
-    """Return what to claim from, part by part; queues of one part are served as if one."""
+    """Return the queues to claim from in parts; the queues of one part are served as one."""
     known = table.queues
     if queues is None:
         return [[q for n, q in known.items() if n not in exclude and q.paused_by is None]]

@@ -1,4 +1,4 @@
-"""Result backends; each is imported when first named."""
+"""Result backends. Each is imported on first access."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """The contract of a result backend: six methods, and defaults for the rest.
 
-A result backend keeps what attempts ended with. When it shares a store with the queue, the
-queue's ``settle`` writes both at once; otherwise the engine calls ``set_result`` or
-``set_error`` first and settles afterwards.
+A result backend stores the outcomes of attempts. If it shares a store with the queue, the queue's
+``settle`` writes both at once. Otherwise the engine calls ``set_result`` or ``set_error`` first and
+settles afterwards.
 """
 
 from __future__ import annotations
@@ -20,27 +20,27 @@ if TYPE_CHECKING:
 
 
 class BaseResultBackend(ABC):
-    """Keeps results and errors by job id. Built as ``cls(settings)`` or ``cls()``.
+    """Stores results and errors by job id. Built as ``cls(settings)`` or ``cls()``.
 
-    All methods may be called from any thread; an unknown id is None, never an error.
+    All methods may be called from any thread. An unknown id gives None, never an error.
     """
 
     name: ClassVar[str] = ""
 
     @abstractmethod
     def set_result(self, job_id: str, result: Any, *, record: JobRecord | None = None) -> bool:
-        """Keep what the task returned; durable when this returns.
+        """Store what the task returned; durable when this returns.
 
         Args:
             result: A storable value.
-            record: As claimed. With it the write is conditional: it is refused when a final
-                outcome of the same or a later ``lease_epoch`` is already kept.
-        Returns: whether it was kept.
+            record: The claimed record. It makes the write conditional: refused if a final
+                outcome of the same or a later ``lease_epoch`` is already stored.
+        Returns: whether the result was stored.
         """
 
     @abstractmethod
     def get_result(self, job_id: str) -> Any:
-        """Return what the task returned, or None when there is nothing (yet)."""
+        """Return what the task returned, or None if there is nothing (yet)."""
 
     @abstractmethod
     def set_error(
@@ -51,10 +51,10 @@ class BaseResultBackend(ABC):
         record: JobRecord | None = None,
         status: JobStatus | None = None,
     ) -> bool:
-        """Keep why the job ended without a result, as ``set_result`` does.
+        """Store why the job ended without a result, under the same rules as ``set_result``.
 
         Args:
-            status: FAILED unless said otherwise; DEAD or CANCELLED.
+            status: FAILED by default; or DEAD or CANCELLED.
         """
 
     @abstractmethod
@@ -63,7 +63,7 @@ class BaseResultBackend(ABC):
 
     @abstractmethod
     def get_full(self, job_id: str) -> dict[str, Any] | None:
-        """Return all that is kept of a job, or None.
+        """Return everything stored about a job, or None.
 
         Keys: ``id, func_name, status, queue, priority, attempt, max_retries, args, kwargs,
         result, error, created_at, run_at, started_at, finished_at, worker, tags, metadata``;
@@ -73,38 +73,38 @@ class BaseResultBackend(ABC):
 
     @abstractmethod
     def list_jobs(self) -> list[dict[str, Any]]:
-        """Return ``get_full`` of every job that is kept, newest first."""
+        """Return ``get_full`` of every stored job, newest first."""
 
     def set_record(self, record: JobRecord) -> None:
-        """Keep a job before it has an outcome, so that its status can be read.
+        """Store a job before it has an outcome, so that its status can be read.
 
         The engine calls it for queues that cannot be inspected. Never touches an outcome.
         """
 
     def forget(self, job_id: str) -> bool:
-        """Remove what is kept of a job; False when there was nothing."""
+        """Remove everything stored about a job; False if there was nothing."""
         raise NotImplementedError(f"{type(self).__name__} cannot forget {job_id}")
 
     def joins(self, queue: BaseJobQueue) -> bool:
-        """Share ``queue``'s store where that is possible, and return whether it is.
+        """Share ``queue``'s store if possible, and return whether it is shared.
 
-        The runtime asks once. True promises that ``queue.settle`` stores what this backend
-        reads, in one step.
+        The runtime calls this once. True promises that ``queue.settle`` atomically stores what
+        this backend reads.
         """
         del queue
         return False
 
     @contextmanager
     def waiter(self) -> Iterator[Waitable | None]:
-        """Give something to wait on that is set when some result may have arrived.
+        """Yield an object to wait on that is set when some result may have arrived.
 
-        None tells the caller to poll. A result that arrives after the ``with`` is entered is
-        never missed.
+        None tells the caller to poll. A result that arrives after entering the ``with`` is never
+        missed.
         """
         yield None
 
     def start(self) -> None:
-        """Get ready; called once by a worker."""
+        """Prepare for use; called once by a worker."""
 
     def stop(self) -> None:
-        """Give back connections; twice, or before ``start``, is fine."""
+        """Release connections. Safe to call twice, or before ``start``."""

@@ -1,4 +1,4 @@
-"""Results in a folder of plain files, beside a file queue in its log."""
+"""Results in a folder of plain files; with a file queue, in the queue's log."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class FileResultBackend(TableResults):
     """Results in files.
 
     Args:
-        settings: Where the folder is, and how durable.
+        settings: Location of the folder, and durability.
         clock: Replaced by tests.
     """
 
@@ -35,5 +35,5 @@ class FileResultBackend(TableResults):
         return queue.directory == mine.directory and self.join(queue)
 
     def start(self) -> None:
-        """Open the folder, so that whatever is wrong with it shows at once."""
+        """Open the folder, so that any problem with it shows at once."""
         self.queue.start()

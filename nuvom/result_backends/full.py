@@ -1,4 +1,4 @@
-"""What result backends share that keep snapshots of jobs, as all built-in ones do."""
+"""Shared code of result backends that store job snapshots, as all built-in ones do."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def as_full(kept: JobSnapshot, codec: Codec) -> dict[str, Any]:
 
 
 def as_stored_error(error: StoredError | BaseException | str) -> StoredError:
-    """Return ``error`` as three texts; a text alone is the message of an ``Error``."""
+    """Return ``error`` as three strings; a plain string is the message of an ``Error``."""
     if isinstance(error, StoredError):
         return error
     if isinstance(error, BaseException):
@@ -50,10 +50,10 @@ def as_stored_error(error: StoredError | BaseException | str) -> StoredError:
 
 
 class SnapshotResults(BaseResultBackend):
-    """Results that are kept, encoded, as part of a snapshot of their job.
+    """Results stored, encoded, as part of a snapshot of their job.
 
     Args:
-        codec: Encodes them, so that nobody can change a value once it is kept.
+        codec: Encodes the results, so that a stored value can no longer change.
     """
 
     def __init__(self, codec: Codec) -> None:
@@ -61,7 +61,7 @@ class SnapshotResults(BaseResultBackend):
 
     @abstractmethod
     def find(self, job_id: str) -> JobSnapshot | None:
-        """Return what is known of a job: what its latest delivery ended with, else its record."""
+        """Return what is known about a job: its latest delivery's outcome, else its record."""
 
     @abstractmethod
     def keep(
@@ -73,14 +73,14 @@ class SnapshotResults(BaseResultBackend):
         result: bytes | None = None,
         error: StoredError | None = None,
     ) -> bool:
-        """Keep an outcome; see ``BaseResultBackend.set_result``."""
+        """Store an outcome; see ``BaseResultBackend.set_result``."""
 
     @abstractmethod
     def find_all(self) -> list[JobSnapshot]:
-        """Return what is known of every job, newest first."""
+        """Return what is known about every job, newest first."""
 
     def set_result(self, job_id: str, result: Any, *, record: JobRecord | None = None) -> bool:
-        """Keep what the task returned; see the contract."""
+        """Store what the task returned; see the contract."""
         data = self._codec.encode_value(result)
         return self.keep(job_id, record, JobStatus.SUCCESS, result=data)
 
@@ -92,7 +92,7 @@ class SnapshotResults(BaseResultBackend):
         record: JobRecord | None = None,
         status: JobStatus | None = None,
     ) -> bool:
-        """Keep why the job ended without a result; see the contract."""
+        """Store why the job ended without a result; see the contract."""
         stored = as_stored_error(error)
         return self.keep(job_id, record, status or JobStatus.FAILED, error=stored)
 
@@ -109,7 +109,7 @@ class SnapshotResults(BaseResultBackend):
         return None if found is None else found.error
 
     def get_full(self, job_id: str) -> dict[str, Any] | None:
-        """Return all that is kept of a job, or None."""
+        """Return everything stored about a job, or None."""
         found = self.find(job_id)
         return None if found is None else as_full(found, self._codec)
 

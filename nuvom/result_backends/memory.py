@@ -1,4 +1,4 @@
-"""Results that live in this process and end with it."""
+"""Results that live and die with this process."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class MemoryResultBackend(TableResults):
-    """Results in memory. Built as ``cls(settings)`` or ``cls()``; no setting matters."""
+    """Results in memory. Built as ``cls(settings)`` or ``cls()``; ignores all settings."""
 
     name: ClassVar[str] = "memory"
 

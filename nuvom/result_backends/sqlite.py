@@ -1,7 +1,7 @@
-"""The SQLite results: read from the queue's own table, or kept in a file of their own.
+"""The SQLite results: read from the queue's own table, or stored in a separate file.
 
-In the queue's file a job's row holds its result, written by the queue's ``settle``; this
-backend then only reads. In another file it keeps rows of the same shape.
+In the queue's file a job's row holds its result, written by the queue's ``settle``; this backend
+then only reads. In a separate file it keeps rows of the same shape.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from nuvom.core.clock import Waitable
     from nuvom.queue_backends.base import BaseJobQueue
 
-# An outcome replaces what is kept unless that is final and of the same or a later delivery.
+# An outcome replaces the stored one unless that is final and of the same or a later delivery.
 _KEEP = f"""INSERT INTO jobs (seq, id, status, queue, priority, task, created_at, run_at,
         attempt, lease_epoch, keep_secs, record, result, error, finished_at)
     VALUES ({NEXT_SEQ}, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)
@@ -67,27 +67,27 @@ class SQLiteResultBackend(SnapshotResults):
         return self._is_guest
 
     def find(self, job_id: str) -> JobSnapshot | None:
-        """Return what is known of a job; see the contract."""
+        """Return what is known about a job; see the contract."""
         return read_job(self.store.db, job_id)
 
     def find_all(self) -> list[JobSnapshot]:
-        """Return what is known of every job, newest first."""
+        """Return what is known about every job, newest first."""
         return [snapshot(row) for row in self.store.db.read(_ALL)]
 
     def set_record(self, record: JobRecord) -> None:
-        """Keep a job that has no outcome yet; see the contract."""
+        """Store a job that has no outcome yet; see the contract."""
         row = _row(record.id, record, record.status)
         self.store.db.write(lambda connection: connection.execute(_RECORD, row), flush=False)
 
     def forget(self, job_id: str) -> bool:
-        """Remove what is kept of a job; False when there was nothing."""
-        # In the queue's file a job that has not ended is no result, and stays.
+        """Remove everything stored about a job; False if there was nothing."""
+        # In the queue's file a job that has not ended is not a result, and stays.
         where = "id = ?1 AND status IN (2, 3, 4, 5)" if self._is_guest else "id = ?1"
         return self.store.db.transaction(lambda one: remove(one, where, (job_id,)) > 0)
 
     @contextmanager
     def waiter(self) -> Iterator[Waitable | None]:
-        """Give what is woken when results arrive; see the contract."""
+        """Yield what is set when results arrive; see the contract."""
         with self.store.wakeup.waiter() as waiter:
             yield waiter
 
@@ -109,7 +109,7 @@ class SQLiteResultBackend(SnapshotResults):
         result: bytes | None = None,
         error: StoredError | None = None,
     ) -> bool:
-        """Keep an outcome; see the contract."""
+        """Store an outcome; see the contract."""
         known = None if record is not None else self.find(job_id)
         given = record or (JobRecord(job_id, "") if known is None else known.record)
         row = (

@@ -1,7 +1,7 @@
 """Results on the table of a memory or file queue.
 
-Beside a queue of the same kind a backend joins its table: what ``settle`` put there is read here.
-Whatever it is told itself is kept there too, apart from the rows.
+A backend joins the table of a queue of the same kind and reads what ``settle`` put there. What it
+is given directly is stored there too, separate from the rows.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class TableResults(SnapshotResults):
     """Results on a queue's table.
 
     Attributes:
-        queue: Whose table it is: of this backend alone, until it joins another one.
+        queue: The queue with the table; private to this backend until it joins another one.
     """
 
     def __init__(self, queue: TableQueue, codec: Codec) -> None:
@@ -49,7 +49,7 @@ class TableResults(SnapshotResults):
         result: bytes | None = None,
         error: StoredError | None = None,
     ) -> bool:
-        """Keep an outcome; see the contract."""
+        """Store an outcome; see the contract."""
 
         def keep(table: Table) -> bool:
             found, last = _find(table, job_id), record
@@ -72,7 +72,7 @@ class TableResults(SnapshotResults):
         return self.queue.turn(keep, durable=True)
 
     def set_record(self, record: JobRecord) -> None:
-        """Keep a job that has no outcome yet; see the contract."""
+        """Store a job that has no outcome yet; see the contract."""
 
         def keep(table: Table) -> None:
             found = _find(table, record.id)
@@ -82,12 +82,12 @@ class TableResults(SnapshotResults):
         self.queue.turn(keep)
 
     def forget(self, job_id: str) -> bool:
-        """Remove what is kept of a job; False when there was nothing."""
+        """Remove everything stored about a job; False if there was nothing."""
 
         def forget(table: Table) -> bool:
             row, was_kept = table.rows.get(job_id), job_id in table.kept
             if row is not None and row.record.status.is_final:
-                self.queue.do(table, Removed([job_id]))  # and what was kept
+                self.queue.do(table, Removed([job_id]))  # with everything stored about it
                 return True
             if was_kept:
                 self.queue.do(table, Kept(job_id, None))
@@ -96,14 +96,14 @@ class TableResults(SnapshotResults):
         return self.queue.turn(forget, durable=True)
 
     def find(self, job_id: str) -> JobSnapshot | None:
-        """Return what is known of a job; see the contract."""
+        """Return what is known about a job; see the contract."""
         return self.queue.turn(lambda table: _find(table, job_id))
 
     def find_all(self) -> list[JobSnapshot]:
-        """Return what is known of every job; see the contract."""
+        """Return what is known about every job; see the contract."""
 
         def find(table: Table) -> list[JobSnapshot]:
-            # One place for each job: that of its row in the queue, else when it was first kept.
+            # Ordered by the row in the queue; without a row, by when the job was first stored.
             ids = reversed(dict.fromkeys((*table.rows, *table.kept)))
             return [one for job_id in ids if (one := _find(table, job_id)) is not None]
 
@@ -111,7 +111,7 @@ class TableResults(SnapshotResults):
 
     @contextmanager
     def waiter(self) -> Iterator[Waitable | None]:
-        """Give something that is set when results arrive; see the contract."""
+        """Yield something that is set when results arrive; see the contract."""
         with self.queue.waiter() as waiter:
             yield waiter
 
@@ -129,5 +129,5 @@ def _find(table: Table, job_id: str) -> JobSnapshot | None:
 
 
 def _is_settled(kept: JobSnapshot, lease_epoch: int) -> bool:
-    """Tell whether this is a final outcome of that delivery or a later one."""
+    """Return whether this is a final outcome of that delivery or a later one."""
     return kept.status.is_final and kept.record.lease_epoch >= lease_epoch
