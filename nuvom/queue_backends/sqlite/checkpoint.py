@@ -3,12 +3,12 @@
 SQLite 3.7.0 to 3.51.2 can corrupt a database when a second checkpoint begins while a commit
 resets the log that the first one has just finished (fixed in 3.51.3, backported to 3.44.6 and
 3.50.7; described in SQLite's documentation on WAL mode). On those versions a second connection
-holds the write lock during each checkpoint, so that nobody can reset the log meanwhile.
+holds the write lock during each checkpoint, so that no process can reset the log meanwhile.
 
-A reader that keeps a snapshot open, such as a forgotten shell or a backup, keeps SQLite from
-starting the log over, and it grows for as long. Nothing can be done about the reader; so intake
-and claims slow down (backpressure), and the program's log says why. Settlements, heartbeats and
-releases are never held up.
+A reader that keeps a snapshot open, such as a forgotten shell or a backup, prevents SQLite from
+restarting the log, which grows until the reader is done. We cannot stop the reader, so we slow down
+intake and claims (backpressure) and say why in the program's log. Settlements, heartbeats and
+releases are never delayed.
 """
 
 from __future__ import annotations
@@ -33,16 +33,16 @@ if TYPE_CHECKING:
     from nuvom.core.clock import Clock
 
 TRIGGER_BYTES = 8 << 20
-"""Length of the log at which it is checkpointed, and to which it is cut where it is longer."""
+"""Log size that triggers a checkpoint, and to which a longer log is truncated."""
 
 SLOW_BYTES = 48 << 20
-"""Length at which a log that cannot be started over slows down intake and claims."""
+"""Log size at which a log that cannot be restarted slows down intake and claims."""
 
 FULL_BYTES = 64 << 20
-"""Length at which they are slowed down most."""
+"""Log size at which they are slowed down most."""
 
-# Commits between two looks at the log's size. One that makes the file longer takes up to twice as
-# long as one that writes over what the last checkpoint has moved.
+# Commits between two checks of the log's size. A commit that extends the file takes up to twice as
+# long as one that overwrites what the last checkpoint has moved.
 _LOOK_EVERY = 16
 _FIXED = (3, 51, 3)
 _BACKPORTS = {(3, 44): 6, (3, 50): 7}
@@ -60,16 +60,16 @@ def has_reset_race(version: tuple[int, ...] = sqlite3.sqlite_version_info) -> bo
 
 
 class Checkpointer:
-    """Checkpoints one database when its log has grown; silent when another process does.
+    """Checkpoints one database when its log has grown, unless another process already does.
 
     Args:
         path: The database.
-        failed: Told of what goes wrong, busy or not.
+        failed: Called with every error, including a busy database.
 
     Attributes:
-        connections: The checkpointing one and the guard, or none while there was no need.
-        log_bytes: Length of the write-ahead log at the last look.
-        is_held_up: At the last checkpoint somebody's snapshot kept a part of it.
+        connections: The checkpointing connection and the guard; empty until needed.
+        log_bytes: Size of the write-ahead log at the last check.
+        is_held_up: A reader's snapshot held on to a part of the log at the last checkpoint.
     """
 
     def __init__(
@@ -95,12 +95,12 @@ class Checkpointer:
         self._warned_at = -_WARN_EVERY_SECS
 
     def after_commit(self, *, looks: bool = False) -> None:
-        """Look at the log once in a while, and checkpoint when it is long. Never fails.
+        """Check the log from time to time, and checkpoint it if it is long. Never raises.
 
-        What was committed stays committed, whatever is wrong with the log or its lock.
+        A commit stays committed, whatever is wrong with the log or its lock.
 
         Args:
-            looks: Now in any case.
+            looks: Check now in any case.
         """
         self._commits += 1
         if looks or self._commits >= _LOOK_EVERY:
@@ -108,7 +108,7 @@ class Checkpointer:
                 self.look()
 
     def look(self, *, trigger_bytes: int = TRIGGER_BYTES) -> bool:
-        """Checkpoint when the log is longer than ``trigger_bytes``; return whether it was done."""
+        """Checkpoint if the log is longer than ``trigger_bytes``; return whether it was done."""
         self._commits = 0
         try:
             self.log_bytes = os.stat(self._log).st_size  # opening it would drop SQLite's locks
@@ -118,25 +118,25 @@ class Checkpointer:
             return False
         taken: list[bool] = []
         try:
-            taken.extend(map(self._busy.acquire, (False,)))  # known even if interrupted just then
+            taken.extend(map(self._busy.acquire, (False,)))  # recorded even if interrupted here
             return taken[0] and self._elected()
         finally:
             if True in taken:
                 self._busy.release()
 
     def close(self) -> None:
-        """Close the connections; twice is fine."""
+        """Close the connections. Safe to call twice."""
         with self._busy:
             self._close_connections()
 
     def hold(self) -> None:
-        """Close the connections, and open none before ``go_on``."""
+        """Close the connections and open none until ``go_on``."""
         self._busy.acquire()
         self._close_connections()
 
     def go_on(self) -> None:
-        """End what ``hold`` began."""
-        with suppress(RuntimeError):  # not held: an exception had struck before
+        """Undo ``hold``."""
+        with suppress(RuntimeError):  # not held: an exception interrupted ``hold``
             self._busy.release()
 
     def _close_connections(self) -> None:
@@ -159,14 +159,14 @@ class Checkpointer:
             if self._is_guarded:
                 guard.execute("BEGIN IMMEDIATE")
             crashpoint("sqlite.checkpoint.before")
-            # PASSIVE alone: the other kinds fall back to it, unguarded, when they miss a lock.
+            # Only PASSIVE: the other modes fall back to it, unguarded, when they miss a lock.
             _, pages, moved = checkpointer.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
             self.is_held_up = moved < pages
             crashpoint("sqlite.checkpoint.after")
         except sqlite3.OperationalError as error:
             self._failed(error)
-            # Somebody writes or reads just now; the log stays a little longer. Whatever else is
-            # wrong with the file, the next commit reports it.
+            # Another connection is writing or reading, so the log stays a little longer. The next
+            # commit reports anything else that is wrong with the file.
             return False
         finally:
             if guard.in_transaction:
@@ -176,7 +176,7 @@ class Checkpointer:
     # ---- backpressure -------------------------------------------------------------------
 
     def slows_down(self) -> bool:
-        """Wait where the log is too long, the longer it is the more; return whether it is."""
+        """Wait if the log is too long, longer for a longer log; return whether it is."""
         if not self.is_held_up or self.log_bytes < SLOW_BYTES:
             return False
         self.after_commit(looks=True)

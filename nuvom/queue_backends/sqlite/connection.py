@@ -1,11 +1,11 @@
 """Connections and transactions of one SQLite file that many processes share.
 
-One connection writes, under one lock for each process; readers have connections of their own.
-Waiting for another process's lock is done here and not by SQLite's busy handler, which sleeps
-far too long between looks. Knows nothing of jobs.
+One connection writes, under one lock per process; readers have their own connections. This module
+waits for other processes' locks itself, because SQLite's busy handler sleeps far too long between
+attempts. It knows nothing about jobs.
 
-Source for the rules (locks, checkpoints, pragmas): the SQLite documentation on WAL mode and on
-file locking, and measurements recorded in ``docs/decisions/0001-one-sqlite-file.md``.
+Sources of the rules (locks, checkpoints, pragmas): the SQLite documentation on WAL mode and on
+file locking, and the measurements in ``docs/decisions/0001-one-sqlite-file.md``.
 """
 
 from __future__ import annotations
@@ -49,21 +49,21 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_NAP_SECS = (0.0001, 0.0005)  # at random in between, so that two waiters do not keep in step
+_NAP_SECS = (0.0001, 0.0005)  # random in between, so that two waiters do not stay in step
 _FORK_LOOK_SECS = 0.0005
 _OLDEST_SQLITE = (3, 38, 0)  # the operators -> and ->>
 
 # A forked child must neither use nor close its parent's connections: closing would drop the
-# parent's locks on the file. Kept here, they are never collected.
+# parent's locks on the file. Keeping them here prevents garbage collection.
 _inherited: list[sqlite3.Connection] = []
 
 
 class Database:
-    """One SQLite file. Opened at first use; usable from any thread; a forked child opens anew.
+    """One SQLite file. Opened on first use; usable from any thread; a forked child reopens it.
 
     Attributes:
         path: The file.
-        directory: For locks, wake-ups and workers' files that belong to this store.
+        directory: Holds the locks, wake-ups and workers' files of this store.
     """
 
     def __init__(self, path: Path, settings: Settings, clock: Clock, *, setting: str) -> None:
@@ -74,38 +74,39 @@ class Database:
         self._clock = clock
         self._locked_out = LockWaitNotice(path, clock)
         self._is_full = settings.durability == "full"
-        self._flushes: bool | None = False  # what the writer's PRAGMA synchronous says now
-        self._owes_flush = False  # something of this process was committed without one
-        self._has_failed = False  # a flush: what was committed may not reach the device
-        self._damage = ""  # what is wrong with the file; then nothing is written to it
+        self._flushes: bool | None = False  # the writer's current PRAGMA synchronous
+        self._owes_flush = False  # this process committed something without a flush
+        self._has_failed = False  # a flush failed: commits may not reach the device
+        self._damage = ""  # what is wrong with the file; if set, nothing is written to it
         self._begin()
         drop_at_fork(self)
         rest_at_fork(self)
 
     def _begin(self) -> None:
-        """Have no connection, and locks that nobody holds."""
+        """Reset to no connections and fresh, unheld locks."""
         self._mutex = threading.RLock()
         self._writer: sqlite3.Connection | None = None
-        self._readers: list[sqlite3.Connection] = []  # those that nobody uses
+        self._readers: list[sqlite3.Connection] = []  # idle ones
         self._lending = threading.RLock()  # held during a fork
-        self._users: set[object] = set()  # one for each reader in use
+        self._users: set[object] = set()  # one token for each reader in use
         self.checkpointer = Checkpointer(self.path, self.connect, self._clock, self._note_failure)
 
     # ---- writing ------------------------------------------------------------------------
 
     def write(self, action: Callable[[sqlite3.Connection], T], *, flush: bool = True) -> T:
-        """Run ``action`` with the writing connection, again while the file is locked.
+        """Run ``action`` with the writing connection; retry while the file is locked.
 
         ``action`` must be a single autocommit statement, or safe to repeat as a whole.
 
         Args:
-            flush: Survive a power cut (with ``durability = full``). Without it the change
-                survives any death of a process, and a later flushed one makes it survive all.
+            flush: Survive a power cut (with ``durability = full``). Without it, the change
+                survives the death of any process, and the next flushed change makes it survive
+                a power cut too.
         Raises: BackendUnavailable, also when the file is damaged; StorageFull.
         """
         with self._mutex:
             connection = self._ready_writer(flush=flush)
-            if not flush and self._is_full:  # until it closes: what changes nothing flushes nothing
+            if not flush and self._is_full:  # until closing: a write without changes does not flush
                 self._owes_flush = True
             try:
                 result = action(connection)
@@ -115,7 +116,7 @@ class Database:
         return result
 
     def insert(self, sql: str, parameters: Sequence[Any]) -> None:
-        """Do as ``write`` with a single statement; no function is made for it at each call."""
+        """Run a single statement as ``write`` does, without creating a function per call."""
         with self._mutex:
             connection = self._ready_writer(flush=True)
             try:
@@ -135,12 +136,12 @@ class Database:
         return connection
 
     def _set_flush(self, connection: sqlite3.Connection, *, flush: bool) -> None:
-        self._flushes = None  # neither, should an exception strike in between
+        self._flushes = None  # unknown, should an exception strike in between
         connection.execute(f"PRAGMA synchronous = {'FULL' if flush else 'NORMAL'}")
         self._flushes = flush
 
     def transaction(self, action: Callable[[sqlite3.Connection], T], *, flush: bool = True) -> T:
-        """Run ``action`` between BEGIN IMMEDIATE and COMMIT; nothing of it stays if it raises."""
+        """Run ``action`` between BEGIN IMMEDIATE and COMMIT; roll back if it raises."""
 
         def whole(connection: sqlite3.Connection) -> T:
             try:
@@ -162,7 +163,7 @@ class Database:
     def read(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """Return all rows of one query; its snapshot is closed when this returns.
 
-        A file that does not exist yet is not made for it: it has no rows.
+        Does not create a missing file: it has no rows.
         """
         if self._writer is None and not self.path.exists():
             return []
@@ -203,7 +204,7 @@ class Database:
                 "cell_size_check = ON",
                 "mmap_size = 0",
             ):
-                # The first one reads the file, which another process may just be making.
+                # The first pragma reads the file, which another process may be creating.
                 self._patiently(partial(connection.execute, f"PRAGMA {pragma}"))
         except BaseException:
             connection.close()
@@ -213,14 +214,14 @@ class Database:
     # ---- opening and closing ------------------------------------------------------------
 
     def open(self) -> None:
-        """Open the file, making it where it is missing. Called by itself when needed."""
+        """Open the file, creating it if needed. Called automatically on first use."""
         with self._mutex:
             self._writer_connection()
 
     def check(self) -> None:
-        """Look at the whole file, if it is there; see ``QUICK_CHECK``.
+        """Check the whole file, if it exists; see ``QUICK_CHECK``.
 
-        Raises: BackendUnavailable: it is damaged, and nothing is written to it from now on.
+        Raises: BackendUnavailable: it is damaged; from then on nothing is written to it.
         """
         for (found,) in self.read(QUICK_CHECK):
             if found != "ok":
@@ -228,7 +229,7 @@ class Database:
                 raise damaged(self.path, found)
 
     def close(self) -> None:
-        """Close all connections; the next use opens them again."""
+        """Close all connections; the next use reopens them."""
         with self._mutex:
             self.checkpointer.close()
             self._close_connections()
@@ -263,7 +264,7 @@ class Database:
             self._patiently(lambda: connection.execute(mode).fetchone())
             if not is_ready:
                 self._patiently(partial(prepare, connection, self.path))
-            # The log has just been made; SQLite flushes its name, and is silent if that fails.
+            # The log is new; SQLite flushes its directory entry, and ignores a failure.
             with storage_errors(self.path), suppress(PermissionError):
                 sync_directory(self.path.parent)
         except BaseException:
@@ -280,7 +281,7 @@ class Database:
     def _close_connections(self) -> None:
         writer, self._writer = self._writer, None
         if writer is not None and not self._damage and (self._owes_flush or self._has_failed):
-            # SQLite flushes when the last connection is closed, and is silent if that fails.
+            # SQLite flushes when the last connection closes, and ignores a failure.
             with suppress(NuvomError):
                 self._flush_log(writer)
         while self._readers:
@@ -291,24 +292,24 @@ class Database:
     # ---- forks --------------------------------------------------------------------------
 
     def hold_for_fork(self) -> None:
-        """Close all connections and let nobody open one before ``go_on_after_fork``.
+        """Close all connections and let no thread open one until ``go_on_after_fork``.
 
-        SQLite keeps account of its locks by process, and a fork copies the account without the
-        locks: a child would take those of its parent for its own, or wait for a mutex that
-        another thread of the parent had.
+        SQLite tracks its locks per process, and a fork copies that record without the locks: a
+        child would mistake its parent's locks for its own, or wait for a mutex that another
+        thread of the parent held.
         """
         self._lending.acquire()
-        while self._users:  # they give back without the lock
+        while self._users:  # readers are returned without the lock
             SYSTEM_CLOCK.sleep(_FORK_LOOK_SECS)
         self._mutex.acquire()
         self.checkpointer.hold()
         self._close_connections()
 
     def go_on_after_fork(self) -> None:
-        """Let the parent's threads go on; they open what they need anew."""
+        """Let the parent's threads continue; they reopen what they need."""
         self.checkpointer.go_on()
         for lock in (self._mutex, self._lending):
-            with suppress(RuntimeError):  # not held: an exception had struck before
+            with suppress(RuntimeError):  # not held: an exception came first
                 lock.release()
 
     def drop_in_child(self) -> None:
@@ -322,11 +323,11 @@ class Database:
     # ---- waiting and errors -------------------------------------------------------------
 
     def _patiently(self, action: Callable[[], T], error: sqlite3.Error | None = None) -> T:
-        """Return what ``action`` returns once no lock is in its way.
+        """Retry ``action`` until no lock is in its way; return its result.
 
         Args:
-            error: Of a first try: to make it outside costs less where it succeeds.
-        Raises: BackendUnavailable, StorageFull: anything else is wrong.
+            error: Error of a first attempt by the caller, which is cheaper when it succeeds.
+        Raises: BackendUnavailable, StorageFull: any other error.
         """
         try:
             if error is None:
@@ -360,15 +361,15 @@ class Database:
             self._refuse(str(error))
 
     def _refuse(self, damage: str) -> None:
-        """Write nothing more before another look at the whole file, in any process."""
+        """Stop writing, in every process, until the whole file has been checked again."""
         self._damage = damage
         self._has_failed = True
         note_damage(self.directory, damage)
 
     def _look_again(self, connection: sqlite3.Connection) -> None:
-        """Go on only if the file is sound: somebody has met damage in it.
+        """Continue only if the file is sound: a process has found damage in it.
 
-        It may be a backup by now; or a read that failed was taken for damage by SQLite.
+        It may have been replaced by a backup, or SQLite may have taken a failed read for damage.
         """
         ((found,),) = self._patiently(lambda: connection.execute(QUICK_CHECK).fetchall())
         if found != "ok":
@@ -377,7 +378,7 @@ class Database:
         self._damage = ""
 
     def _flush_log(self, connection: sqlite3.Connection) -> None:
-        """See that all that was committed is on the device, whatever flushes have failed."""
+        """Make sure all commits are on the device, even if earlier flushes failed."""
         if not self._has_failed:
             try:
                 flush_log(self.path, again=False)

@@ -1,11 +1,11 @@
-"""What an error of SQLite means for a store, and what has to be done about it.
+"""What an SQLite error means for a store, and what to do about it.
 
-SQLite reports a full disk only where a plain write fails, and says nothing of what a failed
-flush has left behind; both are found out here. A file in which damage was met is written to no
-more until a look at all of it finds it sound: a note beside it tells other processes.
+SQLite reports a full disk only if a plain write fails, and does not report what a failed flush left
+behind; this module detects both. Once damage is found, nothing is written to the file until a check
+of the whole file finds it sound. A note beside the file tells other processes.
 
 Sources: the SQLite documentation on ``PRAGMA quick_check`` and on how databases get corrupted.
-What is done about damage: ``docs/decisions/0018-damaged-files.md``.
+How damage is handled: ``docs/decisions/0018-damaged-files.md``.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 BUSY_SECS = 60.0
-"""How long a lock is waited for: longer than any is held in good order."""
+"""How long to wait for a lock: longer than any healthy process holds one."""
 
 QUICK_CHECK = "PRAGMA quick_check(1)"
-"""Looks at the whole file and gives ``ok``, or the first thing that is wrong with it.
+"""Checks the whole file and returns ``ok`` or the first problem.
 
-Takes about a second for each GB that the system has in memory, and keeps a snapshot open
-meanwhile. Writers go on.
+Takes about a second for each GB that the system has cached in memory, and keeps a snapshot open
+meanwhile. Writers are not blocked.
 """
 
 _BUSY = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
@@ -42,27 +42,27 @@ _SALVAGE = "save what can be read with `nuvom doctor --salvage NEW_FILE`"
 
 
 def is_busy(error: sqlite3.Error) -> bool:
-    """Whether another connection's lock is all that was in the way."""
+    """Whether the error is only about another connection's lock."""
     return _code(error) in _BUSY
 
 
 def is_damage(error: sqlite3.Error) -> bool:
-    """Whether SQLite met something in the file that it cannot have written."""
+    """Whether SQLite found something in the file that it cannot have written."""
     return _code(error) == sqlite3.SQLITE_CORRUPT
 
 
 def is_failed_flush(error: sqlite3.Error) -> bool:
-    """Whether what was written before may never reach the device; see ``flush_log``."""
+    """Whether earlier writes may never reach the device; see ``flush_log``."""
     return getattr(error, "sqlite_errorcode", 0) in _FAILED_FLUSHES
 
 
 def _code(error: sqlite3.Error) -> int:
-    """Return the primary result code, 0 where the error has none."""
+    """Return the primary result code, or 0 if the error has none."""
     return (getattr(error, "sqlite_errorcode", 0) or 0) & 0xFF
 
 
 def translate(error: sqlite3.Error, where: Path, setting: str) -> NuvomError:
-    """Return the error of ours that says what SQLite's means, and what to do."""
+    """Return our own error, which says what SQLite's error means and what to do."""
     code = _code(error)
     if code == sqlite3.SQLITE_FULL or (code in _MAY_BE_FULL and _has_no_room(where)):
         return StorageFull(where, "the disk is full")
@@ -90,7 +90,7 @@ def translate(error: sqlite3.Error, where: Path, setting: str) -> NuvomError:
 
 
 def _has_no_room(database: Path) -> bool:
-    """Whether nothing can be added to the files of a database: the disk, or a limit, is reached."""
+    """Whether a database's files cannot grow: the disk is full, or a limit is reached."""
     if _longest_file_bytes() < file_bytes(f"{database}-wal") + _PROBE_BYTES:
         return True
     probe = f"{database}.{os.urandom(6).hex()}.tmp"
@@ -120,13 +120,13 @@ def _longest_file_bytes() -> float:
 def flush_log(database: Path, *, again: bool) -> None:
     """Flush the write-ahead log.
 
-    What was committed without a flush, or by others, would otherwise be a hole in it when a
-    flush has failed, and end the log for whoever reads it after a power cut. To open the log
-    drops no lock: SQLite has its locks on the database and the ``-shm`` file.
+    After a failed flush, commits made without a flush, or by other processes, could be a hole in
+    the log, and the log would end there when read after a power cut. Opening the log drops no
+    lock: SQLite's locks are on the database and the ``-shm`` file.
 
     Args:
-        again: A flush has failed: write the log once more before. Hold the write lock.
-    Raises: OSError: it may not be on the device.
+        again: A flush has failed: rewrite the log first. Hold the write lock.
+    Raises: OSError: the log may not be on the device.
     """
     try:
         descriptor = os.open(f"{database}-wal", _FLAGS)
@@ -141,7 +141,7 @@ def flush_log(database: Path, *, again: bool) -> None:
 
 
 def file_bytes(path: os.PathLike[str] | str) -> int:
-    """Return the size of a file, 0 when it is missing; never opens it."""
+    """Return the size of a file, or 0 if it is missing; never opens it."""
     try:
         return os.stat(path).st_size
     except OSError:
@@ -158,9 +158,9 @@ def damaged(where: Path, reason: str) -> BackendUnavailable:
 
 
 def note_damage(directory: Path, reason: str) -> None:
-    """Have whoever opens the file next look at all of it. Never fails."""
+    """Make the next process that opens the file check all of it. Never raises."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_NOFOLLOW", 0)
-    with suppress(OSError, NuvomError):  # the damage itself is what is told
+    with suppress(OSError, NuvomError):  # the damage itself is what gets reported
         private_directory(directory)
         descriptor = os.open(directory / _NOTE, flags | getattr(os, "O_CLOEXEC", 0), 0o600)
         try:
@@ -170,11 +170,11 @@ def note_damage(directory: Path, reason: str) -> None:
 
 
 def has_note(directory: Path) -> bool:
-    """Whether somebody has met damage, and nobody has found the file sound since."""
+    """Whether a process has found damage, and none has found the file sound since."""
     return os.path.lexists(directory / _NOTE)
 
 
 def forget_note(directory: Path) -> None:
-    """The file is sound, perhaps because a backup was put in its place."""
+    """Remove the note: the file is sound, perhaps because a backup replaced it."""
     with suppress(OSError):
         os.unlink(directory / _NOTE)

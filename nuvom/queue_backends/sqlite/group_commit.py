@@ -1,8 +1,8 @@
-"""Group commit: callers that enqueue at the same time share one transaction and one flush.
+"""Group commit: concurrent enqueues share one transaction and one flush.
 
-There is no writer thread. Whoever holds the lock commits for itself and for all who came meanwhile;
-alone, a caller commits at once. Callers that are done are woken one after the other: all at once,
-they would only wait for the interpreter lock.
+There is no writer thread. The caller that holds the lock commits for itself and for all who arrived
+meanwhile. A lone caller commits at once. Finished callers are woken one after another: if woken all
+at once, they would only contend for the GIL.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 _GATHER_SECS = 0.0001
-_LOOK_SECS = 0.05  # a caller that was interrupted may have owed somebody a wake-up
+_LOOK_SECS = 0.05  # an interrupted caller may have owed another one a wake-up
 _MOST = 1000
 
 
@@ -27,10 +27,10 @@ class _Ticket(Generic[T, R]):
     """One caller's item.
 
     Attributes:
-        bed: Its caller sleeps on it until it is woken.
-        others: Those of its group who are still to be woken, one by the other.
-        has_outcome: It is known to be stored, or refused.
-        is_gone: Its caller was interrupted and waits no more.
+        bed: The lock its caller sleeps on until woken.
+        others: Tickets of its group whose callers are still to be woken, each by the one before.
+        has_outcome: The item is known to be stored or refused.
+        is_gone: Its caller was interrupted and no longer waits.
     """
 
     __slots__ = ("bed", "error", "has_outcome", "is_gone", "item", "others", "result")
@@ -46,30 +46,30 @@ class _Ticket(Generic[T, R]):
         self.error: BaseException | None = None
 
     def wake(self) -> None:
-        """Have its caller look again; twice is fine."""
+        """Wake its caller to look again. Safe to call twice."""
         with suppress(RuntimeError):  # it was woken before
             self.bed.release()
 
 
 class GroupCommit(Generic[T, R]):
-    """Hands items that arrive together to ``commit`` together.
+    """Passes items that arrive together to ``commit`` as one group.
 
     Args:
         commit: Stores all items in one transaction and returns a result for each, in order.
-            Storing an item a second time changes nothing. When it raises, every caller of the
-            group gets the error, unless the group had more than one item: then each is tried
-            alone, so that one bad item harms nobody.
+            Storing an item twice must change nothing. If it raises for a group of one, the caller
+            gets the error. Items of a larger group are then retried one by one, so that a bad
+            item affects only its own caller.
 
-    A caller that is interrupted (Ctrl-C) leaves the others' items to the next one.
+    A caller that is interrupted (Ctrl-C) leaves the others' items to the next caller.
     """
 
     def __init__(self, commit: Callable[[list[T]], list[R]]) -> None:
         self._commit = commit
         self._waiting: deque[_Ticket[T, R]] = deque()
-        self._gatherer: _Ticket[T, R] | None = None  # of a leader that waits for more to come
-        self._leading = threading.Lock()  # held by who commits
-        # So that nobody waits for the lock itself, and misses that the leader has committed for it.
-        # No other thread gets its turn between a look at this and the lock: there is no call.
+        self._gatherer: _Ticket[T, R] | None = None  # a leader that waits for more callers
+        self._leading = threading.Lock()  # held by the committing caller
+        # Keeps callers from waiting for the lock itself and missing that the leader committed for
+        # them. No other thread can run between reading this and taking the lock: there is no call.
         self._is_led = False
         self._last_size = 1
 
@@ -99,10 +99,10 @@ class GroupCommit(Generic[T, R]):
                 _wake_one(ticket.others)
         if ticket.error is not None:
             raise ticket.error
-        return ticket.result  # type: ignore[return-value]  # set where there is no error
+        return ticket.result  # type: ignore[return-value]  # set if there is no error
 
     def _wait(self, ticket: _Ticket[T, R]) -> None:
-        """Return once the item has its outcome: from a leader, or from leading."""
+        """Wait for the item's outcome, from a leader or by leading itself."""
         self._waiting.append(ticket)
         gatherer = self._gatherer
         if gatherer is not None and len(self._waiting) >= self._last_size:
@@ -111,7 +111,7 @@ class GroupCommit(Generic[T, R]):
             ticket.bed.acquire(timeout=_LOOK_SECS)
 
     def _leads(self, ticket: _Ticket[T, R]) -> bool:
-        """Commit what waits, unless another caller does just now."""
+        """Commit the waiting items, unless another caller is doing so."""
         if self._is_led:
             return False
         with self._leading:
@@ -126,7 +126,7 @@ class GroupCommit(Generic[T, R]):
                     self._wake_next()
 
     def _lead(self, own: _Ticket[T, R]) -> None:
-        """Commit what waits, this caller's own item included."""
+        """Commit the waiting items, including this caller's own."""
         self._gather(own)
         group = self._group_of(own)
         self._last_size = len(group)
@@ -137,7 +137,7 @@ class GroupCommit(Generic[T, R]):
         _wake_one(done)
 
     def _gather(self, own: _Ticket[T, R]) -> None:
-        """Wait until as many have come as last time, who were just woken."""
+        """Wait for as many callers as last time: those were just woken and may return."""
         try:
             self._gatherer = own
             if len(self._waiting) < self._last_size:
@@ -146,7 +146,7 @@ class GroupCommit(Generic[T, R]):
             self._gatherer = None
 
     def _group_of(self, own: _Ticket[T, R]) -> list[_Ticket[T, R]]:
-        """Return this caller's ticket, then those of all who wait."""
+        """Return this caller's ticket, then those of all waiting callers."""
         group = [own]
         while self._waiting and len(group) < _MOST:
             ticket = self._waiting.popleft()  # if interrupted now, its own caller commits it
@@ -170,13 +170,13 @@ class GroupCommit(Generic[T, R]):
             ticket.has_outcome = True
 
     def _wake_next(self) -> None:
-        """Wake the first of those who wait: nobody leads any more."""
+        """Wake the first waiting caller: there is no leader now."""
         with suppress(IndexError):
             self._waiting[0].wake()
 
 
 def _wake_one(done: deque[_Ticket[T, R]]) -> None:
-    """Wake the next caller that still waits; it does the same for the next after it."""
+    """Wake the next caller that still waits; it then wakes the one after it."""
     while True:
         try:
             ticket = done.popleft()

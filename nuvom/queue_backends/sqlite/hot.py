@@ -1,10 +1,10 @@
-"""The statements that every job passes: to store it, to lease it, to store that it succeeded.
+"""The statements that every job goes through: store it, lease it, store its success.
 
-``sqlite3`` gives up the GIL at every step, and a lock on the file must not be held while waiting
-for it. So jobs are stored by one statement of one step wherever that can be, a claim is another
-and is read back outside the lock, and so is a batch of successes. A claim that returns its own
-rows takes a step for each of them and holds the lock until the last; it is used where no job runs
-in this process. See ``docs/decisions/0001-one-sqlite-file.md``.
+``sqlite3`` releases the GIL at every step, and must not hold a lock on the file while waiting to
+get the GIL back. So wherever possible, storing jobs, claiming them and storing a batch of successes
+each take one statement of one step, and claimed rows are read back outside the lock. A claim that
+returns its own rows takes a step for each and holds the lock until the last one; it is used only if
+no job runs in this process. See ``docs/decisions/0001-one-sqlite-file.md``.
 """
 
 from __future__ import annotations
@@ -44,19 +44,19 @@ if TYPE_CHECKING:
 # ---- enqueue ---------------------------------------------------------------------------------
 
 LARGE_BYTES = 1024
-"""A larger record stands apart: it would be rewritten with every change of its row."""
+"""Larger records are stored separately: every change of a row rewrites all of it."""
 
-_valid_queue = lru_cache(partial(valid_name, "a queue"))  # the same few come again and again
+_valid_queue = lru_cache(partial(valid_name, "a queue"))  # the same few names recur
 
-# What few jobs have comes last, and is left out where nobody has it: sqlite3 looks for an adapter
-# of None, and of bytes, at each binding, which takes longer than the binding; a bytearray has none.
+# Rarely used columns come last and are omitted if no job needs them. For each None or bytes that it
+# binds, sqlite3 looks for an adapter, which takes longer than binding. It does not for a bytearray.
 _COLUMNS = ("id", "status", "queue", "priority", "task", "created_at", "run_at", "record")
 _RARE_COLUMNS = ("keep_secs", "unique_key", "unique_until")
 _RECORD = _COLUMNS.index("record")
 _TOGETHER = 64
-# A chunk of two thousand rows in one step, which takes two thirds of the time of as many steps.
-# The JSON has one number for each record, which has its id in it: the record's place in the data,
-# and in the lowest bits its size. As two numbers they would be parsed anew at every look.
+# Stores a chunk of two thousand rows in one step, in two thirds of the time of as many steps. The
+# JSON has one number per record: the record's place in the data and, in the lowest bits, its size.
+# Two numbers would be parsed again at every access. The record itself contains the job's id.
 _SIZE_BITS = LARGE_BYTES.bit_length()
 _PLACE, _SIZE = f"(value >> {_SIZE_BITS})", f"(value & {(1 << _SIZE_BITS) - 1})"
 _INSERT_BATCH = f"""INSERT INTO jobs
@@ -64,7 +64,7 @@ _INSERT_BATCH = f"""INSERT INTO jobs
     SELECT ?11 + key, CAST(substr(?2, {_PLACE} + ?10, 36) AS TEXT), ?3, ?4, ?5, ?6, ?7, ?8, ?9,
         substr(?2, {_PLACE}, {_SIZE})
     FROM json_each(?1) WHERE true ON CONFLICT DO NOTHING"""
-_NEXT_SEQ = f"SELECT {NEXT_SEQ}"  # within an INSERT of many it would have the rows copied first
+_NEXT_SEQ = f"SELECT {NEXT_SEQ}"  # inside a multi-row INSERT, SQLite would copy the rows first
 _INSERT_PAYLOAD = "INSERT INTO payloads (seq, record) VALUES (?, ?)"
 FREE_KEY = """UPDATE jobs SET unique_key = NULL WHERE task = ?1 AND unique_key = ?2
     AND status IN (2, 3, 4, 5) AND unique_until <= ?3"""
@@ -98,7 +98,7 @@ class Inserter:
     """Writes rows for new jobs.
 
     Args:
-        max_queue_size: Jobs that may wait in one queue; None for any number.
+        max_queue_size: Maximum number of waiting jobs in one queue; None for no limit.
     """
 
     def __init__(self, db: Database, clock: Clock, max_queue_size: int | None) -> None:
@@ -107,7 +107,7 @@ class Inserter:
         self._max_queue_size = max_queue_size
 
     def store(self, jobs: list[JobRecord]) -> list[str | None]:
-        """Store the jobs of callers that came together, in one transaction.
+        """Store the jobs of concurrent callers in one transaction.
 
         Returns: for each, None or the id of the job that holds its unique key.
         """
@@ -122,17 +122,17 @@ class Inserter:
         return self._db.transaction(lambda connection: self._insert_each(connection, jobs))
 
     def store_many(self, jobs: Iterable[JobRecord]) -> dict[str, str]:
-        """Store all ``jobs`` in one transaction; return the holders of keys that were taken."""
+        """Store all ``jobs`` in one transaction; return the holders of keys already taken."""
         if isinstance(jobs, RecordBatch) and self._is_plain(jobs.like):
             _valid_queue(jobs.like.queue)
             self._db.transaction(lambda connection: self._insert_batch(connection, jobs))
             return {}
-        # A caller's generator may use this store, and so must not run inside a transaction.
+        # A caller's generator may use this store, so it must not run inside a transaction.
         many = jobs if isinstance(jobs, RecordBatch) else list(jobs)
 
         def insert(connection: sqlite3.Connection) -> dict[str, str]:
             refused: dict[str, str] = {}
-            stream = iter(many)  # anew with each try
+            stream = iter(many)  # a fresh one for each attempt
             while chunk := list(islice(stream, _TOGETHER)):
                 together = self._together(chunk)
                 if together is not None:
@@ -150,7 +150,7 @@ class Inserter:
             self._insert_one(connection, job)
 
     def _together(self, jobs: list[JobRecord]) -> tuple[str, list[Any]] | None:
-        """Return one statement that stores all of ``jobs``, or None where it takes several."""
+        """Return one statement that stores all of ``jobs``, or None if it takes several."""
         if not all(map(self._is_plain, jobs)):
             return None
         rows = [self._row(job) for job in jobs]
@@ -214,7 +214,7 @@ class Inserter:
         return True
 
     def _holder(self, connection: sqlite3.Connection, job: JobRecord) -> str | None:
-        """Return whose key is in the way; None when the job itself is stored already."""
+        """Return the id of the key's holder, or None if the job itself is already stored."""
         row = connection.execute(_KEY_HOLDER, (job.func_name, job.unique_key, job.id)).fetchone()
         return None if row is None else str(row[0])
 
@@ -241,10 +241,10 @@ class Inserter:
 # ---- claim -----------------------------------------------------------------------------------
 
 BULK = 64
-"""A claim of so many costs less to flush than to switch flushing off and on."""
+"""For a claim of this size, a flush costs less than switching flushing off and on."""
 
 FEW = 8
-"""At most so many jobs are claimed by a statement that returns them."""
+"""Maximum number of jobs claimed by a statement that returns them."""
 
 _CLAIM = """UPDATE jobs SET status = 1, owner = ?1, claim_token = ?2, lease_until = ?3,
     lease_epoch = lease_epoch + 1, attempt = attempt + 1, deliveries = deliveries + 1
@@ -259,9 +259,9 @@ _CLAIM_FEW = _CLAIM.format(status=0, wanted=_RUNS) + _RETURNING
 _CLAIM_FEW_WITHOUT = _CLAIM.format(status=0, wanted=f"{_RUNS} {_WITHOUT}") + _RETURNING
 _CLAIM_SUSPECT = _CLAIM.format(status=8, wanted=_WITHOUT)
 
-_PARTS = 1 << 30  # of a second: a time in them is an exact integer, which JSON keeps
-# All claimed rows in one row, so that reading them is one step too: their records end to end, and
-# their numbers as JSON. The short form is for jobs that nobody has claimed before.
+_PARTS = 1 << 30  # per second: times in this unit are exact integers, which JSON preserves
+# All claimed rows in one row, so that reading them takes one step too: their records concatenated,
+# and their numbers as JSON. The short form is for jobs that were never claimed before.
 _READ_BACK = """SELECT json_group_array(seq), CAST(group_concat(record, '') AS BLOB),
     max(max(lease_epoch, attempt, deliveries, suspect)) = 1
         AND min(priority) = max(priority) AND count(record) = count(*)
@@ -277,8 +277,8 @@ _SET_ASIDE = """UPDATE jobs SET status = 3, lease_epoch = lease_epoch + 1, finis
     WHERE seq = ?1 AND lease_epoch = ?2 AND status = 1"""
 
 # One statement of one step for a whole batch. Its text depends on the number of jobs, so there is
-# one for each power of two, prepared once, and what is left of it is filled with rows that match
-# no job. It has to begin with UPDATE, or sqlite3 would not tell how many rows were changed.
+# one for each power of two, prepared once. Unused parameters are filled with rows that match no
+# job. It must begin with UPDATE, or sqlite3 would not report how many rows changed.
 _SUCCESSES = """UPDATE jobs SET status = 2, deliveries = deliveries - 1,
     started_at = done.column4, finished_at = done.column5, {more} result = done.column3,
     claim_token = NULL, lease_until = NULL
@@ -288,8 +288,8 @@ _ROW = "(?, ?, ?, ?, ?)"
 _SUCCESS_ALONE = """UPDATE jobs SET status = 2, deliveries = deliveries - 1,
     started_at = ?4, finished_at = ?5, result = ?3, claim_token = NULL, lease_until = NULL
     WHERE seq = ?1 AND lease_epoch = ?2 AND status = 1"""
-_NO_JOB = (0, 0, 0, 0, 0)  # to bind None takes sqlite3 ten times as long
-_MOST = 4096  # SQLite takes 32,766 parameters
+_NO_JOB = (0, 0, 0, 0, 0)  # binding None takes sqlite3 ten times as long
+_MOST = 4096  # SQLite allows 32,766 parameters
 _WITH_REST = f"progress = NULL, error = NULL, suspect = 0, {FREE_UNLESS_KEPT.format(now='?1')},"
 
 _decode_seqs = msgspec.json.Decoder(list[int]).decode
@@ -302,8 +302,8 @@ class Claim:
 
     Attributes:
         count: How many jobs it holds; unknown after an error.
-        queue: Where the last of them came from.
-        has_begun: Something may have been claimed.
+        queue: The queue of the last one.
+        has_begun: Some jobs may have been claimed.
     """
 
     def __init__(self, store: SQLiteStore, owner: str, without: Iterable[str]) -> None:
@@ -317,7 +317,7 @@ class Claim:
         self._rows: list[tuple[Any, ...]] = []
 
     def take_few(self, most: int, queue: str) -> None:
-        """Claim at most ``most`` jobs of a queue that is not paused, and have them read already."""
+        """Claim and read back, in one go, at most ``most`` jobs of a queue that is not paused."""
         statement = _CLAIM_FEW if self._without == "[]" else _CLAIM_FEW_WITHOUT
 
         def claim(connection: sqlite3.Connection) -> list[tuple[Any, ...]]:
@@ -350,30 +350,30 @@ class Claim:
             self._store.has_unflushed_claim |= not flush
 
     def read_back(self) -> list[JobRecord]:
-        """Return the claimed jobs in the order in which they are to run.
+        """Return the claimed jobs in the order to run them.
 
-        Those whose records are damaged end as FAILED, and are not among them.
+        Excludes jobs with damaged records, which end as FAILED.
         """
         if self._rows:
             return self._decoded(self._rows)
         return self._read_first() or self._decoded(self._read_rows())
 
     def _read_first(self) -> list[JobRecord]:
-        """Return the claimed jobs if each is sound and was never claimed before, else none."""
+        """Return the claimed jobs if all are sound and were never claimed before, else none."""
         ((numbers, records, is_first),) = self._store.db.read(_READ_BACK, (self.token,))
         if not is_first:
             return []
         seqs = _decode_seqs(numbers)
         try:
             jobs = JobRecord.decode_all(records, len(seqs))
-        except PayloadError:  # the long way tells which one is damaged
+        except PayloadError:  # the slow path finds out which one is damaged
             return []
         for job, seq in zip(jobs, seqs, strict=True):
             become_claimed(job, seq)
         return jobs
 
     def _read_rows(self) -> list[tuple[Any, ...]]:
-        """Return what ``_RETURNING`` names of each claimed job."""
+        """Return the columns in ``_RETURNING`` of each claimed job."""
         ((numbers, records),) = self._store.db.read(_READ_BACK_EACH, (self.token,))
         rows: list[tuple[Any, ...]] = []
         start = 0
@@ -397,7 +397,7 @@ class Claim:
                 self._set_aside(seq, epoch, error)
             else:
                 become_claimed(job, seq, (epoch, attempt, deliveries), is_suspect=bool(suspect))
-                set_field(job, "run_at", run_at)  # a retry has set another one
+                set_field(job, "run_at", run_at)  # a retry has changed it
                 jobs.append(job)
         return jobs
 
@@ -407,7 +407,7 @@ class Claim:
         return connection.execute(statement, self._values(statement, queue, most)).rowcount
 
     def _values(self, statement: str, queue: str, most: int) -> list[object]:
-        # The lease starts now, and not before the wait for another process's lock.
+        # The lease starts now, not before the wait for another process's lock.
         until = self._store.clock.monotonic() + self._store.settings.lease_secs
         values = [self._owner, self.token, until, queue, most]
         if statement not in (_CLAIM_READY, _CLAIM_FEW):
@@ -415,7 +415,7 @@ class Claim:
         return values
 
     def _set_aside(self, seq: int, epoch: int, error: PayloadError) -> None:
-        """End a job whose record is damaged as FAILED; its bytes stay where they are."""
+        """End a job with a damaged record as FAILED; its bytes stay where they are."""
         stored = StoredError(CorruptRecord.__name__, error.what)
         values = (seq, epoch, self._store.clock.now(), encode_error(stored), stored.type)
         self._store.db.write(lambda connection: connection.execute(_SET_ASIDE, values))
@@ -431,12 +431,12 @@ def _in_order(row: tuple[Any, ...]) -> tuple[bool, int, int]:
 
 
 def store_successes(store: SQLiteStore, successes: Sequence[Settlement]) -> int:
-    """Store SUCCESS with its result for all; return how many were not fenced."""
+    """Store SUCCESS and the result for each; return how many were not fenced."""
     bound: list[object] = []
-    has_rest = store.has_progress  # more to clear than a plain job leaves at its first attempt
-    for one in successes:  # all that is asked of them at once: they do not fit into the caches
+    has_rest = store.has_progress  # more to clear than after a plain job's first attempt
+    for one in successes:  # check everything in one pass: they do not fit into the caches
         record = one.record
-        # sqlite3 looks for an adapter of bytes at each binding; a bytearray has none.
+        # sqlite3 looks for an adapter for bytes at each binding, but not for a bytearray.
         result = None if one.result is None else bytearray(one.result)
         bound += (record.ref, record.lease_epoch, result, one.started_at, one.finished_at)
         if record.unique_key is not None or record.attempt > 1 or record.lease_epoch > 1:
