@@ -12,7 +12,6 @@ from textwrap import dedent
 
 import pytest
 
-from nuvom import log
 from nuvom.log import (
     LogHandler,
     configure_logging,
@@ -244,18 +243,6 @@ def test_it_is_not_told_where_the_program_has_switched_that_off(
 # ---- the end --------------------------------------------------------------------------------
 
 
-def test_flushing_writes_what_was_held_back() -> None:
-    stream = io.StringIO()
-    configure_logging("INFO", "plain", stream=stream)
-    for _ in range(12):
-        log_event(get_logger(), logging.INFO, "a.b", "again")
-    flush_logs()
-    flush_logs()
-
-    assert 11 == stream.getvalue().count("\n")
-    assert "again (and 2 more times)" in stream.getvalue()
-
-
 def test_taking_the_log_back_flushes_it() -> None:
     stream = io.StringIO()
     configure_logging("INFO", "plain", stream=stream)
@@ -283,7 +270,3 @@ def test_flushing_goes_on_after_a_handler_that_fails(
 
     assert [True] == flushed
     assert "a log handler failed: OSError\n" == capsys.readouterr().err
-
-
-def test_module_says_where_its_tree_begins() -> None:
-    assert "nuvom" == log.ROOT

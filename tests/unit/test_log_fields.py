@@ -19,7 +19,6 @@ from nuvom.logs.formats import (
     event_of,
     fields_of,
     is_own,
-    short_id,
     traceback_of,
 )
 
@@ -184,11 +183,6 @@ def test_no_job_sees_the_fields_of_another_on_one_event_loop() -> None:
 
     for number, ids in enumerate(asyncio.run(run_all())):
         assert {f"job-{number}"} == set(ids)
-
-
-def test_short_id_is_the_end_since_ids_begin_with_the_time() -> None:
-    assert "000000aa" == short_id(WORKER)
-    assert "short" == short_id("short")
 
 
 def error_record(error: BaseException, **extra: Any) -> logging.LogRecord:

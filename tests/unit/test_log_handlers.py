@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import io
 import logging
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -99,41 +101,26 @@ def test_flushing_brings_the_count_once(logger: logging.Logger, collector: Colle
     assert "(and 2 more times)" in collector.lines[10]
 
 
-def test_events_differ_by_name_level_and_text(logger: logging.Logger, collector: Collector) -> None:
-    for number in range(30):
-        event(logger, f"failure {number % 3}")
-
-    assert 30 == len(collector.lines)
-
-
-def test_rate_key_says_what_is_equal(logger: logging.Logger, collector: Collector) -> None:
-    for number in range(30):
-        event(logger, f"failure {number}", rate_key="failure")
-
-    assert 10 == len(collector.lines)
-
-
-def test_events_of_different_jobs_are_never_equal(
-    logger: logging.Logger, collector: Collector
+@pytest.mark.parametrize(
+    ("fields", "written"),
+    [
+        (lambda number: {"text": f"failure {number % 3}"}, 30),
+        (lambda number: {"text": f"failure {number}", "rate_key": "failure"}, 10),
+        (lambda number: {"job_id": f"job-{number}"}, 30),
+        (lambda number: {"job_id": f"job-{number}", "rate_key": "hook"}, 10),
+        (lambda _: {"rate_key": False}, 30),
+    ],
+)
+def test_text_job_and_rate_key_say_what_is_equal(
+    logger: logging.Logger,
+    collector: Collector,
+    fields: Callable[[int], dict[str, Any]],
+    written: int,
 ) -> None:
     for number in range(30):
-        event(logger, job_id=f"job-{number}")
+        event(logger, **fields(number))
 
-    assert 30 == len(collector.lines)
-
-
-def test_rate_key_limits_events_of_jobs_too(logger: logging.Logger, collector: Collector) -> None:
-    for number in range(30):
-        event(logger, job_id=f"job-{number}", rate_key="hook")
-
-    assert 10 == len(collector.lines)
-
-
-def test_rate_key_false_means_no_limit(logger: logging.Logger, collector: Collector) -> None:
-    for _ in range(30):
-        event(logger, rate_key=False)
-
-    assert 30 == len(collector.lines)
+    assert written == len(collector.lines)
 
 
 def test_what_users_log_is_never_limited(logger: logging.Logger, collector: Collector) -> None:
