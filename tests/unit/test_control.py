@@ -14,7 +14,7 @@ from nuvom.core.record import JobStatus
 from nuvom.errors import CapabilityMissing, QueueError
 from nuvom.events import JobCancelled
 from nuvom.result_backends.memory import MemoryResultBackend
-from nuvom.testing import make_job, make_settlement
+from nuvom.testing import make_job
 from tests.engine import LIMIT_SECS, Engine, ToyQueue, make_runtime, with_backends
 from tests.troubled import TroubledQueue, TroubledResults
 
@@ -228,8 +228,3 @@ def test_queue_of_five_methods_cannot_be_controlled(
         control.cancel("x")
     with pytest.raises(CapabilityMissing, match="ToyQueue has no capability discard"):
         control.discard("x")
-
-
-def test_settlement_of_the_builder_is_complete() -> None:
-    settlement = make_settlement(make_job(), JobStatus.CANCELLED)
-    assert "cancelled" == settlement.outcome

@@ -102,10 +102,6 @@ def test_outcome_that_is_no_failure_needs_no_retry(outcome: Outcome, expected: V
     assert expected == verdict(outcome)
 
 
-def test_snooze_is_free_even_at_the_last_attempt() -> None:
-    assert JobStatus.PENDING is verdict(Snoozed(1), attempt=1, max_retries=0).status
-
-
 @pytest.mark.parametrize(
     ("attempt", "status"), [(1, "PENDING"), (2, "PENDING"), (3, "FAILED"), (4, "FAILED")]
 )

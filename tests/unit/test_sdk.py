@@ -165,7 +165,3 @@ def test_queues_workers_and_errors_are_counted() -> None:
     assert stats.failed == 2
     (group,) = sdk.errors()
     assert (group.func_name, group.type, group.count) == ("sdk.fail", "ValueError", 2)
-
-
-def test_the_sdk_is_reached_from_the_package() -> None:
-    assert nuvom.sdk is sdk

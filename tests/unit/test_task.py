@@ -7,7 +7,7 @@ import copy
 import inspect
 import threading
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +15,10 @@ import pytest
 
 import nuvom
 from nuvom import AsyncTask, Task, task
-from nuvom.errors import DuplicateTask, InvalidArguments, InvalidTaskOption
+from nuvom.errors import DuplicateTask, InvalidTaskOption
 from nuvom.registry.registry import TaskDefinition, default_registry
 from nuvom.runtime import use_runtime
-from tests.engine import LIMIT_SECS, Engine, make_runtime
+from tests.engine import LIMIT_SECS, Engine
 
 
 @pytest.fixture(autouse=True)
@@ -202,18 +202,6 @@ def test_delay_stores_a_job(engine: Engine) -> None:
     assert [3, 3] == [job.get(LIMIT_SECS) for job in jobs]
 
 
-def test_delay_takes_what_the_function_takes(engine: Engine) -> None:
-    with pytest.raises(InvalidArguments) as refusal:
-        engine.task(add).delay()
-    assert isinstance(refusal.value, TypeError)
-
-
-def test_jobs_of_coroutines_are_stored_and_run(engine: Engine) -> None:
-    job = engine.task(double).delay(4)
-    engine.work()
-    assert 8 == job.get(LIMIT_SECS)
-
-
 def test_enqueueing_never_blocks_the_event_loop(engine: Engine) -> None:
     threads: list[str] = []
     dispatch = engine.runtime.dispatcher.dispatch
@@ -247,10 +235,3 @@ def test_first_job_builds_the_runtime_of_the_project(project: Path) -> None:
         assert ("memory", 1) == (runtime.queue.name, runtime.queue.qsize())
     finally:
         use_runtime(before)
-
-
-def test_moment_of_a_call_is_kept(project: Path) -> None:
-    with Engine(make_runtime(project)) as engine:
-        moment = datetime(2090, 1, 1, tzinfo=UTC)
-        job = engine.task(add).options(run_at=moment).delay(1, 2)
-        assert moment.timestamp() == job.record.run_at

@@ -38,7 +38,3 @@ def test_worker_of_all_queues_names_none() -> None:
         WorkerInfo(id="w").state,
         WorkerInfo(id="w").slots,
     )
-
-
-def test_queue_without_jobs_waits_for_nothing() -> None:
-    assert 0 == QueueStats(queue="a", running=3, success=5).waiting

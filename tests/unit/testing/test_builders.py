@@ -28,6 +28,7 @@ def test_a_settlement_says_what_its_status_needs() -> None:
     assert failure.outcome == "failure"
     assert failure.error is not None
     assert make_settlement(job, JobStatus.PENDING).outcome == "retry"
+    assert make_settlement(job, JobStatus.CANCELLED).outcome == "cancelled"
     assert not make_settlement(job, JobStatus.PARKED).keeps_attempt
 
 
