@@ -260,11 +260,6 @@ def test_argument_that_is_a_tuple_is_wrapped(engine: Engine) -> None:
     assert [(1, 2), [3]] == jobs.get(5)
 
 
-def test_urls_are_passed_one_by_one(engine: Engine) -> None:
-    jobs = engine.task(one).map([(url,) for url in ("a", "b")])
-    assert [("a",), ("b",)] == [job.args for job in jobs]
-
-
 REFUSED: list[tuple[Any, type[Exception], str]] = [
     (["a"], TypeError, r"tests\.add\.map: item 0 is a str; each item must be a tuple or list"),
     ("abc", TypeError, r"item 0 is a str.*wrap it: \(item,\)"),
@@ -292,14 +287,19 @@ def test_one_bad_item_and_nothing_is_stored(
     assert [] == engine.events(JobEnqueued)
 
 
-def test_iterable_that_breaks_off_stores_nothing(engine: Engine) -> None:
+@pytest.mark.parametrize("error", [OSError("the file ended"), NotStorable("x", "no reason")])
+def test_iterable_that_breaks_off_stores_nothing_and_its_error_is_left_as_it_is(
+    engine: Engine, error: Exception
+) -> None:
     def items() -> Iterator[tuple[int, int]]:
         yield 1, 2
         yield 3, 4
-        raise OSError("the file ended")
+        raise error
 
-    with pytest.raises(OSError, match="the file ended"):
+    text = str(error)
+    with pytest.raises(type(error)) as raised:
         engine.task(add).map(items())
+    assert (error, text) == (raised.value, str(error))
     assert [] == stored(engine)
 
 
@@ -334,21 +334,6 @@ def test_an_item_may_be_changed_once_the_next_is_asked_for(engine: Engine) -> No
         expected += [((number, 0), {}), (([number], number), {})]
         expected.append(((), {"x": number, "y": number}))
     assert expected == [(job.args, job.kwargs) for job in jobs]
-
-
-def test_error_of_the_iterable_is_left_as_it_is(engine: Engine) -> None:
-    def items() -> Iterator[tuple[int, int]]:
-        yield 1, 2
-        raise NotStorable("x", "no reason")
-
-    with pytest.raises(NotStorable) as raised:
-        engine.task(add).map(items())
-    assert "item" not in str(raised.value)
-
-
-def test_nothing_is_written_for_no_items(engine: Engine) -> None:
-    assert [] == engine.task(add).map([])
-    assert [] == engine.events(JobEnqueued)
 
 
 def test_each_enqueued_job_is_told_of(engine: Engine) -> None:

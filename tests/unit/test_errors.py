@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import inspect
 import pickle
-import string
 from collections.abc import Iterator
 from typing import Any
 
@@ -70,19 +69,13 @@ def test_error_says_what_and_what_to_do(cls: type[NuvomError]) -> None:
 
 
 @pytest.mark.parametrize("cls", CLASSES)
-def test_error_survives_copy_and_repr(cls: type[NuvomError]) -> None:
+def test_error_survives_copies_and_its_way_through_a_process_pool(cls: type[NuvomError]) -> None:
     error = make(cls)
-    for again in (copy.copy(error), copy.deepcopy(error)):
+    pickled = pickle.loads(pickle.dumps(error))  # what concurrent.futures does
+    for again in (copy.copy(error), copy.deepcopy(error), pickled):
         assert type(error) is type(again)
         assert (str(error), error.fields) == (str(again), again.fields)
     assert cls.__name__ in repr(error)
-
-
-@pytest.mark.parametrize("cls", CLASSES)
-def test_error_survives_its_way_through_a_process_pool(cls: type[NuvomError]) -> None:
-    error = make(cls)
-    again = pickle.loads(pickle.dumps(error))  # what concurrent.futures does
-    assert (type(error), str(error)) == (type(again), str(again))
 
 
 @pytest.mark.parametrize("cls", CLASSES)
@@ -98,17 +91,6 @@ def test_fields_of_an_error_are_attributes(cls: type[NuvomError]) -> None:
 @pytest.mark.parametrize("cls", CLASSES)
 def test_error_can_be_imported_from_the_package(cls: type[NuvomError]) -> None:
     assert cls is getattr(nuvom, cls.__name__)
-
-
-@pytest.mark.parametrize("cls", CLASSES)
-def test_templates_use_known_fields_only(cls: type[NuvomError]) -> None:
-    names = {
-        field.split(".")[0].split("[")[0]
-        for template in (cls.message, cls.remedy)
-        for _, field, _, _ in string.Formatter().parse(template)
-        if field
-    }
-    assert names <= set(make(cls).fields)
 
 
 @pytest.mark.parametrize(

@@ -94,14 +94,13 @@ def test_stopping_twice_is_fine(project: Path) -> None:
 # ---- names ----------------------------------------------------------------------------------
 
 
-def test_task_is_named_by_its_place_below_the_root(project: Path) -> None:
-    task = task_in(project, "app/mail.py", module="mail")
-    assert "app.mail.add" == public_name(task, project)
-
-
-def test_task_that_was_given_a_name_keeps_it(project: Path) -> None:
-    task = task_in(project, "app/mail.py", module="mail", name="send")
-    assert "send" == public_name(task, project)
+@pytest.mark.parametrize("module", ["mail", "__main__"])
+@pytest.mark.parametrize(("given", "name"), [(None, "app.mail.add"), ("mail.send", "mail.send")])
+def test_task_is_named_by_its_place_below_the_root_unless_it_was_given_a_name(
+    project: Path, module: str, given: str | None, name: str
+) -> None:
+    task = task_in(project, "app/mail.py", module=module, name=given)
+    assert name == public_name(task, project)
 
 
 def test_task_of_an_installed_module_keeps_its_name(project: Path, tmp_path: Path) -> None:
@@ -126,16 +125,6 @@ def test_lambda_is_refused(project: Path) -> None:
     func.__qualname__ = "<lambda>"  # as at the top level of a module
     with pytest.raises(TaskNotImportable, match="it is a lambda"):
         public_name(TaskDefinition("tests.quick", func), project)
-
-
-def test_task_of_the_program_itself_is_named_after_its_file(project: Path) -> None:
-    task = task_in(project, "jobs/script.py", module="__main__")
-    assert "jobs.script.add" == public_name(task, project)
-
-
-def test_task_of_the_program_itself_keeps_a_name_it_was_given(project: Path) -> None:
-    task = task_in(project, "jobs/script.py", module="__main__", name="mail.send")
-    assert "mail.send" == public_name(task, project)
 
 
 def test_task_of_a_program_that_cannot_be_imported_is_refused(project: Path) -> None:
