@@ -13,7 +13,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import nuvom
-from nuvom.config import Settings as Front
 from nuvom.config.reference import json_schema, markdown_table, with_table
 from nuvom.config.settings import MASK, SETTINGS, Settings, mask
 from nuvom.errors import InvalidSetting
@@ -21,10 +20,6 @@ from nuvom.errors import InvalidSetting
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "configuration.md"
 DSN = "postgres://nuvom:hunter2@db/jobs"
 ANYTHING = st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary()
-
-
-def test_the_front_gives_the_settings() -> None:
-    assert Front is Settings
 
 
 def test_every_default_is_a_valid_value_of_its_setting() -> None:
@@ -38,10 +33,6 @@ def test_every_field_but_the_root_is_a_setting_with_a_meaning_and_an_absent_text
         assert setting.meaning, name
         assert not setting.meaning.endswith("."), name
         assert setting.optional == bool(setting.facts["absent"]), name
-
-
-def test_the_variable_of_a_setting_is_its_name_in_capitals() -> None:
-    assert SETTINGS["max_workers"].variable == "NUVOM_MAX_WORKERS"
 
 
 def test_settings_cannot_be_changed() -> None:
