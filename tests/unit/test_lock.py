@@ -1,6 +1,6 @@
 """Locks between threads and processes: exclusive, gone with their holder, never a child's.
 
-What an exception does that strikes in between is in ``test_lockfile_interrupted.py``.
+What an exception does that strikes in between is in ``test_lock_interrupted.py``.
 """
 
 from __future__ import annotations
@@ -312,38 +312,23 @@ def test_a_file_removed_by_its_holder_is_made_anew_by_the_next(path: Path) -> No
     assert not path.exists()
 
 
-def test_a_file_replaced_between_opening_and_locking_is_opened_again(
-    path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("content", [b"new", b""])
+def test_a_file_replaced_or_removed_between_opening_and_locking_is_opened_again(
+    path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes
 ) -> None:
     real = lock_module._lock
 
     def replacing(descriptor: int, **kind: bool) -> bool:
         monkeypatch.setattr(lock_module, "_lock", real)
         path.unlink()
-        path.write_text("new")
+        if content:
+            path.write_bytes(content)
         return real(descriptor, **kind)
 
     monkeypatch.setattr(lock_module, "_lock", replacing)
     lock = FileLock(path)
     assert lock.acquire()
-    assert os.read(lock.fileno(), 10) == b"new"
-    lock.release()
-
-
-def test_a_file_removed_between_opening_and_locking_is_made_again(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    real = lock_module._lock
-
-    def removing(descriptor: int, **kind: bool) -> bool:
-        monkeypatch.setattr(lock_module, "_lock", real)
-        path.unlink()
-        return real(descriptor, **kind)
-
-    monkeypatch.setattr(lock_module, "_lock", removing)
-    lock = FileLock(path)
-    assert lock.acquire()
-    assert path.exists()
+    assert path.read_bytes() == os.read(lock.fileno(), 10) == content
     lock.release()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,6 @@ from tests.unit.queue_backends.interrupting import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     Case = tuple[Callable[[], object], Callable[[bool], object]]
 
@@ -116,17 +116,11 @@ def test_an_interrupted_move_leaves_the_lock_held_where_the_file_is(tmp_path: Pa
             in_thread(lock.remove)
             assert not path.exists()
             assert not target.exists()
-            assert is_lifted(lock, lock_path(lock))
+            assert is_lifted(lock, Path(lock.path))
 
         return lambda: lock.move_to(target), check
 
     assert interrupt_everywhere(prepare) > 5
-
-
-def lock_path(lock: FileLock) -> Path:
-    from pathlib import Path
-
-    return Path(lock.path)
 
 
 # ---- turns --------------------------------------------------------------------------------

@@ -188,19 +188,6 @@ def test_child_ends_with_the_thread_that_started_it() -> None:
     assert -signal.SIGKILL == finish(found[0])
 
 
-@posix
-@pytest.mark.parametrize("is_leader", [True, False])
-def test_only_a_leader_takes_its_group_along(
-    monkeypatch: pytest.MonkeyPatch, *, is_leader: bool
-) -> None:
-    seen: list[object] = []
-    monkeypatch.setattr(os, "getpgrp", lambda: os.getpid() if is_leader else 1)
-    monkeypatch.setattr(os, "killpg", lambda *args: seen.append(args))
-    monkeypatch.setattr(os, "_exit", seen.append)
-    platforms.leave_with_group(4)
-    assert [(os.getpid(), signal.SIGKILL)] * is_leader + [4] == seen
-
-
 LEAVER = """
 import subprocess, sys
 from nuvom.host import processes as platforms

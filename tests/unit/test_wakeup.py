@@ -10,7 +10,7 @@ import socket
 import stat
 import subprocess
 import sys
-from threading import Thread
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import pytest
@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from nuvom.host.wakeup import Transport
+    from nuvom.host.wakeup import Listener, Transport
+
+    Listen = Callable[..., Listener]
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="needs fork, modes or socket files")
 LIMIT_SECS = 30.0
@@ -39,20 +41,24 @@ print(listener.wait(30), flush=True)
 """
 
 
-@pytest.fixture(params=["files", "loopback"])
-def transport(request: pytest.FixtureRequest) -> Callable[[], Transport]:
-    if request.param == "loopback":
-        return Loopback
-    if sys.platform == "win32":
-        pytest.skip("no socket files")
-    return SocketFiles
-
-
 @pytest.fixture
 def bell(tmp_path: Path, transport: Callable[[], Transport]) -> Iterator[Wakeup]:
     bell = Wakeup(tmp_path, transport=transport())
     yield bell
     bell.close()
+
+
+@pytest.fixture
+def listen(bell: Wakeup) -> Iterator[Listen]:
+    """Make listeners that are closed at the end."""
+    with ExitStack() as stack:
+
+        def make(kind: str = "work") -> Listener:
+            listener = bell.listen(kind)
+            stack.callback(listener.close)
+            return listener
+
+        yield make
 
 
 def files(folder: Path) -> set[str]:
@@ -104,16 +110,6 @@ def test_a_waiter_beyond_the_last_place_is_not_kept(
 # ---- ringing ------------------------------------------------------------------------------
 
 
-def test_who_sleeps_is_woken(bell: Wakeup) -> None:
-    listener = bell.listen("work")
-    listener.arm()
-    thread = Thread(target=bell.notify_one)
-    thread.start()
-    assert listener.wait(LIMIT_SECS)
-    thread.join()
-    listener.close()
-
-
 def test_who_sleeps_in_another_process_is_woken(tmp_path: Path) -> None:
     child = sleeper(tmp_path)
     bell = Wakeup(tmp_path)
@@ -124,44 +120,33 @@ def test_who_sleeps_in_another_process_is_woken(tmp_path: Path) -> None:
     bell.close()
 
 
-def test_a_ring_between_arming_and_waiting_is_not_missed(bell: Wakeup) -> None:
-    listener = bell.listen("work")
-    listener.arm()
-    assert bell.notify_one()
-    assert listener.wait(LIMIT_SECS)
-    listener.close()
-
-
-def test_who_does_not_sleep_is_not_rung(bell: Wakeup) -> None:
-    listener = bell.listen("work")
+def test_who_does_not_sleep_is_not_rung(bell: Wakeup, listen: Listen) -> None:
+    listener = listen()
     assert not bell.notify_one()
     listener.arm()
     listener.disarm()
     assert not bell.notify_one()
     assert not listener.wait(0)
-    listener.close()
 
 
-def test_waiting_ends_with_its_limit(bell: Wakeup) -> None:
-    listener = bell.listen("work")
+def test_waiting_ends_with_its_limit(bell: Wakeup, listen: Listen) -> None:
+    listener = listen()
     listener.arm()
     assert not listener.wait(0)
     assert not listener.wait(0.001)
-    listener.close()
 
 
-def test_arming_forgets_what_rang_before(bell: Wakeup) -> None:
-    listener = bell.listen("work")
+def test_arming_forgets_what_rang_before(bell: Wakeup, listen: Listen) -> None:
+    listener = listen()
     listener.arm()
     bell.notify_one()
     listener.poke()
     listener.arm()
     assert not listener.wait(0)
-    listener.close()
 
 
-def test_one_ring_wakes_one_of_several(bell: Wakeup) -> None:
-    listeners = [bell.listen("work") for _ in range(3)]
+def test_one_ring_wakes_one_of_several(bell: Wakeup, listen: Listen) -> None:
+    listeners = [listen() for _ in range(3)]
     for listener in listeners:
         listener.arm()
     assert bell.notify_one()
@@ -169,47 +154,39 @@ def test_one_ring_wakes_one_of_several(bell: Wakeup) -> None:
     assert bell.notify_one()
     assert bell.notify_one()
     assert not bell.notify_one()
-    for listener in listeners:
-        listener.close()
 
 
-def test_all_are_rung_each_once(bell: Wakeup) -> None:
-    listeners = [bell.listen("work") for _ in range(3)]
+def test_all_are_rung_each_once(bell: Wakeup, listen: Listen) -> None:
+    listeners = [listen() for _ in range(3)]
     for listener in listeners[:2]:
         listener.arm()
     bell.notify_all("work")
     assert [listener.wait(0.05) for listener in listeners] == [True, True, False]
     bell.notify_all("work")
     assert not any(listener.wait(0) for listener in listeners)
-    for listener in listeners:
-        listener.close()
 
 
-def test_kinds_do_not_mix(bell: Wakeup) -> None:
-    worker, waiter = bell.listen("work"), bell.listen("result")
+def test_kinds_do_not_mix(bell: Wakeup, listen: Listen) -> None:
+    worker, waiter = listen(), listen("result")
     worker.arm()
     waiter.arm()
     bell.notify_all("result")
     assert not worker.wait(0)
     assert waiter.wait(LIMIT_SECS)
     assert bell.notify_one("work")
-    for listener in (worker, waiter):
-        listener.close()
 
 
-def test_a_poke_ends_one_wait_of_that_listener(bell: Wakeup) -> None:
-    first, second = bell.listen("work"), bell.listen("work")
+def test_a_poke_ends_one_wait_of_that_listener(bell: Wakeup, listen: Listen) -> None:
+    first, second = listen(), listen()
     for listener in (first, second):
         listener.arm()
     first.poke()
     assert first.wait(LIMIT_SECS)
     assert not second.wait(0)
-    for listener in (first, second):
-        listener.close()
 
 
-def test_its_descriptor_becomes_readable_when_it_rings(bell: Wakeup) -> None:
-    listener = bell.listen("work")
+def test_its_descriptor_becomes_readable_when_it_rings(bell: Wakeup, listen: Listen) -> None:
+    listener = listen()
     listener.arm()
     assert select.select([listener], [], [], 0)[0] == []
     bell.notify_one()
@@ -218,7 +195,9 @@ def test_its_descriptor_becomes_readable_when_it_rings(bell: Wakeup) -> None:
     assert listener.fileno() == -1
 
 
-def test_a_full_buffer_counts_as_rung(bell: Wakeup, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_buffer_counts_as_rung(
+    bell: Wakeup, listen: Listen, monkeypatch: pytest.MonkeyPatch
+) -> None:
     class Full:
         def __init__(self, *_: object) -> None: ...
         def setblocking(self, *_: object) -> None: ...
@@ -226,12 +205,11 @@ def test_a_full_buffer_counts_as_rung(bell: Wakeup, monkeypatch: pytest.MonkeyPa
         def sendto(self, *_: object) -> None:
             raise BlockingIOError
 
-    listener = bell.listen("work")
+    listener = listen()
     listener.arm()
     monkeypatch.setattr(socket, "socket", Full)
     assert bell.notify_one()
     monkeypatch.undo()
-    listener.close()
 
 
 # ---- the dead -----------------------------------------------------------------------------
@@ -284,7 +262,9 @@ def test_a_damaged_port_is_a_listener_that_is_not_there(tmp_path: Path, content:
     bell.close()
 
 
-def test_an_answer_of_the_network_to_an_earlier_send_wakes_nobody(bell: Wakeup) -> None:
+def test_an_answer_of_the_network_to_an_earlier_send_wakes_nobody(
+    bell: Wakeup, listen: Listen
+) -> None:
     """Windows reports to the receiver that somebody it once sent to is gone."""
 
     class Reset:
@@ -294,13 +274,12 @@ def test_an_answer_of_the_network_to_an_earlier_send_wakes_nobody(bell: Wakeup) 
         def recv(self, _: int) -> bytes:
             raise ConnectionResetError
 
-    listener = bell.listen("work")
+    listener = listen()
     real = listener._socket
     listener._socket = Reset()  # type: ignore[assignment]  # a socket that fails
     listener.arm()
     assert not listener.wait(0)
     listener._socket = real
-    listener.close()
 
 
 # ---- places -------------------------------------------------------------------------------
@@ -333,18 +312,16 @@ def test_a_forgotten_listener_gives_its_place_up(bell: Wakeup) -> None:
 
 
 def test_beyond_the_last_place_a_listener_waits_for_its_limit_or_a_poke(
-    bell: Wakeup, monkeypatch: pytest.MonkeyPatch
+    bell: Wakeup, listen: Listen, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(wakeup, "LISTENERS", 1)
-    first, second = bell.listen("work"), bell.listen("work")
+    _, second = listen(), listen()
     second.arm()
     assert not bell.notify_one()
     assert not second.wait(0.001)
     second.poke()
     assert second.wait(LIMIT_SECS)
     second.disarm()
-    for listener in (first, second):
-        listener.close()
 
 
 def test_a_listener_that_cannot_be_bound_leaves_its_place_free(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from nuvom.host import wakeup
-from nuvom.host.wakeup import Listener, Loopback, SocketFiles, Wakeup
+from nuvom.host.wakeup import Listener, Wakeup
 from tests.lab.points import Interruption
 from tests.unit.queue_backends.interrupting import in_thread, interrupt_everywhere
 
@@ -26,15 +26,6 @@ if TYPE_CHECKING:
 # Sockets that were just made when the exception came are closed when they are forgotten.
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
 LIMIT_SECS = 30.0
-
-
-@pytest.fixture(params=["files", "loopback"])
-def transport(request: pytest.FixtureRequest) -> Callable[[], Transport]:
-    if request.param == "loopback":
-        return Loopback
-    if sys.platform == "win32":
-        pytest.skip("no socket files")
-    return SocketFiles
 
 
 def rings(bell: Wakeup, kind: str = "work") -> bool:
