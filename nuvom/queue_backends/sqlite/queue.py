@@ -1,7 +1,7 @@
 """The SQLite queue: what producers and workers call for each job, and how they sleep.
 
-Each call is one statement of one step wherever it can be: see ``hot.py``. Everything else is in
-``RowChanges`` and ``RowReads``, and the rules of a job's life are in ``StoreQueue``.
+Wherever possible, each call is one statement of one step: see ``hot.py``. Everything else is in
+``RowChanges`` and ``RowReads``. The rules of a job's life cycle are in ``StoreQueue``.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from nuvom.core.record import JobRecord
     from nuvom.host.wakeup import Listener
 
-# What a claim has to know, in one row: queues with ready jobs and with suspects, found by
+# What a claim needs to know, in one row: the queues with ready jobs and with suspects, found by
 # skipping through the index from name to name, and whether a scheduled job is due.
 _NAMES = """(WITH RECURSIVE named(name) AS (
         SELECT min(queue) FROM jobs WHERE status = {status}
@@ -45,13 +45,13 @@ _NAMES = """(WITH RECURSIVE named(name) AS (
         AND name NOT IN (SELECT name FROM queues WHERE paused_by IS NOT NULL))"""
 _SURVEY = f"""SELECT {_NAMES.format(status=0)}, {_NAMES.format(status=8)},
     EXISTS (SELECT 1 FROM jobs WHERE status = 7 AND run_at <= ?1)"""
-_SURVEY_HOLDS_SECS = 0.02  # while claims come back full, what a survey told is used so long
+_SURVEY_HOLDS_SECS = 0.02  # how long a survey is reused while claims come back full
 _CLAIM_UNDER_PRESSURE = 50  # jobs at most, while the write-ahead log is too long
 
 _EXTEND = "UPDATE jobs SET lease_until = ?1 WHERE status = 1 AND owner = ?2"
 _BEAT = "UPDATE workers SET beat = ?1, boot = ?2 WHERE id = ?3"
 _HELD = "SELECT json_group_object(id, lease_epoch) FROM jobs WHERE status = 1 AND owner = ?1"
-# As ``transitions.released``, for all of a claim that came to nothing.
+# As ``transitions.released``, for all jobs of an abandoned claim.
 _UNDO = """UPDATE jobs SET status = CASE suspect WHEN 1 THEN 8 ELSE 0 END, attempt = attempt - 1,
     deliveries = deliveries - 1, lease_until = 0, started_at = NULL, finished_at = NULL,
     progress = NULL WHERE status = 1 AND claim_token = ?1"""
@@ -60,10 +60,10 @@ _decode_held = msgspec.json.Decoder(dict[str, int]).decode
 
 
 class SQLiteJobQueue(RowReads, RowChanges, RowTotals, StoreQueue):
-    """Jobs in one SQLite file, results included: a job finishes in one transaction.
+    """Jobs in one SQLite file, including results: a job finishes in one transaction.
 
     Args:
-        settings: Where the file is, how durable, how long leases last.
+        settings: Location of the file, durability, lease length.
         clock: Replaced by tests.
 
     Attributes:
@@ -85,7 +85,7 @@ class SQLiteJobQueue(RowReads, RowChanges, RowTotals, StoreQueue):
         self.store = SQLiteStore(settings.db_path, settings, clock, setting="sqlite_path")
         self._inserter = Inserter(self.store.db, clock, settings.max_queue_size)
         self._old_jobs = OldJobs(self.store.db)
-        self._last_queue: str | None = None  # that jobs were claimed from
+        self._last_queue: str | None = None  # the last queue that jobs were claimed from
         self._turn = 0
         self._surveyed: tuple[list[str], list[str]] = ([], [])
         self._surveyed_at = -_SURVEY_HOLDS_SECS
@@ -96,16 +96,16 @@ class SQLiteJobQueue(RowReads, RowChanges, RowTotals, StoreQueue):
     def drop_in_child(self) -> None:
         """Forget what belongs to the parent's threads."""
         self._group: GroupCommit[JobRecord, str | None] = GroupCommit(self._inserter.store)
-        self._abandoned: set[int] = set()  # tokens of claims that nobody has in hand
-        self._is_woken = False  # the last wait for work has ended so, and no claim has followed
+        self._abandoned: set[int] = set()  # tokens of claims that no caller received
+        self._is_woken = False  # the last wait ended with a wake-up, and no claim followed
         self._idle: list[Listener] = []
         self._waiting: set[Listener] = set()
 
     # ---- enqueue ------------------------------------------------------------------------
 
     def enqueue(self, job: JobRecord) -> str | None:
-        """Store a job; see the contract. Callers that come together share one flush."""
-        wakeup = self.store.wakeup  # before the commit: what fails must not have stored anything
+        """Store a job; see the contract. Concurrent callers share one flush."""
+        wakeup = self.store.wakeup  # before the commit: a call that fails must not store anything
         self.store.db.checkpointer.slows_down()
         crashpoint("sqlite.enqueue.before_commit")
         existing = self._group.submit(job)
@@ -155,20 +155,20 @@ class SQLiteJobQueue(RowReads, RowChanges, RowTotals, StoreQueue):
             self.store.book(lock, jobs)
             return jobs
         except BaseException:
-            # Nobody has these jobs in hand, yet each beat of their owner would renew them.
+            # No caller received these jobs, yet each heartbeat of their owner would renew them.
             if claim.has_begun:
                 self._abandoned.add(claim.token)
-                with suppress(NuvomError):  # else the next claim or beat gives them back
+                with suppress(NuvomError):  # else the next claim or heartbeat releases them
                     self._undo_abandoned()
             raise
 
     def _claim_few(
         self, claim: Claim, n: int, queues: Sequence[str] | None, exclude: Sequence[str]
     ) -> None:
-        """Claim by one statement what woke this worker, most likely: a job of the same queue.
+        """Claim by one statement what most likely woke this worker: a job of the same queue.
 
-        Whatever else is ready the next claim finds. Where jobs run here already it would not be
-        the quickest way: see ``hot.py``.
+        The next claim finds anything else that is ready. If this process already runs jobs, this
+        would not be the fastest way: see ``hot.py``.
         """
         self._is_woken = False
         queue = self._last_queue
@@ -194,7 +194,7 @@ class SQLiteJobQueue(RowReads, RowChanges, RowTotals, StoreQueue):
     ) -> bool:
         """Claim from the queues that have ready jobs.
 
-        Returns: whether nothing was found by an earlier survey, so that a new one may find more.
+        Returns: whether an earlier survey was reused and led to no job; a new one may find more.
         """
         surveyed_at = self._surveyed_at
         ready, suspect = self._survey(is_bulk=n >= BULK)
@@ -207,9 +207,9 @@ class SQLiteJobQueue(RowReads, RowChanges, RowTotals, StoreQueue):
         return was_earlier and not claim.count
 
     def _survey(self, *, is_bulk: bool) -> tuple[list[str], list[str]]:
-        """Return the queues with ready jobs and with suspects, and make ready what is due."""
+        """Promote due jobs; return the queues with ready jobs and those with suspects."""
         now, version = self.clock.monotonic(), self.store.wakeup.version()
-        is_known = version == self._surveyed_version  # else somebody paused a queue, perhaps
+        is_known = version == self._surveyed_version  # else a queue may have been paused
         if not (is_bulk and is_known) or now - self._surveyed_at >= _SURVEY_HOLDS_SECS:
             ((ready, suspect, is_due),) = self.store.db.read(_SURVEY, (self.clock.now(),))
             if is_due:
@@ -222,7 +222,7 @@ class SQLiteJobQueue(RowReads, RowChanges, RowTotals, StoreQueue):
     def _served(
         self, ready: list[str], queues: Sequence[str] | None, exclude: Sequence[str]
     ) -> list[str]:
-        """Queues to claim from, in the order of preference; without one, in turn."""
+        """Return the queues to claim from, by preference; without one, round-robin."""
         if queues is not None:
             return [name for name in queues if name in ready and name not in exclude]
         ready = [name for name in ready if name not in exclude]
@@ -233,8 +233,8 @@ class SQLiteJobQueue(RowReads, RowChanges, RowTotals, StoreQueue):
         return ready
 
     def mark_started(self, job: JobRecord) -> None:
-        """Note in the slot file that user code starts; one byte in mapped memory."""
-        # Without a call in between no other thread can give the slot to another delivery.
+        """Record in the slot file that user code starts; writes one byte of mapped memory."""
+        # With no call in between, no other thread can give the slot to another delivery.
         try:
             lock, index, epoch = self.store.marks[job.id]
         except KeyError:
@@ -263,13 +263,13 @@ class SQLiteJobQueue(RowReads, RowChanges, RowTotals, StoreQueue):
         return self._were_settled([one.record for one in successes])
 
     def extend(self, owner: str) -> dict[str, int]:
-        """Renew the leases of ``owner`` and beat for it; see the contract."""
+        """Renew the leases of ``owner`` and record its heartbeat; see the contract."""
         self._undo_abandoned()
-        marks = self.store.marks.copy()  # in one step: other threads claim and settle meanwhile
+        marks = self.store.marks.copy()  # atomic: other threads claim and settle meanwhile
         booked = [one for one in marks.items() if one[1][0].owner == owner]
         now = self.clock.monotonic()
         until = now + self.lease_secs
-        # Forgotten before the write: of a claim that comes in between it is known again.
+        # Cleared before the write: a claim that comes in between sets it again.
         flush, self.store.has_unflushed_claim = self.store.has_unflushed_claim, False
         try:
             self.store.db.write(lambda one: one.execute(_EXTEND, (until, owner)), flush=flush)
@@ -280,17 +280,17 @@ class SQLiteJobQueue(RowReads, RowChanges, RowTotals, StoreQueue):
         self.store.db.write(lambda one: one.execute(_BEAT, (now, boot_id(), owner)), flush=False)
         ((found,),) = self.store.db.read(_HELD, (owner,))
         held = _decode_held(found)
-        # What is held no more is lost: nobody will settle it.
+        # A job no longer held is lost: this worker will not settle it.
         self.store.free((one, epoch) for one, (_, _, epoch) in booked if held.get(one) != epoch)
         return held
 
     # ---- waiting ------------------------------------------------------------------------
 
     def wait_for_work(self, timeout: float, recheck: Callable[[], bool] | None = None) -> bool:
-        """Sleep until a job may be there; see the contract."""
+        """Sleep until there may be a job; see the contract."""
         try:
             listener = self._idle.pop()
-        except IndexError:  # all are in use: each thread that waits needs one of its own
+        except IndexError:  # all are in use: each waiting thread needs its own
             listener = self.store.wakeup.listen("work")
         self._waiting.add(listener)
         try:
@@ -309,22 +309,22 @@ class SQLiteJobQueue(RowReads, RowChanges, RowTotals, StoreQueue):
                     self._idle.append(listener)
 
     def interrupt(self) -> None:
-        """End each ``wait_for_work`` of this instance."""
+        """End every ``wait_for_work`` call on this instance."""
         for listener in tuple(self._waiting):
             listener.poke()
 
     def notify(self) -> None:
-        """Wake one worker that sleeps, in any process."""
+        """Wake one sleeping worker, in any process."""
         self.store.wakeup.notify_one("work")
 
     # ---- opening and closing ------------------------------------------------------------
 
     def start(self) -> None:
-        """Open the file for a worker, so that whatever is wrong with it shows at once."""
+        """Open the file for a worker, so that any problem with it shows at once."""
         self.store.open_for_work()
 
     def stop(self) -> None:
-        """Close the file and give up the locks of this process's workers."""
+        """Close the file and release the locks of this process's workers."""
         while self._idle:
             self._idle.pop().close()
         self.store.close()

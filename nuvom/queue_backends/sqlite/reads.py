@@ -1,4 +1,4 @@
-"""All that readers ask of the SQLite store: jobs, pages, attempts, counts, failures."""
+"""The read queries of the SQLite store: jobs, pages, attempts, counts, failures."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from nuvom.queue_backends.sqlite.store import SQLiteStore
 
 _ONE = f"{SNAPSHOT_WITH_RESULT} WHERE j.id = ?1"
-# Where that job was removed since, ids decide: those of this package sort by when they were made.
+# If that job was removed since, compare ids: those of this package sort by creation time.
 _BEFORE = "(SELECT seq FROM jobs WHERE id = ?1)"
 _PAGE = f"""{SNAPSHOT}
     WHERE j.seq < coalesce({_BEFORE}, 9223372036854775807)
@@ -91,7 +91,7 @@ class RowReads:
         return [snapshot(row) for row in rows]
 
     def closed_attempts(self, job_id: str) -> list[Attempt]:
-        """Return the attempts that changes have closed, oldest first."""
+        """Return the attempts closed by changes, oldest first."""
         return [
             Attempt(
                 number=number,
@@ -151,12 +151,12 @@ class RowReads:
         return groups
 
     def failed_ids(self, fingerprint: str) -> list[str]:
-        """Return the FAILED and DEAD jobs of a group, newest first."""
+        """Return ids of the FAILED and DEAD jobs in a group, newest first."""
         return [job_id for (job_id,) in self.store.db.read(_GROUP_IDS, (fingerprint,))]
 
     @property
     def parked_tasks(self) -> dict[str, int]:
-        """Names of tasks that jobs are PARKED for, with their number."""
+        """Return the names of tasks with PARKED jobs, and the number of those jobs."""
         return {str(task): int(count) for task, count in self.store.db.read(_PARKED_TASKS)}
 
     def parked(self, tasks: Collection[str], limit: int) -> list[JobSnapshot]:
@@ -165,7 +165,7 @@ class RowReads:
         return [snapshot(row) for row in rows]
 
     def next_due_secs(self) -> float | None:
-        """Return seconds until a scheduled job is due, None when there is none."""
+        """Return seconds until the next scheduled job is due, or None if there is none."""
         now = self.store.clock.now()
         row = self.store.db.read_one(_NEXT_DUE, (now,))
         return None if row is None or row[0] is None else float(row[0]) - now

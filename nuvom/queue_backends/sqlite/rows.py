@@ -1,4 +1,4 @@
-"""Changing and removing rows of the SQLite store: all writes but enqueue, claim and success."""
+"""Changes and removals of SQLite rows: all writes except enqueue, claim and success."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ if TYPE_CHECKING:
     from nuvom.queue_backends.sqlite.connection import Database
     from nuvom.queue_backends.sqlite.store import SQLiteStore
 
-# A lease that ends at 0 was given back: the epoch stays, so that nothing else tells such a delivery
-# from one that was settled.
+# A lease that ends at 0 was released. The epoch is unchanged, so nothing else distinguishes such a
+# delivery from a settled one.
 _CHANGE = """UPDATE {how} jobs SET status = :code, lease_epoch = :lease_epoch, attempt = :attempt,
     deliveries = :deliveries, run_at = :run_at, started_at = :started_at,
     finished_at = :finished_at, result = :result, error_fp = :fingerprint, progress = NULL,
@@ -52,7 +52,7 @@ _HISTORY = """INSERT INTO attempts
     (seq, number, outcome, lease_epoch, worker, started_at, finished_at, error)
     SELECT seq, ?2, ?3, ?4, owner, ?5, ?6, ?7 FROM jobs WHERE seq = ?1"""
 
-# Each worker asks this four times a second, and mostly hears three times no.
+# Each worker runs this four times a second, and mostly all three answers are no.
 _WHAT_THERE_IS = """SELECT EXISTS (SELECT 1 FROM jobs WHERE status = 7 AND run_at <= ?1),
     EXISTS (SELECT 1 FROM jobs WHERE status = 1),
     EXISTS (SELECT 1 FROM jobs WHERE status = 6 AND coalesce(finished_at, run_at) <= ?2)"""
@@ -84,19 +84,19 @@ _REMOVE_REST = (
     "DELETE FROM attempts WHERE seq IN (SELECT value FROM json_each(?1))",
 )
 _KEEP_QUEUES = """INSERT INTO queues (name) SELECT value FROM json_each(?1) WHERE true
-    ON CONFLICT DO NOTHING"""  # ``stats`` lists those that had jobs, too
+    ON CONFLICT DO NOTHING"""  # ``stats`` also lists queues that had jobs
 _SPEND = "UPDATE spent SET seq = ?1 WHERE seq < ?1"  # see schema.py
 
-# Which rows may be removed. Parameters: before when a success, and before when any other job, must
-# have ended; and the time now.
+# Which rows may be removed. Parameters: the time before which a success must have ended, that for
+# any other job, and the current time.
 _IS_OLD = """(status = 2
         AND finished_at < CASE WHEN keep_secs IS NULL THEN ?1 ELSE ?3 - keep_secs END
     OR status IN (3, 4, 5) AND finished_at < ?2)
     AND NOT coalesce(unique_key IS NOT NULL AND unique_until > ?3, 0)"""
 _BLOCK = 1000
-_MOST_READ = 100_000  # rows in one call of a worker: that takes some 30 ms
-# The last number of a block, None where fewer are left; the old jobs among them; and whether all
-# are young. A time that is still to come is wrong, and says nothing.
+_MOST_READ = 100_000  # rows in one call of a worker: about 30 ms
+# The last number of a block, or None if fewer rows are left; the old jobs in it; and whether all
+# its jobs are young. A time in the future is wrong and says nothing.
 _FROM = "FROM jobs WHERE seq > ?4 AND seq <= coalesce(last, 9223372036854775807)"
 _READ = f"""SELECT last, (SELECT json_group_array(seq) {_FROM} AND {_IS_OLD}),
         NOT EXISTS (SELECT 1 {_FROM} AND NOT (created_at >= max(?1, ?2) AND created_at <= ?3))
@@ -115,7 +115,7 @@ Limits = tuple[float, float, float]
 
 
 class RowChanges:
-    """The methods of the queue that write rows, but for its hot path."""
+    """The queue's methods that write rows, except the hot path."""
 
     store: SQLiteStore
     _inserter: Inserter
@@ -125,8 +125,8 @@ class RowChanges:
     # ---- changes of jobs ----------------------------------------------------------------
 
     def apply(self, changes: Sequence[Change]) -> list[bool]:
-        """Write changes, each only if its job still is as it was; see the contract."""
-        wakeup = self.store.wakeup  # before the change: what fails must not have changed anything
+        """Write changes, each only if its job is unchanged; see the contract."""
+        wakeup = self.store.wakeup  # before the change: a call that fails must not change anything
         now = self.store.clock.now()
         crashpoint("sqlite.apply.before_commit")
         done = self.store.db.transaction(
@@ -172,7 +172,7 @@ class RowChanges:
     def _were_settled(self, records: Sequence[JobRecord]) -> list[bool]:
         """Return which deliveries were settled, in this call or an earlier one, and not fenced.
 
-        Everybody else raises the epoch or gives the lease back.
+        All other writers raise the epoch or release the lease.
         """
         seqs = json.dumps([record.ref for record in records])
         settled = set(self.store.db.read(_SETTLED, (seqs,)))
@@ -187,7 +187,7 @@ class RowChanges:
     def report_progress(
         self, job: JobRecord, done: float, total: float | None, message: str
     ) -> bool:
-        """Keep a running job's progress; see the contract."""
+        """Store a running job's progress; see the contract."""
         values = (job.ref, job.lease_epoch, json.dumps([done, total, message]))
         self.store.has_progress = True
         return self.store.db.write(
@@ -197,7 +197,7 @@ class RowChanges:
     # ---- recovery -----------------------------------------------------------------------
 
     def recover(self, recovery: Recovery) -> list[JobRecord]:
-        """Take back and give up jobs, and make ready what is due; see the contract."""
+        """Take back lost jobs, give up on others, and promote due ones; see the contract."""
         found: list[Change] = []
         for dead in find_dead(self.store.db.directory, self.store.own_workers()):
             with dead:
@@ -218,17 +218,17 @@ class RowChanges:
         return [change.after for change in found]
 
     def _promote(self) -> None:
-        """Make ready what is due."""
+        """Make due jobs ready."""
         now = self.store.clock.now()
         self.store.db.write(lambda connection: connection.execute(_PROMOTE, (now,)), flush=False)
 
     def _take_back_from_gone(self, recovery: Recovery) -> list[Change]:
-        """Take back from owners without a trace, and from the silent."""
+        """Take back jobs from owners that left no trace, and from silent ones."""
         found: list[Change] = []
         now, directory = self.store.clock.monotonic(), self.store.db.directory
         for (owner,) in self.store.db.read(_OWNERS):
-            # Not "is dead": whoever died just now, or is being forgotten by another reaper, left a
-            # slot file that tells what had started.
+            # Not "is dead": an owner that has just died, or that another reaper is forgetting, left
+            # a slot file that shows what had started.
             if is_gone(directory, owner):
                 found += self._take_back(recovery, owner, _may_have_started)
         silent = self.store.db.read(_EXPIRED, (now,)) if now >= self._stalled_until else []
@@ -246,7 +246,7 @@ class RowChanges:
         *,
         silent_since: float | None = None,
     ) -> list[Change]:
-        """Recover what ``owner`` holds (of a silent one only what has expired)."""
+        """Recover the jobs of ``owner``; if it is silent, only those with expired leases."""
 
         def recover(connection: sqlite3.Connection) -> list[Change]:
             if silent_since is not None and self._has_stalled(silent_since):
@@ -269,7 +269,7 @@ class RowChanges:
             self._write(connection, change, recovery.now)
 
     def _has_stalled(self, asked_at: float) -> bool:
-        """Whether the store was locked for so long that nobody could beat: then all may first."""
+        """Whether the store was locked too long for any heartbeat; if so, all may beat first."""
         now = self.store.clock.monotonic()
         beat_secs = min(self.store.settings.lease_secs / 6, 5.0)
         if now - asked_at <= beat_secs:
@@ -314,15 +314,15 @@ class RowChanges:
         )
 
     def prune(self, *, success_before: float, failed_before: float, limit: int = 1000) -> int:
-        """Remove final jobs that are old; see the contract.
+        """Remove old final jobs; see the contract.
 
-        In a process that runs a worker it reads a limited number of jobs, since the worker's
-        beats wait for it, and the next call goes on from there.
+        In a process that runs a worker this reads a limited number of jobs, since the worker's
+        heartbeats wait for it. The next call continues from there.
         """
         limits = (success_before, failed_before, self.store.clock.now())
         most_read = _MOST_READ if self.store.worker_locks else inf
         seqs = self._old_jobs.find(limits, limit, most_read)
-        # They were found without a lock: by now one may have been retried, and have ended anew.
+        # They were found without a lock: one may have been retried since, and have ended again.
         return sum(
             self.store.db.transaction(
                 partial(remove, where=_REMOVE_OLD, parameters=(*limits, json.dumps(chunk)))
@@ -333,14 +333,14 @@ class RowChanges:
     # ---- workers ------------------------------------------------------------------------
 
     def announce(self, worker: WorkerInfo) -> None:
-        """Show a worker; see the contract."""
+        """Make a worker visible; see the contract."""
         self.store.worker_lock(worker.id)
         info, beat = msgspec.msgpack.encode(worker), self.store.clock.monotonic()
         row = (worker.id, info, beat, boot_id())
         self.store.db.write(lambda connection: connection.execute(_ANNOUNCE, row), flush=False)
 
     def retire(self, owner: str) -> None:
-        """Forget a worker that stopped in good order; see the contract."""
+        """Forget a worker that stopped cleanly; see the contract."""
 
         def forget(connection: sqlite3.Connection) -> None:
             connection.execute(_FORGET_WORKER, (owner,))
@@ -360,7 +360,7 @@ class RowChanges:
         ]
 
     def push_command(self, owner: str, word: str) -> bool:
-        """Leave a word for a worker; see the contract."""
+        """Send a command to a worker; see the contract."""
         wakeup = self.store.wakeup
         was_left = self.store.db.write(
             lambda connection: connection.execute(_COMMAND, (owner, word)).rowcount > 0, flush=False
@@ -369,7 +369,7 @@ class RowChanges:
         return was_left
 
     def commands(self, owner: str) -> list[str]:
-        """Take the words left for ``owner``; see the contract."""
+        """Take the commands sent to ``owner``; see the contract."""
         if not self.store.db.read(_COMMANDS, (owner,)):
             return []
 
@@ -397,8 +397,8 @@ def _statement_of(
 ) -> str:
     """Return the statement that writes a change.
 
-    The triggers of the totals take an UPDATE that names ``error`` or ``suspect`` for the end of an
-    attempt, so that one that changes neither must not name it.
+    The totals' triggers treat an UPDATE that names ``error`` or ``suspect`` as the end of an
+    attempt, so an UPDATE that changes neither must not name them.
     """
     more = {
         ", error = :error": sets_error,
@@ -407,14 +407,14 @@ def _statement_of(
         ", owner = NULL, unique_key = :unique_key": starts_anew,
     }
     return _CHANGE.format(
-        how="OR IGNORE" if starts_anew else "",  # another job has the key
+        how="OR IGNORE" if starts_anew else "",  # another job may hold the key
         more="".join(text for text, is_set in more.items() if is_set),
         old=", ".join(map(str, CODES[old])),
     )
 
 
 def _values_of(change: Change, now: float) -> dict[str, object]:
-    """Return what the statement that writes a change is given."""
+    """Return the parameters of the statement that writes a change."""
     before = change.before
     code, is_pending = CODES[change.status][0], change.status is JobStatus.PENDING
     if is_pending:
@@ -444,10 +444,10 @@ def _may_have_started(_job_id: str, _epoch: int) -> bool:
 
 
 def remove(connection: sqlite3.Connection, where: str, parameters: Sequence[Any]) -> int:
-    """Remove jobs with all that belongs to them; return how many.
+    """Remove jobs with everything that belongs to them; return how many.
 
     Args:
-        where: A condition on ``jobs``. What it leaves keeps payload and history.
+        where: A condition on ``jobs``. Jobs that it does not match keep payload and history.
     """
     statement = f"DELETE FROM jobs WHERE {where} RETURNING seq, queue"
     rows = connection.execute(statement, parameters).fetchall()
@@ -460,25 +460,24 @@ def remove(connection: sqlite3.Connection, where: str, parameters: Sequence[Any]
 
 
 class OldJobs:
-    """Looks for jobs that are old enough to be removed, and remembers how far it has read.
+    """Finds jobs that are old enough to remove, and remembers how far it has read.
 
-    There is no index of when jobs ended: each settlement would have to write to it. The jobs are
-    read block by block in the order of their numbers, which is the order of their enqueueing. A
-    job cannot end before it was made, so the old ones come before the first block in which all
-    are young. Only results with a ``result_ttl_secs`` of their own may be old behind it; these
-    are found by an index.
+    There is no index on when jobs ended: each settlement would have to write to it. Jobs are read
+    block by block in order of their numbers, which is the order of enqueueing. A job cannot end
+    before it was created, so the old ones come before the first block in which all are young. Only
+    results with their own ``result_ttl_secs`` may be old after that block; an index finds those.
     """
 
     def __init__(self, db: Database) -> None:
         self._db = db
-        self._at = 0  # the last number that was read
-        self._expires = -inf  # likewise, when the last result with a lifetime of its own expires
+        self._at = 0  # the last number read
+        self._expires = -inf  # the last expiry read of results with their own lifetime
 
     def find(self, limits: Limits, most: int, most_read: float) -> list[int]:
-        """Return at most ``most`` old jobs; fewer once all were read, or ``most_read`` rows."""
+        """Return at most ``most`` old jobs; fewer if all, or ``most_read`` rows, were read."""
         found = set(self._expired(limits, most, most_read))
         at, end, read = self._at, self._at or inf, 0
-        is_second_part = at == 0  # in which the jobs are read that come before ``end``
+        is_second_part = at == 0  # which reads the jobs before ``end``
         while len(found) < most and read < most_read:
             last, seqs = self._read(limits, at)
             read += _BLOCK
@@ -497,7 +496,7 @@ class OldJobs:
         return sorted(found)
 
     def _expired(self, limits: Limits, most: int, most_read: float) -> list[int]:
-        """Return results whose own lifetime is over."""
+        """Return results whose own lifetime has expired."""
         limit = -1 if most_read == inf else int(most_read)
         seqs: list[int] = []
         for last, count, found in self._db.read(_OUTLIVED, (*limits, self._expires, limit)):
@@ -507,7 +506,7 @@ class OldJobs:
         return seqs[:most]
 
     def _read(self, limits: Limits, at: int) -> tuple[int | None, list[int]]:
-        """Return the last number of the next block, None where there is none behind it."""
+        """Return the last number of the next block, or None to stop there, and its old jobs."""
         row = self._db.read_one(_READ, (*limits, at))
         last, seqs, are_young = row or (None, "[]", False)
         return None if are_young else last, sorted(_decode_seqs(seqs))

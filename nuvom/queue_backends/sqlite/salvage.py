@@ -1,8 +1,8 @@
-"""Copies what can be read of a damaged database into a new one; the damaged one stays as it is.
+"""Copies the readable part of a damaged database into a new one; the old one is not changed.
 
-Rows are read by number, from both ends of each stretch towards the damage and then by halving
-what is left, so that a page that cannot be read costs its own rows alone. Where the first page
-is gone, which leads to all others, that of a new file takes its place: all our files begin alike.
+Rows are read by number, from both ends of each range towards the damage and then by bisecting the
+rest, so that an unreadable page costs only its own rows. If the first page, which leads to all
+others, is gone, that of a new file replaces it: all our files begin alike.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from nuvom.queue_backends.sqlite.schema import prepare, refuse_foreign
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-# Those of workers and their commands are left out: no worker uses the new file yet.
+# The tables of workers and their commands are omitted: no worker uses the new file yet.
 _TABLES = ("jobs", "payloads", "attempts", "queues", "meta")
-_MOST_FAILURES = 100_000  # for each table: then what is left is given up
-_BEYOND = 10_000  # numbers to look at behind the last row that can be read, where no end is known
+_MOST_FAILURES = 100_000  # for each table; after that, give up on the rest
+_BEYOND = 10_000  # numbers to try after the last readable row if the end is unknown
 _HALVES = (
     "DELETE FROM jobs WHERE record IS NULL AND seq NOT IN (SELECT seq FROM payloads)",
     "DELETE FROM payloads WHERE seq NOT IN (SELECT seq FROM jobs)",
@@ -42,10 +42,10 @@ class Salvaged(NamedTuple):
     """What was copied.
 
     Attributes:
-        jobs: Whole ones.
-        attempts: Of their histories.
-        lost: Jobs that could not be read, or only in part; where their index cannot be read
-            either, all numbers that they may have had.
+        jobs: Complete jobs.
+        attempts: Attempts in their histories.
+        lost: Jobs that could not be read, or only in part; if their index is unreadable too, all
+            numbers that they may have had.
     """
 
     jobs: int
@@ -54,10 +54,11 @@ class Salvaged(NamedTuple):
 
 
 def salvage(source: Path, target: Path) -> Salvaged:
-    """Copy all that can be read of ``source`` and its log into the new file ``target``.
+    """Copy everything readable in ``source`` and its log into the new file ``target``.
 
-    Nobody may use ``source`` meanwhile. It is read from a copy, which needs as much room again.
-    Raises: BackendUnavailable: ``target`` is there already, or nothing can be read. StorageFull.
+    No process may use ``source`` meanwhile. It is read from a copy, which needs as much disk space
+    again.
+    Raises: BackendUnavailable: ``target`` already exists, or nothing is readable. StorageFull.
     """
     if not file_bytes(source):
         raise BackendUnavailable(source, "it is missing or empty", "There is nothing to save.")
@@ -88,7 +89,7 @@ def _new(path: Path) -> sqlite3.Connection:
 
 
 def _opened(copy: Path, source: Path) -> sqlite3.Connection:
-    """Open the copy; with another first page, and then without its log, where need be."""
+    """Open the copy; if need be, replace its first page, then drop its log."""
     repairs: tuple[Callable[[Path], object], ...] = (Path.stat, _replace_first_page, _drop_log)
     for repair in repairs:
         repair(copy)
@@ -100,7 +101,7 @@ def _opened(copy: Path, source: Path) -> sqlite3.Connection:
         except sqlite3.DatabaseError as error:
             connection.close()
             reason = str(error)
-        except BackendUnavailable:  # another program's, or a newer Nuvom's
+        except BackendUnavailable:  # belongs to another program or a newer Nuvom
             connection.close()
             raise
         else:
@@ -109,9 +110,9 @@ def _opened(copy: Path, source: Path) -> sqlite3.Connection:
 
 
 def _replace_first_page(copy: Path) -> None:
-    """Put the first page of a new file in the place of this one's: see ``nuvom/_sqlite/schema.py``.
+    """Replace the first page with that of a new file: see ``nuvom/_sqlite/schema.py``.
 
-    A table has its first page at the same place in all files of one version of the tables.
+    Each table's first page is at the same place in all files of one version of the tables.
     """
     fresh = copy.with_name("fresh")
     _new(fresh).close()
@@ -158,19 +159,19 @@ def _copy_table(old: sqlite3.Connection, new: sqlite3.Connection, table: str) ->
     for row in reader.rows():
         try:
             refused += not new.execute(insert, row).rowcount
-        except sqlite3.IntegrityError:  # a value that its column cannot have
+        except sqlite3.IntegrityError:  # a value that its column does not allow
             refused += 1
     return refused + reader.failures
 
 
 def _columns(connection: sqlite3.Connection, table: str) -> list[str]:
-    """Return the names of a table's columns, but for the one that is the number of the row."""
+    """Return the names of a table's columns, except the one with the row's number."""
     columns = connection.execute(f"PRAGMA table_info({table})")
     return [name for _, name, kind, _, _, key in columns if not (kind == "INTEGER" and key)]
 
 
 class _Reader:
-    """Reads a table around what cannot be read.
+    """Reads a table, skipping what is unreadable.
 
     Attributes:
         failures: How many numbers could not be read.
@@ -185,7 +186,7 @@ class _Reader:
         self.failures = 0
 
     def rows(self, low: int = 0, high: int | None = None) -> Iterator[tuple[Any, ...]]:
-        """Yield each row that can be read between two numbers, behind its own number."""
+        """Yield each readable row between two numbers, preceded by its own number."""
         for row in self._run(low, high, "ASC"):
             low = max(low, row[0])
             yield row
@@ -196,7 +197,7 @@ class _Reader:
             yield row
         high = low + _BEYOND if high is None else high
         middle = (low + high) // 2
-        if middle == low:  # nothing is between them
+        if middle == low:  # nothing in between
             return
         if high - low == 2 or self._tries >= _MOST_FAILURES:  # noqa: PLR2004  # one is left
             self.failures += high - low - 1
@@ -205,7 +206,7 @@ class _Reader:
         yield from self.rows(middle, high)
 
     def _run(self, low: int, high: int | None, order: str) -> Iterator[tuple[Any, ...]]:
-        """Yield rows between two numbers until one cannot be read; then ``_has_failed`` is set."""
+        """Yield rows between two numbers until one is unreadable; then set ``_has_failed``."""
         query = (
             f"SELECT rowid, {self._columns} FROM {self._table} NOT INDEXED "
             f"WHERE rowid > ?1 AND (?2 IS NULL OR rowid < ?2) ORDER BY rowid {order}"

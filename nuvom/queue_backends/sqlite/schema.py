@@ -1,7 +1,7 @@
-"""The tables of the SQLite store, how a file proves to be ours, and what its rows mean.
+"""The tables of the SQLite store, how to recognise our files, and what the rows mean.
 
-One row for each job, for queue and result together, so that finishing a job is one update.
-Migrations only add; a file written by a newer Nuvom is refused and left alone.
+Each job has one row for queue and result together, so that finishing it is one update. Migrations
+only add. A file written by a newer Nuvom is refused and left unchanged.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 APPLICATION_ID = 0x4E75566D  # "NuVm"
 
-# How a job's status is stored. PENDING has three codes, so that a claim never walks over jobs
-# that are not due, and takes at most one suspect.
+# How a job's status is stored. PENDING has three codes, so that a claim never scans jobs that are
+# not due, and takes at most one suspect.
 READY, RUNNING, SUCCESS, FAILED, DEAD, CANCELLED, PARKED, SCHEDULED, SUSPECT = range(9)
 
 STATUS = (
@@ -40,7 +40,7 @@ CODES: dict[JobStatus, tuple[int, ...]] = {
 
 
 def each_status(query: str, *codes: int) -> str:
-    """Return ``query`` for each status in turn: ``status IN (...)`` uses no partial index.
+    """Return ``query`` for each status in turn: ``status IN (...)`` cannot use a partial index.
 
     Args:
         query: A SELECT with ``{status}`` in place of the number.
@@ -51,11 +51,11 @@ def each_status(query: str, *codes: int) -> str:
 NEXT_SEQ = """(SELECT 1 + max(coalesce((SELECT max(seq) FROM jobs), 0), spent.seq) FROM spent)"""
 """The number of the next job, as SQL. Each INSERT into ``jobs`` names it."""
 
-# A number that was removed must never come back, since (seq, lease_epoch) is what fences a late
-# settlement. AUTOINCREMENT would see to that by writing one more page with each job; ``spent`` has
-# the greatest number that was removed, and is written by removals alone.
-# Statuses are literals in each partial index and in each statement, so that the planner can prove
-# the index usable.
+# A removed number must never be reused, since (seq, lease_epoch) is what fences a late settlement.
+# AUTOINCREMENT would ensure that at the cost of one more page write per job. Instead, ``spent``
+# holds the greatest number removed, and only removals write it.
+# Statuses are literals in each partial index and each statement, so that the planner can prove
+# that the index is usable.
 _VERSION_1 = (
     """CREATE TABLE jobs (
         seq INTEGER PRIMARY KEY,
@@ -93,7 +93,7 @@ _VERSION_1 = (
     "CREATE INDEX jobs_suspect ON jobs (queue, priority, seq) WHERE status = 8",
     "CREATE INDEX jobs_failed ON jobs (error_fp, seq) WHERE error_fp IS NOT NULL",
     "CREATE UNIQUE INDEX jobs_unique ON jobs (task, unique_key) WHERE unique_key IS NOT NULL",
-    # Large records stand apart: SQLite rewrites a whole row with each change of its status.
+    # Large records are stored separately: SQLite rewrites a whole row with each status change.
     "CREATE TABLE payloads (seq INTEGER PRIMARY KEY, record BLOB NOT NULL) STRICT",
     """CREATE TABLE attempts (
         seq INTEGER NOT NULL,
@@ -122,23 +122,23 @@ _VERSION_1 = (
 )
 
 MIGRATIONS: tuple[tuple[str, ...], ...] = (_VERSION_1,)
-"""Statements that lead from each version to the next; the last version is ours."""
+"""Statements that migrate from each version to the next; the last version is ours."""
 
-# From when a result with a lifetime of its own may have expired. It is made of columns that never
-# change, so that neither claim nor settlement has to look at it. Older versions need not know of
-# it: SQLite itself keeps an index up. In a new file it comes last, so that each table has its first
-# page at the same place in all files: see salvage.py.
+# The earliest expiry of results with their own lifetime. It uses only columns that never change, so
+# neither claims nor settlements touch it. Older versions need not know about it: SQLite itself
+# maintains an index. In a new file it comes last, so that each table's first page is at the same
+# place in all files: see salvage.py.
 _EXPIRING = """CREATE INDEX IF NOT EXISTS jobs_expiring ON jobs (created_at + keep_secs)
     WHERE keep_secs IS NOT NULL"""
 _IS_COMPLETE = "SELECT 1 FROM sqlite_schema WHERE name = 'jobs_expiring'"
 
 
 def refuse_foreign(connection: sqlite3.Connection, where: object) -> bool:
-    """Return whether the database is of our version; change nothing, not even its mode.
+    """Return whether the database has our version; change nothing, not even its mode.
 
     Raises: BackendUnavailable: it belongs to another program or to a newer Nuvom.
     """
-    connection.execute("BEGIN")  # one snapshot: another process may just be making the tables
+    connection.execute("BEGIN")  # one snapshot: another process may be creating the tables
     try:
         is_current = _check(connection, where) == len(MIGRATIONS)
         return is_current and connection.execute(_IS_COMPLETE).fetchone() is not None
@@ -147,7 +147,7 @@ def refuse_foreign(connection: sqlite3.Connection, where: object) -> bool:
 
 
 def prepare(connection: sqlite3.Connection, where: object) -> None:
-    """Make the tables, or bring them to our version. Safe from many processes at once.
+    """Create the tables, or migrate them to our version. Safe from many processes at once.
 
     Raises: as ``refuse_foreign``.
     """
@@ -167,7 +167,7 @@ def prepare(connection: sqlite3.Connection, where: object) -> None:
 
 
 def _check(connection: sqlite3.Connection, where: object) -> int:
-    """Return the version of our tables, 0 where there are none yet."""
+    """Return the version of our tables, or 0 if there are none yet."""
     application = connection.execute("PRAGMA application_id").fetchone()[0]
     version: int = connection.execute("PRAGMA user_version").fetchone()[0]
     tables = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
@@ -189,7 +189,7 @@ def _check(connection: sqlite3.Connection, where: object) -> int:
 
 # ---- rows and records ------------------------------------------------------------------------
 
-# What a snapshot is made of, in this order. ``payloads`` is joined for large records.
+# The columns of a snapshot, in this order. ``payloads`` is joined for large records.
 _SNAPSHOT = """SELECT j.seq, j.status, j.run_at, j.attempt, j.deliveries, j.lease_epoch, j.suspect,
     j.owner, j.started_at, j.finished_at, j.progress, coalesce(j.record, p.record), j.error,
     j.id, j.task, j.queue, j.priority, j.created_at, {result}
@@ -200,11 +200,11 @@ SNAPSHOT = _SNAPSHOT.format(result="NULL")
 SNAPSHOT_WITH_RESULT = _SNAPSHOT.format(result="CASE j.status WHEN 2 THEN j.result END")
 
 FREE_UNLESS_KEPT = "unique_key = CASE WHEN unique_until > {now} THEN unique_key END"
-"""Frees the key of a job that ends, unless it was taken for a time that still runs."""
+"""Frees the key of a job that ends, unless it is reserved until a later time."""
 
 _ERROR = msgspec.msgpack.Decoder(StoredError)
 _encode_error = msgspec.msgpack.Encoder().encode
-_RUNNING = JobStatus.RUNNING  # a member of an enum takes long to look up in Python 3.11
+_RUNNING = JobStatus.RUNNING  # looking up an enum member is slow in Python 3.11
 set_field = msgspec.structs.force_setattr
 
 
@@ -225,13 +225,13 @@ def become_claimed(
     *,
     is_suspect: bool = False,
 ) -> None:
-    """Bring a record that was just decoded to the state of its row.
+    """Bring a freshly decoded record to the state of its row.
 
     Args:
         counts: lease_epoch, attempt and deliveries, as they are in the row.
 
-    A record is immutable to everybody else; nobody has seen this one yet, and setting five
-    fields costs a fifth of making a copy.
+    Records are otherwise immutable. No other code has seen this one yet, and setting five fields
+    costs a fifth of making a copy.
     """
     epoch, attempt, deliveries = counts
     set_field(record, "ref", seq)
@@ -244,14 +244,14 @@ def become_claimed(
 
 
 def snapshot(row: tuple[Any, ...]) -> JobSnapshot:
-    """Return the snapshot of a row that ``SNAPSHOT`` has read.
+    """Return the snapshot of a row read by ``SNAPSHOT``.
 
-    Raises: PayloadError: it has what the table would never accept; the file is damaged.
+    Raises: PayloadError: a value that the table would never accept; the file is damaged.
     """
     (seq, code, run_at, attempt, deliveries, epoch, suspect, owner, started, finished) = row[:10]
     progress, data, error = row[10:13]
     if code == RUNNING:
-        started = finished = None  # the columns tell of the attempt before
+        started = finished = None  # the columns describe the previous attempt
     else:
         progress = None
     if not isinstance(code, int) or not 0 <= code < len(STATUS):
@@ -276,7 +276,7 @@ def snapshot(row: tuple[Any, ...]) -> JobSnapshot:
 
 
 def _record_of(data: bytes | None, columns: tuple[Any, ...]) -> JobRecord:
-    """Return the stored record; where it is damaged, what the row itself says of the job."""
+    """Return the stored record or, if it is damaged, one made from the row's columns."""
     try:
         return JobRecord.decode(data or b"")
     except PayloadError:

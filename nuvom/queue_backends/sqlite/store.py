@@ -1,7 +1,6 @@
 """One SQLite store as a process uses it: the file, its wake-ups, and the workers of this process.
 
-The SQLite queue is built on this object; the SQLite results share it when they live in the same
-file.
+The SQLite queue is built on this object. The SQLite results share it if they are in the same file.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
     from nuvom.core.record import JobRecord
 
 CHECKED_BYTES = 256 << 20
-"""A file of this size is looked at in about a quarter of a second; a larger one at no start."""
+"""Checking a file of this size takes about 0.25 s; a larger one is not checked at start."""
 
 _BOOT = "boot"
 _LOG = get_logger("sqlite")
@@ -42,10 +41,9 @@ class SQLiteStore:
     Attributes:
         marks: Start mark of each claimed job, by its id: the worker's lock with its slot file,
             the index of the slot, and the ``lease_epoch`` that it belongs to.
-        is_boot_noted: A settlement of this boot is known to be on disk; None where nobody has
-            looked yet.
-        has_progress: Some job of this process has shown progress, to be cleared at its end.
-        has_unflushed_claim: Some claim may be lost at a power cut; the next beat flushes.
+        is_boot_noted: A settlement of this boot is known to be on disk; None if not checked yet.
+        has_progress: Some job of this process has reported progress, to be cleared when it ends.
+        has_unflushed_claim: A power cut may lose some claim; the next heartbeat flushes.
     """
 
     def __init__(self, path: Path, settings: Settings, clock: Clock, *, setting: str) -> None:
@@ -56,7 +54,7 @@ class SQLiteStore:
         drop_at_fork(self)
 
     def drop_in_child(self) -> None:
-        """Start afresh in a forked child: the parent's workers and wake-ups are not ours."""
+        """Reset all state in a forked child: the parent's workers and wake-ups are not ours."""
         self._lock = threading.Lock()
         self._wakeup: Wakeup | None = None
         self.worker_locks: dict[str, WorkerLock] = {}
@@ -66,13 +64,13 @@ class SQLiteStore:
         self.is_boot_noted: bool | None = None
 
     def open_for_work(self) -> None:
-        """Open the file for a worker, after a look at it where its last user has died.
+        """Open the file for a worker; check it first if its last user died.
 
-        Raises: BackendUnavailable: it is damaged, or cannot be opened.
+        Raises: BackendUnavailable: the file is damaged, or cannot be opened.
         """
         has_log = any(file_bytes(f"{self.db.path}{end}") for end in ("-wal", "-journal"))
         self.db.open()
-        if not has_log:  # whoever had it open last has closed it
+        if not has_log:  # its last user closed it properly
             return
         alive, dead = count_workers(self.db.directory)
         if alive or not (dead or self.claims_flush):
@@ -91,7 +89,7 @@ class SQLiteStore:
         )
 
     def close(self) -> None:
-        """Give back everything but the jobs; twice is fine."""
+        """Release everything except the jobs. Safe to call twice."""
         with self._lock:
             locks, self.worker_locks = self.worker_locks, {}
             wakeup, self._wakeup = self._wakeup, None
@@ -102,8 +100,8 @@ class SQLiteStore:
         self.db.close()
 
     def size(self) -> StoreSize:
-        """Return the bytes of the file with its log, and those of the disk below them."""
-        import shutil  # noqa: PLC0415  # for who looks at a store
+        """Return the size of the file with its log and of the disk it is on, in bytes."""
+        import shutil  # noqa: PLC0415  # only for inspection
 
         used = sum(file_bytes(f"{self.db.path}{end}") for end in ("", "-wal"))
         disk = shutil.disk_usage(self.db.path.parent)
@@ -111,7 +109,7 @@ class SQLiteStore:
 
     @property
     def wakeup(self) -> Wakeup:
-        """What wakes the workers and waiters of this store, in all processes."""
+        """The wake-up for this store's workers and waiters in all processes."""
         wakeup = self._wakeup
         if wakeup is None:
             self.db.open()
@@ -124,7 +122,7 @@ class SQLiteStore:
     # ---- workers of this process --------------------------------------------------------
 
     def worker_lock(self, owner: str) -> WorkerLock:
-        """Return the lock of a worker of this process, made at its first claim."""
+        """Return the lock of a worker of this process, created at its first claim."""
         found = self.worker_locks.get(owner)
         if found is None:
             self.db.open()
@@ -139,14 +137,14 @@ class SQLiteStore:
         return {owner for owner, one in tuple(self.worker_locks.items()) if one.held}
 
     def leave(self, owner: str) -> None:
-        """Release a worker's lock; harmless when it has none here."""
+        """Release a worker's lock; a no-op if it has none here."""
         with self._lock:
             lock = self.worker_locks.pop(owner, None)
         if lock is not None:
             lock.release()
 
     def book(self, lock: WorkerLock, jobs: list[JobRecord]) -> None:
-        """Note claimed jobs in the worker's slot file as not started."""
+        """Record claimed jobs in the worker's slot file as not started."""
         indexes = lock.book([(job.id, job.lease_epoch) for job in jobs])
         marks = self.marks
         for job, index in zip(jobs, indexes, strict=True):
@@ -161,14 +159,14 @@ class SQLiteStore:
         return lock.map[index * SLOT_BYTES + STATE_AT] == STARTED
 
     def free(self, deliveries: Iterable[tuple[str, int]]) -> None:
-        """Let the slots of these be used again. A later delivery of the same job keeps its own."""
+        """Free the slots of these deliveries. A later delivery of the same job keeps its own."""
         marks = self.marks
         freed: defaultdict[WorkerLock, list[int]] = defaultdict(list)
         for job_id, epoch in deliveries:
             booked = marks.get(job_id)
             if booked is None or booked[2] != epoch:
                 continue
-            if marks.pop(job_id, None) is not None:  # nobody else has freed it meanwhile
+            if marks.pop(job_id, None) is not None:  # no other thread has freed it meanwhile
                 lock, index, _ = booked
                 freed[lock].append(index)
         for lock, indexes in freed.items():
@@ -178,10 +176,10 @@ class SQLiteStore:
 
     @property
     def claims_flush(self) -> bool:
-        """Whether the machine was started anew since the last settled job.
+        """Whether the machine has rebooted since the last settled job.
 
-        Then a claim must survive a power cut until one has settled, or a job that takes the
-        machine down would never be counted.
+        If so, claims must survive a power cut until a job has settled. Otherwise a job that
+        crashes the machine would never be counted.
         """
         if self.is_boot_noted is None:
             row = self.db.read_one("SELECT value FROM meta WHERE name = ?", (_BOOT,))
@@ -189,7 +187,7 @@ class SQLiteStore:
         return not self.is_boot_noted
 
     def note_settled(self) -> None:
-        """A settlement of this boot is on disk; later claims need no flush of their own."""
+        """Record that a settlement of this boot is on disk: later claims need no flush."""
         note = "INSERT OR REPLACE INTO meta (name, value) VALUES (?, ?)"
         self.db.write(lambda connection: connection.execute(note, (_BOOT, boot_id())))
         self.is_boot_noted = True

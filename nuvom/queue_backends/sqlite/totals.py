@@ -1,9 +1,9 @@
-"""Totals that survive pruning, kept by the database itself: a table, and triggers that fill it.
+"""Totals that survive pruning, kept by the database itself: a table and triggers that fill it.
 
-They are made when somebody first asks for them (an exporter of metrics), and stay. From then on
-every process counts, in the transaction that stores a job or its end: also producers, and
-programs that know nothing of metrics. So nothing is counted twice, or lost with a process that
-is killed. A file without them costs nothing, and no Python code runs for them either way.
+They are created when first requested (by a metrics exporter), and stay. After that every process
+counts, in the transaction that stores a job or its end, including producers and programs that know
+nothing about metrics. So nothing is counted twice, or lost with a killed process. A file without
+them has no overhead, and no Python code runs for them either way.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
     from nuvom.queue_backends.sqlite.store import SQLiteStore
 
-# One row for a count and two histograms, so that a success costs a single upsert. ``took`` and
-# ``waited`` are the places of the first bound that is not exceeded, or one behind the last. The
-# key begins with what differs most: keys are compared several times for each job.
+# One row holds a count and two histograms, so that a success costs a single upsert. ``took`` and
+# ``waited`` are the index of the first bound that is not exceeded, or one past the last. The key
+# begins with what varies most: keys are compared several times for each job.
 _TABLE = """CREATE TABLE IF NOT EXISTS totals (
     kind TEXT NOT NULL,
     queue TEXT NOT NULL,
@@ -56,7 +56,7 @@ def _count_by_attempt(kind: str, where: str, outcome: str = "''") -> str:
 
 
 def _bucket(value: str, bounds: Sequence[float], first: int = 0) -> str:
-    """Return an expression that finds the place by halving: this runs for each job."""
+    """Return an expression that finds the bucket by bisection: it runs for each job."""
     if not bounds:
         return str(first)
     middle = len(bounds) // 2
@@ -66,10 +66,10 @@ def _bucket(value: str, bounds: Sequence[float], first: int = 0) -> str:
 
 
 def _count_ended(outcome: str, where: str) -> str:
-    """Count an attempt that has run to its end: how long it took, how long it had waited."""
-    # Once for each job: LIMIT keeps SQLite from putting the expressions wherever they are named.
-    # What waited is the old row: the new one may have the time of the next attempt. To call max()
-    # would take longer than all these comparisons; what is negative, by a clock set back, is 0.
+    """Count an attempt that ran to its end: how long it took and how long it had waited."""
+    # Evaluated once per job: LIMIT keeps SQLite from inlining the expressions at each use.
+    # The wait is taken from the old row: the new one may have the next attempt's time. Calling
+    # max() would take longer than all these comparisons; a negative time (clock set back) is 0.
     source = """FROM (SELECT
         CASE WHEN NEW.finished_at > NEW.started_at
             THEN NEW.finished_at - NEW.started_at ELSE 0.0 END AS ran,
@@ -86,16 +86,16 @@ _SUCCESS_OR_TIMEOUT = "CASE WHEN NEW.error IS NULL THEN 'success' ELSE 'timeout'
 _FAILURE_OR_TIMEOUT = "CASE NEW.outcome WHEN 'timeout' THEN 'timeout' ELSE 'failure' END"
 _HAS_RUN = """OLD.status = 1 AND NEW.status <> 1
     AND NEW.started_at IS NOT NULL AND NEW.started_at IS NOT OLD.started_at"""
-# Taken back from its worker, and it had started: else there would be no error.
+# Taken back from its worker after it had started: otherwise there would be no error.
 _IS_GIVEN_BACK = """OLD.status = 1 AND NEW.status IN (0, 7, 8)
     AND NEW.lease_epoch > OLD.lease_epoch AND NEW.error IS NOT NULL"""
-# Its record could not be read, so that it never ran; no attempt tells of it.
+# Its record was unreadable, so it never ran and has no attempt.
 _IS_DAMAGED = "NEW.status = 3 AND OLD.status = 1 AND NEW.error_fp = 'CorruptRecord'"
 _HAS_FAILED = "NEW.outcome IN ('failure', 'timeout', 'retry')"
 
 # By name: when each fires, and what it does. SQLite starts a program for each trigger and row,
-# whatever its WHEN says. So they name columns that a claim does not set (``result``, ``error``,
-# ``suspect``), and of these the plain success of nearly all jobs sets ``result`` alone.
+# whatever its WHEN says. So they name only columns that a claim does not set (``result``,
+# ``error``, ``suspect``). Of these, the plain success of nearly all jobs sets only ``result``.
 _TRIGGERS: dict[str, tuple[str, ...]] = {
     "of_new_jobs": ("INSERT ON jobs", _count("enqueued", "true")),
     "of_successes": (
@@ -110,7 +110,7 @@ _TRIGGERS: dict[str, tuple[str, ...]] = {
         _count("finished", "NEW.status = 5", "'cancelled'"),
         _count("finished", _IS_DAMAGED, "'failure'"),
     ),
-    # The attempt's row knows a timeout from a failure, and is written after the job's.
+    # The attempt's row distinguishes a timeout from a failure, and is written after the job's.
     "of_attempts": (
         "INSERT ON attempts",
         _count_by_attempt("finished", f"status = 3 AND {_HAS_FAILED}", _FAILURE_OR_TIMEOUT),
@@ -121,23 +121,23 @@ _TRIGGERS: dict[str, tuple[str, ...]] = {
 
 
 class RowTotals:
-    """The methods of the queue that count for exporters."""
+    """The queue's methods that provide totals to exporters."""
 
     store: SQLiteStore
 
     def keep_totals(self) -> None:
-        """Count from now on; see the contract. Writes nothing where that is so already."""
+        """Count from now on; see the contract. Writes nothing if the store already counts."""
         if not self._keeps_totals():
             self.store.db.transaction(_make)
 
     def totals(self) -> list[Total]:
-        """Return what was counted so far; see the contract."""
+        """Return the counts so far; see the contract."""
         if not self._keeps_totals():
             return []
         return [Total(*row) for row in self.store.db.read(_READ)]
 
     def store_size(self) -> StoreSize:
-        """Return the bytes of the database with its log, and those of the disk below it."""
+        """Return the size of the database with its log and of the disk it is on, in bytes."""
         return self.store.size()
 
     def _keeps_totals(self) -> bool:
