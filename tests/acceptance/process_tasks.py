@@ -16,7 +16,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from nuvom import Discard, Retry, Snooze, current_job, local_worker, task
+from nuvom import Discard, Retry, Snooze, current_job, task
 
 
 @dataclass
@@ -138,33 +138,12 @@ def swallow_memory() -> None:
         time.sleep(0.001)
 
 
-@task(isolation="process")
-def take_memory(count: int) -> int:
-    KEPT.append(b"x" * count)
-    return os.getpid()
-
-
-KEPT: list[bytes] = []
-
-
 # ---- what tasks raise and return ------------------------------------------------------
 
 
 @task(isolation="process", retries=3, discard_on=(ValueError,))
 def raise_wrong_value() -> None:
     raise ValueError("wrong")
-
-
-@task(isolation="process", retries=1, retry_delay_secs=0, retry_on=(ConnectionError,))
-def raise_refused() -> int:
-    if current_job().attempt == 1:
-        raise ConnectionRefusedError("not yet")
-    return current_job().attempt
-
-
-@task(isolation="process", retries=3, retry_on=(ConnectionError,))
-def raise_missing_key() -> None:
-    raise KeyError("gone")
 
 
 @task(isolation="process", retries=1)
@@ -199,12 +178,6 @@ def return_bytes(count: int) -> bytes:
 @task(isolation="process")
 def return_lock() -> object:
     return threading.Lock()
-
-
-@task(isolation="process")
-async def add_later(x: int, y: int) -> int:
-    await asyncio.sleep(0)
-    return x + y
 
 
 # ---- what running code may ask --------------------------------------------------------
@@ -269,12 +242,6 @@ def fork_and_wait() -> int:
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
-@task(isolation="process")
-def start_a_worker() -> None:
-    with local_worker():
-        pass
-
-
 # ---- hooks ----------------------------------------------------------------------------
 
 
@@ -284,8 +251,6 @@ def _before() -> None:
 
 def _after(result: object) -> None:
     note("hooks", f"after {result!r} {os.getpid()}")
-    if result == "bad hook":
-        raise RuntimeError("hook failed")
 
 
 def _on_error(error: BaseException) -> None:
@@ -308,7 +273,7 @@ def hooked(how: str) -> object:
     if how == "hang":
         while True:
             time.sleep(0.01)
-    return threading.Lock if how == "object" else how
+    return how
 
 
 # ---- work -----------------------------------------------------------------------------
