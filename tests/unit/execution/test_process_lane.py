@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import logging
-import random
 from collections.abc import Iterator
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
 from nuvom import current_job
-from nuvom.config.settings import Settings
 from nuvom.core.clock import SYSTEM_CLOCK, Clock
 from nuvom.core.job_context import current
-from nuvom.core.options import task_options
 from nuvom.core.outcome import Settlement
 from nuvom.core.record import JobRecord, JobStatus, StoredError
 from nuvom.errors import BackendUnavailable, JobFailed, Refused
-from nuvom.events import EventBus
 from nuvom.execution import lanes, process_lane
-from nuvom.execution.attempts import BoundTask, EncodedValue, OpenAttempt, OpenAttempts
+from nuvom.execution.attempts import EncodedValue, OpenAttempt
 from nuvom.execution.child_process import ChildProcess
 from nuvom.execution.frames import (
     Ended,
@@ -31,70 +27,38 @@ from nuvom.execution.frames import (
     Started,
     Unloadable,
 )
-from nuvom.execution.job_runner import JobRunner
-from nuvom.execution.lanes import WorkerContext
 from nuvom.execution.process_lane import ProcessLane
 from nuvom.host import processes as platforms
 from nuvom.log import configure_logging, reset_logging
-from nuvom.registry.registry import Registry, TaskDefinition
-from nuvom.serialization.msgpack_codec import MsgpackCodec
 from nuvom.testing import FakeClock
 from tests.engine import wait_until
+from tests.unit.execution.bench import Bench as BaseBench
 from tests.unit.execution.children import LISTEN, Nest, nest
-
-
-class Services:
-    """What a worker does for running code."""
-
-    answer: bool | Exception = True
-
-    def report_progress(
-        self, running: OpenAttempt, done: float, total: float | None, text: str
-    ) -> bool:
-        if isinstance(self.answer, Exception):
-            raise self.answer
-        return self.answer
 
 
 def task_function() -> None:
     """Be a task that no child ever runs."""
 
 
-class Bench:
-    """A lane without a worker: what it finishes is collected."""
+class Bench(BaseBench):
+    """A process lane, and the children that it makes.
+
+    Attributes:
+        answer: What a worker does about the progress of running code.
+    """
+
+    answer: bool | Exception = True
 
     def __init__(self, slots: int = 1, *, clock: Clock = SYSTEM_CLOCK, **settings: Any) -> None:
-        self.runner = JobRunner(
-            Registry(),
-            MsgpackCodec(),
-            Settings(**settings),
-            bus=EventBus(),
-            clock=clock,
-            rng=random.Random(0),
-            mark_started=lambda _: None,
-        )
-        self.attempts = OpenAttempts()
-        self.finished: list[OpenAttempt] = []
-        self.crashes: list[BaseException] = []
-        self.idles = 0
-        self.refuses = False
-        self.services = Services()
-        nothing: Any = None
-        context = WorkerContext(
-            worker="worker",
-            services=cast("Any", self.services),
-            queue=nothing,
-            stores=nothing,
-            runner=self.runner,
-            settings=Settings(**settings),
-            clock=clock,
-            bus=EventBus(),
-            attempts=self.attempts,
-            lease_secs=30.0,
-        )
-        self.lane = ProcessLane(slots, context, self)
+        super().__init__(clock, **settings)
+        self.lane = ProcessLane(slots, self.context, self)
         self.children: list[ChildProcess] = []
         self.lane._supervisor._make = self.make_child
+
+    def report_progress(self, *_: Any) -> bool:
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return self.answer
 
     def make_child(self) -> ChildProcess:
         child = self.lane._make_child()
@@ -109,34 +73,12 @@ class Bench:
         wait_until(lambda: all(child._process.returncode is not None for child in self.children))
         assert [] == self.crashes
 
-    # ---- the host of the lane -----------------------------------------------------------
-
-    def may_start(self, attempt: OpenAttempt) -> bool:
-        return not self.refuses
-
-    def finish(self, attempt: OpenAttempt, settlement: Settlement) -> None:
-        attempt.settlement = settlement
-        self.finished.append(attempt)
-
-    settle_now = finish
-
-    def idle(self) -> None:
-        self.idles += 1
-
-    def crashed(self, error: BaseException) -> None:
-        self.crashes.append(error)
-
-    # ---- what tests do ------------------------------------------------------------------
-
-    def work(self, number: int = 1, *, timeout: float | None = None, **options: Any) -> OpenAttempt:
-        definition = TaskDefinition("tasks.f", task_function, task_options(options))
-        record = JobRecord(f"job-{number}", "tasks.f", attempt=1, timeout_secs=timeout)
-        running = OpenAttempt(
-            record, "worker", cast("Any", self.services), SYSTEM_CLOCK.monotonic()
-        )
-        self.attempts.add([running])
-        running.task = BoundTask(definition, MsgpackCodec())
-        return running
+    def order(
+        self, number: int = 1, *, timeout: float | None = None, **options: Any
+    ) -> OpenAttempt:
+        """Return an attempt that only children run."""
+        fields = {"id": f"job-{number}", "timeout_secs": timeout, "isolation": "process"}
+        return self.work(task_function, **fields, **options)
 
     def submit(self, *work: OpenAttempt) -> list[ChildProcess]:
         """Submit work and let children come up for it; return the busy ones."""
@@ -178,7 +120,7 @@ def test_nothing_is_started_before_there_is_work(bench: Bench) -> None:
 
 
 def test_work_beyond_the_slots_waits_and_can_be_taken_back(bench: Bench) -> None:
-    first, second = bench.work(1), bench.work(2)
+    first, second = bench.order(1), bench.order(2)
     bench.submit(first, second)
     assert (0, 1) == (bench.lane.free(), bench.lane.backlog())
     assert [second] == bench.lane.take_back()
@@ -186,7 +128,7 @@ def test_work_beyond_the_slots_waits_and_can_be_taken_back(bench: Bench) -> None
 
 
 def test_end_closes_the_attempt_with_the_workers_own_record(bench: Bench) -> None:
-    work = bench.work()
+    work = bench.order()
     (child,) = bench.submit(work)
     wait_until(lambda: work.started_at > 0)
     bench.end(child)
@@ -199,20 +141,21 @@ def test_end_closes_the_attempt_with_the_workers_own_record(bench: Bench) -> Non
 
 
 def test_next_work_goes_to_the_same_child(bench: Bench) -> None:
-    first, second = bench.work(1), bench.work(2)
+    first, second = bench.order(1), bench.order(2)
     (child,) = bench.submit(first, second)
     bench.end(child)
     assert second is child.attempt
 
 
 def test_work_that_may_not_start_any_more_is_left_out(bench: Bench) -> None:
-    bench.refuses = True
-    assert [] == bench.submit(bench.work())
+    work = bench.order()
+    bench.refuses.add(work)
+    assert [] == bench.submit(work)
     assert 0 == bench.lane.backlog()
 
 
 def test_deadline_begins_when_the_child_has_the_task(bench: Bench) -> None:
-    work = bench.work(timeout=50.0)
+    work = bench.order(timeout=50.0)
     (child,) = bench.submit(work)
     wait_until(lambda: work.deadline < float("inf"))
     before = work.deadline
@@ -223,14 +166,14 @@ def test_deadline_begins_when_the_child_has_the_task(bench: Bench) -> None:
 
 
 def test_cancelled_work_is_not_sent(bench: Bench) -> None:
-    work = bench.work()
+    work = bench.order()
     work.is_cancelled = True
     assert bench.lane._begin(1, work) is None
     assert not work.started_at
 
 
 def test_work_is_begun_once_however_often_it_is_sent(bench: Bench) -> None:
-    work = bench.work()
+    work = bench.order()
     order = bench.lane._begin(1, work)
     began = work.started_at
     assert isinstance(order, Run)
@@ -243,7 +186,7 @@ def test_work_is_begun_once_however_often_it_is_sent(bench: Bench) -> None:
 
 
 def test_closed_attempt_that_waits_is_dropped(bench: Bench) -> None:
-    first, second = bench.work(1), bench.work(2)
+    first, second = bench.order(1), bench.order(2)
     (child,) = bench.submit(first, second)
     bench.lane.close_attempt(second)
     assert second.is_cancelled
@@ -253,7 +196,7 @@ def test_closed_attempt_that_waits_is_dropped(bench: Bench) -> None:
 
 def test_closed_attempt_that_runs_costs_its_child_alone(nursery: Nest) -> None:
     bench = Bench(slots=2)
-    first, second = bench.work(1), bench.work(2)
+    first, second = bench.order(1), bench.order(2)
     bench.submit(first, second)
     child, other = (bench.lane._pool.busy[one] for one in (first, second))
     bench.lane.close_attempt(first)
@@ -265,7 +208,7 @@ def test_closed_attempt_that_runs_costs_its_child_alone(nursery: Nest) -> None:
 
 
 def test_outcome_of_an_attempt_that_was_closed_meanwhile_is_dropped(bench: Bench) -> None:
-    work = bench.work()
+    work = bench.order()
     (child,) = bench.submit(work)
     bench.attempts.close(work)
     bench.end(child)
@@ -274,11 +217,11 @@ def test_outcome_of_an_attempt_that_was_closed_meanwhile_is_dropped(bench: Bench
 
 
 def test_deadline_of_an_attempt_that_was_closed_meanwhile_ends_no_child(bench: Bench) -> None:
-    work = bench.work(timeout=60)
+    work = bench.order(timeout=60)
     (child,) = bench.submit(work)
     bench.attempts.close(work)
     bench.lane._cut_off(work, lambda: pytest.fail("it is not ours"))
-    bench.lane._cut_off(bench.work(2), lambda: pytest.fail("nobody runs it"))
+    bench.lane._cut_off(bench.order(2), lambda: pytest.fail("nobody runs it"))
     assert child.attempt is work
 
 
@@ -286,7 +229,7 @@ def test_deadline_of_an_attempt_that_was_closed_meanwhile_ends_no_child(bench: B
 
 
 def test_overdue_attempt_is_closed_with_the_stack_that_its_child_tells(bench: Bench) -> None:
-    work = bench.work(timeout=60)
+    work = bench.order(timeout=60)
     (child,) = bench.submit(work)
     wait_until(lambda: work.deadline < float("inf"))
     now = work.deadline
@@ -302,7 +245,7 @@ def test_overdue_attempt_is_closed_with_the_stack_that_its_child_tells(bench: Be
 
 
 def test_child_that_tells_no_stack_is_not_waited_for(bench: Bench) -> None:
-    work = bench.work(timeout=60)
+    work = bench.order(timeout=60)
     (child,) = bench.submit(work)
     wait_until(lambda: work.deadline < float("inf"))
     now = work.deadline
@@ -328,9 +271,9 @@ def test_nothing_that_a_job_waits_for_waits_for_a_look(nursery: Nest) -> None:
     """The clock stands still: whoever slept until its next look would never do anything."""
     clock = HandClock()
     bench = Bench(clock=clock)
-    bench.submit(bench.work(1))  # the thread that starts children had nothing to wait for
+    bench.submit(bench.order(1))  # the thread that starts children had nothing to wait for
     (child,) = bench.lane._pool.busy.values()
-    second, late = bench.work(2), bench.work(3, timeout=0.1)
+    second, late = bench.order(2), bench.order(3, timeout=0.1)
     bench.lane.submit([second, late])
     bench.end(child)
     assert second is child.attempt
@@ -348,7 +291,7 @@ def test_nothing_that_a_job_waits_for_waits_for_a_look(nursery: Nest) -> None:
 
 def test_stacks_are_told_by_the_children_that_answer_in_time(nursery: Nest) -> None:
     bench = Bench(slots=2)
-    first, _ = bench.work(1), bench.work(2)
+    first, _ = bench.order(1), bench.order(2)
     bench.submit(first, _)
     child = bench.lane._pool.busy[first]
     asked = child.ask_stack
@@ -377,7 +320,7 @@ def test_child_that_grows_is_ended_under_its_attempt(
     nursery: Nest, size: dict[str, int | None]
 ) -> None:
     bench = Bench(max_memory_per_child=1000)
-    work = bench.work(on_error=print)
+    work = bench.order(on_error=print)
     (child,) = bench.submit(work)
     size["now"] = None  # it cannot be measured just now
     bench.lane._close_too_big(SYSTEM_CLOCK.monotonic() + 1)
@@ -399,7 +342,7 @@ def test_child_that_has_grown_leaves_after_its_attempt(
     nursery: Nest, size: dict[str, int | None]
 ) -> None:
     bench = Bench(max_memory_per_child=1000)
-    (child,) = bench.submit(bench.work())
+    (child,) = bench.submit(bench.order())
     bench.lane._measure_at = float("inf")
     size["now"] = 1001
     bench.end(child)
@@ -420,7 +363,7 @@ def test_limit_that_cannot_be_measured_is_said(
 
 def test_child_leaves_after_its_number_of_attempts(nursery: Nest) -> None:
     bench = Bench(max_jobs_per_child=2)
-    (child,) = bench.submit(bench.work(1), bench.work(2))
+    (child,) = bench.submit(bench.order(1), bench.order(2))
     bench.end(child)
     bench.end(child)
     assert [] == bench.lane._pool.idle
@@ -435,7 +378,7 @@ def gone(bench: Bench, child: ChildProcess, how: str = "exit code 3") -> None:
 
 
 def test_attempt_of_a_child_that_ends_has_failed(bench: Bench) -> None:
-    (child,) = bench.submit(bench.work())
+    (child,) = bench.submit(bench.order())
     bench.lane._hear(child, Started(child.token))
     gone(bench, child)
     (finished,) = bench.finished
@@ -447,7 +390,7 @@ def test_attempt_of_a_child_that_ends_has_failed(bench: Bench) -> None:
 
 def test_attempt_that_a_proven_child_never_had_goes_to_another(nursery: Nest) -> None:
     bench = Bench(slots=2)
-    first, second, third = (bench.work(number) for number in range(3))
+    first, second, third = (bench.order(number) for number in range(3))
     bench.submit(first, second, third)
     child, other = (bench.lane._pool.busy[one] for one in (first, second))
     bench.end(child)
@@ -460,18 +403,10 @@ def test_attempt_that_a_proven_child_never_had_goes_to_another(nursery: Nest) ->
 
 
 def test_attempt_that_ends_a_new_child_before_it_starts_does_not_go_round(bench: Bench) -> None:
-    (child,) = bench.submit(bench.work())
+    (child,) = bench.submit(bench.order())
     gone(bench, child)
     assert 1 == len(bench.finished)
     assert 0 == bench.lane.backlog()
-
-
-def test_idle_child_that_ends_is_just_gone(bench: Bench) -> None:
-    (child,) = bench.submit(bench.work())
-    bench.end(child)
-    gone(bench, child)
-    assert [] == bench.lane._pool.idle
-    assert 1 == len(bench.finished)
 
 
 def test_work_is_given_up_with_the_reason_when_no_child_comes_up(
@@ -480,18 +415,18 @@ def test_work_is_given_up_with_the_reason_when_no_child_comes_up(
     monkeypatch.setattr("nuvom.execution.child_process._START_WAITS_SECS", ())
     nursery.program("raise SystemExit(9)")
     bench = Bench()
-    bench.lane.submit([bench.work()])
+    bench.lane.submit([bench.order()])
     wait_until(lambda: bool(bench.finished))
     assert JobStatus.PARKED == bench.finished[0].settlement.status
-    assert "exit code 9" in bench.runner.refused["tasks.f"]
+    assert "exit code 9" in bench.runner.refused["tests.task_function"]
     bench.stop()
 
 
 def test_task_that_a_child_cannot_load_is_refused(bench: Bench) -> None:
-    (child,) = bench.submit(bench.work())
+    (child,) = bench.submit(bench.order())
     bench.lane._hear(child, Unloadable(child.token, "no such module"))
     assert JobStatus.PARKED == bench.finished[0].settlement.status
-    assert {"tasks.f": "no such module"} == bench.runner.refused
+    assert {"tests.task_function": "no such module"} == bench.runner.refused
     assert [child] == bench.lane._pool.idle
 
 
@@ -518,22 +453,22 @@ def answers_of(child: ChildProcess) -> list[Any]:
 def test_progress_is_answered_with_what_the_store_says(
     bench: Bench, answer: Any, expected: ProgressKept
 ) -> None:
-    (child,) = bench.submit(bench.work())
+    (child,) = bench.submit(bench.order())
     sent = answers_of(child)
-    bench.services.answer = answer
+    bench.answer = answer
     bench.lane._hear(child, Progress(child.token, 7, 1.0, 2.0, "half"))
     assert [expected] == sent
 
 
 def test_progress_of_an_attempt_that_is_over_is_not_kept(bench: Bench) -> None:
-    (child,) = bench.submit(bench.work())
+    (child,) = bench.submit(bench.order())
     sent = answers_of(child)
     bench.lane._hear(child, Progress(child.token + 1, 7, 1.0, 2.0, "half"))
     assert [ProgressKept(7, is_ours=False)] == sent
 
 
 def test_hooks_get_what_a_waiter_would_get(bench: Bench) -> None:
-    works = [bench.work(number, after_job=print, on_error=print) for number in range(4)]
+    works = [bench.order(number, after_job=print, on_error=print) for number in range(4)]
     (child,) = bench.submit(*works)
     bench.end(child)
     error = StoredError("ValueError", "no good", "a traceback")
@@ -561,7 +496,7 @@ def test_before_job_runs_here_once_and_may_enqueue(bench: Bench) -> None:
         calls.append(current_job().id)
         current.get().children = [JobRecord("child", "tasks.g")]  # type: ignore[union-attr]
 
-    work = bench.work(before_job=before)
+    work = bench.order(before_job=before)
     (child,) = bench.submit(work)
     wait_until(lambda: bool(work.children))
     bench.lane._begin(child.token, work)
@@ -598,7 +533,7 @@ def test_child_of_a_lane_makes_no_lane(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_stop_ends_busy_and_idle_children_and_may_come_twice(nursery: Nest) -> None:
     bench = Bench(slots=2)
-    busy, idle = bench.submit(bench.work(1), bench.work(2))
+    busy, idle = bench.submit(bench.order(1), bench.order(2))
     bench.end(idle)
     bench.lane.stop()
     bench.lane.stop()
