@@ -88,6 +88,39 @@ def gate() -> Iterator[Gate]:
     gate.open()
 
 
+class Blocker:
+    """Coroutines that block their loop: in C, or in Python until they are told."""
+
+    def __init__(self) -> None:
+        self.there = threading.Semaphore(0)
+        self.go = threading.Event()
+
+    async def in_c(self) -> None:
+        self._wait_in_c()
+
+    def _wait_in_c(self) -> None:
+        self.there.release()
+        self.go.wait(LIMIT_SECS)
+
+    async def in_python(self) -> None:
+        self.there.release()
+        while not self.go.is_set():
+            pass
+
+    def is_there(self) -> None:
+        assert self.there.acquire(timeout=LIMIT_SECS)
+
+
+@pytest.fixture
+def blocker() -> Iterator[Blocker]:
+    blocker = Blocker()
+    yield blocker
+    blocker.go.set()
+
+
+async def nothing() -> None: ...
+
+
 def close(bench: Bench, lane: AsyncLane, work: OpenAttempt) -> None:
     """Close an attempt as maintenance does."""
     assert bench.attempts.close(work)
@@ -217,10 +250,8 @@ def test_failure_of_the_engine_itself_is_told(bench: Bench) -> None:
     def fail(_running: object, _settlement: object) -> None:
         raise ZeroDivisionError
 
-    async def task() -> None: ...
-
     lane = AsyncLane(2, bench.context, bench.but(finish=fail))
-    lane.submit([bench.work(task)])
+    lane.submit([bench.work(nothing)])
     bench.wait_until(lambda: bool(bench.crashes))
     assert isinstance(bench.crashes[0], ZeroDivisionError)
     lane.stop()
@@ -237,23 +268,14 @@ def test_stacks_show_where_each_job_waits(bench: Bench, lane: AsyncLane, gate: G
     assert "in outer" in lane.stacks()[work.record.id]
 
 
-def test_stack_of_a_coroutine_that_runs_is_that_of_the_loop(bench: Bench, lane: AsyncLane) -> None:
-    there, go = threading.Event(), threading.Event()
-
-    def blocking() -> None:
-        there.set()
-        go.wait(LIMIT_SECS)
-
-    async def task() -> None:
-        blocking()
-
-    work = bench.work(task)
+def test_stack_of_a_coroutine_that_runs_is_that_of_the_loop(
+    bench: Bench, lane: AsyncLane, blocker: Blocker
+) -> None:
+    work = bench.work(blocker.in_c)
     lane.submit([work])
-    assert there.wait(LIMIT_SECS)
-    try:
-        assert "in blocking" in lane.stacks()[work.record.id]
-    finally:
-        go.set()
+    blocker.is_there()
+    assert "in _wait_in_c" in lane.stacks()[work.record.id]
+    blocker.go.set()
 
 
 # ---- closed by somebody else ----------------------------------------------------------------
@@ -310,10 +332,8 @@ def test_attempt_closed_while_it_waits_never_runs(
 
 
 def test_closing_when_no_loop_runs_is_harmless(bench: Bench) -> None:
-    async def task() -> None: ...
-
     lane = AsyncLane(2, bench.context, bench)
-    work = bench.work(task)
+    work = bench.work(nothing)
     lane.close_attempt(work)
     lane.submit([work])
     lane.stop()
@@ -340,15 +360,6 @@ def test_coroutine_is_cancelled_at_its_deadline(
     assert_all_places_work(bench, lane)
 
 
-def test_coroutine_that_swallows_the_cancellation_holds_no_place(
-    bench: Bench, lane: AsyncLane, gate: Gate
-) -> None:
-    lane.submit([bench.work(gate.stubborn, timeout_secs=0.05) for _ in range(2)])
-    bench.wait_for(2)
-    assert_all_places_work(bench, lane)
-    assert 2 == lane.stuck()
-
-
 def test_coroutine_that_is_in_time_is_not_disturbed(bench: Bench, lane: AsyncLane) -> None:
     async def quick() -> int:
         return 8
@@ -360,9 +371,7 @@ def test_coroutine_that_is_in_time_is_not_disturbed(bench: Bench, lane: AsyncLan
 def test_attempt_that_was_closed_before_its_deadline_is_left_alone(
     bench: Bench, lane: AsyncLane
 ) -> None:
-    async def task() -> None: ...
-
-    work = bench.work(task, timeout_secs=60.0)
+    work = bench.work(nothing, timeout_secs=60.0)
     bench.attempts.close(work)
     lane._close_overdue(work)
     assert [] == bench.finished
@@ -381,26 +390,17 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def blocked(
-    bench: Bench, impatient: None, caplog: pytest.LogCaptureFixture
+    bench: Bench, impatient: None, blocker: Blocker, caplog: pytest.LogCaptureFixture
 ) -> Iterator[tuple[AsyncLane, OpenAttempt]]:
     """Give a lane whose loop is blocked by a job with a deadline."""
     caplog.set_level(logging.WARNING, "nuvom.worker")
     lane = AsyncLane(2, bench.context, bench)
-    there, go = threading.Event(), threading.Event()
-
-    def blocking() -> None:
-        there.set()
-        go.wait(LIMIT_SECS)
-
-    async def task() -> None:
-        blocking()
-
-    work = bench.work(task, timeout_secs=600.0)
+    work = bench.work(blocker.in_c, timeout_secs=600.0)
     lane.submit([work])
-    assert there.wait(LIMIT_SECS)
+    blocker.is_there()
     work.deadline = bench.clock.monotonic()  # now: it must not pass before the loop is blocked
     yield lane, work
-    go.set()
+    blocker.go.set()
     lane.stop()
     assert [] == bench.crashes
 
@@ -412,7 +412,7 @@ def test_coroutine_that_blocks_the_loop_is_named_once(
 ) -> None:
     def named() -> int:  # on a busy machine a loop that has not come up yet may be named as well
         told = [one.getMessage() for one in caplog.records if "blocks the event loop" in one.msg]
-        return len([text for text in told if "in blocking" in text])
+        return len([text for text in told if "in _wait_in_c" in text])
 
     bench.wait_until(lambda: named() > 0)
     blocked[0]._look()
@@ -425,35 +425,8 @@ def test_deadline_is_kept_while_the_loop_is_blocked(
     (settlement,) = bench.wait_for()
     assert (JobStatus.FAILED, "timeout") == (settlement.status, settlement.outcome)
     assert settlement.error is not None
-    assert "in blocking" in str(settlement.error.traceback)
+    assert "in _wait_in_c" in str(settlement.error.traceback)
     assert blocked[1].is_cancelled
-
-
-class Blocker:
-    """Coroutines that block their loop: in C, or in Python until they are told."""
-
-    def __init__(self) -> None:
-        self.there = threading.Semaphore(0)
-        self.go = threading.Event()
-
-    async def in_c(self) -> None:
-        self.there.release()
-        self.go.wait(LIMIT_SECS)
-
-    async def in_python(self) -> None:
-        self.there.release()
-        while not self.go.is_set():
-            pass
-
-    def is_there(self) -> None:
-        assert self.there.acquire(timeout=LIMIT_SECS)
-
-
-@pytest.fixture
-def blocker() -> Iterator[Blocker]:
-    blocker = Blocker()
-    yield blocker
-    blocker.go.set()
 
 
 @untraced
@@ -538,11 +511,9 @@ def test_blocked_loop_has_no_room_until_it_goes_on(
 def test_idle_loop_is_not_blocked(
     bench: Bench, impatient: None, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async def task() -> None: ...
-
     lane = AsyncLane(2, bench.context, bench)
     lane._look()  # before there is one
-    lane.submit([bench.work(task)])
+    lane.submit([bench.work(nothing)])
     bench.wait_for()
     assert lane._thread is not None
     lane._thread.turned_at = -1e9
@@ -557,10 +528,8 @@ def test_watch_that_fails_stops_the_worker(
     def fail() -> None:
         raise ZeroDivisionError
 
-    async def task() -> None: ...
-
     monkeypatch.setattr(lane, "_look", fail)
-    lane.submit([bench.work(task)])
+    lane.submit([bench.work(nothing)])
     bench.wait_until(lambda: bool(bench.crashes))
     assert isinstance(bench.crashes.pop(), ZeroDivisionError)
 
@@ -568,13 +537,11 @@ def test_watch_that_fails_stops_the_worker(
 def test_loop_that_cannot_run_stops_the_worker(
     bench: Bench, lane: AsyncLane, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def task() -> None: ...
-
     def no_loop(loop: object) -> None:
         raise ZeroDivisionError
 
     monkeypatch.setattr(async_lane, "_leave", no_loop)
-    lane.submit([bench.work(task)])
+    lane.submit([bench.work(nothing)])
     bench.wait_for()
     lane.stop()
     bench.wait_until(lambda: bool(bench.crashes))
@@ -606,42 +573,38 @@ def test_hook_before_a_coroutine_that_raises_changes_nothing(bench: Bench, lane:
     assert ["before_job"] == [event.hook for event in bench.events(HookFailed)]
 
 
+class Hook:
+    """A hook that says that it runs, and ends when it is let."""
+
+    def __init__(self) -> None:
+        self.there, self.go, self.ended = (threading.Event() for _ in range(3))
+
+    def __call__(self) -> None:
+        self.there.set()
+        self.go.wait(LIMIT_SECS)
+        self.ended.set()
+
+
 def test_hook_before_a_coroutine_may_outlast_its_attempt(bench: Bench, lane: AsyncLane) -> None:
-    there, go, ended = threading.Event(), threading.Event(), threading.Event()
-
-    def before() -> None:
-        there.set()
-        go.wait(LIMIT_SECS)
-        ended.set()
-
-    async def task() -> None: ...
-
-    work = bench.work(task, before_job=before)
+    before = Hook()
+    work = bench.work(nothing, before_job=before)
     lane.submit([work])
-    assert there.wait(LIMIT_SECS)
+    assert before.there.wait(LIMIT_SECS)
     close(bench, lane, work)
     assert_all_places_work(bench, lane)
-    go.set()
-    assert ended.wait(LIMIT_SECS)
+    before.go.set()
+    assert before.ended.wait(LIMIT_SECS)
     assert_all_places_work(bench, lane)
 
 
 def test_hook_may_outlast_the_loop(bench: Bench) -> None:
-    there, go, ended = threading.Event(), threading.Event(), threading.Event()
-
-    def before() -> None:
-        there.set()
-        go.wait(LIMIT_SECS)
-        ended.set()
-
-    async def task() -> None: ...
-
+    before = Hook()
     lane = AsyncLane(2, bench.context, bench)
-    lane.submit([bench.work(task, before_job=before)])
-    assert there.wait(LIMIT_SECS)
+    lane.submit([bench.work(nothing, before_job=before)])
+    assert before.there.wait(LIMIT_SECS)
     lane.stop()
-    go.set()
-    assert ended.wait(LIMIT_SECS)
+    before.go.set()
+    assert before.ended.wait(LIMIT_SECS)
 
 
 def test_hook_after_a_commit_has_a_thread_of_its_own(bench: Bench, lane: AsyncLane) -> None:

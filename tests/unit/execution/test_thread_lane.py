@@ -115,10 +115,6 @@ def test_an_idle_slot_keeps_nothing_of_its_last_job(bench: Bench, lane: ThreadLa
     assert sys.getrefcount(result) <= 2, "here, and as the argument"
 
 
-def test_slots_work_at_the_same_time(bench: Bench, lane: ThreadLane) -> None:
-    assert_all_slots_work(bench, lane)
-
-
 def test_one_slot_takes_the_attempts_in_order(bench: Bench) -> None:
     lane = ThreadLane(1, bench.context, bench)
     lane.submit([bench.work(lambda number=number: number) for number in range(20)])
@@ -150,19 +146,6 @@ def test_thrifty_slots_leave_each_other_asleep_until_nudged(
     lane.nudge()
     gate.is_running()
     assert (0, 0) == (lane.free(), lane.backlog())
-
-
-def test_waiting_attempts_can_be_taken_back(bench: Bench, lane: ThreadLane, gate: Gate) -> None:
-    running = [bench.work(gate.wait) for _ in range(2)]
-    waiting = [bench.work(lambda number=number: number) for number in range(3)]
-    lane.submit(running)
-    gate.is_running(2)
-    lane.submit(waiting)
-    assert waiting == lane.take_back()
-    assert [] == lane.take_back()
-    gate.go.set()
-    bench.wait_for(2)
-    assert 3 == len(bench.attempts.unclosed)
 
 
 def test_failure_of_the_engine_itself_is_told(bench: Bench) -> None:
@@ -265,20 +248,6 @@ def test_closing_at_any_moment_costs_no_slot_and_harms_no_neighbour(
     assert_all_slots_work(bench, lane)
 
 
-def test_attempt_that_ends_while_it_is_closed_is_closed_once(
-    bench: Bench, lane: ThreadLane, gate: Gate
-) -> None:
-    work = bench.work(gate.wait)
-    lane.submit([work])
-    gate.is_running()
-    assert bench.attempts.close(work)
-    gate.go.set()
-    assert gate.ended.wait(LIMIT_SECS)
-    lane.close_attempt(work)  # too late: the slot has found out by itself, or is told now
-    assert_all_slots_work(bench, lane)
-    assert 2 == len(bench.finished)
-
-
 # ---- deadlines ------------------------------------------------------------------------------
 
 
@@ -374,19 +343,6 @@ def test_stuck_code_holds_no_slot_after_its_deadline(
     bench.wait_for(2)
     assert_all_slots_work(bench, lane)
     assert 2 == lane.stuck()
-
-
-def test_attempt_without_a_deadline_may_take_its_time(
-    timed: tuple[Bench, ThreadLane], clock: FakeClock, gate: Gate
-) -> None:
-    bench, lane = timed
-    lane.submit([bench.work(gate.wait)])
-    gate.is_running()
-    clock.advance(1e6)
-    lane._close_overdue(clock.monotonic())
-    assert not bench.finished
-    gate.go.set()
-    assert JobStatus.SUCCESS is bench.wait_for()[0].status
 
 
 def test_attempt_that_ends_just_in_time_is_a_success(bench: Bench, lane: ThreadLane) -> None:
@@ -486,13 +442,6 @@ def test_hook_that_ends_just_in_time_keeps_its_slot(bench: Bench, lane: ThreadLa
 
 def threads_of(lane: ThreadLane) -> list[Any]:
     return [slot for slot in lane._slots if slot.is_alive()]
-
-
-def test_idle_slots_end_with_the_lane(bench: Bench, lane: ThreadLane) -> None:
-    bench.wait_until(lambda: lane.free() == 2)
-    lane.stop()
-    lane.stop()
-    bench.wait_until(lambda: not threads_of(lane))
 
 
 def test_busy_slot_ends_with_its_job(bench: Bench, lane: ThreadLane, gate: Gate) -> None:
