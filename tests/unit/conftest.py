@@ -35,3 +35,11 @@ def transport(request: pytest.FixtureRequest) -> Callable[[], Transport]:
     if sys.platform == "win32":
         pytest.skip("no socket files")
     return SocketFiles
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+def any_engine(request: pytest.FixtureRequest) -> Engine:
+    """Use an engine that keeps everything in memory, and one with a SQLite file."""
+    name = "engine" if request.param == "memory" else "sqlite_engine"
+    engine: Engine = request.getfixturevalue(name)
+    return engine

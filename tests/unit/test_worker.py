@@ -14,26 +14,18 @@ from nuvom import local_worker
 from nuvom.core.record import JobStatus
 from nuvom.errors import BackendUnavailable, InvalidSetting
 from nuvom.events import BackendFailed, JobsClaimed, WorkerStarted, WorkerStopped
-from nuvom.execution import capacity
 from nuvom.job import Job
 from nuvom.queue_backends.memory import MemoryJobQueue
 from nuvom.result_backends.memory import MemoryResultBackend
 from nuvom.runtime import is_local_only
 from nuvom.testing import make_job
 from nuvom.worker import Worker, start_worker_pool
-from tests.engine import LIMIT_SECS, Engine, ToyQueue, claim_ahead, make_runtime, with_backends
+from tests.engine import LIMIT_SECS, Engine, ToyQueue, make_runtime, with_backends
 from tests.troubled import TroubledQueue
 
 
 def add(x: int, y: int) -> int:
     return x + y
-
-
-@pytest.fixture(params=["memory", "sqlite"])
-def any_engine(request: pytest.FixtureRequest) -> Engine:
-    name = "engine" if request.param == "memory" else "sqlite_engine"
-    engine: Engine = request.getfixturevalue(name)
-    return engine
 
 
 # ---- life -----------------------------------------------------------------------------------
@@ -209,15 +201,6 @@ def test_only_the_given_queues_are_served(any_engine: Engine) -> None:
     assert ["SUCCESS", "SUCCESS", "PENDING"] == [str(job.status) for job in jobs.values()]
 
 
-def test_jobs_run_by_priority_and_then_by_age(any_engine: Engine) -> None:
-    order: list[int] = []
-    task = any_engine.task(order.append, name="tests.note")
-    for number, priority in enumerate([5, 1, 9, 1, 5]):
-        task.options(priority=priority).delay(number)
-    any_engine.work(threads=1)
-    assert [1, 3, 0, 4, 2] == order
-
-
 def test_scheduled_job_runs_when_it_is_due(any_engine: Engine) -> None:
     job = any_engine.task(add).options(delay=0.15).delay(1, 2)
     with any_engine.worker():
@@ -238,39 +221,6 @@ def test_job_of_an_unknown_task_waits_for_a_worker_that_knows_it(any_engine: Eng
     with any_engine.worker():
         assert "known by now" == job.get(LIMIT_SECS)
     assert 1 == job.attempt
-
-
-def test_two_workers_of_one_process_share_the_work(any_engine: Engine) -> None:
-    together = threading.Barrier(2)
-
-    @any_engine.task
-    def meet() -> bool:
-        together.wait(LIMIT_SECS)
-        return True
-
-    with any_engine.worker(threads=1), any_engine.worker(threads=1):
-        assert [True, True] == any_engine.task(meet.func, name="tests.meet").map([(), ()]).get(
-            LIMIT_SECS
-        )
-
-
-def test_jobs_that_one_worker_has_ahead_are_shared_when_they_turn_out_slow(
-    any_engine: Engine, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(capacity, "_PREFETCH_LIMIT_SECS", 3600.0)
-    together = threading.Barrier(4)  # as many as both have slots
-
-    def meet() -> int:
-        return together.wait(LIMIT_SECS)
-
-    task = any_engine.task(meet, name="tests.meet")
-    with any_engine.worker(threads=2) as greedy:
-        claim_ahead(greedy)
-        jobs = task.map([()] * 8)
-        any_engine.wait_until(lambda: greedy.open_attempts == 8)
-        monkeypatch.setattr(capacity, "_PREFETCH_LIMIT_SECS", 0.05)
-        with any_engine.worker(threads=2):
-            assert [0, 0, 1, 1, 2, 2, 3, 3] == sorted(jobs.get(LIMIT_SECS))
 
 
 # ---- local workers --------------------------------------------------------------------------

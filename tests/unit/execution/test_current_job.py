@@ -11,7 +11,7 @@ from nuvom import LeaseLost, NoCurrentJob, current_job
 from nuvom.core.job_context import current
 from nuvom.core.record import JobStatus
 from nuvom.errors import InvalidArguments, NotStorable
-from nuvom.events import JobFenced, JobSucceeded
+from nuvom.events import JobSucceeded
 from nuvom.job import Job
 from tests.engine import LIMIT_SECS, Engine
 
@@ -106,40 +106,18 @@ def test_attempts_are_counted_and_the_token_grows(engine: Engine) -> None:
 # ---- progress -------------------------------------------------------------------------------
 
 
-@pytest.fixture(params=["memory", "sqlite"])
-def any_engine(request: pytest.FixtureRequest) -> Engine:
-    name = "engine" if request.param == "memory" else "sqlite_engine"
-    engine: Engine = request.getfixturevalue(name)
-    return engine
-
-
-def test_progress_can_be_seen_while_the_job_runs(any_engine: Engine) -> None:
-    shown, go = threading.Event(), threading.Event()
-
-    @any_engine.task
-    def slow() -> None:
-        current_job().progress(3, 10, "three of ten")
-        shown.set()
-        go.wait(LIMIT_SECS)
-
-    job = slow.delay()
-    with any_engine.worker():
-        assert shown.wait(LIMIT_SECS)
-        assert (3, 10, "three of ten") == job.snapshot().progress
-        go.set()
-
-
-def test_progress_needs_no_total(any_engine: Engine) -> None:
+def test_progress_can_be_seen_while_the_job_runs_and_needs_no_total(any_engine: Engine) -> None:
     seen: list[Any] = []
 
     @any_engine.task
     def itself() -> None:
-        current_job().progress(3)
-        seen.append(Job.load(current_job().id).snapshot().progress)
+        for told in ((3, 10, "three of ten"), (4,)):
+            current_job().progress(*told)
+            seen.append(Job.load(current_job().id).snapshot().progress)
 
     itself.delay()
     any_engine.work()
-    assert [(3, None, "")] == seen
+    assert [(3, 10, "three of ten"), (4, None, "")] == seen
 
 
 def test_progress_after_a_cancel_is_refused_and_the_code_told(any_engine: Engine) -> None:
@@ -163,31 +141,6 @@ def test_progress_after_a_cancel_is_refused_and_the_code_told(any_engine: Engine
         cancelled.set()
         any_engine.wait_until(lambda: bool(seen))
     assert [(1, True)] == seen
-
-
-def test_progress_of_an_attempt_that_was_given_up_does_not_ask_the_store(engine: Engine) -> None:
-    told: list[Any] = []
-    started, never = threading.Event(), threading.Event()
-
-    @engine.task
-    def slow() -> None:
-        job = current_job()
-        started.set()
-        try:
-            while not never.wait(0.001):
-                pass
-        finally:
-            try:
-                job.progress(1)
-            except LeaseLost:
-                told.append("lost")
-
-    job = slow.delay()
-    with engine.worker(threads=1):
-        assert started.wait(LIMIT_SECS)
-        job.cancel()
-        engine.wait_for(JobFenced)
-        engine.wait_until(lambda: told == ["lost"])
 
 
 # ---- enqueue --------------------------------------------------------------------------------
