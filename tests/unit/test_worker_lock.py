@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import errno
 import os
-import signal
 import stat
 import subprocess
 import sys
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -20,7 +20,7 @@ from nuvom.host.worker_lock import WorkerLock, find_dead, is_alive, is_gone
 from tests.unit.queue_backends.faults import Faults, fail
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="needs fork, signals or modes")
@@ -96,13 +96,6 @@ def test_a_live_worker_of_this_very_process_is_not_found_dead(store: Path) -> No
 def test_a_live_worker_of_another_process_is_not_found_dead(
     store: Path, worker: subprocess.Popen[bytes]
 ) -> None:
-    assert find_dead(store) == []
-    assert is_alive(store, "w1")
-
-
-@posix
-def test_a_stopped_worker_lives(store: Path, worker: subprocess.Popen[bytes]) -> None:
-    worker.send_signal(signal.SIGSTOP)
     assert find_dead(store) == []
     assert is_alive(store, "w1")
 
@@ -211,42 +204,35 @@ def test_who_is_known_to_live_is_not_looked_at(
     assert not here.held
 
 
-def test_without_its_slot_file_everything_counts_as_started(
-    store: Path, worker: subprocess.Popen[bytes]
-) -> None:
-    kill(worker)
+def lose_slots(store: Path) -> None:
     (store / "workers" / "w1.slots").unlink()
-    with find_dead(store)[0] as one:
-        assert one.had_started("waiting", 1)
 
 
-def test_with_a_damaged_slot_file_everything_counts_as_started(
-    store: Path, worker: subprocess.Popen[bytes]
-) -> None:
-    kill(worker)
+def damage_slots(store: Path) -> None:
     path = store / "workers" / "w1.slots"
     content = bytearray(path.read_bytes())
     content[64] ^= 1  # the record of the job that waited
     path.write_bytes(content)
-    with find_dead(store)[0] as one:
-        assert one.had_started("waiting", 1)
 
 
-def test_after_a_reboot_everything_counts_as_started(
-    store: Path, worker: subprocess.Popen[bytes]
-) -> None:
-    kill(worker)
-    rewrite_boot(store, "an earlier boot")
-    with find_dead(store)[0] as one:
-        assert one.had_started("waiting", 1)
-
-
-@pytest.mark.parametrize("content", [b"", b"\0" * 50, b"\xff\xfe"])
-def test_with_a_damaged_lock_file_everything_counts_as_started(
-    store: Path, worker: subprocess.Popen[bytes], content: bytes
-) -> None:
-    kill(worker)
+def write_header(content: bytes, store: Path) -> None:
     (store / "workers" / "w1.lock").write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lose_slots,
+        damage_slots,
+        partial(rewrite_boot, boot="an earlier boot"),
+        *(partial(write_header, content) for content in (b"", b"\0" * 50, b"\xff\xfe")),
+    ],
+)
+def test_where_its_files_tell_nothing_everything_counts_as_started(
+    store: Path, worker: subprocess.Popen[bytes], damage: Callable[[Path], None]
+) -> None:
+    kill(worker)
+    damage(store)
     with find_dead(store)[0] as one:
         assert one.had_started("waiting", 1)
         one.forget()

@@ -129,11 +129,6 @@ def test_jobs_may_wait_for_half_a_second_while_all_slots_are_busy() -> None:
 # ---- the size of a claim -----------------------------------------------------------------
 
 
-def test_claims_begin_with_the_slots() -> None:
-    batch = BatchSize(4, None)
-    assert (4, False) == (batch.size, batch.is_bulk)
-
-
 def test_quick_jobs_double_the_size_up_to_what_takes_a_moment() -> None:
     batch = BatchSize(4, None)
     sizes = []

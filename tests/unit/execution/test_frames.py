@@ -53,18 +53,6 @@ RECORD = JobRecord("id", "tasks.add", msgspec.Raw(b"\x92\x05\x07"), metadata={"a
         Close(),
         AskStack(7),
         ProgressKept(3, is_ours=False, fault="no store"),
-    ],
-)
-def test_every_word_of_a_worker_arrives(frame: ToChild) -> None:
-    worker, child = pair()
-    worker.send(frame)
-    assert frame == child.receive()
-    close(worker, child)
-
-
-@pytest.mark.parametrize(
-    "frame",
-    [
         Ready(),
         Started(7),
         Ended(
@@ -78,10 +66,11 @@ def test_every_word_of_a_worker_arrives(frame: ToChild) -> None:
         Progress(7, 3, 1.0, None, "half"),
     ],
 )
-def test_every_word_of_a_child_arrives(frame: FromChild) -> None:
+def test_every_word_of_a_worker_and_of_a_child_arrives(frame: ToChild | FromChild) -> None:
     worker, child = pair()
-    child.send(frame)
-    assert frame == worker.receive()
+    sender, other = (worker, child) if isinstance(frame, ToChild) else (child, worker)
+    sender.send(frame)
+    assert frame == other.receive()
     close(worker, child)
 
 

@@ -11,7 +11,7 @@ from nuvom import Discard, Retry, Snooze, current_job
 from nuvom.core.job_context import current
 from nuvom.core.outcome import Settlement
 from nuvom.core.record import JobStatus, StoredError
-from nuvom.errors import TaskImportFailed
+from nuvom.errors import NotStorable, TaskImportFailed
 from nuvom.events import HookFailed, JobStarted
 from nuvom.execution.attempts import EncodedValue, OpenAttempt
 from nuvom.serialization.msgpack_codec import MsgpackCodec
@@ -83,14 +83,9 @@ def test_objects_are_rebuilt_for_the_task_and_taken_apart_again(bench: Bench) ->
     assert {"x": 2} == bench.value(run(bench, work)).data
 
 
-def test_result_that_is_not_wanted_is_not_kept(bench: Bench) -> None:
-    settlement = run(bench, bench.work(double, 4, store_result=False))
-    assert (JobStatus.SUCCESS, None) == (settlement.status, settlement.result)
-
-
-def test_result_that_is_not_wanted_may_be_of_any_type(bench: Bench) -> None:
+def test_result_that_is_not_wanted_is_not_kept_and_may_be_of_any_type(bench: Bench) -> None:
     settlement = run(bench, bench.work(object, store_result=False))
-    assert JobStatus.SUCCESS is settlement.status
+    assert (JobStatus.SUCCESS, None) == (settlement.status, settlement.result)
 
 
 @pytest.mark.parametrize("retries", [0, 5])
@@ -427,38 +422,29 @@ def test_hooks_surround_a_success(bench: Bench) -> None:
     assert bench.runner.has_hooks
 
 
-def test_hooks_surround_a_failure(bench: Bench) -> None:
+@pytest.mark.parametrize(
+    ("func", "retries", "kind"),
+    [(broken, 0, ValueError), (broken, 1, ValueError), (object, 0, NotStorable)],
+)
+def test_hooks_surround_each_failed_attempt(
+    bench: Bench, func: Any, retries: int, kind: type[Exception]
+) -> None:
     hooks = Hooks()
-    settle(bench, bench.work(broken, **hooks.options()))
+    status = settle(bench, bench.work(func, max_retries=retries, **hooks.options())).status
+    assert ("PENDING" if retries else "FAILED") == status
     assert ["before", "error"] == [hook for hook, _ in hooks.calls]
-    assert isinstance(hooks.calls[1][1], ValueError)
+    assert isinstance(hooks.calls[1][1], kind)
 
 
-def test_each_failed_attempt_calls_on_error(bench: Bench) -> None:
+@pytest.mark.parametrize("policy", ["fail", "ignore"])
+def test_timeout_calls_on_error_with_a_timeout_error(bench: Bench, policy: str) -> None:
     hooks = Hooks()
-    assert (
-        JobStatus.PENDING
-        is settle(bench, bench.work(broken, max_retries=1, **hooks.options())).status
-    )
-    assert ["before", "error"] == [hook for hook, _ in hooks.calls]
-
-
-def test_timeout_calls_on_error_with_a_timeout_error(bench: Bench) -> None:
-    hooks = Hooks()
-    work = bench.work(double, 4, timeout_secs=0.5, **hooks.options())
+    work = bench.work(double, 4, timeout_secs=0.5, timeout_policy=policy, **hooks.options())
     settlement = bench.runner.timed_out(work, None)
     bench.runner.after_settled(work, settlement.status)
     ((hook, error),) = hooks.calls
     assert ("error", "timed out after 0.5 s") == (hook, str(error))
     assert isinstance(error, TimeoutError)
-
-
-def test_timeout_that_is_ignored_calls_on_error_too(bench: Bench) -> None:
-    hooks = Hooks()
-    work = bench.work(double, 4, timeout_secs=0.5, timeout_policy="ignore", **hooks.options())
-    settlement = bench.runner.timed_out(work, None)
-    bench.runner.after_settled(work, settlement.status)
-    assert ["error"] == [hook for hook, _ in hooks.calls]
 
 
 @pytest.mark.parametrize(
@@ -474,12 +460,6 @@ def test_signal_is_a_failed_attempt_unless_it_is_a_snooze(
     hooks = Hooks()
     settle(bench, bench.work(task, max_retries=1, **hooks.options()))
     assert hooks_called == [hook for hook, _ in hooks.calls]
-
-
-def test_result_that_cannot_be_stored_calls_on_error_only(bench: Bench) -> None:
-    hooks = Hooks()
-    settle(bench, bench.work(object, **hooks.options()))
-    assert ["before", "error"] == [hook for hook, _ in hooks.calls]
 
 
 @pytest.mark.parametrize("raises", [ValueError("bad hook"), SystemExit(3), KeyboardInterrupt()])

@@ -314,16 +314,6 @@ def test_no_beat_is_late_while_many_jobs_are_pruned() -> None:
     assert max(gaps) <= 2 * maintenance.beat_secs
 
 
-def test_next_tick_follows_at_once_while_there_is_more_to_prune() -> None:
-    clock = HurriedClock(waits=5)
-    queue = Backlog(clock, chunks=3)
-    maintenance = Bench(clock, queue).maintenance
-    maintenance._next_prune = clock.monotonic()
-    maintenance._main()
-    assert [0.25, 0.0, 0.0, 0.25, 0.25] == clock.waits
-    assert 0 == queue.chunks
-
-
 def test_next_tick_waits_after_one_that_fails_though_there_is_more_to_prune() -> None:
     clock = HurriedClock(waits=3)
     bench = Bench(clock, result_ttl_secs=10.0)

@@ -121,15 +121,16 @@ def test_one_store_does_it_all() -> None:
 # ---- two stores -----------------------------------------------------------------------------
 
 
+Split = tuple[SplitStores, TroubledQueue, TroubledResults]
+
+
 @pytest.fixture
-def split() -> tuple[SplitStores, TroubledQueue, TroubledResults]:
+def split() -> Split:
     queue, results = TroubledQueue(), TroubledResults()
     return SplitStores(queue, Served(None), results, CODEC), queue, results
 
 
-def test_result_is_stored_before_the_attempt_is_closed(
-    split: tuple[SplitStores, TroubledQueue, TroubledResults],
-) -> None:
+def test_result_is_stored_before_the_attempt_is_closed(split: Split) -> None:
     stores, queue, results = split
     queue.enqueue(make_job())
     job = claim_one(stores)
@@ -140,9 +141,7 @@ def test_result_is_stored_before_the_attempt_is_closed(
     assert [True] == stores.settle([make_settlement(job, value=8)])
 
 
-def test_attempt_is_not_closed_when_the_result_cannot_be_stored(
-    split: tuple[SplitStores, TroubledQueue, TroubledResults],
-) -> None:
+def test_attempt_is_not_closed_when_the_result_cannot_be_stored(split: Split) -> None:
     stores, queue, results = split
     queue.enqueue(make_job())
     job = claim_one(stores)
@@ -155,9 +154,7 @@ def test_attempt_is_not_closed_when_the_result_cannot_be_stored(
 @pytest.mark.parametrize(
     ("status", "kept"), [("FAILED", "ValueError"), ("CANCELLED", "CANCELLED"), ("PENDING", None)]
 )
-def test_only_what_is_final_is_stored(
-    split: tuple[SplitStores, TroubledQueue, TroubledResults], status: str, kept: str | None
-) -> None:
+def test_only_what_is_final_is_stored(split: Split, status: str, kept: str | None) -> None:
     stores, queue, results = split
     queue.enqueue(make_job())
     job = claim_one(stores)
@@ -166,9 +163,7 @@ def test_only_what_is_final_is_stored(
     assert kept == (error and error.type)
 
 
-def test_result_that_is_not_kept_is_a_success_all_the_same(
-    split: tuple[SplitStores, TroubledQueue, TroubledResults],
-) -> None:
+def test_result_that_is_not_kept_is_a_success_all_the_same(split: Split) -> None:
     stores, queue, results = split
     queue.enqueue(make_job())
     job = claim_one(stores)
@@ -179,9 +174,7 @@ def test_result_that_is_not_kept_is_a_success_all_the_same(
 
 
 @pytest.mark.parametrize("status", ["SUCCESS", "FAILED"])
-def test_job_whose_outcome_is_stored_is_only_closed(
-    split: tuple[SplitStores, TroubledQueue, TroubledResults], status: str
-) -> None:
+def test_job_whose_outcome_is_stored_is_only_closed(split: Split, status: str) -> None:
     stores, queue, _ = split
     queue.enqueue(make_job())
     first = claim_one(stores)
@@ -200,18 +193,14 @@ def test_job_whose_outcome_is_stored_is_only_closed(
     assert status == snapshot.status
 
 
-def test_job_that_was_never_settled_is_not_looked_up(
-    split: tuple[SplitStores, TroubledQueue, TroubledResults],
-) -> None:
+def test_job_that_was_never_settled_is_not_looked_up(split: Split) -> None:
     stores, queue, results = split
     queue.enqueue(make_job())
     assert {} == stores.finished_before([claim_one(stores)])
     assert 0 == results.trouble.calls["get_full"]
 
 
-def test_job_without_a_stored_outcome_is_run(
-    split: tuple[SplitStores, TroubledQueue, TroubledResults],
-) -> None:
+def test_job_without_a_stored_outcome_is_run(split: Split) -> None:
     stores, queue, results = split
     queue.enqueue(make_job())
     first = claim_one(stores)
@@ -493,15 +482,6 @@ def test_dropped_outcome_is_told_as_fenced_and_calls_no_hook(bench: Bench) -> No
     events = tell(bench, finish(bench, work), was_accepted=False)
     assert [JobFenced(work.record, "worker")] == events
     assert [] == called
-
-
-def test_hooks_are_called_after_the_commit(bench: Bench) -> None:
-    called: list[Any] = []
-    work = bench.work(lambda: 8, after_job=called.append)
-    finished = finish(bench, work)
-    assert [] == called
-    tell(bench, finished)
-    assert [8] == called
 
 
 def test_status_without_a_report_says_so(bench: Bench) -> None:
