@@ -157,26 +157,6 @@ def test_job_that_has_ended_can_be_removed(engine: Engine) -> None:
 # ---- queues ---------------------------------------------------------------------------------
 
 
-def test_paused_queue_starts_nothing(engine: Engine) -> None:
-    control = engine.runtime.control
-    control.pause("mail", "me")
-    paused, other = engine.task(add, queue="mail").delay(1), engine.task(add).delay(2)
-    engine.work()
-    assert ("PENDING", 3) == (paused.status, other.get(1))
-    assert [True, False] == [control.resume("mail"), control.resume("mail")]
-    engine.work()
-    assert 2 == paused.get(1)
-
-
-def test_purge_removes_what_waits(engine: Engine) -> None:
-    mail = engine.task(add, queue="mail")
-    mail.delay(1)
-    mail.options(delay=60).delay(2)
-    engine.task(add).delay(3)
-    assert [2, 0] == [engine.runtime.control.purge("mail") for _ in range(2)]
-    assert 1 == engine.runtime.queue.qsize()
-
-
 def test_prune_goes_on_until_nothing_is_left(engine: Engine) -> None:
     engine.task(add).map((number,) for number in range(2100))
     engine.work()

@@ -83,30 +83,6 @@ def test_wait_of_a_part_reports_the_whole(polled: Engine) -> None:
         wait_for_final(polled.runtime, job.id, 1.0, waited_before=6.0)
 
 
-def test_result_wakes_who_waits(engine: Engine) -> None:
-    queue: Any = engine.runtime.queue
-    job = engine.task(add).delay(1)
-    (claimed,) = queue.claim(1, "worker-1")
-    looked = threading.Event()
-    found: list[Any] = []
-    get = queue.get
-
-    def watched(job_id: str) -> Any:
-        snapshot = get(job_id)
-        looked.set()
-        return snapshot
-
-    queue.get = watched
-    thread = threading.Thread(
-        target=lambda: found.append(wait_for_result(engine.runtime, job.id, None))
-    )
-    thread.start()
-    assert looked.wait(LIMIT_SECS)
-    queue.settle([make_settlement(claimed, value=2)])
-    thread.join(LIMIT_SECS)
-    assert [2] == found
-
-
 def test_end_that_rings_no_bell_of_the_results_is_noticed_all_the_same(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
