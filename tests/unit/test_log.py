@@ -20,7 +20,6 @@ from nuvom.log import (
     log_event,
     reset_logging,
 )
-from nuvom.logs.formats import JsonFormat, PlainFormat, RichFormat
 
 from .logging_cases import WORKER, Job, inside, make_job
 
@@ -121,13 +120,6 @@ def test_handlers_of_the_program_are_left_alone(root: logging.Logger) -> None:
         assert [] == ours(root)
     finally:
         root.removeHandler(other)
-
-
-@pytest.mark.parametrize(
-    ("fmt", "kind"), [("rich", RichFormat), ("plain", PlainFormat), ("json", JsonFormat)]
-)
-def test_format_is_the_one_asked_for(fmt: str, kind: type) -> None:
-    assert isinstance(configure_logging("INFO", fmt, stream=io.StringIO()).formatter, kind)
 
 
 def test_default_is_standard_error_and_plain_without_a_terminal(

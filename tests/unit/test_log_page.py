@@ -3,28 +3,12 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 from nuvom.logs import events as log_events
 from nuvom.logs.formats import FORMATS, SCHEMA
 
 PAGE = (Path(__file__).parents[2] / "docs" / "logging.md").read_text(encoding="utf-8")
-SNIPPETS = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
-
-
-def test_python_of_the_page_runs(tmp_path: Path) -> None:
-    program = tmp_path / "page.py"
-    program.write_text("\n".join(SNIPPETS), encoding="utf-8")
-
-    done = subprocess.run(
-        [sys.executable, str(program)], capture_output=True, text=True, check=False, cwd=tmp_path
-    )
-
-    assert (0, "") == (done.returncode, done.stderr)
-    assert "WARNING [None None] outside a job\n" in done.stdout
-    assert '"msg": "ready"' in done.stdout
 
 
 def test_page_names_every_event_that_is_written() -> None:
