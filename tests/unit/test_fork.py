@@ -5,11 +5,9 @@ from __future__ import annotations
 import gc
 import os
 import sys
-from weakref import WeakSet
 
 import pytest
 
-from nuvom.host import fork
 from nuvom.host.fork import _droppables, drop_at_fork, rest_at_fork
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there is no fork")
@@ -25,12 +23,12 @@ class Thing:
 
 
 def test_a_forked_child_drops_and_the_parent_does_not() -> None:
-    thing = Thing()
+    things = [Thing(), Thing()]
     pid = os.fork()
     if pid == 0:
-        os._exit(7 if thing.dropped_by == os.getpid() else 1)
+        os._exit(7 if [thing.dropped_by for thing in things] == [os.getpid()] * 2 else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7
-    assert thing.dropped_by == 0
+    assert [thing.dropped_by for thing in things] == [0, 0]
 
 
 def test_an_object_is_not_kept_alive_for_the_sake_of_forks() -> None:
@@ -40,13 +38,6 @@ def test_an_object_is_not_kept_alive_for_the_sake_of_forks() -> None:
     del thing
     gc.collect()
     assert len(_droppables) <= before
-
-
-def test_all_that_live_are_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fork, "_droppables", WeakSet())
-    things = [Thing(), Thing()]
-    fork._drop_all()
-    assert [thing.dropped_by for thing in things] == [os.getpid()] * 2
 
 
 class Restless:

@@ -370,42 +370,30 @@ def test_a_lock_that_nobody_can_give_up_any_more_is_given_up(path: Path) -> None
     assert is_free(path)
 
 
-def test_a_lock_that_the_system_cannot_give_is_an_error(
-    path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("where", "name", "reason"),
+    [(lock_module, "_lock", "No locks available"), (os, "lstat", "Input/output error")],
+)
+def test_a_lock_that_the_system_cannot_give_or_look_at_is_an_error_and_left_alone(
+    path: Path, monkeypatch: pytest.MonkeyPatch, where: object, name: str, reason: str
 ) -> None:
-    def failing(descriptor: int, **_: bool) -> bool:
-        raise OSError(37, "No locks available")
+    def failing(*_: object, **__: bool) -> bool:
+        raise OSError(5, reason)
 
     lock, turns = FileLock(path), FileMutex(path, keep_open=True)
     before = descriptors()
     with monkeypatch.context() as patch:
-        patch.setattr(lock_module, "_lock", failing)
-        with pytest.raises(BackendUnavailable, match="No locks available"):
-            lock.acquire()
-        with pytest.raises(BackendUnavailable, match="No locks available"):
-            turns.run(lambda: None)
+        patch.setattr(where, name, failing)
+        for call in (lock.acquire, lambda: turns.run(int)):
+            with pytest.raises(BackendUnavailable, match=reason):
+                call()
+    assert not lock.held
+    assert is_free(path)
     assert descriptors() == before
     assert lock.acquire()
     lock.release()
     assert not turns.run(is_free, path)
     turns.close()
-
-
-def test_a_name_that_cannot_be_looked_at_leaves_no_lock_behind(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def failing(_: object) -> os.stat_result:
-        raise OSError(5, "Input/output error")
-
-    lock, turns = FileLock(path), FileMutex(path, keep_open=True)
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "lstat", failing)
-        with pytest.raises(BackendUnavailable, match="Input/output"):
-            lock.acquire()
-        with pytest.raises(BackendUnavailable, match="Input/output"):
-            turns.run(lambda: None)
-    assert not lock.held
-    assert is_free(path)
 
 
 # ---- fork ---------------------------------------------------------------------------------
