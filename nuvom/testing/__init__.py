@@ -1,7 +1,7 @@
-"""What tests of tasks, applications and plugins need; each name is imported when first used.
+"""Helpers for tests of tasks, applications and plugins. Each name is imported on first access.
 
-Importing this package loads neither pytest nor Hypothesis. ``nuvom.testing.conformance`` holds
-the laws that every backend has to keep.
+Importing this package loads neither pytest nor Hypothesis. ``nuvom.testing.conformance`` holds the
+laws that every backend must keep.
 """
 
 from __future__ import annotations

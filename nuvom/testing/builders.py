@@ -1,4 +1,4 @@
-"""Jobs and settlements for tests, with sensible values for all that a test does not name."""
+"""Jobs and settlements for tests, with sensible defaults for everything not given."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ _OUTCOMES = {
 
 
 def make_job(func_name: str = "tests.probe", *args: Any, **fields: Any) -> JobRecord:
-    """Return the record of a call of ``func_name(*args)``, as the dispatcher would make it.
+    """Return the record of a call of ``func_name(*args)``, as the dispatcher would build it.
 
     Args:
-        fields: Fields of the record; ``kwargs`` as a plain dict of the call's arguments.
+        fields: Fields of the record; ``kwargs`` is a plain dict of the call's arguments.
     """
     packed_args, packed_kwargs = _CODEC.encode_call(args, fields.pop("kwargs", {}))
     given: dict[str, Any] = {
@@ -44,11 +44,11 @@ def make_settlement(
     value: object = None,
     **fields: Any,
 ) -> Settlement:
-    """Return what closes the attempt of a claimed job.
+    """Return a settlement that closes the attempt of a claimed job.
 
     Args:
         value: What the task returned; encoded for a SUCCESS.
-        fields: Fields of the settlement, where the usual ones do not do.
+        fields: Fields of the settlement that differ from the defaults.
     """
     now = SYSTEM_CLOCK.now()
     given: dict[str, Any] = {"started_at": now, "finished_at": now}

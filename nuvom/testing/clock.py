@@ -11,14 +11,14 @@ if TYPE_CHECKING:
     from nuvom.core.clock import Waitable
 
 _START = 1_750_000_000.0  # a day in 2025; nothing depends on it
-_LOOK_SECS = 0.002  # real time between two looks at an event of somebody else's
+_LOOK_SECS = 0.002  # real time between two checks of an event set by other code
 
 
 class FakeClock(Clock):
     """Time that stands still until ``advance`` is called, from this or another thread.
 
-    ``sleep`` and ``wait`` block until time was advanced far enough, so whoever calls them
-    needs another thread to do so.
+    ``sleep`` and ``wait`` block until the clock has been advanced far enough, which another thread
+    must do.
     """
 
     def __init__(self, now: float = _START) -> None:
@@ -42,7 +42,7 @@ class FakeClock(Clock):
             self._moved.notify_all()
 
     def jump(self, secs: float) -> None:
-        """Set the wall clock forward, or back if negative; no time passes."""
+        """Move the wall clock forward, or back if negative; no time passes."""
         with self._moved:
             self._now += secs
 

@@ -1,8 +1,7 @@
-"""Processes of a fault test, to be killed, frozen and stopped, each time with a note of it.
+"""Processes of a fault test, which can be killed, frozen and stopped; every fault is recorded.
 
-``Victim`` is a child of this process and nothing else is ever signalled. Where the system has
-no such signal (Windows knows neither freezing nor stopping in good order) ``can_freeze`` and
-``can_term`` say so.
+A ``Victim`` is a child of this process; no other process is ever signalled. ``can_freeze`` and
+``can_term`` are false where the system lacks the signal (Windows has neither).
 """
 
 from __future__ import annotations
@@ -32,16 +31,16 @@ class Victim:
     """A Python process that runs a module with orders, given as JSON.
 
     Args:
-        module: Run as ``python -m``, with the orders as its one argument.
-        folder: Its working directory, where its standard error goes to ``children.log``.
-        log: Where each fault is noted; None to note none.
+        module: Run with ``python -m``, with the orders as its only argument.
+        folder: Its working directory; its standard error goes to ``children.log`` there.
+        log: Where to record each fault; None to record none.
         env: Added to the environment.
-        talks: Its standard output is read, line by line, by ``said``.
+        talks: ``said`` reads its standard output line by line.
 
     Attributes:
         process: The child.
-        is_doomed: It was killed, or asked to stop.
-        is_frozen: It was stopped, and not thawed since.
+        is_doomed: It was killed or asked to stop.
+        is_frozen: It was frozen and not thawed since.
     """
 
     def __init__(
@@ -71,16 +70,16 @@ class Victim:
 
     @property
     def pid(self) -> int:
-        """Of the child."""
+        """The child's process id."""
         return self.process.pid
 
     @property
     def is_running(self) -> bool:
-        """Whether it has not ended."""
+        """Whether the process is still running."""
         return self.process.poll() is None
 
     def kill(self) -> None:
-        """End it by a signal that it cannot catch; it is gone when this returns."""
+        """Kill it with a signal that it cannot catch; it is gone when this returns."""
         self.is_doomed = True
         sent_at = SYSTEM_CLOCK.monotonic()
         self.process.kill()
@@ -91,14 +90,14 @@ class Victim:
         self.close()
 
     def freeze(self) -> None:
-        """Stop it where it is; it notices nothing."""
+        """Suspend it where it is; it does not notice."""
         if not self.is_frozen:
             self._frozen_at = SYSTEM_CLOCK.monotonic()
             self.is_frozen = True
             self._send("SIGSTOP")
 
     def thaw(self) -> None:
-        """Let it go on."""
+        """Let it continue."""
         if self.is_frozen:
             thawed_at = SYSTEM_CLOCK.monotonic()
             self._note_freeze(until=thawed_at)
@@ -106,26 +105,26 @@ class Victim:
             self._note(history.THAW, at=thawed_at)
 
     def term(self) -> None:
-        """Ask it to stop in good order; a frozen one is thawed for it."""
+        """Ask it to stop cleanly; thaw it first if it is frozen."""
         self.is_doomed = True
         self._note(history.TERM)
         self.process.terminate()
         self.thaw()
 
     def said(self) -> Iterator[str]:
-        """Yield the lines that it prints, without their ends, until it ends."""
+        """Yield the lines that it prints, without line ends, until it ends."""
         if self.process.stdout is not None:
             for line in self.process.stdout:
                 yield line.decode().removesuffix("\n")
 
     def wait(self, secs: float) -> bool:
-        """Wait for its end, at most ``secs`` seconds; return whether it has ended."""
+        """Wait at most ``secs`` seconds for it to end; return whether it has ended."""
         with suppress(subprocess.TimeoutExpired):
             self.process.wait(timeout=secs)
         return not self.is_running
 
     def close(self) -> None:
-        """Make sure that it is gone, and give back what belongs to it. Twice is fine."""
+        """Make sure that it is gone, and release its resources. Safe to call twice."""
         if self.is_running:
             self.process.kill()
             self.process.wait()
@@ -133,8 +132,9 @@ class Victim:
             self.process.stdout.close()
 
     def _note_freeze(self, *, until: float) -> None:
-        """Note a freeze that is over: what began after the signal was sent, and before it came
-        into effect, was stopped too.
+        """Record a freeze that is over.
+
+        What began after the signal was sent and before it took effect was frozen too.
         """
         if self.is_frozen:
             self.is_frozen = False

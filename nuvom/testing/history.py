@@ -1,10 +1,10 @@
-"""What happened to jobs under test, kept outside the store, and the check of it.
+"""The history of jobs under test, kept outside the store, and a checker for it.
 
-Workers, producers and the driver of a fault test append events to one file, each with a
-single write; what a kill tears apart all the same is passed over. ``check`` then looks for the
-ways in which a queue can break its word. It knows no backend and trusts no store.
+Workers, producers and the driver of a fault test append events to one file, each with a single
+write; events that a kill still tears apart are skipped. ``check`` then looks for the ways in which
+a queue can break its promises. It knows no backend and trusts no store.
 
-Source of the idea: the checkers *total-queue* and *set-full* of Jepsen.
+The idea comes from Jepsen's checkers *total-queue* and *set-full*.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     Events = list[Mapping[str, Any]]
 
-# Events. ``job`` is an id, ``pid`` the process concerned.
+# Events. ``job`` is an id, ``pid`` the process involved.
 ENQUEUE_INVOKE = "enqueue-invoke"  # a producer is about to enqueue something
 ENQUEUE_OK = "enqueue-ok"  # ``job`` was accepted
 START = "start"  # user code of ``job`` starts under ``epoch`` in ``pid``
@@ -32,16 +32,16 @@ END = "end"  # user code of ``job`` has ended in ``pid``
 FINISH_OK = "finish-ok"  # a final outcome of ``job`` was committed under ``epoch``
 FENCED = "fenced"  # an outcome of ``job`` under ``epoch`` was dropped
 RETRYING = "retrying"  # another attempt of ``job`` was committed
-RELEASED = "released"  # ``job`` was handed back by ``pid``
-KILL = "kill"  # ``pid`` was sent a signal that it could not catch, and at ``over`` was gone
-FREEZE = "freeze"  # ``pid`` was sent a signal to stop, and had until ``over``, its thaw or end
-THAW = "thaw"  # ``pid`` goes on
-TERM = "term"  # ``pid`` was asked to stop in good order
+RELEASED = "released"  # ``pid`` released ``job``
+KILL = "kill"  # ``pid`` was sent a signal that it cannot catch; it was gone at ``over``
+FREEZE = "freeze"  # ``pid`` was sent a signal to freeze; ``over`` is its thaw or end
+THAW = "thaw"  # ``pid`` continues
+TERM = "term"  # ``pid`` was asked to stop cleanly
 
 THAW_SECS = 0.25
-"""A start so soon after a thaw may have been decided before the freeze: its lease was good then.
+"""A start this soon after a thaw may have been decided before the freeze, with a valid lease.
 
-Nobody can do anything about it; what the code does afterwards is fenced.
+This cannot be prevented; the outcome of such a run is fenced.
 """
 
 
@@ -52,9 +52,9 @@ class HistoryLog:
         self._descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
 
     def write(self, event: str, **details: Any) -> None:
-        """Append one event with the time and this process's pid, unless ``pid`` is given."""
+        """Append an event with the time and ``pid``, by default that of this process."""
         line = {"at": SYSTEM_CLOCK.monotonic(), "event": event, "pid": os.getpid(), **details}
-        # The first newline ends a line that a kill in the middle of a write has left.
+        # The leading newline ends a line left unfinished by a kill in the middle of a write.
         os.write(self._descriptor, f"\n{json.dumps(line)}\n".encode())
 
     def close(self) -> None:
@@ -63,7 +63,7 @@ class HistoryLog:
 
 
 def read_history(path: Path | str) -> list[dict[str, Any]]:
-    """Return all events, in the order of their time; half ones are left out."""
+    """Return all events in order of time; skip incomplete ones."""
     with open(path, encoding="utf-8", errors="replace") as stream:
         events = [event for line in stream if (event := _event(line)) is not None]
     return sorted(events, key=lambda one: float(one["at"]))
@@ -79,19 +79,19 @@ def _event(line: str) -> dict[str, Any] | None:
 
 @dataclass
 class Findings:
-    """The ways in which a history breaks the promises; all empty is a pass.
+    """The ways in which a history breaks the promises; empty means a pass.
 
     Attributes:
         lost: Accepted jobs that the store does not know.
-        unexpected: Jobs that started although nobody enqueued them.
+        unexpected: Jobs that started but were never enqueued.
         double_finalised: Jobs with two committed final outcomes.
-        started_after_final: Jobs that started although their final outcome was committed.
-        overlapping_live_leases: Jobs that ran twice at a time while neither run was excused
-            by a kill or a freeze.
+        started_after_final: Jobs that started after their final outcome was committed.
+        overlapping_live_leases: Jobs with two runs at the same time, neither excused by a kill or
+            a freeze.
         unexplained_starts: Starts after the first with no kill, freeze, release or retry
             before them.
-        attempts_over_limit: Jobs that started more often than they may.
-        stuck: Jobs that are not final though every fault is over.
+        attempts_over_limit: Jobs that started more often than allowed.
+        stuck: Jobs that are not final although every fault is over.
         wrong_results: Jobs whose stored result is not what the task returns.
     """
 
@@ -111,18 +111,18 @@ class Findings:
         return not any(getattr(self, one.name) for one in fields(self))
 
     def counts(self) -> dict[str, int]:
-        """Return how many were found of each kind."""
+        """Return the number of findings of each kind."""
         return {one.name: len(getattr(self, one.name)) for one in fields(self)}
 
 
 @dataclass(frozen=True)
 class Repeats:
-    """Starts of jobs that had been started before, by what a fault did to the start before.
+    """Repeated starts of jobs, by what a fault did to the previous start.
 
     Attributes:
         cut_short: Its code was running when its process was killed, frozen or stopped.
-        uncommitted: Its code had ended, and its outcome was not in the store yet.
-        thawed: It was decided on before a freeze, and made by a process that had just thawed.
+        uncommitted: Its code had ended, but its outcome was not in the store yet.
+        thawed: It was decided before a freeze, and made by a process that had just thawed.
     """
 
     cut_short: int = 0
@@ -131,7 +131,7 @@ class Repeats:
 
 
 def count_repeats(events: Iterable[Mapping[str, Any]]) -> Repeats:
-    """Return how many starts the faults of a history have caused."""
+    """Return how many repeated starts the faults of a history caused."""
     history = list(events)
     faults = _Faults(history)
     counts: Counter[str] = Counter()
@@ -151,19 +151,19 @@ def check(
     wrong_results: Iterable[str] = (),
     most_starts: int | None = None,
 ) -> Findings:
-    """Return what is wrong with a history after everything was given time to end.
+    """Return what is wrong with a history once everything has had time to end.
 
     Args:
-        events: In the order of their time.
+        events: The events in order of time.
         final: Status of each job that the store knows, by id.
         wrong_results: Jobs whose result the caller found to be wrong.
-        most_starts: How often one job may start; None for any number.
+        most_starts: How often one job may start; None for no limit.
     """
     history = list(events)
     accepted = {one["job"] for one in history if one["event"] == ENQUEUE_OK}
     runs = _runs(history)
     faults = _Faults(history)
-    # What a producer was killed over, before it could say that it was accepted, is in the store.
+    # A job whose producer was killed before it could record the acceptance may be in the store.
     known = accepted | final.keys() if _has(history, ENQUEUE_INVOKE) else accepted
     ends = _ends(history)
     return Findings(
@@ -189,7 +189,7 @@ _NEVER = float("inf")
 class _Run:
     pid: int
     start: float
-    end: float = _NEVER  # when nobody has seen it end
+    end: float = _NEVER  # if its end was never recorded
 
 
 def _has(history: Events, event: str) -> bool:
@@ -197,7 +197,7 @@ def _has(history: Events, event: str) -> bool:
 
 
 def _runs(history: Events) -> dict[str, list[_Run]]:
-    """Return each job's starts, in order, with the end of its code where there was one."""
+    """Return each job's starts, in order, with the end of its code if there was one."""
     runs: dict[str, list[_Run]] = defaultdict(list)
     for one in history:
         if one["event"] == START:
@@ -212,7 +212,7 @@ def _runs(history: Events) -> dict[str, list[_Run]]:
 
 
 def _ends(history: Events) -> dict[str, list[float]]:
-    """Return when each job's final outcomes were told."""
+    """Return when each job's final outcomes were recorded."""
     ends: dict[str, list[float]] = defaultdict(list)
     for one in history:
         if one["event"] == FINISH_OK:
@@ -221,7 +221,7 @@ def _ends(history: Events) -> dict[str, list[float]]:
 
 
 def _excuses(history: Events) -> dict[str, list[float]]:
-    """Return when each job was given back or put off by whoever ran it."""
+    """Return when each job's own process released it or scheduled a retry."""
     excuses: dict[str, list[float]] = defaultdict(list)
     for one in history:
         if one["event"] in (RELEASED, RETRYING):
@@ -230,7 +230,7 @@ def _excuses(history: Events) -> dict[str, list[float]]:
 
 
 class _Faults:
-    """What befell each process, and when."""
+    """The faults of each process, and when they happened."""
 
     def __init__(self, history: Events) -> None:
         self._times: dict[int, list[tuple[float, float]]] = defaultdict(list)
@@ -242,11 +242,11 @@ class _Faults:
                 self._thaws[one["pid"]].append(one["at"])
 
     def between(self, run: _Run, until: float) -> list[float]:
-        """Return the faults of a run's process from its start on."""
+        """Return the faults of a run's process between the run's start and ``until``."""
         return [at for at, over in self._times[run.pid] if at <= until and over >= run.start]
 
     def was_just_thawed(self, run: _Run) -> bool:
-        """Whether the run may have been decided on before its process was frozen."""
+        """Whether the run may have been decided before its process was frozen."""
         return any(at <= run.start <= at + THAW_SECS for at in self._thaws[run.pid])
 
 

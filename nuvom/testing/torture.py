@@ -1,8 +1,8 @@
-"""The kill storm: workers and producers that are killed and frozen at random, and the ledger.
+"""The kill storm: kills and freezes workers and producers at random, then checks the ledger.
 
-``nuvom torture`` runs it on a store of its own, on any backend that lives on this machine. A
-seed fixes victims and moments. When the faults are over the storm demands that everything
-drains, and compares what was accepted with what the store holds.
+``nuvom torture`` runs it on its own store, on any backend local to this machine. A seed determines
+victims and times. When the faults are over, the storm requires every job to finish, and compares
+what was accepted with what the store holds.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 FAULTS = {"kill": 7, "freeze": 1, "term": 1, "producer-kill": 1}
-"""How often each fault is chosen, in comparison."""
+"""Relative frequency of each fault."""
 
 _PAUSE_SECS = (0.1, 0.5)
-_FREEZE_OF_LEASE = 1.6  # long enough for the lease to run out
-_SPARES_FROZEN = 0.8  # how often a frozen worker is left to thaw, and not made the next victim
+_FREEZE_OF_LEASE = 1.6  # long enough for the lease to expire
+_SPARES_FROZEN = 0.8  # probability that a frozen worker is left to thaw, not made the next victim
 _LEASE_SECS = 1.0
 _DRAIN_SECS = 60.0
 _END_SECS = 20.0
@@ -44,10 +44,10 @@ class TortureReport:
     Attributes:
         jobs: Accepted jobs; ``starts`` of their code; ``fenced`` outcomes that were dropped.
         kills, freezes, terms: Faults by kind, of workers; ``producer_kills`` of producers.
-        repeats: Starts that the faults have caused. A worker starts the next job while it
-            commits the outcome of the last one, so some may be ``uncommitted``.
-        most_cut_short: So many runs can the faults have cut short: one for each slot.
-        crashes: Processes that ended by themselves, or not when they were asked to.
+        repeats: Starts that the faults caused. A worker starts the next job while it commits the
+            outcome of the last one, so some may be ``uncommitted``.
+        most_cut_short: Maximum number of runs that the faults can have cut short: one per slot.
+        crashes: Processes that ended by themselves, or did not end when asked to.
         drained: Every job ended in time once the faults were over.
         findings: See ``nuvom.testing.history``.
     """
@@ -81,24 +81,24 @@ class TortureReport:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain data."""
+        """Return the report as plain data."""
         return {**asdict(self), "findings": self.findings.counts(), "balanced": self.is_balanced}
 
 
 @dataclass
 class Storm:
-    """How a storm is to be.
+    """The parameters of a storm.
 
     Attributes:
-        root: An empty folder, on the disk to be tested.
-        secs: How long faults are made; or until ``kills`` were made and ``least_jobs`` accepted,
-            whichever is later. A worker that is frozen while it writes to SQLite keeps everybody
-            out of the file, and a storm of such freezes alone would prove nothing.
-        jobs: Accepted jobs after which producers stop; None: when the faults end.
-        job_secs: Each job's code takes at most so long, at random.
+        root: An empty folder on the disk to test.
+        secs: How long to cause faults; or until ``kills`` were made and ``least_jobs`` accepted,
+            whichever is later. A worker frozen while it writes to SQLite locks everyone else out
+            of the file, and a storm of only such freezes would prove nothing.
+        jobs: Number of accepted jobs after which producers stop; None: when the faults end.
+        job_secs: Maximum run time of each job's code; the actual time is random.
         faults: As ``FAULTS``.
-        task: Of ``nuvom.testing.torture_tasks``: the lane that it runs on.
-        tell: Called with a line about the progress, after each fault.
+        task: A task of ``nuvom.testing.torture_tasks``; it determines the lane.
+        tell: Called with a progress line after each fault.
     """
 
     root: Path
@@ -117,7 +117,7 @@ class Storm:
     tell: Callable[[str], None] = lambda _line: None
 
     def run(self) -> TortureReport:
-        """Make the storm, wait for the calm, and return the report."""
+        """Run the storm, wait until all jobs have finished, and return the report."""
         self.root.mkdir(parents=True, exist_ok=True)
         (self.root / "nuvom.toml").write_text(self._settings(), encoding="utf-8")
         return _Driver(self).run()
@@ -134,7 +134,7 @@ class _Driver:
 
     def __init__(self, storm: Storm) -> None:
         self._storm = storm
-        self._rng = random.Random(storm.seed)  # noqa: S311  # to be replayed, not to be secret
+        self._rng = random.Random(storm.seed)  # noqa: S311  # for replay, not for secrets
         self._log = HistoryLog(storm.root / "history.ndjson")
         self._report = TortureReport(storm.backend, storm.seed)
         self._workers: list[Victim] = []
@@ -177,7 +177,7 @@ class _Driver:
             worker.thaw()
 
     def _has_jobs(self, until: float) -> bool:
-        """Whether enough jobs were accepted, or will not be: then the report tells."""
+        """Whether enough jobs were accepted, or never will be: the report then says so."""
         if not self._storm.least_jobs or SYSTEM_CLOCK.monotonic() > until + _DRAIN_SECS:
             return True
         events = read_history(self._storm.root / "history.ndjson")
@@ -204,7 +204,7 @@ class _Driver:
         self._replace_ended(self._producers, "producer")
 
     def _victim(self) -> Victim:
-        """Choose a worker: rather one that is not frozen, or few would live to thaw."""
+        """Choose a worker, preferably one that is not frozen: else few would live to thaw."""
         awake = [worker for worker in self._workers if not worker.is_frozen]
         spares = self._rng.random() < _SPARES_FROZEN
         return self._rng.choice(awake if awake and spares else self._workers)
@@ -233,7 +233,7 @@ class _Driver:
             group[place] = self._spawn(kind)
 
     def _has_done_its_work(self, victim: Victim) -> bool:
-        """Whether it is a producer that has produced all that was asked for."""
+        """Whether it is a producer that has produced everything requested."""
         is_limited = self._storm.jobs is not None and victim in self._producers
         return is_limited and not victim.is_doomed and victim.process.returncode == 0
 
@@ -251,17 +251,17 @@ class _Driver:
         return Victim(_CHILD, orders, folder=storm.root, log=self._log)
 
     def _finish(self, victim: Victim) -> None:
-        """Let a process end by itself; it has been asked to.
+        """Wait for a process that was asked to stop to end by itself.
 
-        The others are thawed meanwhile when their time is over: one that was stopped while it
-        wrote to SQLite keeps everybody out of the file, and so this one from ending.
+        Meanwhile the others are thawed when their time is up: one that was frozen while it wrote
+        to SQLite locks everyone out of the file, which keeps this one from ending.
         """
         ends_at = SYSTEM_CLOCK.monotonic() + _END_SECS
         while not victim.wait(0.1):
             if SYSTEM_CLOCK.monotonic() > ends_at:
                 victim.kill()
             self._thaw_due()
-        # The signal itself ends who was only just being started.
+        # The signal itself ends a process that is still starting.
         self._report.crashes += victim.process.returncode not in (0, -signal.SIGTERM)
         victim.close()
 
@@ -321,7 +321,7 @@ class _Driver:
     def _integrity(self) -> str:
         if self._storm.backend != "sqlite":
             return "ok"
-        import sqlite3  # noqa: PLC0415  # only where the store is SQLite
+        import sqlite3  # noqa: PLC0415  # only if the store is SQLite
 
         self._runtime.stop()
         connection = sqlite3.connect(self._runtime.settings.db_path)

@@ -1,4 +1,4 @@
-"""A worker or a producer of a kill storm, as a process of its own: ``python -m`` with orders."""
+"""A worker or producer of a kill storm in its own process: ``python -m`` with orders."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from nuvom.runtime import build_runtime, current_runtime, use_runtime
 from nuvom.testing import history, torture_tasks
 from nuvom.worker import Worker
 
-_BULK = 10  # one enqueue in so many is a map
+_BULK = 10  # one in this many enqueues is a map
 _BULK_SIZE = 20
 _PAUSE_SECS = 0.004
 
 
 def main(orders: dict[str, Any]) -> None:
-    """Do what ``orders`` say until asked to stop."""
+    """Follow ``orders`` until asked to stop."""
     root = Path(orders["root"])
     os.environ[torture_tasks.HISTORY_VARIABLE] = str(root / "history.ndjson")
     use_runtime(build_runtime(load(root, environ={})))

@@ -1,4 +1,4 @@
-"""The task that a kill storm runs: it says when it starts and ends, and takes a moment."""
+"""The task that a kill storm runs: it records its start and end, and takes a moment."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def answer(number: int) -> int:
 
 @cache
 def log() -> history.HistoryLog:
-    """Return this process's end of the history."""
+    """Return this process's log of the history."""
     return history.HistoryLog(os.environ[HISTORY_VARIABLE])
 
 

@@ -1,7 +1,7 @@
-"""The laws that every backend, codec and plugin has to keep, as tests for pytest.
+"""The laws that every backend, codec and plugin must keep, as pytest tests.
 
-Subclass a kit in a test module and write ``make``; or call ``run`` on a class. How to use both
-is in ``docs/conformance.md``.
+Subclass a kit in a test module and write ``make``, or call ``run`` on a class.
+``docs/conformance.md`` explains both.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Processes that act on a store while a law watches, and that die when it says so.
+"""Processes that act on a store while a law watches, and that die on its command.
 
 ``KitChild`` is the parent's side. It runs ``python -m nuvom.testing.conformance.child TASK``, which
-opens a queue, waits for ``go``, acts and tells. Both speak JSON, one value on each line.
+opens a queue, waits for ``go``, acts and reports. Both sides speak JSON, one value per line.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ _MODULE = "nuvom.testing.conformance.child"
 
 
 class KitChild:
-    """One process. It prints ``"ready"`` when its queue is open and then waits for ``go``.
+    """A child process. It prints ``"ready"`` when its queue is open, then waits for ``go``.
 
     Args:
-        factory: What opens the queue; see ``QueueKit.process_factory``.
-        action: A function at the top level of a module: given the queue and ``parameters``.
-        parameters: For the action; plain data.
+        factory: Opens the queue; see ``QueueKit.process_factory``.
+        action: A top-level function of a module, called with the queue and ``parameters``.
+        parameters: Plain data for the action.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class KitChild:
         self._reader.start()
 
     def hear(self, limit_secs: float = _PATIENCE_SECS) -> Any:
-        """Return the next thing that the child says."""
+        """Return the next value that the child reports."""
         try:
             line = self._lines.get(timeout=limit_secs)
         except Empty:
@@ -73,16 +73,16 @@ class KitChild:
         return json.loads(line)
 
     def expect(self, said: object) -> None:
-        """Wait for the child to say exactly this."""
+        """Wait for the child to report exactly this value."""
         heard = self.hear()
         assert heard == said, f"a process said {heard!r} instead of {said!r}"
 
     def go(self) -> None:
-        """Let the child begin."""
+        """Tell the child to begin."""
         self.tell("go")
 
     def tell(self, line: str) -> None:
-        """Send the child a line; what it means is the action's affair."""
+        """Send the child a line; its meaning is up to the action."""
         assert self._process.stdin is not None, "it is a pipe"
         self._process.stdin.write(f"{line}\n")
         self._process.stdin.flush()
@@ -93,20 +93,20 @@ class KitChild:
         self.go()
 
     def rest(self) -> list[Any]:
-        """Return all that the child says until it ends."""
+        """Return everything that the child reports until it ends."""
         said = []
         while (line := self._lines.get(timeout=_PATIENCE_SECS)) is not None:
             said.append(json.loads(line))
         return said
 
     def kill(self) -> None:
-        """Kill the child (SIGKILL) and wait for its end; twice is fine."""
+        """Kill the child (SIGKILL) and wait for it to end. Safe to call twice."""
         self._process.kill()
         self._process.wait()
         self._reader.join()
         for stream in (self._process.stdin, self._process.stdout):
             assert stream is not None, "it is a pipe"
-            with suppress(OSError):  # what was written last did not reach the dead
+            with suppress(OSError):  # the last line did not reach the dead child
                 stream.close()
 
     def _read(self) -> None:
@@ -118,7 +118,7 @@ class KitChild:
 
 
 def describe(factory: Callable[[], BaseJobQueue]) -> dict[str, Any]:
-    """Return plain data from which another process makes the same call."""
+    """Return plain data from which another process can make the same call."""
     args: list[Any] = []
     kwargs: dict[str, Any] = {}
     if isinstance(factory, partial):
@@ -133,7 +133,7 @@ def describe(factory: Callable[[], BaseJobQueue]) -> dict[str, Any]:
 
 
 def main(task: str) -> None:
-    """Do what ``KitChild`` wrote down."""
+    """Run the task that ``KitChild`` described."""
     told = json.loads(task)
     queue = _open(told["factory"])
     say("ready")
@@ -144,10 +144,10 @@ def main(task: str) -> None:
 
 
 def claim_all(queue: BaseJobQueue, owner: str, batch: int, rounds: int) -> None:
-    """Claim and settle until nothing is left; tell the id of each claimed job.
+    """Claim and settle until nothing is left; report the id of each claimed job.
 
     Args:
-        rounds: After so many claims there is something wrong.
+        rounds: Number of claims after which something must be wrong.
     """
     store = leased(queue)
     for _ in range(rounds):
@@ -160,7 +160,7 @@ def claim_all(queue: BaseJobQueue, owner: str, batch: int, rounds: int) -> None:
 
 
 def pop_all(queue: BaseJobQueue, batch: int, rounds: int) -> None:
-    """Take jobs until nothing is left; tell the id of each. ``rounds`` as above."""
+    """Take jobs until nothing is left; report the id of each. ``rounds`` as above."""
     for _ in range(rounds):
         jobs = queue.pop_batch(batch)
         if not jobs:
@@ -170,7 +170,7 @@ def pop_all(queue: BaseJobQueue, batch: int, rounds: int) -> None:
 
 
 def hold(queue: BaseJobQueue, owner: str, jobs: int, started: int) -> None:
-    """Claim jobs, start the first few, tell all ids, and stay until killed."""
+    """Claim jobs, start the first few, report all ids, and stay until killed."""
     store = leased(queue)
     claimed = store.claim(jobs, owner)
     for job in claimed[:started]:
@@ -180,14 +180,14 @@ def hold(queue: BaseJobQueue, owner: str, jobs: int, started: int) -> None:
 
 
 def stay(queue: BaseJobQueue, owner: str) -> None:
-    """Announce a worker, tell its id, and stay until killed."""
+    """Announce a worker, report its id, and stay until killed."""
     leased(queue).announce(WorkerInfo(id=owner))
     say(owner)
     sys.stdin.read()
 
 
 def settle_one(queue: BaseJobQueue, owner: str) -> None:
-    """Claim one job and settle it, tell its id, and stay until killed."""
+    """Claim one job and settle it, report its id, and stay until killed."""
     store = leased(queue)
     (job,) = store.claim(1, owner)
     store.mark_started(job)
@@ -197,7 +197,7 @@ def settle_one(queue: BaseJobQueue, owner: str) -> None:
 
 
 def produce(queue: BaseJobQueue, most: int) -> None:
-    """Enqueue jobs one by one; tell each id once it is accepted."""
+    """Enqueue jobs one by one; report each id once it is accepted."""
     for _ in range(most):
         job = make_job()
         queue.enqueue(job)
@@ -205,14 +205,14 @@ def produce(queue: BaseJobQueue, most: int) -> None:
 
 
 def produce_bulks(queue: BaseJobQueue, most: int, size: int) -> None:
-    """Enqueue bulks; tell the number of jobs once a bulk is accepted."""
+    """Enqueue jobs in bulk; report the number of jobs once a bulk is accepted."""
     for _ in range(most):
         queue.enqueue_many([make_job() for _ in range(size)])
         say(size)
 
 
 def enqueue_unique(queue: BaseJobQueue, key: str) -> None:
-    """Enqueue one job with a unique key; tell its id and what ``enqueue`` returned."""
+    """Enqueue one job with a unique key; report its id and what ``enqueue`` returned."""
     job = make_job(unique_key=key)
     say([job.id, queue.enqueue(job)])
 
@@ -231,7 +231,7 @@ def leased(queue: BaseJobQueue) -> LeasedJobQueue:
 
 
 def say(value: object) -> None:
-    """Tell the parent a value."""
+    """Report a value to the parent."""
     sys.stdout.write(f"{json.dumps(value)}\n")
     sys.stdout.flush()
 

@@ -1,7 +1,7 @@
-"""What a law is: a promise in one sentence, and a check that fails where it is not kept.
+"""What a law is: a one-sentence promise, and a check that fails if it is not kept.
 
 A law is a method ``test_...`` of a kit; pytest finds it in a subclass. Its check is called with a
-bench, on which the thing under test stands. Each law has a bench of its own.
+bench that holds the object under test. Each law gets its own bench.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ class Law(NamedTuple):
     Attributes:
         name: The name of the check, without ``test_``.
         group: The chapter that the law belongs to.
-        promise: What is promised, in one sentence.
+        promise: The promise, in one sentence.
         needs: The capabilities without which the law does not apply.
-        limit_secs: A check that takes longer hangs.
+        limit_secs: A check that takes longer counts as hung.
         check: Called with the kit and a bench.
     """
 
@@ -49,8 +49,8 @@ class Law(NamedTuple):
     check: Callable[[Any, Any], None]
 
 
-class LawBroken(AssertionError):  # noqa: N818  # named after what happened, as all our errors
-    """The thing under test does not keep a promise."""
+class LawBroken(AssertionError):  # noqa: N818  # named after what happened, like all our errors
+    """The object under test breaks a promise."""
 
     def __init__(self, law: Law, detail: str) -> None:
         super().__init__(f'The law "{law.name}" is broken: {law.promise}\n{detail}')
@@ -111,24 +111,24 @@ class Kit:
 
     contract: ClassVar[str] = ""
     patience_secs: ClassVar[float] = 30.0
-    """How long a law waits for what takes no time; reached only where something is broken."""
+    """How long a law waits for something immediate; reached only if something is broken."""
 
     @contextmanager
     def bench(self, folder: Path) -> Iterator[Any]:
-        """Give what a check works on, and clear it away afterwards."""
+        """Yield what a check works on, and clean it up afterwards."""
         raise NotImplementedError(folder)
         yield
 
     def declared(self, bench: Any) -> Collection[Capability] | None:
-        """Return the capabilities that the thing under test declares, None for all."""
+        """Return the capabilities that the object under test declares, or None for all."""
         del bench
         return None
 
     def judge(self, law: Law, folder: Path) -> None:
-        """Check one law, in a thread of its own: a backend that hangs breaks the law, no more.
+        """Check one law in its own thread, so that a backend that hangs only breaks that law.
 
         Raises: LawBroken: the check fails, or takes too long. NotDeclared, SkipTest: the law
-        does not apply. Anything else: what the thing under test raised.
+        does not apply. Anything else: what the object under test raised.
         """
         hand = Hand(partial(self._check, law, folder))
         hand.start()
@@ -150,7 +150,7 @@ class Kit:
 
 
 def laws_of(kit: type[Kit] | Kit) -> list[Law]:
-    """Return all laws of a kit, chapter by chapter, in the order in which they are written."""
+    """Return all laws of a kit, chapter by chapter, in source order."""
     cls = kit if isinstance(kit, type) else type(kit)
     found: dict[str, Law] = {}
     for part in cls.__mro__:
@@ -161,7 +161,7 @@ def laws_of(kit: type[Kit] | Kit) -> list[Law]:
 
 
 class Hand(Thread):
-    """A daemon thread that does one thing. Whoever calls ``finish`` gets what it raised."""
+    """A daemon thread that runs one function; ``finish`` raises what that raised."""
 
     def __init__(self, work: Callable[[], object]) -> None:
         super().__init__(daemon=True)
@@ -176,12 +176,12 @@ class Hand(Thread):
             self.raised = error
 
     def end(self, limit_secs: float) -> None:
-        """Start, and do as ``finish``."""
+        """Start the thread, then ``finish``."""
         self.start()
         self.finish(limit_secs)
 
     def finish(self, limit_secs: float) -> None:
-        """Wait for the end and raise what the work raised.
+        """Wait for the thread to end and raise what the work raised.
 
         Raises: AssertionError: it did not end within ``limit_secs``.
         """
@@ -207,7 +207,7 @@ def all_at_once(work: Callable[[int], object], *, threads: int, limit_secs: floa
 
 
 def import_laws(module: str) -> Any:
-    """Import a module of laws, so that a failing assert of it tells what its parts were.
+    """Import a module of laws so that its failing asserts show their operands.
 
     Raises: MissingExtra: pytest is not installed.
     """
@@ -218,7 +218,7 @@ def import_laws(module: str) -> Any:
 
 
 def need_pytest() -> Any:
-    """Return pytest, which only those need who test backends.
+    """Return pytest, which only tests of backends need.
 
     Raises: MissingExtra: it is not installed.
     """

@@ -1,4 +1,4 @@
-"""Kits for backends and plugins that nobody wrote a kit for: made from the class alone."""
+"""Kits for backends and plugins that have none: built from the class alone."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ def kit_for(target: object, kind: str | None, settings: Mapping[str, Any]) -> Ki
     Args:
         target: A kit or a subclass of one; a backend's, codec's or plugin's class; or an
             instance of a codec or plugin.
-        kind: A kit's ``contract``; None: as the target looks.
-        settings: What the backend needs beside the kit's own settings.
+        kind: A kit's ``contract``; None: inferred from the target.
+        settings: What the backend needs besides the kit's own settings.
 
     Raises: TypeError: no kit fits.
     """
@@ -87,7 +87,7 @@ def _kind_of(target: object) -> str:
 
 
 class _Builder:
-    """Builds one class as the runtime does, and a second time on the same store."""
+    """Builds one class as the runtime does, and again on the same store."""
 
     def __init__(self, cls: type[Any], settings: Mapping[str, Any]) -> None:
         self.cls = cls
@@ -102,12 +102,12 @@ class _Builder:
         return self._made[-1][0]
 
     def again(self, backend: Any) -> Any:
-        """Build a second one on the same store, or return None where it would be another."""
+        """Build a second backend on the same store, or return None if the store would differ."""
         root, settings = self._of(backend)
         return self._build(root, settings) if self._shares(settings) else None
 
     def factory(self, backend: Any) -> Callable[[], Any] | None:
-        """Return what builds one in another process, or None where it would be another store."""
+        """Return what builds one in another process, or None if the store would differ."""
         root, settings = self._of(backend)
         home, name = self.cls.__module__, self.cls.__name__
         if getattr(import_module(home), name, None) is not self.cls or not self._shares(settings):
@@ -125,14 +125,14 @@ class _Builder:
         return next((root, settings) for made, root, settings in self._made if made is backend)
 
     def _shares(self, settings: dict[str, Any]) -> bool:
-        """Tell, once and for all, whether two instances with the same settings share a store."""
+        """Return, determined once, whether two instances with equal settings share a store."""
         if self._is_shared is None:
             plain = {key: value for key, value in settings.items() if key != "clock"}
             with TemporaryDirectory(prefix="nuvom-law-", ignore_cleanup_errors=True) as folder:
                 one, other = (self._build(Path(folder), plain) for _ in range(2))
                 is_queue = isinstance(one, BaseJobQueue)
                 one.enqueue(make_job()) if is_queue else one.set_result(new_id(), 1)
-                one.stop()  # so that also a store counts that is written late
+                one.stop()  # so that a store that writes late counts too
                 self._is_shared = bool(other.qsize() if is_queue else other.list_jobs())
                 other.stop()
         return self._is_shared

@@ -1,6 +1,6 @@
-"""Test a backend, a codec or a plugin from a program: what ``nuvom plugin test`` calls.
+"""Tests a backend, codec or plugin from a program: what ``nuvom plugin test`` calls.
 
-pytest runs the laws, as it does those of a kit in a test module.
+pytest runs the laws, just as it runs those of a kit in a test module.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ KEPT, BROKEN, SKIPPED = "kept", "broken", "skipped"
 
 
 class Finding(NamedTuple):
-    """How one law came out.
+    """The result of one law.
 
     Attributes:
         kind: The contract: ``queue_backend``, ``result_backend``, ``codec`` or ``plugin``.
@@ -61,7 +61,7 @@ class Finding(NamedTuple):
 
 
 class Report(NamedTuple):
-    """How all laws came out."""
+    """The results of all laws."""
 
     target: str
     findings: list[Finding]
@@ -109,18 +109,18 @@ def run(
     only: Iterable[str] = ("*",),
     told: Callable[[Finding], object] = lambda _: None,
 ) -> Report:
-    """Check all laws that apply to ``target`` and report how they came out.
+    """Check all laws that apply to ``target`` and report the results.
 
     A plugin is tested with all queue and result backends that it registers.
 
     Args:
         target: The class of a backend, codec or plugin; a codec or plugin; or a kit, where
             the backend cannot be built as ``cls(settings)``.
-        kind: ``queue_backend``, ``result_backend``, ``codec`` or ``plugin``; None: as the
-            target looks.
+        kind: ``queue_backend``, ``result_backend``, ``codec`` or ``plugin``; None: inferred from
+            the target.
         settings: What the target needs, such as ``{"redis_url": ...}``; the kit adds its own.
-        only: Patterns of the names of laws or chapters (``unique``, ``*_twice*``).
-        told: Called with each finding as it comes.
+        only: Patterns for the names of laws or chapters (``unique``, ``*_twice*``).
+        told: Called with each finding as it arrives.
 
     Raises:
         MissingExtra: pytest is not installed.
@@ -136,10 +136,10 @@ def run(
 
 
 class _Session:
-    """A plugin for pytest: gives it one kit after the other, and notes how the laws come out.
+    """A pytest plugin that supplies one kit after another and records the laws' results.
 
-    pytest rewrites the asserts of what is imported while it runs. That is why kits are made in a
-    hook, and not before.
+    pytest rewrites the asserts of modules imported while it runs. That is why kits are built in a
+    hook, not before.
     """
 
     def __init__(self, only: Iterable[str], told: Callable[[Finding], object]) -> None:
@@ -152,7 +152,7 @@ class _Session:
 
     @property
     def is_plugin(self) -> bool:
-        """Whether the kit is one of plugins."""
+        """Whether the kit is for plugins."""
         return bool(self.kit.contract == "plugin")
 
     def run(self, target: object, kind: str | None, settings: Mapping[str, Any]) -> None:
@@ -166,7 +166,7 @@ class _Session:
             patch.dict(os.environ, alone),
         ):
             Path(folder, "pytest.ini").write_text("[pytest]\n", encoding="utf-8")
-            module = Path(folder, f"test_{new_id().replace('-', '_')}.py")  # a name of its own
+            module = Path(folder, f"test_{new_id().replace('-', '_')}.py")  # a unique name
             module.touch()
             options = [f"--rootdir={folder}", f"--basetemp={folder}/stores"]
             options += [
@@ -188,7 +188,7 @@ class _Session:
     # ---- hooks, called by pytest ----------------------------------------------------------
 
     def pytest_sessionstart(self, session: pytest.Session) -> None:
-        """Silence pytest's own report, and make the kit."""
+        """Silence pytest's own report and build the kit."""
         session.config.pluginmanager.unregister(name="terminalreporter")
         try:
             self.kit = self._make()
@@ -204,7 +204,7 @@ class _Session:
         return module
 
     def pytest_collection_modifyitems(self, items: list[Any]) -> None:
-        """Leave out what was not asked for; the rest comes chapter by chapter."""
+        """Drop laws that were not requested; order the rest chapter by chapter."""
         wanted = [
             f"{PREFIX}{law.name}"
             for law in laws_of(self.kit)
@@ -214,7 +214,7 @@ class _Session:
         items[:] = [by_name[name] for name in wanted]
 
     def pytest_runtest_makereport(self, item: Any, call: pytest.CallInfo[None]) -> None:
-        """Note how a law came out."""
+        """Record the result of a law."""
         raised = None if call.excinfo is None else call.excinfo.value
         if call.when == "call" or raised is not None:
             self.findings.append(_finding(self.kit, item.function.law, call.duration, raised))
