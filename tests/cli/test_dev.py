@@ -17,7 +17,7 @@ from nuvom.cli import reload
 from nuvom.cli.context import Invocation
 from nuvom.cli.reload import Reloader
 from nuvom.config.sources import load
-from tests.cli.shell import TASKS, call, invoke, python, spawn
+from tests.cli.shell import TASKS, invoke, python, spawn
 from tests.cli.test_worker import children, end, is_alive, until
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
@@ -111,14 +111,6 @@ def test_a_syntax_error_changes_nothing_and_is_shown(dev: Dev) -> None:
 
 
 @posix
-def test_a_new_task_is_found(dev: Dev) -> None:
-    (dev.root / "more.py").write_text("from nuvom import task\n@task\ndef more(): return 7\n")
-    dev.wait_for("reloaded")
-    until(lambda: dev.result("more.more") == 7)
-    assert dev.stop() == 130
-
-
-@posix
 def test_a_worker_that_cannot_start_is_told_and_waits_for_a_change(tasks: Path) -> None:
     (tasks / "nuvom.toml").write_text('queue_backend = "none_such"\n')
     dev = Dev(tasks)
@@ -141,16 +133,6 @@ def test_the_second_signal_stops_at_once(dev: Dev) -> None:
 
 
 @posix
-def test_children_do_not_outlive_their_parent(dev: Dev) -> None:
-    until(lambda: invoke("workers", "--json").json["workers"])
-    (child,) = invoke("workers", "--json").json["workers"]
-    dev.process.kill()
-    dev.process.wait(60)
-    until(lambda: not is_alive(child["pid"]))
-    dev.stop()
-
-
-@posix
 def test_runworker_reload_is_the_same(tasks: Path) -> None:
     for option in ("--reload", "--dev"):
         worker = spawn("runworker", option, "--threads", "2", "--max-seconds", "1h", cwd=tasks)
@@ -169,15 +151,8 @@ def pids() -> set[int]:
 
 
 @posix
-@pytest.mark.parametrize(
-    ("command", "settings"),
-    [(("runworker", "--reload", "--processes", "2"), ""), (("dev",), "processes = 2\n")],
-)
-def test_several_workers_are_all_replaced_when_code_changes(
-    command: tuple[str, ...], settings: str, tasks: Path
-) -> None:
-    (tasks / "nuvom.toml").write_text(settings)
-    dev = Dev(tasks, *command, "--json")
+def test_several_workers_are_all_replaced_when_code_changes(tasks: Path) -> None:
+    dev = Dev(tasks, "runworker", "--reload", "--processes", "2", "--json")
     until(lambda: len(pids()) == 2)
     before = pids()
     dev.change("return x + y", "return x + y + 100")
@@ -210,7 +185,7 @@ def test_dev_that_is_killed_with_several_workers_leaves_none(tasks: Path) -> Non
 
 
 def test_dev_needs_a_project_or_a_task(tmp_path: Path) -> None:
-    answer = call("dev", cwd=tmp_path)
+    answer = invoke("dev")
     assert answer.code == 4
     assert [] == list(tmp_path.iterdir())
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.shell import TASKS, call, invoke, python, spawn
-from tests.cli.test_worker import end, read_until, running, until
+from tests.cli.test_worker import end, until
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="POSIX only")
 
@@ -100,19 +99,6 @@ def test_friction_4_an_argument_that_cannot_be_stored_says_where_it_is(tasks: Pa
     assert invoke("history", "--json").json["jobs"] == []
 
 
-@posix
-def test_friction_5_ctrl_c_twice_is_first_draining_then_immediate(tasks: Path) -> None:
-    worker, job = running(tasks)
-    worker.send_signal(signal.SIGINT)
-    seen = read_until(worker, "draining 1 job")
-    assert invoke("status", job, "-f", "raw").out == "RUNNING\n"
-    worker.send_signal(signal.SIGINT)
-    answer = end(worker)
-    assert answer.code == 130
-    assert "at once" in answer.err
-    assert "Traceback" not in seen + answer.err
-
-
 def test_friction_6_paths_with_spaces_and_other_letters_work_and_paste_back(tmp_path: Path) -> None:
     folder = "Mein Projekt für 日本"
     answer = call("init", folder, cwd=tmp_path)
@@ -167,7 +153,8 @@ def test_friction_9_a_queue_that_no_worker_serves_is_warned_of(tasks: Path) -> N
         end(worker)
 
 
-# F10, code that is edited while ``dev`` runs, is told in test_dev.py.
+# F5, Ctrl-C twice, is told in test_worker.py; F10, code that is edited while ``dev`` runs, in
+# test_dev.py.
 
 
 def test_friction_11_a_job_that_no_worker_knows_is_parked_named_and_released(
@@ -190,8 +177,8 @@ def test_friction_11_a_job_that_no_worker_knows_is_parked_named_and_released(
 
 
 def test_friction_12_an_old_console_gets_ascii_and_no_exception(tasks: Path) -> None:
-    for command in (["--help"], ["run", "add", "1", "2"], ["history"], ["doctor"], ["demo"]):
-        answer = call(*command, PYTHONIOENCODING="cp1252")
+    for command in (["--help"], ["run", "add", "1", "2"], ["history"], ["doctor"]):
+        answer = invoke(*command, encoding="cp1252")
         assert answer.code == 0, answer.err
         assert answer.out.isascii()
         assert "Traceback" not in answer.err

@@ -379,54 +379,6 @@ def test_each_process_stops_after_so_many_jobs_or_so_long(tasks: Path) -> None:
 
 
 @posix
-@pytest.mark.parametrize(
-    ("options", "left"),
-    [(("--queues", "mail"), "plain"), (("--exclude-queues", "mail"), "mail")],
-)
-def test_all_processes_serve_the_same_queues(
-    options: tuple[str, str], left: str, tasks: Path
-) -> None:
-    jobs = {
-        "plain": invoke("run", "add", "1", "2", "-q").out.strip(),
-        "mail": invoke("run", "send", "a", "-q").out.strip(),
-    }
-    answer = call("runworker", "--processes", "2", "--burst", *options, cwd=tasks)
-    assert (answer.code, "Traceback" in answer.err) == (0, False)
-    waiting = jobs.pop(left)
-    (done,) = jobs.values()
-    assert (status(waiting), status(done)) == ("PENDING", "SUCCESS")
-
-
-LIMITED = """
-import os, time
-from pathlib import Path
-from nuvom import task
-
-@task(queue="mail")
-def send(folder: str) -> int:
-    \"\"\"Return how many jobs of this process are in here together, after a while.\"\"\"
-    own = Path(folder, f"{os.getpid()}-{os.urandom(8).hex()}")
-    own.touch()
-    for _ in range(50):
-        time.sleep(0.01)
-    together = len([name for name in os.listdir(folder) if name.startswith(f"{os.getpid()}-")])
-    own.unlink()
-    return together
-"""
-
-
-@posix
-def test_each_process_keeps_the_limit_of_a_queue(tasks: Path) -> None:
-    (tasks / "limited.py").write_text(LIMITED)
-    folder = tasks / "inside"
-    folder.mkdir()
-    jobs = [invoke("run", "limited.send", folder, "-q").out.strip() for _ in range(8)]
-    options = ("--processes", "2", "--threads", "3", "--concurrency", "mail=1", "--burst")
-    assert call("runworker", *options, cwd=tasks).code == 0
-    assert {result(job) for job in jobs} == {1}
-
-
-@posix
 def test_a_project_that_cannot_work_ends_the_command_with_its_code(tasks: Path) -> None:
     (tasks / "nuvom.toml").write_text('queue_backend = "simpel"\nprocesses = 2\n')
     answer = call("runworker", "--log-format", "json", cwd=tasks)

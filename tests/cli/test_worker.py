@@ -9,16 +9,14 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
-from datetime import datetime
 from pathlib import Path
 
 import pytest
 
 from nuvom.cli import exit_codes
-from nuvom.cli.processes import StopSignals, replace_self, write_now
+from nuvom.cli.processes import StopSignals, write_now
 from nuvom.core.clock import SYSTEM_CLOCK
 from nuvom.core.views import WorkerInfo
-from nuvom.discovery.manifest import is_stale
 from nuvom.host import processes as platforms
 from nuvom.inspection import Inspector
 from tests.cli.shell import LIMIT_SECS, Answer, call, invoke, spawn
@@ -108,6 +106,7 @@ def test_burst_does_what_is_there_and_ends_with_0(tasks: Path) -> None:
 
 
 def test_a_worker_says_what_it_is_at_its_start(tasks: Path) -> None:
+    (tasks / "broken.py").write_text("from nuvom import task\n@task\ndef x(:\n")
     answer = call("runworker", "--burst", "--threads", "3", "--queues", "mail,default", cwd=tasks)
     assert f"project   {tasks}" in answer.err
     where = os.path.join(".nuvom", "nuvom.db")
@@ -115,6 +114,7 @@ def test_a_worker_says_what_it_is_at_its_start(tasks: Path) -> None:
     assert "slots     3 threads" in answer.err
     assert "queues    mail, default" in answer.err
     assert "tasks     4, manifest written" in answer.err
+    assert "broken.py:3" in answer.err
     assert "delivery  at least once, finished exactly once" in answer.err
 
 
@@ -149,7 +149,7 @@ def test_a_queue_may_have_a_limit(tasks: Path) -> None:
     assert "queues    all, including later ones; at most 2 of mail at once" in answer.err
     assert invoke("status", job, "-f", "raw").out == "SUCCESS\n"
     for wrong in ("mail", "mail=0"):
-        answer = call("runworker", "--burst", "--concurrency", wrong, cwd=tasks)
+        answer = invoke("runworker", "--burst", "--concurrency", wrong)
         assert answer.code == 2
         assert "write mail=2" in answer.err
 
@@ -168,12 +168,6 @@ def test_a_worker_stops_after_so_many_jobs_or_so_long(tasks: Path) -> None:
     )
 
 
-def test_a_worker_in_development_finds_new_tasks_itself(tasks: Path) -> None:
-    call("runworker", "--burst", cwd=tasks)
-    assert (tasks / ".nuvom" / "manifest.json").is_file()
-    assert len(invoke("list", "tasks", "--json").json["tasks"]) == 4
-
-
 def test_a_worker_in_production_only_says_that_the_manifest_is_stale(tasks: Path) -> None:
     answer = call("runworker", "--burst", cwd=tasks, NUVOM_ENVIRONMENT="prod")
     assert answer.err.count("The manifest is stale or missing. Run: nuvom discover tasks") == 1
@@ -185,14 +179,10 @@ def test_a_worker_in_production_only_says_that_the_manifest_is_stale(tasks: Path
 
 
 def test_a_worker_needs_a_project_or_a_task(tmp_path: Path) -> None:
-    answer = call("runworker", "--burst", cwd=tmp_path)
+    answer = invoke("runworker", "--burst")
     assert answer.code == 4
     assert "There is no Nuvom project" in answer.err
     assert [] == list(tmp_path.iterdir())
-
-
-def test_a_worker_without_tasks_says_so(project: Path) -> None:
-    assert "No task was found" in call("runworker", "--burst", cwd=project).err
 
 
 def test_a_queue_of_five_methods_is_warned_of_once(tasks: Path) -> None:
@@ -207,21 +197,19 @@ def test_a_queue_of_five_methods_is_warned_of_once(tasks: Path) -> None:
     assert "named by" in answer.err
 
 
-def test_a_log_for_programs_holds_nothing_else(tasks: Path) -> None:
+def test_a_log_for_programs_holds_all_that_is_told_and_nothing_else(tasks: Path) -> None:
     invoke("run", "add", "1", "2")
-    answer = call("runworker", "--burst", "--log-format", "json", cwd=tasks)
+    options = ("--burst", "-vv", "--log-format", "json")
+    answer = call("runworker", *options, cwd=tasks, NUVOM_MAX_WROKERS="3")
     lines = [json.loads(line) for line in answer.err.splitlines()]
     assert any(line.get("task") == "tasks.add" for line in lines)
+    assert any(line["event"] == "job.started" for line in lines)  # with -vv alone
+    assert any("NUVOM_MAX_WROKERS" in line["msg"] for line in lines)
 
 
 def test_quiet_says_nothing_while_all_is_well(tasks: Path) -> None:
     invoke("run", "add", "1", "2")
     assert call("runworker", "--burst", "-q", cwd=tasks) == Answer(0, "", "")
-
-
-def test_verbose_says_more(tasks: Path) -> None:
-    invoke("run", "add", "1", "2")
-    assert "started" in call("runworker", "--burst", "-vv", cwd=tasks).err
 
 
 def test_modules_may_be_imported_at_the_start(tasks: Path) -> None:
@@ -231,13 +219,6 @@ def test_modules_may_be_imported_at_the_start(tasks: Path) -> None:
     answer = call("runworker", "--burst", cwd=tasks, NUVOM_TASK_IMPORT="start")
     assert answer.code == 0
     assert 'task "broken.lost" could not be loaded from broken' in answer.err
-
-
-def test_a_plugin_that_a_worker_needs_and_lacks_is_exit_4(tasks: Path) -> None:
-    (tasks / "nuvom.toml").write_text('queue_backend = "simpel"\n')
-    answer = call("runworker", "--burst", cwd=tasks)
-    assert answer.code == 4
-    assert 'no queue backend named "simpel"' in answer.err
 
 
 # ---- signals ----------------------------------------------------------------------------
@@ -266,7 +247,8 @@ def test_the_first_signal_lets_running_jobs_finish(
 def test_the_second_signal_hands_back_what_runs(tasks: Path) -> None:
     worker, job = running(tasks)
     worker.send_signal(signal.SIGINT)
-    read_until(worker, "Stopping")
+    read_until(worker, "draining 1 job")
+    assert invoke("status", job, "-f", "raw").out == "RUNNING\n"
     worker.send_signal(signal.SIGTERM)
     answer = end(worker)
     assert answer.code == 130
@@ -416,7 +398,7 @@ def hang() -> None:
 def test_a_worker_with_stuck_threads_starts_anew_under_the_same_id(tasks: Path) -> None:
     (tasks / "hanging.py").write_text(HANGING)
     (tasks / "nuvom.toml").write_text("max_stuck_threads = 2\n")
-    worker, slow = running(tasks, "--log-format", "json")
+    worker, slow = running(tasks)
     (told,) = invoke("workers", "--json").json["workers"]
     hung = [invoke("run", "hanging.hang", "-q").out.strip() for _ in range(2)]
     until(lambda: states() == ["stuck"])  # an open attempt is finished first
@@ -429,13 +411,7 @@ def test_a_worker_with_stuck_threads_starts_anew_under_the_same_id(tasks: Path) 
     assert invoke("status", slow, "-f", "raw").out == "SUCCESS\n"
     assert {invoke("status", job, "-f", "raw").out for job in hung} == {"FAILED\n"}
     worker.send_signal(signal.SIGTERM)
-    lines = [json.loads(line) for line in end(worker).err.splitlines() if line.startswith("{")]
-    times = [
-        datetime.fromisoformat(line["ts"])
-        for line in lines
-        if line.get("event") in {"worker.started", "worker.stopped"}
-    ]
-    print(f"from the end of the last attempt to the next claim: {times[2] - times[1]}")
+    assert end(worker).code == 143
 
 
 def test_the_third_signal_or_the_second_while_starting_ends_the_process(
@@ -460,35 +436,6 @@ def test_a_message_that_nobody_hears_is_no_error(monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr("os.write", fail)
     write_now("text")
-
-
-def test_a_worker_with_stuck_threads_starts_itself_anew(
-    tasks: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def execv(path: str, args: list[str]) -> None:
-        raise SystemExit(f"{path} {args[0]} {args[1:] == sys.orig_argv[1:]}")
-
-    monkeypatch.setattr("os.execv", execv)
-    with pytest.raises(SystemExit) as end:
-        replace_self()
-    assert end.value.code == f"{sys.executable} {sys.executable} True"
-
-
-def test_a_manifest_is_stale_when_a_file_of_it_is_gone(tasks: Path) -> None:
-    invoke("discover", "tasks")
-    assert not is_stale(tasks, tasks / ".nuvom" / "manifest.json")
-    (tasks / "tasks.py").unlink()
-    assert is_stale(tasks, tasks / ".nuvom" / "manifest.json")
-
-
-def test_a_setting_that_is_unknown_is_in_the_log(tasks: Path) -> None:
-    answer = call("runworker", "--burst", cwd=tasks, NUVOM_MAX_WROKERS="3")
-    assert "NUVOM_MAX_WROKERS" in answer.err
-
-
-def test_broken_files_are_named_at_the_start(tasks: Path) -> None:
-    (tasks / "broken.py").write_text("from nuvom import task\n@task\ndef x(:\n")
-    assert "broken.py:3" in call("runworker", "--burst", cwd=tasks).err
 
 
 def test_stores_in_two_files_are_both_named(tasks: Path) -> None:

@@ -63,6 +63,7 @@ def test_the_worker_is_called_with_the_same_options() -> None:
     given = {
         "threads": 2,
         "queues": "a,b",
+        "exclude_queues": "c",
         "burst": True,
         "max_jobs": None,
         "processes": 3,
@@ -70,7 +71,9 @@ def test_the_worker_is_called_with_the_same_options() -> None:
         "concurrency": {"a": 1, "b": 2},
         "child": False,
     }
-    words = "--threads 2 --queues a,b --burst --concurrency a=1 --concurrency b=2"
+    words = (
+        "--threads 2 --queues a,b --exclude-queues c --burst --concurrency a=1 --concurrency b=2"
+    )
     assert worker_options(given) == words.split()
 
 
