@@ -63,7 +63,7 @@ def test_settings_that_cannot_be_used_end_the_visit(project: Path) -> None:
     assert (code, level) == (7, "fail")
     assert "max_workers" in text
     assert not checks(invoke("doctor", "--json"), "store")
-    assert "FAIL settings" in call("doctor", PYTHONIOENCODING="ascii").out
+    assert "FAIL settings" in invoke("doctor", encoding="ascii").out
 
 
 def test_a_setting_that_is_unknown_is_a_warning(

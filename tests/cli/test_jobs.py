@@ -18,7 +18,7 @@ from nuvom.inspection import Inspector
 from nuvom.queue_backends.leased import LeasedJobQueue
 from nuvom.runtime import Runtime, build_runtime
 from nuvom.testing import make_job
-from tests.cli.shell import call, invoke, spawn
+from tests.cli.shell import invoke, spawn
 
 
 @pytest.fixture
@@ -576,21 +576,17 @@ def test_arguments_are_shown_as_one_would_type_them(tasks: Path) -> None:
     assert '"a\\tb"' in invoke("inspect", "job", job).out
 
 
-def test_commands_work_from_a_folder_inside_the_project(tasks: Path) -> None:
-    job = run("add", "1", "2")
-    inner = tasks / "deep" / "inside"
-    inner.mkdir(parents=True)
-    assert call("status", job, cwd=inner).out == "PENDING\n"
-
-
-def test_project_names_a_folder_from_elsewhere(
-    tasks: Path, tmp_path_factory: pytest.TempPathFactory
+def test_commands_work_inside_the_project_and_from_elsewhere_if_it_is_named(
+    tasks: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = run("add", "1", "2")
-    elsewhere = tmp_path_factory.mktemp("elsewhere")
-    answer = call("--project", tasks, "status", job, cwd=elsewhere)
-    assert answer.out == "PENDING\n"
-    assert call("--project", elsewhere, "status", job, cwd=tasks).code == 4
+    inner, elsewhere = tasks / "deep" / "inside", tmp_path_factory.mktemp("elsewhere")
+    inner.mkdir(parents=True)
+    monkeypatch.chdir(inner)
+    assert invoke("status", job).out == "PENDING\n"
+    assert invoke("--project", elsewhere, "status", job).code == 4
+    monkeypatch.chdir(elsewhere)
+    assert invoke("--project", tasks, "status", job).out == "PENDING\n"
 
 
 # ---- what is rarely there ---------------------------------------------------------------

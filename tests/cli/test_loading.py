@@ -96,11 +96,6 @@ def test_reading_makes_no_file(args: tuple[str, ...], tmp_path: Path) -> None:
     assert before == sorted(tmp_path.rglob("*"))
 
 
-def test_reading_plugins_needs_no_project(tmp_path: Path) -> None:
-    assert invoke("plugin", "list").code == 0
-    assert [] == list(tmp_path.iterdir())
-
-
 OF_A_PROJECT = [one for one in READING if one[0] not in {"discover", "plugin"}]
 
 

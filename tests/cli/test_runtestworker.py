@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,10 +11,14 @@ import pytest
 from tests.cli.shell import Answer, call, invoke
 
 
-def run(root: Path, described: object, *options: str) -> Answer:
+def run(
+    root: Path, described: object, *options: str, start: Callable[..., Answer] | None = None
+) -> Answer:
+    """Run the job, in a process of its own unless it comes to nothing before code is loaded."""
     file = root / "job.json"
     file.write_text(described if isinstance(described, str) else json.dumps(described))
-    return call("runtestworker", "run", file, *options, cwd=root)
+    words = ("runtestworker", "run", file, *options)
+    return call(*words, cwd=root) if start is None else start(*words)
 
 
 def test_a_job_that_succeeds_prints_what_it_returns(tasks: Path) -> None:
@@ -70,7 +75,7 @@ def test_the_file_may_be_given_as_input(tasks: Path) -> None:
 
 
 def test_an_unknown_task_is_not_found(tasks: Path) -> None:
-    assert run(tasks, {"func_name": "tasks.ad"}).code == 3
+    assert run(tasks, {"func_name": "tasks.ad"}, start=invoke).code == 3
 
 
 @pytest.mark.parametrize(
@@ -86,7 +91,7 @@ def test_an_unknown_task_is_not_found(tasks: Path) -> None:
     ids=str,
 )
 def test_a_file_that_describes_no_job_is_a_usage_error(described: object, tasks: Path) -> None:
-    answer = run(tasks, described)
+    answer = run(tasks, described, start=invoke)
     assert answer.code == 2
     assert "job.json" in answer.err
 
