@@ -23,32 +23,6 @@ from tests.cli.shell import LIMIT_SECS, Answer, call, invoke, spawn
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
 
-FIVE_METHODS = """\
-from collections import deque
-
-from nuvom.queue_backends import BaseJobQueue
-
-
-class Simple(BaseJobQueue):
-    name = "simple"
-    jobs = deque()
-
-    def enqueue(self, job):
-        self.jobs.append(job)
-
-    def dequeue(self, timeout=None):
-        return self.jobs.popleft() if self.jobs else None
-
-    def pop_batch(self, batch_size):
-        return [self.jobs.popleft() for _ in range(min(batch_size, len(self.jobs)))]
-
-    def qsize(self):
-        return len(self.jobs)
-
-    def clear(self):
-        self.jobs.clear()
-"""
-
 
 def until(condition: Callable[[], object]) -> None:
     """Wait until ``condition()`` holds."""
@@ -183,18 +157,6 @@ def test_a_worker_needs_a_project_or_a_task(tmp_path: Path) -> None:
     assert answer.code == 4
     assert "There is no Nuvom project" in answer.err
     assert [] == list(tmp_path.iterdir())
-
-
-def test_a_queue_of_five_methods_is_warned_of_once(tasks: Path) -> None:
-    (tasks / "simple.py").write_text(FIVE_METHODS)
-    (tasks / ".nuvom_plugins.toml").write_text('[plugins]\nqueue_backend = ["simple:Simple"]\n')
-    (tasks / ".nuvom_plugins.toml").chmod(0o600)
-    (tasks / "nuvom.toml").write_text('queue_backend = "simple"\n')
-    answer = call("runworker", "--burst", cwd=tasks)
-    assert answer.code == 0
-    assert answer.err.count("at most once, and those running when a worker dies are lost") == 1
-    assert "plugin    simple" in answer.err
-    assert "named by" in answer.err
 
 
 def test_a_log_for_programs_holds_all_that_is_told_and_nothing_else(tasks: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from nuvom import JobFailed, JobTimeout, Snooze, current_job
+from nuvom import JobFailed, JobTimeout, current_job
 from nuvom.core.record import JobRecord, JobStatus, StoredError
 from nuvom.errors import CapabilityMissing, JobNotFound
 from nuvom.job import Job
@@ -50,22 +50,6 @@ def test_worker_in_the_background_polls(engine: Engine) -> None:
         assert 3 == engine.task(add).delay(1, 2).get(LIMIT_SECS)
 
 
-def test_running_job_is_shown_as_such(engine: Engine) -> None:
-    started, go = threading.Event(), threading.Event()
-
-    def task() -> None:
-        current_job().progress(1, 2, "half")
-        started.set()
-        go.wait(LIMIT_SECS)
-
-    job = engine.task(task).delay()
-    with engine.worker():
-        assert started.wait(LIMIT_SECS)
-        assert JobStatus.RUNNING is job.status
-        go.set()
-        job.get(LIMIT_SECS)
-
-
 def test_attempts_wait_in_the_worker(engine: Engine, queue: ToyQueue) -> None:
     @engine.task(retries=2, retry_delay_secs=0.01, jitter=False)
     def flaky() -> int:
@@ -77,21 +61,6 @@ def test_attempts_wait_in_the_worker(engine: Engine, queue: ToyQueue) -> None:
     with engine.worker():
         assert 3 == job.get(LIMIT_SECS)
     assert [] == queue.jobs
-
-
-def test_snoozed_job_goes_on(engine: Engine) -> None:
-    seen: list[int] = []
-
-    @engine.task
-    def sleepy() -> None:
-        seen.append(current_job().attempt)
-        if len(seen) == 1:
-            raise Snooze(0.01)
-
-    job = sleepy.delay()
-    with engine.worker():
-        job.get(LIMIT_SECS)
-    assert [1, 1] == seen
 
 
 def test_jobs_that_wait_go_back_when_the_worker_ends(engine: Engine, queue: ToyQueue) -> None:
@@ -135,35 +104,6 @@ def test_unknown_task_is_shown_as_parked(engine: Engine, queue: ToyQueue) -> Non
     job: Job[None] = Job.load(record.id)
     assert JobStatus.PARKED is job.status
     assert [record.id] == [one.id for one in queue.jobs]
-
-
-def test_children_come_with_the_success(engine: Engine) -> None:
-    child = engine.task(add)
-
-    @engine.task
-    def parent() -> str:
-        return current_job().enqueue(child, 1, 2)
-
-    job = parent.delay()
-    with engine.worker():
-        made: Job[int] = Job(job.get(LIMIT_SECS), runtime=engine.runtime)
-        assert 3 == made.get(LIMIT_SECS)
-
-
-def test_hooks_are_called(engine: Engine) -> None:
-    called: list[int] = []
-    engine.task(add, after_job=called.append).delay(1, 2)
-    engine.work()
-    assert [3] == called
-
-
-def test_coroutines_are_run(engine: Engine) -> None:
-    async def double(x: int) -> int:
-        return 2 * x
-
-    job = engine.task(double).delay(4)
-    engine.work()
-    assert 8 == job.get(LIMIT_SECS)
 
 
 def test_deadlines_are_kept(engine: Engine) -> None:

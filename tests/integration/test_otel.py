@@ -5,9 +5,6 @@ from __future__ import annotations
 import io
 import json
 import logging
-import os
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -29,6 +26,7 @@ from nuvom.log import configure_logging, flush_logs, reset_logging
 from nuvom.logs.events import subscribe_logging
 from nuvom.plugins.lifecycle import bind_extras, make_extras
 from nuvom.testing import make_job
+from tests.cli.shell import call
 from tests.engine import LIMIT_SECS, Engine, make_runtime
 
 # A worker's own tracing, as a project would write it; it tells the test what was made.
@@ -155,20 +153,12 @@ def test_a_trace_leads_from_the_caller_to_the_worker_in_all_lanes(project: Path)
                 for lane, name in lanes.items()
             }
         stop()
-        worker = subprocess.run(
-            [sys.executable, "-m", "nuvom", "runworker", "--burst"],
-            cwd=project,
-            env={**os.environ, "NUVOM_LOG_FORMAT": "json", "NUVOM_LOG_LEVEL": "INFO"},
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=100,
-        )
-        assert 0 == worker.returncode, worker.stderr
+        worker = call("runworker", "--burst", "--log-format", "json", cwd=project)
+        assert 0 == worker.code, worker.err
         told = {lane: job.get(LIMIT_SECS) for lane, job in jobs.items()}
     sent = {attributes(one)[names.MESSAGE_ID]: one for one in exporter.get_finished_spans()[:-1]}
     seen = json.loads((project / "spans.json").read_text())
-    logged = [json.loads(line) for line in worker.stderr.splitlines() if line.startswith("{")]
+    logged = [json.loads(line) for line in worker.err.splitlines() if line.startswith("{")]
     assert 3 == len([one for one in seen if one["name"] == "process default"])
     for lane, job in jobs.items():
         producer = sent[job.id]
@@ -494,14 +484,3 @@ def test_nothing_is_left_behind_by_stop(project: Path) -> None:
     assert bus.active
     plugin.stop()
     assert (set(), ()) == (bus.active, bus.middleware)
-
-
-def test_without_its_library_the_extra_is_named() -> None:
-    code = (
-        "import sys; sys.modules['opentelemetry'] = None\n"
-        "from nuvom.errors import MissingExtra\n"
-        "try:\n    import nuvom.contrib.otel\n"
-        "except MissingExtra as error:\n    print(error)\n"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert "nuvom[otel]" in done.stdout

@@ -33,55 +33,21 @@ def engine(
         yield engine
 
 
-class Flow:
-    """Whether a backend's method breaks off, and what was called in which order."""
+def break_off(backend: Any, name: str, *errors: Exception) -> None:
+    """Have a method of ``backend`` raise ``errors``, one at each of its first calls."""
+    method, left = getattr(backend, name), list(errors)
 
-    def __init__(self, engine: Engine) -> None:
-        self.calls: list[str] = []
-        self.breaks: dict[str, list[Exception]] = {}
-        for backend, names in (
-            (engine.runtime.queue, ("settle",)),
-            (engine.runtime.results, ("set_result", "set_error", "get_full")),
-        ):
-            for name in names:
-                self._watch(backend, name)
+    def watched(*args: Any, **options: Any) -> Any:
+        if left:
+            raise left.pop(0)
+        return method(*args, **options)
 
-    def _watch(self, backend: Any, name: str) -> None:
-        method = getattr(backend, name)
-
-        def watched(*args: Any, **options: Any) -> Any:
-            self.calls.append(name)
-            if self.breaks.get(name):
-                raise self.breaks[name].pop(0)
-            return method(*args, **options)
-
-        setattr(backend, name, watched)
-
-
-def test_result_is_stored_before_the_job_is_settled(engine: Engine) -> None:
-    flow = Flow(engine)
-    job = engine.task(lambda: 8, name="tests.give").delay()
-    engine.work()
-    assert 8 == job.get(LIMIT_SECS)
-    assert ["set_result", "settle"] == [
-        call for call in flow.calls if call in ("set_result", "settle")
-    ]
-
-
-def test_error_is_stored_before_the_job_is_settled(engine: Engine) -> None:
-    flow = Flow(engine)
-    job = engine.task(lambda: 1 / 0, name="tests.fail").delay()
-    engine.work()
-    with pytest.raises(JobFailed, match="ZeroDivisionError"):
-        job.get(LIMIT_SECS)
-    assert ["set_error", "settle"] == [
-        call for call in flow.calls if call in ("set_error", "settle")
-    ]
+    setattr(backend, name, watched)
 
 
 @pytest.mark.parametrize("fails", [True, False])
 def test_death_between_the_two_leads_to_no_second_run(engine: Engine, *, fails: bool) -> None:
-    flow, runs = Flow(engine), list[int]()
+    runs = list[int]()
 
     @engine.task
     def once() -> int:
@@ -92,7 +58,7 @@ def test_death_between_the_two_leads_to_no_second_run(engine: Engine, *, fails: 
 
     job = once.delay()
     death = ZeroDivisionError("the worker dies")
-    flow.breaks["settle"] = [death, death]
+    break_off(engine.runtime.queue, "settle", death, death)
     with pytest.raises(ZeroDivisionError):
         engine.work()
     assert JobStatus.PENDING is job.status
@@ -125,8 +91,7 @@ def test_retried_job_is_run_though_an_outcome_was_stored(engine: Engine) -> None
 
 
 def test_trouble_with_the_results_only_delays(engine: Engine) -> None:
-    flow = Flow(engine)
-    flow.breaks["set_result"] = [BackendUnavailable("results", "down")] * 3
+    break_off(engine.runtime.results, "set_result", *[BackendUnavailable("results", "down")] * 3)
     jobs = engine.task(lambda number: number, name="tests.give").map([(1,), (2,)])
     engine.work()
     assert [1, 2] == jobs.get(LIMIT_SECS)

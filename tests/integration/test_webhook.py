@@ -5,10 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
-import os
 import shutil
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from tests.cli.shell import call
 from tests.engine import LIMIT_SECS
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "webhook"
@@ -81,24 +79,13 @@ def place(project: Path) -> Path:
     return project
 
 
-def nuvom(place: Path, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "nuvom", *arguments],
-        cwd=place,
-        env={**os.environ, **env},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=100,
-    )
-
-
 def test_what_ends_is_told_and_signed_even_if_the_receiver_first_fails(place: Path) -> None:
     for number in ("2", "0"):
-        assert 0 == nuvom(place, "run", "tasks.divide", "6", number).returncode
+        assert 0 == call("run", "tasks.divide", "6", number, cwd=place).code
     with receiving(refuses=1) as (receiver, url):
-        done = nuvom(place, "runworker", "--burst", WEBHOOK_URL=url, WEBHOOK_SECRET="key")
-    assert 0 == done.returncode, done.stderr
+        env = {"WEBHOOK_URL": url, "WEBHOOK_SECRET": "key"}
+        done = call("runworker", "--burst", cwd=place, **env)
+    assert 0 == done.code, done.err
     told = {report["outcome"]: report for report in receiver.reports()}
     assert {"success", "failure"} == set(told)
     assert "ZeroDivisionError" == told["failure"]["error"]
@@ -110,14 +97,14 @@ def test_what_ends_is_told_and_signed_even_if_the_receiver_first_fails(place: Pa
 
 
 def test_without_an_address_the_plugin_says_so_and_the_worker_works(place: Path) -> None:
-    assert 0 == nuvom(place, "run", "tasks.divide", "6", "2").returncode
-    done = nuvom(place, "runworker", "--burst")
-    assert 0 == done.returncode
-    assert "WEBHOOK_URL" in done.stderr
-    assert "after 1 job" in done.stdout + done.stderr
+    assert 0 == call("run", "tasks.divide", "6", "2", cwd=place).code
+    done = call("runworker", "--burst", cwd=place)
+    assert 0 == done.code
+    assert "WEBHOOK_URL" in done.err
+    assert "after 1 job" in done.out + done.err
 
 
 def test_it_keeps_the_laws_of_a_plugin(place: Path) -> None:
     with receiving() as (_, url):
-        done = nuvom(place, "plugin", "test", "webhook.py", WEBHOOK_URL=url)
-    assert 0 == done.returncode, done.stdout + done.stderr
+        done = call("plugin", "test", "webhook.py", cwd=place, WEBHOOK_URL=url)
+    assert 0 == done.code, done.out + done.err

@@ -64,18 +64,6 @@ def test_flaky_job_succeeds_within_its_retries(engine: Engine) -> None:
     assert 2 == len(engine.events(JobRetrying))
 
 
-def test_hopeless_job_fails_after_its_retries(engine: Engine) -> None:
-    @engine.task(retries=2, retry_delay_secs=0)
-    def hopeless() -> None:
-        raise OSError("never")
-
-    job = hopeless.delay()
-    engine.work()
-    with pytest.raises(JobFailed, match="OSError: never"):
-        job.get(0)
-    assert (3, 3) == (job.attempt, len(engine.events(JobStarted)))
-
-
 def test_signals_steer_a_job(engine: Engine) -> None:
     seen: list[int] = []
 
@@ -93,20 +81,6 @@ def test_signals_steer_a_job(engine: Engine) -> None:
         job.get(LIMIT_SECS)
     assert [1, 1, 1, 2] == seen
     assert [(1, "snoozed"), (1, "snoozed"), (1, "retry"), (2, "failure")] == history(engine, job)
-
-
-def test_two_thousand_jobs_have_the_results_of_a_direct_computation(engine: Engine) -> None:
-    @engine.task
-    def collatz(number: int) -> int:
-        steps = 0
-        while number != 1:
-            number = 3 * number + 1 if number % 2 else number // 2
-            steps += 1
-        return steps
-
-    jobs = collatz.map((number,) for number in range(1, 2001))
-    engine.work()
-    assert [collatz(number) for number in range(1, 2001)] == jobs.get(LIMIT_SECS)
 
 
 # ---- deadlines ------------------------------------------------------------------------------
@@ -146,27 +120,6 @@ def test_attempt_is_closed_at_its_deadline(
         assert job.error is not None
         assert "timed out after 0.1 s" == job.error.message
         assert f"in {func.__name__}" in str(job.error.traceback)
-
-
-def test_hanging_jobs_take_no_slot_from_the_others(sqlite: Engine) -> None:
-    go = threading.Event()
-
-    def stubborn() -> None:
-        while not go.is_set():
-            try:
-                go.wait(0.01)
-            except BaseException:  # noqa: BLE001  # code that lets nobody stop it
-                continue
-
-    hanging = sqlite.task(stubborn, timeout_secs=0.1).map([()] * 8)
-    together = threading.Barrier(4)
-    with sqlite.worker(threads=4) as worker:
-        wait_until(lambda: all(job.status.is_final for job in hanging))
-        assert worker.stuck == 8
-        jobs = sqlite.task(lambda: together.wait(LIMIT_SECS) >= 0, name="tests.meet").map([()] * 4)
-        assert [True] * 4 == jobs.get(LIMIT_SECS)
-        go.set()
-        wait_until(lambda: worker.stuck == 0)
 
 
 # ---- cancel ---------------------------------------------------------------------------------
