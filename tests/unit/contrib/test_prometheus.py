@@ -303,24 +303,6 @@ def test_scrapes_that_come_together_read_the_store_once(
     assert 1 <= len(calls) <= 3  # a second passes between two of them
 
 
-def test_nothing_is_listened_to_after_stop(project: Path) -> None:
-    with exported(project) as (engine, plugin):
-        plugin.stop()
-        assert set() == engine.runtime.bus.active
-        plugin.stop()
-
-
-def test_without_its_library_the_extra_is_named(tmp_path: Path) -> None:
-    code = (
-        "import sys; sys.modules['prometheus_client'] = None\n"
-        "from nuvom.errors import MissingExtra\n"
-        "try:\n    import nuvom.contrib.prometheus\n"
-        "except MissingExtra as error:\n    print(error)\n"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert "nuvom[prometheus]" in done.stdout
-
-
 # ---- promtool ---------------------------------------------------------------------------------
 
 needs_promtool = pytest.mark.skipif(

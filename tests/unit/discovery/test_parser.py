@@ -361,14 +361,6 @@ def test_arbitrary_bytes_never_raise(source: bytes) -> None:
     assert isinstance(parse(source), Parsed)
 
 
-_WORDS = [
-    *("from nuvom import task\n", "@task\n", "def f():\n", "class A:\n", "if x:\n", "else:\n"),
-    *("try:\n", "except E as task:\n", "finally:\n", "match x:\n", "case task:\n", "task = 1\n"),
-    *("with a as task:\n", "for task in y:\n", "(task := 1)\n", "del task\n", "type task = int\n"),
-    *("pass\n", "    ", "        "),
-]
-
-
 # ---- what is written down of a task -----------------------------------------------------
 
 

@@ -17,7 +17,6 @@ from nuvom.plugins.loader import (
     backend_class,
     build_backend,
     load_plugins,
-    project_entries,
 )
 
 from .conftest import Lay
@@ -78,19 +77,6 @@ def test_queue_of_the_page_is_found_and_works(
     queue.clear()
     assert (0, None, None) == (queue.qsize(), queue.dequeue(), queue.dequeue(0.02))
     load_plugins(settings).start(settings, make_extras())
-
-
-def test_name_without_a_name_is_the_one_on_the_page(
-    tmp_path: Path, lay: Lay, plugin_file: Callable[[str], Path]
-) -> None:
-    lay("maildrop.py", SNIPPETS[0].replace('    name = "maildrop"\n', ""))
-    plugin_file(TABLES[0])
-    settings = Settings(root=tmp_path)
-
-    found = backend_class("queue", "maildropqueue", settings, allow_project_plugins=True)
-
-    assert "MaildropQueue" == found.__name__
-    assert ["maildropqueue"] == [entry.name for entry in project_entries(tmp_path)]
 
 
 def test_figures_and_words_of_the_page_are_those_of_the_code() -> None:

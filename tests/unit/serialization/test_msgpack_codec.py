@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import sys
-from datetime import UTC, datetime, time, timedelta, timezone
+from datetime import UTC, datetime, timedelta, timezone
 from decimal import Context, Decimal, localcontext
 from pathlib import Path, PureWindowsPath
 from typing import Any
-from zoneinfo import ZoneInfo
 
 import msgspec
 import pytest
@@ -70,15 +69,6 @@ def test_moments_in_utc_are_written_with_the_type_that_messagepack_has() -> None
     assert moment == msgspec.msgpack.decode(codec.encode_value(moment))
 
 
-@pytest.mark.skipif(not ZONES, reason="this machine has no time zone database")
-@pytest.mark.parametrize("fold", [0, 1])
-def test_a_zone_and_the_fold_come_back(fold: int) -> None:
-    moment = datetime(2026, 10, 25, 2, 30, tzinfo=ZoneInfo("Europe/Berlin"), fold=fold)
-    back = travel(moment)
-    assert (ZoneInfo, "Europe/Berlin", fold) == (type(back.tzinfo), back.tzinfo.key, back.fold)
-    assert moment.timestamp() == back.timestamp()
-
-
 def stored_text(code: int, text: str) -> bytes:
     return msgspec.msgpack.encode(msgspec.msgpack.Ext(code, text.encode()))
 
@@ -107,13 +97,6 @@ def test_a_zone_that_cannot_be_read_becomes_the_fixed_offset(
     monkeypatch.setattr("zoneinfo.ZoneInfo", no_zone)
     data = stored_text(Code.DATETIME, "2026-07-01T12:00:00+02:00[Europe/Berlin]")
     assert timezone(timedelta(hours=2)) == codec.decode_value(data).tzinfo
-
-
-@pytest.mark.skipif(not ZONES, reason="this machine has no time zone database")
-def test_a_time_of_day_keeps_its_zone() -> None:
-    back = travel(time(9, 30, tzinfo=ZoneInfo("Europe/Berlin"), fold=1))
-    assert ("Europe/Berlin", 1) == (back.tzinfo.key, back.fold)
-    assert time(9, 30) == back.replace(tzinfo=None)
 
 
 def test_decimals_are_exact_whatever_the_current_context_says() -> None:

@@ -161,3 +161,7 @@ EVERY_TYPE: list[Any] = [
     PureWindowsPath("C:\\a\\b"),
 ]
 """At least one value of each type, with its edges."""
+if ZONES:
+    _berlin = zoneinfo.ZoneInfo("Europe/Berlin")
+    EVERY_TYPE += [datetime(2026, 10, 25, 2, 30, tzinfo=_berlin, fold=fold) for fold in (0, 1)]
+    EVERY_TYPE += [time(9, 30, tzinfo=_berlin, fold=1)]
