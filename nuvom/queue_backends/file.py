@@ -450,7 +450,7 @@ class FileJobQueue(TableQueue):
         disk = shutil.disk_usage(self.directory)
         return StoreSize(used, disk.free, disk.total)
 
-    # ---- waking ---------------------------------------------------------------------------
+    # ---- wake-ups -------------------------------------------------------------------------
 
     @property
     def wakeup(self) -> Wakeup:
@@ -516,7 +516,7 @@ class FileJobQueue(TableQueue):
     def waiter(self) -> AbstractContextManager[Waitable]:
         return self.wakeup.waiter()
 
-    # ---- life -----------------------------------------------------------------------------
+    # ---- opening and closing --------------------------------------------------------------
 
     def start(self) -> None:
         """Open the folder, so that any problem with it shows at once."""

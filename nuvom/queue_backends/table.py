@@ -97,7 +97,7 @@ class Table:
             Emptied: self._empty,
         }
 
-    # ---- what is derived ------------------------------------------------------------------
+    # ---- derived state --------------------------------------------------------------------
 
     def _reset(self) -> None:
         self._heaps: list[Heap] = []
@@ -377,7 +377,7 @@ class Table:
         if self.tally is not None:
             yield Counted(self.tally.totals())
 
-    # ---- asking ---------------------------------------------------------------------------
+    # ---- queries --------------------------------------------------------------------------
 
     def queue(self, name: str) -> QueueRows:
         """Return the queue of this name, creating it if needed."""

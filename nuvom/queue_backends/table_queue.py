@@ -52,7 +52,7 @@ class TableQueue(StoreQueue):
 
     max_queue_size: int | None = None
 
-    # ---- to be filled in ------------------------------------------------------------------
+    # ---- abstract methods -----------------------------------------------------------------
 
     @abstractmethod
     def turn(self, action: Callable[[Table], T], *, durable: bool = False) -> T:

@@ -87,7 +87,7 @@ class SQLiteResultBackend(SnapshotResults):
 
     @contextmanager
     def waiter(self) -> Iterator[Waitable | None]:
-        """Yield what is set when results arrive; see the contract."""
+        """Yield something that is set when results arrive; see the contract."""
         with self.store.wakeup.waiter() as waiter:
             yield waiter
 

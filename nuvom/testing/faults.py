@@ -1,4 +1,4 @@
-"""Processes of a fault test, which can be killed, frozen and stopped; every fault is recorded.
+"""Processes that a fault test can kill, freeze and stop; every fault is recorded.
 
 A ``Victim`` is a child of this process; no other process is ever signalled. ``can_freeze`` and
 ``can_term`` are false where the system lacks the signal (Windows has neither).
