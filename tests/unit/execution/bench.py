@@ -93,6 +93,18 @@ class Bench:
         running.task = task
         return running
 
+    def occupy(self, lane: Any, gate: Any, count: int = 1) -> list[OpenAttempt]:
+        """Return attempts that wait at a gate, now that they run."""
+        attempts = [self.work(gate.wait) for _ in range(count)]
+        lane.submit(attempts)
+        gate.is_running(count)
+        return attempts
+
+    def close(self, lane: Any, attempt: OpenAttempt) -> None:
+        """Close an attempt as maintenance does."""
+        assert self.attempts.close(attempt)
+        lane.close_attempt(attempt)
+
     def wait_for(self, count: int = 1) -> list[Settlement]:
         """Return what was finished, as soon as it is so many."""
         wait_until(lambda: len(self.finished) >= count, self.news)

@@ -121,12 +121,6 @@ def blocker() -> Iterator[Blocker]:
 async def nothing() -> None: ...
 
 
-def close(bench: Bench, lane: AsyncLane, work: OpenAttempt) -> None:
-    """Close an attempt as maintenance does."""
-    assert bench.attempts.close(work)
-    lane.close_attempt(work)
-
-
 def assert_all_places_work(bench: Bench, lane: AsyncLane) -> None:
     before, gate = len(bench.finished), Gate()
     lane.submit([bench.work(gate.wait) for _ in range(2)])
@@ -180,8 +174,7 @@ def test_places_bound_how_many_run_at_once(bench: Bench, lane: AsyncLane, gate: 
 
 
 def test_waiting_attempts_can_be_taken_back(bench: Bench, lane: AsyncLane, gate: Gate) -> None:
-    lane.submit([bench.work(gate.wait) for _ in range(2)])
-    gate.is_running(2)
+    bench.occupy(lane, gate, 2)
     waiting = [bench.work(gate.wait) for _ in range(3)]
     lane.submit(waiting)
     assert waiting == lane.take_back()
@@ -284,10 +277,8 @@ def test_stack_of_a_coroutine_that_runs_is_that_of_the_loop(
 def test_coroutine_of_a_closed_attempt_is_cancelled_and_its_outcome_dropped(
     bench: Bench, lane: AsyncLane, gate: Gate
 ) -> None:
-    work = bench.work(gate.wait)
-    lane.submit([work])
-    gate.is_running()
-    close(bench, lane, work)
+    (work,) = bench.occupy(lane, gate)
+    bench.close(lane, work)
     assert gate.ended.wait(LIMIT_SECS)
     assert [asyncio.CancelledError] == gate.told
     assert work.is_cancelled
@@ -302,7 +293,7 @@ def test_place_of_a_coroutine_that_swallows_the_cancellation_is_given_away(
     lane.submit(stubborn)
     gate.is_running(2)
     for work in stubborn:
-        close(bench, lane, work)
+        bench.close(lane, work)
     assert_all_places_work(bench, lane)
     assert 2 == lane.stuck()
     gate.open()
@@ -319,11 +310,10 @@ def test_attempt_closed_while_it_waits_never_runs(
     async def task() -> None:
         ran.append(1)
 
-    lane.submit([bench.work(gate.wait) for _ in range(2)])
-    gate.is_running(2)
+    bench.occupy(lane, gate, 2)
     waiting, after = bench.work(task), bench.work(gate.wait)
     lane.submit([waiting, after])
-    close(bench, lane, waiting)
+    bench.close(lane, waiting)
     gate.open()
     gate.is_running()  # the one behind it
     gate.open()
@@ -446,9 +436,7 @@ def test_loop_that_is_blocked_in_c_is_left_behind_and_goes_on_some_time(
 ) -> None:
     lane = AsyncLane(3, bench.context, bench)
     gate = Gate()
-    neighbour = bench.work(gate.wait)
-    lane.submit([neighbour])
-    gate.is_running()
+    bench.occupy(lane, gate)  # the neighbour
     old = lane._thread
     lane.submit([bench.work(blocker.in_c, timeout_secs=0.05), bench.work(gate.wait)])
     blocker.is_there()
@@ -474,20 +462,18 @@ def test_cancelled_code_that_blocks_the_loop_makes_room_as_well(
     work = bench.work(blocker.in_c)
     lane.submit([work])
     blocker.is_there()
-    close(bench, lane, work)
+    bench.close(lane, work)
     assert_all_places_work(bench, lane)
 
 
 def test_attempt_on_a_loop_that_was_left_behind_can_be_closed(
     bench: Bench, impatient: None, lane: AsyncLane, blocker: Blocker, gate: Gate
 ) -> None:
-    neighbour = bench.work(gate.wait)
-    lane.submit([neighbour])
-    gate.is_running()
+    (neighbour,) = bench.occupy(lane, gate)
     lane.submit([bench.work(blocker.in_c, timeout_secs=0.05)])
     blocker.is_there()
     bench.wait_until(lambda: lane.stuck() == 1)
-    close(bench, lane, neighbour)
+    bench.close(lane, neighbour)
     bench.wait_until(lambda: lane.stuck() == 2)
     assert_all_places_work(bench, lane)
     blocker.go.set()
@@ -590,7 +576,7 @@ def test_hook_before_a_coroutine_may_outlast_its_attempt(bench: Bench, lane: Asy
     work = bench.work(nothing, before_job=before)
     lane.submit([work])
     assert before.there.wait(LIMIT_SECS)
-    close(bench, lane, work)
+    bench.close(lane, work)
     assert_all_places_work(bench, lane)
     before.go.set()
     assert before.ended.wait(LIMIT_SECS)
@@ -618,8 +604,7 @@ def test_hook_after_a_commit_has_a_thread_of_its_own(bench: Bench, lane: AsyncLa
 
 def test_coroutines_can_clean_up_when_the_lane_stops(bench: Bench, gate: Gate) -> None:
     lane = AsyncLane(2, bench.context, bench)
-    lane.submit([bench.work(gate.wait)])
-    gate.is_running()
+    bench.occupy(lane, gate)
     lane.stop()
     assert gate.ended.is_set()
     assert [asyncio.CancelledError] == gate.told

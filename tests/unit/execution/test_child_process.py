@@ -189,10 +189,16 @@ def test_as_many_children_are_missing_as_work_waits_for_and_places_allow(
     assert missing == max(0, pool.missing(waiting))
 
 
-def test_end_of_an_earlier_attempt_is_not_that_of_the_next(nursery: Nest) -> None:
-    pool, child = ChildPool(1), nursery.child()
-    pool.add(child)
+def idle_in(pool: ChildPool, nursery: Nest) -> ChildProcess:
+    child = nursery.child()
+    assert pool.add(child)
     pool.ready(child)
+    return child
+
+
+def test_end_of_an_earlier_attempt_is_not_that_of_the_next(nursery: Nest) -> None:
+    pool = ChildPool(1)
+    child = idle_in(pool, nursery)
     pool.assign(make_work("1"))
     pool.ended(child, 1, is_worn=False)
     second = make_work("2")
@@ -203,9 +209,8 @@ def test_end_of_an_earlier_attempt_is_not_that_of_the_next(nursery: Nest) -> Non
 
 
 def test_worn_child_leaves_and_takes_no_place(nursery: Nest) -> None:
-    pool, child = ChildPool(1), nursery.child()
-    pool.add(child)
-    pool.ready(child)
+    pool = ChildPool(1)
+    child = idle_in(pool, nursery)
     pool.assign(make_work())
     pool.ended(child, 1, is_worn=True)
     assert [child] == pool.unused()
@@ -216,9 +221,7 @@ def test_worn_child_leaves_and_takes_no_place(nursery: Nest) -> None:
 def test_only_the_child_that_runs_an_attempt_is_let_go(nursery: Nest) -> None:
     pool, work = ChildPool(2), make_work()
     for _ in range(2):
-        child = nursery.child()
-        pool.add(child)
-        pool.ready(child)
+        idle_in(pool, nursery)
     busy = pool.assign(work)
     assert pool.let_go(make_work()) is None
     assert busy is pool.let_go(work)
@@ -244,10 +247,9 @@ def test_child_that_has_ended_is_forgotten_from_any_state(nursery: Nest, state: 
 
 def test_closed_pool_wants_no_child(nursery: Nest) -> None:
     pool = ChildPool(3)
-    starting, idle, late = nursery.child(), nursery.child(), nursery.child()
+    starting, late = nursery.child(), nursery.child()
     pool.add(starting)
-    pool.add(idle)
-    pool.ready(idle)
+    idle = idle_in(pool, nursery)
     assert {starting, idle} == set(pool.close())
     assert 0 == pool.missing(5)
     assert not pool.add(late)
@@ -262,20 +264,20 @@ def test_closed_pool_wants_no_child(nursery: Nest) -> None:
 class House:
     """A supervisor with its pool; the clock stands still."""
 
-    def __init__(self, nursery: Nest, clock: FakeClock, **options: Any) -> None:
+    def __init__(self, nursery: Nest, chores: Any = ()) -> None:
         self.nursery = nursery
-        self.clock = clock
+        self.clock = FakeClock()
         self.pool = ChildPool(2)
         self.waiting = 0
         self.given_up: list[str] = []
         self.faults = 0
         self.supervisor = ChildSupervisor(
             self.pool,
-            clock,
-            make=options.pop("make", self.make),
+            self.clock,
+            make=self.make,
             waiting=lambda: self.waiting,
             give_up=self.give_up,
-            chores=options.pop("chores", ()),
+            chores=chores,
             crashed=nursery.crashes.append,
         )
         nursery.on_gone = self.gone
@@ -296,6 +298,12 @@ class House:
             self.supervisor.failed_to_start(how)
         self.supervisor.wake()
 
+    def leaving_child(self) -> ChildProcess:
+        child, work = self.idle_child(), make_work()
+        self.pool.assign(work)
+        self.pool.let_go(work)
+        return child
+
     def idle_child(self) -> ChildProcess:
         child = self.nursery.child()
         child.talk()
@@ -308,7 +316,7 @@ class House:
 def house(monkeypatch: pytest.MonkeyPatch) -> Iterator[House]:
     # The children themselves go by real time: only the supervisor's waits are the test's.
     with nest(monkeypatch) as nursery:
-        house = House(nursery, FakeClock())
+        house = House(nursery)
         yield house
         house.nursery.end()
         house.pool.close()
@@ -375,10 +383,7 @@ def test_child_that_does_not_come_up_is_killed(house: House) -> None:
 def test_child_that_does_not_end_is_killed_after_its_grace(house: House) -> None:
     house.nursery.program("import signal, time; signal.signal(15, signal.SIG_IGN); time.sleep(60)")
     house.supervisor.start()
-    child = house.idle_child()
-    work = make_work()
-    house.pool.assign(work)
-    house.pool.let_go(work)
+    child = house.leaving_child()
     house.supervisor.end(child)
     house.clock.advance(child_process.GRACE_SECS / 2)
     house.supervisor.wake()
@@ -390,26 +395,18 @@ def test_child_that_does_not_end_is_killed_after_its_grace(house: House) -> None
 
 def test_child_that_must_go_is_killed_at_once(house: House) -> None:
     house.supervisor.start()
-    child = house.idle_child()
-    work = make_work()
-    house.pool.assign(work)
-    house.pool.let_go(work)
+    child = house.leaving_child()
     house.supervisor.end(child, at_once=True)
     wait_until(lambda: bool(house.nursery.gone))
     assert child.was_killed
 
 
-def worn_child(house: House) -> ChildProcess:
+def test_worn_child_leaves_by_itself(house: House) -> None:
     house.nursery.program(LISTEN)
     house.supervisor.start()
     child = house.idle_child()
     house.pool.assign(make_work())
     house.pool.ended(child, 1, is_worn=True)
-    return child
-
-
-def test_worn_child_leaves_by_itself(house: House) -> None:
-    child = worn_child(house)
     house.supervisor.dismiss(child)
     wait_until(lambda: bool(house.nursery.gone))
     assert (child, "exit code 0") == house.nursery.gone[0]
@@ -462,7 +459,7 @@ def test_failing_chore_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
         raise LookupError("a fault of the engine")
 
     with nest(monkeypatch) as nursery:
-        house = House(nursery, FakeClock(), chores=(chore,))
+        house = House(nursery, chores=(chore,))
         house.supervisor.start()
         house.supervisor.join()
         assert ["a fault of the engine"] == [str(error) for error in nursery.crashes]

@@ -80,6 +80,12 @@ class Bench(BaseBench):
         fields = {"id": f"job-{number}", "timeout_secs": timeout, "isolation": "process"}
         return self.work(task_function, **fields, **options)
 
+    def error(self) -> StoredError:
+        """Return what the first attempt failed with."""
+        error = self.finished[0].settlement.error
+        assert error is not None
+        return error
+
     def submit(self, *work: OpenAttempt) -> list[ChildProcess]:
         """Submit work and let children come up for it; return the busy ones."""
         lane = self.lane
@@ -239,8 +245,7 @@ def test_overdue_attempt_is_closed_with_the_stack_that_its_child_tells(bench: Be
     assert child.stack is None
     bench.lane._hear(child, Stack(child.token, "in f"))
     wait_until(lambda: bool(bench.finished))
-    error = bench.finished[0].settlement.error
-    assert error is not None
+    error = bench.error()
     assert ("TimeoutError", "in f") == (error.type, error.traceback)
 
 
@@ -251,8 +256,7 @@ def test_child_that_tells_no_stack_is_not_waited_for(bench: Bench) -> None:
     now = work.deadline
     bench.lane._close_overdue(now)
     bench.lane._close_overdue(now + process_lane._STACK_SECS)
-    error = bench.finished[0].settlement.error
-    assert error is not None
+    error = bench.error()
     assert error.traceback is None
     assert work.is_cancelled
     assert {} == bench.lane._pool.busy
@@ -328,8 +332,7 @@ def test_child_that_grows_is_ended_under_its_attempt(
     size["now"] = 1001
     bench.lane._supervisor.wake()
     wait_until(lambda: bool(bench.finished))
-    error = bench.finished[0].settlement.error
-    assert error is not None
+    error = bench.error()
     assert "WorkerChildDied" == error.type
     assert "1001 bytes" in error.message
     assert "max_memory_per_child is 1000" in error.message
@@ -382,10 +385,9 @@ def test_attempt_of_a_child_that_ends_has_failed(bench: Bench) -> None:
     bench.lane._hear(child, Started(child.token))
     gone(bench, child)
     (finished,) = bench.finished
-    settlement = finished.settlement
-    assert (JobStatus.FAILED, "failure") == (settlement.status, settlement.outcome)
-    assert settlement.error is not None
-    assert ("WorkerChildDied", "exit code 3") == (settlement.error.type, settlement.error.message)
+    assert "failure" == finished.settlement.outcome
+    assert JobStatus.FAILED is finished.settlement.status
+    assert ("WorkerChildDied", "exit code 3") == (bench.error().type, bench.error().message)
 
 
 def test_attempt_that_a_proven_child_never_had_goes_to_another(nursery: Nest) -> None:

@@ -16,7 +16,6 @@ import pytest
 from nuvom.core.guard import AttemptClosed, UserCall, of_thread
 from nuvom.core.record import JobStatus
 from nuvom.execution import thread_lane
-from nuvom.execution.attempts import OpenAttempt
 from nuvom.execution.thread_lane import ThreadLane
 from nuvom.testing import FakeClock
 from tests.engine import LIMIT_SECS, wait_until
@@ -77,12 +76,6 @@ def gate() -> Iterator[Gate]:
     gate = Gate()
     yield gate
     gate.go.set()
-
-
-def close(bench: Bench, lane: ThreadLane, work: OpenAttempt) -> None:
-    """Close an attempt as maintenance does."""
-    assert bench.attempts.close(work)
-    lane.close_attempt(work)
 
 
 def assert_all_slots_work(bench: Bench, lane: ThreadLane) -> None:
@@ -161,9 +154,7 @@ def test_failure_of_the_engine_itself_is_told(bench: Bench) -> None:
 
 
 def test_stacks_show_where_each_job_is(bench: Bench, lane: ThreadLane, gate: Gate) -> None:
-    work = bench.work(gate.wait)
-    lane.submit([work])
-    gate.is_running()
+    (work,) = bench.occupy(lane, gate)
     stacks = lane.stacks()
     assert [work.record.id] == list(stacks)
     assert "in wait" in stacks[work.record.id]
@@ -175,10 +166,8 @@ def test_stacks_show_where_each_job_is(bench: Bench, lane: ThreadLane, gate: Gat
 def test_code_of_a_closed_attempt_is_told_and_its_outcome_dropped(
     bench: Bench, lane: ThreadLane, gate: Gate
 ) -> None:
-    work = bench.work(gate.wait)
-    lane.submit([work])
-    gate.is_running()
-    close(bench, lane, work)
+    (work,) = bench.occupy(lane, gate)
+    bench.close(lane, work)
 
     assert gate.ended.wait(LIMIT_SECS)
     assert [AttemptClosed] == gate.told
@@ -194,7 +183,7 @@ def test_slot_of_code_that_cannot_be_stopped_is_replaced(
     lane.submit(stubborn)
     gate.is_running(2)
     for work in stubborn:
-        close(bench, lane, work)
+        bench.close(lane, work)
 
     assert_all_slots_work(bench, lane)
     assert 2 == lane.stuck()
@@ -207,11 +196,10 @@ def test_attempt_closed_while_it_waits_never_runs(
     bench: Bench, lane: ThreadLane, gate: Gate
 ) -> None:
     ran: list[int] = []
-    lane.submit([bench.work(gate.wait) for _ in range(2)])
-    gate.is_running(2)
+    bench.occupy(lane, gate, 2)
     waiting = bench.work(lambda: ran.append(1))
     lane.submit([waiting])
-    close(bench, lane, waiting)
+    bench.close(lane, waiting)
     gate.go.set()
     bench.wait_for(2)
     assert_all_slots_work(bench, lane)
@@ -373,8 +361,7 @@ def test_hook_runs_before_the_attempts_that_wait(
     bench: Bench, lane: ThreadLane, gate: Gate
 ) -> None:
     order: list[str] = []
-    lane.submit([bench.work(gate.wait) for _ in range(2)])
-    gate.is_running(2)
+    bench.occupy(lane, gate, 2)
     lane.submit([bench.work(lambda: order.append("job"))])
     lane.run_hook(lambda: order.append("hook"))
     gate.go.set()
@@ -392,8 +379,7 @@ def test_hook_wakes_a_slot(bench: Bench, lane: ThreadLane) -> None:
 
 def test_hooks_are_not_taken_back(bench: Bench, lane: ThreadLane, gate: Gate) -> None:
     called: list[int] = []
-    lane.submit([bench.work(gate.wait) for _ in range(2)])
-    gate.is_running(2)
+    bench.occupy(lane, gate, 2)
     waiting = bench.work(lambda: None)
     lane.submit([waiting])
     lane.run_hook(lambda: called.append(1))
@@ -445,8 +431,7 @@ def threads_of(lane: ThreadLane) -> list[Any]:
 
 
 def test_busy_slot_ends_with_its_job(bench: Bench, lane: ThreadLane, gate: Gate) -> None:
-    lane.submit([bench.work(gate.wait)])
-    gate.is_running()
+    bench.occupy(lane, gate)
     lane.stop()
     assert 1 <= len(threads_of(lane))
     gate.go.set()
@@ -456,10 +441,8 @@ def test_busy_slot_ends_with_its_job(bench: Bench, lane: ThreadLane, gate: Gate)
 def test_no_slot_is_made_for_an_attempt_closed_at_the_end(
     bench: Bench, lane: ThreadLane, gate: Gate
 ) -> None:
-    work = bench.work(gate.wait)
-    lane.submit([work])
-    gate.is_running()
+    (work,) = bench.occupy(lane, gate)
     lane.stop()
-    close(bench, lane, work)
+    bench.close(lane, work)
     assert gate.ended.wait(LIMIT_SECS)
     assert 1 == len(lane._slots)

@@ -744,11 +744,13 @@ class Unhurried:
         assert self.go.wait(LIMIT_SECS)
         return self._does()
 
-    def end(self, worker: Worker, job: Job[Any]) -> None:
-        """Let ``job`` run, and end once the loop has gone back to sleep."""
+    def run_on(self, worker: Worker) -> Job[Any]:
+        """Return a job that ends once the loop has gone back to sleep."""
+        job: Job[Any] = self.task.delay()
         wait_until(lambda: str(job.status) == "RUNNING")
         wait_until(lambda: has_gone_back_to_sleep(worker))
         self.go.set()
+        return job
 
 
 def has_gone_back_to_sleep(worker: Worker) -> bool:
@@ -762,8 +764,7 @@ def test_outcome_of_a_worker_that_sleeps_is_settled_by_its_slot(engine: Engine) 
     seen: list[str] = []
     unhurried = Unhurried(engine, after_job=seen.append)
     with engine.worker(threads=2) as worker:
-        job = unhurried.task.delay()
-        unhurried.end(worker, job)
+        job = unhurried.run_on(worker)
         assert "done" == job.get(LIMIT_SECS)
         wait_until(lambda: not worker._context.attempts.open)
         assert ["nuvom-slot"] == SETTLED_BY
@@ -824,7 +825,7 @@ def test_failure_is_left_to_the_loop(engine: Engine) -> None:
 
     unhurried = Unhurried(engine, fail)
     with engine.worker(threads=2) as worker:
-        unhurried.end(worker, unhurried.task.delay())
+        unhurried.run_on(worker)
         wait_until(lambda: bool(engine.events(JobFailed)))
         assert ["nuvom-loop"] == SETTLED_BY
 
@@ -842,8 +843,7 @@ def test_success_that_brings_further_jobs_is_left_to_the_loop(engine: Engine) ->
 
     unhurried = Unhurried(engine, parent)
     with engine.worker(threads=2) as worker:
-        job = unhurried.task.delay()
-        unhurried.end(worker, job)
+        job = unhurried.run_on(worker)
         assert 1 == job.get(LIMIT_SECS)
         wait_until(lambda: 2 == len(engine.events(JobSucceeded)))
         assert "nuvom-loop" == SETTLED_BY[0]
@@ -852,10 +852,9 @@ def test_success_that_brings_further_jobs_is_left_to_the_loop(engine: Engine) ->
 def test_loop_tries_again_what_a_slot_could_not_settle(engine: Engine, trouble: Trouble) -> None:
     unhurried = Unhurried(engine)
     with engine.worker(threads=2) as worker:
-        job = unhurried.task.delay()
         trouble.once("settle")
         trouble.once("settle")
-        unhurried.end(worker, job)
+        job = unhurried.run_on(worker)
         assert "done" == job.get(LIMIT_SECS)
         assert DOWN.what in str(engine.events(BackendFailed)[0])
     assert 1 == worker.finished_jobs
@@ -874,9 +873,8 @@ def test_fault_in_a_slot_stops_the_worker_and_loses_nothing(
         ended.set()
 
     threading.Thread(target=run).start()
-    job = unhurried.task.delay()
     trouble.once("settle", ZeroDivisionError())
-    unhurried.end(worker, job)
+    job = unhurried.run_on(worker)
     assert ended.wait(LIMIT_SECS)
     assert "done" == job.get(0)
 
@@ -887,8 +885,7 @@ def test_second_outcome_at_the_same_time_is_left_to_the_loop(
     unhurried = Unhurried(engine)
     with engine.worker(threads=2) as worker:
         worker._loop._settling.acquire()  # another slot settles just now
-        job = unhurried.task.delay()
-        unhurried.end(worker, job)
+        job = unhurried.run_on(worker)
         assert "done" == job.get(LIMIT_SECS)
         assert ["nuvom-loop"] == SETTLED_BY
         worker._loop._settling.release()
@@ -908,8 +905,7 @@ def test_worker_that_stops_meanwhile_waits_for_the_slot(
 
     monkeypatch.setattr(worker._context.stores, "settle", slowly)
     worker.start()
-    job = unhurried.task.delay()
-    unhurried.end(worker, job)
+    job = unhurried.run_on(worker)
     assert settles.wait(LIMIT_SECS)
     worker.stop()
     wait_until(lambda: not worker._loop._slots_settle)
@@ -931,8 +927,7 @@ def test_attempt_is_open_until_its_hooks_are_known(
             seen.append(len(worker._context.attempts.open))
 
         monkeypatch.setattr(worker._loop._after, "follow", noting)
-        job = unhurried.task.delay()
-        unhurried.end(worker, job)
+        unhurried.run_on(worker)
         wait_until(lambda: bool(seen))
     assert [1] == seen
 
@@ -945,6 +940,5 @@ def test_lost_lease_that_a_slot_finds_is_told(
     engine.runtime.bus.active.add(JobFenced)  # else a success is told, too
     with engine.worker(threads=2) as worker:
         monkeypatch.setattr(worker._context.stores, "settle", lambda _: [False])
-        job = unhurried.task.delay()
-        unhurried.end(worker, job)
+        unhurried.run_on(worker)
         wait_until(lambda: bool(engine.events(JobFenced)))
