@@ -24,6 +24,7 @@ from nuvom.host import processes as platforms
 from nuvom.job import Job
 from nuvom.registry.registry import default_registry
 from tests.acceptance import process_tasks as tasks
+from tests.cli.test_worker import children
 from tests.engine import LIMIT_SECS, Engine, claim_ahead, make_runtime, wait_until
 
 if TYPE_CHECKING:
@@ -478,22 +479,12 @@ def test_no_child_outlives_a_killed_worker_by_more_than_a_second(project: Path) 
     with producer(project), worker_program() as program:
         for name in ("spin", "hold_the_gil", "be_deaf"):
             getattr(tasks, name).options(timeout_secs=60).delay()
-        pids = wait_for_children(program.pid, 3)
+        wait_until(lambda: len(children(program.pid)) >= 3)
+        pids = children(program.pid)
         SYSTEM_CLOCK.sleep(0.5)  # so that they are in the midst of it
         program.kill()
         SYSTEM_CLOCK.sleep(1.0)
         assert [] == [pid for pid in pids if is_alive(pid)]
-
-
-def wait_for_children(parent: int, count: int) -> list[int]:
-    def found() -> list[int]:
-        listed = subprocess.run(
-            ["ps", "-o", "pid=", "--ppid", str(parent)], capture_output=True, text=True, check=False
-        )
-        return [int(pid) for pid in listed.stdout.split()]
-
-    wait_until(lambda: len(found()) >= count)
-    return found()
 
 
 @posix
