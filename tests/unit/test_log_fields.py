@@ -6,8 +6,6 @@ import asyncio
 import logging
 import os
 import sys
-import threading
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -154,19 +152,6 @@ def test_fields_that_were_set_in_another_thread_are_kept() -> None:
 
 def test_formats_do_without_the_filter() -> None:
     assert {} == fields_of(record_of())
-
-
-def test_no_job_sees_the_fields_of_another_in_threads() -> None:
-    barrier = threading.Barrier(4)
-
-    def run(number: int) -> list[object]:
-        with inside(Job(make_job(f"job-{number}"))):
-            barrier.wait(30)
-            return [seen(record_of())["job_id"] for _ in range(50)]
-
-    with ThreadPoolExecutor(4) as pool:
-        for number, ids in enumerate(pool.map(run, range(4))):
-            assert {f"job-{number}"} == set(ids)
 
 
 def test_no_job_sees_the_fields_of_another_on_one_event_loop() -> None:
