@@ -57,13 +57,6 @@ def test_cancel_tells_the_status_before(engine: Engine) -> None:
     assert [job.id] == [event.job_id for event in engine.events(JobCancelled)]
 
 
-def test_cancel_that_nobody_listens_to_is_not_told(engine: Engine) -> None:
-    job = engine.task(add).delay(1)
-    engine.runtime.bus.active.clear()
-    assert "PENDING" == engine.runtime.control.cancel(job.id)
-    assert [] == engine.events(JobCancelled)
-
-
 # ---- retry ----------------------------------------------------------------------------------
 
 

@@ -190,18 +190,13 @@ def test_call_that_does_not_fit_stores_nothing(engine: Engine, options: dict[str
     assert [] == engine.events(JobEnqueued)
 
 
-def test_enqueued_job_is_told_of(engine: Engine) -> None:
-    job = engine.task(add).delay(1, 2)
-    assert [job.id] == [event.job.id for event in engine.events(JobEnqueued)]
-
-
-def test_job_that_was_there_before_is_not_told_of(engine: Engine) -> None:
+def test_enqueued_job_is_told_of_and_one_that_was_there_before_is_not(engine: Engine) -> None:
     once = engine.task(add).options(unique_key="k")
     first, second = once.delay(1, 2), once.delay(3, 4)
 
     assert (first, True, False) == (second, first.created, second.created)
     assert (1, 2) == second.args
-    assert 1 == len(engine.events(JobEnqueued))
+    assert [first.id] == [event.job.id for event in engine.events(JobEnqueued)]
 
 
 def test_task_that_no_worker_can_import_is_refused(project: Path) -> None:

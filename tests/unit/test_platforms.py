@@ -110,14 +110,6 @@ def test_killing_a_child_that_has_ended_but_was_not_waited_for_is_harmless() -> 
     platforms._signal_group(child.pid, signal.SIGKILL)  # nobody is left in its group
 
 
-@posix
-def test_child_leads_a_group_of_its_own() -> None:
-    child = start("import os; print(os.getpgrp() == os.getpid())")
-    assert child.stdout is not None
-    assert b"True\n" == child.stdout.read()
-    finish(child)
-
-
 @linux
 def test_memory_is_measured_by_what_is_in_use() -> None:
     size = platforms.resident_bytes(os.getpid())

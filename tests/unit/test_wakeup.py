@@ -129,13 +129,6 @@ def test_who_does_not_sleep_is_not_rung(bell: Wakeup, listen: Listen) -> None:
     assert not listener.wait(0)
 
 
-def test_waiting_ends_with_its_limit(bell: Wakeup, listen: Listen) -> None:
-    listener = listen()
-    listener.arm()
-    assert not listener.wait(0)
-    assert not listener.wait(0.001)
-
-
 def test_arming_forgets_what_rang_before(bell: Wakeup, listen: Listen) -> None:
     listener = listen()
     listener.arm()
