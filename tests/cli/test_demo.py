@@ -80,8 +80,9 @@ def test_a_kept_tour_is_a_project_to_go_on_with(tmp_path: Path) -> None:
     assert answer.code == 0
     assert f"cd '{root}'" in answer.out or f'cd "{root}"' in answer.out
     assert {"tasks.py", "nuvom.toml", ".nuvom"} <= {path.name for path in root.iterdir()}
-    assert len(call("history", "--limit", "50", "--json", cwd=root).json["jobs"]) == 24
-    assert call("run", "add", "2", "3", "-q", cwd=root).code == 0
+    told = invoke("--project", root, "history", "--limit", "50", "--json").json
+    assert len(told["jobs"]) == 24
+    assert invoke("--project", root, "run", "add", "2", "3", "-q").code == 0
 
 
 def test_the_tour_fails_where_a_job_ends_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:

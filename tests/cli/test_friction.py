@@ -101,14 +101,14 @@ def test_friction_4_an_argument_that_cannot_be_stored_says_where_it_is(tasks: Pa
 
 def test_friction_6_paths_with_spaces_and_other_letters_work_and_paste_back(tmp_path: Path) -> None:
     folder = "Mein Projekt für 日本"
-    answer = call("init", folder, cwd=tmp_path)
+    answer = invoke("init", folder)
     assert answer.code == 0
     assert f"'{tmp_path / folder / 'tasks.py'}'" in answer.out or '"' in answer.out
     root = tmp_path / folder
-    job = call("run", "add", "2", "3", "-q", cwd=root).out.strip()
+    job = invoke("--project", root, "run", "add", "2", "3", "-q").out.strip()
     assert call("runworker", "--burst", "-q", cwd=root).code == 0
-    assert call("status", job, "-f", "raw", cwd=root).out == "SUCCESS\n"
-    assert call("doctor", cwd=root).code == 0
+    assert invoke("--project", root, "status", job, "-f", "raw").out == "SUCCESS\n"
+    assert invoke("--project", root, "doctor").code == 0
 
 
 @posix
@@ -127,12 +127,12 @@ def test_friction_8_two_projects_never_see_each_others_jobs(tmp_path: Path) -> N
         root = tmp_path / name
         (root / ".nuvom").mkdir(parents=True, mode=0o700)
         (root / "tasks.py").write_text(TASKS)
-        jobs[name] = call("run", "add", "1", "2", "-q", cwd=root).out.strip()
-        assert str(root / ".nuvom" / "nuvom.db") in call("doctor", cwd=root).out
+        jobs[name] = invoke("--project", root, "run", "add", "1", "2", "-q").out.strip()
+        assert str(root / ".nuvom" / "nuvom.db") in invoke("--project", root, "doctor").out
     assert call("runworker", "--burst", "-q", cwd=tmp_path / "one").code == 0
-    assert call("status", jobs["one"], "-f", "raw", cwd=tmp_path / "one").out == "SUCCESS\n"
-    assert call("status", jobs["two"], "-f", "raw", cwd=tmp_path / "two").out == "PENDING\n"
-    assert call("status", jobs["two"], cwd=tmp_path / "one").code == 3
+    assert invoke("--project", "one", "status", jobs["one"], "-f", "raw").out == "SUCCESS\n"
+    assert invoke("--project", "two", "status", jobs["two"], "-f", "raw").out == "PENDING\n"
+    assert invoke("--project", "one", "status", jobs["two"]).code == 3
 
 
 def test_friction_9_a_misspelt_queue_is_warned_of_and_the_job_stored(tasks: Path) -> None:
