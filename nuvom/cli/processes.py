@@ -147,7 +147,7 @@ class WorkerProcess:
     """
 
     def __init__(self, command: Sequence[str], environ: Mapping[str, str] | None = None) -> None:
-        self._line = platforms.Line()
+        self._line = platforms.ControlPipe()
         self._process = self._line.start(command, {**os.environ, **(environ or {})})
         self._is_up = False
         self.started_at = SYSTEM_CLOCK.monotonic()

@@ -107,9 +107,9 @@ class ChildProcess:
         """Its process id."""
         return self._process.pid
 
-    def tie_to(self, tether: platforms.Tether) -> None:
+    def tie_to(self, job_object: platforms.JobObject) -> None:
         """Make it end when this process ends."""
-        tether.add(self._process)
+        job_object.add(self._process)
 
     def take(self, attempt: OpenAttempt) -> None:
         """Record the attempt that it runs next."""
@@ -360,7 +360,7 @@ class ChildSupervisor:
         self._make, self._waiting = make, waiting
         self._give_up, self._crashed = give_up, crashed
         self._chores = (self._start_missing, *chores, self._kill_overdue)
-        self._tether = platforms.Tether()
+        self._job_object = platforms.JobObject()
         self._wakeup = threading.Event()
         self._thread: threading.Thread | None = None
         self._failed_starts = 0
@@ -443,7 +443,7 @@ class ChildSupervisor:
             except OSError as error:
                 self.failed_to_start(str(error))
                 continue
-            child.tie_to(self._tether)
+            child.tie_to(self._job_object)
             child.kill_at = now + _START_SECS
             if not self._pool.add(child):  # the lane was stopped in the meantime
                 child.kill_at = now

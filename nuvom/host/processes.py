@@ -38,7 +38,7 @@ def spawn_options() -> dict[str, Any]:
     On POSIX the child leads its own process group, which ``ask_to_end`` and ``kill`` signal.
     """
     if sys.platform == "win32":  # pragma: no cover
-        from subprocess import CREATE_NEW_PROCESS_GROUP  # noqa: PLC0415  # as in Line.start
+        from subprocess import CREATE_NEW_PROCESS_GROUP  # noqa: PLC0415  # as in ControlPipe.start
 
         return {"creationflags": CREATE_NEW_PROCESS_GROUP}
     return {"start_new_session": True}
@@ -87,7 +87,7 @@ def resident_bytes(pid: int) -> int | None:
 CAN_MEASURE = sys.platform == "linux" and os.path.exists("/proc/self/statm")
 
 
-class Tether:
+class JobObject:
     """Makes children end with this process, however it ends, if they cannot do so themselves.
 
     On Windows it is a job object that the system closes with this process. Elsewhere it does
@@ -107,7 +107,7 @@ class Tether:
         return False
 
 
-class Line:
+class ControlPipe:
     """A parent's end of a channel to a child; the other end is the child's standard input.
 
     On Windows it is a pipe, over which the child cannot answer.
@@ -294,7 +294,7 @@ def replace_process(command: list[str]) -> NoReturn:
     Stop signals that arrive meanwhile are held until the new program calls ``let_signals_in``.
     """
     if sys.platform == "win32":  # pragma: no cover
-        from subprocess import call  # noqa: PLC0415  # as in Line.start
+        from subprocess import call  # noqa: PLC0415  # as in ControlPipe.start
 
         sys.exit(call(command))
     else:

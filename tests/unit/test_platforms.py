@@ -132,9 +132,9 @@ def test_memory_is_unknown_where_the_system_does_not_tell_it(
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has a job object")
-def test_tether_leaves_it_to_the_child_where_the_child_can() -> None:
+def test_job_object_leaves_it_to_the_child_where_the_child_can() -> None:
     child = start("pass")
-    assert not platforms.Tether().add(child)
+    assert not platforms.JobObject().add(child)
     finish(child)
 
 

@@ -110,7 +110,7 @@ def _opened(copy: Path, source: Path) -> sqlite3.Connection:
 
 
 def _replace_first_page(copy: Path) -> None:
-    """Replace the first page with that of a new file: see ``nuvom/_sqlite/schema.py``.
+    """Replace the first page with that of a new file; see ``schema.py``.
 
     Each table's first page is at the same place in all files of one version of the tables.
     """

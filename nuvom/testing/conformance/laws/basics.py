@@ -13,7 +13,7 @@ from nuvom.errors import CapabilityMissing, InvalidId, QueueFull
 from nuvom.queue_backends.base import BaseJobQueue, Capability
 from nuvom.testing.conformance.law import law
 from nuvom.testing.conformance.laws.bench import A, B, QueueKit
-from nuvom.testing.conformance.laws.values import HOSTILE, escaping, strays
+from nuvom.testing.conformance.laws.values import HOSTILE, escaping, stray_files
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -492,7 +492,7 @@ class LimitsLaws(QueueKit):
                 except InvalidId:  # refusing is as good as keeping it inside
                     continue
         bench.popped()
-        assert strays(bench.folder, token) == []
+        assert stray_files(bench.folder, token) == []
 
     @law(Capability.LEASES)
     def test_hostile_texts_elsewhere_are_just_text(self, bench: QueueBench) -> None:

@@ -14,7 +14,7 @@ from nuvom.errors import NotStorable, NuvomError
 from nuvom.result_backends.base import BaseResultBackend
 from nuvom.testing.builders import make_job, make_settlement
 from nuvom.testing.conformance.law import Hand, Kit, all_at_once, law
-from nuvom.testing.conformance.laws.values import STORABLE, escaping, same, strays
+from nuvom.testing.conformance.laws.values import STORABLE, escaping, same, stray_files
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -331,7 +331,7 @@ class ResultConformance(Kit):
             except NuvomError:  # refusing is as good as keeping it inside
                 continue
             assert bench.backend.get_result(job_id) == 1
-        assert strays(bench.folder, token) == []
+        assert stray_files(bench.folder, token) == []
 
     # ---- beside a queue whose store it joins ----------------------------------------------
 

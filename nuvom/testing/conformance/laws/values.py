@@ -72,7 +72,7 @@ def escaping(folder: Path, token: str) -> list[str]:
     return [*names, str(folder / token), f"..\\{token}", f"a/../../{token}"]
 
 
-def strays(folder: Path, token: str) -> list[str]:
+def stray_files(folder: Path, token: str) -> list[str]:
     """Return the paths called after ``token`` beside the stores in ``folder``, or above it."""
     above = [folder, *folder.parents][:7]
     return [str(path) for place in above for path in place.glob(f"*{token}*")]
