@@ -53,8 +53,10 @@ def listen(bell: Wakeup) -> Iterator[Listen]:
     """Make listeners that are closed at the end."""
     with ExitStack() as stack:
 
-        def make(kind: str = "work") -> Listener:
+        def make(kind: str = "work", *, armed: bool = False) -> Listener:
             listener = bell.listen(kind)
+            if armed:
+                listener.arm()
             stack.callback(listener.close)
             return listener
 
@@ -130,8 +132,7 @@ def test_who_does_not_sleep_is_not_rung(bell: Wakeup, listen: Listen) -> None:
 
 
 def test_arming_forgets_what_rang_before(bell: Wakeup, listen: Listen) -> None:
-    listener = listen()
-    listener.arm()
+    listener = listen(armed=True)
     bell.notify_one()
     listener.poke()
     listener.arm()
@@ -139,9 +140,7 @@ def test_arming_forgets_what_rang_before(bell: Wakeup, listen: Listen) -> None:
 
 
 def test_one_ring_wakes_one_of_several(bell: Wakeup, listen: Listen) -> None:
-    listeners = [listen() for _ in range(3)]
-    for listener in listeners:
-        listener.arm()
+    listeners = [listen(armed=True) for _ in range(3)]
     assert bell.notify_one()
     assert sum(listener.wait(0.05) for listener in listeners) == 1
     assert bell.notify_one()
@@ -160,9 +159,7 @@ def test_all_are_rung_each_once(bell: Wakeup, listen: Listen) -> None:
 
 
 def test_kinds_do_not_mix(bell: Wakeup, listen: Listen) -> None:
-    worker, waiter = listen(), listen("result")
-    worker.arm()
-    waiter.arm()
+    worker, waiter = listen(armed=True), listen("result", armed=True)
     bell.notify_all("result")
     assert not worker.wait(0)
     assert waiter.wait(LIMIT_SECS)
@@ -170,17 +167,14 @@ def test_kinds_do_not_mix(bell: Wakeup, listen: Listen) -> None:
 
 
 def test_a_poke_ends_one_wait_of_that_listener(bell: Wakeup, listen: Listen) -> None:
-    first, second = listen(), listen()
-    for listener in (first, second):
-        listener.arm()
+    first, second = listen(armed=True), listen(armed=True)
     first.poke()
     assert first.wait(LIMIT_SECS)
     assert not second.wait(0)
 
 
 def test_its_descriptor_becomes_readable_when_it_rings(bell: Wakeup, listen: Listen) -> None:
-    listener = listen()
-    listener.arm()
+    listener = listen(armed=True)
     assert select.select([listener], [], [], 0)[0] == []
     bell.notify_one()
     assert select.select([listener], [], [], LIMIT_SECS)[0] == [listener]
@@ -198,8 +192,7 @@ def test_a_full_buffer_counts_as_rung(
         def sendto(self, *_: object) -> None:
             raise BlockingIOError
 
-    listener = listen()
-    listener.arm()
+    listen(armed=True)
     monkeypatch.setattr(socket, "socket", Full)
     assert bell.notify_one()
     monkeypatch.undo()
