@@ -11,7 +11,6 @@ from nuvom import LeaseLost, NoCurrentJob, current_job
 from nuvom.core.job_context import current
 from nuvom.core.record import JobStatus
 from nuvom.errors import InvalidArguments, NotStorable
-from nuvom.events import JobSucceeded
 from nuvom.job import Job
 from tests.engine import LIMIT_SECS, Engine
 
@@ -167,21 +166,6 @@ def test_jobs_are_enqueued_with_the_success(any_engine: Engine) -> None:
     any_engine.work()
     assert [3, 7] == [first.get(LIMIT_SECS), second.get(LIMIT_SECS)]
     assert [5, 1] == [first.priority, second.priority]
-
-
-def test_jobs_of_a_failed_attempt_are_not_enqueued(any_engine: Engine) -> None:
-    child = any_engine.task(add)
-
-    @any_engine.task(retries=1, retry_delay_secs=0)
-    def parent() -> None:
-        current_job().enqueue(child, 1, 2)
-        if current_job().attempt == 1:
-            raise ValueError("again")
-
-    parent.delay()
-    any_engine.work()
-    done = [event.job.func_name for event in any_engine.events(JobSucceeded)]
-    assert ["tests.add", "tests.parent"] == sorted(done)
 
 
 def test_plain_delay_inside_a_task_commits_at_once(any_engine: Engine) -> None:

@@ -377,14 +377,16 @@ def test_hook_wakes_a_slot(bench: Bench, lane: ThreadLane) -> None:
     assert called.wait(LIMIT_SECS)
 
 
-def test_hooks_are_not_taken_back(bench: Bench, lane: ThreadLane, gate: Gate) -> None:
+def test_waiting_attempts_can_be_taken_back_and_hooks_cannot(
+    bench: Bench, lane: ThreadLane, gate: Gate
+) -> None:
     called: list[int] = []
     bench.occupy(lane, gate, 2)
-    waiting = bench.work(lambda: None)
-    lane.submit([waiting])
+    waiting = [bench.work(lambda number=number: number) for number in range(3)]
+    lane.submit(waiting)
     lane.run_hook(lambda: called.append(1))
     lane.run_hook(lambda: called.append(2))
-    assert [waiting] == lane.take_back()
+    assert waiting == lane.take_back()
     assert 2 == lane.backlog()
     gate.go.set()
     bench.wait_until(lambda: sorted(called) == [1, 2])

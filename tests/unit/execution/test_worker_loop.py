@@ -179,17 +179,6 @@ def test_worker_of_so_many_jobs_runs_just_so_many(engine: Engine, most: int) -> 
     assert 500 == engine.runtime.queue.qsize()
 
 
-def test_worker_of_so_many_jobs_finishes_the_last_one(engine: Engine) -> None:
-    gate = Gate(engine)
-    job = gate.task.delay()
-    with engine.worker(max_jobs=1) as worker:
-        gate.is_running()
-        assert not worker.join(0.05)
-        gate.go.set()
-        assert worker.join(LIMIT_SECS)
-    assert JobStatus.SUCCESS is job.status
-
-
 async def eight() -> int:
     return 8
 
@@ -584,13 +573,14 @@ def interrupted(worker: Worker, *moments: threading.Event | None) -> str:
     return worker.run()
 
 
-def test_second_interrupt_stops_at_once(engine: Engine) -> None:
-    gate, there = Gate(engine), threading.Event()
-    engine.runtime.bus.subscribe(JobStarted, lambda _: there.set())
-    job = gate.task.delay()
-    assert "stopped" == interrupted(Worker(engine.runtime), there, None)
-    assert (JobStatus.PENDING, 0) == (job.status, job.attempt)
-    gate.go.set()
+def test_second_interrupt_stops_at_once(project: Path) -> None:
+    with Engine(make_runtime(project, shutdown_timeout_secs=10 * LIMIT_SECS)) as engine:
+        gate, there = Gate(engine), threading.Event()
+        engine.runtime.bus.subscribe(JobStarted, lambda _: there.set())
+        job = gate.task.delay()
+        assert "stopped" == interrupted(Worker(engine.runtime), there, None)
+        assert (JobStatus.PENDING, 0) == (job.status, job.attempt)
+        gate.go.set()
 
 
 # ---- what is claimed ------------------------------------------------------------------------
