@@ -33,7 +33,7 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("nuvom")
 
 # Some tests import the laws before the kit does, which would leave failures without detail.
-pytest.register_assert_rewrite("nuvom.testing.conformance.laws", "tests.lab.laws")
+pytest.register_assert_rewrite("nuvom.testing.conformance.laws")
 
 SHARES = 10  # of the slow tier: --sample runs another one each day
 SAMPLE_LIMIT_SECS = 300  # a slow test that may take longer is in no share
