@@ -40,6 +40,8 @@ SAMPLE_LIMIT_SECS = 300  # a slow test that may take longer is in no share
 SAME_ON_ANY_PYTHON = (
     "tests/architecture/",  # and what follows reads the project's text, or runs its tools
     "tests/benchmarks/",
+    "tests/conformance/test_broken_backends.py",  # whether laws notice faults
+    "tests/conformance/test_postgres.py",  # a server does the work
     "tests/docs/",
     "tests/test_architecture.py",
     "tests/test_choosing.py",
