@@ -138,9 +138,17 @@ def bring_to_an_end(one: Round) -> None:
         if snapshot is not None and snapshot.status is JobStatus.RUNNING and held is not None:
             assert queue.settle([make_settlement(held)]) == [True], f"{job.id} is not its holder's"
     one.bench.advance(61)
-    queue.reap()  # also what is claimed and in nobody's hands
+    finish_the_rest(queue, OTHER)
+
+
+def finish_the_rest(queue: LeasedJobQueue, owner: str) -> None:
+    """Claim and settle as ``owner`` whatever has not ended; then remove all jobs.
+
+    The leases of jobs that no one holds any more must have ended.
+    """
+    queue.reap()
     queue.unpark(["tests.probe"])
-    while claimed := queue.claim(100, OTHER, [QUEUE], suspects=100):
+    while claimed := queue.claim(100, owner, [QUEUE], suspects=100):
         answers = queue.settle([make_settlement(job) for job in claimed])
         assert all(answers), f"jobs that were just claimed are nobody's: {answers}"
     left = [one.status for one in queue.page(queue=QUEUE) if one.status not in FINAL]

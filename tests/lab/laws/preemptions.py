@@ -10,16 +10,15 @@ from __future__ import annotations
 import traceback
 from functools import partial
 from itertools import count, islice, product
-from math import inf
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
-from nuvom.core.record import FINAL, JobRecord, JobStatus
+from nuvom.core.record import JobRecord, JobStatus
 from nuvom.queue_backends.base import Capability
 from nuvom.testing.builders import make_settlement
 from nuvom.testing.conformance.law import Hand, law
 from nuvom.testing.conformance.laws.bench import QueueKit
 from tests.lab.clocks import RunningClock
-from tests.lab.laws.interruptions import check_books, check_keys
+from tests.lab.laws.interruptions import check_books, check_keys, finish_the_rest
 from tests.lab.pairs import PAIRS
 from tests.lab.points import Points, folders_of
 from tests.lab.scenarios import QUEUE, Round
@@ -238,15 +237,7 @@ class Meeting:
                 assert is_accepted, f"{job.id} is RUNNING, but its holder cannot settle it"
         if self._bench.has_fake_clock:
             self._bench.end_leases()
-        queue.reap()
-        queue.unpark(["tests.probe"])
-        while claimed := queue.claim(100, _FINISHER, [QUEUE], suspects=100):
-            answered = queue.settle([make_settlement(job) for job in claimed])
-            assert all(answered), f"jobs that were just claimed are nobody's: {answered}"
-        left = [seen.status for seen in queue.page(queue=QUEUE) if seen.status not in FINAL]
-        assert left == [], f"jobs that nobody can bring to an end: {left}"
-        while queue.prune(success_before=inf, failed_before=inf):
-            pass
+        finish_the_rest(queue, _FINISHER)
 
 
 def _epochs(one: Round, *statuses: JobStatus) -> dict[str, int]:
