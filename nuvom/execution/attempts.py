@@ -249,7 +249,7 @@ class CurrentJob:
 
         Args:
             done, total: In any unit; ``total`` is None if unknown.
-            Raises: LeaseLost: the job no longer belongs to this worker.
+        Raises: LeaseLost: the job no longer belongs to this worker.
         """
         attempt = self._attempt
         if not attempt.services.report_progress(attempt, done, total, message):

@@ -221,10 +221,10 @@ class FileLock:
         Args:
             blocking: Wait for it, without a limit.
             shared: Share it with others that also share it; on Windows it is always exclusive.
-            Returns: False when anyone, including this object, already holds it, or when the file is
-            missing and must not be created.
-            Raises: StorageFull, BackendUnavailable: the file cannot be opened or locked, or is a
-            symbolic link.
+        Returns: False when anyone, including this object, already holds it, or when the file is
+        missing and must not be created.
+        Raises: StorageFull, BackendUnavailable: the file cannot be opened or locked, or is a
+        symbolic link.
         """
         is_taken = False
         try:

@@ -15,8 +15,7 @@ from typing import Any
 
 import pytest
 
-from nuvom.host import crashpoint
-from nuvom.host import worker_lock as _presence
+from nuvom.host import crashpoint, worker_lock
 from nuvom.queue_backends import file as file_store
 from nuvom.queue_backends.sqlite import store as sqlite_store
 from tests.engine import Engine, make_runtime
@@ -50,7 +49,7 @@ def iofaults(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def next_boot(monkeypatch: pytest.MonkeyPatch) -> None:
     """The machine has started anew since the stores were used that are opened now."""
-    for module in (sqlite_store, file_store, _presence):
+    for module in (sqlite_store, file_store, worker_lock):
         monkeypatch.setattr(module, "boot_id", lambda: "the next boot")
 
 

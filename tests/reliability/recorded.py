@@ -21,7 +21,7 @@ from nuvom.config.settings import Settings
 from nuvom.core.outcome import Settlement
 from nuvom.core.record import JobRecord, JobStatus
 from nuvom.errors import NuvomError, StorageFull
-from nuvom.host import files as _durable
+from nuvom.host import files
 from nuvom.queue_backends import file_log
 from nuvom.queue_backends.file import FileJobQueue
 from nuvom.queue_backends.file_log import Log
@@ -317,7 +317,7 @@ def without_flushes() -> None:
 
 def without_folder_flushes() -> None:
     """What the mutation check removes: no flush of names is asked for."""
-    for module in (file_log, _durable, project):
+    for module in (file_log, files, project):
         setattr(module, "sync_directory", lambda _: None)  # noqa: B010  # imported there
 
 

@@ -292,7 +292,7 @@ def test_no_text_raises_anything_else(name: str, text: str) -> None:
 def test_the_table_in_the_documentation_is_the_table_in_the_code() -> None:
     page = PAGE.read_text(encoding="utf-8")
 
-    assert with_table(page) == page, "renew docs/configuration.md with config_reference.with_table"
+    assert with_table(page) == page, "renew docs/configuration.md with config.reference.with_table"
 
 
 def test_the_table_has_one_row_for_each_setting() -> None:

@@ -24,7 +24,7 @@ from nuvom.discovery.manifest import (
 )
 from nuvom.discovery.scan import scan
 from nuvom.errors import BackendUnavailable, InvalidManifest, StorageFull
-from nuvom.host import files as _durable
+from nuvom.host import files
 from tests.unit.discovery.projects import TASK, write
 
 
@@ -167,7 +167,7 @@ def test_write_that_fails_leaves_the_manifest_as_it_was(
     def fail(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(_durable, "write_all", fail)
+    monkeypatch.setattr(files, "write_all", fail)
     with pytest.raises(StorageFull):
         write_manifest(path, [], root=tmp_path)
     assert (make_entry(),) == read_manifest(path)

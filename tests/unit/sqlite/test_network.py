@@ -8,7 +8,7 @@ import pytest
 
 from nuvom.config.settings import Settings
 from nuvom.errors import BackendUnavailable
-from nuvom.host import files as _filesystem
+from nuvom.host import files
 from nuvom.queue_backends.sqlite import SQLiteJobQueue
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(autouse=True)
 def _on_a_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_filesystem, "network_kind", lambda _path: "nfs4")
+    monkeypatch.setattr(files, "network_kind", lambda _path: "nfs4")
 
 
 def test_database_on_a_network_file_system_is_refused(tmp_path: Path) -> None:
