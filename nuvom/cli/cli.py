@@ -17,7 +17,7 @@ from click.exceptions import Abort, Exit
 
 from nuvom._version import __version__
 from nuvom.cli import exit_codes
-from nuvom.cli.context import Entry, Group, Invocation, wants_json, without_major
+from nuvom.cli.context import Entry, Group, Invocation, wants_json
 from nuvom.cli.output import never_raise_over_characters
 from nuvom.errors import NuvomError
 
@@ -115,7 +115,7 @@ def _call(args: list[str], invocation: Invocation) -> object:
 
         import_module("nuvom.cli.commands.shell")  # registers PowerShell with click
         return shell_complete(cli, {}, "nuvom", COMPLETE_VARIABLE, instruction)
-    with cli.make_context("nuvom", without_major(args), obj=invocation) as context:
+    with cli.make_context("nuvom", args, obj=invocation) as context:
         return cli.invoke(context)
 
 

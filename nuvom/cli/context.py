@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
     from nuvom.cli.processes import StopSignals
 
-JSON_MAJOR = "1"
 _HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 88}
 _COMMON_NOTE = (
     "Also: --json, --plain, -q, -v, --debug, --color WHEN, --project DIR (see nuvom --help)."
@@ -113,28 +112,7 @@ def _common_options() -> list[click.Parameter]:
 
 def wants_json(args: Sequence[str]) -> bool:
     """Return whether ``args`` ask for JSON, even if they are otherwise invalid."""
-    ours = args[: args.index("--")] if "--" in args else args
-    return any(arg == "--json" or arg.startswith("--json=") for arg in ours)
-
-
-def without_major(args: Sequence[str]) -> list[str]:
-    """Return ``args`` with ``--json=1`` as plain ``--json``.
-
-    The value selects a major version of the schemas. It is removed here because click would
-    otherwise let ``--json`` consume the next word.
-
-    Raises: click.UsageError: there is no such version.
-    """
-    rest = list(args)
-    end = rest.index("--") if "--" in rest else len(rest)
-    for index in range(end):
-        name, equals, major = rest[index].partition("=")
-        if name == "--json" and equals:
-            if major != JSON_MAJOR:
-                text = f"--json={major}: this Nuvom writes schemas of version {JSON_MAJOR}."
-                raise click.UsageError(text)
-            rest[index] = "--json"
-    return rest
+    return "--json" in (args[: args.index("--")] if "--" in args else args)
 
 
 # ---- commands and groups ----------------------------------------------------------------
@@ -187,21 +165,18 @@ class Group(Command, click.Group):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Insert the default command's name if none is given."""
-        # Completion needs the names of the commands, not the default command.
-        if not ctx.resilient_parsing:
-            if not args and self.default is None:
-                args = self._of_nothing(ctx)
-            first = args[0] if args else "-"
-            if self.default is not None and first.startswith("-") and first not in ("-h", "--help"):
+        if ctx.resilient_parsing:  # completion needs the names of the commands
+            return super().parse_args(ctx, args)
+        first = args[0] if args else "-"
+        if self.default is not None:
+            if first.startswith("-") and first not in ctx.help_option_names:
                 args = [self.default, *args]
+        elif not args and ctx.parent is None:
+            args = ["--help"]
+        elif not args:  # click's own exit code differs between versions
+            known = ", ".join(self.list_commands(ctx))
+            raise click.UsageError(f"{ctx.command_path} needs a command: {known}.", ctx)
         return super().parse_args(ctx, args)
-
-    def _of_nothing(self, ctx: click.Context) -> list[str]:
-        # Not click's own behaviour: its exit code differs between versions.
-        if ctx.parent is None:
-            return ["--help"]
-        known = ", ".join(self.list_commands(ctx))
-        raise click.UsageError(f"{ctx.command_path} needs a command: {known}.", ctx)
 
     def command(self, *args: Any, **attrs: Any) -> Callable[[Callable[..., Any]], click.Command]:  # type: ignore[override]  # of commands alone
         """Turn a function into a command of the group; its first argument is the ``Invocation``."""

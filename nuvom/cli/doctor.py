@@ -26,7 +26,7 @@ from nuvom.errors import InvalidArguments, NuvomError, PayloadError, plural
 from nuvom.host.worker_lock import count_workers
 from nuvom.inspection import Inspector
 from nuvom.plugins.loader import find_entries
-from nuvom.queue_backends.sqlite.queue import SQLiteJobQueue
+from nuvom.queue_backends.leased import LeasedJobQueue
 from nuvom.queue_backends.sqlite.salvage import salvage
 from nuvom.registry.signature import Binder
 from nuvom.runtime import build_runtime
@@ -177,8 +177,8 @@ def _store_findings(loaded: Loaded, *, pending: bool) -> Iterator[Check]:
         yield _failed("store", error)
         return
     try:
-        if isinstance(runtime.queue, SQLiteJobQueue):
-            runtime.queue.store.db.check()
+        if isinstance(runtime.queue, LeasedJobQueue):
+            runtime.queue.check_store()
         inspector = Inspector(runtime)
         yield Check("store", "ok", _describe(settings, inspector.stats()))
         if settings.queue_backend == "memory":

@@ -17,6 +17,7 @@ import sys
 from base64 import b64encode
 from collections.abc import Mapping
 from datetime import UTC, date, datetime, time, timedelta
+from itertools import chain
 from textwrap import wrap
 from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
@@ -34,7 +35,6 @@ _CONTROL = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
 )
 _SPACES = re.compile(r"\s+")
-_PLAIN_PATH = re.compile(r"[\w@%+=:,./\\-]+", re.ASCII)
 _LEAST_SECS = 0.001
 _EXACT_BELOW_SECS = 10  # above this, tenths of a second do not matter
 _UNITS = ((86_400, "d"), (3600, "h"), (60, "min"))
@@ -92,9 +92,9 @@ def rfc3339(moment: float | None) -> str | None:
 
 def quoted(path: object) -> str:
     """Return a path that can be pasted into a shell, quoted if needed."""
-    text = clean(os.fspath(path) if isinstance(path, os.PathLike) else str(path))
+    text = clean(str(path))
     if sys.platform == "win32":
-        return text if _PLAIN_PATH.fullmatch(text) else f'"{text}"'
+        return f'"{text}"' if " " in text else text
     return shlex.quote(text)
 
 
@@ -168,11 +168,8 @@ class Stream:
     def _takes_color(self, environ: Mapping[str, str]) -> bool:
         if environ.get("NO_COLOR"):
             return False
-        if any(
-            environ.get(name, "0") not in {"", "0"} for name in ("FORCE_COLOR", "CLICOLOR_FORCE")
-        ):
-            return True
-        return self.is_terminal and environ.get("TERM") != "dumb"
+        is_forced = environ.get("FORCE_COLOR", "0") not in {"", "0"}
+        return is_forced or (self.is_terminal and environ.get("TERM") != "dumb")
 
     @property
     def width(self) -> int:
@@ -197,16 +194,13 @@ class Stream:
 
     def beside(self, indent: int, text: str) -> str:
         """Return text that follows ``indent`` columns, wrapped between words to fit a terminal."""
-        lines = text.split("\n")
-        if self.is_terminal:
-            width = max(20, self.width - indent)
-            # Keep paths and ids whole, so that they can be copied.
-            broken = (
-                wrap(line, width, break_long_words=False, break_on_hyphens=False) or [line]
-                for line in lines
-            )
-            lines = [part for parts in broken for part in parts]
-        return f"\n{' ' * indent}".join(lines)
+        width = max(20, self.width - indent) if self.is_terminal else sys.maxsize
+        # Keep paths and ids whole, so that they can be copied.
+        paragraphs = (
+            wrap(line, width, break_long_words=False, break_on_hyphens=False) or [""]
+            for line in text.split("\n")
+        )
+        return f"\n{' ' * indent}".join(chain.from_iterable(paragraphs))
 
 
 def never_raise_over_characters() -> None:
@@ -266,15 +260,15 @@ class Table(NamedTuple):
         for title in self.columns:
             is_right = title in self.right
             drawing.add_column(title, justify="right" if is_right else "left", no_wrap=is_right)
+        # A column that may be cut must not be marked ``no_wrap``: then it would never shrink.
         cut: Any = "ellipsis" if stream.has_unicode else "crop"
+        cuts = {title: {"overflow": cut, "no_wrap": True} for title in self.columns}
+        cuts.update({title: {"overflow": "fold"} for title in self.folded})
         for row in map(self._cells, self.rows):
-            cells = [
-                Text(one_line(cell.text), cell.style, no_wrap=True, overflow=cut)
-                if title not in self.folded
-                else Text(one_line(cell.text), cell.style, overflow="fold")
-                for title, cell in zip(self.columns, row, strict=True)
-            ]
-            drawing.add_row(*cells)
+            texts = zip(cuts.values(), row, strict=True)
+            drawing.add_row(
+                *(Text(one_line(cell.text), cell.style, **options) for options, cell in texts)
+            )
         paper = io.StringIO()
         console = Console(
             file=paper,
@@ -325,13 +319,15 @@ class Output:
         self.out.line(json.dumps(whole, indent=indent, ensure_ascii=True, allow_nan=False))
 
     def answer(
-        self, schema: str, data: Mapping[str, Any], table: Table, *, empty: str = ""
+        self, schema: str, data: Mapping[str, Any], shown: Table | str, *, empty: str = ""
     ) -> None:
-        """Write ``data`` if ``--json`` was given, else the table."""
+        """Write ``data`` if ``--json`` was given, else the table or text for people."""
         if self.as_json:
             self.json(schema, data)
+        elif isinstance(shown, Table):
+            self.table(shown, empty=empty)
         else:
-            self.table(table, empty=empty)
+            self.text(shown)
 
     def table(self, table: Table, *, empty: str = "") -> None:
         """Write a table; if it has no rows, write ``empty`` to standard error."""
@@ -348,9 +344,16 @@ class Output:
         for line in lines:
             out.line(line)
 
-    def text(self, text: str) -> None:
-        """Write text of unknown origin, sanitized."""
-        self.out.line(clean(text))
+    def text(self, text: str, style: str = "") -> None:
+        """Write text of unknown origin, sanitized, in a style such as ``"bold red"``."""
+        self.out.line(self.out.paint(clean(text), style))
+
+    def fields(self, fields: Mapping[str, str]) -> None:
+        """Write one line for each label and text of unknown origin, unless the text is empty."""
+        wide = max(map(len, fields))
+        for label, text in fields.items():
+            if text:
+                self.out.line(f"  {self.out.paint(label.ljust(wide), 'dim')} {one_line(text)}")
 
     def say(self, text: str) -> None:
         """Write a message, unless ``-q``."""
@@ -369,15 +372,10 @@ class Output:
 
     def error(self, what: str, fix: str = "", **more: str) -> None:
         """Write an error: what happened, how to fix it, and further labelled details."""
-        texts = {
-            "Error": what,
-            "Fix": fix,
-            **{name.capitalize(): text for name, text in more.items()},
-        }
-        for label, text in texts.items():
+        self._labelled("Error:", "bold red", what)
+        for label, text in {"fix": fix, **more}.items():
             if text:
-                style = "bold red" if label == "Error" else "bold"
-                self._labelled(f"{label}:".ljust(6), style, text)
+                self._labelled(f"{label.capitalize()}:".ljust(6), "bold", text)
 
     def _labelled(self, label: str, style: str, text: str) -> None:
         err = self.err

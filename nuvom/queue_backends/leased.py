@@ -270,6 +270,12 @@ class LeasedJobQueue(BaseJobQueue):
         """Return the size of the store, or None if it is unknown."""
         return None
 
+    def check_store(self) -> None:
+        """Read the whole store to look for damage; a backend that cannot tell does nothing.
+
+        Raises: BackendUnavailable: it is damaged.
+        """
+
     # ---- the specification's two methods ------------------------------------------------
 
     def dequeue(self, timeout: float | None = None) -> JobRecord | None:

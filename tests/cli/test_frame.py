@@ -102,19 +102,9 @@ def test_common_options_stand_before_or_after_the_command(args: tuple[str, ...])
     assert invoke(*args).json["schema"] == "nuvom.version/1"
 
 
-def test_json_takes_the_major_version_and_never_the_word_behind_it() -> None:
-    assert invoke("version", "--json=1").json["schema"] == "nuvom.version/1"
-    assert invoke("completion", "--json", "bash").json["shell"] == "bash"
-
-
-def test_json_of_an_unknown_major_version_is_refused() -> None:
-    answer = invoke("version", "--json=7")
-    assert (answer.code, answer.json["exit"]) == (2, 2)
-    assert "version 1" in answer.json["message"]
-
-
 def test_what_follows_two_dashes_is_no_option(tasks: Path) -> None:
-    assert invoke("run", "tasks.send", "--", "--json=7").code == 0
+    answer = invoke("run", "tasks.send", "--", "--json")
+    assert (answer.code, answer.out.startswith("{")) == (0, False)
 
 
 def test_a_group_without_a_command_shows_its_list(project: Path) -> None:

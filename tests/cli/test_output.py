@@ -222,7 +222,6 @@ def test_the_flag_beats_the_environment_and_that_beats_the_terminal() -> None:
     assert not has_color(environ={"TERM": "dumb"})
     assert has_color(terminal=False, environ={"FORCE_COLOR": "1"})
     assert not has_color(terminal=False, environ={"FORCE_COLOR": "0"})
-    assert has_color(terminal=False, environ={"CLICOLOR_FORCE": "1"})
     assert not has_color(environ={"NO_COLOR": "1", "FORCE_COLOR": "1"})
     assert has_color("always", terminal=False, environ={"NO_COLOR": "1"})
     assert not has_color("never", environ={"FORCE_COLOR": "1"})

@@ -323,6 +323,10 @@ class SQLiteJobQueue(RowReads, RowChanges, RowTotals, StoreQueue):
         """Open the file for a worker, so that any problem with it shows at once."""
         self.store.open_for_work()
 
+    def check_store(self) -> None:
+        """Check the whole file. Raises: BackendUnavailable: it is damaged."""
+        self.store.db.check()
+
     def stop(self) -> None:
         """Close the file and release the locks of this process's workers."""
         while self._idle:
