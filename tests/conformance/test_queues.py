@@ -17,10 +17,8 @@ from tests.lab.stores import StoreConformance
 # Some laws try hundreds of points; a busy machine may take minutes for what takes seconds.
 pytestmark = pytest.mark.timeout(600)
 
-# The laws that ``examples``, ``steps``, ``race_jobs``, ``points_step``, ``pauses_step`` and
-# ``crowd_calls`` make longer.
+# The laws that ``race_jobs``, ``points_step``, ``pauses_step`` and ``crowd_calls`` make longer.
 OF_ANY_LENGTH = {
-    "test_random_histories_match_the_model",
     "test_threads_never_share_a_job",
     "test_workers_in_threads_settle_each_job_once",
     "test_processes_never_share_a_job",
@@ -68,8 +66,6 @@ class TestFiveMethods(StoreConformance):
 
 @at_length
 class TestMemoryAtLength(TestMemory):
-    examples = 1000
-    steps = 50
     race_jobs = 10_000
     points_step = 1
     pauses_step = 1
@@ -78,8 +74,6 @@ class TestMemoryAtLength(TestMemory):
 
 @at_length
 class TestFileAtLength(TestFile):
-    examples = 1000
-    steps = 50
     race_jobs = 10_000
     points_step = 1
     pauses_step = 1
@@ -88,8 +82,6 @@ class TestFileAtLength(TestFile):
 
 @at_length
 class TestSQLiteAtLength(TestSQLite):
-    examples = 1000
-    steps = 50
     race_jobs = 10_000
     points_step = 1
     pauses_step = 1

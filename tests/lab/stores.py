@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from nuvom.testing.conformance import QueueConformance
 from tests.lab.laws.crowd import Crowd
-from tests.lab.laws.histories import Histories
 from tests.lab.laws.interruptions import Interruptions
 from tests.lab.laws.preemptions import Preemptions
 
 
-class LabLaws(Interruptions, Preemptions, Crowd, Histories):
+class LabLaws(Interruptions, Preemptions, Crowd):
     """The lab's laws, to be added to a kit."""
 
     # So that both take seconds; with 1 every point is tried.
