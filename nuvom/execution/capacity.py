@@ -63,17 +63,14 @@ class BatchSize:
         self.size = self._least
 
     def finished(self, count: int, secs: float) -> None:
-        """Note that ``count`` jobs were finished in ``secs`` seconds of work.
+        """Note that the slots finished ``count`` jobs in ``secs`` seconds of work.
 
-        Each call at most doubles the size; it shrinks at once when jobs become slow.
+        Time in which they waited for the store must not count: a slow store calls for large
+        batches. Each call at most doubles the size; it shrinks at once when jobs become slow.
         """
         if secs > 0 and count > 0:
             target = int(count * _BATCH_SECS / secs)
             self._set(min(self.most, target, self.size * 2))
-
-    def slowed(self) -> None:
-        """Note that nothing was finished for a while."""
-        self._set(self.size // 2)
 
     def stalled(self) -> None:
         """Note that claimed jobs wait behind slow ones, so that none are claimed ahead."""

@@ -101,7 +101,8 @@ class WorkerLoop:
     _took_all: bool | None = None  # the claim got less than it asked for; None: no claim
     _claimed = _settled = _settled_by_slots = _idle_rounds = _failures = 0
     _doing = ""  # the current store operation, as one word
-    _work_began = 0.0
+    _work_began = 0.0  # when the slots got work, or when the rate was measured since
+    _ended_before = 0  # how many of ``_done`` ended before that
 
     def __init__(
         self,
@@ -318,8 +319,6 @@ class WorkerLoop:
         return min(secs, _FULL_SECS) if isinstance(error, StorageFull) else secs
 
     def _work(self, *, has_waited: bool, has_news: bool) -> float:
-        if not has_news and self._attempts.unclosed:
-            self._batch.slowed()
         self._release()
         has_settled = self._settle()
         for lane in self._capacity.held_up(self._clock.monotonic()):
@@ -412,8 +411,8 @@ class WorkerLoop:
         return True
 
     def _submit(self, jobs: list[JobRecord], asked_at: float) -> None:
-        if not self._attempts.unclosed:
-            self._work_began = asked_at
+        if not self._attempts.unclosed:  # the slots had nothing to do while the store was busy
+            self._work_began, self._ended_before = self._clock.monotonic(), len(self._done)
         worker, services = self._context.worker, self._context.services
         claimed = [OpenAttempt(job, worker, services, asked_at) for job in jobs]
         self._attempts.add(claimed)
@@ -458,10 +457,14 @@ class WorkerLoop:
         """Settle all attempts that have ended; return whether there were any."""
         if self._batch.is_bulk and len(self._done) < self._batch.size // 2:
             self._gather()
-        for _ in range(len(self._done)):
+        count = len(self._done)
+        for _ in range(count):
             self._unsettled.append(self._done.popleft())
         if not self._unsettled:
             return False
+        now = self._clock.monotonic()
+        self._batch.finished(count - self._ended_before, now - self._work_began)
+        self._work_began, self._ended_before = now, 0
         self._doing = "settle"
         batch = self._unsettled
         crashpoint("worker.before_settle")
@@ -471,10 +474,7 @@ class WorkerLoop:
         self._attempts.open.difference_update(batch)
         self._failures = 0
         self._settled += len(batch)
-        now = self._clock.monotonic()
-        self._batch.finished(len(batch), now - self._work_began)
         self._threads.is_thrifty = self._batch.is_bulk
-        self._work_began = now
         self._after.follow(batch, accepted)
         return True
 

@@ -17,6 +17,7 @@ from nuvom.errors import CapabilityMissing
 from nuvom.execution.attempts import OpenAttempt, OpenAttempts
 from nuvom.execution.capacity import BatchSize, Capacity, Prefetch, QueueLimits
 from nuvom.execution.settlement import ClaimRequest, Served
+from nuvom.queue_backends.memory import MemoryJobQueue
 from nuvom.testing import make_job
 from nuvom.worker import Worker
 from tests.engine import LIMIT_SECS, Engine, ToyQueue, make_runtime, with_backends
@@ -154,17 +155,6 @@ def test_slow_jobs_shrink_the_size_at_once() -> None:
     assert (4, False) == (batch.size, batch.is_bulk)
 
 
-def test_size_halves_when_nothing_ends() -> None:
-    batch = BatchSize(4, None)
-    for _ in range(4):
-        batch.finished(1000, 0.1)
-    sizes = []
-    for _ in range(6):
-        batch.slowed()
-        sizes.append(batch.size)
-    assert [32, 16, 8, 4, 4, 4] == sizes
-
-
 def test_size_falls_to_the_slots_when_jobs_wait_behind_slow_ones() -> None:
     batch = BatchSize(4, None)
     for _ in range(8):
@@ -255,6 +245,29 @@ def test_a_queue_that_cannot_hold_back_takes_no_limits(project: Path) -> None:
 
 
 # ---- with a worker ----------------------------------------------------------------------
+
+
+class SlowQueue(MemoryJobQueue):
+    """A queue on a slow disk, which counts its claims."""
+
+    claims = 0
+
+    def claim(self, *args: Any, **options: Any) -> Any:
+        self.claims += 1
+        threading.Event().wait(0.01)
+        return super().claim(*args, **options)
+
+    def settle(self, settlements: Any) -> list[bool]:
+        threading.Event().wait(0.01)
+        return super().settle(settlements)
+
+
+def test_a_long_queue_is_claimed_in_large_batches_however_slow_the_store(project: Path) -> None:
+    queue = SlowQueue()
+    with Engine(with_backends(make_runtime(project), queue), listens=False) as engine:
+        engine.task(lambda: None, name="tests.noop").map([()] * 5000)
+        engine.work(threads=4)
+    assert queue.claims < 100  # counted: 17
 
 
 class Meter:
