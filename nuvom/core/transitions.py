@@ -120,15 +120,6 @@ def claimed(record: JobRecord, ref: int) -> JobRecord:
     )
 
 
-def not_plain(settlements: Sequence[Settlement]) -> list[Settlement]:
-    """Return the settlements that hold more than a success with its result and times."""
-    return [
-        one
-        for one in settlements
-        if one.status is not _SUCCESS or one.error is not None or one.children
-    ]
-
-
 def settled(one: Settlement, now: float) -> Change:
     """Return the change for a job when its worker reports."""
     record, status = one.record, one.status

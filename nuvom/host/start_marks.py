@@ -37,8 +37,8 @@ class SlotFile:
     """The writing side. Usable from any thread; an interrupted call leaves all slots as they were.
 
     Attributes:
-        map: The mapped file. ``slots.map[index * 64 + 63] = 2`` is ``slots.mark(index)``. Read
-            ``map`` for each mark, since it is replaced when the file grows.
+        map: The mapped file. ``slots.map[index * SLOT_BYTES + STATE_AT] = STARTED`` marks that user
+            code starts. Read ``map`` for each mark, since it is replaced when the file grows.
     """
 
     def __init__(self, path: str, slots: int) -> None:
@@ -76,10 +76,6 @@ class SlotFile:
             # The fold does not change numbers that fit.
             check = crc(key, epoch if epoch <= _CRC_BITS else (epoch ^ epoch >> 32) & _CRC_BITS)
             pack(mapped, index * SLOT_BYTES, key, epoch, check, CLAIMED)
-
-    def mark(self, index: int) -> None:
-        """Mark that user code starts now."""
-        self.map[index * SLOT_BYTES + STATE_AT] = STARTED
 
     def free(self, indexes: Iterable[int]) -> None:
         """Free slots for reuse. Call it only after the end of their jobs is committed.

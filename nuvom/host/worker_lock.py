@@ -51,6 +51,10 @@ class WorkerLock(SlotFile):
     """A live worker: its lock file, and its slot file as described in ``SlotFile``.
 
     Made by ``acquire``. A forked child does not have it and cannot end it.
+
+    Attributes:
+        owner: The worker's id.
+        has_ended: ``release`` or ``abandon`` was called, though it may have been interrupted.
     """
 
     def __init__(self, base: str, lock: FileLock, slots: int) -> None:
@@ -58,7 +62,7 @@ class WorkerLock(SlotFile):
         self.owner = os.path.basename(base)
         self._lock = lock
         self._leaving = Lock()
-        self._has_ended = False
+        self.has_ended = False
 
     @classmethod
     def acquire(cls, directory: Path, owner: str, *, slots: int = 1024) -> Self:
@@ -91,7 +95,7 @@ class WorkerLock(SlotFile):
     @property
     def held(self) -> bool:
         """Whether it has not ended and belongs to this process."""
-        return self._lock.held and not self._has_ended
+        return self._lock.held and not self.has_ended
 
     def release(self) -> None:
         """End it, so that nothing of this owner is recovered.
@@ -100,14 +104,14 @@ class WorkerLock(SlotFile):
         """
         with self._leaving:
             if self._lock.held:
-                self._has_ended = True
+                self.has_ended = True
                 self.close()
                 _forget(self._lock)
 
     def abandon(self) -> None:
         """End it like a death: its jobs are recovered according to the slot file."""
         with self._leaving:
-            self._has_ended = True
+            self.has_ended = True
             self._lock.release()
 
 

@@ -112,7 +112,7 @@ class FileJobQueue(TableQueue):
             limit_secs=_PATIENCE_SECS,
             waiting=partial(_tell_of_wait, self._wait_notice),
         )
-        self.own_workers = OwnWorkers(self.directory)
+        self.own_workers = OwnWorkers(self.directory, self.make_folders)
         self._log = Log(os.fspath(self.directory))
         self._table: Table | None = None
         self._has_folders = self._is_open = False
@@ -329,7 +329,6 @@ class FileJobQueue(TableQueue):
 
     def claim(self, n: int, owner: str, *args: Any, **options: Any) -> list[JobRecord]:
         """Lease at most ``n`` due jobs to ``owner``; see the contract."""
-        self.make_folders()
         self.own_workers.lock_of(owner)  # a holder of jobs must be visibly alive
         return super().claim(n, owner, *args, **options)
 
@@ -338,7 +337,8 @@ class FileJobQueue(TableQueue):
             if self._table is None or self._table.is_fresh_boot:
                 self._sync()  # otherwise a job that crashes the machine would never be counted
             crashpoint("file.claim.before_book")
-            self.own_workers.book(owner, [(job.id, job.lease_epoch) for job in claimed])
+            lock = self.own_workers.lock_of(owner)
+            self.own_workers.book(lock, [(job.id, job.lease_epoch) for job in claimed])
 
     def mark_started(self, job: JobRecord) -> None:
         """Record in the slot file that user code starts; writes one byte of mapped memory."""
@@ -362,7 +362,10 @@ class FileJobQueue(TableQueue):
 
     def extend(self, owner: str) -> dict[str, int]:
         """Renew the leases of ``owner`` and record its heartbeat; see the contract."""
+        booked = self.own_workers.booked(owner)
         held = super().extend(owner)
+        # A job no longer held is lost: this worker will not settle it.
+        self.own_workers.free((one, epoch) for one, epoch in booked if held.get(one) != epoch)
         if held:  # a job that runs this long and crashes the machine must be counted
             self._sync()
         return held
@@ -371,7 +374,7 @@ class FileJobQueue(TableQueue):
 
     def recover(self, recovery: Recovery) -> list[JobRecord]:
         """Take back lost jobs, give up on others, and promote due ones; see the contract."""
-        dead = {one.owner: one for one in find_dead(self.directory)}
+        dead = {one.owner: one for one in find_dead(self.directory, self.own_workers.living())}
         asked_at = self.clock.monotonic()
 
         def take(table: Table) -> list[JobRecord]:
@@ -431,7 +434,6 @@ class FileJobQueue(TableQueue):
 
     def announce(self, worker: WorkerInfo) -> None:
         """Make a worker visible; see the contract."""
-        self.make_folders()
         self.own_workers.lock_of(worker.id)
         super().announce(worker)
 

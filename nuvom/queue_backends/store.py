@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from nuvom.core import transitions
 from nuvom.core.clock import SYSTEM_CLOCK, Clock
 from nuvom.core.ids import valid_name
+from nuvom.core.record import JobStatus
 from nuvom.core.views import seen_worker
 from nuvom.queue_backends.leased import LeasedJobQueue
 
@@ -20,12 +21,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Sequence
 
     from nuvom.core.outcome import Settlement
-    from nuvom.core.record import Attempt, JobRecord, JobSnapshot, JobStatus
+    from nuvom.core.record import Attempt, JobRecord, JobSnapshot
     from nuvom.core.transitions import Change, Recovery
     from nuvom.core.views import WorkerInfo
 
+_SUCCESS = JobStatus.SUCCESS
 COMMANDS = frozenset({"quiet", "resume", "stop", "stacks"})
-_UNPARKED_AT_ONCE = 1000
 
 
 class StoreQueue(LeasedJobQueue):
@@ -63,7 +64,7 @@ class StoreQueue(LeasedJobQueue):
 
     @abstractmethod
     def finish(self, successes: Sequence[Settlement]) -> list[bool]:
-        """Close attempts that plainly succeeded: those that ``transitions.not_plain`` leaves out.
+        """Close attempts that plainly succeeded: no error stored, no children.
 
         Equivalent to applying ``transitions.settled``, without building a ``Change``.
         """
@@ -123,7 +124,11 @@ class StoreQueue(LeasedJobQueue):
 
     def settle(self, settlements: Sequence[Settlement]) -> list[bool]:
         """Close attempts; see the contract. Plain successes take a shortcut."""
-        others = transitions.not_plain(settlements)
+        others = [
+            one
+            for one in settlements
+            if one.status is not _SUCCESS or one.error is not None or one.children
+        ]
         if not others:
             return self.finish(settlements)
         apart = {id(one) for one in others}
@@ -176,7 +181,7 @@ class StoreQueue(LeasedJobQueue):
         parked = self.parked_tasks
         wanted = parked.keys() & set(tasks) if parked else ()
         count = 0
-        while wanted and (seen := self.parked(wanted, _UNPARKED_AT_ONCE)):
+        while wanted and (seen := self.parked(wanted, limit=1000)):
             count += sum(self.apply([transitions.unparked(one) for one in seen]))
         return count
 

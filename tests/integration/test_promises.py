@@ -99,7 +99,7 @@ def test_work_that_was_finished_before_a_death_between_two_stores_is_not_done_ag
     (claimed,) = queue.claim(1, "dies")
     queue.mark_started(claimed)
     runtime.results.set_result(claimed.id, 5, record=claimed)
-    queue.store.worker_locks["dies"].abandon()  # as a death would, before the queue is told
+    queue.store.workers.lock_of("dies").abandon()  # as a death would, before the queue is told
     assert [job.id] == [record.id for record in queue.reap()]
     two_stores.work()
     assert (JobStatus.SUCCESS, 5, []) == (job.status, job.get(0), runs)

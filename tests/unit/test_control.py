@@ -173,7 +173,7 @@ def test_jobs_of_the_dead_are_taken_back(project: Path) -> None:
         queue: Any = runtime.queue
         queue.enqueue(make_job())
         queue.claim(1, "worker-1")
-        queue.store.worker_lock("worker-1").abandon()
+        queue.store.workers.lock_of("worker-1").abandon()
         assert [1, 0] == [runtime.control.reap(), runtime.control.reap()]
 
 

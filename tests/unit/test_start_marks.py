@@ -30,19 +30,20 @@ def proof(path: str) -> Slots:
     return slots
 
 
+def mark(slots: SlotFile, index: int) -> None:
+    slots.map[index * SLOT_BYTES + STATE_AT] = STARTED
+
+
 def test_a_booked_job_has_not_started_until_it_is_marked(path: str) -> None:
     slots = SlotFile(path, 8)
-    first, second = slots.book([("a", 1), ("b", 7)])
-    slots.mark(second)
+    mark(slots, slots.book([("a", 1), ("b", 7)])[1])
     assert not proof(path).started("a", 1)
     assert proof(path).started("b", 7)
-    slots.map[first * SLOT_BYTES + STATE_AT] = STARTED  # what callers may write in line
-    assert proof(path).started("a", 1)
 
 
 def test_a_job_that_was_never_booked_has_not_started(path: str) -> None:
     slots = SlotFile(path, 8)
-    slots.mark(*slots.book([("a", 1)]))
+    mark(slots, *slots.book([("a", 1)]))
     assert not proof(path).started("z", 1)
     assert not proof(path).started("a", 2), "another delivery of the same job"
 
@@ -53,7 +54,7 @@ def test_slots_are_taken_in_order_and_used_again_only_when_freed(path: str) -> N
     slots.free([1])
     assert sorted(slots.book([("d", 1), ("e", 1)])) == [1, 3]
     assert slots.book([]) == []
-    slots.mark(1)
+    mark(slots, 1)
     states = {name: proof(path).started(name, 1) for name in "acde"}
     assert sum(states.values()) == 1
 
@@ -67,7 +68,7 @@ def test_it_grows_and_old_maps_still_mark(path: str) -> None:
     assert not set(indexes) & set(more)
     old[0 * SLOT_BYTES + STATE_AT] = STARTED
     for index in more:
-        slots.mark(index)
+        mark(slots, index)
     started = proof(path)
     assert started.started("j0", 1) == (0 in indexes)
     assert all(started.started(f"k{n}", 1) for n in range(20))
@@ -78,14 +79,14 @@ def test_it_grows_and_old_maps_still_mark(path: str) -> None:
 def test_ids_of_every_length_are_told_apart(path: str, length: int) -> None:
     slots = SlotFile(path, 4)
     first, second = "x" * (length - 1) + "a", "x" * (length - 1) + "b"
-    slots.mark(slots.book([(first, 3), (second, 3)])[1])
+    mark(slots, slots.book([(first, 3), (second, 3)])[1])
     assert not proof(path).started(first, 3)
     assert proof(path).started(second, 3)
 
 
 def test_epochs_beyond_32_bits_are_told_apart(path: str) -> None:
     slots = SlotFile(path, 4)
-    slots.mark(slots.book([("a", 2**32 + 1), ("a", 1)])[0])
+    mark(slots, slots.book([("a", 2**32 + 1), ("a", 1)])[0])
     assert proof(path).started("a", 2**32 + 1)
     assert not proof(path).started("a", 1)
 
@@ -125,7 +126,7 @@ def test_a_symbolic_link_proves_nothing(path: str, tmp_path: Path) -> None:
 
 def test_what_a_dead_predecessor_left_is_not_taken_over(path: str) -> None:
     old = SlotFile(path, 4)
-    old.mark(*old.book([("a", 1)]))
+    mark(old, *old.book([("a", 1)]))
     SlotFile(path, 4)
     assert not proof(path).started("a", 1)
 
@@ -140,7 +141,7 @@ def test_a_closed_file_is_removed(path: str) -> None:
 
 def test_a_full_disk_while_growing_leaves_what_was_booked(path: str) -> None:
     slots = SlotFile(path, 2)
-    slots.mark(slots.book([("a", 1), ("b", 1)])[0])
+    mark(slots, slots.book([("a", 1), ("b", 1)])[0])
     with pytest.MonkeyPatch.context() as patch:
         Faults(0, fail(errno.ENOSPC)).install(patch)
         with pytest.raises(StorageFull):

@@ -16,6 +16,7 @@ from nuvom.core.clock import SYSTEM_CLOCK, boot_id
 from nuvom.errors import BackendUnavailable, InvalidId, NuvomError
 from nuvom.host import worker_lock
 from nuvom.host.lock import FileLock
+from nuvom.host.start_marks import SLOT_BYTES, STARTED, STATE_AT
 from nuvom.host.worker_lock import WorkerLock, find_dead, is_alive, is_gone
 from tests.unit.queue_backends.faults import Faults, fail
 
@@ -29,10 +30,11 @@ LIVE = """
 import sys
 from pathlib import Path
 from nuvom.host.lock import FileLock
+from nuvom.host.start_marks import SLOT_BYTES, STARTED, STATE_AT
 from nuvom.host.worker_lock import WorkerLock
 held_lock = WorkerLock.acquire(Path(sys.argv[1]), "w1")
 indexes = held_lock.book([("started", 1), ("waiting", 1)])
-held_lock.mark(indexes[0])
+held_lock.map[indexes[0] * SLOT_BYTES + STATE_AT] = STARTED
 print("here", flush=True)
 sys.stdin.read()
 """
@@ -241,7 +243,8 @@ def test_where_its_files_tell_nothing_everything_counts_as_started(
 
 def test_a_worker_that_gave_up_is_found_with_what_it_had_started(store: Path) -> None:
     held_lock = WorkerLock.acquire(store, "w1")
-    held_lock.mark(held_lock.book([("started", 1), ("waiting", 1)])[0])
+    started, _ = held_lock.book([("started", 1), ("waiting", 1)])
+    held_lock.map[started * SLOT_BYTES + STATE_AT] = STARTED
     held_lock.abandon()
     held_lock.abandon()
     with find_dead(store)[0] as one:

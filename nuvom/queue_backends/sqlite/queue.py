@@ -135,7 +135,7 @@ class SQLiteJobQueue(RowReads, RowChanges, RowTotals, StoreQueue):
         suspects: int = 1,
     ) -> list[JobRecord]:
         """Lease at most ``n`` due jobs to ``owner``; see the contract."""
-        lock = self.store.worker_lock(owner)
+        lock = self.store.workers.lock_of(owner)
         if self.store.db.checkpointer.slows_down():
             n = min(n, _CLAIM_UNDER_PRESSURE)
         if self._abandoned:
@@ -152,7 +152,7 @@ class SQLiteJobQueue(RowReads, RowChanges, RowTotals, StoreQueue):
             self._last_queue = claim.queue
             jobs = claim.read_back()
             crashpoint("sqlite.claim.before_book")
-            self.store.book(lock, jobs)
+            self.store.workers.book(lock, [(job.id, job.lease_epoch) for job in jobs])
             return jobs
         except BaseException:
             # No caller received these jobs, yet each heartbeat of their owner would renew them.
@@ -172,7 +172,7 @@ class SQLiteJobQueue(RowReads, RowChanges, RowTotals, StoreQueue):
         """
         self._is_woken = False
         queue = self._last_queue
-        if queue is None or self.store.marks or self.store.claims_flush:
+        if queue is None or self.store.workers.marks or self.store.claims_flush:
             return
         if queue not in exclude and (queues is None or queue == queues[0]):
             claim.take_few(min(n, FEW), queue)
@@ -234,9 +234,9 @@ class SQLiteJobQueue(RowReads, RowChanges, RowTotals, StoreQueue):
 
     def mark_started(self, job: JobRecord) -> None:
         """Record in the slot file that user code starts; writes one byte of mapped memory."""
-        # With no call in between, no other thread can give the slot to another delivery.
+        # As ``OwnWorkers.mark_started``, without the call.
         try:
-            lock, index, epoch = self.store.marks[job.id]
+            lock, index, epoch = self.store.workers.marks[job.id]
         except KeyError:
             return
         if epoch == job.lease_epoch:
@@ -244,7 +244,7 @@ class SQLiteJobQueue(RowReads, RowChanges, RowTotals, StoreQueue):
 
     def has_started(self, job: JobRecord) -> bool:
         """Return whether user code of a delivery to this process has started."""
-        return self.store.has_started(job)
+        return self.store.workers.has_started(job.id, job.lease_epoch)
 
     # ---- finish and extend --------------------------------------------------------------
 
@@ -255,7 +255,7 @@ class SQLiteJobQueue(RowReads, RowChanges, RowTotals, StoreQueue):
         count = store_successes(self.store, successes)
         crashpoint("sqlite.finish.after_commit")
         wakeup.notify_all("result")
-        self.store.free([(one.record.id, one.record.lease_epoch) for one in successes])
+        self.store.workers.free([(one.record.id, one.record.lease_epoch) for one in successes])
         if not self.store.is_boot_noted:
             self.store.note_settled()
         if count == len(successes):
@@ -265,8 +265,7 @@ class SQLiteJobQueue(RowReads, RowChanges, RowTotals, StoreQueue):
     def extend(self, owner: str) -> dict[str, int]:
         """Renew the leases of ``owner`` and record its heartbeat; see the contract."""
         self._undo_abandoned()
-        marks = self.store.marks.copy()  # atomic: other threads claim and settle meanwhile
-        booked = [one for one in marks.items() if one[1][0].owner == owner]
+        booked = self.store.workers.booked(owner)
         now = self.clock.monotonic()
         until = now + self.lease_secs
         # Cleared before the write: a claim that comes in between sets it again.
@@ -281,7 +280,7 @@ class SQLiteJobQueue(RowReads, RowChanges, RowTotals, StoreQueue):
         ((found,),) = self.store.db.read(_HELD, (owner,))
         held = _decode_held(found)
         # A job no longer held is lost: this worker will not settle it.
-        self.store.free((one, epoch) for one, (_, _, epoch) in booked if held.get(one) != epoch)
+        self.store.workers.free((one, epoch) for one, epoch in booked if held.get(one) != epoch)
         return held
 
     # ---- waiting ------------------------------------------------------------------------

@@ -137,7 +137,7 @@ class RowChanges:
         if any(change.status is JobStatus.CANCELLED for change in applied):
             wakeup.bump()
         self._notify(applied)
-        self.store.free((change.before.id, change.before.lease_epoch) for change in changes)
+        self.store.workers.free((one.before.id, one.before.lease_epoch) for one in changes)
         if any(change.settles for change in changes):
             if not self.store.is_boot_noted:
                 self.store.note_settled()
@@ -199,7 +199,7 @@ class RowChanges:
     def recover(self, recovery: Recovery) -> list[JobRecord]:
         """Take back lost jobs, give up on others, and promote due ones; see the contract."""
         found: list[Change] = []
-        for dead in find_dead(self.store.db.directory, self.store.own_workers()):
+        for dead in find_dead(self.store.db.directory, self.store.workers.living()):
             with dead:
                 crashpoint("sqlite.reap.before_commit")
                 found += self._take_back(recovery, dead.owner, dead.had_started)
@@ -320,7 +320,7 @@ class RowChanges:
         heartbeats wait for it. The next call continues from there.
         """
         limits = (success_before, failed_before, self.store.clock.now())
-        most_read = _MOST_READ if self.store.worker_locks else inf
+        most_read = _MOST_READ if self.store.workers.living() else inf
         seqs = self._old_jobs.find(limits, limit, most_read)
         # They were found without a lock: one may have been retried since, and have ended again.
         return sum(
@@ -334,7 +334,7 @@ class RowChanges:
 
     def announce(self, worker: WorkerInfo) -> None:
         """Make a worker visible; see the contract."""
-        self.store.worker_lock(worker.id)
+        self.store.workers.lock_of(worker.id)
         info, beat = msgspec.msgpack.encode(worker), self.store.clock.monotonic()
         row = (worker.id, info, beat, boot_id())
         self.store.db.write(lambda connection: connection.execute(_ANNOUNCE, row), flush=False)
@@ -348,7 +348,7 @@ class RowChanges:
 
         self.store.db.transaction(forget, flush=False)
         crashpoint("sqlite.retire.before_leave")
-        self.store.leave(owner)
+        self.store.workers.leave(owner)
 
     def announced(self) -> list[WorkerInfo]:
         """Return the announced workers that are not known to be dead; see the contract."""

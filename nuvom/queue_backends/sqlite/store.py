@@ -7,26 +7,23 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections import defaultdict
 from typing import TYPE_CHECKING
 
 from nuvom.core.clock import boot_id
 from nuvom.core.views import StoreSize
 from nuvom.host.fork import drop_at_fork
-from nuvom.host.start_marks import SLOT_BYTES, STARTED, STATE_AT
+from nuvom.host.own_workers import OwnWorkers
 from nuvom.host.wakeup import Wakeup
-from nuvom.host.worker_lock import WorkerLock, count_workers
+from nuvom.host.worker_lock import count_workers
 from nuvom.log import get_logger, log_event
 from nuvom.queue_backends.sqlite.connection import Database
 from nuvom.queue_backends.sqlite.errors import file_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
     from pathlib import Path
 
     from nuvom.config.settings import Settings
     from nuvom.core.clock import Clock
-    from nuvom.core.record import JobRecord
 
 CHECKED_BYTES = 256 << 20
 """Checking a file of this size takes about 0.25 s; a larger one is not checked at start."""
@@ -39,8 +36,7 @@ class SQLiteStore:
     """A database with everything around it that belongs to this process.
 
     Attributes:
-        marks: Start mark of each claimed job, by its id: the worker's lock with its slot file,
-            the index of the slot, and the ``lease_epoch`` that it belongs to.
+        workers: The workers of this process, and their claimed jobs.
         is_boot_noted: A settlement of this boot is known to be on disk; None if not checked yet.
         has_progress: Some job of this process has reported progress, to be cleared when it ends.
         has_unflushed_claim: A power cut may lose some claim; the next heartbeat flushes.
@@ -57,8 +53,7 @@ class SQLiteStore:
         """Reset all state in a forked child: the parent's workers and wake-ups are not ours."""
         self._lock = threading.Lock()
         self._wakeup: Wakeup | None = None
-        self.worker_locks: dict[str, WorkerLock] = {}
-        self.marks: dict[str, tuple[WorkerLock, int, int]] = {}
+        self.workers = OwnWorkers(self.db.directory, self.db.open)
         self.has_unflushed_claim = False
         self.has_progress = False
         self.is_boot_noted: bool | None = None
@@ -90,11 +85,9 @@ class SQLiteStore:
 
     def close(self) -> None:
         """Release everything except the jobs. Safe to call twice."""
+        self.workers.close()
         with self._lock:
-            locks, self.worker_locks = self.worker_locks, {}
             wakeup, self._wakeup = self._wakeup, None
-        for lock in locks.values():
-            lock.release()
         if wakeup is not None:
             wakeup.close()
         self.db.close()
@@ -118,59 +111,6 @@ class SQLiteStore:
                     self._wakeup = Wakeup(self.db.directory)
                 wakeup = self._wakeup
         return wakeup
-
-    # ---- workers of this process --------------------------------------------------------
-
-    def worker_lock(self, owner: str) -> WorkerLock:
-        """Return the lock of a worker of this process, created at its first claim."""
-        found = self.worker_locks.get(owner)
-        if found is None:
-            self.db.open()
-            with self._lock:
-                if owner not in self.worker_locks:
-                    self.worker_locks[owner] = WorkerLock.acquire(self.db.directory, owner)
-                found = self.worker_locks[owner]
-        return found
-
-    def own_workers(self) -> set[str]:
-        """Return the workers that live in this process."""
-        return {owner for owner, one in tuple(self.worker_locks.items()) if one.held}
-
-    def leave(self, owner: str) -> None:
-        """Release a worker's lock; a no-op if it has none here."""
-        with self._lock:
-            lock = self.worker_locks.pop(owner, None)
-        if lock is not None:
-            lock.release()
-
-    def book(self, lock: WorkerLock, jobs: list[JobRecord]) -> None:
-        """Record claimed jobs in the worker's slot file as not started."""
-        indexes = lock.book([(job.id, job.lease_epoch) for job in jobs])
-        marks = self.marks
-        for job, index in zip(jobs, indexes, strict=True):
-            marks[job.id] = (lock, index, job.lease_epoch)
-
-    def has_started(self, job: JobRecord) -> bool:
-        """Return whether user code of a delivery to this process has started."""
-        booked = self.marks.get(job.id)
-        if booked is None or booked[2] != job.lease_epoch:
-            return False
-        lock, index, _ = booked
-        return lock.map[index * SLOT_BYTES + STATE_AT] == STARTED
-
-    def free(self, deliveries: Iterable[tuple[str, int]]) -> None:
-        """Free the slots of these deliveries. A later delivery of the same job keeps its own."""
-        marks = self.marks
-        freed: defaultdict[WorkerLock, list[int]] = defaultdict(list)
-        for job_id, epoch in deliveries:
-            booked = marks.get(job_id)
-            if booked is None or booked[2] != epoch:
-                continue
-            if marks.pop(job_id, None) is not None:  # no other thread has freed it meanwhile
-                lock, index, _ = booked
-                freed[lock].append(index)
-        for lock, indexes in freed.items():
-            lock.free(indexes)
 
     # ---- after a reboot -----------------------------------------------------------------
 

@@ -339,7 +339,7 @@ def test_an_announced_worker_that_died_idle_is_forgotten(
 ) -> None:
     queue.announce(WorkerInfo(id="w"))
     assert [one.id for one in other.workers()] == ["w"]
-    queue.own_workers._locks["w"].abandon()
+    queue.own_workers.lock_of("w").abandon()
     assert other.workers() == []
     assert other.reap() == []
     assert other.command("w", "stop") is False
@@ -362,20 +362,6 @@ def test_jobs_whose_worker_another_reaper_is_burying_are_left_to_it(
     assert other.reap() == []
     corpse.close()
     assert [(job.id, job.suspect) for job in other.reap()] == [("a", False)]
-
-
-def test_a_worker_of_the_same_id_elsewhere_keeps_its_files(
-    queue: FileJobQueue, other: FileJobQueue
-) -> None:
-    put(queue, "a", "b")
-    (mine,) = queue.claim(1, "w")
-    (theirs,) = other.claim(1, "w")
-    queue.mark_started(mine)
-    other.mark_started(theirs)  # has no mark of its own
-    assert is_alive(queue.directory, "w")
-    assert other.settle([make_settlement(theirs)]) == [True]
-    other.stop()
-    assert is_alive(queue.directory, "w")
 
 
 def test_without_room_for_slots_nothing_is_claimed(

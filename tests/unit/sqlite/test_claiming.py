@@ -146,7 +146,7 @@ def test_claim_that_breaks_off_gives_its_jobs_back(
     def fail(*_: object) -> None:
         raise StorageFull("slots", "no room")
 
-    monkeypatch.setattr(queue.store.worker_lock(ME), "book", fail)
+    monkeypatch.setattr(queue.store.workers.lock_of(ME), "book", fail)
     with pytest.raises(StorageFull):
         queue.claim(4, ME)
     monkeypatch.undo()

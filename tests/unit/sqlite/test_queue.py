@@ -314,7 +314,7 @@ def test_claim_that_breaks_off_gives_its_jobs_back(
     def fail(*_: object) -> None:
         raise StorageFull("slots", "no room")
 
-    target: Any = Claim if step == "read_back" else queue.store.worker_lock(ME)
+    target: Any = Claim if step == "read_back" else queue.store.workers.lock_of(ME)
     monkeypatch.setattr(target, step, fail)
     with pytest.raises(StorageFull):
         queue.claim(2, ME)
@@ -375,7 +375,7 @@ def suspect(queue: SQLiteJobQueue) -> JobRecord:
     queue.enqueue(job)
     (claimed,) = queue.claim(1, OTHER)
     queue.mark_started(claimed)
-    queue.store.worker_lock(OTHER).abandon()
+    queue.store.workers.lock_of(OTHER).abandon()
     assert 1 == len(queue.reap())
     return job
 
@@ -471,7 +471,7 @@ def test_bulk_claim_that_finds_nothing_where_jobs_were_looks_elsewhere(
 
 def test_slots_of_settled_released_and_lost_jobs_are_used_again(queue: SQLiteJobQueue) -> None:
     queue.start()
-    presence = queue.store.worker_lock(ME)
+    presence = queue.store.workers.lock_of(ME)
     free = len(presence._free)
     jobs = [make_job() for _ in range(4)]
     queue.enqueue_many(jobs)
@@ -481,7 +481,7 @@ def test_slots_of_settled_released_and_lost_jobs_are_used_again(queue: SQLiteJob
     queue.cancel(cancelled.id)
     assert {kept.id: 1} == queue.extend(ME)
     assert free - 1 == len(presence._free)
-    assert [kept.id] == list(queue.store.marks)
+    assert [kept.id] == list(queue.store.workers.marks)
 
 
 def test_another_worker_may_claim_while_one_beats(
@@ -498,8 +498,9 @@ def test_another_worker_may_claim_while_one_beats(
             others.extend(queue.claim(1, OTHER))
             return OTHER
 
-    _, index, epoch = queue.store.marks[others[0].id]
-    monkeypatch.setitem(queue.store.marks, others[0].id, (Watched(), index, epoch))
+    marks: Any = queue.store.workers.marks
+    _, index, epoch = marks[others[0].id]
+    monkeypatch.setitem(marks, others[0].id, (Watched(), index, epoch))
     assert {held[0].id: 1} == queue.extend(ME)
     assert 2 == len(others)
 
@@ -512,7 +513,7 @@ def test_late_settlement_does_not_free_the_slot_of_the_next_delivery(
     queue.release([first])
     (second,) = queue.claim(1, ME)
     assert [False] == queue.settle([make_settlement(first)])
-    assert [(second.id, 2)] == [(job, mark[2]) for job, mark in queue.store.marks.items()]
+    assert [(second.id, 2)] == [(job, mark[2]) for job, mark in queue.store.workers.marks.items()]
 
 
 def test_late_mark_does_not_mark_the_next_delivery(queue: SQLiteJobQueue) -> None:
@@ -521,7 +522,7 @@ def test_late_mark_does_not_mark_the_next_delivery(queue: SQLiteJobQueue) -> Non
     queue.release([first])
     (second,) = queue.claim(1, ME)
     queue.mark_started(first)
-    queue.store.worker_lock(ME).abandon()
+    queue.store.workers.lock_of(ME).abandon()
     (back,) = queue.reap()
     assert (0, False) == (back.deliveries, back.suspect)
     assert second.id == back.id

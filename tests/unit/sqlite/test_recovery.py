@@ -25,8 +25,7 @@ def lose(queue: SQLiteJobQueue, owner: str, *started: JobRecord) -> list[JobReco
     """Let a worker die that had started these jobs; return what is recovered."""
     for job in started:
         queue.mark_started(job)
-    queue.store.worker_lock(owner).abandon()
-    queue.store.worker_locks.pop(owner)
+    queue.store.workers.lock_of(owner).abandon()
     return queue.reap()
 
 
@@ -74,8 +73,7 @@ def test_worker_that_is_gone_without_a_trace_is_charged(queue: SQLiteJobQueue) -
     job = make_job()
     queue.enqueue(job)
     queue.claim(1, ME)
-    presence = queue.store.worker_locks.pop(ME)
-    presence.release()  # in good order, but its job was never settled
+    queue.store.workers.leave(ME)  # in good order, but its job was never settled
     (record,) = queue.reap()
     assert (1, True) == (record.deliveries, record.suspect)
 

@@ -21,7 +21,7 @@ def test_threads_make_one_bell_and_one_presence(queue: SQLiteJobQueue) -> None:
     def use() -> None:
         together.wait()
         bells.add(queue.store.wakeup)
-        presences.add(queue.store.worker_lock(ME))
+        presences.add(queue.store.workers.lock_of(ME))
 
     threads = [threading.Thread(target=use) for _ in range(6)]
     for thread in threads:
@@ -44,7 +44,7 @@ def test_worker_that_leaves_takes_its_files_along(queue: SQLiteJobQueue) -> None
 def test_dead_worker_is_not_shown_however_young_its_beat_is(queue: SQLiteJobQueue) -> None:
     queue.announce(WorkerInfo(id=ME))
     assert [ME] == [one.id for one in queue.workers()]
-    queue.store.worker_lock(ME).abandon()  # as its death would
+    queue.store.workers.lock_of(ME).abandon()  # as its death would
     assert [] == queue.workers()
     assert queue.command(ME, "stop") is False
     queue.reap()
@@ -57,7 +57,7 @@ def test_closing_gives_up_all_places(queue: SQLiteJobQueue) -> None:
     queue.stop()
     queue.stop()
     assert [] == list((queue.store.db.directory / "workers").iterdir())
-    assert {} == queue.store.worker_locks
+    assert set() == queue.store.workers.living()
 
 
 def test_boot_is_noted_once(queue: SQLiteJobQueue, project: Path, clock: Real) -> None:

@@ -107,7 +107,7 @@ def test_lost_and_dead_are_counted(engine: Engine) -> None:
     for owner in range(deaths):
         (job,) = queue.claim(1, f"owner-{owner}")
         queue.mark_started(job)
-        queue.store.leave(f"owner-{owner}")  # its lock is free: it counts as dead
+        queue.store.workers.leave(f"owner-{owner}")  # its lock is free: it counts as dead
         assert 1 == len(queue.reap())
     assert counted(engine) == Counter(
         {"enqueued": 1, "lost": deaths, "redelivered": deaths - 1, "finished dead": 1}
