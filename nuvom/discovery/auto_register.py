@@ -12,6 +12,7 @@ import logging
 import os
 import sys
 import traceback
+from functools import partial
 from typing import TYPE_CHECKING
 
 from nuvom.config.project import import_roots
@@ -63,12 +64,7 @@ def register_manifest(registry: Registry, root: Path, manifest_path: Path) -> in
 
 def loader_for(root: Path) -> Callable[[TaskEntry], None]:
     """Return the function that a registry calls with the entry of a task to load."""
-    importer = Importer()
-
-    def loader(entry: TaskEntry) -> None:
-        load_task(entry, root, importer)
-
-    return loader
+    return partial(load_task, root=root, importer=Importer())
 
 
 def load_task(entry: TaskEntry, root: Path, importer: Importer | None = None) -> None:
@@ -81,8 +77,9 @@ def load_task(entry: TaskEntry, root: Path, importer: Importer | None = None) ->
     if not entry.importable:
         raise TaskImportFailed(entry.name, entry.module, "it is not importable where it stands")
     module = _import(entry, importer or Importer())
-    _check_file(module, entry, root)
-    _check_defined(module, entry)
+    reason = _fault_of(module, entry, root)
+    if reason is not None:
+        raise TaskImportFailed(entry.name, entry.module, reason)
 
 
 def refresh(root: Path, manifest_path: Path) -> tuple[Scan, Changes]:
@@ -115,31 +112,22 @@ def _import(entry: TaskEntry, importer: Importer) -> ModuleType:
         raise TaskImportFailed(entry.name, entry.module, _short(error)) from error
 
 
-def _check_file(module: ModuleType, entry: TaskEntry, root: Path) -> None:
+def _fault_of(module: ModuleType, entry: TaskEntry, root: Path) -> str | None:
+    """Return why an imported module is not the one that the manifest describes, or None."""
     loaded_from = getattr(module, "__file__", None)
     expected = os.path.realpath(root / entry.file)
     if loaded_from is not None and os.path.realpath(loaded_from) != expected:
-        reason = f"its name belongs to {loaded_from}, which hides {entry.file}"
-        raise TaskImportFailed(entry.name, entry.module, reason)
-
-
-def _check_defined(module: ModuleType, entry: TaskEntry) -> None:
+        return f"its name belongs to {loaded_from}, which hides {entry.file}"
     found: object = module
-    for part in entry.qualname.split("."):
-        found = _attribute(found, part)
-    if found is None:
-        reason = f"it no longer defines {entry.qualname}"
-        raise TaskImportFailed(entry.name, entry.module, reason)
-    definition = _attribute(found, "definition")
-    if isinstance(definition, TaskDefinition) and definition.name != entry.name:
-        reason = f"the task is now named {definition.name}"
-        raise TaskImportFailed(entry.name, entry.module, reason)
-
-
-def _attribute(owner: object, name: str) -> object:
-    """Return an attribute without running a user's ``__getattr__``, or None."""
-    attributes: Mapping[str, object] = getattr(owner, "__dict__", {})
-    return attributes.get(name)
+    for part in (*entry.qualname.split("."), "definition"):
+        if found is None:
+            return f"it no longer defines {entry.qualname}"
+        # Not getattr, which may run a user's __getattr__.
+        attributes: Mapping[str, object] = getattr(found, "__dict__", {})
+        found = attributes.get(part)
+    if isinstance(found, TaskDefinition) and found.name != entry.name:
+        return f"the task is now named {found.name}"
+    return None
 
 
 def _short(error: BaseException) -> str:

@@ -29,30 +29,25 @@ _FOLDER_MARK = "ps_d"
 
 
 class Rule(NamedTuple):
-    """One line of an ignore file that matches a path.
+    """One line of an ignore file, or one option, that matches a path.
 
     Attributes:
         hides: False for a line that starts with ``!``.
-        origin: Path of the ignore file relative to the root, or the option that set the pattern.
-        line: Counted from 1; 0 for a pattern from an option.
+        pattern: The line as written.
+        source: Where it stands: ``.nuvomignore line 3:`` or ``--exclude``.
     """
 
     hides: bool
-    origin: str
-    line: int
-    text: str
+    pattern: str
+    source: str
 
     @property
     def names_its_target(self) -> bool:
         """Whether the last part of the pattern is a plain name, as in ``!build/``."""
-        return not _WILDCARDS & set(self.text.rstrip("/").rpartition("/")[2])
+        return not _WILDCARDS & set(self.pattern.rstrip("/").rpartition("/")[2])
 
     def __str__(self) -> str:
-        return (
-            f"{self.origin} line {self.line}: {self.text}"
-            if self.line
-            else f"{self.origin} {self.text}"
-        )
+        return f"{self.source} {self.pattern}"
 
 
 class PatternList:
@@ -98,8 +93,12 @@ class PatternList:
                 continue
             for pattern in patterns:  # none for an empty line
                 if pattern.include is not None:  # None: a comment
-                    line = 0 if self._origin.startswith("--") else number
-                    yield pattern, Rule(pattern.include, self._origin, line, text.strip())
+                    is_option = self._origin.startswith("--")
+                    source = self._origin if is_option else f"{self._origin} line {number}:"
+                    yield pattern, Rule(pattern.include, text.strip(), source)
+
+
+_NO_PATTERNS = PatternList((), "")
 
 
 class IgnoreRules:
@@ -117,7 +116,7 @@ class IgnoreRules:
         self,
         lists: Sequence[PatternList] = (),
         *,
-        exclude: PatternList | None = None,
+        exclude: PatternList = _NO_PATTERNS,
         include: PatternList | None = None,
     ) -> None:
         self._lists = tuple(lists)
@@ -127,22 +126,12 @@ class IgnoreRules:
     @property
     def problems(self) -> list[Problem]:
         """The invalid patterns among those given as options."""
-        return [
-            problem
-            for given in (self._exclude, self._include)
-            if given
-            for problem in given.problems
-        ]
+        return self._exclude.problems + (self._include.problems if self._include else [])
 
     def within(self, patterns: PatternList) -> IgnoreRules:
         """Return the rules for a folder with its own ignore file."""
         lists = (*self._lists, patterns)
         return IgnoreRules(lists, exclude=self._exclude, include=self._include)
-
-    @property
-    def hide_no_file(self) -> bool:
-        """Whether no rule can hide a file, so that files need no checks."""
-        return not self._lists and self._exclude is None and self._include is None
 
     def why_file(self, path: str) -> str | None:
         """Return what hides the file ``path``, or None."""
@@ -165,11 +154,7 @@ class IgnoreRules:
         return _brings_back(self._rule_for(f"{path}/"))
 
     def _rule_for(self, path: str) -> Rule | None:
-        if self._exclude is not None:
-            rule = self._exclude.rule_for(path)
-            if rule is not None:
-                return rule
-        for patterns in reversed(self._lists):
+        for patterns in (self._exclude, *reversed(self._lists)):
             rule = patterns.rule_for(path)
             if rule is not None:
                 return rule

@@ -1,9 +1,9 @@
 """Finds the tasks that one module's source defines. Pure: takes bytes and imports nothing.
 
-Only the syntax tree counts: no project code ever runs. The parser walks the statements in the
-order in which Python would run them. It follows each imported name through plain assignments to
-the decorator that uses it, and follows nothing that is computed in any other way. It keeps options
-that are literals of plain JSON types. Called by ``scan.py``.
+Only the syntax tree counts: no project code ever runs. The parser walks the statements in source
+order. It follows each imported name through plain assignments to the decorator that uses it, and
+follows nothing that is computed in any other way. It keeps options that are literals of plain JSON
+types. Called by ``scan.py``.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 from nuvom.discovery.entries import Problem, TaskEntry
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterator
 
 FunctionNode: TypeAlias = ast.FunctionDef | ast.AsyncFunctionDef
-# For each imported name, the dotted paths that it may refer to at some point in the module. A name
-# bound to anything else is absent.
+# For each name, the dotted paths of imported objects that it may refer to at some point in a scope.
 Names: TypeAlias = dict[str, frozenset[str]]
 
+_PARTS_OF_BLOCKS = (ast.stmt, ast.excepthandler, ast.match_case)
 # `nuvom.task` is the decorator; the module of that name also exports it as `task`.
 DECORATORS = frozenset({"nuvom.task", "nuvom.task.task"})
 
@@ -42,7 +42,7 @@ class Parsed(NamedTuple):
     """The tasks and problems found in one module's source.
 
     Attributes:
-        tasks: In source order; only the first of several mutually exclusive definitions.
+        tasks: One for each qualified name.
         problems: In the order found; their ``file`` is empty.
     """
 
@@ -86,13 +86,15 @@ def syntax_tree(source: bytes) -> ast.Module:
 
 def _tasks_of(tree: ast.Module, source: bytes) -> Parsed:
     finder = _Finder()
-    finder.block(tree.body, {}, _Place())
+    finder.scope(tree.body, {}, _Place())
+    found: dict[str, _Sighting] = {}
+    for one in finder.sightings:  # as in Python, the last definition that is executed counts
+        if one.qualname not in found or not one.place.obstacle:
+            found[one.qualname] = one
     lines = source.splitlines()
-    # The last of several definitions of a function counts, as in Python.
-    found = {one.qualname: one for one in sorted(finder.sightings, key=_rank)}
-    described = [_described(one, lines) for one in sorted(found.values(), key=_line)]
-    tasks = tuple(task for task, _ in described)
-    return Parsed(tasks, tuple(problem for _, problems in described for problem in problems))
+    problems: list[Problem] = []
+    tasks = tuple(_described(one, lines, problems) for one in found.values())
+    return Parsed(tasks, tuple(problems))
 
 
 # ---- which functions are tasks ----------------------------------------------------------
@@ -104,10 +106,12 @@ class _Place(NamedTuple):
     Attributes:
         prefix: The part of ``__qualname__`` before the name of a function defined here.
         obstacle: Why importing the module does not run the statement, or ``""``.
+        is_certain: Whether the statement stands in no block, so that it runs if its scope does.
     """
 
     prefix: str = ""
     obstacle: str = ""
+    is_certain: bool = True
 
 
 class _Sighting(NamedTuple):
@@ -126,36 +130,27 @@ class _Sighting(NamedTuple):
         return f"{self.place.prefix}{self.node.name}"
 
 
-def _line(sighting: _Sighting) -> int:
-    return sighting.node.lineno
-
-
-def _rank(sighting: _Sighting) -> tuple[bool, int]:
-    """Return a sort key that puts functions last if importing the module defines them."""
-    return not sighting.place.obstacle, sighting.node.lineno
-
-
 class _Finder:
     """Walks through one module and collects ``sightings``."""
 
     def __init__(self) -> None:
         self.sightings: list[_Sighting] = []
 
-    def block(self, body: Iterable[ast.stmt], names: Names, place: _Place) -> None:
-        """Visit statements in order, given what the names refer to. Raises: RecursionError."""
-        for statement in body:
-            if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef):
-                self._function(statement, names, place)
-            elif isinstance(statement, ast.ClassDef):
-                inside = place._replace(prefix=f"{place.prefix}{statement.name}.")
-                self.block(statement.body, names.copy(), inside)
-                names.pop(statement.name, None)
-            else:
-                _bind(statement, names)
-                ways, after = _ways(statement)
-                if ways:
-                    self._branches(statement, ways, names, place)
-                    self.block(after, names, place)
+    def scope(self, body: list[ast.stmt], names: Names, place: _Place) -> None:
+        """Visit the statements of a scope, given what the names refer to. Raises: RecursionError.
+
+        A binding in a block may not happen, so it adds to what the name referred to before: with
+        ``except ImportError: task = None`` the decorator is still ours.
+        """
+        for node, here in _statements(body, place):
+            if isinstance(node, FunctionNode):
+                self._function(node, names, here)
+            elif isinstance(node, ast.ClassDef):
+                prefix = f"{place.prefix}{node.name}."
+                self.scope(node.body, names.copy(), _Place(prefix, here.obstacle))
+            for name, paths in list(_bindings(node, names)):
+                before = frozenset() if here.is_certain else names.get(name, frozenset())
+                names[name] = before | paths
 
     def _function(self, node: FunctionNode, names: Names, place: _Place) -> None:
         for decorator in node.decorator_list:
@@ -163,69 +158,40 @@ class _Finder:
             if not DECORATORS.isdisjoint(_paths_of(call.func if call else decorator, names)):
                 self.sightings.append(_Sighting(node, call, place))
                 break
-        names.pop(node.name, None)
         qualname = f"{place.prefix}{node.name}"
         obstacle = place.obstacle or f"it is defined inside the function {qualname}"
         parameters = {one.arg for one in ast.walk(node.args) if isinstance(one, ast.arg)}
         visible = {name: paths for name, paths in names.items() if name not in parameters}
-        self.block(node.body, visible, _Place(f"{qualname}.<locals>.", obstacle))
-
-    def _branches(
-        self,
-        statement: ast.stmt,
-        ways: list[tuple[str, list[ast.stmt]]],
-        names: Names,
-        place: _Place,
-    ) -> None:
-        """Visit each way through a statement; any binding it makes may apply afterwards.
-
-        So ``except ImportError: task = None`` does not hide the decorator where Nuvom is
-        installed.
-        """
-        endings: list[Names] = []
-        for arm, (obstacle, body) in enumerate(ways):
-            is_handler = arm and isinstance(statement, ast.Try | ast.TryStar)
-            # The exception may come before or after any binding in the try block.
-            inside = _merged(names, endings[0]) if is_handler else names.copy()
-            self.block(body, inside, place._replace(obstacle=place.obstacle or obstacle))
-            endings.append(inside)
-        names.clear()
-        names.update(_merged(*endings))
+        self.scope(node.body, visible, _Place(f"{qualname}.<locals>.", obstacle))
 
 
-def _ways(statement: ast.stmt) -> tuple[list[tuple[str, list[ast.stmt]]], list[ast.stmt]]:
-    """Return a statement's alternative blocks, and the block that runs after any of them.
+def _statements(body: list[ast.stmt], place: _Place) -> Iterator[tuple[ast.AST, _Place]]:
+    """Yield the statements of a scope in source order, including those in its blocks.
 
-    Each block comes with the reason why a worker's import of the module skips it, or ``""``.
+    Not recursive, since each ``elif`` is a block inside the one before.
     """
-    match statement:
-        case ast.If():
-            ways = []
-            rest: list[ast.stmt] = [statement]
-            while len(rest) == 1 and isinstance(rest[0], ast.If):  # elif nests: do not recurse
-                ways.append((_obstacle_of(rest[0].test), rest[0].body))
-                rest = rest[0].orelse
-            return [*ways, ("", rest)], []
-        case ast.Try() | ast.TryStar():
-            handlers = [("", handler.body) for handler in statement.handlers]
-            return [("", [*statement.body, *statement.orelse]), *handlers], statement.finalbody
-        case ast.For() | ast.AsyncFor() | ast.While():
-            return [("", statement.body), ("", [])], statement.orelse
-        case ast.With() | ast.AsyncWith():
-            return [("", statement.body)], []
-        case ast.Match():
-            return [*(("", case.body) for case in statement.cases), ("", [])], []
-    return [], []
+    waiting: list[tuple[ast.AST, _Place]] = [(node, place) for node in reversed(body)]
+    while waiting:
+        node, here = waiting.pop()
+        yield node, here
+        if isinstance(node, FunctionNode | ast.ClassDef):
+            continue
+        inside = here._replace(is_certain=False)
+        skipped = inside._replace(obstacle=here.obstacle or _obstacle_of(node))
+        parts = [one for one in ast.iter_child_nodes(node) if isinstance(one, _PARTS_OF_BLOCKS)]
+        alternative = set(getattr(node, "orelse", ()))
+        waiting += [(one, inside if one in alternative else skipped) for one in reversed(parts)]
 
 
-def _obstacle_of(test: ast.expr) -> str:
-    """Return why a worker's import of the module skips the body of ``if test:``, or ``""``."""
-    match test:
-        case ast.Name(id="TYPE_CHECKING") | ast.Attribute(attr="TYPE_CHECKING"):
+def _obstacle_of(node: ast.AST) -> str:
+    """Return why a worker's import of the module skips the block of an ``if``, or ``""``."""
+    match node:
+        case ast.If(test=ast.Name(id="TYPE_CHECKING") | ast.Attribute(attr="TYPE_CHECKING")):
             return "it stands under `if TYPE_CHECKING`, which never runs"
-        case ast.Compare(
-            ast.Name("__name__"), [ast.Eq()], [ast.Constant("__main__")]
-        ) | ast.Compare(ast.Constant("__main__"), [ast.Eq()], [ast.Name("__name__")]):
+        case ast.If(
+            test=ast.Compare(ast.Name("__name__"), [ast.Eq()], [ast.Constant("__main__")])
+            | ast.Compare(ast.Constant("__main__"), [ast.Eq()], [ast.Name("__name__")])
+        ):
             return 'it stands under `if __name__ == "__main__"`, which does not run in a worker'
     return ""
 
@@ -243,58 +209,52 @@ def _paths_of(expression: ast.expr | None, names: Names) -> frozenset[str]:
     return frozenset(f"{start}{attributes}" for start in starts)
 
 
-def _bind(statement: ast.stmt, names: Names) -> None:
-    """Record the names that a statement itself binds, not those that its blocks bind."""
-    match statement:
-        case ast.Import():
-            for alias in statement.names:
-                # `import a.b` binds `a`; `import a.b as c` binds `a.b` to `c`.
-                first = alias.name.partition(".")[0]
-                names[alias.asname or first] = frozenset({alias.name if alias.asname else first})
-        case ast.ImportFrom():
-            _bind_import(statement, names)
-        case ast.Assign(targets=targets, value=value):
-            _bind_targets(targets, _paths_of(value, names), names)
-        case ast.AnnAssign(target=target, value=value) if value is not None:
-            _bind_targets([target], _paths_of(value, names), names)
-        case ast.Delete(targets=targets):
-            _bind_targets(targets, frozenset(), names)
-        case ast.AugAssign(target=target) | ast.For(target=target) | ast.AsyncFor(target=target):
-            _bind_targets([target], frozenset(), names)
-        case ast.With(items=items) | ast.AsyncWith(items=items):
-            _bind_targets([one.optional_vars for one in items], frozenset(), names)
+def _bindings(node: ast.AST, names: Names) -> Iterator[tuple[str, frozenset[str]]]:
+    """Yield each name that a statement itself binds, with the paths that it then refers to."""
+    if isinstance(node, FunctionNode | ast.ClassDef):
+        yield node.name, frozenset()
+    elif isinstance(node, ast.Import | ast.ImportFrom):
+        for name, path in _imports(node):
+            yield name, frozenset({path})
+    value = node.value if isinstance(node, ast.Assign | ast.AnnAssign) else None
+    for target in _targets(node):
+        paths = _paths_of(value, names) if isinstance(target, ast.Name) else frozenset()
+        for one in ast.walk(target):
+            if isinstance(one, ast.Name) and not isinstance(one.ctx, ast.Load):
+                yield one.id, paths
 
 
-def _bind_import(statement: ast.ImportFrom, names: Names) -> None:
-    origin = "." * statement.level + (statement.module or "")
-    for alias in statement.names:
+def _imports(node: ast.Import | ast.ImportFrom) -> Iterator[tuple[str, str]]:
+    """Yield each name that an import binds, with its dotted path."""
+    if isinstance(node, ast.Import):
+        for alias in node.names:
+            # `import a.b` binds `a`; `import a.b as c` binds `a.b` to `c`.
+            first = alias.name.partition(".")[0]
+            yield (alias.asname, alias.name) if alias.asname else (first, first)
+        return
+    origin = "." * node.level + (node.module or "")
+    for alias in node.names:
         if alias.name != "*":
-            names[alias.asname or alias.name] = frozenset({f"{origin}.{alias.name}"})
+            yield alias.asname or alias.name, f"{origin}.{alias.name}"
         elif f"{origin}.task" in DECORATORS:  # `task` is in the package's __all__
-            names["task"] = frozenset({f"{origin}.task"})
+            yield "task", f"{origin}.task"
 
 
-def _bind_targets(targets: Iterable[ast.expr | None], paths: frozenset[str], names: Names) -> None:
-    for target in targets:
-        if isinstance(target, ast.Name) and paths:
-            names[target.id] = paths
-        else:
-            for name in _names_in(target):
-                names.pop(name, None)
-
-
-def _names_in(target: ast.expr | None) -> Iterable[str]:
-    """Return the names that an assignment target binds, or ``del`` unbinds."""
-    nodes = ast.walk(target) if target is not None else ()
-    return [one.id for one in nodes if isinstance(one, ast.Name) and type(one.ctx) is not ast.Load]
-
-
-def _merged(*several: Names) -> Names:
-    merged: Names = {}
-    for names in several:
-        for name, paths in names.items():
-            merged[name] = merged.get(name, frozenset()) | paths
-    return merged
+def _targets(node: ast.AST) -> list[ast.expr]:
+    """Return what a statement assigns to or deletes."""
+    match node:
+        case ast.Assign(targets=targets) | ast.Delete(targets=targets):
+            return targets
+        case (
+            ast.AnnAssign(target=target, value=ast.expr())
+            | ast.AugAssign(target=target)
+            | ast.For(target=target)
+            | ast.AsyncFor(target=target)
+        ):
+            return [target]
+        case ast.With(items=items) | ast.AsyncWith(items=items):
+            return [one.optional_vars for one in items if one.optional_vars is not None]
+    return []
 
 
 # ---- the record of a task ---------------------------------------------------------------
@@ -304,13 +264,21 @@ class _NotPlainError(ValueError):
     """An expression is not a literal of plain JSON types."""
 
 
-def _described(sighting: _Sighting, lines: list[bytes]) -> tuple[TaskEntry, list[Problem]]:
-    """Return the entry of a decorated function, and the problems to report about it."""
+def _described(sighting: _Sighting, lines: list[bytes], problems: list[Problem]) -> TaskEntry:
+    """Return the entry of a decorated function; add what is to be reported about it."""
     node, obstacle = sighting.node, sighting.place.obstacle
     literal, dynamic = _options(sighting.call)
-    name, problems = _name(node, literal, dynamic)
-    task = TaskEntry(
-        name=name,
+    name = literal.pop("name", None)
+    if "name" in dynamic or not (name is None or (isinstance(name, str) and name)):
+        name = None
+        problem = f"the name= of the task {node.name} is no literal text"
+        reason = f"{problem}: it is listed under its default name"
+        problems.append(Problem("", node.lineno, reason, "warning"))
+    if obstacle:
+        reason = f"no worker can import the task {sighting.qualname}: {obstacle}"
+        problems.append(Problem("", node.lineno, reason, "warning"))
+    return TaskEntry(
+        name=name or "",
         module="",
         qualname=sighting.qualname,
         file="",
@@ -323,10 +291,6 @@ def _described(sighting: _Sighting, lines: list[bytes]) -> tuple[TaskEntry, list
         doc=_first_line(ast.get_docstring(node, clean=False)),  # cleaning would import inspect
         hash=_source_hash(node, lines),
     )
-    if obstacle:
-        reason = f"no worker can import the task {task.qualname}: {obstacle}"
-        problems.append(Problem("", task.line, reason, "warning"))
-    return task, problems
 
 
 def _options(call: ast.Call | None) -> tuple[dict[str, Any], set[str]]:
@@ -341,18 +305,6 @@ def _options(call: ast.Call | None) -> tuple[dict[str, Any], set[str]]:
         except (_NotPlainError, RecursionError):
             dynamic.add(keyword.arg)
     return dict(sorted(literal.items())), dynamic
-
-
-def _name(
-    node: FunctionNode, literal: dict[str, Any], dynamic: set[str]
-) -> tuple[str, list[Problem]]:
-    name = literal.pop("name", None)
-    if "name" not in dynamic and (name is None or (isinstance(name, str) and name)):
-        return name or "", []
-    reason = (
-        f"the name= of the task {node.name} is no literal text: it is listed under its default name"
-    )
-    return "", [Problem("", node.lineno, reason, "warning")]
 
 
 def _plain_value(node: ast.expr | None) -> Any:  # noqa: ANN401  # a literal has any plain type

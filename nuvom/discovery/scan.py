@@ -13,6 +13,8 @@ import keyword
 import logging
 import os
 import sys
+from itertools import groupby
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -29,7 +31,7 @@ from nuvom.host.files import write_durably
 from nuvom.log import get_logger, log_event
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     from nuvom.core.clock import Clock
 
@@ -38,7 +40,7 @@ CACHE_FILE = os.path.join(STATE_DIR, "cache", "discovery.json")
 _SOURCE_PREFIX = "src/"
 _PACKAGE = "__init__.py"
 # The result of parsing a file depends on this code and on Python's grammar.
-_FORMAT = f"2 python {sys.version_info.major}.{sys.version_info.minor}"
+_FORMAT = f"3 python {sys.version_info.major}.{sys.version_info.minor}"
 _TICK_NANOS = 2_000_000_000  # the coarsest file system clock, that of FAT
 
 _log = get_logger("discovery")
@@ -78,11 +80,6 @@ class Scan(NamedTuple):
         """The problems because of which something could not be used."""
         return tuple(problem for problem in self.problems if problem.level == "error")
 
-    @property
-    def warnings(self) -> tuple[Problem, ...]:
-        """The problems that did not stop anything from being used."""
-        return tuple(problem for problem in self.problems if problem.level == "warning")
-
 
 def scan(
     root: str | Path,
@@ -101,78 +98,53 @@ def scan(
             ``.nuvom`` already exists or something was found.
     Raises: ProjectNotFound: ``root`` is not a folder.
     """
-    base = os.path.realpath(root)
-    if not os.path.isdir(base):
+    base = Path(os.path.realpath(root))
+    if not base.is_dir():
         raise ProjectNotFound([root])
     rules = IgnoreRules(
-        exclude=PatternList(exclude, "--exclude") if exclude else None,
+        exclude=PatternList(exclude, "--exclude"),
         include=PatternList(include, "--include") if include else None,
     )
-    cache = _Cache(Path(base), started_ns=int(clock.now() * 1e9), is_used=use_cache)
-    scanner = _Scanner(Walker(base, rules), cache)
-    found = scanner.run(Path(base))
-    if use_cache and (found.tasks or os.path.isdir(os.path.join(base, STATE_DIR))):
-        cache.save()
-    return found
+    walker = Walker(os.fspath(base), rules)
+    problems = walker.problems
+    reader = _Reader(base, problems, started_ns=int(clock.now() * 1e9), use_cache=use_cache)
+    source_is_root = len(import_roots(base)) > 1
+    entries: list[TaskEntry] = []
+    for source in walker.files():
+        parsed = reader.read(source)
+        problems += [one._replace(file=source.file) for one in parsed.problems]
+        entries += _named(parsed.tasks, source.file, problems, source_is_root=source_is_root)
+    if use_cache and (entries or os.path.isdir(base / STATE_DIR)):
+        reader.save()
+    tasks, duplicates = _by_name(entries, problems, source_is_root=source_is_root)
+    problems += hiding_problems(base)
+    counts = reader.files_seen, reader.files_read, reader.files_parsed
+    return Scan(tasks, tuple(sorted(problems)), duplicates, *counts)
 
 
-class _Scanner:
-    def __init__(self, walker: Walker, cache: _Cache) -> None:
-        self._walker = walker
-        self._cache = cache
-        self._read = self._parsed = 0
-
-    def run(self, root: Path) -> Scan:
-        problems = self._walker.problems
-        source_is_root = len(import_roots(root)) > 1
-        entries: list[TaskEntry] = []
-        seen = 0
-        for source in self._walker.files():
-            seen += 1
-            parsed = self._cache.find(source) or self._look(source)
-            problems.extend(one._replace(file=source.file) for one in parsed.problems)
-            if parsed.tasks:
-                entries.extend(self._named(parsed.tasks, source.file, is_root=source_is_root))
-        tasks, duplicates = _by_name(entries, source_is_root=source_is_root)
-        for name, (first, *others) in duplicates:
-            for file, _, line in (other.rpartition(":") for other in others):
-                reason = f'the task name "{name}" is taken: defined in {first} and again here'
-                problems.append(Problem(file, int(line), reason))
-        problems.extend(hiding_problems(root))
-        found = tuple(sorted(problems))
-        return Scan(tasks, found, duplicates, seen, self._read, self._parsed)
-
-    def _look(self, source: SourceFile) -> Parsed:
-        """Read and parse one file; report failures as problems."""
-        try:
-            content = read_file(source.path, source.size)
-        except OSError as error:
-            reason = f"it cannot be read: {error.strerror}"
-            self._walker.problems.append(Problem(source.file, 0, reason))
-            return NOTHING
-        self._read += 1
-        parsed = NOTHING
-        if mentions_tasks(content):
-            self._parsed += 1
-            parsed = parse(content)
-        self._cache.keep(source, parsed)
-        return parsed
-
-    def _named(
-        self, tasks: Iterable[TaskEntry], file: str, *, is_root: bool
-    ) -> Iterator[TaskEntry]:
-        module, obstacle = module_of(file, source_is_root=is_root)
-        for task in tasks:
-            if obstacle is not None:
-                reason = f"no worker can import the task {task.qualname}: {obstacle}"
-                self._walker.problems.append(Problem(file, task.line, reason, "warning"))
-            yield msgspec.structs.replace(
-                task,
-                name=task.name or f"{module}.{task.qualname}",
-                module=module,
-                file=file,
-                importable=task.importable and obstacle is None,
-            )
+def _named(
+    tasks: tuple[TaskEntry, ...], file: str, problems: list[Problem], *, source_is_root: bool
+) -> list[TaskEntry]:
+    """Return a file's tasks with their module and name; add what prevents their import."""
+    if not tasks:
+        return []
+    module, obstacle = module_of(file, source_is_root=source_is_root)
+    if obstacle is not None:
+        reason = "no worker can import the task {}: {}"
+        problems += [
+            Problem(file, one.line, reason.format(one.qualname, obstacle), "warning")
+            for one in tasks
+        ]
+    return [
+        msgspec.structs.replace(
+            one,
+            name=one.name or f"{module}.{one.qualname}",
+            module=module,
+            file=file,
+            importable=one.importable and obstacle is None,
+        )
+        for one in tasks
+    ]
 
 
 def module_of(file: str, *, source_is_root: bool) -> tuple[str, str | None]:
@@ -197,9 +169,9 @@ def module_of(file: str, *, source_is_root: bool) -> tuple[str, str | None]:
 
 
 def _by_name(
-    entries: list[TaskEntry], *, source_is_root: bool
+    entries: list[TaskEntry], problems: list[Problem], *, source_is_root: bool
 ) -> tuple[tuple[TaskEntry, ...], tuple[Duplicate, ...]]:
-    """Return one entry for each name, sorted by name, and the duplicate names.
+    """Return one entry for each name, sorted by name, and the names that are not unique.
 
     The first claim on a name wins. Importable tasks come first, then the root before ``src``, as
     on a worker's import path, then the order of file and line.
@@ -209,15 +181,15 @@ def _by_name(
         is_below_source = source_is_root and entry.file.startswith(_SOURCE_PREFIX)
         return entry.name, not entry.importable, is_below_source, entry.file, entry.line
 
-    groups: dict[str, list[TaskEntry]] = {}
-    for entry in sorted(entries, key=rank):
-        groups.setdefault(entry.name, []).append(entry)
-    duplicates = tuple(
-        Duplicate(name, tuple(entry.place for entry in group))
-        for name, group in groups.items()
-        if len(group) > 1
-    )
-    return tuple(group[0] for group in groups.values()), duplicates
+    tasks, duplicates = [], []
+    for name, claims in groupby(sorted(entries, key=rank), key=attrgetter("name")):
+        first, *others = claims
+        tasks.append(first)
+        if others:
+            duplicates.append(Duplicate(name, tuple(one.place for one in (first, *others))))
+        reason = f'the task name "{name}" is taken: defined in {first.place} and again here'
+        problems += [Problem(one.file, one.line, reason) for one in others]
+    return tuple(tasks), tuple(duplicates)
 
 
 def hiding_problems(root: Path) -> Iterator[Problem]:
@@ -227,22 +199,14 @@ def hiding_problems(root: Path) -> Iterator[Problem]:
     processes load later therefore imports such a file instead of the standard module.
     """
     for folder in import_roots(root):
-        prefix = "" if folder == root else f"{folder.name}/"
-        try:
-            names = sorted(os.listdir(folder))
-        except OSError:  # the walk reports it
-            continue
-        for name in names:
-            module = name.removesuffix(".py")
-            if module not in sys.stdlib_module_names:
-                continue
-            file = name if name != module else f"{name}/{_PACKAGE}"
-            if name != module or (folder / file).exists():
+        for path in sorted((*folder.glob("*.py"), *folder.glob("*/__init__.py"))):
+            module = path.parent.name if path.name == _PACKAGE else path.stem
+            if module in sys.stdlib_module_names:
                 reason = (
                     f"it hides the module {module} of the standard library from workers and "
                     "their child processes, or is hidden by it: rename it"
                 )
-                yield Problem(prefix + file, 0, reason, "warning")
+                yield Problem(path.relative_to(root).as_posix(), 0, reason, "warning")
 
 
 # ---- the cache --------------------------------------------------------------------------
@@ -260,8 +224,8 @@ class _Stored(msgspec.Struct):
     files: dict[str, _Remembered]
 
 
-class _Cache:
-    """Cached results for each file.
+class _Reader:
+    """Reads and parses the files that changed since the last scan.
 
     Args:
         started_ns: When this scan began. A file modified less than one tick of its file system's
@@ -269,25 +233,37 @@ class _Cache:
             not cached yet.
     """
 
-    def __init__(self, root: Path, *, started_ns: int, is_used: bool) -> None:
+    def __init__(
+        self, root: Path, problems: list[Problem], *, started_ns: int, use_cache: bool
+    ) -> None:
+        self.files_seen = self.files_read = self.files_parsed = 0
         self._root = root
         self._path = root / CACHE_FILE
+        self._problems = problems
         self._started_ns = started_ns
-        self._known = self._load() if is_used else {}
+        self._known = self._load() if use_cache else {}
         self._kept: dict[str, _Remembered] = {}
 
-    def find(self, source: SourceFile) -> Parsed | None:
-        """Return the cached result for an unchanged file, or None if it must be read."""
+    def read(self, source: SourceFile) -> Parsed:
+        """Return what a file defines; if it cannot be read, nothing, and a problem is added."""
+        self.files_seen += 1
         known = self._known.get(source.file)
         if known is None or known[:2] != (source.size, source.mtime_ns) or source.is_link:
-            return None
-        self._kept[source.file] = known
-        return Parsed(known.tasks, known.problems)
-
-    def keep(self, source: SourceFile, parsed: Parsed) -> None:
-        """Store the result for a file that was just read."""
+            try:
+                content = read_file(source.path)
+            except OSError as error:
+                reason = f"it cannot be read: {error.strerror}"
+                self._problems.append(Problem(source.file, 0, reason))
+                return NOTHING
+            self.files_read += 1
+            parsed = NOTHING
+            if mentions_tasks(content):
+                self.files_parsed += 1
+                parsed = parse(content)
+            known = _Remembered(source.size, source.mtime_ns, *parsed)
         if not source.is_link and source.mtime_ns <= self._started_ns - _TICK_NANOS:
-            self._kept[source.file] = _Remembered(source.size, source.mtime_ns, *parsed)
+            self._kept[source.file] = known
+        return Parsed(known.tasks, known.problems)
 
     def save(self) -> None:
         """Write the cache if it differs from what was loaded."""

@@ -24,7 +24,6 @@ MAX_FILE_BYTES = 2 << 20  # real modules are shorter; larger ones are generated 
 _LINKED = "it is a symbolic link, and linked folders are not entered"
 LEAVES_ROOT = "it is a symbolic link that leads out of the project: not followed"
 NOT_REGULAR = "it is not a regular file"
-TOO_LARGE = f"it is larger than {MAX_FILE_BYTES >> 20} MiB"
 
 _READ_FLAGS = (
     os.O_RDONLY
@@ -123,7 +122,7 @@ class Walker:
         if entry.name.startswith("."):  # `.#a.py` is an editor's lock
             return None
         file = folder.prefix + entry.name
-        reason = None if folder.rules.hide_no_file else folder.rules.why_file(file)
+        reason = folder.rules.why_file(file)
         if reason is not None:
             self.hidden[file] = reason
             return None
@@ -140,7 +139,7 @@ class Walker:
         found = os.stat(target)
         if not stat.S_ISREG(found.st_mode):
             return None
-        if not is_inside(target, self._root):
+        if not target.startswith(os.path.join(self._root, "")):
             self.problems.append(Problem(file, 0, LEAVES_ROOT, "warning"))
             return None
         return SourceFile(target, file, found.st_size, found.st_mtime_ns, is_link=True)
@@ -148,10 +147,12 @@ class Walker:
     def _rules_with(self, folder: _Folder) -> IgnoreRules:
         origin = folder.prefix + IGNORE_FILE
         try:
-            patterns = _read_ignore_file(os.path.join(folder.path, IGNORE_FILE), folder.prefix)
+            content = read_file(os.path.join(folder.path, IGNORE_FILE))
         except OSError as error:
             self._report(origin, f"it cannot be read, so it hides nothing: {error.strerror}")
             return folder.rules
+        lines = content.decode("utf-8-sig", "surrogateescape").split("\n")
+        patterns = PatternList(lines, origin, folder.prefix)
         self.problems.extend(patterns.problems)
         return folder.rules.within(patterns)
 
@@ -167,44 +168,22 @@ def _environment_mark(folder: _Folder, names: set[str]) -> str | None:
     return min(marks)
 
 
-def _read_ignore_file(path: str, folder: str) -> PatternList:
-    """Return the patterns of an ignore file.
-
-    Args:
-        folder: Its folder, relative to the root: ``""``, or with a trailing slash.
-    Raises: OSError: it cannot be read, is a link, or is not a regular file.
-    """
-    text = read_file(path).decode("utf-8-sig", "surrogateescape")
-    return PatternList(text.split("\n"), folder + IGNORE_FILE, folder)
-
-
-def read_file(path: str, expected_bytes: int = 4096) -> bytes:
+def read_file(path: str) -> bytes:
     """Return a regular file's content.
 
-    Args:
-        expected_bytes: Its likely size, so that one call can read it all.
     Raises: OSError: it cannot be read, is a link, is not a regular file, or is larger than
         ``MAX_FILE_BYTES``.
     """
-    if expected_bytes > MAX_FILE_BYTES:
-        raise OSError(errno.EFBIG, TOO_LARGE)
     descriptor = os.open(path, _READ_FLAGS)
     try:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode):
             raise OSError(errno.EINVAL, NOT_REGULAR)
-        content = os.read(descriptor, expected_bytes + 1)
-        if len(content) > expected_bytes:  # it grew, or the size was a guess
-            content += os.read(descriptor, MAX_FILE_BYTES)
-        if len(content) > MAX_FILE_BYTES:
-            raise OSError(errno.EFBIG, TOO_LARGE)
-        return content
+        if found.st_size > MAX_FILE_BYTES:
+            raise OSError(errno.EFBIG, f"it is larger than {MAX_FILE_BYTES >> 20} MiB")
+        return os.read(descriptor, found.st_size)
     finally:
         os.close(descriptor)
-
-
-def is_inside(path: str, root: str) -> bool:
-    """Return whether the resolved ``path`` is below the resolved ``root``."""
-    return path.startswith(root if root.endswith(os.sep) else root + os.sep)
 
 
 def _is_junction(path: str) -> bool:

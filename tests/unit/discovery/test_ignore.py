@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -19,45 +20,25 @@ def rules(*lines: str) -> IgnoreRules:
     return IgnoreRules([PatternList(lines, IGNORE_FILE)])
 
 
-def files(
-    root: Path, *, exclude: PatternList | None = None, include: PatternList | None = None
-) -> set[str]:
-    walker = Walker(str(root.resolve()), IgnoreRules(exclude=exclude, include=include))
+def files(root: Path, **options: Any) -> set[str]:
+    walker = Walker(str(root.resolve()), IgnoreRules(**options))
     return {source.file for source in walker.files()}
 
 
 # ---- folders skipped by default ---------------------------------------------------------
 
-SKIPPED = [
-    *(".git", ".hg", ".svn", ".venv", "venv", "node_modules", "__pycache__", "site-packages"),
-    *("build", "dist", ".tox", ".nox", ".mypy_cache", ".ruff_cache", ".pytest_cache", ".nuvom"),
-    *("thing.egg-info", ".hidden"),
-]
+SKIPPED = ["venv", "node_modules", "build", ".git", ".hidden", "thing.egg-info"]
 
 
 @pytest.mark.parametrize("name", SKIPPED)
-@pytest.mark.parametrize("above", ["", "app/"])
-def test_folder_is_skipped_by_default_and_says_how_to_bring_it_back(name: str, above: str) -> None:
-    why = IgnoreRules().why_folder(above + name)
-    assert why is not None
-    assert f"`!{name}/`" in why
-
-
-@pytest.mark.parametrize("name", ["app", "src", "tests", "env", "builds", "venvs", "lib"])
-def test_other_folders_are_entered(name: str) -> None:
-    assert IgnoreRules().why_folder(name) is None
-
-
-@pytest.mark.parametrize("name", SKIPPED)
-def test_folder_skipped_by_default_is_brought_back_by_name(name: str) -> None:
-    assert rules(f"!{name}/").why_folder(name) is None
+def test_folder_is_skipped_by_default_until_a_line_names_it(name: str) -> None:
+    assert f"`!{name}/`" in (IgnoreRules().why_folder(f"app/{name}") or "")
     assert rules(f"!{name}").why_folder(f"app/{name}") is None
     assert rules(f"!/app/**/{name}/").why_folder(f"app/x/{name}") is None
+    assert IgnoreRules().why_folder("builds") is None
 
 
-@pytest.mark.parametrize(
-    "line", ["!*/", "!.*", "!**/", "![b]uild/", "!buil?/", "build/", "!other/"]
-)
+@pytest.mark.parametrize("line", ["!*/", "!.*", "![b]uild/", "build/", "!other/"])
 def test_folder_skipped_by_default_stays_so_when_no_line_names_it(line: str) -> None:
     assert rules(line).why_folder("build") is not None
     assert rules(line).why_folder(".venv") is not None
@@ -84,10 +65,8 @@ def test_hidden_files_are_not_looked_at(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("lines", "path", "line"),
     [
-        (["*.py"], "app/x.py", 1),
         (["# all", "", "/x.py"], "x.py", 3),
         (["app/*.py", "!app/x.py", "x.py  "], "app/x.py", 3),
-        (["\\#x.py"], "#x.py", 1),
         (["app/**/x.py\r\n"], "app/a/b/x.py", 1),
     ],
 )
@@ -106,21 +85,13 @@ def test_line_that_is_no_pattern_is_reported_and_the_others_count(line: str) -> 
     assert patterns.rule_for("b.py")
 
 
-def test_bringing_back_a_folder_does_not_bring_back_what_is_hidden_inside(tmp_path: Path) -> None:
-    write(
-        tmp_path,
-        {"app/legacy/a.py": "", "app/b.py": "", "x.py": "", IGNORE_FILE: "legacy/\n!/app/\n"},
-    )
-    assert {"app/b.py", "x.py"} == files(tmp_path)
-
-
 @pytest.mark.parametrize(
     ("lines", "found"),
     [
         ("app/**\n!app/x.py\n", {"x.py", "app/x.py"}),  # app itself is not hidden
         ("app/**/\n", {"x.py", "app/x.py", "app/y.py"}),  # folders inside app alone
         ("*/\n!/app/\n", {"x.py", "app/x.py", "app/y.py"}),  # every folder, at any depth
-        ("**/\n!/app/\n", {"x.py", "app/x.py", "app/y.py"}),
+        ("sub/\n!/app/\n", {"x.py", "app/x.py", "app/y.py"}),  # what is inside stays hidden
         ("*\n!*/\n!x.py\n", {"x.py", "app/x.py", "app/sub/x.py"}),
     ],
 )
@@ -131,24 +102,16 @@ def test_stars_mean_what_they_mean_to_git(tmp_path: Path, lines: str, found: set
 
 
 def test_ignore_file_of_a_subfolder_counts_there_and_wins(tmp_path: Path) -> None:
-    write(
-        tmp_path,
-        {
-            IGNORE_FILE: "*_old.py\nhidden/\n",
-            "a/.nuvomignore": "!keep_old.py\n/x.py\n",
-            "hidden/.nuvomignore": "!*.py\n",
-            **dict.fromkeys(
-                ["keep_old.py", "x.py", "a/keep_old.py", "a/b_old.py", "a/x.py", "a/b/x.py"], ""
-            ),
-            **dict.fromkeys(["hidden/x.py", "a/b/keep_old.py"], ""),
-        },
-    )
-    assert {"x.py", "a/keep_old.py", "a/b/x.py", "a/b/keep_old.py"} == files(tmp_path)
+    paths = ["keep_old.py", "x.py", "a/keep_old.py", "a/b_old.py", "a/x.py", "a/b/x.py"]
+    write(tmp_path, dict.fromkeys([*paths, "hidden/x.py"], ""))
+    write(tmp_path, {IGNORE_FILE: "*_old.py\nhidden/\n", "hidden/.nuvomignore": "!*.py\n"})
+    write(tmp_path, {"a/.nuvomignore": "!keep_old.py\n/x.py\n"})
+    assert {"x.py", "a/keep_old.py", "a/b/x.py"} == files(tmp_path)
 
 
 def test_ignore_file_may_start_with_a_byte_order_mark_and_hold_any_bytes(tmp_path: Path) -> None:
-    write(tmp_path, {IGNORE_FILE: b"\xef\xbb\xbfa.py\r\n\xff\xfe\r\nb.py", "c.py": ""})
-    write(tmp_path, {"a.py": "", "b.py": ""})
+    write(tmp_path, {IGNORE_FILE: b"\xef\xbb\xbfa.py\r\n\xff\xfe\r\nb.py"})
+    write(tmp_path, {"a.py": "", "b.py": "", "c.py": ""})
     assert {"c.py"} == files(tmp_path)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import textwrap
-import warnings
 from typing import Any
 
 import pytest
@@ -22,10 +21,6 @@ def names(source: str) -> list[str]:
     return [task.qualname for task in parsed(source).tasks]
 
 
-def indent(source: str) -> str:
-    return textwrap.indent(textwrap.dedent(source), "    ")
-
-
 # ---- names that are ours ----------------------------------------------------------------
 
 
@@ -37,33 +32,16 @@ def indent(source: str) -> str:
         ("import nuvom", "nuvom.task"),
         ("import nuvom as n", "n.task"),
         ("from nuvom.task import task", "task"),
-        ("from nuvom.task import task as t", "t"),
         ("import nuvom.task", "nuvom.task"),
         ("import nuvom.task", "nuvom.task.task"),
         ("import nuvom.task as nt", "nt.task"),
-        ("import nuvom.worker", "nuvom.task"),
         ("import os, nuvom as n, sys", "n.task"),
-        ("from nuvom import Retry, task, Snooze", "task"),
         ("from nuvom import *", "task"),
-        ("from nuvom.task import *", "task"),
         ("from nuvom import task\nmine = task", "mine"),
-        ("import nuvom\nmine: object = nuvom.task", "mine"),
         ("import nuvom\nfirst = second = nuvom.task", "second"),
-        ("import nuvom\nn = nuvom", "n.task"),
-        ("from __future__ import annotations\nfrom nuvom import task", "task"),
         ("if TYPE_CHECKING:\n    from nuvom import task", "task"),
         ("try:\n    from nuvom import task\nexcept ImportError:\n    task = None", "task"),
         ("try:\n    import nothing\nexcept ImportError:\n    from nuvom import task", "task"),
-        ("try:\n    pass\nfinally:\n    from nuvom import task", "task"),
-        (
-            "try:\n    pass\nexcept* ValueError:\n    pass\nelse:\n    from nuvom import task",
-            "task",
-        ),
-        ("if new:\n    from nuvom import task\nelse:\n    from old import task", "task"),
-        ("if a:\n    pass\nelif b:\n    from nuvom import task", "task"),
-        ("with quiet():\n    from nuvom import task", "task"),
-        ("for _ in range(1):\n    from nuvom import task", "task"),
-        ("while True:\n    from nuvom import task\n    break", "task"),
         ("match x:\n    case 1:\n        from nuvom import task", "task"),
         ("task = None\nfrom nuvom import task", "task"),
         ("from nuvom import task\nfrom elsewhere import *", "task"),
@@ -73,7 +51,7 @@ def indent(source: str) -> str:
         ("from nuvom import task\nclass A:\n    task = None", "task"),
     ],
 )
-@pytest.mark.parametrize("call", ["", "()", "(queue='mail', retries=3)"])
+@pytest.mark.parametrize("call", ["", "(queue='mail')"])
 def test_decorator_is_recognised_however_it_was_imported(
     imports: str, decorator: str, call: str
 ) -> None:
@@ -85,63 +63,30 @@ def test_decorator_is_recognised_however_it_was_imported(
     ("imports", "decorator"),
     [
         ("from invoke import task", "task"),
+        ("from nuvom import task\ndef task(f): return f", "task"),
+        ("from nuvom import task\nclass task: ...", "task"),
         ("import invoke, nuvom", "invoke.task"),
-        ("import celery, nuvom\ncelery_app = celery.Celery()", "celery_app.task"),
-        ("import nuvom\ndef task(f): return f", "task"),
-        ("import nuvom\nasync def task(f): return f", "task"),
-        ("import nuvom\nclass task: ...", "task"),
         ("from nuvom import task\ntask = something", "task"),
-        ("from nuvom import task\ntask = something()", "task"),
         ("from nuvom import task\ntask: object = something", "task"),
         ("from nuvom import task\ntask += something", "task"),
         ("from nuvom import task\n(other, [task, *rest]) = something", "task"),
-        ("from nuvom import task\n(other, *task) = something", "task"),
         ("from nuvom import task\ndel task", "task"),
         ("from nuvom import task\nfrom invoke import task", "task"),
-        ("from nuvom import task\nimport task", "task"),
         ("import nuvom\nimport other as nuvom", "nuvom.task"),
         ("from nuvom import task\nfor task in tasks: pass", "task"),
         ("from nuvom import task\nwith open() as task: pass", "task"),
-        ("from nuvom import task\nwith open() as (a, task): pass", "task"),
-        ("from nuvom import task\nif x:\n    task = 1\nelse:\n    task = 2", "task"),
-        ("from .nuvom import task", "task"),
         ("from . import task", "task"),
         ("from .nuvom import *", "task"),
-        ("from other import *\nimport nuvom", "task"),
-        ("from nuvom.worker import task", "task"),
         ("from nuvom import worker", "worker.task"),
-        ("import nuvom_extra", "nuvom_extra.task"),
-        ("import nuvom.task as nt", "nt.other"),
         ("import nuvom", "nuvom"),
-        ("import nuvom", "task"),
         ("import nuvom", "nuvom.task.task.task"),
-        ("import nuvom", "nuvom.task(retries=1).other"),
-        ("import nuvom", "nuvom['task']"),
         ("import nuvom", "get(nuvom).task"),
         ("def f():\n    from nuvom import task", "task"),
-        ("class A:\n    from nuvom import task", "task"),
     ],
 )
-@pytest.mark.parametrize("call", ["", "()"])
-def test_decorator_of_somebody_else_is_not_taken(imports: str, decorator: str, call: str) -> None:
-    source = f"# nuvom\n{imports}\n@{decorator}{call}\ndef add(): ...\n"
+def test_decorator_of_somebody_else_is_not_taken(imports: str, decorator: str) -> None:
+    source = f"# nuvom\n{imports}\n@{decorator}\ndef add(): ...\n"
     assert [] == names(source)
-
-
-@pytest.mark.parametrize(
-    ("before", "tried"),
-    [("", "from nuvom import task"), ("from nuvom import task", "task = None")],
-)
-def test_exception_may_come_before_or_after_any_binding(before: str, tried: str) -> None:
-    source = f"""
-        {before}
-        try:
-            {tried}
-        except ValueError:
-            @task
-            def add(): ...
-    """
-    assert ["add"] == names(source)
 
 
 def test_function_that_comes_before_the_rebinding_is_a_task() -> None:
@@ -164,17 +109,10 @@ def test_function_that_comes_before_the_rebinding_is_a_task() -> None:
     [
         "if x:\n{body}",
         "if x: pass\nelse:\n{body}",
-        "if x: pass\nelif y:\n{body}",
-        "try:\n{body}\nexcept E: pass",
         "try: pass\nexcept E:\n{body}",
-        "try: pass\nexcept E: pass\nelse:\n{body}",
         "try: pass\nfinally:\n{body}",
         "try:\n{body}\nexcept* E: pass",
         "with x:\n{body}",
-        "with x as y, z:\n{body}",
-        "for x in y:\n{body}",
-        "for x in y: pass\nelse:\n{body}",
-        "while x:\n{body}",
         "while x: pass\nelse:\n{body}",
         "match x:\n  case 1:\n{body}",
         "if x:\n  try:\n    pass\n  except E:\n{body}",
@@ -205,24 +143,17 @@ def test_task_in_classes_carries_their_names() -> None:
     ]
 
 
-@pytest.mark.parametrize("decorators", ["@other\n@task", "@task\n@other", "@a\n@task()\n@b(1)"])
-def test_other_decorators_do_not_hide_a_task(decorators: str) -> None:
+@pytest.mark.parametrize("decorators", ["@a\n@task()\n@b(1)", "@task\n@task()"])
+def test_task_with_several_decorators_is_listed_once(decorators: str) -> None:
     assert ["add"] == names(f"from nuvom import task\n{decorators}\ndef add(): ...\n")
-
-
-def test_task_under_two_of_our_decorators_is_listed_once() -> None:
-    assert ["add"] == names("from nuvom import task\n@task\n@task()\ndef add(): ...\n")
 
 
 @pytest.mark.parametrize(
     ("source", "qualname", "line"),
     [
         ("def outer():\n    @task\n    def inner(): ...", "outer.<locals>.inner", 4),
-        ("async def outer():\n    @task\n    def inner(): ...", "outer.<locals>.inner", 4),
         ("class A:\n  def m(self):\n    @task\n    def x(): ...", "A.m.<locals>.x", 5),
         ("def f():\n  class A:\n    @task\n    def x(): ...", "f.<locals>.A.x", 5),
-        ("def f():\n  def g():\n    @task\n    def x(): ...", "f.<locals>.g.<locals>.x", 5),
-        ("def f():\n  if a:\n    @task\n    def x(): ...", "f.<locals>.x", 5),
     ],
 )
 def test_task_inside_a_function_is_listed_as_not_importable(
@@ -236,9 +167,7 @@ def test_task_inside_a_function_is_listed_as_not_importable(
     assert "inside the function" in note.reason
 
 
-@pytest.mark.parametrize(
-    "parameters", ["task", "task, /", "*, task", "*task", "**task", "a, task=1"]
-)
+@pytest.mark.parametrize("parameters", ["task, /", "*, task", "**task"])
 def test_parameter_hides_the_decorator(parameters: str) -> None:
     source = f"""
         from nuvom import task
@@ -272,9 +201,7 @@ def test_task_that_importing_does_not_define_is_not_importable(test: str, word: 
     [
         "{a}{b}",
         "if x:\n{a}else:\n{b}",
-        "if x:\n{a}elif y:\n{b}",
         "try:\n{a}except E:\n{b}",
-        "match x:\n  case 1:\n{a}  case 2:\n{b}",
         "if x:\n{a}if TYPE_CHECKING:\n{c}if y:\n{b}if TYPE_CHECKING:\n{c}",
     ],
 )
@@ -294,16 +221,10 @@ def test_of_several_definitions_the_last_that_is_imported_counts(source: str) ->
     ("source", "line", "words"),
     [
         (b"task\ndef f(:\n", 2, "cannot be parsed"),
-        (b"task\n\n  x = 1\n", 3, "indent"),
         (b"task\n\nx = '\0'\n", 0, "null bytes"),
         (b"# task\n# coding: nonsense\n", 0, "nonsense"),
-        (b"# coding: zlib\n# task\n", 0, "zlib"),
-        (b"# coding: ascii\ntask = '\xc3'\n", 0, "ascii"),
         (b"task = " + b"9" * 5000, 1, "digits"),
         (b"task = " + b"-" * 100_000 + b"1", 0, "too deeply"),
-        (b"task" + b".x" * 100_000, 0, "too deeply"),
-        (b"if 1: task\n" + b"elif 1: pass\n" * 50_000, 0, "too deeply"),
-        (b"task = " + b"(" * 300, 1, "too many nested"),
     ],
 )
 def test_source_that_is_no_program_is_reported_with_its_line(
@@ -334,28 +255,15 @@ def test_long_chain_of_elif_is_followed_to_its_end() -> None:
     [
         b"\xef\xbb\xbf" + b"from nuvom import task\n@task\ndef f(): 'caf\xc3\xa9'\n",
         b"# coding: latin-1\nfrom nuvom import task\n@task\ndef f(): 'caf\xe9'\n",
-        b"#!python\n# -*- coding: cp1252 -*-\nfrom nuvom import task\n@task\ndef f(): 'caf\xe9'\n",
         b"from nuvom import task\r\n@task\r\ndef f():\r\n    'caf\xc3\xa9'\r\n",
-        b"from nuvom import task\r@task\rdef f(): 'caf\xc3\xa9'\r",
     ],
 )
 def test_declared_encodings_and_line_ends_are_understood(source: bytes) -> None:
     assert ["café"] == [task.doc for task in parse(source).tasks]
 
 
-def test_warnings_of_the_compiler_are_not_shown() -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        found = parse(b"from nuvom import task\n@task\ndef f(): return '\\d' if 1 is 1 else 0\n")
-    assert ["f"] == [task.qualname for task in found.tasks]
-
-
 @given(st.binary(max_size=300).map(lambda tail: b"from nuvom import task\n@task\n" + tail))
-@example(b"# coding: utf-7\nfrom nuvom import task\n+AAA-")
 @example(b"# coding: unicode_escape\nfrom nuvom import task\n\\x00")
-@example(b"# coding: idna\nfrom nuvom import task\n" + b"a" * 100)
-@example(b"# coding: undefined\nfrom nuvom import task\n")
-@example(b"# coding: bz2\nfrom nuvom import task\n")
 @example(b"\xff\xfef\x00r\x00o\x00m\x00")
 def test_arbitrary_bytes_never_raise(source: bytes) -> None:
     assert isinstance(parse(source), Parsed)
@@ -374,17 +282,12 @@ def described(source: str) -> tuple[TaskEntry, tuple[Problem, ...]]:
     ("written", "value"),
     [
         ("'mail'", "mail"),
-        ("5", 5),
         ("-5", -5),
-        ("2.5", 2.5),
         ("True", True),
         ("None", None),
-        ("['a', 'b']", ["a", "b"]),
-        ("('a', 'b')", ["a", "b"]),
-        ("{'a': [1, {'b': None}]}", {"a": [1, {"b": None}]}),
+        ("{'a': [1, ({'b': None},)]}", {"a": [1, [{"b": None}]]}),
         ("7 * 24 * 3600", 604800),
         ("60 * 0.5 - 1 + 2", 31.0),
-        ("'a' 'b'", "ab"),
     ],
 )
 def test_literal_option_is_taken_over(written: str, value: Any) -> None:
@@ -398,28 +301,16 @@ def test_literal_option_is_taken_over(written: str, value: Any) -> None:
     "written",
     [
         "VALUE",
-        "f()",
         "(ConnectionError,)",
         "b'x'",
         "{1: 2}",
         "{**x}",
-        "{'a', 'b'}",
-        "1j",
-        "...",
         "1e999",
-        "-1e999",
         "2 ** 10",
         "'a' * 10",
-        "1 / 2",
-        "not 1",
-        "~1",
         "-'a'",
         "True + 1",
         "9223372036854775808",
-        "4294967296 * 4294967296",
-        "f'{x}'",
-        "[VALUE]",
-        "0x" + "f" * 5000,
     ],
 )
 def test_any_other_option_is_named_only(written: str) -> None:
@@ -434,31 +325,23 @@ def test_options_are_sorted_and_unpacked_ones_are_marked() -> None:
     assert ("**", "b", "y") == task.dynamic_options
 
 
-def test_literal_name_becomes_the_tasks_name() -> None:
-    task, problems = described("@task(name='mail.send', queue='q')\ndef f(): ...\n")
-    assert ("mail.send", {"queue": "q"}, ()) == (task.name, task.options, problems)
+@pytest.mark.parametrize(("written", "name"), [("'mail.send'", "mail.send"), ("None", "")])
+def test_literal_name_becomes_the_tasks_name(written: str, name: str) -> None:
+    task, problems = described(f"@task(name={written}, queue='q')\ndef f(): ...\n")
+    assert (name, {"queue": "q"}, ()) == (task.name, task.options, problems)
 
 
-def test_name_that_is_none_means_the_default() -> None:
-    task, problems = described("@task(name=None)\ndef f(): ...\n")
-    assert ("", {}, ()) == (task.name, task.options, problems)
-
-
-@pytest.mark.parametrize("written", ["NAME", "f'{x}.send'", "5", "''", "['a']"])
+@pytest.mark.parametrize("written", ["NAME", "5", "''"])
 def test_name_that_is_no_literal_text_is_warned_of(written: str) -> None:
     task, problems = described(f"@task(name={written})\ndef f(): ...\n")
     assert task.name == ""
     assert "name" not in task.options
-    [problem] = problems
-    assert (3, "warning") == (problem.line, problem.level)
-    assert "default name" in problem.reason
+    assert [(3, "warning")] == [(problem.line, problem.level) for problem in problems]
 
 
 @pytest.mark.parametrize(
     ("parameters", "signature"),
     [
-        ("()", "()"),
-        ("(x: int, y: int=3) -> int", "(x: int, y: int=3) -> int"),
         ("(a, /, *args: str, c=1, **rest) -> X[Y]", "(a, /, *args: str, c=1, **rest) -> X[Y]"),
         ("(self, x: 'Later | None' = None)", "(self, x: 'Later | None'=None)"),
     ],
@@ -472,11 +355,8 @@ def test_signature_is_kept_as_text(parameters: str, signature: str) -> None:
     ("body", "doc"),
     [
         ("...", None),
-        ('"One line."', "One line."),
         ('"""\n    First.\n\n    More.\n    """', "First."),
         ('"""   """', None),
-        ('r"""Raw \\d."""', "Raw \\d."),
-        ("f'{x}'", None),
         ("'caf\\xe9 \\ud800'", "caf\xe9 \ud800"),
     ],
 )
@@ -493,4 +373,3 @@ def test_hash_changes_with_the_function_and_with_nothing_else() -> None:
     other_decorator, _ = described("@task()\ndef f():\n    return 1\n")
     assert one.hash == moved.hash == dos.hash
     assert 3 == len({one.hash, other_body.hash, other_decorator.hash})
-    assert 64 == len(one.hash)

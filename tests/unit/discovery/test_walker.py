@@ -21,9 +21,6 @@ from nuvom.discovery.walker import (
 from tests.unit.discovery.projects import write
 
 posix_only = pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX files")
-not_as_root = pytest.mark.skipif(
-    not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read everything"
-)
 
 
 def walk(root: Path) -> tuple[dict[str, SourceFile], list[Problem]]:
@@ -33,17 +30,12 @@ def walk(root: Path) -> tuple[dict[str, SourceFile], list[Problem]]:
 
 
 def test_files_come_with_size_time_and_path(tmp_path: Path) -> None:
-    write(tmp_path, {"a.py": "12345", "app/__init__.py": "", "app/deep/er/b.py": ""})
+    write(tmp_path, {"a.py": "12345", "app/deep/er/b.py": ""})
     os.utime(tmp_path / "a.py", ns=(1, 1_234_567_890))
     found, problems = walk(tmp_path)
-    assert {"a.py", "app/__init__.py", "app/deep/er/b.py"} == found.keys()
-    assert (5, 1_234_567_890, False) == (
-        found["a.py"].size,
-        found["a.py"].mtime_ns,
-        found["a.py"].is_link,
-    )
-    assert str(tmp_path.resolve() / "a.py") == found["a.py"].path
-    assert [] == problems
+    assert ({"a.py", "app/deep/er/b.py"}, []) == (set(found), problems)
+    path = str(tmp_path.resolve() / "a.py")
+    assert SourceFile(path, "a.py", 5, 1_234_567_890) == found["a.py"]
 
 
 @posix_only
@@ -86,35 +78,14 @@ def test_link_that_leads_nowhere_is_reported(tmp_path: Path) -> None:
 
 
 @posix_only
-def test_file_that_is_not_regular_is_reported_and_never_opened(tmp_path: Path) -> None:
+def test_what_is_not_regular_is_reported_and_never_waited_for_or_followed(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.py")
     assert ({}, [Problem("pipe.py", 0, NOT_REGULAR)]) == walk(tmp_path)
-
-
-@posix_only
-def test_pipe_that_took_the_place_of_a_file_does_not_hold_up_the_reader(tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "pipe.py")
-    with pytest.raises(OSError, match=NOT_REGULAR):
+    with pytest.raises(OSError, match=NOT_REGULAR):  # it took the place of a file
         read_file(str(tmp_path / "pipe.py"))
-
-
-@posix_only
-def test_link_that_took_the_place_of_a_file_is_not_followed(tmp_path: Path) -> None:
-    write(tmp_path, {"secret.py": "x"})
-    (tmp_path / "a.py").symlink_to("secret.py")
+    (tmp_path / "a.py").symlink_to("pipe.py")
     with pytest.raises(OSError, match="symbolic"):
         read_file(str(tmp_path / "a.py"))
-
-
-@posix_only
-@not_as_root
-def test_folder_that_cannot_be_read_is_reported(tmp_path: Path) -> None:
-    write(tmp_path, {"closed/a.py": "", "open/b.py": ""})
-    (tmp_path / "closed").chmod(0)
-    found, problems = walk(tmp_path)
-    (tmp_path / "closed").chmod(0o700)
-    assert {"open/b.py"} == found.keys()
-    assert ["closed/"] == [problem.file for problem in problems]
 
 
 def test_folder_that_vanishes_during_the_walk_is_reported(tmp_path: Path) -> None:
@@ -137,18 +108,11 @@ def test_ignore_file_that_cannot_be_read_is_reported_and_hides_nothing(tmp_path:
     assert [".nuvomignore", "app/.nuvomignore"] == sorted(problem.file for problem in problems)
 
 
-@pytest.mark.parametrize("size", [0, 1, 10, 5000, MAX_FILE_BYTES])
-@pytest.mark.parametrize("guess", [0, 10, 4096])
-def test_file_is_read_whole_whatever_size_was_expected(
-    tmp_path: Path, size: int, guess: int
-) -> None:
-    content = bytes(range(256)) * (size // 256) + b"x" * (size % 256)
-    write(tmp_path, {"a.py": content})
-    assert content == read_file(str(tmp_path / "a.py"), guess)
-
-
-@pytest.mark.parametrize("guess", [0, MAX_FILE_BYTES, MAX_FILE_BYTES + 1])
-def test_file_over_the_limit_is_refused(tmp_path: Path, guess: int) -> None:
-    write(tmp_path, {"a.py": b"x" * (MAX_FILE_BYTES + 1)})
-    with pytest.raises(OSError, match="larger than 2 MiB"):
-        read_file(str(tmp_path / "a.py"), guess)
+@pytest.mark.parametrize("size", [0, 5000, MAX_FILE_BYTES, MAX_FILE_BYTES + 1])
+def test_file_is_read_whole_or_refused(tmp_path: Path, size: int) -> None:
+    write(tmp_path, {"a.py": b"x" * size})
+    if size <= MAX_FILE_BYTES:
+        assert b"x" * size == read_file(str(tmp_path / "a.py"))
+    else:
+        with pytest.raises(OSError, match="larger than 2 MiB"):
+            read_file(str(tmp_path / "a.py"))
