@@ -38,7 +38,7 @@ from nuvom.queue_backends.sqlite.errors import (
     note_damage,
     translate,
 )
-from nuvom.queue_backends.sqlite.schema import prepare, refuse_foreign
+from nuvom.queue_backends.sqlite.schema import is_prepared, prepare
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -52,6 +52,14 @@ T = TypeVar("T")
 _NAP_SECS = (0.0001, 0.0005)  # random in between, so that two waiters do not stay in step
 _FORK_LOOK_SECS = 0.0005
 _OLDEST_SQLITE = (3, 38, 0)  # the operators -> and ->>
+
+_PRAGMAS = (
+    "wal_autocheckpoint = 0",
+    f"journal_size_limit = {TRIGGER_BYTES}",
+    "trusted_schema = OFF",
+    "cell_size_check = ON",
+    "mmap_size = 0",
+)
 
 # A forked child must neither use nor close its parent's connections: closing would drop the
 # parent's locks on the file. Keeping them here prevents garbage collection.
@@ -144,16 +152,10 @@ class Database:
         """Run ``action`` between BEGIN IMMEDIATE and COMMIT; roll back if it raises."""
 
         def whole(connection: sqlite3.Connection) -> T:
-            try:
+            with connection:  # commits, or rolls back if anything is raised
                 connection.execute("BEGIN IMMEDIATE")
                 result = action(connection)
                 crashpoint("sqlite.transaction.before_commit")
-                connection.execute("COMMIT")
-            except BaseException:
-                with suppress(sqlite3.Error):  # the first error is the one to report
-                    if connection.in_transaction:
-                        connection.execute("ROLLBACK")
-                raise
             return result
 
         return self.write(whole, flush=flush)
@@ -191,21 +193,17 @@ class Database:
         return rows[0] if rows else None
 
     def connect(self) -> sqlite3.Connection:
-        """Return a new connection with the store's pragmas; the caller closes it."""
+        """Return a new connection with the store's pragmas; the caller closes it.
+
+        Raises: sqlite3.Error, also while another process creates the file.
+        """
         connection = sqlite3.connect(
             self.path, timeout=0, isolation_level=None, check_same_thread=False
         )
         try:
-            for pragma in (
-                f"synchronous = {'FULL' if self._is_full else 'NORMAL'}",
-                "wal_autocheckpoint = 0",
-                f"journal_size_limit = {TRIGGER_BYTES}",
-                "trusted_schema = OFF",
-                "cell_size_check = ON",
-                "mmap_size = 0",
-            ):
-                # The first pragma reads the file, which another process may be creating.
-                self._patiently(partial(connection.execute, f"PRAGMA {pragma}"))
+            connection.execute(f"PRAGMA synchronous = {'FULL' if self._is_full else 'NORMAL'}")
+            for pragma in _PRAGMAS:
+                connection.execute(f"PRAGMA {pragma}")
         except BaseException:
             connection.close()
             raise
@@ -242,7 +240,7 @@ class Database:
     def _writer_connection(self) -> sqlite3.Connection:
         if self._writer is None:
             self._flushes = True  # as ``connect`` leaves it
-            self._writer = self._patiently(self._open_writer)
+            self._writer = self._open_writer()
         return self._writer
 
     def _open_writer(self) -> sqlite3.Connection:
@@ -255,15 +253,18 @@ class Database:
         ensure_lasting_folder_for(self.path, root=self._settings.root, setting=self._setting)
         refuse_network(str(self.path.parent), allowed=self._settings.allow_network_fs)
         create_private_file(self.path, setting=self._setting)
+        return self._patiently(self._connect_to_tables)
+
+    def _connect_to_tables(self) -> sqlite3.Connection:
         connection = self.connect()
         try:
             if has_note(self.directory):
                 self._look_again(connection)
-            is_ready = self._patiently(partial(refuse_foreign, connection, self.path))
-            mode = f"PRAGMA journal_mode = {self._settings.sqlite_journal_mode}"
-            self._patiently(lambda: connection.execute(mode).fetchone())
+            is_ready = is_prepared(connection, self.path)
+            mode = self._settings.sqlite_journal_mode
+            connection.execute(f"PRAGMA journal_mode = {mode}").fetchone()
             if not is_ready:
-                self._patiently(partial(prepare, connection, self.path))
+                prepare(connection, self.path)
             # The log is new; SQLite flushes its directory entry, and ignores a failure.
             with storage_errors(self.path), suppress(PermissionError):
                 sync_directory(self.path.parent)
@@ -275,7 +276,7 @@ class Database:
     def _open_reader(self) -> sqlite3.Connection:
         self.open()
         connection = self._patiently(self.connect)
-        self._patiently(partial(connection.execute, "PRAGMA query_only = ON"))
+        connection.execute("PRAGMA query_only = ON")
         return connection
 
     def _close_connections(self) -> None:
@@ -329,31 +330,24 @@ class Database:
             error: Error of a first attempt by the caller, which is cheaper when it succeeds.
         Raises: BackendUnavailable, StorageFull: any other error.
         """
-        try:
-            if error is None:
-                try:
-                    return action()
-                except sqlite3.OperationalError as first:
-                    error = first
-            return self._wait_for_lock(action, error)
-        except sqlite3.Error as final:
-            self._note_failure(final)
-            raise translate(final, self.path, self._setting) from final
-
-    def _wait_for_lock(self, action: Callable[[], T], error: sqlite3.Error) -> T:
-        if not is_busy(error):
-            raise error
         began = self._clock.monotonic()
         while True:
-            self._clock.sleep(random.uniform(*_NAP_SECS))  # noqa: S311  # only spreads waiters
+            if error is not None:
+                self._wait_after(error, began)
             try:
                 return action()
-            except sqlite3.OperationalError as again:
-                waited_secs = self._clock.monotonic() - began
-                if not is_busy(again) or waited_secs > BUSY_SECS:
-                    raise
-            if waited_secs > NOTICE_SECS:
-                self._locked_out.tell(BUSY_SECS)
+            except sqlite3.Error as latest:
+                error = latest
+
+    def _wait_after(self, error: sqlite3.Error, began: float) -> None:
+        """Sleep a moment before another attempt, or raise our own error if there is no point."""
+        waited_secs = self._clock.monotonic() - began
+        if not is_busy(error) or waited_secs > BUSY_SECS:
+            self._note_failure(error)
+            raise translate(error, self.path, self._setting) from error
+        if waited_secs > NOTICE_SECS:
+            self._locked_out.tell(BUSY_SECS)
+        self._clock.sleep(random.uniform(*_NAP_SECS))  # noqa: S311  # only spreads waiters
 
     def _note_failure(self, error: sqlite3.Error) -> None:
         self._has_failed = self._has_failed or is_failed_flush(error)
@@ -385,11 +379,7 @@ class Database:
             except OSError:
                 self._has_failed = True
         if self._has_failed:
-            try:
+            with storage_errors(self.path), connection:
                 self._patiently(partial(connection.execute, "BEGIN IMMEDIATE"))
-                with storage_errors(self.path):
-                    flush_log(self.path, again=True)
-            finally:
-                if connection.in_transaction:
-                    connection.execute("ROLLBACK")
+                flush_log(self.path, again=True)
         self._has_failed = self._owes_flush = False

@@ -12,12 +12,11 @@ from __future__ import annotations
 
 import os
 import sqlite3
-import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from nuvom.errors import BackendUnavailable, NuvomError, StorageFull
-from nuvom.host.files import FULL, private_directory, sync_data, write_again, write_all
+from nuvom.host.files import FULL, on_file, private_directory, sync_data, write_again, write_all
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -37,6 +36,7 @@ _MAY_BE_FULL = frozenset({sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN})
 _FAILED_FLUSHES = frozenset({sqlite3.SQLITE_IOERR_FSYNC, sqlite3.SQLITE_IOERR_DIR_FSYNC})
 _PROBE_BYTES = 64 << 10  # more than SQLite ever adds to one of its files at a time
 _FLAGS = os.O_RDWR | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+_CREATES = _FLAGS | os.O_CREAT
 _NOTE = "damaged"
 _SALVAGE = "save what can be read with `nuvom doctor --salvage NEW_FILE`"
 
@@ -90,31 +90,16 @@ def translate(error: sqlite3.Error, where: Path, setting: str) -> NuvomError:
 
 
 def _has_no_room(database: Path) -> bool:
-    """Whether a database's files cannot grow: the disk is full, or a limit is reached."""
-    if _longest_file_bytes() < file_bytes(f"{database}-wal") + _PROBE_BYTES:
-        return True
+    """Whether nothing can be written beside a database: the disk is full."""
     probe = f"{database}.{os.urandom(6).hex()}.tmp"
     try:
-        descriptor = os.open(probe, _FLAGS | os.O_CREAT | os.O_EXCL, 0o600)
-        try:
-            write_all(descriptor, bytes(_PROBE_BYTES))
-        finally:
-            os.close(descriptor)
+        on_file(probe, _CREATES | os.O_EXCL, lambda file: write_all(file, bytes(_PROBE_BYTES)))
     except OSError as error:
         return error.errno in FULL
     finally:
         with suppress(OSError):
             os.unlink(probe)
     return False
-
-
-def _longest_file_bytes() -> float:
-    if sys.platform == "win32":  # pragma: no cover  # knows no such limit
-        return float("inf")
-    import resource  # noqa: PLC0415  # POSIX only
-
-    limit = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
-    return float("inf") if limit == resource.RLIM_INFINITY else limit
 
 
 def flush_log(database: Path, *, again: bool) -> None:
@@ -128,16 +113,14 @@ def flush_log(database: Path, *, again: bool) -> None:
         again: A flush has failed: rewrite the log first. Hold the write lock.
     Raises: OSError: the log may not be on the device.
     """
-    try:
-        descriptor = os.open(f"{database}-wal", _FLAGS)
-    except FileNotFoundError:  # another journal mode
-        return
-    try:
+
+    def flush(descriptor: int) -> None:
         if again:
             write_again(descriptor, 0, os.fstat(descriptor).st_size)
         sync_data(descriptor)
-    finally:
-        os.close(descriptor)
+
+    with suppress(FileNotFoundError):  # another journal mode
+        on_file(f"{database}-wal", _FLAGS, flush)
 
 
 def file_bytes(path: os.PathLike[str] | str) -> int:
@@ -159,14 +142,10 @@ def damaged(where: Path, reason: str) -> BackendUnavailable:
 
 def note_damage(directory: Path, reason: str) -> None:
     """Make the next process that opens the file check all of it. Never raises."""
-    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_NOFOLLOW", 0)
     with suppress(OSError, NuvomError):  # the damage itself is what gets reported
         private_directory(directory)
-        descriptor = os.open(directory / _NOTE, flags | getattr(os, "O_CLOEXEC", 0), 0o600)
-        try:
-            os.write(descriptor, f"{reason}\n".encode())
-        finally:
-            os.close(descriptor)
+        text = f"{reason}\n".encode()
+        on_file(directory / _NOTE, _CREATES | os.O_TRUNC, lambda note: write_all(note, text))
 
 
 def has_note(directory: Path) -> bool:

@@ -1,8 +1,8 @@
 """Copies the readable part of a damaged database into a new one; the old one is not changed.
 
-Rows are read by number, from both ends of each range towards the damage and then by bisecting the
-rest, so that an unreadable page costs only its own rows. If the first page, which leads to all
-others, is gone, that of a new file replaces it: all our files begin alike.
+Rows are read in order of their numbers. Behind one that cannot be read the next number is tried, so
+that an unreadable page costs only its own rows. If the first page, which leads to all others, is
+gone, that of a new file replaces it: all our files begin alike.
 """
 
 from __future__ import annotations
@@ -19,15 +19,14 @@ from nuvom.config.project import create_private_file
 from nuvom.errors import BackendUnavailable
 from nuvom.host.files import storage_errors, sync_directory
 from nuvom.queue_backends.sqlite.errors import damaged, file_bytes, translate
-from nuvom.queue_backends.sqlite.schema import prepare, refuse_foreign
+from nuvom.queue_backends.sqlite.schema import is_prepared, prepare
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
 # The tables of workers and their commands are omitted: no worker uses the new file yet.
 _TABLES = ("jobs", "payloads", "attempts", "queues", "meta")
 _MOST_FAILURES = 100_000  # for each table; after that, give up on the rest
-_BEYOND = 10_000  # numbers to try after the last readable row if the end is unknown
 _HALVES = (
     "DELETE FROM jobs WHERE record IS NULL AND seq NOT IN (SELECT seq FROM payloads)",
     "DELETE FROM payloads WHERE seq NOT IN (SELECT seq FROM jobs)",
@@ -89,24 +88,26 @@ def _new(path: Path) -> sqlite3.Connection:
 
 
 def _opened(copy: Path, source: Path) -> sqlite3.Connection:
-    """Open the copy; if need be, replace its first page, then drop its log."""
-    repairs: tuple[Callable[[Path], object], ...] = (Path.stat, _replace_first_page, _drop_log)
-    for repair in repairs:
-        repair(copy)
-        connection = sqlite3.connect(copy, isolation_level=None)
-        try:
-            connection.execute("PRAGMA cell_size_check = ON")
-            refuse_foreign(connection, source)
-            connection.execute("SELECT seq FROM jobs LIMIT 0")
-        except sqlite3.DatabaseError as error:
-            connection.close()
-            reason = str(error)
-        except BackendUnavailable:  # belongs to another program or a newer Nuvom
-            connection.close()
-            raise
-        else:
-            return connection
-    raise damaged(source, f"{reason}; nothing can be read")
+    """Open the copy, if need be with another first page."""
+    with suppress(sqlite3.DatabaseError):
+        return _as_ours(copy, source)
+    _replace_first_page(copy)
+    try:
+        return _as_ours(copy, source)
+    except sqlite3.DatabaseError as error:
+        raise damaged(source, f"{error}; nothing can be read") from error
+
+
+def _as_ours(copy: Path, source: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(copy, isolation_level=None)
+    try:
+        connection.execute("PRAGMA cell_size_check = ON")
+        is_prepared(connection, source)
+        connection.execute("SELECT seq FROM jobs LIMIT 0")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
 
 
 def _replace_first_page(copy: Path) -> None:
@@ -124,10 +125,6 @@ def _replace_first_page(copy: Path) -> None:
     page[_FREE_PAGES] = bytes(8)
     with open(copy, "r+b") as stream:
         stream.write(page)
-
-
-def _drop_log(copy: Path) -> None:
-    Path(f"{copy}-wal").unlink(missing_ok=True)
 
 
 def _copy(old: sqlite3.Connection, new: sqlite3.Connection) -> Salvaged:
@@ -154,14 +151,14 @@ def _copy_table(old: sqlite3.Connection, new: sqlite3.Connection, table: str) ->
     columns = [name for name in _columns(new, table) if name in known]
     names, marks = ", ".join(columns), ", ".join("?" * len(columns))
     insert = f"INSERT OR IGNORE INTO {table} (rowid, {names}) VALUES (?, {marks})"
-    reader = _Reader(old, table, names)
-    refused = 0
-    for row in reader.rows():
+    query = f"SELECT rowid, {names} FROM {table} NOT INDEXED WHERE rowid >= ? ORDER BY rowid"
+    lost = 0
+    for row in _readable(old, query):
         try:
-            refused += not new.execute(insert, row).rowcount
+            lost += row is None or not new.execute(insert, row).rowcount
         except sqlite3.IntegrityError:  # a value that its column does not allow
-            refused += 1
-    return refused + reader.failures
+            lost += 1
+    return lost
 
 
 def _columns(connection: sqlite3.Connection, table: str) -> list[str]:
@@ -170,50 +167,15 @@ def _columns(connection: sqlite3.Connection, table: str) -> list[str]:
     return [name for _, name, kind, _, _, key in columns if not (kind == "INTEGER" and key)]
 
 
-class _Reader:
-    """Reads a table, skipping what is unreadable.
-
-    Attributes:
-        failures: How many numbers could not be read.
-    """
-
-    def __init__(self, connection: sqlite3.Connection, table: str, columns: str) -> None:
-        self._connection = connection
-        self._table = table
-        self._columns = columns
-        self._tries = 0
-        self._has_failed = False
-        self.failures = 0
-
-    def rows(self, low: int = 0, high: int | None = None) -> Iterator[tuple[Any, ...]]:
-        """Yield each readable row between two numbers, preceded by its own number."""
-        for row in self._run(low, high, "ASC"):
-            low = max(low, row[0])
-            yield row
-        if not self._has_failed:
-            return
-        for row in self._run(low, high, "DESC"):
-            high = row[0]
-            yield row
-        high = low + _BEYOND if high is None else high
-        middle = (low + high) // 2
-        if middle == low:  # nothing in between
-            return
-        if high - low == 2 or self._tries >= _MOST_FAILURES:  # noqa: PLR2004  # one is left
-            self.failures += high - low - 1
-            return
-        yield from self.rows(low, middle + 1)
-        yield from self.rows(middle, high)
-
-    def _run(self, low: int, high: int | None, order: str) -> Iterator[tuple[Any, ...]]:
-        """Yield rows between two numbers until one is unreadable; then set ``_has_failed``."""
-        query = (
-            f"SELECT rowid, {self._columns} FROM {self._table} NOT INDEXED "
-            f"WHERE rowid > ?1 AND (?2 IS NULL OR rowid < ?2) ORDER BY rowid {order}"
-        )
-        self._has_failed = False
+def _readable(connection: sqlite3.Connection, query: str) -> Iterator[tuple[Any, ...] | None]:
+    """Yield each row, or None in place of a number that cannot be read."""
+    number = 0
+    for _ in range(_MOST_FAILURES):
         try:
-            yield from self._connection.execute(query, (low, high))
+            for row in connection.execute(query, (number,)):
+                number = max(number, row[0] + 1)  # a damaged page may lead back
+                yield row
+            return
         except sqlite3.DatabaseError:
-            self._has_failed = True
-            self._tries += 1
+            number += 1
+            yield None

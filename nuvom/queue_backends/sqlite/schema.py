@@ -1,7 +1,7 @@
 """The tables of the SQLite store, how to recognise our files, and what the rows mean.
 
-Each job has one row for queue and result together, so that finishing it is one update. Migrations
-only add. A file written by a newer Nuvom is refused and left unchanged.
+Each job has one row for queue and result together, so that finishing it is one update. A file
+written by a newer Nuvom is refused and left unchanged.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ NEXT_SEQ = """(SELECT 1 + max(coalesce((SELECT max(seq) FROM jobs), 0), spent.se
 # holds the greatest number removed, and only removals write it.
 # Statuses are literals in each partial index and each statement, so that the planner can prove
 # that the index is usable.
-_VERSION_1 = (
+_TABLES = (
     """CREATE TABLE jobs (
         seq INTEGER PRIMARY KEY,
         id TEXT NOT NULL UNIQUE,
@@ -121,70 +121,54 @@ _VERSION_1 = (
     "CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT",
 )
 
-MIGRATIONS: tuple[tuple[str, ...], ...] = (_VERSION_1,)
-"""Statements that migrate from each version to the next; the last version is ours."""
-
 # The earliest expiry of results with their own lifetime. It uses only columns that never change, so
-# neither claims nor settlements touch it. Older versions need not know about it: SQLite itself
-# maintains an index. In a new file it comes last, so that each table's first page is at the same
-# place in all files: see salvage.py.
+# neither claims nor settlements touch it. Files of version 0.12 lack it; a process of that version
+# need not know about it, since SQLite itself maintains an index. In a new file it comes last, so
+# that each table's first page is at the same place in all files: see salvage.py.
 _EXPIRING = """CREATE INDEX IF NOT EXISTS jobs_expiring ON jobs (created_at + keep_secs)
     WHERE keep_secs IS NOT NULL"""
-_IS_COMPLETE = "SELECT 1 FROM sqlite_schema WHERE name = 'jobs_expiring'"
+
+_VERSION = 1
+_STATE = """SELECT application_id, user_version, (SELECT count(*) FROM sqlite_schema),
+    EXISTS (SELECT 1 FROM sqlite_schema WHERE name = 'jobs_expiring')
+    FROM pragma_application_id, pragma_user_version"""
 
 
-def refuse_foreign(connection: sqlite3.Connection, where: object) -> bool:
-    """Return whether the database has our version; change nothing, not even its mode.
+def is_prepared(connection: sqlite3.Connection, where: object) -> bool:
+    """Return whether the database has all our tables; change nothing, not even its mode.
 
     Raises: BackendUnavailable: it belongs to another program or to a newer Nuvom.
     """
-    connection.execute("BEGIN")  # one snapshot: another process may be creating the tables
-    try:
-        is_current = _check(connection, where) == len(MIGRATIONS)
-        return is_current and connection.execute(_IS_COMPLETE).fetchone() is not None
-    finally:
-        connection.execute("ROLLBACK")
-
-
-def prepare(connection: sqlite3.Connection, where: object) -> None:
-    """Create the tables, or migrate them to our version. Safe from many processes at once.
-
-    Raises: as ``refuse_foreign``.
-    """
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        for statements in MIGRATIONS[_check(connection, where) :]:
-            for statement in statements:
-                connection.execute(statement)
-        connection.execute(_EXPIRING)
-        connection.execute(f"PRAGMA application_id = {APPLICATION_ID:d}")
-        connection.execute(f"PRAGMA user_version = {len(MIGRATIONS):d}")
-        connection.execute("COMMIT")
-    except BaseException:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-        raise
-
-
-def _check(connection: sqlite3.Connection, where: object) -> int:
-    """Return the version of our tables, or 0 if there are none yet."""
-    application = connection.execute("PRAGMA application_id").fetchone()[0]
-    version: int = connection.execute("PRAGMA user_version").fetchone()[0]
-    tables = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
+    application, version, tables, is_complete = connection.execute(_STATE).fetchone()
     if application != APPLICATION_ID and (application or tables):
         raise BackendUnavailable(
             where,
             "it is a SQLite database of another program",
             "Point the setting sqlite_path to a file of Nuvom's own; this one was left alone.",
         )
-    if application == APPLICATION_ID and version > len(MIGRATIONS):
+    if version > _VERSION and application:
         raise BackendUnavailable(
             where,
-            f"a newer Nuvom wrote it (version {version} of the tables; this one knows "
-            f"{len(MIGRATIONS)})",
+            f"a newer Nuvom wrote it (version {version} of the tables; this one knows {_VERSION})",
             "Use the newer Nuvom here, or another file (setting sqlite_path).",
         )
-    return version if application == APPLICATION_ID else 0
+    return bool(is_complete)
+
+
+def prepare(connection: sqlite3.Connection, where: object) -> None:
+    """Create what is missing of our tables. Safe from many processes at once.
+
+    Raises: as ``is_prepared``.
+    """
+    with connection:  # commits, or rolls back if anything is raised
+        connection.execute("BEGIN IMMEDIATE")
+        is_prepared(connection, where)
+        if not connection.execute("PRAGMA application_id").fetchone()[0]:
+            for statement in _TABLES:
+                connection.execute(statement)
+            connection.execute(f"PRAGMA application_id = {APPLICATION_ID:d}")
+            connection.execute(f"PRAGMA user_version = {_VERSION:d}")
+        connection.execute(_EXPIRING)
 
 
 # ---- rows and records ------------------------------------------------------------------------

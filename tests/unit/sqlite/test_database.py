@@ -1,4 +1,4 @@
-"""Connections and transactions of one file: patience, errors, flushes, forks."""
+"""Connections and transactions of one file: opening, locks of others, flushes, threads, forks."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ import pytest
 
 from nuvom.config.settings import Settings
 from nuvom.errors import BackendUnavailable
+from nuvom.host import files
 from nuvom.queue_backends.sqlite import connection as database_module
 from nuvom.queue_backends.sqlite.connection import Database
-from nuvom.queue_backends.sqlite.schema import APPLICATION_ID, MIGRATIONS
 from nuvom.testing import FakeClock
 from tests.engine import LIMIT_SECS
 from tests.unit.sqlite.conftest import Real, reader_of
@@ -50,53 +50,46 @@ def names(db: Database) -> list[str]:
     return [name for (name,) in db.read(ALL)]
 
 
+def run_together(*actions: Any) -> None:
+    """Run each action in a thread of its own; raise the first error of any."""
+    errors: list[BaseException] = []
+
+    def run(action: Any) -> None:
+        try:
+            action()
+        except BaseException as error:  # noqa: BLE001  # raised below
+            errors.append(error)
+
+    threads = [threading.Thread(target=run, args=(action,)) for action in actions]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(LIMIT_SECS)
+    for error in errors:
+        raise error
+
+
 # ---- opening --------------------------------------------------------------------------------
 
 
 def test_file_is_made_at_the_first_write_and_is_private(db: Database, path: Path) -> None:
+    assert [] == names(db)
     assert not path.exists()
-    assert not db.is_open
     db.write(put("a"))
-    assert db.is_open
     assert ["a"] == names(db)
     if sys.platform != "win32":
         modes = {os.stat(file).st_mode & 0o777 for file in path.parent.glob("nuvom.db*")}
         assert {0o600} == modes
 
 
-def test_reading_makes_no_file(db: Database, path: Path) -> None:
-    assert [] == db.read(ALL)
-    assert db.read_one(ALL) is None
-    assert not path.exists()
-
-
-def test_file_says_that_it_is_ours(db: Database, path: Path) -> None:
-    db.open()
-    assert [(APPLICATION_ID,)] == db.read("PRAGMA application_id")
-    assert [(len(MIGRATIONS),)] == db.read("PRAGMA user_version")
-    assert [("wal",)] == db.read("PRAGMA journal_mode")
-
-
-@pytest.mark.parametrize(
-    ("pragma", "value"),
-    [
-        ("wal_autocheckpoint", 0),
-        ("journal_size_limit", 8 << 20),
-        ("trusted_schema", 0),
-        ("cell_size_check", 1),
-        ("mmap_size", 0),
-        ("busy_timeout", 0),
-        ("synchronous", 2),
-    ],
-)
-def test_each_connection_has_the_pragmas_of_the_store(
-    db: Database, pragma: str, value: int
-) -> None:
-    db.open()
-    other = db.connect()
-    connections = [reader_of(db), other]
-    assert [[(value,)]] * 2 == [one.execute(f"PRAGMA {pragma}").fetchall() for one in connections]
-    other.close()
+def test_closed_database_opens_again(db: Database) -> None:
+    db.write(put("a"))
+    names(db)
+    db.close()
+    db.close()
+    assert not db.is_open
+    db.write(put("b"))
+    assert ["a", "b"] == names(db)
 
 
 def test_journal_mode_can_be_chosen(path: Path, clock: Real) -> None:
@@ -112,20 +105,25 @@ def test_readers_cannot_write(db: Database) -> None:
         reader_of(db).execute(PUT, ("a",))
 
 
-def test_closed_database_opens_again(db: Database) -> None:
-    db.write(put("a"))
-    names(db)
-    db.close()
-    db.close()
-    assert not db.is_open
-    db.write(put("b"))
-    assert ["a", "b"] == names(db)
-
-
 def test_too_old_a_sqlite_is_refused(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(database_module, "_OLDEST_SQLITE", (99, 0, 0))
     with pytest.raises(BackendUnavailable, match=r"3\.38 or newer is needed"):
         db.open()
+
+
+@pytest.mark.parametrize("is_allowed", [False, True])
+def test_database_on_a_network_file_system_is_refused(
+    path: Path, clock: Real, monkeypatch: pytest.MonkeyPatch, *, is_allowed: bool
+) -> None:
+    monkeypatch.setattr(files, "network_kind", lambda _path: "nfs4")
+    db = make_database(path, clock, allow_network_fs=is_allowed)
+    if is_allowed:
+        db.open()
+    else:
+        with pytest.raises(BackendUnavailable, match="network file system"):
+            db.open()
+    assert is_allowed == path.exists()
+    db.close()
 
 
 # ---- files that are not ours ----------------------------------------------------------------
@@ -159,42 +157,13 @@ def test_tables_of_a_newer_version_are_left_alone(db: Database, path: Path) -> N
     db.open()
     db.close()
     with sqlite3.connect(path) as newer:
-        newer.execute(f"PRAGMA user_version = {len(MIGRATIONS) + 1}")
+        newer.execute("PRAGMA user_version = 2")
     newer.close()
     with pytest.raises(BackendUnavailable, match="a newer Nuvom wrote it"):
         db.open()
 
 
-def test_damaged_database_is_reported(db: Database, path: Path) -> None:
-    db.write(put("a"))
-    db.close()
-    data = bytearray(path.read_bytes())
-    data[4096:] = b"\xff" * (len(data) - 4096)
-    path.write_bytes(data)
-    with pytest.raises(BackendUnavailable, match=r"it is damaged|malformed"):
-        db.read("SELECT * FROM jobs")
-
-
-@pytest.mark.skipif(
-    sys.platform == "win32" or (hasattr(os, "geteuid") and os.geteuid() == 0),
-    reason="rights do not bind this user",
-)
-def test_folder_that_cannot_be_written_is_reported(db: Database, path: Path) -> None:
-    path.parent.chmod(0o500)
-    try:
-        with pytest.raises(BackendUnavailable, match="sqlite_path"):
-            db.open()
-    finally:
-        path.parent.chmod(0o700)
-
-
-def test_file_that_is_a_folder_is_reported(db: Database, path: Path) -> None:
-    path.mkdir()
-    with pytest.raises(BackendUnavailable, match="not a regular file"):
-        db.open()
-
-
-# ---- patience -------------------------------------------------------------------------------
+# ---- locks of other processes ---------------------------------------------------------------
 
 
 @pytest.fixture
@@ -204,6 +173,16 @@ def locker(db: Database, path: Path) -> Iterator[sqlite3.Connection]:
     other = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=0)
     yield other
     other.close()
+
+
+def test_file_that_another_process_is_making_is_waited_for(
+    db: Database, path: Path, monkeypatch: pytest.MonkeyPatch, clock: Real
+) -> None:
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN EXCLUSIVE")
+    monkeypatch.setattr(clock, "sleep", lambda _: other.close())
+    db.write(put("a"))
+    assert ["a"] == names(db)
 
 
 def test_lock_of_another_process_is_waited_for(
@@ -282,28 +261,6 @@ def test_error_that_is_no_lock_is_not_waited_for(db: Database, clock: Real) -> N
     assert before == clock.monotonic()
 
 
-def test_error_after_a_lock_is_not_waited_for(
-    db: Database, locker: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch, clock: Real
-) -> None:
-    def free(secs: float) -> None:
-        if locker.in_transaction:
-            locker.execute("ROLLBACK")
-
-    monkeypatch.setattr(clock, "sleep", free)
-    locker.execute("BEGIN IMMEDIATE")
-
-    def action(connection: sqlite3.Connection) -> None:
-        connection.execute(PUT, ("a",))
-        connection.execute("DELETE FROM no_such")
-
-    with pytest.raises(BackendUnavailable, match="no such table"):
-        db.transaction(action)
-    assert [] == names(db)
-
-
-# ---- transactions ---------------------------------------------------------------------------
-
-
 def test_nothing_of_a_transaction_stays_when_it_raises(db: Database) -> None:
     def action(connection: sqlite3.Connection) -> None:
         connection.execute(PUT, ("a",))
@@ -311,24 +268,8 @@ def test_nothing_of_a_transaction_stays_when_it_raises(db: Database) -> None:
 
     with pytest.raises(ZeroDivisionError):
         db.transaction(action)
-    assert [] == names(db)
     db.transaction(put("b"))
     assert ["b"] == names(db)
-
-
-def test_transaction_that_has_ended_itself_is_not_rolled_back(db: Database) -> None:
-    def action(connection: sqlite3.Connection) -> None:
-        connection.execute(PUT, ("a",))
-        connection.execute("COMMIT")
-        raise ZeroDivisionError
-
-    with pytest.raises(ZeroDivisionError):
-        db.transaction(action)
-    assert ["a"] == names(db)
-
-
-def test_transaction_returns_what_its_action_returns(db: Database) -> None:
-    assert 1 == db.transaction(lambda connection: connection.execute(PUT, ("a",)).rowcount)
 
 
 # ---- flushes --------------------------------------------------------------------------------
@@ -354,56 +295,23 @@ def test_flush_is_switched_only_where_it_changes(
     def level(connection: sqlite3.Connection) -> int:
         return int(connection.execute("PRAGMA synchronous").fetchone()[0])
 
-    levels = [
-        db.write(level),
-        db.write(level, flush=False),
-        db.write(level, flush=False),
-        db.write(level),
-        db.transaction(lambda _: 9),
-    ]
-    assert [most, 1, 1, most, 9] == levels
+    levels = [db.write(level, flush=flush) for flush in (True, False, False, True)]
+    assert [most, 1, 1, most] == levels
     db.close()
 
 
-# ---- threads --------------------------------------------------------------------------------
+# ---- threads and forks ----------------------------------------------------------------------
 
 
-def test_threads_share_readers_and_never_fail(db: Database) -> None:
-    db.write(put("a"))
-    errors: list[BaseException] = []
-    together = threading.Barrier(8)
-
-    def read() -> None:
-        try:
-            together.wait()
-            for _ in range(200):
-                assert [("a",)] == db.read(ALL)
-        except BaseException as error:  # noqa: BLE001  # looked at below
-            errors.append(error)
-
-    threads = [threading.Thread(target=read) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(LIMIT_SECS)
-    assert [] == errors
-    assert len(db._readers) <= 8
-
-
-def test_threads_write_one_after_the_other(db: Database) -> None:
+def test_threads_share_connections_and_never_fail(db: Database) -> None:
     def write(first: int) -> None:
         for number in range(first, first + 50):
             db.transaction(put(f"{number:04}"))
+            assert f"{number:04}" in names(db)
 
-    threads = [threading.Thread(target=write, args=(first,)) for first in range(0, 400, 50)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(LIMIT_SECS)
+    run_together(*(lambda first=first: write(first) for first in range(0, 400, 50)))
     assert 400 == len(names(db))
-
-
-# ---- forks ----------------------------------------------------------------------------------
+    assert len(db._readers) <= 8
 
 
 def test_child_forgets_the_parents_connections_and_closes_none(db: Database) -> None:
@@ -435,7 +343,6 @@ def test_no_connection_is_open_during_a_fork_and_threads_wait_for_its_end(db: Da
         db.go_on_after_fork()
     reading.join(LIMIT_SECS)
     assert not reading.is_alive()
-    assert ["a"] == names(db)
 
 
 def test_a_fork_waits_for_who_reads_just_now(db: Database) -> None:
@@ -456,9 +363,3 @@ def test_a_fork_waits_for_who_reads_just_now(db: Database) -> None:
     db.read("SELECT 1")
     forking.join(LIMIT_SECS)
     assert not forking.is_alive()
-
-
-def test_child_forgets_connections_that_were_never_made(path: Path, clock: Real) -> None:
-    before = len(database_module._inherited)
-    make_database(path, clock).drop_in_child()
-    assert before == len(database_module._inherited)

@@ -9,22 +9,9 @@ from collections.abc import Iterator
 import pytest
 
 from nuvom.core.record import JobStatus
-from nuvom.errors import BackendUnavailable
-from nuvom.queue_backends.sqlite import (
-    hot,
-    reads,
-    rows,
-    schema,
-)
+from nuvom.queue_backends.sqlite import hot, reads, rows, schema
 from nuvom.queue_backends.sqlite import queue as queue_module
-from nuvom.queue_backends.sqlite.schema import (
-    APPLICATION_ID,
-    CODES,
-    MIGRATIONS,
-    STATUS,
-    prepare,
-    refuse_foreign,
-)
+from nuvom.queue_backends.sqlite.schema import is_prepared, prepare
 
 
 @pytest.fixture
@@ -40,78 +27,33 @@ def ready(connection: sqlite3.Connection) -> sqlite3.Connection:
     return connection
 
 
-def pragma(connection: sqlite3.Connection, name: str) -> int:
-    return int(connection.execute(f"PRAGMA {name}").fetchone()[0])
+def schema_of(connection: sqlite3.Connection) -> list[tuple[str, str]]:
+    return connection.execute("SELECT type, name FROM sqlite_schema").fetchall()
 
 
-def test_each_status_has_its_codes() -> None:
-    assert [(0, 7, 8), (1,), (2,), (3,), (4,), (5,), (6,)] == [
-        CODES[status] for status in JobStatus
-    ]
-    assert 9 == len(STATUS)
+def test_file_of_version_0_12_gets_the_index_that_it_lacks(ready: sqlite3.Connection) -> None:
+    complete = schema_of(ready)
+    ready.execute("DROP INDEX jobs_expiring")
+    assert not is_prepared(ready, "here")
+    for _ in range(2):
+        prepare(ready, "here")
+        assert complete == schema_of(ready)
+    assert is_prepared(ready, "here")
 
 
-def test_empty_database_becomes_ours(connection: sqlite3.Connection) -> None:
-    assert not refuse_foreign(connection, "here")
-    prepare(connection, "here")
-    assert refuse_foreign(connection, "here")
-    assert (APPLICATION_ID, len(MIGRATIONS)) == (
-        pragma(connection, "application_id"),
-        pragma(connection, "user_version"),
-    )
-
-
-def test_preparing_again_changes_nothing(ready: sqlite3.Connection) -> None:
-    before = ready.execute("SELECT * FROM sqlite_schema").fetchall()
-    prepare(ready, "here")
-    assert before == ready.execute("SELECT * FROM sqlite_schema").fetchall()
+def test_tables_are_made_completely_or_not_at_all(
+    connection: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(schema, "_EXPIRING", "CREATE INDEX broken ON no_such (x)")
+    with pytest.raises(sqlite3.OperationalError, match="no_such"):
+        prepare(connection, "here")
+    assert [] == schema_of(connection)
+    assert (0,) == connection.execute("PRAGMA application_id").fetchone()
 
 
 def test_tables_are_strict(ready: sqlite3.Connection) -> None:
     tables = ready.execute("PRAGMA table_list").fetchall()
-    strict = {row[1]: row[5] for row in tables if not row[1].startswith("sqlite_")}
-    expected = {"jobs", "spent", "payloads", "attempts", "queues", "workers", "commands", "meta"}
-    assert expected == set(strict)
-    assert {1} == set(strict.values())
-
-
-def test_older_tables_are_migrated(
-    ready: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    more = (*MIGRATIONS, ("ALTER TABLE jobs ADD COLUMN colour TEXT",))
-    monkeypatch.setattr(schema, "MIGRATIONS", more)
-    assert not refuse_foreign(ready, "here")
-    prepare(ready, "here")
-    assert refuse_foreign(ready, "here")
-    assert [] == ready.execute("SELECT colour FROM jobs").fetchall()
-
-
-def test_migration_that_fails_leaves_the_old_tables(
-    ready: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    statements = ("ALTER TABLE jobs ADD COLUMN colour TEXT", "DROP TABLE no_such")
-    monkeypatch.setattr(schema, "MIGRATIONS", (*MIGRATIONS, statements))
-    with pytest.raises(sqlite3.OperationalError, match="no such table"):
-        prepare(ready, "here")
-    assert len(MIGRATIONS) == pragma(ready, "user_version")
-    with pytest.raises(sqlite3.OperationalError, match="no such column"):
-        ready.execute("SELECT colour FROM jobs")
-
-
-def test_migration_that_has_ended_its_transaction_is_not_rolled_back(
-    ready: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(schema, "MIGRATIONS", (*MIGRATIONS, ("COMMIT", "DROP TABLE no_such")))
-    with pytest.raises(sqlite3.OperationalError, match="no such table"):
-        prepare(ready, "here")
-
-
-@pytest.mark.parametrize("step", [refuse_foreign, prepare])
-def test_foreign_tables_are_refused(connection: sqlite3.Connection, step: object) -> None:
-    connection.execute("CREATE TABLE letters (text TEXT)")
-    with pytest.raises(BackendUnavailable, match="another program"):
-        step(connection, "here")  # type: ignore[operator]
-    assert not connection.in_transaction
+    assert {1} == {row[5] for row in tables if not row[1].startswith("sqlite_")}
 
 
 # ---- how statements find their rows ---------------------------------------------------------
