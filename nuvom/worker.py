@@ -78,6 +78,7 @@ class Worker:
         refuse_in_child()
         self._thread: threading.Thread | None = None
         self._has_begun, self._has_ended = threading.Event(), threading.Event()
+        self._pid = os.getpid()
         self._reason = ""
         self._error: BaseException | None = None
         self._raises_crash = True
@@ -167,6 +168,8 @@ class Worker:
 
     def join(self, timeout: float | None = None) -> bool:
         """Wait for a background worker to stop; False when it does not stop in time."""
+        if os.getpid() != self._pid:
+            return True  # a forked child leaves the worker's block: the worker is its parent's
         # Before Python 3.13 an interrupted Thread.join treats the thread as ended.
         if self._thread is None or not self._has_ended.wait(timeout):
             return self._thread is None

@@ -52,6 +52,7 @@ class ChildProcess:
 
     Attributes:
         attempt: The attempt that it runs, or None.
+        taken_at: Monotonic seconds when it was given its latest attempt.
         token: Of its latest attempt, counted from 1.
         has_started: Whether it has confirmed that attempt.
         jobs: How many attempts it has finished.
@@ -86,6 +87,7 @@ class ChildProcess:
         self._link = Link(*pipes, FromChild)
         self._is_leaving = False
         self.attempt: OpenAttempt | None = None
+        self.taken_at = 0.0
         self.token = 0
         self.has_started = False
         self.jobs = 0
@@ -113,7 +115,7 @@ class ChildProcess:
 
     def take(self, attempt: OpenAttempt) -> None:
         """Record the attempt that it runs next."""
-        self.attempt = attempt
+        self.attempt, self.taken_at = attempt, self._clock.monotonic()
         self.token += 1
         self.has_started = False
         self.stack = self.asked_at = None

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
+from contextlib import suppress
 from functools import partial
 from math import inf
 from typing import TYPE_CHECKING, Any
@@ -118,15 +119,14 @@ class ProcessLane:
     def take_back(self) -> list[OpenAttempt]:
         """Remove and return all attempts that wait for a child."""
         with self._pool.lock:
-            taken = list(self._ready)
-            self._ready.clear()
-        return taken
+            return _emptied(self._ready)
 
     def close_attempt(self, attempt: OpenAttempt) -> None:
         """End only the child that runs an attempt that someone else closed."""
         attempt.is_cancelled = True
         with self._pool.lock:
-            self._ready = deque([one for one in self._ready if one is not attempt])
+            with suppress(ValueError):  # in place, since the loop may be adding others
+                self._ready.remove(attempt)
             self._end_child_of(attempt)
         self._host.idle()
 
@@ -234,7 +234,7 @@ class ProcessLane:
             settlement = replace(settlement, children=(*attempt.children, *settlement.children))
         if attempt.task.has_hooks and not attempt.is_closed:
             attempt.kept = _kept(settlement, frame)
-        self._prefetch.took(settlement.finished_at - attempt.started_at)
+        self._prefetch.took(self._clock.monotonic() - child.taken_at)
         self._close(attempt, settlement)
         if is_worn:
             self._supervisor.dismiss(child)
@@ -318,7 +318,7 @@ class ProcessLane:
         next_at = inf
         for attempt, child in list(self._pool.busy.items()):
             if child.asked_at is None and attempt.deadline <= now:
-                child.ask_stack(now)
+                self._ask_overdue(child, attempt, now)
             if child.asked_at is None:
                 next_at = min(next_at, attempt.deadline)
             elif child.stack is None and now < child.asked_at + _STACK_SECS:
@@ -328,6 +328,11 @@ class ProcessLane:
                 outcome = partial(timed_out, attempt, child.stack or None)
                 self._cut_off(attempt, outcome)
         return next_at
+
+    def _ask_overdue(self, child: ChildProcess, attempt: OpenAttempt, now: float) -> None:
+        with self._pool.lock:
+            if child.attempt is attempt:  # else it ended just in time, and another one runs
+                child.ask_stack(now)
 
     def _close_too_big(self, now: float) -> float:
         """End children that exceed their memory limit."""
@@ -357,6 +362,13 @@ class ProcessLane:
         self._end_child_of(attempt, at_once=at_once)
         self._host.finish(attempt, outcome())
         self._host.idle()
+
+
+def _emptied(waiting: deque[OpenAttempt]) -> list[OpenAttempt]:
+    taken = []
+    while waiting:  # one by one, since the loop may be adding others
+        taken.append(waiting.popleft())
+    return taken
 
 
 def _kept(settlement: Settlement, frame: Ended) -> Any:

@@ -115,7 +115,8 @@ class ThreadLane:
                 taken.append(work)
             else:
                 hooks.append(work)
-        self._ready.extend(reversed(hooks))
+        for hook in hooks:
+            self.run_hook(hook)  # a slot that found no work meanwhile may have gone to sleep
         return taken[::-1]
 
     def close_attempt(self, attempt: OpenAttempt) -> None:

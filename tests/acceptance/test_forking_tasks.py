@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +93,30 @@ def test_a_forked_process_ends_with_the_code_of_the_task(project: Path, backend:
     assert answer.err.count("Worker ended (burst) after 8 jobs.") == 1
     assert answer.err.count("ValueError: of the child") == 2
     assert "cannot await" in answer.err
+
+
+EMBEDDED = """
+import os
+from nuvom import local_worker, task
+
+@task(name="add")
+def add(x, y):
+    return x + y
+
+with local_worker():
+    assert add.delay(1, 2).get(timeout=30) == 3
+    if pid := os.fork():
+        print("child", os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+        print(add.delay(3, 4).get(timeout=30))
+"""
+
+
+@pytest.mark.timeout(60)
+def test_a_forked_child_leaves_the_block_of_a_local_worker(project: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", EMBEDDED], cwd=project, capture_output=True, text=True, check=False
+    )
+    assert done.stdout == "child 0\n7\n", done.stderr
 
 
 def result(job: str) -> Any:
