@@ -29,19 +29,12 @@ T = TypeVar("T")
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 """Error numbers that mean that there is no space left."""
 
-_READ_FLAGS = (
-    os.O_RDONLY
-    | getattr(os, "O_CLOEXEC", 0)
-    | getattr(os, "O_NOFOLLOW", 0)
-    | getattr(os, "O_BINARY", 0)
-)
-_TEMP_FLAGS = (
-    os.O_WRONLY
-    | os.O_CREAT
-    | os.O_EXCL
-    | getattr(os, "O_NOFOLLOW", 0)
-    | getattr(os, "O_BINARY", 0)  # Windows: otherwise it converts line endings
-)
+# Without O_BINARY, Windows converts line endings.
+_PLAIN = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+
+READ_WRITE = os.O_RDWR | _PLAIN
+"""Flags that open a file of ours for reading and writing; a symbolic link is refused."""
+
 # Windows refuses to replace or remove an open file: 5 access denied, 32 sharing violation, 33 lock
 # violation. Virus scanners and readers hold files only briefly.
 _WINDOWS_BUSY = frozenset({5, 32, 33})
@@ -115,7 +108,7 @@ def on_file(path: StrPath, flags: int, action: Callable[[int], T]) -> T:
 
 def read_file(path: StrPath) -> bytes:
     """Return the content of a file; refuse a symbolic link. Raises: OSError."""
-    return on_file(path, _READ_FLAGS, _content)
+    return on_file(path, os.O_RDONLY | _PLAIN, _content)
 
 
 def _content(descriptor: int) -> bytes:
@@ -226,7 +219,7 @@ def _write_temp(temp: str, data: bytes, *, flush: bool) -> None:
         if flush:
             sync_file(descriptor)
 
-    on_file(temp, _TEMP_FLAGS, write)
+    on_file(temp, READ_WRITE | os.O_CREAT | os.O_EXCL, write)
 
 
 def _publish(temp: str, path: str, *, exclusive: bool) -> bool:

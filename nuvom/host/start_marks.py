@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from zlib import crc32
 
 from nuvom.host.crashpoint import crashpoint
-from nuvom.host.files import on_file, read_file, storage_errors, write_all
+from nuvom.host.files import READ_WRITE, on_file, read_file, storage_errors, write_all
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -29,8 +29,8 @@ STATE_AT = SLOT_BYTES - 1  # the state of a slot is ``map[index * SLOT_BYTES + S
 # that a partly written record counts as free.
 _SLOT = struct.Struct("<48sQI3xB")
 _ID_BYTES = 48
+_FLAGS = READ_WRITE | os.O_CREAT
 _CRC_BITS = 0xFFFFFFFF  # the job's CRC is seeded with the epoch, folded into 32 bits
-_FLAGS = os.O_RDWR | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
 
 
 class SlotFile:
@@ -106,7 +106,9 @@ class SlotFile:
         total = self._count + more
         fresh = range(total - 1, self._count - 1, -1)
         with storage_errors(self._path):
-            grown = on_file(self._path, _FLAGS | os.O_CREAT, lambda file: self._mapped(file, total))
+            grown = on_file(
+                self._path, READ_WRITE | os.O_CREAT, lambda file: self._mapped(file, total)
+            )
         # The old map stays valid for current users: both map the same file.
         self.map, self._count = grown, total
         self._free.extend(fresh)

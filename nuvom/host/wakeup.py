@@ -18,6 +18,7 @@ from threading import Lock
 from typing import TYPE_CHECKING
 
 from nuvom.host.files import (
+    READ_WRITE,
     on_file,
     private_directory,
     read_file,
@@ -39,7 +40,6 @@ _CONTROL_BYTES = 8
 _FILE_BYTES = 1024
 _ASLEEP = b"\x01"
 _UNIX: int = getattr(socket, "AF_UNIX", -1)  # Windows does not support it for datagrams
-_FLAGS = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
 _LOOPBACK = "127.0.0.1"
 _ANY_PORT = (_LOOPBACK, 0)
 _MAX_ADDRESS_BYTES = 100  # of a socket path: 108 on Linux, 104 on macOS, including the terminator
@@ -353,7 +353,7 @@ def _suitable_transport(folder: str) -> Transport:
 
 def _map_file(path: str) -> mmap.mmap:
     with storage_errors(path):
-        return on_file(path, _FLAGS, _mapped)
+        return on_file(path, READ_WRITE | os.O_CREAT, _mapped)
 
 
 def _mapped(descriptor: int) -> mmap.mmap:

@@ -34,7 +34,7 @@ from nuvom.host.lock import FileLock
 from nuvom.host.start_marks import SlotFile, read_slots
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterator
+    from collections.abc import Container
     from pathlib import Path
 
 _LIVE, _DEAD = "live", "dead"  # of equal length: changed in place even on a full disk
@@ -77,20 +77,17 @@ class WorkerLock(SlotFile):
         workers = directory / "workers"
         private_directory(workers)
         base = str(workers / valid_name("a worker's id", owner))
-        while True:
-            lock = FileLock(f"{base}.new")
-            try:
-                lock.acquire(blocking=True)
-                made = cls(base, lock, slots)
-                with storage_errors(lock.path):
-                    write_all(lock.fileno(), _content().encode())
-                crashpoint("worker_lock.before_visible")
-                # Visible only once locked, so that a reaper never sees a live worker unlocked.
-                if lock.move_to(f"{base}.lock"):
-                    return made
-            except BaseException:
-                _unmake(lock)
-                raise
+        lock = FileLock(f"{base}.lock")
+        try:
+            _take(lock)
+            made = cls(base, lock, slots)
+            crashpoint("worker_lock.half_made")
+            with storage_errors(lock.path):
+                write_all(lock.fileno(), _content().encode())
+        except BaseException:
+            _unmake(lock)
+            raise
+        return made
 
     @property
     def held(self) -> bool:
@@ -164,7 +161,7 @@ def find_dead(directory: Path, living: Container[str] = ()) -> list[DeadWorker]:
     dead: list[DeadWorker] = []
     lock: FileLock | None = None
     try:
-        for path in _files(os.path.join(directory, "workers"), ".lock", ".new"):
+        for path in _lock_files(os.path.join(directory, "workers")):
             if _owner(path) in living:
                 continue
             lock = FileLock(path, create=False)
@@ -182,10 +179,6 @@ def find_dead(directory: Path, living: Container[str] = ()) -> list[DeadWorker]:
 
 def _dead_worker(lock: FileLock) -> DeadWorker | None:
     """Return the worker that held a lock, if it died and no other reaper has it."""
-    if lock.path.endswith(".new"):
-        if lock.acquire():  # it died before it became visible
-            _forget(lock)
-        return None
     if _seize(lock):
         return DeadWorker(lock)
     _refuse_foreign(lock.path)
@@ -220,7 +213,7 @@ def count_workers(directory: Path) -> tuple[int, int]:
 
     Raises: BackendUnavailable: the folder cannot be read.
     """
-    found = [_lives(path) for path in _files(os.fspath(directory / "workers"), ".lock")]
+    found = [_lives(path) for path in _lock_files(os.fspath(directory / "workers"))]
     return found.count(True), found.count(False)
 
 
@@ -278,40 +271,30 @@ def _read_header(path: str) -> _Header | None:
     return _Header(*(lines + [""] * 4)[:4])
 
 
-def _files(workers: str, *endings: str) -> Iterator[str]:
+def _lock_files(workers: str) -> list[str]:
     try:
         names = os.listdir(workers)
     except FileNotFoundError:
-        return
+        return []
     except OSError as error:
         raise storage_error(workers, error) from error
-    for name in names:
-        if name.endswith(endings):
-            yield os.path.join(workers, name)
+    return [os.path.join(workers, name) for name in names if name.endswith(".lock")]
 
 
 def _refuse_foreign(path: str) -> None:
     """Raise when the holder of this lock runs on another machine."""
-    foreign = _foreign_holder(path)
-    tries = _FOREIGN_TRIES
-    while foreign is not None and tries:
+    for _ in range(_FOREIGN_TRIES):
+        header = _read_header(path)
+        if header is None or header.state != _LIVE or _is_this_boot(header.boot):
+            return
+        user = f"host {header.host}, process {header.pid}"
         # After a reboot, a reaper may have just taken the lock and not written to it yet.
         SYSTEM_CLOCK.sleep(_FOREIGN_WAIT_SECS)
-        foreign = _foreign_holder(path)
-        tries -= 1
-    if foreign is not None:
-        raise BackendUnavailable(
-            os.path.dirname(path),
-            f"a worker of another machine uses it (host {foreign.host}, process {foreign.pid})",
-            "Give each machine a folder of its own: this backend serves one machine.",
-        )
-
-
-def _foreign_holder(path: str) -> _Header | None:
-    header = _read_header(path)
-    if header is None or header.state != _LIVE or not header.boot:
-        return None
-    return None if _is_this_boot(header.boot) else header
+    raise BackendUnavailable(
+        os.path.dirname(path),
+        f"a worker of another machine uses it ({user})",
+        "Give each machine a folder of its own: this backend serves one machine.",
+    )
 
 
 def _is_this_boot(boot: str) -> bool:
@@ -322,6 +305,19 @@ def _is_this_boot(boot: str) -> bool:
     # processes may have rounded differently.
     known, other = _ROUNDED.fullmatch(own), _ROUNDED.fullmatch(boot)
     return bool(known and other and abs(int(known[1]) - int(other[1])) <= 1)
+
+
+def _take(lock: FileLock) -> None:
+    """Take the lock of a worker that starts."""
+    while not lock.acquire():
+        header = _read_header(lock.path)
+        if header is not None and header.state == _LIVE:
+            with storage_errors(lock.path), suppress(FileNotFoundError):
+                os.unlink(lock.path)  # another handle has the same id: this lock replaces its lock
+        else:
+            # A reaper saw the file before it was locked. It takes it for a dead worker's, finds
+            # nothing to recover, and removes it.
+            SYSTEM_CLOCK.sleep(_ASKED_WAIT_SECS)
 
 
 def _unmake(lock: FileLock) -> None:

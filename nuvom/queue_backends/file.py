@@ -38,7 +38,7 @@ from nuvom.host.files import (
     write_durably,
 )
 from nuvom.host.fork import drop_at_fork
-from nuvom.host.lock import NOTICE_SECS, FileMutex, LockTimeoutError, LockWaitNotice
+from nuvom.host.lock import FileMutex, LockTimeoutError, LockWaitNotice
 from nuvom.host.own_workers import OwnWorkers
 from nuvom.host.start_marks import read_slots
 from nuvom.host.wakeup import Listener, Wakeup
@@ -108,9 +108,8 @@ class FileJobQueue(TableQueue):
         self._opening = Lock()
         self._lock = FileMutex(
             os.path.join(self.directory, "lock"),
-            keep_open=True,
             limit_secs=_PATIENCE_SECS,
-            waiting=partial(_tell_of_wait, self._wait_notice),
+            notice=self._wait_notice,
         )
         self.own_workers = OwnWorkers(self.directory, self.make_folders)
         self._log = Log(os.fspath(self.directory))
@@ -550,11 +549,6 @@ class FileJobQueue(TableQueue):
         finally:
             self._is_open = False
             self._log.leave()
-
-
-def _tell_of_wait(notice: LockWaitNotice, secs: float) -> None:
-    if secs >= NOTICE_SECS:
-        notice.tell(_PATIENCE_SECS)
 
 
 def _may_have_started(_job_id: str, _epoch: int) -> bool:

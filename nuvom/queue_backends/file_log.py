@@ -23,6 +23,7 @@ from zlib import crc32
 from nuvom.errors import BackendUnavailable, QueueError, StorageFull
 from nuvom.host.crashpoint import crashpoint
 from nuvom.host.files import (
+    READ_WRITE,
     on_file,
     open_file,
     persist,
@@ -51,12 +52,6 @@ HEADER_BYTES = _HEAD.size + _CRC.size
 _OFFSET_BITS = 40
 _CHUNK_BYTES = 1 << 20
 _SUFFIX = ".log"
-_FLAGS = (
-    os.O_RDWR
-    | getattr(os, "O_CLOEXEC", 0)
-    | getattr(os, "O_NOFOLLOW", 0)
-    | getattr(os, "O_BINARY", 0)
-)
 _LOG = get_logger("files")
 
 Entry = tuple[int, int, bytes]  # flags, place, body
@@ -244,12 +239,12 @@ class Log:
         path = self._path(number)
         with storage_errors(path):
             try:
-                file = open_file(path, _FLAGS)
+                file = open_file(path, READ_WRITE)
             except FileNotFoundError:
                 if any(other > number for other in self.segments()):
                     raise GoneError(number) from None
                 self._make(number)
-                file = open_file(path, _FLAGS)
+                file = open_file(path, READ_WRITE)
         with self._flushing:
             before, self._file = self._file, file
             if before is not None:
@@ -264,7 +259,7 @@ class Log:
             self._flush(self.tail)
         path = self._path(number)
         try:
-            on_file(path, _FLAGS | os.O_CREAT, lambda _: self._keep_name())
+            on_file(path, READ_WRITE | os.O_CREAT, lambda _: self._keep_name())
         except BaseException:
             with suppress(OSError):  # who finds it assumes that it survives a power cut
                 os.unlink(path)
@@ -486,7 +481,7 @@ class Log:
             sync_directory(self._directory)
 
         with storage_errors(self._directory):
-            on_file(temp, _FLAGS | os.O_CREAT | os.O_TRUNC, write)
+            on_file(temp, READ_WRITE | os.O_CREAT | os.O_TRUNC, write)
             crashpoint("file.rewrite.written")
             self._seal(publish)
             self._enter(number + 1)
@@ -541,13 +536,13 @@ class Log:
             if self.is_doubtful:  # use a separate descriptor: another thread moves within the first
                 is_here = segment_of(self._synced) == segment_of(end)
                 start = offset_of(self._synced) if is_here else 0
-                on_file(path, _FLAGS, lambda opened: write_again(opened, start, offset_of(end)))
+                on_file(path, READ_WRITE, lambda opened: write_again(opened, start, offset_of(end)))
             crashpoint("file.flush.before")
             if self._file is not None and segment_of(self.end) == segment_of(end):
                 sync_data(self._file.fileno())
             else:  # the log was left after the append
                 with suppress(FileNotFoundError):  # its live entries have been rewritten
-                    on_file(path, _FLAGS, sync_data)
+                    on_file(path, READ_WRITE, sync_data)
             crashpoint("file.flush.after")
         except OSError:
             self.is_doubtful = True

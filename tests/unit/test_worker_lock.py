@@ -1,4 +1,7 @@
-"""Live workers are seen to live, dead ones are found once, and what they had started is known."""
+"""Live workers are seen to live, dead ones are found once, and what they had started is known.
+
+Many may ask at the same time while reapers are at work, and an exception may be raised anywhere.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,9 @@ import os
 import stat
 import subprocess
 import sys
+from contextlib import contextmanager
 from functools import partial
+from threading import Barrier, Event, Thread
 from typing import TYPE_CHECKING
 
 import pytest
@@ -17,19 +22,24 @@ from nuvom.errors import BackendUnavailable, InvalidId, NuvomError
 from nuvom.host import worker_lock
 from nuvom.host.lock import FileLock
 from nuvom.host.start_marks import SLOT_BYTES, STARTED, STATE_AT
-from nuvom.host.worker_lock import WorkerLock, find_dead, is_alive, is_gone
+from nuvom.host.worker_lock import WorkerLock, count_workers, find_dead, is_alive, is_gone
+from tests.unit.forked import in_child_and_parent
 from tests.unit.queue_backends.faults import Faults, fail
+from tests.unit.queue_backends.interrupting import in_thread, interrupt_everywhere
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-posix = pytest.mark.skipif(sys.platform == "win32", reason="needs fork, signals or modes")
+    Case = tuple[Callable[[], object], Callable[[bool], object]]
+
+posix = pytest.mark.skipif(sys.platform == "win32", reason="needs fork, modes or shared locks")
+LIMIT_SECS = 60.0
+STORES, DEAD = 6, 30
 
 LIVE = """
 import sys
 from pathlib import Path
-from nuvom.host.lock import FileLock
 from nuvom.host.start_marks import SLOT_BYTES, STARTED, STATE_AT
 from nuvom.host.worker_lock import WorkerLock
 held_lock = WorkerLock.acquire(Path(sys.argv[1]), "w1")
@@ -37,6 +47,20 @@ indexes = held_lock.book([("started", 1), ("waiting", 1)])
 held_lock.map[indexes[0] * SLOT_BYTES + STATE_AT] = STARTED
 print("here", flush=True)
 sys.stdin.read()
+"""
+
+ASK = """
+import select, sys
+from pathlib import Path
+from nuvom.host.worker_lock import is_alive
+questions = [line.split() for line in sys.stdin.readline().split(";")]
+print("ready", flush=True)
+wrong = []
+while not select.select([sys.stdin], [], [], 0)[0]:
+    for folder, owner in questions:
+        if is_alive(Path(folder), owner) != (owner == "live"):
+            wrong.append(f"{folder} {owner}")
+print(wrong, flush=True)
 """
 
 
@@ -62,6 +86,11 @@ def kill(worker: subprocess.Popen[bytes]) -> None:
     worker.wait()
 
 
+def die(store: Path, *owners: str) -> None:
+    for owner in owners:
+        WorkerLock.acquire(store, owner, slots=1).abandon()
+
+
 def files(store: Path) -> set[str]:
     return set(os.listdir(store / "workers"))
 
@@ -74,36 +103,19 @@ def rewrite_boot(store: Path, boot: str) -> None:
 # ---- alive --------------------------------------------------------------------------------
 
 
-def test_a_worker_lives_from_entering_to_leaving(store: Path) -> None:
+def test_a_worker_lives_until_it_is_released(store: Path) -> None:
+    assert find_dead(store) == []
     assert not is_alive(store, "w1")
     held_lock = WorkerLock.acquire(store, "w1")
-    assert held_lock.owner == "w1"
     assert is_alive(store, "w1")
     assert not is_gone(store, "w1")
+    assert find_dead(store) == []
     assert files(store) == {"w1.lock", "w1.slots"}
     held_lock.release()
     held_lock.release()
     assert not is_alive(store, "w1")
     assert is_gone(store, "w1")
     assert files(store) == set()
-
-
-def test_a_live_worker_of_this_very_process_is_not_found_dead(store: Path) -> None:
-    held_lock = WorkerLock.acquire(store, "w1")
-    assert find_dead(store) == []
-    assert is_alive(store, "w1")
-    held_lock.release()
-
-
-def test_a_live_worker_of_another_process_is_not_found_dead(
-    store: Path, worker: subprocess.Popen[bytes]
-) -> None:
-    assert find_dead(store) == []
-    assert is_alive(store, "w1")
-
-
-def test_an_empty_store_has_no_dead(store: Path) -> None:
-    assert find_dead(store) == []
 
 
 @posix
@@ -113,26 +125,22 @@ def test_its_files_are_private(store: Path) -> None:
         held_lock = WorkerLock.acquire(store, "w1")
     finally:
         os.umask(before)
-    assert stat.S_IMODE((store / "workers").stat().st_mode) == 0o700
+    assert 0o700 == stat.S_IMODE((store / "workers").stat().st_mode)
     for name in files(store):
-        assert stat.S_IMODE((store / "workers" / name).stat().st_mode) == 0o600
+        assert 0o600 == stat.S_IMODE((store / "workers" / name).stat().st_mode)
     held_lock.release()
 
 
-@pytest.mark.parametrize("owner", ["", "../w", "a/b", "x" * 65])
-def test_an_id_that_could_lead_elsewhere_is_refused(store: Path, owner: str) -> None:
+@pytest.mark.parametrize("call", [WorkerLock.acquire, is_alive, is_gone])
+def test_an_id_that_could_lead_elsewhere_is_refused(
+    store: Path, call: Callable[[Path, str], object]
+) -> None:
     with pytest.raises(InvalidId):
-        WorkerLock.acquire(store, owner)
-    with pytest.raises(InvalidId):
-        is_alive(store, owner)
-    with pytest.raises(InvalidId):
-        is_gone(store, owner)
+        call(store, "../w")
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO])
-def test_a_failed_start_leaves_nothing_behind_and_can_be_tried_again(
-    tmp_path: Path, code: int
-) -> None:
+def test_a_failed_start_can_be_tried_again(tmp_path: Path, code: int) -> None:
     number = 0
     while True:
         store = tmp_path / str(number)
@@ -154,12 +162,66 @@ def test_a_failed_start_leaves_nothing_behind_and_can_be_tried_again(
     assert number > 5
 
 
+@posix
+def test_a_forked_child_neither_keeps_the_worker_alive_nor_ends_it(store: Path) -> None:
+    held_lock = WorkerLock.acquire(store, "w1")
+
+    def in_child() -> bool:
+        held_lock.release()
+        return is_alive(store, "w1")
+
+    def in_parent() -> None:
+        held_lock.abandon()
+        assert not is_alive(store, "w1"), "the child keeps its parent alive"
+
+    in_child_and_parent(in_child, in_parent)
+
+
+@posix
+def test_a_reaper_that_comes_before_a_new_worker_has_its_lock_takes_nothing(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = FileLock.acquire
+    reaped: list[str] = []
+
+    def acquire(lock: FileLock, **kind: bool) -> bool:
+        monkeypatch.setattr(FileLock, "acquire", real)
+        (store / "workers" / "w1.lock").touch()
+        reapers.extend(find_dead(store))
+        return real(lock, **kind)
+
+    def forget(_: float) -> None:
+        for reaper in reapers:
+            reaped.append(reaper.owner)
+            reaper.forget()
+
+    reapers: list[worker_lock.DeadWorker] = []
+    monkeypatch.setattr(FileLock, "acquire", acquire)
+    monkeypatch.setattr(SYSTEM_CLOCK, "sleep", forget)
+    held_lock = WorkerLock.acquire(store, "w1")
+    assert reaped == ["w1"]
+    assert is_alive(store, "w1")
+    assert find_dead(store) == []
+    held_lock.release()
+
+
+@posix
+def test_a_second_lock_of_the_same_worker_replaces_the_first(store: Path) -> None:
+    first, second = (WorkerLock.acquire(store, "w1") for _ in range(2))
+    first.abandon()
+    assert is_alive(store, "w1")
+    second.release()
+    assert files(store) == set()
+
+
 # ---- dead ---------------------------------------------------------------------------------
 
 
 def test_a_killed_worker_is_found_and_what_it_had_started_is_known(
     store: Path, worker: subprocess.Popen[bytes]
 ) -> None:
+    assert is_alive(store, "w1")
+    assert find_dead(store) == []
     kill(worker)
     assert not is_alive(store, "w1")
     assert not is_gone(store, "w1")
@@ -174,36 +236,38 @@ def test_a_killed_worker_is_found_and_what_it_had_started_is_known(
     assert find_dead(store) == []
 
 
-def test_a_second_reaper_passes_over_what_the_first_has_found(
-    store: Path, worker: subprocess.Popen[bytes]
-) -> None:
-    kill(worker)
+def test_a_worker_that_gave_up_is_found_with_what_it_had_started(store: Path) -> None:
+    held_lock = WorkerLock.acquire(store, "w1")
+    started, _ = held_lock.book([("started", 1), ("waiting", 1)])
+    held_lock.map[started * SLOT_BYTES + STATE_AT] = STARTED
+    held_lock.abandon()
+    assert not held_lock.held
+    with find_dead(store)[0] as one:
+        assert one.had_started("started", 1)
+        assert not one.had_started("waiting", 1)
+
+
+def test_a_second_reaper_passes_over_what_the_first_has_found(store: Path) -> None:
+    die(store, "w1")
     with find_dead(store)[0]:
         assert find_dead(store) == []
         assert not is_alive(store, "w1"), "a reaper's lock is no sign of life"
         assert not is_gone(store, "w1")
     (one,) = find_dead(store)  # the first one gave up
-    assert not one.had_started("waiting", 1)
     one.forget()
 
 
-def test_who_is_known_to_live_is_not_looked_at(
-    store: Path, worker: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch
+def test_workers_known_to_live_are_not_examined(
+    store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     here = WorkerLock.acquire(store, "w2")
-    assert here.held
-    asked = []
-
-    def acquire(lock: FileLock, **kind: bool) -> bool:
-        asked.append(lock.path)
-        return real_acquire(lock, **kind)
-
-    real_acquire = FileLock.acquire
-    monkeypatch.setattr(FileLock, "acquire", acquire)
-    assert [] == find_dead(store, {"w2"})
-    assert ["w1.lock"] == [os.path.basename(path) for path in asked]
+    die(store, "w1")
+    (store / "workers" / "w2.lock").unlink()
+    (store / "workers" / "w2.lock").mkdir()  # cannot be examined
+    (one,) = find_dead(store, {"w2"})
+    assert one.owner == "w1"
+    one.close()
     here.abandon()
-    assert not here.held
 
 
 def lose_slots(store: Path) -> None:
@@ -241,45 +305,40 @@ def test_where_its_files_tell_nothing_everything_counts_as_started(
     assert files(store) == set()
 
 
-def test_a_worker_that_gave_up_is_found_with_what_it_had_started(store: Path) -> None:
-    held_lock = WorkerLock.acquire(store, "w1")
-    started, _ = held_lock.book([("started", 1), ("waiting", 1)])
-    held_lock.map[started * SLOT_BYTES + STATE_AT] = STARTED
-    held_lock.abandon()
-    held_lock.abandon()
-    with find_dead(store)[0] as one:
-        assert one.had_started("started", 1)
-        assert not one.had_started("waiting", 1)
-        one.forget()
-
-
-def test_what_died_before_it_was_visible_is_swept_away(store: Path) -> None:
-    WorkerLock.acquire(store, "w0").release()
-    for name in ("w1.new", "w1.slots", "notes.txt"):
-        (store / "workers" / name).write_text("x")
-    assert find_dead(store) == []
-    assert files(store) == {"notes.txt"}
-
-
-def test_who_is_buried_while_it_is_born_is_born_again(
+def test_counting_finds_the_living_and_the_dead(
     store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Only Windows lets that happen: there the file has to be closed to be renamed."""
-    real = FileLock.move_to
-    moves: list[str] = []
+    assert count_workers(store) == (0, 0)
+    living = [WorkerLock.acquire(store, f"live-{number}") for number in range(2)]
+    die(store, "dead-1", "dead-2", "dead-3")
+    assert count_workers(store) == (2, 3)
+    with find_dead(store)[0]:
+        assert count_workers(store) == (2, 3), "they are not forgotten yet"
+    real = os.listdir
 
-    def buried(lock: FileLock, path: str) -> bool:
-        moves.append(path)
-        if len(moves) > 1:
-            return real(lock, path)
-        lock.remove()
-        return False
+    def leaving(path: str) -> list[str]:
+        names = real(path)
+        living[0].release()
+        return names
 
-    monkeypatch.setattr(FileLock, "move_to", buried)
-    held_lock = WorkerLock.acquire(store, "w1")
-    assert is_alive(store, "w1")
-    assert len(moves) == 2
-    held_lock.release()
+    monkeypatch.setattr(os, "listdir", leaving)
+    assert count_workers(store) == (1, 3)
+    living[1].release()
+
+
+def test_files_that_cannot_be_read_are_an_error(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    die(store, "w0")
+    (store / "workers" / "w1.lock").mkdir()
+    with pytest.raises(BackendUnavailable):
+        is_alive(store, "w1")
+    with pytest.raises(BackendUnavailable):
+        find_dead(store)
+    (store / "workers" / "w1.lock").rmdir()
+    (one,) = find_dead(store)
+    assert one.owner == "w0", "a failed search keeps nothing"
+    one.forget()
 
 
 # ---- another machine ----------------------------------------------------------------------
@@ -289,50 +348,21 @@ def test_a_store_that_another_machine_uses_is_refused(
     store: Path, worker: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rewrite_boot(store, "the boot of another machine")
-    naps: list[float] = []
-    monkeypatch.setattr(SYSTEM_CLOCK, "sleep", naps.append)
+    monkeypatch.setattr(SYSTEM_CLOCK, "sleep", lambda _: None)
     with pytest.raises(BackendUnavailable, match="another machine"):
         find_dead(store)
-    assert naps
 
 
-def test_dead_ones_found_before_a_refusal_are_left_to_the_next_reaper(
-    store: Path, worker: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("change", [lambda path: path.write_text("dead"), os.unlink])
+def test_a_reaper_or_a_worker_that_leaves_after_a_reboot_is_no_other_machine(
+    store: Path,
+    worker: subprocess.Popen[bytes],
+    monkeypatch: pytest.MonkeyPatch,
+    change: Callable[[Path], object],
 ) -> None:
-    WorkerLock.acquire(store, "a-dead-one").abandon()
-    rewrite_boot(store, "the boot of another machine")
-    monkeypatch.setattr(SYSTEM_CLOCK, "sleep", lambda _: None)
-    monkeypatch.setattr(os, "listdir", lambda _: ["a-dead-one.lock", "w1.lock"])
-    with pytest.raises(BackendUnavailable):
-        find_dead(store)
-    monkeypatch.undo()
-    kill(worker)
-    found = find_dead(store)
-    assert {one.owner for one in found} == {"a-dead-one", "w1"}
-    for one in found:
-        one.forget()
-
-
-def test_a_reaper_that_has_just_taken_a_lock_after_a_reboot_is_no_other_machine(
-    store: Path, worker: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Between taking the lock and saying so, its header still shows the earlier boot."""
+    """A reaper takes the lock before it writes to the file, which still shows the earlier boot."""
     rewrite_boot(store, "an earlier boot")
-    path = store / "workers" / "w1.lock"
-
-    def says_so(_: float) -> None:
-        path.write_text(path.read_text().replace("live", "dead"))
-
-    monkeypatch.setattr(SYSTEM_CLOCK, "sleep", says_so)
-    assert find_dead(store) == []
-
-
-def test_a_worker_that_leaves_meanwhile_is_no_other_machine(
-    store: Path, worker: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    rewrite_boot(store, "another boot")
-    path = store / "workers" / "w1.lock"
-    monkeypatch.setattr(SYSTEM_CLOCK, "sleep", lambda _: path.unlink())
+    monkeypatch.setattr(SYSTEM_CLOCK, "sleep", lambda _: change(store / "workers" / "w1.lock"))
     assert find_dead(store) == []
 
 
@@ -346,62 +376,180 @@ def test_a_boot_time_that_two_processes_round_differently_is_one_boot(
     for boot in ("boot-999", "boot-1000", "boot-1001"):
         path.write_text(content.replace(boot_id(), boot))
         assert find_dead(store) == []
-    for boot in ("boot-998", "boot-x", "another"):
+    for boot in ("boot-998", "another"):
         path.write_text(content.replace(boot_id(), boot))
         with pytest.raises(BackendUnavailable):
             find_dead(store)
 
 
-# ---- oddities -----------------------------------------------------------------------------
+# ---- at the same time ---------------------------------------------------------------------
 
 
-def test_a_folder_that_cannot_be_read_is_an_error(
-    store: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def failing(_: object) -> list[str]:
-        raise OSError(errno.EIO, "Input/output error")
+@contextmanager
+def asked_by_others(questions: list[tuple[Path, str]]) -> Iterator[list[str]]:
+    """Have two processes and two threads ask about workers; yield what they were told wrongly."""
+    wrong: list[str] = []
+    over = Event()
+    line = ";".join(f"{folder} {owner}" for folder, owner in questions)
+    children = [
+        subprocess.Popen(
+            [sys.executable, "-c", ASK], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        for _ in range(2)
+    ]
+    for child in children:
+        assert child.stdin is not None
+        assert child.stdout is not None
+        child.stdin.write(f"{line}\n")
+        child.stdin.flush()
+        assert child.stdout.readline() == "ready\n"
 
-    monkeypatch.setattr(os, "listdir", failing)
-    with pytest.raises(BackendUnavailable):
-        find_dead(store)
+    def ask() -> None:
+        while not over.is_set():
+            for folder, owner in questions:
+                if is_alive(folder, owner) != (owner == "live"):
+                    wrong.append(f"{folder} {owner}")
 
-
-def test_a_lock_file_that_cannot_be_read_is_an_error(store: Path) -> None:
-    WorkerLock.acquire(store, "w0").release()
-    (store / "workers" / "w1.lock").mkdir()
-    with pytest.raises(BackendUnavailable):
-        is_alive(store, "w1")
-
-
-def test_a_worker_that_leaves_between_two_looks_is_not_alive(
-    store: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    held_lock = WorkerLock.acquire(store, "w1")
-    real = worker_lock._read_header
-
-    def leaving(path: str) -> object:
-        header = real(path)
-        held_lock.release()
-        return header
-
-    monkeypatch.setattr(worker_lock, "_read_header", leaving)
-    assert not is_alive(store, "w1")
+    threads = [Thread(target=ask) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield wrong
+    finally:
+        over.set()
+        for thread in threads:
+            thread.join(LIMIT_SECS)
+        for child in children:
+            said, _ = child.communicate("over\n", timeout=LIMIT_SECS)
+            if said != "[]\n":
+                wrong.append(said)
 
 
 @posix
-def test_a_forked_child_does_not_keep_the_worker_alive_and_cannot_end_it(store: Path) -> None:
-    held_lock = WorkerLock.acquire(store, "w1")
-    ready, go = os.pipe(), os.pipe()
-    pid = os.fork()
-    if pid == 0:
+def test_however_many_ask_and_reap_all_are_told_right(tmp_path: Path) -> None:
+    folders = [tmp_path / str(number) for number in range(STORES)]
+    living = [WorkerLock.acquire(folder, "live", slots=1) for folder in folders]
+    owners = {f"dead-{number}" for number in range(DEAD)}
+    for folder in folders:
+        die(folder, *owners)
+    questions = [(folder, owner) for folder in folders for owner in ("live", *owners)]
+    found: dict[Path, list[str]] = {folder: [] for folder in folders}
+
+    def reap(folder: Path) -> None:
+        dead = find_dead(folder)
+        found[folder] += [one.owner for one in dead]
+        both.wait(LIMIT_SECS)  # none is forgotten before the other one has looked at all
+        for one in dead:
+            one.forget()
+
+    with asked_by_others(questions) as wrong:
+        for folder in folders:
+            both = Barrier(2)
+            reapers = [Thread(target=reap, args=(folder,)) for _ in range(2)]
+            for reaper in reapers:
+                reaper.start()
+            for reaper in reapers:
+                reaper.join(LIMIT_SECS)
+    assert wrong == []
+    for folder, names in found.items():
+        assert sorted(names) == sorted(owners), f"not each one once in {folder}"
+    for held_lock in living:
         held_lock.release()
-        os.write(ready[1], b"1" if is_alive(store, "w1") else b"0")
-        os.read(go[0], 1)
-        os._exit(0)
-    assert os.read(ready[0], 1) == b"1", "the child ended its parent's held_lock"
-    held_lock.abandon()
-    assert not is_alive(store, "w1"), "the child keeps its parent alive"
-    os.write(go[1], b"1")
-    os.waitpid(pid, 0)
-    for end in (*ready, *go):
-        os.close(end)
+
+
+@posix
+def test_a_check_hides_a_dead_worker_from_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    die(tmp_path, "w")
+    asking = FileLock(tmp_path / "workers" / "w.lock")
+    assert asking.acquire(shared=True)  # a check is going on
+    assert not is_alive(tmp_path, "w")
+    monkeypatch.setattr(SYSTEM_CLOCK, "sleep", lambda _: asking.release())
+    (one,) = find_dead(tmp_path)
+    one.close()
+
+
+def test_a_reaper_that_comes_during_a_check_is_no_sign_of_life(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    die(tmp_path, "w")
+    real, found = worker_lock._read_header, []
+
+    def first(path: str) -> object:
+        monkeypatch.setattr(worker_lock, "_read_header", real)
+        header = real(path)
+        found.extend(find_dead(tmp_path))
+        return header
+
+    monkeypatch.setattr(worker_lock, "_read_header", first)
+    assert not is_alive(tmp_path, "w")
+    found[0].forget()
+
+
+# ---- interrupted --------------------------------------------------------------------------
+
+
+def test_an_interrupted_start_can_be_repeated(tmp_path: Path) -> None:
+    def prepare(number: int) -> Case:
+        folder = tmp_path / str(number)
+        entered: list[WorkerLock] = []
+
+        def check(is_cut: bool) -> None:  # noqa: FBT001  # it is told this alone
+            assert is_alive(folder, "w") != is_cut
+            if is_cut:
+                entered.append(in_thread(lambda: WorkerLock.acquire(folder, "w", slots=1)))
+            assert is_alive(folder, "w")
+            assert find_dead(folder) == []
+            entered[-1].release()
+            assert os.listdir(folder / "workers") == []
+
+        return lambda: entered.append(WorkerLock.acquire(folder, "w", slots=1)), check
+
+    assert interrupt_everywhere(prepare) > 100
+
+
+def test_an_interrupted_release_can_be_repeated(tmp_path: Path) -> None:
+    def prepare(number: int) -> Case:
+        folder = tmp_path / str(number)
+        held_lock = WorkerLock.acquire(folder, "w", slots=1)
+
+        def check(_: bool) -> None:  # noqa: FBT001  # as above
+            in_thread(held_lock.release)
+            assert not held_lock.held
+            assert not is_alive(folder, "w")
+            for one in find_dead(folder):  # its end came before its files were removed
+                one.forget()
+            assert os.listdir(folder / "workers") == []
+
+        return held_lock.release, check
+
+    assert interrupt_everywhere(prepare) > 20
+
+
+def test_an_interrupted_reaper_or_check_leaves_the_dead_to_the_next_reaper(tmp_path: Path) -> None:
+    def prepare(number: int) -> Case:
+        folder = tmp_path / str(number)
+        die(folder, "a", "b")
+
+        def reap() -> None:
+            is_alive(folder, "a")
+            dead = find_dead(folder)
+            try:
+                for one in dead:
+                    one.close()
+            except BaseException:
+                for one in dead:
+                    one.close()
+                raise
+
+        def check(_: bool) -> None:  # noqa: FBT001  # as above
+            dead = in_thread(lambda: find_dead(folder))
+            assert sorted(one.owner for one in dead) == ["a", "b"]
+            for one in dead:
+                one.forget()
+            assert os.listdir(folder / "workers") == []
+
+        return reap, check
+
+    assert interrupt_everywhere(prepare) > 100

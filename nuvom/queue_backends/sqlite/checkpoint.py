@@ -125,9 +125,10 @@ class Checkpointer:
                 self._busy.release()
 
     def close(self) -> None:
-        """Close the connections. Safe to call twice."""
+        """Close the connections and the lock's file. Safe to call twice."""
         with self._busy:
             self._close_connections()
+        self._election.close()
 
     def hold(self) -> None:
         """Close the connections and open none until ``go_on``."""

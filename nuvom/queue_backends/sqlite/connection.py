@@ -23,7 +23,7 @@ from nuvom.errors import BackendUnavailable, NuvomError
 from nuvom.host.crashpoint import crashpoint
 from nuvom.host.files import refuse_network, storage_errors, sync_directory
 from nuvom.host.fork import drop_at_fork, rest_at_fork
-from nuvom.host.lock import NOTICE_SECS, LockWaitNotice
+from nuvom.host.lock import LockWaitNotice
 from nuvom.queue_backends.sqlite.checkpoint import TRIGGER_BYTES, Checkpointer
 from nuvom.queue_backends.sqlite.errors import (
     BUSY_SECS,
@@ -345,8 +345,7 @@ class Database:
         if not is_busy(error) or waited_secs > BUSY_SECS:
             self._note_failure(error)
             raise translate(error, self.path, self._setting) from error
-        if waited_secs > NOTICE_SECS:
-            self._locked_out.tell(BUSY_SECS)
+        self._locked_out.tell(waited_secs, BUSY_SECS)
         self._clock.sleep(random.uniform(*_NAP_SECS))  # noqa: S311  # only spreads waiters
 
     def _note_failure(self, error: sqlite3.Error) -> None:
