@@ -250,7 +250,10 @@ class Inspector:
 
 def _masked(name: str, value: Any) -> Any:
     # Start at a negative depth, so that nothing storable is deep enough to be cut off.
-    return mask_value(name, _plain(value), -MAX_DEPTH)
+    try:
+        return mask_value(name, _plain(value), -MAX_DEPTH)
+    except RecursionError:  # no codec writes data that is nested so deeply
+        return "..."
 
 
 def _plain(value: Any) -> Any:

@@ -10,8 +10,8 @@ from abc import ABC, abstractmethod
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from nuvom.serialization.classes import Parameters, call_plan, result_plan
-from nuvom.serialization.refusal import MAX_DEPTH, Shaped
+from nuvom.serialization.classes import call_vocabulary, positional_names, result_vocabulary
+from nuvom.serialization.refusal import MAX_DEPTH, Shaped, arguments, keywords
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -60,7 +60,7 @@ class Codec(ABC):
         """Return the arguments that ``encode_call`` was given.
 
         Args:
-            shaped: Whether to accept ``Shaped`` values: True only if a plan resolves them,
+            shaped: Whether to accept ``Shaped`` values: True only if they are rebuilt,
                 or to show them to people.
         Raises: PayloadError: the bytes are damaged, are not from this codec, or hold a
             ``Shaped`` value although ``shaped`` is False.
@@ -90,12 +90,15 @@ class Codec(ABC):
             names: As in ``encode_call``; the default is the names in ``func``.
         Raises: nothing; the returned function raises NotStorable.
         """
-        plan, names = call_plan(func), names or Parameters(func).positional
-        if plan is None:
+        classes, names = call_vocabulary(func), names or positional_names(func)
+        if not classes:
             return partial(self.encode_call, names=names)
 
         def encode(args: Args, kwargs: Kwargs) -> tuple[bytes, bytes]:
-            return self.encode_call(*plan.lower(args, kwargs), names=names)
+            lowered = classes.lower_all(args, arguments(args, names))
+            return self.encode_call(
+                lowered, classes.lower_all(kwargs, keywords(kwargs)), names=names
+            )
 
         return encode
 
@@ -111,25 +114,37 @@ class Codec(ABC):
         self, func: Callable[..., Any]
     ) -> Callable[[Packed, Packed], tuple[tuple[Any, ...], dict[str, Any]]]:
         """Return the inverse of ``call_encoder(func)``, a function that raises PayloadError."""
-        plan = call_plan(func)
-        if plan is None:
+        classes, names = call_vocabulary(func), positional_names(func)
+        if not classes:
             return self.decode_call
 
         def decode(args: Packed, kwargs: Packed) -> tuple[tuple[Any, ...], dict[str, Any]]:
-            return plan.lift(*self.decode_call(args, kwargs, shaped=True))
+            plain_args, plain_kwargs = self.decode_call(args, kwargs, shaped=True)
+            return (
+                tuple(classes.lift(one, where) for where, one in arguments(plain_args, names)),
+                {
+                    name: classes.lift(one, f"kwargs[{name!r}]")
+                    for name, one in plain_kwargs.items()
+                },
+            )
 
         return decode
 
     def result_encoder(self, func: Callable[..., Any]) -> Callable[[Any], bytes]:
         """Return ``encode_value`` for results of ``func``, including dataclasses and the like."""
-        plan = result_plan(func)
-        if plan is None:
+        classes = result_vocabulary(func)
+        if not classes:
             return self.encode_value
-        return lambda value: self.encode_value(plan.lower(value))
+
+        def encode(value: Any) -> bytes:
+            (lowered,) = classes.lower_all((value,), [("result", value)])
+            return self.encode_value(lowered)
+
+        return encode
 
     def result_decoder(self, func: Callable[..., Any]) -> Callable[[Packed], Any]:
         """Return the inverse of ``result_encoder(func)``, a function that raises PayloadError."""
-        plan = result_plan(func)
-        if plan is None:
+        classes = result_vocabulary(func)
+        if not classes:
             return self.decode_value
-        return lambda data: plan.lift(self.decode_value(data, shaped=True))
+        return lambda data: classes.lift(self.decode_value(data, shaped=True), "result")

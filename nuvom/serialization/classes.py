@@ -1,10 +1,10 @@
 """Stores objects of user classes, guided by the annotations of a function.
 
 Dataclasses, Enums, ``msgspec.Struct`` and named tuples are stored as plain data and rebuilt from
-the annotation, never from a stored name. A plan does both, before encoding and after decoding.
-``Codec`` creates the plans; most functions need none. The position of a class in an annotation
-does not matter: with ``list[User]``, a ``User`` may be anywhere in the argument and comes back in
-the same place.
+the annotations, never from a stored name. A ``Vocabulary`` does both, before encoding and after
+decoding. It holds the classes that the annotations of a function name, and those that the fields
+of these classes name. Where in an annotation a class is named does not matter. ``Codec`` creates
+the vocabularies; for most functions they are empty.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ import dataclasses
 import inspect
 import sys
 import typing
-from collections.abc import Callable, Iterable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable
 from enum import Enum, Flag
-from functools import cached_property
 from operator import is_
 from types import SimpleNamespace
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
@@ -27,152 +27,80 @@ from nuvom.serialization.refusal import (
     MAX_DEPTH,
     Shaped,
     Unstorable,
-    arguments,
     fields,
-    keywords,
     kind_of_class,
     not_storable,
     too_deep,
 )
 
+if TYPE_CHECKING:
+    from nuvom.serialization.refusal import Steps
+
 _PLAIN = frozenset({type(None), bool, int, float, str, bytes})
 _HOLDERS = frozenset({list, dict, tuple, set, frozenset})
 _BUILTIN_BASES = (str, bytes, int, float, complex, list, dict, set, frozenset, tuple, BaseException)
 _NOTHING = object()
-_NO_PARAMETERS = (lambda: None).__code__  # for callables other than Python functions
 
 
-# ---- plans ----------------------------------------------------------------------------------
+# ---- the classes of one function --------------------------------------------------------------
 
 
-class CallPlan:
-    """The classes that each parameter of one function may hold."""
-
-    def __init__(self, parameters: Parameters, vocabularies: Mapping[str, Vocabulary]) -> None:
-        self._names = parameters.positional
-        self._by_position = [vocabularies[name] for name in parameters.positional]
-        self._by_keyword = {name: vocabularies[name] for name in parameters.keywords}
-        self._rest = vocabularies[parameters.rest]
-        self._keyword_rest = vocabularies[parameters.keyword_rest]
-
-    def lower(
-        self, args: tuple[Any, ...], kwargs: Mapping[str, Any]
-    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """Return the arguments with objects of annotated classes replaced by ``Shaped``.
-
-        Raises: NotStorable: one of these objects cannot be stored; its path says where it is.
-        """
-        try:
-            lowered = [self._positional(index).lower(value) for index, value in enumerate(args)]
-        except (Unstorable, RecursionError) as error:
-            raise not_storable(error, args, arguments(args, self._names)) from None
-        try:
-            named = {name: self._keyword(name).lower(value) for name, value in kwargs.items()}
-        except (Unstorable, RecursionError) as error:
-            raise not_storable(error, kwargs, keywords(kwargs)) from None
-        return tuple(lowered), named
-
-    def lift(
-        self, args: tuple[Any, ...], kwargs: Mapping[str, Any]
-    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """Return the arguments that ``lower`` was given.
-
-        Raises: PayloadError: the stored data does not fit the current annotations.
-        """
-        lifted = [
-            self._positional(index).lift(value, where)
-            for index, (where, value) in enumerate(arguments(args, self._names))
-        ]
-        named = {
-            name: self._keyword(name).lift(value, f"kwargs[{name!r}]")
-            for name, value in kwargs.items()
-        }
-        return tuple(lifted), named
-
-    def _positional(self, index: int) -> Vocabulary:
-        return self._by_position[index] if index < len(self._by_position) else self._rest
-
-    def _keyword(self, name: str) -> Vocabulary:
-        return self._by_keyword.get(name, self._keyword_rest)
-
-
-class ResultPlan:
-    """The classes that the result of one function may hold."""
-
-    def __init__(self, vocabulary: Vocabulary) -> None:
-        self._vocabulary = vocabulary
-
-    def lower(self, value: Any) -> Any:
-        """Return the result with objects of annotated classes replaced by ``Shaped``.
-
-        Raises: NotStorable: as ``CallPlan.lower``.
-        """
-        try:
-            return self._vocabulary.lower(value)
-        except (Unstorable, RecursionError) as error:
-            raise not_storable(error, (value,), [("result", value)]) from None
-
-    def lift(self, value: Any) -> Any:
-        """Return the result that ``lower`` was given. Raises: PayloadError."""
-        return self._vocabulary.lift(value, "result")
-
-
-def call_plan(func: Callable[..., Any]) -> CallPlan | None:
-    """Return the plan for calls of ``func``, or None if its parameters need none.
+def call_vocabulary(func: Callable[..., Any]) -> Vocabulary:
+    """Return the vocabulary for the arguments of ``func``.
 
     Never raises: an annotation that cannot be resolved is an error only if a value needs it.
     """
-    parameters, hints = Parameters(func), _hints_of(inspect.unwrap(func))
-    lexicon = Lexicon()
-    vocabularies = {name: lexicon.vocabulary(hints.get(name)) for name in parameters.all}
-    return CallPlan(parameters, vocabularies) if any(vocabularies.values()) else None
+    hints = _hints_of(inspect.unwrap(func))
+    return Vocabulary(hint for name, hint in hints.items() if name != "return")
 
 
-def result_plan(func: Callable[..., Any]) -> ResultPlan | None:
-    """Return the plan for results of ``func``, or None if its return annotation needs none.
-
-    Never raises, like ``call_plan``.
-    """
-    vocabulary = Lexicon().vocabulary(_hints_of(inspect.unwrap(func)).get("return"))
-    return ResultPlan(vocabulary) if vocabulary else None
+def result_vocabulary(func: Callable[..., Any]) -> Vocabulary:
+    """Return the vocabulary for the results of ``func``. Never raises."""
+    return Vocabulary([_hints_of(inspect.unwrap(func)).get("return")])
 
 
-class Parameters:
-    """Names of a function's parameters, by kind; ``""`` stands for a missing one.
-
-    Read from the code object, since ``inspect.signature`` may evaluate annotations.
-    """
-
-    def __init__(self, func: Callable[..., Any]) -> None:
-        code: Any = getattr(inspect.unwrap(func), "__code__", _NO_PARAMETERS)
-        counted = code.co_argcount + code.co_kwonlyargcount
-        names: tuple[str, ...] = code.co_varnames[:counted]
-        rest = list(code.co_varnames[counted:])
-        self.positional = names[: code.co_argcount]
-        self.keywords = names[code.co_posonlyargcount :]
-        self.rest = rest.pop(0) if code.co_flags & inspect.CO_VARARGS else ""
-        self.keyword_rest = rest.pop(0) if code.co_flags & inspect.CO_VARKEYWORDS else ""
-        self.all = (*names, self.rest, self.keyword_rest)
-
-
-# ---- what one annotation names --------------------------------------------------------------
+def positional_names(func: Callable[..., Any]) -> tuple[str, ...]:
+    """Return the names of a function's positional parameters, without evaluating annotations."""
+    code = getattr(inspect.unwrap(func), "__code__", None)
+    return () if code is None else code.co_varnames[: code.co_argcount]
 
 
 class Vocabulary:
-    """The classes that may be stored in one place. Falsy if there are none.
+    """The classes whose objects may be stored. Falsy if there are none.
 
     Args:
-        shapes: The shapes of the classes.
-        unresolved: Parts of the annotation that could not be resolved.
+        hints: Resolved annotations that name the classes.
     """
 
-    def __init__(self, shapes: Iterable[Shape], unresolved: list[Unresolved]) -> None:
-        self._by_class = {shape.cls: shape for shape in shapes}
-        self._by_name = {shape.name: shape for shape in self._by_class.values()}
-        self._unresolved = unresolved
+    def __init__(self, hints: Iterable[Any]) -> None:
+        named = _ClassesNamed()
+        for hint in hints:
+            named.add(hint)
+        self._unresolved = named.unresolved
+        names = Counter(cls.__qualname__ for cls in named.classes)
+        self._by_class: dict[type, Shape] = {}
+        self._by_name: dict[str, Shape] = {}
+        for cls in named.classes:
+            name = cls.__qualname__
+            if names[name] > 1:
+                name = f"{cls.__module__}.{name}"
+            shape = _shape_type(cls)(cls, name)
+            self._by_class[cls] = self._by_name[name] = shape
 
     def __bool__(self) -> bool:
         return bool(self._by_class or self._unresolved)
+
+    def lower_all(self, whole: Any, roots: Steps) -> Any:
+        """Return a tuple or dict with the values in it lowered; see ``lower``.
+
+        Args:
+            roots: The values and their names in errors.
+        Raises: NotStorable: an object cannot be stored; its path says where it is.
+        """
+        try:
+            return _mapped(whole, self.lower)
+        except (Unstorable, RecursionError) as error:
+            raise not_storable(error, whole, roots) from None
 
     def lower(self, value: Any, depth: int = 0) -> Any:
         """Return ``value`` with each object of a known class replaced by ``Shaped``.
@@ -186,7 +114,7 @@ class Vocabulary:
             could not be resolved, cannot be taken apart, or is nested too deeply.
         """
         kind = type(value)
-        if kind in _PLAIN:
+        if kind in _PLAIN or (kind is list and _PLAIN.issuperset(map(type, value))):
             return value
         shape = self._by_class.get(kind)
         if shape is None and kind not in _HOLDERS:
@@ -204,16 +132,13 @@ class Vocabulary:
 
     def _take(self, value: Any, shape: Shape, depth: int) -> Shaped:
         if self._by_name[shape.name] is not shape:
-            raise Unstorable(value, f"its annotation names two classes called {shape.name}")
+            raise Unstorable(value, f"the annotations name two classes called {shape.name}")
         if shape.problem:
             raise Unstorable(value, shape.problem)
         data = shape.take(value)
         if isinstance(data, dict):
             try:
-                data = {
-                    name: field if not (own := shape.fields[name]) else own.lower(field, depth)
-                    for name, field in data.items()
-                }
+                data = {name: self.lower(field, depth) for name, field in data.items()}
             except Unstorable as refused:
                 refused.inside(value, fields(data))
                 raise
@@ -259,53 +184,19 @@ class Vocabulary:
             known = ", ".join(self._by_name) or "no such class"
             more = "".join(f"; {part.text!r} cannot be resolved" for part in self._unresolved)
             raise PayloadError(
-                f"{where}: it holds a {value.name}, but the annotation names {known}{more}"
+                f"{where}: it holds a {value.name}, but the annotations name {known}{more}"
             )
         data = value.data
         if isinstance(data, dict):
-            unknown = [name for name in data if name not in shape.fields]
+            unknown = [name for name in data if name not in shape.names]
             if unknown:
                 raise PayloadError(f"{where}: {shape.name} has no field {unknown[0]!r} here")
-            data = {name: shape.fields[name].lift(field, where) for name, field in data.items()}
+            data = {name: self.lift(field, where) for name, field in data.items()}
         try:
             return shape.build(data)
         except Exception as error:  # user code: constructors, __post_init__, Enum._missing_
             reason = f"{where}: no {shape.name} can be made of it: {type(error).__name__}: {error}"
             raise PayloadError(reason) from error
-
-
-class Lexicon:
-    """Builds the vocabularies of one function, with one shape per class."""
-
-    def __init__(self) -> None:
-        self._shapes: dict[tuple[type, frozenset[type]], Shape] = {}
-
-    def vocabulary(self, hint: Any, around: frozenset[type] = frozenset()) -> Vocabulary:
-        """Return the vocabulary of a resolved annotation.
-
-        Args:
-            around: The classes that a type variable in it may represent.
-        """
-        named = _ClassesNamed(around)
-        named.add(hint)
-        beside = frozenset(named.classes)
-        return Vocabulary([self._shape(cls, beside) for cls in named.classes], named.unresolved)
-
-    def _shape(self, cls: type, beside: frozenset[type]) -> Shape:
-        """Return the shape of ``cls``, which an annotation names ``beside`` others.
-
-        The type variables of a generic class may represent any class named with it, and also
-        ``User`` in ``class Users(Page[User])``.
-        """
-        named = _ClassesNamed(beside if getattr(cls, "__parameters__", ()) else frozenset())
-        for base in getattr(cls, "__orig_bases__", ()):
-            for argument in typing.get_args(base):
-                named.add(argument)
-        key = (cls, named.around | frozenset(named.classes))
-        if key not in self._shapes:
-            kind = "a Flag" if issubclass(cls, Flag) else kind_of_class(cls)
-            self._shapes[key] = _SHAPES[kind](cls, self, key[1])
-        return self._shapes[key]
 
 
 def _mapped(holder: Any, change: Callable[[Any], Any]) -> Any:
@@ -317,6 +208,9 @@ def _mapped(holder: Any, change: Callable[[Any], Any]) -> Any:
     if all(map(is_, items, holder)) and all(map(is_, values, holder.values())):
         return holder
     return dict(zip(items, values, strict=True))
+
+
+# ---- what annotations name --------------------------------------------------------------------
 
 
 class Unresolved(NamedTuple):
@@ -334,68 +228,62 @@ class Unresolved(NamedTuple):
 class _ClassesNamed:
     """Collects the classes in annotations that are storable only because of an annotation.
 
-    Args:
-        around: The classes that a type variable may represent.
-
     Attributes:
         classes: The classes found, in order, as the keys.
         unresolved: Parts that could not be resolved.
     """
 
-    def __init__(self, around: frozenset[type]) -> None:
-        self.around = around
+    def __init__(self) -> None:
         self.classes: dict[type, None] = {}
         self.unresolved: list[Unresolved] = []
-        self._seen: set[int] = set()  # aliases and typed dicts may be recursive
+        self._seen: set[int] = set()  # classes and aliases may be recursive
 
     def add(self, hint: Any) -> None:
-        """Collect the classes in a resolved annotation."""
+        """Collect the classes in a resolved annotation, and in the fields of these classes."""
+        try:
+            self._add(hint)
+        except Exception as error:  # noqa: BLE001  # user code: aliases are computed when asked for
+            self.unresolved.append(Unresolved(str(hint), f"{type(error).__name__}: {error}"))
+
+    def _add(self, hint: Any) -> None:
         if isinstance(hint, Unresolved):
             self.unresolved.append(hint)
         elif isinstance(hint, str | typing.ForwardRef):
             self.unresolved.append(Unresolved(_text(hint), "it is text inside another type"))
         elif isinstance(hint, typing.TypeVar):
-            self.classes.update(dict.fromkeys(self.around))
-            self._add_computed(hint, "__bound__")
-            for constraint in hint.__constraints__:
-                self.add(constraint)
+            self._add_all([hint.__bound__, *hint.__constraints__])
         elif isinstance(hint, typing.NewType):
             self.add(hint.__supertype__)
         elif type(hint).__name__ == "TypeAliasType":  # typing's since 3.12, else an extension's
             if self._is_new(hint):
-                self._add_computed(hint, "__value__")
+                self.add(hint.__value__)
         elif typing.get_origin(hint) is not None:
             self._add_parts(typing.get_origin(hint), typing.get_args(hint))
         elif isinstance(hint, type):
             self._add_class(hint)
 
-    def _add_class(self, cls: type) -> None:
-        if issubclass(cls, dict) and hasattr(cls, "__required_keys__"):  # a TypedDict
-            if self._is_new(cls):
-                for hint in _hints_of(cls).values():
-                    self.add(hint)
-        elif kind_of_class(cls):
-            self.classes[cls] = None
+    def _add_all(self, hints: Iterable[Any]) -> None:
+        for hint in hints:
+            self.add(hint)
 
     def _add_parts(self, origin: Any, parts: tuple[Any, ...]) -> None:
         if origin is typing.Literal:
-            for value in parts:
-                if isinstance(value, Enum):
-                    self._add_class(type(value))
+            self._add_all(type(value) for value in parts)
         elif origin is typing.Annotated:
             self.add(parts[0])
         elif origin not in (type, Callable):  # classes and functions are not stored
-            self.add(origin)
-            for part in parts:
-                self.add(part)
+            self._add_all([origin, *parts])
 
-    def _add_computed(self, owner: Any, name: str) -> None:
-        try:
-            hint = getattr(owner, name)
-        except Exception as error:  # noqa: BLE001  # user code, computed when asked for
-            self.unresolved.append(Unresolved(str(owner), f"{type(error).__name__}: {error}"))
-        else:
-            self.add(hint)
+    def _add_class(self, cls: type) -> None:
+        is_typed_dict = issubclass(cls, dict) and hasattr(cls, "__required_keys__")
+        if not (is_typed_dict or kind_of_class(cls)) or not self._is_new(cls):
+            return
+        if not is_typed_dict:
+            self.classes[cls] = None
+        for base in getattr(cls, "__orig_bases__", ()):  # ``User`` in ``class Users(Page[User])``
+            self._add_all(typing.get_args(base))
+        if not issubclass(cls, Enum):
+            self._add_all(_hints_of(cls).values())
 
     def _is_new(self, owner: object) -> bool:
         if id(owner) in self._seen:
@@ -456,6 +344,7 @@ class Shape:
 
     Attributes:
         cls: The class.
+        name: Its name in stored data.
         names: Names of the fields that make up an object; empty for an Enum.
         problem: Why objects of this class cannot be stored at all, or ``""``.
     """
@@ -463,19 +352,9 @@ class Shape:
     names: tuple[str, ...] = ()
     problem = ""
 
-    def __init__(self, cls: Any, lexicon: Lexicon, around: frozenset[type]) -> None:
+    def __init__(self, cls: Any, name: str) -> None:
         self.cls = cls
-        self.name: str = cls.__qualname__
-        self._lexicon = lexicon
-        self._around = around
-
-    @cached_property
-    def fields(self) -> dict[str, Vocabulary]:
-        """The vocabulary of each field; computed on first use, since classes may be recursive."""
-        hints = _hints_of(self.cls)
-        return {
-            name: self._lexicon.vocabulary(hints.get(name), self._around) for name in self.names
-        }
+        self.name = name
 
     def take(self, value: Any) -> dict[str, Any] | str | int:
         """Return the fields of ``value``, or the name or number of an Enum member.
@@ -502,9 +381,7 @@ class _EnumShape(Shape):
         return value.name
 
     def build(self, data: Any) -> Any:
-        if type(data) is not str:
-            raise TypeError(f"its members have names, not {data!r}")
-        if data not in self.cls.__members__:
+        if type(data) is not str or data not in self.cls.__members__:
             raise LookupError(f"it has no member {data!r}")
         return self.cls[data]
 
@@ -528,8 +405,8 @@ class _FieldsShape(Shape):
     its input, or a field is not a parameter of the constructor.
     """
 
-    def __init__(self, cls: Any, lexicon: Lexicon, around: frozenset[type]) -> None:
-        super().__init__(cls, lexicon, around)
+    def __init__(self, cls: Any, name: str) -> None:
+        super().__init__(cls, name)
         if dataclasses.is_dataclass(cls):
             self.names = tuple(field.name for field in dataclasses.fields(cls))
             self.problem = _problem_of(cls)
@@ -551,25 +428,20 @@ class _FieldsShape(Shape):
 class _NamedTupleShape(Shape):
     """Built as a tuple, without calling its class."""
 
-    def __init__(self, cls: Any, lexicon: Lexicon, around: frozenset[type]) -> None:
-        super().__init__(cls, lexicon, around)
+    def __init__(self, cls: Any, name: str) -> None:
+        super().__init__(cls, name)
         self.names = cls._fields
 
     def build(self, data: Any) -> Any:
         values = {**self.cls._field_defaults, **data}
-        missing = [name for name in self.names if name not in values]
-        if missing:
-            raise LookupError(f"it has no value for {missing[0]!r}")
         return tuple.__new__(self.cls, [values[name] for name in self.names])
 
 
-_SHAPES: dict[str, type[Shape]] = {
-    "a Flag": _FlagShape,
-    "an Enum": _EnumShape,
-    "a dataclass": _FieldsShape,
-    "a msgspec.Struct": _FieldsShape,
-    "a named tuple": _NamedTupleShape,
-}
+def _shape_type(cls: type) -> type[Shape]:
+    if issubclass(cls, Enum):
+        return _FlagShape if issubclass(cls, Flag) else _EnumShape
+    is_named_tuple = issubclass(cls, tuple) and hasattr(cls, "_fields")
+    return _NamedTupleShape if is_named_tuple else _FieldsShape
 
 
 def _problem_of(cls: Any) -> str:

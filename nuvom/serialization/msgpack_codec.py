@@ -19,7 +19,7 @@ from msgspec.msgpack import Decoder, Encoder, Ext
 from nuvom.core.record import EMPTY_KWARGS
 from nuvom.errors import PayloadError
 from nuvom.serialization.base import Codec
-from nuvom.serialization.classes import call_plan
+from nuvom.serialization.classes import call_vocabulary
 from nuvom.serialization.extensions import READERS, WRITERS, Code, write_int
 from nuvom.serialization.refusal import (
     MAX_DEPTH,
@@ -33,7 +33,7 @@ from nuvom.serialization.refusal import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Sequence
 
     from nuvom.serialization.base import Packed
     from nuvom.serialization.refusal import Steps
@@ -64,7 +64,7 @@ class MsgpackCodec(Codec):
         return reader.args(args), {} if kwargs == EMPTY_KWARGS else reader.kwargs(kwargs)
 
     def quick_encoder(self, func: Callable[..., Any]) -> Callable[[tuple[Any, ...]], bytes | None]:
-        return _encode_plain if call_plan(func) is None else super().quick_encoder(func)
+        return super().quick_encoder(func) if call_vocabulary(func) else _encode_plain
 
     def encode_value(self, value: Any, *, root: str = "result") -> bytes:
         if type(value) in _PLAIN:
@@ -254,9 +254,6 @@ _SINGLES: dict[type, Callable[[Any], Any]] = {
 # UnicodeDecodeError are ValueErrors; TypeError means an unhashable element of a set.
 _DAMAGE = (ValueError, TypeError, ArithmeticError, RecursionError)
 
-# All first bytes of arrays and maps. An extension that contains values contains one of these.
-_HEADERS = bytes([*range(0x80, 0xA0), 0xDC, 0xDD, 0xDE, 0xDF])
-
 
 class _Reader:
     """Decoders for all stored data; stateless, so that all threads can share one.
@@ -280,9 +277,9 @@ class _Reader:
         }
         self._items = self._decoder(list[Any])
         self._shaped = self._decoder(tuple[str, dict[str, Any] | str | int])
-        self.args = _checked(self._decoder(tuple[Any, ...]), lambda args: args)
-        self.kwargs = _checked(self._decoder(dict[str, Any]), dict.values)
-        self.value = _checked(self._decoder(Any), lambda value: (value,))
+        self.args = _checked(self._decoder(tuple[Any, ...]))
+        self.kwargs = _checked(self._decoder(dict[str, Any]))
+        self.value = _checked(self._decoder(Any))
 
     def _decoder(self, kind: Any) -> Callable[[Any], Any]:
         return Decoder(kind, ext_hook=self._read_extension).decode
@@ -305,19 +302,14 @@ class _Reader:
         raise PayloadError(f"it holds a {name[:100]!r}, which no annotation here names")
 
 
-def _checked(
-    decode: Callable[[Packed], Any], children: Callable[[Any], Iterable[Any]]
-) -> Callable[[Packed], Any]:
-    """Wrap ``decode`` so that damaged or too deeply nested data raises PayloadError."""
+def _checked(decode: Callable[[Packed], Any]) -> Callable[[Packed], Any]:
+    """Wrap ``decode`` so that damaged data raises PayloadError."""
 
     def read(data: Packed) -> Any:
         try:
-            value = decode(data)
+            return decode(data)
         except _DAMAGE as error:
             _refuse(error)
-        if len(data) > MAX_DEPTH:
-            _check_depth(data, children(value))
-        return value
 
     return read
 
@@ -330,29 +322,6 @@ def _refuse(error: Exception) -> NoReturn:
     else:  # other errors quote what they read, which may be secret
         reason = f"a value does not fit its type ({type(error).__name__})"
     raise PayloadError(reason) from error
-
-
-def _check_depth(data: Packed, values: Iterable[Any]) -> None:
-    """Raise PayloadError when ``values``, decoded from ``data``, nest beyond ``MAX_DEPTH``."""
-    if len(data) - len(bytes(data).translate(None, _HEADERS)) <= MAX_DEPTH:
-        return  # too few containers, as in most data: skip the walk
-    level = values
-    for _ in range(MAX_DEPTH):
-        holders = [value for value in level if type(value) in _CONTAINERS]
-        if not holders:
-            return
-        level = chain.from_iterable(map(_children, holders))
-    if any(type(value) in _CONTAINERS for value in level):
-        raise PayloadError("it is nested too deeply")
-
-
-def _children(holder: Any) -> Iterable[Any]:
-    if type(holder) is dict:
-        return chain(holder, holder.values())
-    if type(holder) is Shaped:
-        return holder.data.values() if isinstance(holder.data, dict) else ()
-    children: Iterable[Any] = holder
-    return children
 
 
 _READER = _Reader(allows_shaped=False)

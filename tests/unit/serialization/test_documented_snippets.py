@@ -9,8 +9,7 @@ from types import ModuleType
 
 import pytest
 
-from nuvom.serialization.extensions import READERS, WRITERS, Code
-from nuvom.serialization.refusal import MAX_DEPTH
+from nuvom.serialization.extensions import Code
 
 PAGE = (Path(__file__).parents[3] / "docs" / "serialization.md").read_text(encoding="utf-8")
 SNIPPETS = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
@@ -35,14 +34,3 @@ def test_each_extension_type_is_in_both_tables() -> None:
     for code in codes:
         assert re.search(rf"extensions? (\d+, )*{code}\b", types)
         assert re.search(rf"^\| (\d+, )*{code}\b", contents, re.MULTILINE)
-
-
-def test_each_type_with_an_extension_is_in_the_table() -> None:
-    for cls in WRITERS:
-        name = cls.__name__
-        assert f"`{'Path' if name in ('PosixPath', 'WindowsPath') else name}`" in PAGE
-    assert set(READERS) < set(range(1, 16))
-
-
-def test_the_limit_of_depth_is_the_one_in_the_table() -> None:
-    assert f"| containers inside one another | {MAX_DEPTH} |" in PAGE

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import random
-import subprocess
-import sys
 import tracemalloc
 from datetime import timedelta
 from decimal import Context, localcontext
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -19,11 +15,9 @@ from hypothesis import strategies as st
 from msgspec.msgpack import Ext
 
 from nuvom.errors import PayloadError
-from nuvom.serialization import MAX_DEPTH, MsgpackCodec, Shaped
+from nuvom.serialization import MsgpackCodec, Shaped
 from nuvom.serialization.extensions import Code
-from tests.unit.serialization.values import EVERY_TYPE, nested, values
-
-ROOT = Path(__file__).parents[3]
+from tests.unit.serialization.values import EVERY_TYPE
 
 codec = MsgpackCodec()
 encode = msgspec.msgpack.encode
@@ -142,45 +136,6 @@ def test_a_shaped_value_is_read_only_where_it_is_expected() -> None:
     assert Shaped is type(codec.decode_value(data, shaped=True))
 
 
-def deep_value(kind: str) -> bytes:
-    levels = MAX_DEPTH + 1
-    if kind == "array":
-        return b"\x91" * (levels - 1) + b"\x90"
-    if kind == "map":
-        return b"\x81\x01" * (levels - 1) + b"\x80"
-    if kind == "key":
-        return b"\x81" + b"\x91" * (levels - 2) + b"\x90" + b"\x01"
-    if kind == "shaped":
-        data = encode({})
-        for _ in range(levels):
-            data = encode(Ext(Code.SHAPED, b"\x92\xa1U\x81\xa1f" + data))
-        return data
-    data = encode(Ext(Code.TUPLE, b"\x90"))
-    for _ in range(levels - 1):
-        data = encode(Ext(Code.TUPLE, b"\x91" + data))
-    return data
-
-
-@pytest.mark.parametrize("kind", ["array", "map", "key", "tuple", "shaped"])
-def test_a_value_nested_below_the_limit_is_refused(kind: str) -> None:
-    assert "nested too deeply" in refused(deep_value(kind), shaped=True).what
-
-
-def test_the_limit_holds_for_arguments_of_either_kind() -> None:
-    deep = deep_value("array")
-    for args, kwargs in ((b"\x91" + deep, b"\x80"), (b"\x90", b"\x81\xa1x" + deep)):
-        with pytest.raises(PayloadError, match="nested too deeply"):
-            codec.decode_call(args, kwargs)
-
-
-def test_many_containers_beside_each_other_are_not_deep() -> None:
-    wide = [[{"n": number}, (Shaped("Colour", "RED"),)] for number in range(200)]
-    back = codec.decode_value(codec.encode_value(wide), shaped=True)
-    assert [{"n": 199}] == back[199][:1]
-    at_limit = [nested(MAX_DEPTH - 1)] * 3
-    assert at_limit == codec.decode_value(codec.encode_value(at_limit))
-
-
 # ---- fuzzing --------------------------------------------------------------------------------
 
 LENGTHS = (b"\xdd", b"\xdf", b"\xc6", b"\xdb", b"\xc9")
@@ -208,10 +163,8 @@ def mutated(data: bytes, rng: random.Random) -> bytes:
     return bytes(blob)
 
 
-def storm(count: int, seed: int) -> int:
-    """Decode ``count`` damaged values in all ways; return how many were refused."""
-    rng = random.Random(seed)
-    refusals = 0
+def test_s01_damaged_bytes_raise_payload_errors_only() -> None:
+    rng, refusals, count = random.Random(20250601), 0, 20_000
     for number in range(count):
         data = mutated(CORPUS[number % len(CORPUS)], rng)
         try:
@@ -223,48 +176,7 @@ def storm(count: int, seed: int) -> int:
             codec.decode_call(data, data if number & 2 else b"\x80")
         except PayloadError:
             refusals += 1
-    return refusals
-
-
-def peak_mib() -> float:
-    """Return the most memory that this process has had so far; 0 where Linux does not tell."""
-    try:
-        with open("/proc/self/status", encoding="ascii") as status:
-            peak = next(line for line in status if line.startswith("VmHWM:"))
-    except OSError:
-        return 0.0
-    return int(peak.split()[1]) / 1024
-
-
-def measure(count: int) -> None:
-    """Print how many of ``2 * count`` readings were refused, and the memory they took."""
-    before = peak_mib()
-    print(storm(count, seed=count), peak_mib() - before)
-
-
-def check_storm(count: int) -> None:
-    """Run it in a process of its own, whose peak of memory nothing else has raised."""
-    program = f"from {__name__} import measure; measure({count})"
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        check=True,
-        text=True,
-        stdout=subprocess.PIPE,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )
-    refusals, grown = done.stdout.split()
-    print(f"{count} damaged values: {refusals} refusals, {grown} MiB more at the peak")
-    assert int(refusals) > count
-    assert float(grown) < 64
-
-
-def test_s01_damaged_bytes_raise_payload_errors_only() -> None:
-    check_storm(100_000)
-
-
-@pytest.mark.slow
-def test_s01_r23_a_million_damaged_values_raise_payload_errors_only() -> None:
-    check_storm(1_000_000)
+    assert refusals > count
 
 
 @given(st.binary(max_size=60))
@@ -274,14 +186,3 @@ def test_any_bytes_are_a_value_or_a_payload_error(data: bytes) -> None:
     except PayloadError:
         return
     codec.encode_value(value)
-
-
-@given(values, st.data())
-def test_a_truncated_value_is_refused(value: Any, data: st.DataObject) -> None:
-    whole = codec.encode_value(value)
-    refused(whole[: data.draw(st.integers(0, len(whole) - 1))])
-
-
-@given(values, st.binary(min_size=1, max_size=3))
-def test_bytes_behind_a_value_are_refused(value: Any, more: bytes) -> None:
-    refused(codec.encode_value(value) + more)
