@@ -224,8 +224,8 @@ class JobTemplate:
         self._encode = codec.call_encoder(definition.func, self._binder.names)
         self._max_bytes = settings.max_payload_bytes
         self._delay_secs, self._run_at = _start_of(options)
-        self._queue = _first(options.queue, definition.options.queue)
-        self._priority = _first(options.priority, definition.options.priority)
+        self._queue = _first(options.get("queue"), definition.options.queue)
+        self._priority = _first(options.get("priority"), definition.options.priority)
         self._rest = _constant_fields(definition, options, settings)
 
     def record(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], now: float) -> JobRecord:
@@ -294,18 +294,20 @@ def _constant_fields(
     """Return the record fields that are the same for each call and differ from the defaults."""
     own = definition.options
     fields: dict[str, Any] = {
-        "max_retries": _first(options.retries, own.retries),
+        "max_retries": _first(options.get("retries"), own.retries),
         "retry": _retry_policy(definition, options, settings),
-        "timeout_secs": _first(options.timeout_secs, own.timeout_secs, settings.job_timeout_secs),
-        "timeout_policy": _first(
-            options.timeout_policy, own.timeout_policy, settings.timeout_policy
+        "timeout_secs": _first(
+            options.get("timeout_secs"), own.timeout_secs, settings.job_timeout_secs
         ),
-        "store_result": _first(options.store_result, own.store_result),
-        "result_ttl_secs": _first(options.result_ttl_secs, own.result_ttl_secs),
-        "unique_key": options.unique_key,
-        "unique_for": options.unique_for,
-        "tags": _first(options.tags, own.tags),
-        "metadata": options.metadata,
+        "timeout_policy": _first(
+            options.get("timeout_policy"), own.timeout_policy, settings.timeout_policy
+        ),
+        "store_result": _first(options.get("store_result"), own.store_result),
+        "result_ttl_secs": _first(options.get("result_ttl_secs"), own.result_ttl_secs),
+        "unique_key": options.get("unique_key"),
+        "unique_for": options.get("unique_for"),
+        "tags": _first(options.get("tags"), own.tags),
+        "metadata": options.get("metadata"),
     }
     defaults = dict(
         zip(JobRecord.__struct_fields__[2:], JobRecord.__struct_defaults__, strict=True)
@@ -318,7 +320,7 @@ def _retry_policy(
 ) -> RetryPolicy | None:
     own = definition.options
     policy = RetryPolicy(
-        _first(options.retry_delay_secs, own.retry_delay_secs, settings.retry_delay_secs),
+        _first(options.get("retry_delay_secs"), own.retry_delay_secs, settings.retry_delay_secs),
         own.backoff,
         own.max_retry_delay_secs,
         own.jitter,
@@ -332,17 +334,14 @@ def _first(*values: Any) -> Any:
 
 def _start_of(options: CallOptions) -> tuple[float, float]:
     """Return the delay from each call in seconds, and the fixed time; one of them is 0."""
-    if options.delay is not None:
-        delay: Any = options.delay
-        secs = delay.total_seconds() if hasattr(delay, "total_seconds") else delay
-        return float(secs), 0.0
-    return 0.0, 0.0 if options.run_at is None else options.run_at.timestamp()
+    delay, run_at = options.get("delay"), options.get("run_at")
+    if delay is not None:
+        return float(delay if isinstance(delay, int | float) else delay.total_seconds()), 0.0
+    return 0.0, 0.0 if run_at is None else run_at.timestamp()
 
 
 def _call_of(task: str, index: int, item: object) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    if isinstance(item, tuple):
-        return tuple(item), {}
-    if isinstance(item, list):
+    if isinstance(item, tuple | list):
         return tuple(item), {}
     if isinstance(item, Mapping):
         kwargs = dict(item)
@@ -350,10 +349,8 @@ def _call_of(task: str, index: int, item: object) -> tuple[tuple[Any, ...], dict
             if not isinstance(key, str):
                 raise TypeError(f"{task}.map: item {index} has the key {key!r}; keys must be text")
         return (), kwargs
-    kind = type(item).__name__
-    article = "an" if kind[0] in "aeiou" else "a"
     raise TypeError(
-        f"{task}.map: item {index} is {article} {kind}; each item must be a tuple or list "
-        "of positional arguments or a mapping of keyword arguments. To pass it as the only "
+        f"{task}.map: item {index} is of type {type(item).__name__}; each item must be a tuple or "
+        "list of positional arguments or a mapping of keyword arguments. To pass it as the only "
         "argument, wrap it: (item,)"
     )

@@ -8,9 +8,20 @@ heavy: the store opens with the first job.
 from __future__ import annotations
 
 from functools import cache
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, Self, TypeVar, overload
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Generic,
+    ParamSpec,
+    Protocol,
+    Self,
+    TypeVar,
+    Unpack,
+    overload,
+)
 
 from nuvom.core.options import (
+    CALL_OPTION_NAMES,
     DEFAULT_RETRY_DELAY_SECS,
     NO_CALL_OPTIONS,
     CallOptions,
@@ -23,7 +34,6 @@ from nuvom.registry.registry import TaskDefinition, default_registry, task_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
-    from datetime import datetime, timedelta
     from types import ModuleType
 
     from nuvom.job import Job, JobList
@@ -69,8 +79,9 @@ class Task(Generic[P, R]):
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_") or name == "definition" or name not in _OPTION_NAMES:
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-        called = getattr(self.__dict__["call_options"], name, None)
-        value = called if called is not None else getattr(self.definition.options, name)
+        value = self.__dict__["call_options"].get(name)
+        if value is None:
+            value = getattr(self.definition.options, name, None)
         if value is None:
             value = _SETTING_DEFAULTS.get(name)
         return list(value) if name == "tags" else value
@@ -138,31 +149,14 @@ class Task(Generic[P, R]):
 
         return await to_thread(self.map, items)
 
-    def options(
-        self,
-        *,
-        queue: str | None = None,
-        priority: int | None = None,
-        delay: float | timedelta | None = None,
-        run_at: datetime | None = None,
-        unique_key: str | None = None,
-        unique_for: float | None = None,
-        retries: int | None = None,
-        retry_delay_secs: float | None = None,
-        timeout_secs: float | None = None,
-        timeout_policy: str | None = None,
-        store_result: bool | None = None,
-        result_ttl_secs: float | None = None,
-        tags: str | Sequence[str] | None = None,
-        metadata: dict[str, Any] | None = None,
-    ) -> Self:
+    def options(self, **options: Unpack[CallOptions]) -> Self:
         """Return a copy of this task with other options for its calls; the task is unchanged.
 
-        Raises: InvalidTaskOption: a value is invalid.
+        Args:
+            options: See ``nuvom.core.options.CallOptions``; None leaves an option as it is.
+        Raises: InvalidTaskOption: an option is unknown or invalid.
         """
-        given = {name: value for name, value in locals().items() if value is not None}
-        del given["self"]
-        return type(self)(self.definition, call_options(self.call_options, given))
+        return type(self)(self.definition, call_options(self.call_options, options))
 
 
 class AsyncTask(Task[P, R]):
@@ -256,5 +250,5 @@ def _engine() -> ModuleType:
     return job
 
 
-_OPTION_NAMES = frozenset(TaskOptions._fields) | frozenset(CallOptions._fields)
+_OPTION_NAMES = frozenset(TaskOptions._fields).union(CALL_OPTION_NAMES)
 _SETTING_DEFAULTS = {"retry_delay_secs": DEFAULT_RETRY_DELAY_SECS, "timeout_policy": "fail"}

@@ -56,7 +56,7 @@ def sent_by(
     headers = dict(job.headers or {})
     with ExitStack() as stack:
         for one in middleware:
-            headers.update(stack.enter_context(_Guarded(one, "sending", job, report)) or {})
+            headers.update(_enter(stack, one, "sending", job=job, report=report) or {})
         yield job.replace(headers=headers or None)
 
 
@@ -65,7 +65,7 @@ def run_by(middleware: tuple[Middleware, ...], job: JobRecord, report: Report) -
     """Keep all middleware entered while the code of ``job`` runs."""
     with ExitStack() as stack:
         for one in middleware:
-            stack.enter_context(_Guarded(one, "running", job, report))
+            _enter(stack, one, "running", job=job, report=report)
         yield
 
 
@@ -104,39 +104,31 @@ def handed_over_by(middleware: tuple[Middleware, ...], job: JobRecord, report: R
     return job.replace(headers=headers or None)
 
 
-class _Guarded:
-    """A middleware's context that reports its own errors and lets those of the block through."""
+def _enter(
+    stack: ExitStack, middleware: Middleware, method: str, *, job: JobRecord, report: Report
+) -> Any:
+    """Enter a middleware's context until ``stack`` ends, and return what it yields.
 
-    def __init__(self, middleware: Middleware, method: str, job: JobRecord, report: Report) -> None:
-        self._middleware = middleware
-        self._method = method
-        self._job = job
-        self._report = report
-        self._inner: AbstractContextManager[Any] | None = None
+    Its own errors are reported; those of the block pass through.
+    """
+    try:
+        context = getattr(middleware, method)(job)
+        given = context.__enter__()
+    except Exception as error:  # noqa: BLE001  # a plugin's code: any failure is only reported
+        report(_name(middleware, method), error)
+        return None
 
-    def __enter__(self) -> Any:  # whatever the middleware returns
-        try:
-            inner = getattr(self._middleware, self._method)(self._job)
-            given = inner.__enter__()
-        except Exception as error:  # noqa: BLE001  # a plugin's code: any failure is only reported
-            self._report(_name(self._middleware, self._method), error)
-            return None
-        self._inner = inner
-        return given
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
+    def leave(
+        kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._inner is None:
-            return
         try:
-            self._inner.__exit__(kind, error, trace)
+            context.__exit__(kind, error, trace)
         except Exception as own:  # noqa: BLE001  # a plugin's code: any failure is only reported
             if own is not error:
-                self._report(_name(self._middleware, self._method), own)
+                report(_name(middleware, method), own)
+
+    stack.push(leave)
+    return given
 
 
 def _name(middleware: Middleware, method: str) -> str:

@@ -7,13 +7,13 @@ imports next to nothing.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict, cast
 from warnings import warn
 
 from nuvom.errors import InvalidTaskOption, did_you_mean
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
     from datetime import datetime, timedelta
 
 BACKOFFS = ("constant", "linear", "exponential")
@@ -44,8 +44,8 @@ class TaskOptions(NamedTuple):
         timeout_policy: What happens after a timeout: ``retry``, ``fail`` or ``ignore``.
         isolation: ``thread`` or ``process``. With ``thread``, coroutines run on the worker's event
             loop; with ``process``, in their own loop in a child process.
-            tags: Labels for people; one string or several.
-            store_result: Whether to store the task's return value.
+        tags: Labels for people; one string or several.
+        store_result: Whether to store the task's return value.
         result_ttl_secs: How long a successful job is kept.
         before_job, after_job, on_error: Hooks, called as ``before_job()``,
             ``after_job(result)`` and ``on_error(exception)``.
@@ -78,8 +78,8 @@ class TaskOptions(NamedTuple):
         return not (self.before_job is None and self.after_job is None and self.on_error is None)
 
 
-class CallOptions(NamedTuple):
-    """Options of the next calls, set by ``.options()``. ``None`` means the task's own option.
+class CallOptions(TypedDict, total=False):
+    """Options of the next calls, set by ``.options()``. If missing, the task's own option counts.
 
     Attributes:
         delay: Seconds, or a ``timedelta``, from the call until the job may start.
@@ -89,23 +89,24 @@ class CallOptions(NamedTuple):
         metadata: Plain data stored with the job, for people and plugins.
     """
 
-    queue: str | None = None
-    priority: int | None = None
-    retries: int | None = None
-    retry_delay_secs: float | None = None
-    timeout_secs: float | None = None
-    timeout_policy: str | None = None
-    store_result: bool | None = None
-    result_ttl_secs: float | None = None
-    tags: tuple[str, ...] | None = None
-    delay: float | timedelta | None = None
-    run_at: datetime | None = None
-    unique_key: str | None = None
-    unique_for: float | None = None
-    metadata: dict[str, Any] | None = None
+    queue: str | None
+    priority: int | None
+    retries: int | None
+    retry_delay_secs: float | None
+    timeout_secs: float | None
+    timeout_policy: str | None
+    store_result: bool | None
+    result_ttl_secs: float | None
+    tags: str | Sequence[str] | None
+    delay: float | timedelta | None
+    run_at: datetime | None
+    unique_key: str | None
+    unique_for: float | None
+    metadata: dict[str, Any] | None
 
 
-NO_CALL_OPTIONS = CallOptions()
+CALL_OPTION_NAMES = tuple(CallOptions.__annotations__)
+NO_CALL_OPTIONS: CallOptions = {}  # never changed, as are all call options
 
 
 def task_options(given: dict[str, Any]) -> TaskOptions:
@@ -116,18 +117,20 @@ def task_options(given: dict[str, Any]) -> TaskOptions:
     return TaskOptions(**_checked(given, TaskOptions._fields))
 
 
-def call_options(base: CallOptions, given: dict[str, Any]) -> CallOptions:
+def call_options(base: CallOptions, given: Mapping[str, Any]) -> CallOptions:
     """Return ``base`` updated with the checked keyword arguments; None changes nothing.
 
     The last one given of ``delay`` and ``run_at`` counts.
     Raises: InvalidTaskOption: a name is unknown or a value cannot be used.
     """
-    checked = _checked(given, CallOptions._fields)
-    if checked.get("run_at") is not None and checked.get("delay") is not None:
-        raise InvalidTaskOption("run_at", checked["run_at"], "either run_at or delay, not both")
-    if "run_at" in checked or "delay" in checked:
-        base = base._replace(run_at=None, delay=None)
-    return base._replace(**checked)
+    options: dict[str, Any] = {**base, **_checked(given, CALL_OPTION_NAMES)}
+    if given.get("run_at") is not None and given.get("delay") is not None:
+        raise InvalidTaskOption("run_at", given["run_at"], "either run_at or delay, not both")
+    if given.get("run_at") is not None:
+        options.pop("delay", None)
+    if given.get("delay") is not None:
+        options.pop("run_at", None)
+    return cast("CallOptions", options)
 
 
 def check_task_name(name: object) -> None:
@@ -136,7 +139,7 @@ def check_task_name(name: object) -> None:
         raise InvalidTaskOption("name", name, "a text without line breaks, not empty")
 
 
-def _checked(given: dict[str, Any], known: tuple[str, ...]) -> dict[str, Any]:
+def _checked(given: Mapping[str, Any], known: tuple[str, ...]) -> dict[str, Any]:
     checked = {}
     for name, value in given.items():
         if name not in known:

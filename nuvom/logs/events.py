@@ -1,7 +1,9 @@
 """Logs the engine's events; a subscriber like any other.
 
 It does not subscribe to events below the level, so the engine never creates them. When thousands
-of jobs succeed or fail, only some get their own line; ``Bursts`` counts the rest.
+of jobs succeed or fail in a second, only the first get their own line; the rest is counted. A
+worker that finishes a hundred thousand jobs per second must neither flood its log nor be slowed
+down by it, and no failure may go unreported.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from nuvom import events
 from nuvom.core.clock import SYSTEM_CLOCK, Clock
+from nuvom.errors import plural
 from nuvom.log import RateLimit, log_event
 
 if TYPE_CHECKING:
@@ -51,7 +54,8 @@ class EventLog:
         self._clock = clock
         self._parked: set[str] = set()
         self._overdue: set[str] = set()  # timed out, but the outcome event is still to come
-        self._bursts = Bursts(clock, self._summarise)
+        self._limit = RateLimit(_SECOND, clock)
+        self._lock = threading.Lock()
 
     def subscribe(self, bus: events.EventBus) -> Callable[[], None]:
         """Subscribe to the events that the level shows; return a function that undoes it."""
@@ -71,6 +75,7 @@ class EventLog:
             (logging.ERROR, events.JobFailed, self._failed),
             (logging.ERROR, events.JobDead, self._dead),
             (logging.ERROR, events.BackendFailed, self._backend_failed),
+            (logging.ERROR, events.WorkerAsked, self._worker_asked),
         ]
         ends = [
             bus.subscribe(event, callback)
@@ -84,7 +89,7 @@ class EventLog:
                 bus.on_failure(None)
             while ends:
                 ends.pop()()
-            self._bursts.stop()
+            self._write_counts(at_once=True)
 
         return unsubscribe
 
@@ -99,7 +104,7 @@ class EventLog:
         self._write_job(logging.DEBUG, "job.started", event.job, said, **where)
 
     def _succeeded(self, event: events.JobSucceeded) -> None:
-        if self._level > logging.DEBUG and not self._bursts.admit("finished", _SUCCESS_LINES):
+        if self._level > logging.DEBUG and not self._admit("finished", _SUCCESS_LINES):
             return
         fields = self._finished(event, "success")
         said = f"succeeded in {_took(event.duration_secs)}"
@@ -113,7 +118,7 @@ class EventLog:
         self._overdue.add(event.job.id)
 
     def _failed(self, event: events.JobFailed) -> None:
-        if not self._bursts.admit("failed", _FAILURE_LINES):
+        if not self._admit("failed", _FAILURE_LINES):
             return
         said = f"failed after {_took(event.duration_secs)}: {_what(event.error)}"
         fields = {**self._finished(event, "failure"), **_error(event.error)}
@@ -122,7 +127,7 @@ class EventLog:
 
     def _retrying(self, event: events.JobRetrying) -> None:
         self._overdue.discard(event.job.id)
-        if not self._bursts.admit("retried", _FAILURE_LINES):
+        if not self._admit("retried", _FAILURE_LINES):
             return
         why = "" if event.error is None else f": {_what(event.error)}"
         said = f"will be retried in {_took(max(0.0, event.run_at - self._clock.now()))}{why}"
@@ -135,21 +140,23 @@ class EventLog:
         self._write_job(logging.WARNING, "job.retry", event.job, said, **fields)
 
     def _dead(self, event: events.JobDead) -> None:
-        if not self._bursts.admit("DEAD", _FAILURE_LINES):
+        if not self._admit("DEAD", _FAILURE_LINES):
             return
         deaths = event.job.deliveries
-        said = (
-            f"is DEAD: {f'workers died under it {deaths} times' if deaths else 'parked too long'}"
+        why = (
+            f"{plural(deaths, 'worker')} died while running it"
+            if deaths
+            else "it was PARKED for too long"
         )
         fields = {"outcome": "dead", "error_type": "lost"}
-        self._write_job(logging.ERROR, "job.finished", event.job, said, **fields)
+        self._write_job(logging.ERROR, "job.finished", event.job, f"is DEAD: {why}", **fields)
 
     def _cancelled(self, event: events.JobCancelled) -> None:
         fields: dict[str, object] = {"job_id": event.job_id, "outcome": "cancelled"}
         self._write(logging.INFO, "job.finished", f"job {event.job_id} was cancelled", fields)
 
     def _fenced(self, event: events.JobFenced) -> None:
-        said = "lost its lease to another worker: this outcome was dropped"
+        said = "lost its lease to another worker; this outcome was dropped"
         fields = {"worker": event.worker, "outcome": "stale"}
         self._write_job(logging.WARNING, "job.stale_settle", event.job, said, **fields)
 
@@ -157,11 +164,11 @@ class EventLog:
         if event.job.func_name in self._parked:
             return
         self._parked.add(event.job.func_name)
-        said = f"cannot run here, its jobs are PARKED until a worker can: {event.reason}"
+        said = f"cannot run here ({event.reason}); its jobs are PARKED until a worker can run them"
         self._write_job(logging.WARNING, "job.parked", event.job, said)
 
     def _reaped(self, event: events.JobReaped) -> None:
-        if self._bursts.admit("taken back", _FAILURE_LINES):
+        if self._admit("taken back", _FAILURE_LINES):
             said = "was taken back: its worker died or went silent"
             self._write_job(logging.WARNING, "job.lost", event.job, said, outcome="lost")
 
@@ -229,11 +236,25 @@ class EventLog:
     def _write(self, level: int, event: str, text: str, fields: dict[str, object]) -> None:
         log_event(self._logger, level, event, text, fields=fields)
 
-    def _summarise(self, word: str, held: int) -> None:
-        """Log how many jobs got no line of their own in the last second."""
-        level, event = _SUMMARIES[word]
-        text = f"... and {held:,} more {'job' if held == 1 else 'jobs'} {word} in the last second"
-        self._write(level, event, text, {"jobs": held, "rate_key": False})
+    # ---- limits -----------------------------------------------------------------------------
+
+    def _admit(self, word: str, most: int) -> bool:
+        """Return whether an event called ``word`` is one of the first ``most`` of its second."""
+        self._write_counts()
+        with self._lock:
+            return self._limit.admit(word, most)
+
+    def _worker_asked(self, _event: events.WorkerAsked) -> None:
+        self._write_counts()
+
+    def _write_counts(self, *, at_once: bool = False) -> None:
+        """Log how many jobs got no line of their own in the seconds that have ended."""
+        with self._lock:
+            ended = self._limit.ended(at_once=at_once)
+        for word, held in ended:
+            level, event = _SUMMARIES[str(word)]
+            text = f"... and {plural(held, 'more job')} {word}"
+            self._write(level, event, text, {"jobs": held, "rate_key": False})
 
 
 _SUMMARIES = {
@@ -275,65 +296,3 @@ def _took(secs: float) -> str:
 
 def _short(number: float) -> str:
     return f"{number:.0f}" if number >= _NO_TENTHS_FROM else f"{number:.1f}".removesuffix(".0")
-
-
-class Bursts:
-    """Limits events per second, by word, and reports how many it held back.
-
-    A worker that finishes a hundred thousand jobs per second must neither flood its log nor be
-    slowed down by it, and no failure may go unreported. A thread runs only while something is
-    held back. ``stop`` reports immediately.
-    """
-
-    def __init__(self, clock: Clock, report: Callable[[str, int], None]) -> None:
-        self._clock = clock
-        self._report = report
-        self._limit = RateLimit(_SECOND, clock)
-        self._reporter: threading.Thread | None = None
-        self._stopping = threading.Event()
-        self._lock = threading.Lock()
-
-    def admit(self, word: str, most: int) -> bool:
-        """Return whether this is one of the second's first ``most`` events called ``word``."""
-        with self._lock:
-            if self._reporter is None:  # under load it ends each second; no clock needed
-                self._limit.ended()
-            is_admitted = self._limit.admit(word, most)
-            if not is_admitted and self._reporter is None:
-                self._start_reporter()
-            return is_admitted
-
-    def stop(self) -> None:
-        """Report what is held back and end the thread. Safe to call twice."""
-        with self._lock:
-            reporter = self._reporter
-            self._stopping.set()
-        self._report_held()
-        if reporter is not None:
-            reporter.join(_SECOND)
-
-    def _start_reporter(self) -> None:
-        self._stopping = threading.Event()
-        self._reporter = threading.Thread(
-            target=self._report_each_second,
-            args=(self._stopping,),
-            name="nuvom-log-counts",
-            daemon=True,
-        )
-        self._reporter.start()
-
-    def _report_each_second(self, stopping: threading.Event) -> None:
-        is_held = True
-        while is_held:
-            self._clock.wait(stopping, _SECOND)
-            is_held = self._report_held()
-
-    def _report_held(self) -> bool:
-        """Report and clear what is held back; return whether there was anything."""
-        with self._lock:
-            held = self._limit.ended(at_once=True)
-            if not held:
-                self._reporter = None
-        for word, count in held:
-            self._report(str(word), count)
-        return bool(held)

@@ -107,4 +107,4 @@ def test_a_module_that_ends_its_process_is_named_and_its_job_is_dead_in_the_end(
     answer = end(process)
     assert answer.err.count("importing the module deadly_tasks") == 2
     assert answer.err.count("ended: exit code 3") == 2
-    assert "deadly_tasks.deadly is DEAD: workers died under it 2 times" in answer.err
+    assert "deadly_tasks.deadly is DEAD: 2 workers died while running it" in answer.err

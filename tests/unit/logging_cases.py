@@ -7,46 +7,32 @@ import logging
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
+from dataclasses import dataclass
 
 from nuvom.core import job_context
 from nuvom.core.clock import SYSTEM_CLOCK, Clock
 from nuvom.core.record import JobRecord
 from nuvom.log import LogHandler
-from nuvom.logs.formats import JobFields, make_format
+from nuvom.logs.formats import make_format
 
 WORKER = "0198f000-0000-7000-8000-0000000000aa"
 FORMATS = ("plain", "rich", "json", "logfmt")
 
 # Each tries to end the line and begin one of its own, to move the cursor, or to turn the text.
 FORGERIES = [
-    "x\n2026-08-01T00:00:00.000Z INFO     nuvom: FORGED",
     "x\r\n2026-08-01T00:00:00.000Z INFO     nuvom: FORGED",
-    "x\rFORGED",
-    "x\x0bFORGED",
-    "x\x0cFORGED",
-    "x\x1c\x1d\x1eFORGED",
-    "x\x85FORGED",
-    "x\u2028FORGED",
-    "x\u2029FORGED",
-    "x\x00FORGED",
-    "x\x1b[2K\x1b[1GFORGED",
-    "x\x1b]0;FORGED\x07",
-    "x\x9b2KFORGED",
-    "x\b\b\bFORGED",
-    "x\u202eDEGROF",
-    "x\u2066FORGED\u2069",
-    "x\ud800FORGED",
+    "x\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029FORGED",
+    "x\x00\b\x1b[2K\x1b]0;FORGED\x07\x9b2KFORGED",
+    "x\u202e\u2066FORGED\u2069\ud800",
     '{"schema": "nuvom.log/1", "event": "FORGED"}',
-    '" event=FORGED msg="',
-    '\\" event=FORGED msg=\\"',
+    '\\" event=FORGED msg=\\" event=FORGED msg="',
     "[bold red]FORGED[/bold red][link=http://x]",
-    "%s %d FORGED %(levelname)s",
-    "{levelname} FORGED",
+    "%s %d FORGED %(levelname)s {levelname}",
 ]
 
 
-class Job(NamedTuple):
+@dataclass
+class Job:
     record: JobRecord
     worker: str = WORKER
     lane: str = "thread"
@@ -68,33 +54,20 @@ def inside(job: Job) -> Iterator[None]:
 
 def failing(error: BaseException) -> tuple[object, ...]:
     """Raise ``error`` and return what ``sys.exc_info`` says of it."""
-
-    def fail() -> None:
-        raise error
-
     try:
-        fail()
+        raise error  # noqa: TRY301  # to have a traceback
     except BaseException:  # noqa: BLE001  # handed on
         return sys.exc_info()
-    raise AssertionError("it did not raise")
 
 
 class Collector:
     """A handler of ours on a logger, and what it wrote."""
 
     def __init__(
-        self,
-        logger: logging.Logger,
-        fmt: str = "plain",
-        *,
-        worker: str | None = None,
-        clock: Clock = SYSTEM_CLOCK,
+        self, logger: logging.Logger, fmt: str = "plain", *, clock: Clock = SYSTEM_CLOCK
     ) -> None:
         self.stream = io.StringIO()
-        fields = JobFields(worker, "host" if worker else None)
-        self.handler = LogHandler(
-            self.stream, make_format(fmt, self.stream), fields=fields, clock=clock
-        )
+        self.handler = LogHandler(self.stream, make_format(fmt, self.stream), clock=clock)
         logger.addHandler(self.handler)
 
     @property

@@ -256,12 +256,8 @@ def test_argument_that_is_a_tuple_is_wrapped(engine: Engine) -> None:
 
 
 REFUSED: list[tuple[Any, type[Exception], str]] = [
-    (["a"], TypeError, r"tests\.add\.map: item 0 is a str; each item must be a tuple or list"),
-    ("abc", TypeError, r"item 0 is a str.*wrap it: \(item,\)"),
-    ([1], TypeError, "item 0 is an int"),
-    ((1, 2), TypeError, "item 0 is an int"),
-    ([(1, 2), None], TypeError, "item 1 is a NoneType"),
-    ([(1, 2), {1, 2}], TypeError, "item 1 is a set"),
+    ("abc", TypeError, r"tests\.add\.map: item 0 is of type str.*wrap it: \(item,\)"),
+    ([(1, 2), {1, 2}], TypeError, "item 1 is of type set"),
     ([(1, 2, 3)], InvalidArguments, "item 0: tests.add: too many positional arguments"),
     ([(1, 2), (1, 2), (1, 2), (1,)], InvalidArguments, "item 3: tests.add: missing"),
     ([{"x": 1, "z": 2}], InvalidArguments, "item 0: tests.add: missing a required argument: 'y'"),

@@ -1,4 +1,4 @@
-"""Who touches whose logging, and what ``configure_logging`` writes."""
+"""Who touches whose logging; and a handler that never fails who logs."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ import json
 import logging
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from textwrap import dedent
+from typing import Any
 
 import pytest
 
+from nuvom.core.clock import Clock
 from nuvom.log import (
     LogHandler,
     configure_logging,
@@ -20,11 +22,23 @@ from nuvom.log import (
     log_event,
     reset_logging,
 )
+from nuvom.testing.conformance import law
+from tests.engine import LIMIT_SECS
+from tests.lab.points import Points
 
-from .logging_cases import WORKER, Job, inside, make_job
+from .logging_cases import WORKER, Collector, Job, inside, make_job
 
 
-@pytest.fixture(autouse=True)
+class Hand(Clock):
+    """A clock moved by hand."""
+
+    secs = 1000.0
+
+    def monotonic(self) -> float:
+        return self.secs
+
+
+@pytest.fixture
 def root() -> Iterator[logging.Logger]:
     root = logging.getLogger()
     before = root.level
@@ -33,8 +47,27 @@ def root() -> Iterator[logging.Logger]:
     root.setLevel(before)
 
 
+@pytest.fixture
+def clock() -> Hand:
+    return Hand()
+
+
+@pytest.fixture
+def logger() -> logging.Logger:
+    """A logger named as ours, apart from the tree and from whoever listens there."""
+    return logging.Logger("nuvom.test", logging.DEBUG)  # noqa: LOG001  # outside the tree
+
+
+@pytest.fixture
+def collector(logger: logging.Logger, clock: Hand) -> Collector:
+    return Collector(logger, clock=clock)
+
+
 def ours(root: logging.Logger) -> list[logging.Handler]:
     return [handler for handler in root.handlers if isinstance(handler, LogHandler)]
+
+
+# ---- the program's logging ------------------------------------------------------------------
 
 
 def test_importing_leaves_the_logging_of_the_program_alone() -> None:
@@ -44,10 +77,8 @@ def test_importing_leaves_the_logging_of_the_program_alone() -> None:
         def state():
             return root.level, root.handlers[:], logging.raiseExceptions, logging.getLoggerClass()
         before = state()
-        levels = dict(logging._levelToName)
         import nuvom.log, nuvom.logs.events
         assert state() == before
-        assert levels == logging._levelToName
         own = logging.getLogger("nuvom")
         assert own.level == logging.NOTSET and own.propagate
         assert [type(one) for one in own.handlers] == [logging.NullHandler]
@@ -58,139 +89,78 @@ def test_importing_leaves_the_logging_of_the_program_alone() -> None:
     done = subprocess.run(
         [sys.executable, "-c", dedent(program)], capture_output=True, text=True, check=False
     )
-
     assert (0, "", "") == (done.returncode, done.stdout, done.stderr)
 
 
-@pytest.mark.parametrize(
-    ("given", "name"),
-    [
-        ("nuvom", "nuvom"),
-        ("nuvom.worker", "nuvom.worker"),
-        ("worker", "nuvom.worker"),
-        ("nuvomish", "nuvom.nuvomish"),
-    ],
-)
-def test_all_loggers_are_below_nuvom(given: str, name: str) -> None:
-    assert name == get_logger(given).name
-    assert "nuvom" == get_logger().name
+def test_all_loggers_are_below_nuvom() -> None:
+    names = [get_logger(name).name for name in ("nuvom", "nuvom.worker", "worker", "nuvomish")]
+    assert ["nuvom", "nuvom.worker", "nuvom.worker", "nuvom.nuvomish"] == names
 
 
-def test_configured_log_shows_users_own_loggers_with_the_fields_of_the_job(
+def test_a_configured_log_shows_users_own_loggers_with_the_fields_of_the_job(
     root: logging.Logger,
 ) -> None:
     stream = io.StringIO()
     configure_logging("INFO", "json", stream=stream, worker=WORKER)
     with inside(Job(make_job())):
         logging.getLogger("app.mail").info("sent %d", 3)
+    logging.getLogger("app.mail").debug("no")
     found = json.loads(stream.getvalue())
-
     assert ("app.mail", "sent 3", "tasks.add", "000000aa", "thread") == tuple(
         found[key] for key in ("logger", "msg", "task", "worker", "lane")
     )
     assert found["host"]
 
 
-def test_level_counts_for_users_loggers_too() -> None:
-    stream = io.StringIO()
-    configure_logging("WARNING", "plain", stream=stream)
-    logging.getLogger("app").info("no")
-    logging.getLogger("app").warning("yes")
-    get_logger("worker").info("no")
-
-    assert "app: yes\n" == stream.getvalue().partition("WARNING  ")[2]
-
-
-def test_second_call_takes_the_place_of_the_first(root: logging.Logger) -> None:
-    first = configure_logging("INFO", "plain", stream=io.StringIO())
-    second = configure_logging(logging.DEBUG, "json", stream=io.StringIO())
-
-    assert [second] == ours(root)
-    assert first is not second
-    assert logging.DEBUG == root.level
-
-
-def test_handlers_of_the_program_are_left_alone(root: logging.Logger) -> None:
+def test_a_second_call_takes_the_place_of_the_first_and_none_touches_other_handlers(
+    root: logging.Logger,
+) -> None:
     other = logging.NullHandler()
     root.addHandler(other)
     try:
-        configure_logging(stream=io.StringIO())
+        stream = io.StringIO()
+        configure_logging("INFO", "plain", stream=stream)
+        for _ in range(12):
+            log_event(get_logger(), logging.INFO, "a.b", "again")
+        second = configure_logging(logging.DEBUG, "json", stream=io.StringIO())
+        assert "again (and 2 more times)" in stream.getvalue()  # flushed when it was replaced
+        assert ([second], logging.DEBUG) == (ours(root), root.level)
+        for level, fmt in (("INFO", "xml"), ("LOUD", "plain")):
+            with pytest.raises(ValueError, match=r"no log format 'xml': one of rich|LOUD"):
+                configure_logging(level, fmt)
+        assert ([second], logging.DEBUG) == (ours(root), root.level)
         reset_logging()
-        assert other in root.handlers
-        assert [] == ours(root)
+        assert ([], True) == (ours(root), other in root.handlers)
     finally:
         root.removeHandler(other)
 
 
-def test_default_is_standard_error_and_plain_without_a_terminal(
-    capsys: pytest.CaptureFixture[str],
+def test_the_default_is_standard_error_if_there_is_one(
+    root: logging.Logger, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     configure_logging()
     get_logger().info("hello")
-
     out, err = capsys.readouterr()
     assert "" == out
     assert err.endswith("INFO     nuvom: hello\n")
-
-
-def test_program_without_standard_error_can_be_configured(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "stderr", None)
-    configure_logging()
+    monkeypatch.setattr(sys, "stderr", None)  # a program without a console
+    handler = configure_logging()
     get_logger().error("hello")
+    flush_logs()
+    assert 0 == handler.lost
 
 
-def test_colour_can_be_forced() -> None:
-    stream = io.StringIO()
-    configure_logging("INFO", "rich", stream=stream, color=True)
-    get_logger().info("hello")
-
-    assert "\x1b[" in stream.getvalue()
-
-
-def test_unknown_format_changes_nothing(root: logging.Logger) -> None:
-    handler = configure_logging("INFO", "plain", stream=io.StringIO())
-
-    with pytest.raises(ValueError, match="no log format"):
-        configure_logging("DEBUG", "xml")
-
-    assert [handler] == ours(root)
-    assert logging.INFO == root.level
-
-
-def test_unknown_level_changes_nothing(root: logging.Logger) -> None:
-    with pytest.raises(ValueError, match="LOUD"):
-        configure_logging("LOUD", "plain", stream=io.StringIO())
-
-    assert [] == ours(root)
-
-
-# ---- events ---------------------------------------------------------------------------------
-
-
-def test_event_has_its_name_and_its_fields() -> None:
+def test_an_event_has_its_name_and_its_fields(root: logging.Logger) -> None:
     stream = io.StringIO()
     configure_logging("INFO", "json", stream=stream)
+    fields, error = {"plugin": "x"}, ValueError("bad")
     log_event(
-        get_logger("plugins"),
-        logging.WARNING,
-        "plugin.error",
-        "100 % of %s failed",
-        fields={"plugin": "x"},
-        error=ValueError("bad"),
+        get_logger("plugins"), logging.WARNING, "a.b", "100 % of %s", fields=fields, error=error
     )
     found = json.loads(stream.getvalue())
-
-    assert ("plugin.error", "100 % of %s failed", "x", "nuvom.plugins", "ValueError: bad") == tuple(
+    assert ("a.b", "100 % of %s", "x", "nuvom.plugins", "ValueError: bad") == tuple(
         found[key] for key in ("event", "msg", "plugin", "logger", "traceback")
     )
-
-
-def test_event_below_the_level_costs_no_record(monkeypatch: pytest.MonkeyPatch) -> None:
-    configure_logging("WARNING", "plain", stream=io.StringIO())
-    logger = get_logger("quiet")
-    monkeypatch.setattr(logger, "handle", lambda record: pytest.fail("a record was made"))
-
-    log_event(logger, logging.INFO, "a.b", "text")
 
 
 class Broken(logging.Handler):
@@ -199,66 +169,188 @@ class Broken(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         raise OSError("CANARY")
 
-    def flush(self) -> None:
-        raise OSError("CANARY")
+    flush = emit  # type: ignore[assignment]  # fails, too
 
 
-@pytest.fixture
-def broken() -> Iterator[logging.Logger]:
-    logger = get_logger("broken")
-    handler = Broken()
-    logger.addHandler(handler)
-    yield logger
-    logger.removeHandler(handler)
-
-
-def test_failing_handler_of_the_users_is_told_on_standard_error_and_not_raised(
-    broken: logging.Logger, capsys: pytest.CaptureFixture[str]
+def test_a_failing_handler_of_the_users_is_told_on_standard_error_and_not_raised(
+    root: logging.Logger, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    log_event(broken, logging.ERROR, "a.b", "text")
-
-    assert "a log handler failed: OSError\n" == capsys.readouterr().err
-
-
-def test_it_is_not_told_where_the_program_has_switched_that_off(
-    broken: logging.Logger, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(logging, "raiseExceptions", False)
-    log_event(broken, logging.ERROR, "a.b", "text")
-    monkeypatch.setattr(logging, "raiseExceptions", True)
-    monkeypatch.setattr(logging, "lastResort", None)
-    log_event(broken, logging.ERROR, "a.b", "text")
-
-    assert "" == capsys.readouterr().err
-
-
-# ---- the end --------------------------------------------------------------------------------
-
-
-def test_taking_the_log_back_flushes_it() -> None:
-    stream = io.StringIO()
-    configure_logging("INFO", "plain", stream=stream)
-    for _ in range(12):
-        log_event(get_logger(), logging.INFO, "a.b", "again")
-    reset_logging()
-
-    assert "again (and 2 more times)" in stream.getvalue()
-
-
-def test_flushing_goes_on_after_a_handler_that_fails(
-    root: logging.Logger, capsys: pytest.CaptureFixture[str]
-) -> None:
-    bad = Broken()
+    stream, bad = io.StringIO(), Broken()
     root.addHandler(bad)
     try:
-        stream = io.StringIO()
         configure_logging("INFO", "plain", stream=stream)
-        handler = ours(root)[0]
-        flushed: list[bool] = []
-        handler.flush = lambda: flushed.append(True)  # type: ignore[method-assign]  # to see it
+        log_event(get_logger(), logging.ERROR, "a.b", "text")
+        assert "a log handler failed: OSError\n" == capsys.readouterr().err
         flush_logs()
+        assert "a log handler failed: TypeError\n" == capsys.readouterr().err
+        monkeypatch.setattr(logging, "raiseExceptions", False)
+        log_event(get_logger(), logging.ERROR, "a.b", "text")
+        assert "" == capsys.readouterr().err
     finally:
         root.removeHandler(bad)
 
-    assert [True] == flushed
-    assert "a log handler failed: OSError\n" == capsys.readouterr().err
+
+# ---- repetition -----------------------------------------------------------------------------
+
+
+def event(logger: logging.Logger, text: str = "the store failed", **extra: object) -> None:
+    logger.error(text, extra={"event": "backend.error", **extra})
+
+
+def test_ten_equal_events_a_minute_are_written_and_then_a_count(
+    logger: logging.Logger, collector: Collector, clock: Hand
+) -> None:
+    for _ in range(15):
+        event(logger)
+    assert 10 == len(collector.lines)
+    clock.secs += 60
+    logger.info("something else")
+    assert 12 == len(collector.lines)
+    assert "the store failed (and 5 more times)  repeats=5" in collector.lines[10]
+    assert collector.lines[11].endswith("something else")
+    for _ in range(10):
+        event(logger)
+    collector.handler.flush()
+    assert 22 == len(collector.lines)
+
+
+@pytest.mark.parametrize(
+    ("fields", "written"),
+    [
+        (lambda number: {"text": f"failure {number % 3}"}, 30),
+        (lambda number: {"text": f"failure {number}", "rate_key": "failure"}, 10),
+        (lambda number: {"job_id": f"job-{number}"}, 30),
+        (lambda number: {"job_id": f"job-{number}", "rate_key": "hook"}, 10),
+        (lambda _: {"rate_key": False}, 30),
+    ],
+)
+def test_text_job_and_rate_key_say_what_is_equal(
+    logger: logging.Logger,
+    collector: Collector,
+    fields: Callable[[int], dict[str, Any]],
+    written: int,
+) -> None:
+    for number in range(30):
+        event(logger, **fields(number))
+    assert written == len(collector.lines)
+
+
+def test_what_users_log_is_never_limited(logger: logging.Logger, collector: Collector) -> None:
+    for _ in range(30):
+        logger.info("the same again")
+    assert 30 == len(collector.lines)
+
+
+def test_of_very_many_kinds_of_events_the_oldest_count_is_written_early(
+    logger: logging.Logger, collector: Collector
+) -> None:
+    for _ in range(12):
+        logger.error("%s", "first", extra={"event": "a.b"}, exc_info=ValueError("bad"))
+    for number in range(1001):
+        event(logger, f"other {number}")
+    (line,) = (line for line in collector.lines if "more times" in line)
+    assert "first (and 2 more times)" in line
+    assert 10 == collector.text.count("ValueError: bad")
+
+
+# ---- failures -------------------------------------------------------------------------------
+
+
+class Odd:
+    def __str__(self) -> str:
+        raise ValueError("CANARY")
+
+
+@pytest.mark.parametrize("fmt", ["plain", "rich", "json", "logfmt"])
+@pytest.mark.parametrize("args", [("%d", "x"), ("%s %s", 1), (Odd(),), ("no place", 1, 2)])
+def test_a_wrong_log_call_is_named_and_does_not_fail(
+    logger: logging.Logger, fmt: str, args: tuple[Any, ...]
+) -> None:
+    collector = Collector(logger, fmt)
+    logger.info(*args)
+    (line,) = collector.lines
+    assert "test_log.py" in line
+    assert "Error" in line
+    assert "CANARY" not in line
+
+
+class Closed(io.StringIO):
+    """A stream that takes nothing."""
+
+    def __init__(self, error: BaseException) -> None:
+        super().__init__()
+        self.error = error
+
+    def write(self, text: str) -> int:
+        raise self.error
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left"), ValueError("closed")], ids=str)
+def test_a_full_disk_or_closed_pipe_does_not_fail_who_logs_and_is_counted(
+    logger: logging.Logger, capsys: pytest.CaptureFixture[str], error: Exception
+) -> None:
+    handler = LogHandler(Closed(error), logging.Formatter())
+    logger.addHandler(handler)
+    logger.error("one")
+    assert 1 == handler.lost
+    assert ("", "") == capsys.readouterr()
+
+
+def test_a_filter_of_the_users_is_obeyed_and_does_not_fail_who_logs(
+    logger: logging.Logger, collector: Collector
+) -> None:
+    collector.handler.addFilter(lambda record: record.getMessage() == "yes")
+    logger.info("%s", "yes")
+    logger.info("%s", "no")
+    logger.info("%s", Odd())
+    assert (1, 1) == (len(collector.lines), collector.handler.lost)
+
+
+def test_an_interrupt_is_passed_on(logger: logging.Logger) -> None:
+    logger.addHandler(LogHandler(Closed(KeyboardInterrupt()), logging.Formatter()))
+    with pytest.raises(KeyboardInterrupt):
+        logger.error("one")
+
+
+def test_text_that_the_console_cannot_show_is_written_as_escapes(logger: logging.Logger) -> None:
+    raw = io.BytesIO()
+    stream = io.TextIOWrapper(raw, encoding="cp1252", newline="\n")
+    logger.addHandler(LogHandler(stream, logging.Formatter()))
+    logger.error("größer → 日")
+    assert "größer \\u2192 \\u65e5\n" == raw.getvalue().decode("cp1252")
+
+
+def test_each_record_is_one_write_and_flushed(logger: logging.Logger) -> None:
+    """Else lines of several processes that share a terminal would mix."""
+    calls: list[str] = []
+
+    class Counting(io.StringIO):
+        def write(self, text: str) -> int:
+            calls.append(text)
+            return len(text)
+
+        def flush(self) -> None:
+            calls.append("flush")
+
+    logger.addHandler(LogHandler(Counting(), logging.Formatter()))
+    logger.error("one", exc_info=ValueError("bad"))
+    written, flushed = calls
+    assert written.endswith("ValueError: bad\n")
+    assert "flush" == flushed
+
+
+@pytest.mark.parametrize("method", ["handle", "flush"])
+def test_interruption_at_no_point_keeps_the_handler_from_others(method: str) -> None:
+    def a_record(text: str) -> logging.LogRecord:
+        return logging.makeLogRecord({"msg": text, "name": "app", "levelno": logging.INFO})
+
+    handler = LogHandler(io.StringIO(), logging.Formatter("%(message)s"))
+    arguments = [a_record("in the midst")] if method == "handle" else []
+    points, number = Points(), 0
+    while points.count >= number:
+        number += 1
+        points.interrupt(lambda: getattr(handler, method)(*arguments), number)
+        other = law.Hand(lambda: handler.handle(a_record("from another thread")))
+        other.start()
+        other.finish(LIMIT_SECS)
+    assert number > 5

@@ -1,19 +1,21 @@
-"""Records as text: one event is one line, and no line can be forged."""
+"""Records as text: each has the fields of its job, is one line, and cannot forge another."""
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import logging
+import os
 import re
+import sys
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nuvom.logs import formats as log_formats
-from nuvom.logs.formats import JobFields, RichFormat, make_format, pairs, timestamp
+from nuvom.logs.formats import JobFields, TracePlace, add_tracer, make_format
 
 from .logging_cases import FORGERIES, FORMATS, WORKER, Job, failing, inside, make_job
 
@@ -24,6 +26,19 @@ HEADS = {
     "json": re.compile(r'\{"schema": "nuvom\.log/1", "ts": "'),
     "logfmt": re.compile(r"ts=\d{4}-"),
 }
+JOB = Job(make_job())
+OF_JOB = {
+    "job_id": "0198f000-0000-7000-8000-000000000001",
+    "task": "tasks.add",
+    "queue": "default",
+    "attempt": 1,
+    "lease_epoch": 3,
+    "worker": "000000aa",
+    "lane": "thread",
+    "pid": os.getpid(),
+    "host": "host",
+}
+OF_WORKER = {name: OF_JOB[name] for name in ("worker", "pid", "host")}
 
 
 def written(fmt: str, name: str = "app", *, worker: str | None = None, **fields: Any) -> str:
@@ -33,65 +48,122 @@ def written(fmt: str, name: str = "app", *, worker: str | None = None, **fields:
     return make_format(fmt, io.StringIO()).format(record)
 
 
-def bare_record(**fields: object) -> logging.LogRecord:
-    return logging.makeLogRecord({"name": "app", **fields})
+def found(name: str = "app", **fields: Any) -> dict[str, Any]:
+    """Return what the JSON of a record holds besides the keys that all have."""
+    line: dict[str, Any] = json.loads(written("json", name, **fields))
+    return {key: value for key, value in line.items() if key not in ("schema", "ts", "level")}
 
 
-def test_moment_is_rfc_3339_in_utc_with_milliseconds() -> None:
-    assert "1970-01-01T00:00:00.000Z" == timestamp(0)
-    assert "2026-08-01T12:34:56.789Z" == timestamp(1_785_587_696.7891)
-    assert "2026-08-01T12:34:57.000Z" == timestamp(1_785_587_696.9996)
+# ---- fields ---------------------------------------------------------------------------------
+
+
+def test_a_record_has_the_fields_of_its_job_or_worker() -> None:
+    plain = {"logger": "app", "event": "log", "msg": "hello"}
+    assert plain == found()
+    assert plain | OF_WORKER == found(worker=WORKER)
+    with inside(JOB):
+        assert plain | OF_JOB == found()
+
+
+def test_fields_are_attributes_that_a_format_of_the_users_may_name() -> None:
+    records = [logging.makeLogRecord({"name": "app"}) for _ in range(2)]
+    JobFields().filter(records[0])
+    with inside(JOB):
+        JobFields().filter(records[1])
+    shown = [logging.Formatter("%(job_id)s %(lane)s").format(record) for record in records]
+    assert ["None None", f"{OF_JOB['job_id']} thread"] == shown
+
+
+def test_an_extra_of_the_users_takes_the_place_of_no_field_and_secrets_in_it_are_masked() -> None:
+    extra = {"job_id": "forged", "event": "job.finished", "traceback": "forged"}
+    with inside(JOB):
+        shown = found(**extra, user={"api_key": "CANARY", "name": "x"})
+    assert (OF_JOB["job_id"], "log") == (shown["job_id"], shown["event"])
+    assert {"user": {"api_key": "***", "name": "x"}} == shown["extra"]
+    assert "traceback" not in shown
+    assert "log" == found("nuvomish", event="a.b")["event"]
+
+
+def test_an_event_about_another_job_is_not_given_the_running_one() -> None:
+    with inside(JOB):
+        shown = found("nuvom.worker", event="job.enqueued", job_id="other", task="t", worker=None)
+    assert ("job.enqueued", "other", "t") == tuple(
+        shown[key] for key in ("event", "job_id", "task")
+    )
+    assert "attempt" not in shown
+    assert "3" == str(found("nuvom.worker", event="worker.stopped", jobs=3)["jobs"])
+
+
+def test_a_tracer_tells_the_place_of_records_until_it_ends() -> None:
+    def place_of(job_id: str | None) -> TracePlace | None:
+        return TracePlace("ab", "cd") if job_id else None
+
+    end = add_tracer(place_of)
+    own = {"name": "nuvom.worker", "event": "job.finished", "job_id": "7"}
+    shown = found(**own)
+    assert ("ab", "cd") == (shown["trace_id"], shown["span_id"])
+    assert "trace_id" not in found(job_id="7")  # a user's, who may say what they like
+    assert "ef" == found(**own, trace_id="ef")["trace_id"]
+    end()
+    end()
+    assert "trace_id" not in found(**own)
+
+
+def test_no_job_sees_the_fields_of_another_on_one_event_loop() -> None:
+    async def run(number: int) -> set[str]:
+        with inside(Job(make_job(f"job-{number}"), lane="async")):
+            ids = set()
+            for _ in range(20):
+                await asyncio.sleep(0)
+                ids.add(found()["job_id"])
+            return ids
+
+    async def run_all() -> list[set[str]]:
+        return await asyncio.gather(*(run(number) for number in range(10)))
+
+    assert [{f"job-{number}"} for number in range(10)] == asyncio.run(run_all())
+
+
+def test_a_traceback_has_no_locals_no_passwords_and_only_the_innermost_frames() -> None:
+    def down(depth: int) -> None:
+        local = "CAN" + "ARY"
+        if not depth:
+            raise ValueError("password=" + local)
+        down(depth - 1)
+
+    try:
+        down(500)
+    except ValueError:
+        text = found(exc_info=sys.exc_info())["traceback"]
+    assert text.startswith("Traceback (most recent call last):")
+    assert "CANARY" not in text
+    assert text.count("down(depth - 1)") < 60
+
+
+def test_the_traceback_of_an_event_goes_before_that_of_an_exception() -> None:
+    error: dict[str, Any] = {"exc_info": failing(ValueError("bad")), "event": "x.y"}
+    assert "stored" == found("nuvom", **error, traceback="stored\n")["traceback"]
+    assert "here" == found(stack_info="here")["traceback"]
+    assert "traceback" not in found(exc_info=(None, None, None))
+
+
+# ---- formats --------------------------------------------------------------------------------
 
 
 def test_plain_line_has_time_level_logger_text_and_fields() -> None:
-    with inside(Job(make_job())):
-        line = written("plain", worker=WORKER)
-
+    with inside(JOB):
+        line = written("plain", created=1_785_587_696.9996)
     assert (
-        "1970-01-01T00:00:00.000Z INFO     app: hello  "
+        "2026-08-01T12:34:57.000Z INFO     app: hello  "
         "job_id=0198f000-0000-7000-8000-000000000001 task=tasks.add queue=default attempt=1 "
         "worker=000000aa lane=thread"
     ) == line
-    assert "1970-01-01T00:00:00.000Z INFO     app: hello" == written("plain")
 
 
 def test_json_line_is_the_contract() -> None:
     """A key that goes, is renamed or changes its type needs a new ``nuvom.log`` number."""
-    with inside(Job(make_job())):
-        line = written(
-            "json",
-            "nuvom.worker",
-            event="job.finished",
-            worker=WORKER,
-            outcome="failure",
-            duration_s=0.5,
-            wait_s=1.25,
-            error_type="ValueError",
-            error_fp="ab12",
-            trace_id="0af7",
-            span_id="b7ad",
-            schedule="nightly",
-            traceback="Traceback",
-        )
-    found = json.loads(line)
-    pid = found.pop("pid")
-
-    assert isinstance(pid, int)
-    assert {
-        "schema": "nuvom.log/1",
-        "ts": "1970-01-01T00:00:00.000Z",
-        "level": "INFO",
-        "logger": "nuvom.worker",
+    fields: dict[str, Any] = {
         "event": "job.finished",
-        "msg": "hello",
-        "job_id": "0198f000-0000-7000-8000-000000000001",
-        "task": "tasks.add",
-        "queue": "default",
-        "attempt": 1,
-        "lease_epoch": 3,
-        "worker": "000000aa",
-        "lane": "thread",
-        "host": "host",
         "outcome": "failure",
         "duration_s": 0.5,
         "wait_s": 1.25,
@@ -99,94 +171,36 @@ def test_json_line_is_the_contract() -> None:
         "error_fp": "ab12",
         "trace_id": "0af7",
         "span_id": "b7ad",
-        "schedule": "nightly",
         "traceback": "Traceback",
-    } == found
-
-
-def test_json_of_a_users_record_has_an_event_and_its_extra_apart() -> None:
-    found = json.loads(written("json", msg="größer\n", note={"a": [1, None]}, when=FORMATS[0]))
-
-    assert "log" == found["event"]
-    assert "größer\n" == found["msg"]
-    assert {"note": {"a": [1, None]}, "when": "plain"} == found["extra"]
+    }
+    with inside(JOB):
+        line = json.loads(written("json", "nuvom.worker", **fields))
+    head = {"schema": "nuvom.log/1", "ts": "1970-01-01T00:00:00.000Z", "level": "INFO"}
+    assert {**head, "logger": "nuvom.worker", "msg": "hello", **OF_JOB, **fields} == line
 
 
 def test_json_writes_values_that_it_does_not_know_as_text() -> None:
-    found = json.loads(written("json", where={1}, path=io, size=float("inf"), raw=b"x"))
-
-    assert "{1}" == found["extra"]["where"]
-    assert "inf" == found["extra"]["size"]
-    assert "b'x'" == found["extra"]["raw"]
+    extra = found(msg="größer\n", where={1}, size=float("inf"), note={"a": [1, None]})["extra"]
+    assert {"where": "{1}", "size": "inf", "note": {"a": [1, None]}} == extra
 
 
 def test_logfmt_quotes_what_needs_quotes() -> None:
     extra: dict[str, Any] = {"note": "", "user": {"name": "x y", "id": 1.5}, "odd key=": 1}
-    line = written("logfmt", msg='say "hi"\\', **extra)
-
+    line = written("logfmt", msg='say "hi"\\', none={}, **extra)
     assert (
         'ts=1970-01-01T00:00:00.000Z level=INFO logger=app event=log msg="say \\"hi\\"\\\\" '
         'extra.note="" extra.user.name="x y" extra.user.id=1.5 extra.odd_key_=1'
     ) == line
 
 
-def test_rich_line_is_short_and_without_colour_where_there_is_no_terminal() -> None:
-    with inside(Job(make_job())):
-        line = written("rich", worker=WORKER)
-
+def test_rich_line_leaves_out_what_is_usual_or_in_its_text() -> None:
+    with inside(JOB):
+        line = written("rich")
     assert "hello  job_id=00000001 task=tasks.add" == line.split("     ", 1)[1]
-    assert ANSI.search(line) is None
-
-
-def test_rich_line_leaves_out_what_its_text_says_and_shows_what_is_unusual() -> None:
     with inside(Job(make_job(queue="mail", attempt=2), lane="async")):
-        line = written("rich", msg="tasks.add succeeded in 5 ms", worker=WORKER)
-
+        line = written("rich", msg="tasks.add succeeded in 5 ms")
     fields = "job_id=00000001 queue=mail attempt=2 lane=async"
     assert line.endswith(f" tasks.add succeeded in 5 ms  {fields}")
-
-
-@pytest.mark.parametrize(
-    ("level", "codes"),
-    [("DEBUG", "2"), ("INFO", "32"), ("WARNING", "33"), ("ERROR", "1;31"), ("CRITICAL", "1;37;41")],
-)
-def test_rich_colours_the_level(level: str, codes: str) -> None:
-    record = bare_record(msg="hello", levelname=level)
-
-    line = RichFormat(io.StringIO(), color=True).format(record)
-
-    assert f"\x1b[{codes}m{level}" in line
-
-
-def test_rich_gives_a_level_of_the_users_own_no_colour() -> None:
-    record = bare_record(msg="hello", levelname="NOTICE")
-
-    assert "NOTICE" in RichFormat(io.StringIO(), color=True).format(record)
-
-
-def test_rich_colours_a_traceback_behind_bars() -> None:
-    record = bare_record(msg="oops", exc_info=failing(ValueError("bad")))
-
-    coloured = RichFormat(io.StringIO(), color=True).format(record)
-
-    lines = ANSI.sub("", coloured).split("\n")
-    assert "    | Traceback (most recent call last):" == lines[1]
-    assert "    | ValueError: bad" == lines[-1]
-    assert ANSI.search(coloured.split("\n")[-1]) is not None
-
-
-def test_no_colour_is_used_when_that_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("FORCE_COLOR", "1")
-    record = bare_record(msg="x")
-
-    assert ANSI.search(RichFormat(io.StringIO()).format(record)) is not None
-    assert ANSI.search(RichFormat(io.StringIO(), color=False).format(record)) is None
-
-
-def test_old_windows_console_gets_no_colour_codes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rich.console.detect_legacy_windows", lambda: True)
-
-    assert ANSI.search(RichFormat(io.StringIO(), color=True).format(bare_record())) is None
 
 
 class Terminal(io.StringIO):
@@ -194,15 +208,29 @@ class Terminal(io.StringIO):
         return True
 
 
-def test_default_is_rich_on_a_terminal_and_plain_elsewhere() -> None:
-    assert isinstance(make_format(None, Terminal()), RichFormat)
-    assert isinstance(make_format(None, io.StringIO()), log_formats.PlainFormat)
-    assert isinstance(make_format(None, None), log_formats.PlainFormat)  # type: ignore[arg-type]  # a program without a console
+def rich(*, color: bool | None = True, **fields: object) -> str:
+    return make_format(None, Terminal(), color=color).format(
+        logging.makeLogRecord({"name": "app", **fields})
+    )
 
 
-def test_unknown_format_is_refused() -> None:
-    with pytest.raises(ValueError, match="no log format 'xml': one of rich, plain, json, logfmt"):
-        make_format("xml", io.StringIO())
+def test_rich_is_for_terminals_and_colours_levels_and_tracebacks(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert "\x1b[33mWARNING" in rich(levelname="WARNING")
+    assert "NOTICE" in rich(levelname="NOTICE")
+    coloured = rich(msg="oops", exc_info=failing(ValueError("bad")))
+    lines = ANSI.sub("", coloured).split("\n")
+    assert "    | Traceback (most recent call last):" == lines[1]
+    assert "    | ValueError: bad" == lines[-1]
+    assert ANSI.search(coloured.split("\n")[-1])
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    assert ANSI.search(rich(color=None))
+    assert not ANSI.search(rich(color=False))
+    monkeypatch.setattr("rich.console.detect_legacy_windows", lambda: True)
+    assert not ANSI.search(rich())
+    for stream in (io.StringIO(), None):
+        assert "Plain" in type(make_format(None, stream)).__name__  # type: ignore[arg-type]  # a program without a console
 
 
 # ---- nothing can be forged ------------------------------------------------------------------
@@ -213,30 +241,22 @@ def test_unknown_format_is_refused() -> None:
 def test_hostile_text_stays_on_its_line_wherever_it_stands(fmt: str, text: str) -> None:
     own = {"event": "job.finished", "job_id": text, "task": text, "error_type": text}
     for fields in (
-        {"msg": text},
         {"msg": "%s", "args": (text,)},
         {"name": text},
-        {"note": text},
         {"user": {text: text}},
         {"name": "nuvom.worker", "msg": text, **own},
     ):
         line = written(fmt, **fields)
-
         assert [line] == line.splitlines()
         assert all(char.isprintable() for char in line)
         assert HEADS[fmt].match(line)
 
 
-@pytest.mark.parametrize("fmt", ["json", "logfmt"])
 @pytest.mark.parametrize("text", FORGERIES)
-def test_hostile_text_cannot_add_a_field(fmt: str, text: str) -> None:
-    line = written(fmt, msg=text, note=text)
-
-    if fmt == "json":
-        assert "log" == json.loads(line)["event"]
-    else:
-        without_texts = re.sub(r'"(\\.|[^"\\])*"', "TEXT", line)
-        assert 1 == without_texts.count("event=")
+def test_hostile_text_cannot_add_a_field(text: str) -> None:
+    assert "log" == found(msg=text, note=text)["event"]
+    without_texts = re.sub(r'"(\\.|[^"\\])*"', "TEXT", written("logfmt", msg=text, note=text))
+    assert 1 == without_texts.count("event=")
 
 
 @pytest.mark.parametrize("fmt", FORMATS)
@@ -247,11 +267,9 @@ def test_hostile_traceback_cannot_pass_for_a_line_of_the_log(fmt: str, text: str
         {"exc_info": failing(ValueError(text))},
     ):
         first, *rest = written(fmt, **fields).splitlines()
-
         assert HEADS[fmt].match(first)
         assert all(line.startswith("    | ") and line.isprintable() for line in rest)
-        if fmt in ("json", "logfmt"):
-            assert [] == rest
+        assert [] == rest or fmt in ("plain", "rich")
 
 
 @given(st.text(), st.sampled_from(FORMATS))
@@ -260,20 +278,11 @@ def test_any_text_at_all_stays_on_its_line(text: str, fmt: str) -> None:
 
 
 @pytest.mark.parametrize("fmt", FORMATS)
-def test_own_events_mask_passwords_in_their_text(fmt: str) -> None:
-    line = written(fmt, "nuvom.worker", msg="failed: password=CANARY", event="job.finished")
-
-    assert "CANARY" not in line
-
-
-@pytest.mark.parametrize("fmt", FORMATS)
-def test_what_a_user_writes_is_left_as_it_is(fmt: str) -> None:
+def test_passwords_are_masked_in_our_events_and_the_users_text_is_left_alone(fmt: str) -> None:
+    own = written(fmt, "nuvom.worker", msg="failed: password=CANARY", event="job.finished")
+    assert "CANARY" not in own
     assert "tokens: 5" in written(fmt, msg="tokens: 5")
 
 
 def test_very_long_text_is_cut() -> None:
     assert len(written("json", msg="x" * 1_000_000)) < 70_000
-
-
-def test_pairs_of_an_empty_mapping_are_none() -> None:
-    assert [] == pairs({"a": {}})

@@ -163,7 +163,7 @@ def mutated(data: bytes, rng: random.Random) -> bytes:
     return bytes(blob)
 
 
-def test_s01_damaged_bytes_raise_payload_errors_only() -> None:
+def test_s01_r23_damaged_bytes_raise_payload_errors_only() -> None:
     rng, refusals, count = random.Random(20250601), 0, 20_000
     for number in range(count):
         data = mutated(CORPUS[number % len(CORPUS)], rng)
