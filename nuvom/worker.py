@@ -10,8 +10,8 @@ from __future__ import annotations
 import os
 import socket
 import threading
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, NoReturn
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, NoReturn
 
 from nuvom._version import __version__
 from nuvom.core.ids import new_id
@@ -24,7 +24,7 @@ from nuvom.execution.failures import stored_error
 from nuvom.execution.job_runner import JobRunner
 from nuvom.execution.lanes import WorkerContext, log_stacks, refuse_in_child, slots_for
 from nuvom.execution.maintenance import Maintenance
-from nuvom.execution.settlement import FiveMethodQueue, Served, choose_stores
+from nuvom.execution.settlement import FiveMethodQueue, Served, SharedStore, SplitStores, Stores
 from nuvom.execution.worker_loop import WorkerLoop
 from nuvom.queue_backends.leased import LeasedJobQueue
 from nuvom.runtime import Runtime, count_local_worker, current_runtime
@@ -32,9 +32,6 @@ from nuvom.runtime import Runtime, count_local_worker, current_runtime
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from nuvom.core.options import CallOptions
-    from nuvom.core.record import JobRecord
-    from nuvom.registry.registry import TaskDefinition
 
 _LOOK_SECS = 0.5  # Windows cannot interrupt a wait without a timeout
 
@@ -85,7 +82,9 @@ class Worker:
         self._started_at = runtime.clock.now()
         queue = runtime.queue
         self._leased = queue if isinstance(queue, LeasedJobQueue) else None
-        self._context, self.promise = self._make_context()
+        self.make_record = runtime.dispatcher.make_child
+        self._context = self._make_context()
+        self.promise = self._context.stores.promise
         slots = {"thread": self.threads, "async": self.async_slots, "process": self.threads}
         limits = Limits(burst, max_jobs, max_secs, self.concurrency)
         self._loop = WorkerLoop(self._context, slots, limits, stopping=self._tell_stopping)
@@ -93,16 +92,8 @@ class Worker:
         if self._leased is not None:
             self._maintenance = Maintenance(self._leased, self._context, self._loop, self.obey)
 
-    def _make_context(self) -> tuple[WorkerContext, str]:
+    def _make_context(self) -> WorkerContext:
         runtime, leased = self.runtime, self._leased
-        stores, promise = choose_stores(
-            runtime.queue,
-            runtime.results,
-            served=Served(self.queues, self.exclude),
-            is_shared=runtime.is_shared,
-            codec=runtime.codec,
-            clock=runtime.clock,
-        )
         runner = JobRunner(
             runtime.registry,
             runtime.codec,
@@ -111,11 +102,11 @@ class Worker:
             clock=runtime.clock,
             mark_started=(lambda _: None) if leased is None else leased.mark_started,
         )
-        context = WorkerContext(
+        return WorkerContext(
             worker=self.id,
             services=self,
             queue=runtime.queue,
-            stores=stores,
+            stores=_choose_stores(runtime, Served(self.queues, self.exclude)),
             runner=runner,
             settings=runtime.settings,
             clock=runtime.clock,
@@ -123,7 +114,6 @@ class Worker:
             attempts=OpenAttempts(),
             lease_secs=float("inf") if leased is None else runtime.settings.lease_secs,
         )
-        return context, promise
 
     # ---- life ---------------------------------------------------------------------------
 
@@ -142,12 +132,8 @@ class Worker:
         except KeyboardInterrupt:
             if not self._has_begun.wait(_LOOK_SECS):
                 raise  # it came before the worker had begun
-            self.stop()
-            try:
-                self._wait()
-            except KeyboardInterrupt:
-                self.abort()
-                self._wait()
+            with suppress(KeyboardInterrupt):
+                self.end()
         if self._error is not None:
             self._raise_crash(self._error)
         return self._reason
@@ -310,16 +296,6 @@ class Worker:
             return False
         return self._context.stores.report_progress(attempt.record, done, total, message)
 
-    def make_record(
-        self,
-        definition: TaskDefinition,
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        options: CallOptions,
-    ) -> JobRecord:
-        """Make the record of a job to be enqueued when another job succeeds."""
-        return self.runtime.dispatcher.make_child(definition, args, kwargs, options)
-
     # ---- commands -----------------------------------------------------------------------
 
     def obey(self, word: str) -> None:
@@ -331,6 +307,16 @@ class Worker:
             self._announce("quiet" if word == "quiet" else "alive")
         elif word == "stacks":
             log_stacks(list(self._loop.lanes.values()))
+
+
+def _choose_stores(runtime: Runtime, served: Served) -> Stores:
+    """Return how attempts are settled with the backends of ``runtime``."""
+    queue, results, codec = runtime.queue, runtime.results, runtime.codec
+    if not isinstance(queue, LeasedJobQueue):
+        return FiveMethodQueue(queue, results, codec, runtime.clock)
+    if runtime.is_shared:
+        return SharedStore(queue, served)
+    return SplitStores(queue, served, results, codec)
 
 
 @contextmanager

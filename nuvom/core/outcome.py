@@ -1,4 +1,4 @@
-"""How an attempt ended, whether and when the job is retried, and what closes the attempt.
+"""How an attempt failed to succeed, whether and when the job is retried, and what closes it.
 
 Lanes return an ``Outcome``. ``decide``, which has no clock, store or random source of its own,
 turns it into a ``Verdict``. The runner combines both into a ``Settlement``, which a queue backend
@@ -7,7 +7,7 @@ applies while the lease holds.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -17,13 +17,6 @@ if TYPE_CHECKING:
     from random import Random
 
     from nuvom.core.options import TaskOptions
-
-
-class Succeeded(msgspec.Struct, frozen=True, gc=False):
-    """The task returned ``value``; ``data`` is the value as stored."""
-
-    value: Any
-    data: bytes | None
 
 
 class Failed(msgspec.Struct, frozen=True, gc=False):
@@ -56,17 +49,13 @@ class Snoozed(msgspec.Struct, frozen=True, gc=False):
     secs: float
 
 
-class Cancelled(msgspec.Struct, frozen=True, gc=False):
-    """The attempt was cancelled before it ended."""
-
-
 class UnknownTask(msgspec.Struct, frozen=True, gc=False):
     """This worker has no task of the job's name, for ``reason``."""
 
     reason: str
 
 
-Outcome = Succeeded | Failed | RetryAsked | TimedOut | Snoozed | Cancelled | UnknownTask
+Outcome = Failed | RetryAsked | TimedOut | Snoozed | UnknownTask
 
 
 class Verdict(msgspec.Struct, frozen=True, gc=False):
@@ -145,10 +134,6 @@ def decide(
         now: Seconds since the epoch.
         rng: Source of jitter.
     """
-    if isinstance(outcome, Succeeded):
-        return Verdict(JobStatus.SUCCESS)
-    if isinstance(outcome, Cancelled):
-        return Verdict(JobStatus.CANCELLED)
     if isinstance(outcome, UnknownTask):
         return Verdict(JobStatus.PARKED, keeps_attempt=False)
     if isinstance(outcome, Snoozed):

@@ -12,16 +12,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections import deque
 from contextlib import suppress
 from contextvars import copy_context
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from nuvom.core.guard import AttemptClosed, Guard
 from nuvom.core.job_context import current
 from nuvom.execution.failures import current_frames, stack_of, stack_of_coroutine
 from nuvom.execution.job_runner import LATE_SECS
-from nuvom.execution.lanes import run_in_thread
+from nuvom.execution.lanes import Lane, run_in_thread
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Generator
@@ -39,14 +39,11 @@ _LEAVE_SECS = 1.0  # for coroutines to clean up at the end
 _LOG = logging.getLogger("nuvom.worker")
 
 
-class AsyncLane:
+class AsyncLane(Lane):
     """Runs at most ``slots`` coroutines at once."""
 
     def __init__(self, slots: int, context: WorkerContext, host: LaneHost) -> None:
-        self._size = slots
-        self._host, self._clock, self._runner = host, context.clock, context.runner
-        self._attempts = context.attempts
-        self._waiting: deque[OpenAttempt] = deque()
+        super().__init__(slots, context, host)
         self._runs: dict[OpenAttempt, _Run] = {}
         self._unbegun: set[asyncio.Task[None]] = set()  # remove one to begin or move it
         self._left_behind: set[asyncio.Task[None]] = set()
@@ -57,9 +54,6 @@ class AsyncLane:
         self._noticed: tuple[float, asyncio.Task[Any] | None] | None = None
 
     # ---- the lane's contract ------------------------------------------------------------
-
-    def start(self) -> None:
-        """Do nothing yet: most workers never run a coroutine."""
 
     def stop(self) -> None:
         """Cancel what still runs and stop the loop; tasks that swallow it are left behind."""
@@ -74,37 +68,15 @@ class AsyncLane:
         """Return how many more coroutines could start; 0 while the loop is blocked."""
         if self._is_blocked:
             return 0
-        return max(0, self._size - len(self._runs) - len(self._waiting))
-
-    def room(self) -> int:
-        """Return the same as ``free``: with this many slots, none need to be queued ahead."""
-        return self.free()
-
-    def backlog(self) -> int:
-        """Return how many attempts wait for the loop."""
-        return len(self._waiting)
+        return max(0, self.size - len(self._runs) - len(self._ready))
 
     def submit(self, work: list[OpenAttempt]) -> None:
         """Start these attempts, in order, as slots become free."""
-        self._waiting.extend(work)
+        self._ready.extend(work)
         if self._thread is None:
             self._thread = LoopThread(self._clock, self._host.crashed)
             threading.Thread(target=self._watch, name="nuvom-loop-watch", daemon=True).start()
         self._thread.call(self._start_waiting)
-
-    def run_hook(self, hook: Callable[[], Any]) -> None:
-        """Run a hook in its own thread, since it may block."""
-        run_in_thread(hook)
-
-    def take_back(self) -> list[OpenAttempt]:
-        """Remove and return all attempts that are not on the loop yet."""
-        taken = []
-        while self._waiting:
-            try:
-                taken.append(self._waiting.popleft())
-            except IndexError:  # the loop took it first
-                break
-        return taken
 
     def close_attempt(self, attempt: OpenAttempt) -> None:
         """Cancel the coroutine of an attempt that someone else closed."""
@@ -130,9 +102,9 @@ class AsyncLane:
             if thread is not None:  # this loop has since been left behind
                 thread.call(self._start_waiting)
             return
-        while self._waiting and len(self._runs) < self._size:
+        while self._ready and len(self._runs) < self.size:
             try:
-                attempt = self._waiting.popleft()
+                attempt = self._ready.popleft()
             except IndexError:  # taken back in the meantime
                 break
             context = copy_context()
@@ -142,7 +114,7 @@ class AsyncLane:
             run.task.add_done_callback(self._check)
             self._unbegun.add(run.task)
             self._runs[attempt] = run  # last, once it is complete: the watchdog reads it
-        if not self._waiting:
+        if not self._ready:
             self._host.idle()
 
     async def _run(self, attempt: OpenAttempt, run: _Run) -> None:
@@ -169,7 +141,7 @@ class AsyncLane:
         try:
             args, kwargs = bound.decode(attempt.record.args, attempt.record.kwargs)
             if bound.before_job is not None:
-                await _in_thread(lambda: runner.before(attempt))
+                await _in_thread(partial(runner.before, attempt))
             with runner.accompanied(attempt.record):
                 value = await run.of(bound.func(*args, **kwargs))
         except BaseException as error:  # noqa: BLE001  # user code: any failure is an outcome
@@ -202,12 +174,7 @@ class AsyncLane:
         """Close an attempt past its deadline; called on the loop, or off it when it is blocked."""
         run = self._runs.get(attempt)
         stack = None if run is None else _stack_of(run)
-        if not self._attempts.close(attempt):
-            return
-        attempt.is_closed = True  # first: whatever its code ends with after this is not an outcome
-        settlement = self._runner.timed_out(attempt, stack)
-        self._host.finish(attempt, settlement)
-        self.close_attempt(attempt)
+        self._cut_off(attempt, partial(self._runner.timed_out, attempt, stack))
 
     def _cancel(self, attempt: OpenAttempt) -> None:
         """Cancel a coroutine and free its slot; it may swallow the cancellation."""
@@ -283,7 +250,7 @@ class AsyncLane:
                 continue
             if self._begins(run.task):
                 self._runs.pop(attempt, None)
-                self._waiting.appendleft(run.attempt)
+                self._ready.appendleft(run.attempt)
             elif attempt not in self._attempts.unclosed:
                 self._leave_behind(run)
         self._thread.call(self._start_waiting)
@@ -334,14 +301,13 @@ async def _in_thread(call: Callable[[], None]) -> None:
     """Call in a thread that, unlike those of ``to_thread``, does not keep the process alive."""
     loop = asyncio.get_running_loop()
     done: asyncio.Future[None] = loop.create_future()
-    context = copy_context()
 
     def end() -> None:
         if not done.done():
             done.set_result(None)
 
     def run() -> None:
-        context.run(call)
+        call()
         with suppress(RuntimeError):  # the loop is closed
             loop.call_soon_threadsafe(end)
 

@@ -25,6 +25,7 @@ _PREFETCH_SECS = 0.1  # of work that may wait for a slot
 _PREFETCH_LIMIT_SECS = 0.5  # a job that has waited longer for a slot goes back to the queue
 _NEWEST_WEIGHT = 0.2  # of the latest attempt in the moving average
 _NO_LIMIT = 1 << 30
+_ANY_QUEUE: tuple[tuple[Served | None, int], ...] = ((None, _NO_LIMIT),)
 
 
 class Limits(NamedTuple):
@@ -136,20 +137,17 @@ class Capacity:
         idle slots. Every other lane claims for its own tasks, once it has any. So a full lane does
         not hold back lanes with room, and no lane gets jobs that it cannot start.
         """
-        known = self._runner.known
-        refused = list(self._runner.refused)
-        others = self._others_in_use()
-        for name in others:
-            foreign = [other for other in ("thread", *others) if other != name]
-            without = refused + [task for other in foreign for task in known.get(other, ())]
-            yield from self._requests_of(name, without)
-        own = refused + [task for name in others for task in known[name]] if others else refused
-        if self._queue_limits is None:
-            most = self.of("thread")
-            if most > 0:
-                yield ClaimRequest(most, own)
-        else:
-            yield from self._requests_of("thread", own)
+        known, others = self._runner.known, self._others_in_use()
+        limits = self._queue_limits
+        for name in (*others, "thread"):
+            without = list(self._runner.refused)
+            for other in ("thread", *others):
+                if other != name:
+                    without += known.get(other, ())
+            for served, left in _ANY_QUEUE if limits is None else limits.shares():
+                most = min(self.of(name), left)
+                if most > 0:
+                    yield ClaimRequest(most, without, served)
 
     @property
     def is_common(self) -> bool:
@@ -182,13 +180,6 @@ class Capacity:
         if not known or (len(known) == 1 and "thread" in known):
             return []
         return [name for name in self._others if name in known]
-
-    def _requests_of(self, name: str, without: list[str]) -> Iterator[ClaimRequest]:
-        shares = ((None, _NO_LIMIT),) if self._queue_limits is None else self._queue_limits.shares()
-        for served, left in shares:
-            most = min(self.of(name), left)
-            if most > 0:
-                yield ClaimRequest(most, without, served)
 
 
 class QueueLimits:

@@ -37,7 +37,6 @@ from nuvom.execution.frames import (
     Stack,
     Started,
     ToChild,
-    Unloadable,
 )
 from nuvom.execution.job_runner import JobRunner
 from nuvom.host import processes as platforms
@@ -177,14 +176,14 @@ class Child:
         try:
             attempt.task = self._load(order, attempt)
         except NuvomError as error:
-            self._finish(Unloadable(order.token, error.what))
+            self._finish(Ended(order.token, None, refusal=error.what))
             return
         settlement = self._runner.run(attempt, self._guard)
         value, fault = _value_for_hook(attempt, settlement)
         settlement = replace(settlement, record=_NOBODY)
         self._finish(Ended(order.token, settlement, value, fault))
 
-    def _finish(self, end: Ended | Unloadable) -> None:
+    def _finish(self, end: Ended) -> None:
         self._attempt = None
         self._token = 0
         self._link.send(end)

@@ -16,7 +16,7 @@ import sys
 import threading
 from math import inf
 from queue import SimpleQueue
-from typing import IO, TYPE_CHECKING, cast
+from typing import IO, TYPE_CHECKING, Literal, cast
 
 from nuvom.execution.frames import AskStack, Close, FromChild, Link
 from nuvom.execution.lanes import CHILD_PROGRAM
@@ -29,8 +29,9 @@ if TYPE_CHECKING:
     from nuvom.execution.attempts import OpenAttempt
     from nuvom.execution.frames import Hello, ToChild
 
-    Order = bytes | ToChild | Callable[[], ToChild | None]
+    Order = ToChild | Callable[[], ToChild | None]
     Chore = Callable[[float], float]
+    State = Literal["starting", "idle", "busy", "leaving"]
 
 GRACE_SECS = 1.0  # between telling a child to end and killing it
 _LEAVE_SECS = 2.0  # for a child without work to exit by itself
@@ -41,7 +42,7 @@ _LOG = logging.getLogger("nuvom.worker")
 
 
 class ChildProcess:
-    """A child, from its start to its end. The lane owns its fields, under the lane's lock.
+    """A child, from its start to its end. Its fields belong to the supervisor's lock.
 
     It has two threads here, so that a stuck child cannot block anything else.
 
@@ -51,6 +52,8 @@ class ChildProcess:
         crashed: Called when one of the threads fails.
 
     Attributes:
+        process: The operating system's process.
+        state: A leaving child no longer counts as one of the lane's slots.
         attempt: The attempt that it runs, or None.
         taken_at: Monotonic seconds when it was given its latest attempt.
         token: Of its latest attempt, counted from 1.
@@ -76,16 +79,17 @@ class ChildProcess:
         self._hear, self._gone, self._crashed = hear, gone, crashed
         self._signalling = threading.Lock()  # never signal a process that was waited for
         self._outbox: SimpleQueue[Order | None] = SimpleQueue()
-        self._process = subprocess.Popen(
+        self.process = subprocess.Popen(
             _command(),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             bufsize=0,
             **platforms.spawn_options(),
         )
-        pipes = cast("tuple[IO[bytes], IO[bytes]]", (self._process.stdout, self._process.stdin))
+        pipes = cast("tuple[IO[bytes], IO[bytes]]", (self.process.stdout, self.process.stdin))
         self._link = Link(*pipes, FromChild)
         self._is_leaving = False
+        self.state: State = "starting"
         self.attempt: OpenAttempt | None = None
         self.taken_at = 0.0
         self.token = 0
@@ -95,7 +99,6 @@ class ChildProcess:
         self.asked_at: float | None = None
         self.kill_at: float | None = None
         self.was_killed = False
-        self.post(_path())
         self.post(hello)
 
     def talk(self) -> None:
@@ -104,18 +107,10 @@ class ChildProcess:
             thread = threading.Thread(target=target, name=f"nuvom-child-{name}", daemon=True)
             thread.start()
 
-    @property
-    def pid(self) -> int:
-        """Its process id."""
-        return self._process.pid
-
-    def tie_to(self, job_object: platforms.JobObject) -> None:
-        """Make it end when this process ends."""
-        job_object.add(self._process)
-
     def take(self, attempt: OpenAttempt) -> None:
         """Record the attempt that it runs next."""
-        self.attempt, self.taken_at = attempt, self._clock.monotonic()
+        self.state, self.attempt = "busy", attempt
+        self.taken_at = self._clock.monotonic()
         self.token += 1
         self.has_started = False
         self.stack = self.asked_at = None
@@ -148,8 +143,8 @@ class ChildProcess:
 
     def _signal(self, send: Callable[[subprocess.Popen[bytes]], None]) -> None:
         with self._signalling:
-            if self._process.returncode is None:
-                send(self._process)
+            if self.process.returncode is None:
+                send(self.process)
 
     # ---- its threads --------------------------------------------------------------------
 
@@ -178,9 +173,7 @@ class ChildProcess:
         while (order := self._outbox.get()) is not None:
             frame = order() if callable(order) else order
             try:
-                if isinstance(frame, bytes):
-                    self._link.send_bytes(frame)
-                elif frame is not None:
+                if frame is not None:
                     self._link.send(frame)
             except OSError:  # it is gone; the reader notices that too
                 return
@@ -195,144 +188,22 @@ class ChildProcess:
             self.kill()
         while True:
             with self._signalling:
-                code = self._process.poll()
+                code = self.process.poll()
             if code is not None:
                 return code
             self._clock.sleep(_EXIT_LOOK_SECS)
-
-
-def _path() -> bytes:
-    return f"{json.dumps([os.fspath(entry) for entry in sys.path])}\n".encode()
 
 
 def _command() -> list[str]:
     # The flags that the standard library passes to its own children; there is no public API.
     flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]  # noqa: SLF001  # see above
     # -P: modules in the working directory must not shadow the standard library.
-    return [sys.executable or "", *flags, "-P", "-c", CHILD_PROGRAM, str(os.getpid())]
-
-
-class ChildPool:
-    """At most ``size`` children that start, idle or work, and any number that are leaving.
-
-    Pure bookkeeping under one lock: it starts no process, runs nothing and waits for nothing. A
-    leaving child no longer counts; the supervisor makes sure that it ends.
-
-    Attributes:
-        lock: Taken by every method; hold it around several calls to make them one step.
-        starting, idle, leaving: The children in each state.
-        busy: The child that runs each attempt.
-        is_closed: Whether no more children are wanted.
-    """
-
-    def __init__(self, size: int) -> None:
-        self.size = size
-        self.lock = threading.RLock()
-        self.starting: set[ChildProcess] = set()
-        self.idle: list[ChildProcess] = []
-        self.busy: dict[OpenAttempt, ChildProcess] = {}
-        self.leaving: set[ChildProcess] = set()
-        self.is_closed = False
-
-    def missing(self, waiting: int) -> int:
-        """Return how many children to start while ``waiting`` attempts wait."""
-        with self.lock:
-            if self.is_closed:
-                return 0
-            there = len(self.starting) + len(self.idle) + len(self.busy)
-            return min(waiting - len(self.starting) - len(self.idle), self.size - there)
-
-    def add(self, child: ChildProcess) -> bool:
-        """Add a starting child; False when none is wanted any longer and it leaves."""
-        with self.lock:
-            (self.leaving if self.is_closed else self.starting).add(child)
-            return not self.is_closed
-
-    def ready(self, child: ChildProcess) -> None:
-        """Note that a child has started, unless it is to leave."""
-        with self.lock:
-            if child in self.starting:
-                self.starting.discard(child)
-                self.idle.append(child)
-                child.kill_at = None
-
-    def assign(self, attempt: OpenAttempt) -> ChildProcess:
-        """Give an attempt to the most recently idle child and return it. There must be one."""
-        with self.lock:
-            child = self.idle.pop()
-            child.take(attempt)
-            self.busy[attempt] = child
-            return child
-
-    def runs(self, child: ChildProcess, token: int) -> OpenAttempt | None:
-        """Return the attempt that a child runs, if it has this ``token`` and is not closed."""
-        with self.lock:
-            return child.attempt if child.token == token else None
-
-    def ended(self, child: ChildProcess, token: int, *, is_worn: bool) -> OpenAttempt | None:
-        """Take an attempt from its child, which becomes idle, or leaves if it is worn.
-
-        Returns: the attempt; None when someone closed it earlier.
-        """
-        with self.lock:
-            attempt = self.runs(child, token)
-            if attempt is not None:
-                self._free(child, attempt)
-                if is_worn:
-                    self.leaving.add(child)
-                else:
-                    self.idle.append(child)
-            return attempt
-
-    def let_go(self, attempt: OpenAttempt) -> ChildProcess | None:
-        """Take an attempt from its child, which leaves; None if none runs it."""
-        with self.lock:
-            child = self.busy.get(attempt)
-            if child is not None and child.attempt is not None:
-                self._free(child, child.attempt)
-                self.leaving.add(child)
-            return child
-
-    def forget(self, child: ChildProcess) -> tuple[bool, OpenAttempt | None]:
-        """Drop a child that has ended; return whether it was starting, and what it ran."""
-        with self.lock:
-            was_starting, attempt = child in self.starting, child.attempt
-            if attempt is not None:
-                self._free(child, attempt)
-            self.starting.discard(child)
-            self.leaving.discard(child)
-            if child in self.idle:
-                self.idle.remove(child)
-            return was_starting, attempt
-
-    def close(self) -> list[ChildProcess]:
-        """Stop wanting children; return those that start or idle, which leave now."""
-        with self.lock:
-            self.is_closed = True
-            unused = [*self.starting, *self.idle]
-            self.leaving.update(unused)
-            self.starting.clear()
-            self.idle.clear()
-            return unused
-
-    def unused(self) -> list[ChildProcess]:
-        """Return the children that start or leave."""
-        with self.lock:
-            return [*self.starting, *self.leaving]
-
-    @property
-    def is_empty(self) -> bool:
-        """Whether there is no child left in any state."""
-        with self.lock:
-            return not (self.starting or self.idle or self.busy or self.leaving)
-
-    def _free(self, child: ChildProcess, attempt: OpenAttempt) -> None:
-        child.attempt = None
-        self.busy.pop(attempt, None)
+    path = json.dumps([os.fspath(entry) for entry in sys.path])
+    return [sys.executable or "", *flags, "-P", "-c", CHILD_PROGRAM, str(os.getpid()), path]
 
 
 class ChildSupervisor:
-    """Keeps as many children as there is work for, in its own thread.
+    """Keeps at most ``size`` children, as many as there is work for, and sees that others end.
 
     On Linux a child ends with the thread that started it. So one thread starts all children and
     outlives them.
@@ -344,11 +215,14 @@ class ChildSupervisor:
         chores: Called with the monotonic time whenever the thread wakes up; each returns when
             it wants to be called next, ``inf`` for not before the next ``wake``.
         crashed: Called when the thread fails.
+
+    Attributes:
+        lock: Taken by every method; hold it around several calls to make them one step.
     """
 
     def __init__(
         self,
-        pool: ChildPool,
+        size: int,
         clock: Clock,
         *,
         make: Callable[[], ChildProcess],
@@ -357,11 +231,13 @@ class ChildSupervisor:
         chores: Sequence[Chore],
         crashed: Callable[[BaseException], None],
     ) -> None:
-        self._pool = pool
-        self._clock = clock
+        self._size, self._clock = size, clock
         self._make, self._waiting = make, waiting
         self._give_up, self._crashed = give_up, crashed
         self._chores = (self._start_missing, *chores, self._kill_overdue)
+        self.lock = threading.RLock()
+        self._children: set[ChildProcess] = set()
+        self._is_closed = False
         self._job_object = platforms.JobObject()
         self._wakeup = threading.Event()
         self._thread: threading.Thread | None = None
@@ -379,9 +255,14 @@ class ChildSupervisor:
         self._wakeup.set()
 
     def close(self) -> None:
-        """Start no more children, and let the idle ones end."""
-        for child in self._pool.close():
-            self.dismiss(child)
+        """Start no more children, end the busy ones, and let the others end by themselves."""
+        with self.lock:
+            self._is_closed = True
+            for child in self._children:
+                if child.attempt is not None:
+                    self.end(child.attempt)
+                elif child.state != "leaving":
+                    self._dismiss(child)
         self.wake()
 
     def join(self) -> None:
@@ -389,25 +270,63 @@ class ChildSupervisor:
         if self._thread is not None:
             self._thread.join(max(GRACE_SECS, _LEAVE_SECS) + GRACE_SECS)
 
-    # ---- one child ----------------------------------------------------------------------
+    # ---- the children -------------------------------------------------------------------
 
-    def end(self, child: ChildProcess, *, at_once: bool = False) -> None:
-        """Tell a leaving child to stop what it does, and make sure that it ends."""
-        now = self._clock.monotonic()
-        child.kill_at = now if at_once else now + GRACE_SECS
-        child.close()
-        self.wake()
+    def in_state(self, *states: State) -> list[ChildProcess]:
+        """Return the children in these states."""
+        with self.lock:
+            return [child for child in self._children if child.state in states]
 
-    def dismiss(self, child: ChildProcess) -> None:
-        """Let a leaving child end by itself."""
-        child.kill_at = self._clock.monotonic() + _LEAVE_SECS
-        child.leave()
-        self.wake()
+    def missing(self) -> int:
+        """Return how many children to start for the attempts that wait."""
+        with self.lock:
+            if self._is_closed:
+                return 0
+            spare = len(self.in_state("starting", "idle"))
+            there = spare + len(self.in_state("busy"))
+            return min(self._waiting() - spare, self._size - there)
 
     def came_up(self, child: ChildProcess) -> None:
         """Note that a child has started."""
-        self._failed_starts = 0
-        self._pool.ready(child)
+        with self.lock:
+            self._failed_starts = 0
+            if child.state == "starting":  # else it is to leave
+                child.state, child.kill_at = "idle", None
+
+    def runs(self, child: ChildProcess, token: int) -> OpenAttempt | None:
+        """Return the attempt that a child runs, if it has this ``token`` and is not closed."""
+        with self.lock:
+            return child.attempt if child.token == token else None
+
+    def ended(self, child: ChildProcess, token: int, *, is_worn: bool) -> OpenAttempt | None:
+        """Take an attempt from its child, which becomes idle, or leaves if it is worn.
+
+        Returns: the attempt; None when someone closed it earlier.
+        """
+        with self.lock:
+            attempt = self.runs(child, token)
+            if attempt is not None:
+                child.state, child.attempt = "idle", None
+                if is_worn:
+                    self._dismiss(child)
+            return attempt
+
+    def end(self, attempt: OpenAttempt) -> None:
+        """Tell the child that runs an attempt, if any, to stop it, and make sure that it ends."""
+        with self.lock:
+            for child in self._children:
+                if child.attempt is attempt:
+                    child.state, child.attempt = "leaving", None
+                    child.kill_at = self._clock.monotonic() + GRACE_SECS
+                    child.close()
+        self.wake()
+
+    def forget(self, child: ChildProcess) -> tuple[bool, OpenAttempt | None]:
+        """Drop a child that has ended; return whether it was starting, and what it ran."""
+        with self.lock:
+            self._children.discard(child)
+            attempt, child.attempt = child.attempt, None
+            return child.state == "starting", attempt
 
     def failed_to_start(self, how: str) -> None:
         """Schedule another try after a pause; give up after several failures."""
@@ -423,11 +342,18 @@ class ChildSupervisor:
             self._give_up(f"no child process could be started for it: {how}")
         self.wake()
 
+    def _dismiss(self, child: ChildProcess) -> None:
+        """Let a child end by itself."""
+        child.state = "leaving"
+        child.kill_at = self._clock.monotonic() + _LEAVE_SECS
+        child.leave()
+        self.wake()
+
     # ---- the thread ---------------------------------------------------------------------
 
     def _main(self) -> None:
         try:
-            while not (self._pool.is_closed and self._pool.is_empty):
+            while self._children or not self._is_closed:
                 self._wakeup.clear()
                 now = self._clock.monotonic()
                 next_at = min(chore(now) for chore in self._chores)
@@ -437,7 +363,7 @@ class ChildSupervisor:
             self._crashed(error)
 
     def _start_missing(self, now: float) -> float:
-        while self._pool.missing(self._waiting()) > 0:
+        while self.missing() > 0:
             if now < self._start_at:
                 return self._start_at
             try:
@@ -445,17 +371,19 @@ class ChildSupervisor:
             except OSError as error:
                 self.failed_to_start(str(error))
                 continue
-            child.tie_to(self._job_object)
-            child.kill_at = now + _START_SECS
-            if not self._pool.add(child):  # the lane was stopped in the meantime
-                child.kill_at = now
+            self._job_object.add(child.process)
+            with self.lock:
+                child.kill_at = now + _START_SECS
+                if self._is_closed:  # the lane was stopped in the meantime
+                    child.state, child.kill_at = "leaving", now
+                self._children.add(child)
             child.talk()
         return inf
 
     def _kill_overdue(self, now: float) -> float:
         """Kill the children whose time is over."""
         next_at = inf
-        for child in self._pool.unused():
+        for child in self.in_state("starting", "leaving"):
             if child.kill_at is not None and now >= child.kill_at:
                 child.kill()
                 child.kill_at = now + GRACE_SECS  # kill again then: nothing else is left to do

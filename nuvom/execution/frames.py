@@ -83,22 +83,17 @@ class Ended(msgspec.Struct, frozen=True, array_like=True, tag="ended"):
     """What closes the attempt.
 
     Attributes:
-        settlement: With an empty record, since the worker already has it.
+        settlement: With an empty record, since the worker already has it; None if the child
+            could not import the task, because of ``refusal``.
         value: The encoded result for ``after_job``, if the settlement keeps none.
         fault: Why that result could not be encoded.
     """
 
     token: int
-    settlement: Settlement
+    settlement: Settlement | None
     value: bytes | None = None
     fault: StoredError | None = None
-
-
-class Unloadable(msgspec.Struct, frozen=True, array_like=True, tag="unloadable"):
-    """The child could not import the task."""
-
-    token: int
-    reason: str
+    refusal: str = ""
 
 
 class Stack(msgspec.Struct, frozen=True, array_like=True, tag="stack"):
@@ -119,7 +114,7 @@ class Progress(msgspec.Struct, frozen=True, array_like=True, tag="progress"):
 
 
 ToChild = Hello | Run | Close | AskStack | ProgressKept
-FromChild = Ready | Started | Ended | Unloadable | Stack | Progress
+FromChild = Ready | Started | Ended | Stack | Progress
 
 
 # ---- the pipe -------------------------------------------------------------------------
@@ -154,11 +149,6 @@ class Link:
             else:
                 _write(self._sink, header)
                 _write(self._sink, data)
-
-    def send_bytes(self, data: bytes) -> None:
-        """Send raw bytes that are read before the first frame. Raises: as ``send``."""
-        with self._lock:
-            _write(self._sink, data)
 
     def receive(self) -> Any:
         """Return the next frame; None when the other end is gone or sends something invalid."""

@@ -18,7 +18,6 @@ from nuvom.core.job_context import current
 from nuvom.core.middleware import handed_over_by, run_by
 from nuvom.core.options import TaskOptions
 from nuvom.core.outcome import (
-    Cancelled,
     Failed,
     Outcome,
     RetryAsked,
@@ -55,7 +54,6 @@ _WORDS = {
     RetryAsked: "retry",
     TimedOut: "timeout",
     Snoozed: "snoozed",
-    Cancelled: "cancelled",
     UnknownTask: "released",
 }
 
@@ -134,13 +132,7 @@ class JobRunner:
             self.bus.emit(JobStarted(record, attempt.worker, attempt.task.lane))
 
     def before(self, attempt: OpenAttempt) -> None:
-        """Call ``before_job`` in the task's context; its failure changes nothing."""
-        hook = attempt.task.before_job
-        if hook is not None:
-            self._hook("before_job", attempt, hook, attempt)
-
-    def before_elsewhere(self, attempt: OpenAttempt) -> None:
-        """Call ``before_job`` for code that a child process is about to run."""
+        """Call ``before_job``, in a context of its own; its failure changes nothing."""
         hook = attempt.task.before_job
         if hook is not None:
             self._hook_in_context("before_job", attempt, hook)
@@ -196,7 +188,7 @@ class JobRunner:
         if attempt.task.has_hooks and not attempt.is_closed:
             attempt.kept = error
         outcome = self._outcome_of(attempt.record, error)
-        return self.settlement(attempt, outcome, attempt.task.options)
+        return self.settlement(attempt, outcome)
 
     def timed_out(self, attempt: OpenAttempt, stack: str | None) -> Settlement:
         """Return what follows from a missed deadline; ``stack`` is where the code was."""
@@ -206,18 +198,17 @@ class JobRunner:
         error = StoredError(name, message, stack, fingerprint(record.func_name, name))
         if attempt.task.has_hooks:
             attempt.kept = TimeoutError(message)
-        return self.settlement(attempt, TimedOut(error), attempt.task.options)
+        return self.settlement(attempt, TimedOut(error))
 
     def unknown(self, attempt: OpenAttempt) -> Settlement:
         """Return the PARKED settlement that keeps a job for a worker that has its task."""
         reason = self.refused.get(attempt.record.func_name, "no such task here")
-        return self.settlement(attempt, UnknownTask(reason), TaskOptions())
+        return self.settlement(attempt, UnknownTask(reason))
 
-    def settlement(
-        self, attempt: OpenAttempt, outcome: Outcome, options: TaskOptions
-    ) -> Settlement:
+    def settlement(self, attempt: OpenAttempt, outcome: Outcome) -> Settlement:
         """Return the settlement that ``outcome`` and the retry policy lead to."""
         now = self._clock.now()
+        options = TaskOptions() if attempt.task is None else attempt.task.options
         verdict = decide(outcome, attempt.record, options, now=now, rng=self._rng)
         return Settlement(
             attempt.record,
@@ -275,11 +266,12 @@ class JobRunner:
     ) -> None:
         context = self._context.copy()
         context.run(_set_current, attempt)
-        context.run(self._hook, name, attempt, hook, UserCall(), *args)
+        context.run(self.hook, name, attempt, hook, UserCall(), *args)
 
-    def _hook(
+    def hook(
         self, name: str, attempt: OpenAttempt, hook: Callable[..., Any], code: Closable, *args: Any
     ) -> None:
+        """Call a hook in this context and thread; ``code`` is what is closed to interrupt it."""
         try:
             (of_thread.guard or Guard()).outside(code, hook, args)
         except BaseException as error:  # noqa: BLE001  # user code: a hook never changes the outcome
@@ -337,7 +329,7 @@ def _call(
     task = attempt.task
     args, kwargs = call
     if task.before_job is not None:
-        runner.before(attempt)
+        runner.hook("before_job", attempt, task.before_job, attempt)
         if attempt.is_cancelled:
             return None  # closed while the hook ran: the outcome is dropped
     if runner.bus.middleware:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import logging
 import sys
 import threading
+from abc import ABC, abstractmethod
+from collections import deque
 from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Protocol
@@ -29,11 +31,10 @@ if TYPE_CHECKING:
     from nuvom.queue_backends.base import BaseJobQueue
 
 _LOG = get_logger("nuvom.worker")
-# The program of a child process. A child imports what its worker would: the path is read first,
-# before any of our modules is imported. It is read byte by byte, so that the frames that follow
-# stay in the pipe.
+# The program of a child process. A child imports what its worker would: the path is set first,
+# before any of our modules is imported.
 CHILD_PROGRAM = (
-    "import sys, json; sys.path[:] = json.loads(sys.stdin.buffer.raw.readline()); "
+    "import sys, json; sys.path[:] = json.loads(sys.argv[2]); "
     "from nuvom.execution.child import main; main()"
 )
 
@@ -84,41 +85,82 @@ class LaneHost(Protocol):
         """Stop the worker because the engine itself failed in a lane."""
 
 
-class Lane(Protocol):
-    """A way to run attempts. ``submit``, ``close_attempt`` and ``take_back`` never block."""
+class Lane(ABC):
+    """A way to run attempts. ``submit``, ``close_attempt`` and ``take_back`` never block.
 
-    def start(self) -> None:
+    Attributes:
+        size: How many slots there are.
+    """
+
+    def __init__(self, slots: int, context: WorkerContext, host: LaneHost) -> None:
+        self.size = slots
+        self._context, self._host = context, host
+        self._clock, self._runner, self._attempts = context.clock, context.runner, context.attempts
+        self._ready: deque[OpenAttempt] = deque()
+
+    def start(self) -> None:  # most lanes start with their first attempt
         """Start what is needed from the beginning. Called once."""
 
+    @abstractmethod
     def stop(self) -> None:
         """Give up the slots; what still runs is left behind. Idempotent."""
 
+    @abstractmethod
     def free(self) -> int:
         """Return how many more attempts could start now."""
 
     def room(self) -> int:
         """Return how many attempts may be submitted: as many as are free, or a few more."""
+        return self.free()
 
     def backlog(self) -> int:
         """Return how many submitted attempts have not started."""
+        return len(self._ready)
 
+    @abstractmethod
     def submit(self, work: list[OpenAttempt]) -> None:
         """Run these attempts, in order, as slots become free."""
 
     def take_back(self) -> list[OpenAttempt]:
         """Remove and return all submitted attempts that have not started."""
+        taken = []
+        while self._ready:
+            try:
+                taken.append(self._ready.popleft())
+            except IndexError:  # a slot took it first
+                break
+        return taken
 
+    @abstractmethod
     def close_attempt(self, attempt: OpenAttempt) -> None:
         """Stop the code of an attempt that someone else closed, as far as the lane can."""
 
+    @abstractmethod
     def stacks(self) -> dict[str, str]:
         """Return where the code of each running job is, by job id."""
 
+    @abstractmethod
     def stuck(self) -> int:
         """Return how many slots were replaced whose code still runs."""
 
     def run_hook(self, hook: Callable[[], Any]) -> None:
         """Run a hook after the commit; it may block."""
+        run_in_thread(hook)
+
+    def _end(self, attempt: OpenAttempt, settlement: Settlement) -> None:
+        """Close an attempt whose code has ended, unless someone else already has."""
+        if self._attempts.close(attempt):
+            self._host.finish(attempt, settlement)
+
+    def _cut_off(self, attempt: OpenAttempt, outcome: Callable[[], Settlement]) -> bool:
+        """Close an attempt that still runs, and stop its code; False if it ended just in time."""
+        if not self._attempts.close(attempt):
+            return False
+        # First: whatever its code ends with after this is not an outcome.
+        attempt.is_cancelled = attempt.is_closed = True
+        self._host.finish(attempt, outcome())
+        self.close_attempt(attempt)
+        return True
 
 
 def make_lane(name: str, slots: int, context: WorkerContext, host: LaneHost) -> Lane:

@@ -9,9 +9,7 @@ and how children start and end.
 from __future__ import annotations
 
 import logging
-from collections import deque
-from contextlib import suppress
-from functools import partial
+from functools import lru_cache, partial
 from math import inf
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +20,7 @@ from nuvom.core.record import JobStatus, StoredError
 from nuvom.errors import JobFailed, NuvomError, WorkerChildDied
 from nuvom.execution.attempts import EncodedValue
 from nuvom.execution.capacity import Prefetch
-from nuvom.execution.child_process import ChildPool, ChildProcess, ChildSupervisor
+from nuvom.execution.child_process import ChildProcess, ChildSupervisor
 from nuvom.execution.failures import fingerprint
 from nuvom.execution.frames import (
     Ended,
@@ -34,9 +32,8 @@ from nuvom.execution.frames import (
     Run,
     Stack,
     Started,
-    Unloadable,
 )
-from nuvom.execution.lanes import refuse_in_child, run_in_thread
+from nuvom.execution.lanes import Lane, refuse_in_child
 from nuvom.host import processes as platforms
 from nuvom.log import LogHandler
 from nuvom.registry.registry import task_name
@@ -47,14 +44,13 @@ if TYPE_CHECKING:
     from nuvom.core.outcome import Settlement
     from nuvom.execution.attempts import OpenAttempt
     from nuvom.execution.lanes import LaneHost, WorkerContext
-    from nuvom.registry.registry import TaskDefinition
 
 _STACK_SECS = 0.2  # for a child to report its stack
 _MEMORY_SECS = 0.25  # between checks of the memory of busy children
 _LOG = logging.getLogger("nuvom.worker")
 
 
-class ProcessLane:
+class ProcessLane(Lane):
     """Runs attempts in at most ``slots`` child processes at once.
 
     Raises: Refused: this process is itself a child of such a lane.
@@ -62,15 +58,12 @@ class ProcessLane:
 
     def __init__(self, slots: int, context: WorkerContext, host: LaneHost) -> None:
         refuse_in_child()
-        self._context, self._host = context, host
-        self._clock, self._runner = context.clock, context.runner
+        super().__init__(slots, context, host)
         self._settings = context.settings
-        self._pool, self._prefetch = ChildPool(slots), Prefetch(slots)
-        self._ready: deque[OpenAttempt] = deque()
-        self._targets: dict[str, tuple[str, str]] = {}
+        self._prefetch = Prefetch(slots)
         self._measure_at = 0.0
         self._supervisor = ChildSupervisor(
-            self._pool,
+            slots,
             context.clock,
             make=self._make_child,
             waiting=self.backlog,
@@ -82,29 +75,22 @@ class ProcessLane:
     # ---- the lane's contract ------------------------------------------------------------
 
     def start(self) -> None:
-        """Do nothing yet: most workers never need a child."""
+        """Say what cannot be done here; most workers never need a child."""
         if self._settings.max_memory_per_child is not None and not platforms.CAN_MEASURE:
             _LOG.warning("max_memory_per_child has no effect: this system does not tell it")
 
     def stop(self) -> None:
         """End all children, let idle ones exit by themselves, and wait briefly for all of them."""
-        with self._pool.lock:
-            for attempt in list(self._pool.busy):
-                self._end_child_of(attempt)
-            self._supervisor.close()
+        self._supervisor.close()
         self._supervisor.join()
 
     def free(self) -> int:
         """Return how many slots are not busy, including those whose child is still starting."""
-        return self._pool.size - len(self._pool.busy)
+        return self.size - len(self._busy())
 
     def room(self) -> int:
         """Return how many attempts to take, including some ahead when attempts are quick."""
-        return self._pool.size + self._prefetch.size - len(self._pool.busy) - len(self._ready)
-
-    def backlog(self) -> int:
-        """Return how many attempts wait for a child."""
-        return len(self._ready)
+        return self.free() + self._prefetch.size - len(self._ready)
 
     def submit(self, work: list[OpenAttempt]) -> None:
         """Run these attempts, in order, as children become free."""
@@ -112,51 +98,54 @@ class ProcessLane:
         self._ready.extend(work)
         self._dispatch()
 
-    def run_hook(self, hook: Callable[[], Any]) -> None:
-        """Run a hook in its own thread, since children run no hooks."""
-        run_in_thread(hook)
-
-    def take_back(self) -> list[OpenAttempt]:
-        """Remove and return all attempts that wait for a child."""
-        with self._pool.lock:
-            return _emptied(self._ready)
-
     def close_attempt(self, attempt: OpenAttempt) -> None:
         """End only the child that runs an attempt that someone else closed."""
         attempt.is_cancelled = True
-        with self._pool.lock:
-            with suppress(ValueError):  # in place, since the loop may be adding others
-                self._ready.remove(attempt)
-            self._end_child_of(attempt)
+        self._supervisor.end(attempt)
         self._host.idle()
 
     def stacks(self) -> dict[str, str]:
         """Return the stack of each busy child that answers in time, by job id."""
         clock = self._clock
-        asked = list(self._pool.busy.items())
-        for _, child in asked:
+        asked = self._busy()
+        for child, _ in asked:
             child.ask_stack(child.asked_at)
         ends_at = clock.monotonic() + _STACK_SECS
-        while any(child.stack is None for _, child in asked) and clock.monotonic() < ends_at:
+        while any(child.stack is None for child, _ in asked) and clock.monotonic() < ends_at:
             clock.sleep(_STACK_SECS / 40)
-        return {attempt.record.id: child.stack for attempt, child in asked if child.stack}
+        return {attempt.record.id: child.stack for child, attempt in asked if child.stack}
 
     def stuck(self) -> int:
         """Return how many killed children have not ended yet."""
-        return sum(child.was_killed for child in self._pool.unused())
+        return sum(child.was_killed for child in self._supervisor.in_state("starting", "leaving"))
+
+    def _busy(self) -> list[tuple[ChildProcess, OpenAttempt]]:
+        with self._supervisor.lock:
+            busy = self._supervisor.in_state("busy")
+            return [(child, child.attempt) for child in busy if child.attempt is not None]
 
     # ---- handing out --------------------------------------------------------------------
 
     def _dispatch(self) -> None:
-        with self._pool.lock:
-            while self._ready and self._pool.idle:
-                attempt = self._ready.popleft()
-                if self._host.may_start(attempt):
-                    child = self._pool.assign(attempt)
-                    child.post(partial(self._begin, child.token, attempt))
-            is_short = self._pool.missing(len(self._ready)) > 0
-        if is_short:
+        with self._supervisor.lock:
+            for child in self._supervisor.in_state("idle"):
+                attempt = self._next_to_start()
+                if attempt is None:
+                    break
+                child.take(attempt)
+                child.post(partial(self._begin, child.token, attempt))
+        if self._supervisor.missing() > 0:
             self._supervisor.wake()
+
+    def _next_to_start(self) -> OpenAttempt | None:
+        while self._ready:
+            try:
+                attempt = self._ready.popleft()
+            except IndexError:  # taken back in the meantime
+                break
+            if self._host.may_start(attempt):
+                return attempt
+        return None
 
     def _begin(self, token: int, attempt: OpenAttempt) -> Run | None:
         """Record the start, in the child's own thread, and return the frame for the child."""
@@ -164,21 +153,11 @@ class ProcessLane:
             return None
         if not attempt.started_at:  # else a child died before receiving it
             self._runner.begin(attempt)
-            self._runner.before_elsewhere(attempt)
+            self._runner.before(attempt)
         if attempt.deadline < inf or self._settings.max_memory_per_child is not None:
             self._supervisor.wake()  # there is now a deadline or memory to watch
         record = self._runner.handed_over(attempt.record)
-        return Run(token, record, *self._target_of(attempt.task.definition))
-
-    def _target_of(self, definition: TaskDefinition) -> tuple[str, str]:
-        """Return the module and qualified name by which a child finds the task."""
-        target = self._targets.get(definition.name)
-        if target is None:
-            func = definition.func
-            qualname = getattr(func, "__qualname__", None) or type(func).__qualname__
-            target = task_name(func).removesuffix(f".{qualname}"), qualname
-            self._targets[definition.name] = target
-        return target
+        return Run(token, record, *_target_of(attempt.task.func))
 
     def _make_child(self) -> ChildProcess:
         root = logging.getLogger()
@@ -204,8 +183,6 @@ class ProcessLane:
                 self._ended(child, frame)
             case Progress():
                 self._keep_progress(child, frame)
-            case Unloadable():
-                self._unloadable(child, frame)
             case Stack():
                 if frame.token == child.token:
                     child.stack = frame.text
@@ -215,7 +192,7 @@ class ProcessLane:
                 self._dispatch()
 
     def _started(self, child: ChildProcess, frame: Started) -> None:
-        attempt = self._pool.runs(child, frame.token)
+        attempt = self._supervisor.runs(child, frame.token)
         if attempt is not None:
             child.has_started = True
             secs = attempt.record.timeout_secs
@@ -223,32 +200,33 @@ class ProcessLane:
                 attempt.deadline = self._clock.monotonic() + secs
 
     def _ended(self, child: ChildProcess, frame: Ended) -> None:
-        child.jobs += 1
-        is_worn = self._is_worn(child)
-        with self._pool.lock:
-            attempt = self._pool.ended(child, frame.token, is_worn=is_worn)
-            if attempt is None:
-                return  # someone closed it earlier
-        settlement = replace(frame.settlement, record=attempt.record, started_at=attempt.started_at)
+        child.jobs += frame.settlement is not None
+        attempt = self._supervisor.ended(child, frame.token, is_worn=self._is_worn(child))
+        if attempt is not None:  # else someone closed it earlier
+            if frame.settlement is None:
+                self._refuse(attempt, frame.refusal)
+            else:
+                self._prefetch.took(self._clock.monotonic() - child.taken_at)
+                self._close_ended(attempt, frame, frame.settlement)
+            self._dispatch()
+            self._host.idle()
+
+    def _close_ended(self, attempt: OpenAttempt, frame: Ended, settlement: Settlement) -> None:
+        settlement = replace(settlement, record=attempt.record, started_at=attempt.started_at)
         if attempt.children and settlement.status is JobStatus.SUCCESS:  # from ``before_job``
             settlement = replace(settlement, children=(*attempt.children, *settlement.children))
         if attempt.task.has_hooks and not attempt.is_closed:
             attempt.kept = _kept(settlement, frame)
-        self._prefetch.took(self._clock.monotonic() - child.taken_at)
-        self._close(attempt, settlement)
-        if is_worn:
-            self._supervisor.dismiss(child)
-        self._dispatch()
-        self._host.idle()
+        self._end(attempt, settlement)
 
     def _is_worn(self, child: ChildProcess) -> bool:
         jobs, size = self._settings.max_jobs_per_child, self._settings.max_memory_per_child
         if jobs is not None and child.jobs >= jobs:
             return True
-        return size is not None and (platforms.resident_bytes(child.pid) or 0) > size
+        return size is not None and (platforms.resident_bytes(child.process.pid) or 0) > size
 
     def _keep_progress(self, child: ChildProcess, frame: Progress) -> None:
-        attempt = self._pool.runs(child, frame.token)
+        attempt = self._supervisor.runs(child, frame.token)
         is_ours, fault = False, ""
         if attempt is not None:
             services = attempt.services
@@ -257,13 +235,6 @@ class ProcessLane:
             except NuvomError as error:
                 fault = error.what
         child.post(ProgressKept(frame.seq, is_ours, fault))
-
-    def _unloadable(self, child: ChildProcess, frame: Unloadable) -> None:
-        attempt = self._pool.ended(child, frame.token, is_worn=False)
-        if attempt is not None:
-            self._refuse(attempt, frame.reason)
-        self._dispatch()
-        self._host.idle()
 
     def _give_up(self, reason: str) -> None:
         for attempt in self.take_back():
@@ -274,18 +245,14 @@ class ProcessLane:
         """Leave a job, and all other jobs of its task, to workers that can load the task."""
         runner = self._runner
         runner.refused[attempt.record.func_name] = reason
-        self._close(attempt, runner.unknown(attempt))
-
-    def _close(self, attempt: OpenAttempt, settlement: Settlement) -> None:
-        if self._context.attempts.close(attempt):
-            self._host.finish(attempt, settlement)
+        self._end(attempt, runner.unknown(attempt))
 
     # ---- ends of children ---------------------------------------------------------------
 
     def _gone(self, child: ChildProcess, how: str) -> None:
         """Fail the attempt of a child that has ended; another child replaces it."""
-        with self._pool.lock:
-            was_starting, attempt = self._pool.forget(child)
+        with self._supervisor.lock:
+            was_starting, attempt = self._supervisor.forget(child)
             # A child that never received the attempt did not fail it. The child must have run
             # others, though: an attempt that kills each new child must not be retried forever.
             is_innocent = not child.has_started and child.jobs > 0
@@ -294,7 +261,7 @@ class ProcessLane:
         if was_starting:
             self._supervisor.failed_to_start(how)
         elif attempt is not None and not is_innocent:
-            self._close(attempt, self._died(attempt, how))
+            self._end(attempt, self._died(attempt, how))
             self._host.idle()
         self._dispatch()
         self._supervisor.wake()
@@ -304,19 +271,14 @@ class ProcessLane:
         error = StoredError(name, how, None, fingerprint(attempt.record.func_name, name))
         if attempt.task.has_hooks:
             attempt.kept = WorkerChildDied(how)
-        return self._runner.settlement(attempt, Failed(error), attempt.task.options)
-
-    def _end_child_of(self, attempt: OpenAttempt, *, at_once: bool = False) -> None:
-        child = self._pool.let_go(attempt)
-        if child is not None:
-            self._supervisor.end(child, at_once=at_once)
+        return self._runner.settlement(attempt, Failed(error))
 
     # ---- times --------------------------------------------------------------------------
 
     def _close_overdue(self, now: float) -> float:
         """Close attempts past their deadline, once their child has reported its stack."""
         next_at = inf
-        for attempt, child in list(self._pool.busy.items()):
+        for child, attempt in self._busy():
             if child.asked_at is None and attempt.deadline <= now:
                 self._ask_overdue(child, attempt, now)
             if child.asked_at is None:
@@ -325,50 +287,35 @@ class ProcessLane:
                 next_at = min(next_at, child.asked_at + _STACK_SECS)
             else:
                 timed_out = self._runner.timed_out
-                outcome = partial(timed_out, attempt, child.stack or None)
-                self._cut_off(attempt, outcome)
+                self._cut_off(attempt, partial(timed_out, attempt, child.stack or None))
         return next_at
 
     def _ask_overdue(self, child: ChildProcess, attempt: OpenAttempt, now: float) -> None:
-        with self._pool.lock:
+        with self._supervisor.lock:
             if child.attempt is attempt:  # else it ended just in time, and another one runs
                 child.ask_stack(now)
 
     def _close_too_big(self, now: float) -> float:
         """End children that exceed their memory limit."""
-        limit = self._settings.max_memory_per_child
-        if limit is None or not platforms.CAN_MEASURE or not self._pool.busy:
+        limit, busy = self._settings.max_memory_per_child, self._busy()
+        if limit is None or not busy:
             return inf
         if now >= self._measure_at:
             self._measure_at = now + _MEMORY_SECS
-            for attempt, child in list(self._pool.busy.items()):
-                size = platforms.resident_bytes(child.pid) or 0
+            for child, attempt in busy:
+                size = platforms.resident_bytes(child.process.pid) or 0
                 if size > limit:
                     how = f"killed at {size} bytes of memory; max_memory_per_child is {limit}"
-                    self._cut_off(attempt, partial(self._died, attempt, how), at_once=True)
+                    if self._cut_off(attempt, partial(self._died, attempt, how)):
+                        child.kill()
         return self._measure_at
 
-    def _cut_off(
-        self,
-        attempt: OpenAttempt,
-        outcome: Callable[[], Settlement],
-        *,
-        at_once: bool = False,
-    ) -> None:
-        """Close an attempt that still runs, and end its child."""
-        if attempt not in self._pool.busy or not self._context.attempts.close(attempt):
-            return  # it ended just in time
-        attempt.is_cancelled = True
-        self._end_child_of(attempt, at_once=at_once)
-        self._host.finish(attempt, outcome())
-        self._host.idle()
 
-
-def _emptied(waiting: deque[OpenAttempt]) -> list[OpenAttempt]:
-    taken = []
-    while waiting:  # one by one, since the loop may be adding others
-        taken.append(waiting.popleft())
-    return taken
+@lru_cache
+def _target_of(func: Callable[..., Any]) -> tuple[str, str]:
+    """Return the module and qualified name by which a child finds the task."""
+    qualname = getattr(func, "__qualname__", None) or type(func).__qualname__
+    return task_name(func).removesuffix(f".{qualname}"), qualname
 
 
 def _kept(settlement: Settlement, frame: Ended) -> Any:

@@ -17,7 +17,6 @@ from nuvom.core.outcome import Settlement
 from nuvom.core.record import JobRecord, JobStatus, StoredError
 from nuvom.events import (
     Event,
-    JobCancelled,
     JobFailed,
     JobFenced,
     JobParked,
@@ -26,7 +25,6 @@ from nuvom.events import (
     JobTimedOut,
 )
 from nuvom.host.crashpoint import crashpoint
-from nuvom.queue_backends.leased import LeasedJobQueue
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -36,20 +34,14 @@ if TYPE_CHECKING:
     from nuvom.execution.attempts import OpenAttempt
     from nuvom.execution.job_runner import JobRunner
     from nuvom.queue_backends.base import BaseJobQueue
+    from nuvom.queue_backends.leased import LeasedJobQueue
     from nuvom.result_backends.base import BaseResultBackend
     from nuvom.serialization.base import Codec
 
 _PARKED_SECS = 60.0  # until a five-method queue hands out a job of an unknown task again
 _NO_ERROR = StoredError("Unknown", "no report is kept")
 _SUCCESS = JobStatus.SUCCESS  # looking up an enum member is slow in Python 3.11
-# Looked up before the event is created, so that one without subscribers costs nothing.
-_EVENTS: dict[JobStatus, type[Event]] = {
-    JobStatus.SUCCESS: JobSucceeded,
-    JobStatus.PENDING: JobRetrying,
-    JobStatus.PARKED: JobParked,
-    JobStatus.CANCELLED: JobCancelled,
-}
-_TOLD = frozenset((*_EVENTS.values(), JobFailed, JobTimedOut))
+_TOLD = frozenset((JobSucceeded, JobRetrying, JobParked, JobFailed, JobTimedOut))
 
 
 class Served(NamedTuple):
@@ -78,8 +70,11 @@ class SharedStore:
 
     Attributes:
         served: The queues to claim from.
+        promise: What is promised about deliveries, as text.
         settle, release, next_due_secs: The queue's own.
     """
+
+    promise = "at least once, finished exactly once"
 
     def __init__(self, queue: LeasedJobQueue, served: Served) -> None:
         self.queue = queue
@@ -118,6 +113,8 @@ class SplitStores(SharedStore):
     A worker that dies in between leaves a job that runs nowhere but has an outcome. The next
     claim finds that outcome and only closes the attempt.
     """
+
+    promise = "at least once, finished exactly once (result first, then the queue)"
 
     def __init__(
         self,
@@ -172,6 +169,7 @@ class FiveMethodQueue:
     """
 
     served: None = None
+    promise = "at most once"
 
     def __init__(
         self, queue: BaseJobQueue, results: BaseResultBackend, codec: Codec, clock: Clock
@@ -299,26 +297,6 @@ def _store_outcome(results: BaseResultBackend, codec: Codec, one: Settlement) ->
 Stores = SharedStore | FiveMethodQueue
 
 
-def choose_stores(
-    queue: BaseJobQueue,
-    results: BaseResultBackend,
-    *,
-    served: Served,
-    is_shared: bool,
-    codec: Codec,
-    clock: Clock,
-) -> tuple[Stores, str]:
-    """Return how attempts are settled with these backends, and the delivery promise as text."""
-    if not isinstance(queue, LeasedJobQueue):
-        return FiveMethodQueue(queue, results, codec, clock), "at most once"
-    if is_shared:
-        return SharedStore(queue, served), "at least once, finished exactly once"
-    return (
-        SplitStores(queue, served, results, codec),
-        "at least once, finished exactly once (result first, then the queue)",
-    )
-
-
 # ---- after the commit -----------------------------------------------------------------
 
 
@@ -379,12 +357,13 @@ class SettlementEvents:
         return call
 
     def _emit(self, settlement: Settlement) -> None:
-        record = settlement.record
-        if settlement.outcome == "timeout" and JobTimedOut in self._bus.active:
+        active = self._bus.active
+        if settlement.outcome == "timeout" and JobTimedOut in active:
             error = settlement.error or _NO_ERROR
-            self._bus.emit(JobTimedOut(record, error, self._worker))
-        if _EVENTS.get(settlement.status, JobFailed) in self._bus.active:
-            self._bus.emit(self._event_of(settlement))
+            self._bus.emit(JobTimedOut(settlement.record, error, self._worker))
+        event = self._event_of(settlement)
+        if type(event) in active:
+            self._bus.emit(event)
 
     def _event_of(self, settlement: Settlement) -> Event:
         record, status = settlement.record, settlement.status
@@ -395,6 +374,4 @@ class SettlementEvents:
             return JobRetrying(record, settlement.error, settlement.run_at, secs, self._worker)
         if status is JobStatus.PARKED:
             return JobParked(record, self._runner.refused.get(record.func_name, ""))
-        if status is JobStatus.CANCELLED:
-            return JobCancelled(record.id)
         return JobFailed(record, settlement.error or _NO_ERROR, secs, self._worker)

@@ -11,17 +11,20 @@ from __future__ import annotations
 import logging
 import threading
 from collections import deque
+from functools import partial
 from math import inf
 from typing import TYPE_CHECKING, Any
 
 from nuvom.core.guard import Guard
-from nuvom.execution.attempts import GONE, OpenAttempt
+from nuvom.execution.attempts import GONE
 from nuvom.execution.failures import current_frames, stack_of
+from nuvom.execution.lanes import Lane
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from nuvom.core.guard import Closable
+    from nuvom.execution.attempts import OpenAttempt
     from nuvom.execution.lanes import LaneHost, WorkerContext
 
 _LOOK_SECS = 0.05  # until code is interrupted again, or a starting attempt is checked
@@ -30,7 +33,7 @@ _HOOK_SECS = 30.0  # for a hook after the commit; then its slot is given to othe
 _LOG = logging.getLogger("nuvom.worker")
 
 
-class ThreadLane:
+class ThreadLane(Lane):
     """Runs attempts in ``slots`` threads.
 
     All slots take from one queue, so that no job waits behind a slow one. An idle slot sleeps
@@ -38,15 +41,13 @@ class ThreadLane:
     work is left.
 
     Attributes:
-        size: How many slots there are.
         is_thrifty: Jobs are so quick that one slot is as fast as several. Slots then do not
             wake each other, and the caller uses ``nudge`` when the backlog stops shrinking.
     """
 
     def __init__(self, slots: int, context: WorkerContext, host: LaneHost) -> None:
-        self.size = slots
-        self._context, self._host, self._clock = context, host, context.clock
-        self._ready: deque[OpenAttempt | Callable[[], Any]] = deque()
+        super().__init__(slots, context, host)
+        self._hooks: deque[Callable[[], Any]] = deque()
         self._idle: deque[_Slot] = deque()
         self._slots: set[_Slot] = set()
         self._left_behind: list[_Slot] = []
@@ -80,10 +81,6 @@ class ThreadLane:
         """Return how many slots have nothing to do."""
         return len(self._idle) - len(self._ready)
 
-    def backlog(self) -> int:
-        """Return how many attempts wait for a slot."""
-        return len(self._ready)
-
     def submit(self, work: list[OpenAttempt]) -> None:
         """Run these attempts, in order, as slots become free."""
         self._ready.extend(work)
@@ -99,25 +96,8 @@ class ThreadLane:
 
     def run_hook(self, hook: Callable[[], Any]) -> None:
         """Run a hook in a slot, ahead of the waiting jobs."""
-        self._ready.appendleft(hook)
+        self._hooks.append(hook)
         self.nudge()
-
-    def take_back(self) -> list[OpenAttempt]:
-        """Remove and return all attempts that wait for a slot."""
-        taken: list[OpenAttempt] = []
-        hooks = []
-        while self._ready:
-            try:
-                work = self._ready.pop()
-            except IndexError:  # a slot took it first
-                break
-            if isinstance(work, OpenAttempt):
-                taken.append(work)
-            else:
-                hooks.append(work)
-        for hook in hooks:
-            self.run_hook(hook)  # a slot that found no work meanwhile may have gone to sleep
-        return taken[::-1]
 
     def close_attempt(self, attempt: OpenAttempt) -> None:
         """Give the slot of a closed attempt to another thread, and interrupt the old one."""
@@ -152,12 +132,14 @@ class ThreadLane:
 
     def _serve(self, slot: _Slot) -> None:
         """Run attempts until the lane stops or someone else closes this slot's attempt."""
-        ready, idle, host = self._ready, self._idle, self._host
-        may_start, run, settle = host.may_start, self._context.runner.run, host.settle_now
-        close = self._context.attempts.unclosed.pop
+        ready, hooks, idle, host = self._ready, self._hooks, self._idle, self._host
+        may_start, run, settle = host.may_start, self._runner.run, host.settle_now
+        close = self._attempts.unclosed.pop
         guard = slot.guard
         work = settlement = None
         while not self._is_stopping:
+            if hooks and not self._run_next_hook(slot):
+                return
             try:
                 work = ready.popleft()
             except IndexError:
@@ -167,10 +149,6 @@ class ThreadLane:
                 continue
             if ready and idle and not self.is_thrifty:
                 self.nudge()
-            if not isinstance(work, OpenAttempt):
-                if not self._call(slot, work):
-                    return
-                continue
             slot.attempt = work  # first, so that whoever closes it can find it here
             if work.record.timeout_secs is not None:
                 self._expect(work.record.timeout_secs)
@@ -186,7 +164,7 @@ class ThreadLane:
     def _sleep(self, slot: _Slot) -> None:
         """Sleep until there is work, unless some has already arrived."""
         self._idle.append(slot)
-        if self._ready:
+        if self._ready or self._hooks:
             try:
                 self._idle.remove(slot)
             except ValueError:  # another thread is waking this slot
@@ -195,8 +173,12 @@ class ThreadLane:
                 return
         slot.sleep()
 
-    def _call(self, slot: _Slot, hook: Callable[[], Any]) -> bool:
-        """Call a hook; return whether this slot keeps running."""
+    def _run_next_hook(self, slot: _Slot) -> bool:
+        """Call the hook that has waited longest, if any; return whether this slot keeps running."""
+        try:
+            hook = self._hooks.popleft()
+        except IndexError:  # another slot took it
+            return True
         slot.hook_ends_at = self._clock.monotonic() + _HOOK_SECS
         hook()
         return self._is_kept(slot)
@@ -246,19 +228,13 @@ class ThreadLane:
             if attempt is None or attempt.record.timeout_secs is None:
                 continue
             if attempt.deadline <= now:
-                self._close_overdue_one(slot, attempt)
+                timed_out = self._runner.timed_out
+                self._cut_off(attempt, partial(timed_out, attempt, _stack_of(slot)))
             elif attempt.deadline == inf:  # it is about to start
                 looks_at = min(looks_at, now + _LOOK_SECS)
             else:
                 looks_at = min(looks_at, attempt.deadline)
         return looks_at
-
-    def _close_overdue_one(self, slot: _Slot, attempt: OpenAttempt) -> None:
-        stack = _stack_of(slot)
-        if not self._context.attempts.close(attempt):
-            return  # it ended just in time
-        self.close_attempt(attempt)
-        self._host.finish(attempt, self._context.runner.timed_out(attempt, stack))
 
     def _tell_again(self, now: float) -> float:
         """Interrupt closed code that was inside the engine earlier; return when to look again."""

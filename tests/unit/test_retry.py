@@ -11,12 +11,10 @@ from hypothesis import strategies as st
 
 from nuvom.core.options import BACKOFFS, TaskOptions
 from nuvom.core.outcome import (
-    Cancelled,
     Failed,
     Outcome,
     RetryAsked,
     Snoozed,
-    Succeeded,
     TimedOut,
     UnknownTask,
     Verdict,
@@ -92,8 +90,6 @@ def test_there_is_no_wait_before_a_failure(failures: int) -> None:
 @pytest.mark.parametrize(
     ("outcome", "expected"),
     [
-        (Succeeded(1, b"\x01"), Verdict(JobStatus.SUCCESS)),
-        (Cancelled(), Verdict(JobStatus.CANCELLED)),
         (UnknownTask("no such task"), Verdict(JobStatus.PARKED, keeps_attempt=False)),
         (Snoozed(30), Verdict(JobStatus.PENDING, NOW + 30, keeps_attempt=False)),
     ],

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections import deque
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from nuvom.execution.lanes import Lane
 from nuvom.testing import history
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _RISE_SECS = 0.002  # a thread takes at most so long to wake up
 
 
-class SimulatedLane:
+class SimulatedLane(Lane):
     """What the loop takes for its thread lane.
 
     Args:
@@ -35,20 +35,15 @@ class SimulatedLane:
         process: Host,
         secs_of: Callable[[OpenAttempt], float],
     ) -> None:
-        self.size = size
+        super().__init__(size, context, host)
         self.is_thrifty = False
-        self._context, self._host = context, host
         self._process = process
         self._secs_of = secs_of
-        self._ready: deque[OpenAttempt] = deque()
         self._busy: set[OpenAttempt] = set()
         self._rising = 0
 
-    def start(self) -> None:
-        """Do nothing: there are no threads."""
-
     def stop(self) -> None:
-        """Do nothing, likewise."""
+        """Do nothing: there are no threads."""
 
     def free(self) -> int:
         """Return how many further attempts could start at once."""
@@ -57,10 +52,6 @@ class SimulatedLane:
     def room(self) -> int:
         """Return how many slots have nothing to do."""
         return self.free() - len(self._ready)
-
-    def backlog(self) -> int:
-        """Return how many attempts wait."""
-        return len(self._ready)
 
     def submit(self, work: list[OpenAttempt]) -> None:
         """Start what slots are free for, a moment later."""
@@ -72,12 +63,6 @@ class SimulatedLane:
         for _ in range(min(self.free(), len(self._ready))):
             self._rising += 1
             self._process.after(self._process.chance(_RISE_SECS), self._begin)
-
-    def take_back(self) -> list[OpenAttempt]:
-        """Return, and forget, what waits."""
-        taken = list(self._ready)
-        self._ready.clear()
-        return taken
 
     def close_attempt(self, attempt: OpenAttempt) -> None:
         """Stop the code of an attempt that somebody else closed."""
@@ -118,10 +103,10 @@ class SimulatedLane:
         )
         secs = self._secs_of(attempt)
         left = attempt.deadline - world.now
-        ends = self._overdue if left < secs else self._end
+        ends = self._overdue if left < secs else self._code_ended
         self._process.after(min(secs, left), partial(ends, attempt))
 
-    def _end(self, attempt: OpenAttempt) -> None:
+    def _code_ended(self, attempt: OpenAttempt) -> None:
         if attempt not in self._busy:
             return
         self._process.note(history.END, job=attempt.record.id)

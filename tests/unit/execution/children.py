@@ -74,7 +74,7 @@ class Nest:
         for child in self.children:
             child.kill()
             if not child.has_talked:
-                child._process.wait()
+                child.process.wait()
                 child._link.close_sink()
                 child._link.close_source()
 

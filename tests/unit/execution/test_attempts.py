@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -28,33 +27,6 @@ def test_an_attempt_is_closed_once() -> None:
     attempts.add([attempt])
     assert [True, False] == [attempts.close(attempt), attempts.close(attempt)]
     assert attempt in attempts.open  # until it is settled
-
-
-def test_attempts_of_one_job_are_told_apart() -> None:
-    attempts, first = OpenAttempts(), make_attempt()
-    attempts.add([first])
-    assert not attempts.close(make_attempt(first.record))
-    assert [first] == list(attempts.unclosed)
-
-
-def test_one_of_many_threads_closes_an_attempt() -> None:
-    attempts = OpenAttempts()
-    made = [make_attempt() for _ in range(500)]
-    attempts.add(made)
-    closed: list[list[OpenAttempt]] = [[], [], [], []]
-    together = threading.Barrier(4)
-
-    def close(mine: list[OpenAttempt]) -> None:
-        together.wait()
-        mine.extend(one for one in made if attempts.close(one))
-
-    threads = [threading.Thread(target=close, args=(mine,)) for mine in closed]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert 500 == sum(map(len, closed))
-    assert not attempts.unclosed
 
 
 def test_a_suspect_counts_until_its_attempt_is_closed() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import importlib
 import os
 import signal
 import sys
@@ -32,9 +31,7 @@ from nuvom.execution.frames import (
     ProgressKept,
     Ready,
     Run,
-    Stack,
     Started,
-    Unloadable,
 )
 from nuvom.host import processes as platforms
 from nuvom.registry.registry import Registry, TaskDefinition
@@ -92,6 +89,7 @@ class Worker:
         return frame
 
     def result_of(self, ended: Ended) -> Any:
+        assert ended.settlement is not None, ended.refusal
         assert ended.settlement.status is JobStatus.SUCCESS, ended.settlement.error
         assert ended.settlement.result is not None
         return CODEC.decode_value(ended.settlement.result)
@@ -223,8 +221,9 @@ def test_task_that_is_not_to_be_had_is_refused(
 ) -> None:
     def script(worker: Worker) -> None:
         worker.run("other", module=module, qualname=qualname)
-        refused = worker.hear(Unloadable)
-        assert reason in refused.reason
+        refused = worker.hear(Ended)
+        assert refused.settlement is None
+        assert reason in refused.refusal
         worker.run("f")
         worker.hear(Ended)
 
@@ -237,31 +236,6 @@ def test_task_is_found_by_its_place_when_its_module_names_it_otherwise(nursery: 
         worker.run("by.another.name", 1, 2, module="tests.acceptance.process_tasks", qualname="add")
         assert 3 == worker.result_of(worker.hear(Ended))
 
-    nursery.serve(script)
-
-
-def test_task_that_its_module_registers_needs_no_search(
-    nursery: Nursery, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def imported(_name: str) -> object:
-        nursery.task(lambda: "registered")
-        return object()
-
-    def script(worker: Worker) -> None:
-        worker.run("f", qualname="no.such")
-        assert "registered" == worker.result_of(worker.hear(Ended))
-
-    monkeypatch.setattr(importlib, "import_module", imported)
-    nursery.serve(script)
-
-
-def test_task_that_the_runner_refuses_is_refused_with_its_reason(nursery: Nursery) -> None:
-    def script(worker: Worker) -> None:
-        worker.run("f")
-        assert "not today" in worker.hear(Unloadable).reason
-
-    nursery.task(lambda: None)
-    nursery.child._runner.refused["f"] = "not today"
     nursery.serve(script)
 
 
@@ -321,65 +295,6 @@ def test_trouble_with_the_store_is_raised_where_progress_was_reported(nursery: N
     nursery.serve(script)
 
 
-def test_jobs_to_enqueue_come_with_the_settlement(nursery: Nursery) -> None:
-    def script(worker: Worker) -> None:
-        worker.run("f")
-        (child,) = worker.hear(Ended).settlement.children
-        assert ("child", "f") == (child.id, child.func_name)
-
-    class Task:
-        definition = TaskDefinition("f", lambda: None)
-        call_options = None
-
-    nursery.task(lambda: current_job().enqueue(Task))
-    nursery.serve(script)
-
-
-def test_stack_is_told_while_the_code_runs(nursery: Nursery) -> None:
-    is_asked = threading.Event()
-
-    def wait_here() -> None:
-        is_asked.wait(LIMIT_SECS)
-
-    def script(worker: Worker) -> None:
-        order = worker.run("f")
-        worker.link.send(AskStack(order.token))
-        stack = worker.hear(Stack)
-        while "wait_here" not in stack.text:  # it had not got there yet
-            worker.link.send(AskStack(order.token))
-            stack = worker.hear(Stack)
-        is_asked.set()
-        worker.hear(Ended)
-
-    nursery.task(wait_here)
-    nursery.serve(script)
-
-
-def test_stack_of_a_coroutine_shows_what_it_waits_for(nursery: Nursery) -> None:
-    loop: list[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = []
-
-    async def inner() -> None:
-        event = asyncio.Event()
-        loop.append((asyncio.get_running_loop(), event))
-        await event.wait()
-
-    async def outer() -> None:
-        await inner()
-
-    def script(worker: Worker) -> None:
-        order = worker.run("f")
-        text = ""
-        while "in wait" not in text:
-            worker.link.send(AskStack(order.token))
-            text = worker.hear(Stack).text
-        assert text.index("in outer") < text.index("in inner") < text.index("in wait")
-        loop[0][0].call_soon_threadsafe(loop[0][1].set)
-        worker.hear(Ended)
-
-    nursery.task(outer)
-    nursery.serve(script)
-
-
 # ---- hooks ----------------------------------------------------------------------------
 
 
@@ -403,28 +318,6 @@ def test_no_hook_runs_here_but_its_value_is_sent(nursery: Nursery) -> None:
 
 
 # ---- the end --------------------------------------------------------------------------
-
-
-def test_child_without_work_ends_with_its_worker(nursery: Nursery) -> None:
-    nursery.serve(lambda worker: None)
-    assert nursery.clock.slept.wait(LIMIT_SECS)  # a while for the program's own end
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="Windows cannot ask")
-def test_closed_attempt_is_left_at_once_and_knows_why(nursery: Nursery) -> None:
-    seen: list[bool] = []
-    has_begun = threading.Event()
-
-    def endless() -> None:
-        try:
-            has_begun.set()
-            threading.Event().wait(LIMIT_SECS)
-        finally:
-            seen.append(current_job().cancelled)
-
-    nursery.task(endless)
-    nursery.serve(closing_once(has_begun))
-    assert [True] == seen
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows cannot ask")
@@ -456,40 +349,10 @@ def test_close_reaches_a_child_between_two_attempts(nursery: Nursery) -> None:
     nursery.serve(lambda worker: worker.link.send(Close()))
 
 
-def test_end_request_of_somebody_else_is_ignored(nursery: Nursery) -> None:
-    def script(worker: Worker) -> None:
-        worker.run("f")
-        assert "went on" == worker.result_of(worker.hear(Ended))
-
-    def ask_oneself() -> str:
-        signal.raise_signal(signal.SIGTERM)
-        return "went on"
-
-    nursery.task(ask_oneself)
-    nursery.serve(script)
-
-
 def test_only_the_first_end_request_interrupts(nursery: Nursery) -> None:
     nursery.child._is_closing = nursery.child._was_told = True
     nursery.child._obey_end_request()
     nursery.serve(lambda worker: None)
-
-
-def test_busy_child_of_a_dead_worker_ends_at_once(
-    nursery: Nursery, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    has_left = threading.Event()
-    monkeypatch.setattr(platforms, "leave_with_group", lambda code: has_left.set())
-
-    def script(worker: Worker) -> None:
-        worker.run("f")
-        worker.link.receive(), worker.link.receive()
-        worker.link.close_sink()
-        assert has_left.wait(LIMIT_SECS)
-
-    nursery.task(lambda: has_left.wait(LIMIT_SECS))
-    nursery.serve(script)
-    assert has_left.is_set()
 
 
 def test_child_that_cannot_answer_leaves(nursery: Nursery) -> None:

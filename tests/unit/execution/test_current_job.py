@@ -8,9 +8,7 @@ from typing import Any
 import pytest
 
 from nuvom import LeaseLost, NoCurrentJob, current_job
-from nuvom.core.job_context import current
 from nuvom.core.record import JobStatus
-from nuvom.errors import InvalidArguments, NotStorable
 from nuvom.job import Job
 from tests.engine import LIMIT_SECS, Engine
 
@@ -19,27 +17,9 @@ def add(x: int, y: int) -> int:
     return x + y
 
 
-def broken() -> None:
-    raise ValueError("no good")
-
-
 def test_outside_a_job_there_is_none() -> None:
     with pytest.raises(NoCurrentJob):
         current_job()
-
-
-def test_thread_that_a_task_starts_belongs_to_no_job(engine: Engine) -> None:
-    @engine.task
-    def task() -> bool:
-        seen: list[object] = []
-        thread = threading.Thread(target=lambda: seen.append(current.get()))
-        thread.start()
-        thread.join()
-        return seen == [None]
-
-    job = task.delay()
-    engine.work()
-    assert job.get(LIMIT_SECS)
 
 
 def facts() -> dict[str, Any]:
@@ -79,12 +59,6 @@ def test_task_knows_its_job(engine: Engine, func: Any) -> None:
         "cancelled": False,
         "repr": f"<CurrentJob {job.id} {job.func_name} attempt 1>",
     } == job.get(LIMIT_SECS)
-
-
-def test_metadata_of_a_job_without_any_is_empty(engine: Engine) -> None:
-    job = engine.task(facts).delay()
-    engine.work()
-    assert {} == job.get(LIMIT_SECS)["metadata"]
 
 
 def test_attempts_are_counted_and_the_token_grows(engine: Engine) -> None:
@@ -179,20 +153,3 @@ def test_plain_delay_inside_a_task_commits_at_once(any_engine: Engine) -> None:
     parent.delay()
     any_engine.work(queues=["default"])
     assert 1 == any_engine.runtime.queue.qsize()
-
-
-def test_bad_arguments_are_refused_where_they_are_given(engine: Engine) -> None:
-    child = engine.task(add)
-
-    @engine.task
-    def parent() -> str:
-        with pytest.raises(InvalidArguments):
-            current_job().enqueue(child, 1)
-        with pytest.raises(NotStorable):
-            current_job().enqueue(child, 1, object())
-        return "both"
-
-    job = parent.delay()
-    engine.work()
-    assert "both" == job.get(LIMIT_SECS)
-    assert 0 == engine.runtime.queue.qsize()

@@ -5,26 +5,15 @@ from __future__ import annotations
 import os
 import threading
 
-import msgspec
 import pytest
 
-from nuvom.core.outcome import Settlement
-from nuvom.core.record import JobRecord, JobStatus, StoredError
 from nuvom.execution.frames import (
-    AskStack,
     Close,
-    Ended,
     FromChild,
-    Hello,
     Link,
-    Progress,
-    ProgressKept,
     Ready,
-    Run,
     Stack,
-    Started,
     ToChild,
-    Unloadable,
 )
 
 
@@ -40,38 +29,6 @@ def close(*links: Link) -> None:
     for link in links:
         link.close_sink()
         link.close_source()
-
-
-RECORD = JobRecord("id", "tasks.add", msgspec.Raw(b"\x92\x05\x07"), metadata={"a": [1]})
-
-
-@pytest.mark.parametrize(
-    "frame",
-    [
-        Hello({"max_workers": 4, "root": "/", "dsn": None}, "worker", 20),
-        Run(7, RECORD, "tasks", "add"),
-        Close(),
-        AskStack(7),
-        ProgressKept(3, is_ours=False, fault="no store"),
-        Ready(),
-        Started(7),
-        Ended(
-            7,
-            Settlement(RECORD, JobStatus.SUCCESS, b"\x0c", 1.0, 2.0, children=(RECORD,)),
-            value=b"\x0c",
-            fault=StoredError("E", "no"),
-        ),
-        Unloadable(7, "no such module"),
-        Stack(7, "in add"),
-        Progress(7, 3, 1.0, None, "half"),
-    ],
-)
-def test_every_word_of_a_worker_and_of_a_child_arrives(frame: ToChild | FromChild) -> None:
-    worker, child = pair()
-    sender, other = (worker, child) if isinstance(frame, ToChild) else (child, worker)
-    sender.send(frame)
-    assert frame == other.receive()
-    close(worker, child)
 
 
 def test_long_frames_of_many_threads_arrive_whole() -> None:
@@ -101,15 +58,8 @@ def test_long_frames_of_many_threads_arrive_whole() -> None:
 )
 def test_end_and_damage_are_the_end(data: bytes) -> None:
     worker, child = pair()
-    child.send_bytes(data)
+    child._sink.write(data)
     child.close_sink()
-    assert worker.receive() is None
-    close(worker, child)
-
-
-def test_word_of_the_other_side_is_no_frame() -> None:
-    worker, child = pair()
-    child.send(Close())
     assert worker.receive() is None
     close(worker, child)
 

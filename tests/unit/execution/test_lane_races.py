@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections import deque
-from collections.abc import Callable, Iterator
 from queue import SimpleQueue
 from typing import Any
 
@@ -22,23 +20,6 @@ from tests.engine import wait_until
 from tests.unit.execution.bench import Bench
 
 
-class Watched(deque[Any]):
-    """Work that waits; something happens just after it was looked through, or one was taken."""
-
-    def __init__(self, happens: Callable[[], object]) -> None:
-        super().__init__()
-        self._happens = happens
-
-    def __iter__(self) -> Iterator[Any]:
-        yield from [*super().__iter__()]
-        self._happens()
-
-    def pop(self) -> Any:  # type: ignore[override]  # as ``take_back`` calls it
-        taken = super().pop()
-        self._happens()
-        return taken
-
-
 class Children(Bench):
     """A process lane with one child that exists in name only."""
 
@@ -50,48 +31,24 @@ class Children(Bench):
         self.child = ChildProcess.__new__(ChildProcess)
         self.child._clock, self.child._outbox = self.time, SimpleQueue()
         self.child.token = self.child.jobs = 0
+        self.child.attempt, self.child.state = None, "idle"
+        self.lane._supervisor._children.add(self.child)
 
     def order(self, **fields: Any) -> OpenAttempt:
         return self.work(threading.get_ident, isolation="process", **fields)
-
-
-@pytest.mark.parametrize("leaving", ["close", "take back"])
-def test_work_that_arrives_while_other_work_leaves_is_not_lost(leaving: str) -> None:
-    bench = Children()
-    first, second = bench.order(), bench.order()
-    arrivals = [[second]]
-
-    def arrive() -> None:
-        if arrivals:
-            bench.lane.submit(arrivals.pop())
-
-    bench.lane._ready = Watched(arrive)
-    bench.lane.submit([first])
-
-    if leaving == "close":
-        bench.close(bench.lane, first)
-    else:
-        assert first in bench.lane.take_back()
-    bench.lane.submit([work for late in arrivals for work in late])
-
-    assert [second] == bench.lane.take_back()
 
 
 def test_the_next_attempt_of_a_child_does_not_time_out_for_the_one_before() -> None:
     bench = Children()
     overdue, innocent = bench.order(timeout_secs=1.0), bench.order()
 
-    class Busy(dict[OpenAttempt, ChildProcess]):
-        def items(self) -> Any:  # the attempt ends between the look and the request
-            seen = [*super().items()]
-            self.clear()
-            bench.child.take(innocent)
-            self[innocent] = bench.child
-            return seen
+    def busy() -> list[tuple[ChildProcess, OpenAttempt]]:
+        bench.child.take(innocent)  # the attempt ends between the look and the request
+        return [(bench.child, overdue)]
 
     bench.child.take(overdue)
     overdue.deadline = 0.0
-    bench.lane._pool.busy = Busy({overdue: bench.child})
+    bench.lane._busy = busy  # type: ignore[method-assign]
 
     bench.lane._close_overdue(bench.time.monotonic())
 
@@ -102,7 +59,6 @@ def test_the_next_attempt_of_a_child_does_not_time_out_for_the_one_before() -> N
 def test_a_wall_clock_set_back_takes_no_work_ahead() -> None:
     bench = Children()
     slow = bench.order()
-    bench.lane._pool.idle.append(bench.child)
     bench.lane.submit([slow])
     slow.started_at = bench.time.now()
     bench.time.advance(10.0)
@@ -112,29 +68,6 @@ def test_a_wall_clock_set_back_takes_no_work_ahead() -> None:
     bench.lane._hear(bench.child, Ended(bench.child.token, settlement))
 
     assert 1 == bench.lane.room()
-
-
-def test_a_hook_that_was_taken_back_with_jobs_is_still_called() -> None:
-    bench = Bench()
-    lane = ThreadLane(1, bench.context, bench)
-    asleep, may_end, called = threading.Event(), threading.Event(), threading.Event()
-
-    def fall_asleep() -> None:  # the slot looks while the hook is out of the queue
-        may_end.set()
-        wait_until(lambda: lane.free() == 1)
-        asleep.set()
-
-    lane._ready = Watched(fall_asleep)
-    lane.start()
-    try:
-        lane.submit([bench.work(may_end.wait)])
-        wait_until(lambda: lane.free() == 0 and not lane.backlog())
-        lane.run_hook(called.set)
-        assert [] == lane.take_back()
-        assert asleep.is_set()
-        assert called.wait(10)
-    finally:
-        lane.stop()
 
 
 def test_a_worker_that_can_start_no_thread_says_so(monkeypatch: pytest.MonkeyPatch) -> None:

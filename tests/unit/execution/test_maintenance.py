@@ -186,14 +186,6 @@ def test_the_silent_are_found_though_every_tick_is_late(bench: Bench) -> None:
     assert [silent.record.id] == [one.job.id for one in bench.seen if isinstance(one, JobReaped)]
 
 
-def test_recovery_that_nobody_listens_to_is_not_told(bench: Bench) -> None:
-    bench.bus.active.clear()
-    bench.claim(OTHER)
-    bench.let_pass(31)
-    assert [] == bench.seen
-    assert 1 == bench.queue.qsize()
-
-
 # ---- parked jobs ----------------------------------------------------------------------------
 
 
@@ -210,12 +202,6 @@ def test_parked_jobs_of_known_tasks_are_taken_up_within_a_second(bench: Bench) -
     bench.tick(1.1)
     assert {"tests.unknown": 1} == bench.queue.parked_tasks
     assert 1 == bench.changes
-
-
-def test_store_is_asked_for_parked_jobs_once_a_second(bench: Bench) -> None:
-    for _ in range(8):
-        bench.tick()
-    assert bench.queue.trouble.calls["unpark"] in (2, 3)
 
 
 # ---- commands -------------------------------------------------------------------------------
@@ -339,14 +325,6 @@ def test_dead_are_not_looked_for_more_often_while_there_is_more_to_prune() -> No
     assert 2 == bench.queue.trouble.calls["reap"]
 
 
-def test_pruning_ends_with_the_worker() -> None:
-    bench = Bench(result_ttl_secs=10.0)
-    end(bench, JobStatus.SUCCESS)
-    bench.clock.advance(20)
-    bench.maintenance.stop()
-    assert 0 == bench.maintenance.prune()
-
-
 # ---- the thread -----------------------------------------------------------------------------
 
 
@@ -378,13 +356,6 @@ def test_trouble_with_recovery_stops_nothing_else(bench: Bench) -> None:
             bench.tick(1.0)
     assert {} == bench.queue.parked_tasks
     assert 1 == bench.queue.trouble.calls["prune"]
-
-
-def test_maintenance_can_be_stopped_twice_and_before_it_starts(bench: Bench) -> None:
-    bench.maintenance.stop()
-    bench.maintenance.start()
-    bench.maintenance.stop()
-    bench.maintenance.stop()
 
 
 def test_maintenance_can_be_stopped_by_what_it_obeys(bench: Bench) -> None:

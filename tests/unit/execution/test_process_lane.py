@@ -13,8 +13,8 @@ from nuvom.core.clock import SYSTEM_CLOCK, Clock
 from nuvom.core.job_context import current
 from nuvom.core.outcome import Settlement
 from nuvom.core.record import JobRecord, JobStatus, StoredError
-from nuvom.errors import BackendUnavailable, JobFailed, Refused
-from nuvom.execution import lanes, process_lane
+from nuvom.errors import BackendUnavailable, JobFailed
+from nuvom.execution import process_lane
 from nuvom.execution.attempts import EncodedValue, OpenAttempt
 from nuvom.execution.child_process import ChildProcess
 from nuvom.execution.frames import (
@@ -25,7 +25,6 @@ from nuvom.execution.frames import (
     Run,
     Stack,
     Started,
-    Unloadable,
 )
 from nuvom.execution.process_lane import ProcessLane
 from nuvom.host import processes as platforms
@@ -70,7 +69,7 @@ class Bench(BaseBench):
         self.lane.stop()
         for child in self.children:
             child.kill()
-        wait_until(lambda: all(child._process.returncode is not None for child in self.children))
+        wait_until(lambda: all(child.process.returncode is not None for child in self.children))
         assert [] == self.crashes
 
     def order(
@@ -90,10 +89,13 @@ class Bench(BaseBench):
         """Submit work and let children come up for it; return the busy ones."""
         lane = self.lane
         lane.submit(list(work))
-        wait_until(lambda: lane._pool.missing(lane.backlog()) <= 0)
-        for child in list(lane._pool.starting):
+        wait_until(lambda: lane._supervisor.missing() <= 0)
+        for child in lane._supervisor.in_state("starting"):
             lane._hear(child, Ready())
-        return list(lane._pool.busy.values())
+        return self.busy()
+
+    def busy(self) -> list[ChildProcess]:
+        return self.lane._supervisor.in_state("busy")
 
     def end(self, child: ChildProcess, **outcome: Any) -> None:
         """Let a child end its attempt with success, or with another settlement."""
@@ -119,20 +121,6 @@ def bench(nursery: Nest) -> Iterator[Bench]:
 # ---- work -----------------------------------------------------------------------------
 
 
-def test_nothing_is_started_before_there_is_work(bench: Bench) -> None:
-    bench.lane.start()
-    assert (1, 0, 0) == (bench.lane.free(), bench.lane.backlog(), bench.lane.stuck())
-    assert {} == bench.lane.stacks()
-
-
-def test_work_beyond_the_slots_waits_and_can_be_taken_back(bench: Bench) -> None:
-    first, second = bench.order(1), bench.order(2)
-    bench.submit(first, second)
-    assert (0, 1) == (bench.lane.free(), bench.lane.backlog())
-    assert [second] == bench.lane.take_back()
-    assert [] == bench.lane.take_back()
-
-
 def test_end_closes_the_attempt_with_the_workers_own_record(bench: Bench) -> None:
     work = bench.order()
     (child,) = bench.submit(work)
@@ -144,20 +132,6 @@ def test_end_closes_the_attempt_with_the_workers_own_record(bench: Bench) -> Non
     assert settlement.record is work.record
     assert (work.started_at, 9.0) == (settlement.started_at, settlement.finished_at)
     assert (1, 1) == (bench.lane.free(), bench.idles)
-
-
-def test_next_work_goes_to_the_same_child(bench: Bench) -> None:
-    first, second = bench.order(1), bench.order(2)
-    (child,) = bench.submit(first, second)
-    bench.end(child)
-    assert second is child.attempt
-
-
-def test_work_that_may_not_start_any_more_is_left_out(bench: Bench) -> None:
-    work = bench.order()
-    bench.refuses.add(work)
-    assert [] == bench.submit(work)
-    assert 0 == bench.lane.backlog()
 
 
 def test_deadline_begins_when_the_child_has_the_task(bench: Bench) -> None:
@@ -191,44 +165,13 @@ def test_work_is_begun_once_however_often_it_is_sent(bench: Bench) -> None:
 # ---- attempts that somebody else closes -----------------------------------------------
 
 
-def test_closed_attempt_that_waits_is_dropped(bench: Bench) -> None:
-    first, second = bench.order(1), bench.order(2)
-    (child,) = bench.submit(first, second)
-    bench.lane.close_attempt(second)
-    assert second.is_cancelled
-    assert (0, 1) == (bench.lane.backlog(), bench.idles)
-    assert child.attempt is first
-
-
-def test_closed_attempt_that_runs_costs_its_child_alone(nursery: Nest) -> None:
-    bench = Bench(slots=2)
-    first, second = bench.order(1), bench.order(2)
-    bench.submit(first, second)
-    child, other = (bench.lane._pool.busy[one] for one in (first, second))
-    bench.lane.close_attempt(first)
-    assert bench.lane._pool.busy == {second: other}
-    wait_until(lambda: child not in bench.lane._pool.leaving)
-    bench.end(child)
-    assert [] == bench.finished  # nobody waits for what it says
-    bench.stop()
-
-
 def test_outcome_of_an_attempt_that_was_closed_meanwhile_is_dropped(bench: Bench) -> None:
     work = bench.order()
     (child,) = bench.submit(work)
     bench.attempts.close(work)
     bench.end(child)
     assert [] == bench.finished
-    assert [child] == bench.lane._pool.idle
-
-
-def test_deadline_of_an_attempt_that_was_closed_meanwhile_ends_no_child(bench: Bench) -> None:
-    work = bench.order(timeout=60)
-    (child,) = bench.submit(work)
-    bench.attempts.close(work)
-    bench.lane._cut_off(work, lambda: pytest.fail("it is not ours"))
-    bench.lane._cut_off(bench.order(2), lambda: pytest.fail("nobody runs it"))
-    assert child.attempt is work
+    assert "idle" == child.state
 
 
 # ---- deadlines ------------------------------------------------------------------------
@@ -249,21 +192,6 @@ def test_overdue_attempt_is_closed_with_the_stack_that_its_child_tells(bench: Be
     assert ("TimeoutError", "in f") == (error.type, error.traceback)
 
 
-def test_child_that_tells_no_stack_is_not_waited_for(bench: Bench) -> None:
-    work = bench.order(timeout=60)
-    (child,) = bench.submit(work)
-    wait_until(lambda: work.deadline < float("inf"))
-    now = work.deadline
-    bench.lane._close_overdue(now)
-    bench.lane._close_overdue(now + process_lane._STACK_SECS)
-    error = bench.error()
-    assert error.traceback is None
-    assert work.is_cancelled
-    assert {} == bench.lane._pool.busy
-    bench.lane._hear(child, Unloadable(child.token, "too late"))
-    assert 1 == len(bench.finished)
-
-
 class HandClock(FakeClock):
     """Time that a test moves; only the end of a process is looked for in real time."""
 
@@ -276,7 +204,7 @@ def test_nothing_that_a_job_waits_for_waits_for_a_look(nursery: Nest) -> None:
     clock = HandClock()
     bench = Bench(clock=clock)
     bench.submit(bench.order(1))  # the thread that starts children had nothing to wait for
-    (child,) = bench.lane._pool.busy.values()
+    (child,) = bench.busy()
     second, late = bench.order(2), bench.order(3, timeout=0.1)
     bench.lane.submit([second, late])
     bench.end(child)
@@ -295,9 +223,7 @@ def test_nothing_that_a_job_waits_for_waits_for_a_look(nursery: Nest) -> None:
 
 def test_stacks_are_told_by_the_children_that_answer_in_time(nursery: Nest) -> None:
     bench = Bench(slots=2)
-    first, _ = bench.order(1), bench.order(2)
-    bench.submit(first, _)
-    child = bench.lane._pool.busy[first]
+    child, _ = bench.submit(bench.order(1), bench.order(2))
     asked = child.ask_stack
 
     def answer(asked_at: float | None) -> None:
@@ -305,71 +231,23 @@ def test_stacks_are_told_by_the_children_that_answer_in_time(nursery: Nest) -> N
         bench.lane._hear(child, Stack(child.token, "in f"))
 
     child.ask_stack = answer  # type: ignore[method-assign]  # the child itself says nothing
-    assert {"job-1": "in f"} == bench.lane.stacks()
+    assert [(child.attempt.record.id, "in f")] == [*bench.lane.stacks().items()]  # type: ignore[union-attr]  # it is busy
     bench.stop()
 
 
 # ---- memory and wear ------------------------------------------------------------------
 
 
-@pytest.fixture
-def size(monkeypatch: pytest.MonkeyPatch) -> dict[str, int | None]:
-    size: dict[str, int | None] = {"now": 100}
-    monkeypatch.setattr(platforms, "CAN_MEASURE", True)
-    monkeypatch.setattr(platforms, "resident_bytes", lambda pid: size["now"])
-    return size
-
-
-def test_child_that_grows_is_ended_under_its_attempt(
-    nursery: Nest, size: dict[str, int | None]
-) -> None:
-    bench = Bench(max_memory_per_child=1000)
-    work = bench.order(on_error=print)
-    (child,) = bench.submit(work)
-    size["now"] = None  # it cannot be measured just now
-    bench.lane._close_too_big(SYSTEM_CLOCK.monotonic() + 1)
-    assert [] == bench.finished
-    size["now"] = 1001
-    bench.lane._supervisor.wake()
-    wait_until(lambda: bool(bench.finished))
-    error = bench.error()
-    assert "WorkerChildDied" == error.type
-    assert "1001 bytes" in error.message
-    assert "max_memory_per_child is 1000" in error.message
-    assert "WorkerChildDied" == type(work.kept).__name__
-    bench.stop()
-    assert child.was_killed
-
-
 def test_child_that_has_grown_leaves_after_its_attempt(
-    nursery: Nest, size: dict[str, int | None]
+    nursery: Nest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bench = Bench(max_memory_per_child=1000)
     (child,) = bench.submit(bench.order())
     bench.lane._measure_at = float("inf")
-    size["now"] = 1001
+    monkeypatch.setattr(platforms, "resident_bytes", lambda pid: 1001)
     bench.end(child)
-    assert [] == bench.lane._pool.idle
+    assert "leaving" == child.state
     assert JobStatus.SUCCESS == bench.finished[0].settlement.status
-    bench.stop()
-
-
-def test_limit_that_cannot_be_measured_is_said(
-    nursery: Nest, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr(platforms, "CAN_MEASURE", False)
-    bench = Bench(max_memory_per_child=1000)
-    with caplog.at_level(logging.WARNING):
-        bench.lane.start()
-    assert "max_memory_per_child has no effect" in caplog.text
-
-
-def test_child_leaves_after_its_number_of_attempts(nursery: Nest) -> None:
-    bench = Bench(max_jobs_per_child=2)
-    (child,) = bench.submit(bench.order(1), bench.order(2))
-    bench.end(child)
-    bench.end(child)
-    assert [] == bench.lane._pool.idle
     bench.stop()
 
 
@@ -380,21 +258,10 @@ def gone(bench: Bench, child: ChildProcess, how: str = "exit code 3") -> None:
     bench.lane._gone(child, how)
 
 
-def test_attempt_of_a_child_that_ends_has_failed(bench: Bench) -> None:
-    (child,) = bench.submit(bench.order())
-    bench.lane._hear(child, Started(child.token))
-    gone(bench, child)
-    (finished,) = bench.finished
-    assert "failure" == finished.settlement.outcome
-    assert JobStatus.FAILED is finished.settlement.status
-    assert ("WorkerChildDied", "exit code 3") == (bench.error().type, bench.error().message)
-
-
 def test_attempt_that_a_proven_child_never_had_goes_to_another(nursery: Nest) -> None:
     bench = Bench(slots=2)
     first, second, third = (bench.order(number) for number in range(3))
-    bench.submit(first, second, third)
-    child, other = (bench.lane._pool.busy[one] for one in (first, second))
+    child, other = bench.submit(first, second, third)
     bench.end(child)
     assert third is child.attempt
     bench.end(other)
@@ -422,14 +289,6 @@ def test_work_is_given_up_with_the_reason_when_no_child_comes_up(
     assert JobStatus.PARKED == bench.finished[0].settlement.status
     assert "exit code 9" in bench.runner.refused["tests.task_function"]
     bench.stop()
-
-
-def test_task_that_a_child_cannot_load_is_refused(bench: Bench) -> None:
-    (child,) = bench.submit(bench.order())
-    bench.lane._hear(child, Unloadable(child.token, "no such module"))
-    assert JobStatus.PARKED == bench.finished[0].settlement.status
-    assert {"tests.task_function": "no such module"} == bench.runner.refused
-    assert [child] == bench.lane._pool.idle
 
 
 # ---- progress and hooks ---------------------------------------------------------------
@@ -524,21 +383,4 @@ def test_child_logs_as_its_worker_does(bench: Bench, *, has_log: bool) -> None:
     finally:
         reset_logging()
     assert (logging.ERROR if has_log else None) == sent[-1].log_level
-    wait_until(lambda: child._process.returncode is not None)
-
-
-def test_child_of_a_lane_makes_no_lane(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lanes, "is_child", lambda: True)
-    with pytest.raises(Refused, match="__main__"):
-        Bench()
-
-
-def test_stop_ends_busy_and_idle_children_and_may_come_twice(nursery: Nest) -> None:
-    bench = Bench(slots=2)
-    busy, idle = bench.submit(bench.order(1), bench.order(2))
-    bench.end(idle)
-    bench.lane.stop()
-    bench.lane.stop()
-    assert bench.lane._pool.is_empty
-    assert None not in (busy._process.returncode, idle._process.returncode)
-    assert 0 == bench.lane.stuck()
+    wait_until(lambda: child.process.returncode is not None)

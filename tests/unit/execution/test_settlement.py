@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-import msgspec
 import pytest
 from msgspec.structs import replace
 
 from nuvom import Snooze
-from nuvom.core.outcome import Cancelled
 from nuvom.core.record import JobRecord, JobStatus
 from nuvom.errors import BackendUnavailable
 from nuvom.events import (
     Event,
-    JobCancelled,
     JobFailed,
     JobFenced,
     JobParked,
@@ -30,10 +27,8 @@ from nuvom.execution.settlement import (
     SettlementEvents,
     SharedStore,
     SplitStores,
-    choose_stores,
 )
 from nuvom.queue_backends.memory import MemoryJobQueue
-from nuvom.result_backends.memory import MemoryResultBackend
 from nuvom.serialization.msgpack_codec import MsgpackCodec
 from nuvom.testing import FakeClock, make_job, make_settlement
 from tests.engine import ToyQueue
@@ -48,32 +43,6 @@ def claim_one(stores: Any) -> JobRecord:
     (record,) = stores.claim(ClaimRequest(1, []), ME)
     assert isinstance(record, JobRecord)
     return record
-
-
-# ---- the choice -----------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("queue", "is_shared", "kind", "promise"),
-    [
-        (MemoryJobQueue(), True, SharedStore, "at least once, finished exactly once"),
-        (MemoryJobQueue(), False, SplitStores, "result first, then the queue"),
-        (ToyQueue(), False, FiveMethodQueue, "at most once"),
-    ],
-)
-def test_the_way_follows_from_what_the_backends_can(
-    queue: Any, is_shared: Any, kind: type, promise: str
-) -> None:
-    stores, text = choose_stores(
-        queue,
-        MemoryResultBackend(),
-        served=Served(None),
-        is_shared=is_shared,
-        codec=CODEC,
-        clock=FakeClock(),
-    )
-    assert kind is type(stores)
-    assert promise in text
 
 
 # ---- one store ------------------------------------------------------------------------------
@@ -101,21 +70,6 @@ def test_unwanted_tasks_and_suspects_are_passed_on() -> None:
     queue.enqueue(make_job("tests.b"))
     stores = SharedStore(queue, Served(None))
     assert ["tests.b"] == [job.func_name for job in stores.claim(ClaimRequest(9, ["tests.a"]), ME)]
-
-
-def test_one_store_does_it_all() -> None:
-    queue = MemoryJobQueue()
-    stores = SharedStore(queue, Served(None))
-    first, second = make_job(), make_job()
-    queue.enqueue_many([first, second, make_job(run_at=1e12)])
-    claimed, given_back = stores.claim(ClaimRequest(2, []), ME)
-
-    assert {} == stores.finished_before([claimed])
-    assert stores.report_progress(claimed, 1, 2, "half")
-    assert [True] == stores.settle([make_settlement(claimed, value=8)])
-    stores.release([given_back])
-    assert ["SUCCESS", "PENDING"] == [queue.get(job.id).status for job in (first, second)]  # type: ignore[union-attr]  # both are there
-    assert stores.next_due_secs() is not None
 
 
 # ---- two stores -----------------------------------------------------------------------------
@@ -252,14 +206,6 @@ def test_claimed_job_is_counted_and_shown_as_running(plain: Plain) -> None:
     assert plain.stores.report_progress(job, 1, 2, "half")
 
 
-def test_outcomes_are_stored(plain: Plain) -> None:
-    success, failure = plain.claim(), plain.claim()
-    settled = [make_settlement(success, value=8), make_settlement(failure, JobStatus.FAILED)]
-    assert [True, True] == plain.stores.settle(settled)
-    assert 8 == plain.results.get_result(success.id)
-    assert ["SUCCESS", "FAILED"] == [plain.status(success), plain.status(failure)]
-
-
 def test_job_waits_here_for_its_next_attempt(plain: Plain, clock: FakeClock) -> None:
     job = plain.claim()
     assert plain.stores.next_due_secs() is None
@@ -374,19 +320,6 @@ def test_no_job_is_held_back_twice_when_its_neighbour_cannot_be_stored(
     assert 8 == plain.results.get_result(success.id)
 
 
-class Point(msgspec.Struct):
-    x: int
-
-
-def test_objects_are_stored_as_their_data(plain: Plain) -> None:
-    def task() -> Point:
-        raise NotImplementedError
-
-    job = plain.claim()
-    plain.stores.settle([make_settlement(job, result=CODEC.result_encoder(task)(Point(1)))])
-    assert {"x": 1} == plain.results.get_result(job.id).data
-
-
 # ---- what follows from a settlement ----------------------------------------------------------
 
 
@@ -432,12 +365,6 @@ def test_success_is_told_with_its_duration(bench: Bench) -> None:
     assert [JobSucceeded(work.record, secs, "worker")] == tell(bench, finished)
 
 
-def test_failure_is_told_with_its_error(bench: Bench) -> None:
-    (event,) = tell(bench, finish(bench, bench.work(raising(ValueError("no good")))))
-    assert isinstance(event, JobFailed)
-    assert "no good" == event.error.message
-
-
 @pytest.mark.parametrize(("error", "reason"), [(ValueError("x"), "x"), (Snooze(5), None)])
 def test_another_attempt_is_told_with_its_time(
     bench: Bench, error: BaseException, reason: str | None
@@ -468,12 +395,6 @@ def test_unknown_task_is_told_with_the_reason(bench: Bench) -> None:
     work.settlement = bench.runner.unknown(work)
     (event,) = tell(bench, work)
     assert JobParked(work.record, "no such task") == event
-
-
-def test_cancelled_attempt_is_told(bench: Bench) -> None:
-    work = bench.work(lambda: 8)
-    work.settlement = bench.runner.settlement(work, Cancelled(), work.task.options)
-    assert [JobCancelled(work.record.id)] == tell(bench, work)
 
 
 def test_dropped_outcome_is_told_as_fenced_and_calls_no_hook(bench: Bench) -> None:

@@ -108,26 +108,6 @@ def test_an_idle_slot_keeps_nothing_of_its_last_job(bench: Bench, lane: ThreadLa
     assert sys.getrefcount(result) <= 2, "here, and as the argument"
 
 
-def test_one_slot_takes_the_attempts_in_order(bench: Bench) -> None:
-    lane = ThreadLane(1, bench.context, bench)
-    lane.submit([bench.work(lambda number=number: number) for number in range(20)])
-    lane.start()
-    assert list(range(20)) == [bench.value(one) for one in bench.wait_for(20)]
-    lane.stop()
-
-
-def test_lane_tells_what_is_free_and_what_waits(bench: Bench, lane: ThreadLane, gate: Gate) -> None:
-    bench.wait_until(lambda: lane.free() == 2)
-    lane.submit([bench.work(gate.wait) for _ in range(5)])
-    gate.is_running(2)
-    assert (0, 3) == (lane.free(), lane.backlog())
-    gate.go.set()
-    bench.wait_for(5)
-    bench.wait_until(lambda: lane.free() == 2)
-    assert 0 == lane.backlog()
-    assert bench.idles > 0
-
-
 def test_thrifty_slots_leave_each_other_asleep_until_nudged(
     bench: Bench, lane: ThreadLane, gate: Gate
 ) -> None:
@@ -151,13 +131,6 @@ def test_failure_of_the_engine_itself_is_told(bench: Bench) -> None:
     bench.wait_until(lambda: bool(bench.crashes))
     assert isinstance(bench.crashes[0], ZeroDivisionError)
     lane.stop()
-
-
-def test_stacks_show_where_each_job_is(bench: Bench, lane: ThreadLane, gate: Gate) -> None:
-    (work,) = bench.occupy(lane, gate)
-    stacks = lane.stacks()
-    assert [work.record.id] == list(stacks)
-    assert "in wait" in stacks[work.record.id]
 
 
 # ---- closed by somebody else ----------------------------------------------------------------
@@ -333,14 +306,6 @@ def test_stuck_code_holds_no_slot_after_its_deadline(
     assert 2 == lane.stuck()
 
 
-def test_attempt_that_ends_just_in_time_is_a_success(bench: Bench, lane: ThreadLane) -> None:
-    work = bench.work(lambda: 8, timeout_secs=5.0)
-    bench.attempts.close(work)
-    slot = next(iter(lane._slots))
-    lane._close_overdue_one(slot, work)
-    assert [] == bench.finished
-
-
 class Timeless(FakeClock):
     def monotonic(self) -> float:
         raise RuntimeError("no time")
@@ -387,7 +352,6 @@ def test_waiting_attempts_can_be_taken_back_and_hooks_cannot(
     lane.run_hook(lambda: called.append(1))
     lane.run_hook(lambda: called.append(2))
     assert waiting == lane.take_back()
-    assert 2 == lane.backlog()
     gate.go.set()
     bench.wait_until(lambda: sorted(called) == [1, 2])
 

@@ -17,7 +17,6 @@ from nuvom.events import (
     BackendFailed,
     JobFailed,
     JobFenced,
-    JobParked,
     JobsClaimed,
     JobStarted,
     JobSucceeded,
@@ -28,7 +27,7 @@ from nuvom.execution import capacity, worker_loop
 from nuvom.execution.attempts import OpenAttempt
 from nuvom.execution.job_runner import JobRunner
 from nuvom.job import Job
-from nuvom.testing import make_job, make_settlement
+from nuvom.testing import make_settlement
 from nuvom.worker import Worker
 from tests.engine import (
     LIMIT_SECS,
@@ -141,13 +140,6 @@ def test_worker_that_has_its_fill_wakes_the_next(
 
 
 # ---- when it ends ---------------------------------------------------------------------------
-
-
-def test_burst_ends_when_nothing_is_ready_and_nothing_runs(engine: Engine) -> None:
-    jobs = engine.task(add).map([(number, 1) for number in range(50)])
-    assert "burst" == engine.work()
-    assert ["SUCCESS"] * 50 == statuses(jobs)
-    assert "burst" == engine.work()
 
 
 def test_burst_goes_on_though_a_hook_has_the_only_slot_for_a_while(engine: Engine) -> None:
@@ -338,12 +330,6 @@ def test_quiet_worker_claims_nothing_until_it_may_again(engine: Engine) -> None:
         assert engine.runtime.control.command(worker.id, "resume")
         assert 3 == job.get(LIMIT_SECS)
         wait_until(lambda: [one.state for one in queue.workers()] == ["alive"])
-
-
-def test_worker_can_be_stopped_by_word(engine: Engine) -> None:
-    with engine.worker() as worker:
-        engine.runtime.control.command(worker.id, "stop")
-        assert worker.join(LIMIT_SECS)
 
 
 def test_stacks_go_to_the_log(engine: Engine, caplog: pytest.LogCaptureFixture) -> None:
@@ -555,34 +541,6 @@ def test_fault_in_a_lane_ends_the_worker(engine: Engine) -> None:
     assert JobStatus.PENDING is job.status
 
 
-# ---- Ctrl-C ---------------------------------------------------------------------------------
-
-
-def interrupted(worker: Worker, *moments: threading.Event | None) -> str:
-    """Run a worker whose caller is interrupted once each of ``moments`` has come."""
-    ahead = list(moments)
-    join = worker.join
-
-    def joined(timeout: float | None = None) -> bool:
-        if ahead and (ahead[0] is None or ahead[0].wait(LIMIT_SECS)):
-            ahead.pop(0)
-            raise KeyboardInterrupt
-        return join(LIMIT_SECS)
-
-    worker.join = joined  # type: ignore[method-assign]  # where a signal's exception arrives
-    return worker.run()
-
-
-def test_second_interrupt_stops_at_once(project: Path) -> None:
-    with Engine(make_runtime(project, shutdown_timeout_secs=10 * LIMIT_SECS)) as engine:
-        gate, there = Gate(engine), threading.Event()
-        engine.runtime.bus.subscribe(JobStarted, lambda _: there.set())
-        job = gate.task.delay()
-        assert "stopped" == interrupted(Worker(engine.runtime), there, None)
-        assert (JobStatus.PENDING, 0) == (job.status, job.attempt)
-        gate.go.set()
-
-
 # ---- what is claimed ------------------------------------------------------------------------
 
 
@@ -599,15 +557,6 @@ def test_loop_waits_until_a_retry_is_due_and_no_longer(project: Path, backend: s
         assert 0 < loop.step() < 0.6
         queue.cancel(claimed.id)
         assert 1.0 == loop.step()
-
-
-def test_unknown_task_is_parked_and_asked_for_no_more(engine: Engine) -> None:
-    engine.runtime.queue.enqueue(make_job("tests.unknown"))
-    engine.runtime.queue.enqueue(make_job("tests.unknown"))
-    engine.work(threads=1)
-    (event, *_) = engine.events(JobParked)
-    assert "tests.unknown" == event.job.func_name
-    assert 'No task is named "tests.unknown".' == event.reason
 
 
 def test_suspects_run_one_at_a_time(engine: Engine) -> None:
