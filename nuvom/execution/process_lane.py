@@ -300,14 +300,14 @@ class ProcessLane(Lane):
         limit, busy = self._settings.max_memory_per_child, self._busy()
         if limit is None or not busy:
             return inf
-        if now >= self._measure_at:
-            self._measure_at = now + _MEMORY_SECS
-            for child, attempt in busy:
-                size = platforms.resident_bytes(child.process.pid) or 0
-                if size > limit:
-                    how = f"killed at {size} bytes of memory; max_memory_per_child is {limit}"
-                    if self._cut_off(attempt, partial(self._died, attempt, how)):
-                        child.kill()
+        if now < self._measure_at:
+            return self._measure_at
+        for child, attempt in busy:
+            size = platforms.resident_bytes(child.process.pid) or 0
+            how = f"killed at {size} bytes of memory; max_memory_per_child is {limit}"
+            if size > limit and self._cut_off(attempt, partial(self._died, attempt, how)):
+                child.kill()
+        self._measure_at = now + _MEMORY_SECS
         return self._measure_at
 
 
