@@ -1,7 +1,7 @@
 """Rows of the reliability design: each has a test that is named after it, or a reason for none.
 
-F01 to F40 are faults, S01 to S14 threats, R01 to R27 goals. ``tests/deferred.toml`` says what no
-name can say.
+F01 to F40 are faults, S01 to S14 threats, R01 to R27 goals, A01 to A09 what an interruption inside
+the engine once broke, B01 to B23 other races. ``tests/deferred.toml`` says what no name can say.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 LISTED = "tests/deferred.toml"
 IDS = tuple(
     f"{letter}{number:02}"
-    for letter, last in (("F", 40), ("S", 14), ("R", 27))
+    for letter, last in (("F", 40), ("S", 14), ("R", 27), ("A", 9), ("B", 23))
     for number in range(1, last + 1)
 )
 _TEST = re.compile(r"^(?:    )?def (test_\w+)|^class (Test\w+)", re.MULTILINE)
-_ID = re.compile(r"_([fsr]\d\d)(?=_)")
+_ID = re.compile(r"_([abfsr]\d\d)(?=_)")
 
 
 def tests_in(modules: Sequence[Module]) -> dict[str, set[str]]:
@@ -41,7 +41,7 @@ def named_after(tests: Mapping[str, set[str]]) -> dict[str, list[str]]:
     found: dict[str, list[str]] = defaultdict(list)
     for place, names in tests.items():
         for name in names:
-            ids = re.match(r"test((?:_[fsr]\d\d)+)_", name)
+            ids = re.match(r"test((?:_[abfsr]\d\d)+)_", name)
             for one in _ID.findall(ids.group(0)) if ids else ():
                 found[one.upper()].append(f"{place}::{name}")
     return found
