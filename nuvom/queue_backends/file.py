@@ -66,7 +66,6 @@ _LOCKED_OUT = f"another process has locked it for more than {_PATIENCE_SECS:g} s
 _REMEDY = "Look for a stopped worker or command (state T in ps); let it go on, or end it."
 _REENTERED = "this thread is using it: a signal handler has interrupted the call"
 _LATER = "Have the handler set a flag, and call Nuvom once it has returned."
-_TRIES = 3  # in case another process drops and recreates the log at the same time
 _encode = msgspec.msgpack.Encoder().encode
 _decode: Any = msgspec.msgpack.Decoder(Operation | Change).decode
 _NO_JOB = JobRecord("", "")
@@ -134,64 +133,51 @@ class FileJobQueue(TableQueue):
         """Run ``action`` under the lock, after reading what others appended; then notify."""
         if self._turning == get_ident():
             raise BackendUnavailable(self.directory, _REENTERED, _LATER)
-        begun: list[bool] = []
-        act = partial(self._act, action, begun, needs_table=needs_table)
-        for _ in range(_TRIES):
-            self.make_folders()
-            try:
-                answer, log, news = self._lock.run(act)
-            except LockTimeoutError:
-                raise BackendUnavailable(self.directory, _LOCKED_OUT, _REMEDY) from None
-            except GoneError:
-                pass
-            except BackendUnavailable as error:
-                if begun or not isinstance(error.__cause__, FileNotFoundError):
-                    raise
-            else:
-                if durable and self._flushes:
-                    crashpoint("file.turn.before_flush")
-                    log.sync()
-                for one in news:
-                    one()
-                return answer
-            self._is_open = self._has_folders = False  # the whole folder has vanished
-        raise BackendUnavailable(self.directory, "its files vanish again and again")
+        self.make_folders()
+        try:
+            answer, log, news = self._lock.run(partial(self._act, action, needs_table=needs_table))
+        except LockTimeoutError:
+            raise BackendUnavailable(self.directory, _LOCKED_OUT, _REMEDY) from None
+        except BackendUnavailable:
+            self._has_folders = False  # they may have vanished; the next call makes them anew
+            raise
+        if durable and self._flushes:
+            crashpoint("file.turn.before_flush")
+            log.sync()
+        for one in news:
+            one()
+        return answer
 
     def _act(
-        self, action: Callable[[Any], T], begun: list[bool], *, needs_table: bool
+        self, action: Callable[[Any], T], *, needs_table: bool
     ) -> tuple[T, Log, Iterable[Callable[[], object]]]:
-        """Act while holding the lock; ``begun`` records that the action has started."""
+        """Act while holding the lock."""
         try:
             self._turning = get_ident()
-            return self._acted(action, begun, needs_table=needs_table)
+            if not self._is_sound:
+                self._table = None
+                self._log.leave()
+            self._is_sound = False
+            try:
+                table = self._catch_up(needs_table=needs_table)
+            except GoneError:  # the log was rewritten, or the whole folder has vanished
+                self._is_open = False
+                table = self._catch_up(needs_table=needs_table)
+            if self._log.is_doubtful:  # others treat what they can read as stored
+                self._log.sync()
+            self._staged, self._place, self._news = [], self._log.tail, {}
+            try:
+                answer = action(table)
+            except NuvomError:
+                self._is_sound = not self._staged
+                raise
+            if self._staged:
+                self._log.append(self._staged)
+                self._log.end = self._log.tail  # the table already has these entries
+            self._is_sound = True
+            return answer, self._log, self._news.values()
         finally:
             self._turning = 0
-
-    def _acted(
-        self, action: Callable[[Any], T], begun: list[bool], *, needs_table: bool
-    ) -> tuple[T, Log, Iterable[Callable[[], object]]]:
-        if not self._is_sound:
-            self._table = None
-            self._log.leave()
-        self._is_sound = False
-        table = self._catch_up(needs_table=needs_table)
-        if self._log.is_doubtful:  # others treat what they can read as stored
-            self._log.sync()
-        self._log.begin_next_when_full()
-        self._staged, self._place, self._news = [], self._log.tail, {}
-        begun.append(True)
-        try:
-            answer = action(table)
-        except NuvomError:
-            self._is_sound = not self._staged
-            raise
-        except GoneError as error:  # too late to start over
-            raise BackendUnavailable(self.directory, "its files have vanished") from error
-        if self._staged:
-            self._log.append(self._staged)
-            self._log.end = self._log.tail  # the table already has these entries
-        self._is_sound = True
-        return answer, self._log, self._news.values()
 
     def do(self, table: Table, operation: Operation | Change) -> None:
         if isinstance(operation, Added):  # one entry each, so that damage does not spread to others
@@ -249,8 +235,7 @@ class FileJobQueue(TableQueue):
         self._log = Log(os.fspath(self.directory))
         path = os.path.join(self.directory, "boot")
         if _content(path) != boot_id():  # the first use since the machine booted
-            self._log.open(first=False)
-            self._log.cut_unflushed()
+            self._log.open(first=True, after_power_cut=True)
             for _ in self._log.follow():
                 pass
             self._log.append([_encode(Booted())])
@@ -420,11 +405,10 @@ class FileJobQueue(TableQueue):
         return [LostDelivery(one, had_started(one.id, one.lease_epoch)) for one in records]
 
     def _rewrite_when_wasteful(self) -> None:
-        """Compact the log once it is much longer than after the last compaction."""
+        """Rewrite the log once most of it no longer counts."""
 
         def rewrite(table: Table) -> None:
-            size = self._log.size()
-            if size > 2 * self._log.first_bytes() + 2 * self._log.segment_bytes:
+            if self._log.is_wasteful:
                 self._log.rewrite(map(_encode, table.snapshot()))
 
         self.turn(rewrite)
@@ -447,7 +431,7 @@ class FileJobQueue(TableQueue):
 
     def store_size(self) -> StoreSize:
         """Return the size of the log and of the disk it is on, in bytes."""
-        used = self.turn(lambda _: self._log.size())
+        used = self.turn(lambda _: self._log.size)
         disk = shutil.disk_usage(self.directory)
         return StoreSize(used, disk.free, disk.total)
 

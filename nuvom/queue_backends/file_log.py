@@ -1,8 +1,9 @@
-"""The log of a file store: numbered files to which entries are appended, read by many processes.
+"""The log of a file store: one file to which entries are appended, read by many processes.
 
 Callers hold the store's lock, except for ``sync``, and follow the log before they append. A process
 that dies while appending leaves an unfinished end, which the next one cuts off. Damaged bytes are
-skipped and kept in quarantine. This module knows nothing about jobs.
+skipped and kept in quarantine. A rewrite puts the entries that still count into a new file with the
+next number. This module knows nothing about jobs.
 
 An entry is a header and a body. The header holds the body's length and its place in the log, and
 ends with a checksum, so bytes left by a torn write or a failing disk are never taken for an entry.
@@ -14,13 +15,13 @@ from __future__ import annotations
 
 import logging
 import os
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from struct import Struct
 from threading import Lock
 from typing import TYPE_CHECKING, NamedTuple
 from zlib import crc32
 
-from nuvom.errors import BackendUnavailable, QueueError, StorageFull
+from nuvom.errors import BackendUnavailable, StorageFull
 from nuvom.host.crashpoint import crashpoint
 from nuvom.host.files import (
     READ_WRITE,
@@ -40,12 +41,12 @@ from nuvom.host.files import (
 from nuvom.log import get_logger, log_event
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Iterable, Iterator
     from io import FileIO
 
 MAGIC = b"NvFl"
 VERSION = 2
-BEGIN, END, SEAL = 1, 2, 4  # an append runs from BEGIN to END; after a SEAL comes the next file
+BEGIN, END, SEAL = 1, 2, 4  # an append runs from BEGIN to END; a SEAL says: see the next file
 _HEAD = Struct("<4sBBHIQQ")  # magic, version, flags, 0, length, place, place flushed up to
 _CRC = Struct("<I")
 HEADER_BYTES = _HEAD.size + _CRC.size
@@ -65,12 +66,12 @@ class GoneError(Exception):
     """What this process has read is no longer there; it must read everything again."""
 
 
-def place(segment: int, offset: int) -> int:
-    """Return the place in the log of byte ``offset`` of file number ``segment``."""
-    return segment << _OFFSET_BITS | offset
+def place(number: int, offset: int) -> int:
+    """Return the place in the log of byte ``offset`` of file ``number``."""
+    return number << _OFFSET_BITS | offset
 
 
-def segment_of(at: int) -> int:
+def number_of(at: int) -> int:
     """Return the number of the file that a place is in."""
     return at >> _OFFSET_BITS
 
@@ -133,9 +134,9 @@ def scan(data: bytes, at: int, start: int = 0, most: float = float("inf")) -> Lo
     return LogScan(entries, start, HEADER_BYTES, "it is cut short", synced)
 
 
-def _next_entry(data: bytes, at: int) -> int | None:
-    """Return the offset of the first valid entry after the damage that ``data`` begins with."""
-    found = data.find(MAGIC, 1)
+def _next_entry(data: bytes, at: int, after: int) -> int | None:
+    """Return the offset of the first valid entry in ``data`` that begins after an offset."""
+    found = data.find(MAGIC, after + 1)
     while found >= 0:
         if scan(data, at, found, most=1).entries:
             return found
@@ -143,26 +144,14 @@ def _next_entry(data: bytes, at: int) -> int | None:
     return None
 
 
-def _first_unflushed(data: bytes, base: int) -> int | None:
-    """Return the start of the append with the first damage after the last known flush.
-
-    Args:
-        data: A whole file, located at place ``base``.
-    """
-    at = whole = synced = 0
-    damages = []
-    while at < len(data):
-        found = scan(data, base, at)
-        for flags, stands, body in found.entries:
-            if flags & END:
-                whole = stands - base + HEADER_BYTES + len(body)
-        synced = max(synced, found.synced)
-        at = found.used
-        if at < len(data):
-            damages.append((base + at, whole))
-            sound = _next_entry(data[at:], base + at)
-            at = len(data) if sound is None else at + sound
-    return next((begin for damage, begin in damages if damage >= synced), None)
+def _flushed_in(data: bytes, at: int, start: int | None) -> int:
+    """Return the farthest place that the entries from offset ``start`` record as flushed."""
+    flushed = 0
+    while start is not None:
+        found = scan(data, at, start)
+        flushed = max(flushed, found.synced)
+        start = _next_entry(data, at, found.used)
+    return flushed
 
 
 class Log:
@@ -175,44 +164,65 @@ class Log:
         end: The place up to which this process has followed the log.
         tail: The place where the log ends; own appends lie after ``end`` until followed.
         is_doubtful: A flush failed: appended entries may be lost unless ``sync`` now succeeds.
-        segment_bytes: Size at which a new file is started.
+        spare_bytes: How much the file may hold beyond twice what its last rewrite put there.
     """
 
-    segment_bytes = 16 << 20
+    spare_bytes = 32 << 20
 
     def __init__(self, directory: str) -> None:
         self._directory = os.path.join(directory, "log")
         self._aside = os.path.join(directory, "quarantine")
         self._file: FileIO | None = None
-        self._is_sealed = False
         self.end = self.tail = 0
+        self._live_bytes = 0
+        self._is_after_power_cut = False
         self._flushing = Lock()  # held while flushing, or while changing the file to flush
         self._appended = self._synced = 0
         self.is_doubtful = False
 
-    # ---- files ----------------------------------------------------------------------------
+    # ---- the file -------------------------------------------------------------------------
 
-    def open(self, *, first: bool) -> None:
-        """Start following at the first or the last file. Creates a file if there is none."""
-        numbers = self.segments()
-        self._enter((numbers[0] if first else numbers[-1]) if numbers else 1)
+    def open(self, *, first: bool, after_power_cut: bool = False) -> None:
+        """Start following the newest file, which is created if there is none.
 
-    def segments(self) -> list[int]:
-        """Return the numbers of the files that exist, oldest first."""
-        with storage_errors(self._directory):
-            names = os.listdir(self._directory)
+        Args:
+            first: Follow it from its first entry; else from one near its end.
+            after_power_cut: Keep what was appended before the damage that the power cut caused.
+                Damage before the last known flush has another cause and is skipped as usual.
+        """
+        with self._errors():
+            numbers = self.numbers()
+            if not numbers:
+                numbers = [1]
+                self._write_new(1, ())
+                self._publish(1)
+            number = numbers.pop()
+            if numbers:  # the process that made the newest one may have died just then
+                sync_directory(self._directory)
+            for older in numbers:
+                with suppress(FileNotFoundError, PermissionError):  # Windows: a process has it open
+                    os.unlink(self._path(older))
+            file = open_file(self._path(number), READ_WRITE)
+            start = place(number, 0)
+            with self._flushing:
+                before, self._file = self._file, file
+                if before is not None:
+                    before.close()
+                if self._synced < start:  # a file is flushed before it gets its name
+                    self._synced, self.is_doubtful = start, False
+            self.end = self.tail = start if first else self._near_end(start)
+            self._is_after_power_cut = after_power_cut
+
+    def numbers(self) -> list[int]:
+        """Return the numbers of the files that exist, oldest first. Raises: OSError."""
+        names = os.listdir(self._directory)
         stems = [name.removesuffix(_SUFFIX) for name in names if name.endswith(_SUFFIX)]
         return sorted(int(stem) for stem in stems if stem.isdigit())
 
+    @property
     def size(self) -> int:
-        """Return the total size of all files in bytes."""
-        with storage_errors(self._directory):
-            return sum(os.path.getsize(self._path(number)) for number in self.segments())
-
-    def first_bytes(self) -> int:
-        """Return the size of the first file in bytes: the live entries at the last rewrite."""
-        with storage_errors(self._directory):
-            return os.path.getsize(self._path(self.segments()[0]))
+        """The size of the file in bytes."""
+        return offset_of(self.tail)
 
     @property
     def is_open(self) -> bool:
@@ -234,114 +244,79 @@ class Log:
             raise GoneError(self.end)
         return self._file.fileno()
 
-    def _enter(self, number: int) -> None:
-        """Continue in file ``number``; create it if it and all later files are missing."""
-        path = self._path(number)
-        with storage_errors(path):
-            try:
-                file = open_file(path, READ_WRITE)
-            except FileNotFoundError:
-                if any(other > number for other in self.segments()):
-                    raise GoneError(number) from None
-                self._make(number)
-                file = open_file(path, READ_WRITE)
-        with self._flushing:
-            before, self._file = self._file, file
-            if before is not None:
-                before.close()
-            self.end = self.tail = place(number, 0)
-            self._is_sealed = False
-            if self.end > self._synced and not self.is_doubtful:
-                self._synced = self.end  # a file is flushed before the next one is created
+    def _near_end(self, start: int) -> int:
+        """Return a place near the end of the file at which an append begins, or its start."""
+        size = os.fstat(self._descriptor()).st_size
+        at = start + max(0, size - _CHUNK_BYTES)
+        data = read_at(self._descriptor(), _CHUNK_BYTES, offset_of(at))
+        found = _next_entry(data, at, -1)
+        entries = [] if found is None else scan(data, at, found).entries
+        return next((begin for flags, begin, _ in entries if flags & BEGIN), start)
 
-    def _make(self, number: int) -> None:
-        if self._file is not None:  # a later file's entries must not outlive earlier ones
-            self._flush(self.tail)
-        path = self._path(number)
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        """Turn errors in the block into Nuvom errors."""
         try:
-            on_file(path, READ_WRITE | os.O_CREAT, lambda _: self._keep_name())
-        except BaseException:
-            with suppress(OSError):  # who finds it assumes that it survives a power cut
-                os.unlink(path)
-            raise
-
-    def _keep_name(self) -> None:
-        crashpoint("file.segment.made")
-        sync_directory(self._directory)
+            with storage_errors(self._directory):
+                yield
+        except OtherVersionError as error:
+            (version,) = error.args
+            wrote, repair = "a newer Nuvom", "Use the newer Nuvom here"
+            if version < VERSION:
+                wrote = "Nuvom 0.12 or older"
+                repair = "Have a worker of that version finish its jobs, then remove the folder"
+            raise BackendUnavailable(
+                self._directory,
+                f"{wrote} wrote it (form {version} of the log)",
+                f"{repair}; or use another folder (setting file_path).",
+            ) from error
 
     # ---- reading --------------------------------------------------------------------------
 
     def follow(self) -> Iterator[tuple[int, bytes]]:
         """Yield place and body of entries appended since the last call; each append all or none.
 
-        Raises: GoneError; BackendUnavailable: also when another version of Nuvom wrote an entry.
+        Raises: GoneError; BackendUnavailable.
         """
-        try:
-            yield from self._follow_file()
-            while self._is_sealed:
-                self._enter(segment_of(self.end) + 1)
-                yield from self._follow_file()
-        except (OSError, OtherVersionError) as error:
-            raise self._told(error) from error
+        with self._errors():
+            status = os.fstat(self._descriptor())
+            size = place(number_of(self.end), status.st_size)
+            if status.st_nlink == 0 or size < self.end:
+                raise GoneError(self.end)
+            self.tail = size
+            yield from self._follow(size)
 
-    def _told(self, error: OSError | OtherVersionError) -> QueueError:
-        """Return our own error that says what is wrong with the log."""
-        if isinstance(error, OSError):
-            return storage_error(self._directory, error)
-        (version,) = error.args
-        wrote, repair = "a newer Nuvom", "Use the newer Nuvom here"
-        if version < VERSION:
-            wrote = "Nuvom 0.12 or older"
-            repair = "Have a worker of that version finish its jobs, then remove the folder"
-        return BackendUnavailable(
-            self._directory,
-            f"{wrote} wrote it (form {version} of the log)",
-            f"{repair}; or use another folder (setting file_path).",
-        )
-
-    def _follow_file(self) -> Iterator[tuple[int, bytes]]:
-        status = os.fstat(self._descriptor())
-        size = place(segment_of(self.end), status.st_size)
-        if status.st_nlink == 0 or size < self.end:
-            raise GoneError(self.end)
-        self.tail = size
+    def _follow(self, size: int) -> Iterator[tuple[int, bytes]]:
         at, pending = self.end, list[Entry]()
         while at < size:
             found = self._scan(at, size)
             self._synced = max(self._synced, found.synced)
             for entry in found.entries:
-                if entry[0] & BEGIN and pending:  # its END is damaged, but it was complete
-                    yield from self._taken(pending, entry[1])
+                flags, begin, body = entry
+                if flags & SEAL:
+                    self._cut(begin)  # the process that wrote it died before the next file was made
+                    return
+                if flags & BEGIN and pending:  # its END is damaged, but it was complete
+                    yield from self._taken(pending, begin)
                     pending = []
                 pending.append(entry)
-                if entry[0] & END:
-                    yield from self._taken(pending, entry[1] + HEADER_BYTES + len(entry[2]))
+                if flags & END:
+                    yield from self._taken(pending, begin + HEADER_BYTES + len(body))
                     pending = []
             at += found.used
             if not found.entries:
                 after = self._pass_over(at, size, found.problem)
                 if after is None:
-                    break
+                    return
                 at = after
         if pending:
-            yield from self._unfinished(pending)
-
-    def _taken(self, pending: list[Entry], end: int) -> Iterator[tuple[int, bytes]]:
-        self._is_sealed = self._is_sealed or bool(pending[-1][0] & SEAL)
-        yield from ((at, body) for flags, at, body in pending if not flags & SEAL)
-        self.end = end
-
-    def _unfinished(self, pending: list[Entry]) -> Iterator[tuple[int, bytes]]:
-        """Handle an append at the end of the file that lacks its END but is valid so far."""
-        if self._goes_on():
-            self._is_sealed = True
-            yield from ((at, body) for _, at, body in pending)
-        else:
             self._cut(self.end, "its end is missing")
 
-    def _goes_on(self) -> bool:
-        """Whether there is a later file, so that nothing more is appended to this one."""
-        return os.path.exists(self._path(segment_of(self.end) + 1))
+    def _taken(self, pending: list[Entry], end: int) -> Iterator[tuple[int, bytes]]:
+        yield from ((at, body) for _, at, body in pending)
+        if not offset_of(self.end):
+            self._live_bytes = offset_of(end)
+        self.end = end
 
     def _scan(self, at: int, size: int) -> LogScan:
         size -= at
@@ -355,16 +330,14 @@ class Log:
     def _pass_over(self, at: int, size: int, problem: str) -> int | None:
         """Return where to continue after the damage at ``at``, or None at the end of the file."""
         rest = read_at(self._descriptor(), size - at, offset_of(at))
-        sound = _next_entry(rest, at)
-        if sound is not None:
-            self.set_aside(at, rest[:sound], problem)
-            return at + sound
-        if self._goes_on():
-            self.set_aside(at, rest, problem)
-            self._is_sealed = True
-        else:
+        sound = _next_entry(rest, at, 0)
+        if self._is_after_power_cut and max(self._synced, _flushed_in(rest, at, sound)) <= at:
+            sound = None
+        if sound is None:
             self._cut(self.end, problem)
-        return None
+            return None
+        self.set_aside(at, rest[:sound], problem)
+        return at + sound
 
     def set_aside(self, at: int, data: bytes, problem: str) -> None:
         """Copy damaged bytes to quarantine if there is room; the log still has them."""
@@ -373,38 +346,29 @@ class Log:
 
     def _keep(self, at: int, data: bytes, problem: str) -> None:
         """Write ``data`` to a file and the reason to another beside it; durable on return."""
-        name = f"{segment_of(at):010d}-{offset_of(at)}-{crc32(data):08x}"
+        name = f"{number_of(at):010d}-{offset_of(at)}-{crc32(data):08x}"
         target = os.path.join(self._aside, name)
         if not data or os.path.exists(f"{target}.reason"):  # another process found it first
             return
-        reason = f"{self._path(segment_of(at))}, byte {offset_of(at)}: {problem}"
+        reason = f"{self._path(number_of(at))}, byte {offset_of(at)}: {problem}"
         private_directory(self._aside)
         write_durably(target, data, exclusive=True)
         if write_durably(f"{target}.reason", f"{reason}\n".encode(), exclusive=True):
             text = f"Damaged bytes were set aside in {target}: {reason}."
             log_event(_LOG, logging.WARNING, "storage.quarantined", text, fields={"path": target})
 
-    def _cut(self, at: int, problem: str) -> None:
-        """Cut off the end of the file once it is in quarantine."""
-        self._keep(at, read_at(self._descriptor(), self.tail - at, offset_of(at)), problem)
-        crashpoint("file.cut.kept")
+    def _cut(self, at: int, problem: str = "") -> None:
+        """Cut off the end of the file; if it is damaged, keep it in quarantine first.
+
+        Raises: GoneError: there is a newer file.
+        """
+        if self.numbers()[-1] > number_of(at):
+            raise GoneError(at)
+        if problem:
+            self._keep(at, read_at(self._descriptor(), self.tail - at, offset_of(at)), problem)
+            crashpoint("file.cut.kept")
         os.ftruncate(self._descriptor(), offset_of(at))
         self.tail = at
-
-    def cut_unflushed(self) -> None:
-        """After a power cut, keep what was appended before the damage that it caused.
-
-        Damage before the last known flush has another cause and is skipped as usual. Call this
-        after ``open`` at the last file.
-        """
-        base = self.end
-        try:
-            self.tail = base + os.fstat(self._descriptor()).st_size
-            cut = _first_unflushed(read_at(self._descriptor(), self.tail - base, 0), base)
-            if cut is not None:
-                self._cut(base + cut, "it was not yet flushed when the power was cut")
-        except (OSError, OtherVersionError) as error:
-            raise self._told(error) from error
 
     # ---- writing --------------------------------------------------------------------------
 
@@ -454,55 +418,54 @@ class Log:
                 buffer = bytearray()
         return at
 
-    def begin_next_when_full(self) -> None:
-        """Start a new file if this one is full. It must have been followed to its end."""
-        if offset_of(self.tail) >= self.segment_bytes:
-            with storage_errors(self._directory):
-                self._seal(lambda: self._make(segment_of(self.tail) + 1))
+    @property
+    def is_wasteful(self) -> bool:
+        """Whether most of the file is what no longer counts, so that it should be rewritten."""
+        return self.size > 2 * self._live_bytes + self.spare_bytes
 
     def rewrite(self, bodies: Iterable[bytes]) -> None:
-        """Write all live entries to a new file, continue after it, and drop the older files.
+        """Write all live entries to a new file, continue in it, and drop the old one.
 
         Raises: StorageFull, BackendUnavailable: nothing has changed.
         """
-        number = segment_of(self.tail) + 1
-        path = self._path(number)
-        temp = f"{path}.tmp"
-
-        def write(descriptor: int) -> None:
-            end = self._write(descriptor, place(number, 0), bodies)
-            self._write(descriptor, end, [b""], SEAL)
-            sync_data(descriptor)
-
-        def publish() -> None:
-            self._flush(self.tail)
-            crashpoint("file.rewrite.sealed")
-            persist(lambda: os.replace(temp, path))
-            sync_directory(self._directory)
-
+        start, number = self.tail, number_of(self.tail) + 1
         with storage_errors(self._directory):
-            on_file(temp, READ_WRITE | os.O_CREAT | os.O_TRUNC, write)
+            end = self._write_new(number, bodies)
             crashpoint("file.rewrite.written")
-            self._seal(publish)
-            self._enter(number + 1)
-            crashpoint("file.rewrite.before_drop")
-            for older in range(self.segments()[0], number):
-                with suppress(FileNotFoundError, PermissionError):  # Windows: a process has it open
-                    os.unlink(self._path(older))
-            sync_directory(self._directory)
+            try:  # whoever still reads the old file has to learn that there is a new one
+                self.tail = self._write(self._descriptor(), start, [b""], SEAL)
+                crashpoint("file.rewrite.sealed")
+                self._publish(number)
+            except BaseException:
+                if not os.path.exists(self._path(number)):
+                    self._take_back(start)
+                raise
+        crashpoint("file.rewrite.before_drop")
+        self.open(first=True)
+        self.end = self.tail = end
+        self._live_bytes = offset_of(end)
 
-    def _seal(self, make_next: Callable[[], None]) -> None:
-        """Mark this file as no longer the last, and create the next one."""
-        start, following = self.tail, segment_of(self.tail) + 1
+    def _write_new(self, number: int, bodies: Iterable[bytes]) -> int:
+        """Write and flush a file under a temporary name; return the place where it ends."""
+
+        def write(descriptor: int) -> int:
+            end = self._write(descriptor, place(number, 0), bodies)
+            sync_data(descriptor)
+            return end
+
+        return on_file(f"{self._path(number)}.tmp", READ_WRITE | os.O_CREAT | os.O_TRUNC, write)
+
+    def _publish(self, number: int) -> None:
+        """Give a new file its name, which survives a power cut, or leave it without."""
+        path = self._path(number)
         try:
-            self.tail = self._write(self._descriptor(), start, [b""], SEAL)
-            crashpoint("file.segment.sealed")
-            make_next()
+            persist(lambda: os.replace(f"{path}.tmp", path))
+            crashpoint("file.made")
+            sync_directory(self._directory)
         except BaseException:
-            if not os.path.exists(self._path(following)):  # otherwise only the seal leads there
-                self._take_back(start)
+            with suppress(OSError):
+                os.unlink(path)
             raise
-        self._enter(following)
 
     # ---- flushing -------------------------------------------------------------------------
 
@@ -516,36 +479,29 @@ class Log:
         with self._flushing:
             if self._synced >= wanted and not self.is_doubtful:
                 return
+            end = self._appended
             try:
-                self._flush_file(self._appended)
+                self._flush(end)
             except OSError as error:
+                self.is_doubtful = True
                 raise BackendUnavailable(
                     self._directory,
                     f"it could not be flushed: {error.strerror}",
                     "What was just written may vanish at a power cut. Look after the disk.",
                 ) from error
+            self.is_doubtful = False
+            self._synced = end
 
     def _flush(self, end: int) -> None:
-        with self._flushing:
-            self._flush_file(end)
-
-    def _flush_file(self, end: int) -> None:
-        """Flush the file that the place ``end`` is in. Raises: OSError."""
-        path = self._path(segment_of(end))
-        try:
-            if self.is_doubtful:  # use a separate descriptor: another thread moves within the first
-                is_here = segment_of(self._synced) == segment_of(end)
-                start = offset_of(self._synced) if is_here else 0
-                on_file(path, READ_WRITE, lambda opened: write_again(opened, start, offset_of(end)))
-            crashpoint("file.flush.before")
-            if self._file is not None and segment_of(self.end) == segment_of(end):
-                sync_data(self._file.fileno())
-            else:  # the log was left after the append
-                with suppress(FileNotFoundError):  # its live entries have been rewritten
-                    on_file(path, READ_WRITE, sync_data)
-            crashpoint("file.flush.after")
-        except OSError:
-            self.is_doubtful = True
-            raise
-        self.is_doubtful = False
-        self._synced = end
+        """Flush the file that the place ``end`` is in."""
+        path = self._path(number_of(end))
+        if self.is_doubtful:  # use a separate descriptor: another thread moves within the first
+            start = offset_of(max(self._synced, place(number_of(end), 0)))
+            on_file(path, READ_WRITE, lambda file: write_again(file, start, offset_of(end)))
+        crashpoint("file.flush.before")
+        if self._file is not None and number_of(self.end) == number_of(end):
+            sync_data(self._file.fileno())
+        else:  # the log was left after the append
+            with suppress(FileNotFoundError):  # its live entries have been rewritten
+                on_file(path, READ_WRITE, sync_data)
+        crashpoint("file.flush.after")

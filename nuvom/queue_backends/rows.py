@@ -139,10 +139,6 @@ class Counted(Struct, tag="counted", omit_defaults=True, gc=False):
     totals: list[Total]
 
 
-class Emptied(Struct, tag="emptied", omit_defaults=True, gc=False):
-    """Everything before this is void; the complete state follows."""
-
-
 Operation = (
     Row
     | Added
@@ -156,7 +152,6 @@ Operation = (
     | Paused
     | Booted
     | Counted
-    | Emptied
 )
 """An operation that can be applied to a table and appended to a log."""
 

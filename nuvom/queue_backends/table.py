@@ -32,7 +32,6 @@ from nuvom.queue_backends.rows import (
     Claimed,
     Commanded,
     Counted,
-    Emptied,
     Heap,
     Holder,
     Kept,
@@ -94,7 +93,6 @@ class Table:
             Paused: self._pause,
             Booted: self._boot,
             Counted: self._count,
-            Emptied: self._empty,
         }
 
     # ---- derived state --------------------------------------------------------------------
@@ -355,14 +353,8 @@ class Table:
     def _count(self, counted: Counted, _: int) -> None:
         self.tally = RunningTotals(counted.totals)
 
-    def _empty(self, *_: object) -> None:
-        last_ref = self._last_ref
-        self.__init__()  # type: ignore[misc]  # back to the initial state
-        self._last_ref = last_ref
-
     def snapshot(self) -> Iterator[Operation]:
         """Yield operations that turn an empty table into a copy of this one."""
-        yield Emptied()
         if self.is_fresh_boot:
             yield Booted()
         for queue in self.queues.values():

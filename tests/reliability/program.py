@@ -93,18 +93,18 @@ def found(runtime: Runtime, log: HistoryLog, orders: dict[str, Any]) -> None:
 
 def live(runtime: Runtime, log: HistoryLog, orders: dict[str, Any]) -> None:
     """Do everything at a store that can be interrupted: enqueue, work, cancel, stop, and more."""
-    if orders.get("segment_bytes"):
-        Log.segment_bytes = orders["segment_bytes"]
+    if orders.get("spare_bytes"):
+        Log.spare_bytes = orders["spare_bytes"]
     worker = Worker(runtime, threads=2)
     worker.start()
     produce(log, runtime)
     later = enqueue(log, lambda: [tasks.plain.options(delay=3600).delay(1).id])
     stubborn = enqueue(log, lambda: [tasks.stubborn.delay(1, os.getpid()).id])
     runtime.control.cancel(later[0])
-    if orders.get("segment_bytes"):
+    if orders.get("spare_bytes"):
         tasks.plain.options(delay=3600, queue="waste").map([(number,) for number in range(150)])
         runtime.control.purge("waste")
-        _wait(worker, lambda: not _has_first_segment(runtime))
+        _wait(worker, lambda: not _has_first_log(runtime))
     else:
         _wait(worker, lambda: _checkpoints(runtime))
     _wait(worker, lambda: _open_ids(runtime) <= set(stubborn))
@@ -220,8 +220,8 @@ def _open_ids(runtime: Runtime) -> set[str]:
     return {one.record.id for one in page if one.status not in FINAL}
 
 
-def _has_first_segment(runtime: Runtime) -> bool:
-    """Whether a file queue still has the segment that cleaning is to remove."""
+def _has_first_log(runtime: Runtime) -> bool:
+    """Whether a file queue still has the log that a rewrite is to replace."""
     queue = runtime.queue
     assert isinstance(queue, FileJobQueue)
     return (queue.directory / "log" / "0000000001.log").exists()

@@ -337,5 +337,5 @@ PARTS: dict[str, Callable[[dict[str, Any], Faults], None]] = {
 if __name__ == "__main__":
     given = json.loads(sys.argv[1])
     BREAKS[given.get("breaks", "")]()
-    Log.segment_bytes = 6000  # so that a short life of a file queue has several
+    Log.spare_bytes = 6000  # so that the log of a short life is rewritten
     PARTS[given["part"]](given, Faults())

@@ -63,14 +63,14 @@ class Ground:
         self, site: Site, part: str, env: dict[str, str] | None = None, *, traced: str = ""
     ) -> int:
         """Have a process play ``part`` to its end, whatever it is; return its exit code."""
-        child = site.child(part, env, segment_bytes=self._segment_bytes, traced=traced)
+        child = site.child(part, env, spare_bytes=self._spare_bytes, traced=traced)
         assert child.wait(LIMIT_SECS), f"it hangs\n{site.errors()}"
         child.close()
         site.log.write(history.KILL, pid=child.pid)
         return child.process.returncode
 
     @property
-    def _segment_bytes(self) -> int | None:
+    def _spare_bytes(self) -> int | None:
         return 3000 if self.backend.startswith("file") else None
 
     def _trace(self, part: str) -> set[str]:

@@ -562,6 +562,8 @@ def test_a_folder_that_vanishes_is_made_anew(queue: FileJobQueue, other: FileJob
     put(queue, "lost")
     assert other.qsize() == 1
     shutil.rmtree(queue.directory)
+    with pytest.raises(BackendUnavailable):
+        put(queue, "a")
     put(queue, "a")
     assert other.qsize() == 1
     put(other, "b")
@@ -588,22 +590,6 @@ def test_a_lock_that_cannot_be_opened_is_an_error(
         with pytest.raises(BackendUnavailable, match="no room"):
             put(queue, "b")
     assert queue.qsize() == 1
-
-
-@posix
-def test_a_log_that_vanishes_again_and_again_is_an_error(
-    queue: FileJobQueue, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    put(queue, "a")
-    real = Log.follow
-
-    def vanishing(log: Log) -> Any:
-        (queue.directory / "log" / "0000000001.log").unlink(missing_ok=True)
-        return real(log)
-
-    monkeypatch.setattr(Log, "follow", vanishing)
-    with pytest.raises(BackendUnavailable, match="vanish"):
-        put(queue, "b")
 
 
 def test_long_wait_for_the_lock_is_told_once_a_minute(

@@ -28,8 +28,8 @@ Done = list[Any]
 
 
 @pytest.fixture(autouse=True)
-def short_segments(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Log, "segment_bytes", 600)  # so that a short life has several
+def little_to_spare(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Log, "spare_bytes", 600)  # so that the log of a short life is rewritten
 
 
 def die_at(root: Path, number: int, fault: Callable[..., Any]) -> list[str]:

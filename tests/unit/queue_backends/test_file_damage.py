@@ -9,8 +9,8 @@ import pytest
 
 from nuvom.core.record import JobStatus
 from nuvom.errors import BackendUnavailable
+from nuvom.queue_backends import file as file_module
 from nuvom.queue_backends import file_log
-from nuvom.queue_backends.file_log import HEADER_BYTES, Log
 from nuvom.testing.builders import make_job, make_settlement
 from tests.unit.queue_backends.stories import jobs, open_queue
 
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 COUNT = 20
 
 
-def segment(root: Path, number: int = 1) -> Path:
-    return root / ".nuvom" / "files" / "log" / f"{number:010d}.log"
+def log_of(root: Path) -> Path:
+    return root / ".nuvom" / "files" / "log" / "0000000001.log"
 
 
 def aside(root: Path) -> dict[str, bytes]:
@@ -50,10 +50,10 @@ def test_a_flipped_byte_costs_one_job_and_its_bytes_are_kept(tmp_path: Path) -> 
         root = tmp_path / str(trial)
         root.mkdir()
         fill(root)
-        content = bytearray(segment(root).read_bytes())
+        content = bytearray(log_of(root).read_bytes())
         at = rng.randrange(100, len(content) - 150)  # behind the note of the boot, before the END
         content[at] ^= 1 << rng.randrange(8)
-        segment(root).write_bytes(content)
+        log_of(root).write_bytes(content)
         queue = open_queue(root)
         lost = ALL - ids(queue)
         assert len(lost) == 1, f"byte {at}: {lost}"
@@ -77,13 +77,13 @@ def test_damage_to_one_settlement_does_not_reach_its_neighbours(tmp_path: Path) 
     fill(tmp_path)
     queue = open_queue(tmp_path)
     claimed = queue.claim(3, "w")
-    before = segment(tmp_path).stat().st_size
+    before = log_of(tmp_path).stat().st_size
     assert queue.settle([make_settlement(job, value=job.id) for job in claimed]) == [True] * 3
     queue.stop()
-    content = bytearray(segment(tmp_path).read_bytes())
+    content = bytearray(log_of(tmp_path).read_bytes())
     third = (len(content) - before) // 3
     content[before + third + third // 2] ^= 1  # the second settlement
-    segment(tmp_path).write_bytes(content)
+    log_of(tmp_path).write_bytes(content)
     other = open_queue(tmp_path)
     status = [other.get(job.id).status for job in claimed]  # type: ignore[union-attr]  # all are there
     assert status == [JobStatus.SUCCESS, JobStatus.RUNNING, JobStatus.SUCCESS]
@@ -93,14 +93,14 @@ def test_damage_to_one_settlement_does_not_reach_its_neighbours(tmp_path: Path) 
 
 def test_a_log_cut_at_any_byte_keeps_whole_what_stands_before_the_cut(tmp_path: Path) -> None:
     queue = open_queue(tmp_path)
-    ends = {segment(tmp_path).stat().st_size if segment(tmp_path).exists() else 0: 0}
+    ends = {log_of(tmp_path).stat().st_size if log_of(tmp_path).exists() else 0: 0}
     for number, job in enumerate(jobs("a", "b", "c")):
         queue.enqueue(job)
-        ends[segment(tmp_path).stat().st_size] = number + 1
+        ends[log_of(tmp_path).stat().st_size] = number + 1
     queue.stop()
-    content = segment(tmp_path).read_bytes()
+    content = log_of(tmp_path).read_bytes()
     for cut in range(0, len(content), 7):
-        segment(tmp_path).write_bytes(content[:cut])
+        log_of(tmp_path).write_bytes(content[:cut])
         other = open_queue(tmp_path)
         assert len(ids(other)) == max(count for end, count in ends.items() if end <= cut or not end)
         other.enqueue(make_job("shop.send", id="fresh"))
@@ -110,8 +110,8 @@ def test_a_log_cut_at_any_byte_keeps_whole_what_stands_before_the_cut(tmp_path: 
 
 def test_a_torn_batch_is_left_out_and_its_bytes_are_kept(tmp_path: Path) -> None:
     fill(tmp_path)
-    content = segment(tmp_path).read_bytes()
-    segment(tmp_path).write_bytes(content[:-3])
+    content = log_of(tmp_path).read_bytes()
+    log_of(tmp_path).write_bytes(content[:-3])
     queue = open_queue(tmp_path)
     assert ids(queue) == set()
     assert any(b"j00" in data for data in aside(tmp_path).values())
@@ -119,32 +119,15 @@ def test_a_torn_batch_is_left_out_and_its_bytes_are_kept(tmp_path: Path) -> None
 
 def test_two_pieces_cut_off_at_the_same_place_are_both_kept(tmp_path: Path) -> None:
     fill(tmp_path)
-    size = segment(tmp_path).stat().st_size
+    size = log_of(tmp_path).stat().st_size
     for rubbish in (b"first", b"second"):
-        with segment(tmp_path).open("ab") as stream:
+        with log_of(tmp_path).open("ab") as stream:
             stream.write(rubbish)
         queue = open_queue(tmp_path)
         assert ids(queue) == ALL
         queue.stop()
-        assert segment(tmp_path).stat().st_size == size
+        assert log_of(tmp_path).stat().st_size == size
     assert {b"first", b"second"} <= set(aside(tmp_path).values())
-
-
-def test_a_damaged_end_of_a_full_segment_is_passed_over(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(Log, "segment_bytes", 500)
-    queue = open_queue(tmp_path)
-    for number in range(12):
-        queue.enqueue(make_job("shop.send", id=f"j{number}"))
-    queue.stop()
-    content = segment(tmp_path, 2).read_bytes()
-    segment(tmp_path, 2).write_bytes(content[: -HEADER_BYTES - 10])  # its SEAL and half a job
-    other = open_queue(tmp_path)
-    assert len(ids(other)) == 11
-    assert segment(tmp_path, 2).stat().st_size == len(content) - HEADER_BYTES - 10
-    other.enqueue(make_job("shop.send", id="fresh"))
-    assert "fresh" in ids(other)
 
 
 @pytest.mark.parametrize(("version", "told"), [(3, "a newer Nuvom"), (1, "Nuvom 0.12 or older")])
@@ -154,16 +137,16 @@ def test_another_form_of_the_log_is_refused_and_left_alone(
     fill(tmp_path)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(file_log, "VERSION", version)
-        at = file_log.place(1, segment(tmp_path).stat().st_size)
+        at = file_log.place(1, log_of(tmp_path).stat().st_size)
         other = file_log.header(file_log.BEGIN | file_log.END, at, b"?") + b"?"
-    with segment(tmp_path).open("ab") as stream:
+    with log_of(tmp_path).open("ab") as stream:
         stream.write(other)
-    content = segment(tmp_path).read_bytes()
+    content = log_of(tmp_path).read_bytes()
     queue = open_queue(tmp_path)
     with pytest.raises(BackendUnavailable, match=told) as raised:
         queue.enqueue(make_job("shop.send"))
     assert "file_path" in str(raised.value)
-    assert segment(tmp_path).read_bytes() == content
+    assert log_of(tmp_path).read_bytes() == content
 
 
 def test_a_sound_entry_that_says_nothing_is_set_aside(tmp_path: Path) -> None:
@@ -174,17 +157,23 @@ def test_a_sound_entry_that_says_nothing_is_set_aside(tmp_path: Path) -> None:
     assert any(b"rubbish" in data for data in aside(tmp_path).values())
 
 
-def test_a_batch_cut_short_in_a_full_segment_was_complete_once(
+def test_after_a_power_cut_what_was_not_flushed_goes_from_the_damage_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Log, "segment_bytes", 500)
-    fill(tmp_path)
     queue = open_queue(tmp_path)
-    queue.enqueue(make_job("shop.send", id="next"))
+    for name in ("hit-by-the-disk", "flushed"):
+        queue.enqueue(make_job("shop.send", id=name))
+    queue._flushes = False  # as if the flushes had not come before the power cut
+    for name in ("written", "torn", "lost"):
+        queue.enqueue(make_job("shop.send", id=name))
     queue.stop()
-    content = segment(tmp_path).read_bytes()
-    begin_of_last = content.rindex(b"NvFl", 0, len(content) - HEADER_BYTES)
-    segment(tmp_path).write_bytes(content[:begin_of_last])  # cut exactly between two entries
-    other = open_queue(tmp_path)
-    assert len(ids(other)) == COUNT
-    assert aside(tmp_path) == {}
+    content = log_of(tmp_path).read_bytes()
+    for damaged in (b"hit-by-the-disk", b"torn"):
+        content = content.replace(damaged, bytes(len(damaged)))
+    log_of(tmp_path).write_bytes(content)
+    monkeypatch.setattr(file_module, "boot_id", lambda: "the next boot")
+    again = open_queue(tmp_path)
+    assert ids(again) == {"flushed", "written"}
+    again.enqueue(make_job("shop.send", id="fresh"))
+    again.stop()
+    assert ids(open_queue(tmp_path)) == {"flushed", "written", "fresh"}
