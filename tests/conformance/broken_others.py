@@ -10,7 +10,7 @@ import msgspec
 from nuvom.errors import NotStorable
 from nuvom.events import JobStarted
 from nuvom.plugins.contracts import Plugin
-from nuvom.plugins.registry import register_queue_backend, register_result_backend
+from nuvom.plugins.registry import register_result_backend
 from nuvom.queue_backends.memory import MemoryJobQueue
 from nuvom.result_backends.memory import MemoryResultBackend
 from nuvom.serialization.msgpack_codec import MsgpackCodec
@@ -41,19 +41,6 @@ class KeepsTheObject(MemoryResultBackend):
 
     def get_result(self, job_id: str) -> Any:
         return super().get_result(job_id) and self._objects[job_id]
-
-
-class ListsOldestFirst(MemoryResultBackend):
-    def list_jobs(self) -> list[dict[str, Any]]:
-        return super().list_jobs()[::-1]
-
-
-class LeavesOutTheWorker(MemoryResultBackend):
-    def get_full(self, job_id: str) -> dict[str, Any] | None:
-        full = super().get_full(job_id)
-        if full is not None:
-            del full["worker"]
-        return full
 
 
 class RecordsOverOutcomes(MemoryResultBackend):
@@ -93,13 +80,6 @@ class TakesEverything(MsgpackCodec):
             return super().encode_value(repr(value))
 
 
-class ForgetsThePath(MsgpackCodec):
-    name = "lost"
-
-    def encode_value(self, value: Any, *, root: str = "result") -> bytes:
-        return super().encode_value(value, root="somewhere")
-
-
 # ---- plugins ------------------------------------------------------------------------------
 
 
@@ -116,28 +96,11 @@ class ProvidesInName(Plugin):
     provides = ("result_backend",)
 
 
-class RegistersUnsaid(Plugin):
-    def start(self, settings: Any, extras: Any) -> None:
-        register_queue_backend("unsaid", MemoryJobQueue, force=True)
-
-
 class OffersSomethingElse(Plugin):
     provides = ("result_backend",)
 
     def start(self, settings: Any, extras: Any) -> None:
         register_result_backend("else", MemoryJobQueue, force=True)  # type: ignore[arg-type]  # the fault
-
-
-class ProvidesAText(Plugin):
-    provides = "monitoring"
-
-
-class StopsOnlyOnce(Plugin):
-    def start(self, settings: Any, extras: Any) -> None:
-        self._opened = True
-
-    def stop(self) -> None:
-        del self._opened
 
 
 class ReadsTooEarly(Plugin):

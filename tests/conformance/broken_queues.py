@@ -13,53 +13,20 @@ from msgspec.structs import replace
 
 from nuvom.core.clock import SYSTEM_CLOCK, Clock
 from nuvom.core.record import JobRecord, JobStatus
-from nuvom.core.totals import RunningTotals
-from nuvom.core.transitions import Change
 from nuvom.queue_backends.base import BaseJobQueue, Capability
 from nuvom.queue_backends.memory import MemoryJobQueue
-from nuvom.queue_backends.rows import Removed, Row
-from nuvom.queue_backends.table import Table
+from nuvom.queue_backends.rows import Row
 from tests.conformance.list_queue import ListQueue
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Sequence
 
     from nuvom.config.settings import Settings
     from nuvom.core.outcome import Settlement
     from nuvom.core.record import JobSnapshot
-    from nuvom.queue_backends.rows import Operation
-
-
-# ---- totals ---------------------------------------------------------------------------------
-
-
-class PrunesItsTotals(MemoryJobQueue):
-    def prune(self, *, success_before: float, failed_before: float, limit: int = 1000) -> int:
-        self.table.tally = RunningTotals()
-        return super().prune(
-            success_before=success_before, failed_before=failed_before, limit=limit
-        )
-
-
-class ForgetsTheLost(MemoryJobQueue):
-    def do(self, table: Table, operation: Operation | Change) -> None:
-        tally = table.tally
-        closed = operation.closed if isinstance(operation, Change) else None
-        if closed is not None and closed.outcome == "lost":
-            table.tally = None
-        super().do(table, operation)
-        table.tally = tally
 
 
 # ---- five methods -------------------------------------------------------------------------
-
-
-class ForgetsPriority(ListQueue):
-    capabilities: ClassVar[frozenset[Capability]] = frozenset({Capability.PRIORITY})
-
-
-class IgnoresRunAt(ListQueue):
-    capabilities: ClassVar[frozenset[Capability]] = frozenset({Capability.SCHEDULED})
 
 
 class HalfStoresBulk(ListQueue):
@@ -80,10 +47,6 @@ class KeepsKeysOutsideTheLock(ListQueue):
         return super().enqueue(job)
 
 
-class ForgetsToSayUnique(KeepsKeysOutsideTheLock):
-    capabilities: ClassVar[frozenset[Capability]] = frozenset()
-
-
 class LooksBeforeItTakes(ListQueue):
     """Hands out the first job, and removes it in a second step."""
 
@@ -102,16 +65,6 @@ class StoresTwice(ListQueue):
             self.jobs.append(job)
             self.changed.notify()
         return None
-
-
-class DropsHeaders(ListQueue):
-    def enqueue(self, job: JobRecord) -> str | None:
-        return super().enqueue(job.replace(headers=None))
-
-
-class WaitsForNobody(ListQueue):
-    def dequeue(self, timeout: float | None = None) -> JobRecord | None:
-        return super().dequeue(0)
 
 
 class ClaimsToInspect(ListQueue):
@@ -217,15 +170,6 @@ class AcceptsBeforeItStores(FiledQueue):
 # ---- leases -------------------------------------------------------------------------------
 
 
-class LosesJobsOfTheDead(MemoryJobQueue):
-    def reap(self) -> list[JobRecord]:
-        reaped = super().reap()
-        for job in reaped:
-            if job.status is JobStatus.PENDING:
-                self.do(self.table, Removed([job.id]))
-        return reaped
-
-
 class HandsOutTwice(MemoryJobQueue):
     """Gives whoever finds nothing what somebody else holds."""
 
@@ -251,14 +195,6 @@ class RefusesToHearTwice(MemoryJobQueue):
         held = [self.table.held(one.record) is not None for one in settlements]
         accepted = super().settle(settlements)
         return [a and b for a, b in zip(held, accepted, strict=True)]
-
-
-class AnswersReleasesById(MemoryJobQueue):
-    """Takes two deliveries of one job for the same."""
-
-    def release(self, jobs: Sequence[JobRecord]) -> list[bool]:
-        answers = dict(zip((job.id for job in jobs), super().release(jobs), strict=True))
-        return [answers[job.id] for job in jobs]
 
 
 class LocksBeforeItTries(MemoryJobQueue):
@@ -292,26 +228,6 @@ class LocksInTwoOrders(MemoryJobQueue):
             before = self.table.rows.get(job_id)
             with self._one:
                 return super().cancel(job_id) if before is not None else None
-
-
-class SettlesInTwoSteps(MemoryJobQueue):
-    """Looks whether the lease holds, and then settles the job of whoever holds it by now."""
-
-    def settle(self, settlements: Sequence[Settlement]) -> list[bool]:
-        held = [self._is_held(one.record) for one in settlements]
-        renewed = [
-            self._renewed(one) if is_held else one
-            for one, is_held in zip(settlements, held, strict=True)
-        ]
-        return super().settle(renewed)
-
-    def _is_held(self, claimed: JobRecord) -> bool:
-        with self.lock:
-            return self.table.held(claimed) is not None
-
-    def _renewed(self, one: Settlement) -> Settlement:
-        with self.lock:
-            return replace(one, record=self.table.rows[one.record.id].record)
 
 
 class ClaimsInTwoSteps(MemoryJobQueue):
@@ -349,12 +265,6 @@ class ChargesTheInnocent(MemoryJobQueue):
         return super().reap()
 
 
-class NeverGivesUp(MemoryJobQueue):
-    def __init__(self, settings: Settings, *, clock: Clock = SYSTEM_CLOCK) -> None:
-        super().__init__(settings, clock=clock)
-        self.max_deliveries = 1_000_000
-
-
 class ForgetsStartMarks(MemoryJobQueue):
     def mark_started(self, job: JobRecord) -> None:
         """Lose it."""
@@ -371,38 +281,11 @@ class DropsChildren(MemoryJobQueue):
         return super().settle([replace(one, children=()) for one in settlements])
 
 
-class LosesTheResult(MemoryJobQueue):
-    def settle(self, settlements: Sequence[Settlement]) -> list[bool]:
-        return super().settle([replace(one, result=None) for one in settlements])
-
-
-class NeverUnparks(MemoryJobQueue):
-    def unpark(self, tasks: Iterable[str]) -> int:
-        super().unpark(())
-        return 0
-
-
-class PausesInName(MemoryJobQueue):
-    def pause(self, queue: str, by: str) -> None:
-        super().pause(queue, by)
-        super().resume(queue)
-
-
-class PagesOldestFirst(MemoryJobQueue):
-    def page(self, **options: Any) -> list[JobSnapshot]:
-        return super().page(**options)[::-1]
-
-
 class BeginsPagesAnew(MemoryJobQueue):
     """Gives the first page again once the job that a page is to follow is gone."""
 
     def page(self, *, before: str | None = None, **options: Any) -> list[JobSnapshot]:
         return super().page(before=before if before in self.table.rows else None, **options)
-
-
-class NeverFull(MemoryJobQueue):
-    def __init__(self, settings: Settings, *, clock: Clock = SYSTEM_CLOCK) -> None:
-        super().__init__(replace(settings, max_queue_size=None), clock=clock)
 
 
 class SleepsThroughWork(MemoryJobQueue):
@@ -417,9 +300,3 @@ class WakesNobody(MemoryJobQueue):
         if recheck is not None and recheck():
             return True
         return Event().wait(min(timeout, 5.0))  # not for ever: its thread has to end some time
-
-
-class LosesCommands(MemoryJobQueue):
-    def commands(self, owner: str) -> list[str]:
-        super().commands(owner)
-        return []

@@ -35,7 +35,7 @@ class Round:
 
     def __init__(self, bench: QueueBench) -> None:
         self.bench = bench
-        self.queue: LeasedJobQueue = bench.leased
+        self.queue: LeasedJobQueue = bench.queue
         self.jobs: list[JobRecord] = []
         self.held: dict[str, JobRecord] = {}
         self.units: list[list[str]] = []

@@ -10,7 +10,6 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from nuvom.testing.conformance.law import Law, LawBroken, laws_of
     from nuvom.testing.conformance.laws.codec import CodecConformance
     from nuvom.testing.conformance.laws.plugin import PluginConformance
     from nuvom.testing.conformance.laws.queue import QueueConformance
@@ -21,26 +20,20 @@ _LAWS = "nuvom.testing.conformance.laws"
 _HOMES = {
     "CodecConformance": f"{_LAWS}.codec",
     "Finding": "nuvom.testing.conformance.trial",
-    "Law": "nuvom.testing.conformance.law",
-    "LawBroken": "nuvom.testing.conformance.law",
     "PluginConformance": f"{_LAWS}.plugin",
     "QueueConformance": f"{_LAWS}.queue",
     "Report": "nuvom.testing.conformance.trial",
     "ResultConformance": f"{_LAWS}.results",
-    "laws_of": "nuvom.testing.conformance.law",
     "run": "nuvom.testing.conformance.trial",
 }
 
 __all__ = [
     "CodecConformance",
     "Finding",
-    "Law",
-    "LawBroken",
     "PluginConformance",
     "QueueConformance",
     "Report",
     "ResultConformance",
-    "laws_of",
     "run",
 ]
 

@@ -1,7 +1,7 @@
-"""What a law is: a one-sentence promise, and a check that fails if it is not kept.
+"""What a law is: a test of a kit, whose docstring is the promise.
 
-A law is a method ``test_...`` of a kit; pytest finds it in a subclass. Its check is called with a
-bench that holds the object under test. Each law gets its own bench.
+pytest finds the laws in a subclass of the kit and gives each of them a bench of its own: the
+fixture that holds the object under test.
 """
 
 from __future__ import annotations
@@ -9,155 +9,88 @@ from __future__ import annotations
 import inspect
 import re
 import sys
-from contextlib import contextmanager
 from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
 from threading import Barrier, Thread
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
-from unittest import SkipTest
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar
 
 from nuvom.errors import MissingExtra
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Sequence
-    from pathlib import Path
+    from collections.abc import Callable
 
     from nuvom.queue_backends.base import Capability
 
 PREFIX = "test_"
 _LAWS = "nuvom.testing.conformance.laws"
+Part = TypeVar("Part", bound="Callable[..., Any]")
+
+
+class Kit:
+    """Base of all kits and of their chapters."""
+
+    contract: ClassVar[str] = ""
+    patience_secs: ClassVar[float] = 30.0
+    """How long a law waits for something immediate; reached only if something is broken."""
+    limit_secs: ClassVar[float] = 100.0
+    """After so long ``run`` takes a law for hung, breaks it and goes on."""
 
 
 class Law(NamedTuple):
     """One law of a kit.
 
     Attributes:
-        name: The name of the check, without ``test_``.
+        name: The name of the test, without ``test_``.
         group: The chapter that the law belongs to.
         promise: The promise, in one sentence.
         needs: The capabilities without which the law does not apply.
-        limit_secs: A check that takes longer counts as hung.
-        check: Called with the kit and a bench.
     """
 
     name: str
     group: str
     promise: str
     needs: tuple[Capability, ...]
-    limit_secs: float
-    check: Callable[[Any, Any], None]
+
+    @property
+    def test(self) -> str:
+        """The name of its test."""
+        return f"{PREFIX}{self.name}"
 
 
-class LawBroken(AssertionError):  # noqa: N818  # named after what happened, like all our errors
-    """The object under test breaks a promise."""
+def needs(*capabilities: Capability) -> Callable[[Part], Part]:
+    """Have a law, or all laws of a chapter, apply only where these capabilities are declared."""
 
-    def __init__(self, law: Law, detail: str) -> None:
-        super().__init__(f'The law "{law.name}" is broken: {law.promise}\n{detail}')
-        self.law = law
-        self.detail = detail
+    def mark(part: Part) -> Part:
+        part.needs = capabilities  # type: ignore[attr-defined]  # found again by ``laws_of``
+        return part
 
-
-class NotDeclared(SkipTest):
-    """A law does not apply, because the backend does not declare a capability that it needs.
-
-    The text is always the same, so that pytest's summary has one line for all of them.
-    """
-
-    def __init__(self, missing: Sequence[Capability]) -> None:
-        super().__init__("the backend does not declare what the law needs")
-        self.missing = missing
+    return mark
 
 
-def law(
-    *needs: Capability, limit_secs: float = 100.0
-) -> Callable[[Callable[[Any, Any], None]], Callable[[Any, Path], None]]:
-    """Make a check of a kit a law that applies where all capabilities of ``needs`` are declared.
-
-    The check's docstring is the promise. The chapter is named after the check's class, or after
-    its module where the class is the kit itself.
-    """
-
-    def enact(check: Callable[[Any, Any], None]) -> Callable[[Any, Path], None]:
-        stated = Law(
-            name=check.__name__.removeprefix(PREFIX),
-            group=_chapter(check),
-            promise=" ".join((inspect.getdoc(check) or "").split()),
-            needs=needs,
-            limit_secs=limit_secs,
-            check=check,
-        )
-
-        def test(kit: Kit, tmp_path: Path) -> None:
-            kit.judge(stated, tmp_path)
-
-        for name in ("__name__", "__qualname__", "__module__", "__doc__"):
-            setattr(test, name, getattr(check, name))
-        test.law = stated  # type: ignore[attr-defined]  # found again by ``laws_of``
-        return test
-
-    return enact
-
-
-def _chapter(check: Callable[[Any, Any], None]) -> str:
-    cls = check.__qualname__.split(".")[-2]
-    if cls.endswith("Conformance"):
-        return check.__module__.rpartition(".")[2]
-    return re.sub(r"(?<!^)(?=[A-Z])", "_", cls.removesuffix("Laws")).lower()
-
-
-class Kit:
-    """Base of all kits: brings a law and a bench together."""
-
-    contract: ClassVar[str] = ""
-    patience_secs: ClassVar[float] = 30.0
-    """How long a law waits for something immediate; reached only if something is broken."""
-
-    @contextmanager
-    def bench(self, folder: Path) -> Iterator[Any]:
-        """Yield what a check works on, and clean it up afterwards."""
-        raise NotImplementedError(folder)
-        yield
-
-    def declared(self, bench: Any) -> Collection[Capability] | None:
-        """Return the capabilities that the object under test declares, or None for all."""
-        del bench
-        return None
-
-    def judge(self, law: Law, folder: Path) -> None:
-        """Check one law in its own thread, so that a backend that hangs only breaks that law.
-
-        Raises: LawBroken: the check fails, or takes too long. NotDeclared, SkipTest: the law
-        does not apply. Anything else: what the object under test raised.
-        """
-        hand = Hand(partial(self._check, law, folder))
-        hand.start()
-        hand.join(law.limit_secs)
-        if hand.is_alive():
-            raise LawBroken(law, f"did not end within {law.limit_secs:g} s")
-        hand.finish(0)
-
-    def _check(self, law: Law, folder: Path) -> None:
-        with self.bench(folder) as bench:
-            declared = self.declared(bench) if law.needs else None
-            missing = [] if declared is None else [one for one in law.needs if one not in declared]
-            if missing:
-                raise NotDeclared(missing)
-            try:
-                law.check(self, bench)
-            except AssertionError as error:
-                raise LawBroken(law, str(error) or "the check gives no detail") from error
-
-
-def laws_of(kit: type[Kit] | Kit) -> list[Law]:
+def laws_of(kit: type[Kit]) -> list[Law]:
     """Return all laws of a kit, chapter by chapter, in source order."""
-    cls = kit if isinstance(kit, type) else type(kit)
-    found: dict[str, Law] = {}
-    for part in cls.__mro__:
-        for name, value in vars(part).items():
-            if name.startswith(PREFIX) and hasattr(value, "law"):
-                found.setdefault(name, value.law)
-    return list(found.values())
+    checks: dict[str, tuple[type, Any]] = {}
+    for part in kit.__mro__:
+        own = {name: (part, check) for name, check in vars(part).items() if name.startswith(PREFIX)}
+        checks |= {name: found for name, found in own.items() if name not in checks}
+    return [
+        Law(
+            name=name.removeprefix(PREFIX),
+            group=chapter_of(part),
+            promise=" ".join((inspect.getdoc(check) or "").split()),
+            needs=(*vars(part).get("needs", ()), *getattr(check, "needs", ())),
+        )
+        for name, (part, check) in checks.items()
+        if callable(check)
+    ]
+
+
+def chapter_of(part: type) -> str:
+    """Return the name of a chapter, which is that of its class."""
+    if part.__name__.endswith("Conformance"):
+        return part.__module__.rpartition(".")[2]
+    return re.sub(r"(?<!^)(?=[A-Z])", "_", part.__name__.removesuffix("Laws")).lower()
 
 
 class Hand(Thread):
@@ -186,7 +119,7 @@ class Hand(Thread):
         Raises: AssertionError: it did not end within ``limit_secs``.
         """
         self.join(limit_secs)
-        assert not self.is_alive(), f"still not done after {limit_secs:g} s"
+        assert not self.is_alive(), f"did not end within {limit_secs:g} s"
         if self.raised is not None:
             raise self.raised
 
@@ -211,17 +144,8 @@ def import_laws(module: str) -> Any:
 
     Raises: MissingExtra: pytest is not installed.
     """
-    pytest = need_pytest()
-    if _LAWS not in sys.modules:
-        pytest.register_assert_rewrite(_LAWS)
-    return import_module(module)
-
-
-def need_pytest() -> Any:
-    """Return pytest, which only tests of backends need.
-
-    Raises: MissingExtra: it is not installed.
-    """
     if find_spec("pytest") is None:
         raise MissingExtra("nuvom.testing.conformance", "testing")
-    return import_module("pytest")
+    if _LAWS not in sys.modules:
+        import_module("pytest").register_assert_rewrite(_LAWS)
+    return import_module(module)

@@ -6,7 +6,7 @@ from functools import partial
 from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from nuvom.config.settings import Settings
 from nuvom.core.ids import new_id
@@ -26,22 +26,21 @@ from nuvom.testing.conformance.laws.results import ResultConformance
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from nuvom.core.clock import Clock
 
-def kit_for(target: object, kind: str | None, settings: Mapping[str, Any]) -> Kit:
+
+def kit_for(target: object, kind: str | None, settings: Mapping[str, Any]) -> type[Kit]:
     """Return a kit that tests ``target``.
 
     Args:
-        target: A kit or a subclass of one; a backend's, codec's or plugin's class; or an
-            instance of a codec or plugin.
+        target: A kit; a backend's, codec's or plugin's class; or an instance of a codec or plugin.
         kind: A kit's ``contract``; None: inferred from the target.
         settings: What the backend needs besides the kit's own settings.
 
     Raises: TypeError: no kit fits.
     """
-    if isinstance(target, Kit):
-        return target
     if isinstance(target, type) and issubclass(target, Kit):
-        return target()
+        return target
     kind = kind or _kind_of(target)
     if kind not in _BASES:
         raise TypeError(f"there is no kit for {kind!r}; there are {', '.join(_BASES)}")
@@ -52,15 +51,8 @@ def kit_for(target: object, kind: str | None, settings: Mapping[str, Any]) -> Ki
     elif kind == PluginConformance.contract:
         parts = {"make": lambda _: cls(), "settings": lambda _: dict(settings)}
     else:
-        builder = _Builder(cls, settings)
-        parts = {
-            "make": lambda _, tmp_path, **given: builder.make(tmp_path, given),
-            "takes_clock": lambda _: takes_clock(cls),
-            "reopen": lambda _, backend: builder.again(backend),
-            "process_factory": lambda _, backend: builder.factory(backend),
-        }
-    kit: Kit = type("GeneratedKit", (_BASES[kind],), parts)()
-    return kit
+        return type("GeneratedKit", (_Built, _BASES[kind]), {"cls": cls, "given": dict(settings)})
+    return type("GeneratedKit", (_BASES[kind],), parts)
 
 
 def open_backend(place: str, root: str, settings: dict[str, Any]) -> Any:
@@ -86,56 +78,52 @@ def _kind_of(target: object) -> str:
     )
 
 
-class _Builder:
-    """Builds one class as the runtime does, and again on the same store."""
+class _Built:
+    """The part of a kit that builds a class as the runtime does, and again on the same store."""
 
-    def __init__(self, cls: type[Any], settings: Mapping[str, Any]) -> None:
-        self.cls = cls
-        self._settings = dict(settings)
-        self._made: list[tuple[Any, Path, dict[str, Any]]] = []  # kept, so that ids are not reused
-        self._is_shared: bool | None = None
+    cls: ClassVar[type[Any]]
+    given: ClassVar[dict[str, Any]]
 
-    def make(self, root: Path, given: Mapping[str, Any]) -> Any:
+    def make(self, tmp_path: Path, **settings: Any) -> Any:
         """Build a backend with an empty store."""
-        settings = {**self._settings, **given}
-        self._made.append((self._build(root, settings), root, settings))
-        return self._made[-1][0]
+        self.opened = tmp_path, settings
+        return self._build(tmp_path, **settings)
 
-    def again(self, backend: Any) -> Any:
+    def reopen(self, backend: Any) -> Any:
         """Build a second backend on the same store, or return None if the store would differ."""
-        root, settings = self._of(backend)
-        return self._build(root, settings) if self._shares(settings) else None
+        del backend
+        root, settings = self.opened
+        return self._build(root, **settings) if self._shares_its_store() else None
 
-    def factory(self, backend: Any) -> Callable[[], Any] | None:
+    def process_factory(self, backend: Any) -> Callable[[], Any] | None:
         """Return what builds one in another process, or None if the store would differ."""
-        root, settings = self._of(backend)
+        del backend
         home, name = self.cls.__module__, self.cls.__name__
-        if getattr(import_module(home), name, None) is not self.cls or not self._shares(settings):
+        is_found = getattr(import_module(home), name, None) is self.cls
+        if not is_found or not self._shares_its_store():
             return None
+        root, settings = self.opened
         plain = {key: value for key, value in settings.items() if key != "clock"}
-        return partial(open_backend, f"{home}:{name}", str(root), plain)
+        return partial(open_backend, f"{home}:{name}", str(root), {**self.given, **plain})
 
-    def _build(self, root: Path, settings: dict[str, Any]) -> Any:
-        plain = dict(settings)
-        clock = plain.pop("clock", None)
-        built = Settings(root=root, **plain)
+    def takes_clock(self) -> bool:
+        """Tell whether the class can be given a clock."""
+        return takes_clock(self.cls)
+
+    def _build(self, root: Path, clock: Clock | None = None, **settings: Any) -> Any:
+        built = Settings(root=root, **{**self.given, **settings})
         return build_backend(self.cls, built) if clock is None else self.cls(built, clock=clock)
 
-    def _of(self, backend: Any) -> tuple[Path, dict[str, Any]]:
-        return next((root, settings) for made, root, settings in self._made if made is backend)
-
-    def _shares(self, settings: dict[str, Any]) -> bool:
-        """Return, determined once, whether two instances with equal settings share a store."""
-        if self._is_shared is None:
-            plain = {key: value for key, value in settings.items() if key != "clock"}
-            with TemporaryDirectory(prefix="nuvom-law-", ignore_cleanup_errors=True) as folder:
-                one, other = (self._build(Path(folder), plain) for _ in range(2))
-                is_queue = isinstance(one, BaseJobQueue)
-                one.enqueue(make_job()) if is_queue else one.set_result(new_id(), 1)
-                one.stop()  # so that a store that writes late counts too
-                self._is_shared = bool(other.qsize() if is_queue else other.list_jobs())
-                other.stop()
-        return self._is_shared
+    def _shares_its_store(self) -> bool:
+        """Whether two instances with equal settings share a store."""
+        with TemporaryDirectory(prefix="nuvom-law-", ignore_cleanup_errors=True) as folder:
+            one, other = (self._build(Path(folder)) for _ in range(2))
+            is_queue = isinstance(one, BaseJobQueue)
+            one.enqueue(make_job()) if is_queue else one.set_result(new_id(), 1)
+            one.stop()  # so that a store that writes late counts too
+            found = other.qsize() if is_queue else other.list_jobs()
+            other.stop()
+        return bool(found)
 
 
 _BASES: dict[str, type[Kit]] = {

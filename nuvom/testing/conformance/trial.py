@@ -9,6 +9,7 @@ import os
 import traceback
 from fnmatch import fnmatchcase
 from functools import partial
+from inspect import signature
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -20,15 +21,7 @@ from nuvom.core.ids import new_id
 from nuvom.events import EventBus
 from nuvom.plugins.lifecycle import make_extras, start_call
 from nuvom.plugins.registry import BackendKind, PluginRegistry, use_plugin_registry
-from nuvom.testing.conformance.law import (
-    PREFIX,
-    Kit,
-    LawBroken,
-    NotDeclared,
-    import_laws,
-    laws_of,
-    need_pytest,
-)
+from nuvom.testing.conformance.law import Hand, Kit, import_laws, laws_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -38,6 +31,8 @@ if TYPE_CHECKING:
     from nuvom.testing.conformance.law import Law
 
 KEPT, BROKEN, SKIPPED = "kept", "broken", "skipped"
+_TARGETS = "nuvom.testing.conformance.targets"
+_OPTIONS = "-qq -s -p no:cacheprovider -p no:unittest --import-mode=importlib"
 
 
 class Finding(NamedTuple):
@@ -128,7 +123,7 @@ def run(
     """
     session = _Session(only, told)
     session.run(target, kind, settings or {})
-    if session.is_plugin and all(one.outcome != BROKEN for one in session.findings):
+    if session.kit.contract == "plugin" and all(one.outcome != BROKEN for one in session.findings):
         for backend_kind, cls in _backends_of(session.kit, settings or {}):
             session.run(cls, backend_kind.key, settings or {})
     cls = target if isinstance(target, type) else type(target)
@@ -147,19 +142,13 @@ class _Session:
         self.kit: Any = None
         self._only = tuple(only)
         self._told = told
-        self._make: Callable[[], Kit] = Kit
+        self._make: Callable[[], type[Kit]] = lambda: Kit
         self._refusal: TypeError | None = None
-
-    @property
-    def is_plugin(self) -> bool:
-        """Whether the kit is for plugins."""
-        return bool(self.kit.contract == "plugin")
 
     def run(self, target: object, kind: str | None, settings: Mapping[str, Any]) -> None:
         """Check the laws of one target; see ``run``."""
-        targets = "nuvom.testing.conformance.targets"
-        pytest = need_pytest()
-        self._make = lambda: import_laws(targets).kit_for(target, kind, settings)
+        self._make = lambda: import_laws(_TARGETS).kit_for(target, kind, settings)
+        pytest = import_laws("pytest")
         alone = {"PYTEST_ADDOPTS": "", "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
         with (
             TemporaryDirectory(prefix="nuvom-law-", ignore_cleanup_errors=True) as folder,
@@ -168,16 +157,7 @@ class _Session:
             Path(folder, "pytest.ini").write_text("[pytest]\n", encoding="utf-8")
             module = Path(folder, f"test_{new_id().replace('-', '_')}.py")  # a unique name
             module.touch()
-            options = [f"--rootdir={folder}", f"--basetemp={folder}/stores"]
-            options += [
-                "-qq",
-                "-s",
-                "-p",
-                "no:cacheprovider",
-                "-p",
-                "no:unittest",
-                "--import-mode=importlib",
-            ]
+            options = f"--rootdir={folder} --basetemp={folder}/stores {_OPTIONS}".split()
             code = pytest.main([str(module), *options], [self])
         if self._refusal is not None:
             raise self._refusal
@@ -197,51 +177,57 @@ class _Session:
 
     def pytest_pycollect_makemodule(self, module_path: Path, parent: Any) -> Any:
         """Put the kit into the empty module."""
-        module = need_pytest().Module.from_parent(parent, path=module_path)
+        module = import_laws("pytest").Module.from_parent(parent, path=module_path)
         if self.kit is not None:
-            cls = type(self.kit)
-            module.obj.TestKit = type(cls.__name__, (cls,), dict(vars(self.kit)))
+            module.obj.TestKit = self.kit
         return module
 
     def pytest_collection_modifyitems(self, items: list[Any]) -> None:
         """Drop laws that were not requested; order the rest chapter by chapter."""
-        wanted = [
-            f"{PREFIX}{law.name}"
-            for law in laws_of(self.kit)
-            if any(fnmatchcase(name, one) for one in self._only for name in (law.name, law.group))
-        ]
+        laws = {law.test: law for law in laws_of(self.kit)} if self.kit else {}
         by_name = {item.name: item for item in items}
-        items[:] = [by_name[name] for name in wanted]
+        items[:] = [by_name[name] for name, law in laws.items() if self._is_wanted(law)]
+        for item in items:
+            item.law = laws[item.name]
+
+    def pytest_pyfunc_call(self, pyfuncitem: Any) -> bool:
+        """Check a law in its own thread, so that a backend that hangs only breaks that law."""
+        names = signature(pyfuncitem.obj).parameters
+        given = {name: pyfuncitem.funcargs[name] for name in names}
+        Hand(partial(pyfuncitem.obj, **given)).end(self.kit.limit_secs)
+        return True
 
     def pytest_runtest_makereport(self, item: Any, call: pytest.CallInfo[None]) -> None:
         """Record the result of a law."""
         raised = None if call.excinfo is None else call.excinfo.value
         if call.when == "call" or raised is not None:
-            self.findings.append(_finding(self.kit, item.function.law, call.duration, raised))
+            made = partial(
+                Finding, item.law.name, item.law.group, self.kit.contract, item.law.promise
+            )
+            self.findings.append(_finding(made, call.duration, raised))
             self._told(self.findings[-1])
 
+    def _is_wanted(self, law: Law) -> bool:
+        return any(fnmatchcase(name, one) for one in self._only for name in (law.name, law.group))
 
-def _finding(kit: Kit, law: Law, secs: float, raised: BaseException | None) -> Finding:
-    made = partial(Finding, law.name, law.group, kit.contract, law.promise)
+
+def _finding(made: Callable[..., Finding], secs: float, raised: BaseException | None) -> Finding:
     if raised is None:
         return made(KEPT, secs)
-    if isinstance(raised, NotDeclared):
-        return made(SKIPPED, secs, f"needs {', '.join(raised.missing)}")
     if isinstance(raised, SkipTest):
         return made(SKIPPED, secs, str(raised))
-    detail = f"{type(raised).__name__}: {raised}"
-    if isinstance(raised, LawBroken):
-        detail = raised.detail
+    is_told = isinstance(raised, AssertionError) and str(raised)
+    detail = str(raised) if is_told else f"{type(raised).__name__}: {raised}"
     return made(BROKEN, secs, detail, "".join(traceback.format_exception(raised)))
 
 
 def _backends_of(kit: Any, settings: Mapping[str, Any]) -> list[tuple[BackendKind, type]]:
     """Return the backends that a plugin registers, each once."""
-    plugin = kit.make()
     registry = PluginRegistry()
     before = use_plugin_registry(registry)
     try:
         with TemporaryDirectory(prefix="nuvom-law-", ignore_cleanup_errors=True) as folder:
+            plugin = kit().make()
             chosen = Settings(root=Path(folder), **settings)
             start_call(plugin, chosen, make_extras(EventBus()))()
             plugin.stop()

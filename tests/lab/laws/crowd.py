@@ -17,7 +17,7 @@ from nuvom.core.record import FINAL, JobStatus
 from nuvom.queue_backends.base import Capability
 from nuvom.serialization.msgpack_codec import MsgpackCodec
 from nuvom.testing.builders import make_settlement
-from nuvom.testing.conformance.law import law
+from nuvom.testing.conformance.law import needs
 from nuvom.testing.conformance.laws.bench import SHORT_LEASE_SECS, QueueKit
 from tests.lab import actions
 from tests.lab.laws.interruptions import check_books
@@ -38,6 +38,7 @@ Delivery = tuple[str, int]
 """A job's id and the epoch of one claim."""
 
 
+@needs(Capability.LEASES, Capability.INSPECTION, Capability.CONTROL, Capability.UNIQUE)
 class Crowd(QueueKit):
     """Everybody does everything at once."""
 
@@ -46,17 +47,10 @@ class Crowd(QueueKit):
     crowd_seed: ClassVar[int | None] = None
     """Of what the calls are; None: drawn, and told where the law is broken."""
 
-    @law(
-        Capability.LEASES,
-        Capability.INSPECTION,
-        Capability.CONTROL,
-        Capability.UNIQUE,
-        limit_secs=1800.0,
-    )
     def test_a_crowd_loses_and_doubles_nothing(self, bench: QueueBench) -> None:
         """Where all calls are made at once, no job is lost, doubled, stuck or settled twice."""
         seed = self.crowd_seed or random.SystemRandom().randrange(1, 1_000_000)
-        queue = bench.open_leased(real_time=True, lease_secs=SHORT_LEASE_SECS, max_deliveries=2)
+        queue = bench.open(real_time=True, lease_secs=SHORT_LEASE_SECS, max_deliveries=2)
         try:
             account = Account(_told(bench, seed, self.crowd_calls))
             account.check(_jobs(queue))
@@ -78,7 +72,7 @@ def _told(bench: QueueBench, seed: int, calls: int) -> Notes:
             for number in range(_PROCESSES)
         ]
     except SkipTest:  # the store is not shared
-        mixed = MixedCalls(bench.leased, f"{seed}-0", limit_secs=limit_secs)
+        mixed = MixedCalls(bench.queue, f"{seed}-0", limit_secs=limit_secs)
         return mixed.run(threads=_THREADS, calls=calls)
     for child in children:
         child.expect("ready")
@@ -216,7 +210,7 @@ def _jobs(queue: LeasedJobQueue) -> dict[str, JobSnapshot]:
 
 
 def _bring_to_an_end(bench: QueueBench) -> None:
-    queue = bench.leased
+    queue = bench.queue
     for name in QUEUES:
         queue.resume(name)
 

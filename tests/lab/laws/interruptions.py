@@ -14,7 +14,7 @@ from unittest import SkipTest
 from nuvom.core.record import FINAL, JobStatus
 from nuvom.queue_backends.base import Capability
 from nuvom.testing.builders import make_job, make_settlement
-from nuvom.testing.conformance.law import Hand, law
+from nuvom.testing.conformance.law import Hand, needs
 from nuvom.testing.conformance.laws.bench import QueueKit
 from tests.lab import actions
 from tests.lab.points import Points, folders_of
@@ -38,11 +38,11 @@ class Witnesses:
 
     def __init__(self, bench: QueueBench) -> None:
         self._bench = bench
-        self._queue = bench.leased
+        self._queue = bench.queue
         self._other: LeasedJobQueue | None = None
         self._child: KitChild | None = None
         try:
-            self._other = bench.reopen_leased()
+            self._other = bench.reopen()
             self._child = bench.child(actions.go_on)
             self._child.start()
         except SkipTest:  # the store is not shared
@@ -157,16 +157,16 @@ def finish_the_rest(queue: LeasedJobQueue, owner: str) -> None:
         pass
 
 
+@needs(Capability.LEASES, Capability.INSPECTION, Capability.UNIQUE)
 class Interruptions(QueueKit):
     """An exception may strike anywhere in a call."""
 
     points_step: int = 1
     """Every so many points are tried; 1 is all."""
 
-    @law(Capability.LEASES, Capability.INSPECTION, Capability.UNIQUE, limit_secs=600.0)
     def test_an_interrupted_call_leaves_nothing_behind(self, bench: QueueBench) -> None:
         """An exception at any point of a call neither stops others nor leaves half a change."""
-        bench.open_leased()
+        bench.open()
         if not bench.has_fake_clock:
             raise SkipTest("at each point leases have to end, which takes too long without a clock")
         broken: list[str] = []
@@ -180,7 +180,7 @@ def _broken_points(
     bench: QueueBench, scenario: Callable[[Round], Callable[[], object]], step: int
 ) -> Iterator[str]:
     name = scenario.__name__.removeprefix("_").replace("_", " ")
-    points = Points(*folders_of(bench.open_leased()), passes=_PASSES)
+    points = Points(*folders_of(bench.open()), passes=_PASSES)
     witnesses = Witnesses(bench)
     done: list[tuple[object, ...] | None] = []
     for _ in range(2):  # the first one opens, makes and caches what later ones have
@@ -207,5 +207,5 @@ def _broken_points(
             bring_to_an_end(one)
         except AssertionError as error:
             yield f"{name}: at point {number} ({points.place}): {error}"
-            bench.open_leased()  # the one before may be locked for good
+            bench.open()  # the one before may be locked for good
             witnesses = Witnesses(bench)

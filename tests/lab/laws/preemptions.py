@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, ClassVar, NamedTuple
 from nuvom.core.record import JobRecord, JobStatus
 from nuvom.queue_backends.base import Capability
 from nuvom.testing.builders import make_settlement
-from nuvom.testing.conformance.law import Hand, law
+from nuvom.testing.conformance.law import Hand, needs
 from nuvom.testing.conformance.laws.bench import QueueKit
 from tests.lab.clocks import RunningClock
 from tests.lab.laws.interruptions import check_books, check_keys, finish_the_rest
@@ -30,13 +30,6 @@ if TYPE_CHECKING:
     from nuvom.testing.conformance.laws.bench import QueueBench
     from tests.lab.pairs import Call, Pair
 
-_NEEDS = (
-    Capability.LEASES,
-    Capability.INSPECTION,
-    Capability.CONTROL,
-    Capability.UNIQUE,
-    Capability.BULK,
-)
 _PAUSE_SECS = 0.005  # longer than a call takes; where it is not, less is interleaved
 _FINISHER = "last-worker"
 _LEASE_SECS = 600.0  # however slow the machine is, no lease ends by itself
@@ -84,18 +77,17 @@ class Side:
         self.answers = [_kept(answer, epochs) for answer in self.answers]
 
 
+@needs(Capability.LEASES, Capability.INSPECTION, Capability.CONTROL, Capability.UNIQUE)
 class Preemptions(QueueKit):
     """A call may be made in the midst of another."""
 
     pauses_step: ClassVar[int] = 1
     """The first of two calls pauses at every so many of its points; 1 is all."""
 
-    @law(*_NEEDS, limit_secs=900.0)
     def test_calls_at_once_are_as_one_after_the_other(self, bench: QueueBench) -> None:
         """Two calls at once come to what one after the other would, wherever the first pauses."""
         _assert_safe(Meeting(bench, is_apart=False), self.pauses_step)
 
-    @law(*_NEEDS, limit_secs=900.0)
     def test_calls_of_two_instances_are_as_one_after_the_other(self, bench: QueueBench) -> None:
         """The same holds for two calls on two instances that share a store."""
         _assert_safe(Meeting(bench, is_apart=True), self.pauses_step)
@@ -120,11 +112,11 @@ class Meeting:
         self._bench = bench
         self._is_apart = is_apart
         self._open()
-        self._points = Points(*folders_of(bench.leased), passes=_PASSES)
+        self._points = Points(*folders_of(bench.queue), passes=_PASSES)
 
     def _open(self) -> None:
-        queue = self._bench.open_leased(clock=RunningClock(), lease_secs=_LEASE_SECS)
-        other = self._bench.reopen_leased() if self._is_apart else queue
+        queue = self._bench.open(clock=RunningClock(), lease_secs=_LEASE_SECS)
+        other = self._bench.reopen() if self._is_apart else queue
         self._queues: tuple[LeasedJobQueue, LeasedJobQueue] = (queue, other)
 
     def fits(self, pair: Pair) -> bool:

@@ -7,19 +7,20 @@ one, leases are short and time passes by itself.
 from __future__ import annotations
 
 import inspect
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 from unittest import SkipTest
+
+import pytest
 
 from nuvom.core.clock import SYSTEM_CLOCK, Clock
 from nuvom.queue_backends.leased import LeasedJobQueue
 from nuvom.testing.builders import make_job, make_settlement
 from nuvom.testing.clock import FakeClock
 from nuvom.testing.conformance.child import KitChild
-from nuvom.testing.conformance.law import Kit
+from nuvom.testing.conformance.law import Kit, laws_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from nuvom.core.record import JobRecord, JobSnapshot, JobStatus
@@ -35,8 +36,6 @@ class QueueKit(Kit):
     contract: ClassVar[str] = "queue_backend"
     race_jobs: ClassVar[int] = 400
     """How many jobs threads and processes race for."""
-
-    _declared: ClassVar[frozenset[Capability]]  # asked once, of an instance
 
     def make(self, tmp_path: Path, **settings: Any) -> BaseJobQueue:
         """Return a queue with an empty store of its own, below ``tmp_path`` if it has files.
@@ -68,27 +67,24 @@ class QueueKit(Kit):
         """Tell whether ``make`` can be given a clock."""
         return takes_clock(self.make)
 
-    @contextmanager
-    def bench(self, folder: Path) -> Iterator[QueueBench]:
-        bench = QueueBench(self, folder)
+    @pytest.fixture
+    def bench(self, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[QueueBench]:
+        """Give a law a queue of its own. Skips a law that needs what the queue does not declare."""
+        bench = QueueBench(self, tmp_path)
         try:
+            (law,) = [one for one in laws_of(type(self)) if one.test == request.function.__name__]
+            missing = [str(one) for one in law.needs if not bench.can(one)]
+            if missing:
+                raise SkipTest(f"needs {', '.join(missing)}")
             yield bench
         finally:
             bench.close()
 
-    def declared(self, bench: QueueBench) -> Collection[Capability]:
-        cls = type(self)
-        if "_declared" not in vars(cls):
-            folder = bench.folder / "declared"
-            folder.mkdir()
-            queue = self.make(folder)
-            cls._declared = frozenset(queue.capabilities)
-            queue.stop()
-        return cls._declared
-
 
 class QueueBench:
     """One queue under test, and all that a law did to its store.
+
+    It is typed as a queue with leases; a law that uses them needs ``Capability.LEASES``.
 
     Attributes:
         folder: Empty, of this law alone.
@@ -102,14 +98,14 @@ class QueueBench:
         self.folder = folder
         self.clock: Clock = FakeClock() if kit.takes_clock() else SYSTEM_CLOCK
         self.lease_secs = 0.0
-        self._opened: list[BaseJobQueue] = []
+        self._opened: list[LeasedJobQueue] = []
         self._children: list[KitChild] = []
 
     # ---- opening --------------------------------------------------------------------------
 
     def open(
         self, *, real_time: bool = False, clock: Clock | None = None, **settings: Any
-    ) -> BaseJobQueue:
+    ) -> LeasedJobQueue:
         """Open the queue under test, which is ``queue`` from then on.
 
         Args:
@@ -126,48 +122,30 @@ class QueueBench:
         is_short = not extra and not real_time
         self.lease_secs = settings.setdefault("lease_secs", SHORT_LEASE_SECS if is_short else 30.0)
         queue = self._kit.make(folder, **extra, **settings)
-        self._opened.insert(0, queue)
-        return queue
-
-    def open_leased(self, **settings: Any) -> LeasedJobQueue:
-        """Do as ``open`` for laws about leases."""
-        return _leased(self.open(**settings))
+        self._opened.insert(0, cast("LeasedJobQueue", queue))
+        return self._opened[0]
 
     @property
-    def queue(self) -> BaseJobQueue:
+    def queue(self) -> LeasedJobQueue:
         """The queue that was opened last; opens one when there is none."""
         return self._opened[0] if self._opened else self.open(clock=self.clock)
 
     @property
-    def leased(self) -> LeasedJobQueue:
-        """``queue``, for laws about leases."""
-        return _leased(self.queue)
-
-    @property
     def has_start_marks(self) -> bool:
         """Whether the backend tells deliveries that started from those that did not."""
-        return type(self.leased).mark_started is not LeasedJobQueue.mark_started
+        return type(self.queue).mark_started is not LeasedJobQueue.mark_started
 
     def can(self, capability: Capability) -> bool:
         """Tell whether the queue declares a capability."""
         return capability in self.queue.capabilities
 
-    def reopen(self) -> BaseJobQueue:
+    def reopen(self) -> LeasedJobQueue:
         """Return a second queue on the store of ``queue``. Skips where there can be none."""
         other = self._kit.reopen(self.queue)
         if other is None:
             raise SkipTest("the store is not shared between instances")
-        self._opened.append(other)
-        return other
-
-    def reopen_leased(self) -> LeasedJobQueue:
-        """Do as ``reopen`` for laws about leases."""
-        return _leased(self.reopen())
-
-    def adopt(self, queue: BaseJobQueue) -> LeasedJobQueue:
-        """Stop a second instance in the end, too."""
-        self._opened.append(queue)
-        return _leased(queue)
+        self._opened.append(cast("LeasedJobQueue", other))
+        return self._opened[-1]
 
     def child(self, action: Callable[..., None], **parameters: Any) -> KitChild:
         """Start a process that opens the store of ``queue``. Skips where it cannot.
@@ -207,13 +185,13 @@ class QueueBench:
 
     def claim(self, owner: str = A, **options: Any) -> JobRecord:
         """Claim exactly one job."""
-        jobs = self.leased.claim(1, owner, **options)
+        jobs = self.queue.claim(1, owner, **options)
         assert len(jobs) == 1, f"claim(1) by {owner} gave {len(jobs)} jobs where one is due"
         return jobs[0]
 
     def claimed(self, n: int = 9, owner: str = B, **options: Any) -> list[str]:
         """Return the ids of what ``claim(n)`` gives."""
-        return [job.id for job in self.leased.claim(n, owner, **options)]
+        return [job.id for job in self.queue.claim(n, owner, **options)]
 
     def put_and_claim(self, owner: str = A, **fields: Any) -> JobRecord:
         """Enqueue a job and claim it; the store holds no other one that is due."""
@@ -225,21 +203,21 @@ class QueueBench:
     def start(self, owner: str = A, **fields: Any) -> JobRecord:
         """Do as ``put_and_claim``, and mark the start of user code."""
         job = self.put_and_claim(owner, **fields)
-        self.leased.mark_started(job)
+        self.queue.mark_started(job)
         return job
 
     def settle(self, job: JobRecord, *args: Any, **fields: Any) -> bool:
         """Settle one job at the queue's time and return whether it was accepted."""
         now = self.clock.now()
         times = {"started_at": now, "finished_at": now}
-        answer = self.leased.settle([make_settlement(job, *args, **{**times, **fields})])
+        answer = self.queue.settle([make_settlement(job, *args, **{**times, **fields})])
         assert answer in ([True], [False]), "settle of one job gives one answer"
         return answer[0]
 
-    def seen(self, job: JobRecord | str) -> JobSnapshot:
+    def seen(self, job: JobRecord) -> JobSnapshot:
         """Return the snapshot of a job that has to be there."""
-        snapshot = self.leased.get(job if isinstance(job, str) else job.id)
-        assert snapshot is not None, f"get gave None for a stored job: {job}"
+        snapshot = self.queue.get(job.id)
+        assert snapshot is not None, f"get gave None for a stored job: {job.id}"
         return snapshot
 
     def status(self, job: JobRecord) -> JobStatus:
@@ -280,7 +258,7 @@ class QueueBench:
     def lose_workers(self) -> list[JobRecord]:
         """Let the leases of all workers end and return what ``reap`` takes back."""
         self.end_leases()
-        return self.leased.reap()
+        return self.queue.reap()
 
     def lose_worker(self) -> JobRecord:
         """Do as ``lose_workers`` where one job is claimed, and return it."""
@@ -295,13 +273,6 @@ class QueueBench:
             is_late = SYSTEM_CLOCK.monotonic() >= deadline
             assert not is_late, f"not after {self.patience_secs:g} s: {what}"
             SYSTEM_CLOCK.sleep(0.01)
-
-
-def _leased(queue: BaseJobQueue) -> LeasedJobQueue:
-    assert isinstance(queue, LeasedJobQueue), (
-        f"{type(queue).__name__} declares leases but is no LeasedJobQueue"
-    )
-    return queue
 
 
 def takes_clock(function: Callable[..., Any]) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from random import Random
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -13,12 +13,11 @@ from nuvom.core.ids import valid_name
 from nuvom.core.record import JobRecord
 from nuvom.errors import NotStorable, PayloadError
 from nuvom.serialization.base import MAX_DEPTH, Shaped
-from nuvom.testing.conformance.law import Kit, all_at_once, law
+from nuvom.testing.conformance.law import Kit, all_at_once
 from nuvom.testing.conformance.laws.values import NOT_STORABLE, STORABLE, same
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from pathlib import Path
+    from collections.abc import Callable
 
     from nuvom.serialization.base import Codec
 
@@ -34,19 +33,17 @@ class CodecConformance(Kit):
         """Return the codec."""
         raise NotImplementedError
 
-    @contextmanager
-    def bench(self, folder: Path) -> Iterator[Codec]:
-        del folder
-        yield self.make()
+    @pytest.fixture
+    def codec(self) -> Codec:
+        """Give a law a codec."""
+        return self.make()
 
-    @law()
     def test_every_storable_value_comes_back(self, codec: Codec) -> None:
         """A value of any storable type comes back equal, its type and all that is in it."""
         for value in STORABLE:
             result = codec.decode_value(codec.encode_value(value))
             assert same(result, value)
 
-    @law()
     def test_arguments_come_back(self, codec: Codec) -> None:
         """Positional and keyword arguments come back as a tuple and a dict, in their order."""
         names = {f"key{number}": value for number, value in enumerate(STORABLE)}
@@ -60,7 +57,6 @@ class CodecConformance(Kit):
             stored = JobRecord.decode(record.encode())
             assert same(codec.decode_call(stored.args, stored.kwargs), given)
 
-    @law()
     def test_deep_values_come_back(self, codec: Codec) -> None:
         """Containers may stand inside one another as deeply as is promised, and no deeper."""
         ring: list[Any] = []
@@ -77,7 +73,6 @@ class CodecConformance(Kit):
         for _ in range(10_000):  # taken apart by hand: freeing it at once could overflow the stack
             deep = deep[0]
 
-    @law()
     def test_shaped_data_is_carried(self, codec: Codec) -> None:
         """The plain data of a user's class comes back where it is asked for, and only there."""
         data = codec.encode_value([Shaped("User", {"name": "Ada", "tags": ("a",)})])
@@ -87,14 +82,12 @@ class CodecConformance(Kit):
         with pytest.raises(PayloadError):
             codec.decode_value(data)
 
-    @law()
     def test_what_is_read_can_be_changed(self, codec: Codec) -> None:
         """Each decoding gives values of its own."""
         data = codec.encode_value({"n": [1]})
         codec.decode_value(data)["n"].append(2)
         assert codec.decode_value(data) == {"n": [1]}
 
-    @law()
     def test_threads_share_a_codec(self, codec: Codec) -> None:
         """One codec serves many threads at once."""
 
@@ -105,7 +98,6 @@ class CodecConformance(Kit):
 
         all_at_once(work, threads=4, limit_secs=60.0)
 
-    @law()
     def test_other_values_are_refused(self, codec: Codec) -> None:
         """A value that would not come back as it was raises NotStorable when it is encoded."""
         for value in NOT_STORABLE:
@@ -114,7 +106,6 @@ class CodecConformance(Kit):
             with pytest.raises(NotStorable):
                 codec.encode_call((1, [value]), {})
 
-    @law()
     def test_a_refusal_says_where(self, codec: Codec) -> None:
         """NotStorable names the path of the value, from the parameter's name on."""
         value = {"list": [1, object()]}
@@ -128,7 +119,6 @@ class CodecConformance(Kit):
                 call()
             assert (caught.value.path, caught.value.type) == (path, "object")
 
-    @law()
     def test_damaged_bytes_are_recognised(self, codec: Codec) -> None:
         """Damaged bytes raise PayloadError or give some value; nothing else is ever raised."""
         rng = Random(20250601)  # noqa: S311  # no secret
@@ -143,7 +133,6 @@ class CodecConformance(Kit):
             with suppress(PayloadError):
                 codec.decode_call(damaged, damaged)
 
-    @law()
     def test_foreign_bytes_are_refused(self, codec: Codec) -> None:
         """Bytes that no codec of ours wrote raise PayloadError."""
         pickled = b"\x80\x04\x8c\x02os\x94\x8c\x06system\x94\x93\x94."
@@ -153,7 +142,6 @@ class CodecConformance(Kit):
             with pytest.raises(PayloadError):
                 codec.decode_value(data)
 
-    @law()
     def test_a_codec_has_a_name(self, codec: Codec) -> None:
         """A codec's name can be used in the settings."""
         valid_name("codec", codec.name)

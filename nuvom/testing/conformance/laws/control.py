@@ -13,7 +13,7 @@ from nuvom.core.views import TOOK_BOUNDS, WAITED_BOUNDS, QueueStats
 from nuvom.errors import InvalidId
 from nuvom.queue_backends.base import Capability
 from nuvom.testing.builders import make_settlement
-from nuvom.testing.conformance.law import law
+from nuvom.testing.conformance.law import needs
 from nuvom.testing.conformance.laws.basics import assert_same
 from nuvom.testing.conformance.laws.bench import A, B, QueueKit
 
@@ -28,40 +28,37 @@ CANCELLED = JobStatus.CANCELLED
 ENDS = (SUCCESS, FAILED, CANCELLED)
 
 
+@needs(Capability.CONTROL, Capability.LEASES, Capability.INSPECTION)
 class ControlLaws(QueueKit):
     """What people ask for: cancel, retry, pause, purge, prune. Each tells what it did."""
 
-    @law(Capability.CONTROL)
     def test_a_cancelled_job_is_never_handed_out(self, bench: QueueBench) -> None:
         """``cancel`` tells the status before, and a job that waited is never handed out."""
-        queue = bench.leased
+        queue = bench.queue
         jobs = [bench.put().id, bench.put(run_at=bench.after(bench.soon_secs)).id]
         assert [queue.cancel(job_id) for job_id in jobs] == [PENDING, PENDING]
         bench.pass_soon()
         assert (bench.claimed(), queue.qsize()) == ([], 0)
         assert queue.cancel("no-such-job") is queue.retry("no-such-job") is None
 
-    @law(Capability.CONTROL, Capability.INSPECTION)
     def test_a_running_job_is_cancelled_at_once(self, bench: QueueBench) -> None:
         """``cancel`` of a running job tells RUNNING; it is CANCELLED at once, its epoch raised."""
         job, parked = bench.put_and_claim(), bench.put_and_claim()
         bench.settle(parked, PARKED)
-        assert [bench.leased.cancel(one.id) for one in (job, parked)] == [RUNNING, PARKED]
+        assert [bench.queue.cancel(one.id) for one in (job, parked)] == [RUNNING, PARKED]
         assert (bench.status(job), bench.status(parked)) == (CANCELLED, CANCELLED)
         assert bench.seen(job).record.lease_epoch > job.lease_epoch
         assert bench.lose_workers() == []
 
-    @law(Capability.CONTROL, Capability.INSPECTION)
     def test_the_first_final_status_wins(self, bench: QueueBench) -> None:
         """``cancel`` of a job that is over tells its status and changes nothing."""
         for status in ENDS:
             job = _ended(bench, status)
-            assert bench.leased.cancel(job.id) is bench.status(job) is status
+            assert bench.queue.cancel(job.id) is bench.status(job) is status
 
-    @law(Capability.CONTROL, Capability.LEASES)
     def test_a_failed_job_can_be_retried(self, bench: QueueBench) -> None:
         """``retry`` of a FAILED, CANCELLED or DEAD job tells that; the job is due at once."""
-        queue = bench.open_leased(max_deliveries=1)
+        queue = bench.open(max_deliveries=1)
         bench.start()
         dead, waiting = bench.lose_worker(), bench.put(run_at=bench.after(3600.0))
         queue.cancel(waiting.id)
@@ -73,21 +70,19 @@ class ControlLaws(QueueKit):
             (job_id, 1, 1) for job_id in ended
         }
 
-    @law(Capability.CONTROL, Capability.LEASES)
     def test_only_failures_are_retried(self, bench: QueueBench) -> None:
         """``retry`` of a job that waits, runs or succeeded tells its status, changes nothing."""
         job = bench.put()
-        before = [bench.leased.retry(job.id)]
+        before = [bench.queue.retry(job.id)]
         running = bench.claim()
-        before.append(bench.leased.retry(job.id))
+        before.append(bench.queue.retry(job.id))
         assert bench.settle(running)
-        assert [*before, bench.leased.retry(job.id)] == [PENDING, RUNNING, SUCCESS]
+        assert [*before, bench.queue.retry(job.id)] == [PENDING, RUNNING, SUCCESS]
         assert bench.claimed() == []
 
-    @law(Capability.CONTROL)
     def test_a_paused_queue_hands_out_nothing(self, bench: QueueBench) -> None:
         """No job of a paused queue is claimed until ``resume``; all else goes on."""
-        queue, running = bench.leased, bench.put_and_claim(queue="mail")
+        queue, running = bench.queue, bench.put_and_claim(queue="mail")
         queue.pause("mail", by="ann")
         first, other = bench.put(queue="mail"), bench.put()
         assert bench.settle(running, PENDING)
@@ -97,10 +92,9 @@ class ControlLaws(QueueKit):
         assert (queue.resume("mail"), queue.resume("mail")) == (True, False)
         assert {first.id, running.id} == set(bench.claimed())
 
-    @law(Capability.CONTROL, Capability.LEASES)
     def test_purge_removes_what_waits_in_one_queue(self, bench: QueueBench) -> None:
         """``purge`` removes the waiting jobs of one queue, parked ones too, and tells how many."""
-        queue = bench.leased
+        queue = bench.queue
         bench.settle(bench.put_and_claim(queue="mail"), PARKED)
         running = bench.put_and_claim(queue="mail")
         bench.put(queue="mail")
@@ -110,10 +104,9 @@ class ControlLaws(QueueKit):
         assert bench.settle(running)
         assert [other.id] == bench.claimed()
 
-    @law(Capability.CONTROL, Capability.LEASES, Capability.INSPECTION)
     def test_prune_removes_what_is_old_enough(self, bench: QueueBench) -> None:
         """``prune`` removes jobs that ended before the given moments, and tells how many."""
-        queue, now = bench.leased, bench.clock.now()
+        queue, now = bench.queue, bench.clock.now()
         old = [_ended(bench, status, age_secs=100.0) for status in ENDS]
         fresh = [_ended(bench, status, age_secs=10.0) for status in ENDS]
         assert queue.prune(success_before=now - 50, failed_before=now - 200) == 1
@@ -123,41 +116,38 @@ class ControlLaws(QueueKit):
         counts = [queue.prune(success_before=inf, failed_before=inf, limit=2) for _ in range(3)]
         assert counts == [2, 1, 0]
 
-    @law(Capability.CONTROL, Capability.LEASES, Capability.INSPECTION)
     def test_prune_leaves_live_jobs_alone(self, bench: QueueBench) -> None:
         """``prune`` never touches a job that waits, runs or is parked."""
         jobs = [*(bench.put_and_claim() for _ in range(3)), bench.put()]
         bench.settle(jobs[0], PARKED)
         bench.settle(jobs[1], PENDING)
-        assert bench.leased.prune(success_before=inf, failed_before=inf) == 0
+        assert bench.queue.prune(success_before=inf, failed_before=inf) == 0
         assert [bench.status(job) for job in jobs] == [PARKED, PENDING, RUNNING, PENDING]
 
-    @law(Capability.CONTROL, Capability.LEASES, Capability.INSPECTION)
     def test_a_result_has_a_lifetime_of_its_own(self, bench: QueueBench) -> None:
         """A success with ``result_ttl_secs`` is pruned after that time, and not before."""
         bench.settle(bench.put_and_claim(result_ttl_secs=bench.soon_secs))
-        removed = [bench.leased.prune(success_before=inf, failed_before=inf)]
+        removed = [bench.queue.prune(success_before=inf, failed_before=inf)]
         bench.pass_soon()
-        removed.append(bench.leased.prune(success_before=0.0, failed_before=0.0))
+        removed.append(bench.queue.prune(success_before=0.0, failed_before=0.0))
         assert removed == [0, 1]
 
 
+@needs(Capability.INSPECTION, Capability.LEASES, Capability.CONTROL)
 class Inspection(QueueKit):
     """What can be read: single jobs, pages, attempts, counts, groups of failures."""
 
-    @law(Capability.INSPECTION)
     def test_a_waiting_job_can_be_read(self, bench: QueueBench) -> None:
         """``get`` gives a waiting job as it was enqueued; of an unknown id nothing is known."""
         job = bench.put("shop.send", 1, "two", tags=("a",), metadata={"n": 1}, priority=3)
         assert_same(job, bench.seen(job).record, without={"ref"})
-        queue, unknown = bench.leased, "no-such-job"
+        queue, unknown = bench.queue, "no-such-job"
         assert (queue.get(unknown), queue.attempts(unknown), queue.find_ids(unknown)) == (
             None,
             [],
             [],
         )
 
-    @law(Capability.INSPECTION, Capability.LEASES)
     def test_a_running_job_shows_its_worker(self, bench: QueueBench) -> None:
         """``get`` of a claimed job shows RUNNING, its worker, attempt and epoch."""
         claimed = bench.put_and_claim(B)
@@ -165,7 +155,7 @@ class Inspection(QueueKit):
         assert (one.status, one.worker, one.finished_at) == (RUNNING, B, None)
         assert (one.record.attempt, one.record.lease_epoch) == (1, claimed.lease_epoch)
 
-    @law(Capability.INSPECTION, Capability.ATOMIC_FINISH)
+    @needs(Capability.ATOMIC_FINISH)
     def test_a_success_shows_its_result(self, bench: QueueBench) -> None:
         """``settle`` stores status, result, times and children in one step."""
         job, child, start = bench.put_and_claim(), bench.job(), bench.clock.now()
@@ -178,7 +168,7 @@ class Inspection(QueueKit):
         assert (one.started_at, one.finished_at) == (start, start + 2)
         assert bench.status(child) is PENDING
 
-    @law(Capability.INSPECTION, Capability.ATOMIC_FINISH)
+    @needs(Capability.ATOMIC_FINISH)
     def test_a_fenced_settlement_leaves_no_trace(self, bench: QueueBench) -> None:
         """A refused settlement stores no result, no error, no attempt."""
         late = bench.put_and_claim(A)
@@ -189,9 +179,8 @@ class Inspection(QueueKit):
         one = bench.seen(current)
         assert one.result == make_settlement(current, value="current").result
         assert one.error is None
-        assert "failure" not in [closed.outcome for closed in bench.leased.attempts(late.id)]
+        assert "failure" not in [closed.outcome for closed in bench.queue.attempts(late.id)]
 
-    @law(Capability.INSPECTION, Capability.LEASES)
     def test_a_failure_shows_its_error(self, bench: QueueBench) -> None:
         """``get`` of a FAILED job, or of one that waits for a retry, shows why it failed."""
         error = StoredError("KeyError", "'naïve'", "Traceback ...", "KeyError:x:1")
@@ -200,25 +189,23 @@ class Inspection(QueueKit):
             bench.settle(job, status, error=error, run_at=bench.after(3600.0))
             assert bench.seen(job).error == error
 
-    @law(Capability.INSPECTION, Capability.LEASES, Capability.CONTROL)
     def test_attempts_are_listed(self, bench: QueueBench) -> None:
         """``attempts`` gives the closed attempts, oldest first, also after a manual retry."""
         job = bench.put_and_claim(A)
         bench.settle(job, PENDING, outcome="failure", error=StoredError("E", "first"))
-        bench.leased.mark_started(bench.claim(B))
+        bench.queue.mark_started(bench.claim(B))
         bench.lose_workers()
         bench.settle(bench.claim(A), FAILED)
-        bench.leased.retry(job.id)
-        closed = bench.leased.attempts(job.id)
+        bench.queue.retry(job.id)
+        closed = bench.queue.attempts(job.id)
         shown = [(one.number, one.outcome, one.worker) for one in closed]
         assert shown == [(1, "failure", A), (2, "lost", B), (2, "failure", A)]
         assert closed[0].error is not None
         assert closed[0].error.message == "first"
 
-    @law(Capability.INSPECTION, Capability.LEASES)
     def test_a_dead_job_tells_why(self, bench: QueueBench) -> None:
         """A DEAD job shows an error, and each lost attempt is in its history."""
-        queue = bench.open_leased(max_deliveries=2)
+        queue = bench.open(max_deliveries=2)
         job = bench.put()
         for owner in (A, B):
             queue.mark_started(bench.claim(owner))
@@ -229,24 +216,22 @@ class Inspection(QueueKit):
         lost = [(closed.outcome, closed.worker) for closed in queue.attempts(job.id)]
         assert lost == [("lost", A), ("lost", B)]
 
-    @law(Capability.INSPECTION, Capability.CONTROL)
     def test_pages_give_each_job_once(self, bench: QueueBench) -> None:
         """``page`` gives jobs newest first, each once, whatever comes or goes meanwhile."""
         jobs = [text.decode() for text in id_texts(new_ids(8))]
         for number, job_id in enumerate(jobs[:7]):
             bench.put(id=job_id, queue="mail" if number == 4 else "default")
-        seen = _ids(bench.leased.page(limit=3))
-        bench.leased.purge("mail")  # the job that the next page follows
+        seen = _ids(bench.queue.page(limit=3))
+        bench.queue.purge("mail")  # the job that the next page follows
         bench.put(id=jobs[7])
-        while page := bench.leased.page(before=seen[-1], limit=3):
+        while page := bench.queue.page(before=seen[-1], limit=3):
             seen += _ids(page)
             assert len(seen) <= 7
         assert seen == jobs[6::-1]
 
-    @law(Capability.INSPECTION, Capability.LEASES)
     def test_pages_can_be_narrowed(self, bench: QueueBench) -> None:
         """``page`` gives only jobs of the wanted statuses, queue and task."""
-        queue, live = bench.leased, {RUNNING, PENDING}
+        queue, live = bench.queue, {RUNNING, PENDING}
         mail = bench.put("shop.mail", queue="mail").id
         other = bench.put("shop.other", queue="mail").id
         default = bench.put("shop.mail").id
@@ -258,16 +243,14 @@ class Inspection(QueueKit):
         assert _ids(queue.page(statuses=live, before=default)) == [other, mail]
         assert queue.page(statuses=[PENDING], queue="mail", task="shop.mail") == []
 
-    @law(Capability.INSPECTION)
     def test_ids_are_found_by_their_end(self, bench: QueueBench) -> None:
         """``find_ids`` gives the ids with an ending, newest first, at most ``limit``."""
         for job_id in ("job-a_1", "job-a.1", "other-a_1"):
             bench.put(id=job_id)
-        assert bench.leased.find_ids("a_1") == ["other-a_1", "job-a_1"]
-        assert bench.leased.find_ids("1", limit=2) == ["other-a_1", "job-a.1"]
-        assert bench.leased.find_ids("%1") == []
+        assert bench.queue.find_ids("a_1") == ["other-a_1", "job-a_1"]
+        assert bench.queue.find_ids("1", limit=2) == ["other-a_1", "job-a.1"]
+        assert bench.queue.find_ids("%1") == []
 
-    @law(Capability.INSPECTION, Capability.LEASES, Capability.CONTROL)
     def test_counts_tell_what_jobs_wait_for(self, bench: QueueBench) -> None:
         """``stats`` counts by queue and status, what waits by its reason; zeros stay listed."""
         later = bench.after(3600.0)
@@ -278,8 +261,8 @@ class Inspection(QueueKit):
         oldest = bench.after(-50.0)
         for fields in ({"created_at": oldest}, {}, {"run_at": later}, {"queue": "gone"}):
             bench.put(**{"queue": "mail", **fields})
-        bench.leased.purge("gone")
-        bench.leased.pause("idle", by="ann")
+        bench.queue.purge("gone")
+        bench.queue.pause("idle", by="ann")
         mail = QueueStats(
             queue="mail",
             ready=2,
@@ -293,12 +276,11 @@ class Inspection(QueueKit):
             oldest_ready_at=oldest,
         )
         idle = QueueStats(queue="idle", paused_by="ann")
-        assert bench.leased.stats() == [QueueStats(queue="gone"), idle, mail]
+        assert bench.queue.stats() == [QueueStats(queue="gone"), idle, mail]
 
-    @law(Capability.INSPECTION, Capability.LEASES, Capability.CONTROL)
     def test_failures_are_grouped(self, bench: QueueBench) -> None:
         """``error_groups`` groups FAILED jobs by fingerprint, latest first, with an example."""
-        queue, jobs = bench.leased, []
+        queue, jobs = bench.queue, []
         for print_, age_secs in (("x", 30.0), ("y", 20.0), ("x", 10.0)):
             error = StoredError("Error", f"of {print_}", fingerprint=print_)
             jobs.append(_ended(bench, FAILED, age_secs=age_secs, error=error))
@@ -314,24 +296,23 @@ class Inspection(QueueKit):
         queue.retry(jobs[0].id)
         assert (queue.failed_ids("x"), queue.failed_ids("unknown")) == ([jobs[2].id], [])
 
-    @law(Capability.INSPECTION, Capability.LEASES)
     def test_failures_of_two_tasks_are_two_groups(self, bench: QueueBench) -> None:
         """Failures without a fingerprint are grouped by their task and the exception's type."""
         for task in ("shop.a", "shop.b", "shop.a"):
             job = bench.put_and_claim(func_name=task)
             bench.settle(job, FAILED, error=StoredError("Error", "no"))
-        groups = bench.leased.error_groups()
-        counts = {(one.func_name, len(bench.leased.failed_ids(one.fingerprint))) for one in groups}
+        groups = bench.queue.error_groups()
+        counts = {(one.func_name, len(bench.queue.failed_ids(one.fingerprint))) for one in groups}
         assert counts == {("shop.a", 2), ("shop.b", 1)}
 
 
+@needs(Capability.TOTALS, Capability.CONTROL)
 class Totals(QueueKit):
     """Counts that survive what they count: what exporters of metrics add up."""
 
-    @law(Capability.TOTALS, Capability.CONTROL, Capability.BULK)
     def test_what_happens_is_counted_once(self, bench: QueueBench) -> None:
         """From ``keep_totals`` on each job and each end is counted once, and never taken back."""
-        queue = bench.leased
+        queue = bench.queue
         bench.settle(bench.put_and_claim())
         _expect(queue)
         for _ in range(2):
@@ -347,7 +328,6 @@ class Totals(QueueKit):
         counts = {"enqueued": 4, "attempt success": 1, "attempt": 1, "finished failure": 1}
         _expect(queue, **counts)
 
-    @law(Capability.TOTALS, Capability.CONTROL)
     def test_removing_jobs_changes_no_total(self, bench: QueueBench) -> None:
         """Neither ``prune`` nor ``purge`` takes anything from a total."""
         queue = _counting(bench)
@@ -357,7 +337,6 @@ class Totals(QueueKit):
         queue.prune(success_before=inf, failed_before=inf)
         _expect(queue, **{"enqueued": 2, "attempt success": 1})
 
-    @law(Capability.TOTALS, Capability.CONTROL)
     def test_the_ways_to_end_are_told_apart(self, bench: QueueBench) -> None:
         """Retries, timeouts and cancellations have totals of their own."""
         queue = _counting(bench)
@@ -376,10 +355,9 @@ class Totals(QueueKit):
         # Three attempts are none of these: the timeout that ends its job, the retry, the snooze.
         _expect(queue, **counts, **{"attempt": 3, "attempt timeout": 1})
 
-    @law(Capability.TOTALS)
     def test_lost_attempts_are_counted(self, bench: QueueBench) -> None:
         """An attempt that its worker never reports is lost; its job is given back, or DEAD."""
-        queue = bench.open_leased(max_deliveries=2)
+        queue = bench.open(max_deliveries=2)
         queue.keep_totals()
         bench.put()
         for _ in range(2):
@@ -387,7 +365,6 @@ class Totals(QueueKit):
             bench.lose_workers()
         _expect(queue, **{"enqueued": 1, "lost": 2, "redelivered": 1, "finished dead": 1})
 
-    @law(Capability.TOTALS)
     def test_durations_and_waits_fall_into_buckets(self, bench: QueueBench) -> None:
         """An attempt counts at the first bounds that its duration and its wait do not exceed."""
         queue = _counting(bench)
@@ -403,15 +380,14 @@ class Totals(QueueKit):
         assert first == (TOOK_BOUNDS.index(0.025), WAITED_BOUNDS.index(1.0), 0.02, 0.7)
         assert last[:2] == (len(TOOK_BOUNDS), len(WAITED_BOUNDS))
 
-    @law(Capability.TOTALS)
     def test_all_who_use_the_store_count(self, bench: QueueBench) -> None:
         """Others count as well, also those that had the store open before ``keep_totals``."""
-        queue, other = bench.leased, bench.reopen_leased()
+        queue, other = bench.queue, bench.reopen()
         other.qsize()
         queue.keep_totals()
         other.enqueue(bench.job())
         bench.settle(bench.claim())
-        for one in (queue, other, bench.reopen_leased()):
+        for one in (queue, other, bench.reopen()):
             _expect(one, **{"enqueued": 1, "attempt success": 1})
 
 
@@ -430,8 +406,8 @@ def _ids(snapshots: list[JobSnapshot]) -> list[str]:
 
 
 def _counting(bench: QueueBench) -> LeasedJobQueue:
-    bench.leased.keep_totals()
-    return bench.leased
+    bench.queue.keep_totals()
+    return bench.queue
 
 
 def _expect(queue: LeasedJobQueue, **counts: int) -> None:

@@ -11,7 +11,7 @@ from nuvom.core.record import JobRecord, JobStatus
 from nuvom.core.views import GONE_LEASES, WorkerInfo
 from nuvom.queue_backends.base import Capability
 from nuvom.testing.builders import make_settlement
-from nuvom.testing.conformance.law import law
+from nuvom.testing.conformance.law import needs
 from nuvom.testing.conformance.laws.bench import A, B, C, QueueKit
 
 if TYPE_CHECKING:
@@ -24,20 +24,19 @@ SUCCESS, FAILED, DEAD = JobStatus.SUCCESS, JobStatus.FAILED, JobStatus.DEAD
 CANCELLED = JobStatus.CANCELLED
 
 
+@needs(Capability.LEASES)
 class Leases(QueueKit):
     """Claiming, settling, giving back, renewing: what a delivery is made of."""
 
-    @law(Capability.LEASES)
     def test_a_claimed_job_is_running(self, bench: QueueBench) -> None:
         """A claimed record is RUNNING, with epoch, attempt and deliveries raised by one."""
         job = bench.put()
         claimed = bench.claim()
         assert (claimed.status, claimed.attempt, claimed.deliveries) == (RUNNING, 1, 1)
         assert claimed.lease_epoch == job.lease_epoch + 1
-        bench.leased.release([claimed])
+        bench.queue.release([claimed])
         assert bench.claim(B).lease_epoch == claimed.lease_epoch + 1, "only claims raise it"
 
-    @law(Capability.LEASES)
     def test_a_claimed_job_is_nobody_elses(self, bench: QueueBench) -> None:
         """A claimed job is not claimed again while its lease lasts, by nobody; nor cleared."""
         job = bench.put_and_claim(A)
@@ -46,18 +45,16 @@ class Leases(QueueKit):
         bench.queue.clear()
         assert bench.settle(job)
 
-    @law(Capability.LEASES)
     def test_a_claim_serves_the_named_queues_only(self, bench: QueueBench) -> None:
         """A claim takes from the queues it names at most what it asks for; None means all."""
         for name in ("a", "b", "c", "d", "d", "d"):
             bench.put(queue=name)
-        queue = bench.leased
+        queue = bench.queue
         assert queue.claim(5, A, []) == queue.claim(5, A, ["nowhere"]) == []
         assert {job.queue for job in queue.claim(5, A, ["a", "c"])} == {"a", "c"}
         assert [job.queue for job in queue.claim(2, A, exclude=["b"])] == ["d", "d"]
         assert {job.queue for job in queue.claim(5, A, None)} == {"b", "d"}
 
-    @law(Capability.LEASES)
     def test_unwanted_tasks_are_left_alone(self, bench: QueueBench) -> None:
         """``claim(without=...)`` passes over the jobs of those tasks, whatever their place."""
         unwanted = [bench.put("shop.unknown", priority=1).id for _ in range(3)]
@@ -65,7 +62,6 @@ class Leases(QueueKit):
         assert [wanted] == bench.claimed(without={"shop.unknown"})
         assert unwanted == bench.claimed()
 
-    @law(Capability.LEASES)
     def test_a_settled_job_is_over(self, bench: QueueBench) -> None:
         """A job that was settled is not handed out again, unless the settlement asks for it."""
         for status in (SUCCESS, FAILED, CANCELLED):
@@ -76,7 +72,6 @@ class Leases(QueueKit):
         assert bench.queue.qsize() == 1
         assert [again.id] == bench.claimed()
 
-    @law(Capability.LEASES)
     def test_settling_twice_is_safe(self, bench: QueueBench) -> None:
         """A settlement that is repeated after a lost reply is accepted again and applied once."""
         for status in (SUCCESS, FAILED, PENDING):
@@ -85,61 +80,55 @@ class Leases(QueueKit):
             assert [child.id] == bench.claimed(queues=["children"])
             bench.queue.clear()
 
-    @law(Capability.LEASES)
     def test_children_come_with_the_settlement(self, bench: QueueBench) -> None:
         """The children of an accepted settlement are enqueued, those of a refused one are not."""
         children, stale = (bench.job(), bench.job()), bench.put_and_claim()
-        bench.leased.release([stale])
+        bench.queue.release([stale])
         bench.settle(bench.claim(), children=children)
         bench.settle(stale, children=(bench.job(),))
         assert {child.id for child in children} == set(bench.claimed())
 
-    @law(Capability.LEASES)
     def test_extend_tells_what_is_held(self, bench: QueueBench) -> None:
         """``extend`` gives id and epoch of each job that the owner still holds, and no other's."""
         kept, settled, given_back, retried = (bench.put_and_claim(A) for _ in range(4))
         other = bench.put_and_claim(B)
         bench.settle(settled)
-        assert bench.leased.release([given_back]) == [True]
+        assert bench.queue.release([given_back]) == [True]
         bench.settle(retried, PENDING)
-        held = [bench.leased.extend(owner) for owner in (A, B, C)]
+        held = [bench.queue.extend(owner) for owner in (A, B, C)]
         assert held == [{kept.id: kept.lease_epoch}, {other.id: other.lease_epoch}, {}]
         assert {given_back.id, retried.id} == set(bench.claimed()), "they are due at once"
 
-    @law(Capability.LEASES)
     def test_an_extended_lease_lasts(self, bench: QueueBench) -> None:
         """A job whose owner renews its lease in time is not taken back, however long it runs."""
         job = bench.put_and_claim()
         for _ in range(4):
             bench.advance(bench.lease_secs * 0.6)
-            bench.leased.extend(A)
-            assert bench.leased.reap() == []
+            bench.queue.extend(A)
+            assert bench.queue.reap() == []
         assert bench.settle(job)
 
-    @law(Capability.LEASES)
     def test_a_lease_ends_if_it_is_not_renewed(self, bench: QueueBench) -> None:
         """``reap`` takes back a job whose lease ended, once, and gives it as PENDING."""
         job = bench.put_and_claim()
-        assert bench.leased.reap() == []
+        assert bench.queue.reap() == []
         reaped = bench.lose_worker()
         assert (reaped.id, reaped.status) == (job.id, PENDING)
-        assert bench.leased.reap() == []
+        assert bench.queue.reap() == []
         assert [job.id] == bench.claimed()
 
-    @law(Capability.LEASES)
     def test_reap_leaves_the_living_alone(self, bench: QueueBench) -> None:
         """``reap`` takes back the jobs of those whose lease ended and of nobody else."""
         lost, kept = bench.put_and_claim(A), bench.put_and_claim(B)
         for _ in range(2):
             bench.advance(bench.lease_secs * 0.6)
-            bench.leased.extend(B)
-        assert [lost.id] == [job.id for job in bench.leased.reap()]
+            bench.queue.extend(B)
+        assert [lost.id] == [job.id for job in bench.queue.reap()]
         assert bench.settle(kept)
 
-    @law(Capability.LEASES)
     def test_what_dequeue_gives_is_leased(self, bench: QueueBench) -> None:
         """``dequeue`` and ``pop_batch`` claim under the instance's own id."""
-        queue = bench.leased
+        queue = bench.queue
         jobs = [bench.put().id, bench.put().id]
         first = queue.dequeue()
         assert first is not None
@@ -148,7 +137,6 @@ class Leases(QueueKit):
         assert bench.settle(first)
         assert bench.lose_worker().id == jobs[1]
 
-    @law(Capability.LEASES)
     def test_enqueueing_never_replaces_a_job(self, bench: QueueBench) -> None:
         """``enqueue`` of an id that runs or is over changes nothing."""
         job = bench.put_and_claim()
@@ -159,13 +147,13 @@ class Leases(QueueKit):
         assert bench.claimed() == []
 
 
+@needs(Capability.LEASES)
 class Fencing(QueueKit):
     """Who lost a lease can change nothing any more."""
 
-    @law(Capability.LEASES)
     def test_a_late_worker_cannot_settle_anothers_attempt(self, bench: QueueBench) -> None:
         """A settlement is refused, and changes nothing, once the lease is lost or the job over."""
-        queue = bench.leased
+        queue = bench.queue
         ways: list[Callable[[JobRecord], object]] = [
             lambda _: bench.lose_workers(),
             lambda job: queue.release([job]),
@@ -185,20 +173,18 @@ class Fencing(QueueKit):
                 assert bench.settle(current)
                 _assert_fenced(bench, late)
 
-    @law(Capability.LEASES)
     def test_a_reaped_worker_cannot_settle(self, bench: QueueBench) -> None:
         """A settlement is refused, and changes nothing, while nobody else has the job yet."""
         job = bench.put_and_claim(A)
         bench.lose_workers()
         _assert_fenced(bench, job)
-        assert bench.leased.release([job]) == [False]
-        assert bench.leased.extend(A) == {}
+        assert bench.queue.release([job]) == [False]
+        assert bench.queue.extend(A) == {}
         current = bench.claim(B)
-        assert bench.leased.release([job]) == [False]
+        assert bench.queue.release([job]) == [False]
         assert bench.settle(current)
-        assert bench.leased.release([current]) == [False]
+        assert bench.queue.release([current]) == [False]
 
-    @law(Capability.LEASES)
     def test_settlements_of_a_batch_are_refused_one_by_one(self, bench: QueueBench) -> None:
         """Of a batch just those are refused, and change nothing, whose lease is lost."""
         late = [bench.put_and_claim(A), bench.put_and_claim(A)]
@@ -207,50 +193,47 @@ class Fencing(QueueKit):
         for status in (SUCCESS, FAILED):  # the second batch is a mixed one
             batch = [make_settlement(one) for one in (late[0], bench.put_and_claim(A))]
             batch.append(make_settlement(late[1], status))
-            assert bench.leased.settle(batch) == [False, True, False]
+            assert bench.queue.settle(batch) == [False, True, False]
         assert [bench.settle(job) for job in current] == [True, True]
-        assert bench.leased.settle([]) == bench.leased.release([]) == []
+        assert bench.queue.settle([]) == bench.queue.release([]) == []
 
-    @law(Capability.LEASES)
     def test_two_deliveries_of_one_job_are_told_apart(self, bench: QueueBench) -> None:
         """Where a batch has a lost and the current delivery of one job, the lost one is refused."""
         late = bench.put_and_claim(A)
         bench.lose_workers()
         current = bench.claim(A)
-        assert bench.leased.release([late, current]) == [False, True]
+        assert bench.queue.release([late, current]) == [False, True]
         again = bench.claim(A)
         batch = [make_settlement(one) for one in (current, again, late)]
-        assert bench.leased.settle(batch) == [False, True, False]
+        assert bench.queue.settle(batch) == [False, True, False]
 
-    @law(Capability.LEASES, Capability.CONTROL)
+    @needs(Capability.CONTROL)
     def test_a_cancelled_job_cannot_be_settled(self, bench: QueueBench) -> None:
         """A settlement is refused, and changes nothing, after a cancel; ``extend`` tells of it."""
         kept, cancelled = bench.put_and_claim(A), bench.put_and_claim(A)
-        bench.leased.cancel(cancelled.id)
+        bench.queue.cancel(cancelled.id)
         _assert_fenced(bench, cancelled)
-        assert bench.leased.extend(A) == {kept.id: kept.lease_epoch}
+        assert bench.queue.extend(A) == {kept.id: kept.lease_epoch}
 
-    @law(Capability.LEASES)
     def test_a_job_that_is_gone_cannot_be_settled(self, bench: QueueBench) -> None:
         """A settlement of a job that is not stored is refused, and stores nothing."""
         _assert_fenced(bench, bench.job(status=RUNNING, lease_epoch=1, attempt=1, deliveries=1))
 
-    @law(Capability.LEASES, Capability.CONTROL)
+    @needs(Capability.CONTROL)
     def test_a_job_that_was_removed_cannot_settle_its_successor(self, bench: QueueBench) -> None:
         """A delivery of a removed job is fenced from a job enqueued later with the same id."""
         old = bench.put_and_claim(A)
-        bench.leased.cancel(old.id)
-        assert bench.leased.prune(success_before=inf, failed_before=inf) == 1
+        bench.queue.cancel(old.id)
+        assert bench.queue.prune(success_before=inf, failed_before=inf) == 1
         bench.put(id=old.id)
         new = bench.claim(B)
         _assert_fenced(bench, old)
-        assert bench.leased.release([old]) == [False]
+        assert bench.queue.release([old]) == [False]
         assert bench.settle(new)
 
-    @law(Capability.LEASES)
     def test_progress_is_kept_while_the_lease_holds(self, bench: QueueBench) -> None:
         """``report_progress`` is True, and shown, while the lease holds; False afterwards."""
-        queue, is_shown = bench.leased, bench.can(Capability.INSPECTION)
+        queue, is_shown = bench.queue, bench.can(Capability.INSPECTION)
         for end in (queue.release, lambda jobs: [bench.settle(job) for job in jobs]):
             job = bench.put_and_claim(A)
             assert queue.report_progress(job, 3.0, 10.0, "three of ten")
@@ -260,38 +243,36 @@ class Fencing(QueueKit):
             assert not queue.report_progress(job, 4.0, None, "")
             queue.clear()
 
-    @law(Capability.LEASES)
     def test_a_stale_start_mark_charges_nobody(self, bench: QueueBench) -> None:
         """``mark_started`` of a lost delivery does not mark the next one."""
-        bench.open_leased(max_deliveries=1)
+        bench.open(max_deliveries=1)
         if bench.has_start_marks:
             stale = bench.put_and_claim(A)
             bench.lose_workers()
             bench.claim(A)
-            bench.leased.mark_started(stale)
+            bench.queue.mark_started(stale)
             assert bench.lose_worker().status is PENDING
 
 
+@needs(Capability.LEASES)
 class Counters(QueueKit):
     """``attempt`` and ``deliveries``: what each end of a delivery makes of them."""
 
-    @law(Capability.LEASES)
     def test_a_release_is_not_charged(self, bench: QueueBench) -> None:
         """Settled, attempts count; snoozed or released, nothing does, started or not."""
         bench.settle(bench.start(), PENDING)
         job = _counted(bench, attempt=2, deliveries=1)
         bench.settle(job, PENDING, keeps_attempt=False)
-        bench.leased.release([_counted(bench, attempt=2, deliveries=1)])
+        bench.queue.release([_counted(bench, attempt=2, deliveries=1)])
         job = _counted(bench, attempt=2, deliveries=1)
-        bench.leased.mark_started(job)
-        bench.leased.release([job])
+        bench.queue.mark_started(job)
+        bench.queue.release([job])
         _counted(bench, attempt=2, deliveries=1)
         if bench.can(Capability.INSPECTION) and bench.has_start_marks:
             # Of the two that were given back, the one that had started is in the history.
-            outcomes = [one.outcome for one in bench.leased.attempts(job.id)]
+            outcomes = [one.outcome for one in bench.queue.attempts(job.id)]
             assert outcomes.count("released") == 1
 
-    @law(Capability.LEASES)
     def test_a_lost_start_is_charged(self, bench: QueueBench) -> None:
         """Lost after it had started: ``attempt`` is given back, ``deliveries`` stays."""
         bench.start(A)
@@ -299,7 +280,6 @@ class Counters(QueueKit):
         assert (reaped.attempt, reaped.deliveries) == (0, 1)
         _counted(bench, attempt=1, deliveries=2)
 
-    @law(Capability.LEASES)
     def test_a_lost_claim_that_never_started_is_not_charged(self, bench: QueueBench) -> None:
         """Lost without a start mark: both are given back, if the backend keeps marks."""
         bench.open(max_deliveries=2)
@@ -310,10 +290,9 @@ class Counters(QueueKit):
             charge = 0 if bench.has_start_marks else 1
             assert (reaped.status, reaped.attempt, reaped.deliveries) == (PENDING, 0, charge)
 
-    @law(Capability.LEASES)
     def test_a_job_that_kills_its_workers_ends_dead(self, bench: QueueBench) -> None:
         """A job is DEAD when ``max_deliveries`` workers were lost with it, whatever else it did."""
-        queue = bench.open_leased(max_deliveries=3)
+        queue = bench.open(max_deliveries=3)
         bench.put()
         for status in (PENDING, PENDING, DEAD):
             bench.settle(bench.claim(), PENDING)
@@ -324,34 +303,33 @@ class Counters(QueueKit):
         assert bench.claimed() == []
         assert queue.qsize() == 0
 
-    @law(Capability.LEASES, Capability.CONTROL)
+    @needs(Capability.CONTROL)
     def test_a_manual_retry_starts_from_nothing(self, bench: QueueBench) -> None:
         """Manual retry: both are 0, whatever happened before."""
         job = bench.start()
         bench.lose_workers()
         bench.settle(bench.claim(), FAILED)
-        bench.leased.retry(job.id)
+        bench.queue.retry(job.id)
         assert not _counted(bench, attempt=1, deliveries=1).suspect
 
 
+@needs(Capability.LEASES)
 class Suspects(QueueKit):
     """Jobs during which a worker died: run one at a time, and charged alone."""
 
-    @law(Capability.LEASES)
     def test_a_lost_start_makes_a_suspect(self, bench: QueueBench) -> None:
         """A job that had started when its worker was lost is a suspect until it settles."""
         assert not bench.put_and_claim(A).suspect
         job = bench.start(B)
         suspects = [one.id for one in bench.lose_workers() if one.suspect]
         assert [job.id] == suspects or not bench.has_start_marks
-        bench.leased.release([bench.claim(B)])
+        bench.queue.release([bench.claim(B)])
         suspect = bench.claim(B)
         assert suspect.suspect, "a suspect that was given back is none any more"
         bench.settle(suspect, PENDING)
-        again = {one.id: one.suspect for one in bench.leased.claim(5, B)}
+        again = {one.id: one.suspect for one in bench.queue.claim(5, B)}
         assert again[suspect.id] is False
 
-    @law(Capability.LEASES)
     def test_a_claim_takes_one_suspect_at_most(self, bench: QueueBench) -> None:
         """``claim`` gives at most one suspect, first; with ``suspects=0`` none."""
         suspects = {_make_suspect(bench).id, _make_suspect(bench).id}
@@ -362,41 +340,37 @@ class Suspects(QueueKit):
         assert rest == fresh[1:]
         assert suspects - {first} == set(bench.claimed(5, C))
 
-    @law(Capability.LEASES)
     def test_only_the_suspect_is_charged(self, bench: QueueBench) -> None:
         """When a worker is lost with a suspect started, fresh jobs beside it are not charged."""
         suspect_id, fresh = _make_suspect(bench).id, bench.put()
-        for job in bench.leased.claim(5, B):
-            bench.leased.mark_started(job)
+        for job in bench.queue.claim(5, B):
+            bench.queue.mark_started(job)
         reaped = {job.id: job for job in bench.lose_workers()}
         assert (reaped[suspect_id].deliveries, reaped[fresh.id].deliveries) == (2, 0)
         assert reaped[fresh.id].suspect
 
-    @law(Capability.LEASES)
     def test_without_a_suspect_all_that_started_are_charged(self, bench: QueueBench) -> None:
         """When a worker is lost with fresh jobs only, each that had started is charged once."""
         jobs = [bench.put().id for _ in range(3)]
-        for job in bench.leased.claim(3, A)[:2]:
-            bench.leased.mark_started(job)
+        for job in bench.queue.claim(3, A)[:2]:
+            bench.queue.mark_started(job)
         charges = {job.id: job.deliveries for job in bench.lose_workers()}
         unstarted = 0 if bench.has_start_marks else 1
         assert [charges[job_id] for job_id in jobs] == [1, 1, unstarted]
 
-    @law(Capability.LEASES)
     def test_recoveries_slow_down(self, bench: QueueBench) -> None:
         """The first recovery is due at once, the second only after as many seconds as charges."""
-        bench.open_leased(max_deliveries=5)
+        bench.open(max_deliveries=5)
         _make_suspect(bench)
-        bench.leased.mark_started(bench.claim(B))
+        bench.queue.mark_started(bench.claim(B))
         bench.lose_workers()
         assert bench.claimed() == []
         bench.advance(2.2)
         bench.claim(B)
 
-    @law(Capability.LEASES)
     def test_neighbours_of_a_poisonous_job_survive(self, bench: QueueBench) -> None:
         """While a job kills worker after worker until it is DEAD, jobs beside it never die."""
-        queue = bench.open_leased(max_deliveries=2)
+        queue = bench.open(max_deliveries=2)
         poison = bench.put(priority=0)
         neighbours = {bench.put().id for _ in range(4)}
         fate: dict[str, JobStatus] = {}
@@ -412,13 +386,13 @@ class Suspects(QueueKit):
         assert DEAD not in {fate[job_id] for job_id in neighbours}
 
 
+@needs(Capability.LEASES)
 class Parked(QueueKit):
     """Jobs of tasks that no worker knows: kept apart until one does."""
 
-    @law(Capability.LEASES)
     def test_parked_jobs_are_taken_up_again(self, bench: QueueBench) -> None:
         """PARKED jobs wait for ``unpark`` of their task, which tells how many, free of charge."""
-        queue = bench.leased
+        queue = bench.queue
         ids = [_park(bench, "shop.known").id for _ in range(2)]
         _park(bench)
         assert (bench.claimed(), queue.qsize()) == ([], 0)
@@ -428,10 +402,9 @@ class Parked(QueueKit):
         assert ids == [_counted(bench, attempt=1, deliveries=1).id for _ in ids]
         assert queue.unpark(["shop.known"]) == 0
 
-    @law(Capability.LEASES)
     def test_a_parked_job_dies_after_its_time(self, bench: QueueBench) -> None:
         """``reap`` makes a job DEAD that was PARKED for longer than ``parked_ttl_secs``."""
-        queue = bench.open_leased(parked_ttl_secs=1.0)
+        queue = bench.open(parked_ttl_secs=1.0)
         job = _park(bench)
         assert queue.reap() == []
         bench.advance(1.2)
@@ -439,13 +412,13 @@ class Parked(QueueKit):
         assert (queue.reap(), queue.unpark(["shop.unknown"])) == ([], 0)
 
 
+@needs(Capability.LEASES)
 class Workers(QueueKit):
     """Workers that make themselves visible, and words left for them."""
 
-    @law(Capability.LEASES)
     def test_an_announced_worker_is_visible(self, bench: QueueBench) -> None:
         """``workers`` gives what was announced last, oldest first, until it retires."""
-        queue, now = bench.leased, bench.clock.now()
+        queue, now = bench.queue, bench.clock.now()
         bench.put_and_claim(A)
         assert queue.workers() == [], "claiming alone makes no worker visible"
         for state in ("alive", "quiet"):
@@ -461,10 +434,9 @@ class Workers(QueueKit):
         queue.retire(A)
         assert [one.id for one in queue.workers()] == [B]
 
-    @law(Capability.LEASES)
     def test_a_silent_worker_does_not_look_alive(self, bench: QueueBench) -> None:
         """A worker is silent once it has not beaten for a whole lease, and gone after 20."""
-        queue = bench.leased
+        queue = bench.queue
         for owner in (A, B):
             _announce(bench, owner)
         for beats in range(1, 5):
@@ -486,10 +458,9 @@ class Workers(QueueKit):
             queue.extend(A)
             assert {one.state for one in queue.workers()} == {"alive"}
 
-    @law(Capability.LEASES)
     def test_commands_are_left_and_taken(self, bench: QueueBench) -> None:
         """``commands`` takes the words left for one worker, oldest first, once."""
-        queue, words = bench.leased, ["quiet", "stacks", "resume", "stop"]
+        queue, words = bench.queue, ["quiet", "stacks", "resume", "stop"]
         for owner in (A, B):
             _announce(bench, owner)
         assert [queue.command(A, word) for word in words] == [True] * 4
@@ -501,10 +472,10 @@ class Workers(QueueKit):
         assert (queue.command(A, "stop"), queue.command(C, "stop")) == (False, False)
         assert queue.commands(A) == queue.commands(C) == []
 
-    @law(Capability.LEASES, Capability.CONTROL)
+    @needs(Capability.CONTROL)
     def test_workers_notice_control(self, bench: QueueBench) -> None:
         """``control_version`` changes with each cancel, pause and command, and only then."""
-        queue = bench.leased
+        queue = bench.queue
         _announce(bench, A)
         job = bench.put_and_claim(A)
         versions = [queue.control_version()]
@@ -520,10 +491,10 @@ class Workers(QueueKit):
             versions.append(queue.control_version())
         assert len(set(versions)) == 4
 
-    @law(Capability.LEASES, Capability.CONTROL)
+    @needs(Capability.CONTROL)
     def test_control_reaches_all_instances(self, bench: QueueBench) -> None:
         """``control_version`` changes for every instance, and each takes commands."""
-        queue, other = bench.leased, bench.reopen_leased()
+        queue, other = bench.queue, bench.reopen()
         _announce(bench, A)
         before = queue.control_version()
         assert other.command(A, "quiet")
@@ -551,7 +522,7 @@ def _make_suspect(bench: QueueBench) -> JobRecord:
     job = bench.put()
     claimed = bench.claim(A, suspects=0)
     assert claimed.id == job.id
-    bench.leased.mark_started(claimed)
+    bench.queue.mark_started(claimed)
     reaped = bench.lose_worker()
     assert reaped.status is PENDING
     return reaped
@@ -565,4 +536,4 @@ def _park(bench: QueueBench, task: str = "shop.unknown") -> JobRecord:
 
 
 def _announce(bench: QueueBench, owner: str) -> None:
-    bench.leased.announce(WorkerInfo(id=owner, started_at=bench.clock.now()))
+    bench.queue.announce(WorkerInfo(id=owner, started_at=bench.clock.now()))

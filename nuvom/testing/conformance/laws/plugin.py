@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 from unittest import SkipTest
 
+import pytest
 from msgspec.structs import replace
 
 from nuvom.config.settings import Settings
@@ -29,7 +29,7 @@ from nuvom.queue_backends.base import BaseJobQueue
 from nuvom.registry.registry import Registry
 from nuvom.result_backends.base import BaseResultBackend
 from nuvom.runtime import build_runtime
-from nuvom.testing.conformance.law import Kit, law
+from nuvom.testing.conformance.law import Kit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -108,9 +108,10 @@ class PluginConformance(Kit):
         """Return settings that the plugin needs, by name."""
         return {}
 
-    @contextmanager
-    def bench(self, folder: Path) -> Iterator[PluginBench]:
-        bench = PluginBench(self, folder)
+    @pytest.fixture
+    def bench(self, tmp_path: Path) -> Iterator[PluginBench]:
+        """Give a law a plugin of its own, not started."""
+        bench = PluginBench(self, tmp_path)
         before = use_plugin_registry(bench.registry)
         try:
             yield bench
@@ -118,14 +119,12 @@ class PluginConformance(Kit):
             bench.close()
             use_plugin_registry(before)
 
-    @law()
     def test_its_interface_is_this_one(self, bench: PluginBench) -> None:
         """A plugin has ``name``, ``start``, ``stop`` and an ``api_version`` of this interface."""
         plugin: Any = bench.plugin
         assert looks_like_plugin(plugin), "it lacks one of api_version, name, start, stop"
         assert is_compatible(plugin.api_version), f"this is {API_VERSION}"
 
-    @law()
     def test_its_words_are_lists_of_texts(self, bench: PluginBench) -> None:
         """``name`` can be used in settings; ``provides`` and ``requires`` are lists of texts."""
         name = bench.plugin.name
@@ -136,38 +135,32 @@ class PluginConformance(Kit):
             assert isinstance(words, list | tuple), attribute
             assert all(isinstance(word, str) for word in words), attribute
 
-    @law()
     def test_starting_and_stopping_is_harmless(self, bench: PluginBench) -> None:
         """``start`` and ``stop`` raise nothing, nor does a second ``stop``; within 10 and 5 s."""
         plugin = bench.start()
         bench.stop(plugin)
         bench.stop(plugin)
 
-    @law()
     def test_stopping_unstarted_is_harmless(self, bench: PluginBench) -> None:
         """``stop`` of a plugin that was not started raises nothing."""
         bench.stop(bench.plugin)
 
-    @law()
     def test_it_can_start_again(self, bench: PluginBench) -> None:
         """After a ``stop`` a plugin can be started again, by a fresh instance too."""
         for plugin in (bench.plugin, bench.plugin, bench.kit.make()):
             bench.start(plugin)
             bench.stop(plugin)
 
-    @law()
     def test_it_takes_note_of_the_system(self, bench: PluginBench) -> None:
         """``update_runtime``, where there is one, raises nothing after ``start``; within 10 s."""
         bench.update(bench.start())
 
-    @law()
     def test_it_registers_what_it_provides(self, bench: PluginBench) -> None:
         """For each kind of backend that it provides, and no other, a plugin registers one."""
         provided = getattr(bench.start(), "provides", ())
         kinds = {kind.key for kind in BackendKind if kind.key in provided}
         assert kinds == {kind.key for kind, _ in bench.registry.entries()}
 
-    @law()
     def test_its_backends_can_be_built(self, bench: PluginBench) -> None:
         """Each backend that a plugin registers has its kind's contract and can be built."""
         bench.start()
@@ -177,7 +170,6 @@ class PluginConformance(Kit):
             assert issubclass(cls, _CONTRACTS.get(kind, object))
             getattr(build_backend(cls, bench.settings), "stop", lambda: None)()
 
-    @law()
     def test_stopping_ends_its_subscriptions(self, bench: PluginBench) -> None:
         """A plugin that was stopped hears of no event any more."""
         bench.stop(bench.start())

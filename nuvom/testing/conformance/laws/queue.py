@@ -2,48 +2,30 @@
 
 from __future__ import annotations
 
-from nuvom.testing.conformance.laws.basics import (
-    Bulk,
-    FiveMethods,
-    Honesty,
-    LimitsLaws,
-    Order,
-    Scheduled,
-    Unique,
-)
-from nuvom.testing.conformance.laws.control import ControlLaws, Inspection, Totals
-from nuvom.testing.conformance.laws.leases import (
-    Counters,
-    Fencing,
-    Leases,
-    Parked,
-    Suspects,
-    Workers,
-)
-from nuvom.testing.conformance.laws.shared_store import Persistence, Processes, Threads, Waking
+from nuvom.testing.conformance.laws import basics, control, leases, shared_store
 
 
 class QueueConformance(
-    Honesty,
-    FiveMethods,
-    Bulk,
-    Order,
-    Scheduled,
-    Unique,
-    LimitsLaws,
-    Leases,
-    Fencing,
-    Counters,
-    Suspects,
-    Parked,
-    Workers,
-    ControlLaws,
-    Inspection,
-    Totals,
-    Waking,
-    Threads,
-    Persistence,
-    Processes,
+    basics.Honesty,
+    basics.FiveMethods,
+    basics.Bulk,
+    basics.Order,
+    basics.Scheduled,
+    basics.Unique,
+    basics.LimitsLaws,
+    leases.Leases,
+    leases.Fencing,
+    leases.Counters,
+    leases.Suspects,
+    leases.Parked,
+    leases.Workers,
+    control.ControlLaws,
+    control.Inspection,
+    control.Totals,
+    shared_store.Waking,
+    shared_store.Threads,
+    shared_store.Persistence,
+    shared_store.Processes,
 ):
     """The laws of a queue backend; subclass it in a test module and write ``make``.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar
 from unittest import SkipTest
 
@@ -13,7 +12,7 @@ from nuvom.core.record import JobStatus, StoredError
 from nuvom.errors import NotStorable, NuvomError
 from nuvom.result_backends.base import BaseResultBackend
 from nuvom.testing.builders import make_job, make_settlement
-from nuvom.testing.conformance.law import Hand, Kit, all_at_once, law
+from nuvom.testing.conformance.law import Hand, Kit, all_at_once
 from nuvom.testing.conformance.laws.values import STORABLE, escaping, same, stray_files
 
 if TYPE_CHECKING:
@@ -116,9 +115,10 @@ class ResultConformance(Kit):
         del backend
         return None
 
-    @contextmanager
-    def bench(self, folder: Path) -> Iterator[ResultBench]:
-        bench = ResultBench(self, folder)
+    @pytest.fixture
+    def bench(self, tmp_path: Path) -> Iterator[ResultBench]:
+        """Give a law a backend of its own."""
+        bench = ResultBench(self, tmp_path)
         try:
             yield bench
         finally:
@@ -126,7 +126,6 @@ class ResultConformance(Kit):
 
     # ---- results and errors ---------------------------------------------------------------
 
-    @law()
     def test_nothing_is_known_of_an_unknown_job(self, bench: ResultBench) -> None:
         """Of an unknown id everything is None, and asking is no error."""
         one, unknown = bench.backend, new_id()
@@ -134,21 +133,18 @@ class ResultConformance(Kit):
         assert known == (None, None, None)
         assert one.list_jobs() == []
 
-    @law()
     def test_every_storable_value_comes_back(self, bench: ResultBench) -> None:
         """``set_result`` keeps a value of any storable type, large ones too; the job is SUCCESS."""
         for value in (*STORABLE, bytes(range(256)) * (3 << 12)):
             result = bench.backend.get_result(bench.keep(value))
             assert same(result, value)
 
-    @law()
     def test_none_is_a_result(self, bench: ResultBench) -> None:
         """A task that returned None is a SUCCESS, without an error."""
         job_id = bench.keep(None)
         assert bench.full(job_id)["status"] == JobStatus.SUCCESS
         assert bench.backend.get_error(job_id) is None
 
-    @law()
     def test_a_kept_value_does_not_change(self, bench: ResultBench) -> None:
         """Changing a value after it was kept, or after it was read, changes nothing."""
         value = {"n": [1]}
@@ -157,7 +153,6 @@ class ResultConformance(Kit):
         bench.backend.get_result(job_id)["n"].append(3)
         assert bench.backend.get_result(job_id) == {"n": [1]}
 
-    @law()
     def test_what_cannot_be_stored_is_refused(self, bench: ResultBench) -> None:
         """``set_result`` raises NotStorable for a value of another type, and keeps nothing."""
         job_id = new_id()
@@ -165,7 +160,6 @@ class ResultConformance(Kit):
             bench.backend.set_result(job_id, {"n": object()})
         assert bench.backend.get_full(job_id) is None
 
-    @law()
     def test_an_error_is_kept(self, bench: ResultBench) -> None:
         """``set_error`` keeps type, text, traceback and status of an error, exception or text."""
         error = StoredError("KeyError", "'naïve'", "Traceback ...\nKeyError")
@@ -184,7 +178,6 @@ class ResultConformance(Kit):
 
     # ---- the epoch ------------------------------------------------------------------------
 
-    @law()
     def test_a_late_outcome_is_refused(self, bench: ResultBench) -> None:
         """An outcome of an earlier delivery is refused, and changes nothing, after a later one."""
         job, one = _claimed(epoch=2), bench.backend
@@ -193,7 +186,6 @@ class ResultConformance(Kit):
         assert (one.set_result(job.id, "late", record=late), bench.fail(late)) == (False, False)
         assert (one.get_result(job.id), one.get_error(job.id)) == ("current", None)
 
-    @law()
     def test_a_delivery_has_one_outcome(self, bench: ResultBench) -> None:
         """A second outcome of the same delivery is refused, and changes nothing."""
         job, one = _claimed(epoch=1), bench.backend
@@ -201,7 +193,6 @@ class ResultConformance(Kit):
         assert (one.set_result(job.id, "second", record=job), bench.fail(job)) == (False, False)
         assert one.get_result(job.id) == "first"
 
-    @law()
     def test_a_later_delivery_replaces_the_outcome(self, bench: ResultBench) -> None:
         """The outcome of a later delivery takes the place of an earlier one, all of it."""
         job, one = _claimed(epoch=1), bench.backend
@@ -216,7 +207,6 @@ class ResultConformance(Kit):
 
     # ---- everything that is kept ----------------------------------------------------------
 
-    @law()
     def test_the_full_form_has_all_keys(self, bench: ResultBench) -> None:
         """``get_full`` has exactly the promised keys: the record's fields in plain form."""
         assert set(bench.full(bench.keep(1))) == set(FULL_KEYS)
@@ -232,7 +222,6 @@ class ResultConformance(Kit):
         expected |= {"status": JobStatus.SUCCESS, "kwargs": {"to": "me"}, "result": "done"}
         assert expected == {name: full[name] for name in expected}
 
-    @law()
     def test_jobs_are_listed_newest_first(self, bench: ResultBench) -> None:
         """``list_jobs`` gives ``get_full`` of every job, newest first."""
         jobs = [_claimed(created_at=1000.0 + number) for number in range(4)]
@@ -241,7 +230,6 @@ class ResultConformance(Kit):
             bench.backend.set_result(job.id, 1, record=job)
         assert bench.backend.list_jobs() == [bench.full(job.id) for job in jobs[::-1]]
 
-    @law()
     def test_a_record_comes_before_its_outcome(self, bench: ResultBench) -> None:
         """``set_record`` shows a job's status until it has an outcome, which it never touches."""
         job, one = _claimed(), bench.backend
@@ -255,7 +243,6 @@ class ResultConformance(Kit):
         assert bench.full(job.id)["status"] == JobStatus.SUCCESS
         assert one.get_result(job.id) == "done"
 
-    @law()
     def test_what_is_forgotten_is_gone(self, bench: ResultBench) -> None:
         """``forget`` removes what is kept of one job, and tells whether there was something."""
         if type(bench.backend).forget is BaseResultBackend.forget:
@@ -269,7 +256,6 @@ class ResultConformance(Kit):
 
     # ---- the rest -------------------------------------------------------------------------
 
-    @law()
     def test_threads_keep_one_outcome_each(self, bench: ResultBench) -> None:
         """Of threads that report on one delivery one is accepted; on others all are."""
         shared, own = _claimed(), [_claimed() for _ in range(8)]
@@ -284,7 +270,6 @@ class ResultConformance(Kit):
         assert [bench.backend.get_result(shared.id)] == accepted
         assert [bench.backend.get_result(job.id) for job in own] == list(range(8))
 
-    @law()
     def test_a_waiter_wakes(self, bench: ResultBench) -> None:
         """What ``waiter`` gives, if anything, is set when a result came, and wakes who waits."""
         for comes_first in (True, False):
@@ -300,7 +285,6 @@ class ResultConformance(Kit):
                     bench.keep(1)
                 hand.finish(bench.patience_secs)
 
-    @law()
     def test_results_outlive_the_instance(self, bench: ResultBench) -> None:
         """What is kept is there when the instance that kept it has stopped."""
         job = _claimed()
@@ -310,7 +294,6 @@ class ResultConformance(Kit):
         assert other.get_result(job.id) == {"n": 1}
         assert other.set_result(job.id, 2, record=job) is False
 
-    @law()
     def test_starting_and_stopping_is_harmless(self, bench: ResultBench) -> None:
         """``stop`` before ``start``, ``start`` twice and ``stop`` twice raise nothing."""
         bench.backend.stop()
@@ -321,7 +304,6 @@ class ResultConformance(Kit):
         other.stop()
         other.stop()
 
-    @law()
     def test_hostile_ids_stay_inside(self, bench: ResultBench) -> None:
         """Whatever an id is called, nothing appears outside the store's own folder."""
         token = new_id()
@@ -335,7 +317,6 @@ class ResultConformance(Kit):
 
     # ---- beside a queue whose store it joins ----------------------------------------------
 
-    @law()
     def test_what_a_joined_queue_settles_can_be_read(self, bench: ResultBench) -> None:
         """After ``joins`` what the queue accepts is read here, and nothing that it refuses."""
         queue = bench.joined()
@@ -355,7 +336,6 @@ class ResultConformance(Kit):
         statuses = [bench.full(job.id)["status"] for job in (success, failure)]
         assert statuses == ["SUCCESS", "FAILED"]
 
-    @law()
     def test_a_joined_queue_wakes_waiters(self, bench: ResultBench) -> None:
         """What ``waiter`` gives is set once the queue settled a job."""
         queue = bench.joined()

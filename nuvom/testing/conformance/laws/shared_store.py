@@ -10,7 +10,7 @@ from nuvom.core.record import JobStatus
 from nuvom.queue_backends.base import Capability
 from nuvom.testing.builders import make_settlement
 from nuvom.testing.conformance import child as actions
-from nuvom.testing.conformance.law import Hand, all_at_once, law
+from nuvom.testing.conformance.law import Hand, all_at_once, needs
 from nuvom.testing.conformance.laws.bench import A, B, C, QueueKit
 
 if TYPE_CHECKING:
@@ -25,13 +25,13 @@ _LONG_SECS = 600.0  # so long that only a wake-up can have ended the wait
 _SHORT_LEASE_SECS = 1.0  # for backends that learn of a death by the lease alone
 
 
+@needs(Capability.WAKE_UP)
 class Waking(QueueKit):
     """Waiting for work without polling.
 
     Waking once too often is allowed, sleeping through work is not.
     """
 
-    @law(Capability.WAKE_UP)
     def test_an_enqueue_wakes_a_worker(self, bench: QueueBench) -> None:
         """``wait_for_work`` returns when jobs are enqueued, and when it is notified."""
         queue = bench.open(real_time=True)
@@ -41,16 +41,15 @@ class Waking(QueueKit):
         queue.clear()
         _assert_wakes(bench, lambda: queue.enqueue_many([bench.job()]))
 
-    @law(Capability.WAKE_UP, Capability.LEASES, Capability.CONTROL)
+    @needs(Capability.LEASES, Capability.CONTROL)
     def test_a_job_that_can_be_claimed_again_wakes_a_worker(self, bench: QueueBench) -> None:
         """``wait_for_work`` returns when a job is given back, or its queue is resumed."""
-        queue = bench.open_leased(real_time=True)
+        queue = bench.open(real_time=True)
         job = bench.put_and_claim(A)
         _assert_wakes(bench, lambda: queue.release([job]))
         queue.pause("default", by="ann")
         _assert_wakes(bench, lambda: queue.resume("default"))
 
-    @law(Capability.WAKE_UP)
     def test_work_that_came_before_is_not_slept_through(self, bench: QueueBench) -> None:
         """``wait_for_work`` does not sleep when a job is ready, also after ``recheck`` looked."""
         queue = bench.open(real_time=True)
@@ -65,21 +64,18 @@ class Waking(QueueKit):
                 bench.patience_secs
             )
 
-    @law(Capability.WAKE_UP)
     def test_a_wait_without_work_ends(self, bench: QueueBench) -> None:
         """``wait_for_work`` returns after its timeout when nothing comes."""
         queue = bench.open(real_time=True)
         for timeout in (0.0, 0.05):
             queue.wait_for_work(timeout)
 
-    @law(Capability.WAKE_UP)
     def test_another_instance_wakes_a_worker(self, bench: QueueBench) -> None:
         """``wait_for_work`` returns when another instance enqueues."""
         bench.open(real_time=True)
         other = bench.reopen()
         _assert_wakes(bench, lambda: other.enqueue(bench.job()))
 
-    @law(Capability.WAKE_UP)
     def test_another_process_wakes_a_worker(self, bench: QueueBench) -> None:
         """``wait_for_work`` returns when another process enqueues."""
         bench.open(real_time=True)
@@ -91,7 +87,6 @@ class Waking(QueueKit):
 class Threads(QueueKit):
     """Many threads of one process on one queue."""
 
-    @law()
     def test_threads_never_share_a_job(self, bench: QueueBench) -> None:
         """Threads that enqueue and take jobs at the same time lose none and double none."""
         queue = bench.open(real_time=True)
@@ -114,10 +109,10 @@ class Threads(QueueKit):
             all_at_once(work, threads=_MANY, limit_secs=2 * bench.patience_secs)
         _assert_each_once(ids, taken)
 
-    @law(Capability.LEASES)
+    @needs(Capability.LEASES)
     def test_workers_in_threads_settle_each_job_once(self, bench: QueueBench) -> None:
         """Workers that claim and settle at the same time settle each job exactly once."""
-        queue = bench.open_leased(real_time=True)
+        queue = bench.open(real_time=True)
         jobs = [bench.job() for _ in range(self.race_jobs)]
         queue.enqueue_many(jobs)
         settled: list[str] = []
@@ -134,7 +129,7 @@ class Threads(QueueKit):
         _assert_each_once([job.id for job in jobs], settled)
         assert queue.qsize() == 0
 
-    @law(Capability.LEASES)
+    @needs(Capability.LEASES)
     def test_one_settlement_of_many_wins(self, bench: QueueBench) -> None:
         """Of reapers and settlements that race for one job exactly one gets it."""
         for _ in range(20 if bench.has_fake_clock else 2):
@@ -145,7 +140,7 @@ class Threads(QueueKit):
             if reaped:
                 bench.settle(bench.claim())
 
-    @law(Capability.UNIQUE)
+    @needs(Capability.UNIQUE)
     def test_threads_that_race_for_a_key_agree(self, bench: QueueBench) -> None:
         """Of threads that enqueue with one key at once one stores, and all name its job."""
         queue = bench.open(real_time=True)
@@ -159,7 +154,7 @@ class Threads(QueueKit):
             all_at_once(put, threads=_MANY, limit_secs=2 * bench.patience_secs)
             _assert_agree(answers)
 
-    @law(Capability.BULK)
+    @needs(Capability.BULK)
     def test_a_bulk_appears_as_a_whole(self, bench: QueueBench) -> None:
         """Nobody ever sees a part of a bulk."""
         queue = bench.open(real_time=True)
@@ -179,7 +174,6 @@ class Threads(QueueKit):
 class Persistence(QueueKit):
     """What a second instance on the same store sees, and what outlives the first."""
 
-    @law()
     def test_jobs_outlive_the_instance(self, bench: QueueBench) -> None:
         """What one instance enqueues others hand out, once, also when the first has stopped."""
         other = bench.reopen()
@@ -191,24 +185,24 @@ class Persistence(QueueKit):
         assert {bytes(job.args) for job in jobs} == {bytes(job.args) for job in handed}
         assert other.qsize() == 0
 
-    @law(Capability.LEASES)
+    @needs(Capability.LEASES)
     def test_a_lease_binds_all_instances(self, bench: QueueBench) -> None:
         """A lease that is given by one instance is kept, ended and fenced by all."""
-        other, job = bench.reopen_leased(), bench.put_and_claim(A)
+        other, job = bench.reopen(), bench.put_and_claim(A)
         assert other.claim(1, B) == []
         bench.end_leases()
         assert [job.id] == [one.id for one in other.reap()]
         assert not bench.settle(job)
 
-    @law(Capability.INSPECTION, Capability.LEASES, Capability.CONTROL)
+    @needs(Capability.INSPECTION, Capability.LEASES, Capability.CONTROL)
     def test_what_was_settled_outlives_the_instance(self, bench: QueueBench) -> None:
         """Status, error, attempts and pauses are there when their instance has stopped."""
-        earlier, job = bench.reopen_leased(), bench.put_and_claim(A)
+        earlier, job = bench.reopen(), bench.put_and_claim(A)
         bench.settle(job, JobStatus.FAILED)
         bench.put()
-        bench.leased.pause("default", by="ann")
+        bench.queue.pause("default", by="ann")
         bench.queue.stop()
-        for other in (earlier, bench.reopen_leased()):
+        for other in (earlier, bench.reopen()):
             assert other.dequeue() is None, "the queue is not paused any more"
             snapshot = other.get(job.id)
             assert snapshot is not None
@@ -220,7 +214,6 @@ class Persistence(QueueKit):
 class Processes(QueueKit):
     """Several processes on one store, some of which are killed."""
 
-    @law()
     def test_processes_never_share_a_job(self, bench: QueueBench) -> None:
         """Processes that take jobs at the same time never get the same one, and miss none."""
         queue = bench.open(real_time=True)
@@ -237,7 +230,7 @@ class Processes(QueueKit):
         taken = [job_id for child in children for job_id in child.rest()]
         _assert_each_once([job.id for job in jobs], taken)
 
-    @law(Capability.UNIQUE)
+    @needs(Capability.UNIQUE)
     def test_processes_that_race_for_a_key_agree(self, bench: QueueBench) -> None:
         """Of processes that enqueue with one key one stores, and all name its job."""
         bench.open(real_time=True)
@@ -245,10 +238,10 @@ class Processes(QueueKit):
         _let_go(children)
         _assert_agree([child.hear() for child in children])
 
-    @law(Capability.LEASES)
+    @needs(Capability.LEASES)
     def test_jobs_of_a_killed_worker_come_back(self, bench: QueueBench) -> None:
         """The jobs of a killed worker come back; those that had started are charged, no others."""
-        queue = bench.open_leased(real_time=True, lease_secs=_SHORT_LEASE_SECS)
+        queue = bench.open(real_time=True, lease_secs=_SHORT_LEASE_SECS)
         jobs = [bench.put().id for _ in range(4)]
         charges = {job.id: job.deliveries for job in _killed_with(bench, 4, started=2)}
         unstarted = 0 if bench.has_start_marks else 1
@@ -257,10 +250,10 @@ class Processes(QueueKit):
         assert set(jobs) == set(again)
         assert queue.qsize() == 0
 
-    @law(Capability.LEASES)
+    @needs(Capability.LEASES)
     def test_a_killed_worker_is_not_alive(self, bench: QueueBench) -> None:
         """A worker whose process was killed is not shown as alive for longer than its lease."""
-        queue = bench.open_leased(real_time=True, lease_secs=_SHORT_LEASE_SECS)
+        queue = bench.open(real_time=True, lease_secs=_SHORT_LEASE_SECS)
         child = bench.child(actions.stay, owner=A)
         child.start()
         child.expect(A)
@@ -271,18 +264,18 @@ class Processes(QueueKit):
             "a killed worker is shown as silent or not at all",
         )
 
-    @law(Capability.LEASES)
+    @needs(Capability.LEASES)
     def test_a_job_that_kills_processes_ends_dead(self, bench: QueueBench) -> None:
         """A job is DEAD once ``max_deliveries`` processes were killed while it ran."""
-        bench.open_leased(real_time=True, lease_secs=_SHORT_LEASE_SECS, max_deliveries=2)
+        bench.open(real_time=True, lease_secs=_SHORT_LEASE_SECS, max_deliveries=2)
         bench.put()
         fates = [_killed_with(bench, 1, started=1)[0].status for _ in range(2)]
         assert fates == [JobStatus.PENDING, JobStatus.DEAD]
 
-    @law(Capability.LEASES)
+    @needs(Capability.LEASES)
     def test_a_settled_job_survives_a_kill(self, bench: QueueBench) -> None:
         """What was settled when a process is killed stays settled."""
-        queue = bench.open_leased(real_time=True, lease_secs=_SHORT_LEASE_SECS)
+        queue = bench.open(real_time=True, lease_secs=_SHORT_LEASE_SECS)
         job = bench.put()
         child = bench.child(actions.settle_one, owner=A)
         child.start()
@@ -291,7 +284,6 @@ class Processes(QueueKit):
         bench.end_leases()
         assert queue.reap() == queue.claim(1, B) == []
 
-    @law()
     def test_accepted_jobs_survive_a_kill(self, bench: QueueBench) -> None:
         """Every job whose ``enqueue`` had returned is there after its process was killed."""
         bench.open(real_time=True)
@@ -305,7 +297,7 @@ class Processes(QueueKit):
             present.update(bench.popped(500))
         assert set(accepted) <= present
 
-    @law(Capability.BULK)
+    @needs(Capability.BULK)
     def test_a_bulk_survives_a_kill_whole_or_not_at_all(self, bench: QueueBench) -> None:
         """A bulk whose process is killed meanwhile is stored whole or not at all."""
         queue, size = bench.open(real_time=True), 70
@@ -338,7 +330,7 @@ def _assert_wakes(bench: QueueBench, event: Callable[[], object]) -> None:
 
 def _race_for_one(bench: QueueBench, job: JobRecord) -> tuple[list[bool], list[str]]:
     """Let two settle and two reap one job whose lease is over; return what each got."""
-    queue = bench.leased
+    queue = bench.queue
     accepted: list[bool] = []
     reaped: list[str] = []
 
@@ -361,7 +353,7 @@ def _killed_with(bench: QueueBench, jobs: int, *, started: int) -> list[JobRecor
     reaped: list[JobRecord] = []
 
     def all_back() -> bool:
-        reaped.extend(bench.leased.reap())
+        reaped.extend(bench.queue.reap())
         return len(reaped) >= jobs
 
     bench.wait_until(all_back, "reap takes back the jobs of a killed worker")
