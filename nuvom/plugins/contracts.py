@@ -30,7 +30,6 @@ class Inspector(Protocol):
 
     def snapshot(self, job_id: str) -> JobSnapshot:
         """Return one job. Raises: JobNotFound."""
-        ...
 
     def page(
         self,
@@ -42,35 +41,27 @@ class Inspector(Protocol):
         limit: int = 100,
     ) -> list[JobSnapshot]:
         """Return jobs, newest first; ``before`` is the last id of the previous page."""
-        ...
 
     def attempts(self, job_id: str) -> list[Attempt]:
         """Return the closed attempts that are still stored, oldest first."""
-        ...
 
     def stats(self) -> list[QueueStats]:
         """Return counts for each queue, ordered by name."""
-        ...
 
     def workers(self) -> list[WorkerInfo]:
         """Return the workers that are not known to be dead."""
-        ...
 
     def error_groups(self, limit: int = 50) -> list[ErrorGroup]:
         """Return failures grouped by fingerprint, latest first."""
-        ...
 
     def totals(self) -> list[Total]:
         """Return the totals that the store has counted since ``Control.keep_totals``."""
-        ...
 
     def store_size(self) -> StoreSize | None:
         """Return the size of the store, or None if it is unknown."""
-        ...
 
     def is_manifest_stale(self) -> bool:
         """Return whether the list of tasks is out of date. Raises: InvalidManifest."""
-        ...
 
 
 class Control(Protocol):
@@ -78,31 +69,24 @@ class Control(Protocol):
 
     def cancel(self, job_id: str) -> JobStatus | None:
         """Cancel a job; return its previous status, or None if there is no such job."""
-        ...
 
     def retry(self, job_id: str) -> JobStatus | None:
         """Run a FAILED, DEAD or CANCELLED job again; return its previous status."""
-        ...
 
     def pause(self, queue: str, by: str) -> None:
         """Stop jobs of ``queue`` from starting until it is resumed."""
-        ...
 
     def resume(self, queue: str) -> bool:
         """Undo ``pause``; return False if the queue was not paused."""
-        ...
 
     def purge(self, queue: str) -> int:
         """Remove the waiting jobs of ``queue``; return how many were removed."""
-        ...
 
     def command(self, worker: str, word: str) -> bool:
         """Send the command ``quiet``, ``resume``, ``stop`` or ``stacks`` to a worker."""
-        ...
 
     def keep_totals(self) -> None:
         """Make the store start counting events, for ``Inspector.totals``."""
-        ...
 
 
 class Extras(TypedDict):
@@ -124,22 +108,18 @@ class RunningSystem(Protocol):
     @property
     def settings(self) -> Settings:
         """The settings in use."""
-        ...
 
     @property
     def queue(self) -> BaseJobQueue:
         """The queue in use."""
-        ...
 
     @property
     def results(self) -> BaseResultBackend:
         """The result backend in use."""
-        ...
 
     @property
     def plugin_errors(self) -> Mapping[tuple[str, str], int]:
         """Number of failed calls into plugins, by plugin (or subscriber) and hook."""
-        ...
 
 
 class PluginProtocol(Protocol):
@@ -156,30 +136,24 @@ class PluginProtocol(Protocol):
     @property
     def api_version(self) -> str:
         """Such as ``1.0``."""
-        ...
 
     @property
     def name(self) -> str:
         """Short and unique."""
-        ...
 
     @property
     def provides(self) -> Sequence[str]:
         """Words for what it offers."""
-        ...
 
     @property
     def requires(self) -> Sequence[str]:
         """What must start before it."""
-        ...
 
     def start(self, settings: Settings, extras: Extras) -> None:
         """Register backends, subscribe, open connections; see ``Plugin.start``."""
-        ...
 
     def stop(self) -> None:
         """Undo ``start``."""
-        ...
 
 
 class Plugin:

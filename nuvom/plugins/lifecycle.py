@@ -160,20 +160,17 @@ class PluginSet:
                 raise failure.error
 
     def start_pending(self, settings: Settings, extras: Extras) -> None:
-        """Do the same as ``start``, but let the caller decide what failures mean."""
-        pending, self._pending = self._pending, []
-        order, left = _start_order(pending, self.started)
-        for loaded in left:
-            word = _missing(loaded, [*self.started, *order], left)[0]
-            is_circle = _offers(word, left)
-            reason = "which cannot start before it" if is_circle else "which no plugin provides"
-            self._leave_out(loaded, f'it requires "{word}", {reason}')
-        for loaded in order:
-            lacking = [word for word in loaded.requires if not _offers(word, self._with(loaded))]
-            if lacking:
-                self._leave_out(loaded, f'it requires "{lacking[0]}", which failed to start')
-            else:
-                self._start_one(loaded, settings, extras)
+        """Do the same as ``start``, but let the caller decide what failures mean.
+
+        The given order is kept, except that a plugin starts after all that provide a word that it
+        requires.
+        """
+        waiting, self._pending = self._pending, []
+        while ready := [one for one in waiting if not _has_to_wait(one, waiting)]:
+            waiting.remove(ready[0])
+            self._start_one(ready[0], settings, extras)
+        for loaded in waiting:
+            self._leave_out(loaded, "it requires a plugin that cannot start before it")
 
     def update_runtime(self, runtime: RunningSystem) -> None:
         """Give every running plugin the assembled system. One that fails is logged but stays."""
@@ -188,23 +185,19 @@ class PluginSet:
         for loaded in reversed(started):
             self._call(loaded, "stop", loaded.plugin.stop)
 
-    def _with(self, loaded: LoadedPlugin) -> list[LoadedPlugin]:
-        return [*self.started, loaded]
-
     def _start_one(self, loaded: LoadedPlugin, settings: Settings, extras: Extras) -> None:
+        for word in loaded.requires:
+            if not _offers(word, [*self.started, loaded]):
+                self._leave_out(loaded, f'it requires "{word}", which no running plugin provides')
+                return
         registry = default_plugin_registry()
         before = registry.entries()
         call = start_call(loaded.plugin, settings, extras)
         error = call_limited(call, "start", self._limits["start"], clock=self._clock)
         if error is None:
             self.started.append(loaded)
-            return
-        changed = [key for key, cls in registry.entries().items() if before.get(key) is not cls]
-        for kind, name in changed:
-            registry.forget(kind, name)  # a failed plugin's backends may be incomplete
-            if (kind, name) in before:
-                registry.register(kind, name, before[kind, name], force=True)
-        self._leave_out(loaded, error, frozenset(changed))
+        else:  # a failed plugin's backends may be incomplete
+            self._leave_out(loaded, error, registry.restore(before))
 
     def _leave_out(
         self,
@@ -230,34 +223,13 @@ class PluginSet:
         log_event(_LOG, logging.WARNING, "plugin.error", text, fields=fields, error=cause)
 
 
-# ---- order ------------------------------------------------------------------------------
+# ---- order and use ----------------------------------------------------------------------
 
 
-def _start_order(
-    plugins: Sequence[LoadedPlugin], started: Sequence[LoadedPlugin]
-) -> tuple[list[LoadedPlugin], list[LoadedPlugin]]:
-    """Return the plugins in an order that satisfies ``requires``, and those that cannot start.
-
-    If several plugins provide a required word, all of them come first. Otherwise the given order
-    is kept, which a topological sort by layers would not do.
-    """
-    order, waiting = list(started), list(plugins)
-    while ready := [one for one in waiting if not _missing(one, order, waiting)]:
-        order.append(ready[0])
-        waiting.remove(ready[0])
-    return order[len(started) :], waiting
-
-
-def _missing(
-    plugin: LoadedPlugin, before: Sequence[LoadedPlugin], waiting: Sequence[LoadedPlugin]
-) -> list[str]:
-    """Return the required words that no plugin provides yet or that another still will."""
+def _has_to_wait(plugin: LoadedPlugin, waiting: Sequence[LoadedPlugin]) -> bool:
+    """Return whether another plugin provides a required word and has not started yet."""
     others = [one for one in waiting if one is not plugin]
-    return [
-        word
-        for word in plugin.requires
-        if word not in plugin.words and (not _offers(word, before) or _offers(word, others))
-    ]
+    return any(_offers(word, others) for word in plugin.requires if word not in plugin.words)
 
 
 def _offers(word: str, plugins: Sequence[LoadedPlugin]) -> bool:
@@ -311,16 +283,21 @@ def call_limited(
 
 def start_call(plugin: PluginProtocol, settings: Settings, extras: Extras) -> Callable[[], object]:
     """Return a callable for a plugin's ``start``, whose ``extras`` parameter is optional."""
+    start: Callable[..., object] = plugin.start
+    return partial(start, settings, *([extras] if accepts(start, settings, extras) else []))
+
+
+def accepts(function: Callable[..., object], *arguments: object) -> bool:
+    """Return whether a function or class can be called with these positional arguments."""
     from inspect import signature  # noqa: PLC0415  # slow to import, and most commands start none
 
-    start: Callable[..., object] = plugin.start
     try:
-        signature(start).bind(settings, extras)
+        signature(function).bind(*arguments)
     except TypeError:
-        return partial(start, settings)
+        return False
     except ValueError:  # written in C, without a signature: assume it takes them
         pass
-    return partial(start, settings, extras)
+    return True
 
 
 def plugin_error(name: str, source: str, error: BaseException | str) -> PluginError:

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import re
 import sys
-from contextlib import contextmanager
 from importlib import import_module, invalidate_caches
 from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from nuvom.config.project import import_roots
 from nuvom.errors import (
@@ -24,7 +25,6 @@ from nuvom.errors import (
     PluginNotLoaded,
     PluginsOff,
     UnknownBackend,
-    did_you_mean,
     suggest,
 )
 from nuvom.plugins.contracts import (
@@ -40,6 +40,7 @@ from nuvom.plugins.lifecycle import (
     LoadedPlugin,
     PluginEntry,
     PluginSet,
+    accepts,
     make_extras,
     plugin_error,
 )
@@ -49,7 +50,7 @@ from nuvom.queue_backends.base import BaseJobQueue
 from nuvom.result_backends.base import BaseResultBackend
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     from nuvom.config.settings import Settings
@@ -93,18 +94,13 @@ def installed_entries() -> list[PluginEntry]:
     """Return what installed packages list in the entry-point group ``nuvom``, ordered by name."""
     from importlib.metadata import entry_points  # noqa: PLC0415  # slow to import
 
-    return sorted({_from_entry_point(point) for point in entry_points(group=GROUP)})
-
-
-def _from_entry_point(point: Any) -> PluginEntry:  # noqa: ANN401  # its class is not imported here
-    package = point.dist.name if point.dist else "an unknown package"
-    return PluginEntry(
-        name=point.name,
-        target=point.value.partition("[")[0].replace(" ", ""),
-        key="",
-        source=f"entry point {point.name} of {package}",
-        version=point.dist.version if point.dist else "",
-    )
+    found = set()
+    for point in entry_points(group=GROUP):
+        package: Any = point.dist
+        source = f"entry point {point.name} of {package.name}"
+        target = f"{point.module}:{point.attr}"
+        found.add(PluginEntry(point.name, target, "", source, package.version))
+    return sorted(found)
 
 
 def project_entries(root: Path) -> list[PluginEntry]:
@@ -119,23 +115,22 @@ def project_entries(root: Path) -> list[PluginEntry]:
     return [] if content is None else list(_parse(content, path))
 
 
+class _PluginFile(msgspec.Struct, forbid_unknown_fields=True):
+    plugins: dict[str, list[str]] = {}
+
+
 def _parse(content: bytes, path: Path) -> Iterator[PluginEntry]:
     import tomllib  # noqa: PLC0415  # most projects have no such file
 
     try:
-        tables = tomllib.loads(content.decode("utf-8-sig"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        listed = msgspec.convert(tomllib.loads(content.decode("utf-8-sig")), _PluginFile)
+    except msgspec.ValidationError as error:
+        reason = f'it has to look like [plugins] queue_backend = ["module:Class"] ({error})'
+        raise InvalidConfigFile(path, reason) from error
+    except ValueError as error:
         raise InvalidConfigFile(path, f"it is not valid TOML: {error}") from error
-    for name in tables.keys() - {"plugins"}:
-        hint = did_you_mean(name, ["plugins"])
-        raise InvalidConfigFile(path, f'"{name}" is not known here, only [plugins].{hint}')
-    table = tables.get("plugins", {})
-    if not isinstance(table, dict):
-        raise InvalidConfigFile(path, "plugins has to be a table: [plugins]")
-    for key, targets in table.items():
-        if not isinstance(targets, list):
-            raise InvalidConfigFile(path, f'{key} has to be a list: {key} = ["module:Class"]')
-        for target in dict.fromkeys(map(str, targets)):
+    for key, targets in listed.plugins.items():
+        for target in dict.fromkeys(targets):
             if _TARGET.fullmatch(target) is None:
                 raise InvalidConfigFile(path, f'{key}: "{target}" has to be "module:Class"')
             yield PluginEntry(re.split("[:.]", target)[-1].lower(), target, key, str(path))
@@ -144,34 +139,24 @@ def _parse(content: bytes, path: Path) -> Iterator[PluginEntry]:
 # ---- all plugins ------------------------------------------------------------------------
 
 
-def load_plugins(
-    settings: Settings,
-    *,
-    kinds: Collection[str] | None = None,
-    only: str | None = None,
-    into: PluginSet | None = None,
-) -> PluginSet:
-    """Import and build plugins without starting them. Those that fail are in ``failed``.
+def load_plugins(settings: Settings, *, only: str | None = None) -> PluginSet:
+    """Import and build all listed plugins without starting them. Those that fail are in ``failed``.
 
     Args:
-        kinds: Keys of the plugin file (``queue_backend``, ``monitoring``): load what the file
-            lists under them, and packages that provide them. None loads all.
         only: Load just the plugin of this name, and import no other.
-        into: The set to add to; plugins already in it are not loaded again.
     Raises:
         PluginNotTrusted, InvalidConfigFile: the plugin file cannot be used.
         PluginNotFound: there is no plugin called ``only``.
     """
-    plugins = PluginSet() if into is None else into
     entries = find_entries(settings)
     if only is not None:
         known = [entry.name for entry in entries]
         entries = [entry for entry in entries if entry.answers_to(only)]
         if not entries:
             raise PluginNotFound(only, known)
+    plugins = PluginSet()
     for entry in entries:
-        if kinds is None or not entry.is_project or entry.key in kinds:
-            load_entry(entry, settings.root, plugins, kinds=None if entry.is_project else kinds)
+        load_entry(entry, settings.root, plugins)
     return plugins
 
 
@@ -215,9 +200,10 @@ def backend_class(
     for entries in _sources({name}, root) if found is None else ():
         for entry in entries:
             # Packages with another name count only if they say they provide such a backend.
-            kinds = None if entry.is_project or entry.name == name else {sought.key}
+            has_to_say = not entry.is_project and entry.name != name
             if entry.key in ("", sought.key):
-                load_entry(entry, settings.root, plugins, kinds=kinds)
+                provided = sought.key if has_to_say else None
+                load_entry(entry, settings.root, plugins, provided=provided)
         plugins.start_pending(settings, extras)
         found = registry.find(sought, name)
         if found is not None:
@@ -234,22 +220,11 @@ def build_backend(cls: type[Any], settings: Settings) -> Any:  # noqa: ANN401  #
     Raises: PluginFailed: the constructor accepts neither call, or raised.
     """
     try:
-        return cls(settings) if _takes_argument(cls) else cls()
+        return cls(settings) if accepts(cls, settings) else cls()
     except NuvomError:
         raise
     except Exception as error:  # a plugin's constructor
         raise plugin_error(cls.__name__, f"{cls.__module__}:{cls.__qualname__}", error) from error
-
-
-def _takes_argument(cls: type[Any]) -> bool:
-    from inspect import Parameter, signature  # noqa: PLC0415  # slow to import, and needed once
-
-    keyword_only = (Parameter.KEYWORD_ONLY, Parameter.VAR_KEYWORD)
-    try:
-        parameters = signature(cls).parameters.values()
-    except ValueError:  # written in C, without a signature: assume it takes one
-        return True
-    return any(one.kind not in keyword_only for one in parameters)
 
 
 def _at_hand(kind: BackendKind, name: str) -> type[Any] | None:
@@ -314,16 +289,12 @@ class BackendPlugin(Plugin):
 
 
 def load_entry(
-    entry: PluginEntry,
-    root: Path,
-    plugins: PluginSet,
-    *,
-    kinds: Collection[str] | None = None,
+    entry: PluginEntry, root: Path, plugins: PluginSet, *, provided: str | None = None
 ) -> None:
     """Import and build the plugin of ``entry``, and add it to ``plugins``.
 
-    A plugin that fails is added as failed. One that is already there, or that provides none of
-    ``kinds``, is skipped.
+    A plugin that fails is added as failed. One that is already there, or that does not provide the
+    word ``provided``, is skipped.
     """
     if plugins.knows(entry):
         return
@@ -334,7 +305,7 @@ def load_entry(
         failure = plugin_error(entry.name, entry.source, error)
         plugins.reject(FailedPlugin(entry.name, entry, failure, (entry.key,)), "load")
         return
-    if is_new and (kinds is None or not loaded.words.isdisjoint(kinds)):
+    if is_new and provided in (None, *loaded.words):
         plugins.add(loaded)
 
 
@@ -370,17 +341,11 @@ def _import(entry: PluginEntry, root: Path) -> object:
         is_itself = f"{module_name}.".startswith(f"{error.name}.")
         if not entry.is_project or not is_itself:
             raise
-    with _at_end_of_path(import_roots(root)):
-        return import_object(entry.target)
-
-
-@contextmanager
-def _at_end_of_path(folders: list[Path]) -> Iterator[None]:
-    added = [str(folder) for folder in folders if str(folder) not in sys.path]
+    added = [folder for folder in map(str, import_roots(root)) if folder not in sys.path]
     sys.path.extend(added)
     invalidate_caches()
     try:
-        yield
+        return import_object(entry.target)
     finally:
         for folder in added:
             sys.path.remove(folder)
@@ -439,10 +404,10 @@ def _words(given: Any) -> tuple[str, ...]:  # noqa: ANN401  # from a plugin; its
 
 def _is_same(one: LoadedPlugin, other: LoadedPlugin) -> bool:
     """Return whether both are the same plugin. Raises: PluginError: only the names are equal."""
-    is_bare = isinstance(one.plugin, BackendPlugin)
+    if isinstance(other.plugin, BackendPlugin):  # a queue and its results may share a name
+        return False
     if type(one.plugin) is type(other.plugin):
-        # Two bare backends may share a name: a queue and its result backend.
-        return not is_bare or one.plugin is other.plugin
+        return True
     if one.name == other.name:
         raise PluginError(f"the name {other.name} is taken by {one.describe()}")
     return False

@@ -117,9 +117,13 @@ class PluginRegistry:
         """Return a copy of all registrations."""
         return self._classes.copy()
 
-    def forget(self, kind: BackendKind, name: str) -> bool:
-        """Undo ``register``; return False if nothing was registered."""
-        return self._classes.pop((kind, name), None) is not None
+    def restore(
+        self, entries: dict[tuple[BackendKind, str], type]
+    ) -> frozenset[tuple[BackendKind, str]]:
+        """Go back to what ``entries`` returned; return what had been registered since."""
+        changed = {key for key, cls in self._classes.items() if entries.get(key) is not cls}
+        self._classes = entries
+        return frozenset(changed)
 
     def add_provider(self, name: str, provider: MetricsProvider) -> Callable[[], None]:
         """Make exporters include what ``provider()`` returns: figures by metric name.

@@ -6,6 +6,7 @@ import os
 import shlex
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,18 +16,18 @@ from nuvom.core.record import JobRecord
 from nuvom.errors import BackendUnavailable
 from nuvom.execution.child import QueueElsewhere, ResultsElsewhere, make_runtime
 from nuvom.execution.frames import Hello, ProgressKept, Ready
-from nuvom.plugins.registry import BackendKind, default_plugin_registry
+from nuvom.plugins.registry import PluginRegistry, use_plugin_registry
 from tests.unit.execution.test_frames import pair
 
 ROOT = Path(__file__).resolve().parents[3]
 
 
 @pytest.fixture(autouse=True)
-def no_stand_ins() -> None:
+def no_stand_ins() -> Iterator[None]:
     """Leave no backend of a child registered in this process."""
-    registry = default_plugin_registry()
-    for kind in (BackendKind.QUEUE, BackendKind.RESULT):
-        registry.forget(kind, "in-the-worker")
+    before = use_plugin_registry(PluginRegistry())
+    yield
+    use_plugin_registry(before)
 
 
 @pytest.mark.parametrize(

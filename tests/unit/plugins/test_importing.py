@@ -67,7 +67,6 @@ PLUGIN = """
         def start(self):
             pass
 
-    number = 5
 """
 BACKENDS = """
     from nuvom.queue_backends.memory import MemoryJobQueue
@@ -82,22 +81,12 @@ BACKENDS = """
     class OfTheFuture(MemoryJobQueue):
         api_version = "2.0"
 
-    class EmptyName(MemoryJobQueue):
-        name = ""
-
     class MyResults(MemoryResultBackend):
         name = "letters"
 
     class MyStore:
         pass
 
-    class StorePlugin:
-        api_version = "1.0"
-        name = "storeplugin"
-        def start(self, settings, extras):
-            pass
-        def stop(self):
-            pass
 """
 
 
@@ -110,7 +99,7 @@ def plugins() -> PluginSet:
 def load(tmp_path: Path, lay: Lay, plugins: PluginSet) -> Callable[..., PluginSet]:
     """Load ``module:Name`` as if the plugin file listed it under ``key``."""
     lay("mod.py", PLUGIN)
-    lay("backs.py", BACKENDS)
+    lay("backs.py", "__version__ = '3.4'" + BACKENDS.replace("\n    ", "\n"))
 
     def load(target: str, key: str = "monitoring", **options: object) -> PluginSet:
         name = target.rpartition(":")[2].lower()
@@ -138,23 +127,14 @@ def test_instances_nameless_classes_and_ducks_are_plugins_too(
     assert [name] == [one.name for one in load(target).loaded]
 
 
-def test_version_is_that_of_the_module(load: Callable[..., PluginSet], lay: Lay) -> None:
-    lay("mod.py", f"__version__ = '3.4'\n{PLUGIN}".replace("\n    ", "\n"))
-
-    assert ["3.4"] == [one.version for one in load("mod:Mail").loaded]
-
-
 @pytest.mark.parametrize(
     ("target", "reason"),
     [
         ("mod:Missing", "mod.py) has no Missing"),
-        ("mod:Mail.Missing", "mod.py) has no Mail.Missing"),
         ("sys:Missing", "the module sys (built in) has no Missing"),
-        ("missing_module:X", "No module named 'missing_module'"),
         ("mod:Neither", "neither a plugin nor a class that derives from"),
         ("mod:Half", "would be a plugin, but lacks api_version, name, stop"),
         ("mod:Nameles", "has no Nameles, but Nameless"),
-        ("mod:number", "neither a plugin"),
         ("mod:Broken", "ValueError: cannot be built"),
         ("mod:Odd", "TypeError"),
         ("mod", "names a module"),
@@ -172,9 +152,7 @@ def test_what_is_no_plugin_is_named_with_the_reason(
     assert {(failure.name, "load"): 1} == plugins.errors
 
 
-@pytest.mark.parametrize(
-    "text", ["import nothing_like_this", "raise SystemExit(3)", "1/0", "def broken(:"]
-)
+@pytest.mark.parametrize("text", ["raise SystemExit(3)", "1/0", "def broken(:"])
 def test_module_that_cannot_be_imported_is_named(
     load: Callable[..., PluginSet], lay: Lay, text: str
 ) -> None:
@@ -183,13 +161,16 @@ def test_module_that_cannot_be_imported_is_named(
     assert ["plugin"] == [one.name for one in load("bad:Plugin").failed]
 
 
+@pytest.mark.parametrize(
+    ("target", "key"), [("mod:TooNew", "monitoring"), ("backs:OfTheFuture", "queue_backend")]
+)
 def test_plugin_for_another_major_version_is_refused_with_both_versions(
-    load: Callable[..., PluginSet],
+    load: Callable[..., PluginSet], target: str, key: str
 ) -> None:
-    (failure,) = load("mod:TooNew").failed
+    (failure,) = load(target, key).failed
 
     assert isinstance(failure.error, IncompatiblePlugin)
-    assert "toonew wants plugin interface 2.0; this Nuvom has 1.0" in failure.error.what
+    assert "wants plugin interface 2.0; this Nuvom has 1.0" in failure.error.what
 
 
 def test_nothing_is_loaded_twice(load: Callable[..., PluginSet]) -> None:
@@ -203,20 +184,15 @@ def test_nothing_is_loaded_twice(load: Callable[..., PluginSet]) -> None:
     assert 1 == len(plugins.failed)
 
 
-def test_two_plugins_of_one_name_are_not_both_used(load: Callable[..., PluginSet]) -> None:
-    load("mod:Mail")
-    plugins = load("mod:Rival")
-
-    assert ["mod:Mail"] == [one.entry.target for one in plugins.loaded]
-    assert "the name mail is taken by mail" in plugins.failed[0].error.what
-
-
-def test_plugin_that_derives_from_another_is_one_of_its_own(
+def test_two_plugins_of_one_name_are_not_both_used_but_one_that_derives_is(
     load: Callable[..., PluginSet],
 ) -> None:
     load("mod:Mail")
+    load("mod:Alias")
+    plugins = load("mod:Rival")
 
-    assert ["mail", "alias"] == [one.name for one in load("mod:Alias").loaded]
+    assert ["mod:Mail", "mod:Alias"] == [one.entry.target for one in plugins.loaded]
+    assert "the name mail is taken by mail" in plugins.failed[0].error.what
 
 
 @pytest.mark.parametrize(
@@ -224,11 +200,9 @@ def test_plugin_that_derives_from_another_is_one_of_its_own(
     [
         ("backs:MyQueue", "queue_backend", (BackendKind.QUEUE, "myqueue")),
         ("backs:NamedQueue", "queue_backend", (BackendKind.QUEUE, "letters")),
-        ("backs:EmptyName", "queue_backend", (BackendKind.QUEUE, "emptyname")),
         ("backs:MyResults", "result_backend", (BackendKind.RESULT, "letters")),
         ("backs:MyStore", "schedule_store", (BackendKind.SCHEDULE, "mystore")),
         ("backs:MyQueue", "", (BackendKind.QUEUE, "myqueue")),
-        ("backs:MyResults", "", (BackendKind.RESULT, "letters")),
     ],
 )
 def test_backend_class_alone_is_registered_under_its_own_name(
@@ -239,11 +213,13 @@ def test_backend_class_alone_is_registered_under_its_own_name(
     expected: tuple[BackendKind, str],
 ) -> None:
     sys.path.append(os.getcwd())  # an entry without a key comes from a package
-    load(target, key).start(Settings(), make_extras())
+    plugins = load(target, key)
+    plugins.start(Settings(), make_extras())
 
     found = registry.find(*expected)
     assert found is not None
     assert target == f"{found.__module__}:{found.__name__}"
+    assert ["3.4"] == [one.version for one in plugins.loaded]
 
 
 def test_queue_and_results_of_one_name_are_both_registered(
@@ -252,9 +228,8 @@ def test_queue_and_results_of_one_name_are_both_registered(
     load("backs:NamedQueue", "queue_backend")
     load("backs:MyResults", "result_backend").start(settings, make_extras())
 
-    assert {(BackendKind.QUEUE, "letters"), (BackendKind.RESULT, "letters")} == set(
-        registry.entries()
-    )
+    kinds = BackendKind.QUEUE, BackendKind.RESULT
+    assert {(kind, "letters") for kind in kinds} == set(registry.entries())
 
 
 @pytest.mark.parametrize(
@@ -262,7 +237,6 @@ def test_queue_and_results_of_one_name_are_both_registered(
     [
         ("backs:MyQueue", "result_backend", "is a queue backend, listed under result_backend"),
         ("backs:MyQueue", "queue_backends", "is a queue backend, listed under queue_backends"),
-        ("backs:MyResults", "queue_backend", "is a result backend, listed under queue_backend"),
     ],
 )
 def test_backend_under_the_wrong_key_is_refused(
@@ -295,12 +269,6 @@ def test_installed_module_goes_before_one_of_the_project(
     assert ["installed"] == [one.name for one in load("mod:Mail").loaded]
 
 
-def test_module_of_the_project_is_not_looked_for_on_behalf_of_a_package(
-    load: Callable[..., PluginSet],
-) -> None:
-    assert "No module named 'mod'" in load("mod:Mail", "").failed[0].error.what
-
-
 def test_missing_dependency_of_a_plugin_is_not_sought_in_the_project(
     load: Callable[..., PluginSet], lay: Lay, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -309,11 +277,5 @@ def test_missing_dependency_of_a_plugin_is_not_sought_in_the_project(
     monkeypatch.syspath_prepend(str(tmp_path / "site"))
 
     assert "No module named 'dependency'" in load("needy:X").failed[0].error.what
-
-
-def test_a_bare_backend_of_another_major_version_is_refused(
-    load: Callable[..., PluginSet],
-) -> None:
-    plugins = load("backs:OfTheFuture", "queue_backend")
-    assert [] == plugins.loaded
-    assert isinstance(plugins.failed[0].error, IncompatiblePlugin)
+    # Nor is the module that a package names.
+    assert "No module named 'mod'" in load("mod:Mail", "").failed[1].error.what

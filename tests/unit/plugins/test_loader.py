@@ -12,16 +12,23 @@ import pytest
 from nuvom.config.settings import Settings
 from nuvom.errors import (
     BackendUnavailable,
+    InvalidConfigFile,
     PluginFailed,
     PluginNotFound,
     PluginNotLoaded,
-    PluginNotTrusted,
     PluginsOff,
     UnknownBackend,
 )
 from nuvom.plugins import loader
-from nuvom.plugins.lifecycle import PluginSet, make_extras
-from nuvom.plugins.loader import backend_class, build_backend, find_entries, load_plugins
+from nuvom.plugins.lifecycle import PluginEntry, PluginSet, make_extras
+from nuvom.plugins.loader import (
+    backend_class,
+    build_backend,
+    find_entries,
+    installed_entries,
+    load_plugins,
+    project_entries,
+)
 from nuvom.plugins.registry import BUILT_IN, BackendKind, PluginRegistry, register_queue_backend
 from nuvom.queue_backends.base import BaseJobQueue
 from nuvom.queue_backends.memory import MemoryJobQueue
@@ -84,50 +91,28 @@ def test_built_in_backend_whose_library_is_missing_says_so(
         queue_named("sqlite", settings)
 
 
-def test_nothing_is_read_for_a_backend_that_is_at_hand(
-    settings: Settings, plugin_file: PluginFile
+class Half(BaseJobQueue):
+    def qsize(self) -> int:
+        return 0
+
+
+@pytest.mark.parametrize(
+    ("cls", "said"),
+    [
+        (dict, r"mine .builtins:dict.*not derive from .*BaseJobQueue"),
+        (Half, "it lacks clear, dequeue, enqueue, pop_batch"),
+    ],
+)
+def test_class_registered_by_hand_has_to_be_a_whole_backend(
+    settings: Settings, cls: Any, said: str
 ) -> None:
-    plugin_file("[not toml")
+    register_queue_backend("mine", cls)
 
-    assert MemoryJobQueue is queue_named("memory", settings)
-
-
-def test_misspelt_backend_is_answered_with_the_nearest(settings: Settings) -> None:
-    with pytest.raises(UnknownBackend, match='Did you mean "sqlite"'):
-        queue_named("sqllite", settings)
-
-
-def test_class_registered_by_hand_has_to_be_a_backend(settings: Settings) -> None:
-    register_queue_backend("mine", dict)  # type: ignore[arg-type]  # what is tested
-
-    with pytest.raises(PluginFailed, match=r"mine .builtins:dict.*not derive from .*BaseJobQueue"):
+    with pytest.raises(PluginFailed, match=said):
         queue_named("mine", settings)
 
 
-def test_class_that_lacks_methods_is_refused_with_their_names(settings: Settings) -> None:
-    class Half(BaseJobQueue):
-        def qsize(self) -> int:
-            return 0
-
-    register_queue_backend("half", Half)  # type: ignore[type-abstract]  # what is tested
-
-    with pytest.raises(PluginFailed, match="it lacks clear, dequeue, enqueue, pop_batch"):
-        queue_named("half", settings)
-
-
 # ---- from the project's file ------------------------------------------------------------
-
-
-def test_class_in_the_file_is_found_by_its_name_in_lower_case(
-    settings: Settings, plugin_file: PluginFile, queue_module: Path
-) -> None:
-    plugin_file('[plugins]\nqueue_backend = ["mine:ListQueue"]\n')
-
-    found = queue_named("listqueue", settings)
-
-    assert "ListQueue" == found.__name__
-    queue = build_backend(found, settings)
-    assert 0 == queue.qsize()
 
 
 def test_plugin_in_the_file_registers_in_start_and_is_stopped_with_its_set(
@@ -187,20 +172,6 @@ def test_failure_of_the_plugin_in_use_is_raised(
     assert isinstance(caught.value.__cause__, ModuleNotFoundError)
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="modes of POSIX")
-def test_file_that_others_may_write_is_not_used(
-    settings: Settings, plugin_file: PluginFile, queue_module: Path
-) -> None:
-    plugin_file('[plugins]\nqueue_backend = ["mine:ListQueue"]\n').chmod(0o666)
-
-    with pytest.raises(PluginNotTrusted, match="chmod go-w"):
-        queue_named("listqueue", settings)
-    with pytest.raises(PluginNotTrusted):
-        load_plugins(settings)
-
-    assert "mine" not in sys.modules
-
-
 # ---- from installed packages ------------------------------------------------------------
 
 
@@ -225,13 +196,6 @@ def test_package_called_like_the_backend_is_imported_alone(
     assert "other" not in sys.modules
 
 
-def test_package_called_otherwise_is_found_after_the_file(
-    settings: Settings, package: Package, plugin_file: PluginFile, queue_module: Path
-) -> None:
-    package("boxes", QUEUE, {"aaa": "boxes:ListQueue"})
-    assert "boxes" == queue_named("listqueue", settings).__module__
-
-
 def test_file_goes_before_a_package_that_is_called_otherwise(
     settings: Settings, package: Package, plugin_file: PluginFile, queue_module: Path
 ) -> None:
@@ -254,18 +218,13 @@ def test_package_that_provides_something_else_is_not_started(
     assert [] == sys.modules["plug"].ListPlugin.started
 
 
-def test_unrelated_broken_package_is_not_blamed(settings: Settings, package: Package) -> None:
-    package("other", "1/0", {"other": "other:X"})
-
-    with pytest.raises(UnknownBackend):
-        queue_named("sqllite", settings)
-
-
-def test_broken_package_called_like_the_backend_is_blamed(
+def test_broken_package_is_blamed_only_if_it_is_called_like_the_backend(
     settings: Settings, package: Package
 ) -> None:
     package("other", "1/0", {"boxes": "other:X"})
 
+    with pytest.raises(UnknownBackend, match='Did you mean "sqlite"'):
+        queue_named("sqllite", settings)
     with pytest.raises(PluginFailed, match=r"entry point boxes of other.*ZeroDivisionError"):
         queue_named("boxes", settings)
 
@@ -312,7 +271,7 @@ def test_worker_and_delay_agree_on_which_of_two_plugins_offers_a_backend(
     plugin_file('[plugins]\nqueue_backend = ["mine:ListQueue"]\n')
     settings = Settings(root=tmp_path, queue_backend="listqueue")
     found = queue_named("listqueue", settings)
-    registry.forget(BackendKind.QUEUE, "listqueue")
+    registry.restore({})
 
     load_plugins(settings).start(settings, make_extras())
 
@@ -329,20 +288,6 @@ def test_one_plugin_can_be_loaded_alone(
     assert "other" not in sys.modules
     with pytest.raises(PluginNotFound, match='Did you mean "listqueue"'):
         load_plugins(settings, only="listque")
-
-
-def test_what_delay_has_started_is_not_started_again_by_the_worker(
-    tmp_path: Path, plugin_file: PluginFile, queue_module: Path, lay: Lay
-) -> None:
-    lay("plug.py", PLUGIN)
-    plugin_file('[plugins]\nqueue_backend = ["plug:ListPlugin"]\n')
-    settings = Settings(root=tmp_path, queue_backend="list")
-    plugins = PluginSet()
-    queue_named("list", settings, plugins=plugins)
-
-    load_plugins(settings, into=plugins).start(settings, make_extras())
-
-    assert [settings] == sys.modules["plug"].ListPlugin.started
 
 
 # ---- off --------------------------------------------------------------------------------
@@ -366,16 +311,65 @@ def test_plugins_can_be_switched_off_packages_included(
     assert sys.modules.keys().isdisjoint({"mine", "boxes"})
 
 
+# ---- listed names -----------------------------------------------------------------------
+
+
+def test_entries_of_the_file_are_given_in_its_order(
+    tmp_path: Path, plugin_file: PluginFile
+) -> None:
+    path = plugin_file(
+        """
+        [plugins]
+        queue_backend = ["custom.module:MyQueue", "other:Outer.Inner", "custom.module:MyQueue"]
+        monitoring = ["größe.modul:Größe"]
+        result_backend = []
+        """
+    )
+
+    assert [
+        PluginEntry("myqueue", "custom.module:MyQueue", "queue_backend", str(path)),
+        PluginEntry("inner", "other:Outer.Inner", "queue_backend", str(path)),
+        PluginEntry("größe", "größe.modul:Größe", "monitoring", str(path)),
+    ] == project_entries(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("[plugins", "not valid TOML"),
+        ("[plugin]\n", "has to look like .*unknown field `plugin`"),
+        ('[plugins]\nqueue_backend = "m:Q"\n', "has to look like .*Expected `array`, got `str`"),
+        ('[plugins]\nqueue_backend = ["m.Q"]\n', 'queue_backend: "m.Q" has to be "module:Class"'),
+        ('[plugins]\nqueue_backend = ["m:"]\n', '"m:" has to be'),
+        ('[plugins]\nqueue_backend = ["m:Q; import os"]\n', "has to be"),
+    ],
+)
+def test_file_that_is_wrong_says_what_is_wrong(
+    tmp_path: Path, plugin_file: PluginFile, text: str, reason: str
+) -> None:
+    path = plugin_file(text)
+
+    with pytest.raises(InvalidConfigFile, match=reason) as caught:
+        project_entries(tmp_path)
+
+    assert path == caught.value.path
+
+
+def test_installed_packages_are_named_with_version_and_not_imported(package: Package) -> None:
+    package("boxes", "", {"boxes": "boxes:Boxes", "also": "boxes : Other [fast]"})
+
+    assert [
+        PluginEntry("also", "boxes:Other", "", "entry point also of boxes", "1.2"),
+        PluginEntry("boxes", "boxes:Boxes", "", "entry point boxes of boxes", "1.2"),
+    ] == [entry for entry in installed_entries() if "boxes" in entry.target]
+    assert "boxes" not in sys.modules
+
+
 # ---- building ---------------------------------------------------------------------------
 
 
-class WithSettings:
-    def __init__(self, settings: Settings) -> None:
-        self.given = settings
-
-
 class WithOption:
-    def __init__(self, given: object = "default") -> None:
+    def __init__(self, given: object = None) -> None:
         self.given = given
 
 
@@ -393,18 +387,14 @@ class WithKeywordOnly:
         self.given = None
 
 
-@pytest.mark.parametrize("cls", [WithSettings, WithOption, WithAnything])
-def test_constructor_that_takes_an_argument_is_given_the_settings(
-    settings: Settings, cls: type[Any]
+@pytest.mark.parametrize(
+    ("cls", "is_given"),
+    [(WithOption, True), (WithAnything, True), (WithNothing, False), (WithKeywordOnly, False)],
+)
+def test_constructor_is_given_the_settings_if_it_takes_an_argument(
+    settings: Settings, cls: type[Any], *, is_given: bool
 ) -> None:
-    assert settings is build_backend(cls, settings).given
-
-
-@pytest.mark.parametrize("cls", [WithNothing, WithKeywordOnly])
-def test_constructor_without_an_argument_is_called_with_none(
-    settings: Settings, cls: type[Any]
-) -> None:
-    assert build_backend(cls, settings).given is None
+    assert build_backend(cls, settings).given is (settings if is_given else None)
 
 
 def test_type_error_inside_a_constructor_is_not_taken_for_a_missing_argument(

@@ -27,27 +27,14 @@ def path(tmp_path: Path) -> Path:
     return path
 
 
-@pytest.fixture
-def give_away(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], None]:
-    """Let a path belong to somebody else, as root for real and else by being somebody else."""
-
-    def give_away(place: Path) -> None:
-        if os.geteuid() == 0:
-            os.chown(place, STRANGER, -1)
-        else:
-            monkeypatch.setattr(os, "geteuid", lambda: STRANGER)
-
-    return give_away
-
-
-@pytest.mark.parametrize("mode", [0o600, 0o400, 0o640, 0o644, 0o755])
+@pytest.mark.parametrize("mode", [0o400, 0o755])
 def test_file_that_only_its_owner_writes_is_read(path: Path, mode: int) -> None:
     path.chmod(mode)
 
     assert b"content" == read_trusted(path)
 
 
-@pytest.mark.parametrize("mode", [0o664, 0o646, 0o666, 0o620, 0o602, 0o777])
+@pytest.mark.parametrize("mode", [0o620, 0o602])
 def test_file_that_others_may_write_is_refused_with_the_repair(path: Path, mode: int) -> None:
     path.chmod(mode)
 
@@ -57,7 +44,7 @@ def test_file_that_others_may_write_is_refused_with_the_repair(path: Path, mode:
     assert f"Run: chmod go-w '{path}'" == caught.value.fix
 
 
-@pytest.mark.parametrize("mode", [0o775, 0o757, 0o777, 0o1777, 0o770])
+@pytest.mark.parametrize("mode", [0o770, 0o757, 0o1777])
 def test_folder_that_others_may_write_is_refused_with_the_repair(path: Path, mode: int) -> None:
     path.parent.chmod(mode)
 
@@ -67,17 +54,23 @@ def test_folder_that_others_may_write_is_refused_with_the_repair(path: Path, mod
     assert f"Run: chmod go-w '{path.parent}'" == caught.value.fix
 
 
-def test_file_of_another_user_is_refused(path: Path, give_away: Callable[[Path], None]) -> None:
-    give_away(path)
+def test_file_of_another_user_is_refused_and_one_of_root_is_not(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    owner = path.stat().st_uid
+    monkeypatch.setattr(os, "geteuid", lambda: STRANGER)
+    if owner == 0:
+        assert b"content" == read_trusted(path)
+        os.chown(path, STRANGER + 1, -1)
 
     with pytest.raises(PluginNotTrusted, match="it belongs to the user") as caught:
         read_trusted(path)
 
-    assert "chown" in caught.value.fix
+    assert f"chown {STRANGER}" in caught.value.fix
 
 
 @pytest.mark.skipif(
-    not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root can give folders away"
+    sys.platform == "win32" or os.geteuid() != 0, reason="only root can give folders away"
 )
 def test_folder_of_another_user_is_refused(path: Path) -> None:
     os.chown(path.parent, STRANGER, -1)
@@ -86,26 +79,10 @@ def test_folder_of_another_user_is_refused(path: Path) -> None:
         read_trusted(path)
 
 
-@pytest.mark.skipif(
-    not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root has files of root"
-)
-def test_file_of_root_is_read_by_another_user(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "geteuid", lambda: STRANGER)
-
-    assert b"content" == read_trusted(path)
-
-
-def test_symbolic_link_is_refused_even_to_a_good_file(path: Path) -> None:
+@pytest.mark.parametrize("target", ["file.toml", "nowhere"])
+def test_symbolic_link_is_refused_even_to_a_good_file(path: Path, target: str) -> None:
     link = path.with_name("link.toml")
-    link.symlink_to(path)
-
-    with pytest.raises(PluginNotTrusted, match="it is a symbolic link"):
-        read_trusted(link)
-
-
-def test_dangling_link_is_refused_and_not_taken_for_a_missing_file(path: Path) -> None:
-    link = path.with_name("link.toml")
-    link.symlink_to("nowhere")
+    link.symlink_to(target)
 
     with pytest.raises(PluginNotTrusted, match="it is a symbolic link"):
         read_trusted(link)
