@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
     from contextlib import AbstractContextManager
 
-    from opentelemetry.trace import Span, Tracer, TracerProvider
+    from opentelemetry.trace import Span, TracerProvider
     from opentelemetry.util.types import AttributeValue
 
     from nuvom.core.clock import Clock
@@ -66,11 +66,6 @@ def context_of(job: JobRecord) -> Context:
     return propagate.extract(job.headers or {}, context=context.Context())
 
 
-def without_span(current: Context) -> Context:
-    """Return a context in which the next span starts a new trace; baggage stays."""
-    return set_span_in_context(trace.INVALID_SPAN, current)
-
-
 @contextmanager
 def attached(current: Context) -> Iterator[None]:
     """Make ``current`` the current context for the block."""
@@ -82,11 +77,6 @@ def attached(current: Context) -> Iterator[None]:
 
 
 # ---- spans ------------------------------------------------------------------------------
-
-
-def tracer_of(provider: TracerProvider | None) -> Tracer:
-    """Return the tracer from ``provider``; None means the program's global provider."""
-    return trace.get_tracer("nuvom", __version__, provider, names.SCHEMA_URL)
 
 
 def attributes_of(job: JobRecord, operation: str, kind: str = "") -> dict[str, AttributeValue]:
@@ -147,7 +137,7 @@ class SendingMiddleware:
     creating: Callable[[JobRecord], Mapping[str, str]]  # set only if wanted
 
     def __init__(self, provider: TracerProvider | None = None, *, creates: bool = False) -> None:
-        self.tracer = tracer_of(provider)
+        self.tracer = trace.get_tracer("nuvom", __version__, provider, names.SCHEMA_URL)
         self.in_child = f"{__name__}:{'in_child_that_creates' if creates else 'in_child'}"
         self._creates = creates
         if creates:
@@ -309,7 +299,8 @@ class ProcessingMiddleware(SendingMiddleware):
 
     def _started(self, event: events.JobStarted) -> None:
         job, sender, began = event.job, context_of(event.job), self._now()
-        parent = sender if self._is_child else without_span(sender)
+        # Without a span in it, the next one starts a new trace; baggage stays.
+        parent = sender if self._is_child else set_span_in_context(trace.INVALID_SPAN, sender)
         span = self.tracer.start_span(
             f"process {job.func_name if self._by_task else job.queue}",
             context=parent,

@@ -10,12 +10,11 @@ from __future__ import annotations
 import os
 import platform
 import re
-import threading
-from bisect import bisect_left
 from collections import Counter, defaultdict
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
+import prometheus_client as client
 from prometheus_client.core import (
     CounterMetricFamily,
     GaugeMetricFamily,
@@ -104,10 +103,6 @@ class Distribution:
         self._counts = [0] * (len(bounds) + 1)
         self.total = 0.0
 
-    def observe(self, value: float) -> None:
-        """Record one value."""
-        self.add(bisect_left(self._bounds, value), 1, value)
-
     def add(self, place: int, count: int, total: float) -> None:
         """Record ``count`` values in the bucket at ``place``, with the sum ``total``."""
         self._counts[place] += count
@@ -122,15 +117,15 @@ class Distribution:
 
 def gauge(name: str, about: str, samples: Samples, labels: Sequence[str] = ()) -> Metric:
     """Return a family of gauges; ``samples`` by label values."""
-    family = GaugeMetricFamily(name, about, labels=labels)
-    for values, value in samples.items():
-        family.add_metric(values, value)
-    return family
+    return _filled(GaugeMetricFamily(name, about, labels=labels), samples)
 
 
 def counter(name: str, about: str, samples: Samples, labels: Sequence[str] = ()) -> Metric:
     """Return a family of counters; ``name`` ends in ``_total``."""
-    family = CounterMetricFamily(name, about, labels=labels)
+    return _filled(CounterMetricFamily(name, about, labels=labels), samples)
+
+
+def _filled(family: GaugeMetricFamily | CounterMetricFamily, samples: Samples) -> Metric:
     for values, value in samples.items():
         family.add_metric(values, value)
     return family
@@ -150,9 +145,12 @@ def merged(families: Iterable[Metric]) -> list[Metric]:
     """Return the families that have samples, with families of the same name merged."""
     found: dict[str, Metric] = {}
     for family in families:
+        # The client adds the time at which it created a series, which is of no use to anybody.
+        shown = [one for one in family.samples if not one.name.endswith("_created")]
         if family.name in found:
-            found[family.name].samples.extend(family.samples)
-        elif family.samples:
+            found[family.name].samples.extend(shown)
+        elif shown:
+            family.samples = shown
             found[family.name] = family
     return list(found.values())
 
@@ -217,18 +215,17 @@ class StoreSeries:
 
     def _of_queues(self, stats: list[QueueStats]) -> Iterator[Metric]:
         now = self._clock.now()
-        jobs: Counter[tuple[str, ...]] = Counter()
-        dead: Counter[tuple[str, ...]] = Counter()
-        paused: dict[tuple[str, ...], float] = {}
-        ages: dict[tuple[str, ...], float] = {}
+        by_queue: dict[str, list[QueueStats]] = {}
         for one in stats:
-            queue = self._queues.shown(one.queue)
+            by_queue.setdefault(self._queues.shown(one.queue), []).append(one)
+        jobs, dead, paused, ages = {}, {}, {}, {}
+        for queue, ones in by_queue.items():
             for state in _QUEUE_STATES:
-                jobs[queue, state] += getattr(one, state)
-            dead[queue,] += one.dead
-            paused[queue,] = max(one.paused_by is not None, paused.get((queue,), 0))
-            waits = 0.0 if one.oldest_ready_at is None else max(0.0, now - one.oldest_ready_at)
-            ages[queue,] = max(waits, ages.get((queue,), 0.0))
+                jobs[queue, state] = sum(getattr(one, state) for one in ones)
+            dead[queue,] = sum(one.dead for one in ones)
+            paused[queue,] = any(one.paused_by is not None for one in ones)
+            waits = [now - one.oldest_ready_at for one in ones if one.oldest_ready_at is not None]
+            ages[queue,] = max([0.0, *waits])
         of_queue = ["queue"]
         yield gauge("nuvom_queue_jobs", "Jobs that have not ended.", jobs, ["queue", "state"])
         yield gauge("nuvom_jobs_dead", "DEAD jobs that are kept.", dead, of_queue)
@@ -328,12 +325,17 @@ class ProcessSeries:
     def __init__(self, bus: EventBus, clock: Clock) -> None:
         self._bus = bus
         self._clock = clock
-        self._lock = threading.Lock()
         self._queues = Capped(MOST_QUEUES)
-        self._took = defaultdict[tuple[str, ...], Distribution](lambda: Distribution(_OP_BOUNDS))
-        self._errors: Counter[tuple[str, ...]] = Counter({(op,): 0 for op in _OPS})
-        self._stale: Counter[tuple[str, ...]] = Counter()
         self._asked: dict[str, tuple[float, int]] = {}
+        about = "How long calls into the store took."
+        name = "nuvom_backend_op_duration_seconds"
+        self._took = client.Histogram(name, about, ["op"], registry=None, buckets=_OP_BOUNDS)
+        about = "Calls into the store that failed."
+        self._errors = client.Counter("nuvom_backend_errors_total", about, ["op"], registry=None)
+        for op in _OPS:
+            self._errors.labels(op)
+        about = "Outcomes dropped since the lease had passed to another worker."
+        self._stale = client.Counter("nuvom_stale_settles_total", about, ["queue"], registry=None)
 
     def subscribe(self) -> list[Callable[[], None]]:
         """Subscribe; return functions that unsubscribe."""
@@ -346,16 +348,13 @@ class ProcessSeries:
         ]
 
     def _called(self, event: BackendCalled) -> None:
-        with self._lock:
-            self._took[event.op,].observe(event.duration_secs)
+        self._took.labels(event.op).observe(event.duration_secs)
 
     def _failed(self, event: BackendFailed) -> None:
-        with self._lock:
-            self._errors[event.op,] += 1
+        self._errors.labels(event.op).inc()
 
     def _fenced(self, event: JobFenced) -> None:
-        with self._lock:
-            self._stale[self._queues.shown(event.job.queue),] += 1
+        self._stale.labels(self._queues.shown(event.job.queue)).inc()
 
     def _has_asked(self, event: WorkerAsked) -> None:
         self._asked[event.worker] = (self._clock.monotonic(), event.leaked)
@@ -365,21 +364,13 @@ class ProcessSeries:
 
     def collect(self, runtime: RunningSystem) -> Iterator[Metric]:
         """Yield all families."""
-        yield from self._of_backend()
+        for metric in (self._took, self._errors, self._stale):
+            yield from metric.collect()
         yield from self._of_workers()
         about = "Failed calls into plugins."
         errors = runtime.plugin_errors
         yield counter("nuvom_plugin_errors_total", about, errors, ["plugin", "hook"])
         yield from self._provided()
-
-    def _of_backend(self) -> Iterator[Metric]:
-        with self._lock:  # the families copy their samples
-            about = "How long calls into the store took."
-            yield histogram("nuvom_backend_op_duration_seconds", about, self._took, ["op"])
-            about = "Calls into the store that failed."
-            yield counter("nuvom_backend_errors_total", about, self._errors, ["op"])
-            about = "Outcomes dropped since the lease had passed to another worker."
-            yield counter("nuvom_stale_settles_total", about, self._stale, ["queue"])
 
     def _of_workers(self) -> Iterator[Metric]:
         now, memory = self._clock.monotonic(), resident_bytes(os.getpid())
