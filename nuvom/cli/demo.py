@@ -1,9 +1,8 @@
-"""Runs ``nuvom demo``: its own store, a worker in this process, and 24 jobs shown live."""
+"""Runs ``nuvom demo``: its own store, a worker in this process, and 24 jobs, told as they end."""
 
 from __future__ import annotations
 
 import asyncio
-from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -22,14 +21,10 @@ from nuvom.task import task
 from nuvom.worker import Worker
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-
     from nuvom.cli.context import Invocation
-    from nuvom.cli.output import Output, Stream
+    from nuvom.cli.output import Output
     from nuvom.core.record import JobSnapshot
     from nuvom.job import Job
-
-    Show = Callable[[Sequence[JobSnapshot]], None]
 
 DELAY_SECS = 3.0
 SQUARES = 16
@@ -37,7 +32,6 @@ CRUNCHES = (1.0, 1.5, 2.0, 2.5)
 STEPS = 20
 LIMIT_SECS = 30.0  # normally about four; the machine may be very busy
 _PAUSE_SECS = 0.1
-_BAR = 14
 _NEXT_STEPS = {
     "nuvom init": "a tasks.py and a nuvom.toml to start from",
     "nuvom dev": "a worker that picks up your changes",
@@ -55,31 +49,30 @@ class NoPaperError(Exception):
 
 @task(name="demo.square")
 def square(number: int) -> int:
-    """Sixteen quick calls."""
+    """Return quickly."""
     return number * number
 
 
 @task(name="demo.crunch")
 def crunch(secs: float) -> str:
-    """Long work, with progress."""
+    """Work for long, and report progress."""
     job = current_job()
     for step in range(STEPS):
         job.progress(step, STEPS, "crunching")
         SYSTEM_CLOCK.sleep(secs / STEPS)
-    job.progress(STEPS, STEPS, "done")
     return f"crunched for {secs:g} s"
 
 
 @task(name="demo.fetch")
 async def fetch(secs: float) -> str:
-    """Async, on the event loop."""
+    """Wait on the event loop."""
     await asyncio.sleep(secs)
     return "fetched"
 
 
 @task(name="demo.flaky", retries=3, retry_delay_secs=1, backoff="constant", jitter=False)
 def flaky() -> str:
-    """Fails once, works when retried."""
+    """Fail once, and succeed when retried."""
     if current_job().attempt == 1:
         raise ConnectionError("the line is down")
     return "the line is up"
@@ -87,17 +80,14 @@ def flaky() -> str:
 
 @task(name="demo.later")
 def later() -> str:
-    """Starts three seconds later."""
+    """Start three seconds later."""
     return "right on time"
 
 
 @task(name="demo.broken")
 def broken() -> None:
-    """Fails, and says why."""
+    """Fail, and say why."""
     raise NoPaperError("the printer has no paper")
-
-
-TASKS = (square, crunch, fetch, flaky, later, broken)
 
 
 class Expected(NamedTuple):
@@ -135,12 +125,12 @@ def run(invocation: Invocation, keep: Path | None) -> int:
     if keep is not None:
         root = keep.absolute()
         list(write_project(root, force=False))
-        return _run_in(invocation, root, is_kept=True)
+        return _run_in(invocation.out, root, kept=root)
     with TemporaryDirectory(prefix="nuvom-demo-", ignore_cleanup_errors=True) as folder:
-        return _run_in(invocation, Path(folder).resolve(), is_kept=False)
+        return _run_in(invocation.out, Path(folder).resolve(), kept=None)
 
 
-def _run_in(invocation: Invocation, root: Path, *, is_kept: bool) -> int:
+def _run_in(out: Output, root: Path, *, kept: Path | None) -> int:
     # Neither the environment nor a file may change the demo.
     runtime = build_runtime(load(root, overrides={"task_import": "lazy"}, environ={}))
     before = use_runtime(runtime)
@@ -150,36 +140,49 @@ def _run_in(invocation: Invocation, root: Path, *, is_kept: bool) -> int:
         worker.start()
         try:
             expected = enqueue()
-            with _shown_in(invocation.out) as show:
-                snapshots = _watch(runtime, expected, show)
+            snapshots = _watch(out, runtime, expected)
         finally:
             worker.stop()
             worker.join()
     finally:
         runtime.stop()
         use_runtime(before)
+    secs = runtime.clock.monotonic() - started
     pairs = list(zip(expected, snapshots, strict=True))
     is_good = all(one.is_met_by(snapshot) for one, snapshot in pairs)
-    secs, kept = runtime.clock.monotonic() - started, root if is_kept else None
-    if invocation.out.as_json:
+    if out.as_json:
         jobs = [_job_data(one, snapshot) for one, snapshot in pairs]
         data = {"ok": is_good, "secs": round(secs, 3), "folder": kept, "jobs": jobs}
-        invocation.out.json("nuvom.demo/1", data)
-    else:
-        _report(invocation.out, pairs, secs, kept)
+        out.json("nuvom.demo/1", data)
+        return exit_codes.OK if is_good else exit_codes.FAILED
+    for one, snapshot in pairs:
+        if not one.is_met_by(snapshot):
+            out.error(f"{one.task} ended {snapshot.status}, expected {one.status}")
+    if is_good:
+        out.text(f"\n{plural(len(pairs), 'job')} ended as expected, in {duration(secs)}.")
+    _show_next_steps(out, kept)
     return exit_codes.OK if is_good else exit_codes.FAILED
 
 
-def _watch(runtime: Runtime, expected: list[Expected], show: Show) -> list[JobSnapshot]:
-    """Show the jobs until all have ended or time runs out; return their final snapshots."""
-    inspector, clock = Inspector(runtime), runtime.clock
+def _watch(out: Output, runtime: Runtime, expected: list[Expected]) -> list[JobSnapshot]:
+    """Show each job that ends, until all have ended or time runs out; return the snapshots."""
+    inspector, clock, shown = Inspector(runtime), runtime.clock, set[str]()
     deadline = clock.monotonic() + LIMIT_SECS
     while True:
         snapshots = [inspector.snapshot(one.job_id) for one in expected]
-        show(snapshots)
-        if all(one.status.is_final for one in snapshots) or clock.monotonic() > deadline:
+        ended = [one for one in snapshots if one.status.is_final]
+        for one in ended:
+            if one.record.id not in shown and not out.as_json and not out.quiet:
+                out.text(_end_text(one), views.STATUS_STYLES[one.status])
+            shown.add(one.record.id)
+        if len(ended) == len(expected) or clock.monotonic() > deadline:
             return snapshots
         clock.sleep(_PAUSE_SECS)
+
+
+def _end_text(one: JobSnapshot) -> str:
+    end = f"{one.record.func_name:<12} {one.status} after attempt {one.record.attempt}"
+    return one_line(end if one.error is None else f"{end}: {views.error_text(one.error)}")
 
 
 def _job_data(one: Expected, snapshot: JobSnapshot) -> dict[str, Any]:
@@ -194,103 +197,12 @@ def _job_data(one: Expected, snapshot: JobSnapshot) -> dict[str, Any]:
     }
 
 
-def _report(
-    out: Output, pairs: Sequence[tuple[Expected, JobSnapshot]], secs: float, kept: Path | None
-) -> None:
-    wrong = [(one, snapshot) for one, snapshot in pairs if not one.is_met_by(snapshot)]
-    for one, snapshot in wrong:
-        out.error(f"{one.task} ended {snapshot.status}, expected {one.status}")
-    if not wrong:
-        out.text(f"\n{plural(len(pairs), 'job')} ended as expected, in {duration(secs)}.")
+def _show_next_steps(out: Output, kept: Path | None) -> None:
     if out.quiet:
         return
-    out.text("\nYour turn:")
-    steps = list(_NEXT_STEPS.items())
+    steps = dict(_NEXT_STEPS)
     if kept is not None:
-        steps[0] = (f"cd {quoted(kept)}", "your project, with the jobs of this demo")
-    wide = max(len(command) for command, _ in steps)
-    for command, meaning in steps:
-        padded = out.out.paint(command.ljust(wide), "bold")
-        out.lines([f"  {padded}  {out.out.paint(meaning, 'dim')}"])
-
-
-# ---- display ----------------------------------------------------------------------------
-
-
-@contextmanager
-def _shown_in(out: Output) -> Iterator[Show]:
-    """Provide the display of jobs: live bars on a terminal, else a line for each that ends."""
-    stream, told = out.out, set[str]()
-
-    def lines(snapshots: Sequence[JobSnapshot]) -> None:
-        for one in snapshots:
-            if one.status.is_final and one.record.id not in told:
-                told.add(one.record.id)
-                line = f"{one.record.func_name:<12} {one.status} after attempt {one.record.attempt}"
-                why = f": {views.error_text(one.error)}" if one.error is not None else ""
-                out.lines([one_line(line + why)])
-
-    if out.as_json or out.quiet:
-        yield lambda _: None
-    elif out.plain or not stream.is_terminal:
-        yield lines
-    else:
-        with _bars(stream) as bars:
-            yield bars
-
-
-@contextmanager
-def _bars(stream: Stream) -> Iterator[Show]:
-    """Provide a display that redraws a line for each task: what it shows, and its progress."""
-    from rich.console import Console  # noqa: PLC0415  # only where something is drawn
-    from rich.progress import BarColumn, Progress, TextColumn  # noqa: PLC0415  # likewise
-
-    console = Console(
-        file=stream.raw,
-        color_system="auto" if stream.has_color else None,
-        no_color=not stream.has_color,
-    )
-    texts = (TextColumn(f"{{task.fields[{field}]}}", markup=False) for field in ("shows", "status"))
-    bar = BarColumn(bar_width=_BAR, complete_style="green", finished_style="green")
-    name = TextColumn("{task.description}", markup=False)
-    with Progress(name, next(texts), bar, next(texts), console=console, auto_refresh=False) as bars:
-        ids = {
-            one.name: bars.add_task(
-                one.name, total=1.0, shows=(one.func.__doc__ or "").rstrip("."), status=""
-            )
-            for one in TASKS
-        }
-
-        def draw(snapshots: Sequence[JobSnapshot]) -> None:
-            for task_name, line in ids.items():
-                own = [one for one in snapshots if one.record.func_name == task_name]
-                share = sum(map(_share, own)) / len(own)
-                bars.update(line, completed=share, status=group_text(own))
-            bars.refresh()
-
-        yield draw
-
-
-def _share(snapshot: JobSnapshot) -> float:
-    """Return a job's progress, from 0 to 1."""
-    if snapshot.status.is_final:
-        return 1.0
-    if snapshot.progress is None or not snapshot.progress[1]:
-        return 0.0
-    return min(1.0, snapshot.progress[0] / snapshot.progress[1])
-
-
-def group_text(own: Sequence[JobSnapshot]) -> str:
-    """Return a summary of all jobs of one task."""
-    if len(own) > 1:
-        done = sum(one.status is JobStatus.SUCCESS for one in own)
-        return f"{done} of {len(own)} SUCCESS"
-    (one,) = own
-    attempt = one.record.attempt
-    if one.status is JobStatus.PENDING and attempt:
-        return f"PENDING, retry {attempt}"
-    if one.status is JobStatus.SUCCESS and attempt > 1:
-        return f"SUCCESS, attempt {attempt}"
-    if one.status.is_final and one.error is not None:
-        return one_line(f"{one.status}: {one.error.type}")
-    return one_line(views.status_text(one, SYSTEM_CLOCK.now()))
+        del steps["nuvom init"]
+        steps = {f"cd {quoted(kept)}": "your project, with the jobs of this demo", **steps}
+    out.text("\nNext steps:")
+    out.fields(steps)

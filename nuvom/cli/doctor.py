@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import platform
 import shutil
-from collections import Counter
+from collections import defaultdict
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import msgspec
@@ -16,6 +16,7 @@ import msgspec
 from nuvom._version import __version__
 from nuvom.cli.commands.tasks import changes_text
 from nuvom.cli.project import store_place
+from nuvom.cli.views import short_id
 from nuvom.config.project import STATE_DIR, check_state_dir
 from nuvom.config.sources import load, problems
 from nuvom.core.record import JobStatus
@@ -32,13 +33,11 @@ from nuvom.registry.signature import Binder
 from nuvom.runtime import build_runtime
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
     from nuvom.config.settings import Settings
-    from nuvom.config.sources import Loaded
     from nuvom.core.record import JobRecord
-    from nuvom.core.views import QueueStats
     from nuvom.runtime import Runtime
     from nuvom.serialization.base import Codec
 
@@ -69,66 +68,66 @@ def _failed(name: str, error: NuvomError) -> Check:
     return Check(name, "fail", error.what, error.fix, type(error).__name__)
 
 
-def diagnose(root: Path, *, pending: bool = False) -> list[Check]:
-    """Return the results of all checks of the project at ``root``; runs none of its code.
+def diagnose(root: Path, *, pending: bool = False) -> Iterator[Check]:
+    """Yield the results of all checks of the project at ``root``; runs none of its code.
 
     Args:
         pending: Also bind the arguments of all waiting jobs to the signatures in the code.
     """
     python = f"Python {platform.python_version()} on {platform.system()} {platform.machine()}"
     versions = f"nuvom {__version__}, {python}, msgspec {msgspec.__version__}"
-    found = [Check("versions", "ok", versions), *_settings_findings(root)]
-    if any(finding.level == "fail" for finding in found):
-        return found
+    yield Check("versions", "ok", versions)
+    errors, warnings = problems(root)
+    yield from (_failed("settings", error) for error in errors)
+    yield from (Check("settings", "warn", text, "Correct or remove it.") for text in warnings)
+    if errors:
+        return
+    if not warnings:
+        yield Check("settings", "ok", "all sources are valid")
     loaded = load(root)
-    for check in (_folder_findings, _task_findings, _plugin_findings):
-        found.extend(check(loaded))
-    found.extend(_store_findings(loaded, pending=pending))
-    return found
+    for name, check in _OF_THE_PROJECT.items():
+        try:
+            yield from check(loaded.settings)
+        except NuvomError as error:
+            yield _failed(name, error)
+    try:
+        runtime = build_runtime(loaded, allow_project_plugins=False)
+        try:
+            for look in (*_OF_THE_STORE, *((_pending,) if pending else ())):
+                yield from look(runtime, Inspector(runtime))
+        finally:
+            runtime.stop()
+    except NuvomError as error:
+        yield _failed("store", error)
 
 
 # ---- the project ------------------------------------------------------------------------
 
 
-def _settings_findings(root: Path) -> Iterator[Check]:
-    """Yield all problems with the settings."""
-    errors, warnings = problems(root)
-    yield from (_failed("settings", error) for error in errors)
-    yield from (Check("settings", "warn", text, "Correct or remove it.") for text in warnings)
-    if not errors and not warnings:
-        yield Check("settings", "ok", "all sources are valid")
+def _folder(settings: Settings) -> Iterator[Check]:
+    """Yield whether ``.nuvom`` can be written."""
+    folder = settings.root / STATE_DIR
+    check_state_dir(settings.root)
+    if not folder.is_dir():
+        yield Check("folder", "ok", f"{folder} does not exist yet; the first job creates it")
+    elif os.access(folder, os.W_OK):
+        yield Check("folder", "ok", f"{folder} can be written")
+    else:
+        fix = "Make it writable, or move what is in it with sqlite_path and similar settings."
+        yield Check("folder", "fail", f"{folder} cannot be written", fix)
 
 
-def _folder_findings(loaded: Loaded) -> Iterator[Check]:
-    """Yield whether ``.nuvom`` can be written, and whether the disk has room."""
-    root = loaded.settings.root
-    folder = root / STATE_DIR
-    try:
-        check_state_dir(root)
-        if not folder.is_dir():
-            yield Check("folder", "ok", f"{folder} does not exist yet; the first job creates it")
-        elif os.access(folder, os.W_OK):
-            yield Check("folder", "ok", f"{folder} can be written")
-        else:
-            fix = "Make it writable, or move what is in it with sqlite_path and similar settings."
-            yield Check("folder", "fail", f"{folder} cannot be written", fix)
-    except NuvomError as error:
-        yield _failed("folder", error)
-    free = shutil.disk_usage(root).free
+def _disk(settings: Settings) -> Iterator[Check]:
+    free = shutil.disk_usage(settings.root).free
     if free < _LEAST_FREE_BYTES:
-        text = f"only {free >> 20} MiB are free on the disk of {root}"
+        text = f"only {free >> 20} MiB are free on the disk of {settings.root}"
         yield Check("disk", "warn", text, "Free some space; `nuvom prune` removes old results.")
 
 
-def _task_findings(loaded: Loaded) -> Iterator[Check]:
+def _tasks(settings: Settings) -> Iterator[Check]:
     """Yield how the manifest compares with the code, and the problems that discovery found."""
-    settings = loaded.settings
     found = scan(settings.root, use_cache=settings.state_dir.is_dir())
-    try:
-        listed = read_manifest(settings.manifest_file)
-    except NuvomError as error:
-        yield _failed("tasks", error)
-        return
+    listed = read_manifest(settings.manifest_file)
     changes = diff(listed or (), found.tasks)
     refresh = "Run: nuvom discover tasks"
     if listed is None and not found.tasks:
@@ -148,128 +147,103 @@ def _task_findings(loaded: Loaded) -> Iterator[Check]:
         yield Check("tasks", "warn", more, "All of them: nuvom discover tasks --check")
 
 
-def _plugin_findings(loaded: Loaded) -> Iterator[Check]:
+def _plugins(settings: Settings) -> Iterator[Check]:
     """Yield which plugins are listed, and where; loads none."""
-    if loaded.settings.plugins == "off":
-        yield Check("plugins", "ok", "off")
-        return
-    try:
-        entries = find_entries(loaded.settings)
-    except NuvomError as error:
-        yield _failed("plugins", error)
-        return
+    entries = find_entries(settings)
     if not entries:
-        yield Check("plugins", "ok", "none is named")
+        yield Check("plugins", "ok", "off" if settings.plugins == "off" else "none is listed")
     for entry in entries:
-        text = f"{entry.name}: {entry.target}, named by {entry.source}"
-        yield Check("plugins", "ok", text)
+        yield Check("plugins", "ok", f"{entry.name}: {entry.target}, listed in {entry.source}")
+
+
+_OF_THE_PROJECT: dict[str, Callable[[Settings], Iterator[Check]]] = {
+    "folder": _folder,
+    "disk": _disk,
+    "tasks": _tasks,
+    "plugins": _plugins,
+}
 
 
 # ---- the store --------------------------------------------------------------------------
 
 
-def _store_findings(loaded: Loaded, *, pending: bool) -> Iterator[Check]:
-    """Yield whether the store answers, and what in it needs attention."""
-    settings = loaded.settings
-    try:
-        runtime = build_runtime(loaded, allow_project_plugins=False)
-    except NuvomError as error:
-        yield _failed("store", error)
-        return
-    try:
-        if isinstance(runtime.queue, LeasedJobQueue):
-            runtime.queue.check_store()
-        inspector = Inspector(runtime)
-        yield Check("store", "ok", _describe(settings, inspector.stats()))
-        if settings.queue_backend == "memory":
-            text = "in memory, jobs end with the program that made them, and no worker gets them"
-            fix = "Use sqlite or file, or nuvom.local_worker() in the program."
-            yield Check("store", "warn", text, fix)
-        yield from _worker_findings(inspector)
-        for stats in inspector.stats():
-            yield from _queue_findings(inspector, stats)
-        yield from _parked_findings(inspector)
-        if pending:
-            yield from _pending_findings(runtime, inspector)
-    except NuvomError as error:
-        yield _failed("store", error)
-    finally:
-        runtime.stop()
-
-
-def _describe(settings: Settings, stats: list[QueueStats]) -> str:
-    place = store_place(settings)
+def _store(runtime: Runtime, inspector: Inspector) -> Iterator[Check]:
+    """Yield what the store is and whether it answers."""
+    settings = runtime.settings
+    if isinstance(runtime.queue, LeasedJobQueue):
+        runtime.queue.check_store()
+    backend, place, stats = settings.queue_backend, store_place(settings), inspector.stats()
     waiting = plural(sum(one.waiting for one in stats), "job")
-    text = f"{settings.queue_backend}, {plural(len(stats), 'queue')}, {waiting} waiting"
-    if place is None:
-        return text
-    if not place.exists():
-        return f"{settings.queue_backend}, {place} (does not exist yet)"
-    size = f", {os.stat(place).st_size / 1e6:.1f} MB" if place.is_file() else ""
-    return f"{text}, durability {settings.durability}, {place}{size}"
+    text = f"{backend}, {plural(len(stats), 'queue')}, {waiting} waiting"
+    if place is not None and not place.exists():
+        text = f"{backend}, {place} (does not exist yet)"
+    elif place is not None:
+        size = f", {os.stat(place).st_size / 1e6:.1f} MB" if place.is_file() else ""
+        text += f", durability {settings.durability}, {place}{size}"
+    yield Check("store", "ok", text)
+    if backend == "memory":
+        text = "in memory, jobs end with the program that made them, and no worker gets them"
+        fix = "Use sqlite or file, or nuvom.local_worker() in the program."
+        yield Check("store", "warn", text, fix)
 
 
-def _worker_findings(inspector: Inspector) -> Iterator[Check]:
+def _workers(_: Runtime, inspector: Inspector) -> Iterator[Check]:
     workers = inspector.workers()
     yield Check("workers", "ok", f"{sum(one.state != 'silent' for one in workers)} alive")
     for one in workers:
         if one.state == "silent":
-            place = f"{one.id[-8:]} (pid {one.pid} on {one.host})"
-            text = f"{place} has not been heard of for {one.beat_age_secs:.0f} s"
+            place = f"{short_id(one.id)} (pid {one.pid} on {one.host})"
+            text = f"{place} has not been heard from for {one.beat_age_secs:.0f} s"
             yield Check("workers", "warn", text, "Other workers take its jobs back.")
         elif one.version not in ("", __version__):
-            text = f"{one.id[-8:]} runs nuvom {one.version}, this is {__version__}"
+            text = f"{short_id(one.id)} runs nuvom {one.version}, this is {__version__}"
             yield Check("workers", "warn", text, "Restart it.")
 
 
-def _queue_findings(inspector: Inspector, stats: QueueStats) -> Iterator[Check]:
-    name = stats.queue
-    if stats.paused_by is not None:
-        text = f"{name} is paused by {stats.paused_by}"
-        yield Check("queues", "warn", text, f"To go on: nuvom queues resume {name}")
-    elif stats.ready and inspector.workers_on(name) == 0:
-        verb = "waits" if stats.ready == 1 else "wait"
-        text = f"{plural(stats.ready, 'job')} {verb} on {name}, and no worker serves it"
-        yield Check("queues", "warn", text, "Start one: nuvom runworker")
-    if stats.dead:
-        text = f"{plural(stats.dead, 'job')} DEAD on {name}: workers died while running it"
-        yield Check("queues", "warn", text, "See: nuvom errors")
+def _queues(_: Runtime, inspector: Inspector) -> Iterator[Check]:
+    for stats in inspector.stats():
+        name = stats.queue
+        if stats.paused_by is not None:
+            text = f"{name} is paused by {stats.paused_by}"
+            yield Check("queues", "warn", text, f"To resume it: nuvom queues resume {name}")
+        elif stats.ready and inspector.workers_on(name) == 0:
+            text = f"{plural(stats.ready, 'job')} waiting on {name}, and no worker serves it"
+            yield Check("queues", "warn", text, "Start one: nuvom runworker")
+        if stats.dead:
+            text = f"{plural(stats.dead, 'job')} DEAD on {name}: workers died while running it"
+            yield Check("queues", "warn", text, "See: nuvom errors")
 
 
-def _parked_findings(inspector: Inspector) -> Iterator[Check]:
+def _parked(_: Runtime, inspector: Inspector) -> Iterator[Check]:
     for task, count in inspector.parked_tasks().items():
-        verb = "is" if count == 1 else "are"
-        text = f"{plural(count, 'job')} {verb} PARKED: no running worker knows the task {task}"
+        text = f"{plural(count, 'job')} PARKED: no running worker knows the task {task}"
         fix = "Start or restart a worker that has it: workers look for tasks when they start."
         yield Check("parked", "fail", text, fix)
+
+
+_OF_THE_STORE = (_store, _workers, _queues, _parked)
 
 
 # ---- whether waiting jobs still fit the current tasks -----------------------------------
 
 
-def _pending_findings(runtime: Runtime, inspector: Inspector) -> Iterator[Check]:
+def _pending(runtime: Runtime, inspector: Inspector) -> Iterator[Check]:
     """Yield the tasks with waiting jobs that could not be called, with an example of each."""
     settings = runtime.settings
     tasks = scan(settings.root, use_cache=settings.state_dir.is_dir()).tasks
     binders = {task.name: Binder(task.name, definition_of(task).func) for task in tasks}
-    counts: Counter[tuple[str, str]] = Counter()
-    examples: dict[tuple[str, str], str] = {}
-    total = 0
+    total, misfits = 0, defaultdict[tuple[str, str], list[str]](list)
     for snapshot in inspector.pages(statuses=_WAITING):
         total += 1
         reason = _misfit(snapshot.record, binders, runtime.codec)
         if reason:
-            key = (snapshot.record.func_name, reason)
-            counts[key] += 1
-            examples.setdefault(key, snapshot.record.id)
-    for (task, reason), count in counts.items():
-        example = examples[task, reason]
-        text = f"{plural(count, 'waiting job')} of {task} cannot run: {reason} (such as {example})"
-        fix = f"Change the task, or the job: nuvom retry job {example[-8:]} --edit; or cancel it."
-        yield Check("pending", "fail", text, fix)
-    if not counts:
-        fit = "fits its task" if total == 1 else "fit their tasks"
-        yield Check("pending", "ok", f"{plural(total, 'waiting job')} {fit}")
+            misfits[snapshot.record.func_name, reason].append(snapshot.record.id)
+    for (task, reason), ids in misfits.items():
+        text = f"{plural(len(ids), 'waiting job')} of {task} cannot run: {reason}, such as {ids[0]}"
+        edit = f"nuvom retry job {short_id(ids[0])} --edit"
+        yield Check("pending", "fail", text, f"Change the task; or change the job: {edit}.")
+    if not misfits:
+        yield Check("pending", "ok", f"{plural(total, 'waiting job')} checked against the tasks")
 
 
 def _misfit(record: JobRecord, binders: Mapping[str, Binder], codec: Codec) -> str:
@@ -288,29 +262,28 @@ def _misfit(record: JobRecord, binders: Mapping[str, Binder], codec: Codec) -> s
 # ---- salvage ----------------------------------------------------------------------------
 
 
-def salvage_findings(root: Path, target: Path) -> list[Check]:
-    """Copy the readable jobs of the project at ``root`` to ``target``; return the results.
+def salvaged(root: Path, target: Path) -> Check:
+    """Copy the readable jobs of the project at ``root`` to ``target``; return the result.
 
     Raises: InvalidSetting and others: the settings cannot be read.
     """
     settings = load(root).settings
     if settings.queue_backend != "sqlite":
         text = f"the queue is {settings.queue_backend}; only SQLite files can be salvaged"
-        fix = "A file queue sets damaged entries aside by itself."
-        return [Check("salvage", "fail", text, fix)]
+        return Check("salvage", "fail", text, "A file queue sets damaged entries aside by itself.")
     source = settings.db_path
     try:
         alive, _ = count_workers(source.with_name(f"{source.name}.d"))
         if alive:
             text = f"{plural(alive, 'worker')} still running on {source}"
             fix = "Stop them and all programs that enqueue jobs, and try again."
-            return [Check("salvage", "fail", text, fix)]
+            return Check("salvage", "fail", text, fix)
         saved = salvage(source, target)
     except NuvomError as error:
-        return [_failed("salvage", error)]
+        return _failed("salvage", error)
     jobs, attempts = plural(saved.jobs, "job"), plural(saved.attempts, "attempt")
     lost = f"at most {plural(saved.lost, 'job')}" if saved.lost else "none"
     text = f"{jobs} with {attempts} are in {target}; {lost} could not be read"
     names = " ".join(f"{source.name}{end}" for end in ("", "-wal", "-shm"))
     fix = f"To use it, move {names} out of {source.parent}, and the new file to {source}."
-    return [Check("salvage", "warn", text, fix)]
+    return Check("salvage", "warn", text, fix)

@@ -12,6 +12,7 @@ import os
 import re
 import sys
 import threading
+from contextlib import suppress
 from datetime import UTC, date, datetime, time
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
@@ -100,12 +101,9 @@ def _positional(signature: Signature, at: int, word: str, name: str | None) -> P
     rest = [one for one in parameters if one.kind is one.VAR_POSITIONAL]
     if at < len(positional) or rest:
         return [*positional[at:], *rest][0]
-    takes = plural(len(positional), "argument") if positional else "no arguments"
-    msg = f"it takes {takes}, and {word!r} is one too many"
+    msg = f"it takes {plural(len(positional), 'argument')}, and {word!r} is one too many"
     if name is not None:
         msg = f"it has no parameter {name}, which {word!r} would set"
-    elif word.startswith("--"):
-        msg = f"{word!r} comes after --, where every word is an argument, and is one too many"
     raise ValueError(msg)
 
 
@@ -141,6 +139,9 @@ def _value(parameter: Parameter, word: str) -> Any:  # noqa: ANN401  # what the 
 
 # ---- options ----------------------------------------------------------------------------
 
+
+FOLDER = click.Path(file_okay=False, path_type=Path)
+FILE = click.Path(dir_okay=False, path_type=Path)
 
 # For ``type=``; click derives the option's metavar from the function's name: SPAN, TIME, TEXT.
 
@@ -250,19 +251,18 @@ class Completer:
         found: list[tuple[str, str]] = []
 
         def look() -> None:
-            try:
-                values = self.source(load(project_root(invocation)), incomplete)
-                found.extend(
-                    (value, note) for value, note in values if value.startswith(incomplete)
-                )
-            except Exception:  # noqa: BLE001, S110  # a thread's outermost frame: a shell must see no error
-                pass
+            with suppress(Exception):  # a thread's outermost frame: a shell must see no error
+                found.extend(self.source(load(project_root(invocation)), incomplete))
 
         thread = threading.Thread(target=look, daemon=True)
         thread.start()
         thread.join(LONGEST_SECS)
         offered = [] if thread.is_alive() else found
-        return [CompletionItem(value, help=note) for value, note in offered]
+        return [
+            CompletionItem(value, help=note)
+            for value, note in offered
+            if value.startswith(incomplete)
+        ]
 
 
 def _tasks(loaded: Loaded, incomplete: str) -> Values:

@@ -13,12 +13,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from nuvom.config.project import (
-    find_root,
-    import_roots,
-    require_root,
-    root_or_here,
-)
+from nuvom.config.project import find_root, import_roots, require_root, root_or_here
 from nuvom.config.sources import Loaded, load
 from nuvom.discovery.explain import why_no_task
 from nuvom.discovery.manifest import read_manifest, write_manifest
@@ -40,7 +35,7 @@ from nuvom.registry.registry import find_name
 from nuvom.runtime import Runtime, build_runtime
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from nuvom.cli.context import Invocation
@@ -83,11 +78,9 @@ def project_or_here(invocation: Invocation) -> Path:
     return folder_or_root(invocation) if invocation.project is None else project_root(invocation)
 
 
-def load_settings(
-    invocation: Invocation, root: Path, flags: Mapping[str, object] | None = None
-) -> Loaded:
+def load_settings(invocation: Invocation, root: Path) -> Loaded:
     """Return the settings of the project at ``root``; warn about anything odd in them."""
-    loaded = load(root, flags=flags)
+    loaded = load(root)
     for warning in loaded.warnings:
         invocation.out.warn(warning)
     return loaded

@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 
     from nuvom.cli.context import Invocation
     from nuvom.config.settings import Settings
-    from nuvom.discovery.scan import Scan
 
     Snapshot = dict[str, tuple[int, int]]
 
@@ -73,6 +72,7 @@ class Reloader:
         self._invocation = invocation
         self._settings = settings
         self._count = count
+        self._say = invocation.out.say
         command = worker_command(invocation.out, settings.root, options)
         self.pool = WorkerPool(
             lambda: WorkerProcess(command, _CHILD_SETTINGS),
@@ -86,36 +86,33 @@ class Reloader:
         """Watch and replace until ``stop``."""
         root = self._settings.root
         before = snapshot(root)
-        found = self._discover()
-        tasks = plural(len(found.tasks), "task")
-        text = f"Watching {quoted(root)}: {tasks}. Press Ctrl-C to stop."
-        self._tell("started", text, tasks=len(found.tasks))
+        tasks = self._discover()
+        self._say(f"Watching {quoted(root)}: {plural(tasks, 'task')}. Press Ctrl-C to stop.")
         self._replace()
         try:
             for files in changes(root, before, is_over=lambda: self.pool.is_stopping):
                 if files:
-                    self._react(files)
+                    self._react(sorted(files))
                 elif self.pool.wants_restart:
                     self._replace()
                 self._look_after()
         finally:
-            self._tell("stopping", "Stopping. Repeat to stop at once.")
+            self._say("Stopping. Repeat to stop at once.")
             self.pool.end()
-            self._tell("stopped", "Stopped.")
+            self._say("Stopped.")
 
-    def _react(self, files: set[str]) -> None:
-        names = sorted(files)
-        broken = syntax_error(self._settings.root, names)
+    def _react(self, files: Sequence[str]) -> None:
+        broken = syntax_error(self._settings.root, files)
         if broken is not None:
-            text = f"{broken}\nThe worker keeps running the previous code."
-            self._tell("syntax_error", text, files=names)
+            self._say(f"{broken}\nThe worker keeps running the previous code.")
             return
-        tasks = plural(len(self._discover().tasks), "task")
-        listed = ", ".join(names[:_MOST_FILES]) + (", ..." if len(names) > _MOST_FILES else "")
-        self._tell("reloaded", f"Changed: {listed}. New worker, {tasks}.", files=names)
+        tasks = self._discover()
+        listed = ", ".join(files[:_MOST_FILES]) + (", ..." if len(files) > _MOST_FILES else "")
+        self._say(f"Changed: {listed}. New worker, {plural(tasks, 'task')}.")
         self._replace()
 
-    def _discover(self) -> Scan:
+    def _discover(self) -> int:
+        """Bring the manifest up to date and show what changed; return the number of tasks."""
         settings, out = self._settings, self._invocation.out
         found, difference = refresh(settings.root, settings.manifest_file)
         require_marker(self._invocation, settings, has_tasks=bool(found.tasks))
@@ -125,7 +122,7 @@ class Reloader:
             out.say(f"- {task.name}")
         for problem in found.problems:
             out.warn(str(problem))
-        return found
+        return len(found.tasks)
 
     def _replace(self) -> None:
         self.pool.wants_restart = False
@@ -137,16 +134,8 @@ class Reloader:
         for child, code in self.pool.let_go_of_ended():
             if child in self._current:
                 self._current.remove(child)
-                text = f"The worker ended with code {code}; a change starts a new one."
-                self._tell("ended", text, code=code)
+                self._say(f"The worker ended with code {code}; a change starts a new one.")
         self.pool.reap_orphans()
-
-    def _tell(self, event: str, text: str, **data: Any) -> None:  # further keys
-        if self._invocation.out.as_json:
-            line = {"event": event, "text": text, **data}
-            self._invocation.out.json("nuvom.dev/1", line, one_line=True)
-        else:
-            self._invocation.out.say(text)
 
 
 def syntax_error(root: Path, names: Sequence[str]) -> str | None:

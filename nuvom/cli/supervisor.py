@@ -10,13 +10,10 @@ supervisor there.
 from __future__ import annotations
 
 import logging
-import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from nuvom._version import __version__
 from nuvom.cli import exit_codes
-from nuvom.cli.output import quoted
 from nuvom.cli.processes import (
     HAND_BACK_SECS,
     LOOK_SECS,
@@ -25,13 +22,7 @@ from nuvom.cli.processes import (
     worker_options,
     write_now,
 )
-from nuvom.cli.worker import (
-    configure_worker_logging,
-    logs_for_programs,
-    start_warnings,
-    store_text,
-    tell_start,
-)
+from nuvom.cli.worker import logs_for_programs, start_lines, tell_start
 from nuvom.core.clock import SYSTEM_CLOCK
 from nuvom.errors import plural
 from nuvom.host import processes as platforms
@@ -40,10 +31,9 @@ from nuvom.log import flush_logs, get_logger, log_event
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
-    from nuvom.cli.context import Invocation
+    from nuvom.cli.output import Output
     from nuvom.cli.processes import StopSignals
     from nuvom.config.settings import Settings
-    from nuvom.config.sources import Loaded
     from nuvom.core.clock import Clock
 
 _WAITS_SECS = (0.2, 1.0, 2.0, 5.0, 10.0, 30.0)  # before a dead worker is replaced
@@ -55,14 +45,12 @@ _LOG = get_logger("nuvom.supervisor")
 
 
 def supervise(
-    invocation: Invocation, signals: StopSignals, loaded: Loaded, options: Mapping[str, Any]
+    out: Output, signals: StopSignals, settings: Settings, options: Mapping[str, Any]
 ) -> int:
     """Run ``settings.processes`` workers until a signal or until all have exited on their own.
 
     Returns: the exit code.
     """
-    settings, out = loaded.settings, invocation.out
-    configure_worker_logging(out, settings)
     command = worker_command(out, settings.root, worker_options(options))
     pool = WorkerPool(
         lambda: WorkerProcess(command),
@@ -71,7 +59,13 @@ def supervise(
         say=(lambda _: None) if logs_for_programs(settings) or out.quiet else write_now,
     )
     supervisor = Supervisor(pool, settings.processes)
-    tell_start(out, settings, _start_lines(settings), start_warnings(settings))
+    slots = f"{plural(settings.max_workers, 'thread')}, {settings.async_slots:,} async"
+    lines = [
+        *start_lines(settings, "supervisor"),
+        f"  workers   {settings.processes}, each with {slots}",
+        "Press Ctrl-C to stop them; SIGHUP replaces them one after the other.",
+    ]
+    tell_start(out, settings, lines)
     signals.connect(pool.stop, pool.abort, pool.restart)
     try:
         code = supervisor.run()
@@ -81,16 +75,6 @@ def supervise(
         data = {"processes": settings.processes, "replaced": supervisor.replaced}
         out.json("nuvom.supervisor_run/1", data)
     return signals.exit_code or code
-
-
-def _start_lines(settings: Settings) -> Iterator[str]:
-    """Yield the lines that the supervisor writes before its workers start."""
-    yield f"nuvom {__version__}  supervisor  pid {os.getpid()}"
-    yield f"  project   {quoted(settings.root)} ({settings.environment})"
-    yield f"  store     {store_text(settings)}"
-    slots = f"{plural(settings.max_workers, 'thread')}, {settings.async_slots:,} async"
-    yield f"  workers   {settings.processes}, each with {slots}"
-    yield "Press Ctrl-C to stop them; SIGHUP replaces them one after the other."
 
 
 class WorkerPool:

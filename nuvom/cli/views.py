@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from nuvom.core.record import Attempt, JobSnapshot
     from nuvom.core.views import ErrorGroup, QueueStats, WorkerInfo
+    from nuvom.errors import NuvomError
 
 SHORT_ID = 8
 STATUS_STYLES = {
@@ -71,6 +72,16 @@ def error_data(error: StoredError | None, *, traceback: bool = False) -> dict[st
 def error_text(error: StoredError) -> str:
     """Return an exception's type and message, with secrets masked."""
     return f"{error.type}: {mask_text(error.message)}"
+
+
+def trace_text(error: dict[str, Any]) -> str:
+    """Return the traceback of ``error_data``; a child process that was killed left none."""
+    return (error["traceback"] or f"{error['type']}: {error['message']}").rstrip()
+
+
+def nuvom_error_data(error: NuvomError) -> dict[str, Any]:
+    """Return an error of Nuvom itself: its class, what happened and what to do."""
+    return {"code": type(error).__name__, "message": error.what, "hint": error.fix}
 
 
 def job_times(snapshot: JobSnapshot) -> tuple[float | None, float | None]:

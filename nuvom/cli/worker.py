@@ -11,15 +11,15 @@ from __future__ import annotations
 import gc
 import os
 import sys
-from contextlib import contextmanager
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from nuvom._version import __version__
 from nuvom.cli import exit_codes
-from nuvom.cli.output import ago, quoted
+from nuvom.cli.output import quoted
 from nuvom.cli.processes import StopSignals, SupervisorLine, replace_self, write_now
 from nuvom.cli.project import folder_or_root, require_marker, store_place
+from nuvom.cli.views import short_id
 from nuvom.config.sources import Loaded, load
 from nuvom.discovery.auto_register import add_import_roots, refresh, register_manifest
 from nuvom.discovery.manifest import is_stale
@@ -58,17 +58,18 @@ def serve(invocation: Invocation, **options: Any) -> int:  # as click parsed the
     signals = invocation.signals or StopSignals().install()
     line = None if options["parent"] is None else SupervisorLine(options["parent"])
     loaded = _settings(invocation, options)
-    settings = loaded.settings
+    settings, out = loaded.settings, invocation.out
+    color = None if out.color == "auto" else out.err.has_color
+    configure_logging(settings.log_level, settings.log_format, color=color)
     if line is None and needs_supervisor(settings):
         # A single worker does not need this module or its imports.
         supervisor = import_module("nuvom.cli.supervisor")
-        return int(supervisor.supervise(invocation, signals, loaded, options))
+        return int(supervisor.supervise(out, signals, settings, options))
     worker, plugins = _assemble(invocation, loaded, options)
     began_at = worker.runtime.clock.monotonic()
     _listen(worker, signals, line)
     if line is None:  # else the supervisor has said all this, and the log shows the start
-        lines, warnings = _start_lines(worker, plugins), start_warnings(settings, worker.promise)
-        tell_start(invocation.out, settings, lines, warnings)
+        tell_start(out, settings, _start_lines(worker, plugins))
     reason = _run(worker)
     is_asked_to_end = signals.received or (line is not None and line.was_told)
     if reason in _STARTS_ANEW and not is_asked_to_end:
@@ -76,7 +77,7 @@ def serve(invocation: Invocation, **options: Any) -> int:  # as click parsed the
             line.give_back()
         replace_self(*_what_is_left(worker, options, began_at))
     if line is None:
-        _tell_end(invocation.out, worker, reason)
+        _tell_end(out, worker, reason)
     return signals.exit_code or exit_codes.OK
 
 
@@ -88,8 +89,8 @@ def _run(worker: Worker) -> str:
     """
     try:
         try:
-            with _tuned_interpreter():
-                return worker.run()
+            _tune_interpreter()
+            return worker.run()
         finally:
             worker.runtime.stop()  # and its plugins
             flush_logs()
@@ -105,8 +106,7 @@ def needs_supervisor(settings: Settings) -> bool:
     return settings.processes > 1 or platforms.is_first_process()
 
 
-@contextmanager
-def _tuned_interpreter() -> Iterator[None]:
+def _tune_interpreter() -> None:
     """Make Python collect cyclic garbage less often and switch threads sooner.
 
     Jobs in flight form no cycles. Yet with Python's default threshold, the collector walks through
@@ -118,16 +118,9 @@ def _tuned_interpreter() -> Iterator[None]:
 
     This process is only a worker. In a user's program, both settings are up to the program.
     """
-    threshold, interval = gc.get_threshold(), sys.getswitchinterval()
     gc.freeze()
     gc.set_threshold(_YOUNG_OBJECTS)
     sys.setswitchinterval(_SWITCH_SECS)
-    try:
-        yield
-    finally:
-        sys.setswitchinterval(interval)
-        gc.set_threshold(*threshold)
-        gc.unfreeze()
 
 
 def _listen(worker: Worker, signals: StopSignals, line: SupervisorLine | None) -> None:
@@ -186,21 +179,12 @@ def _settings(invocation: Invocation, options: dict[str, Any]) -> Loaded:
     return load(folder_or_root(invocation), flags=flags)
 
 
-def configure_worker_logging(out: Output, settings: Settings) -> None:
-    """Configure logging according to the settings and ``--color``."""
-    color = None if out.color == "auto" else out.err.has_color
-    configure_logging(settings.log_level, settings.log_format, color=color)
-
-
 def _assemble(
     invocation: Invocation, loaded: Loaded, options: dict[str, Any]
 ) -> tuple[Worker, PluginSet]:
     settings = loaded.settings
-    has_tasks = _bring_tasks_up_to_date(invocation, settings)
-    configure_worker_logging(invocation.out, settings)
+    warnings = [*loaded.warnings, *_bring_tasks_up_to_date(invocation, settings)]
     subscribe_logging(default_bus, _LOG, settings.log_level)
-    for warning in loaded.warnings:
-        _LOG.warning("%s", warning)
     add_import_roots(settings.root)
     extras = make_extras()
     plugins = load_plugins(settings)
@@ -211,9 +195,11 @@ def _assemble(
     plugins.update_runtime(runtime)
     register_manifest(runtime.registry, settings.root, settings.manifest_file)
     if settings.task_import == "start":
-        _import_all(runtime)
-    if not has_tasks and not len(runtime.registry):
-        _LOG.warning("No task was found: jobs of unknown tasks are PARKED until one is.")
+        warnings += _import_all(runtime)
+    if not len(runtime.registry):
+        warnings.append("No task was found: jobs of unknown tasks are PARKED until one is.")
+    for warning in warnings:
+        _LOG.warning("%s", warning)
     worker = Worker(
         runtime,
         queues=names(options["queues"]),
@@ -226,27 +212,25 @@ def _assemble(
     return worker, plugins
 
 
-def _bring_tasks_up_to_date(invocation: Invocation, settings: Settings) -> bool:
-    """Refresh the manifest in development, check it in production; return if it has tasks."""
+def _bring_tasks_up_to_date(invocation: Invocation, settings: Settings) -> list[str]:
+    """Refresh the manifest in development, only check it in production; return warnings."""
     if settings.environment == "prod":
+        warnings = [str(problem) for problem in hiding_problems(settings.root)]
         if is_stale(settings.root, settings.manifest_file):
-            invocation.out.warn("The manifest is stale or missing. Run: nuvom discover tasks")
-        for problem in hiding_problems(settings.root):
-            invocation.out.warn(str(problem))
-        return True
+            warnings.append("The manifest is stale or missing. Run: nuvom discover tasks")
+        return warnings
     found, _ = refresh(settings.root, settings.manifest_file)
     require_marker(invocation, settings, has_tasks=bool(found.tasks))
-    for problem in found.problems:
-        invocation.out.warn(str(problem))
-    return bool(found.tasks)
+    return [str(problem) for problem in found.problems]
 
 
-def _import_all(runtime: Runtime) -> None:
+def _import_all(runtime: Runtime) -> Iterator[str]:
+    """Import the modules of all tasks; yield what failed."""
     for name in runtime.registry.names():
         try:
             runtime.registry.resolve(name)
         except TaskImportFailed as error:
-            _LOG.warning("%s", error.what)
+            yield error.what
 
 
 def names(text: str | None) -> list[str] | None:
@@ -263,21 +247,18 @@ def logs_for_programs(settings: Settings) -> bool:
     return settings.log_format in {"json", "logfmt"}
 
 
-def tell_start(
-    out: Output, settings: Settings, lines: Iterable[str], warnings: Iterable[str]
-) -> None:
+def tell_start(out: Output, settings: Settings, lines: Iterable[str]) -> None:
     """Write the start information to standard error, or to the log if programs read it."""
-    is_log = logs_for_programs(settings)
     for line in lines:
-        if is_log:
+        if logs_for_programs(settings):
             _LOG.info("%s", " ".join(line.split()))
         else:
             out.say(line)
-    for text in warnings:
-        if is_log:
-            _LOG.warning("%s", text)
-        else:
-            out.warn(text)
+    if settings.queue_backend == "memory":
+        _LOG.warning(
+            "The memory queue is inside this process: no job of another program or command "
+            "gets here. Use sqlite or file, or nuvom.local_worker() in the program that enqueues."
+        )
 
 
 def _tell_end(out: Output, worker: Worker, reason: str) -> None:
@@ -288,37 +269,26 @@ def _tell_end(out: Output, worker: Worker, reason: str) -> None:
         out.say(f"Worker ended ({reason}) after {plural(worker.finished_jobs, 'job')}.")
 
 
-def _start_lines(worker: Worker, plugins: PluginSet) -> Iterator[str]:
-    """Yield one line each: version, project, store, slots, queues, tasks, promise, plugins."""
-    settings = worker.runtime.settings
-    yield f"nuvom {__version__}  worker {worker.id[-8:]}  pid {os.getpid()}"
+def start_lines(settings: Settings, what: str) -> Iterator[str]:
+    """Yield the lines with which a worker and a supervisor begin: version, project, store."""
+    yield f"nuvom {__version__}  {what}  pid {os.getpid()}"
     yield f"  project   {quoted(settings.root)} ({settings.environment})"
-    yield f"  store     {store_text(settings)}"
+    yield f"  store     {_store_text(settings)}"
+
+
+def _start_lines(worker: Worker, plugins: PluginSet) -> Iterator[str]:
+    """Yield one line each, also for slots, queues, tasks, promise and plugins."""
+    yield from start_lines(worker.runtime.settings, f"worker {short_id(worker.id)}")
     yield f"  slots     {plural(worker.threads, 'thread')}, {worker.async_slots:,} async"
     yield f"  queues    {_queues_text(worker)}"
-    yield f"  tasks     {_tasks_text(worker)}"
+    yield f"  tasks     {len(worker.runtime.registry)}"
     yield f"  delivery  {worker.promise}"
     for loaded in plugins.started:
         yield f"  plugin    {loaded.describe()}"
     yield "Ready. Press Ctrl-C to stop."
 
 
-def start_warnings(settings: Settings, promise: str = "") -> Iterator[str]:
-    """Yield warnings about the settings and the queue that users should know."""
-    backend = settings.queue_backend
-    if backend == "memory":
-        yield (
-            "The memory queue is inside this process: no job of another program or command "
-            "gets here. Use sqlite or file, or nuvom.local_worker() in the program that enqueues."
-        )
-    if promise == "at most once":
-        yield (
-            f"The queue backend {backend} has no leases: jobs are delivered at most once, and "
-            "those running when a worker dies are lost."
-        )
-
-
-def store_text(settings: Settings) -> str:
+def _store_text(settings: Settings) -> str:
     """Return the backends, where they store jobs, and what the jobs survive."""
     queue, results = settings.queue_backend, settings.result_backend
     backend = queue if queue == results else f"{queue}, results {results}"
@@ -339,13 +309,3 @@ def _queues_text(worker: Worker) -> str:
         served = f"all but {', '.join(worker.exclude)}"
     limits = [f"{most} of {queue}" for queue, most in worker.concurrency.items()]
     return f"{served}; at most {', '.join(limits)} at once" if limits else served
-
-
-def _tasks_text(worker: Worker) -> str:
-    runtime = worker.runtime
-    count = len(runtime.registry)
-    try:
-        written = os.stat(runtime.settings.manifest_file).st_mtime
-    except OSError:
-        return f"{count}, no manifest"
-    return f"{count}, manifest written {ago(written, runtime.clock.now())}"

@@ -11,8 +11,7 @@ import pytest
 
 from nuvom.cli import demo
 from nuvom.cli.demo import Expected
-from nuvom.core.clock import SYSTEM_CLOCK
-from nuvom.core.record import JobRecord, JobSnapshot, JobStatus, StoredError
+from nuvom.core.record import JobStatus
 from tests.cli.shell import call, invoke
 
 
@@ -52,16 +51,6 @@ def test_the_tour_shows_each_job_and_what_to_do_next(tmp_path: Path) -> None:
         "run",
         "history",
     ]
-
-
-@pytest.mark.parametrize("encoding", ["utf-8", "cp437"])
-def test_the_tour_is_drawn_in_place_on_a_terminal(encoding: str) -> None:
-    answer = invoke("demo", terminal=True, encoding=encoding)
-    assert answer.code == 0
-    plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", answer.out)
-    assert "16 of 16 SUCCESS" in plain
-    assert "demo.flaky" in plain
-    assert max(len(line.rstrip("\r")) for line in plain.splitlines()) <= 80
 
 
 def test_a_quiet_tour_leaves_nothing_behind_whatever_the_environment_says(
@@ -104,16 +93,3 @@ def test_the_tour_gives_up_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(demo, "LIMIT_SECS", 0.0)
     monkeypatch.setattr(demo, "DELAY_SECS", 60.0)
     assert invoke("demo", "-q").code == 1
-
-
-def test_every_status_has_its_look() -> None:
-    def shown(status: JobStatus, attempt: int = 1, error: StoredError | None = None) -> str:
-        later = SYSTEM_CLOCK.now() + 10
-        record = JobRecord("1", "demo.x", status=status, attempt=attempt, run_at=later)
-        return demo.group_text([JobSnapshot(record=record, error=error)])
-
-    assert shown(JobStatus.PENDING, 0) == "PENDING (in 10 s)"
-    assert shown(JobStatus.PENDING, 1) == "PENDING, retry 1"
-    assert shown(JobStatus.RUNNING) == "RUNNING"
-    assert shown(JobStatus.SUCCESS, 2) == "SUCCESS, attempt 2"
-    assert shown(JobStatus.FAILED, error=StoredError("X", "y")) == "FAILED: X"

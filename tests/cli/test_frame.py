@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import subprocess
 from pathlib import Path
@@ -53,12 +52,6 @@ def test_every_command_explains_itself_and_takes_the_common_options(path: tuple[
     assert "..." not in answer.out.partition("\nCommands:")[2]  # where click cuts a sentence off
 
 
-def test_no_command_means_help() -> None:
-    answer = invoke()
-    assert (answer.code, answer.err) == (0, "")
-    assert answer.out == invoke("--help").out
-
-
 @pytest.mark.parametrize("group", ["inspect", "retry"])
 def test_a_group_without_a_default_says_what_there_is(group: str) -> None:
     answer = invoke(group)
@@ -73,12 +66,6 @@ def test_a_misspelt_command_names_the_nearest_ones() -> None:
     assert answer.out == ""
 
 
-def test_a_misspelt_part_of_a_group_names_the_nearest_ones(project: Path) -> None:
-    answer = invoke("queues", "purg")
-    assert answer.code == 2
-    assert 'Did you mean "purge"?' in answer.err
-
-
 def test_a_word_like_no_command_lists_what_there_is(project: Path) -> None:
     answer = invoke("plugin", "zzz")
     assert answer.code == 2
@@ -89,12 +76,6 @@ def test_what_a_group_of_one_command_is_given_is_taken_for_that_command(project:
     answer = invoke("inspect", "0abcdef1")
     assert answer.code == 2
     assert 'Did you mean "nuvom inspect job 0abcdef1"?' in answer.err
-
-
-def test_a_misspelt_option_names_the_nearest_one(project: Path) -> None:
-    answer = invoke("history", "--limt", "3")
-    assert answer.code == 2
-    assert "--limit" in answer.err
 
 
 @pytest.mark.parametrize("args", [("--json", "version"), ("version", "--json")])
@@ -144,10 +125,6 @@ def test_a_usage_error_with_json_is_an_object_too() -> None:
     assert (answer.code, answer.err) == (2, "")
     assert answer.json["code"] == "Usage"
     assert answer.json["hint"] == "Read: nuvom status --help"
-
-
-def test_quiet_still_shows_errors(project: Path) -> None:
-    assert "There is no job" in invoke("status", "00000000", "-q").err
 
 
 def test_a_traceback_is_shown_with_debug_alone(project: Path) -> None:
@@ -214,11 +191,6 @@ def test_ctrl_c_is_exit_130_without_a_word(
     assert capsys.readouterr() == ("", "")
 
 
-def test_a_command_may_end_with_a_code_of_its_own() -> None:
-    assert run(Invocation(), lambda: 7) == 7
-    assert ended_by(click.exceptions.Exit(3)) == 3
-
-
 # ---- streams ----------------------------------------------------------------------------
 
 
@@ -270,12 +242,6 @@ def test_the_next_step_is_told_to_people_only(tasks: Path) -> None:
     assert "Next:" not in invoke("discover", "tasks", "--json", terminal=True).err
 
 
-def test_json_is_indented_for_people(project: Path) -> None:
-    answer = invoke("version", "--json", terminal=True)
-    assert answer.out.startswith('{\n  "schema"')
-    assert json.loads(answer.out)["schema"] == "nuvom.version/1"
-
-
 def test_verbose_shows_what_the_library_logs(tasks: Path) -> None:
     quiet = invoke("run", "add", "1", "2")
     assert "DEBUG" not in quiet.err
@@ -295,24 +261,6 @@ def test_a_store_of_another_program_is_exit_5_and_named(tasks: Path) -> None:
         assert answer.code == 5, answer.err
         assert "nuvom.db" in answer.err
         assert "Traceback" not in answer.err
-
-
-def test_a_broken_env_file_is_exit_4_and_its_line_named(tasks: Path) -> None:
-    (tasks / ".env").write_text('NUVOM_MAX_WORKERS="4\n')
-    answer = invoke("history", "recent")
-    assert answer.code == 4
-    assert ".env" in answer.err
-    assert "line 1" in answer.err
-
-
-def test_a_misspelt_backend_is_exit_4_and_the_nearest_named(
-    tasks: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("NUVOM_QUEUE_BACKEND", "sqlit")
-    for command in (["history", "recent"], ["run", "add", "1", "2"]):
-        answer = invoke(*command)
-        assert answer.code == 4
-        assert 'Did you mean "sqlite"?' in answer.err
 
 
 def test_long_messages_are_broken_between_words_on_a_terminal_alone(project: Path) -> None:

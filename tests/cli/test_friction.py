@@ -2,29 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import re
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.cli.shell import TASKS, call, invoke, python, spawn
+from tests.cli.shell import TASKS, call, invoke, spawn
 from tests.cli.test_worker import end, until
-
-posix = pytest.mark.skipif(sys.platform == "win32", reason="POSIX only")
-
-
-def test_friction_1_the_wrong_folder_says_where_it_looked_and_how_to_start(tmp_path: Path) -> None:
-    inner = tmp_path / "deep" / "down"
-    inner.mkdir(parents=True)
-    answer = call("history", cwd=inner)
-    assert answer.code == 4
-    assert "There is no Nuvom project here or above" in answer.err
-    assert str(inner) in answer.err
-    assert str(tmp_path) in answer.err
-    assert "nuvom init" in answer.err
 
 
 def test_friction_2_a_task_that_is_hidden_names_the_file_and_the_line_that_hides_it(
@@ -53,12 +38,6 @@ def test_friction_2_a_task_that_is_none_says_why(text: str, reason: str, tasks: 
     assert answer.code == 3
     assert "near.py" in answer.err
     assert reason in answer.err
-
-
-def test_friction_2_a_misspelt_task_names_the_nearest(tasks: Path) -> None:
-    answer = invoke("run", "tasks.ad")
-    assert answer.code == 3
-    assert 'Did you mean "tasks.add"' in answer.err
 
 
 def test_friction_2_a_task_that_no_worker_can_import_is_refused_and_says_what_to_move(
@@ -90,15 +69,6 @@ def test_friction_3_waiting_without_a_worker_says_so(tasks: Path) -> None:
     assert '0 workers alive on queue "default"' in answer.err
 
 
-def test_friction_4_an_argument_that_cannot_be_stored_says_where_it_is(tasks: Path) -> None:
-    order = {"to": "x", "body": {"items": [1, 2, {"price": "\ud800"}]}}
-    answer = invoke("run", "send", "--json-args", json.dumps(order))
-    assert answer.code == 4
-    assert "kwargs['body']['items'][2]['price']: str cannot be stored" in answer.err
-    assert "Pass or return plain data" in answer.err
-    assert invoke("history", "--json").json["jobs"] == []
-
-
 def test_friction_6_paths_with_spaces_and_other_letters_work_and_paste_back(tmp_path: Path) -> None:
     folder = "Mein Projekt für 日本"
     answer = invoke("init", folder)
@@ -109,16 +79,6 @@ def test_friction_6_paths_with_spaces_and_other_letters_work_and_paste_back(tmp_
     assert call("runworker", "--burst", "-q", cwd=root).code == 0
     assert invoke("--project", root, "status", job, "-f", "raw").out == "SUCCESS\n"
     assert invoke("--project", root, "doctor").code == 0
-
-
-@posix
-def test_friction_7_a_store_that_cannot_be_made_names_the_file_and_the_setting(tasks: Path) -> None:
-    (tasks / "nuvom.toml").write_text('sqlite_path = "taken/nuvom.db"\n')
-    (tasks / "taken").write_text("a file in the place of the folder")
-    answer = invoke("run", "add", "1", "2")
-    assert answer.code == 5
-    assert "taken" in answer.err
-    assert "sqlite_path" in answer.err
 
 
 def test_friction_8_two_projects_never_see_each_others_jobs(tmp_path: Path) -> None:
@@ -174,21 +134,3 @@ def test_friction_11_a_job_that_no_worker_knows_is_parked_named_and_released(
     finally:
         worker.terminate()
         end(worker)
-
-
-def test_friction_12_an_old_console_gets_ascii_and_no_exception(tasks: Path) -> None:
-    for command in (["--help"], ["run", "add", "1", "2"], ["history"], ["doctor"]):
-        answer = invoke(*command, encoding="cp1252")
-        assert answer.code == 0, answer.err
-        assert answer.out.isascii()
-        assert "Traceback" not in answer.err
-
-
-def test_friction_13_a_call_runs_here_and_now_and_only_delay_enqueues(tmp_path: Path) -> None:
-    invoke("init")
-    answer = python("sys.path.insert(0, '.')\nimport tasks\nprint(tasks.add(2, 3))", cwd=tmp_path)
-    assert (answer.code, answer.out) == (0, "5\n")
-    assert invoke("history", "--json").json["jobs"] == []
-    answer = python("sys.path.insert(0, '.')\nimport tasks\ntasks.add.delay(2, 3)", cwd=tmp_path)
-    assert answer.code == 0, answer.err
-    assert len(invoke("history", "--json").json["jobs"]) == 1

@@ -13,7 +13,6 @@ from nuvom.cli.views import job_times
 from nuvom.config.sources import load
 from nuvom.core.outcome import Settlement
 from nuvom.core.record import JobRecord, JobSnapshot, JobStatus, StoredError
-from nuvom.core.views import ErrorGroup
 from nuvom.inspection import Inspector
 from nuvom.queue_backends.leased import LeasedJobQueue
 from nuvom.runtime import Runtime, build_runtime
@@ -36,39 +35,32 @@ def run(*args: str) -> str:
 # ---- run --------------------------------------------------------------------------------
 
 
-def test_run_prints_the_id_and_stores_the_call(tasks: Path, runtime: Runtime) -> None:
-    answer = invoke("run", "tasks.add", "2", "y=3")
-    record = Inspector(runtime).snapshot(answer.out.strip()).record
-    assert record.func_name == "tasks.add"
-    assert runtime.codec.decode_call(record.args, record.kwargs) == ((2,), {"y": 3})
+def stored_call(runtime: Runtime, job: str) -> tuple[tuple[object, ...], dict[str, object]]:
+    record = Inspector(runtime).snapshot(job).record
+    return runtime.codec.decode_call(record.args, record.kwargs)
 
 
-def test_run_takes_the_last_part_of_a_name(tasks: Path) -> None:
-    assert invoke("run", "add", "2", "3", "--json").json["func_name"] == "tasks.add"
+@pytest.mark.parametrize(
+    ("words", "stored"),
+    [
+        (["tasks.add", "2", "y=3"], ((2,), {"y": 3})),
+        (["add", "-2", "-0.5", "--priority", "-3"], ((-2, -0.5), {})),
+        (["add", "--json-args", "[1, 2]"], ((1, 2), {})),
+        (["add", "1", "--json-args", '{"y": 2}'], ((1,), {"y": 2})),
+    ],
+    ids=str,
+)
+def test_run_prints_the_id_and_stores_the_call(
+    words: list[str], stored: object, tasks: Path, runtime: Runtime
+) -> None:
+    job = run(*words)
+    assert stored == stored_call(runtime, job)
+    assert Inspector(runtime).snapshot(job).record.priority == (-3 if "-3" in words else 5)
 
 
 def test_run_takes_the_options_that_the_code_states(tasks: Path, runtime: Runtime) -> None:
     record = Inspector(runtime).snapshot(run("send", "bob")).record
     assert (record.queue, record.max_retries) == ("mail", 2)
-
-
-def test_run_takes_negative_numbers_as_arguments(tasks: Path, runtime: Runtime) -> None:
-    job = run("add", "-2", "-0.5", "--priority", "-3")
-    record = Inspector(runtime).snapshot(job).record
-    assert runtime.codec.decode_call(record.args, record.kwargs) == ((-2, -0.5), {})
-    assert record.priority == -3
-
-
-def test_run_takes_arguments_as_json(tasks: Path, runtime: Runtime) -> None:
-    for words in (["--json-args", "[1, 2]"], ["1", "--json-args", '{"y": 2}']):
-        record = Inspector(runtime).snapshot(run("add", *words)).record
-        args, kwargs = runtime.codec.decode_call(record.args, record.kwargs)
-        assert sum([*args, *kwargs.values()]) == 3
-
-
-@pytest.mark.parametrize("text", ["[1", "5", '"x"', "null"])
-def test_json_arguments_that_are_none_are_a_usage_error(text: str, tasks: Path) -> None:
-    assert invoke("run", "add", "--json-args", text).code == 2
 
 
 def test_run_starts_later_if_told(tasks: Path, runtime: Runtime) -> None:
@@ -85,6 +77,8 @@ def test_run_starts_later_if_told(tasks: Path, runtime: Runtime) -> None:
         ["--at", "soon"],
         ["--in", "5m", "--at", "2100-01-01T00:00:00+00:00"],
         ["--timeout", "5s"],
+        ["--json-args", "[1"],
+        ["--json-args", "5"],
     ],
     ids=" ".join,
 )
@@ -95,9 +89,7 @@ def test_options_that_make_no_sense_are_a_usage_error(options: list[str], tasks:
 
 def test_run_stores_nothing_when_the_arguments_do_not_fit(tasks: Path) -> None:
     answer = invoke("run", "add", "1")
-    assert answer.code == 2
-    assert "missing a required argument: 'y'" in answer.err
-    assert "tasks.add(x: int, y: int)" in answer.err
+    assert (answer.code, "missing a required argument: 'y'" in answer.err) == (2, True)
     assert invoke("history", "--json").json["jobs"] == []
 
 
@@ -117,33 +109,17 @@ def test_run_says_which_options_only_the_code_knows(tasks: Path) -> None:
     assert "more.dyn sets retries in code" in answer.err
 
 
-def test_run_makes_the_manifest_where_there_is_none(tasks: Path) -> None:
-    answer = invoke("run", "add", "1", "2")
-    assert "There is no manifest yet: read 1 file, found 4 tasks." in answer.err
-    assert (tasks / ".nuvom" / "manifest.json").is_file()
-
-
-def test_run_finds_a_task_that_is_new_since(tasks: Path) -> None:
-    invoke("discover", "tasks")
-    (tasks / "later.py").write_text("from nuvom import task\n@task\ndef fresh(): ...\n")
-    assert invoke("run", "fresh").code == 0
-
-
-def test_run_says_that_workers_do_not_know_a_new_task(
+def test_run_finds_a_new_task_unless_in_production_and_warns_that_workers_do_not_know_it(
     tasks: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    invoke("discover", "tasks")
-    (tasks / "later.py").write_text("from nuvom import task\n@task\ndef fresh(): ...\n")
-    monkeypatch.setattr(Inspector, "workers_on", lambda *_: 1)
-    assert "later.fresh is new, and workers look for tasks when they" in invoke("run", "fresh").err
-    assert "is new" not in invoke("run", "fresh").err
-
-
-def test_run_in_production_does_not_read_code(tasks: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    invoke("discover", "tasks")
+    assert "There is no manifest yet: read 1 file, found 4" in invoke("run", "add", "1", "2").err
     (tasks / "later.py").write_text("from nuvom import task\n@task\ndef fresh(): ...\n")
     monkeypatch.setenv("NUVOM_ENVIRONMENT", "prod")
     assert invoke("run", "fresh").code == 3
+    monkeypatch.delenv("NUVOM_ENVIRONMENT")
+    monkeypatch.setattr(Inspector, "workers_on", lambda *_: 1)
+    assert "later.fresh is new, and workers look for tasks when they" in invoke("run", "fresh").err
+    assert "is new" not in invoke("run", "fresh").err
 
 
 def test_run_makes_a_project_only_where_there_is_a_task(tmp_path: Path) -> None:
@@ -154,13 +130,6 @@ def test_run_makes_a_project_only_where_there_is_a_task(tmp_path: Path) -> None:
     assert (tmp_path / ".nuvom").is_dir()
 
 
-def test_an_ambiguous_task_names_those_that_it_may_be(tasks: Path) -> None:
-    (tasks / "other.py").write_text("from nuvom import task\n@task\ndef add(): ...\n")
-    answer = invoke("run", "add")
-    assert answer.code == 3
-    assert "other.add, tasks.add" in answer.err
-
-
 # ---- run --wait, wait -------------------------------------------------------------------
 
 
@@ -169,30 +138,15 @@ def test_run_and_wait_with_a_worker(tasks: Path) -> None:
     try:
         answer = invoke("run", "add", "2", "3", "--wait")
         assert (answer.code, answer.out) == (0, "5\n")
-        text = invoke("run", "send", "bob", "--wait")
-        assert text.out == "bob: hi\n"
         failed = invoke("run", "boom", "--wait")
-        assert failed.code == 1
-        assert failed.out == ""
+        assert (failed.code, failed.out) == (1, "")
         assert "ended FAILED: ValueError: no paper" in failed.err
-        data = invoke("run", "boom", "--wait", "--json")
-        assert data.code == 1
-        assert (data.json["status"], data.json["error"]["type"]) == ("FAILED", "ValueError")
         both = invoke("wait", run("add", "1", "2"), run("boom"))
         assert both.code == 1
         assert [line.split("\t")[1] for line in both.out.splitlines()] == ["SUCCESS", "FAILED"]
     finally:
         worker.terminate()
         worker.communicate(timeout=60)
-    assert worker.returncode == 143
-
-
-def test_waiting_too_long_is_exit_6_and_leaves_the_job_alone(tasks: Path) -> None:
-    job = run("add", "1", "2")
-    answer = invoke("wait", job, "--timeout", "10ms")
-    assert answer.code == 6
-    assert '0 workers alive on queue "default"' in answer.err
-    assert invoke("status", job, "-f", "raw").out == "PENDING\n"
 
 
 def test_the_worst_end_of_several_counts_and_not_the_last(
@@ -200,26 +154,16 @@ def test_the_worst_end_of_several_counts_and_not_the_last(
 ) -> None:
     good, bad = run("add", "1", "2"), run("boom")
     drain()
-    for jobs in ([good, bad], [bad, good]):
-        assert invoke("wait", *jobs).code == 1
+    assert invoke("wait", bad, good).code == 1
     cancelled = run("add", "1", "2")
     invoke("cancel", cancelled)
-    assert invoke("wait", cancelled, good, good).code == 1
+    answer = invoke("wait", cancelled, good)
+    assert (answer.code, f"nuvom retry job {cancelled}" in answer.err) == (1, True)
     waiting = run("add", "1", "2")
     assert invoke("wait", waiting, bad, good, "--timeout", "10ms").code == 6
-
-
-def test_each_error_of_several_says_what_to_do(tasks: Path) -> None:
-    answer = invoke("wait", "0" * 32, "1" * 32)
-    assert answer.code == 3
-    assert answer.err.count("Error: There is no job") == 2
-    assert answer.err.count("Fix:   Check the id") == 2
-
-
-def test_the_highest_code_of_several_counts(tasks: Path) -> None:
-    answer = invoke("wait", run("add", "1", "2"), "00000000", "--timeout", "10ms", "--json")
-    assert answer.code == 6
-    assert [error["exit"] for error in answer.json["errors"]] == [6, 3]
+    assert invoke("status", waiting, "-f", "raw").out == "PENDING\n"
+    answer = invoke("wait", waiting, "00000000", "--timeout", "10ms", "--json")
+    assert (answer.code, [error["exit"] for error in answer.json["errors"]]) == (6, [6, 3])
 
 
 def test_ctrl_c_while_waiting_says_that_the_job_goes_on(
@@ -232,7 +176,6 @@ def test_ctrl_c_while_waiting_says_that_the_job_goes_on(
     job = run("add", "1", "2")
     answer = invoke("wait", job)
     assert answer.code == 130
-    assert "the job goes on" in answer.err
     assert f"To wait again: nuvom wait {job}" in answer.err.splitlines()  # whole on 80 columns
 
 
@@ -249,30 +192,10 @@ def test_status_is_a_word_and_why(tasks: Path, drain: Callable[[], None]) -> Non
     assert invoke("status", job, "-f", "json").json["status"] == "FAILED"
 
 
-def test_status_tells_when_a_job_starts(tasks: Path) -> None:
-    job = run("add", "1", "2", "--in", "2h")
-    assert invoke("status", job).out == "PENDING (in 2 h)\n"
-    data = invoke("status", job, "--json").json
-    assert data["status"] == "PENDING"
-    assert data["run_at"].endswith("Z")
-
-
 def test_an_id_may_be_cut_down_to_its_end(tasks: Path) -> None:
     job = run("add", "1", "2")
-    for count in (6, 8, 20, 36):
-        assert invoke("status", job[-count:], "--json").json["id"] == job
+    assert invoke("status", job[-6:], "--json").json["id"] == job
     assert invoke("status", job[-5:]).code == 3
-
-
-def test_an_ambiguous_id_names_the_candidates(tasks: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    ids = [f"0199{index:04d}-0000-7000-8000-0000000abcde" for index in range(7)]
-    waiting = iter(ids)
-    monkeypatch.setattr("nuvom.dispatcher.new_id", lambda: next(waiting))
-    for _ in ids:
-        run("add", "1", "2")
-    answer = invoke("status", "0abcde")
-    assert answer.code == 3
-    assert answer.err.count("0199") == 5
 
 
 def test_inspect_shows_all_and_hides_secrets(tasks: Path, drain: Callable[[], None]) -> None:
@@ -304,17 +227,14 @@ def test_a_parked_job_has_not_finished_and_says_what_it_waits_for(
         data[key] for key in ("status", "finished_at", "duration_secs")
     )
     told = invoke("inspect", "job", job, terminal=True)
-    assert "finished" not in told.out
-    assert "parked" in told.out
+    assert ("finished" in told.out, "parked" in told.out) == (False, True)
     assert "workers look for tasks when they start" in told.err
-    assert "workers look for tasks when they start" in invoke("status", job, terminal=True).err
 
 
 @pytest.mark.parametrize(
     ("status", "started", "finished", "shown"),
     [
         (JobStatus.SUCCESS, 5.0, 7.0, (5.0, 7.0)),
-        (JobStatus.CANCELLED, None, 7.0, (None, 7.0)),
         (JobStatus.RUNNING, 5.0, None, (5.0, None)),
         (JobStatus.RUNNING, 5.0, 7.0, (None, None)),  # of the attempt before
         (JobStatus.RUNNING, 9.0, 7.0, (9.0, None)),
@@ -333,15 +253,15 @@ def test_times_of_an_attempt_that_is_over_are_not_those_of_an_open_job(
     assert shown == job_times(snapshot)
 
 
-def test_inspect_formats_are_those_of_old(tasks: Path, drain: Callable[[], None]) -> None:
+def test_inspect_has_a_raw_format_with_the_traceback(
+    tasks: Path, drain: Callable[[], None]
+) -> None:
     job = run("boom")
     drain()
     assert invoke("inspect", "job", job, "-f", "json").json["id"] == job
-    raw = invoke("inspect", "job", job, "--format", "raw").out
-    data, _, trace = raw.partition("\n}\n")
+    data, _, trace = invoke("inspect", "job", job, "--format", "raw").out.partition("\n}\n")
     assert json.loads(data + "}")["id"] == job
     assert "Traceback" in trace
-    assert invoke("inspect", "job", job, "-f", "yaml").code == 2
 
 
 def test_hostile_text_is_harmless_on_screen(tasks: Path, drain: Callable[[], None]) -> None:
@@ -361,49 +281,36 @@ def test_hostile_text_is_harmless_on_screen(tasks: Path, drain: Callable[[], Non
 
 
 def test_history_is_newest_first_and_filtered(tasks: Path, drain: Callable[[], None]) -> None:
+    assert invoke("history").err == "No jobs yet. Enqueue one: nuvom run TASK\n"
     ids = [run("add", "1", "2"), run("boom"), run("send", "bob")]
     drain()
-    assert [job["id"] for job in invoke("history", "recent", "--json").json["jobs"]] == ids[::-1]
-    assert len(invoke("history", "recent", "--limit", "2", "--json").json["jobs"]) == 2
+
+    def listed(*options: str) -> list[str]:
+        return [job["id"] for job in invoke("history", *options, "--json").json["jobs"]]
+
+    assert listed() == ids[::-1]
+    assert listed("--limit", "2") == ids[:0:-1]
+    assert len(listed("-s", "FAILED", "--status", "success")) == 3
+    assert listed("--queue", "mail") == [ids[2]]
+    assert listed("--task", "add") == [ids[0]]
     failed = invoke("history", "-s", "failed", "--plain").rows
     assert [row[0] for row in failed] == ["id", ids[1]]
-    both = invoke("history", "-s", "FAILED", "--status", "success", "--json").json["jobs"]
-    assert len(both) == 3
-    assert len(invoke("history", "--queue", "mail", "--json").json["jobs"]) == 1
-    assert len(invoke("history", "--task", "add", "--json").json["jobs"]) == 1
-    assert invoke("history", "-s", "lost").code == 2
-
-
-def test_history_of_nothing_says_so(tasks: Path) -> None:
-    answer = invoke("history", "recent")
-    assert (answer.code, answer.out) == (0, "")
-    assert answer.err == "No jobs yet. Enqueue one: nuvom run TASK\n"
-    assert invoke("history", "recent", "--status", "FAILED").err == "No job matches.\n"
 
 
 # ---- retry, cancel ----------------------------------------------------------------------
 
 
-def test_retry_runs_a_failed_job_again_under_its_id(tasks: Path, drain: Callable[[], None]) -> None:
-    job = run("boom")
+def test_retry_runs_failed_jobs_again_under_their_ids(
+    tasks: Path, drain: Callable[[], None]
+) -> None:
+    failed, second = run("boom"), run("boom")
     drain()
-    answer = invoke("retry", "job", job)
-    assert answer.out == f"{job}\tPENDING (was FAILED)\n"
-    assert invoke("status", job).out == "PENDING\n"
-
-
-def test_retry_refuses_a_job_that_has_not_failed(tasks: Path) -> None:
-    answer = invoke("retry", "job", run("add", "1", "2"))
-    assert answer.code == 8
-    assert "is PENDING" in answer.err
-
-
-def test_retry_of_several_acts_on_all(tasks: Path, drain: Callable[[], None]) -> None:
-    failed = run("boom")
-    drain()
-    answer = invoke("retry", "job", "00000000", failed, "--json")
+    assert invoke("retry", "job", failed).out == f"{failed}\tPENDING (was FAILED)\n"
+    answer = invoke("retry", "job", failed)
+    assert (answer.code, "is PENDING" in answer.err) == (8, True)
+    answer = invoke("retry", "job", "00000000", second, "--json")
     assert answer.code == 3
-    assert [job["id"] for job in answer.json["jobs"]] == [failed]
+    assert [job["id"] for job in answer.json["jobs"]] == [second]
     assert [error["code"] for error in answer.json["errors"]] == ["JobNotFound"]
 
 
@@ -446,14 +353,12 @@ def test_an_edit_that_changes_nothing_makes_no_job(
     old = run("add", "1", "2")
     edits(monkeypatch, lambda data: data)
     assert "no job was made" in invoke("retry", "job", old, "--edit").err
-    edits(monkeypatch, lambda data: None)
-    assert "no job was made" in invoke("retry", "job", old, "--edit").err
     assert len(invoke("history", "--json").json["jobs"]) == 1
 
 
 @pytest.mark.parametrize(
     "saved",
-    ["{", "[1]", '{"args": 1, "kwargs": {}}', '{"args": [1]}', '{"args": [1, 2, 3], "kwargs": {}}'],
+    ["{", '{"args": [1]}', '{"args": [1, 2, 3], "kwargs": {}}'],
 )
 def test_an_edit_that_does_not_fit_makes_no_job(
     saved: str, tasks: Path, monkeypatch: pytest.MonkeyPatch
@@ -473,24 +378,17 @@ def test_an_edited_retry_keeps_numbers_that_json_readers_would_round(
     assert ((2,), {"y": 2**60 + 1}) == runtime.codec.decode_call(new.args, new.kwargs)
 
 
-def test_one_job_is_edited_at_a_time(tasks: Path) -> None:
-    assert invoke("retry", "job", "a", "b", "--edit").code == 2
-
-
-def test_cancel_ends_a_waiting_job(tasks: Path) -> None:
-    job = run("add", "1", "2")
-    answer = invoke("cancel", job)
-    assert answer.out == f"{job}\tcancelled (was PENDING)\n"
-    assert invoke("status", job).out == "CANCELLED\n"
-    assert invoke("cancel", job).code == 0  # it is as it should be
-
-
-def test_cancel_of_a_job_that_has_ended_is_refused(tasks: Path, drain: Callable[[], None]) -> None:
-    job = run("add", "1", "2")
+def test_cancel_ends_a_waiting_job_and_refuses_one_that_has_ended(
+    tasks: Path, drain: Callable[[], None]
+) -> None:
+    ended = run("add", "1", "2")
     drain()
-    answer = invoke("cancel", job)
-    assert answer.code == 8
-    assert "has ended SUCCESS" in answer.err
+    answer = invoke("cancel", ended)
+    assert (answer.code, "has ended SUCCESS" in answer.err) == (8, True)
+    job = run("add", "1", "2")
+    assert invoke("cancel", job).out == f"{job}\tcancelled (was PENDING)\n"
+    assert invoke("status", job).out == "CANCELLED\n"
+    assert invoke("cancel", job).code == 0  # nothing is left to do
 
 
 def test_cancel_of_several_asks_first(tasks: Path) -> None:
@@ -532,48 +430,23 @@ def test_a_failure_without_a_traceback_is_shown_by_type_and_message(
     assert "\nWorkerChildDied: signal SIGKILL\n" in invoke("errors", "show", "feed").out
 
 
-def test_a_group_is_run_again_as_a_whole(tasks: Path, drain: Callable[[], None]) -> None:
+def test_a_group_is_run_again_or_discarded_as_a_whole(
+    tasks: Path, drain: Callable[[], None]
+) -> None:
     ids = [run("boom"), run("boom")]
     drain()
     (group,) = invoke("errors", "--json").json["errors"]
-    assert "would be run again" in invoke("errors", "retry", group["fingerprint"], "--dry-run").out
-    answer = invoke("errors", "retry", group["fingerprint"])
-    assert answer.out == "2 jobs run again.\n"
+    name = group["fingerprint"]
+    assert "would be run again" in invoke("errors", "retry", name, "--dry-run").out
+    assert invoke("errors", "retry", name).out == "2 jobs run again.\n"
     assert all(invoke("status", job).out == "PENDING\n" for job in ids)
-
-
-def test_a_group_is_discarded_only_with_a_yes(tasks: Path, drain: Callable[[], None]) -> None:
-    job = run("boom")
     drain()
-    (group,) = invoke("errors", "--json").json["errors"]
-    assert invoke("errors", "discard", group["fingerprint"]).code == 8
-    assert invoke("errors", "discard", group["fingerprint"], "--dry-run").code == 0
-    assert invoke("status", job).code == 0
-    answer = invoke("errors", "discard", group["fingerprint"], "--yes", "--json")
-    assert answer.json["jobs"] == [job]
-    assert invoke("status", job).code == 3
-    assert invoke("errors", "--json").json["errors"] == []
-
-
-def test_a_group_is_found_by_a_beginning_that_no_other_has(
-    tasks: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert invoke("errors", "show", "abc").code == 3
-    known = {"func_name": "f", "type": "E", "message": "", "count": 1, "example_id": "1"}
-    groups = [
-        ErrorGroup(fingerprint=text, first_at=1.0, last_at=1.0, **known)  # type: ignore[arg-type]  # fields by name
-        for text in ("feed", "feed01", "cafe02")
-    ]
-    monkeypatch.setattr(Inspector, "error_groups", lambda *_: groups)
-    monkeypatch.setattr(Inspector, "failed_ids", lambda *_: [])
-    for text, found in (("feed", "feed"), ("feed0", "feed01"), ("ca", "cafe02")):
-        assert found == invoke("errors", "show", text, "--json").json["fingerprint"]
-    assert invoke("errors", "show", "fee").code == 3
-
-
-def test_arguments_are_shown_as_one_would_type_them(tasks: Path) -> None:
-    job = run("send", "bob", "--json-args", '{"body": "a\\tb"}')
-    assert '"a\\tb"' in invoke("inspect", "job", job).out
+    assert invoke("errors", "discard", name).code == 8
+    assert invoke("errors", "discard", name, "--dry-run").code == 0
+    assert invoke("status", ids[0]).code == 0
+    answer = invoke("errors", "discard", name, "--yes", "--json")
+    assert set(answer.json["jobs"]) == set(ids)
+    assert [invoke("status", job).code for job in ids] == [3, 3]
 
 
 def test_commands_work_inside_the_project_and_from_elsewhere_if_it_is_named(
@@ -599,48 +472,6 @@ def stored(monkeypatch: pytest.MonkeyPatch, snapshot: JobSnapshot) -> str:
     return snapshot.record.id
 
 
-def test_a_wait_for_a_cancelled_job_is_exit_1_and_says_how_to_run_it(tasks: Path) -> None:
-    job = run("add", "1", "2")
-    invoke("cancel", job)
-    answer = invoke("wait", job)
-    assert (answer.code, answer.out) == (1, f"{job}\tCANCELLED\n")
-    assert f"nuvom retry job {job}" in answer.err
-
-
-@pytest.mark.parametrize("command", [("cancel",), ("retry", "job")], ids=" ".join)
-def test_a_job_that_is_pruned_meanwhile_is_not_found(
-    command: tuple[str, ...], tasks: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    job = run("add", "1", "2")
-    monkeypatch.setattr(f"nuvom.control.Control.{command[0]}", lambda *_: None)
-    assert invoke(*command, job).code == 3
-
-
-def test_an_edited_retry_prints_the_new_id(tasks: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    old = run("add", "1", "2")
-    edits(monkeypatch, lambda data: {"args": [3, 4], "kwargs": {}})
-    new = invoke("retry", "job", old, "--edit").out.strip()
-    told = invoke("inspect", "job", new).out
-    assert "arguments  (3, 4)" in told
-    assert f"repeats    {old}" in told
-
-
-def test_inspect_shows_what_a_job_seldom_has(tasks: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    record = JobRecord(
-        "01990000-0000-7000-8000-0000000000aa",
-        "tasks.x",
-        run_at=4_000_000_000.0,
-        created_at=1.0,
-        timeout_secs=5.0,
-        unique_key="k",
-        tags=("a", "b"),
-    )
-    told = invoke("inspect", "job", stored(monkeypatch, JobSnapshot(record=record))).out
-    for line in ("unique key k", "timeout    5 s, then fail", "tags       a, b"):
-        assert line in told
-    assert "runs       2096-10-02T07:06:40.000Z (in " in told
-
-
 def test_progress_is_shown_while_a_job_runs(tasks: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     record = JobRecord("01990000-0000-7000-8000-0000000000aa", "tasks.x")
     running = record.replace(status=JobStatus.RUNNING, attempt=1)
@@ -648,16 +479,6 @@ def test_progress_is_shown_while_a_job_runs(tasks: Path, monkeypatch: pytest.Mon
     assert invoke("status", job).out == "RUNNING (3 of 10, token=*** x)\n"
     data = invoke("inspect", "job", job, "--json").json
     assert data["progress"] == {"done": 3, "total": 10, "note": "token=***\nx"}
-    job = stored(monkeypatch, JobSnapshot(record=running, progress=(3, None, "")))
-    assert invoke("status", job).out == "RUNNING (3)\n"
-
-
-def test_a_waiting_retry_says_which_and_when(tasks: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    record = JobRecord("01990000-0000-7000-8000-0000000000aa", "tasks.x", attempt=2)
-    job = stored(monkeypatch, JobSnapshot(record=record))
-    assert invoke("status", job).out == "PENDING (retry 2, due)\n"
-    job = stored(monkeypatch, JobSnapshot(record=record.replace(run_at=1e11)))
-    assert invoke("status", job).out.startswith("PENDING (retry 2, in ")
 
 
 def test_damaged_arguments_are_said_to_be_damaged(
@@ -673,32 +494,8 @@ def test_damaged_arguments_are_said_to_be_damaged(
     assert data["damage"]
 
 
-def test_a_long_argument_is_cut_for_people_only(tasks: Path) -> None:
-    job = run("send", "x" * 2000)
-    assert "... (all of it: --json)" in invoke("inspect", "job", job).out
-    assert invoke("inspect", "job", job, "--json").json["args"] == ["x" * 2000]
-
-
 def test_a_damaged_manifest_does_not_keep_jobs_from_being_read(tasks: Path) -> None:
     job = run("add", "1", "2")
     (tasks / ".nuvom" / "manifest.json").write_text("{")
     assert "arguments  (1, 2)" in invoke("inspect", "job", job).out
     assert invoke("history", "--task", "add", "--json").json["jobs"] == []
-
-
-def test_broken_files_are_named_when_run_looks_for_tasks(tasks: Path) -> None:
-    (tasks / "broken.py").write_text("from nuvom import task\n@task\ndef x(:\n")
-    assert "broken.py:3" in invoke("run", "add", "1", "2").err
-
-
-def test_a_name_without_a_file_is_just_unknown(tasks: Path) -> None:
-    answer = invoke("run", "nowhere.at_all")
-    assert answer.code == 3
-    assert 'No task is named "nowhere.at_all".' in answer.err
-
-
-def test_an_option_that_cannot_be_used_names_the_place_in_the_code(tasks: Path) -> None:
-    (tasks / "odd.py").write_text("from nuvom import task\n@task(retries=-1)\ndef odd(): ...\n")
-    answer = invoke("run", "odd")
-    assert answer.code == 4
-    assert "retries=-1" in answer.err

@@ -50,15 +50,6 @@ def loaded(
     return {args: set(names) for args, names in map(json.loads, answer.out.splitlines())}
 
 
-@pytest.mark.skipif(sys.gettrace() is not None, reason="a tracer has loaded much of it already")
-def test_help_costs_no_more_than_two_and_a_half_times_click(tmp_path: Path) -> None:
-    count = "import sys; before = len(sys.modules); import click; print(len(sys.modules) - before)"
-    click_alone = int(python(count).out)
-    ours = loaded([("--help",)], tmp_path)["--help"]
-    assert len(ours) <= 2.5 * click_alone, sorted(ours)
-    assert not [name for name in ours if ".commands." in name]
-
-
 def test_help_and_the_like_load_nothing_heavy_and_make_no_file(tmp_path: Path) -> None:
     calls = [("--help",), ("version",), ("completion", "bash"), ("completion", "powershell")]
     calls += [(*path, "--help") for path in ALL if path[0] in COMMANDS]

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-import click
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -26,11 +25,9 @@ from nuvom.cli.output import (
     clean,
     duration,
     jsonable,
-    one_line,
     quoted,
     rfc3339,
 )
-from nuvom.errors import plural
 from tests.cli.shell import stream
 
 # ---- text -------------------------------------------------------------------------------
@@ -59,14 +56,6 @@ def test_cleaned_text_holds_no_control_character_but_line_ends(text: str) -> Non
 )
 def test_escape_sequences_and_overrides_are_taken_out(text: str, shown: str) -> None:
     assert shown == clean(text)
-
-
-def test_markup_of_rich_is_plain_text() -> None:
-    assert clean("[bold red]no[/]") == "[bold red]no[/]"
-
-
-def test_a_line_stays_one_line() -> None:
-    assert one_line("a\nb\r\n  c\u2028d") == "a b cd"
 
 
 @pytest.mark.parametrize(
@@ -112,26 +101,11 @@ def test_times_are_rfc_3339_in_utc() -> None:
     assert rfc3339(None) is None
 
 
-def test_counts_agree_with_their_noun() -> None:
-    assert [plural(n, "job") for n in (0, 1, 2, 12_000)] == [
-        "0 jobs",
-        "1 job",
-        "2 jobs",
-        "12,000 jobs",
-    ]
-
-
 @pytest.mark.skipif(sys.platform == "win32", reason="quotes of POSIX shells")
 def test_paths_can_be_pasted_back() -> None:
     assert quoted(Path("/tmp/a.py")) == "/tmp/a.py"
     assert quoted("/tmp/my files/ä.py") == "'/tmp/my files/ä.py'"
     assert quoted("it's") == "'it'\"'\"'s'"
-
-
-def test_paths_are_quoted_for_windows_as_windows_does(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sys.platform", "win32")
-    assert quoted("C:\\Program Files\\x") == '"C:\\Program Files\\x"'
-    assert quoted("C:\\x") == "C:\\x"
 
 
 # ---- tables -----------------------------------------------------------------------------
@@ -153,12 +127,6 @@ def test_a_table_has_a_heading_a_rule_and_aligned_columns() -> None:
         "1   tasks.add   5",
         "22  x          10",
     ]
-
-
-def test_a_table_is_ascii_where_the_stream_is() -> None:
-    lines = rows_of([["1", "t" * 100, "5"]], encoding="ascii")
-    assert all(line.isascii() for line in lines)
-    assert len(lines[1]) == 80
 
 
 def test_cells_have_their_colour_whatever_the_environment_says(
@@ -200,10 +168,6 @@ def test_plain_tables_are_tab_separated_whole_and_one_line_each() -> None:
     assert list(table.plain_lines()) == ["job_id\ttext", "whole-12345678\ta b c" + "x" * 100]
 
 
-def test_a_terminal_that_cannot_tell_its_width_is_eighty_columns_wide() -> None:
-    assert Stream(stream(terminal=True)).width == 80
-
-
 # ---- colour -----------------------------------------------------------------------------
 
 
@@ -225,18 +189,6 @@ def test_the_flag_beats_the_environment_and_that_beats_the_terminal() -> None:
     assert not has_color(environ={"NO_COLOR": "1", "FORCE_COLOR": "1"})
     assert has_color("always", terminal=False, environ={"NO_COLOR": "1"})
     assert not has_color("never", environ={"FORCE_COLOR": "1"})
-
-
-def test_paint_is_nothing_without_colour() -> None:
-    assert Stream(stream(), "never").paint("x", "bold red") == "x"
-    assert Stream(stream(), "always").paint("x", "bold red") == click.style("x", "red", bold=True)
-    assert Stream(stream(), "always").paint("x") == "x"
-
-
-def test_a_closed_stream_is_no_terminal() -> None:
-    closed = stream()
-    closed.close()
-    assert not Stream(closed).is_terminal
 
 
 # ---- JSON -------------------------------------------------------------------------------

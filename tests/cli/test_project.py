@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import errno
-import json
-import os
-import sys
 from pathlib import Path
 
 import pytest
@@ -60,17 +56,6 @@ def test_init_leaves_settings_in_pyproject_where_they_are(tmp_path: Path) -> Non
     assert invoke("config", "check").code == 0
 
 
-@pytest.mark.skipif(
-    sys.platform == "win32" or os.geteuid() == 0, reason="this user may write everywhere"
-)
-def test_init_in_a_folder_that_cannot_be_written_says_so(tmp_path: Path) -> None:
-    tmp_path.chmod(0o500)
-    answer = invoke("init")
-    tmp_path.chmod(0o700)
-    assert answer.code == 5
-    assert "tasks.py" in answer.err
-
-
 def test_init_where_something_is_in_the_way_says_so(tmp_path: Path) -> None:
     (tmp_path / "taken").write_text("")
     answer = invoke("init", "taken")
@@ -81,29 +66,6 @@ def test_init_where_something_is_in_the_way_says_so(tmp_path: Path) -> None:
     assert answer.code == 5
     assert "tasks.py cannot be used: is a directory" in answer.err
     assert "nuvom init DIR" in answer.err
-
-
-def test_init_goes_where_project_says(tmp_path: Path) -> None:
-    (tmp_path / "there").mkdir()
-    assert invoke("--project", "there", "init").code == 0
-    assert (tmp_path / "there" / "tasks.py").is_file()
-
-
-def test_init_on_a_full_disk_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_: object, **__: object) -> None:
-        raise OSError(errno.ENOSPC, "no space left on device")
-
-    monkeypatch.setattr("nuvom.cli.commands.scaffold.open", full, raising=False)
-    answer = invoke("init")
-    assert answer.code == 5
-    assert "no room to write" in answer.err
-
-
-def test_init_cannot_extend_what_it_cannot_read(tmp_path: Path) -> None:
-    (tmp_path / ".gitignore").write_bytes(b"\xff\xfe")
-    answer = invoke("init")
-    assert answer.code == 5
-    assert ".gitignore" in answer.err
 
 
 # ---- discover, list ---------------------------------------------------------------------
@@ -122,13 +84,6 @@ def test_discover_tells_what_is_new_changed_and_gone(tasks: Path) -> None:
     ]
     assert "1 added, 1 changed, 1 removed" in second.err
     assert "nothing changed" in invoke("discover").err
-
-
-def test_discover_writes_a_manifest_for_programs(tasks: Path) -> None:
-    data = invoke("discover", "tasks", "--json").json
-    manifest = json.loads(Path(data["manifest"]).read_text())
-    assert manifest["version"] == 1
-    assert [task["name"] for task in manifest["tasks"]] == data["tasks"] == data["added"]
 
 
 def test_check_is_exit_7_where_the_manifest_is_stale_and_changes_nothing(tasks: Path) -> None:
@@ -164,13 +119,6 @@ def test_discover_looks_where_it_is_told(tasks: Path) -> None:
     ]
     names = invoke("discover", "tasks", "--exclude", "more.py", "--json").json["tasks"]
     assert "more.more" not in names
-
-
-def test_discover_writes_elsewhere_if_told(tasks: Path) -> None:
-    data = invoke("discover", "tasks", "--out", "listed.json", "--json").json
-    assert data["manifest"] == str(tasks / "listed.json")
-    assert not (tasks / ".nuvom" / "manifest.json").exists()
-    assert invoke("discover", "tasks", "--out", "listed.json", "--check").code == 0
 
 
 def test_a_damaged_manifest_is_written_anew(tasks: Path) -> None:
@@ -242,12 +190,6 @@ def test_config_explains_where_a_value_comes_from(
     assert data["sources"][0]["text"] is None
 
 
-def test_a_misspelt_setting_is_not_explained_but_guessed(project: Path) -> None:
-    answer = invoke("config", "explain", "max_wrokers")
-    assert answer.code == 4
-    assert 'Did you mean "max_workers"?' in answer.err
-
-
 def test_config_check_names_all_that_is_wrong(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -262,17 +204,3 @@ def test_config_check_names_all_that_is_wrong(
     assert (data.code, data.json["ok"], len(data.json["errors"])) == (7, False, 2)
     assert len(data.json["warnings"]) == 1
     assert invoke("config", "show").code == 4
-
-
-def test_two_files_with_settings_are_exit_4_and_both_named(project: Path) -> None:
-    (project / "nuvom.toml").write_text("")
-    (project / "pyproject.toml").write_text("[tool.nuvom]\n")
-    answer = invoke("history", "recent")
-    assert answer.code == 4
-    assert "nuvom.toml" in answer.err
-    assert "pyproject.toml" in answer.err
-
-
-def test_version_says_which(tmp_path: Path) -> None:
-    data = invoke("version", "--json").json
-    assert invoke("version").out == f"nuvom {data['version']} (Python {data['python']})\n"

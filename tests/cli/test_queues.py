@@ -56,12 +56,6 @@ def test_queues_are_counted_by_what_their_jobs_wait_for(
     assert [row[:3] for row in rows] == [["default", "1", "1"], ["mail", "1", "0"]]
 
 
-def test_no_queue_is_said_in_words(tasks: Path) -> None:
-    answer = invoke("queues")
-    assert (answer.code, answer.out) == (0, "")
-    assert "No queue has had a job yet." in answer.err
-
-
 def test_a_paused_queue_starts_nothing_until_it_is_resumed(
     tasks: Path, drain: Callable[[], None]
 ) -> None:
@@ -75,11 +69,6 @@ def test_a_paused_queue_starts_nothing_until_it_is_resumed(
     assert invoke("queues", "resume", "default").out == "Queue default: was not paused.\n"
     drain()
     assert invoke("status", job).out == "SUCCESS\n"
-
-
-def test_a_queue_may_be_paused_before_its_first_job(tasks: Path) -> None:
-    invoke("discover", "tasks")
-    assert invoke("queues", "pause", "mail").code == 0
 
 
 def test_an_unknown_queue_is_not_found_and_the_nearest_named(tasks: Path) -> None:
@@ -111,11 +100,6 @@ def test_purge_asks_for_the_name_of_the_queue(tasks: Path, answers: Callable[[st
     answers("default\n")
     assert at_terminal("queues", "purge", "default").code == 0
     assert invoke("status", job).code == 3
-
-
-def test_purge_of_an_empty_queue_asks_nothing(tasks: Path) -> None:
-    invoke("discover", "tasks")
-    assert invoke("queues", "purge", "mail").code == 0
 
 
 def test_prune_removes_what_is_old_and_has_ended(tasks: Path, drain: Callable[[], None]) -> None:

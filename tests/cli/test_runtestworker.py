@@ -74,10 +74,6 @@ def test_the_file_may_be_given_as_input(tasks: Path) -> None:
         assert (answer.code, "--input" in answer.err) == (2, True)
 
 
-def test_an_unknown_task_is_not_found(tasks: Path) -> None:
-    assert run(tasks, {"func_name": "tasks.ad"}, start=invoke).code == 3
-
-
 @pytest.mark.parametrize(
     "described",
     [
@@ -94,7 +90,3 @@ def test_a_file_that_describes_no_job_is_a_usage_error(described: object, tasks:
     answer = run(tasks, described, start=invoke)
     assert answer.code == 2
     assert "job.json" in answer.err
-
-
-def test_a_missing_file_is_a_usage_error(tasks: Path) -> None:
-    assert invoke("runtestworker", "run", "none.json").code == 2

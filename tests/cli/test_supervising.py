@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -18,8 +17,8 @@ from nuvom.config.settings import Settings
 from nuvom.core.clock import SYSTEM_CLOCK
 from nuvom.host import processes as platforms
 from nuvom.testing.clock import FakeClock
-from tests.cli.shell import Answer, call, invoke, spawn
-from tests.cli.test_worker import HANGING, children, end, is_alive, states, until
+from tests.cli.shell import call, invoke, spawn
+from tests.cli.test_worker import HANGING, end, is_alive, states, until
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
 linux = pytest.mark.skipif(not platforms.CAN_MEASURE, reason="no /proc")
@@ -244,17 +243,6 @@ def test_a_worker_that_has_ended_by_itself_is_left_out_of_a_restart() -> None:
     assert company.living == [2]
 
 
-def test_a_stop_during_a_restart_ends_old_and_new() -> None:
-    company = Company(2)
-    company.comes_up = False
-    company.pool.restart()
-    company.look()
-    company.pool.stop()
-    assert company.supervisor.run() == 0
-    assert company.living == []
-    assert len(company.born) == 3
-
-
 def test_a_second_signal_ends_all_at_once() -> None:
     company = Company(1)
     company.born[0].ends_when = {"now"}
@@ -354,15 +342,6 @@ def test_nobody_outlives_a_killed_supervisor_by_more_than_a_second(tasks: Path) 
     end(process)
 
 
-@posix
-def test_limits_hold_for_each_process_and_end_the_command(tasks: Path) -> None:
-    jobs = [invoke("run", "add", number, "1", "-q").out.strip() for number in range(4)]
-    answer = call("runworker", "--processes", "2", "--burst", "--json", "-q", cwd=tasks)
-    assert answer == Answer(0, answer.out, "")
-    assert answer.json == {"schema": "nuvom.supervisor_run/1", "processes": 2, "replaced": 0}
-    assert [result(job) for job in jobs] == [1, 2, 3, 4]
-
-
 def status(job: str) -> str:
     return invoke("status", job, "-f", "raw").out.strip()
 
@@ -419,34 +398,6 @@ def test_orphans_that_a_container_hands_over_are_reaped(tasks: Path) -> None:
     until(lambda: not Path(f"/proc/{orphan}").exists())
     process.send_signal(signal.SIGINT)
     assert process.wait(60) == 130
-
-
-NAMESPACE = ("unshare", "--user", "--map-root-user", "--pid", "--fork", "--mount-proc")
-
-
-@linux
-def test_process_1_reaps_orphans_and_passes_signals_on(tasks: Path) -> None:
-    """In a namespace of process ids, as in a container."""
-    if (
-        shutil.which("unshare") is None
-        or subprocess.run([*NAMESPACE, "true"], check=False).returncode
-    ):
-        pytest.skip("no process id namespace may be made here")
-    (tasks / "orphans.py").write_text(ORPHAN)
-    outside = subprocess.Popen([*NAMESPACE, *own_command("runworker", "-q")], cwd=tasks)
-    until(lambda: states() == ["alive"])
-    (first,) = children(outside.pid)
-    orphan = result(invoke("run", "orphans.leave_an_orphan", "-q").out.strip())
-    until(lambda: not result(invoke("run", "orphans.is_there", orphan, "-q").out.strip()))
-    started, last = tasks / "started", tasks / "end"
-    job = invoke("run", "signal_and_wait", started, last, "-q").out.strip()
-    until(started.exists)
-    os.kill(first, signal.SIGTERM)
-    until(lambda: states() == ["stopping"])
-    last.touch()
-    assert outside.wait(60) == 143
-    assert status(job) == "SUCCESS"
-    assert states() == []
 
 
 def test_process_1_of_a_container_supervises_even_one_worker(

@@ -6,7 +6,6 @@ import re
 import sys
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
-from inspect import Signature
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -92,21 +91,6 @@ def test_a_word_without_a_place_is_named(
     with pytest.raises(InvalidArguments, match=re.escape(reason)) as refusal:
         call(signature, *words)
     assert f"tasks.t{signature}" in refusal.value.fix
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "()",
-        "(x: int, y: int)",
-        "(x, /, y=2, *args, z: 'str' = 'a', **kw)",
-        "(*, only: list[int] | None = None)",
-    ],
-)
-def test_a_signature_reads_back_as_it_was_written(text: str) -> None:
-    signature = signature_of(text)
-    assert isinstance(signature, Signature)
-    assert text == str(signature)
 
 
 @pytest.mark.parametrize(

@@ -13,12 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from nuvom.cli import exit_codes
-from nuvom.cli.processes import StopSignals, write_now
+from nuvom.cli.processes import StopSignals
 from nuvom.core.clock import SYSTEM_CLOCK
-from nuvom.core.views import WorkerInfo
 from nuvom.host import processes as platforms
-from nuvom.inspection import Inspector
 from tests.cli.shell import LIMIT_SECS, Answer, call, invoke, spawn
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
@@ -71,39 +68,40 @@ def is_alive(pid: int) -> bool:
     return bool(stat.stdout.strip()) and not stat.stdout.startswith("Z")
 
 
-def test_burst_does_what_is_there_and_ends_with_0(tasks: Path) -> None:
+def status(job: str) -> str:
+    return invoke("status", job, "-f", "raw").out.strip()
+
+
+def test_a_worker_says_what_it_is_and_what_it_has_done(tasks: Path) -> None:
     job = invoke("run", "add", "2", "3", "-q").out.strip()
-    answer = call("runworker", "--burst", cwd=tasks)
+    options = ("--threads", "3", "--queues", "mail,default", "--concurrency", "mail=2")
+    answer = call("runworker", "--burst", *options, cwd=tasks)
     assert (answer.code, answer.out) == (0, "")
-    assert "Worker ended (burst) after 1 job." in answer.err
-    assert invoke("inspect", "job", job, "--json").json["result"] == 5
-
-
-def test_a_worker_says_what_it_is_at_its_start(tasks: Path) -> None:
-    (tasks / "broken.py").write_text("from nuvom import task\n@task\ndef x(:\n")
-    answer = call("runworker", "--burst", "--threads", "3", "--queues", "mail,default", cwd=tasks)
-    assert f"project   {tasks}" in answer.err
     where = os.path.join(".nuvom", "nuvom.db")
-    assert f"store     sqlite in {where}, durability full (survives a power cut)" in answer.err
-    assert "slots     3 threads" in answer.err
-    assert "queues    mail, default" in answer.err
-    assert "tasks     4, manifest written" in answer.err
-    assert "broken.py:3" in answer.err
-    assert "delivery  at least once, finished exactly once" in answer.err
+    for line in (
+        f"project   {tasks}",
+        f"store     sqlite in {where}, durability full (survives a power cut)",
+        "slots     3 threads",
+        "queues    mail, default; at most 2 of mail at once",
+        "tasks     4",
+        "delivery  at least once, finished exactly once",
+        "Worker ended (burst) after 1 job.",
+    ):
+        assert line in answer.err
+    assert invoke("inspect", "job", job, "--json").json["result"] == 5
+    assert call("runworker", "--burst", "-q", cwd=tasks) == Answer(0, "", "")
 
 
-def test_a_worker_seldom_looks_for_cyclic_garbage_and_gives_that_up_at_its_end(tasks: Path) -> None:
+def test_a_worker_seldom_looks_for_cyclic_garbage(tasks: Path) -> None:
     (tasks / "collector.py").write_text(
         "import gc\nfrom nuvom import task\n\n\n@task\ndef look() -> list[int]:\n"
         "    return [gc.get_threshold()[0], gc.get_freeze_count()]\n"
     )
-    before = gc.get_threshold()
     job = invoke("run", "look", "-q").out.strip()
-    assert exit_codes.OK == invoke("runworker", "--burst").code
+    call("runworker", "--burst", cwd=tasks)
     threshold, frozen = invoke("inspect", "job", job, "--json").json["result"]
-    assert threshold > before[0]
+    assert threshold > gc.get_threshold()[0]
     assert frozen > 0
-    assert (before, 0) == (gc.get_threshold(), gc.get_freeze_count())
 
 
 def test_queues_may_be_chosen_or_left_out(tasks: Path) -> None:
@@ -111,21 +109,11 @@ def test_queues_may_be_chosen_or_left_out(tasks: Path) -> None:
         invoke("run", *words, "-q").out.strip() for words in (["add", "1", "2"], ["send", "a"])
     )
     assert "all but mail" in call("runworker", "--burst", "--exclude-queues", "mail", cwd=tasks).err
-    assert invoke("status", plain, "-f", "raw").out == "SUCCESS\n"
-    assert invoke("status", mail, "-f", "raw").out == "PENDING\n"
+    assert (status(plain), status(mail)) == ("SUCCESS", "PENDING")
     call("runworker", "--burst", "--queues", "mail", cwd=tasks)
-    assert invoke("status", mail, "-f", "raw").out == "SUCCESS\n"
-
-
-def test_a_queue_may_have_a_limit(tasks: Path) -> None:
-    job = invoke("run", "send", "a", "-q").out.strip()
-    answer = call("runworker", "--burst", "--concurrency", "mail=2", cwd=tasks)
-    assert "queues    all, including later ones; at most 2 of mail at once" in answer.err
-    assert invoke("status", job, "-f", "raw").out == "SUCCESS\n"
-    for wrong in ("mail", "mail=0"):
-        answer = invoke("runworker", "--burst", "--concurrency", wrong)
-        assert answer.code == 2
-        assert "write mail=2" in answer.err
+    assert status(mail) == "SUCCESS"
+    answer = invoke("runworker", "--burst", "--concurrency", "mail=0")
+    assert (answer.code, "write mail=2" in answer.err) == (2, True)
 
 
 def test_a_worker_stops_after_so_many_jobs_or_so_long(tasks: Path) -> None:
@@ -148,30 +136,25 @@ def test_a_worker_in_production_only_says_that_the_manifest_is_stale(tasks: Path
     assert not (tasks / ".nuvom" / "manifest.json").exists()
     invoke("discover", "tasks")
     assert "stale" not in call("runworker", "--burst", cwd=tasks, NUVOM_ENVIRONMENT="prod").err
-    os.utime(tasks / "tasks.py", (4_000_000_000, 4_000_000_000))
-    assert "stale" in call("runworker", "--burst", cwd=tasks, NUVOM_ENVIRONMENT="prod").err
 
 
 def test_a_worker_needs_a_project_or_a_task(tmp_path: Path) -> None:
-    answer = invoke("runworker", "--burst")
-    assert answer.code == 4
-    assert "There is no Nuvom project" in answer.err
+    assert invoke("runworker", "--burst").code == 4
     assert [] == list(tmp_path.iterdir())
+    (tmp_path / "nuvom.toml").touch()
+    answer = call("runworker", "--burst", cwd=tmp_path)
+    assert (answer.code, "No task was found" in answer.err) == (0, True)
 
 
 def test_a_log_for_programs_holds_all_that_is_told_and_nothing_else(tasks: Path) -> None:
     invoke("run", "add", "1", "2")
+    (tasks / "broken.py").write_text("from nuvom import task\n@task\ndef x(:\n")
     options = ("--burst", "-vv", "--log-format", "json")
     answer = call("runworker", *options, cwd=tasks, NUVOM_MAX_WROKERS="3")
     lines = [json.loads(line) for line in answer.err.splitlines()]
-    assert any(line.get("task") == "tasks.add" for line in lines)
     assert any(line["event"] == "job.started" for line in lines)  # with -vv alone
-    assert any("NUVOM_MAX_WROKERS" in line["msg"] for line in lines)
-
-
-def test_quiet_says_nothing_while_all_is_well(tasks: Path) -> None:
-    invoke("run", "add", "1", "2")
-    assert call("runworker", "--burst", "-q", cwd=tasks) == Answer(0, "", "")
+    for text in ("NUVOM_MAX_WROKERS", "broken.py:3"):
+        assert ["WARNING"] == [line["level"] for line in lines if text in line["msg"]]
 
 
 def test_modules_may_be_imported_at_the_start(tasks: Path) -> None:
@@ -193,7 +176,7 @@ def test_the_first_signal_lets_running_jobs_finish(
 ) -> None:
     worker, job = running(tasks)
     later = invoke("run", "add", "1", "2", "--queue", "other", "-q").out.strip()
-    until(lambda: invoke("status", later, "-f", "raw").out == "SUCCESS\n")
+    until(lambda: status(later) == "SUCCESS")
     worker.send_signal(number)
     told = read_until(worker, "Stopping")
     assert "Stopping: draining 1 job." in told
@@ -201,7 +184,7 @@ def test_the_first_signal_lets_running_jobs_finish(
     answer = end(worker)
     assert answer.code == code
     assert "Traceback" not in told + answer.err
-    assert invoke("status", job, "-f", "raw").out == "SUCCESS\n"
+    assert status(job) == "SUCCESS"
     assert invoke("workers", "--json").json["workers"] == []
 
 
@@ -210,12 +193,10 @@ def test_the_second_signal_hands_back_what_runs(tasks: Path) -> None:
     worker, job = running(tasks)
     worker.send_signal(signal.SIGINT)
     read_until(worker, "draining 1 job")
-    assert invoke("status", job, "-f", "raw").out == "RUNNING\n"
+    assert status(job) == "RUNNING"
     worker.send_signal(signal.SIGTERM)
     answer = end(worker)
-    assert answer.code == 130
-    assert "Stopping at once" in answer.err
-    assert "Traceback" not in answer.err
+    assert (answer.code, "Stopping at once" in answer.err) == (130, True)
     data = invoke("inspect", "job", job, "--json").json
     assert (data["status"], data["attempt"], data["deliveries"]) == ("PENDING", 0, 0)
 
@@ -235,7 +216,7 @@ def test_a_signal_before_the_worker_is_built_stops_it_before_its_first_claim(tas
     (tasks / ".nuvom_plugins.toml").chmod(0o600)
     answer = call("runworker", cwd=tasks)
     assert answer.code == 143
-    assert invoke("status", job, "-f", "raw").out == "PENDING\n"
+    assert status(job) == "PENDING"
 
 
 # ---- commands to workers ----------------------------------------------------------------
@@ -250,15 +231,13 @@ def test_workers_are_listed_quieted_and_stopped(tasks: Path) -> None:
     until(lambda: states() == ["alive"])
     (told,) = invoke("workers", "--json").json["workers"]
     assert told["pid"] == worker.pid
-    listed = invoke("workers").out
-    assert told["id"][-8:] in listed
-    assert "alive" in listed
+    assert told["id"][-8:] in invoke("workers").out
     assert invoke("workers", "quiet", told["id"][-8:]).code == 0
     until(lambda: states() == ["quiet"])
     job = invoke("run", "add", "1", "2")
     assert "0 workers alive on queue default" in job.err
     assert invoke("workers", "resume", "--all", "--json").json["workers"] == [told["id"]]
-    until(lambda: invoke("status", job.out.strip(), "-f", "raw").out == "SUCCESS\n")
+    until(lambda: status(job.out.strip()) == "SUCCESS")
     assert "was told to write the stacks" in invoke("workers", "stacks", "--all").out
     assert "was told to finish its jobs" in invoke("workers", "stop", told["id"]).out
     assert end(worker).code == 0
@@ -269,16 +248,6 @@ def test_an_unknown_worker_is_not_found(tasks: Path) -> None:
     assert invoke("workers", "stop").code == 2
     assert invoke("workers", "stop", "abcdef", "--all").code == 2
     assert "0 workers alive" in invoke("workers").err
-
-
-def test_workers_that_share_an_end_are_ambiguous_and_one_that_left_is_not_found(
-    project: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    living = [WorkerInfo(id="a-000000"), WorkerInfo(id="b-000000")]
-    monkeypatch.setattr(Inspector, "workers", lambda _: living)
-    assert invoke("workers", "stop", "000000").code == 3
-    monkeypatch.setattr("nuvom.control.Control.command", lambda *_: False)
-    assert invoke("workers", "stop", "a-000000").code == 3
 
 
 # ---- signals, without a process ---------------------------------------------------------
@@ -316,12 +285,10 @@ def test_a_hang_up_asks_for_a_restart_unless_the_terminal_is_gone(
 
 
 @posix
-def test_a_hang_up_that_is_ignored_stays_ignored(tasks: Path) -> None:
-    """As ``nohup`` has it."""
+def test_a_hang_up_that_is_ignored_as_by_nohup_stays_ignored() -> None:
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        assert platforms.hang_up_signal() is None
-        assert StopSignals().install() is not None
+        StopSignals().install()
         assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
     finally:
         signal.signal(signal.SIGHUP, before)
@@ -338,7 +305,7 @@ def test_a_single_worker_starts_anew_under_the_same_id(tasks: Path) -> None:
     (again,) = invoke("workers", "--json").json["workers"]
     assert again["pid"] == told["pid"] == worker.pid
     assert again["id"] != told["id"]
-    assert invoke("status", job, "-f", "raw").out == "SUCCESS\n"
+    assert status(job) == "SUCCESS"
     for number in range(2):  # one of three was done before
         invoke("run", "add", number, "1")
     answer = end(worker)
@@ -366,12 +333,12 @@ def test_a_worker_with_stuck_threads_starts_anew_under_the_same_id(tasks: Path) 
     until(lambda: states() == ["stuck"])  # an open attempt is finished first
     later = invoke("run", "add", "2", "3", "-q").out.strip()
     (tasks / "end").touch()
-    until(lambda: invoke("status", later, "-f", "raw").out == "SUCCESS\n")
+    until(lambda: status(later) == "SUCCESS")
     (again,) = invoke("workers", "--json").json["workers"]
     assert again["pid"] == told["pid"] == worker.pid
     assert again["id"] != told["id"]
-    assert invoke("status", slow, "-f", "raw").out == "SUCCESS\n"
-    assert {invoke("status", job, "-f", "raw").out for job in hung} == {"FAILED\n"}
+    assert status(slow) == "SUCCESS"
+    assert {status(job) for job in hung} == {"FAILED"}
     worker.send_signal(signal.SIGTERM)
     assert end(worker).code == 143
 
@@ -392,20 +359,6 @@ def test_the_third_signal_or_the_second_while_starting_ends_the_process(
     assert ended == [130, 143]
 
 
-def test_a_message_that_nobody_hears_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*_: object) -> int:
-        raise OSError(5)
-
-    monkeypatch.setattr("os.write", fail)
-    write_now("text")
-
-
-def test_stores_in_two_files_are_both_named(tasks: Path) -> None:
-    (tasks / "nuvom.toml").write_text('queue_backend = "memory"\nresult_backend = "sqlite"\n')
-    answer = call("runworker", "--burst", cwd=tasks)
-    assert "store     memory, results sqlite" in answer.err
-
-
 def test_a_worker_that_nothing_can_reach_says_so(tasks: Path) -> None:
     (tasks / "nuvom.toml").write_text('queue_backend = "memory"\nresult_backend = "memory"\n')
     text = "no job of another program or command gets here"
@@ -413,12 +366,6 @@ def test_a_worker_that_nothing_can_reach_says_so(tasks: Path) -> None:
         assert call("runworker", "--burst", *options, cwd=tasks).err.count(text) == 1
     logged = call("runworker", "--burst", "--log-format", "json", cwd=tasks).err.splitlines()
     assert ["WARNING"] == [one["level"] for one in map(json.loads, logged) if text in one["msg"]]
-
-
-def test_a_project_without_a_task_is_a_project(tmp_path: Path) -> None:
-    (tmp_path / "nuvom.toml").touch()
-    answer = call("runworker", "--burst", cwd=tmp_path)
-    assert (answer.code, "No task was found" in answer.err) == (0, True)
 
 
 ENDING_PLUGIN = """
@@ -437,7 +384,7 @@ class Ending(Plugin):
 """
 
 
-@pytest.mark.parametrize("error", ["SystemExit(0)", "KeyboardInterrupt()", "GeneratorExit()"])
+@pytest.mark.parametrize("error", ["SystemExit(0)", "KeyboardInterrupt()"])
 def test_an_end_that_nobody_asked_for_is_a_failure(tasks: Path, error: str) -> None:
     (tasks / "plug.py").write_text(ENDING_PLUGIN.format(error=error))
     (tasks / ".nuvom_plugins.toml").write_text('[plugins]\nmonitoring = ["plug:Ending"]\n')

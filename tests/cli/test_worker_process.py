@@ -127,34 +127,6 @@ def test_all_are_asked_then_told_then_killed(
 
 
 @posix
-def test_an_impatient_end_waits_for_nobody(ended: list[WorkerProcess]) -> None:
-    waits_for_now = "sys.exit(next(5 for _ in iter(told.wait, None) if 'now' in names))"
-    crew, (process,) = crew_of(waits_for_now, grace_secs=3600)
-    ended.append(process)
-    until(lambda: process.is_up)
-    crew.is_aborted = True
-    crew.end()
-    assert process.code() == 5
-
-
-@posix
-def test_whoever_has_ended_is_let_go_of_and_whoever_hangs_is_killed(
-    ended: list[WorkerProcess],
-) -> None:
-    crew, (quick, deaf) = crew_of("sys.exit(3)", "while True: pass", grace_secs=3600)
-    ended += [quick, deaf]
-    until(lambda: quick.is_up and deaf.is_up)
-    assert [] == crew.let_go_of_ended()
-    quick.ask_to_stop()
-    wait_for(quick)
-    assert [(quick, 3)] == crew.let_go_of_ended()
-    assert [] == crew.let_go_of_ended()
-    crew.let_go(deaf)
-    assert -signal.SIGKILL == deaf.code()
-    crew.end()  # nobody is left to wait for
-
-
-@posix
 def test_a_real_worker_is_tied_to_its_supervisor(tasks: Path, ended: list[WorkerProcess]) -> None:
     command = own_command("runworker", "--parent", str(os.getpid()), "-q")
     process = WorkerProcess(command)

@@ -9,6 +9,7 @@ from nuvom.cli.context import Group, Invocation
 from nuvom.cli.output import Cell, Table
 from nuvom.cli.params import config_keys
 from nuvom.cli.project import load_settings, project_root
+from nuvom.cli.views import nuvom_error_data
 from nuvom.config.settings import SETTINGS
 from nuvom.config.sources import explain, problems
 
@@ -53,10 +54,7 @@ def check(invocation: Invocation) -> int:
     errors, warnings = problems(root)
     out = invocation.out
     if out.as_json:
-        told = [
-            {"code": type(error).__name__, "message": error.what, "hint": error.fix}
-            for error in errors
-        ]
+        told = [nuvom_error_data(error) for error in errors]
         data = {"ok": not errors, "errors": told, "warnings": warnings}
         out.json("nuvom.config_check/1", data)
     else:
@@ -75,23 +73,20 @@ def explain_(invocation: Invocation, key: str) -> None:
     """Show every place that sets KEY, and which one wins."""
     explanation = explain(load_settings(invocation, project_root(invocation)), key)
     name, rows, out = explanation.name, explanation.rows, invocation.out
-    if out.as_json:
-        sources = [
-            {
-                "source": row.source,
-                "text": None if row.text == "-" else row.text,
-                "used": row.is_used,
-            }
-            for row in rows
-        ]
-        data = {"key": name, "value": explanation.value, "sources": sources}
-        out.json("nuvom.config_key/1", {**data, "note": explanation.note})
-        return
-    out.text(f"{name} = {explanation.value}")
     wide = max(len(row.text) for row in rows)
-    for row in rows:
-        line = f"  {row.source:<13} {row.text:<{wide}}"
-        used = out.out.paint("<- used", "green") if row.is_used else ""
-        out.lines([f"{out.out.paint(line, '' if row.is_used else 'dim')}  {used}".rstrip()])
-    out.text(f"  {SETTINGS[name].meaning}.")
-    out.text(f"  {explanation.note}")
+    lines = [
+        f"  {row.source:<13} {row.text:<{wide}} {' <- used' if row.is_used else ''}".rstrip()
+        for row in rows
+    ]
+    sources = [
+        {"source": row.source, "text": None if row.text == "-" else row.text, "used": row.is_used}
+        for row in rows
+    ]
+    data = {"key": name, "value": explanation.value, "sources": sources, "note": explanation.note}
+    shown = [
+        f"{name} = {explanation.value}",
+        *lines,
+        f"  {SETTINGS[name].meaning}.",
+        f"  {explanation.note}",
+    ]
+    out.answer("nuvom.config_key/1", data, "\n".join(shown))

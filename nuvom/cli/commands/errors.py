@@ -7,10 +7,18 @@ from typing import TYPE_CHECKING
 import click
 
 from nuvom.cli.context import Group, Invocation
-from nuvom.cli.output import Cell, Table, clean
+from nuvom.cli.output import Cell, Table
 from nuvom.cli.params import confirm, dry_run_option, fingerprints, limit_option, yes_option
 from nuvom.cli.project import reader, writer
-from nuvom.cli.views import error_data, group_data, id_cell, job_data, jobs_table, moment_cell
+from nuvom.cli.views import (
+    error_data,
+    group_data,
+    id_cell,
+    job_data,
+    jobs_table,
+    moment_cell,
+    trace_text,
+)
 from nuvom.core.record import JobStatus
 from nuvom.core.text import mask_text
 from nuvom.errors import FailureNotFound, plural
@@ -68,9 +76,7 @@ def show(invocation: Invocation, fingerprint: str, limit: int) -> None:
     out = invocation.out
     out.answer("nuvom.error_group/1", data, jobs_table(snapshots, runtime.clock.now()))
     if newest is not None and not out.as_json:
-        # A child process that was killed left no traceback.
-        text = newest["traceback"] or f"{newest['type']}: {newest['message']}"
-        out.lines(["", clean(text).rstrip()])
+        out.text("\n" + trace_text(newest))
     out.hint(f"Run all of them again: nuvom errors retry {group.fingerprint}")
 
 
@@ -114,9 +120,7 @@ def _tell(
     invocation: Invocation, action: tuple[str, str], ids: list[str], *, dry_run: bool
 ) -> None:
     name, verb = action
-    if invocation.out.as_json:
-        data = {"action": name, "jobs": ids, "dry_run": dry_run}
-        invocation.out.json("nuvom.error_change/1", data)
-        return
+    data = {"action": name, "jobs": ids, "dry_run": dry_run}
     would = "would be " if dry_run else ""
-    invocation.out.text(f"{plural(len(ids), 'job')} {would}{verb}.")
+    shown = f"{plural(len(ids), 'job')} {would}{verb}."
+    invocation.out.answer("nuvom.error_change/1", data, shown)

@@ -1,8 +1,9 @@
-"""Commands for existing jobs: wait, status, history, retry and cancel."""
+"""Commands for existing jobs: wait, status, inspect, history, retry and cancel."""
 
 from __future__ import annotations
 
 import json
+from textwrap import indent
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -10,21 +11,24 @@ import click
 from nuvom.cli import exit_codes, params, views
 from nuvom.cli.commands.run import interruptible, make_record
 from nuvom.cli.context import Group, Invocation, command
-from nuvom.cli.output import jsonable, one_line
+from nuvom.cli.output import Table, ago, duration, jsonable, one_line, rfc3339
 from nuvom.cli.project import find_task, full_name, positional_names, reader, writer
 from nuvom.core.record import JobStatus
-from nuvom.errors import InvalidArguments, JobNotFound, NuvomError, Refused
+from nuvom.core.text import mask_text
+from nuvom.errors import InvalidArguments, JobNotFound, NuvomError, PayloadError, Refused
 from nuvom.job import wait_for_final
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from nuvom.core.record import JobRecord
+    from nuvom.cli.output import Output
+    from nuvom.core.record import JobRecord, JobSnapshot
     from nuvom.inspection import Inspector
     from nuvom.runtime import Runtime
 
 RETRYABLE = (JobStatus.FAILED, JobStatus.DEAD, JobStatus.CANCELLED)
 STATUSES = tuple(str(status) for status in JobStatus)
+_LONGEST = 500  # characters of an argument or a result that people see
 
 _ids_argument = click.argument(
     "ids", nargs=-1, required=True, metavar="ID...", shell_complete=params.job_ids
@@ -49,8 +53,7 @@ def _for_each(
                 raise
             exit_code = exit_codes.exit_code(error)
             code = max(code, exit_code)
-            told = {"code": type(error).__name__, "message": error.what, "hint": error.fix}
-            errors.append({**told, "exit": exit_code})
+            errors.append({**views.nuvom_error_data(error), "exit": exit_code})
             if not out.as_json:
                 out.error(error.what, error.fix)
     if out.as_json:
@@ -69,23 +72,24 @@ def wait(invocation: Invocation, ids: tuple[str, ...], timeout: float | None) ->
     runtime, inspector = writer(invocation)
     out, clock = invocation.out, runtime.clock
     deadline = None if timeout is None else clock.monotonic() + timeout
-    codes = [exit_codes.OK]
+    worst = exit_codes.OK
 
     def one(text: str) -> dict[str, Any]:
+        nonlocal worst
         job_id = inspector.find_id(text)
         left = None if deadline is None else max(0.0, deadline - clock.monotonic())
         with interruptible(invocation, job_id):
             snapshot = wait_for_final(runtime, job_id, left)
-        codes.append(views.code_of(snapshot))
+        code = views.code_of(snapshot)
+        worst = max(worst, code)
         if not out.as_json:
             status = str(snapshot.status)
             out.lines([f"{job_id}\t{out.out.paint(status, views.STATUS_STYLES[status])}"])
-            if codes[-1] != exit_codes.OK:
+            if code != exit_codes.OK:
                 out.say("\n".join(views.failure_text(snapshot)))
         return views.job_data(snapshot)
 
-    _, code = _for_each(invocation, "nuvom.wait/1", ids, one)
-    return max(code, *codes)
+    return max(_for_each(invocation, "nuvom.wait/1", ids, one)[1], worst)
 
 
 @command()
@@ -101,20 +105,160 @@ def status(invocation: Invocation, job_id: str, form: str) -> None:
     out.as_json = out.as_json or form == "json"
     runtime, inspector = reader(invocation)
     snapshot = inspector.snapshot(inspector.find_id(job_id))
+    word = str(snapshot.status)
     if out.as_json:
         out.json("nuvom.status/1", views.job_data(snapshot))
-        return
-    word = str(snapshot.status)
-    if form == "raw" or out.plain:
+    elif form == "raw" or out.plain:
         out.text(word)
-        return
-    shown = one_line(views.status_text(snapshot, runtime.clock.now()))
-    out.lines([out.out.paint(shown, views.STATUS_STYLES[word])])
-    if snapshot.error is not None:
-        out.text(views.error_text(snapshot.error))
-        out.hint(f"Traceback and attempts: nuvom inspect job {snapshot.record.id}")
-    if word == "PARKED":
+    else:
+        shown = one_line(views.status_text(snapshot, runtime.clock.now()))
+        out.text(shown, views.STATUS_STYLES[word])
+        if snapshot.error is not None:
+            out.text(views.error_text(snapshot.error))
+            out.hint(f"Traceback and attempts: nuvom inspect job {snapshot.record.id}")
+        if word == "PARKED":
+            out.hint(views.PARKED_HINT)
+
+
+# ---- inspect ----------------------------------------------------------------------------
+
+
+@click.group(name="inspect", cls=Group)
+def inspect_() -> None:
+    """Show everything about a job."""
+
+
+@inspect_.command(name="job")
+@click.argument("job_id", metavar="ID", shell_complete=params.job_ids)
+@params.format_option("table for people, json like --json, raw: indented JSON and the traceback.")
+def inspect_job(invocation: Invocation, job_id: str, form: str) -> None:
+    """Show the job ID: arguments, result, attempts, error and its traceback.
+
+    Values under names like password or token are shown as ***.
+    """
+    out = invocation.out
+    runtime, inspector = reader(invocation)
+    snapshot = inspector.snapshot(inspector.find_id(job_id))
+    data = _inspected(runtime, inspector, snapshot)
+    if out.as_json or form == "json":
+        out.json("nuvom.job/1", data)
+    elif form == "raw":
+        out.lines([json.dumps(jsonable(data), indent=2, ensure_ascii=True)])
+        if data["error"] is not None and data["error"]["traceback"]:
+            out.text("\n" + data["error"]["traceback"])
+    else:
+        _show(out, snapshot, data, runtime.clock.now())
+
+
+def _inspected(runtime: Runtime, inspector: Inspector, snapshot: JobSnapshot) -> dict[str, Any]:
+    record = snapshot.record
+    args = kwargs = damage = progress = None
+    try:
+        names = positional_names(runtime.settings, record.func_name)
+        args, kwargs = inspector.shown_arguments(record, names)
+    except PayloadError as error:
+        damage = error.what
+    if snapshot.progress is not None:
+        done, total, note = snapshot.progress
+        progress = {"done": done, "total": total, "note": mask_text(note)}
+    return {
+        **views.job_data(snapshot),
+        "args": args,
+        "kwargs": kwargs,
+        "damage": damage,
+        "result": inspector.shown_result(snapshot),
+        "error": views.error_data(snapshot.error, traceback=True),
+        "attempts": [views.attempt_data(attempt) for attempt in inspector.attempts(record.id)],
+        "progress": progress,
+        "timeout_secs": record.timeout_secs,
+        "timeout_policy": record.timeout_policy,
+        "unique_key": record.unique_key,
+        "retried_from": record.retried_from,
+        "deliveries": record.deliveries,
+        "lease_epoch": record.lease_epoch,
+    }
+
+
+def _show(out: Output, snapshot: JobSnapshot, data: dict[str, Any], now: float) -> None:
+    status = str(snapshot.status)
+    shown = one_line(views.status_text(snapshot, now))
+    out.lines([f"{out.out.paint(shown, views.STATUS_STYLES[status])}  {data['id']}"])
+    cut = "... (all of it: --json)"
+    facts = _facts(snapshot, data, now).items()
+    out.fields(
+        {label: text if len(text) <= _LONGEST else text[:_LONGEST] + cut for label, text in facts}
+    )
+    if data["attempts"]:
+        out.text("")
+        out.table(_attempts(data))
+    if data["error"] is not None:
+        out.text("\nError", "bold red")
+        out.text(indent(views.trace_text(data["error"]), "  "))
+    if status in RETRYABLE:
+        out.hint(f"Run it again: nuvom retry job {views.short_id(data['id'])}")
+    if status == "PARKED":
         out.hint(views.PARKED_HINT)
+
+
+def _facts(snapshot: JobSnapshot, data: dict[str, Any], now: float) -> dict[str, str]:
+    """Return texts by label; an empty text means that there is nothing to show."""
+    record, took = snapshot.record, data["duration_secs"]
+    started_at, finished_at = views.job_times(snapshot)
+    suffix = f", took {duration(took)}" if finished_at and took is not None else ""
+    return {
+        "task": record.func_name,
+        "arguments": data["damage"] or _call_text(data["args"], data["kwargs"]),
+        "result": "" if data["result"] is None else views.value_text(data["result"]),
+        "queue": f"{record.queue}, priority {record.priority}",
+        "attempt": f"{record.attempt or 'none yet'}, at most {record.max_retries + 1}",
+        "created": _moment(record.created_at, now),
+        "runs": _moment(record.run_at, now) if record.run_at > now else "",
+        "started": _moment(started_at, now),
+        "finished": _moment(finished_at, now) + suffix,
+        "parked": _moment(snapshot.finished_at, now) if snapshot.status == "PARKED" else "",
+        "worker": snapshot.worker or "",
+        "timeout": f"{record.timeout_secs:g} s, then {record.timeout_policy}"
+        if record.timeout_secs
+        else "",
+        "unique key": record.unique_key or "",
+        "repeats": record.retried_from or "",
+        "tags": ", ".join(record.tags),
+    }
+
+
+def _call_text(args: list[Any], kwargs: dict[str, Any]) -> str:
+    parts = [_literal(arg) for arg in args]
+    parts += [f"{name}={_literal(value)}" for name, value in kwargs.items()]
+    return f"({', '.join(parts)})"
+
+
+def _literal(value: Any) -> str:  # noqa: ANN401  # any argument of a job
+    return json.dumps(value) if isinstance(value, str) else views.value_text(value)
+
+
+def _moment(moment: float | None, now: float) -> str:
+    return "" if moment is None else f"{rfc3339(moment)} ({ago(moment, now)})"
+
+
+def _attempts(data: dict[str, Any]) -> Table:
+    rows = []
+    for attempt in data["attempts"]:
+        took, error, worker = attempt["duration_secs"], attempt["error"], attempt["worker"]
+        rows.append(
+            [
+                str(attempt["number"]),
+                attempt["outcome"],
+                attempt["started_at"][11:23] if attempt["started_at"] else "-",
+                "-" if took is None else duration(took),
+                views.id_cell(worker) if worker else "-",
+                f"{error['type']}: {error['message']}" if error else "",
+            ]
+        )
+    columns = ("Attempt", "Outcome", "Started", "Took", "Worker", "Error")
+    return Table(columns, rows, right=("Attempt", "Started", "Took"))
+
+
+# ---- history ----------------------------------------------------------------------------
 
 
 @click.group(cls=Group, default="recent")
@@ -156,6 +300,9 @@ def recent(
     )
     if found:
         invocation.out.hint("More about one: nuvom inspect job ID")
+
+
+# ---- retry and cancel -------------------------------------------------------------------
 
 
 @click.group(cls=Group)
@@ -221,8 +368,9 @@ def cancel(invocation: Invocation, ids: tuple[str, ...], *, yes: bool, dry_run: 
 
     def one(text: str) -> dict[str, Any]:
         job_id = inspector.find_id(text)
-        look: Callable[[str], JobStatus | None] = runtime.control.cancel
-        before = inspector.snapshot(job_id).status if dry_run else look(job_id)
+        before: JobStatus | None = inspector.snapshot(job_id).status
+        if not dry_run:
+            before = runtime.control.cancel(job_id)
         if before is None:
             raise JobNotFound(job_id)
         if before.is_final and before is not JobStatus.CANCELLED:

@@ -19,7 +19,7 @@ from nuvom.cli.commands.runtestworker import import_file
 from nuvom.cli.commands.scaffold import PLUGIN_TYPES, class_name, write_plugin
 from nuvom.cli.context import Group, Invocation
 from nuvom.cli.output import Cell, Table, duration, quoted
-from nuvom.cli.params import plugin_names
+from nuvom.cli.params import FOLDER, plugin_names
 from nuvom.cli.project import folder_or_root, load_settings, project_or_here
 from nuvom.config.project import here
 from nuvom.discovery.auto_register import add_import_roots
@@ -31,7 +31,7 @@ from nuvom.queue_backends.base import BaseJobQueue
 from nuvom.result_backends.base import BaseResultBackend
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
 
     from nuvom.config.settings import Settings
     from nuvom.errors import PluginError
@@ -52,45 +52,34 @@ def plugin() -> None:
 
 @plugin.command(name="list")
 def list_(invocation: Invocation) -> None:
-    """List the plugins that packages or .nuvom_plugins.toml name; none is loaded."""
+    """List the plugins of packages and of .nuvom_plugins.toml, without loading them."""
     chosen = load_settings(invocation, project_or_here(invocation)).settings
     entries = find_entries(chosen)
     rows = [
         [one.name, one.target, one.key or "-", one.version or "-", one.source] for one in entries
     ]
-    table = Table(("Name", "Target", "Listed as", "Version", "Named by"), rows)
+    table = Table(("Name", "Target", "Listed as", "Version", "Listed in"), rows)
     data = {"enabled": chosen.plugins, "plugins": [_data(entry) for entry in entries]}
-    empty = "No plugin is named." if chosen.plugins == "on" else "Plugins are off."
+    empty = "No plugin is listed." if chosen.plugins == "on" else "Plugins are off."
     invocation.out.answer("nuvom.plugins/1", data, table, empty=empty)
 
 
 def _data(entry: PluginEntry) -> dict[str, Any]:
-    return {
-        "name": entry.name,
-        "target": entry.target,
-        "key": entry.key or None,
-        "source": entry.source,
-        "version": entry.version or None,
-    }
+    return {name: value or None for name, value in entry._asdict().items()}
 
 
 @plugin.command()
 @click.argument("name", shell_complete=plugin_names)
 def inspect(invocation: Invocation, name: str) -> None:
-    """Show what is known of the plugin NAME without loading it."""
+    """Show what is known about the plugin NAME, without loading it."""
     chosen = load_settings(invocation, project_or_here(invocation)).settings
     entry = _named(chosen, name)[0]
     uses = [key for key in _BACKEND_KEYS if getattr(chosen, key) == entry.name]
-    data = {**_data(entry), "used_as": uses}
-    out = invocation.out
-    if out.as_json:
-        out.json("nuvom.plugin/1", data)
-        return
-    for label, value in data.items():
-        shown = ", ".join(value) if isinstance(value, list) else value
-        heading = out.out.paint(label.replace("_", " ").ljust(8), "dim")
-        out.lines([f"{heading} {shown or '-'}"])
-    out.hint(f"Does it keep its promises? nuvom plugin test {name}")
+    data = _data(entry)
+    rows = [(label, value or "-") for label, value in data.items()]
+    table = Table(("Field", "Value"), [*rows, ("used as", ", ".join(uses) or "-")])
+    invocation.out.answer("nuvom.plugin/1", {**data, "used_as": uses}, table)
+    invocation.out.hint(f"To check it against its contract: nuvom plugin test {name}")
 
 
 def _named(chosen: Settings, name: str) -> list[PluginEntry]:
@@ -108,7 +97,7 @@ def _named(chosen: Settings, name: str) -> list[PluginEntry]:
 @plugin.command()
 @click.argument("name", required=False, shell_complete=plugin_names)
 def status(invocation: Invocation, name: str | None) -> int:
-    """Load and start plugins, or the one called NAME, and say how that went.
+    """Load and start all plugins, or only NAME, and report the result.
 
     This runs the plugins' code. Exits 4 if one fails.
     """
@@ -134,7 +123,7 @@ def status(invocation: Invocation, name: str | None) -> int:
     ]
     table = Table(("Name", "Status", "Version", "Provides", "From"), rows)
     out = invocation.out
-    out.answer("nuvom.plugin_status/1", {"plugins": data}, table, empty="No plugin is named.")
+    out.answer("nuvom.plugin_status/1", {"plugins": data}, table, empty="No plugin is listed.")
     for _, _, error in () if out.as_json else plugins.reports:
         out.error(error.what, error.fix)
         if out.verbosity and error.__cause__ is not None:
@@ -167,8 +156,8 @@ def _status_data(
 def test_(invocation: Invocation, target: str | None, only: tuple[str, ...]) -> int:
     """Check TARGET against the laws of its contract; exit 7 if one is broken.
 
-    TARGET is a plugin's name, a Python file, or module:Class; without it all plugins of
-    .nuvom_plugins.toml are tested. This runs the plugin's code.
+    TARGET is a plugin's name, a Python file, or module:Class. Without it, all plugins in
+    .nuvom_plugins.toml are tested. This runs the plugins' code.
     """
     return _test(invocation, target, only)
 
@@ -180,24 +169,22 @@ def _test(invocation: Invocation, target: str | None, only: tuple[str, ...] = ()
     for found in list(_targets(invocation, target)):
         name = getattr(found, "__qualname__", type(found).__qualname__)
         if not out.as_json:
-            out.lines([out.out.paint(name, "bold")])
+            out.text(name, "bold")
         try:
-            reports.append(kit.run(found, only=only or ("*",), told=partial(_tell, invocation)))
+            report = kit.run(found, only=only or ("*",), told=partial(_tell, invocation))
         except TypeError as error:  # no kit fits the class
             raise PluginFailed(name, target or "listed", str(error)) from error
+        reports.append(report)
+        if not out.as_json:
+            counts = f"{plural(len(report.kept), 'law')} kept, {len(report.broken)} broken"
+            out.say(f"{report.target}: {counts}, {len(report.skipped)} not declared.")
     if not reports:
         raise PluginNotFound(target or "any")
-    broken = [report for report in reports if not report.ok]
+    is_good = all(report.ok for report in reports)
     if out.as_json:
-        data = {"ok": not broken, "reports": [report.to_dict() for report in reports]}
+        data = {"ok": is_good, "reports": [report.to_dict() for report in reports]}
         out.json("nuvom.plugin_test/1", data)
-    else:
-        for report in reports:
-            parts = [f"{plural(len(report.kept), 'law')} kept", f"{len(report.broken)} broken"]
-            if report.skipped:
-                parts.append(f"{len(report.skipped)} not declared")
-            out.say(f"{report.target}: {', '.join(parts)}.")
-    return exit_codes.CHECK_FAILED if broken else exit_codes.OK
+    return exit_codes.OK if is_good else exit_codes.CHECK_FAILED
 
 
 def _tell(invocation: Invocation, finding: Any) -> None:  # noqa: ANN401  # of the kit, which is not imported here
@@ -217,16 +204,15 @@ def _targets(invocation: Invocation, target: str | None) -> Iterator[object]:
     """Yield the classes that ``target`` refers to."""
     root = folder_or_root(invocation)
     add_import_roots(root)
-    names: Iterable[str]
-    if target is None:
-        names = [entry.target for entry in project_entries(root)]
-    elif target.endswith(".py"):
+    if target is not None and target.endswith(".py"):
         yield from _in_file(Path(target))
         return
-    elif ":" in target:
+    if target is not None and ":" in target:
         names = [target]
-    else:
+    elif target is not None:
         names = [one.target for one in _named(load_settings(invocation, root).settings, target)]
+    else:
+        names = [entry.target for entry in project_entries(root)]
     for name in names:
         try:
             yield import_object(name)
@@ -269,7 +255,7 @@ def _in_file(path: Path) -> list[type]:
 )
 @click.option(
     "--out",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=FOLDER,
     metavar="DIR",
     help="The folder to write into; default: a new one called NAME.",
 )
@@ -285,7 +271,7 @@ def scaffold(
     force: bool,
     is_tested: bool,
 ) -> int:
-    """Write a small package NAME that works and passes all laws, as a starting point."""
+    """Write a small package NAME that passes all laws, as a starting point."""
     if (name is None) == (named is None):
         raise click.UsageError("Give the plugin one name: nuvom plugin scaffold my_queue.")
     name = name or named or ""

@@ -115,10 +115,8 @@ def _opened(invocation: Invocation, name: str) -> tuple[Runtime, Inspector]:
 
 
 def _tell(invocation: Invocation, name: str, change: str, **more: Any) -> None:  # further keys
-    if invocation.out.as_json:
-        invocation.out.json("nuvom.queue_change/1", {"queue": name, "change": change, **more})
-    else:
-        invocation.out.text(f"Queue {name}: {change}.")
+    data = {"queue": name, "change": change, **more}
+    invocation.out.answer("nuvom.queue_change/1", data, f"Queue {name}: {change}.")
 
 
 @command()
@@ -143,9 +141,7 @@ def prune(invocation: Invocation, *, older_than: float | None, yes: bool, dry_ru
     if count and not dry_run:
         confirm(invocation, f"Remove {plural(count, 'job')} ({age})", yes=yes)
         removed = runtime.control.prune(**before)
-    if invocation.out.as_json:
-        data = {"found": count, "removed": removed, "dry_run": dry_run}
-        invocation.out.json("nuvom.prune/1", data)
-    else:
-        done = "would be removed" if dry_run else "removed"
-        invocation.out.text(f"{plural(count if dry_run else removed, 'job')} {done} ({age}).")
+    data = {"found": count, "removed": removed, "dry_run": dry_run}
+    done = "would be removed" if dry_run else "removed"
+    shown = f"{plural(count if dry_run else removed, 'job')} {done} ({age})."
+    invocation.out.answer("nuvom.prune/1", data, shown)

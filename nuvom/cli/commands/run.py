@@ -35,7 +35,6 @@ if TYPE_CHECKING:
 
     Call = tuple[tuple[Any, ...], dict[str, Any]]
 
-SCHEMA = "nuvom.run/1"
 _NEGATIVE = re.compile(r"-\.?\d.*")
 _MARK = "\0"  # no system allows this character in an argument, so nothing else starts with it
 
@@ -222,14 +221,11 @@ def _show(
         data["error"] = error_data(snapshot.error)
         data["result"] = inspector.shown_result(snapshot)
     code = code_of(snapshot) if has_ended else exit_codes.OK
-    if out.as_json:
-        out.json(SCHEMA, data)
-    elif not has_ended:
-        out.text(record.id)
-        out.hint(f"Next: nuvom wait {short_id(record.id)}")
-    elif code == exit_codes.OK:
-        out.text(value_text(data["result"]))
-    else:
+    if code != exit_codes.OK and not out.as_json:
         what, more = failure_text(snapshot)
         out.error(what, more=more)
+        return code
+    out.answer("nuvom.run/1", data, value_text(data["result"]) if has_ended else record.id)
+    if not has_ended:
+        out.hint(f"Next: nuvom wait {short_id(record.id)}")
     return code

@@ -112,7 +112,7 @@ def _run(runtime: Runtime, job: Described) -> JobSnapshot:
 def _show(invocation: Invocation, value: Any, snapshot: JobSnapshot) -> int:  # noqa: ANN401  # a result
     out, code = invocation.out, code_of(snapshot)
     error = error_data(snapshot.error, traceback=True)
-    if out.as_json:
+    if out.as_json or error is None:
         data = {
             "func_name": snapshot.record.func_name,
             "status": str(snapshot.status),
@@ -120,13 +120,10 @@ def _show(invocation: Invocation, value: Any, snapshot: JobSnapshot) -> int:  # 
             "result": value,
             "error": error,
         }
-        out.json("nuvom.test_run/1", data)
-    elif error is None:
-        out.text(value_text(value))
+        out.answer("nuvom.test_run/1", data, value_text(value))
     else:
         out.error(failure_text(snapshot)[0])
-        if error["traceback"]:
-            out.say(error["traceback"])
+        out.say(error["traceback"] or "")
     return code
 
 

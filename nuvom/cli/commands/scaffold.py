@@ -6,7 +6,6 @@ small package that passes the conformance kit unchanged: a starting point, not a
 
 from __future__ import annotations
 
-import errno
 from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING
@@ -19,7 +18,8 @@ from nuvom.cli.output import quoted
 from nuvom.config.project import CONFIG_FILE, PYPROJECT, ensure_state_dir, has_section, here
 from nuvom.discovery.manifest import write_manifest
 from nuvom.discovery.scan import scan
-from nuvom.errors import BackendUnavailable, Refused, StorageFull
+from nuvom.errors import BackendUnavailable, Refused
+from nuvom.host.files import storage_error
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -47,12 +47,8 @@ def init(invocation: Invocation, folder: Path | None, *, force: bool) -> None:
     root = here() if chosen is None else chosen.absolute()
     done = dict(write_project(root, force=force))
     out = invocation.out
-    if out.as_json:
-        out.json("nuvom.init/1", {"root": root, "files": done})
-        return
-    for file, change in done.items():
-        style = "dim" if change == "kept" else "green"
-        out.lines([f"{out.out.paint(change.ljust(8), style)}  {quoted(root / file)}"])
+    told = "\n".join(f"{change:<8}  {quoted(root / file)}" for file, change in done.items())
+    out.answer("nuvom.init/1", {"root": root, "files": done}, told)
     if done["tasks.py"] == "kept":
         out.say("tasks.py exists already; --force would overwrite it.")
     enter = "" if root == Path.cwd() else f"cd {quoted(root)}; "
@@ -93,8 +89,7 @@ def _extend_gitignore(path: Path) -> str:
     try:
         before = path.read_text(encoding="utf-8") if path.exists() else ""
     except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise BackendUnavailable(path, reason.lower(), "Make it readable as UTF-8.") from error
+        raise BackendUnavailable(path, str(error), "Make it readable as UTF-8.") from error
     if _STATE_LINES.intersection(line.strip() for line in before.splitlines()):
         return "kept"
     lead = "\n" if before and not before.endswith("\n") else ""
@@ -109,10 +104,7 @@ def _write(path: Path, text: str, alternative: str, mode: str = "w") -> None:
         with open(path, mode, encoding="utf-8", newline="\n") as stream:
             stream.write(text)
     except OSError as error:
-        reason = (error.strerror or type(error).__name__).lower()
-        if error.errno == errno.ENOSPC:
-            raise StorageFull(path, reason) from error
-        raise BackendUnavailable(path, reason, f"Make it writable, or {alternative}") from error
+        raise storage_error(path, error, f"Make it writable, or {alternative}") from error
 
 
 # ---- plugins ----------------------------------------------------------------------------

@@ -72,19 +72,14 @@ def completion(invocation: Invocation, shell: str) -> None:
     complete = shell_class(cli, {}, "nuvom", COMPLETE_VARIABLE)
     # Not ``source()``: it runs bash to ask for its version, which this machine may not have.
     script = complete.source_template % complete.source_vars()
-    if out.as_json:
-        data = {"shell": shell, "install": SHELLS[shell], "script": script}
-        out.json("nuvom.completion/1", data)
-        return
-    out.lines([script.rstrip("\n")])
-    out.hint(f"To keep it: {SHELLS[shell]}")
+    data = {"shell": shell, "install": SHELLS[shell], "script": script}
+    out.answer("nuvom.completion/1", data, script.rstrip("\n"))
+    out.hint(f"To install it: {SHELLS[shell]}")
 
 
 @command()
 def version(invocation: Invocation) -> None:
     """Show the version of Nuvom and of Python."""
     python = ".".join(map(str, sys.version_info[:3]))
-    if invocation.out.as_json:
-        invocation.out.json("nuvom.version/1", {"version": __version__, "python": python})
-    else:
-        invocation.out.text(f"nuvom {__version__} (Python {python})")
+    data = {"version": __version__, "python": python}
+    invocation.out.answer("nuvom.version/1", data, f"nuvom {__version__} (Python {python})")

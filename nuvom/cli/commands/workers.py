@@ -76,15 +76,13 @@ def _add_command(word: str, what: str) -> None:
         if every == (worker is not None):
             raise click.UsageError("Give the ID of a worker, or --all.")
         runtime, inspector = writer(invocation)
-        told = []
-        for one in _chosen(inspector, worker):
-            if not runtime.control.command(one.id, word):
-                raise WorkerNotFound(one.id)
-            told.append(one.id)
-            if not invocation.out.as_json:
-                invocation.out.text(f"Worker {one.id} was told to {what}.")
-        if invocation.out.as_json:
-            invocation.out.json("nuvom.worker_command/1", {"command": word, "workers": told})
+        told = [one.id for one in _chosen(inspector, worker)]
+        for worker_id in told:
+            if not runtime.control.command(worker_id, word):
+                raise WorkerNotFound(worker_id)
+        shown = "\n".join(f"Worker {worker_id} was told to {what}." for worker_id in told)
+        data = {"command": word, "workers": told}
+        invocation.out.answer("nuvom.worker_command/1", data, shown or "No worker is running.")
 
 
 for _word, _what in _COMMANDS.items():
