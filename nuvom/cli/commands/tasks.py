@@ -59,11 +59,7 @@ def discover_tasks(
     if not check and out is None:  # before the scan, which stores its cache there
         ensure_state_dir(root, setting="manifest_path")
     found = scan(root, include=include, exclude=exclude, use_cache=has_state or not check)
-    try:
-        before = read_manifest(manifest)
-    except InvalidManifest as error:
-        shown.warn(error.what)
-        before = ()
+    before = _read(manifest, shown)
     changes = diff(before or (), found.tasks)
     is_current = has_content(manifest, encode(found.tasks)) or (before is None and not found.tasks)
     if not check:
@@ -88,6 +84,14 @@ def discover_tasks(
     elif not check:
         shown.hint("Next: nuvom list tasks, or start a worker: nuvom runworker")
     return exit_codes.OK if is_current or not check else exit_codes.CHECK_FAILED
+
+
+def _read(manifest: Path, out: Output) -> tuple[TaskEntry, ...] | None:
+    try:
+        return read_manifest(manifest)
+    except InvalidManifest as error:
+        out.warn(error.what)
+        return ()
 
 
 def _show_changes(out: Output, found: Scan, changes: Changes) -> None:
