@@ -223,19 +223,23 @@ class Table:
         """
         self._appliers[type(operation)](operation, place)
 
-    def _new_row(self, record: JobRecord, place: int) -> Row:
+    def _new_rows(self, records: Iterable[JobRecord], place: int) -> dict[str, Row]:
+        """Return rows, already counted and placed, for the records whose id is new."""
+        rows: dict[str, Row] = {}
         if place > self._last_ref:
             self._last_ref = place - 1
-        ref = self._last_ref = self._last_ref + 1  # no call: a signal handler may take one too
-        return Row(ref, record if record.status is _PENDING else record.replace(status=_PENDING))
+        for record in records:
+            if record.id in self.rows:
+                continue
+            waiting = record if record.status is _PENDING else record.replace(status=_PENDING)
+            ref = self._last_ref = self._last_ref + 1  # no call: a signal handler may take one too
+            row = rows[record.id] = Row(ref, waiting)
+            self._derive(row)
+        return rows
 
     def _add(self, added: Added, place: int) -> None:
-        rows: dict[str, Row] = {}
         self.unfinished += 1
-        for record in added.records:
-            if record.id not in self.rows:
-                row = rows[record.id] = self._new_row(record, place)
-                self._derive(row)
+        rows = self._new_rows(added.records, place)
         self.rows.update(rows)
         self.unfinished -= 1
         if self.tally is not None:
@@ -265,10 +269,8 @@ class Table:
         attempts, closed = row.attempts, change.closed
         if closed is not None:
             attempts = (*attempts[1 - _ATTEMPTS_KEPT :], replace(closed, worker=row.worker))
-        children = {one.id: self._new_row(one, place) for one in change.children}
         self.unfinished += 1
-        for child in children.values():
-            self._derive(child)
+        children = self._new_rows(change.children, place)
         # No calls from here to the children, so that no exception can come in between.
         row.record = record
         row.started_at = change.started_at
@@ -284,9 +286,10 @@ class Table:
         self._moved(row, before, row.worker)
         if change.starts_anew:
             row.worker = None
-        for new in (row, *children.values()):  # the row's old key may be free now
-            if new.record.unique_key is not None:
-                self._take_key(new)
+        if record.unique_key is not None:
+            for new in (row, *children.values()):  # the row's old key may be free now
+                if new.record.unique_key is not None:
+                    self._take_key(new)
         self.unfinished -= 1
         if self.tally is not None:
             self.tally.changed(change)

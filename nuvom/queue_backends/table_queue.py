@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections import Counter
+from functools import wraps
 from itertools import islice
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 
 from msgspec.structs import replace
 
@@ -45,6 +46,25 @@ if TYPE_CHECKING:
     from nuvom.queue_backends.table import Table
 
 T = TypeVar("T")
+P = ParamSpec("P")
+Q = TypeVar("Q", bound="TableQueue")
+
+
+def in_turn(
+    *, durable: bool = False
+) -> Callable[[Callable[Concatenate[Q, Table, P], T]], Callable[Concatenate[Q, P], T]]:
+    """Have a method called in a turn, with the table; see ``TableQueue.turn``."""
+
+    def decorate(
+        method: Callable[Concatenate[Q, Table, P], T],
+    ) -> Callable[Concatenate[Q, P], T]:
+        @wraps(method)
+        def call(self: Q, /, *args: P.args, **options: P.kwargs) -> T:
+            return self.turn(lambda table: method(self, table, *args, **options), durable=durable)
+
+        return call
+
+    return decorate
 
 
 class TableQueue(StoreQueue):
@@ -104,9 +124,10 @@ class TableQueue(StoreQueue):
             self.do(table, Added(admitted))
         return refused
 
-    def qsize(self) -> int:
+    @in_turn()
+    def qsize(self, table: Table) -> int:
         """Return how many jobs are PENDING."""
-        return self.turn(lambda table: sum(_pending(one) for one in table.queues.values()))
+        return sum(queue.counts[JobStatus.PENDING] for queue in table.queues.values())
 
     # ---- deliveries -----------------------------------------------------------------------
 
@@ -171,15 +192,12 @@ class TableQueue(StoreQueue):
 
         return self.turn(close, durable=True)
 
-    def apply(self, changes: Sequence[Change]) -> list[bool]:
+    @in_turn(durable=True)
+    def apply(self, table: Table, changes: Sequence[Change]) -> list[bool]:
         """Write changes, each only if its job is unchanged; see the contract."""
-
-        def change(table: Table) -> list[bool]:
-            for one in changes:
-                self._tell(one)
-            return [self._write(table, one) for one in changes]
-
-        return self.turn(change, durable=True)
+        for one in changes:
+            self._tell(one)
+        return [self._write(table, one) for one in changes]
 
     def _write(self, table: Table, change: Change) -> bool:
         before = change.before
@@ -203,9 +221,10 @@ class TableQueue(StoreQueue):
         if change.status is JobStatus.PENDING or change.children:
             self.tell_workers(everyone=not change.settles)
 
-    def recover(self, recovery: Recovery) -> list[JobRecord]:
+    @in_turn()
+    def recover(self, table: Table, recovery: Recovery) -> list[JobRecord]:
         """Take back lost jobs, give up on others, and promote due ones; see the contract."""
-        return self.turn(lambda table: self.take_back(table, recovery))
+        return self.take_back(table, recovery)
 
     def take_back(self, table: Table, recovery: Recovery) -> list[JobRecord]:
         """Recover the jobs of dead and silent workers, inside a turn."""
@@ -229,112 +248,92 @@ class TableQueue(StoreQueue):
         if table.scheduled.count and table.promote(self.now()):
             self.tell_workers(everyone=True)
 
-    def extend(self, owner: str) -> dict[str, int]:
+    @in_turn()
+    def extend(self, table: Table, owner: str) -> dict[str, int]:
         """Renew the leases of ``owner`` and record its heartbeat; see the contract."""
+        holder = table.holders.get(owner)
+        if holder is None:
+            return {}
+        now = self.clock.monotonic()
+        self.do(table, Beat(owner, now, now + self.lease_secs))
+        return {job_id: row.record.lease_epoch for job_id, row in holder.held.items()}
 
-        def beat(table: Table) -> dict[str, int]:
-            holder = table.holders.get(owner)
-            if holder is None:
-                return {}
-            now = self.clock.monotonic()
-            self.do(table, Beat(owner, now, now + self.lease_secs))
-            return {job_id: row.record.lease_epoch for job_id, row in holder.held.items()}
-
-        return self.turn(beat)
-
+    @in_turn()
     def report_progress(
-        self, job: JobRecord, done: float, total: float | None, message: str
+        self, table: Table, job: JobRecord, done: float, total: float | None, message: str
     ) -> bool:
         """Store a running job's progress; see the contract."""
-
-        def report(table: Table) -> bool:
-            if table.held(job) is None:
-                return False
-            self.do(table, Progressed(job.id, job.lease_epoch, (done, total, message)))
-            return True
-
-        return self.turn(report)
+        if table.held(job) is None:
+            return False
+        self.do(table, Progressed(job.id, job.lease_epoch, (done, total, message)))
+        return True
 
     # ---- control --------------------------------------------------------------------------
 
-    def set_paused(self, queue: str, by: str | None) -> bool:
+    @in_turn(durable=True)
+    def set_paused(self, table: Table, queue: str, by: str | None) -> bool:
         """Pause or resume a queue; see the contract."""
+        known = table.queues.get(queue)
+        was_paused = known is not None and known.paused_by is not None
+        if was_paused or by is not None:
+            self.tell_control()
+            self.do(table, Paused(queue, by))
+        return was_paused
 
-        def pause(table: Table) -> bool:
-            known = table.queues.get(queue)
-            was_paused = known is not None and known.paused_by is not None
-            if was_paused or by is not None:
-                self.tell_control()
-                self.do(table, Paused(queue, by))
-            return was_paused
-
-        return self.turn(pause, durable=True)
-
-    def remove_waiting(self, queue: str | None) -> int:
+    @in_turn(durable=True)
+    def remove_waiting(self, table: Table, queue: str | None) -> int:
         """Remove PENDING and PARKED jobs; see the contract."""
-
-        def rows_of(table: Table) -> list[Row]:
-            return [
-                row
-                for row in table.rows.values()
-                if row.record.status in WAITING and queue in (None, row.record.queue)
-            ]
-
-        return self._remove(rows_of)
-
-    def prune(self, *, success_before: float, failed_before: float, limit: int = 1000) -> int:
-        """Remove old final jobs; see the contract."""
+        records = (row.record for row in table.rows.values())
         return self._remove(
-            lambda table: table.old(success_before, failed_before, self.now(), limit)
+            table,
+            [one.id for one in records if one.status in WAITING and queue in (None, one.queue)],
         )
 
-    def _remove(self, rows_of: Callable[[Table], list[Row]]) -> int:
-        def remove(table: Table) -> int:
-            ids = [row.record.id for row in rows_of(table)]
-            if ids:
-                self.do(table, Removed(ids))
-            return len(ids)
+    @in_turn(durable=True)
+    def prune(
+        self, table: Table, *, success_before: float, failed_before: float, limit: int = 1000
+    ) -> int:
+        """Remove old final jobs; see the contract."""
+        rows = table.old(success_before, failed_before, self.now(), limit)
+        return self._remove(table, [row.record.id for row in rows])
 
-        return self.turn(remove, durable=True)
+    def _remove(self, table: Table, ids: list[str]) -> int:
+        if ids:
+            self.do(table, Removed(ids))
+        return len(ids)
 
     # ---- workers --------------------------------------------------------------------------
 
-    def announce(self, worker: WorkerInfo) -> None:
+    @in_turn()
+    def announce(self, table: Table, worker: WorkerInfo) -> None:
         """Make a worker visible; see the contract."""
-        announced = Announced(valid_name("worker id", worker.id), self.clock.monotonic(), worker)
-        self.turn(lambda table: self.do(table, announced))
+        owner = valid_name("worker id", worker.id)
+        self.do(table, Announced(owner, self.clock.monotonic(), worker))
 
-    def retire(self, owner: str) -> None:
+    @in_turn()
+    def retire(self, table: Table, owner: str) -> None:
         """Forget a worker that stopped cleanly; see the contract."""
-        self.turn(lambda table: self.do(table, Announced(owner, 0.0, None)))
+        self.do(table, Announced(owner, 0.0, None))
 
-    def announced(self) -> list[WorkerInfo]:
+    @in_turn()
+    def announced(self, table: Table) -> list[WorkerInfo]:
         """Return the announced workers; see the contract."""
         now = self.clock.monotonic()
+        return [
+            replace(one.worker, beat_age_secs=max(0.0, now - one.beat_at), running=len(one.held))
+            for one in table.holders.values()
+            if one.worker is not None
+        ]
 
-        def look(table: Table) -> list[WorkerInfo]:
-            return [
-                replace(
-                    one.worker, beat_age_secs=max(0.0, now - one.beat_at), running=len(one.held)
-                )
-                for one in table.holders.values()
-                if one.worker is not None
-            ]
-
-        return self.turn(look)
-
-    def push_command(self, owner: str, word: str) -> bool:
+    @in_turn()
+    def push_command(self, table: Table, owner: str, word: str) -> bool:
         """Send a command to a worker; see the contract."""
-
-        def leave(table: Table) -> bool:
-            holder = table.holders.get(owner)
-            if holder is None or holder.worker is None:
-                return False
-            self.tell_control()
-            self.do(table, Commanded(owner, word))
-            return True
-
-        return self.turn(leave)
+        holder = table.holders.get(owner)
+        if holder is None or holder.worker is None:
+            return False
+        self.tell_control()
+        self.do(table, Commanded(owner, word))
+        return True
 
     def commands(self, owner: str) -> list[str]:
         """Take the commands sent to ``owner``; see the contract."""
@@ -361,26 +360,21 @@ class TableQueue(StoreQueue):
 
     # ---- inspection -----------------------------------------------------------------------
 
-    def get(self, job_id: str) -> JobSnapshot | None:
+    @in_turn()
+    def get(self, table: Table, job_id: str) -> JobSnapshot | None:
         """Return one job with its result, or None."""
+        row = table.rows.get(job_id)
+        return None if row is None else seen(row)
 
-        def look(table: Table) -> JobSnapshot | None:
-            row = table.rows.get(job_id)
-            return None if row is None else seen(row)
-
-        return self.turn(look)
-
-    def find_ids(self, suffix: str, limit: int = 6) -> list[str]:
+    @in_turn()
+    def find_ids(self, table: Table, suffix: str, limit: int = 6) -> list[str]:
         """Return ids that end in ``suffix``, newest first."""
+        return list(islice((one for one in reversed(table.rows) if one.endswith(suffix)), limit))
 
-        def look(table: Table) -> list[str]:
-            fitting = (one for one in reversed(table.rows) if one.endswith(suffix))
-            return list(islice(fitting, limit))
-
-        return self.turn(look)
-
+    @in_turn()
     def page(
         self,
+        table: Table,
         *,
         statuses: Iterable[JobStatus] = (),
         queue: str | None = None,
@@ -390,36 +384,26 @@ class TableQueue(StoreQueue):
     ) -> list[JobSnapshot]:
         """Return jobs, newest first; see the contract."""
         wanted = frozenset(statuses)
+        fitting = (
+            row
+            for row in table.older_than(before)
+            if (not wanted or row.record.status in wanted)
+            and queue in (None, row.record.queue)
+            and task in (None, row.record.func_name)
+        )
+        return [seen(row) for row in islice(fitting, limit)]
 
-        def look(table: Table) -> list[JobSnapshot]:
-            fitting = (
-                row
-                for row in table.older_than(before)
-                if (not wanted or row.record.status in wanted)
-                and queue in (None, row.record.queue)
-                and task in (None, row.record.func_name)
-            )
-            return [seen(row) for row in islice(fitting, limit)]
-
-        return self.turn(look)
-
-    def closed_attempts(self, job_id: str) -> list[Attempt]:
+    @in_turn()
+    def closed_attempts(self, table: Table, job_id: str) -> list[Attempt]:
         """Return the attempts closed by changes; see the contract."""
+        row = table.rows.get(job_id)
+        return [] if row is None else list(row.attempts)
 
-        def look(table: Table) -> list[Attempt]:
-            row = table.rows.get(job_id)
-            return [] if row is None else list(row.attempts)
-
-        return self.turn(look)
-
-    def parked(self, tasks: Collection[str], limit: int) -> list[JobSnapshot]:
+    @in_turn()
+    def parked(self, table: Table, tasks: Collection[str], limit: int) -> list[JobSnapshot]:
         """Return PARKED jobs of ``tasks``; see the contract."""
-
-        def look(table: Table) -> list[JobSnapshot]:
-            fitting = (row for row in table.parked.values() if row.record.func_name in tasks)
-            return [seen(row) for row in islice(fitting, limit)]
-
-        return self.turn(look)
+        fitting = (row for row in table.parked.values() if row.record.func_name in tasks)
+        return [seen(row) for row in islice(fitting, limit)]
 
     @property
     def parked_tasks(self) -> dict[str, int]:
@@ -428,58 +412,45 @@ class TableQueue(StoreQueue):
             lambda table: dict(Counter(row.record.func_name for row in table.parked.values()))
         )
 
-    def next_due_secs(self) -> float | None:
+    @in_turn()
+    def next_due_secs(self, table: Table) -> float | None:
         """Return seconds until the next scheduled job is due, or None if there is none."""
+        self.promote(table)
+        head = table.scheduled.head()
+        return None if head is None else max(0.0, head[0] - self.now())
 
-        def look(table: Table) -> float | None:
-            self.promote(table)
-            head = table.scheduled.head()
-            return None if head is None else max(0.0, head[0] - self.now())
-
-        return self.turn(look)
-
-    def has_ready(self) -> bool:
+    @in_turn()
+    def has_ready(self, table: Table) -> bool:
         """Return whether a job could start now; see the contract."""
+        self.promote(table)
+        return table.has_ready()
 
-        def look(table: Table) -> bool:
-            self.promote(table)
-            return table.has_ready()
-
-        return self.turn(look)
-
-    def stats(self) -> list[QueueStats]:
+    @in_turn()
+    def stats(self, table: Table) -> list[QueueStats]:
         """Return counts for each queue, by name."""
+        self.promote(table)
+        return table.stats()
 
-        def look(table: Table) -> list[QueueStats]:
-            self.promote(table)
-            return table.stats()
-
-        return self.turn(look)
-
-    def error_groups(self, limit: int = 50) -> list[ErrorGroup]:
+    @in_turn()
+    def error_groups(self, table: Table, limit: int = 50) -> list[ErrorGroup]:
         """Return failures grouped by fingerprint, latest first."""
-        return self.turn(lambda table: table.error_groups(limit))
+        return table.error_groups(limit)
 
-    def failed_ids(self, fingerprint: str) -> list[str]:
+    @in_turn()
+    def failed_ids(self, table: Table, fingerprint: str) -> list[str]:
         """Return ids of the FAILED and DEAD jobs in a group, newest first."""
-        return self.turn(lambda table: table.failed_ids(fingerprint))
+        return table.failed_ids(fingerprint)
 
-    def keep_totals(self) -> None:
+    @in_turn(durable=True)
+    def keep_totals(self, table: Table) -> None:
         """Count from now on; see the contract."""
+        if table.tally is None:
+            self.do(table, Counted([]))
 
-        def keep(table: Table) -> None:
-            if table.tally is None:
-                self.do(table, Counted([]))
-
-        self.turn(keep, durable=True)
-
-    def totals(self) -> list[Total]:
+    @in_turn()
+    def totals(self, table: Table) -> list[Total]:
         """Return the counts so far; see the contract."""
-        return self.turn(lambda table: [] if table.tally is None else table.tally.totals())
-
-
-def _pending(queue: QueueRows) -> int:
-    return queue.counts[JobStatus.PENDING]
+        return [] if table.tally is None else table.tally.totals()
 
 
 def _served(
