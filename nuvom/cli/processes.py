@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import nuvom._version
 from nuvom.cli.exit_codes import INTERRUPTED, TERMINATED
 from nuvom.core.clock import SYSTEM_CLOCK
-from nuvom.host import processes as platforms
+from nuvom.host import platforms
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence

@@ -25,7 +25,7 @@ from nuvom.cli.processes import (
 from nuvom.cli.worker import logs_for_programs, start_lines, tell_start
 from nuvom.core.clock import SYSTEM_CLOCK
 from nuvom.errors import plural
-from nuvom.host import processes as platforms
+from nuvom.host import platforms
 from nuvom.log import flush_logs, get_logger, log_event
 
 if TYPE_CHECKING:

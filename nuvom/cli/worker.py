@@ -26,7 +26,7 @@ from nuvom.discovery.manifest import is_stale
 from nuvom.discovery.scan import hiding_problems
 from nuvom.errors import TaskImportFailed, plural
 from nuvom.events import WorkerStarted, default_bus
-from nuvom.host import processes as platforms
+from nuvom.host import platforms
 from nuvom.inspection import Inspector
 from nuvom.log import configure_logging, flush_logs, get_logger
 from nuvom.logs.events import subscribe_logging

@@ -39,7 +39,7 @@ from nuvom.execution.frames import (
     ToChild,
 )
 from nuvom.execution.job_runner import JobRunner
-from nuvom.host import processes as platforms
+from nuvom.host import platforms
 from nuvom.host.fork import drop_at_fork
 from nuvom.log import configure_logging
 from nuvom.plugins.loader import import_object

@@ -20,7 +20,7 @@ from typing import IO, TYPE_CHECKING, Literal, cast
 
 from nuvom.execution.frames import AskStack, Close, FromChild, Link
 from nuvom.execution.lanes import CHILD_PROGRAM
-from nuvom.host import processes as platforms
+from nuvom.host import platforms
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -238,7 +238,6 @@ class ChildSupervisor:
         self.lock = threading.RLock()
         self._children: set[ChildProcess] = set()
         self._is_closed = False
-        self._job_object = platforms.JobObject()
         self._wakeup = threading.Event()
         self._thread: threading.Thread | None = None
         self._failed_starts = 0
@@ -371,7 +370,6 @@ class ChildSupervisor:
             except OSError as error:
                 self.failed_to_start(str(error))
                 continue
-            self._job_object.add(child.process)
             with self.lock:
                 child.kill_at = now + _START_SECS
                 if self._is_closed:  # the lane was stopped in the meantime

@@ -34,7 +34,7 @@ from nuvom.execution.frames import (
     Started,
 )
 from nuvom.execution.lanes import Lane, refuse_in_child
-from nuvom.host import processes as platforms
+from nuvom.host import platforms
 from nuvom.log import LogHandler
 from nuvom.registry.registry import task_name
 

@@ -20,7 +20,7 @@ from nuvom.core.record import JobStatus
 from nuvom.errors import BackendUnavailable, JobCancelled, JobFailed
 from nuvom.events import JobParked, JobStarted
 from nuvom.execution import process_lane
-from nuvom.host import processes as platforms
+from nuvom.host import platforms
 from nuvom.job import Job
 from nuvom.registry.registry import default_registry
 from tests.acceptance import process_tasks as tasks

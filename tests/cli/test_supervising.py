@@ -15,7 +15,7 @@ from nuvom.cli.processes import WorkerProcess, own_command
 from nuvom.cli.supervisor import Supervisor, WorkerPool
 from nuvom.config.settings import Settings
 from nuvom.core.clock import SYSTEM_CLOCK
-from nuvom.host import processes as platforms
+from nuvom.host import platforms
 from nuvom.testing.clock import FakeClock
 from tests.cli.shell import call, invoke, spawn
 from tests.cli.test_worker import HANGING, end, is_alive, states, until

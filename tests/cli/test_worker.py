@@ -15,7 +15,7 @@ import pytest
 
 from nuvom.cli.processes import StopSignals
 from nuvom.core.clock import SYSTEM_CLOCK
-from nuvom.host import processes as platforms
+from nuvom.host import platforms
 from tests.cli.shell import LIMIT_SECS, Answer, call, invoke, spawn
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")

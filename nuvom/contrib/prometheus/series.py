@@ -26,7 +26,7 @@ from nuvom._version import __version__
 from nuvom.core.views import TOOK_BOUNDS, WAITED_BOUNDS
 from nuvom.errors import InvalidManifest
 from nuvom.events import BackendCalled, BackendFailed, JobFenced, WorkerAsked, WorkerStopped
-from nuvom.host.processes import resident_bytes
+from nuvom.host.platforms import resident_bytes
 from nuvom.plugins.registry import metrics_providers
 from nuvom.queue_backends.base import Capability
 

@@ -33,7 +33,7 @@ from nuvom.execution.frames import (
     Run,
     Started,
 )
-from nuvom.host import processes as platforms
+from nuvom.host import platforms
 from nuvom.registry.registry import Registry, TaskDefinition
 from nuvom.serialization.msgpack_codec import MsgpackCodec
 from tests.engine import LIMIT_SECS

@@ -27,7 +27,7 @@ from nuvom.execution.frames import (
     Started,
 )
 from nuvom.execution.process_lane import ProcessLane
-from nuvom.host import processes as platforms
+from nuvom.host import platforms
 from nuvom.log import configure_logging, reset_logging
 from nuvom.testing import FakeClock
 from tests.engine import wait_until

@@ -15,17 +15,12 @@ from contextlib import suppress
 from mmap import PAGESIZE
 from typing import TYPE_CHECKING, Any, NoReturn
 
-if sys.platform == "win32":  # pragma: no cover  # elsewhere few processes need them
-    import ctypes
-
 if TYPE_CHECKING:
     import subprocess
     from collections.abc import Callable, Container, Mapping, Sequence
     from types import FrameType
 
 _PR_SET_PDEATHSIG = 1
-_JOB_EXTENDED_LIMITS = 9  # JobObjectExtendedLimitInformation
-_JOB_KILL_ON_CLOSE = 0x2000
 _NTSTATUS_ERROR = 0xC0000000  # the lowest exit code of a crashed Windows process
 
 
@@ -85,26 +80,6 @@ def resident_bytes(pid: int) -> int | None:
 
 
 CAN_MEASURE = sys.platform == "linux" and os.path.exists("/proc/self/statm")
-
-
-class JobObject:
-    """Makes children end with this process, however it ends, if they cannot do so themselves.
-
-    On Windows it is a job object that the system closes with this process. Elsewhere it does
-    nothing, since the child requests a signal (``end_with_parent``).
-    """
-
-    def __init__(self) -> None:
-        self._job: int | None = None
-        if sys.platform == "win32":  # pragma: no cover
-            self._job = _make_job()
-
-    def add(self, child: subprocess.Popen[bytes]) -> bool:
-        """Tie a child to this process; False if that is not supported here or failed."""
-        if sys.platform == "win32" and self._job is not None:  # pragma: no cover
-            handle = child._handle  # type: ignore[attr-defined]  # noqa: SLF001  # only the pid is public
-            return bool(_kernel32().AssignProcessToJobObject(self._job, int(handle)))
-        return False
 
 
 class ControlPipe:
@@ -316,57 +291,6 @@ def let_signals_in() -> None:
 
 if sys.platform != "win32":  # pragma: no branch
     _HELD_BACK = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
-
-
-if sys.platform == "win32":  # pragma: no cover  # needs Windows
-
-    class _BasicLimits(ctypes.Structure):
-        _fields_ = (
-            ("PerProcessUserTimeLimit", ctypes.c_int64),
-            ("PerJobUserTimeLimit", ctypes.c_int64),
-            ("LimitFlags", ctypes.c_uint32),
-            ("MinimumWorkingSetSize", ctypes.c_size_t),
-            ("MaximumWorkingSetSize", ctypes.c_size_t),
-            ("ActiveProcessLimit", ctypes.c_uint32),
-            ("Affinity", ctypes.c_size_t),
-            ("PriorityClass", ctypes.c_uint32),
-            ("SchedulingClass", ctypes.c_uint32),
-        )
-
-    class _ExtendedLimits(ctypes.Structure):
-        _fields_ = (
-            ("BasicLimitInformation", _BasicLimits),
-            ("IoInfo", ctypes.c_uint64 * 6),
-            ("ProcessMemoryLimit", ctypes.c_size_t),
-            ("JobMemoryLimit", ctypes.c_size_t),
-            ("PeakProcessMemoryUsed", ctypes.c_size_t),
-            ("PeakJobMemoryUsed", ctypes.c_size_t),
-        )
-
-    def _kernel32() -> Any:  # noqa: ANN401  # its functions exist as they are named
-        library = ctypes.WinDLL("kernel32", use_last_error=True)
-        library.CreateJobObjectW.restype = ctypes.c_void_p
-        library.SetInformationJobObject.argtypes = (
-            ctypes.c_void_p,
-            ctypes.c_int,
-            ctypes.c_void_p,
-            ctypes.c_uint32,
-        )
-        library.AssignProcessToJobObject.argtypes = (ctypes.c_void_p, ctypes.c_void_p)
-        return library
-
-    def _make_job() -> int | None:
-        library = _kernel32()
-        job: int | None = library.CreateJobObjectW(None, None)
-        limits = _ExtendedLimits()
-        limits.BasicLimitInformation.LimitFlags = _JOB_KILL_ON_CLOSE
-        size = ctypes.sizeof(limits)
-        is_set = job is not None and library.SetInformationJobObject(
-            job, _JOB_EXTENDED_LIMITS, ctypes.byref(limits), size
-        )
-        return job if is_set else None
-
-else:
 
     def _signal_group(leader: int, signum: int) -> None:
         # All may have ended; macOS raises PermissionError then.
