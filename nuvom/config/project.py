@@ -16,7 +16,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nuvom.errors import BackendUnavailable, ProjectNotFound
-from nuvom.host.files import distrust, storage_error, storage_errors, sync_directory
+from nuvom.host.files import (
+    check_private,
+    make_private_folders,
+    storage_error,
+    storage_errors,
+    sync_directory,
+    write_durably,
+)
 
 if TYPE_CHECKING:
     from nuvom.errors import QueueError
@@ -137,25 +144,22 @@ def ensure_state_dir(root: Path, *, setting: str = "sqlite_path") -> Path:
         setting: For the error, the setting that moves the data to be written there.
 
     Raises:
-        BackendUnavailable: it cannot be created, is a symbolic link, belongs to another user,
-            or others can write to it.
+        BackendUnavailable: it cannot be created, or is not safe; see ``check_state_dir``.
         StorageFull: the disk is full.
     """
-    folder = root / STATE_DIR
-    try:
-        os.mkdir(folder, 0o700)
-    except OSError as error:
-        # On a read-only disk, some systems report that error even if the folder exists.
-        if not os.path.lexists(folder):
-            raise cannot_write(folder, error, setting) from error
+    folder, ignore = root / STATE_DIR, root / STATE_DIR / ".gitignore"
+    _make_folder(folder, setting)
     check_state_dir(root)
-    ignore = folder / ".gitignore"
-    if create_private_file(ignore, setting=setting):
-        try:
-            ignore.write_bytes(b"*\n")
-        except OSError as error:
-            raise cannot_write(ignore, error, setting) from error
+    if not os.path.lexists(ignore):
+        write_durably(ignore, b"*\n", flush=False)
     return folder
+
+
+def _make_folder(folder: Path, setting: str) -> None:
+    try:
+        make_private_folders(os.path.abspath(folder))
+    except OSError as error:
+        raise cannot_write(folder, error, setting) from error
 
 
 def check_state_dir(root: Path) -> bool:
@@ -164,22 +168,15 @@ def check_state_dir(root: Path) -> bool:
     Raises: BackendUnavailable: it is a symbolic link, is not a folder, belongs to another user,
         or others can write to it. The error says how to fix that.
     """
-    folder = root / STATE_DIR
     try:
-        found = os.lstat(folder)
+        check_private(root / STATE_DIR)
     except FileNotFoundError:
         return False
-    reason, repair = distrust(os.fspath(folder), found, owners=())
-    if stat.S_ISLNK(found.st_mode):
-        elsewhere = "set sqlite_path, file_path and manifest_path"
-        repair = f"Remove the link; to keep data elsewhere, {elsewhere}."
-    if reason:
-        raise BackendUnavailable(folder, reason, repair)
     return True
 
 
-def ensure_folder_for(path: Path, *, root: Path, setting: str) -> Path:
-    """Create the folder of ``path`` with mode 0700 if it is missing, and return it.
+def ensure_folder_for(path: Path, *, root: Path, setting: str) -> None:
+    """Create the folder of ``path`` with mode 0700 if it is missing.
 
     Args:
         path: Absolute path of a file to be written, in ``.nuvom`` or anywhere else.
@@ -190,17 +187,7 @@ def ensure_folder_for(path: Path, *, root: Path, setting: str) -> Path:
     """
     if path.is_relative_to(root / STATE_DIR):
         ensure_state_dir(root, setting=setting)
-    missing = []
-    folder = path.parent
-    while not os.path.exists(folder) and folder != folder.parent:  # a missing drive
-        missing.append(folder)
-        folder = folder.parent
-    for folder in reversed(missing):
-        try:
-            folder.mkdir(0o700, exist_ok=True)
-        except OSError as error:
-            raise cannot_write(folder, error, setting) from error
-    return path.parent
+    _make_folder(path.parent, setting)
 
 
 def ensure_lasting_folder_for(path: Path, *, root: Path, setting: str) -> None:
@@ -211,11 +198,10 @@ def ensure_lasting_folder_for(path: Path, *, root: Path, setting: str) -> None:
 
     Raises: as ``ensure_state_dir``.
     """
-    above = path.parents
-    wanted = [one for one in above if not os.path.lexists(one) or root in one.parents]
     ensure_folder_for(path, root=root, setting=setting)
+    inside = [folder for folder in path.parents if root in folder.parents]
     with storage_errors(path.parent):
-        for folder in wanted:
+        for folder in inside:
             with suppress(PermissionError):  # an unreadable folder cannot be flushed
                 sync_directory(folder.parent)
 

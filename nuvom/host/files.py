@@ -242,52 +242,50 @@ def _publish(temp: str, path: str, *, exclusive: bool) -> bool:
 def private_directory(path: StrPath) -> None:
     """Create folder ``path`` (0700) if it is missing, or check that it is safe to use.
 
-    Raises: BackendUnavailable: it is a symbolic link or not a folder, belongs to another user,
-    or is writable by others.
+    Raises: BackendUnavailable, StorageFull: see ``check_private``, or it cannot be created.
     """
     path = os.path.abspath(path)
     with storage_errors(path):
-        _make_private(path)
-        status = os.lstat(path)
-    reason, repair = distrust(path, status)
-    if reason:
-        raise BackendUnavailable(path, reason, repair)
+        make_private_folders(path)
+        check_private(path)
 
 
-def _make_private(path: str) -> None:
-    if os.path.lexists(path):
+def make_private_folders(path: str) -> None:
+    """Create folder ``path`` and its missing parents with mode 0700. Raises: OSError."""
+    above = os.path.dirname(path)
+    if above == path or os.path.lexists(path):  # the first: a drive that does not exist
         return
-    _make_private(os.path.dirname(path))
-    with suppress(FileExistsError):  # another process was faster; the check follows
+    make_private_folders(above)
+    with suppress(FileExistsError):  # another process was faster
         os.mkdir(path, 0o700)
-    sync_directory(os.path.dirname(path))
+    with suppress(PermissionError):  # an unreadable folder cannot be flushed
+        sync_directory(above)
 
 
-def distrust(
-    path: str, status: os.stat_result, *, owners: tuple[int, ...] = (0,)
-) -> tuple[str, str]:
-    """Return why a folder is not safe to use and what to do, or two empty texts.
+def check_private(path: StrPath) -> None:
+    """Check that no other user can tamper with a folder.
 
-    Args:
-        status: The result of ``os.lstat``.
-        owners: Users that may own it, besides the current one.
+    Raises: BackendUnavailable: it is a symbolic link or not a folder, belongs to another user,
+        or others can write to it. The error says how to fix that.
+        FileNotFoundError, OSError: it cannot be examined.
     """
+    status = os.lstat(path)
+    # On Windows, access lists protect a folder, which a stat result does not show.
+    is_posix = sys.platform != "win32"
+    user = os.geteuid() if is_posix else 0
     if stat.S_ISLNK(status.st_mode):
-        return (
-            "it is a symbolic link",
-            "Remove the link, and configure the folder that it points to.",
-        )
-    if not stat.S_ISDIR(status.st_mode):
-        return "it is not a folder", "Move it away, or configure another folder."
-    if sys.platform == "win32":  # access lists protect it there, which a stat result does not show
-        return "", ""
-    user = os.geteuid()
-    if status.st_uid not in (user, *owners):
+        reason = "it is a symbolic link"
+        repair = "Remove the link, and set the path of the folder that it points to."
+    elif not stat.S_ISDIR(status.st_mode):
+        reason, repair = "it is not a folder", "Move it away, or configure another folder."
+    elif is_posix and status.st_uid != user:
+        reason = f"it belongs to the user {status.st_uid}"
         repair = f'Run as that user, or: sudo chown -R {user} "{path}"'
-        return f"it belongs to the user {status.st_uid}", repair
-    if status.st_mode & 0o022:
-        return "other users can write to it", f'Run: chmod go-w "{path}"'
-    return "", ""
+    elif is_posix and status.st_mode & 0o022:
+        reason, repair = "other users can write to it", f'Run: chmod go-w "{path}"'
+    else:
+        return
+    raise BackendUnavailable(path, reason, repair)
 
 
 def refuse_network(path: str, *, allowed: bool) -> None:
@@ -309,31 +307,17 @@ def network_kind(path: str, mounts: str = "/proc/self/mountinfo") -> str | None:
 
     Detected on Linux, and on Windows for UNC paths; elsewhere always None.
     """
-    path = os.path.realpath(path)
     if sys.platform == "win32":  # pragma: no cover
-        return "share" if path.startswith("\\\\") else None
+        return "share" if os.path.realpath(path).startswith("\\\\") else None
     try:
+        device = os.stat(path).st_dev
         with open(mounts, encoding="utf-8", errors="surrogateescape") as stream:
-            kind = _kind_of_mount(stream.read().splitlines(), path)
+            lines = stream.readlines()
     except OSError:  # not Linux, or hidden: nothing is known
         return None
-    return kind if kind in _NETWORK else None
-
-
-def _kind_of_mount(lines: list[str], path: str) -> str:
-    """Return the type of the last, deepest mount that contains ``path``."""
-    best, kind = "", ""
-    for line in lines:
-        before, _, after = line.partition(" - ")
-        fields = before.split()
-        point = _unescaped(fields[4]) if len(fields) > 4 else ""  # noqa: PLR2004  # see proc(5)
-        inside = path == point or path.startswith(point.rstrip("/") + "/")
-        if point and inside and len(point) >= len(best):
-            best, kind = point, after.split()[0] if after else ""
-    return kind
-
-
-def _unescaped(text: str) -> str:
-    for code, char in (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")):
-        text = text.replace(code, char)
-    return text
+    number = f"{os.major(device)}:{os.minor(device)}"
+    for line in lines:  # see proc(5)
+        mount, _, kind = line.partition(" - ")
+        if number in mount.split() and kind.split()[0] in _NETWORK:
+            return kind.split()[0]
+    return None

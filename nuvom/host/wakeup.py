@@ -51,15 +51,15 @@ class Wakeup:
     Args:
         directory: The store's; its folder ``bells`` is created if missing. (The name is from
             earlier versions, whose processes may share the store.)
-        transport: How datagrams reach a listener; by default the best for the system.
+        family: ``AF_UNIX`` or ``AF_INET``, the kind of sockets; by default the best for the system.
     Raises: BackendUnavailable, StorageFull: the folder or the file cannot be used.
     """
 
-    def __init__(self, directory: Path, *, transport: Transport | None = None) -> None:
+    def __init__(self, directory: Path, *, family: int | None = None) -> None:
         self._folder = os.path.realpath(directory / "bells")
         private_directory(directory / "bells")
         self._map = _map_file(os.path.join(self._folder, "flags"))
-        self._transport = transport or _suitable_transport(self._folder)
+        self._sender = Sender(family or _best_family(self._folder))
         self._kept: list[Listener] = []
         self._is_closed = False
 
@@ -80,7 +80,7 @@ class Wakeup:
             if not lock.acquire():  # a dead listener no longer holds its lock, so its place is free
                 return None
             with storage_errors(name):
-                bound = self._transport.bind(name)
+                bound = self._sender.bind(name)
             self._map[at] = 0  # set by one that died
             return Listener(lock, bound, self._map, at)
         except BaseException:
@@ -118,7 +118,7 @@ class Wakeup:
         at = flags.find(_ASLEEP, first, first + LISTENERS)
         while at >= 0:
             flags[at] = 0
-            if self._transport.send(f"{self._folder}{os.sep}{kind}-{at - first}"):
+            if self._sender.send(f"{self._folder}{os.sep}{kind}-{at - first}"):
                 return True
             at = flags.find(_ASLEEP, at + 1, first + LISTENERS)
         return False
@@ -129,7 +129,7 @@ class Wakeup:
         at = flags.find(_ASLEEP, first, first + LISTENERS)
         while at >= 0:  # each once: one that sleeps again by then has checked for news
             flags[at] = 0
-            self._transport.send(f"{self._folder}{os.sep}{kind}-{at - first}")
+            self._sender.send(f"{self._folder}{os.sep}{kind}-{at - first}")
             at = flags.find(_ASLEEP, at + 1, first + LISTENERS)
 
     def bump(self) -> None:
@@ -148,7 +148,7 @@ class Wakeup:
         self._is_closed = True
         while self._kept:
             self._kept.pop().close()
-        self._transport.close()
+        self._sender.close()
 
 
 class Listener:
@@ -231,29 +231,40 @@ class Listener:
             self._lock.drop_in_child()
 
 
-class Transport:
-    """Sends a datagram to the listener whose files begin with a given name.
+class Sender:
+    """Sends datagrams to listeners, each known by the name that its files begin with.
 
-    One socket sends all datagrams; it is created for the first sleeper to be woken.
+    Socket files are the fastest way where they exist. Windows, and paths too long for them, get UDP
+    on 127.0.0.1, with the ports kept in files; other users can send such datagrams too, but these
+    only make a listener check for news. One socket sends all; it is created for the first sleeper.
     """
 
-    family: int
     _socket: socket.socket | None = None
 
-    def __init__(self) -> None:
+    def __init__(self, family: int) -> None:
+        self.family = family
         self._mutex = Lock()
         drop_at_fork(self)
 
     def bind(self, name: str) -> socket.socket:
         """Return a socket that receives what is sent to ``name``."""
-        raise NotImplementedError
+
+        def note_port(bound: socket.socket) -> None:
+            write_durably(f"{name}.port", b"%d" % bound.getsockname()[1], flush=False)
+
+        if self.family == socket.AF_INET:
+            return _bound_socket(socket.AF_INET, _ANY_PORT, note_port)
+        path = f"{name}.sock"
+        with suppress(FileNotFoundError):
+            os.unlink(path)
+        return _bound_socket(_UNIX, path, lambda _: os.chmod(path, 0o600))
 
     def send(self, name: str) -> bool:
         """Send something to ``name`` without waiting; False when nobody is there."""
-        raise NotImplementedError
-
-    def _send_to(self, address: str | tuple[str, int]) -> bool:
         try:
+            address: str | tuple[str, int] = f"{name}.sock"
+            if self.family == socket.AF_INET:
+                address = _LOOPBACK, int(read_file(f"{name}.port"))
             with self._mutex:
                 sender = self._socket
                 if sender is None:
@@ -263,7 +274,7 @@ class Transport:
                 sender.sendto(_ASLEEP, address)
         except BlockingIOError:  # it has unread datagrams, so it is awake
             pass
-        except (OSError, OverflowError):  # nobody there; this must not make an enqueue fail
+        except (OSError, OverflowError, ValueError):  # nobody there; an enqueue must not fail
             return False
         return True
 
@@ -286,48 +297,6 @@ class Transport:
         self._drop()
 
 
-class SocketFiles(Transport):
-    """Datagrams through socket files: the fastest transport where available."""
-
-    family = _UNIX
-
-    def bind(self, name: str) -> socket.socket:
-        """Return a socket that receives what is sent to ``name``."""
-        path = f"{name}.sock"
-        with suppress(FileNotFoundError):
-            os.unlink(path)
-        return _bound_socket(_UNIX, path, lambda _: os.chmod(path, 0o600))
-
-    def send(self, name: str) -> bool:
-        """Send something to ``name`` without waiting; False when nobody is there."""
-        return self._send_to(f"{name}.sock")
-
-
-class Loopback(Transport):
-    """UDP on 127.0.0.1, ports kept in files: for Windows, and for paths too long for sockets.
-
-    Other users can send datagrams too, but these only make a listener check for news.
-    """
-
-    family = socket.AF_INET
-
-    def bind(self, name: str) -> socket.socket:
-        """Return a socket that receives what is sent to ``name``."""
-
-        def note_port(bound: socket.socket) -> None:
-            write_durably(f"{name}.port", b"%d" % bound.getsockname()[1], flush=False)
-
-        return _bound_socket(socket.AF_INET, _ANY_PORT, note_port)
-
-    def send(self, name: str) -> bool:
-        """Send something to ``name`` without waiting; False when nobody is there."""
-        try:
-            port = int(read_file(f"{name}.port"))
-        except (OSError, ValueError):
-            return False
-        return self._send_to((_LOOPBACK, port))
-
-
 def _bound_socket(
     family: int,
     address: str | tuple[str, int],
@@ -344,11 +313,10 @@ def _bound_socket(
     return bound
 
 
-def _suitable_transport(folder: str) -> Transport:
+def _best_family(folder: str) -> int:
     longest = os.fsencode(os.path.join(folder, f"result-{LISTENERS - 1}.sock"))
-    if sys.platform == "win32" or len(longest) > _MAX_ADDRESS_BYTES:
-        return Loopback()
-    return SocketFiles()
+    is_too_long = len(longest) > _MAX_ADDRESS_BYTES
+    return socket.AF_INET if sys.platform == "win32" or is_too_long else _UNIX
 
 
 def _map_file(path: str) -> mmap.mmap:

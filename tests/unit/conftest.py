@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from nuvom.host.wakeup import Loopback, SocketFiles, Transport
 from tests.engine import Engine, make_runtime
 
 
@@ -25,16 +23,6 @@ def sqlite_engine(project: Path) -> Iterator[Engine]:
     runtime = make_runtime(project, queue_backend="sqlite", result_backend="sqlite")
     with Engine(runtime) as engine:
         yield engine
-
-
-@pytest.fixture(params=["files", "loopback"])
-def transport(request: pytest.FixtureRequest) -> Callable[[], Transport]:
-    """Use each of the ways in which bells ring."""
-    if request.param == "loopback":
-        return Loopback
-    if sys.platform == "win32":
-        pytest.skip("no socket files")
-    return SocketFiles
 
 
 @pytest.fixture(params=["memory", "sqlite"])
