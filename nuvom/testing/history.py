@@ -90,7 +90,6 @@ class Findings:
             a freeze.
         unexplained_starts: Starts after the first with no kill, freeze, release or retry
             before them.
-        attempts_over_limit: Jobs that started more often than allowed.
         stuck: Jobs that are not final although every fault is over.
         wrong_results: Jobs whose stored result is not what the task returns.
     """
@@ -101,7 +100,6 @@ class Findings:
     started_after_final: list[str] = field(default_factory=list)
     overlapping_live_leases: list[str] = field(default_factory=list)
     unexplained_starts: list[str] = field(default_factory=list)
-    attempts_over_limit: list[str] = field(default_factory=list)
     stuck: list[str] = field(default_factory=list)
     wrong_results: list[str] = field(default_factory=list)
 
@@ -149,7 +147,6 @@ def check(
     final: Mapping[str, str],
     *,
     wrong_results: Iterable[str] = (),
-    most_starts: int | None = None,
 ) -> Findings:
     """Return what is wrong with a history once everything has had time to end.
 
@@ -157,25 +154,22 @@ def check(
         events: The events in order of time.
         final: Status of each job that the store knows, by id.
         wrong_results: Jobs whose result the caller found to be wrong.
-        most_starts: How often one job may start; None for no limit.
     """
     history = list(events)
     accepted = {one["job"] for one in history if one["event"] == ENQUEUE_OK}
     runs = _runs(history)
     faults = _Faults(history)
     # A job whose producer was killed before it could record the acceptance may be in the store.
-    known = accepted | final.keys() if _has(history, ENQUEUE_INVOKE) else accepted
-    ends = _ends(history)
+    has_producers = any(one["event"] == ENQUEUE_INVOKE for one in history)
+    known = accepted | final.keys() if has_producers else accepted
+    ends = _times(history, FINISH_OK)
     return Findings(
         lost=sorted(accepted - final.keys()),
         unexpected=sorted(runs.keys() - known),
         double_finalised=sorted(job for job, times in ends.items() if len(times) > 1),
         started_after_final=_started_after_final(runs, ends, faults),
         overlapping_live_leases=_overlapping(runs, faults),
-        unexplained_starts=_unexplained(runs, faults, _excuses(history)),
-        attempts_over_limit=sorted(
-            job for job, starts in runs.items() if most_starts and len(starts) > most_starts
-        ),
+        unexplained_starts=_unexplained(runs, faults, _times(history, RELEASED, RETRYING)),
         stuck=sorted(job for job, status in final.items() if status not in _FINAL),
         wrong_results=list(wrong_results),
     )
@@ -190,10 +184,6 @@ class _Run:
     pid: int
     start: float
     end: float = _NEVER  # if its end was never recorded
-
-
-def _has(history: Events, event: str) -> bool:
-    return any(one["event"] == event for one in history)
 
 
 def _runs(history: Events) -> dict[str, list[_Run]]:
@@ -211,22 +201,13 @@ def _runs(history: Events) -> dict[str, list[_Run]]:
     return runs
 
 
-def _ends(history: Events) -> dict[str, list[float]]:
-    """Return when each job's final outcomes were recorded."""
-    ends: dict[str, list[float]] = defaultdict(list)
+def _times(history: Events, *words: str) -> dict[str, list[float]]:
+    """Return when events of these kinds were recorded for each job."""
+    times: dict[str, list[float]] = defaultdict(list)
     for one in history:
-        if one["event"] == FINISH_OK:
-            ends[one["job"]].append(one["at"])
-    return ends
-
-
-def _excuses(history: Events) -> dict[str, list[float]]:
-    """Return when each job's own process released it or scheduled a retry."""
-    excuses: dict[str, list[float]] = defaultdict(list)
-    for one in history:
-        if one["event"] in (RELEASED, RETRYING):
-            excuses[one["job"]].append(one["at"])
-    return excuses
+        if one["event"] in words:
+            times[one["job"]].append(one["at"])
+    return times
 
 
 class _Faults:

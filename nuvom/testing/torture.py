@@ -10,16 +10,18 @@ from __future__ import annotations
 import random
 import signal
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from nuvom.config.sources import load
 from nuvom.core.clock import SYSTEM_CLOCK
+from nuvom.execution.attempts import current_job
 from nuvom.inspection import Inspector
-from nuvom.runtime import Runtime, build_runtime
+from nuvom.runtime import Runtime, build_runtime, current_runtime
+from nuvom.task import task
 from nuvom.testing import history
 from nuvom.testing.faults import Victim, can_freeze, can_term
 from nuvom.testing.history import Findings, HistoryLog, Repeats, check, count_repeats, read_history
-from nuvom.testing.torture_tasks import answer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -35,6 +37,27 @@ _LEASE_SECS = 1.0
 _DRAIN_SECS = 60.0
 _END_SECS = 20.0
 _CHILD = "nuvom.testing.torture_child"
+
+
+def answer(number: int) -> int:
+    """Return what the task of a storm returns for ``number``."""
+    return number * 2 + 1
+
+
+@cache
+def log_of_storm() -> HistoryLog:
+    """Return this process's log of the storm whose runtime it uses."""
+    return HistoryLog(current_runtime().settings.root / "history.ndjson")
+
+
+@task(name="nuvom.torture.step")
+def step(number: int, secs: float) -> int:
+    """Run for ``secs`` seconds and return ``answer(number)``."""
+    job = current_job()
+    log_of_storm().write(history.START, job=job.id, epoch=job.fencing_token)
+    SYSTEM_CLOCK.sleep(secs)
+    log_of_storm().write(history.END, job=job.id, epoch=job.fencing_token)
+    return answer(number)
 
 
 @dataclass
@@ -94,10 +117,7 @@ class Storm:
         secs: How long to cause faults; or until ``kills`` were made and ``least_jobs`` accepted,
             whichever is later. A worker frozen while it writes to SQLite locks everyone else out
             of the file, and a storm of only such freezes would prove nothing.
-        jobs: Number of accepted jobs after which producers stop; None: when the faults end.
-        job_secs: Maximum run time of each job's code; the actual time is random.
         faults: As ``FAULTS``.
-        task: A task of ``nuvom.testing.torture_tasks``; it determines the lane.
         tell: Called with a progress line after each fault.
     """
 
@@ -110,10 +130,7 @@ class Storm:
     producers: int = 2
     kills: int = 0
     least_jobs: int = 0
-    jobs: int | None = None
-    job_secs: float = 0.05
     faults: Mapping[str, int] = field(default_factory=lambda: FAULTS)
-    task: str = "step"
     tell: Callable[[str], None] = lambda _line: None
 
     def run(self) -> TortureReport:
@@ -225,17 +242,12 @@ class _Driver:
 
     def _replace_ended(self, group: list[Victim], kind: str) -> None:
         for place, victim in enumerate(group):
-            if victim.is_running or self._has_done_its_work(victim):
+            if victim.is_running:
                 continue
             if not victim.is_doomed:
                 self._report.crashes += 1
                 victim.close()
             group[place] = self._spawn(kind)
-
-    def _has_done_its_work(self, victim: Victim) -> bool:
-        """Whether it is a producer that has produced everything requested."""
-        is_limited = self._storm.jobs is not None and victim in self._producers
-        return is_limited and not victim.is_doomed and victim.process.returncode == 0
 
     def _spawn(self, kind: str) -> Victim:
         storm = self._storm
@@ -244,9 +256,6 @@ class _Driver:
             "root": str(storm.root),
             "threads": storm.threads,
             "seed": self._rng.randrange(2**32),
-            "job_secs": storm.job_secs,
-            "task": storm.task,
-            "jobs": None if storm.jobs is None else storm.jobs // max(1, storm.producers),
         }
         return Victim(_CHILD, orders, folder=storm.root, log=self._log)
 
@@ -267,8 +276,7 @@ class _Driver:
 
     def _end_producers(self) -> None:
         for producer in self._producers:
-            if self._storm.jobs is None:
-                producer.term()
+            producer.term()
         for producer in self._producers:
             self._finish(producer)
 

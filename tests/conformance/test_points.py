@@ -76,16 +76,6 @@ def test_a_lock_taken_before_a_try_is_lost_at_one_point_only() -> None:
     assert lost == {careless: 1, careful: 0}
 
 
-def test_what_a_call_raises_by_itself_comes_out() -> None:
-    def fails() -> None:
-        raise ValueError("no")
-
-    with pytest.raises(ValueError, match="no"):
-        points().interrupt(fails, 0)
-    with pytest.raises(ValueError, match="no"):
-        points().stop_at(fails, 0, lambda: None)
-
-
 def test_a_pause_comes_when_its_call_has_returned() -> None:
     seen = []
     for number in range(1, 7):
@@ -129,12 +119,6 @@ def test_finalizers_are_left_alone() -> None:
     walked = points()
     walked.stop_at(ends, 0, lambda: None)
     assert walked.count == 2  # its start, and the call of the class
-
-
-def test_code_of_others_has_no_points() -> None:
-    walked = Points()
-    walked.stop_at(Steps().walk, 0, lambda: None)
-    assert walked.count == 0
 
 
 def test_the_code_of_a_backend_is_in_its_packages() -> None:

@@ -8,26 +8,25 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from nuvom.testing.builders import make_job, make_settlement
-from nuvom.testing.conformance.child import leased, say
+from nuvom.testing.conformance.child import say
 from tests.lab.mixed_calls import MixedCalls
 
 if TYPE_CHECKING:
-    from nuvom.queue_backends.base import BaseJobQueue
+    from nuvom.queue_backends.leased import LeasedJobQueue
 
 
-def go_on(queue: BaseJobQueue) -> None:
+def go_on(queue: LeasedJobQueue) -> None:
     """Bring a job to its end whenever told so, and tell that it was."""
-    store = leased(queue)
     for line in sys.stdin:
         name = line.strip()
-        store.enqueue(make_job(queue=name))
-        claimed = store.claim(10, "child", [name])
-        say(store.settle([make_settlement(job) for job in claimed]))
+        queue.enqueue(make_job(queue=name))
+        claimed = queue.claim(10, "child", [name])
+        say(queue.settle([make_settlement(job) for job in claimed]))
 
 
 def mix_calls(
-    queue: BaseJobQueue, *, seed: str, threads: int, calls: int, limit_secs: float
+    queue: LeasedJobQueue, *, seed: str, threads: int, calls: int, limit_secs: float
 ) -> None:
     """Have threads make random calls; tell what they were told."""
-    mixed = MixedCalls(leased(queue), seed, limit_secs=limit_secs)
+    mixed = MixedCalls(queue, seed, limit_secs=limit_secs)
     say(msgspec.to_builtins(mixed.run(threads=threads, calls=calls)))

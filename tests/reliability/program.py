@@ -25,10 +25,10 @@ from nuvom.queue_backends.sqlite import SQLiteJobQueue
 from nuvom.runtime import Runtime, build_runtime, use_runtime
 from nuvom.testing import history
 from nuvom.testing.history import HistoryLog
+from nuvom.testing.torture_child import note_events
 from nuvom.worker import Worker
 from tests.lab import crashing
 from tests.reliability import poison, soak, tasks
-from tests.reliability.site import note_events
 
 assert poison
 assert soak  # their tasks are known to workers from now on

@@ -7,11 +7,9 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-from nuvom import events
 from nuvom.config.sources import load
 from nuvom.core.clock import SYSTEM_CLOCK
 from nuvom.core.record import JobSnapshot, JobStatus
@@ -22,6 +20,7 @@ from nuvom.runtime import Runtime, build_runtime
 from nuvom.testing import history
 from nuvom.testing.faults import Victim
 from nuvom.testing.history import Findings, HistoryLog, check, read_history
+from nuvom.testing.torture_child import note_events
 from nuvom.worker import Worker
 from tests.engine import LIMIT_SECS, in_use, wait_until
 from tests.reliability import tasks
@@ -209,22 +208,6 @@ class Crew:
         for member in self.members.values():
             member.close()
         assert all(stopped), "a worker does not stop"
-
-
-def note_events(log: HistoryLog, bus: EventBus) -> None:
-    """Note what the engine tells of jobs."""
-
-    def note(word: str, event: Any) -> None:
-        log.write(word, job=event.job.id, epoch=event.job.lease_epoch)
-
-    for kind, word in (
-        (events.JobSucceeded, history.FINISH_OK),
-        (events.JobFailed, history.FINISH_OK),
-        (events.JobDead, history.FINISH_OK),
-        (events.JobFenced, history.FENCED),
-        (events.JobRetrying, history.RETRYING),
-    ):
-        bus.subscribe(kind, partial(note, word))
 
 
 def unfinished(runtime: Runtime) -> int:

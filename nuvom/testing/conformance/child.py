@@ -18,13 +18,13 @@ from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 from nuvom.core.views import WorkerInfo
-from nuvom.queue_backends.leased import LeasedJobQueue
 from nuvom.testing.builders import make_job, make_settlement
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from nuvom.queue_backends.base import BaseJobQueue
+    from nuvom.queue_backends.leased import LeasedJobQueue
 
 
 _PATIENCE_SECS = 60.0
@@ -143,24 +143,12 @@ def main(task: str) -> None:
     queue.stop()
 
 
-def claim_all(queue: BaseJobQueue, owner: str, batch: int, rounds: int) -> None:
-    """Claim and settle until nothing is left; report the id of each claimed job.
+def pop_all(queue: BaseJobQueue, batch: int, rounds: int) -> None:
+    """Take jobs until nothing is left; report the id of each.
 
     Args:
-        rounds: Number of claims after which something must be wrong.
+        rounds: Number of batches after which something must be wrong.
     """
-    store = leased(queue)
-    for _ in range(rounds):
-        jobs = store.claim(batch, owner)
-        if not jobs:
-            return
-        for job in jobs:
-            say(job.id)
-        store.settle([make_settlement(job) for job in jobs])
-
-
-def pop_all(queue: BaseJobQueue, batch: int, rounds: int) -> None:
-    """Take jobs until nothing is left; report the id of each. ``rounds`` as above."""
     for _ in range(rounds):
         jobs = queue.pop_batch(batch)
         if not jobs:
@@ -169,29 +157,27 @@ def pop_all(queue: BaseJobQueue, batch: int, rounds: int) -> None:
             say(job.id)
 
 
-def hold(queue: BaseJobQueue, owner: str, jobs: int, started: int) -> None:
+def hold(queue: LeasedJobQueue, owner: str, jobs: int, started: int) -> None:
     """Claim jobs, start the first few, report all ids, and stay until killed."""
-    store = leased(queue)
-    claimed = store.claim(jobs, owner)
+    claimed = queue.claim(jobs, owner)
     for job in claimed[:started]:
-        store.mark_started(job)
+        queue.mark_started(job)
     say([job.id for job in claimed])
     sys.stdin.read()
 
 
-def stay(queue: BaseJobQueue, owner: str) -> None:
+def stay(queue: LeasedJobQueue, owner: str) -> None:
     """Announce a worker, report its id, and stay until killed."""
-    leased(queue).announce(WorkerInfo(id=owner))
+    queue.announce(WorkerInfo(id=owner))
     say(owner)
     sys.stdin.read()
 
 
-def settle_one(queue: BaseJobQueue, owner: str) -> None:
+def settle_one(queue: LeasedJobQueue, owner: str) -> None:
     """Claim one job and settle it, report its id, and stay until killed."""
-    store = leased(queue)
-    (job,) = store.claim(1, owner)
-    store.mark_started(job)
-    accepted = store.settle([make_settlement(job)])
+    (job,) = queue.claim(1, owner)
+    queue.mark_started(job)
+    accepted = queue.settle([make_settlement(job)])
     say([job.id, accepted])
     sys.stdin.read()
 
@@ -221,12 +207,6 @@ def _open(factory: dict[str, Any]) -> BaseJobQueue:
     made = getattr(import_module(factory["module"]), factory["name"])
     queue: BaseJobQueue = made(*factory["args"], **factory["kwargs"])
     queue.start()
-    return queue
-
-
-def leased(queue: BaseJobQueue) -> LeasedJobQueue:
-    """Return the queue, for actions that need leases."""
-    assert isinstance(queue, LeasedJobQueue), "only started for laws that need leases"
     return queue
 
 

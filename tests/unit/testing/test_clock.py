@@ -45,10 +45,6 @@ def test_sleep_ends_when_enough_time_has_passed() -> None:
     assert wakes.wait(LIMIT_SECS)
 
 
-def test_sleep_of_no_time_ends_at_once() -> None:
-    FakeClock().sleep(0.0)
-
-
 def test_wait_ends_when_the_event_is_set() -> None:
     event = Event()
     answers: list[bool] = []
@@ -67,19 +63,6 @@ def test_wait_ends_when_its_time_has_passed() -> None:
         clock.advance(5.0)
         thread.join(0.005)
     assert answers == [False]
-
-
-def test_wait_of_no_time_only_looks() -> None:
-    event = Event()
-    assert FakeClock().wait(event, 0.0) is False
-    event.set()
-    assert FakeClock().wait(event, 0.0) is True
-
-
-def test_wait_without_a_limit_waits_for_the_event() -> None:
-    event = Event()
-    event.set()
-    assert FakeClock().wait(event) is True
 
 
 def test_wait_holds_a_condition_as_its_own_wait_does() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,6 @@ import pytest
 
 from nuvom.testing import history
 from nuvom.testing.history import (
-    Findings,
     HistoryLog,
     Repeats,
     check,
@@ -145,17 +143,6 @@ def test_a_thaw_excuses_no_start_long_after_it() -> None:
     assert found(*events) == {"started_after_final": 1, "unexplained_starts": 1}
 
 
-def test_a_job_that_was_never_invoked_is_unexpected_only_where_nobody_invoked_anything() -> None:
-    events = told((history.ENQUEUE_INVOKE, DRIVER), START_A, END_A)
-    assert check(events, {}).unexpected == [JOB]
-
-
-def test_starts_beyond_the_limit_are_found() -> None:
-    events = told(ACCEPTED, START_A, KILL_A, START_B, (history.KILL, B))
-    assert check(events, {JOB: "DEAD"}, most_starts=2).is_valid
-    assert check(events, {JOB: "DEAD"}, most_starts=1).attempts_over_limit == [JOB]
-
-
 REPEATS = {
     "its code was running": (Repeats(cut_short=1), (START_A, KILL_A, START_B)),
     "it had ended": (Repeats(uncommitted=1), (START_A, END_A, KILL_A, START_B)),
@@ -171,17 +158,6 @@ REPEATS = {
 def test_a_start_that_a_fault_repeated_is_counted(case: str) -> None:
     expected, events = REPEATS[case]
     assert count_repeats(told(*events)) == expected
-
-
-def test_wrong_results_of_the_caller_are_among_the_findings() -> None:
-    findings = check(told(*GOOD["a job that runs once"]), DONE, wrong_results=[JOB])
-    assert findings.wrong_results == [JOB]
-    assert not findings.is_valid
-
-
-def test_every_kind_of_finding_has_a_test_here() -> None:
-    tested = {*BAD, "attempts_over_limit", "wrong_results"}
-    assert tested == {one.name for one in fields(Findings)}
 
 
 def test_events_are_read_in_the_order_of_their_time_whoever_wrote_them(tmp_path: Path) -> None:
