@@ -71,23 +71,3 @@ def test_a_difference_is_shown_and_is_a_failure(capsys: pytest.CaptureFixture[st
     assert run.compare(wrong, right, Path("/lib")) == 1
     assert "worker  11  4  6  None  b.py\n  direct  11  4  5  None  b.py" in capsys.readouterr().out
     assert run.compare(right[:1], right, Path("/lib")) == 1
-
-
-def test_lines_words_and_all_functions_are_counted(tmp_path: Path) -> None:
-    tasks = module("tasks")
-    source = tmp_path / "some.py"
-    source.write_bytes(b"class A:\n    def b(self):\n        async def c(): ...\n\nd = lambda: 1")
-    assert tasks.Counts(lines=5, words=12, functions=2) == tasks.count(str(source))
-    source.write_bytes(b"def (")
-    assert tasks.Counts(lines=1, words=2, functions=None) == tasks.count(str(source))
-    source.write_bytes(b"abc")  # the example of FIPS 180-2
-    digest = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
-    assert digest == tasks.checksum(str(source))
-
-
-def test_installed_packages_are_not_the_library(tmp_path: Path) -> None:
-    for name in ("b.py", "a/c.py", "site-packages/d.py", "__pycache__/e.py", "a/f.txt"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).touch()
-    found = module("run").python_files(tmp_path)
-    assert [str(tmp_path / "a" / "c.py"), str(tmp_path / "b.py")] == found

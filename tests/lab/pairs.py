@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     Call = Callable[[LeasedJobQueue], object]
     Side = Call | list[Call]
+    Prepare = Callable[[Round], tuple[Side, Side]]
 
 
 class Pair(NamedTuple):
@@ -33,7 +34,7 @@ class Pair(NamedTuple):
     """
 
     names: tuple[str, str]
-    prepare: Callable[[Round], tuple[Side, Side]]
+    prepare: Prepare
     of_one_worker: bool = False
     moves_time: bool = False
     reaped: bool = False
@@ -47,37 +48,57 @@ class Pair(NamedTuple):
         )
 
 
+PAIRS: list[Pair] = []
+
+
+def _pair(first: str, second: str, **options: bool) -> Callable[[Prepare], Prepare]:
+    """Add a pair to ``PAIRS``: what its calls are named, and how they are prepared."""
+
+    def add(prepare: Prepare) -> Prepare:
+        PAIRS.append(Pair((first, second), prepare, **options))
+        return prepare
+
+    return add
+
+
 # ---- enqueueing and claiming -----------------------------------------------------------------
 
 
+@_pair("enqueue", "another enqueue")
 def _enqueues(one: Round) -> tuple[Side, Side]:
     return _enqueue(one.job()), _enqueue(one.job())
 
 
+@_pair("enqueue", "claim")
 def _enqueue_and_claim(one: Round) -> tuple[Side, Side]:
     return _enqueue(one.job()), _claim(OTHER)
 
 
+@_pair("claim", "cancel")
 def _claim_and_cancel(one: Round) -> tuple[Side, Side]:
     (job,) = one.put()
     return _claim(OWNER), lambda queue: queue.cancel(job.id)
 
 
+@_pair("claim", "another claim")
 def _claims(one: Round) -> tuple[Side, Side]:
     one.put(2)
     return _claim(OWNER), _claim(OTHER)
 
 
+@_pair("claim", "another claim of the same job")
 def _claims_of_one_job(one: Round) -> tuple[Side, Side]:
     one.put()
     return _claim(OWNER), _claim(OTHER)
 
 
+@_pair("claim", "purge")
 def _claim_and_purge(one: Round) -> tuple[Side, Side]:
     one.put()
     return _claim(OWNER), lambda queue: queue.purge(QUEUE)
 
 
+@_pair("claim", "pause")
 def _claim_and_pause(one: Round) -> tuple[Side, Side]:
     one.put()
     return _claim(OWNER), lambda queue: queue.pause(QUEUE, "a law")
@@ -86,70 +107,83 @@ def _claim_and_pause(one: Round) -> tuple[Side, Side]:
 # ---- what a worker does with what it holds ---------------------------------------------------
 
 
+@_pair("settle", "release", of_one_worker=True)
 def _settle_and_release(one: Round) -> tuple[Side, Side]:
     (job,) = one.claimed()
     return _settle(one, job), _release(job)
 
 
+@_pair("settle", "extend", of_one_worker=True)
 def _settle_and_extend(one: Round) -> tuple[Side, Side]:
     job, _ = one.claimed(2)
     return _settle(one, job), _extend(one)
 
 
+@_pair("settle", "cancel")
 def _settle_and_cancel(one: Round) -> tuple[Side, Side]:
     (job,) = one.claimed()
     return _settle(one, job), lambda queue: queue.cancel(job.id)
 
 
+@_pair("settle for a retry", "cancel")
 def _settle_for_a_retry_and_cancel(one: Round) -> tuple[Side, Side]:
     (job,) = one.claimed()
     settlement = _settlement(one, job, JobStatus.PENDING)
     return lambda queue: queue.settle([settlement]), lambda queue: queue.cancel(job.id)
 
 
+@_pair("settle", "settle again", of_one_worker=True)
 def _settle_twice(one: Round) -> tuple[Side, Side]:
     (job,) = one.claimed()
     return _settle(one, job, value=1), _settle(one, job, value=2)
 
 
+@_pair("settle", "settle as failed", of_one_worker=True)
 def _settle_differently(one: Round) -> tuple[Side, Side]:
     (job,) = one.claimed()
     failure = _settlement(one, job, JobStatus.FAILED)
     return _settle(one, job), lambda queue: queue.settle([failure])
 
 
+@_pair("settle with a child", "settle again", of_one_worker=True)
 def _settle_with_children_twice(one: Round) -> tuple[Side, Side]:
     (job,) = one.claimed()
     first, second = (_settlement(one, job, children=(one.job(),)) for _ in range(2))
     return lambda queue: queue.settle([first]), lambda queue: queue.settle([second])
 
 
+@_pair("settle", "progress", of_one_worker=True)
 def _settle_and_progress(one: Round) -> tuple[Side, Side]:
     (job,) = one.claimed()
     return _settle(one, job), lambda queue: queue.report_progress(job, 1, 2, "half")
 
 
+@_pair("release", "extend", of_one_worker=True)
 def _release_and_extend(one: Round) -> tuple[Side, Side]:
     job, _ = one.claimed(2)
     return _release(job), _extend(one)
 
 
+@_pair("mark_started", "release", of_one_worker=True)
 def _start_and_release(one: Round) -> tuple[Side, Side]:
     (job,) = one.claimed()
     return lambda queue: queue.mark_started(job), _release(job)
 
 
+@_pair("mark_started", "release and claim", of_one_worker=True, moves_time=True, reaped=True)
 def _start_and_claim_again(one: Round) -> tuple[Side, Side]:
     (job,) = one.claimed()
 
     return lambda queue: queue.mark_started(job), [_release(job), _claim(OWNER)]
 
 
+@_pair("settle", "release, claim and start", of_one_worker=True, moves_time=True, reaped=True)
 def _settle_and_start_again(one: Round) -> tuple[Side, Side]:
     (job,) = one.claimed()
     return _settle(one, job), _start_again(job)
 
 
+@_pair("extend", "release, claim and start", of_one_worker=True, moves_time=True, reaped=True)
 def _extend_and_start_again(one: Round) -> tuple[Side, Side]:
     (job,) = one.claimed()
     return _extend(one), _start_again(job)
@@ -170,6 +204,7 @@ def _start_again(job: JobRecord) -> list[Call]:
     return [_release(job), claim, start]
 
 
+@_pair("settle", "get")
 def _settle_and_get(one: Round) -> tuple[Side, Side]:
     (job,) = one.claimed()
     one.queue.report_progress(job, 1, 2, "half")
@@ -184,21 +219,25 @@ def _settle_and_get(one: Round) -> tuple[Side, Side]:
 # ---- leases that are over --------------------------------------------------------------------
 
 
+@_pair("settle", "reap", moves_time=True)
 def _settle_and_reap(one: Round) -> tuple[Side, Side]:
     job = _held_too_long(one)
     return _settle(one, job), _reap
 
 
+@_pair("extend", "reap", moves_time=True)
 def _extend_and_reap(one: Round) -> tuple[Side, Side]:
     _held_too_long(one)
     return _extend(one), _reap
 
 
+@_pair("settle", "reap and claim", moves_time=True)
 def _settle_and_claim_again(one: Round) -> tuple[Side, Side]:
     job = _held_too_long(one)
     return _settle(one, job), [_reap, _claim(OTHER)]
 
 
+@_pair("release", "reap and claim", moves_time=True)
 def _release_and_claim_again(one: Round) -> tuple[Side, Side]:
     job = _held_too_long(one)
     return _release(job), [_reap, _claim(OTHER)]
@@ -214,22 +253,26 @@ def _held_too_long(one: Round) -> JobRecord:
 # ---- control ---------------------------------------------------------------------------------
 
 
+@_pair("cancel", "retry")
 def _cancel_and_retry(one: Round) -> tuple[Side, Side]:
     job = one.ended(JobStatus.FAILED, unique_key="to retry")
     return lambda queue: queue.cancel(job.id), lambda queue: queue.retry(job.id)
 
 
+@_pair("cancel", "unpark")
 def _cancel_and_unpark(one: Round) -> tuple[Side, Side]:
     (job,) = one.claimed()
     one.queue.settle([_settlement(one, job, JobStatus.PARKED)])
     return lambda queue: queue.cancel(job.id), lambda queue: queue.unpark([job.func_name])
 
 
+@_pair("retry", "prune")
 def _retry_and_prune(one: Round) -> tuple[Side, Side]:
     job = one.ended(JobStatus.FAILED)
     return lambda queue: queue.retry(job.id), _prune(inf)
 
 
+@_pair("retry, claim and settle", "prune", moves_time=True)
 def _finish_anew_and_prune(one: Round) -> tuple[Side, Side]:
     (job,) = one.claimed()
     one.queue.settle([_settlement(one, job, JobStatus.FAILED)])
@@ -253,26 +296,31 @@ def _finish_anew_and_prune(one: Round) -> tuple[Side, Side]:
 # ---- unique keys -----------------------------------------------------------------------------
 
 
+@_pair("keyed enqueue", "another one")
 def _enqueue_with_one_key(one: Round) -> tuple[Side, Side]:
     return _enqueue(one.job(unique_key="one")), _enqueue(one.job(unique_key="one"))
 
 
+@_pair("keyed enqueue_many", "keyed enqueue")
 def _enqueue_many_with_one_key(one: Round) -> tuple[Side, Side]:
     jobs = [one.job(unique_key=f"many-{number}") for number in range(3)]
     another = one.job(unique_key="many-1")
     return lambda queue: queue.enqueue_many(jobs), _enqueue(another)
 
 
+@_pair("retry", "keyed enqueue")
 def _retry_and_enqueue(one: Round) -> tuple[Side, Side]:
     failed = one.ended(JobStatus.FAILED, unique_key="once more")
     return lambda queue: queue.retry(failed.id), _enqueue(one.job(unique_key="once more"))
 
 
+@_pair("settle", "enqueue with its key")
 def _settle_and_enqueue(one: Round) -> tuple[Side, Side]:
     (job,) = one.claimed(unique_key="freed")
     return _settle(one, job), _enqueue(one.job(unique_key="freed"))
 
 
+@_pair("settle with a keyed child", "keyed enqueue")
 def _settle_with_a_child_and_enqueue(one: Round) -> tuple[Side, Side]:
     (job,) = one.claimed()
     settlement = _settlement(one, job, children=(one.job(unique_key="child"),))
@@ -325,59 +373,3 @@ def _settlement(
 ) -> Settlement:
     now = one.bench.clock.now()
     return make_settlement(job, status, value, started_at=now, finished_at=now, **fields)
-
-
-PAIRS = [
-    Pair(("enqueue", "another enqueue"), _enqueues),
-    Pair(("enqueue", "claim"), _enqueue_and_claim),
-    Pair(("claim", "cancel"), _claim_and_cancel),
-    Pair(("claim", "another claim"), _claims),
-    Pair(("claim", "another claim of the same job"), _claims_of_one_job),
-    Pair(("claim", "purge"), _claim_and_purge),
-    Pair(("claim", "pause"), _claim_and_pause),
-    Pair(("settle", "release"), _settle_and_release, of_one_worker=True),
-    Pair(("settle", "extend"), _settle_and_extend, of_one_worker=True),
-    Pair(("settle", "cancel"), _settle_and_cancel),
-    Pair(("settle for a retry", "cancel"), _settle_for_a_retry_and_cancel),
-    Pair(("settle", "settle again"), _settle_twice, of_one_worker=True),
-    Pair(("settle", "settle as failed"), _settle_differently, of_one_worker=True),
-    Pair(("settle with a child", "settle again"), _settle_with_children_twice, of_one_worker=True),
-    Pair(("settle", "progress"), _settle_and_progress, of_one_worker=True),
-    Pair(("release", "extend"), _release_and_extend, of_one_worker=True),
-    Pair(("mark_started", "release"), _start_and_release, of_one_worker=True),
-    Pair(
-        ("mark_started", "release and claim"),
-        _start_and_claim_again,
-        of_one_worker=True,
-        moves_time=True,
-        reaped=True,
-    ),
-    Pair(
-        ("settle", "release, claim and mark_started"),
-        _settle_and_start_again,
-        of_one_worker=True,
-        moves_time=True,
-        reaped=True,
-    ),
-    Pair(
-        ("extend", "release, claim and mark_started"),
-        _extend_and_start_again,
-        of_one_worker=True,
-        moves_time=True,
-        reaped=True,
-    ),
-    Pair(("settle", "get"), _settle_and_get),
-    Pair(("settle", "reap"), _settle_and_reap, moves_time=True),
-    Pair(("extend", "reap"), _extend_and_reap, moves_time=True),
-    Pair(("settle", "reap and claim"), _settle_and_claim_again, moves_time=True),
-    Pair(("release", "reap and claim"), _release_and_claim_again, moves_time=True),
-    Pair(("cancel", "retry"), _cancel_and_retry),
-    Pair(("cancel", "unpark"), _cancel_and_unpark),
-    Pair(("retry", "prune"), _retry_and_prune),
-    Pair(("retry, claim and settle", "prune"), _finish_anew_and_prune, moves_time=True),
-    Pair(("keyed enqueue", "another one"), _enqueue_with_one_key),
-    Pair(("keyed enqueue_many", "keyed enqueue"), _enqueue_many_with_one_key),
-    Pair(("retry", "keyed enqueue"), _retry_and_enqueue),
-    Pair(("settle", "enqueue with its key"), _settle_and_enqueue),
-    Pair(("settle with a keyed child", "keyed enqueue"), _settle_with_a_child_and_enqueue),
-]

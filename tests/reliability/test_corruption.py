@@ -1,4 +1,4 @@
-"""R21, F16, F18: stored bytes are flipped, cut or overwritten. What is damaged is kept and named,
+"""R21, F16: stored bytes are flipped, cut or overwritten. What is damaged is kept and named,
 what is not goes on, and nothing is taken for something else."""
 
 from __future__ import annotations
@@ -15,11 +15,9 @@ import pytest
 
 from nuvom.config.settings import Settings
 from nuvom.core.record import JobStatus
-from nuvom.errors import BackendUnavailable
 from nuvom.queue_backends.file import FileJobQueue
 from nuvom.queue_backends.file_log import HEADER_BYTES, place, scan
 from nuvom.queue_backends.rows import Added
-from nuvom.queue_backends.sqlite import SQLiteJobQueue
 from nuvom.testing.builders import make_job, make_settlement
 
 JOBS = 24
@@ -135,31 +133,3 @@ def test_r21_a_thousand_damages_to_the_file_queue_are_set_aside_and_the_rest_is_
     tmp_path: Path, seed: int, figures: Callable[[str], None]
 ) -> None:
     prove(tmp_path, figures, seed, trials=1000)
-
-
-@pytest.mark.parametrize("page", [1, 2, 3])
-def test_f18_a_damaged_database_is_refused_with_what_to_do(
-    project: Path, page: int, seed: int
-) -> None:
-    settings = Settings(root=project)
-    queue = SQLiteJobQueue(settings)
-    queue.enqueue_many(make_job("tests.one", "x" * 200) for _ in range(200))
-    queue.stop()
-    with open(settings.db_path, "r+b") as stream:
-        stream.seek((page - 1) * 4096 + (100 if page == 1 else 0))
-        stream.write(random.Random(seed).randbytes(3000))
-    again = SQLiteJobQueue(settings)
-    try:
-        with pytest.raises(BackendUnavailable) as raised:
-            use(again)
-        assert "nuvom doctor" in str(raised.value)
-        assert str(settings.db_path) in str(raised.value)
-    finally:
-        again.stop()
-
-
-def use(queue: SQLiteJobQueue) -> None:
-    for _ in range(20):
-        claimed = queue.claim(50, "worker")
-        queue.settle([make_settlement(one) for one in claimed])
-        queue.enqueue(make_job())

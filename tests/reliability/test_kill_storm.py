@@ -58,15 +58,6 @@ def test_r05_a_storm_of_freezes_balances(
 
 @pytest.mark.slow
 @pytest.mark.alone
-def test_r05_a_storm_of_freezes_on_files_balances(
-    tmp_path: Path, seed: int, figures: Callable[[str], None]
-) -> None:
-    storm = Storm(tmp_path, backend="file", secs=20, seed=seed, faults=FREEZES, least_jobs=300)
-    prove(figures, storm, jobs=300, kills=0)
-
-
-@pytest.mark.slow
-@pytest.mark.alone
 @pytest.mark.timeout(420)
 def test_r01_a_long_kill_storm_on_sqlite_balances(
     tmp_path: Path, seed: int, figures: Callable[[str], None]

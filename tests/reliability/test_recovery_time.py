@@ -1,4 +1,4 @@
-"""R03, F01: how long a job stands still after its worker was killed or frozen."""
+"""R03: how long a job stands still after its worker was killed or frozen."""
 
 from __future__ import annotations
 
@@ -120,19 +120,3 @@ def _is_locked(path: Path) -> bool:
     finally:
         connection.close()
     return False
-
-
-@pytest.mark.parametrize("backend", ["sqlite", "file"])
-def test_f01_a_job_whose_worker_was_killed_runs_again(tmp_path: Path, backend: str) -> None:
-    site = Site(tmp_path, backend)
-    with site.open() as runtime:
-        (job_id,) = site.enqueue(tasks.first_hangs.delay(41))
-        with site.crew(1) as crew:
-            (first,) = started(site, job_id, 1)
-            crew.kill(int(first["pid"]))
-        site.drain(runtime)
-        assert site.starts() == {job_id: 2}
-        assert runtime.results.get_result(job_id) == 42
-        lost, done = runtime.queue.attempts(job_id)  # type: ignore[attr-defined]  # a leased queue
-        assert (lost.outcome, done.outcome) == ("lost", "success")
-        assert lost.number == done.number == 1  # the same attempt, delivered twice

@@ -90,8 +90,3 @@ def test_s13_importing_asks_no_network(tmp_path: Path) -> None:
         [sys.executable, "-c", NO_NETWORK], capture_output=True, text=True, cwd=tmp_path, check=True
     )
     assert "[]" == done.stdout.strip()
-
-
-def test_s13_the_way_to_report_a_vulnerability_is_a_private_one() -> None:
-    text = (ROOT / "SECURITY.md").read_text(encoding="utf-8")
-    assert "report vulnerabilities privately" in text

@@ -10,8 +10,7 @@ from textwrap import dedent
 
 import pytest
 
-from tests.lab import iofaults
-from tests.lab.iofaults import Faults, compiled, environment, why_not
+from tests.lab.iofaults import compiled, environment, why_not
 from tests.lab.powercut import Record, read_record
 
 needs_library = pytest.mark.skipif(why_not() is not None, reason=f"NOT PROVED HERE: {why_not()}")
@@ -135,24 +134,3 @@ def test_a_new_name_needs_room_too(tmp_path: Path) -> None:
         """,
     )
     assert said == ["ENOSPC", "ENOSPC", "['a']"]
-
-
-@needs_library
-def test_a_compiler_that_fails_is_quoted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    source = tmp_path / "broken.c"
-    source.write_text("no C at all")
-    monkeypatch.setattr(iofaults, "_SOURCE", source)
-    with pytest.raises(RuntimeError, match=r"cannot compile .*broken\.c"):
-        compiled(tmp_path)
-
-
-def test_without_a_compiler_it_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("shutil.which", lambda _: None)
-    assert why_not() is not None
-    with pytest.raises(RuntimeError, match="cannot be compiled"):
-        compiled(tmp_path)
-
-
-def test_without_the_library_there_are_no_faults() -> None:
-    with pytest.raises(RuntimeError, match="not preloaded"):
-        Faults()
