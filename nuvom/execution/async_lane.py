@@ -68,11 +68,11 @@ class AsyncLane(Lane):
         """Return how many more coroutines could start; 0 while the loop is blocked."""
         if self._is_blocked:
             return 0
-        return max(0, self.size - len(self._runs) - len(self._ready))
+        return max(0, self.size - len(self._runs) - len(self.ready))
 
     def submit(self, work: list[OpenAttempt]) -> None:
         """Start these attempts, in order, as slots become free."""
-        self._ready.extend(work)
+        self.ready.extend(work)
         if self._thread is None:
             self._thread = LoopThread(self._clock, self._host.crashed)
             threading.Thread(target=self._watch, name="nuvom-loop-watch", daemon=True).start()
@@ -102,9 +102,9 @@ class AsyncLane(Lane):
             if thread is not None:  # this loop has since been left behind
                 thread.call(self._start_waiting)
             return
-        while self._ready and len(self._runs) < self.size:
+        while self.ready and len(self._runs) < self.size:
             try:
-                attempt = self._ready.popleft()
+                attempt = self.ready.popleft()
             except IndexError:  # taken back in the meantime
                 break
             context = copy_context()
@@ -114,7 +114,7 @@ class AsyncLane(Lane):
             run.task.add_done_callback(self._check)
             self._unbegun.add(run.task)
             self._runs[attempt] = run  # last, once it is complete: the watchdog reads it
-        if not self._ready:
+        if not self.ready:
             self._host.idle()
 
     async def _run(self, attempt: OpenAttempt, run: _Run) -> None:
@@ -250,7 +250,7 @@ class AsyncLane(Lane):
                 continue
             if self._begins(run.task):
                 self._runs.pop(attempt, None)
-                self._ready.appendleft(run.attempt)
+                self.ready.appendleft(run.attempt)
             elif attempt not in self._attempts.unclosed:
                 self._leave_behind(run)
         self._thread.call(self._start_waiting)

@@ -162,7 +162,7 @@ class Capacity:
             return min(_MOST_OF_OTHERS, self.batch.most, room)
         if lane is None or not self.batch.is_bulk:
             return min(self.batch.most, room)
-        waiting = lane.backlog()
+        waiting = len(lane.ready)
         return self.batch.size - waiting if waiting <= self.batch.size // 2 else 0
 
     def held_up(self, now: float) -> list[Lane]:
@@ -170,7 +170,7 @@ class Capacity:
         found = []
         for name, claimed_at in self.claimed_at.items():
             lane = self._lanes[name]
-            if claimed_at < now - _PREFETCH_LIMIT_SECS and lane.backlog() and not lane.free():
+            if claimed_at < now - _PREFETCH_LIMIT_SECS and lane.ready and not lane.free():
                 found.append(lane)
         return found
 

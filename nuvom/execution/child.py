@@ -148,7 +148,7 @@ class Child:
         self._guard = Guard()
         self._asked = 0
         self._answers: SimpleQueue[ProgressKept] = SimpleQueue()
-        self._known: set[str] = set()
+        self._tasks: dict[str, BoundTask] = {}
         self._importer = Importer()
 
     # ---- the main thread ----------------------------------------------------------------
@@ -210,17 +210,17 @@ class Child:
     def _load(self, order: Run, attempt: OpenAttempt) -> BoundTask:
         """Return an attempt's task, imported the way the worker does it. Raises: NuvomError."""
         name = order.record.func_name
-        is_new = name not in self._known
-        if is_new and self._registry.get(name) is None:
-            self._import(order)
-        task = self._runner.resolve(attempt)
+        task = self._tasks.get(name)
         if task is None:
-            raise TaskImportFailed(name, order.module, self._runner.refused.pop(name))
-        if is_new:
-            self._known.add(name)
+            if self._registry.get(name) is None:
+                self._import(order)
+            task = self._runner.resolve(attempt)
+            if task is None:
+                raise TaskImportFailed(name, order.module, self._runner.refused.pop(name))
             task.before_job = None  # the worker runs the hooks
             if task.definition.is_async:
                 task.func = self._in_a_loop(task.func)
+            self._tasks[name] = task
             self._link.send(Started(order.token))  # the deadline is for the task, not its import
         return task
 

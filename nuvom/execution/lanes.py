@@ -90,13 +90,14 @@ class Lane(ABC):
 
     Attributes:
         size: How many slots there are.
+        ready: The submitted attempts that have not started.
     """
 
     def __init__(self, slots: int, context: WorkerContext, host: LaneHost) -> None:
         self.size = slots
         self._context, self._host = context, host
         self._clock, self._runner, self._attempts = context.clock, context.runner, context.attempts
-        self._ready: deque[OpenAttempt] = deque()
+        self.ready: deque[OpenAttempt] = deque()
 
     def start(self) -> None:  # most lanes start with their first attempt
         """Start what is needed from the beginning. Called once."""
@@ -113,10 +114,6 @@ class Lane(ABC):
         """Return how many attempts may be submitted: as many as are free, or a few more."""
         return self.free()
 
-    def backlog(self) -> int:
-        """Return how many submitted attempts have not started."""
-        return len(self._ready)
-
     @abstractmethod
     def submit(self, work: list[OpenAttempt]) -> None:
         """Run these attempts, in order, as slots become free."""
@@ -124,9 +121,9 @@ class Lane(ABC):
     def take_back(self) -> list[OpenAttempt]:
         """Remove and return all submitted attempts that have not started."""
         taken = []
-        while self._ready:
+        while self.ready:
             try:
-                taken.append(self._ready.popleft())
+                taken.append(self.ready.popleft())
             except IndexError:  # a slot took it first
                 break
         return taken

@@ -66,7 +66,7 @@ class ProcessLane(Lane):
             slots,
             context.clock,
             make=self._make_child,
-            waiting=self.backlog,
+            waiting=lambda: len(self.ready),
             give_up=self._give_up,
             chores=(self._close_overdue, self._close_too_big),
             crashed=host.crashed,
@@ -90,12 +90,12 @@ class ProcessLane(Lane):
 
     def room(self) -> int:
         """Return how many attempts to take, including some ahead when attempts are quick."""
-        return self.free() + self._prefetch.size - len(self._ready)
+        return self.free() + self._prefetch.size - len(self.ready)
 
     def submit(self, work: list[OpenAttempt]) -> None:
         """Run these attempts, in order, as children become free."""
         self._supervisor.start()
-        self._ready.extend(work)
+        self.ready.extend(work)
         self._dispatch()
 
     def close_attempt(self, attempt: OpenAttempt) -> None:
@@ -138,9 +138,9 @@ class ProcessLane(Lane):
             self._supervisor.wake()
 
     def _next_to_start(self) -> OpenAttempt | None:
-        while self._ready:
+        while self.ready:
             try:
-                attempt = self._ready.popleft()
+                attempt = self.ready.popleft()
             except IndexError:  # taken back in the meantime
                 break
             if self._host.may_start(attempt):
@@ -257,7 +257,7 @@ class ProcessLane(Lane):
             # others, though: an attempt that kills each new child must not be retried forever.
             is_innocent = not child.has_started and child.jobs > 0
             if attempt is not None and is_innocent:
-                self._ready.appendleft(attempt)
+                self.ready.appendleft(attempt)
         if was_starting:
             self._supervisor.failed_to_start(how)
         elif attempt is not None and not is_innocent:

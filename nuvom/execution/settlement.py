@@ -72,9 +72,12 @@ class SharedStore:
         served: The queues to claim from.
         promise: What is promised about deliveries, as text.
         settle, release, next_due_secs: The queue's own.
+        finished_before: Returns settlements, by id, for jobs whose outcome is already stored;
+            None where a claim never finds such a job.
     """
 
     promise = "at least once, finished exactly once"
+    finished_before: Callable[[Sequence[JobRecord]], dict[str, Settlement]] | None = None
 
     def __init__(self, queue: LeasedJobQueue, served: Served) -> None:
         self.queue = queue
@@ -94,11 +97,6 @@ class SharedStore:
             without=request.without,
             suspects=suspects,
         )
-
-    def finished_before(self, jobs: Sequence[JobRecord]) -> dict[str, Settlement]:
-        """Return settlements, by id, for jobs whose outcome is already stored: none here."""
-        del jobs
-        return {}
 
     def report_progress(
         self, job: JobRecord, done: float, total: float | None, message: str
@@ -124,12 +122,12 @@ class SplitStores(SharedStore):
         codec: Codec,
     ) -> None:
         super().__init__(queue, served)
-        self.settle = self._settle
+        self.settle, self.finished_before = self._settle, self._finished_before
         self._results = results
         self._codec = codec
         self._kept: set[tuple[str, int]] = set()  # deliveries whose outcome is already stored
 
-    def finished_before(self, jobs: Sequence[JobRecord]) -> dict[str, Settlement]:
+    def _finished_before(self, jobs: Sequence[JobRecord]) -> dict[str, Settlement]:
         """Return settlements, by id, for jobs whose outcome is already stored."""
         found = {}
         for job in jobs:
@@ -166,9 +164,10 @@ class FiveMethodQueue:
 
     Attributes:
         served: None, since such a backend cannot choose between queues.
+        finished_before: None, since no job is handed out twice.
     """
 
-    served: None = None
+    served = finished_before = None
     promise = "at most once"
 
     def __init__(
@@ -204,11 +203,6 @@ class FiveMethodQueue:
             self._keep((0.0, job) for job in jobs)
             raise
         return taken
-
-    def finished_before(self, jobs: Sequence[JobRecord]) -> dict[str, Settlement]:
-        """Return nothing: no job is handed out twice."""
-        del jobs
-        return {}
 
     def settle(self, settlements: Sequence[Settlement]) -> list[bool]:
         """Store outcomes, and hold back the jobs to be retried.

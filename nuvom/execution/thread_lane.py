@@ -79,11 +79,11 @@ class ThreadLane(Lane):
 
     def room(self) -> int:
         """Return how many slots have nothing to do."""
-        return len(self._idle) - len(self._ready)
+        return len(self._idle) - len(self.ready)
 
     def submit(self, work: list[OpenAttempt]) -> None:
         """Run these attempts, in order, as slots become free."""
-        self._ready.extend(work)
+        self.ready.extend(work)
         self.nudge()
 
     def nudge(self) -> None:
@@ -132,7 +132,7 @@ class ThreadLane(Lane):
 
     def _serve(self, slot: _Slot) -> None:
         """Run attempts until the lane stops or someone else closes this slot's attempt."""
-        ready, hooks, idle, host = self._ready, self._hooks, self._idle, self._host
+        ready, hooks, idle, host = self.ready, self._hooks, self._idle, self._host
         may_start, run, settle = host.may_start, self._runner.run, host.settle_now
         close = self._attempts.unclosed.pop
         guard = slot.guard
@@ -164,7 +164,7 @@ class ThreadLane(Lane):
     def _sleep(self, slot: _Slot) -> None:
         """Sleep until there is work, unless some has already arrived."""
         self._idle.append(slot)
-        if self._ready or self._hooks:
+        if self.ready or self._hooks:
             try:
                 self._idle.remove(slot)
             except ValueError:  # another thread is waking this slot

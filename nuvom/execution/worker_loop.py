@@ -319,7 +319,8 @@ class WorkerLoop:
         return min(secs, _FULL_SECS) if isinstance(error, StorageFull) else secs
 
     def _work(self, *, has_waited: bool, has_news: bool) -> float:
-        self._release()
+        if self._returning or self._attempts.suspected_orphans:
+            self._release()
         has_settled = self._settle()
         for lane in self._capacity.held_up(self._clock.monotonic()):
             self._take_back(lane.take_back())  # others may take what has waited here too long
@@ -416,11 +417,13 @@ class WorkerLoop:
         worker, services = self._context.worker, self._context.services
         claimed = [OpenAttempt(job, worker, services, asked_at) for job in jobs]
         self._attempts.add(claimed)
-        try:
-            finished = self._stores.finished_before(jobs)
-        except NuvomError:
-            self._take_back(claimed)
-            raise
+        finished: dict[str, Settlement] = {}
+        if self._stores.finished_before is not None:
+            try:
+                finished = self._stores.finished_before(jobs)
+            except NuvomError:
+                self._take_back(claimed)
+                raise
         work: defaultdict[str, list[OpenAttempt]] = defaultdict(list)
         name, task, lane = "", None, "thread"
         for attempt in claimed:
@@ -488,10 +491,10 @@ class WorkerLoop:
 
     def _gather(self) -> None:
         """Wait a moment for more jobs to end, while slots are busy and few have ended."""
-        before = self._threads.backlog()
+        before = len(self._threads.ready)
         if before and self._threads.free() < self._threads.size:
             self._clock.wait(self._wakeup, _GATHER_SECS)
-            if self._threads.backlog() >= before:
+            if len(self._threads.ready) >= before:
                 self._threads.nudge()
 
     # ---- wait ---------------------------------------------------------------------------
@@ -508,7 +511,7 @@ class WorkerLoop:
         secs = _IDLE_SECS if due is None else min(_IDLE_SECS, due + 0.001)
         if self._ends_at != inf:
             secs = min(secs, max(0.0, self._ends_at - self._clock.monotonic()))
-        if self._threads.backlog():
+        if self._threads.ready:
             self._threads.nudge()
         if self._can_wait:
             has_room = next(self._capacity.requests(), None) is not None

@@ -51,16 +51,16 @@ class SimulatedLane(Lane):
 
     def room(self) -> int:
         """Return how many slots have nothing to do."""
-        return self.free() - len(self._ready)
+        return self.free() - len(self.ready)
 
     def submit(self, work: list[OpenAttempt]) -> None:
         """Start what slots are free for, a moment later."""
-        self._ready.extend(work)
+        self.ready.extend(work)
         self.nudge()
 
     def nudge(self) -> None:
         """Let free slots take what waits."""
-        for _ in range(min(self.free(), len(self._ready))):
+        for _ in range(min(self.free(), len(self.ready))):
             self._rising += 1
             self._process.after(self._process.chance(_RISE_SECS), self._begin)
 
@@ -85,10 +85,10 @@ class SimulatedLane(Lane):
 
     def _begin(self) -> None:
         self._rising -= 1
-        if not self._ready:
+        if not self.ready:
             self._host.idle()
             return
-        attempt = self._ready.popleft()
+        attempt = self.ready.popleft()
         self._busy.add(attempt)
         if not self._host.may_start(attempt):
             self._leave(attempt)
@@ -134,7 +134,7 @@ class SimulatedLane(Lane):
 
     def _leave(self, attempt: OpenAttempt) -> None:
         self._busy.remove(attempt)
-        if self._ready:
+        if self.ready:
             self.nudge()
         else:
             self._host.idle()

@@ -28,7 +28,7 @@ class FakeLane:
 
     def __init__(self, room: int, backlog: int = 0, free: int = 0) -> None:
         self.has = room
-        self.backlog = lambda: backlog
+        self.ready = [None] * backlog
         self.free = lambda: free
 
     def room(self) -> int:

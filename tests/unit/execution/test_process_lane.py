@@ -275,7 +275,7 @@ def test_attempt_that_ends_a_new_child_before_it_starts_does_not_go_round(bench:
     (child,) = bench.submit(bench.order())
     gone(bench, child)
     assert 1 == len(bench.finished)
-    assert 0 == bench.lane.backlog()
+    assert 0 == len(bench.lane.ready)
 
 
 def test_work_is_given_up_with_the_reason_when_no_child_comes_up(

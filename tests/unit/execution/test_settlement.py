@@ -138,7 +138,7 @@ def test_job_whose_outcome_is_stored_is_only_closed(split: Split, status: str) -
     queue.release([first])  # as the reaper does after the worker's death
 
     again = claim_one(stores)
-    found = stores.finished_before([again])
+    found = stores._finished_before([again])
     assert [again.id] == list(found)
     assert status == found[again.id].status
     assert [True] == stores.settle(list(found.values()))
@@ -150,7 +150,7 @@ def test_job_whose_outcome_is_stored_is_only_closed(split: Split, status: str) -
 def test_job_that_was_never_settled_is_not_looked_up(split: Split) -> None:
     stores, queue, results = split
     queue.enqueue(make_job())
-    assert {} == stores.finished_before([claim_one(stores)])
+    assert {} == stores._finished_before([claim_one(stores)])
     assert 0 == results.trouble.calls["get_full"]
 
 
@@ -160,7 +160,7 @@ def test_job_without_a_stored_outcome_is_run(split: Split) -> None:
     first = claim_one(stores)
     results.set_record(first)
     queue.release([first])
-    assert {} == stores.finished_before([claim_one(stores)])
+    assert {} == stores._finished_before([claim_one(stores)])
 
 
 # ---- a queue of five methods ----------------------------------------------------------------
@@ -202,7 +202,6 @@ def test_claimed_job_is_counted_and_shown_as_running(plain: Plain) -> None:
         job.lease_epoch,
     )
     assert "RUNNING" == plain.status(job)
-    assert {} == plain.stores.finished_before([job])
     assert plain.stores.report_progress(job, 1, 2, "half")
 
 

@@ -115,10 +115,10 @@ def test_thrifty_slots_leave_each_other_asleep_until_nudged(
     lane.is_thrifty = True
     lane.submit([bench.work(gate.wait) for _ in range(2)])
     gate.is_running()
-    assert (1, 1) == (lane.free(), lane.backlog())
+    assert (1, 1) == (lane.free(), len(lane.ready))
     lane.nudge()
     gate.is_running()
-    assert (0, 0) == (lane.free(), lane.backlog())
+    assert (0, 0) == (lane.free(), len(lane.ready))
 
 
 def test_failure_of_the_engine_itself_is_told(bench: Bench) -> None:
