@@ -124,7 +124,7 @@ class Capacity:
         concurrency: Mapping[str, int] | None = None,
     ) -> None:
         self._lanes, self._slots = lanes, slots
-        self._others = tuple(name for name in slots if name != "thread")
+        self._names = [*(name for name in slots if name != "thread"), "thread"]
         self._runner = context.runner
         self._queue_limits = _queue_limits(context, concurrency)
         self.claimed_at: dict[str, float] = {}
@@ -137,13 +137,14 @@ class Capacity:
         idle slots. Every other lane claims for its own tasks, once it has any. So a full lane does
         not hold back lanes with room, and no lane gets jobs that it cannot start.
         """
-        known, others = self._runner.known, self._others_in_use()
-        limits = self._queue_limits
-        for name in (*others, "thread"):
+        known, limits = self._runner.known, self._queue_limits
+        for name in self._names:
+            if name != "thread" and name not in known:
+                continue
             without = list(self._runner.refused)
-            for other in ("thread", *others):
+            for other, tasks in known.items():
                 if other != name:
-                    without += known.get(other, ())
+                    without += tasks
             for served, left in _ANY_QUEUE if limits is None else limits.shares():
                 most = min(self.of(name), left)
                 if most > 0:
@@ -152,7 +153,7 @@ class Capacity:
     @property
     def is_common(self) -> bool:
         """Whether any slot of the thread lane can run everything that is claimed."""
-        return self._queue_limits is None and not self._others_in_use()
+        return self._queue_limits is None and self._runner.known.keys() <= {"thread"}
 
     def of(self, name: str) -> int:
         """Return how many jobs a lane has room for, up to the limit of one claim."""
@@ -173,13 +174,6 @@ class Capacity:
             if claimed_at < now - _PREFETCH_LIMIT_SECS and lane.ready and not lane.free():
                 found.append(lane)
         return found
-
-    def _others_in_use(self) -> list[str]:
-        """Return the lanes other than the thread lane for which this worker knows tasks."""
-        known = self._runner.known
-        if not known or (len(known) == 1 and "thread" in known):
-            return []
-        return [name for name in self._others if name in known]
 
 
 class QueueLimits:

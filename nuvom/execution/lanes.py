@@ -196,14 +196,9 @@ def slots_for(name: str, given: int | None, default: int) -> int:
     return given
 
 
-def is_child() -> bool:
-    """Return whether this process is a child of a process lane."""
-    return CHILD_PROGRAM in sys.orig_argv
-
-
 def refuse_in_child() -> None:
     """Raises: Refused: this process is a child of a process lane, and would start another."""
-    if is_child():
+    if CHILD_PROGRAM in sys.orig_argv:
         raise Refused(
             "a child of the process lane was about to start a worker",
             "A module with tasks must start none when it is imported: put that part of it "

@@ -13,16 +13,9 @@ import sys
 import sysconfig
 import threading
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 from nuvom import Discard, Retry, Snooze, current_job, task
-
-
-@dataclass
-class Point:
-    x: int
-    y: int
 
 
 def note(path: str, text: str) -> None:
@@ -34,11 +27,6 @@ def note(path: str, text: str) -> None:
 @task(isolation="process")
 def add(x: int, y: int) -> int:
     return x + y
-
-
-@task(isolation="process")
-def mirrored(point: Point) -> Point:
-    return Point(point.y, point.x)
 
 
 @task(isolation="process")
@@ -181,20 +169,6 @@ def return_lock() -> object:
 
 
 # ---- what running code may ask --------------------------------------------------------
-
-
-@task(isolation="process", tags=["a"])
-def describe() -> dict[str, object]:
-    job = current_job()
-    return {
-        "id": job.id,
-        "task": job.task,
-        "attempt": job.attempt,
-        "metadata": job.metadata,
-        "cancelled": job.cancelled,
-        "token": job.fencing_token,
-        "main": threading.current_thread() is threading.main_thread(),
-    }
 
 
 @task(isolation="process")

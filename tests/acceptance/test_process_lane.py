@@ -101,10 +101,6 @@ def test_task_runs_in_a_child_of_this_process(engine: Engine) -> None:
     assert "process" == engine.events(JobStarted)[0].lane
 
 
-def test_typed_arguments_and_results_pass_unharmed(engine: Engine) -> None:
-    assert tasks.Point(2, 1) == tasks.mirrored.delay(tasks.Point(1, 2)).get(LIMIT_SECS)
-
-
 def test_no_more_is_claimed_than_children_can_start(project: Path) -> None:
     """Neither when the task is new, nor for the room that other lanes have."""
     with lane(project, slots=2) as engine, engine.worker(threads=2) as worker:
@@ -117,20 +113,6 @@ def test_no_more_is_claimed_than_children_can_start(project: Path) -> None:
         engine.wait_until(lambda: len(engine.events(JobStarted)) == 4)
         assert JobStatus.PENDING == whoami.status
         assert {0} == {job.attempt for job in jobs if job.status == "PENDING"}
-
-
-def test_running_code_knows_its_job(engine: Engine) -> None:
-    job = tasks.describe.options(metadata={"by": "me"}).delay()
-    found = job.get(LIMIT_SECS)
-    assert {
-        "id": job.id,
-        "task": "tests.acceptance.process_tasks.describe",
-        "attempt": 1,
-        "metadata": {"by": "me"},
-        "cancelled": False,
-        "token": engine.events(JobStarted)[0].job.lease_epoch,
-        "main": True,
-    } == found
 
 
 # ---- deadlines ------------------------------------------------------------------------

@@ -16,7 +16,6 @@ from nuvom.core.guard import (
     UserCall,
     engine_call,
     is_closed_here,
-    of_thread,
     users_items,
 )
 from tests.engine import LIMIT_SECS, wait_until
@@ -126,22 +125,6 @@ def test_code_is_interrupted_at_once_while_it_is_outside(
     assert not slot.is_closed, "the engine goes on"
 
 
-def test_code_that_has_called_the_engine_is_interrupted_as_before(
-    slot: Slot, code: Code, attempt: UserCall
-) -> None:
-    called = Code()
-    called.go.set()
-
-    def users() -> None:
-        called.wait_inside()
-        code.wait()
-
-    slot.start((attempt, users))
-    is_running(code)
-    assert slot.guard.close(attempt)
-    assert [AttemptClosed] == slot.join()
-
-
 def test_code_inside_the_engine_is_interrupted_when_the_call_returns_and_only_once(
     slot: Slot, code: Code, attempt: UserCall
 ) -> None:
@@ -207,30 +190,6 @@ def test_calls_within_a_call_are_one_call(slot: Slot, code: Code, attempt: UserC
     assert ["done", "done"] == steps
 
 
-def test_threads_without_a_guard_call_the_engine_as_they_are(code: Code) -> None:
-    code.go.set()
-    assert of_thread.guard is None
-    assert "done" == code.wait_inside()
-    assert not is_closed_here()
-    items = [1, 2]
-    assert items is users_items(items)
-
-
-def test_thread_has_its_guard_no_longer_than_it_runs(
-    slot: Slot, code: Code, attempt: UserCall
-) -> None:
-    found: list[object] = []
-
-    def work() -> None:
-        slot.guard.run(lambda: found.append(of_thread.guard))
-        found.append(of_thread.guard)
-
-    thread = threading.Thread(target=work, daemon=True)
-    thread.start()
-    thread.join(LIMIT_SECS)
-    assert [slot.guard, None] == found
-
-
 # ---- what a user's code makes for the engine ------------------------------------------------
 
 
@@ -272,23 +231,6 @@ def test_items_end_with_the_one_that_the_engine_had_when_their_code_was_closed(
     assert [AttemptClosed] == slot.join()
     assert [0] == made
     assert ["done"] == done
-
-
-def test_calls_of_items_into_the_engine_are_not_interrupted(
-    slot: Slot, code: Code, attempt: UserCall
-) -> None:
-    made: list[str] = []
-
-    def items() -> Iterator[int]:
-        made.append(code.wait_inside())
-        yield 1
-
-    slot.start((attempt, lambda: consume(items(), lambda _: made.append("an item"))))
-    is_running(code)
-    assert not slot.guard.close(attempt)
-    code.go.set()
-    assert [AttemptClosed] == slot.join()
-    assert [] == made, "the call came to its end, and what it returned was dropped"
 
 
 def test_items_that_fail_or_run_out_are_those_of_any_iterator(

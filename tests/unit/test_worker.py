@@ -13,7 +13,7 @@ import pytest
 from nuvom import local_worker
 from nuvom.core.record import JobStatus
 from nuvom.errors import BackendUnavailable, InvalidSetting
-from nuvom.events import BackendFailed, JobsClaimed, WorkerStarted, WorkerStopped
+from nuvom.events import BackendFailed, JobsClaimed, WorkerStopped
 from nuvom.job import Job
 from nuvom.queue_backends.memory import MemoryJobQueue
 from nuvom.result_backends.memory import MemoryResultBackend
@@ -39,27 +39,6 @@ def test_worker_runs_what_is_there_and_tells_why_it_ended(any_engine: Engine) ->
     assert (100, 0, 0) == (worker.finished_jobs, worker.open_attempts, worker.stuck)
 
 
-def test_start_and_stop_are_told(engine: Engine) -> None:
-    with engine.worker() as worker:
-        worker.stop()
-        assert worker.join(LIMIT_SECS)
-        worker.stop()
-    assert [worker.id] == [event.worker for event in engine.events(WorkerStarted)]
-    assert [(worker.id, "stopped")] == [
-        (event.worker, event.reason) for event in engine.events(WorkerStopped)
-    ]
-
-
-def test_worker_that_was_never_started_has_ended(engine: Engine) -> None:
-    assert Worker(engine.runtime).join(0)
-
-
-def test_nothing_is_told_that_nobody_wants(engine: Engine) -> None:
-    engine.runtime.bus.active.clear()
-    engine.work()
-    assert [] == engine.seen
-
-
 def test_store_that_cannot_be_opened_is_said_at_the_start(project: Path) -> None:
     queue = TroubledQueue()
     queue.trouble.always("start")
@@ -78,12 +57,6 @@ def test_worker_needs_slots(engine: Engine, name: str, count: int) -> None:
         Worker(engine.runtime, **options)
 
 
-def test_slots_are_those_of_the_settings_unless_given(project: Path) -> None:
-    runtime = make_runtime(project, max_workers=3, async_slots=7)
-    shown = [Worker(runtime).info(), Worker(runtime, threads=2, async_slots=5).info()]
-    assert [(3, 7), (2, 5)] == [(info.slots, info.async_slots) for info in shown]
-
-
 def test_worker_shows_what_it_serves(engine: Engine) -> None:
     queue: Any = engine.runtime.queue
     with engine.worker(queues=["mail"]) as worker:
@@ -97,10 +70,6 @@ def test_worker_shows_what_it_serves(engine: Engine) -> None:
         assert info.pid
         assert info.host
     assert [] == queue.workers()
-
-
-def test_worker_ids_are_random_for_each_start(engine: Engine) -> None:
-    assert Worker(engine.runtime).id != Worker(engine.runtime).id
 
 
 # ---- faults ---------------------------------------------------------------------------------
@@ -278,12 +247,6 @@ def test_worker_pool_is_the_blocking_form(engine: Engine) -> None:
 
 
 # ---- commands -------------------------------------------------------------------------------
-
-
-def test_unknown_word_is_no_command(engine: Engine) -> None:
-    worker = Worker(engine.runtime)
-    worker.obey("dance")
-    assert "burst" == engine.work()
 
 
 def test_worker_of_a_plain_queue_obeys_too(project: Path) -> None:

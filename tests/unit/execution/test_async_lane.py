@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 
-from nuvom import current_job
 from nuvom.core.record import JobStatus
 from nuvom.execution import async_lane
 from nuvom.execution.async_lane import AsyncLane
@@ -132,17 +131,6 @@ def assert_all_places_work(bench: Bench, lane: AsyncLane) -> None:
 # ---- running --------------------------------------------------------------------------------
 
 
-def test_coroutines_are_run_and_handed_over(bench: Bench, lane: AsyncLane) -> None:
-    async def double(x: int) -> int:
-        await asyncio.sleep(0)
-        return 2 * x
-
-    lane.submit([bench.work(double, number) for number in range(20)])
-    assert sorted(range(0, 40, 2)) == sorted(bench.value(one) for one in bench.wait_for(20))
-    assert ["async"] * 20 == [one.lane for one in bench.finished]
-    assert 0 == len(bench.attempts.unclosed)
-
-
 def test_places_bound_how_many_run_at_once(bench: Bench, lane: AsyncLane, gate: Gate) -> None:
     lane.submit([bench.work(gate.wait) for _ in range(5)])
     gate.is_running(2)
@@ -203,29 +191,7 @@ def test_stacks_show_where_each_job_waits(bench: Bench, lane: AsyncLane, gate: G
     assert "in outer" in lane.stacks()[work.record.id]
 
 
-def test_stack_of_a_coroutine_that_runs_is_that_of_the_loop(
-    bench: Bench, lane: AsyncLane, blocker: Blocker
-) -> None:
-    work = bench.work(blocker.in_c)
-    lane.submit([work])
-    blocker.is_there()
-    assert "in _wait_in_c" in lane.stacks()[work.record.id]
-    blocker.go.set()
-
-
 # ---- closed by somebody else ----------------------------------------------------------------
-
-
-def test_coroutine_of_a_closed_attempt_is_cancelled_and_its_outcome_dropped(
-    bench: Bench, lane: AsyncLane, gate: Gate
-) -> None:
-    (work,) = bench.occupy(lane, gate)
-    bench.close(lane, work)
-    assert gate.ended.wait(LIMIT_SECS)
-    assert [asyncio.CancelledError] == gate.told
-    assert work.is_cancelled
-    assert_all_places_work(bench, lane)
-    assert 2 == len(bench.finished)
 
 
 def test_place_of_a_coroutine_that_swallows_the_cancellation_is_given_away(
@@ -333,27 +299,6 @@ def test_coroutine_that_blocks_the_loop_is_named_once(
     assert 1 == named()
 
 
-def test_deadline_is_kept_while_the_loop_is_blocked(
-    bench: Bench, blocked: tuple[AsyncLane, OpenAttempt]
-) -> None:
-    (settlement,) = bench.wait_for()
-    assert (JobStatus.FAILED, "timeout") == (settlement.status, settlement.outcome)
-    assert settlement.error is not None
-    assert "in _wait_in_c" in str(settlement.error.traceback)
-    assert blocked[1].is_cancelled
-
-
-@untraced
-def test_code_that_blocks_the_loop_is_told_when_its_attempt_is_closed(
-    bench: Bench, impatient: None, lane: AsyncLane, blocker: Blocker
-) -> None:
-    lane.submit([bench.work(blocker.in_python, timeout_secs=0.05)])
-    (settlement,) = bench.wait_for()
-    assert "timeout" == settlement.outcome
-    assert_all_places_work(bench, lane)
-    bench.wait_until(lambda: lane.stuck() == 0)  # the code has ended, though nobody let it go on
-
-
 @untraced
 def test_loop_that_is_blocked_in_c_is_left_behind_and_goes_on_some_time(
     bench: Bench, impatient: None, blocker: Blocker, caplog: pytest.LogCaptureFixture
@@ -418,20 +363,6 @@ def test_blocked_loop_has_no_room_until_it_goes_on(
     assert ["success"] == [one.outcome for one in bench.wait_for()]
 
 
-def test_idle_loop_is_not_blocked(
-    bench: Bench, impatient: None, caplog: pytest.LogCaptureFixture
-) -> None:
-    lane = AsyncLane(2, bench.context, bench)
-    lane._look()  # before there is one
-    lane.submit([bench.work(nothing)])
-    bench.wait_for()
-    assert lane._thread is not None
-    lane._thread.turned_at = -1e9
-    lane._look()
-    assert "" == caplog.text
-    lane.stop()
-
-
 def test_watch_that_fails_stops_the_worker(
     bench: Bench, lane: AsyncLane, monkeypatch: pytest.MonkeyPatch, impatient: None
 ) -> None:
@@ -444,34 +375,7 @@ def test_watch_that_fails_stops_the_worker(
     assert isinstance(bench.crashes.pop(), ZeroDivisionError)
 
 
-def test_loop_that_cannot_run_stops_the_worker(
-    bench: Bench, lane: AsyncLane, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def no_loop(loop: object) -> None:
-        raise ZeroDivisionError
-
-    monkeypatch.setattr(async_lane, "_leave", no_loop)
-    lane.submit([bench.work(nothing)])
-    bench.wait_for()
-    lane.stop()
-    bench.wait_until(lambda: bool(bench.crashes))
-    assert isinstance(bench.crashes.pop(), ZeroDivisionError)
-
-
 # ---- hooks ----------------------------------------------------------------------------------
-
-
-def test_hooks_run_beside_the_loop(bench: Bench, lane: AsyncLane) -> None:
-    threads: list[tuple[str, str]] = []
-    before = lambda: threads.append((threading.current_thread().name, current_job().id))  # noqa: E731
-
-    async def task() -> str:
-        return threading.current_thread().name
-
-    work = bench.work(task, before_job=before)
-    lane.submit([work])
-    assert "nuvom-loop" == bench.value(bench.wait_for()[0])
-    assert [("nuvom-hook", work.record.id)] == threads
 
 
 class Hook:
@@ -496,16 +400,6 @@ def test_hook_before_a_coroutine_may_outlast_its_attempt(bench: Bench, lane: Asy
     before.go.set()
     assert before.ended.wait(LIMIT_SECS)
     assert_all_places_work(bench, lane)
-
-
-def test_hook_may_outlast_the_loop(bench: Bench) -> None:
-    before = Hook()
-    lane = AsyncLane(2, bench.context, bench)
-    lane.submit([bench.work(nothing, before_job=before)])
-    assert before.there.wait(LIMIT_SECS)
-    lane.stop()
-    before.go.set()
-    assert before.ended.wait(LIMIT_SECS)
 
 
 # ---- the end --------------------------------------------------------------------------------
@@ -541,27 +435,6 @@ def forget(lane: AsyncLane) -> None:
         place.attempt.is_cancelled = True
         coroutine: Any = place.task.get_coro()
         coroutine.close()
-
-
-def test_loop_that_is_stopped_while_it_ends_ends_all_the_same(bench: Bench) -> None:
-    there = threading.Event()
-
-    async def task() -> None:
-        there.set()
-        try:
-            await asyncio.Event().wait()
-        finally:
-            asyncio.get_running_loop().stop()
-            await asyncio.sleep(0)
-
-    lane = AsyncLane(2, bench.context, bench)
-    work = bench.work(task)
-    lane.submit([work])
-    assert there.wait(LIMIT_SECS)
-    lane.stop()
-    bench.wait_until(lambda: lane._thread is not None and lane._thread.loop.is_closed())
-    assert [] == bench.crashes
-    forget(lane)
 
 
 def test_lane_can_be_stopped_from_its_own_loop(bench: Bench, lane: AsyncLane) -> None:

@@ -78,15 +78,11 @@ def test_each_lane_claims_what_it_can_start_of_its_own_tasks() -> None:
     assert [
         ClaimRequest(512, ["t", "p"]),
         ClaimRequest(2, ["t", "a"]),
-        ClaimRequest(3, ["a", "p"]),
+        ClaimRequest(3, ["p", "a"]),
     ] == parts.requests()
     assert not parts.capacity.is_common
     parts = Parts(known, thread=0, process=2, free={"async": 0})
     assert [ClaimRequest(2, ["t", "a"])] == parts.requests()
-
-
-def test_a_lane_that_is_not_made_yet_has_all_its_slots() -> None:
-    assert [9, 4] == [one.most for one in Parts({"async": ["a"]}, thread=4).requests()]
 
 
 def test_no_claim_is_larger_than_the_settings_allow() -> None:

@@ -165,18 +165,6 @@ def closing_once(has_begun: threading.Event) -> Callable[[Worker], None]:
     return script
 
 
-def test_value_comes_back_as_a_settlement_without_the_record(nursery: Nursery) -> None:
-    def script(worker: Worker) -> None:
-        worker.run("f", 5, 7)
-        ended = worker.hear(Ended)
-        assert 12 == worker.result_of(ended)
-        assert (1, "") == (ended.token, ended.settlement.record.id)
-        assert (None, None) == (ended.value, ended.fault)
-
-    nursery.task(lambda x, y: x + y)
-    nursery.serve(script)
-
-
 def test_start_is_told_again_once_the_task_is_there(nursery: Nursery) -> None:
     def script(worker: Worker) -> None:
         for starts in (2, 1):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,8 +13,6 @@ from nuvom.execution.frames import AskStack, Ready
 from nuvom.testing.clock import FakeClock
 from tests.engine import wait_until
 from tests.unit.execution.children import LISTEN, Nest, make_work, nest
-
-posix = pytest.mark.skipif(sys.platform == "win32", reason="it is about signals")
 
 SPEAK = (
     "import os, sys; os.write(1, bytes.fromhex('0000000791a5') + b'ready'); sys.stdin.buffer.read()"

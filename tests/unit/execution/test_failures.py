@@ -230,10 +230,6 @@ def test_stack_of_a_thread_shows_the_users_part() -> None:
     assert "threading.py" not in text
 
 
-def test_stack_of_nothing_but_the_engine_is_shown_whole() -> None:
-    assert failures._shown([f'  File "{failures.__file__}", line 1, in x\n'])
-
-
 async def step(future: asyncio.Future[None]) -> None:
     await future
 

@@ -114,14 +114,6 @@ def test_beats_keep_a_long_job(bench: Bench) -> None:
     assert bench.clock.monotonic() - running.leased_at <= bench.maintenance.beat_secs
 
 
-def test_attempt_whose_lease_is_gone_is_given_up(bench: Bench) -> None:
-    kept, gone = bench.claim(), bench.claim()
-    bench.queue.release([gone.record])
-    bench.tick(6)
-    assert [gone] == bench.lost
-    assert kept in bench.attempts.unclosed
-
-
 def test_attempt_that_was_taken_over_is_given_up(bench: Bench) -> None:
     gone = bench.claim()
     bench.queue.release([gone.record])
@@ -311,18 +303,6 @@ def test_next_tick_waits_after_one_that_fails_though_there_is_more_to_prune() ->
     bench.maintenance._main()
     assert [0.25, 0.25, 0.25] == clock.waits
     assert 2 == bench.queue.trouble.calls["prune"]
-
-
-def test_dead_are_not_looked_for_more_often_while_there_is_more_to_prune() -> None:
-    clock = HurriedClock(waits=4)
-    bench = Bench(clock, result_ttl_secs=10.0)
-    for _ in range(2500):
-        end(bench, JobStatus.SUCCESS)
-    clock.advance(12)
-    bench.maintenance._next_prune = clock.monotonic()
-    bench.maintenance._main()
-    assert [0.25, 0.0, 0.0, 0.25] == clock.waits
-    assert 2 == bench.queue.trouble.calls["reap"]
 
 
 # ---- the thread -----------------------------------------------------------------------------

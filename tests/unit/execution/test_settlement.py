@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from msgspec.structs import replace
 
 from nuvom import Snooze
 from nuvom.core.record import JobRecord, JobStatus
@@ -62,14 +61,6 @@ def test_only_served_queues_are_claimed_from(served: Served, found: list[str]) -
         queue.enqueue(make_job(queue=name))
     stores = SharedStore(queue, served)
     assert found == sorted(job.queue for job in stores.claim(ClaimRequest(9, []), ME))
-
-
-def test_unwanted_tasks_and_suspects_are_passed_on() -> None:
-    queue = MemoryJobQueue()
-    queue.enqueue(make_job("tests.a"))
-    queue.enqueue(make_job("tests.b"))
-    stores = SharedStore(queue, Served(None))
-    assert ["tests.b"] == [job.func_name for job in stores.claim(ClaimRequest(9, ["tests.a"]), ME)]
 
 
 # ---- two stores -----------------------------------------------------------------------------
@@ -402,16 +393,6 @@ def test_dropped_outcome_is_told_as_fenced_and_calls_no_hook(bench: Bench) -> No
     events = tell(bench, finish(bench, work), was_accepted=False)
     assert [JobFenced(work.record, "worker")] == events
     assert [] == called
-
-
-def test_status_without_a_report_says_so(bench: Bench) -> None:
-    work = bench.work(lambda: 8)
-    settlement = finish(bench, work).settlement
-    work.settlement = replace(settlement, status=JobStatus.FAILED, outcome="timeout")
-    timed_out, event = tell(bench, work)
-    assert isinstance(timed_out, JobTimedOut)
-    assert isinstance(event, JobFailed)
-    assert "no report is kept" == event.error.message == timed_out.error.message
 
 
 def test_hook_is_open_until_it_has_ended(bench: Bench) -> None:

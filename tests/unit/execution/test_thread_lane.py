@@ -9,12 +9,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from math import inf
-from typing import Any
 
 import pytest
 
 from nuvom.core.guard import AttemptClosed, UserCall, of_thread
-from nuvom.core.record import JobStatus
 from nuvom.execution import thread_lane
 from nuvom.execution.thread_lane import ThreadLane
 from nuvom.testing import FakeClock
@@ -92,13 +90,6 @@ def assert_all_slots_work(bench: Bench, lane: ThreadLane) -> None:
 # ---- running --------------------------------------------------------------------------------
 
 
-def test_attempts_are_run_and_handed_over(bench: Bench, lane: ThreadLane) -> None:
-    lane.submit([bench.work(lambda number=number: number) for number in range(20)])
-    values = sorted(bench.value(one) for one in bench.wait_for(20))
-    assert list(range(20)) == values
-    assert 0 == len(bench.attempts.unclosed)
-
-
 def test_an_idle_slot_keeps_nothing_of_its_last_job(bench: Bench, lane: ThreadLane) -> None:
     lane.submit([bench.work(lambda: "x" * 1000)])
     result = bench.wait_for()[0].result
@@ -136,19 +127,6 @@ def test_failure_of_the_engine_itself_is_told(bench: Bench) -> None:
 # ---- closed by somebody else ----------------------------------------------------------------
 
 
-def test_code_of_a_closed_attempt_is_told_and_its_outcome_dropped(
-    bench: Bench, lane: ThreadLane, gate: Gate
-) -> None:
-    (work,) = bench.occupy(lane, gate)
-    bench.close(lane, work)
-
-    assert gate.ended.wait(LIMIT_SECS)
-    assert [AttemptClosed] == gate.told
-    assert work.is_cancelled
-    assert_all_slots_work(bench, lane)
-    assert 2 == len(bench.finished)
-
-
 def test_slot_of_code_that_cannot_be_stopped_is_replaced(
     bench: Bench, lane: ThreadLane, gate: Gate
 ) -> None:
@@ -175,15 +153,6 @@ def test_attempt_closed_while_it_waits_never_runs(
     bench.close(lane, waiting)
     gate.go.set()
     bench.wait_for(2)
-    assert_all_slots_work(bench, lane)
-    assert [] == ran
-
-
-def test_attempt_whose_lease_ran_out_never_runs(bench: Bench, lane: ThreadLane) -> None:
-    ran: list[int] = []
-    work = bench.work(lambda: ran.append(1))
-    bench.refuses.add(work)
-    lane.submit([work])
     assert_all_slots_work(bench, lane)
     assert [] == ran
 
@@ -228,27 +197,6 @@ def timed(clock: FakeClock) -> Iterator[tuple[Bench, ThreadLane]]:
     assert [] == bench.crashes
 
 
-def test_attempt_is_closed_at_its_deadline(
-    timed: tuple[Bench, ThreadLane], clock: FakeClock, gate: Gate
-) -> None:
-    bench, lane = timed
-    lane.submit([bench.work(gate.wait, timeout_secs=5.0)])
-    gate.is_running()
-    clock.advance(4.9)
-    lane._close_overdue(clock.monotonic())
-    assert not bench.finished
-    clock.advance(0.1)
-
-    (settlement,) = bench.wait_for()
-    assert (JobStatus.FAILED, "timeout") == (settlement.status, settlement.outcome)
-    assert settlement.error is not None
-    assert "timed out after 5 s" == settlement.error.message
-    assert "in wait" in str(settlement.error.traceback)
-    assert gate.ended.wait(LIMIT_SECS)
-    assert [AttemptClosed] == gate.told
-    assert bench.finished[0].is_cancelled
-
-
 def test_a_short_limit_is_kept_though_the_watchdog_slept_when_the_attempt_began(
     timed: tuple[Bench, ThreadLane], clock: FakeClock, gate: Gate
 ) -> None:
@@ -281,31 +229,6 @@ def test_limit_is_kept_though_the_mark_of_the_start_took_longer_than_it(
     assert "timeout" == bench.wait_for()[0].outcome
 
 
-def test_attempts_that_are_due_later_wake_no_watchdog(
-    timed: tuple[Bench, ThreadLane], clock: FakeClock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    bench, lane = timed
-    bench.wait_until(lambda: clock.monotonic() < lane._looks_at < inf)
-    woken: list[bool] = []
-    monkeypatch.setattr(lane._watch, "set", lambda: woken.append(True))
-    lane.submit([bench.work(lambda: 8, timeout_secs=5.0) for _ in range(20)])
-    bench.wait_for(20)
-    monkeypatch.undo()
-    assert [] == woken
-
-
-def test_stuck_code_holds_no_slot_after_its_deadline(
-    timed: tuple[Bench, ThreadLane], clock: FakeClock, gate: Gate
-) -> None:
-    bench, lane = timed
-    lane.submit([bench.work(gate.stubborn, timeout_secs=5.0) for _ in range(2)])
-    gate.is_running(2)
-    clock.advance(5.1)
-    bench.wait_for(2)
-    assert_all_slots_work(bench, lane)
-    assert 2 == lane.stuck()
-
-
 class Timeless(FakeClock):
     def monotonic(self) -> float:
         raise RuntimeError("no time")
@@ -333,27 +256,6 @@ def test_hook_runs_before_the_attempts_that_wait(
     bench.wait_for(3)
     bench.wait_until(lambda: len(order) == 2)
     assert ["hook", "job"] == order
-
-
-def test_hook_wakes_a_slot(bench: Bench, lane: ThreadLane) -> None:
-    called = threading.Event()
-    bench.wait_until(lambda: lane.free() == 2)
-    lane.run_hook(called.set)
-    assert called.wait(LIMIT_SECS)
-
-
-def test_waiting_attempts_can_be_taken_back_and_hooks_cannot(
-    bench: Bench, lane: ThreadLane, gate: Gate
-) -> None:
-    called: list[int] = []
-    bench.occupy(lane, gate, 2)
-    waiting = [bench.work(lambda number=number: number) for number in range(3)]
-    lane.submit(waiting)
-    lane.run_hook(lambda: called.append(1))
-    lane.run_hook(lambda: called.append(2))
-    assert waiting == lane.take_back()
-    gate.go.set()
-    bench.wait_until(lambda: sorted(called) == [1, 2])
 
 
 def _as_users_code(function: Callable[[], object]) -> None:
@@ -390,18 +292,6 @@ def test_hook_that_ends_just_in_time_keeps_its_slot(bench: Bench, lane: ThreadLa
 
 
 # ---- the end --------------------------------------------------------------------------------
-
-
-def threads_of(lane: ThreadLane) -> list[Any]:
-    return [slot for slot in lane._slots if slot.is_alive()]
-
-
-def test_busy_slot_ends_with_its_job(bench: Bench, lane: ThreadLane, gate: Gate) -> None:
-    bench.occupy(lane, gate)
-    lane.stop()
-    assert 1 <= len(threads_of(lane))
-    gate.go.set()
-    bench.wait_until(lambda: not threads_of(lane))
 
 
 def test_no_slot_is_made_for_an_attempt_closed_at_the_end(

@@ -15,7 +15,6 @@ from nuvom.errors import BackendUnavailable, StorageFull
 from nuvom.events import (
     BackendCalled,
     BackendFailed,
-    JobFailed,
     JobFenced,
     JobsClaimed,
     JobStarted,
@@ -364,17 +363,6 @@ def test_worker_goes_on_after_any_trouble_with_the_queue(
     assert 20 == len(engine.events(JobSucceeded))
 
 
-def test_burst_does_not_take_trouble_for_the_end(
-    engine: Engine, trouble: Trouble, hasty: None
-) -> None:
-    jobs = engine.task(add).map([(1, 2)] * 3)
-    for _ in range(5):
-        trouble.once("claim")
-    assert "burst" == engine.work()
-    assert ["SUCCESS"] * 3 == statuses(jobs)
-    assert 5 == len(engine.events(BackendFailed))
-
-
 def test_nothing_is_claimed_while_outcomes_cannot_be_stored(
     engine: Engine, trouble: Trouble, hasty: None
 ) -> None:
@@ -444,13 +432,6 @@ def test_store_that_stays_away_does_not_hold_up_a_stop(project: Path, hasty: Non
         queue.trouble.ends()
         assert JobStatus.RUNNING is job.status
         assert {"settle", "announce"} <= ops(engine)
-
-
-def test_worker_that_cannot_sign_off_says_so(engine: Engine, trouble: Trouble) -> None:
-    trouble.always("retire")
-    assert "burst" == engine.work()
-    assert {"retire"} == ops(engine)
-    assert 1 == len(engine.events(WorkerStopped))
 
 
 # ---- faults ---------------------------------------------------------------------------------
@@ -530,15 +511,6 @@ def test_fault_leaves_an_attempt_that_is_just_being_closed_to_its_lease(
     assert 1 == worker._loop.stranded
     assert JobStatus.RUNNING is job.status
     gate.let_all_end()
-
-
-def test_fault_in_a_lane_ends_the_worker(engine: Engine) -> None:
-    job = engine.task(add).delay(1, 2)
-    worker = Worker(engine.runtime)
-    worker._loop.crashed(ZeroDivisionError("in a lane"))
-    with pytest.raises(ZeroDivisionError, match="in a lane"):
-        worker.run()
-    assert JobStatus.PENDING is job.status
 
 
 # ---- what is claimed ------------------------------------------------------------------------
@@ -758,36 +730,6 @@ def test_worker_that_ends_by_itself_leaves_all_to_its_loop(engine: Engine) -> No
     assert {"nuvom-loop"} == set(SETTLED_BY)
 
 
-def test_failure_is_left_to_the_loop(engine: Engine) -> None:
-    def fail() -> None:
-        raise ValueError
-
-    unhurried = Unhurried(engine, fail)
-    with engine.worker(threads=2) as worker:
-        unhurried.run_on(worker)
-        wait_until(lambda: bool(engine.events(JobFailed)))
-        assert ["nuvom-loop"] == SETTLED_BY
-
-
-def test_success_that_brings_further_jobs_is_left_to_the_loop(engine: Engine) -> None:
-    @engine.task
-    def child() -> int:
-        return 7
-
-    def parent() -> int:
-        job = current_job()
-        assert job is not None
-        job.enqueue(child)
-        return 1
-
-    unhurried = Unhurried(engine, parent)
-    with engine.worker(threads=2) as worker:
-        job = unhurried.run_on(worker)
-        assert 1 == job.get(LIMIT_SECS)
-        wait_until(lambda: 2 == len(engine.events(JobSucceeded)))
-        assert "nuvom-loop" == SETTLED_BY[0]
-
-
 def test_loop_tries_again_what_a_slot_could_not_settle(engine: Engine, trouble: Trouble) -> None:
     unhurried = Unhurried(engine)
     with engine.worker(threads=2) as worker:
@@ -816,18 +758,6 @@ def test_fault_in_a_slot_stops_the_worker_and_loses_nothing(
     job = unhurried.run_on(worker)
     assert ended.wait(LIMIT_SECS)
     assert "done" == job.get(0)
-
-
-def test_second_outcome_at_the_same_time_is_left_to_the_loop(
-    engine: Engine, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    unhurried = Unhurried(engine)
-    with engine.worker(threads=2) as worker:
-        worker._loop._settling.acquire()  # another slot settles just now
-        job = unhurried.run_on(worker)
-        assert "done" == job.get(LIMIT_SECS)
-        assert ["nuvom-loop"] == SETTLED_BY
-        worker._loop._settling.release()
 
 
 def test_worker_that_stops_meanwhile_waits_for_the_slot(
