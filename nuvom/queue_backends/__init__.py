@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from nuvom.queue_backends.leased import LeasedJobQueue
     from nuvom.queue_backends.memory import MemoryJobQueue
     from nuvom.queue_backends.sqlite.queue import SQLiteJobQueue
+    from nuvom.queue_backends.store import StoreQueue
 
 _HOMES = {
     "BaseJobQueue": "nuvom.queue_backends.base",
@@ -20,6 +21,7 @@ _HOMES = {
     "MemoryJobQueue": "nuvom.queue_backends.memory",
     "FileJobQueue": "nuvom.queue_backends.file",
     "SQLiteJobQueue": "nuvom.queue_backends.sqlite.queue",
+    "StoreQueue": "nuvom.queue_backends.store",
     "JobRecord": "nuvom.core.record",
     "JobStatus": "nuvom.core.record",
 }
@@ -33,6 +35,7 @@ __all__ = [
     "LeasedJobQueue",
     "MemoryJobQueue",
     "SQLiteJobQueue",
+    "StoreQueue",
 ]
 
 

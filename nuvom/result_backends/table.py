@@ -9,6 +9,8 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace
+
 from nuvom.core.record import JobRecord, JobSnapshot, JobStatus, StoredError
 from nuvom.queue_backends.rows import Kept, Removed, seen
 from nuvom.result_backends.full import SnapshotResults
@@ -52,18 +54,16 @@ class TableResults(SnapshotResults):
         """Store an outcome; see the contract."""
 
         def keep(table: Table) -> bool:
-            found, last = _find(table, job_id), record
-            if last is None:
-                last = JobRecord(job_id, "") if found is None else found.record
-            elif found is not None and _is_settled(found, last.lease_epoch):
+            found = _find(table, job_id) or JobSnapshot(record=JobRecord(job_id, ""))
+            if record is not None and _is_settled(found, record.lease_epoch):
                 return False
-            kept = JobSnapshot(
-                record=last.replace(id=job_id, status=status),
+            kept = replace(
+                found,
+                record=(record or found.record).replace(id=job_id, status=status),
                 result=result,
                 error=error,
-                worker=None if found is None else found.worker,
-                started_at=None if found is None else found.started_at,
                 finished_at=self.queue.now(),
+                progress=None,
             )
             self.queue.tell_readers()
             self.queue.do(table, Kept(job_id, kept))

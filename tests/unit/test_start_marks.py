@@ -48,17 +48,6 @@ def test_a_job_that_was_never_booked_has_not_started(path: str) -> None:
     assert not proof(path).started("a", 2), "another delivery of the same job"
 
 
-def test_slots_are_taken_in_order_and_used_again_only_when_freed(path: str) -> None:
-    slots = SlotFile(path, 4)
-    assert slots.book([(name, 1) for name in "abc"]) == [0, 1, 2]
-    slots.free([1])
-    assert sorted(slots.book([("d", 1), ("e", 1)])) == [1, 3]
-    assert slots.book([]) == []
-    mark(slots, 1)
-    states = {name: proof(path).started(name, 1) for name in "acde"}
-    assert sum(states.values()) == 1
-
-
 def test_it_grows_and_old_maps_still_mark(path: str) -> None:
     slots = SlotFile(path, 2)
     old = slots.map
@@ -113,10 +102,6 @@ def test_a_file_cut_short_or_empty_counts_as_started(path: str) -> None:
     assert Slots(b"").started("a", 1)
 
 
-def test_a_missing_file_proves_nothing(path: str) -> None:
-    assert read_slots(path) is None
-
-
 @pytest.mark.skipif(sys.platform == "win32", reason="needs links")
 def test_a_symbolic_link_proves_nothing(path: str, tmp_path: Path) -> None:
     SlotFile(str(tmp_path / "other"), 1)
@@ -129,14 +114,6 @@ def test_what_a_dead_predecessor_left_is_not_taken_over(path: str) -> None:
     mark(old, *old.book([("a", 1)]))
     SlotFile(path, 4)
     assert not proof(path).started("a", 1)
-
-
-def test_a_closed_file_is_removed(path: str) -> None:
-    slots = SlotFile(path, 1)
-    os.unlink(path)
-    slots.close()
-    SlotFile(path, 1).close()
-    assert not os.path.exists(path)
 
 
 def test_a_full_disk_while_growing_leaves_what_was_booked(path: str) -> None:

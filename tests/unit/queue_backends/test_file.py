@@ -7,7 +7,6 @@ import os
 import shutil
 import stat
 import sys
-from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -17,10 +16,10 @@ from nuvom.core.batch import RecordBatch
 from nuvom.core.clock import SYSTEM_CLOCK
 from nuvom.core.record import JobStatus
 from nuvom.core.views import WorkerInfo
-from nuvom.errors import BackendUnavailable, InvalidId, QueueFull
+from nuvom.errors import BackendUnavailable
 from nuvom.host import files as _filesystem
 from nuvom.host.files import sync_data
-from nuvom.host.lock import FileLock, FileMutex
+from nuvom.host.lock import FileLock
 from nuvom.host.worker_lock import WorkerLock, is_alive
 from nuvom.queue_backends import file as file_module
 from nuvom.queue_backends import file_log
@@ -163,21 +162,6 @@ def test_a_producer_never_reads_what_others_wrote_long_ago(
     assert other._table is not None
 
 
-def test_a_batch_that_fails_on_the_way_leaves_nothing(queue: FileJobQueue) -> None:
-    def jobs() -> Iterator[JobRecord]:
-        yield make_job("shop.send", "x" * (3 << 20), id="large")
-        yield make_job("shop.send", id="second")
-        raise KeyError("no")
-
-    with pytest.raises(KeyError):
-        queue.enqueue_many(jobs())
-    assert queue.qsize() == 0
-    with pytest.raises(InvalidId):
-        queue.enqueue_many([make_job("shop.send"), make_job("shop.send", id="../x")])
-    assert queue.qsize() == 0
-    assert queue.enqueue_many([]) == {}
-
-
 def test_jobs_that_are_made_while_they_are_enqueued_may_use_the_store(
     queue: FileJobQueue,
 ) -> None:
@@ -197,36 +181,6 @@ def test_a_spooled_batch_is_stored_as_it_is_read(queue: FileJobQueue) -> None:
         batch.extend([b"\x90\x80"] * 5)  # calls without arguments
         assert queue.enqueue_many(batch) == {}
         assert {one.record.id for one in queue.page()} == {job.id for job in batch}
-
-
-def test_a_key_in_the_middle_of_a_batch_is_looked_at(
-    queue: FileJobQueue, other: FileJobQueue
-) -> None:
-    put(other, "holder", unique_key="k")
-    batch = [
-        make_job("shop.send", id="plain"),
-        make_job("shop.send", id="late", unique_key="k"),
-        make_job("shop.send", id="own", unique_key="mine"),
-        make_job("shop.send", id="twice", unique_key="mine"),
-        make_job("shop.send", id="own", unique_key="mine"),
-    ]
-    assert queue.enqueue_many(batch) == {"late": "holder", "twice": "own"}
-    assert {one.record.id for one in queue.page()} == {"holder", "plain", "own"}
-    assert other.enqueue_many(batch[1:2]) == {"late": "holder"}
-
-
-def test_a_batch_larger_than_the_queue_allows_is_refused_whole(
-    tmp_path: Path, opened: list[FileJobQueue]
-) -> None:
-    queue = FileJobQueue(Settings(root=tmp_path, max_queue_size=3))
-    opened.append(queue)
-    put(queue, "a")
-    with pytest.raises(QueueFull):
-        queue.enqueue_many([make_job("shop.send") for _ in range(3)])
-    assert queue.qsize() == 1
-    queue.enqueue_many([make_job("shop.send") for _ in range(2)])
-    queue.enqueue_many([make_job("shop.send", queue="mail") for _ in range(3)])
-    assert queue.qsize() == 6
 
 
 def test_bells_that_cannot_be_made_fail_before_anything_is_stored(
@@ -268,13 +222,6 @@ def test_stopping_before_an_enqueue_has_flushed_loses_and_refuses_nothing(
 # ---- workers ------------------------------------------------------------------------------
 
 
-def test_a_worker_is_seen_to_live_before_it_has_a_job(queue: FileJobQueue) -> None:
-    assert queue.claim(1, "w") == []
-    assert is_alive(queue.directory, "w")
-    queue.retire("w")
-    assert not is_alive(queue.directory, "w")
-
-
 def test_jobs_of_a_queue_that_stopped_come_back_at_once_and_only_the_started_are_charged(
     queue: FileJobQueue, other: FileJobQueue
 ) -> None:
@@ -287,16 +234,6 @@ def test_jobs_of_a_queue_that_stopped_come_back_at_once_and_only_the_started_are
     assert found == {"started": (1, True), "waiting": (0, False)}
     assert [one.outcome for one in other.attempts("started")] == ["lost"]
     assert other.attempts("waiting") == []
-
-
-def test_a_queue_that_stopped_works_again_when_it_is_used(queue: FileJobQueue) -> None:
-    put(queue, "a")
-    queue.stop()
-    queue.stop()
-    assert queue.qsize() == 1
-    (job,) = queue.claim(1, "w")
-    queue.stop()
-    assert queue.settle([make_settlement(job)]) == [True]
 
 
 def test_a_forgotten_queue_gives_its_jobs_up(tmp_path: Path, other: FileJobQueue) -> None:
@@ -393,22 +330,6 @@ def _no_room(*_: object, **__: object) -> None:
     raise BackendUnavailable("here", "no room")
 
 
-def test_a_store_locked_for_too_long_is_an_error_and_works_afterwards(
-    tmp_path: Path, opened: list[FileJobQueue], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(file_module, "_PATIENCE_SECS", 0.01)
-    queue = FileJobQueue(Settings(root=tmp_path))
-    opened.append(queue)
-    put(queue, "a")
-    lock = FileLock(queue.directory / "lock")
-    assert lock.acquire()
-    with pytest.raises(BackendUnavailable, match="locked it"):
-        put(queue, "b")
-    lock.release()
-    put(queue, "c")
-    assert {one.record.id for one in queue.page()} == {"a", "c"}
-
-
 def test_workers_that_could_not_beat_because_the_store_was_locked_may_do_so_first(
     tmp_path: Path, opened: list[FileJobQueue], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -446,37 +367,6 @@ def test_a_call_within_a_call_of_the_same_thread_is_refused(queue: FileJobQueue)
         queue.turn(lambda _: put(queue, "b"))
     put(queue, "a")
     assert queue.qsize() == 1
-
-
-# ---- waiting ------------------------------------------------------------------------------
-
-
-def test_a_job_enqueued_elsewhere_ends_a_wait(queue: FileJobQueue, other: FileJobQueue) -> None:
-    answers: list[bool] = []
-    thread = Thread(target=lambda: answers.append(queue.wait_for_work(LIMIT_SECS)))
-    thread.start()
-    while not other.wakeup._map.find(b"\x01", 0, 256) >= 0:
-        SYSTEM_CLOCK.sleep(0.001)
-    put(other, "a")
-    thread.join(LIMIT_SECS)
-    assert answers == [True]
-
-
-def test_threads_of_one_queue_wait_each_for_itself(queue: FileJobQueue) -> None:
-    answers: list[bool] = []
-    threads = [
-        Thread(target=lambda: answers.append(queue.wait_for_work(LIMIT_SECS))) for _ in range(3)
-    ]
-    for thread in threads:
-        thread.start()
-    while len(queue._sleeping) < 3:
-        SYSTEM_CLOCK.sleep(0.001)
-    queue.interrupt()
-    while any(thread.is_alive() for thread in threads):
-        queue.interrupt()
-        SYSTEM_CLOCK.sleep(0.001)
-    assert answers == [True] * 3
-    assert len(queue._idle) == 3
 
 
 # ---- fork ---------------------------------------------------------------------------------
@@ -536,16 +426,6 @@ def test_a_symbolic_link_in_place_of_a_folder_is_refused(tmp_path: Path, part: s
         queue.start()
 
 
-@posix
-def test_a_folder_that_others_can_write_to_is_refused(tmp_path: Path) -> None:
-    queue = FileJobQueue(Settings(root=tmp_path))
-    put(queue, "a")
-    queue.stop()
-    (tmp_path / ".nuvom" / "files").chmod(0o777)
-    with pytest.raises(BackendUnavailable, match="chmod go-w"):
-        put(queue, "b")
-
-
 def test_a_network_file_system_is_refused_unless_it_is_allowed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -577,19 +457,6 @@ def test_a_folder_that_vanished_can_be_closed(queue: FileJobQueue) -> None:
     shutil.rmtree(queue.directory)
     queue.stop()
     put(queue, "b")
-
-
-@posix
-def test_a_lock_that_cannot_be_opened_is_an_error(
-    queue: FileJobQueue, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    put(queue, "a")
-    queue.stop()
-    with monkeypatch.context() as patch:
-        patch.setattr(FileMutex, "run", _no_room)
-        with pytest.raises(BackendUnavailable, match="no room"):
-            put(queue, "b")
-    assert queue.qsize() == 1
 
 
 def test_long_wait_for_the_lock_is_told_once_a_minute(

@@ -226,20 +226,6 @@ def test_a_call_that_is_refused_does_not_have_everything_read_anew(tmp_path: Pat
     queue.stop()
 
 
-def test_a_turn_that_is_cut_short_has_everything_read_anew(tmp_path: Path) -> None:
-    queue = open_queue(tmp_path)
-    queue.enqueue(make_job("shop.send", id="a"))
-
-    def cut(table: Any) -> None:
-        table.pick(1, table.queues.values(), (), suspects=False)
-        raise ZeroDivisionError
-
-    with pytest.raises(ZeroDivisionError):
-        queue.turn(cut)
-    assert [job.id for job in queue.claim(1, "w")] == ["a"]
-    queue.stop()
-
-
 # ---- threads at the same time -------------------------------------------------------------
 
 

@@ -8,11 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from nuvom.config.settings import Settings
-from nuvom.core.record import JobStatus, StoredError
+from nuvom.core.record import JobStatus
 from nuvom.core.views import WorkerInfo
-from nuvom.errors import InvalidId, QueueFull
-from nuvom.queue_backends.base import Capability
+from nuvom.errors import InvalidId
 from nuvom.queue_backends.memory import MemoryJobQueue
 from nuvom.testing import FakeClock, make_job, make_settlement
 
@@ -44,22 +42,6 @@ def run_all(queue: MemoryJobQueue, status: JobStatus = JobStatus.SUCCESS) -> int
     return len(jobs)
 
 
-# ---- construction ---------------------------------------------------------------------------
-
-
-def test_without_settings_the_defaults_of_the_settings_hold() -> None:
-    bare, given = MemoryJobQueue(), MemoryJobQueue(Settings())
-    for name in ("lease_secs", "max_deliveries", "parked_ttl_secs"):
-        assert getattr(given, name) == getattr(bare, name)
-    assert frozenset(Capability) == bare.capabilities
-
-
-def test_two_queues_share_nothing() -> None:
-    settings = Settings()
-    put(MemoryJobQueue(settings))
-    assert MemoryJobQueue(settings).qsize() == 0
-
-
 # ---- order ----------------------------------------------------------------------------------
 
 
@@ -73,39 +55,7 @@ def test_all_queues_together_are_served_as_one_by_priority_and_age(queue: Memory
     assert expected == claimed
 
 
-def test_exclude_holds_for_named_queues_too(queue: MemoryJobQueue) -> None:
-    put(queue, queue="a")
-    assert queue.claim(1, "w", ["a"], exclude=["a"]) == []
-
-
-def test_a_claim_of_nothing_gives_nothing(queue: MemoryJobQueue) -> None:
-    put(queue)
-    assert queue.claim(0, "w") == []
-
-
-def test_the_first_of_two_suspects_is_the_older_one_of_the_better_priority(
-    queue: MemoryJobQueue, clock: FakeClock
-) -> None:
-    for priority in (5, 1):
-        put(queue, func_name=f"task.{priority}", priority=priority)
-    for number in (1, 2):
-        (job,) = queue.claim(1, f"w{number}")
-        queue.mark_started(job)
-    clock.advance(31.0)
-    queue.reap()
-    assert [job.priority for job in queue.claim(5, "w3")] == [1]
-
-
 # ---- what is taken out of the middle ----------------------------------------------------------
-
-
-def test_jobs_that_are_cancelled_and_retried_come_once(queue: MemoryJobQueue) -> None:
-    jobs = [put(queue) for _ in range(3)]
-    for _ in range(3):
-        queue.cancel(jobs[1].id)
-        queue.retry(jobs[1].id)
-    assert [job.id for job in jobs] == [job.id for job in queue.claim(10, "w")]
-    assert queue.claim(10, "w") == []
 
 
 def test_cancelling_leaves_nothing_behind_that_grows(queue: MemoryJobQueue) -> None:
@@ -118,15 +68,6 @@ def test_cancelling_leaves_nothing_behind_that_grows(queue: MemoryJobQueue) -> N
     scheduled = queue.table.scheduled
     assert len(scheduled._line) + len(scheduled._late) < 200
     assert len(queue.claim(10, "w")) == 1
-
-
-def test_retried_jobs_take_their_old_place_again(queue: MemoryJobQueue) -> None:
-    jobs = [put(queue) for _ in range(100)]
-    for job in jobs[:90]:
-        queue.cancel(job.id)
-    for job in reversed(jobs[:90]):
-        queue.retry(job.id)
-    assert [job.id for job in jobs] == [job.id for job in queue.claim(100, "w")]
 
 
 # ---- memory -----------------------------------------------------------------------------------
@@ -158,18 +99,6 @@ def test_the_history_of_a_job_is_bounded(queue: MemoryJobQueue) -> None:
     kept = queue.attempts(job.id)
     assert len(kept) == 100
     assert kept[-1].number == 150
-
-
-def test_workers_that_went_away_without_a_word_are_forgotten_in_the_end(
-    queue: MemoryJobQueue, clock: FakeClock
-) -> None:
-    queue.announce(WorkerInfo(id="w", started_at=clock.now()))
-    clock.advance(31.0)
-    queue.reap()
-    assert [worker.state for worker in queue.workers()] == ["silent"]
-    clock.advance(600.0)
-    queue.reap()
-    assert queue.workers() == []
 
 
 def test_claimers_that_hold_nothing_are_forgotten(queue: MemoryJobQueue) -> None:
@@ -220,15 +149,6 @@ def test_removing_an_old_holder_leaves_the_key_to_the_new_one(queue: MemoryJobQu
 # ---- refusals -----------------------------------------------------------------------------------
 
 
-def test_a_refused_bulk_leaves_no_queue_behind(clock: FakeClock) -> None:
-    queue = MemoryJobQueue(Settings(max_queue_size=1), clock=clock)
-    put(queue)
-    with pytest.raises(QueueFull):
-        queue.enqueue_many([make_job(queue="new"), make_job()])
-    assert [stats.queue for stats in queue.stats()] == ["default"]
-    assert queue.qsize() == 1
-
-
 @pytest.mark.parametrize("call", ["claim", "announce", "pause"])
 def test_names_are_checked_wherever_they_come_in(queue: MemoryJobQueue, call: str) -> None:
     calls: dict[str, Callable[[], object]] = {
@@ -240,11 +160,6 @@ def test_names_are_checked_wherever_they_come_in(queue: MemoryJobQueue, call: st
         calls[call]()
 
 
-def test_only_known_words_are_commands(queue: MemoryJobQueue) -> None:
-    with pytest.raises(ValueError, match="known are quiet, resume, stacks, stop"):
-        queue.command("w", "explode")
-
-
 # ---- reading ------------------------------------------------------------------------------------
 
 
@@ -253,19 +168,6 @@ def test_a_page_after_a_job_that_was_pruned_goes_on_by_id(queue: MemoryJobQueue)
     queue.cancel(jobs[2].id)
     queue.prune(success_before=0.0, failed_before=1e12)
     assert ["job-1", "job-0"] == [one.record.id for one in queue.page(before="job-2")]
-
-
-def test_failures_without_a_fingerprint_are_grouped_by_type_and_task(
-    queue: MemoryJobQueue,
-) -> None:
-    put(queue)
-    (job,) = queue.claim(1, "w")
-    queue.settle([make_settlement(job, JobStatus.FAILED, error=StoredError("E", "no"))])
-    put(queue)
-    (job,) = queue.claim(1, "w")
-    queue.settle([make_settlement(job, JobStatus.FAILED, error=None)])
-    groups = {group.fingerprint: group.type for group in queue.error_groups()}
-    assert {"E:tests.probe": "E", "FAILED:tests.probe": "FAILED"} == groups
 
 
 def test_an_imported_job_waits_whatever_status_it_had(queue: MemoryJobQueue) -> None:

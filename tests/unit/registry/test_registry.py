@@ -13,7 +13,6 @@ import pytest
 from nuvom.core.options import TaskOptions
 from nuvom.errors import AmbiguousTask, DuplicateTask, TaskImportFailed, TaskNotFound
 from nuvom.registry.registry import Registry, TaskDefinition, find_name
-from nuvom.task import Task
 
 
 def add() -> None: ...
@@ -75,11 +74,6 @@ def test_definition_is_registered_as_it_is_or_renamed(registry: Registry) -> Non
     assert ("sum", add, 3) == (renamed.name, renamed.func, renamed.options.retries)
 
 
-def test_decorated_function_is_registered_by_what_it_carries(registry: Registry) -> None:
-    definition = TaskDefinition("tests.add", add)
-    assert definition is registry.register(Task(definition))
-
-
 def test_name_of_another_function_is_refused_with_both_places(registry: Registry) -> None:
     registry.register(add, name="sum")
     with pytest.raises(DuplicateTask, match="is taken") as refusal:
@@ -103,12 +97,6 @@ def test_function_that_is_defined_anew_is_no_duplicate(registry: Registry) -> No
     registry.register(redefined("def add(): return 1", "/app/tasks.py"))
     again = registry.register(redefined("\n\ndef add(): return 2", "/app/tasks.py"))
     assert 2 == again.func()
-
-
-def test_function_of_another_file_is_a_duplicate(registry: Registry) -> None:
-    registry.register(redefined("def add(): return 1", "/app/tasks.py"))
-    with pytest.raises(DuplicateTask):
-        registry.register(redefined("def add(): return 2", "/app/other.py"))
 
 
 @pytest.mark.parametrize("make", [lambda: lambda: None, Caller])
@@ -159,15 +147,6 @@ def test_unknown_task_is_an_error_with_a_hint(registry: Registry) -> None:
         registry.resolve("ad")
 
 
-def test_everything_can_be_forgotten(registry: Registry) -> None:
-    registry.register(add)
-    registry.add_manifest([Listed("app.add")], lambda _: None)
-    registry.clear()
-    assert (0, []) == (len(registry), registry.names())
-    with pytest.raises(TaskNotFound):
-        registry.resolve("app.add")
-
-
 # ---- short names ----------------------------------------------------------------------------
 
 
@@ -184,23 +163,6 @@ def test_name_of_several_is_ambiguous() -> None:
 
 
 # ---- threads --------------------------------------------------------------------------------
-
-
-def test_threads_may_register_at_once(registry: Registry) -> None:
-    together = threading.Barrier(8)
-
-    def register(number: int) -> None:
-        together.wait()
-        for one in range(100):
-            registry.register(add, name=f"task-{number}-{one}")
-            registry.names()
-
-    threads = [threading.Thread(target=register, args=(number,)) for number in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert 800 == len(registry)
 
 
 class Paused(str):

@@ -95,14 +95,3 @@ def test_refusal_shows_the_signature_and_is_a_type_error() -> None:
         Binder("app.plain", plain).check((), {})
     assert "app.plain: missing a required argument: 'x'." in str(refusal.value)
     assert "The task's signature is app.plain(x: int, y: int) -> None;" in str(refusal.value)
-
-
-def test_function_without_a_signature_takes_anything() -> None:
-    class Opaque:
-        __signature__ = "unknown"  # as for some functions that are written in C
-
-        def __call__(self) -> None: ...
-
-    binder = Binder("task", Opaque())
-    assert binder.signature is None
-    binder.check((1, 2, 3, 4), {"a": 5})

@@ -48,51 +48,6 @@ def test_callable_object_is_named_after_its_class() -> None:
     assert f"{__name__}.{Sender.__qualname__}" == task_name(Sender())
 
 
-@pytest.mark.parametrize(
-    ("file", "name"),
-    [
-        ("script.py", "script.add"),
-        ("app/jobs.py", "app.jobs.add"),
-        ("src/app/jobs.py", "app.jobs.add"),
-        ("app/__main__.py", "app.__main__.add"),
-        ("__main__.py", "__main__.add"),
-        ("app/src/jobs.py", "app.src.jobs.add"),
-    ],
-)
-def test_function_of_a_program_is_named_as_a_worker_imports_it(
-    project: Path, file: str, name: str
-) -> None:
-    assert name == task_name(main_function(project / file))
-
-
-def test_src_that_is_a_package_is_part_of_the_name(project: Path) -> None:
-    func = main_function(project / "src" / "jobs.py")
-    (project / "src" / "__init__.py").touch()
-    assert "src.jobs.add" == task_name(func)
-
-
-@pytest.mark.parametrize("marker", ["nuvom.toml", "pyproject.toml"])
-def test_file_can_mark_the_project(tmp_path: Path, marker: str) -> None:
-    (tmp_path / marker).write_text("[tool.nuvom]\n")
-    assert "app.jobs.add" == task_name(main_function(tmp_path / "app" / "jobs.py"))
-
-
-def test_pyproject_of_another_tool_marks_nothing(nothing_above: Path) -> None:
-    (nothing_above / "pyproject.toml").write_text("[tool.other]\n")
-    assert "jobs.add" == task_name(main_function(nothing_above / "app" / "jobs.py"))
-
-
-def test_search_for_the_project_ends_at_home(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    home = tmp_path / "home"
-    (tmp_path / ".nuvom").mkdir()
-    func = main_function(home / "app" / "jobs.py")
-    monkeypatch.setenv("HOME", str(home))
-    monkeypatch.setenv("USERPROFILE", str(home))
-    assert "jobs.add" == task_name(func)
-
-
 @pytest.mark.parametrize("name", ["<stdin>", "<ipython-input-1>", "gone.py"])
 def test_function_that_was_typed_in_stays_in_main(tmp_path: Path, name: str) -> None:
     assert "__main__.add" == task_name(main_function(tmp_path / name, write=False))
