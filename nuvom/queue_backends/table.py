@@ -124,7 +124,8 @@ class Table:
         """Count a row and put it where it belongs."""
         record = row.record
         row.heap = -1
-        self.queue(record.queue).counts[record.status] += 1
+        queue = self.queues.get(record.queue) or self.queue(record.queue)
+        queue.counts[record.status] += 1
         if record.unique_key is not None:
             self._take_key(row)
         self._place(row)
@@ -161,11 +162,10 @@ class Table:
         """Put a row that is in no heap where its status belongs."""
         record = row.record
         status = record.status
-        if status is _PENDING:
-            if record.run_at:
-                self.scheduled.put(record.run_at, row)
-            else:
-                self._make_ready(row)
+        if status is _PENDING and not record.run_at:
+            self._make_ready(row)
+        elif status is _PENDING:
+            self.scheduled.put(record.run_at, row)
         elif status is _RUNNING:
             self.holder(row.worker or "").held[record.id] = row
         elif status is _PARKED:

@@ -258,15 +258,18 @@ class TableQueue(StoreQueue):
         self.do(table, Beat(owner, now, now + self.lease_secs))
         return {job_id: row.record.lease_epoch for job_id, row in holder.held.items()}
 
-    @in_turn()
     def report_progress(
-        self, table: Table, job: JobRecord, done: float, total: float | None, message: str
+        self, job: JobRecord, done: float, total: float | None, message: str
     ) -> bool:
         """Store a running job's progress; see the contract."""
-        if table.held(job) is None:
-            return False
-        self.do(table, Progressed(job.id, job.lease_epoch, (done, total, message)))
-        return True
+
+        def report(table: Table) -> bool:
+            if table.held(job) is None:
+                return False
+            self.do(table, Progressed(job.id, job.lease_epoch, (done, total, message)))
+            return True
+
+        return self.turn(report)
 
     # ---- control --------------------------------------------------------------------------
 
