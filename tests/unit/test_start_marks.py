@@ -41,13 +41,6 @@ def test_a_booked_job_has_not_started_until_it_is_marked(path: str) -> None:
     assert proof(path).started("b", 7)
 
 
-def test_a_job_that_was_never_booked_has_not_started(path: str) -> None:
-    slots = SlotFile(path, 8)
-    mark(slots, *slots.book([("a", 1)]))
-    assert not proof(path).started("z", 1)
-    assert not proof(path).started("a", 2), "another delivery of the same job"
-
-
 def test_it_grows_and_old_maps_still_mark(path: str) -> None:
     slots = SlotFile(path, 2)
     old = slots.map
@@ -150,19 +143,5 @@ def test_an_interrupted_booking_takes_no_slot_whether_the_file_grows_or_not(
             file.close()
 
         return lambda: file.book(jobs), check
-
-    assert interrupt_everywhere(prepare) > 10
-
-
-def test_an_interrupted_making_leaves_no_file_open(tmp_path: Path) -> None:
-    def prepare(number: int) -> tuple[Callable[[], object], Callable[[bool], object]]:
-        path = str(tmp_path / f"{number}.slots")
-
-        def check(_: bool) -> None:  # noqa: FBT001  # as above
-            slots = in_thread(lambda: SlotFile(path, 2))
-            assert slots.book([("a", 1), ("b", 1)]) == [0, 1]
-            slots.close()
-
-        return lambda: SlotFile(path, 2).close(), check
 
     assert interrupt_everywhere(prepare) > 10

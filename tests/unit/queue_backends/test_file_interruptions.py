@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from nuvom.core.views import WorkerInfo
 from nuvom.errors import QueueFull
 from nuvom.host.wakeup import Wakeup
 from nuvom.host.worker_lock import is_alive
@@ -135,27 +134,6 @@ def test_an_interrupted_settlement_that_is_repeated_frees_its_slot(tmp_path: Pat
             assert len(set(presence._free)) == len(presence._free) >= len(free) - 1
 
         return lambda: queue.settle(settle), check
-
-    assert interrupt_everywhere(prepare, counts_files=False) > 50
-    queue.stop()
-
-
-def test_an_interrupted_retirement_can_be_completed_and_taken_back(tmp_path: Path) -> None:
-    queue = open_queue(tmp_path)
-    queue.start()
-
-    def prepare(number: int) -> Case:
-        owner = f"w{number}"
-        queue.announce(WorkerInfo(id=owner))
-
-        def check(_: bool) -> None:  # noqa: FBT001  # as above
-            queue.claim(0, owner)  # it is needed after all
-            assert is_alive(queue.directory, owner)
-            queue.own_workers.lock_of(owner).book([("job", 1)])
-            in_thread(lambda: queue.retire(owner))
-            assert not is_alive(queue.directory, owner)
-
-        return lambda: queue.retire(owner), check
 
     assert interrupt_everywhere(prepare, counts_files=False) > 50
     queue.stop()

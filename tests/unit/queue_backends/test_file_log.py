@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import gc
 import os
 from contextlib import suppress
 from threading import Barrier, Thread
@@ -16,7 +15,7 @@ from nuvom.host.files import sync_data
 from nuvom.queue_backends import file_log
 from nuvom.queue_backends.file_log import GoneError, Log
 from tests.unit.queue_backends.faults import Faults, fail
-from tests.unit.queue_backends.interrupting import descriptors, interrupt_everywhere
+from tests.unit.queue_backends.interrupting import interrupt_everywhere
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -130,15 +129,6 @@ def test_a_file_that_became_shorter_has_to_be_read_again(tmp_path: Path) -> None
     os.truncate(path_of(tmp_path), 3)
     with pytest.raises(GoneError):
         bodies(reader)
-
-
-def test_a_foreign_file_in_the_folder_is_left_alone(tmp_path: Path) -> None:
-    (tmp_path / "log").mkdir()
-    (tmp_path / "log" / "notes.log").write_text("mine")
-    log = opened(tmp_path)
-    log.rewrite([b"y"])
-    assert log.numbers() == [2]
-    assert (tmp_path / "log" / "notes.log").read_text() == "mine"
 
 
 # ---- flushing -----------------------------------------------------------------------------
@@ -296,17 +286,6 @@ def test_a_rewritten_log_has_only_what_was_put_there(tmp_path: Path) -> None:
     assert os.listdir(tmp_path / "log") == ["0000000002.log"]
     with pytest.raises(GoneError):
         bodies(reader)
-
-
-def test_rewritten_files_are_closed(tmp_path: Path) -> None:
-    gc.collect()
-    before = descriptors()
-    log = opened(tmp_path)
-    for _ in range(5):
-        log.rewrite([b"x"])
-    assert descriptors() - before <= 1
-    log.leave()
-    assert descriptors() == before
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO])

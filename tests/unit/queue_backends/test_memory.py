@@ -9,14 +9,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from nuvom.core.record import JobStatus
-from nuvom.core.views import WorkerInfo
 from nuvom.errors import InvalidId
 from nuvom.queue_backends.memory import MemoryJobQueue
 from nuvom.testing import FakeClock, make_job, make_settlement
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from nuvom.core.record import JobRecord
 
 
@@ -108,19 +105,6 @@ def test_claimers_that_hold_nothing_are_forgotten(queue: MemoryJobQueue) -> None
     assert queue.table.holders == {}
 
 
-def test_a_worker_that_retires_with_jobs_loses_them_by_lease(
-    queue: MemoryJobQueue, clock: FakeClock
-) -> None:
-    job = put(queue)
-    queue.announce(WorkerInfo(id="w", started_at=clock.now()))
-    queue.claim(1, "w")
-    queue.retire("w")
-    queue.retire("unknown")
-    assert queue.workers() == []
-    clock.advance(31.0)
-    assert [job.id] == [one.id for one in queue.reap()]
-
-
 # ---- keys -------------------------------------------------------------------------------------
 
 
@@ -144,20 +128,6 @@ def test_removing_an_old_holder_leaves_the_key_to_the_new_one(queue: MemoryJobQu
     new = put(queue, unique_key="k")
     queue.prune(success_before=1e12, failed_before=1e12)
     assert queue.enqueue(make_job(unique_key="k")) == new.id
-
-
-# ---- refusals -----------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("call", ["claim", "announce", "pause"])
-def test_names_are_checked_wherever_they_come_in(queue: MemoryJobQueue, call: str) -> None:
-    calls: dict[str, Callable[[], object]] = {
-        "claim": lambda: queue.claim(1, "no good"),
-        "announce": lambda: queue.announce(WorkerInfo(id="../w")),
-        "pause": lambda: queue.pause("a/b", by="me"),
-    }
-    with pytest.raises(InvalidId):
-        calls[call]()
 
 
 # ---- reading ------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from nuvom.core.options import TaskOptions
-from nuvom.errors import AmbiguousTask, DuplicateTask, TaskImportFailed, TaskNotFound
+from nuvom.errors import AmbiguousTask, DuplicateTask, TaskImportFailed
 from nuvom.registry.registry import Registry, TaskDefinition, find_name
 
 
@@ -139,12 +139,6 @@ def test_module_that_no_longer_defines_the_task_is_an_error(registry: Registry) 
     registry.add_manifest([Listed("app.add")], lambda _: None)
     with pytest.raises(TaskImportFailed, match=r"app\.tasks: the module no longer defines it"):
         registry.resolve("app.add")
-
-
-def test_unknown_task_is_an_error_with_a_hint(registry: Registry) -> None:
-    registry.register(add, name="app.add")
-    with pytest.raises(TaskNotFound, match=r'"ad".*Did you mean "app\.add"'):
-        registry.resolve("ad")
 
 
 # ---- short names ----------------------------------------------------------------------------

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from types import FunctionType
@@ -59,12 +58,3 @@ def test_function_that_was_typed_in_stays_in_main(tmp_path: Path, name: str) -> 
 def test_name_is_that_of_discovery(project: Path, file: str) -> None:
     func = main_function(project / file)
     assert f"{module_name_for(project / file, project)}.add" == task_name(func)
-
-
-@pytest.mark.skipif(os.name == "nt", reason="paths of two drives cannot be made in a test")
-def test_relative_path_of_a_program_is_resolved(
-    project: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    main_function(project / "app" / "jobs.py")
-    monkeypatch.chdir(project / "app")
-    assert "app.jobs.add" == task_name(main_function(Path("jobs.py"), write=False))
