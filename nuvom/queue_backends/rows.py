@@ -260,10 +260,9 @@ class QueueRows:
     A claim that leaves out some tasks need not look at their jobs.
     """
 
-    __slots__ = ("counts", "name", "paused_by", "ready", "suspects")
+    __slots__ = ("counts", "paused_by", "ready", "suspects")
 
-    def __init__(self, name: str) -> None:
-        self.name = name
+    def __init__(self) -> None:
         self.paused_by: str | None = None
         self.reset()
 

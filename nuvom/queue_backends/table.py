@@ -8,7 +8,7 @@ of this module hold the store's lock.
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from itertools import chain, repeat
 from math import inf
 from operator import attrgetter
@@ -72,8 +72,8 @@ class Table:
     def __init__(self) -> None:
         self.rows: dict[str, Row] = {}
         self.kept: dict[str, JobSnapshot] = {}
-        self.queues: dict[str, QueueRows] = {}
-        self.holders: dict[str, Holder] = {}
+        self.queues: defaultdict[str, QueueRows] = defaultdict(QueueRows)
+        self.holders: defaultdict[str, Holder] = defaultdict(Holder)
         self.tally: RunningTotals | None = None
         self.is_fresh_boot = False
         self.unfinished = 0
@@ -124,8 +124,7 @@ class Table:
         """Count a row and put it where it belongs."""
         record = row.record
         row.heap = -1
-        queue = self.queues.get(record.queue) or self.queue(record.queue)
-        queue.counts[record.status] += 1
+        self.queues[record.queue].counts[record.status] += 1
         if record.unique_key is not None:
             self._take_key(row)
         self._place(row)
@@ -167,7 +166,7 @@ class Table:
         elif status is _PENDING:
             self.scheduled.put(record.run_at, row)
         elif status is _RUNNING:
-            self.holder(row.worker or "").held[record.id] = row
+            self.holders[row.worker or ""].held[record.id] = row
         elif status is _PARKED:
             self.parked[record.id] = row
         elif status is not _SUCCESS:  # from here on: heaps that ``old`` reads
@@ -331,12 +330,12 @@ class Table:
             row.progress = one.progress
 
     def _beat(self, beat: Beat, _: int) -> None:
-        holder = self.holder(beat.owner)
+        holder = self.holders[beat.owner]
         holder.beat_at, holder.lease_until = beat.at, beat.lease_until
 
     def _announce(self, announced: Announced, _: int) -> None:
         if announced.worker is not None:
-            holder = self.holder(announced.owner)
+            holder = self.holders[announced.owner]
             holder.worker, holder.beat_at = announced.worker, announced.at
         elif announced.owner in self.holders:
             holder = self.holders[announced.owner]
@@ -344,11 +343,11 @@ class Table:
             self._let_go(announced.owner)  # its jobs wait for their leases to end
 
     def _command(self, one: Commanded, _: int) -> None:
-        holder = self.holder(one.owner)
+        holder = self.holders[one.owner]
         holder.commands = [*holder.commands, one.word] if one.word else []
 
     def _pause(self, paused: Paused, _: int) -> None:
-        self.queue(paused.queue).paused_by = paused.by
+        self.queues[paused.queue].paused_by = paused.by
 
     def _boot(self, *_: object) -> None:
         self.is_fresh_boot = True
@@ -360,8 +359,8 @@ class Table:
         """Yield operations that turn an empty table into a copy of this one."""
         if self.is_fresh_boot:
             yield Booted()
-        for queue in self.queues.values():
-            yield Paused(queue.name, queue.paused_by)
+        for name, queue in self.queues.items():
+            yield Paused(name, queue.paused_by)
         yield from self.rows.values()
         yield from (Kept(job_id, seen) for job_id, seen in self.kept.items())
         for owner, holder in self.holders.items():
@@ -373,20 +372,6 @@ class Table:
             yield Counted(self.tally.totals())
 
     # ---- queries --------------------------------------------------------------------------
-
-    def queue(self, name: str) -> QueueRows:
-        """Return the queue of this name, creating it if needed."""
-        queue = self.queues.get(name)
-        if queue is None:
-            queue = self.queues[name] = QueueRows(name)
-        return queue
-
-    def holder(self, owner: str) -> Holder:
-        """Return the holder with this worker's id, creating it if needed."""
-        holder = self.holders.get(owner)
-        if holder is None:
-            holder = self.holders[owner] = Holder()
-        return holder
 
     def row_as(self, before: JobRecord) -> Row | None:
         """Return the row of a job if it still matches ``before``."""
@@ -527,7 +512,7 @@ class Table:
             (row.record.queue, row.record.attempt > 0) for row in self.scheduled
         )
         return [
-            _stats(queue, scheduled=later[name, False], retrying=later[name, True])
+            _stats(name, queue, scheduled=later[name, False], retrying=later[name, True])
             for name, queue in sorted(self.queues.items())
         ]
 
@@ -554,13 +539,13 @@ def _reserved_until(record: JobRecord) -> float:
     return record.created_at + (record.unique_for or -inf)
 
 
-def _stats(queue: QueueRows, *, scheduled: int, retrying: int) -> QueueStats:
+def _stats(name: str, queue: QueueRows, *, scheduled: int, retrying: int) -> QueueStats:
     counts = queue.counts
     ready = (
         row.record for heap in chain(queue.ready.values(), queue.suspects.values()) for row in heap
     )
     return QueueStats(
-        queue=queue.name,
+        queue=name,
         ready=counts[_PENDING] - scheduled - retrying,
         scheduled=scheduled,
         retrying=retrying,
