@@ -155,12 +155,12 @@ class Slots:
         return self._damaged if state is None else state == STARTED
 
 
-def read_slots(path: str) -> Slots | None:
-    """Return the content of a slot file, None if it is missing or cannot be read."""
+def read_slots(path: str) -> Slots:
+    """Return the content of a slot file; one that is missing or cannot be read proves nothing."""
     try:
         return Slots(read_file(path))
     except OSError:
-        return None
+        return Slots(b"")
 
 
 def _short(key: bytes) -> bytes:

@@ -31,7 +31,7 @@ from nuvom.host.files import (
     write_all,
 )
 from nuvom.host.lock import FileLock
-from nuvom.host.start_marks import SlotFile, read_slots
+from nuvom.host.start_marks import SlotFile, Slots, read_slots
 
 if TYPE_CHECKING:
     from collections.abc import Container
@@ -122,7 +122,7 @@ class DeadWorker:
     def __init__(self, lock: FileLock) -> None:
         self.owner = _owner(lock.path)
         self._lock = lock
-        self._slots = None
+        self._slots = Slots(b"")
         header = _read_header(lock.path)
         if header is not None and _is_this_boot(header.boot):
             self._slots = read_slots(f"{_base(lock.path)}.slots")
@@ -132,7 +132,7 @@ class DeadWorker:
 
         True unless proven otherwise, which includes after a reboot and a damaged slot file.
         """
-        return self._slots is None or self._slots.started(job_id, lease_epoch)
+        return self._slots.started(job_id, lease_epoch)
 
     def forget(self) -> None:
         """Forget the worker once all its jobs are recovered. Idempotent."""

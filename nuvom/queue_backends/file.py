@@ -234,7 +234,9 @@ class FileJobQueue(TableQueue):
         self._log.leave()
         self._log = Log(os.fspath(self.directory))
         path = os.path.join(self.directory, "boot")
-        if _content(path) != boot_id():  # the first use since the machine booted
+        with storage_errors(path):
+            noted = read_file(path) if os.path.exists(path) else b""
+        if noted != boot_id().encode():  # the first use since the machine booted
             self._log.open(first=True, after_power_cut=True)
             for _ in self._log.follow():
                 pass
@@ -391,17 +393,19 @@ class FileJobQueue(TableQueue):
 
     def lost_by(self, owner: str, holder: Holder) -> list[LostDelivery]:
         rows = list(holder.held.values())
-        had_started: Callable[[str, int], bool] = _may_have_started
-        if owner in self._dead:
-            had_started = self._dead[owner].had_started
-        elif rows and not is_gone(self.directory, owner):
+        if not rows:
+            return []
+        if owner not in self._dead and not is_gone(self.directory, owner):
             now = self.clock.monotonic()
             if now < self._stalled_until or holder.lease_until > now:
                 return []
             rows = [row for row in rows if row.lease_until <= now]
-            slots = read_slots(os.path.join(self.directory, "workers", f"{owner}.slots"))
-            had_started = _may_have_started if slots is None else slots.started
         records = [row.record for row in rows]
+        if owner in self._dead:
+            had_started = self._dead[owner].had_started
+        else:  # for a worker that left no trace it tells nothing: all may have started
+            slots = os.path.join(self.directory, "workers", f"{owner}.slots")
+            had_started = read_slots(slots).started
         return [LostDelivery(one, had_started(one.id, one.lease_epoch)) for one in records]
 
     def _rewrite_when_wasteful(self) -> None:
@@ -533,15 +537,3 @@ class FileJobQueue(TableQueue):
         finally:
             self._is_open = False
             self._log.leave()
-
-
-def _may_have_started(_job_id: str, _epoch: int) -> bool:
-    return True
-
-
-def _content(path: str) -> str | None:
-    with storage_errors(path):
-        try:
-            return read_file(path).decode("ascii", "replace")
-        except FileNotFoundError:
-            return None

@@ -260,15 +260,12 @@ class Log:
             with storage_errors(self._directory):
                 yield
         except OtherVersionError as error:
-            (version,) = error.args
-            wrote, repair = "a newer Nuvom", "Use the newer Nuvom here"
-            if version < VERSION:
-                wrote = "Nuvom 0.12 or older"
-                repair = "Have a worker of that version finish its jobs, then remove the folder"
+            age = "an older" if error.args[0] < VERSION else "a newer"
             raise BackendUnavailable(
                 self._directory,
-                f"{wrote} wrote it (form {version} of the log)",
-                f"{repair}; or use another folder (setting file_path).",
+                f"{age} version of Nuvom wrote it (form {error.args[0]} of the log)",
+                "Have a worker of that version finish its jobs, then remove the folder; or use "
+                "another folder (setting file_path).",
             ) from error
 
     # ---- reading --------------------------------------------------------------------------

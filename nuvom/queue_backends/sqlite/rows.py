@@ -226,16 +226,17 @@ class RowChanges:
         """Take back jobs from owners that left no trace, and from silent ones."""
         found: list[Change] = []
         now, directory = self.store.clock.monotonic(), self.store.db.directory
+        workers = directory / "workers"
         for (owner,) in self.store.db.read(_OWNERS):
             # Not "is dead": an owner that has just died, or that another reaper is forgetting, left
             # a slot file that shows what had started.
             if is_gone(directory, owner):
-                found += self._take_back(recovery, owner, _may_have_started)
+                started = read_slots(f"{workers / owner}.slots").started
+                found += self._take_back(recovery, owner, started)
         silent = self.store.db.read(_EXPIRED, (now,)) if now >= self._stalled_until else []
         for (owner,) in silent:
-            slots = read_slots(f"{directory / 'workers' / owner}.slots")
-            had_started = _may_have_started if slots is None else slots.started
-            found += self._take_back(recovery, owner, had_started, silent_since=now)
+            started = read_slots(f"{workers / owner}.slots").started
+            found += self._take_back(recovery, owner, started, silent_since=now)
         return found
 
     def _take_back(
@@ -437,10 +438,6 @@ def _values_of(change: Change, now: float) -> dict[str, object]:
         "unique_key": before.unique_key,
         "now": now,
     }
-
-
-def _may_have_started(_job_id: str, _epoch: int) -> bool:
-    return True
 
 
 def remove(connection: sqlite3.Connection, where: str, parameters: Sequence[Any]) -> int:

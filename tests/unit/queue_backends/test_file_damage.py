@@ -130,7 +130,7 @@ def test_two_pieces_cut_off_at_the_same_place_are_both_kept(tmp_path: Path) -> N
     assert {b"first", b"second"} <= set(aside(tmp_path).values())
 
 
-@pytest.mark.parametrize(("version", "told"), [(3, "a newer Nuvom"), (1, "Nuvom 0.12 or older")])
+@pytest.mark.parametrize(("version", "told"), [(3, "a newer version"), (1, "an older version")])
 def test_another_form_of_the_log_is_refused_and_left_alone(
     tmp_path: Path, version: int, told: str
 ) -> None:
