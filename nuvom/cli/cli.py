@@ -45,7 +45,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
     },
     "Workers and queues": {
         "runworker": Entry("workers:runworker", "Run jobs until you stop it."),
-        "workers": Entry("workers:workers", "List workers; quiet, stop or look into one."),
+        "workers": Entry("workers:workers", "List workers; quiet, stop or inspect one."),
         "queues": Entry("queues:queues", "List queues; pause, resume or purge one."),
         "prune": Entry("queues:prune", "Remove old jobs that have ended."),
         "runtestworker": Entry("runtestworker:runtestworker", "Run one job from a file."),
@@ -156,7 +156,7 @@ def _run(invocation: Invocation, action: Callable[[], Any]) -> int:
         told = ("Usage", error.format_message(), f"Read: {path} --help", exit_codes.USAGE)
         return _report(invocation, error, told)
     except NuvomError as error:
-        told = (type(error).__name__, error.what, error.fix, exit_codes.exit_code(error))
+        told = (type(error).__name__, error.what, error.fix, exit_codes.exit_code_of(type(error)))
         return _report(invocation, error, told)
     except Exception as error:  # the outermost frame: a bug must not look like success
         if isinstance(error, OSError) and _is_broken_pipe(error):

@@ -105,7 +105,7 @@ def _common_options() -> list[click.Parameter]:
             target="project",
             metavar="DIR",
             type=folder,
-            help="Use the project in DIR instead of the one around you.",
+            help="Use the project in DIR, not the one of the working directory.",
         ),
     ]
 

@@ -45,11 +45,6 @@ _CODES: dict[type[NuvomError], int] = {
 }
 
 
-def exit_code(error: NuvomError) -> int:
-    """Return the exit code for ``error``."""
-    return exit_code_of(type(error))
-
-
 def exit_code_of(cls: type[NuvomError]) -> int:
     """Return the exit code for an error class: its own, or that of its nearest base class."""
     return next(_CODES[base] for base in cls.__mro__ if base in _CODES)

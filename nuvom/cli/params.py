@@ -137,6 +137,14 @@ def _value(parameter: Parameter, word: str) -> Any:  # noqa: ANN401  # what the 
         raise ValueError(msg) from None
 
 
+def json_value(text: str, what: str) -> Any:  # noqa: ANN401  # what the text means
+    """Parse JSON text. Raises: click.UsageError: ``what`` is not JSON."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise click.UsageError(f"{what} is not valid JSON: {error}") from None
+
+
 # ---- options ----------------------------------------------------------------------------
 
 
@@ -151,7 +159,7 @@ def span(value: str) -> float:
     text = value.strip().lower()
     matches = list(_SPAN.finditer(text))
     if not matches or "".join(match[0] for match in matches) != text:
-        raise click.BadParameter(f"{value!r} is not a span of time; write 30s, 5m, 2h or 1d.")
+        raise click.BadParameter(f"{value!r} is not a duration; write 30s, 5m, 2h or 1d.")
     return float(sum(float(one["number"]) * _UNIT_SECS.get(one["unit"], 1) for one in matches))
 
 
@@ -225,7 +233,7 @@ def confirm(invocation: Invocation, what: str, *, yes: bool, word: str | None = 
     if word is None:
         agreed = click.confirm(f"{question}?", default=False, err=True)
     else:
-        given = click.prompt(f"{question}. Type {word} to go on", default="", err=True)
+        given = click.prompt(f"{question}. Type {word} to continue", default="", err=True)
         agreed = given == word
     if not agreed:
         raise Refused(f"{what}: not confirmed", "Run it again when you are sure.")

@@ -12,7 +12,7 @@ import pytest
 from nuvom import errors
 from nuvom.cli.cli import COMMANDS, cli, run
 from nuvom.cli.context import Invocation
-from nuvom.cli.exit_codes import exit_code, exit_code_of
+from nuvom.cli.exit_codes import exit_code_of
 from nuvom.cli.processes import own_command
 from tests.cli.shell import invoke
 from tools.reference import MEANINGS
@@ -141,7 +141,7 @@ def test_every_error_has_an_exit_code_with_a_meaning() -> None:
 def test_the_exit_code_follows_from_the_class_of_the_error(
     error: errors.NuvomError, code: int
 ) -> None:
-    assert code == exit_code(error)
+    assert code == exit_code_of(type(error))
 
 
 def ended_by(error: BaseException) -> int:

@@ -105,7 +105,7 @@ def test_spans_of_time(text: str, secs: float) -> None:
 
 @pytest.mark.parametrize("text", ["", "soon", "5x", "-5", "5 m", "1h x", "m5"])
 def test_what_is_no_span_of_time(text: str) -> None:
-    with pytest.raises(click.BadParameter, match="not a span of time"):
+    with pytest.raises(click.BadParameter, match="not a duration"):
         span(text)
 
 

@@ -34,7 +34,7 @@ _STYLES = {"ok": "green", "warn": "yellow", "fail": "red"}
 @command()
 @click.option("--keep", type=FOLDER, metavar="DIR", help="Work in DIR, and keep it as a project.")
 def demo(invocation: Invocation, keep: Path | None) -> int:
-    """Run 24 jobs in front of you: quick, long, failing, retried, delayed and async ones.
+    """Run 24 sample jobs: quick, long, failing, retried, delayed and async ones.
 
     It needs no project and leaves nothing behind, except with --keep. Exits 0 only if every job
     ended as expected.

@@ -51,7 +51,7 @@ def _for_each(
         except NuvomError as error:
             if len(ids) == 1:
                 raise
-            exit_code = exit_codes.exit_code(error)
+            exit_code = exit_codes.exit_code_of(type(error))
             code = max(code, exit_code)
             errors.append({**views.nuvom_error_data(error), "exit": exit_code})
             if not out.as_json:
@@ -438,11 +438,7 @@ def _edited_copy(
 
 def _parsed(task: str, edited: str) -> dict[str, Any]:
     """Return the object that the user saved, with a list "args" and an object "kwargs"."""
-    try:
-        saved = json.loads(edited)
-    except (ValueError, RecursionError) as error:
-        raise click.UsageError(f"What you saved for {task} is not valid JSON: {error}") from None
-    match saved:
+    match params.json_value(edited, f"What you saved for {task}"):
         case {"args": list(args), "kwargs": dict(kwargs), **rest} if not rest:
             return {"args": args, "kwargs": kwargs}
     reason = 'what you saved must be an object with a list "args" and an object "kwargs"'

@@ -36,7 +36,7 @@ def queues() -> None:
 
 @queues.command(name="list")
 def list_(invocation: Invocation) -> None:
-    """List each queue's jobs by what they wait for, and its workers."""
+    """List queues, with the number of their jobs and workers."""
     runtime, inspector = reader(invocation)
     now = runtime.clock.now()
     found = [
@@ -67,12 +67,12 @@ def _count(count: int, *, is_bad: bool) -> Cell:
 @queues.command()
 @_name_argument
 def pause(invocation: Invocation, name: str) -> None:
-    """Start no job of queue NAME until it is resumed; running jobs go on."""
+    """Start no more jobs of queue NAME until it is resumed; running jobs continue."""
     runtime, _ = _opened(invocation, name)
     by = f"{getpass.getuser()}@{socket.gethostname()}"
     runtime.control.pause(name, by)
     _tell(invocation, name, "paused", by=by)
-    invocation.out.hint(f"To go on: nuvom queues resume {name}")
+    invocation.out.hint(f"To resume it: nuvom queues resume {name}")
 
 
 @queues.command()

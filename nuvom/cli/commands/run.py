@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -11,7 +10,7 @@ import click
 
 from nuvom.cli import exit_codes
 from nuvom.cli.context import Command, Invocation, command
-from nuvom.cli.params import call_of, moment, queue_names, span, task_names, text
+from nuvom.cli.params import call_of, json_value, moment, queue_names, span, task_names, text
 from nuvom.cli.project import (
     find_task,
     folder_or_root,
@@ -108,8 +107,10 @@ def run_(
     existing = runtime.dispatcher.enqueue(record)
     if existing is not None:
         invocation.out.say(f"Job {existing} already has this unique key; no new job was made.")
-    _warn(invocation, inspector, (entry, record), queues_before)
-    if entry.name not in known and inspector.workers_on(record.queue):
+    workers = inspector.workers_on(record.queue)
+    for warning in _doubts(entry, record.queue, queues_before, workers):
+        invocation.out.warn(warning)
+    if workers and entry.name not in known:
         invocation.out.warn(
             f"{entry.name} is new, and workers look for tasks when they start: restart them. "
             "Until then its jobs are PARKED. `nuvom dev` restarts by itself."
@@ -132,10 +133,7 @@ def _call_from(entry: TaskEntry, words: Sequence[str], json_args: str | None) ->
     args, kwargs = call_of(entry.name, signature_of(entry.signature), words)
     if json_args is None:
         return args, kwargs
-    try:
-        given = json.loads(json_args)
-    except (ValueError, RecursionError) as error:
-        raise click.UsageError(f"--json-args is not valid JSON: {error}") from None
+    given = json_value(json_args, "--json-args")
     if isinstance(given, list):
         return (*args, *given), kwargs
     if isinstance(given, dict):
@@ -173,31 +171,23 @@ def interruptible(invocation: Invocation, job_id: str) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        invocation.out.say(
-            f"\nStopped waiting; the job goes on.\nTo wait again: nuvom wait {job_id}"
-        )
+        again = f"To wait again: nuvom wait {job_id}"
+        invocation.out.say(f"\nStopped waiting; the job continues.\n{again}")
         raise
 
 
-def _warn(
-    invocation: Invocation,
-    inspector: Inspector,
-    made: tuple[TaskEntry, JobRecord],
-    known_queues: set[str],
-) -> None:
-    """Warn about likely mistakes: options, and a queue that is misspelt or has no worker."""
-    (entry, record), out = made, invocation.out
-    unknown = unknown_options(entry)
+def _doubts(
+    entry: TaskEntry, queue: str, known_queues: set[str], workers: int | None
+) -> Iterator[str]:
+    """Yield likely mistakes: options, and a queue that is misspelt or has no worker."""
+    unknown = ", ".join(unknown_options(entry))
     if unknown:
-        out.warn(
-            f"{entry.name} sets {', '.join(unknown)} in code, which is not run here: "
-            "this job gets the defaults."
-        )
-    if record.queue not in known_queues:
-        hint = did_you_mean(record.queue, known_queues)
-        out.warn(f'The queue "{record.queue}" is new; the job is stored in it.{hint}')
-    if inspector.workers_on(record.queue) == 0:
-        out.warn(f"0 workers alive on queue {record.queue}; start one: nuvom runworker")
+        yield f"{entry.name} sets {unknown} in code, which is not run here: the default is used."
+    if queue not in known_queues:
+        hint = did_you_mean(queue, known_queues)
+        yield f'The queue "{queue}" is new; the job is stored in it.{hint}'
+    if workers == 0:
+        yield f"0 workers alive on queue {queue}; start one: nuvom runworker"
 
 
 def _show(

@@ -64,7 +64,7 @@ add_completion_class(PowerShellComplete)
 @command()
 @click.argument("shell", type=click.Choice(tuple(SHELLS)))
 def completion(invocation: Invocation, shell: str) -> None:
-    """Print the script that completes nuvom's commands in SHELL."""
+    """Print the completion script for SHELL."""
     out = invocation.out
     shell_class = get_completion_class(shell)
     if shell_class is None:

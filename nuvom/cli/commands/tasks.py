@@ -30,7 +30,7 @@ _SIGN_STYLES = {"+": "green", "~": "yellow", "-": "red"}
 
 @click.group(cls=Group, default="tasks")
 def discover() -> None:
-    """Find the tasks in your code, by reading it and never by running it."""
+    """Find the tasks in your code by reading it, without running it."""
 
 
 @discover.command(name="tasks")

@@ -40,7 +40,7 @@ _exclude_option = click.option(
 
 @click.group(cls=Group, default="list")
 def workers() -> None:
-    """List workers; quiet, stop or look into one."""
+    """List workers; quiet, stop or inspect one."""
 
 
 @workers.command(name="list")
@@ -118,7 +118,7 @@ def _chosen(inspector: Inspector, worker: str | None) -> list[WorkerInfo]:
     "--queues",
     metavar="A,B",
     shell_complete=queue_names,
-    help="Serve these, in order of preference; default: all, including later ones.",
+    help="Serve only these, in order of preference; default: all queues, also new ones.",
 )
 @_exclude_option
 @click.option(
