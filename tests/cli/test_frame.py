@@ -10,7 +10,7 @@ import click
 import pytest
 
 from nuvom import errors
-from nuvom.cli.cli import COMMANDS, cli, run
+from nuvom.cli.cli import cli, run
 from nuvom.cli.context import Invocation
 from nuvom.cli.exit_codes import exit_code_of
 from nuvom.cli.processes import own_command
@@ -31,15 +31,6 @@ def paths(group: click.Group, *before: str) -> list[tuple[str, ...]]:
 
 
 ALL = paths(cli)
-
-
-def test_help_names_every_command_once_and_with_its_meaning() -> None:
-    answer = invoke("--help")
-    assert answer.code == 0
-    for name, entry in COMMANDS.items():
-        lines = [line for line in answer.out.splitlines() if line.split()[:1] == [name]]
-        assert len(lines) == 1
-        assert entry.summary in lines[0]
 
 
 @pytest.mark.parametrize("path", ALL, ids=" ".join)
@@ -124,26 +115,6 @@ def test_every_error_has_an_exit_code_with_a_meaning() -> None:
         assert exit_code_of(cls) in MEANINGS
 
 
-@pytest.mark.parametrize(
-    ("error", "code"),
-    [
-        (errors.JobFailed("1", "ValueError", "no"), 1),
-        (errors.InvalidArguments("add", "too many"), 2),
-        (errors.JobNotFound("1"), 3),
-        (errors.ProjectNotFound(["/"]), 4),
-        (errors.NotStorable("x", "Session"), 4),
-        (errors.BackendUnavailable("db", "locked"), 5),
-        (errors.JobTimeout("1", 1, status="PENDING", queue="q", workers=0), 6),
-        (errors.Refused("no", "yes"), 8),
-    ],
-    ids=lambda value: type(value).__name__,
-)
-def test_the_exit_code_follows_from_the_class_of_the_error(
-    error: errors.NuvomError, code: int
-) -> None:
-    assert code == exit_code_of(type(error))
-
-
 def ended_by(error: BaseException) -> int:
     def action() -> None:
         raise error
@@ -194,13 +165,6 @@ def test_no_encoding_raises_over_a_character(tasks: Path) -> None:
     assert invoke("discover", "tasks", encoding="cp1252").code == 0
     answer = invoke("list", "tasks", encoding="cp1252")
     assert (answer.code, "\\u2713" in answer.out, "─" in answer.out) == (0, True, False)
-
-
-def test_data_goes_to_standard_output_and_all_else_to_standard_error(tasks: Path) -> None:
-    answer = invoke("discover", "tasks")
-    assert all(line.startswith("+ tasks.") for line in answer.out.splitlines())
-    assert "4 tasks in 1 file" in answer.err
-    assert invoke("discover", "tasks", "-q").err == ""
 
 
 def test_colour_is_for_terminals(tasks: Path) -> None:

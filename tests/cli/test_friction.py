@@ -62,13 +62,6 @@ def test_friction_3_a_job_that_would_end_with_the_command_is_refused(tasks: Path
     assert "nuvom config explain queue_backend" in answer.err
 
 
-def test_friction_3_waiting_without_a_worker_says_so(tasks: Path) -> None:
-    answer = invoke("run", "add", "1", "2", "--wait", "--timeout", "20ms")
-    assert answer.code == 6
-    assert "0 workers alive on queue default; start one: nuvom runworker" in answer.err
-    assert '0 workers alive on queue "default"' in answer.err
-
-
 def test_friction_6_paths_with_spaces_and_other_letters_work_and_paste_back(tmp_path: Path) -> None:
     folder = "Mein Projekt für 日本"
     answer = invoke("init", folder)
@@ -100,17 +93,6 @@ def test_friction_9_a_misspelt_queue_is_warned_of_and_the_job_stored(tasks: Path
     assert answer.code == 0
     assert 'The queue "mial" is new; the job is stored in it. Did you mean "mail"?' in answer.err
     assert invoke("status", answer.out.strip(), "--json").json["queue"] == "mial"
-
-
-def test_friction_9_a_queue_that_no_worker_serves_is_warned_of(tasks: Path) -> None:
-    worker = spawn("runworker", "--queues", "default", cwd=tasks)
-    until(lambda: invoke("workers", "--json").json["workers"])
-    try:
-        assert "0 workers alive on queue mail" in invoke("run", "send", "bob").err
-        assert "0 workers" not in invoke("run", "add", "1", "2").err
-    finally:
-        worker.terminate()
-        end(worker)
 
 
 # F5, Ctrl-C twice, is told in test_worker.py; F10, code that is edited while ``dev`` runs, in

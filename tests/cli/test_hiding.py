@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
-
 from nuvom.discovery.scan import hiding_problems
 from tests.cli.shell import call, invoke
 
@@ -21,17 +19,9 @@ def test_files_and_packages_at_the_import_roots_are_named(tmp_path: Path) -> Non
     assert ["queue.py", "typing/__init__.py", "src/random.py"] == found
 
 
-def test_discover_and_doctor_name_the_file_and_say_what_to_do(tasks: Path) -> None:
+def test_discover_and_a_worker_name_the_file(tasks: Path) -> None:
     (tasks / "queue.py").touch()
-    for command in ("discover", "doctor"):
-        answer = invoke(command)
-        assert TEXT in " ".join((answer.out + answer.err).split())
-        assert "rename it" in answer.out + answer.err
-
-
-@pytest.mark.parametrize("environment", ["dev", "prod"])
-def test_a_worker_names_the_file_when_it_starts(tasks: Path, environment: str) -> None:
-    invoke("discover")
-    (tasks / "queue.py").touch()
-    answer = call("runworker", "--burst", cwd=tasks, NUVOM_ENVIRONMENT=environment)
-    assert TEXT in answer.err
+    assert TEXT in invoke("discover").err
+    for environment in ("dev", "prod"):
+        answer = call("runworker", "--burst", cwd=tasks, NUVOM_ENVIRONMENT=environment)
+        assert TEXT in answer.err

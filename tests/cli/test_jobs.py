@@ -492,10 +492,3 @@ def test_damaged_arguments_are_said_to_be_damaged(
     data = invoke("inspect", "job", job, "--json").json
     assert (data["args"], data["kwargs"]) == (None, None)
     assert data["damage"]
-
-
-def test_a_damaged_manifest_does_not_keep_jobs_from_being_read(tasks: Path) -> None:
-    job = run("add", "1", "2")
-    (tasks / ".nuvom" / "manifest.json").write_text("{")
-    assert "arguments  (1, 2)" in invoke("inspect", "job", job).out
-    assert invoke("history", "--task", "add", "--json").json["jobs"] == []

@@ -45,17 +45,13 @@ def plugins(project: Path) -> Path:
     return project
 
 
-def test_plugins_are_listed_by_who_named_them(plugins: Path) -> None:
+def test_plugins_are_listed_and_inspected_without_loading_them(plugins: Path) -> None:
+    (plugins / "nuvom.toml").write_text('scheduler_backend = "good"\n')
     data = invoke("plugin", "list", "--json").json
     assert [one["name"] for one in data["plugins"]] == ["good", "bad"]
-    assert data["plugins"][0] == {
-        "name": "good",
-        "target": "good:Good",
-        "key": "monitoring",
-        "source": str(plugins / ".nuvom_plugins.toml"),
-        "version": None,
-    }
-    assert "good:Good" in invoke("plugin").out
+    assert data["plugins"][0]["source"] == str(plugins / ".nuvom_plugins.toml")
+    answer = invoke("plugin", "inspect", "good:Good", "--plain")
+    assert ["used as", "scheduler_backend"] in answer.rows
     assert "good" not in sys.modules
 
 
@@ -68,20 +64,9 @@ def test_a_plugin_file_that_others_can_write_names_the_repair(plugins: Path) -> 
         assert "chmod go-w" in answer.err
 
 
-def test_a_plugin_is_inspected_without_loading_it(plugins: Path) -> None:
-    (plugins / "nuvom.toml").write_text('scheduler_backend = "good"\n')
-    answer = invoke("plugin", "inspect", "good")
-    assert "good:Good" in answer.out
-    data = invoke("plugin", "inspect", "good:Good", "--json").json
-    assert data["used_as"] == ["scheduler_backend"]
-    assert "good" not in sys.modules
-
-
 def test_an_unknown_plugin_is_not_found_and_the_nearest_named(plugins: Path) -> None:
-    answer = invoke("plugin", "inspect", "goood")
-    assert answer.code == 3
-    assert 'Did you mean "good"?' in answer.err
-    for words in (["test", "goood"], ["test", "goood.py"], ["status", "goood"]):
+    assert 'Did you mean "good"?' in invoke("plugin", "inspect", "goood").err
+    for words in (["inspect", "goood"], ["test", "goood.py"], ["status", "goood"]):
         assert invoke("plugin", *words).code == 3
 
 
@@ -195,16 +180,7 @@ def test_scaffolding_overwrites_nothing_unless_forced(project: Path) -> None:
     assert "class MyQueue" in module.read_text()
 
 
-def test_a_plugin_goes_where_it_is_told(project: Path) -> None:
-    assert invoke("plugin", "scaffold", "my_queue", "--out", "else/where").code == 0
-    assert (project / "else" / "where" / "my_queue.py").is_file()
-    (project / "taken").write_text("")
-    answer = invoke("plugin", "scaffold", "my_queue", "--out", "taken/below")
-    assert answer.code == 5
-    assert "--out" in answer.err
-
-
-@pytest.mark.parametrize("name", ["my-queue", "MyQueue", "1st", "größe", "a b"])
+@pytest.mark.parametrize("name", ["my-queue", "größe"])
 def test_a_name_that_is_no_module_is_refused(name: str, project: Path) -> None:
     assert invoke("plugin", "scaffold", name).code == 2
     assert invoke("plugin", "scaffold", "ok", "--type", "other").code == 2

@@ -111,15 +111,3 @@ def test_prune_removes_what_is_old_and_has_ended(tasks: Path, drain: Callable[[]
     assert "2 jobs would be removed" in invoke("prune", "--older-than", "0s", "--dry-run").out
     assert invoke("prune", "--older-than", "0s", "--yes", "--json").json["removed"] == 2
     assert [invoke("status", job).code for job in (done, failed, waiting)] == [3, 3, 0]
-
-
-def test_prune_asks_a_person(
-    tasks: Path, drain: Callable[[], None], answers: Callable[[str], None]
-) -> None:
-    job = run("add", "1", "2")
-    drain()
-    answers("n\n")
-    assert at_terminal("prune", "--older-than", "0s").code == 8
-    answers("y\n")
-    assert at_terminal("prune", "--older-than", "0s").code == 0
-    assert invoke("status", job).code == 3

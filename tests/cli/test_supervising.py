@@ -18,7 +18,7 @@ from nuvom.core.clock import SYSTEM_CLOCK
 from nuvom.host import platforms
 from nuvom.testing.clock import FakeClock
 from tests.cli.shell import call, invoke, spawn
-from tests.cli.test_worker import HANGING, end, is_alive, states, until
+from tests.cli.test_worker import end, is_alive, states, status, until
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
 linux = pytest.mark.skipif(not platforms.CAN_MEASURE, reason="no /proc")
@@ -225,15 +225,6 @@ def test_a_restart_that_does_not_succeed_leaves_the_workers_before(
     assert "the restart was abandoned, and the previous workers keep running" in caplog.text
 
 
-def test_another_restart_during_one_comes_after_it() -> None:
-    company = Company(1)
-    company.pool.restart()
-    company.look()
-    company.pool.restart()
-    company.look(4)
-    assert company.living == [2]
-
-
 def test_a_worker_that_has_ended_by_itself_is_left_out_of_a_restart() -> None:
     company = Company(2)
     company.born[0].ends_with = 0
@@ -287,31 +278,36 @@ def test_workers_are_replaced_after_a_kill_and_at_a_restart_and_end_together(tas
     assert answer.code == 143
     assert "ended: signal SIGKILL; the next starts in 0.2 s" in answer.err
     assert "workers   2, each with 4 threads" in answer.err
-    assert "Traceback" not in answer.err
     assert pids() == []
+
+
+HANGING = """
+import time
+from nuvom import task
+
+@task(timeout_secs=0.2)
+def hang() -> None:
+    time.sleep(600)
+"""
 
 
 @posix
 def test_a_worker_with_stuck_threads_starts_anew_beneath_its_supervisor(tasks: Path) -> None:
-    (tasks / "hanging.py").write_text(HANGING)
-    (tasks / "nuvom.toml").write_text("max_stuck_threads = 1\n")
-    process = supervisor(tasks)
-    before = {one["pid"]: one["id"] for one in invoke("workers", "--json").json["workers"]}
-    hung = invoke("run", "hanging.hang", "-q").out.strip()
-    until(lambda: status(hung) == "FAILED")
-
     def workers() -> dict[int, str]:
         return {one["pid"]: one["id"] for one in invoke("workers", "--json").json["workers"]}
 
+    (tasks / "hanging.py").write_text(HANGING)
+    (tasks / "nuvom.toml").write_text("max_stuck_threads = 1\n")
+    process = supervisor(tasks)
+    before = workers()
+    hung = invoke("run", "hanging.hang", "-q").out.strip()
+    until(lambda: status(hung) == "FAILED")
     until(lambda: states() == ["alive", "alive"] and workers() != before)
     assert workers().keys() == before.keys()
     assert len(set(workers().values()) & set(before.values())) == 1  # the other one goes on
-    assert result(invoke("run", "add", "2", "3", "-q").out.strip()) == 5
     process.send_signal(signal.SIGTERM)
     answer = end(process)
-    assert answer.code == 143
-    assert "ended" not in answer.err  # nobody was replaced
-    assert pids() == []
+    assert (answer.code, "ended" in answer.err) == (143, False)  # nobody was replaced
 
 
 PROCESS_TASK = """
@@ -340,10 +336,6 @@ def test_nobody_outlives_a_killed_supervisor_by_more_than_a_second(tasks: Path) 
     SYSTEM_CLOCK.sleep(1.0)
     assert [pid for pid in family if is_alive(pid)] == []
     end(process)
-
-
-def status(job: str) -> str:
-    return invoke("status", job, "-f", "raw").out.strip()
 
 
 @posix

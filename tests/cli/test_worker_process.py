@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from nuvom.cli import supervisor
-from nuvom.cli.processes import WorkerProcess, own_command, worker_options
+from nuvom.cli.processes import WorkerProcess, own_command
 from nuvom.cli.supervisor import WorkerPool
 from nuvom.core.clock import SYSTEM_CLOCK
 from tests.cli.shell import ROOT, invoke
@@ -57,24 +57,6 @@ def wait_for(process: WorkerProcess) -> int | None:
     """Return the exit code of a process once it has ended."""
     until(lambda: process.code() is not None)
     return process.code()
-
-
-def test_the_worker_is_called_with_the_same_options() -> None:
-    given = {
-        "threads": 2,
-        "queues": "a,b",
-        "exclude_queues": "c",
-        "burst": True,
-        "max_jobs": None,
-        "processes": 3,
-        "parent": None,
-        "concurrency": {"a": 1, "b": 2},
-        "child": False,
-    }
-    words = (
-        "--threads 2 --queues a,b --exclude-queues c --burst --concurrency a=1 --concurrency b=2"
-    )
-    assert worker_options(given) == words.split()
 
 
 @posix

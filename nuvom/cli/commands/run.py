@@ -108,13 +108,9 @@ def run_(
     if existing is not None:
         invocation.out.say(f"Job {existing} already has this unique key; no new job was made.")
     workers = inspector.workers_on(record.queue)
-    for warning in _doubts(entry, record.queue, queues_before, workers):
+    is_new = entry.name not in known
+    for warning in _doubts(entry, record.queue, queues_before, workers, is_new=is_new):
         invocation.out.warn(warning)
-    if workers and entry.name not in known:
-        invocation.out.warn(
-            f"{entry.name} is new, and workers look for tasks when they start: restart them. "
-            "Until then its jobs are PARKED. `nuvom dev` restarts by itself."
-        )
     job_id = existing or record.id
     if wait:
         with interruptible(invocation, job_id):
@@ -177,9 +173,9 @@ def interruptible(invocation: Invocation, job_id: str) -> Iterator[None]:
 
 
 def _doubts(
-    entry: TaskEntry, queue: str, known_queues: set[str], workers: int | None
+    entry: TaskEntry, queue: str, known_queues: set[str], workers: int | None, *, is_new: bool
 ) -> Iterator[str]:
-    """Yield likely mistakes: options, and a queue that is misspelt or has no worker."""
+    """Yield likely mistakes: options, and a queue or a task that no worker serves or knows."""
     unknown = ", ".join(unknown_options(entry))
     if unknown:
         yield f"{entry.name} sets {unknown} in code, which is not run here: the default is used."
@@ -188,6 +184,11 @@ def _doubts(
         yield f'The queue "{queue}" is new; the job is stored in it.{hint}'
     if workers == 0:
         yield f"0 workers alive on queue {queue}; start one: nuvom runworker"
+    elif workers and is_new:
+        yield (
+            f"{entry.name} is new, and workers look for tasks when they start: restart them. "
+            "Until then its jobs are PARKED. `nuvom dev` restarts by itself."
+        )
 
 
 def _show(
