@@ -86,16 +86,13 @@ class StopSignals:
         return self
 
     def connect(
-        self,
-        first: Callable[[], None],
-        second: Callable[[], None],
-        restart: Callable[[], None] | None = None,
+        self, first: Callable[[], None], second: Callable[[], None], restart: Callable[[], None]
     ) -> None:
         """Call ``first`` at the first signal, ``second`` at the next and ``restart`` at SIGHUP.
 
         They run in the signal handler, so they must return at once and take no lock.
         Stop signals that have already arrived are passed on now. An earlier SIGHUP is not: there is
-        nothing to restart yet. Without ``restart``, SIGHUP is a stop signal.
+        nothing to restart yet.
         """
         self._first, self._second, self._restart = first, second, restart
         for count in range(1, len(self.received) + 1):
@@ -117,8 +114,7 @@ class StopSignals:
         self._pass_on(count)
 
     def _hang_up(self, number: int, frame: FrameType | None) -> None:
-        has_lost_terminal = self._had_terminal and not platforms.has_terminal()
-        if has_lost_terminal or (self._first is not None and self._restart is None):
+        if self._had_terminal and not platforms.has_terminal():
             self._handle(number, frame)
         elif self._restart is not None:
             self._restart()

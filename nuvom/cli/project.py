@@ -70,14 +70,6 @@ def folder_or_root(invocation: Invocation) -> Path:
     return root_or_here() if invocation.project is None else invocation.project.resolve()
 
 
-def project_or_here(invocation: Invocation) -> Path:
-    """Return the project's root or, if there is none, the working directory.
-
-    Raises: ProjectNotFound: ``--project`` does not name a project.
-    """
-    return folder_or_root(invocation) if invocation.project is None else project_root(invocation)
-
-
 def load_settings(invocation: Invocation, root: Path) -> Loaded:
     """Return the settings of the project at ``root``; warn about anything odd in them."""
     loaded = load(root)

@@ -20,7 +20,7 @@ from nuvom.cli.commands.scaffold import PLUGIN_TYPES, class_name, write_plugin
 from nuvom.cli.context import Group, Invocation
 from nuvom.cli.output import Cell, Table, duration, quoted
 from nuvom.cli.params import FOLDER, plugin_names
-from nuvom.cli.project import folder_or_root, load_settings, project_or_here
+from nuvom.cli.project import folder_or_root, load_settings
 from nuvom.config.project import here
 from nuvom.discovery.auto_register import add_import_roots
 from nuvom.errors import PluginFailed, PluginNotFound, plural
@@ -53,7 +53,7 @@ def plugin() -> None:
 @plugin.command(name="list")
 def list_(invocation: Invocation) -> None:
     """List the plugins of packages and of .nuvom_plugins.toml, without loading them."""
-    chosen = load_settings(invocation, project_or_here(invocation)).settings
+    chosen = load_settings(invocation, folder_or_root(invocation)).settings
     entries = find_entries(chosen)
     rows = [
         [one.name, one.target, one.key or "-", one.version or "-", one.source] for one in entries
@@ -72,7 +72,7 @@ def _data(entry: PluginEntry) -> dict[str, Any]:
 @click.argument("name", shell_complete=plugin_names)
 def inspect(invocation: Invocation, name: str) -> None:
     """Show what is known about the plugin NAME, without loading it."""
-    chosen = load_settings(invocation, project_or_here(invocation)).settings
+    chosen = load_settings(invocation, folder_or_root(invocation)).settings
     entry = _named(chosen, name)[0]
     uses = [key for key in _BACKEND_KEYS if getattr(chosen, key) == entry.name]
     data = _data(entry)
@@ -101,7 +101,7 @@ def status(invocation: Invocation, name: str | None) -> int:
 
     This runs the plugins' code. Exits 4 if one fails.
     """
-    root = project_or_here(invocation)
+    root = folder_or_root(invocation)
     chosen = load_settings(invocation, root).settings
     add_import_roots(root)
     plugins = load_plugins(chosen, only=name)
