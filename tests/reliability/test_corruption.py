@@ -121,15 +121,10 @@ def prove(root: Path, figures: Callable[[str], None], seed: int, trials: int) ->
     )
 
 
+@pytest.mark.parametrize(
+    "trials", [100, pytest.param(1000, marks=(pytest.mark.slow, pytest.mark.timeout(300)))]
+)
 def test_r21_damage_to_the_file_queue_is_set_aside_and_the_rest_is_done(
-    tmp_path: Path, seed: int, figures: Callable[[str], None]
+    tmp_path: Path, seed: int, figures: Callable[[str], None], trials: int
 ) -> None:
-    prove(tmp_path, figures, seed, trials=100)
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(300)
-def test_r21_a_thousand_damages_to_the_file_queue_are_set_aside_and_the_rest_is_done(
-    tmp_path: Path, seed: int, figures: Callable[[str], None]
-) -> None:
-    prove(tmp_path, figures, seed, trials=1000)
+    prove(tmp_path, figures, seed, trials)

@@ -96,17 +96,20 @@ def prove(site: Site, figures: Callable[[str], None], freezes: int) -> None:
         assert told == len(late)
 
 
+at_length = (pytest.mark.slow, pytest.mark.timeout(300))
+
+
+@pytest.mark.parametrize(
+    ("backend", "freezes"),
+    [
+        ("sqlite", 20),
+        pytest.param("sqlite", 200, marks=at_length),
+        pytest.param("file", 40, marks=at_length),
+        pytest.param("sqlite+file", 40, marks=at_length),
+        pytest.param("file+sqlite", 40, marks=at_length),
+    ],
+)
 def test_r05_a_thawed_worker_overwrites_nothing_and_is_told(
-    tmp_path: Path, figures: Callable[[str], None]
+    tmp_path: Path, figures: Callable[[str], None], backend: str, freezes: int
 ) -> None:
-    prove(Site(tmp_path, settings={"lease_secs": LEASE_SECS}), figures, freezes=20)
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(300)
-@pytest.mark.parametrize("backend", ["sqlite", "file", "sqlite+file", "file+sqlite"])
-def test_r05_two_hundred_thawed_workers_overwrite_nothing_and_are_told(
-    tmp_path: Path, figures: Callable[[str], None], backend: str
-) -> None:
-    site = Site(tmp_path, backend, {"lease_secs": LEASE_SECS})
-    prove(site, figures, freezes=200 if backend == "sqlite" else 40)
+    prove(Site(tmp_path, backend, {"lease_secs": LEASE_SECS}), figures, freezes)

@@ -249,46 +249,34 @@ def place_of(tmp_path: Path) -> Callable[..., Place]:
 
 
 backends = pytest.mark.parametrize("backend", ["sqlite", "file"])
-threads = pytest.mark.parametrize("threads", [1, 4])
+at_length = (pytest.mark.slow, pytest.mark.timeout(600))
 
 
 @backends
-@threads
-def test_attempts_closed_by_their_limit_lose_nothing_and_lock_nobody_out(
-    place_of: Callable[..., Place], figures: Callable[[str], None], backend: str, threads: int
-) -> None:
-    prove(place_of(backend, threads), figures, close_by_limit, count=50)
-
-
-@backends
-def test_attempts_closed_by_cancel_lose_nothing_and_lock_nobody_out(
-    place_of: Callable[..., Place], figures: Callable[[str], None], backend: str
-) -> None:
-    prove(place_of(backend, threads=4), figures, close_by_cancel, count=20)
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(600)
-@backends
-@threads
-def test_500_attempts_closed_by_their_limit_lose_nothing_and_hold_nobody_up(
-    place_of: Callable[..., Place], figures: Callable[[str], None], backend: str, threads: int
-) -> None:
-    prove(place_of(backend, threads, is_slow=True), figures, close_by_limit, count=500)
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(600)
-@backends
-@pytest.mark.parametrize(("threads", "count"), [(1, 200), (4, 500)])
-def test_hundreds_of_attempts_closed_by_cancel_lose_nothing_and_hold_nobody_up(
-    place_of: Callable[..., Place],
+@pytest.mark.parametrize(
+    ("close", "threads", "count"),
+    [
+        (close_by_limit, 1, 50),
+        (close_by_limit, 4, 50),
+        (close_by_cancel, 4, 20),
+        pytest.param(close_by_limit, 1, 500, marks=at_length),
+        pytest.param(close_by_limit, 4, 500, marks=at_length),
+        pytest.param(close_by_cancel, 1, 200, marks=at_length),
+        pytest.param(close_by_cancel, 4, 500, marks=at_length),
+    ],
+)
+def test_closed_attempts_lose_nothing_and_lock_nobody_out(
+    tmp_path: Path,
     figures: Callable[[str], None],
+    *,
     backend: str,
+    close: Callable[[Place, int, Random], None],
     threads: int,
     count: int,
 ) -> None:
-    prove(place_of(backend, threads, is_slow=True), figures, close_by_cancel, count)
+    """With the full counts nobody is held up either."""
+    site = Site(tmp_path, backend, {"shutdown_timeout_secs": SHUTDOWN_SECS})
+    prove(Place(site, threads, is_slow=count > 50), figures, close, count)
 
 
 # ---- Ctrl-C in a program that goes on -----------------------------------------------------------
@@ -328,16 +316,17 @@ def answer_of(site: Site, child: Victim, name: str, limit_secs: float) -> dict[s
 
 
 @backends
+@pytest.mark.parametrize(
+    ("times", "most_secs"),
+    [(100, HANG_SECS), pytest.param(1000, MOST_WAIT_SECS, marks=at_length)],
+)
 def test_a_program_that_goes_on_after_ctrl_c_has_lost_and_locked_nothing(
-    tmp_path: Path, figures: Callable[[str], None], seed: int, backend: str
+    tmp_path: Path,
+    figures: Callable[[str], None],
+    seed: int,
+    *,
+    backend: str,
+    times: int,
+    most_secs: float,
 ) -> None:
-    prove_interruptions(Site(tmp_path, backend), figures, seed, times=100, most_secs=HANG_SECS)
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(600)
-@backends
-def test_a_program_that_goes_on_after_1000_ctrl_c_has_lost_and_locked_nothing(
-    tmp_path: Path, figures: Callable[[str], None], seed: int, backend: str
-) -> None:
-    prove_interruptions(Site(tmp_path, backend), figures, seed, 1000, most_secs=MOST_WAIT_SECS)
+    prove_interruptions(Site(tmp_path, backend), figures, seed, times, most_secs)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -37,16 +38,30 @@ def errors_of(root: Path) -> str:
     return (root / "children.log").read_text(encoding="utf-8", errors="replace")[-5000:]
 
 
+def at_length(*values: int, limit_secs: int) -> Any:
+    """Return the numbers of the full count, which needs the machine for itself."""
+    marks = (pytest.mark.slow, pytest.mark.alone, pytest.mark.timeout(limit_secs))
+    return pytest.param(*values, marks=marks)
+
+
+@pytest.mark.parametrize(
+    ("secs", "kills", "jobs"), [(12, 30, 1000), at_length(80, 200, 5000, limit_secs=420)]
+)
 def test_r01_a_kill_storm_on_sqlite_balances(
-    tmp_path: Path, seed: int, figures: Callable[[str], None]
+    tmp_path: Path, seed: int, figures: Callable[[str], None], *, secs: int, kills: int, jobs: int
 ) -> None:
-    prove(figures, Storm(tmp_path, secs=12, seed=seed, kills=30), jobs=1000, kills=30)
+    storm = Storm(tmp_path, secs=secs, seed=seed, kills=kills, least_jobs=jobs)
+    prove(figures, storm, jobs=jobs, kills=kills)
 
 
+@pytest.mark.parametrize(
+    ("secs", "kills", "jobs"), [(6, 5, 100), at_length(25, 60, 1000, limit_secs=300)]
+)
 def test_r02_a_kill_storm_on_files_balances(
-    tmp_path: Path, seed: int, figures: Callable[[str], None]
+    tmp_path: Path, seed: int, figures: Callable[[str], None], *, secs: int, kills: int, jobs: int
 ) -> None:
-    prove(figures, Storm(tmp_path, backend="file", secs=6, seed=seed), jobs=100, kills=5)
+    storm = Storm(tmp_path, backend="file", secs=secs, seed=seed, kills=kills, least_jobs=jobs)
+    prove(figures, storm, jobs=jobs, kills=kills)
 
 
 def test_r05_a_storm_of_freezes_balances(
@@ -54,22 +69,3 @@ def test_r05_a_storm_of_freezes_balances(
 ) -> None:
     storm = Storm(tmp_path, secs=5, seed=seed, faults=FREEZES, least_jobs=100)
     prove(figures, storm, jobs=100, kills=0)
-
-
-@pytest.mark.slow
-@pytest.mark.alone
-@pytest.mark.timeout(420)
-def test_r01_a_long_kill_storm_on_sqlite_balances(
-    tmp_path: Path, seed: int, figures: Callable[[str], None]
-) -> None:
-    prove(figures, Storm(tmp_path, secs=80, seed=seed, kills=200), jobs=5000, kills=200)
-
-
-@pytest.mark.slow
-@pytest.mark.alone
-@pytest.mark.timeout(300)
-def test_r02_a_long_kill_storm_on_files_balances(
-    tmp_path: Path, seed: int, figures: Callable[[str], None]
-) -> None:
-    storm = Storm(tmp_path, backend="file", secs=25, seed=seed, kills=60)
-    prove(figures, storm, jobs=1000, kills=60)

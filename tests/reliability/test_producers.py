@@ -46,24 +46,22 @@ def prove(site: Site, figures: Callable[[str], None], seed: int, kills: int) -> 
         site.assert_sound(runtime)
 
 
-needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+at_length = (pytest.mark.slow, pytest.mark.timeout(300))
 
 
-@needs_fork
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+@pytest.mark.parametrize(
+    ("backend", "kills"),
+    [
+        ("sqlite", 30),
+        pytest.param("sqlite", 300, marks=at_length),
+        pytest.param("file", 300, marks=at_length),
+    ],
+)
 def test_r04_what_a_killed_producer_told_of_is_stored_and_a_map_is_whole(
-    tmp_path: Path, seed: int, figures: Callable[[str], None]
+    tmp_path: Path, seed: int, figures: Callable[[str], None], backend: str, kills: int
 ) -> None:
-    prove(Site(tmp_path), figures, seed, kills=30)
-
-
-@needs_fork
-@pytest.mark.slow
-@pytest.mark.timeout(300)
-@pytest.mark.parametrize("backend", ["sqlite", "file"])
-def test_r04_what_many_killed_producers_told_of_is_stored_and_maps_are_whole(
-    tmp_path: Path, seed: int, figures: Callable[[str], None], backend: str
-) -> None:
-    prove(Site(tmp_path, backend), figures, seed, kills=300)
+    prove(Site(tmp_path, backend), figures, seed, kills)
 
 
 def test_f10_a_client_that_died_before_the_answer_enqueues_again_with_the_same_key(

@@ -54,21 +54,22 @@ def prove(site: Site, figures: Callable[[str], None], kills: int) -> None:
         assert max(waits) < MOST_SECS
 
 
+at_length = (pytest.mark.slow, pytest.mark.alone, pytest.mark.timeout(300))
+
+
+@pytest.mark.parametrize(
+    ("backend", "kills"),
+    [
+        ("sqlite", 10),
+        pytest.param("sqlite", 100, marks=at_length),
+        pytest.param("file", 100, marks=at_length),
+    ],
+)
 def test_r03_a_killed_workers_job_is_soon_with_another(
-    tmp_path: Path, figures: Callable[[str], None]
+    tmp_path: Path, figures: Callable[[str], None], backend: str, kills: int
 ) -> None:
     """With default settings: a lease of thirty seconds is not waited for."""
-    prove(Site(tmp_path), figures, kills=10)
-
-
-@pytest.mark.slow
-@pytest.mark.alone
-@pytest.mark.timeout(300)
-@pytest.mark.parametrize("backend", ["sqlite", "file"])
-def test_r03_a_hundred_killed_workers_jobs_are_soon_with_others(
-    tmp_path: Path, figures: Callable[[str], None], backend: str
-) -> None:
-    prove(Site(tmp_path, backend), figures, kills=100)
+    prove(Site(tmp_path, backend), figures, kills)
 
 
 @pytest.mark.skipif(not can_freeze, reason="this system cannot stop a process")

@@ -56,21 +56,19 @@ def prove(site: Site, figures: Callable[[str], None], seed: int, restarts: int) 
         assert {one.record.deliveries for one in found.values()} == {0}
 
 
-@pytest.mark.parametrize("backend", ["sqlite", pytest.param("file", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    ("backend", "restarts"),
+    [
+        ("sqlite", 8),
+        pytest.param("file", 8, marks=pytest.mark.slow),
+        pytest.param("sqlite", 100, marks=(pytest.mark.slow, pytest.mark.timeout(300))),
+    ],
+)
 def test_r19_rolling_restarts_lose_repeat_and_charge_nothing(
-    tmp_path: Path, seed: int, figures: Callable[[str], None], backend: str
+    tmp_path: Path, seed: int, figures: Callable[[str], None], backend: str, restarts: int
 ) -> None:
     site = Site(tmp_path, backend, {"shutdown_timeout_secs": GRACE_SECS})
-    prove(site, figures, seed, restarts=8)
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(300)
-def test_r19_a_hundred_rolling_restarts_lose_repeat_and_charge_nothing(
-    tmp_path: Path, seed: int, figures: Callable[[str], None]
-) -> None:
-    site = Site(tmp_path, settings={"shutdown_timeout_secs": GRACE_SECS})
-    prove(site, figures, seed, restarts=100)
+    prove(site, figures, seed, restarts)
 
 
 @pytest.mark.slow
