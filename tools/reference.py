@@ -1,7 +1,7 @@
-"""Writes ``docs/cli.md`` and ``docs/errors.md`` from the code itself, and compares them.
+"""Writes the reference pages from the code: commands, errors, and the table of settings.
 
 ``python -m tools.reference`` writes the pages of this checkout, ``--check`` only says whether
-they are as they should be. Run it after every change of a command or an error.
+they are as they should be. Run it after every change of a command, an error or a setting.
 """
 
 from __future__ import annotations
@@ -16,10 +16,13 @@ from nuvom.cli import exit_codes
 from nuvom.cli.cli import ERROR_SCHEMA, SECTIONS, cli
 from nuvom.cli.context import CommonOption, Group
 from nuvom.cli.exit_codes import exit_code_of
+from nuvom.config.settings import SETTINGS, WORKER_START, show
 from nuvom.errors import NuvomError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+
+    from nuvom.config.settings import Setting
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 
@@ -54,6 +57,9 @@ at any time, other changes make a new number. An error is an object of the schem
 numbers beyond 2^53 are text under a key that ends in `_str`.
 """
 
+
+_TABLE_BEGIN = "<!-- settings: generated from nuvom/config/settings.py -->"
+_TABLE_END = "<!-- end of settings -->"
 
 _ERRORS_HEAD = f"""\
 # Errors
@@ -203,12 +209,47 @@ def _quoted(template: str) -> str:
     return template.replace("|", "\\|")
 
 
-# ---- both pages -------------------------------------------------------------------------
+# ---- settings ---------------------------------------------------------------------------
+
+
+def configuration_page() -> str:
+    """Return the page about the configuration with its table up to date.
+
+    Raises: ValueError: the page lacks a marker.
+    """
+    text = (DOCS / "configuration.md").read_text(encoding="utf-8")
+    before, after = text.index(_TABLE_BEGIN) + len(_TABLE_BEGIN), text.index(_TABLE_END)
+    rows = ["| Setting | Default | Values | Meaning |", "|---|---|---|---|"]
+    rows += [_setting(setting) for setting in SETTINGS.values()]
+    return "\n".join([text[:before], *rows, text[after:]])
+
+
+def _setting(setting: Setting) -> str:
+    default = setting.absent if setting.default is None else f"`{show(setting.default)}`"
+    mark = " (W)" if setting.read == WORKER_START else ""
+    return f"| `{setting.name}`{mark} | {default} | {_values(setting)} | {setting.meaning} |"
+
+
+def _values(setting: Setting) -> str:
+    if setting.secret:
+        return "text, secret"
+    if setting.base is bool or setting.choices:
+        return ", ".join(f"`{choice}`" for choice in setting.choices or ("true", "false"))
+    if setting.bounds:
+        return f"{setting.range(' to ')} {setting.unit}".rstrip()
+    return "a backend's name" if setting.kind == "name" else setting.kind
+
+
+# ---- all pages --------------------------------------------------------------------------
 
 
 def pages() -> dict[Path, str]:
     """Return the text of each generated page."""
-    return {DOCS / "cli.md": page(), DOCS / "errors.md": errors_page()}
+    return {
+        DOCS / "cli.md": page(),
+        DOCS / "errors.md": errors_page(),
+        DOCS / "configuration.md": configuration_page(),
+    }
 
 
 def main(args: list[str]) -> int:

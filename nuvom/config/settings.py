@@ -1,16 +1,27 @@
 """The settings of Nuvom in one table: name, type, range, default and meaning of each.
 
 The annotations of ``Settings`` are what values are checked against; the table in the
-documentation, the JSON schema and ``nuvom config explain`` are made from them as well.
+documentation and ``nuvom config explain`` are made from them and from its docstring.
 ``nuvom.config.sources`` finds the values.
 """
 
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
-from types import NoneType
-from typing import Annotated, Any, Literal, NamedTuple, Self, get_args, get_origin, get_type_hints
+from types import NoneType, UnionType
+from typing import (
+    Annotated,
+    Any,
+    Literal,
+    NamedTuple,
+    Self,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 import msgspec
 from msgspec import Meta
@@ -25,7 +36,6 @@ WORKER_START = "at worker start"
 _DAY = 86_400
 _YEAR = 365 * _DAY
 _MANY = 2**31 - 1
-_SECRET_WORDS = ("password", "passwd", "secret", "token", "dsn", "api_key", "private_key")
 _FLAGS = {
     **dict.fromkeys(("1", "true", "on", "yes"), True),
     **dict.fromkeys(("0", "false", "off", "no"), False),
@@ -34,204 +44,141 @@ _FLAGS = {
 # something other than a file. "$" alone would let a newline at the end through.
 _CHARS = r"[^\x00-\x1f\x7f\ud800-\udfff]+$(?!\n)"
 
-Text = Annotated[
-    str,
-    Meta(
-        pattern=f"^{_CHARS}", extra={"kind": "text", "wanted": "a text without control characters"}
-    ),
-]
+
+def _text(kind: str, wanted: str, pattern: str, *, secret: bool = False) -> Meta:
+    extra = {"kind": kind, "wanted": wanted, "secret": secret}
+    return Meta(pattern=pattern, extra=extra)
+
+
+_PLAIN_TEXT = "a text without control characters"
+Text = Annotated[str, _text("text", _PLAIN_TEXT, f"^{_CHARS}")]
+Secret = Annotated[str, _text("text", _PLAIN_TEXT, f"^{_CHARS}", secret=True)]
 FilePath = Annotated[
-    str,
-    Meta(
-        pattern=f"^(?!:memory:|file:){_CHARS}",
-        extra={"kind": "path", "wanted": "the path of a file or folder"},
-    ),
+    str, _text("path", "the path of a file or folder", f"^(?!:memory:|file:){_CHARS}")
 ]
 BackendName = Annotated[
     str,
-    Meta(
-        pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$(?!\n)",
-        extra={
-            "kind": "name",
-            "wanted": "the name of a backend: letters, digits, '_', '-' and '.'",
-        },
+    _text(
+        "name",
+        "the name of a backend: letters, digits, '_', '-' and '.'",
+        r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$(?!\n)",
     ),
 ]
+_BYTES = Meta(extra={"unit": "bytes"})
 Count = Annotated[int, Meta(ge=1, le=_MANY)]
-Bytes = Annotated[int, Meta(ge=1, le=_MANY)]
-Memory = Annotated[int, Meta(ge=2**20, le=2**40)]
+Bytes = Annotated[int, Meta(ge=1, le=_MANY), _BYTES]
+Memory = Annotated[int, Meta(ge=2**20, le=2**40), _BYTES]
 UpTo1024 = Annotated[int, Meta(ge=1, le=1024)]
 UpTo100k = Annotated[int, Meta(ge=1, le=100_000)]
 UpToADay = Annotated[float, Meta(ge=0, le=_DAY)]
 UpToAYear = Annotated[float, Meta(ge=0, le=_YEAR)]
 UpTo100Years = Annotated[float, Meta(ge=0, le=100 * _YEAR)]
+LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
+
+_AT_START = Meta(extra={"read": WORKER_START})
 
 
-def _about(
-    meaning: str,
-    *,
-    absent: str = "",
-    unit: str = "",
-    read: str = PROGRAM_START,
-    secret: bool = False,
-) -> Meta:
-    """Describe a setting.
-
-    Args:
-        meaning: One line, without a full stop.
-        absent: What happens where an optional setting is not set.
-        unit: ``bytes`` or nothing; numbers with a fraction are seconds.
-        read: When the setting is read.
-        secret: Its value may never be shown.
-    """
-    extra = {"absent": absent, "unit": unit, "read": read, "secret": secret}
-    return Meta(description=meaning, extra=extra)
-
-
-def _worker(meaning: str, *, absent: str = "", unit: str = "") -> Meta:
-    """Describe a setting that is read when a worker starts."""
-    return _about(meaning, absent=absent, unit=unit, read=WORKER_START)
+def _absent(text: str) -> Meta:
+    """Say what happens where an optional setting is not set."""
+    return Meta(extra={"absent": text})
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """All settings of one project. ``sources.load`` checks them; the constructor does not.
 
-    Paths are kept as given; the properties resolve them.
+    Paths are kept as given; the properties resolve them. The documentation and ``nuvom config``
+    show the following texts.
 
     Attributes:
         root: The project root, absolute. Found, not set.
+        environment: Where the project runs.
+        log_level: Lowest level of log records to show.
+        log_format: Format of log records.
+        queue_backend: Where jobs wait: memory, file, sqlite, or a plugin's backend.
+        result_backend: Where results are kept: memory, file, sqlite, or a plugin's backend.
+        scheduler_backend: Where schedules are kept: memory, sqlite, or a plugin's backend.
+        serialization_backend: How arguments and results become bytes.
+        manifest_path: The list of tasks that `nuvom discover tasks` writes.
+        sqlite_path: The SQLite file for queue, results and schedules together.
+        sqlite_queue_path: A SQLite file for the queue alone.
+        sqlite_result_path: A SQLite file for the results alone.
+        sqlite_journal_mode: SQLite's journal mode.
+        file_path: The folder of the file backends.
+        allow_network_fs: Accept a store on a network file system, where its locks may fail.
+        durability: What a stored job survives: full, a power cut; normal, the death of any process.
+        postgres_dsn: Address of the PostgreSQL server.
+        redis_url: Address of the Redis server.
+        max_workers: Threads of a worker.
+        async_slots: Coroutines that a worker runs at once.
+        processes: Worker processes that `nuvom runworker` starts.
+        batch_size: Most jobs claimed at once.
+        max_jobs_per_child: Jobs after which a child of the process lane is replaced.
+        max_memory_per_child: Memory above which a child of the process lane is replaced.
+        max_stuck_threads: Timed-out threads still running, at which a worker replaces its
+            own process.
+        task_import: When a worker imports the modules of tasks: lazy, at a task's first job; start.
+        shutdown_timeout_secs: Time that running jobs get when a worker stops.
+        lease_secs: Time without a heartbeat after which a worker loses its jobs.
+        max_deliveries: Deaths of a worker under a job until the job is DEAD.
+        job_timeout_secs: Time limit of an attempt, for tasks that set none.
+        timeout_policy: What follows a timeout, for tasks that do not say.
+        retry_delay_secs: Wait before the first retry, for tasks that do not say.
+        max_queue_size: Jobs that may wait in one queue; then a call raises QueueFull.
+        max_payload_bytes: Largest arguments of a call.
+        max_result_bytes: Largest result of a job.
+        result_ttl_secs: How long a SUCCESS is kept.
+        failed_ttl_secs: How long a FAILED, DEAD or CANCELLED job is kept.
+        parked_ttl_secs: How long a PARKED job waits for a worker that knows its task.
+        plugins: Whether plugins are loaded.
+        prometheus_host: Address that the metrics endpoint listens on.
+        prometheus_port: Port of the metrics endpoint; 0 is any free one.
     """
 
     root: Path = msgspec.field(default_factory=Path.cwd)
-
-    environment: Annotated[Literal["dev", "test", "prod"], _about("Where the project runs")] = "dev"
-    log_level: Annotated[
-        Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"],
-        _about("Lowest level of log records to show"),
-    ] = "INFO"
+    environment: Literal["dev", "test", "prod"] = "dev"
+    log_level: LogLevel = "INFO"
     log_format: Annotated[
-        Literal["rich", "plain", "json", "logfmt"] | None,
-        _about("Format of log records", absent="rich on a terminal, else plain"),
+        Literal["rich", "plain", "json", "logfmt"] | None, _absent("rich on a terminal, else plain")
     ] = None
-
-    queue_backend: Annotated[
-        BackendName, _about("Where jobs wait: memory, file, sqlite, or a plugin's backend")
-    ] = "sqlite"
-    result_backend: Annotated[
-        BackendName, _about("Where results are kept: memory, file, sqlite, or a plugin's backend")
-    ] = "sqlite"
-    scheduler_backend: Annotated[
-        BackendName, _about("Where schedules are kept: memory, sqlite, or a plugin's backend")
-    ] = "sqlite"
-    serialization_backend: Annotated[
-        BackendName, _about("How arguments and results become bytes")
-    ] = "msgpack"
-    manifest_path: Annotated[
-        FilePath, _about("The list of tasks that `nuvom discover tasks` writes")
-    ] = ".nuvom/manifest.json"
-    sqlite_path: Annotated[
-        FilePath, _about("The SQLite file for queue, results and schedules together")
-    ] = ".nuvom/nuvom.db"
-    sqlite_queue_path: Annotated[
-        FilePath | None, _about("A SQLite file for the queue alone", absent="as sqlite_path")
-    ] = None
-    sqlite_result_path: Annotated[
-        FilePath | None, _about("A SQLite file for the results alone", absent="as sqlite_path")
-    ] = None
-    sqlite_journal_mode: Annotated[Literal["wal", "delete"], _about("SQLite's journal mode")] = (
-        "wal"
-    )
-    file_path: Annotated[FilePath, _about("The folder of the file backends")] = ".nuvom/files"
-    allow_network_fs: Annotated[
-        bool, _about("Accept a store on a network file system, where its locks may fail")
-    ] = False
-    durability: Annotated[
-        Literal["full", "normal"],
-        _about("What a stored job survives: full, a power cut; normal, the death of any process"),
-    ] = "full"
-    postgres_dsn: Annotated[
-        Text | None,
-        _about("Address of the PostgreSQL server", absent="no such server", secret=True),
-    ] = None
-    redis_url: Annotated[
-        Text | None, _about("Address of the Redis server", absent="no such server", secret=True)
-    ] = None
-
-    max_workers: Annotated[UpTo1024, _worker("Threads of a worker")] = 4
-    async_slots: Annotated[
-        Annotated[int, Meta(ge=1, le=1_000_000)], _worker("Coroutines that a worker runs at once")
-    ] = 1000
-    processes: Annotated[UpTo1024, _worker("Worker processes that `nuvom runworker` starts")] = 1
-    batch_size: Annotated[
-        UpTo100k | None, _worker("Most jobs claimed at once", absent="adaptive")
-    ] = None
-    max_jobs_per_child: Annotated[
-        Count | None,
-        _worker("Jobs after which a child of the process lane is replaced", absent="never"),
-    ] = None
-    max_memory_per_child: Annotated[
-        Memory | None,
-        _worker(
-            "Memory above which a child of the process lane is replaced",
-            absent="never",
-            unit="bytes",
-        ),
-    ] = None
-    max_stuck_threads: Annotated[
-        UpTo100k,
-        _worker("Timed-out threads still running, at which a worker replaces its own process"),
-    ] = 32
-    task_import: Annotated[
-        Literal["lazy", "start"],
-        _worker("When a worker imports the modules of tasks: lazy, at a task's first job; start"),
-    ] = "lazy"
-    shutdown_timeout_secs: Annotated[
-        UpToADay, _worker("Time that running jobs get when a worker stops")
-    ] = 10.0
-    lease_secs: Annotated[
-        Annotated[float, Meta(ge=0.5, le=_DAY)],
-        _about("Time without a heartbeat after which a worker loses its jobs"),
-    ] = 30.0
-    max_deliveries: Annotated[
-        Annotated[int, Meta(ge=1, le=1000)],
-        _about("Deaths of a worker under a job until the job is DEAD"),
-    ] = 3
-
+    queue_backend: BackendName = "sqlite"
+    result_backend: BackendName = "sqlite"
+    scheduler_backend: BackendName = "sqlite"
+    serialization_backend: BackendName = "msgpack"
+    manifest_path: FilePath = ".nuvom/manifest.json"
+    sqlite_path: FilePath = ".nuvom/nuvom.db"
+    sqlite_queue_path: Annotated[FilePath | None, _absent("as sqlite_path")] = None
+    sqlite_result_path: Annotated[FilePath | None, _absent("as sqlite_path")] = None
+    sqlite_journal_mode: Literal["wal", "delete"] = "wal"
+    file_path: FilePath = ".nuvom/files"
+    allow_network_fs: bool = False
+    durability: Literal["full", "normal"] = "full"
+    postgres_dsn: Annotated[Secret | None, _absent("no such server")] = None
+    redis_url: Annotated[Secret | None, _absent("no such server")] = None
+    max_workers: Annotated[UpTo1024, _AT_START] = 4
+    async_slots: Annotated[int, Meta(ge=1, le=1_000_000), _AT_START] = 1000
+    processes: Annotated[UpTo1024, _AT_START] = 1
+    batch_size: Annotated[UpTo100k | None, _AT_START, _absent("adaptive")] = None
+    max_jobs_per_child: Annotated[Count | None, _AT_START, _absent("never")] = None
+    max_memory_per_child: Annotated[Memory | None, _AT_START, _absent("never")] = None
+    max_stuck_threads: Annotated[UpTo100k, _AT_START] = 32
+    task_import: Annotated[Literal["lazy", "start"], _AT_START] = "lazy"
+    shutdown_timeout_secs: Annotated[UpToADay, _AT_START] = 10.0
+    lease_secs: Annotated[float, Meta(ge=0.5, le=_DAY)] = 30.0
+    max_deliveries: Annotated[int, Meta(ge=1, le=1000)] = 3
     job_timeout_secs: Annotated[
-        Annotated[float, Meta(ge=0.001, le=_YEAR)] | None,
-        _about("Time limit of an attempt, for tasks that set none", absent="no limit"),
+        Annotated[float, Meta(ge=0.001, le=_YEAR)] | None, _absent("no limit")
     ] = None
-    timeout_policy: Annotated[
-        Literal["retry", "fail", "ignore"],
-        _about("What follows a timeout, for tasks that do not say"),
-    ] = "fail"
-    retry_delay_secs: Annotated[
-        UpToAYear, _about("Wait before the first retry, for tasks that do not say")
-    ] = 5.0
-    max_queue_size: Annotated[
-        Count | None,
-        _about("Jobs that may wait in one queue; then a call raises QueueFull", absent="no limit"),
-    ] = None
-    max_payload_bytes: Annotated[Bytes, _about("Largest arguments of a call", unit="bytes")] = (
-        1 << 20
-    )
-    max_result_bytes: Annotated[Bytes, _about("Largest result of a job", unit="bytes")] = 16 << 20
-    result_ttl_secs: Annotated[UpTo100Years, _about("How long a SUCCESS is kept")] = 7.0 * _DAY
-    failed_ttl_secs: Annotated[
-        UpTo100Years, _about("How long a FAILED, DEAD or CANCELLED job is kept")
-    ] = 30.0 * _DAY
-    parked_ttl_secs: Annotated[
-        UpTo100Years, _about("How long a PARKED job waits for a worker that knows its task")
-    ] = 7.0 * _DAY
-
-    plugins: Annotated[Literal["on", "off"], _about("Whether plugins are loaded")] = "on"
-    prometheus_host: Annotated[Text, _worker("Address that the metrics endpoint listens on")] = (
-        "127.0.0.1"
-    )
-    prometheus_port: Annotated[
-        Annotated[int, Meta(ge=0, le=65_535)],
-        _worker("Port of the metrics endpoint; 0 is any free one"),
-    ] = 9150
+    timeout_policy: Literal["retry", "fail", "ignore"] = "fail"
+    retry_delay_secs: UpToAYear = 5.0
+    max_queue_size: Annotated[Count | None, _absent("no limit")] = None
+    max_payload_bytes: Bytes = 1 << 20
+    max_result_bytes: Bytes = 16 << 20
+    result_ttl_secs: UpTo100Years = 7.0 * _DAY
+    failed_ttl_secs: UpTo100Years = 30.0 * _DAY
+    parked_ttl_secs: UpTo100Years = 7.0 * _DAY
+    plugins: Literal["on", "off"] = "on"
+    prometheus_host: Annotated[Text, _AT_START] = "127.0.0.1"
+    prometheus_port: Annotated[int, Meta(ge=0, le=65_535), _AT_START] = 9150
 
     @property
     def state_dir(self) -> Path:
@@ -277,7 +224,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     def __rich_repr__(self) -> list[tuple[str, Any]]:
         """Keep secrets out of Rich's rendering, which does not use ``repr``."""
-        return [(name, mask(name, getattr(self, name))) for name in self.__struct_fields__]
+        shown = [(name, one.masked(getattr(self, name))) for name, one in SETTINGS.items()]
+        return [("root", self.root), *shown]
 
 
 class Setting(NamedTuple):
@@ -289,7 +237,12 @@ class Setting(NamedTuple):
         choices: What a ``Literal`` can be.
         bounds: The lowest and the highest number, both allowed.
         meaning: What it is for, in one line without a full stop.
-        facts: What else the annotation says: ``kind`` and ``wanted`` of a text, and see ``_about``.
+        kind: ``text``, ``path`` or ``name``, for a setting that is text.
+        wanted: What such a text has to be.
+        absent: What happens where an optional setting is not set.
+        unit: ``seconds``, ``bytes`` or nothing.
+        read: When it is read.
+        secret: Whether its value may never be shown.
     """
 
     name: str
@@ -300,34 +253,39 @@ class Setting(NamedTuple):
     optional: bool
     bounds: tuple[float, ...]
     meaning: str
-    facts: dict[str, Any]
+    unit: str
+    kind: str = ""
+    wanted: str = ""
+    absent: str = ""
+    read: str = PROGRAM_START
+    secret: bool = False
 
     @classmethod
-    def of(cls, name: str, default: object, hint: object) -> Self:
+    def of(cls, name: str, default: object, hint: object, meaning: str) -> Self:
         """Read an annotation."""
-        base, *metas = get_args(hint)
-        optional = NoneType in get_args(base)
-        if optional:
-            base = next(kind for kind in get_args(base) if kind is not NoneType)
-            if get_origin(base) is Annotated:
-                base, *inner = get_args(base)
-                metas = [*inner, *metas]
+        parts = _parts(hint)
+        metas = [part for part in parts if isinstance(part, Meta)]
+        base = next(part for part in parts if part is not NoneType)
         facts = {key: value for meta in metas for key, value in (meta.extra or {}).items()}
-        bounds = next(((meta.ge, meta.le) for meta in metas if meta.ge is not None), ())
-        choices = get_args(base) if get_origin(base) is Literal else ()
-        base = Literal if choices else base
-        meaning = metas[-1].description
-        return cls(name, default, hint, base, choices, optional, bounds, meaning, facts)
+        bounds: Any = next(((meta.ge, meta.le) for meta in metas if meta.ge is not None), ())
+        choices = get_args(base)
+        facts.setdefault("unit", "seconds" if base is float else "")
+        return cls(
+            name,
+            default,
+            hint,
+            base=Literal if choices else base,
+            choices=choices,
+            optional=NoneType in parts,
+            bounds=bounds,
+            meaning=meaning,
+            **facts,
+        )
 
     @property
     def variable(self) -> str:
         """Name of its environment variable."""
         return f"NUVOM_{self.name.upper()}"
-
-    @property
-    def unit(self) -> str:
-        """``seconds``, ``bytes`` or nothing."""
-        return "seconds" if self.base is float else str(self.facts["unit"])
 
     def range(self, between: str) -> str:
         """Return the bounds as text, such as ``1 to 10``."""
@@ -342,17 +300,17 @@ class Setting(NamedTuple):
             int: f"a whole number{unit} from {self.range(' to ')}",
             float: f"a number{unit} from {self.range(' to ')}",
             Literal: f"one of {', '.join(self.choices)}",
-        }.get(self.base) or str(self.facts["wanted"])
+        }.get(self.base) or self.wanted
         return wanted + (f', or "{NONE}"' if self.optional else "")
 
     @property
     def note(self) -> str:
         """Its type, its range and when it is read, in one line."""
-        form = self.facts.get("kind") or " | ".join(self.choices) or self.base.__name__
+        form = self.kind or " | ".join(self.choices) or self.base.__name__
         if self.bounds:
             form += (f" of {self.unit}" if self.unit else "") + f", {self.range('..')}"
-        again = "; changing needs a restart" if self.facts["read"] == WORKER_START else ""
-        return f"type {form}; read {self.facts['read']}{again}"
+        again = "; changing needs a restart" if self.read == WORKER_START else ""
+        return f"type {form}; read {self.read}{again}"
 
     def parse(self, text: str, origin: str) -> object:
         """Return the value that ``text`` stands for, checked.
@@ -400,11 +358,11 @@ class Setting(NamedTuple):
     def show(self, value: object) -> str:
         """Return a value as text; what its absence means stands in brackets."""
         text = show(value)
-        return f"{text} ({self.facts['absent']})" if value is None else text
+        return f"{text} ({self.absent})" if value is None else text
 
     def masked(self, value: object) -> object:
         """Return ``value``, or ``***`` where it may not be shown."""
-        return MASK if self.facts["secret"] and value is not None else value
+        return MASK if self.secret and value is not None else value
 
 
 def show(value: object) -> str:
@@ -416,22 +374,24 @@ def show(value: object) -> str:
     return f"{value:.12g}" if isinstance(value, float) else str(value)
 
 
+def _parts(hint: object) -> list[Any]:
+    """Return the types and the metas of an annotation, however they are nested."""
+    if get_origin(hint) in (Annotated, Union, UnionType):
+        return [part for inner in get_args(hint) for part in _parts(inner)]
+    return [hint]
+
+
 def _table() -> dict[str, Setting]:
+    # ``python -OO`` removes docstrings.
+    texts = re.findall(r"^ {8}(\w+): (.+(?:\n {12}.+)*)", Settings.__doc__ or "", re.MULTILINE)
+    meanings = {name: " ".join(text.split()).removesuffix(".") for name, text in texts}
     hints = get_type_hints(Settings, include_extras=True)
-    fields = (field for field in msgspec.structs.fields(Settings) if field.name != "root")
-    return {one.name: Setting.of(one.name, one.default, hints[one.name]) for one in fields}
+    return {
+        name: Setting.of(name, default, hints[name], meanings.get(name, ""))
+        for name, default in zip(
+            Settings.__struct_fields__[1:], Settings.__struct_defaults__[1:], strict=True
+        )
+    }
 
 
 SETTINGS: dict[str, Setting] = _table()
-
-
-def mask(name: str, value: object) -> object:
-    """Return ``value``, or ``***`` where a setting of this name may not be shown.
-
-    Names that are not ours are secret when they look like it: a misspelt name must not
-    uncover a password.
-    """
-    if name in SETTINGS:
-        return SETTINGS[name].masked(value)
-    is_secret = any(word in name.lower() for word in _SECRET_WORDS)
-    return MASK if is_secret and value is not None else value

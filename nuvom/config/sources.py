@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import re
-import stat
 import sys
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -18,7 +17,7 @@ from nuvom.config.settings import MASK, SETTINGS, Settings
 from nuvom.errors import ConfigError, InvalidConfigFile, UnknownSetting, suggest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
     from nuvom.config.settings import Setting
@@ -33,9 +32,6 @@ PREFIX = "NUVOM_"
 _NAMES = {setting.variable: name for name, setting in SETTINGS.items()}
 # Ours, but not a setting: it controls tests of Nuvom itself.
 _OTHER_VARIABLES = frozenset({"NUVOM_CRASHPOINT"})
-_MAX_FILE_BYTES = 4 << 20  # a wrong file must not exhaust memory
-_HEADER = re.compile(r"\s*\[\s*(?P<table>[^\[\]]+?)\s*\]\s*(?:#.*)?")
-_KEY = re.compile(r"""\s*(?P<quote>["']?)(?P<key>[\w-]+)(?P=quote)\s*[=.]""")
 
 
 class Origin(NamedTuple):
@@ -98,7 +94,6 @@ class _Given(NamedTuple):
         name: The setting's name, or whatever the source has in its place.
         location: As in ``Origin``.
         place: The full place, for errors.
-        is_text: The value is text that may represent a number or a boolean.
     """
 
     source: str
@@ -106,7 +101,6 @@ class _Given(NamedTuple):
     value: object
     location: str
     place: str
-    is_text: bool = False
 
 
 def load(
@@ -129,7 +123,11 @@ def load(
         InvalidSetting: a value has the wrong type or is out of range, even if it does not win.
         InvalidConfigFile: a file cannot be read or parsed, or two files contain settings.
     """
-    return _Loading(root, _raise).load(overrides or {}, flags or {}, environ)
+    loading = _Loading(root)
+    loaded = loading.load(overrides or {}, flags or {}, environ)
+    if loading.errors:
+        raise loading.errors[0]
+    return loaded
 
 
 def problems(
@@ -139,21 +137,17 @@ def problems(
     environ: Mapping[str, str] = os.environ,
 ) -> tuple[list[ConfigError], list[str]]:
     """Return all errors, of which ``load`` raises only the first, and the warnings."""
-    errors: list[ConfigError] = []
-    loaded = _Loading(root, errors.append).load({}, flags or {}, environ)
-    return errors, loaded.warnings
-
-
-def _raise(error: ConfigError) -> None:
-    raise error
+    loading = _Loading(root)
+    loaded = loading.load({}, flags or {}, environ)
+    return loading.errors, loaded.warnings
 
 
 class _Loading:
-    """One pass over all sources; calls ``report`` with each error."""
+    """One pass over all sources."""
 
-    def __init__(self, root: Path, report: Callable[[ConfigError], None]) -> None:
+    def __init__(self, root: Path) -> None:
         self._root = root
-        self._report = report
+        self.errors: list[ConfigError] = []
         self._warnings: list[str] = []
         self._values: dict[str, Any] = {}
         self._origins: dict[str, list[Origin]] = {name: [] for name in SETTINGS}
@@ -166,7 +160,8 @@ class _Loading:
     ) -> Loaded:
         """Read the sources, highest first."""
         self._take(_Given(PROGRAM, *one, "", PROGRAM) for one in overrides.items())
-        self._take(_from_flags(flags))
+        given = ((name, value) for name, value in flags.items() if value is not None)
+        self._take(_Given(FLAG, *one, "", "command line") for one in given)
         self._take(_from_environment(environ))
         self._take(_from_dotenv(self._root, self._warnings))
         self._take(_from_toml(self._root))
@@ -180,7 +175,7 @@ class _Loading:
             for given in source:
                 self._take_one(given)
         except ConfigError as error:  # the file as a whole
-            self._report(error)
+            self.errors.append(error)
 
     def _take_one(self, given: _Given) -> None:
         setting = SETTINGS.get(given.name)
@@ -188,12 +183,12 @@ class _Loading:
             self._refuse_unknown(given)
             return
         try:
-            if given.is_text:
-                value = setting.parse(str(given.value), given.place)
+            if isinstance(given.value, str) and given.source in (FLAG, ENVIRONMENT, DOTENV):
+                value = setting.parse(given.value, given.place)
             else:
                 value = setting.check(given.value, given.place)
         except ConfigError as error:
-            self._report(error)
+            self.errors.append(error)
             return
         raw = setting.masked(given.value)
         self._origins[given.name].append(Origin(given.source, raw, given.location))
@@ -207,37 +202,33 @@ class _Loading:
             known = [SETTINGS[name].variable for name in close]
             self._warnings.append(UnknownSetting(given.name, known, origin=given.place).what)
         else:
-            self._report(UnknownSetting(given.name, SETTINGS, origin=given.place))
+            self.errors.append(UnknownSetting(given.name, SETTINGS, origin=given.place))
 
 
 # ---- the sources ------------------------------------------------------------------------
 
 
-def _from_flags(flags: Mapping[str, object]) -> Iterator[_Given]:
-    for name, value in flags.items():
-        if value is not None:
-            yield _Given(FLAG, name, value, "", "command line", isinstance(value, str))
-
-
 def _from_environment(environ: Mapping[str, str]) -> Iterator[_Given]:
     for variable in sorted(environ):
-        if variable.startswith(PREFIX):
+        value = environ[variable]
+        if variable.startswith(PREFIX) and value.strip() and variable not in _OTHER_VARIABLES:
             place = f"environment variable {variable}"
-            yield from _from_variable(ENVIRONMENT, variable, environ[variable], (variable, place))
+            yield _Given(ENVIRONMENT, _NAMES.get(variable, variable), value, variable, place)
 
 
 def _from_dotenv(root: Path, warnings: list[str]) -> Iterator[_Given]:
     """Yield the ``NUVOM_*`` lines of the root's ``.env``; the last line for a variable wins."""
     path = root / DOTENV
-    content = read_config_file(path)
+    content = _read(path)
     if content is None:
         if path.exists() and not path.is_dir():  # a folder is a virtual environment
             warnings.append(f"{path} is not a regular file and was not read.")
         return
     entries = {variable: (value, line) for variable, value, line in _entries(content, path)}
     for variable, (value, line) in entries.items():
-        where = (f"line {line}", f"{path}, line {line}")
-        yield from _from_variable(DOTENV, variable, value, where)
+        if value.strip():
+            name, location = _NAMES.get(variable, variable), f"line {line}"
+            yield _Given(DOTENV, name, value, location, f"{path}, {location}")
 
 
 def _entries(content: bytes, path: Path) -> Iterator[tuple[str, str, int]]:
@@ -264,17 +255,10 @@ def _entries(content: bytes, path: Path) -> Iterator[tuple[str, str, int]]:
         yield found.key, found.value, line
 
 
-def _from_variable(
-    source: str, variable: str, value: str, where: tuple[str, str]
-) -> Iterator[_Given]:
-    if value.strip() and variable not in _OTHER_VARIABLES:
-        yield _Given(source, _NAMES.get(variable, variable), value, *where, is_text=True)
-
-
 def _from_toml(root: Path) -> Iterator[_Given]:
     """Yield the keys of ``nuvom.toml``, or of ``[tool.nuvom]`` in ``pyproject.toml``."""
     own, shared = root / CONFIG_FILE, root / PYPROJECT
-    content, pyproject = read_config_file(own), read_config_file(shared)
+    content, pyproject = _read(own), _read(shared)
     if pyproject is not None and has_section(pyproject):
         if content is not None:
             reason = f"{shared} has a table [tool.nuvom] too; keep the settings in one of the two"
@@ -303,8 +287,6 @@ def _parse(text: str, path: Path) -> dict[str, Any]:
     except ValueError as error:  # TOMLDecodeError, or plain ValueError for a number too long
         reason = str(error)
         raise InvalidConfigFile(path, reason[:1].lower() + reason[1:]) from error
-    except RecursionError:
-        raise InvalidConfigFile(path, "it is nested too deeply") from None
 
 
 def _decode(content: bytes, path: Path) -> str:
@@ -318,43 +300,29 @@ def _decode(content: bytes, path: Path) -> str:
 
 def _line_of(text: str, table: str, key: str) -> int | None:
     """Return the number of the line that sets ``key``; None for valid but rare spellings."""
-    current = ""
-    for number, line in enumerate(text.split("\n"), start=1):
-        header = _HEADER.fullmatch(line.rstrip("\r"))
-        if header is not None:
-            current = re.sub(r"""["'\s]""", "", header["table"])
-            if current == f"{table}.{key}".lstrip("."):
-                return number
-        match = _KEY.match(line)
-        if match is not None and current == table and match["key"] == key:
-            return number
-    return None
+    header = re.search(rf"^[ \t]*\[[ \t]*{re.escape(table)}[ \t]*\]", text, re.MULTILINE)
+    start = header.end() if table and header else 0
+    name = rf"""(\[[ \t]*({re.escape(table)}\.)?)?["']?{re.escape(key)}["']?[ \t]*[=.\]]"""
+    found = re.compile(rf"^[ \t]*{name}", re.MULTILINE).search(text, start)
+    return text.count("\n", 0, found.start()) + 1 if found else None
 
 
-def read_config_file(path: Path) -> bytes | None:
+def _read(path: Path) -> bytes | None:
     """Return the content of a configuration file, or None if there is no regular file.
 
-    Raises: InvalidConfigFile: it cannot be read, is longer than 4 MiB, or belongs to neither
-        the current user, nor root, nor the owner of its folder. (In a folder like ``/tmp``,
-        anybody could have put it there to redirect your jobs.)
+    Raises: InvalidConfigFile: it cannot be read, or belongs to neither the current user, nor
+        root, nor the owner of its folder. (In a folder like ``/tmp``, anybody could have put it
+        there to redirect your jobs.)
     """
     try:
-        with open(path, "rb", opener=_open) as stream:
-            found = os.fstat(stream.fileno())
-            if not stat.S_ISREG(found.st_mode):
-                return None
-            _check_owner(path, found)
-            content = stream.read(_MAX_FILE_BYTES + 1)
-    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
-        return None
-    except OSError as error:
-        if path.is_dir():  # Windows refuses to open folders
+        if not path.is_file():
             return None
+        with open(path, "rb") as stream:
+            _check_owner(path, os.fstat(stream.fileno()))
+            return stream.read()
+    except OSError as error:
         reason = (error.strerror or type(error).__name__).lower()
         raise InvalidConfigFile(path, reason) from error
-    if len(content) > _MAX_FILE_BYTES:
-        raise InvalidConfigFile(path, f"it is longer than {_MAX_FILE_BYTES} bytes")
-    return content
 
 
 def _check_owner(path: Path, found: os.stat_result) -> None:
@@ -362,11 +330,6 @@ def _check_owner(path: Path, found: os.stat_result) -> None:
         return
     if found.st_uid not in (os.geteuid(), 0, path.parent.stat().st_uid):
         raise InvalidConfigFile(path, "it belongs to another user than its folder and you")
-
-
-def _open(path: str, flags: int) -> int:
-    # Non-blocking: a pipe with this name would block us forever.
-    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 # ---- explaining -------------------------------------------------------------------------
