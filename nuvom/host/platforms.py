@@ -44,18 +44,21 @@ def ask_to_end(child: subprocess.Popen[bytes]) -> None:
 
     The child must not have been waited for: until then its pid cannot be reused.
     """
-    if sys.platform == "win32":  # pragma: no cover
-        child.kill()
-    else:
-        _signal_group(child.pid, signal.SIGTERM)
+    _signal(child, signal.SIGTERM)
 
 
 def kill(child: subprocess.Popen[bytes]) -> None:
     """Kill a child, and on POSIX what it started. It must not have been waited for."""
+    _signal(child, getattr(signal, "SIGKILL", signal.SIGTERM))
+
+
+def _signal(child: subprocess.Popen[bytes], signum: int) -> None:
     if sys.platform == "win32":  # pragma: no cover
         child.kill()
-    else:
-        _signal_group(child.pid, signal.SIGKILL)
+        return
+    # All of its group may have ended; macOS raises PermissionError then.
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(child.pid, signum)
 
 
 def exit_text(code: int) -> str:
@@ -291,8 +294,3 @@ def let_signals_in() -> None:
 
 if sys.platform != "win32":  # pragma: no branch
     _HELD_BACK = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
-
-    def _signal_group(leader: int, signum: int) -> None:
-        # All may have ended; macOS raises PermissionError then.
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(leader, signum)

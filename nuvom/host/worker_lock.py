@@ -14,7 +14,6 @@ from __future__ import annotations
 import os
 import re
 import socket
-import sys
 from contextlib import suppress
 from threading import Lock
 from typing import TYPE_CHECKING, NamedTuple, Self
@@ -43,8 +42,6 @@ _FOREIGN_TRIES = 50
 _FOREIGN_WAIT_SECS = 0.01
 _ASKED_TRIES = 1000  # while others check; they share the lock only for a moment
 _ASKED_WAIT_SECS = 0.001
-# Windows cannot share a lock: a check keeps others out for a moment.
-_TRIES_TO_ASK = 5 if sys.platform == "win32" else 1
 
 
 class WorkerLock(SlotFile):
@@ -218,24 +215,22 @@ def count_workers(directory: Path) -> tuple[int, int]:
 
 
 def _lives(path: str) -> bool | None:
-    """Return whether the worker of a lock file lives, None if there is no such file."""
+    """Return whether the worker of a lock file lives, None if there is no such file.
+
+    Windows cannot share locks: a dead worker may seem to live while another check goes on.
+    """
     lock = FileLock(path, create=False)
     try:
-        for attempt in range(_TRIES_TO_ASK):
-            if attempt:
-                SYSTEM_CLOCK.sleep(_ASKED_WAIT_SECS)
+        header = _read_header(path)
+        if header is not None and header.state != _DEAD and not lock.acquire(shared=True):
+            # Read again: in the meantime a reaper may have found it dead and taken the lock.
             header = _read_header(path)
-            if header is None or header.state == _DEAD:
-                return None if header is None else False
-            if lock.acquire(shared=True):
-                lock.release()
-                return False
+            return None if header is None else header.state != _DEAD
+        lock.release()
     except BaseException:
         lock.release()
         raise
-    # Read again: in the meantime a reaper may have found it dead and taken the lock.
-    header = _read_header(path)
-    return None if header is None else header.state != _DEAD
+    return None if header is None else False
 
 
 def is_gone(directory: Path, owner: str) -> bool:

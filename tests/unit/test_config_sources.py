@@ -74,14 +74,6 @@ def test_what_is_empty_or_none_is_not_given(tmp_path: Path) -> None:
     assert loaded.warnings == []
 
 
-def test_the_environment_of_the_process_is_the_default(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("NUVOM_MAX_WORKERS", "11")
-
-    assert load(tmp_path).settings.max_workers == 11
-
-
 # ---- .env -----------------------------------------------------------------------------
 
 
@@ -103,12 +95,6 @@ def test_a_byte_order_mark_is_no_part_of_the_text(tmp_path: Path) -> None:
     assert (settings.max_workers, settings.lease_secs) == (6, 7.0)
 
 
-def test_a_virtual_environment_named_dotenv_is_no_error(tmp_path: Path) -> None:
-    (tmp_path / ".env").mkdir()
-
-    assert at(tmp_path).warnings == []
-
-
 @posix
 def test_a_pipe_named_dotenv_is_reported_and_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / ".env")
@@ -127,12 +113,6 @@ def test_two_files_with_settings_are_refused_by_both_names(tmp_path: Path) -> No
 
     assert str(tmp_path / "nuvom.toml") in str(caught.value)
     assert str(tmp_path / "pyproject.toml") in str(caught.value)
-
-
-def test_a_pyproject_without_our_table_is_not_parsed(tmp_path: Path) -> None:
-    write(tmp_path, toml="max_workers = 5", pyproject="this is [not TOML, but mentions nuvom")
-
-    assert at(tmp_path).settings.max_workers == 5
 
 
 @pytest.mark.parametrize("name", ["nuvom.toml", "pyproject.toml"])
@@ -234,14 +214,6 @@ def test_an_unknown_key_of_a_file_is_an_error_with_line_and_suggestion(
 
     assert place in caught.value.what
     assert 'Did you mean "max_workers"' in caught.value.what
-
-
-@pytest.mark.parametrize("name", ["max_worker", "root"])
-def test_an_unknown_name_of_program_or_flag_is_an_error(tmp_path: Path, name: str) -> None:
-    with pytest.raises(UnknownSetting, match="configure"):
-        load(tmp_path, overrides={name: 5}, environ={})
-    with pytest.raises(UnknownSetting, match="command line"):
-        load(tmp_path, flags={name: 5}, environ={})
 
 
 def test_an_unknown_variable_is_a_warning_without_its_value(tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ from nuvom.host.files import (
     write_durably,
 )
 from tests.unit.queue_backends.faults import Faults, fail
-from tests.unit.queue_backends.interrupting import descriptors, interrupt_everywhere
+from tests.unit.queue_backends.interrupting import interrupt_everywhere
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -183,16 +183,6 @@ def test_an_interrupted_use_of_a_file_leaves_it_closed(tmp_path: Path) -> None:
     assert interrupt_everywhere(prepare) > 10
 
 
-def test_a_file_is_closed_behind_a_use_that_fails(tmp_path: Path) -> None:
-    before = descriptors()
-    (tmp_path / "file").touch()
-    with pytest.raises(ZeroDivisionError):
-        on_file(tmp_path / "file", os.O_RDWR, lambda file: file // 0)
-    with pytest.raises(FileNotFoundError):
-        on_file(tmp_path / "missing", os.O_RDWR, os.fsync)
-    assert descriptors() == before
-
-
 # ---- Windows' refusals --------------------------------------------------------------------
 
 
@@ -282,14 +272,6 @@ def test_a_folder_made_by_another_process_at_the_same_time_is_fine(
     monkeypatch.setattr(os, "mkdir", late)
     private_directory(tmp_path / "new")
     assert (tmp_path / "new").is_dir()
-
-
-def test_a_folder_that_cannot_be_made_is_an_error(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    Faults(0, fail(errno.ENOSPC)).install(monkeypatch)
-    with pytest.raises(StorageFull):
-        private_directory(tmp_path / "new")
 
 
 # ---- network file systems ---------------------------------------------------------------

@@ -203,10 +203,3 @@ def test_main_thread_is_interrupted_where_it_waits(signals: None) -> None:
 def start_and_wait(other: threading.Thread) -> None:
     other.start()
     threading.Event().wait(LIMIT_SECS)
-
-
-def test_usual_signals_take_back_the_handlers(signals: None) -> None:
-    platforms.on_end_request(lambda: None)
-    platforms.usual_signals()
-    assert signal.SIG_DFL == signal.getsignal(signal.SIGTERM)
-    assert signal.default_int_handler == signal.getsignal(signal.SIGINT)

@@ -10,8 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from nuvom.config.project import (
     check_state_dir,
@@ -347,13 +345,3 @@ def test_links_give_the_name_by_which_the_file_is_imported(tmp_path: Path) -> No
     assert module_name_for(root / "inside.py", root) == "inside"
     (root / "tasks.py").touch()
     assert module_name_for(tmp_path / "link" / "tasks.py", root) == "tasks"
-
-
-@given(st.lists(st.from_regex(r"[a-z_]{1,8}", fullmatch=True), min_size=1, max_size=4))
-def test_a_module_name_leads_back_to_its_file(parts: list[str]) -> None:
-    root = Path.cwd()
-    path = root.joinpath(*parts).with_suffix(".py")
-
-    name = module_name_for(path, root)
-
-    assert name is None or root.joinpath(*name.split(".")).with_suffix(".py") == path

@@ -5,7 +5,6 @@ An exception may be raised at any point: places are given back, and notifying wo
 
 from __future__ import annotations
 
-import gc
 import os
 import select
 import signal
@@ -127,18 +126,6 @@ def test_of_simultaneous_waiters_one_place_is_kept(wakeup: Wakeup, tmp_path: Pat
     assert [] == [name for name in files(tmp_path) if name.endswith(".lock")]
 
 
-def test_a_waiter_without_a_place_is_not_kept(
-    wakeup: Wakeup, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(wakeup_module, "LISTENERS", 0)
-    with wakeup.waiter() as waiter:
-        assert not waiter.wait(0)
-    monkeypatch.undo()
-    with wakeup.waiter() as waiter:
-        wakeup.notify_all()
-        assert waiter.wait(LIMIT_SECS)
-
-
 # ---- notifying ----------------------------------------------------------------------------
 
 
@@ -177,13 +164,6 @@ def test_notify_one_wakes_one_and_notify_all_each_once(wakeup: Wakeup, listen: L
     assert not wakeup.notify_one()
     wakeup.notify_all("work")
     assert not any(listener.wait(0) for listener in (*listeners, waiter))
-
-
-def test_a_poke_ends_one_wait_of_that_listener(wakeup: Wakeup, listen: Listen) -> None:
-    first, second = listen(armed=True), listen(armed=True)
-    first.poke()
-    assert first.wait(LIMIT_SECS)
-    assert not second.wait(0)
 
 
 def test_its_descriptor_becomes_readable_when_it_is_woken(wakeup: Wakeup, listen: Listen) -> None:
@@ -250,25 +230,6 @@ def test_a_damaged_port_is_a_listener_that_is_not_there(
 
 
 # ---- places -------------------------------------------------------------------------------
-
-
-def test_closing_gives_the_place_and_its_files_back(wakeup: Wakeup, tmp_path: Path) -> None:
-    listener = wakeup.listen("work")
-    listener.arm()
-    listener.close()
-    listener.close()
-    assert not wakeup.notify_one()
-    assert works(wakeup)
-    assert files(tmp_path) <= {"flags", "work-0.port"}
-
-
-@pytest.mark.usefixtures("one_place")
-def test_a_forgotten_listener_gives_its_place_back(wakeup: Wakeup) -> None:
-    listener = wakeup.listen("work")
-    listener.arm()
-    del listener
-    gc.collect()
-    assert works(wakeup)
 
 
 @pytest.mark.usefixtures("one_place")

@@ -7,12 +7,10 @@ from __future__ import annotations
 
 import errno
 import os
-import stat
 import subprocess
 import sys
-from contextlib import contextmanager
 from functools import partial
-from threading import Barrier, Event, Thread
+from threading import Barrier, Event
 from typing import TYPE_CHECKING
 
 import pytest
@@ -21,11 +19,11 @@ from nuvom.core.clock import SYSTEM_CLOCK, boot_id
 from nuvom.errors import BackendUnavailable, InvalidId, NuvomError
 from nuvom.host import worker_lock
 from nuvom.host.lock import FileLock
-from nuvom.host.start_marks import SLOT_BYTES, STARTED, STATE_AT
 from nuvom.host.worker_lock import WorkerLock, count_workers, find_dead, is_alive, is_gone
+from nuvom.testing.conformance.law import all_at_once
 from tests.unit.forked import in_child_and_parent
 from tests.unit.queue_backends.faults import Faults, fail
-from tests.unit.queue_backends.interrupting import in_thread, interrupt_everywhere
+from tests.unit.queue_backends.interrupting import beside, in_thread, interrupt_everywhere
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -35,7 +33,7 @@ if TYPE_CHECKING:
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="needs fork, modes or shared locks")
 LIMIT_SECS = 60.0
-STORES, DEAD = 6, 30
+DEAD = 120
 
 LIVE = """
 import sys
@@ -47,20 +45,6 @@ indexes = held_lock.book([("started", 1), ("waiting", 1)])
 held_lock.map[indexes[0] * SLOT_BYTES + STATE_AT] = STARTED
 print("here", flush=True)
 sys.stdin.read()
-"""
-
-ASK = """
-import select, sys
-from pathlib import Path
-from nuvom.host.worker_lock import is_alive
-questions = [line.split() for line in sys.stdin.readline().split(";")]
-print("ready", flush=True)
-wrong = []
-while not select.select([sys.stdin], [], [], 0)[0]:
-    for folder, owner in questions:
-        if is_alive(Path(folder), owner) != (owner == "live"):
-            wrong.append(f"{folder} {owner}")
-print(wrong, flush=True)
 """
 
 
@@ -116,19 +100,6 @@ def test_a_worker_lives_until_it_is_released(store: Path) -> None:
     assert not is_alive(store, "w1")
     assert is_gone(store, "w1")
     assert files(store) == set()
-
-
-@posix
-def test_its_files_are_private(store: Path) -> None:
-    before = os.umask(0)
-    try:
-        held_lock = WorkerLock.acquire(store, "w1")
-    finally:
-        os.umask(before)
-    assert 0o700 == stat.S_IMODE((store / "workers").stat().st_mode)
-    for name in files(store):
-        assert 0o600 == stat.S_IMODE((store / "workers" / name).stat().st_mode)
-    held_lock.release()
 
 
 @pytest.mark.parametrize("call", [WorkerLock.acquire, is_alive, is_gone])
@@ -236,17 +207,6 @@ def test_a_killed_worker_is_found_and_what_it_had_started_is_known(
     assert find_dead(store) == []
 
 
-def test_a_worker_that_gave_up_is_found_with_what_it_had_started(store: Path) -> None:
-    held_lock = WorkerLock.acquire(store, "w1")
-    started, _ = held_lock.book([("started", 1), ("waiting", 1)])
-    held_lock.map[started * SLOT_BYTES + STATE_AT] = STARTED
-    held_lock.abandon()
-    assert not held_lock.held
-    with find_dead(store)[0] as one:
-        assert one.had_started("started", 1)
-        assert not one.had_started("waiting", 1)
-
-
 def test_a_second_reaper_passes_over_what_the_first_has_found(store: Path) -> None:
     die(store, "w1")
     with find_dead(store)[0]:
@@ -255,19 +215,6 @@ def test_a_second_reaper_passes_over_what_the_first_has_found(store: Path) -> No
         assert not is_gone(store, "w1")
     (one,) = find_dead(store)  # the first one gave up
     one.forget()
-
-
-def test_workers_known_to_live_are_not_examined(
-    store: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    here = WorkerLock.acquire(store, "w2")
-    die(store, "w1")
-    (store / "workers" / "w2.lock").unlink()
-    (store / "workers" / "w2.lock").mkdir()  # cannot be examined
-    (one,) = find_dead(store, {"w2"})
-    assert one.owner == "w1"
-    one.close()
-    here.abandon()
 
 
 def lose_slots(store: Path) -> None:
@@ -385,76 +332,35 @@ def test_a_boot_time_that_two_processes_round_differently_is_one_boot(
 # ---- at the same time ---------------------------------------------------------------------
 
 
-@contextmanager
-def asked_by_others(questions: list[tuple[Path, str]]) -> Iterator[list[str]]:
-    """Have two processes and two threads ask about workers; yield what they were told wrongly."""
+@posix
+def test_however_many_ask_and_reap_all_are_told_right(tmp_path: Path) -> None:
+    living = WorkerLock.acquire(tmp_path, "live", slots=1)
+    owners = {f"dead-{number}" for number in range(DEAD)}
+    found: list[str] = []
     wrong: list[str] = []
-    over = Event()
-    line = ";".join(f"{folder} {owner}" for folder, owner in questions)
-    children = [
-        subprocess.Popen(
-            [sys.executable, "-c", ASK], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-        for _ in range(2)
-    ]
-    for child in children:
-        assert child.stdin is not None
-        assert child.stdout is not None
-        child.stdin.write(f"{line}\n")
-        child.stdin.flush()
-        assert child.stdout.readline() == "ready\n"
+    over, both = Event(), Barrier(2)
+    die(tmp_path, *owners)
 
     def ask() -> None:
         while not over.is_set():
-            for folder, owner in questions:
-                if is_alive(folder, owner) != (owner == "live"):
-                    wrong.append(f"{folder} {owner}")
+            told = {owner for owner in ("live", *owners) if is_alive(tmp_path, owner)}
+            wrong.extend(told ^ {"live"})
 
-    threads = [Thread(target=ask) for _ in range(2)]
-    for thread in threads:
-        thread.start()
-    try:
-        yield wrong
-    finally:
-        over.set()
-        for thread in threads:
-            thread.join(LIMIT_SECS)
-        for child in children:
-            said, _ = child.communicate("over\n", timeout=LIMIT_SECS)
-            if said != "[]\n":
-                wrong.append(said)
-
-
-@posix
-def test_however_many_ask_and_reap_all_are_told_right(tmp_path: Path) -> None:
-    folders = [tmp_path / str(number) for number in range(STORES)]
-    living = [WorkerLock.acquire(folder, "live", slots=1) for folder in folders]
-    owners = {f"dead-{number}" for number in range(DEAD)}
-    for folder in folders:
-        die(folder, *owners)
-    questions = [(folder, owner) for folder in folders for owner in ("live", *owners)]
-    found: dict[Path, list[str]] = {folder: [] for folder in folders}
-
-    def reap(folder: Path) -> None:
-        dead = find_dead(folder)
-        found[folder] += [one.owner for one in dead]
+    def reap(_: int) -> None:
+        dead = find_dead(tmp_path, {"live"})
+        found.extend(one.owner for one in dead)
         both.wait(LIMIT_SECS)  # none is forgotten before the other one has looked at all
         for one in dead:
             one.forget()
 
-    with asked_by_others(questions) as wrong:
-        for folder in folders:
-            both = Barrier(2)
-            reapers = [Thread(target=reap, args=(folder,)) for _ in range(2)]
-            for reaper in reapers:
-                reaper.start()
-            for reaper in reapers:
-                reaper.join(LIMIT_SECS)
+    asking = [beside(ask) for _ in range(4)]
+    all_at_once(reap, threads=2, limit_secs=LIMIT_SECS)
+    over.set()
+    for hand in asking:
+        hand.finish(LIMIT_SECS)
+    assert sorted(found) == sorted(owners), "not each one once"
     assert wrong == []
-    for folder, names in found.items():
-        assert sorted(names) == sorted(owners), f"not each one once in {folder}"
-    for held_lock in living:
-        held_lock.release()
+    living.release()
 
 
 @posix
