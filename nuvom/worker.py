@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import socket
 import threading
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, NoReturn
 
 from nuvom._version import __version__
@@ -132,8 +132,11 @@ class Worker:
         except KeyboardInterrupt:
             if not self._has_begun.wait(_LOOK_SECS):
                 raise  # it came before the worker had begun
-            with suppress(KeyboardInterrupt):
+            try:
                 self.end()
+            except KeyboardInterrupt:  # ``end`` has done this, unless it had not yet begun to wait
+                self.abort()
+                self._wait()
         if self._error is not None:
             self._raise_crash(self._error)
         return self._reason

@@ -170,15 +170,6 @@ def test_only_the_given_queues_are_served(any_engine: Engine) -> None:
     assert ["SUCCESS", "SUCCESS", "PENDING"] == [str(job.status) for job in jobs.values()]
 
 
-def test_scheduled_job_runs_when_it_is_due(any_engine: Engine) -> None:
-    job = any_engine.task(add).options(delay=0.15).delay(1, 2)
-    with any_engine.worker():
-        assert 3 == job.get(LIMIT_SECS)
-    snapshot = job.snapshot()
-    assert snapshot.started_at is not None
-    assert snapshot.started_at >= job.record.run_at
-
-
 def test_job_of_an_unknown_task_waits_for_a_worker_that_knows_it(any_engine: Engine) -> None:
     record = make_job("tests.later")
     any_engine.runtime.queue.enqueue(record)
