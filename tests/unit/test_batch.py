@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 import msgspec
 import pytest
@@ -74,19 +74,6 @@ def test_chunks_are_bounded(count: int, size: int, expected: list[int]) -> None:
         assert records == [JobRecord.decode(data) for chunk in chunks for data in chunk]
 
 
-def test_calls_are_spooled_while_they_arrive() -> None:
-    sizes = []
-
-    def calls() -> Iterator[bytes]:
-        for _ in range(5):
-            yield bytes(600_000)
-            sizes.append(len(batch._open))
-
-    with RecordBatch(LIKE) as batch:
-        batch.extend(calls())
-        assert [1, 0, 1, 0, 1] == sizes
-
-
 def test_each_record_has_headers_of_its_own() -> None:
     asked = []
 
@@ -103,14 +90,6 @@ def test_each_record_has_headers_of_its_own() -> None:
     numbers = [one.headers and one.headers["number"] for one in records]
     assert [str(number) for number in range(1, count + 1)] == numbers
     assert [LIKE.replace(id=one.id, headers=one.headers) for one in records] == records
-
-
-def test_records_may_be_added_after_others_were_counted() -> None:
-    batch, expected = filled(3)
-    with batch:
-        batch.extend([NO_ARGUMENTS])
-        assert expected == list(batch)[:3]
-        assert 4 == len(batch) == len(id_texts(batch.ids))
 
 
 def test_reading_may_break_off_and_begin_anew() -> None:

@@ -20,14 +20,12 @@ from nuvom.errors import (
     CapabilityMissing,
     InvalidArguments,
     NotStorable,
-    NuvomError,
     PayloadTooLarge,
     QueueFull,
     TaskNotImportable,
 )
 from nuvom.events import JobEnqueued
 from nuvom.job import JobList
-from nuvom.result_backends.base import BaseResultBackend
 from nuvom.result_backends.memory import MemoryResultBackend
 from nuvom.runtime import count_local_worker
 from tests.engine import Engine, ToyQueue, make_runtime, with_backends
@@ -49,103 +47,77 @@ def stored(engine: Engine) -> list[JobRecord]:
 # ---- one call -------------------------------------------------------------------------------
 
 
-def test_record_says_all_that_the_task_says(engine: Engine) -> None:
-    task = engine.task(
-        add,
-        queue="mail",
-        priority=1,
-        retries=2,
-        retry_delay_secs=7,
-        backoff="linear",
-        max_retry_delay_secs=70,
-        jitter=False,
-        timeout_secs=3,
-        timeout_policy="retry",
-        store_result=False,
-        result_ttl_secs=60,
-        tags=["a", "b"],
-    )
-    task.delay(1, 2)
-
-    (record,) = stored(engine)
-    assert ("tests.add", "mail", 1, 2) == (
-        record.func_name,
-        record.queue,
-        record.priority,
-        record.max_retries,
-    )
-    assert RetryPolicy(7, "linear", 70, jitter=False) == record.retry
-    assert (3, "retry", False, 60, ("a", "b")) == (
-        record.timeout_secs,
-        record.timeout_policy,
-        record.store_result,
-        record.result_ttl_secs,
-        record.tags,
-    )
+def fields_of(record: JobRecord, *names: str) -> dict[str, Any]:
+    return {name: getattr(record, name) for name in names}
 
 
-def test_call_beats_the_task(engine: Engine) -> None:
-    task = engine.task(add, queue="mail", priority=1, retries=2, timeout_secs=3, tags=["a"])
-    task.options(
-        queue="other",
-        priority=0,
-        retries=0,
-        retry_delay_secs=0,
-        timeout_secs=9,
-        timeout_policy="ignore",
-        store_result=False,
-        result_ttl_secs=0,
-        tags=[],
-        metadata={"by": "me"},
-        unique_key="k",
-        unique_for=60,
-    ).delay(1, 2)
-
-    (record,) = stored(engine)
-    assert ("other", 0, 0, 9, "ignore", False, 0, ()) == (
-        record.queue,
-        record.priority,
-        record.max_retries,
-        record.timeout_secs,
-        record.timeout_policy,
-        record.store_result,
-        record.result_ttl_secs,
-        record.tags,
-    )
-    assert ({"by": "me"}, "k", 60) == (record.metadata, record.unique_key, record.unique_for)
-    assert RetryPolicy(0) == record.retry
-
-
-def test_settings_fill_what_neither_says(project: Path) -> None:
-    settings: dict[str, Any] = {
-        "job_timeout_secs": 8,
-        "timeout_policy": "retry",
-        "retry_delay_secs": 1,
-    }
+def test_the_call_comes_before_the_task_and_the_task_before_the_settings(project: Path) -> None:
+    names = ["queue", "priority", "max_retries", "timeout_secs", "timeout_policy", "store_result"]
+    names += ["result_ttl_secs", "tags", "retry", "metadata", "unique_key", "unique_for"]
+    settings: dict[str, Any] = {"job_timeout_secs": 8, "timeout_policy": "retry"}
+    settings["retry_delay_secs"] = 1
     with Engine(make_runtime(project, **settings)) as engine:
-        engine.task(add).delay(1, 2)
-        engine.task(add, timeout_secs=2, timeout_policy="fail", retry_delay_secs=3).delay(1, 2)
-        first, second = stored(engine)
-
-    assert (8, "retry", RetryPolicy(1)) == (first.timeout_secs, first.timeout_policy, first.retry)
-    assert (2, "fail", RetryPolicy(3)) == (
-        second.timeout_secs,
-        second.timeout_policy,
-        second.retry,
+        plain = engine.task(add).delay(1, 2).record
+        task = engine.task(
+            add,
+            queue="mail",
+            priority=1,
+            retries=2,
+            retry_delay_secs=7,
+            backoff="linear",
+            max_retry_delay_secs=70,
+            jitter=False,
+            timeout_secs=3,
+            timeout_policy="fail",
+            store_result=False,
+            result_ttl_secs=60,
+            tags=["a", "b"],
+        )
+        of_task = task.delay(1, 2).record
+        of_call = task.options(
+            queue="other",
+            priority=0,
+            retries=0,
+            retry_delay_secs=0,
+            timeout_secs=9,
+            timeout_policy="ignore",
+            store_result=True,
+            result_ttl_secs=0,
+            tags=[],
+            metadata={"by": "me"},
+            unique_key="k",
+            unique_for=60,
+        )
+        call = of_call.delay(1, 2).record
+    defaults = fields_of(JobRecord("", ""), *names)
+    from_settings = {"timeout_secs": 8, "timeout_policy": "retry", "retry": RetryPolicy(1)}
+    assert defaults | from_settings == fields_of(plain, *names)
+    assert ["mail", 1, 2, 3, "fail", False, 60, ("a", "b")] == list(
+        fields_of(of_task, *names[:8]).values()
+    )
+    assert RetryPolicy(7, "linear", 70, jitter=False) == of_task.retry
+    assert ["other", 0, 0, 9, "ignore", True, 0, ()] == list(fields_of(call, *names[:8]).values())
+    assert [RetryPolicy(0, "linear", 70, jitter=False), {"by": "me"}, "k", 60] == list(
+        fields_of(call, *names[8:]).values()
     )
 
 
-def test_delay_counts_from_each_call(engine: Engine) -> None:
-    later = engine.task(add).options(delay=3600)
-    jobs = [later.delay(1, 2), later.delay(1, 2)]
-    for job in jobs:
-        assert 3600 == pytest.approx(job.record.run_at - job.record.created_at)
-
-
-def test_fixed_moment_is_kept(engine: Engine) -> None:
+def test_delay_counts_from_each_call_and_a_fixed_moment_is_kept(engine: Engine) -> None:
+    task = engine.task(add)
+    record = task.options(delay=3600).delay(1, 2).record
+    assert 3600 == pytest.approx(record.run_at - record.created_at)
     moment = datetime(2090, 1, 1, tzinfo=UTC)
-    job = engine.task(add).options(run_at=moment).delay(1, 2)
-    assert moment.timestamp() == job.record.run_at
+    assert moment.timestamp() == task.options(run_at=moment).delay(1, 2).record.run_at
+
+
+def test_new_jobs_are_told_of_and_no_others(engine: Engine) -> None:
+    task = engine.task(add)
+    jobs = [task.delay(1, 2), *task.map([(1, 2), (3, 4)])]
+    once = task.options(unique_key="k")
+    jobs += [once.delay(1, 2), *once.map([(3, 4)])]
+    assert [True] * 4 + [False] == [job.created for job in jobs]
+    assert ((1, 2), jobs[3]) == (jobs[4].args, jobs[4])
+    assert [job.id for job in jobs[:4]] == [event.job.id for event in engine.events(JobEnqueued)]
 
 
 def test_limit_of_a_payload_is_exact(project: Path) -> None:
@@ -167,16 +139,6 @@ def test_limit_of_a_payload_is_exact(project: Path) -> None:
                     send()
 
 
-def test_error_of_one_of_many_keeps_its_fix(engine: Engine) -> None:
-    task = engine.task(add)
-    for call in ((1,), ([object()], 2), ("x" * (1 << 20), 2)):
-        with pytest.raises(NuvomError) as alone:
-            task.delay(*call)
-        with pytest.raises(NuvomError) as of_many:
-            task.map([(1, 2), call])
-        assert f"item 1: {alone.value.what}\nFix: {alone.value.fix}" == str(of_many.value)
-
-
 @pytest.mark.parametrize("options", [{}, {"unique_key": "k"}])
 def test_call_that_does_not_fit_stores_nothing(engine: Engine, options: dict[str, Any]) -> None:
     task = engine.task(add).options(**options)
@@ -188,15 +150,6 @@ def test_call_that_does_not_fit_stores_nothing(engine: Engine, options: dict[str
         task.delay("x" * (1 << 20), 2)
     assert [] == stored(engine)
     assert [] == engine.events(JobEnqueued)
-
-
-def test_enqueued_job_is_told_of_and_one_that_was_there_before_is_not(engine: Engine) -> None:
-    once = engine.task(add).options(unique_key="k")
-    first, second = once.delay(1, 2), once.delay(3, 4)
-
-    assert (first, True, False) == (second, first.created, second.created)
-    assert (1, 2) == second.args
-    assert [first.id] == [event.job.id for event in engine.events(JobEnqueued)]
 
 
 def test_task_that_no_worker_can_import_is_refused(project: Path) -> None:
@@ -231,28 +184,18 @@ Pair = namedtuple("Pair", ["x", "y"])  # noqa: PYI024  # as users write it
 @pytest.mark.parametrize(
     ("items", "sums"),
     [
-        ([(1, 2), (3, 4)], [3, 7]),
-        ([[1, 2]], [3]),
-        ([{"x": 1, "y": 2}], [3]),
         ([MappingProxyType({"x": 1, "y": 2})], [3]),
         ([Pair(1, 2)], [3]),
         ([(1, 2), [3, 4], {"x": 5, "y": 6}], [3, 7, 11]),
         (((number, 1) for number in range(3)), [1, 2, 3]),
         ({(1, 2): "a mapping is read as its keys"}, [3]),
         ([], []),
-        (iter(()), []),
     ],
 )
 def test_each_item_is_one_call(engine: Engine, items: Any, sums: list[int]) -> None:
     jobs: JobList[int] = engine.task(add).map(items)
     engine.work()
     assert sums == jobs.get(5)
-
-
-def test_argument_that_is_a_tuple_is_wrapped(engine: Engine) -> None:
-    jobs = engine.task(one).map([((1, 2),), ([3],)])
-    engine.work()
-    assert [(1, 2), [3]] == jobs.get(5)
 
 
 REFUSED: list[tuple[Any, type[Exception], str]] = [
@@ -294,18 +237,6 @@ def test_iterable_that_breaks_off_stores_nothing_and_its_error_is_left_as_it_is(
     assert [] == stored(engine)
 
 
-def test_iterable_is_read_to_its_end_before_anything_is_stored(engine: Engine) -> None:
-    sizes = []
-
-    def items() -> Iterator[tuple[int, int]]:
-        for number in range(3):
-            yield number, 0
-            sizes.append(engine.runtime.queue.qsize())
-
-    engine.task(add).map(items())
-    assert [0, 0, 0] == sizes
-
-
 def test_an_item_may_be_changed_once_the_next_is_asked_for(engine: Engine) -> None:
     def items() -> Iterator[Any]:
         row: list[Any] = [0, 0]
@@ -325,24 +256,6 @@ def test_an_item_may_be_changed_once_the_next_is_asked_for(engine: Engine) -> No
         expected += [((number, 0), {}), (([number], number), {})]
         expected.append(((), {"x": number, "y": number}))
     assert expected == [(job.args, job.kwargs) for job in jobs]
-
-
-def test_each_enqueued_job_is_told_of(engine: Engine) -> None:
-    jobs = engine.task(add).map([(1, 2), (3, 4)])
-    assert jobs.ids == [event.job.id for event in engine.events(JobEnqueued)]
-
-
-def test_of_many_jobs_only_the_new_ones_are_told_of(engine: Engine) -> None:
-    jobs = engine.task(add).options(unique_key="k").map([(1, 2), (3, 4)])
-    assert jobs.ids[:1] == [event.job.id for event in engine.events(JobEnqueued)]
-
-
-def test_full_queue_takes_none_of_many(project: Path) -> None:
-    with Engine(make_runtime(project, max_queue_size=3)) as engine:
-        with pytest.raises(QueueFull):
-            engine.task(add).map([(1, 2)] * 4)
-        assert [] == stored(engine)
-        assert 3 == len(engine.task(add).map([(1, 2)] * 3))
 
 
 def test_any_number_of_items_needs_bounded_memory(project: Path) -> None:
@@ -393,19 +306,6 @@ def test_job_that_the_queue_refuses_is_not_shown(toy: tuple[Engine, ToyQueue]) -
     assert [] == engine.runtime.results.list_jobs()
 
 
-def test_results_that_cannot_forget_do_not_hide_the_refusal(project: Path) -> None:
-    class Unforgetting(MemoryResultBackend):
-        forget = BaseResultBackend.forget
-
-    queue = ToyQueue()
-    queue.error = QueueFull("default", 1, 1)
-    with (
-        Engine(with_backends(make_runtime(project), queue, Unforgetting())) as engine,
-        pytest.raises(QueueFull),
-    ):
-        engine.task(add).delay(1, 2)
-
-
 @pytest.mark.parametrize(
     ("options", "missing"),
     [({"delay": 60}, "scheduled"), ({"unique_key": "k"}, "unique")],
@@ -421,18 +321,3 @@ def test_what_the_queue_cannot_do_is_refused(
         task.map([(1, 2)])
     assert [] == queue.jobs
     assert [] == engine.runtime.results.list_jobs()
-
-
-def test_moment_that_has_passed_needs_no_capability(toy: tuple[Engine, ToyQueue]) -> None:
-    engine, queue = toy
-    engine.task(add).options(run_at=datetime(2020, 1, 1, tzinfo=UTC)).delay(1, 2)
-    assert 1 == len(queue.jobs)
-
-
-def test_queue_without_a_name_is_called_by_its_class(
-    toy: tuple[Engine, ToyQueue], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    engine, _ = toy
-    monkeypatch.setattr(ToyQueue, "name", "")
-    with pytest.raises(CapabilityMissing, match="ToyQueue has no capability"):
-        engine.task(add).options(delay=60).delay(1, 2)

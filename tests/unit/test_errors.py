@@ -13,24 +13,18 @@ import pytest
 import nuvom
 from nuvom import errors
 from nuvom.errors import (
-    AmbiguousJob,
-    AmbiguousTask,
     BackendUnavailable,
     InvalidArguments,
     InvalidId,
-    InvalidTaskOption,
-    JobFailed,
     JobNotFound,
     JobTimeout,
     NotStorable,
     NuvomError,
-    PluginsOff,
     QueueError,
     QueueFull,
     TaskHidden,
     TaskNotFound,
     UnknownBackend,
-    UnknownSetting,
     did_you_mean,
     suggest,
 )
@@ -61,36 +55,19 @@ def make(cls: type[NuvomError]) -> NuvomError:
 
 
 @pytest.mark.parametrize("cls", CLASSES)
-def test_error_says_what_and_what_to_do(cls: type[NuvomError]) -> None:
+def test_error_says_what_and_what_to_do_and_survives_copies(cls: type[NuvomError]) -> None:
     error = make(cls)
     assert f"{error.what}\nFix: {error.fix}" == str(error)
     assert "{" not in str(error)
     assert error.fix.strip()
-
-
-@pytest.mark.parametrize("cls", CLASSES)
-def test_error_survives_copies_and_its_way_through_a_process_pool(cls: type[NuvomError]) -> None:
-    error = make(cls)
+    assert cls is getattr(nuvom, cls.__name__)
     pickled = pickle.loads(pickle.dumps(error))  # what concurrent.futures does
-    for again in (copy.copy(error), copy.deepcopy(error), pickled):
-        assert type(error) is type(again)
-        assert (str(error), error.fields) == (str(again), again.fields)
-    assert cls.__name__ in repr(error)
-
-
-@pytest.mark.parametrize("cls", CLASSES)
-def test_fields_of_an_error_are_attributes(cls: type[NuvomError]) -> None:
-    error = make(cls)
-    for name, value in error.fields.items():
-        if not hasattr(cls, name):
-            assert value == getattr(error, name)
+    for again in (copy.copy(error), pickled):
+        assert (cls, str(error), error.fields) == (type(again), str(again), again.fields)
     with pytest.raises(AttributeError, match="colour"):
         _ = error.colour
-
-
-@pytest.mark.parametrize("cls", CLASSES)
-def test_error_can_be_imported_from_the_package(cls: type[NuvomError]) -> None:
-    assert cls is getattr(nuvom, cls.__name__)
+    with pytest.raises(AttributeError, match="job_id"):
+        _ = cls.__new__(cls).job_id
 
 
 @pytest.mark.parametrize(
@@ -110,25 +87,10 @@ def test_error_is_also_what_python_calls_it(cls: type[Exception], also: type[Exc
     assert issubclass(cls, also)
 
 
-def test_text_of_a_key_error_is_not_quoted() -> None:
-    assert str(JobNotFound("x")).startswith("There is no job x.")
-
-
-def test_value_with_braces_is_shown_as_it_is() -> None:
+def test_text_of_an_error_is_shown_as_it_is() -> None:
+    assert str(JobNotFound("x")).startswith("There is no job x.")  # a KeyError would quote it
     error = BackendUnavailable("{where}", "{0}", "{repair}")
     assert "The store {where} cannot be used: {0}.\nFix: {repair}" == str(error)
-    assert "'{x}'" in InvalidTaskOption("queue", "{x}", "a text").what
-
-
-def test_error_without_a_text_is_empty() -> None:
-    error = NuvomError()
-    error.args = ()
-    assert "" == error.what
-
-
-def test_error_that_is_not_built_has_no_fields() -> None:
-    with pytest.raises(AttributeError, match="job_id"):
-        _ = JobNotFound.__new__(JobNotFound).job_id
 
 
 # ---- hints ----------------------------------------------------------------------------------
@@ -141,9 +103,7 @@ def test_error_that_is_not_built_has_no_fields() -> None:
         ("sned", ["add", "mail.send"], ["mail.send"]),
         ("MAX_WORKER", ["max_workers"], ["max_workers"]),
         ("sqlit", ["sqlite", "sqlite3", "sqlite4", "sqlite5"], ["sqlite", "sqlite5", "sqlite4"]),
-        ("nothing", ["add"], []),
         ("", ["add"], []),
-        ("add", [], []),
     ],
 )
 def test_names_that_look_alike_are_suggested(name: str, known: list[str], found: list[str]) -> None:
@@ -151,38 +111,11 @@ def test_names_that_look_alike_are_suggested(name: str, known: list[str], found:
     assert suggest(name, known)[:1] == found[:1]
 
 
-@pytest.mark.parametrize(
-    ("known", "text"),
-    [
-        (["add"], ' Did you mean "add"?'),
-        (["add", "adds"], ' Did you mean "add" or "adds"?'),
-        (["addr", "adds", "addx"], ' Did you mean "'),
-        (["send"], ""),
-    ],
-)
-def test_hint_is_part_of_a_sentence(known: list[str], text: str) -> None:
-    assert did_you_mean("add", known).startswith(text)
-
-
-def test_misspelt_names_have_a_hint() -> None:
-    assert 'Did you mean "max_workers"?' in UnknownSetting("max_worker", ["max_workers"]).what
-    assert 'Did you mean "sqlite"?' in UnknownBackend("queue", "sqlit", ["sqlite"]).what
+def test_hint_is_part_of_a_sentence() -> None:
+    assert ' Did you mean "add"?' == did_you_mean("add", ["add"])
+    assert ' Did you mean "adds" or "addr"?' == did_you_mean("add", ["addr", "adds"])
+    assert "" == did_you_mean("add", ["send"])
     assert 'Did you mean "app.add"?' in TaskNotFound("ad", ["app.add"]).what
-    assert 'Did you mean "sqlite"?' in PluginsOff("queue", "sqlit", ["sqlite"]).what
-
-
-def test_several_names_are_listed() -> None:
-    assert "a, b" in AmbiguousTask("x", ["b", "a"]).what
-    assert "b, a" in AmbiguousJob("x", ["b", "a"]).what
-
-
-# ---- single errors --------------------------------------------------------------------------
-
-
-def test_failure_of_a_job_holds_type_and_message() -> None:
-    error = JobFailed("x", "ValueError", "no good", "Traceback")
-    assert "ValueError: no good" in str(error)
-    assert ("ValueError", "no good", "Traceback") == (error.type, error.text, error.traceback)
 
 
 @pytest.mark.parametrize(

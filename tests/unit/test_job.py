@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from nuvom.core.ids import new_id
 from nuvom.core.record import JobStatus
 from nuvom.errors import (
     JobCancelled,
@@ -49,19 +48,8 @@ def test_handle_says_what_was_asked_for(engine: Engine) -> None:
     assert before <= job.created_at <= datetime.now(UTC)
     assert job.created
     assert f"<Job {job.id} tests.add>" == repr(job)
-
-
-def test_loaded_handle_says_the_same(engine: Engine) -> None:
-    job = engine.task(add).delay(1, y=2)
     loaded: Job[Any] = Job.load(job.id)
-
-    assert (job.args, job.kwargs) == (loaded.args, loaded.kwargs)
-    assert loaded.created
-
-
-def test_an_unknown_job_cannot_be_loaded(engine: Engine) -> None:
-    with pytest.raises(JobNotFound):
-        Job.load(new_id())
+    assert (job.args, job.kwargs, True) == (loaded.args, loaded.kwargs, loaded.created)
 
 
 def test_objects_come_back_as_they_were_given(engine: Engine) -> None:
@@ -119,27 +107,11 @@ def test_get_of_a_cancelled_job_says_so(engine: Engine) -> None:
         job.get(LIMIT_SECS)
 
 
-def test_get_of_a_job_that_is_gone_says_so(engine: Engine) -> None:
-    job = engine.task(add).delay(1)
-    engine.runtime.queue.clear()
-    with pytest.raises(JobNotFound):
-        job.get(LIMIT_SECS)
-
-
-def test_timeout_says_that_no_worker_is_there(engine: Engine) -> None:
-    job = engine.task(add, queue="mail").delay(1)
-    with pytest.raises(JobTimeout) as timeout:
-        job.get(0)
-    assert f'Job {job.id} is PENDING after waiting 0 s; 0 workers alive on queue "mail".' == (
-        timeout.value.what
-    )
-    assert "nuvom runworker" in timeout.value.fix
-    assert isinstance(timeout.value, TimeoutError)
-    assert JobStatus.PENDING is job.status
-
-
 def test_timeout_counts_the_workers_of_the_queue(engine: Engine) -> None:
     job = engine.task(add, queue="mail").options(delay=3600).delay(1)
+    with pytest.raises(JobTimeout, match="PENDING after waiting 0 s; 0 workers") as timeout:
+        job.get(0)
+    assert "nuvom runworker" in timeout.value.fix
     with (
         engine.worker(queues=["mail"]),
         engine.worker(),
@@ -192,12 +164,6 @@ def test_awaiting_leaves_the_loop_free(engine: Engine) -> None:
         assert "done" == asyncio.run(main())
 
 
-def test_awaiting_has_a_limit_too(engine: Engine) -> None:
-    job = engine.task(add).delay(1)
-    with pytest.raises(JobTimeout):
-        asyncio.run(job.aget(0))
-
-
 def test_awaiting_inside_a_task_needs_a_limit(engine: Engine) -> None:
     @engine.task
     async def outer(job_id: str) -> str:
@@ -214,27 +180,21 @@ def test_awaiting_inside_a_task_needs_a_limit(engine: Engine) -> None:
 # ---- acting ---------------------------------------------------------------------------------
 
 
-def test_cancel_tells_whether_it_came_in_time(engine: Engine) -> None:
+def test_a_job_is_cancelled_and_retried_once(engine: Engine) -> None:
     job = engine.task(add).delay(1)
     assert [True, False] == [job.cancel(), job.cancel()]
     assert JobStatus.CANCELLED is job.status
-
-
-@pytest.mark.parametrize("act", ["cancel", "retry"])
-def test_acting_on_an_unknown_job_says_so(engine: Engine, act: str) -> None:
-    job: Job[Any] = Job(new_id(), runtime=engine.runtime)
-    with pytest.raises(JobNotFound):
-        getattr(job, act)()
-
-
-def test_retry_takes_back_a_cancellation(engine: Engine) -> None:
-    job = engine.task(add).delay(1)
-    job.cancel()
-    assert job.retry()
-    assert JobStatus.PENDING is job.status
+    assert [True, False] == [job.retry(), job.retry()]
     engine.work()
-    assert 1 == job.get(LIMIT_SECS)
-    assert not job.retry()
+    assert (1, False) == (job.get(LIMIT_SECS), job.retry())
+
+
+def test_a_job_that_is_gone_says_so(engine: Engine) -> None:
+    job = engine.task(add).delay(1)
+    engine.runtime.queue.clear()
+    for ask in (job.get, job.cancel, job.retry, lambda: Job.load(job.id)):
+        with pytest.raises(JobNotFound):
+            ask()
 
 
 # ---- as a value -----------------------------------------------------------------------------
@@ -250,11 +210,6 @@ def test_handles_on_one_job_are_equal(engine: Engine) -> None:
     assert {job, other} == {again, other}
 
 
-def test_notebooks_show_a_job_as_text(engine: Engine) -> None:
-    job: Job[Any] = Job(new_id(), runtime=engine.runtime)
-    assert f"<code>&lt;Job {job.id}&gt;</code>" == job._repr_html_()
-
-
 # ---- lists ----------------------------------------------------------------------------------
 
 
@@ -264,14 +219,12 @@ def jobs(engine: Engine) -> JobList[int]:
     return listed
 
 
-def test_list_keeps_the_order_of_the_items(engine: Engine, jobs: JobList[int]) -> None:
+def test_list_is_a_sequence_in_the_order_of_the_items(engine: Engine, jobs: JobList[int]) -> None:
+    with pytest.raises(JobTimeout):
+        jobs.get(0)
     engine.work()
     assert [1, 2, 3, 4] == jobs.get(LIMIT_SECS)
-    assert [1, 2, 3, 4] == [job.get(LIMIT_SECS) for job in jobs]
     assert 4 == len(jobs)
-
-
-def test_list_is_a_sequence(jobs: JobList[int]) -> None:
     assert jobs[0].id == jobs.ids[0]
     assert jobs[-1] == jobs[3]
     assert jobs[1] in jobs
@@ -296,16 +249,6 @@ def test_lists_are_compared_by_their_jobs(jobs: JobList[int]) -> None:
     assert jobs != tuple(jobs)
     with pytest.raises(TypeError, match="unhashable"):
         hash(jobs)
-
-
-def test_list_waits_for_all_within_one_limit(jobs: JobList[int]) -> None:
-    with pytest.raises(JobTimeout):
-        jobs.get(0)
-
-
-def test_list_without_a_limit_waits_for_all(engine: Engine, jobs: JobList[int]) -> None:
-    with engine.worker():
-        assert [1, 2, 3, 4] == jobs.get()
 
 
 def test_list_names_the_jobs_that_were_there_before(engine: Engine) -> None:

@@ -13,10 +13,10 @@ import pytest
 
 from nuvom.core.record import JobStatus
 from nuvom.errors import JobFailed, JobTimeout
-from nuvom.job import await_result, result_of, wait_for_final, wait_for_result
+from nuvom.job import await_result, result_of, wait_for_final
 from nuvom.result_backends.memory import MemoryResultBackend
 from nuvom.testing import FakeClock, make_job, make_settlement
-from tests.engine import LIMIT_SECS, Engine, ToyQueue, make_runtime, with_backends
+from tests.engine import LIMIT_SECS, Engine, make_runtime, with_backends
 from tests.troubled import TroubledQueue, TroubledResults
 
 
@@ -57,13 +57,6 @@ def polled(project: Path, clock: Watched) -> Iterator[Engine]:
         yield engine
 
 
-def test_job_that_has_ended_is_not_waited_for(engine: Engine) -> None:
-    job = engine.task(add).delay(1)
-    engine.work()
-    assert JobStatus.SUCCESS is wait_for_final(engine.runtime, job.id, 0).status
-    assert 2 == wait_for_result(engine.runtime, job.id, 0)
-
-
 def test_results_that_wake_nobody_are_polled_ever_more_slowly(
     polled: Engine, clock: Watched
 ) -> None:
@@ -92,15 +85,6 @@ def test_end_that_rings_no_bell_of_the_results_is_noticed_all_the_same(
         job = engine.task(add).delay(1)
         threading.Timer(0.05, job.cancel).start()
         assert JobStatus.CANCELLED is wait_for_final(runtime, job.id, LIMIT_SECS).status
-
-
-def test_timeout_without_a_word_about_workers_says_so(project: Path) -> None:
-    runtime = with_backends(make_runtime(project), ToyQueue(), MemoryResultBackend())
-    with Engine(runtime) as engine:
-        job = engine.task(add).delay(1)
-        with pytest.raises(JobTimeout, match="unknown workers alive") as timeout:
-            job.get(0)
-        assert "Wait longer" in timeout.value.fix
 
 
 def test_failure_without_a_report_is_told_by_its_status(engine: Engine) -> None:
@@ -132,16 +116,6 @@ def test_awaiting_goes_on_slice_by_slice(engine: Engine, monkeypatch: pytest.Mon
     queue.get = watched
     assert 2 == asyncio.run(await_result(engine.runtime, job.id, None))
     assert len(looks) >= 9
-
-
-def test_awaiting_with_a_limit_reports_the_whole_wait(
-    engine: Engine, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("nuvom.job._LONGEST_WAIT_SECS", 0.01)
-    job = engine.task(add).delay(1)
-    with pytest.raises(JobTimeout) as timeout:
-        asyncio.run(await_result(engine.runtime, job.id, 0.05))
-    assert timeout.value.waited_secs >= 0.05
 
 
 def test_cancelled_await_leaves_the_job_alone(

@@ -71,19 +71,6 @@ def test_jitter_spreads_a_wait_below_its_full_length(
     assert 0 <= spread <= full <= cap
 
 
-def test_jitter_uses_the_whole_length() -> None:
-    policy, rng = RetryPolicy(100, "constant", 1000), Random(1)
-    waits = sorted(backoff_secs(1, policy, rng) for _ in range(200))
-    assert waits[0] < 10
-    assert waits[-1] > 90
-
-
-@pytest.mark.parametrize("failures", [0, -1])
-def test_there_is_no_wait_before_a_failure(failures: int) -> None:
-    with pytest.raises(ValueError, match=str(failures)):
-        backoff_secs(failures, POLICY, Random(1))
-
-
 # ---- what becomes of the job ----------------------------------------------------------------
 
 
@@ -105,18 +92,8 @@ def test_two_retries_allow_three_attempts(attempt: int, status: str) -> None:
     assert status == verdict(failed(ValueError()), attempt=attempt, max_retries=2).status
 
 
-def test_without_retries_the_first_failure_is_final() -> None:
-    assert Verdict(JobStatus.FAILED) == verdict(failed(ValueError()))
-
-
 def test_retry_comes_after_the_wait_of_the_policy() -> None:
     assert Verdict(JobStatus.PENDING, NOW + 2) == verdict(failed(ValueError()), max_retries=1)
-
-
-def test_wait_grows_with_the_attempts() -> None:
-    policy = RetryPolicy(2, "exponential", jitter=False)
-    later = verdict(failed(ValueError()), max_retries=9, attempt=3, retry=policy)
-    assert NOW + 8 == later.run_at
 
 
 def test_job_without_a_policy_has_the_default_one() -> None:

@@ -12,10 +12,10 @@ import pytest
 
 from nuvom import runtime as runtime_module
 from nuvom.config.sources import load
-from nuvom.errors import InvalidSetting, TaskNotImportable, UnknownBackend, UnknownSetting
-from nuvom.events import EventBus, default_bus
+from nuvom.errors import InvalidSetting, TaskNotImportable, UnknownSetting
+from nuvom.events import default_bus
 from nuvom.job import submit
-from nuvom.registry.registry import Registry, TaskDefinition, default_registry, task_name
+from nuvom.registry.registry import TaskDefinition, default_registry, task_name
 from nuvom.runtime import (
     build_runtime,
     configure,
@@ -70,27 +70,6 @@ def test_runtime_of_default_settings_keeps_queue_and_results_in_one_file(project
     assert not (project / ".nuvom" / "nuvom.db").exists()
 
 
-def test_runtime_uses_what_it_is_given_even_when_that_is_empty(project: Path) -> None:
-    registry, bus = Registry(), EventBus()
-    runtime = build_runtime(load(project), registry=registry, bus=bus)
-    assert (registry, bus) == (runtime.registry, runtime.bus)
-
-
-def test_two_stores_are_not_shared(project: Path) -> None:
-    assert not make_runtime(project, queue_backend="sqlite", result_backend="memory").is_shared
-
-
-def test_unknown_backend_is_refused(project: Path) -> None:
-    with pytest.raises(UnknownBackend, match="sqlit"):
-        make_runtime(project, queue_backend="sqlit")
-
-
-def test_stopping_twice_is_fine(project: Path) -> None:
-    runtime = make_runtime(project)
-    runtime.stop()
-    runtime.stop()
-
-
 # ---- names ----------------------------------------------------------------------------------
 
 
@@ -108,23 +87,12 @@ def test_task_of_an_installed_module_keeps_its_name(project: Path, tmp_path: Pat
     assert "library.add" == public_name(task, project)
 
 
-def test_task_without_code_of_its_own_keeps_its_name(project: Path) -> None:
-    assert "builtins.len" == public_name(TaskDefinition("builtins.len", len), project)
-
-
 def test_task_inside_a_function_is_refused_with_a_remedy(project: Path) -> None:
     def nested() -> None: ...
 
     with pytest.raises(TaskNotImportable, match="inside a function") as refusal:
         public_name(TaskDefinition("tests.nested", nested), project)
     assert "Move it to the top level" in refusal.value.fix
-
-
-def test_lambda_is_refused(project: Path) -> None:
-    func = lambda: None  # noqa: E731  # a user's code
-    func.__qualname__ = "<lambda>"  # as at the top level of a module
-    with pytest.raises(TaskNotImportable, match="it is a lambda"):
-        public_name(TaskDefinition("tests.quick", func), project)
 
 
 def test_task_of_a_program_that_cannot_be_imported_is_refused(project: Path) -> None:
@@ -151,13 +119,6 @@ def test_workers_of_this_process_can_run_any_task(project: Path) -> None:
         count_local_worker(-1)
 
 
-def test_jobs_in_memory_can_be_of_any_task(project: Path) -> None:
-    def nested() -> None: ...
-
-    use_runtime(make_runtime(project))
-    assert "tests.nested" == public_name(TaskDefinition("tests.nested", nested), project)
-
-
 def test_process_that_enqueues_knows_its_task_by_the_public_name(project: Path) -> None:
     task = task_in(project, "app/mail.py", module="mail")
     runtime = make_runtime(project, queue_backend="sqlite", result_backend="sqlite")
@@ -168,14 +129,6 @@ def test_process_that_enqueues_knows_its_task_by_the_public_name(project: Path) 
     known = runtime.registry.get("app.mail.add")
     assert known is not None
     assert task.func is known.func
-
-
-def test_task_that_only_stands_for_another_is_not_made_known(project: Path) -> None:
-    task = task_in(project, "app/mail.py", module="mail")
-    runtime = make_runtime(project, queue_backend="sqlite", result_backend="sqlite")
-    use_runtime(runtime)
-    submit(task, (1, 2), {})
-    assert [] == runtime.registry.names()
 
 
 # ---- the current runtime --------------------------------------------------------------------
@@ -191,16 +144,6 @@ def test_current_runtime_is_built_once_from_the_project_around(
     runtime = current_runtime()
     assert project == runtime.settings.root
     assert runtime is current_runtime()
-
-
-def test_without_a_project_the_working_directory_is_the_root(tmp_path: Path) -> None:
-    assert tmp_path == current_runtime().settings.root
-
-
-def test_configure_beats_the_environment(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("NUVOM_MAX_WORKERS", "7")
-    configure(max_workers=9)
-    assert 9 == current_runtime().settings.max_workers
 
 
 def test_configure_adds_to_what_was_said_before(project: Path) -> None:
@@ -230,21 +173,6 @@ def test_configure_refuses_what_is_wrong_and_changes_nothing(
         current_runtime().settings.max_workers,
         current_runtime().settings.queue_backend,
     )
-
-
-def test_reset_forgets_everything(project: Path) -> None:
-    configure(max_workers=9)
-    before = current_runtime()
-    reset()
-    assert before is not current_runtime()
-    assert 4 == current_runtime().settings.max_workers
-
-
-def test_replaced_runtime_is_handed_back(project: Path) -> None:
-    mine = make_runtime(project)
-    assert use_runtime(mine) is None
-    assert mine is current_runtime()
-    assert mine is use_runtime(None)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no fork")
