@@ -237,6 +237,15 @@ def test_iterable_that_breaks_off_stores_nothing_and_its_error_is_left_as_it_is(
     assert [] == stored(engine)
 
 
+def test_iterable_is_read_to_its_end_before_anything_is_stored(engine: Engine) -> None:
+    def items() -> Iterator[tuple[int, int]]:
+        for number in range(3):
+            yield number, 0
+            assert 0 == engine.runtime.queue.qsize()
+
+    engine.task(add).map(items())
+
+
 def test_an_item_may_be_changed_once_the_next_is_asked_for(engine: Engine) -> None:
     def items() -> Iterator[Any]:
         row: list[Any] = [0, 0]
