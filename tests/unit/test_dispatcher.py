@@ -114,9 +114,9 @@ def test_new_jobs_are_told_of_and_no_others(engine: Engine) -> None:
     task = engine.task(add)
     jobs = [task.delay(1, 2), *task.map([(1, 2), (3, 4)])]
     once = task.options(unique_key="k")
-    jobs += [once.delay(1, 2), *once.map([(3, 4)])]
-    assert [True] * 4 + [False] == [job.created for job in jobs]
-    assert ((1, 2), jobs[3]) == (jobs[4].args, jobs[4])
+    jobs += [once.delay(1, 2), once.delay(3, 4), *once.map([(3, 4)])]
+    assert [True] * 4 + [False] * 2 == [job.created for job in jobs]
+    assert ((1, 2), [jobs[3]] * 2) == (jobs[4].args, jobs[4:])
     assert [job.id for job in jobs[:4]] == [event.job.id for event in engine.events(JobEnqueued)]
 
 
