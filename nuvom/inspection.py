@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from msgspec.structs import replace
+
 from nuvom.core.record import FINAL, Attempt, JobRecord, JobSnapshot, JobStatus, StoredError
 from nuvom.core.text import mask_value
 from nuvom.discovery.manifest import is_stale
@@ -268,14 +270,8 @@ def _plain(value: Any) -> Any:
 
 
 def _with_outcome(found: JobSnapshot, kept: dict[str, Any]) -> JobSnapshot:
-    return JobSnapshot(
-        record=found.record,
-        error=found.error or _error_of(kept),
-        worker=found.worker,
-        started_at=found.started_at,
-        finished_at=found.finished_at or kept.get("finished_at"),
-        progress=found.progress,
-    )
+    finished_at = found.finished_at or kept.get("finished_at")
+    return replace(found, error=found.error or _error_of(kept), finished_at=finished_at)
 
 
 def _from_full(kept: dict[str, Any], codec: Any) -> JobSnapshot:

@@ -9,7 +9,6 @@ increasing intervals.
 
 from __future__ import annotations
 
-import html
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
@@ -205,9 +204,6 @@ class Job(Generic[R]):
         name = "" if self._record is None else f" {self._record.func_name}"
         return f"<Job {self.id}{name}>"
 
-    def _repr_html_(self) -> str:
-        return f"<code>{html.escape(repr(self))}</code>"
-
 
 class JobList(Sequence[Job[R]]):
     """The jobs of one ``.map()``, in the order of its items.
@@ -273,8 +269,8 @@ class JobList(Sequence[Job[R]]):
         return f"<JobList of {len(self)} {'job' if len(self) == 1 else 'jobs'}>"
 
     def _id_at(self, place: int) -> str:
-        text = self._ids[place * ID_BYTES : (place + 1) * ID_BYTES].hex()
-        return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+        (text,) = id_texts(self._ids[place * ID_BYTES : (place + 1) * ID_BYTES])
+        return text.decode()
 
 
 def submit(

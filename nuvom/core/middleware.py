@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from contextlib import AbstractContextManager
     from types import TracebackType
 
@@ -81,27 +81,26 @@ def created_by(
     if not creating:
         return None
 
-    def headers_of(job_id: str) -> dict[str, str]:
-        job, headers = like.replace(id=job_id), dict(like.headers or {})
-        for one in creating:
-            try:
-                headers.update(one.creating(job))
-            except Exception as error:  # noqa: BLE001  # a plugin's code: any failure is only reported
-                report(_name(one, "creating"), error)
-        return headers
-
-    return headers_of
+    return lambda job_id: _headers_from(creating, "creating", like.replace(id=job_id), report)
 
 
 def handed_over_by(middleware: tuple[Middleware, ...], job: JobRecord, report: Report) -> JobRecord:
     """Return ``job`` as it is sent to a child process."""
-    headers = dict(job.headers or {})
+    headers = _headers_from(middleware, "handing_over", job, report)
+    return job.replace(headers=headers or None)
+
+
+def _headers_from(
+    middleware: Iterable[Middleware], method: str, job: JobRecord, report: Report
+) -> dict[str, str]:
+    """Return the headers of ``job`` and those that a method of the middleware returns for it."""
+    given = dict(job.headers or {})
     for one in middleware:
         try:
-            headers.update(one.handing_over(job))
+            given.update(getattr(one, method)(job))
         except Exception as error:  # noqa: BLE001  # a plugin's code: any failure is only reported
-            report(_name(one, "handing_over"), error)
-    return job.replace(headers=headers or None)
+            report(_name(one, method), error)
+    return given
 
 
 def _enter(

@@ -151,17 +151,13 @@ def _checked(given: Mapping[str, Any], known: tuple[str, ...]) -> dict[str, Any]
 
 
 def _text(name: str, value: object) -> str:
-    if not isinstance(value, str) or not _is_unicode(value):
-        raise InvalidTaskOption(name, value, "a text")
-    return value
-
-
-def _is_unicode(text: str) -> bool:
     try:
-        text.encode()
-    except UnicodeEncodeError:  # a lone surrogate, which no store can hold
-        return False
-    return True
+        if isinstance(value, str):
+            value.encode()  # refuses a lone surrogate, which no store can hold
+            return value
+    except UnicodeEncodeError:
+        pass
+    raise InvalidTaskOption(name, value, "a text")
 
 
 def _queue(name: str, value: object) -> str:
@@ -257,30 +253,28 @@ def _moment(name: str, value: object) -> datetime:
 
 def _mapping(name: str, value: object) -> object:
     """Return a copy that is safe from later changes by the caller."""
-    plain = _plain(value, _MOST_NESTED) if isinstance(value, dict) else _NOT_PLAIN
-    if plain is _NOT_PLAIN:
-        raise InvalidTaskOption(name, value, _PLAIN)
-    return plain
+    try:
+        if isinstance(value, dict):
+            return _plain(value, _MOST_NESTED)
+    except ValueError:
+        pass
+    raise InvalidTaskOption(name, value, _PLAIN)
 
 
 def _plain(value: object, levels: int) -> object:
+    """Return a copy of plain data. Raises: ValueError: it is not plain."""
     if value is None or isinstance(value, bool | float):
         return value
-    if isinstance(value, int):
-        return value if -(2**63) <= value < 2**63 else _NOT_PLAIN
+    if isinstance(value, int) and -(2**63) <= value < 2**63:
+        return value
     if isinstance(value, str):
-        return value if _is_unicode(value) else _NOT_PLAIN
-    if not levels or not isinstance(value, dict | list | tuple):
-        return _NOT_PLAIN
-    if isinstance(value, dict):
-        items = {key: _plain(item, levels - 1) for key, item in value.items()}
-        is_plain = all(isinstance(key, str) and _is_unicode(key) for key in items)
-        return items if is_plain and _NOT_PLAIN not in items.values() else _NOT_PLAIN
-    listed = [_plain(item, levels - 1) for item in value]
-    return _NOT_PLAIN if _NOT_PLAIN in listed else listed
-
-
-_NOT_PLAIN = object()
+        value.encode()  # refuses a lone surrogate, which no store can hold
+        return value
+    if levels and isinstance(value, list | tuple):
+        return [_plain(item, levels - 1) for item in value]
+    if levels and isinstance(value, dict) and all(isinstance(key, str) for key in value):
+        return {_plain(key, 0): _plain(item, levels - 1) for key, item in value.items()}
+    raise ValueError
 
 
 _CHECKS: dict[str, Callable[[str, object], Any]] = {

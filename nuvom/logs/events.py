@@ -16,6 +16,7 @@ from nuvom import events
 from nuvom.core.clock import SYSTEM_CLOCK, Clock
 from nuvom.errors import plural
 from nuvom.log import RateLimit, log_event
+from nuvom.logs.formats import job_fields
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -178,7 +179,9 @@ class EventLog:
         rate_key = f"{job.func_name} {event.hook}"
         fields = {"hook": event.hook, "traceback": error.traceback, "rate_key": rate_key}
         text = f"the hook {event.hook} of {job.func_name} failed: {_what(error)}"
-        self._write(logging.WARNING, "hook.error", text, {**_job(job), **_error(error), **fields})
+        self._write(
+            logging.WARNING, "hook.error", text, {**job_fields(job), **_error(error), **fields}
+        )
 
     # ---- workers, stores, plugins ---------------------------------------------------------
 
@@ -231,7 +234,7 @@ class EventLog:
         **fields: object,
     ) -> None:
         """Write a line about a job, starting with its task's name."""
-        self._write(level, event, f"{job.func_name} {said}", {**_job(job), **fields})
+        self._write(level, event, f"{job.func_name} {said}", {**job_fields(job), **fields})
 
     def _write(self, level: int, event: str, text: str, fields: dict[str, object]) -> None:
         log_event(self._logger, level, event, text, fields=fields)
@@ -264,17 +267,6 @@ _SUMMARIES = {
     "retried": (logging.WARNING, "job.retry"),
     "taken back": (logging.WARNING, "job.lost"),
 }
-
-
-def _job(job: JobRecord) -> dict[str, object]:
-    return {
-        "job_id": job.id,
-        "task": job.func_name,
-        "queue": job.queue,
-        "attempt": job.attempt,
-        "lease_epoch": job.lease_epoch,
-        "worker": None,
-    }
 
 
 def _error(error: StoredError | None) -> dict[str, object]:

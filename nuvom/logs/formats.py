@@ -13,7 +13,7 @@ import logging
 import re
 import time
 import traceback
-from typing import TYPE_CHECKING, NamedTuple, TextIO
+from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
 from nuvom.core import job_context
 from nuvom.core.text import clip, mask_text, mask_value, one_line
@@ -89,7 +89,9 @@ class JobFields(logging.Filter):
         if own and "job_id" in values:
             fields = {name: values.get(name) for name in _JOB}
         else:
-            fields = dict.fromkeys(_JOB) if job is None else _of_job(job)
+            fields = dict.fromkeys(_JOB)
+            if job is not None:
+                fields |= job_fields(job.record) | {"worker": job.worker, "lane": job.lane}
         worker = str(fields["worker"] or (own and values.get("worker")) or self._worker or "")
         fields["worker"] = short_id(worker) or None
         if worker:
@@ -113,16 +115,14 @@ def _add_trace(values: dict[str, object], job_id: str | None) -> None:
             return
 
 
-def _of_job(job: job_context.JobContext) -> dict[str, object]:
-    record = job.record
+def job_fields(record: Any) -> dict[str, object]:  # noqa: ANN401  # records are of a layer above
+    """Return the fields that say which job and attempt a ``JobRecord`` belongs to."""
     return {
         "job_id": record.id,
         "task": record.func_name,
         "queue": record.queue,
         "attempt": record.attempt,
         "lease_epoch": record.lease_epoch,
-        "worker": job.worker,
-        "lane": job.lane,
     }
 
 
