@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
@@ -229,16 +230,23 @@ class Inspector:
         return {} if self._queue is None else dict(self._queue.parked_tasks)
 
     def pages(
-        self, *, statuses: Iterable[JobStatus] = (), queue: str | None = None
+        self,
+        *,
+        statuses: Iterable[JobStatus] = (),
+        queue: str | None = None,
+        task: str | None = None,
+        most: float = inf,
     ) -> Iterator[JobSnapshot]:
-        """Yield all jobs with these statuses, newest first, reading page by page."""
+        """Yield at most ``most`` jobs, newest first, reading page by page."""
         wanted, before = tuple(statuses), None
-        while True:
-            page = self.page(statuses=wanted, queue=queue, before=before, limit=_PAGE)
+        while most > 0:
+            size = int(min(_PAGE, most))
+            page = self.page(statuses=wanted, queue=queue, task=task, before=before, limit=size)
             yield from page
-            if len(page) < _PAGE:
+            if len(page) < size:
                 return
             before = page[-1].record.id
+            most -= size
 
     def count_ended(self, *, success_before: float, failed_before: float) -> int:
         """Return how many final jobs ended before the given times."""

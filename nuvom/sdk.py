@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from nuvom.core.record import StoredError
     from nuvom.core.views import ErrorGroup, QueueStats, WorkerInfo
 
-_PAGE = 500
 _GROUPS = 1000
 
 
@@ -110,23 +109,15 @@ def list_jobs(
     Args:
         status: One status or several, case-insensitive; None means all.
         queue, task: Only jobs of this queue, and of the task with this full name.
-        Raises: ValueError: a status is unknown, or ``limit`` is negative.
+    Raises: ValueError: a status is unknown, or ``limit`` is negative.
     """
     if limit < 0:
         raise ValueError(f"limit must be 0 or more, not {limit}")
     given = [status] if isinstance(status, str) else status or ()
     statuses = [_status(one) for one in given]
     runtime = current_runtime()
-    inspector = Inspector(runtime)
-    jobs: list[Job[Any]] = []
-    while len(jobs) < limit:
-        size = min(_PAGE, limit - len(jobs))
-        before = jobs[-1].id if jobs else None
-        page = inspector.page(statuses=statuses, queue=queue, task=task, before=before, limit=size)
-        jobs += [Job(one.record.id, runtime=runtime, record=one.record) for one in page]
-        if len(page) < size:
-            break
-    return jobs
+    found = Inspector(runtime).pages(statuses=statuses, queue=queue, task=task, most=limit)
+    return [Job(one.record.id, runtime=runtime, record=one.record) for one in found]
 
 
 def _status(word: str) -> JobStatus:

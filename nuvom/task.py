@@ -7,7 +7,7 @@ heavy: the store opens with the first job.
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, update_wrapper
 from typing import (
     TYPE_CHECKING,
     Any,
@@ -53,11 +53,7 @@ class Task(Generic[P, R]):
     def __init__(self, definition: TaskDefinition, call: CallOptions = NO_CALL_OPTIONS) -> None:
         self.definition = definition
         self.call_options = call
-        for name in ("__module__", "__name__", "__qualname__", "__doc__"):
-            value = getattr(definition.func, name, None)
-            if value is not None:
-                setattr(self, name, value)
-        self.__wrapped__ = definition.func
+        update_wrapper(self, definition.func, updated=())
 
     # ---- what a task is -----------------------------------------------------------------
 

@@ -14,7 +14,6 @@ from nuvom.core.record import JobStatus
 from nuvom.errors import CapabilityMissing, QueueError
 from nuvom.events import JobCancelled
 from nuvom.result_backends.memory import MemoryResultBackend
-from nuvom.testing import make_job
 from tests.engine import LIMIT_SECS, Engine, ToyQueue, make_runtime, with_backends
 from tests.troubled import TroubledQueue, TroubledResults
 
@@ -95,13 +94,6 @@ def test_retry_wakes_a_worker_that_sleeps(project: Path, backend: str) -> None:
             other.stop()
 
 
-def test_success_is_not_run_again(engine: Engine) -> None:
-    job = engine.task(add).delay(1)
-    engine.work()
-    assert "SUCCESS" == engine.runtime.control.retry(job.id)
-    assert 2 == job.get(1)
-
-
 def test_job_whose_key_another_one_has_by_now_stays_as_it_is(engine: Engine) -> None:
     job = failed(engine, unique_key="k")
     other = engine.task(broken).options(unique_key="k").delay()
@@ -159,22 +151,6 @@ def test_prune_goes_on_until_nothing_is_left(engine: Engine) -> None:
 
 
 # ---- workers --------------------------------------------------------------------------------
-
-
-def test_word_is_left_for_a_worker_that_is_there(engine: Engine) -> None:
-    with engine.worker() as worker:
-        assert engine.runtime.control.command(worker.id, "stacks")
-    assert not engine.runtime.control.command(worker.id, "stacks")
-
-
-def test_jobs_of_the_dead_are_taken_back(project: Path) -> None:
-    runtime = make_runtime(project, queue_backend="sqlite", result_backend="sqlite")
-    with Engine(runtime):
-        queue: Any = runtime.queue
-        queue.enqueue(make_job())
-        queue.claim(1, "worker-1")
-        queue.store.workers.lock_of("worker-1").abandon()
-        assert [1, 0] == [runtime.control.reap(), runtime.control.reap()]
 
 
 # ---- a queue of five methods ----------------------------------------------------------------

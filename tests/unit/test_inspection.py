@@ -221,15 +221,6 @@ def test_beside_a_queue_of_five_methods_an_id_is_given_in_full(plain: Engine) ->
 # ---- lists ----------------------------------------------------------------------------------
 
 
-def test_pages_are_newest_first(engine: Engine) -> None:
-    ids = [engine.task(add).delay(number).id for number in range(7)]
-    inspector, found, before = Inspector(engine.runtime), list[str](), None
-    while page := inspector.page(limit=3, before=before):
-        found += [one.record.id for one in page]
-        before = found[-1]
-    assert ids[::-1] == found
-
-
 def test_pages_can_be_narrowed(engine: Engine) -> None:
     mail = engine.task(add, queue="mail").delay(1)
     failed = engine.task(broken, queue="mail").delay()

@@ -113,11 +113,9 @@ def test_jobs_are_listed_newest_first_by_status_queue_and_task() -> None:
     assert [job.id for job in sdk.list_jobs()] == [mail.id, *(job.id for job in jobs[::-1])]
     assert [job.id for job in sdk.list_jobs(limit=2)] == [mail.id, jobs[4].id]
     assert [job.id for job in sdk.list_jobs(status="CANCELLED")] == [jobs[0].id]
-    assert [job.id for job in sdk.list_jobs(status="cancelled")] == [jobs[0].id]
-    assert len(sdk.list_jobs(status=[JobStatus.CANCELLED, "PENDING"])) == 6
+    assert len(sdk.list_jobs(status=[JobStatus.CANCELLED, "pending"])) == 6
     assert [job.id for job in sdk.list_jobs(queue="mail")] == [mail.id]
     assert len(sdk.list_jobs(task="sdk.add")) == 5
-    assert sdk.list_jobs(limit=0) == []
 
 
 def test_the_limit_is_not_clamped() -> None:

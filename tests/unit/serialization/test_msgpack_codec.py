@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from datetime import UTC, datetime, timedelta, timezone
 from decimal import Context, Decimal, localcontext
@@ -123,3 +124,18 @@ def test_containers_nest_to_the_limit() -> None:
     args, kwargs = (nested(MAX_DEPTH), nested(MAX_DEPTH, in_tuple=True)), {"x": nested(MAX_DEPTH)}
     assert (args, kwargs) == codec.decode_call(*codec.encode_call(args, kwargs))
     assert args[0] == travel(args[0])
+
+
+def test_a_large_int_takes_no_more_bytes_than_it_needs() -> None:
+    stored = msgspec.msgpack.decode(codec.encode_value(2**64))
+    assert (Code.INT, b"\x01" + bytes(8)) == (stored.code, stored.data)
+
+
+def test_each_extension_type_is_in_both_tables_of_the_page() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "serialization.md").read_text(encoding="utf-8")
+    types, _, contents = page.partition("## Reading payloads")
+    codes = {code for name, code in vars(Code).items() if name.isupper()}
+    assert codes == set(range(1, 16))
+    for code in codes:
+        assert re.search(rf"extensions? (\d+, )*{code}\b", types)
+        assert re.search(rf"^\| (\d+, )*{code}\b", contents, re.MULTILINE)
