@@ -71,9 +71,8 @@ class Control:
         Raises: CapabilityMissing: queue and results are separate, so one of them would keep it.
         """
         if not self._is_shared:
-            name = self._queue.name or type(self._queue).__name__
             reason = "it can only remove jobs together with their results in one store"
-            raise CapabilityMissing(name, "discard", reason)
+            raise self._missing("discard", reason)
         snapshot = self._leased.get(job_id)
         return snapshot is not None and snapshot.status.is_final and self._results.forget(job_id)
 
@@ -111,8 +110,7 @@ class Control:
         """Make the store start counting events; ``Inspector.totals`` returns the counts."""
         queue = self._leased
         if Capability.TOTALS not in queue.capabilities:
-            name = queue.name or type(queue).__name__
-            raise CapabilityMissing(name, str(Capability.TOTALS), "it counts nothing")
+            raise self._missing(Capability.TOTALS, "it counts nothing")
         queue.keep_totals()
 
     def reap(self) -> int:
@@ -124,6 +122,9 @@ class Control:
     @property
     def _leased(self) -> LeasedJobQueue:
         if not isinstance(self._queue, LeasedJobQueue):
-            name = self._queue.name or type(self._queue).__name__
-            raise CapabilityMissing(name, str(Capability.CONTROL), "it has five methods only")
+            raise self._missing(Capability.CONTROL, "it has five methods only")
         return self._queue
+
+    def _missing(self, capability: str, reason: str) -> CapabilityMissing:
+        name = self._queue.name or type(self._queue).__name__
+        return CapabilityMissing(name, str(capability), reason)

@@ -62,7 +62,7 @@ class NuvomError(Exception):
     """
 
     message: ClassVar[str] = "{reason}"
-    remedy: ClassVar[str] = "Read the reason above; `nuvom doctor` checks the whole set-up."
+    remedy: ClassVar[str] = "Read the reason above; `nuvom doctor` checks the whole setup."
 
     def __init__(self, reason: str = "", **fields: Any) -> None:
         self.fields: dict[str, Any] = {"reason": reason, **fields}
@@ -156,7 +156,7 @@ class InvalidManifest(ConfigError):
     """The manifest is damaged or of a version that this Nuvom does not know."""
 
     message = "The manifest {path} cannot be used: {reason}."
-    remedy = "Run `nuvom discover tasks` to write it anew."
+    remedy = "Run `nuvom discover tasks` to write it again."
 
     def __init__(self, path: object, reason: str) -> None:
         super().__init__(reason, path=path)
@@ -331,7 +331,7 @@ class CapabilityMissing(QueueError):
 class StorageFull(QueueError):
     """The disk has no room; nothing was stored."""
 
-    message = "There is no room to write {where}: {reason}. Nothing was stored."
+    message = "There is no space left to write {where}: {reason}. Nothing was stored."
     remedy = "Free some disk space and call again; `nuvom prune` removes old results."
 
     def __init__(self, where: object, reason: str) -> None:
@@ -475,8 +475,8 @@ class JobTimeout(ResultError, TimeoutError):
 class WaitInsideTask(ResultError):
     """A task waits for another job without a limit; its slot could wait for ever."""
 
-    message = "Job {job_id} was waited for inside a task without a timeout."
-    remedy = "Give get() a timeout, or let the other job enqueue what has to follow."
+    message = "A task waited for job {job_id} without a timeout."
+    remedy = "Give get() a timeout, or let the other job enqueue the next step."
 
     def __init__(self, job_id: str) -> None:
         super().__init__(job_id=job_id)
@@ -532,7 +532,7 @@ class PayloadError(SerializationError):
     """Stored bytes are not what Nuvom writes."""
 
     message = "Stored bytes cannot be decoded: {reason}."
-    remedy = "They were not written by this version of Nuvom, or are damaged."
+    remedy = "Use the version of the code that stored them, or enqueue the job again."
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
@@ -590,7 +590,7 @@ class PluginNotTrusted(PluginError):
 class IncompatiblePlugin(PluginError):
     """A plugin was written for another major version of the plugin interface."""
 
-    message = "The plugin {plugin} wants plugin interface {wants}; this Nuvom has {has}."
+    message = "The plugin {plugin} requires plugin interface {wants}; this Nuvom has {has}."
     remedy = "Install a version of the plugin that fits, or another version of Nuvom."
 
     def __init__(self, plugin: str, wants: str, has: str) -> None:

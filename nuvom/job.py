@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from math import inf
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 from nuvom.core.guard import (
@@ -375,17 +376,16 @@ async def await_result(
     started = runtime.clock.monotonic()
     while True:
         waited = runtime.clock.monotonic() - started
-        left = _LONGEST_WAIT_SECS if timeout is None else max(0.0, timeout - waited)
+        left = inf if timeout is None else max(0.0, timeout - waited)
         part = min(left, _LONGEST_WAIT_SECS)
         try:
             snapshot = await to_thread(
                 wait_for_final, runtime, job_id, part, record=record, waited_before=waited
             )
-        except JobTimeout:
-            if timeout is not None and left <= _LONGEST_WAIT_SECS:
-                raise
-        else:
             return result_of(runtime, snapshot)
+        except JobTimeout:
+            if left <= _LONGEST_WAIT_SECS:
+                raise
 
 
 def result_of(

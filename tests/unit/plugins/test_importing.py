@@ -170,7 +170,7 @@ def test_plugin_for_another_major_version_is_refused_with_both_versions(
     (failure,) = load(target, key).failed
 
     assert isinstance(failure.error, IncompatiblePlugin)
-    assert "wants plugin interface 2.0; this Nuvom has 1.0" in failure.error.what
+    assert "requires plugin interface 2.0; this Nuvom has 1.0" in failure.error.what
 
 
 def test_nothing_is_loaded_twice(load: Callable[..., PluginSet]) -> None:
