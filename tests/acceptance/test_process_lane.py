@@ -157,7 +157,7 @@ def test_worker_runs_quick_jobs_at_full_width_after_a_hundred_hung_ones(project:
         assert {"TimeoutError"} == {failure(job).type for job in hung}
         jobs = tasks.sleep_and_tell.map([("seen", 1.0)] * 4)
         assert 4 == len(set(jobs.get(LIMIT_SECS)))
-        wait_until(lambda: not engine.worker_lane._pool.leaving)  # type: ignore[attr-defined]  # see lane()
+        wait_until(lambda: not engine.worker_lane.stuck())  # type: ignore[attr-defined]  # see lane()
 
 
 @posix
