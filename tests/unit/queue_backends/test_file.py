@@ -16,7 +16,6 @@ from nuvom.core.clock import SYSTEM_CLOCK
 from nuvom.core.record import JobStatus
 from nuvom.core.views import WorkerInfo
 from nuvom.errors import BackendUnavailable
-from nuvom.host import files as _filesystem
 from nuvom.host.files import sync_data
 from nuvom.host.lock import FileLock
 from nuvom.host.worker_lock import WorkerLock, is_alive
@@ -376,17 +375,6 @@ def test_a_symbolic_link_in_place_of_a_folder_is_refused(tmp_path: Path, part: s
     queue = FileJobQueue(Settings(root=tmp_path))
     with pytest.raises(BackendUnavailable, match="symbolic link"):
         queue.start()
-
-
-def test_a_network_file_system_is_refused_unless_it_is_allowed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(_filesystem, "network_kind", lambda _: "nfs4")
-    with pytest.raises(BackendUnavailable, match="nfs4"):
-        FileJobQueue(Settings(root=tmp_path)).start()
-    queue = FileJobQueue(Settings(root=tmp_path, allow_network_fs=True))
-    queue.start()
-    queue.stop()
 
 
 @posix

@@ -117,19 +117,6 @@ def test_a_torn_batch_is_left_out_and_its_bytes_are_kept(tmp_path: Path) -> None
     assert any(b"j00" in data for data in aside(tmp_path).values())
 
 
-def test_two_pieces_cut_off_at_the_same_place_are_both_kept(tmp_path: Path) -> None:
-    fill(tmp_path)
-    size = log_of(tmp_path).stat().st_size
-    for rubbish in (b"first", b"second"):
-        with log_of(tmp_path).open("ab") as stream:
-            stream.write(rubbish)
-        queue = open_queue(tmp_path)
-        assert ids(queue) == ALL
-        queue.stop()
-        assert log_of(tmp_path).stat().st_size == size
-    assert {b"first", b"second"} <= set(aside(tmp_path).values())
-
-
 @pytest.mark.parametrize(("version", "told"), [(3, "a newer version"), (1, "an older version")])
 def test_another_form_of_the_log_is_refused_and_left_alone(
     tmp_path: Path, version: int, told: str

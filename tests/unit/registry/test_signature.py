@@ -26,31 +26,6 @@ class Caller:
     def __call__(self, x: int) -> None: ...
 
 
-FAILS: list[tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any], str]] = [
-    (plain, (1,), {}, "missing a required argument: 'y'"),
-    (plain, (1, 2, 3), {}, "too many positional arguments"),
-    (plain, (1, 2), {"y": 2}, "multiple values for argument 'y'"),
-    (plain, (1, 2), {"z": 2}, "unexpected keyword argument 'z'"),
-    (optional, (), {}, "missing a required argument: 'x'"),
-    (none, (1,), {}, "too many positional arguments"),
-    (only_positional, (), {"x": 1, "y": 2}, "positional.only"),
-    (only_keyword, (1, 2), {}, "too many positional arguments"),
-    (only_keyword, (1,), {}, "missing a required (keyword-only )?argument: 'y'"),
-    (any_keyword, (), {"a": 2}, "missing a required argument: 'x'"),
-    (Caller(), (), {}, "missing a required argument: 'x'"),
-]
-
-
-@pytest.mark.parametrize(("func", "args", "kwargs", "reason"), FAILS)
-def test_arguments_that_python_refuses_are_refused(
-    func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], reason: str
-) -> None:
-    with pytest.raises(InvalidArguments, match=reason):
-        Binder("task", func).check(args, kwargs)
-    with pytest.raises(TypeError):
-        func(*args, **kwargs)
-
-
 EVERY = [
     *(plain, optional, none, only_positional, only_keyword, optional_keyword),
     *(any_positional, any_keyword, Caller()),
