@@ -472,7 +472,10 @@ class FileJobQueue(TableQueue):
 
     def wait_for_work(self, timeout: float, recheck: Callable[[], bool] | None = None) -> bool:
         """Sleep until there may be a job; see the contract."""
-        listener = self._idle_listener()
+        try:
+            listener = self._idle.pop()
+        except IndexError:  # all are in use: each waiting thread needs its own
+            listener = self.wakeup.listen("work")
         try:
             listener.arm()
             self._sleeping.add(listener)  # once it is in the set, arming does not lose a poke
@@ -485,17 +488,6 @@ class FileJobQueue(TableQueue):
             listener.close()
             raise
         return is_awake
-
-    def _idle_listener(self) -> Listener:
-        while self._idle:
-            listener = self._idle.pop()
-            try:
-                if listener.fileno() >= 0:  # else it is the parent's: this is a forked child
-                    return listener
-            except BaseException:
-                listener.close()
-                raise
-        return self.wakeup.listen("work")
 
     def interrupt(self) -> None:
         """End every ``wait_for_work`` call on this instance."""
@@ -522,9 +514,7 @@ class FileJobQueue(TableQueue):
         if wakeup is not None:
             wakeup.close()
         if self._is_open:
-            with suppress(
-                BackendUnavailable, LockTimeoutError
-            ):  # the folder has vanished, or is locked
+            with suppress(BackendUnavailable, LockTimeoutError):  # it has vanished, or is locked
                 self._lock.run(self._leave_log)
         self._lock.close()
         self._is_open = False
