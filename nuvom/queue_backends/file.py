@@ -138,8 +138,10 @@ class FileJobQueue(TableQueue):
             answer, log, news = self._lock.run(partial(self._act, action, needs_table=needs_table))
         except LockTimeoutError:
             raise BackendUnavailable(self.directory, _LOCKED_OUT, _REMEDY) from None
-        except BackendUnavailable:
+        except (GoneError, BackendUnavailable) as error:
             self._has_folders = False  # they may have vanished; the next call makes them anew
+            if isinstance(error, GoneError):
+                raise BackendUnavailable(self.directory, "its files have vanished") from error
             raise
         if durable and self._flushes:
             crashpoint("file.turn.before_flush")
