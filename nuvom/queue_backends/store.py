@@ -107,7 +107,7 @@ class StoreQueue(LeasedJobQueue):
 
     @abstractmethod
     def set_paused(self, queue: str, by: str | None) -> bool:
-        """Pause a queue, or resume it with None; return whether it was paused before."""
+        """Pause a queue, or resume it with None; return False if it was not paused."""
 
     @abstractmethod
     def announced(self) -> list[WorkerInfo]:

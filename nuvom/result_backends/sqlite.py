@@ -77,7 +77,7 @@ class SQLiteResultBackend(SnapshotResults):
     def set_record(self, record: JobRecord) -> None:
         """Store a job that has no outcome yet; see the contract."""
         row = _row(record.id, record, record.status)
-        self.store.db.write(lambda connection: connection.execute(_RECORD, row), flush=False)
+        self.store.db.execute(_RECORD, row, flush=False)
 
     def forget(self, job_id: str) -> bool:
         """Remove everything stored about a job; False if there was nothing."""
@@ -119,7 +119,7 @@ class SQLiteResultBackend(SnapshotResults):
             self.store.clock.now(),
             record is None,
         )
-        was_kept = self.store.db.write(lambda one: one.execute(_KEEP, row).rowcount > 0)
+        was_kept = self.store.db.execute(_KEEP, row) > 0
         self.store.wakeup.notify_all("result")
         return was_kept
 

@@ -114,8 +114,6 @@ class Database:
         """
         with self._mutex:
             connection = self._ready_writer(flush=flush)
-            if not flush and self._is_full:  # until closing: a write without changes does not flush
-                self._owes_flush = True
             try:
                 result = action(connection)
             except sqlite3.Error as error:
@@ -123,15 +121,16 @@ class Database:
         self.checkpointer.after_commit()
         return result
 
-    def insert(self, sql: str, parameters: Sequence[Any]) -> None:
-        """Run a single statement as ``write`` does, without creating a function per call."""
+    def execute(self, sql: str, parameters: Sequence[Any], *, flush: bool = True) -> int:
+        """Run a single statement as ``write`` does; return how many rows it has changed."""
         with self._mutex:
-            connection = self._ready_writer(flush=True)
+            connection = self._ready_writer(flush=flush)
             try:
-                connection.execute(sql, parameters)
+                cursor = connection.execute(sql, parameters)
             except sqlite3.Error as error:
-                self._patiently(partial(connection.execute, sql, parameters), error)
+                cursor = self._patiently(partial(connection.execute, sql, parameters), error)
         self.checkpointer.after_commit()
+        return cursor.rowcount
 
     def _ready_writer(self, *, flush: bool) -> sqlite3.Connection:
         connection = self._writer or self._writer_connection()
@@ -139,8 +138,11 @@ class Database:
             if self._damage:
                 self._look_again(connection)
             self._flush_log(connection)
-        if flush != self._flushes and self._is_full:
-            self._set_flush(connection, flush=flush)
+        if self._is_full:
+            # Owed until closing: a write without changes does not flush.
+            self._owes_flush = self._owes_flush or not flush
+            if flush != self._flushes:
+                self._set_flush(connection, flush=flush)
         return connection
 
     def _set_flush(self, connection: sqlite3.Connection, *, flush: bool) -> None:

@@ -114,10 +114,10 @@ class Inserter:
         if len(jobs) == 1 and self._is_plain(jobs[0]):
             row = self._row(jobs[0])
             if row[_RECORD] is not None:
-                self._db.insert(_insert_of(len(row)), row)
+                self._db.execute(_insert_of(len(row)), row)
                 return [None]
         elif len(jobs) <= _TOGETHER and (together := self._together(jobs)) is not None:
-            self._db.insert(*together)
+            self._db.execute(*together)
             return [None] * len(jobs)
         return self._db.transaction(lambda connection: self._insert_each(connection, jobs))
 
@@ -418,7 +418,7 @@ class Claim:
         """End a job with a damaged record as FAILED; its bytes stay where they are."""
         stored = StoredError(CorruptRecord.__name__, error.what)
         values = (seq, epoch, self._store.clock.now(), encode_error(stored), stored.type)
-        self._store.db.write(lambda connection: connection.execute(_SET_ASIDE, values))
+        self._store.db.execute(_SET_ASIDE, values)
         self._store.wakeup.notify_all("result")
 
 
@@ -449,12 +449,8 @@ def store_successes(store: SQLiteStore, successes: Sequence[Settlement]) -> int:
         rows += _NO_JOB * (size - jobs)
         if has_rest:
             rows.insert(0, store.clock.now())
-        count += store.db.write(partial(_changed, _successes(size, has_rest=has_rest), rows))
+        count += store.db.execute(_successes(size, has_rest=has_rest), rows)
     return count
-
-
-def _changed(statement: str, values: list[object], connection: sqlite3.Connection) -> int:
-    return connection.execute(statement, values).rowcount
 
 
 @cache

@@ -179,7 +179,7 @@ class SQLiteJobQueue(RowReads, RowChanges, RowTotals, StoreQueue):
 
     def _undo_abandoned(self) -> None:
         for token in list(self._abandoned):
-            self.store.db.write(lambda one, token=token: one.execute(_UNDO, (token,)))  # type: ignore[misc]  # bound now
+            self.store.db.execute(_UNDO, (token,))
             self._abandoned.discard(token)
             self.notify()
 
@@ -271,12 +271,12 @@ class SQLiteJobQueue(RowReads, RowChanges, RowTotals, StoreQueue):
         # Cleared before the write: a claim that comes in between sets it again.
         flush, self.store.has_unflushed_claim = self.store.has_unflushed_claim, False
         try:
-            self.store.db.write(lambda one: one.execute(_EXTEND, (until, owner)), flush=flush)
+            self.store.db.execute(_EXTEND, (until, owner), flush=flush)
         except BaseException:
             self.store.has_unflushed_claim |= flush
             raise
         crashpoint("sqlite.extend.between")
-        self.store.db.write(lambda one: one.execute(_BEAT, (now, boot_id(), owner)), flush=False)
+        self.store.db.execute(_BEAT, (now, boot_id(), owner), flush=False)
         ((found,),) = self.store.db.read(_HELD, (owner,))
         held = _decode_held(found)
         # A job no longer held is lost: this worker will not settle it.

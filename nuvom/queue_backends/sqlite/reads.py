@@ -36,12 +36,16 @@ _FIND = """SELECT id FROM jobs WHERE ?1 = '' OR substr(id, -length(?1)) = ?1
     ORDER BY seq DESC LIMIT ?2"""
 _ATTEMPTS = """SELECT number, outcome, lease_epoch, worker, started_at, finished_at, error
     FROM attempts WHERE seq = (SELECT seq FROM jobs WHERE id = ?1) ORDER BY rowid"""
-_COUNTS = """SELECT queue, CASE WHEN status = 7 AND run_at <= ?1 THEN 0 ELSE status END AS code,
-    attempt > 0 AS has_run, count(*), min(max(created_at, run_at))
-    FROM jobs GROUP BY queue, code, has_run"""
-_GROUPS = """SELECT error_fp, max(seq), count(*), min(finished_at), max(finished_at) FROM jobs
-    WHERE error_fp IS NOT NULL GROUP BY error_fp ORDER BY max(finished_at) DESC LIMIT ?1"""
-_GROUP_HEAD = "SELECT id, task, error, status FROM jobs WHERE seq = ?1"
+_COUNTS = """SELECT queue, CASE WHEN status IN (0, 8) OR status = 7 AND run_at <= ?1 THEN 'ready'
+        WHEN status = 7 THEN CASE attempt WHEN 0 THEN 'scheduled' ELSE 'retrying' END
+        ELSE status END AS kind, count(*), min(max(created_at, run_at))
+    FROM jobs GROUP BY queue, kind"""
+_GROUPS = """WITH groups AS (
+        SELECT max(seq) AS seq, count(*) AS count, min(finished_at) AS first,
+            max(finished_at) AS last
+        FROM jobs WHERE error_fp IS NOT NULL GROUP BY error_fp ORDER BY last DESC LIMIT ?1)
+    SELECT error_fp, id, task, error, status, count, first, last
+    FROM groups JOIN jobs USING (seq) ORDER BY last DESC"""
 _GROUP_IDS = "SELECT id FROM jobs WHERE error_fp = ?1 ORDER BY seq DESC"
 _PARKED_TASKS = "SELECT task, count(*) FROM jobs WHERE status = 6 GROUP BY task ORDER BY task"
 _PARKED = f"""{SNAPSHOT} WHERE j.status = 6
@@ -50,7 +54,6 @@ _WAITING = each_status("SELECT count(*) FROM jobs WHERE status = {status}", 0, 7
 _HAS_READY = f"""{each_status("SELECT 1 FROM jobs WHERE status = {status}", 0, 8)}
     UNION ALL SELECT 1 FROM jobs WHERE status = 7 AND run_at <= ?1 LIMIT 1"""
 _NEXT_DUE = "SELECT min(run_at) FROM jobs WHERE status = 7 AND run_at > ?1"
-_READY_CODES = CODES[JobStatus.PENDING][0], CODES[JobStatus.PENDING][-1]
 
 
 def read_job(db: Database, job_id: str) -> JobSnapshot | None:
@@ -92,19 +95,10 @@ class RowReads:
 
     def closed_attempts(self, job_id: str) -> list[Attempt]:
         """Return the attempts closed by changes, oldest first."""
+        names = ("number", "outcome", "lease_epoch", "worker", "started_at", "finished_at")
         return [
-            Attempt(
-                number=number,
-                outcome=outcome,
-                lease_epoch=epoch,
-                worker=worker,
-                started_at=started_at,
-                finished_at=finished_at,
-                error=decode_error(error),
-            )
-            for number, outcome, epoch, worker, started_at, finished_at, error in (
-                self.store.db.read(_ATTEMPTS, (job_id,))
-            )
+            Attempt(**dict(zip(names, row, strict=False)), error=decode_error(row[-1]))
+            for row in self.store.db.read(_ATTEMPTS, (job_id,))
         ]
 
     def stats(self) -> list[QueueStats]:
@@ -114,15 +108,11 @@ class RowReads:
         """
         counts: dict[str, dict[str, Any]] = {}
         rows = self.store.db.read(_COUNTS, (self.store.clock.now(),))
-        for queue, code, has_run, count, oldest in rows:
+        for queue, kind, count, oldest in rows:
             fields = counts.setdefault(queue, {})
-            name = STATUS[code].lower()
-            if code in _READY_CODES:
-                name = "ready"
-                fields["oldest_ready_at"] = min(fields.get("oldest_ready_at", oldest), oldest)
-            elif name == "pending":
-                name = "retrying" if has_run else "scheduled"
-            fields[name] = fields.get(name, 0) + count
+            fields[kind if isinstance(kind, str) else STATUS[kind].lower()] = count
+            if kind == "ready":
+                fields["oldest_ready_at"] = oldest
         for queue, by in self.store.db.read("SELECT name, paused_by FROM queues"):
             counts.setdefault(queue, {})["paused_by"] = by
         return [QueueStats(queue=queue, **counts[queue]) for queue in sorted(counts)]
@@ -130,11 +120,8 @@ class RowReads:
     def error_groups(self, limit: int = 50) -> list[ErrorGroup]:
         """Return failures grouped by fingerprint, latest first."""
         groups = []
-        for fingerprint, seq, count, first, last in self.store.db.read(_GROUPS, (limit,)):
-            head = self.store.db.read_one(_GROUP_HEAD, (seq,))
-            if head is None:  # pruned meanwhile
-                continue
-            job_id, task, data, code = head
+        for row in self.store.db.read(_GROUPS, (limit,)):
+            fingerprint, example_id, task, data, code, count, first, last = row
             error = decode_error(data) or StoredError(STATUS[code], "")
             groups.append(
                 ErrorGroup(
@@ -145,7 +132,7 @@ class RowReads:
                     count=count,
                     first_at=first or 0.0,
                     last_at=last or 0.0,
-                    example_id=job_id,
+                    example_id=example_id,
                 )
             )
         return groups

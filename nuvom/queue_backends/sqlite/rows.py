@@ -66,15 +66,15 @@ _PARKED_TOO_LONG = f"{SNAPSHOT} WHERE j.status = 6 AND coalesce(j.finished_at, j
 _PROGRESS = "UPDATE jobs SET progress = ?3 WHERE seq = ?1 AND lease_epoch = ?2 AND status = 1"
 _PAUSE = """INSERT INTO queues (name, paused_by, paused_at) VALUES (?1, ?2, ?3)
     ON CONFLICT (name) DO UPDATE SET paused_by = ?2, paused_at = ?3"""
-_RESUME = "UPDATE queues SET paused_by = NULL, paused_at = NULL WHERE name = ?1"
-_IS_PAUSED = "SELECT 1 FROM queues WHERE name = ?1 AND paused_by IS NOT NULL"
+_RESUME = """UPDATE queues SET paused_by = NULL, paused_at = NULL
+    WHERE name = ?1 AND paused_by IS NOT NULL"""
 _ANNOUNCE = """INSERT INTO workers (id, info, beat, boot) VALUES (?1, ?2, ?3, ?4)
     ON CONFLICT (id) DO UPDATE SET info = ?2, beat = ?3, boot = ?4"""
 _WORKERS = """SELECT w.info, w.beat, (SELECT count(*) FROM jobs j
     WHERE j.status = 1 AND j.owner = w.id) FROM workers w WHERE w.boot = ?1"""
 _COMMAND = "INSERT INTO commands (worker, word) SELECT id, ?2 FROM workers WHERE id = ?1"
-_COMMANDS = "SELECT word FROM commands WHERE worker = ?1 ORDER BY number"
-_FORGET_COMMANDS = "DELETE FROM commands WHERE worker = ?1"
+_HAS_COMMANDS = "SELECT 1 FROM commands WHERE worker = ?1"
+_TAKE_COMMANDS = "DELETE FROM commands WHERE worker = ?1 RETURNING number, word"
 _FORGET_WORKER = "DELETE FROM workers WHERE id = ?1"
 
 _WAITING = each_status("SELECT seq FROM jobs WHERE status = {status}", 0, 6, 7, 8)
@@ -95,17 +95,12 @@ _IS_OLD = """(status = 2
     AND NOT coalesce(unique_key IS NOT NULL AND unique_until > ?3, 0)"""
 _BLOCK = 1000
 _MOST_READ = 100_000  # rows in one call of a worker: about 30 ms
-# The last number of a block, or None if fewer rows are left; the old jobs in it; and whether all
-# its jobs are young. A time in the future is wrong and says nothing.
-_FROM = "FROM jobs WHERE seq > ?4 AND seq <= coalesce(last, 9223372036854775807)"
-_READ = f"""SELECT last, (SELECT json_group_array(seq) {_FROM} AND {_IS_OLD}),
-        NOT EXISTS (SELECT 1 {_FROM} AND NOT (created_at >= max(?1, ?2) AND created_at <= ?3))
-    FROM (SELECT (SELECT seq FROM jobs WHERE seq > ?4 ORDER BY seq LIMIT 1 OFFSET {_BLOCK - 1})
-        AS last LIMIT 1)"""
-_OUTLIVED = f"""SELECT max(expires), count(*), json_group_array(seq) FILTER (WHERE {_IS_OLD})
-    FROM (SELECT *, created_at + keep_secs AS expires FROM jobs WHERE keep_secs IS NOT NULL
-        AND created_at + keep_secs > ?4 AND created_at + keep_secs <= ?3
-        ORDER BY created_at + keep_secs LIMIT ?5)"""
+_READ = f"""SELECT max(seq), count(*), min(created_at), max(created_at),
+        json_group_array(seq) FILTER (WHERE {_IS_OLD})
+    FROM (SELECT seq, status, finished_at, keep_secs, unique_key, unique_until, created_at
+        FROM jobs WHERE seq > ?4 ORDER BY seq LIMIT {_BLOCK})"""
+_OUTLIVED = f"""SELECT seq FROM jobs
+    WHERE keep_secs IS NOT NULL AND created_at + keep_secs <= ?3 AND {_IS_OLD} LIMIT ?4"""
 _REMOVE_OLD = f"seq IN (SELECT value FROM json_each(?4)) AND {_IS_OLD}"
 
 _decode_seqs = msgspec.json.Decoder(list[int]).decode
@@ -190,9 +185,7 @@ class RowChanges:
         """Store a running job's progress; see the contract."""
         values = (job.ref, job.lease_epoch, json.dumps([done, total, message]))
         self.store.has_progress = True
-        return self.store.db.write(
-            lambda connection: connection.execute(_PROGRESS, values).rowcount == 1, flush=False
-        )
+        return self.store.db.execute(_PROGRESS, values, flush=False) == 1
 
     # ---- recovery -----------------------------------------------------------------------
 
@@ -219,8 +212,7 @@ class RowChanges:
 
     def _promote(self) -> None:
         """Make due jobs ready."""
-        now = self.store.clock.now()
-        self.store.db.write(lambda connection: connection.execute(_PROMOTE, (now,)), flush=False)
+        self.store.db.execute(_PROMOTE, (self.store.clock.now(),), flush=False)
 
     def _take_back_from_gone(self, recovery: Recovery) -> list[Change]:
         """Take back jobs from owners that left no trace, and from silent ones."""
@@ -249,25 +241,31 @@ class RowChanges:
     ) -> list[Change]:
         """Recover the jobs of ``owner``; if it is silent, only those with expired leases."""
 
-        def recover(connection: sqlite3.Connection) -> list[Change]:
-            if silent_since is not None and self._has_stalled(silent_since):
+        def take_back(connection: sqlite3.Connection) -> list[Change]:
+            if silent_since is None:
+                connection.execute(_FORGET_WORKER, (owner,))
+            elif self._has_stalled(silent_since):
                 return []
             rows = connection.execute(_HELD, (owner, silent_since))
             held = [snapshot(row).record for row in rows]
-            lost = [LostDelivery(one, had_started(one.id, one.lease_epoch)) for one in held]
-            changes = recovery.take_back(lost)
-            self._write_all(connection, changes, recovery)
-            if silent_since is None:
-                connection.execute(_FORGET_WORKER, (owner,))
+            return recovery.take_back(
+                [LostDelivery(one, had_started(one.id, one.lease_epoch)) for one in held]
+            )
+
+        return self._change(take_back, recovery.now)
+
+    def _change(
+        self, decide: Callable[[sqlite3.Connection], list[Change]], now: float
+    ) -> list[Change]:
+        """Decide on changes and write them in one transaction."""
+
+        def change(connection: sqlite3.Connection) -> list[Change]:
+            changes = decide(connection)
+            for one in changes:
+                self._write(connection, one, now)
             return changes
 
-        return self.store.db.transaction(recover)
-
-    def _write_all(
-        self, connection: sqlite3.Connection, changes: list[Change], recovery: Recovery
-    ) -> None:
-        for change in changes:
-            self._write(connection, change, recovery.now)
+        return self.store.db.transaction(change)
 
     def _has_stalled(self, asked_at: float) -> bool:
         """Whether the store was locked too long for any heartbeat; if so, all may beat first."""
@@ -280,32 +278,24 @@ class RowChanges:
 
     def _give_up(self, recovery: Recovery) -> list[Change]:
         def give_up(connection: sqlite3.Connection) -> list[Change]:
-            rows = connection.execute(_PARKED_TOO_LONG, (recovery.parked_before,)).fetchall()
-            changes = recovery.give_up([snapshot(row) for row in rows])
-            self._write_all(connection, changes, recovery)
-            return changes
+            rows = connection.execute(_PARKED_TOO_LONG, (recovery.parked_before,))
+            return recovery.give_up([snapshot(row) for row in rows])
 
-        return self.store.db.transaction(give_up)
+        return self._change(give_up, recovery.now)
 
     # ---- queues -------------------------------------------------------------------------
 
     def set_paused(self, queue: str, by: str | None) -> bool:
         """Pause a queue, or resume it; see the contract."""
-        wakeup, now = self.store.wakeup, self.store.clock.now()
-
-        def change(connection: sqlite3.Connection) -> bool:
-            was_paused = connection.execute(_IS_PAUSED, (queue,)).fetchone() is not None
-            if by is None:
-                connection.execute(_RESUME, (queue,))
-            else:
-                connection.execute(_PAUSE, (queue, by, now))
-            return was_paused
-
-        was_paused = self.store.db.transaction(change)
+        wakeup = self.store.wakeup
+        if by is None:
+            is_changed = self.store.db.execute(_RESUME, (queue,)) > 0
+        else:
+            is_changed = self.store.db.execute(_PAUSE, (queue, by, self.store.clock.now())) > 0
         wakeup.bump()
         if by is None:
             wakeup.notify_one("work")
-        return was_paused
+        return is_changed
 
     def remove_waiting(self, queue: str | None) -> int:
         """Remove the waiting jobs of a queue, or all; see the contract."""
@@ -338,14 +328,14 @@ class RowChanges:
         self.store.workers.lock_of(worker.id)
         info, beat = msgspec.msgpack.encode(worker), self.store.clock.monotonic()
         row = (worker.id, info, beat, boot_id())
-        self.store.db.write(lambda connection: connection.execute(_ANNOUNCE, row), flush=False)
+        self.store.db.execute(_ANNOUNCE, row, flush=False)
 
     def retire(self, owner: str) -> None:
         """Forget a worker that stopped cleanly; see the contract."""
 
         def forget(connection: sqlite3.Connection) -> None:
             connection.execute(_FORGET_WORKER, (owner,))
-            connection.execute(_FORGET_COMMANDS, (owner,))
+            connection.execute(_TAKE_COMMANDS, (owner,)).fetchall()
 
         self.store.db.transaction(forget, flush=False)
         crashpoint("sqlite.retire.before_leave")
@@ -363,23 +353,18 @@ class RowChanges:
     def push_command(self, owner: str, word: str) -> bool:
         """Send a command to a worker; see the contract."""
         wakeup = self.store.wakeup
-        was_left = self.store.db.write(
-            lambda connection: connection.execute(_COMMAND, (owner, word)).rowcount > 0, flush=False
-        )
+        was_left = self.store.db.execute(_COMMAND, (owner, word), flush=False) > 0
         wakeup.bump()
         return was_left
 
     def commands(self, owner: str) -> list[str]:
         """Take the commands sent to ``owner``; see the contract."""
-        if not self.store.db.read(_COMMANDS, (owner,)):
+        if not self.store.db.read(_HAS_COMMANDS, (owner,)):
             return []
-
-        def take(connection: sqlite3.Connection) -> list[str]:
-            words = [word for (word,) in connection.execute(_COMMANDS, (owner,))]
-            connection.execute(_FORGET_COMMANDS, (owner,))
-            return words
-
-        return self.store.db.transaction(take, flush=False)
+        taken = self.store.db.write(
+            lambda connection: connection.execute(_TAKE_COMMANDS, (owner,)).fetchall(), flush=False
+        )
+        return [word for _, word in sorted(taken)]
 
     def control_version(self) -> int:
         """Return a number that changes with every control write; see the contract."""
@@ -468,42 +453,28 @@ class OldJobs:
     def __init__(self, db: Database) -> None:
         self._db = db
         self._at = 0  # the last number read
-        self._expires = -inf  # the last expiry read of results with their own lifetime
 
     def find(self, limits: Limits, most: int, most_read: float) -> list[int]:
         """Return at most ``most`` old jobs; fewer if all, or ``most_read`` rows, were read."""
-        found = set(self._expired(limits, most, most_read))
-        at, end, read = self._at, self._at or inf, 0
-        is_second_part = at == 0  # which reads the jobs before ``end``
-        while len(found) < most and read < most_read:
-            last, seqs = self._read(limits, at)
+        found = {seq for (seq,) in self._db.read(_OUTLIVED, (*limits, most))}
+        is_from_start, read = self._at == 0, 0
+        while read < most_read:
+            last, seqs = self._read(limits)
+            found.update(seqs)
+            if len(found) >= most:  # the next call reads this block again
+                break
             read += _BLOCK
-            new = [seq for seq in seqs if seq not in found][: most - len(found)]
-            found.update(new)
-            if len(found) == most:
-                at = new[-1]
-            elif last is not None and not (is_second_part and last >= end):
-                at = last
-            else:
-                at = 0
-                if is_second_part:
-                    break
-                is_second_part = True
-        self._at = at
-        return sorted(found)
+            self._at = last
+            if last == 0 and is_from_start:
+                break
+            is_from_start = is_from_start or last == 0
+        return sorted(found)[:most]
 
-    def _expired(self, limits: Limits, most: int, most_read: float) -> list[int]:
-        """Return results whose own lifetime has expired."""
-        limit = -1 if most_read == inf else int(most_read)
-        seqs: list[int] = []
-        for last, count, found in self._db.read(_OUTLIVED, (*limits, self._expires, limit)):
-            seqs = _decode_seqs(found)
-            if len(seqs) <= most:
-                self._expires = last if count == limit else -inf
-        return seqs[:most]
-
-    def _read(self, limits: Limits, at: int) -> tuple[int | None, list[int]]:
-        """Return the last number of the next block, or None to stop there, and its old jobs."""
-        row = self._db.read_one(_READ, (*limits, at))
-        last, seqs, are_young = row or (None, "[]", False)
-        return None if are_young else last, sorted(_decode_seqs(seqs))
+    def _read(self, limits: Limits) -> tuple[int, list[int]]:
+        """Return the last number of the next block, or 0 to start anew, and its old jobs."""
+        success_before, failed_before, now = limits
+        row = self._db.read_one(_READ, (*limits, self._at))
+        last, count, oldest, youngest, seqs = row or (None, 0, None, None, "[]")
+        # A time in the future is wrong and says nothing.
+        are_young = count and max(success_before, failed_before) <= oldest <= youngest <= now
+        return 0 if count < _BLOCK or are_young else last, _decode_seqs(seqs)

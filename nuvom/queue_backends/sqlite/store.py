@@ -129,5 +129,5 @@ class SQLiteStore:
     def note_settled(self) -> None:
         """Record that a settlement of this boot is on disk: later claims need no flush."""
         note = "INSERT OR REPLACE INTO meta (name, value) VALUES (?, ?)"
-        self.db.write(lambda connection: connection.execute(note, (_BOOT, boot_id())))
+        self.db.execute(note, (_BOOT, boot_id()))
         self.is_boot_noted = True
