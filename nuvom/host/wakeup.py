@@ -61,6 +61,8 @@ class Wakeup:
         self._map = _map_file(os.path.join(self._folder, "flags"))
         self._sender = Sender(family or _best_family(self._folder))
         self._kept: list[Listener] = []
+        self._idle: list[Listener] = []  # for work; each waiting thread has its own
+        self._sleeping: set[Listener] = set()
         self._is_closed = False
 
     def listen(self, kind: str) -> Listener:
@@ -88,6 +90,34 @@ class Wakeup:
             if bound is not None:
                 bound.close()
             raise
+
+    def wait_for_work(self, timeout: float, has_work: Callable[[], bool]) -> bool:
+        """Sleep at most ``timeout`` seconds; return whether there may be work.
+
+        Args:
+            has_work: Called after a wake-up can no longer be missed; if true, there is no sleep.
+        """
+        try:
+            listener = self._idle.pop()
+        except IndexError:  # all are in use: each waiting thread needs its own
+            listener = self.listen("work")
+        try:
+            listener.arm()
+            self._sleeping.add(listener)  # once it is in the set, arming does not lose a poke
+            is_awake = has_work() or listener.wait(timeout)
+            listener.disarm()
+            self._sleeping.discard(listener)
+            self._idle.append(listener)
+        except BaseException:
+            self._sleeping.discard(listener)
+            listener.close()
+            raise
+        return is_awake
+
+    def interrupt(self) -> None:
+        """End every ``wait_for_work`` of this process."""
+        for listener in tuple(self._sleeping):
+            listener.poke()
 
     @contextmanager
     def waiter(self) -> Iterator[Listener]:
@@ -146,8 +176,9 @@ class Wakeup:
     def close(self) -> None:
         """Close the map, the socket and the kept listeners, but no others. Idempotent."""
         self._is_closed = True
-        while self._kept:
-            self._kept.pop().close()
+        for listeners in (self._kept, self._idle):
+            while listeners:
+                listeners.pop().close()
         self._sender.close()
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections import deque
 from contextlib import suppress
 from functools import partial
 from itertools import chain
@@ -41,7 +40,7 @@ from nuvom.host.fork import drop_at_fork
 from nuvom.host.lock import FileMutex, LockTimeoutError, LockWaitNotice
 from nuvom.host.own_workers import OwnWorkers
 from nuvom.host.start_marks import read_slots
-from nuvom.host.wakeup import Listener, Wakeup
+from nuvom.host.wakeup import Wakeup
 from nuvom.host.worker_lock import find_dead, is_alive, is_gone
 from nuvom.queue_backends.base import Capability
 from nuvom.queue_backends.file_log import HEADER_BYTES, GoneError, Log
@@ -116,8 +115,6 @@ class FileJobQueue(TableQueue):
         self._has_folders = self._is_open = False
         self._is_sound = True  # whether the state known of the log is valid between turns
         self._wakeup: Wakeup | None = None
-        self._idle: deque[Listener] = deque()
-        self._sleeping: set[Listener] = set()
         self._turning = 0  # the thread that has the turn
         # What a turn appends, the place of its next entry, and whom it notifies.
         self._staged: list[bytes] = []
@@ -474,27 +471,12 @@ class FileJobQueue(TableQueue):
 
     def wait_for_work(self, timeout: float, recheck: Callable[[], bool] | None = None) -> bool:
         """Sleep until there may be a job; see the contract."""
-        try:
-            listener = self._idle.pop()
-        except IndexError:  # all are in use: each waiting thread needs its own
-            listener = self.wakeup.listen("work")
-        try:
-            listener.arm()
-            self._sleeping.add(listener)  # once it is in the set, arming does not lose a poke
-            is_awake = (recheck or self.has_ready)() or listener.wait(timeout)
-            listener.disarm()
-            self._sleeping.discard(listener)
-            self._idle.append(listener)
-        except BaseException:
-            self._sleeping.discard(listener)
-            listener.close()
-            raise
-        return is_awake
+        return self.wakeup.wait_for_work(timeout, recheck or self.has_ready)
 
     def interrupt(self) -> None:
         """End every ``wait_for_work`` call on this instance."""
-        for listener in tuple(self._sleeping):
-            listener.poke()
+        if self._wakeup is not None:
+            self._wakeup.interrupt()
 
     def waiter(self) -> AbstractContextManager[Waitable]:
         return self.wakeup.waiter()
@@ -507,8 +489,6 @@ class FileJobQueue(TableQueue):
 
     def stop(self) -> None:
         """Close everything. Other processes recover the jobs that this one still holds."""
-        while self._idle:
-            self._idle.pop().close()
         self.own_workers.close()
         with self._opening:
             wakeup, self._wakeup = self._wakeup, None

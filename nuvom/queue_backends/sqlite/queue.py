@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 
     from nuvom.core.outcome import Settlement
     from nuvom.core.record import JobRecord
-    from nuvom.host.wakeup import Listener
 
 # What a claim needs to know, in one row: the queues with ready jobs and with suspects, found by
 # skipping through the index from name to name, and whether a scheduled job is due.
@@ -98,8 +97,6 @@ class SQLiteJobQueue(RowReads, RowChanges, RowTotals, StoreQueue):
         self._group: GroupCommit[JobRecord, str | None] = GroupCommit(self._inserter.store)
         self._abandoned: set[int] = set()  # tokens of claims that no caller received
         self._is_woken = False  # the last wait ended with a wake-up, and no claim followed
-        self._idle: list[Listener] = []
-        self._waiting: set[Listener] = set()
 
     # ---- enqueue ------------------------------------------------------------------------
 
@@ -287,30 +284,13 @@ class SQLiteJobQueue(RowReads, RowChanges, RowTotals, StoreQueue):
 
     def wait_for_work(self, timeout: float, recheck: Callable[[], bool] | None = None) -> bool:
         """Sleep until there may be a job; see the contract."""
-        try:
-            listener = self._idle.pop()
-        except IndexError:  # all are in use: each waiting thread needs its own
-            listener = self.store.wakeup.listen("work")
-        self._waiting.add(listener)
-        try:
-            listener.arm()
-            if (recheck or self._has_ready)():
-                return True
-            self._is_woken = listener.wait(timeout)
-            return self._is_woken
-        finally:
-            try:
-                listener.disarm()
-            finally:
-                try:
-                    self._waiting.discard(listener)
-                finally:
-                    self._idle.append(listener)
+        wakeup = self.store.wakeup
+        self._is_woken = wakeup.wait_for_work(timeout, recheck or self._has_ready)
+        return self._is_woken
 
     def interrupt(self) -> None:
         """End every ``wait_for_work`` call on this instance."""
-        for listener in tuple(self._waiting):
-            listener.poke()
+        self.store.interrupt()
 
     def notify(self) -> None:
         """Wake one sleeping worker, in any process."""
@@ -328,6 +308,4 @@ class SQLiteJobQueue(RowReads, RowChanges, RowTotals, StoreQueue):
 
     def stop(self) -> None:
         """Close the file and release the locks of this process's workers."""
-        while self._idle:
-            self._idle.pop().close()
         self.store.close()

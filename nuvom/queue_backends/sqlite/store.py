@@ -112,6 +112,11 @@ class SQLiteStore:
                 wakeup = self._wakeup
         return wakeup
 
+    def interrupt(self) -> None:
+        """End every wait for work in this process."""
+        if self._wakeup is not None:
+            self._wakeup.interrupt()
+
     # ---- after a reboot -----------------------------------------------------------------
 
     @property

@@ -148,9 +148,9 @@ def test_an_interrupted_wait_leaves_no_listener_behind(
 
     def prepare(_: int) -> Case:
         def check(_: bool) -> None:  # noqa: FBT001  # as above
-            assert queue._sleeping == set()
-            while queue._idle:
-                queue._idle.pop().close()
+            assert queue.wakeup._sleeping == set()
+            while queue.wakeup._idle:
+                queue.wakeup._idle.pop().close()
             other = Wakeup(queue.directory)
             listener = other.listen("work")
             assert listener.has_place, "its place is taken"

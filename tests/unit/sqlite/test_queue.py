@@ -563,15 +563,15 @@ def test_claim_beside_a_beat_is_flushed_by_the_next_one(
     queue.enqueue_many([make_job() for _ in range(3)])
     queue.settle([make_settlement(job) for job in queue.claim(1, ME)])
     queue.claim(1, ME)
-    write = queue.store.db.write
+    execute = queue.store.db.execute
 
-    def and_claimed(action: Any, *, flush: bool = True) -> Any:
+    def and_claimed(*args: Any, **options: Any) -> int:
         monkeypatch.undo()
-        result = write(action, flush=flush)
+        result = execute(*args, **options)
         queue.claim(1, ME)
         return result
 
-    monkeypatch.setattr(queue.store.db, "write", and_claimed)
+    monkeypatch.setattr(queue.store.db, "execute", and_claimed)
     queue.extend(ME)
     assert queue.store.has_unflushed_claim
 
@@ -611,8 +611,8 @@ def test_several_threads_may_wait_at_once(queue: SQLiteJobQueue) -> None:
     for thread in threads:
         thread.join(LIMIT_SECS)
     assert [True, True] == found
-    assert 2 == len(queue._idle)
-    assert not queue._waiting
+    assert 2 == len(queue.store.wakeup._idle)
+    assert not queue.store.wakeup._sleeping
 
 
 def test_wait_ends_at_its_limit(queue: SQLiteJobQueue) -> None:
