@@ -17,7 +17,6 @@ from nuvom.core.clock import SYSTEM_CLOCK
 from nuvom.host import crashpoint
 from nuvom.inspection import Inspector
 from nuvom.queue_backends.sqlite import SQLiteJobQueue, checkpoint
-from nuvom.queue_backends.sqlite.checkpoint import has_reset_race
 from nuvom.queue_backends.sqlite.queue import _CLAIM_UNDER_PRESSURE
 from nuvom.testing.builders import make_job
 from nuvom.worker import Worker
@@ -95,11 +94,8 @@ def test_f14_a_long_log_that_nobody_holds_up_slows_nobody_down(
     assert log_bytes(queue.store.db.path) < 9 * MIB
 
 
-def test_f13_nobody_can_write_during_a_checkpoint_where_sqlite_has_the_reset_race(
-    queue: SQLiteJobQueue, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_f13_nobody_can_write_during_a_checkpoint(queue: SQLiteJobQueue) -> None:
     checkpointer = queue.store.db.checkpointer
-    monkeypatch.setattr(checkpointer, "_is_guarded", True)  # as on an affected version
     queue.enqueue(make_job())
     refused: list[str] = []
 
@@ -116,25 +112,6 @@ def test_f13_nobody_can_write_during_a_checkpoint_where_sqlite_has_the_reset_rac
     crashpoint.arm(write)
     assert checkpointer.look(trigger_bytes=0)
     assert refused == ["sqlite.checkpoint.before", "sqlite.checkpoint.after"]
-
-
-@pytest.mark.parametrize(
-    ("version", "is_affected"),
-    [
-        ((3, 6, 23), False),
-        ((3, 7, 0), True),
-        ((3, 44, 5), True),
-        ((3, 44, 6), False),
-        ((3, 46, 1), True),
-        ((3, 50, 6), True),
-        ((3, 50, 7), False),
-        ((3, 51, 2), True),
-        ((3, 51, 3), False),
-        ((3, 52, 0), False),
-    ],
-)
-def test_f13_affected_versions_are_known(version: tuple[int, ...], *, is_affected: bool) -> None:
-    assert has_reset_race(version) is is_affected
 
 
 def test_f13_every_connection_has_the_pragmas_that_keep_the_file_safe(

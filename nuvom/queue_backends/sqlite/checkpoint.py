@@ -1,9 +1,9 @@
 """Moves committed pages from the write-ahead log into the database, one process at a time.
 
 SQLite 3.7.0 to 3.51.2 can corrupt a database when a second checkpoint begins while a commit
-resets the log that the first one has just finished (fixed in 3.51.3, backported to 3.44.6 and
-3.50.7; described in SQLite's documentation on WAL mode). On those versions a second connection
-holds the write lock during each checkpoint, so that no process can reset the log meanwhile.
+resets the log that the first one has just finished (fixed in 3.51.3; described in SQLite's
+documentation on WAL mode). So a second connection holds the write lock during each checkpoint, and
+no process can reset the log meanwhile.
 
 A reader that keeps a snapshot open, such as a forgotten shell or a backup, prevents SQLite from
 restarting the log, which grows until the reader is done. We cannot stop the reader, so we slow down
@@ -14,7 +14,6 @@ releases are never delayed.
 from __future__ import annotations
 
 import logging
-import os
 import sqlite3
 import threading
 from contextlib import suppress
@@ -25,6 +24,7 @@ from nuvom.host.crashpoint import crashpoint
 from nuvom.host.files import private_directory
 from nuvom.host.lock import FileMutex, LockTimeoutError
 from nuvom.log import get_logger, log_event
+from nuvom.queue_backends.sqlite.errors import file_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,19 +44,9 @@ FULL_BYTES = 64 << 20
 # Commits between two checks of the log's size. A commit that extends the file takes up to twice as
 # long as one that overwrites what the last checkpoint has moved.
 _LOOK_EVERY = 16
-_FIXED = (3, 51, 3)
-_BACKPORTS = {(3, 44): 6, (3, 50): 7}
 _LEAST_SECS, _MOST_SECS = 0.05, 1.0
 _WARN_EVERY_SECS = 60.0
 _LOG = get_logger("sqlite")
-
-
-def has_reset_race(version: tuple[int, ...] = sqlite3.sqlite_version_info) -> bool:
-    """Whether this SQLite has the race described above."""
-    if version >= _FIXED or version < (3, 7):
-        return False
-    fixed_in = _BACKPORTS.get((version[0], version[1]))
-    return fixed_in is None or version[2] < fixed_in
 
 
 class Checkpointer:
@@ -91,7 +81,6 @@ class Checkpointer:
         self.log_bytes = 0
         self.is_held_up = False
         self._commits = 0
-        self._is_guarded = has_reset_race()
         self._warned_at = -_WARN_EVERY_SECS
 
     def after_commit(self, *, looks: bool = False) -> None:
@@ -110,10 +99,7 @@ class Checkpointer:
     def look(self, *, trigger_bytes: int = TRIGGER_BYTES) -> bool:
         """Checkpoint if the log is longer than ``trigger_bytes``; return whether it was done."""
         self._commits = 0
-        try:
-            self.log_bytes = os.stat(self._log).st_size  # opening it would drop SQLite's locks
-        except OSError:
-            self.log_bytes = 0
+        self.log_bytes = file_bytes(self._log)
         if self.log_bytes <= trigger_bytes:
             return False
         taken: list[bool] = []
@@ -157,8 +143,7 @@ class Checkpointer:
             self.connections = (self._connect(), self._connect())
         checkpointer, guard = self.connections
         try:
-            if self._is_guarded:
-                guard.execute("BEGIN IMMEDIATE")
+            guard.execute("BEGIN IMMEDIATE")
             crashpoint("sqlite.checkpoint.before")
             # Only PASSIVE: the other modes fall back to it, unguarded, when they miss a lock.
             _, pages, moved = checkpointer.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
@@ -178,9 +163,8 @@ class Checkpointer:
 
     def slows_down(self) -> bool:
         """Wait if the log is too long, longer for a longer log; return whether it is."""
-        if not self.is_held_up or self.log_bytes < SLOW_BYTES:
-            return False
-        self.after_commit(looks=True)
+        if self.is_held_up and self.log_bytes >= SLOW_BYTES:
+            self.after_commit(looks=True)
         if not self.is_held_up or self.log_bytes < SLOW_BYTES:
             return False
         self._warn()
@@ -193,12 +177,10 @@ class Checkpointer:
         if now - self._warned_at < _WARN_EVERY_SECS:
             return
         self._warned_at = now
-        log_event(
-            _LOG,
-            logging.WARNING,
-            "storage.log_long",
+        text = (
             f"The write-ahead log of {self._path} has grown to {self.log_bytes >> 20} MiB, because "
             "some program keeps an old snapshot of it open; until that ends jobs are taken in and "
-            "claimed slowly.",
-            fields={"path": str(self._path), "bytes": self.log_bytes},
+            "claimed slowly."
         )
+        fields = {"path": str(self._path), "bytes": self.log_bytes}
+        log_event(_LOG, logging.WARNING, "storage.log_long", text, fields=fields)

@@ -124,7 +124,10 @@ def flush_log(database: Path, *, again: bool) -> None:
 
 
 def file_bytes(path: os.PathLike[str] | str) -> int:
-    """Return the size of a file, or 0 if it is missing; never opens it."""
+    """Return the size of a file, or 0 if it is missing.
+
+    Never opens it: closing a descriptor would drop the locks that SQLite has on it.
+    """
     try:
         return os.stat(path).st_size
     except OSError:

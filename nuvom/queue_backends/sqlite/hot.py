@@ -255,8 +255,7 @@ _RUNS = "AND NOT EXISTS (SELECT 1 FROM queues WHERE name = ?4 AND paused_by IS N
 _RETURNING = " RETURNING seq, lease_epoch, attempt, deliveries, suspect, priority, run_at, record"
 _CLAIM_READY = _CLAIM.format(status=0, wanted="")
 _CLAIM_READY_WITHOUT = _CLAIM.format(status=0, wanted=_WITHOUT)
-_CLAIM_FEW = _CLAIM.format(status=0, wanted=_RUNS) + _RETURNING
-_CLAIM_FEW_WITHOUT = _CLAIM.format(status=0, wanted=f"{_RUNS} {_WITHOUT}") + _RETURNING
+_CLAIM_FEW = _CLAIM.format(status=0, wanted=f"{_RUNS} {_WITHOUT}") + _RETURNING
 _CLAIM_SUSPECT = _CLAIM.format(status=8, wanted=_WITHOUT)
 
 _PARTS = 1 << 30  # per second: times in this unit are exact integers, which JSON preserves
@@ -318,13 +317,10 @@ class Claim:
 
     def take_few(self, most: int, queue: str) -> None:
         """Claim and read back, in one go, at most ``most`` jobs of a queue that is not paused."""
-        statement = _CLAIM_FEW if self._without == "[]" else _CLAIM_FEW_WITHOUT
-
-        def claim(connection: sqlite3.Connection) -> list[tuple[Any, ...]]:
-            return connection.execute(statement, self._values(statement, queue, most)).fetchall()
-
         self.has_begun = True
-        self._rows = self._store.db.write(claim, flush=False)
+        self._rows = self._store.db.write(
+            lambda one: one.execute(*self._bound(_CLAIM_FEW, queue, most)).fetchall(), flush=False
+        )
         self._store.has_unflushed_claim |= bool(self._rows)
         self.count, self.queue = len(self._rows), queue
 
@@ -342,12 +338,23 @@ class Claim:
             if left <= 0:
                 return
             flush = left >= BULK or self._store.claims_flush
-            claim = partial(self._execute, statement, queue, left)
+            claim = partial(self._claim, statement, queue, left)
             self.has_begun = True
-            count = self._store.db.write(claim, flush=flush)
-            if count:
+            if count := self._store.db.write(claim, flush=flush):
                 self.count, self.queue = self.count + count, queue
             self._store.has_unflushed_claim |= not flush
+
+    def _claim(self, statement: str, queue: str, most: int, connection: sqlite3.Connection) -> int:
+        return connection.execute(*self._bound(statement, queue, most)).rowcount
+
+    def _bound(self, statement: str, queue: str, most: int) -> tuple[str, list[object]]:
+        """Return a statement with its parameters."""
+        # The lease starts now, not before the wait for another process's lock.
+        until = self._store.clock.monotonic() + self._store.settings.lease_secs
+        values = [self._owner, self.token, until, queue, most]
+        if statement is not _CLAIM_READY:
+            values.append(self._without)
+        return statement, values
 
     def read_back(self) -> list[JobRecord]:
         """Return the claimed jobs in the order to run them.
@@ -356,21 +363,15 @@ class Claim:
         """
         if self._rows:
             return self._decoded(self._rows)
-        return self._read_first() or self._decoded(self._read_rows())
-
-    def _read_first(self) -> list[JobRecord]:
-        """Return the claimed jobs if all are sound and were never claimed before, else none."""
         ((numbers, records, is_first),) = self._store.db.read(_READ_BACK, (self.token,))
-        if not is_first:
-            return []
         seqs = _decode_seqs(numbers)
         try:
-            jobs = JobRecord.decode_all(records, len(seqs))
-        except PayloadError:  # the slow path finds out which one is damaged
-            return []
-        for job, seq in zip(jobs, seqs, strict=True):
+            jobs = JobRecord.decode_all(records, len(seqs)) if is_first else []
+        except PayloadError:  # reading each finds out which
+            jobs = []
+        for job, seq in zip(jobs, seqs, strict=False):
             become_claimed(job, seq)
-        return jobs
+        return jobs or self._decoded(self._read_rows())
 
     def _read_rows(self) -> list[tuple[Any, ...]]:
         """Return the columns in ``_RETURNING`` of each claimed job."""
@@ -400,19 +401,6 @@ class Claim:
                 set_field(job, "run_at", run_at)  # a retry has changed it
                 jobs.append(job)
         return jobs
-
-    def _execute(
-        self, statement: str, queue: str, most: int, connection: sqlite3.Connection
-    ) -> int:
-        return connection.execute(statement, self._values(statement, queue, most)).rowcount
-
-    def _values(self, statement: str, queue: str, most: int) -> list[object]:
-        # The lease starts now, not before the wait for another process's lock.
-        until = self._store.clock.monotonic() + self._store.settings.lease_secs
-        values = [self._owner, self.token, until, queue, most]
-        if statement not in (_CLAIM_READY, _CLAIM_FEW):
-            values.append(self._without)
-        return values
 
     def _set_aside(self, seq: int, epoch: int, error: PayloadError) -> None:
         """End a job with a damaged record as FAILED; its bytes stay where they are."""

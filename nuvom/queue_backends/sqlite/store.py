@@ -74,14 +74,12 @@ class SQLiteStore:
         if size <= CHECKED_BYTES:
             self.db.check()
             return
-        text = f"The last user of {self.db.path} has died. With {size >> 20} MiB it is too large "
-        log_event(
-            _LOG,
-            logging.WARNING,
-            "storage.unchecked",
-            f"{text}to be looked at now; to do so: nuvom doctor",
-            fields={"path": str(self.db.path), "bytes": size},
+        text = (
+            f"The last user of {self.db.path} has died. With {size >> 20} MiB it is too large to "
+            "be looked at now; to do so: nuvom doctor"
         )
+        fields = {"path": str(self.db.path), "bytes": size}
+        log_event(_LOG, logging.WARNING, "storage.unchecked", text, fields=fields)
 
     def close(self) -> None:
         """Release everything except the jobs. Safe to call twice."""

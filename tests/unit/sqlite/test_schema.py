@@ -76,7 +76,6 @@ HOT = {
     "claim without": (hot._CLAIM_READY_WITHOUT, "jobs_ready (queue=?)"),
     "claim suspects": (hot._CLAIM_SUSPECT, "jobs_suspect (queue=?)"),
     "claim few": (hot._CLAIM_FEW, "jobs_ready (queue=?)"),
-    "claim few without": (hot._CLAIM_FEW_WITHOUT, "jobs_ready (queue=?)"),
     "read back": (hot._READ_BACK, "jobs_running (claim_token=?)"),
     "read back each": (hot._READ_BACK_EACH, "jobs_running (claim_token=?)"),
     "survey, ready": (queue_module._SURVEY, "jobs_ready"),
