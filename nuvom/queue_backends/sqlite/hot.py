@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 from functools import cache, lru_cache, partial
-from itertools import accumulate, chain, islice
+from itertools import accumulate, chain
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -68,7 +68,8 @@ _NEXT_SEQ = f"SELECT {NEXT_SEQ}"  # inside a multi-row INSERT, SQLite would copy
 _INSERT_PAYLOAD = "INSERT INTO payloads (seq, record) VALUES (?, ?)"
 FREE_KEY = """UPDATE jobs SET unique_key = NULL WHERE task = ?1 AND unique_key = ?2
     AND status IN (2, 3, 4, 5) AND unique_until <= ?3"""
-_KEY_HOLDER = """SELECT id FROM jobs WHERE task = ?1 AND unique_key = ?2
+# Nothing if the job was not stored because it already is.
+_KEY_HOLDER = """SELECT ?3, id FROM jobs WHERE task = ?1 AND unique_key = ?2
     AND NOT EXISTS (SELECT 1 FROM jobs WHERE id = ?3)"""
 _OF_QUEUE = each_status("SELECT 1 FROM jobs WHERE status = {status} AND queue = ?1", 0, 7, 8)
 _WAITING = f"SELECT count(*) FROM ({_OF_QUEUE} LIMIT ?2)"
@@ -119,7 +120,8 @@ class Inserter:
         elif len(jobs) <= _TOGETHER and (together := self._together(jobs)) is not None:
             self._db.execute(*together)
             return [None] * len(jobs)
-        return self._db.transaction(lambda connection: self._insert_each(connection, jobs))
+        refused = self._db.transaction(lambda connection: self._insert_each(connection, jobs))
+        return [refused.get(job.id) for job in jobs]
 
     def store_many(self, jobs: Iterable[JobRecord]) -> dict[str, str]:
         """Store all ``jobs`` in one transaction; return the holders of keys already taken."""
@@ -129,20 +131,7 @@ class Inserter:
             return {}
         # A caller's generator may use this store, so it must not run inside a transaction.
         many = jobs if isinstance(jobs, RecordBatch) else list(jobs)
-
-        def insert(connection: sqlite3.Connection) -> dict[str, str]:
-            refused: dict[str, str] = {}
-            stream = iter(many)  # a fresh one for each attempt
-            while chunk := list(islice(stream, _TOGETHER)):
-                together = self._together(chunk)
-                if together is not None:
-                    connection.execute(*together)
-                    continue
-                found = zip(chunk, self._insert_each(connection, chunk), strict=True)
-                refused |= {job.id: holder for job, holder in found if holder is not None}
-            return refused
-
-        return self._db.transaction(insert) if many else {}
+        return self._db.transaction(lambda connection: self._insert_each(connection, many))
 
     def insert_children(self, connection: sqlite3.Connection, jobs: Sequence[JobRecord]) -> None:
         """Store jobs in the caller's transaction; a taken key or a full queue drops none."""
@@ -166,7 +155,7 @@ class Inserter:
         for records in batch.chunks():
             sizes = [*map(len, records)]
             if max(sizes) > LARGE_BYTES:
-                self._insert_each(connection, [JobRecord.decode(data) for data in records])
+                self._insert_each(connection, map(JobRecord.decode, records))
                 continue
             (first,) = connection.execute(_NEXT_SEQ).fetchone()
             starts = accumulate(sizes, initial=1)
@@ -183,22 +172,25 @@ class Inserter:
         return job.unique_key is None and self._max_queue_size is None
 
     def _insert_each(
-        self, connection: sqlite3.Connection, jobs: list[JobRecord]
-    ) -> list[str | None]:
+        self, connection: sqlite3.Connection, jobs: Iterable[JobRecord]
+    ) -> dict[str, str]:
+        """Return the holders of keys already taken, by the ids of the jobs they refuse."""
         limit = self._max_queue_size
         waiting: dict[str, int] = {}
-        found = []
+        refused: dict[str, str] = {}
         for job in jobs:
-            is_new = self._insert_one(connection, job)
-            found.append(None if is_new else self._holder(connection, job))
-            if is_new and limit is not None:
+            if not self._insert_one(connection, job):
+                refused.update(
+                    connection.execute(_KEY_HOLDER, (job.func_name, job.unique_key, job.id))
+                )
+            elif limit is not None:
                 if job.queue not in waiting:
                     counted = connection.execute(_WAITING, (job.queue, limit + 1)).fetchone()
                     waiting[job.queue] = counted[0] - 1
                 if waiting[job.queue] >= limit:
                     raise QueueFull(job.queue, waiting[job.queue], limit)
                 waiting[job.queue] += 1
-        return found
+        return refused
 
     def _insert_one(self, connection: sqlite3.Connection, job: JobRecord) -> bool:
         """Return whether the job was stored."""
@@ -212,11 +204,6 @@ class Inserter:
         if row[_RECORD] is None:
             connection.execute(_INSERT_PAYLOAD, (cursor.lastrowid, job.encode()))
         return True
-
-    def _holder(self, connection: sqlite3.Connection, job: JobRecord) -> str | None:
-        """Return the id of the key's holder, or None if the job itself is already stored."""
-        row = connection.execute(_KEY_HOLDER, (job.func_name, job.unique_key, job.id)).fetchone()
-        return None if row is None else str(row[0])
 
     def _row(self, job: JobRecord) -> tuple[Any, ...]:
         valid_name("a job id", job.id)

@@ -73,7 +73,6 @@ _ANNOUNCE = """INSERT INTO workers (id, info, beat, boot) VALUES (?1, ?2, ?3, ?4
 _WORKERS = """SELECT w.info, w.beat, (SELECT count(*) FROM jobs j
     WHERE j.status = 1 AND j.owner = w.id) FROM workers w WHERE w.boot = ?1"""
 _COMMAND = "INSERT INTO commands (worker, word) SELECT id, ?2 FROM workers WHERE id = ?1"
-_HAS_COMMANDS = "SELECT 1 FROM commands WHERE worker = ?1"
 _TAKE_COMMANDS = "DELETE FROM commands WHERE worker = ?1 RETURNING number, word"
 _FORGET_WORKER = "DELETE FROM workers WHERE id = ?1"
 
@@ -150,7 +149,6 @@ class RowChanges:
         statement = _statement_of(
             before.status,
             sets_error=change.error is not UNSET,
-            sets_suspect=change.suspect is not before.suspect or change.status in FINAL,
             ends=change.status in FINAL,
             starts_anew=change.starts_anew,
         )
@@ -288,14 +286,14 @@ class RowChanges:
     def set_paused(self, queue: str, by: str | None) -> bool:
         """Pause a queue, or resume it; see the contract."""
         wakeup = self.store.wakeup
-        if by is None:
-            is_changed = self.store.db.execute(_RESUME, (queue,)) > 0
-        else:
-            is_changed = self.store.db.execute(_PAUSE, (queue, by, self.store.clock.now())) > 0
+        if by is not None:
+            self.store.db.execute(_PAUSE, (queue, by, self.store.clock.now()))
+            wakeup.bump()
+            return True
+        was_paused = self.store.db.execute(_RESUME, (queue,)) > 0
         wakeup.bump()
-        if by is None:
-            wakeup.notify_one("work")
-        return is_changed
+        wakeup.notify_one("work")
+        return was_paused
 
     def remove_waiting(self, queue: str | None) -> int:
         """Remove the waiting jobs of a queue, or all; see the contract."""
@@ -359,8 +357,6 @@ class RowChanges:
 
     def commands(self, owner: str) -> list[str]:
         """Take the commands sent to ``owner``; see the contract."""
-        if not self.store.db.read(_HAS_COMMANDS, (owner,)):
-            return []
         taken = self.store.db.write(
             lambda connection: connection.execute(_TAKE_COMMANDS, (owner,)).fetchall(), flush=False
         )
@@ -378,17 +374,16 @@ _COPIED = (
 
 
 @cache
-def _statement_of(
-    old: JobStatus, *, sets_error: bool, sets_suspect: bool, ends: bool, starts_anew: bool
-) -> str:
+def _statement_of(old: JobStatus, *, sets_error: bool, ends: bool, starts_anew: bool) -> str:
     """Return the statement that writes a change.
 
     The totals' triggers treat an UPDATE that names ``error`` or ``suspect`` as the end of an
-    attempt, so an UPDATE that changes neither must not name them.
+    attempt, so an UPDATE that changes neither must not name them. Without a new error or an end,
+    ``suspect`` is unchanged.
     """
     more = {
         ", error = :error": sets_error,
-        ", suspect = :suspect": sets_suspect,
+        ", suspect = :suspect": sets_error or ends,
         f", {FREE_UNLESS_KEPT.format(now=':now')}": ends,
         ", owner = NULL, unique_key = :unique_key": starts_anew,
     }

@@ -117,33 +117,6 @@ def test_iterable_is_not_read_while_the_file_is_locked(
     other.stop()
 
 
-@pytest.mark.parametrize("key", [None, "k"])
-def test_commit_that_is_tried_again_stores_all(
-    queue: SQLiteJobQueue, monkeypatch: pytest.MonkeyPatch, key: str | None
-) -> None:
-    """As in the journal mode ``delete``, where a reader can be in the way of a commit."""
-    monkeypatch.setattr(hot, "_TOGETHER", 2)
-    together, calls = queue._inserter._together, iter(range(100))
-
-    def breaks_off(chunk: list[JobRecord]) -> Any:
-        if next(calls) == 1:
-            busy = sqlite3.OperationalError("database is locked")
-            busy.sqlite_errorcode = sqlite3.SQLITE_BUSY
-            raise busy
-        return together(chunk)
-
-    monkeypatch.setattr(queue._inserter, "_together", breaks_off)
-    jobs = [make_job(unique_key=key and f"{key}{number}") for number in range(5)]
-    assert {} == queue.enqueue_many(iter(jobs))
-    assert 5 == queue.qsize()
-
-
-def test_nothing_is_written_for_no_jobs(queue: SQLiteJobQueue) -> None:
-    statements = transactions(queue)
-    assert {} == queue.enqueue_many([])
-    assert [] == statements
-
-
 def test_jobs_of_one_call_are_written_in_one_transaction(queue: SQLiteJobQueue) -> None:
     statements = transactions(queue)
     like = make_job().replace(id="")

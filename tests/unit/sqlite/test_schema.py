@@ -68,9 +68,7 @@ def plan(connection: sqlite3.Connection, statement: str) -> str:
     return "\n".join(step[3] for step in steps)
 
 
-CHANGE = rows._statement_of(
-    JobStatus.PENDING, sets_error=True, sets_suspect=True, ends=True, starts_anew=True
-)
+CHANGE = rows._statement_of(JobStatus.PENDING, sets_error=True, ends=True, starts_anew=True)
 HOT = {
     "claim": (hot._CLAIM_READY, "jobs_ready (queue=?)"),
     "claim without": (hot._CLAIM_READY_WITHOUT, "jobs_ready (queue=?)"),
