@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from nuvom.core.record import JobRecord, JobStatus
-from nuvom.errors import StorageFull
 from nuvom.queue_backends.sqlite import SQLiteJobQueue
 from nuvom.queue_backends.sqlite.hot import FEW
 from nuvom.testing import make_job, make_settlement
@@ -64,13 +63,6 @@ def test_woken_worker_claims_by_one_statement(queue: SQLiteJobQueue) -> None:
     assert [True] == queue.settle([make_settlement(claimed)])
 
 
-def test_woken_worker_keeps_the_order_and_its_room(queue: SQLiteJobQueue) -> None:
-    jobs = [make_job(priority=9 - number) for number in range(3)]
-    come(queue, *jobs)
-    assert ids(jobs[:0:-1]) == ids(queue.claim(2, ME))
-    assert [jobs[0].id] == ids(queue.claim(2, ME))
-
-
 def test_what_does_not_go_into_one_claim_comes_with_the_next(queue: SQLiteJobQueue) -> None:
     jobs = [make_job() for _ in range(FEW + 3)]
     come(queue, *jobs)
@@ -98,13 +90,6 @@ def test_preferred_queues_go_first(queue: SQLiteJobQueue) -> None:
     come(queue, usual, urgent)
     assert [urgent.id] == ids(queue.claim(1, ME, ["urgent", "default"]))
     assert [usual.id] == ids(queue.claim(1, ME, ["urgent", "default"]))
-
-
-def test_excluded_queue_and_unwanted_tasks_stay(queue: SQLiteJobQueue) -> None:
-    come(queue, make_job("tests.slow"))
-    assert [] == queue.claim(4, ME, exclude=["default"])
-    come(queue, job := make_job("tests.quick"))
-    assert [job.id] == ids(queue.claim(4, ME, without=["tests.slow"]))
 
 
 def test_survey_decides_while_jobs_run_here(
@@ -135,33 +120,3 @@ def test_damaged_record_is_set_aside(queue: SQLiteJobQueue, size: int) -> None:
     found = queue.get(bad.id)
     assert found is not None
     assert JobStatus.FAILED is found.status
-
-
-def test_claim_that_breaks_off_gives_its_jobs_back(
-    queue: SQLiteJobQueue, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    job = make_job()
-    come(queue, job)
-
-    def fail(*_: object) -> None:
-        raise StorageFull("slots", "no room")
-
-    monkeypatch.setattr(queue.store.workers.lock_of(ME), "book", fail)
-    with pytest.raises(StorageFull):
-        queue.claim(4, ME)
-    monkeypatch.undo()
-    assert {} == queue.extend(ME)
-    (claimed,) = queue.claim(4, ME)
-    assert (job.id, 1, 1) == (claimed.id, claimed.attempt, claimed.deliveries)
-
-
-def test_survey_that_fails_leaves_nothing_to_undo(
-    queue: SQLiteJobQueue, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fail(**_: object) -> None:
-        raise StorageFull("the file", "no room")
-
-    monkeypatch.setattr(queue, "_survey", fail)
-    with pytest.raises(StorageFull):
-        queue.claim(4, ME)
-    assert not queue._abandoned

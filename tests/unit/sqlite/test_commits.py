@@ -81,11 +81,6 @@ def all_end(callers: list[Caller]) -> None:
         caller.ends()
 
 
-def test_one_caller_commits_at_once(store: Store) -> None:
-    assert [10, 20] == [store.group.submit(1), store.group.submit(2)]
-    assert [[1], [2]] == store.groups
-
-
 def test_callers_that_queue_up_share_the_next_commit(store: Store) -> None:
     gate, callers = crowd(store, 7)
     gate.set()

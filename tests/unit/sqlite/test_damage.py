@@ -106,14 +106,6 @@ def test_worker_looks_at_the_file_when_its_last_user_has_died(
     queue.stop()
 
 
-@pytest.mark.usefixtures("jobs")
-def test_worker_does_not_look_after_a_good_end(settings: Settings, looks: list[str]) -> None:
-    queue = queue_at(settings)
-    queue.start()
-    queue.stop()
-    assert not looks
-
-
 def test_worker_does_not_look_while_another_one_is_at_work(
     settings: Settings, left_open: WorkerLock, looks: list[str]
 ) -> None:
@@ -189,14 +181,6 @@ def meet_damage(settings: Settings) -> SQLiteJobQueue:
 
 
 @pytest.mark.usefixtures("jobs")
-def test_who_has_met_damage_writes_nothing_more(settings: Settings) -> None:
-    queue = meet_damage(settings)
-    with pytest.raises(BackendUnavailable, match="nothing is written to it"):
-        queue.store.db.write(lambda connection: connection.execute("DELETE FROM commands"))
-    queue.stop()
-
-
-@pytest.mark.usefixtures("jobs")
 def test_who_opens_the_file_next_writes_nothing_either(
     settings: Settings, looks: list[str]
 ) -> None:
@@ -244,11 +228,6 @@ def saved_in(target: Path) -> dict[str, int]:
 @pytest.fixture
 def target(project: Path) -> Path:
     return project / "saved.db"
-
-
-def test_sound_file_is_copied_whole(path: Path, target: Path, jobs: list[JobRecord]) -> None:
-    assert Salvaged(jobs=500, attempts=0, lost=0) == salvage(path, target)
-    assert {one.id: len(bytes(one.args)) for one in jobs} == saved_in(target)
 
 
 def test_jobs_that_are_only_in_the_log_are_copied_too(
@@ -300,14 +279,6 @@ def test_new_file_goes_on_where_the_damaged_one_ended(
     queue.stop()
 
 
-def test_damaged_file_is_left_as_it_is(path: Path, target: Path, jobs: list[JobRecord]) -> None:
-    destroy(path, first_page_of(path, "jobs"))
-    before = path.read_bytes()
-    assert 0 == salvage(path, target).jobs
-    assert before == path.read_bytes()
-    assert not list(path.parent.glob("*-shm"))
-
-
 def test_existing_file_is_not_overwritten(path: Path, target: Path, jobs: list[JobRecord]) -> None:
     target.write_text("mine")
     with pytest.raises(BackendUnavailable, match="it is there already"):
@@ -322,8 +293,3 @@ def test_file_of_another_program_is_refused(path: Path, target: Path) -> None:
     with pytest.raises(BackendUnavailable, match="another program"):
         salvage(path, target)
     assert not target.exists()
-
-
-def test_missing_file_is_told(path: Path, target: Path) -> None:
-    with pytest.raises(BackendUnavailable, match="missing or empty"):
-        salvage(path, target)

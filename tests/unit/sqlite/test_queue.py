@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,7 +12,7 @@ import pytest
 from nuvom.core.batch import RecordBatch
 from nuvom.core.ids import new_id
 from nuvom.core.record import JobRecord, JobSnapshot, JobStatus
-from nuvom.errors import BackendUnavailable, InvalidId, QueueFull, StorageFull
+from nuvom.errors import BackendUnavailable, PayloadError, QueueFull, StorageFull
 from nuvom.queue_backends.sqlite import SQLiteJobQueue, hot
 from nuvom.queue_backends.sqlite import queue as queue_module
 from nuvom.queue_backends.sqlite.hot import Claim
@@ -52,13 +51,6 @@ def rows(queue: SQLiteJobQueue, query: str) -> list[Any]:
 
 
 # ---- enqueue --------------------------------------------------------------------------------
-
-
-def test_one_job_is_one_statement(queue: SQLiteJobQueue) -> None:
-    statements = transactions(queue)
-    queue.enqueue(make_job())
-    assert 1 == len(statements)
-    assert statements[0].startswith("INSERT INTO jobs")
 
 
 def test_eight_callers_that_come_together_need_two_statements(queue: SQLiteJobQueue) -> None:
@@ -115,34 +107,6 @@ def test_iterable_is_not_read_while_the_file_is_locked(
     assert {} == queue.enqueue_many(jobs())
     assert 6 == queue.qsize()
     other.stop()
-
-
-def test_jobs_of_one_call_are_written_in_one_transaction(queue: SQLiteJobQueue) -> None:
-    statements = transactions(queue)
-    like = make_job().replace(id="")
-    with RecordBatch(like) as batch:
-        batch.extend([NO_ARGUMENTS] * 5000)
-        assert {} == queue.enqueue_many(batch)
-    assert 5000 == queue.qsize()
-    assert 1 == statements.count("COMMIT")
-    assert 3 == sum(one.startswith("INSERT") for one in statements)
-    assert 5000 == len({job.id for job in queue.claim(6000, ME)})
-
-
-@pytest.mark.parametrize("fields", [{"queue": "../x"}, {"id": "../x"}])
-def test_bad_names_store_nothing(queue: SQLiteJobQueue, fields: dict[str, str]) -> None:
-    with pytest.raises(InvalidId):
-        queue.enqueue(make_job(**fields))
-    with pytest.raises(InvalidId):
-        queue.enqueue_many([make_job(), make_job(**fields)])
-    assert 0 == queue.qsize()
-
-
-def test_bad_queue_of_a_batch_stores_nothing(queue: SQLiteJobQueue) -> None:
-    with RecordBatch(make_job(queue="../x").replace(id="")) as batch:
-        batch.extend([NO_ARGUMENTS])
-        with pytest.raises(InvalidId):
-            queue.enqueue_many(batch)
 
 
 def test_batch_of_a_bounded_queue_is_all_or_nothing(project: Path, clock: Real) -> None:
@@ -215,22 +179,13 @@ def test_a_number_that_was_removed_never_comes_back(
 def test_large_record_stands_apart_and_comes_back(queue: SQLiteJobQueue) -> None:
     small, large = make_job("tests.a", "x" * 100), make_job("tests.b", "x" * 5000)
     queue.enqueue(large)
-    queue.enqueue_many([small, make_job("tests.c", "y" * 5000)])
+    queue.enqueue_many([small])
+    with RecordBatch(make_job().replace(id="")) as batch:
+        batch.extend([call(large)])
+        queue.enqueue_many(batch)
     assert [(2,)] == rows(queue, "SELECT count(*) FROM payloads")
     assert large.args == seen(queue, large).record.args
-
-    claimed = queue.claim(9, ME)
-    assert [large.id, small.id] == [job.id for job in claimed[:2]]
-    assert [large.args, small.args] == [job.args for job in claimed[:2]]
-
-
-def test_large_records_of_a_batch_stand_apart(queue: SQLiteJobQueue) -> None:
-    with RecordBatch(make_job().replace(id="")) as batch:
-        job = make_job("tests.b", "x" * 5000)
-        batch.extend([call(job)] * 3)
-        queue.enqueue_many(batch)
-    assert [job.args] * 3 == [job.args for job in queue.claim(9, ME)]
-    assert [(3,)] == rows(queue, "SELECT count(*) FROM payloads")
+    assert [large.args, small.args, large.args] == [job.args for job in queue.claim(9, ME)]
 
 
 def test_payload_goes_with_its_job(queue: SQLiteJobQueue, clock: Real) -> None:
@@ -252,28 +207,6 @@ def test_payload_goes_with_its_job(queue: SQLiteJobQueue, clock: Real) -> None:
     assert [(0,)] == rows(queue, "SELECT count(*) FROM payloads")
 
 
-def test_job_that_is_retried_while_it_is_pruned_stays_whole(
-    queue: SQLiteJobQueue, clock: Real, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    now = clock.now()
-    job = make_job("tests.b", "x" * 5000, created_at=now)
-    queue.enqueue(job)
-    (claimed,) = queue.claim(1, ME)
-    queue.settle([make_settlement(claimed, JobStatus.FAILED, finished_at=now)])
-    transaction = queue.store.db.transaction
-
-    def late(action: Any, **options: Any) -> Any:
-        monkeypatch.undo()
-        queue.retry(job.id)
-        queue.claim(1, OTHER)
-        return transaction(action, **options)
-
-    monkeypatch.setattr(queue.store.db, "transaction", late)
-    assert 0 == queue.prune(success_before=now + 1, failed_before=now + 1)
-    assert (JobStatus.RUNNING, job.args) == (seen(queue, job).status, seen(queue, job).record.args)
-    assert 1 == len(queue.attempts(job.id))
-
-
 # ---- claims that break off ------------------------------------------------------------------
 
 
@@ -283,6 +216,10 @@ def test_claim_that_breaks_off_gives_its_jobs_back(
 ) -> None:
     jobs = [make_job() for _ in range(3)]
     queue.enqueue_many(jobs)
+    (started,) = queue.claim(1, OTHER)  # a worker dies during it, so it is a suspect
+    queue.mark_started(started)
+    queue.store.workers.lock_of(OTHER).abandon()
+    assert 1 == len(queue.reap())
 
     def fail(*_: object) -> None:
         raise StorageFull("slots", "no room")
@@ -293,10 +230,10 @@ def test_claim_that_breaks_off_gives_its_jobs_back(
         queue.claim(2, ME)
     monkeypatch.undo()
     assert {} == queue.extend(ME)
-    assert [(0, 0)] * 3 == [
-        (seen(queue, job).record.attempt, seen(queue, job).record.deliveries) for job in jobs
-    ]
-    assert 3 == len(queue.claim(9, OTHER))
+    records = [seen(queue, job).record for job in jobs]
+    counts = [(one.attempt, one.deliveries, one.suspect) for one in records]
+    assert [(0, 1, True), (0, 0, False), (0, 0, False)] == counts
+    assert 2 == len(queue.claim(9, ME, suspects=0))
 
 
 @pytest.mark.parametrize("follows", ["claim", "beat"])
@@ -326,33 +263,6 @@ def test_claim_that_cannot_even_be_undone_is_undone_by_what_follows(
     )
 
 
-def test_suspect_of_a_claim_that_breaks_off_stays_a_suspect(
-    queue: SQLiteJobQueue, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    job = suspect(queue)
-
-    def fail(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(Claim, "read_back", fail)
-    with pytest.raises(KeyboardInterrupt):
-        queue.claim(1, ME)
-    monkeypatch.undo()
-    assert seen(queue, job).record.suspect
-    assert [] == queue.claim(1, ME, suspects=0)
-
-
-def suspect(queue: SQLiteJobQueue) -> JobRecord:
-    """Return a job during which a worker died."""
-    job = make_job()
-    queue.enqueue(job)
-    (claimed,) = queue.claim(1, OTHER)
-    queue.mark_started(claimed)
-    queue.store.workers.lock_of(OTHER).abandon()
-    assert 1 == len(queue.reap())
-    return job
-
-
 # ---- damaged records ------------------------------------------------------------------------
 
 
@@ -379,26 +289,7 @@ def test_damaged_record_is_set_aside_and_harms_no_neighbour(
     assert [bad.id] == queue.failed_ids("CorruptRecord")
 
 
-def test_claim_of_damaged_records_only_is_empty(queue: SQLiteJobQueue) -> None:
-    job = make_job()
-    queue.enqueue(job)
-    with sqlite3.connect(queue.store.db.path) as connection:
-        connection.execute("UPDATE jobs SET record = NULL")
-    connection.close()
-    assert [] == queue.claim(9, ME)
-    assert JobStatus.FAILED is seen(queue, job).status
-
-
 # ---- order ----------------------------------------------------------------------------------
-
-
-def test_one_claim_of_several_queues_keeps_the_order_of_each(queue: SQLiteJobQueue) -> None:
-    jobs = {name: [make_job(queue=name, priority=p) for p in (5, 1, 5)] for name in ("a", "b")}
-    queue.enqueue_many([*jobs["a"], *jobs["b"]])
-    claimed = queue.claim(9, ME, ["b", "a"])
-    for name in ("a", "b"):
-        expected = [jobs[name][1].id, jobs[name][0].id, jobs[name][2].id]
-        assert expected == [job.id for job in claimed if job.queue == name]
 
 
 def test_queues_are_served_in_turn(queue: SQLiteJobQueue) -> None:
@@ -429,9 +320,6 @@ def test_bulk_claims_look_for_queues_now_and_then_only(
     assert [] == queue.claim(100, ME)
 
 
-# ---- start marks ----------------------------------------------------------------------------
-
-
 def test_bulk_claim_that_finds_nothing_where_jobs_were_looks_elsewhere(
     queue: SQLiteJobQueue,
 ) -> None:
@@ -455,54 +343,6 @@ def test_slots_of_settled_released_and_lost_jobs_are_used_again(queue: SQLiteJob
     assert {kept.id: 1} == queue.extend(ME)
     assert free - 1 == len(presence._free)
     assert [kept.id] == list(queue.store.workers.marks)
-
-
-def test_another_worker_may_claim_while_one_beats(
-    queue: SQLiteJobQueue, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    queue.enqueue_many([make_job() for _ in range(3)])
-    held, others = queue.claim(1, ME), queue.claim(1, OTHER)
-
-    class Watched:
-        """A presence with which another worker claims at the moment it is looked at."""
-
-        @property
-        def owner(self) -> str:
-            others.extend(queue.claim(1, OTHER))
-            return OTHER
-
-    marks: Any = queue.store.workers.marks
-    _, index, epoch = marks[others[0].id]
-    monkeypatch.setitem(marks, others[0].id, (Watched(), index, epoch))
-    assert {held[0].id: 1} == queue.extend(ME)
-    assert 2 == len(others)
-
-
-def test_late_settlement_does_not_free_the_slot_of_the_next_delivery(
-    queue: SQLiteJobQueue,
-) -> None:
-    queue.enqueue(make_job())
-    (first,) = queue.claim(1, ME)
-    queue.release([first])
-    (second,) = queue.claim(1, ME)
-    assert [False] == queue.settle([make_settlement(first)])
-    assert [(second.id, 2)] == [(job, mark[2]) for job, mark in queue.store.workers.marks.items()]
-
-
-def test_late_mark_does_not_mark_the_next_delivery(queue: SQLiteJobQueue) -> None:
-    queue.enqueue(make_job())
-    (first,) = queue.claim(1, ME)
-    queue.release([first])
-    (second,) = queue.claim(1, ME)
-    queue.mark_started(first)
-    queue.store.workers.lock_of(ME).abandon()
-    (back,) = queue.reap()
-    assert (0, False) == (back.deliveries, back.suspect)
-    assert second.id == back.id
-
-
-def test_mark_of_a_job_that_is_not_held_is_harmless(queue: SQLiteJobQueue) -> None:
-    queue.mark_started(make_job())
 
 
 # ---- flushes --------------------------------------------------------------------------------
@@ -561,46 +401,6 @@ def test_beat_that_fails_leaves_the_flush_to_the_next(
     assert queue.store.has_unflushed_claim
 
 
-# ---- waiting --------------------------------------------------------------------------------
-
-
-def test_several_threads_may_wait_at_once(queue: SQLiteJobQueue) -> None:
-    queue.start()
-    ready = threading.Barrier(3)
-    found: list[bool] = []
-
-    def wait() -> None:
-        def recheck() -> bool:
-            ready.wait(LIMIT_SECS)
-            return False
-
-        found.append(queue.wait_for_work(LIMIT_SECS, recheck))
-
-    threads = [threading.Thread(target=wait) for _ in range(2)]
-    for thread in threads:
-        thread.start()
-    ready.wait(LIMIT_SECS)
-    queue.interrupt()
-    for thread in threads:
-        thread.join(LIMIT_SECS)
-    assert [True, True] == found
-    assert 2 == len(queue.store.wakeup._idle)
-    assert not queue.store.wakeup._sleeping
-
-
-def test_wait_ends_at_its_limit(queue: SQLiteJobQueue) -> None:
-    assert not queue.wait_for_work(0.001)
-    queue.enqueue(make_job())
-    assert queue.wait_for_work(LIMIT_SECS)
-
-
-def test_interrupt_when_nobody_waits_is_harmless(queue: SQLiteJobQueue) -> None:
-    queue.interrupt()
-    queue.wait_for_work(0.001)
-    queue.interrupt()
-    assert not queue.wait_for_work(0.001)
-
-
 # ---- life -----------------------------------------------------------------------------------
 
 
@@ -625,13 +425,34 @@ def test_child_starts_afresh(queue: SQLiteJobQueue) -> None:
     assert 2 == queue.qsize()
 
 
-def test_nothing_to_release_is_no_transaction(queue: SQLiteJobQueue) -> None:
-    statements = transactions(queue)
-    assert [] == queue.release([])
-    assert [] == statements
+# ---- reading --------------------------------------------------------------------------------
 
 
-def test_default_settings_are_those_of_the_working_directory(project: Path) -> None:
-    queue = SQLiteJobQueue()
-    assert project / ".nuvom" / "nuvom.db" == queue.store.db.path
+def test_store_without_a_file_is_empty(project: Path, clock: Real) -> None:
+    queue = make_queue(project, clock)
+    assert (0, None, [], [], [], {}) == (
+        queue.qsize(),
+        queue.get("none"),
+        queue.page(),
+        queue.stats(),
+        queue.error_groups(),
+        queue.parked_tasks,
+    )
+    assert not (project / ".nuvom" / "nuvom.db").exists()
     queue.stop()
+
+
+@pytest.mark.parametrize("status", [99, -1])
+def test_status_that_is_none_is_named_as_damage(queue: SQLiteJobQueue, status: int) -> None:
+    job = make_job()
+    queue.enqueue(job)
+    queue.store.db.execute("UPDATE jobs SET status = ?", (status,))
+    with pytest.raises(PayloadError, match="run `nuvom doctor`"):
+        queue.get(job.id)
+
+
+def test_size_of_the_store_is_told(queue: SQLiteJobQueue) -> None:
+    queue.enqueue(make_job())
+    size = queue.store_size()
+    assert 0 < size.used
+    assert 0 < size.free <= size.disk

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from nuvom.core.record import JobRecord, JobSnapshot, JobStatus
 from nuvom.core.views import WorkerInfo
 from nuvom.queue_backends.sqlite import SQLiteJobQueue, rows
 from nuvom.testing import make_job, make_settlement
-from tests.unit.sqlite.conftest import Real, make_queue
+from tests.unit.sqlite.conftest import Real
 
 ME, OTHER = "worker-1", "worker-2"
 
@@ -29,46 +27,6 @@ def lose(queue: SQLiteJobQueue, owner: str, *started: JobRecord) -> list[JobReco
     return queue.reap()
 
 
-def test_job_that_kills_its_workers_dies_with_its_history(project: Path, clock: Real) -> None:
-    queue = make_queue(project, clock, max_deliveries=2)
-    jobs = [make_job("tests.a"), make_job("tests.b")]
-    for job in jobs:
-        queue.enqueue(job)
-        for number in range(2):
-            owner = f"{job.func_name}-{number}"
-            (claimed,) = queue.claim(1, owner)
-            (record,) = lose(queue, owner, claimed)
-    assert ["DEAD", "DEAD"] == [seen(queue, job).status for job in jobs]
-    found = seen(queue, jobs[0])
-    assert found.error is not None
-    assert ("WorkerDied", "the worker process died 2 times while this job ran") == (
-        found.error.type,
-        found.error.message,
-    )
-    assert found.finished_at == clock.now()
-    assert ["lost", "lost"] == [one.outcome for one in queue.attempts(jobs[0].id)]
-    assert ["once", "2 times"] == [
-        str(one.error and one.error.message).split(" died ")[1].split(" while")[0]
-        for one in queue.attempts(jobs[0].id)
-    ]
-    groups = {group.func_name: group for group in queue.error_groups()}
-    assert {"tests.a", "tests.b"} == set(groups)
-    assert [jobs[0].id] == queue.failed_ids(groups["tests.a"].fingerprint)
-    assert record.status is JobStatus.DEAD
-    queue.stop()
-
-
-def test_second_recovery_waits(queue: SQLiteJobQueue, clock: Real) -> None:
-    queue.enqueue(make_job())
-    for owner in (ME, OTHER):
-        (claimed,) = queue.claim(1, owner)
-        (record,) = lose(queue, owner, claimed)
-    assert clock.now() + 2 == record.run_at
-    assert [] == queue.claim(1, ME)
-    clock.advance(2)
-    assert queue.claim(1, ME)[0].suspect
-
-
 def test_worker_that_is_gone_without_a_trace_is_charged(queue: SQLiteJobQueue) -> None:
     job = make_job()
     queue.enqueue(job)
@@ -76,18 +34,6 @@ def test_worker_that_is_gone_without_a_trace_is_charged(queue: SQLiteJobQueue) -
     queue.store.workers.leave(ME)  # in good order, but its job was never settled
     (record,) = queue.reap()
     assert (1, True) == (record.deliveries, record.suspect)
-
-
-def test_silent_worker_is_charged_for_what_it_had_started(
-    queue: SQLiteJobQueue, clock: Real
-) -> None:
-    queue.enqueue_many([make_job(), make_job()])
-    started, waiting = queue.claim(2, ME)
-    queue.mark_started(started)
-    clock.advance(31)
-    after = {record.id: record for record in queue.reap()}
-    assert (1, True) == (after[started.id].deliveries, after[started.id].suspect)
-    assert (0, False) == (after[waiting.id].deliveries, after[waiting.id].suspect)
 
 
 def test_silent_worker_whose_slots_cannot_be_read_is_charged_for_all(
@@ -121,22 +67,6 @@ def test_nobody_is_silent_who_could_not_beat(
     assert JobStatus.RUNNING is seen(queue, job).status
     clock.advance(5)
     assert [job.id] == [one.id for one in queue.reap()]
-
-
-def test_jobs_that_nobody_knows_die_in_groups_of_their_own(
-    queue: SQLiteJobQueue, clock: Real
-) -> None:
-    for task in ("tests.a", "tests.b"):
-        queue.enqueue(make_job(task, unique_key="k"))
-        (claimed,) = queue.claim(1, ME)
-        queue.settle([make_settlement(claimed, JobStatus.PARKED)])
-    clock.advance(7 * 86_400 + 1)
-    dead = queue.reap()
-    assert ["DEAD", "DEAD"] == [record.status for record in dead]
-    assert ["TaskNotFound:tests.a", "TaskNotFound:tests.b"] == sorted(
-        group.fingerprint for group in queue.error_groups()
-    )
-    assert queue.enqueue(make_job("tests.a", unique_key="k")) is None
 
 
 def test_key_of_a_dead_job_stays_taken_for_its_time(queue: SQLiteJobQueue, clock: Real) -> None:

@@ -34,46 +34,6 @@ def statements(queue: SQLiteJobQueue) -> list[str]:
     return found
 
 
-def test_successes_are_settled_by_one_statement(queue: SQLiteJobQueue) -> None:
-    jobs = claimed(queue, 50)
-    queue.settle([make_settlement(jobs[0])])  # marks the boot
-    found = statements(queue)
-    assert [True] * 49 == queue.settle(
-        [make_settlement(job, value=number) for number, job in enumerate(jobs[1:])]
-    )
-    assert 1 == len([one for one in found if not one.startswith("PRAGMA")])
-    assert [b"\x00", b"\x01", b"\x02"] == [seen(queue, job).result for job in jobs[1:4]]
-
-
-def test_results_of_any_size_keep_apart(queue: SQLiteJobQueue) -> None:
-    jobs = claimed(queue, 4)
-    values = ["x" * 100_000, "", None, b"\0\xff"]
-    queue.settle(
-        [make_settlement(job, value=value) for job, value in zip(jobs, values, strict=True)]
-    )
-    results = [seen(queue, job).result for job in jobs]
-    assert [100_005, 1, 1, 4] == [len(result or b"") for result in results]
-
-
-def test_result_that_is_not_kept_is_none(queue: SQLiteJobQueue) -> None:
-    kept, dropped = claimed(queue, 2)
-    queue.settle([make_settlement(kept, value=8), make_settlement(dropped, result=None)])
-    assert [b"\x08", None] == [seen(queue, kept).result, seen(queue, dropped).result]
-
-
-def test_who_was_fenced_is_told_apart_in_a_bulk(queue: SQLiteJobQueue) -> None:
-    jobs = claimed(queue, 5)
-    queue.cancel(jobs[1].id)
-    queue.release([jobs[3]])
-    expected = [True, False, True, False, True]
-    settled = [make_settlement(job, value=8) for job in jobs]
-    assert expected == queue.settle(settled)
-    assert expected == queue.settle(settled)  # twice is safe
-    assert ["SUCCESS", "CANCELLED", "SUCCESS", "PENDING", "SUCCESS"] == [
-        seen(queue, job).status for job in jobs
-    ]
-
-
 def test_bulk_leaves_alone_what_another_worker_runs_by_now(queue: SQLiteJobQueue) -> None:
     late, mine = claimed(queue, 2)
     queue.release([late])
@@ -129,14 +89,6 @@ def test_child_wakes_a_worker(queue: SQLiteJobQueue) -> None:
     assert queue.wait_for_work(LIMIT_SECS, lambda: queue.settle(settled) != [True])
 
 
-def test_child_of_a_fenced_success_is_not_stored(queue: SQLiteJobQueue) -> None:
-    (job,) = claimed(queue)
-    queue.cancel(job.id)
-    child = make_job("tests.child")
-    assert [False] == queue.settle([make_settlement(job, children=(child,))])
-    assert queue.get(child.id) is None
-
-
 def test_success_clears_what_earlier_attempts_left(queue: SQLiteJobQueue, clock: Real) -> None:
     (job,) = claimed(queue, unique_key="k")
     retry = make_settlement(
@@ -151,42 +103,3 @@ def test_success_clears_what_earlier_attempts_left(queue: SQLiteJobQueue, clock:
     found = seen(queue, again)
     assert (None, None) == (found.error, found.progress)
     assert queue.enqueue(make_job(unique_key="k")) is None
-
-
-@pytest.mark.parametrize("status", ["SUCCESS", "FAILED"])
-def test_key_stays_taken_for_its_time_after_the_end(
-    queue: SQLiteJobQueue, clock: Real, status: str
-) -> None:
-    now = clock.now()
-    (job,) = claimed(queue, unique_key="k", unique_for=60.0, created_at=now)
-    queue.settle([make_settlement(job, JobStatus(status))])
-    assert job.id == queue.enqueue(make_job(unique_key="k", unique_for=60.0, created_at=now))
-    clock.advance(61)
-    assert queue.enqueue(make_job(unique_key="k")) is None
-
-
-def test_failure_without_a_fingerprint_is_grouped_by_its_type_and_task(
-    queue: SQLiteJobQueue,
-) -> None:
-    first, second = claimed(queue, 2)
-    queue.settle(
-        [
-            make_settlement(first, JobStatus.FAILED, error=StoredError("ValueError", "no")),
-            make_settlement(second, JobStatus.FAILED, error=None),
-        ]
-    )
-    assert [first.id] == queue.failed_ids(f"ValueError:{first.func_name}")
-    assert [second.id] == queue.failed_ids(f"FAILED:{second.func_name}")
-    assert JobStatus.FAILED is seen(queue, second).status
-
-
-def test_history_tells_each_attempt_but_parking(queue: SQLiteJobQueue, clock: Real) -> None:
-    (job,) = claimed(queue)
-    queue.settle([make_settlement(job, JobStatus.PARKED)])
-    queue.unpark([job.func_name])
-    for status in (JobStatus.PENDING, JobStatus.SUCCESS):
-        (job,) = queue.claim(1, ME)
-        queue.settle([make_settlement(job, status, run_at=clock.now())])
-    assert [(1, "retry"), (2, "success")] == [
-        (one.number, one.outcome) for one in queue.attempts(job.id)
-    ]
