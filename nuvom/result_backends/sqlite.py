@@ -32,17 +32,14 @@ if TYPE_CHECKING:
     from nuvom.queue_backends.base import BaseJobQueue
 
 # An outcome replaces the stored one unless that is final and of the same or a later delivery.
-_KEEP = f"""INSERT INTO jobs (seq, id, status, queue, priority, task, created_at, run_at,
+_INSERT = f"""INSERT INTO jobs (seq, id, status, queue, priority, task, created_at, run_at,
         attempt, lease_epoch, keep_secs, record, result, error, finished_at)
     VALUES ({NEXT_SEQ}, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)
-    ON CONFLICT (id) DO UPDATE SET status = ?2, attempt = max(attempt, ?8),
-        lease_epoch = max(lease_epoch, ?9), result = ?12, error = ?13, finished_at = ?14
+    ON CONFLICT (id) DO UPDATE SET status = ?2,"""
+_KEEP = f"""{_INSERT} attempt = max(attempt, ?8), lease_epoch = max(lease_epoch, ?9),
+        result = ?12, error = ?13, finished_at = ?14
     WHERE ?15 OR jobs.status NOT IN (2, 3, 4, 5) OR jobs.lease_epoch < ?9"""
-_RECORD = f"""INSERT INTO jobs (seq, id, status, queue, priority, task, created_at, run_at,
-        attempt, lease_epoch, keep_secs, record)
-    VALUES ({NEXT_SEQ}, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)
-    ON CONFLICT (id) DO UPDATE SET status = ?2, run_at = ?7, attempt = ?8
-    WHERE jobs.status NOT IN (2, 3, 4, 5)"""
+_RECORD = f"{_INSERT} run_at = ?7, attempt = ?8 WHERE jobs.status NOT IN (2, 3, 4, 5)"
 _ALL = f"{SNAPSHOT_WITH_RESULT} ORDER BY j.seq DESC"
 
 
@@ -76,7 +73,7 @@ class SQLiteResultBackend(SnapshotResults):
 
     def set_record(self, record: JobRecord) -> None:
         """Store a job that has no outcome yet; see the contract."""
-        row = _row(record.id, record, record.status)
+        row = (*_row(record.id, record, record.status), None, None, None)
         self.store.db.execute(_RECORD, row, flush=False)
 
     def forget(self, job_id: str) -> bool:

@@ -2,8 +2,8 @@
 
 SQLite 3.7.0 to 3.51.2 can corrupt a database when a second checkpoint begins while a commit
 resets the log that the first one has just finished (fixed in 3.51.3; described in SQLite's
-documentation on WAL mode). So a second connection holds the write lock during each checkpoint, and
-no process can reset the log meanwhile.
+documentation on WAL mode). So a second connection holds the write lock during each checkpoint: no
+process can reset the log meanwhile, or checkpoint as well.
 
 A reader that keeps a snapshot open, such as a forgotten shell or a backup, prevents SQLite from
 restarting the log, which grows until the reader is done. We cannot stop the reader, so we slow down
@@ -21,8 +21,6 @@ from typing import TYPE_CHECKING
 
 from nuvom.errors import NuvomError
 from nuvom.host.crashpoint import crashpoint
-from nuvom.host.files import private_directory
-from nuvom.host.lock import FileMutex, LockTimeoutError
 from nuvom.log import get_logger, log_event
 from nuvom.queue_backends.sqlite.errors import file_bytes
 
@@ -71,11 +69,9 @@ class Checkpointer:
     ) -> None:
         self._path = path
         self._log = f"{path}-wal"
-        self._directory = path.with_name(f"{path.name}.d")
         self._connect = connect
         self._clock = clock
         self._failed = failed
-        self._election = FileMutex(self._directory / "checkpoint.lock", limit_secs=0)
         self._busy = threading.Lock()
         self.connections: tuple[sqlite3.Connection, ...] = ()
         self.log_bytes = 0
@@ -105,16 +101,15 @@ class Checkpointer:
         taken: list[bool] = []
         try:
             taken.extend(map(self._busy.acquire, (False,)))  # recorded even if interrupted here
-            return taken[0] and self._elected()
+            return taken[0] and self._checkpoint()
         finally:
             if True in taken:
                 self._busy.release()
 
     def close(self) -> None:
-        """Close the connections and the lock's file. Safe to call twice."""
+        """Close the connections. Safe to call twice."""
         with self._busy:
             self._close_connections()
-        self._election.close()
 
     def hold(self) -> None:
         """Close the connections and open none until ``go_on``."""
@@ -131,32 +126,23 @@ class Checkpointer:
         for connection in connections:
             connection.close()
 
-    def _elected(self) -> bool:
-        private_directory(self._directory)
-        try:
-            return self._election.run(self._checkpoint)
-        except LockTimeoutError:
-            return False
-
     def _checkpoint(self) -> bool:
         if not self.connections:
             self.connections = (self._connect(), self._connect())
         checkpointer, guard = self.connections
         try:
-            guard.execute("BEGIN IMMEDIATE")
-            crashpoint("sqlite.checkpoint.before")
-            # Only PASSIVE: the other modes fall back to it, unguarded, when they miss a lock.
-            _, pages, moved = checkpointer.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
-            self.is_held_up = moved < pages
-            crashpoint("sqlite.checkpoint.after")
+            with guard:  # which ends its transaction
+                guard.execute("BEGIN IMMEDIATE")
+                crashpoint("sqlite.checkpoint.before")
+                # Only PASSIVE: the other modes fall back to it, unguarded, if they miss a lock.
+                _, pages, moved = checkpointer.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+                self.is_held_up = moved < pages
+                crashpoint("sqlite.checkpoint.after")
         except sqlite3.OperationalError as error:
             self._failed(error)
             # Another connection is writing or reading, so the log stays a little longer. The next
             # commit reports anything else that is wrong with the file.
             return False
-        finally:
-            if guard.in_transaction:
-                guard.execute("ROLLBACK")
         return True
 
     # ---- backpressure -------------------------------------------------------------------

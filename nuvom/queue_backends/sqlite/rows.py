@@ -58,8 +58,7 @@ _WHAT_THERE_IS = """SELECT EXISTS (SELECT 1 FROM jobs WHERE status = 7 AND run_a
     EXISTS (SELECT 1 FROM jobs WHERE status = 6 AND coalesce(finished_at, run_at) <= ?2)"""
 _PROMOTE = """UPDATE jobs SET status = CASE suspect WHEN 1 THEN 8 ELSE 0 END
     WHERE status = 7 AND run_at <= ?1"""
-_OWNERS = "SELECT DISTINCT owner FROM jobs WHERE status = 1"
-_EXPIRED = "SELECT DISTINCT owner FROM jobs WHERE status = 1 AND lease_until <= ?1"
+_OWNERS = "SELECT owner, min(lease_until) FROM jobs WHERE status = 1 GROUP BY owner"
 _HELD = f"{SNAPSHOT} WHERE j.status = 1 AND j.owner = ?1 AND (?2 IS NULL OR j.lease_until <= ?2)"
 _PARKED_TOO_LONG = f"{SNAPSHOT} WHERE j.status = 6 AND coalesce(j.finished_at, j.run_at) <= ?1"
 
@@ -216,17 +215,14 @@ class RowChanges:
         """Take back jobs from owners that left no trace, and from silent ones."""
         found: list[Change] = []
         now, directory = self.store.clock.monotonic(), self.store.db.directory
-        workers = directory / "workers"
-        for (owner,) in self.store.db.read(_OWNERS):
+        for owner, lease_until in self.store.db.read(_OWNERS):
             # Not "is dead": an owner that has just died, or that another reaper is forgetting, left
             # a slot file that shows what had started.
-            if is_gone(directory, owner):
-                started = read_slots(f"{workers / owner}.slots").started
-                found += self._take_back(recovery, owner, started)
-        silent = self.store.db.read(_EXPIRED, (now,)) if now >= self._stalled_until else []
-        for (owner,) in silent:
-            started = read_slots(f"{workers / owner}.slots").started
-            found += self._take_back(recovery, owner, started, silent_since=now)
+            has_gone = is_gone(directory, owner)
+            if has_gone or (lease_until <= now and now >= self._stalled_until):
+                started = read_slots(f"{directory / 'workers' / owner}.slots").started
+                silent_since = None if has_gone else now
+                found += self._take_back(recovery, owner, started, silent_since=silent_since)
         return found
 
     def _take_back(

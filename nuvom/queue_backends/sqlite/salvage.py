@@ -147,28 +147,20 @@ def _copy(old: sqlite3.Connection, new: sqlite3.Connection) -> Salvaged:
 
 def _copy_table(old: sqlite3.Connection, new: sqlite3.Connection, table: str) -> int:
     """Copy the rows of one table; return how many numbers could not be read or copied."""
-    known = _columns(old, table)
-    columns = [name for name in _columns(new, table) if name in known]
-    names, marks = ", ".join(columns), ", ".join("?" * len(columns))
-    insert = f"INSERT OR IGNORE INTO {table} (rowid, {names}) VALUES (?, {marks})"
-    query = f"SELECT rowid, {names} FROM {table} NOT INDEXED WHERE rowid >= ? ORDER BY rowid"
+    width = len(new.execute(f"SELECT * FROM {table}").description)
+    insert = f"INSERT OR IGNORE INTO {table} VALUES ({', '.join('?' * width)})"
+    query = f"SELECT rowid, * FROM {table} NOT INDEXED WHERE rowid >= ? ORDER BY rowid"
     lost = 0
     for row in _readable(old, query):
         try:
-            lost += row is None or not new.execute(insert, row).rowcount
+            lost += row is None or not new.execute(insert, row[1:]).rowcount
         except sqlite3.IntegrityError:  # a value that its column does not allow
             lost += 1
     return lost
 
 
-def _columns(connection: sqlite3.Connection, table: str) -> list[str]:
-    """Return the names of a table's columns, except the one with the row's number."""
-    columns = connection.execute(f"PRAGMA table_info({table})")
-    return [name for _, name, kind, _, _, key in columns if not (kind == "INTEGER" and key)]
-
-
 def _readable(connection: sqlite3.Connection, query: str) -> Iterator[tuple[Any, ...] | None]:
-    """Yield each row, or None in place of a number that cannot be read."""
+    """Yield each row, preceded by its number, or None in place of one that cannot be read."""
     number = 0
     for _ in range(_MOST_FAILURES):
         try:

@@ -10,7 +10,6 @@ import pytest
 
 from nuvom.config.settings import Settings
 from nuvom.errors import BackendUnavailable
-from nuvom.host.lock import FileLock
 from nuvom.queue_backends.sqlite import checkpoint as checkpoint_module
 from nuvom.queue_backends.sqlite.checkpoint import Checkpointer
 from nuvom.queue_backends.sqlite.connection import Database
@@ -83,14 +82,7 @@ def test_guard_is_given_back_when_the_checkpoint_fails(
     assert not guard.in_transaction
 
 
-def test_one_process_and_one_thread_checkpoint_at_a_time(
-    db: Database, checkpointer: Checkpointer
-) -> None:
-    other = FileLock(db.directory / "checkpoint.lock")
-    db.directory.mkdir(exist_ok=True)
-    assert other.acquire()
-    assert not checkpointer.look(trigger_bytes=0)
-    other.release()
+def test_one_thread_checkpoints_at_a_time(checkpointer: Checkpointer) -> None:
     with checkpointer._busy:
         assert not checkpointer.look(trigger_bytes=0)
     assert checkpointer.look(trigger_bytes=0)

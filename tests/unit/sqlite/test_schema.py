@@ -94,7 +94,6 @@ HOT = {
     "wake": (rows._PROMOTE, "jobs_scheduled (run_at<?)"),
     "next due": (reads._NEXT_DUE, "jobs_scheduled"),
     "owners": (rows._OWNERS, "jobs_running"),
-    "expired": (rows._EXPIRED, "jobs_running"),
     "held by the dead": (rows._HELD, "jobs_running"),
     "parked": (rows._PARKED_TOO_LONG, "jobs_parked"),
     "parked tasks": (reads._PARKED_TASKS, "jobs_parked"),
