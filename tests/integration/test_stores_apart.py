@@ -96,24 +96,3 @@ def test_trouble_with_the_results_only_delays(engine: Engine) -> None:
     engine.work()
     assert [1, 2] == jobs.get(LIMIT_SECS)
     assert {"settle"} == {event.op for event in engine.events(BackendFailed)}
-
-
-def test_cancelled_job_is_cancelled_whatever_is_stored(engine: Engine) -> None:
-    job = engine.task(lambda: 8, name="tests.give").delay()
-    assert job.cancel()
-    engine.work()
-    assert (JobStatus.CANCELLED, None) == (job.status, job.result)
-
-
-def test_jobs_are_the_same_for_readers(engine: Engine) -> None:
-    job = engine.task(lambda number, *, name: [number, name], name="tests.give", priority=0).delay(
-        5, name="x"
-    )
-    engine.work()
-    assert ([5, "x"], (5,), {"name": "x"}, 0, 1) == (
-        job.get(LIMIT_SECS),
-        job.args,
-        job.kwargs,
-        job.priority,
-        job.attempt,
-    )

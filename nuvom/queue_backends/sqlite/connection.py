@@ -234,11 +234,6 @@ class Database:
             self.checkpointer.close()
             self._close_connections()
 
-    @property
-    def is_open(self) -> bool:
-        """Whether this process has the file open."""
-        return self._writer is not None
-
     def _writer_connection(self) -> sqlite3.Connection:
         if self._writer is None:
             self._flushes = True  # as ``connect`` leaves it

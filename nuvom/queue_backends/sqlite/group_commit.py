@@ -20,7 +20,6 @@ R = TypeVar("R")
 
 _GATHER_SECS = 0.0001
 _LOOK_SECS = 0.05  # an interrupted caller may have owed another one a wake-up
-_MOST = 1000
 
 
 class _Ticket(Generic[T, R]):
@@ -148,7 +147,7 @@ class GroupCommit(Generic[T, R]):
     def _group_of(self, own: _Ticket[T, R]) -> list[_Ticket[T, R]]:
         """Return this caller's ticket, then those of all waiting callers."""
         group = [own]
-        while self._waiting and len(group) < _MOST:
+        while self._waiting:
             ticket = self._waiting.popleft()  # if interrupted now, its own caller commits it
             if ticket is not own and not ticket.has_outcome and not ticket.is_gone:
                 group.append(ticket)

@@ -141,9 +141,10 @@ class SQLiteJobQueue(RowReads, RowChanges, RowTotals, StoreQueue):
         try:
             if self._is_woken:
                 self._claim_few(claim, n, queues, exclude)
-            looks_again = not claim.count
-            while looks_again:
-                looks_again = self._claim_surveyed(claim, n, queues, exclude, suspects=suspects)
+            is_fresh = False
+            while not (claim.count or is_fresh):  # an earlier survey may not know of all jobs
+                is_fresh = self._survey(is_bulk=n >= BULK)
+                self._claim_surveyed(claim, n, queues, exclude, suspects=suspects)
             if not claim.count:
                 return []
             self._last_queue = claim.queue
@@ -188,33 +189,31 @@ class SQLiteJobQueue(RowReads, RowChanges, RowTotals, StoreQueue):
         exclude: Sequence[str],
         *,
         suspects: int,
-    ) -> bool:
-        """Claim from the queues that have ready jobs.
-
-        Returns: whether an earlier survey was reused and led to no job; a new one may find more.
-        """
-        surveyed_at = self._surveyed_at
-        ready, suspect = self._survey(is_bulk=n >= BULK)
-        was_earlier = n >= BULK and self._surveyed_at == surveyed_at
+    ) -> None:
+        """Claim from the queues that have ready jobs."""
+        ready, suspect = self._surveyed
         if suspects and suspect:
             claim.take_suspect(self._served(suspect, queues, exclude))
         claim.take_ready(n, self._served(ready, queues, exclude))
         if claim.count < n:
             self._surveyed_at = -_SURVEY_HOLDS_SECS
-        return was_earlier and not claim.count
 
-    def _survey(self, *, is_bulk: bool) -> tuple[list[str], list[str]]:
-        """Promote due jobs; return the queues with ready jobs and those with suspects."""
+    def _survey(self, *, is_bulk: bool) -> bool:
+        """Promote due jobs, and look which queues have ready jobs and which have suspects.
+
+        Returns: False if an earlier survey still holds, which saves a large claim this one.
+        """
         now, version = self.clock.monotonic(), self.store.wakeup.version()
         is_known = version == self._surveyed_version  # else a queue may have been paused
-        if not (is_bulk and is_known) or now - self._surveyed_at >= _SURVEY_HOLDS_SECS:
-            ((ready, suspect, is_due),) = self.store.db.read(_SURVEY, (self.clock.now(),))
-            if is_due:
-                self._promote()
-                ((ready, suspect, _),) = self.store.db.read(_SURVEY, (self.clock.now(),))
-            self._surveyed = (_decode_names(ready), _decode_names(suspect))
-            self._surveyed_at, self._surveyed_version = now, version
-        return self._surveyed
+        if is_bulk and is_known and now - self._surveyed_at < _SURVEY_HOLDS_SECS:
+            return False
+        ((ready, suspect, is_due),) = self.store.db.read(_SURVEY, (self.clock.now(),))
+        if is_due:
+            self._promote()
+            ((ready, suspect, _),) = self.store.db.read(_SURVEY, (self.clock.now(),))
+        self._surveyed = (_decode_names(ready), _decode_names(suspect))
+        self._surveyed_at, self._surveyed_version = now, version
+        return True
 
     def _served(
         self, ready: list[str], queues: Sequence[str] | None, exclude: Sequence[str]

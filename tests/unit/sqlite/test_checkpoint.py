@@ -104,12 +104,3 @@ def test_trouble_with_a_checkpoint_never_reaches_who_has_committed(
     monkeypatch.setattr(checkpointer, "look", fail)
     fill(db, 2 * checkpoint_module._LOOK_EVERY)
     assert tries
-
-
-def test_closing_twice_is_fine(db: Database, checkpointer: Checkpointer) -> None:
-    checkpointer.look(trigger_bytes=0)
-    checkpointer.close()
-    checkpointer.close()
-    assert () == checkpointer.connections
-    fill(db)
-    assert checkpointer.look(trigger_bytes=0)

@@ -6,7 +6,6 @@ import pytest
 
 from nuvom.core.record import JobRecord, JobStatus
 from nuvom.queue_backends.sqlite import SQLiteJobQueue
-from nuvom.queue_backends.sqlite.hot import FEW
 from nuvom.testing import make_job, make_settlement
 from tests.engine import LIMIT_SECS
 from tests.unit.sqlite.conftest import damage, reader_of
@@ -63,33 +62,18 @@ def test_woken_worker_claims_by_one_statement(queue: SQLiteJobQueue) -> None:
     assert [True] == queue.settle([make_settlement(claimed)])
 
 
-def test_what_does_not_go_into_one_claim_comes_with_the_next(queue: SQLiteJobQueue) -> None:
-    jobs = [make_job() for _ in range(FEW + 3)]
-    come(queue, *jobs)
-    assert ids(jobs[:FEW]) == ids(queue.claim(FEW + 9, ME))
-    assert ids(jobs[FEW:]) == ids(queue.claim(FEW + 9, ME))
-
-
-def test_jobs_of_another_queue_are_found_by_the_same_claim(queue: SQLiteJobQueue) -> None:
-    job = make_job(queue="mail")
-    come(queue, job)
-    assert [job.id] == ids(queue.claim(4, ME))
-
-
-def test_paused_queue_is_not_claimed_from(queue: SQLiteJobQueue) -> None:
-    job = make_job()
-    come(queue, job)
+def test_queue_that_is_not_to_be_served_is_not_claimed_from(queue: SQLiteJobQueue) -> None:
+    come(queue, usual := make_job("tests.slow"), urgent := make_job(queue="urgent"))
+    assert [urgent.id] == ids(queue.claim(1, ME, ["urgent", "default"]))
+    for job in (make_job("tests.slow"), make_job("tests.quick")):
+        come(queue, job)
+        assert [] == queue.claim(4, ME, exclude=["default"])
+    assert [job.id] == ids(queue.claim(4, ME, without=["tests.slow"]))
+    come(queue, make_job())
     queue.pause("default", "me")
     assert [] == queue.claim(4, ME)
     queue.resume("default")
-    assert [job.id] == ids(queue.claim(4, ME))
-
-
-def test_preferred_queues_go_first(queue: SQLiteJobQueue) -> None:
-    usual, urgent = make_job(), make_job(queue="urgent")
-    come(queue, usual, urgent)
-    assert [urgent.id] == ids(queue.claim(1, ME, ["urgent", "default"]))
-    assert [usual.id] == ids(queue.claim(1, ME, ["urgent", "default"]))
+    assert usual.id == queue.claim(4, ME)[0].id
 
 
 def test_survey_decides_while_jobs_run_here(
@@ -100,7 +84,7 @@ def test_survey_decides_while_jobs_run_here(
     surveys: list[bool] = []
     survey = queue._survey
 
-    def surveyed(*, is_bulk: bool) -> tuple[list[str], list[str]]:
+    def surveyed(*, is_bulk: bool) -> bool:
         surveys.append(is_bulk)
         return survey(is_bulk=is_bulk)
 

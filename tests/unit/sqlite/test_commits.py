@@ -99,15 +99,6 @@ def test_leader_of_a_crowd_waits_for_those_it_has_let_go(store: Store) -> None:
     assert 60 == store.group.submit(6)
 
 
-def test_no_group_is_larger_than_a_thousand(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("nuvom.queue_backends.sqlite.group_commit._MOST", 3)
-    gate, callers = crowd(store, 7)
-    gate.set()
-    all_end(callers)
-    assert [1, 3, 3, 1] == [len(group) for group in store.groups]
-    assert list(range(8)) == store.items
-
-
 def test_one_bad_item_harms_nobody(store: Store) -> None:
     store.raises[2] = ValueError("bad")
     gate, callers = crowd(store, 3)
@@ -115,13 +106,6 @@ def test_one_bad_item_harms_nobody(store: Store) -> None:
     all_end(callers)
     assert [0, 1, 3] == store.items
     assert ["bad"] == [str(caller.error) for caller in callers if caller.error]
-
-
-def test_error_of_a_caller_alone_is_its_own(store: Store) -> None:
-    store.raises[2] = ValueError("bad")
-    with pytest.raises(ValueError, match="bad"):
-        store.group.submit(2)
-    assert 10 == store.group.submit(1)
 
 
 @pytest.mark.parametrize("moment", ["commit", "gather"])
@@ -231,16 +215,3 @@ def test_leader_waits_no_longer_than_until_all_have_come(
     crew = [Caller(store, number) for number in (11, 12, 13)]
     all_end(crew)
     assert [11, 12, 13] == sorted(store.groups[-1])
-
-
-def test_eight_threads_lose_nothing_and_share(store: Store) -> None:
-    def work(first: int) -> None:
-        for number in range(first, first + 200):
-            assert 10 * number == store.group.submit(number)
-
-    threads = [threading.Thread(target=work, args=(first,)) for first in range(0, 1600, 200)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(LIMIT_SECS)
-    assert list(range(1600)) == store.items

@@ -117,15 +117,6 @@ def test_worker_does_not_look_while_another_one_is_at_work(
     queue.stop()
 
 
-def test_program_that_only_enqueues_does_not_look(
-    settings: Settings, left_open: WorkerLock, looks: list[str]
-) -> None:
-    queue = queue_at(settings)
-    queue.enqueue(make_job())
-    assert not looks
-    queue.stop()
-
-
 def test_worker_looks_after_the_machine_was_started_anew(
     settings: Settings, jobs: list[JobRecord], looks: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -277,19 +268,3 @@ def test_new_file_goes_on_where_the_damaged_one_ended(
     assert 451 == len(claimed)
     assert [True] * 451 == queue.settle([make_settlement(one) for one in claimed])
     queue.stop()
-
-
-def test_existing_file_is_not_overwritten(path: Path, target: Path, jobs: list[JobRecord]) -> None:
-    target.write_text("mine")
-    with pytest.raises(BackendUnavailable, match="it is there already"):
-        salvage(path, target)
-    assert "mine" == target.read_text()
-
-
-def test_file_of_another_program_is_refused(path: Path, target: Path) -> None:
-    connection = sqlite3.connect(path)
-    connection.execute("CREATE TABLE theirs (a)")
-    connection.close()
-    with pytest.raises(BackendUnavailable, match="another program"):
-        salvage(path, target)
-    assert not target.exists()

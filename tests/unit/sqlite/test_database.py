@@ -87,16 +87,9 @@ def test_closed_database_opens_again(db: Database) -> None:
     names(db)
     db.close()
     db.close()
-    assert not db.is_open
+    assert db._writer is None
     db.write(put("b"))
     assert ["a", "b"] == names(db)
-
-
-def test_journal_mode_can_be_chosen(path: Path, clock: Real) -> None:
-    db = make_database(path, clock, sqlite_journal_mode="delete")
-    db.write(put("a"))
-    assert [("delete",)] == db.read("PRAGMA journal_mode")
-    db.close()
 
 
 def test_readers_cannot_write(db: Database) -> None:
@@ -216,42 +209,16 @@ def test_transaction_has_the_lock_before_it_reads(db: Database, locker: sqlite3.
 
 
 def test_lock_that_is_never_given_back_is_reported_in_the_end(
-    db: Database, locker: sqlite3.Connection, clock: Real
+    db: Database, locker: sqlite3.Connection, clock: Real, caplog: pytest.LogCaptureFixture
 ) -> None:
     locker.execute("BEGIN EXCLUSIVE")
     before = clock.monotonic()
     with pytest.raises(BackendUnavailable, match="another process has held its lock"):
         db.write(put("a"))
     assert 60 < clock.monotonic() - before < 61
+    assert ["storage.locked"] == [getattr(one, "event", "") for one in caplog.records]
     locker.execute("ROLLBACK")
     assert [] == names(db)
-
-
-def test_long_wait_for_a_lock_is_told_once(
-    db: Database,
-    locker: sqlite3.Connection,
-    clock: Real,
-    caplog: pytest.LogCaptureFixture,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    ends_at = 0.0
-
-    def nap(secs: float) -> None:
-        clock.advance(secs)
-        if clock.monotonic() > ends_at and locker.in_transaction:
-            locker.execute("ROLLBACK")
-
-    def told() -> list[str]:
-        events = (one for one in caplog.records if getattr(one, "event", "") == "storage.locked")
-        return [one.getMessage() for one in events]
-
-    monkeypatch.setattr(clock, "sleep", nap)
-    for locked_secs, lines in ((4.9, 0), (5.5, 1), (30.0, 1)):
-        locker.execute("BEGIN EXCLUSIVE")
-        ends_at = clock.monotonic() + locked_secs
-        db.write(put(f"{locked_secs}"))
-        assert lines == len(told())
-    assert str(db.path) in told()[0]
 
 
 def test_error_that_is_no_lock_is_not_waited_for(db: Database, clock: Real) -> None:
@@ -319,7 +286,7 @@ def test_child_forgets_the_parents_connections_and_closes_none(db: Database) -> 
     names(db)
     writer, mutex = db._writer, db._mutex
     db.drop_in_child()  # what the system calls there
-    assert not db.is_open
+    assert db._writer is None
     assert db._mutex is not mutex
     assert writer is not None
     assert writer in database_module._inherited
@@ -333,7 +300,7 @@ def test_no_connection_is_open_during_a_fork_and_threads_wait_for_its_end(db: Da
     names(db)
     db.hold_for_fork()
     try:
-        assert not db.is_open
+        assert db._writer is None
         assert db._readers == []
         reading = threading.Thread(target=names, args=(db,))
         reading.start()

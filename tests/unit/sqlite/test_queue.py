@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,6 @@ from nuvom.queue_backends.sqlite import queue as queue_module
 from nuvom.queue_backends.sqlite.hot import Claim
 from nuvom.result_backends.sqlite import SQLiteResultBackend
 from nuvom.testing import make_job, make_settlement
-from tests.engine import LIMIT_SECS, wait_until
 from tests.unit.sqlite.conftest import Real, damage, make_queue
 
 ME, OTHER = "worker-1", "worker-2"
@@ -51,21 +49,6 @@ def rows(queue: SQLiteJobQueue, query: str) -> list[Any]:
 
 
 # ---- enqueue --------------------------------------------------------------------------------
-
-
-def test_eight_callers_that_come_together_need_two_statements(queue: SQLiteJobQueue) -> None:
-    statements = transactions(queue)
-    queue.notify()  # makes the bells
-    threads = [threading.Thread(target=queue.enqueue, args=(make_job(),)) for _ in range(8)]
-    with queue.store.db._mutex:  # as while another commit takes its time
-        for thread in threads:
-            thread.start()
-        wait_until(lambda: len(queue._group._waiting) == 7)
-    for thread in threads:
-        thread.join(LIMIT_SECS)
-    assert 8 == queue.qsize()
-    kinds = [one.split()[0] for one in statements]
-    assert ["INSERT", "INSERT"] == kinds
 
 
 @pytest.mark.parametrize("keeps", [[None], [60.0], [None, 60.0, None], [60.0, None], [None] * 3])
@@ -130,10 +113,6 @@ def store_one(queue: SQLiteJobQueue) -> None:
     queue.enqueue(make_job())
 
 
-def store_list(queue: SQLiteJobQueue) -> None:
-    queue.enqueue_many([make_job(), make_job("tests.b", "x" * 5000)])
-
-
 def store_batch(queue: SQLiteJobQueue) -> None:
     with RecordBatch(make_job().replace(id="")) as batch:
         batch.extend(call(make_job("tests.b", "x" * size)) for size in (1, 5000, 1))
@@ -152,7 +131,7 @@ def prune(queue: SQLiteJobQueue) -> None:
     assert queue.prune(success_before=1e12, failed_before=1e12) > 0
 
 
-@pytest.mark.parametrize("store", [store_one, store_list, store_batch, store_result])
+@pytest.mark.parametrize("store", [store_one, store_batch, store_result])
 @pytest.mark.parametrize("remove", [SQLiteJobQueue.clear, prune])
 def test_a_number_that_was_removed_never_comes_back(
     project: Path,
@@ -402,14 +381,6 @@ def test_beat_that_fails_leaves_the_flush_to_the_next(
 
 
 # ---- life -----------------------------------------------------------------------------------
-
-
-def test_queue_can_be_stopped_twice_and_used_again(queue: SQLiteJobQueue) -> None:
-    queue.enqueue(make_job())
-    queue.wait_for_work(0)
-    queue.stop()
-    queue.stop()
-    assert 1 == queue.qsize()
 
 
 def test_child_starts_afresh(queue: SQLiteJobQueue) -> None:

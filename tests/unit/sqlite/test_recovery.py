@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 
 from nuvom.core.record import JobRecord, JobSnapshot, JobStatus
-from nuvom.core.views import WorkerInfo
-from nuvom.queue_backends.sqlite import SQLiteJobQueue, rows
+from nuvom.queue_backends.sqlite import SQLiteJobQueue
 from nuvom.testing import make_job, make_settlement
 from tests.unit.sqlite.conftest import Real
 
@@ -77,26 +76,3 @@ def test_key_of_a_dead_job_stays_taken_for_its_time(queue: SQLiteJobQueue, clock
     clock.advance(7 * 86_400 + 1)
     queue.reap()
     assert job.id == queue.enqueue(make_job("tests.a", unique_key="k"))
-
-
-def test_due_jobs_are_woken(queue: SQLiteJobQueue, clock: Real) -> None:
-    assert queue.next_due_secs() is None
-    queue.enqueue(make_job(run_at=clock.now() + 5))
-    assert 5 == queue.next_due_secs()
-    assert not queue._has_ready()
-    clock.advance(6)
-    for _ in range(2):  # whether anybody has woken it or not
-        assert queue._has_ready()
-        assert queue.next_due_secs() is None
-        queue.reap()
-
-
-def test_workers_of_an_earlier_boot_are_not_shown(
-    queue: SQLiteJobQueue, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    queue.announce(WorkerInfo(id=ME))
-    assert [ME] == [one.id for one in queue.workers()]
-    monkeypatch.setattr(rows, "boot_id", lambda: "the next boot")
-    assert [] == queue.workers()
-    queue.announce(WorkerInfo(id=OTHER))
-    assert [OTHER] == [one.id for one in queue.workers()]

@@ -59,7 +59,7 @@ def test_guest_leaves_the_file_to_the_queue(
     queue.start()
     guest.start()
     guest.stop()
-    assert queue.store.db.is_open
+    assert queue.store.db._writer is not None
 
 
 def test_guest_forgets_only_what_has_ended(
