@@ -83,7 +83,7 @@ def translate(error: sqlite3.Error, where: Path, setting: str) -> NuvomError:
         ),
         sqlite3.SQLITE_NOTADB: (
             "it is not a SQLite database",
-            f"Point the setting {setting} elsewhere; if it was Nuvom's file, {_SALVAGE}.",
+            f"Point the setting {setting} elsewhere; if it was Nuvom's, put a backup in its place.",
         ),
     }.get(code, (str(error), "Run `nuvom doctor`; nothing was changed."))
     return BackendUnavailable(where, reason, repair)

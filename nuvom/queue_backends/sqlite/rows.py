@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from functools import cache, partial
+from functools import cache
 from itertools import compress
 from math import inf
 from typing import TYPE_CHECKING, Any
@@ -307,13 +307,11 @@ class RowChanges:
         limits = (success_before, failed_before, self.store.clock.now())
         most_read = _MOST_READ if self.store.workers.living() else inf
         seqs = self._old_jobs.find(limits, limit, most_read)
+        if not seqs:
+            return 0
         # They were found without a lock: one may have been retried since, and have ended again.
-        return sum(
-            self.store.db.transaction(
-                partial(remove, where=_REMOVE_OLD, parameters=(*limits, json.dumps(chunk)))
-            )
-            for chunk in (seqs[start : start + _BLOCK] for start in range(0, len(seqs), _BLOCK))
-        )
+        values = (*limits, json.dumps(seqs))
+        return self.store.db.transaction(lambda one: remove(one, _REMOVE_OLD, values))
 
     # ---- workers ------------------------------------------------------------------------
 

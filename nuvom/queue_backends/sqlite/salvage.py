@@ -1,8 +1,7 @@
 """Copies the readable part of a damaged database into a new one; the old one is not changed.
 
 Rows are read in order of their numbers. Behind one that cannot be read the next number is tried, so
-that an unreadable page costs only its own rows. If the first page, which leads to all others, is
-gone, that of a new file replaces it: all our files begin alike.
+that an unreadable page costs only its own rows, except for the first, which leads to all others.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from nuvom.config.project import create_private_file
 from nuvom.errors import BackendUnavailable
 from nuvom.host.files import storage_errors, sync_directory
-from nuvom.queue_backends.sqlite.errors import damaged, file_bytes, translate
+from nuvom.queue_backends.sqlite.errors import file_bytes, translate
 from nuvom.queue_backends.sqlite.schema import is_prepared, prepare
 
 if TYPE_CHECKING:
@@ -34,7 +33,6 @@ _HALVES = (
 )
 _COUNT = "SELECT count(*) FROM jobs INDEXED BY sqlite_autoindex_jobs_1"  # reads no row itself
 _SPENT = "UPDATE spent SET seq = max(seq, ?, coalesce((SELECT max(seq) FROM jobs), 0))"
-_PAGE_SIZE, _PAGE_COUNT, _FREE_PAGES = slice(16, 18), slice(28, 32), slice(32, 40)
 
 
 class Salvaged(NamedTuple):
@@ -88,43 +86,19 @@ def _new(path: Path) -> sqlite3.Connection:
 
 
 def _opened(copy: Path, source: Path) -> sqlite3.Connection:
-    """Open the copy, if need be with another first page."""
-    with suppress(sqlite3.DatabaseError):
-        return _as_ours(copy, source)
-    _replace_first_page(copy)
-    try:
-        return _as_ours(copy, source)
-    except sqlite3.DatabaseError as error:
-        raise damaged(source, f"{error}; nothing can be read") from error
-
-
-def _as_ours(copy: Path, source: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(copy, isolation_level=None)
     try:
         connection.execute("PRAGMA cell_size_check = ON")
         is_prepared(connection, source)
         connection.execute("SELECT seq FROM jobs LIMIT 0")
+    except sqlite3.DatabaseError as error:
+        connection.close()
+        repair = "Put a backup in its place, or try the command .recover of SQLite's own shell."
+        raise BackendUnavailable(source, f"its tables cannot be found ({error})", repair) from error
     except BaseException:
         connection.close()
         raise
     return connection
-
-
-def _replace_first_page(copy: Path) -> None:
-    """Replace the first page with that of a new file; see ``schema.py``.
-
-    Each table's first page is at the same place in all files of one version of the tables.
-    """
-    fresh = copy.with_name("fresh")
-    _new(fresh).close()
-    page = bytearray(fresh.read_bytes())
-    size = int.from_bytes(page[_PAGE_SIZE], "big")
-    del page[size:]
-    pages = -(-copy.stat().st_size // size)
-    page[_PAGE_COUNT] = pages.to_bytes(4, "big")
-    page[_FREE_PAGES] = bytes(8)
-    with open(copy, "r+b") as stream:
-        stream.write(page)
 
 
 def _copy(old: sqlite3.Connection, new: sqlite3.Connection) -> Salvaged:

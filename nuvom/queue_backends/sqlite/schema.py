@@ -123,8 +123,7 @@ _TABLES = (
 
 # The earliest expiry of results with their own lifetime. It uses only columns that never change, so
 # neither claims nor settlements touch it. Files of version 0.12 lack it; a process of that version
-# need not know about it, since SQLite itself maintains an index. In a new file it comes last, so
-# that each table's first page is at the same place in all files: see salvage.py.
+# need not know about it, since SQLite itself maintains an index.
 _EXPIRING = """CREATE INDEX IF NOT EXISTS jobs_expiring ON jobs (created_at + keep_secs)
     WHERE keep_secs IS NOT NULL"""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from nuvom.queue_backends.sqlite import queue as queue_module
 from nuvom.queue_backends.sqlite.hot import Claim
 from nuvom.result_backends.sqlite import SQLiteResultBackend
 from nuvom.testing import make_job, make_settlement
+from tests.engine import LIMIT_SECS
 from tests.unit.sqlite.conftest import Real, damage, make_queue
 
 ME, OTHER = "worker-1", "worker-2"
@@ -381,6 +383,24 @@ def test_beat_that_fails_leaves_the_flush_to_the_next(
 
 
 # ---- life -----------------------------------------------------------------------------------
+
+
+def test_threads_wait_each_for_itself_until_interrupted(queue: SQLiteJobQueue) -> None:
+    queue.start()
+    ready = threading.Barrier(3)
+    found: list[bool] = []
+
+    def wait() -> None:
+        found.append(queue.wait_for_work(LIMIT_SECS, lambda: ready.wait(LIMIT_SECS) < 0))
+
+    threads = [threading.Thread(target=wait) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    ready.wait(LIMIT_SECS)
+    queue.interrupt()
+    for thread in threads:
+        thread.join(LIMIT_SECS)
+    assert [True, True] == found
 
 
 def test_child_starts_afresh(queue: SQLiteJobQueue) -> None:
