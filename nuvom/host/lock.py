@@ -2,7 +2,7 @@
 
 POSIX uses ``flock``: record locks (``fcntl``) would be lost as soon as *any* descriptor of the
 file is closed. On Windows one byte far beyond the content is locked, so that the content stays
-readable. Used for workers' lock files, for the checkpointer's election and by the file queue.
+readable. Used for workers' lock files and by the file queue.
 
 An exception such as Ctrl-C or a time limit may be raised after every C call and at the start of
 every function. It must not leak a held lock or an open file; the rules are in

@@ -51,7 +51,7 @@ T = TypeVar("T")
 
 _NAP_SECS = (0.0001, 0.0005)  # random in between, so that two waiters do not stay in step
 _FORK_LOOK_SECS = 0.0005
-_OLDEST_SQLITE = (3, 38, 0)  # the operators -> and ->>
+_OLDEST_SQLITE = (3, 38, 0)  # the first in which JSON is always built in
 
 _PRAGMAS = (
     "wal_autocheckpoint = 0",
