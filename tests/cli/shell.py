@@ -110,6 +110,18 @@ def invoke(*args: object, terminal: bool = False, encoding: str = "utf-8") -> An
     return Answer(int(code or 0), text_of(out), text_of(err))
 
 
+def run(*words: object) -> str:
+    """Enqueue a job and return its id."""
+    answer = invoke("run", *words, "-q")
+    assert answer.code == 0, answer.err
+    return answer.out.strip()
+
+
+def status(job: str) -> str:
+    """Return the status of a job."""
+    return invoke("status", job, "-f", "raw").out.strip()
+
+
 def call(*args: object, cwd: Path | None = None, stdin: str = "", **env: str) -> Answer:
     """Run a command in a process of its own and wait for it."""
     done = subprocess.run(

@@ -12,7 +12,7 @@ import pytest
 from nuvom.cli import params
 from nuvom.cli.cli import cli
 from nuvom.cli.commands.shell import SHELLS
-from tests.cli.shell import Answer, call, invoke
+from tests.cli.shell import Answer, call, invoke, run
 
 
 @pytest.fixture(autouse=True)
@@ -35,10 +35,6 @@ def ask(*words: str, incomplete: str = "") -> Answer:
         answer = invoke()
     assert (answer.code, answer.err) == (0, "")
     return answer
-
-
-def run(*args: str) -> str:
-    return invoke("run", *args, "-q").out.strip()
 
 
 @pytest.mark.parametrize("shell", SHELLS)

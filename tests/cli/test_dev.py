@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from nuvom.cli import reload
-from tests.cli.shell import TASKS, invoke, python, spawn
+from tests.cli.shell import TASKS, invoke, python, run, spawn, status
 from tests.cli.test_worker import children, end, is_alive, read_until, until
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
@@ -51,8 +51,8 @@ def change(root: Path, old: str, new: str) -> None:
 
 def result(*words: str) -> object:
     """Return what a job returns that is enqueued now."""
-    job = invoke("run", *words, "-q").out.strip()
-    until(lambda: invoke("status", job, "-f", "raw").out.strip() in {"SUCCESS", "FAILED"})
+    job = run(*words)
+    until(lambda: status(job) in {"SUCCESS", "FAILED"})
     return invoke("inspect", "job", job, "--json").json["result"]
 
 
@@ -64,13 +64,13 @@ def test_the_next_job_runs_the_new_code_and_a_running_one_the_old(
     tasks: Path, start: Callable[..., Process]
 ) -> None:
     dev = start()
-    job = invoke("run", "signal_and_wait", tasks / "started", tasks / "end", "-q").out.strip()
+    job = run("signal_and_wait", tasks / "started", tasks / "end")
     until((tasks / "started").exists)
     change(tasks, "return x + y", "return x + y + 100")
     read_until(dev, "Changed: tasks.py")
     until(lambda: result("add", "2", "3") == 105)  # by the new worker, while the old one is busy
     (tasks / "end").touch()
-    until(lambda: invoke("status", job, "-f", "raw").out == "SUCCESS\n")
+    until(lambda: status(job) == "SUCCESS")
     assert invoke("inspect", "job", job, "--json").json["attempt"] == 1
     assert stop(dev) == 130
     assert pids() == set()
@@ -98,12 +98,12 @@ def test_a_worker_that_cannot_start_is_told_and_waits_for_a_change(
 
 def test_the_second_signal_stops_at_once(tasks: Path, start: Callable[..., Process]) -> None:
     dev = start()
-    job = invoke("run", "signal_and_wait", tasks / "started", tasks / "end", "-q").out.strip()
+    job = run("signal_and_wait", tasks / "started", tasks / "end")
     until((tasks / "started").exists)
     dev.send_signal(signal.SIGTERM)
     read_until(dev, "Stopping")
     assert stop(dev) == 143
-    assert invoke("status", job, "-f", "raw").out == "PENDING\n"
+    assert status(job) == "PENDING"
 
 
 def test_several_workers_are_all_replaced_at_a_hang_up_and_end_with_a_kill(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.shell import TASKS, call, invoke, spawn
+from tests.cli.shell import TASKS, call, invoke, run, spawn, status
 from tests.cli.test_worker import end, until
 
 
@@ -102,17 +102,17 @@ def test_friction_9_a_misspelt_queue_is_warned_of_and_the_job_stored(tasks: Path
 def test_friction_11_a_job_that_no_worker_knows_is_parked_named_and_released(
     tasks: Path, drain: Callable[[], None]
 ) -> None:
-    job = invoke("run", "add", "1", "2", "-q").out.strip()
+    job = run("add", "1", "2")
     (tasks / "tasks.py").rename(tasks / "away.txt")
     drain()
-    assert invoke("status", job, "-f", "raw").out == "PARKED\n"
+    assert status(job) == "PARKED"
     answer = invoke("doctor")
     assert answer.code == 7
     assert "no running worker knows the task tasks.add" in answer.out
     (tasks / "away.txt").rename(tasks / "tasks.py")
     worker = spawn("runworker", cwd=tasks)
     try:
-        until(lambda: invoke("status", job, "-f", "raw").out == "SUCCESS\n")
+        until(lambda: status(job) == "SUCCESS")
     finally:
         worker.terminate()
         end(worker)

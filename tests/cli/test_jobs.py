@@ -17,19 +17,12 @@ from nuvom.inspection import Inspector
 from nuvom.queue_backends.leased import LeasedJobQueue
 from nuvom.runtime import Runtime, build_runtime
 from nuvom.testing import make_job
-from tests.cli.shell import invoke, spawn
+from tests.cli.shell import invoke, run, spawn, status
 
 
 @pytest.fixture
 def runtime(tasks: Path) -> Runtime:
     return build_runtime(load(tasks))
-
-
-def run(*args: str) -> str:
-    """Enqueue a job and return its id."""
-    answer = invoke("run", *args, "-q")
-    assert answer.code == 0, answer.err
-    return answer.out.strip()
 
 
 # ---- run --------------------------------------------------------------------------------
@@ -161,7 +154,7 @@ def test_the_worst_end_of_several_counts_and_not_the_last(
     assert (answer.code, f"nuvom retry job {cancelled}" in answer.err) == (1, True)
     waiting = run("add", "1", "2")
     assert invoke("wait", waiting, bad, good, "--timeout", "10ms").code == 6
-    assert invoke("status", waiting, "-f", "raw").out == "PENDING\n"
+    assert status(waiting) == "PENDING"
     answer = invoke("wait", waiting, "00000000", "--timeout", "10ms", "--json")
     assert (answer.code, [error["exit"] for error in answer.json["errors"]]) == (6, [6, 3])
 
@@ -188,7 +181,7 @@ def test_status_is_a_word_and_why(tasks: Path, drain: Callable[[], None]) -> Non
     drain()
     answer = invoke("status", job)
     assert (answer.code, answer.out) == (0, "FAILED\nValueError: no paper\n")
-    assert invoke("status", job, "-f", "raw").out == "FAILED\n"
+    assert status(job) == "FAILED"
     assert invoke("status", job, "-f", "json").json["status"] == "FAILED"
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from nuvom.config.settings import SETTINGS
-from tests.cli.shell import call, invoke
+from tests.cli.shell import call, invoke, run
 
 # ---- init -------------------------------------------------------------------------------
 
@@ -21,7 +21,7 @@ def test_init_makes_a_project_that_works(tmp_path: Path) -> None:
     assert (tmp_path / ".gitignore").read_text() == ".nuvom/\n"
     assert invoke("config", "check").code == 0
     assert invoke("discover", "tasks", "--check").code == 0
-    job = invoke("run", "add", "2", "3", "-q").out.strip()
+    job = run("add", "2", "3")
     assert call("runworker", "--burst", "-q").code == 0
     assert invoke("inspect", "job", job, "--json").json["result"] == 5
 

@@ -9,13 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.shell import Answer, Terminal, invoke
-
-
-def run(*args: str) -> str:
-    answer = invoke("run", *args, "-q")
-    assert answer.code == 0, answer.err
-    return answer.out.strip()
+from tests.cli.shell import Answer, Terminal, invoke, run
 
 
 def queue(name: str) -> dict[str, object]:

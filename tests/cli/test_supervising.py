@@ -17,8 +17,8 @@ from nuvom.config.settings import Settings
 from nuvom.core.clock import SYSTEM_CLOCK
 from nuvom.host import platforms
 from nuvom.testing.clock import FakeClock
-from tests.cli.shell import call, invoke, spawn
-from tests.cli.test_worker import end, is_alive, states, status, until
+from tests.cli.shell import call, invoke, run, spawn, status
+from tests.cli.test_worker import end, is_alive, states, until
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
 linux = pytest.mark.skipif(not platforms.CAN_MEASURE, reason="no /proc")
@@ -259,7 +259,7 @@ def supervisor(tasks: Path, *options: str) -> subprocess.Popen[str]:
 
 
 def result(job: str) -> object:
-    until(lambda: invoke("status", job, "-f", "raw").out == "SUCCESS\n")
+    until(lambda: status(job) == "SUCCESS")
     return invoke("inspect", "job", job, "--json").json["result"]
 
 
@@ -272,7 +272,7 @@ def test_workers_are_replaced_after_a_kill_and_at_a_restart_and_end_together(tas
     second = pids()
     process.send_signal(signal.SIGHUP)
     until(lambda: len(pids()) == 2 and not set(second) & set(pids()))
-    assert result(invoke("run", "add", "2", "3", "-q").out.strip()) == 5
+    assert result(run("add", "2", "3")) == 5
     process.send_signal(signal.SIGTERM)
     answer = end(process)
     assert answer.code == 143
@@ -300,7 +300,7 @@ def test_a_worker_with_stuck_threads_starts_anew_beneath_its_supervisor(tasks: P
     (tasks / "nuvom.toml").write_text("max_stuck_threads = 1\n")
     process = supervisor(tasks)
     before = workers()
-    hung = invoke("run", "hanging.hang", "-q").out.strip()
+    hung = run("hanging.hang")
     until(lambda: status(hung) == "FAILED")
     until(lambda: states() == ["alive", "alive"] and workers() != before)
     assert workers().keys() == before.keys()
@@ -340,7 +340,7 @@ def test_nobody_outlives_a_killed_supervisor_by_more_than_a_second(tasks: Path) 
 
 @posix
 def test_each_process_stops_after_so_many_jobs_or_so_long(tasks: Path) -> None:
-    jobs = [invoke("run", "add", number, "1", "-q").out.strip() for number in range(5)]
+    jobs = [run("add", number, "1") for number in range(5)]
     answer = call("runworker", "--processes", "2", "--max-jobs", "2", "--json", "-q", cwd=tasks)
     assert (answer.code, answer.json["replaced"]) == (0, 0)
     assert sorted(map(status, jobs)) == ["PENDING"] + 4 * ["SUCCESS"]
@@ -386,7 +386,7 @@ def test_orphans_that_a_container_hands_over_are_reaped(tasks: Path) -> None:
     (tasks / "orphans.py").write_text(ORPHAN)
     command = own_command("runworker", "--processes", "2", "--max-seconds", "60s", "-q")
     process = subprocess.Popen([sys.executable, "-c", INIT, *command], cwd=tasks)
-    orphan = result(invoke("run", "orphans.leave_an_orphan", "-q").out.strip())
+    orphan = result(run("orphans.leave_an_orphan"))
     until(lambda: not Path(f"/proc/{orphan}").exists())
     process.send_signal(signal.SIGINT)
     assert process.wait(60) == 130

@@ -16,7 +16,7 @@ import pytest
 from nuvom.cli.processes import StopSignals
 from nuvom.core.clock import SYSTEM_CLOCK
 from nuvom.host import platforms
-from tests.cli.shell import LIMIT_SECS, Answer, call, invoke, spawn
+from tests.cli.shell import LIMIT_SECS, Answer, call, invoke, run, spawn, status
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
 
@@ -48,7 +48,7 @@ def read_until(worker: subprocess.Popen[str], word: str) -> str:
 
 def running(tasks: Path, *options: str) -> tuple[subprocess.Popen[str], str]:
     """Start a worker that is inside a job which waits for the file ``end``."""
-    job = invoke("run", "signal_and_wait", tasks / "started", tasks / "end", "-q").out.strip()
+    job = run("signal_and_wait", tasks / "started", tasks / "end")
     worker = spawn("runworker", *options, cwd=tasks)
     until((tasks / "started").exists)
     return worker, job
@@ -68,12 +68,8 @@ def is_alive(pid: int) -> bool:
     return bool(stat.stdout.strip()) and not stat.stdout.startswith("Z")
 
 
-def status(job: str) -> str:
-    return invoke("status", job, "-f", "raw").out.strip()
-
-
 def test_a_worker_says_what_it_is_and_what_it_has_done(tasks: Path) -> None:
-    job = invoke("run", "add", "2", "3", "-q").out.strip()
+    job = run("add", "2", "3")
     options = ("--threads", "3", "--queues", "mail,default", "--concurrency", "mail=2")
     answer = call("runworker", "--burst", *options, cwd=tasks)
     assert (answer.code, answer.out) == (0, "")
@@ -97,7 +93,7 @@ def test_a_worker_seldom_looks_for_cyclic_garbage(tasks: Path) -> None:
         "import gc\nfrom nuvom import task\n\n\n@task\ndef look() -> list[int]:\n"
         "    return [gc.get_threshold()[0], gc.get_freeze_count()]\n"
     )
-    job = invoke("run", "look", "-q").out.strip()
+    job = run("look")
     call("runworker", "--burst", cwd=tasks)
     threshold, frozen = invoke("inspect", "job", job, "--json").json["result"]
     assert threshold > gc.get_threshold()[0]
@@ -105,9 +101,7 @@ def test_a_worker_seldom_looks_for_cyclic_garbage(tasks: Path) -> None:
 
 
 def test_queues_may_be_chosen_or_left_out(tasks: Path) -> None:
-    plain, mail = (
-        invoke("run", *words, "-q").out.strip() for words in (["add", "1", "2"], ["send", "a"])
-    )
+    plain, mail = (run(*words) for words in (["add", "1", "2"], ["send", "a"]))
     assert "all but mail" in call("runworker", "--burst", "--exclude-queues", "mail", cwd=tasks).err
     assert (status(plain), status(mail)) == ("SUCCESS", "PENDING")
     call("runworker", "--burst", "--queues", "mail", cwd=tasks)
@@ -166,7 +160,7 @@ def test_the_first_signal_lets_running_jobs_finish(
     number: signal.Signals, code: int, tasks: Path
 ) -> None:
     worker, job = running(tasks)
-    later = invoke("run", "add", "1", "2", "--queue", "other", "-q").out.strip()
+    later = run("add", "1", "2", "--queue", "other")
     until(lambda: status(later) == "SUCCESS")
     worker.send_signal(number)
     told = read_until(worker, "Stopping")
@@ -194,7 +188,7 @@ def test_the_second_signal_hands_back_what_runs(tasks: Path) -> None:
 
 @posix
 def test_a_signal_before_the_worker_is_built_stops_it_before_its_first_claim(tasks: Path) -> None:
-    job = invoke("run", "add", "1", "2", "-q").out.strip()
+    job = run("add", "1", "2")
     (tasks / "plug.py").write_text(
         "import os, signal\n"
         "from nuvom.plugins.contracts import Plugin\n"
