@@ -80,6 +80,7 @@ def test_a_syntax_error_changes_nothing_and_is_shown(
     tasks: Path, start: Callable[..., Process]
 ) -> None:
     dev = start()
+    assert result("add", "2", "3") == 5  # the worker has loaded the code
     with open(tasks / "tasks.py", "a", encoding="utf-8") as stream:
         stream.write("def broken(:\n")
     assert "tasks.py:33: " in read_until(dev, "keeps running the previous code")
