@@ -136,27 +136,16 @@ def test_quick_jobs_double_the_size_up_to_what_takes_a_moment() -> None:
     assert batch.is_bulk
 
 
-def test_size_is_capped() -> None:
-    batch = BatchSize(4, None)
-    for _ in range(20):
-        batch.finished(1_000_000, 0.1)
-    assert 1024 == batch.size
-
-
 def test_slow_jobs_shrink_the_size_at_once() -> None:
     batch = BatchSize(4, None)
     for _ in range(8):
         batch.finished(1000, 0.1)
+    full = batch.size
     batch.finished(10, 1.0)
     assert (4, False) == (batch.size, batch.is_bulk)
-
-
-def test_size_falls_to_the_slots_when_jobs_wait_behind_slow_ones() -> None:
-    batch = BatchSize(4, None)
-    for _ in range(8):
-        batch.finished(1000, 0.1)
-    batch.stalled()
-    assert 4 == batch.size
+    batch.size = full
+    batch.stalled()  # some wait behind slow ones
+    assert (4, False) == (batch.size, batch.is_bulk)
 
 
 @pytest.mark.parametrize(("count", "secs"), [(0, 1.0), (10, 0.0), (10, -1.0)])
@@ -166,8 +155,10 @@ def test_what_tells_nothing_changes_nothing(count: int, secs: float) -> None:
     assert 4 == batch.size
 
 
-@pytest.mark.parametrize(("slots", "cap", "least", "most"), [(4, 16, 4, 16), (8, 3, 3, 3)])
-def test_setting_bounds_the_size(slots: int, cap: int, least: int, most: int) -> None:
+@pytest.mark.parametrize(
+    ("slots", "cap", "least", "most"), [(4, None, 4, 1024), (4, 16, 4, 16), (8, 3, 3, 3)]
+)
+def test_setting_bounds_the_size(slots: int, cap: int | None, least: int, most: int) -> None:
     batch = BatchSize(slots, cap)
     assert least == batch.size
     for _ in range(10):
