@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from nuvom.config.settings import Settings
-from nuvom.core.record import JobRecord
+from nuvom.core.record import JobRecord, JobSnapshot
 from nuvom.queue_backends.sqlite import SQLiteJobQueue
 from nuvom.queue_backends.sqlite.connection import Database
 from nuvom.testing import FakeClock
@@ -54,3 +54,9 @@ def reader_of(db: Database) -> sqlite3.Connection:
     db.read("SELECT 1")
     (reader,) = db._readers
     return reader
+
+
+def seen(queue: SQLiteJobQueue, job: JobRecord) -> JobSnapshot:
+    found = queue.get(job.id)
+    assert found is not None
+    return found

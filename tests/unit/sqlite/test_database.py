@@ -82,16 +82,6 @@ def test_file_is_made_at_the_first_write_and_is_private(db: Database, path: Path
         assert {0o600} == modes
 
 
-def test_closed_database_opens_again(db: Database) -> None:
-    db.write(put("a"))
-    names(db)
-    db.close()
-    db.close()
-    assert db._writer is None
-    db.write(put("b"))
-    assert ["a", "b"] == names(db)
-
-
 def test_readers_cannot_write(db: Database) -> None:
     db.open()
     with pytest.raises(sqlite3.OperationalError, match="readonly"):

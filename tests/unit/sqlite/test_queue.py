@@ -11,7 +11,7 @@ import pytest
 
 from nuvom.core.batch import RecordBatch
 from nuvom.core.ids import new_id
-from nuvom.core.record import JobRecord, JobSnapshot, JobStatus
+from nuvom.core.record import JobRecord, JobStatus
 from nuvom.errors import BackendUnavailable, PayloadError, QueueFull, StorageFull
 from nuvom.queue_backends.sqlite import SQLiteJobQueue, hot
 from nuvom.queue_backends.sqlite import queue as queue_module
@@ -19,16 +19,10 @@ from nuvom.queue_backends.sqlite.hot import Claim
 from nuvom.result_backends.sqlite import SQLiteResultBackend
 from nuvom.testing import make_job, make_settlement
 from tests.engine import LIMIT_SECS
-from tests.unit.sqlite.conftest import Real, damage, make_queue
+from tests.unit.sqlite.conftest import Real, damage, make_queue, seen
 
 ME, OTHER = "worker-1", "worker-2"
 NO_ARGUMENTS = b"\x90\x80"  # as a batch takes them
-
-
-def seen(queue: SQLiteJobQueue, job: JobRecord) -> JobSnapshot:
-    found = queue.get(job.id)
-    assert found is not None
-    return found
 
 
 def call(job: JobRecord) -> bytes:

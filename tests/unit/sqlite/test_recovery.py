@@ -4,26 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from nuvom.core.record import JobRecord, JobSnapshot, JobStatus
+from nuvom.core.record import JobStatus
 from nuvom.queue_backends.sqlite import SQLiteJobQueue
 from nuvom.testing import make_job, make_settlement
-from tests.unit.sqlite.conftest import Real
+from tests.unit.sqlite.conftest import Real, seen
 
 ME, OTHER = "worker-1", "worker-2"
-
-
-def seen(queue: SQLiteJobQueue, job: JobRecord) -> JobSnapshot:
-    found = queue.get(job.id)
-    assert found is not None
-    return found
-
-
-def lose(queue: SQLiteJobQueue, owner: str, *started: JobRecord) -> list[JobRecord]:
-    """Let a worker die that had started these jobs; return what is recovered."""
-    for job in started:
-        queue.mark_started(job)
-    queue.store.workers.lock_of(owner).abandon()
-    return queue.reap()
 
 
 def test_worker_that_is_gone_without_a_trace_is_charged(queue: SQLiteJobQueue) -> None:

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from nuvom.core.record import JobRecord, JobSnapshot, JobStatus, StoredError
+from nuvom.core.record import JobRecord, JobStatus, StoredError
 from nuvom.queue_backends.sqlite import SQLiteJobQueue, hot
 from nuvom.testing import make_job, make_settlement
 from tests.engine import LIMIT_SECS
-from tests.unit.sqlite.conftest import Real
+from tests.unit.sqlite.conftest import Real, seen
 
 ME = "worker-1"
 
@@ -18,20 +18,6 @@ ME = "worker-1"
 def claimed(queue: SQLiteJobQueue, count: int = 1, **fields: Any) -> list[JobRecord]:
     queue.enqueue_many([make_job(**fields) for _ in range(count)])
     return queue.claim(count, ME)
-
-
-def seen(queue: SQLiteJobQueue, job: JobRecord) -> JobSnapshot:
-    found = queue.get(job.id)
-    assert found is not None
-    return found
-
-
-def statements(queue: SQLiteJobQueue) -> list[str]:
-    found: list[str] = []
-    writer = queue.store.db._writer
-    assert writer is not None
-    writer.set_trace_callback(found.append)
-    return found
 
 
 def test_bulk_leaves_alone_what_another_worker_runs_by_now(queue: SQLiteJobQueue) -> None:
