@@ -264,15 +264,6 @@ class Scheduled(QueueKit):
         queue.clear()
         assert queue.qsize() == 0
 
-    @needs(Capability.LEASES, Capability.INSPECTION)
-    def test_a_due_job_is_ready(self, bench: QueueBench) -> None:
-        """A job that became due is ready in ``stats``, and not scheduled, whoever has reaped."""
-        bench.put(run_at=bench.after(bench.soon_secs))
-        bench.pass_soon()
-        assert bench.queue.next_due_secs() is None
-        (stats,) = bench.queue.stats()
-        assert (stats.ready, stats.scheduled) == (1, 0)
-
     def test_a_job_that_is_not_due_holds_nobody_up(self, bench: QueueBench) -> None:
         """Jobs that are due come although others before them in the order are not."""
         bench.put(priority=0, run_at=bench.after(3600.0))
