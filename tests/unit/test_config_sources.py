@@ -33,20 +33,12 @@ def at(folder: Path, **environ: str) -> Loaded:
 # ---- precedence -----------------------------------------------------------------------
 
 
-def test_without_any_source_the_defaults_hold(tmp_path: Path) -> None:
-    loaded = at(tmp_path)
-
-    assert loaded.settings == Settings(root=tmp_path)
-    assert loaded.origins["max_workers"] == [Origin("default", 4, "")]
-    assert loaded.warnings == []
-
-
 def test_each_source_beats_the_ones_below_it(tmp_path: Path) -> None:
     def value(**more: dict[str, object]) -> int:
         return load(tmp_path, environ=environ, **more).settings.max_workers
 
     environ: dict[str, str] = {}
-    assert value() == 4
+    assert load(tmp_path, environ={}).settings == Settings(root=tmp_path)
     write(tmp_path, toml="max_workers = 5")
     assert value() == 5
     write(tmp_path, env="NUVOM_MAX_WORKERS=6")

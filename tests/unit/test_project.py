@@ -139,24 +139,6 @@ def test_another_file_system_ends_the_search(
 
 
 @posix
-def test_a_folder_that_cannot_be_examined_ends_the_search(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    root = mark(tmp_path / "p")
-    (root / "sub").mkdir()
-    real = os.stat
-
-    def fail(asked: Any, **options: Any) -> os.stat_result:
-        if str(asked) == str(root):
-            raise PermissionError(errno.EACCES, "Permission denied")
-        return real(asked, **options)
-
-    monkeypatch.setattr(os, "stat", fail)
-
-    assert find_root(root / "sub") is None
-
-
-@posix
 @pytest.mark.parametrize(
     ("uid", "permissions", "found"),
     [
