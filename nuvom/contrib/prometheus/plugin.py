@@ -183,7 +183,8 @@ class Exporter(Collector):
 
     def close(self) -> None:
         """Let another exporter serve the store's series."""
-        self._turn.release()
+        with self._lock:
+            self._turn.release()
 
     def _serves_store(self) -> bool:
         with self._lock:
