@@ -69,13 +69,12 @@ class PrometheusPlugin(Plugin):
         except NuvomError as error:  # metrics without counters are better than none
             text = f"no counters of jobs: {error.what}"
             log_event(_LOG, logging.WARNING, "prometheus.no_totals", text)
-        clock = self._extras["clock"]
         self._exporter = Exporter(
             runtime,
             self._extras["inspector"],
             self._process,
             bus=self._extras["events"],
-            clock=clock,
+            clock=self._extras["clock"],
         )
         self.registry = CollectorRegistry(auto_describe=False)
         self.registry.register(self._exporter)
