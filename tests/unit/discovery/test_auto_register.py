@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import builtins
 import importlib.util
-import json
 import logging
 import os
 import signal
@@ -26,7 +25,7 @@ from nuvom.discovery.entries import TaskEntry
 from nuvom.discovery.importer import Importer
 from nuvom.discovery.manifest import read_manifest
 from nuvom.discovery.scan import scan
-from nuvom.errors import TaskImportFailed, TaskNotFound
+from nuvom.errors import TaskImportFailed
 from nuvom.registry import registry as registry_module
 from nuvom.registry.registry import Registry
 from tests.engine import wait_until
@@ -88,14 +87,12 @@ def test_import_roots_come_first_and_once(tmp_path: Path) -> None:
 # ---- loading ----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "file", ["mod.py", "pkg/mod.py", "pkg/__init__.py", "src/deep/er/mod.py", "pkg/__main__.py"]
-)
+@pytest.mark.parametrize("file", ["mod.py", "pkg/__init__.py", "src/deep/er/mod.py"])
 def test_task_is_registered_when_its_job_arrives(
     tmp_path: Path, manifest: Path, registry: Registry, file: str
 ) -> None:
     marker = tmp_path / "marker"
-    write(tmp_path, {file: f"open({str(marker)!r}, 'w').close()\n{TASK}"})
+    write(tmp_path, {file: f"open({str(marker)!r}, 'w').close()\n{TASK}", "not-a-module.py": TASK})
     refresh(tmp_path, manifest)
     add_import_roots(tmp_path)
     assert 1 == register_manifest(registry, tmp_path, manifest)
@@ -107,44 +104,12 @@ def test_task_is_registered_when_its_job_arrives(
     assert registry.get(name) is not None
 
 
-def test_task_in_a_class_is_registered(tmp_path: Path, manifest: Path, registry: Registry) -> None:
-    source = """
-        from nuvom import task
-        class Mail:
-            class Sender:
-                @staticmethod
-                @task
-                def send(to: str) -> str:
-                    return to
-    """
-    write(tmp_path, {"mod.py": source})
-    refresh(tmp_path, manifest)
-    add_import_roots(tmp_path)
-    register_manifest(registry, tmp_path, manifest)
-    assert "x" == registry.resolve("mod.Mail.Sender.send").func("x")
-
-
-def test_tasks_that_cannot_be_imported_are_not_registered(
-    tmp_path: Path, manifest: Path, registry: Registry
-) -> None:
-    write(tmp_path, {"my-tasks.py": TASK, "mod.py": TASK})
-    refresh(tmp_path, manifest)
-    assert 1 == register_manifest(registry, tmp_path, manifest)
-    with pytest.raises(TaskNotFound):
-        registry.resolve("my-tasks.add")
-
-
 @pytest.mark.parametrize(
     ("source", "start", "end"),
     [
         ("raise ValueError('no\\nconfig.')", "ValueError: no config (", "mod.py:1)"),
-        (
-            "x = 1\n\nimport nothing",
-            "ModuleNotFoundError: No module named 'nothing' (",
-            "mod.py:3)",
-        ),
+        ("\n\nimport nothing", "ModuleNotFoundError: No module named 'nothing' (", "mod.py:3)"),
         ("def f(:\n", "SyntaxError: ", "mod.py:1)"),
-        ("import sys; sys.exit('bye')", "SystemExit: bye (", "mod.py:1)"),
         ("class E(Exception):\n def __str__(self): 1/0\nraise E", "mod.E: <exception", "mod.py:3)"),
         ("raise ValueError('x' * 1000)", "ValueError: " + "x" * 188 + " (", "mod.py:1)"),
     ],
@@ -157,15 +122,6 @@ def test_module_that_fails_is_told_in_one_line(
     assert error.reason.endswith(end)
     assert "\n" not in error.reason
     assert ("mod.add", "mod") == (error.name, error.module)
-
-
-def test_module_that_is_gone_is_told(tmp_path: Path) -> None:
-    entry = only_task(write(tmp_path, {"mod.py": TASK}))
-    (tmp_path / "mod.py").unlink()
-    add_import_roots(tmp_path)
-    with pytest.raises(TaskImportFailed, match=r"No module named 'mod'\.") as caught:
-        load_task(entry, tmp_path)
-    assert isinstance(caught.value.__cause__, ImportError)
 
 
 def test_module_that_was_written_a_moment_ago_is_found(tmp_path: Path, registry: Registry) -> None:
@@ -199,20 +155,18 @@ def test_module_is_tried_again_after_a_failure(tmp_path: Path, registry: Registr
 
 
 @pytest.mark.parametrize(
-    "source", ["x = 1", "def other(): ...", "class A:\n    def add(self): ...", "add = None"]
+    ("source", "reason"),
+    [
+        ("class A:\n    def add(self): ...", "it no longer defines add"),
+        ("add = None", "it no longer defines add"),
+        ("def __getattr__(name): raise ValueError(name)", "it no longer defines add"),
+        (TASK.replace("@task", "@task(name='plus')"), "the task is now named plus"),
+    ],
 )
-def test_task_that_is_gone_from_its_module_is_told(tmp_path: Path, source: str) -> None:
-    assert "it no longer defines add" == failure(tmp_path, source).reason
-
-
-def test_code_that_answers_for_missing_names_is_not_asked(tmp_path: Path) -> None:
-    source = "def __getattr__(name): raise ValueError(name)"
-    assert "it no longer defines add" == failure(tmp_path, source).reason
-
-
-def test_task_that_has_another_name_by_now_is_told(tmp_path: Path, registry: Registry) -> None:
-    source = TASK.replace("@task", "@task(name='plus')")
-    assert "the task is now named plus" == failure(tmp_path, source).reason
+def test_task_that_its_module_no_longer_defines_is_told(
+    tmp_path: Path, registry: Registry, source: str, reason: str
+) -> None:
+    assert reason == failure(tmp_path, source).reason
 
 
 def test_module_of_somebody_else_with_the_same_name_is_told(tmp_path: Path) -> None:
@@ -239,10 +193,9 @@ def test_refresh_writes_the_manifest_and_tells_what_changed(tmp_path: Path, mani
     assert found.tasks == read_manifest(manifest)
     assert refresh(tmp_path, manifest)[1].is_empty
     (tmp_path / "b.py").unlink()
-    _, changes = refresh(tmp_path, manifest)
-    assert ["b.add"] == [task.name for task in changes.removed]
     (tmp_path / "a.py").unlink()
-    refresh(tmp_path, manifest)
+    _, changes = refresh(tmp_path, manifest)
+    assert ["a.add", "b.add"] == [task.name for task in changes.removed]
     assert () == read_manifest(manifest)
 
 
@@ -253,11 +206,10 @@ def test_refresh_without_any_task_makes_no_manifest(tmp_path: Path, manifest: Pa
     assert not manifest.parent.exists()
 
 
-@pytest.mark.parametrize("content", ["{", json.dumps({"version": 99, "tasks": []})])
 def test_refresh_replaces_a_manifest_that_cannot_be_used(
-    tmp_path: Path, manifest: Path, caplog: pytest.LogCaptureFixture, content: str
+    tmp_path: Path, manifest: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    write(tmp_path, {".nuvom/manifest.json": content, "a.py": TASK})
+    write(tmp_path, {".nuvom/manifest.json": "{", "a.py": TASK})
     with caplog.at_level(logging.WARNING, "nuvom"):
         _, changes = refresh(tmp_path, manifest)
     assert ["a.add"] == [task.name for task in changes.added]
@@ -265,7 +217,7 @@ def test_refresh_replaces_a_manifest_that_cannot_be_used(
     assert "written anew" in caplog.text
 
 
-@pytest.mark.parametrize("error", ["KeyboardInterrupt", "GeneratorExit", "SystemExit", "Odd"])
+@pytest.mark.parametrize("error", ["KeyboardInterrupt", "SystemExit", "Odd"])
 def test_whatever_a_module_raises_is_a_failed_import_in_a_worker(
     tmp_path: Path, registry: Registry, error: str
 ) -> None:

@@ -55,48 +55,7 @@ def path(tmp_path: Path) -> Path:
 # ---- form -------------------------------------------------------------------------------
 
 
-def test_manifest_has_the_documented_form(tmp_path: Path, path: Path) -> None:
-    source = '''
-        from nuvom import task
-        LIMIT = 3
-
-        @task(queue="mail", retries=LIMIT, name="send.mail")
-        async def send(to: str, *, body: str = "") -> None:
-            """Send a mail.
-
-            Details.
-            """
-    '''
-    found = scan(write(tmp_path, {"src/app/mail.py": source}))
-    assert write_manifest(path, found.tasks, root=tmp_path)
-    [task] = found.tasks
-    assert {
-        "version": 1,
-        "tasks": [
-            {
-                "name": "send.mail",
-                "module": "app.mail",
-                "qualname": "send",
-                "file": "src/app/mail.py",
-                "line": 6,
-                "signature": "(to: str, *, body: str='') -> None",
-                "async": True,
-                "importable": True,
-                "options": {"queue": "mail"},
-                "dynamic_options": ["retries"],
-                "doc": "Send a mail.",
-                "hash": task.hash,
-            }
-        ],
-    } == json.loads(path.read_bytes())
-
-
 _texts = st.text(max_size=5)
-_plain = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**60), 2**60) | st.floats(allow_nan=False) | _texts,
-    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(_texts, inner, max_size=2),
-    max_leaves=4,
-).filter(lambda value: "Infinity" not in json.dumps(value))
 
 
 @given(
@@ -105,7 +64,7 @@ _plain = st.recursive(
             make_entry,
             _texts.map(lambda text: f"m.{text}"),
             doc=st.none() | st.text(st.characters(), max_size=9),
-            options=st.dictionaries(_texts, _plain, max_size=3),
+            options=st.dictionaries(_texts, st.none() | st.booleans() | _texts, max_size=3),
             dynamic_options=st.lists(_texts, max_size=2).map(tuple),
             file=st.just(os.fsdecode(b"caf\xe9.py")),
         ),
@@ -113,20 +72,14 @@ _plain = st.recursive(
         unique_by=lambda entry: entry.name,
     )
 )
-def test_what_is_written_is_read_again(
+def test_what_is_written_is_read_again_and_the_order_does_not_change_the_bytes(
     tmp_path_factory: pytest.TempPathFactory, entries: list[TaskEntry]
 ) -> None:
     root = tmp_path_factory.mktemp("any")
     path = root / "manifest.json"
     write_manifest(path, entries, root=root)
     assert tuple(sorted(entries, key=lambda entry: entry.name)) == read_manifest(path)
-
-
-def test_order_of_the_tasks_does_not_change_the_bytes() -> None:
-    entries = [make_entry(f"app.{name}") for name in "cab"]
-    assert encode(entries) == encode(reversed(entries))
-    assert encode(entries).isascii()
-    assert encode(entries).endswith(b"}\n")
+    assert encode(reversed(entries)) == path.read_bytes()
 
 
 def test_further_keys_of_the_same_version_are_left_alone(tmp_path: Path, path: Path) -> None:
@@ -185,10 +138,6 @@ def test_manifest_that_cannot_be_replaced_names_the_setting_that_moves_it(
 # ---- reading ----------------------------------------------------------------------------
 
 
-def test_missing_manifest_is_none(path: Path) -> None:
-    assert read_manifest(path) is None
-
-
 def _with(**fields: Any) -> dict[str, Any]:
     item = json.loads(encode([make_entry()]))["tasks"][0]
     return {"version": 1, "tasks": [item, {**item, **fields}]}
@@ -197,20 +146,12 @@ def _with(**fields: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (b"", "not valid JSON"),
         (b'{"version": 1, "tasks": [', "not valid JSON"),
-        (b"\xff\xff", "not valid JSON"),
         (b"[" * 100_000, "not valid JSON"),
         ([], "not a list of tasks"),
-        ({}, "another program"),
         ({"version": 1}, "not a list of tasks"),
-        ({"version": 1, "tasks": {}}, "not a list of tasks"),
         ({"version": 2, "tasks": []}, "a newer Nuvom"),
-        ({"version": 0, "tasks": []}, "another program"),
         ({"version": "1", "tasks": []}, "another program"),
-        ({"tasks": []}, "another program"),
-        ({"version": 1, "tasks": [5]}, r"got `int` - at `\$\.tasks\[0\]`"),
-        ({"version": 1, "tasks": [{}]}, r"missing required field `name` - at `\$\.tasks\[0\]`"),
         (_with(line="3"), r"got `str` - at `\$\.tasks\[1\]\.line`"),
     ],
 )
@@ -225,7 +166,8 @@ def test_damaged_or_newer_manifest_is_refused_with_the_reason(
     assert "nuvom discover tasks" in str(caught.value)
 
 
-def test_manifest_that_cannot_be_read_is_refused(path: Path) -> None:
+def test_missing_manifest_is_none_and_an_unreadable_one_is_refused(path: Path) -> None:
+    assert read_manifest(path) is None
     path.mkdir(parents=True)
     with pytest.raises(InvalidManifest):
         read_manifest(path)
@@ -236,22 +178,14 @@ def test_manifest_that_cannot_be_read_is_refused(path: Path) -> None:
 
 
 def test_changes_are_told_apart_and_sorted() -> None:
-    old = [make_entry(f"app.{name}") for name in "hgfedcba"]
-    new = [
-        make_entry("app.c"),
-        make_entry("app.b", hash="1" * 64),
-        make_entry("app.a", line=99),
-        make_entry("app.d", line=99, options={}),
-        make_entry("app.e", file="other.py"),
-        make_entry("app.z"),
-        make_entry("app.y"),
-    ]
-    changes = diff(old, new)
+    old = [make_entry(f"app.{name}") for name in "gfdcba"]
+    new = [make_entry(f"app.{name}") for name in "czy"]
+    changed = [make_entry("app.b", hash="1" * 64), make_entry("app.d", line=99, options={})]
+    moved = make_entry("app.a", line=99)
+    changes = diff(old, [moved, *reversed(changed), *new])
     assert ["app.y", "app.z"] == [task.name for task in changes.added]
-    assert ["app.f", "app.g", "app.h"] == [task.name for task in changes.removed]
-    assert ["app.b", "app.d", "app.e"] == [task.name for task in changes.changed]
-    assert ["app.a"] == [task.name for task in changes.moved]
-    assert {} == changes.changed[1].options
+    assert ["app.f", "app.g"] == [task.name for task in changes.removed]
+    assert (tuple(changed), (moved,)) == (changes.changed, changes.moved)
     assert not changes.is_empty
 
 

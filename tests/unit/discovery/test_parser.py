@@ -32,19 +32,14 @@ def names(source: str) -> list[str]:
         ("import nuvom", "nuvom.task"),
         ("import nuvom as n", "n.task"),
         ("from nuvom.task import task", "task"),
-        ("import nuvom.task", "nuvom.task"),
         ("import nuvom.task", "nuvom.task.task"),
-        ("import nuvom.task as nt", "nt.task"),
         ("import os, nuvom as n, sys", "n.task"),
         ("from nuvom import *", "task"),
         ("from nuvom import task\nmine = task", "mine"),
         ("import nuvom\nfirst = second = nuvom.task", "second"),
-        ("if TYPE_CHECKING:\n    from nuvom import task", "task"),
         ("try:\n    from nuvom import task\nexcept ImportError:\n    task = None", "task"),
         ("try:\n    import nothing\nexcept ImportError:\n    from nuvom import task", "task"),
         ("match x:\n    case 1:\n        from nuvom import task", "task"),
-        ("task = None\nfrom nuvom import task", "task"),
-        ("from nuvom import task\nfrom elsewhere import *", "task"),
         ("from nuvom import task\ntask: object", "task"),
         ("import nuvom\nnuvom.x = 1", "nuvom.task"),
         ("from nuvom import task\ndef f(task): task = 1", "task"),
@@ -67,19 +62,14 @@ def test_decorator_is_recognised_however_it_was_imported(
         ("from nuvom import task\nclass task: ...", "task"),
         ("import invoke, nuvom", "invoke.task"),
         ("from nuvom import task\ntask = something", "task"),
-        ("from nuvom import task\ntask: object = something", "task"),
         ("from nuvom import task\ntask += something", "task"),
         ("from nuvom import task\n(other, [task, *rest]) = something", "task"),
         ("from nuvom import task\ndel task", "task"),
-        ("from nuvom import task\nfrom invoke import task", "task"),
         ("import nuvom\nimport other as nuvom", "nuvom.task"),
         ("from nuvom import task\nfor task in tasks: pass", "task"),
         ("from nuvom import task\nwith open() as task: pass", "task"),
-        ("from . import task", "task"),
         ("from .nuvom import *", "task"),
         ("from nuvom import worker", "worker.task"),
-        ("import nuvom", "nuvom"),
-        ("import nuvom", "nuvom.task.task.task"),
         ("import nuvom", "get(nuvom).task"),
         ("def f():\n    from nuvom import task", "task"),
     ],
@@ -89,18 +79,6 @@ def test_decorator_of_somebody_else_is_not_taken(imports: str, decorator: str) -
     assert [] == names(source)
 
 
-def test_function_that_comes_before_the_rebinding_is_a_task() -> None:
-    source = """
-        from nuvom import task
-        @task
-        def before(): ...
-        task = None
-        @task
-        def after(): ...
-    """
-    assert ["before"] == names(source)
-
-
 # ---- where a task may stand -------------------------------------------------------------
 
 
@@ -108,12 +86,8 @@ def test_function_that_comes_before_the_rebinding_is_a_task() -> None:
     "block",
     [
         "if x:\n{body}",
-        "if x: pass\nelse:\n{body}",
         "try: pass\nexcept E:\n{body}",
         "try: pass\nfinally:\n{body}",
-        "try:\n{body}\nexcept* E: pass",
-        "with x:\n{body}",
-        "while x: pass\nelse:\n{body}",
         "match x:\n  case 1:\n{body}",
         "if x:\n  try:\n    pass\n  except E:\n{body}",
     ],
@@ -283,7 +257,6 @@ def described(source: str) -> tuple[TaskEntry, tuple[Problem, ...]]:
     [
         ("'mail'", "mail"),
         ("-5", -5),
-        ("True", True),
         ("None", None),
         ("{'a': [1, ({'b': None},)]}", {"a": [1, [{"b": None}]]}),
         ("7 * 24 * 3600", 604800),
@@ -304,11 +277,8 @@ def test_literal_option_is_taken_over(written: str, value: Any) -> None:
         "(ConnectionError,)",
         "b'x'",
         "{1: 2}",
-        "{**x}",
         "1e999",
-        "2 ** 10",
         "'a' * 10",
-        "-'a'",
         "True + 1",
         "9223372036854775808",
     ],
