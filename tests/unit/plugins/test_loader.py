@@ -29,7 +29,13 @@ from nuvom.plugins.loader import (
     load_plugins,
     project_entries,
 )
-from nuvom.plugins.registry import BUILT_IN, BackendKind, PluginRegistry, register_queue_backend
+from nuvom.plugins.registry import (
+    BUILT_IN,
+    BackendKind,
+    PluginRegistry,
+    default_plugin_registry,
+    register_queue_backend,
+)
 from nuvom.queue_backends.base import BaseJobQueue
 from nuvom.queue_backends.memory import MemoryJobQueue
 
@@ -131,7 +137,7 @@ def test_plugin_in_the_file_registers_in_start_and_is_stopped_with_its_set(
     assert [] == started
 
 
-def test_only_entries_of_the_kind_that_is_needed_are_imported(
+def test_only_entries_of_the_kind_are_imported_and_by_read_only_commands_none(
     settings: Settings, plugin_file: PluginFile, queue_module: Path, lay: Lay
 ) -> None:
     lay("other.py", "")
@@ -144,20 +150,12 @@ def test_only_entries_of_the_kind_that_is_needed_are_imported(
         """
     )
 
-    assert "ListQueue" == queue_named("listqueue", settings).__name__
-    assert "other" not in sys.modules
-
-
-def test_read_only_command_is_told_that_a_plugin_is_needed_and_imports_none(
-    settings: Settings, plugin_file: PluginFile, lay: Lay
-) -> None:
-    lay("mine.py", "")
-    plugin_file('[plugins]\nqueue_backend = ["mine:ListQueue"]\n')
-
     with pytest.raises(PluginNotLoaded, match='queue backend "listqueue" needs a plugin'):
         queue_named("listqueue", settings, allow_project_plugins=False)
-
     assert "mine" not in sys.modules
+    found = queue_named("listqueue", settings)
+    assert 0 == build_backend(found, settings).qsize()
+    assert "other" not in sys.modules
 
 
 def test_failure_of_the_plugin_in_use_is_raised(
@@ -175,24 +173,15 @@ def test_failure_of_the_plugin_in_use_is_raised(
 # ---- from installed packages ------------------------------------------------------------
 
 
-def test_backend_of_an_installed_package_is_found_also_by_read_only_commands(
-    settings: Settings, package: Package
-) -> None:
-    package("mine", QUEUE, {"listqueue": "mine:ListQueue"})
-
-    found = queue_named("listqueue", settings, allow_project_plugins=False)
-
-    assert "mine" == found.__module__
-
-
-def test_package_called_like_the_backend_is_imported_alone(
+def test_package_called_like_the_backend_is_imported_alone_also_by_read_only_commands(
     settings: Settings, package: Package
 ) -> None:
     package("mine", QUEUE, {"listqueue": "mine:ListQueue"})
     package("other", "", {"aaa": "other:X"})
 
-    queue_named("listqueue", settings)
+    found = queue_named("listqueue", settings, allow_project_plugins=False)
 
+    assert "mine" == found.__module__
     assert "other" not in sys.modules
 
 
@@ -200,8 +189,9 @@ def test_file_goes_before_a_package_that_is_called_otherwise(
     settings: Settings, package: Package, plugin_file: PluginFile, queue_module: Path
 ) -> None:
     package("boxes", QUEUE, {"aaa": "boxes:ListQueue"})
+    assert "boxes" == queue_named("listqueue", settings).__module__
+    default_plugin_registry().restore({})
     plugin_file('[plugins]\nqueue_backend = ["mine:ListQueue"]\n')
-
     assert "mine" == queue_named("listqueue", settings).__module__
 
 
@@ -246,18 +236,6 @@ def test_everything_named_is_loaded_and_described_for_people(
         "listqueue (1.2), boxes:ListQueue, named by entry point boxes of boxes",
     ] == own
     assert [] == plugins.started
-
-
-def test_package_called_like_a_configured_backend_comes_first(
-    tmp_path: Path, package: Package, plugin_file: PluginFile
-) -> None:
-    plugin_file('[plugins]\nqueue_backend = ["mine:ListQueue"]\n')
-    package("boxes", QUEUE, {"aaa": "boxes:A", "boxes": "boxes:B"})
-
-    entries = find_entries(Settings(root=tmp_path, result_backend="boxes"))
-
-    named = [entry.target for entry in entries if entry.target[:4] in ("mine", "boxe")]
-    assert ["boxes:B", "mine:ListQueue", "boxes:A"] == named
 
 
 def test_worker_and_delay_agree_on_which_of_two_plugins_offers_a_backend(

@@ -88,16 +88,6 @@ def test_symbolic_link_is_refused_even_to_a_good_file(path: Path, target: str) -
         read_trusted(link)
 
 
-def test_link_to_the_folder_is_followed_and_the_folder_itself_judged(path: Path) -> None:
-    linked = path.parent.with_name("linked")
-    linked.symlink_to(path.parent)
-    assert b"content" == read_trusted(linked / path.name)
-
-    path.parent.chmod(0o777)
-    with pytest.raises(PluginNotTrusted, match="its folder"):
-        read_trusted(linked / path.name)
-
-
 @pytest.mark.parametrize("make", [os.mkdir, os.mkfifo], ids=["folder", "pipe"])
 def test_what_is_no_regular_file_is_refused_without_waiting(
     path: Path, make: Callable[[Path], None]
@@ -109,9 +99,8 @@ def test_what_is_no_regular_file_is_refused_without_waiting(
         read_trusted(path)
 
 
-def test_missing_file_and_missing_folder_are_no_error(path: Path) -> None:
+def test_missing_file_is_no_error(path: Path) -> None:
     assert read_trusted(path.with_name("other")) is None
-    assert read_trusted(path.parent / "missing" / "file") is None
     assert read_trusted(path / "below a file") is None
 
 
