@@ -223,7 +223,6 @@ def test_names_and_attributes_are_those_of_the_conventions(traced: Callable[...,
         assert StatusCode.UNSET is span.status.status_code
         assert span.instrumentation_scope is not None
         assert "https://opentelemetry.io/schemas/1.44.0" == span.instrumentation_scope.schema_url
-    assert SpanKind.CLIENT is here.span("receive default").kind
     assert (1, 3) == tuple(
         attributes(here.span("process"))[name] for name in (names.ATTEMPT, names.MAX_ATTEMPTS)
     )

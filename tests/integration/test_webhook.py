@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -29,32 +28,19 @@ def divide(x: int, y: int) -> float:
 PLUGIN_FILE = '[plugins]\nmonitoring = ["webhook:WebhookPlugin"]\n'
 
 
-class Receiver:
-    """Keeps what is posted to it; refuses the first ``refuses`` requests."""
-
-    def __init__(self, refuses: int) -> None:
-        self.posts: list[tuple[dict[str, str], bytes]] = []
-        self.refuses = refuses
-
-    def take(self, headers: dict[str, str], body: bytes) -> int:
-        if self.refuses:
-            self.refuses -= 1
-            return 503
-        self.posts.append((headers, body))
-        return 204
-
-    def reports(self) -> list[dict[str, Any]]:
-        return [json.loads(body) for _, body in self.posts]
-
-
 @contextmanager
-def receiving(refuses: int = 0) -> Iterator[tuple[Receiver, str]]:
-    receiver = Receiver(refuses)
+def receiving(refuses: int = 0) -> Iterator[tuple[list[tuple[dict[str, str], bytes]], str]]:
+    """Give what is posted, and the address; the first ``refuses`` requests are refused."""
+    posts: list[tuple[dict[str, str], bytes]] = []
+    answers = iter([503] * refuses)
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
-            self.send_response(receiver.take(dict(self.headers), body))
+            answer = next(answers, 204)
+            if answer == 204:
+                posts.append((dict(self.headers), body))
+            self.send_response(answer)
             self.end_headers()
 
         def log_message(self, *_: object) -> None:
@@ -63,7 +49,7 @@ def receiving(refuses: int = 0) -> Iterator[tuple[Receiver, str]]:
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
-        yield receiver, f"http://127.0.0.1:{server.server_port}/jobs"
+        yield posts, f"http://127.0.0.1:{server.server_port}/jobs"
         server.shutdown()
         thread.join(LIMIT_SECS)
 
@@ -82,15 +68,15 @@ def place(project: Path) -> Path:
 def test_what_ends_is_told_and_signed_even_if_the_receiver_first_fails(place: Path) -> None:
     for number in ("2", "0"):
         assert 0 == call("run", "tasks.divide", "6", number, cwd=place).code
-    with receiving(refuses=1) as (receiver, url):
+    with receiving(refuses=1) as (posts, url):
         env = {"WEBHOOK_URL": url, "WEBHOOK_SECRET": "key"}
         done = call("runworker", "--burst", cwd=place, **env)
     assert 0 == done.code, done.err
-    told = {report["outcome"]: report for report in receiver.reports()}
+    told = {report["outcome"]: report for report in (json.loads(body) for _, body in posts)}
     assert {"success", "failure"} == set(told)
     assert "ZeroDivisionError" == told["failure"]["error"]
     assert "tasks.divide" == told["success"]["task"]
-    for headers, body in receiver.posts:
+    for headers, body in posts:
         signature = hmac.new(b"key", body, hashlib.sha256).hexdigest()
         assert f"sha256={signature}" == headers["X-Nuvom-Signature"]
         assert b"args" not in body

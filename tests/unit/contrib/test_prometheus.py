@@ -15,7 +15,6 @@ from pathlib import Path
 import pytest
 
 from nuvom.contrib.prometheus import plugin as plugin_module
-from nuvom.contrib.prometheus.series import Capped
 from nuvom.core.record import StoredError
 from nuvom.core.views import QueueStats
 from nuvom.errors import BackendUnavailable
@@ -147,12 +146,6 @@ def test_a_paused_queue_and_the_age_of_its_oldest_job_are_shown(project: Path) -
     assert 1 == value(found, "nuvom_queue_paused", queue="mail")
     assert 0 == value(found, "nuvom_queue_paused", queue="other")
     assert 0 < value(found, "nuvom_queue_oldest_ready_age_seconds", queue="other")
-
-
-def test_values_that_were_shown_first_stay() -> None:
-    capped = Capped(2)
-    assert ["a", "b", "other", "a"] == [capped.shown(name) for name in "abca"]
-    assert 2 == capped.overflow("abcd")
 
 
 def test_a_queue_of_five_methods_shows_its_size_only(project: Path) -> None:

@@ -217,25 +217,6 @@ def test_refresh_replaces_a_manifest_that_cannot_be_used(
     assert "written anew" in caplog.text
 
 
-@pytest.mark.parametrize("error", ["KeyboardInterrupt", "SystemExit", "Odd"])
-def test_whatever_a_module_raises_is_a_failed_import_in_a_worker(
-    tmp_path: Path, registry: Registry, error: str
-) -> None:
-    source = f"class Odd(BaseException): pass\nraise {error}('no')"
-    raised: list[BaseException] = []
-
-    def load() -> None:
-        try:
-            failure(tmp_path, source)
-        except BaseException as other:  # noqa: BLE001  # what is tested
-            raised.append(other)
-
-    pump = threading.Thread(target=load)
-    pump.start()
-    pump.join(60)
-    assert [] == raised
-
-
 def test_a_module_that_hangs_is_named_and_tried_again_once_it_has_ended(
     tmp_path: Path, registry: Registry, caplog: pytest.LogCaptureFixture
 ) -> None:

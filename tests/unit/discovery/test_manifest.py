@@ -23,8 +23,7 @@ from nuvom.discovery.manifest import (
     write_manifest,
 )
 from nuvom.discovery.scan import scan
-from nuvom.errors import BackendUnavailable, InvalidManifest, StorageFull
-from nuvom.host import files
+from nuvom.errors import BackendUnavailable, InvalidManifest
 from tests.unit.discovery.projects import TASK, write
 
 
@@ -110,21 +109,6 @@ def test_manifest_and_its_folder_are_private_whatever_the_umask(tmp_path: Path, 
     finally:
         os.umask(before)
     assert (0o600, 0o700) == (path.stat().st_mode & 0o777, path.parent.stat().st_mode & 0o777)
-
-
-def test_write_that_fails_leaves_the_manifest_as_it_was(
-    tmp_path: Path, path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    write_manifest(path, [make_entry()], root=tmp_path)
-
-    def fail(*_: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(files, "write_all", fail)
-    with pytest.raises(StorageFull):
-        write_manifest(path, [], root=tmp_path)
-    assert (make_entry(),) == read_manifest(path)
-    assert {"manifest.json", ".gitignore"} == set(os.listdir(path.parent))
 
 
 def test_manifest_that_cannot_be_replaced_names_the_setting_that_moves_it(
