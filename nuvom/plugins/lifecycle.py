@@ -116,20 +116,13 @@ class PluginSet:
         reports: Each of these failures as logged: plugin, hook and error.
     """
 
-    def __init__(
-        self,
-        *,
-        clock: Clock = SYSTEM_CLOCK,
-        start_limit_secs: float = START_LIMIT_SECS,
-        stop_limit_secs: float = STOP_LIMIT_SECS,
-    ) -> None:
+    def __init__(self, *, clock: Clock = SYSTEM_CLOCK) -> None:
         self.loaded: list[LoadedPlugin] = []
         self.failed: list[FailedPlugin] = []
         self.started: list[LoadedPlugin] = []
         self.errors: Counter[tuple[str, str]] = Counter()
         self.reports: list[tuple[str, str, PluginError]] = []
         self._clock = clock
-        self._limits = {"start": start_limit_secs, "stop": stop_limit_secs}
         self._pending: list[LoadedPlugin] = []
 
     def add(self, plugin: LoadedPlugin) -> None:
@@ -193,7 +186,7 @@ class PluginSet:
         registry = default_plugin_registry()
         before = registry.entries()
         call = start_call(loaded.plugin, settings, extras)
-        error = call_limited(call, "start", self._limits["start"], clock=self._clock)
+        error = call_limited(call, "start", START_LIMIT_SECS, clock=self._clock)
         if error is None:
             self.started.append(loaded)
         else:  # a failed plugin's backends may be incomplete
@@ -210,7 +203,7 @@ class PluginSet:
         self.reject(FailedPlugin(loaded.name, loaded.entry, failure, provides, registered), "start")
 
     def _call(self, loaded: LoadedPlugin, hook: str, call: Callable[[], object]) -> None:
-        limit_secs = self._limits.get(hook, self._limits["start"])
+        limit_secs = STOP_LIMIT_SECS if hook == "stop" else START_LIMIT_SECS
         error = call_limited(call, hook, limit_secs, clock=self._clock)
         if error is not None:
             self._report(loaded.name, hook, plugin_error(loaded.name, loaded.entry.source, error))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from opentelemetry import metrics
@@ -60,26 +61,22 @@ class OTelPlugin(Plugin):
                 f"parent is link or message, span_names queue or task; got {parent!r} and "
                 f"{span_names!r}"
             )
-        self._is_child = parent == "message"
-        self._by_task = span_names == "task"
-        self._creates = map_create_spans
-        self._providers = tracer_provider, meter_provider
+        self._make_spans = partial(
+            ProcessingMiddleware,
+            provider=tracer_provider,
+            is_child_of_sender=parent == "message",
+            by_task=span_names == "task",
+            creates=map_create_spans,
+        )
+        self._meter_provider = meter_provider
         self._ends: list[Callable[[], None]] = []
 
     def start(self, settings: Settings, extras: Extras) -> None:
         """Start tracing and measuring the jobs of this process."""
         del settings
-        tracers, meters = self._providers
         self._extras = extras
-        spans = ProcessingMiddleware(
-            extras["clock"],
-            tracers,
-            is_child_of_sender=self._is_child,
-            by_task=self._by_task,
-            creates=self._creates,
-        )
-        self._metrics = JobMetrics(meters)
-        bus = extras["events"]
+        self._metrics = JobMetrics(self._meter_provider)
+        spans, bus = self._make_spans(extras["clock"]), extras["events"]
         self._ends = [*spans.subscribe(bus), *self._metrics.subscribe(bus)]
 
     def update_runtime(self, runtime: RunningSystem) -> None:
