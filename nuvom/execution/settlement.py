@@ -168,7 +168,7 @@ class FiveMethodQueue:
     """
 
     served = finished_before = None
-    promise = "at most once"
+    promise = "at most once: jobs that are running when a worker dies are lost"
 
     def __init__(
         self, queue: BaseJobQueue, results: BaseResultBackend, codec: Codec, clock: Clock

@@ -77,7 +77,9 @@ def test_jobs_go_through_it_from_end_to_end(project: Path, site: Path) -> None:
     worked = run(site, "nuvom", "runworker", "--burst", **chosen)
     assert 0 == worked.returncode, worked.stderr
     # It says once what it cannot promise, and who named it.
-    assert 1 == worked.stderr.count("at most once, and those running when a worker dies are lost")
+    assert 1 == worked.stderr.count(
+        "at most once: jobs that are running when a worker dies are lost"
+    )
     assert re.search("plugin +mailbox .* named by", worked.stderr)
     assert [] == list((project / ".nuvom" / "mailbox" / "new").iterdir())
     job_id = enqueued.stdout.split()[0]

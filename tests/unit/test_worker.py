@@ -257,7 +257,11 @@ def test_worker_of_a_plain_queue_obeys_too(project: Path) -> None:
     ("queue", "results", "promise"),
     [
         (MemoryJobQueue, None, "at least once, finished exactly once"),
-        (ToyQueue, MemoryResultBackend, "at most once"),
+        (
+            ToyQueue,
+            MemoryResultBackend,
+            "at most once: jobs that are running when a worker dies are lost",
+        ),
     ],
 )
 def test_worker_says_what_it_can_promise(
