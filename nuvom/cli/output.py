@@ -168,7 +168,8 @@ class Stream:
     def _takes_color(self, environ: Mapping[str, str]) -> bool:
         if environ.get("NO_COLOR"):
             return False
-        is_forced = environ.get("FORCE_COLOR", "0") not in {"", "0"}
+        names = ("FORCE_COLOR", "CLICOLOR_FORCE")
+        is_forced = any(environ.get(name, "0") not in {"", "0"} for name in names)
         return is_forced or (self.is_terminal and environ.get("TERM") != "dumb")
 
     @property

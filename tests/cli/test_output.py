@@ -176,6 +176,7 @@ def test_the_flag_beats_the_environment_and_that_beats_the_terminal() -> None:
     assert has_color(environ={"NO_COLOR": ""})
     assert not has_color(environ={"TERM": "dumb"})
     assert has_color(terminal=False, environ={"FORCE_COLOR": "1"})
+    assert has_color(terminal=False, environ={"CLICOLOR_FORCE": "1"})
     assert not has_color(terminal=False, environ={"FORCE_COLOR": "0"})
     assert not has_color(environ={"NO_COLOR": "1", "FORCE_COLOR": "1"})
     assert has_color("always", terminal=False, environ={"NO_COLOR": "1"})
