@@ -24,7 +24,7 @@ from nuvom.plugins.registry import register_metrics_provider
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from nuvom.config.settings import Settings
+    from nuvom.config import Settings
     from nuvom.plugins.contracts import Extras
 
 _LOG = logging.getLogger("webhook")

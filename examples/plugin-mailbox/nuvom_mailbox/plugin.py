@@ -11,7 +11,7 @@ from nuvom_mailbox.queue import MailboxQueue, folder_of
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from nuvom.config.settings import Settings
+    from nuvom.config import Settings
     from nuvom.plugins.contracts import Extras
 
 

@@ -18,7 +18,7 @@ from nuvom.queue_backends import BaseJobQueue, Capability, JobRecord
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from nuvom.config.settings import Settings
+    from nuvom.config import Settings
 
 _LOOK_SECS = 0.02
 _DIGITS = 20  # of nanoseconds: enough until the year 5138, and sorted as text

@@ -5,7 +5,7 @@ from typing import Any
 
 from nuvom_mailbox import MailboxQueue
 
-from nuvom.config.settings import Settings
+from nuvom.config import Settings
 from nuvom.testing import make_job
 from nuvom.testing.conformance import QueueConformance
 
