@@ -154,16 +154,6 @@ def test_text_stands_for_numbers_and_flags(name: str, text: str, expected: objec
     assert type(taken) is type(expected)
 
 
-def test_what_is_expected_is_said_in_words() -> None:
-    expected = {name: setting.expected for name, setting in SETTINGS.items()}
-
-    assert expected["max_workers"] == "a whole number from 1 to 1024"
-    assert expected["lease_secs"] == "a number of seconds from 0.5 to 86400"
-    assert expected["durability"] == "one of full, normal"
-    assert expected["allow_network_fs"] == "true or false"
-    assert expected["batch_size"] == 'a whole number from 1 to 100000, or "none"'
-
-
 @pytest.mark.parametrize(
     ("name", "text"),
     [

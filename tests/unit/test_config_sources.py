@@ -87,13 +87,6 @@ def test_a_byte_order_mark_is_no_part_of_the_text(tmp_path: Path) -> None:
     assert (settings.max_workers, settings.lease_secs) == (6, 7.0)
 
 
-@posix
-def test_a_pipe_named_dotenv_is_reported_and_not_waited_for(tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / ".env")
-
-    assert at(tmp_path).warnings == [f"{tmp_path / '.env'} is not a regular file and was not read."]
-
-
 # ---- broken files ---------------------------------------------------------------------
 
 
@@ -126,17 +119,6 @@ def test_a_file_that_cannot_be_parsed_is_named_with_the_reason(
 
     assert caught.value.path == tmp_path / name
     assert reason in caught.value.reason
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="needs a file that always fails to be read")
-def test_a_read_error_is_told_and_the_file_closed(tmp_path: Path) -> None:
-    (tmp_path / "nuvom.toml").symlink_to("/proc/self/mem")
-    before = os.listdir("/proc/self/fd")
-
-    with pytest.raises(InvalidConfigFile, match="input/output error"):
-        at(tmp_path)
-
-    assert before == os.listdir("/proc/self/fd")
 
 
 def set_owners(monkeypatch: pytest.MonkeyPatch, *, file: int, folder: int, me: int) -> None:
@@ -304,23 +286,6 @@ def test_explain_shows_every_source_and_which_one_is_used(tmp_path: Path) -> Non
     assert explain(at(tmp_path), "NUVOM_BATCH_SIZE").value == "none (adaptive)"
     with pytest.raises(UnknownSetting, match='Did you mean "max_workers"'):
         explain(at(tmp_path), "max_worker")
-
-
-def test_explain_tells_of_program_flag_and_pyproject_where_they_are_used(tmp_path: Path) -> None:
-    write(tmp_path, pyproject='[tool.nuvom]\ndurability = "normal"')
-    values = {"durability": "full"}
-
-    found = explain(load(tmp_path, overrides=values, flags=values, environ={}), "durability")
-
-    assert found.rows == [
-        Row("configure()", "full", is_used=True),
-        Row("flag", "full", is_used=False),
-        Row("environment", "-", is_used=False),
-        Row(".env", "-", is_used=False),
-        Row("pyproject.toml", 'line 2: durability = "normal"', is_used=False),
-        Row("default", "full", is_used=False),
-    ]
-    assert found.note == "type full | normal; read when a program or a command first uses Nuvom"
 
 
 def test_explain_and_origins_never_hold_a_secret(tmp_path: Path) -> None:

@@ -6,7 +6,6 @@ An exception may be raised at any point: places are given back, and notifying wo
 from __future__ import annotations
 
 import os
-import select
 import signal
 import socket
 import stat
@@ -17,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from nuvom.errors import BackendUnavailable, StorageFull
+from nuvom.errors import BackendUnavailable
 from nuvom.host import wakeup as wakeup_module
 from nuvom.host.wakeup import Listener, Wakeup
 from tests.lab.points import Interruption
@@ -118,14 +117,6 @@ def test_a_waiter_is_woken_and_its_place_kept_for_the_next(wakeup: Wakeup, tmp_p
         assert "result-1.lock" not in files(tmp_path)
 
 
-def test_of_simultaneous_waiters_one_place_is_kept(wakeup: Wakeup, tmp_path: Path) -> None:
-    with wakeup.waiter(), wakeup.waiter():
-        assert files(tmp_path) >= {"result-0.lock", "result-1.lock"}
-    assert 1 == len([name for name in files(tmp_path) if name.endswith(".lock")])
-    wakeup.close()
-    assert [] == [name for name in files(tmp_path) if name.endswith(".lock")]
-
-
 # ---- notifying ----------------------------------------------------------------------------
 
 
@@ -166,31 +157,6 @@ def test_notify_one_wakes_one_and_notify_all_each_once(wakeup: Wakeup, listen: L
     assert not any(listener.wait(0) for listener in (*listeners, waiter))
 
 
-def test_its_descriptor_becomes_readable_when_it_is_woken(wakeup: Wakeup, listen: Listen) -> None:
-    listener = listen(armed=True)
-    assert select.select([listener], [], [], 0)[0] == []
-    wakeup.notify_one()
-    assert select.select([listener], [], [], LIMIT_SECS)[0] == [listener]
-    listener.close()
-    assert listener.fileno() == -1
-
-
-def test_a_listener_with_a_full_buffer_counts_as_woken(
-    wakeup: Wakeup, listen: Listen, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    class Full:
-        def __init__(self, *_: object) -> None: ...
-        def setblocking(self, *_: object) -> None: ...
-        def close(self) -> None: ...
-        def sendto(self, *_: object) -> None:
-            raise BlockingIOError
-
-    listen(armed=True)
-    monkeypatch.setattr(socket, "socket", Full)
-    assert wakeup.notify_one()
-    monkeypatch.undo()
-
-
 # ---- the dead -----------------------------------------------------------------------------
 
 
@@ -213,22 +179,6 @@ def test_a_dead_listener_is_passed_over_and_its_place_taken(tmp_path: Path) -> N
     wakeup.close()
 
 
-@pytest.mark.parametrize("content", ["", "99999999", None])
-def test_a_damaged_port_is_a_listener_that_is_not_there(
-    tmp_path: Path, content: str | None
-) -> None:
-    wakeup = Wakeup(tmp_path, family=socket.AF_INET)
-    listener = wakeup.listen("work")
-    listener.arm()
-    port = tmp_path / "bells" / "work-0.port"
-    port.unlink()
-    if content is not None:
-        port.write_text(content)
-    assert not wakeup.notify_one()
-    listener.close()
-    wakeup.close()
-
-
 # ---- places -------------------------------------------------------------------------------
 
 
@@ -242,21 +192,6 @@ def test_a_listener_without_a_place_waits_for_its_limit_or_a_poke(
     assert not second.wait(0.001)
     second.poke()
     assert second.wait(LIMIT_SECS)
-
-
-@pytest.mark.usefixtures("one_place")
-def test_a_listener_that_cannot_be_bound_leaves_its_place_free(
-    wakeup: Wakeup, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def full(*_: object, **__: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "chmod", full)
-        patch.setattr(wakeup_module, "write_durably", full)
-        with pytest.raises(StorageFull):
-            wakeup.listen("work")
-    assert works(wakeup)
 
 
 def test_a_path_too_long_for_socket_files_gets_the_loopback(tmp_path: Path) -> None:
@@ -295,15 +230,6 @@ def test_all_files_are_private_and_a_linked_folder_is_refused(tmp_path: Path) ->
     (tmp_path / "bells").symlink_to(folder)
     with pytest.raises(BackendUnavailable):
         Wakeup(tmp_path)
-
-
-def test_a_file_that_is_too_short_is_filled_up(tmp_path: Path) -> None:
-    Wakeup(tmp_path).bump()
-    flags = tmp_path / "bells" / "flags"
-    content = flags.read_bytes()
-    flags.write_bytes(content[:600])
-    Wakeup(tmp_path).close()
-    assert flags.read_bytes() == content
 
 
 # ---- fork ---------------------------------------------------------------------------------

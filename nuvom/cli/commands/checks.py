@@ -165,6 +165,9 @@ def _show_report(out: Output, report: TortureReport, kept: Path | None) -> None:
     rows = [(name, str(count)) for name, count in figures.items()]
     table = Table(("Figure", "Count"), rows, right=("Count",))
     out.answer("nuvom.torture/1", {**data, "folder": kept}, table)
-    out.say("The ledger balances." if report.is_balanced else "The ledger does not balance.")
+    if not report.jobs:
+        out.say("No job was accepted in this time. Give more: --seconds.")
+    else:
+        out.say("The ledger balances." if report.is_balanced else "The ledger does not balance.")
     if kept is not None:
         out.say(f"Store, history and the workers' errors are in {quoted(kept)}.")

@@ -26,14 +26,19 @@ def test_the_ledger_of_a_small_storm_on_a_sound_store_balances(tmp_path: Path) -
     assert (data["balanced"], data["findings"]["lost"], data["backend"]) == (True, 0, "sqlite")
 
 
+def test_a_storm_that_is_over_before_the_first_job_does_not_balance(tmp_path: Path) -> None:
+    report = Storm(tmp_path, secs=0, workers=1, producers=0).run()
+    assert (report.jobs, report.drained, report.is_balanced) == (0, True, False)
+
+
 @pytest.mark.parametrize(
     "broken",
     [
-        TortureReport("x", 0, drained=False),
-        TortureReport("x", 0, drained=True, crashes=1),
-        TortureReport("x", 0, drained=True, integrity="row 3 missing from index"),
-        TortureReport("x", 0, drained=True, repeats=Repeats(cut_short=3), most_cut_short=2),
-        TortureReport("x", 0, drained=True, findings=Findings(lost=["a"])),
+        TortureReport("x", 0, jobs=1, drained=False),
+        TortureReport("x", 0, jobs=1, drained=True, crashes=1),
+        TortureReport("x", 0, jobs=1, drained=True, integrity="row 3 missing from index"),
+        TortureReport("x", 0, jobs=1, drained=True, repeats=Repeats(cut_short=3), most_cut_short=2),
+        TortureReport("x", 0, jobs=1, drained=True, findings=Findings(lost=["a"])),
     ],
     ids=["not drained", "crashed", "damaged", "cut short too often", "lost"],
 )
