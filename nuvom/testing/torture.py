@@ -328,14 +328,12 @@ class _Driver:
         return bool(inspector.result(whole) == answer(args[0]))
 
     def _integrity(self) -> str:
-        if self._storm.backend != "sqlite":
+        path = self._runtime.settings.db_path
+        if self._storm.backend != "sqlite" or not path.exists():  # no job was stored
             return "ok"
         import sqlite3  # noqa: PLC0415  # only if the store is SQLite
 
         self._runtime.stop()
-        path = self._runtime.settings.db_path
-        if not path.exists():  # the storm was over before the first job
-            return "there is no store"
         connection = sqlite3.connect(path)
         try:
             return str(connection.execute("PRAGMA integrity_check").fetchone()[0])

@@ -154,24 +154,6 @@ def test_text_stands_for_numbers_and_flags(name: str, text: str, expected: objec
     assert type(taken) is type(expected)
 
 
-@pytest.mark.parametrize(
-    ("name", "text"),
-    [
-        ("max_workers", "four"),
-        ("max_workers", "4.0"),
-        ("max_workers", "9" * 5000),
-        ("lease_secs", "30s"),
-        ("allow_network_fs", "maybe"),
-        ("max_workers", "none"),
-    ],
-)
-def test_text_that_stands_for_nothing_is_refused_as_it_was_written(name: str, text: str) -> None:
-    with pytest.raises(InvalidSetting) as caught:
-        parse(name, text)
-
-    assert repr(text) in caught.value.what
-
-
 @pytest.mark.parametrize("name", SETTINGS)
 @given(value=ANYTHING)
 def test_no_value_raises_anything_else_and_what_is_taken_is_taken_again(

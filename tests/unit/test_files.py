@@ -17,15 +17,11 @@ from nuvom.errors import BackendUnavailable, StorageFull
 from nuvom.host import files
 from nuvom.host.files import (
     network_kind,
-    on_file,
-    open_file,
     persist,
     private_directory,
     read_at,
-    read_file,
     refuse_network,
     storage_errors,
-    sync_directory,
     write_durably,
 )
 from tests.unit.queue_backends.faults import Faults, fail
@@ -161,22 +157,6 @@ def test_an_interrupted_write_leaves_the_file_as_before_or_whole(
         return lambda: write_durably(path, b"after", exclusive=exclusive), check
 
     assert interrupt_everywhere(prepare) > 20
-
-
-def test_an_interrupted_use_of_a_file_leaves_it_closed(tmp_path: Path) -> None:
-    path = tmp_path / "file"
-    path.write_bytes(b"content")
-
-    def prepare(_: int) -> tuple[Callable[[], object], Callable[[bool], object]]:
-        def use() -> None:
-            read_file(path)
-            on_file(path, os.O_RDWR, os.fsync)
-            open_file(path, os.O_RDWR).close()
-            sync_directory(tmp_path)
-
-        return use, lambda _: None
-
-    assert interrupt_everywhere(prepare) > 10
 
 
 # ---- Windows' refusals --------------------------------------------------------------------

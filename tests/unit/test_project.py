@@ -275,16 +275,3 @@ def test_module_names(tmp_path: Path, path: str, name: str | None) -> None:
     root.mkdir()
 
     assert module_name_for(root / path, root) == name
-
-
-@posix
-def test_links_give_the_name_by_which_the_file_is_imported(tmp_path: Path) -> None:
-    root, outside = tmp_path / "p", tmp_path / "outside.py"
-    root.mkdir()
-    outside.touch()
-    (root / "inside.py").symlink_to(outside)
-    (tmp_path / "link").symlink_to(root)
-
-    assert module_name_for(root / "inside.py", root) == "inside"
-    (root / "tasks.py").touch()
-    assert module_name_for(tmp_path / "link" / "tasks.py", root) == "tasks"

@@ -319,22 +319,3 @@ def test_an_interrupted_wait_for_a_result_leaves_its_place_to_the_next(
         return wait, check
 
     assert interrupt_everywhere(prepare) > 30
-
-
-@interrupted
-def test_an_interrupted_opening_can_be_repeated(tmp_path: Path) -> None:
-    def prepare(number: int) -> Case:
-        folder = tmp_path / str(number)
-        made: list[Wakeup] = []
-
-        def check(_: bool) -> None:  # noqa: FBT001  # as above
-            for wakeup in made:
-                wakeup.close()
-            made.clear()
-            again = in_thread(lambda: Wakeup(folder))
-            assert works(again)
-            again.close()
-
-        return lambda: made.append(Wakeup(folder)), check
-
-    assert interrupt_everywhere(prepare) > 30
