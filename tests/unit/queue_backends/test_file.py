@@ -2,30 +2,23 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import stat
 import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from nuvom.config.settings import Settings
-from nuvom.core.batch import RecordBatch
-from nuvom.core.clock import SYSTEM_CLOCK
 from nuvom.core.record import JobStatus
 from nuvom.core.views import WorkerInfo
 from nuvom.errors import BackendUnavailable
 from nuvom.host.files import sync_data
-from nuvom.host.lock import FileLock
-from nuvom.host.worker_lock import WorkerLock, is_alive
 from nuvom.queue_backends import file as file_module
 from nuvom.queue_backends import file_log
 from nuvom.queue_backends.file import FileJobQueue
 from nuvom.queue_backends.file_log import Log
 from nuvom.testing.builders import make_job, make_settlement
 from nuvom.testing.clock import FakeClock
-from tests.unit.queue_backends.faults import in_child
 from tests.unit.queue_backends.interrupting import in_thread
 
 if TYPE_CHECKING:
@@ -35,7 +28,6 @@ if TYPE_CHECKING:
     from nuvom.core.record import JobRecord
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="needs fork, modes or links")
-LIMIT_SECS = 30.0
 
 
 @pytest.fixture
@@ -117,18 +109,6 @@ def test_what_must_survive_a_power_cut_is_flushed_once_and_nothing_else(
     assert costs(lambda: queue.purge("default")) == 1
 
 
-def test_with_durability_normal_nothing_is_flushed(
-    tmp_path: Path, opened: list[FileJobQueue], flushes: list[str]
-) -> None:
-    queue = FileJobQueue(Settings(root=tmp_path, durability="normal"))
-    opened.append(queue)
-    past_the_boot(queue)
-    flushes.clear()
-    put(queue, "a")
-    queue.settle([make_settlement(job) for job in queue.claim(5, "w")])
-    assert flushes == []
-
-
 def test_after_a_boot_claims_are_flushed_until_a_job_has_settled(
     queue: FileJobQueue, other: FileJobQueue, flushes: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -151,15 +131,6 @@ def test_after_a_boot_claims_are_flushed_until_a_job_has_settled(
 # ---- enqueueing ---------------------------------------------------------------------------
 
 
-def test_a_producer_never_reads_what_others_wrote_long_ago(
-    queue: FileJobQueue, other: FileJobQueue
-) -> None:
-    put(queue, "a")
-    assert queue._table is None
-    other.qsize()
-    assert other._table is not None
-
-
 def test_jobs_that_are_made_while_they_are_enqueued_may_use_the_store(
     queue: FileJobQueue,
 ) -> None:
@@ -171,29 +142,6 @@ def test_jobs_that_are_made_while_they_are_enqueued_may_use_the_store(
 
     in_thread(lambda: queue.enqueue_many(jobs()))
     assert queue.qsize() == 6
-
-
-def test_a_spooled_batch_is_stored_as_it_is_read(queue: FileJobQueue) -> None:
-    like = make_job("shop.send").replace(id="")
-    with RecordBatch(like) as batch:
-        batch.extend([b"\x90\x80"] * 5)  # calls without arguments
-        assert queue.enqueue_many(batch) == {}
-        assert {one.record.id for one in queue.page()} == {job.id for job in batch}
-
-
-def test_bells_that_cannot_be_made_fail_before_anything_is_stored(
-    queue: FileJobQueue, other: FileJobQueue, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def broken(_: object) -> None:
-        raise BackendUnavailable("bells", "no")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(file_module, "Wakeup", broken)
-        with pytest.raises(BackendUnavailable):
-            put(queue, "a")
-    assert other.qsize() == 0
-    put(queue, "a")
-    assert other.qsize() == 1
 
 
 # ---- flushing while the log is closed, or read anew ---------------------------------------
@@ -218,20 +166,6 @@ def test_stopping_before_an_enqueue_has_flushed_loses_and_refuses_nothing(
 
 
 # ---- workers ------------------------------------------------------------------------------
-
-
-def test_jobs_of_a_queue_that_stopped_come_back_at_once_and_only_the_started_are_charged(
-    queue: FileJobQueue, other: FileJobQueue
-) -> None:
-    put(queue, "started", "waiting")
-    first, _ = queue.claim(2, "w")
-    queue.mark_started(first)
-    assert other.reap() == []
-    queue.stop()
-    found = {job.id: (job.deliveries, job.suspect) for job in other.reap()}
-    assert found == {"started": (1, True), "waiting": (0, False)}
-    assert [one.outcome for one in other.attempts("started")] == ["lost"]
-    assert other.attempts("waiting") == []
 
 
 def test_a_worker_that_left_no_trace_is_charged_for_all(
@@ -262,23 +196,6 @@ def test_jobs_whose_worker_another_reaper_is_burying_are_left_to_it(
     assert other.reap() == []
     corpse.close()
     assert [(job.id, job.suspect) for job in other.reap()] == [("a", False)]
-
-
-def test_without_room_for_slots_nothing_is_claimed(
-    queue: FileJobQueue, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    put(queue, "a")
-    with monkeypatch.context() as patch:
-        patch.setattr(WorkerLock, "book", _no_room)
-        with pytest.raises(BackendUnavailable):
-            queue.claim(1, "w")
-    assert status(queue, "a") is JobStatus.PENDING
-    (job,) = queue.claim(1, "w")
-    assert (job.attempt, job.deliveries) == (1, 1)
-
-
-def _no_room(*_: object, **__: object) -> None:
-    raise BackendUnavailable("here", "no room")
 
 
 def test_workers_that_could_not_beat_because_the_store_was_locked_may_do_so_first(
@@ -320,48 +237,7 @@ def test_a_call_within_a_call_of_the_same_thread_is_refused(queue: FileJobQueue)
     assert queue.qsize() == 1
 
 
-# ---- fork ---------------------------------------------------------------------------------
-
-
-@posix
-def test_parent_and_forked_child_both_go_on(queue: FileJobQueue) -> None:
-    put(queue, "before")
-    queue.claim(1, "w")
-    queue.wait_for_work(0)
-    with in_child() as is_child:
-        if is_child:
-            put(queue, "from-the-child")
-            queue.wait_for_work(0)
-            assert [job.id for job in queue.claim(1, "w-child")] == ["from-the-child"]
-            queue.stop()
-    put(queue, "after")
-    assert is_alive(queue.directory, "w")
-    back = {job.id for job in queue.reap()}
-    assert back == {"from-the-child"}
-    assert status(queue, "before") is JobStatus.RUNNING
-    assert status(queue, "after") is JobStatus.PENDING
-
-
 # ---- the folder ---------------------------------------------------------------------------
-
-
-@posix
-def test_all_files_are_private_whatever_the_umask(tmp_path: Path) -> None:
-    before = os.umask(0)
-    try:
-        queue = FileJobQueue(Settings(root=tmp_path))
-        put(queue, "a")
-        queue.claim(1, "w")
-        queue.wait_for_work(0)
-        for folder, _, files in os.walk(tmp_path / ".nuvom"):
-            assert stat.S_IMODE(os.stat(folder).st_mode) == 0o700, folder
-            for name in files:
-                if name != ".gitignore":
-                    mode = stat.S_IMODE(os.stat(os.path.join(folder, name)).st_mode)
-                    assert mode == 0o600, name
-        queue.stop()
-    finally:
-        os.umask(before)
 
 
 @posix
@@ -392,30 +268,3 @@ def test_a_folder_that_vanishes_is_made_anew(queue: FileJobQueue, other: FileJob
     shutil.rmtree(queue.directory)
     queue.stop()
     put(queue, "c")
-
-
-def test_long_wait_for_the_lock_is_told_once_a_minute(
-    queue: FileJobQueue,
-    other: FileJobQueue,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    now = [0.0]
-
-    def nap(secs: float) -> None:
-        now[0] += secs
-
-    queue.enqueue(make_job())
-    other.enqueue(make_job())
-    monkeypatch.setattr(SYSTEM_CLOCK, "monotonic", lambda: now[0])
-    monkeypatch.setattr(SYSTEM_CLOCK, "sleep", nap)
-    lock = FileLock(queue.directory / "lock")
-    assert lock.acquire()
-    for _ in range(2):
-        with pytest.raises(BackendUnavailable, match="has locked it for more than 60 s"):
-            other.enqueue(make_job())
-    lock.release()
-    assert 120 <= now[0] < 121
-    told = [one for one in caplog.records if getattr(one, "event", "") == "storage.locked"]
-    assert 2 == len(told)  # once for each minute of waiting
-    assert str(queue.directory) in told[0].getMessage()

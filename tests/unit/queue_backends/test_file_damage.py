@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from nuvom.core.record import JobStatus
 from nuvom.errors import BackendUnavailable
 from nuvom.queue_backends import file as file_module
 from nuvom.queue_backends import file_log
@@ -73,24 +72,6 @@ def test_a_flipped_byte_costs_one_job_and_its_bytes_are_kept(tmp_path: Path) -> 
         again.stop()
 
 
-def test_damage_to_one_settlement_does_not_reach_its_neighbours(tmp_path: Path) -> None:
-    fill(tmp_path)
-    queue = open_queue(tmp_path)
-    claimed = queue.claim(3, "w")
-    before = log_of(tmp_path).stat().st_size
-    assert queue.settle([make_settlement(job, value=job.id) for job in claimed]) == [True] * 3
-    queue.stop()
-    content = bytearray(log_of(tmp_path).read_bytes())
-    third = (len(content) - before) // 3
-    content[before + third + third // 2] ^= 1  # the second settlement
-    log_of(tmp_path).write_bytes(content)
-    other = open_queue(tmp_path)
-    status = [other.get(job.id).status for job in claimed]  # type: ignore[union-attr]  # all are there
-    assert status == [JobStatus.SUCCESS, JobStatus.RUNNING, JobStatus.SUCCESS]
-    (back,) = other.reap()
-    assert back.id == claimed[1].id
-
-
 def test_a_log_cut_at_any_byte_keeps_whole_what_stands_before_the_cut(tmp_path: Path) -> None:
     queue = open_queue(tmp_path)
     ends = {log_of(tmp_path).stat().st_size if log_of(tmp_path).exists() else 0: 0}
@@ -106,15 +87,6 @@ def test_a_log_cut_at_any_byte_keeps_whole_what_stands_before_the_cut(tmp_path: 
         other.enqueue(make_job("shop.send", id="fresh"))
         assert "fresh" in ids(other)
         other.stop()
-
-
-def test_a_torn_batch_is_left_out_and_its_bytes_are_kept(tmp_path: Path) -> None:
-    fill(tmp_path)
-    content = log_of(tmp_path).read_bytes()
-    log_of(tmp_path).write_bytes(content[:-3])
-    queue = open_queue(tmp_path)
-    assert ids(queue) == set()
-    assert any(b"j00" in data for data in aside(tmp_path).values())
 
 
 @pytest.mark.parametrize(("version", "told"), [(3, "a newer version"), (1, "an older version")])
@@ -134,14 +106,6 @@ def test_another_form_of_the_log_is_refused_and_left_alone(
         queue.enqueue(make_job("shop.send"))
     assert "file_path" in str(raised.value)
     assert log_of(tmp_path).read_bytes() == content
-
-
-def test_a_sound_entry_that_says_nothing_is_set_aside(tmp_path: Path) -> None:
-    fill(tmp_path)
-    queue = open_queue(tmp_path)
-    queue.turn(lambda _: queue._log.append([b"rubbish", b"\x07"]))
-    assert ids(queue) == ALL
-    assert any(b"rubbish" in data for data in aside(tmp_path).values())
 
 
 def test_after_a_power_cut_what_was_not_flushed_goes_from_the_damage_on(

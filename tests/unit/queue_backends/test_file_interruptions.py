@@ -9,9 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from nuvom.errors import QueueFull
-from nuvom.host.wakeup import Wakeup
 from nuvom.host.worker_lock import is_alive
-from nuvom.result_backends.file import FileResultBackend
 from nuvom.testing.builders import make_job, make_settlement
 from tests.unit.queue_backends.interrupting import (
     LIMIT_SECS,
@@ -117,80 +115,6 @@ def test_an_interrupted_claim_keeps_no_slot_and_no_mark(tmp_path: Path) -> None:
     queue.stop()
 
 
-def test_an_interrupted_settlement_that_is_repeated_frees_its_slot(tmp_path: Path) -> None:
-    queue = open_queue(tmp_path)
-    queue.claim(0, "w")
-    presence = queue.own_workers.lock_of("w")
-
-    def prepare(number: int) -> Case:
-        free = sorted(presence._free)
-        queue.enqueue(make_job("shop.send", id=f"j{number}"))
-        (job,) = queue.claim(1, "w")
-        settle = [make_settlement(job)]
-
-        def check(_: bool) -> None:  # noqa: FBT001  # as above
-            assert in_thread(lambda: queue.settle(settle)) == [True]
-            assert queue.own_workers.marks == {}
-            assert len(set(presence._free)) == len(presence._free) >= len(free) - 1
-
-        return lambda: queue.settle(settle), check
-
-    assert interrupt_everywhere(prepare, counts_files=False) > 50
-    queue.stop()
-
-
-def test_an_interrupted_wait_leaves_no_listener_behind(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("nuvom.host.wakeup.LISTENERS", 1)
-    queue = open_queue(tmp_path)
-    queue.wait_for_work(0)
-
-    def prepare(_: int) -> Case:
-        def check(_: bool) -> None:  # noqa: FBT001  # as above
-            assert queue.wakeup._sleeping == set()
-            while queue.wakeup._idle:
-                queue.wakeup._idle.pop().close()
-            other = Wakeup(queue.directory)
-            listener = other.listen("work")
-            assert listener.has_place, "its place is taken"
-            listener.arm()
-            assert queue.wakeup.notify_one("work")
-            assert listener.wait(LIMIT_SECS)
-            listener.close()
-            other.close()
-            queue.wait_for_work(0)
-
-        return lambda: queue.wait_for_work(0), check
-
-    assert interrupt_everywhere(prepare, counts_files=False) > 50
-    queue.stop()
-
-
-def test_an_interrupted_outcome_is_kept_whole_or_not_at_all(tmp_path: Path) -> None:
-    results = FileResultBackend(open_queue(tmp_path).settings)
-    results.start()
-
-    def prepare(number: int) -> Case:
-        job_id = f"j{number}"
-        results.set_record(make_job("shop.send", id=job_id))
-
-        def keep() -> None:
-            results.set_result(job_id, {"n": 1})
-
-        def check(is_cut: bool) -> None:  # noqa: FBT001  # as above
-            found = in_thread(lambda: results.get_result(job_id))
-            assert found == {"n": 1} or (is_cut and found is None)
-            in_thread(keep)
-            assert results.get_result(job_id) == {"n": 1}
-            assert in_thread(lambda: results.forget(job_id))
-
-        return keep, check
-
-    assert interrupt_everywhere(prepare, counts_files=False) > 50
-    results.stop()
-
-
 # ---- what is derived from the log ---------------------------------------------------------
 
 
@@ -205,34 +129,6 @@ def test_a_call_that_is_refused_does_not_have_everything_read_anew(tmp_path: Pat
 
 
 # ---- threads at the same time -------------------------------------------------------------
-
-
-def test_two_threads_that_settle_the_same_job_are_both_told_so(tmp_path: Path) -> None:
-    """Each frees the slot unless the other one has, and neither of them twice."""
-    queue = open_queue(tmp_path)
-    queue.claim(0, "w")
-    presence = queue.own_workers.lock_of("w")
-
-    def prepare(number: int) -> tuple[Any, Any, Any]:
-        queue.enqueue(make_job("shop.send", id=f"j{number}"))
-        (job,) = queue.claim(1, "w")
-        ended = [(job.id, job.lease_epoch)]
-        hands = []
-
-        def pause() -> None:
-            hands.append(beside(lambda: queue.own_workers.free(ended)))
-
-        def check() -> None:
-            for hand in hands:
-                hand.finish(LIMIT_SECS)
-            assert queue.own_workers.marks == {}
-            assert len(set(presence._free)) == len(presence._free) == 1024
-            assert queue.settle([make_settlement(job)]) == [True]
-
-        return lambda: queue.own_workers.free(ended), pause, check
-
-    assert pause_everywhere(prepare) > 3
-    queue.stop()
 
 
 def test_a_start_that_is_noted_late_is_not_noted_of_the_next_delivery(tmp_path: Path) -> None:

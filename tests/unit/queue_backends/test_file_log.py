@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import errno
 import os
-from contextlib import suppress
 from threading import Barrier, Thread
 from typing import TYPE_CHECKING
 
 import pytest
 
-from nuvom.errors import BackendUnavailable, StorageFull
-from nuvom.host.files import sync_data
+from nuvom.errors import BackendUnavailable
 from nuvom.queue_backends import file_log
 from nuvom.queue_backends.file_log import GoneError, Log
-from tests.unit.queue_backends.faults import Faults, fail
 from tests.unit.queue_backends.interrupting import interrupt_everywhere
 
 if TYPE_CHECKING:
@@ -44,17 +41,6 @@ def bodies(log: Log) -> list[bytes]:
 
 def path_of(folder: Path, number: int = 1) -> Path:
     return folder / "log" / f"{number:010d}.log"
-
-
-def test_each_reader_sees_each_append_once_and_in_order(tmp_path: Path) -> None:
-    writer, reader = opened(tmp_path), opened(tmp_path)
-    put(writer, b"one", b"two")
-    assert bodies(reader) == [b"one", b"two"]
-    assert bodies(reader) == []
-    reader.append([b"three"])
-    assert bodies(reader) == [b"three"], "it has not said that it knows it"
-    assert bodies(writer) == [b"three"]
-    assert bodies(opened(tmp_path)) == [b"one", b"two", b"three"]
 
 
 def test_entries_larger_than_one_read_are_whole(
@@ -95,40 +81,6 @@ def test_an_append_whose_entries_cannot_be_made_leaves_nothing(tmp_path: Path) -
     put(log, b"two")
     assert bodies(opened(tmp_path)) == [b"one", b"two"]
     assert not (tmp_path / "quarantine").exists()
-
-
-def test_an_append_that_cannot_be_taken_back_is_cut_off_by_the_next_process(
-    tmp_path: Path,
-) -> None:
-    log = opened(tmp_path)
-    put(log, b"one")
-    with pytest.MonkeyPatch.context() as patch:
-        Faults(0, fail(errno.ENOSPC)).install(patch)
-        patch.setattr(os, "ftruncate", _failing)
-        with pytest.raises(StorageFull):
-            log.append([b"torn" * 50])
-    assert bodies(opened(tmp_path)) == [b"one"]
-    put(log, b"two")
-    assert bodies(opened(tmp_path)) == [b"one", b"two"]
-
-
-def test_a_lost_end_of_an_append_does_not_lose_the_rest_of_it(tmp_path: Path) -> None:
-    log = opened(tmp_path)
-    put(log, b"first", b"second", b"third")
-    put(log, b"other")
-    path_of(tmp_path).write_bytes(path_of(tmp_path).read_bytes().replace(b"third", b"thirD"))
-    reader = opened(tmp_path)
-    assert bodies(reader) == [b"first", b"second", b"other"]
-    assert bodies(reader) == []
-
-
-def test_a_file_that_became_shorter_has_to_be_read_again(tmp_path: Path) -> None:
-    writer, reader = opened(tmp_path), opened(tmp_path)
-    put(writer, b"one")
-    assert bodies(reader) == [b"one"]
-    os.truncate(path_of(tmp_path), 3)
-    with pytest.raises(GoneError):
-        bodies(reader)
 
 
 # ---- flushing -----------------------------------------------------------------------------
@@ -198,46 +150,7 @@ def test_after_a_failed_flush_the_data_are_written_again_before_the_next(
     assert bodies(opened(tmp_path)) == [b"safe", b"doubtful"]
 
 
-def test_an_append_is_flushed_even_if_the_log_was_closed_since(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    flushed: list[int] = []
-
-    def noted(file: int) -> None:
-        flushed.append(os.fstat(file).st_ino)
-        sync_data(file)
-
-    log = opened(tmp_path)
-    put(log, b"x")
-    log.leave()
-    monkeypatch.setattr(file_log, "sync_data", noted)
-    log.sync()
-    log.sync()
-    assert flushed == [path_of(tmp_path).stat().st_ino]
-
-
 # ---- interrupted --------------------------------------------------------------------------
-
-
-def test_an_interrupted_append_is_there_whole_or_not_at_all(tmp_path: Path) -> None:
-    def prepare(number: int) -> Case:
-        folder = tmp_path / str(number)
-        log = opened(folder)
-        put(log, b"x")
-
-        def check(is_cut: bool) -> None:  # noqa: FBT001  # it is told this alone
-            log.leave()
-            other = opened(folder)
-            found = bodies(other)
-            assert found == [b"x", b"one", b"two"] or (is_cut and found == [b"x"])
-            other.append([b"more"])
-            assert bodies(opened(folder)) == [*found, b"more"]
-            assert not (folder / "quarantine").exists()
-            other.leave()
-
-        return lambda: log.append([b"one", b"two"]), check
-
-    assert interrupt_everywhere(prepare) > 10
 
 
 @pytest.mark.parametrize("has_reader", [False, True])
@@ -270,40 +183,3 @@ def test_an_interrupted_rewrite_loses_nothing_and_divides_no_readers(
         return lambda: log.rewrite([b"x"]), check
 
     assert interrupt_everywhere(prepare, counts_files=False) > 30
-
-
-# ---- rewritten ----------------------------------------------------------------------------
-
-
-def test_a_rewritten_log_has_only_what_was_put_there(tmp_path: Path) -> None:
-    log, reader = opened(tmp_path), opened(tmp_path)
-    put(log, b"old" * 100)
-    assert len(bodies(reader)) == 1
-    log.rewrite([b"a", b"b"])
-    assert bodies(log) == [], "who rewrites it knows it"
-    put(log, b"c")
-    assert bodies(opened(tmp_path)) == [b"a", b"b", b"c"]
-    assert os.listdir(tmp_path / "log") == ["0000000002.log"]
-    with pytest.raises(GoneError):
-        bodies(reader)
-
-
-@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO])
-def test_a_system_call_that_fails_during_a_rewrite_loses_nothing(tmp_path: Path, code: int) -> None:
-    number, reached = 0, "?"
-    while reached:
-        folder = tmp_path / str(number)
-        log = opened(folder)
-        put(log, b"x")
-        fault = Faults(number, fail(code))
-        with pytest.MonkeyPatch.context() as patch:
-            fault.install(patch)
-            with suppress(BackendUnavailable, StorageFull):
-                log.rewrite([b"x"])
-        log.leave()
-        again = opened(folder)
-        assert bodies(again) == [b"x"]
-        again.append([b"y"])
-        assert bodies(opened(folder)) == [b"x", b"y"]
-        number, reached = number + 1, fault.reached
-    assert number > 5

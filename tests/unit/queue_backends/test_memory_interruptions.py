@@ -10,10 +10,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from nuvom.config.settings import Settings
-from nuvom.core.record import JobStatus
-from nuvom.core.views import WorkerInfo
 from nuvom.queue_backends.memory import MemoryJobQueue
-from nuvom.testing import FakeClock, make_job, make_settlement
+from nuvom.testing import FakeClock, make_job
 from tests.lab.points import Points
 
 if TYPE_CHECKING:
@@ -42,57 +40,6 @@ def each_point(call_of: Callable[[], Callable[[], object]]) -> Iterator[int]:
             return
         assert is_cut
         yield number
-
-
-def test_a_wait_that_was_interrupted_is_not_taken_for_one_that_goes_on(clock: FakeClock) -> None:
-    queue = make(clock)
-    queue.enqueue(make_job())
-    for number in each_point(lambda: lambda: queue.wait_for_work(1.0)):
-        assert queue._sleepers == set(), number
-
-
-def test_a_command_that_was_interrupted_on_its_way_is_handed_out_again(clock: FakeClock) -> None:
-    queue = make(clock)
-    queue.announce(WorkerInfo(id="w"))
-
-    def call_of() -> Callable[[], object]:
-        queue.commands("w")
-        queue.command("w", "quiet")
-        queue.command("w", "stop")
-        return lambda: queue.commands("w")
-
-    for number in each_point(call_of):
-        assert queue.commands("w") == ["quiet", "stop"], number
-
-
-def test_a_parked_job_waits_no_longer_for_an_interruption(clock: FakeClock) -> None:
-    queue = make(clock)
-    queue.enqueue(make_job())
-    queue.settle([make_settlement(job, JobStatus.PARKED) for job in queue.claim(1, "w")])
-    clock.advance(60.0)
-    interrupt_a_change(queue)
-    clock.advance(39.0)
-    assert queue.reap() == []
-    clock.advance(2.0)
-    assert [JobStatus.DEAD] == [job.status for job in queue.reap()]
-
-
-def test_a_scheduled_job_that_a_repair_makes_ready_wakes_whoever_waits(clock: FakeClock) -> None:
-    queue = make(clock)
-    queue.enqueue(make_job(run_at=clock.now() + 5))
-    interrupt_a_change(queue)
-    clock.advance(6.0)
-    before = queue.arrivals
-    assert queue.qsize() == 1
-    assert queue.arrivals > before
-
-
-def interrupt_a_change(queue: MemoryJobQueue) -> None:
-    """Leave the store with a change that is not finished."""
-    for _ in each_point(lambda: lambda: queue.enqueue(make_job(queue="other"))):
-        if queue.table.unfinished:
-            return
-    raise AssertionError("no change was left unfinished")
 
 
 def test_jobs_beside_a_suspect_are_not_charged_for_a_reap_in_two_parts(clock: FakeClock) -> None:

@@ -48,23 +48,6 @@ def test_every_call_is_judged_as_python_does(func: Callable[..., Any], count: in
             binder.check(args, kwargs)
 
 
-@pytest.mark.parametrize(
-    ("func", "fitting"),
-    [(plain, [2]), (optional, [1, 2]), (none, [0]), (only_keyword, []), (optional_keyword, [1, 2])],
-)
-def test_number_of_arguments_is_enough_to_judge_most_calls(
-    func: Callable[..., Any], fitting: list[int]
-) -> None:
-    assert fitting == list(Binder("task", func).fitting)
-
-
-def test_calls_by_keyword_need_no_closer_look(monkeypatch: pytest.MonkeyPatch) -> None:
-    binder = Binder("task", optional_keyword)
-    monkeypatch.setattr(Binder, "signature", property(lambda _: pytest.fail("it was looked up")))
-    binder.check((1,), {"y": 2})
-    binder.check((), {"x": 1, "z": 2})
-
-
 def test_refusal_shows_the_signature_and_is_a_type_error() -> None:
     with pytest.raises(TypeError) as refusal:
         Binder("app.plain", plain).check((), {})

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 import pytest
 
 from nuvom.config.settings import Settings
-from nuvom.core.record import JobStatus
 from nuvom.queue_backends.file import FileJobQueue
 from nuvom.queue_backends.memory import MemoryJobQueue
 from nuvom.result_backends.file import FileResultBackend
@@ -83,16 +82,6 @@ def test_an_outcome_before_the_settlement_stands_until_a_later_delivery(
     assert results.get_error("a") is None
 
 
-def test_pruning_the_queue_removes_what_was_stored_beside_it(
-    queue: Queue, results: Results
-) -> None:
-    queue.settle([make_settlement(claimed(queue))])
-    results.set_result("a", "by hand")
-    queue.prune(success_before=1e12, failed_before=1e12)
-    assert results.get_full("a") is None
-    assert results.list_jobs() == []
-
-
 def test_forgetting_removes_a_job_that_has_ended_and_leaves_one_that_has_not(
     queue: Queue, results: Results
 ) -> None:
@@ -103,27 +92,3 @@ def test_forgetting_removes_a_job_that_has_ended_and_leaves_one_that_has_not(
     assert queue.settle([make_settlement(job)]) == [True]
     assert results.forget("a")
     assert queue.get("a") is None
-
-
-def test_a_record_of_a_job_that_the_queue_knows_adds_nothing(
-    queue: Queue, results: Results
-) -> None:
-    job = claimed(queue)
-    results.set_record(job.replace(status=JobStatus.PENDING))
-    assert [one["status"] for one in results.list_jobs()] == ["RUNNING"]
-
-
-def test_stopping_leaves_the_queue_open(queue: Queue, results: Results) -> None:
-    claimed(queue)
-    results.start()
-    results.stop()
-    assert queue.extend("w") == {"a": 1}
-
-
-def test_a_cancelled_job_wakes_whoever_waits_for_its_result(queue: Queue, results: Results) -> None:
-    claimed(queue)
-    with results.waiter() as waiter:
-        assert waiter is not None
-        assert not waiter.wait(0)
-        queue.cancel("a")
-        assert waiter.wait(30)

@@ -39,16 +39,6 @@ def fill(db: Database, count: int = 50) -> None:
         db.execute(PUT, ("x" * 4000,))
 
 
-def test_only_a_long_log_is_moved_into_the_database(
-    db: Database, checkpointer: Checkpointer
-) -> None:
-    before = db.path.stat().st_size
-    assert not checkpointer.look()
-    assert before == db.path.stat().st_size
-    assert checkpointer.look(trigger_bytes=0)
-    assert db.path.stat().st_size > before
-
-
 def test_log_stays_short_under_load(
     db: Database, checkpointer: Checkpointer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -68,23 +58,6 @@ def test_checkpoint_waits_for_no_writer(db: Database, checkpointer: Checkpointer
     assert not checkpointer.look(trigger_bytes=0)
     stranger.execute("ROLLBACK")
     stranger.close()
-    assert checkpointer.look(trigger_bytes=0)
-
-
-def test_guard_is_given_back_when_the_checkpoint_fails(
-    db: Database, checkpointer: Checkpointer
-) -> None:
-    broken, guard = db.connect(), db.connect()
-    broken.set_authorizer(lambda *_: sqlite3.SQLITE_DENY)
-    checkpointer.connections = (broken, guard)
-    with pytest.raises(sqlite3.DatabaseError):
-        checkpointer.look(trigger_bytes=0)
-    assert not guard.in_transaction
-
-
-def test_one_thread_checkpoints_at_a_time(checkpointer: Checkpointer) -> None:
-    with checkpointer._busy:
-        assert not checkpointer.look(trigger_bytes=0)
     assert checkpointer.look(trigger_bytes=0)
 
 

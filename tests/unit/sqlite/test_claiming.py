@@ -8,7 +8,7 @@ from nuvom.core.record import JobRecord, JobStatus
 from nuvom.queue_backends.sqlite import SQLiteJobQueue
 from nuvom.testing import make_job, make_settlement
 from tests.engine import LIMIT_SECS
-from tests.unit.sqlite.conftest import damage, reader_of
+from tests.unit.sqlite.conftest import reader_of
 
 ME = "worker-1"
 
@@ -74,33 +74,3 @@ def test_queue_that_is_not_to_be_served_is_not_claimed_from(queue: SQLiteJobQueu
     assert [] == queue.claim(4, ME)
     queue.resume("default")
     assert usual.id == queue.claim(4, ME)[0].id
-
-
-def test_survey_decides_while_jobs_run_here(
-    queue: SQLiteJobQueue, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    come(queue, make_job())
-    assert 1 == len(queue.claim(4, ME))
-    surveys: list[bool] = []
-    survey = queue._survey
-
-    def surveyed(*, is_bulk: bool) -> bool:
-        surveys.append(is_bulk)
-        return survey(is_bulk=is_bulk)
-
-    monkeypatch.setattr(queue, "_survey", surveyed)
-    come(queue, make_job())
-    assert 1 == len(queue.claim(4, ME))
-    assert [False] == surveys
-
-
-@pytest.mark.parametrize("size", [10, 5000])
-def test_damaged_record_is_set_aside(queue: SQLiteJobQueue, size: int) -> None:
-    bad, good = make_job("tests.probe", "x" * size), make_job("tests.probe", "y" * size)
-    come(queue, bad, good)
-    damage(queue, bad, "jobs" if size < 1000 else "payloads")
-    (claimed,) = queue.claim(4, ME)
-    assert (good.id, good.args) == (claimed.id, claimed.args)
-    found = queue.get(bad.id)
-    assert found is not None
-    assert JobStatus.FAILED is found.status

@@ -89,16 +89,6 @@ def test_callers_that_queue_up_share_the_next_commit(store: Store) -> None:
     assert [10 * number for number in range(8)] == [caller.result for caller in callers]
 
 
-def test_leader_of_a_crowd_waits_for_those_it_has_let_go(store: Store) -> None:
-    gate, callers = crowd(store, 3)
-    gate.set()
-    all_end(callers)
-    store.gate = None
-    assert 50 == store.group.submit(5)  # nobody else comes: it is not waited for long
-    assert [5] == store.groups[-1]
-    assert 60 == store.group.submit(6)
-
-
 def test_one_bad_item_harms_nobody(store: Store) -> None:
     store.raises[2] = ValueError("bad")
     gate, callers = crowd(store, 3)
@@ -108,22 +98,9 @@ def test_one_bad_item_harms_nobody(store: Store) -> None:
     assert ["bad"] == [str(caller.error) for caller in callers if caller.error]
 
 
-@pytest.mark.parametrize("moment", ["commit", "gather"])
-def test_leader_that_is_interrupted_leaves_the_others_to_the_next(
-    store: Store, monkeypatch: pytest.MonkeyPatch, moment: str
-) -> None:
+def test_leader_that_is_interrupted_leaves_the_others_to_the_next(store: Store) -> None:
     gate, callers = crowd(store, 3)
-    if moment == "commit":
-        store.raises[1] = KeyboardInterrupt()
-    else:
-        gather, times = store.group._gather, iter([True])
-
-        def interrupted(own: Any) -> None:
-            if next(times, False):
-                raise KeyboardInterrupt
-            gather(own)
-
-        monkeypatch.setattr(store.group, "_gather", interrupted)
+    store.raises[1] = KeyboardInterrupt()
     gate.set()
     all_end(callers)
     assert [0, 2, 3] == store.items, "reported as stored, or lost"
@@ -177,23 +154,6 @@ def test_caller_that_is_interrupted_while_it_waits_is_not_waited_for(
     assert [0, 1, 3, 9] == store.items
 
 
-@pytest.mark.parametrize("item", [2, 3])
-def test_those_behind_an_interrupted_caller_are_woken(
-    store: Store, monkeypatch: pytest.MonkeyPatch, item: int
-) -> None:
-    event = interrupt(monkeypatch, item)
-    gate, callers = crowd(store, 4)
-    store.gate = second = threading.Event()
-    gate.set()
-    assert store.entered.acquire(timeout=LIMIT_SECS)  # the next leader commits 1 to 4
-    event.set()
-    callers[item].ends()
-    second.set()
-    all_end(callers)
-    assert isinstance(callers[item].error, KeyboardInterrupt)
-    assert [[0], [1, 2, 3, 4]] == store.groups
-
-
 def test_nobody_waits_for_a_wake_up_that_an_interruption_has_lost(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -202,16 +162,3 @@ def test_nobody_waits_for_a_wake_up_that_an_interruption_has_lost(
     gate.set()
     all_end(callers)
     assert [0, 1, 2, 3] == store.items
-
-
-def test_leader_waits_no_longer_than_until_all_have_come(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(commits, "_GATHER_SECS", 10 * LIMIT_SECS)
-    gate, callers = crowd(store, 3)
-    gate.set()
-    all_end(callers)
-    store.gate = None
-    crew = [Caller(store, number) for number in (11, 12, 13)]
-    all_end(crew)
-    assert [11, 12, 13] == sorted(store.groups[-1])

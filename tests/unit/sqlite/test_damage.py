@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import sqlite3
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,7 +13,6 @@ from nuvom.core.record import JobRecord
 from nuvom.errors import BackendUnavailable
 from nuvom.host.worker_lock import WorkerLock
 from nuvom.queue_backends.sqlite import SQLiteJobQueue
-from nuvom.queue_backends.sqlite import store as store_module
 from nuvom.queue_backends.sqlite.connection import Database
 from nuvom.queue_backends.sqlite.errors import QUICK_CHECK
 from nuvom.queue_backends.sqlite.salvage import salvage
@@ -86,69 +84,12 @@ def looks(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 # ---- the look at the start of a worker -----------------------------------------------------
 
 
-@pytest.fixture
-def left_open(settings: Settings, jobs: list[JobRecord]) -> Iterator[WorkerLock]:
-    """Have a worker's place and the file's log left behind, as by a death."""
-    queue = queue_at(settings)
-    queue.enqueue(make_job())
-    presence = WorkerLock.acquire(queue.store.db.directory, "dead")
-    presence.abandon()
-    yield presence
-    queue.stop()
-
-
-def test_worker_looks_at_the_file_when_its_last_user_has_died(
-    settings: Settings, left_open: WorkerLock, looks: list[str]
-) -> None:
-    queue = queue_at(settings)
-    queue.start()
-    assert 1 == len(looks)
-    queue.stop()
-
-
-def test_worker_does_not_look_while_another_one_is_at_work(
-    settings: Settings, left_open: WorkerLock, looks: list[str]
-) -> None:
-    queue = queue_at(settings)
-    alive = WorkerLock.acquire(queue.store.db.directory, "alive")
-    queue.start()
-    assert not looks
-    alive.release()
-    queue.stop()
-
-
-def test_worker_looks_after_the_machine_was_started_anew(
-    settings: Settings, jobs: list[JobRecord], looks: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    before = queue_at(settings)
-    before.enqueue(make_job())  # its log is there, and nobody has a place
-    monkeypatch.setattr(store_module, "boot_id", lambda: "the next boot")
-    queue = queue_at(settings)
-    queue.start()
-    assert 1 == len(looks)
-    queue.stop()
-    before.stop()
-
-
-def test_large_file_is_not_looked_at_and_that_is_told(
-    settings: Settings,
-    left_open: WorkerLock,
-    looks: list[str],
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    monkeypatch.setattr(store_module, "CHECKED_BYTES", PAGE)
-    queue = queue_at(settings)
-    queue.start()
-    queue.stop()
-    assert not looks
-    told = [one for one in caplog.records if getattr(one, "event", "") == "storage.unchecked"]
-    assert "nuvom doctor" in told[0].getMessage()
-
-
 def test_worker_does_not_start_on_a_damaged_file(
-    settings: Settings, path: Path, left_open: WorkerLock
+    settings: Settings, path: Path, jobs: list[JobRecord]
 ) -> None:
+    left = queue_at(settings)
+    left.enqueue(make_job())  # its log and a worker's place stay behind, as after a death
+    WorkerLock.acquire(left.store.db.directory, "dead").abandon()
     destroy(path, first_page_of(path, "attempts_of_job"))
     before = path.read_bytes()
     queue = queue_at(settings)
@@ -157,6 +98,7 @@ def test_worker_does_not_start_on_a_damaged_file(
     assert "nuvom doctor --salvage" in raised.value.fix
     assert before == path.read_bytes()
     queue.stop()
+    left.stop()
 
 
 # ---- nothing is written any more ---------------------------------------------------------------
@@ -230,15 +172,6 @@ def test_jobs_that_are_only_in_the_log_are_copied_too(
     assert 501 == salvage(path, target).jobs
     assert late.id in saved_in(target)
     queue.stop()
-
-
-def test_nothing_is_saved_where_the_first_page_is_gone(
-    path: Path, target: Path, jobs: list[JobRecord]
-) -> None:
-    destroy(path, 1)
-    with pytest.raises(BackendUnavailable, match="its tables cannot be found"):
-        salvage(path, target)
-    assert not target.exists()
 
 
 def test_each_page_costs_its_own_jobs_alone(

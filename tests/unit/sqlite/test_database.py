@@ -82,18 +82,6 @@ def test_file_is_made_at_the_first_write_and_is_private(db: Database, path: Path
         assert {0o600} == modes
 
 
-def test_readers_cannot_write(db: Database) -> None:
-    db.open()
-    with pytest.raises(sqlite3.OperationalError, match="readonly"):
-        reader_of(db).execute(PUT, ("a",))
-
-
-def test_too_old_a_sqlite_is_refused(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(database_module, "_OLDEST_SQLITE", (99, 0, 0))
-    with pytest.raises(BackendUnavailable, match=r"3\.38 or newer is needed"):
-        db.open()
-
-
 @pytest.mark.parametrize("is_allowed", [False, True])
 def test_database_on_a_network_file_system_is_refused(
     path: Path, clock: Real, monkeypatch: pytest.MonkeyPatch, *, is_allowed: bool
@@ -158,16 +146,6 @@ def locker(db: Database, path: Path) -> Iterator[sqlite3.Connection]:
     other.close()
 
 
-def test_file_that_another_process_is_making_is_waited_for(
-    db: Database, path: Path, monkeypatch: pytest.MonkeyPatch, clock: Real
-) -> None:
-    other = sqlite3.connect(path, isolation_level=None)
-    other.execute("BEGIN EXCLUSIVE")
-    monkeypatch.setattr(clock, "sleep", lambda _: other.close())
-    db.write(put("a"))
-    assert ["a"] == names(db)
-
-
 def test_lock_of_another_process_is_waited_for(
     db: Database, locker: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch, clock: Real
 ) -> None:
@@ -211,13 +189,6 @@ def test_lock_that_is_never_given_back_is_reported_in_the_end(
     assert [] == names(db)
 
 
-def test_error_that_is_no_lock_is_not_waited_for(db: Database, clock: Real) -> None:
-    before = clock.monotonic()
-    with pytest.raises(BackendUnavailable, match="no such table"):
-        db.write(lambda connection: connection.execute("DELETE FROM no_such"))
-    assert before == clock.monotonic()
-
-
 def test_nothing_of_a_transaction_stays_when_it_raises(db: Database) -> None:
     def action(connection: sqlite3.Connection) -> None:
         connection.execute(PUT, ("a",))
@@ -243,20 +214,6 @@ def test_what_had_no_flush_gets_one_at_the_end_whatever_followed(
     assert [db.path] == flushed
 
 
-@pytest.mark.parametrize(("durability", "most"), [("full", 2), ("normal", 1)])
-def test_flush_is_switched_only_where_it_changes(
-    path: Path, clock: Real, durability: str, most: int
-) -> None:
-    db = make_database(path, clock, durability=durability)
-
-    def level(connection: sqlite3.Connection) -> int:
-        return int(connection.execute("PRAGMA synchronous").fetchone()[0])
-
-    levels = [db.write(level, flush=flush) for flush in (True, False, False, True)]
-    assert [most, 1, 1, most] == levels
-    db.close()
-
-
 # ---- threads and forks ----------------------------------------------------------------------
 
 
@@ -269,20 +226,6 @@ def test_threads_share_connections_and_never_fail(db: Database) -> None:
     run_together(*(lambda first=first: write(first) for first in range(0, 400, 50)))
     assert 400 == len(names(db))
     assert len(db._readers) <= 8
-
-
-def test_child_forgets_the_parents_connections_and_closes_none(db: Database) -> None:
-    db.write(put("a"))
-    names(db)
-    writer, mutex = db._writer, db._mutex
-    db.drop_in_child()  # what the system calls there
-    assert db._writer is None
-    assert db._mutex is not mutex
-    assert writer is not None
-    assert writer in database_module._inherited
-    writer.execute("SELECT 1")  # still open
-    db.write(put("b"))
-    assert ["a", "b"] == names(db)
 
 
 def test_no_connection_is_open_during_a_fork_and_threads_wait_for_its_end(db: Database) -> None:

@@ -40,20 +40,6 @@ def prune(queue: SQLiteJobQueue, limit: int = 1000, *, failed_ttl_secs: float = 
     )
 
 
-@pytest.fixture
-def reads(queue: SQLiteJobQueue, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Return a list to which each block that is read is added."""
-    found: list[str] = []
-    read_one = queue.store.db.read_one
-
-    def noted(sql: str, parameters: Any = ()) -> Any:
-        found.append(sql)
-        return read_one(sql, parameters)
-
-    monkeypatch.setattr(queue.store.db, "read_one", noted)
-    return found
-
-
 def test_job_that_was_retried_while_it_was_pruned_is_kept_whole(
     queue: SQLiteJobQueue, clock: Real, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -106,32 +92,6 @@ def test_result_stays_while_its_key_is_taken_though_its_own_life_is_over(
 
 
 # ---- how much is read -----------------------------------------------------------------------
-
-
-def test_worker_reads_a_limited_part_of_many_jobs(
-    queue: SQLiteJobQueue, monkeypatch: pytest.MonkeyPatch, reads: list[str]
-) -> None:
-    monkeypatch.setattr(rows, "_MOST_READ", 3 * rows._BLOCK)
-    put(queue, 5 * rows._BLOCK, age_secs=200, status=JobStatus.FAILED)  # they are kept
-    put(queue, 8 * rows._BLOCK)
-    reads.clear()
-    assert 0 == prune(queue)
-    assert 3 == len(reads)
-    assert 0 == prune(queue)
-    assert 6 == len(reads)  # two more old blocks, a young one; then from the start
-    assert 0 == prune(queue)
-    assert 9 == len(reads)
-
-
-def test_next_call_begins_where_the_one_before_has_ended(
-    queue: SQLiteJobQueue, reads: list[str]
-) -> None:
-    put(queue, 5 * rows._BLOCK, age_secs=200, status=JobStatus.FAILED)  # they are kept
-    put(queue, 1000, age_secs=200)
-    assert 100 == prune(queue, limit=100)
-    reads.clear()
-    assert [100] * 5 == [prune(queue, limit=100) for _ in range(5)]
-    assert 5 == len(reads)
 
 
 def test_what_became_old_behind_the_last_chunk_is_found_at_the_end(

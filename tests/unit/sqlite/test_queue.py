@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,13 +11,12 @@ import pytest
 from nuvom.core.batch import RecordBatch
 from nuvom.core.ids import new_id
 from nuvom.core.record import JobRecord, JobStatus
-from nuvom.errors import BackendUnavailable, PayloadError, QueueFull, StorageFull
+from nuvom.errors import QueueFull, StorageFull
 from nuvom.queue_backends.sqlite import SQLiteJobQueue, hot
 from nuvom.queue_backends.sqlite import queue as queue_module
 from nuvom.queue_backends.sqlite.hot import Claim
 from nuvom.result_backends.sqlite import SQLiteResultBackend
 from nuvom.testing import make_job, make_settlement
-from tests.engine import LIMIT_SECS
 from tests.unit.sqlite.conftest import Real, damage, make_queue, seen
 
 ME, OTHER = "worker-1", "worker-2"
@@ -45,32 +43,6 @@ def rows(queue: SQLiteJobQueue, query: str) -> list[Any]:
 
 
 # ---- enqueue --------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("keeps", [[None], [60.0], [None, 60.0, None], [60.0, None], [None] * 3])
-def test_what_few_jobs_have_is_stored_where_they_have_it(
-    queue: SQLiteJobQueue, keeps: list[float | None]
-) -> None:
-    statements = transactions(queue)
-    jobs = [make_job(result_ttl_secs=secs) for secs in keeps]
-    assert [None] * len(jobs) == queue._inserter.store(jobs)
-    assert 1 == len(statements)
-    assert any(keeps) == ("keep_secs" in statements[0])  # to bind None takes sqlite3 long
-    stored = rows(queue, "SELECT id, keep_secs, unique_key FROM jobs ORDER BY seq")
-    assert [(job.id, secs, None) for job, secs in zip(jobs, keeps, strict=True)] == stored
-
-
-def test_bell_that_cannot_be_made_stores_nothing(
-    queue: SQLiteJobQueue, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def no_bell(_: object) -> None:
-        raise StorageFull("bells", "no room")
-
-    monkeypatch.setattr("nuvom.queue_backends.sqlite.store.Wakeup", no_bell)
-    for store in (queue.enqueue, lambda job: queue.enqueue_many([job])):
-        with pytest.raises(StorageFull):
-            store(make_job())
-    assert 0 == queue.qsize()
 
 
 def test_iterable_is_not_read_while_the_file_is_locked(
@@ -273,28 +245,6 @@ def test_queues_are_served_in_turn(queue: SQLiteJobQueue) -> None:
     assert {"a", "b", "c"} == set(first[:3]) == set(first[3:])
 
 
-def test_bulk_claims_look_for_queues_now_and_then_only(
-    queue: SQLiteJobQueue, clock: Real, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    queue.enqueue_many([make_job() for _ in range(1000)])
-    looks = []
-    read = queue.store.db.read
-
-    def watched(sql: str, parameters: Any = ()) -> Any:
-        looks.append("RECURSIVE" in sql)
-        return read(sql, parameters)
-
-    monkeypatch.setattr(queue.store.db, "read", watched)
-    for _ in range(5):
-        assert 100 == len(queue.claim(100, ME))
-    assert 1 == sum(looks)
-    clock.advance(0.021)
-    queue.claim(100, ME)
-    assert 2 == sum(looks)
-    queue.pause("default", "me")
-    assert [] == queue.claim(100, ME)
-
-
 def test_bulk_claim_that_finds_nothing_where_jobs_were_looks_elsewhere(
     queue: SQLiteJobQueue,
 ) -> None:
@@ -303,21 +253,6 @@ def test_bulk_claim_that_finds_nothing_where_jobs_were_looks_elsewhere(
     late = make_job(queue="two")
     queue.enqueue(late)
     assert [late.id] == [job.id for job in queue.claim(hot.BULK, ME)]
-
-
-def test_slots_of_settled_released_and_lost_jobs_are_used_again(queue: SQLiteJobQueue) -> None:
-    queue.start()
-    presence = queue.store.workers.lock_of(ME)
-    free = len(presence._free)
-    jobs = [make_job() for _ in range(4)]
-    queue.enqueue_many(jobs)
-    settled, released, cancelled, kept = queue.claim(9, ME)
-    queue.settle([make_settlement(settled)])
-    queue.release([released])
-    queue.cancel(cancelled.id)
-    assert {kept.id: 1} == queue.extend(ME)
-    assert free - 1 == len(presence._free)
-    assert [kept.id] == list(queue.store.workers.marks)
 
 
 # ---- flushes --------------------------------------------------------------------------------
@@ -362,82 +297,3 @@ def test_claim_beside_a_beat_is_flushed_by_the_next_one(
     monkeypatch.setattr(queue.store.db, "execute", and_claimed)
     queue.extend(ME)
     assert queue.store.has_unflushed_claim
-
-
-def test_beat_that_fails_leaves_the_flush_to_the_next(
-    queue: SQLiteJobQueue, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    queue.enqueue_many([make_job() for _ in range(2)])
-    queue.settle([make_settlement(job) for job in queue.claim(1, ME)])
-    queue.claim(1, ME)
-    monkeypatch.setattr(queue_module, "_EXTEND", "no statement")
-    with pytest.raises(BackendUnavailable):
-        queue.extend(ME)
-    assert queue.store.has_unflushed_claim
-
-
-# ---- life -----------------------------------------------------------------------------------
-
-
-def test_threads_wait_each_for_itself_until_interrupted(queue: SQLiteJobQueue) -> None:
-    queue.start()
-    ready = threading.Barrier(3)
-    found: list[bool] = []
-
-    def wait() -> None:
-        found.append(queue.wait_for_work(LIMIT_SECS, lambda: ready.wait(LIMIT_SECS) < 0))
-
-    threads = [threading.Thread(target=wait) for _ in range(2)]
-    for thread in threads:
-        thread.start()
-    ready.wait(LIMIT_SECS)
-    queue.interrupt()
-    for thread in threads:
-        thread.join(LIMIT_SECS)
-    assert [True, True] == found
-
-
-def test_child_starts_afresh(queue: SQLiteJobQueue) -> None:
-    queue.enqueue(make_job())
-    queue.wait_for_work(0)
-    group = queue._group
-    queue._group._leading.acquire()  # as if another thread was about to commit in the parent
-    queue.drop_in_child()
-    queue.store.drop_in_child()
-    queue.store.db.drop_in_child()
-    assert queue._group is not group
-    queue.enqueue(make_job())
-    assert 2 == queue.qsize()
-
-
-# ---- reading --------------------------------------------------------------------------------
-
-
-def test_store_without_a_file_is_empty(project: Path, clock: Real) -> None:
-    queue = make_queue(project, clock)
-    assert (0, None, [], [], [], {}) == (
-        queue.qsize(),
-        queue.get("none"),
-        queue.page(),
-        queue.stats(),
-        queue.error_groups(),
-        queue.parked_tasks,
-    )
-    assert not (project / ".nuvom" / "nuvom.db").exists()
-    queue.stop()
-
-
-@pytest.mark.parametrize("status", [99, -1])
-def test_status_that_is_none_is_named_as_damage(queue: SQLiteJobQueue, status: int) -> None:
-    job = make_job()
-    queue.enqueue(job)
-    queue.store.db.execute("UPDATE jobs SET status = ?", (status,))
-    with pytest.raises(PayloadError, match="run `nuvom doctor`"):
-        queue.get(job.id)
-
-
-def test_size_of_the_store_is_told(queue: SQLiteJobQueue) -> None:
-    queue.enqueue(make_job())
-    size = queue.store_size()
-    assert 0 < size.used
-    assert 0 < size.free <= size.disk

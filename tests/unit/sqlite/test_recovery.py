@@ -6,7 +6,7 @@ import pytest
 
 from nuvom.core.record import JobStatus
 from nuvom.queue_backends.sqlite import SQLiteJobQueue
-from nuvom.testing import make_job, make_settlement
+from nuvom.testing import make_job
 from tests.unit.sqlite.conftest import Real, seen
 
 ME, OTHER = "worker-1", "worker-2"
@@ -19,17 +19,6 @@ def test_worker_that_is_gone_without_a_trace_is_charged(queue: SQLiteJobQueue) -
     queue.store.workers.leave(ME)  # in good order, but its job was never settled
     (record,) = queue.reap()
     assert (1, True) == (record.deliveries, record.suspect)
-
-
-def test_silent_worker_whose_slots_cannot_be_read_is_charged_for_all(
-    queue: SQLiteJobQueue, clock: Real
-) -> None:
-    queue.enqueue(make_job())
-    queue.claim(1, ME)
-    (queue.store.db.directory / "workers" / f"{ME}.slots").unlink()
-    clock.advance(31)
-    (record,) = queue.reap()
-    assert record.suspect
 
 
 def test_nobody_is_silent_who_could_not_beat(
@@ -52,13 +41,3 @@ def test_nobody_is_silent_who_could_not_beat(
     assert JobStatus.RUNNING is seen(queue, job).status
     clock.advance(5)
     assert [job.id] == [one.id for one in queue.reap()]
-
-
-def test_key_of_a_dead_job_stays_taken_for_its_time(queue: SQLiteJobQueue, clock: Real) -> None:
-    job = make_job("tests.a", unique_key="k", unique_for=1e9, created_at=clock.now())
-    queue.enqueue(job)
-    (claimed,) = queue.claim(1, ME)
-    queue.settle([make_settlement(claimed, JobStatus.PARKED)])
-    clock.advance(7 * 86_400 + 1)
-    queue.reap()
-    assert job.id == queue.enqueue(make_job("tests.a", unique_key="k"))

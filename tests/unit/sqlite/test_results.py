@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 
 from nuvom.config.settings import Settings
-from nuvom.core.ids import new_id
-from nuvom.core.record import JobRecord, JobStatus, StoredError
+from nuvom.core.record import JobRecord
 from nuvom.queue_backends.memory import MemoryJobQueue
 from nuvom.queue_backends.sqlite import SQLiteJobQueue
 from nuvom.result_backends.sqlite import SQLiteResultBackend
@@ -53,15 +52,6 @@ def test_results_join_a_queue_of_the_same_file_only(
     assert not results.joins(MemoryJobQueue())
 
 
-def test_guest_leaves_the_file_to_the_queue(
-    guest: SQLiteResultBackend, queue: SQLiteJobQueue
-) -> None:
-    queue.start()
-    guest.start()
-    guest.stop()
-    assert queue.store.db._writer is not None
-
-
 def test_guest_forgets_only_what_has_ended(
     guest: SQLiteResultBackend, queue: SQLiteJobQueue
 ) -> None:
@@ -72,26 +62,3 @@ def test_guest_forgets_only_what_has_ended(
     queue.settle([make_settlement(job)])
     assert [True, False] == [guest.forget(job.id), guest.forget(job.id)]
     assert waiting.args == queue.claim(1, ME)[0].args
-
-
-def test_forgotten_job_leaves_nothing_behind(
-    guest: SQLiteResultBackend, queue: SQLiteJobQueue
-) -> None:
-    queue.enqueue(make_job("tests.b", "x" * 5000))
-    (job,) = queue.claim(1, ME)
-    queue.settle([make_settlement(job, JobStatus.FAILED)])
-    assert guest.forget(job.id)
-    for table in ("jobs", "payloads", "attempts"):
-        assert [(0,)] == queue.store.db.read(f"SELECT count(*) FROM {table}")
-
-
-# ---- in a file of their own -----------------------------------------------------------------
-
-
-def test_outcome_of_an_unknown_job_can_be_kept(results: SQLiteResultBackend) -> None:
-    job_id = new_id()
-    assert results.set_result(job_id, 8)
-    assert results.set_result(job_id, 9)
-    assert 9 == results.get_result(job_id)
-    assert results.set_error(job_id, "no good")
-    assert StoredError("Error", "no good") == results.get_error(job_id)

@@ -9,7 +9,6 @@ import pytest
 from nuvom.core.record import JobRecord, JobStatus, StoredError
 from nuvom.queue_backends.sqlite import SQLiteJobQueue, hot
 from nuvom.testing import make_job, make_settlement
-from tests.engine import LIMIT_SECS
 from tests.unit.sqlite.conftest import Real, seen
 
 ME = "worker-1"
@@ -67,12 +66,6 @@ def test_mixed_batch_is_answered_in_its_order(queue: SQLiteJobQueue, clock: Real
     assert clock.now() + 5 == seen(queue, retried).record.run_at
     assert [True, True, False, True, True, False] == queue.settle(settled)
     assert 2 == queue.qsize()
-
-
-def test_child_wakes_a_worker(queue: SQLiteJobQueue) -> None:
-    (job,) = claimed(queue)
-    settled = [make_settlement(job, children=(make_job("tests.child"),))]
-    assert queue.wait_for_work(LIMIT_SECS, lambda: queue.settle(settled) != [True])
 
 
 def test_success_clears_what_earlier_attempts_left(queue: SQLiteJobQueue, clock: Real) -> None:

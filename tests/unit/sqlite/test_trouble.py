@@ -14,8 +14,6 @@ from nuvom.errors import BackendUnavailable, StorageFull
 from nuvom.queue_backends.sqlite import errors as trouble
 from nuvom.queue_backends.sqlite.errors import (
     flush_log,
-    is_busy,
-    is_failed_flush,
     translate,
 )
 
@@ -42,15 +40,6 @@ def test_error_of_sqlite_says_what_to_do(code: int, text: str) -> None:
     assert isinstance(error, BackendUnavailable)
     assert text in error.what
     assert error.fix
-
-
-def test_codes_of_locks_and_failed_flushes_are_known() -> None:
-    assert is_busy(error_of(sqlite3.SQLITE_BUSY | (2 << 8)))
-    assert is_failed_flush(error_of(sqlite3.SQLITE_IOERR_FSYNC))
-    assert not is_failed_flush(error_of(sqlite3.SQLITE_IOERR_WRITE))
-    without_code = sqlite3.ProgrammingError("closed")
-    assert not is_busy(without_code)
-    assert "closed" in translate(without_code, Path("the file"), "sqlite_path").what
 
 
 # ---- no room, where SQLite tells of an I/O error --------------------------------------------
@@ -99,8 +88,3 @@ def test_log_is_flushed_and_keeps_its_bytes(
     assert len(flushed) == 1
     assert sum(written) == (len(content) if again else 0)
     assert content == (tmp_path / "file-wal").read_bytes()
-
-
-def test_database_without_a_log_needs_none(tmp_path: Path) -> None:
-    flush_log(tmp_path / "file", again=True)
-    assert [] == list(tmp_path.iterdir())
