@@ -57,25 +57,6 @@ class FileSize:
         resource.setrlimit(resource.RLIMIT_FSIZE, self._before)
 
 
-class Ballast:
-    """The file system, which is a small one, is filled to the last byte."""
-
-    def __init__(self, root: Path) -> None:
-        self._path = root / "ballast"
-
-    def fill(self) -> None:
-        for size in (1 << 16, 1 << 12, 1):
-            with open(self._path, "ab", buffering=0) as ballast:
-                try:
-                    while True:
-                        ballast.write(bytes(size))
-                except OSError as error:
-                    assert error.errno == errno.ENOSPC
-
-    def empty(self) -> None:
-        self._path.unlink()
-
-
 class Lines(LogHandler):
     """Counts what a worker would write to its log."""
 
@@ -88,7 +69,7 @@ class Lines(LogHandler):
         return len(self._written.getvalue().splitlines())
 
 
-WAYS: dict[str, Callable[[Path], Any]] = {"calls": Calls, "size": FileSize, "disk": Ballast}
+WAYS: dict[str, Callable[[Path], Any]] = {"calls": Calls, "size": FileSize}
 
 
 class Program:

@@ -16,17 +16,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
-from nuvom.config import project
 from nuvom.config.settings import Settings
 from nuvom.core.outcome import Settlement
 from nuvom.core.record import JobRecord, JobStatus
 from nuvom.errors import NuvomError, StorageFull
-from nuvom.host import files
-from nuvom.queue_backends import file_log
 from nuvom.queue_backends.file import FileJobQueue
 from nuvom.queue_backends.file_log import Log
 from nuvom.queue_backends.sqlite import SQLiteJobQueue
-from nuvom.queue_backends.sqlite.connection import Database
 from nuvom.testing.builders import make_job, make_settlement
 from tests.lab.iofaults import EVERY, FLUSHES, Faults
 
@@ -301,32 +297,6 @@ def crowd(orders: dict[str, Any], faults: Faults) -> None:
         queue.extend(orders["worker"])
 
 
-def without_flushes() -> None:
-    """What the mutation check removes: no flush of data is asked for."""
-    Database._set_flush = lambda *_, **__: None  # type: ignore[method-assign]
-    real = Database.connect
-
-    def connect(self: Database) -> Any:
-        connection = real(self)
-        connection.execute("PRAGMA synchronous = OFF")
-        return connection
-
-    Database.connect = connect  # type: ignore[method-assign]
-    setattr(file_log, "sync_data", lambda _: None)  # noqa: B010  # not exported
-
-
-def without_folder_flushes() -> None:
-    """What the mutation check removes: no flush of names is asked for."""
-    for module in (file_log, files, project):
-        setattr(module, "sync_directory", lambda _: None)  # noqa: B010  # imported there
-
-
-BREAKS: dict[str, Callable[[], None]] = {
-    "data": without_flushes,
-    "names": without_folder_flushes,
-    "": lambda: None,
-}
-
 PARTS: dict[str, Callable[[dict[str, Any], Faults], None]] = {
     "tell": tell,
     "crowd": crowd,
@@ -336,6 +306,5 @@ PARTS: dict[str, Callable[[dict[str, Any], Faults], None]] = {
 
 if __name__ == "__main__":
     given = json.loads(sys.argv[1])
-    BREAKS[given.get("breaks", "")]()
     Log.spare_bytes = 6000  # so that the log of a short life is rewritten
     PARTS[given["part"]](given, Faults())

@@ -18,11 +18,9 @@ import pytest
 from nuvom.core.record import JobStatus
 from nuvom.testing import history
 from nuvom.testing.history import read_history
-from nuvom.worker import Worker
-from tests.engine import Engine
 from tests.lab import crashing
 from tests.reliability import tasks
-from tests.reliability.site import Site, unfinished, wait_for
+from tests.reliability.site import Site
 
 BACKENDS = ("sqlite", "file", "sqlite+file", "file+sqlite")
 SWEEPS = [
@@ -214,30 +212,20 @@ def test_r06_no_two_places_share_the_name_of_a_crash_point() -> None:
     assert {name: places for name, places in crashing.known_points().items() if places[1:]} == {}
 
 
-@pytest.mark.parametrize(
-    "point",
-    [
-        "dispatch.before_store",
-        "dispatch.stored",
-        "worker.claimed",
-        "worker.before_settle",
-        "worker.settled",
-    ],
-)
-def test_r06_an_exception_at_a_crash_point_costs_memory_no_job(
-    engine_of: Callable[..., Engine], point: str
+def test_f10_a_client_that_died_before_the_answer_enqueues_again_with_the_same_key(
+    tmp_path: Path,
 ) -> None:
-    """Also in one process: the worker stops and says why, and another one goes on."""
-    engine = engine_of("memory", lease_secs=1.0)
-    plus = engine.task(lambda x: x + 1, name="tests.plus")
-    jobs = [plus.delay(number) for number in range(4)]
-    crashing.arm_from({crashing.VARIABLE: f"{point}:exception"})
-    if point.startswith("dispatch"):
-        with pytest.raises(crashing.CrashPointReached):
-            plus.map([(4,), (5,)])
-    else:
-        with pytest.raises(crashing.CrashPointReached):
-            Worker(engine.runtime, threads=2).run()
-    with engine.worker(threads=2):
-        wait_for(lambda: not unfinished(engine.runtime), LIMIT_SECS, "it never drained")
-    assert [job.get(timeout=0) for job in jobs] == [1, 2, 3, 4]
+    """The commit arrived, the answer did not; with a key the second try finds the first job."""
+    site = Site(tmp_path)
+    env = {crashing.VARIABLE: "sqlite.enqueue.after_commit:kill"}
+    child = site.child("enqueue_unique", env)
+    assert child.wait(LIMIT_SECS)
+    child.close()
+    assert child.process.returncode == -9
+    with site.open() as runtime:
+        (stored,) = site.snapshots(runtime)
+        again = site.child("enqueue_unique", talks=True)
+        said = list(again.said())
+        again.close()
+        assert said == [stored]
+        assert set(site.snapshots(runtime)) == {stored}

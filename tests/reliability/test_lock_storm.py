@@ -1,4 +1,4 @@
-"""R11, F12, F29: many processes and threads at one file, and one that locks them all out."""
+"""R11, F12: many processes and threads at one file, and one that locks them all out."""
 
 from __future__ import annotations
 
@@ -8,11 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from nuvom.config.settings import Settings
 from nuvom.core.clock import SYSTEM_CLOCK
-from nuvom.queue_backends.sqlite import SQLiteJobQueue
 from nuvom.testing import history
-from nuvom.testing.builders import make_job
 from tests.engine import LIMIT_SECS
 from tests.reliability.site import Site, wait_for
 
@@ -75,19 +72,3 @@ def test_r11_a_lock_storm_of_a_minute_reaches_no_user_and_costs_no_job(
     tmp_path: Path, figures: Callable[[str], None]
 ) -> None:
     prove(Site(tmp_path), figures, processes=8, secs=60, locked_secs=30)
-
-
-def test_f29_two_stores_in_one_thread_each_use_their_own_file(tmp_path: Path) -> None:
-    queues = [SQLiteJobQueue(Settings(root=tmp_path / name)) for name in ("one", "two")]
-    for folder in ("one", "two"):
-        (tmp_path / folder).mkdir()
-    jobs = [make_job(), make_job()]
-    try:
-        for queue, job in zip(queues, jobs, strict=True):
-            queue.enqueue(job)
-        for queue, job in zip(queues, jobs, strict=True):
-            assert [one.record.id for one in queue.page()] == [job.id]
-            assert [one.id for one in queue.claim(2, "worker")] == [job.id]
-    finally:
-        for queue in queues:
-            queue.stop()

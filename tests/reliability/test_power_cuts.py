@@ -45,17 +45,6 @@ def prove_crowd(
     assert not found.lost
 
 
-def prove_it_tells(
-    make: Callable[..., Recording], figures: Callable[[str], None], seed: int, breaks: str
-) -> None:
-    """See that a store whose flushes were removed is found out."""
-    one = make("full")
-    records = one.record("tell", seed=seed, steps=40, breaks=breaks)
-    found = look(one, records, follow_story(records), seed, 40)
-    figures(f"without flushes of the {breaks}, seed {seed}: {found}")
-    assert found.broken or found.lost
-
-
 # ---- SQLite -----------------------------------------------------------------------------
 
 
@@ -74,13 +63,6 @@ def test_r07_a_power_cut_leaves_sqlite_what_threads_of_two_processes_committed_t
     sqlite: Callable[..., Recording], seed: int, figures: Callable[[str], None]
 ) -> None:
     prove_crowd(sqlite, figures, seed, images=40)
-
-
-@pytest.mark.parametrize("breaks", ["data", "names"])
-def test_r07_a_power_cut_finds_out_sqlite_without_flushes(
-    sqlite: Callable[..., Recording], seed: int, figures: Callable[[str], None], breaks: str
-) -> None:
-    prove_it_tells(sqlite, figures, seed, breaks)
 
 
 @pytest.mark.slow
@@ -105,13 +87,6 @@ def test_r08_a_power_cut_leaves_the_file_queue_all_that_was_acknowledged(
     file: Callable[..., Recording], seed: int, figures: Callable[[str], None]
 ) -> None:
     prove(file, figures, range(seed, seed + 1), images=100)
-
-
-@pytest.mark.parametrize("breaks", ["data", "names"])
-def test_r08_a_power_cut_finds_out_a_file_queue_without_flushes(
-    file: Callable[..., Recording], seed: int, figures: Callable[[str], None], breaks: str
-) -> None:
-    prove_it_tells(file, figures, seed, breaks)
 
 
 @pytest.mark.slow

@@ -1,22 +1,18 @@
-"""R03: how long a job stands still after its worker was killed or frozen."""
+"""R03: how long a job stands still after its worker was killed."""
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from nuvom.core.clock import SYSTEM_CLOCK
 from nuvom.testing import history
-from nuvom.testing.faults import can_freeze
 from tests.engine import LIMIT_SECS
 from tests.reliability import tasks
 from tests.reliability.site import Crew, Site, wait_for
 
 P95_SECS, MOST_SECS = 1.0, 2.0
-TICK_SECS = 0.25  # how often a worker looks for dead ones
 
 
 def started(site: Site, job_id: str, count: int) -> list[dict[str, float]]:
@@ -70,54 +66,3 @@ def test_r03_a_killed_workers_job_is_soon_with_another(
 ) -> None:
     """With default settings: a lease of thirty seconds is not waited for."""
     prove(Site(tmp_path, backend), figures, kills)
-
-
-@pytest.mark.skipif(not can_freeze, reason="this system cannot stop a process")
-@pytest.mark.parametrize("backend", ["sqlite", "file"])
-def test_r03_a_frozen_workers_job_is_with_another_once_the_lease_has_ended(
-    tmp_path: Path, figures: Callable[[str], None], backend: str
-) -> None:
-    lease_secs = 3.0
-    site = Site(tmp_path, backend, {"lease_secs": lease_secs})
-    with site.open() as runtime, site.crew(2) as crew:
-        secs = freeze_and_measure(site, crew)
-        while secs is None:
-            secs = freeze_and_measure(site, crew)
-        figures(f"lease {lease_secs} s: started elsewhere {secs:.3f} s after the freeze")
-        assert secs <= lease_secs + lease_secs / 6
-        site.drain(runtime)
-        assert site.findings(runtime).is_valid
-
-
-def freeze_and_measure(site: Site, crew: Crew) -> float | None:
-    """Freeze the worker that has a job; return seconds until another one has started it.
-
-    None when the freeze hit a writer of SQLite, whom nobody can get past.
-    """
-    (job_id,) = site.enqueue(tasks.first_hangs.delay(1))
-    (first,) = started(site, job_id, 1)
-    frozen = crew.members[int(first["pid"])]
-    frozen_at = SYSTEM_CLOCK.monotonic()
-    frozen.freeze()
-    try:
-        if holds_the_write_lock(site):
-            return None
-        return started(site, job_id, 2)[-1]["at"] - frozen_at
-    finally:
-        frozen.thaw()
-
-
-def holds_the_write_lock(site: Site) -> bool:
-    """Whether nobody can write to a SQLite store for as long as a writer never needs."""
-    return any(_is_locked(path) for path in (site.root / ".nuvom").glob("*.db"))
-
-
-def _is_locked(path: Path) -> bool:
-    connection = sqlite3.connect(path, timeout=1.0)
-    try:
-        connection.execute("BEGIN IMMEDIATE").execute("ROLLBACK")
-    except sqlite3.OperationalError:
-        return True
-    finally:
-        connection.close()
-    return False

@@ -13,7 +13,6 @@ from nuvom.testing.faults import can_term
 from tests.engine import LIMIT_SECS
 from tests.reliability import tasks
 from tests.reliability.site import Crew, Site
-from tests.reliability.test_recovery_time import percentile, started
 
 GRACE_SECS = 2.0
 JOB_SECS = 0.1
@@ -69,33 +68,6 @@ def test_r19_rolling_restarts_lose_repeat_and_charge_nothing(
 ) -> None:
     site = Site(tmp_path, backend, {"shutdown_timeout_secs": GRACE_SECS})
     prove(site, figures, seed, restarts)
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(300)
-def test_r19_what_a_stopped_worker_could_not_finish_is_soon_with_another(
-    tmp_path: Path, figures: Callable[[str], None]
-) -> None:
-    """The task takes longer than the stop may: it is handed back, and not charged."""
-    grace_secs = 0.3
-    site = Site(tmp_path, settings={"shutdown_timeout_secs": grace_secs})
-    waits = []
-    with site.open() as runtime, site.crew(2, threads=1) as crew:
-        for number in range(20):
-            (job_id,) = site.enqueue(tasks.first_hangs.delay(number))
-            (first,) = started(site, job_id, 1)
-            victim = crew.members.pop(int(first["pid"]))
-            asked_at = SYSTEM_CLOCK.monotonic()
-            victim.term()
-            waits.append(started(site, job_id, 2)[-1]["at"] - asked_at - grace_secs)
-            assert victim.wait(LIMIT_SECS)
-            victim.close()
-            crew.hire()
-        site.drain(runtime)
-        p95 = percentile(waits, 0.95)
-        figures(f"20 stops: handed back and started elsewhere p95 {p95:.3f} s after the grace")
-        assert {one.record.attempt for one in site.snapshots(runtime).values()} == {1}
-        assert p95 < 0.2
 
 
 def test_f35_a_stop_at_any_moment_strands_nothing(tmp_path: Path, seed: int) -> None:

@@ -12,7 +12,6 @@ import os
 import statistics
 import struct
 import sys
-import threading
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -176,20 +175,3 @@ def test_f33_arguments_results_and_exceptions_of_ended_jobs_are_let_go(engine: E
         assert [JobStatus.SUCCESS, JobStatus.FAILED] * 50 == statuses
         gc.collect()
         assert not list(alive)
-
-
-def test_f33_code_that_timed_out_leaves_no_thread_once_it_has_ended(engine: Engine) -> None:
-    go = threading.Event()
-
-    def hang() -> None:
-        go.wait()
-
-    task = engine.task(hang, name="tests.hang", timeout_secs=0.05)
-    with engine.worker(threads=2) as worker:
-        before = threading.active_count()
-        jobs = task.map([() for _ in range(10)])
-        wait_for(lambda: not unfinished(engine.runtime), DRAIN_SECS, "it never drained")
-        assert {JobStatus.FAILED} == {one.status for one in jobs}
-        go.set()
-        wait_for(lambda: not worker.stuck, DRAIN_SECS, "a thread is left")
-        wait_for(lambda: threading.active_count() <= before, DRAIN_SECS, "a thread is left")

@@ -81,19 +81,6 @@ def test_f14_a_log_behind_a_foreign_snapshot_is_told_of_and_grows_slower(
     assert len(slept) == before
 
 
-def test_f14_a_long_log_that_nobody_holds_up_slows_nobody_down(
-    queue: SQLiteJobQueue, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(checkpoint, "SLOW_BYTES", 9 * MIB)
-    slept: list[float] = []
-    monkeypatch.setattr(queue.store.db.checkpointer._clock, "sleep", slept.append)
-    queue.enqueue_many(make_job("tests.padded", "x" * 500) for _ in range(5000))
-    for _ in range(100):
-        queue.enqueue(make_job())
-    assert slept == []
-    assert log_bytes(queue.store.db.path) < 9 * MIB
-
-
 def test_f13_nobody_can_write_during_a_checkpoint(queue: SQLiteJobQueue) -> None:
     checkpointer = queue.store.db.checkpointer
     queue.enqueue(make_job())
