@@ -13,9 +13,8 @@ import asyncio
 import logging
 import threading
 from contextlib import suppress
-from contextvars import copy_context
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from nuvom.core.guard import AttemptClosed, Guard
 from nuvom.core.job_context import current
@@ -45,9 +44,8 @@ class AsyncLane(Lane):
     def __init__(self, slots: int, context: WorkerContext, host: LaneHost) -> None:
         super().__init__(slots, context, host)
         self._runs: dict[OpenAttempt, _Run] = {}
-        self._unbegun: set[asyncio.Task[None]] = set()  # remove one to begin or move it
-        self._left_behind: set[asyncio.Task[None]] = set()
-        self._thread: LoopThread | None = None
+        self._left_behind: set[asyncio.Task[Any]] = set()
+        self._thread = LoopThread(self._clock, host.crashed)
         self._old_threads: list[LoopThread] = []
         self._stopping = threading.Event()
         self._is_blocked = False
@@ -55,14 +53,16 @@ class AsyncLane(Lane):
 
     # ---- the lane's contract ------------------------------------------------------------
 
+    def start(self) -> None:
+        """Start the watchdog."""
+        threading.Thread(target=self._watch, name="nuvom-loop-watch", daemon=True).start()
+
     def stop(self) -> None:
         """Cancel what still runs and stop the loop; tasks that swallow it are left behind."""
         self._stopping.set()
-        for thread in self._old_threads:
+        for thread in (*self._old_threads, self._thread):
             thread.end()
-        if self._thread is not None:
-            self._thread.end()
-            self._thread.join()
+        self._thread.join()
 
     def free(self) -> int:
         """Return how many more coroutines could start; 0 while the loop is blocked."""
@@ -73,9 +73,6 @@ class AsyncLane(Lane):
     def submit(self, work: list[OpenAttempt]) -> None:
         """Start these attempts, in order, as slots become free."""
         self.ready.extend(work)
-        if self._thread is None:
-            self._thread = LoopThread(self._clock, self._host.crashed)
-            threading.Thread(target=self._watch, name="nuvom-loop-watch", daemon=True).start()
         self._thread.call(self._start_waiting)
 
     def close_attempt(self, attempt: OpenAttempt) -> None:
@@ -98,41 +95,39 @@ class AsyncLane(Lane):
 
     def _start_waiting(self) -> None:
         thread = self._thread
-        if thread is None or thread.loop is not asyncio.get_running_loop():
-            if thread is not None:  # this loop has since been left behind
-                thread.call(self._start_waiting)
+        if thread.loop is not asyncio.get_running_loop():  # this loop has since been left behind
+            thread.call(self._start_waiting)
             return
-        while self.ready and len(self._runs) < self.size:
+        if not self.ready:
+            self._host.idle()
+        while thread.starting < min(len(self.ready), self.size - len(self._runs)):
+            thread.starting += 1
+            thread.loop.create_task(self._run_next(thread)).add_done_callback(self._check)
+
+    async def _run_next(self, thread: LoopThread) -> None:
+        thread.starting -= 1
+        run = self._begin_next(thread)
+        if run is not None:
+            await self._attempt(run.attempt, run)
+        self._start_waiting()
+
+    def _begin_next(self, thread: LoopThread) -> _Run | None:
+        """Begin the attempt that has waited longest; None if none may start on this loop.
+
+        Until now it was in ``ready``: a loop that blocks keeps no attempt from starting on another.
+        """
+        while thread is self._thread:
             try:
                 attempt = self.ready.popleft()
             except IndexError:  # taken back in the meantime
                 break
-            context = copy_context()
-            context.run(current.set, attempt)
+            current.set(attempt)
             run = _Run(attempt, thread)
-            run.task = thread.loop.create_task(self._run(attempt, run), context=context)
-            run.task.add_done_callback(self._check)
-            self._unbegun.add(run.task)
-            self._runs[attempt] = run  # last, once it is complete: the watchdog reads it
-        if not self.ready:
-            self._host.idle()
-
-    async def _run(self, attempt: OpenAttempt, run: _Run) -> None:
-        if not self._begins(asyncio.current_task()):
-            return
-        if self._host.may_start(attempt):
-            await self._attempt(attempt, run)
-        else:
-            self._ends(attempt, None)
-        self._start_waiting()
-
-    def _begins(self, task: Any) -> bool:
-        """Take the right to begin a task's attempt; False when someone else already has it."""
-        try:
-            self._unbegun.remove(task)
-        except KeyError:
-            return False
-        return True
+            self._runs[attempt] = run
+            if self._host.may_start(attempt):
+                return run
+            self._runs.pop(attempt, None)
+        return None
 
     async def _attempt(self, attempt: OpenAttempt, run: _Run) -> None:
         runner, bound = self._runner, attempt.task
@@ -181,7 +176,6 @@ class AsyncLane(Lane):
         run = self._runs.pop(attempt, None)
         if run is None:
             return
-        self._unbegun.discard(run.task)
         self._left_behind.add(run.task)
         _cancel(run)
         self._start_waiting()
@@ -198,8 +192,6 @@ class AsyncLane(Lane):
     def _look(self) -> None:
         """Enforce the deadlines that a blocked loop cannot enforce, and get it running again."""
         thread = self._thread
-        if thread is None:
-            return
         late = self._clock.monotonic() - LATE_SECS
         runs = list(self._runs.values())
         for run in runs:
@@ -232,27 +224,21 @@ class AsyncLane(Lane):
         blocker = thread.current_task()
         noticed = (thread.turned_at, blocker)
         if noticed == self._noticed:
-            self._leave_loop(thread)
+            self._leave_loop(thread, closed)
             return
         self._noticed = noticed
         for run in closed:
             if run.task is blocker:
                 thread.guard.close(run.attempt)
 
-    def _leave_loop(self, thread: LoopThread) -> None:
+    def _leave_loop(self, thread: LoopThread, closed: list[_Run]) -> None:
         """Run new attempts on another loop; those that have begun stay on this one."""
         self._old_threads.append(thread)
         self._thread = LoopThread(self._clock, self._host.crashed)
         self._noticed = None
         self._is_blocked = False
-        for attempt, run in reversed(list(self._runs.items())):
-            if run.thread is not thread:
-                continue
-            if self._begins(run.task):
-                self._runs.pop(attempt, None)
-                self.ready.appendleft(run.attempt)
-            elif attempt not in self._attempts.unclosed:
-                self._leave_behind(run)
+        for run in closed:
+            self._leave_behind(run)
         self._thread.call(self._start_waiting)
         _LOG.warning(
             "the event loop was left behind and replaced: code of a closed attempt blocks it",
@@ -316,16 +302,15 @@ async def _in_thread(call: Callable[[], None]) -> None:
 
 
 class _Run:
-    """An attempt on a loop. Its coroutine runs step by step, and each step may be interrupted.
+    """An attempt on a loop, made in its task. Its coroutine runs step by step.
 
-    asyncio's own code may not be interrupted.
+    Each step may be interrupted; asyncio's own code may not.
     """
-
-    task: asyncio.Task[None]
 
     def __init__(self, attempt: OpenAttempt, thread: LoopThread) -> None:
         self.attempt = attempt
         self.thread = thread
+        self.task = cast("asyncio.Task[Any]", asyncio.current_task())
         self.coroutine: Coroutine[Any, Any, Any] | None = None
 
     def of(self, awaitable: Awaitable[Any]) -> _Run:
@@ -375,6 +360,7 @@ class LoopThread:
         loop: Other threads may use it only through ``call``.
         guard: Interrupts only a step of a task's coroutine, and only while that step runs.
         turned_at: Monotonic seconds when the loop was last seen running.
+        starting: How many tasks were created that have not run yet.
     """
 
     def __init__(self, clock: Clock, crashed: Callable[[BaseException], None]) -> None:
@@ -383,6 +369,7 @@ class LoopThread:
         self._clock = clock
         self._crashed = crashed
         self.turned_at = clock.monotonic()
+        self.starting = 0
         self._is_ending = False
         self._thread = threading.Thread(target=self._main, name="nuvom-loop", daemon=True)
         self._thread.start()
@@ -412,9 +399,8 @@ class LoopThread:
         self.call(self.loop.stop)
 
     def join(self) -> None:
-        """Wait briefly for the end; on the loop itself, do not wait at all."""
-        if self._thread is not threading.current_thread():
-            self._thread.join(2 * _LEAVE_SECS)
+        """Wait briefly for the end."""
+        self._thread.join(2 * _LEAVE_SECS)
 
     # ---- in its thread ------------------------------------------------------------------
 

@@ -69,7 +69,7 @@ class Maintenance:
     def stop(self) -> None:
         """End the thread. Idempotent."""
         self._stopping.set()
-        if self._thread is not None and self._thread is not threading.current_thread():
+        if self._thread is not None:
             self._thread.join(timeout=self.beat_secs)
 
     def tick(self) -> None:

@@ -33,7 +33,7 @@ from nuvom.execution.frames import (
     Stack,
     Started,
 )
-from nuvom.execution.lanes import Lane, refuse_in_child
+from nuvom.execution.lanes import Lane
 from nuvom.host import platforms
 from nuvom.log import LogHandler
 from nuvom.registry.registry import task_name
@@ -51,13 +51,9 @@ _LOG = logging.getLogger("nuvom.worker")
 
 
 class ProcessLane(Lane):
-    """Runs attempts in at most ``slots`` child processes at once.
-
-    Raises: Refused: this process is itself a child of such a lane.
-    """
+    """Runs attempts in at most ``slots`` child processes at once."""
 
     def __init__(self, slots: int, context: WorkerContext, host: LaneHost) -> None:
-        refuse_in_child()
         super().__init__(slots, context, host)
         self._settings = context.settings
         self._prefetch = Prefetch(slots)

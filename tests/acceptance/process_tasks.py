@@ -15,7 +15,8 @@ import threading
 import time
 from pathlib import Path
 
-from nuvom import Discard, Retry, Snooze, current_job, task
+from nuvom import Discard, LeaseLost, Retry, Snooze, current_job, task
+from nuvom.execution.attempts import CurrentJob
 
 
 def note(path: str, text: str) -> None:
@@ -26,6 +27,12 @@ def note(path: str, text: str) -> None:
 
 @task(isolation="process")
 def add(x: int, y: int) -> int:
+    return x + y
+
+
+@task(isolation="process")
+async def add_later(x: int, y: int) -> int:
+    await asyncio.sleep(0)
     return x + y
 
 
@@ -45,7 +52,8 @@ def sleep_and_tell(path: str, secs: float) -> int:
 
 
 @task(isolation="process", timeout_secs=0.5)
-def spin() -> None:
+def spin(path: str = os.devnull) -> None:
+    note(path, str(os.getpid()))
     while True:
         pass
 
@@ -56,8 +64,9 @@ def block() -> None:
 
 
 @task(isolation="process", timeout_secs=0.5)
-def be_deaf() -> None:
+def be_deaf(path: str = os.devnull) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    note(path, str(os.getpid()))
     while True:
         time.sleep(0.01)
 
@@ -72,7 +81,8 @@ def catch_all() -> None:
 
 
 @task(isolation="process", timeout_secs=0.5)
-def hold_the_gil() -> None:
+def hold_the_gil(path: str = os.devnull) -> None:
+    note(path, str(os.getpid()))
     ctypes.PyDLL(None).sleep(60)
     ctypes.PyDLL(None).sleep(60)
 
@@ -108,6 +118,12 @@ def crash() -> None:
 @task(isolation="process")
 def leave(code: int) -> None:
     os._exit(code)
+
+
+@task(isolation="process")
+def close_all_files() -> None:
+    os.closerange(3, 1000)
+    time.sleep(60)
 
 
 @task(isolation="process", retries=2, retry_delay_secs=0)
@@ -179,6 +195,19 @@ def report(path: str) -> str:
         time.sleep(0.01)
     current_job().progress(4)
     return "done"
+
+
+_JOBS: list[CurrentJob] = []
+
+
+@task(isolation="process")
+def report_for_the_first_job() -> bool:
+    _JOBS.append(current_job())
+    try:
+        _JOBS[0].progress(1)
+    except LeaseLost:
+        return False
+    return True
 
 
 @task(isolation="process")

@@ -10,6 +10,7 @@ import threading
 from collections import Counter
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,12 +20,11 @@ from nuvom.core.clock import SYSTEM_CLOCK
 from nuvom.core.record import JobStatus
 from nuvom.errors import BackendUnavailable, JobCancelled, JobFailed
 from nuvom.events import JobParked, JobStarted
-from nuvom.execution import process_lane
+from nuvom.execution import child_process, process_lane
 from nuvom.host import platforms
 from nuvom.job import Job
 from nuvom.registry.registry import default_registry
 from tests.acceptance import process_tasks as tasks
-from tests.cli.test_worker import children
 from tests.engine import LIMIT_SECS, Engine, claim_ahead, make_runtime, wait_until
 
 if TYPE_CHECKING:
@@ -99,6 +99,39 @@ def test_task_runs_in_a_child_of_this_process(engine: Engine) -> None:
     assert os.getpid() != pid
     assert os.getpid() == parent
     assert "process" == engine.events(JobStarted)[0].lane
+    assert 3 == tasks.add_later.delay(1, 2).get(LIMIT_SECS)
+
+
+def test_stacks_show_where_the_children_are(engine: Engine) -> None:
+    job = tasks.sleep_and_tell.delay("seen", 60)
+    wait_for_lines("seen")
+    stacks = engine.worker_lane.stacks  # type: ignore[attr-defined]  # see lane()
+    wait_until(lambda: "in sleep_and_tell" in stacks().get(job.id, ""))
+
+
+def test_process_that_cannot_be_started_is_tried_again(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start, starts = subprocess.Popen, []
+
+    def fail_once(*args: Any, **options: Any) -> Any:
+        starts.append(args)
+        if len(starts) == 1:
+            raise OSError("no room for a process")
+        return start(*args, **options)
+
+    monkeypatch.setattr(subprocess, "Popen", fail_once)
+    assert 3 == tasks.add.delay(1, 2).get(LIMIT_SECS)
+    assert 2 == len(starts)
+
+
+def test_work_is_given_up_with_the_reason_when_no_child_comes_up(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(child_process, "_START_WAITS_SECS", (0.0, 0.0))
+    monkeypatch.setattr(child_process, "CHILD_PROGRAM", "raise SystemExit(9)")
+    tasks.add.delay(1, 2)
+    assert "exit code 9" in engine.wait_for(JobParked).reason
 
 
 def test_no_more_is_claimed_than_children_can_start(project: Path) -> None:
@@ -175,6 +208,11 @@ def test_exit_code_is_the_failure_of_that_job(engine: Engine) -> None:
     error = failure(tasks.leave.delay(3))
     assert ("WorkerChildDied", "exit code 3") == (error.type, error.text)
     assert 3 == tasks.add.delay(1, 2).get(LIMIT_SECS)
+
+
+@posix
+def test_child_that_closes_its_line_to_the_worker_is_ended(engine: Engine) -> None:
+    assert "WorkerChildDied" == failure(tasks.close_all_files.delay()).type
 
 
 @posix
@@ -274,6 +312,11 @@ def test_progress_is_kept_and_lost_when_the_job_is(engine: Engine) -> None:
     assert (3, 10, "three") == snapshot.progress
     Path("report.go").touch()
     assert "done" == job.get(LIMIT_SECS)
+
+
+def test_progress_of_a_job_that_has_ended_is_not_that_of_the_next(engine: Engine) -> None:
+    jobs = [tasks.report_for_the_first_job.delay() for _ in range(2)]
+    assert [True, False] == [job.get(LIMIT_SECS) for job in jobs]
 
 
 def test_jobs_are_enqueued_with_the_success_or_not_at_all(engine: Engine) -> None:
@@ -381,19 +424,23 @@ def test_task_that_a_child_cannot_find_is_parked_with_the_reason(engine: Engine)
     assert 3 == tasks.add.delay(1, 2).get(LIMIT_SECS)
 
 
+def test_task_is_found_by_its_place_when_its_module_names_it_otherwise(engine: Engine) -> None:
+    job = engine.task(tasks.add.func, name="tests.renamed", isolation="process").delay(1, 2)
+    assert 3 == job.get(LIMIT_SECS)
+    default_registry().unregister("tests.renamed")
+
+
 def test_task_whose_module_a_child_cannot_import_is_parked(
-    engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    engine: Engine, project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "fragile_tasks.py").write_text(
+    (project / "fragile_tasks.py").write_text(
         "import os\nfrom nuvom import task\n"
         "if os.getenv('NUVOM_TEST_PARENT') != str(os.getpid()):\n    raise OSError('only there')\n"
         "@task(isolation='process')\ndef fragile(): ...\n"
     )
-    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.syspath_prepend(project)
     monkeypatch.setenv("NUVOM_TEST_PARENT", str(os.getpid()))
-    import fragile_tasks  # type: ignore[import-not-found]  # written just now
-
-    fragile_tasks.fragile.delay()
+    import_module("fragile_tasks").fragile.delay()
     assert "OSError: only there" in engine.wait_for(JobParked).reason
     default_registry().unregister("fragile_tasks.fragile")
     del sys.modules["fragile_tasks"]
@@ -420,6 +467,7 @@ WORKER = """
 import sys
 from pathlib import Path
 from dataclasses import replace
+from importlib import import_module
 from nuvom.registry.registry import default_registry
 from nuvom.worker import Worker
 from tests.acceptance import process_tasks
@@ -457,16 +505,13 @@ def producer(root: Path) -> Iterator[Engine]:
 
 
 @posix
-def test_no_child_outlives_a_killed_worker_by_more_than_a_second(project: Path) -> None:
+def test_no_child_outlives_a_killed_worker(project: Path) -> None:
     with producer(project), worker_program() as program:
         for name in ("spin", "hold_the_gil", "be_deaf"):
-            getattr(tasks, name).options(timeout_secs=60).delay()
-        wait_until(lambda: len(children(program.pid)) >= 3)
-        pids = children(program.pid)
-        SYSTEM_CLOCK.sleep(0.5)  # so that they are in the midst of it
+            getattr(tasks, name).options(timeout_secs=600).delay("running")
+        pids = [int(line) for line in wait_for_lines("running", 3)]
         program.kill()
-        SYSTEM_CLOCK.sleep(1.0)
-        assert [] == [pid for pid in pids if is_alive(pid)]
+        wait_until(lambda: not any(map(is_alive, pids)))
 
 
 @posix
@@ -500,8 +545,14 @@ def double(n: int) -> int:
 """
 
 
-def run_script(text: str) -> str:
-    Path("script.py").write_text(text)
+@pytest.mark.parametrize(
+    ("guard", "limit", "says"),
+    [("if __name__ == '__main__':", 30, "42"), ("if True:", 3, "PARKED")],
+)
+def test_task_of_a_script_runs_in_children_in_which_the_script_starts_no_worker(
+    project: Path, guard: str, limit: int, says: str
+) -> None:
+    Path("script.py").write_text(SCRIPT.format(guard=guard, limit=limit))
     done = subprocess.run(
         [sys.executable, "script.py"],
         env={**os.environ, "PYTHONPATH": str(ROOT)},
@@ -510,15 +561,7 @@ def run_script(text: str) -> str:
         timeout=60,
         check=False,
     )
-    return done.stdout
-
-
-def test_task_of_a_script_is_imported_by_the_name_of_its_file(project: Path) -> None:
-    assert "42\n" == run_script(SCRIPT.format(guard="if __name__ == '__main__':", limit=30))
-
-
-def test_script_that_starts_a_worker_when_imported_starts_none_in_children(project: Path) -> None:
-    assert run_script(SCRIPT.format(guard="if True:", limit=3)).startswith("PARKED")
+    assert done.stdout.startswith(says)
 
 
 # ---- speed ----------------------------------------------------------------------------

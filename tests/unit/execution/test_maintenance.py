@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any, cast
@@ -18,7 +17,7 @@ from nuvom.execution.attempts import OpenAttempt, OpenAttempts
 from nuvom.execution.lanes import WorkerContext
 from nuvom.execution.maintenance import Maintenance
 from nuvom.testing import FakeClock, make_job, make_settlement
-from tests.engine import LIMIT_SECS, wait_until
+from tests.engine import wait_until
 from tests.troubled import TroubledQueue
 
 ME = "worker-1"
@@ -94,13 +93,6 @@ def bench() -> Bench:
 
 
 # ---- leases ---------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(("lease_secs", "beat_secs"), [(30, 5), (3, 0.5), (600, 5), (0.6, 0.1)])
-def test_leases_are_renewed_six_times_over_and_every_five_seconds(
-    lease_secs: float, beat_secs: float
-) -> None:
-    assert beat_secs == pytest.approx(Bench(lease_secs=lease_secs).maintenance.beat_secs)
 
 
 def test_beats_keep_a_long_job(bench: Bench) -> None:
@@ -292,19 +284,6 @@ def test_no_beat_is_late_while_many_jobs_are_pruned() -> None:
     assert max(gaps) <= 2 * maintenance.beat_secs
 
 
-def test_next_tick_waits_after_one_that_fails_though_there_is_more_to_prune() -> None:
-    clock = HurriedClock(waits=3)
-    bench = Bench(clock, result_ttl_secs=10.0)
-    for _ in range(1500):
-        end(bench, JobStatus.SUCCESS)
-    clock.advance(12)
-    bench.maintenance._next_prune = clock.monotonic()
-    bench.queue.trouble.always("reap")
-    bench.maintenance._main()
-    assert [0.25, 0.25, 0.25] == clock.waits
-    assert 2 == bench.queue.trouble.calls["prune"]
-
-
 # ---- the thread -----------------------------------------------------------------------------
 
 
@@ -336,17 +315,3 @@ def test_trouble_with_recovery_stops_nothing_else(bench: Bench) -> None:
             bench.tick(1.0)
     assert {} == bench.queue.parked_tasks
     assert 1 == bench.queue.trouble.calls["prune"]
-
-
-def test_maintenance_can_be_stopped_by_what_it_obeys(bench: Bench) -> None:
-    stopped = threading.Event()
-
-    def stop(_: str) -> None:
-        bench.maintenance.stop()
-        stopped.set()
-
-    bench.maintenance._obey = stop
-    bench.maintenance.start()
-    bench.queue.command(ME, "stop")
-    bench.clock.advance(0.3)
-    assert stopped.wait(LIMIT_SECS)

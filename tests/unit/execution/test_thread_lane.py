@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import logging
-import sys
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from functools import partial
 from math import inf
 
@@ -16,7 +14,7 @@ from nuvom.core.guard import AttemptClosed, UserCall, of_thread
 from nuvom.execution import thread_lane
 from nuvom.execution.thread_lane import ThreadLane
 from nuvom.testing import FakeClock
-from tests.engine import LIMIT_SECS, wait_until
+from tests.engine import LIMIT_SECS
 from tests.unit.execution.bench import Bench
 
 
@@ -90,15 +88,6 @@ def assert_all_slots_work(bench: Bench, lane: ThreadLane) -> None:
 # ---- running --------------------------------------------------------------------------------
 
 
-def test_an_idle_slot_keeps_nothing_of_its_last_job(bench: Bench, lane: ThreadLane) -> None:
-    lane.submit([bench.work(lambda: "x" * 1000)])
-    result = bench.wait_for()[0].result
-    bench.finished.clear()
-    bench.attempts.open.clear()
-    wait_until(lambda: lane.free() == lane.size)
-    assert sys.getrefcount(result) <= 2, "here, and as the argument"
-
-
 def test_thrifty_slots_leave_each_other_asleep_until_nudged(
     bench: Bench, lane: ThreadLane, gate: Gate
 ) -> None:
@@ -110,18 +99,6 @@ def test_thrifty_slots_leave_each_other_asleep_until_nudged(
     lane.nudge()
     gate.is_running()
     assert (0, 0) == (lane.free(), len(lane.ready))
-
-
-def test_failure_of_the_engine_itself_is_told(bench: Bench) -> None:
-    def fail(_running: object, _settlement: object) -> None:
-        raise ZeroDivisionError
-
-    lane = ThreadLane(1, bench.context, bench.but(settle_now=fail, finish=fail))
-    lane.start()
-    lane.submit([bench.work(lambda: 8)])
-    bench.wait_until(lambda: bool(bench.crashes))
-    assert isinstance(bench.crashes[0], ZeroDivisionError)
-    lane.stop()
 
 
 # ---- closed by somebody else ----------------------------------------------------------------
@@ -141,20 +118,6 @@ def test_slot_of_code_that_cannot_be_stopped_is_replaced(
     gate.go.set()
     bench.wait_until(lambda: lane.stuck() == 0)
     assert 2 == len(bench.finished)
-
-
-def test_attempt_closed_while_it_waits_never_runs(
-    bench: Bench, lane: ThreadLane, gate: Gate
-) -> None:
-    ran: list[int] = []
-    bench.occupy(lane, gate, 2)
-    waiting = bench.work(lambda: ran.append(1))
-    lane.submit([waiting])
-    bench.close(lane, waiting)
-    gate.go.set()
-    bench.wait_for(2)
-    assert_all_slots_work(bench, lane)
-    assert [] == ran
 
 
 def test_closing_at_any_moment_costs_no_slot_and_harms_no_neighbour(
@@ -229,19 +192,6 @@ def test_limit_is_kept_though_the_mark_of_the_start_took_longer_than_it(
     assert "timeout" == bench.wait_for()[0].outcome
 
 
-class Timeless(FakeClock):
-    def monotonic(self) -> float:
-        raise RuntimeError("no time")
-
-
-def test_watchdog_that_fails_stops_the_worker(bench: Bench) -> None:
-    lane = ThreadLane(1, replace(bench.context, clock=Timeless()), bench)
-    lane.start()
-    bench.wait_until(lambda: bool(bench.crashes))
-    assert "no time" == str(bench.crashes[0])
-    lane.stop()
-
-
 # ---- hooks ----------------------------------------------------------------------------------
 
 
@@ -283,12 +233,6 @@ def test_hook_that_hangs_gives_up_its_slot(
     bench.wait_until(lambda: "in stubborn" in caplog.text)  # told after the slot was replaced
     assert "a hook was left behind after 30 s; it is at:" in caplog.text
     bench.wait_until(lambda: gate.told == [AttemptClosed])
-
-
-def test_hook_that_ends_just_in_time_keeps_its_slot(bench: Bench, lane: ThreadLane) -> None:
-    slot = next(iter(lane._slots))
-    lane._leave_hook(slot)
-    assert 0 == lane.stuck()
 
 
 # ---- the end --------------------------------------------------------------------------------
