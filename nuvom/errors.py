@@ -209,7 +209,7 @@ class DuplicateTask(TaskError, ValueError):
         super().__init__(name=name, first=first, second=second)
 
 
-class InvalidTaskOption(TaskError):
+class InvalidTaskOption(TaskError, TypeError):
     """An option of ``@task`` or ``.options()`` cannot be used."""
 
     message = "The task option {option}={value!r} cannot be used: expected {expected}.{hint}"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.docs.snippets import ROOT, Snippet, pages, snippets
-from tests.docs.story import Story, StoryFailed, matches
+from tests.docs.story import Story, StoryFailed
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,19 +31,6 @@ def test_the_first_two_commands_of_the_readme_are_those_of_a_fresh_clone() -> No
 
 
 # ---- the player itself ------------------------------------------------------------------------
-
-
-def test_remarks_belong_to_the_fence_that_follows_them() -> None:
-    page = "<!-- a -->\n\n<!-- exit 7 -->\n```bash\nx\n```\n\n<!-- b -->\ntext\n```text\ny\n```\n"
-    assert [
-        Snippet("bash", "x\n", 5, ("a", "exit 7")),
-        Snippet("text", "y\n", 11),
-    ] == list(snippets(page))
-
-
-def test_a_fence_that_is_not_closed_is_an_error() -> None:
-    with pytest.raises(ValueError, match="not closed"):
-        list(snippets("```bash\nx\n"))
 
 
 @pytest.mark.parametrize(
@@ -71,46 +58,3 @@ def play(folder: Path, *played: Snippet) -> None:
     with Story("page.md", folder) as story:
         for snippet in played:
             story.play(snippet)
-
-
-def test_python_of_a_page_shares_its_names_and_its_files(tmp_path: Path) -> None:
-    play(
-        tmp_path,
-        Snippet("python", "# there.py\nx = 1\n", 1),
-        Snippet("python", "from there import x\nprint('hello')\n", 1),
-        Snippet("python", "assert x == 1\n", 1),
-    )
-
-
-def test_a_command_may_set_variables(tmp_path: Path) -> None:
-    command = "X=5 python -c 'import os; print(os.environ[\"X\"])'"
-    play(tmp_path, Snippet("console", f"$ {command}\n5\n", 1))
-
-
-def test_what_runs_in_the_background_ends_with_the_page(tmp_path: Path) -> None:
-    forever = "import time\nwhile True:\n    time.sleep(1)\n"
-    play(
-        tmp_path,
-        Snippet("python", f"# forever.py\n{forever}", 1),
-        Snippet("bash", "python forever.py\n", 1, ("background",)),
-    )
-
-
-def test_what_ends_in_the_background_by_itself_is_a_failure(tmp_path: Path) -> None:
-    ends = Snippet("bash", "python -c 1\n", 1, ("background",))
-    later = Snippet("python", "import time\ntime.sleep(0.5)\n", 1)
-    with pytest.raises(StoryFailed, match="exit code 0"):
-        play(tmp_path, ends, later)
-
-
-@pytest.mark.parametrize(
-    ("expected", "printed"),
-    [("1", "1\n"), ("...", ""), ("a...c", "a\nb\nc"), ("...b...", "abc"), ("", "")],
-)
-def test_dots_stand_for_anything(expected: str, printed: str) -> None:
-    assert matches(expected, printed)
-
-
-@pytest.mark.parametrize(("expected", "printed"), [("1", "12"), ("a...c", "a b"), ("", "x")])
-def test_everything_else_has_to_be_there(expected: str, printed: str) -> None:
-    assert not matches(expected, printed)

@@ -92,13 +92,6 @@ def test_each_record_has_headers_of_its_own() -> None:
     assert [LIKE.replace(id=one.id, headers=one.headers) for one in records] == records
 
 
-def test_reading_may_break_off_and_begin_anew() -> None:
-    batch, expected = filled(20_000, 300)
-    with batch:
-        next(iter(batch))
-        assert expected == list(batch)
-
-
 def test_full_disk_is_said_as_such(monkeypatch: pytest.MonkeyPatch) -> None:
     def no_room(data: Iterable[int]) -> int:
         raise OSError(errno.ENOSPC, "No space left on device")

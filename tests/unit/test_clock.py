@@ -38,27 +38,3 @@ def test_boot_time_serves_where_the_system_hides_the_boot(unread: pytest.MonkeyP
     unread.setattr(sys, "platform", "linux")
     unread.setattr(builtins, "open", hidden)
     assert boot_id().startswith("boot-1")
-
-
-@pytest.mark.parametrize(
-    ("code", "text", "boot"),
-    [(0, "0A1B\n", "0A1B"), (0, "\n", "boot-"), (1, "0A1B\n", "boot-")],
-)
-def test_boot_of_macos_is_asked_for(
-    unread: pytest.MonkeyPatch, code: int, text: str, boot: str
-) -> None:
-    asked: list[list[str]] = []
-
-    def answer(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
-        asked.append(command)
-        return subprocess.CompletedProcess(command, code, text, "")
-
-    unread.setattr(sys, "platform", "darwin")
-    unread.setattr(subprocess, "run", answer)
-    assert boot_id().startswith(boot)
-    assert [["/usr/sbin/sysctl", "-n", "kern.bootsessionuuid"]] == asked
-
-
-def test_boot_elsewhere_is_its_time(unread: pytest.MonkeyPatch) -> None:
-    unread.setattr(sys, "platform", "win32")
-    assert boot_id().startswith("boot-")

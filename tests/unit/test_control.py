@@ -12,7 +12,6 @@ import pytest
 from nuvom.core.ids import new_id
 from nuvom.core.record import JobStatus
 from nuvom.errors import CapabilityMissing, QueueError
-from nuvom.events import JobCancelled
 from nuvom.result_backends.memory import MemoryResultBackend
 from tests.engine import LIMIT_SECS, Engine, ToyQueue, make_runtime, with_backends
 from tests.troubled import TroubledQueue, TroubledResults
@@ -44,27 +43,7 @@ def failed(engine: Engine, **options: Any) -> Any:
     return job
 
 
-# ---- cancel ---------------------------------------------------------------------------------
-
-
-def test_cancel_tells_the_status_before(engine: Engine) -> None:
-    job = engine.task(add).delay(1)
-    control = engine.runtime.control
-    assert ["PENDING", "CANCELLED", None] == [
-        control.cancel(one) for one in (job.id, job.id, new_id())
-    ]
-    assert [job.id] == [event.job_id for event in engine.events(JobCancelled)]
-
-
 # ---- retry ----------------------------------------------------------------------------------
-
-
-def test_failed_job_is_run_again(engine: Engine) -> None:
-    job = failed(engine)
-    control = engine.runtime.control
-    assert ["FAILED", "PENDING", None] == [control.retry(one) for one in (job.id, job.id, new_id())]
-    engine.work()
-    assert (JobStatus.FAILED, 1) == (job.status, job.attempt)
 
 
 @pytest.mark.parametrize("backend", ["memory", "file", "sqlite"])
@@ -137,20 +116,6 @@ def test_job_that_has_ended_can_be_removed(engine: Engine) -> None:
         control.discard(one) for one in (job.id, job.id, waiting.id, new_id())
     ]
     assert JobStatus.PENDING is waiting.status
-
-
-# ---- queues ---------------------------------------------------------------------------------
-
-
-def test_prune_goes_on_until_nothing_is_left(engine: Engine) -> None:
-    engine.task(add).map((number,) for number in range(2100))
-    engine.work()
-    later = engine.runtime.clock.now() + 1
-    control = engine.runtime.control
-    assert [2100, 0] == [control.prune(success_before=later, failed_before=later) for _ in range(2)]
-
-
-# ---- workers --------------------------------------------------------------------------------
 
 
 # ---- a queue of five methods ----------------------------------------------------------------

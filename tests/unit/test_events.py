@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import threading
-from functools import partial
-
 import pytest
 
 from nuvom import events
 from nuvom.events import Event, EventBus, JobCancelled, WorkerStarted
-from tests.engine import LIMIT_SECS
 
 STARTED = WorkerStarted("w")
 CANCELLED = JobCancelled("j")
@@ -18,14 +14,6 @@ CANCELLED = JobCancelled("j")
 @pytest.fixture
 def bus() -> EventBus:
     return EventBus()
-
-
-def test_subscribers_are_called_in_the_order_in_which_they_came(bus: EventBus) -> None:
-    seen: list[int] = []
-    for number in range(3):
-        bus.subscribe(WorkerStarted, partial(lambda number, _: seen.append(number), number))
-    bus.emit(STARTED)
-    assert [0, 1, 2] == seen
 
 
 def test_active_types_are_those_that_somebody_wants(bus: EventBus) -> None:
@@ -85,24 +73,6 @@ def test_ctrl_c_reaches_the_program_whose_main_thread_emits(bus: EventBus) -> No
         bus.report("a subscriber", ValueError())
 
 
-def test_interrupt_that_a_callback_raises_in_another_thread_is_a_failure(bus: EventBus) -> None:
-    passed: list[bool] = []
-
-    def interrupt(_: Event) -> None:
-        raise KeyboardInterrupt
-
-    def emit() -> None:
-        bus.emit(STARTED)
-        passed.append(True)
-
-    bus.subscribe(WorkerStarted, interrupt)
-    thread = threading.Thread(target=emit)
-    thread.start()
-    thread.join(LIMIT_SECS)
-    assert [True] == passed
-    assert {interrupt.__qualname__: 1} == bus.failures
-
-
 def test_callbacks_may_subscribe_and_end(bus: EventBus) -> None:
     seen: list[str] = []
 
@@ -115,22 +85,3 @@ def test_callbacks_may_subscribe_and_end(bus: EventBus) -> None:
     bus.emit(STARTED)
     bus.emit(STARTED)
     assert ["first", "second"] == seen
-
-
-def test_threads_may_subscribe_at_once(bus: EventBus) -> None:
-    seen: list[Event] = []
-    together = threading.Barrier(8)
-
-    def come_and_go() -> None:
-        together.wait()
-        for _ in range(100):
-            bus.subscribe(WorkerStarted, seen.append)()
-        bus.subscribe(WorkerStarted, seen.append)
-
-    threads = [threading.Thread(target=come_and_go) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(LIMIT_SECS)
-    bus.emit(STARTED)
-    assert 8 == len(seen)

@@ -8,7 +8,6 @@ import sys
 
 import pytest
 
-from nuvom.core import ids as names
 from nuvom.core.ids import MOST_IDS, id_texts, new_id, new_ids, valid_name
 from nuvom.errors import InvalidId
 
@@ -58,39 +57,6 @@ def test_many_ids_are_as_good_as_single_ones_and_in_order() -> None:
         assert all(re.fullmatch(form, one) for one in texts(ids))
         assert sorted(texts(ids)) == texts(ids)
     assert b"" == new_ids(0)
-
-
-def test_many_ids_made_in_one_millisecond_differ(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(names, "epoch_millis", lambda: 5)
-    made = [text for _ in range(50) for text in texts(new_ids(MOST_IDS))]
-    assert len(made) == len(set(made))
-
-
-def test_ids_sort_by_the_millisecond_in_which_they_were_made(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    millis = [1, 2, 0xFFFF, 0x10000, 1_750_000_000_000, 1_750_000_000_001, 2**48 - 1]
-    ids = []
-    for moment in millis:
-        monkeypatch.setattr(names, "epoch_millis", lambda moment=moment: moment)
-        ids.append(new_id())
-    assert sorted(ids) == ids
-    assert millis == [int(one.replace("-", "")[:12], 16) for one in ids]
-
-
-def test_the_system_is_asked_for_the_noise_of_many_ids_at_once(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    asked = []
-
-    def urandom(size: int) -> bytes:  # gives way to another thread at each call
-        asked.append(size)
-        return os_urandom(size)
-
-    os_urandom = os.urandom
-    monkeypatch.setattr("os.urandom", urandom)
-    assert 640 == len({new_id() for _ in range(640)})
-    assert 5 <= len(asked) <= 6
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no fork")

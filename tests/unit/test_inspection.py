@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from nuvom.core.ids import new_id
 from nuvom.core.record import JobStatus
 from nuvom.errors import AmbiguousJob, JobNotFound, PayloadError
 from nuvom.inspection import Inspector
@@ -39,12 +38,6 @@ def engine(request: pytest.FixtureRequest, project: Path) -> Iterator[Engine]:
 @pytest.fixture(params=KINDS[:3])
 def leased(request: pytest.FixtureRequest, project: Path) -> Iterator[Engine]:
     with make_engine(project, request.param) as engine:
-        yield engine
-
-
-@pytest.fixture
-def plain(project: Path) -> Iterator[Engine]:
-    with make_engine(project, "plain") as engine:
         yield engine
 
 
@@ -94,18 +87,6 @@ def test_job_is_seen_through_its_life(engine: Engine) -> None:
     assert after.finished_at is not None
 
 
-@pytest.mark.parametrize("value", [None, 0, "", [], (1, 2)])
-def test_result_is_what_the_task_returned(engine: Engine, value: Any) -> None:
-    @engine.task
-    def give() -> Any:
-        return value
-
-    job = give.delay()
-    engine.work()
-    snapshot = Inspector(engine.runtime).snapshot(job.id)
-    assert value == Inspector(engine.runtime).result(snapshot)
-
-
 def test_result_is_rebuilt_for_the_task_that_has_the_name_now(engine: Engine) -> None:
     job = engine.task(renewed, name="task").delay(Account("me", "abc"))
     engine.work()
@@ -122,31 +103,6 @@ def test_result_is_rebuilt_for_the_task_that_has_the_name_now(engine: Engine) ->
         inspector.result(snapshot)
 
 
-def test_result_that_is_not_kept_is_none(engine: Engine) -> None:
-    job = engine.task(renewed, store_result=False).delay(Account("me", "abc"))
-    engine.work()
-    snapshot = Inspector(engine.runtime).snapshot(job.id)
-    assert ("SUCCESS", None) == (snapshot.status, Inspector(engine.runtime).result(snapshot))
-    assert Inspector(engine.runtime).shown_result(snapshot) is None
-
-
-def test_failure_is_seen_with_its_error(engine: Engine) -> None:
-    job = engine.task(broken).delay()
-    engine.work()
-    inspector = Inspector(engine.runtime)
-    snapshot = inspector.snapshot(job.id)
-    assert snapshot.error is not None
-    assert ("FAILED", "ValueError", "no good") == (
-        snapshot.status,
-        snapshot.error.type,
-        snapshot.error.message,
-    )
-    assert "in broken" in str(snapshot.error.traceback)
-    assert inspector.result(snapshot) is inspector.shown_result(snapshot) is None
-    with pytest.raises(JobNotFound):
-        inspector.snapshot(new_id())
-
-
 # ---- objects and secrets --------------------------------------------------------------------
 
 
@@ -155,12 +111,6 @@ def account(engine: Engine) -> Any:
     job = engine.task(renewed).delay(Account("me", "hunter2"), token="t0k3n")
     engine.work()
     return Inspector(engine.runtime).snapshot(job.id)
-
-
-def test_objects_are_rebuilt_for_programs(engine: Engine, account: Any) -> None:
-    inspector = Inspector(engine.runtime)
-    assert Account("me", "2retnuh") == inspector.result(account)
-    assert ((Account("me", "hunter2"),), {"token": "t0k3n"}) == inspector.arguments(account.record)
 
 
 def test_objects_of_unknown_tasks_are_their_data(engine: Engine, account: Any) -> None:
@@ -210,14 +160,6 @@ def test_end_of_several_ids_is_ambiguous(leased: Engine) -> None:
     assert 5 == sum(one in several.value.what for one in ids)
 
 
-def test_beside_a_queue_of_five_methods_an_id_is_given_in_full(plain: Engine) -> None:
-    job = plain.task(add).delay(1)
-    inspector = Inspector(plain.runtime)
-    assert job.id == inspector.find_id(job.id)
-    with pytest.raises(JobNotFound):
-        inspector.find_id(job.id[-8:])
-
-
 # ---- lists ----------------------------------------------------------------------------------
 
 
@@ -238,15 +180,6 @@ def test_pages_can_be_narrowed(engine: Engine) -> None:
     assert set() == ids(queue="none")
 
 
-def test_all_jobs_are_read_page_by_page(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("nuvom.inspection._PAGE", 3)
-    jobs = [engine.task(add).delay(number).id for number in range(7)]
-    engine.task(add, queue="mail").delay(1)
-    found = [one.record.id for one in Inspector(engine.runtime).pages(queue="default")]
-    assert jobs[::-1] == found
-    assert 8 == len(list(Inspector(engine.runtime).pages()))
-
-
 def test_ended_jobs_are_counted(engine: Engine) -> None:
     engine.task(add).delay(1)
     engine.task(broken).delay()
@@ -258,21 +191,3 @@ def test_ended_jobs_are_counted(engine: Engine) -> None:
         for success, failure in ((now, now), (now, 0.0), (0.0, now), (0.0, 0.0))
     ]
     assert [2, 1, 1, 0] == counts
-
-
-# ---- the rest -------------------------------------------------------------------------------
-
-
-def test_queues_workers_and_failures_are_told(leased: Engine) -> None:
-    leased.task(broken).delay()
-    leased.runtime.queue.enqueue(make_job("tests.unknown"))
-    leased.work()
-    inspector = Inspector(leased.runtime)
-    (stats,) = inspector.stats()
-    assert (1, 1) == (stats.failed, stats.parked)
-    (group,) = inspector.error_groups()
-    assert ("ValueError", 1) == (group.type, group.count)
-    assert [group.example_id] == inspector.failed_ids(group.fingerprint)
-    assert {"tests.unknown": 1} == inspector.parked_tasks()
-    assert ["failure"] == [one.outcome for one in inspector.attempts(group.example_id)]
-    assert ([], 0) == (inspector.workers(), inspector.workers_on("default"))

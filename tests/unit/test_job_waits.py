@@ -7,15 +7,14 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from nuvom.core.record import JobStatus
-from nuvom.errors import JobFailed, JobTimeout
-from nuvom.job import await_result, result_of, wait_for_final
+from nuvom.errors import JobTimeout
+from nuvom.job import await_result, wait_for_final
 from nuvom.result_backends.memory import MemoryResultBackend
-from nuvom.testing import FakeClock, make_job, make_settlement
+from nuvom.testing import FakeClock
 from tests.engine import LIMIT_SECS, Engine, make_runtime, with_backends
 from tests.troubled import TroubledQueue, TroubledResults
 
@@ -70,12 +69,6 @@ def test_results_that_wake_nobody_are_polled_ever_more_slowly(
     assert 1.0 == pytest.approx(timeout.value.waited_secs)
 
 
-def test_wait_of_a_part_reports_the_whole(polled: Engine) -> None:
-    job = polled.task(add).delay(1)
-    with pytest.raises(JobTimeout, match="after waiting 7 s"):
-        wait_for_final(polled.runtime, job.id, 1.0, waited_before=6.0)
-
-
 def test_end_that_rings_no_bell_of_the_results_is_noticed_all_the_same(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -87,35 +80,7 @@ def test_end_that_rings_no_bell_of_the_results_is_noticed_all_the_same(
         assert JobStatus.CANCELLED is wait_for_final(runtime, job.id, LIMIT_SECS).status
 
 
-def test_failure_without_a_report_is_told_by_its_status(engine: Engine) -> None:
-    queue: Any = engine.runtime.queue
-    queue.enqueue(make_job())
-    (claimed,) = queue.claim(1, "worker-1")
-    queue.settle([make_settlement(claimed, JobStatus.FAILED, error=None)])
-    with pytest.raises(JobFailed, match="FAILED: no report is kept"):
-        result_of(engine.runtime, wait_for_final(engine.runtime, claimed.id, 0))
-
-
 # ---- awaiting -------------------------------------------------------------------------------
-
-
-def test_awaiting_goes_on_slice_by_slice(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("nuvom.job._LONGEST_WAIT_SECS", 0.01)
-    job = engine.task(add).delay(1)
-    queue: Any = engine.runtime.queue
-    looks: list[int] = []
-    get = queue.get
-
-    def watched(job_id: str) -> Any:
-        looks.append(1)
-        if len(looks) == 9:
-            (claimed,) = queue.claim(1, "worker-1")
-            queue.settle([make_settlement(claimed, value=2)])
-        return get(job_id)
-
-    queue.get = watched
-    assert 2 == asyncio.run(await_result(engine.runtime, job.id, None))
-    assert len(looks) >= 9
 
 
 def test_cancelled_await_leaves_the_job_alone(

@@ -92,11 +92,6 @@ def test_importing_leaves_the_logging_of_the_program_alone() -> None:
     assert (0, "", "") == (done.returncode, done.stdout, done.stderr)
 
 
-def test_all_loggers_are_below_nuvom() -> None:
-    names = [get_logger(name).name for name in ("nuvom", "nuvom.worker", "worker", "nuvomish")]
-    assert ["nuvom", "nuvom.worker", "nuvom.worker", "nuvom.nuvomish"] == names
-
-
 def test_a_configured_log_shows_users_own_loggers_with_the_fields_of_the_job(
     root: logging.Logger,
 ) -> None:
@@ -125,42 +120,13 @@ def test_a_second_call_takes_the_place_of_the_first_and_none_touches_other_handl
         second = configure_logging(logging.DEBUG, "json", stream=io.StringIO())
         assert "again (and 2 more times)" in stream.getvalue()  # flushed when it was replaced
         assert ([second], logging.DEBUG) == (ours(root), root.level)
-        for level, fmt in (("INFO", "xml"), ("LOUD", "plain")):
-            with pytest.raises(ValueError, match=r"no log format 'xml': one of rich|LOUD"):
-                configure_logging(level, fmt)
+        with pytest.raises(ValueError, match="no log format 'xml': one of rich"):
+            configure_logging("INFO", "xml")
         assert ([second], logging.DEBUG) == (ours(root), root.level)
         reset_logging()
         assert ([], True) == (ours(root), other in root.handlers)
     finally:
         root.removeHandler(other)
-
-
-def test_the_default_is_standard_error_if_there_is_one(
-    root: logging.Logger, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    configure_logging()
-    get_logger().info("hello")
-    out, err = capsys.readouterr()
-    assert "" == out
-    assert err.endswith("INFO     nuvom: hello\n")
-    monkeypatch.setattr(sys, "stderr", None)  # a program without a console
-    handler = configure_logging()
-    get_logger().error("hello")
-    flush_logs()
-    assert 0 == handler.lost
-
-
-def test_an_event_has_its_name_and_its_fields(root: logging.Logger) -> None:
-    stream = io.StringIO()
-    configure_logging("INFO", "json", stream=stream)
-    fields, error = {"plugin": "x"}, ValueError("bad")
-    log_event(
-        get_logger("plugins"), logging.WARNING, "a.b", "100 % of %s", fields=fields, error=error
-    )
-    found = json.loads(stream.getvalue())
-    assert ("a.b", "100 % of %s", "x", "nuvom.plugins", "ValueError: bad") == tuple(
-        found[key] for key in ("event", "msg", "plugin", "logger", "traceback")
-    )
 
 
 class Broken(logging.Handler):
@@ -208,10 +174,9 @@ def test_ten_equal_events_a_minute_are_written_and_then_a_count(
     assert 12 == len(collector.lines)
     assert "the store failed (and 5 more times)  repeats=5" in collector.lines[10]
     assert collector.lines[11].endswith("something else")
-    for _ in range(10):
-        event(logger)
-    collector.handler.flush()
-    assert 22 == len(collector.lines)
+    for _ in range(30):  # users' own records are not limited
+        logger.info("the same again")
+    assert 42 == len(collector.lines)
 
 
 @pytest.mark.parametrize(
@@ -233,24 +198,6 @@ def test_text_job_and_rate_key_say_what_is_equal(
     for number in range(30):
         event(logger, **fields(number))
     assert written == len(collector.lines)
-
-
-def test_what_users_log_is_never_limited(logger: logging.Logger, collector: Collector) -> None:
-    for _ in range(30):
-        logger.info("the same again")
-    assert 30 == len(collector.lines)
-
-
-def test_of_very_many_kinds_of_events_the_oldest_count_is_written_early(
-    logger: logging.Logger, collector: Collector
-) -> None:
-    for _ in range(12):
-        logger.error("%s", "first", extra={"event": "a.b"}, exc_info=ValueError("bad"))
-    for number in range(1001):
-        event(logger, f"other {number}")
-    (line,) = (line for line in collector.lines if "more times" in line)
-    assert "first (and 2 more times)" in line
-    assert 10 == collector.text.count("ValueError: bad")
 
 
 # ---- failures -------------------------------------------------------------------------------
@@ -294,49 +241,6 @@ def test_a_full_disk_or_closed_pipe_does_not_fail_who_logs_and_is_counted(
     logger.error("one")
     assert 1 == handler.lost
     assert ("", "") == capsys.readouterr()
-
-
-def test_a_filter_of_the_users_is_obeyed_and_does_not_fail_who_logs(
-    logger: logging.Logger, collector: Collector
-) -> None:
-    collector.handler.addFilter(lambda record: record.getMessage() == "yes")
-    logger.info("%s", "yes")
-    logger.info("%s", "no")
-    logger.info("%s", Odd())
-    assert (1, 1) == (len(collector.lines), collector.handler.lost)
-
-
-def test_an_interrupt_is_passed_on(logger: logging.Logger) -> None:
-    logger.addHandler(LogHandler(Closed(KeyboardInterrupt()), logging.Formatter()))
-    with pytest.raises(KeyboardInterrupt):
-        logger.error("one")
-
-
-def test_text_that_the_console_cannot_show_is_written_as_escapes(logger: logging.Logger) -> None:
-    raw = io.BytesIO()
-    stream = io.TextIOWrapper(raw, encoding="cp1252", newline="\n")
-    logger.addHandler(LogHandler(stream, logging.Formatter()))
-    logger.error("größer → 日")
-    assert "größer \\u2192 \\u65e5\n" == raw.getvalue().decode("cp1252")
-
-
-def test_each_record_is_one_write_and_flushed(logger: logging.Logger) -> None:
-    """Else lines of several processes that share a terminal would mix."""
-    calls: list[str] = []
-
-    class Counting(io.StringIO):
-        def write(self, text: str) -> int:
-            calls.append(text)
-            return len(text)
-
-        def flush(self) -> None:
-            calls.append("flush")
-
-    logger.addHandler(LogHandler(Counting(), logging.Formatter()))
-    logger.error("one", exc_info=ValueError("bad"))
-    written, flushed = calls
-    assert written.endswith("ValueError: bad\n")
-    assert "flush" == flushed
 
 
 @pytest.mark.parametrize("method", ["handle", "flush"])

@@ -75,81 +75,32 @@ def log_at(request: pytest.FixtureRequest) -> LogAt:
     return make
 
 
-LINES: list[tuple[Event, str]] = [
-    (events.JobEnqueued(JOB), "DEBUG job.enqueued: tasks.add enqueued on default"),
-    (events.JobStarted(JOB, WORKER), "DEBUG job.started: tasks.add started, attempt 1"),
-    (SUCCEEDED, "INFO job.finished: tasks.add succeeded in 500 ms"),
-    (FAILED, "ERROR job.finished: tasks.add failed after 2.5 s: ValueError: bad"),
-    (RETRYING, "WARNING job.retry: tasks.add will be retried in 5 s: ValueError: bad"),
-    (
-        events.JobRetrying(JOB, None, NOW - 5, 0.1, WORKER),
-        "WARNING job.retry: tasks.add will be retried in 0 ms",
-    ),
-    (
-        events.JobDead(JOB.replace(deliveries=3)),
-        "ERROR job.finished: tasks.add is DEAD: 3 workers died while running it",
-    ),
-    (events.JobDead(JOB), "ERROR job.finished: tasks.add is DEAD: it was PARKED for too long"),
-    (events.JobCancelled("7"), "INFO job.finished: job 7 was cancelled"),
-    (
-        events.JobParked(JOB, "no such task"),
-        (
-            "WARNING job.parked: tasks.add cannot run here (no such task); "
-            "its jobs are PARKED until a worker can run them"
-        ),
-    ),
-    (
-        events.JobReaped(JOB),
-        "WARNING job.lost: tasks.add was taken back: its worker died or went silent",
-    ),
-    (
-        events.JobFenced(JOB, WORKER),
-        (
-            "WARNING job.stale_settle: tasks.add lost its lease to another worker; "
-            "this outcome was dropped"
-        ),
-    ),
-    (
-        events.HookFailed(JOB, "after_job", ERROR),
-        "WARNING hook.error: the hook after_job of tasks.add failed: ValueError: bad",
-    ),
-    (events.WorkerStarted("w1"), "INFO worker.started: worker w1 started"),
-    (events.WorkerStopped("w1", "stopped"), "INFO worker.stopped: worker w1 stopped"),
-    (events.WorkerStopped("w1", "signal"), "INFO worker.stopped: worker w1 stopped: signal"),
-    (
-        events.BackendFailed("claim", StoredError("OSError", "")),
-        "ERROR backend.error: the store failed at claim: OSError",
-    ),
+EVENTS: list[tuple[Event, str]] = [
+    (events.JobEnqueued(JOB), "DEBUG job.enqueued"),
+    (events.JobStarted(JOB, WORKER), "DEBUG job.started"),
+    (SUCCEEDED, "INFO job.finished"),
+    (FAILED, "ERROR job.finished"),
+    (RETRYING, "WARNING job.retry"),
+    (events.JobDead(JOB), "ERROR job.finished"),
+    (events.JobCancelled("7"), "INFO job.finished"),
+    (events.JobParked(JOB, "no such task"), "WARNING job.parked"),
+    (events.JobReaped(JOB), "WARNING job.lost"),
+    (events.JobFenced(JOB, WORKER), "WARNING job.stale_settle"),
+    (events.HookFailed(JOB, "after_job", ERROR), "WARNING hook.error"),
+    (events.WorkerStarted("w1"), "INFO worker.started"),
+    (events.WorkerStopped("w1", "signal"), "INFO worker.stopped"),
+    (events.BackendFailed("claim", ERROR), "ERROR backend.error"),
 ]
 
 
-@pytest.mark.parametrize(("event", "line"), LINES, ids=lambda value: type(value).__name__)
-def test_each_event_has_its_level_name_and_text(log_at: LogAt, event: Event, line: str) -> None:
-    (record,) = log_at().emit(event)
-    assert line == f"{record.levelname} {vars(record)['event']}: {record.getMessage()}"
-
-
-def test_every_event_of_the_engine_has_a_line_or_needs_none() -> None:
+def test_every_event_of_the_engine_has_one_line_or_needs_none(log_at: LogAt) -> None:
+    log = log_at()
+    for event, line in EVENTS:
+        (record,) = log.emit(event)
+        assert line == f"{record.levelname} {vars(record)['event']}"
     silent = {events.JobsClaimed, events.JobTimedOut, events.WorkerAsked, events.BackendCalled}
-    assert {type(event) for event, _ in LINES} | silent == set(Event.__subclasses__())
-
-
-@pytest.mark.parametrize(
-    ("secs", "shown"),
-    [
-        (0.0, "0 ms"),
-        (0.000_051, "<0.1 ms"),
-        (0.0158, "15.8 ms"),
-        (0.523, "523 ms"),
-        (1.961, "2 s"),
-        (12_345.6, "12346 s"),
-    ],
-)
-def test_durations_have_no_more_digits_than_anybody_needs(
-    log_at: LogAt, secs: float, shown: str
-) -> None:
-    (record,) = log_at().emit(events.JobSucceeded(JOB, secs, WORKER))
-    assert f"tasks.add succeeded in {shown}" == record.getMessage()
+    assert {type(event) for event, _ in EVENTS} | silent == set(Event.__subclasses__())
+    assert "tasks.add failed after 2.5 s: ValueError: bad" in log.collector.text
 
 
 def test_events_below_the_level_are_not_subscribed_to(log_at: LogAt) -> None:
@@ -174,18 +125,6 @@ def test_a_finished_job_has_figures(log_at: LogAt) -> None:
         assert wait == vars(record)["wait_s"]
 
 
-def test_a_failed_job_has_one_traceback_and_its_fingerprint(log_at: LogAt) -> None:
-    log = log_at("WARNING")
-    log.emit(RETRYING)  # has none
-    values = vars(log.emit(FAILED)[0])
-    assert ("failure", "ValueError", "ab12") == (
-        values["outcome"],
-        values["error_type"],
-        values["error_fp"],
-    )
-    assert 1 == log.collector.text.count("Traceback (most recent call last):")
-
-
 def test_a_timeout_is_told_by_the_outcome_that_follows(log_at: LogAt) -> None:
     log = log_at("INFO")
     assert [] == log.emit(TIMED_OUT)
@@ -198,14 +137,6 @@ def test_a_timeout_is_told_by_the_outcome_that_follows(log_at: LogAt) -> None:
     outcomes = [vars(record)["outcome"] for record in records]
     assert ["timeout", "failure", "timeout", "success"] == outcomes
     assert "tasks.add timed out after 500 ms, which its policy ignores" == records[2].getMessage()
-
-
-def test_timeouts_without_an_outcome_take_no_memory(log_at: LogAt) -> None:
-    log = log_at("ERROR")
-    for number in range(1500):
-        log.emit(events.JobTimedOut(make_job(f"job-{number}"), ERROR, WORKER))
-    (record,) = log.emit(events.JobFailed(make_job("job-1"), ERROR, 1.0, WORKER))
-    assert "failure" == vars(record)["outcome"]
 
 
 def test_a_parked_task_is_named_once(log_at: LogAt) -> None:
@@ -246,10 +177,6 @@ def test_of_many_equal_events_the_first_of_a_second_have_lines_and_the_rest_is_c
     assert f"... and 1 more job {word}" == log.records[-1].getMessage()
 
 
-def test_at_debug_every_success_has_its_line(log_at: LogAt) -> None:
-    assert 50 == len(log_at("DEBUG").emit(SUCCEEDED, times=50))
-
-
 def test_a_store_or_hook_that_keeps_failing_is_limited_and_counted(log_at: LogAt) -> None:
     """The log may be on the very disk that is full."""
     log = log_at("WARNING")
@@ -266,28 +193,15 @@ def test_a_store_or_hook_that_keeps_failing_is_limited_and_counted(log_at: LogAt
 # ---- failures -------------------------------------------------------------------------------
 
 
-class Mute(Exception):  # noqa: N818  # a user's own
-    def __str__(self) -> str:
-        raise ValueError
-
-
-def fail(event: Event) -> None:
-    raise Mute
-
-
 def test_a_failing_subscriber_is_named(log_at: LogAt) -> None:
     log = log_at("CRITICAL")
+
+    def fail(event: Event) -> None:
+        raise ValueError
+
     log.bus.subscribe(events.WorkerStarted, fail)
-    *_, record = log.emit(events.WorkerStarted(WORKER), times=15)
-    values = vars(record)
-    assert ("the subscriber fail failed: Mute", "WARNING", "plugin.error", "fail", 15) == (
-        record.getMessage(),
-        record.levelname,
-        values["event"],
-        values["plugin"],
-        values["failures"],
-    )
-    assert 10 == log.collector.text.count("the subscriber fail")
+    (record,) = log.emit(events.WorkerStarted(WORKER))
+    assert f"the subscriber {fail.__qualname__} failed: ValueError" == record.getMessage()
 
 
 def with_canary(event: Event) -> Event:
@@ -312,8 +226,7 @@ def with_canary(event: Event) -> Event:
 @pytest.mark.parametrize("fmt", FORMATS)
 def test_nothing_that_a_caller_gave_is_in_the_log(log_at: LogAt, fmt: str) -> None:
     log = log_at("DEBUG", fmt)
-    for event, _ in LINES:
+    for event, _ in EVENTS:
         log.bus.emit(with_canary(event))
-    assert len(LINES) <= len(log.records) + 1
     assert "CANARY" not in log.collector.text
     assert "***" in log.collector.text

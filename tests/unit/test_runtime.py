@@ -6,7 +6,7 @@ import importlib.util
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from types import FunctionType, ModuleType
+from types import ModuleType
 
 import pytest
 
@@ -101,14 +101,6 @@ def test_task_of_a_program_that_cannot_be_imported_is_refused(project: Path) -> 
         public_name(task, project)
 
 
-def test_task_that_was_typed_in_is_refused(project: Path) -> None:
-    space: dict[str, object] = {"__name__": "__main__"}
-    code = compile("def typed(): ...", "<stdin>", "exec")
-    typed = FunctionType(code.co_consts[0], space, "typed")
-    with pytest.raises(TaskNotImportable, match="typed in"):
-        public_name(TaskDefinition("__main__.typed", typed), project)
-
-
 def test_workers_of_this_process_can_run_any_task(project: Path) -> None:
     def nested() -> None: ...
 
@@ -132,28 +124,6 @@ def test_process_that_enqueues_knows_its_task_by_the_public_name(project: Path) 
 
 
 # ---- the current runtime --------------------------------------------------------------------
-
-
-def test_current_runtime_is_built_once_from_the_project_around(
-    project: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    below = project / "a" / "b"
-    below.mkdir(parents=True)
-    monkeypatch.chdir(below)
-
-    runtime = current_runtime()
-    assert project == runtime.settings.root
-    assert runtime is current_runtime()
-
-
-def test_configure_adds_to_what_was_said_before(project: Path) -> None:
-    configure(max_workers=9)
-    before = current_runtime()
-    configure(queue_backend="memory", result_backend="memory")
-
-    assert before is not current_runtime()
-    settings = current_runtime().settings
-    assert (9, "memory") == (settings.max_workers, settings.queue_backend)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 import nuvom
 from nuvom import JobStatus, sdk
 from nuvom.core.job_context import current
-from nuvom.errors import JobNotFound, JobTimeout, WaitInsideTask
+from nuvom.errors import JobNotFound, WaitInsideTask
 from nuvom.registry.registry import default_registry
 
 
@@ -78,22 +78,6 @@ def test_a_failed_job_says_why_runs_again_under_its_id_and_is_cancelled_once() -
     assert sdk.get_job_status(job.id)["status"] == "PENDING"
     assert sdk.retry_job(job.id) is None
     assert [sdk.cancel_job(job.id), sdk.cancel_job(job.id)] == [True, False]
-
-
-def test_waiting_takes_ids_and_handles_and_keeps_their_order() -> None:
-    with nuvom.local_worker():
-        first, second = add.delay(1, 2), fail.delay()
-        done = sdk.wait([second.id, first], timeout=30)
-    assert [job.id for job in done] == [second.id, first.id]
-    assert [job.status for job in done] == ["FAILED", "SUCCESS"]
-
-
-def test_waiting_has_one_limit_for_all() -> None:
-    jobs = [add.delay(1, 2) for _ in range(3)]
-    with pytest.raises(JobTimeout):
-        sdk.wait(jobs, timeout=0)
-    with pytest.raises(TimeoutError):
-        sdk.wait([jobs[0].id], timeout=0.001)
 
 
 def test_waiting_for_ever_inside_a_task_is_refused() -> None:

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from nuvom.core.signals import Discard, Retry, Snooze
+from nuvom.core.signals import Retry, Snooze
 
 
 @pytest.mark.parametrize(
@@ -32,16 +32,3 @@ def test_a_wait_that_is_no_time_is_a_type_error(given: float) -> None:
     for signal in (Retry, Snooze):
         with pytest.raises(TypeError, match="seconds or a timedelta are needed"):
             signal(given)
-
-
-def test_own_signals_need_not_call_the_constructor() -> None:
-    class Later(Retry):
-        def __init__(self) -> None: ...
-
-    class Tomorrow(Snooze):
-        def __init__(self) -> None: ...
-
-    class Never(Discard):
-        def __init__(self) -> None: ...
-
-    assert (None, 0.0, "") == (Later().in_secs, Tomorrow().secs, Never().reason)

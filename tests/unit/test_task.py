@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import inspect
-import threading
 from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
 import pytest
 
-from nuvom import AsyncTask, Task, task
+from nuvom import Task, task
 from nuvom.errors import DuplicateTask, InvalidTaskOption
 from nuvom.registry.registry import default_registry
-from tests.engine import LIMIT_SECS, Engine
 
 
 @pytest.fixture(autouse=True)
@@ -51,12 +48,6 @@ def test_task_is_still_the_function() -> None:
     assert inspect.signature(add) == inspect.signature(made)
     assert add is made.func is inspect.unwrap(made)
     assert f"<task {__name__}.add>" == repr(made)
-
-
-def test_a_coroutine_function_makes_an_async_task() -> None:
-    assert type(task(double)) is type(task(retries=3)(double).options(priority=1)) is AsyncTask
-    assert 8 == asyncio.run(task(double)(4))
-    assert type(task(add)) is type(task(retries=3)(add)) is Task
 
 
 def test_task_is_registered_under_its_name() -> None:
@@ -109,24 +100,6 @@ def test_method_stays_a_method() -> None:
     assert Sums.method is Sums.__dict__["method"]
 
 
-# ---- attributes -----------------------------------------------------------------------------
-
-
-def test_options_are_attributes() -> None:
-    made: Any = task(queue="mail", tags=["a"], timeout_secs=5)(add)
-    assert ("mail", 0, ["a"], 5) == (made.queue, made.retries, made.tags, made.timeout_secs)
-    assert (5, "fail") == (made.retry_delay_secs, made.timeout_policy)
-    assert made.task_options.queue == "mail"
-
-
-def test_unknown_attribute_is_an_attribute_error() -> None:
-    made: Any = task(add)
-    for name in ("colour", "_colour", "call_option"):
-        with pytest.raises(AttributeError, match=f"'Task' object has no attribute '{name}'"):
-            getattr(made, name)
-    assert not hasattr(made, "colour")
-
-
 # ---- options of a call ----------------------------------------------------------------------
 
 
@@ -145,35 +118,3 @@ def test_warning_of_a_naive_moment_points_to_the_callers_line() -> None:
     with pytest.warns(UserWarning, match="no time zone") as warnings:
         made.options(run_at=naive)
     assert __file__ == warnings[0].filename
-
-
-# ---- calls ----------------------------------------------------------------------------------
-
-
-def test_delay_stores_a_job(engine: Engine) -> None:
-    made = engine.task(add)
-    jobs = [made.delay(1, 2), made.submit(1, y=2)]
-    engine.work()
-    assert [3, 3] == [job.get(LIMIT_SECS) for job in jobs]
-
-
-def test_enqueueing_never_blocks_the_event_loop(engine: Engine) -> None:
-    threads: list[str] = []
-    dispatch = engine.runtime.dispatcher.dispatch
-
-    def watched(*args: Any) -> Any:
-        threads.append(threading.current_thread().name)
-        return dispatch(*args)
-
-    object.__setattr__(engine.runtime.dispatcher, "dispatch", watched)
-
-    async def main() -> list[Any]:
-        made = engine.task(add)
-        jobs = [await made.adelay(1, 2), await made.asubmit(1, 2)]
-        return [*jobs, *await made.amap([(1, 2)])]
-
-    jobs = asyncio.run(main())
-    engine.work()
-    assert [3, 3, 3] == [job.get(LIMIT_SECS) for job in jobs]
-    assert "MainThread" not in threads
-    assert 2 == len(threads)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nuvom.core.text import MAX_CHARS, clip, mask_text, mask_value, one_line
+from nuvom.core.text import mask_text, mask_value, one_line
 
 from .logging_cases import FORGERIES
 
@@ -37,17 +37,6 @@ def test_no_text_breaks_its_line_or_holds_a_control_character(text: str) -> None
     shown.encode()
 
 
-@given(st.text())
-def test_making_text_safe_twice_changes_nothing_more(text: str) -> None:
-    assert one_line(text) == one_line(one_line(text))
-
-
-def test_long_text_is_cut_and_says_so() -> None:
-    assert "abc" == clip("abc", 3)
-    assert "abc... (2 more characters)" == clip("abcde", 3)
-    assert len(clip("x" * (MAX_CHARS + 10))) < MAX_CHARS + 40
-
-
 @pytest.mark.parametrize(
     "text",
     [
@@ -74,13 +63,6 @@ def test_what_follows_a_telling_name_is_masked(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["no secrets here", "http://host/path", "the token was missing", "user=x", "a://b@c"]
-)
-def test_other_text_is_left_alone(text: str) -> None:
-    assert text == mask_text(text)
-
-
-@pytest.mark.parametrize(
     "text", ["pass" * 20_000, "pass=" * 13_000, "://" + "a" * 65_000, "-" * 65_000]
 )
 def test_hostile_text_costs_no_more_than_its_length(text: str) -> None:
@@ -95,14 +77,3 @@ def test_values_are_masked_by_name_at_any_depth() -> None:
     masked = mask_value("payload", given_)
 
     assert {"user": "x", "auth": [{"token": "***", "n": 1}, ["a", 2]], "password": "***"} == masked
-
-
-def test_very_deep_and_circular_values_are_cut_off() -> None:
-    circle: list[object] = []
-    circle.append(circle)
-
-    assert [[[[[["..."]]]]]] == mask_value("x", circle)
-
-
-def test_numbers_that_json_does_not_know_become_text() -> None:
-    assert ["inf", "nan", 1.5] == mask_value("x", [float("inf"), float("nan"), 1.5])

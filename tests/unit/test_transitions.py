@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from nuvom.core import transitions
 from nuvom.core.record import JobRecord, JobStatus
-from nuvom.core.transitions import LostDelivery, died_error, parked_error
+from nuvom.core.transitions import LostDelivery
 from nuvom.testing import make_job
 
 
@@ -62,20 +62,7 @@ def test_the_last_allowed_charge_ends_the_job() -> None:
     assert (JobStatus.DEAD, 3) == (job.status, job.deliveries)
 
 
-def test_a_job_that_never_starts_is_not_ended_by_what_happens_to_it() -> None:
-    (job,) = fate(LostDelivery(claimed(deliveries=1), started=False), max_deliveries=1)
-    assert job.status is JobStatus.PENDING
-
-
 def test_a_suspect_is_taken_back_last() -> None:
     suspect, other = claimed(suspect=True), claimed()
     lost = [LostDelivery(suspect, started=True), LostDelivery(other, started=True)]
     assert [other.id, suspect.id] == [one.before.id for one in transitions.taken_back(lost, 1.0, 3)]
-
-
-def test_errors_of_the_dead_tell_why_and_group_by_task() -> None:
-    once, often = died_error("shop.send", 1), died_error("shop.send", 3)
-    assert "died once" in once.message
-    assert "died 3 times" in often.message
-    assert once.fingerprint == often.fingerprint == "WorkerDied:shop.send"
-    assert "shop.send" in parked_error("shop.send").message

@@ -8,7 +8,6 @@ from typing import Any
 import msgspec
 import pytest
 
-from nuvom.errors import NotStorable
 from nuvom.serialization import Codec, MsgpackCodec, Shaped
 
 
@@ -62,40 +61,9 @@ def test_four_methods_make_a_codec_that_carries_the_users_classes(codec: Codec) 
 
 
 QUICK = [(), (1, 2), ("x" * 1000, 2**64 - 1, -(2**63)), (None, True, 1.5, b"x")]
-NOT_QUICK: list[tuple[Any, ...]] = [
-    ([1],),
-    ((1,),),
-    (2**64,),
-    ("\ud800",),
-    (object(),),
-    (Shaped("A", 1),),
-]
 
 
 @pytest.mark.parametrize("args", QUICK)
 def test_plain_arguments_are_encoded_in_few_steps_to_the_same_bytes(args: tuple[Any, ...]) -> None:
     codec = MsgpackCodec()
     assert codec.call_encoder(add)(args, {})[0] == codec.quick_encoder(add)(args)
-
-
-@pytest.mark.parametrize("args", NOT_QUICK, ids=range(len(NOT_QUICK)))
-def test_other_arguments_are_left_to_the_encoder_that_knows_all(args: tuple[Any, ...]) -> None:
-    assert MsgpackCodec().quick_encoder(add)(args) is None
-
-
-def test_arguments_are_left_to_the_encoder_where_the_annotations_say_more() -> None:
-    assert MsgpackCodec().quick_encoder(greet)((1,)) is None
-    assert PlainCodec().quick_encoder(add)((1,)) is None
-
-
-def test_errors_use_the_names_of_the_parameters_or_those_given() -> None:
-    codec = MsgpackCodec()
-    for func, names, path in (
-        (add, (), "y"),
-        (add, ("a", "b"), "b"),
-        (greet, (), "args[1]"),
-        (greet, ("a", "b"), "b"),
-    ):
-        with pytest.raises(NotStorable) as caught:
-            codec.call_encoder(func, names)((1, object()), {})
-        assert path == caught.value.path

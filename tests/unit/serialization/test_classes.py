@@ -29,7 +29,6 @@ import typing_extensions
 
 from nuvom.errors import NotStorable, PayloadError
 from nuvom.serialization import MAX_DEPTH, MsgpackCodec, Shaped
-from nuvom.serialization.classes import call_vocabulary
 
 if TYPE_CHECKING:
     from somewhere import Session  # type: ignore[import-not-found]  # it exists for checkers only
@@ -184,21 +183,6 @@ def test_an_annotated_object_comes_back_as_it_was(hint: Any, value: Any) -> None
         assert value == back
 
 
-def test_values_without_objects_are_not_copied() -> None:
-    classes = call_vocabulary(taking(list[User]))
-    value = [1, {"a": (2, {3})}, {4: "x"}]
-    assert value is classes.lower(value)
-    assert value is classes.lift(value, "value")
-
-
-@pytest.mark.parametrize("hint", [int, Any, "list[int]", Callable[[User], User], type[User], None])
-def test_a_function_without_such_annotations_uses_the_codec_itself(hint: Any) -> None:
-    function = taking(hint)
-    assert codec.call_decoder(function) == codec.decode_call
-    assert codec.result_encoder(function) == codec.encode_value
-    assert codec.result_decoder(function) == codec.decode_value
-
-
 def sent(order: Order, /, *rest: Node, **more: Price) -> Point:
     return Point(len(rest))
 
@@ -281,12 +265,6 @@ def test_an_object_that_contains_itself_is_refused_where_it_closes() -> None:
     error = refusal(Node, node)
     assert "value.children[0].children[0]" == error.path
     assert "it contains itself" in error.what
-
-
-def test_a_field_without_a_value_is_refused() -> None:
-    item = Item(1)
-    object.__delattr__(item, "count")
-    assert "a field has no value" in refusal(Item, item).what
 
 
 def make_user() -> type:
@@ -453,34 +431,10 @@ class Canary:
 # ---- annotations that cannot be resolved ----------------------------------------------------
 
 
-def with_session(session: Session, user: User, number: int, items: list[Session]) -> Session:
-    return session
-
-
 @dataclass
 class Visit:
     session: Session
     user: User
-
-
-def test_an_unresolvable_annotation_does_not_disturb_plain_values() -> None:
-    args = ("id-5", USER, 1, ["id-6", {"x": (1, None)}, date(2026, 1, 1)])
-    assert args == travel(with_session, *args)[0]
-    data = codec.result_encoder(with_session)(["plain"])
-    assert ["plain"] == codec.result_decoder(with_session)(data)
-
-
-def test_an_unresolvable_annotation_is_named_when_a_value_needs_it() -> None:
-    encode = codec.call_encoder(with_session)
-    with pytest.raises(NotStorable) as caught:
-        encode((Item(1), USER, 1, []), {})
-    assert "session" == caught.value.path
-    assert "the annotation 'Session' cannot be resolved: NameError" in caught.value.what
-    packed = codec.encode_call((Shaped("Session", {}), 1, 1, []), {})
-    with pytest.raises(PayloadError, match="'Session' cannot be resolved"):
-        codec.call_decoder(with_session)(*packed)
-    late = typing_extensions.TypeAliasType("Late", list["User"])  # type: ignore[misc]  # quoted
-    assert "'User' cannot be resolved" in refusal(late, [USER]).what
 
 
 def test_a_field_whose_annotation_cannot_be_resolved_spoils_no_other() -> None:
@@ -489,11 +443,3 @@ def test_a_field_whose_annotation_cannot_be_resolved_spoils_no_other() -> None:
     error = refusal(Visit, Visit(Item(1), USER))
     assert "value.session" == error.path
     assert "'Session' cannot be resolved" in error.what
-
-
-def test_an_alias_used_twice_and_one_that_names_itself_come_to_an_end() -> None:
-    users: Any = typing_extensions.TypeAliasType("Users", list[User])
-    assert [USER] == there_and_back(dict[users, users], [USER])
-    assert {"inside": [{"inside": [], "owner": USER}]} == there_and_back(
-        Basket, {"inside": [{"inside": [], "owner": USER}]}
-    )
