@@ -93,7 +93,7 @@ def build_runtime(
     settings = loaded.settings
     registry = default_registry() if registry is None else registry
     bus = events.default_bus if bus is None else bus
-    plugins = PluginSet(clock=clock) if plugins is None else plugins
+    plugins = PluginSet() if plugins is None else plugins
     extras = make_extras(bus, clock)
     queue, results = _stores(settings, plugins, extras, allow_plugins=allow_project_plugins)
     is_shared = results.joins(queue)

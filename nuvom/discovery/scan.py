@@ -248,7 +248,7 @@ class _Reader:
         """Return what a file defines; if it cannot be read, nothing, and a problem is added."""
         self.files_seen += 1
         known = self._known.get(source.file)
-        if known is None or known[:2] != (source.size, source.mtime_ns) or source.is_link:
+        if known is None or known[:2] != (source.size, source.mtime_ns):
             try:
                 content = read_file(source.path)
             except OSError as error:
@@ -261,7 +261,7 @@ class _Reader:
                 self.files_parsed += 1
                 parsed = parse(content)
             known = _Remembered(source.size, source.mtime_ns, *parsed)
-        if not source.is_link and source.mtime_ns <= self._started_ns - _TICK_NANOS:
+        if source.mtime_ns <= self._started_ns - _TICK_NANOS:
             self._kept[source.file] = known
         return Parsed(known.tasks, known.problems)
 

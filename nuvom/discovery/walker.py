@@ -37,16 +37,14 @@ class SourceFile(NamedTuple):
     """A Python file that no rule hides.
 
     Attributes:
-        path: Absolute path to open.
+        path: Absolute path to open; for a symbolic link, that of its target.
         file: Path relative to the root, with ``/``.
-        is_link: Whether ``file`` is a symbolic link; ``path`` is then its target.
     """
 
     path: str
     file: str
     size: int
     mtime_ns: int
-    is_link: bool = False
 
 
 class _Folder(NamedTuple):
@@ -142,7 +140,7 @@ class Walker:
         if not target.startswith(os.path.join(self._root, "")):
             self.problems.append(Problem(file, 0, LEAVES_ROOT, "warning"))
             return None
-        return SourceFile(target, file, found.st_size, found.st_mtime_ns, is_link=True)
+        return SourceFile(target, file, found.st_size, found.st_mtime_ns)
 
     def _rules_with(self, folder: _Folder) -> IgnoreRules:
         origin = folder.prefix + IGNORE_FILE

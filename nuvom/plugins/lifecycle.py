@@ -116,13 +116,12 @@ class PluginSet:
         reports: Each of these failures as logged: plugin, hook and error.
     """
 
-    def __init__(self, *, clock: Clock = SYSTEM_CLOCK) -> None:
+    def __init__(self) -> None:
         self.loaded: list[LoadedPlugin] = []
         self.failed: list[FailedPlugin] = []
         self.started: list[LoadedPlugin] = []
         self.errors: Counter[tuple[str, str]] = Counter()
         self.reports: list[tuple[str, str, PluginError]] = []
-        self._clock = clock
         self._pending: list[LoadedPlugin] = []
 
     def add(self, plugin: LoadedPlugin) -> None:
@@ -186,7 +185,7 @@ class PluginSet:
         registry = default_plugin_registry()
         before = registry.entries()
         call = start_call(loaded.plugin, settings, extras)
-        error = call_limited(call, "start", START_LIMIT_SECS, clock=self._clock)
+        error = call_limited(call, "start", START_LIMIT_SECS)
         if error is None:
             self.started.append(loaded)
         else:  # a failed plugin's backends may be incomplete
@@ -204,7 +203,7 @@ class PluginSet:
 
     def _call(self, loaded: LoadedPlugin, hook: str, call: Callable[[], object]) -> None:
         limit_secs = STOP_LIMIT_SECS if hook == "stop" else START_LIMIT_SECS
-        error = call_limited(call, hook, limit_secs, clock=self._clock)
+        error = call_limited(call, hook, limit_secs)
         if error is not None:
             self._report(loaded.name, hook, plugin_error(loaded.name, loaded.entry.source, error))
 
@@ -244,9 +243,7 @@ def _is_in_use(failure: FailedPlugin, settings: Settings) -> bool:
 # ---- one call ---------------------------------------------------------------------------
 
 
-def call_limited(
-    call: Callable[[], object], hook: str, limit_secs: float, *, clock: Clock = SYSTEM_CLOCK
-) -> BaseException | None:
+def call_limited(call: Callable[[], object], hook: str, limit_secs: float) -> BaseException | None:
     """Call a plugin's ``hook``; return what it raised, or a TimeoutError that says where it hangs.
 
     A call that hangs is abandoned: its daemon thread does not keep the process alive.
@@ -265,7 +262,7 @@ def call_limited(
     context = copy_context()
     thread = threading.Thread(target=context.run, args=(body,), name="nuvom-plugin", daemon=True)
     thread.start()
-    if clock.wait(done, limit_secs):
+    if SYSTEM_CLOCK.wait(done, limit_secs):
         return caught[0] if caught else None
     late = TimeoutError(f"{hook} did not return within {limit_secs:g} s")
     frame = current_frames().get(thread.ident or 0)

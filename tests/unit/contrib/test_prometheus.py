@@ -16,12 +16,9 @@ import pytest
 
 from nuvom.contrib.prometheus import plugin as plugin_module
 from nuvom.core.record import StoredError
-from nuvom.core.views import QueueStats
 from nuvom.errors import BackendUnavailable
 from nuvom.events import BackendFailed, JobFenced
 from nuvom.plugins.registry import register_metrics_provider
-from nuvom.queue_backends.base import Capability
-from nuvom.queue_backends.memory import MemoryJobQueue
 from nuvom.queue_backends.sqlite import SQLiteJobQueue
 from nuvom.result_backends.memory import MemoryResultBackend
 from nuvom.testing import make_job
@@ -160,19 +157,6 @@ def test_a_queue_of_five_methods_shows_its_size_only(project: Path) -> None:
     assert not [name for name in found if name.startswith(("nuvom_jobs", "nuvom_queue_jobs"))]
 
 
-def test_a_backend_without_totals_has_no_counters_of_jobs(
-    project: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    lesser = MemoryJobQueue.capabilities - {Capability.TOTALS}
-    monkeypatch.setattr(MemoryJobQueue, "capabilities", lesser)
-    with exported(project, queue_backend="memory", result_backend="memory") as (engine, plugin):
-        engine.task(lambda: None, name="noop").delay()
-        found = samples(text(plugin))
-    assert 1 == value(found, "nuvom_queue_jobs", state="ready")
-    assert "nuvom_jobs_enqueued_total" not in found
-    assert "no counters of jobs" in caplog.text
-
-
 def test_what_goes_wrong_in_this_process_is_counted(project: Path) -> None:
     with exported(project) as (engine, plugin):
         bus = engine.runtime.bus
@@ -240,23 +224,3 @@ def test_a_scrape_writes_nothing_and_waits_for_no_writer(project: Path) -> None:
         other.close()
     assert 0 == value(found, "nuvom_scrape_partial")
     assert 1 == value(found, "nuvom_jobs_enqueued_total")
-
-
-def test_scrapes_that_come_together_read_the_store_once(
-    project: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    calls = []
-    plain = SQLiteJobQueue.stats
-
-    def stats(queue: SQLiteJobQueue) -> list[QueueStats]:
-        calls.append(1)
-        return plain(queue)
-
-    monkeypatch.setattr(SQLiteJobQueue, "stats", stats)
-    with exported(project) as (_, plugin):
-        threads = [threading.Thread(target=text, args=(plugin,)) for _ in range(20)]
-        for one in threads:
-            one.start()
-        for one in threads:
-            one.join(LIMIT_SECS)
-    assert 1 <= len(calls) <= 3  # a second passes between two of them

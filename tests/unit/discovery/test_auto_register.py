@@ -111,7 +111,6 @@ def test_task_is_registered_when_its_job_arrives(
         ("\n\nimport nothing", "ModuleNotFoundError: No module named 'nothing' (", "mod.py:3)"),
         ("def f(:\n", "SyntaxError: ", "mod.py:1)"),
         ("class E(Exception):\n def __str__(self): 1/0\nraise E", "mod.E: <exception", "mod.py:3)"),
-        ("raise ValueError('x' * 1000)", "ValueError: " + "x" * 188 + " (", "mod.py:1)"),
     ],
 )
 def test_module_that_fails_is_told_in_one_line(
@@ -158,7 +157,6 @@ def test_module_is_tried_again_after_a_failure(tmp_path: Path, registry: Registr
     ("source", "reason"),
     [
         ("class A:\n    def add(self): ...", "it no longer defines add"),
-        ("add = None", "it no longer defines add"),
         ("def __getattr__(name): raise ValueError(name)", "it no longer defines add"),
         (TASK.replace("@task", "@task(name='plus')"), "the task is now named plus"),
     ],
@@ -197,24 +195,6 @@ def test_refresh_writes_the_manifest_and_tells_what_changed(tmp_path: Path, mani
     _, changes = refresh(tmp_path, manifest)
     assert ["a.add", "b.add"] == [task.name for task in changes.removed]
     assert () == read_manifest(manifest)
-
-
-def test_refresh_without_any_task_makes_no_manifest(tmp_path: Path, manifest: Path) -> None:
-    found, changes = refresh(write(tmp_path, {"a.py": "x = 1"}), manifest)
-    assert () == found.tasks
-    assert changes.is_empty
-    assert not manifest.parent.exists()
-
-
-def test_refresh_replaces_a_manifest_that_cannot_be_used(
-    tmp_path: Path, manifest: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    write(tmp_path, {".nuvom/manifest.json": "{", "a.py": TASK})
-    with caplog.at_level(logging.WARNING, "nuvom"):
-        _, changes = refresh(tmp_path, manifest)
-    assert ["a.add"] == [task.name for task in changes.added]
-    assert ["a.add"] == [task.name for task in read_manifest(manifest) or ()]
-    assert "written anew" in caplog.text
 
 
 def test_a_module_that_hangs_is_named_and_tried_again_once_it_has_ended(

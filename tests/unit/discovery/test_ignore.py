@@ -57,18 +57,6 @@ def test_folder_that_holds_an_environment_is_skipped_whatever_its_name(
 # ---- ignore files -----------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("lines", "path", "line"),
-    [
-        (["app/*.py", "!app/x.py", "x.py  "], "app/x.py", 3),
-        (["app/**/x.py\r\n"], "app/a/b/x.py", 1),
-    ],
-)
-def test_line_that_hides_a_file_is_named(lines: list[str], path: str, line: int) -> None:
-    expected = f"{IGNORE_FILE} line {line}: {lines[line - 1].strip()}"
-    assert expected == rules(*lines).why_file(path)
-
-
 @pytest.mark.parametrize("line", ["!", "a\\", "[z-a]"])
 def test_line_that_is_no_pattern_is_reported_and_the_others_count(line: str) -> None:
     patterns = PatternList(["a.py", line, "b.py"], IGNORE_FILE)
@@ -93,14 +81,6 @@ def test_stars_mean_what_they_mean_to_git(tmp_path: Path, lines: str, found: set
     names = ["x.py", "app/x.py", "app/y.py", "app/sub/x.py"]
     write(tmp_path, {IGNORE_FILE: lines, **dict.fromkeys(names, "")})
     assert found == files(tmp_path)
-
-
-def test_ignore_file_of_a_subfolder_counts_there_and_wins(tmp_path: Path) -> None:
-    paths = ["keep_old.py", "x.py", "a/keep_old.py", "a/b_old.py", "a/x.py", "a/b/x.py"]
-    write(tmp_path, dict.fromkeys([*paths, "hidden/x.py"], ""))
-    write(tmp_path, {IGNORE_FILE: "*_old.py\nhidden/\n", "hidden/.nuvomignore": "!*.py\n"})
-    write(tmp_path, {"a/.nuvomignore": "!keep_old.py\n/x.py\n"})
-    assert {"x.py", "a/keep_old.py", "a/b/x.py"} == files(tmp_path)
 
 
 def test_ignore_file_may_start_with_a_byte_order_mark_and_hold_any_bytes(tmp_path: Path) -> None:

@@ -33,15 +33,10 @@ def names(source: str) -> list[str]:
         ("import nuvom as n", "n.task"),
         ("from nuvom.task import task", "task"),
         ("import nuvom.task", "nuvom.task.task"),
-        ("import os, nuvom as n, sys", "n.task"),
         ("from nuvom import *", "task"),
         ("from nuvom import task\nmine = task", "mine"),
         ("import nuvom\nfirst = second = nuvom.task", "second"),
-        ("try:\n    from nuvom import task\nexcept ImportError:\n    task = None", "task"),
         ("try:\n    import nothing\nexcept ImportError:\n    from nuvom import task", "task"),
-        ("match x:\n    case 1:\n        from nuvom import task", "task"),
-        ("from nuvom import task\ntask: object", "task"),
-        ("import nuvom\nnuvom.x = 1", "nuvom.task"),
         ("from nuvom import task\ndef f(task): task = 1", "task"),
         ("from nuvom import task\nclass A:\n    task = None", "task"),
     ],
@@ -59,17 +54,12 @@ def test_decorator_is_recognised_however_it_was_imported(
     [
         ("from invoke import task", "task"),
         ("from nuvom import task\ndef task(f): return f", "task"),
-        ("from nuvom import task\nclass task: ...", "task"),
         ("import invoke, nuvom", "invoke.task"),
         ("from nuvom import task\ntask = something", "task"),
-        ("from nuvom import task\ntask += something", "task"),
         ("from nuvom import task\n(other, [task, *rest]) = something", "task"),
-        ("from nuvom import task\ndel task", "task"),
         ("import nuvom\nimport other as nuvom", "nuvom.task"),
         ("from nuvom import task\nfor task in tasks: pass", "task"),
-        ("from nuvom import task\nwith open() as task: pass", "task"),
         ("from .nuvom import *", "task"),
-        ("from nuvom import worker", "worker.task"),
         ("import nuvom", "get(nuvom).task"),
         ("def f():\n    from nuvom import task", "task"),
     ],
@@ -85,8 +75,6 @@ def test_decorator_of_somebody_else_is_not_taken(imports: str, decorator: str) -
 @pytest.mark.parametrize(
     "block",
     [
-        "if x:\n{body}",
-        "try: pass\nexcept E:\n{body}",
         "try: pass\nfinally:\n{body}",
         "match x:\n  case 1:\n{body}",
         "if x:\n  try:\n    pass\n  except E:\n{body}",
@@ -127,7 +115,6 @@ def test_task_with_several_decorators_is_listed_once(decorators: str) -> None:
     [
         ("def outer():\n    @task\n    def inner(): ...", "outer.<locals>.inner", 4),
         ("class A:\n  def m(self):\n    @task\n    def x(): ...", "A.m.<locals>.x", 5),
-        ("def f():\n  class A:\n    @task\n    def x(): ...", "f.<locals>.A.x", 5),
     ],
 )
 def test_task_inside_a_function_is_listed_as_not_importable(
@@ -141,24 +128,11 @@ def test_task_inside_a_function_is_listed_as_not_importable(
     assert "inside the function" in note.reason
 
 
-@pytest.mark.parametrize("parameters", ["task, /", "*, task", "**task"])
-def test_parameter_hides_the_decorator(parameters: str) -> None:
-    source = f"""
-        from nuvom import task
-        def outer({parameters}):
-            @task
-            def inner(): ...
-    """
-    assert [] == names(source)
-
-
 @pytest.mark.parametrize(
     ("test", "word"),
     [
         ("TYPE_CHECKING", "TYPE_CHECKING"),
-        ("typing.TYPE_CHECKING", "TYPE_CHECKING"),
         ('__name__ == "__main__"', "__main__"),
-        ("'__main__' == __name__", "__main__"),
     ],
 )
 def test_task_that_importing_does_not_define_is_not_importable(test: str, word: str) -> None:
@@ -211,19 +185,6 @@ def test_source_that_is_no_program_is_reported_with_its_line(
     assert words in note.reason
 
 
-def test_option_nested_deeper_than_it_can_be_read_is_named_only() -> None:
-    deep = "+".join(["1"] * 2000)
-    found = parsed(f"from nuvom import task\n@task(x={deep})\ndef f(y={deep}): ...\n")
-    [task] = found.tasks
-    assert ({}, ("x",), "(...)") == (task.options, task.dynamic_options, task.signature)
-
-
-def test_long_chain_of_elif_is_followed_to_its_end() -> None:
-    arms = "".join(f"elif x == {n}: pass\n" for n in range(700))
-    source = f"from nuvom import task\nif x: pass\n{arms}else:\n    @task\n    def add(): ...\n"
-    assert ["add"] == names(source)
-
-
 @pytest.mark.parametrize(
     "source",
     [
@@ -257,10 +218,8 @@ def described(source: str) -> tuple[TaskEntry, tuple[Problem, ...]]:
     [
         ("'mail'", "mail"),
         ("-5", -5),
-        ("None", None),
         ("{'a': [1, ({'b': None},)]}", {"a": [1, [{"b": None}]]}),
         ("7 * 24 * 3600", 604800),
-        ("60 * 0.5 - 1 + 2", 31.0),
     ],
 )
 def test_literal_option_is_taken_over(written: str, value: Any) -> None:
@@ -275,11 +234,8 @@ def test_literal_option_is_taken_over(written: str, value: Any) -> None:
     [
         "VALUE",
         "(ConnectionError,)",
-        "b'x'",
-        "{1: 2}",
         "1e999",
         "'a' * 10",
-        "True + 1",
         "9223372036854775808",
     ],
 )
@@ -326,7 +282,6 @@ def test_signature_is_kept_as_text(parameters: str, signature: str) -> None:
     [
         ("...", None),
         ('"""\n    First.\n\n    More.\n    """', "First."),
-        ('"""   """', None),
         ("'caf\\xe9 \\ud800'", "caf\xe9 \ud800"),
     ],
 )

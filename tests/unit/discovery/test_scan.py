@@ -6,8 +6,8 @@ import json
 import logging
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -51,7 +51,6 @@ def places(found: Scan, level: str) -> list[tuple[str, int]]:
         ("src/app/tasks.py", ["src/__init__.py"], "src.app.tasks.add"),
         ("src/__init__.py", [], "src.add"),
         ("lib/src/tasks.py", [], "lib.src.tasks.add"),
-        ("café/tasks.py", [], "café.tasks.add"),
     ],
 )
 def test_task_is_named_after_its_module(
@@ -67,8 +66,6 @@ def test_task_is_named_after_its_module(
     ("file", "name"),
     [
         ("my-app/tasks.py", "my-app.tasks.add"),
-        ("2024/tasks.py", "2024.tasks.add"),
-        ("a.b/tasks.py", "a.b.tasks.add"),
         ("class.py", "class.add"),
         ("__init__.py", "__init__.add"),
     ],
@@ -153,11 +150,6 @@ def test_root_that_is_no_folder_is_refused(tmp_path: Path) -> None:
             scan(tmp_path / path)
 
 
-def test_invalid_pattern_given_as_an_option_is_reported(tmp_path: Path) -> None:
-    found = scan(tmp_path, exclude=["ok", "!"], include=["a\\"])
-    assert {"--exclude", "--include"} == {file for file, _ in places(found, "warning")}
-
-
 # ---- nothing of the project runs --------------------------------------------------------
 
 
@@ -222,16 +214,6 @@ def test_file_written_just_before_a_scan_is_read_again(
     assert reads == found.files_read
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="links need a privilege there")
-def test_linked_files_are_read_each_time(tmp_path: Path) -> None:
-    write(tmp_path, {"one.txt": TASK, "two.txt": TASK.replace("add", "sub")})
-    for name, task in (("one", "a.add"), ("two", "a.sub")):
-        os.utime(tmp_path / f"{name}.txt", ns=(1, 1))
-        (tmp_path / "a.py").unlink(missing_ok=True)
-        (tmp_path / "a.py").symlink_to(f"{name}.txt")
-        assert [(task, True)] == named(scan(tmp_path, clock=LATER))
-
-
 def test_module_is_named_anew_when_src_becomes_a_package(tmp_path: Path) -> None:
     write(tmp_path, {"src/app.py": TASK})
     assert [("app.add", True)] == named(scan(tmp_path, clock=LATER))
@@ -252,39 +234,27 @@ def test_cache_is_made_only_where_there_is_something_to_remember(tmp_path: Path)
 
 
 @pytest.mark.parametrize(
-    "content",
-    [b"", b"null", b"\xff\xfe", b"[" * 100_000, b'{"format": "1", "files": {}}', b'{"format": 1}'],
+    "damage",
+    [
+        lambda _: b"",
+        lambda _: b"[" * 100_000,
+        lambda _: b'{"format": "1", "files": {}}',
+        lambda good: good.replace(b'"line":', b'"line":"x","l":'),
+    ],
 )
 def test_damaged_cache_is_made_anew_and_says_so_at_debug_level(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, content: bytes
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, damage: Callable[[bytes], bytes]
 ) -> None:
     write(tmp_path, {"a.py": TASK})
     scan(tmp_path, clock=LATER)
     good = (tmp_path / CACHE_FILE).read_bytes()
-    (tmp_path / CACHE_FILE).write_bytes(content)
+    (tmp_path / CACHE_FILE).write_bytes(damage(good))
     with caplog.at_level(logging.DEBUG, "nuvom"):
         assert [("a.add", True)] == named(scan(tmp_path, clock=LATER))
     assert good == (tmp_path / CACHE_FILE).read_bytes()
     [record] = caplog.records
     assert logging.DEBUG == record.levelno
     assert "made anew" in record.getMessage()
-
-
-@pytest.mark.parametrize(
-    "damage",
-    [
-        lambda entry: None,
-        lambda entry: [*entry[:2], [], [], []],
-        lambda entry: [*entry[:2], [{**entry[2][0], "line": "3"}], []],
-        lambda entry: [*entry[:2], entry[2], [["a.py", "1", "x", "error"]]],
-    ],
-)
-def test_damaged_entry_is_read_from_its_file_again(tmp_path: Path, damage: Any) -> None:
-    first = scan(write(tmp_path, {"a.py": TASK, "b.py": "x = 1"}), clock=LATER)
-    content = json.loads((tmp_path / CACHE_FILE).read_bytes())
-    content["files"]["a.py"] = damage(content["files"]["a.py"])
-    (tmp_path / CACHE_FILE).write_text(json.dumps(content))
-    assert first == scan(tmp_path, clock=LATER)
 
 
 def test_cache_that_cannot_be_written_is_done_without(

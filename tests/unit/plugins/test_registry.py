@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from nuvom.control import Control as RealControl
-from nuvom.errors import BackendNameTaken, InvalidId, UnknownBackend
+from nuvom.errors import BackendNameTaken, UnknownBackend
 from nuvom.inspection import Inspector as RealInspector
 from nuvom.plugins import contracts
 from nuvom.plugins import registry as module
@@ -36,16 +36,6 @@ def test_same_major_version_is_compatible(version: str) -> None:
 @pytest.mark.parametrize("version", ["2.0", "10.0", "", "one", None, 1.0])
 def test_other_versions_are_not(version: object) -> None:
     assert not is_compatible(version)
-
-
-def test_registered_classes_are_found_by_kind_and_name() -> None:
-    module.register_queue_backend("mine", OtherQueue)
-    module.register_result_backend("mine", OtherResults)
-    module.register_schedule_store("mine", dict)
-
-    assert OtherQueue is module.queue_backend("mine")
-    assert OtherResults is module.result_backend("mine")
-    assert dict is module.schedule_store("mine")
 
 
 def test_unknown_name_is_answered_with_the_nearest_and_all_others() -> None:
@@ -87,11 +77,6 @@ def test_built_in_name_is_for_the_built_in_class_alone_even_before_it_was_used()
     module.register_queue_backend("memory", MemoryJobQueue)
 
     assert MemoryJobQueue is module.queue_backend("memory")
-
-
-def test_name_that_no_setting_could_hold_is_refused() -> None:
-    with pytest.raises(InvalidId):
-        module.register_queue_backend("a b", OtherQueue)
 
 
 def test_metrics_provider_is_there_until_it_is_removed() -> None:
