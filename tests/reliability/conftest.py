@@ -21,7 +21,7 @@ from nuvom.queue_backends.sqlite import store as sqlite_store
 from tests.engine import Engine, make_runtime
 from tests.lab.iofaults import compiled, why_not
 from tests.reliability.images import Recording, in_memory
-from tests.reliability.site import children
+from tests.reliability.workspace import children
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from nuvom.testing.faults import Victim
 from tests.lab.iofaults import environment
 from tests.lab.powercut import Disk, Record, power_cuts, read_record
 from tests.reliability.recorded import Queue, open_queue, seen
-from tests.reliability.site import children
+from tests.reliability.workspace import children
 
 PROGRAM = "tests.reliability.recorded"
 LIMIT_SECS = 100

@@ -20,7 +20,7 @@ from nuvom.testing import history
 from nuvom.testing.history import read_history
 from tests.lab import crashing
 from tests.reliability import tasks
-from tests.reliability.site import Site
+from tests.reliability.workspace import Workspace
 
 BACKENDS = ("sqlite", "file", "sqlite+file", "file+sqlite")
 SWEEPS = [
@@ -37,7 +37,7 @@ class Case(NamedTuple):
     point: str
 
 
-class Ground:
+class CrashSetup:
     """Stores to start from: an empty one, and one in which a worker has died over a job."""
 
     def __init__(self, root: Path, backend: str) -> None:
@@ -49,22 +49,27 @@ class Ground:
         self._traces.mkdir()
         self.passed = {"found": self._trace("found"), "live": self._trace("live")}
 
-    def site(self, part: str, name: str) -> Site:
-        """Return a fresh site for a process that plays ``part``."""
+    def workspace(self, part: str, name: str) -> Workspace:
+        """Return a fresh workspace for a process that plays ``part``."""
         root = self._root / f"{next(self._numbers)}-{name}"
         if part == "live":
             shutil.copytree(self._template, root, symlinks=True, ignore=_sockets)
         settings = {"lease_secs": 0.6, "shutdown_timeout_secs": 0.1, "max_deliveries": 1000}
-        return Site(root, self.backend, settings)
+        return Workspace(root, self.backend, settings)
 
     def play(
-        self, site: Site, part: str, env: dict[str, str] | None = None, *, traced: str = ""
+        self,
+        workspace: Workspace,
+        part: str,
+        env: dict[str, str] | None = None,
+        *,
+        traced: str = "",
     ) -> int:
         """Have a process play ``part`` to its end, whatever it is; return its exit code."""
-        child = site.child(part, env, spare_bytes=self._spare_bytes, traced=traced)
-        assert child.wait(LIMIT_SECS), f"it hangs\n{site.errors()}"
+        child = workspace.child(part, env, spare_bytes=self._spare_bytes, traced=traced)
+        assert child.wait(LIMIT_SECS), f"it hangs\n{workspace.errors()}"
         child.close()
-        site.log.write(history.KILL, pid=child.pid)
+        workspace.log.write(history.KILL, pid=child.pid)
         return child.process.returncode
 
     @property
@@ -72,12 +77,12 @@ class Ground:
         return 3000 if self.backend.startswith("file") else None
 
     def _trace(self, part: str) -> set[str]:
-        site = self.site(part, f"trace-{part}")
+        workspace = self.workspace(part, f"trace-{part}")
         trace = self._traces / part
-        code = self.play(site, part, traced=str(trace))
-        assert code == (-9 if part == "found" else 0), site.errors()
+        code = self.play(workspace, part, traced=str(trace))
+        assert code == (-9 if part == "found" else 0), workspace.errors()
         if part == "found":
-            site.root.rename(self._template)
+            workspace.root.rename(self._template)
             _tear(self._template)
         return {one["name"] for one in read_history(trace)}
 
@@ -99,55 +104,55 @@ def _tear(root: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def grounds(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Ground]:
-    made: dict[str, Ground] = {}
+def setups(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], CrashSetup]:
+    made: dict[str, CrashSetup] = {}
 
-    def ground(backend: str) -> Ground:
+    def setup(backend: str) -> CrashSetup:
         if backend not in made:
-            made[backend] = Ground(tmp_path_factory.mktemp(backend.replace("+", "-")), backend)
+            made[backend] = CrashSetup(tmp_path_factory.mktemp(backend.replace("+", "-")), backend)
         return made[backend]
 
-    return ground
+    return setup
 
 
-def cases(ground: Ground) -> Iterator[Case]:
+def cases(setup: CrashSetup) -> Iterator[Case]:
     """Yield each point once, in the part that has more to lose."""
-    for point in sorted(ground.passed["live"] | ground.passed["found"]):
-        part = "live" if point in ground.passed["live"] else "found"
-        yield Case(ground.backend, part, point)
+    for point in sorted(setup.passed["live"] | setup.passed["found"]):
+        part = "live" if point in setup.passed["live"] else "found"
+        yield Case(setup.backend, part, point)
 
 
-def crash(ground: Ground, mode: str, case: Case) -> str:
+def crash(setup: CrashSetup, mode: str, case: Case) -> str:
     """End a process at a crash point and let another one go on; return what is wrong then."""
-    site = ground.site(case.part, f"{mode}-{case.point}")
-    code = ground.play(site, case.part, {crashing.VARIABLE: f"{case.point}:{mode}"})
+    workspace = setup.workspace(case.part, f"{mode}-{case.point}")
+    code = setup.play(workspace, case.part, {crashing.VARIABLE: f"{case.point}:{mode}"})
     expected = {"kill": {-9}, "exit": {crashing.EXIT_CODE}, "exception": {0, 1}}[mode]
-    reached = [one for one in read_history(site.history) if one["event"] == "reached"]
+    reached = [one for one in read_history(workspace.history) if one["event"] == "reached"]
     if len(reached) != 1 or (code not in expected and case.part == "live"):
-        return f"exit code {code}, reached {len(reached)} times\n{site.errors()}"
-    return _aftermath(site)
+        return f"exit code {code}, reached {len(reached)} times\n{workspace.errors()}"
+    return _aftermath(workspace)
 
 
-def _aftermath(site: Site) -> str:
-    runtime = site.runtime()
+def _aftermath(workspace: Workspace) -> str:
+    runtime = workspace.runtime()
     try:
-        for job_id, one in site.snapshots(runtime).items():
+        for job_id, one in workspace.snapshots(runtime).items():
             if one.record.run_at > runtime.clock.now() + 600:  # it was to be cancelled or purged
                 runtime.control.cancel(job_id)
-        site.drain(runtime)
-        findings = site.findings(runtime)
+        workspace.drain(runtime)
+        findings = workspace.findings(runtime)
         wrong = "" if findings.is_valid else f"{findings}"
-        return wrong + _wrong_statuses(site) + _children(site)
+        return wrong + _wrong_statuses(workspace) + _children(workspace)
     except AssertionError as error:
         return f"{error}"
     finally:
-        site.assert_sound(runtime)
-        site.log.close()
+        workspace.assert_sound(runtime)
+        workspace.log.close()
 
 
-def _wrong_statuses(site: Site) -> str:
-    runtime = site.runtime()
-    snapshots = site.snapshots(runtime).values()
+def _wrong_statuses(workspace: Workspace) -> str:
+    runtime = workspace.runtime()
+    snapshots = workspace.snapshots(runtime).values()
     wrong = [
         (one.record.func_name, str(one.status))
         for one in snapshots
@@ -158,51 +163,51 @@ def _wrong_statuses(site: Site) -> str:
     return f"wrong statuses {wrong}" if wrong else ""
 
 
-def _children(site: Site) -> str:
+def _children(workspace: Workspace) -> str:
     """Each job that enqueues another with its success has exactly one child.
 
     Or none, with two stores: a death after the result was written and before the attempt was
     closed costs the child, as docs/guarantees.md says under 5.
     """
-    runtime = site.runtime()
+    runtime = workspace.runtime()
     numbers = []
-    for one in site.snapshots(runtime).values():
+    for one in workspace.snapshots(runtime).values():
         args, _ = runtime.codec.decode_call(one.record.args, one.record.kwargs)
         numbers.append((one.record.func_name, args[0]))
     runtime.stop()
     parents = numbers.count((tasks.parent.name, 20))
     born = numbers.count((tasks.plain.name, 20 + tasks.CHILD_OFFSET))
-    is_one_store = site.backend in ("sqlite", "file")
+    is_one_store = workspace.backend in ("sqlite", "file")
     is_right = born == parents if is_one_store else born <= parents
     return "" if is_right else f"{parents} parents have {born} children"
 
 
-def sweep(ground: Ground, mode: str, figures: Callable[[str], None]) -> None:
-    todo = list(cases(ground))
+def sweep(setup: CrashSetup, mode: str, figures: Callable[[str], None]) -> None:
+    todo = list(cases(setup))
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        found = dict(zip(todo, pool.map(partial(crash, ground, mode), todo), strict=True))
-    figures(f"{ground.backend}, {mode}: {len(todo)} points, {sum(map(bool, found.values()))} bad")
+        found = dict(zip(todo, pool.map(partial(crash, setup, mode), todo), strict=True))
+    figures(f"{setup.backend}, {mode}: {len(todo)} points, {sum(map(bool, found.values()))} bad")
     bad = {case.point: text for case, text in found.items() if text}
     assert not bad, "\n".join(f"{point}: {text}" for point, text in bad.items())
 
 
 def test_r06_a_kill_at_every_crash_point_of_sqlite_loses_nothing(
-    grounds: Callable[[str], Ground], figures: Callable[[str], None]
+    setups: Callable[[str], CrashSetup], figures: Callable[[str], None]
 ) -> None:
-    sweep(grounds("sqlite"), "kill", figures)
+    sweep(setups("sqlite"), "kill", figures)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize(("mode", "backend"), SWEEPS)
 def test_r06_an_end_at_any_crash_point_loses_nothing(
-    grounds: Callable[[str], Ground], figures: Callable[[str], None], mode: str, backend: str
+    setups: Callable[[str], CrashSetup], figures: Callable[[str], None], mode: str, backend: str
 ) -> None:
-    sweep(grounds(backend), mode, figures)
+    sweep(setups(backend), mode, figures)
 
 
-def test_r06_every_crash_point_is_passed(grounds: Callable[[str], Ground]) -> None:
-    passed = set().union(*(one for name in BACKENDS for one in grounds(name).passed.values()))
+def test_r06_every_crash_point_is_passed(setups: Callable[[str], CrashSetup]) -> None:
+    passed = set().union(*(one for name in BACKENDS for one in setups(name).passed.values()))
     known = crashing.known_points()
     assert len(known) >= 20
     assert passed == set(known), "points that no run passes, or that the source does not have"
@@ -216,16 +221,16 @@ def test_f10_a_client_that_died_before_the_answer_enqueues_again_with_the_same_k
     tmp_path: Path,
 ) -> None:
     """The commit arrived, the answer did not; with a key the second try finds the first job."""
-    site = Site(tmp_path)
+    workspace = Workspace(tmp_path)
     env = {crashing.VARIABLE: "sqlite.enqueue.after_commit:kill"}
-    child = site.child("enqueue_unique", env)
+    child = workspace.child("enqueue_unique", env)
     assert child.wait(LIMIT_SECS)
     child.close()
     assert child.process.returncode == -9
-    with site.open() as runtime:
-        (stored,) = site.snapshots(runtime)
-        again = site.child("enqueue_unique", talks=True)
+    with workspace.open() as runtime:
+        (stored,) = workspace.snapshots(runtime)
+        again = workspace.child("enqueue_unique", talks=True)
         said = list(again.said())
         again.close()
         assert said == [stored]
-        assert set(site.snapshots(runtime)) == {stored}
+        assert set(workspace.snapshots(runtime)) == {stored}

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from nuvom.testing import history
-from tests.reliability.site import Site
+from tests.reliability.workspace import Workspace
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 
@@ -19,18 +19,18 @@ def test_r20_forks_of_a_process_with_threads_neither_hang_nor_harm(
     tmp_path: Path, figures: Callable[[str], None], backend: str
 ) -> None:
     forks = 200
-    site = Site(tmp_path, backend)
-    child = site.child("fork", forks=forks)
+    workspace = Workspace(tmp_path, backend)
+    child = workspace.child("fork", forks=forks)
     assert child.wait(100), "it hangs"
     child.close()
-    assert child.process.returncode == 0, site.errors()
-    with site.open() as runtime:
-        site.drain(runtime)
-        told = {one["job"] for one in site.events(history.ENQUEUE_OK)}
-        pids = {one["pid"] for one in site.events(history.ENQUEUE_OK)}
+    assert child.process.returncode == 0, workspace.errors()
+    with workspace.open() as runtime:
+        workspace.drain(runtime)
+        told = {one["job"] for one in workspace.events(history.ENQUEUE_OK)}
+        pids = {one["pid"] for one in workspace.events(history.ENQUEUE_OK)}
         figures(f"{backend}: {forks} forks, {len(told)} jobs told of by {len(pids)} processes")
         assert len(pids) == forks + 1
-        assert told <= site.snapshots(runtime).keys()
-        findings = site.findings(runtime)
+        assert told <= workspace.snapshots(runtime).keys()
+        findings = workspace.findings(runtime)
         assert findings.is_valid, findings
-        site.assert_sound(runtime)
+        workspace.assert_sound(runtime)

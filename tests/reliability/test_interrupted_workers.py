@@ -32,7 +32,7 @@ from nuvom.testing.faults import Victim, can_term
 from nuvom.worker import Worker
 from tests.reliability import interrupted_tasks
 from tests.reliability.interrupted_tasks import LATER, endless, say
-from tests.reliability.site import Site, children, wait_for
+from tests.reliability.workspace import Workspace, children, wait_for
 
 PROGRAM = "tests.reliability.interrupted"
 HANG_SECS = 20.0  # longer than any call takes on a machine that is merely slow
@@ -53,15 +53,15 @@ class Place:
         is_slow: The longest wait that is promised is measured, not only that nothing hangs.
     """
 
-    def __init__(self, site: Site, threads: int, *, is_slow: bool) -> None:
-        self.site = site
+    def __init__(self, workspace: Workspace, threads: int, *, is_slow: bool) -> None:
+        self.workspace = workspace
         self.is_slow = is_slow
         self.threads = threads
-        self._told = site.root / "told"
+        self._told = workspace.root / "told"
         self._told.mkdir()
-        self._waits = site.root / "waits"
-        self._log = site.root / "worker.log"
-        shutil.copy(interrupted_tasks.__file__, site.root / "tasks.py")
+        self._waits = workspace.root / "waits"
+        self._log = workspace.root / "worker.log"
+        shutil.copy(interrupted_tasks.__file__, workspace.root / "tasks.py")
 
     # ---- processes ----------------------------------------------------------------------
 
@@ -73,7 +73,7 @@ class Place:
         with open(self._log, "wb") as log:
             worker = subprocess.Popen(
                 [sys.executable, "-m", "nuvom", *words],
-                cwd=self.site.root,
+                cwd=self.workspace.root,
                 env={**os.environ, "PYTHONPATH": path, "PYTHONFAULTHANDLER": "1"},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -89,11 +89,11 @@ class Place:
     def producer(self) -> Iterator[None]:
         """Have a process that enqueues all the time; fail when a call of it hangs."""
         orders = {"told": str(self._told / "producer"), "waits": str(self._waits)}
-        child = start(self.site, "produce", **orders)
-        assert next(child.said(), "") == "up", self.site.errors()
+        child = start(self.workspace, "produce", **orders)
+        assert next(child.said(), "") == "up", self.workspace.errors()
         yield
         child.term()
-        assert child.wait(HANG_SECS), f"the producer hangs\n{self.site.errors()}"
+        assert child.wait(HANG_SECS), f"the producer hangs\n{self.workspace.errors()}"
 
     def stop(self, worker: subprocess.Popen[bytes]) -> float:
         """Ask the worker to stop while its tasks go on; return how long that took."""
@@ -145,7 +145,7 @@ class Place:
 
 def close_by_limit(place: Place, count: int, rng: Random) -> None:
     """Run tasks until their time limit."""
-    folder = str(place.site.root / "told")
+    folder = str(place.workspace.root / "told")
     jobs = [endless.options(timeout_secs=rng.uniform(*LIMITS)).delay(folder) for _ in range(count)]
     for number, job in enumerate(jobs):
         error = error_of(place, job, number)
@@ -155,7 +155,7 @@ def close_by_limit(place: Place, count: int, rng: Random) -> None:
 
 def close_by_cancel(place: Place, count: int, rng: Random) -> None:
     """Run tasks without a time limit, and cancel each some time after it has started."""
-    folder = str(place.site.root / "told")
+    folder = str(place.workspace.root / "told")
     jobs = {job.id: job for job in (endless.delay(folder) for _ in range(count))}
     cancelled: set[str] = set()
     while len(cancelled) < count:
@@ -186,12 +186,12 @@ def assert_log_goes_on(place: Place) -> None:
     assert place.said() == list(range(LINES)), place.tail()
 
 
-def assert_nothing_is_lost(accepted: set[str], site: Site, runtime: Runtime) -> int:
+def assert_nothing_is_lost(accepted: set[str], workspace: Workspace, runtime: Runtime) -> int:
     """Check that all that was accepted is there and can be done; return how many they are."""
-    lost = accepted - site.snapshots(runtime).keys()
+    lost = accepted - workspace.snapshots(runtime).keys()
     assert not lost, f"{len(lost)} of {len(accepted)} accepted jobs are gone"
     Worker(runtime, threads=2, queues=[LATER], burst=True).run()
-    left = [one for one in site.snapshots(runtime).values() if is_open(one)]
+    left = [one for one in workspace.snapshots(runtime).values() if is_open(one)]
     assert not left, f"{len(left)} of {len(accepted)} accepted jobs cannot be done: {left[:3]}"
     return len(accepted)
 
@@ -210,13 +210,13 @@ def prove(
     count: int,
 ) -> None:
     """Close ``count`` attempts while a producer is at work, and check what is left."""
-    site = place.site
-    with site.open() as runtime, place.worker() as worker:
+    workspace = place.workspace
+    with workspace.open() as runtime, place.worker() as worker:
         with place.producer():
             close(place, count, Random())
             assert_log_goes_on(place)
             secs = place.stop(worker)
-        accepted = assert_nothing_is_lost(place.accepted(), site, runtime)
+        accepted = assert_nothing_is_lost(place.accepted(), workspace, runtime)
     calls, longest, control = place.longest_waits()
     figures(
         f"{count} attempts closed: {accepted} jobs accepted, 0 lost; the longest of {calls} calls "
@@ -225,13 +225,16 @@ def prove(
     most = MOST_WAIT_SECS + control if place.is_slow else HANG_SECS
     assert longest <= most, f"a producer waited for {longest:.3f} s"
     assert secs <= SHUTDOWN_SECS + (MOST_STOP_SECS if place.is_slow else HANG_SECS)
-    site.assert_sound(runtime)
+    workspace.assert_sound(runtime)
 
 
-def start(site: Site, part: str, **orders: Any) -> Victim:
-    """Start a process of ``interrupted.py`` at a site; it ends with the test at the latest."""
+def start(workspace: Workspace, part: str, **orders: Any) -> Victim:
+    """Start a process of ``interrupted.py`` at a workspace; it ends with the test at the latest."""
     child = Victim(
-        PROGRAM, {"part": part, "root": str(site.root), **orders}, folder=site.root, talks=True
+        PROGRAM,
+        {"part": part, "root": str(workspace.root), **orders},
+        folder=workspace.root,
+        talks=True,
     )
     children.append(child)
     return child
@@ -242,8 +245,8 @@ def place_of(tmp_path: Path) -> Callable[..., Place]:
     """Return what makes the place of a test."""
 
     def make(backend: str, threads: int, *, is_slow: bool = False) -> Place:
-        site = Site(tmp_path, backend, {"shutdown_timeout_secs": SHUTDOWN_SECS})
-        return Place(site, threads, is_slow=is_slow)
+        workspace = Workspace(tmp_path, backend, {"shutdown_timeout_secs": SHUTDOWN_SECS})
+        return Place(workspace, threads, is_slow=is_slow)
 
     return make
 
@@ -275,26 +278,26 @@ def test_closed_attempts_lose_nothing_and_lock_nobody_out(
     count: int,
 ) -> None:
     """With the full counts nobody is held up either."""
-    site = Site(tmp_path, backend, {"shutdown_timeout_secs": SHUTDOWN_SECS})
-    prove(Place(site, threads, is_slow=count > 50), figures, close, count)
+    workspace = Workspace(tmp_path, backend, {"shutdown_timeout_secs": SHUTDOWN_SECS})
+    prove(Place(workspace, threads, is_slow=count > 50), figures, close, count)
 
 
 # ---- Ctrl-C in a program that goes on -----------------------------------------------------------
 
 
 def prove_interruptions(
-    site: Site, figures: Callable[[str], None], seed: int, times: int, most_secs: float
+    workspace: Workspace, figures: Callable[[str], None], seed: int, times: int, most_secs: float
 ) -> None:
     """Interrupt a program ``times`` times, and use its store from others while it is still up."""
-    told = site.root / "told"
-    program = start(site, "be_interrupted", seed=seed, times=times, told=str(told))
-    found = answer_of(site, program, "interrupted.json", HANG_SECS + times * 0.2)
-    used = answer_of(site, start(site, "use"), "used.json", HANG_SECS)
+    told = workspace.root / "told"
+    program = start(workspace, "be_interrupted", seed=seed, times=times, told=str(told))
+    found = answer_of(workspace, program, "interrupted.json", HANG_SECS + times * 0.2)
+    used = answer_of(workspace, start(workspace, "use"), "used.json", HANG_SECS)
     program.term()
-    assert program.wait(HANG_SECS), f"the program does not end\n{site.errors()}"
-    assert program.process.returncode == 0, site.errors()
-    with site.open() as runtime:
-        accepted = assert_nothing_is_lost(set(told.read_text().split()), site, runtime)
+    assert program.wait(HANG_SECS), f"the program does not end\n{workspace.errors()}"
+    assert program.process.returncode == 0, workspace.errors()
+    with workspace.open() as runtime:
+        accepted = assert_nothing_is_lost(set(told.read_text().split()), workspace, runtime)
     before, after = found["before"], found["after"]
     figures(
         f"{times} interruptions: {accepted} jobs accepted, 0 lost; open files {len(before)} before "
@@ -303,14 +306,14 @@ def prove_interruptions(
     )
     assert len(after) <= len(before), f"left open: {Counter(after) - Counter(before)}"
     assert used["secs"] <= most_secs
-    site.assert_sound(runtime)
+    workspace.assert_sound(runtime)
 
 
-def answer_of(site: Site, child: Victim, name: str, limit_secs: float) -> dict[str, Any]:
+def answer_of(workspace: Workspace, child: Victim, name: str, limit_secs: float) -> dict[str, Any]:
     """Return what a process tells in a file."""
-    path = site.root / name
+    path = workspace.root / name
     wait_for(lambda: path.exists() or not child.is_running, limit_secs, f"no {name}: it hangs")
-    assert path.exists(), site.errors()
+    assert path.exists(), workspace.errors()
     answer: dict[str, Any] = json.loads(path.read_text())
     return answer
 
@@ -329,4 +332,4 @@ def test_a_program_that_goes_on_after_ctrl_c_has_lost_and_locked_nothing(
     times: int,
     most_secs: float,
 ) -> None:
-    prove_interruptions(Site(tmp_path, backend), figures, seed, times, most_secs)
+    prove_interruptions(Workspace(tmp_path, backend), figures, seed, times, most_secs)

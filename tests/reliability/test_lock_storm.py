@@ -11,12 +11,14 @@ import pytest
 from nuvom.core.clock import SYSTEM_CLOCK
 from nuvom.testing import history
 from tests.engine import LIMIT_SECS
-from tests.reliability.site import Site, wait_for
+from tests.reliability.workspace import Workspace, wait_for
 
 
-def lock_out(site: Site, secs: float) -> float:
+def lock_out(workspace: Workspace, secs: float) -> float:
     """Hold the file's write lock; return when it was let go (monotonic seconds)."""
-    outsider = sqlite3.connect(site.root / ".nuvom" / "nuvom.db", timeout=30, isolation_level=None)
+    outsider = sqlite3.connect(
+        workspace.root / ".nuvom" / "nuvom.db", timeout=30, isolation_level=None
+    )
     try:
         outsider.execute("BEGIN EXCLUSIVE")
         SYSTEM_CLOCK.sleep(secs)
@@ -27,22 +29,27 @@ def lock_out(site: Site, secs: float) -> float:
 
 
 def prove(
-    site: Site, figures: Callable[[str], None], *, processes: int, secs: float, locked_secs: float
+    workspace: Workspace,
+    figures: Callable[[str], None],
+    *,
+    processes: int,
+    secs: float,
+    locked_secs: float,
 ) -> None:
     """Let half of the processes enqueue and half of them work, and lock them out for a while."""
     with (
-        site.open() as runtime,
-        site.crew(processes // 2, "supply", threads=4),
-        site.crew(processes // 2, threads=4),
+        workspace.open() as runtime,
+        workspace.processes(processes // 2, "supply", threads=4),
+        workspace.processes(processes // 2, threads=4),
     ):
         SYSTEM_CLOCK.sleep((secs - locked_secs) / 2)
-        freed_at = lock_out(site, locked_secs)
-        wait_for(lambda: bool(finished_after(site, freed_at)), LIMIT_SECS, "nothing goes on")
-        recovery = finished_after(site, freed_at)[0] - freed_at
+        freed_at = lock_out(workspace, locked_secs)
+        wait_for(lambda: bool(finished_after(workspace, freed_at)), LIMIT_SECS, "nothing goes on")
+        recovery = finished_after(workspace, freed_at)[0] - freed_at
         SYSTEM_CLOCK.sleep((secs - locked_secs) / 2)
-    site.drain(runtime)
-    raised, findings = site.events("raised"), site.findings(runtime)
-    jobs, starts = len(site.events(history.ENQUEUE_OK)), len(site.events(history.START))
+    workspace.drain(runtime)
+    raised, findings = workspace.events("raised"), workspace.findings(runtime)
+    jobs, starts = len(workspace.events(history.ENQUEUE_OK)), len(workspace.events(history.START))
     figures(
         f"{processes} processes of 4 threads, {secs} s, locked out for {locked_secs} s: {jobs} "
         f"jobs, {starts} starts, {len(raised)} raised, {len(findings.unexplained_starts)} false "
@@ -50,20 +57,20 @@ def prove(
     )
     assert not raised, raised[:3]
     assert findings.is_valid, findings
-    assert starts == len(site.snapshots(runtime))
+    assert starts == len(workspace.snapshots(runtime))
     assert recovery <= 2.0
-    site.assert_sound(runtime)
+    workspace.assert_sound(runtime)
 
 
-def finished_after(site: Site, moment: float) -> list[float]:
-    return [one["at"] for one in site.events(history.FINISH_OK) if one["at"] > moment]
+def finished_after(workspace: Workspace, moment: float) -> list[float]:
+    return [one["at"] for one in workspace.events(history.FINISH_OK) if one["at"] > moment]
 
 
 def test_f12_a_lock_that_outlives_the_lease_reaches_no_user_and_costs_no_job(
     tmp_path: Path, figures: Callable[[str], None]
 ) -> None:
-    site = Site(tmp_path, settings={"lease_secs": 1.0})
-    prove(site, figures, processes=4, secs=4, locked_secs=2.5)
+    workspace = Workspace(tmp_path, settings={"lease_secs": 1.0})
+    prove(workspace, figures, processes=4, secs=4, locked_secs=2.5)
 
 
 @pytest.mark.slow
@@ -71,4 +78,4 @@ def test_f12_a_lock_that_outlives_the_lease_reaches_no_user_and_costs_no_job(
 def test_r11_a_lock_storm_of_a_minute_reaches_no_user_and_costs_no_job(
     tmp_path: Path, figures: Callable[[str], None]
 ) -> None:
-    prove(Site(tmp_path), figures, processes=8, secs=60, locked_secs=30)
+    prove(Workspace(tmp_path), figures, processes=8, secs=60, locked_secs=30)

@@ -26,7 +26,7 @@ from nuvom.inspection import Inspector
 from nuvom.runtime import Runtime
 from tests.engine import Engine
 from tests.reliability import soak
-from tests.reliability.site import Site, unfinished, wait_for
+from tests.reliability.workspace import Workspace, unfinished, wait_for
 
 SECS = float(os.environ.get("TEST_SOAK_SECS", "60"))
 FULL_SECS = 1800.0
@@ -112,11 +112,14 @@ def test_r22_f33_a_worker_that_works_for_long_grows_in_nothing(
     tmp_path: Path, figures: Callable[[str], None]
 ) -> None:
     # Results are pruned at once, so that the file stays as large as it is; failures stay.
-    site = Site(tmp_path, settings={"result_ttl_secs": 2.0})
+    workspace = Workspace(tmp_path, settings={"result_ttl_secs": 2.0})
     noted = tmp_path / "waits"
     env = {soak.WAITS_VARIABLE: str(noted)}
-    with site.open() as runtime, site.crew(1, "soak", env=env, threads=4, prune_secs=3.0) as crew:
-        (pid,) = crew.members
+    with (
+        workspace.open() as runtime,
+        workspace.processes(1, "soak", env=env, threads=4, prune_secs=3.0) as processes,
+    ):
+        (pid,) = processes.running
         warm_up(runtime)
         warm = settled_size(pid, produce(runtime, 0, SECS * WARM_UP, JOBS_PER_SEC))
         noted_when_warm = noted.stat().st_size

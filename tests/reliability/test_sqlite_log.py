@@ -22,7 +22,7 @@ from nuvom.testing.builders import make_job
 from nuvom.worker import Worker
 from tests.engine import LIMIT_SECS
 from tests.reliability import tasks
-from tests.reliability.site import Site
+from tests.reliability.workspace import Workspace
 
 MIB = 1 << 20
 
@@ -140,8 +140,8 @@ def test_r12_the_log_stays_bounded_behind_a_reader_of_a_minute(
     tmp_path: Path, figures: Callable[[str], None], jobs_a_second: int | None
 ) -> None:
     """At 500 jobs a second, and as fast as they can be enqueued."""
-    site = Site(tmp_path)
-    with site.open() as runtime:
+    workspace = Workspace(tmp_path)
+    with workspace.open() as runtime:
         runtime.queue.start()
         path = runtime.settings.db_path
         stopping = threading.Event()

@@ -33,7 +33,7 @@ _PASSES = 12  # through a loop, such as one over all slots of a worker
 _MORE = 40  # points that a call may have beyond those of its first run
 
 
-class Witnesses:
+class OtherCallers:
     """A thread, a second instance and a process, which have to go on whatever was interrupted."""
 
     def __init__(self, bench: QueueBench) -> None:
@@ -49,7 +49,7 @@ class Witnesses:
             pass
 
     def go_on(self) -> None:
-        """Bring jobs to their end; fail where one of the witnesses cannot."""
+        """Bring jobs to their end; fail where one of the others cannot."""
         self._in_a_thread(self._queue, "another thread")
         if self._other is not None:
             self._in_a_thread(self._other, "another instance")
@@ -181,7 +181,7 @@ def _broken_points(
 ) -> Iterator[str]:
     name = scenario.__name__.removeprefix("_").replace("_", " ")
     points = Points(*folders_of(bench.open()), passes=_PASSES)
-    witnesses = Witnesses(bench)
+    others = OtherCallers(bench)
     done: list[tuple[object, ...] | None] = []
     for _ in range(2):  # the first one opens, makes and caches what later ones have
         whole = Round(bench)
@@ -197,7 +197,7 @@ def _broken_points(
             bring_to_an_end(one)
             break
         try:
-            witnesses.go_on()
+            others.go_on()
             check_books(one.queue)
             if one.gives_up and is_cut:
                 check_whole(one, before, [before[job.id] for job in one.jobs], is_done=True)
@@ -208,4 +208,4 @@ def _broken_points(
         except AssertionError as error:
             yield f"{name}: at point {number} ({points.place}): {error}"
             bench.open()  # the one before may be locked for good
-            witnesses = Witnesses(bench)
+            others = OtherCallers(bench)

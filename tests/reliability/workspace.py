@@ -33,7 +33,7 @@ children: list[Victim] = []
 
 
 @dataclass
-class Site:
+class Workspace:
     """A folder with a store.
 
     Attributes:
@@ -68,15 +68,15 @@ class Site:
         return in_use(self.runtime())
 
     @contextmanager
-    def crew(self, count: int, part: str = "work", **orders: Any) -> Iterator[Crew]:
+    def processes(self, count: int, part: str = "work", **orders: Any) -> Iterator[Processes]:
         """Have ``count`` workers at this store, each a process; end all that live at last."""
-        crew = Crew(self, part, orders)
+        processes = Processes(self, part, orders)
         try:
             for _ in range(count):
-                crew.hire()
-            yield crew
+                processes.start()
+            yield processes
         finally:
-            crew.close()
+            processes.close()
 
     def child(
         self,
@@ -99,7 +99,7 @@ class Site:
         return child
 
     def worker(self, runtime: Runtime, **options: Any) -> Worker:
-        """Return a worker of this process whose tasks write into this site's history."""
+        """Return a worker of this process whose tasks write into this workspace's history."""
         token = tasks.HISTORY.set(str(self.history))
         try:
             return Worker(runtime, **options)
@@ -173,40 +173,40 @@ class Site:
                 connection.close()
 
 
-class Crew:
-    """Processes that play one part at a site.
+class Processes:
+    """Processes that play one part at a workspace.
 
     Attributes:
         members: By pid.
     """
 
-    def __init__(self, site: Site, part: str, orders: dict[str, Any]) -> None:
-        self._site = site
+    def __init__(self, workspace: Workspace, part: str, orders: dict[str, Any]) -> None:
+        self._workspace = workspace
         self._part = part
         self._orders = orders
-        self.members: dict[int, Victim] = {}
+        self.running: dict[int, Victim] = {}
 
-    def hire(self) -> Victim:
+    def start(self) -> Victim:
         """Start another one; it is up when this returns."""
-        member = self._site.child(self._part, talks=True, **self._orders)
-        self.members[member.pid] = member
-        assert next(member.said(), "") == "up", self._site.errors()
-        return member
+        process = self._workspace.child(self._part, talks=True, **self._orders)
+        self.running[process.pid] = process
+        assert next(process.said(), "") == "up", self._workspace.errors()
+        return process
 
     def kill(self, pid: int) -> float:
         """Kill one; return when the signal was sent (monotonic seconds)."""
         sent_at = SYSTEM_CLOCK.monotonic()
-        self.members.pop(pid).kill()
+        self.running.pop(pid).kill()
         return sent_at
 
     def close(self) -> None:
         """Ask all to stop, and see that they do."""
-        for member in self.members.values():
-            if member.is_running:
-                member.term()
-        stopped = [member.wait(LIMIT_SECS) for member in self.members.values()]
-        for member in self.members.values():
-            member.close()
+        for process in self.running.values():
+            if process.is_running:
+                process.term()
+        stopped = [process.wait(LIMIT_SECS) for process in self.running.values()]
+        for process in self.running.values():
+            process.close()
         assert all(stopped), "a worker does not stop"
 
 
