@@ -152,7 +152,7 @@ def missing_in(folder: Path, backend: str, check: Check, told: list[dict[str, An
     return missing
 
 
-def follow_story(records: list[Record]) -> Check:
+def check_sequence(records: list[Record]) -> Check:
     """Expect a store as it was after some step, and count those that are missing of it."""
     whole = [json.loads(one.text) for one in records if one.kind == "A"]
     states = ["[[], []]", *(one["state"] for one in whole if "ended" in one)]
@@ -187,7 +187,7 @@ def after_each(records: list[Record], root: Path, rng: random.Random) -> Iterato
             yield disk, number + 1
 
 
-def follow_crowd(queue: Queue, told: list[dict[str, Any]]) -> int:
+def check_shared_commits(queue: Queue, told: list[dict[str, Any]]) -> int:
     """Expect every job that was accepted, and the result of each that was settled."""
     there = {one.record.id: one.status for one in queue.page(limit=10_000)}
     gone = [one["accepted"] for one in told if one.get("accepted", "") not in {"", *there}]

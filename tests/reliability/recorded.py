@@ -40,7 +40,7 @@ def open_queue(backend: str, root: Path, durability: str = "full") -> Queue:
 
 
 def seen(queue: Queue) -> str:
-    """Return all that readers can tell of a store, but leases: they end at a power cut."""
+    """Return all that readers can see of a store, but leases: they end at a power cut."""
     lines = []
     for job_id in sorted(one.record.id for one in queue.page(limit=1000)):
         one = queue.get(job_id)
@@ -57,8 +57,8 @@ def seen(queue: Queue) -> str:
     return json.dumps([lines, paused])
 
 
-class Story:
-    """A random life of a queue in steps, each of which is one commit.
+class OperationSequence:
+    """Random operations on a queue, each of which is one commit.
 
     Attributes:
         errors: The types of what calls have raised, in order. Each call was made once more.
@@ -78,7 +78,7 @@ class Story:
     def opened(self) -> Queue:
         return open_queue(self.orders["backend"], self.root, self.orders["mode"])
 
-    def tell(self) -> None:
+    def run(self) -> None:
         """Take all steps; what fails is tried once more, as a worker does."""
         for _ in range(self.orders["steps"]):
             make, is_durable, _ = self.rng.choices(CHOICES, WEIGHTS)[0]
@@ -205,30 +205,30 @@ class Story:
 
 
 # What may come next; whether it survives a power cut once it has returned; how often.
-CHOICES: list[tuple[Callable[[Story], Callable[[], object]], bool, int]] = [
-    (Story.enqueue, True, 6),
-    (Story.enqueue_many, True, 2),
-    (Story.claim, False, 5),
-    (Story.succeed, True, 3),
-    (Story.fail, True, 2),
-    (Story.release, True, 1),
-    (Story.cancel, True, 2),
-    (Story.retry, True, 1),
-    (Story.pause, True, 1),
-    (Story.extend, False, 1),
-    (Story.prune, True, 1),
-    (Story.reopen, False, 1),
-    (Story.tidy, False, 2),
+CHOICES: list[tuple[Callable[[OperationSequence], Callable[[], object]], bool, int]] = [
+    (OperationSequence.enqueue, True, 6),
+    (OperationSequence.enqueue_many, True, 2),
+    (OperationSequence.claim, False, 5),
+    (OperationSequence.succeed, True, 3),
+    (OperationSequence.fail, True, 2),
+    (OperationSequence.release, True, 1),
+    (OperationSequence.cancel, True, 2),
+    (OperationSequence.retry, True, 1),
+    (OperationSequence.pause, True, 1),
+    (OperationSequence.extend, False, 1),
+    (OperationSequence.prune, True, 1),
+    (OperationSequence.reopen, False, 1),
+    (OperationSequence.tidy, False, 2),
 ]
 WEIGHTS = [weight for *_, weight in CHOICES]
 
 
-def tell(orders: dict[str, Any], faults: Faults) -> None:
-    Story(Path(orders["root"]), orders, faults).tell()
+def run_sequence(orders: dict[str, Any], faults: Faults) -> None:
+    OperationSequence(Path(orders["root"]), orders, faults).run()
 
 
 def fail_in_turn(orders: dict[str, Any], faults: Faults) -> None:
-    """Tell the same story again and again; each time another call fails, until there is none."""
+    """Run the same operations again and again; each time another call fails, until none is left."""
     errors: Counter[str] = Counter()
     for number in itertools.count(1, orders["every"]):
         root = Path(orders["root"]) / str(number)
@@ -245,15 +245,15 @@ def fail_in_turn(orders: dict[str, Any], faults: Faults) -> None:
 def fail_once(
     root: Path, number: int, orders: dict[str, Any], faults: Faults, *, errors: Counter[str]
 ) -> int:
-    """Let one call of a story fail; return how many calls there were."""
+    """Let one call of a sequence fail; return how many calls there were."""
     last = EVERY if orders["lasts"] else number
     faults.fail(orders["error"], orders["kinds"], number, last)
-    story = Story(root, orders, faults)
-    story.tell()
+    sequence = OperationSequence(root, orders, faults)
+    sequence.run()
     faults.mend()
-    errors.update(story.errors)
-    queue = story.opened()
-    assert seen(queue) == story.state, "it reads differently when opened anew"
+    errors.update(sequence.errors)
+    queue = sequence.opened()
+    assert seen(queue) == sequence.state, "it reads differently when opened anew"
     if isinstance(queue, SQLiteJobQueue):
         assert queue.store.db.read("PRAGMA integrity_check") == [("ok",)]
     queue.stop()
@@ -262,18 +262,18 @@ def fail_once(
 
 def fail_after_claim(orders: dict[str, Any], faults: Faults) -> None:
     """Claim, which flushes nothing, and settle, of which the flush fails and is made again."""
-    story = Story(Path(orders["root"]), orders, faults)
-    story.queue.enqueue_many([make_job("m.f") for _ in range(2)])
+    sequence = OperationSequence(Path(orders["root"]), orders, faults)
+    sequence.queue.enqueue_many([make_job("m.f") for _ in range(2)])
     for error in (0, errno.EIO):  # a claim flushes until something was settled since the boot
-        claimed = story.queue.claim(1, WORKER)
+        claimed = sequence.queue.claim(1, WORKER)
         if error:
             faults.fail(error, FLUSHES, 1, 1)
         settled = [make_settlement(one) for one in claimed]
-        story.step(lambda settled=settled: story.queue.settle(settled), is_durable=True)  # type: ignore[misc]  # bound now
-    assert story.errors == ["BackendUnavailable"]
+        sequence.step(lambda settled=settled: sequence.queue.settle(settled), is_durable=True)  # type: ignore[misc]  # bound now
+    assert sequence.errors == ["BackendUnavailable"]
 
 
-def crowd(orders: dict[str, Any], faults: Faults) -> None:
+def share_commits(orders: dict[str, Any], faults: Faults) -> None:
     """Threads that enqueue while another one works; each says what was accepted or settled."""
     queue = open_queue(orders["backend"], Path(orders["root"]), orders["mode"])
     rng = random.Random(orders["seed"])
@@ -298,13 +298,13 @@ def crowd(orders: dict[str, Any], faults: Faults) -> None:
 
 
 PARTS: dict[str, Callable[[dict[str, Any], Faults], None]] = {
-    "tell": tell,
-    "crowd": crowd,
+    "sequence": run_sequence,
+    "share_commits": share_commits,
     "fail": fail_in_turn,
     "fail_after_claim": fail_after_claim,
 }
 
 if __name__ == "__main__":
     given = json.loads(sys.argv[1])
-    Log.spare_bytes = 6000  # so that the log of a short life is rewritten
+    Log.spare_bytes = 6000  # so that a short sequence has its log rewritten
     PARTS[given["part"]](given, Faults())

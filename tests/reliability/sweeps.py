@@ -1,4 +1,4 @@
-"""A story is told again and again; each time another call of the system fails."""
+"""The same operations are run again and again; each time another call of the system fails."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.reliability.images import (
     Nothing,
     Recording,
     after_each,
-    follow_story,
+    check_sequence,
     in_memory,
     missing_in,
 )
@@ -42,7 +42,7 @@ def look_at_run(recording: Recording, number: int, run: list[Record], images: in
     """Cut the power after some of what was acknowledged in a run, and see what is left."""
     found = Found()
     rng = random.Random(number)
-    check = follow_story(run)
+    check = check_sequence(run)
     acknowledged = sum('"durable": true' in one.text for one in run if one.kind == "A")
     chosen = set(rng.sample(range(acknowledged), min(images, acknowledged)))
     root = recording.root / str(number)
@@ -63,11 +63,11 @@ def look_at_run(recording: Recording, number: int, run: list[Record], images: in
 def sweep(
     recording: Recording, figures: Callable[[str], None], kinds: str, error: int, **orders: Any
 ) -> set[str]:
-    """Let each call of the kinds fail in a run of its own; return which errors were told.
+    """Let each call of the kinds fail in a run of its own; return which errors were raised.
 
     Args:
-        orders: The ``seed`` and the ``steps`` of the story; ``every`` how many calls one fails;
-            whether the trouble ``lasts`` until it was told.
+        orders: The ``seed`` and the ``steps`` of the sequence; ``every`` how many calls one fails;
+            whether the trouble ``lasts`` until it was raised.
     """
     given = {"lasts": False, **orders, "kinds": KINDS[kinds], "error": error}
     records = recording.record("fail", **given)
@@ -79,7 +79,7 @@ def sweep(
     told = summary["errors"]
     figures(
         f"seed {orders['seed']}: {len(runs) - 1} of {summary['calls']} {kinds} failed, one in each "
-        f"run; {sum(told.values())} were told; {total}"
+        f"run; {sum(told.values())} were raised; {total}"
     )
     assert not total.broken
     assert not total.lost

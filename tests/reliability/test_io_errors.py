@@ -1,4 +1,4 @@
-"""R10: each call fails in turn. It is told, made again, and nothing acknowledged is lost by it.
+"""R10: each call fails in turn. It is reported, made again, and nothing acknowledged is lost by it.
 
 After the failure of a flush the system takes the pages for clean; no later flush brings back
 what was in them. What was acknowledged later has to be there all the same.
@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.reliability.images import Nothing, Recording, after_each, follow_story, missing_in
+from tests.reliability.images import Nothing, Recording, after_each, check_sequence, missing_in
 from tests.reliability.sweeps import KINDS, sweep
 
 both = pytest.mark.parametrize("backend", ["sqlite", "file"])
@@ -41,7 +41,7 @@ def test_r10_what_had_no_flush_of_its_own_leaves_no_hole_when_that_of_another_fa
     *_, (disk, moment) = after_each(records, one.root, Nothing())
     disk.image(image)
     told = [json.loads(each.text) for each in records[:moment] if each.kind == "A"]
-    assert missing_in(image, backend, follow_story(records), told) == 0
+    assert missing_in(image, backend, check_sequence(records), told) == 0
 
 
 @both
@@ -61,7 +61,7 @@ def test_r10_a_call_that_fails_is_told_and_can_be_made_again(
 @pytest.mark.timeout(400)
 @both
 @pytest.mark.parametrize("kinds", KINDS)
-def test_r10_each_call_of_a_story_fails_in_turn(
+def test_r10_each_call_of_a_sequence_fails_in_turn(
     recording: Callable[..., Recording],
     seed: int,
     figures: Callable[[str], None],

@@ -8,16 +8,16 @@ from functools import partial
 
 import pytest
 
-from tests.reliability.images import Found, Recording, follow_crowd, follow_story, look
+from tests.reliability.images import Found, Recording, check_sequence, check_shared_commits, look
 
 
-def stories(make: Callable[..., Recording], mode: str, seeds: range, images: int) -> Found:
-    """Tell a story for each seed; return what ``images`` of all of them showed together."""
+def run_sequences(make: Callable[..., Recording], mode: str, seeds: range, images: int) -> Found:
+    """Run a sequence for each seed; return what ``images`` of all of them showed together."""
     total = Found()
     for seed in seeds:
         one = make(mode)
-        records = one.record("tell", seed=seed, steps=60)
-        total.add(look(one, records, follow_story(records), seed, images // len(seeds)))
+        records = one.record("sequence", seed=seed, steps=60)
+        total.add(look(one, records, check_sequence(records), seed, images // len(seeds)))
     return total
 
 
@@ -25,8 +25,8 @@ def prove(
     make: Callable[..., Recording], figures: Callable[[str], None], seeds: range, images: int
 ) -> None:
     """Cut the power ``images`` times: half of them with each durability."""
-    full = stories(make, "full", seeds, images // 2)
-    normal = stories(make, "normal", seeds, images // 2)
+    full = run_sequences(make, "full", seeds, images // 2)
+    normal = run_sequences(make, "normal", seeds, images // 2)
     figures(f"full, seed {seeds[0]}: {full}")
     figures(f"normal, seed {seeds[0]}: {normal}")
     assert not full.broken
@@ -34,12 +34,14 @@ def prove(
     assert not normal.broken
 
 
-def prove_crowd(
+def prove_shared_commits(
     make: Callable[..., Recording], figures: Callable[[str], None], seed: int, images: int
 ) -> None:
     """Cut the power of two processes whose threads share commits."""
     one = make("full")
-    found = look(one, one.record("crowd", 2, seed=seed, steps=15), follow_crowd, seed, images)
+    found = look(
+        one, one.record("share_commits", 2, seed=seed, steps=15), check_shared_commits, seed, images
+    )
     figures(f"two processes, seed {seed}: {found}")
     assert not found.broken
     assert not found.lost
@@ -62,7 +64,7 @@ def test_r07_a_power_cut_leaves_sqlite_all_that_was_acknowledged(
 def test_r07_a_power_cut_leaves_sqlite_what_threads_of_two_processes_committed_together(
     sqlite: Callable[..., Recording], seed: int, figures: Callable[[str], None]
 ) -> None:
-    prove_crowd(sqlite, figures, seed, images=40)
+    prove_shared_commits(sqlite, figures, seed, images=40)
 
 
 @pytest.mark.slow
@@ -72,7 +74,7 @@ def test_r07_thousands_of_power_cuts_leave_sqlite_all_that_was_acknowledged(
 ) -> None:
     prove(sqlite, figures, range(seed, seed + 20), images=4000)
     for number in range(5):
-        prove_crowd(sqlite, figures, seed + number, images=200)
+        prove_shared_commits(sqlite, figures, seed + number, images=200)
 
 
 # ---- file -------------------------------------------------------------------------------
@@ -96,4 +98,4 @@ def test_r08_thousands_of_power_cuts_leave_the_file_queue_all_that_was_acknowled
 ) -> None:
     prove(file, figures, range(seed, seed + 20), images=4000)
     for number in range(5):
-        prove_crowd(file, figures, seed + number, images=200)
+        prove_shared_commits(file, figures, seed + number, images=200)
