@@ -14,8 +14,8 @@ from nuvom.queue_backends.file import FileJobQueue
 from nuvom.queue_backends.memory import MemoryJobQueue
 from nuvom.queue_backends.sqlite import SQLiteJobQueue
 from tests.conformance import broken_queues as broken
-from tests.lab.twins.history import draw, play, run_twins, shortest
-from tests.lab.twins.stores import Drift
+from tests.lab.comparison.history import compare_stores, draw, play, shortest
+from tests.lab.comparison.stores import Difference
 
 
 def maker(cls: type[Any]) -> Any:
@@ -34,7 +34,7 @@ LOCAL = {**MEMORY, "file": maker(FileJobQueue), "sqlite": maker(SQLiteJobQueue)}
 
 
 def test_local_queues_answer_alike(tmp_path: Path) -> None:
-    run_twins(LOCAL, tmp_path, range(40), steps=60)
+    compare_stores(LOCAL, tmp_path, range(40), steps=60)
 
 
 # Two thousand histories, in parts that run beside one another: four to seven minutes in all on
@@ -43,10 +43,10 @@ def test_local_queues_answer_alike(tmp_path: Path) -> None:
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("part", range(8))
 def test_local_queues_answer_alike_for_long(tmp_path: Path, part: int) -> None:
-    run_twins(LOCAL, tmp_path, range(250 * part, 250 * (part + 1)), steps=200)
+    compare_stores(LOCAL, tmp_path, range(250 * part, 250 * (part + 1)), steps=200)
 
 
-# ---- twins find faults --------------------------------------------------------------------
+# ---- a comparison finds faults -------------------------------------------------------------
 
 FAULTY = [
     broken.AcceptsStaleSettlements,
@@ -59,23 +59,25 @@ FAULTY = [
 ]
 
 
-def has_drift(faulty: type, folder: Path, seed: int) -> bool:
+def differs(faulty: type, folder: Path, seed: int) -> bool:
     makes = {**MEMORY, "faulty": maker(faulty)}
     try:
         play(makes, folder / str(seed), draw(seed, 100))
-    except Drift:
+    except Difference:
         return True
     return False
 
 
 @pytest.mark.parametrize("faulty", FAULTY)
-def test_a_faulty_twin_is_found(tmp_path: Path, faulty: type) -> None:
-    assert any(has_drift(faulty, tmp_path, seed) for seed in range(20))
+def test_a_faulty_store_is_found(tmp_path: Path, faulty: type) -> None:
+    assert any(differs(faulty, tmp_path, seed) for seed in range(20))
 
 
-def test_a_drift_tells_the_shortest_way_to_it(tmp_path: Path) -> None:
-    with pytest.raises(Drift) as caught:
-        run_twins({**MEMORY, "faulty": maker(broken.DropsChildren)}, tmp_path, range(9), steps=60)
+def test_a_difference_tells_the_shortest_way_to_it(tmp_path: Path) -> None:
+    with pytest.raises(Difference) as caught:
+        compare_stores(
+            {**MEMORY, "faulty": maker(broken.DropsChildren)}, tmp_path, range(9), steps=60
+        )
     told = str(caught.value)
     assert told.startswith("seed ")
     assert "faulty: None" in told

@@ -1,18 +1,18 @@
-"""What one step of a twins' history can be, and how often it is."""
+"""What one step of a compared history can be, and how often it is."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tests.lab.twins import controls, deliveries
+from tests.lab.comparison import controls, deliveries
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from random import Random
 
-    from tests.lab.twins.stores import Twins
+    from tests.lab.comparison.stores import StoreGroup
 
-STEPS: tuple[Callable[[Twins, Random], None], ...] = (
+STEPS: tuple[Callable[[StoreGroup, Random], None], ...] = (
     *[deliveries.enqueue] * 16,
     *[deliveries.enqueue_again] * 3,
     *[deliveries.enqueue_many] * 4,

@@ -1,8 +1,8 @@
-"""Twins: the same random history of calls on several stores, which must answer alike.
+"""The same random history of calls on several stores, which must answer alike.
 
-The laws say what a store has to do; twins find what no law says. A history is a list of numbers,
-one for each step, drawn from a seed. A step chooses its call and all its arguments from its
-number and from what the history did before, so that any part of a history is a history, too.
+The laws say what a store has to do; a comparison finds what no law says. A history is a list of
+numbers, one for each step, drawn from a seed. A step chooses its call and all its arguments from
+its number and from what the history did before, so that any part of a history is one, too.
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ from itertools import count
 from random import Random
 from typing import TYPE_CHECKING
 
-from tests.lab.twins.controls import look
-from tests.lab.twins.steps import STEPS
-from tests.lab.twins.stores import Drift, Twins
+from tests.lab.comparison.controls import look
+from tests.lab.comparison.steps import STEPS
+from tests.lab.comparison.stores import Difference, StoreGroup
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from tests.lab.twins.stores import Make
+    from tests.lab.comparison.stores import Make
 
 TICK_SECS = 0.25  # passes before each step; sums of it are exact
 _TRIES = 1000  # to find a shorter history
@@ -34,20 +34,20 @@ def draw(seed: int, steps: int) -> list[int]:
 def play(makes: Mapping[str, Make], folder: Path, history: Sequence[int]) -> None:
     """Let stores live through a history, and look at all of them in the end.
 
-    Raises: Drift: with the call at which they differ and the calls before it.
+    Raises: Difference: with the call at which they differ and the calls before it.
     """
-    twins = Twins(makes, folder)
+    group = StoreGroup(makes, folder)
     try:
         for number in history:
             rng = Random(number)
-            twins.clock.advance(TICK_SECS)
-            rng.choice(STEPS)(twins, rng)
-        look(twins, Random(0))
-    except Drift as drift:
-        calls = "\n".join(f"  {line}" for line in twins.trace)
-        raise Drift(f"{drift}\nafter\n{calls}") from None
+            group.clock.advance(TICK_SECS)
+            rng.choice(STEPS)(group, rng)
+        look(group, Random(0))
+    except Difference as difference:
+        calls = "\n".join(f"  {line}" for line in group.trace)
+        raise Difference(f"{difference}\nafter\n{calls}") from None
     finally:
-        twins.close()
+        group.close()
 
 
 def shortest(history: Sequence[int], fails: Callable[[Sequence[int]], bool]) -> list[int]:
@@ -66,7 +66,9 @@ def shortest(history: Sequence[int], fails: Callable[[Sequence[int]], bool]) -> 
     return kept
 
 
-def run_twins(makes: Mapping[str, Make], folder: Path, seeds: Iterable[int], *, steps: int) -> None:
+def compare_stores(
+    makes: Mapping[str, Make], folder: Path, seeds: Iterable[int], *, steps: int
+) -> None:
     """Let stores live through many histories, each in stores of its own.
 
     Args:
@@ -74,7 +76,7 @@ def run_twins(makes: Mapping[str, Make], folder: Path, seeds: Iterable[int], *, 
         folder: Empty.
         seeds: One for each history.
         steps: How long each history is.
-    Raises: Drift: with the shortest history found, and the seed.
+    Raises: Difference: with the shortest history found, and the seed.
     """
     places = (folder / f"history{number}" for number in count())
     for seed in seeds:
@@ -84,14 +86,14 @@ def run_twins(makes: Mapping[str, Make], folder: Path, seeds: Iterable[int], *, 
 def _run(
     makes: Mapping[str, Make], places: Iterator[Path], seed: int, history: Sequence[int]
 ) -> None:
-    def drift_of(part: Sequence[int]) -> Drift | None:
+    def difference_of(part: Sequence[int]) -> Difference | None:
         try:
             play(makes, next(places), part)
-        except Drift as drift:
-            return drift
+        except Difference as difference:
+            return difference
         return None
 
-    if drift_of(history) is None:
+    if difference_of(history) is None:
         return
-    short = shortest(history, lambda part: drift_of(part) is not None)
-    raise Drift(f"seed {seed}, history {short}: {drift_of(short)}")
+    short = shortest(history, lambda part: difference_of(part) is not None)
+    raise Difference(f"seed {seed}, history {short}: {difference_of(short)}")

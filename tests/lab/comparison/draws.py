@@ -1,4 +1,4 @@
-"""What the steps of twins draw: jobs, deliveries and ids, and how a trace names them."""
+"""What the steps of a comparison draw: jobs, deliveries and ids, and how a trace names them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from random import Random
 
     from nuvom.core.record import JobRecord
-    from tests.lab.twins.stores import Ticket, Twins
+    from tests.lab.comparison.stores import StoreGroup, Ticket
 
 QUEUES = ("a", "b", "c")
 TASKS = ("shop.a", "shop.b", "mail.c")
@@ -18,13 +18,13 @@ BAD_NAMES = ("", "../x", "a b", "x" * 65, "-x")
 DELAYS = (None, None, None, None, None, -5.0, 5.0, 40.0)
 
 
-def a_job(twins: Twins, rng: Random, *, has_key: bool = True) -> JobRecord:
+def a_job(group: StoreGroup, rng: Random, *, has_key: bool = True) -> JobRecord:
     """Return a fresh job, due or not, with or without a unique key."""
     delay = rng.choice(DELAYS)
     fields: dict[str, Any] = {
         "queue": rng.choice(QUEUES),
         "priority": rng.randint(0, 2),
-        "run_at": 0.0 if delay is None else twins.clock.now() + delay,
+        "run_at": 0.0 if delay is None else group.clock.now() + delay,
         "result_ttl_secs": rng.choice((None, None, None, 5.0, 60.0)),
         "tags": rng.choice(((), ("x",))),
     }
@@ -33,13 +33,13 @@ def a_job(twins: Twins, rng: Random, *, has_key: bool = True) -> JobRecord:
         fields["unique_for"] = rng.choice((None, 5.0, 60.0))
     if rng.random() < 0.1:
         fields["metadata"] = {"much": "x" * 1500}
-    return twins.new_job(rng.choice(TASKS), **fields)
+    return group.new_job(rng.choice(TASKS), **fields)
 
 
-def stored(twins: Twins) -> list[JobRecord]:
+def stored(group: StoreGroup) -> list[JobRecord]:
     """Return the jobs that are stored, as enqueued. An id that was removed never comes back."""
-    first = next(iter(twins.queues.values()))
-    return [job for job in twins.jobs.values() if first.get(job.id) is not None]
+    first = next(iter(group.queues.values()))
+    return [job for job in group.jobs.values() if first.get(job.id) is not None]
 
 
 def recent(there: Sequence[Any], rng: Random) -> Any:
@@ -47,19 +47,19 @@ def recent(there: Sequence[Any], rng: Random) -> Any:
     return there[-1 - min(int(rng.expovariate(0.3)), len(there) - 1)]
 
 
-def some_tickets(twins: Twins, rng: Random, most: int) -> list[Ticket]:
+def some_tickets(group: StoreGroup, rng: Random, most: int) -> list[Ticket]:
     """Return at most ``most`` deliveries, none of them twice."""
-    if not twins.tickets:
+    if not group.tickets:
         return []
-    places = range(len(twins.tickets))
-    return [twins.tickets[place] for place in {recent(places, rng) for _ in range(most)}]
+    places = range(len(group.tickets))
+    return [group.tickets[place] for place in {recent(places, rng) for _ in range(most)}]
 
 
-def a_job_id(twins: Twins, rng: Random) -> str:
+def a_job_id(group: StoreGroup, rng: Random) -> str:
     """Return the id of a job that was made, seldom of one that was not; empty if none was."""
-    if not twins.jobs:
+    if not group.jobs:
         return ""
-    found: str = "nobody" if rng.random() < 0.05 else recent(list(twins.jobs), rng)
+    found: str = "nobody" if rng.random() < 0.05 else recent(list(group.jobs), rng)
     return found
 
 

@@ -8,7 +8,7 @@ from nuvom.errors import InvalidId, QueueFull
 from nuvom.queue_backends.leased import LeasedJobQueue
 from nuvom.testing.builders import make_job
 from nuvom.testing.clock import FakeClock
-from tests.lab.twins.observation import differences, plain
+from tests.lab.comparison.observation import differences, plain
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -36,7 +36,7 @@ class Make(Protocol):
         ...
 
 
-class Drift(AssertionError):  # noqa: N818  # named after what happened, as all our errors
+class Difference(AssertionError):  # noqa: N818  # named after what happened, as all our errors
     """Two stores differ."""
 
 
@@ -53,7 +53,7 @@ class Ticket(NamedTuple):
         return self.records[0].id
 
 
-class Twins:
+class StoreGroup:
     """Stores side by side, and what a history has done to them so far.
 
     Attributes:
@@ -96,7 +96,7 @@ class Twins:
             what: The call in words, for the trace.
             call: Given a queue and its place among ``queues``.
             order: Brings an answer to the form in which answers are compared.
-        Raises: Drift: they do not answer, or refuse, alike.
+        Raises: Difference: they do not answer, or refuse, alike.
         """
         self.trace.append(what)
         answers = [_answer(call, queue, place) for place, queue in enumerate(self.queues.values())]
@@ -104,12 +104,12 @@ class Twins:
         return answers
 
     def compare(self, answers: Sequence[Any]) -> None:
-        """Raise Drift unless all answers are equal."""
+        """Raise Difference unless all answers are equal."""
         names = list(self.queues)
         for name, answer in zip(names[1:], answers[1:], strict=True):
             if answer != answers[0]:
                 told = differences(names[0], answers[0], name, answer)
-                raise Drift(f"{self.trace[-1]}\n{told}")
+                raise Difference(f"{self.trace[-1]}\n{told}")
 
     def new_job(self, task: str, **fields: Any) -> JobRecord:
         """Return a fresh job, made now. Ids rise, and differ in the case of a letter at most."""
