@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 import threading
 from pathlib import Path
 
@@ -48,13 +46,6 @@ def test_each_shell_gets_a_script(shell: str) -> None:
     assert data["install"]
 
 
-@pytest.mark.skipif(shutil.which("bash") is None, reason="no bash here")
-def test_bash_takes_the_script() -> None:
-    script = invoke("completion", "bash").out
-    done = subprocess.run(["bash", "-n"], input=script.encode(), check=False, capture_output=True)
-    assert (done.returncode, done.stderr) == (0, b"")
-
-
 def test_commands_and_options_are_offered(tmp_path: Path) -> None:
     assert offered(incomplete="qu") == ["queues"]
     assert offered("queues", incomplete="pu") == ["purge"]
@@ -85,11 +76,6 @@ def test_where_there_is_nothing_nothing_is_offered_and_nothing_made(tmp_path: Pa
     for words in (["run"], ["status"], ["queues", "pause"], ["plugin", "test"], ["errors", "show"]):
         assert offered(*words) == []
     assert [] == list(tmp_path.iterdir())
-
-
-def test_a_broken_set_up_is_nobodys_error(project: Path) -> None:
-    (project / "nuvom.toml").write_text("[[[")
-    assert offered("run") == []
 
 
 def test_a_slow_store_is_not_waited_for(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:

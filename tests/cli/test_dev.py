@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from nuvom.cli import reload
-from tests.cli.shell import TASKS, invoke, python, run, spawn, status
+from tests.cli.shell import TASKS, invoke, run, spawn, status
 from tests.cli.test_worker import children, end, is_alive, read_until, until
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
@@ -122,11 +122,6 @@ def test_several_workers_are_all_replaced_at_a_hang_up_and_end_with_a_kill(
     until(lambda: not any(map(is_alive, family)))
 
 
-def test_dev_needs_a_project_or_a_task(tmp_path: Path) -> None:
-    assert invoke("dev").code == 4
-    assert [] == list(tmp_path.iterdir())
-
-
 def test_a_child_that_hangs_is_killed(tasks: Path, start: Callable[..., Process]) -> None:
     (tasks / "tasks.py").write_text(
         TASKS + "\nimport os, signal\nos.kill(os.getpid(), signal.SIGSTOP)\n"
@@ -135,63 +130,6 @@ def test_a_child_that_hangs_is_killed(tasks: Path, start: Callable[..., Process]
     dev = start()
     until(lambda: children(dev.pid))
     assert stop(dev) == 130
-
-
-STOPPED_AT_ANY_LINE = """
-import faulthandler, sys
-from pathlib import Path
-from nuvom.cli import reload
-from nuvom.cli.context import Invocation
-from nuvom.config.sources import load
-
-faulthandler.dump_traceback_later(50, exit=True)
-reload._POLL_SECS = 0.0
-reload.find_spec = lambda _: None
-settings = load(Path.cwd()).settings
-invocation = Invocation()
-invocation.out.quiet = True
-found = reload.Reloader(invocation, settings, [])._discover()
-
-class Childless(reload.Reloader):
-    \"\"\"Once it watches, the given line of what it does is its last.\"\"\"
-
-    def __init__(self, last):
-        super().__init__(invocation, settings, [], count=0)
-        self.last, self.lines, self.place = last, 0, ""
-
-    def _discover(self):
-        return found
-
-    def _replace(self):
-        sys.settrace(self.trace)
-
-    def trace(self, frame, event, _):
-        if "importlib" in frame.f_code.co_filename:
-            return None
-        if event == "line":
-            self.lines += 1
-            if self.lines == self.last:
-                self.place = frame.f_code.co_name
-                self.pool.stop()  # as a signal handler does, between any two lines
-        return self.trace
-
-places = []
-for last in range(1, 1000):
-    supervisor = Childless(last)
-    supervisor.run()
-    sys.settrace(None)
-    places.append(supervisor.place)
-print(places.count("changes"), len(set(places)))
-"""
-
-
-def test_a_stop_signal_at_any_moment_of_the_watch_ends_it(tasks: Path) -> None:
-    """It may come while the thread that it interrupts holds a lock."""
-    answer = python(STOPPED_AT_ANY_LINE, cwd=tasks)
-    assert answer.code == 0, answer.err
-    rounds, functions = map(int, answer.out.split())
-    assert rounds > 4  # so many lines of the loop itself were among them
-    assert functions > 10
 
 
 # ---- watching ---------------------------------------------------------------------------

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import subprocess
 from pathlib import Path
 
@@ -195,11 +194,3 @@ def test_a_store_of_another_program_is_exit_5_and_named(tasks: Path) -> None:
     for command in (["history", "recent"], ["run", "add", "1", "2"]):
         answer = invoke(*command)
         assert (answer.code, "nuvom.db" in answer.err) == (5, True), answer.err
-
-
-def test_long_messages_are_broken_between_words_on_a_terminal_alone(project: Path) -> None:
-    told = invoke("status", "0" * 40, terminal=True, encoding="ascii").err
-    lines = re.sub(r"\x1b\[[0-9;]*m", "", told).splitlines()
-    assert max(map(len, lines)) <= 80
-    piped = invoke("run", "nothing.here", "--project", project).err
-    assert all(not line.startswith(" ") for line in piped.splitlines())

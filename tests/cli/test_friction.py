@@ -6,8 +6,6 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-import pytest
-
 from tests.cli.shell import TASKS, call, invoke, run, spawn, status
 from tests.cli.test_worker import end, until
 
@@ -22,22 +20,6 @@ def test_friction_2_a_task_that_is_hidden_names_the_file_and_the_line_that_hides
     assert "hidden.py" in answer.err
     assert ".nuvomignore" in answer.err
     assert re.search(r"line 2|:2", answer.err)
-
-
-@pytest.mark.parametrize(
-    ("text", "reason"),
-    [
-        ("def plain(): ...\n", "has no @task of Nuvom"),
-        ("import celery as x\n@x.task\ndef plain(): ...\n", "is not Nuvom's task there"),
-        ("", "it defines no function named plain"),
-    ],
-)
-def test_friction_2_a_task_that_is_none_says_why(text: str, reason: str, tasks: Path) -> None:
-    (tasks / "near.py").write_text(text)
-    answer = invoke("run", "near.plain")
-    assert answer.code == 3
-    assert "near.py" in answer.err
-    assert reason in answer.err
 
 
 def test_friction_2_a_task_that_no_worker_can_import_is_refused_and_says_what_to_move(

@@ -6,17 +6,12 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-import msgspec
 import pytest
 
-from nuvom.cli.views import job_times
 from nuvom.config.sources import load
-from nuvom.core.outcome import Settlement
-from nuvom.core.record import JobRecord, JobSnapshot, JobStatus, StoredError
+from nuvom.core.record import JobRecord, JobSnapshot, JobStatus
 from nuvom.inspection import Inspector
-from nuvom.queue_backends.leased import LeasedJobQueue
 from nuvom.runtime import Runtime, build_runtime
-from nuvom.testing import make_job
 from tests.cli.shell import invoke, run, spawn, status
 
 
@@ -91,15 +86,6 @@ def test_a_unique_key_gives_the_job_that_has_it(tasks: Path) -> None:
     second = invoke("run", "add", "1", "2", "--unique-key", "k", "--json").json
     assert (first["created"], second["created"]) == (True, False)
     assert first["id"] == second["id"]
-
-
-def test_run_says_which_options_only_the_code_knows(tasks: Path) -> None:
-    (tasks / "more.py").write_text(
-        "from nuvom import task\nN = 3\n@task(retries=N, on_error=print)\ndef dyn(): ...\n"
-    )
-    answer = invoke("run", "dyn")
-    assert answer.code == 0
-    assert "more.dyn sets retries in code" in answer.err
 
 
 def test_run_finds_a_new_task_unless_in_production_and_warns_that_workers_do_not_know_it(
@@ -224,39 +210,6 @@ def test_a_parked_job_has_not_finished_and_says_what_it_waits_for(
     assert "workers look for tasks when they start" in told.err
 
 
-@pytest.mark.parametrize(
-    ("status", "started", "finished", "shown"),
-    [
-        (JobStatus.SUCCESS, 5.0, 7.0, (5.0, 7.0)),
-        (JobStatus.RUNNING, 5.0, None, (5.0, None)),
-        (JobStatus.RUNNING, 5.0, 7.0, (None, None)),  # of the attempt before
-        (JobStatus.RUNNING, 9.0, 7.0, (9.0, None)),
-        (JobStatus.PENDING, 5.0, 7.0, (None, None)),
-        (JobStatus.PARKED, None, 7.0, (None, None)),
-    ],
-)
-def test_times_of_an_attempt_that_is_over_are_not_those_of_an_open_job(
-    status: JobStatus,
-    started: float | None,
-    finished: float | None,
-    shown: tuple[float | None, float | None],
-) -> None:
-    record = make_job("tasks.t").replace(status=status)
-    snapshot = JobSnapshot(record=record, started_at=started, finished_at=finished)
-    assert shown == job_times(snapshot)
-
-
-def test_inspect_has_a_raw_format_with_the_traceback(
-    tasks: Path, drain: Callable[[], None]
-) -> None:
-    job = run("boom")
-    drain()
-    assert invoke("inspect", "job", job, "-f", "json").json["id"] == job
-    data, _, trace = invoke("inspect", "job", job, "--format", "raw").out.partition("\n}\n")
-    assert json.loads(data + "}")["id"] == job
-    assert "Traceback" in trace
-
-
 def test_hostile_text_is_harmless_on_screen(tasks: Path, drain: Callable[[], None]) -> None:
     (tasks / "evil.py").write_text(
         "from nuvom import task\n"
@@ -340,15 +293,6 @@ def test_an_edited_retry_is_a_new_job_and_keeps_what_was_hidden(
     assert (record.retried_from, record.priority, record.queue) == (old, 2, "mail")
 
 
-def test_an_edit_that_changes_nothing_makes_no_job(
-    tasks: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    old = run("add", "1", "2")
-    edits(monkeypatch, lambda data: data)
-    assert "no job was made" in invoke("retry", "job", old, "--edit").err
-    assert len(invoke("history", "--json").json["jobs"]) == 1
-
-
 @pytest.mark.parametrize(
     "saved",
     ["{", '{"args": [1]}', '{"args": [1, 2, 3], "kwargs": {}}'],
@@ -360,15 +304,6 @@ def test_an_edit_that_does_not_fit_makes_no_job(
     edits(monkeypatch, lambda data: saved)
     assert invoke("retry", "job", old, "--edit").code == 2
     assert len(invoke("history", "--json").json["jobs"]) == 1
-
-
-def test_an_edited_retry_keeps_numbers_that_json_readers_would_round(
-    tasks: Path, runtime: Runtime, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    old = run("add", "1", f"y={2**60 + 1}")
-    edits(monkeypatch, lambda data: {**data, "args": [2]})
-    new = Inspector(runtime).snapshot(invoke("retry", "job", old, "--edit").out.strip()).record
-    assert ((2,), {"y": 2**60 + 1}) == runtime.codec.decode_call(new.args, new.kwargs)
 
 
 def test_cancel_ends_a_waiting_job_and_refuses_one_that_has_ended(
@@ -409,18 +344,6 @@ def test_failures_are_grouped_by_cause(tasks: Path, drain: Callable[[], None]) -
     assert "ValueError: no paper" in invoke("errors").out
     _, (_, _, _, _, last, _) = invoke("errors", "--plain").rows
     assert last == group["last_at"]
-
-
-def test_a_failure_without_a_traceback_is_shown_by_type_and_message(
-    tasks: Path, runtime: Runtime
-) -> None:
-    failure = StoredError("WorkerChildDied", "signal SIGKILL", None, "feed0123cafe")
-    run("boom")
-    assert isinstance(runtime.queue, LeasedJobQueue)
-    (claimed,) = runtime.queue.claim(1, "me")
-    settlement = Settlement(claimed, JobStatus.FAILED, outcome="failure", error=failure)
-    assert runtime.queue.settle([settlement]) == [True]
-    assert "\nWorkerChildDied: signal SIGKILL\n" in invoke("errors", "show", "feed").out
 
 
 def test_a_group_is_run_again_or_discarded_as_a_whole(
@@ -472,16 +395,3 @@ def test_progress_is_shown_while_a_job_runs(tasks: Path, monkeypatch: pytest.Mon
     assert invoke("status", job).out == "RUNNING (3 of 10, token=*** x)\n"
     data = invoke("inspect", "job", job, "--json").json
     assert data["progress"] == {"done": 3, "total": 10, "note": "token=***\nx"}
-
-
-def test_damaged_arguments_are_said_to_be_damaged(
-    tasks: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    record = JobRecord(
-        "01990000-0000-7000-8000-0000000000aa", "tasks.x", msgspec.Raw(b"\xc1"), created_at=1.0
-    )
-    job = stored(monkeypatch, JobSnapshot(record=record))
-    assert "arguments  Stored bytes cannot be decoded" in invoke("inspect", "job", job).out
-    data = invoke("inspect", "job", job, "--json").json
-    assert (data["args"], data["kwargs"]) == (None, None)
-    assert data["damage"]

@@ -87,23 +87,6 @@ def test_status_says_of_each_failure_what_to_do(plugins: Path) -> None:
     assert {"late": False, "bad": False} == {row["name"]: row["ok"] for row in rows}
 
 
-def test_packages_are_looked_at_outside_of_a_project_too(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    for command in ("list", "status"):
-        assert invoke("plugin", command).code == 0
-    assert invoke("plugin", "inspect", "nobody").code == 3
-    assert [] == list(tmp_path.iterdir())
-
-
-def test_status_of_one_plugin_loads_no_other(plugins: Path) -> None:
-    (plugins / "bad.py").write_text("import pathlib; pathlib.Path('loaded').touch()\n")
-    answer = call("plugin", "status", "good", cwd=plugins)
-    assert answer.code == 0
-    assert not (plugins / "loaded").exists()
-
-
 def test_a_plugin_is_held_to_its_laws(plugins: Path) -> None:
     bad = call("plugin", "test", "bad.py", "--only", "*start*", cwd=plugins)
     assert bad.code == 7
@@ -114,19 +97,6 @@ def test_a_plugin_is_held_to_its_laws(plugins: Path) -> None:
     assert [report["ok"] for report in both.json["reports"]] == [True, False]
     verbose = call("plugin", "test", "bad:Bad", "-v", "--only", "*start*", cwd=plugins)
     assert "Traceback" in verbose.out
-
-
-def test_what_is_no_plugin_says_so(plugins: Path) -> None:
-    (plugins / "empty.py").write_text("")
-    (plugins / "raises.py").write_text("raise OSError('not here')\n")
-    answer = call("plugin", "test", "empty.py", cwd=plugins)
-    assert answer.code == 4
-    assert "defines no subclass" in answer.err
-    answer = call("plugin", "test", "raises.py", cwd=plugins)
-    assert answer.code == 4
-    assert "OSError: not here" in answer.err
-    answer = call("plugin", "test", "raises:Any", cwd=plugins)
-    assert answer.code == 4
 
 
 # ---- scaffold ---------------------------------------------------------------------------

@@ -48,14 +48,6 @@ def test_init_leaves_settings_in_pyproject_where_they_are(tmp_path: Path) -> Non
     assert invoke("config", "check").code == 0
 
 
-def test_init_where_something_is_in_the_way_says_so(tmp_path: Path) -> None:
-    (tmp_path / "tasks.py").mkdir()
-    answer = invoke("init", "--force")
-    assert answer.code == 5
-    assert "tasks.py cannot be used: Is a directory" in answer.err
-    assert "nuvom init DIR" in answer.err
-
-
 # ---- discover, list ---------------------------------------------------------------------
 
 
@@ -137,23 +129,6 @@ def test_config_shows_each_setting_and_its_source(
     assert set(rows) == {"setting", *SETTINGS}
     assert rows["max_workers"] == ["2", "nuvom.toml"]
     assert rows["redis_url"] == ["***", "environment"]
-
-
-def test_config_explains_where_a_value_comes_from(
-    project: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (project / "nuvom.toml").write_text("# first\nmax_workers = 2\n")
-    (project / ".env").write_text("NUVOM_MAX_WORKERS=4\n")
-    monkeypatch.setenv("NUVOM_MAX_WORKERS", "8")
-    lines = [line.split() for line in invoke("config", "explain", "max_workers").out.splitlines()]
-    assert lines[:6] == [
-        ["max_workers", "=", "8"],
-        ["flag", "-"],
-        ["environment", "NUVOM_MAX_WORKERS=8", "<-", "used"],
-        [".env", "NUVOM_MAX_WORKERS=4"],
-        ["nuvom.toml", "line", "2:", "max_workers", "=", "2"],
-        ["default", "4"],
-    ]
 
 
 def test_config_check_names_all_that_is_wrong(

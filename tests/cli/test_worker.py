@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import json
 import os
 import signal
@@ -86,18 +85,6 @@ def test_a_worker_says_what_it_is_and_what_it_has_done(tasks: Path) -> None:
         assert line in answer.err
     assert invoke("inspect", "job", job, "--json").json["result"] == 5
     assert call("runworker", "--burst", "-q", cwd=tasks) == Answer(0, "", "")
-
-
-def test_a_worker_seldom_looks_for_cyclic_garbage(tasks: Path) -> None:
-    (tasks / "collector.py").write_text(
-        "import gc\nfrom nuvom import task\n\n\n@task\ndef look() -> list[int]:\n"
-        "    return [gc.get_threshold()[0], gc.get_freeze_count()]\n"
-    )
-    job = run("look")
-    call("runworker", "--burst", cwd=tasks)
-    threshold, frozen = invoke("inspect", "job", job, "--json").json["result"]
-    assert threshold > gc.get_threshold()[0]
-    assert frozen > 0
 
 
 def test_queues_may_be_chosen_or_left_out(tasks: Path) -> None:
@@ -270,22 +257,6 @@ def test_a_single_worker_starts_anew_under_the_same_id(tasks: Path) -> None:
     answer = end(worker)
     assert answer.code == 0
     assert "Worker ended (max-jobs) after 2 jobs." in answer.err
-
-
-def test_the_third_signal_or_the_second_while_starting_ends_the_process(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    ended: list[int] = []
-    monkeypatch.setattr("os._exit", ended.append)
-    starting = StopSignals()
-    for _ in range(2):
-        starting._handle(signal.SIGINT, None)
-    assert ended == [130]
-    running = StopSignals()
-    running.connect(lambda: None, lambda: None, lambda: None)
-    for _ in range(3):
-        running._handle(signal.SIGTERM, None)
-    assert ended == [130, 143]
 
 
 def test_a_worker_that_nothing_can_reach_says_so(tasks: Path) -> None:

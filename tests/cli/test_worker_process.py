@@ -59,35 +59,6 @@ def wait_for(process: WorkerProcess) -> int | None:
     return process.code()
 
 
-@posix
-def test_a_worker_says_that_it_is_up_and_hears_two_words(ended: list[WorkerProcess]) -> None:
-    one, other = start(), start()
-    ended += [one, other]
-    until(lambda: one.is_up and other.is_up)
-    assert one.code() is None
-    one.ask_to_stop()
-    other.stop_at_once()
-    assert (wait_for(one), wait_for(other)) == (7, 8)
-    one.ask_to_stop()  # nobody hears it, and nobody minds
-
-
-@posix
-def test_a_worker_whose_line_ends_leaves(ended: list[WorkerProcess]) -> None:
-    process = start(then="threading.Event().wait()")
-    ended.append(process)
-    until(lambda: process.is_up)
-    process.close()
-    assert wait_for(process) == 1
-
-
-@posix
-def test_a_worker_of_somebody_else_leaves_at_once(tmp_path: Path) -> None:
-    program = WORKER.format(parent=os.getppid(), then="pass")
-    process = WorkerProcess([sys.executable, "-c", program])
-    assert wait_for(process) == 1
-    process.close()
-
-
 def crew_of(*programs: str, grace_secs: float) -> tuple[WorkerPool, list[WorkerProcess]]:
     """Return a crew of workers that do so once they were told something."""
     left = iter(programs)

@@ -19,6 +19,7 @@ import pytest
 
 from nuvom.queue_backends.sqlite import SQLiteJobQueue
 from nuvom.queue_backends.sqlite.store import SQLiteStore
+from nuvom.task import Task
 from nuvom.testing import make_job, make_settlement
 from nuvom.worker import Worker
 from tests.engine import Engine, make_runtime, wait_until
@@ -42,6 +43,15 @@ def lean(project: Path) -> Iterator[Engine]:
     runtime = make_runtime(project, queue_backend="sqlite", result_backend="sqlite")
     with Engine(runtime, listens=False) as engine:
         yield engine
+
+
+@pytest.fixture
+def noop(lean: Engine) -> Task[[int], int]:
+    def noop(number: int) -> int:
+        return number
+
+    found: Task[[int], int] = lean.task(noop)
+    return found
 
 
 @pytest.fixture
@@ -88,7 +98,7 @@ def watched(store: SQLiteStore) -> Iterator[Statements]:
 
 
 def test_a_batch_is_claimed_by_one_transaction_and_settled_by_another(
-    lean: Engine, queue: SQLiteJobQueue
+    queue: SQLiteJobQueue,
 ) -> None:
     queue.enqueue_many([make_job("tests.probe", number) for number in range(2 * BATCH)])
     first = queue.claim(BATCH, OWNER)  # what is done once in a process is done here
@@ -105,11 +115,7 @@ def test_a_batch_is_claimed_by_one_transaction_and_settled_by_another(
     assert len(statements.seen) <= 6, statements.seen
 
 
-def test_a_single_call_is_one_statement(lean: Engine, queue: SQLiteJobQueue) -> None:
-    @lean.task
-    def noop(number: int) -> int:
-        return number
-
+def test_a_single_call_is_one_statement(noop: Task[[int], int], queue: SQLiteJobQueue) -> None:
     noop.delay(0)
     with watched(queue.store) as statements:
         noop.delay(1)
@@ -117,12 +123,8 @@ def test_a_single_call_is_one_statement(lean: Engine, queue: SQLiteJobQueue) -> 
 
 
 def test_many_calls_are_one_transaction_of_few_statements(
-    lean: Engine, queue: SQLiteJobQueue
+    noop: Task[[int], int], queue: SQLiteJobQueue
 ) -> None:
-    @lean.task
-    def noop(number: int) -> int:
-        return number
-
     noop.map([(0,)])
     with watched(queue.store) as statements:
         noop.map((number,) for number in range(JOBS))
@@ -131,7 +133,7 @@ def test_many_calls_are_one_transaction_of_few_statements(
     assert len(statements.seen) <= 4, [text[:60] for text in statements.seen]
 
 
-def test_an_idle_worker_asks_little(lean: Engine, queue: SQLiteJobQueue) -> None:
+def test_an_idle_worker_asks_little(queue: SQLiteJobQueue) -> None:
     queue.reap()
     with watched(queue.store) as statements:
         assert [] == queue.reap()  # four times in a second
@@ -197,11 +199,9 @@ def test_a_job_goes_through_few_files_and_functions() -> None:
     assert "" == done.stderr  # an exit of the interpreter is quiet, too
 
 
-def test_a_worker_keeps_nothing_of_jobs_that_have_ended(lean: Engine) -> None:
-    @lean.task
-    def noop(number: int) -> int:
-        return number
-
+def test_a_worker_keeps_nothing_of_jobs_that_have_ended(
+    lean: Engine, noop: Task[[int], int]
+) -> None:
     def blocks_after_a_drain() -> int:
         noop.map((number,) for number in range(JOBS))
         lean.work()

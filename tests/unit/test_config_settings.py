@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import msgspec
@@ -97,15 +96,9 @@ def test_valid_values_are_taken(name: str, value: object, expected: object) -> N
     assert type(taken) is type(expected)
 
 
-class Odd(os.PathLike[bytes]):
-    def __fspath__(self) -> bytes:
-        return b"odd"
-
-
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("file_path", Odd()),
         ("max_workers", 0),
         ("max_workers", 1025),
         ("max_workers", True),

@@ -162,8 +162,6 @@ def test_a_file_that_a_stranger_laid_there_is_not_used(
     ("files", "place"),
     [
         ({"toml": "\nmax_worker = 5"}, "nuvom.toml, line 2"),
-        ({"toml": "[max_worker]\nx = 1"}, "nuvom.toml, line 1"),
-        ({"toml": "max_worker.x = 1"}, "nuvom.toml, line 1"),
         ({"pyproject": "[a]\nmax_worker = 1\n[tool.nuvom]\nmax_worker = 5"}, "line 4"),
         ({"pyproject": "[tool.nuvom]\r\n[ tool.nuvom.max_worker ] # x\r\n"}, "line 2"),
         ({"toml": '"\\u006dax_worker" = 1'}, "nuvom.toml)"),  # valid, and too rare to find the line

@@ -51,17 +51,6 @@ def signals() -> Iterator[None]:
         signal.signal(number, handler)
 
 
-@pytest.mark.parametrize(
-    ("code", "text"),
-    [
-        (0xC0000005, "exit code 0xC0000005"),
-        (-11, "signal SIGSEGV"),
-    ],
-)
-def test_the_text_of_an_exit_has_its_code_or_signal(code: int, text: str) -> None:
-    assert text == platforms.exit_text(code)
-
-
 @posix
 def test_what_a_child_started_is_killed_with_it() -> None:
     child = start(PARENT)

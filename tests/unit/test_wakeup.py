@@ -182,18 +182,6 @@ def test_a_dead_listener_is_passed_over_and_its_place_taken(tmp_path: Path) -> N
 # ---- places -------------------------------------------------------------------------------
 
 
-@pytest.mark.usefixtures("one_place")
-def test_a_listener_without_a_place_waits_for_its_limit_or_a_poke(
-    wakeup: Wakeup, listen: Listen
-) -> None:
-    _, second = listen(), listen()
-    second.arm()
-    assert not wakeup.notify_one()
-    assert not second.wait(0.001)
-    second.poke()
-    assert second.wait(LIMIT_SECS)
-
-
 def test_a_path_too_long_for_socket_files_gets_the_loopback(tmp_path: Path) -> None:
     wakeup = Wakeup(tmp_path / ("d" * 60) / ("e" * 60))
     assert works(wakeup)
