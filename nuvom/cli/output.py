@@ -17,8 +17,6 @@ import sys
 from base64 import b64encode
 from collections.abc import Mapping
 from datetime import UTC, date, datetime, time, timedelta
-from itertools import chain
-from textwrap import wrap
 from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
 import click
@@ -192,16 +190,6 @@ class Stream:
     def line(self, text: str = "") -> None:
         """Write one line."""
         click.echo(text, file=self.raw, color=self.has_color)
-
-    def beside(self, indent: int, text: str) -> str:
-        """Return text that follows ``indent`` columns, wrapped between words to fit a terminal."""
-        width = max(20, self.width - indent) if self.is_terminal else sys.maxsize
-        # Keep paths and ids whole, so that they can be copied.
-        paragraphs = (
-            wrap(line, width, break_long_words=False, break_on_hyphens=False) or [""]
-            for line in text.split("\n")
-        )
-        return f"\n{' ' * indent}".join(chain.from_iterable(paragraphs))
 
 
 def never_raise_over_characters() -> None:
@@ -380,4 +368,4 @@ class Output:
 
     def _labelled(self, label: str, style: str, text: str) -> None:
         err = self.err
-        err.line(f"{err.paint(label, style)} {err.beside(len(label) + 1, clean(text))}")
+        err.line(f"{err.paint(label, style)} {clean(text)}")

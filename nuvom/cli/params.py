@@ -11,7 +11,6 @@ import json
 import os
 import re
 import sys
-import threading
 from contextlib import suppress
 from datetime import UTC, date, datetime, time
 from decimal import Decimal, InvalidOperation
@@ -45,7 +44,6 @@ if TYPE_CHECKING:
     Values = Iterable[tuple[str, str]]
     Source = Callable[[Loaded, str], Values]
 
-LONGEST_SECS = 0.2  # the shell blocks on a key press meanwhile
 _NEWEST = 50
 _KEYWORD = re.compile(r"(?P<name>[^\W\d]\w*)=(?P<text>.*)", re.DOTALL)
 _SPAN = re.compile(r"(?P<number>\d+(?:\.\d+)?)(?P<unit>ms|min|s|m|h|d|w)?")
@@ -243,7 +241,7 @@ def confirm(invocation: Invocation, what: str, *, yes: bool, word: str | None = 
 
 
 class Completer:
-    """Offers the values from ``source`` that start with the typed word, within a time limit."""
+    """Offers the values from ``source`` that start with the typed word."""
 
     def __init__(self, source: Source) -> None:
         self.source = source
@@ -251,24 +249,17 @@ class Completer:
     def __call__(
         self, ctx: click.Context, _: click.Parameter, incomplete: str
     ) -> list[CompletionItem]:
-        """Return the completions for a shell; none after ``LONGEST_SECS``."""
+        """Return the completions for a shell."""
         from click.shell_completion import CompletionItem  # noqa: PLC0415  # only when a shell asks
 
         # As in a real call, the options before the incomplete word were applied to this object.
         invocation = ctx.find_object(Invocation) or Invocation()
         found: list[tuple[str, str]] = []
-
-        def look() -> None:
-            with suppress(Exception):  # a thread's outermost frame: a shell must see no error
-                found.extend(self.source(load(project_root(invocation)), incomplete))
-
-        thread = threading.Thread(target=look, daemon=True)
-        thread.start()
-        thread.join(LONGEST_SECS)
-        offered = [] if thread.is_alive() else found
+        with suppress(Exception):  # whatever is wrong, a shell must see no error
+            found.extend(self.source(load(project_root(invocation)), incomplete))
         return [
             CompletionItem(value, help=note)
-            for value, note in offered
+            for value, note in found
             if value.startswith(incomplete)
         ]
 

@@ -44,14 +44,10 @@ def own_command(*args: str) -> list[str]:
     return [sys.executable, "-P", "-c", _BOOTSTRAP, home, *args]
 
 
-def replace_self(*options: str) -> NoReturn:
-    """Replace this process with a new run of the same command; does not return.
-
-    Args:
-        options: Appended to the command, where they override its original options.
-    """
+def replace_self() -> NoReturn:
+    """Replace this process with a new run of the same command; does not return."""
     sys.stdout.flush()
-    platforms.replace_process([sys.executable, *sys.orig_argv[1:], *options])
+    platforms.replace_process([sys.executable, *sys.orig_argv[1:]])
 
 
 # ---- signals ----------------------------------------------------------------------------

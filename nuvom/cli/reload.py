@@ -76,7 +76,6 @@ class Reloader:
         command = worker_command(invocation.out, settings.root, options)
         self.pool = WorkerPool(
             lambda: WorkerProcess(command, _CHILD_SETTINGS),
-            clock=SYSTEM_CLOCK,
             grace_secs=settings.shutdown_timeout_secs,
         )
         # Children that run the newest code; the others finish their jobs.

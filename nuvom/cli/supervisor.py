@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from nuvom.cli.output import Output
     from nuvom.cli.processes import StopSignals
     from nuvom.config.settings import Settings
-    from nuvom.core.clock import Clock
 
 _WAITS_SECS = (0.2, 1.0, 2.0, 5.0, 10.0, 30.0)  # before a dead worker is replaced
 _LONG_SECS = 30.0  # a worker that lived this long did not fail to start
@@ -54,7 +53,6 @@ def supervise(
     command = worker_command(out, settings.root, worker_options(options))
     pool = WorkerPool(
         lambda: WorkerProcess(command),
-        clock=SYSTEM_CLOCK,
         grace_secs=settings.shutdown_timeout_secs + HAND_BACK_SECS,
         say=(lambda _: None) if logs_for_programs(settings) or out.quiet else write_now,
     )
@@ -98,14 +96,12 @@ class WorkerPool:
         self,
         spawn: Callable[[], WorkerProcess],
         *,
-        clock: Clock,
         grace_secs: float,
         say: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._spawn = spawn
         self._say = say
         self._members: list[WorkerProcess] = []
-        self.clock = clock
         self.grace_secs = grace_secs
         self.is_stopping = self.is_aborted = self.wants_restart = False
 
@@ -173,12 +169,12 @@ class WorkerPool:
         self, processes: Iterable[WorkerProcess], secs: float, *, heeds_abort: bool = False
     ) -> bool:
         """Wait until all have ended; return False on a timeout or an abort."""
-        deadline = self.clock.monotonic() + secs
+        deadline = SYSTEM_CLOCK.monotonic() + secs
         while any([process.code() is None for process in processes]):  # noqa: C419  # look at all
             self.reap_orphans()
-            if (heeds_abort and self.is_aborted) or self.clock.monotonic() > deadline:
+            if (heeds_abort and self.is_aborted) or SYSTEM_CLOCK.monotonic() > deadline:
                 return False
-            self.clock.sleep(LOOK_SECS)
+            SYSTEM_CLOCK.sleep(LOOK_SECS)
         return True
 
 
@@ -191,7 +187,6 @@ class Supervisor:
 
     def __init__(self, pool: WorkerPool, count: int) -> None:
         self._pool = pool
-        self._clock = pool.clock
         self._places = [_Place() for _ in range(count)]
         self._rolling: Iterator[None] | None = None
         self._was_up = False
@@ -208,7 +203,7 @@ class Supervisor:
         try:
             while not self._pool.is_stopping and not all(place.is_over for place in self._places):
                 self.step()
-                self._clock.sleep(LOOK_SECS)
+                SYSTEM_CLOCK.sleep(LOOK_SECS)
         finally:
             self._pool.end()
         return self._code
@@ -231,7 +226,7 @@ class Supervisor:
             code = process.code()
             if code is not None:
                 self._ended(place, process, code)
-        elif not place.is_over and self._clock.monotonic() >= place.start_at:
+        elif not place.is_over and SYSTEM_CLOCK.monotonic() >= place.start_at:
             try:
                 place.process = self._pool.start_one()
             except OSError as error:
@@ -246,7 +241,7 @@ class Supervisor:
         if code in _HOPELESS and not self._was_up:
             self._code, self._pool.is_stopping = code, True
             return
-        if self._clock.monotonic() - process.started_at > _LONG_SECS:
+        if SYSTEM_CLOCK.monotonic() - process.started_at > _LONG_SECS:
             place.deaths = 0
         self.replaced += 1
         how = f"worker process {process.pid} ended: {platforms.exit_text(code)}"
@@ -256,7 +251,7 @@ class Supervisor:
         """Schedule the replacement of a worker, after a pause."""
         secs = _WAITS_SECS[min(place.deaths, len(_WAITS_SECS) - 1)]
         place.deaths += 1
-        place.start_at = self._clock.monotonic() + secs
+        place.start_at = SYSTEM_CLOCK.monotonic() + secs
         log_event(_LOG, logging.WARNING, "process.died", f"{why}; the next starts in {secs:g} s")
 
     # ---- the rolling restart ------------------------------------------------------------
@@ -274,8 +269,8 @@ class Supervisor:
             except OSError as error:
                 self._give_up_restart(f"no worker process could be started: {error}")
                 return
-            ends_at = self._clock.monotonic() + _UP_SECS
-            while new.code() is None and not new.is_up and self._clock.monotonic() < ends_at:
+            ends_at = SYSTEM_CLOCK.monotonic() + _UP_SECS
+            while new.code() is None and not new.is_up and SYSTEM_CLOCK.monotonic() < ends_at:
                 yield
             if not new.is_up:
                 self._give_up_restart(_why_not_up(new))
@@ -291,8 +286,8 @@ class Supervisor:
 
     def _see_off(self, old: WorkerProcess) -> Iterator[None]:
         old.ask_to_stop()
-        ends_at = self._clock.monotonic() + self._pool.grace_secs
-        while old.code() is None and self._clock.monotonic() < ends_at:
+        ends_at = SYSTEM_CLOCK.monotonic() + self._pool.grace_secs
+        while old.code() is None and SYSTEM_CLOCK.monotonic() < ends_at:
             yield
         self._pool.let_go(old)
 

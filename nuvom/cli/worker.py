@@ -66,7 +66,6 @@ def serve(invocation: Invocation, **options: Any) -> int:  # as click parsed the
         supervisor = import_module("nuvom.cli.supervisor")
         return int(supervisor.supervise(out, signals, settings, options))
     worker, plugins = _assemble(invocation, loaded, options)
-    began_at = worker.runtime.clock.monotonic()
     _listen(worker, signals, line)
     if line is None:  # else the supervisor has said all this, and the log shows the start
         tell_start(out, settings, _start_lines(worker, plugins))
@@ -75,7 +74,7 @@ def serve(invocation: Invocation, **options: Any) -> int:  # as click parsed the
     if reason in _STARTS_ANEW and not is_asked_to_end:
         if line is not None:
             line.give_back()
-        replace_self(*_what_is_left(worker, options, began_at))
+        replace_self()
     if line is None:
         _tell_end(out, worker, reason)
     return signals.exit_code or exit_codes.OK
@@ -149,17 +148,6 @@ def _listen(worker: Worker, signals: StopSignals, line: SupervisorLine | None) -
         line.tell_up()
 
     unsubscribe = worker.runtime.bus.subscribe(WorkerStarted, tell_up)
-
-
-def _what_is_left(worker: Worker, options: dict[str, Any], began_at: float) -> list[str]:
-    """Return the options that preserve the remaining limits of a worker that restarts."""
-    words = []
-    if options["max_jobs"] is not None:
-        words += ["--max-jobs", str(max(1, options["max_jobs"] - worker.finished_jobs))]
-    if options["max_seconds"] is not None:
-        passed = worker.runtime.clock.monotonic() - began_at
-        words += ["--max-seconds", f"{max(0.001, options['max_seconds'] - passed):.3f}s"]
-    return words
 
 
 # ---- setup ------------------------------------------------------------------------------

@@ -30,8 +30,6 @@ DEFAULT = "default"
 PREFIX = "NUVOM_"
 
 _NAMES = {setting.variable: name for name, setting in SETTINGS.items()}
-# Ours, but not a setting: it controls tests of Nuvom itself.
-_OTHER_VARIABLES = frozenset({"NUVOM_CRASHPOINT"})
 
 
 class Origin(NamedTuple):
@@ -163,7 +161,7 @@ class _Loading:
         given = ((name, value) for name, value in flags.items() if value is not None)
         self._take(_Given(FLAG, *one, "", "command line") for one in given)
         self._take(_from_environment(environ))
-        self._take(_from_dotenv(self._root, self._warnings))
+        self._take(_from_dotenv(self._root))
         self._take(_from_toml(self._root))
         for name, setting in SETTINGS.items():
             self._origins[name].append(Origin(DEFAULT, setting.masked(setting.default), ""))
@@ -211,18 +209,16 @@ class _Loading:
 def _from_environment(environ: Mapping[str, str]) -> Iterator[_Given]:
     for variable in sorted(environ):
         value = environ[variable]
-        if variable.startswith(PREFIX) and value.strip() and variable not in _OTHER_VARIABLES:
+        if variable.startswith(PREFIX) and value.strip():
             place = f"environment variable {variable}"
             yield _Given(ENVIRONMENT, _NAMES.get(variable, variable), value, variable, place)
 
 
-def _from_dotenv(root: Path, warnings: list[str]) -> Iterator[_Given]:
+def _from_dotenv(root: Path) -> Iterator[_Given]:
     """Yield the ``NUVOM_*`` lines of the root's ``.env``; the last line for a variable wins."""
     path = root / DOTENV
     content = _read(path)
     if content is None:
-        if path.exists() and not path.is_dir():  # a folder is a virtual environment
-            warnings.append(f"{path} is not a regular file and was not read.")
         return
     entries = {variable: (value, line) for variable, value, line in _entries(content, path)}
     for variable, (value, line) in entries.items():

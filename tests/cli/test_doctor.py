@@ -10,9 +10,7 @@ from typing import Any
 import pytest
 
 from nuvom.config.settings import Settings
-from nuvom.core.views import WorkerInfo
 from nuvom.host.worker_lock import WorkerLock
-from nuvom.inspection import Inspector
 from nuvom.queue_backends.sqlite import SQLiteJobQueue
 from nuvom.testing.builders import make_job
 from tests.cli.shell import Answer, invoke
@@ -101,20 +99,6 @@ def test_jobs_that_no_worker_knows_fail_by_name(tasks: Path, drain: Callable[[],
     drain()
     text = "1 job PARKED: no running worker knows the task tasks.add"
     assert doctor("parked") == (7, "fail", text)
-
-
-def test_workers_that_are_silent_or_of_another_version_are_warnings(
-    project: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    living = [
-        WorkerInfo(id="w-silent00", pid=7, host="h", state="silent", beat_age_secs=90.0),
-        WorkerInfo(id="w-version0", version="0.0.1"),
-    ]
-    monkeypatch.setattr(Inspector, "workers", lambda _: living)
-    found = checks(invoke("doctor", "--json"), "workers")
-    silent, old = [check["text"] for check in found if check["level"] == "warn"]
-    assert silent == "silent00 (pid 7 on h) has not been heard from for 90 s"
-    assert old.startswith("version0 runs nuvom 0.0.1")
 
 
 def test_pending_jobs_are_compared_with_the_signatures_of_today(tasks: Path) -> None:

@@ -181,14 +181,6 @@ def test_the_next_step_is_told_to_people_only(tasks: Path) -> None:
     assert "Next:" not in invoke("discover", "tasks", "--json", terminal=True).err
 
 
-def test_verbose_shows_what_the_library_logs(tasks: Path) -> None:
-    quiet = invoke("run", "add", "1", "2")
-    assert "DEBUG" not in quiet.err
-    told = invoke("run", "add", "1", "2", "-vv")
-    assert "DEBUG" in told.err
-    assert told.out.strip() in told.err
-
-
 def test_a_store_of_another_program_is_exit_5_and_named(tasks: Path) -> None:
     (tasks / ".nuvom" / "nuvom.db").write_bytes(b"neither SQLite nor ours, but long " * 50)
     for command in (["history", "recent"], ["run", "add", "1", "2"]):

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from nuvom.config.sources import load
-from nuvom.core.record import JobRecord, JobSnapshot, JobStatus
 from nuvom.inspection import Inspector
 from nuvom.runtime import Runtime, build_runtime
 from tests.cli.shell import invoke, run, spawn, status
@@ -293,19 +292,6 @@ def test_an_edited_retry_is_a_new_job_and_keeps_what_was_hidden(
     assert (record.retried_from, record.priority, record.queue) == (old, 2, "mail")
 
 
-@pytest.mark.parametrize(
-    "saved",
-    ["{", '{"args": [1]}', '{"args": [1, 2, 3], "kwargs": {}}'],
-)
-def test_an_edit_that_does_not_fit_makes_no_job(
-    saved: str, tasks: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    old = run("add", "1", "2")
-    edits(monkeypatch, lambda data: saved)
-    assert invoke("retry", "job", old, "--edit").code == 2
-    assert len(invoke("history", "--json").json["jobs"]) == 1
-
-
 def test_cancel_ends_a_waiting_job_and_refuses_one_that_has_ended(
     tasks: Path, drain: Callable[[], None]
 ) -> None:
@@ -379,19 +365,3 @@ def test_commands_work_inside_the_project_and_from_elsewhere_if_it_is_named(
 
 
 # ---- what is rarely there ---------------------------------------------------------------
-
-
-def stored(monkeypatch: pytest.MonkeyPatch, snapshot: JobSnapshot) -> str:
-    """Let the store hold one job, as it is given."""
-    monkeypatch.setattr(Inspector, "find_id", lambda _, text: text)
-    monkeypatch.setattr(Inspector, "snapshot", lambda *_: snapshot)
-    return snapshot.record.id
-
-
-def test_progress_is_shown_while_a_job_runs(tasks: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    record = JobRecord("01990000-0000-7000-8000-0000000000aa", "tasks.x")
-    running = record.replace(status=JobStatus.RUNNING, attempt=1)
-    job = stored(monkeypatch, JobSnapshot(record=running, progress=(3, 10, "token=abc\nx")))
-    assert invoke("status", job).out == "RUNNING (3 of 10, token=*** x)\n"
-    data = invoke("inspect", "job", job, "--json").json
-    assert data["progress"] == {"done": 3, "total": 10, "note": "token=***\nx"}

@@ -7,7 +7,6 @@ import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -155,47 +154,28 @@ def test_the_flag_beats_the_environment_and_that_beats_the_terminal() -> None:
 # ---- JSON -------------------------------------------------------------------------------
 
 
-class Colour(StrEnum):
-    RED = "red"
-
-
 def test_every_storable_value_has_a_form_in_json() -> None:
     data: dict[Any, object] = {
-        "none": None,
-        "flag": True,
-        "whole": 2**53,
-        "large": 2**53 + 1,
-        "deep": [{"large": -(2**60)}, (1, 2**60)],
+        "deep": [{"large": -(2**60)}, (2**53, 2**60)],
         "nan": float("nan"),
         "bytes": b"\x00\xff",
         "moment": datetime(2025, 1, 2, 3, 4, tzinfo=UTC),
         "span": timedelta(minutes=1),
         "decimal": Decimal("1.50"),
-        "path": Path("x"),
         "set": {2, 1},
-        "enum": Colour.RED,
         "half": "\ud800",
         3: "key",
-        "other": object,
     }
-    plain = jsonable(data)
-    assert plain == {
-        "none": None,
-        "flag": True,
-        "whole": 2**53,
-        "large_str": str(2**53 + 1),
-        "deep": [{"large_str": str(-(2**60))}, [1, str(2**60)]],
+    assert jsonable(data) == {
+        "deep": [{"large_str": str(-(2**60))}, [2**53, str(2**60)]],
         "nan": "nan",
         "bytes": "AP8=",
         "moment": "2025-01-02T03:04:00+00:00",
         "span": 60.0,
         "decimal": "1.50",
-        "path": "x",
         "set": [1, 2],
-        "enum": "red",
         "half": "?",
         "3": "key",
-        "other": str(object),
     }
 
 

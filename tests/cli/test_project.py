@@ -17,8 +17,7 @@ def test_init_makes_a_project_that_works(tmp_path: Path) -> None:
     assert answer.code == 0
     assert "nuvom run add 2 3 --wait" in answer.err
     written = {path.name for path in tmp_path.iterdir()}
-    assert written == {"tasks.py", "nuvom.toml", ".nuvomignore", ".gitignore", ".nuvom"}
-    assert (tmp_path / ".gitignore").read_text() == ".nuvom/\n"
+    assert written == {"tasks.py", "nuvom.toml", ".nuvomignore", ".nuvom"}
     assert invoke("config", "check").code == 0
     assert invoke("discover", "tasks", "--check").code == 0
     job = run("add", "2", "3")
@@ -30,15 +29,12 @@ def test_init_overwrites_nothing_unless_forced(tmp_path: Path) -> None:
     mine = {"tasks.py": "# mine\n", "nuvom.toml": "max_workers = 2\n", ".nuvomignore": "x/\n"}
     for name, text in mine.items():
         (tmp_path / name).write_text(text)
-    (tmp_path / ".gitignore").write_text("build/")
     files = invoke("init", "--json").json["files"]
     assert {name: files[name] for name in mine} == dict.fromkeys(mine, "kept")
     assert {name: (tmp_path / name).read_text() for name in mine} == mine
-    assert (tmp_path / ".gitignore").read_text() == "build/\n.nuvom/\n"
     assert "--force" in invoke("init").err
-    assert set(invoke("init", "--force", "--json").json["files"].values()) == {"written", "kept"}
+    assert set(invoke("init", "--force", "--json").json["files"].values()) == {"written"}
     assert "def add" in (tmp_path / "tasks.py").read_text()
-    assert (tmp_path / ".gitignore").read_text() == "build/\n.nuvom/\n"
 
 
 def test_init_leaves_settings_in_pyproject_where_they_are(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from nuvom.cli import worker
-from nuvom.cli.processes import own_command
+from nuvom.cli.processes import WorkerProcess, own_command
 from nuvom.config.settings import Settings
 from nuvom.core.clock import SYSTEM_CLOCK
 from nuvom.host import platforms
@@ -67,6 +67,18 @@ def test_a_restart_that_does_not_succeed_leaves_the_workers_before(tasks: Path) 
     assert pids() == before
     process.send_signal(signal.SIGTERM)
     assert end(process).code == 143
+
+
+@posix
+def test_a_worker_is_tied_to_its_supervisor(tasks: Path) -> None:
+    process = WorkerProcess(own_command("runworker", "--parent", str(os.getpid()), "-q"))
+    until(lambda: process.is_up)
+    os.kill(process.pid, signal.SIGHUP)  # its supervisor's affair
+    assert pids() == [process.pid]
+    process.ask_to_stop()
+    until(lambda: process.code() == 0)
+    process.close()
+    assert pids() == []
 
 
 HANGING = """

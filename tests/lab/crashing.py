@@ -1,4 +1,4 @@
-"""Ends this process at a crash point, as ``NUVOM_CRASHPOINT=name:mode[:n]`` says.
+"""Ends this process at a crash point, as ``CRASHPOINT=name:mode[:n]`` says.
 
 ``mode`` is ``exit`` (at once, without any clean-up), ``kill`` (a signal that nobody can catch)
 or ``exception``; ``n`` counts how often the point is passed before, from 1 on. A process of a
@@ -20,7 +20,7 @@ from nuvom.host.crashpoint import arm, crashpoint
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-VARIABLE = "NUVOM_CRASHPOINT"
+VARIABLE = "CRASHPOINT"
 MODES = ("exit", "kill", "exception")
 EXIT_CODE = 70
 

@@ -90,10 +90,9 @@ def _show_findings(output: Output, findings: Sequence[Check]) -> None:
     indent = len("warn ") + wide + 2
     for finding in findings:
         level = out.paint(finding.level.ljust(4), _STYLES[finding.level])
-        text = out.beside(indent, clean(finding.text))
-        out.line(f"{level} {finding.name:<{wide}}  {text}")
+        out.line(f"{level} {finding.name:<{wide}}  {clean(finding.text)}")
         if finding.fix:
-            out.line(" " * indent + out.paint(out.beside(indent, clean(finding.fix)), "dim"))
+            out.line(" " * indent + out.paint(clean(finding.fix), "dim"))
 
 
 # ---- torture ----------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from nuvom.cli.output import quoted
 from nuvom.config.project import CONFIG_FILE, PYPROJECT, ensure_state_dir, has_section, here
 from nuvom.discovery.manifest import write_manifest
 from nuvom.discovery.scan import scan
-from nuvom.errors import BackendUnavailable, Refused
+from nuvom.errors import Refused
 from nuvom.host.files import storage_error
 
 if TYPE_CHECKING:
@@ -31,7 +31,6 @@ _PROJECT_FILES = {
     ".nuvomignore": "project/nuvomignore.txt",
 }
 _ELSEWHERE = "name another: nuvom init DIR"
-_STATE_LINES = frozenset({".nuvom", ".nuvom/", "/.nuvom", "/.nuvom/"})
 _SETTING = '- Choose it: `NUVOM_{upper}={name}`, or `{kind} = "{name}"` in `nuvom.toml`.\n'
 
 
@@ -39,7 +38,7 @@ _SETTING = '- Choose it: `NUVOM_{upper}={name}`, or `{kind} = "{name}"` in `nuvo
 @click.argument("folder", metavar="[DIR]", required=False, type=click.Path(path_type=Path))
 @click.option("-f", "--force", is_flag=True, help="Overwrite the files that init writes.")
 def init(invocation: Invocation, folder: Path | None, *, force: bool) -> None:
-    """Turn DIR, or this folder, into a project: tasks.py, nuvom.toml, .nuvomignore, .gitignore.
+    """Turn DIR, or this folder, into a project: tasks.py, nuvom.toml and .nuvomignore.
 
     Files that exist are kept, unless you give --force.
     """
@@ -56,10 +55,10 @@ def init(invocation: Invocation, folder: Path | None, *, force: bool) -> None:
 
 
 def write_project(root: Path, *, force: bool) -> Iterator[tuple[str, str]]:
-    """Turn ``root`` into a project; yield each file, and ``written``, ``extended`` or ``kept``.
+    """Turn ``root`` into a project; yield each file, and ``written`` or ``kept``.
 
     Args:
-        force: Overwrite the files that ``init`` writes. ``.gitignore`` is only ever extended.
+        force: Overwrite the files that ``init`` writes.
 
     Raises: BackendUnavailable, StorageFull: a file cannot be written.
     """
@@ -72,7 +71,6 @@ def write_project(root: Path, *, force: bool) -> Iterator[tuple[str, str]]:
                 # ``x`` refuses a file that has appeared since the check.
                 _write(root / file, template(source), _ELSEWHERE, "w" if force else "x")
             yield file, "kept" if is_kept else "written"
-    yield ".gitignore", _extend_gitignore(root / ".gitignore")
     ensure_state_dir(root)
     found = scan(root)
     write_manifest(root / ".nuvom" / "manifest.json", found.tasks, root=root)
@@ -83,18 +81,6 @@ def _is_configured_elsewhere(root: Path) -> bool:
         return has_section((root / PYPROJECT).read_bytes())
     except OSError:  # there is none
         return False
-
-
-def _extend_gitignore(path: Path) -> str:
-    try:
-        before = path.read_text(encoding="utf-8") if path.exists() else ""
-    except (OSError, UnicodeDecodeError) as error:
-        raise BackendUnavailable(path, str(error), "Make it readable as UTF-8.") from error
-    if _STATE_LINES.intersection(line.strip() for line in before.splitlines()):
-        return "kept"
-    lead = "\n" if before and not before.endswith("\n") else ""
-    _write(path, f"{lead}.nuvom/\n", _ELSEWHERE, "a")
-    return "extended" if before else "written"
 
 
 def _write(path: Path, text: str, alternative: str, mode: str = "w") -> None:
