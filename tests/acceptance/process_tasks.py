@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
-import hashlib
 import logging
 import os
 import signal
 import subprocess
 import sys
-import sysconfig
 import threading
 import time
-from pathlib import Path
 
 from nuvom import Discard, LeaseLost, Retry, Snooze, current_job, task
 from nuvom.execution.attempts import CurrentJob
@@ -277,18 +274,3 @@ def hooked(how: str) -> object:
         while True:
             time.sleep(0.01)
     return how
-
-
-# ---- work -----------------------------------------------------------------------------
-
-
-@task(isolation="process")
-def digest_library(rounds: int, part: int, parts: int) -> str:
-    """Hash every ``parts``-th file of the standard library, ``rounds`` times."""
-    library = Path(sysconfig.get_paths()["stdlib"])
-    digest = hashlib.sha256()
-    files = [file.read_bytes() for file in sorted(library.rglob("*.py"))[part::parts]]
-    for _ in range(rounds):
-        for content in files:
-            digest.update(content)
-    return digest.hexdigest()

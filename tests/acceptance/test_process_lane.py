@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 from collections import Counter
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from nuvom.core.clock import SYSTEM_CLOCK
 from nuvom.core.record import JobStatus
 from nuvom.errors import BackendUnavailable, JobCancelled, JobFailed
 from nuvom.events import JobParked, JobStarted
@@ -562,33 +561,3 @@ def test_task_of_a_script_runs_in_children_in_which_the_script_starts_no_worker(
         check=False,
     )
     assert done.stdout.startswith(says)
-
-
-# ---- speed ----------------------------------------------------------------------------
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(600)
-@pytest.mark.alone
-@pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="two slots need two processors")
-def test_two_slots_hash_the_library_in_little_more_than_half_the_time(project: Path) -> None:
-    ratios = []
-    for number in range(3):  # whatever else runs on the machine takes its part of the second slot
-        one, two = (secs_to_hash(project / f"{number}-{slots}", slots) for slots in (1, 2))
-        ratios.append(two / one)
-        print(
-            f"SHA-256 of the standard library, 50 rounds: {one:.2f} s, {two:.2f} s with two slots"
-        )
-        if ratios[-1] <= 0.6:
-            break
-    assert min(ratios) <= 0.6
-
-
-def secs_to_hash(root: Path, slots: int) -> float:
-    root.mkdir()
-    with ExitStack() as stack:
-        stack.enter_context(lane(root, slots=slots))
-        tasks.whoami.map([()] * slots).get(LIMIT_SECS)
-        began = SYSTEM_CLOCK.monotonic()
-        tasks.digest_library.map([(50, part, 32) for part in range(32)]).get(600)
-        return SYSTEM_CLOCK.monotonic() - began

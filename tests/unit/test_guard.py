@@ -150,23 +150,6 @@ def test_code_inside_the_engine_is_interrupted_when_the_call_returns_and_only_on
     assert [None, "done"] == seen
 
 
-def test_call_that_fails_while_its_code_is_closed_raises_that_it_was_closed(
-    slot: Slot, code: Code, attempt: UserCall
-) -> None:
-    @engine_call
-    def fail() -> None:
-        code.wait()
-        raise ValueError("of the call")
-
-    slot.start((attempt, fail))
-    is_running(code)
-    assert not slot.guard.close(attempt)
-    code.go.set()
-    assert [AttemptClosed] == slot.join()
-    assert isinstance(slot.ends[0], AttemptClosed)
-    assert isinstance(slot.ends[0].__context__, ValueError)
-
-
 def test_wait_inside_the_engine_ends_at_once(slot: Slot, code: Code, attempt: UserCall) -> None:
     slot.start((attempt, code.wait_until_closed))
     is_running(code)
@@ -231,23 +214,6 @@ def test_items_end_with_the_one_that_the_engine_had_when_their_code_was_closed(
     assert [AttemptClosed] == slot.join()
     assert [0] == made
     assert ["done"] == done
-
-
-def test_items_that_fail_or_run_out_are_those_of_any_iterator(
-    slot: Slot, attempt: UserCall
-) -> None:
-    taken: list[int] = []
-
-    def failing() -> Iterator[int]:
-        yield 1
-        raise ValueError("of the items")
-
-    slot.start(
-        (attempt, lambda: consume([1, 2], taken.append)),
-        (attempt, lambda: consume(failing(), taken.append)),
-    )
-    assert [None, ValueError] == slot.join()
-    assert [1, 2, 1] == taken
 
 
 # ---- cleaning up ----------------------------------------------------------------------------
@@ -336,19 +302,3 @@ def test_code_that_ends_just_as_it_is_closed_is_interrupted_alone(often_switched
     assert {"first"} == set(ends)
     assert {(None, True)} == left
     assert len(ends) == sum(first.is_told for first, _ in rounds)
-
-
-def test_forked_process_ends_with_the_outermost_code(monkeypatch: pytest.MonkeyPatch) -> None:
-    ends: list[BaseException | None] = []
-    monkeypatch.setattr("nuvom.core.guard.end_forked", ends.append)
-    guard = Guard()
-    guard.drop_in_child()
-
-    def outer() -> None:
-        guard.outside(UserCall(), list)
-        assert [] == ends
-        raise ValueError("in the fork")
-
-    with pytest.raises(ValueError, match="in the fork"):
-        guard.outside(UserCall(), outer)
-    assert ["in the fork"] == [str(error) for error in ends]

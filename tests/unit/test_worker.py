@@ -57,21 +57,6 @@ def test_worker_needs_slots(engine: Engine, name: str, count: int) -> None:
         Worker(engine.runtime, **options)
 
 
-def test_worker_shows_what_it_serves(engine: Engine) -> None:
-    queue: Any = engine.runtime.queue
-    with engine.worker(queues=["mail"]) as worker:
-        (info,) = queue.workers()
-        assert (worker.id, ("mail",), 4, "alive") == (
-            info.id,
-            info.queues,
-            info.slots,
-            info.state,
-        )
-        assert info.pid
-        assert info.host
-    assert [] == queue.workers()
-
-
 # ---- faults ---------------------------------------------------------------------------------
 
 
@@ -120,16 +105,6 @@ def test_worker_ends_and_tells_it_though_a_part_of_it_cannot_be_closed(
         assert ["close"] == [event.op for event in engine.events(BackendFailed)]
         assert ["crashed"] == [event.reason for event in engine.events(WorkerStopped)]
         assert worker.join(0)
-
-
-def test_error_at_the_start_is_raised_though_the_worker_cannot_be_closed(project: Path) -> None:
-    queue = TroubledQueue()
-    queue.trouble.always("start")
-    queue.trouble.always("retire", ZeroDivisionError("a fault"))
-    with Engine(with_backends(make_runtime(project), queue)) as engine:
-        with pytest.raises(BackendUnavailable):
-            Worker(engine.runtime).start()
-        assert 1 == len(engine.events(WorkerStopped))
 
 
 @pytest.mark.parametrize("error", [SystemExit(0), KeyboardInterrupt(), GeneratorExit()])
@@ -195,12 +170,6 @@ def test_local_worker_runs_jobs_for_the_time_of_the_block(engine: Engine) -> Non
     assert JobStatus.PENDING is engine.task(add).delay(1, 2).status
 
 
-def test_local_worker_ends_with_an_error_of_the_block(engine: Engine) -> None:
-    with pytest.raises(ZeroDivisionError), local_worker() as worker:
-        raise ZeroDivisionError
-    assert worker.join(0)
-
-
 def test_second_interrupt_ends_a_local_worker_at_once(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -235,19 +204,6 @@ def test_worker_pool_is_the_blocking_form(engine: Engine) -> None:
     assert "max-secs" == start_worker_pool(max_secs=0.01)
     engine.task(add, queue="mail").delay(1, 2)
     assert "max-jobs" == start_worker_pool(queues=["mail"], max_jobs=1)
-
-
-# ---- commands -------------------------------------------------------------------------------
-
-
-def test_worker_of_a_plain_queue_obeys_too(project: Path) -> None:
-    runtime = with_backends(make_runtime(project), ToyQueue(), MemoryResultBackend())
-    with Engine(runtime) as engine, engine.worker() as worker:
-        worker.obey("quiet")
-        job = engine.task(add).delay(1, 2)
-        assert not worker._loop._claim()
-        worker.obey("resume")
-        assert 3 == job.get(LIMIT_SECS)
 
 
 # ---- promises -------------------------------------------------------------------------------

@@ -148,24 +148,6 @@ def test_slow_jobs_shrink_the_size_at_once() -> None:
     assert (4, False) == (batch.size, batch.is_bulk)
 
 
-@pytest.mark.parametrize(("count", "secs"), [(0, 1.0), (10, 0.0), (10, -1.0)])
-def test_what_tells_nothing_changes_nothing(count: int, secs: float) -> None:
-    batch = BatchSize(4, None)
-    batch.finished(count, secs)
-    assert 4 == batch.size
-
-
-@pytest.mark.parametrize(
-    ("slots", "cap", "least", "most"), [(4, None, 4, 1024), (4, 16, 4, 16), (8, 3, 3, 3)]
-)
-def test_setting_bounds_the_size(slots: int, cap: int | None, least: int, most: int) -> None:
-    batch = BatchSize(slots, cap)
-    assert least == batch.size
-    for _ in range(10):
-        batch.finished(1_000_000, 0.1)
-    assert most == batch.size
-
-
 def test_prefetch_is_a_moment_of_work_and_none_of_slow_jobs() -> None:
     prefetch = Prefetch(2)
     assert 0 == prefetch.size  # nobody knows yet
@@ -205,10 +187,6 @@ def test_a_limited_queue_gives_what_it_has_left_and_the_others_what_there_is_roo
     found = limited({"mail": 3}, everything, "mail", "other", "other")
     assert {(2, ("mail",), ()), (4, None, ("mail",))} == set(found)
     assert [(4, None, ("mail",))] == limited({"mail": 1}, everything, "mail")
-
-
-def test_an_excluded_queue_stays_excluded() -> None:
-    assert [(4, None, ("mail", "mail"))] == limited({"mail": 3}, Served(None, ("mail",)))
 
 
 def test_named_queues_keep_their_order() -> None:

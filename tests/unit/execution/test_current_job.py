@@ -61,21 +61,6 @@ def test_task_knows_its_job(engine: Engine, func: Any) -> None:
     } == job.get(LIMIT_SECS)
 
 
-def test_attempts_are_counted_and_the_token_grows(engine: Engine) -> None:
-    seen: list[tuple[int, int, str]] = []
-
-    @engine.task(retries=2, retry_delay_secs=0)
-    def flaky() -> None:
-        job = current_job()
-        seen.append((job.attempt, job.fencing_token, job.idempotency_key))
-        if job.attempt < 3:
-            raise ValueError("again")
-
-    job = flaky.delay()
-    engine.work()
-    assert [(1, 1, job.id), (2, 2, job.id), (3, 3, job.id)] == seen
-
-
 # ---- progress -------------------------------------------------------------------------------
 
 
@@ -140,16 +125,3 @@ def test_jobs_are_enqueued_with_the_success(any_engine: Engine) -> None:
     any_engine.work()
     assert [3, 7] == [first.get(LIMIT_SECS), second.get(LIMIT_SECS)]
     assert [5, 1] == [first.priority, second.priority]
-
-
-def test_plain_delay_inside_a_task_commits_at_once(any_engine: Engine) -> None:
-    child = any_engine.task(add, queue="later")
-
-    @any_engine.task
-    def parent() -> None:
-        child.delay(1, 2)
-        raise ValueError("too late")
-
-    parent.delay()
-    any_engine.work(queues=["default"])
-    assert 1 == any_engine.runtime.queue.qsize()

@@ -3,13 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import gc
-import os
-import signal
-import sys
 import threading
-import types
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -23,8 +18,6 @@ from nuvom.execution.failures import (
     stack_of_coroutine,
     stored_error,
 )
-from nuvom.serialization.msgpack_codec import MsgpackCodec
-from tests.engine import LIMIT_SECS
 
 
 def raised(call: Callable[[], Any]) -> BaseException:
@@ -54,39 +47,6 @@ def test_exception_is_kept_as_type_message_and_traceback() -> None:
     assert "in outer" in error.traceback
     assert "in inner" in error.traceback
     assert error.traceback.endswith("ValueError: no good\n")
-
-
-def test_frames_of_the_engine_are_left_out_at_the_outer_end() -> None:
-    error = raised(outer)
-    frames = error.__traceback__
-    assert frames is not None
-    failures_own = types.TracebackType(frames, sys._getframe(), frames.tb_lasti, frames.tb_lineno)
-    error.__traceback__ = failures_own
-    text = stored_error("tests.probe", error).traceback
-    assert "in outer" in str(text)
-
-
-def test_error_that_the_engine_raises_on_purpose_shows_none_of_its_frames() -> None:
-    refusal = _of_the_engine(lambda: MsgpackCodec().encode_value(object()))
-    error = stored_error("tests.probe", refusal)
-    assert "NotStorable" == error.type
-    assert error.traceback is not None
-    assert error.traceback.startswith("nuvom.errors.NotStorable: result: object cannot be stored.")
-
-
-def test_fault_of_the_engine_keeps_its_frames() -> None:
-    fault = _of_the_engine(lambda: MsgpackCodec().encode_call(None, {}))  # type: ignore[arg-type]  # a fault
-    assert "msgpack_codec.py" in str(stored_error("tests.probe", fault).traceback)
-
-
-def _of_the_engine(call: Callable[[], Any]) -> BaseException:
-    """Return what ``call`` raises, as if the engine had called it."""
-    error = raised(call)
-    frames = error.__traceback__
-    while frames is not None and frames.tb_frame.f_code.co_filename == __file__:
-        frames = frames.tb_next
-    error.__traceback__ = frames
-    return error
 
 
 def test_long_texts_are_cut_in_the_middle() -> None:
@@ -165,11 +125,6 @@ def test_shortage_while_reporting_leaves_a_report_without_details(
 # ---- fingerprints ---------------------------------------------------------------------------
 
 
-def test_failures_at_one_place_have_one_fingerprint() -> None:
-    assert stored(inner).fingerprint == stored(outer).fingerprint
-    assert 12 == len(str(stored(inner).fingerprint))
-
-
 def test_task_type_and_place_tell_failures_apart() -> None:
     def elsewhere() -> None:
         raise ValueError("no good")
@@ -234,15 +189,9 @@ async def step(future: asyncio.Future[None]) -> None:
     await future
 
 
-@types.coroutine
-def old_style(future: asyncio.Future[None]) -> Generator[Any, None, None]:
-    yield from step(future).__await__()
-
-
-@pytest.mark.parametrize("how", [step, old_style])
-def test_stack_of_a_coroutine_goes_to_where_it_waits(how: Callable[..., Any]) -> None:
+def test_stack_of_a_coroutine_goes_to_where_it_waits() -> None:
     async def waits(future: asyncio.Future[None]) -> None:
-        await how(future)
+        await step(future)
 
     async def main() -> str:
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -255,50 +204,5 @@ def test_stack_of_a_coroutine_goes_to_where_it_waits(how: Callable[..., Any]) ->
 
     text = asyncio.run(main())
     assert "in waits" in text
-    assert f"in {how.__name__}" in text
-    assert text.index("in waits") < text.index(f"in {how.__name__}")
-
-
-# ---- walks over the stacks of others ---------------------------------------------------------
-
-
-class Walker:
-    """A thread in the midst of a walk, which ends when it is let."""
-
-    def __init__(self) -> None:
-        self.inside, self.go = threading.Event(), threading.Event()
-        self.collected: list[bool] = []
-        self.thread = threading.Thread(target=lambda: failures._WALKS.run(self._walk))
-        self.thread.start()
-
-    def _walk(self) -> None:
-        self.inside.set()
-        self.go.wait(LIMIT_SECS)
-        self.collected.append(gc.isenabled())
-
-
-def test_end_of_one_walk_lets_the_collector_into_no_other() -> None:
-    first = Walker()
-    assert first.inside.wait(LIMIT_SECS)
-    second = Walker()
-    second.inside.wait(0.1)  # it would be, if two could walk at once
-    first.go.set()
-    first.thread.join()
-    second.go.set()
-    second.thread.join()
-    assert [False] == first.collected == second.collected
-    assert gc.isenabled()
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="there is no fork")
-@pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
-def test_process_that_is_forked_in_the_midst_of_a_walk_collects_and_walks() -> None:
-    walker = Walker()
-    assert walker.inside.wait(LIMIT_SECS)
-    pid = os.fork()
-    if pid == 0:
-        signal.alarm(10)  # rather than wait for the parent's walk for ever
-        os._exit(7 if gc.isenabled() and failures.current_frames() else 1)
-    walker.go.set()
-    walker.thread.join()
-    assert 7 == os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    assert "in step" in text
+    assert text.index("in waits") < text.index("in step")

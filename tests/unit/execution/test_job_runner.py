@@ -9,7 +9,7 @@ import pytest
 from nuvom import Discard, Retry, Snooze, current_job
 from nuvom.core.outcome import Settlement
 from nuvom.core.record import JobStatus, StoredError
-from nuvom.errors import NotStorable, TaskImportFailed
+from nuvom.errors import NotStorable
 from nuvom.events import HookFailed, JobStarted
 from nuvom.execution.attempts import EncodedValue, OpenAttempt
 from nuvom.serialization.msgpack_codec import MsgpackCodec
@@ -42,21 +42,6 @@ def run(bench: Bench, work: OpenAttempt) -> Settlement:
 # ---- success --------------------------------------------------------------------------------
 
 
-def test_what_the_task_returns_is_settled_as_success(bench: Bench, clock: FakeClock) -> None:
-    work = bench.work(double, 4)
-    settlement = run(bench, work)
-
-    assert (JobStatus.SUCCESS, "success", None, ()) == (
-        settlement.status,
-        settlement.outcome,
-        settlement.error,
-        settlement.children,
-    )
-    assert work.record is settlement.record
-    assert 8 == bench.value(settlement)
-    assert clock.now() == settlement.started_at == settlement.finished_at
-
-
 def test_result_that_is_not_wanted_is_not_kept_and_may_be_of_any_type(bench: Bench) -> None:
     settlement = run(bench, bench.work(object, store_result=False))
     assert (JobStatus.SUCCESS, None) == (settlement.status, settlement.result)
@@ -78,29 +63,7 @@ def test_limit_of_a_result_is_exact() -> None:
         assert status is run(bench, bench.work(lambda: "x" * 100)).status
 
 
-def test_result_whose_own_code_raises_fails_the_job(bench: Bench) -> None:
-    class Odd(dict[str, int]):
-        def items(self) -> Any:
-            raise SystemExit(3)
-
-    settlement = run(bench, bench.work(lambda: Odd(a=1)))
-    assert JobStatus.FAILED is settlement.status
-
-
 # ---- failure --------------------------------------------------------------------------------
-
-
-def test_failure_with_retries_left_waits_for_another_attempt(
-    bench: Bench, clock: FakeClock
-) -> None:
-    settlement = run(bench, bench.work(broken, max_retries=1))
-    assert (JobStatus.PENDING, "failure", True) == (
-        settlement.status,
-        settlement.outcome,
-        settlement.keeps_attempt,
-    )
-    assert clock.now() <= settlement.run_at <= clock.now() + 5
-    assert settlement.error is not None
 
 
 @pytest.mark.parametrize(
@@ -121,13 +84,6 @@ def test_damaged_arguments_fail_the_job_for_good(bench: Bench) -> None:
     settlement = run(bench, work)
     assert settlement.error is not None
     assert (JobStatus.FAILED, "PayloadError") == (settlement.status, settlement.error.type)
-
-
-def test_error_of_the_engine_that_a_task_lets_out_is_final(bench: Bench) -> None:
-    def task() -> None:
-        raise TaskImportFailed("a", "b", "c")
-
-    assert JobStatus.FAILED is run(bench, bench.work(task, max_retries=5)).status
 
 
 # ---- steering -------------------------------------------------------------------------------
@@ -151,18 +107,6 @@ def test_retry_uses_a_retry_and_waits_as_it_says(bench: Bench, clock: FakeClock)
     assert settlement.error is not None
     assert "the task asked for another attempt" == settlement.error.message
     assert JobStatus.FAILED is steer(bench, Retry(30), max_retries=0).status
-
-
-def test_cause_of_a_retry_is_its_reason(bench: Bench) -> None:
-    def task() -> None:
-        try:
-            broken()
-        except ValueError as error:
-            raise Retry from error
-
-    settlement = run(bench, bench.work(task))
-    assert settlement.error is not None
-    assert ("ValueError", "no good") == (settlement.error.type, settlement.error.message)
 
 
 def test_snooze_gives_the_attempt_back(bench: Bench, clock: FakeClock) -> None:
@@ -219,35 +163,7 @@ def test_value_that_comes_after_the_deadline_is_too_late(
     assert (settlement.error is None) == (outcome == "success")
 
 
-@pytest.mark.parametrize(
-    ("policy", "status"), [("fail", "FAILED"), ("retry", "PENDING"), ("ignore", "SUCCESS")]
-)
-def test_timeout_follows_its_policy(bench: Bench, policy: str, status: str) -> None:
-    work = bench.work(double, 4, timeout_secs=0.5, timeout_policy=policy, max_retries=1)
-    settlement = bench.runner.timed_out(work, "File x")
-    error = settlement.error
-    assert error is not None
-    assert (status, "timeout", None) == (settlement.status, settlement.outcome, settlement.result)
-    assert ("TimeoutError", "timed out after 0.5 s", "File x") == (
-        error.type,
-        error.message,
-        error.traceback,
-    )
-
-
 # ---- start ----------------------------------------------------------------------------------
-
-
-def test_start_is_marked_before_the_code_runs(bench: Bench) -> None:
-    marked: list[int] = []
-
-    def task() -> None:
-        marked.append(len(bench.started))
-
-    work = bench.work(task)
-    run(bench, work)
-    assert [1] == marked
-    assert [work.record] == bench.started
 
 
 def test_start_is_told(bench: Bench) -> None:
@@ -280,18 +196,6 @@ def test_task_is_bound_once(bench: Bench) -> None:
     work = bench.work(double, 4)
     assert work.task is bench.runner.resolve(work)
     assert {"thread": ["tests.double"]} == bench.runner.known
-
-
-def test_lane_follows_from_the_task(bench: Bench) -> None:
-    async def coroutine() -> None: ...
-
-    lanes = [
-        bench.work(double, 4).task.lane,
-        bench.work(coroutine).task.lane,
-        bench.work(double, 4, isolation="process").task.lane,
-        bench.work(coroutine, isolation="process").task.lane,
-    ]
-    assert ["thread", "async", "process", "process"] == lanes
 
 
 # ---- what running code can see --------------------------------------------------------------
@@ -335,16 +239,6 @@ def settle(bench: Bench, work: OpenAttempt) -> Settlement:
     settlement = run(bench, work)
     bench.runner.after_settled(work, settlement.status)
     return settlement
-
-
-def test_hooks_surround_a_success(bench: Bench) -> None:
-    hooks = Hooks()
-    work = bench.work(double, 4, **hooks.options())
-    run(bench, work)
-    assert [("before", work.record.id)] == hooks.calls
-    bench.runner.after_settled(work, JobStatus.SUCCESS)
-    assert [("before", work.record.id), ("after", 8)] == hooks.calls
-    assert bench.runner.has_hooks
 
 
 @pytest.mark.parametrize(

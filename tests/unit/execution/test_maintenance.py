@@ -12,7 +12,7 @@ from nuvom.config.settings import Settings
 from nuvom.core.clock import Waitable
 from nuvom.core.record import JobStatus
 from nuvom.core.views import WorkerInfo
-from nuvom.events import BackendFailed, Event, EventBus, JobDead, JobReaped
+from nuvom.events import BackendFailed, Event, EventBus, JobReaped
 from nuvom.execution.attempts import OpenAttempt, OpenAttempts
 from nuvom.execution.lanes import WorkerContext
 from nuvom.execution.maintenance import Maintenance
@@ -95,17 +95,6 @@ def bench() -> Bench:
 # ---- leases ---------------------------------------------------------------------------------
 
 
-def test_beats_keep_a_long_job(bench: Bench) -> None:
-    running = bench.claim()
-    for _ in range(400):
-        bench.tick()
-    snapshot = bench.queue.get(running.record.id)
-    assert snapshot is not None
-    assert JobStatus.RUNNING is snapshot.status
-    assert [] == bench.lost
-    assert bench.clock.monotonic() - running.leased_at <= bench.maintenance.beat_secs
-
-
 def test_attempt_that_was_taken_over_is_given_up(bench: Bench) -> None:
     gone = bench.claim()
     bench.queue.release([gone.record])
@@ -114,41 +103,7 @@ def test_attempt_that_was_taken_over_is_given_up(bench: Bench) -> None:
     assert [gone] == bench.lost
 
 
-def test_job_that_is_held_and_not_in_hand_is_told_of(bench: Bench) -> None:
-    kept, orphan = bench.claim(), bench.claim()
-    bench.attempts.close(orphan)
-    bench.tick(6)
-    assert {orphan.record.id: orphan.record.lease_epoch} == bench.attempts.suspected_orphans
-    assert kept in bench.attempts.unclosed
-    assert [] == bench.lost
-
-
-def test_cancel_is_noticed_at_the_next_tick(bench: Bench) -> None:
-    gone = bench.claim()
-    bench.tick()
-    bench.queue.cancel(gone.record.id)
-    bench.tick()
-    assert [gone] == bench.lost
-    assert 1 == bench.changes
-
-
 # ---- the dead -------------------------------------------------------------------------------
-
-
-def test_jobs_of_a_silent_worker_are_taken_back(bench: Bench) -> None:
-    other = bench.claim(OTHER)
-    bench.let_pass(31)
-    (event,) = [one for one in bench.seen if isinstance(one, JobReaped)]
-    assert (other.record.id, JobStatus.PENDING) == (event.job.id, event.job.status)
-    assert 1 == bench.changes
-
-
-def test_job_that_has_killed_too_many_workers_is_told_to_be_dead() -> None:
-    bench = Bench(max_deliveries=1)
-    other = bench.claim(OTHER)
-    bench.queue.mark_started(other.record)
-    bench.let_pass(31)
-    assert [JobDead] == [type(event) for event in bench.seen]
 
 
 def test_nobody_is_taken_for_silent_while_all_come_back_from_a_stall(bench: Bench) -> None:
@@ -179,26 +134,7 @@ def park(bench: Bench, task: str) -> None:
     bench.queue.settle([make_settlement(running.record, JobStatus.PARKED)])
 
 
-def test_parked_jobs_of_known_tasks_are_taken_up_within_a_second(bench: Bench) -> None:
-    bench.tick()
-    park(bench, "tests.probe")
-    park(bench, "tests.unknown")
-    bench.tick(1.1)
-    assert {"tests.unknown": 1} == bench.queue.parked_tasks
-    assert 1 == bench.changes
-
-
 # ---- commands -------------------------------------------------------------------------------
-
-
-def test_words_are_obeyed_in_order(bench: Bench) -> None:
-    bench.tick()
-    for word in ("quiet", "stacks", "resume"):
-        assert bench.queue.command(ME, word)
-    bench.tick()
-    assert ["quiet", "stacks", "resume"] == bench.words
-    bench.tick()
-    assert 3 == len(bench.words)
 
 
 @pytest.mark.parametrize("method", ["extend", "commands"])

@@ -13,7 +13,6 @@ from nuvom.events import (
     Event,
     JobFailed,
     JobFenced,
-    JobParked,
     JobRetrying,
     JobSucceeded,
     JobTimedOut,
@@ -24,10 +23,8 @@ from nuvom.execution.settlement import (
     FiveMethodQueue,
     Served,
     SettlementEvents,
-    SharedStore,
     SplitStores,
 )
-from nuvom.queue_backends.memory import MemoryJobQueue
 from nuvom.serialization.msgpack_codec import MsgpackCodec
 from nuvom.testing import FakeClock, make_job, make_settlement
 from tests.engine import ToyQueue
@@ -42,25 +39,6 @@ def claim_one(stores: Any) -> JobRecord:
     (record,) = stores.claim(ClaimRequest(1, []), ME)
     assert isinstance(record, JobRecord)
     return record
-
-
-# ---- one store ------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("served", "found"),
-    [
-        (Served(None), ["a", "b", "c"]),
-        (Served(("b", "a")), ["a", "b"]),
-        (Served(None, ("b",)), ["a", "c"]),
-    ],
-)
-def test_only_served_queues_are_claimed_from(served: Served, found: list[str]) -> None:
-    queue = MemoryJobQueue()
-    for name in ("a", "b", "c"):
-        queue.enqueue(make_job(queue=name))
-    stores = SharedStore(queue, served)
-    assert found == sorted(job.queue for job in stores.claim(ClaimRequest(9, []), ME))
 
 
 # ---- two stores -----------------------------------------------------------------------------
@@ -86,16 +64,6 @@ def test_result_is_stored_before_the_attempt_is_closed(split: Split) -> None:
     assert [True] == stores.settle([make_settlement(job, value=8)])
 
 
-def test_attempt_is_not_closed_when_the_result_cannot_be_stored(split: Split) -> None:
-    stores, queue, results = split
-    queue.enqueue(make_job())
-    job = claim_one(stores)
-    results.trouble.once("set_result")
-    with pytest.raises(BackendUnavailable):
-        stores.settle([make_settlement(job, value=8)])
-    assert 0 == queue.trouble.calls["settle"]
-
-
 @pytest.mark.parametrize(
     ("status", "kept"), [("FAILED", "ValueError"), ("CANCELLED", "CANCELLED"), ("PENDING", None)]
 )
@@ -106,16 +74,6 @@ def test_only_what_is_final_is_stored(split: Split, status: str, kept: str | Non
     assert [True] == stores.settle([make_settlement(job, JobStatus(status))])
     error = results.get_error(job.id)
     assert kept == (error and error.type)
-
-
-def test_result_that_is_not_kept_is_a_success_all_the_same(split: Split) -> None:
-    stores, queue, results = split
-    queue.enqueue(make_job())
-    job = claim_one(stores)
-    stores.settle([make_settlement(job, result=None)])
-    full = results.get_full(job.id)
-    assert full is not None
-    assert ("SUCCESS", None) == (full["status"], full["result"])
 
 
 @pytest.mark.parametrize("status", ["SUCCESS", "FAILED"])
@@ -143,15 +101,6 @@ def test_job_that_was_never_settled_is_not_looked_up(split: Split) -> None:
     queue.enqueue(make_job())
     assert {} == stores._finished_before([claim_one(stores)])
     assert 0 == results.trouble.calls["get_full"]
-
-
-def test_job_without_a_stored_outcome_is_run(split: Split) -> None:
-    stores, queue, results = split
-    queue.enqueue(make_job())
-    first = claim_one(stores)
-    results.set_record(first)
-    queue.release([first])
-    assert {} == stores._finished_before([claim_one(stores)])
 
 
 # ---- a queue of five methods ----------------------------------------------------------------
@@ -196,18 +145,6 @@ def test_claimed_job_is_counted_and_shown_as_running(plain: Plain) -> None:
     assert plain.stores.report_progress(job, 1, 2, "half")
 
 
-def test_job_waits_here_for_its_next_attempt(plain: Plain, clock: FakeClock) -> None:
-    job = plain.claim()
-    assert plain.stores.next_due_secs() is None
-    plain.stores.settle([make_settlement(job, JobStatus.PENDING, run_at=clock.now() + 5)])
-    assert ("PENDING", 5) == (plain.status(job), plain.stores.next_due_secs())
-    assert [] == plain.stores.claim(ClaimRequest(9, []), ME)
-
-    clock.advance(5)
-    again = claim_one(plain.stores)
-    assert (job.id, 2) == (again.id, again.attempt)
-
-
 def test_due_jobs_come_before_those_of_the_queue_and_within_the_limit(
     plain: Plain, clock: FakeClock
 ) -> None:
@@ -244,36 +181,6 @@ def test_snoozed_job_gets_its_attempt_back(plain: Plain, clock: FakeClock) -> No
     snoozed = make_settlement(job, JobStatus.PENDING, run_at=clock.now(), keeps_attempt=False)
     plain.stores.settle([snoozed])
     assert 1 == claim_one(plain.stores).attempt
-
-
-def test_job_of_an_unknown_task_is_tried_again_after_a_minute(
-    plain: Plain, clock: FakeClock
-) -> None:
-    job = plain.claim()
-    plain.stores.settle([make_settlement(job, JobStatus.PARKED)])
-    assert ("PARKED", 60) == (plain.status(job), plain.stores.next_due_secs())
-    clock.advance(60)
-    assert 1 == claim_one(plain.stores).attempt
-
-
-def test_released_job_is_back_in_the_queue_as_it_was(plain: Plain) -> None:
-    job = plain.claim()
-    plain.stores.release([job])
-    (back,) = plain.queue.jobs
-    assert (job.id, JobStatus.PENDING, 0, 0) == (
-        back.id,
-        back.status,
-        back.attempt,
-        back.deliveries,
-    )
-    assert "PENDING" == plain.status(job)
-
-
-def test_waiting_jobs_go_back_to_the_queue_at_the_end(plain: Plain, clock: FakeClock) -> None:
-    job = plain.claim()
-    plain.stores.settle([make_settlement(job, JobStatus.PENDING, run_at=clock.now() + 5)])
-    assert [1, 0] == [plain.stores.give_back_waiting(), plain.stores.give_back_waiting()]
-    assert [(job.id, 0.0, 1)] == [(one.id, one.run_at, one.attempt) for one in plain.queue.jobs]
 
 
 def test_children_are_enqueued_and_shown(plain: Plain) -> None:
@@ -321,19 +228,15 @@ def bench() -> Bench:
 def tell(bench: Bench, finished: OpenAttempt, *, was_accepted: bool = True) -> list[Event]:
     """Follow a settlement; return the events that came of it."""
     bench.seen.clear()
-    following(bench).follow([finished], [was_accepted])
-    return bench.seen
-
-
-def following(bench: Bench, ended: Any = lambda: None) -> SettlementEvents:
-    """Return what calls hooks at once."""
-    return SettlementEvents(
+    follows = SettlementEvents(
         bench.bus,
         bench.runner,
         "worker",
         run_hook=lambda _attempt, hook: hook(),
-        hook_ended=ended,
+        hook_ended=lambda: None,
     )
+    follows.follow([finished], [was_accepted])
+    return bench.seen
 
 
 def finish(bench: Bench, work: OpenAttempt) -> OpenAttempt:
@@ -378,39 +281,9 @@ def test_timeout_is_told_before_what_follows(
     assert [JobTimedOut, follows] == [type(event) for event in events]
 
 
-def test_unknown_task_is_told_with_the_reason(bench: Bench) -> None:
-    work = bench.work(lambda: 8)
-    bench.runner.refused[work.record.func_name] = "no such task"
-    work.task = None  # type: ignore[assignment]  # as the loop leaves it
-    work.settlement = bench.runner.unknown(work)
-    (event,) = tell(bench, work)
-    assert JobParked(work.record, "no such task") == event
-
-
 def test_dropped_outcome_is_told_as_fenced_and_calls_no_hook(bench: Bench) -> None:
     called: list[Any] = []
     work = bench.work(lambda: 8, after_job=called.append)
     events = tell(bench, finish(bench, work), was_accepted=False)
     assert [JobFenced(work.record, "worker")] == events
     assert [] == called
-
-
-def test_hook_is_open_until_it_has_ended(bench: Bench) -> None:
-    seen: list[object] = []
-    events = following(bench, lambda: seen.append("ended"))
-    work = bench.work(lambda: 8, after_job=lambda _: seen.append(len(events.open_hooks)))
-    events.follow([finish(bench, work)], [True])
-    assert ([1, "ended"], 0) == (seen, len(events.open_hooks))
-
-
-def test_hook_is_closed_even_when_its_thread_is_told_to_end(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def told(*_: Any) -> None:
-        raise SystemExit
-
-    monkeypatch.setattr(bench.runner, "after_settled", told)
-    events = following(bench)
-    with pytest.raises(SystemExit):
-        events.follow([finish(bench, bench.work(lambda: 8, after_job=print))], [True])
-    assert not events.open_hooks

@@ -9,13 +9,10 @@ from typing import Any
 
 import pytest
 
-from nuvom import current_job
 from nuvom.core.record import JobStatus
-from nuvom.errors import BackendUnavailable, StorageFull
 from nuvom.events import (
     BackendCalled,
     BackendFailed,
-    JobFenced,
     JobsClaimed,
     JobStarted,
     JobSucceeded,
@@ -31,13 +28,12 @@ from nuvom.worker import Worker
 from tests.engine import (
     LIMIT_SECS,
     Engine,
-    ToyQueue,
     claim_ahead,
     make_runtime,
     wait_until,
     with_backends,
 )
-from tests.troubled import DOWN, Trouble, TroubledQueue, TroubledResults
+from tests.troubled import DOWN, Trouble, TroubledQueue
 
 SETTLED_BY: list[str] = []
 
@@ -64,15 +60,6 @@ def engine(project: Path, trouble: Trouble) -> Iterator[Engine]:
     with Engine(with_backends(make_runtime(project), queue)) as engine:
         assert engine.runtime.is_shared
         yield engine
-
-
-@pytest.fixture
-def split(project: Path) -> Iterator[tuple[Engine, Trouble, Trouble]]:
-    """Use an engine with two stores that can fail."""
-    queue, results = TroubledQueue(), TroubledResults()
-    with Engine(with_backends(make_runtime(project), queue, results)) as engine:
-        assert not engine.runtime.is_shared
-        yield engine, queue.trouble, results.trouble
 
 
 @pytest.fixture
@@ -141,26 +128,6 @@ def test_worker_that_has_its_fill_wakes_the_next(
 # ---- when it ends ---------------------------------------------------------------------------
 
 
-def test_burst_goes_on_though_a_hook_has_the_only_slot_for_a_while(engine: Engine) -> None:
-    def fails_once() -> int:
-        if current_job().attempt == 1:
-            threading.Event().wait(0.05)  # not so quick that jobs are claimed ahead
-            raise ValueError("once")
-        return 8
-
-    hooks: dict[str, Any] = {"on_error": lambda _: threading.Event().wait(0.05)}
-    task = engine.task(fails_once, retries=1, retry_delay_secs=0, **hooks)
-    job = task.delay()
-    assert "burst" == engine.work(threads=1)
-    assert JobStatus.SUCCESS is job.status
-
-
-def test_burst_waits_for_no_job_that_is_not_due(engine: Engine) -> None:
-    job = engine.task(add).options(delay=3600).delay(1, 2)
-    assert "burst" == engine.work()
-    assert JobStatus.PENDING is job.status
-
-
 @pytest.mark.parametrize("most", [1, 3, 10, 700])
 def test_worker_of_so_many_jobs_runs_just_so_many(engine: Engine, most: int) -> None:
     jobs = engine.task(add).map([(number, 1) for number in range(most + 500)])
@@ -206,30 +173,6 @@ def test_outcome_that_is_still_being_made_is_waited_for(
     assert 8 == job.get(0)
 
 
-def test_worker_that_ends_before_an_outcome_is_made_does_not_sign_off(
-    project: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    making, go = make_outcomes_slowly(monkeypatch)
-    with Engine(make_runtime(project, shutdown_timeout_secs=0.05)) as engine:
-        engine.task(eight).delay()
-        with engine.worker() as worker:
-            assert making.wait(LIMIT_SECS)
-            worker.stop()
-            assert worker.join(LIMIT_SECS)
-        queue: Any = engine.runtime.queue
-        assert (1, [worker.id]) == (worker._loop.stranded, [one.id for one in queue.workers()])
-        go.set()
-
-
-def test_worker_that_is_stopped_before_it_starts_claims_nothing(engine: Engine) -> None:
-    job = engine.task(add).delay(1, 2)
-    worker = Worker(engine.runtime)
-    worker.stop("stuck-threads")
-    worker.stop()
-    assert "stuck-threads" == worker.run()  # the first reason is the one that counts
-    assert JobStatus.PENDING is job.status
-
-
 # ---- stopping in good order -----------------------------------------------------------------
 
 
@@ -273,20 +216,6 @@ def test_calls_of_the_store_are_told_with_what_they_brought(engine: Engine) -> N
     assert (3, {0}) == (sum(event.jobs for event in asked), {event.leaked for event in asked})
 
 
-def test_worker_shows_that_it_stops(engine: Engine) -> None:
-    gate = Gate(engine)
-    gate.task.delay()
-    queue: Any = engine.runtime.queue
-    with engine.worker() as worker:
-        gate.is_running()
-        wait_until(lambda: [one.state for one in queue.workers()] == ["alive"])
-        worker.stop()
-        wait_until(lambda: [one.state for one in queue.workers()] == ["stopping"])
-        gate.go.set()
-    assert [] == queue.workers()
-    assert ["stopped"] == [event.reason for event in engine.events(WorkerStopped)]
-
-
 @pytest.mark.parametrize("kind", ["thread", "async"])
 def test_hooks_of_the_last_job_are_waited_for(engine: Engine, kind: str) -> None:
     called: list[int] = []
@@ -315,20 +244,6 @@ def test_hook_that_hangs_is_not_waited_for_beyond_the_time_of_a_stop(project: Pa
 
 
 # ---- commands -------------------------------------------------------------------------------
-
-
-def test_quiet_worker_claims_nothing_until_it_may_again(engine: Engine) -> None:
-    task = engine.task(add)
-    queue: Any = engine.runtime.queue
-    with engine.worker() as worker:
-        assert engine.runtime.control.command(worker.id, "quiet")
-        wait_until(lambda: [one.state for one in queue.workers()] == ["quiet"])
-        job = task.delay(1, 2)
-        assert not worker._loop._claim()
-        assert JobStatus.PENDING is job.status
-        assert engine.runtime.control.command(worker.id, "resume")
-        assert 3 == job.get(LIMIT_SECS)
-        wait_until(lambda: [one.state for one in queue.workers()] == ["alive"])
 
 
 def test_stacks_go_to_the_log(engine: Engine, caplog: pytest.LogCaptureFixture) -> None:
@@ -375,29 +290,6 @@ def test_nothing_is_claimed_while_outcomes_cannot_be_stored(
         trouble.ends()
         assert [3] * 500 == jobs.get(LIMIT_SECS)
     assert 500 == len(engine.events(JobStarted))
-
-
-def test_jobs_whose_outcomes_cannot_be_looked_up_go_back_and_do_not_count_as_claimed(
-    split: tuple[Engine, Trouble, Trouble], hasty: None
-) -> None:
-    engine, queue, results = split
-    job = engine.task(add).delay(1, 2)
-    store: Any = engine.runtime.queue
-    store.release(store.claim(1, "somebody"))  # from now on an outcome may be stored
-    results.once("get_full")
-    queue.once("release")
-    assert "max-jobs" == engine.work(burst=False, max_jobs=1)
-    assert 3 == job.get(LIMIT_SECS)
-    assert {"claim", "release"} == ops(engine)
-
-
-def test_store_that_fails_is_left_alone_for_longer_each_time_but_a_full_disk(
-    engine: Engine,
-) -> None:
-    loop = Worker(engine.runtime)._loop
-    away, full = BackendUnavailable("here", "it is locked"), StorageFull("here", "no space left")
-    assert [0.1, 0.5, 1.0, 2.0, 5.0, 5.0] == [loop.failed(away) for _ in range(6)]
-    assert 1.0 == loop.failed(full)  # space may come back at any moment
 
 
 def test_release_that_fails_is_tried_again(engine: Engine, trouble: Trouble, hasty: None) -> None:
@@ -482,37 +374,6 @@ def test_fault_at_one_outcome_costs_no_other(engine: Engine, trouble: Trouble) -
     assert ["SUCCESS", "SUCCESS", "PENDING"] == statuses(jobs)
 
 
-def test_fault_is_raised_even_when_nothing_can_be_handed_back(
-    engine: Engine, trouble: Trouble
-) -> None:
-    trouble.always("settle", ZeroDivisionError("a fault"))
-    trouble.always("release", KeyError("another"))
-    engine.task(add).delay(1, 2)
-    worker = Worker(engine.runtime, burst=True)
-    with pytest.raises(ZeroDivisionError, match="a fault"):
-        worker.run()
-    assert 1 == worker._loop.stranded
-
-
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_fault_leaves_an_attempt_that_is_just_being_closed_to_its_lease(
-    engine: Engine, trouble: Trouble
-) -> None:
-    gate = Gate(engine)
-    job = gate.task.delay()
-    worker = Worker(engine.runtime, threads=1)
-    worker.start()
-    gate.is_running()
-    (running,) = worker._context.attempts.unclosed
-    assert worker._context.attempts.close(running)  # by the watchdog, which makes the outcome
-    trouble.always("next_due_secs", ZeroDivisionError("a fault"))
-    worker._loop.wake()
-    assert worker.join(LIMIT_SECS)
-    assert 1 == worker._loop.stranded
-    assert JobStatus.RUNNING is job.status
-    gate.let_all_end()
-
-
 # ---- what is claimed ------------------------------------------------------------------------
 
 
@@ -545,22 +406,6 @@ def test_suspects_run_one_at_a_time(engine: Engine) -> None:
         assert ["PENDING", "RUNNING"] == sorted(statuses(suspects))
         gate.go.set()
         assert ["done"] * 2 == [job.get(LIMIT_SECS) for job in suspects]
-
-
-def test_full_lane_leaves_room_for_the_tasks_of_another(project: Path) -> None:
-    async def quick() -> int:
-        return 8
-
-    with Engine(make_runtime(project, batch_size=1)) as engine:
-        gate, task = Gate(engine), engine.task(quick)
-        with engine.worker(threads=1):
-            assert 8 == task.delay().get(LIMIT_SECS)  # now that lane is known to have tasks
-            gate.task.delay()
-            gate.is_running()
-            waiting = gate.task.delay()
-            assert 8 == task.delay().get(LIMIT_SECS)
-            assert JobStatus.PENDING is waiting.status
-            gate.go.set()
 
 
 def test_jobs_that_wait_behind_slow_ones_go_back(
@@ -604,34 +449,6 @@ def test_attempt_whose_lease_has_run_out_goes_back_unrun(engine: Engine) -> None
         assert 0 == job.attempt
         gate.go.set()
         assert 3 == job.get(LIMIT_SECS)
-
-
-def test_lost_attempt_is_given_up_once(engine: Engine) -> None:
-    gate = Gate(engine)
-    job = gate.task.delay()
-    with engine.worker() as worker:
-        gate.is_running()
-        (running,) = worker._context.attempts.unclosed
-        worker._loop.lose(running)
-        worker._loop.lose(running)
-        assert [job.id] == [event.job.id for event in engine.events(JobFenced)]
-        assert gate.ended.wait(LIMIT_SECS)
-
-
-# ---- a queue that cannot wake anybody -------------------------------------------------------
-
-
-def test_queue_without_wake_up_is_polled(project: Path) -> None:
-    queue = ToyQueue()
-    runtime = with_backends(make_runtime(project), queue, TroubledResults())
-    with Engine(runtime) as engine, engine.worker() as worker:
-        for number in range(3):
-            assert number + 1 == engine.task(add).delay(number, 1).get(LIMIT_SECS)
-        assert worker._loop._idle_rounds < 5
-        slow = Gate(engine)
-        slow.task.delay()
-        slow.is_running()
-        slow.go.set()
 
 
 # ---- what slots settle by themselves ---------------------------------------------------------
@@ -683,22 +500,6 @@ def test_outcome_of_a_worker_that_sleeps_is_settled_by_its_slot(engine: Engine) 
         wait_until(lambda: seen == ["done"])
 
 
-def test_slot_that_is_idle_then_wakes_nobody(
-    engine: Engine, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    unhurried, pokes = Unhurried(engine), []
-    with engine.worker(threads=2) as worker:
-        job = unhurried.task.delay()
-        wait_until(lambda: str(job.status) == "RUNNING")
-        wait_until(lambda: worker._loop._slots_settle)
-        monkeypatch.setattr(engine.runtime.queue, "interrupt", lambda: pokes.append(1))
-        unhurried.go.set()
-        assert "done" == job.get(LIMIT_SECS)
-        wait_until(lambda: 2 == worker._loop.lanes["thread"].free())
-        assert not pokes
-        monkeypatch.undo()
-
-
 def test_loop_that_lets_slots_start_goes_on_when_one_is_idle(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -707,27 +508,6 @@ def test_loop_that_lets_slots_start_goes_on_when_one_is_idle(
     with engine.worker(threads=2) as worker:
         wait_until(lambda: worker._loop._slots_settle)
         assert ["done"] * 3 == [task.delay().get(LIMIT_SECS) for _ in range(3)]
-
-
-def test_slot_that_brings_room_wakes_the_loop(engine: Engine) -> None:
-    unhurried = Unhurried(engine)
-    with engine.worker(threads=1):
-        first = unhurried.task.delay()
-        wait_until(lambda: str(first.status) == "RUNNING")
-        second = unhurried.task.delay()
-        unhurried.go.set()
-        assert ["done", "done"] == [job.get(LIMIT_SECS) for job in (first, second)]
-
-
-def test_worker_that_ends_by_itself_leaves_all_to_its_loop(engine: Engine) -> None:
-    unhurried = Unhurried(engine)
-    worker = Worker(engine.runtime, threads=2, max_jobs=2)
-    worker.start()
-    jobs = [unhurried.task.delay() for _ in range(2)]
-    unhurried.go.set()
-    assert ["done"] * 2 == [job.get(LIMIT_SECS) for job in jobs]
-    assert worker.join(LIMIT_SECS)
-    assert {"nuvom-loop"} == set(SETTLED_BY)
 
 
 def test_loop_tries_again_what_a_slot_could_not_settle(engine: Engine, trouble: Trouble) -> None:
@@ -781,33 +561,3 @@ def test_worker_that_stops_meanwhile_waits_for_the_slot(
     may_go.set()
     assert worker.join(LIMIT_SECS)
     assert ("done", 0, 1) == (job.get(0), worker._loop.stranded, worker.finished_jobs)
-
-
-def test_attempt_is_open_until_its_hooks_are_known(
-    engine: Engine, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    seen: list[int] = []
-    unhurried = Unhurried(engine)
-    with engine.worker(threads=2) as worker:
-        follow = worker._loop._after.follow
-
-        def noting(*args: Any) -> None:
-            follow(*args)
-            seen.append(len(worker._context.attempts.open))
-
-        monkeypatch.setattr(worker._loop._after, "follow", noting)
-        unhurried.run_on(worker)
-        wait_until(lambda: bool(seen))
-    assert [1] == seen
-
-
-def test_lost_lease_that_a_slot_finds_is_told(
-    engine: Engine, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    unhurried = Unhurried(engine)
-    engine.runtime.bus.active.clear()
-    engine.runtime.bus.active.add(JobFenced)  # else a success is told, too
-    with engine.worker(threads=2) as worker:
-        monkeypatch.setattr(worker._context.stores, "settle", lambda _: [False])
-        unhurried.run_on(worker)
-        wait_until(lambda: bool(engine.events(JobFenced)))
