@@ -1,10 +1,9 @@
 """The async lane: one event loop in its own thread, for coroutine tasks.
 
-The loop starts with the first coroutine job. A task is cancelled at its deadline; a task that
-swallows the cancellation is left behind, like a stuck thread. The watchdog detects a task that
-blocks the loop and logs its stack; heartbeats run elsewhere and continue. When the attempt of a
-blocking task is closed, its code is interrupted, as in the thread lane. If that does not help,
-another loop takes over.
+A task is cancelled at its deadline; a task that swallows the cancellation is left behind, like a
+stuck thread. The watchdog detects a task that blocks the loop and logs its stack; heartbeats run
+elsewhere and continue. When the attempt of a blocking task is closed, its code is interrupted, as
+in the thread lane. If that does not help, another loop takes over.
 """
 
 from __future__ import annotations
@@ -13,6 +12,7 @@ import asyncio
 import logging
 import threading
 from contextlib import suppress
+from contextvars import copy_context
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
@@ -45,6 +45,7 @@ class AsyncLane(Lane):
         super().__init__(slots, context, host)
         self._runs: dict[OpenAttempt, _Run] = {}
         self._left_behind: set[asyncio.Task[Any]] = set()
+        self._vars = copy_context()  # a job does not see what an earlier one has set
         self._thread = LoopThread(self._clock, host.crashed)
         self._old_threads: list[LoopThread] = []
         self._stopping = threading.Event()
@@ -102,7 +103,8 @@ class AsyncLane(Lane):
             self._host.idle()
         while thread.starting < min(len(self.ready), self.size - len(self._runs)):
             thread.starting += 1
-            thread.loop.create_task(self._run_next(thread)).add_done_callback(self._check)
+            task = thread.loop.create_task(self._run_next(thread), context=self._vars.copy())
+            task.add_done_callback(self._check)
 
     async def _run_next(self, thread: LoopThread) -> None:
         thread.starting -= 1

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, TypeVar
 
 from nuvom.core.record import StoredError
 from nuvom.errors import NuvomError
-from nuvom.host.fork import drop_at_fork
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,6 +26,7 @@ _MESSAGE_CHARS = 8_192
 _TRACEBACK_CHARS = 65_536
 _FRAMES = 60  # innermost frames kept of each traceback
 _THREADING = f'"{threading.__file__}"'
+_WALKING = threading.RLock()  # a signal handler may walk during a walk
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 
 
@@ -63,60 +63,40 @@ def fingerprint(task: str, type_name: str, frames: TracebackType | None = None) 
     return blake2b(text.encode("utf-8", "replace"), digest_size=6).hexdigest()
 
 
-class _Walks:
-    """Lets one thread at a time walk the stacks of others, with garbage collection off.
+def _walk(walk: Callable[[], R]) -> R:
+    """Return ``walk()``, with garbage collection off while it walks the stacks of other threads.
 
     Before Python 3.12 a collection may begin when a frame object is created, and its callbacks may
     let other threads run: the walk would then read a frame that no longer exists. Two concurrent
     walks would switch the collection back on during each other.
     """
-
-    def __init__(self) -> None:
-        self._lock = threading.RLock()  # a signal handler may walk during a walk
-        self._holds_back = False
-        drop_at_fork(self)
-
-    def run(self, walk: Callable[[], R]) -> R:
-        """Return ``walk()``."""
-        with self._lock:
-            if not gc.isenabled():
-                return walk()
-            self._holds_back = True
-            gc.disable()
-            try:
-                return walk()
-            finally:
-                self._holds_back = False
-                gc.enable()
-
-    def drop_in_child(self) -> None:
-        """End the parent's walk in a forked process, where nobody will finish it."""
-        self._lock = threading.RLock()
-        if self._holds_back:
-            self._holds_back = False
+    with _WALKING:
+        if not gc.isenabled():
+            return walk()
+        gc.disable()
+        try:
+            return walk()
+        finally:
             gc.enable()
-
-
-_WALKS = _Walks()
 
 
 def current_frames() -> dict[int, FrameType]:
     """Return the innermost frame of each thread, by thread ident."""
-    return _WALKS.run(sys._current_frames)  # noqa: SLF001  # documented, and the only way to get them
+    return _walk(sys._current_frames)  # noqa: SLF001  # documented, and the only way to get them
 
 
 def stack_of(frame: FrameType) -> str:
     """Return a thread's stack as text; ``frame`` is from ``sys._current_frames()``."""
 
-    def walk() -> list[tuple[FrameType, int]]:
-        frames = []
+    def frames() -> list[tuple[FrameType, int]]:
+        found = []
         at: FrameType | None = frame
         while at is not None:
-            frames.append((at, at.f_lineno))
+            found.append((at, at.f_lineno))
             at = at.f_back
-        return frames
+        return found
 
-    return _shown(traceback.StackSummary.extract(reversed(_WALKS.run(walk))).format())
+    return _shown(traceback.StackSummary.extract(reversed(_walk(frames))).format())
 
 
 def stack_of_coroutine(coroutine: object) -> str:

@@ -111,8 +111,6 @@ class Maintenance:
 
     def prune(self) -> int:
         """Remove at most one batch of expired jobs; return how many."""
-        if self._stopping.is_set():
-            return 0
         now, settings = self._clock.now(), self._context.settings
         return self._queue.prune(
             success_before=now - settings.result_ttl_secs,

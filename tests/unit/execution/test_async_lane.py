@@ -6,6 +6,7 @@ import asyncio
 import sys
 import threading
 from collections.abc import Iterator
+from contextvars import ContextVar
 from typing import Any
 
 import pytest
@@ -154,6 +155,20 @@ def test_exit_of_a_part_that_a_job_has_left_behind_harms_nobody(
     lane.submit([bench.work(task)])
     bench.wait_for()
     assert_all_places_work(bench, lane)
+
+
+def test_a_coroutine_does_not_see_what_an_earlier_one_has_set(
+    bench: Bench, lane: AsyncLane
+) -> None:
+    tenant = ContextVar("tenant", default="nobody")
+
+    async def task() -> str:
+        before = tenant.get()
+        tenant.set("somebody")
+        return before
+
+    lane.submit([bench.work(task) for _ in range(5)])  # more than there are places
+    assert ["nobody"] * 5 == [bench.value(one) for one in bench.wait_for(5)]
 
 
 # ---- closed by somebody else ----------------------------------------------------------------
