@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from nuvom.queue_backends.memory import MemoryJobQueue
 from tests.conformance.list_queue import ListQueue
 from tests.lab.points import Points, folders_of
 
@@ -84,15 +83,6 @@ def test_a_pause_comes_when_its_call_has_returned() -> None:
         assert steps.done == ["first", "inner", "last"]
     assert seen[:2] == [[], ["first"]]
     assert seen[-1] == ["first", "inner", "last"]
-
-
-def test_the_place_is_named() -> None:
-    walked = points()
-    walked.interrupt(Steps().walk, 2)
-    assert walked.place.startswith(f"Steps.walk, {__file__}:")
-    queue = MemoryJobQueue()
-    walked.stop_at(queue.qsize, 1, lambda: None)
-    assert walked.place.startswith("TableQueue.qsize, queue_backends/table_queue.py:")
 
 
 def test_a_loop_counts_so_often_and_what_follows_still_does() -> None:

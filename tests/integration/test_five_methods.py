@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +16,7 @@ from nuvom.job import Job
 from nuvom.result_backends.base import BaseResultBackend
 from nuvom.result_backends.memory import MemoryResultBackend
 from nuvom.testing import make_job
-from tests.engine import LIMIT_SECS, Engine, ToyQueue, make_runtime, wait_until, with_backends
+from tests.engine import LIMIT_SECS, Engine, ToyQueue, make_runtime, with_backends
 
 
 @pytest.fixture
@@ -42,12 +41,6 @@ def test_jobs_are_run_and_read(engine: Engine) -> None:
     assert "burst" == engine.work()
     assert [3, 7, 11] == [job.get(LIMIT_SECS) for job in jobs]
     assert [1, 1, 1] == [job.attempt for job in jobs]
-
-
-def test_worker_in_the_background_polls(engine: Engine) -> None:
-    with engine.worker():
-        assert 3 == engine.task(add).delay(1, 2).get(LIMIT_SECS)
-        assert 3 == engine.task(add).delay(1, 2).get(LIMIT_SECS)
 
 
 def test_attempts_wait_in_the_worker(engine: Engine, queue: ToyQueue) -> None:
@@ -104,19 +97,6 @@ def test_unknown_task_is_shown_as_parked(engine: Engine, queue: ToyQueue) -> Non
     job: Job[None] = Job.load(record.id)
     assert JobStatus.PARKED is job.status
     assert [record.id] == [one.id for one in queue.jobs]
-
-
-def test_deadlines_are_kept(engine: Engine) -> None:
-    def hang() -> None:
-        go = threading.Event()
-        while not go.wait(0.001):
-            pass
-
-    job = engine.task(hang, timeout_secs=0.05).delay()
-    with engine.worker():
-        wait_until(lambda: job.status.is_final)
-    with pytest.raises(JobFailed, match=r"timed out after 0\.05 s"):
-        job.get(0)
 
 
 def test_what_it_cannot_do_is_said(engine: Engine) -> None:
@@ -181,12 +161,6 @@ def test_results_of_six_methods_are_waited_for(bare: Engine) -> None:
         with pytest.raises(JobFailed, match="TypeError"):
             task.delay(1, "x").get(LIMIT_SECS)
     assert ["SUCCESS"] * 2 == [job.status for job in jobs]
-
-
-def test_coroutine_waits_for_results_of_six_methods(bare: Engine) -> None:
-    job = bare.task(add).delay(1, 2)
-    with bare.worker():
-        assert 3 == asyncio.run(job.aget(LIMIT_SECS))
 
 
 def test_waiting_too_long_beside_results_of_six_methods_is_a_timeout(bare: Engine) -> None:

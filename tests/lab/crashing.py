@@ -1,8 +1,8 @@
-"""Ends this process at a crash point, as ``CRASHPOINT=name:mode[:n]`` says.
+"""Ends this process at a crash point, as ``CRASHPOINT=name:mode`` says.
 
 ``mode`` is ``exit`` (at once, without any clean-up), ``kill`` (a signal that nobody can catch)
-or ``exception``; ``n`` counts how often the point is passed before, from 1 on. A process of a
-fault test calls ``arm_from`` when it starts. ``known_points`` lists the points from the source.
+or ``exception``. A process of a fault test calls ``arm_from`` when it starts. ``known_points``
+lists the points from the source.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import ast
 import os
 import signal
-from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,7 +33,7 @@ class CrashPointReached(RuntimeError):  # noqa: N818  # named after what happene
 def arm_from(
     environ: Mapping[str, str], *, reached: Callable[[str], None] = lambda _name: None
 ) -> None:
-    """Arm the crash point that the environment names, if it names one.
+    """Arm the crash point that the environment names, if it names one, for its first pass.
 
     Args:
         reached: Called with its name, just before the end.
@@ -43,11 +42,13 @@ def arm_from(
     text = environ.get(VARIABLE)
     if not text:
         return
-    name, mode, times = _parsed(text)
-    passes = count(1)
+    name, _, mode = text.partition(":")
+    if name not in known_points() or mode not in MODES:
+        raise ValueError(f"{VARIABLE}={text!r}: expected a crash point and one of {MODES}")
 
     def act(passed: str) -> None:
-        if passed == name and next(passes) == times:
+        if passed == name:
+            arm(None)
             reached(name)
             _end(name, mode)
 
@@ -61,16 +62,6 @@ def known_points() -> dict[str, list[str]]:
         for name, line in _points_in(path):
             found.setdefault(name, []).append(f"{path.relative_to(_PACKAGE.parent)}:{line}")
     return found
-
-
-def _parsed(text: str) -> tuple[str, str, int]:
-    name, _, rest = text.partition(":")
-    mode, _, times = rest.partition(":")
-    if mode not in MODES or not (times or "1").isdigit():
-        raise ValueError(f"{VARIABLE}={text!r}: expected name:mode[:n], mode one of {MODES}")
-    if name not in known_points():
-        raise ValueError(f"{VARIABLE}={text!r}: there is no crash point of this name")
-    return name, mode, int(times or 1)
 
 
 def _end(name: str, mode: str) -> None:

@@ -12,12 +12,7 @@ import os
 import shutil
 import subprocess
 import sys
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 WRITES, FLUSHES, READS, CUTS = 1, 2, 4, 8
 """Kinds of calls, to be added up.
@@ -106,15 +101,6 @@ class Faults:
     def mend(self) -> None:
         """Let no call fail any more."""
         self._fail(0, 0, 0, 0)
-
-    @contextmanager
-    def failing(self, error: int, kinds: int, first: int = 1, last: int = EVERY) -> Iterator[None]:
-        """Let calls of the block fail; see ``fail``."""
-        self.fail(error, kinds, first, last)
-        try:
-            yield
-        finally:
-            self.mend()
 
     @property
     def calls(self) -> int:

@@ -189,15 +189,14 @@ class Disk:
 
 
 def power_cuts(
-    records: Sequence[Record], root: Path, rng: Random, *, count: int, since: int = 0
+    records: Sequence[Record], root: Path, rng: Random, *, count: int
 ) -> Iterator[tuple[int, Disk]]:
     """Yield ``count`` moments, as the number of records before each, with the disk as of then.
 
     Args:
         root: The folder that was recorded.
-        since: No moment is before that record.
     """
-    moments = sorted(rng.randint(since, len(records)) for _ in range(count))
+    moments = sorted(rng.randint(0, len(records)) for _ in range(count))
     disk = Disk(root, rng)
     for record in records[: moments[0] if moments else 0]:
         disk.apply(record)

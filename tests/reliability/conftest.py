@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from itertools import count
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -82,27 +81,10 @@ def seed(request: pytest.FixtureRequest) -> int:
 
 
 @pytest.fixture
-def engine_of(project: Path) -> Iterator[Callable[..., Engine]]:
-    """Return what makes an engine on a backend, in use until the test ends."""
-    with ExitStack() as stack:
-
-        def make(backend: str, **settings: Any) -> Engine:
-            given = {"queue_backend": backend, "result_backend": backend, **settings}
-            return stack.enter_context(Engine(make_runtime(project, **given)))
-
-        yield make
-
-
-@pytest.fixture
-def engine(engine_of: Callable[..., Engine]) -> Engine:
+def engine(project: Path) -> Iterator[Engine]:
     """Use an engine on one SQLite file."""
-    return engine_of("sqlite")
-
-
-@pytest.fixture(params=["memory", "file", "sqlite"])
-def any_engine(engine_of: Callable[..., Engine], request: pytest.FixtureRequest) -> Engine:
-    """Use an engine on each built-in backend in turn."""
-    return engine_of(request.param)
+    with Engine(make_runtime(project, queue_backend="sqlite", result_backend="sqlite")) as engine:
+        yield engine
 
 
 @pytest.fixture(autouse=True)

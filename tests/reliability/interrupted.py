@@ -19,10 +19,8 @@ from typing import Any
 from nuvom.config.sources import load
 from nuvom.core.clock import SYSTEM_CLOCK
 from nuvom.log import configure_logging
-from nuvom.queue_backends.leased import LeasedJobQueue
 from nuvom.queue_backends.sqlite import SQLiteJobQueue
 from nuvom.runtime import Runtime, build_runtime, current_runtime, use_runtime
-from nuvom.testing import make_job, make_settlement
 from tests.reliability.interrupted_tasks import Caller
 
 HANGS_AFTER_SECS = 25  # then its stacks go to the log of its errors
@@ -154,26 +152,6 @@ def open_what_opens_late(runtime: Runtime) -> None:
         runtime.queue.store.db.checkpointer.look(trigger_bytes=0)
 
 
-# ---- another process, afterwards ----------------------------------------------------------
-
-
-def use(root: Path, orders: dict[str, Any]) -> None:
-    """Enqueue a job, claim and settle it; tell how long all of it took."""
-    faulthandler.dump_traceback_later(HANGS_AFTER_SECS)
-    runtime: Runtime = current_runtime()
-    queue = runtime.queue
-    assert isinstance(queue, LeasedJobQueue)
-    queue.start()
-    began = SYSTEM_CLOCK.monotonic()
-    job = make_job("interrupted.used", queue="used")
-    queue.enqueue(job)
-    (claimed,) = queue.claim(1, "user", queues=["used"])
-    assert claimed.id == job.id
-    assert queue.settle([make_settlement(claimed, value=1)]) == [True]
-    tell(root / "used.json", {"secs": SYSTEM_CLOCK.monotonic() - began})
-    runtime.stop()
-
-
 # ---- what they share ----------------------------------------------------------------------
 
 
@@ -203,7 +181,6 @@ def tell(path: Path, found: dict[str, Any]) -> None:
 PARTS: dict[str, Callable[[Path, dict[str, Any]], None]] = {
     "produce": produce,
     "be_interrupted": be_interrupted,
-    "use": use,
 }
 
 if __name__ == "__main__":

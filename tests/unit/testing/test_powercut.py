@@ -119,10 +119,9 @@ def test_what_a_failed_flush_left_behind_can_be_written_again(root: Path) -> Non
 
 def test_moments_come_in_order_with_the_disk_as_of_then(root: Path) -> None:
     records = [*made(root), *(at("W", FILE, number, "x") for number in range(20))]
-    for moment, disk in power_cuts(records, root, random.Random(1), count=30, since=4):
-        assert 4 <= moment <= len(records)
-        written = len(disk._names[str(root / "f")].pending)
-        assert moment - 4 == written
+    for moment, disk in power_cuts(records, root, random.Random(1), count=30):
+        file = disk._names.get(str(root / "f"))
+        assert max(0, moment - 4) == (len(file.pending) if file else 0)
 
 
 def test_a_record_is_read_as_it_was_written(tmp_path: Path) -> None:
