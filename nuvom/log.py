@@ -8,23 +8,19 @@ from __future__ import annotations
 
 import logging
 import sys
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, Generic, TextIO, TypeVar
 
-from nuvom.core.clock import SYSTEM_CLOCK, Clock
 from nuvom.core.guard import engine_call
-from nuvom.logs.formats import JobFields, is_own, make_format
+from nuvom.logs.formats import JobFields, make_format
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
+
+    from nuvom.core.clock import Clock
+
+K = TypeVar("K")
 
 ROOT = "nuvom"
-
-_MINUTE = 60.0
-_LINES_A_MINUTE = 10
-_MOST_KEYS = 1000
-_NOT_COUNTED = frozenset(
-    {"args", "created", "exc_info", "exc_text", "msecs", "relativeCreated", "traceback"}
-)
 
 logging.getLogger(ROOT).addHandler(logging.NullHandler())
 
@@ -49,8 +45,8 @@ def log_event(
     Args:
         event: Its stable dotted name, for example ``job.finished``.
         text: A sentence, which is not interpreted.
-        fields: Additional fields by name. ``rate_key`` says which events count as repeated;
-            ``traceback`` is a stored traceback. Never pass arguments and results of jobs.
+        fields: Additional fields by name; ``traceback`` is a stored traceback. Never pass
+            arguments and results of jobs.
         error: An exception whose traceback is logged.
     """
     if not logger.isEnabledFor(level):
@@ -117,7 +113,7 @@ def reset_logging() -> None:
 
 
 def flush_logs() -> None:
-    """Flush what handlers hold back or buffer. Never raises; idempotent."""
+    """Flush what handlers buffer. Never raises; idempotent."""
     _flush([*logging.getLogger().handlers, *logging.getLogger(ROOT).handlers])
 
 
@@ -138,7 +134,7 @@ def _host() -> str:
 # ---- the handler ------------------------------------------------------------------------
 
 
-class RateLimit:
+class RateLimit(Generic[K]):
     """Admits a number of equal events per time window, and counts the others.
 
     A window begins with its first event. Not thread-safe: its user must hold a lock.
@@ -147,46 +143,41 @@ class RateLimit:
         per_secs: Length of a window.
     """
 
-    def __init__(self, per_secs: float, clock: Clock = SYSTEM_CLOCK) -> None:
+    def __init__(self, per_secs: float, clock: Clock) -> None:
         self._per_secs = per_secs
         self._clock = clock
-        self._windows: dict[Hashable, list[float]] = {}  # start, number of events, and limit
+        self._windows: dict[K, list[float]] = {}  # end, and how many are left; oldest first
 
-    def admit(self, key: Hashable, most: int) -> bool:
+    def admit(self, key: K, most: int) -> bool:
         """Return whether this is one of the first ``most`` events of its window."""
         window = self._windows.get(key)
         if window is None:
-            window = self._windows[key] = [self._clock.monotonic(), 0, most]
-        window[1] += 1
-        return window[1] <= most
+            window = self._windows[key] = [self._clock.monotonic() + self._per_secs, most]
+        window[1] -= 1
+        return window[1] >= 0
 
-    def ended(self, *, at_once: bool = False) -> list[tuple[Hashable, int]]:
+    def ended(self, *, at_once: bool = False) -> list[tuple[K, int]]:
         """Remove the windows that have ended; return how many events each held back.
 
         Args:
-            at_once: End all of them. Otherwise the oldest is ended early only if there are very
-                many.
+            at_once: End all of them.
         """
-        found: list[tuple[Hashable, int]] = []
-        now = self._clock.monotonic()
-        # The oldest window comes first, so this costs nothing while none has ended.
+        found = []
         while self._windows:
-            key, (began, seen, most) = next(iter(self._windows.items()))
-            is_over = at_once or now - began >= self._per_secs or len(self._windows) > _MOST_KEYS
-            if not is_over:
+            key, (end, left) = next(iter(self._windows.items()))
+            if not at_once and self._clock.monotonic() < end:
                 break
             del self._windows[key]
-            if seen > most:
-                found.append((key, int(seen - most)))
+            if left < 0:
+                found.append((key, int(-left)))
         return found
 
 
 class LogHandler(logging.Handler):
     """Writes each record at once, whole, to a stream that it does not own.
 
-    Ten equal Nuvom events a minute are written; the others are counted. Records from user code are
-    never held back. Whatever the record holds and whatever happens to the stream, logging a line
-    never fails the code that logs it.
+    Whatever the record holds and whatever happens to the stream, logging a line never fails the
+    code that logs it.
 
     Attributes:
         lost: Records that could not be written.
@@ -198,13 +189,10 @@ class LogHandler(logging.Handler):
         log_format: logging.Formatter,
         *,
         fields: JobFields | None = None,
-        clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         super().__init__()
         self.lost = 0
         self._stream = stream
-        self._limit = RateLimit(_MINUTE, clock)
-        self._latest: dict[Hashable, logging.LogRecord] = {}  # the latest record held back, by key
         self.setFormatter(log_format)
         self.addFilter(fields or JobFields())
 
@@ -225,58 +213,26 @@ class LogHandler(logging.Handler):
             return False
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write the record unless it is rate-limited, and the counts of windows that have ended."""
-        self._write_counts()
-        key = _rate_key(record)
-        if key is None or self._limit.admit(key, _LINES_A_MINUTE):
-            self._write(self._text(record))
-        else:
-            self._latest[key] = record
+        """Write the record."""
+        if self._stream is None:  # a program without a console
+            return
+        encoding = getattr(self._stream, "encoding", None) or "utf-8"
+        line = f"{self._text(record)}\n".encode(encoding, "backslashreplace").decode(encoding)
+        self._stream.write(line)  # one call, so that lines of several processes stay whole
+        self._stream.flush()
 
     @engine_call
     def flush(self) -> None:
-        """Write the counts of records held back, and flush the stream."""
+        """Flush the stream."""
         with self.lock:  # type: ignore[union-attr]  # created by the base class
-            self._write_counts(at_once=True)
             if self._stream is not None:
                 self._stream.flush()
-
-    def _write_counts(self, *, at_once: bool = False) -> None:
-        for key, held in self._limit.ended(at_once=at_once):
-            self._write(self._text(_count(self._latest.pop(key), held)))
 
     def _text(self, record: logging.LogRecord) -> str:
         try:
             return self.format(record)
         except Exception as error:  # noqa: BLE001  # a user's arguments: a failing __str__, or too few of them
             return self.format(_complaint(record, error))
-
-    def _write(self, text: str) -> None:
-        if self._stream is None:  # a program without a console
-            return
-        encoding = getattr(self._stream, "encoding", None) or "utf-8"
-        line = f"{text}\n".encode(encoding, "backslashreplace").decode(encoding)
-        self._stream.write(line)  # one call, so that lines of several processes stay whole
-        self._stream.flush()
-
-
-def _rate_key(record: logging.LogRecord) -> Hashable | None:
-    """Return the key that equal events share, or None if the record is not rate-limited.
-
-    Events are equal if name, level and ``rate_key`` are. Without a ``rate_key`` the text is used
-    instead, and events of jobs are not limited. A ``rate_key`` of False is never limited either.
-    """
-    values = vars(record)
-    given = values.get("rate_key")
-    if not is_own(record) or given is False or (given is None and values.get("job_id")):
-        return None
-    return values["event"], record.levelno, given or record.getMessage()
-
-
-def _count(latest: logging.LogRecord, held: int) -> logging.LogRecord:
-    kept = {name: one for name, one in vars(latest).items() if name not in _NOT_COUNTED}
-    text = f"{latest.getMessage()} (and {held} more times)"
-    return logging.makeLogRecord({**kept, "msg": text, "repeats": held})
 
 
 def _complaint(record: logging.LogRecord, error: Exception) -> logging.LogRecord:

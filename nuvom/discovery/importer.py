@@ -74,7 +74,7 @@ class Importer:
         if one is None:
             one = self._under_way[module] = _Import(module)
             text = f"importing the module {module}"
-            log_event(_LOG, logging.INFO, "module.import", text, fields={"rate_key": False})
+            log_event(_LOG, logging.INFO, "module.import", text)
         if is_new and threading.current_thread() is threading.main_thread():
             _in_background(self._watch, one)
             one.run()

@@ -23,20 +23,17 @@ if TYPE_CHECKING:
 
     from nuvom.core.record import JobRecord, StoredError
 
-_LEAST_MILLIS = 0.1
 _NO_TENTHS_FROM = 100
 _SUCCESS_LINES = 20
 _FAILURE_LINES = 100
 _MOST_OVERDUE = 1000
+_REPEATS_A_MINUTE = 10
 _SECOND = 1.0
+_MINUTE = 60.0
 
 
 def subscribe_logging(
-    bus: events.EventBus,
-    logger: logging.Logger,
-    level: str | int,
-    *,
-    clock: Clock = SYSTEM_CLOCK,
+    bus: events.EventBus, logger: logging.Logger, level: str | int, *, clock: Clock = SYSTEM_CLOCK
 ) -> Callable[[], None]:
     """Log the engine's events of at least ``level`` to ``logger``.
 
@@ -55,7 +52,8 @@ class EventLog:
         self._clock = clock
         self._parked: set[str] = set()
         self._overdue: set[str] = set()  # timed out, but the outcome event is still to come
-        self._limit = RateLimit(_SECOND, clock)
+        self._limit = RateLimit[str](_SECOND, clock)  # of lines about jobs, by word
+        self._repeats = RateLimit[tuple[int, str, str]](_MINUTE, clock)  # of lasting failures
         self._lock = threading.Lock()
 
     def subscribe(self, bus: events.EventBus) -> Callable[[], None]:
@@ -175,13 +173,11 @@ class EventLog:
 
     def _hook_failed(self, event: events.HookFailed) -> None:
         job, error = event.job, event.error
-        # Per task: otherwise a hook that always fails would log a line for each job.
-        rate_key = f"{job.func_name} {event.hook}"
-        fields = {"hook": event.hook, "traceback": error.traceback, "rate_key": rate_key}
-        text = f"the hook {event.hook} of {job.func_name} failed: {_what(error)}"
-        self._write(
-            logging.WARNING, "hook.error", text, {**job_fields(job), **_error(error), **fields}
-        )
+        what = f"the hook {event.hook} of {job.func_name} failed"
+        if self._admit_repeat(logging.WARNING, "hook.error", what):
+            fields = {**job_fields(job), **_error(error), "hook": event.hook}
+            fields["traceback"] = error.traceback
+            self._write(logging.WARNING, "hook.error", f"{what}: {_what(error)}", fields)
 
     # ---- workers, stores, plugins ---------------------------------------------------------
 
@@ -196,16 +192,18 @@ class EventLog:
         self._write(logging.INFO, "worker.stopped", text, {"worker": event.worker})
 
     def _backend_failed(self, event: events.BackendFailed) -> None:
-        text = f"the store failed at {event.op}: {_what(event.error)}"
-        # Per type: a full disk or an unreachable server fails every call.
-        fields = {"op": event.op, **_error(event.error), "rate_key": event.error.type}
-        self._write(logging.ERROR, "backend.error", text, fields)
+        what = f"the store failed at {event.op}: {event.error.type}"
+        if self._admit_repeat(logging.ERROR, "backend.error", what):
+            text = f"the store failed at {event.op}: {_what(event.error)}"
+            fields = {"op": event.op, **_error(event.error)}
+            self._write(logging.ERROR, "backend.error", text, fields)
 
     def _callback_failed(self, name: str, error: BaseException, count: int) -> None:
         # Not the exception's own text: reading it may fail, and the traceback has it anyway.
         text = f"the subscriber {name} failed: {type(error).__name__}"
-        fields = {"plugin": name, "failures": count, "rate_key": name}
-        log_event(self._logger, logging.WARNING, "plugin.error", text, fields=fields, error=error)
+        if self._admit_repeat(logging.WARNING, "plugin.error", text):
+            level, fields = logging.WARNING, {"plugin": name, "failures": count}
+            log_event(self._logger, level, "plugin.error", text, fields=fields, error=error)
 
     # ---- lines ----------------------------------------------------------------------------
 
@@ -226,12 +224,7 @@ class EventLog:
         }
 
     def _write_job(
-        self,
-        level: int,
-        event: str,
-        job: JobRecord,
-        said: str,
-        **fields: object,
+        self, level: int, event: str, job: JobRecord, said: str, **fields: object
     ) -> None:
         """Write a line about a job, starting with its task's name."""
         self._write(level, event, f"{job.func_name} {said}", {**job_fields(job), **fields})
@@ -247,17 +240,30 @@ class EventLog:
         with self._lock:
             return self._limit.admit(word, most)
 
+    def _admit_repeat(self, level: int, event: str, what: str) -> bool:
+        """Return whether ``what`` is one of the first failures of its kind in a minute.
+
+        A full disk or a hook that always fails would otherwise log a line for each job.
+        """
+        self._write_counts()
+        with self._lock:
+            return self._repeats.admit((level, event, what), _REPEATS_A_MINUTE)
+
     def _worker_asked(self, _event: events.WorkerAsked) -> None:
         self._write_counts()
 
     def _write_counts(self, *, at_once: bool = False) -> None:
-        """Log how many jobs got no line of their own in the seconds that have ended."""
+        """Log how often something got no line of its own in the windows that have ended."""
         with self._lock:
-            ended = self._limit.ended(at_once=at_once)
-        for word, held in ended:
-            level, event = _SUMMARIES[str(word)]
+            jobs = self._limit.ended(at_once=at_once)
+            failures = self._repeats.ended(at_once=at_once)
+        for word, held in jobs:
+            level, event = _SUMMARIES[word]
             text = f"... and {plural(held, 'more job')} {word}"
-            self._write(level, event, text, {"jobs": held, "rate_key": False})
+            self._write(level, event, text, {"jobs": held})
+        for (level, event, what), held in failures:
+            text = f"{what} ({plural(held, 'more time')})"
+            self._write(level, event, text, {"repeats": held})
 
 
 _SUMMARIES = {
@@ -280,10 +286,7 @@ def _what(error: StoredError) -> str:
 
 
 def _took(secs: float) -> str:
-    millis = secs * 1000
-    if 0 < millis < _LEAST_MILLIS:
-        return f"<{_LEAST_MILLIS} ms"
-    return f"{_short(millis)} ms" if secs < 1 else f"{_short(secs)} s"
+    return f"{_short(secs * 1000)} ms" if secs < 1 else f"{_short(secs)} s"
 
 
 def _short(number: float) -> str:

@@ -25,11 +25,10 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 SCHEMA = "nuvom.log/1"
-NO_EVENT = "log"  # the event name of records that are not our events
 
 _JOB = ("job_id", "task", "queue", "attempt", "lease_epoch", "worker", "lane")
 _TRACE = ("trace_id", "span_id")
-_HIDDEN = ("event", "message", "asctime", "rate_key", "traceback", "taskName", "nuvom_fields")
+_HIDDEN = ("event", "message", "asctime", "traceback", "taskName", "nuvom_fields")
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))).union(_HIDDEN, _TRACE)
 _SHORT_ID = 8
 _DEEPEST_STACK = 50
@@ -129,11 +128,6 @@ def job_fields(record: Any) -> dict[str, object]:  # noqa: ANN401  # records are
 def is_own(record: logging.LogRecord) -> bool:
     """Return whether the record is one of our events, not from a user's logger."""
     return record.name.partition(".")[0] == "nuvom" and hasattr(record, "event")
-
-
-def event_of(record: logging.LogRecord) -> str:
-    """Return the event's dotted name; ``log`` if the record is not one of our events."""
-    return str(vars(record)["event"]) if is_own(record) else NO_EVENT
 
 
 def fields_of(record: logging.LogRecord) -> dict[str, object]:
@@ -297,7 +291,7 @@ def make_format(
     Raises: ValueError: there is no such format.
     """
     if name is None:
-        name = "rich" if _is_terminal(stream) else "plain"
+        name = "rich" if hasattr(stream, "isatty") and stream.isatty() else "plain"
     if name == "rich":
         return RichFormat(stream, color=color)
     formats = {"plain": PlainFormat, "json": JsonFormat, "logfmt": LogfmtFormat}
@@ -334,7 +328,7 @@ def _everything(record: logging.LogRecord) -> dict[str, object]:
         "ts": timestamp(record.created),
         "level": record.levelname,
         "logger": record.name,
-        "event": event_of(record),
+        "event": str(vars(record)["event"]) if is_own(record) else "log",
         "msg": text_of(record),
         **fields_of(record),
     }
@@ -364,7 +358,3 @@ def _for_a_terminal(record: logging.LogRecord, text: str) -> dict[str, object]:
 
 def _lines(record: logging.LogRecord) -> list[str]:
     return [one_line(line) for line in traceback_of(record).splitlines()]
-
-
-def _is_terminal(stream: TextIO) -> bool:
-    return hasattr(stream, "isatty") and stream.isatty()

@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from nuvom.core import job_context
-from nuvom.core.clock import SYSTEM_CLOCK, Clock
 from nuvom.core.record import JobRecord
 from nuvom.log import LogHandler
 from nuvom.logs.formats import make_format
@@ -63,11 +62,9 @@ def failing(error: BaseException) -> tuple[object, ...]:
 class Collector:
     """A handler of ours on a logger, and what it wrote."""
 
-    def __init__(
-        self, logger: logging.Logger, fmt: str = "plain", *, clock: Clock = SYSTEM_CLOCK
-    ) -> None:
+    def __init__(self, logger: logging.Logger, fmt: str = "plain") -> None:
         self.stream = io.StringIO()
-        self.handler = LogHandler(self.stream, make_format(fmt, self.stream), clock=clock)
+        self.handler = LogHandler(self.stream, make_format(fmt, self.stream))
         logger.addHandler(self.handler)
 
     @property

@@ -7,13 +7,12 @@ import json
 import logging
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from textwrap import dedent
 from typing import Any
 
 import pytest
 
-from nuvom.core.clock import Clock
 from nuvom.log import (
     LogHandler,
     configure_logging,
@@ -29,15 +28,6 @@ from tests.lab.points import Points
 from .logging_cases import WORKER, Collector, Job, inside, make_job
 
 
-class Hand(Clock):
-    """A clock moved by hand."""
-
-    secs = 1000.0
-
-    def monotonic(self) -> float:
-        return self.secs
-
-
 @pytest.fixture
 def root() -> Iterator[logging.Logger]:
     root = logging.getLogger()
@@ -48,19 +38,9 @@ def root() -> Iterator[logging.Logger]:
 
 
 @pytest.fixture
-def clock() -> Hand:
-    return Hand()
-
-
-@pytest.fixture
 def logger() -> logging.Logger:
     """A logger named as ours, apart from the tree and from whoever listens there."""
     return logging.Logger("nuvom.test", logging.DEBUG)  # noqa: LOG001  # outside the tree
-
-
-@pytest.fixture
-def collector(logger: logging.Logger, clock: Hand) -> Collector:
-    return Collector(logger, clock=clock)
 
 
 def ours(root: logging.Logger) -> list[logging.Handler]:
@@ -113,12 +93,8 @@ def test_a_second_call_takes_the_place_of_the_first_and_none_touches_other_handl
     other = logging.NullHandler()
     root.addHandler(other)
     try:
-        stream = io.StringIO()
-        configure_logging("INFO", "plain", stream=stream)
-        for _ in range(12):
-            log_event(get_logger(), logging.INFO, "a.b", "again")
+        configure_logging("INFO", "plain", stream=io.StringIO())
         second = configure_logging(logging.DEBUG, "json", stream=io.StringIO())
-        assert "again (and 2 more times)" in stream.getvalue()  # flushed when it was replaced
         assert ([second], logging.DEBUG) == (ours(root), root.level)
         with pytest.raises(ValueError, match="no log format 'xml': one of rich"):
             configure_logging("INFO", "xml")
@@ -154,50 +130,6 @@ def test_a_failing_handler_of_the_users_is_told_on_standard_error_and_not_raised
         assert "" == capsys.readouterr().err
     finally:
         root.removeHandler(bad)
-
-
-# ---- repetition -----------------------------------------------------------------------------
-
-
-def event(logger: logging.Logger, text: str = "the store failed", **extra: object) -> None:
-    logger.error(text, extra={"event": "backend.error", **extra})
-
-
-def test_ten_equal_events_a_minute_are_written_and_then_a_count(
-    logger: logging.Logger, collector: Collector, clock: Hand
-) -> None:
-    for _ in range(15):
-        event(logger)
-    assert 10 == len(collector.lines)
-    clock.secs += 60
-    logger.info("something else")
-    assert 12 == len(collector.lines)
-    assert "the store failed (and 5 more times)  repeats=5" in collector.lines[10]
-    assert collector.lines[11].endswith("something else")
-    for _ in range(30):  # users' own records are not limited
-        logger.info("the same again")
-    assert 42 == len(collector.lines)
-
-
-@pytest.mark.parametrize(
-    ("fields", "written"),
-    [
-        (lambda number: {"text": f"failure {number % 3}"}, 30),
-        (lambda number: {"text": f"failure {number}", "rate_key": "failure"}, 10),
-        (lambda number: {"job_id": f"job-{number}"}, 30),
-        (lambda number: {"job_id": f"job-{number}", "rate_key": "hook"}, 10),
-        (lambda _: {"rate_key": False}, 30),
-    ],
-)
-def test_text_job_and_rate_key_say_what_is_equal(
-    logger: logging.Logger,
-    collector: Collector,
-    fields: Callable[[int], dict[str, Any]],
-    written: int,
-) -> None:
-    for number in range(30):
-        event(logger, **fields(number))
-    assert written == len(collector.lines)
 
 
 # ---- failures -------------------------------------------------------------------------------

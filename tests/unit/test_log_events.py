@@ -47,7 +47,7 @@ class Log:
         self.clock = Still()
         self.logger = logging.Logger("nuvom.worker", logging.DEBUG)  # noqa: LOG001  # outside the tree
         self.records: list[logging.LogRecord] = []
-        self.collector = Collector(self.logger, fmt, clock=self.clock)
+        self.collector = Collector(self.logger, fmt)
         self.collector.handler.addFilter(self.note)
         self.end = subscribe_logging(self.bus, self.logger, level, clock=self.clock)
 
@@ -184,10 +184,12 @@ def test_a_store_or_hook_that_keeps_failing_is_limited_and_counted(log_at: LogAt
         full = StoredError("StorageFull", f"no room for {number}")
         log.emit(events.BackendFailed("settle", full))
         log.emit(events.HookFailed(JOB, "after_job", StoredError("ValueError", f"bad {number}")))
-    assert 20 == len(log.collector.lines)
-    log.collector.handler.flush()
-    assert "StorageFull: no room for 39 (and 30 more times)" in log.collector.text
-    assert "ValueError: bad 39 (and 30 more times)" in log.collector.text
+    assert 20 == len(log.records)
+    log.clock.secs += 60
+    store, hook = log.emit(events.WorkerAsked(WORKER, 0, 0))
+    assert "the store failed at settle: StorageFull (30 more times)" == store.getMessage()
+    assert "the hook after_job of tasks.add failed (30 more times)" == hook.getMessage()
+    assert (30, "ERROR") == (vars(store)["repeats"], store.levelname)
 
 
 # ---- failures -------------------------------------------------------------------------------

@@ -123,6 +123,10 @@ def test_class_of_the_exception_decides(
     assert status == found.status
 
 
+def test_discarded_failure_is_final_whatever_retries_remain() -> None:
+    assert "FAILED" == verdict(failed(ValueError(), discard=True), max_retries=9).status
+
+
 @pytest.mark.parametrize(("in_secs", "wait"), [(None, 2), (0, 0), (7.5, 7.5), (-1, 0)])
 def test_retry_that_was_asked_for_waits_as_it_says(in_secs: float | None, wait: float) -> None:
     asked = RetryAsked(ERROR, in_secs)
