@@ -15,7 +15,6 @@ from nuvom import (
     Retry,
     Snooze,
     StoredError,
-    Task,
     configure,
     current_job,
     local_worker,
@@ -51,25 +50,10 @@ async def fetch_all(urls: list[str]) -> dict[str, bytes]:
     return {url: await fetch(url) for url in urls}
 
 
-class Report:
-    @staticmethod
-    @task
-    def build(year: int) -> str:
-        return str(year)
-
-
-def kinds() -> None:
-    one: Task[..., int] = add
-    other: AsyncTask[..., bytes] = fetch
-    named: Task[..., None] = send
-    print(one, other, named)
-
-
 def calls() -> None:
     assert_type(add(1), int)
     assert_type(add(1, y=2), int)
     assert_type(send("me", body="hello"), None)
-    assert_type(Report.build(2030), str)
 
 
 async def coroutines() -> None:
@@ -87,11 +71,6 @@ def jobs() -> None:
     assert_type(job.result, int | None)
     assert_type(job.status, JobStatus)
     assert_type(job.error, StoredError | None)
-    assert_type(job.id, str)
-    assert_type(job.created, bool)
-    assert_type(job.created_at, datetime)
-    assert_type(job.cancel(), bool)
-    assert_type(job.retry(), bool)
     assert_type(job.refresh(), Job[int])
     assert_type(fetch.delay("a").get(), bytes)
     assert_type(fetch_all.delay(["a"]).get(), dict[str, bytes])
@@ -114,28 +93,13 @@ def lists(pairs: Iterator[tuple[int, int]]) -> None:
     assert_type(many.get(5), list[int])
     assert_type(many[0], Job[int])
     assert_type(many[1:], JobList[int])
-    assert_type(many.ids, list[str])
     sequence: Sequence[Job[int]] = many
     for job in sequence:
         assert_type(job, Job[int])
 
 
 def options() -> None:
-    urgent = add.options(
-        queue="urgent",
-        priority=1,
-        delay=timedelta(seconds=5),
-        unique_key="k",
-        unique_for=60,
-        retries=2,
-        retry_delay_secs=1.5,
-        timeout_secs=10,
-        timeout_policy="retry",
-        store_result=True,
-        result_ttl_secs=60,
-        tags=["a"],
-        metadata={"by": "me"},
-    )
+    urgent = add.options(queue="urgent", delay=timedelta(seconds=5), tags=["a"], metadata={"a": 1})
     assert_type(urgent.delay(1, 2), Job[int])
     assert_type(add.options(run_at=datetime(2030, 1, 1, tzinfo=UTC)).delay(1), Job[int])
     later = fetch.options(delay=5)

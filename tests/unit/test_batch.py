@@ -59,21 +59,6 @@ def test_encoded_records_are_what_a_record_encodes_to_but_for_defaults_at_its_en
         assert [one.id for one in expected] == [data[place].decode() for data in chunk]
 
 
-@pytest.mark.parametrize(
-    ("count", "size", "expected"),
-    [
-        (CHUNK_RECORDS + 1, 1, [CHUNK_RECORDS, 1]),  # so many records
-        (5, 600_000, [2, 2, 1]),  # or so many bytes
-    ],
-)
-def test_chunks_are_bounded(count: int, size: int, expected: list[int]) -> None:
-    batch, records = filled(count, size)
-    with batch:
-        chunks = list(batch.chunks())
-        assert expected == [len(chunk) for chunk in chunks]
-        assert records == [JobRecord.decode(data) for chunk in chunks for data in chunk]
-
-
 def test_each_record_has_headers_of_its_own() -> None:
     asked = []
 

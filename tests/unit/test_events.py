@@ -71,17 +71,3 @@ def test_ctrl_c_reaches_the_program_whose_main_thread_emits(bus: EventBus) -> No
     bus.on_failure(interrupted)
     with pytest.raises(KeyboardInterrupt):
         bus.report("a subscriber", ValueError())
-
-
-def test_callbacks_may_subscribe_and_end(bus: EventBus) -> None:
-    seen: list[str] = []
-
-    def first(_: Event) -> None:
-        seen.append("first")
-        end()
-        bus.subscribe(WorkerStarted, lambda _: seen.append("second"))
-
-    end = bus.subscribe(WorkerStarted, first)
-    bus.emit(STARTED)
-    bus.emit(STARTED)
-    assert ["first", "second"] == seen

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from nuvom.core.record import JobStatus
-from nuvom.errors import AmbiguousJob, JobNotFound, PayloadError
+from nuvom.errors import AmbiguousJob
 from nuvom.inspection import Inspector
 from nuvom.result_backends.memory import MemoryResultBackend
 from nuvom.serialization.refusal import Shaped
@@ -87,22 +87,6 @@ def test_job_is_seen_through_its_life(engine: Engine) -> None:
     assert after.finished_at is not None
 
 
-def test_result_is_rebuilt_for_the_task_that_has_the_name_now(engine: Engine) -> None:
-    job = engine.task(renewed, name="task").delay(Account("me", "abc"))
-    engine.work()
-    inspector = Inspector(engine.runtime)
-    snapshot = inspector.snapshot(job.id)
-    assert Account("me", "cba") == inspector.result(snapshot)
-
-    def changed(account: Account) -> dict[str, str]:
-        raise NotImplementedError
-
-    engine.runtime.registry.register(changed, name="task", force=True)
-
-    with pytest.raises(PayloadError, match="Account"):  # which the new task does not return
-        inspector.result(snapshot)
-
-
 # ---- objects and secrets --------------------------------------------------------------------
 
 
@@ -143,13 +127,6 @@ def test_end_of_an_id_is_enough(leased: Engine) -> None:
     job = leased.task(add).delay(1)
     inspector = Inspector(leased.runtime)
     assert [job.id] * 2 == [inspector.find_id(job.id), inspector.find_id(job.id[-8:])]
-
-
-@pytest.mark.parametrize("text", ["ffffff", "abc", "", "0" * 36])
-def test_text_that_ends_no_id_finds_none(leased: Engine, text: str) -> None:
-    leased.runtime.queue.enqueue(make_job(id="0" * 20 + "a" * 12))
-    with pytest.raises(JobNotFound):
-        Inspector(leased.runtime).find_id(text)
 
 
 def test_end_of_several_ids_is_ambiguous(leased: Engine) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +11,7 @@ import pytest
 
 from nuvom.core.record import JobStatus
 from nuvom.errors import JobTimeout
-from nuvom.job import await_result, wait_for_final
+from nuvom.job import wait_for_final
 from nuvom.result_backends.memory import MemoryResultBackend
 from nuvom.testing import FakeClock
 from tests.engine import LIMIT_SECS, Engine, make_runtime, with_backends
@@ -78,23 +77,3 @@ def test_end_that_rings_no_bell_of_the_results_is_noticed_all_the_same(
         job = engine.task(add).delay(1)
         threading.Timer(0.05, job.cancel).start()
         assert JobStatus.CANCELLED is wait_for_final(runtime, job.id, LIMIT_SECS).status
-
-
-# ---- awaiting -------------------------------------------------------------------------------
-
-
-def test_cancelled_await_leaves_the_job_alone(
-    engine: Engine, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("nuvom.job._LONGEST_WAIT_SECS", 0.05)
-    job = engine.task(add).delay(1)
-
-    async def main() -> None:
-        task = asyncio.create_task(await_result(engine.runtime, job.id, None))
-        await asyncio.sleep(0)
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-
-    asyncio.run(main())
-    assert JobStatus.PENDING is job.status

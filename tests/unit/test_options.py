@@ -38,17 +38,6 @@ def test_none_changes_no_call_option(name: str) -> None:
     assert base == call_options(base, {name: None})
 
 
-GOOD: list[tuple[str, Any, Any]] = [
-    ("queue", "mail-1.a", "mail-1.a"),
-    ("jitter", False, False),
-    ("retry_on", OSError, (OSError,)),
-    ("retry_on", [OSError, KeyError], (OSError, KeyError)),
-    ("timeout_secs", 0.001, 0.001),
-    ("isolation", "process", "process"),
-    ("result_ttl_secs", 0, 0),
-    ("tags", ["a", "b"], ("a", "b")),
-    ("tags", "one", ("one",)),
-]
 BAD: list[tuple[str, Any]] = [
     ("queue", "../x"),
     ("queue", "a" * 65),
@@ -75,11 +64,6 @@ BAD: list[tuple[str, Any]] = [
     ("before_job", "clean_up"),
     ("after_job", coroutine_hook),
 ]
-
-
-@pytest.mark.parametrize(("name", "given", "kept"), GOOD)
-def test_task_option_is_kept(name: str, given: object, kept: object) -> None:
-    assert kept == getattr(task_options({name: given}), name)
 
 
 @pytest.mark.parametrize(("name", "value"), BAD)

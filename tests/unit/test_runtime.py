@@ -11,13 +11,10 @@ from types import ModuleType
 import pytest
 
 from nuvom import runtime as runtime_module
-from nuvom.config.sources import load
 from nuvom.errors import InvalidSetting, TaskNotImportable, UnknownSetting
-from nuvom.events import default_bus
 from nuvom.job import submit
-from nuvom.registry.registry import TaskDefinition, default_registry, task_name
+from nuvom.registry.registry import TaskDefinition, task_name
 from nuvom.runtime import (
-    build_runtime,
     configure,
     count_local_worker,
     current_runtime,
@@ -54,22 +51,6 @@ def task_in(root: Path, file: str, *, module: str, name: str | None = None) -> T
     return TaskDefinition(name or task_name(func), func)
 
 
-# ---- building -------------------------------------------------------------------------------
-
-
-def test_runtime_of_default_settings_keeps_queue_and_results_in_one_file(project: Path) -> None:
-    runtime = build_runtime(load(project))
-
-    assert ("sqlite", "sqlite", True) == (
-        runtime.queue.name,
-        runtime.results.name,
-        runtime.is_shared,
-    )
-    assert default_registry() is runtime.registry
-    assert default_bus is runtime.bus
-    assert not (project / ".nuvom" / "nuvom.db").exists()
-
-
 # ---- names ----------------------------------------------------------------------------------
 
 
@@ -99,16 +80,6 @@ def test_task_of_a_program_that_cannot_be_imported_is_refused(project: Path) -> 
     task = task_in(project, "my-script.py", module="__main__", name="mail.send")
     with pytest.raises(TaskNotImportable, match=r"my-script\.py is not an importable module"):
         public_name(task, project)
-
-
-def test_workers_of_this_process_can_run_any_task(project: Path) -> None:
-    def nested() -> None: ...
-
-    count_local_worker(1)
-    try:
-        assert "tests.nested" == public_name(TaskDefinition("tests.nested", nested), project)
-    finally:
-        count_local_worker(-1)
 
 
 def test_process_that_enqueues_knows_its_task_by_the_public_name(project: Path) -> None:

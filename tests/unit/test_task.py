@@ -73,13 +73,6 @@ def test_name_that_cannot_be_shown_is_refused(name: Any) -> None:
         task(name=name)
 
 
-@pytest.mark.parametrize("thing", ["mail", 5, ["add"]])
-def test_what_cannot_be_called_is_refused(thing: Any) -> None:
-    with pytest.raises(TypeError, match="@task is for functions"):
-        task(thing)
-    assert 0 == len(default_registry())
-
-
 def test_method_stays_a_method() -> None:
     class Sums:
         start = 10

@@ -13,21 +13,6 @@ from nuvom.core.text import mask_text, mask_value, one_line
 from .logging_cases import FORGERIES
 
 
-@pytest.mark.parametrize(
-    ("text", "shown"),
-    [
-        ("plain, größer, 日本, 🎉", "plain, größer, 日本, 🎉"),
-        ("a\nb\rc\td", "a\\nb\\rc\\td"),
-        ("\x1b[31m", "\\x1b[31m"),
-        ("\x85\u2028\u202e", "\\x85\\u2028\\u202e"),
-        ("\ud800", "\\ud800"),
-        ("C:\\new", "C:\\new"),
-    ],
-)
-def test_control_characters_are_written_as_escapes(text: str, shown: str) -> None:
-    assert shown == one_line(text)
-
-
 @given(st.text() | st.sampled_from(FORGERIES))
 def test_no_text_breaks_its_line_or_holds_a_control_character(text: str) -> None:
     shown = one_line(text)

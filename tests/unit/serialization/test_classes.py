@@ -259,14 +259,6 @@ def test_objects_nest_to_the_limit_and_no_further() -> None:
     assert "levels deep" in refusal(Node, Node(1, parent=node)).what
 
 
-def test_an_object_that_contains_itself_is_refused_where_it_closes() -> None:
-    node = Node(1)
-    node.children.append(Node(2, [node]))
-    error = refusal(Node, node)
-    assert "value.children[0].children[0]" == error.path
-    assert "it contains itself" in error.what
-
-
 def make_user() -> type:
     @dataclass
     class User:

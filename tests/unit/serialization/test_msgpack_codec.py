@@ -81,6 +81,21 @@ def test_containers_nest_to_the_limit() -> None:
     assert args[0] == travel(args[0])
 
 
+def test_a_large_int_takes_no_more_bytes_than_it_needs() -> None:
+    stored = msgspec.msgpack.decode(codec.encode_value(2**64))
+    assert (Code.INT, b"\x01" + bytes(8)) == (stored.code, stored.data)
+
+
+@pytest.mark.parametrize(
+    "args", [(), (1, 2), ("x" * 1000, 2**64 - 1, -(2**63)), (None, True, 1.5, b"x")]
+)
+def test_plain_arguments_are_encoded_in_few_steps_to_the_same_bytes(args: tuple[Any, ...]) -> None:
+    def add(x: int, y: int) -> int:
+        return x + y
+
+    assert codec.call_encoder(add)(args, {})[0] == codec.quick_encoder(add)(args)
+
+
 def test_each_extension_type_is_in_both_tables_of_the_page() -> None:
     page = (Path(__file__).parents[3] / "docs" / "serialization.md").read_text(encoding="utf-8")
     types, _, contents = page.partition("## Reading payloads")
