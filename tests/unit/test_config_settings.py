@@ -106,14 +106,11 @@ def test_valid_values_are_taken(name: str, value: object, expected: object) -> N
         ("lease_secs", 0.49),
         ("lease_secs", float("nan")),
         ("durability", "half"),
-        ("durability", True),
         ("allow_network_fs", 1),
         ("queue_backend", "../evil"),
         ("sqlite_path", "a\x00b"),
         ("sqlite_path", ":memory:"),
-        ("sqlite_path", b"bytes"),
         ("sqlite_path", "not\udc80utf8"),
-        ("prometheus_host", "a\nb"),
     ],
 )
 def test_other_values_are_refused_with_name_value_origin_and_what_is_expected(

@@ -130,15 +130,8 @@ def test_a_file_replaced_between_opening_and_locking_is_opened_again(
     lock.release()
 
 
-@posix
-def test_a_symbolic_link_is_refused(path: Path, tmp_path: Path) -> None:
-    path.touch()
-    (tmp_path / "link").symlink_to(path)
-    with pytest.raises(BackendUnavailable):
-        FileLock(tmp_path / "link").acquire()
-
-
 def test_a_forgotten_lock_is_released(path: Path) -> None:
+    gc.collect()  # what earlier tests have left
     before = descriptors()
     lock, turns = FileLock(path), mutex(path.with_suffix(".turns"))
     lock.acquire()

@@ -258,7 +258,6 @@ def test_a_module_is_named_from_the_root_or_from_a_src_that_is_no_package(tmp_pa
     ("path", "name"),
     [
         ("tasks.py", "tasks"),
-        ("a/b/c.py", "a.b.c"),
         ("a/__init__.py", "a"),
         ("größe.py", "größe"),
         ("__init__.py", None),
@@ -266,7 +265,6 @@ def test_a_module_is_named_from_the_root_or_from_a_src_that_is_no_package(tmp_pa
         ("a.b/c.py", None),
         ("class.py", None),
         ("tasks.txt", None),
-        (".", None),
         ("../tasks.py", None),
     ],
 )

@@ -207,16 +207,6 @@ def test_a_killed_worker_is_found_and_what_it_had_started_is_known(
     assert find_dead(store) == []
 
 
-def test_a_second_reaper_passes_over_what_the_first_has_found(store: Path) -> None:
-    die(store, "w1")
-    with find_dead(store)[0]:
-        assert find_dead(store) == []
-        assert not is_alive(store, "w1"), "a reaper's lock is no sign of life"
-        assert not is_gone(store, "w1")
-    (one,) = find_dead(store)  # the first one gave up
-    one.forget()
-
-
 def lose_slots(store: Path) -> None:
     (store / "workers" / "w1.slots").unlink()
 
