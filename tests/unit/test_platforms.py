@@ -105,12 +105,6 @@ def test_child_ends_with_the_thread_that_started_it() -> None:
 
 
 @posix
-def test_member_of_another_group_leaves_alone() -> None:
-    program = "from nuvom.host import platforms; platforms.leave_with_group(4)"
-    assert 4 == finish(start(program, start_new_session=False))
-
-
-@posix
 def test_end_request_comes_through_where_it_was_blocked(signals: None) -> None:
     seen: list[str] = []
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
