@@ -43,6 +43,12 @@ def test_handle_says_what_was_asked_for(engine: Engine) -> None:
 # ---- waiting --------------------------------------------------------------------------------
 
 
+def test_get_waits_for_the_result(engine: Engine) -> None:
+    with engine.worker():
+        assert 3 == engine.task(add).delay(1, 2).get(LIMIT_SECS)
+        assert 3 == engine.task(add).delay(1, 2).get()
+
+
 def test_get_of_a_failed_job_raises_what_is_kept(engine: Engine) -> None:
     @engine.task
     def broken() -> None:
@@ -170,6 +176,7 @@ def test_slice_of_a_list_is_a_list(jobs: JobList[int]) -> None:
     assert jobs.ids[::-2] == jobs[::-2].ids
     assert [] == jobs[4:]
     assert jobs == jobs[:] == list(jobs)
+    assert jobs != list(jobs)[:3]
     assert jobs != jobs[:3]
     assert jobs != tuple(jobs)
     assert "<JobList of 2 jobs>" == repr(jobs[:2])
