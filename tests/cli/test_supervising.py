@@ -10,12 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from nuvom.cli import supervisor as module
 from nuvom.cli import worker
 from nuvom.cli.processes import WorkerProcess, own_command
 from nuvom.config.settings import Settings
 from nuvom.core.clock import SYSTEM_CLOCK
 from nuvom.host import platforms
-from tests.cli.shell import call, invoke, run, spawn, status
+from tests.cli.shell import LIMIT_SECS, call, invoke, run, spawn, status
 from tests.cli.test_worker import end, is_alive, read_until, states, until
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
@@ -67,6 +68,20 @@ def test_a_restart_that_does_not_succeed_leaves_the_workers_before(tasks: Path) 
     assert pids() == before
     process.send_signal(signal.SIGTERM)
     assert end(process).code == 143
+
+
+def test_a_worker_that_keeps_dying_is_replaced_ever_later(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(module, "_WAITS_SECS", (0.01, 0.02))
+    command = [sys.executable, "-c", "raise SystemExit(1)"]
+    pool = module.WorkerPool(lambda: WorkerProcess(command), grace_secs=0)
+    one = module.Supervisor(pool, 1)
+    deadline = SYSTEM_CLOCK.monotonic() + LIMIT_SECS
+    while len(caplog.messages) < 3 and SYSTEM_CLOCK.monotonic() < deadline:
+        one.step()
+    pool.end()
+    assert ["0.01", "0.02", "0.02"] == [told.split()[-2] for told in caplog.messages]
 
 
 @posix
