@@ -44,7 +44,7 @@ from nuvom.host.wakeup import Wakeup
 from nuvom.host.worker_lock import find_dead, is_alive, is_gone
 from nuvom.queue_backends.base import Capability
 from nuvom.queue_backends.file_log import HEADER_BYTES, GoneError, Log
-from nuvom.queue_backends.rows import Added, Announced, Booted, Operation
+from nuvom.queue_backends.rows import Added, Booted, Operation
 from nuvom.queue_backends.table import Table
 from nuvom.queue_backends.table_queue import TableQueue
 
@@ -53,7 +53,6 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from nuvom.core.clock import Waitable
-    from nuvom.core.outcome import Settlement
     from nuvom.core.transitions import Recovery
     from nuvom.core.views import WorkerInfo
     from nuvom.queue_backends.rows import Holder
@@ -333,12 +332,6 @@ class FileJobQueue(TableQueue):
         """Return whether this delivery to this process has started."""
         return self.own_workers.has_started(job.id, job.lease_epoch)
 
-    def finish(self, successes: Sequence[Settlement]) -> list[bool]:
-        """Close attempts in one append; see the contract."""
-        accepted = super().finish(successes)
-        self.own_workers.free((one.record.id, one.record.lease_epoch) for one in successes)
-        return accepted
-
     def apply(self, changes: Sequence[Change]) -> list[bool]:
         """Write changes in one append; see the contract."""
         accepted = super().apply(changes)
@@ -367,8 +360,9 @@ class FileJobQueue(TableQueue):
             self._dead = dead
             records = self.take_back(table, recovery)
             for owner, holder in tuple(table.holders.items()):
-                if owner in dead or (holder.worker is not None and is_gone(self.directory, owner)):
-                    self.do(table, Announced(owner, 0.0, None))
+                is_shown = holder.known.worker is not None
+                if owner in dead or (is_shown and is_gone(self.directory, owner)):
+                    self.note(table, owner, worker=None, commands=())
             return records
 
         try:
@@ -396,7 +390,7 @@ class FileJobQueue(TableQueue):
             return []
         if owner not in self._dead and not is_gone(self.directory, owner):
             now = self.clock.monotonic()
-            if now < self._stalled_until or holder.lease_until > now:
+            if now < self._stalled_until or holder.known.lease_until > now:
                 return []
             rows = [row for row in rows if row.lease_until <= now]
         records = [row.record for row in rows]

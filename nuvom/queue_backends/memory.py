@@ -88,7 +88,7 @@ class MemoryJobQueue(TableQueue):
     def lost_by(self, owner: str, holder: Holder) -> list[LostDelivery]:
         del owner
         now = self.clock.monotonic()
-        if holder.lease_until > now:
+        if holder.known.lease_until > now:
             return []
         return [
             LostDelivery(row.record, row.started_epoch == row.record.lease_epoch)

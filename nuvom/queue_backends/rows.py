@@ -99,27 +99,20 @@ class Progressed(Struct, tag="progress", omit_defaults=True, gc=False):
     progress: tuple[float, float | None, str]
 
 
-class Beat(Struct, tag="beat", omit_defaults=True, gc=False):
-    """A heartbeat, which renews all leases of the owner."""
+class Known(Struct, tag="known", omit_defaults=True, gc=False):
+    """What is known of a claiming owner from now on.
+
+    Attributes:
+        beat_at, lease_until: When its last heartbeat was, and when the leases that it renewed end.
+        worker: Its public details, once announced.
+        commands: Those that it has not taken yet, oldest first.
+    """
 
     owner: str
-    at: float
-    lease_until: float
-
-
-class Announced(Struct, tag="announced", omit_defaults=True, gc=False):
-    """A worker became visible, or, with None, no longer is."""
-
-    owner: str
-    at: float
-    worker: WorkerInfo | None
-
-
-class Commanded(Struct, tag="commanded", omit_defaults=True, gc=False):
-    """A command was sent to a worker; an empty one records that it took all earlier ones."""
-
-    owner: str
-    word: str
+    beat_at: float = -inf
+    lease_until: float = -inf
+    worker: WorkerInfo | None = None
+    commands: tuple[str, ...] = ()
 
 
 class Paused(Struct, tag="paused", omit_defaults=True, gc=False):
@@ -139,20 +132,7 @@ class Counted(Struct, tag="counted", omit_defaults=True, gc=False):
     totals: list[Total]
 
 
-Operation = (
-    Row
-    | Added
-    | Claimed
-    | Removed
-    | Kept
-    | Progressed
-    | Beat
-    | Announced
-    | Commanded
-    | Paused
-    | Booted
-    | Counted
-)
+Operation = Row | Added | Claimed | Removed | Kept | Progressed | Known | Paused | Booted | Counted
 """An operation that can be applied to a table and appended to a log."""
 
 
@@ -278,15 +258,11 @@ class Holder:
 
     Attributes:
         held: The jobs that it has a lease on; derived.
-        lease_until: When the leases that its last heartbeat renewed end.
-        worker: Its public details, once announced.
+        known: What else is known of it.
     """
 
-    __slots__ = ("beat_at", "commands", "held", "lease_until", "worker")
+    __slots__ = ("held", "known")
 
-    def __init__(self) -> None:
+    def __init__(self, owner: str) -> None:
         self.held: dict[str, Row] = {}
-        self.lease_until = -inf
-        self.beat_at = -inf
-        self.worker: WorkerInfo | None = None
-        self.commands: list[str] = []
+        self.known = Known(owner)

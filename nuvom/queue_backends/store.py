@@ -63,13 +63,6 @@ class StoreQueue(LeasedJobQueue):
     # ---- rows -----------------------------------------------------------------------------
 
     @abstractmethod
-    def finish(self, successes: Sequence[Settlement]) -> list[bool]:
-        """Close attempts that plainly succeeded: no error stored, no children.
-
-        Equivalent to applying ``transitions.settled``, without building a ``Change``.
-        """
-
-    @abstractmethod
     def apply(self, changes: Sequence[Change]) -> list[bool]:
         """Write changes in order, each only if its job is unchanged; see ``Change``.
 
@@ -121,6 +114,14 @@ class StoreQueue(LeasedJobQueue):
         """Send a command to a worker; False if it is not announced."""
 
     # ---- deliveries -----------------------------------------------------------------------
+
+    def finish(self, successes: Sequence[Settlement]) -> list[bool]:
+        """Close attempts that plainly succeeded: no error stored, no children.
+
+        Override it to do the same without building a ``Change`` for each.
+        """
+        now = self.now()
+        return self.apply([transitions.settled(one, now) for one in successes])
 
     def settle(self, settlements: Sequence[Settlement]) -> list[bool]:
         """Close attempts; see the contract. Plain successes take a shortcut."""

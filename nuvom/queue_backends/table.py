@@ -8,7 +8,7 @@ of this module hold the store's lock.
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict, deque
+from collections import defaultdict, deque
 from itertools import chain, repeat
 from math import inf
 from operator import attrgetter
@@ -19,22 +19,19 @@ from msgspec.structs import replace
 
 from nuvom.core import transitions
 from nuvom.core.ids import valid_name
-from nuvom.core.record import FINAL, JobRecord, JobSnapshot, JobStatus, StoredError
+from nuvom.core.record import FINAL, JobRecord, JobSnapshot, JobStatus
 from nuvom.core.totals import RunningTotals
-from nuvom.core.transitions import FAILURES, Change
-from nuvom.core.views import ErrorGroup, QueueStats, failure_group
+from nuvom.core.transitions import Change
 from nuvom.errors import QueueFull
 from nuvom.queue_backends.rows import (
     Added,
-    Announced,
-    Beat,
     Booted,
     Claimed,
-    Commanded,
     Counted,
     Heap,
     Holder,
     Kept,
+    Known,
     Paused,
     Progressed,
     QueueRows,
@@ -61,7 +58,7 @@ class Table:
     Attributes:
         rows: All jobs by id, oldest first.
         kept: What a result backend has stored about jobs; opaque here.
-        failures: FAILED and DEAD jobs by id; derived, as ``parked`` and ``scheduled`` are.
+        parked: PARKED jobs by id; derived, as the heaps are.
         tally: The totals, once requested; else None.
         is_fresh_boot: No job has settled since the machine rebooted.
         unfinished: How many changes have begun and not ended. Anything but 0 at the start of a
@@ -73,7 +70,7 @@ class Table:
         self.rows: dict[str, Row] = {}
         self.kept: dict[str, JobSnapshot] = {}
         self.queues: defaultdict[str, QueueRows] = defaultdict(QueueRows)
-        self.holders: defaultdict[str, Holder] = defaultdict(Holder)
+        self.holders: dict[str, Holder] = {}
         self.tally: RunningTotals | None = None
         self.is_fresh_boot = False
         self.unfinished = 0
@@ -87,9 +84,7 @@ class Table:
             Removed: self._remove,
             Kept: self._keep,
             Progressed: self._progress,
-            Beat: self._beat,
-            Announced: self._announce,
-            Commanded: self._command,
+            Known: self._know,
             Paused: self._pause,
             Booted: self._boot,
             Counted: self._count,
@@ -104,7 +99,6 @@ class Table:
         self.expiring = self._new_heap()  # successes with their own lifetime, by its end
         self.failed = self._new_heap()  # FAILED, DEAD and CANCELLED, by finished_at
         self.parked: dict[str, Row] = {}
-        self.failures: dict[str, Row] = {}
         self._keys: dict[Key, Row] = {}
         for queue in self.queues.values():
             queue.reset()
@@ -145,8 +139,6 @@ class Table:
             self._let_go(worker or "", job_id)
         elif status is _PARKED:
             self.parked.pop(job_id, None)
-        elif status in FAILURES:
-            self.failures.pop(job_id, None)
         self._place(row)
 
     def _let_go(self, owner: str, job_id: str = "") -> None:
@@ -154,8 +146,14 @@ class Table:
         holder = self.holders.get(owner)
         if holder is not None:
             holder.held.pop(job_id, None)
-            if not holder.held and holder.worker is None:
+            if not holder.held and holder.known.worker is None:
                 del self.holders[owner]
+
+    def _holder(self, owner: str) -> Holder:
+        holder = self.holders.get(owner)
+        if holder is None:
+            holder = self.holders[owner] = Holder(owner)
+        return holder
 
     def _place(self, row: Row) -> None:
         """Put a row that is in no heap where its status belongs."""
@@ -166,13 +164,11 @@ class Table:
         elif status is _PENDING:
             self.scheduled.put(record.run_at, row)
         elif status is _RUNNING:
-            self.holders[row.worker or ""].held[record.id] = row
+            self._holder(row.worker or "").held[record.id] = row
         elif status is _PARKED:
             self.parked[record.id] = row
         elif status is not _SUCCESS:  # from here on: heaps that ``old`` reads
             self.failed.put(row.finished_at or 0.0, row)
-            if status in FAILURES:
-                self.failures[record.id] = row
         elif record.result_ttl_secs is None:
             self.succeeded.put(row.finished_at or 0.0, row)
         else:
@@ -314,7 +310,6 @@ class Table:
                 self._heaps[row.heap].remove(row)
             if self._keys.get(_key_of(record)) is row:
                 del self._keys[_key_of(record)]
-            self.failures.pop(record.id, None)
             self.parked.pop(record.id, None)
         self.unfinished -= 1
 
@@ -329,22 +324,9 @@ class Table:
         if row is not None and row.record.lease_epoch == one.lease_epoch:
             row.progress = one.progress
 
-    def _beat(self, beat: Beat, _: int) -> None:
-        holder = self.holders[beat.owner]
-        holder.beat_at, holder.lease_until = beat.at, beat.lease_until
-
-    def _announce(self, announced: Announced, _: int) -> None:
-        if announced.worker is not None:
-            holder = self.holders[announced.owner]
-            holder.worker, holder.beat_at = announced.worker, announced.at
-        elif announced.owner in self.holders:
-            holder = self.holders[announced.owner]
-            holder.worker, holder.commands = None, []
-            self._let_go(announced.owner)  # its jobs wait for their leases to end
-
-    def _command(self, one: Commanded, _: int) -> None:
-        holder = self.holders[one.owner]
-        holder.commands = [*holder.commands, one.word] if one.word else []
+    def _know(self, known: Known, _: int) -> None:
+        self._holder(known.owner).known = known
+        self._let_go(known.owner)
 
     def _pause(self, paused: Paused, _: int) -> None:
         self.queues[paused.queue].paused_by = paused.by
@@ -363,11 +345,7 @@ class Table:
             yield Paused(name, queue.paused_by)
         yield from self.rows.values()
         yield from (Kept(job_id, seen) for job_id, seen in self.kept.items())
-        for owner, holder in self.holders.items():
-            if holder.worker is not None:
-                yield Announced(owner, holder.beat_at, holder.worker)
-            yield Beat(owner, holder.beat_at, holder.lease_until)
-            yield from (Commanded(owner, word) for word in holder.commands)
+        yield from (holder.known for holder in self.holders.values())
         if self.tally is not None:
             yield Counted(self.tally.totals())
 
@@ -465,15 +443,6 @@ class Table:
         ]
         return heaps[0].take(most) if len(heaps) == 1 else take_merged(heaps, most)
 
-    def has_ready(self) -> bool:
-        """Whether a job could start now; ignores paused queues."""
-        return any(
-            heap.count
-            for queue in self.queues.values()
-            if queue.paused_by is None
-            for heap in chain(queue.ready.values(), queue.suspects.values())
-        )
-
     def old(self, success_before: float, failed_before: float, now: float, limit: int) -> list[Row]:
         """Return final jobs to remove, whose keys are not reserved."""
         found: list[Row] = []
@@ -496,39 +465,6 @@ class Table:
         is_mine = self._keys.get(_key_of(row.record)) is row
         return is_mine and _reserved_until(row.record) > now
 
-    def older_than(self, before: str | None) -> Iterator[Row]:
-        """Yield jobs, newest first; with ``before``, only those older than that id."""
-        rows = reversed(self.rows.values())
-        if before is None:
-            return rows
-        known = self.rows.get(before)
-        if known is None:  # removed since; ids of this package sort by creation time
-            return (row for row in rows if row.record.id < before)
-        return (row for row in rows if row.ref < known.ref)
-
-    def stats(self) -> list[QueueStats]:
-        """Return counts for each queue, by name. Call ``promote`` first."""
-        later: Counter[tuple[str, bool]] = Counter(
-            (row.record.queue, row.record.attempt > 0) for row in self.scheduled
-        )
-        return [
-            _stats(name, queue, scheduled=later[name, False], retrying=later[name, True])
-            for name, queue in sorted(self.queues.items())
-        ]
-
-    def error_groups(self, limit: int) -> list[ErrorGroup]:
-        """Return failures grouped by fingerprint, latest first."""
-        groups: dict[str, list[Row]] = {}
-        for row in self.failures.values():
-            groups.setdefault(_fingerprint(row), []).append(row)
-        found = [_group(fingerprint, rows) for fingerprint, rows in groups.items()]
-        return sorted(found, key=attrgetter("last_at"), reverse=True)[:limit]
-
-    def failed_ids(self, fingerprint: str) -> list[str]:
-        """Return ids of the failures in a group, newest first."""
-        rows = [row for row in self.failures.values() if _fingerprint(row) == fingerprint]
-        return [row.record.id for row in sorted(rows, key=attrgetter("ref"), reverse=True)]
-
 
 def _key_of(record: JobRecord) -> Key:
     return record.func_name, record.unique_key or ""
@@ -537,44 +473,3 @@ def _key_of(record: JobRecord) -> Key:
 def _reserved_until(record: JobRecord) -> float:
     """Return the time until which a job holds its unique key even after it ended."""
     return record.created_at + (record.unique_for or -inf)
-
-
-def _stats(name: str, queue: QueueRows, *, scheduled: int, retrying: int) -> QueueStats:
-    counts = queue.counts
-    ready = (
-        row.record for heap in chain(queue.ready.values(), queue.suspects.values()) for row in heap
-    )
-    return QueueStats(
-        queue=name,
-        ready=counts[_PENDING] - scheduled - retrying,
-        scheduled=scheduled,
-        retrying=retrying,
-        running=counts[_RUNNING],
-        parked=counts[_PARKED],
-        success=counts[_SUCCESS],
-        failed=counts[JobStatus.FAILED],
-        dead=counts[JobStatus.DEAD],
-        cancelled=counts[JobStatus.CANCELLED],
-        oldest_ready_at=min((max(one.created_at, one.run_at) for one in ready), default=None),
-        paused_by=queue.paused_by,
-    )
-
-
-def _fingerprint(row: Row) -> str:
-    return failure_group(row.record.status, row.record.func_name, row.error)
-
-
-def _group(fingerprint: str, rows: list[Row]) -> ErrorGroup:
-    newest = max(rows, key=attrgetter("ref"))
-    times = [row.finished_at or 0.0 for row in rows]
-    error = newest.error or StoredError(str(newest.record.status), "")
-    return ErrorGroup(
-        fingerprint=fingerprint,
-        func_name=newest.record.func_name,
-        type=error.type,
-        message=error.message,
-        count=len(rows),
-        first_at=min(times),
-        last_at=max(times),
-        example_id=newest.record.id,
-    )

@@ -8,24 +8,25 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections import Counter
+from contextlib import suppress
 from functools import wraps
-from itertools import islice
+from itertools import chain, islice
+from operator import attrgetter
 from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 
 from msgspec.structs import replace
 
 from nuvom.core import transitions
 from nuvom.core.ids import valid_name
-from nuvom.core.record import FINAL, JobStatus
-from nuvom.core.transitions import WAITING, Change, LostDelivery
+from nuvom.core.record import FINAL, JobStatus, StoredError
+from nuvom.core.transitions import FAILURES, WAITING, Change, LostDelivery
+from nuvom.core.views import ErrorGroup, QueueStats, failure_group
 from nuvom.errors import NuvomError
 from nuvom.queue_backends.rows import (
     Added,
-    Announced,
-    Beat,
     Claimed,
-    Commanded,
     Counted,
+    Known,
     Paused,
     Progressed,
     Removed,
@@ -34,14 +35,13 @@ from nuvom.queue_backends.rows import (
 from nuvom.queue_backends.store import StoreQueue
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
     from contextlib import AbstractContextManager
 
     from nuvom.core.clock import Waitable
-    from nuvom.core.outcome import Settlement
     from nuvom.core.record import Attempt, JobRecord, JobSnapshot
     from nuvom.core.transitions import Recovery
-    from nuvom.core.views import ErrorGroup, QueueStats, Total, WorkerInfo
+    from nuvom.core.views import Total, WorkerInfo
     from nuvom.queue_backends.rows import Holder, Operation, QueueRows, Row
     from nuvom.queue_backends.table import Table
 
@@ -167,36 +167,19 @@ class TableQueue(StoreQueue):
             self.turn(lease)
             self.book(owner, claimed)
         except BaseException:  # no caller will receive them
-            self.give_back(claimed)
+            if claimed:
+                with suppress(NuvomError):  # their leases will end
+                    self.release(claimed)
             raise
         return claimed
 
     def book(self, owner: str, claimed: list[JobRecord]) -> None:
         """Prepare to mark the start of claimed jobs."""
 
-    def give_back(self, claimed: list[JobRecord]) -> None:
-        """Release jobs that no caller received, if the claim went through."""
-        if claimed:
-            try:
-                self.release(claimed)
-            except NuvomError:  # their leases will end
-                return
-
-    def finish(self, successes: Sequence[Settlement]) -> list[bool]:
-        """Close attempts that plainly succeeded; see the contract."""
-        now = self.now()
-
-        def close(table: Table) -> list[bool]:
-            self.tell_readers()
-            return [self._write(table, transitions.settled(one, now)) for one in successes]
-
-        return self.turn(close, durable=True)
-
     @in_turn(durable=True)
     def apply(self, table: Table, changes: Sequence[Change]) -> list[bool]:
         """Write changes, each only if its job is unchanged; see the contract."""
-        for one in changes:
-            self._tell(one)
+        self._tell(changes)
         return [self._write(table, one) for one in changes]
 
     def _write(self, table: Table, change: Change) -> bool:
@@ -213,13 +196,15 @@ class TableQueue(StoreQueue):
         self.do(table, change)
         return True
 
-    def _tell(self, change: Change) -> None:
-        if change.status in FINAL:
+    def _tell(self, changes: Sequence[Change]) -> None:
+        ended = [one for one in changes if one.status in FINAL]
+        if ended:
             self.tell_readers()
-            if not change.settles:  # the worker of a cancelled job should learn of it soon
-                self.tell_control()
-        if change.status is JobStatus.PENDING or change.children:
-            self.tell_workers(everyone=not change.settles)
+        if not all(one.settles for one in ended):  # a cancelled job's worker should learn of it
+            self.tell_control()
+        ready = [one for one in changes if one.status is JobStatus.PENDING or one.children]
+        if ready:
+            self.tell_workers(everyone=not all(one.settles for one in ready))
 
     @in_turn()
     def recover(self, table: Table, recovery: Recovery) -> list[JobRecord]:
@@ -238,8 +223,8 @@ class TableQueue(StoreQueue):
             if (row.finished_at or 0.0) <= recovery.parked_before
         ]
         changes += recovery.give_up(parked)
+        self._tell(changes)
         for change in changes:
-            self._tell(change)
             self.do(table, change)
         return [change.after for change in changes]
 
@@ -255,7 +240,7 @@ class TableQueue(StoreQueue):
         if holder is None:
             return {}
         now = self.clock.monotonic()
-        self.do(table, Beat(owner, now, now + self.lease_secs))
+        self.note(table, owner, beat_at=now, lease_until=now + self.lease_secs)
         return {job_id: row.record.lease_epoch for job_id, row in holder.held.items()}
 
     def report_progress(
@@ -311,31 +296,41 @@ class TableQueue(StoreQueue):
     def announce(self, table: Table, worker: WorkerInfo) -> None:
         """Make a worker visible; see the contract."""
         owner = valid_name("worker id", worker.id)
-        self.do(table, Announced(owner, self.clock.monotonic(), worker))
+        self.note(table, owner, worker=worker, beat_at=self.clock.monotonic())
 
     @in_turn()
     def retire(self, table: Table, owner: str) -> None:
         """Forget a worker that stopped cleanly; see the contract."""
-        self.do(table, Announced(owner, 0.0, None))
+        self.note(table, owner, worker=None, commands=())
+
+    def note(self, table: Table, owner: str, **known: object) -> None:
+        """Record fields of ``Known``, inside a turn."""
+        holder = table.holders.get(owner)
+        before = Known(owner) if holder is None else holder.known
+        self.do(table, replace(before, **known))
 
     @in_turn()
     def announced(self, table: Table) -> list[WorkerInfo]:
         """Return the announced workers; see the contract."""
         now = self.clock.monotonic()
         return [
-            replace(one.worker, beat_age_secs=max(0.0, now - one.beat_at), running=len(one.held))
+            replace(
+                one.known.worker,
+                beat_age_secs=max(0.0, now - one.known.beat_at),
+                running=len(one.held),
+            )
             for one in table.holders.values()
-            if one.worker is not None
+            if one.known.worker is not None
         ]
 
     @in_turn()
     def push_command(self, table: Table, owner: str, word: str) -> bool:
         """Send a command to a worker; see the contract."""
         holder = table.holders.get(owner)
-        if holder is None or holder.worker is None:
+        if holder is None or holder.known.worker is None:
             return False
         self.tell_control()
-        self.do(table, Commanded(owner, word))
+        self.note(table, owner, commands=(*holder.known.commands, word))
         return True
 
     def commands(self, owner: str) -> list[str]:
@@ -344,15 +339,14 @@ class TableQueue(StoreQueue):
 
         def take(table: Table) -> None:
             holder = table.holders.get(owner)
-            if holder is not None and holder.commands:
-                words.extend(holder.commands)
-                self.do(table, Commanded(owner, ""))
+            if holder is not None and holder.known.commands:
+                words.extend(holder.known.commands)
+                self.note(table, owner, commands=())
 
         def put_back(table: Table) -> None:
             holder = table.holders.get(owner)
-            if holder is not None and not holder.commands:
-                for word in words:
-                    self.do(table, Commanded(owner, word))
+            if holder is not None and not holder.known.commands:
+                self.note(table, owner, commands=tuple(words))
 
         try:
             self.turn(take)
@@ -389,7 +383,7 @@ class TableQueue(StoreQueue):
         wanted = frozenset(statuses)
         fitting = (
             row
-            for row in table.older_than(before)
+            for row in _older_than(table, before)
             if (not wanted or row.record.status in wanted)
             and queue in (None, row.record.queue)
             and task in (None, row.record.func_name)
@@ -426,23 +420,38 @@ class TableQueue(StoreQueue):
     def has_ready(self, table: Table) -> bool:
         """Return whether a job could start now; see the contract."""
         self.promote(table)
-        return table.has_ready()
+        return any(
+            heap.count
+            for queue in table.queues.values()
+            if queue.paused_by is None
+            for heap in chain(queue.ready.values(), queue.suspects.values())
+        )
 
     @in_turn()
     def stats(self, table: Table) -> list[QueueStats]:
         """Return counts for each queue, by name."""
         self.promote(table)
-        return table.stats()
+        later: Counter[tuple[str, bool]] = Counter(
+            (row.record.queue, row.record.attempt > 0) for row in table.scheduled
+        )
+        return [
+            _stats(name, queue, scheduled=later[name, False], retrying=later[name, True])
+            for name, queue in sorted(table.queues.items())
+        ]
 
     @in_turn()
     def error_groups(self, table: Table, limit: int = 50) -> list[ErrorGroup]:
         """Return failures grouped by fingerprint, latest first."""
-        return table.error_groups(limit)
+        groups: dict[str, list[Row]] = {}
+        for row in _failures(table):
+            groups.setdefault(_fingerprint(row), []).append(row)
+        found = [_group(fingerprint, rows) for fingerprint, rows in groups.items()]
+        return sorted(found, key=attrgetter("last_at"), reverse=True)[:limit]
 
     @in_turn()
     def failed_ids(self, table: Table, fingerprint: str) -> list[str]:
         """Return ids of the FAILED and DEAD jobs in a group, newest first."""
-        return table.failed_ids(fingerprint)
+        return [row.record.id for row in _failures(table) if _fingerprint(row) == fingerprint]
 
     @in_turn(durable=True)
     def keep_totals(self, table: Table) -> None:
@@ -465,3 +474,60 @@ def _served(
         return [[q for n, q in known.items() if n not in exclude and q.paused_by is None]]
     named = [known[name] for name in queues if name in known and name not in exclude]
     return [[queue] for queue in named if queue.paused_by is None]
+
+
+def _older_than(table: Table, before: str | None) -> Iterator[Row]:
+    """Yield jobs, newest first; with ``before``, only those older than that id."""
+    rows = reversed(table.rows.values())
+    if before is None:
+        return rows
+    known = table.rows.get(before)
+    if known is None:  # removed since; ids of this package sort by creation time
+        return (row for row in rows if row.record.id < before)
+    return (row for row in rows if row.ref < known.ref)
+
+
+def _failures(table: Table) -> Iterator[Row]:
+    """Yield FAILED and DEAD jobs, newest first."""
+    return (row for row in reversed(table.rows.values()) if row.record.status in FAILURES)
+
+
+def _stats(name: str, queue: QueueRows, *, scheduled: int, retrying: int) -> QueueStats:
+    counts = queue.counts
+    ready = (
+        row.record for heap in chain(queue.ready.values(), queue.suspects.values()) for row in heap
+    )
+    return QueueStats(
+        queue=name,
+        ready=counts[JobStatus.PENDING] - scheduled - retrying,
+        scheduled=scheduled,
+        retrying=retrying,
+        running=counts[JobStatus.RUNNING],
+        parked=counts[JobStatus.PARKED],
+        success=counts[JobStatus.SUCCESS],
+        failed=counts[JobStatus.FAILED],
+        dead=counts[JobStatus.DEAD],
+        cancelled=counts[JobStatus.CANCELLED],
+        oldest_ready_at=min((max(one.created_at, one.run_at) for one in ready), default=None),
+        paused_by=queue.paused_by,
+    )
+
+
+def _fingerprint(row: Row) -> str:
+    return failure_group(row.record.status, row.record.func_name, row.error)
+
+
+def _group(fingerprint: str, rows: list[Row]) -> ErrorGroup:
+    newest = max(rows, key=attrgetter("ref"))
+    times = [row.finished_at or 0.0 for row in rows]
+    error = newest.error or StoredError(str(newest.record.status), "")
+    return ErrorGroup(
+        fingerprint=fingerprint,
+        func_name=newest.record.func_name,
+        type=error.type,
+        message=error.message,
+        count=len(rows),
+        first_at=min(times),
+        last_at=max(times),
+        example_id=newest.record.id,
+    )
