@@ -333,27 +333,14 @@ class TableQueue(StoreQueue):
         self.note(table, owner, commands=(*holder.known.commands, word))
         return True
 
-    def commands(self, owner: str) -> list[str]:
+    @in_turn()
+    def commands(self, table: Table, owner: str) -> list[str]:
         """Take the commands sent to ``owner``; see the contract."""
-        words: list[str] = []
-
-        def take(table: Table) -> None:
-            holder = table.holders.get(owner)
-            if holder is not None and holder.known.commands:
-                words.extend(holder.known.commands)
-                self.note(table, owner, commands=())
-
-        def put_back(table: Table) -> None:
-            holder = table.holders.get(owner)
-            if holder is not None and not holder.known.commands:
-                self.note(table, owner, commands=tuple(words))
-
-        try:
-            self.turn(take)
-        except BaseException:  # no caller received them
-            self.turn(put_back)
-            raise
-        return words
+        holder = table.holders.get(owner)
+        taken = () if holder is None else holder.known.commands
+        if taken:
+            self.note(table, owner, commands=())
+        return list(taken)
 
     # ---- inspection -----------------------------------------------------------------------
 

@@ -75,8 +75,9 @@ _COMMAND = "INSERT INTO commands (worker, word) SELECT id, ?2 FROM workers WHERE
 _TAKE_COMMANDS = "DELETE FROM commands WHERE worker = ?1 RETURNING number, word"
 _FORGET_WORKER = "DELETE FROM workers WHERE id = ?1"
 
-_WAITING = each_status("SELECT seq FROM jobs WHERE status = {status}", 0, 6, 7, 8)
-_WAITING_IN = each_status("SELECT seq FROM jobs WHERE status = {status} AND queue = ?1", 0, 6, 7, 8)
+_WAITING = each_status(
+    "SELECT seq FROM jobs WHERE status = {status} AND (?1 IS NULL OR queue = ?1)", 0, 6, 7, 8
+)
 _REMOVE_REST = (
     "DELETE FROM payloads WHERE seq IN (SELECT value FROM json_each(?1))",
     "DELETE FROM attempts WHERE seq IN (SELECT value FROM json_each(?1))",
@@ -293,10 +294,7 @@ class RowChanges:
 
     def remove_waiting(self, queue: str | None) -> int:
         """Remove the waiting jobs of a queue, or all; see the contract."""
-        found, parameters = (_WAITING, ()) if queue is None else (_WAITING_IN, (queue,))
-        return self.store.db.transaction(
-            lambda connection: remove(connection, f"seq IN ({found})", parameters)
-        )
+        return self.store.db.transaction(lambda one: remove(one, f"seq IN ({_WAITING})", (queue,)))
 
     def prune(self, *, success_before: float, failed_before: float, limit: int = 1000) -> int:
         """Remove old final jobs; see the contract.

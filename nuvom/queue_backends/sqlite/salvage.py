@@ -67,8 +67,10 @@ def salvage(source: Path, target: Path) -> Salvaged:
         if not create_private_file(target, setting="--salvage"):
             raise BackendUnavailable(target, "it is there already", "Name a file that is not.")
         try:
-            with closing(_opened(copy, source)) as old, closing(_new(target)) as new:
-                found = _copy(old, new)
+            with closing(sqlite3.connect(copy, isolation_level=None)) as old:
+                _look_at(old, source)
+                with closing(_new(target)) as new:
+                    found = _copy(old, new)
             sync_directory(target.parent)
         except BaseException as error:
             os.unlink(target)
@@ -85,20 +87,15 @@ def _new(path: Path) -> sqlite3.Connection:
     return connection
 
 
-def _opened(copy: Path, source: Path) -> sqlite3.Connection:
-    connection = sqlite3.connect(copy, isolation_level=None)
+def _look_at(copy: sqlite3.Connection, source: Path) -> None:
+    """Raise BackendUnavailable if the file is not Nuvom's, or its tables cannot be found."""
     try:
-        connection.execute("PRAGMA cell_size_check = ON")
-        is_prepared(connection, source)
-        connection.execute("SELECT seq FROM jobs LIMIT 0")
+        copy.execute("PRAGMA cell_size_check = ON")
+        is_prepared(copy, source)
+        copy.execute("SELECT seq FROM jobs LIMIT 0")
     except sqlite3.DatabaseError as error:
-        connection.close()
         repair = "Put a backup in its place, or try the command .recover of SQLite's own shell."
         raise BackendUnavailable(source, f"its tables cannot be found ({error})", repair) from error
-    except BaseException:
-        connection.close()
-        raise
-    return connection
 
 
 def _copy(old: sqlite3.Connection, new: sqlite3.Connection) -> Salvaged:

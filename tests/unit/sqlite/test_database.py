@@ -50,25 +50,6 @@ def names(db: Database) -> list[str]:
     return [name for (name,) in db.read(ALL)]
 
 
-def run_together(*actions: Any) -> None:
-    """Run each action in a thread of its own; raise the first error of any."""
-    errors: list[BaseException] = []
-
-    def run(action: Any) -> None:
-        try:
-            action()
-        except BaseException as error:  # noqa: BLE001  # raised below
-            errors.append(error)
-
-    threads = [threading.Thread(target=run, args=(action,)) for action in actions]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(LIMIT_SECS)
-    for error in errors:
-        raise error
-
-
 # ---- opening --------------------------------------------------------------------------------
 
 
@@ -215,17 +196,6 @@ def test_what_had_no_flush_gets_one_at_the_end_whatever_followed(
 
 
 # ---- threads and forks ----------------------------------------------------------------------
-
-
-def test_threads_share_connections_and_never_fail(db: Database) -> None:
-    def write(first: int) -> None:
-        for number in range(first, first + 50):
-            db.transaction(put(f"{number:04}"))
-            assert f"{number:04}" in names(db)
-
-    run_together(*(lambda first=first: write(first) for first in range(0, 400, 50)))
-    assert 400 == len(names(db))
-    assert len(db._readers) <= 8
 
 
 def test_no_connection_is_open_during_a_fork_and_threads_wait_for_its_end(db: Database) -> None:

@@ -89,17 +89,3 @@ def test_result_stays_while_its_key_is_taken_though_its_own_life_is_over(
 ) -> None:
     put(queue, age_secs=20, result_ttl_secs=10, unique_key="k", unique_for=60)
     assert 0 == prune(queue)
-
-
-# ---- how much is read -----------------------------------------------------------------------
-
-
-def test_what_became_old_behind_the_last_chunk_is_found_at_the_end(
-    queue: SQLiteJobQueue, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    put(queue, rows._BLOCK, age_secs=200, status=JobStatus.FAILED)
-    put(queue, 3, age_secs=200)
-    put(queue, 2)
-    assert 1 == prune(queue, limit=1)
-    assert rows._BLOCK + 2 == prune(queue, limit=10_000, failed_ttl_secs=100)
-    assert 0 == prune(queue)

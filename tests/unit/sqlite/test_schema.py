@@ -104,7 +104,6 @@ HOT = {
     "has ready": (reads._HAS_READY, "jobs_ready"),
     "has ready, due": (reads._HAS_READY, "jobs_scheduled (run_at<?)"),
     "room in a queue": (hot._WAITING, "jobs_ready (queue=?)"),
-    "purge": (rows._WAITING_IN, "jobs_ready (queue=?)"),
     "clear": (rows._WAITING, "jobs_parked"),
     "failures": (reads._GROUP_IDS, "jobs_failed (error_fp=?)"),
 }

@@ -11,9 +11,7 @@ from typing import Any
 import pytest
 
 from nuvom.errors import BackendUnavailable, StorageFull
-from nuvom.queue_backends.sqlite import errors as trouble
 from nuvom.queue_backends.sqlite.errors import (
-    flush_log,
     translate,
 )
 
@@ -63,28 +61,3 @@ def test_whether_there_is_room_is_tried(
     monkeypatch.setattr(os, "write", fail)
     assert isinstance(translate(error_of(code), tmp_path / "file", "sqlite_path"), told)
     assert [] == list(tmp_path.iterdir())
-
-
-# ---- flushing the log -----------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("again", [False, True])
-def test_log_is_flushed_and_keeps_its_bytes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, again: bool
-) -> None:
-    content = os.urandom(3_000_000)
-    (tmp_path / "file-wal").write_bytes(content)
-    written: list[int] = []
-    flushed: list[int] = []
-    real = os.write
-
-    def write(descriptor: int, data: bytes) -> int:
-        written.append(real(descriptor, data))
-        return written[-1]
-
-    monkeypatch.setattr(os, "write", write)
-    monkeypatch.setattr(trouble, "sync_data", flushed.append)
-    flush_log(tmp_path / "file", again=again)
-    assert len(flushed) == 1
-    assert sum(written) == (len(content) if again else 0)
-    assert content == (tmp_path / "file-wal").read_bytes()
