@@ -67,10 +67,7 @@ def salvage(source: Path, target: Path) -> Salvaged:
         if not create_private_file(target, setting="--salvage"):
             raise BackendUnavailable(target, "it is there already", "Name a file that is not.")
         try:
-            with closing(sqlite3.connect(copy, isolation_level=None)) as old:
-                _look_at(old, source)
-                with closing(_new(target)) as new:
-                    found = _copy(old, new)
+            found = _read_into(target, copy, source)
             sync_directory(target.parent)
         except BaseException as error:
             os.unlink(target)
@@ -78,6 +75,13 @@ def salvage(source: Path, target: Path) -> Salvaged:
                 raise translate(error, target, "--salvage") from error
             raise
     return found
+
+
+def _read_into(target: Path, copy: Path, source: Path) -> Salvaged:
+    with closing(sqlite3.connect(copy, isolation_level=None)) as old:
+        _look_at(old, source)
+        with closing(_new(target)) as new:
+            return _copy(old, new)
 
 
 def _new(path: Path) -> sqlite3.Connection:
