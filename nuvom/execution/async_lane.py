@@ -14,7 +14,7 @@ import threading
 from contextlib import suppress
 from contextvars import copy_context
 from functools import partial
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from nuvom.core.guard import AttemptClosed, Guard
 from nuvom.core.job_context import current
@@ -101,7 +101,8 @@ class AsyncLane(Lane):
             return
         if not self.ready:
             self._host.idle()
-        while thread.starting < min(len(self.ready), self.size - len(self._runs)):
+        room = self.size - len(self._runs)
+        while thread.starting < room and thread.starting < len(self.ready):
             thread.starting += 1
             task = thread.loop.create_task(self._run_next(thread), context=self._vars.copy())
             task.add_done_callback(self._check)
@@ -312,7 +313,7 @@ class _Run:
     def __init__(self, attempt: OpenAttempt, thread: LoopThread) -> None:
         self.attempt = attempt
         self.thread = thread
-        self.task = cast("asyncio.Task[Any]", asyncio.current_task())
+        self.task: asyncio.Task[Any] = asyncio.current_task()  # type: ignore[assignment]  # we are in it
         self.coroutine: Coroutine[Any, Any, Any] | None = None
 
     def of(self, awaitable: Awaitable[Any]) -> _Run:
