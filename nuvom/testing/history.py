@@ -14,6 +14,7 @@ import os
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field, fields
 from itertools import pairwise
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 from nuvom.core.clock import SYSTEM_CLOCK
@@ -90,6 +91,7 @@ class Findings:
             a freeze.
         unexplained_starts: Starts after the first with no kill, freeze, release or retry
             before them.
+        attempts_over_limit: Jobs that started more often than allowed.
         stuck: Jobs that are not final although every fault is over.
         wrong_results: Jobs whose stored result is not what the task returns.
     """
@@ -100,6 +102,7 @@ class Findings:
     started_after_final: list[str] = field(default_factory=list)
     overlapping_live_leases: list[str] = field(default_factory=list)
     unexplained_starts: list[str] = field(default_factory=list)
+    attempts_over_limit: list[str] = field(default_factory=list)
     stuck: list[str] = field(default_factory=list)
     wrong_results: list[str] = field(default_factory=list)
 
@@ -147,6 +150,7 @@ def check(
     final: Mapping[str, str],
     *,
     wrong_results: Iterable[str] = (),
+    most_starts: float = inf,
 ) -> Findings:
     """Return what is wrong with a history once everything has had time to end.
 
@@ -154,6 +158,7 @@ def check(
         events: The events in order of time.
         final: Status of each job that the store knows, by id.
         wrong_results: Jobs whose result the caller found to be wrong.
+        most_starts: How often one job may start, its first start included.
     """
     history = list(events)
     accepted = {one["job"] for one in history if one["event"] == ENQUEUE_OK}
@@ -170,20 +175,20 @@ def check(
         started_after_final=_started_after_final(runs, ends, faults),
         overlapping_live_leases=_overlapping(runs, faults),
         unexplained_starts=_unexplained(runs, faults, _times(history, RELEASED, RETRYING)),
+        attempts_over_limit=[job for job, starts in runs.items() if len(starts) > most_starts],
         stuck=sorted(job for job, status in final.items() if status not in _FINAL),
         wrong_results=list(wrong_results),
     )
 
 
 _FINAL = frozenset({"SUCCESS", "FAILED", "DEAD", "CANCELLED"})
-_NEVER = float("inf")
 
 
 @dataclass
 class _Run:
     pid: int
     start: float
-    end: float = _NEVER  # if its end was never recorded
+    end: float = inf  # if its end was never recorded
 
 
 def _runs(history: Events) -> dict[str, list[_Run]]:
@@ -194,7 +199,7 @@ def _runs(history: Events) -> dict[str, list[_Run]]:
             runs[one["job"]].append(_Run(one["pid"], one["at"]))
         elif one["event"] == END:
             open_runs = [
-                run for run in runs[one["job"]] if run.pid == one["pid"] and run.end == _NEVER
+                run for run in runs[one["job"]] if run.pid == one["pid"] and run.end == inf
             ]
             if open_runs:
                 open_runs[-1].end = one["at"]

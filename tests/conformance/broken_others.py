@@ -10,14 +10,11 @@ import msgspec
 from nuvom.errors import NotStorable
 from nuvom.events import JobStarted
 from nuvom.plugins.contracts import Plugin
-from nuvom.plugins.registry import register_result_backend
-from nuvom.queue_backends.memory import MemoryJobQueue
 from nuvom.result_backends.memory import MemoryResultBackend
 from nuvom.serialization.msgpack_codec import MsgpackCodec
 
 if TYPE_CHECKING:
     from nuvom.core.record import JobRecord
-    from nuvom.queue_backends.base import BaseJobQueue
 
 
 # ---- results ------------------------------------------------------------------------------
@@ -27,31 +24,6 @@ class LastOutcomeWins(MemoryResultBackend):
     def set_result(self, job_id: str, result: Any, *, record: JobRecord | None = None) -> bool:
         super().forget(job_id)
         return super().set_result(job_id, result, record=record)
-
-
-class KeepsTheObject(MemoryResultBackend):
-    def __init__(self, settings: object = None) -> None:
-        super().__init__(settings)
-        self._objects: dict[str, Any] = {}
-
-    def set_result(self, job_id: str, result: Any, *, record: JobRecord | None = None) -> bool:
-        kept = super().set_result(job_id, result, record=record)
-        self._objects[job_id] = result
-        return kept
-
-    def get_result(self, job_id: str) -> Any:
-        return super().get_result(job_id) and self._objects[job_id]
-
-
-class RecordsOverOutcomes(MemoryResultBackend):
-    def set_record(self, record: JobRecord) -> None:
-        self.forget(record.id)
-        super().set_record(record)
-
-
-class JoinsInName(MemoryResultBackend):
-    def joins(self, queue: BaseJobQueue) -> bool:
-        return True
 
 
 # ---- codecs -------------------------------------------------------------------------------
@@ -70,16 +42,6 @@ class FlattensTuples(MsgpackCodec):
             raise NotStorable(root, type(value).__name__) from error
 
 
-class TakesEverything(MsgpackCodec):
-    name = "everything"
-
-    def encode_value(self, value: Any, *, root: str = "result") -> bytes:
-        try:
-            return super().encode_value(value, root=root)
-        except NotStorable:
-            return super().encode_value(repr(value))
-
-
 # ---- plugins ------------------------------------------------------------------------------
 
 
@@ -94,18 +56,6 @@ class KeepsListening(Plugin):
 
 class ProvidesInName(Plugin):
     provides = ("result_backend",)
-
-
-class OffersSomethingElse(Plugin):
-    provides = ("result_backend",)
-
-    def start(self, settings: Any, extras: Any) -> None:
-        register_result_backend("else", MemoryJobQueue, force=True)  # type: ignore[arg-type]  # the fault
-
-
-class ReadsTooEarly(Plugin):
-    def start(self, settings: Any, extras: Any) -> None:
-        extras["inspector"].stats()
 
 
 class HangsInStop(Plugin):

@@ -23,14 +23,9 @@ if TYPE_CHECKING:
 
     from nuvom.config.settings import Settings
     from nuvom.core.outcome import Settlement
-    from nuvom.core.record import JobSnapshot
 
 
 # ---- five methods -------------------------------------------------------------------------
-
-
-class HalfStoresBulk(ListQueue):
-    capabilities: ClassVar[frozenset[Capability]] = frozenset({Capability.BULK})
 
 
 class KeepsKeysOutsideTheLock(ListQueue):
@@ -65,10 +60,6 @@ class StoresTwice(ListQueue):
             self.jobs.append(job)
             self.changed.notify()
         return None
-
-
-class ClaimsToInspect(ListQueue):
-    capabilities: ClassVar[frozenset[Capability]] = frozenset({Capability.INSPECTION})
 
 
 class WritesWhereTheNameSays(ListQueue):
@@ -190,13 +181,6 @@ class AcceptsStaleSettlements(MemoryJobQueue):
         return one if row is None else replace(one, record=row.record)
 
 
-class RefusesToHearTwice(MemoryJobQueue):
-    def settle(self, settlements: Sequence[Settlement]) -> list[bool]:
-        held = [self.table.held(one.record) is not None for one in settlements]
-        accepted = super().settle(settlements)
-        return [a and b for a, b in zip(held, accepted, strict=True)]
-
-
 class LocksBeforeItTries(MemoryJobQueue):
     """An exception that comes when it has just taken its lock leaves it taken."""
 
@@ -245,47 +229,9 @@ def _runs(row: Row) -> bool:
     return row.record.status is JobStatus.RUNNING
 
 
-class ResetsAttemptsOnRelease(MemoryJobQueue):
-    def release(self, jobs: Sequence[JobRecord]) -> list[bool]:
-        answers = super().release(jobs)
-        for job in jobs:
-            row = self.table.rows.get(job.id)
-            if row is not None and row.record.status is JobStatus.PENDING:
-                row.record = row.record.replace(attempt=0)
-        return answers
-
-
-class ChargesTheInnocent(MemoryJobQueue):
-    """Forgets at each loss who was a suspect."""
-
-    def reap(self) -> list[JobRecord]:
-        for row in self.table.rows.values():
-            if _runs(row):
-                row.record = row.record.replace(suspect=False)
-        return super().reap()
-
-
-class ForgetsStartMarks(MemoryJobQueue):
-    def mark_started(self, job: JobRecord) -> None:
-        """Lose it."""
-
-
-class CannotRenew(MemoryJobQueue):
-    def extend(self, owner: str) -> dict[str, int]:
-        holder = self.table.holders.get(owner)
-        return {} if holder is None else {k: r.record.lease_epoch for k, r in holder.held.items()}
-
-
 class DropsChildren(MemoryJobQueue):
     def settle(self, settlements: Sequence[Settlement]) -> list[bool]:
         return super().settle([replace(one, children=()) for one in settlements])
-
-
-class BeginsPagesAnew(MemoryJobQueue):
-    """Gives the first page again once the job that a page is to follow is gone."""
-
-    def page(self, *, before: str | None = None, **options: Any) -> list[JobSnapshot]:
-        return super().page(before=before if before in self.table.rows else None, **options)
 
 
 class SleepsThroughWork(MemoryJobQueue):
@@ -299,4 +245,4 @@ class WakesNobody(MemoryJobQueue):
     def wait_for_work(self, timeout: float, recheck: Callable[[], bool] | None = None) -> bool:
         if recheck is not None and recheck():
             return True
-        return Event().wait(min(timeout, 5.0))  # not for ever: its thread has to end some time
+        return Event().wait(min(timeout, 20.0))  # not for ever: its thread has to end some time

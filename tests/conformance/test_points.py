@@ -9,8 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.conformance.list_queue import ListQueue
-from tests.lab.points import Points, folders_of
+from tests.lab.points import Points
 
 HERE = str(Path(__file__).parent)
 
@@ -83,36 +82,3 @@ def test_a_pause_comes_when_its_call_has_returned() -> None:
         assert steps.done == ["first", "inner", "last"]
     assert seen[:2] == [[], ["first"]]
     assert seen[-1] == ["first", "inner", "last"]
-
-
-def test_a_loop_counts_so_often_and_what_follows_still_does() -> None:
-    def loops() -> None:
-        for _ in range(50):
-            len("")
-        len("")
-
-    every, few = points(), points(passes=3)
-    every.stop_at(loops, 0, lambda: None)
-    few.stop_at(loops, 0, lambda: None)
-    assert every.count > 100
-    assert few.count == 1 + 1 + 2 * 3 + 1  # its start, range, three passes, what follows
-
-
-def test_finalizers_are_left_alone() -> None:
-    class Ends:
-        def __del__(self) -> None:
-            len("")
-
-    def ends() -> None:
-        Ends()
-
-    walked = points()
-    walked.stop_at(ends, 0, lambda: None)
-    assert walked.count == 2  # its start, and the call of the class
-
-
-def test_the_code_of_a_backend_is_in_its_packages() -> None:
-    found = folders_of(ListQueue())
-    assert str(Path(HERE).parent) in found
-    assert any(folder.endswith("nuvom") for folder in found)
-    assert not any("python3" in Path(folder).name for folder in found)

@@ -20,7 +20,6 @@ pytestmark = pytest.mark.timeout(600)
 # The laws that ``race_jobs``, ``points_step`` and ``pauses_step`` make longer.
 OF_ANY_LENGTH = {
     "test_threads_never_share_a_job",
-    "test_workers_in_threads_settle_each_job_once",
     "test_processes_never_share_a_job",
     "test_an_interrupted_call_leaves_nothing_behind",
     "test_calls_at_once_are_as_one_after_the_other",

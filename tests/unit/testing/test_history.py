@@ -127,6 +127,12 @@ def test_a_bad_history_is_found_out_and_for_nothing_else(kind: str) -> None:
     assert BAD[kind] == {kind: 1}
 
 
+def test_more_starts_than_allowed_are_found_whatever_explains_them() -> None:
+    events = told(ACCEPTED, START_A, KILL_A, START_B, END_B, FINISH_B)
+    assert check(events, DONE, most_starts=2).is_valid
+    assert check(events, DONE, most_starts=1).attempts_over_limit == [JOB]
+
+
 def test_a_kill_of_another_process_excuses_nothing() -> None:
     events = (ACCEPTED, START_A, END_A, (history.KILL, DRIVER), START_B, END_B, FINISH_B)
     assert found(*events) == {"unexplained_starts": 1}

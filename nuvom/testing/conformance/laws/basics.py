@@ -39,22 +39,17 @@ class Honesty(QueueKit):
         assert not queue.name or valid_name("backend", queue.name)
 
     def test_declared_methods_are_there(self, bench: QueueBench) -> None:
-        """What is declared is there: a queue with leases derives from ``LeasedJobQueue``."""
+        """What is declared is there, and what is there is declared: else it would not be used."""
         queue = bench.open(real_time=True)
-        if queue.capabilities & OF_LEASED_QUEUES:
-            assert isinstance(queue, LeasedJobQueue), "it declares what needs a LeasedJobQueue"
+        declared = queue.capabilities & OF_LEASED_QUEUES
+        expected = OF_LEASED_QUEUES if isinstance(queue, LeasedJobQueue) else set()
+        assert declared == expected, "a queue with leases derives from LeasedJobQueue"
+        waits = type(queue).wait_for_work is not BaseJobQueue.wait_for_work
+        assert waits == bench.can(Capability.WAKE_UP)
         if bench.can(Capability.WAKE_UP):
             queue.wait_for_work(0.0)
         if bench.can(Capability.TOTALS):
             queue.keep_totals()
-
-    def test_nothing_is_kept_undeclared(self, bench: QueueBench) -> None:
-        """A capability whose methods are there is declared, too: else it would not be used."""
-        queue = bench.queue
-        undeclared = OF_LEASED_QUEUES - queue.capabilities
-        assert not isinstance(queue, LeasedJobQueue) or not undeclared, undeclared
-        waits = type(queue).wait_for_work is not BaseJobQueue.wait_for_work
-        assert waits == bench.can(Capability.WAKE_UP)
 
 
 class FiveMethods(QueueKit):
@@ -340,14 +335,6 @@ class Unique(QueueKit):
         bench.open(max_deliveries=1)
         bench.start(unique_key="once")
         assert bench.lose_worker().status is JobStatus.DEAD
-        bench.put(unique_key="once")
-
-    @needs(Capability.CONTROL)
-    def test_the_key_of_a_cancelled_or_purged_job_is_free(self, bench: QueueBench) -> None:
-        """A key is free again once its job is cancelled or purged."""
-        bench.queue.cancel(bench.put(unique_key="once").id)
-        bench.put(unique_key="once")
-        bench.queue.purge("default")
         bench.put(unique_key="once")
 
     @needs(Capability.LEASES)

@@ -203,19 +203,6 @@ class Inspection(QueueKit):
         assert closed[0].error is not None
         assert closed[0].error.message == "first"
 
-    def test_a_dead_job_tells_why(self, bench: QueueBench) -> None:
-        """A DEAD job shows an error, and each lost attempt is in its history."""
-        queue = bench.open(max_deliveries=2)
-        job = bench.put()
-        for owner in (A, B):
-            queue.mark_started(bench.claim(owner))
-            bench.lose_workers()
-        one = bench.seen(job)
-        assert one.status is DEAD
-        assert None not in (one.error, one.finished_at)
-        lost = [(closed.outcome, closed.worker) for closed in queue.attempts(job.id)]
-        assert lost == [("lost", A), ("lost", B)]
-
     def test_pages_give_each_job_once(self, bench: QueueBench) -> None:
         """``page`` gives jobs newest first, each once, whatever comes or goes meanwhile."""
         jobs = [text.decode() for text in id_texts(new_ids(8))]
@@ -295,15 +282,6 @@ class Inspection(QueueKit):
         assert queue.failed_ids("x") == [jobs[2].id, jobs[0].id]
         queue.retry(jobs[0].id)
         assert (queue.failed_ids("x"), queue.failed_ids("unknown")) == ([jobs[2].id], [])
-
-    def test_failures_of_two_tasks_are_two_groups(self, bench: QueueBench) -> None:
-        """Failures without a fingerprint are grouped by their task and the exception's type."""
-        for task in ("shop.a", "shop.b", "shop.a"):
-            job = bench.put_and_claim(func_name=task)
-            bench.settle(job, FAILED, error=StoredError("Error", "no"))
-        groups = bench.queue.error_groups()
-        counts = {(one.func_name, len(bench.queue.failed_ids(one.fingerprint))) for one in groups}
-        assert counts == {("shop.a", 2), ("shop.b", 1)}
 
 
 @needs(Capability.TOTALS, Capability.CONTROL)

@@ -70,12 +70,6 @@ class Waking(QueueKit):
         for timeout in (0.0, 0.05):
             queue.wait_for_work(timeout)
 
-    def test_another_instance_wakes_a_worker(self, bench: QueueBench) -> None:
-        """``wait_for_work`` returns when another instance enqueues."""
-        bench.open(real_time=True)
-        other = bench.reopen()
-        _assert_wakes(bench, lambda: other.enqueue(bench.job()))
-
     def test_another_process_wakes_a_worker(self, bench: QueueBench) -> None:
         """``wait_for_work`` returns when another process enqueues."""
         bench.open(real_time=True)
@@ -110,26 +104,6 @@ class Threads(QueueKit):
         _assert_each_once(ids, taken)
 
     @needs(Capability.LEASES)
-    def test_workers_in_threads_settle_each_job_once(self, bench: QueueBench) -> None:
-        """Workers that claim and settle at the same time settle each job exactly once."""
-        queue = bench.open(real_time=True)
-        jobs = [bench.job() for _ in range(self.race_jobs)]
-        queue.enqueue_many(jobs)
-        settled: list[str] = []
-
-        def work(number: int) -> None:
-            for _ in jobs:  # bounded, as above
-                claimed = queue.claim(5, f"worker-{number}")
-                answers = queue.settle([make_settlement(job) for job in claimed])
-                settled.extend(job.id for job, ok in zip(claimed, answers, strict=True) if ok)
-                if not claimed:
-                    return
-
-        all_at_once(work, threads=_MANY, limit_secs=2 * bench.patience_secs)
-        _assert_each_once([job.id for job in jobs], settled)
-        assert queue.qsize() == 0
-
-    @needs(Capability.LEASES)
     def test_one_settlement_of_many_wins(self, bench: QueueBench) -> None:
         """Of reapers and settlements that race for one job exactly one gets it."""
         for _ in range(20 if bench.has_fake_clock else 2):
@@ -153,22 +127,6 @@ class Threads(QueueKit):
 
             all_at_once(put, threads=_MANY, limit_secs=2 * bench.patience_secs)
             _assert_agree(answers)
-
-    @needs(Capability.BULK)
-    def test_a_bulk_appears_as_a_whole(self, bench: QueueBench) -> None:
-        """Nobody ever sees a part of a bulk."""
-        queue = bench.open(real_time=True)
-        sizes: list[int] = []
-
-        def run(number: int) -> None:
-            if number == 0:
-                for _ in range(5):
-                    queue.enqueue_many([bench.job() for _ in range(100)])
-            else:
-                sizes.extend(queue.qsize() for _ in range(50))
-
-        all_at_once(run, threads=3, limit_secs=2 * bench.patience_secs)
-        assert {size % 100 for size in sizes} == {0}
 
 
 class Persistence(QueueKit):
@@ -259,14 +217,6 @@ class Processes(QueueKit):
             lambda: all(one.state == "silent" for one in queue.workers()),
             "a killed worker is shown as silent or not at all",
         )
-
-    @needs(Capability.LEASES)
-    def test_a_job_that_kills_processes_ends_dead(self, bench: QueueBench) -> None:
-        """A job is DEAD once ``max_deliveries`` processes were killed while it ran."""
-        bench.open(real_time=True, lease_secs=_SHORT_LEASE_SECS, max_deliveries=2)
-        bench.put()
-        fates = [_killed_with(bench, 1, started=1)[0].status for _ in range(2)]
-        assert fates == [JobStatus.PENDING, JobStatus.DEAD]
 
     @needs(Capability.LEASES)
     def test_a_settled_job_survives_a_kill(self, bench: QueueBench) -> None:
