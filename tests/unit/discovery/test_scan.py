@@ -14,7 +14,6 @@ import pytest
 from nuvom.core.clock import Clock
 from nuvom.discovery import scan as scan_module
 from nuvom.discovery.scan import CACHE_FILE, Duplicate, Scan, scan
-from nuvom.errors import ProjectNotFound
 from tests.unit.discovery.projects import LATER, TASK, write
 
 NOW_SECS = 1_700_000_000.5
@@ -141,13 +140,6 @@ def test_file_that_vanishes_before_it_is_read_is_reported_and_not_remembered(
     assert [("a.py", 0)] == places(found, "error")
     monkeypatch.undo()
     assert [("a.add", True)] == named(scan(tmp_path, clock=LATER))
-
-
-def test_root_that_is_no_folder_is_refused(tmp_path: Path) -> None:
-    write(tmp_path, {"a.py": ""})
-    for path in ("a.py", "nothing"):
-        with pytest.raises(ProjectNotFound, match=path):
-            scan(tmp_path / path)
 
 
 # ---- nothing of the project runs --------------------------------------------------------

@@ -34,24 +34,25 @@ def test_file_that_only_its_owner_writes_is_read(path: Path, mode: int) -> None:
     assert b"content" == read_trusted(path)
 
 
-@pytest.mark.parametrize("mode", [0o620, 0o602])
-def test_file_that_others_may_write_is_refused_with_the_repair(path: Path, mode: int) -> None:
-    path.chmod(mode)
+@pytest.mark.parametrize(
+    ("where", "mode", "what"),
+    [
+        (".", 0o620, "it can be written to by other users"),
+        (".", 0o602, "it can be written to by other users"),
+        ("..", 0o770, "its folder .* other users"),
+        ("..", 0o1777, "its folder .* other users"),
+    ],
+)
+def test_what_others_may_write_is_refused_with_the_repair(
+    path: Path, where: str, mode: int, what: str
+) -> None:
+    open_to_others = path if where == "." else path.parent
+    open_to_others.chmod(mode)
 
-    with pytest.raises(PluginNotTrusted, match="it can be written to by other users") as caught:
+    with pytest.raises(PluginNotTrusted, match=what) as caught:
         read_trusted(path)
 
-    assert f"Run: chmod go-w '{path}'" == caught.value.fix
-
-
-@pytest.mark.parametrize("mode", [0o770, 0o757, 0o1777])
-def test_folder_that_others_may_write_is_refused_with_the_repair(path: Path, mode: int) -> None:
-    path.parent.chmod(mode)
-
-    with pytest.raises(PluginNotTrusted, match=r"its folder .* other users") as caught:
-        read_trusted(path)
-
-    assert f"Run: chmod go-w '{path.parent}'" == caught.value.fix
+    assert f"Run: chmod go-w '{open_to_others}'" == caught.value.fix
 
 
 def test_file_of_another_user_is_refused_and_one_of_root_is_not(
