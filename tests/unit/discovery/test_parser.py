@@ -105,11 +105,6 @@ def test_task_in_classes_carries_their_names() -> None:
     ]
 
 
-@pytest.mark.parametrize("decorators", ["@a\n@task()\n@b(1)", "@task\n@task()"])
-def test_task_with_several_decorators_is_listed_once(decorators: str) -> None:
-    assert ["add"] == names(f"from nuvom import task\n{decorators}\ndef add(): ...\n")
-
-
 @pytest.mark.parametrize(
     ("source", "qualname", "line"),
     [
@@ -185,18 +180,6 @@ def test_source_that_is_no_program_is_reported_with_its_line(
     assert words in note.reason
 
 
-@pytest.mark.parametrize(
-    "source",
-    [
-        b"\xef\xbb\xbf" + b"from nuvom import task\n@task\ndef f(): 'caf\xc3\xa9'\n",
-        b"# coding: latin-1\nfrom nuvom import task\n@task\ndef f(): 'caf\xe9'\n",
-        b"from nuvom import task\r\n@task\r\ndef f():\r\n    'caf\xc3\xa9'\r\n",
-    ],
-)
-def test_declared_encodings_and_line_ends_are_understood(source: bytes) -> None:
-    assert ["café"] == [task.doc for task in parse(source).tasks]
-
-
 @given(st.binary(max_size=300).map(lambda tail: b"from nuvom import task\n@task\n" + tail))
 @example(b"# coding: unicode_escape\nfrom nuvom import task\n\\x00")
 @example(b"\xff\xfef\x00r\x00o\x00m\x00")
@@ -263,18 +246,6 @@ def test_name_that_is_no_literal_text_is_warned_of(written: str) -> None:
     assert task.name == ""
     assert "name" not in task.options
     assert [(3, "warning")] == [(problem.line, problem.level) for problem in problems]
-
-
-@pytest.mark.parametrize(
-    ("parameters", "signature"),
-    [
-        ("(a, /, *args: str, c=1, **rest) -> X[Y]", "(a, /, *args: str, c=1, **rest) -> X[Y]"),
-        ("(self, x: 'Later | None' = None)", "(self, x: 'Later | None'=None)"),
-    ],
-)
-def test_signature_is_kept_as_text(parameters: str, signature: str) -> None:
-    task, _ = described(f"@task\ndef f{parameters}: ...\n")
-    assert signature == task.signature
 
 
 @pytest.mark.parametrize(
