@@ -66,21 +66,3 @@ def published(report: ModuleType) -> dict[str, Any]:
 def test_what_the_readme_says_in_words_is_what_the_report_gives(report: ModuleType) -> None:
     _, said, _ = report.between_marks(README.read_text(encoding="utf-8"), report.HEADLINE)
     assert said == report.headline(published(report))
-
-
-def test_both_pages_tell_the_same_run(report: ModuleType) -> None:
-    short, whole = rows(report, README), rows(report, PAGE)
-    heads = short[""], whole[""]
-    assert 5 == len(short) - len(["heading", "line below it"])
-    for there, here in (
-        ("Drain, jobs/s", "Drain"),
-        ("Enqueue, calls/s", "Enqueue"),
-        ("Pick-up, ms", "Pick-up, ms (p95)"),
-    ):
-        told = {name: cells[heads[0].index(there)] for name, cells in short.items()}
-        found = {
-            name: cells[heads[1].index(here)].partition(" (")[0] for name, cells in whole.items()
-        }
-        assert set(told) < set(found)
-        for name in set(told) - {""}:
-            assert name.strip("-") == "" or told[name] == found[name], name

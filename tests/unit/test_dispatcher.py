@@ -190,22 +190,6 @@ def test_one_bad_item_and_nothing_is_stored(
     assert [] == engine.events(JobEnqueued)
 
 
-@pytest.mark.parametrize("error", [OSError("the file ended"), NotStorable("x", "no reason")])
-def test_iterable_that_breaks_off_stores_nothing_and_its_error_is_left_as_it_is(
-    engine: Engine, error: Exception
-) -> None:
-    def items() -> Iterator[tuple[int, int]]:
-        yield 1, 2
-        yield 3, 4
-        raise error
-
-    text = str(error)
-    with pytest.raises(type(error)) as raised:
-        engine.task(add).map(items())
-    assert (error, text) == (raised.value, str(error))
-    assert [] == stored(engine)
-
-
 def test_iterable_is_read_to_its_end_before_anything_is_stored(engine: Engine) -> None:
     def items() -> Iterator[tuple[int, int]]:
         for number in range(3):

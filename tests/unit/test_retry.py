@@ -133,11 +133,6 @@ def test_retry_that_was_asked_for_waits_as_it_says(in_secs: float | None, wait: 
     assert Verdict(JobStatus.PENDING, NOW + wait) == verdict(asked, max_retries=1)
 
 
-def test_retry_that_was_asked_for_does_not_look_at_classes() -> None:
-    options = TaskOptions(retry_on=())
-    assert "PENDING" == verdict(RetryAsked(ERROR), options=options, max_retries=1).status
-
-
 @pytest.mark.parametrize(
     ("policy", "retries", "status"),
     [
