@@ -31,11 +31,12 @@ if TYPE_CHECKING:
     from nuvom.core.outcome import Settlement
     from nuvom.core.record import JobRecord
     from nuvom.execution.capacity import Limits
-    from nuvom.execution.lanes import Lane, WorkerContext
+    from nuvom.execution.lanes import Lane, LaneHost, WorkerContext
     from nuvom.execution.settlement import ClaimRequest
     from nuvom.execution.thread_lane import ThreadLane
     from nuvom.queue_backends.leased import LeasedJobQueue
 
+    MakeLane = Callable[[str, int, WorkerContext, LaneHost], Lane]
 
 _GATHER_SECS = 0.001  # longest wait for more jobs to end while slots are busy
 _IDLE_SECS = 1.0  # a lost wake-up costs no more than this
@@ -110,12 +111,13 @@ class WorkerLoop:
         limits: Limits,
         *,
         stopping: Callable[[str], None] = lambda _: None,
+        make_lane: MakeLane = make_lane,
     ) -> None:
         self._context, self._slots, self._limits = context, slots, limits
         self._queue, self._clock, self._bus = context.queue, context.clock, context.bus
         self._stores, self._runner = context.stores, context.runner
         self._attempts = context.attempts
-        self._stopping = stopping
+        self._stopping, self._make_lane = stopping, make_lane
         self.lanes: dict[str, Lane] = {}
         # The thread lane always exists, and the loop uses attributes that only this lane has.
         self._threads = cast("ThreadLane", make_lane("thread", slots["thread"], context, self))
@@ -442,7 +444,7 @@ class WorkerLoop:
             self._capacity.claimed_at[lane] = asked_at
 
     def _make(self, name: str) -> Lane:
-        lane = make_lane(name, self._slots[name], self._context, self)
+        lane = self._make_lane(name, self._slots[name], self._context, self)
         self.lanes[name] = lane
         lane.start()
         return lane

@@ -35,7 +35,7 @@ QUEUES = [
     (broken.AcceptsBeforeItStores, "accepted_jobs_survive_a_kill"),
     (broken.LocksBeforeItTries, "an_interrupted_call_leaves_nothing_behind"),
     (broken.LocksInTwoOrders, "calls_at_once_are_as_one_after_the_other"),
-    (broken.ClaimsInTwoSteps, "calls_at_once_are_as_one_after_the_other"),
+    (broken.ClaimsInTwoSteps, "a_crowd_loses_and_doubles_nothing"),
 ]
 OTHERS = [
     (others.LastOutcomeWins, "a_late_outcome_is_refused"),
@@ -56,6 +56,7 @@ def test_the_law_meant_for_a_fault_fails(queue: type, law: str) -> None:
         limit_secs = 600.0
         points_step = 1
         pauses_step = 4
+        crowd_calls = 1000
         # So long some laws wait at each point where something hangs.
         patience_secs = 0.1 if "Locks" in queue.__name__ else 5.0
 

@@ -7,11 +7,12 @@ one application: they take minutes, and what they find needs a debugger.
 from __future__ import annotations
 
 from nuvom.testing.conformance import QueueConformance
+from tests.lab.laws.crowd import Crowd
 from tests.lab.laws.interruptions import Interruptions
 from tests.lab.laws.preemptions import Preemptions
 
 
-class LabLaws(Interruptions, Preemptions):
+class LabLaws(Interruptions, Preemptions, Crowd):
     """The lab's laws, to be added to a kit."""
 
     # So that both take seconds; with 1 every point is tried.

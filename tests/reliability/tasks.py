@@ -53,6 +53,25 @@ def bare(number: int) -> int:
     return number + 1
 
 
+def after(result: int) -> None:
+    job = current_job()
+    log_at(HISTORY.get() or os.environ[HISTORY_VARIABLE]).write(
+        "after-job", job=job.id, epoch=job.fencing_token, result=result
+    )
+
+
+@task(name="rel.first_is_late", after_job=after)
+def first_is_late(number: int, secs: float) -> int:
+    """Take ``secs`` seconds when delivered for the first time, and then return what is wrong."""
+    with noted():
+        if current_job().fencing_token > 1:
+            return number + 1
+        ends_at = SYSTEM_CLOCK.monotonic() + secs
+        while SYSTEM_CLOCK.monotonic() < ends_at:
+            SYSTEM_CLOCK.sleep(_LOOK_SECS)
+        return -1
+
+
 @task(name="rel.slow")
 def slow(number: int, secs: float) -> int:
     with noted():
