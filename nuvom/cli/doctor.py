@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import platform
+import shutil
 from collections import defaultdict
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
@@ -40,6 +41,8 @@ if TYPE_CHECKING:
     from nuvom.runtime import Runtime
     from nuvom.serialization.base import Codec
 
+_LEAST_FREE_BYTES = 200 << 20
+_SHOWN = 5
 _WAITING = (JobStatus.PENDING, JobStatus.PARKED)
 
 
@@ -114,6 +117,13 @@ def _folder(settings: Settings) -> Iterator[Check]:
         yield Check("folder", "fail", f"{folder} cannot be written", fix)
 
 
+def _disk(settings: Settings) -> Iterator[Check]:
+    free = shutil.disk_usage(settings.root).free
+    if free < _LEAST_FREE_BYTES:
+        text = f"only {free >> 20} MiB are free on the disk of {settings.root}"
+        yield Check("disk", "warn", text, "Free some space; `nuvom prune` removes old results.")
+
+
 def _tasks(settings: Settings) -> Iterator[Check]:
     """Yield how the manifest compares with the code, and the problems that discovery found."""
     found = scan(settings.root, use_cache=settings.state_dir.is_dir())
@@ -130,8 +140,11 @@ def _tasks(settings: Settings) -> Iterator[Check]:
         yield Check("tasks", "warn", text, refresh)
     else:
         yield Check("tasks", "ok", f"{len(found.tasks)} in the manifest, as in the code")
-    for problem in found.problems:
+    for problem in found.problems[:_SHOWN]:
         yield Check("tasks", "warn", str(problem))
+    if len(found.problems) > _SHOWN:
+        more = f"{len(found.problems) - _SHOWN} more such problems"
+        yield Check("tasks", "warn", more, "All of them: nuvom discover tasks --check")
 
 
 def _plugins(settings: Settings) -> Iterator[Check]:
@@ -145,6 +158,7 @@ def _plugins(settings: Settings) -> Iterator[Check]:
 
 _OF_THE_PROJECT: dict[str, Callable[[Settings], Iterator[Check]]] = {
     "folder": _folder,
+    "disk": _disk,
     "tasks": _tasks,
     "plugins": _plugins,
 }

@@ -8,6 +8,7 @@ offers nothing.
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
 from contextlib import suppress
@@ -148,7 +149,7 @@ def json_value(text: str, what: str) -> Any:  # noqa: ANN401  # what the text me
 FOLDER = click.Path(file_okay=False, path_type=Path)
 FILE = click.Path(dir_okay=False, path_type=Path)
 
-# For ``type=``; click derives the option's metavar from the function's name: SPAN, MOMENT.
+# For ``type=``; click derives the option's metavar from the function's name: SPAN, TIME, TEXT.
 
 
 def span(value: str) -> float:
@@ -168,6 +169,14 @@ def moment(value: str) -> datetime:
         text = f"{value!r} is not a time; write 2030-12-31T08:00+01:00."
         raise click.BadParameter(text) from None
     return found.replace(tzinfo=UTC) if found.utcoffset() is None else found
+
+
+def text(value: str) -> str:
+    """Decode text as UTF-8, even if the system claims that it is ASCII (``LANG=C``)."""
+    try:
+        return os.fsencode(value).decode()
+    except UnicodeError:  # neither
+        return value
 
 
 def queue_limits(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 from nuvom.cli.params import call_of, span
 from nuvom.discovery.stub import signature_of
 from nuvom.errors import InvalidArguments
+from tests.cli import shell
 
 
 def call(signature: str, *words: str) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -102,3 +104,14 @@ def test_spans_of_time(text: str, secs: float) -> None:
 def test_what_is_no_span_of_time(text: str) -> None:
     with pytest.raises(click.BadParameter, match="not a duration"):
         span(text)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there arguments are Unicode")
+def test_text_is_utf_8_whatever_the_locale_says(tasks: Path) -> None:
+    ascii_only = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    words = ("send", "é✓", "--unique-key", "schlüssel", "--json-args", '{"body": "ß"}')
+    answer = shell.call("run", *words, "-q", cwd=tasks, **ascii_only)
+    assert answer.code == 0, answer.err
+    shown = shell.invoke("inspect", "job", answer.out.strip(), "--json").json
+    assert (["é✓"], {"body": "ß"}) == (shown["args"], shown["kwargs"])
+    assert shown["unique_key"] == "schlüssel"

@@ -10,7 +10,7 @@ import click
 
 from nuvom.cli import exit_codes
 from nuvom.cli.context import Command, Invocation, command
-from nuvom.cli.params import call_of, json_value, moment, queue_names, span, task_names
+from nuvom.cli.params import call_of, json_value, moment, queue_names, span, task_names, text
 from nuvom.cli.project import (
     find_task,
     folder_or_root,
@@ -58,9 +58,9 @@ class RunCommand(Command):
 
 
 @command(name="run", cls=RunCommand)
-@click.argument("task", shell_complete=task_names)
-@click.argument("words", nargs=-1, metavar="[ARGS]...")
-@click.option("--json-args", metavar="JSON", help="Arguments: a JSON list or object.")
+@click.argument("task", type=text, shell_complete=task_names)
+@click.argument("words", type=text, nargs=-1, metavar="[ARGS]...")
+@click.option("--json-args", type=text, metavar="JSON", help="Arguments: a JSON list or object.")
 @click.option("--wait", is_flag=True, help="Wait for the job and print what it returns.")
 @click.option("--timeout", type=span, help="With --wait: stop waiting after this long.")
 @click.option("--in", "delay", type=span, help="Start after a delay: 30s, 5m, 2h ...")
@@ -71,6 +71,7 @@ class RunCommand(Command):
 @click.option("--priority", type=int, help="Lower runs first; default: the task's own.")
 @click.option(
     "--unique-key",
+    type=text,
     metavar="KEY",
     help="Make no job while an unfinished one of this task has this key.",
 )
