@@ -40,6 +40,8 @@ PLUGIN = """
     class Alias(Mail):
         name = "alias"
 
+    Same = Alias
+
     class Rival(Plugin):
         name = "mail"
 
@@ -116,7 +118,7 @@ def test_plugin_class_is_built_and_described(load: Callable[..., PluginSet]) -> 
 def test_instances_nameless_and_derived_classes_and_ducks_are_plugins_and_none_is_loaded_twice(
     load: Callable[..., PluginSet],
 ) -> None:
-    for name in ("instance", "Nameless", "Duck", "Alias", "Alias"):
+    for name in ("instance", "Nameless", "Duck", "Alias", "Same"):
         plugins = load(f"mod:{name}")
 
     assert ["instance", "nameless", "duck", "alias"] == [one.name for one in plugins.loaded]
