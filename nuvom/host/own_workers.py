@@ -23,14 +23,15 @@ class OwnWorkers:
 
     Args:
         directory: The store's.
-        prepare: Makes the store's folder; called before a worker's lock is taken.
+        prepare: Makes the store's folder; called before a worker's lock is taken. It must not
+            reference this object's owner, or sockets stay open until garbage is collected.
 
     Attributes:
         marks: Where each claimed job can be marked as started, by its id: the lock with the slot
             file, the index of the slot, and the ``lease_epoch``.
     """
 
-    def __init__(self, directory: Path, prepare: Callable[[], object]) -> None:
+    def __init__(self, directory: Path, prepare: Callable[[], object] = lambda: None) -> None:
         self._directory = directory
         self._prepare = prepare
         self._mutex = Lock()

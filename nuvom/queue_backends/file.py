@@ -108,7 +108,7 @@ class FileJobQueue(TableQueue):
             limit_secs=_PATIENCE_SECS,
             notice=self._wait_notice,
         )
-        self.own_workers = OwnWorkers(self.directory, self.make_folders)
+        self.own_workers = OwnWorkers(self.directory)
         self._log = Log(os.fspath(self.directory))
         self._table: Table | None = None
         self._has_folders = self._is_open = False
@@ -313,6 +313,7 @@ class FileJobQueue(TableQueue):
 
     def claim(self, n: int, owner: str, *args: Any, **options: Any) -> list[JobRecord]:
         """Lease at most ``n`` due jobs to ``owner``; see the contract."""
+        self.make_folders()
         self.own_workers.lock_of(owner)  # a holder of jobs must be visibly alive
         return super().claim(n, owner, *args, **options)
 
@@ -414,6 +415,7 @@ class FileJobQueue(TableQueue):
 
     def announce(self, worker: WorkerInfo) -> None:
         """Make a worker visible; see the contract."""
+        self.make_folders()
         self.own_workers.lock_of(worker.id)
         super().announce(worker)
 

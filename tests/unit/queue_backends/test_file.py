@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import shutil
 import sys
+import weakref
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -268,3 +270,15 @@ def test_a_folder_that_vanishes_is_made_anew(queue: FileJobQueue, other: FileJob
     shutil.rmtree(queue.directory)
     queue.stop()
     put(queue, "c")
+
+
+def test_a_queue_that_nobody_uses_any_more_needs_no_garbage_collector(tmp_path: Path) -> None:
+    gc.disable()  # which would close its sockets with a warning
+    try:
+        queue = FileJobQueue(Settings(root=tmp_path))
+        queue.claim(1, "w")
+        known = weakref.ref(queue)
+        del queue
+        assert known() is None
+    finally:
+        gc.enable()
