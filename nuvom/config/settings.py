@@ -382,9 +382,10 @@ def _parts(hint: object) -> list[Any]:
 
 
 def _table() -> dict[str, Setting]:
-    # ``python -OO`` removes docstrings.
-    texts = re.findall(r"^ {8}(\w+): (.+(?:\n {12}.+)*)", Settings.__doc__ or "", re.MULTILINE)
-    meanings = {name: " ".join(text.split()).removesuffix(".") for name, text in texts}
+    # ``python -OO`` removes docstrings, and Python 3.13 their indentation.
+    attribute = re.compile(r"^( {4}| {8})(\w+): (.+(?:\n\1 {4}.+)*)", re.MULTILINE)
+    texts = attribute.findall(Settings.__doc__ or "")
+    meanings = {name: " ".join(text.split()).removesuffix(".") for _, name, text in texts}
     hints = get_type_hints(Settings, include_extras=True)
     return {
         name: Setting.of(name, default, hints[name], meanings.get(name, ""))

@@ -271,14 +271,15 @@ def check_private(path: StrPath) -> None:
     """
     status = os.lstat(path)
     # On Windows, access lists protect a folder, which a stat result does not show.
-    is_posix = sys.platform != "win32"
-    user = os.geteuid() if is_posix else 0
+    is_posix, user = os.name == "posix", status.st_uid
+    if sys.platform != "win32":
+        user = os.geteuid()
     if stat.S_ISLNK(status.st_mode):
         reason = "it is a symbolic link"
         repair = "Remove the link, and set the path of the folder that it points to."
     elif not stat.S_ISDIR(status.st_mode):
         reason, repair = "it is not a folder", "Move it away, or configure another folder."
-    elif is_posix and status.st_uid != user:
+    elif status.st_uid != user:
         reason = f"it belongs to the user {status.st_uid}"
         repair = f'Run as that user, or: sudo chown -R {user} "{path}"'
     elif is_posix and status.st_mode & 0o022:

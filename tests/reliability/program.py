@@ -115,7 +115,7 @@ def live(runtime: Runtime, log: HistoryLog, orders: dict[str, Any]) -> None:
 
 def fork(runtime: Runtime, log: HistoryLog, orders: dict[str, Any]) -> None:
     """Fork again and again while threads enqueue and a worker works; all children enqueue too."""
-    # Loads what the first job loads: Python cannot fork while another thread imports, since the child
+    # Loads what the first job loads. Python cannot fork while another thread imports: the child
     # would wait forever for the lock of the module.
     enqueue(log, lambda: [tasks.plain.delay(1).id])
     worker = Worker(runtime, threads=2)
