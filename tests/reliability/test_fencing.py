@@ -63,8 +63,10 @@ def is_at_rest(pid: int) -> bool:
 
 
 def holds_the_write_lock(workspace: Workspace) -> bool:
-    """Whether a frozen process keeps everyone from writing to a SQLite store."""
-    return any(_is_locked(path) for path in (workspace.root / ".nuvom").glob("*.db"))
+    """Whether a frozen process keeps everyone from writing to a store."""
+    stores = workspace.root / ".nuvom"
+    mutexes = stores.glob("files/lock")
+    return any(map(_is_locked, stores.glob("*.db"))) or any(map(_is_held, mutexes))
 
 
 def _is_locked(path: Path) -> bool:
@@ -76,6 +78,20 @@ def _is_locked(path: Path) -> bool:
     finally:
         connection.close()
     return False
+
+
+def _is_held(mutex: Path) -> bool:
+    fcntl = pytest.importorskip("fcntl")
+    ends_at = SYSTEM_CLOCK.monotonic() + 1.0
+    with mutex.open("rb+") as file:
+        while SYSTEM_CLOCK.monotonic() < ends_at:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                SYSTEM_CLOCK.sleep(0.001)
+            else:
+                return False
+    return True
 
 
 def ended(workspace: Workspace) -> set[str]:
@@ -114,7 +130,7 @@ def prove(workspace: Workspace, figures: Callable[[str], None], freezes: int) ->
         assert told == len(late)
 
 
-at_length = (pytest.mark.slow, pytest.mark.timeout(300))
+at_length = (pytest.mark.slow, pytest.mark.timeout(600))
 
 
 @pytest.mark.parametrize(

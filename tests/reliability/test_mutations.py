@@ -71,10 +71,11 @@ def copy(tmp_path: Path) -> Path:
 def passes(copy: Path, test: str) -> bool:
     """Run a test of the copy, on the package of the copy; return whether it passed.
 
-    It has to be found, and to be run: a skipped test proves nothing.
+    It has to be found, and to be run: a skipped test proves nothing. One that hangs has failed.
     """
+    limit = ["--timeout=60", "--timeout-method=thread"]  # which also ends code that swallows errors
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-x", test],
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-x", *limit, test],
         cwd=copy,
         env={**os.environ, "PYTHONPATH": str(copy)},
         capture_output=True,
@@ -82,6 +83,8 @@ def passes(copy: Path, test: str) -> bool:
         timeout=100,
         check=False,
     )
+    if "+ Timeout +" in done.stdout + done.stderr:
+        return False
     counted = re.search(r"(\d+) (passed|failed|error)", done.stdout)
     assert done.returncode in (0, 1), done.stdout + done.stderr
     assert counted, f"it was not run: {done.stdout}"
