@@ -75,7 +75,7 @@ class Worker:
         refuse_in_child()
         self._thread: threading.Thread | None = None
         self._has_begun, self._has_ended = threading.Event(), threading.Event()
-        self._pid = os.getpid()
+        self._pid = 0  # of the process in which it was started
         self._reason = ""
         self._error: BaseException | None = None
         self._raises_crash = True
@@ -151,17 +151,18 @@ class Worker:
         except BaseException:
             self._close()
             raise
+        self._pid = os.getpid()
         # In its own thread, where no KeyboardInterrupt can interrupt its work.
         self._thread = threading.Thread(target=self._work, name="nuvom-loop", daemon=True)
         self._thread.start()
 
     def join(self, timeout: float | None = None) -> bool:
         """Wait for a background worker to stop; False when it does not stop in time."""
-        if os.getpid() != self._pid:
-            return True  # a forked child leaves the worker's block: the worker is its parent's
+        if self._thread is None or self._pid != os.getpid():
+            return True  # in a forked child, the worker is its parent's
         # Before Python 3.13 an interrupted Thread.join treats the thread as ended.
-        if self._thread is None or not self._has_ended.wait(timeout):
-            return self._thread is None
+        if not self._has_ended.wait(timeout):
+            return False
         self._thread.join()
         return True
 

@@ -111,6 +111,31 @@ with local_worker():
 """
 
 
+MADE_BEFORE = """
+import os
+from nuvom.runtime import current_runtime
+from nuvom.worker import Worker
+
+worker = Worker(current_runtime(), burst=True)
+if pid := os.fork():
+    os.waitpid(pid, 0)
+else:
+    print(worker.run())
+"""
+
+
+@pytest.mark.timeout(60)
+def test_a_worker_that_was_made_before_a_fork_works_in_the_child(project: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", MADE_BEFORE],
+        cwd=project,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout == "burst\n", done.stderr
+
+
 @pytest.mark.timeout(60)
 def test_a_forked_child_leaves_the_block_of_a_local_worker(project: Path) -> None:
     done = subprocess.run(

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from nuvom.core.clock import SYSTEM_CLOCK
+from nuvom.host.lock import FileMutex, LockTimeoutError
 from nuvom.testing import history
 from nuvom.testing.faults import can_freeze
 from tests.engine import LIMIT_SECS
@@ -80,18 +81,15 @@ def _is_locked(path: Path) -> bool:
     return False
 
 
-def _is_held(mutex: Path) -> bool:
-    fcntl = pytest.importorskip("fcntl")
-    ends_at = SYSTEM_CLOCK.monotonic() + 1.0
-    with mutex.open("rb+") as file:
-        while SYSTEM_CLOCK.monotonic() < ends_at:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                SYSTEM_CLOCK.sleep(0.001)
-            else:
-                return False
-    return True
+def _is_held(path: Path) -> bool:
+    mutex = FileMutex(path, limit_secs=1.0)
+    try:
+        mutex.run(lambda: None)
+    except LockTimeoutError:
+        return True
+    finally:
+        mutex.close()
+    return False
 
 
 def ended(workspace: Workspace) -> set[str]:
