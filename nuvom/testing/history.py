@@ -66,14 +66,15 @@ class HistoryLog:
 def read_history(path: Path | str) -> list[dict[str, Any]]:
     """Return all events in order of time; skip incomplete ones."""
     with open(path, encoding="utf-8", errors="replace") as stream:
-        events = [event for line in stream if (event := _event(line)) is not None]
+        events = [event for line in stream if (event := parse_event(line)) is not None]
     return sorted(events, key=lambda one: float(one["at"]))
 
 
-def _event(line: str) -> dict[str, Any] | None:
+def parse_event(line: str | bytes) -> dict[str, Any] | None:
+    """Return the event that a line holds; None for a blank or incomplete line."""
     try:
         event: dict[str, Any] = json.loads(line)
-    except json.JSONDecodeError:
+    except ValueError:
         return None
     return event
 

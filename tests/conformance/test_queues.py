@@ -51,7 +51,7 @@ class TestMemory(StoreConformance):
 
 class TestFile(StoredQueueConformance):
     backend: ClassVar[str] = "file"
-    pauses_step = 48  # its calls have more than twice as many points
+    points_step = pauses_step = 48  # its calls have more than twice as many points
 
 
 class TestSQLite(StoredQueueConformance):

@@ -27,8 +27,8 @@ pytestmark = pytest.mark.skipif(not can_freeze, reason="this system cannot stop 
 def freeze_round(workspace: Workspace, processes: Processes) -> set[str]:
     """Freeze ``AT_ONCE`` workers over a job each until others have done them; return the jobs.
 
-    None when there was no such round: the freeze hit a writer of SQLite, whom nobody gets past (a
-    limit of stores in one file), or a worker had claimed two of the jobs and given one away.
+    None when there was no such round: the freeze hit a writer, whom nobody gets past (a limit of
+    stores in one file), or a worker that had just begun its second job.
     """
     ids = workspace.enqueue(
         *(tasks.first_is_late.delay(number, LATE_SECS) for number in range(AT_ONCE))
@@ -144,4 +144,6 @@ at_length = (pytest.mark.slow, pytest.mark.timeout(600))
 def test_r05_a_thawed_worker_overwrites_nothing_and_is_told(
     tmp_path: Path, figures: Callable[[str], None], backend: str, freezes: int
 ) -> None:
-    prove(Workspace(tmp_path, backend, {"lease_secs": LEASE_SECS}), figures, freezes)
+    # One job for each worker: in a round, each freeze is to hit another job.
+    settings = {"lease_secs": LEASE_SECS, "batch_size": 1}
+    prove(Workspace(tmp_path, backend, settings), figures, freezes)

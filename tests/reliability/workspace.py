@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
@@ -19,7 +19,7 @@ from nuvom.job import Job
 from nuvom.runtime import Runtime, build_runtime
 from nuvom.testing import history
 from nuvom.testing.faults import Victim
-from nuvom.testing.history import Findings, HistoryLog, check, read_history
+from nuvom.testing.history import Findings, HistoryLog, check, parse_event, read_history
 from nuvom.testing.torture_child import note_events
 from nuvom.worker import Worker
 from tests.engine import LIMIT_SECS, in_use, wait_until
@@ -52,6 +52,7 @@ class Workspace:
         text = "".join(f"{name} = {_toml(value)}\n" for name, value in given.items())
         (self.root / "nuvom.toml").write_text(text, encoding="utf-8")
         self.log = HistoryLog(self.history)
+        self._seen = History(self.history)
 
     @property
     def history(self) -> Path:
@@ -156,7 +157,7 @@ class Workspace:
 
     def events(self, word: str) -> list[dict[str, Any]]:
         """Return the events of one kind so far, in order."""
-        return [one for one in read_history(self.history) if one["event"] == word]
+        return self._seen.events(word)
 
     def starts(self) -> Counter[str]:
         """Return how often each job's code has started."""
@@ -171,6 +172,25 @@ class Workspace:
                 assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
             finally:
                 connection.close()
+
+
+class History:
+    """The events of a history that grows; each look at them reads no more than what is new."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._read_to = 0
+        self._events: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
+
+    def events(self, word: str) -> list[dict[str, Any]]:
+        """Return the events of one kind so far, in order of time."""
+        with open(self._path, "rb") as stream:
+            stream.seek(self._read_to)
+            whole, newline, _ = stream.read().rpartition(b"\n")
+        for event in filter(None, map(parse_event, whole.splitlines())):
+            self._events[event["event"]].append(event)
+        self._read_to += len(whole) + len(newline)
+        return sorted(self._events[word], key=lambda one: float(one["at"]))
 
 
 class Processes:

@@ -5,7 +5,6 @@ pytest runs the laws, just as it runs those of a kit in a test module.
 
 from __future__ import annotations
 
-import os
 import traceback
 from fnmatch import fnmatchcase
 from functools import partial
@@ -14,7 +13,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, NamedTuple
 from unittest import SkipTest
-from unittest.mock import patch
 
 from nuvom.config.settings import Settings
 from nuvom.core.ids import new_id
@@ -149,11 +147,13 @@ class _Session:
         """Check the laws of one target; see ``run``."""
         self._make = lambda: import_laws(_TARGETS).kit_for(target, kind, settings)
         pytest = import_laws("pytest")
-        alone = {"PYTEST_ADDOPTS": "", "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
         with (
             TemporaryDirectory(prefix="nuvom-law-", ignore_cleanup_errors=True) as folder,
-            patch.dict(os.environ, alone),
+            pytest.MonkeyPatch.context() as patch,
         ):
+            # It collects garbage several times per session, for a report that is silenced here.
+            patch.setenv("PYTEST_ADDOPTS", "-p no:unraisableexception")
+            patch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
             Path(folder, "pytest.ini").write_text("[pytest]\n", encoding="utf-8")
             module = Path(folder, f"test_{new_id().replace('-', '_')}.py")  # a unique name
             module.touch()

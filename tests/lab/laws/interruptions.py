@@ -38,12 +38,16 @@ class OtherCallers:
 
     def __init__(self, bench: QueueBench) -> None:
         self._bench = bench
-        self._queue = bench.queue
+        self.start()
+
+    def start(self) -> None:
+        """Begin with the store that the bench opened last."""
+        self._queue = self._bench.queue
         self._other: LeasedJobQueue | None = None
         self._child: KitChild | None = None
         try:
-            self._other = bench.reopen()
-            self._child = bench.child(actions.go_on)
+            self._other = self._bench.reopen()
+            self._child = self._bench.child(actions.go_on)
             self._child.start()
         except SkipTest:  # the store is not shared
             pass
@@ -170,18 +174,21 @@ class Interruptions(QueueKit):
         if not bench.has_fake_clock:
             raise SkipTest("at each point leases have to end, which takes too long without a clock")
         broken: list[str] = []
+        others = OtherCallers(bench)
         for scenario in SCENARIOS:
-            broken += _broken_points(bench, scenario, self.points_step)
+            broken += _broken_points(bench, others, scenario, self.points_step)
         told = "\n".join(broken[:_TOLD])
         assert not broken, f"{len(broken)} points are not safe:\n{told}"
 
 
 def _broken_points(
-    bench: QueueBench, scenario: Callable[[Round], Callable[[], object]], step: int
+    bench: QueueBench,
+    others: OtherCallers,
+    scenario: Callable[[Round], Callable[[], object]],
+    step: int,
 ) -> Iterator[str]:
     name = scenario.__name__.removeprefix("_").replace("_", " ")
-    points = Points(*folders_of(bench.open()), passes=_PASSES)
-    others = OtherCallers(bench)
+    points = Points(*folders_of(bench.queue), passes=_PASSES)
     done: list[tuple[object, ...] | None] = []
     for _ in range(2):  # the first one opens, makes and caches what later ones have
         whole = Round(bench)
@@ -208,4 +215,4 @@ def _broken_points(
         except AssertionError as error:
             yield f"{name}: at point {number} ({points.place}): {error}"
             bench.open()  # the one before may be locked for good
-            others = OtherCallers(bench)
+            others.start()
