@@ -20,7 +20,7 @@ LINT_FILES = ["build.txt", "test.txt", "lint.txt"]  # the tests' types need what
 PROCESSES = min(8, 2 * (os.cpu_count() or 1))  # tests mostly wait: for disks, children, leases
 NO_TESTS = 5  # pytest's exit code when it collected nothing
 ABOUT = {  # how long a whole run takes, on two cores that have nothing else to do
-    "--slow": "20 minutes",
+    "--slow": "30 minutes",
     "--coverage": "10 minutes",
     "--sample": "2 minutes",
 }

@@ -74,7 +74,7 @@ class TestMemoryAtLength(TestMemory):
 @at_length
 class TestFileAtLength(TestFile):
     race_jobs = 10_000
-    points_step = 1
+    points_step = 3  # all of them would take longer than a quarter of an hour beside other tests
     pauses_step = 1
     crowd_calls = 5_000
 
