@@ -478,9 +478,8 @@ class Log:
                 return
             end = self._appended
             try:
-                self._flush(end)
+                self._flush_or_write_again(end)
             except OSError as error:
-                self.is_doubtful = True
                 raise BackendUnavailable(
                     self._directory,
                     f"it could not be flushed: {error.strerror}",
@@ -488,6 +487,18 @@ class Log:
                 ) from error
             self.is_doubtful = False
             self._synced = end
+
+    def _flush_or_write_again(self, end: int) -> None:
+        """Flush; after a failure, write everything again at once and flush that.
+
+        The system takes for clean what it could not write. Other processes know nothing of that,
+        and would acknowledge entries behind a hole.
+        """
+        try:
+            self._flush(end)
+        except OSError:
+            self.is_doubtful = True
+            self._flush(end)
 
     def _flush(self, end: int) -> None:
         """Flush the file that the place ``end`` is in."""

@@ -31,6 +31,12 @@ def test_r10_nothing_is_acknowledged_on_a_flush_that_failed(
     prove(recording(backend, on_disk=False), figures, "flushes", seed=seed, steps=8, every=1)
 
 
+def test_r10_a_flush_that_fails_at_the_start_leaves_no_hole_before_what_others_acknowledge(
+    recording: Callable[..., Recording], figures: Callable[[str], None]
+) -> None:
+    prove(recording("file", on_disk=False), figures, "flushes", seed=10400128, steps=8, every=1)
+
+
 @both
 def test_r10_what_had_no_flush_of_its_own_leaves_no_hole_when_that_of_another_fails(
     recording: Callable[..., Recording], tmp_path: Path, backend: str
