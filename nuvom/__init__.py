@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from nuvom.core.record import JobRecord, JobStatus, StoredError
     from nuvom.execution.attempts import current_job
     from nuvom.job import Job, JobList
-    from nuvom.runtime import configure
+    from nuvom.runtime import configure, notify
     from nuvom.task import AsyncTask, Task
     from nuvom.worker import local_worker
 
@@ -35,6 +35,7 @@ _HOMES = {
     "configure": "nuvom.runtime",
     "current_job": "nuvom.execution.attempts",
     "local_worker": "nuvom.worker",
+    "notify": "nuvom.runtime",
 }
 _MODULES = frozenset({"events", "sdk"})
 
@@ -55,6 +56,7 @@ __all__ = [
     "errors",
     "events",
     "local_worker",
+    "notify",
     "sdk",
     "task",
 ]

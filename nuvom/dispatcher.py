@@ -18,7 +18,7 @@ from nuvom.core.ids import new_id
 from nuvom.core.middleware import created_by, sent_by
 from nuvom.core.options import NO_CALL_OPTIONS, CallOptions
 from nuvom.core.record import DEFAULT_RETRY, EMPTY_KWARGS, JobRecord, RetryPolicy
-from nuvom.errors import CapabilityMissing, NuvomError, PayloadTooLarge
+from nuvom.errors import CapabilityMissing, InvalidTaskOption, NuvomError, PayloadTooLarge
 from nuvom.events import EventBus, JobEnqueued
 from nuvom.host.crashpoint import crashpoint
 from nuvom.queue_backends.base import BaseJobQueue, Capability
@@ -80,6 +80,10 @@ class Dispatcher:
         Returns: its record, and the id of the existing job when its ``unique_key`` is taken.
         """
         record = self.make_record(definition, args, kwargs, options)
+        if options and "connection" in options:
+            with self._sent(record) as accompanied:
+                existing = self._queue.enqueue_into(options["connection"], (accompanied,))
+            return accompanied, existing.get(record.id)
         if not self._bus.middleware:
             return record, self.enqueue(record)
         with self._sent(record) as accompanied:
@@ -92,7 +96,13 @@ class Dispatcher:
         kwargs: Mapping[str, Any],
         options: CallOptions = NO_CALL_OPTIONS,
     ) -> JobRecord:
-        """Return the record of a call to be stored together with another job's success."""
+        """Return the record of a call to be stored together with another job's success.
+
+        Raises: InvalidTaskOption: it is to be stored in a transaction of the caller's as well.
+        """
+        if "connection" in options:
+            given, expected = options["connection"], "no connection: the job comes with a success"
+            raise InvalidTaskOption("connection", given, expected)
         record = self.make_record(definition, args, kwargs, options)
         with self._sent(record) as accompanied:
             return accompanied
@@ -143,6 +153,8 @@ class Dispatcher:
         with self._sent(template.like(now)) as like, self._batch(like) as batch:
             self._refuse_missing(like, now)
             batch.extend(template.pack_items(items))
+            if "connection" in options:
+                return batch.ids, self._queue.enqueue_into(options["connection"], batch)
             return batch.ids, self._store(batch) if len(batch) else {}
 
     def _batch(self, like: JobRecord) -> RecordBatch:
@@ -200,7 +212,8 @@ class Dispatcher:
         template = JobTemplate(
             name, definition, options, settings=self._settings, codec=self._codec
         )
-        self._templates[(id(definition), id(options))] = template
+        if "connection" not in options:  # which must not be kept
+            self._templates[(id(definition), id(options))] = template
         return template
 
 

@@ -234,6 +234,17 @@ def use_runtime(runtime: Runtime | None) -> Runtime | None:
 
 
 @engine_call
+def notify() -> None:
+    """Wake a worker that waits for work, after the commit of a transaction with jobs in it.
+
+    Only a SQLite file needs this, and only for promptness: nobody but the caller knows when a
+    transaction on the caller's own connection has been committed.
+    Raises: BackendUnavailable.
+    """
+    current_runtime().queue.notify()
+
+
+@engine_call
 def configure(**settings: Any) -> None:
     """Set settings from the program; they override environment, files and defaults.
 

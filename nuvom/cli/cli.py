@@ -52,6 +52,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
     },
     "Setup": {
         "config": Entry("config:config", "Show, check and explain the settings."),
+        "migrate": Entry("store:migrate", "Make or change the tables of the store."),
         "plugin": Entry("plugin:plugin", "List, test and scaffold plugins."),
         "torture": Entry("checks:torture", "Kill workers, and check that nothing is lost."),
         "completion": Entry("shell:completion", "Set up completion in your shell."),

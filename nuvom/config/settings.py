@@ -64,6 +64,22 @@ BackendName = Annotated[
         r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$(?!\n)",
     ),
 ]
+SchemaName = Annotated[
+    str,
+    _text(
+        "name",
+        "a name of letters, digits and '_' that does not begin with a digit",
+        r"^[A-Za-z_][A-Za-z0-9_]{0,47}$(?!\n)",
+    ),
+]
+KeyPrefix = Annotated[
+    str,
+    _text(
+        "name",
+        "a name of letters, digits, '_', '-', '.' and ':'",
+        r"^[A-Za-z0-9][A-Za-z0-9_.:-]{0,63}$(?!\n)",
+    ),
+]
 _BYTES = Meta(extra={"unit": "bytes"})
 Count = Annotated[int, Meta(ge=1, le=_MANY)]
 Bytes = Annotated[int, Meta(ge=1, le=_MANY), _BYTES]
@@ -107,7 +123,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         allow_network_fs: Accept a store on a network file system, where its locks may fail.
         durability: What a stored job survives: full, a power cut; normal, the death of any process.
         postgres_dsn: Address of the PostgreSQL server.
-        redis_url: Address of the Redis server.
+        postgres_schema: The schema of the database that holds Nuvom's tables.
+        redis_url: Address of the Redis or Valkey server.
+        redis_prefix: What the names of Nuvom's keys on the server begin with.
         max_workers: Threads of a worker.
         async_slots: Coroutines that a worker runs at once.
         processes: Worker processes that `nuvom runworker` starts.
@@ -153,7 +171,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     allow_network_fs: bool = False
     durability: Literal["full", "normal"] = "full"
     postgres_dsn: Annotated[Secret | None, _absent("no such server")] = None
+    postgres_schema: SchemaName = "nuvom"
     redis_url: Annotated[Secret | None, _absent("no such server")] = None
+    redis_prefix: KeyPrefix = "nuvom"
     max_workers: Annotated[UpTo1024, _AT_START] = 4
     async_slots: Annotated[int, Meta(ge=1, le=1_000_000), _AT_START] = 1000
     processes: Annotated[UpTo1024, _AT_START] = 1

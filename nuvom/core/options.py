@@ -87,6 +87,8 @@ class CallOptions(TypedDict, total=False):
         unique_key: A task has at most one job with this key that is not final.
         unique_for: Seconds from the call during which the key stays taken even by a final job.
         metadata: Plain data stored with the job, for people and plugins.
+        connection: A connection of the caller's to the database of the queue: the job is stored
+            in its transaction, and only exists once that commits.
     """
 
     queue: str | None
@@ -103,6 +105,7 @@ class CallOptions(TypedDict, total=False):
     unique_key: str | None
     unique_for: float | None
     metadata: dict[str, Any] | None
+    connection: object
 
 
 CALL_OPTION_NAMES = tuple(CallOptions.__annotations__)
@@ -303,4 +306,5 @@ _CHECKS: dict[str, Callable[[str, object], Any]] = {
     "unique_key": _text,
     "unique_for": _secs,
     "metadata": _mapping,
+    "connection": lambda _, value: value,  # the queue knows what it can use
 }

@@ -155,3 +155,19 @@ class StoreSize(msgspec.Struct, frozen=True, gc=False):
     used: int
     free: int
     disk: int
+
+
+class Migration(msgspec.Struct, frozen=True, gc=False):
+    """How a store was brought, or would be brought, to the version that this code works with.
+
+    Attributes:
+        store: The store, as people know it, without a password.
+        before, after: The versions; 0 is a store that does not exist yet. ``before`` may be
+            greater: then the store is of a later Nuvom, and nothing was done.
+        statements: The statements for that.
+    """
+
+    store: str
+    before: int
+    after: int
+    statements: tuple[str, ...] = ()

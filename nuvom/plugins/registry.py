@@ -45,11 +45,15 @@ BUILT_IN: dict[BackendKind, dict[str, str]] = {
     BackendKind.QUEUE: {
         "file": "nuvom.queue_backends.file:FileJobQueue",
         "memory": "nuvom.queue_backends.memory:MemoryJobQueue",
+        "postgres": "nuvom.contrib.postgres:PostgresJobQueue",
+        "redis": "nuvom.contrib.redis:RedisJobQueue",
         "sqlite": "nuvom.queue_backends.sqlite:SQLiteJobQueue",
     },
     BackendKind.RESULT: {
         "file": "nuvom.result_backends.file:FileResultBackend",
         "memory": "nuvom.result_backends.memory:MemoryResultBackend",
+        "postgres": "nuvom.contrib.postgres:PostgresResultBackend",
+        "redis": "nuvom.contrib.redis:RedisResultBackend",
         "sqlite": "nuvom.result_backends.sqlite:SQLiteResultBackend",
     },
     BackendKind.SCHEDULE: {"memory": "", "sqlite": ""},

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from nuvom.core.record import JobRecord
+    from nuvom.core.views import Migration
 
 
 class Capability(StrEnum):
@@ -32,6 +33,7 @@ class Capability(StrEnum):
     WAKE_UP = "wake_up"  # wait_for_work returns when another process enqueues a job
     INSPECTION = "inspection"  # jobs, counts, attempts and workers can be read
     CONTROL = "control"  # cancel, retry, pause, purge, prune
+    TRANSACTIONS = "transactions"  # enqueue_into stores jobs in a transaction of the caller's
     TOTALS = "totals"  # keep_totals, totals: counts that survive pruning
 
 
@@ -87,6 +89,19 @@ class BaseJobQueue(ABC):
                 refused[job.id] = existing
         return refused
 
+    def enqueue_into(self, connection: object, jobs: Iterable[JobRecord]) -> dict[str, str]:
+        """Store ``jobs`` in the transaction of the caller's ``connection``.
+
+        They exist once that commits, and never if it rolls back. Nothing is committed here, and a
+        worker wakes after the commit only.
+
+        Returns: as ``enqueue_many``.
+        Raises: as ``enqueue``; TypeError: the connection is of a kind that cannot be used, or
+            leads to another database.
+        """
+        del connection, jobs
+        raise self._lacks(Capability.TRANSACTIONS, "cannot store a job in your transaction")
+
     def wait_for_work(self, timeout: float, recheck: Callable[[], bool] | None = None) -> bool:
         """Block until there may be work, at most ``timeout`` seconds.
 
@@ -103,6 +118,16 @@ class BaseJobQueue(ABC):
 
     def interrupt(self) -> None:
         """End a ``wait_for_work`` call on this instance in another thread."""
+
+    def migrate(self, *, dry_run: bool = False) -> Migration | None:
+        """Bring the store to the version that this code works with: ``nuvom migrate``.
+
+        Args:
+            dry_run: Change nothing.
+        Returns: what was, or would be, done; None if such a store never needs it.
+        """
+        del dry_run
+        return None
 
     def start(self) -> None:
         """Prepare for use; called once by a worker. Opening lazily on first use is fine too."""

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from nuvom.core.clock import Waitable
     from nuvom.core.record import JobRecord, JobStatus, StoredError
+    from nuvom.core.views import Migration
     from nuvom.queue_backends.base import BaseJobQueue
 
 
@@ -102,6 +103,11 @@ class BaseResultBackend(ABC):
         missed.
         """
         yield None
+
+    def migrate(self, *, dry_run: bool = False) -> Migration | None:
+        """Bring the store to the version that this code works with; as for a queue."""
+        del dry_run
+        return None
 
     def start(self) -> None:
         """Prepare for use; called once by a worker."""

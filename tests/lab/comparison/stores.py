@@ -25,7 +25,6 @@ SETTINGS: dict[str, Any] = {
     "parked_ttl_secs": 50.0,
     "max_queue_size": 6,
 }
-REFUSALS = (QueueFull, InvalidId, ValueError)
 
 
 class Make(Protocol):
@@ -129,5 +128,7 @@ class Refusal(NamedTuple):
 def _answer(call: Callable[[LeasedJobQueue, int], Any], queue: LeasedJobQueue, place: int) -> Any:
     try:
         return call(queue, place)
-    except REFUSALS as error:
+    except (QueueFull, InvalidId):  # a bulk may be refused for both reasons: either may be named
+        return Refusal("not stored")
+    except ValueError as error:
         return Refusal(type(error).__name__)

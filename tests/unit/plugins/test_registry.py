@@ -44,7 +44,7 @@ def test_unknown_name_is_answered_with_the_nearest_and_all_others() -> None:
     with pytest.raises(UnknownBackend, match='Did you mean "mailbox"') as caught:
         module.queue_backend("mailbx")
 
-    assert "file, mailbox, memory, sqlite" == caught.value.known
+    assert "file, mailbox, memory, postgres, redis, sqlite" == caught.value.known
 
 
 def test_class_of_a_reloaded_module_takes_the_place_of_the_old_one() -> None:

@@ -1,0 +1,138 @@
+"""What people and programs read of a store: jobs, counts, failures, workers."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from nuvom.contrib.postgres.rows import (
+    CODES,
+    escaped,
+    snapshot,
+    unescaped,
+    unpack_attempt,
+    unpack_error,
+    unpack_worker,
+)
+from nuvom.core.record import Attempt, JobSnapshot, JobStatus, StoredError
+from nuvom.core.views import ErrorGroup, QueueStats, StoreSize, WorkerInfo
+from nuvom.queue_backends.server import ServerQueue
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable
+
+    from nuvom.contrib.postgres.database import PostgresDatabase
+
+_NAMES = {code: str(status).lower() for status, code in CODES.items()}
+
+
+class PostgresReads(ServerQueue):
+    """The reading half of the queue."""
+
+    db: PostgresDatabase
+
+    def qsize(self) -> int:
+        """Return the number of waiting jobs."""
+        return sum(stats.waiting for stats in self.stats())
+
+    def get(self, job_id: str) -> JobSnapshot | None:
+        """Return one job, or None."""
+        rows = self.db.rows("get", job_id)
+        return snapshot(rows[0]) if rows else None
+
+    def find_ids(self, suffix: str, limit: int = 6) -> list[str]:
+        """Return ids that end in ``suffix``, newest first."""
+        return [job_id for (job_id,) in self.db.rows("find_ids", suffix, limit)]
+
+    def page(
+        self,
+        *,
+        statuses: Iterable[JobStatus] = (),
+        queue: str | None = None,
+        task: str | None = None,
+        before: str | None = None,
+        limit: int = 100,
+    ) -> list[JobSnapshot]:
+        """Return jobs, newest first; see the contract."""
+        kinds = [CODES[status] for status in statuses]
+        if CODES[JobStatus.PENDING] in kinds:
+            kinds += [7, 8]
+        rows = self.db.rows("page", kinds or None, queue, escaped(task), before, limit)
+        return [snapshot(row) for row in rows]
+
+    def closed_attempts(self, job_id: str) -> list[Attempt]:
+        """Return the attempts closed by changes, oldest first."""
+        return [
+            msgspec.structs.replace(unpack_attempt(body), worker=worker)
+            for body, worker in self.db.rows("attempts_of", job_id)
+        ]
+
+    def stats(self) -> list[QueueStats]:
+        """Return counts for each queue, by name."""
+        found: defaultdict[str, dict[str, Any]] = defaultdict(dict)
+        for queue, kind, again, later, count, oldest in self.db.rows("stats", self.db.now()):
+            counts, name = found[queue], _NAMES.get(kind, "pending")
+            if name == "pending":
+                name = ("retrying" if again else "scheduled") if later else "ready"
+            if name == "ready":
+                counts["oldest_ready_at"] = min(oldest, counts.get("oldest_ready_at", oldest))
+            counts[name] = counts.get(name, 0) + count
+        for queue, paused_by in self.db.rows("known_queues"):
+            found[queue]["paused_by"] = unescaped(paused_by)
+        return [QueueStats(queue=name, **found[name]) for name in sorted(found)]
+
+    def error_groups(self, limit: int = 50) -> list[ErrorGroup]:
+        """Return failures grouped, latest first."""
+        groups = []
+        for group, count, first_at, last_at, job_id, task, status, data in self.db.rows(
+            "error_groups", limit
+        ):
+            error = StoredError(_NAMES[status].upper(), "") if data is None else unpack_error(data)
+            groups.append(
+                ErrorGroup(
+                    fingerprint=unescaped(group),
+                    func_name=unescaped(task),
+                    type=error.type,
+                    message=error.message,
+                    count=count,
+                    first_at=first_at or 0.0,
+                    last_at=last_at or 0.0,
+                    example_id=job_id,
+                )
+            )
+        return groups
+
+    def failed_ids(self, fingerprint: str) -> list[str]:
+        """Return ids of the FAILED and DEAD jobs in a group, newest first."""
+        return [job_id for (job_id,) in self.db.rows("failed_ids", escaped(fingerprint))]
+
+    @property
+    def parked_tasks(self) -> dict[str, int]:
+        """The names of tasks with PARKED jobs, and the number of those jobs."""
+        return {unescaped(task): count for task, count in self.db.rows("parked_tasks")}
+
+    def parked(self, tasks: Collection[str], limit: int) -> list[JobSnapshot]:
+        """Return PARKED jobs of ``tasks``; see ``StoreQueue``."""
+        rows = self.db.rows("parked", [escaped(task) for task in tasks], limit)
+        return [snapshot(row) for row in rows]
+
+    def announced(self) -> list[WorkerInfo]:
+        """Return the announced workers that are not known to be dead; see ``StoreQueue``."""
+        return [
+            msgspec.structs.replace(
+                unpack_worker(info), beat_age_secs=max(0.0, age), running=running
+            )
+            for info, age, running in self.db.rows("announced", self.known_dead(), self.db.test_now)
+        ]
+
+    def next_due_secs(self) -> float | None:
+        """Return seconds until the next scheduled job is due, or None."""
+        now = self.db.now()
+        due = self.db.call("next_due", now)
+        return None if due is None else float(due) - now
+
+    def store_size(self) -> StoreSize:
+        """Return the size of the tables; the server does not tell about its disk."""
+        return StoreSize(self.db.call("used_bytes"), 0, 0)

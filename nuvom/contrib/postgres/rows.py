@@ -1,0 +1,128 @@
+"""Jobs as rows: what the columns are, and how a row becomes a record or a snapshot."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from msgspec import UNSET
+
+from nuvom.core.ids import valid_name
+from nuvom.core.record import FINAL, Attempt, JobRecord, JobSnapshot, JobStatus, StoredError
+from nuvom.core.views import WorkerInfo
+
+if TYPE_CHECKING:
+    from nuvom.core.transitions import Change
+
+CODES = {
+    JobStatus.PENDING: 0,
+    JobStatus.RUNNING: 1,
+    JobStatus.SUCCESS: 2,
+    JobStatus.FAILED: 3,
+    JobStatus.DEAD: 4,
+    JobStatus.CANCELLED: 5,
+    JobStatus.PARKED: 6,
+}
+STATUSES = {**{code: status for status, code in CODES.items()}, 7: JobStatus.PENDING}
+STATUSES[8] = JobStatus.PENDING
+ENDED = [CODES[status] for status in FINAL]
+READY, SCHEDULED, SUSPECT = 0, 7, 8  # kinds of waiting jobs; 6 is PARKED
+
+pack = msgspec.msgpack.Encoder().encode
+unpack_error = msgspec.msgpack.Decoder(StoredError).decode
+unpack_attempt = msgspec.msgpack.Decoder(Attempt).decode
+unpack_worker = msgspec.msgpack.Decoder(WorkerInfo).decode
+
+
+def escaped(text: Any) -> Any:
+    """Return a text, or None, without the character that PostgreSQL cannot store."""
+    return text and text.replace("\\", "\\\\").replace("\0", "\\0")
+
+
+def unescaped(text: Any) -> Any:
+    """Return what ``escaped`` was given."""
+    return text and re.sub(r"\\(.)", lambda pair: "\0" if pair[1] == "0" else pair[1], text)
+
+
+def job_values(job: JobRecord, most: int | None, now: float | None) -> tuple[Any, ...]:
+    """Return the arguments of the server's ``enqueue``. Raises: InvalidId."""
+    until = None if job.unique_for is None else job.created_at + job.unique_for
+    return (
+        valid_name("a job id", job.id),
+        valid_name("a queue", job.queue),
+        escaped(job.func_name),
+        job.priority,
+        job.created_at,
+        job.run_at,
+        job.result_ttl_secs,
+        escaped(job.unique_key),
+        until,
+        job.encode(),
+        most,
+        now,
+    )
+
+
+def change_values(change: Change, now: float | None) -> tuple[Any, ...]:
+    """Return the arguments of the server's ``change``."""
+    before = change.before
+    return (
+        before.ref,
+        before.lease_epoch,
+        CODES[before.status],
+        CODES[change.status],
+        change.lease_epoch,
+        change.attempt,
+        change.deliveries,
+        change.suspect,
+        change.run_at,
+        change.started_at,
+        change.finished_at,
+        change.result,
+        pack(change.error) if change.error else None,
+        change.error is UNSET,
+        escaped(change.fingerprint),
+        None if change.closed is None else pack(change.closed),
+        change.settles,
+        change.starts_anew,
+        now,
+    )
+
+
+def running_record(row: tuple[Any, ...]) -> JobRecord:
+    """Return the record of a row of ``take_lost``."""
+    ref, record, epoch, attempt, deliveries, suspect, run_at = row[:7]
+    return JobRecord.decode(record).replace(
+        ref=ref,
+        status=JobStatus.RUNNING,
+        lease_epoch=epoch,
+        attempt=attempt,
+        deliveries=deliveries,
+        suspect=suspect,
+        run_at=run_at,
+    )
+
+
+def snapshot(row: tuple[Any, ...]) -> JobSnapshot:
+    """Return the snapshot of a row of the view ``seen``."""
+    record, kind, ref, epoch, attempt, deliveries, suspect, run_at = row[4:12]
+    owner, started_at, finished_at, progress, error, result = row[12:]
+    return JobSnapshot(
+        record=JobRecord.decode(record).replace(
+            ref=ref,
+            status=STATUSES[kind],
+            lease_epoch=epoch,
+            attempt=attempt,
+            deliveries=deliveries,
+            suspect=suspect,
+            run_at=run_at,
+        ),
+        result=result,
+        error=None if error is None else unpack_error(error),
+        worker=owner,
+        started_at=started_at,
+        finished_at=finished_at,
+        progress=None if progress is None else tuple(json.loads(progress)),
+    )

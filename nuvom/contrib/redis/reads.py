@@ -1,0 +1,182 @@
+"""What people and programs read of a store: jobs, counts, failures, workers, its settings."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from nuvom.contrib.redis.rows import CODES, attempt_of, number, snapshot, texts, unpack_worker
+from nuvom.core.record import Attempt, JobSnapshot, JobStatus, StoredError
+from nuvom.core.views import ErrorGroup, QueueStats, StoreSize, WorkerInfo
+from nuvom.errors import BackendUnavailable
+from nuvom.queue_backends.server import ServerQueue
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Iterator
+
+    from nuvom.contrib.redis.store import RedisStore
+
+_LOOKED_AT = 500  # entries of a list that one script looks at
+_UNSUCCESSFUL = frozenset({JobStatus.FAILED, JobStatus.DEAD, JobStatus.CANCELLED})
+_COUNTED = ("scheduled", "retrying", "running", "success", "failed", "dead", "cancelled", "parked")
+_PROMISES = {
+    "always": "yes",
+    "everysec": "all but those of the last second",
+    "no": "all but those of the last seconds, as the operating system decides",
+}
+
+
+class RedisReads(ServerQueue):
+    """The reading half of the queue."""
+
+    store: RedisStore
+
+    def qsize(self) -> int:
+        """Return the number of waiting jobs."""
+        return sum(stats.waiting for stats in self.stats())
+
+    def get(self, job_id: str) -> JobSnapshot | None:
+        """Return one job, or None."""
+        rows = self.store.run("get", job_id.encode())
+        return snapshot(rows[0]) if rows else None
+
+    def find_ids(self, suffix: str, limit: int = 6) -> list[str]:
+        """Return ids that end in ``suffix``, newest first."""
+        found: list[str] = []
+        start = 0
+        while len(found) < limit:
+            part = (suffix.encode(), number(start), number(10 * _LOOKED_AT))
+            looked_at, *ids = self.store.run("find_ids", *part)
+            found += [one.decode() for one in ids]
+            if not looked_at:
+                break
+            start += looked_at
+        return found[:limit]
+
+    def page(
+        self,
+        *,
+        statuses: Iterable[JobStatus] = (),
+        queue: str | None = None,
+        task: str | None = None,
+        before: str | None = None,
+        limit: int = 100,
+    ) -> list[JobSnapshot]:
+        """Return jobs, newest first; see the contract."""
+        wanted = frozenset(statuses)
+        is_rare = bool(wanted) and wanted <= _UNSUCCESSFUL
+        narrowed = (
+            (queue or "").encode(),
+            b"" if task is None else b"=" + task.encode(),
+            *texts([str(CODES[status]) for status in wanted]),
+        )
+        looked_at = _LOOKED_AT if wanted or queue or task else min(limit, _LOOKED_AT)
+        found: list[JobSnapshot] = []
+        below, last = b"", (before or "").encode()
+        while len(found) < limit:
+            place = (b"failed" if is_rare else b"all", below, last, number(looked_at))
+            below, *rows = self.store.run("page", *place, *narrowed)
+            found += map(snapshot, rows)
+            if not below:
+                break
+            last = b""
+        return found[:limit]
+
+    def every_job(self) -> Iterator[JobSnapshot]:
+        """Yield all jobs, newest first."""
+        before = None
+        while page := self.page(before=before, limit=_LOOKED_AT):
+            yield from page
+            before = page[-1].record.id
+
+    def closed_attempts(self, job_id: str) -> list[Attempt]:
+        """Return the attempts closed by changes, oldest first."""
+        return [attempt_of(data) for data in self.store.run("attempts", job_id.encode())]
+
+    def stats(self) -> list[QueueStats]:
+        """Return counts for each queue, by name."""
+        found = []
+        for queue, ready, *counts, oldest, paused_by in self.store.run("stats"):
+            named: dict[str, Any] = dict(zip(_COUNTED, counts, strict=True))
+            if oldest:
+                named["oldest_ready_at"] = float(oldest)
+            if paused_by is not None:
+                named["paused_by"] = paused_by.decode()
+            found.append(QueueStats(queue=queue.decode(), ready=ready, **named))
+        return sorted(found, key=lambda one: one.queue)
+
+    def error_groups(self, limit: int = 50) -> list[ErrorGroup]:
+        """Return failures grouped, latest first."""
+        groups = []
+        for name, count, first_at, last_at, row in self.store.run("error_groups", number(limit)):
+            newest = snapshot(row)
+            error = newest.error or StoredError(str(newest.status), "")
+            fields: dict[str, Any] = {"type": error.type, "message": error.message, "count": count}
+            fields |= {"func_name": newest.record.func_name, "example_id": newest.record.id}
+            fields |= {"first_at": float(first_at), "last_at": float(last_at)}
+            groups.append(ErrorGroup(fingerprint=name.decode(), **fields))
+        return groups
+
+    def failed_ids(self, fingerprint: str) -> list[str]:
+        """Return ids of the FAILED and DEAD jobs in a group, newest first."""
+        return [one.decode() for one in self.store.run("failed_ids", fingerprint.encode())]
+
+    @property
+    def parked_tasks(self) -> dict[str, int]:
+        """The names of tasks with PARKED jobs, and the number of those jobs."""
+        values = iter(self.store.run("parked_tasks"))
+        return {task.decode(): int(jobs) for task, jobs in zip(values, values, strict=True)}
+
+    def parked(self, tasks: Collection[str], limit: int) -> list[JobSnapshot]:
+        """Return PARKED jobs of ``tasks``; see ``StoreQueue``."""
+        rows = self.store.run("parked", number(limit), *(task.encode() for task in tasks))
+        return [snapshot(row) for row in rows]
+
+    def announced(self) -> list[WorkerInfo]:
+        """Return the announced workers that are not known to be dead; see ``StoreQueue``."""
+        found = []
+        dead = [owner.encode() for owner in self.known_dead()]
+        for info, age, running in self.store.run("announced", *dead):
+            raw = {"beat_age_secs": max(0.0, float(age)), "running": running}
+            found.append(msgspec.structs.replace(unpack_worker(info), **raw))
+        return found
+
+    def next_due_secs(self) -> float | None:
+        """Return seconds until the next scheduled job is due, or None."""
+        secs = self.store.run("next_due")
+        return float(secs) if secs else None
+
+    # ---- the server -------------------------------------------------------------------------
+
+    def store_size(self) -> StoreSize:
+        """Return the memory that the server uses, for all that it holds; of its disk, nothing."""
+        return StoreSize(int(self._told("memory").get("used_memory", 0)), 0, 0)
+
+    def check_store(self) -> None:
+        """Refuse a server that may delete jobs by itself; see the contract."""
+        policy = self._told("memory").get("maxmemory_policy", "noeviction")
+        if policy != "noeviction":
+            raise BackendUnavailable(
+                self.store,
+                f"with maxmemory-policy {policy} the server deletes jobs when its memory is full",
+                "Set maxmemory-policy to noeviction; then a call fails, and no job is lost.",
+            )
+
+    def promises(self) -> dict[str, str]:
+        """Return what the server's settings mean for jobs: a setting and what it promises."""
+        setting, promise = "appendonly no", "no: the server keeps its data in memory only"
+        if self._told("persistence").get("aof_enabled") == "1":
+            flush = "unknown"
+            with suppress(BackendUnavailable):  # a user may not be allowed to read it
+                flush = self.store.command(b"CONFIG", b"GET", b"appendfsync")[1].decode()
+            setting = f"appendonly yes, appendfsync {flush}"
+            promise = _PROMISES.get(flush, "unknown")
+        return {setting: f"an acknowledged job survives a crash of the server: {promise}"}
+
+    def _told(self, section: str) -> dict[str, str]:
+        """Return a section of what the server tells of itself."""
+        text = self.store.command(b"INFO", section.encode()).decode()
+        pairs = (line.partition(":") for line in text.splitlines() if ":" in line)
+        return {name: value for name, _, value in pairs}

@@ -1,0 +1,154 @@
+"""Tells a server which jobs are about to start, ahead of time, so that a job rarely waits for it.
+
+A job starts only once its mark is acknowledged; one round trip for each would be the limit of a
+worker with quick jobs. So marks are sent on a connection of their own, without waiting, for as many
+claimed jobs as will start within ``_AHEAD_SECS``. If the worker dies, that many jobs at most count
+as started which had not. Slow jobs are marked one by one.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Protocol
+
+from nuvom.core.clock import SYSTEM_CLOCK
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Container, Iterable
+
+_AHEAD_SECS = 0.004
+_MOST_AHEAD = 128
+_PROVED = 64  # so many jobs have to end before any is marked ahead
+_NEWEST_WEIGHT = 0.2  # of the latest jobs in the moving average
+_RETRY_SECS = 0.25
+
+
+class AheadSender(Protocol):
+    """A connection that carries the marks of one worker and never waits to send.
+
+    Attributes:
+        sent: What is on its way.
+    """
+
+    sent: set[int]
+
+    def send(self, refs: list[int], running: Container[int]) -> None:
+        """Send marks for these deliveries; marks of none that is ``running`` may be removed."""
+        ...
+
+    def acknowledged_until(self, ref: int) -> list[int]:
+        """Wait until a delivery that was sent is acknowledged; return all that are by then."""
+        ...
+
+    def close(self) -> None:
+        """Close the connection."""
+        ...
+
+
+class AheadMarks:
+    """The marks of the workers of this process; usable from any thread.
+
+    Args:
+        connect: Returns a new connection for the marks of a worker.
+        cut: What is raised where the server cannot be reached.
+    """
+
+    def __init__(
+        self, connect: Callable[[str], AheadSender], cut: tuple[type[Exception], ...]
+    ) -> None:
+        self._connect = connect
+        self._cut = cut
+        self._lock = threading.Lock()
+        self._waiting: dict[str, dict[int, None]] = {}  # claimed and not marked, by owner
+        self._owners: dict[int, str] = {}
+        self._acknowledged: set[int] = set()
+        self._senders: dict[str, AheadSender] = {}
+        self._ended = 0
+        self._mean_secs = 0.0
+        self._window = 1
+        self._ahead = 0  # acknowledged or sent, and not started
+        self._is_closed = False
+
+    def expect(self, owner: str, refs: Iterable[int]) -> None:
+        """Note claimed jobs, in the order in which they will start."""
+        with self._lock:
+            waiting = self._waiting.setdefault(owner, {})
+            for ref in refs:
+                waiting[ref] = None
+                self._owners[ref] = owner
+
+    def mark(self, ref: int) -> None:
+        """Return once the server knows that a job starts, however long it cannot be reached.
+
+        Raises: what ``cut`` says, if the marks were closed in the meantime.
+        """
+        while (owner := self._owners.get(ref)) is not None:
+            try:
+                with self._lock:
+                    self._mark(owner, ref)
+            except self._cut:
+                self._drop(owner)
+                if self._is_closed:
+                    raise
+                SYSTEM_CLOCK.sleep(_RETRY_SECS)  # the job must not start, and has nowhere to go
+            except BaseException:  # an answer may have been read or not
+                self._drop(owner)
+                raise
+            else:
+                return
+
+    def _drop(self, owner: str) -> None:
+        """Forget a connection that is cut, and what was on its way."""
+        with self._lock:
+            sender = self._senders.pop(owner, None)
+        if sender is not None:
+            sender.close()
+
+    def ended(self, refs: Collection[int], secs: float) -> None:
+        """Note that jobs have ended, which ran for ``secs`` seconds altogether; -1: unknown."""
+        with self._lock:
+            for ref in refs:
+                owner = self._owners.pop(ref, None)
+                self._acknowledged.discard(ref)
+                if owner is not None:
+                    self._waiting[owner].pop(ref, None)
+            if refs and secs >= 0:
+                self._ended += len(refs)
+                self._mean_secs += _NEWEST_WEIGHT * (secs / len(refs) - self._mean_secs)
+            if self._ended >= _PROVED:
+                window = int(_AHEAD_SECS / (self._mean_secs + 1e-5))
+                self._window = max(1, min(_MOST_AHEAD, window))
+
+    def close(self) -> None:
+        """Close all connections, for good."""
+        self._is_closed = True
+        with self._lock:
+            while self._senders:
+                self._senders.popitem()[1].close()
+
+    def _mark(self, owner: str, ref: int) -> None:
+        self._ahead = max(0, self._ahead - 1)
+        if ref not in self._acknowledged:
+            sender = self._senders.get(owner)
+            if sender is None or ref not in sender.sent:
+                sender = self._send(owner, ref)
+            self._acknowledged.update(sender.acknowledged_until(ref))
+        elif self._window > 1 and self._ahead < self._window // 2:
+            self._send(owner, None)  # the next ones, while this one runs
+
+    def _send(self, owner: str, first: int | None) -> AheadSender:
+        """Send marks for the next jobs to start, ``first`` before all others."""
+        sender = self._senders.get(owner)
+        if sender is None:
+            sender = self._senders[owner] = self._connect(owner)
+        waiting = self._waiting.get(owner, {})
+        refs = [] if first is None else [first]
+        if first is not None:
+            waiting.pop(first, None)
+        while waiting and len(refs) < self._window:
+            refs.append(next(iter(waiting)))
+            del waiting[refs[-1]]
+        if refs:
+            sender.send(refs, self._owners)
+            self._ahead += len(refs)
+        return sender

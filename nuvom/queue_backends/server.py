@@ -1,0 +1,226 @@
+"""What queues on a server have in common: the workers of this process, and what they claimed.
+
+A dead worker of the same machine is known at once by its lock, others by their lease. A claim whose
+answer was lost is given back. The server learns of starting jobs ahead of time.
+"""
+
+from __future__ import annotations
+
+import os
+from abc import abstractmethod
+from contextlib import suppress
+from functools import partial
+from itertools import count
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
+
+from nuvom.config.project import ensure_state_dir
+from nuvom.core.ids import valid_name
+from nuvom.core.record import JobRecord, JobStatus, StoredError
+from nuvom.core.transitions import Change
+from nuvom.errors import BackendUnavailable, CorruptRecord
+from nuvom.host.ahead_marks import AheadMarks
+from nuvom.host.fork import drop_at_fork
+from nuvom.host.own_workers import OwnWorkers
+from nuvom.host.worker_lock import DeadWorker, find_dead
+from nuvom.queue_backends.store import StoreQueue
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from nuvom.config.settings import Settings
+    from nuvom.core.transitions import Recovery
+    from nuvom.core.views import WorkerInfo
+    from nuvom.errors import NuvomError
+    from nuvom.host.ahead_marks import AheadSender
+
+_MOST_TOKEN = 0xFFFF
+
+
+class ClaimArguments(NamedTuple):
+    """The arguments of ``claim``.
+
+    Attributes:
+        token: Tells this claim from others of the same worker; not 0, and of 16 bits.
+        turn: Grows with each claim, so that queues take turns.
+    """
+
+    most: int
+    owner: str
+    token: int
+    queues: Sequence[str] | None
+    exclude: Sequence[str]
+    without: Sequence[str]
+    suspects: int
+    turn: int
+
+
+class ServerQueue(StoreQueue):
+    """A queue whose store is on a server.
+
+    Args:
+        settings: Lease length, limits, the project's root.
+        folder_name: Names what this machine keeps about the store.
+        connect_marks: Returns a connection for the start marks of a worker. It must not reference
+            this object, or sockets stay open until garbage is collected.
+
+    Attributes:
+        cut: What the connections for marks raise where the server cannot be reached.
+    """
+
+    cut: ClassVar[tuple[type[Exception], ...]]
+
+    def __init__(
+        self,
+        settings: Settings,
+        folder_name: str,
+        connect_marks: Callable[[str], AheadSender],
+    ) -> None:
+        self.lease_secs = settings.lease_secs
+        self.max_deliveries = settings.max_deliveries
+        self.parked_ttl_secs = settings.parked_ttl_secs
+        self.max_queue_size = settings.max_queue_size
+        self.directory = settings.root / ".nuvom" / folder_name
+        self._make_folder = partial(ensure_state_dir, settings.root)
+        self._connect_marks = connect_marks
+        self._turn = 0
+        self.drop_in_child()
+        drop_at_fork(self)
+
+    def drop_in_child(self) -> None:
+        """Forget what belongs to the parent's workers."""
+        self._abandoned: set[tuple[str, int]] = set()  # claims that no caller has received
+        self._tokens = count(int.from_bytes(os.urandom(2), "big"))
+        self._workers = OwnWorkers(self.directory, self._make_folder)
+        self._marks = AheadMarks(self._connect_marks, self.cut)
+
+    # ---- abstract methods -----------------------------------------------------------------
+
+    @abstractmethod
+    def lend(self, request: ClaimArguments) -> list[JobRecord]:
+        """Claim jobs, without trying again: nobody would know what the first try has taken."""
+
+    @abstractmethod
+    def give_back(self, owner: str, token: int) -> None:
+        """Undo a claim that no caller has received, as ``transitions.released`` does."""
+
+    @abstractmethod
+    def beat(self, owner: str) -> dict[str, int]:
+        """Record a heartbeat and return id and epoch of each job that the worker still holds."""
+
+    @abstractmethod
+    def take_lost(self, recovery: Recovery, dead: Mapping[str, DeadWorker]) -> list[JobRecord]:
+        """Do as ``recover``, and forget these workers; each knows which of its jobs had started."""
+
+    # ---- deliveries -----------------------------------------------------------------------
+
+    def claim(
+        self,
+        n: int,
+        owner: str,
+        queues: Sequence[str] | None = None,
+        *,
+        exclude: Sequence[str] = (),
+        without: Iterable[str] = (),
+        suspects: int = 1,
+    ) -> list[JobRecord]:
+        """Lease at most ``n`` due jobs to ``owner``; see the contract."""
+        if queues is not None and not queues:
+            return []
+        lock = self._workers.lock_of(valid_name("a worker's id", owner))
+        self._undo_abandoned()
+        self._turn += 1
+        token = next(self._tokens) % _MOST_TOKEN + 1
+        left_out = exclude, list(without)
+        request = ClaimArguments(n, owner, token, queues, *left_out, suspects, self._turn)
+        try:
+            jobs = self.lend(request)
+            self._workers.book(lock, [(job.id, job.lease_epoch) for job in jobs])
+            self._marks.expect(owner, [job.ref for job in jobs])
+        except BaseException:
+            # No caller received these jobs, yet each heartbeat of their owner would renew them.
+            self._abandoned.add((owner, token))
+            raise
+        return jobs
+
+    def _undo_abandoned(self) -> None:
+        for owner, token in tuple(self._abandoned):
+            self.give_back(owner, token)
+            self._abandoned.discard((owner, token))
+
+    def set_aside(self, damaged: JobRecord, error: NuvomError) -> Change:
+        """Return the change that ends a job whose record cannot be read; its bytes stay."""
+        return Change(
+            before=damaged,
+            status=JobStatus.FAILED,
+            lease_epoch=damaged.lease_epoch + 1,
+            attempt=1,
+            deliveries=0,
+            suspect=False,
+            run_at=0.0,
+            finished_at=self.now(),
+            error=StoredError(CorruptRecord.__name__, error.what),
+        )
+
+    def mark_started(self, job: JobRecord) -> None:
+        """Have the server know that user code starts; see the contract."""
+        self._marks.mark(job.ref)
+        self._workers.mark_started(job.id, job.lease_epoch)
+
+    def has_started(self, job: JobRecord) -> bool:
+        """Return whether user code of a delivery to this process has started."""
+        return self._workers.has_started(job.id, job.lease_epoch)
+
+    def forget_deliveries(self, jobs: Sequence[JobRecord], secs: float = -1.0) -> None:
+        """Drop what is known here of deliveries that have ended; they ran for ``secs`` seconds."""
+        self._workers.free([(job.id, job.lease_epoch) for job in jobs])
+        self._marks.ended([job.ref for job in jobs], secs)
+
+    def extend(self, owner: str) -> dict[str, int]:
+        """Renew the leases of ``owner`` and record its heartbeat; see the contract."""
+        self._undo_abandoned()
+        held = self.beat(owner)
+        # A job no longer held is lost: this worker will not settle it.
+        booked = self._workers.booked(owner)
+        self._workers.free((one, epoch) for one, epoch in booked if held.get(one) != epoch)
+        return held
+
+    # ---- workers --------------------------------------------------------------------------
+
+    def recover(self, recovery: Recovery) -> list[JobRecord]:
+        """Take back lost jobs, give up on others, and promote due ones; see the contract."""
+        dead = self._find_dead()
+        try:
+            changed = self.take_lost(recovery, dead)
+            for one in dead.values():
+                one.forget()
+        finally:
+            for one in dead.values():
+                one.close()
+        return changed
+
+    def _find_dead(self) -> dict[str, DeadWorker]:
+        """Return the workers of this machine whose process has ended; no lease has to end."""
+        with suppress(BackendUnavailable):  # machines share this folder: then leases decide alone
+            return {one.owner: one for one in find_dead(self.directory, self._workers.living())}
+        return {}
+
+    def known_dead(self) -> list[str]:
+        """Return the ids of the workers of this machine whose process has ended."""
+        dead = self._find_dead()
+        for one in dead.values():
+            one.close()
+        return [*dead]
+
+    def announce(self, worker: WorkerInfo) -> None:
+        """Take the worker's lock; a backend then makes it visible."""
+        self._workers.lock_of(worker.id)
+
+    def retire(self, owner: str) -> None:
+        """Release the worker's lock, once a backend has forgotten it."""
+        self._undo_abandoned()
+        self._workers.leave(owner)
+
+    def stop(self) -> None:
+        """Release the locks of this process's workers, and close the connections for marks."""
+        self._workers.close()
+        self._marks.close()
