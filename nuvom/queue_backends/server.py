@@ -11,9 +11,11 @@ from abc import abstractmethod
 from contextlib import suppress
 from functools import partial
 from itertools import count
-from typing import TYPE_CHECKING, ClassVar, NamedTuple
+from random import Random
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar
 
 from nuvom.config.project import ensure_state_dir
+from nuvom.core.clock import SYSTEM_CLOCK
 from nuvom.core.ids import valid_name
 from nuvom.core.record import JobRecord, JobStatus, StoredError
 from nuvom.core.transitions import Change
@@ -33,7 +35,39 @@ if TYPE_CHECKING:
     from nuvom.errors import NuvomError
     from nuvom.host.ahead_marks import AheadSender
 
+CONNECT_SECS = 5.0
+"""How long a call tries to reach the server before it fails."""
+
+_FIRST_WAIT_SECS, _MOST_WAIT_SECS = 0.05, 1.0
 _MOST_TOKEN = 0xFFFF
+Answer = TypeVar("Answer")
+
+
+def reach(
+    work: Callable[[], Answer],
+    *,
+    errors: tuple[type[Exception], ...],
+    may_pass: Callable[[Any], bool],
+    failure: Callable[[Any], Exception],
+) -> Answer:
+    """Call ``work`` again and again, for ``CONNECT_SECS``, while the server cannot be reached.
+
+    Args:
+        errors: What ``work`` may raise; others go to the caller as they are.
+        may_pass: Tells an error after which another try makes sense.
+        failure: Returns what to raise in the place of one after which there is no other try.
+    """
+    deadline = SYSTEM_CLOCK.monotonic() + CONNECT_SECS
+    wait_secs, random = _FIRST_WAIT_SECS, Random()  # noqa: S311  # spreads retries
+    while True:
+        try:
+            return work()
+        except errors as error:
+            is_late = SYSTEM_CLOCK.monotonic() + wait_secs > deadline
+            if is_late or not may_pass(error):
+                raise failure(error) from error
+        SYSTEM_CLOCK.sleep(wait_secs * random.uniform(0.5, 1.0))
+        wait_secs = min(wait_secs * 2, _MOST_WAIT_SECS)
 
 
 class ClaimArguments(NamedTuple):

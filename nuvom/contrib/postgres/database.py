@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from hashlib import blake2b
-from random import Random
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import psycopg
@@ -22,6 +21,7 @@ from nuvom.core.clock import SYSTEM_CLOCK
 from nuvom.core.views import Migration
 from nuvom.errors import BackendUnavailable, InvalidSetting, NuvomError, QueueFull, StorageFull
 from nuvom.host.fork import drop_at_fork
+from nuvom.queue_backends.server import CONNECT_SECS, reach
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -30,10 +30,6 @@ if TYPE_CHECKING:
     from nuvom.core.clock import Clock
     from nuvom.core.record import JobRecord
 
-CONNECT_SECS = 5.0
-"""How long a call tries to reach the server before it fails."""
-
-_FIRST_WAIT_SECS, _MOST_WAIT_SECS = 0.05, 1.0
 _IDLE = TransactionStatus.IDLE
 _UNMIGRATED = (errors.InvalidSchemaName, errors.UndefinedTable, errors.UndefinedFunction)
 _FULL = "NV001"  # what the server's ``enqueue`` raises
@@ -195,23 +191,7 @@ class PostgresDatabase:
 
         Raises: BackendUnavailable, StorageFull.
         """
-        deadline = SYSTEM_CLOCK.monotonic() + CONNECT_SECS
-        wait_secs, random = _FIRST_WAIT_SECS, Random()  # noqa: S311  # spreads retries
-        while True:
-            try:
-                return work()
-            except (errors.DeadlockDetected, errors.SerializationFailure) as error:
-                failure: psycopg.Error = error
-            except psycopg.OperationalError as error:
-                if not _is_cut(error):
-                    raise self.failure(error) from error
-                failure = error
-            except psycopg.Error as error:
-                raise self.failure(error) from error
-            if SYSTEM_CLOCK.monotonic() + wait_secs > deadline:
-                raise self.failure(failure) from failure
-            SYSTEM_CLOCK.sleep(wait_secs * random.uniform(0.5, 1.0))
-            wait_secs = min(wait_secs * 2, _MOST_WAIT_SECS)
+        return reach(work, errors=(psycopg.Error,), may_pass=_may_pass, failure=self.failure)
 
     # ---- connections ------------------------------------------------------------------------
 
@@ -358,6 +338,11 @@ def key_number(job: JobRecord) -> int:
     """Return a number that stands for a job's unique key, for an advisory lock."""
     text = f"{job.func_name}\0{job.unique_key}".encode("utf-8", "surrogatepass")
     return int.from_bytes(blake2b(text, digest_size=8).digest(), "big", signed=True)
+
+
+def _may_pass(error: psycopg.Error) -> bool:
+    is_collision = isinstance(error, errors.DeadlockDetected | errors.SerializationFailure)
+    return is_collision or (isinstance(error, psycopg.OperationalError) and _is_cut(error))
 
 
 def _is_cut(error: psycopg.OperationalError) -> bool:

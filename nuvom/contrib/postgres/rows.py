@@ -93,32 +93,16 @@ def change_values(change: Change, now: float | None) -> tuple[Any, ...]:
 
 def running_record(row: tuple[Any, ...]) -> JobRecord:
     """Return the record of a row of ``take_lost``."""
-    ref, record, epoch, attempt, deliveries, suspect, run_at = row[:7]
-    return JobRecord.decode(record).replace(
-        ref=ref,
-        status=JobStatus.RUNNING,
-        lease_epoch=epoch,
-        attempt=attempt,
-        deliveries=deliveries,
-        suspect=suspect,
-        run_at=run_at,
-    )
+    ref, record, *counters = row[:7]
+    return _record(record, CODES[JobStatus.RUNNING], ref, counters)
 
 
 def snapshot(row: tuple[Any, ...]) -> JobSnapshot:
     """Return the snapshot of a row of the view ``seen``."""
-    record, kind, ref, epoch, attempt, deliveries, suspect, run_at = row[4:12]
+    record, kind, ref, *counters = row[4:12]
     owner, started_at, finished_at, progress, error, result = row[12:]
     return JobSnapshot(
-        record=JobRecord.decode(record).replace(
-            ref=ref,
-            status=STATUSES[kind],
-            lease_epoch=epoch,
-            attempt=attempt,
-            deliveries=deliveries,
-            suspect=suspect,
-            run_at=run_at,
-        ),
+        record=_record(record, kind, ref, counters),
         result=result,
         error=None if error is None else unpack_error(error),
         worker=owner,
@@ -126,3 +110,10 @@ def snapshot(row: tuple[Any, ...]) -> JobSnapshot:
         finished_at=finished_at,
         progress=None if progress is None else tuple(json.loads(progress)),
     )
+
+
+def _record(data: bytes, kind: int, ref: int, counters: list[Any]) -> JobRecord:
+    """Return a record as it was enqueued, but for what has changed since."""
+    names = ("lease_epoch", "attempt", "deliveries", "suspect", "run_at")
+    changed = dict(zip(names, counters, strict=True))
+    return JobRecord.decode(data).replace(ref=ref, status=STATUSES[kind], **changed)

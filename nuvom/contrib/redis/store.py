@@ -13,7 +13,6 @@ from contextlib import contextmanager
 from functools import cache
 from hashlib import blake2b, sha1
 from importlib.resources import files
-from random import Random
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import hiredis  # noqa: F401  # redis is several times slower without it
@@ -27,6 +26,7 @@ from nuvom.core.clock import SYSTEM_CLOCK
 from nuvom.core.ids import new_id
 from nuvom.errors import BackendUnavailable, InvalidSetting, StorageFull
 from nuvom.host.fork import drop_at_fork
+from nuvom.queue_backends.server import CONNECT_SECS, reach
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterable, Iterator, Mapping
@@ -34,13 +34,10 @@ if TYPE_CHECKING:
     from nuvom.config.settings import Settings
     from nuvom.core.clock import Clock
 
-CONNECT_SECS = 5.0
-"""How long a call tries to reach the server before it fails."""
 VERSION = 1
 """The version of the keys that this code works with."""
 
 _HEADING = re.compile(r"^--@ (\w+)\n", re.MULTILINE)
-_FIRST_WAIT_SECS, _MOST_WAIT_SECS = 0.05, 1.0
 # What a server answers while it starts, or while another one takes its place. Redis 6 says so of a
 # script within a longer text.
 _PASSING = (errors.ReadOnlyError, errors.ClusterDownError, errors.TryAgainError)
@@ -181,19 +178,8 @@ class RedisStore:
 
         Raises: BackendUnavailable, StorageFull.
         """
-        deadline = SYSTEM_CLOCK.monotonic() + CONNECT_SECS
-        wait_secs, random = _FIRST_WAIT_SECS, Random()  # noqa: S311  # spreads retries
-        while True:
-            try:
-                return work()
-            except (errors.RedisError, OSError) as error:
-                if not _may_pass(error):
-                    raise self.failure(error) from error
-                failure = error
-            if SYSTEM_CLOCK.monotonic() + wait_secs > deadline:
-                raise self.failure(failure) from failure
-            SYSTEM_CLOCK.sleep(wait_secs * random.uniform(0.5, 1.0))
-            wait_secs = min(wait_secs * 2, _MOST_WAIT_SECS)
+        known = (errors.RedisError, OSError)
+        return reach(work, errors=known, may_pass=_may_pass, failure=self.failure)
 
     # ---- connections ------------------------------------------------------------------------
 
