@@ -96,8 +96,8 @@ class BaseJobQueue(ABC):
         worker wakes after the commit only.
 
         Returns: as ``enqueue_many``.
-        Raises: as ``enqueue``; TypeError: the connection is of a kind that cannot be used, or
-            leads to another database.
+        Raises: as ``enqueue``, with BackendUnavailable also where the connection leads to a
+            database without this store; TypeError: the connection cannot be used.
         """
         del connection, jobs
         raise self._lacks(Capability.TRANSACTIONS, "cannot store a job in your transaction")

@@ -8,13 +8,15 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 import nuvom
 from nuvom import JobStatus, task
 from nuvom.config.sources import load
-from nuvom.errors import CapabilityMissing
+from nuvom.errors import CapabilityMissing, QueueFull
 from nuvom.runtime import Runtime, build_runtime, current_runtime
+from nuvom.testing.builders import make_job
 from tests.engine import in_use
 from tests.lab.servers import POSTGRES, drop_schemas, new_schema
 
@@ -139,4 +141,20 @@ def test_postgres_drops_a_job_with_the_callers_rows(postgres: Runtime) -> None:
         add.options(connection=connection).delay(2, 3)
         add.options(connection=connection).map([(1, 2), (3, 4)])
         connection.rollback()
+    assert waiting() == 0
+
+
+def test_postgres_refuses_a_job_of_the_callers_for_a_full_queue(
+    project: Path, postgres: Runtime
+) -> None:
+    import psycopg
+
+    from nuvom.contrib.postgres import PostgresJobQueue  # needs psycopg
+
+    queue = PostgresJobQueue(msgspec.structs.replace(postgres.settings, max_queue_size=1))
+    try:
+        with psycopg.connect(POSTGRES) as connection, pytest.raises(QueueFull, match="default"):
+            queue.enqueue_into(connection, [make_job(), make_job()])
+    finally:
+        queue.stop()
     assert waiting() == 0

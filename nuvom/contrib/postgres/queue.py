@@ -114,7 +114,7 @@ class PostgresJobQueue(PostgresReads):
         """
         caller = driver_connection(connection, "psycopg")
         many = list(jobs)
-        with caller.cursor(row_factory=tuple_row) as cursor:
+        with self.db.translated(), caller.cursor(row_factory=tuple_row) as cursor:
             lock_keys(cursor, many)
             holders = {}
             for job in many:
