@@ -46,6 +46,9 @@ def test_a_kill_storm_on_redis_balances(
     prove(figures, storm, jobs=jobs, kills=kills)
 
 
+# Leases of a second end on a busy machine while workers wait to reach the server again.
+@pytest.mark.slow
+@pytest.mark.alone
 def test_a_storm_in_which_the_server_crashes_balances(
     tmp_path: Path, seed: int, figures: Callable[[str], None]
 ) -> None:
