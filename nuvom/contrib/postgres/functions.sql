@@ -123,7 +123,7 @@ BEGIN
         array_agg(length(record)), string_agg(record, '')
     INTO refs, epochs, attempts, deliveries, suspects, run_ats, sizes, records
     FROM (SELECT t.*, j.record FROM taken t
-        CROSS JOIN LATERAL (SELECT record FROM nuvom.jobs WHERE seq = t.seq) j
+        CROSS JOIN LATERAL (SELECT record FROM nuvom.jobs WHERE seq >= t.seq AND seq <= t.seq) j
         ORDER BY t.priority, t.seq) AS in_order;
 END $$;
 
@@ -203,11 +203,10 @@ BEGIN
     WITH gone AS (
         DELETE FROM nuvom.running r
         USING unnest(p_refs, p_epochs, p_started, p_finished, p_results)
-                AS one (ref, epoch, started_at, finished_at, result)
-            CROSS JOIN LATERAL (SELECT ctid FROM nuvom.running
-                WHERE seq = one.ref >> 16 AND token = one.ref & 65535 AND epoch = one.epoch
-                FOR UPDATE) AS held
-        WHERE r.ctid = held.ctid
+            AS one (ref, epoch, started_at, finished_at, result)
+        -- Not "=": then the plan could also read the whole table and search the arrays.
+        WHERE r.seq >= one.ref >> 16 AND r.seq <= one.ref >> 16
+            AND r.token = one.ref & 65535 AND r.epoch = one.epoch
         RETURNING r.*, one.started_at, one.finished_at, one.result
     )
     INSERT INTO nuvom.done (seq, status, queue, task, run_at, epoch, attempt, deliveries, suspect, token,

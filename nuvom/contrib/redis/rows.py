@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 _NAMES = "PENDING RUNNING SUCCESS FAILED DEAD CANCELLED PARKED"  # in the order of their codes
 STATUSES = [JobStatus(name) for name in _NAMES.split()]
 CODES = {status: code for code, status in enumerate(STATUSES)}
-_RUNNING = CODES[JobStatus.RUNNING]
+_RUNNING, _SUCCESS = CODES[JobStatus.RUNNING], CODES[JobStatus.SUCCESS]
 NO_TIME = -1.0  # in place of None
 
 _JOB = Struct(">Iidddd")  # after the seq: where the record begins, then numbers
@@ -35,6 +35,7 @@ _FENCE = Struct(">QHI").pack  # seq, token, epoch
 _MID = Struct(">BBIIddd").pack  # status, suspect, attempt, deliveries, then times
 _EPOCH = Struct(">I").pack
 _STATE = Struct(">QHIBBIIddd")
+_STATE_OF = _STATE.pack
 _SIZE, _SHORT = Struct(">I"), Struct(">B")
 _CLAIMED = Struct(">QHIBIId")  # seq, token, epoch, suspect, attempt, deliveries, run_at
 _TOKEN_BITS, _TOKEN = 16, 0xFFFF
@@ -102,19 +103,22 @@ def mark_of(ref: int) -> bytes:
 # ---- changes ---------------------------------------------------------------------------------
 
 
-def finish_values(one: Settlement, now: float) -> tuple[bytes, ...]:
-    """Return the arguments that stand for a plain success."""
-    record = one.record
-    has_more = record.unique_key is not None or record.result_ttl_secs is not None
-    fence, finished_at = fence_of(record), one.finished_at or now
-    times = record.run_at, one.started_at or NO_TIME, finished_at
-    return (
-        record.id.encode(),
-        fence,
-        b"" if has_more else number(finished_at),
-        fence + _MID(2, 0, record.attempt, record.deliveries - 1, *times),
-        one.result or b"",
-    )
+def success_values(successes: Sequence[Settlement], now: float) -> list[bytes]:
+    """Return the arguments that stand for plain successes."""
+    records = [one.record for one in successes]
+    states = [
+        _STATE_OF(
+            *(one.ref >> _TOKEN_BITS, one.ref & _TOKEN, one.lease_epoch),
+            *(_SUCCESS, 0, one.attempt, one.deliveries - 1, one.run_at),
+            *(settled.started_at or NO_TIME, settled.finished_at or now),
+        )
+        for one, settled in zip(records, successes, strict=True)
+    ]
+    have_more = [one.unique_key is not None or one.result_ttl_secs is not None for one in records]
+    values = [b""] * (2 * len(records))
+    values[::2] = [one.id.encode() for one in records]
+    values[1::2] = [one.result or b"" for one in successes]
+    return [b"".join(states), bytes(have_more), *values]
 
 
 def change_values(change: Change, beat: bytes) -> tuple[bytes, ...]:
