@@ -217,7 +217,7 @@ class PostgresJobQueue(PostgresReads):
 
     def give_back(self, owner: str, token: int) -> None:
         """Undo a claim that no caller has received; see ``ServerQueue``."""
-        if self.db.call("give_back", owner, token, self.db.test_now):
+        if self.db.call("give_back", owner, [token], self.db.test_now):
             self.notify()
 
     # ---- changes --------------------------------------------------------------------------
