@@ -195,6 +195,8 @@ def _figures(found: Found) -> Table:
     for one in found["peers"]:
         figures = _with_cpu(one["median"])
         drain, cpu = figures.get("drain"), figures.get("cpu_us")
+        if one.get("server") and "start_secs" not in figures:
+            cpu = None  # it has the start of the worker in it
         table.append(
             (
                 one["title"],
@@ -233,7 +235,8 @@ def _own(found: Found) -> Table:
         for name, value in one["median"].items():
             if name.startswith(("reach_", "instructions")):
                 words = name.removeprefix("reach_").replace("_", " ")
-                table.append((one["title"], words, f"{value:,.4g}"))
+                told = _count(value) if value >= 10_000 else f"{value:,.4g}"  # noqa: PLR2004  # no exponent
+                table.append((one["title"], words, told))
     return table
 
 

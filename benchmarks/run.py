@@ -43,7 +43,7 @@ HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results"
 COMPARED = {
     "files": ("start", "enqueue", "bulk", "drain", "pick_up", "result"),
-    "servers": ("start", "enqueue", "drain", "pick_up", "two_workers"),
+    "servers": ("enqueue", "drain", "pick_up", "two_workers"),
 }
 AGAINST = ("start", "enqueue", "drain", "pick_up", "result", "idle")
 LIMIT_SECS = 900

@@ -18,7 +18,7 @@ from peers.base import POSTGRES, SCHEMA
 from peers.postgres_schema import PostgresAdapter, address
 
 DATABASE = SCHEMA
-QUEUE, WORKERS, BATCH = "bench", 200, 512
+QUEUE, WORKERS, BATCH = "bench", 1000, 512
 _COMPLETED = "SELECT coalesce(sum(completed_count), 0) FROM awa.receipt_completion_batches"
 
 

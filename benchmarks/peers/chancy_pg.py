@@ -14,7 +14,7 @@ from chancy.plugins.recovery import Recovery
 
 from peers.postgres_schema import PLACE, PostgresAdapter
 
-CONCURRENCY = 500
+CONCURRENCY = 2000
 SEND_SECS = 0.1  # between two times that its worker stores which jobs have ended
 QUEUE = Queue(
     "default",

@@ -6,6 +6,7 @@ import asyncio
 import platform
 import signal
 import sys
+import time
 from typing import Any
 
 import body
@@ -18,7 +19,7 @@ from psycopg.types.json import set_json_dumps, set_json_loads
 from peers.base import POSTGRES, SCHEMA, AsyncAdapter
 from peers.postgres_schema import PostgresAdapter
 
-LIMIT = 500
+LIMIT = 2000
 set_json_dumps(orjson.dumps)  # as its command does
 set_json_loads(orjson.loads)
 
@@ -63,6 +64,15 @@ class adapter(AsyncAdapter, PostgresAdapter):  # noqa: N801  # the name that pro
 
     def mark(self, place: int, pause_secs: float = 0.0) -> Any:  # noqa: ANN401  # a job
         return self.run(self.app.enqueue(_new(mark, place=place, pause_secs=pause_secs)))
+
+    def wait(self, handle: Any, limit_secs: float) -> Any:  # noqa: ANN401  # a job
+        """Look every millisecond; return the result as stored, which no public call decodes."""
+        ends_at = time.perf_counter() + limit_secs
+        while (found := self.run(self.app.get_job(handle.id))).state != "completed":
+            if time.perf_counter() > ends_at:
+                raise TimeoutError(f"job {handle.id} is {found.state}")
+            time.sleep(0.001)
+        return found.meta["return"]
 
     def finished(self) -> int:
         return self.count("oban_jobs WHERE state = 'completed'")
