@@ -152,6 +152,7 @@ SERVERS = (
         "peers.awa_pg",
         {},
         "postgres",
+        "awa",
         drain=15_000,
         enqueue=2_000,
     ),
