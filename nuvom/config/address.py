@@ -47,13 +47,12 @@ class StoreAddress(NamedTuple):
             raise InvalidAddress(_without_secrets(url))
         backend, setting = _BACKENDS[scheme.lower()]
         changed = {"queue_backend": backend, "result_backend": backend}
-        if backend in ("sqlite", "file"):
+        is_path = backend in ("sqlite", "file")
+        if is_path:
             path = unquote(rest.removeprefix("//"))
-            given = str(settings.resolve("/" + path.lstrip("/") if path[:1] == "/" else path))
-            shown = f"{backend}://{os.path.realpath(given)}"
-        else:
-            given, shown = url, _without_secrets(url)
-        value = SETTINGS[setting].check(given, "the address of a store")
+            url = str(settings.resolve("/" + path.lstrip("/") if path[:1] == "/" else path))
+        value = SETTINGS[setting].check(url, "the address of a store")
+        shown = f"{backend}://{os.path.realpath(url)}" if is_path else _without_secrets(url)
         separate = {"sqlite_queue_path": None, "sqlite_result_path": None}
         return cls(
             shown, msgspec.structs.replace(settings, **changed, **separate, **{setting: value})

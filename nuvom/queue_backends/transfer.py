@@ -186,25 +186,29 @@ def count_rest(store: StoreQueue, report: TransferReport, queues: Collection[str
 class Arrivals:
     """Copies of jobs in the store that they go to.
 
-    Attributes:
-        refused: Why a job cannot be taken, by id.
+    Args:
+        source: The name of the store that they come from; None for a file.
+        refused: Where to note why a job cannot be taken, by id.
     """
 
-    def __init__(self, store: StoreQueue, refused: dict[str, str]) -> None:
+    def __init__(
+        self, store: StoreQueue, refused: dict[str, str], source: str | None = None
+    ) -> None:
         self._store = store
-        self.refused = refused
+        self._source = source
+        self._refused = refused
 
-    def hold(self, jobs: Iterable[JobSnapshot], *, takes_back: bool = True) -> tuple[Jobs, Jobs]:
+    def hold(self, jobs: Iterable[JobSnapshot]) -> tuple[Jobs, Jobs]:
         """Return the held copies of ``jobs``, made where they are missing.
 
-        Args:
-            takes_back: Whether a job may return that this store has given to another one.
+        One that this store has once given away may return, but not from a file.
+
         Returns: beside them, what the store has under the id of other jobs.
         """
         records = [transitions.held(one.record) for one in jobs]
         ids = {one.id for one in records} - self._enqueue(records)
         found = self._find(ids)
-        if takes_back:
+        if self._source is not None:
             self._hold_again(found)
         copies = {one.id: found[one.id] for one in records if one.id in found}
         others = {job_id: seen for job_id, seen in copies.items() if not is_held(seen)}
@@ -221,15 +225,17 @@ class Arrivals:
                 changes += transitions.arrived(copy, job.seen, job.past, known)
                 last[job_id] = len(changes) - 1
             answers = self._store.apply(changes)
-            # Refused: somebody else has done it, or began to; or an answer was lost.
-            copies = self._find([job_id for job_id, at in last.items() if not answers[at]])
-            self._hold_again(copies)
-            copies = {job_id: copy for job_id, copy in copies.items() if is_held(copy)}
+            # Refused: somebody else has let it go, or has withdrawn it; or an answer was lost.
+            found = self._find([job_id for job_id, at in last.items() if not answers[at]])
+            ours = {one: copy for one, copy in found.items() if home_of(copy) == self._source}
+            self._hold_again(ours)
+            copies = {one: copy for one, copy in {**found, **ours}.items() if is_held(copy)}
 
-    def withdraw(self, home: str, copies: Jobs) -> None:
-        """End held copies of jobs that have stayed in the store ``home``."""
-        now = self._store.now()
-        self._store.apply([transitions.left_to(home, one, now) for one in copies.values()])
+    def withdraw(self, copies: Jobs) -> None:
+        """End held copies of jobs that have stayed in the source."""
+        now, home = self._store.now(), self._source or ""
+        if copies:
+            self._store.apply([transitions.left_to(home, one, now) for one in copies.values()])
 
     def _enqueue(self, records: list[JobRecord]) -> set[str]:
         """Store records; return the ids of those that are refused."""
@@ -238,9 +244,9 @@ class Arrivals:
         except QueueFull:
             holders = self._enqueue_each(records)
         for job_id, holder in holders.items():
-            self.refused[job_id] = holder and f"job {holder} has its unique_key there"
+            self._refused[job_id] = holder and f"job {holder} has its unique_key there"
             if not holder:
-                self.refused[job_id] = "its queue is full there (setting max_queue_size)"
+                self._refused[job_id] = "its queue is full there (setting max_queue_size)"
         return set(holders)
 
     def _enqueue_each(self, records: list[JobRecord]) -> dict[str, str]:
@@ -276,7 +282,7 @@ class Arrivals:
             if is_applied:
                 found[job_id] = JobSnapshot(record=change.after)
             else:
-                self.refused[job_id] = "another job has its unique_key there"
+                self._refused[job_id] = "another job has its unique_key there, or it just changed"
                 del found[job_id]
 
 
@@ -284,7 +290,7 @@ def load(store: StoreQueue, jobs: Iterable[StoredJob], report: TransferReport) -
     """Store jobs of an export. Those that are there already stay as they are."""
     arrivals, left = Arrivals(store, report.refused), iter(jobs)
     while part := {one.seen.record.id: one for one in islice(left, PAGE)}:
-        copies, others = arrivals.hold((one.seen for one in part.values()), takes_back=False)
+        copies, others = arrivals.hold(one.seen for one in part.values())
         arrivals.release(part, copies)
         report.known += len(others)
         for job_id, other in others.items():
@@ -319,7 +325,7 @@ class Transfer:
         self._queues = queues
         self._tell = tell
         self.report = TransferReport()
-        self._arrivals = Arrivals(self._target, self.report.refused)
+        self._arrivals = Arrivals(self._target, self.report.refused, self._home)
 
     def run(self, *, results: bool = False) -> TransferReport:
         """Move the waiting jobs, and copy those that have ended if ``results``.
@@ -379,7 +385,7 @@ class Transfer:
                 elif not self._is_wanted(seen, results=results):
                     kept[job_id] = copy
             self._release({job_id: self._source.get(job_id) for job_id in left}, left)
-            self._arrivals.withdraw(self._home, kept)
+            self._arrivals.withdraw(kept)
             self._tell(self.report)
 
     def _is_wanted(self, seen: JobSnapshot, *, results: bool) -> bool:
@@ -399,7 +405,7 @@ class Transfer:
         pairs = zip(copies.items(), answers, strict=True)
         # A lost answer looks like a refusal.
         kept = dict(pair for pair, is_gone in pairs if not is_gone and not self._has_left(pair[0]))
-        self._arrivals.withdraw(self._home, kept)
+        self._arrivals.withdraw(kept)
         self._release(jobs, {one: copy for one, copy in copies.items() if one not in kept})
         self.report.taken += len(kept)
         self._tell(self.report)
@@ -414,7 +420,7 @@ class Transfer:
             if seen is not None and seen.status in FINAL and home_of(seen) is None
         }
         kept = {job_id: copy for job_id, copy in copies.items() if job_id not in ended}
-        self._arrivals.withdraw(self._home, kept)
+        self._arrivals.withdraw(kept)
         self._arrivals.release(ended, {job_id: copies[job_id] for job_id in ended})
         self.report.ended += len(ended)
         self.report.known += len(others)

@@ -97,9 +97,9 @@ def copy(invocation: Invocation, *, source: str, target: str, **options: Any) ->
     (name, old), (goal, new) = opened(invocation, source, target)
     if name == goal:
         raise click.UsageError(f"--from and --to are the same store: {name}")
-    place = store_place(old.settings)
-    if place is not None and not place.exists():
-        raise BackendUnavailable(name, "it does not exist", "Correct the address after --from.")
+    _require(name, old)
+    if options["verify"]:
+        _require(goal, new)
     out, results = invocation.out, options["results"]
     places = Place.of(name, old.queue), Place.of(goal, new.queue)
     transfer = Transfer(*places, queues=options["queues"], tell=_progress(out))
@@ -116,6 +116,13 @@ def copy(invocation: Invocation, *, source: str, target: str, **options: Any) ->
     if not dry_run:
         _tell_what_is_left(out, report, name)
     return exit_codes.CHECK_FAILED if report.refused else exit_codes.OK
+
+
+def _require(name: str, runtime: Runtime) -> None:
+    """Refuse a file that would be made only now. Raises: BackendUnavailable."""
+    place = store_place(runtime.settings)
+    if place is not None and not place.exists():
+        raise BackendUnavailable(name, "it does not exist", "Correct its address.")
 
 
 def _progress(out: Output) -> Callable[[TransferReport], None]:
