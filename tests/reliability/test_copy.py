@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from nuvom.cli.processes import own_command
+from nuvom.core.clock import SYSTEM_CLOCK
 from nuvom.core.record import JobSnapshot, JobStatus
 from nuvom.core.transitions import home_of, is_held
 from nuvom.inspection import Inspector
@@ -40,21 +41,23 @@ class Copier:
     Attributes:
         kills: How many of its processes were killed while they worked.
         torn: How many copies the kills have left held, in all.
-        moved: How many jobs the others have moved.
+        told: What the others have moved.
     """
 
     def __init__(self, source: Workspace, target: Runtime, seed: int) -> None:
         self._source, self._target = source, target
         self._random = Random(seed)
-        self.kills = self.torn = self.moved = 0
+        self.kills = self.torn = 0
+        self.told: list[str] = []
 
     def run(self) -> dict[str, Any]:
         """Copy until there is nothing left, and return what the command says."""
-        process = self._start()
+        began_at, process = SYSTEM_CLOCK.monotonic(), self._start()
         said, errors = process.communicate(timeout=_LIMIT_SECS)
         assert process.returncode == 0, errors
         report: dict[str, Any] = json.loads(said)
-        self.moved += report["moved"]
+        took = SYSTEM_CLOCK.monotonic() - began_at
+        self.told.append(f"{report['moved']} in {took:.1f} s, {report['taken']} taken by a worker")
         return report
 
     def run_and_die(self) -> None:
@@ -76,7 +79,9 @@ class Copier:
         return sum(map(is_held, Inspector(self._target).page(limit=500)))
 
 
-@pytest.mark.parametrize(("jobs", "kills"), [(1000, 3), at_length(100_000, 25, limit_secs=600)])
+@pytest.mark.parametrize(
+    ("jobs", "kills", "work_secs"), [(1000, 3, 6), at_length(100_000, 25, 90, limit_secs=600)]
+)
 def test_a_copy_under_load_that_is_killed_finishes_each_job_once(
     schema: str,
     tmp_path: Path,
@@ -85,20 +90,19 @@ def test_a_copy_under_load_that_is_killed_finishes_each_job_once(
     *,
     jobs: int,
     kills: int,
+    work_secs: float,
 ) -> None:
     server = {"postgres_dsn": POSTGRES, "postgres_schema": schema}
     source = Workspace(tmp_path / "old", "sqlite", server)
     target = Workspace(tmp_path / "new", "postgres", server)
     with source.open() as old:
-        # Slow enough for the copier to find jobs, and fast enough for people.
-        secs = 6 / jobs
         for _ in range(0, jobs, 500):
-            tasks.slow.map([(number, secs) for number in range(500)])
+            tasks.slow.map([(number, work_secs / jobs) for number in range(500)])
         with target.open() as new:
             copier = Copier(source, new, seed)
             with (
                 source.processes(1, threads=1),
-                target.processes(1, threads=1),
+                target.processes(1, threads=2),
                 source.processes(1, "supply", threads=2) as producers,
             ):
                 for _ in range(kills):
@@ -116,7 +120,8 @@ def test_a_copy_under_load_that_is_killed_finishes_each_job_once(
     figures(
         f"seed {seed}: {len(here)} jobs, {len(moved)} moved; {copier.kills} kills, which left "
         f"{copier.torn} copies held; {len(ended)} jobs ended, "
-        f"{sum(count > 1 for count in ended.values())} of them twice"
+        f"{sum(count > 1 for count in ended.values())} of them twice; whole runs moved "
+        f"{'; '.join(copier.told)}"
     )
     told = {one["job"] for one in source.events(history.ENQUEUE_OK)}
     assert told <= here.keys()
