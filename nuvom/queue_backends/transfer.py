@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
     from nuvom.queue_backends.base import BaseJobQueue
 
-PAGE = 500
-"""Jobs that are moved in one step."""
+PAGE = 200
+"""Jobs that are moved in one step. While it lasts, a worker may claim all of them."""
 
 _PAST = 100  # closed attempts of a job that are taken along: no store keeps more for sure
 _SAME = ("func_name", "args", "kwargs", "queue", "priority", "created_at", "unique_key")

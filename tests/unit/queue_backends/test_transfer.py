@@ -432,6 +432,18 @@ def test_a_worker_may_take_a_job_at_any_moment(
     assert taken, "it never came between"
 
 
+def test_a_lost_answer_is_no_refusal(open_store: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that was cut off has applied a change; the second try finds it done."""
+    source, target, jobs = scene(open_store)
+    for store in (source, target):
+        apply = store.apply
+        monkeypatch.setattr(store, "apply", lambda many, apply=apply: (apply(many), apply(many))[1])
+    report = move(source, target)
+    assert (len(jobs), 0) == (report.moved, report.taken)
+    monkeypatch.undo()
+    assert_each_ends_once(source, target, jobs, Counter())
+
+
 def test_two_transfers_at_once_move_each_job_once(
     open_store: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -451,6 +463,21 @@ def test_two_transfers_at_once_move_each_job_once(
         with between_writes((source, target), act):
             move(source, target)
         assert not move(source, target).refused
+        assert_each_ends_once(source, target, jobs, Counter())
+
+
+def test_what_another_transfer_withdraws_at_any_moment_is_held_again(open_store: Open) -> None:
+    """It has seen the job with a worker, who has given it back since."""
+    for moment in range(8):
+        source, target, jobs = scene(open_store)
+
+        def act(number: int, *, moment: int = moment, target: StoreQueue = target) -> None:
+            if number == moment:
+                held = filter(transitions.is_held, target.page())
+                target.apply([transitions.left_to("the old store", one, 1.0) for one in held])
+
+        with between_writes((source, target), act):
+            assert not move(source, target).refused
         assert_each_ends_once(source, target, jobs, Counter())
 
 
