@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 PAGE = 200
 """Jobs that are moved in one step. While it lasts, a worker may claim all of them."""
 
+_FEW = 20 * PAGE
 _PAST = 100  # closed attempts of a job that are taken along: no store keeps more for sure
 _SAME = ("func_name", "args", "kwargs", "queue", "priority", "created_at", "unique_key")
 _UNREADABLE = "its record cannot be read"
@@ -125,21 +126,45 @@ class Place(NamedTuple):
 
 
 def pages(
-    store: StoreQueue, statuses: Iterable[JobStatus], queues: Collection[str] = ()
+    store: StoreQueue, statuses: Collection[JobStatus] = (), queues: Collection[str] = ()
 ) -> Iterator[list[JobSnapshot]]:
-    """Yield the jobs of a store, oldest first, so that they keep their order in another one.
+    """Yield the jobs of a store, newest first."""
+    for queue in queues or (None,):
+        before: str | None = None
+        while page := store.page(statuses=statuses, queue=queue, before=before, limit=PAGE):
+            yield page
+            before = page[-1].record.id
+
+
+def oldest_first(
+    store: StoreQueue, statuses: Collection[JobStatus], queues: Collection[str] = ()
+) -> Iterator[list[JobSnapshot]]:
+    """Yield the jobs of a store so that they keep their order in another one.
 
     Jobs may change between pages. One that only then gets one of ``statuses`` may be left out.
     """
-    wanted = frozenset(statuses)
     for queue in queues or (None,):
-        starts: list[str | None] = []
-        before: str | None = None
-        while page := store.page(statuses=wanted, queue=queue, before=before, limit=PAGE):
-            starts.append(before)
+        # A page that is narrowed reads on for as long as it is not full: in the end, through all
+        # that was moved before. One that is not narrowed reads the jobs of other statuses as well.
+        narrowed = statuses if _count(store, statuses, queue) <= _FEW else ()
+        starts, before = list[str | None](), None
+        for page in pages(store, narrowed, () if queue is None else (queue,)):
+            if any(one.status in statuses for one in page):
+                starts.append(before)
             before = page[-1].record.id
         for start in reversed(starts):
-            yield store.page(statuses=wanted, queue=queue, before=start, limit=PAGE)[::-1]
+            page = store.page(statuses=narrowed, queue=queue, before=start, limit=PAGE)
+            yield [one for one in reversed(page) if one.status in statuses]
+
+
+def _count(store: StoreQueue, statuses: Collection[JobStatus], queue: str | None) -> int:
+    """Return how many jobs of a queue, or of all, have one of these statuses."""
+    return sum(
+        stats.waiting if status is JobStatus.PENDING else getattr(stats, status.lower())
+        for stats in store.stats()
+        for status in statuses
+        if queue in (None, stats.queue)
+    )
 
 
 def stored(store: StoreQueue, seen: JobSnapshot) -> StoredJob:
@@ -159,7 +184,7 @@ def exported(
     The report tells how many there were, and which cannot be read.
     """
     for statuses in (FINAL, WAITING) if results else (WAITING,):
-        for seen in chain.from_iterable(pages(store, statuses)):
+        for seen in chain.from_iterable(oldest_first(store, statuses)):
             whole = store.get(seen.record.id) if seen.status in FINAL else seen
             if whole is None or home_of(whole) is not None or is_held(whole):
                 continue
@@ -334,9 +359,9 @@ class Transfer:
         """
         self._resume(results=results)
         if results:
-            for page in pages(self._source, FINAL, self._queues):
+            for page in oldest_first(self._source, FINAL, self._queues):
                 self._copy(page)
-        for page in pages(self._source, WAITING, self._queues):
+        for page in oldest_first(self._source, WAITING, self._queues):
             self._move(page)
         count_rest(self._source, self.report, self._queues)
         return self.report
@@ -358,7 +383,7 @@ class Transfer:
             results: Whether ended jobs of the source have to be there.
         """
         equal, wrong = 0, dict[str, str]()
-        for page in pages(self._source, (), self._queues):
+        for page in pages(self._source, queues=self._queues):
             for one in page:
                 text = self._difference(one, results=results)
                 equal += text == ""

@@ -200,15 +200,21 @@ def test_a_record_that_cannot_be_read_stays(
     assert target.get(bad.id) is None
 
 
+@pytest.mark.parametrize("few", [0, 99])
 def test_jobs_keep_their_order_over_many_pages(
-    open_store: Open, monkeypatch: pytest.MonkeyPatch
+    open_store: Open, monkeypatch: pytest.MonkeyPatch, few: int
 ) -> None:
     monkeypatch.setattr(transfer, "PAGE", 3)
+    monkeypatch.setattr(transfer, "_FEW", few)
     source, target = open_store("memory"), open_store("memory")
     jobs = [make_job() for _ in range(10)]
     source.enqueue_many(jobs)
-    assert 10 == move(source, target).moved
-    assert [one.id for one in jobs] == [one.id for one in target.claim(99, ME)]
+    (running,) = source.claim(1, ME)
+    assert 9 == move(source, target).moved
+    source.release([running])
+    assert 1 == move(source, target).moved
+    expected = [one.id for one in (*jobs[1:], jobs[0])]
+    assert expected == [one.id for one in target.claim(99, ME)]
 
 
 def test_only_the_named_queues_are_moved(open_store: Open) -> None:
