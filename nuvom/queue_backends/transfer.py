@@ -8,6 +8,7 @@ killed in between leaves a held copy, from which the next transfer goes on.
 from __future__ import annotations
 
 from base64 import b64decode, b64encode
+from collections import deque
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
     from nuvom.queue_backends.base import BaseJobQueue
 
-PAGE = 200
+PAGE = 500
 """Jobs that are moved in one step. While it lasts, a worker may claim all of them."""
 
 _FEW = 20 * PAGE
@@ -136,25 +137,41 @@ def pages(
             before = page[-1].record.id
 
 
-def oldest_first(
-    store: StoreQueue, statuses: Collection[JobStatus], queues: Collection[str] = ()
-) -> Iterator[list[JobSnapshot]]:
-    """Yield the jobs of a store so that they keep their order in another one.
+class Bookmark(NamedTuple):
+    """Where a page of a store begins.
 
-    Jobs may change between pages. One that only then gets one of ``statuses`` may be left out.
+    Attributes:
+        narrowed: The statuses that the store looks for; the others are left out by whoever reads.
+        before: The id of the next newer job, None at the newest.
     """
+
+    queue: str | None
+    narrowed: Collection[JobStatus]
+    before: str | None
+
+
+def bookmarks(
+    store: StoreQueue, statuses: Collection[JobStatus], queues: Collection[str] = ()
+) -> list[Bookmark]:
+    """Return where the pages with such jobs begin, oldest first: so they keep their order."""
+    found = list[Bookmark]()
     for queue in queues or (None,):
         # A page that is narrowed reads on for as long as it is not full: in the end, through all
         # that was moved before. One that is not narrowed reads the jobs of other statuses as well.
         narrowed = statuses if _count(store, statuses, queue) <= _FEW else ()
-        starts, before = list[str | None](), None
+        before, newest_first = None, list[Bookmark]()
         for page in pages(store, narrowed, () if queue is None else (queue,)):
             if any(one.status in statuses for one in page):
-                starts.append(before)
+                newest_first.append(Bookmark(queue, narrowed, before))
             before = page[-1].record.id
-        for start in reversed(starts):
-            page = store.page(statuses=narrowed, queue=queue, before=start, limit=PAGE)
-            yield [one for one in reversed(page) if one.status in statuses]
+        found += reversed(newest_first)
+    return found
+
+
+def read(store: StoreQueue, at: Bookmark, statuses: Collection[JobStatus]) -> list[JobSnapshot]:
+    """Return those jobs of a page that have such a status by now, oldest first."""
+    page = store.page(statuses=at.narrowed, queue=at.queue, before=at.before, limit=PAGE)
+    return [one for one in reversed(page) if one.status in statuses]
 
 
 def _count(store: StoreQueue, statuses: Collection[JobStatus], queue: str | None) -> int:
@@ -184,7 +201,8 @@ def exported(
     The report tells how many there were, and which cannot be read.
     """
     for statuses in (FINAL, WAITING) if results else (WAITING,):
-        for seen in chain.from_iterable(oldest_first(store, statuses)):
+        marks = bookmarks(store, statuses)
+        for seen in chain.from_iterable(read(store, one, statuses) for one in marks):
             whole = store.get(seen.record.id) if seen.status in FINAL else seen
             if whole is None or home_of(whole) is not None or is_held(whole):
                 continue
@@ -359,10 +377,9 @@ class Transfer:
         """
         self._resume(results=results)
         if results:
-            for page in oldest_first(self._source, FINAL, self._queues):
-                self._copy(page)
-        for page in oldest_first(self._source, WAITING, self._queues):
-            self._move(page)
+            for mark in bookmarks(self._source, FINAL, self._queues):
+                self._copy(read(self._source, mark, FINAL))
+        self._move_all()
         count_rest(self._source, self.report, self._queues)
         return self.report
 
@@ -418,8 +435,19 @@ class Transfer:
         is_served = not self._queues or seen.record.queue in self._queues
         return is_served and (seen.status in WAITING or (results and seen.status in FINAL))
 
-    def _move(self, page: Iterable[JobSnapshot]) -> None:
-        """Move jobs that wait in the source."""
+    def _move_all(self) -> None:
+        todo = deque(bookmarks(self._source, WAITING, self._queues))
+        later, distance = list[Bookmark](), 1
+        while todo:
+            if self._move(read(self._source, todo.popleft(), WAITING)):
+                # Workers take the oldest jobs as well: leave some to them, and go on farther away.
+                later += [todo.popleft() for _ in range(min(distance, len(todo)))]
+                distance *= 2
+        for mark in later:
+            self._move(read(self._source, mark, WAITING))
+
+    def _move(self, page: Iterable[JobSnapshot]) -> int:
+        """Move jobs that wait in the source; return how many a worker was faster to claim."""
         jobs = self._fit(page)
         copies, others = self._arrivals.hold(jobs.values())
         for job_id, other in others.items():
@@ -434,6 +462,7 @@ class Transfer:
         self._release(jobs, {one: copy for one, copy in copies.items() if one not in kept})
         self.report.taken += len(kept)
         self._tell(self.report)
+        return len(kept)
 
     def _copy(self, page: Iterable[JobSnapshot]) -> None:
         """Copy jobs that have ended in the source."""

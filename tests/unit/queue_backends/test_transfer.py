@@ -217,6 +217,25 @@ def test_jobs_keep_their_order_over_many_pages(
     assert expected == [one.id for one in target.claim(99, ME)]
 
 
+def test_jobs_near_those_that_a_worker_takes_come_last(
+    open_store: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transfer, "PAGE", 1)
+    source, target = open_store("memory"), open_store("memory")
+    jobs = [make_job() for _ in range(8)]
+    source.enqueue_many(jobs)
+
+    def act(number: int) -> None:
+        if not number:
+            source.claim(1, ME)
+
+    with between_writes((source, target), act):
+        report = move(source, target)
+    assert (7, 1, 1) == (report.moved, report.taken, report.running)
+    arrived = [one.id for one in target.claim(99, ME)]
+    assert [jobs[number].id for number in (2, 3, 4, 5, 6, 7, 1)] == arrived
+
+
 def test_only_the_named_queues_are_moved(open_store: Open) -> None:
     source, target = open_store("memory"), open_store("memory")
     source.enqueue_many([make_job(queue=name) for name in ("a", "b", "b", "c")])
