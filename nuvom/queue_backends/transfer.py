@@ -443,7 +443,7 @@ class Transfer:
                 # Workers take the oldest jobs as well: leave some to them, and go on farther away.
                 later += [todo.popleft() for _ in range(min(distance, len(todo)))]
                 distance *= 2
-        for mark in later:
+        for mark in reversed(later):
             self._move(read(self._source, mark, WAITING))
 
     def _move(self, page: Iterable[JobSnapshot]) -> int:
