@@ -242,7 +242,11 @@ CREATE OR REPLACE FUNCTION nuvom.change(
     p_attempt int, p_deliveries int, p_suspect boolean, p_run_at float8, p_started float8,
     p_finished float8, p_result bytea, p_error bytea, p_keeps_error boolean, p_group text,
     p_closed bytea, p_settles boolean, p_anew boolean, p_now float8
-) RETURNS int LANGUAGE plpgsql AS $$
+) RETURNS int LANGUAGE plpgsql
+SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off SET enable_bitmapscan = off SET enable_sort = off
+SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off
+AS $$
 DECLARE
     now_ float8 := coalesce(p_now, nuvom.clock_secs());
     token_ int := p_ref & 65535;

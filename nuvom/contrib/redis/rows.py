@@ -16,6 +16,7 @@ from msgspec.structs import force_setattr as set_field
 from nuvom.core.ids import valid_name
 from nuvom.core.record import Attempt, JobRecord, JobSnapshot, JobStatus, StoredError
 from nuvom.core.views import WorkerInfo
+from nuvom.errors import PayloadError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -179,17 +180,22 @@ def attempt_of(data: bytes) -> Attempt:
 
 def snapshot(row: Sequence[Any]) -> JobSnapshot:
     """Return the snapshot of a row that ``add_seen`` makes: id, JOB and record, STATE, progress."""
-    _, data, state, progress, *_ = row
+    job_id, data, state, progress, *_ = row
     seq, token, epoch, code, suspect, *others = _STATE.unpack_from(state)
     attempt, deliveries, run_at, *times = others
     started_at, finished_at = (None if one == NO_TIME or code == _RUNNING else one for one in times)
     owner, at = _sized(state, _STATE.size, _SHORT)
-    _, at = _sized(state, at, _SHORT)
+    queue, at = _sized(state, at, _SHORT)
     _, at = _sized(state, at, _SIZE)
     error, at = _sized(state, at, _SIZE)
     (record_at,) = _SIZE.unpack_from(data, _SEQ)
+    try:
+        record = JobRecord.decode(memoryview(data)[record_at:])
+    except PayloadError:
+        task, _ = _sized(data, _SEQ + _JOB.size + 1 + len(queue), _SIZE)
+        record = JobRecord.of_damaged(job_id.decode(), task.decode(), queue=queue.decode())
     return JobSnapshot(
-        record=JobRecord.decode(memoryview(data)[record_at:]).replace(
+        record=record.replace(
             ref=seq << _TOKEN_BITS | token,
             status=STATUSES[code],
             lease_epoch=epoch,
