@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from nuvom.contrib.postgres.arrays import floats
 from nuvom.contrib.postgres.migration import VERSION
 from nuvom.contrib.postgres.rows import (
     CODES,
@@ -19,7 +20,16 @@ from nuvom.contrib.postgres.rows import (
 )
 from nuvom.contrib.postgres.wakeup import POLL_SECS
 from nuvom.core.record import Attempt, JobSnapshot, JobStatus, StoredError
-from nuvom.core.views import ErrorGroup, QueueStats, StorePromise, StoreSize, WorkerInfo
+from nuvom.core.views import (
+    TOOK_BOUNDS,
+    WAITED_BOUNDS,
+    ErrorGroup,
+    QueueStats,
+    StorePromise,
+    StoreSize,
+    Total,
+    WorkerInfo,
+)
 from nuvom.queue_backends.server import ServerQueue
 
 if TYPE_CHECKING:
@@ -139,6 +149,18 @@ class PostgresReads(ServerQueue):
     def store_size(self) -> StoreSize:
         """Return the size of the tables; the server does not tell about its disk."""
         return StoreSize(self.db.call("used_bytes"), 0, 0)
+
+    def keep_totals(self) -> None:
+        """Make the store count from now on; see the contract."""
+        bounds = ([-one for one in reversed(bounds)] for bounds in (TOOK_BOUNDS, WAITED_BOUNDS))
+        self.db.rows("keep_totals", *map(floats, bounds))
+
+    def totals(self) -> list[Total]:
+        """Return the counts so far; see the contract."""
+        return [
+            Total(kind, queue, unescaped(task), *rest)
+            for kind, queue, task, *rest in self.db.rows("read_totals")
+        ]
 
     def promises(self) -> list[StorePromise]:
         """Return what a crash of the server loses, and how workers wake up; see the contract."""

@@ -59,6 +59,7 @@ class RedisJobQueue(RedisReads):
     cut = (RedisError, OSError, BackendUnavailable)
     capabilities: ClassVar[frozenset[Capability]] = LeasedJobQueue.capabilities | {
         Capability.ATOMIC_FINISH,
+        Capability.TOTALS,
     }
 
     def __init__(self, settings: Settings | None = None, *, clock: Clock | None = None) -> None:

@@ -7,9 +7,27 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from nuvom.contrib.redis.rows import CODES, attempt_of, number, snapshot, texts, unpack_worker
+from nuvom.contrib.redis.rows import (
+    CODES,
+    attempt_of,
+    number,
+    pack,
+    snapshot,
+    texts,
+    total_of,
+    unpack_worker,
+)
 from nuvom.core.record import Attempt, JobSnapshot, JobStatus, StoredError
-from nuvom.core.views import ErrorGroup, QueueStats, StorePromise, StoreSize, WorkerInfo
+from nuvom.core.views import (
+    TOOK_BOUNDS,
+    WAITED_BOUNDS,
+    ErrorGroup,
+    QueueStats,
+    StorePromise,
+    StoreSize,
+    Total,
+    WorkerInfo,
+)
 from nuvom.errors import BackendUnavailable
 from nuvom.queue_backends.server import ServerQueue
 
@@ -162,6 +180,19 @@ class RedisReads(ServerQueue):
     def store_size(self) -> StoreSize:
         """Return the memory that the server uses, for all that it holds; of its disk, nothing."""
         return StoreSize(int(self._told("memory").get("used_memory", 0)), 0, 0)
+
+    def keep_totals(self) -> None:
+        """Make the store count from now on; see the contract."""
+        self.store.run("keep_totals", pack((TOOK_BOUNDS, WAITED_BOUNDS)))
+
+    def totals(self) -> list[Total]:
+        """Return the counts so far; see the contract."""
+        counts, *sums = self.store.run("totals")
+        took, waited = (dict(zip(one[::2], one[1::2], strict=True)) for one in sums)
+        return [
+            total_of(key, count, took.get(key, b"0"), waited.get(key, b"0"))
+            for key, count in zip(counts[::2], counts[1::2], strict=True)
+        ]
 
     def promises(self) -> list[StorePromise]:
         """Return whether the server may delete jobs, and what its crash loses; see the contract."""
