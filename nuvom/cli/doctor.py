@@ -187,6 +187,13 @@ def _store(runtime: Runtime, inspector: Inspector) -> Iterator[Check]:
         yield Check("store", "warn", text, fix)
 
 
+def _promises(runtime: Runtime, _: Inspector) -> Iterator[Check]:
+    """Yield what the settings of a server mean for the jobs that it keeps."""
+    if isinstance(runtime.queue, LeasedJobQueue):
+        for one in runtime.queue.promises():
+            yield Check("promises", one.level, f"{one.setting}: {one.means}", one.fix)
+
+
 def _workers(_: Runtime, inspector: Inspector) -> Iterator[Check]:
     workers = inspector.workers()
     yield Check("workers", "ok", f"{sum(one.state != 'silent' for one in workers)} alive")
@@ -221,7 +228,7 @@ def _parked(_: Runtime, inspector: Inspector) -> Iterator[Check]:
         yield Check("parked", "fail", text, fix)
 
 
-_OF_THE_STORE = (_store, _workers, _queues, _parked)
+_OF_THE_STORE = (_store, _promises, _workers, _queues, _parked)
 
 
 # ---- whether waiting jobs still fit the current tasks -----------------------------------

@@ -1,4 +1,4 @@
-"""Counts what happens to jobs, for stores that cannot do so (SQLite uses triggers)."""
+"""Counts what happens to jobs, for stores that cannot do so themselves (SQLite uses triggers)."""
 
 from __future__ import annotations
 
@@ -72,6 +72,14 @@ class RunningTotals:
         one.count += 1
         one.took_secs += took
         one.waited_secs += waited
+
+
+def totals_of(changes: Iterable[Change]) -> list[Total]:
+    """Return what these changes add to a store's totals."""
+    running = RunningTotals()
+    for change in changes:
+        running.changed(change)
+    return running.totals()
 
 
 class _Sum:

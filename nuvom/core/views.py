@@ -5,7 +5,7 @@ Plain data, created by inspectable queue backends and read by everything that di
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
@@ -171,3 +171,20 @@ class Migration(msgspec.Struct, frozen=True, gc=False):
     before: int
     after: int
     statements: tuple[str, ...] = ()
+
+
+class StorePromise(msgspec.Struct, frozen=True, gc=False):
+    """What a setting of the store means for jobs.
+
+    Attributes:
+        setting: The setting and its value, as whoever runs the store writes them.
+        means: What follows for jobs.
+        level: ``warn``: a promise is weaker than it could be; ``fail``: jobs may be lost while
+            nothing has crashed, or all of them at once.
+        fix: What to set instead, or empty.
+    """
+
+    setting: str
+    means: str
+    level: Literal["ok", "warn", "fail"] = "ok"
+    fix: str = ""

@@ -13,9 +13,9 @@ from nuvom.errors import CapabilityMissing
 from nuvom.execution.settlement import ClaimRequest, Served
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
-    from nuvom.execution.attempts import OpenAttempts
+    from nuvom.execution.attempts import OpenAttempt, OpenAttempts
     from nuvom.execution.lanes import Lane, WorkerContext
 
 _BATCH_SECS = 0.02  # a claim takes as many jobs as the slots finish in this time
@@ -63,12 +63,20 @@ class BatchSize:
         self.is_bulk = False
         self.size = self._least
 
-    def finished(self, count: int, secs: float) -> None:
+    def finished(self, count: int, secs: float, ended: Sequence[OpenAttempt] = ()) -> None:
         """Note that the slots finished ``count`` jobs in ``secs`` seconds of work.
 
         Time in which they waited for the store must not count: a slow store calls for large
         batches. Each call at most doubles the size; it shrinks at once when jobs become slow.
+
+        Args:
+            ended: The jobs' attempts. A few slow ones that happen to end at the same moment are
+                not quick, so what each of them took counts as well.
         """
+        if len(ended) <= self._least:
+            threads = [one.settlement for one in ended if one.lane == "thread"]
+            took_secs = sum(one.finished_at - one.started_at for one in threads)
+            secs = max(secs, took_secs / self._least)
         if secs > 0 and count > 0:
             target = int(count * _BATCH_SECS / secs)
             self._set(min(self.most, target, self.size * 2))

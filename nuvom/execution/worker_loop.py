@@ -445,7 +445,7 @@ class WorkerLoop:
         if not self._unsettled:
             return False
         now = self._clock.monotonic()
-        self._batch.finished(count - self._ended_before, now - self._work_began)
+        self._batch.finished(count - self._ended_before, now - self._work_began, self._unsettled)
         self._work_began, self._ended_before = now, 0
         self._doing = "settle"
         batch = self._unsettled

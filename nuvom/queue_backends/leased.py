@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from nuvom.core.outcome import Settlement
     from nuvom.core.record import Attempt, JobRecord, JobSnapshot, JobStatus
-    from nuvom.core.views import ErrorGroup, QueueStats, StoreSize, Total, WorkerInfo
+    from nuvom.core.views import ErrorGroup, QueueStats, StorePromise, StoreSize, Total, WorkerInfo
 
 
 class ClaimArguments(NamedTuple):
@@ -307,6 +307,13 @@ class LeasedJobQueue(BaseJobQueue):
 
         Raises: BackendUnavailable: it is damaged.
         """
+
+    def promises(self) -> list[StorePromise]:
+        """Return what the settings of the store mean for jobs; empty if it has none of its own.
+
+        Raises: BackendUnavailable.
+        """
+        return []
 
     # ---- the specification's two methods ------------------------------------------------
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -14,6 +16,14 @@ from nuvom.host.worker_lock import WorkerLock
 from nuvom.queue_backends.sqlite import SQLiteJobQueue
 from nuvom.testing.builders import make_job
 from tests.cli.shell import Answer, invoke
+from tests.lab.servers import (
+    POSTGRES,
+    OwnPostgres,
+    OwnRedis,
+    drop_schemas,
+    need_postgres,
+    new_schema,
+)
 
 
 def checks(answer: Answer, name: str) -> list[dict[str, Any]]:
@@ -112,6 +122,124 @@ def test_pending_jobs_are_compared_with_the_signatures_of_today(tasks: Path) -> 
     boom, add = [check["text"] for check in checks(answer, "pending")]
     assert "1 waiting job of tasks.boom cannot run: the code has no such task" in boom
     assert "2 waiting jobs of tasks.add cannot run: missing a required" in add
+
+
+# ---- a server ---------------------------------------------------------------------------------
+
+
+def promises(**settings: object) -> dict[str, tuple[str, str]]:
+    """Return what ``doctor`` says of a store on a server: level and meaning, by setting."""
+    lines = [f"{name} = {json.dumps(value)}" for name, value in settings.items()]
+    Path("nuvom.toml").write_text("\n".join(lines))
+    answer = invoke("doctor", "--json")
+    found = checks(answer, "promises")
+    assert found, answer.out
+    assert (answer.code == 0) == all(one["level"] != "fail" for one in found)
+    assert all(bool(one["fix"]) == (one["level"] != "ok") for one in found)
+    split = [(one["level"], *one["text"].split(": ", 1)) for one in found]
+    return {setting: (level, means) for level, setting, means in split}
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (
+            ["--appendonly", "yes", "--appendfsync", "always"],
+            {
+                "maxmemory-policy noeviction": ("ok", "never deletes a job"),
+                "appendonly yes, appendfsync always": ("ok", "survives a crash of the server"),
+            },
+        ),
+        (
+            ["--appendonly", "yes", "--appendfsync", "everysec"],
+            {"appendonly yes, appendfsync everysec": ("ok", "unless it is of the last second")},
+        ),
+        (
+            ["--appendonly", "yes", "--appendfsync", "no"],
+            {"appendonly yes, appendfsync no": ("warn", "a power cut loses")},
+        ),
+        (
+            ["--maxmemory-policy", "volatile-lru"],
+            {
+                "maxmemory-policy volatile-lru": ("fail", "deletes jobs when its memory is full"),
+                "appendonly no": ("warn", "in memory only"),
+            },
+        ),
+    ],
+    ids=["always", "everysec", "no flush", "deletes"],
+)
+def test_what_a_redis_server_promises(
+    project: Path, tmp_path: Path, options: list[str], told: dict[str, tuple[str, str]]
+) -> None:
+    server = OwnRedis(tmp_path, *options)
+    try:
+        found = promises(queue_backend="redis", result_backend="redis", redis_url=server.url)
+    finally:
+        server.kill()
+    for setting, (level, means) in told.items():
+        assert (found[setting][0], means in found[setting][1]) == (level, True)
+
+
+def test_a_redis_user_who_may_not_read_the_settings(project: Path, tmp_path: Path) -> None:
+    server = OwnRedis(tmp_path, "--appendonly", "yes", "--rename-command", "CONFIG", "")
+    try:
+        found = promises(queue_backend="redis", result_backend="redis", redis_url=server.url)
+    finally:
+        server.kill()
+    level, means = found["appendonly yes, appendfsync unknown"]
+    assert (level, means) == ("warn", "what a crash of the server loses could not be read")
+
+
+@pytest.fixture
+def on_postgres(project: Path) -> Iterator[dict[str, str]]:
+    """Return the settings of a store on PostgreSQL."""
+    need_postgres()
+    schema = new_schema()
+    chosen = {"queue_backend": "postgres", "result_backend": "postgres"}
+    yield {**chosen, "postgres_dsn": POSTGRES, "postgres_schema": schema}
+    drop_schemas(schema)
+
+
+def test_what_a_postgresql_server_promises(on_postgres: dict[str, str]) -> None:
+    assert promises(**on_postgres) == {
+        "schema version 2": ("ok", "the tables fit this Nuvom"),
+        "durability full": ("ok", "an acknowledged job survives a crash of the server"),
+    }
+    weaker = promises(**on_postgres, durability="normal")
+    assert "may lose the last moments" in weaker["durability normal"][1]
+
+
+def test_transactions_of_an_application_that_are_not_flushed(on_postgres: dict[str, str]) -> None:
+    on_postgres["postgres_dsn"] += "?options=-c%20synchronous_commit%3Doff"
+    level, means = promises(**on_postgres)["synchronous_commit off"]
+    assert (level, "your own transaction" in means) == ("warn", True)
+    assert "synchronous_commit off" not in promises(**on_postgres, durability="normal")
+
+
+def test_a_pooler_means_polling(
+    on_postgres: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nuvom.contrib.postgres.database.is_pooled", lambda _: True)
+    level, means = promises(**on_postgres)["connection pooler"]
+    assert (level, "every 250 ms" in means) == ("warn", True)
+
+
+def test_a_postgresql_server_that_does_not_flush(project: Path) -> None:
+    need_postgres()
+    import psycopg
+
+    from nuvom.contrib.postgres.migration import migrate
+
+    with TemporaryDirectory() as folder, OwnPostgres(Path(folder)) as server:
+        migrate(server.dsn, "nuvom")
+        with psycopg.connect(server.dsn, autocommit=True) as connection:
+            connection.execute("ALTER SYSTEM SET fsync = off")
+            connection.execute("SELECT pg_reload_conf()")
+            while connection.execute("SHOW fsync").fetchone() != ("off",):
+                """The server passes it on to its processes after it has read it itself."""
+        chosen = {"queue_backend": "postgres", "result_backend": "postgres"}
+        level, means = promises(**chosen, postgres_dsn=server.dsn)["fsync off"]
+    assert (level, "may damage the whole database" in means) == ("fail", True)
 
 
 # ---- a damaged file ---------------------------------------------------------------------------

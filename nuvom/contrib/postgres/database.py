@@ -302,6 +302,9 @@ class PostgresDatabase:
             return StorageFull(str(self), _first_line(error))
         if isinstance(error, _UNMIGRATED):
             return BackendUnavailable(self, _first_line(error), _MIGRATE)
+        if isinstance(error, errors.LockNotAvailable):
+            reason = "another transaction has held a lock on its tables for too long"
+            return BackendUnavailable(self, reason, "End what was left open, and try again.")
         return BackendUnavailable(self, _first_line(error))
 
     def _unreachable(self, error: Exception) -> BackendUnavailable:

@@ -13,11 +13,11 @@ from psycopg import sql
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-VERSION = 1
+VERSION = 2
 """The version of the tables that this code works with."""
 
-_STEPS = {1: "tables.sql"}  # what leads to each version from the one before
-_FUNCTIONS = "functions.sql"
+_STEPS = {1: "tables.sql", 2: "tables_2.sql"}  # what leads to each version from the one before
+_FUNCTIONS = ("functions.sql", "totals.sql")
 _LOCK = "SELECT pg_advisory_xact_lock(hashtextextended('nuvom migrate', 0))"
 _DEFAULT_SCHEMA = re.compile(r"\bnuvom\.")
 
@@ -60,7 +60,8 @@ def _steps(version: int, schema: str) -> Iterator[Any]:
         yield f"CREATE SCHEMA IF NOT EXISTS {sql.Identifier(schema).as_string(None)};"
     for number in range(version + 1, VERSION + 1):
         yield qualified(_text(_STEPS[number]), schema)
-    yield qualified(_text(_FUNCTIONS), schema)  # may have changed without a change of the tables
+    for name in _FUNCTIONS:  # may have changed without a change of the tables
+        yield qualified(_text(name), schema)
     if version == 0:
         yield qualified("INSERT INTO nuvom.store (schema_version) VALUES (0);", schema)
     yield qualified(f"UPDATE nuvom.store SET schema_version = {VERSION};", schema)  # noqa: S608  # ours

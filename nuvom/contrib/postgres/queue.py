@@ -31,11 +31,13 @@ from nuvom.contrib.postgres.rows import (
     pack,
     running_record,
     snapshot,
+    total_values,
 )
 from nuvom.contrib.postgres.wakeup import POLL_SECS, PostgresMarkSender, listeners
 from nuvom.core.batch import RecordBatch
 from nuvom.core.ids import ID_CHARS
 from nuvom.core.record import JobRecord, JobStatus
+from nuvom.core.totals import totals_of
 from nuvom.core.transitions import LostDelivery
 from nuvom.errors import BackendUnavailable, PayloadError
 from nuvom.host.sleepers import RESULTS, WORK
@@ -84,6 +86,7 @@ class PostgresJobQueue(PostgresReads):
     capabilities: ClassVar[frozenset[Capability]] = LeasedJobQueue.capabilities | {
         Capability.ATOMIC_FINISH,
         Capability.OVERLAP,
+        Capability.TOTALS,
         Capability.TRANSACTIONS,
     }
 
@@ -270,6 +273,9 @@ class PostgresJobQueue(PostgresReads):
         self.db.each_in(connection, "enqueue", born)
         if any(one.status is JobStatus.CANCELLED for one in applied):
             self.db.rows_in(connection, "bump")
+        counted = totals_of(one for one in applied if one.status is not JobStatus.SUCCESS)
+        if counted:  # a success is counted by the server
+            self.db.rows_in(connection, "add_totals", total_values(counted))
         return [answers[place] > 0 for place in range(len(changes))]
 
     def _tell(self, changes: Sequence[Change]) -> None:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from nuvom.contrib.postgres.arrays import floats
+from nuvom.contrib.postgres.migration import VERSION
 from nuvom.contrib.postgres.rows import (
     CODES,
     escaped,
@@ -16,8 +18,18 @@ from nuvom.contrib.postgres.rows import (
     unpack_error,
     unpack_worker,
 )
+from nuvom.contrib.postgres.wakeup import POLL_SECS
 from nuvom.core.record import Attempt, JobSnapshot, JobStatus, StoredError
-from nuvom.core.views import ErrorGroup, QueueStats, StoreSize, WorkerInfo
+from nuvom.core.views import (
+    TOOK_BOUNDS,
+    WAITED_BOUNDS,
+    ErrorGroup,
+    QueueStats,
+    StorePromise,
+    StoreSize,
+    Total,
+    WorkerInfo,
+)
 from nuvom.queue_backends.server import ServerQueue
 
 if TYPE_CHECKING:
@@ -25,6 +37,7 @@ if TYPE_CHECKING:
 
     from nuvom.contrib.postgres.database import PostgresDatabase
 
+_SETTINGS = "SELECT current_setting('fsync'), current_setting('synchronous_commit')"
 _NAMES = {code: str(status).lower() for status, code in CODES.items()}
 
 
@@ -136,3 +149,42 @@ class PostgresReads(ServerQueue):
     def store_size(self) -> StoreSize:
         """Return the size of the tables; the server does not tell about its disk."""
         return StoreSize(self.db.call("used_bytes"), 0, 0)
+
+    def keep_totals(self) -> None:
+        """Make the store count from now on; see the contract."""
+        bounds = ([-one for one in reversed(bounds)] for bounds in (TOOK_BOUNDS, WAITED_BOUNDS))
+        self.db.rows("keep_totals", *map(floats, bounds))
+
+    def totals(self) -> list[Total]:
+        """Return the counts so far; see the contract."""
+        return [
+            Total(kind, queue, unescaped(task), *rest)
+            for kind, queue, task, *rest in self.db.rows("read_totals")
+        ]
+
+    def promises(self) -> list[StorePromise]:
+        """Return what a crash of the server loses, and how workers wake up; see the contract."""
+        row = self.db.attempt(lambda one: one.execute(_SETTINGS).fetchone())
+        fsync, commit = row or ("", "")
+        # A connection to tables of another version is refused.
+        found = [StorePromise(f"schema version {VERSION}", "the tables fit this Nuvom")]
+        found.append(_after_a_crash(fsync, self.db.commit))
+        if commit == "off" and self.db.commit == "on":
+            means = "a crash of the server may lose a job that was stored in your own transaction"
+            fix = "Set synchronous_commit to on for the role of your application."
+            found.append(StorePromise("synchronous_commit off", means, "warn", fix))
+        if self.db.is_pooled:
+            means = f"idle workers look for jobs every {POLL_SECS * 1000:g} ms: nothing wakes them"
+            fix = "To have workers woken at once, let their postgres_dsn lead to the server itself."
+            found.append(StorePromise("connection pooler", means, "warn", fix))
+        return found
+
+
+def _after_a_crash(fsync: str, commit: str) -> StorePromise:
+    if fsync == "off":
+        means = "a crash of the server's machine may damage the whole database"
+        return StorePromise("fsync off", means, "fail", "Set fsync to on.")
+    if commit == "off":
+        means = "a crash of the server may lose the last moments"
+        return StorePromise("durability normal", means)
+    return StorePromise("durability full", "an acknowledged job survives a crash of the server")

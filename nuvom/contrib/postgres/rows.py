@@ -15,7 +15,10 @@ from nuvom.core.views import WorkerInfo
 from nuvom.errors import PayloadError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from nuvom.core.transitions import Change
+    from nuvom.core.views import Total
 
 CODES = {
     JobStatus.PENDING: 0,
@@ -90,6 +93,12 @@ def change_values(change: Change, now: float | None) -> tuple[Any, ...]:
         change.starts_anew,
         now,
     )
+
+
+def total_values(totals: Iterable[Total]) -> str:
+    """Return the argument of the server's ``add_totals``."""
+    changed = [msgspec.structs.replace(one, task=escaped(one.task)) for one in totals]
+    return msgspec.json.encode(changed).decode()
 
 
 def running_record(row: tuple[Any, ...]) -> JobRecord:

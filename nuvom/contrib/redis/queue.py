@@ -61,6 +61,7 @@ class RedisJobQueue(RedisReads):
     capabilities: ClassVar[frozenset[Capability]] = LeasedJobQueue.capabilities | {
         Capability.ATOMIC_FINISH,
         Capability.OVERLAP,
+        Capability.TOTALS,
     }
 
     def __init__(self, settings: Settings | None = None, *, clock: Clock | None = None) -> None:

@@ -7,9 +7,27 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from nuvom.contrib.redis.rows import CODES, attempt_of, number, snapshot, texts, unpack_worker
+from nuvom.contrib.redis.rows import (
+    CODES,
+    attempt_of,
+    number,
+    pack,
+    snapshot,
+    texts,
+    total_of,
+    unpack_worker,
+)
 from nuvom.core.record import Attempt, JobSnapshot, JobStatus, StoredError
-from nuvom.core.views import ErrorGroup, QueueStats, StoreSize, WorkerInfo
+from nuvom.core.views import (
+    TOOK_BOUNDS,
+    WAITED_BOUNDS,
+    ErrorGroup,
+    QueueStats,
+    StorePromise,
+    StoreSize,
+    Total,
+    WorkerInfo,
+)
 from nuvom.errors import BackendUnavailable
 from nuvom.queue_backends.server import ServerQueue
 
@@ -21,11 +39,20 @@ if TYPE_CHECKING:
 _LOOKED_AT = 500  # entries of a list that one script looks at
 _UNSUCCESSFUL = frozenset({JobStatus.FAILED, JobStatus.DEAD, JobStatus.CANCELLED})
 _COUNTED = ("scheduled", "retrying", "running", "success", "failed", "dead", "cancelled", "parked")
-_PROMISES = {
-    "always": "yes",
-    "everysec": "all but those of the last second",
-    "no": "all but those of the last seconds, as the operating system decides",
+# What an acknowledged job survives, by appendfsync.
+_FLUSHES = {
+    "always": "survives a crash of the server",
+    "everysec": "survives a crash of the server, unless it is of the last second",
+    "no": "survives a crash of the server's process; a power cut loses the last half minute",
 }
+_EVICTS = (
+    "the server deletes jobs when its memory is full",
+    "Set maxmemory-policy to noeviction; then a call fails, and no job is lost.",
+)
+_FORGETS = (
+    "an acknowledged job is lost when the server crashes: it keeps its data in memory only",
+    "Set appendonly yes, unless jobs may be lost.",
+)
 
 
 class RedisReads(ServerQueue):
@@ -154,26 +181,41 @@ class RedisReads(ServerQueue):
         """Return the memory that the server uses, for all that it holds; of its disk, nothing."""
         return StoreSize(int(self._told("memory").get("used_memory", 0)), 0, 0)
 
-    def check_store(self) -> None:
-        """Refuse a server that may delete jobs by itself; see the contract."""
-        policy = self._told("memory").get("maxmemory_policy", "noeviction")
-        if policy != "noeviction":
-            raise BackendUnavailable(
-                self.store,
-                f"with maxmemory-policy {policy} the server deletes jobs when its memory is full",
-                "Set maxmemory-policy to noeviction; then a call fails, and no job is lost.",
-            )
+    def keep_totals(self) -> None:
+        """Make the store count from now on; see the contract."""
+        self.store.run("keep_totals", pack((TOOK_BOUNDS, WAITED_BOUNDS)))
 
-    def promises(self) -> dict[str, str]:
-        """Return what the server's settings mean for jobs: a setting and what it promises."""
-        setting, promise = "appendonly no", "no: the server keeps its data in memory only"
-        if self._told("persistence").get("aof_enabled") == "1":
-            flush = "unknown"
-            with suppress(BackendUnavailable):  # a user may not be allowed to read it
-                flush = self.store.command(b"CONFIG", b"GET", b"appendfsync")[1].decode()
-            setting = f"appendonly yes, appendfsync {flush}"
-            promise = _PROMISES.get(flush, "unknown")
-        return {setting: f"an acknowledged job survives a crash of the server: {promise}"}
+    def totals(self) -> list[Total]:
+        """Return the counts so far; see the contract."""
+        counts, *sums = self.store.run("totals")
+        took, waited = (dict(zip(one[::2], one[1::2], strict=True)) for one in sums)
+        return [
+            total_of(key, count, took.get(key, b"0"), waited.get(key, b"0"))
+            for key, count in zip(counts[::2], counts[1::2], strict=True)
+        ]
+
+    def promises(self) -> list[StorePromise]:
+        """Return whether the server may delete jobs, and what its crash loses; see the contract."""
+        policy = self._told("memory").get("maxmemory_policy", "unknown")
+        found = StorePromise(f"maxmemory-policy {policy}", "the server never deletes a job")
+        if policy != "noeviction":
+            found = StorePromise(found.setting, _EVICTS[0], "fail", _EVICTS[1])
+        return [found, self._after_a_crash()]
+
+    def _after_a_crash(self) -> StorePromise:
+        if self._told("persistence").get("aof_enabled") != "1":
+            return StorePromise("appendonly no", _FORGETS[0], "warn", _FORGETS[1])
+        flush = "unknown"
+        with suppress(BackendUnavailable):  # a user may not be allowed to read it
+            flush = self.store.command(b"CONFIG", b"GET", b"appendfsync")[1].decode()
+        setting = f"appendonly yes, appendfsync {flush}"
+        if flush not in _FLUSHES:
+            means = "what a crash of the server loses could not be read"
+            return StorePromise(setting, means, "warn", "Allow +config|get, or ask its operator.")
+        means = f"an acknowledged job {_FLUSHES[flush]}"
+        if flush == "no":
+            return StorePromise(setting, means, "warn", "Set appendfsync everysec, or always.")
+        return StorePromise(setting, means)
 
     def _told(self, section: str) -> dict[str, str]:
         """Return a section of what the server tells of itself."""

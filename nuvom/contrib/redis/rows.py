@@ -15,7 +15,8 @@ from msgspec.structs import force_setattr as set_field
 
 from nuvom.core.ids import valid_name
 from nuvom.core.record import Attempt, JobRecord, JobSnapshot, JobStatus, StoredError
-from nuvom.core.views import WorkerInfo
+from nuvom.core.totals import totals_of
+from nuvom.core.views import Total, WorkerInfo
 from nuvom.errors import PayloadError
 
 if TYPE_CHECKING:
@@ -145,7 +146,24 @@ def change_values(change: Change, beat: bytes) -> tuple[bytes, ...]:
         b"" if change.closed is None else pack(change.closed),
         beat,
         *listed(children),
+        *listed([value for one in totals_of([change]) for value in _total_values(one)]),
     )
+
+
+def _total_values(one: Total) -> tuple[bytes, ...]:
+    texts_ = (one.kind.encode(), one.outcome.encode(), one.queue.encode())
+    names = b"".join(bytes([len(text)]) + text for text in texts_) + one.task.encode()
+    sums = one.took_secs, one.waited_secs
+    return (bytes([one.took, one.waited]) + names, number(one.count), *map(number, sums))
+
+
+def total_of(key: bytes, count: bytes, took_secs: bytes, waited_secs: bytes) -> Total:
+    """Return a count as ``_total_values`` and scripts name it."""
+    kind, at = _sized(key, 2, _SHORT)
+    outcome, at = _sized(key, at, _SHORT)
+    queue, at = _sized(key, at, _SHORT)
+    names = kind.decode(), queue.decode(), key[at:].decode(), outcome.decode()
+    return Total(*names, key[0], key[1], int(count), float(took_secs), float(waited_secs))
 
 
 # ---- what is read ----------------------------------------------------------------------------

@@ -31,6 +31,8 @@
 --   stage:TOKEN, bulks, refused:TOKEN   jobs on their way, zset of those committed, what was refused
 --   sleepers       set of workers that wait to be told of a job
 --   o:ID, outcomes results of jobs whose queue is in another store
+--   totals         hash by TOTAL: how often it happened; took, waited: hashes of seconds. They are kept
+--                  once the store has a field "totals": the bounds of their histograms
 
 --@ common
 local P = KEYS[1]
@@ -251,11 +253,28 @@ local function promote()  -- make scheduled jobs ready whose time has come
   return #due
 end
 
+-- ---- totals ----
+
+-- TOTAL: index of the bounds of its duration and its wait, then kind, outcome and queue, each with
+-- its length, and task. All that is not counted here comes from the caller: see "apply".
+local function bounds_of_totals() return call('HGET', P .. 'store', 'totals') end  -- false: none are kept
+
+local function total_of(kind, outcome, q, task, took, waited)
+  return pack('>BBBc0Bc0Bc0', took, waited, #kind, kind, #outcome, outcome, #q, q) .. task
+end
+
+local function add_total(total, n, took, waited)
+  call('HINCRBY', P .. 'totals', total, n)
+  if took > 0 then call('HINCRBYFLOAT', P .. 'took', total, string.format('%.17g', took)) end
+  if waited > 0 then call('HINCRBYFLOAT', P .. 'waited', total, string.format('%.17g', waited)) end
+end
+
 -- ---- storing new jobs ----
 
 -- Store jobs, given as id and JOB without its seq; returns id and holder of each refused one.
 local function add(jobs)
   local refused, all, ready, later, queues = {}, {}, {}, {}, {}
+  local new = bounds_of_totals() and {}
   local head, j
   local s = call('HINCRBY', P .. 'store', 'seq', #jobs / 2) - #jobs / 2
   for at = 1, #jobs, 2 do
@@ -276,6 +295,10 @@ local function add(jobs)
       all[#all + 1] = s
       all[#all + 1] = id
       queues[j.q] = true
+      if new then
+        local total = total_of('enqueued', '', j.q, j.task, 0, 0)
+        new[total] = (new[total] or 0) + 1
+      end
       if j.r > now then
         later[#later + 1] = j.r
         later[#later + 1] = id
@@ -292,6 +315,7 @@ local function add(jobs)
   each_part(later, 2000, function(...) call('ZADD', P .. 'later', ...) end)
   for q, list in pairs(ready) do add_ready(q, false, list) end
   for q in pairs(queues) do call('SADD', P .. 'queues', q) end
+  for total, n in pairs(new or {}) do add_total(total, n, 0, 0) end
   return refused
 end
 
@@ -552,6 +576,25 @@ return n
 local find, heads, have_more = string.find, ARGV[2], ARGV[3]
 local ids, out = {}, {}
 for at = 4, #ARGV, 2 do ids[#ids + 1] = ARGV[at] end
+local bounds, sums = bounds_of_totals(), {}
+bounds = bounds and cmsgpack.unpack(bounds)
+
+local function place_in(list, secs)  -- of the first bound that is not exceeded
+  for place, bound in ipairs(list) do
+    if secs <= bound then return place - 1 end
+  end
+  return #list
+end
+
+local function count_success(j, new)
+  local run_at, began, ended = unpack_('>ddd', new, NAMES - 24)
+  if not j or began <= 0 then return end
+  local took, waited = math.max(0, ended - began), math.max(0, began - math.max(j.c, run_at))
+  local total = total_of('attempt', 'success', j.q, j.task, place_in(bounds[1], took), place_in(bounds[2], waited))
+  local sum = sums[total] or {0, 0, 0}
+  sums[total] = {sum[1] + 1, sum[2] + took, sum[3] + waited}
+end
+
 local states = call('HMGET', P .. 'run', unpack(ids))
 local gone, ends, old, groups, seen = {}, {}, {}, {}, {}
 local names, group = nil, nil  -- of the job before: mostly the same owner and queue
@@ -572,6 +615,7 @@ for place, id in ipairs(ids) do
       group.marks[#members] = sub(v, 1, 10)
       gone[#gone + 1] = id
       local new = sub(heads, at + 1, at + TIMES) .. names .. NO_TEXTS .. ARGV[2 * place + 3]
+      if bounds then count_success(job_of(id), new) end
       local j = byte(have_more, place) == 1 and job_of(id)
       if j then
         call('HDEL', P .. 'run', id)  -- first: then the server takes the rest though it is full
@@ -603,6 +647,7 @@ if #gone > 0 then
     count(one.q, 1, -#one.ids)
     count(one.q, 2, #one.ids)
   end
+  for total, sum in pairs(sums) do add_total(total, unpack(sum)) end
   ring_results()
 end
 return table.concat(out)
@@ -611,7 +656,8 @@ return table.concat(out)
 -- Write each Change of nuvom.core.transitions whose job is still as it was. ARGV for each: id, fence,
 -- status before, epoch and new state up to its times, flags, failure group, error, result, closed
 -- attempt, the last heartbeat that its worker must not have followed up ('' where that does not matter),
--- a list of children (id and JOB). Flags: e keeps the error, s settles, a starts anew. Returns a digit
+-- a list of children (id and JOB), a list of what it adds to totals (TOTAL, count, seconds it took and
+-- had waited). Flags: e keeps the error, s settles, a starts anew. Returns a digit
 -- for each: 1 also for one that settles and was accepted before.
 local function matching(id, j, fence, status)  -- the state of a job that is as it was
   local v
@@ -652,12 +698,14 @@ end
 
 local out, at = {}, 2
 local has_ready, has_ended, has_cancelled = false, false, false
+local is_counting = bounds_of_totals()
 while at <= #ARGV do
   local id, fence, status, new, flags = ARGV[at], ARGV[at + 1], tonumber(ARGV[at + 2]), ARGV[at + 3], ARGV[at + 4]
   local texts, closed = {group = ARGV[at + 5], err = ARGV[at + 6], result = ARGV[at + 7]}, ARGV[at + 8]
-  local children
+  local children, totals
   local beat = ARGV[at + 9]
   children, at = listed(at + 10)
+  totals, at = listed(at)
   local j = job_of(id)
   local v = j and matching(id, j, fence, status)
   if v and beat ~= '' and beat ~= last_beat(read_state(v).o) then v = nil end
@@ -678,6 +726,9 @@ while at <= #ARGV do
     if #children > 0 then
       add(children)
       has_ready = true
+    end
+    for place = 1, is_counting and #totals or 0, 4 do
+      add_total(totals[place], totals[place + 1], tonumber(totals[place + 2]), tonumber(totals[place + 3]))
     end
     out[#out + 1] = '1'
   else
@@ -994,6 +1045,13 @@ for _, task in ipairs(arguments(3)) do
   end
 end
 return rows
+
+--@ keep_totals
+-- ARGV: the bounds of their histograms, as MessagePack.
+return call('HSETNX', P .. 'store', 'totals', ARGV[2])
+
+--@ totals
+return {call('HGETALL', P .. 'totals'), call('HGETALL', P .. 'took'), call('HGETALL', P .. 'waited')}
 
 --@ has_ready
 if #call('ZRANGEBYSCORE', P .. 'later', '-inf', now, 'LIMIT', 0, 1) > 0 then return 1 end

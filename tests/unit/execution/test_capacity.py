@@ -18,7 +18,7 @@ from nuvom.execution.attempts import OpenAttempt, OpenAttempts
 from nuvom.execution.capacity import BatchSize, Capacity, Prefetch, QueueLimits
 from nuvom.execution.settlement import ClaimRequest, Served
 from nuvom.queue_backends.memory import MemoryJobQueue
-from nuvom.testing import make_job
+from nuvom.testing import make_job, make_settlement
 from nuvom.worker import Worker
 from tests.engine import LIMIT_SECS, Engine, ToyQueue, make_runtime, with_backends
 
@@ -146,6 +146,27 @@ def test_slow_jobs_shrink_the_size_at_once() -> None:
     batch.size = full
     batch.stalled()  # some wait behind slow ones
     assert (4, False) == (batch.size, batch.is_bulk)
+
+
+def test_slow_jobs_that_end_together_are_not_quick() -> None:
+    """Else a worker would take jobs ahead that then wait for it, while another one is idle."""
+    batch = BatchSize(4, None)
+    batch.finished(2, 0.001, ended(0.2, 0.2))
+    assert (4, False) == (batch.size, batch.is_bulk)
+    batch.finished(2, 0.001, ended(0.0005, 0.0005))
+    assert (8, True) == (batch.size, batch.is_bulk)
+    batch.finished(2, 0.001, ended(0.0005, 60.0, lane="process"))
+    assert (16, True) == (batch.size, batch.is_bulk)
+
+
+def ended(*secs: float, lane: str = "thread") -> list[OpenAttempt]:
+    attempts, nobody = [], cast("Any", None)
+    for took in secs:
+        job = make_job("tests.t")
+        attempts.append(OpenAttempt(job, "me", nobody, 0.0))
+        attempts[-1].lane = lane
+        attempts[-1].settlement = make_settlement(job, started_at=1.0, finished_at=1.0 + took)
+    return attempts
 
 
 def test_prefetch_is_a_moment_of_work_and_none_of_slow_jobs() -> None:
