@@ -44,7 +44,7 @@ class PostgresDatabase:
     """A store: one schema of a database.
 
     Args:
-        settings: ``postgres_dsn``, ``postgres_schema`` and ``durability``.
+        settings: ``postgres_dsn``, ``postgres_schema``, ``durability`` and ``lease_secs``.
 
     Attributes:
         schema: The name of the schema.
@@ -61,6 +61,7 @@ class PostgresDatabase:
             raise InvalidSetting("postgres_dsn", None, expected, origin="not set")
         self.dsn = str(settings.postgres_dsn)
         self.schema = settings.postgres_schema
+        self._lease_secs = settings.lease_secs
         self.shared_channel = f"nuvom_{self.schema}"
         self.commit = "on" if settings.durability == "full" else "off"
         self._clock = clock
@@ -191,7 +192,13 @@ class PostgresDatabase:
 
         Raises: BackendUnavailable, StorageFull.
         """
-        return reach(work, errors=(psycopg.Error,), may_pass=_may_pass, failure=self.failure)
+        return reach(
+            work,
+            errors=(psycopg.Error,),
+            may_pass=_may_pass,
+            failure=self.failure,
+            lease_secs=self._lease_secs,
+        )
 
     # ---- connections ------------------------------------------------------------------------
 

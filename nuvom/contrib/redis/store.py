@@ -66,7 +66,7 @@ class RedisStore:
     """A store: all keys of a server that begin with one tag.
 
     Args:
-        settings: ``redis_url`` and ``redis_prefix``.
+        settings: ``redis_url``, ``redis_prefix`` and ``lease_secs``.
 
     Attributes:
         tag: What every key begins with. A cluster keeps all keys with one tag on one server.
@@ -76,6 +76,7 @@ class RedisStore:
     def __init__(self, settings: Settings, clock: Clock | None = None) -> None:
         self._url = settings.redis_url or ""
         self._prefix = settings.redis_prefix
+        self._lease_secs = settings.lease_secs
         self.tag = f"{{{self._prefix}}}:".encode()
         try:
             pool = ConnectionPool.from_url(self._url, socket_timeout=CONNECT_SECS)
@@ -178,8 +179,13 @@ class RedisStore:
 
         Raises: BackendUnavailable, StorageFull.
         """
-        known = (errors.RedisError, OSError)
-        return reach(work, errors=known, may_pass=_may_pass, failure=self.failure)
+        return reach(
+            work,
+            errors=(errors.RedisError, OSError),
+            may_pass=_may_pass,
+            failure=self.failure,
+            lease_secs=self._lease_secs,
+        )
 
     # ---- connections ------------------------------------------------------------------------
 
