@@ -87,22 +87,11 @@ class AheadMarks:
                 with self._lock:
                     self._mark(owner, ref)
             except self._cut:
-                self._drop(owner)
                 if self._is_closed:
                     raise
                 SYSTEM_CLOCK.sleep(_RETRY_SECS)  # the job must not start, and has nowhere to go
-            except BaseException:  # an answer may have been read or not
-                self._drop(owner)
-                raise
             else:
                 return
-
-    def _drop(self, owner: str) -> None:
-        """Forget a connection that is cut, and what was on its way."""
-        with self._lock:
-            sender = self._senders.pop(owner, None)
-        if sender is not None:
-            sender.close()
 
     def ended(self, refs: Collection[int], secs: float) -> None:
         """Note that jobs have ended, which ran for ``secs`` seconds altogether; -1: unknown."""
@@ -128,13 +117,21 @@ class AheadMarks:
 
     def _mark(self, owner: str, ref: int) -> None:
         self._ahead = max(0, self._ahead - 1)
-        if ref not in self._acknowledged:
-            sender = self._senders.get(owner)
-            if sender is None or ref not in sender.sent:
-                sender = self._send(owner, ref)
-            self._acknowledged.update(sender.acknowledged_until(ref))
-        elif self._window > 1 and self._ahead < self._window // 2:
-            self._send(owner, None)  # the next ones, while this one runs
+        try:
+            if ref not in self._acknowledged:
+                sender = self._senders.get(owner)
+                if sender is None or ref not in sender.sent:
+                    sender = self._send(owner, ref)
+                self._acknowledged.update(sender.acknowledged_until(ref))
+            elif self._window > 1 and self._ahead < self._window // 2:
+                self._send(owner, None)  # the next ones, while this one runs
+        except BaseException:
+            # Before others can use it: an answer may have been read or not, and they would take it
+            # for that to a mark of their own.
+            sender = self._senders.pop(owner, None)
+            if sender is not None:
+                sender.close()
+            raise
 
     def _send(self, owner: str, first: int | None) -> AheadSender:
         """Send marks for the next jobs to start, ``first`` before all others."""
