@@ -32,6 +32,15 @@ if TYPE_CHECKING:
 
 _IDLE = TransactionStatus.IDLE
 _UNMIGRATED = (errors.InvalidSchemaName, errors.UndefinedTable, errors.UndefinedFunction)
+# How long a link may lose everything until a connection over it counts as cut. Without them a call
+# whose packets are lost waits for a quarter of an hour.
+_LIMITS = {
+    "connect_timeout": int(CONNECT_SECS),
+    "tcp_user_timeout": int(CONNECT_SECS * 1000),
+    "keepalives_idle": int(CONNECT_SECS),
+    "keepalives_interval": 1,
+    "keepalives_count": int(CONNECT_SECS),
+}
 _FULL = "NV001"  # what the server's ``enqueue`` raises
 _MIGRATE = "Run `nuvom migrate` with a role that may create tables in this schema."
 
@@ -60,6 +69,8 @@ class PostgresDatabase:
             expected = "the address of a server, such as postgresql://user@host/database"
             raise InvalidSetting("postgres_dsn", None, expected, origin="not set")
         self.dsn = str(settings.postgres_dsn)
+        given = psycopg.conninfo.conninfo_to_dict(self.dsn)
+        self._limits: dict[str, Any] = {k: v for k, v in _LIMITS.items() if k not in given}
         self.schema = settings.postgres_schema
         self._lease_secs = settings.lease_secs
         self.shared_channel = f"nuvom_{self.schema}"
@@ -207,7 +218,7 @@ class PostgresDatabase:
 
         Raises: psycopg.Error, BackendUnavailable.
         """
-        connection = psycopg.connect(self.dsn, autocommit=True, connect_timeout=int(CONNECT_SECS))
+        connection = psycopg.connect(self.dsn, autocommit=True, **self._limits)
         try:
             self._prepare(connection)
         except BaseException:
