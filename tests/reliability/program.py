@@ -16,6 +16,7 @@ from typing import Any
 from nuvom.config.sources import load
 from nuvom.core.clock import SYSTEM_CLOCK
 from nuvom.core.record import FINAL
+from nuvom.events import BackendFailed
 from nuvom.execution import maintenance
 from nuvom.host import crashpoint
 from nuvom.inspection import Inspector
@@ -67,7 +68,10 @@ def _trace(path: str) -> None:
 
 
 def work(runtime: Runtime, log: HistoryLog, orders: dict[str, Any]) -> None:
-    """Be a worker until asked to stop; say ``up`` once it is there."""
+    """Be a worker until asked to stop; say ``up`` once it is there. Note failures of the store."""
+    runtime.bus.subscribe(
+        BackendFailed, lambda event: log.write("store-failed", error=event.error.message)
+    )
     worker = Worker(runtime, threads=orders.get("threads", 2))
     signal.signal(signal.SIGTERM, lambda *_: worker.stop())
     worker.start()

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -31,14 +30,6 @@ pytestmark = pytest.mark.parametrize("backend", SERVERS)
 LENGTHS = pytest.mark.parametrize(
     ("lease_secs", "most_secs"), [(2.0, None), at_length(14.0, AGAIN_SECS, limit_secs=180)]
 )
-
-
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    """Return a folder that the server's user may enter too."""
-    with TemporaryDirectory() as folder:
-        Path(folder).chmod(0o755)
-        yield Path(folder)
 
 
 @dataclass
@@ -110,7 +101,7 @@ def prove_late_results_are_refused(hosts: Hosts) -> float:
 @LENGTHS
 def test_results_held_back_for_longer_than_a_lease_are_refused(
     backend: str,
-    folder: Path,
+    server_folder: Path,
     tmp_path: Path,
     figures: Callable[[str], None],
     *,
@@ -118,7 +109,7 @@ def test_results_held_back_for_longer_than_a_lease_are_refused(
     most_secs: float | None,
 ) -> None:
     with (
-        own_server(backend, folder / "server") as server,
+        own_server(backend, server_folder / "server") as server,
         Proxy((server.host, server.port)) as proxy,
     ):
         settings = {"lease_secs": lease_secs}
@@ -134,7 +125,7 @@ def test_results_held_back_for_longer_than_a_lease_are_refused(
 @LENGTHS
 def test_results_of_a_host_that_was_cut_off_are_refused(
     backend: str,
-    folder: Path,
+    server_folder: Path,
     tmp_path: Path,
     figures: Callable[[str], None],
     *,
@@ -144,7 +135,7 @@ def test_results_of_a_host_that_was_cut_off_are_refused(
     with (
         Network() as network,
         own_server(
-            backend, folder / "server", host=network.address, prefix=network.prefix("server")
+            backend, server_folder / "server", host=network.address, prefix=network.prefix("server")
         ) as server,
     ):
         settings = {"lease_secs": lease_secs, **server.settings()}
@@ -164,12 +155,12 @@ def test_results_of_a_host_that_was_cut_off_are_refused(
     assert most_secs is None or secs <= most_secs
 
 
-def test_a_call_over_a_dead_link_ends(backend: str, folder: Path, tmp_path: Path) -> None:
+def test_a_call_over_a_dead_link_ends(backend: str, server_folder: Path, tmp_path: Path) -> None:
     """Nobody tells the caller that nothing arrives any more."""
     with (
         Network() as network,
         own_server(
-            backend, folder / "server", host=network.address, prefix=network.prefix("server")
+            backend, server_folder / "server", host=network.address, prefix=network.prefix("server")
         ) as server,
     ):
         queue = open_queue(backend, tmp_path, server.settings())

@@ -6,17 +6,21 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from math import inf
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import pytest
 
 from nuvom.core.clock import SYSTEM_CLOCK
+from nuvom.core.record import JobStatus
+from nuvom.inspection import Inspector
 from nuvom.testing import history
 from nuvom.testing.history import read_history
 from nuvom.testing.torture import Storm
+from tests.engine import LIMIT_SECS, wait_until
 from tests.lab.proxy import Proxy
 from tests.lab.servers import SERVERS, OwnServer, drop_stores, new_store, own_server
+from tests.reliability import tasks
 from tests.reliability.test_kill_storm import at_length, errors_of, prove, show
+from tests.reliability.workspace import Workspace
 
 AGAIN_SECS = 5.0
 """So long after a server is back, or a connection was cut, workers start jobs again."""
@@ -33,12 +37,10 @@ def store(backend: str) -> Iterator[dict[str, str]]:
 
 
 @pytest.fixture
-def server(backend: str) -> Iterator[OwnServer]:
+def server(backend: str, server_folder: Path) -> Iterator[OwnServer]:
     """Return a server of this test alone."""
-    with TemporaryDirectory() as folder:  # whose path other users may enter
-        Path(folder).chmod(0o755)
-        with own_server(backend, Path(folder) / "server") as server:
-            yield server
+    with own_server(backend, server_folder / "server") as server:
+        yield server
 
 
 @pytest.mark.parametrize(
@@ -154,6 +156,41 @@ def test_crashes_of_the_server_lose_nothing(
     assert report.is_balanced, f"{report.to_dict()}\n{errors_of(tmp_path)}"
     assert len(back_at) >= crashes
     assert most_secs is None or again_secs <= most_secs
+
+
+def test_a_worker_that_is_led_to_an_empty_server_takes_no_jobs_there(
+    backend: str, server: OwnServer, server_folder: Path, tmp_path: Path
+) -> None:
+    """It says so, and goes on by itself once it is led to the right server again."""
+    with (
+        own_server(backend, server_folder / "empty") as empty,
+        Proxy((server.host, server.port)) as proxy,
+    ):
+        right = Workspace(tmp_path / "right", backend, server.settings())
+        wrong = Workspace(tmp_path / "wrong", backend, empty.settings())
+        led = Workspace(tmp_path / "led", backend, server.settings(port=proxy.port))
+        with right.open(), led.processes(1):
+            assert tasks.plain.delay(1).get(timeout=LIMIT_SECS) == 2
+            with wrong.open() as elsewhere:
+                stray = tasks.plain.delay(2)
+                lead(proxy, empty)
+                wait_until(lambda: any(is_refusal(one) for one in led.events("store-failed")))
+                lead(proxy, server)
+                with right.open():
+                    assert tasks.plain.delay(3).get(timeout=LIMIT_SECS) == 4
+                left = Inspector(elsewhere).snapshot(stray.id)
+                assert (left.status, left.record.lease_epoch) == (JobStatus.PENDING, 0)
+
+
+def lead(proxy: Proxy, server: OwnServer) -> None:
+    """Have a proxy lead to another server from now on."""
+    proxy.target = (server.host, server.port)
+    proxy.cut()
+
+
+def is_refusal(event: dict[str, str]) -> bool:
+    """Whether a worker has noted that it refuses a store."""
+    return "not the store that this process" in event["error"]
 
 
 def longest_pause(root: Path, moments: list[float]) -> float:
