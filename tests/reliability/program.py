@@ -187,6 +187,12 @@ def enqueue_unique(runtime: Runtime, log: HistoryLog, orders: dict[str, Any]) ->
     print(tasks.plain.options(unique_key="same").delay(1).id)
 
 
+def delay(runtime: Runtime, log: HistoryLog, orders: dict[str, Any]) -> None:
+    """Enqueue a job that is due in ``secs``, and print its id."""
+    del runtime, log
+    print(tasks.plain.options(delay=orders["secs"]).delay(1).id)
+
+
 PARTS: dict[str, Callable[[Runtime, HistoryLog, dict[str, Any]], None]] = {
     "work": work,
     "soak": soak_long,
@@ -195,6 +201,7 @@ PARTS: dict[str, Callable[[Runtime, HistoryLog, dict[str, Any]], None]] = {
     "fork": fork,
     "supply": supply,
     "enqueue_unique": enqueue_unique,
+    "delay": delay,
 }
 
 

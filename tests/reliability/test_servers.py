@@ -13,7 +13,7 @@ from nuvom.core.clock import SYSTEM_CLOCK
 from nuvom.core.record import JobStatus
 from nuvom.inspection import Inspector
 from nuvom.testing import history
-from nuvom.testing.history import read_history
+from nuvom.testing.history import Findings, read_history
 from nuvom.testing.torture import Storm
 from tests.engine import LIMIT_SECS, wait_until
 from tests.lab.proxy import Proxy
@@ -51,8 +51,8 @@ def test_a_kill_storm_balances(
     store: dict[str, str],
     tmp_path: Path,
     seed: int,
-    figures: Callable[[str], None],
     *,
+    figures: Callable[[str], None],
     secs: int,
     kills: int,
     jobs: int,
@@ -77,8 +77,8 @@ def test_connections_cut_again_and_again_lose_nothing(
     server: OwnServer,
     tmp_path: Path,
     seed: int,
-    figures: Callable[[str], None],
     *,
+    figures: Callable[[str], None],
     secs: int,
     most_secs: float | None,
 ) -> None:
@@ -101,9 +101,9 @@ def test_connections_cut_again_and_again_lose_nothing(
             tell=cut,
         )
         prove(figures, storm, jobs=100, kills=0)
+    assert len(cut_at) >= 2 * secs
     again_secs = longest_pause(tmp_path, cut_at)
     figures(f"seed {seed}: {len(cut_at)} cuts, each worker worked again in {again_secs:.2f} s")
-    assert len(cut_at) >= 2 * secs
     assert most_secs is None or again_secs <= most_secs
 
 
@@ -115,8 +115,8 @@ def test_crashes_of_the_server_lose_nothing(
     server: OwnServer,
     tmp_path: Path,
     seed: int,
-    figures: Callable[[str], None],
     *,
+    figures: Callable[[str], None],
     secs: int,
     crashes: int,
     most_secs: float | None,
@@ -146,16 +146,22 @@ def test_crashes_of_the_server_lose_nothing(
     )
     report = storm.run()
     if backend == "postgres":
-        # A claim is not flushed, so a crash may undo it after its job has started: then others run
-        # the job again, as after the death of a worker.
-        report.findings.unexplained_starts.clear()
-        report.findings.overlapping_live_leases.clear()
+        excuse_lost_claims(report.findings)
     show(figures, report)
-    again_secs = longest_pause(tmp_path, back_at)
-    figures(f"seed {seed}: {len(back_at)} crashes, each worker worked again in {again_secs:.2f} s")
     assert report.is_balanced, f"{report.to_dict()}\n{errors_of(tmp_path)}"
     assert len(back_at) >= crashes
+    again_secs = longest_pause(tmp_path, back_at)
+    figures(f"seed {seed}: {len(back_at)} crashes, each worker worked again in {again_secs:.2f} s")
     assert most_secs is None or again_secs <= most_secs
+
+
+def excuse_lost_claims(findings: Findings) -> None:
+    """Accept second starts: a claim is not flushed, so a crash of the server may undo it.
+
+    Its job may have started by then. Others run it again, as after the death of a worker.
+    """
+    findings.unexplained_starts.clear()
+    findings.overlapping_live_leases.clear()
 
 
 def test_a_worker_that_is_led_to_an_empty_server_takes_no_jobs_there(

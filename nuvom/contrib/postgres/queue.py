@@ -80,16 +80,13 @@ class PostgresJobQueue(PostgresReads):
     def __init__(self, settings: Settings | None = None, *, clock: Clock | None = None) -> None:
         settings = settings or Settings()
         db = self.db = PostgresDatabase(settings, clock)
+        self.clock = db.clock
         super().__init__(settings, db.folder_name, lambda owner: PostgresMarkSender(db, owner))
 
     def drop_in_child(self) -> None:
         """Forget what belongs to the parent's workers."""
         super().drop_in_child()
         self._sleepers = listeners(self.db)
-
-    def now(self) -> float:
-        """Return the server's time, in seconds since the epoch."""
-        return self.db.now()
 
     # ---- enqueue --------------------------------------------------------------------------
 
@@ -341,7 +338,7 @@ class PostgresJobQueue(PostgresReads):
 
     def control_version(self) -> int:
         """Return a number that changes with every command; see the contract."""
-        return self.db.saw_control(self.db.rows("who")[0][2])
+        return self.db.control_version()
 
     # ---- waiting --------------------------------------------------------------------------
 

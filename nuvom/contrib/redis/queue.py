@@ -64,16 +64,13 @@ class RedisJobQueue(RedisReads):
     def __init__(self, settings: Settings | None = None, *, clock: Clock | None = None) -> None:
         settings = settings or Settings()
         store = self.store = RedisStore(settings, clock)
+        self.clock = store.clock
         super().__init__(settings, store.folder_name, lambda owner: MarkSender(store, owner))
 
     def drop_in_child(self) -> None:
         """Forget what belongs to the parent's workers."""
         super().drop_in_child()
         self._sleepers = subscribers(self.store)
-
-    def now(self) -> float:
-        """Return the server's time, in seconds since the epoch."""
-        return self.store.now()
 
     # ---- enqueue --------------------------------------------------------------------------
 

@@ -22,7 +22,7 @@ from redis.connection import ConnectionPool
 from redis.retry import Retry
 
 from nuvom.contrib.redis.rows import mark_of, seq_of
-from nuvom.core.clock import SYSTEM_CLOCK
+from nuvom.core.clock import StoreClock
 from nuvom.core.ids import new_id
 from nuvom.errors import BackendUnavailable, InvalidSetting, StorageFull
 from nuvom.host.fork import drop_at_fork
@@ -69,6 +69,7 @@ class RedisStore:
         settings: ``redis_url``, ``redis_prefix`` and ``lease_secs``.
 
     Attributes:
+        clock: The server's, unless a test has given another.
         tag: What every key begins with. A cluster keeps all keys with one tag on one server.
     Raises: InvalidSetting: there is no ``redis_url``, or it is none.
     """
@@ -95,8 +96,8 @@ class RedisStore:
         where = options.get("path") or f"{host}:{port}"
         self._text = f"redis://{where}/{options.get('db') or 0}, prefix {self._prefix}"
         self._make: Callable[[], Connection] = lambda: pool.connection_class(**options)
-        self._clock = clock
-        self._ahead_secs: float | None = None  # the server's clock, of our monotonic one
+        self.clock = clock or StoreClock(self.control_version)
+        self._has_test_clock = clock is not None
         self._store_id: bytes | None = None
         self._control_version = 0
         self.drop_in_child()
@@ -109,19 +110,12 @@ class RedisStore:
     @property
     def test_now(self) -> bytes:
         """The time in a test, empty where it is the server's."""
-        return b"" if self._clock is None else repr(self._clock.now()).encode()
-
-    def now(self) -> float:
-        """Return the server's time, in seconds since the epoch."""
-        if self._clock is not None:
-            return self._clock.now()
-        if self._ahead_secs is None:
-            self.control_version()  # each new connection reads the server's clock
-        return SYSTEM_CLOCK.monotonic() + (self._ahead_secs or 0.0)
+        return repr(self.clock.now()).encode() if self._has_test_clock else b""
 
     def saw_time(self, secs: bytes, micros: bytes) -> None:
         """Note the server's time."""
-        self._ahead_secs = int(secs) + int(micros) / 1e6 - SYSTEM_CLOCK.monotonic()
+        if isinstance(self.clock, StoreClock):
+            self.clock.set(int(secs) + int(micros) / 1e6)
 
     @property
     def folder_name(self) -> str:
