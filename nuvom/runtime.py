@@ -23,6 +23,7 @@ from nuvom.dispatcher import Dispatcher
 from nuvom.errors import TaskNotImportable, UnknownBackend
 from nuvom.plugins.lifecycle import PluginSet, make_extras
 from nuvom.plugins.loader import backend_class, build_backend
+from nuvom.queue_backends.store import StoreQueue
 from nuvom.registry.registry import Registry, TaskDefinition, default_registry, task_name
 from nuvom.serialization.msgpack_codec import MsgpackCodec
 
@@ -87,6 +88,7 @@ def build_runtime(
 
     Args:
         plugins: Plugins that are already started; the runtime stops them when it stops.
+        clock: Another one than the store's, for tests and children.
         allow_project_plugins: False for commands that only read, which run no project code.
     Raises: UnknownBackend, PluginError: a configured backend is not available.
     """
@@ -104,7 +106,7 @@ def build_runtime(
         codec=codec,
         settings=settings,
         bus=bus,
-        clock=clock,
+        clock=_time_of(queue, clock),
         public_name=lambda definition: _announced(definition, settings.root, registry),
     )
     return Runtime(
@@ -115,7 +117,7 @@ def build_runtime(
         registry=registry,
         codec=codec,
         bus=bus,
-        clock=clock,
+        clock=_time_of(queue, clock),
         dispatcher=dispatcher,
         plugins=plugins,
         control=Control(queue, results, bus, is_shared=is_shared),
@@ -136,6 +138,11 @@ def _stores(
     queue: BaseJobQueue = build_backend(find("queue", settings.queue_backend), settings)
     results: BaseResultBackend = build_backend(find("result", settings.result_backend), settings)
     return queue, results
+
+
+def _time_of(queue: BaseJobQueue, clock: Clock) -> Clock:
+    """Return the store's clock in place of the system's: who shares a store shares its time."""
+    return queue.clock if clock is SYSTEM_CLOCK and isinstance(queue, StoreQueue) else clock
 
 
 def _codec(name: str) -> Codec:

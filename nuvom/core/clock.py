@@ -11,7 +11,11 @@ import sys
 import threading
 import time
 from contextlib import suppress
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
+from weakref import WeakMethod
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 class Waitable(Protocol):
@@ -78,6 +82,36 @@ class _SystemClock(Clock):
 
 
 SYSTEM_CLOCK: Clock = _SystemClock()
+
+
+class StoreClock(Clock):
+    """The wall clock of a store on a server, and this machine's clocks for all else.
+
+    Between two looks at the server's clock, this machine's monotonic clock counts on.
+
+    Args:
+        look: A method that asks the server for its time and calls ``set``. Its object is not kept
+            alive by the clock.
+        ahead_secs: What to add to the monotonic clock, where it is known.
+    """
+
+    def __init__(
+        self, look: Callable[[], object] | None = None, *, ahead_secs: float | None = None
+    ) -> None:
+        self._look = None if look is None else WeakMethod(look)
+        self.ahead_secs = ahead_secs
+
+    def set(self, now: float) -> None:
+        """Note the server's time."""
+        self.ahead_secs = now - time.monotonic()
+
+    def now(self) -> float:
+        """Return the server's time. Raises what ``look`` raises, if it was never known."""
+        if self.ahead_secs is None and self._look is not None:
+            look = self._look()
+            if look is not None:
+                look()
+        return time.monotonic() + (self.ahead_secs or 0.0)
 
 
 def epoch_millis() -> int:

@@ -18,6 +18,7 @@ from msgspec.structs import replace
 
 from nuvom.config.settings import Settings
 from nuvom.config.sources import Loaded
+from nuvom.core.clock import SYSTEM_CLOCK, Clock, StoreClock
 from nuvom.core.guard import AttemptClosed, Guard
 from nuvom.core.record import JobRecord, JobStatus, StoredError
 from nuvom.discovery.importer import Importer, is_interrupt
@@ -74,7 +75,10 @@ def main() -> None:
     settings = Settings.from_dict(hello.settings)
     if hello.log_level is not None:
         configure_logging(hello.log_level, settings.log_format, worker=hello.worker)
-    runtime = make_runtime(settings)
+    # The worker knows the store's time; it is not worth a connection of this process.
+    is_own = hello.ahead_secs is None
+    clock = SYSTEM_CLOCK if is_own else StoreClock(ahead_secs=hello.ahead_secs)
+    runtime = make_runtime(settings, clock)
     use_runtime(runtime)
     Child(link, runtime, hello.worker, load_middleware(hello.middleware)).serve()
 
@@ -356,7 +360,7 @@ def _value_for_hook(
 # ---- what a task may use --------------------------------------------------------------
 
 
-def make_runtime(settings: Settings) -> Runtime:
+def make_runtime(settings: Settings, clock: Clock = SYSTEM_CLOCK) -> Runtime:
     """Return a runtime like the worker's, for tasks that call ``.delay()`` and similar.
 
     A store in the worker's memory, or one that only the worker knows, is not available here:
@@ -371,10 +375,10 @@ def make_runtime(settings: Settings) -> Runtime:
     registry.register(BackendKind.QUEUE, _ELSEWHERE, QueueElsewhere)
     registry.register(BackendKind.RESULT, _ELSEWHERE, ResultsElsewhere)
     try:
-        return build_runtime(Loaded(replace(settings, **here), {}, []))
+        return build_runtime(Loaded(replace(settings, **here), {}, []), clock=clock)
     except NuvomError:  # for example, a backend that the worker's own program registered
         both = {"queue_backend": _ELSEWHERE, "result_backend": _ELSEWHERE}
-        return build_runtime(Loaded(replace(settings, **both), {}, []))
+        return build_runtime(Loaded(replace(settings, **both), {}, []), clock=clock)
 
 
 def _refuse(*_args: object, **_kwargs: object) -> NoReturn:

@@ -31,12 +31,14 @@ class Hello(msgspec.Struct, frozen=True, array_like=True, tag="hello"):
         worker: The worker's id.
         log_level: Level of the worker's log; None when the worker has not configured one.
         middleware: ``Middleware.in_child`` of each middleware that also runs in the child.
+        ahead_secs: Of the store's clock, compared with the monotonic one; None: as this machine's.
     """
 
     settings: dict[str, Any]
     worker: str
     log_level: int | None = None
     middleware: tuple[str, ...] = ()
+    ahead_secs: float | None = None
 
 
 class Run(msgspec.Struct, frozen=True, array_like=True, tag="run"):

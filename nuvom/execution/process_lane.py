@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
 
+from nuvom.core.clock import StoreClock
 from nuvom.core.outcome import Failed
 from nuvom.core.record import JobStatus, StoredError
 from nuvom.errors import JobFailed, NuvomError, WorkerChildDied
@@ -160,7 +161,14 @@ class ProcessLane(Lane):
         has_log = any(isinstance(handler, LogHandler) for handler in root.handlers)
         level = root.level if has_log else None
         middleware = tuple(one.in_child for one in self._context.bus.middleware if one.in_child)
-        hello = Hello(self._settings.to_dict(), self._context.worker, level, middleware)
+        clock = self._clock
+        hello = Hello(
+            self._settings.to_dict(),
+            self._context.worker,
+            level,
+            middleware,
+            clock.ahead_secs if isinstance(clock, StoreClock) else None,
+        )
         return ChildProcess(
             hello,
             clock=self._clock,

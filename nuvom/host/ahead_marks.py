@@ -9,12 +9,13 @@ as started which had not. Slow jobs are marked one by one.
 from __future__ import annotations
 
 import threading
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Protocol
 
 from nuvom.core.clock import SYSTEM_CLOCK
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Container, Sequence
+    from collections.abc import Callable, Collection, Container, Iterator, Sequence
 
 _AHEAD_SECS = 0.004
 _MOST_AHEAD = 128
@@ -120,16 +121,12 @@ class AheadMarks:
         """Have a job marked that is not, and wait until the server knows it."""
         while (owner := self._owners.get(ref)) is not None:
             try:
-                with self._lock:
+                with self._using(owner):
                     self._acknowledge(owner, ref)
             except self._cut as error:
-                self._drop(owner)
                 if self._is_closed:
                     raise self._failure(error) from error
                 SYSTEM_CLOCK.sleep(_RETRY_SECS)  # the job must not start, and has nowhere to go
-            except BaseException:  # an answer may have been read or not
-                self._drop(owner)
-                raise
             else:
                 return
 
@@ -146,23 +143,24 @@ class AheadMarks:
     def _send_ahead(self, ref: int) -> None:
         """Send marks for the next jobs while this one, whose mark is known, runs."""
         owner = self._owners.get(ref, "")
-        if owner not in self._senders:  # the next job that has no mark connects again
-            return
-        try:
-            with self._lock:
+        if owner in self._senders:  # else the next job that has no mark connects again
+            with suppress(*self._cut), self._using(owner):
                 self._send(owner, None)
-        except self._cut:
-            self._drop(owner)
-        except BaseException:
-            self._drop(owner)
-            raise
 
-    def _drop(self, owner: str) -> None:
-        """Forget a connection that is cut, and what was on its way."""
+    @contextmanager
+    def _using(self, owner: str) -> Iterator[None]:
+        """Use the connection of a worker; whatever is raised costs it.
+
+        An answer may have been read or not, and others would take it for that to a mark of theirs.
+        """
         with self._lock:
-            sender = self._senders.pop(owner, None)
-        if sender is not None:
-            sender.close()
+            try:
+                yield
+            except BaseException:
+                sender = self._senders.pop(owner, None)
+                if sender is not None:
+                    sender.close()
+                raise
 
     def _send(self, owner: str, first: int | None) -> AheadSender:
         """Send marks for the next jobs to start, ``first`` before all others."""

@@ -42,6 +42,7 @@ CONNECT_SECS = 5.0
 """How long a call tries to reach the server before it fails."""
 
 _FIRST_WAIT_SECS, _MOST_WAIT_SECS = 0.05, 1.0
+_TRIES_PER_LEASE = 6  # at least, as there are heartbeats: one wait must not cost a worker its lease
 _MOST_TOKEN = 0xFFFF
 Answer = TypeVar("Answer")
 
@@ -52,6 +53,7 @@ def reach(
     errors: tuple[type[Exception], ...],
     may_pass: Callable[[Any], bool],
     failure: Callable[[Any], Exception],
+    lease_secs: float,
 ) -> Answer:
     """Call ``work`` again and again, for ``CONNECT_SECS``, while the server cannot be reached.
 
@@ -59,8 +61,10 @@ def reach(
         errors: What ``work`` may raise; others go to the caller as they are.
         may_pass: Tells an error after which another try makes sense.
         failure: Returns what to raise in the place of one after which there is no other try.
+        lease_secs: Bounds the pauses: whoever waits may be about to renew a lease.
     """
     deadline = SYSTEM_CLOCK.monotonic() + CONNECT_SECS
+    most_wait_secs = min(_MOST_WAIT_SECS, lease_secs / _TRIES_PER_LEASE)
     wait_secs, random = _FIRST_WAIT_SECS, Random()  # noqa: S311  # spreads retries
     while True:
         try:
@@ -70,7 +74,7 @@ def reach(
             if is_late or not may_pass(error):
                 raise failure(error) from error
         SYSTEM_CLOCK.sleep(wait_secs * random.uniform(0.5, 1.0))
-        wait_secs = min(wait_secs * 2, _MOST_WAIT_SECS)
+        wait_secs = min(wait_secs * 2, most_wait_secs)
 
 
 class ServerQueue(StoreQueue):

@@ -47,7 +47,7 @@ class StoreQueue(LeasedJobQueue):
     ``started_at``, ``finished_at`` and the progress.
 
     Attributes:
-        clock: The clock of this process. A store on a server overrides ``now``.
+        clock: The clock of this process; of a store on a server, the server's.
         lease_secs, max_deliveries, parked_ttl_secs: As in the settings.
     """
 

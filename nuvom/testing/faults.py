@@ -18,7 +18,7 @@ from nuvom.core.clock import SYSTEM_CLOCK
 from nuvom.testing import history
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from nuvom.testing.history import HistoryLog
@@ -36,6 +36,7 @@ class Victim:
         log: Where to record each fault; None to record none.
         env: Added to the environment.
         talks: ``said`` reads its standard output line by line.
+        prefix: What its command begins with, such as one that runs it in a network namespace.
 
     Attributes:
         process: The child.
@@ -52,6 +53,7 @@ class Victim:
         log: HistoryLog | None = None,
         env: Mapping[str, str] | None = None,
         talks: bool = False,
+        prefix: Sequence[str] = (),
     ) -> None:
         self._log = log
         self.is_frozen = False
@@ -60,7 +62,7 @@ class Victim:
         path = os.pathsep.join(place for place in sys.path if place)
         with open(folder / "children.log", "ab") as errors:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", module, json.dumps(orders)],
+                [*prefix, sys.executable, "-m", module, json.dumps(orders)],
                 cwd=folder,
                 env={**os.environ, "PYTHONPATH": path, **(env or {})},
                 stdin=subprocess.DEVNULL,

@@ -120,7 +120,7 @@ class Storm:
         secs: How long to cause faults; or until ``kills`` were made and ``least_jobs`` accepted,
             whichever is later. A worker frozen while it writes to SQLite locks everyone else out
             of the file, and a storm of only such freezes would prove nothing.
-        faults: As ``FAULTS``.
+        faults: As ``FAULTS``; ``nothing`` leaves all processes alone, for what ``tell`` causes.
         settings: What the backend needs besides, such as ``{"postgres_dsn": ...}``.
         tell: Called with a progress line after each fault.
     """
@@ -213,6 +213,8 @@ class _Driver:
         if kind == "producer-kill" and self._producers:
             self._producers[self._rng.randrange(len(self._producers))].kill()
             self._report.producer_kills += 1
+        elif kind == "nothing":
+            return
         elif kind == "freeze" and can_freeze:
             self._freeze(self._victim())
         elif kind == "term" and can_term:

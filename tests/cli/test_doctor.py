@@ -171,21 +171,15 @@ def promises(**settings: object) -> dict[str, tuple[str, str]]:
 def test_what_a_redis_server_promises(
     project: Path, tmp_path: Path, options: list[str], told: dict[str, tuple[str, str]]
 ) -> None:
-    server = OwnRedis(tmp_path, *options)
-    try:
-        found = promises(queue_backend="redis", result_backend="redis", redis_url=server.url)
-    finally:
-        server.kill()
+    with OwnRedis(tmp_path, *options) as server:
+        found = promises(queue_backend="redis", result_backend="redis", **server.settings())
     for setting, (level, means) in told.items():
         assert (found[setting][0], means in found[setting][1]) == (level, True)
 
 
 def test_a_redis_user_who_may_not_read_the_settings(project: Path, tmp_path: Path) -> None:
-    server = OwnRedis(tmp_path, "--appendonly", "yes", "--rename-command", "CONFIG", "")
-    try:
-        found = promises(queue_backend="redis", result_backend="redis", redis_url=server.url)
-    finally:
-        server.kill()
+    with OwnRedis(tmp_path, "--appendonly", "yes", "--rename-command", "CONFIG", "") as server:
+        found = promises(queue_backend="redis", result_backend="redis", **server.settings())
     level, means = found["appendonly yes, appendfsync unknown"]
     assert (level, means) == ("warn", "what a crash of the server loses could not be read")
 
@@ -228,17 +222,15 @@ def test_a_postgresql_server_that_does_not_flush(project: Path) -> None:
     need_postgres()
     import psycopg
 
-    from nuvom.contrib.postgres.migration import migrate
-
     with TemporaryDirectory() as folder, OwnPostgres(Path(folder)) as server:
-        migrate(server.dsn, "nuvom")
-        with psycopg.connect(server.dsn, autocommit=True) as connection:
+        dsn = server.settings()["postgres_dsn"]
+        with psycopg.connect(dsn, autocommit=True) as connection:
             connection.execute("ALTER SYSTEM SET fsync = off")
             connection.execute("SELECT pg_reload_conf()")
             while connection.execute("SHOW fsync").fetchone() != ("off",):
                 """The server passes it on to its processes after it has read it itself."""
         chosen = {"queue_backend": "postgres", "result_backend": "postgres"}
-        level, means = promises(**chosen, postgres_dsn=server.dsn)["fsync off"]
+        level, means = promises(**chosen, postgres_dsn=dsn)["fsync off"]
     assert (level, "may damage the whole database" in means) == ("fail", True)
 
 

@@ -14,7 +14,7 @@ from nuvom.core.record import JobStatus
 from nuvom.errors import BackendUnavailable, InvalidSetting, QueueFull, StorageFull
 from nuvom.testing.builders import make_job, make_settlement
 from nuvom.testing.clock import FakeClock
-from tests.lab.servers import OwnRedis, drop_prefixes, need_redis, new_prefix
+from tests.lab.servers import OwnRedis, drop_prefixes, need_redis, new_prefix, own_server
 
 if TYPE_CHECKING:
     from nuvom.contrib.redis import RedisJobQueue
@@ -141,55 +141,47 @@ def test_an_address_is_needed(open_queue: Open) -> None:
 
 
 def test_a_killed_server_keeps_what_it_has_flushed(open_queue: Open, tmp_path: Path) -> None:
-    server = OwnRedis(tmp_path, "--appendonly", "yes", "--appendfsync", "always")
-    try:
-        queue = open_queue(redis_url=server.url)
+    with own_server("redis", tmp_path / "server") as server:
+        queue = open_queue(**server.settings())
         jobs = [make_job() for _ in range(5)]
         queue.enqueue_many(jobs)
         first, *_ = claimed = queue.claim(3, "one")
         queue.mark_started(first)
         assert queue.settle([make_settlement(first)]) == [True]
-        server.kill()
+        server.crash()
         server.start()
         assert queue.settle([make_settlement(job) for job in claimed]) == [True] * 3
         assert [job.id for job in queue.claim(9, "one")] == [job.id for job in jobs[3:]]
-    finally:
-        server.kill()
 
 
 def test_a_claim_that_a_crash_undoes_is_fenced(open_queue: Open, tmp_path: Path) -> None:
-    server = OwnRedis(tmp_path)
-    try:
-        queue = open_queue(redis_url=server.url)
+    with OwnRedis(tmp_path) as server:
+        queue = open_queue(**server.settings())
         job = make_job()
         queue.enqueue(job)
         queue.store.command(b"SAVE")
         (lost,) = queue.claim(1, "one")
-        server.kill()
+        server.crash()
         server.start()
         queue.control_version()  # a claim is not repeated once the connection is cut
         (again,) = queue.claim(1, "two")
         assert again.lease_epoch == lost.lease_epoch
         assert queue.settle([make_settlement(lost)]) == [False]
         assert queue.settle([make_settlement(again)]) == [True]
-    finally:
-        server.kill()
 
 
 def test_a_server_that_is_down_is_told_of(open_queue: Open, tmp_path: Path) -> None:
-    server = OwnRedis(tmp_path)
-    queue = open_queue(redis_url=server.url)
-    queue.enqueue(make_job())
-    server.kill()
+    with OwnRedis(tmp_path) as server:
+        queue = open_queue(**server.settings())
+        queue.enqueue(make_job())
     with pytest.raises(BackendUnavailable, match="cannot be reached") as raised:
         queue.enqueue(make_job())
     assert "redis_url" in raised.value.fix
 
 
 def test_a_full_server_refuses_jobs_and_loses_none(open_queue: Open, tmp_path: Path) -> None:
-    server = OwnRedis(tmp_path, "--maxmemory", "8mb")
-    try:
-        queue, stored = open_queue(redis_url=server.url), []
+    with OwnRedis(tmp_path, "--maxmemory", "8mb") as server:
+        queue, stored = open_queue(**server.settings()), []
 
         def fill() -> None:
             for _ in range(1000):
@@ -203,5 +195,3 @@ def test_a_full_server_refuses_jobs_and_loses_none(open_queue: Open, tmp_path: P
         (job, *_) = queue.claim(1, "one")
         assert queue.get(job.id) is not None
         assert queue.cancel(stored[-1]) is JobStatus.PENDING
-    finally:
-        server.kill()

@@ -1,11 +1,14 @@
-"""A clock for laws that wait for other threads and yet let leases end at no cost."""
+"""Clocks for laws that wait for other threads, and wrong ones for processes."""
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nuvom.core.clock import SYSTEM_CLOCK
 from nuvom.testing.clock import FakeClock
+from tests.lab.iofaults import compiled
 
 if TYPE_CHECKING:
     from nuvom.core.clock import Waitable
@@ -35,3 +38,14 @@ class RunningClock(FakeClock):
 
     def _passed_secs(self) -> float:
         return SYSTEM_CLOCK.monotonic() - self._began
+
+
+def wrong_clock(folder: Path, secs: float | str) -> dict[str, str]:
+    """Return what to add to a child's environment for a wall clock that is wrong by ``secs``.
+
+    Args:
+        folder: Where the library that is preloaded is compiled, once.
+        secs: Added to the time; ``pid``: a day, nothing or minus a day, in turn of the processes.
+    """
+    library = compiled(folder, Path(__file__).with_name("wrongclock.c"))
+    return {"LD_PRELOAD": os.path.abspath(library), "NUVOM_CLOCK_SECS": str(secs)}

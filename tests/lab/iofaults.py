@@ -40,24 +40,27 @@ def _compiler() -> str | None:
     return shutil.which("cc") or shutil.which("gcc")
 
 
-def compiled(folder: Path) -> Path:
+def compiled(folder: Path, source: Path = _SOURCE) -> Path:
     """Return the library, compiled into ``folder`` unless it is there already.
+
+    Args:
+        source: Of another library to be preloaded.
 
     Raises: RuntimeError: it cannot be made, and why.
     """
     reason, program = why_not(), _compiler()
     if reason is not None or program is None:
-        raise RuntimeError(f"iofaults.c cannot be compiled: {reason}")
-    library = folder / "iofaults.so"
+        raise RuntimeError(f"{source.name} cannot be compiled: {reason}")
+    library = folder / f"{source.stem}.so"
     if not library.exists():
         made = subprocess.run(
-            [program, "-shared", "-fPIC", "-O1", "-Wall", "-o", library, _SOURCE, "-ldl"],
+            [program, "-shared", "-fPIC", "-O1", "-Wall", "-o", library, source, "-ldl"],
             capture_output=True,
             text=True,
             check=False,
         )
         if made.returncode != 0:
-            raise RuntimeError(f"{program} cannot compile {_SOURCE}:\n{made.stderr}")
+            raise RuntimeError(f"{program} cannot compile {source}:\n{made.stderr}")
     return library
 
 

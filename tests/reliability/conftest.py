@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from itertools import count
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -34,6 +35,14 @@ def figures(
         print(line)
 
     return keep
+
+
+@pytest.fixture
+def server_folder() -> Iterator[Path]:
+    """Return a folder for servers, which a user that they run as may enter."""
+    with TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
 
 
 @pytest.fixture(scope="session")

@@ -16,6 +16,7 @@ from typing import Any
 from nuvom.config.sources import load
 from nuvom.core.clock import SYSTEM_CLOCK
 from nuvom.core.record import FINAL
+from nuvom.events import BackendFailed
 from nuvom.execution import maintenance
 from nuvom.host import crashpoint
 from nuvom.inspection import Inspector
@@ -67,7 +68,10 @@ def _trace(path: str) -> None:
 
 
 def work(runtime: Runtime, log: HistoryLog, orders: dict[str, Any]) -> None:
-    """Be a worker until asked to stop; say ``up`` once it is there."""
+    """Be a worker until asked to stop; say ``up`` once it is there. Note failures of the store."""
+    runtime.bus.subscribe(
+        BackendFailed, lambda event: log.write("store-failed", error=event.error.message)
+    )
     worker = Worker(runtime, threads=orders.get("threads", 2))
     signal.signal(signal.SIGTERM, lambda *_: worker.stop())
     worker.start()
@@ -183,6 +187,12 @@ def enqueue_unique(runtime: Runtime, log: HistoryLog, orders: dict[str, Any]) ->
     print(tasks.plain.options(unique_key="same").delay(1).id)
 
 
+def delay(runtime: Runtime, log: HistoryLog, orders: dict[str, Any]) -> None:
+    """Enqueue a job that is due in ``secs``, and print its id."""
+    del runtime, log
+    print(tasks.plain.options(delay=orders["secs"]).delay(1).id)
+
+
 PARTS: dict[str, Callable[[Runtime, HistoryLog, dict[str, Any]], None]] = {
     "work": work,
     "soak": soak_long,
@@ -191,6 +201,7 @@ PARTS: dict[str, Callable[[Runtime, HistoryLog, dict[str, Any]], None]] = {
     "fork": fork,
     "supply": supply,
     "enqueue_unique": enqueue_unique,
+    "delay": delay,
 }
 
 

@@ -88,6 +88,15 @@ def flaky(number: int) -> int:
         return number + 1
 
 
+@task(name="rel.retried_soon", retries=3, retry_delay_secs=1.0, jitter=False)
+def retried_soon(number: int) -> int:
+    """Fail at the first attempt, and wait for the next one."""
+    with noted():
+        if current_job().attempt == 1:
+            raise ValueError("the first attempt fails")
+        return number + 1
+
+
 @task(name="rel.failing")
 def failing(number: int) -> int:
     with noted():

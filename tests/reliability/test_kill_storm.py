@@ -38,7 +38,7 @@ def errors_of(root: Path) -> str:
     return (root / "children.log").read_text(encoding="utf-8", errors="replace")[-5000:]
 
 
-def at_length(*values: int, limit_secs: int) -> Any:
+def at_length(*values: float, limit_secs: int) -> Any:
     """Return the numbers of the full count, which needs the machine for itself."""
     marks = (pytest.mark.slow, pytest.mark.alone, pytest.mark.timeout(limit_secs))
     return pytest.param(*values, marks=marks)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -85,6 +85,7 @@ class Workspace:
         env: Mapping[str, str] | None = None,
         *,
         talks: bool = False,
+        prefix: Sequence[str] = (),
         **orders: Any,
     ) -> Victim:
         """Start a process that plays ``part`` of ``program.py`` here."""
@@ -95,6 +96,7 @@ class Workspace:
             log=self.log,
             env={tasks.HISTORY_VARIABLE: str(self.history), **(env or {})},
             talks=talks,
+            prefix=prefix,
         )
         children.append(child)
         return child

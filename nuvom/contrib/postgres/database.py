@@ -19,7 +19,7 @@ from psycopg.pq import TransactionStatus
 from nuvom.contrib.postgres.arrays import register_arrays
 from nuvom.contrib.postgres.migration import VERSION, migrate, qualified
 from nuvom.contrib.postgres.protocol import only_result
-from nuvom.core.clock import SYSTEM_CLOCK
+from nuvom.core.clock import StoreClock
 from nuvom.core.views import Migration
 from nuvom.errors import BackendUnavailable, InvalidSetting, NuvomError, QueueFull, StorageFull
 from nuvom.host.fork import drop_at_fork
@@ -37,6 +37,15 @@ if TYPE_CHECKING:
 
 _IDLE = TransactionStatus.IDLE
 _UNMIGRATED = (errors.InvalidSchemaName, errors.UndefinedTable, errors.UndefinedFunction)
+# How long a link may lose everything until a connection over it counts as cut. Without them a call
+# whose packets are lost waits for a quarter of an hour.
+_LIMITS = {
+    "connect_timeout": int(CONNECT_SECS),
+    "tcp_user_timeout": int(CONNECT_SECS * 1000),
+    "keepalives_idle": int(CONNECT_SECS),
+    "keepalives_interval": 1,
+    "keepalives_count": int(CONNECT_SECS),
+}
 _FULL = "NV001"  # what the server's ``enqueue`` raises
 _MIGRATE = "Run `nuvom migrate` with a role that may create tables in this schema."
 
@@ -49,12 +58,13 @@ class PostgresDatabase:
     """A store: one schema of a database.
 
     Args:
-        settings: ``postgres_dsn``, ``postgres_schema`` and ``durability``.
+        settings: ``postgres_dsn``, ``postgres_schema``, ``durability`` and ``lease_secs``.
 
     Attributes:
         schema: The name of the schema.
         commit: The value of ``synchronous_commit`` for jobs and their ends.
         is_pooled: Whether a pooler was between this process and the server at the last connection.
+        clock: The server's, unless a test has given another.
         shared_channel: What all sleeping workers listen to, for those who store a job in a
             transaction of their own.
     Raises: InvalidSetting: there is no ``postgres_dsn``.
@@ -65,13 +75,16 @@ class PostgresDatabase:
             expected = "the address of a server, such as postgresql://user@host/database"
             raise InvalidSetting("postgres_dsn", None, expected, origin="not set")
         self.dsn = str(settings.postgres_dsn)
+        given = psycopg.conninfo.conninfo_to_dict(self.dsn)
+        self._limits: dict[str, Any] = {k: v for k, v in _LIMITS.items() if k not in given}
         self.schema = settings.postgres_schema
+        self._lease_secs = settings.lease_secs
         self.shared_channel = f"nuvom_{self.schema}"
         self.commit = "on" if settings.durability == "full" else "off"
-        self._clock = clock
+        self.clock = clock or StoreClock(self.control_version)
+        self._has_test_clock = clock is not None
         self._statements: dict[tuple[str, int], Any] = {}
         self._prepared: WeakSet[Connection] = WeakSet()  # those that know the one raw call
-        self._ahead_secs: float | None = None  # the server's clock, of our monotonic one
         self._store_id: str | None = None
         self._control_version = 0
         self.is_pooled = False
@@ -85,15 +98,7 @@ class PostgresDatabase:
     @property
     def test_now(self) -> float | None:
         """The time in a test, None where it is the server's."""
-        return None if self._clock is None else self._clock.now()
-
-    def now(self) -> float:
-        """Return the server's time, in seconds since the epoch."""
-        if self._clock is not None:
-            return self._clock.now()
-        if self._ahead_secs is None:
-            self.rows("who")  # each new connection reads the server's clock
-        return SYSTEM_CLOCK.monotonic() + (self._ahead_secs or 0.0)
+        return self.clock.now() if self._has_test_clock else None
 
     @property
     def folder_name(self) -> str:
@@ -203,7 +208,13 @@ class PostgresDatabase:
 
         Raises: BackendUnavailable, StorageFull.
         """
-        return reach(work, errors=(psycopg.Error,), may_pass=_may_pass, failure=self.failure)
+        return reach(
+            work,
+            errors=(psycopg.Error,),
+            may_pass=_may_pass,
+            failure=self.failure,
+            lease_secs=self._lease_secs,
+        )
 
     # ---- connections ------------------------------------------------------------------------
 
@@ -212,7 +223,7 @@ class PostgresDatabase:
 
         Raises: psycopg.Error, BackendUnavailable.
         """
-        connection = psycopg.connect(self.dsn, autocommit=True, connect_timeout=int(CONNECT_SECS))
+        connection = psycopg.connect(self.dsn, autocommit=True, **self._limits)
         try:
             self._prepare(connection)
         except BaseException:
@@ -267,8 +278,7 @@ class PostgresDatabase:
                 "restart the workers: jobs that only it knew are lost.",
             )
         self._store_id = store_id
-        self._ahead_secs = now - SYSTEM_CLOCK.monotonic()
-        self.saw_control(control)
+        self._saw(control, now)
 
     def migrate(self, *, dry_run: bool) -> Migration:
         """Bring the tables to the version of this code. Raises: BackendUnavailable."""
@@ -276,10 +286,16 @@ class PostgresDatabase:
             before, statements = migrate(self.dsn, self.schema, dry_run=dry_run)
         return Migration(str(self), before, max(before, VERSION), tuple(statements))
 
-    def saw_control(self, version: int) -> int:
-        """Note a number of the store that never goes back; return it."""
+    def control_version(self) -> int:
+        """Return a number of the store that never goes back. Raises: BackendUnavailable."""
+        ((_, _, version, now),) = self.rows("who")
+        self._saw(version, now)
+        return int(version)
+
+    def _saw(self, version: int, now: float) -> None:
         self._control_version = max(self._control_version, version)
-        return version
+        if isinstance(self.clock, StoreClock):
+            self.clock.set(now)
 
     def __str__(self) -> str:
         """Name the store without its password."""

@@ -93,6 +93,7 @@ class PostgresJobQueue(PostgresReads):
     def __init__(self, settings: Settings | None = None, *, clock: Clock | None = None) -> None:
         settings = settings or Settings()
         db = self.db = PostgresDatabase(settings, clock)
+        self.clock = db.clock
         call = qualified(_CLAIM, db.schema).encode()
         self._claim = RawCall(b"nuvom_claim", call, _CLAIM_TYPES)
         super().__init__(
@@ -103,10 +104,6 @@ class PostgresJobQueue(PostgresReads):
         """Forget what belongs to the parent's workers."""
         super().drop_in_child()
         self._sleepers = listeners(self.db)
-
-    def now(self) -> float:
-        """Return the server's time, in seconds since the epoch."""
-        return self.db.now()
 
     # ---- enqueue --------------------------------------------------------------------------
 
@@ -220,7 +217,7 @@ class PostgresJobQueue(PostgresReads):
 
     def give_back(self, owner: str, token: int) -> None:
         """Undo a claim that no caller has received; see ``ServerQueue``."""
-        if self.db.call("give_back", owner, [token], self.db.test_now):
+        if self.db.call("give_back", owner, token, self.db.test_now):
             self.notify()
 
     # ---- changes --------------------------------------------------------------------------
@@ -360,7 +357,7 @@ class PostgresJobQueue(PostgresReads):
 
     def control_version(self) -> int:
         """Return a number that changes with every command; see the contract."""
-        return self.db.saw_control(self.db.rows("who")[0][2])
+        return self.db.control_version()
 
     # ---- waiting --------------------------------------------------------------------------
 

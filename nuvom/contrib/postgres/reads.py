@@ -85,7 +85,7 @@ class PostgresReads(ServerQueue):
     def stats(self) -> list[QueueStats]:
         """Return counts for each queue, by name."""
         found: defaultdict[str, dict[str, Any]] = defaultdict(dict)
-        for queue, kind, again, later, count, oldest in self.db.rows("stats", self.db.now()):
+        for queue, kind, again, later, count, oldest in self.db.rows("stats", self.now()):
             counts, name = found[queue], _NAMES.get(kind, "pending")
             if name == "pending":
                 name = ("retrying" if again else "scheduled") if later else "ready"
@@ -142,7 +142,7 @@ class PostgresReads(ServerQueue):
 
     def next_due_secs(self) -> float | None:
         """Return seconds until the next scheduled job is due, or None."""
-        now = self.db.now()
+        now = self.now()
         due = self.db.call("next_due", now)
         return None if due is None else float(due) - now
 

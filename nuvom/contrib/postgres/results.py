@@ -81,7 +81,7 @@ class PostgresResultBackend(JoinedResults):
 
     def now(self) -> float:
         """Return the server's time."""
-        return self.db.now()
+        return self.db.clock.now()
 
     def forget(self, job_id: str) -> bool:
         """Remove everything stored about a job; False if there was nothing."""

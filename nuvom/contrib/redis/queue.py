@@ -67,6 +67,7 @@ class RedisJobQueue(RedisReads):
     def __init__(self, settings: Settings | None = None, *, clock: Clock | None = None) -> None:
         settings = settings or Settings()
         store = self.store = RedisStore(settings, clock)
+        self.clock = store.clock
         super().__init__(
             settings, store.folder_name, lambda owner: MarkSender(store, owner), store.failure
         )
@@ -75,10 +76,6 @@ class RedisJobQueue(RedisReads):
         """Forget what belongs to the parent's workers."""
         super().drop_in_child()
         self._sleepers = subscribers(self.store)
-
-    def now(self) -> float:
-        """Return the server's time, in seconds since the epoch."""
-        return self.store.now()
 
     # ---- enqueue --------------------------------------------------------------------------
 

@@ -84,7 +84,7 @@ class RedisResultBackend(JoinedResults):
 
     def now(self) -> float:
         """Return the server's time."""
-        return self.store.now()
+        return self.store.clock.now()
 
     def forget(self, job_id: str) -> bool:
         """Remove everything stored about a job; False if there was nothing."""

@@ -22,7 +22,7 @@ from redis.connection import ConnectionPool
 from redis.retry import Retry
 
 from nuvom.contrib.redis.rows import mark_of, seq_of
-from nuvom.core.clock import SYSTEM_CLOCK
+from nuvom.core.clock import StoreClock
 from nuvom.core.ids import new_id
 from nuvom.errors import BackendUnavailable, InvalidSetting, NuvomError, StorageFull
 from nuvom.host.fork import drop_at_fork
@@ -66,9 +66,10 @@ class RedisStore:
     """A store: all keys of a server that begin with one tag.
 
     Args:
-        settings: ``redis_url`` and ``redis_prefix``.
+        settings: ``redis_url``, ``redis_prefix`` and ``lease_secs``.
 
     Attributes:
+        clock: The server's, unless a test has given another.
         tag: What every key begins with. A cluster keeps all keys with one tag on one server.
     Raises: InvalidSetting: there is no ``redis_url``, or it is none.
     """
@@ -76,6 +77,7 @@ class RedisStore:
     def __init__(self, settings: Settings, clock: Clock | None = None) -> None:
         self._url = settings.redis_url or ""
         self._prefix = settings.redis_prefix
+        self._lease_secs = settings.lease_secs
         self.tag = f"{{{self._prefix}}}:".encode()
         try:
             pool = ConnectionPool.from_url(self._url, socket_timeout=CONNECT_SECS)
@@ -94,8 +96,8 @@ class RedisStore:
         where = options.get("path") or f"{host}:{port}"
         self._text = f"redis://{where}/{options.get('db') or 0}, prefix {self._prefix}"
         self._make: Callable[[], Connection] = lambda: pool.connection_class(**options)
-        self._clock = clock
-        self._ahead_secs: float | None = None  # the server's clock, of our monotonic one
+        self.clock = clock or StoreClock(self.control_version)
+        self._has_test_clock = clock is not None
         self._store_id: bytes | None = None
         self._control_version = 0
         self.drop_in_child()
@@ -108,19 +110,12 @@ class RedisStore:
     @property
     def test_now(self) -> bytes:
         """The time in a test, empty where it is the server's."""
-        return b"" if self._clock is None else repr(self._clock.now()).encode()
-
-    def now(self) -> float:
-        """Return the server's time, in seconds since the epoch."""
-        if self._clock is not None:
-            return self._clock.now()
-        if self._ahead_secs is None:
-            self.control_version()  # each new connection reads the server's clock
-        return SYSTEM_CLOCK.monotonic() + (self._ahead_secs or 0.0)
+        return repr(self.clock.now()).encode() if self._has_test_clock else b""
 
     def saw_time(self, secs: bytes, micros: bytes) -> None:
         """Note the server's time."""
-        self._ahead_secs = int(secs) + int(micros) / 1e6 - SYSTEM_CLOCK.monotonic()
+        if isinstance(self.clock, StoreClock):
+            self.clock.set(int(secs) + int(micros) / 1e6)
 
     @property
     def folder_name(self) -> str:
@@ -190,8 +185,13 @@ class RedisStore:
 
         Raises: BackendUnavailable, StorageFull.
         """
-        known = (errors.RedisError, OSError)
-        return reach(work, errors=known, may_pass=_may_pass, failure=self.failure)
+        return reach(
+            work,
+            errors=(errors.RedisError, OSError),
+            may_pass=_may_pass,
+            failure=self.failure,
+            lease_secs=self._lease_secs,
+        )
 
     # ---- connections ------------------------------------------------------------------------
 
