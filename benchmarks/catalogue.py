@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 HERE = "this checkout"
+_TITLES = {"sqlite": "SQLite", "postgres": "PostgreSQL", "redis": "Redis"}
 
 
 @dataclass(frozen=True)
@@ -39,17 +40,19 @@ class Peer:
 
 
 def _nuvom(backend: str, durability: str, **counts: Any) -> Peer:
+    server = backend if backend in ("postgres", "redis") else None
     chosen = {
         "NUVOM_QUEUE_BACKEND": backend,
         "NUVOM_RESULT_BACKEND": backend,
         "NUVOM_DURABILITY": durability,
     }
-    told = "" if backend == "memory" else f", {durability}"
+    told = "" if backend in ("memory", "redis") else f", {durability}"
     return Peer(
         f"nuvom-{backend}-{durability}" if told else f"nuvom-{backend}",
-        f"Nuvom, {backend}{told}".replace("sqlite", "SQLite"),
-        "peers.nuvom_here",
+        f"Nuvom, {_TITLES.get(backend, backend)}{told}",
+        "peers.nuvom_servers" if server else "peers.nuvom_here",
         chosen,
+        server,
         kind="nuvom",
         **counts,
     )
@@ -65,6 +68,12 @@ def _honker(name: str, title: str, **counts: Any) -> Peer:
     return Peer(
         f"honker-{name}", title, "peers.honker_sqlite", chosen, environment="honker", **counts
     )
+
+
+def _pgqueuer(batch: int, **counts: Any) -> Peer:
+    chosen = {"BENCH_VARIANT": str(batch)}
+    title = f"PgQueuer, PostgreSQL, batches of {batch}, no results"
+    return Peer(f"pgqueuer-{batch}", title, "peers.pgqueuer_pg", chosen, "postgres", **counts)
 
 
 def _loop(durability: str, **counts: Any) -> Peer:
@@ -128,6 +137,55 @@ PEERS = (
         enqueue=1_000,
     ),
 )
+
+
+_SERVED = {"drain": 100_000, "enqueue": 5_000, "bulk": 100_000}
+SERVERS = (
+    _nuvom("postgres", "full", **_SERVED),
+    _nuvom("postgres", "normal", **_SERVED),
+    _pgqueuer(10, drain=15_000),
+    _pgqueuer(100, drain=40_000),
+    _pgqueuer(500, drain=40_000),
+    Peer(
+        "awa",
+        "awa, PostgreSQL, no results",
+        "peers.awa_pg",
+        {},
+        "postgres",
+        "awa",
+        drain=15_000,
+        enqueue=2_000,
+    ),
+    Peer(
+        "chancy",
+        "chancy, PostgreSQL, no results",
+        "peers.chancy_pg",
+        {},
+        "postgres",
+        drain=12_000,
+        enqueue=3_000,
+    ),
+    Peer(
+        "oban",
+        "Oban, PostgreSQL",
+        "peers.oban_pg",
+        {},
+        "postgres",
+        "oban",
+        oldest_python=(3, 12),
+        drain=6_000,
+        enqueue=3_000,
+    ),
+    _nuvom("redis", "normal", **{**_SERVED, "drain": 120_000, "enqueue": 10_000}),
+    Peer("streaq", "streaQ, Redis", "peers.streaq_redis", {}, "redis", drain=8_000),
+    *(one for one in PEERS if one.server),
+)
+GROUPS = {"files": PEERS, "servers": SERVERS}
+
+
+def named(name: str) -> Peer:
+    """Return the row of a name, whatever group it is in."""
+    return next(one for one in (*PEERS, *SERVERS) if one.name == name.partition("@")[0])
 
 
 def before_and_after(revision: str) -> tuple[Peer, ...]:

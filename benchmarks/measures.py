@@ -151,7 +151,7 @@ def _drain_here(adapter: Adapter, count: int) -> Figures:
 
 
 def _latency(name: str, adapter: Adapter, one: Callable[[int], float], scale: float) -> Figures:
-    count = max(20, int(150 * scale))
+    count = max(20, int(100 * scale))
     adapter.clear()
     body.clear_marks()
     with Worker(adapter):

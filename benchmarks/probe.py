@@ -14,12 +14,12 @@ import sys
 import traceback
 from typing import Any
 
-from catalogue import PEERS
+from catalogue import named
 
 
 def main(name: str, measure: str, scale: float) -> dict[str, Any]:
     """Return what one measure of one peer gives."""
-    peer = next(one for one in PEERS if one.name == name.partition("@")[0])
+    peer = named(name)
     adapter = importlib.import_module(peer.module).adapter()
     adapter.peer = peer
     adapter.open()

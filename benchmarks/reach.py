@@ -14,6 +14,7 @@ import sys
 import sysconfig
 import threading
 import time
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +24,7 @@ from peers.base import FOLDER
 from worker_process import Worker, peak_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from catalogue import Peer
     from peers.nuvom_here import NuvomAdapter
@@ -40,6 +41,8 @@ STARTS = 9
 AWAIT_SECS = 300.0
 CPU_JOBS, CPU_JOB_STEPS, CPU_ROUNDS = 40, 4_000_000, 3  # 0.1 to 0.5 s each
 INSTRUCTION_JOBS, INSTRUCTION_RUNS = (2_500, 8_500), 3
+WORKER_ROUNDS = 2
+QUEUE = "default"  # of the tasks
 CLOSED_ATTEMPTS = 20
 UNHURRIED = Path(__file__).with_name("tasks") / "unhurried.py"
 
@@ -222,22 +225,57 @@ def processes(adapter: NuvomAdapter, scale: float) -> Figures:
 
     def drained(number: int) -> float:
         adapter.clear()
-        adapter.worker_options = ("--processes", str(number))
-        with Worker(adapter):
-            ends_at = time.perf_counter() + AWAIT_SECS
-            while adapter.workers() != number:
-                if time.perf_counter() > ends_at:
-                    raise TimeoutError(f"{adapter.workers()} of {number} workers came up")
-                time.sleep(0.01)
+        with _crew(adapter, number):
             began = time.perf_counter()
             # Waited for and not counted: to look again and again takes from the second process.
             count_to.map([(CPU_JOB_STEPS,)] * count).get(timeout=AWAIT_SECS)
             secs = time.perf_counter() - began
-        adapter.worker_options = ()
         return count / secs
 
     pairs = [(drained(1), drained(2)) for _ in range(CPU_ROUNDS)]
     return {"reach_two_processes_over_one": statistics.median([two / one for one, two in pairs])}
+
+
+def two_workers(adapter: NuvomAdapter, scale: float) -> Figures:
+    """What two workers drain together from a full queue on a server, beside one."""
+    count = max(500, int(adapter.peer.drain * scale))
+    pairs = []
+    for number in range(WORKER_ROUNDS):
+        order = (1, 2) if number % 2 else (2, 1)  # what slows a machine down hits both
+        pairs.append({crew: _drained_by(adapter, crew, count) for crew in order})
+    return {
+        "reach_drain_by_two_workers": statistics.median([one[2] for one in pairs]),
+        "reach_two_workers_over_one": statistics.median([one[2] / one[1] for one in pairs]),
+    }
+
+
+def _drained_by(adapter: NuvomAdapter, number: int, count: int) -> float:
+    """Return the jobs for each second that so many workers drain, all of them up at the start."""
+    from nuvom.runtime import current_runtime  # noqa: PLC0415  # the package under test
+
+    queue: Any = current_runtime().queue
+    adapter.clear()
+    queue.pause(QUEUE, "benchmark")
+    fill(adapter, count)
+    with _crew(adapter, number):
+        queue.resume(QUEUE)
+        secs = until_drained(adapter, count)
+    adapter.clear()
+    return count / secs
+
+
+@contextmanager
+def _crew(adapter: NuvomAdapter, number: int) -> Iterator[None]:
+    """For its block, so many worker processes are up."""
+    adapter.worker_options = ("--processes", str(number))
+    with Worker(adapter):
+        ends_at = time.perf_counter() + AWAIT_SECS
+        while adapter.workers() != number:
+            if time.perf_counter() > ends_at:
+                raise TimeoutError(f"{adapter.workers()} of {number} workers came up")
+            time.sleep(0.01)
+        yield
+    adapter.worker_options = ()
 
 
 def closing(adapter: NuvomAdapter, scale: float) -> Figures:
@@ -316,6 +354,7 @@ MEASURES: dict[str, Callable[[Any, float], Figures]] = {
     "discovery": discovery,
     "help": help_text,
     "processes": processes,
+    "two_workers": two_workers,
     "closing": closing,
     "instructions": instructions,
 }
@@ -325,8 +364,10 @@ def is_for(peer: Peer, measure: str) -> bool:
     """Return whether a row is measured by one of these."""
     measured = {"instructions"} if peer.kind == "nuvom" else set()
     name = peer.name.partition("@")[0]
-    if name == "nuvom-sqlite-full":
-        measured = set(MEASURES)
+    if peer.server and peer.kind == "nuvom":
+        measured |= {"two_workers"}
+    elif name == "nuvom-sqlite-full":
+        measured = set(MEASURES) - {"two_workers"}
     elif name == "nuvom-sqlite-normal":
         measured |= {"threads", "idle"}
     return measure in measured

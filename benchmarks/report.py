@@ -7,13 +7,13 @@ import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from targets import FULL, NORMAL, targets
+from targets import FULL, NORMAL, POSTGRES, REDIS, targets
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 ROOT = Path(__file__).resolve().parent.parent
-TABLE, HEADLINE = "benchmark", "headline"  # names of the marks in the pages
+TABLE, HEADLINE, SERVERS = "benchmark", "headline", "servers"  # names of the marks in the pages
 PAGE_COLUMNS = 120
 SHORT = (FULL, NORMAL, "celery")  # rows of the README, beside the two fastest peers
 ROUNDS_FOR_A_VERDICT = 4
@@ -78,12 +78,20 @@ def as_text(found: Found) -> str:
     return "\n".join([_page(found), "", *broken])
 
 
-def publish(found: Found, drawing: str) -> None:
-    """Write the tables into the pages, between their marks, and the chart beside them."""
+def publish(found: Found, drawing: str) -> list[str]:
+    """Write the tables into the pages, between their marks, and the chart beside them.
+
+    Returns: what was written.
+    """
+    if found.get("group") == SERVERS:
+        _replace(ROOT / "README.md", SERVERS, on_servers(found))
+        _replace(ROOT / "docs" / "performance.md", SERVERS, _page(found))
+        return ["README.md", "docs/performance.md"]
     (ROOT / "docs" / "benchmark.svg").write_text(drawing, encoding="utf-8")
     _replace(ROOT / "README.md", HEADLINE, headline(found))
     _replace(ROOT / "README.md", TABLE, _readme(found))
     _replace(ROOT / "docs" / "performance.md", TABLE, _page(found))
+    return ["README.md", "docs/performance.md", "docs/benchmark.svg"]
 
 
 def headline(found: Found) -> str:
@@ -98,6 +106,25 @@ def headline(found: Found) -> str:
         "results](docs/performance.md#figures) include the targets that were missed."
     )
     return textwrap.fill(text, PAGE_COLUMNS, break_long_words=False, break_on_hyphens=False)
+
+
+def on_servers(found: Found) -> str:
+    """Return what the README says in words about PostgreSQL and Redis."""
+    rows = {one["name"]: one for one in found["peers"] if "drain" in one["median"]}
+    told = []
+    for name, place in ((POSTGRES, "PostgreSQL"), (REDIS, "Redis")):
+        beside = [one for one in rows.values() if one["kind"] == "peer" and place in one["title"]]
+        if name in rows and beside:
+            best = max(beside, key=lambda one: float(one["median"]["drain"]))
+            ratio, title = _ratio(rows[name]["median"]["drain"], best), best["title"]
+            told.append(
+                f"On {place}, a worker drains {ratio} times as many jobs per second as one of "
+                f"{title.partition(',')[0]}, the fastest peer there."
+            )
+    told.append("See [the figures for servers](docs/performance.md#servers).")
+    return textwrap.fill(
+        " ".join(told), PAGE_COLUMNS, break_long_words=False, break_on_hyphens=False
+    )
 
 
 def between_marks(page: str, name: str) -> tuple[str, str, str]:
@@ -168,6 +195,8 @@ def _figures(found: Found) -> Table:
     for one in found["peers"]:
         figures = _with_cpu(one["median"])
         drain, cpu = figures.get("drain"), figures.get("cpu_us")
+        if one.get("server") and "start_secs" not in figures:
+            cpu = None  # it has the start of the worker in it
         table.append(
             (
                 one["title"],
@@ -182,7 +211,14 @@ def _figures(found: Found) -> Table:
                 _small(figures.get("start_secs")),
             )
         )
-    return table
+    return _without_empty(table)
+
+
+def _without_empty(table: Table) -> Table:
+    """Leave out the columns in which no row has a figure."""
+    columns = list(zip(*table, strict=True))
+    kept = [one for number, one in enumerate(columns) if not number or {*one[1:]} != {"-"}]
+    return list(zip(*kept, strict=True))
 
 
 def _settings(found: Found) -> Table:
@@ -199,7 +235,8 @@ def _own(found: Found) -> Table:
         for name, value in one["median"].items():
             if name.startswith(("reach_", "instructions")):
                 words = name.removeprefix("reach_").replace("_", " ")
-                table.append((one["title"], words, f"{value:,.4g}"))
+                told = _count(value) if value >= 10_000 else f"{value:,.4g}"  # noqa: PLR2004  # no exponent
+                table.append((one["title"], words, told))
     return table
 
 

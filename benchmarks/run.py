@@ -2,6 +2,7 @@
 
     python3 dev.py bench                    three rounds of everything
     python3 dev.py bench --quick            one round of a tenth of the jobs: does it work?
+    python3 dev.py bench --group servers    Nuvom on PostgreSQL and Redis, beside the peers there
     python3 dev.py bench --only nuvom,huey  peers whose name contains one of these
     python3 dev.py bench --measures drain,enqueue
     python3 dev.py bench --against REF      this checkout beside another commit, five rounds
@@ -31,15 +32,19 @@ import chart
 import facts
 import reach
 import report
-from catalogue import PEERS, before_and_after
+from catalogue import GROUPS, before_and_after
 from environments import SetupFailed, commit_of, python_of
+from measures import MEASURES
 
 if TYPE_CHECKING:
     from catalogue import Peer
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results"
-COMPARED = ("start", "enqueue", "bulk", "drain", "pick_up", "result")
+COMPARED = {
+    "files": ("start", "enqueue", "bulk", "drain", "pick_up", "result"),
+    "servers": ("enqueue", "drain", "pick_up", "two_workers"),
+}
 AGAINST = ("start", "enqueue", "drain", "pick_up", "result", "idle")
 LIMIT_SECS = 900
 QUICK_SCALE = 0.1
@@ -74,8 +79,9 @@ def _options() -> argparse.Namespace:
     )
     parser.add_argument("--quick", action="store_true", help="one round, a tenth of the jobs")
     parser.add_argument("--rounds", type=int, help="how many (3, with --against 5)")
+    parser.add_argument("--group", choices=GROUPS, default="files", help="which rows (files)")
     parser.add_argument("--only", default="", help="peers whose name contains one of these")
-    parser.add_argument("--measures", default="", help="some of: " + ", ".join(COMPARED))
+    parser.add_argument("--measures", default="", help="some of: " + ", ".join(MEASURES))
     parser.add_argument("--against", metavar="REF", help="a commit to compare this checkout with")
     parser.add_argument("--reach", action="store_true", help="Nuvom's own limits as well")
     parser.add_argument("--instructions", action="store_true", help="count them for each job")
@@ -109,7 +115,8 @@ class Run:
         self.loads: list[dict[str, float]] = []
         self.facts = facts.machine(folder)
         words = [word for word in options.only.split(",") if word] or [""]
-        rows = before_and_after(options.against) if options.against else PEERS
+        group = GROUPS[options.group]
+        rows = before_and_after(options.against) if options.against else group
         self.peers = [peer for peer in rows if any(word in peer.name for word in words)]
 
     def prepare(self) -> None:
@@ -145,6 +152,7 @@ class Run:
         noisy = [one for one in self.loads if one.get("others_use_cores", 1) > facts.QUIET_CORES]
         return {
             "schema": "nuvom.bench/1",
+            "group": self.options.group,
             "at": time.strftime("%Y-%m-%d %H:%M", time.gmtime()),
             "rounds": done,
             "is_preliminary": bool(noisy) or self.options.quick or done < 3,  # noqa: PLR2004  # medians need three
@@ -178,11 +186,14 @@ class Run:
     def _measures(self) -> list[str]:
         """Return all that any row is measured by, in order."""
         asked = [one for one in self.options.measures.split(",") if one]
-        chosen = asked or list(AGAINST if self.options.against else COMPARED)
+        chosen = asked or list(AGAINST if self.options.against else self._usual())
         chosen += ["instructions"] * self.options.instructions
         if self.options.reach and not asked:
             chosen += [one for one in reach.MEASURES if one not in (*chosen, "instructions")]
         return chosen
+
+    def _usual(self) -> tuple[str, ...]:
+        return COMPARED[self.options.group]
 
     def _takes(self, peer: Peer, measure: str, number: int) -> bool:
         """Return whether a row takes part in a measure in this round."""
@@ -190,7 +201,8 @@ class Run:
             return False
         if measure not in reach.MEASURES:
             return True
-        is_compared = self.options.against and measure != "instructions"
+        is_compared = self.options.against or measure in self._usual()
+        is_compared = is_compared and measure != "instructions"
         return (number == 0 or is_compared) and reach.is_for(peer, measure)
 
     def _measure(self, peer: Peer, measure: str) -> None:
@@ -248,8 +260,7 @@ def _keep(found: dict[str, Any]) -> None:
 def _show(found: dict[str, Any], *, publish: bool) -> None:
     print(report.as_text(found))
     if publish:
-        report.publish(found, chart.drain(found))
-        print("Written: README.md, docs/performance.md, docs/benchmark.svg")
+        print("Written: " + ", ".join(report.publish(found, chart.drain(found))))
 
 
 if __name__ == "__main__":

@@ -8,17 +8,23 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 Found = dict[str, Any]
+Figures = dict[str, float]
 FULL, NORMAL, FILE, MEMORY = (
     "nuvom-sqlite-full",
     "nuvom-sqlite-normal",
     "nuvom-file-normal",
     "nuvom-memory",
 )
+POSTGRES, REDIS = "nuvom-postgres-full", "nuvom-redis"
+PGQUEUER = ("pgqueuer-10", "pgqueuer-100", "pgqueuer-500")
+PROCRASTINATE, ARDIQ, HUEY = "procrastinate", "ardiq", "huey-redis"
+BOTH = (*PGQUEUER, PROCRASTINATE)  # PgQueuer and Procrastinate
+SIX = (HUEY, "dramatiq", "saq", "taskiq", "rq", "celery")
 LOOP_FULL, LOOP_NORMAL, HUEY_FILE = "loop-full", "loop-normal", "huey-file"
 SERVED, PEERS = "peers with a server", "peers"  # that keep results: the best of them
 PICK_UP, P95 = "pick_up_ms_median", "pick_up_ms_p95"
 
-# What it is, which row, which figure, of which row, at least how much of it.
+# What it is, which row, which figure, of which row or the best of which rows, at least how much.
 _AT_LEAST = (
     ("drain, of the fastest peer with a server", FULL, "drain", SERVED, 15),
     ("drain, of the fastest peer of all", FULL, "drain", PEERS, 15),
@@ -30,12 +36,30 @@ _AT_LEAST = (
     ("bulk, of the plain insert", FULL, "bulk", LOOP_FULL, 0.5),
     ("file drain, of Huey's files", FILE, "drain", HUEY_FILE, 5),
     ("memory drain, of SQLite", MEMORY, "drain", NORMAL, 1),
+    ("PostgreSQL drain, of PgQueuer's best", POSTGRES, "drain", PGQUEUER, 2.5),
+    ("PostgreSQL drain, of Procrastinate", POSTGRES, "drain", PROCRASTINATE, 60),
+    (
+        "PostgreSQL enqueue, of the faster of PgQueuer and Procrastinate",
+        POSTGRES,
+        "enqueue",
+        BOTH,
+        1.2,
+    ),
+    ("Redis drain, of the fastest of six peers", REDIS, "drain", SIX, 10),
+    ("Redis drain, of ardiq", REDIS, "drain", ARDIQ, 4),
+    ("Redis enqueue, of Huey", REDIS, "enqueue", HUEY, 1),
 )
 _AT_MOST = (
     ("pick-up without a flush, of the fastest peer", NORMAL, PICK_UP, PEERS, 1),
     ("pick-up with a flush, of the fastest peer", FULL, PICK_UP, PEERS, 2),
     ("result, of the fastest peer", NORMAL, "result_ms_median", PEERS, 1),
     ("start, of the fastest peer", FULL, "start_secs", PEERS, 1),
+    ("PostgreSQL pick-up, of the faster of the two", POSTGRES, PICK_UP, BOTH, 0.75),
+    ("Redis pick-up, of Huey", REDIS, PICK_UP, HUEY, 1),
+)
+_TWO_WORKERS = (
+    ("PostgreSQL drain by two workers, of one", POSTGRES),
+    ("Redis drain by two workers, of one", REDIS),
 )
 # What it is, which figure of Nuvom's alone, how much of it, whether at most.
 _OWN = (
@@ -89,7 +113,7 @@ def targets(found: Found) -> Iterator[Target]:
     for table, best in ((_AT_LEAST, max), (_AT_MOST, min)):
         for text, row, figure, others, limit in table:
             value = rows.get(row, {}).get(figure)
-            known = [one[figure] for one in beside.get(others, ()) if figure in one]
+            known = [one[figure] for one in _of(beside, others) if figure in one]
             if value is not None and known:
                 yield Target(text, value / best(known), limit, best is min)
     for name, told in ((NORMAL, "without"), (FULL, "with")):
@@ -100,3 +124,13 @@ def targets(found: Found) -> Iterator[Target]:
         value = rows.get(FULL, {}).get(f"reach_{figure}")
         if value is not None:
             yield Target(text, value, limit, is_most)
+    for text, row in _TWO_WORKERS:
+        value = rows.get(row, {}).get("reach_two_workers_over_one")
+        if value is not None:
+            yield Target(text, value, 1.1, is_most=False)
+
+
+def _of(beside: dict[str, list[Figures]], others: str | tuple[str, ...]) -> list[Figures]:
+    """Return the figures of one row, of all that have a name together, or of several rows."""
+    names = (others,) if isinstance(others, str) else others
+    return [figures for name in names for figures in beside.get(name, ())]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from nuvom.core.transitions import RETRYABLE
+from nuvom.core.transitions import RETRYABLE, home_of
 from nuvom.errors import CapabilityMissing, QueueError
 from nuvom.events import EventBus, JobCancelled
 from nuvom.queue_backends.base import BaseJobQueue, Capability
@@ -49,12 +49,15 @@ class Control:
 
         If results are in a separate store, the stored outcome is removed first. Otherwise a worker
         would take it for the outcome of the new attempt.
-        Raises: QueueError: another job now has its ``unique_key``; the job is unchanged.
+        Raises: QueueError: another job now has its ``unique_key``, or another store has the job;
+            it is unchanged.
         """
         queue = self._leased
         snapshot = queue.get(job_id)
         if snapshot is None or snapshot.status not in RETRYABLE:
             return None if snapshot is None else snapshot.status
+        if (home := home_of(snapshot)) is not None:
+            raise QueueError(f"job {job_id} was moved to {home}, and can be run again there only")
         if not self._is_shared:
             self._results.forget(job_id)
         before = queue.retry(job_id)

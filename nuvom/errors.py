@@ -140,6 +140,16 @@ class InvalidConfigFile(ConfigError):
         super().__init__(reason, path=path)
 
 
+class InvalidAddress(ConfigError):
+    """A text is not the address of a store."""
+
+    message = "{url} is not the address of a store."
+    remedy = "Write sqlite:///PATH, file:///FOLDER, postgresql://... or redis://..."
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url=url)
+
+
 class ProjectNotFound(ConfigError):
     """There is no Nuvom project in the working directory or above it."""
 
@@ -442,6 +452,16 @@ class JobCancelled(ResultError):
 
     def __init__(self, job_id: str) -> None:
         super().__init__(job_id=job_id)
+
+
+class JobMoved(JobCancelled):
+    """The job was moved to another store by `nuvom copy`."""
+
+    message = "Job {job_id} is no longer in this store: it was moved to {home}."
+    remedy = "Read it there: point the settings at that store."
+
+    def __init__(self, job_id: str, home: str) -> None:
+        ResultError.__init__(self, job_id=job_id, home=home)
 
 
 class JobTimeout(ResultError, TimeoutError):

@@ -26,8 +26,15 @@ from nuvom.core.ids import ID_BYTES, id_texts
 from nuvom.core.job_context import current
 from nuvom.core.options import NO_CALL_OPTIONS, CallOptions
 from nuvom.core.record import JobRecord, JobSnapshot, JobStatus, StoredError
-from nuvom.core.transitions import RETRYABLE
-from nuvom.errors import JobCancelled, JobFailed, JobNotFound, JobTimeout, WaitInsideTask
+from nuvom.core.transitions import RETRYABLE, home_of
+from nuvom.errors import (
+    JobCancelled,
+    JobFailed,
+    JobMoved,
+    JobNotFound,
+    JobTimeout,
+    WaitInsideTask,
+)
 from nuvom.inspection import Inspector
 from nuvom.runtime import Runtime, current_runtime
 
@@ -160,7 +167,7 @@ class Job(Generic[R]):
             timeout: Maximum seconds to wait; None waits forever.
         Raises:
             JobFailed: it ended FAILED or DEAD.
-            JobCancelled: it was cancelled.
+            JobCancelled: it was cancelled; JobMoved: ``nuvom copy`` moved it to another store.
             JobTimeout: it did not end in time; the job is not affected.
             WaitInsideTask: called inside a task without a timeout.
             JobNotFound: there is no such job, or no longer.
@@ -401,7 +408,10 @@ def result_of(
             return decode(snapshot.result)
         return Inspector(runtime).result(snapshot)
     if snapshot.status is JobStatus.CANCELLED:
-        raise JobCancelled(snapshot.record.id)
+        home = home_of(snapshot)
+        raise (
+            JobCancelled(snapshot.record.id) if home is None else JobMoved(snapshot.record.id, home)
+        )
     error = snapshot.error or StoredError(str(snapshot.status), "no report is kept")
     raise JobFailed(snapshot.record.id, error.type, error.message, error.traceback)
 

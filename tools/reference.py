@@ -34,7 +34,8 @@ MEANINGS: dict[int, str] = {
     exit_codes.CONFIG: "the configuration, the manifest, a plugin or a value cannot be used",
     exit_codes.BACKEND: "the store cannot be reached, is locked or full",
     exit_codes.TIMED_OUT: "timed out waiting; the job is untouched",
-    exit_codes.CHECK_FAILED: "a check failed: discover --check, doctor, config check, plugin test",
+    exit_codes.CHECK_FAILED: "a check failed: discover --check, doctor, config check, plugin test; "
+    "or copy, export or import left out a job",
     exit_codes.REFUSED: "refused: it needs --yes, or is not allowed here",
     exit_codes.INTERRUPTED: "ended by Ctrl-C (SIGINT)",
     exit_codes.TERMINATED: "ended by SIGTERM",

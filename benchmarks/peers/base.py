@@ -6,6 +6,7 @@ application at import time, from ``FOLDER`` and the addresses below.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import sys
@@ -104,6 +105,34 @@ class Adapter:
     def versions(self) -> dict[str, str]:
         """Return the versions of ``packages``."""
         return {name: version(name) for name in self.packages}
+
+
+class AsyncAdapter(Adapter):
+    """A peer whose calls are coroutines: single calls are awaited one after the other."""
+
+    def open(self) -> None:
+        super().open()
+        self.run = self.new_loop().run_until_complete
+
+    def new_loop(self) -> asyncio.AbstractEventLoop:
+        """Return the loop that the producer runs in."""
+        return asyncio.new_event_loop()
+
+    def send(self, number: int) -> Any:  # noqa: ANN401  # a coroutine
+        """Return the call that stores one no-op job."""
+        raise NotImplementedError
+
+    def call(self, number: int) -> Any:  # noqa: ANN401  # each peer has a handle of its own
+        self.sent += 1
+        return self.run(self.send(number))
+
+    def calls(self, count: int) -> None:
+        async def all_of_them() -> None:
+            for number in range(count):
+                await self.send(number)
+
+        self.sent += count
+        self.run(all_of_them())
 
 
 def survives(what: str, *, power_cut: bool) -> str:

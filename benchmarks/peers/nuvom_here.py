@@ -26,7 +26,7 @@ def make_project(folder: Path) -> None:
 class NuvomAdapter(Adapter):
     """A project of two files; the worker has its default settings but for the log."""
 
-    packages = ("nuvom", "msgspec")
+    packages: tuple[str, ...] = ("nuvom", "msgspec")
     worker_text = "nuvom -q runworker"
     worker_options: tuple[str, ...] = ()
     has_bulk = True

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 import redis
 
-from peers.base import JOBS_DB, REDIS, RESULTS_DB, Adapter
+from peers.base import JOBS_DB, REDIS, RESULTS_DB, Adapter, AsyncAdapter
 
 JOBS_URL = f"{REDIS}/{JOBS_DB}"
 RESULTS_URL = f"{REDIS}/{RESULTS_DB}"
@@ -39,25 +38,5 @@ class RedisAdapter(Adapter):
         return int(self.results.dbsize())
 
 
-class AsyncRedisAdapter(RedisAdapter):
-    """A peer whose calls are coroutines: single calls are awaited one after the other."""
-
-    def open(self) -> None:
-        super().open()
-        self.run = asyncio.new_event_loop().run_until_complete
-
-    def send(self, number: int) -> Any:  # noqa: ANN401  # a coroutine
-        """Return the call that stores one no-op job."""
-        raise NotImplementedError
-
-    def call(self, number: int) -> Any:  # noqa: ANN401  # each peer has a handle of its own
-        self.sent += 1
-        return self.run(self.send(number))
-
-    def calls(self, count: int) -> None:
-        async def all_of_them() -> None:
-            for number in range(count):
-                await self.send(number)
-
-        self.sent += count
-        self.run(all_of_them())
+class AsyncRedisAdapter(AsyncAdapter, RedisAdapter):
+    """A peer on Redis whose calls are coroutines."""

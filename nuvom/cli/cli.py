@@ -53,6 +53,9 @@ SECTIONS: dict[str, dict[str, Entry]] = {
     "Setup": {
         "config": Entry("config:config", "Show, check and explain the settings."),
         "migrate": Entry("store:migrate", "Make or change the tables of the store."),
+        "copy": Entry("store:copy", "Move jobs to another store."),
+        "export": Entry("store:export", "Write the store's jobs to a file."),
+        "import": Entry("store:import_", "Store the jobs of such a file."),
         "plugin": Entry("plugin:plugin", "List, test and scaffold plugins."),
         "torture": Entry("checks:torture", "Kill workers, and check that nothing is lost."),
         "completion": Entry("shell:completion", "Set up completion in your shell."),

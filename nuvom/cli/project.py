@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from nuvom.config.address import StoreAddress
 from nuvom.config.project import find_root, import_roots, require_root, root_or_here
 from nuvom.config.sources import Loaded, load
 from nuvom.discovery.explain import why_no_task
@@ -107,18 +108,39 @@ def writer(invocation: Invocation, root: Path | None = None) -> tuple[Runtime, I
     return runtime, Inspector(runtime)
 
 
+def opened(invocation: Invocation, *urls: str) -> list[tuple[str, Runtime]]:
+    """Open the stores at these addresses with the project's other settings.
+
+    Returns: for each, what to show of its address, and its runtime.
+    Raises: InvalidAddress; ProjectNotFound, ConfigError, UnknownBackend.
+    """
+    loaded = _loaded(invocation, project_root(invocation))
+    found = []
+    for address in [StoreAddress.of(url, loaded.settings) for url in urls]:
+        runtime = build_runtime(loaded._replace(settings=address.settings))
+        click.get_current_context().call_on_close(runtime.stop)
+        found.append((address.name, runtime))
+    return found
+
+
 def _open(invocation: Invocation, root: Path, *, allow_project_plugins: bool) -> Runtime:
+    loaded = _loaded(invocation, root)
+    runtime = build_runtime(loaded, allow_project_plugins=allow_project_plugins)
+    click.get_current_context().call_on_close(runtime.stop)
+    return runtime
+
+
+def _loaded(invocation: Invocation, root: Path) -> Loaded:
+    """Return the settings, and have the log shown while this command runs."""
     loaded = load_settings(invocation, root)
     out, context = invocation.out, click.get_current_context()
-    # Show what the library logs while this command runs: warnings, and more with -v.
+    # Warnings, and more with -v.
     level = "ERROR" if out.quiet else _LEVELS[min(out.verbosity, len(_LEVELS) - 1)]
     configure_logging(level, "plain")
     context.call_on_close(reset_logging)
     if out.verbosity:
         context.call_on_close(subscribe_logging(default_bus, get_logger(), level))
-    runtime = build_runtime(loaded, allow_project_plugins=allow_project_plugins)
-    context.call_on_close(runtime.stop)
-    return runtime
+    return loaded
 
 
 # ---- tasks ------------------------------------------------------------------------------

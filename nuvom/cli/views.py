@@ -15,6 +15,7 @@ from nuvom.cli import exit_codes
 from nuvom.cli.output import Cell, Table, ago, duration, jsonable, rfc3339
 from nuvom.core.record import JobStatus, StoredError
 from nuvom.core.text import mask_text
+from nuvom.core.transitions import home_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -193,6 +194,8 @@ def value_text(value: Any) -> str:  # noqa: ANN401  # whatever a task returned
 def failure_text(snapshot: JobSnapshot) -> tuple[str, str]:
     """Return what happened to a job that did not succeed, and where to find out more."""
     job_id, status = snapshot.record.id, str(snapshot.status)
+    if (home := home_of(snapshot)) is not None:
+        return f"Job {job_id} is not in this store: it was moved to {home}.", "Look for it there."
     if snapshot.status is JobStatus.CANCELLED:
         return f"Job {job_id} was cancelled.", f"Run it again: nuvom retry job {job_id}"
     error = snapshot.error or StoredError(status, "no report is kept")

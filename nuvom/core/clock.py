@@ -8,7 +8,9 @@ and ``run_at`` use the wall clock. Tests pass their own ``Clock``.
 from __future__ import annotations
 
 import sys
+import threading
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol
 from weakref import WeakMethod
 
@@ -22,6 +24,34 @@ class Waitable(Protocol):
     def wait(self, timeout: float | None = None) -> bool:
         """Return True if it is set within ``timeout`` seconds."""
         ...
+
+
+class LoopWakeup:
+    """Set by any thread, waited for by one: a bare lock, which is the fastest primitive.
+
+    Attributes:
+        is_set: It was set, and nobody has waited for it since.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._lock.acquire()
+        self.is_set = False
+
+    def set(self) -> None:
+        """End the wait, or the next one."""
+        if self.is_set:  # the waiting thread clears it before it looks for work
+            return
+        self.is_set = True
+        with suppress(RuntimeError):  # another thread is setting it right now
+            self._lock.release()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait at most ``timeout`` seconds until it is set; return whether it was."""
+        was_set = self._lock.acquire(timeout=-1 if timeout is None else timeout)
+        if was_set:
+            self.is_set = False
+        return was_set
 
 
 class Clock:

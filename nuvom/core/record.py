@@ -37,6 +37,7 @@ FINAL = frozenset({JobStatus.SUCCESS, JobStatus.FAILED, JobStatus.DEAD, JobStatu
 
 EMPTY_ARGS = msgspec.Raw(b"\x90")  # MessagePack: an empty array
 EMPTY_KWARGS = msgspec.Raw(b"\x80")  # MessagePack: an empty map
+_NOTHING = msgspec.Raw(b"")  # no value has this form
 
 
 class RetryPolicy(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -145,6 +146,16 @@ class JobRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
             return _ALL_DECODER.decode(_ARRAY_OF + count.to_bytes(4, "big") + data)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             raise PayloadError(str(error)) from error
+
+    @classmethod
+    def of_damaged(cls, job_id: str, func_name: str, **fields: Any) -> Self:
+        """Return what else is known of a job whose stored record cannot be read."""
+        return cls(job_id, func_name, _NOTHING, _NOTHING, **fields)
+
+    @property
+    def is_readable(self) -> bool:
+        """Whether this is a whole record; ``args`` of any other cannot be decoded."""
+        return bool(_raw(self.args))
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data that JSON can hold; ``args`` and ``kwargs`` are base64 text."""

@@ -26,6 +26,11 @@ FAILURES = frozenset({JobStatus.FAILED, _DEAD})
 WAITING = frozenset({_PENDING, _PARKED})
 RETRYABLE = FINAL - {_SUCCESS}
 
+HELD_UNTIL = 2.0**33
+"""When a held copy would be due: in the year 2242, which no timer is too short for."""
+
+_ELSEWHERE = "JobMoved"  # the error type of a job that lives in another store
+
 
 class Change(Struct, frozen=True, kw_only=True, tag="change", omit_defaults=True, gc=False):
     """The new state of a job, applied only if the job still matches ``before``.
@@ -233,9 +238,12 @@ def cancelled(seen: JobSnapshot, now: float) -> Change | None:
 
 
 def retried(seen: JobSnapshot) -> Change | None:
-    """Return the change that runs an ended job again; None if its status does not allow it."""
+    """Return the change that runs an ended job again; None if its status does not allow it.
+
+    A job that was moved to another store can only be run there.
+    """
     record = seen.record
-    if record.status not in RETRYABLE:
+    if record.status not in RETRYABLE or home_of(seen) is not None:
         return None
     return _moved(
         seen,
@@ -267,6 +275,108 @@ def given_up(seen: JobSnapshot, now: float) -> Change:
         finished_at=now,
         error=parked_error(record.func_name),
     )
+
+
+# ---- moves to another store ----------------------------------------------------------------
+#
+# The new store first gets a held copy, which no worker there can claim. Then the old store gives
+# the job up, and last the copy becomes what the job was. So never more than one of them can run.
+
+
+def held(record: JobRecord) -> JobRecord:
+    """Return a job's record as it is enqueued in another store, where it has no past yet."""
+    return replace(
+        record,
+        status=_PENDING,
+        attempt=0,
+        deliveries=0,
+        lease_epoch=0,
+        suspect=False,
+        run_at=HELD_UNTIL,
+        ref=0,
+    )
+
+
+def is_held(seen: JobSnapshot) -> bool:
+    """Return whether this is a copy whose job another store has not given up yet."""
+    return seen.status is _PENDING and seen.record.run_at >= HELD_UNTIL
+
+
+def home_of(seen: JobSnapshot) -> str | None:
+    """Return which store has the job in place of this one; None for any other job."""
+    is_elsewhere = seen.error is not None and seen.error.type == _ELSEWHERE
+    return seen.error.message if is_elsewhere and seen.status is _CANCELLED else None  # type: ignore[union-attr]  # is_elsewhere
+
+
+def left_to(home: str, seen: JobSnapshot, now: float) -> Change:
+    """Return the change that ends a waiting job, or a held copy, as the store ``home`` has the job.
+
+    The counters and ``run_at`` stay: a held copy takes them over.
+    """
+    return _moved(
+        seen,
+        _CANCELLED,
+        lease_epoch=seen.record.lease_epoch + 1,
+        finished_at=now,
+        error=StoredError(_ELSEWHERE, home),
+    )
+
+
+def held_again(seen: JobSnapshot) -> Change:
+    """Return the change that makes a held copy of a job that has been in this store before."""
+    return _moved(
+        seen,
+        _PENDING,
+        lease_epoch=seen.record.lease_epoch + 1,
+        run_at=HELD_UNTIL,
+        started_at=None,
+        finished_at=None,
+        error=None,
+        starts_anew=True,
+    )
+
+
+def arrived(
+    copy: JobSnapshot, job: JobSnapshot, past: Sequence[Attempt], known: Sequence[Attempt] = ()
+) -> list[Change]:
+    """Return the changes that turn a held copy into its job; the last one lets it run.
+
+    The epoch grows with each, so that of two callers only one succeeds, and so that a claim reads
+    ``run_at`` from the row. A PARKED job becomes PENDING: workers of this store may know its task.
+
+    Args:
+        job: As it ended in the other store, or as it waited there.
+        past: Its closed attempts, oldest first.
+        known: Those that the copy has already.
+    """
+    changes, record = list[Change](), copy.record
+    have = {_place(one) for one in known}
+    for closed in past:
+        if _place(closed) not in have:
+            note = _moved(copy, _PENDING, lease_epoch=record.lease_epoch + 1, closed=closed)
+            changes.append(replace(note, before=record))
+            record = changes[-1].after
+    before, has_ended = job.record, job.status in FINAL and home_of(job) is None
+    then = job if has_ended else past[-1] if past and before.attempt else None
+    arrival = Change(
+        before=record,
+        status=job.status if has_ended else _PENDING,
+        lease_epoch=max(record.lease_epoch + 1, before.lease_epoch),
+        attempt=before.attempt,
+        deliveries=before.deliveries,
+        suspect=before.suspect,
+        run_at=before.run_at,
+        started_at=then.started_at if then else None,
+        finished_at=then.finished_at if then else None,
+        result=job.result if has_ended else None,
+        error=then.error if then else None,
+    )
+    return [*changes, arrival]
+
+
+def _place(closed: Attempt) -> tuple[object, ...]:
+    """Return what tells an attempt from the others of its job."""
+    return closed.lease_epoch, closed.number, closed.outcome, closed.finished_at
 
 
 class Recovery(NamedTuple):

@@ -11,6 +11,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import operator
+import sys
 import warnings
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
@@ -79,9 +80,14 @@ def syntax_tree(source: bytes) -> ast.Module:
 
     Raises: SyntaxError, ValueError, RecursionError, MemoryError: it is not a valid program.
     """
-    with warnings.catch_warnings():  # an invalid escape concerns only the module's author
-        warnings.simplefilter("ignore")
-        return ast.parse(source)
+    try:
+        with warnings.catch_warnings():  # an invalid escape concerns only the module's author
+            warnings.simplefilter("ignore")
+            return ast.parse(source)
+    except SystemError:  # another thread parsed at the same moment: python/cpython#106905
+        if sys.version_info >= (3, 11, 8):
+            raise
+        return syntax_tree(source)
 
 
 def _tasks_of(tree: ast.Module, source: bytes) -> Parsed:

@@ -25,6 +25,8 @@ from nuvom.events import (
     JobTimedOut,
 )
 from nuvom.host.crashpoint import crashpoint
+from nuvom.queue_backends.base import Capability
+from nuvom.queue_backends.leased import ClaimArguments
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -58,11 +60,13 @@ class ClaimRequest(NamedTuple):
         most: Maximum number of jobs, 1 or more.
         without: Tasks for which there is no room.
         served: The queues; None for all that the worker serves.
+        suspects: Maximum number of jobs that a worker has died on before; 0 or 1.
     """
 
     most: int
     without: list[str]
     served: Served | None = None
+    suspects: int = 1
 
 
 class SharedStore:
@@ -74,6 +78,7 @@ class SharedStore:
         settle, release, next_due_secs: The queue's own.
         finished_before: Returns settlements, by id, for jobs whose outcome is already stored;
             None where a claim never finds such a job.
+        overlaps: Whether ``settle_and_claim`` is quicker than one after the other.
     """
 
     promise = "at least once, finished exactly once"
@@ -85,18 +90,25 @@ class SharedStore:
         self.settle = queue.settle
         self.release = queue.release
         self.next_due_secs = queue.next_due_secs
+        self.overlaps = Capability.OVERLAP in queue.capabilities
 
-    def claim(self, request: ClaimRequest, owner: str, *, suspects: int = 1) -> list[JobRecord]:
+    def claim(self, request: ClaimRequest, owner: str) -> list[JobRecord]:
         """Lease jobs to ``owner`` from some or all of the served queues."""
-        served = request.served or self.served
+        n, _, queues, exclude, without, suspects, *_ = self._claim(request, owner)
         return self.queue.claim(
-            request.most,
-            owner,
-            served.queues,
-            exclude=served.exclude,
-            without=request.without,
-            suspects=suspects,
+            n, owner, queues, exclude=exclude, without=without, suspects=suspects
         )
+
+    def settle_and_claim(
+        self, settlements: Sequence[Settlement], request: ClaimRequest, owner: str
+    ) -> tuple[list[bool], list[JobRecord]]:
+        """Settle and claim at once; only where it ``overlaps``."""
+        return self.queue.settle_and_claim(settlements, self._claim(request, owner))
+
+    def _claim(self, request: ClaimRequest, owner: str) -> ClaimArguments:
+        served = request.served or self.served
+        left_out = served.exclude, request.without
+        return ClaimArguments(request.most, owner, served.queues, *left_out, request.suspects)
 
     def report_progress(
         self, job: JobRecord, done: float, total: float | None, message: str
@@ -123,6 +135,7 @@ class SplitStores(SharedStore):
     ) -> None:
         super().__init__(queue, served)
         self.settle, self.finished_before = self._settle, self._finished_before
+        self.overlaps = False  # the result has to be stored first
         self._results = results
         self._codec = codec
         self._kept: set[tuple[str, int]] = set()  # deliveries whose outcome is already stored
@@ -163,10 +176,12 @@ class FiveMethodQueue:
     Jobs that wait between attempts are held here, in memory.
 
     Attributes:
+        overlaps: False.
         served: None, since such a backend cannot choose between queues.
         finished_before: None, since no job is handed out twice.
     """
 
+    overlaps = False
     served = finished_before = None
     promise = "at most once: jobs that are running when a worker dies are lost"
 
@@ -181,9 +196,9 @@ class FiveMethodQueue:
         self._order = count()
         self._lock = threading.Lock()
 
-    def claim(self, request: ClaimRequest, owner: str, *, suspects: int = 1) -> list[JobRecord]:
+    def claim(self, request: ClaimRequest, owner: str) -> list[JobRecord]:
         """Take jobs: those whose wait is over, then the queue's."""
-        del owner, suspects
+        del owner
         jobs = self._due(request.most)
         try:
             if len(jobs) < request.most:

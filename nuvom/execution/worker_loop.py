@@ -14,6 +14,7 @@ from contextlib import suppress
 from math import inf
 from typing import TYPE_CHECKING, cast
 
+from nuvom.core.clock import LoopWakeup
 from nuvom.core.record import JobStatus
 from nuvom.errors import NuvomError, StorageFull
 from nuvom.events import BackendCalled, BackendFailed, JobFenced, JobsClaimed, WorkerAsked
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from nuvom.core.record import JobRecord
     from nuvom.execution.capacity import Limits
     from nuvom.execution.lanes import Lane, LaneHost, WorkerContext
-    from nuvom.execution.settlement import ClaimRequest
+    from nuvom.execution.settlement import ClaimRequest, SharedStore
     from nuvom.execution.thread_lane import ThreadLane
     from nuvom.queue_backends.leased import LeasedJobQueue
 
@@ -46,34 +47,6 @@ _DRAIN_SECS = 0.05  # between checks while the last jobs end
 _RETRY_SECS = (0.1, 0.5, 1.0, 2.0, 5.0)  # after consecutive failures of the store
 _FULL_SECS = 1.0  # at most, on a full disk: space may be freed at any moment
 _SUCCESS = JobStatus.SUCCESS
-
-
-class LoopWakeup:
-    """Set by any thread, waited for by one: a bare lock, which is the fastest primitive.
-
-    Attributes:
-        is_set: It was set, and nobody has waited for it since.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._lock.acquire()
-        self.is_set = False
-
-    def set(self) -> None:
-        """End the wait, or the next one."""
-        if self.is_set:  # the waiting thread clears it before it looks for work
-            return
-        self.is_set = True
-        with suppress(RuntimeError):  # another thread is setting it right now
-            self._lock.release()
-
-    def wait(self, timeout: float | None = None) -> bool:
-        """Wait at most ``timeout`` seconds until it is set; return whether it was."""
-        was_set = self._lock.acquire(timeout=-1 if timeout is None else timeout)
-        if was_set:
-            self.is_set = False
-        return was_set
 
 
 class WorkerLoop:
@@ -180,7 +153,7 @@ class WorkerLoop:
             self.finish(attempt, settlement)
             return
         try:
-            accepted = self._settle_in_store([settlement])
+            accepted, _ = self._settle_in_store([settlement])
             self._settled_by_slots += 1
         except NuvomError:  # the loop will hit it again, report it, and retry until it succeeds
             self.finish(attempt, settlement)
@@ -381,23 +354,29 @@ class WorkerLoop:
         return has_claimed
 
     def _take(self, request: ClaimRequest) -> bool:
+        allowed = self._allowed(request)
+        if allowed is None:
+            return False
+        self._doing = "claim"
+        asked_at = self._clock.monotonic()
+        jobs = self._stores.claim(allowed, self._context.worker)
+        if BackendCalled in self._bus.active:
+            self._bus.emit(BackendCalled("claim", self._clock.monotonic() - asked_at))
+        return self._received(allowed, jobs, asked_at)
+
+    def _allowed(self, request: ClaimRequest) -> ClaimRequest | None:
+        """Return what may be claimed of a request, None for nothing."""
         most = request.most
         if self._limits.max_jobs is not None:
             most = min(most, self._limits.max_jobs - self._claimed)
         if most <= 0 or self._is_quiet or self._stop_reason is not None:
-            return False
-        self._doing = "claim"
-        worker = self._context.worker
-        asked_at = self._clock.monotonic()
-        jobs = self._stores.claim(
-            request if most == request.most else request._replace(most=most),
-            worker,
-            suspects=0 if self._attempts.has_suspect else 1,
-        )
+            return None
+        return request._replace(most=most, suspects=0 if self._attempts.has_suspect else 1)
+
+    def _received(self, request: ClaimRequest, jobs: list[JobRecord], asked_at: float) -> bool:
+        """Submit claimed jobs; return whether there are any."""
         self._failures = 0
-        active = self._bus.active
-        if BackendCalled in active:
-            self._bus.emit(BackendCalled("claim", self._clock.monotonic() - asked_at))
+        worker, active = self._context.worker, self._bus.active
         if WorkerAsked in active:
             self._bus.emit(WorkerAsked(worker, len(jobs), self.stuck))
         if not jobs:
@@ -405,7 +384,7 @@ class WorkerLoop:
         self._idle_rounds = 0
         crashpoint("worker.claimed")
         self._claimed += len(jobs)
-        self._took_all = len(jobs) < most
+        self._took_all = len(jobs) < request.most
         if JobsClaimed in active:
             self._bus.emit(JobsClaimed((*jobs,), worker, self._clock.monotonic() - asked_at))
         self._submit(jobs, asked_at)
@@ -471,23 +450,41 @@ class WorkerLoop:
         self._doing = "settle"
         batch = self._unsettled
         crashpoint("worker.before_settle")
-        accepted = self._settle_in_store([one.settlement for one in batch])
+        request = self._companion()
+        accepted, jobs = self._settle_in_store([one.settlement for one in batch], request)
         crashpoint("worker.settled")
         self._unsettled = []
         self._attempts.open.difference_update(batch)
         self._failures = 0
         self._settled += len(batch)
         self._threads.is_thrifty = self._batch.is_bulk
+        if request is not None:
+            self._received(request, jobs, now)
         self._after.follow(batch, accepted)
         return True
 
-    def _settle_in_store(self, settlements: list[Settlement]) -> list[bool]:
-        if BackendCalled not in self._bus.active:
-            return self._stores.settle(settlements)
+    def _settle_in_store(
+        self, settlements: list[Settlement], request: ClaimRequest | None = None
+    ) -> tuple[list[bool], list[JobRecord]]:
+        """Settle and, if there is a request, claim; return what was accepted and claimed."""
+        jobs: list[JobRecord] = []
         began = self._clock.monotonic()
-        accepted = self._stores.settle(settlements)
-        self._bus.emit(BackendCalled("settle", self._clock.monotonic() - began))
-        return accepted
+        if request is None:
+            accepted = self._stores.settle(settlements)
+        else:
+            stores = cast("SharedStore", self._stores)  # others do not overlap
+            worker = self._context.worker
+            accepted, jobs = stores.settle_and_claim(settlements, request, worker)
+        if BackendCalled in self._bus.active:
+            for call in ("settle",) if request is None else ("settle", "claim"):
+                self._bus.emit(BackendCalled(call, self._clock.monotonic() - began))
+        return accepted, jobs
+
+    def _companion(self) -> ClaimRequest | None:
+        """Return a claim to make while outcomes are settled, None to make it afterwards."""
+        is_wanted = self._stores.overlaps and self._batch.is_bulk
+        requests = [*self._capacity.requests()] if is_wanted else []
+        return self._allowed(requests[0]) if len(requests) == 1 else None
 
     def _gather(self) -> None:
         """Wait a moment for more jobs to end, while slots are busy and few have ended."""

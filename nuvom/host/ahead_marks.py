@@ -9,12 +9,14 @@ as started which had not. Slow jobs are marked one by one.
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, Protocol
+from contextlib import suppress
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol
 
 from nuvom.core.clock import SYSTEM_CLOCK
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Container, Iterable
+    from collections.abc import Callable, Collection, Container, Sequence
 
 _AHEAD_SECS = 0.004
 _MOST_AHEAD = 128
@@ -51,54 +53,55 @@ class AheadMarks:
     Args:
         connect: Returns a new connection for the marks of a worker.
         cut: What is raised where the server cannot be reached.
+        failure: Returns what to raise in its place once the marks are closed.
     """
 
     def __init__(
-        self, connect: Callable[[str], AheadSender], cut: tuple[type[Exception], ...]
+        self,
+        connect: Callable[[str], AheadSender],
+        cut: tuple[type[Exception], ...],
+        failure: Callable[[Any], Exception],
     ) -> None:
         self._connect = connect
         self._cut = cut
+        self._failure = failure
         self._lock = threading.Lock()
         self._waiting: dict[str, dict[int, None]] = {}  # claimed and not marked, by owner
         self._owners: dict[int, str] = {}
-        self._acknowledged: set[int] = set()
+        self._acknowledged: set[int] = set()  # and not started
         self._senders: dict[str, AheadSender] = {}
         self._ended = 0
         self._mean_secs = 0.0
         self._window = 1
-        self._ahead = 0  # acknowledged or sent, and not started
+        self._least = 0  # of acknowledged ones, below which more are sent; 0 while none could be
         self._is_closed = False
 
-    def expect(self, owner: str, refs: Iterable[int]) -> None:
+    def expect(self, owner: str, refs: Sequence[int]) -> None:
         """Note claimed jobs, in the order in which they will start."""
         with self._lock:
-            waiting = self._waiting.setdefault(owner, {})
-            for ref in refs:
-                waiting[ref] = None
-                self._owners[ref] = owner
+            self._owners.update(dict.fromkeys(refs, owner))
+            self._waiting.setdefault(owner, {}).update(dict.fromkeys(refs))
+            self._least = self._window // 2
 
     def mark(self, ref: int) -> None:
         """Return once the server knows that a job starts, however long it cannot be reached.
 
-        Raises: what ``cut`` says, if the marks were closed in the meantime.
+        Raises: what ``failure`` returns, if the marks were closed in the meantime.
         """
-        while (owner := self._owners.get(ref)) is not None:
-            try:
-                with self._lock:
-                    self._mark(owner, ref)
-            except self._cut:
-                if self._is_closed:
-                    raise
-                SYSTEM_CLOCK.sleep(_RETRY_SECS)  # the job must not start, and has nowhere to go
-            else:
-                return
+        try:
+            self._acknowledged.remove(ref)  # most are by then: no lock, since one step does it
+        except KeyError:
+            self._await(ref)
+        else:
+            if len(self._acknowledged) < self._least:
+                self._send_ahead(ref)
 
     def ended(self, refs: Collection[int], secs: float) -> None:
         """Note that jobs have ended, which ran for ``secs`` seconds altogether; -1: unknown."""
         with self._lock:
+            self._acknowledged.difference_update(refs)
             for ref in refs:
                 owner = self._owners.pop(ref, None)
-                self._acknowledged.discard(ref)
                 if owner is not None:
                     self._waiting[owner].pop(ref, None)
             if refs and secs >= 0:
@@ -115,23 +118,48 @@ class AheadMarks:
             while self._senders:
                 self._senders.popitem()[1].close()
 
-    def _mark(self, owner: str, ref: int) -> None:
-        self._ahead = max(0, self._ahead - 1)
-        try:
-            if ref not in self._acknowledged:
-                sender = self._senders.get(owner)
-                if sender is None or ref not in sender.sent:
-                    sender = self._send(owner, ref)
-                self._acknowledged.update(sender.acknowledged_until(ref))
-            elif self._window > 1 and self._ahead < self._window // 2:
-                self._send(owner, None)  # the next ones, while this one runs
-        except BaseException:
-            # Before others can use it: an answer may have been read or not, and they would take it
-            # for that to a mark of their own.
-            sender = self._senders.pop(owner, None)
-            if sender is not None:
-                sender.close()
-            raise
+    def _await(self, ref: int) -> None:
+        """Have a job marked that is not, and wait until the server knows it."""
+        while (owner := self._owners.get(ref)) is not None:
+            try:
+                self._use(owner, partial(self._acknowledge, owner, ref))
+            except self._cut as error:
+                if self._is_closed:
+                    raise self._failure(error) from error
+                SYSTEM_CLOCK.sleep(_RETRY_SECS)  # the job must not start, and has nowhere to go
+            else:
+                return
+
+    def _acknowledge(self, owner: str, ref: int) -> None:
+        if ref not in self._acknowledged:  # else another thread has just read its answer
+            sender = self._senders.get(owner)
+            if sender is None or ref not in sender.sent:
+                sender = self._send(owner, ref)
+            known = sender.acknowledged_until(ref)
+            self._acknowledged.update(one for one in known if one in self._owners)
+            self._least = self._window // 2
+        self._acknowledged.discard(ref)
+
+    def _send_ahead(self, ref: int) -> None:
+        """Send marks for the next jobs while this one, whose mark is known, runs."""
+        owner = self._owners.get(ref, "")
+        if owner not in self._senders:  # the next job that has no mark connects again
+            return
+        with suppress(*self._cut):
+            self._use(owner, partial(self._send, owner, None))
+
+    def _use(self, owner: str, work: Callable[[], object]) -> None:
+        """Do something with a worker's connection; where it fails, forget what was on its way."""
+        with self._lock:
+            try:
+                work()
+            except BaseException:
+                # Before others can use it: an answer may have been read or not, and they would take
+                # it for that to a mark of their own.
+                sender = self._senders.pop(owner, None)
+                if sender is not None:
+                    sender.close()
+                raise
 
     def _send(self, owner: str, first: int | None) -> AheadSender:
         """Send marks for the next jobs to start, ``first`` before all others."""
@@ -147,5 +175,5 @@ class AheadMarks:
             del waiting[refs[-1]]
         if refs:
             sender.send(refs, self._owners)
-            self._ahead += len(refs)
+        self._least = 0  # until these are acknowledged, or others claimed
         return sender

@@ -10,7 +10,7 @@ implement each method.
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from nuvom.core.clock import SYSTEM_CLOCK
 from nuvom.core.ids import new_id
@@ -22,6 +22,25 @@ if TYPE_CHECKING:
     from nuvom.core.outcome import Settlement
     from nuvom.core.record import Attempt, JobRecord, JobSnapshot, JobStatus
     from nuvom.core.views import ErrorGroup, QueueStats, StoreSize, Total, WorkerInfo
+
+
+class ClaimArguments(NamedTuple):
+    """The arguments of ``claim``.
+
+    Attributes:
+        n, owner, queues, exclude, without, suspects: See ``LeasedJobQueue.claim``.
+        token: Tells a claim on a server from others of the same worker; not 0, and of 16 bits.
+        turn: Grows with each claim on a server, so that queues take turns.
+    """
+
+    n: int
+    owner: str
+    queues: Sequence[str] | None = None
+    exclude: Sequence[str] = ()
+    without: Sequence[str] = ()
+    suspects: int = 1
+    token: int = 0
+    turn: int = 0
 
 
 class LeasedJobQueue(BaseJobQueue):
@@ -86,6 +105,19 @@ class LeasedJobQueue(BaseJobQueue):
         that settlement was stored. Calling twice is safe: a settlement already applied returns
         True again until the job is claimed or retried again.
         """
+
+    def settle_and_claim(
+        self, settlements: Sequence[Settlement], claim: ClaimArguments
+    ) -> tuple[list[bool], list[JobRecord]]:
+        """Settle, and claim the next jobs: in any order, or both at once.
+
+        A worker under load calls it where the backend has ``Capability.OVERLAP``. If it raises,
+        the settlements may be stored, and claimed jobs are given back.
+        """
+        accepted = self.settle(settlements)
+        n, owner, queues, exclude, without, suspects, *_ = claim
+        jobs = self.claim(n, owner, queues, exclude=exclude, without=without, suspects=suspects)
+        return accepted, jobs
 
     @abstractmethod
     def release(self, jobs: Sequence[JobRecord]) -> list[bool]:

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import os
 from abc import abstractmethod
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import partial
 from itertools import count
 from random import Random
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from nuvom.config.project import ensure_state_dir
 from nuvom.core.clock import SYSTEM_CLOCK
@@ -24,12 +24,15 @@ from nuvom.host.ahead_marks import AheadMarks
 from nuvom.host.fork import drop_at_fork
 from nuvom.host.own_workers import OwnWorkers
 from nuvom.host.worker_lock import DeadWorker, find_dead
+from nuvom.queue_backends.leased import ClaimArguments
 from nuvom.queue_backends.store import StoreQueue
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from contextlib import AbstractContextManager
 
     from nuvom.config.settings import Settings
+    from nuvom.core.outcome import Settlement
     from nuvom.core.transitions import Recovery
     from nuvom.core.views import WorkerInfo
     from nuvom.errors import NuvomError
@@ -74,32 +77,17 @@ def reach(
         wait_secs = min(wait_secs * 2, most_wait_secs)
 
 
-class ClaimArguments(NamedTuple):
-    """The arguments of ``claim``.
-
-    Attributes:
-        token: Tells this claim from others of the same worker; not 0, and of 16 bits.
-        turn: Grows with each claim, so that queues take turns.
-    """
-
-    most: int
-    owner: str
-    token: int
-    queues: Sequence[str] | None
-    exclude: Sequence[str]
-    without: Sequence[str]
-    suspects: int
-    turn: int
-
-
 class ServerQueue(StoreQueue):
     """A queue whose store is on a server.
+
+    Its ``capabilities`` include ``Capability.OVERLAP``.
 
     Args:
         settings: Lease length, limits, the project's root.
         folder_name: Names what this machine keeps about the store.
         connect_marks: Returns a connection for the start marks of a worker. It must not reference
             this object, or sockets stay open until garbage is collected.
+        failure: Returns the error of ours for one of ``cut``.
 
     Attributes:
         cut: What the connections for marks raise where the server cannot be reached.
@@ -112,6 +100,7 @@ class ServerQueue(StoreQueue):
         settings: Settings,
         folder_name: str,
         connect_marks: Callable[[str], AheadSender],
+        failure: Callable[[Any], Exception],
     ) -> None:
         self.lease_secs = settings.lease_secs
         self.max_deliveries = settings.max_deliveries
@@ -120,6 +109,7 @@ class ServerQueue(StoreQueue):
         self.directory = settings.root / ".nuvom" / folder_name
         self._make_folder = partial(ensure_state_dir, settings.root)
         self._connect_marks = connect_marks
+        self._failure = failure
         self._turn = 0
         self.drop_in_child()
         drop_at_fork(self)
@@ -129,13 +119,16 @@ class ServerQueue(StoreQueue):
         self._abandoned: set[tuple[str, int]] = set()  # claims that no caller has received
         self._tokens = count(int.from_bytes(os.urandom(2), "big"))
         self._workers = OwnWorkers(self.directory, self._make_folder)
-        self._marks = AheadMarks(self._connect_marks, self.cut)
+        self._marks = AheadMarks(self._connect_marks, self.cut, self._failure)
 
     # ---- abstract methods -----------------------------------------------------------------
 
     @abstractmethod
-    def lend(self, request: ClaimArguments) -> list[JobRecord]:
-        """Claim jobs, without trying again: nobody would know what the first try has taken."""
+    def lend(self, claim: ClaimArguments) -> AbstractContextManager[Callable[[], list[JobRecord]]]:
+        """Send a claim; the body calls what it is given to wait for the jobs.
+
+        It is never sent again: nobody would know what the first one has taken.
+        """
 
     @abstractmethod
     def give_back(self, owner: str, token: int) -> None:
@@ -164,21 +157,39 @@ class ServerQueue(StoreQueue):
         """Lease at most ``n`` due jobs to ``owner``; see the contract."""
         if queues is not None and not queues:
             return []
+        left_out = exclude, list(without)
+        with self._asked(ClaimArguments(n, owner, queues, *left_out, suspects)) as jobs:
+            return jobs()
+
+    def settle_and_claim(
+        self, settlements: Sequence[Settlement], claim: ClaimArguments
+    ) -> tuple[list[bool], list[JobRecord]]:
+        """Settle while the server already looks for the next jobs; see the contract."""
+        with self._asked(claim) as jobs:
+            accepted = self.settle(settlements)
+            return accepted, jobs()
+
+    @contextmanager
+    def _asked(self, claim: ClaimArguments) -> Iterator[Callable[[], list[JobRecord]]]:
+        owner = claim.owner
         lock = self._workers.lock_of(valid_name("a worker's id", owner))
         self._undo_abandoned()
         self._turn += 1
         token = next(self._tokens) % _MOST_TOKEN + 1
-        left_out = exclude, list(without)
-        request = ClaimArguments(n, owner, token, queues, *left_out, suspects, self._turn)
         try:
-            jobs = self.lend(request)
-            self._workers.book(lock, [(job.id, job.lease_epoch) for job in jobs])
-            self._marks.expect(owner, [job.ref for job in jobs])
+            with self.lend(claim._replace(token=token, turn=self._turn)) as receive:
+
+                def jobs() -> list[JobRecord]:
+                    claimed = receive()
+                    self._workers.book(lock, [(job.id, job.lease_epoch) for job in claimed])
+                    self._marks.expect(owner, [job.ref for job in claimed])
+                    return claimed
+
+                yield jobs
         except BaseException:
             # No caller received these jobs, yet each heartbeat of their owner would renew them.
             self._abandoned.add((owner, token))
             raise
-        return jobs
 
     def _undo_abandoned(self) -> None:
         for owner, token in tuple(self._abandoned):

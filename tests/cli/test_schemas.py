@@ -113,13 +113,24 @@ def answers(root: Path) -> Iterator[dict[str, Any]]:
     for command in (["list"], ["inspect", "good"], ["status"], ["test", "good"]):
         yield ask("plugin", *command)
     yield ask("plugin", "scaffold", "mine")
-    yield ask("version")
-    yield ask("completion", "bash")
-    yield ask("status", "00000000")
+    yield from moves(root, ask)
+    for command in (["version"], ["completion", "bash"], ["status", "00000000"]):
+        yield ask(*command)
     described = root / "job.json"
     described.write_text('{"func_name": "tasks.boom"}')
     yield ask("runtestworker", "run", described)
     yield ask("demo")
+
+
+def moves(root: Path, ask: Callable[..., dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Yield what the commands write that move jobs to another store, where one is already."""
+    yield ask("export", "jobs.ndjson")
+    invoke("import", "jobs.ndjson", "--project", "other")
+    (root / "jobs.ndjson").write_text("no job\n")
+    yield ask("import", "jobs.ndjson")
+    ways = ("--from", "sqlite:.nuvom/nuvom.db", "--to", "sqlite:other/.nuvom/nuvom.db")
+    yield ask("copy", *ways, "--results", "--verify")
+    yield ask("copy", *ways)
 
 
 def collected(root: Path) -> dict[str, set[str]]:

@@ -1,4 +1,4 @@
-"""What is special about stores on servers: answers are lost, and addresses lead elsewhere."""
+"""What is special about stores on servers: their addresses may lead elsewhere."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import pytest
 
 from nuvom.errors import BackendUnavailable
 from nuvom.queue_backends.server import ServerQueue
-from nuvom.testing.builders import make_job
 from tests.lab import servers as lab
 from tests.lab.servers import POSTGRES, REDIS, SERVERS, drop_stores, new_store
 
@@ -39,28 +38,6 @@ def open_queue(backend: str, store: dict[str, Any], tmp_path: Path) -> Iterator[
     yield open_one
     for queue in opened:
         queue.stop()
-
-
-@pytest.mark.parametrize("token", [1, 40_000])  # of the two widths that a driver may send
-def test_a_claim_whose_answer_is_lost_is_given_back(
-    open_queue: Open, monkeypatch: pytest.MonkeyPatch, token: int
-) -> None:
-    queue, job = open_queue(), make_job()
-    queue.enqueue(job)
-    monkeypatch.setattr(queue, "_tokens", iter(range(token - 1, token + 9)))
-    lend = queue.lend
-
-    def lose(request: Any) -> Any:
-        lend(request)
-        raise BackendUnavailable("the store", "the connection was cut")
-
-    with monkeypatch.context() as patched:
-        patched.setattr(queue, "lend", lose)
-        with pytest.raises(BackendUnavailable):
-            queue.claim(1, "worker")
-    assert [one.running for one in open_queue().stats()] == [1]
-    (again,) = queue.claim(1, "worker")
-    assert (again.id, again.attempt, again.deliveries) == (job.id, 1, 1)
 
 
 def test_another_store_than_before_is_refused(open_queue: Open, store: dict[str, str]) -> None:

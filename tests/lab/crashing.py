@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import nuvom
+from nuvom.discovery.parser import syntax_tree
 from nuvom.host.crashpoint import arm, crashpoint
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ def _points_in(path: Path) -> Iterator[tuple[str, int]]:
     source = path.read_text(encoding="utf-8")
     if crashpoint.__name__ not in source:
         return
-    for node in ast.walk(ast.parse(source)):
+    for node in ast.walk(syntax_tree(source.encode())):
         if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name):
             continue
         if node.func.id == crashpoint.__name__:

@@ -26,6 +26,7 @@ from tests.reliability.interrupted_tasks import Caller
 HANGS_AFTER_SECS = 25  # then its stacks go to the log of its errors
 PAGE = bytes(4096)
 MOST_SECS = 0.01  # from the arming of an interruption until it comes
+AT_ONCE = 4  # connections, at most, of a program that uses its store in one thread
 
 
 def main(orders: dict[str, Any]) -> None:
@@ -147,9 +148,16 @@ def be_interrupted(root: Path, orders: dict[str, Any]) -> None:
 
 
 def open_what_opens_late(runtime: Runtime) -> None:
-    """Have the files opened that are opened once the log of a SQLite store has grown."""
+    """Have the files opened that a SQLite store opens once its log has grown, or a call waits.
+
+    SQLite closes a connection's file only when no other connection of the process holds a lock on
+    it, and hands it to the next one until then: so many as were ever open at once stay open.
+    """
     if isinstance(runtime.queue, SQLiteJobQueue):
-        runtime.queue.store.db.checkpointer.look(trigger_bytes=0)
+        db = runtime.queue.store.db
+        db.checkpointer.look(trigger_bytes=0)
+        for connection in [db.connect() for _ in range(AT_ONCE)]:
+            connection.close()
 
 
 # ---- what they share ----------------------------------------------------------------------

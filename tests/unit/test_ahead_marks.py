@@ -67,7 +67,7 @@ def test_nobody_uses_a_connection_that_has_failed(monkeypatch: pytest.MonkeyPatc
         made.append(CutSender(is_cut=not made))
         return made[-1]
 
-    marks = AheadMarks(connect, (ConnectionError,))
+    marks = AheadMarks(connect, (ConnectionError,), lambda error: error)
     marks.expect("worker", [FIRST, SECOND])
     threads = [threading.Thread(target=marks.mark, args=(ref,)) for ref in (FIRST, SECOND)]
     for thread in threads:

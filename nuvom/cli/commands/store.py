@@ -1,16 +1,42 @@
-"""``nuvom migrate``: prepare the store that the settings name."""
+"""``nuvom migrate``, ``copy``, ``export``, ``import``: make stores, and move jobs between them."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import json
+import os
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+import click
+import msgspec
 
 from nuvom.cli import exit_codes
 from nuvom.cli.context import Invocation, command
+from nuvom.cli.output import Table
 from nuvom.cli.params import dry_run_option
-from nuvom.cli.project import writer
+from nuvom.cli.project import opened, reader, store_place, writer
+from nuvom.core.clock import SYSTEM_CLOCK
+from nuvom.errors import BackendUnavailable, PayloadError, Refused, plural
+from nuvom.queue_backends.transfer import (
+    Place,
+    StoredJob,
+    Transfer,
+    TransferReport,
+    exported,
+    load,
+)
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+
+    from nuvom.cli.output import Output
     from nuvom.core.views import Migration
+    from nuvom.runtime import Runtime
+
+_FILE = click.argument("file", required=False, type=click.Path(dir_okay=False, allow_dash=True))
+_TOLD_EVERY_SECS = 2.0
 
 
 @command()
@@ -48,3 +74,195 @@ def _text(one: Migration, *, dry_run: bool) -> str:
     if one.before == one.after:
         return f"{one.store} is at version {one.after}; its functions were renewed."
     return f"{one.store} is at version {one.after} now (it was at {one.before})."
+
+
+# ---- from store to store -------------------------------------------------------------------
+
+
+@command()
+@click.option("--from", "source", metavar="URL", required=True, help="The store to empty.")
+@click.option("--to", "target", metavar="URL", required=True, help="The store to fill.")
+@click.option("--queue", "queues", metavar="NAME", multiple=True, help="Only this; repeatable.")
+@click.option("--results", is_flag=True, help="Also copy the jobs that have ended.")
+@click.option("--verify", is_flag=True, help="Move nothing; compare the two stores.")
+@dry_run_option
+def copy(invocation: Invocation, *, source: str, target: str, **options: Any) -> int:
+    """Move all waiting jobs to another store, while workers and programs use both.
+
+    A URL is sqlite:///PATH, file:///FOLDER, postgresql://... or redis://... . Each job stays in one
+    store or the other: the command may be killed at any time, and finishes its work when you run it
+    again. Running jobs stay until they end. Run it once more after the last program and worker has
+    left the old store. Exits 7 if a job cannot be moved; it stays where it is.
+    """
+    (name, old), (goal, new) = opened(invocation, source, target)
+    if name == goal:
+        raise click.UsageError(f"--from and --to are the same store: {name}")
+    _require(name, old)
+    if options["verify"]:
+        _require(goal, new)
+    out, results = invocation.out, options["results"]
+    places = Place.of(name, old.queue), Place.of(goal, new.queue)
+    transfer = Transfer(*places, queues=options["queues"], tell=_progress(out))
+    ends = {"from": name, "to": goal}
+    if options["verify"]:
+        return _show_comparison(out, transfer, ends, results=results)
+    dry_run = options["dry_run"]
+    report = transfer.plan(results=results) if dry_run else transfer.run(results=results)
+    verb = "would move" if dry_run else "moved"
+    text = f"{plural(report.moved, 'job')} {verb} from {name} to {goal}"
+    if results:
+        text += f", {plural(report.ended, 'ended job')} {'would be ' * dry_run}copied"
+    _show(out, "nuvom.copy/1", report, text, **ends, dry_run=dry_run)
+    if not dry_run:
+        _tell_what_is_left(out, report, name)
+    return exit_codes.CHECK_FAILED if report.refused else exit_codes.OK
+
+
+def _require(name: str, runtime: Runtime) -> None:
+    """Refuse a file that would be made only now. Raises: BackendUnavailable."""
+    place = store_place(runtime.settings)
+    if place is not None and not place.exists():
+        raise BackendUnavailable(name, "it does not exist", "Correct its address.")
+
+
+def _progress(out: Output) -> Callable[[TransferReport], None]:
+    """Return what tells a person how far it is."""
+    last = SYSTEM_CLOCK.monotonic()
+
+    def tell(report: TransferReport) -> None:
+        nonlocal last
+        if out.err.is_terminal and SYSTEM_CLOCK.monotonic() - last > _TOLD_EVERY_SECS:
+            last = SYSTEM_CLOCK.monotonic()
+            out.say(f"{plural(report.moved, 'job')} moved, {report.ended:,} copied ...")
+
+    return tell
+
+
+def _tell_what_is_left(out: Output, report: TransferReport, name: str) -> None:
+    if report.running or report.waiting > len(report.refused):
+        left = f"{report.running:,} running and {plural(report.waiting, 'waiting job')}"
+        out.say(f"{name} still has {left}. Run the command again to move what waits.")
+
+
+def _show(out: Output, schema: str, report: TransferReport, text: str, **more: Any) -> None:
+    """Show what has become of jobs, and the reason for each that stays where it is."""
+    data = {**more, **msgspec.structs.asdict(report)}
+    data["refused"] = [{"id": one, "reason": reason} for one, reason in report.refused.items()]
+    out.answer(schema, data, f"{text}.")
+    if not out.as_json:
+        _show_reasons(out, report.refused)
+
+
+def _show_reasons(out: Output, reasons: Mapping[str, str]) -> None:
+    if reasons:
+        out.table(Table(("Job", "Why it stays as it is"), [*reasons.items()], folded=("Job",)))
+
+
+def _show_comparison(
+    out: Output, transfer: Transfer, ends: Mapping[str, str], *, results: bool
+) -> int:
+    found = transfer.compare(results=results)
+    wrong = [{"id": one, "reason": reason} for one, reason in found.differences.items()]
+    data = {**ends, "equal": found.equal, "differences": wrong}
+    text = f"{plural(found.equal, 'job')} equal, {plural(len(wrong), 'difference')}."
+    out.answer("nuvom.comparison/1", data, text)
+    if not out.as_json:
+        _show_reasons(out, found.differences)
+    return exit_codes.CHECK_FAILED if wrong else exit_codes.OK
+
+
+# ---- files ---------------------------------------------------------------------------------
+
+
+@command()
+@_FILE
+@click.option("--results", is_flag=True, help="Also write the jobs that have ended.")
+def export(invocation: Invocation, *, file: str | None, results: bool) -> int:
+    """Write the waiting jobs of the store to FILE, or to standard output, one JSON object a line.
+
+    The jobs stay in the store, and running ones are left out: stop the workers first, or the file
+    tells of one moment only. FILE takes its place once it is complete.
+    """
+    runtime, _ = reader(invocation)
+    if results and not runtime.is_shared:
+        raise Refused(
+            "The results are in another store than the jobs, and cannot be exported with them",
+            "Leave out --results.",
+        )
+    store, report = _place(runtime).queue, TransferReport()
+    with _written(file) as stream:
+        for one in exported(store, report, results=results):
+            line = json.dumps(one.to_dict(), ensure_ascii=True, separators=(",", ":"))
+            stream.write(f"{line}\n".encode("ascii"))
+    _show_export(invocation.out, report, file)
+    return exit_codes.CHECK_FAILED if report.refused else exit_codes.OK
+
+
+def _show_export(out: Output, report: TransferReport, file: str | None) -> None:
+    waiting, ended = plural(report.moved, "waiting job"), plural(report.ended, "ended job")
+    text = f"{waiting} and {ended} written, {report.running:,} running left out"
+    if file not in (None, "-"):
+        _show(out, "nuvom.export/1", report, text, file=file)
+    else:
+        out.say(f"{text}.")
+        for job_id, reason in report.refused.items():
+            out.warn(f"Job {job_id} is not in the output: {reason}.")
+
+
+@contextmanager
+def _written(file: str | None) -> Iterator[IO[bytes]]:
+    """Yield a stream that becomes ``file`` when all is well."""
+    if file in (None, "-"):
+        yield sys.stdout.buffer
+        return
+    part = Path(f"{file}.part")
+    with part.open("wb") as stream:
+        yield stream
+        stream.flush()
+        os.fsync(stream.fileno())
+    part.replace(str(file))
+
+
+@command(name="import")
+@_FILE
+def import_(invocation: Invocation, *, file: str | None) -> int:
+    """Store the jobs that nuvom export wrote, from FILE or standard input, with their ids.
+
+    A job that the store has already is left alone, so the command may be repeated. Exits 7 if a
+    line cannot be read or a job cannot be stored.
+    """
+    runtime, _ = writer(invocation)
+    store, report = _place(runtime).queue, TransferReport()
+    if file in (None, "-"):
+        load(store, _fit(runtime, _read(sys.stdin.buffer, report), report), report)
+    else:
+        with Path(str(file)).open("rb") as stream:
+            load(store, _fit(runtime, _read(stream, report), report), report)
+    text = f"{plural(report.moved, 'waiting job')} and {plural(report.ended, 'ended job')} stored"
+    _show(invocation.out, "nuvom.import/1", report, f"{text}, {report.known:,} known before")
+    return exit_codes.CHECK_FAILED if report.refused else exit_codes.OK
+
+
+def _read(lines: Iterable[bytes], report: TransferReport) -> Iterator[StoredJob]:
+    """Yield the jobs of an export, and note the lines that cannot be read."""
+    for number, line in enumerate(lines, 1):
+        try:
+            yield StoredJob.from_dict(json.loads(line))
+        except (PayloadError, ValueError) as error:
+            what = error.what if isinstance(error, PayloadError) else str(error)
+            report.refused[f"line {number}"] = f"it cannot be read: {what}"
+
+
+def _fit(
+    runtime: Runtime, jobs: Iterable[StoredJob], report: TransferReport
+) -> Iterator[StoredJob]:
+    """Yield the jobs that the store can take, and note the others."""
+    for one in jobs:
+        if runtime.is_shared or not one.seen.status.is_final:
+            yield one
+        else:
+            report.refused[one.seen.record.id] = "its result would be in another store than the job"
+
+
+def _place(runtime: Runtime) -> Place:
+    return Place.of(runtime.settings.queue_backend, runtime.queue)

@@ -69,6 +69,11 @@ def floats(values: Sequence[float]) -> Floats:
     return _fixed(Floats, "d", 8, values)
 
 
+def texts(values: Sequence[str]) -> Texts:
+    """Pack texts."""
+    return encoded_texts([one.encode() for one in values])
+
+
 def encoded_texts(values: Sequence[bytes]) -> Texts:
     """Pack texts that are UTF-8 already."""
     return _sized(Texts, values)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, TypeVar
+from weakref import WeakSet
 
 import psycopg
 from psycopg import errors
@@ -17,6 +18,7 @@ from psycopg.pq import TransactionStatus
 
 from nuvom.contrib.postgres.arrays import register_arrays
 from nuvom.contrib.postgres.migration import VERSION, migrate, qualified
+from nuvom.contrib.postgres.protocol import only_result
 from nuvom.core.clock import StoreClock
 from nuvom.core.views import Migration
 from nuvom.errors import BackendUnavailable, InvalidSetting, NuvomError, QueueFull, StorageFull
@@ -26,7 +28,10 @@ from nuvom.queue_backends.server import CONNECT_SECS, reach
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
+    from psycopg.pq.abc import PGresult
+
     from nuvom.config.settings import Settings
+    from nuvom.contrib.postgres.protocol import RawCall
     from nuvom.core.clock import Clock
     from nuvom.core.record import JobRecord
 
@@ -79,6 +84,7 @@ class PostgresDatabase:
         self.clock = clock or StoreClock(self.control_version)
         self._has_test_clock = clock is not None
         self._statements: dict[tuple[str, int], Any] = {}
+        self._prepared: WeakSet[Connection] = WeakSet()  # those that know the one raw call
         self._store_id: str | None = None
         self._control_version = 0
         self.is_pooled = False
@@ -175,13 +181,19 @@ class PostgresDatabase:
 
         return self.reach(run)
 
-    def once(self, work: Callable[[Connection], Answer]) -> Answer:
-        """Lend a connection to ``work``, which must not be repeated.
+    @contextmanager
+    def sent(self, call: RawCall, *values: bytes | None) -> Iterator[Callable[[], PGresult]]:
+        """Send a call that must not be repeated; the body waits for its result when it likes.
 
-        Raises: BackendUnavailable, StorageFull: what was done until then may have been committed.
+        Raises: BackendUnavailable, StorageFull: what it does may have been committed.
         """
         with self.translated(), self._connection() as connection:
-            return work(connection)
+            pg = connection.pgconn
+            if not self.is_pooled and connection not in self._prepared:
+                call.prepare(pg)
+                self._prepared.add(connection)
+            call.send(pg, values, is_prepared=not self.is_pooled)
+            yield lambda: only_result(pg)
 
     @contextmanager
     def translated(self) -> Iterator[None]:

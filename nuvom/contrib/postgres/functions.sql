@@ -123,7 +123,7 @@ BEGIN
         array_agg(length(record)), string_agg(record, '')
     INTO refs, epochs, attempts, deliveries, suspects, run_ats, sizes, records
     FROM (SELECT t.*, j.record FROM taken t
-        CROSS JOIN LATERAL (SELECT record FROM nuvom.jobs WHERE seq = t.seq) j
+        CROSS JOIN LATERAL (SELECT record FROM nuvom.jobs WHERE seq >= t.seq AND seq <= t.seq) j
         ORDER BY t.priority, t.seq) AS in_order;
 END $$;
 
@@ -203,11 +203,10 @@ BEGIN
     WITH gone AS (
         DELETE FROM nuvom.running r
         USING unnest(p_refs, p_epochs, p_started, p_finished, p_results)
-                AS one (ref, epoch, started_at, finished_at, result)
-            CROSS JOIN LATERAL (SELECT ctid FROM nuvom.running
-                WHERE seq = one.ref >> 16 AND token = one.ref & 65535 AND epoch = one.epoch
-                FOR UPDATE) AS held
-        WHERE r.ctid = held.ctid
+            AS one (ref, epoch, started_at, finished_at, result)
+        -- Not "=": then the plan could also read the whole table and search the arrays.
+        WHERE r.seq >= one.ref >> 16 AND r.seq <= one.ref >> 16
+            AND r.token = one.ref & 65535 AND r.epoch = one.epoch
         RETURNING r.*, one.started_at, one.finished_at, one.result
     )
     INSERT INTO nuvom.done (seq, status, queue, task, run_at, epoch, attempt, deliveries, suspect, token,
@@ -243,7 +242,11 @@ CREATE OR REPLACE FUNCTION nuvom.change(
     p_attempt int, p_deliveries int, p_suspect boolean, p_run_at float8, p_started float8,
     p_finished float8, p_result bytea, p_error bytea, p_keeps_error boolean, p_group text,
     p_closed bytea, p_settles boolean, p_anew boolean, p_now float8
-) RETURNS int LANGUAGE plpgsql AS $$
+) RETURNS int LANGUAGE plpgsql
+SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off SET enable_bitmapscan = off SET enable_sort = off
+SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off
+AS $$
 DECLARE
     now_ float8 := coalesce(p_now, nuvom.clock_secs());
     token_ int := p_ref & 65535;
@@ -377,13 +380,13 @@ BEGIN
 END $$;
 
 -- Undo claims that no caller has received; see ``transitions.released``.
-CREATE OR REPLACE FUNCTION nuvom.give_back(p_owner text, p_token int, p_now float8)
+CREATE OR REPLACE FUNCTION nuvom.give_back(p_owner text, p_tokens int[], p_now float8)
 RETURNS int LANGUAGE plpgsql AS $$
 DECLARE
     now_ float8 := coalesce(p_now, nuvom.clock_secs());
     n int;
 BEGIN
-    WITH gone AS (DELETE FROM nuvom.running WHERE owner = p_owner AND token = p_token RETURNING *)
+    WITH gone AS (DELETE FROM nuvom.running WHERE owner = p_owner AND token = ANY (p_tokens) RETURNING *)
     INSERT INTO nuvom.waiting (kind, queue, priority, seq, task, created_at, run_at, epoch, attempt,
         deliveries, suspect, owner, error, keep_secs)
     SELECT CASE WHEN run_at > now_ THEN 7 WHEN suspect THEN 8 ELSE 0 END, queue, priority, seq, task,

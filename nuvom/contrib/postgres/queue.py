@@ -9,7 +9,9 @@ from __future__ import annotations
 import json
 import logging
 from collections import defaultdict
+from contextlib import contextmanager
 from functools import partial
+from struct import Struct
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import psycopg
@@ -17,8 +19,10 @@ from msgspec.structs import force_setattr as set_field
 from psycopg.rows import tuple_row
 
 from nuvom.config.settings import Settings
-from nuvom.contrib.postgres.arrays import byteas, encoded_texts, floats, int8s
+from nuvom.contrib.postgres.arrays import byteas, encoded_texts, floats, int8s, texts
 from nuvom.contrib.postgres.database import PostgresDatabase, key_number, lock_keys
+from nuvom.contrib.postgres.migration import qualified
+from nuvom.contrib.postgres.protocol import RawCall, unpacked
 from nuvom.contrib.postgres.reads import PostgresReads
 from nuvom.contrib.postgres.rows import (
     change_values,
@@ -38,10 +42,12 @@ from nuvom.host.sleepers import RESULTS, WORK
 from nuvom.log import get_logger, log_event
 from nuvom.queue_backends.base import Capability
 from nuvom.queue_backends.callers import driver_connection
-from nuvom.queue_backends.leased import LeasedJobQueue
+from nuvom.queue_backends.leased import ClaimArguments, LeasedJobQueue
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+    from psycopg.pq.abc import PGresult
 
     from nuvom.contrib.postgres.database import Connection
     from nuvom.core.clock import Clock
@@ -49,9 +55,12 @@ if TYPE_CHECKING:
     from nuvom.core.transitions import Change, Recovery
     from nuvom.core.views import Migration, WorkerInfo
     from nuvom.host.worker_lock import DeadWorker
-    from nuvom.queue_backends.server import ClaimArguments
 
 _LOG = get_logger("postgres")
+_CLAIM = "SELECT * FROM nuvom.claim($1, $2, $3, $4, $5, $6, $7, $8, $9)"
+_CLAIM_TYPES = (23, 25, 23, 1009, 1009, 1009, 23, 23, 701)  # int, text, text[], float8
+_COLUMNS = "qqii?di"  # of a claim's answer, each an array; then the records
+_INT, _FLOAT = Struct("!i").pack, Struct("!d").pack
 _VALUES = 12  # of the server's ``enqueue``
 _FORGOTTEN_SECS = 7 * 86_400.0  # without a heartbeat; until then a worker may come back
 _APPLIED = 1  # the server's answer for a change that it has just applied
@@ -74,6 +83,7 @@ class PostgresJobQueue(PostgresReads):
     cut = (psycopg.Error, BackendUnavailable)
     capabilities: ClassVar[frozenset[Capability]] = LeasedJobQueue.capabilities | {
         Capability.ATOMIC_FINISH,
+        Capability.OVERLAP,
         Capability.TRANSACTIONS,
     }
 
@@ -81,7 +91,11 @@ class PostgresJobQueue(PostgresReads):
         settings = settings or Settings()
         db = self.db = PostgresDatabase(settings, clock)
         self.clock = db.clock
-        super().__init__(settings, db.folder_name, lambda owner: PostgresMarkSender(db, owner))
+        call = qualified(_CLAIM, db.schema).encode()
+        self._claim = RawCall(b"nuvom_claim", call, _CLAIM_TYPES)
+        super().__init__(
+            settings, db.folder_name, lambda owner: PostgresMarkSender(db, owner), db.failure
+        )
 
     def drop_in_child(self) -> None:
         """Forget what belongs to the parent's workers."""
@@ -153,21 +167,25 @@ class PostgresJobQueue(PostgresReads):
 
     # ---- claim ----------------------------------------------------------------------------
 
-    def lend(self, request: ClaimArguments) -> list[JobRecord]:
-        """Claim jobs; see ``ServerQueue``."""
+    @contextmanager
+    def lend(self, claim: ClaimArguments) -> Iterator[Callable[[], list[JobRecord]]]:
+        """Send a claim; see ``ServerQueue``."""
+        now = self.db.test_now
         values = (
-            *(request.most, request.owner, request.token),
-            None if request.queues is None else list(request.queues),
-            list(request.exclude),
-            [escaped(task) for task in request.without],
-            *(request.suspects, request.turn, self.db.test_now),
+            *(_INT(claim.n), claim.owner.encode(), _INT(claim.token)),
+            None if claim.queues is None else texts(claim.queues),
+            *(texts(claim.exclude), texts([escaped(task) for task in claim.without])),
+            *(_INT(claim.suspects), _INT(claim.turn), None if now is None else _FLOAT(now)),
         )
-        (row,) = self.db.once(lambda one: self.db.rows_in(one, "claim", *values))
-        return [] if row[0] is None else self._claimed(row)
+        with self.db.sent(self._claim, *values) as receive:
+            yield lambda: self._claimed(receive())
 
-    def _claimed(self, row: tuple[Any, ...]) -> list[JobRecord]:
+    def _claimed(self, result: PGresult) -> list[JobRecord]:
         """Return the records of a claim, which come as one array for each column."""
-        *columns, sizes, data = row
+        *arrays, data = (result.get_value(0, column) or b"" for column in range(result.nfields))
+        if not data:
+            return []
+        *columns, sizes = map(unpacked, arrays, _COLUMNS)
         try:
             jobs = JobRecord.decode_all(data, len(sizes))
         except PayloadError:
@@ -196,13 +214,8 @@ class PostgresJobQueue(PostgresReads):
 
     def give_back(self, owner: str, token: int) -> None:
         """Undo a claim that no caller has received; see ``ServerQueue``."""
-        if self.db.call("give_back", owner, token, self.db.test_now):
+        if self.db.call("give_back", owner, [token], self.db.test_now):
             self.notify()
-
-    def mark_started(self, job: JobRecord) -> None:
-        """Have the server know that user code starts; see the contract."""
-        with self.db.translated():
-            super().mark_started(job)
 
     # ---- changes --------------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ from msgspec import UNSET
 from nuvom.core.ids import valid_name
 from nuvom.core.record import FINAL, Attempt, JobRecord, JobSnapshot, JobStatus, StoredError
 from nuvom.core.views import WorkerInfo
+from nuvom.errors import PayloadError
 
 if TYPE_CHECKING:
     from nuvom.core.transitions import Change
@@ -99,10 +100,15 @@ def running_record(row: tuple[Any, ...]) -> JobRecord:
 
 def snapshot(row: tuple[Any, ...]) -> JobSnapshot:
     """Return the snapshot of a row of the view ``seen``."""
-    record, kind, ref, *counters = row[4:12]
+    data, kind, ref, *counters = row[4:12]
     owner, started_at, finished_at, progress, error, result = row[12:]
+    try:
+        record = _record(data, kind, ref, counters)
+    except PayloadError:
+        damaged = JobRecord.of_damaged(row[1], unescaped(row[3]), queue=row[2])
+        record = _changed(damaged, kind, ref, counters)
     return JobSnapshot(
-        record=_record(record, kind, ref, counters),
+        record=record,
         result=result,
         error=None if error is None else unpack_error(error),
         worker=owner,
@@ -113,7 +119,11 @@ def snapshot(row: tuple[Any, ...]) -> JobSnapshot:
 
 
 def _record(data: bytes, kind: int, ref: int, counters: list[Any]) -> JobRecord:
-    """Return a record as it was enqueued, but for what has changed since."""
+    """Return a record as it was enqueued, but for what has changed since. Raises: PayloadError."""
+    return _changed(JobRecord.decode(data), kind, ref, counters)
+
+
+def _changed(record: JobRecord, kind: int, ref: int, counters: list[Any]) -> JobRecord:
     names = ("lease_epoch", "attempt", "deliveries", "suspect", "run_at")
     changed = dict(zip(names, counters, strict=True))
-    return JobRecord.decode(data).replace(ref=ref, status=STATUSES[kind], **changed)
+    return record.replace(ref=ref, status=STATUSES[kind], **changed)

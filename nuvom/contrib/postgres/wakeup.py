@@ -13,12 +13,12 @@ from collections import deque
 from contextlib import ExitStack, closing, suppress
 from typing import TYPE_CHECKING
 
-import psycopg
 from psycopg import pq
 
 from nuvom.contrib.postgres.arrays import int8s
 from nuvom.contrib.postgres.database import is_pooled
 from nuvom.contrib.postgres.migration import qualified
+from nuvom.contrib.postgres.protocol import next_result
 from nuvom.core.ids import new_id
 from nuvom.host.sleepers import RESULTS, SleeperPool
 
@@ -182,20 +182,10 @@ class PostgresMarkSender:
 
     def _answer(self) -> list[int]:
         """Wait for the answer to the earliest statement in flight; return its jobs."""
-        failure: psycopg.Error | None = None
         while True:
-            result = self._pg.get_result()
-            if result is None:
-                if self._pg.status != pq.ConnStatus.OK:
-                    raise psycopg.OperationalError("the connection for start marks is cut")
-                continue
-            if result.status == pq.ExecStatus.PIPELINE_SYNC:
-                break
-            if result.status not in (pq.ExecStatus.COMMAND_OK, pq.ExecStatus.TUPLES_OK):
-                failure = psycopg.errors.error_from_result(result)
-        if failure is not None:
-            raise failure
-        return self._flying.popleft()
+            result = next_result(self._pg)
+            if result is not None and result.status == pq.ExecStatus.PIPELINE_SYNC:
+                return self._flying.popleft()
 
 
 def _int8(value: int) -> bytes:

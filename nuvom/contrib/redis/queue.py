@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
+from contextlib import contextmanager
 from itertools import chain
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from nuvom.core.outcome import Settlement
     from nuvom.core.views import WorkerInfo
     from nuvom.host.worker_lock import DeadWorker
-    from nuvom.queue_backends.server import ClaimArguments
+    from nuvom.queue_backends.leased import ClaimArguments
 
 _PART = 500  # jobs of one script, so that it takes a few milliseconds
 _MOST_CLAIMED = 1000
@@ -59,13 +60,16 @@ class RedisJobQueue(RedisReads):
     cut = (RedisError, OSError, BackendUnavailable)
     capabilities: ClassVar[frozenset[Capability]] = LeasedJobQueue.capabilities | {
         Capability.ATOMIC_FINISH,
+        Capability.OVERLAP,
     }
 
     def __init__(self, settings: Settings | None = None, *, clock: Clock | None = None) -> None:
         settings = settings or Settings()
         store = self.store = RedisStore(settings, clock)
         self.clock = store.clock
-        super().__init__(settings, store.folder_name, lambda owner: MarkSender(store, owner))
+        super().__init__(
+            settings, store.folder_name, lambda owner: MarkSender(store, owner), store.failure
+        )
 
     def drop_in_child(self) -> None:
         """Forget what belongs to the parent's workers."""
@@ -127,18 +131,21 @@ class RedisJobQueue(RedisReads):
 
     # ---- claim ----------------------------------------------------------------------------
 
-    def lend(self, request: ClaimArguments) -> list[JobRecord]:
-        """Claim jobs; see ``ServerQueue``."""
-        is_named = request.queues is not None
-        answer = self.store.run_once(
-            "claim",
-            number(min(request.most, _MOST_CLAIMED)),
-            *(request.owner.encode(), rows.token_of(request.token)),
-            *(number(request.suspects), number(request.turn), number(is_named + 0)),
-            *rows.texts(request.queues or ()),
-            *rows.texts(request.exclude),
-            *rows.texts(request.without),
+    @contextmanager
+    def lend(self, claim: ClaimArguments) -> Iterator[Callable[[], list[JobRecord]]]:
+        """Send a claim; see ``ServerQueue``."""
+        values = (
+            number(min(claim.n, _MOST_CLAIMED)),
+            *(claim.owner.encode(), rows.token_of(claim.token)),
+            *(number(claim.suspects), number(claim.turn), number((claim.queues is not None) + 0)),
+            *rows.texts(claim.queues or ()),
+            *rows.texts(claim.exclude),
+            *rows.texts(claim.without),
         )
+        with self.store.sent("claim", *values) as receive:
+            yield lambda: self._claimed(receive())
+
+    def _claimed(self, answer: list[bytes]) -> list[JobRecord]:
         if not answer:
             return []
         *data, heads = answer
@@ -168,19 +175,13 @@ class RedisJobQueue(RedisReads):
         """Undo a claim that no caller has received; see ``ServerQueue``."""
         self.store.run("give_back", owner.encode(), rows.token_of(token))
 
-    def mark_started(self, job: JobRecord) -> None:
-        """Have the server know that user code starts; see the contract."""
-        with self.store.translated():
-            super().mark_started(job)
-
     # ---- changes --------------------------------------------------------------------------
 
     def finish(self, successes: Sequence[Settlement]) -> list[bool]:
         """Close attempts that plainly succeeded, all at once; see the contract."""
         now, answers = self.now(), b""
         for part in _parts(successes, _PART):
-            values = chain.from_iterable(rows.finish_values(one, now) for one in part)
-            answers += self.store.run("finish", *values)
+            answers += self.store.run("finish", *rows.success_values(part, now))
         secs = sum(one.finished_at - one.started_at for one in successes)
         self.forget_deliveries([one.record for one in successes], secs)
         return [answer == ord("1") for answer in answers]

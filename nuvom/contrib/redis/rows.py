@@ -16,6 +16,7 @@ from msgspec.structs import force_setattr as set_field
 from nuvom.core.ids import valid_name
 from nuvom.core.record import Attempt, JobRecord, JobSnapshot, JobStatus, StoredError
 from nuvom.core.views import WorkerInfo
+from nuvom.errors import PayloadError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 _NAMES = "PENDING RUNNING SUCCESS FAILED DEAD CANCELLED PARKED"  # in the order of their codes
 STATUSES = [JobStatus(name) for name in _NAMES.split()]
 CODES = {status: code for code, status in enumerate(STATUSES)}
-_RUNNING = CODES[JobStatus.RUNNING]
+_RUNNING, _SUCCESS = CODES[JobStatus.RUNNING], CODES[JobStatus.SUCCESS]
 NO_TIME = -1.0  # in place of None
 
 _JOB = Struct(">Iidddd")  # after the seq: where the record begins, then numbers
@@ -35,6 +36,7 @@ _FENCE = Struct(">QHI").pack  # seq, token, epoch
 _MID = Struct(">BBIIddd").pack  # status, suspect, attempt, deliveries, then times
 _EPOCH = Struct(">I").pack
 _STATE = Struct(">QHIBBIIddd")
+_STATE_OF = _STATE.pack
 _SIZE, _SHORT = Struct(">I"), Struct(">B")
 _CLAIMED = Struct(">QHIBIId")  # seq, token, epoch, suspect, attempt, deliveries, run_at
 _TOKEN_BITS, _TOKEN = 16, 0xFFFF
@@ -102,19 +104,22 @@ def mark_of(ref: int) -> bytes:
 # ---- changes ---------------------------------------------------------------------------------
 
 
-def finish_values(one: Settlement, now: float) -> tuple[bytes, ...]:
-    """Return the arguments that stand for a plain success."""
-    record = one.record
-    has_more = record.unique_key is not None or record.result_ttl_secs is not None
-    fence, finished_at = fence_of(record), one.finished_at or now
-    times = record.run_at, one.started_at or NO_TIME, finished_at
-    return (
-        record.id.encode(),
-        fence,
-        b"" if has_more else number(finished_at),
-        fence + _MID(2, 0, record.attempt, record.deliveries - 1, *times),
-        one.result or b"",
-    )
+def success_values(successes: Sequence[Settlement], now: float) -> list[bytes]:
+    """Return the arguments that stand for plain successes."""
+    records = [one.record for one in successes]
+    states = [
+        _STATE_OF(
+            *(one.ref >> _TOKEN_BITS, one.ref & _TOKEN, one.lease_epoch),
+            *(_SUCCESS, 0, one.attempt, one.deliveries - 1, one.run_at),
+            *(settled.started_at or NO_TIME, settled.finished_at or now),
+        )
+        for one, settled in zip(records, successes, strict=True)
+    ]
+    have_more = [one.unique_key is not None or one.result_ttl_secs is not None for one in records]
+    values = [b""] * (2 * len(records))
+    values[::2] = [one.id.encode() for one in records]
+    values[1::2] = [one.result or b"" for one in successes]
+    return [b"".join(states), bytes(have_more), *values]
 
 
 def change_values(change: Change, beat: bytes) -> tuple[bytes, ...]:
@@ -175,17 +180,22 @@ def attempt_of(data: bytes) -> Attempt:
 
 def snapshot(row: Sequence[Any]) -> JobSnapshot:
     """Return the snapshot of a row that ``add_seen`` makes: id, JOB and record, STATE, progress."""
-    _, data, state, progress, *_ = row
+    job_id, data, state, progress, *_ = row
     seq, token, epoch, code, suspect, *others = _STATE.unpack_from(state)
     attempt, deliveries, run_at, *times = others
     started_at, finished_at = (None if one == NO_TIME or code == _RUNNING else one for one in times)
     owner, at = _sized(state, _STATE.size, _SHORT)
-    _, at = _sized(state, at, _SHORT)
+    queue, at = _sized(state, at, _SHORT)
     _, at = _sized(state, at, _SIZE)
     error, at = _sized(state, at, _SIZE)
     (record_at,) = _SIZE.unpack_from(data, _SEQ)
+    try:
+        record = JobRecord.decode(memoryview(data)[record_at:])
+    except PayloadError:
+        task, _ = _sized(data, _SEQ + _JOB.size + 1 + len(queue), _SIZE)
+        record = JobRecord.of_damaged(job_id.decode(), task.decode(), queue=queue.decode())
     return JobSnapshot(
-        record=JobRecord.decode(memoryview(data)[record_at:]).replace(
+        record=record.replace(
             ref=seq << _TOKEN_BITS | token,
             status=STATUSES[code],
             lease_epoch=epoch,

@@ -60,7 +60,7 @@ end
 -- STATE: seq, token, epoch (these 14 bytes are the fence); status, suspect, attempt, deliveries,
 -- run_at, started_at (of a claimed job: when it was claimed), finished_at; owner, queue; failure
 -- group, error, each with its length; result. A time of -1 is none, as is a token of 0.
-local FENCE, NAMES = 14, 49
+local FENCE, FINISHED, TIMES, NAMES = 14, 41, 48, 49
 local NO_TEXTS = pack('>I4I4', 0, 0)
 
 local function read_state(v)
@@ -545,18 +545,19 @@ if n > 0 then ring() end
 return n
 
 --@ finish
--- Close attempts that plainly succeeded. ARGV for each: id, fence, when it ended ('' where more than
--- the end has to be written: a unique key, a lifetime of its own), the new state up to its times,
--- result. Returns a digit for each: 1 also where this very delivery was accepted before.
-local find = string.find
+-- Close attempts that plainly succeeded. ARGV: the new states up to their times, one after the other;
+-- a byte for each, 1 where more than the end has to be written (a unique key, a lifetime of its own);
+-- then id and result of each. Returns a digit for each: 1 also where this very delivery was accepted
+-- before.
+local find, heads, have_more = string.find, ARGV[2], ARGV[3]
 local ids, out = {}, {}
-for at = 2, #ARGV, 5 do ids[#ids + 1] = ARGV[at] end
+for at = 4, #ARGV, 2 do ids[#ids + 1] = ARGV[at] end
 local states = call('HMGET', P .. 'run', unpack(ids))
 local gone, ends, old, groups, seen = {}, {}, {}, {}, {}
 local names, group = nil, nil  -- of the job before: mostly the same owner and queue
 for place, id in ipairs(ids) do
-  local at, v = 5 * place - 3, states[place]
-  local fence = ARGV[at + 1]
+  local v, at = states[place], (place - 1) * TIMES
+  local fence = sub(heads, at + 1, at + FENCE)
   if v and find(v, fence, 1, true) == 1 then
     if not seen[id] then
       seen[id] = true
@@ -570,8 +571,8 @@ for place, id in ipairs(ids) do
       members[#members + 1] = id
       group.marks[#members] = sub(v, 1, 10)
       gone[#gone + 1] = id
-      local new = ARGV[at + 3] .. names .. NO_TEXTS .. ARGV[at + 4]
-      local j = ARGV[at + 2] == '' and job_of(id)
+      local new = sub(heads, at + 1, at + TIMES) .. names .. NO_TEXTS .. ARGV[2 * place + 3]
+      local j = byte(have_more, place) == 1 and job_of(id)
       if j then
         call('HDEL', P .. 'run', id)  -- first: then the server takes the rest though it is full
         place_ended(id, j, new)
@@ -579,7 +580,7 @@ for place, id in ipairs(ids) do
       else
         local n = #ends
         ends[n + 1], ends[n + 2] = P .. 'd:' .. id, new
-        old[n + 1], old[n + 2] = ARGV[at + 2], id
+        old[n + 1], old[n + 2] = unpack_('>d', heads, at + FINISHED), id
       end
     end
     out[place] = '1'

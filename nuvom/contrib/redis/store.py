@@ -15,7 +15,7 @@ from hashlib import blake2b, sha1
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import hiredis  # noqa: F401  # redis is several times slower without it
+from hiredis import pack_command
 from redis import exceptions as errors
 from redis.backoff import NoBackoff
 from redis.connection import ConnectionPool
@@ -24,7 +24,7 @@ from redis.retry import Retry
 from nuvom.contrib.redis.rows import mark_of, seq_of
 from nuvom.core.clock import StoreClock
 from nuvom.core.ids import new_id
-from nuvom.errors import BackendUnavailable, InvalidSetting, StorageFull
+from nuvom.errors import BackendUnavailable, InvalidSetting, NuvomError, StorageFull
 from nuvom.host.fork import drop_at_fork
 from nuvom.queue_backends.server import CONNECT_SECS, reach
 
@@ -132,13 +132,14 @@ class RedisStore:
         """
         return self.reach(lambda: self._run(name, values))
 
-    def run_once(self, name: str, *values: bytes) -> Any:
-        """Run a script that must not be repeated.
+    @contextmanager
+    def sent(self, name: str, *values: bytes) -> Iterator[Callable[[], Any]]:
+        """Send a script that must not be repeated; the body waits for its answer when it likes.
 
         Raises: BackendUnavailable, StorageFull: it may have run.
         """
-        with self.translated():
-            return self._run(name, values)
+        with self.translated(), self._connection() as connection:
+            yield self._send_on(connection, name, values)
 
     @contextmanager
     def translated(self) -> Iterator[None]:
@@ -161,12 +162,23 @@ class RedisStore:
             return self._run_on(connection, name, values)
 
     def _run_on(self, connection: Connection, name: str, values: Iterable[bytes]) -> Any:
+        return self._send_on(connection, name, values)()
+
+    def _send_on(
+        self, connection: Connection, name: str, values: Iterable[bytes]
+    ) -> Callable[[], Any]:
+        """Send a script; return what waits for its answer."""
         text, digest = scripts()[name]
         given = (b"1", self.tag, self.test_now, *values)
-        try:
-            return ask(connection, b"EVALSHA", digest, *given)
-        except errors.NoScriptError:  # the server has been started since, or is new to it
-            return ask(connection, b"EVAL", text, *given)
+        send(connection, b"EVALSHA", digest, *given)
+
+        def receive() -> Any:
+            try:
+                return connection.read_response()
+            except errors.NoScriptError:  # the server has been started since, or is new to it
+                return ask(connection, b"EVAL", text, *given)
+
+        return receive
 
     def reach(self, work: Callable[[], Answer]) -> Answer:
         """Call ``work`` again and again while the server cannot be reached.
@@ -267,6 +279,8 @@ class RedisStore:
 
     def failure(self, error: Exception) -> Exception:
         """Return the error that tells a caller what has happened, and what to do."""
+        if isinstance(error, NuvomError):
+            return error
         if isinstance(error, errors.OutOfMemoryError) or "OOM command" in str(error):
             return StorageFull(str(self), "the server has reached its maxmemory")
         if isinstance(error, (*_REFUSED, errors.NoPermissionError)):
@@ -300,7 +314,7 @@ class MarkSender:
         del running  # whatever ends a delivery removes its mark
         self.sent.update(refs)
         self._flying.append(refs)
-        self._connection.send_command(b"SADD", self._key, *map(mark_of, refs))
+        send(self._connection, b"SADD", self._key, *map(mark_of, refs))
 
     def acknowledged_until(self, ref: int) -> list[int]:
         """Wait until a delivery that was sent is acknowledged; return all that are by then."""
@@ -319,8 +333,15 @@ class MarkSender:
 
 def ask(connection: Connection, *values: bytes) -> Any:
     """Send a command and return the answer. Raises: redis.RedisError, OSError."""
-    connection.send_command(*values)
+    send(connection, *values)
     return connection.read_response()
+
+
+def send(connection: Connection, *values: bytes) -> None:
+    """Send a command without waiting for the answer. Raises: redis.RedisError, OSError."""
+    # The library would look at each value first, which takes longer than the rest.
+    packed = pack_command(values)  # type: ignore[arg-type]  # its stub knows a single value only
+    connection.send_packed_command([packed])
 
 
 def _may_pass(error: Exception) -> bool:

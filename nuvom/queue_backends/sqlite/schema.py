@@ -264,4 +264,5 @@ def _record_of(data: bytes | None, columns: tuple[Any, ...]) -> JobRecord:
         return JobRecord.decode(data or b"")
     except PayloadError:
         job_id, task, queue, priority, created_at = columns
-        return JobRecord(job_id, task, queue=queue, priority=priority, created_at=created_at)
+        known = {"queue": queue, "priority": priority, "created_at": created_at}
+        return JobRecord.of_damaged(job_id, task, **known)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ast
+import gc
 import textwrap
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -238,6 +241,27 @@ def test_options_are_sorted_and_unpacked_ones_are_marked() -> None:
 def test_literal_name_becomes_the_tasks_name(written: str, name: str) -> None:
     task, problems = described(f"@task(name={written}, queue='q')\ndef f(): ...\n")
     assert (name, {"queue": "q"}, ()) == (task.name, task.options, problems)
+
+
+def test_another_thread_may_parse_at_the_same_moment() -> None:
+    """Early versions of Python 3.11 raise SystemError if it does (python/cpython#106905)."""
+    source = "\n".join(f"@task\ndef f{number}(): ..." for number in range(1000))
+    interrupted: list[str] = []
+
+    def parse_elsewhere(phase: str, _: dict[str, int]) -> None:
+        if phase == "stop" and not interrupted:  # garbage is collected while the tree is built
+            interrupted.append(phase)
+            thread = Thread(target=ast.parse, args=("x = 1",))
+            thread.start()
+            thread.join()
+
+    gc.callbacks.append(parse_elsewhere)
+    try:
+        found = parse(f"from nuvom import task\n{source}".encode())
+    finally:
+        gc.callbacks.remove(parse_elsewhere)
+    assert len(found.tasks) == 1000
+    assert interrupted
 
 
 @pytest.mark.parametrize("written", ["NAME", "5", "''"])

@@ -10,6 +10,7 @@ import pytest
 from nuvom.core.record import JobRecord, JobStatus
 from nuvom.core.views import GONE_LEASES, WorkerInfo
 from nuvom.queue_backends.base import Capability
+from nuvom.queue_backends.leased import ClaimArguments
 from nuvom.testing.builders import make_settlement
 from nuvom.testing.conformance.law import needs
 from nuvom.testing.conformance.laws.bench import A, B, C, QueueKit
@@ -79,6 +80,22 @@ class Leases(QueueKit):
             assert [bench.settle(job, status, children=(child,)) for _ in range(2)] == [True, True]
             assert [child.id] == bench.claimed(queues=["children"])
             bench.queue.clear()
+
+    def test_settling_and_claiming_may_be_one_call(self, bench: QueueBench) -> None:
+        """``settle_and_claim`` settles as ``settle`` does and claims as ``claim`` does."""
+        done, lost = bench.put_and_claim(), bench.put_and_claim()
+        bench.queue.release([lost])
+        bench.settle(bench.claim(B))
+        bench.put("shop.unknown", queue="a")
+        bench.put(queue="b")
+        wanted = bench.put(queue="a")
+        accepted, jobs = bench.queue.settle_and_claim(
+            [make_settlement(one, SUCCESS) for one in (done, lost)],
+            ClaimArguments(5, A, ["a", "b"], exclude=["b"], without=["shop.unknown"]),
+        )
+        assert accepted == [True, False]
+        assert [(wanted.id, RUNNING)] == [(job.id, job.status) for job in jobs]
+        assert bench.settle(jobs[0])
 
     def test_children_come_with_the_settlement(self, bench: QueueBench) -> None:
         """The children of an accepted settlement are enqueued, those of a refused one are not."""

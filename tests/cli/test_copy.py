@@ -1,0 +1,110 @@
+"""``nuvom copy``, ``export``, ``import``: jobs change their store, and people see it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.cli.shell import call, invoke, run, status
+
+OLD, NEW = "sqlite:.nuvom/nuvom.db", "file:new-store"
+WAYS = ("--from", OLD, "--to", NEW)
+
+
+@pytest.fixture
+def in_the_new_store(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Give a function that points the settings at the new store."""
+
+    def point() -> None:
+        for name, value in {"QUEUE_BACKEND": "file", "RESULT_BACKEND": "file"}.items():
+            monkeypatch.setenv(f"NUVOM_{name}", value)
+        monkeypatch.setenv("NUVOM_FILE_PATH", "new-store")
+
+    return point
+
+
+def test_jobs_and_results_go_to_another_store_and_are_worked_on_there(
+    tasks: Path, drain: Callable[[], None], in_the_new_store: Callable[[], None]
+) -> None:
+    done = run("tasks.add", 1, 2)
+    drain()
+    waiting = [run("tasks.add", 3, number) for number in range(2)]
+    dry = invoke("copy", *WAYS, "--results", "--dry-run")
+    assert "2 jobs would move from" in dry.out
+    assert "1 ended job would be copied" in dry.out
+    assert not (tasks / "new-store").exists()
+
+    answer = invoke("copy", *WAYS, "--results", "--json")
+    assert answer.code == 0
+    figures = {"moved": 2, "ended": 1, "known": 0, "waiting": 0, "running": 0, "refused": []}
+    assert figures.items() <= answer.json.items()
+    assert f"sqlite://{tasks / '.nuvom' / 'nuvom.db'}" == answer.json["from"]
+    told = invoke("copy", *WAYS, "--results", "--verify")
+    assert (0, "3 jobs equal, 0 differences.\n") == (told.code, told.out)
+
+    assert status(waiting[0]) == "CANCELLED"
+    moved = invoke("wait", waiting[0])
+    assert "it was moved to file://" in moved.out + moved.err
+    again = invoke("retry", "job", waiting[0])
+    assert again.code != 0
+    assert "was moved to file://" in again.err
+    in_the_new_store()
+    drain()
+    assert ["SUCCESS"] * 3 == [status(one) for one in (done, *waiting)]
+
+
+def test_a_job_that_cannot_be_moved_is_named_and_exits_7(
+    tasks: Path, in_the_new_store: Callable[[], None]
+) -> None:
+    job = run("tasks.add", 1, 2)
+    assert invoke("export", "jobs.ndjson").code == 0
+    in_the_new_store()
+    assert invoke("import", "jobs.ndjson").code == 0
+    answer = invoke("copy", *WAYS, "--plain")
+    assert answer.code == 7
+    assert f"{job}\tfile://{tasks / 'new-store'} has this job, PENDING" in answer.out
+    told = invoke("copy", *WAYS, "--verify")
+    assert told.code == 7
+    assert "both stores have it" in told.out
+
+
+@pytest.mark.parametrize(
+    ("ways", "code", "text"),
+    [
+        (("--from", OLD, "--to", "sqlite:.nuvom/../.nuvom/nuvom.db"), 2, "are the same store"),
+        (("--from", "sqlite:none.db", "--to", NEW), 5, "it does not exist"),
+        (("--from", "mysql://me:secret@host/db", "--to", NEW), 4, "mysql://host/db is not"),
+        (("--from", "nuvom.db", "--to", NEW), 4, "nuvom.db is not the address of a store"),
+        (("--from", OLD, "--to", "redis://:secret@127.0.0.1:1/0"), 5, "redis://127.0.0.1:1/0"),
+    ],
+    ids=str,
+)
+def test_an_address_that_leads_nowhere_is_an_error_without_secrets(
+    tasks: Path, ways: tuple[str, ...], code: int, text: str
+) -> None:
+    run("tasks.add", 1, 2)
+    answer = invoke("copy", *ways)
+    assert (code, "") == (answer.code, answer.out)
+    assert text in answer.err
+    assert "secret" not in answer.err
+    assert [] == [path.name for path in tasks.iterdir() if path.name.startswith("new-store")]
+
+
+def test_a_file_holds_what_a_store_holds(tasks: Path, drain: Callable[[], None]) -> None:
+    done = run("tasks.add", 1, 2)
+    drain()
+    waiting = run("tasks.add", 3, 4)
+    written = call("export", "--results", cwd=tasks)
+    assert 2 == len(written.out.splitlines())
+    assert "1 waiting job and 1 ended job written, 0 running left out." in written.err
+    invoke("init", "other")
+    read = call("import", "--json", cwd=tasks / "other", stdin=f"{written.out}torn")
+    assert read.code == 7
+    assert (1, 1, 0) == (read.json["moved"], read.json["ended"], read.json["known"])
+    (torn,) = read.json["refused"]
+    assert "line 3" == torn["id"]
+    assert "2 known before" in call("import", cwd=tasks / "other", stdin=written.out).out
+    for job, name in ((done, "SUCCESS"), (waiting, "PENDING")):
+        assert name == call("status", job, "-f", "raw", cwd=tasks / "other").out.strip()
