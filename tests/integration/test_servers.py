@@ -1,4 +1,4 @@
-"""What is special about stores on servers: their addresses may lead elsewhere."""
+"""What is special about stores on servers: answers are lost, and addresses lead elsewhere."""
 
 from __future__ import annotations
 

@@ -380,13 +380,13 @@ BEGIN
 END $$;
 
 -- Undo claims that no caller has received; see ``transitions.released``.
-CREATE OR REPLACE FUNCTION nuvom.give_back(p_owner text, p_tokens int[], p_now float8)
+CREATE OR REPLACE FUNCTION nuvom.give_back(p_owner text, p_token int, p_now float8)
 RETURNS int LANGUAGE plpgsql AS $$
 DECLARE
     now_ float8 := coalesce(p_now, nuvom.clock_secs());
     n int;
 BEGIN
-    WITH gone AS (DELETE FROM nuvom.running WHERE owner = p_owner AND token = ANY (p_tokens) RETURNING *)
+    WITH gone AS (DELETE FROM nuvom.running WHERE owner = p_owner AND token = p_token RETURNING *)
     INSERT INTO nuvom.waiting (kind, queue, priority, seq, task, created_at, run_at, epoch, attempt,
         deliveries, suspect, owner, error, keep_secs)
     SELECT CASE WHEN run_at > now_ THEN 7 WHEN suspect THEN 8 ELSE 0 END, queue, priority, seq, task,
