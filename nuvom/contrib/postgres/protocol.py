@@ -7,6 +7,7 @@ thread could run.
 from __future__ import annotations
 
 import select
+import sys
 from functools import partial
 from struct import iter_unpack
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -81,9 +82,9 @@ def next_result(pg: PGconn) -> PGresult | None:
 
 def _wait(socket: int, *, writes: bool) -> None:
     """Wait until there is something to read or, with ``writes``, room to write."""
-    if hasattr(select, "poll"):  # not on Windows; the other one takes no high file numbers
+    if sys.platform == "win32":
+        select.select([socket], [socket] if writes else [], [])
+    else:  # ``select`` takes no file numbers above 1023
         poll = select.poll()
         poll.register(socket, select.POLLIN | (select.POLLOUT if writes else 0))
         poll.poll()
-    else:
-        select.select([socket], [socket] if writes else [], [])
