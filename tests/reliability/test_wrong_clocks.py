@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from nuvom.queue_backends.leased import LeasedJobQueue
 from nuvom.testing import history
 from nuvom.testing.torture import Storm
 from tests.engine import LIMIT_SECS, wait_until
@@ -85,6 +86,7 @@ def test_jobs_run_at_the_servers_time(
         enqueuer = workspace.child("delay", wrong, talks=True, secs=1.0)
         (delayed,) = enqueuer.said()
         wait_until(lambda: set(jobs_ended(workspace)) >= {delayed, *(job.id for job in jobs)})
+        assert isinstance(runtime.queue, LeasedJobQueue)
         runtime.queue.prune(success_before=time.time() - HOUR, failed_before=0.0)
         assert [job.get(timeout=LIMIT_SECS) for job in jobs] == [3, 4, 5]
         found = workspace.snapshots(runtime)
