@@ -75,10 +75,7 @@ class TestPostgres(InSchemas, QueueConformance):
 class TestPostgresInTheLab(LabLaws, TestPostgres):
     points_step = 100  # its calls have more points, and each a round trip
     crowd_calls = 100
-    # These two want that a call waits for another that holds its job. A claim here skips such a job
-    # (SKIP LOCKED) and answers with what is left, as if the job were not due yet.
-    test_calls_at_once_are_as_one_after_the_other = None  # type: ignore[assignment]
-    test_calls_of_two_instances_are_as_one_after_the_other = None  # type: ignore[assignment]
+    skips_locked = True
 
 
 class TestPostgresResults(InSchemas, ResultConformance):

@@ -186,7 +186,8 @@ class OwnPostgres(OwnServer):
         """Start it, and wait until it takes connections; it recovers from its log first."""
         if not self._is_made:
             self._make()
-        options = f"-p {self.port} -c listen_addresses={self._listens_to} -k {self._folder}"
+        place = f"-p {self.port} -c listen_addresses={self._listens_to} -k {self._folder}"
+        options = " ".join([place, *self._options])
         log = str(self._folder / "log")
         self._run("pg_ctl", "-D", str(self._folder), "-l", log, "-o", options, "-w", "start")
 
@@ -281,12 +282,17 @@ def drop_stores(*stores: Mapping[str, str]) -> None:
     drop_prefixes(*(one["redis_prefix"] for one in stores if "redis_prefix" in one))
 
 
-def own_server(backend: str, folder: Path, **place: Any) -> OwnServer:
-    """Return a server of a test's own, not started; what it acknowledges survives its crash."""
+def own_server(backend: str, folder: Path, *, is_durable: bool = True, **place: Any) -> OwnServer:
+    """Return a server of a test's own, not started.
+
+    Args:
+        is_durable: What it acknowledges survives its crash.
+    """
     folder.mkdir()
     if backend == "postgres":
-        return OwnPostgres(folder, **place)
-    return OwnRedis(folder, "--appendonly", "yes", "--appendfsync", "always", **place)
+        return OwnPostgres(folder, *(() if is_durable else ("-c fsync=off",)), **place)
+    durable = ("--appendonly", "yes", "--appendfsync", "always")
+    return OwnRedis(folder, *(durable if is_durable else ()), **place)
 
 
 def open_queue(

@@ -11,6 +11,7 @@ import pytest
 from nuvom.core.clock import SYSTEM_CLOCK
 from nuvom.core.record import JobStatus
 from nuvom.errors import BackendUnavailable
+from nuvom.runtime import Runtime
 from nuvom.testing import history
 from nuvom.testing.builders import make_job
 from nuvom.testing.conformance.law import Hand
@@ -21,9 +22,11 @@ from tests.lab.proxy import Proxy
 from tests.lab.servers import SERVERS, open_queue, own_server
 from tests.reliability import tasks
 from tests.reliability.test_kill_storm import at_length
-from tests.reliability.workspace import Workspace
+from tests.reliability.workspace import Workspace, unfinished
 
 AGAIN_SECS = 5.0
+LEAST_RATIO = 0.5
+ROUNDS = 5
 
 pytestmark = pytest.mark.parametrize("backend", SERVERS)
 
@@ -173,3 +176,40 @@ def test_a_call_over_a_dead_link_ends(backend: str, server_folder: Path, tmp_pat
         network.mend("test")
         assert queue.qsize() == 1
         queue.stop()
+
+
+@pytest.mark.slow
+@pytest.mark.alone
+@pytest.mark.timeout(300)
+def test_a_worker_behind_a_slow_link_drains_half_as_fast_at_least(
+    backend: str, server_folder: Path, tmp_path: Path, figures: Callable[[str], None]
+) -> None:
+    """A millisecond each way, and none, in turn."""
+    with (
+        own_server(backend, server_folder / "server") as server,
+        Proxy((server.host, server.port)) as proxy,
+    ):
+        near = Workspace(tmp_path / "near", backend, server.settings())
+        far = Workspace(tmp_path / "far", backend, server.settings(port=proxy.port))
+        with near.open() as runtime, far.processes(1, threads=4):
+            drain_secs(runtime, 10_000)
+            secs: dict[float, list[float]] = {0.0: [], 0.001: []}
+            for _ in range(ROUNDS):
+                for delay_secs, found in secs.items():
+                    proxy.delay_secs = delay_secs
+                    found.append(drain_secs(runtime, 10_000))
+    ratio = sum(secs[0.0]) / sum(secs[0.001])
+    rates = [ROUNDS * 10_000 / sum(found) for found in secs.values()]
+    figures(f"{rates[0]:,.0f} jobs a second, with 1 ms each way {rates[1]:,.0f}: {ratio:.2f} times")
+    assert ratio >= LEAST_RATIO
+
+
+def drain_secs(runtime: Runtime, count: int) -> float:
+    """Store jobs, and return how long it takes a worker to end them all."""
+    runtime.control.pause("default", "a test")
+    last = tasks.bare.map([(number,) for number in range(count)])[-1]
+    began = SYSTEM_CLOCK.monotonic()
+    runtime.control.resume("default")
+    last.get(timeout=LIMIT_SECS)
+    wait_until(lambda: not unfinished(runtime))
+    return SYSTEM_CLOCK.monotonic() - began

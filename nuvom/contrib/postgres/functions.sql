@@ -416,6 +416,11 @@ CREATE OR REPLACE FUNCTION nuvom.take_lost(p_lease_secs float8, p_dead text[], p
 RETURNS TABLE (ref bigint, record bytea, epoch bigint, attempt int, deliveries int, suspect boolean,
     run_at float8, owner text, has_started boolean)
 LANGUAGE sql AS $$
+    -- A heartbeat that comes now waits, and then learns what its worker has lost.
+    SELECT FROM nuvom.workers w
+    WHERE (w.renewed_at IS NULL OR w.renewed_at <= coalesce(p_now, nuvom.clock_secs()) - p_lease_secs)
+        AND EXISTS (SELECT FROM nuvom.running r WHERE r.owner = w.id)
+    ORDER BY w.id FOR UPDATE;
     SELECT r.seq << 16 | r.token, j.record, r.epoch, r.attempt, r.deliveries, r.suspect, r.run_at,
         r.owner, EXISTS (SELECT FROM nuvom.starts s
             WHERE s.owner = r.owner AND r.seq << 16 | r.token = ANY (s.refs))
