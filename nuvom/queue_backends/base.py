@@ -33,7 +33,7 @@ class Capability(StrEnum):
     WAKE_UP = "wake_up"  # wait_for_work returns when another process enqueues a job
     INSPECTION = "inspection"  # jobs, counts, attempts and workers can be read
     CONTROL = "control"  # cancel, retry, pause, purge, prune
-    OVERLAP = "overlap"  # settle_and_claim takes as long as the longer of the two
+    OVERLAP = "overlap"  # settle_and_claim is no slower than one after the other
     TRANSACTIONS = "transactions"  # enqueue_into stores jobs in a transaction of the caller's
     TOTALS = "totals"  # keep_totals, totals: counts that survive pruning
 

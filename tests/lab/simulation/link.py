@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nuvom.core.record import JobStatus
 from nuvom.errors import BackendUnavailable
+from nuvom.queue_backends.leased import LeasedJobQueue
 from nuvom.testing import history
 
 if TYPE_CHECKING:
@@ -78,6 +79,8 @@ class Link:
     def notify(self) -> None:
         """Wake the others: there may be more work."""
         self._store.taken()
+
+    settle_and_claim = LeasedJobQueue.settle_and_claim  # each of the two may fail by itself
 
     def _call(
         self, name: str, method: Callable[..., list[Any]], *args: Any, **kwargs: object
