@@ -9,6 +9,7 @@ import sys
 import threading
 from contextlib import contextmanager
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 
 import pytest
@@ -210,6 +211,8 @@ class ToyQueue(BaseJobQueue):
 def claim_ahead(worker: Worker) -> None:
     """Have a worker claim jobs ahead of free slots, as after many quick ones."""
     batch = worker._loop._batch
+    took = SimpleNamespace(started_at=1.0, finished_at=1.0)
+    quick: Any = SimpleNamespace(lane="thread", settlement=took)
     while batch.size < 64:
-        batch.finished(1_000_000, 0.1)
+        batch.finished([quick] * 1000, 0.1)
     worker._loop.wake()

@@ -134,9 +134,10 @@ class AsyncLane(Lane):
 
     async def _attempt(self, attempt: OpenAttempt, run: _Run) -> None:
         runner, bound = self._runner, attempt.task
-        runner.begin(attempt)
-        deadline = self._deadline_of(attempt)
+        deadline: asyncio.TimerHandle | None = None
         try:
+            runner.begin(attempt)
+            deadline = self._deadline_of(attempt)
             args, kwargs = bound.decode(attempt.record.args, attempt.record.kwargs)
             if bound.before_job is not None:
                 await _in_thread(partial(runner.before, attempt))

@@ -169,7 +169,9 @@ class OpenAttempts:
             self._suspects = [one for one in self._suspects if one in self.unclosed]
         return bool(self._suspects)
 
-    def orphans(self, queue: LeasedJobQueue, returning: Iterable[JobRecord]) -> list[JobRecord]:
+    def orphans(
+        self, queue: LeasedJobQueue, owner: str, returning: Iterable[JobRecord]
+    ) -> list[JobRecord]:
         """Remove and return the suspected orphans that still have no open attempt.
 
         Jobs settled since that heartbeat may be among them; fencing makes their release a no-op.
@@ -180,7 +182,10 @@ class OpenAttempts:
         suspected, self.suspected_orphans = self.suspected_orphans, {}
         known = {one.record.id for one in list(self.open)}
         known.update(record.id for record in returning)
-        found = [queue.get(job_id) for job_id in suspected if job_id not in known]
+        unknown = suspected.keys() - known
+        # Most were settled since. To ask for each may take longer than until the next heartbeat.
+        held = queue.extend(owner) if unknown else {}
+        found = [queue.get(job_id) for job_id in unknown & held.keys()]
         return [
             one.record
             for one in found

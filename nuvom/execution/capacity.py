@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from nuvom.execution.lanes import Lane, WorkerContext
 
 _BATCH_SECS = 0.02  # a claim takes as many jobs as the slots finish in this time
+_LEAST_SECS = 1e-5  # that any number of jobs takes
 _MOST_CLAIMED = 1024  # more would gain nothing, and would all wait for one worker
 _MOST_OF_OTHERS = 512  # jobs claimed at once for any lane but the thread lane
 _PREFETCH_SECS = 0.1  # of work that may wait for a slot
@@ -63,22 +64,21 @@ class BatchSize:
         self.is_bulk = False
         self.size = self._least
 
-    def finished(self, count: int, secs: float, ended: Sequence[OpenAttempt] = ()) -> None:
-        """Note that the slots finished ``count`` jobs in ``secs`` seconds of work.
+    def finished(self, ended: Sequence[OpenAttempt], secs: float) -> None:
+        """Note which attempts have ended, ``secs`` seconds after the slots got work.
 
-        Time in which they waited for the store must not count: a slow store calls for large
-        batches. Each call at most doubles the size; it shrinks at once when jobs become slow.
-
-        Args:
-            ended: The jobs' attempts. A few slow ones that happen to end at the same moment are
-                not quick, so what each of them took counts as well.
+        Time in which slots waited for the store must not count: a slow store calls for large
+        batches. So what each attempt took counts, as if one had followed the other, unless they
+        were quicker together. Those that ran side by side took a share of it at least: slow ones
+        that end at the same moment are not quick. Each call at most doubles the size; it shrinks
+        at once when jobs become slow.
         """
-        if len(ended) <= self._least:
-            threads = [one.settlement for one in ended if one.lane == "thread"]
-            took_secs = sum(one.finished_at - one.started_at for one in threads)
-            secs = max(secs, took_secs / self._least)
-        if secs > 0 and count > 0:
-            target = int(count * _BATCH_SECS / secs)
+        threads = [one.settlement for one in ended if one.lane == "thread"]
+        took = [one.finished_at - one.started_at for one in threads if one.started_at]
+        took_secs = sum(took)
+        secs = max(took_secs / self._least, min(took_secs, secs), _LEAST_SECS)
+        if took:
+            target = int(len(took) * _BATCH_SECS / secs)
             self._set(min(self.most, target, self.size * 2))
 
     def stalled(self) -> None:

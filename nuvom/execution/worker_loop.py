@@ -75,7 +75,6 @@ class WorkerLoop:
     _claimed = _settled = _settled_by_slots = _idle_rounds = _failures = 0
     _doing = ""  # the current store operation, as one word
     _work_began = 0.0  # when the slots got work, or when the rate was measured since
-    _ended_before = 0  # how many of ``_done`` ended before that
 
     def __init__(
         self,
@@ -392,7 +391,7 @@ class WorkerLoop:
 
     def _submit(self, jobs: list[JobRecord], asked_at: float) -> None:
         if not self._attempts.unclosed:  # the slots had nothing to do while the store was busy
-            self._work_began, self._ended_before = self._clock.monotonic(), len(self._done)
+            self._work_began = self._clock.monotonic()
         worker, services = self._context.worker, self._context.services
         claimed = [OpenAttempt(job, worker, services, asked_at) for job in jobs]
         self._attempts.add(claimed)
@@ -439,14 +438,13 @@ class WorkerLoop:
         """Settle all attempts that have ended; return whether there were any."""
         if self._batch.is_bulk and len(self._done) < self._batch.size // 2:
             self._gather()
-        count = len(self._done)
-        for _ in range(count):
+        for _ in range(len(self._done)):
             self._unsettled.append(self._done.popleft())
         if not self._unsettled:
             return False
         now = self._clock.monotonic()
-        self._batch.finished(count - self._ended_before, now - self._work_began, self._unsettled)
-        self._work_began, self._ended_before = now, 0
+        self._batch.finished(self._unsettled, now - self._work_began)
+        self._work_began = now
         self._doing = "settle"
         batch = self._unsettled
         crashpoint("worker.before_settle")
@@ -580,7 +578,8 @@ class WorkerLoop:
         """Give jobs back to the queue; if that fails, keep them for the next try."""
         if self._attempts.suspected_orphans:
             queue = cast("LeasedJobQueue", self._queue)  # without leases there are no suspects
-            self._returning += self._attempts.orphans(queue, list(self._returning))
+            worker, returning = self._context.worker, list(self._returning)
+            self._returning += self._attempts.orphans(queue, worker, returning)
         if not self._returning:
             return
         self._doing = "release"

@@ -2,8 +2,8 @@
 
 A job starts only once its mark is acknowledged; one round trip for each would be the limit of a
 worker with quick jobs. So marks are sent on a connection of their own, without waiting, for as many
-claimed jobs as will start within ``_AHEAD_SECS``. If the worker dies, that many jobs at most count
-as started which had not. Slow jobs are marked one by one.
+claimed jobs as will start within a few milliseconds: more if the server is farther away. If the
+worker dies, that many jobs at most count as started which had not. Slow jobs are marked one by one.
 """
 
 from __future__ import annotations
@@ -17,11 +17,13 @@ from nuvom.core.clock import SYSTEM_CLOCK
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Container, Iterator, Sequence
 
-_AHEAD_SECS = 0.004
-_MOST_AHEAD = 128
+_LEAST_AHEAD_SECS, _MOST_AHEAD_SECS = 0.002, 0.016
+_MOST_AHEAD = 512
+_STALL_SECS = 0.0003  # of a wait for a mark that was sent ahead: the server is farther away
 _PROVED = 64  # so many jobs have to end before any is marked ahead
 _NEWEST_WEIGHT = 0.2  # of the latest jobs in the moving average
 _RETRY_SECS = 0.25
+_LATE_SECS = 0.2
 
 
 class AheadSender(Protocol):
@@ -53,6 +55,9 @@ class AheadMarks:
         connect: Returns a new connection for the marks of a worker.
         cut: What is raised where the server cannot be reached.
         failure: Returns what to raise in its place once the marks are closed.
+
+    Attributes:
+        is_closed: Whether ``close`` was called.
     """
 
     def __init__(
@@ -70,10 +75,12 @@ class AheadMarks:
         self._acknowledged: set[int] = set()  # and not started
         self._senders: dict[str, AheadSender] = {}
         self._ended = 0
-        self._mean_secs = 0.0
+        self._mean_secs = 0.0  # from one start to the next
+        self._ended_at = 0.0
+        self._ahead_secs = _LEAST_AHEAD_SECS
         self._window = 1
         self._least = 0  # of acknowledged ones, below which more are sent; 0 while none could be
-        self._is_closed = False
+        self.is_closed = False
 
     def expect(self, owner: str, refs: Sequence[int]) -> None:
         """Note claimed jobs, in the order in which they will start."""
@@ -82,18 +89,19 @@ class AheadMarks:
             self._waiting.setdefault(owner, {}).update(dict.fromkeys(refs))
             self._least = self._window // 2
 
-    def mark(self, ref: int) -> None:
+    def mark(self, ref: int) -> bool:
         """Return once the server knows that a job starts, however long it cannot be reached.
 
+        Returns: whether it was known without delay; otherwise the lease may have ended meanwhile.
         Raises: what ``failure`` returns, if the marks were closed in the meantime.
         """
         try:
             self._acknowledged.remove(ref)  # most are by then: no lock, since one step does it
         except KeyError:
-            self._await(ref)
-        else:
-            if len(self._acknowledged) < self._least:
-                self._send_ahead(ref)
+            return self._await(ref)
+        if len(self._acknowledged) < self._least:
+            self._send_ahead(ref)
+        return True
 
     def ended(self, refs: Collection[int], secs: float) -> None:
         """Note that jobs have ended, which ran for ``secs`` seconds altogether; -1: unknown."""
@@ -105,37 +113,48 @@ class AheadMarks:
                     self._waiting[owner].pop(ref, None)
             if refs and secs >= 0:
                 self._ended += len(refs)
+                now = SYSTEM_CLOCK.monotonic()
+                # Jobs that share a processor seem long, and a worker that was idle seems slow.
+                secs, self._ended_at = min(secs, now - self._ended_at), now
                 self._mean_secs += _NEWEST_WEIGHT * (secs / len(refs) - self._mean_secs)
             if self._ended >= _PROVED:
-                window = int(_AHEAD_SECS / (self._mean_secs + 1e-5))
+                window = int(self._ahead_secs / (self._mean_secs + 1e-5))
                 self._window = max(1, min(_MOST_AHEAD, window))
 
     def close(self) -> None:
         """Close all connections, for good."""
-        self._is_closed = True
+        self.is_closed = True
         with self._lock:
             while self._senders:
                 self._senders.popitem()[1].close()
 
-    def _await(self, ref: int) -> None:
+    def _await(self, ref: int) -> bool:
         """Have a job marked that is not, and wait until the server knows it."""
+        began = SYSTEM_CLOCK.monotonic()
         while (owner := self._owners.get(ref)) is not None:
             try:
                 with self._using(owner):
                     self._acknowledge(owner, ref)
             except self._cut as error:
-                if self._is_closed:
+                if self.is_closed:
                     raise self._failure(error) from error
                 SYSTEM_CLOCK.sleep(_RETRY_SECS)  # the job must not start, and has nowhere to go
             else:
-                return
+                break
+        return SYSTEM_CLOCK.monotonic() - began < _LATE_SECS
 
     def _acknowledge(self, owner: str, ref: int) -> None:
         if ref not in self._acknowledged:  # else another thread has just read its answer
             sender = self._senders.get(owner)
+            began = SYSTEM_CLOCK.monotonic()
             if sender is None or ref not in sender.sent:
                 sender = self._send(owner, ref)
-            known = sender.acknowledged_until(ref)
+                known = sender.acknowledged_until(ref)
+            else:
+                known = sender.acknowledged_until(ref)
+                is_late = SYSTEM_CLOCK.monotonic() - began > _STALL_SECS
+                secs = self._ahead_secs * (2.0 if is_late else 0.98)
+                self._ahead_secs = min(max(secs, _LEAST_AHEAD_SECS), _MOST_AHEAD_SECS)
             self._acknowledged.update(one for one in known if one in self._owners)
             self._least = self._window // 2
         self._acknowledged.discard(ref)

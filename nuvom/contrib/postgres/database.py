@@ -47,6 +47,8 @@ _LIMITS = {
     "keepalives_count": int(CONNECT_SECS),
 }
 _FULL = "NV001"  # what the server's ``enqueue`` raises
+_VACUUM = """VACUUM (INDEX_CLEANUP ON, TRUNCATE OFF, SKIP_LOCKED)
+    nuvom.waiting, nuvom.running"""
 _MIGRATE = "Run `nuvom migrate` with a role that may create tables in this schema."
 
 Answer = TypeVar("Answer")
@@ -296,6 +298,18 @@ class PostgresDatabase:
         self._control_version = max(self._control_version, version)
         if isinstance(self.clock, StoreClock):
             self.clock.set(now)
+
+    def vacuum(self) -> None:
+        """Remove what claims have left in the tables that jobs pass through.
+
+        Every claim would read past it until autovacuum comes, which looks once a minute. Only the
+        owner of the tables may do it, and from PostgreSQL 17 on who has been granted MAINTAIN.
+
+        Raises: BackendUnavailable.
+        """
+        if self.call("may_vacuum"):
+            statement = qualified(_VACUUM, self.schema)
+            self.attempt(lambda connection: connection.execute(statement))
 
     def __str__(self) -> str:
         """Name the store without its password."""

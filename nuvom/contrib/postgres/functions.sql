@@ -645,6 +645,12 @@ CREATE OR REPLACE FUNCTION nuvom.next_due(p_now float8) RETURNS float8 LANGUAGE 
     SELECT min(run_at) FROM nuvom.waiting WHERE kind = 7 AND run_at > p_now
 $$;
 
+CREATE OR REPLACE FUNCTION nuvom.may_vacuum() RETURNS boolean LANGUAGE sql STABLE AS $$
+    SELECT CASE WHEN current_setting('server_version_num')::int >= 170000
+        THEN has_table_privilege(oid, 'MAINTAIN') ELSE pg_has_role(relowner, 'USAGE') END
+    FROM pg_class WHERE oid = 'nuvom.waiting'::regclass
+$$;
+
 CREATE OR REPLACE FUNCTION nuvom.used_bytes() RETURNS bigint LANGUAGE sql STABLE AS $$
     SELECT sum(pg_total_relation_size(c.oid))::bigint FROM pg_class c
     WHERE c.relkind = 'r'

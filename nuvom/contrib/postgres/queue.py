@@ -63,6 +63,7 @@ _CLAIM = "SELECT * FROM nuvom.claim($1, $2, $3, $4, $5, $6, $7, $8, $9)"
 _CLAIM_TYPES = (23, 25, 23, 1009, 1009, 1009, 23, 23, 701)  # int, text, text[], float8
 _COLUMNS = "qqii?di"  # of a claim's answer, each an array; then the records
 _INT, _FLOAT = Struct("!i").pack, Struct("!d").pack
+_VACUUM_EVERY = 50_000  # claims
 _VALUES = 12  # of the server's ``enqueue``
 _FORGOTTEN_SECS = 7 * 86_400.0  # without a heartbeat; until then a worker may come back
 _APPLIED = 1  # the server's answer for a change that it has just applied
@@ -83,6 +84,7 @@ class PostgresJobQueue(PostgresReads):
 
     name: ClassVar[str] = "postgres"
     cut = (psycopg.Error, BackendUnavailable)
+    _claimed_jobs = 0  # since the last vacuum
     capabilities: ClassVar[frozenset[Capability]] = LeasedJobQueue.capabilities | {
         Capability.ATOMIC_FINISH,
         Capability.OVERLAP,
@@ -195,6 +197,7 @@ class PostgresJobQueue(PostgresReads):
             return self._claimed_one_by_one(columns, sizes, data)
         for job, values in zip(jobs, zip(*columns, strict=True), strict=True):
             _become_claimed(job, values)
+        self._claimed_jobs += len(jobs)
         return jobs
 
     def _claimed_one_by_one(
@@ -298,6 +301,9 @@ class PostgresJobQueue(PostgresReads):
         """Take back lost jobs and give up on others; see ``ServerQueue``."""
         found = self.db.transaction(lambda connection: self._recover(connection, recovery, dead))
         self._tell(found)
+        if self._claimed_jobs >= _VACUUM_EVERY:
+            self._claimed_jobs = 0
+            self.db.vacuum()
         return [change.after for change in found]
 
     def _recover(

@@ -181,7 +181,7 @@ class RedisJobQueue(RedisReads):
     def finish(self, successes: Sequence[Settlement]) -> list[bool]:
         """Close attempts that plainly succeeded, all at once; see the contract."""
         now, answers = self.now(), b""
-        for part in _parts(successes, _PART):
+        for part in _parts(successes, _MOST_CLAIMED):  # a worker's turn is one round trip
             answers += self.store.run("finish", *rows.success_values(part, now))
         secs = sum(one.finished_at - one.started_at for one in successes)
         self.forget_deliveries([one.record for one in successes], secs)

@@ -52,8 +52,8 @@ def test_only_what_no_attempt_is_open_for_is_an_orphan() -> None:
     attempts.add([running, settling])
     attempts.close(settling)
     attempts.suspected_orphans = queue.extend("worker")
-    assert [orphan.record] == attempts.orphans(queue, [returning.record])
-    assert [] == attempts.orphans(queue, [])  # until the next heartbeat
+    assert [orphan.record] == attempts.orphans(queue, "worker", [returning.record])
+    assert [] == attempts.orphans(queue, "worker", [])  # until the next heartbeat
 
 
 def test_what_was_closed_since_the_heartbeat_is_no_orphan() -> None:
@@ -64,7 +64,7 @@ def test_what_was_closed_since_the_heartbeat_is_no_orphan() -> None:
     queue.cancel(cancelled.id)
     queue.release([again])
     assert again.id in {job.id for job in queue.claim(1, "worker")}
-    assert [] == attempts.orphans(queue, [])
+    assert [] == attempts.orphans(queue, "worker", [])
 
 
 class ForgetfulQueue(MemoryJobQueue):

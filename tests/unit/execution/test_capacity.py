@@ -89,7 +89,7 @@ def test_no_claim_is_larger_than_the_settings_allow() -> None:
     parts = Parts({"process": ["p"], "async": ["a"]}, cap=3, free={"async": 1000})
     assert [3, 3, 3] == [one.most for one in parts.requests()]
     for _ in range(10):
-        parts.capacity.batch.finished(1_000_000, 0.1)
+        parts.capacity.batch.finished(ended(*[0.0] * 1000), 0.1)
     assert [3, 3, 3] == [one.most for one in parts.requests()]
 
 
@@ -103,7 +103,7 @@ def test_the_room_is_measured_when_a_claim_is_asked_for() -> None:
 
 def test_quick_jobs_are_claimed_ahead_until_half_a_batch_waits() -> None:
     parts = Parts({}, thread=0)
-    parts.capacity.batch.finished(1000, 0.1)
+    parts.capacity.batch.finished(ended(*[0.0001] * 1000), 0.1)
     assert [8] == [one.most for one in parts.requests()]
     parts.lanes["thread"] = FakeLane(0, backlog=4)
     assert [4] == [one.most for one in parts.requests()]
@@ -130,7 +130,7 @@ def test_quick_jobs_double_the_size_up_to_what_takes_a_moment() -> None:
     batch = BatchSize(4, None)
     sizes = []
     for _ in range(8):
-        batch.finished(1000, 0.1)  # 200 jobs in 20 ms
+        batch.finished(ended(*[0.0004] * 1000), 0.1)  # 200 jobs in 20 ms
         sizes.append(batch.size)
     assert [8, 16, 32, 64, 128, 200, 200, 200] == sizes
     assert batch.is_bulk
@@ -139,9 +139,9 @@ def test_quick_jobs_double_the_size_up_to_what_takes_a_moment() -> None:
 def test_slow_jobs_shrink_the_size_at_once() -> None:
     batch = BatchSize(4, None)
     for _ in range(8):
-        batch.finished(1000, 0.1)
+        batch.finished(ended(*[0.0004] * 1000), 0.1)
     full = batch.size
-    batch.finished(10, 1.0)
+    batch.finished(ended(*[0.4] * 10), 1.0)
     assert (4, False) == (batch.size, batch.is_bulk)
     batch.size = full
     batch.stalled()  # some wait behind slow ones
@@ -151,12 +151,18 @@ def test_slow_jobs_shrink_the_size_at_once() -> None:
 def test_slow_jobs_that_end_together_are_not_quick() -> None:
     """Else a worker would take jobs ahead that then wait for it, while another one is idle."""
     batch = BatchSize(4, None)
-    batch.finished(2, 0.001, ended(0.2, 0.2))
+    batch.finished(ended(0.2, 0.2), 0.001)
     assert (4, False) == (batch.size, batch.is_bulk)
-    batch.finished(2, 0.001, ended(0.0005, 0.0005))
+    batch.finished(ended(0.0005, 0.0005), 0.001)
     assert (8, True) == (batch.size, batch.is_bulk)
-    batch.finished(2, 0.001, ended(0.0005, 60.0, lane="process"))
-    assert (16, True) == (batch.size, batch.is_bulk)
+    batch.finished(ended(60.0, lane="process"), 0.001)
+    assert (8, True) == (batch.size, batch.is_bulk)
+
+
+def test_quick_jobs_behind_a_slow_store_are_quick() -> None:
+    batch = BatchSize(4, None)
+    batch.finished(ended(*[0.0001] * 4), 0.1)
+    assert (8, True) == (batch.size, batch.is_bulk)
 
 
 def ended(*secs: float, lane: str = "thread") -> list[OpenAttempt]:
