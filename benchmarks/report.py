@@ -116,7 +116,9 @@ def on_servers(found: Found) -> str:
         beside = [one for one in rows.values() if one["kind"] == "peer" and place in one["title"]]
         if name in rows and beside:
             best = max(beside, key=lambda one: float(one["median"]["drain"]))
-            ratio, title = _ratio(rows[name]["median"]["drain"], best), best["title"]
+            ours = float(f"{rows[name]['median']['drain']:.3g}")  # as the table shows both
+            shown = {**best, "median": {"drain": float(f"{best['median']['drain']:.3g}")}}
+            ratio, title = _ratio(ours, shown), best["title"]
             told.append(
                 f"On {place}, a worker drains {ratio} times as many jobs per second as one of "
                 f"{title.partition(',')[0]}, the fastest peer there."

@@ -92,9 +92,10 @@ class PostgresListener:
             with suppress(BlockingIOError):
                 self._near.recv(4096)
         is_rung = bool(ready) and self._hear()
-        if is_rung and self._kind == RESULTS:
+        if is_rung:
             self._is_armed = False  # by whoever has notified it
-            self.arm()
+            if self._kind == RESULTS:
+                self.arm()
         return self._is_deaf or bool(ready)
 
     def poke(self) -> None:

@@ -32,6 +32,7 @@ class Subscriber:
         self._store = store
         self._name = new_id().encode()
         self._waits_for_work = kind == WORK
+        self._is_armed = False
         self._channel = store.tag + (b"wake:" + self._name if kind == WORK else b"results")
         self._open = ExitStack()
         try:
@@ -61,6 +62,7 @@ class Subscriber:
     def arm(self) -> None:
         """Have others wake this one from now on. Raises: BackendUnavailable."""
         if self._waits_for_work:
+            self._is_armed = True  # first: who is not sure is armed
             self._store.run("sleep", self._name)
             return
         with self._store.translated():  # only while it is lent: else nobody reads what is published
@@ -69,8 +71,9 @@ class Subscriber:
     def disarm(self) -> None:
         """Have nobody wake it. Raises: BackendUnavailable."""
         if self._waits_for_work:
-            self._store.run("wake", self._name)
-            self._hear()
+            if self._is_armed:
+                self._store.run("wake", self._name)
+                self._hear()
             return
         with self._store.translated():
             self._connection.send_command(b"UNSUBSCRIBE", self._channel)
@@ -109,6 +112,8 @@ class Subscriber:
             while self._connection.can_read(timeout=0):
                 self._connection.read_response()
                 has_heard = True
+        if has_heard:  # whoever published it has taken the name away
+            self._is_armed = False
         return has_heard
 
 
