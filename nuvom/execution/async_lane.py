@@ -134,10 +134,9 @@ class AsyncLane(Lane):
 
     async def _attempt(self, attempt: OpenAttempt, run: _Run) -> None:
         runner, bound = self._runner, attempt.task
-        deadline: asyncio.TimerHandle | None = None
+        runner.begin(attempt)
+        deadline = self._deadline_of(attempt)
         try:
-            runner.begin(attempt)
-            deadline = self._deadline_of(attempt)
             args, kwargs = bound.decode(attempt.record.args, attempt.record.kwargs)
             if bound.before_job is not None:
                 await _in_thread(partial(runner.before, attempt))

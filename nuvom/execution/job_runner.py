@@ -113,8 +113,8 @@ class JobRunner:
             guard: This thread's guard, if the thread may be interrupted.
         """
         task, record = attempt.task, attempt.record
+        self.begin(attempt)
         try:
-            self.begin(attempt)
             call = task.decode(record.args, record.kwargs)
             value = self._context.copy().run(_call, self, attempt, guard or Guard(), call)
         except BaseException as error:  # noqa: BLE001  # user code: any failure is an outcome
@@ -122,10 +122,7 @@ class JobRunner:
         return self.succeeded(attempt, value)
 
     def begin(self, attempt: OpenAttempt) -> None:
-        """Record the start so that it survives this process, and set the deadline.
-
-        Raises: LeaseLost: it took so long that somebody else has the job.
-        """
+        """Record the start so that it survives this process, and set the deadline."""
         record = attempt.record
         self._mark_started(record)
         attempt.started_at = self._clock.now()

@@ -18,7 +18,7 @@ from msgspec.structs import replace
 from nuvom.core.clock import StoreClock
 from nuvom.core.outcome import Failed
 from nuvom.core.record import JobStatus, StoredError
-from nuvom.errors import JobFailed, LeaseLost, NuvomError, WorkerChildDied
+from nuvom.errors import JobFailed, NuvomError, WorkerChildDied
 from nuvom.execution.attempts import EncodedValue
 from nuvom.execution.capacity import Prefetch
 from nuvom.execution.child_process import ChildProcess, ChildSupervisor
@@ -149,10 +149,7 @@ class ProcessLane(Lane):
         if attempt.is_cancelled:
             return None
         if not attempt.started_at:  # else a child died before receiving it
-            try:
-                self._runner.begin(attempt)
-            except LeaseLost:  # the next heartbeat closes the attempt
-                return None
+            self._runner.begin(attempt)
             self._runner.before(attempt)
         if attempt.deadline < inf or self._settings.max_memory_per_child is not None:
             self._supervisor.wake()  # there is now a deadline or memory to watch

@@ -23,7 +23,6 @@ _STALL_SECS = 0.0003  # of a wait for a mark that was sent ahead: the server is 
 _PROVED = 64  # so many jobs have to end before any is marked ahead
 _NEWEST_WEIGHT = 0.2  # of the latest jobs in the moving average
 _RETRY_SECS = 0.25
-_LATE_SECS = 0.2
 
 
 class AheadSender(Protocol):
@@ -89,19 +88,18 @@ class AheadMarks:
             self._waiting.setdefault(owner, {}).update(dict.fromkeys(refs))
             self._least = self._window // 2
 
-    def mark(self, ref: int) -> bool:
+    def mark(self, ref: int) -> None:
         """Return once the server knows that a job starts, however long it cannot be reached.
 
-        Returns: whether it was known without delay; otherwise the lease may have ended meanwhile.
         Raises: what ``failure`` returns, if the marks were closed in the meantime.
         """
         try:
             self._acknowledged.remove(ref)  # most are by then: no lock, since one step does it
         except KeyError:
-            return self._await(ref)
-        if len(self._acknowledged) < self._least:
-            self._send_ahead(ref)
-        return True
+            self._await(ref)
+        else:
+            if len(self._acknowledged) < self._least:
+                self._send_ahead(ref)
 
     def ended(self, refs: Collection[int], secs: float) -> None:
         """Note that jobs have ended, which ran for ``secs`` seconds altogether; -1: unknown."""
@@ -128,9 +126,8 @@ class AheadMarks:
             while self._senders:
                 self._senders.popitem()[1].close()
 
-    def _await(self, ref: int) -> bool:
+    def _await(self, ref: int) -> None:
         """Have a job marked that is not, and wait until the server knows it."""
-        began = SYSTEM_CLOCK.monotonic()
         while (owner := self._owners.get(ref)) is not None:
             try:
                 with self._using(owner):
@@ -140,8 +137,7 @@ class AheadMarks:
                     raise self._failure(error) from error
                 SYSTEM_CLOCK.sleep(_RETRY_SECS)  # the job must not start, and has nowhere to go
             else:
-                break
-        return SYSTEM_CLOCK.monotonic() - began < _LATE_SECS
+                return
 
     def _acknowledge(self, owner: str, ref: int) -> None:
         if ref not in self._acknowledged:  # else another thread has just read its answer

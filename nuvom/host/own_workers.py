@@ -98,11 +98,6 @@ class OwnWorkers:
         marks = self.marks.copy()  # atomic: other threads claim and settle meanwhile
         return [(one, epoch) for one, (lock, _, epoch) in marks.items() if lock.owner == owner]
 
-    def owner_of(self, job_id: str) -> str:
-        """Return the worker that has claimed a job, ``""`` if none has."""
-        found = self.marks.get(job_id)
-        return "" if found is None else found[0].owner
-
     def mark_started(self, job_id: str, epoch: int) -> None:
         """Mark that a delivery starts: one byte in mapped memory; a no-op if it has no slot."""
         try:

@@ -19,7 +19,7 @@ from nuvom.core.clock import SYSTEM_CLOCK
 from nuvom.core.ids import valid_name
 from nuvom.core.record import JobRecord, JobStatus, StoredError
 from nuvom.core.transitions import Change
-from nuvom.errors import BackendUnavailable, CorruptRecord, LeaseLost
+from nuvom.errors import BackendUnavailable, CorruptRecord
 from nuvom.host.ahead_marks import AheadMarks
 from nuvom.host.fork import drop_at_fork
 from nuvom.host.own_workers import OwnWorkers
@@ -212,18 +212,8 @@ class ServerQueue(StoreQueue):
 
     def mark_started(self, job: JobRecord) -> None:
         """Have the server know that user code starts; see the contract."""
-        if not self._marks.mark(job.ref):
-            self._check_lease(job)
+        self._marks.mark(job.ref)
         self._workers.mark_started(job.id, job.lease_epoch)
-
-    def _check_lease(self, job: JobRecord) -> None:
-        """Renew a lease that may have ended while a mark was on its way. Raises: LeaseLost."""
-        owner, is_held = self._workers.owner_of(job.id), None
-        while is_held is None and not self._marks.is_closed:
-            with suppress(BackendUnavailable):  # as long as a mark waits for the server
-                is_held = self.beat(owner).get(job.id) == job.lease_epoch
-        if not is_held:
-            raise LeaseLost(job.id, job.lease_epoch)
 
     def has_started(self, job: JobRecord) -> bool:
         """Return whether user code of a delivery to this process has started."""
