@@ -36,9 +36,7 @@ def store(backend: str) -> Iterator[dict[str, str]]:
     drop_stores(store)
 
 
-@pytest.mark.parametrize(
-    ("secs", "kills", "jobs"), [at_length(60, 100, 2000, limit_secs=420)]
-)
+@pytest.mark.parametrize(("secs", "kills", "jobs"), [at_length(60, 100, 2000, limit_secs=420)])
 def test_a_kill_storm_with_wrong_clocks_balances(
     backend: str,
     store: dict[str, str],
