@@ -177,6 +177,7 @@ class OpenAttempts:
         Jobs settled since that heartbeat may be among them; fencing makes their release a no-op.
 
         Args:
+            owner: The worker.
             returning: Jobs that are about to be handed back.
         """
         suspected, self.suspected_orphans = self.suspected_orphans, {}

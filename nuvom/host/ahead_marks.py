@@ -54,9 +54,6 @@ class AheadMarks:
         connect: Returns a new connection for the marks of a worker.
         cut: What is raised where the server cannot be reached.
         failure: Returns what to raise in its place once the marks are closed.
-
-    Attributes:
-        is_closed: Whether ``close`` was called.
     """
 
     def __init__(
@@ -79,7 +76,7 @@ class AheadMarks:
         self._ahead_secs = _LEAST_AHEAD_SECS
         self._window = 1
         self._least = 0  # of acknowledged ones, below which more are sent; 0 while none could be
-        self.is_closed = False
+        self._is_closed = False
 
     def expect(self, owner: str, refs: Sequence[int]) -> None:
         """Note claimed jobs, in the order in which they will start."""
@@ -121,7 +118,7 @@ class AheadMarks:
 
     def close(self) -> None:
         """Close all connections, for good."""
-        self.is_closed = True
+        self._is_closed = True
         with self._lock:
             while self._senders:
                 self._senders.popitem()[1].close()
@@ -133,7 +130,7 @@ class AheadMarks:
                 with self._using(owner):
                     self._acknowledge(owner, ref)
             except self._cut as error:
-                if self.is_closed:
+                if self._is_closed:
                     raise self._failure(error) from error
                 SYSTEM_CLOCK.sleep(_RETRY_SECS)  # the job must not start, and has nowhere to go
             else:
