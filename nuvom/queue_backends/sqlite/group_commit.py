@@ -131,7 +131,7 @@ class GroupCommit(Generic[T, R]):
         self._last_size = len(group)
         self._store(group)
         done = deque(group[1:])
-        for ticket in done:
+        for ticket in group[1:]:  # one that looks by itself may take another out of ``done``
             ticket.others = done
         _wake_one(done)
 

@@ -162,3 +162,22 @@ def test_nobody_waits_for_a_wake_up_that_an_interruption_has_lost(
     gate.set()
     all_end(callers)
     assert [0, 1, 2, 3] == store.items
+
+
+def test_callers_that_find_their_outcome_by_themselves_disturb_no_leader(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Hasty(commits._Ticket[int, int]):
+        """Its caller leaves, and wakes the next, the moment it can."""
+
+        def __setattr__(self, name: str, value: object) -> None:
+            super().__setattr__(name, value)
+            if name == "others" and value:
+                commits._wake_one(self.others)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(commits, "_Ticket", Hasty)
+    gate, callers = crowd(store, 3)
+    gate.set()
+    all_end(callers)
+    assert [None] * 4 == [caller.error for caller in callers]
+    assert [0, 10, 20, 30] == [caller.result for caller in callers]
