@@ -32,7 +32,7 @@ START = "start"  # user code of ``job`` starts under ``epoch`` in ``pid``
 END = "end"  # user code of ``job`` has ended in ``pid``
 FINISH_OK = "finish-ok"  # a final outcome of ``job`` was committed under ``epoch``
 FENCED = "fenced"  # an outcome of ``job`` under ``epoch`` was dropped
-RETRYING = "retrying"  # another attempt of ``job`` was committed
+RETRYING = "retrying"  # another attempt of ``job`` was committed after that under ``epoch``
 RELEASED = "released"  # ``pid`` released ``job``
 KILL = "kill"  # ``pid`` was sent a signal that it cannot catch; it was gone at ``over``
 FREEZE = "freeze"  # ``pid`` was sent a signal to freeze; ``over`` is its thaw or end
@@ -175,7 +175,7 @@ def check(
         double_finalised=sorted(job for job, times in ends.items() if len(times) > 1),
         started_after_final=_started_after_final(runs, ends, faults),
         overlapping_live_leases=_overlapping(runs, faults),
-        unexplained_starts=_unexplained(runs, faults, _times(history, RELEASED, RETRYING)),
+        unexplained_starts=_unexplained(runs, faults, _Handovers(history)),
         attempts_over_limit=[job for job, starts in runs.items() if len(starts) > most_starts],
         stuck=sorted(job for job, status in final.items() if status not in _FINAL),
         wrong_results=list(wrong_results),
@@ -189,6 +189,7 @@ _FINAL = frozenset({"SUCCESS", "FAILED", "DEAD", "CANCELLED"})
 class _Run:
     pid: int
     start: float
+    epoch: int
     end: float = inf  # if its end was never recorded
 
 
@@ -197,7 +198,7 @@ def _runs(history: Events) -> dict[str, list[_Run]]:
     runs: dict[str, list[_Run]] = defaultdict(list)
     for one in history:
         if one["event"] == START:
-            runs[one["job"]].append(_Run(one["pid"], one["at"]))
+            runs[one["job"]].append(_Run(one["pid"], one["at"], one["epoch"]))
         elif one["event"] == END:
             open_runs = [
                 run for run in runs[one["job"]] if run.pid == one["pid"] and run.end == inf
@@ -237,6 +238,24 @@ class _Faults:
         return any(at <= run.start <= at + THAW_SECS for at in self._thaws[run.pid])
 
 
+class _Handovers:
+    """The attempts after which the store offered a job again, as promised."""
+
+    def __init__(self, history: Events) -> None:
+        self._releases = _times(history, RELEASED)
+        self._retries = {(one["job"], one["epoch"]) for one in history if one["event"] == RETRYING}
+
+    def explain(self, job: str, earlier: _Run, later: _Run) -> bool:
+        """Whether a job's later run may follow the earlier one.
+
+        Another worker may start a retry before the one that committed it has recorded that, so
+        its epoch counts, not its time.
+        """
+        if earlier.epoch != later.epoch and (job, earlier.epoch) in self._retries:
+            return True
+        return any(earlier.start <= at <= later.start for at in self._releases.get(job, ()))
+
+
 def _started_after_final(
     runs: Mapping[str, list[_Run]], ends: Mapping[str, list[float]], faults: _Faults
 ) -> list[str]:
@@ -249,14 +268,14 @@ def _started_after_final(
 
 
 def _unexplained(
-    runs: Mapping[str, list[_Run]], faults: _Faults, excuses: Mapping[str, list[float]]
+    runs: Mapping[str, list[_Run]], faults: _Faults, handovers: _Handovers
 ) -> list[str]:
     return [
         job
         for job, starts in runs.items()
         for earlier, later in pairwise(starts)
         if not faults.between(earlier, later.start)
-        and not any(earlier.start <= at <= later.start for at in excuses.get(job, ()))
+        and not handovers.explain(job, earlier, later)
         and not faults.was_just_thawed(later)
     ]
 

@@ -19,6 +19,7 @@ from nuvom.testing.history import (
 
 A, B, DRIVER = 11, 12, 1  # pids
 JOB = "job-1"
+EPOCHS = {A: 1, B: 2}
 DONE = {JOB: "SUCCESS"}
 
 
@@ -26,7 +27,14 @@ def told(*events: tuple[Any, ...]) -> list[dict[str, Any]]:
     """Return events, given as (word, pid) with details, a second apart."""
     seconds = count(1.0)
     return [
-        {"event": word, "pid": pid, "job": JOB, "at": next(seconds), **(more[0] if more else {})}
+        {
+            "event": word,
+            "pid": pid,
+            "job": JOB,
+            "epoch": EPOCHS.get(pid),
+            "at": next(seconds),
+            **(more[0] if more else {}),
+        }
         for word, pid, *more in events
     ]
 
@@ -36,6 +44,7 @@ START_A, END_A = (history.START, A), (history.END, A)
 START_B, END_B = (history.START, B), (history.END, B)
 FINISH_A, FINISH_B = (history.FINISH_OK, A), (history.FINISH_OK, B)
 KILL_A = (history.KILL, A)
+RETRY_A, RETRY_B = (history.RETRYING, A), (history.RETRYING, B)
 
 
 def found(*events: tuple[Any, ...], final: dict[str, str] | None = None) -> dict[str, int]:
@@ -94,7 +103,16 @@ GOOD = {
         FINISH_B,
     ),
     "a release": (ACCEPTED, START_A, END_A, (history.RELEASED, A), START_B, END_B, FINISH_B),
-    "a retry": (ACCEPTED, START_A, END_A, (history.RETRYING, A), START_A, END_A, FINISH_A),
+    "a retry": (ACCEPTED, START_A, END_A, RETRY_A, START_B, END_B, FINISH_B),
+    "a retry that starts before its commit is recorded": (
+        ACCEPTED,
+        START_A,
+        END_A,
+        START_B,
+        RETRY_A,
+        END_B,
+        FINISH_B,
+    ),
     "a producer that died before it could say that its job was accepted": (
         (history.ENQUEUE_INVOKE, DRIVER),
         START_A,
@@ -114,9 +132,7 @@ BAD = {
     "unexpected": found(START_A, END_A, FINISH_A),
     "double_finalised": found(ACCEPTED, START_A, KILL_A, START_B, FINISH_A, FINISH_B),
     "started_after_final": found(ACCEPTED, START_A, END_A, FINISH_A, KILL_A, START_B, END_B),
-    "overlapping_live_leases": found(
-        ACCEPTED, START_A, (history.RETRYING, A), START_B, END_A, END_B, FINISH_B
-    ),
+    "overlapping_live_leases": found(ACCEPTED, START_A, RETRY_A, START_B, END_A, END_B, FINISH_B),
     "unexplained_starts": found(ACCEPTED, START_A, END_A, START_B, END_B, FINISH_B),
     "stuck": found(ACCEPTED, final={JOB: "RUNNING"}),
 }
@@ -136,6 +152,15 @@ def test_more_starts_than_allowed_are_found_whatever_explains_them() -> None:
 def test_a_kill_of_another_process_excuses_nothing() -> None:
     events = (ACCEPTED, START_A, END_A, (history.KILL, DRIVER), START_B, END_B, FINISH_B)
     assert found(*events) == {"unexplained_starts": 1}
+
+
+def test_a_retry_excuses_only_the_start_that_follows_its_own_attempt() -> None:
+    assert found(ACCEPTED, START_A, END_A, START_B, END_B, RETRY_B, FINISH_B) == {
+        "unexplained_starts": 1
+    }
+    assert found(ACCEPTED, START_A, END_A, RETRY_A, START_A, END_A, FINISH_A) == {
+        "unexplained_starts": 1
+    }
 
 
 def test_a_kill_before_the_start_excuses_nothing() -> None:
