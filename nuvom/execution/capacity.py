@@ -156,7 +156,8 @@ class Capacity:
             for served, left in _ANY_QUEUE if limits is None else limits.shares():
                 most = min(self.of(name), left)
                 if most > 0:
-                    yield ClaimRequest(most, without, served)
+                    starts = name == "thread" and not self.batch.is_bulk
+                    yield ClaimRequest(most, without, served, starts)
 
     @property
     def is_common(self) -> bool:

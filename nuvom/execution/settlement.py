@@ -60,12 +60,14 @@ class ClaimRequest(NamedTuple):
         most: Maximum number of jobs, 1 or more.
         without: Tasks for which there is no room.
         served: The queues; None for all that the worker serves.
+        starts: A slot is free for each job.
         suspects: Maximum number of jobs that a worker has died on before; 0 or 1.
     """
 
     most: int
     without: list[str]
     served: Served | None = None
+    starts: bool = False
     suspects: int = 1
 
 
@@ -94,7 +96,10 @@ class SharedStore:
 
     def claim(self, request: ClaimRequest, owner: str) -> list[JobRecord]:
         """Lease jobs to ``owner`` from some or all of the served queues."""
-        n, _, queues, exclude, without, suspects, *_ = self._claim(request, owner)
+        claim = self._claim(request, owner)
+        if self.overlaps:
+            return self.queue.settle_and_claim((), claim)[1]
+        n, _, queues, exclude, without, suspects, *_ = claim
         return self.queue.claim(
             n, owner, queues, exclude=exclude, without=without, suspects=suspects
         )
@@ -107,8 +112,15 @@ class SharedStore:
 
     def _claim(self, request: ClaimRequest, owner: str) -> ClaimArguments:
         served = request.served or self.served
-        left_out = served.exclude, request.without
-        return ClaimArguments(request.most, owner, served.queues, *left_out, request.suspects)
+        return ClaimArguments(
+            request.most,
+            owner,
+            served.queues,
+            served.exclude,
+            request.without,
+            request.suspects,
+            starts=request.starts,
+        )
 
     def report_progress(
         self, job: JobRecord, done: float, total: float | None, message: str

@@ -3,7 +3,8 @@
 A job starts only once its mark is acknowledged; one round trip for each would be the limit of a
 worker with quick jobs. So marks are sent on a connection of their own, without waiting, for as many
 claimed jobs as will start within a few milliseconds: more if the server is farther away. If the
-worker dies, that many jobs at most count as started which had not. Slow jobs are marked one by one.
+worker dies, that many jobs at most count as started which had not. Slow jobs are marked one by one,
+and those that an idle worker claims are marked with the claim.
 """
 
 from __future__ import annotations
@@ -78,12 +79,20 @@ class AheadMarks:
         self._least = 0  # of acknowledged ones, below which more are sent; 0 while none could be
         self._is_closed = False
 
-    def expect(self, owner: str, refs: Sequence[int]) -> None:
-        """Note claimed jobs, in the order in which they will start."""
+    def expect(self, owner: str, refs: Sequence[int], *, are_known: bool = False) -> None:
+        """Note claimed jobs, in the order in which they will start.
+
+        Args:
+            are_known: The claim has marked them all.
+        """
         with self._lock:
             self._owners.update(dict.fromkeys(refs, owner))
-            self._waiting.setdefault(owner, {}).update(dict.fromkeys(refs))
-            self._least = self._window // 2
+            waiting = self._waiting.setdefault(owner, {})
+            if are_known:
+                self._acknowledged.update(refs)
+            else:
+                waiting.update(dict.fromkeys(refs))
+                self._least = self._window // 2
 
     def mark(self, ref: int) -> None:
         """Return once the server knows that a job starts, however long it cannot be reached.

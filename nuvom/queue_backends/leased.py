@@ -31,6 +31,7 @@ class ClaimArguments(NamedTuple):
         n, owner, queues, exclude, without, suspects: See ``LeasedJobQueue.claim``.
         token: Tells a claim on a server from others of the same worker; not 0, and of 16 bits.
         turn: Grows with each claim on a server, so that queues take turns.
+        starts: All jobs start at once, so that they may be marked as started with the claim.
     """
 
     n: int
@@ -41,6 +42,7 @@ class ClaimArguments(NamedTuple):
     suspects: int = 1
     token: int = 0
     turn: int = 0
+    starts: bool = False
 
 
 class LeasedJobQueue(BaseJobQueue):
@@ -111,10 +113,11 @@ class LeasedJobQueue(BaseJobQueue):
     ) -> tuple[list[bool], list[JobRecord]]:
         """Settle, and claim the next jobs: in any order, or both at once.
 
-        A worker under load calls it where the backend has ``Capability.OVERLAP``. If it raises,
-        the settlements may be stored, and claimed jobs are given back.
+        A worker calls it where the backend has ``Capability.OVERLAP``: under load, and with no
+        settlements to claim jobs that start at once. If it raises, the settlements may be stored,
+        and claimed jobs are given back.
         """
-        accepted = self.settle(settlements)
+        accepted = self.settle(settlements) if settlements else []
         n, owner, queues, exclude, without, suspects, *_ = claim
         jobs = self.claim(n, owner, queues, exclude=exclude, without=without, suspects=suspects)
         return accepted, jobs

@@ -65,7 +65,7 @@ def reach(
     """
     deadline = SYSTEM_CLOCK.monotonic() + CONNECT_SECS
     most_wait_secs = min(_MOST_WAIT_SECS, lease_secs / _TRIES_PER_LEASE)
-    wait_secs, random = _FIRST_WAIT_SECS, Random()  # noqa: S311  # spreads retries
+    wait_secs = _FIRST_WAIT_SECS
     while True:
         try:
             return work()
@@ -73,7 +73,8 @@ def reach(
             is_late = SYSTEM_CLOCK.monotonic() + wait_secs > deadline
             if is_late or not may_pass(error):
                 raise failure(error) from error
-        SYSTEM_CLOCK.sleep(wait_secs * random.uniform(0.5, 1.0))
+        share = Random().uniform(0.5, 1.0)  # noqa: S311  # spreads retries
+        SYSTEM_CLOCK.sleep(wait_secs * share)
         wait_secs = min(wait_secs * 2, most_wait_secs)
 
 
@@ -166,7 +167,7 @@ class ServerQueue(StoreQueue):
     ) -> tuple[list[bool], list[JobRecord]]:
         """Settle while the server already looks for the next jobs; see the contract."""
         with self._asked(claim) as jobs:
-            accepted = self.settle(settlements)
+            accepted = self.settle(settlements) if settlements else []
             return accepted, jobs()
 
     @contextmanager
@@ -182,7 +183,8 @@ class ServerQueue(StoreQueue):
                 def jobs() -> list[JobRecord]:
                     claimed = receive()
                     self._workers.book(lock, [(job.id, job.lease_epoch) for job in claimed])
-                    self._marks.expect(owner, [job.ref for job in claimed])
+                    refs = [job.ref for job in claimed]
+                    self._marks.expect(owner, refs, are_known=claim.starts)
                     return claimed
 
                 yield jobs

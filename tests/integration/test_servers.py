@@ -10,13 +10,16 @@ from typing import Any
 import pytest
 
 from nuvom.errors import BackendUnavailable
+from nuvom.host.ahead_marks import AheadMarks
 from nuvom.queue_backends.leased import ClaimArguments
 from nuvom.queue_backends.server import ServerQueue
 from nuvom.testing.builders import make_job, make_settlement
+from nuvom.testing.clock import FakeClock
 from tests.lab import servers as lab
 from tests.lab.servers import POSTGRES, REDIS, SERVERS, drop_stores, new_store
 
 Open = Callable[[], ServerQueue]
+Patch = pytest.MonkeyPatch
 
 pytestmark = pytest.mark.parametrize("backend", SERVERS)
 
@@ -89,6 +92,29 @@ def test_a_claim_is_given_back_if_settling_fails(
     assert queue.settle([make_settlement(jobs[0])]) == [True]
 
 
+@pytest.mark.parametrize("starts", [False, True])
+def test_a_job_that_starts_with_its_claim_needs_no_mark_of_its_own(
+    backend: str, store: dict[str, str], tmp_path: Path, monkeypatch: Patch, *, starts: bool
+) -> None:
+    """Another machine that finds its worker silent knows that its code had started."""
+    monkeypatch.setattr(AheadMarks, "_await", _fail)
+    clock = FakeClock()
+    ours, other = (
+        lab.open_queue(backend, tmp_path / name, store, clock) for name in ("ours", "other")
+    )
+    try:
+        ours.enqueue(make_job())
+        _, (job,) = ours.settle_and_claim((), ClaimArguments(1, "worker", starts=starts))
+        if starts:
+            ours.mark_started(job)
+        clock.advance(ours.lease_secs + 1)
+        (lost,) = other.reap()
+        assert lost.deliveries == starts
+    finally:
+        ours.stop()
+        other.stop()
+
+
 def test_another_store_than_before_is_refused(open_queue: Open, store: dict[str, str]) -> None:
     """A worker that is led to an empty server, or to an older copy, takes no jobs there."""
     queue = open_queue()
@@ -124,5 +150,5 @@ def change(store: dict[str, str], statement: str, field: tuple[str, str]) -> Non
         client.hset(f"{{{store['redis_prefix']}}}:store", *field)
 
 
-def _fail(_: object) -> None:
+def _fail(*_: object) -> None:
     raise BackendUnavailable("the store", "it is gone")

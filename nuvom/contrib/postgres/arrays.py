@@ -28,9 +28,11 @@ class Packed(bytes):
     """An array as the server receives it.
 
     Attributes:
+        name: What the server calls the type of its elements.
         oid, element: The server's numbers for the types of the array and of its elements.
     """
 
+    name: ClassVar[str]
     oid: ClassVar[int]
     element: ClassVar[int]
 
@@ -38,25 +40,25 @@ class Packed(bytes):
 class Int8s(Packed):
     """``bigint[]``."""
 
-    oid, element = 1016, 20
+    name, oid, element = "int8", 1016, 20
 
 
 class Floats(Packed):
     """``float8[]``."""
 
-    oid, element = 1022, 701
+    name, oid, element = "float8", 1022, 701
 
 
 class Texts(Packed):
     """``text[]``."""
 
-    oid, element = 1009, 25
+    name, oid, element = "text", 1009, 25
 
 
 class Byteas(Packed):
     """``bytea[]``."""
 
-    oid, element = 1001, 17
+    name, oid, element = "bytea", 1001, 17
 
 
 def int8s(values: Sequence[int]) -> Int8s:

@@ -8,9 +8,10 @@ or all of its work.
 from __future__ import annotations
 
 from contextlib import contextmanager
+from functools import partial
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, TypeVar
-from weakref import WeakSet
+from weakref import WeakKeyDictionary
 
 import psycopg
 from psycopg import errors
@@ -46,6 +47,7 @@ _LIMITS = {
     "keepalives_interval": 1,
     "keepalives_count": int(CONNECT_SECS),
 }
+_COMMIT = "SELECT set_config('synchronous_commit', %s, %s)"
 _FULL = "NV001"  # what the server's ``enqueue`` raises
 _VACUUM = """VACUUM (INDEX_CLEANUP ON, TRUNCATE OFF, SKIP_LOCKED)
     nuvom.waiting, nuvom.running"""
@@ -86,7 +88,7 @@ class PostgresDatabase:
         self.clock = clock or StoreClock(self.control_version)
         self._has_test_clock = clock is not None
         self._statements: dict[tuple[str, int], Any] = {}
-        self._prepared: WeakSet[Connection] = WeakSet()  # those that know the one raw call
+        self._prepared: WeakKeyDictionary[Connection, set[bytes]] = WeakKeyDictionary()
         self._store_id: str | None = None
         self._control_version = 0
         self.is_pooled = False
@@ -101,6 +103,14 @@ class PostgresDatabase:
     def test_now(self) -> float | None:
         """The time in a test, None where it is the server's."""
         return self.clock.now() if self._has_test_clock else None
+
+    @property
+    def commit_of_call(self) -> str | None:
+        """The ``synchronous_commit`` to set for a call, None where the connection has it.
+
+        Behind a pooler, a connection may be another client's the next time.
+        """
+        return self.commit if self.is_pooled else None
 
     @property
     def folder_name(self) -> str:
@@ -143,32 +153,28 @@ class PostgresDatabase:
             raise failures[0]
         return answers
 
-    def procedure(self, name: str, *values: Any) -> Any:
-        """Call a procedure, which commits by itself; return its one output."""
-        statement = self.statement(name, len(values), how="CALL", more=", NULL")
-
-        rows = self.attempt(lambda one: one.execute(statement, values, binary=True).fetchall())
-        return rows[0][0]
+    def run(self, call: RawCall, *values: Any) -> PGresult:
+        """Do as ``call`` with a prepared call, which commits by itself if it is of a procedure."""
+        return self.attempt(lambda connection: self._send_on(connection, call, values)())
 
     def transaction(self, work: Callable[[Connection], Answer]) -> Answer:
         """Do all of ``work`` or nothing, and return what it returns. It may be called again."""
 
         def run(connection: Connection) -> Answer:
             with connection.transaction():
-                commit = (self.commit,)
-                connection.execute("SELECT set_config('synchronous_commit', %s, true)", commit)
+                if self.is_pooled:
+                    connection.execute(_COMMIT, (self.commit, True))
                 return work(connection)
 
         return self.attempt(run)
 
-    def statement(
-        self, function: str, count: int, *, how: str = "SELECT * FROM", more: str = ""
-    ) -> Any:
+    def statement(self, function: str, count: int) -> Any:
         """Return the statement that calls a function with so many values."""
         key = function, count
         if key not in self._statements:
-            values = ", ".join(["%s"] * count) + more
-            self._statements[key] = qualified(f"{how} nuvom.{function}({values})", self.schema)
+            values = ", ".join(["%s"] * count)
+            statement = f"SELECT * FROM nuvom.{function}({values})"  # noqa: S608  # names of ours
+            self._statements[key] = qualified(statement, self.schema)
         return self._statements[key]
 
     def attempt(self, work: Callable[[Connection], Answer]) -> Answer:
@@ -184,18 +190,22 @@ class PostgresDatabase:
         return self.reach(run)
 
     @contextmanager
-    def sent(self, call: RawCall, *values: bytes | None) -> Iterator[Callable[[], PGresult]]:
+    def sent(self, call: RawCall, *values: Any) -> Iterator[Callable[[], PGresult]]:
         """Send a call that must not be repeated; the body waits for its result when it likes.
 
         Raises: BackendUnavailable, StorageFull: what it does may have been committed.
         """
         with self.translated(), self._connection() as connection:
-            pg = connection.pgconn
-            if not self.is_pooled and connection not in self._prepared:
-                call.prepare(pg)
-                self._prepared.add(connection)
-            call.send(pg, values, is_prepared=not self.is_pooled)
-            yield lambda: only_result(pg)
+            yield self._send_on(connection, call, values)
+
+    def _send_on(
+        self, connection: Connection, call: RawCall, values: Sequence[Any]
+    ) -> Callable[[], PGresult]:
+        """Send a call; return what waits for its result."""
+        pg = connection.pgconn
+        known = None if self.is_pooled else self._prepared.setdefault(connection, set())
+        call.send(pg, values, known)
+        return partial(only_result, pg)
 
     @contextmanager
     def translated(self) -> Iterator[None]:
@@ -225,7 +235,9 @@ class PostgresDatabase:
 
         Raises: psycopg.Error, BackendUnavailable.
         """
-        connection = psycopg.connect(self.dsn, autocommit=True, **self._limits)
+        connection = psycopg.connect(
+            self.dsn, autocommit=True, client_encoding="utf8", **self._limits
+        )
         try:
             self._prepare(connection)
         except BaseException:
@@ -262,6 +274,8 @@ class PostgresDatabase:
         self.is_pooled = is_pooled(connection)
         # Behind a pooler, prepared statements may be another client's.
         connection.prepare_threshold = None if self.is_pooled else 0
+        if not self.is_pooled:
+            connection.execute(_COMMIT, (self.commit, False))
         seen = self._control_version  # before the answer, or a late one would look like an old copy
         try:
             row = connection.execute(self.statement("who", 0)).fetchone()

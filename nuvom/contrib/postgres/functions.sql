@@ -100,7 +100,7 @@ END $$;
 -- Lease the first jobs of one queue.
 CREATE OR REPLACE FUNCTION nuvom.take(
     p_kind smallint, p_queue text, p_most int, p_owner text, p_token int, p_without text[],
-    p_now float8,
+    p_starts boolean, p_now float8,
     OUT refs bigint[], OUT epochs bigint[], OUT attempts int[], OUT deliveries int[],
     OUT suspects boolean[], OUT run_ats float8[], OUT sizes int[], OUT records bytea
 ) LANGUAGE plpgsql AS $$
@@ -114,9 +114,9 @@ BEGIN
         RETURNING *
     ), leased AS (
         INSERT INTO nuvom.running (seq, queue, priority, task, created_at, run_at, epoch, attempt,
-            deliveries, suspect, token, owner, claimed_at, error, keep_secs)
+            deliveries, suspect, token, owner, claimed_at, error, keep_secs, started)
         SELECT seq, queue, priority, task, created_at, run_at, epoch + 1, attempt + 1,
-            deliveries + 1, suspect, p_token, p_owner, p_now, error, keep_secs FROM taken
+            deliveries + 1, suspect, p_token, p_owner, p_now, error, keep_secs, p_starts FROM taken
     )
     SELECT array_agg(seq << 16 | p_token), array_agg(epoch + 1), array_agg(attempt + 1),
         array_agg(deliveries + 1), array_agg(suspect), array_agg(run_at),
@@ -127,10 +127,11 @@ BEGIN
         ORDER BY t.priority, t.seq) AS in_order;
 END $$;
 
--- Lease due jobs: at most one that a worker died on first, then ready ones queue by queue.
+-- Lease due jobs: at most one that a worker died on first, then ready ones queue by queue. p_starts:
+-- the code of all of them starts at once.
 CREATE OR REPLACE FUNCTION nuvom.claim(
     p_most int, p_owner text, p_token int, p_queues text[], p_exclude text[], p_without text[],
-    p_suspects int, p_turn int, p_now float8,
+    p_suspects int, p_turn int, p_starts boolean, p_now float8,
     OUT refs bigint[], OUT epochs bigint[], OUT attempts int[], OUT deliveries int[],
     OUT suspects boolean[], OUT run_ats float8[], OUT sizes int[], OUT records bytea
 ) LANGUAGE plpgsql
@@ -173,7 +174,8 @@ BEGIN
                 ELSE p_most - coalesce(cardinality(refs), 0) END;
             EXIT WHEN wanted <= 0;
             CONTINUE WHEN q = ANY (paused) OR q = ANY (p_exclude);
-            SELECT * INTO part FROM nuvom.take(kind_, q, wanted, p_owner, p_token, p_without, now_);
+            SELECT * INTO part FROM nuvom.take(kind_, q, wanted, p_owner, p_token, p_without, p_starts,
+                now_);
             CONTINUE WHEN part.refs IS NULL;
             refs := refs || part.refs;
             epochs := epochs || part.epochs;
@@ -360,7 +362,9 @@ CREATE OR REPLACE PROCEDURE nuvom.enqueue_now(
     p_commit text, INOUT holder text
 ) LANGUAGE plpgsql AS $$
 BEGIN
-    PERFORM set_config('synchronous_commit', p_commit, true);
+    IF p_commit IS NOT NULL THEN  -- else the connection has it already
+        PERFORM set_config('synchronous_commit', p_commit, true);
+    END IF;
     holder := nuvom.enqueue(p_id, p_queue, p_task, p_priority, p_created, p_run_at, p_keep, p_key,
         p_until, p_record, p_most, p_now);
     COMMIT;
@@ -372,7 +376,9 @@ CREATE OR REPLACE PROCEDURE nuvom.finish_now(
     p_is_keyed boolean, p_locks bigint[], p_now float8, p_commit text, INOUT n int
 ) LANGUAGE plpgsql AS $$
 BEGIN
-    PERFORM set_config('synchronous_commit', p_commit, true);
+    IF p_commit IS NOT NULL THEN  -- else the connection has it already
+        PERFORM set_config('synchronous_commit', p_commit, true);
+    END IF;
     PERFORM pg_advisory_xact_lock(one.key) FROM unnest(p_locks) AS one (key);
     n := nuvom.finish(p_refs, p_epochs, p_started, p_finished, p_results, p_is_keyed, p_now);
     COMMIT;
@@ -422,7 +428,7 @@ LANGUAGE sql AS $$
         AND EXISTS (SELECT FROM nuvom.running r WHERE r.owner = w.id)
     ORDER BY w.id FOR UPDATE;
     SELECT r.seq << 16 | r.token, j.record, r.epoch, r.attempt, r.deliveries, r.suspect, r.run_at,
-        r.owner, EXISTS (SELECT FROM nuvom.starts s
+        r.owner, r.started OR EXISTS (SELECT FROM nuvom.starts s
             WHERE s.owner = r.owner AND r.seq << 16 | r.token = ANY (s.refs))
     FROM nuvom.lost(p_lease_secs, p_dead, p_now) r JOIN nuvom.jobs j ON j.seq = r.seq
 $$;

@@ -9,52 +9,77 @@ from __future__ import annotations
 import select
 import sys
 from functools import partial
-from struct import iter_unpack
-from typing import TYPE_CHECKING, Any, NamedTuple
+from struct import Struct, iter_unpack
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 from psycopg import pq
 
+from nuvom.contrib.postgres.arrays import Byteas, Floats, Int8s, Texts
+
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from psycopg.pq.abc import PGconn, PGresult
 
 _ARRAY_HEAD = 20  # bytes; see ``arrays``
 _ANSWERS = (pq.ExecStatus.COMMAND_OK, pq.ExecStatus.TUPLES_OK, pq.ExecStatus.PIPELINE_SYNC)
+_TYPES: dict[str, tuple[int, Callable[[Any], bytes]]] = {  # the server's numbers, and how to pack
+    "bool": (16, Struct("!?").pack),
+    "bytea": (17, bytes),
+    "int4": (23, Struct("!i").pack),
+    "text": (25, str.encode),
+    "float8": (701, Struct("!d").pack),
+    **{f"{kind.name}[]": (kind.oid, bytes) for kind in (Byteas, Floats, Int8s, Texts)},
+}
 
 
-class RawCall(NamedTuple):
-    """A call of a function of the server.
+class RawCall:
+    """A call of a function of the server, prepared once on each connection.
 
-    Attributes:
+    psycopg would look at each value first, which takes longer than a short call itself.
+
+    Args:
         name: What it is prepared as.
         text: The statement.
-        types: The server's numbers for the types of its values.
+        types: Names of the types of its values, with spaces between them.
     """
 
-    name: bytes
-    text: bytes
-    types: Sequence[int]
+    def __init__(self, name: str, text: str, types: str) -> None:
+        self._name = name.encode()
+        self._text = text.encode()
+        self._oids, self._packers = zip(*(_TYPES[one] for one in types.split()), strict=True)
+        self._formats = [pq.Format.BINARY] * len(self._oids)
 
-    def prepare(self, pg: PGconn) -> None:
-        """Prepare the statement on a connection. Raises: psycopg.Error."""
-        pg.send_prepare(self.name, self.text, self.types)
-        only_result(pg)
+    def send(self, pg: PGconn, values: Sequence[Any], prepared: set[bytes] | None) -> None:
+        """Send it.
 
-    def send(self, pg: PGconn, values: Sequence[bytes | None], *, is_prepared: bool) -> None:
-        """Send it, with values in the binary format. Raises: psycopg.Error."""
-        formats = [pq.Format.BINARY] * len(values)
-        if is_prepared:
-            pg.send_query_prepared(self.name, values, formats, pq.Format.BINARY)
+        Args:
+            prepared: The names of what is prepared on the connection; None where nothing can be.
+        Raises: psycopg.Error.
+        """
+        packers = zip(self._packers, values, strict=True)
+        packed = [None if value is None else pack(value) for pack, value in packers]
+        binary = pq.Format.BINARY
+        if prepared is None:
+            pg.send_query_params(self._text, packed, self._oids, self._formats, binary)
         else:
-            pg.send_query_params(self.text, values, self.types, formats, pq.Format.BINARY)
+            if self._name not in prepared:
+                pg.send_prepare(self._name, self._text, self._oids)
+                only_result(pg)
+                prepared.add(self._name)
+            pg.send_query_prepared(self._name, packed, self._formats, binary)
         pg.flush()
 
 
 def only_result(pg: PGconn) -> PGresult:
     """Wait for the result of the statement that was sent. Raises: psycopg.Error."""
-    *_, result = iter(partial(next_result, pg), None)
+    try:
+        *_, result = iter(partial(next_result, pg), None)
+    except psycopg.Error:
+        while pg.status == pq.ConnStatus.OK and next_result(pg) is not None:
+            pass  # what follows an error belongs to it
+        raise
     return result
 
 

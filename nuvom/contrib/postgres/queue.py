@@ -59,10 +59,22 @@ if TYPE_CHECKING:
     from nuvom.host.worker_lock import DeadWorker
 
 _LOG = get_logger("postgres")
-_CLAIM = "SELECT * FROM nuvom.claim($1, $2, $3, $4, $5, $6, $7, $8, $9)"
-_CLAIM_TYPES = (23, 25, 23, 1009, 1009, 1009, 23, 23, 701)  # int, text, text[], float8
+_CALLS = {
+    "claim": (
+        "SELECT * FROM nuvom.claim($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+        "int4 text int4 text[] text[] text[] int4 int4 bool float8",
+    ),
+    "enqueue": (
+        "CALL nuvom.enqueue_now($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, NULL)",
+        "text text text int4 float8 float8 float8 text float8 bytea int4 float8 text",
+    ),
+    "finish": (
+        "CALL nuvom.finish_now($1, $2, $3, $4, $5, $6, $7, $8, $9, NULL)",
+        "int8[] int8[] float8[] float8[] bytea[] bool int8[] float8 text",
+    ),
+}
 _COLUMNS = "qqii?di"  # of a claim's answer, each an array; then the records
-_INT, _FLOAT = Struct("!i").pack, Struct("!d").pack
+_INT = Struct("!i").unpack
 _VACUUM_EVERY = 50_000  # claims
 _VALUES = 12  # of the server's ``enqueue``
 _FORGOTTEN_SECS = 7 * 86_400.0  # without a heartbeat; until then a worker may come back
@@ -96,8 +108,10 @@ class PostgresJobQueue(PostgresReads):
         settings = settings or Settings()
         db = self.db = PostgresDatabase(settings, clock)
         self.clock = db.clock
-        call = qualified(_CLAIM, db.schema).encode()
-        self._claim = RawCall(b"nuvom_claim", call, _CLAIM_TYPES)
+        self._claim, self._enqueue, self._finish = (
+            RawCall(f"nuvom_{name}", qualified(text, db.schema), types)
+            for name, (text, types) in _CALLS.items()
+        )
         super().__init__(
             settings, db.folder_name, lambda owner: PostgresMarkSender(db, owner), db.failure
         )
@@ -111,8 +125,9 @@ class PostgresJobQueue(PostgresReads):
 
     def enqueue(self, job: JobRecord) -> str | None:
         """Store a job; see the contract."""
-        holder: str | None = self.db.procedure("enqueue_now", *self._values(job), self.db.commit)
-        return holder
+        result = self.db.run(self._enqueue, *self._values(job), self.db.commit_of_call)
+        holder = result.get_value(0, 0)
+        return None if holder is None else holder.decode()
 
     def enqueue_many(self, jobs: Iterable[JobRecord]) -> dict[str, str]:
         """Store all jobs in one transaction, or none; see the contract."""
@@ -175,12 +190,11 @@ class PostgresJobQueue(PostgresReads):
     @contextmanager
     def lend(self, claim: ClaimArguments) -> Iterator[Callable[[], list[JobRecord]]]:
         """Send a claim; see ``ServerQueue``."""
-        now = self.db.test_now
         values = (
-            *(_INT(claim.n), claim.owner.encode(), _INT(claim.token)),
+            *(claim.n, claim.owner, claim.token),
             None if claim.queues is None else texts(claim.queues),
             *(texts(claim.exclude), texts([escaped(task) for task in claim.without])),
-            *(_INT(claim.suspects), _INT(claim.turn), None if now is None else _FLOAT(now)),
+            *(claim.suspects, claim.turn, claim.starts, self.db.test_now),
         )
         with self.db.sent(self._claim, *values) as receive:
             yield lambda: self._claimed(receive())
@@ -230,8 +244,8 @@ class PostgresJobQueue(PostgresReads):
         many = sorted(successes, key=lambda one: one.record.ref)
         refs, epochs = [one.record.ref for one in many], [one.record.lease_epoch for one in many]
         keyed = sorted({key_number(one.record) for one in many if one.record.unique_key})
-        finished: int = self.db.procedure(
-            "finish_now",
+        result = self.db.run(
+            self._finish,
             int8s(refs),
             int8s(epochs),
             floats([one.started_at for one in many]),
@@ -240,8 +254,9 @@ class PostgresJobQueue(PostgresReads):
             bool(keyed),
             int8s(keyed),
             self.db.test_now,
-            self.db.commit,
+            self.db.commit_of_call,
         )
+        (finished,) = _INT(result.get_value(0, 0) or b"")
         secs = sum(one.finished_at - one.started_at for one in many)
         self.forget_deliveries([one.record for one in many], secs)
         if finished == len(many):

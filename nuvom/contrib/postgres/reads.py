@@ -37,7 +37,9 @@ if TYPE_CHECKING:
 
     from nuvom.contrib.postgres.database import PostgresDatabase
 
-_SETTINGS = "SELECT current_setting('fsync'), current_setting('synchronous_commit')"
+# Our connections set the second one for themselves; an application's begin with ``reset_val``.
+_SETTINGS = """SELECT current_setting('fsync'), reset_val FROM pg_settings
+    WHERE name = 'synchronous_commit'"""
 _NAMES = {code: str(status).lower() for status, code in CODES.items()}
 
 

@@ -81,7 +81,12 @@ class RedisJobQueue(RedisReads):
 
     def enqueue(self, job: JobRecord) -> str | None:
         """Store a job; see the contract."""
-        return self._enqueue_part(*rows.job_values(job)).get(job.id)
+        values = rows.job_values(job)
+        is_due = job.run_at <= job.created_at
+        if is_due and job.unique_key is None and self.max_queue_size is None:
+            self.store.run("enqueue_plain", *values)
+            return None
+        return self._enqueue_part(*values).get(job.id)
 
     def enqueue_many(self, jobs: Iterable[JobRecord]) -> dict[str, str]:
         """Store all jobs or none; see the contract."""
@@ -138,7 +143,8 @@ class RedisJobQueue(RedisReads):
         values = (
             number(min(claim.n, _MOST_CLAIMED)),
             *(claim.owner.encode(), rows.token_of(claim.token)),
-            *(number(claim.suspects), number(claim.turn), number((claim.queues is not None) + 0)),
+            *(number(claim.suspects), number(claim.turn)),
+            *(number(one + 0) for one in (claim.queues is not None, claim.starts)),
             *rows.texts(claim.queues or ()),
             *rows.texts(claim.exclude),
             *rows.texts(claim.without),

@@ -38,6 +38,9 @@ VERSION = 1
 """The version of the keys that this code works with."""
 
 _HEADING = re.compile(r"^--@ (\w+)\n", re.MULTILINE)
+_DEFINITION = re.compile(r"^(?=local )", re.MULTILINE)
+_DEFINED = re.compile(r"local (?:function )?([\w, ]+)")
+_WORD = re.compile(r"\w+")
 # What a server answers while it starts, or while another one takes its place. Redis 6 says so of a
 # script within a longer text.
 _PASSING = (errors.ReadOnlyError, errors.ClusterDownError, errors.TryAgainError)
@@ -57,9 +60,23 @@ def scripts() -> Mapping[str, tuple[bytes, bytes]]:
     _, _, common, *parts = _HEADING.split(text)
     found = {}
     for name, body in zip(parts[::2], parts[1::2], strict=True):
-        whole = (common + body).encode()
+        whole = _with_definitions(body, common).encode()
         found[name] = whole, sha1(whole, usedforsecurity=False).hexdigest().encode()
     return found
+
+
+def _with_definitions(body: str, common: str) -> str:
+    """Return a script with those of the common definitions that it uses.
+
+    The server makes each function of a script anew at every call.
+    """
+    used = set(_WORD.findall(body))
+    for definition in reversed(_DEFINITION.split(common)):  # a later one may use an earlier one
+        names = _DEFINED.match(definition)
+        if names and not used.isdisjoint(_WORD.findall(names[1])):
+            used.update(_WORD.findall(definition))
+            body = definition + body
+    return body
 
 
 class RedisStore:

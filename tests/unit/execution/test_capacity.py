@@ -67,7 +67,7 @@ class Parts:
 def test_a_worker_of_one_lane_makes_one_claim_for_whatever_comes() -> None:
     parts = Parts({"thread": ["t"]}, thread=4)
     parts.refused["gone"] = "no such task"
-    assert [ClaimRequest(4, ["gone"])] == parts.requests()
+    assert [ClaimRequest(4, ["gone"], starts=True)] == parts.requests()
     assert parts.capacity.is_common
     assert [] == Parts({"thread": ["t"]}, thread=0).requests()
 
@@ -78,7 +78,7 @@ def test_each_lane_claims_what_it_can_start_of_its_own_tasks() -> None:
     assert [
         ClaimRequest(512, ["t", "p"]),
         ClaimRequest(2, ["t", "a"]),
-        ClaimRequest(3, ["p", "a"]),
+        ClaimRequest(3, ["p", "a"], starts=True),
     ] == parts.requests()
     assert not parts.capacity.is_common
     parts = Parts(known, thread=0, process=2, free={"async": 0})
@@ -98,7 +98,7 @@ def test_the_room_is_measured_when_a_claim_is_asked_for() -> None:
     requests = parts.capacity.requests()
     assert ClaimRequest(2, []) == next(requests)
     parts.lanes["thread"].has = 1  # meanwhile something came that nobody had known of
-    assert ClaimRequest(1, ["p"]) == next(requests)
+    assert ClaimRequest(1, ["p"], starts=True) == next(requests)
 
 
 def test_quick_jobs_are_claimed_ahead_until_half_a_batch_waits() -> None:
