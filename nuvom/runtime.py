@@ -107,7 +107,7 @@ def build_runtime(
         settings=settings,
         bus=bus,
         clock=_time_of(queue, clock),
-        public_name=lambda definition: _announced(definition, settings.root, registry),
+        public_name=lambda definition: _announced(definition, settings, registry),
     )
     return Runtime(
         settings=settings,
@@ -151,15 +151,15 @@ def _codec(name: str) -> Codec:
     return MsgpackCodec()
 
 
-def _announced(definition: TaskDefinition, root: Path, registry: Registry) -> str:
+def _announced(definition: TaskDefinition, settings: Settings, registry: Registry) -> str:
     """Return the task's public name, and register the task under it in this process too."""
-    name = public_name(definition, root)
+    name = public_name(definition, settings)
     if registry.get(definition.name) is definition and registry.get(name) is None:
         registry.register(definition, name=name)
     return name
 
 
-def public_name(definition: TaskDefinition, root: Path) -> str:
+def public_name(definition: TaskDefinition, settings: Settings) -> str:
     """Return the name by which a worker in another process finds the task.
 
     It differs from the registered name if the task's module was imported under a name that does
@@ -181,10 +181,18 @@ def public_name(definition: TaskDefinition, root: Path) -> str:
     code = getattr(func, "__code__", None)
     if code is None:
         return definition.name
-    inside = module_name_for(Path(code.co_filename), root)
-    if func.__module__ == "__main__":
+    root, module = settings.root, func.__module__
+    inside = module_name_for(Path(code.co_filename), root, settings.source_roots)
+    if module == "__main__":
         _check_main(definition.name, Path(code.co_filename), inside, root)
     is_named = definition.name != task_name(func)
+    if inside is not None and inside.endswith(f".{module}") and not is_named:
+        # Imported from a folder below the root. Discovery tells if workers do so as well.
+        from nuvom.discovery.manifest import tasks_or_nothing  # noqa: PLC0415  # rarely needed
+
+        listed = {task.name for task in tasks_or_nothing(settings.manifest_file)}
+        if f"{module}.{qualname}" in listed:
+            return definition.name
     return definition.name if is_named or inside is None else f"{inside}.{qualname}"
 
 

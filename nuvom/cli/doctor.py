@@ -21,7 +21,7 @@ from nuvom.config.project import STATE_DIR, check_state_dir
 from nuvom.config.sources import load, problems
 from nuvom.core.record import JobStatus
 from nuvom.discovery.manifest import diff, read_manifest
-from nuvom.discovery.scan import scan
+from nuvom.discovery.scan import Hints, scan
 from nuvom.discovery.stub import definition_of
 from nuvom.errors import InvalidArguments, NuvomError, PayloadError, plural
 from nuvom.host.worker_lock import count_workers
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
     from nuvom.config.settings import Settings
     from nuvom.core.record import JobRecord
+    from nuvom.discovery.scan import Scan
     from nuvom.runtime import Runtime
     from nuvom.serialization.base import Codec
 
@@ -124,9 +125,13 @@ def _disk(settings: Settings) -> Iterator[Check]:
         yield Check("disk", "warn", text, "Free some space; `nuvom prune` removes old results.")
 
 
+def _scanned(settings: Settings) -> Scan:
+    return scan(settings.root, hints=Hints.of(settings), use_cache=settings.state_dir.is_dir())
+
+
 def _tasks(settings: Settings) -> Iterator[Check]:
     """Yield how the manifest compares with the code, and the problems that discovery found."""
-    found = scan(settings.root, use_cache=settings.state_dir.is_dir())
+    found = _scanned(settings)
     listed = read_manifest(settings.manifest_file)
     changes = diff(listed or (), found.tasks)
     refresh = "Run: nuvom discover tasks"
@@ -140,6 +145,10 @@ def _tasks(settings: Settings) -> Iterator[Check]:
         yield Check("tasks", "warn", text, refresh)
     else:
         yield Check("tasks", "ok", f"{len(found.tasks)} in the manifest, as in the code")
+    if found.guessed_roots:
+        text = f"the code imports from {', '.join(found.guessed_roots)}, as it seems"
+        folders = ", ".join(f'"{one}"' for one in found.guessed_roots)
+        yield Check("tasks", "warn", text, f"To make it sure, set source_roots = [{folders}].")
     for problem in found.problems[:_SHOWN]:
         yield Check("tasks", "warn", str(problem))
     if len(found.problems) > _SHOWN:
@@ -237,7 +246,7 @@ _OF_THE_STORE = (_store, _promises, _workers, _queues, _parked)
 def _pending(runtime: Runtime, inspector: Inspector) -> Iterator[Check]:
     """Yield the tasks with waiting jobs that could not be called, with an example of each."""
     settings = runtime.settings
-    tasks = scan(settings.root, use_cache=settings.state_dir.is_dir()).tasks
+    tasks = _scanned(settings).tasks
     binders = {task.name: Binder(task.name, definition_of(task).func) for task in tasks}
     total, misfits = 0, defaultdict[tuple[str, str], list[str]](list)
     for snapshot in inspector.pages(statuses=_WAITING):

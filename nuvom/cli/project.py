@@ -17,12 +17,16 @@ from nuvom.config.address import StoreAddress
 from nuvom.config.project import find_root, import_roots, require_root, root_or_here
 from nuvom.config.sources import Loaded, load
 from nuvom.discovery.explain import why_no_task
-from nuvom.discovery.manifest import read_manifest, write_manifest
-from nuvom.discovery.scan import scan
+from nuvom.discovery.manifest import (
+    read_manifest,
+    tasks_or_nothing,
+    with_kept,
+    write_manifest,
+)
+from nuvom.discovery.scan import Hints, scan
 from nuvom.discovery.stub import signature_of
 from nuvom.errors import (
     AmbiguousTask,
-    InvalidManifest,
     ProjectNotFound,
     TaskHidden,
     TaskNotFound,
@@ -163,7 +167,7 @@ def find_task(invocation: Invocation, settings: Settings, name: str) -> TaskEntr
     try:
         return _named(name, found)
     except TaskNotFound as error:
-        hidden = next(_explanations(settings.root, name), None)
+        hidden = next(_explanations(settings, name), None)
         if hidden is None:
             raise
         file, reason = hidden
@@ -176,14 +180,16 @@ def _named(name: str, listed: Sequence[TaskEntry]) -> TaskEntry:
 
 
 def _scanned(invocation: Invocation, settings: Settings, why: str) -> tuple[TaskEntry, ...]:
-    found = scan(settings.root)
+    found = scan(settings.root, hints=Hints.of(settings))
     require_marker(invocation, settings, has_tasks=bool(found.tasks))
-    write_manifest(settings.manifest_file, found.tasks, root=settings.root)
+    before = tasks_or_nothing(settings.manifest_file)
+    tasks = with_kept(found.tasks, before, found.unparsed)
+    write_manifest(settings.manifest_file, tasks, root=settings.root)
     seen = f"read {plural(found.files_seen, 'file')}, found {plural(len(found.tasks), 'task')}"
     invocation.out.say(f"{why}: {seen}.")
     for problem in found.errors:
         invocation.out.warn(str(problem))
-    return found.tasks
+    return tasks
 
 
 def require_marker(invocation: Invocation, settings: Settings, *, has_tasks: bool) -> None:
@@ -195,13 +201,16 @@ def require_marker(invocation: Invocation, settings: Settings, *, has_tasks: boo
         project_root(invocation)
 
 
-def _explanations(root: Path, name: str) -> Iterator[tuple[str, str]]:
+def _explanations(settings: Settings, name: str) -> Iterator[tuple[str, str]]:
     """Yield the files that may define a task of this name, and why it is not found there."""
-    parts = name.split(".")
-    for base, count in product(import_roots(root), range(len(parts) - 1, 0, -1)):
+    root, parts, hints = settings.root, name.split("."), Hints.of(settings)
+    roots = import_roots(root, settings.source_roots)
+    for base, count in product(roots, range(len(parts) - 1, 0, -1)):
         module = os.path.join(base, *parts[:count])
         for file in (f"{module}.py", os.path.join(module, "__init__.py")):
-            reason = os.path.isfile(file) and why_no_task(root, file, ".".join(parts[count:]))
+            reason = os.path.isfile(file) and why_no_task(
+                root, file, ".".join(parts[count:]), hints
+            )
             if reason:
                 yield os.path.relpath(file, root), reason
 
@@ -211,10 +220,7 @@ def manifest_or_nothing(settings: Settings) -> tuple[TaskEntry, ...]:
 
     Only for output that merely reads better with them. All other code must report the damage.
     """
-    try:
-        return read_manifest(settings.manifest_file) or ()
-    except InvalidManifest:
-        return ()
+    return tasks_or_nothing(settings.manifest_file)
 
 
 def full_name(settings: Settings, name: str) -> str:

@@ -21,9 +21,14 @@ from nuvom.cli.processes import StopSignals, SupervisorLine, replace_self, write
 from nuvom.cli.project import folder_or_root, require_marker, store_place
 from nuvom.cli.views import short_id
 from nuvom.config.sources import Loaded, load
-from nuvom.discovery.auto_register import add_import_roots, refresh, register_manifest
+from nuvom.discovery.auto_register import (
+    add_import_roots,
+    import_unnamed,
+    refresh,
+    register_manifest,
+)
 from nuvom.discovery.manifest import is_stale
-from nuvom.discovery.scan import hiding_problems
+from nuvom.discovery.scan import Hints, hiding_problems
 from nuvom.errors import TaskImportFailed, plural
 from nuvom.events import WorkerStarted, default_bus
 from nuvom.host import platforms
@@ -173,7 +178,7 @@ def _assemble(
     settings = loaded.settings
     warnings = [*loaded.warnings, *_bring_tasks_up_to_date(invocation, settings)]
     subscribe_logging(default_bus, _LOG, settings.log_level)
-    add_import_roots(settings.root)
+    add_import_roots(settings.root, settings.source_roots)
     extras = make_extras()
     plugins = load_plugins(settings)
     plugins.start(settings, extras)
@@ -182,6 +187,7 @@ def _assemble(
     bind_extras(extras, Inspector(runtime), runtime.control)
     plugins.update_runtime(runtime)
     register_manifest(runtime.registry, settings.root, settings.manifest_file)
+    warnings += import_unnamed(settings.root, settings.manifest_file)
     if settings.task_import == "start":
         warnings += _import_all(runtime)
     if not len(runtime.registry):
@@ -203,11 +209,13 @@ def _assemble(
 def _bring_tasks_up_to_date(invocation: Invocation, settings: Settings) -> list[str]:
     """Refresh the manifest in development, only check it in production; return warnings."""
     if settings.environment == "prod":
-        warnings = [str(problem) for problem in hiding_problems(settings.root)]
+        warnings = [
+            str(problem) for problem in hiding_problems(settings.root, settings.source_roots)
+        ]
         if is_stale(settings.root, settings.manifest_file):
             warnings.append("The manifest is stale or missing. Run: nuvom discover tasks")
         return warnings
-    found, _ = refresh(settings.root, settings.manifest_file)
+    found, _ = refresh(settings.root, settings.manifest_file, Hints.of(settings))
     require_marker(invocation, settings, has_tasks=bool(found.tasks))
     return [str(problem) for problem in found.problems]
 

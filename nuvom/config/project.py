@@ -26,6 +26,8 @@ from nuvom.host.files import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from nuvom.errors import QueueError
 
 STATE_DIR = ".nuvom"
@@ -241,32 +243,38 @@ def cannot_write(path: Path, error: OSError, setting: str) -> QueueError:
 # ---- module names ---------------------------------------------------------------------
 
 
-def import_roots(root: Path) -> list[Path]:
-    """Return the import roots: ``root``, then ``src`` unless that is a package."""
+def import_roots(root: Path, source_roots: Iterable[str] = ()) -> list[Path]:
+    """Return the import roots: ``root``, then ``src`` unless that is a package, then others.
+
+    Args:
+        source_roots: The setting, folders relative to ``root``.
+    """
     source = root / "src"
     is_root = source.is_dir() and not (source / "__init__.py").exists()
-    return [root, source] if is_root else [root]
+    others = [root / one for one in source_roots]
+    return list(dict.fromkeys([root, *([source] if is_root else ()), *others]))
 
 
-def module_path(path: Path, root: Path) -> Path | None:
+def module_path(path: Path, root: Path, source_roots: Iterable[str] = ()) -> Path | None:
     """Return the file ``path`` relative to the import root that contains it, or None."""
     # Try the path as given: a link within the project goes by the name of the link. Then resolve
     # it, since two paths may lead to the same project (on macOS, /tmp is /private/tmp).
     for plain in (os.path.abspath, os.path.realpath):
         file, top = Path(plain(path)), Path(plain(root))
         if file.is_relative_to(top):
-            base = next(one for one in reversed(import_roots(top)) if file.is_relative_to(one))
-            return file.relative_to(base)
+            roots = import_roots(top, source_roots)
+            bases = [one for one in roots if file.is_relative_to(one)]
+            return file.relative_to(max(bases, key=lambda one: len(one.parts)))
     return None
 
 
-def module_name_for(path: Path, root: Path) -> str | None:
+def module_name_for(path: Path, root: Path, source_roots: Iterable[str] = ()) -> str | None:
     """Return the module name that imports the file ``path`` from the project, or None.
 
     It is None if the file is outside ``root``, is not Python, or is the ``__init__.py`` of
     ``root`` itself, or if a part of the name is not an identifier (``my-tasks.py``).
     """
-    relative = module_path(path, root)
+    relative = module_path(path, root, source_roots)
     if relative is None or relative.suffix != ".py":
         return None
     parts = relative.with_suffix("").parts

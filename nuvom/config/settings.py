@@ -80,6 +80,15 @@ KeyPrefix = Annotated[
         r"^[A-Za-z0-9][A-Za-z0-9_.:-]{0,63}$(?!\n)",
     ),
 ]
+_LIST = "list"
+DottedNames = Annotated[
+    tuple[Annotated[str, Meta(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)+$(?!\n)")], ...],
+    Meta(extra={"kind": _LIST, "wanted": "a list of dotted names, such as shop.worker.job"}),
+]
+Folders = Annotated[
+    tuple[Annotated[str, Meta(pattern=rf"^(?![/\\]|[A-Za-z]:|\.\.){_CHARS}")], ...],
+    Meta(extra={"kind": _LIST, "wanted": "a list of folders below the project root"}),
+]
 _BYTES = Meta(extra={"unit": "bytes"})
 Count = Annotated[int, Meta(ge=1, le=_MANY)]
 Bytes = Annotated[int, Meta(ge=1, le=_MANY), _BYTES]
@@ -115,6 +124,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         scheduler_backend: Where schedules are kept: memory, sqlite, or a plugin's backend.
         serialization_backend: How arguments and results become bytes.
         manifest_path: The list of tasks that `nuvom discover tasks` writes.
+        task_decorators: Your own decorators that make tasks in a way that discovery cannot follow.
+        source_roots: Folders from which the code imports, besides the project root and src.
         sqlite_path: The SQLite file for queue, results and schedules together.
         sqlite_queue_path: A SQLite file for the queue alone.
         sqlite_result_path: A SQLite file for the results alone.
@@ -163,6 +174,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     scheduler_backend: BackendName = "sqlite"
     serialization_backend: BackendName = "msgpack"
     manifest_path: FilePath = ".nuvom/manifest.json"
+    task_decorators: DottedNames = ()
+    source_roots: Folders = ()
     sqlite_path: FilePath = ".nuvom/nuvom.db"
     sqlite_queue_path: Annotated[FilePath | None, _absent("as sqlite_path")] = None
     sqlite_result_path: Annotated[FilePath | None, _absent("as sqlite_path")] = None
@@ -236,7 +249,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Self:
         """Return what ``to_dict`` described."""
-        return cls(**{**data, "root": Path(data["root"])})
+        lists = {name: tuple(one) for name, one in data.items() if isinstance(one, list)}
+        return cls(**{**data, **lists, "root": Path(data["root"])})
 
     def __repr__(self) -> str:
         shown = (f"{name}={value!r}" for name, value in self.__rich_repr__())
@@ -253,11 +267,11 @@ class Setting(NamedTuple):
 
     Attributes:
         hint: The whole annotation; ``msgspec`` checks values against it.
-        base: ``bool``, ``int``, ``float``, ``str`` or ``Literal``.
+        base: ``bool``, ``int``, ``float``, ``str``, ``Literal``, or a tuple of texts.
         choices: What a ``Literal`` can be.
         bounds: The lowest and the highest number, both allowed.
         meaning: What it is for, in one line without a full stop.
-        kind: ``text``, ``path`` or ``name``, for a setting that is text.
+        kind: ``text``, ``path`` or ``name``, for a setting that is text; ``list`` for texts.
         wanted: What such a text has to be.
         absent: What happens where an optional setting is not set.
         unit: ``seconds``, ``bytes`` or nothing.
@@ -288,7 +302,7 @@ class Setting(NamedTuple):
         base = next(part for part in parts if part is not NoneType)
         facts = {key: value for meta in metas for key, value in (meta.extra or {}).items()}
         bounds: Any = next(((meta.ge, meta.le) for meta in metas if meta.ge is not None), ())
-        choices = get_args(base)
+        choices = get_args(base) if get_origin(base) is Literal else ()
         facts.setdefault("unit", "seconds" if base is float else "")
         return cls(
             name,
@@ -339,7 +353,9 @@ class Setting(NamedTuple):
         """
         value: object = text.strip()
         try:
-            if self.base in (int, float):
+            if self.kind == _LIST:
+                value = re.findall(r"[^\s,]+", text)
+            elif self.base in (int, float):
                 value = self.base(value)
             elif self.base is bool:
                 value = _FLAGS[text.strip().lower()]
@@ -391,6 +407,8 @@ def show(value: object) -> str:
         return NONE
     if isinstance(value, bool):
         return str(value).lower()
+    if isinstance(value, tuple):
+        return ", ".join(value)
     return f"{value:.12g}" if isinstance(value, float) else str(value)
 
 

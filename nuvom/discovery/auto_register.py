@@ -18,20 +18,20 @@ from typing import TYPE_CHECKING
 from nuvom.config.project import import_roots
 from nuvom.discovery import importer as importer_module
 from nuvom.discovery.importer import Importer, StillImporting, is_interrupt
-from nuvom.discovery.manifest import diff, read_manifest, write_manifest
-from nuvom.discovery.scan import scan
+from nuvom.discovery.manifest import diff, read_manifest, with_kept, write_manifest
+from nuvom.discovery.scan import NO_HINTS, scan
 from nuvom.errors import InvalidManifest, TaskImportFailed
 from nuvom.log import get_logger, log_event
 from nuvom.registry.registry import TaskDefinition
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
     from types import ModuleType
 
     from nuvom.discovery.entries import TaskEntry
     from nuvom.discovery.manifest import Changes
-    from nuvom.discovery.scan import Scan
+    from nuvom.discovery.scan import Hints, Scan
     from nuvom.registry.registry import Registry
 
 _MAX_REASON = 200  # characters of a user's message to show on one line
@@ -41,25 +41,52 @@ _OWN_FILES = frozenset({__file__, importer_module.__file__, importlib.__file__})
 _log = get_logger("discovery")
 
 
-def add_import_roots(root: Path) -> None:
-    """Put the project root, then its ``src`` unless that is a package, first on ``sys.path``.
+def add_import_roots(root: Path, source_roots: Sequence[str] = ()) -> None:
+    """Put the project root, ``src`` unless that is a package, and others first on ``sys.path``.
 
     Safe to call twice. For workers only: read-only commands never call it.
     """
-    roots = [os.fspath(folder) for folder in import_roots(root.resolve())]
+    roots = [os.fspath(folder) for folder in import_roots(root.resolve(), source_roots)]
     sys.path[:] = roots + [path for path in sys.path if path not in roots]
+
+
+def source_roots_of(tasks: Iterable[TaskEntry]) -> list[str]:
+    """Return the folders from which the modules of tasks are imported, besides root and ``src``."""
+    roots = set()
+    for task in tasks:
+        path = task.file.removesuffix(".py").removesuffix("/__init__")
+        root = path.removesuffix(task.module.replace(".", "/")).rstrip("/")
+        if root not in (path, "", "src"):
+            roots.add(root)
+    return sorted(roots)
 
 
 def register_manifest(registry: Registry, root: Path, manifest_path: Path) -> int:
     """Add the manifest's importable tasks to ``registry``; return how many there are.
 
-    Their modules are imported when the registry first needs them.
+    Their modules are imported when the registry first needs them; the folders from which they
+    are imported are put on ``sys.path`` now.
     Raises: InvalidManifest.
     """
     listed = read_manifest(manifest_path) or ()
     tasks = [task for task in listed if task.importable]
+    add_import_roots(root, source_roots_of(tasks))
     registry.add_manifest(tasks, loader_for(root))
     return len(tasks)
+
+
+def import_unnamed(root: Path, manifest_path: Path) -> Iterator[str]:
+    """Import the modules of tasks whose names only their code knows; yield what failed.
+
+    Raises: InvalidManifest.
+    """
+    importer = Importer()
+    for task in read_manifest(manifest_path) or ():
+        if task.importable and "name" in task.dynamic_options:
+            try:
+                load_task(task, root, importer)
+            except TaskImportFailed as error:
+                yield error.what
 
 
 def loader_for(root: Path) -> Callable[[TaskEntry], None]:
@@ -82,22 +109,23 @@ def load_task(entry: TaskEntry, root: Path, importer: Importer | None = None) ->
         raise TaskImportFailed(entry.name, entry.module, reason)
 
 
-def refresh(root: Path, manifest_path: Path) -> tuple[Scan, Changes]:
+def refresh(root: Path, manifest_path: Path, hints: Hints = NO_HINTS) -> tuple[Scan, Changes]:
     """Bring the manifest up to date; return what was found and what changed.
 
     A damaged manifest is replaced. No manifest is created for a project without tasks.
     Raises: ProjectNotFound, BackendUnavailable, StorageFull.
     """
-    found = scan(root)
+    found = scan(root, hints=hints)
     try:
         before = read_manifest(manifest_path)
     except InvalidManifest as error:
         text = f"{error.what} It is written anew."
         log_event(_log, logging.WARNING, "discovery.manifest_rebuilt", text)
         before = ()
-    if before is not None or found.tasks:
-        write_manifest(manifest_path, found.tasks, root=root)
-    return found, diff(before or (), found.tasks)
+    tasks = with_kept(found.tasks, before or (), found.unparsed)
+    if before is not None or tasks:
+        write_manifest(manifest_path, tasks, root=root)
+    return found, diff(before or (), tasks)
 
 
 def _import(entry: TaskEntry, importer: Importer) -> ModuleType:
@@ -125,7 +153,8 @@ def _fault_of(module: ModuleType, entry: TaskEntry, root: Path) -> str | None:
         # Not getattr, which may run a user's __getattr__.
         attributes: Mapping[str, object] = getattr(found, "__dict__", {})
         found = attributes.get(part)
-    if isinstance(found, TaskDefinition) and found.name != entry.name:
+    is_sure = "name" not in entry.dynamic_options
+    if isinstance(found, TaskDefinition) and found.name != entry.name and is_sure:
         return f"the task is now named {found.name}"
     return None
 

@@ -29,7 +29,7 @@ class Problem(NamedTuple):
         return f"{place}: {self.reason}"
 
 
-class TaskEntry(msgspec.Struct, frozen=True, rename={"is_async": "async"}):
+class TaskEntry(msgspec.Struct, frozen=True, rename={"is_async": "async"}, omit_defaults=True):
     """A task of the project: one entry of the manifest.
 
     The parser fills in only what it can read from the file's content. It leaves ``module`` and
@@ -46,6 +46,7 @@ class TaskEntry(msgspec.Struct, frozen=True, rename={"is_async": "async"}):
         dynamic_options: Names of the other options, sorted; ``**`` for an unpacked mapping.
         doc: First line of the docstring, or None.
         hash: SHA-256 of the function's source, including decorators; line endings do not matter.
+        kept: The file cannot be parsed at present; this is what it said before.
     """
 
     name: str
@@ -60,8 +61,20 @@ class TaskEntry(msgspec.Struct, frozen=True, rename={"is_async": "async"}):
     dynamic_options: tuple[str, ...]
     doc: str | None
     hash: str
+    kept: bool = False
 
     @property
     def place(self) -> str:
         """Where the task is defined, as ``file:line``."""
         return f"{self.file}:{self.line}"
+
+
+class Duplicate(NamedTuple):
+    """A task name that several functions claim.
+
+    Attributes:
+        places: Two or more ``file:line``; the manifest lists the first.
+    """
+
+    name: str
+    places: tuple[str, ...]

@@ -11,16 +11,20 @@ import os
 from pathlib import PurePath, PurePosixPath
 
 from nuvom.discovery.ignore import IgnoreRules
-from nuvom.discovery.parser import parse, syntax_tree
+from nuvom.discovery.parser import syntax_tree
+from nuvom.discovery.scan import NO_HINTS, Hints, scan
 from nuvom.discovery.walker import Walker, read_file
 
 
-def why_no_task(root: str | PurePath, path: str | PurePath, function: str) -> str | None:
+def why_no_task(
+    root: str | PurePath, path: str | PurePath, function: str, hints: Hints = NO_HINTS
+) -> str | None:
     """Return why ``function`` in the file ``path`` is not listed as a task, or None if it is.
 
     Args:
         path: Absolute, and below ``root``.
         function: Its name, or its dotted path inside the module.
+        hints: What the project's settings say.
     """
     file = PurePath(path).relative_to(root).as_posix()
     walker = Walker(os.path.realpath(root), IgnoreRules())
@@ -31,12 +35,13 @@ def why_no_task(root: str | PurePath, path: str | PurePath, function: str) -> st
         source = read_file(found[file])
     except OSError as error:
         return f"it cannot be read: {error.strerror}"
-    parsed = parse(source)
     name = function.rpartition(".")[2]
-    if any(task.qualname.rpartition(".")[2] == name for task in parsed.tasks):
+    seen = scan(str(root), hints=hints, use_cache=False)
+    here = [task for task in seen.tasks if task.file == file]
+    if any(task.qualname.rpartition(".")[2] == name for task in here):
         return None
-    for _, line, reason, level in parsed.problems:
-        if level == "error":
+    for place, line, reason, level in seen.problems:
+        if level == "error" and place == file:
             return f"line {line}: {reason}" if line else reason
     return _why_undecorated(source, name)
 

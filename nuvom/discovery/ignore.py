@@ -23,6 +23,7 @@ IGNORE_FILE = ".nuvomignore"
 ENVIRONMENT_MARKS = frozenset({"pyvenv.cfg", "conda-meta"})
 
 _SKIPPED = frozenset({"venv", "node_modules", "__pycache__", "site-packages", "build", "dist"})
+OUTPUT_FOLDERS = frozenset({"build", "dist"})  # unless they are packages of the project
 _WILDCARDS = frozenset("*?[")
 # The group in pathspec's regular expressions that captures the slash after a matching folder.
 _FOLDER_MARK = "ps_d"
@@ -142,12 +143,14 @@ class IgnoreRules:
             return "no --include pattern fits it"
         return None
 
-    def why_folder(self, path: str) -> str | None:
+    def why_folder(self, path: str, *, is_package: bool = False) -> str | None:
         """Return what hides the folder ``path`` (no trailing slash), or None."""
         rule = self._rule_for(f"{path}/")
         if rule is not None and rule.hides:
             return str(rule)
-        return None if _brings_back(rule) else _why_skipped(path.rpartition("/")[2])
+        name = path.rpartition("/")[2]
+        is_wanted = _brings_back(rule) or (is_package and name in OUTPUT_FOLDERS)
+        return None if is_wanted else _why_skipped(name)
 
     def brings_back(self, path: str) -> bool:
         """Return whether a line such as ``!name/`` re-includes the folder ``path`` by name."""

@@ -33,6 +33,20 @@ class _Manifest(msgspec.Struct):
     tasks: list[TaskEntry]
 
 
+def with_kept(
+    tasks: Iterable[TaskEntry], before: Iterable[TaskEntry], unparsed: Iterable[str]
+) -> tuple[TaskEntry, ...]:
+    """Return tasks, and those known before of files that cannot be parsed now, marked."""
+    found = {task.name: task for task in tasks}
+    files = set(unparsed)
+    kept = [
+        msgspec.structs.replace(task, kept=True)
+        for task in before
+        if task.file in files and task.name not in found
+    ]
+    return tuple(sorted((*found.values(), *kept), key=_by_name))
+
+
 class Changes(NamedTuple):
     """The differences between two lists of tasks, each part sorted by name.
 
@@ -69,6 +83,14 @@ def read_manifest(path: Path) -> tuple[TaskEntry, ...] | None:
     except (ValueError, RecursionError) as error:
         raise InvalidManifest(path, f"it is not valid JSON ({error})") from error
     return tuple(sorted(tasks, key=_by_name))
+
+
+def tasks_or_nothing(path: Path) -> tuple[TaskEntry, ...]:
+    """Return the tasks of a manifest; empty if it is missing or damaged."""
+    try:
+        return read_manifest(path) or ()
+    except InvalidManifest:
+        return ()
 
 
 def _fault_of(content: Any, error: msgspec.ValidationError) -> str:  # noqa: ANN401  # any JSON

@@ -1,78 +1,170 @@
-"""Finds the tasks that one module's source defines. Pure: takes bytes and imports nothing.
+"""Reads one module: which functions are decorated with what, and what its names refer to.
 
 Only the syntax tree counts: no project code ever runs. The parser walks the statements in source
-order. It follows each imported name through plain assignments to the decorator that uses it, and
-follows nothing that is computed in any other way. It keeps options that are literals of plain JSON
-types. Called by ``scan.py``.
+order and follows each name through imports, assignments and calls. Whether a decorator is Nuvom's
+may depend on other modules, so it is left to ``references.py``. Called by ``scan.py``.
+
+A *path* is a text that says what an expression refers to:
+
+==================  ==============================================================================
+``a.b.c``           an imported object; ``.b.c`` relative to the module's package
+``:f``, ``:A.f``    a function or class of this module
+``=3``, ``=3.task`` what call number 3 of this module returned, and an attribute of that
+``$name``           a parameter of the function around
+``"text``           a text
+``?``               something else
+==================  ==============================================================================
 """
 
 from __future__ import annotations
 
 import ast
-import hashlib
-import operator
+import re
 import sys
 import warnings
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
+import msgspec
+
+from nuvom.discovery.description import FunctionNode, NotPlainError, entry_of, plain_value
 from nuvom.discovery.entries import Problem, TaskEntry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-FunctionNode: TypeAlias = ast.FunctionDef | ast.AsyncFunctionDef
-# For each name, the dotted paths of imported objects that it may refer to at some point in a scope.
-Names: TypeAlias = dict[str, frozenset[str]]
+Paths: TypeAlias = frozenset[str]
+# For each name, what it may refer to at some point in a scope.
+Names: TypeAlias = dict[str, Paths]
 
+JOINED = "+"  # in place of a function: texts put together
+UNKNOWN = "?"
+NO_PATHS: Paths = frozenset()
 _PARTS_OF_BLOCKS = (ast.stmt, ast.excepthandler, ast.match_case)
-# `nuvom.task` is the decorator; the module of that name also exports it as `task`.
-DECORATORS = frozenset({"nuvom.task", "nuvom.task.task"})
-
 _TOO_DEEP = "it cannot be parsed: it is nested too deeply"
 _UNPACKED = "**"
-_UNKNOWN_SIGNATURE = "(...)"
-_LARGEST_NUMBER = 2**63  # larger ones differ between JSON readers, and huge ones cannot be printed
-_ARITHMETIC: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
-    ast.Add: operator.add,
-    ast.Sub: operator.sub,
-    ast.Mult: operator.mul,
-}
+_MOST_TEXT = 200  # characters of a text that may be part of a name
+_NESTED_DECORATOR = re.compile(rb"^[ \t]*@", re.MULTILINE)
+NEWER = "it is written for Python "
+_NEW_SYNTAX = (  # version, part of the message, pattern of the line
+    ((3, 14), "multiple exception types must be parenthesized", ""),
+    ((3, 14), "", r"\bt[\"']"),
+    ((3, 12), "", r"^\s*type\s+\w+\s*(\[.*\])?\s*="),
+    ((3, 12), "", r"^\s*(async\s+)?(def|class)\s+\w+\s*\["),
+    ((3, 12), "f-string", ""),
+)
+_BUILTINS = ("staticmethod", "classmethod")
 
 
-class Parsed(NamedTuple):
-    """The tasks and problems found in one module's source.
+class Call(msgspec.Struct, array_like=True, frozen=True):
+    """A call whose result may be a decorator.
 
     Attributes:
-        tasks: One for each qualified name.
-        problems: In the order found; their ``file`` is empty.
+        function: Paths of what is called.
+        arguments: Paths of each positional argument.
+        options: The literal keyword arguments, in plain JSON types.
+        dynamic: Paths of the others by name; ``**`` for an unpacked mapping.
     """
 
-    tasks: tuple[TaskEntry, ...] = ()
+    function: Paths
+    arguments: tuple[Paths, ...] = ()
+    options: dict[str, Any] = {}
+    dynamic: dict[str, Paths] = {}
+
+
+class Function(msgspec.Struct, array_like=True, frozen=True):
+    """A function that may return a decorator or a task.
+
+    Attributes:
+        parameters: Its positional parameters; ``*`` before a name that takes the rest.
+        defaults: The literal defaults by name.
+        returns: Paths of what it returns.
+        rest: The name that takes the rest of the keyword arguments, or ``""``.
+    """
+
+    parameters: tuple[str, ...]
+    defaults: dict[str, Any]
+    returns: Paths
+    rest: str = ""
+
+
+class Sighting(msgspec.Struct, array_like=True, frozen=True):
+    """A decorated function.
+
+    Attributes:
+        entry: What is known without its decorators.
+        decorators: Paths of each decorator, the outermost first.
+        obstacle: Why importing the module does not run the statement, or ``""``.
+    """
+
+    entry: TaskEntry
+    decorators: tuple[Paths, ...]
+    obstacle: str
+
+
+class Facts(msgspec.Struct, array_like=True, frozen=True):
+    """What one module says; the paths in it are meant as seen from that module.
+
+    Attributes:
+        names: What the names of the module, and of its classes as ``Class.name``, refer to.
+        stars: Modules from which all names are imported.
+        classes: Its classes, with the paths of their bases.
+        functions: Functions that may return a decorator, by qualified name.
+        suspects: Functions that mention what comes from ``nuvom``, methods as ``Class.name``.
+    """
+
+    names: dict[str, Paths] = {}
+    stars: tuple[str, ...] = ()
+    calls: tuple[Call, ...] = ()
+    classes: dict[str, Paths] = {}
+    functions: dict[str, Function] = {}
+    suspects: frozenset[str] = frozenset()
+    sightings: tuple[Sighting, ...] = ()
     problems: tuple[Problem, ...] = ()
 
 
-NOTHING = Parsed()
+NOTHING = Facts()
 
 
-def mentions_tasks(source: bytes) -> bool:
-    """Return whether the source is worth parsing.
+def read_facts(source: bytes, is_relevant: Callable[[str], bool]) -> Facts:
+    """Return what a module says. Broken source is a problem, never an error.
 
-    A module that defines a task contains both ``nuvom`` and ``task``. A module that contains only
-    ``task`` is parsed as well, so that broken source is reported.
+    Args:
+        is_relevant: Tells whether an imported object may lead to a decorator of tasks, from the
+            first part of its path.
     """
-    return b"task" in source
+    found: list[Facts] = []
+    problems = _failures(
+        lambda: found.append(_Reader(source, is_relevant).read(syntax_tree(source)))
+    )
+    return found[0] if found else Facts(problems=problems)
 
 
-def parse(source: bytes) -> Parsed:
-    """Return the tasks and problems of one module. Broken source is a problem, never an error."""
+def syntax_problems(source: bytes) -> tuple[Problem, ...]:
+    """Return why a module cannot be parsed, if it cannot."""
+    return _failures(lambda: syntax_tree(source))
+
+
+def _failures(parse: Callable[[], object]) -> tuple[Problem, ...]:
     try:
-        tree = syntax_tree(source)
-        return _tasks_of(tree, source) if b"nuvom" in source else NOTHING
+        parse()
     except (RecursionError, MemoryError):  # the parser reports nesting as either
-        return Parsed(problems=(Problem("", 0, _TOO_DEEP),))
+        return (Problem("", 0, _TOO_DEEP),)
     except (SyntaxError, ValueError) as error:  # ValueError: null bytes, before Python 3.11.4
         reason = f"it cannot be parsed: {getattr(error, 'msg', None) or error}"
-        return Parsed(problems=(Problem("", getattr(error, "lineno", None) or 0, reason),))
+        version = _version_of(error)
+        if version > sys.version_info[:2]:
+            reason = f"{NEWER}{version[0]}.{version[1]}"
+        return (Problem("", getattr(error, "lineno", None) or 0, reason),)
+    return ()
+
+
+def _version_of(error: SyntaxError | ValueError) -> tuple[int, int]:
+    """Return the version of Python whose syntax an error seems to come from."""
+    message, text = getattr(error, "msg", ""), getattr(error, "text", None) or ""
+    for version, in_message, in_text in _NEW_SYNTAX:
+        if (in_message and in_message in message) or (in_text and re.search(in_text, text)):
+            return version
+    return (0, 0)
 
 
 def syntax_tree(source: bytes) -> ast.Module:
@@ -90,20 +182,13 @@ def syntax_tree(source: bytes) -> ast.Module:
         return syntax_tree(source)
 
 
-def _tasks_of(tree: ast.Module, source: bytes) -> Parsed:
-    finder = _Finder()
-    finder.scope(tree.body, {}, _Place())
-    found: dict[str, _Sighting] = {}
-    for one in finder.sightings:  # as in Python, the last definition that is executed counts
-        if one.qualname not in found or not one.place.obstacle:
-            found[one.qualname] = one
-    lines = source.splitlines()
-    problems: list[Problem] = []
-    tasks = tuple(_described(one, lines, problems) for one in found.values())
-    return Parsed(tasks, tuple(problems))
+def _is_ours(path: str) -> bool:
+    return path.partition(".")[0] == "nuvom"
 
 
-# ---- which functions are tasks ----------------------------------------------------------
+def joined_path(module: str, name: str) -> str:
+    """Return the path of a name in a module, which may be relative."""
+    return f"{module}{name}" if module.endswith(".") else f"{module}.{name}"
 
 
 class _Place(NamedTuple):
@@ -113,62 +198,269 @@ class _Place(NamedTuple):
         prefix: The part of ``__qualname__`` before the name of a function defined here.
         obstacle: Why importing the module does not run the statement, or ``""``.
         is_certain: Whether the statement stands in no block, so that it runs if its scope does.
+        function: The qualified name of the function around, or ``""``.
     """
 
     prefix: str = ""
     obstacle: str = ""
     is_certain: bool = True
+    function: str = ""
 
 
-class _Sighting(NamedTuple):
-    """A function with our decorator.
+class _Reader:
+    """Walks through one module and collects its facts."""
 
-    Attributes:
-        call: The decorator's call, or None when it is bare.
-    """
+    def __init__(self, source: bytes, is_relevant: Callable[[str], bool]) -> None:
+        self._lines = source.splitlines()
+        self._is_relevant = is_relevant
+        self._stars: list[str] = []
+        self._calls: list[Call] = []
+        self._members: Names = {}
+        self._classes: dict[str, Paths] = {}
+        self._functions: dict[str, Function] = {}
+        self._returns: dict[str, set[str]] = {}
+        self._sightings: dict[str, Sighting] = {}
+        self._mentions = re.compile(rb"\bnuvom\b")
+        self._mentioned: set[str] = set()  # the other names that it looks for
 
-    node: FunctionNode
-    call: ast.Call | None
-    place: _Place
+    def read(self, tree: ast.Module) -> Facts:
+        names: Names = {}
+        self._scope(tree.body, names, _Place())
+        ours = [name for name, paths in names.items() if any(map(_is_ours, paths))]
+        returning = {
+            name: msgspec.structs.replace(one, returns=frozenset(self._returns[name]))
+            for name, one in self._functions.items()
+            if any(path[0] != "$" for path in self._returns.get(name, ()))
+        }
+        return Facts(
+            {name: paths for name, paths in (names | self._members).items() if paths},
+            tuple(self._stars),
+            tuple(self._calls),
+            self._classes,
+            returning,
+            frozenset(self._mentioning(tree.body, ours)) if ours else frozenset(),
+            tuple(self._sightings.values()),
+        )
 
-    @property
-    def qualname(self) -> str:
-        return f"{self.place.prefix}{self.node.name}"
+    def _mentioning(
+        self, body: list[ast.stmt], names: list[str], prefix: str = ""
+    ) -> Iterator[str]:
+        """Yield the functions in whose text one of these names stands."""
+        for node in body:
+            if isinstance(node, ast.ClassDef):
+                yield from self._mentioning(node.body, names, f"{prefix}{node.name}.")
+            elif isinstance(node, FunctionNode):
+                text = b"\n".join(self._lines[node.lineno - 1 : node.end_lineno])
+                if any(re.search(rf"\b{name}\b".encode(), text) for name in names):
+                    yield f"{prefix}{node.name}"
 
-
-class _Finder:
-    """Walks through one module and collects ``sightings``."""
-
-    def __init__(self) -> None:
-        self.sightings: list[_Sighting] = []
-
-    def scope(self, body: list[ast.stmt], names: Names, place: _Place) -> None:
+    def _scope(self, body: list[ast.stmt], names: Names, place: _Place) -> None:
         """Visit the statements of a scope, given what the names refer to. Raises: RecursionError.
 
         A binding in a block may not happen, so it adds to what the name referred to before: with
         ``except ImportError: task = None`` the decorator is still ours.
         """
         for node, here in _statements(body, place):
+            bound: Paths | None = None
             if isinstance(node, FunctionNode):
-                self._function(node, names, here)
+                bound = self._function(node, names, here)
             elif isinstance(node, ast.ClassDef):
-                prefix = f"{place.prefix}{node.name}."
-                self.scope(node.body, names.copy(), _Place(prefix, here.obstacle))
-            for name, paths in list(_bindings(node, names)):
-                before = frozenset() if here.is_certain else names.get(name, frozenset())
+                bound = self._class(node, names, here)
+            elif isinstance(node, ast.Return) and here.function:
+                self._returns.setdefault(here.function, set()).update(
+                    self._paths(node.value, names)
+                )
+            for name, paths in list(self._bindings(node, names, bound)):
+                before = NO_PATHS if here.is_certain else names.get(name, NO_PATHS)
+                if not paths and any(path[0] == '"' for path in before):
+                    paths = frozenset({UNKNOWN})  # noqa: PLW2901  # else the text would seem sure
                 names[name] = before | paths
 
-    def _function(self, node: FunctionNode, names: Names, place: _Place) -> None:
-        for decorator in node.decorator_list:
-            call = decorator if isinstance(decorator, ast.Call) else None
-            if not DECORATORS.isdisjoint(_paths_of(call.func if call else decorator, names)):
-                self.sightings.append(_Sighting(node, call, place))
-                break
+    def _function(self, node: FunctionNode, names: Names, place: _Place) -> Paths:
+        """Note a function and what it returns; return what its name refers to."""
         qualname = f"{place.prefix}{node.name}"
+        decorators = [self._paths(one, names) for one in node.decorator_list]
+        bound = frozenset({f":{qualname}"})
+        if any(decorators):
+            self._see(node, qualname, tuple(decorators), place)
+            if place.function and (wrapped := self._wrapped(node, names)):
+                bound = wrapped
+        if not self._is_worth_a_look(node, names):
+            return NO_PATHS
         obstacle = place.obstacle or f"it is defined inside the function {qualname}"
-        parameters = {one.arg for one in ast.walk(node.args) if isinstance(one, ast.arg)}
-        visible = {name: paths for name, paths in names.items() if name not in parameters}
-        self.scope(node.body, visible, _Place(f"{qualname}.<locals>.", obstacle))
+        given = node.args
+        every = [*given.posonlyargs, *given.args, *given.kwonlyargs, given.vararg, given.kwarg]
+        parameters = {one.arg: frozenset({f"${one.arg}"}) for one in every if one is not None}
+        self._functions[qualname] = _function_of(given)
+        inside = _Place(f"{qualname}.<locals>.", obstacle, function=qualname)
+        self._scope(node.body, names | parameters, inside)
+        return bound
+
+    def _is_worth_a_look(self, node: FunctionNode, names: Names) -> bool:
+        """Whether a function mentions anything that may lead to a decorator."""
+        known = {name for name, paths in names.items() if any(one[0] not in '"?' for one in paths)}
+        if known != self._mentioned:
+            words = "|".join(map(re.escape, sorted(known)))
+            self._mentions = re.compile(rf"\b(?:nuvom|{words})\b".encode())
+            self._mentioned = known
+        text = b"\n".join(self._lines[node.lineno - 1 : node.end_lineno])
+        imports_for_itself = b"import" in text and _NESTED_DECORATOR.search(text)
+        return bool(self._stars or imports_for_itself or self._mentions.search(text))
+
+    def _see(
+        self, node: FunctionNode, qualname: str, decorators: tuple[Paths, ...], place: _Place
+    ) -> None:
+        before = self._sightings.get(qualname)
+        if before is None or not place.obstacle:  # as in Python, the last definition counts
+            entry = entry_of(node, qualname, self._lines)
+            self._sightings[qualname] = Sighting(entry, decorators, place.obstacle)
+
+    def _wrapped(self, node: FunctionNode, names: Names) -> Paths:
+        """Return what ``@task`` makes of a function that stands for another: ``@wraps(other)``.
+
+        Such a function has the other one's name, so the task is the other one's.
+        """
+        for one in node.decorator_list:
+            if isinstance(one, ast.Call) and self._paths(one.func, names) == {"functools.wraps"}:
+                arguments = tuple(self._paths(argument, names) for argument in one.args[:1])
+                others = [
+                    self._paths(other, names) for other in node.decorator_list if other is not one
+                ]
+                found = [self._called(Call(other, arguments)) for other in others if other]
+                return frozenset(found)
+        return NO_PATHS
+
+    def _class(self, node: ast.ClassDef, names: Names, place: _Place) -> Paths:
+        qualname = f"{place.prefix}{node.name}"
+        bases = frozenset().union(*(self._paths(base, names) for base in node.bases))
+        inside = names.copy()
+        self._scope(node.body, inside, _Place(f"{qualname}.", place.obstacle))
+        members = {
+            name: paths for name, paths in inside.items() if paths and names.get(name) != paths
+        }
+        self._classes[qualname] = bases
+        if not place.function:
+            self._members |= {f"{qualname}.{name}": paths for name, paths in members.items()}
+        return frozenset({f":{qualname}"})
+
+    # ---- what names refer to --------------------------------------------------------------
+
+    def _bindings(
+        self, node: ast.AST, names: Names, bound: Paths | None
+    ) -> Iterator[tuple[str, Paths]]:
+        """Yield each name that a statement itself binds, with the paths that it then refers to."""
+        if isinstance(node, FunctionNode | ast.ClassDef):
+            yield node.name, bound or NO_PATHS
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            for name, path in self._imports(node):
+                yield name, frozenset({path}) if self._leads_on(path) else NO_PATHS
+        value = node.value if isinstance(node, ast.Assign | ast.AnnAssign) else None
+        for target in _targets(node):
+            paths = self._paths(value, names) if isinstance(target, ast.Name) else NO_PATHS
+            for one in ast.walk(target):
+                if isinstance(one, ast.Name) and not isinstance(one.ctx, ast.Load):
+                    yield one.id, paths
+
+    def _imports(self, node: ast.Import | ast.ImportFrom) -> Iterator[tuple[str, str]]:
+        """Yield each name that an import binds, with its dotted path."""
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                # `import a.b` binds `a`; `import a.b as c` binds `a.b` to `c`.
+                first = alias.name.partition(".")[0]
+                yield (alias.asname, alias.name) if alias.asname else (first, first)
+            return
+        origin = "." * node.level + (node.module or "")
+        for alias in node.names:
+            path = joined_path(origin, alias.name)
+            if alias.name != "*":
+                yield alias.asname or alias.name, path
+            elif self._leads_on(origin):
+                self._stars.append(origin)
+
+    def _leads_on(self, path: str) -> bool:
+        return path[0] == "." or self._is_relevant(path.partition(".")[0])
+
+    def _paths(self, expression: ast.expr | None, names: Names) -> Paths:
+        """Return what an expression may refer to."""
+        found = NO_PATHS
+        match expression:
+            case ast.Name(id=name):
+                found = self._name(name, names)
+            case ast.Attribute(value=value, attr=attr):
+                paths = self._paths(value, names)
+                found = frozenset(f"{path}.{attr}" for path in paths if path[0] not in '"?')
+            case ast.Constant(value=str() as text) if len(text) <= _MOST_TEXT:
+                found = frozenset({f'"{text}'})
+            case ast.Call():
+                found = self._result(expression, names)
+            case ast.IfExp(body=one, orelse=other):
+                found = self._paths(one, names) | self._paths(other, names)
+            case ast.BoolOp(values=values):
+                found = frozenset().union(*(self._paths(one, names) for one in values))
+            case ast.BinOp(left=left, op=ast.Add(), right=right):
+                found = self._joined([left, right], names)
+            case ast.JoinedStr(values=values):
+                parts = [getattr(one, "value", None) for one in values]
+                plain = [ast.Constant(one) if isinstance(one, str) else one for one in parts]
+                found = self._joined(plain, names)
+        return found
+
+    def _name(self, name: str, names: Names) -> Paths:
+        known = names.get(name)
+        if known is not None:
+            return known
+        if name in _BUILTINS:
+            return frozenset({f"builtins.{name}"})
+        return frozenset(joined_path(star, name) for star in self._stars)
+
+    def _joined(self, parts: list[Any], names: Names) -> Paths:
+        paths = tuple(self._paths(one, names) for one in parts)
+        return (
+            frozenset({self._called(Call(frozenset({JOINED}), paths))}) if all(paths) else NO_PATHS
+        )
+
+    def _result(self, call: ast.Call, names: Names) -> Paths:
+        """Return the path of what a call returns, if it may be a decorator."""
+        function = frozenset(path for path in self._paths(call.func, names) if path[0] not in '"$?')
+        if not function:
+            return NO_PATHS
+        arguments = [
+            self._paths(one.value if isinstance(one, ast.Starred) else one, names)
+            for one in call.args
+        ]
+        literal: dict[str, Any] = {}
+        dynamic: dict[str, Paths] = {}
+        for keyword in call.keywords:
+            name = keyword.arg or _UNPACKED
+            try:
+                literal[name] = plain_value(keyword.value if keyword.arg else None)
+            except (NotPlainError, RecursionError):
+                dynamic[name] = self._paths(keyword.value, names)
+        return frozenset({self._called(Call(function, tuple(arguments), literal, dynamic))})
+
+    def _called(self, call: Call) -> str:
+        self._calls.append(call)
+        return f"={len(self._calls) - 1}"
+
+
+def _function_of(given: ast.arguments) -> Function:
+    positional = [*given.posonlyargs, *given.args]
+    first = len(positional) - len(given.defaults)
+    pairs = [
+        *zip([one.arg for one in positional[first:]], given.defaults, strict=True),
+        *zip([one.arg for one in given.kwonlyargs], given.kw_defaults, strict=True),
+    ]
+    defaults = {}
+    for name, value in pairs:
+        try:
+            defaults[name] = plain_value(value)
+        except (NotPlainError, RecursionError):
+            continue
+    parameters = [one.arg for one in positional]
+    if given.vararg is not None:
+        parameters.append(f"*{given.vararg.arg}")
+    rest = given.kwarg.arg if given.kwarg is not None else ""
+    return Function(tuple(parameters), defaults, NO_PATHS, rest)
 
 
 def _statements(body: list[ast.stmt], place: _Place) -> Iterator[tuple[ast.AST, _Place]]:
@@ -202,50 +494,6 @@ def _obstacle_of(node: ast.AST) -> str:
     return ""
 
 
-# ---- what names refer to ----------------------------------------------------------------
-
-
-def _paths_of(expression: ast.expr | None, names: Names) -> frozenset[str]:
-    """Return the dotted paths, such as ``nuvom.task``, that an expression may refer to."""
-    attributes = ""
-    while isinstance(expression, ast.Attribute):
-        attributes = f".{expression.attr}{attributes}"
-        expression = expression.value
-    starts = names.get(expression.id, frozenset()) if isinstance(expression, ast.Name) else ()
-    return frozenset(f"{start}{attributes}" for start in starts)
-
-
-def _bindings(node: ast.AST, names: Names) -> Iterator[tuple[str, frozenset[str]]]:
-    """Yield each name that a statement itself binds, with the paths that it then refers to."""
-    if isinstance(node, FunctionNode | ast.ClassDef):
-        yield node.name, frozenset()
-    elif isinstance(node, ast.Import | ast.ImportFrom):
-        for name, path in _imports(node):
-            yield name, frozenset({path})
-    value = node.value if isinstance(node, ast.Assign | ast.AnnAssign) else None
-    for target in _targets(node):
-        paths = _paths_of(value, names) if isinstance(target, ast.Name) else frozenset()
-        for one in ast.walk(target):
-            if isinstance(one, ast.Name) and not isinstance(one.ctx, ast.Load):
-                yield one.id, paths
-
-
-def _imports(node: ast.Import | ast.ImportFrom) -> Iterator[tuple[str, str]]:
-    """Yield each name that an import binds, with its dotted path."""
-    if isinstance(node, ast.Import):
-        for alias in node.names:
-            # `import a.b` binds `a`; `import a.b as c` binds `a.b` to `c`.
-            first = alias.name.partition(".")[0]
-            yield (alias.asname, alias.name) if alias.asname else (first, first)
-        return
-    origin = "." * node.level + (node.module or "")
-    for alias in node.names:
-        if alias.name != "*":
-            yield alias.asname or alias.name, f"{origin}.{alias.name}"
-        elif f"{origin}.task" in DECORATORS:  # `task` is in the package's __all__
-            yield "task", f"{origin}.task"
-
-
 def _targets(node: ast.AST) -> list[ast.expr]:
     """Return what a statement assigns to or deletes."""
     match node:
@@ -261,105 +509,3 @@ def _targets(node: ast.AST) -> list[ast.expr]:
         case ast.With(items=items) | ast.AsyncWith(items=items):
             return [one.optional_vars for one in items if one.optional_vars is not None]
     return []
-
-
-# ---- the record of a task ---------------------------------------------------------------
-
-
-class _NotPlainError(ValueError):
-    """An expression is not a literal of plain JSON types."""
-
-
-def _described(sighting: _Sighting, lines: list[bytes], problems: list[Problem]) -> TaskEntry:
-    """Return the entry of a decorated function; add what is to be reported about it."""
-    node, obstacle = sighting.node, sighting.place.obstacle
-    literal, dynamic = _options(sighting.call)
-    name = literal.pop("name", None)
-    if "name" in dynamic or not (name is None or (isinstance(name, str) and name)):
-        name = None
-        problem = f"the name= of the task {node.name} is no literal text"
-        reason = f"{problem}: it is listed under its default name"
-        problems.append(Problem("", node.lineno, reason, "warning"))
-    if obstacle:
-        reason = f"no worker can import the task {sighting.qualname}: {obstacle}"
-        problems.append(Problem("", node.lineno, reason, "warning"))
-    return TaskEntry(
-        name=name or "",
-        module="",
-        qualname=sighting.qualname,
-        file="",
-        line=node.lineno,
-        signature=_signature(node),
-        is_async=isinstance(node, ast.AsyncFunctionDef),
-        importable=not obstacle,
-        options=literal,
-        dynamic_options=tuple(sorted(dynamic)),
-        doc=_first_line(ast.get_docstring(node, clean=False)),  # cleaning would import inspect
-        hash=_source_hash(node, lines),
-    )
-
-
-def _options(call: ast.Call | None) -> tuple[dict[str, Any], set[str]]:
-    literal: dict[str, Any] = {}
-    dynamic: set[str] = set()
-    for keyword in call.keywords if call else ():
-        if keyword.arg is None:
-            dynamic.add(_UNPACKED)
-            continue
-        try:
-            literal[keyword.arg] = _plain_value(keyword.value)
-        except (_NotPlainError, RecursionError):
-            dynamic.add(keyword.arg)
-    return dict(sorted(literal.items())), dynamic
-
-
-def _plain_value(node: ast.expr | None) -> Any:  # noqa: ANN401  # a literal has any plain type
-    """Return the value of a literal in plain JSON types; a tuple becomes a list.
-
-    Numbers may have a sign, and may be sums and products such as ``7 * 24 * 3600``.
-    Raises: _NotPlainError: it is not a literal, or JSON cannot represent it unchanged.
-    """
-    match node:
-        case ast.Tuple(elts=elements) | ast.List(elts=elements):
-            return [_plain_value(element) for element in elements]
-        case ast.Dict(keys=keys, values=values):
-            if not all(isinstance(key, ast.Constant) and type(key.value) is str for key in keys):
-                raise _NotPlainError
-            return dict(zip(map(_plain_value, keys), map(_plain_value, values), strict=True))
-        case ast.Constant(value=str() | bool() | None as value):
-            return value
-    return _plain_number(node)
-
-
-def _plain_number(node: ast.expr | None) -> int | float:
-    value: object = None
-    match node:
-        case ast.Constant():
-            value = node.value
-        case ast.UnaryOp(op=ast.USub()):
-            value = -_plain_number(node.operand)
-        case ast.BinOp() if type(node.op) in _ARITHMETIC:
-            left, right = _plain_number(node.left), _plain_number(node.right)
-            value = _ARITHMETIC[type(node.op)](left, right)
-    # Written this way, the comparison also rejects infinity and NaN.
-    if isinstance(value, int | float) and type(value) is not bool and abs(value) < _LARGEST_NUMBER:
-        return value
-    raise _NotPlainError
-
-
-def _signature(node: FunctionNode) -> str:
-    try:
-        returns = f" -> {ast.unparse(node.returns)}" if node.returns else ""
-        return f"({ast.unparse(node.args)}){returns}"
-    except (ValueError, RecursionError):  # an f-string or nesting that cannot be unparsed
-        return _UNKNOWN_SIGNATURE
-
-
-def _first_line(docstring: str | None) -> str | None:
-    stripped = (docstring or "").strip()
-    return stripped.splitlines()[0].rstrip() if stripped else None
-
-
-def _source_hash(node: FunctionNode, lines: list[bytes]) -> str:
-    first = min(decorator.lineno for decorator in node.decorator_list)
-    return hashlib.sha256(b"\n".join(lines[first - 1 : node.end_lineno])).hexdigest()

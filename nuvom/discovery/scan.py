@@ -1,60 +1,62 @@
-"""Finds all tasks of a project: walks it, reads what changed, parses, names. Writes only its cache.
+"""Finds all tasks of a project: walks it, reads its modules, follows decorators, names the tasks.
 
-``.nuvom/cache/discovery.json`` holds the results for unchanged files. It is separate from the
-manifest because it contains times and sizes. It is only a cache: a damaged one is rebuilt, and
-discovery works without it if it cannot be written. The command line calls this module, and so
-does a worker in development, through ``auto_register.py``.
+Writes only its cache. The command line calls this module, and so does a worker in development,
+through ``auto_register.py``.
 """
 
 from __future__ import annotations
 
-import json
-import keyword
-import logging
 import os
 import sys
+from collections import Counter
 from itertools import groupby
 from operator import attrgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import msgspec
 
-from nuvom.config.project import STATE_DIR, ensure_folder_for, import_roots
+from nuvom.config.project import STATE_DIR, import_roots
 from nuvom.core.clock import SYSTEM_CLOCK
-from nuvom.discovery.entries import Problem, TaskEntry
+from nuvom.core.options import check_task_name, task_options
+from nuvom.discovery.entries import Duplicate, Problem, TaskEntry
 from nuvom.discovery.ignore import IgnoreRules, PatternList
-from nuvom.discovery.parser import NOTHING, Parsed, mentions_tasks, parse
-from nuvom.discovery.walker import SourceFile, Walker, read_file
-from nuvom.errors import NuvomError, ProjectNotFound
-from nuvom.host.files import write_durably
-from nuvom.log import get_logger, log_event
+from nuvom.discovery.modules import Cache, Modules, Outcome, guess_roots
+from nuvom.discovery.parser import NEWER
+from nuvom.discovery.references import NUVOM, counted
+from nuvom.discovery.walker import Walker
+from nuvom.errors import InvalidTaskOption, ProjectNotFound, plural
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from nuvom.config.settings import Settings
     from nuvom.core.clock import Clock
+    from nuvom.discovery.parser import Sighting
+    from nuvom.discovery.references import DecoratorValue, Made
 
-CACHE_FILE = os.path.join(STATE_DIR, "cache", "discovery.json")
-
-_SOURCE_PREFIX = "src/"
 _PACKAGE = "__init__.py"
-# The result of parsing a file depends on this code and on Python's grammar.
-_FORMAT = f"3 python {sys.version_info.major}.{sys.version_info.minor}"
-_TICK_NANOS = 2_000_000_000  # the coarsest file system clock, that of FAT
-
-_log = get_logger("discovery")
+_NOT_CHECKED = ("force",)
 
 
-class Duplicate(NamedTuple):
-    """A task name that several functions claim.
+class Hints(NamedTuple):
+    """What the settings of a project say about its code.
 
     Attributes:
-        places: Two or more ``file:line``; the manifest lists the first.
+        task_decorators: Dotted names of decorators that make tasks.
+        source_roots: Folders, besides the root and ``src``, from which the code imports.
     """
 
-    name: str
-    places: tuple[str, ...]
+    task_decorators: tuple[str, ...] = ()
+    source_roots: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, settings: Settings) -> Self:
+        """Return those in the settings."""
+        return cls(settings.task_decorators, settings.source_roots)
+
+
+NO_HINTS = Hints()
 
 
 class Scan(NamedTuple):
@@ -66,6 +68,10 @@ class Scan(NamedTuple):
         files_seen: How many Python files no rule hides.
         files_read: How many of them were read.
         files_parsed: How many of them were parsed.
+        others: How many tasks of other engines there are, as text, or ``""``.
+        guessed_roots: Folders from which the code seems to import, where ``source_roots`` is not
+            set; the tasks are named accordingly.
+        unparsed: Files that may define tasks and cannot be parsed.
     """
 
     tasks: tuple[TaskEntry, ...]
@@ -74,6 +80,9 @@ class Scan(NamedTuple):
     files_seen: int
     files_read: int
     files_parsed: int
+    others: str = ""
+    guessed_roots: tuple[str, ...] = ()
+    unparsed: tuple[str, ...] = ()
 
     @property
     def errors(self) -> tuple[Problem, ...]:
@@ -86,6 +95,7 @@ def scan(
     *,
     exclude: Sequence[str] = (),
     include: Sequence[str] = (),
+    hints: Hints = NO_HINTS,
     use_cache: bool = True,
     clock: Clock = SYSTEM_CLOCK,
 ) -> Scan:
@@ -94,6 +104,7 @@ def scan(
     Args:
         exclude: Patterns as in ``.nuvomignore``, relative to the root; they take precedence.
         include: If given, only files that match one of these patterns are considered.
+        hints: What the project's settings say.
         use_cache: False means neither read nor write the cache. The cache is written only if
             ``.nuvom`` already exists or something was found.
     Raises: ProjectNotFound: ``root`` is not a folder.
@@ -106,80 +117,142 @@ def scan(
         include=PatternList(include, "--include") if include else None,
     )
     walker = Walker(os.fspath(base), rules)
-    problems = walker.problems
-    reader = _Reader(base, problems, started_ns=int(clock.now() * 1e9), use_cache=use_cache)
-    source_is_root = len(import_roots(base)) > 1
-    entries: list[TaskEntry] = []
-    for source in walker.files():
-        parsed = reader.read(source)
-        problems += [one._replace(file=source.file) for one in parsed.problems]
-        entries += _named(parsed.tasks, source.file, problems, source_is_root=source_is_root)
-    if use_cache and (entries or os.path.isdir(base / STATE_DIR)):
-        reader.save()
-    tasks, duplicates = _by_name(entries, problems, source_is_root=source_is_root)
-    problems += hiding_problems(base)
-    counts = reader.files_seen, reader.files_read, reader.files_parsed
-    return Scan(tasks, tuple(sorted(problems)), duplicates, *counts)
+    sources = list(walker.files())
+    cache = Cache(base, int(clock.now() * 1e9), repr(hints)) if use_cache else None
+    outcome, read, parsed = cache.outcome(sources) if cache is not None else None, 0, 0
+    if outcome is None:
+        guessed = () if hints.source_roots else guess_roots(sources)
+        own = hints.source_roots or guessed
+        folders = [folder.relative_to(base) for folder in import_roots(base, own)]
+        prefixes = ("" if one == Path() else f"{one.as_posix()}/" for one in folders)
+        roots = sorted(prefixes, reverse=True)
+        modules = Modules(sources, roots, hints.task_decorators, cache)
+        read, parsed = modules.read, modules.parsed
+        outcome = _Findings(modules).outcome(roots, guessed)
+        if cache is not None and (outcome.tasks or os.path.isdir(base / STATE_DIR)):
+            cache.save(modules.known, modules.tops, outcome)
+    hiding = hiding_problems(base, hints.source_roots or outcome.guessed_roots)
+    problems = tuple(sorted([*walker.problems, *outcome.problems, *hiding]))
+    counts = len(sources), read, parsed
+    more = outcome.others, outcome.guessed_roots, outcome.unparsed
+    return Scan(outcome.tasks, problems, outcome.duplicates, *counts, *more)
 
 
-def _named(
-    tasks: tuple[TaskEntry, ...], file: str, problems: list[Problem], *, source_is_root: bool
-) -> list[TaskEntry]:
-    """Return a file's tasks with their module and name; add what prevents their import."""
-    if not tasks:
-        return []
-    module, obstacle = module_of(file, source_is_root=source_is_root)
-    if obstacle is not None:
-        reason = "no worker can import the task {}: {}"
-        problems += [
-            Problem(file, one.line, reason.format(one.qualname, obstacle), "warning")
-            for one in tasks
-        ]
-    return [
-        msgspec.structs.replace(
-            one,
-            name=one.name or f"{module}.{one.qualname}",
-            module=module,
-            file=file,
-            importable=one.importable and obstacle is None,
+class _Findings:
+    """What was found in the modules of a project."""
+
+    def __init__(self, modules: Modules) -> None:
+        self._entries: list[TaskEntry] = []
+        self._others: list[str] = []  # the engine of each task that is not Nuvom's
+        self._modules = modules
+        self._problems = modules.problems
+        self._unfollowed: Counter[tuple[str, str]] = Counter()
+
+    def outcome(self, roots: Sequence[str], guessed: tuple[str, ...]) -> Outcome:
+        """Return all of it."""
+        for file, sighting, made in self._modules.made:
+            self._add(file, sighting, made)
+        tasks, duplicates = _by_name(self._entries, self._problems, roots)
+        self._report_wrappers()
+        others = counted(self._others)
+        problems = tuple(_newer_said_once(self._problems))
+        return Outcome(tasks, problems, duplicates, others, guessed, self._modules.unparsed)
+
+    def _add(self, file: str, sighting: Sighting, made: Made | None) -> None:
+        module, obstacle = self._modules.names[file]
+        if made is None:
+            self._note_unfollowed(sighting, module)
+        elif made.decorator.engine != NUVOM:
+            self._others.append(made.decorator.engine)
+        else:
+            told = sighting.obstacle or obstacle
+            entry = msgspec.structs.replace(sighting.entry, module=module, file=file)
+            self._entries.append(self._described(entry, made.decorator, told))
+
+    def _report_wrappers(self) -> None:
+        """Report functions of the project that decorate others and call ``nuvom.task``."""
+        for (module, function), count in self._unfollowed.items():
+            file = self._modules.files[module]
+            line = self._modules.line_of_call(file, function)
+            if line:
+                verb = "are" if count > 1 else "is"
+                reason = (
+                    f"{plural(count, 'function')} {verb} decorated with {module}.{function}, which "
+                    "calls nuvom.task: add it to the setting task_decorators if it makes tasks"
+                )
+                self._problems.append(Problem(file, line, reason, "warning"))
+
+    def _note_unfollowed(self, sighting: Sighting, module: str) -> None:
+        for paths in sighting.decorators:
+            place = self._modules.references.place_of(paths, module)
+            if place is not None:
+                self._unfollowed[place] += 1
+
+    def _described(
+        self, entry: TaskEntry, decorator: DecoratorValue, obstacle: str | None
+    ) -> TaskEntry:
+        """Return the entry of a task; add what is to be reported about it."""
+        options, dynamic = dict(sorted(decorator.options.items())), set(decorator.dynamic)
+        name = options.pop("name", None)
+        label = entry.qualname.rpartition(".")[2]
+        if "name" in dynamic:
+            self._warn(entry, f"the name of the task {label} is known only at import")
+        if obstacle:
+            self._warn(entry, f"no worker can import the task {entry.qualname}: {obstacle}")
+        refused = _refused(decorator.refused, name, options)
+        if refused:
+            self._warn(entry, f"@task refuses an option of {label}: {refused}")
+        return msgspec.structs.replace(
+            entry,
+            name=str(name) if name and not refused else f"{entry.module}.{entry.qualname}",
+            importable=not obstacle,
+            options=options,
+            dynamic_options=tuple(sorted(dynamic)),
         )
-        for one in tasks
-    ]
+
+    def _warn(self, entry: TaskEntry, reason: str) -> None:
+        self._problems.append(Problem(entry.file, entry.line, reason, "warning"))
 
 
-def module_of(file: str, *, source_is_root: bool) -> tuple[str, str | None]:
-    """Return the module name of ``file``, and why it cannot be imported, or None.
+def _newer_said_once(problems: list[Problem]) -> Iterator[Problem]:
+    """Yield all problems, but those of files for a newer Python as one."""
+    newer = [one for one in problems if one.reason.startswith(NEWER)]
+    yield from (one for one in problems if one not in newer)
+    if newer:
+        first = max(newer, key=lambda one: one.reason)
+        others = len({one.file for one in newer}) - 1
+        more = f" (as {plural(others, 'other file')})" if others else ""
+        running = f"{sys.version_info.major}.{sys.version_info.minor}"
+        reason = f"{first.reason}{more}, and this is {running}: run Nuvom with that version"
+        yield first._replace(reason=reason)
 
-    The rules are those of ``project.module_name_for``, with two differences: this function does
-    not access the disk, which would be too slow for each file of a scan, and it also names files
-    that cannot be imported.
-    """
-    is_below_source = source_is_root and file.startswith(_SOURCE_PREFIX)
-    path = file.removeprefix(_SOURCE_PREFIX) if is_below_source else file
-    parts = path.removesuffix(".py").split("/")
-    if parts[-1] == "__init__" and len(parts) > 1:
-        parts.pop()
-    elif parts == ["__init__"]:
-        return "__init__", "the project root itself cannot be imported as a package"
-    module = ".".join(parts)
-    for part in parts:
-        if not part.isidentifier() or keyword.iskeyword(part):
-            return module, f"`{part}` cannot be part of a module's name"
-    return module, None
+
+def _refused(given: str, name: object, options: dict[str, Any]) -> str:
+    """Return what ``@task`` will say of literal options, or ``""``."""
+    if given:
+        return f"{given} is no function; a name goes into name=..."
+    known = {name: value for name, value in options.items() if name not in _NOT_CHECKED}
+    try:
+        if name is not None:
+            check_task_name(name)
+        task_options(known)
+    except InvalidTaskOption as error:
+        return error.what
+    return ""
 
 
 def _by_name(
-    entries: list[TaskEntry], problems: list[Problem], *, source_is_root: bool
+    entries: list[TaskEntry], problems: list[Problem], roots: Sequence[str]
 ) -> tuple[tuple[TaskEntry, ...], tuple[Duplicate, ...]]:
     """Return one entry for each name, sorted by name, and the names that are not unique.
 
-    The first claim on a name wins. Importable tasks come first, then the root before ``src``, as
-    on a worker's import path, then the order of file and line.
+    The first claim on a name wins. Importable tasks come first, then those of the root, as on a
+    worker's import path, then the order of file and line.
     """
 
     def rank(entry: TaskEntry) -> tuple[str, bool, bool, str, int]:
-        is_below_source = source_is_root and entry.file.startswith(_SOURCE_PREFIX)
-        return entry.name, not entry.importable, is_below_source, entry.file, entry.line
+        is_below = entry.file.startswith(tuple(filter(None, roots)))
+        return entry.name, not entry.importable, is_below, entry.file, entry.line
 
     tasks, duplicates = [], []
     for name, claims in groupby(sorted(entries, key=rank), key=attrgetter("name")):
@@ -192,13 +265,13 @@ def _by_name(
     return tuple(tasks), tuple(duplicates)
 
 
-def hiding_problems(root: Path) -> Iterator[Problem]:
+def hiding_problems(root: Path, source_roots: Sequence[str] = ()) -> Iterator[Problem]:
     """Yield a warning for each module or package that shares a name with the standard library.
 
     A worker's import path begins with the project. Everything that the worker and its child
     processes load later therefore imports such a file instead of the standard module.
     """
-    for folder in import_roots(root):
+    for folder in import_roots(root, source_roots):
         for path in sorted((*folder.glob("*.py"), *folder.glob("*/__init__.py"))):
             module = path.parent.name if path.name == _PACKAGE else path.stem
             if module in sys.stdlib_module_names:
@@ -207,88 +280,3 @@ def hiding_problems(root: Path) -> Iterator[Problem]:
                     "their child processes, or is hidden by it: rename it"
                 )
                 yield Problem(path.relative_to(root).as_posix(), 0, reason, "warning")
-
-
-# ---- the cache --------------------------------------------------------------------------
-
-
-class _Remembered(NamedTuple):
-    size: int
-    mtime_ns: int
-    tasks: tuple[TaskEntry, ...] = ()
-    problems: tuple[Problem, ...] = ()
-
-
-class _Stored(msgspec.Struct):
-    format: str
-    files: dict[str, _Remembered]
-
-
-class _Reader:
-    """Reads and parses the files that changed since the last scan.
-
-    Args:
-        started_ns: When this scan began. A file modified less than one tick of its file system's
-            clock before that can change again without a new modification time, so its result is
-            not cached yet.
-    """
-
-    def __init__(
-        self, root: Path, problems: list[Problem], *, started_ns: int, use_cache: bool
-    ) -> None:
-        self.files_seen = self.files_read = self.files_parsed = 0
-        self._root = root
-        self._path = root / CACHE_FILE
-        self._problems = problems
-        self._started_ns = started_ns
-        self._known = self._load() if use_cache else {}
-        self._kept: dict[str, _Remembered] = {}
-
-    def read(self, source: SourceFile) -> Parsed:
-        """Return what a file defines; if it cannot be read, nothing, and a problem is added."""
-        self.files_seen += 1
-        known = self._known.get(source.file)
-        if known is None or known[:2] != (source.size, source.mtime_ns):
-            try:
-                content = read_file(source.path)
-            except OSError as error:
-                reason = f"it cannot be read: {error.strerror}"
-                self._problems.append(Problem(source.file, 0, reason))
-                return NOTHING
-            self.files_read += 1
-            parsed = NOTHING
-            if mentions_tasks(content):
-                self.files_parsed += 1
-                parsed = parse(content)
-            known = _Remembered(source.size, source.mtime_ns, *parsed)
-        if source.mtime_ns <= self._started_ns - _TICK_NANOS:
-            self._kept[source.file] = known
-        return Parsed(known.tasks, known.problems)
-
-    def save(self) -> None:
-        """Write the cache if it differs from what was loaded."""
-        if self._kept == self._known:
-            return
-        stored = msgspec.to_builtins(_Stored(_FORMAT, self._kept))
-        content = json.dumps(stored, separators=(",", ":")).encode()
-        try:
-            ensure_folder_for(self._path, root=self._root, setting="manifest_path")
-            # No flush needed: a cache damaged by a power cut is rebuilt.
-            write_durably(self._path, content, flush=False)
-        except NuvomError as error:
-            text = f"The discovery cache cannot be written. {error.what}"
-            log_event(_log, logging.DEBUG, "discovery.cache_unwritten", text)
-
-    def _load(self) -> dict[str, _Remembered]:
-        try:
-            stored = msgspec.convert(json.loads(self._path.read_bytes()), _Stored)
-            if stored.format == _FORMAT:
-                return stored.files
-            reason = "it is of another version"
-        except FileNotFoundError:
-            return {}
-        except (OSError, ValueError, RecursionError) as error:
-            reason = str(error)
-        text = f"The discovery cache is made anew: {reason}."
-        log_event(_log, logging.DEBUG, "discovery.cache_rebuilt", text)
-        return {}

@@ -14,7 +14,13 @@ import sys
 from typing import TYPE_CHECKING, NamedTuple
 
 from nuvom.discovery.entries import Problem
-from nuvom.discovery.ignore import ENVIRONMENT_MARKS, IGNORE_FILE, IgnoreRules, PatternList
+from nuvom.discovery.ignore import (
+    ENVIRONMENT_MARKS,
+    IGNORE_FILE,
+    OUTPUT_FOLDERS,
+    IgnoreRules,
+    PatternList,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -110,7 +116,12 @@ class Walker:
 
     def _enter(self, entry: os.DirEntry[str], folder: _Folder) -> None:
         file = folder.prefix + entry.name
-        reason = _LINKED if _is_junction(entry.path) else folder.rules.why_folder(file)
+        is_package = entry.name in OUTPUT_FOLDERS and os.path.isfile(
+            os.path.join(entry.path, "__init__.py")
+        )
+        reason = folder.rules.why_folder(file, is_package=is_package)
+        if _is_junction(entry.path):
+            reason = _LINKED
         if reason is None:
             self._pending.append(_Folder(entry.path, f"{file}/", folder.rules))
         else:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -75,14 +77,21 @@ def test_check_is_exit_7_where_the_manifest_is_stale_and_changes_nothing(tasks: 
     assert manifest.read_bytes() == before
 
 
-def test_broken_files_are_named_and_change_no_exit_code(tasks: Path) -> None:
+def test_broken_files_are_named_and_their_tasks_stay_as_they_were(tasks: Path) -> None:
+    (tasks / "broken.py").write_text("from nuvom import task\n@task\ndef x(): ...\n")
+    assert invoke("discover", "tasks").code == 0
     (tasks / "broken.py").write_text("from nuvom import task\n@task\ndef x(:\n")
     (tasks / "again.py").write_text(
         'from nuvom import task\n@task(name="tasks.add")\ndef add(x): ...\n'
     )
-    answer = invoke("discover", "tasks")
-    assert answer.code == 0
-    assert "broken.py:3" in answer.err
+    for arguments in (("discover", "tasks"), ("discover", "tasks", "--check")):
+        answer = invoke(*arguments)
+        assert answer.code == 7
+        assert "broken.py:3" in answer.err
+        assert "1 task of files that cannot be parsed stay as they were" in answer.err
+    kept = {task["name"]: task["kept"] for task in invoke("list", "tasks", "--json").json["tasks"]}
+    assert kept["broken.x"]
+    assert not kept["tasks.add"]
     assert 'the task name "tasks.add" is taken' in answer.err
     (double,) = invoke("discover", "tasks", "--json").json["duplicates"]
     assert double["name"] == "tasks.add"
@@ -95,6 +104,43 @@ def test_discover_looks_where_it_is_told(tasks: Path) -> None:
     ]
     names = invoke("discover", "tasks", "--exclude", "more.py", "--json").json["tasks"]
     assert "more.more" not in names
+
+
+def test_tasks_of_another_engine_are_counted(project: Path) -> None:
+    source = "from celery import shared_task\n@shared_task\ndef a(): ...\n"
+    (project / "tasks.py").write_text(source)
+    answer = invoke("discover", "tasks")
+    assert "1 Celery task found, and none of Nuvom" in answer.err
+
+
+def test_the_doctor_says_where_the_code_seems_to_import_from(project: Path) -> None:
+    package = project / "apps" / "api" / "shop"
+    package.mkdir(parents=True)
+    (package / "__init__.py").touch()
+    (package / "app.py").write_text("from nuvom import task as job\n")
+    (package / "mail.py").write_text("from shop.app import job\n@job\ndef send(): ...\n")
+    assert invoke("discover", "tasks", "--json").json["tasks"] == ["shop.mail.send"]
+    assert 'set source_roots = ["apps/api"]' in invoke("doctor").out
+    program = "import sys; sys.path.insert(0, 'apps/api'); import shop.mail; shop.mail.send.delay()"
+    subprocess.run([sys.executable, "-c", program], cwd=project, check=True)
+    assert call("runworker", "--burst", "-q", cwd=project).code == 0
+    (job,) = invoke("--json", "history", "recent").json["jobs"]
+    assert (job["func_name"], job["status"]) == ("shop.mail.send", "SUCCESS")
+
+
+def test_a_worker_imports_the_module_of_a_task_whose_name_only_its_code_knows(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PREFIX", "mail")
+    (project / "tasks.py").write_text(
+        "import os\nfrom nuvom import task\n"
+        "@task(name=os.environ['PREFIX'] + '.send')\ndef f(): ...\n"
+    )
+    subprocess.run([sys.executable, "-c", "import tasks; tasks.f.delay()"], cwd=project, check=True)
+    assert "known only at import" in invoke("discover", "tasks").err
+    assert call("runworker", "--burst", "-q", cwd=project).code == 0
+    (job,) = invoke("--json", "history", "recent").json["jobs"]
+    assert (job["func_name"], job["status"]) == ("mail.send", "SUCCESS")
 
 
 def test_a_damaged_manifest_is_written_anew(tasks: Path) -> None:

@@ -11,6 +11,7 @@ from types import ModuleType
 import pytest
 
 from nuvom import runtime as runtime_module
+from nuvom.config.settings import Settings
 from nuvom.errors import InvalidSetting, TaskNotImportable, UnknownSetting
 from nuvom.job import submit
 from nuvom.registry.registry import TaskDefinition, task_name
@@ -60,26 +61,26 @@ def test_task_is_named_by_its_place_below_the_root_unless_it_was_given_a_name(
     project: Path, module: str, given: str | None, name: str
 ) -> None:
     task = task_in(project, "app/mail.py", module=module, name=given)
-    assert name == public_name(task, project)
+    assert name == public_name(task, Settings(root=project))
 
 
 def test_task_of_an_installed_module_keeps_its_name(project: Path, tmp_path: Path) -> None:
     task = task_in(tmp_path.parent / "elsewhere", "library.py", module="library")
-    assert "library.add" == public_name(task, project)
+    assert "library.add" == public_name(task, Settings(root=project))
 
 
 def test_task_inside_a_function_is_refused_with_a_remedy(project: Path) -> None:
     def nested() -> None: ...
 
     with pytest.raises(TaskNotImportable, match="inside a function") as refusal:
-        public_name(TaskDefinition("tests.nested", nested), project)
+        public_name(TaskDefinition("tests.nested", nested), Settings(root=project))
     assert "Move it to the top level" in refusal.value.fix
 
 
 def test_task_of_a_program_that_cannot_be_imported_is_refused(project: Path) -> None:
     task = task_in(project, "my-script.py", module="__main__", name="mail.send")
     with pytest.raises(TaskNotImportable, match=r"my-script\.py is not an importable module"):
-        public_name(task, project)
+        public_name(task, Settings(root=project))
 
 
 def test_process_that_enqueues_knows_its_task_by_the_public_name(project: Path) -> None:

@@ -103,7 +103,7 @@ def status(invocation: Invocation, name: str | None) -> int:
     """
     root = folder_or_root(invocation)
     chosen = load_settings(invocation, root).settings
-    add_import_roots(root)
+    add_import_roots(root, chosen.source_roots)
     plugins = load_plugins(chosen, only=name)
     plugins.start_pending(chosen, make_extras())
     started = plugins.started
@@ -203,7 +203,7 @@ def _tell(invocation: Invocation, finding: Any) -> None:  # noqa: ANN401  # of t
 def _targets(invocation: Invocation, target: str | None) -> Iterator[object]:
     """Yield the classes that ``target`` refers to."""
     root = folder_or_root(invocation)
-    add_import_roots(root)
+    add_import_roots(root, load_settings(invocation, root).settings.source_roots)
     if target is not None and target.endswith(".py"):
         yield from _in_file(Path(target))
         return

@@ -18,7 +18,7 @@ from nuvom.config.sources import load
 from nuvom.core.options import NO_CALL_OPTIONS, call_options
 from nuvom.discovery.auto_register import add_import_roots, loader_for
 from nuvom.discovery.importer import is_interrupt
-from nuvom.discovery.scan import scan
+from nuvom.discovery.scan import Hints, scan
 from nuvom.errors import TaskImportFailed
 from nuvom.inspection import Inspector
 from nuvom.job import wait_for_final
@@ -78,9 +78,12 @@ def run(
     root = folder_or_root(invocation)
     runtime = build_runtime(load(root, overrides=_IN_MEMORY))
     use_runtime(runtime)
-    add_import_roots(root)
+    hints = Hints.of(runtime.settings)
+    add_import_roots(root, hints.source_roots)
     if task_module is None:
-        tasks = [task for task in scan(root, use_cache=False).tasks if task.importable]
+        found = scan(root, hints=hints, use_cache=False)
+        add_import_roots(root, hints.source_roots or found.guessed_roots)
+        tasks = [task for task in found.tasks if task.importable]
         runtime.registry.add_manifest(tasks, loader_for(root))
     else:
         module = task_module.stem

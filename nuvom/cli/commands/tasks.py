@@ -13,11 +13,19 @@ from nuvom.cli.output import Cell, Table, quoted
 from nuvom.cli.params import FILE
 from nuvom.cli.project import folder_or_root, load_settings, project_root
 from nuvom.config.project import ensure_state_dir
-from nuvom.discovery.manifest import diff, encode, has_content, read_manifest, write_manifest
-from nuvom.discovery.scan import scan
+from nuvom.discovery.manifest import (
+    diff,
+    encode,
+    has_content,
+    read_manifest,
+    with_kept,
+    write_manifest,
+)
+from nuvom.discovery.scan import Hints, scan
 from nuvom.errors import InvalidManifest, plural
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from nuvom.cli.output import Output
@@ -51,19 +59,29 @@ def discover_tasks(
     exclude: tuple[str, ...],
     out: Path | None,
 ) -> int:
-    """Look for @task in the project's files and bring the manifest up to date."""
+    """Look for @task in the project's files and bring the manifest up to date.
+
+    Exits 7 if a file that may define tasks cannot be parsed: its tasks stay as they were.
+    """
     root, shown = folder_or_root(invocation), invocation.out
     settings = load_settings(invocation, root).settings
     manifest = settings.manifest_file if out is None else out.absolute()
     has_state = (root / ".nuvom").is_dir()
     if not check and out is None:  # before the scan, which stores its cache there
         ensure_state_dir(root, setting="manifest_path")
-    found = scan(root, include=include, exclude=exclude, use_cache=has_state or not check)
+    found = scan(
+        root,
+        include=include,
+        exclude=exclude,
+        hints=Hints.of(settings),
+        use_cache=has_state or not check,
+    )
     before = _read(manifest, shown)
-    changes = diff(before or (), found.tasks)
-    is_current = has_content(manifest, encode(found.tasks)) or (before is None and not found.tasks)
+    tasks = with_kept(found.tasks, before or (), found.unparsed)
+    changes = diff(before or (), tasks)
+    is_current = has_content(manifest, encode(tasks)) or (before is None and not tasks)
     if not check:
-        write_manifest(manifest, found.tasks, root=root)
+        write_manifest(manifest, tasks, root=root)
     if shown.as_json:
         data = _data(found, changes)
         shown.json(
@@ -71,19 +89,35 @@ def discover_tasks(
         )
     else:
         _show_changes(shown, found, changes)
-        difference = changes_text(changes) or "nothing changed"
-        result = f"{difference}. Manifest: {quoted(manifest)}"
-        if check:
-            stale = f"the manifest is stale ({difference}). Run: nuvom discover tasks"
-            result = "the manifest is up to date." if is_current else stale
-        shown.say(
-            f"{plural(len(found.tasks), 'task')} in {plural(found.files_seen, 'file')}: {result}"
-        )
-    if not found.tasks:
-        shown.hint("No @task was found. Write a first one: nuvom init")
+        seen = f"{plural(len(found.tasks), 'task')} in {plural(found.files_seen, 'file')}"
+        compared = _compared(changes, is_current=is_current)
+        shown.say(f"{seen}: {compared if check else _written(changes, manifest)}")
+    _advise(shown, found, tasks, check=check)
+    is_fine = (is_current or not check) and not found.unparsed
+    return exit_codes.OK if is_fine else exit_codes.CHECK_FAILED
+
+
+def _written(changes: Changes, manifest: Path) -> str:
+    return f"{changes_text(changes) or 'nothing changed'}. Manifest: {quoted(manifest)}"
+
+
+def _compared(changes: Changes, *, is_current: bool) -> str:
+    if is_current:
+        return "the manifest is up to date."
+    difference = changes_text(changes) or "nothing changed"
+    return f"the manifest is stale ({difference}). Run: nuvom discover tasks"
+
+
+def _advise(out: Output, found: Scan, tasks: Sequence[TaskEntry], *, check: bool) -> None:
+    kept = sum(task.kept for task in tasks)
+    if kept:
+        out.warn(f"{plural(kept, 'task')} of files that cannot be parsed stay as they were.")
+    if not tasks and found.others:
+        out.say(f"{found.others} found, and none of Nuvom. To move: docs/migrating.md")
+    elif not tasks:
+        out.hint("No @task was found. Write a first one: nuvom init")
     elif not check:
-        shown.hint("Next: nuvom list tasks, or start a worker: nuvom runworker")
-    return exit_codes.OK if is_current or not check else exit_codes.CHECK_FAILED
+        out.hint("Next: nuvom list tasks, or start a worker: nuvom runworker")
 
 
 def _read(manifest: Path, out: Output) -> tuple[TaskEntry, ...] | None:
