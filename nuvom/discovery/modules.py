@@ -38,7 +38,7 @@ from nuvom.host.files import write_durably
 from nuvom.log import get_logger, log_event
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
 CACHE_FILE = os.path.join(STATE_DIR, "cache", "discovery.json")
@@ -50,12 +50,9 @@ _PACKAGE = "__init__"
 _PACKAGE_FILE = f"{_PACKAGE}.py"
 # The source of a decorator; other modules are parsed if they import one. One that contains only
 # ``task`` is parsed in the end, so that broken source is reported.
-_MAY_DEFINE = re.compile(rb"nuvom|celery|dramatiq|huey|\brq\b")
-_IMPORT = re.compile(
-    rb"^[ \t]*(?:from[ \t]+([.\w]+)[ \t]+import[ \t]+(\([^)]*\)|[^\n#;]+)|import[ \t]+([^\n#;]+))",
-    re.MULTILINE,
-)
-_WORD = re.compile(rb"[\w.*]+")
+_ENGINES = (b"nuvom", b"celery", b"dramatiq", b"huey", b"import rq", b"from rq", b"django_rq")
+_IMPORT = re.compile(rb"\n[ \t]*(?:from|import)[ \t]([^\n(]*(?:\([^)]*\))?)")
+_WORD = re.compile(r"[\w.*]+")
 
 _log = get_logger("discovery")
 
@@ -125,7 +122,7 @@ class Remembered(NamedTuple):
     """What is known of a file that had this size and time.
 
     Attributes:
-        imports: What the file imports, with spaces between, if it was not parsed.
+        imports: The import statements of the file, without their first word, if it was not parsed.
         facts: What it says, in JSON, if it was parsed.
     """
 
@@ -297,10 +294,13 @@ class Modules:
                 name: self._facts[file] for name, file in self.files.items() if file in self._facts
             }
             references = References(facts, self._packages, self._decorators)
+            words = references.words_in_imports()
             wanted = [
                 file
                 for file, known in self.known.items()
-                if file not in self._facts and _leads_on(known, references)
+                if file not in self._facts
+                and any(word in known.imports for word in words)
+                and any(map(references.leads_to_tasks, self._imported(known.imports, file)))
             ]
             if not wanted:
                 self._apply(references)
@@ -355,11 +355,13 @@ class Modules:
         content = self._content(source)
         if content is None:
             return Remembered(0, -1)
-        if _MAY_DEFINE.search(content):
+        if any(word in content for word in _ENGINES):
             return self._parse(source, content)
         if b"task" in content:
             self._doubtful[source.file] = content
-        return Remembered(source.size, source.mtime_ns, self._imports(content, source.file))
+        found = (one.replace(b"\n", b" ") for one in _IMPORT.findall(b"\n" + content))
+        imports = b"\n".join(found).decode("utf-8", "replace")
+        return Remembered(source.size, source.mtime_ns, imports)
 
     def _content(self, source: SourceFile) -> bytes | None:
         """Read a file; a problem is added if that is not possible."""
@@ -380,26 +382,19 @@ class Modules:
         facts = self._facts[source.file] = read_facts(content, self._is_relevant)
         return Remembered(source.size, source.mtime_ns, facts=_in_json(facts))
 
-    def _imports(self, content: bytes, file: str) -> str:
-        """Return the dotted paths of what a file imports from the project or a known package."""
+    def _imported(self, statements: str, file: str) -> Iterator[str]:
+        """Yield the dotted paths of what a file imports."""
         module = self.names[file][0]
         parts = module.split(".") if file.endswith(_PACKAGE_FILE) else module.split(".")[:-1]
-        found: set[str] = set()
-        for origin, names, modules in _IMPORT.findall(content):
-            base = origin.decode("utf-8", "replace")
+        for statement in statements.split("\n"):
+            origin, is_from, names = statement.partition(" import ")
+            base = origin.strip() if is_from else ""
             if base.startswith("."):
                 level = len(base) - len(base.lstrip("."))
                 around = parts[: len(parts) - level + 1]
                 base = ".".join((*around, *filter(None, [base.lstrip(".")])))
-            listed = _WORD.findall(names or modules)
-            if not self._is_relevant(base.partition(".")[0]) and base:
-                continue
-            for word in listed:
-                name = word.decode("utf-8", "replace")
-                path = f"{base}.{name}" if base else name
-                if self._is_relevant(path.partition(".")[0]):
-                    found.add(path)
-        return " ".join(sorted(found))
+            for name in _WORD.findall(names if is_from else statement):
+                yield f"{base}.{name}" if base else name
 
 
 def _line_of_call(tree: ast.Module, function: str, module: str, references: References) -> int:
@@ -424,10 +419,6 @@ def _line_of_call(tree: ast.Module, function: str, module: str, references: Refe
         and references.is_decorator(ast.unparse(one), module)
     ]
     return min(lines, default=0)
-
-
-def _leads_on(known: Remembered, references: References) -> bool:
-    return any(references.leads_to_tasks(path) for path in known.imports.split())
 
 
 def _in_json(facts: Facts) -> str:

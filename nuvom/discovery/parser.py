@@ -43,6 +43,7 @@ _PARTS_OF_BLOCKS = (ast.stmt, ast.excepthandler, ast.match_case)
 _TOO_DEEP = "it cannot be parsed: it is nested too deeply"
 _UNPACKED = "**"
 _MOST_TEXT = 200  # characters of a text that may be part of a name
+_WORD = re.compile(rb"[A-Za-z_]\w*")
 _NESTED_DECORATOR = re.compile(rb"^[ \t]*@", re.MULTILINE)
 NEWER = "it is written for Python "
 _NEW_SYNTAX = (  # version, part of the message, pattern of the line
@@ -220,8 +221,6 @@ class _Reader:
         self._functions: dict[str, Function] = {}
         self._returns: dict[str, set[str]] = {}
         self._sightings: dict[str, Sighting] = {}
-        self._mentions = re.compile(rb"\bnuvom\b")
-        self._mentioned: set[str] = set()  # the other names that it looks for
 
     def read(self, tree: ast.Module) -> Facts:
         names: Names = {}
@@ -298,14 +297,14 @@ class _Reader:
 
     def _is_worth_a_look(self, node: FunctionNode, names: Names) -> bool:
         """Whether a function mentions anything that may lead to a decorator."""
-        known = {name for name, paths in names.items() if any(one[0] not in '"?' for one in paths)}
-        if known != self._mentioned:
-            words = "|".join(map(re.escape, sorted(known)))
-            self._mentions = re.compile(rf"\b(?:nuvom|{words})\b".encode())
-            self._mentioned = known
         text = b"\n".join(self._lines[node.lineno - 1 : node.end_lineno])
+        words = set(_WORD.findall(text))
+        mentioned = (names.get(word.decode(), NO_PATHS) for word in words)
+        leads_on = b"nuvom" in words or any(
+            path[0] not in '"?' for paths in mentioned for path in paths
+        )
         imports_for_itself = b"import" in text and _NESTED_DECORATOR.search(text)
-        return bool(self._stars or imports_for_itself or self._mentions.search(text))
+        return bool(self._stars or imports_for_itself or leads_on)
 
     def _see(
         self, node: FunctionNode, qualname: str, decorators: tuple[Paths, ...], place: _Place

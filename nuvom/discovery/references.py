@@ -203,6 +203,20 @@ class References:
             self._capable[key] = name in facts.suspects or any(map(self._is_capable, values))
         return self._capable[key]
 
+    def words_in_imports(self) -> set[str]:
+        """Return words of which each import that leads to tasks has one.
+
+        That is the last part of a module's name; of a package also a name, after ``from . import``.
+        """
+        words = {path.rpartition(".")[2] for path in self._given}
+        for module in self._facts:
+            names = [name for name in self._facts[module].names if self.makes_tasks(module, name)]
+            if names or self._has_decorators(module):
+                words.add(module.rpartition(".")[2])
+            if module in self._packages:
+                words.update(names)
+        return words
+
     def is_decorator(self, path: str, module: str) -> bool:
         """Whether an expression such as ``app.task`` is a decorator of tasks in a module."""
         first, _, rest = path.partition(".")
