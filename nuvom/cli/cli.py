@@ -33,6 +33,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
     },
     "Tasks and jobs": {
         "discover": Entry("tasks:discover", "Find the tasks in your code."),
+        "tasks": Entry("tasks:list_tasks", "List the tasks that were found."),
         "list": Entry("tasks:list_", "List the tasks that were found."),
         "run": Entry("run:run_", "Enqueue a job; with --wait, print its result."),
         "wait": Entry("jobs:wait", "Wait for jobs to finish."),
@@ -79,6 +80,12 @@ class Nuvom(Group):
             invocation.signals = import_module("nuvom.cli.processes").StopSignals().install()
         return super().get_command(ctx, cmd_name)
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Take ``nuvom help COMMAND`` for ``nuvom COMMAND --help``."""
+        if args[:1] == ["help"] and not ctx.resilient_parsing:
+            args = [*args[1:], "--help"]
+        return super().parse_args(ctx, args)
+
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the commands first: they are what users look for."""
         self.format_commands(ctx, formatter)
@@ -95,7 +102,7 @@ class Nuvom(Group):
 
 
 @click.group(cls=Nuvom, lazy=COMMANDS)
-@click.version_option(__version__, "--version", message="nuvom %(version)s")
+@click.version_option(__version__, "-V", "--version", message="nuvom %(version)s")
 def cli() -> None:
     """Background tasks for Python, without a broker.
 

@@ -148,6 +148,7 @@ class Group(Command, click.Group):
     Args:
         lazy: Commands by name, in the order of the help.
         default: The command that runs if none is named.
+        implied: The command that is meant if the first word names none.
     """
 
     command_class = Command
@@ -157,17 +158,23 @@ class Group(Command, click.Group):
         *args: Any,
         lazy: Mapping[str, Entry] | None = None,
         default: str | None = None,
+        implied: str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
         self.lazy = dict(lazy or {})
         self.default = default
+        self.implied = implied
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Insert the default command's name if none is given."""
+        """Insert the name of a command if none is given."""
         if ctx.resilient_parsing:  # completion needs the names of the commands
             return super().parse_args(ctx, args)
         first = args[0] if args else "-"
+        if self.implied is not None and first not in self.list_commands(ctx):
+            if first not in ctx.help_option_names:
+                args = [self.implied, *args]
+            return super().parse_args(ctx, args)
         if self.default is not None:
             if first.startswith("-") and first not in ctx.help_option_names:
                 args = [self.default, *args]
@@ -201,8 +208,6 @@ class Group(Command, click.Group):
         if not name.startswith("-") and self.get_command(ctx, name) is None:
             known = self.list_commands(ctx)
             hint = did_you_mean(name, known) or f" There are: {', '.join(known)}."
-            if len(known) == 1:
-                hint = f' Did you mean "{ctx.command_path} {known[0]} {name}"?'
             raise click.UsageError(f'{ctx.command_path} has no command "{name}".{hint}', ctx)
         return super().resolve_command(ctx, args)
 

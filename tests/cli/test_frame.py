@@ -13,7 +13,8 @@ from nuvom.cli.cli import cli, run
 from nuvom.cli.context import Invocation
 from nuvom.cli.exit_codes import exit_code_of
 from nuvom.cli.processes import own_command
-from tests.cli.shell import invoke
+from tests.cli.shell import call, invoke
+from tests.cli.shell import run as enqueue
 from tools.reference import MEANINGS
 
 
@@ -47,8 +48,7 @@ def test_every_command_explains_itself_and_takes_the_common_options(path: tuple[
     [
         (["histroy"], 'Did you mean "history"?'),
         (["plugin", "zzz"], "There are: list, inspect, status, test, scaffold."),
-        (["inspect", "0abcdef1"], 'Did you mean "nuvom inspect job 0abcdef1"?'),
-        (["inspect"], "nuvom inspect needs a command: job."),
+        (["inspect"], "Missing argument 'ID'."),
     ],
     ids=str,
 )
@@ -186,3 +186,19 @@ def test_a_store_of_another_program_is_exit_5_and_named(tasks: Path) -> None:
     for command in (["history", "recent"], ["run", "add", "1", "2"]):
         answer = invoke(*command)
         assert (answer.code, "nuvom.db" in answer.err) == (5, True), answer.err
+
+
+@pytest.mark.parametrize("command", ["inspect", "retry"])
+def test_a_command_on_jobs_may_be_left_out(tasks: Path, command: str) -> None:
+    job = enqueue("boom")
+    assert call("runworker", "--burst", "-q", cwd=tasks).code == 0
+    assert invoke(command, job).code == 0
+    assert "Missing argument 'ID" in invoke(command).err
+
+
+def test_what_people_type_first_is_understood(tasks: Path) -> None:
+    assert invoke("-V").out == invoke("--version").out
+    assert invoke("help").out == invoke("--help").out
+    assert invoke("help", "retry", "job").out == invoke("retry", "job", "--help").out
+    assert invoke("discover").code == 0
+    assert invoke("tasks").out == invoke("list", "tasks").out

@@ -123,9 +123,9 @@ def status(invocation: Invocation, job_id: str, form: str) -> None:
 # ---- inspect ----------------------------------------------------------------------------
 
 
-@click.group(name="inspect", cls=Group)
+@click.group(name="inspect", cls=Group, implied="job")
 def inspect_() -> None:
-    """Show everything about a job."""
+    """Show everything about a job: `nuvom inspect ID`."""
 
 
 @inspect_.command(name="job")
@@ -305,9 +305,9 @@ def recent(
 # ---- retry and cancel -------------------------------------------------------------------
 
 
-@click.group(cls=Group)
+@click.group(cls=Group, implied="job")
 def retry() -> None:
-    """Run a job again."""
+    """Run a job again: `nuvom retry ID`."""
 
 
 @retry.command()
