@@ -468,20 +468,29 @@ class JobTimeout(ResultError, TimeoutError):
     """The job had no final status when the time to wait was over; the job is untouched."""
 
     message = (
-        "Job {job_id} is {status} after waiting {waited_secs:g} s; "
+        "Job {job_id} is {status} after waiting {waited_secs:g} s{because}; "
         '{alive} alive on queue "{queue}".'
     )
     remedy = "{advice}"
 
     def __init__(
-        self, job_id: str, waited_secs: float, *, status: str, queue: str, workers: int | str
+        self,
+        job_id: str,
+        waited_secs: float,
+        *,
+        status: str,
+        queue: str,
+        workers: int | str,
+        reason: str = "",
+        fix: str = "",
     ) -> None:
-        advice = (
+        advice = fix or (
             "Start a worker: nuvom runworker"
             if workers == 0
             else "Wait longer, or see what the workers do with `nuvom workers`."
         )
         super().__init__(
+            because=f": {reason}" if reason else "",
             job_id=job_id,
             waited_secs=waited_secs,
             status=status,

@@ -8,6 +8,7 @@ readers decide how to show them.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import timedelta
 from functools import partial
 from math import inf
 from typing import TYPE_CHECKING, Any
@@ -15,9 +16,10 @@ from typing import TYPE_CHECKING, Any
 from msgspec.structs import replace
 
 from nuvom.core.record import FINAL, Attempt, JobRecord, JobSnapshot, JobStatus, StoredError
-from nuvom.core.text import mask_value
+from nuvom.core.text import mask_text, mask_value
+from nuvom.core.views import Reason
 from nuvom.discovery.manifest import is_stale
-from nuvom.errors import AmbiguousJob, JobNotFound
+from nuvom.errors import AmbiguousJob, JobNotFound, plural
 from nuvom.queue_backends.leased import LeasedJobQueue
 from nuvom.result_backends.base import BaseResultBackend
 from nuvom.serialization.base import MAX_DEPTH, Shaped
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 _FULL_ID = 36
 _SHORTEST_SUFFIX = 6
 _PAGE = 500
+_MINUTE = 60
 
 
 class Inspector:
@@ -200,6 +203,33 @@ class Inspector:
             worker.state == "alive" and (not worker.queues or queue in worker.queues)
             for worker in self._queue.workers()
         )
+
+    def why(self, snapshot: JobSnapshot) -> Reason | None:
+        """Return why a PENDING or PARKED job is not running; None for any other job."""
+        record, status = snapshot.record, snapshot.status
+        if status is JobStatus.PARKED:
+            error = snapshot.error
+            reason = "no worker has its task" if error is None else mask_text(error.message)
+            fix = "Correct that, then restart a worker: it takes back what it can run."
+            return Reason(f"a worker could not run it: {reason.rstrip('.')}", fix)
+        if status is not JobStatus.PENDING:
+            return None
+        stats = next((one for one in self.stats() if one.queue == record.queue), None)
+        if stats is not None and stats.paused_by is not None:
+            text = f'its queue "{record.queue}" is paused by {stats.paused_by}'
+            return Reason(text, f"Let it go on: nuvom queues resume {record.queue}")
+        secs = record.run_at - self._runtime.clock.now()
+        if secs > 0:
+            word = "its next attempt is" if record.attempt else "it is"
+            when = f"{secs:.0f} s" if secs < _MINUTE else str(timedelta(seconds=round(secs)))
+            return Reason(f"{word} due in {when}")
+        if self.workers_on(record.queue) == 0:
+            text = f'no worker serves its queue "{record.queue}"'
+            return Reason(text, f"Start one: nuvom runworker --queues {record.queue}")
+        ready = 0 if stats is None else stats.ready
+        if ready > 1:
+            return Reason(f'it waits with {plural(ready - 1, "other job")} on "{record.queue}"')
+        return Reason("it is ready, and a worker is about to take it")
 
     def error_groups(self, limit: int = 50) -> list[ErrorGroup]:
         """Return failures grouped by fingerprint, latest first."""

@@ -421,10 +421,13 @@ def _timed_out(
 ) -> JobTimeout:
     queue = "unknown" if snapshot is None else snapshot.record.queue
     workers = inspector.workers_on(queue)
+    reason = None if snapshot is None else inspector.why(snapshot)
     return JobTimeout(
         job_id,
         round(waited, 3),
         status="without an outcome" if snapshot is None else str(snapshot.status),
         queue=queue,
         workers="unknown" if workers is None else workers,
+        reason="" if reason is None else reason.text,
+        fix="" if reason is None else reason.fix,
     )

@@ -38,6 +38,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "run": Entry("run:run_", "Enqueue a job; with --wait, print its result."),
         "wait": Entry("jobs:wait", "Wait for jobs to finish."),
         "status": Entry("jobs:status", "Show the status of a job."),
+        "why": Entry("jobs:why", "Say why a job is not running."),
         "inspect": Entry("jobs:inspect_", "Show everything about a job."),
         "history": Entry("jobs:history", "List the newest jobs."),
         "retry": Entry("jobs:retry", "Run a job again."),

@@ -232,9 +232,11 @@ def _queues(_: Runtime, inspector: Inspector) -> Iterator[Check]:
 
 def _parked(_: Runtime, inspector: Inspector) -> Iterator[Check]:
     for task, count in inspector.parked_tasks().items():
-        text = f"{plural(count, 'job')} PARKED: no running worker knows the task {task}"
-        fix = "Start or restart a worker that has it: workers look for tasks when they start."
-        yield Check("parked", "fail", text, fix)
+        for example in inspector.page(statuses=[JobStatus.PARKED], task=task, limit=1):
+            reason = inspector.why(example)
+            if reason is not None:
+                text = f"{plural(count, 'job')} of {task} PARKED: {reason.text}"
+                yield Check("parked", "fail", text, reason.fix)
 
 
 _OF_THE_STORE = (_store, _promises, _workers, _queues, _parked)

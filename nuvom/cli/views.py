@@ -35,9 +35,6 @@ STATUS_STYLES = {
     "PARKED": "magenta",
 }
 
-# For people; `nuvom doctor` names the tasks.
-PARKED_HINT = "No worker that took it knows its task: workers look for tasks when they start."
-
 
 # ---- cells ------------------------------------------------------------------------------
 

@@ -54,6 +54,11 @@ class UnknownTask(msgspec.Struct, frozen=True, gc=False):
 
     reason: str
 
+    @property
+    def error(self) -> StoredError:
+        """What the PARKED job says of that."""
+        return StoredError(UnknownTask.__name__, self.reason)
+
 
 Outcome = Failed | RetryAsked | TimedOut | Snoozed | UnknownTask
 

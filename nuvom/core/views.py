@@ -5,7 +5,7 @@ Plain data, created by inspectable queue backends and read by everything that di
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import msgspec
 
@@ -56,6 +56,18 @@ def seen_worker(worker: WorkerInfo, lease_secs: float) -> WorkerInfo | None:
     if worker.beat_age_secs < lease_secs:
         return worker
     return msgspec.structs.replace(worker, state="silent")
+
+
+class Reason(NamedTuple):
+    """Why a job is not running.
+
+    Attributes:
+        text: A clause without a full stop, such as ``no worker serves the queue "mail"``.
+        fix: What to do, or ``""`` where the job only has to wait.
+    """
+
+    text: str
+    fix: str = ""
 
 
 class QueueStats(msgspec.Struct, frozen=True, gc=False, kw_only=True):

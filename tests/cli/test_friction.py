@@ -90,7 +90,7 @@ def test_friction_11_a_job_that_no_worker_knows_is_parked_named_and_released(
     assert status(job) == "PARKED"
     answer = invoke("doctor")
     assert answer.code == 7
-    assert "no running worker knows the task tasks.add" in answer.out
+    assert 'No task is named "tasks.add"' in answer.out
     (tasks / "away.txt").rename(tasks / "tasks.py")
     worker = spawn("runworker", cwd=tasks)
     try:

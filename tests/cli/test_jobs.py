@@ -206,7 +206,7 @@ def test_a_parked_job_has_not_finished_and_says_what_it_waits_for(
     )
     told = invoke("inspect", "job", job, terminal=True)
     assert ("finished" in told.out, "parked" in told.out) == (False, True)
-    assert "workers look for tasks when they start" in told.err
+    assert "restart a worker" in told.err
 
 
 def test_hostile_text_is_harmless_on_screen(tasks: Path, drain: Callable[[], None]) -> None:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from nuvom.cli.output import Output
     from nuvom.core.record import JobRecord, JobSnapshot
+    from nuvom.core.views import Reason
     from nuvom.inspection import Inspector
     from nuvom.runtime import Runtime
 
@@ -113,11 +114,38 @@ def status(invocation: Invocation, job_id: str, form: str) -> None:
     else:
         shown = one_line(views.status_text(snapshot, runtime.clock.now()))
         out.text(shown, views.STATUS_STYLES[word])
-        if snapshot.error is not None:
+        reason = inspector.why(snapshot)
+        if reason is not None:  # beside the status, which scripts read
+            out.say(f"Not running: {reason.text}. {reason.fix}".rstrip())
+        elif snapshot.error is not None:
             out.text(views.error_text(snapshot.error))
             out.hint(f"Traceback and attempts: nuvom inspect job {snapshot.record.id}")
-        if word == "PARKED":
-            out.hint(views.PARKED_HINT)
+
+
+def _show_reason(out: Output, reason: Reason) -> None:
+    out.text(f"Not running: {reason.text}.")
+    if reason.fix:
+        out.say(reason.fix)
+
+
+@command()
+@click.argument("job_id", metavar="ID", shell_complete=params.job_ids)
+def why(invocation: Invocation, job_id: str) -> None:
+    """Say why the job ID is not running, and what to do."""
+    out = invocation.out
+    _, inspector = reader(invocation)
+    snapshot = inspector.snapshot(inspector.find_id(job_id))
+    reason = inspector.why(snapshot)
+    if out.as_json:
+        told = None if reason is None else reason._asdict()
+        out.json(
+            "nuvom.why/1",
+            {"id": snapshot.record.id, "status": str(snapshot.status), "reason": told},
+        )
+    elif reason is not None:
+        _show_reason(out, reason)
+    else:
+        out.text(f"It does not wait: it is {snapshot.status}.")
 
 
 # ---- inspect ----------------------------------------------------------------------------
@@ -148,6 +176,10 @@ def inspect_job(invocation: Invocation, job_id: str, form: str) -> None:
             out.text("\n" + data["error"]["traceback"])
     else:
         _show(out, snapshot, data, runtime.clock.now())
+        reason = inspector.why(snapshot)
+        if reason is not None:
+            out.text("")
+            _show_reason(out, reason)
 
 
 def _inspected(runtime: Runtime, inspector: Inspector, snapshot: JobSnapshot) -> dict[str, Any]:
@@ -191,13 +223,11 @@ def _show(out: Output, snapshot: JobSnapshot, data: dict[str, Any], now: float) 
     if data["attempts"]:
         out.text("")
         out.table(_attempts(data))
-    if data["error"] is not None:
+    if data["error"] is not None and status != "PARKED":
         out.text("\nError", "bold red")
         out.text(indent(views.trace_text(data["error"]), "  "))
     if status in RETRYABLE:
         out.hint(f"Run it again: nuvom retry job {views.short_id(data['id'])}")
-    if status == "PARKED":
-        out.hint(views.PARKED_HINT)
 
 
 def _facts(snapshot: JobSnapshot, data: dict[str, Any], now: float) -> dict[str, str]:
