@@ -283,6 +283,22 @@ class NoCurrentJob(TaskError):
         super().__init__()
 
 
+class EnqueueInTest(TaskError):
+    """A test run by pytest uses tasks, workers or jobs without a store of its own."""
+
+    message = (
+        "A test would use the store of the project {root}, where a job that it enqueues would be "
+        "run by the next worker; the store was not opened."
+    )
+    remedy = (
+        "Give the test the fixture nuvom, nuvom_inline or nuvom_worker, or the marker "
+        "@pytest.mark.nuvom; a test run with a store of its own sets NUVOM_ENVIRONMENT=test."
+    )
+
+    def __init__(self, root: object) -> None:
+        super().__init__(root=root)
+
+
 # ---- queues ---------------------------------------------------------------------------
 
 

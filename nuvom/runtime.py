@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nuvom import events
+from nuvom.config import permission
 from nuvom.config.project import module_name_for, root_or_here
 from nuvom.config.sources import load
 from nuvom.control import Control
@@ -225,7 +226,8 @@ def current_runtime() -> Runtime:
 
     The project root is the nearest one around the working directory, or the working directory
     itself if there is none.
-    Raises: ConfigError, UnknownBackend, PluginError, ProjectNotFound.
+    Raises: ConfigError, UnknownBackend, PluginError, ProjectNotFound; EnqueueInTest: a test has no
+        store of its own.
     """
     runtime = _current
     return runtime if runtime is not None else _build_current()
@@ -235,7 +237,9 @@ def current_runtime() -> Runtime:
 def _build_current() -> Runtime:
     with _lock:
         if _current is None:
-            use_runtime(build_runtime(load(root_or_here(), overrides=_overrides)))
+            loaded = load(root_or_here(), overrides=_overrides)
+            permission.check(loaded)
+            use_runtime(build_runtime(loaded))
         assert _current is not None  # noqa: S101  # set by use_runtime
         return _current
 

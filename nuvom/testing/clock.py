@@ -59,3 +59,27 @@ class FakeClock(Clock):
             if event.wait(_LOOK_SECS):
                 return True
         return event.wait(0)
+
+
+class FreezableClock(Clock):
+    """The system's clocks, until ``freeze`` is called; then the wall clock is moved by hand.
+
+    The monotonic clock always runs: leases and time limits of running jobs stay true, and no wait
+    lasts longer than it says.
+    """
+
+    def __init__(self) -> None:
+        self._frozen: float | None = None
+
+    def now(self) -> float:
+        return super().now() if self._frozen is None else self._frozen
+
+    def freeze(self) -> None:
+        """Stop the wall clock at the present time."""
+        self._frozen = self.now()
+
+    def advance(self, secs: float) -> None:
+        """Let ``secs`` seconds pass on the frozen wall clock, 0 or more."""
+        if secs < 0:
+            raise ValueError(f"time cannot pass backwards ({secs})")
+        self._frozen = self.now() + secs
