@@ -160,9 +160,7 @@ def _bound(
     try:
         signature(task.func).bind(*given, **named)
     except TypeError as error:
-        raise InvalidArguments(
-            task.name, str(error), signature=str(signature(task.func))
-        ) from None
+        raise InvalidArguments(task.name, str(error), signature=str(signature(task.func))) from None
     codec = current_runtime().codec
     try:
         packed = codec.call_encoder(task.func)(given, named)

@@ -106,7 +106,7 @@ class DirectRunner:
     """Runs the jobs of a runtime in the calling thread.
 
     Args:
-        store_child: Stores a job of ``current_job().enqueue()``; None leaves that to the settlement.
+        store_child: Stores a job of ``current_job().enqueue()``; None: the settlement does.
     """
 
     def __init__(
@@ -226,8 +226,8 @@ class DirectRunner:
 def fail_as_endless(task: str) -> NoReturn:
     """Fail the test that runs now, whose jobs cause one another without end."""
     pytest.fail(
-        f"{MOST_RUNS:,} attempts ran and another is ready, the last of {task}: a task that retries, "
-        "snoozes or enqueues itself without end. Limit its retries.",
+        f"{MOST_RUNS:,} attempts ran, the last of {task}, and another is ready: a task retries, "
+        "snoozes or enqueues itself without end. Limit how often it does.",
         pytrace=False,
     )
 
@@ -238,10 +238,10 @@ def fail_as_endless(task: str) -> NoReturn:
 def perform(task: Task[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Job[R]:
     """Run one job of a task here and now, without retries, and return its handle.
 
-    The job is bound, encoded and decoded as any other, and is not stored with the test's jobs; jobs
-    that it enqueues are.
-    Raises: InvalidArguments, NotStorable, PayloadTooLarge: as ``.delay()``. What the task raises is in
-        ``job.error``, and ``job.get()`` raises JobFailed.
+    The call is bound, encoded and decoded as any other. The job is not among those of the test,
+    but jobs that it enqueues are.
+    Raises: InvalidArguments, NotStorable, PayloadTooLarge: as ``.delay()``. What the task raises is
+        in ``job.error``, and ``job.get()`` raises JobFailed.
     """
     runtime = isolated_runtime()
     runner = DirectRunner(runtime, store_child=_store_child)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self, cast
 
 import pytest
 
 from nuvom.core.clock import SYSTEM_CLOCK
+from nuvom.core.options import NO_CALL_OPTIONS
 from nuvom.core.record import JobStatus
 from nuvom.dispatcher import Dispatcher
 from nuvom.inspection import Inspector
@@ -52,7 +53,7 @@ class _NotingDispatcher(Dispatcher):
         self,
         definition: TaskDefinition,
         items: Iterable[tuple[Any, ...] | list[Any] | Mapping[str, Any]],
-        options: CallOptions = {},  # only read
+        options: CallOptions = NO_CALL_OPTIONS,
     ) -> tuple[bytearray, dict[str, str]]:
         """Store many jobs, as the base class does."""
         found = super().dispatch_many(definition, items, options)
@@ -110,9 +111,7 @@ class IsolatedStore:
     @property
     def left_behind(self) -> list[Job[Any]]:
         """Jobs that have not ended, and that the test has not asserted."""
-        return [
-            job for job in self.jobs if job.id not in self.asserted and not job.status.is_final
-        ]
+        return [job for job in self.jobs if job.id not in self.asserted and not job.status.is_final]
 
     def run_inline(self) -> None:
         """From now on, run each job as soon as it is stored."""
@@ -120,7 +119,7 @@ class IsolatedStore:
         cast("_NotingDispatcher", self.runtime.dispatcher).stored = self.run_ready
 
     def run_with(self, run_ready: Callable[[], None]) -> None:
-        """Set what runs jobs that have become due. Raises: ValueError: there is something already."""
+        """Set what runs jobs that have become due. Raises: ValueError: it is set already."""
         if self._run_ready is not None:
             raise ValueError("nuvom_inline and nuvom_worker cannot both run the jobs of a test")
         self._run_ready = run_ready
@@ -186,11 +185,13 @@ class StoreWorker:
     def _is_busy(self) -> bool:
         return any(one.ready or one.running for one in self._store.queue.stats())
 
-    def _fail(self, timeout: float) -> None:
+    def _fail(self, timeout: float) -> NoReturn:
         waiting = {JobStatus.PENDING, JobStatus.RUNNING}
         left = [job for job in self._store.jobs if job.status in waiting]
         listed = "\n".join(f"  {described(job)}" for job in left)
-        pytest.fail(f"After {timeout:g} s jobs are still ready or running:\n{listed}", pytrace=False)
+        pytest.fail(
+            f"After {timeout:g} s jobs are still ready or running:\n{listed}", pytrace=False
+        )
 
 
 class StoreTime:
@@ -230,7 +231,6 @@ class StoreTime:
         fail_as_endless(store.jobs[-1].func_name)
 
     def _run_due(self) -> None:
-        self._store.queue.reap()  # moves what is due to what is ready
         self._store.queue.notify()  # the worker waits by the clock on the wall
         self._store.run_ready()
 
