@@ -22,6 +22,7 @@ is_guarded = False
 
 def check(loaded: Loaded) -> None:
     """Raise EnqueueInTest if these settings lead a test run to the project's own store."""
+    __tracebackhide__ = True  # pytest would print the settings
     if is_guarded and not _is_for_tests(loaded):
         raise EnqueueInTest(loaded.settings.root)
 

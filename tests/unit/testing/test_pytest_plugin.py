@@ -127,7 +127,9 @@ def test_only_an_environment_for_tests_opens_the_store(
 def test_a_file_of_the_project_does_not_open_its_store(suite: Path, name: str) -> None:
     text = "NUVOM_ENVIRONMENT=test\n" if name == ".env" else 'environment = "test"\n'
     (suite / name).write_text(text)
-    assert "EnqueueInTest" in run(suite, BARE, exit_code=1)
+    printed = run(suite, BARE, exit_code=1)
+    assert "EnqueueInTest" in printed
+    assert "postgres_dsn" not in printed  # as an argument of a function in the traceback
 
 
 def test_configure_may_open_a_store_for_tests(suite: Path) -> None:
