@@ -255,7 +255,9 @@ def fail_once(
     queue = sequence.opened()
     assert seen(queue) == sequence.state, "it reads differently when opened anew"
     if isinstance(queue, SQLiteJobQueue):
-        assert queue.store.db.read("PRAGMA integrity_check") == [("ok",)]
+        found = queue.store.db.read("PRAGMA integrity_check")
+        # A few operations may all find nothing to do; then nobody has made a file.
+        assert found == ([("ok",)] if queue.store.db.path.exists() else [])
     queue.stop()
     return faults.calls
 

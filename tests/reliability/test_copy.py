@@ -44,9 +44,9 @@ class Copier:
         told: What the others have moved.
     """
 
-    def __init__(self, source: Workspace, target: Runtime, seed: int) -> None:
+    def __init__(self, source: Workspace, target: Runtime, seed: int, *, most_sights: int) -> None:
         self._source, self._target = source, target
-        self._random = Random(seed)
+        self._random, self._most_sights = Random(seed), most_sights
         self.kills = self.torn = 0
         self.told: list[str] = []
 
@@ -62,7 +62,7 @@ class Copier:
 
     def run_and_die(self) -> None:
         """Copy, and be killed while copies are held; how often they were before is random."""
-        process, sights = self._start(), self._random.randrange(1, 30)
+        process, sights = self._start(), self._random.randint(1, self._most_sights)
         while process.poll() is None and sights:
             sights -= self._held() > 0
         self.kills += process.poll() is None
@@ -99,7 +99,8 @@ def test_a_copy_under_load_that_is_killed_finishes_each_job_once(
         for _ in range(0, jobs, 500):
             tasks.slow.map([(number, work_secs / jobs) for number in range(500)])
         with target.open() as new:
-            copier = Copier(source, new, seed)
+            # One look takes as long as many copies do, so a few of them may see the whole run.
+            copier = Copier(source, new, seed, most_sights=max(2, jobs // 3000))
             with (
                 source.processes(1, threads=1),
                 target.processes(1, threads=2),
