@@ -76,10 +76,8 @@ class FreezableClock(Clock):
 
     def freeze(self) -> None:
         """Stop the wall clock at the present time."""
-        self._frozen = self.now()
+        self.move_to(self.now())
 
-    def advance(self, secs: float) -> None:
-        """Let ``secs`` seconds pass on the frozen wall clock, 0 or more."""
-        if secs < 0:
-            raise ValueError(f"time cannot pass backwards ({secs})")
-        self._frozen = self.now() + secs
+    def move_to(self, now: float) -> None:
+        """Stop the wall clock at ``now``, in seconds since the epoch."""
+        self._frozen = now

@@ -34,7 +34,9 @@ BACKENDS = ("memory", "sqlite")
 _THREADS = 4
 _LOOK_SECS = 0.02  # between two looks at what the worker does; the end of a job ends the wait
 _STOP_SECS = 5.0  # what runs longer is left to its thread, which ends with the process
-_LEAST_STEP_SECS = 1e-6  # a shorter one may be lost in rounding, and the job stay not quite due
+_ROUNDING_SECS = (
+    1e-6  # sums of seconds differ in their last digits; a datetime has no more than six
+)
 
 
 class _NotingDispatcher(Dispatcher):
@@ -219,14 +221,14 @@ class StoreTime:
         left = by.total_seconds() if isinstance(by, timedelta) else float(by)
         if left < 0:
             raise ValueError(f"time cannot pass backwards ({by})")
-        end = clock.now() + left
+        end = round(clock.now() + left, 6)
         for _ in range(MOST_RUNS):
             due = store.queue.next_due_secs()
-            if due is None or clock.now() + due > end:
-                clock.advance(max(0.0, end - clock.now()))
+            if due is None or clock.now() + due > end + _ROUNDING_SECS:
+                clock.move_to(max(end, clock.now()))
                 self._run_due()
                 return
-            clock.advance(max(due, _LEAST_STEP_SECS))
+            clock.move_to(clock.now() + due)
             self._run_due()
         fail_as_endless(store.jobs[-1].func_name)
 

@@ -172,6 +172,7 @@ def test_the_settings_of_the_project_apply_but_for_its_store(
     store = request.getfixturevalue("nuvom")
     assert 100 == store.runtime.settings.max_payload_bytes
     assert current_runtime() is store.runtime
+    assert "test" == store.runtime.settings.environment
     with pytest.raises(package.PayloadTooLarge):
         tasks.add.delay("x" * 100)
 
@@ -293,6 +294,19 @@ def test_one_long_step_runs_all_that_comes_due(
     assert 1 == later.get()
 
 
+def test_short_steps_add_up(nuvom_inline: IsolatedStore, nuvom_clock: StoreTime) -> None:
+    for number in range(20):
+        began = nuvom_clock.now()
+        delayed = tasks.add.options(delay=1).delay(number)
+        dated = tasks.add.options(run_at=began + timedelta(seconds=1)).delay(number)
+        for _ in range(9):
+            nuvom_clock.advance(0.1)
+        assert {"PENDING"} == {delayed.status, dated.status}
+        nuvom_clock.advance(0.1)
+        assert {"SUCCESS"} == {delayed.status, dated.status}
+        assert began + timedelta(seconds=1) == nuvom_clock.now()
+
+
 def test_time_does_not_pass_backwards(nuvom_clock: StoreTime) -> None:
     with pytest.raises(ValueError, match="backwards"):
         nuvom_clock.advance(-1)
@@ -333,6 +347,7 @@ def test_times_match_from_the_call_and_by_the_clock(
     refute_enqueued(tasks.add, at=timedelta(0))
     tasks.add.delay(1)
     assert_enqueued(tasks.add, at=timedelta(0))
+    assert tasks.add.delay(1) == assert_enqueued(tasks.add)  # the latest
 
 
 def test_near_misses_say_what_is_different(nuvom: IsolatedStore) -> None:
