@@ -68,6 +68,11 @@ async def wait(secs: float) -> float:
     return secs
 
 
+async def enqueue_and_look() -> int:
+    tasks.add.delay(5)
+    return len(events.ended)
+
+
 def third_time() -> int:
     if current_job().attempt < 3:
         raise ValueError("not yet")
@@ -106,7 +111,17 @@ def registered() -> Iterator[None]:
         add: {"after_job": events.ended.append},
         third_time: {"retries": 5, "retry_delay_secs": 60, "jitter": False, "backoff": "constant"},
     }
-    for func in (add, weigh, wait, third_time, never, fan_out, fan_out_and_fail, hold):
+    for func in (
+        add,
+        weigh,
+        wait,
+        enqueue_and_look,
+        third_time,
+        never,
+        fan_out,
+        fan_out_and_fail,
+        hold,
+    ):
         setattr(tasks, func.__name__, package.task(**options.get(func, {}))(func))
     yield
     for name in set(default_registry().names()) - known:
@@ -203,6 +218,9 @@ def test_inline_runs_what_a_job_enqueues_once_it_has_ended(nuvom_inline: Isolate
     child = tasks.fan_out.delay(7).get()
     assert [7, 8] == sorted(events.ended)
     assert 8 == package.Job.load(child).get()
+    events.ended.clear()
+    assert 0 == tasks.enqueue_and_look.delay().get()
+    assert [5] == events.ended
 
 
 def test_inline_leaves_a_failure_with_the_job(nuvom_inline: IsolatedStore) -> None:

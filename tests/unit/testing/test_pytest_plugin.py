@@ -102,6 +102,22 @@ def test_it():
     assert [] == store(suite)
 
 
+def test_the_store_is_refused_again_after_a_test_that_had_its_own(suite: Path) -> None:
+    code = """
+import nuvom
+import pytest
+from tasks import add
+
+def test_own(nuvom):
+    add.delay(1, 2)
+
+def test_bare():
+    with pytest.raises(nuvom.EnqueueInTest):
+        add.delay(1, 2)
+"""
+    assert "2 passed" in run(suite, code)
+
+
 @pytest.mark.parametrize("file", ["conftest.py", "test_other.py"])
 def test_a_module_that_enqueues_when_imported_is_refused(suite: Path, file: str) -> None:
     (suite / file).write_text("from tasks import add\nadd.delay(1, 2)\n")
