@@ -107,6 +107,15 @@ def test_r25_a_changed_meaning_makes_its_test_fail(
         figures(f"without {mutation.name}: {mutation.test.rpartition('::')[2]} fails")
 
 
+def test_r25_each_test_that_has_to_fail_is_there() -> None:
+    """Else its mutation would be taken for one that nobody notices."""
+    for one in PRESENT:
+        file, *names = one.test.split("::")
+        if len(names) == 1:  # the laws of a class are somewhere else
+            text = (ROOT / file).read_text(encoding="utf-8")
+            assert f"def {names[0].partition('[')[0]}(" in text, one.test
+
+
 def test_r25_all_mutations_can_be_made() -> None:
     """Told in every run, so that whoever changes the code adapts the mutations of promises then.
 
