@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from nuvom.execution.attempts import current_job
     from nuvom.job import Job, JobList
     from nuvom.runtime import configure, notify
+    from nuvom.sdk import enqueue, task_by_name
     from nuvom.task import AsyncTask, Task
     from nuvom.worker import local_worker
 
@@ -34,8 +35,10 @@ _HOMES = {
     "Task": "nuvom.task",
     "configure": "nuvom.runtime",
     "current_job": "nuvom.execution.attempts",
+    "enqueue": "nuvom.sdk",
     "local_worker": "nuvom.worker",
     "notify": "nuvom.runtime",
+    "task_by_name": "nuvom.sdk",
 }
 _MODULES = frozenset({"events", "sdk"})
 
@@ -53,12 +56,14 @@ __all__ = [
     "__version__",
     "configure",
     "current_job",
+    "enqueue",
     "errors",
     "events",
     "local_worker",
     "notify",
     "sdk",
     "task",
+    "task_by_name",
 ]
 __all__ += errors.__all__  # a form that type checkers understand
 

@@ -47,6 +47,7 @@ class Runtime:
         plugins: The plugins that had to be started for the configured backends.
         is_shared: Whether queue and results are one store, so ``settle`` alone finishes a job.
         decoders: For ``nuvom.inspection``: functions that rebuild a task's results, by task name.
+        described: For ``nuvom.sdk``: tasks that are known by name alone.
     """
 
     settings: Settings
@@ -62,6 +63,7 @@ class Runtime:
     plugins: PluginSet
     is_shared: bool
     decoders: dict[str, tuple[TaskDefinition, Callable[[bytes], Any]]] = field(default_factory=dict)
+    described: dict[str, TaskDefinition] = field(default_factory=dict)
 
     @property
     def plugin_errors(self) -> dict[tuple[str, str], int]:

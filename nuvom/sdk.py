@@ -12,16 +12,21 @@ from typing import TYPE_CHECKING, Any
 from nuvom.core.guard import engine_call
 from nuvom.core.job_context import current
 from nuvom.core.record import JobStatus
-from nuvom.errors import WaitInsideTask, did_you_mean
+from nuvom.discovery.manifest import tasks_or_nothing
+from nuvom.discovery.stub import definition_of, stand_in
+from nuvom.errors import TaskNotFound, WaitInsideTask, did_you_mean
 from nuvom.inspection import Inspector
 from nuvom.job import Job, wait_for_final
+from nuvom.registry.registry import TaskDefinition
 from nuvom.runtime import current_runtime
+from nuvom.task import Task
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from nuvom.core.record import StoredError
     from nuvom.core.views import ErrorGroup, QueueStats, WorkerInfo
+    from nuvom.runtime import Runtime
 
 _GROUPS = 1000
 
@@ -52,6 +57,46 @@ def get_job_status(job_id: str) -> dict[str, Any]:
 
 def _error(error: StoredError) -> dict[str, Any]:
     return {"type": error.type, "message": error.message, "traceback": error.traceback}
+
+
+@engine_call
+def task_by_name(name: str) -> Task[..., Any]:
+    """Return a task of the project by its full name, without importing its module.
+
+    Calls are checked against the signature in the manifest, and the task's literal options count.
+    Without a manifest any name and any arguments are accepted; jobs of a name that no worker knows
+    are PARKED. The task can be enqueued, but not called.
+
+    Raises: TaskNotFound: it is neither in the manifest nor registered.
+    """
+    runtime = current_runtime()
+    definition = runtime.registry.get(name) or runtime.described.get(name)
+    if definition is None:
+        definition = runtime.described[name] = _described(runtime, name)
+    return Task(definition)
+
+
+@engine_call
+def enqueue(
+    name: str, *args: Any, options: Mapping[str, Any] | None = None, **kwargs: Any
+) -> Job[Any]:
+    """Enqueue a job of the task ``name``, as ``task_by_name(name).delay(...)`` does.
+
+    Args:
+        options: As for ``.options()``, such as ``{"delay": 60}``. A parameter of the task that has
+            this name can be given by place.
+    Raises: TaskNotFound, and what ``Task.delay`` raises.
+    """
+    return task_by_name(name).options(**(options or {})).delay(*args, **kwargs)
+
+
+def _described(runtime: Runtime, name: str) -> TaskDefinition:
+    listed = {entry.name: entry for entry in tasks_or_nothing(runtime.settings.manifest_file)}
+    if name in listed:
+        return definition_of(listed[name])
+    if listed:
+        raise TaskNotFound(name, sorted({*listed, *runtime.registry.names()}))
+    return TaskDefinition(name, stand_in("(*args, **kwargs)"))
 
 
 @engine_call

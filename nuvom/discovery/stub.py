@@ -46,7 +46,7 @@ def definition_of(entry: TaskEntry) -> TaskDefinition:
 
     Its function is a stand-in, so the definition must never be registered.
     """
-    described: Any = _Described(signature_of(entry.signature))
+    described = stand_in(entry.signature)
     known = {name: value for name, value in entry.options.items() if name in TaskOptions._fields}
     try:
         return TaskDefinition(entry.name, described, task_options(known))
@@ -54,6 +54,11 @@ def definition_of(entry: TaskEntry) -> TaskDefinition:
         # The worker will refuse the task too, so fail now: a job would wait forever.
         error.add_note(f"in {entry.place}")
         raise
+
+
+def stand_in(signature: str) -> Any:  # noqa: ANN401  # in place of a function
+    """Return what has a signature, given as text, but cannot be called."""
+    return _Described(signature_of(signature))
 
 
 def unknown_options(entry: TaskEntry) -> list[str]:

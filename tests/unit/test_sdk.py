@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
 import nuvom
 from nuvom import JobStatus, sdk
 from nuvom.core.job_context import current
-from nuvom.errors import JobNotFound, WaitInsideTask
+from nuvom.discovery.manifest import write_manifest
+from nuvom.discovery.scan import scan
+from nuvom.errors import InvalidArguments, JobNotFound, TaskNotFound, WaitInsideTask
 from nuvom.registry.registry import default_registry
 
 
@@ -126,3 +129,37 @@ def test_queues_workers_and_errors_are_counted() -> None:
     assert stats.failed == 2
     (group,) = sdk.errors()
     assert (group.func_name, group.type, group.count) == ("sdk.fail", "ValueError", 2)
+
+
+MANIFESTED = """\
+from nuvom import task
+
+
+@task(queue="mail", retries=2)
+def send(to: str, *, body: str = "hi") -> str:
+    raise AssertionError("it was imported")
+
+
+raise AssertionError("it was imported")
+"""
+
+
+def test_a_task_is_enqueued_by_its_name_without_being_imported(project: Path) -> None:
+    (project / "letters.py").write_text(MANIFESTED)
+    found = scan(project, use_cache=False)
+    write_manifest(project / ".nuvom" / "manifest.json", found.tasks, root=project)
+    job = nuvom.enqueue("letters.send", "ann", body="ho", options={"delay": 60})
+    assert (job.queue, job.args, job.kwargs) == ("mail", ("ann",), {"body": "ho"})
+    assert job.snapshot().record.max_retries == 2
+    with pytest.raises(InvalidArguments, match="to"):
+        nuvom.enqueue("letters.send")
+    with pytest.raises(TaskNotFound, match=r'Did you mean "letters\.send"'):
+        nuvom.enqueue("letters.sent", "ann")
+    with pytest.raises(TypeError):
+        nuvom.task_by_name("letters.send")("ann")
+
+
+def test_without_a_manifest_any_name_may_be_enqueued() -> None:
+    job = nuvom.enqueue("elsewhere.send", 1, two=2)
+    assert (job.func_name, job.args, job.kwargs) == ("elsewhere.send", (1,), {"two": 2})
+    assert nuvom.enqueue("sdk.add", 1, 2).func_name == "sdk.add"
