@@ -208,6 +208,14 @@ class _Place(NamedTuple):
     function: str = ""
 
 
+class _Waiting(NamedTuple):
+    """A function whose body is not read yet, and the words in its text."""
+
+    node: FunctionNode
+    place: _Place
+    words: set[str]
+
+
 class _Reader:
     """Walks through one module and collects its facts."""
 
@@ -220,19 +228,27 @@ class _Reader:
         self._classes: dict[str, Paths] = {}
         self._functions: dict[str, Function] = {}
         self._returns: dict[str, set[str]] = {}
+        self._waiting: list[_Waiting] = []
+        self._worthy: set[str] = set()
         self._sightings: dict[str, Sighting] = {}
 
     def read(self, tree: ast.Module) -> Facts:
         names: Names = {}
         self._scope(tree.body, names, _Place())
+        self._read_bodies(names)
         ours = [name for name, paths in names.items() if any(map(_is_ours, paths))]
         returning = {
             name: msgspec.structs.replace(one, returns=frozenset(self._returns[name]))
             for name, one in self._functions.items()
             if any(path[0] != "$" for path in self._returns.get(name, ()))
         }
+        kept = {*returning, *self._classes}
         return Facts(
-            {name: paths for name, paths in (names | self._members).items() if paths},
+            {
+                name: paths
+                for name, paths in (names | self._members).items()
+                if any(path[0] != ":" or path[1:] in kept for path in paths)
+            },
             tuple(self._stars),
             tuple(self._calls),
             self._classes,
@@ -284,8 +300,28 @@ class _Reader:
             self._see(node, qualname, tuple(decorators), place)
             if place.function and (wrapped := self._wrapped(node, names)):
                 bound = wrapped
-        if not self._is_worth_a_look(node, names):
-            return NO_PATHS
+        if not place.function:  # its body runs later, when all names of the module are bound
+            self._waiting.append(_Waiting(node, place, self._words(node)))
+        elif self._is_worth_a_look(self._words(node), names):
+            self._read_body(node, names, place)
+        return bound
+
+    def _read_bodies(self, names: Names) -> None:
+        """Read functions that mention what may lead to a decorator, then who mentions them."""
+        while True:
+            chosen: list[_Waiting] = []
+            left: list[_Waiting] = []
+            for one in self._waiting:
+                (chosen if self._is_worth_a_look(one.words, names) else left).append(one)
+            if not chosen:
+                return
+            self._waiting = left
+            for node, place, _ in chosen:
+                self._worthy.add(f"{place.prefix}{node.name}")
+                self._read_body(node, names, place)
+
+    def _read_body(self, node: FunctionNode, names: Names, place: _Place) -> None:
+        qualname = f"{place.prefix}{node.name}"
         obstacle = place.obstacle or f"it is defined inside the function {qualname}"
         given = node.args
         every = [*given.posonlyargs, *given.args, *given.kwonlyargs, given.vararg, given.kwarg]
@@ -293,18 +329,24 @@ class _Reader:
         self._functions[qualname] = _function_of(given)
         inside = _Place(f"{qualname}.<locals>.", obstacle, function=qualname)
         self._scope(node.body, names | parameters, inside)
-        return bound
 
-    def _is_worth_a_look(self, node: FunctionNode, names: Names) -> bool:
-        """Whether a function mentions anything that may lead to a decorator."""
+    def _words(self, node: FunctionNode) -> set[str]:
+        """Return the words in a function; ``import`` only if it has a decorator inside."""
         text = b"\n".join(self._lines[node.lineno - 1 : node.end_lineno])
-        words = set(_WORD.findall(text))
-        mentioned = (names.get(word.decode(), NO_PATHS) for word in words)
-        leads_on = b"nuvom" in words or any(
-            path[0] not in '"?' for paths in mentioned for path in paths
-        )
-        imports_for_itself = b"import" in text and _NESTED_DECORATOR.search(text)
-        return bool(self._stars or imports_for_itself or leads_on)
+        words = {word.decode() for word in _WORD.findall(text)}
+        if "import" in words and not _NESTED_DECORATOR.search(text):
+            words.discard("import")
+        return words
+
+    def _is_worth_a_look(self, words: set[str], names: Names) -> bool:
+        """Whether a function mentions anything that may lead to a decorator."""
+        if self._stars or not words.isdisjoint(("nuvom", "import")):
+            return True
+        for word in words.intersection(names):
+            for path in names[word]:
+                if path[0] not in '":?' or path[1:] in self._worthy or path[1:] in self._classes:
+                    return True
+        return False
 
     def _see(
         self, node: FunctionNode, qualname: str, decorators: tuple[Paths, ...], place: _Place

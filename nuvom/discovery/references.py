@@ -47,7 +47,8 @@ KNOWN_PACKAGES = frozenset(
     | {path.partition(".")[0] for path in (*DECORATORS, *_APPLICATIONS)}
 )
 _SAME_OBJECT = ("builtins.staticmethod", "builtins.classmethod")
-_MOST_STEPS = 40  # from one name to the next; a longer way is a circle
+_MOST_STEPS = 25  # from one name to the next; a longer way is a circle
+_MOST_WORK = 200  # steps for one answer; functions may call each other without end
 _UNPACKED = "**"
 _NO_OPTIONS: Mapping[str, Any] = MappingProxyType({})
 
@@ -180,7 +181,7 @@ class References:
         self._packages = frozenset(packages)
         self._given = frozenset(decorators)
         self.unread: set[str] = set()
-        self._steps = 0
+        self._steps = self._work = 0
         self._found: dict[str, list[Value]] = {}  # by path
         self._capable: dict[tuple[str, str], bool] = {}
 
@@ -249,10 +250,6 @@ class References:
         finally:
             self._steps -= 1
 
-    def texts(self, paths: Paths, module: str) -> list[str]:
-        """Return the texts that paths may stand for."""
-        return [one.text for one in self._values(paths, module) if isinstance(one, _Text)]
-
     def place_of(self, paths: Paths, module: str) -> tuple[str, str] | None:
         """Return module and qualified name of the project's function behind a decorator."""
         for path in paths:
@@ -299,7 +296,10 @@ class References:
         self, paths: Iterable[str], module: str, around: _Parameters = _NOTHING
     ) -> list[Value]:
         """Return all that paths may stand for, as seen from a module."""
-        if self._steps >= _MOST_STEPS:
+        if self._steps == 0:
+            self._work = 0
+        self._work += 1
+        if self._steps >= _MOST_STEPS or self._work > _MOST_WORK:
             return []
         self._steps += 1
         try:

@@ -182,6 +182,14 @@ MAKERS = {
         "job",
         {"queue": "db"},
     ),
+    "a function that is defined further down": (
+        """
+        def job(fn): return _make(fn)
+        def _make(fn): return task(fn, queue="db")
+        """,
+        "job",
+        {"queue": "db"},
+    ),
     "an object that is called": (
         """
         class Job:
@@ -202,6 +210,16 @@ def test_options_of_presets_and_wrappers_belong_to_the_task(tmp_path: Path, make
         "mail.py": "from app import job\n" + USE.format(decorator),
     }
     assert found(tmp_path, files)["mail.send"] == options
+
+
+def test_functions_that_call_each_other_come_to_an_end(tmp_path: Path) -> None:
+    app = """
+        from nuvom import task
+        def one(f): return two(f) if f else one(f) or two(f)
+        def two(f): return one(f) if f else two(f) or task(f)
+        """
+    files = {"app.py": app, "mail.py": "from app import one\n" + USE.format("one")}
+    assert [*found(tmp_path, files)] in ([], ["mail.send"])
 
 
 def test_an_import_within_a_function_is_followed(tmp_path: Path) -> None:
