@@ -5,6 +5,7 @@ pytest runs the laws, just as it runs those of a kit in a test module.
 
 from __future__ import annotations
 
+import sys
 import traceback
 from fnmatch import fnmatchcase
 from functools import partial
@@ -30,7 +31,9 @@ if TYPE_CHECKING:
 
 KEPT, BROKEN, SKIPPED = "kept", "broken", "skipped"
 _TARGETS = "nuvom.testing.conformance.targets"
-_OPTIONS = "-qq -s -p no:cacheprovider -p no:unittest --import-mode=importlib"
+# Without the source of a failure, which nobody sees: pytest would parse it, and early versions of
+# Python 3.11 fail if another thread parses at the same moment (python/cpython#106905).
+_OPTIONS = "-qq -s --tb=line -p no:cacheprovider -p no:unittest --import-mode=importlib"
 
 
 class Finding(NamedTuple):
@@ -218,7 +221,16 @@ def _finding(made: Callable[..., Finding], secs: float, raised: BaseException | 
         return made(SKIPPED, secs, str(raised))
     is_told = isinstance(raised, AssertionError) and str(raised)
     detail = str(raised) if is_told else f"{type(raised).__name__}: {raised}"
-    return made(BROKEN, secs, detail, "".join(traceback.format_exception(raised)))
+    return made(BROKEN, secs, detail, _trace_of(raised))
+
+
+def _trace_of(raised: BaseException) -> str:
+    try:
+        return "".join(traceback.format_exception(raised))
+    except SystemError:  # as above
+        if sys.version_info >= (3, 11, 8):
+            raise
+        return _trace_of(raised)
 
 
 def _backends_of(kit: Any, settings: Mapping[str, Any]) -> list[tuple[BackendKind, type]]:

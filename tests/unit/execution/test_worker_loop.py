@@ -274,7 +274,8 @@ def test_worker_goes_on_after_any_trouble_with_the_queue(
         assert list(range(1, 21)) == [job.get(LIMIT_SECS) for job in jobs]
     if trouble.calls[method] > 1 and method != "extend":
         assert ops(engine) <= {"claim", "settle", "wait"}
-        assert ops(engine)
+        # Slots that could not settle leave that to the loop, which may not fail any more.
+        assert ops(engine) or method == "settle"
     assert 20 == len(engine.events(JobSucceeded))
 
 
@@ -287,6 +288,7 @@ def test_nothing_is_claimed_while_outcomes_cannot_be_stored(
         engine.wait_until(lambda: trouble.calls["settle"] > 20)
         claimed = sum(len(event.jobs) for event in engine.events(JobsClaimed))
         assert claimed <= 4
+        assert "settle" in ops(engine)
         trouble.ends()
         assert [3] * 500 == jobs.get(LIMIT_SECS)
     assert 500 == len(engine.events(JobStarted))
