@@ -22,8 +22,8 @@ IGNORE_FILE = ".nuvomignore"
 # A folder that holds one of these is an environment with installed packages.
 ENVIRONMENT_MARKS = frozenset({"pyvenv.cfg", "conda-meta"})
 
-_SKIPPED = frozenset({"venv", "node_modules", "__pycache__", "site-packages", "build", "dist"})
 OUTPUT_FOLDERS = frozenset({"build", "dist"})  # unless they are packages of the project
+_SKIPPED = OUTPUT_FOLDERS | {"venv", "node_modules", "__pycache__", "site-packages"}
 _WILDCARDS = frozenset("*?[")
 # The group in pathspec's regular expressions that captures the slash after a matching folder.
 _FOLDER_MARK = "ps_d"

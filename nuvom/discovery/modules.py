@@ -27,6 +27,8 @@ from nuvom.discovery.parser import (
     NOTHING,
     Facts,
     Sighting,
+    absolute_path,
+    joined_path,
     read_facts,
     syntax_problems,
     syntax_tree,
@@ -45,7 +47,7 @@ CACHE_FILE = os.path.join(STATE_DIR, "cache", "discovery.json")
 TICK_NANOS = 2_000_000_000  # the coarsest file system clock, that of FAT
 
 # What the parser finds in a file depends on this code and on Python's grammar.
-_FORMAT = f"4 python {sys.version_info.major}.{sys.version_info.minor}"
+_FORMAT = f"5 python {sys.version_info.major}.{sys.version_info.minor}"
 _PACKAGE = "__init__"
 _PACKAGE_FILE = f"{_PACKAGE}.py"
 # The source of a decorator; other modules are parsed if they import one. One that contains only
@@ -67,7 +69,7 @@ def module_of(file: str, roots: Sequence[str]) -> tuple[str, str | None]:
     Args:
         roots: The import roots as prefixes of ``file``, the longest first; the last is ``""``.
     """
-    root = next(one for one in roots if file.startswith(one))
+    root = _root_of(file, roots)
     parts = file[len(root) :].removesuffix(".py").split("/")
     if parts[-1] == _PACKAGE and len(parts) > 1:
         parts.pop()
@@ -124,12 +126,14 @@ class Remembered(NamedTuple):
     Attributes:
         imports: The import statements of the file, without their first word, if it was not parsed.
         facts: What it says, in JSON, if it was parsed.
+        problems: Why it cannot be parsed, if it mentions tasks without defining any.
     """
 
     size: int
     mtime_ns: int
     imports: str = ""
     facts: str | None = None
+    problems: tuple[Problem, ...] = ()
 
 
 class Outcome(msgspec.Struct):
@@ -250,7 +254,7 @@ class Modules:
         self._sources = {source.file: source for source in sources}
         self.names = {file: module_of(file, roots) for file in self._sources}
         self.files: dict[str, str] = {}
-        for file in sorted(self.names, key=lambda one: roots.index(_root_of(one, roots)) * -1):
+        for file in sorted(self.names, key=lambda one: -roots.index(_root_of(one, roots))):
             self.files.setdefault(self.names[file][0], file)
         self._packages = {one for one, file in self.files.items() if file.endswith(_PACKAGE_FILE)}
         self.tops = {name.partition(".")[0] for name in self.files}
@@ -266,8 +270,7 @@ class Modules:
     @property
     def unparsed(self) -> tuple[str, ...]:
         """The files that may define tasks and cannot be parsed."""
-        broken = (file for file, facts in self._facts.items() if facts.problems)
-        return tuple(sorted(file for file in broken if file not in self._doubtful))
+        return tuple(sorted(file for file, facts in self._facts.items() if facts.problems))
 
     @property
     def read(self) -> int:
@@ -334,23 +337,17 @@ class Modules:
         """Report what cannot be parsed of the files that mention tasks without defining any."""
         for file, content in self._doubtful.items():
             self._parsed.add(file)
-            problems = syntax_problems(content)
-            if problems:
-                self.known[file] = self.known[file]._replace(
-                    facts=_in_json(Facts(problems=problems))
-                )
+            self.known[file] = self.known[file]._replace(problems=syntax_problems(content))
         for file, known in self.known.items():
-            if known.facts is not None and file not in self._facts:
-                self._facts[file] = facts_in(known.facts)
-        for file, facts in self._facts.items():
-            self.problems += [one._replace(file=file) for one in facts.problems]
+            found = self._facts[file].problems if file in self._facts else known.problems
+            self.problems += [one._replace(file=file) for one in found]
 
     def _look(self, source: SourceFile, before: dict[str, Remembered]) -> Remembered:
         """Return what is known of a file, read if it has changed, parsed if it may define tasks."""
         known = before.get(source.file)
         if known is not None and known[:2] == (source.size, source.mtime_ns):
             if known.facts is not None:
-                self._facts[source.file] = facts_in(known.facts)
+                self._facts[source.file] = _facts_in(known.facts)
             return known
         content = self._content(source)
         if content is None:
@@ -384,17 +381,13 @@ class Modules:
 
     def _imported(self, statements: str, file: str) -> Iterator[str]:
         """Yield the dotted paths of what a file imports."""
-        module = self.names[file][0]
-        parts = module.split(".") if file.endswith(_PACKAGE_FILE) else module.split(".")[:-1]
+        module, is_package = self.names[file][0], file.endswith(_PACKAGE_FILE)
         for statement in statements.split("\n"):
             origin, is_from, names = statement.partition(" import ")
-            base = origin.strip() if is_from else ""
-            if base.startswith("."):
-                level = len(base) - len(base.lstrip("."))
-                around = parts[: len(parts) - level + 1]
-                base = ".".join((*around, *filter(None, [base.lstrip(".")])))
             for name in _WORD.findall(names if is_from else statement):
-                yield f"{base}.{name}" if base else name
+                path = joined_path(origin.strip(), name) if is_from else name
+                is_relative = path.startswith(".")
+                yield absolute_path(path, module, is_package=is_package) if is_relative else path
 
 
 def _line_of_call(tree: ast.Module, function: str, module: str, references: References) -> int:
@@ -426,8 +419,7 @@ def _in_json(facts: Facts) -> str:
     return json.dumps(msgspec.to_builtins(facts), separators=(",", ":"))
 
 
-def facts_in(text: str) -> Facts:
-    """Return facts from JSON. Raises: msgspec.ValidationError."""
+def _facts_in(text: str) -> Facts:
     return msgspec.convert(json.loads(text), Facts)
 
 

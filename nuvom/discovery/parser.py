@@ -187,6 +187,14 @@ def _is_ours(path: str) -> bool:
     return path.partition(".")[0] == "nuvom"
 
 
+def absolute_path(path: str, module: str, *, is_package: bool) -> str:
+    """Return a relative path, as seen from a module, as one that begins with a module."""
+    rest = path.lstrip(".")
+    parts = module.split(".")
+    around = parts[: max(0, len(parts) - (len(path) - len(rest)) + is_package)]
+    return ".".join((*around, rest))
+
+
 def joined_path(module: str, name: str) -> str:
     """Return the path of a name in a module, which may be relative."""
     return f"{module}{name}" if module.endswith(".") else f"{module}.{name}"

@@ -14,7 +14,16 @@ from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
-from nuvom.discovery.parser import JOINED, UNKNOWN, Call, Facts, Function, Paths, joined_path
+from nuvom.discovery.parser import (
+    JOINED,
+    UNKNOWN,
+    Call,
+    Facts,
+    Function,
+    Paths,
+    absolute_path,
+    joined_path,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -330,12 +339,7 @@ class References:
         return [_Object("")] if path == UNKNOWN else self._imported(path)
 
     def _absolute(self, path: str, module: str) -> str:
-        """Return a relative path as one that begins with a module of the project."""
-        rest = path.lstrip(".")
-        level = len(path) - len(rest)
-        parts = module.split(".")
-        parts = parts[: len(parts) - level + (module in self._packages)]
-        return ".".join((*parts, rest))
+        return absolute_path(path, module, is_package=module in self._packages)
 
     def _imported(self, path: str) -> list[Value]:
         """Return what a dotted path stands for: of the project, or of a package that is known."""

@@ -86,11 +86,11 @@ def nuvom(request: pytest.FixtureRequest) -> Iterator[IsolatedStore]:
     backend = _backend(request.node, isolated_store.BACKENDS)
     folder = None if backend == "memory" else request.getfixturevalue("tmp_path")
     store: IsolatedStore = isolated_store.IsolatedStore(backend, folder).start()
-    request.node.stash[_STORE] = store
     try:
+        request.node.stash[_STORE] = store
         yield store
-    finally:
         del request.node.stash[_STORE]
+    finally:
         store.stop()
 
 

@@ -79,13 +79,13 @@ def run(
     runtime = build_runtime(load(root, overrides=_IN_MEMORY))
     use_runtime(runtime)
     hints = Hints.of(runtime.settings)
-    add_import_roots(root, hints.source_roots)
     if task_module is None:
         found = scan(root, hints=hints, use_cache=False)
         add_import_roots(root, hints.source_roots or found.guessed_roots)
         tasks = [task for task in found.tasks if task.importable]
         runtime.registry.add_manifest(tasks, loader_for(root))
     else:
+        add_import_roots(root, hints.source_roots)
         module = task_module.stem
 
         def failure(error: BaseException) -> TaskImportFailed:

@@ -37,9 +37,9 @@ WAYS = {
         "shop/mail.py": "from .worker import job\n" + USE.format("job"),
     },
     "a package that re-exports all names": {
-        "shop/work/__init__.py": "from .app import *",
-        "shop/work/app.py": "from nuvom import task",
-        "shop/mail.py": "from shop import work\n" + USE.format("work.task(queue='db')"),
+        "shop/jobs/__init__.py": "from .app import *",
+        "shop/jobs/app.py": "from nuvom import task",
+        "shop/mail.py": "from shop import jobs\n" + USE.format("jobs.task(queue='db')"),
     },
     "a module that is imported whole": {
         "shop/app.py": "import nuvom\njob = nuvom.task",
@@ -210,6 +210,12 @@ def test_options_of_presets_and_wrappers_belong_to_the_task(tmp_path: Path, make
         "mail.py": "from app import job\n" + USE.format(decorator),
     }
     assert found(tmp_path, files)["mail.send"] == options
+
+
+def test_a_relative_import_that_leads_out_of_the_project_leads_nowhere(tmp_path: Path) -> None:
+    mail = "import nuvom\nfrom ....app import job\n" + USE.format("job")
+    files = {"a/b/app.py": "from nuvom import task as job", "a/b/mail.py": mail}
+    assert found(tmp_path, files) == {}
 
 
 def test_functions_that_call_each_other_come_to_an_end(tmp_path: Path) -> None:

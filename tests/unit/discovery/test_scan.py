@@ -131,6 +131,13 @@ def test_broken_files_are_reported_and_the_others_are_found(tmp_path: Path) -> N
     assert (4, 3, 3) == counts(found)
 
 
+def test_a_broken_file_that_defines_no_task_is_reported_alike_by_each_scan(tmp_path: Path) -> None:
+    write(tmp_path, {"p/broken.py": "task =", "p/tasks.py": TASK})
+    for source in (TASK, TASK.replace("add", "subtract")):
+        found = scan(write(tmp_path, {"p/tasks.py": source}), clock=LATER)
+        assert ([("p/broken.py", 1)], ()) == (places(found, "error"), found.unparsed)
+
+
 def test_file_that_vanishes_before_it_is_read_is_reported_and_not_remembered(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
