@@ -2,7 +2,7 @@
 
 ``@task`` makes a function a task, ``.delay()`` stores a job, a worker runs it, and the result
 can be read from anywhere. Only the decorator, the errors and the signals (``Retry``, ``Snooze``,
-``Discard``) are loaded with the package; every other name is imported on first use.
+``Discard`` and others) are loaded with the package; every other name is imported on first use.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from nuvom import errors
 from nuvom._version import __version__
-from nuvom.core.signals import Discard, Retry, Snooze
+from nuvom.core.signals import Discard, JobStopping, Retry, Snooze, SoftTimeout
 from nuvom.errors import *  # noqa: F403  # all errors, and nothing else
 from nuvom.task import task
 
@@ -19,6 +19,13 @@ if TYPE_CHECKING:
     from nuvom import events, sdk
     from nuvom.core.record import JobRecord, JobStatus, StoredError
     from nuvom.execution.attempts import current_job
+    from nuvom.hooks import (
+        after_each_job,
+        before_each_job,
+        on_each_error,
+        on_worker_start,
+        on_worker_stop,
+    )
     from nuvom.job import Job, JobList
     from nuvom.runtime import configure, notify
     from nuvom.sdk import enqueue, task_by_name
@@ -33,11 +40,16 @@ _HOMES = {
     "JobStatus": "nuvom.core.record",
     "StoredError": "nuvom.core.record",
     "Task": "nuvom.task",
+    "after_each_job": "nuvom.hooks",
+    "before_each_job": "nuvom.hooks",
     "configure": "nuvom.runtime",
     "current_job": "nuvom.execution.attempts",
     "enqueue": "nuvom.sdk",
     "local_worker": "nuvom.worker",
     "notify": "nuvom.runtime",
+    "on_each_error": "nuvom.hooks",
+    "on_worker_start": "nuvom.hooks",
+    "on_worker_stop": "nuvom.hooks",
     "task_by_name": "nuvom.sdk",
 }
 _MODULES = frozenset({"events", "sdk"})
@@ -49,11 +61,15 @@ __all__ = [
     "JobList",
     "JobRecord",
     "JobStatus",
+    "JobStopping",
     "Retry",
     "Snooze",
+    "SoftTimeout",
     "StoredError",
     "Task",
     "__version__",
+    "after_each_job",
+    "before_each_job",
     "configure",
     "current_job",
     "enqueue",
@@ -61,6 +77,9 @@ __all__ = [
     "events",
     "local_worker",
     "notify",
+    "on_each_error",
+    "on_worker_start",
+    "on_worker_stop",
     "sdk",
     "task",
     "task_by_name",

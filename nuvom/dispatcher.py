@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import contextmanager, nullcontext, suppress
+from datetime import datetime
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
 from msgspec import Raw
@@ -16,20 +18,22 @@ from msgspec import Raw
 from nuvom.core.batch import RecordBatch
 from nuvom.core.ids import new_id
 from nuvom.core.middleware import created_by, sent_by
-from nuvom.core.options import NO_CALL_OPTIONS, CallOptions
+from nuvom.core.options import NO_CALL_OPTIONS, CallOptions, check_time_limits
 from nuvom.core.record import DEFAULT_RETRY, EMPTY_KWARGS, JobRecord, RetryPolicy
 from nuvom.errors import CapabilityMissing, InvalidTaskOption, NuvomError, PayloadTooLarge
 from nuvom.events import EventBus, JobEnqueued
 from nuvom.host.crashpoint import crashpoint
 from nuvom.queue_backends.base import BaseJobQueue, Capability
-from nuvom.registry.signature import Binder
+from nuvom.registry.signature import Binder, UniqueKey
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from contextlib import AbstractContextManager
+    from datetime import timedelta
 
     from nuvom.config.settings import Settings
     from nuvom.core.clock import Clock
+    from nuvom.core.options import TaskOptions
     from nuvom.registry.registry import TaskDefinition
     from nuvom.result_backends.base import BaseResultBackend
     from nuvom.serialization.base import Codec
@@ -150,12 +154,31 @@ class Dispatcher:
         bounded memory and never runs while the store is locked.
         """
         template, now = self._template(definition, options), self._clock.now()
+        if isinstance(template, VaryingTemplate) and template.is_each_unique:
+            return self._dispatch_each(template, items, options)
         with self._sent(template.like(now)) as like, self._batch(like) as batch:
             self._refuse_missing(like, now)
             batch.extend(template.pack_items(items))
             if "connection" in options:
                 return batch.ids, self._queue.enqueue_into(options["connection"], batch)
             return batch.ids, self._store(batch) if len(batch) else {}
+
+    def _dispatch_each(
+        self, template: VaryingTemplate, items: Iterable[Any], options: CallOptions
+    ) -> tuple[bytearray, dict[str, str]]:
+        """Store records that differ in more than their arguments; all are in memory at once."""
+        now = self._clock.now()
+        with self._sent(template.like(now)) as like:
+            self._refuse_missing(like, now)
+            headers_of = created_by(self._bus.middleware, like, self._bus.report)
+            records = [
+                one.replace(headers=like.headers if headers_of is None else headers_of(one.id))
+                for one in template.records(items, now)
+            ]
+            ids = bytearray.fromhex("".join(one.id.replace("-", "") for one in records))
+            if "connection" in options:
+                return ids, self._queue.enqueue_into(options["connection"], records)
+            return ids, self._store(records) if records else {}
 
     def _batch(self, like: JobRecord) -> RecordBatch:
         middleware = self._bus.middleware
@@ -169,7 +192,7 @@ class Dispatcher:
             return nullcontext(record)
         return sent_by(self._bus.middleware, record, self._bus.report)
 
-    def _store(self, batch: RecordBatch) -> dict[str, str]:
+    def _store(self, batch: Iterable[JobRecord]) -> dict[str, str]:
         with nullcontext() if self._can_inspect else self._shown(batch):
             crashpoint("dispatch.before_store")
             existing = self._queue.enqueue_many(batch)
@@ -208,9 +231,14 @@ class Dispatcher:
     def _template(self, definition: TaskDefinition, options: CallOptions) -> JobTemplate:
         if len(self._templates) >= _TEMPLATES_KEPT:
             self._templates.clear()
-        name = self._public_name(definition)
-        template = JobTemplate(
-            name, definition, options, settings=self._settings, codec=self._codec
+        own = definition.options_under(self._settings.task_defaults)
+        is_varying = own.unique or own.unique_by or "expires" in options
+        template = (VaryingTemplate if is_varying else JobTemplate)(
+            self._public_name(definition),
+            definition,
+            options,
+            settings=self._settings,
+            codec=self._codec,
         )
         if "connection" not in options:  # which must not be kept
             self._templates[(id(definition), id(options))] = template
@@ -237,9 +265,11 @@ class JobTemplate:
         self._encode = codec.call_encoder(definition.func, self._binder.names)
         self._max_bytes = settings.max_payload_bytes
         self._delay_secs, self._run_at = _start_of(options)
-        self._queue = _first(options.get("queue"), definition.options.queue)
-        self._priority = _first(options.get("priority"), definition.options.priority)
-        self._rest = _constant_fields(definition, options, settings)
+        own = definition.options_under(settings.task_defaults)
+        routed = None if "queue" in definition.given else _route(name, settings.routes)
+        self._queue = _first(options.get("queue"), routed, own.queue)
+        self._priority = _first(options.get("priority"), own.priority)
+        self._rest = _constant_fields(own, options, settings)
 
     def record(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], now: float) -> JobRecord:
         """Return the record of one call."""
@@ -294,24 +324,92 @@ class JobTemplate:
 
     def _pack_item(self, index: int, item: object) -> bytes:
         args, kwargs = _call_of(self._name, index, item)
-        try:
+        with _of_item(index):
             return b"".join(self.pack(args, kwargs))
-        except NuvomError as error:
-            error.args = (f"item {index}: {error.what}",)
-            raise
 
 
-def _constant_fields(
-    definition: TaskDefinition, options: CallOptions, settings: Settings
-) -> dict[str, Any]:
-    """Return the record fields that are the same for each call and differ from the defaults."""
-    own = definition.options
+@contextmanager
+def _of_item(index: int) -> Iterator[None]:
+    """Name the item of a ``.map()`` in the errors of the block."""
+    try:
+        yield
+    except NuvomError as error:
+        error.args = (f"item {index}: {error.what}",)
+        raise
+
+
+class VaryingTemplate(JobTemplate):
+    """A template whose records differ in more than arguments and start: in expiry or unique key."""
+
+    def __init__(
+        self,
+        name: str,
+        definition: TaskDefinition,
+        options: CallOptions,
+        *,
+        settings: Settings,
+        codec: Codec,
+    ) -> None:
+        super().__init__(name, definition, options, settings=settings, codec=codec)
+        own = definition.options_under(settings.task_defaults)
+        self._key_of: Callable[[tuple[Any, ...], Mapping[str, Any]], str] | None = None
+        if (own.unique or own.unique_by) and options.get("unique_key") is None:
+            self._key_of = UniqueKey(name, definition.func, own.unique_by, codec).of
+        self._expires = options.get("expires")
+
+    @property
+    def is_each_unique(self) -> bool:
+        """Whether each record gets a key from its arguments."""
+        return self._key_of is not None
+
+    def record(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], now: float) -> JobRecord:
+        """Return the record of one call."""
+        record = super().record(args, kwargs, now)
+        changes: dict[str, Any] = {"expires_at": self._expires_at(record)}
+        if self._key_of is not None:
+            changes["unique_key"] = self._key_of(args, kwargs)
+        return record.replace(**changes)
+
+    def like(self, now: float) -> JobRecord:
+        """Return a record with all fields that the calls have in common."""
+        record = super().like(now)
+        return record.replace(expires_at=self._expires_at(record))
+
+    def records(self, items: Iterable[Any], now: float) -> Iterator[JobRecord]:
+        """Yield the record of each item of a ``.map()``."""
+        for index, item in enumerate(items):
+            args, kwargs = _call_of(self._name, index, item)
+            with _of_item(index):
+                record = self.record(args, kwargs, now)
+            yield record
+
+    def _expires_at(self, record: JobRecord) -> float | None:
+        """Raises: InvalidTaskOption: the job would expire before it may start."""
+        if self._expires is None:
+            return None
+        at = _moment_of(self._expires, record.created_at)
+        if at <= record.run_at:
+            raise InvalidTaskOption("expires", self._expires, "later than the job's earliest start")
+        return at
+
+
+def _route(task: str, routes: Mapping[str, str]) -> str | None:
+    """Return the queue of the first pattern that matches a task's name, or None."""
+    return next((queue for pattern, queue in routes.items() if fnmatchcase(task, pattern)), None)
+
+
+def _constant_fields(own: TaskOptions, options: CallOptions, settings: Settings) -> dict[str, Any]:
+    """Return the record fields that are the same for each call and differ from the defaults.
+
+    Raises: InvalidTaskOption: the task's time limits and the call's do not fit together.
+    """
     fields: dict[str, Any] = {
         "max_retries": _first(options.get("retries"), own.retries),
-        "retry": _retry_policy(definition, options, settings),
+        "retry": _retry_policy(own, options, settings),
         "timeout_secs": _first(
             options.get("timeout_secs"), own.timeout_secs, settings.job_timeout_secs
         ),
+        "soft_timeout_secs": _first(options.get("soft_timeout_secs"), own.soft_timeout_secs),
         "timeout_policy": _first(
             options.get("timeout_policy"), own.timeout_policy, settings.timeout_policy
         ),
@@ -322,16 +420,14 @@ def _constant_fields(
         "tags": _first(options.get("tags"), own.tags),
         "metadata": options.get("metadata"),
     }
+    check_time_limits(fields["soft_timeout_secs"], fields["timeout_secs"])
     defaults = dict(
         zip(JobRecord.__struct_fields__[2:], JobRecord.__struct_defaults__, strict=True)
     )
     return {name: value for name, value in fields.items() if value != defaults[name]}
 
 
-def _retry_policy(
-    definition: TaskDefinition, options: CallOptions, settings: Settings
-) -> RetryPolicy | None:
-    own = definition.options
+def _retry_policy(own: TaskOptions, options: CallOptions, settings: Settings) -> RetryPolicy | None:
     policy = RetryPolicy(
         _first(options.get("retry_delay_secs"), own.retry_delay_secs, settings.retry_delay_secs),
         own.backoff,
@@ -349,8 +445,15 @@ def _start_of(options: CallOptions) -> tuple[float, float]:
     """Return the delay from each call in seconds, and the fixed time; one of them is 0."""
     delay, run_at = options.get("delay"), options.get("run_at")
     if delay is not None:
-        return float(delay if isinstance(delay, int | float) else delay.total_seconds()), 0.0
+        return _moment_of(delay, 0.0), 0.0
     return 0.0, 0.0 if run_at is None else run_at.timestamp()
+
+
+def _moment_of(given: float | timedelta | datetime, now: float) -> float:
+    """Return seconds since the epoch: the given time, or so many seconds after ``now``."""
+    if isinstance(given, int | float):
+        return now + given
+    return given.timestamp() if isinstance(given, datetime) else now + given.total_seconds()
 
 
 def _call_of(task: str, index: int, item: object) -> tuple[tuple[Any, ...], dict[str, Any]]:

@@ -130,6 +130,16 @@ class InvalidSetting(ConfigError):
         super().__init__(name=name, value=value, expected=expected, origin=origin)
 
 
+class HooksFailed(ConfigError):
+    """The project's module of hooks could not be imported, or a start hook raised."""
+
+    message = "The worker did not start: {hook}: {reason}."
+    remedy = "Correct the hook, or the setting `hooks`, which names the module."
+
+    def __init__(self, hook: str, reason: str) -> None:
+        super().__init__(hook=hook, reason=reason.rstrip("."))
+
+
 class InvalidConfigFile(ConfigError):
     """A configuration file cannot be read or parsed."""
 
@@ -468,6 +478,19 @@ class JobCancelled(ResultError):
 
     def __init__(self, job_id: str) -> None:
         super().__init__(job_id=job_id)
+
+
+class JobExpired(JobCancelled):
+    """The job was cancelled because it had not started by the time given as `expires`."""
+
+    message = "Job {job_id} {reason}."
+    remedy = (
+        "Allow more time with .options(expires=...), or start more workers; run it all the same "
+        "with job.retry()."
+    )
+
+    def __init__(self, job_id: str, reason: str) -> None:
+        ResultError.__init__(self, job_id=job_id, reason=reason)
 
 
 class JobMoved(JobCancelled):

@@ -25,10 +25,12 @@ from nuvom.core.guard import (
 from nuvom.core.ids import ID_BYTES, id_texts
 from nuvom.core.job_context import current
 from nuvom.core.options import NO_CALL_OPTIONS, CallOptions
+from nuvom.core.outcome import EXPIRED
 from nuvom.core.record import JobRecord, JobSnapshot, JobStatus, StoredError
 from nuvom.core.transitions import RETRYABLE, home_of
 from nuvom.errors import (
     JobCancelled,
+    JobExpired,
     JobFailed,
     JobMoved,
     JobNotFound,
@@ -167,7 +169,8 @@ class Job(Generic[R]):
             timeout: Maximum seconds to wait; None waits forever.
         Raises:
             JobFailed: it ended FAILED or DEAD.
-            JobCancelled: it was cancelled; JobMoved: ``nuvom copy`` moved it to another store.
+            JobCancelled: it was cancelled; JobExpired: it did not start in time; JobMoved:
+                ``nuvom copy`` moved it to another store.
             JobTimeout: it did not end in time; the job is not affected.
             WaitInsideTask: called inside a task without a timeout.
             JobNotFound: there is no such job, or no longer.
@@ -408,12 +411,18 @@ def result_of(
             return decode(snapshot.result)
         return Inspector(runtime).result(snapshot)
     if snapshot.status is JobStatus.CANCELLED:
-        home = home_of(snapshot)
-        raise (
-            JobCancelled(snapshot.record.id) if home is None else JobMoved(snapshot.record.id, home)
-        )
+        raise _cancelled(snapshot)
     error = snapshot.error or StoredError(str(snapshot.status), "no report is kept")
     raise JobFailed(snapshot.record.id, error.type, error.message, error.traceback)
+
+
+def _cancelled(snapshot: JobSnapshot) -> JobCancelled:
+    job_id, home, error = snapshot.record.id, home_of(snapshot), snapshot.error
+    if home is not None:
+        return JobMoved(job_id, home)
+    if error is not None and error.type == EXPIRED:
+        return JobExpired(job_id, error.message)
+    return JobCancelled(job_id)
 
 
 def _timed_out(

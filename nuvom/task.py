@@ -28,6 +28,7 @@ from nuvom.core.options import (
     TaskOptions,
     call_options,
     check_task_name,
+    known_options,
     task_options,
 )
 from nuvom.registry.registry import TaskDefinition, default_registry, task_name
@@ -202,10 +203,14 @@ class TaskDecorator:
         retry_on: type[BaseException] | tuple[type[BaseException], ...] = ...,
         discard_on: type[BaseException] | tuple[type[BaseException], ...] = ...,
         timeout_secs: float | None = ...,
+        soft_timeout_secs: float | None = ...,
         timeout_policy: str | None = ...,
+        interrupt_on_stop: bool = ...,
         isolation: str = ...,
         store_result: bool = ...,
         result_ttl_secs: float | None = ...,
+        unique: bool = ...,
+        unique_by: str | Sequence[str] = ...,
         tags: str | Sequence[str] = ...,
         description: str = ...,
         category: str = ...,
@@ -234,7 +239,8 @@ class TaskDecorator:
             DuplicateTask: another function already has the name.
             TypeError: the decorated object is not callable.
         """
-        checked = task_options({**self._given, **options})
+        given = {**self._given, **options}
+        checked = task_options(given)
         if name is not None:
             check_task_name(name)
 
@@ -242,7 +248,9 @@ class TaskDecorator:
             if not callable(function):
                 reason = f"@task is for functions, not {function!r}; a name goes into name=..."
                 raise TypeError(reason)
-            definition = TaskDefinition(name or task_name(function), function, checked)
+            definition = TaskDefinition(
+                name or task_name(function), function, checked, given=known_options(given)
+            )
             default_registry().register(definition, force=force)
             return AsyncTask(definition) if definition.is_async else Task(definition)
 

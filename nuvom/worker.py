@@ -11,12 +11,12 @@ import os
 import socket
 import threading
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from nuvom._version import __version__
 from nuvom.core.ids import new_id
 from nuvom.core.views import WorkerInfo
-from nuvom.errors import NuvomError
+from nuvom.errors import HooksFailed, NuvomError
 from nuvom.events import BackendFailed, WorkerStarted, WorkerStopped
 from nuvom.execution.attempts import OpenAttempt, OpenAttempts
 from nuvom.execution.capacity import Limits
@@ -26,13 +26,16 @@ from nuvom.execution.lanes import WorkerContext, log_stacks, refuse_in_child, sl
 from nuvom.execution.maintenance import Maintenance
 from nuvom.execution.settlement import FiveMethodQueue, Served, SharedStore, SplitStores, Stores
 from nuvom.execution.worker_loop import WorkerLoop
+from nuvom.hooks import default_hooks, load_hooks
+from nuvom.log import get_logger
 from nuvom.queue_backends.leased import LeasedJobQueue
 from nuvom.runtime import Runtime, count_local_worker, current_runtime
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
 
+_LOG = get_logger("nuvom.worker")
 _LOOK_SECS = 0.5  # Windows cannot interrupt a wait without a timeout
 
 
@@ -51,6 +54,7 @@ class Worker:
     Attributes:
         id: Random for each start.
         promise: The delivery guarantee that the backends allow, as text.
+        is_stopping: Whether it claims no more, and only lets running jobs finish.
     """
 
     def __init__(
@@ -77,6 +81,7 @@ class Worker:
         self._has_begun, self._has_ended = threading.Event(), threading.Event()
         self._pid = 0  # of the process in which it was started
         self._reason = ""
+        self.is_stopping = self._has_called_hooks = False
         self._error: BaseException | None = None
         self._raises_crash = True
         self._started_at = runtime.clock.now()
@@ -208,8 +213,12 @@ class Worker:
 
     def _open(self) -> None:
         runtime = self.runtime
+        load_hooks(runtime.settings.hooks)
         runtime.queue.start()
         runtime.results.start()
+        for hook in default_hooks.worker_start:
+            _call_start_hook(hook)
+        self._has_called_hooks = True
         self._announce("alive")
         self._loop.start_lanes()
         if self._maintenance is not None:
@@ -246,13 +255,20 @@ class Worker:
         """Stop all parts, even if one of them raises."""
         keeps = () if self._maintenance is None else (self._maintenance.stop,)
         lanes = [lane.stop for lane in self._loop.lanes.values()]
-        for step in (*lanes, *keeps, self._sign_off):
+        for step in (*lanes, *keeps, self._call_stop_hooks, self._sign_off):
             try:
                 step()
             except BaseException as error:  # noqa: BLE001  # the other steps must still run
                 self._crashed("close", error)
         if WorkerStopped in self.runtime.bus.active:
             self.runtime.bus.emit(WorkerStopped(self.id, self._reason))
+
+    def _call_stop_hooks(self) -> None:
+        for hook in default_hooks.worker_stop if self._has_called_hooks else ():
+            try:
+                hook()
+            except Exception:  # noqa: BLE001  # user code: the worker has to end all the same
+                _LOG.exception("a hook of on_worker_stop failed", extra={"event": "hook.error"})
 
     def _sign_off(self) -> None:
         try:
@@ -266,6 +282,9 @@ class Worker:
             self.runtime.bus.emit(BackendFailed("retire", stored_error("retire", error)))
 
     def _tell_stopping(self, reason: str) -> None:
+        self.is_stopping = True
+        for lane in self._loop.lanes.values():
+            lane.tell_stopping()
         try:
             self._announce("stuck" if reason == "stuck-threads" else "stopping")
         except NuvomError as error:  # only for display
@@ -311,6 +330,15 @@ class Worker:
             self._announce("quiet" if word == "quiet" else "alive")
         elif word == "stacks":
             log_stacks(list(self._loop.lanes.values()))
+
+
+def _call_start_hook(hook: Callable[[], Any]) -> None:
+    """Raises: HooksFailed: the hook raised."""
+    try:
+        hook()
+    except Exception as error:
+        name = getattr(hook, "__qualname__", repr(hook))
+        raise HooksFailed(f"on_worker_start {name}", f"{type(error).__name__}: {error}") from error
 
 
 def _choose_stores(runtime: Runtime, served: Served) -> Stores:

@@ -17,7 +17,7 @@ import pytest
 from nuvom.config.sources import load
 from nuvom.control import Control
 from nuvom.core.clock import SYSTEM_CLOCK, Clock
-from nuvom.core.options import task_options
+from nuvom.core.options import known_options, task_options
 from nuvom.dispatcher import Dispatcher
 from nuvom.events import Event, EventBus
 from nuvom.queue_backends.base import BaseJobQueue
@@ -128,7 +128,10 @@ class Engine:
 
         def decorate(function: Callable[..., Any]) -> Task[..., Any]:
             definition = TaskDefinition(
-                name or f"tests.{function.__name__}", function, task_options(options)
+                name or f"tests.{function.__name__}",
+                function,
+                task_options(options),
+                given=known_options(options),
             )
             self.runtime.registry.register(definition, force=True)
             return AsyncTask(definition) if definition.is_async else Task(definition)

@@ -45,6 +45,11 @@ ALLOWED = [
     Allowed("deferred", "nuvom/core/options.py -> nuvom.core.ids", "only a queue needs `re`"),
     Allowed(
         "deferred",
+        "nuvom/execution/child.py -> nuvom.execution.async_lane",
+        "most children never run a coroutine, and asyncio is slow to load",
+    ),
+    Allowed(
+        "deferred",
         "nuvom/config/__init__.py -> nuvom.config.settings",
         "Settings loads msgspec; the rest of the folder needs none of it",
     ),

@@ -31,6 +31,7 @@ from nuvom.discovery.manifest import is_stale
 from nuvom.discovery.scan import Hints, hiding_problems
 from nuvom.errors import TaskImportFailed, plural
 from nuvom.events import WorkerStarted, default_bus
+from nuvom.hooks import load_hooks
 from nuvom.host import platforms
 from nuvom.inspection import Inspector
 from nuvom.log import configure_logging, flush_logs, get_logger
@@ -179,6 +180,7 @@ def _assemble(
     warnings = [*loaded.warnings, *_bring_tasks_up_to_date(invocation, settings)]
     subscribe_logging(default_bus, _LOG, settings.log_level)
     add_import_roots(settings.root, settings.source_roots)
+    load_hooks(settings.hooks)
     extras = make_extras()
     plugins = load_plugins(settings)
     plugins.start(settings, extras)

@@ -12,6 +12,7 @@ import re
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import (
+    TYPE_CHECKING,
     Annotated,
     Any,
     Literal,
@@ -26,7 +27,12 @@ from typing import (
 import msgspec
 from msgspec import Meta
 
-from nuvom.errors import InvalidSetting
+from nuvom.core.ids import valid_name
+from nuvom.core.options import default_options
+from nuvom.errors import InvalidSetting, NuvomError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 MASK = "***"
 NONE = "none"  # how text says that an optional setting is not set
@@ -80,6 +86,14 @@ KeyPrefix = Annotated[
         r"^[A-Za-z0-9][A-Za-z0-9_.:-]{0,63}$(?!\n)",
     ),
 ]
+ModuleName = Annotated[
+    str,
+    _text(
+        "name",
+        "the dotted name of a module, such as shop.nuvom_hooks",
+        r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*$(?!\n)",
+    ),
+]
 _LIST = "list"
 DottedNames = Annotated[
     tuple[Annotated[str, Meta(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)+$(?!\n)")], ...],
@@ -88,6 +102,27 @@ DottedNames = Annotated[
 Folders = Annotated[
     tuple[Annotated[str, Meta(pattern=rf"^(?![/\\]|[A-Za-z]:|\.\.){_CHARS}")], ...],
     Meta(extra={"kind": _LIST, "wanted": "a list of folders below the project root"}),
+]
+_TABLE = "table"
+Options = Annotated[
+    dict[str, Any],
+    Meta(
+        extra={
+            "kind": _TABLE,
+            "wanted": "a table of options of @task, such as retries = 3",
+            "convert": default_options,
+        }
+    ),
+]
+Routes = Annotated[
+    dict[str, str],
+    Meta(
+        extra={
+            "kind": _TABLE,
+            "wanted": 'a table of queues, such as "shop.mail.*" = "mail"',
+            "convert": lambda given: {one: valid_name("queue", to) for one, to in given.items()},
+        }
+    ),
 ]
 _BYTES = Meta(extra={"unit": "bytes"})
 Count = Annotated[int, Meta(ge=1, le=_MANY)]
@@ -126,6 +161,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         manifest_path: The list of tasks that `nuvom discover tasks` writes.
         task_decorators: Your own decorators that make tasks in a way that discovery cannot follow.
         source_roots: Folders from which the code imports, besides the project root and src.
+        hooks: A module with hooks, which each process that runs jobs imports first.
+        task_defaults: Options for all tasks that do not set them themselves.
+        routes: Queues by pattern of a task's name, for tasks that name no queue; the first counts.
         sqlite_path: The SQLite file for queue, results and schedules together.
         sqlite_queue_path: A SQLite file for the queue alone.
         sqlite_result_path: A SQLite file for the results alone.
@@ -176,6 +214,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     manifest_path: FilePath = ".nuvom/manifest.json"
     task_decorators: DottedNames = ()
     source_roots: Folders = ()
+    hooks: Annotated[ModuleName | None, _AT_START, _absent("none")] = None
+    task_defaults: Options = msgspec.field(default_factory=dict)
+    routes: Routes = msgspec.field(default_factory=dict)
     sqlite_path: FilePath = ".nuvom/nuvom.db"
     sqlite_queue_path: Annotated[FilePath | None, _absent("as sqlite_path")] = None
     sqlite_result_path: Annotated[FilePath | None, _absent("as sqlite_path")] = None
@@ -267,15 +308,17 @@ class Setting(NamedTuple):
 
     Attributes:
         hint: The whole annotation; ``msgspec`` checks values against it.
-        base: ``bool``, ``int``, ``float``, ``str``, ``Literal``, or a tuple of texts.
+        base: ``bool``, ``int``, ``float``, ``str``, ``Literal``, a tuple of texts, or a dict.
         choices: What a ``Literal`` can be.
         bounds: The lowest and the highest number, both allowed.
         meaning: What it is for, in one line without a full stop.
-        kind: ``text``, ``path`` or ``name``, for a setting that is text; ``list`` for texts.
+        kind: ``text``, ``path`` or ``name``, for a setting that is text; ``list`` for texts;
+            ``table`` for values by name.
         wanted: What such a text has to be.
         absent: What happens where an optional setting is not set.
         unit: ``seconds``, ``bytes`` or nothing.
         read: When it is read.
+        convert: Returns what to hold of a value of the right type, or raises TypeError, ValueError.
         secret: Whether its value may never be shown.
     """
 
@@ -292,6 +335,7 @@ class Setting(NamedTuple):
     wanted: str = ""
     absent: str = ""
     read: str = PROGRAM_START
+    convert: Callable[[Any], object] | None = None
     secret: bool = False
 
     @classmethod
@@ -355,6 +399,8 @@ class Setting(NamedTuple):
         try:
             if self.kind == _LIST:
                 value = re.findall(r"[^\s,]+", text)
+            elif self.kind == _TABLE:
+                value = msgspec.json.decode(text)
             elif self.base in (int, float):
                 value = self.base(value)
             elif self.base is bool:
@@ -378,10 +424,13 @@ class Setting(NamedTuple):
         if self.optional and isinstance(given, str) and given.strip().lower() == NONE:
             given = None
         try:
-            return msgspec.convert(given, self.hint)
+            found = msgspec.convert(given, self.hint)
+            return found if self.convert is None else self.convert(found)
         except (msgspec.ValidationError, OverflowError):  # a number that no float can hold
-            shown = self.masked(value)
-            raise InvalidSetting(self.name, shown, self.expected, origin=origin) from None
+            shown, expected = self.masked(value), self.expected
+        except NuvomError as error:  # of a value inside a table
+            shown, expected = value, f"{self.expected}. {error.what.rstrip('.')}"
+        raise InvalidSetting(self.name, shown, expected, origin=origin)
 
     def _choice(self, value: object) -> object:
         """Return the choice that is meant, in whatever case, or the value as it is."""
@@ -409,6 +458,8 @@ def show(value: object) -> str:
         return str(value).lower()
     if isinstance(value, tuple):
         return ", ".join(value)
+    if isinstance(value, dict):
+        return msgspec.json.encode(value).decode()
     return f"{value:.12g}" if isinstance(value, float) else str(value)
 
 
@@ -426,10 +477,14 @@ def _table() -> dict[str, Setting]:
     meanings = {name: " ".join(text.split()).removesuffix(".") for _, name, text in texts}
     hints = get_type_hints(Settings, include_extras=True)
     return {
-        name: Setting.of(name, default, hints[name], meanings.get(name, ""))
-        for name, default in zip(
-            Settings.__struct_fields__[1:], Settings.__struct_defaults__[1:], strict=True
+        field.name: Setting.of(
+            field.name,
+            {} if field.default is msgspec.NODEFAULT else field.default,  # of a table
+            hints[field.name],
+            meanings.get(field.name, ""),
         )
+        for field in msgspec.structs.fields(Settings)
+        if field.name != "root"
     }
 
 

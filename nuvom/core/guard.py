@@ -148,6 +148,17 @@ class Guard:
         ask(ident, AttemptClosed)
         return True
 
+    def interrupt(self, code: Closable, error: type[Exception]) -> bool:
+        """Raise ``error()`` in user code that may handle it, from another thread.
+
+        Returns: False while that code is not running, or is inside the engine; call again then.
+        """
+        ask, ident = _asker(), self._ident  # created first: no calls are allowed after this line
+        if self.is_inside or self.code is not code or code.is_closed:
+            return False
+        ask(ident, error)
+        return True
+
 
 class _OfThread(threading.local):
     guard: Guard | None = None

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from datetime import datetime, timedelta
 
+_OF_ONE = frozenset(  # options that only code can give, or that describe a single task
+    {"retry_on", "discard_on", "unique_by", "description", "category", "tags"}
+    | {"before_job", "after_job", "on_error"}
+)
 BACKOFFS = ("constant", "linear", "exponential")
 TIMEOUT_POLICIES = ("retry", "fail", "ignore")
 ISOLATIONS = ("thread", "process")
@@ -41,12 +45,16 @@ class TaskOptions(NamedTuple):
         retry_on, discard_on: Exception classes that are retried, or that end the job at once.
             ``discard_on`` wins over ``retry_on``.
         timeout_secs: Deadline of one attempt, in seconds.
+        soft_timeout_secs: Seconds after which ``SoftTimeout`` is raised in the task.
         timeout_policy: What happens after a timeout: ``retry``, ``fail`` or ``ignore``.
+        interrupt_on_stop: Raise ``JobStopping`` in the task when its worker is told to stop.
         isolation: ``thread`` or ``process``. With ``thread``, coroutines run on the worker's event
             loop; with ``process``, in their own loop in a child process.
         tags: Labels for people; one string or several.
         store_result: Whether to store the task's return value.
         result_ttl_secs: How long a successful job is kept.
+        unique: A call with equal arguments returns the job that is not final, if there is one.
+        unique_by: Names of the parameters that ``unique`` compares; the default is all of them.
         before_job, after_job, on_error: Hooks, called as ``before_job()``,
             ``after_job(result)`` and ``on_error(exception)``.
     """
@@ -61,10 +69,14 @@ class TaskOptions(NamedTuple):
     retry_on: tuple[type[BaseException], ...] = (Exception,)
     discard_on: tuple[type[BaseException], ...] = ()
     timeout_secs: float | None = None
+    soft_timeout_secs: float | None = None
     timeout_policy: str | None = None
+    interrupt_on_stop: bool = False
     isolation: str = "thread"
     store_result: bool = True
     result_ttl_secs: float | None = None
+    unique: bool = False
+    unique_by: tuple[str, ...] = ()
     tags: tuple[str, ...] = ()
     description: str = ""
     category: str = "default"
@@ -84,6 +96,8 @@ class CallOptions(TypedDict, total=False):
     Attributes:
         delay: Seconds, or a ``timedelta``, from the call until the job may start.
         run_at: The earliest start of the job; naive datetimes are taken as UTC.
+        expires: Seconds or a ``timedelta`` from the call, or a ``datetime``: a job that has not
+            started by then ends CANCELLED.
         unique_key: A task has at most one job with this key that is not final.
         unique_for: Seconds from the call during which the key stays taken even by a final job.
         metadata: Plain data stored with the job, for people and plugins.
@@ -96,12 +110,14 @@ class CallOptions(TypedDict, total=False):
     retries: int | None
     retry_delay_secs: float | None
     timeout_secs: float | None
+    soft_timeout_secs: float | None
     timeout_policy: str | None
     store_result: bool | None
     result_ttl_secs: float | None
     tags: str | Sequence[str] | None
     delay: float | timedelta | None
     run_at: datetime | None
+    expires: float | timedelta | datetime | None
     unique_key: str | None
     unique_for: float | None
     metadata: dict[str, Any] | None
@@ -117,7 +133,31 @@ def task_options(given: dict[str, Any]) -> TaskOptions:
 
     Raises: InvalidTaskOption: a name is unknown or a value cannot be used.
     """
-    return TaskOptions(**_checked(given, TaskOptions._fields))
+    options = TaskOptions(**_checked(given, TaskOptions._fields))
+    check_time_limits(options.soft_timeout_secs, options.timeout_secs)
+    return options
+
+
+def check_time_limits(soft: float | None, hard: float | None) -> None:
+    """Raises: InvalidTaskOption: the soft time limit would never be reached."""
+    if soft is not None and hard is not None and soft >= hard:
+        expected = f"less than timeout_secs, which is {hard:g}"
+        raise InvalidTaskOption("soft_timeout_secs", soft, expected)
+
+
+def default_options(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return checked defaults for the options of all tasks of a project.
+
+    Raises: InvalidTaskOption: an option is unknown, invalid, or belongs to a single task.
+    """
+    checked = _checked(given, tuple(name for name in TaskOptions._fields if name not in _OF_ONE))
+    task_options(checked)
+    return checked
+
+
+def known_options(given: Mapping[str, Any]) -> frozenset[str]:
+    """Return the names of the options that are given, not left to a default."""
+    return frozenset(name for name, value in given.items() if value is not None)
 
 
 def call_options(base: CallOptions, given: Mapping[str, Any]) -> CallOptions:
@@ -225,6 +265,13 @@ def _tags(name: str, value: object) -> tuple[str, ...]:
     return tuple(_text(name, tag) for tag in value)
 
 
+def _names(name: str, value: object) -> tuple[str, ...]:
+    names = _tags(name, value)
+    if not names:
+        raise InvalidTaskOption(name, value, "the name of a parameter or several of them")
+    return names
+
+
 def _hook(name: str, value: object) -> object:
     code = getattr(value, "__code__", None)
     if not callable(value) or (code is not None and code.co_flags & _CO_COROUTINE):
@@ -238,7 +285,7 @@ def _delay(name: str, value: object) -> object:
     return value
 
 
-def _moment(name: str, value: object) -> datetime:
+def _moment(name: str, value: object, *, stacklevel: int = 5) -> datetime:
     from datetime import UTC, datetime  # noqa: PLC0415  # not with every import of the package
 
     if not isinstance(value, datetime):
@@ -249,9 +296,15 @@ def _moment(name: str, value: object) -> datetime:
         f"{name}={value.isoformat()} has no time zone and is taken as UTC; "
         "pass an aware datetime, such as datetime.now(timezone.utc) + ...",
         UserWarning,
-        stacklevel=5,  # where .options() is called
+        stacklevel=stacklevel,  # where .options() is called
     )
     return value.replace(tzinfo=UTC)
+
+
+def _expiry(name: str, value: object) -> object:
+    if hasattr(value, "utcoffset"):
+        return _moment(name, value, stacklevel=6)
+    return _delay(name, value)
 
 
 def _mapping(name: str, value: object) -> object:
@@ -291,10 +344,14 @@ _CHECKS: dict[str, Callable[[str, object], Any]] = {
     "retry_on": _exceptions,
     "discard_on": _exceptions,
     "timeout_secs": _positive_secs,
+    "soft_timeout_secs": _positive_secs,
     "timeout_policy": _choice(*TIMEOUT_POLICIES),
     "isolation": _choice(*ISOLATIONS),
+    "interrupt_on_stop": _flag,
     "store_result": _flag,
     "result_ttl_secs": _secs,
+    "unique": _flag,
+    "unique_by": _names,
     "tags": _tags,
     "description": _text,
     "category": _text,
@@ -303,6 +360,7 @@ _CHECKS: dict[str, Callable[[str, object], Any]] = {
     "on_error": _hook,
     "delay": _delay,
     "run_at": _moment,
+    "expires": _expiry,
     "unique_key": _text,
     "unique_for": _secs,
     "metadata": _mapping,

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from nuvom.core.options import TaskOptions
 
 
+EXPIRED = "JobExpired"
+"""The error type of a job that ended because it had not started in time."""
+
+
 class Failed(msgspec.Struct, frozen=True, gc=False):
     """The task raised ``exception``, or its result could not be stored.
 
@@ -60,7 +64,18 @@ class UnknownTask(msgspec.Struct, frozen=True, gc=False):
         return StoredError(UnknownTask.__name__, self.reason)
 
 
-Outcome = Failed | RetryAsked | TimedOut | Snoozed | UnknownTask
+class Expired(msgspec.Struct, frozen=True, gc=False):
+    """The job had not started ``secs`` seconds after it was created, and may no longer."""
+
+    secs: float
+
+    @property
+    def error(self) -> StoredError:
+        """What the CANCELLED job says of that."""
+        return StoredError(EXPIRED, f"expired: it had not started within {self.secs:g} s")
+
+
+Outcome = Failed | RetryAsked | TimedOut | Snoozed | UnknownTask | Expired
 
 
 class Verdict(msgspec.Struct, frozen=True, gc=False):
@@ -69,7 +84,7 @@ class Verdict(msgspec.Struct, frozen=True, gc=False):
     Attributes:
         status: Final, or PENDING for another attempt at ``run_at``, or PARKED.
         run_at: Seconds since the epoch.
-        keeps_attempt: False gives the attempt back (snooze, unknown task).
+        keeps_attempt: False gives the attempt back (snooze, unknown task, expired).
     """
 
     status: JobStatus
@@ -141,6 +156,8 @@ def decide(
     """
     if isinstance(outcome, UnknownTask):
         return Verdict(JobStatus.PARKED, keeps_attempt=False)
+    if isinstance(outcome, Expired):
+        return Verdict(JobStatus.CANCELLED, keeps_attempt=False)
     if isinstance(outcome, Snoozed):
         return Verdict(JobStatus.PENDING, now + outcome.secs, keeps_attempt=False)
     if isinstance(outcome, TimedOut) and record.timeout_policy == "ignore":

@@ -92,6 +92,8 @@ class JobRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
             from 1 once the job is claimed.
         suspect: Whether a worker died while this job was running.
         ref: The backend's own handle for a claimed job; opaque, and not part of its identity.
+        soft_timeout_secs: Seconds after which an attempt's code is told to end by itself.
+        expires_at: Seconds since the epoch; a job that has not started by then is cancelled.
     """
 
     id: str
@@ -120,6 +122,8 @@ class JobRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
     lease_epoch: int = 0
     suspect: bool = False
     ref: int = 0
+    soft_timeout_secs: float | None = None
+    expires_at: float | None = None
 
     def encode(self) -> bytes:
         """Return the record as bytes (MessagePack)."""
@@ -156,6 +160,19 @@ class JobRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
     def is_readable(self) -> bool:
         """Whether this is a whole record; ``args`` of any other cannot be decoded."""
         return bool(_raw(self.args))
+
+    @property
+    def has_time_limit(self) -> bool:
+        """Whether an attempt has a deadline, or a soft one."""
+        return self.timeout_secs is not None or self.soft_timeout_secs is not None
+
+    def has_expired(self, now: float) -> bool:
+        """Whether a claimed job may no longer start; one that has started before always may.
+
+        A later ``run_at`` than ``expires_at`` is that of a job that somebody has retried since.
+        """
+        at = self.expires_at
+        return at is not None and self.run_at < at <= now and max(self.attempt, self.deliveries) < 2  # noqa: PLR2004  # its first delivery
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data that JSON can hold; ``args`` and ``kwargs`` are base64 text."""

@@ -1,6 +1,8 @@
-"""The signals that a task raises to control its own job: ``Retry``, ``Snooze``, ``Discard``.
+"""The signals between a task and its worker.
 
-They are not errors and are not part of the error hierarchy. This module is loaded by
+A task raises ``Retry``, ``Snooze`` and ``Discard`` to control its own job. A worker raises
+``SoftTimeout`` and ``JobStopping`` in a task that asked for them. They are not errors and are not
+part of the error hierarchy. This module is loaded by
 ``import nuvom``; ``nuvom.core.outcome`` decides what follows from a signal.
 """
 
@@ -53,6 +55,28 @@ class Discard(Exception):  # noqa: N818  # a signal, not an error
     def __init__(self, reason: object = "") -> None:
         super().__init__(reason)
         self.reason = str(reason)
+
+
+class SoftTimeout(Exception):  # noqa: N818  # a signal, not an error
+    """Raised in a task once ``soft_timeout_secs`` have passed, so that it may clean up and return.
+
+    It is raised once, where the code of the task stands: after a call of C code, at the next
+    ``await`` of a coroutine. A task that lets it through has failed.
+    """
+
+    def __init__(self, message: str = "the task's soft_timeout_secs have passed") -> None:
+        super().__init__(message)
+
+
+class JobStopping(Exception):  # noqa: N818  # a signal, not an error
+    """The worker was told to stop: raised by a task to hand its job back, which uses no retry.
+
+    It is raised in a task with ``interrupt_on_stop=True``, once, as ``SoftTimeout`` is. If the
+    task lets it through, another worker runs the job from its beginning.
+    """
+
+    def __init__(self, message: str = "the worker was told to stop") -> None:
+        super().__init__(message)
 
 
 def _secs(given: float | timedelta) -> float:

@@ -128,10 +128,11 @@ def claimed(record: JobRecord, ref: int) -> JobRecord:
 def settled(one: Settlement, now: float) -> Change:
     """Return the change for a job when its worker reports."""
     record, status = one.record, one.status
-    is_parked = status is _PARKED  # nobody knew the task, so no user code ran
+    is_parked = status is _PARKED
+    has_run = status not in (_PARKED, _CANCELLED)  # else nobody knew the task, or it expired
     started_at, finished_at = one.started_at or None, one.finished_at or now
     closed = None
-    if not is_parked and status is not _SUCCESS:  # the job's own row tells of its success
+    if has_run and status is not _SUCCESS:  # the job's own row tells of its success
         closed = _attempt(record, one.outcome, finished_at, started_at=started_at, error=one.error)
     return Change(
         before=as_claimed(record),
@@ -237,12 +238,13 @@ def cancelled(seen: JobSnapshot, now: float) -> Change | None:
     )
 
 
-def retried(seen: JobSnapshot) -> Change | None:
+def retried(seen: JobSnapshot, now: float) -> Change | None:
     """Return the change that runs an ended job again; None if its status does not allow it.
 
-    A job that was moved to another store can only be run there.
+    A job that was moved to another store can only be run there. One that expired may start now.
     """
     record = seen.record
+    has_expired = record.expires_at is not None and record.expires_at <= now
     if record.status not in RETRYABLE or home_of(seen) is not None:
         return None
     return _moved(
@@ -252,7 +254,7 @@ def retried(seen: JobSnapshot) -> Change | None:
         attempt=0,
         deliveries=0,
         suspect=False,
-        run_at=0.0,
+        run_at=now if has_expired else 0.0,
         started_at=None,
         finished_at=None,
         error=None,

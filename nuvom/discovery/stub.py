@@ -13,7 +13,7 @@ import inspect
 from inspect import Parameter
 from typing import TYPE_CHECKING, Any
 
-from nuvom.core.options import TaskOptions, task_options
+from nuvom.core.options import TaskOptions, known_options, task_options
 from nuvom.errors import InvalidTaskOption
 from nuvom.registry.registry import TaskDefinition
 from nuvom.registry.signature import SourceText
@@ -49,7 +49,9 @@ def definition_of(entry: TaskEntry) -> TaskDefinition:
     described = stand_in(entry.signature)
     known = {name: value for name, value in entry.options.items() if name in TaskOptions._fields}
     try:
-        return TaskDefinition(entry.name, described, task_options(known))
+        return TaskDefinition(
+            entry.name, described, task_options(known), given=known_options(known)
+        )
     except InvalidTaskOption as error:
         # The worker will refuse the task too, so fail now: a job would wait forever.
         error.add_note(f"in {entry.place}")

@@ -14,16 +14,18 @@ import threading
 from contextlib import suppress
 from contextvars import copy_context
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from nuvom.core.guard import AttemptClosed, Guard
 from nuvom.core.job_context import current
+from nuvom.core.signals import SoftTimeout
 from nuvom.execution.failures import current_frames, stack_of, stack_of_coroutine
 from nuvom.execution.job_runner import LATE_SECS
 from nuvom.execution.lanes import Lane, run_in_thread
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Generator
+    from contextvars import Context
     from types import FrameType
 
     from nuvom.core.clock import Clock
@@ -83,6 +85,16 @@ class AsyncLane(Lane):
         if run is not None:
             run.thread.call(self._cancel, attempt)
 
+    def interrupt(self, attempt: OpenAttempt, error: type[Exception]) -> None:
+        """Raise an exception in a coroutine, at the ``await`` where it waits or the next one."""
+        run = self._runs.get(attempt)
+        if run is not None:
+            run.thread.call(run.interrupt, error)
+
+    def running(self) -> list[OpenAttempt]:
+        """Return the attempts whose coroutines have started."""
+        return list(self._runs)
+
     def stacks(self) -> dict[str, str]:
         """Return where each coroutine is, by job id."""
         runs = list(self._runs.items())
@@ -104,17 +116,18 @@ class AsyncLane(Lane):
         room = self.size - len(self._runs)
         while thread.starting < room and thread.starting < len(self.ready):
             thread.starting += 1
-            task = thread.loop.create_task(self._run_next(thread), context=self._vars.copy())
+            context = self._vars.copy()
+            task = thread.loop.create_task(self._run_next(thread, context), context=context)
             task.add_done_callback(self._check)
 
-    async def _run_next(self, thread: LoopThread) -> None:
+    async def _run_next(self, thread: LoopThread, context: Context) -> None:
         thread.starting -= 1
-        run = self._begin_next(thread)
+        run = self._begin_next(thread, context)
         if run is not None:
             await self._attempt(run.attempt, run)
         self._start_waiting()
 
-    def _begin_next(self, thread: LoopThread) -> _Run | None:
+    def _begin_next(self, thread: LoopThread, context: Context) -> _Run | None:
         """Begin the attempt that has waited longest; None if none may start on this loop.
 
         Until now it was in ``ready``: a loop that blocks keeps no attempt from starting on another.
@@ -125,7 +138,7 @@ class AsyncLane(Lane):
             except IndexError:  # taken back in the meantime
                 break
             current.set(attempt)
-            run = _Run(attempt, thread)
+            run = _Run(attempt, thread, context)
             self._runs[attempt] = run
             if self._host.may_start(attempt):
                 return run
@@ -135,19 +148,40 @@ class AsyncLane(Lane):
     async def _attempt(self, attempt: OpenAttempt, run: _Run) -> None:
         runner, bound = self._runner, attempt.task
         runner.begin(attempt)
-        deadline = self._deadline_of(attempt)
+        timers = self._timers_of(attempt)
         try:
-            args, kwargs = bound.decode(attempt.record.args, attempt.record.kwargs)
-            if bound.before_job is not None:
-                await _in_thread(partial(runner.before, attempt))
-            with runner.accompanied(attempt.record):
-                value = await run.of(bound.func(*args, **kwargs))
+            call = bound.decode(attempt.record.args, attempt.record.kwargs)
+            enter = self._call_between_hooks if runner.hooks.are_around_jobs else self._call
+            value = await enter(attempt, run, call)
         except BaseException as error:  # noqa: BLE001  # user code: any failure is an outcome
-            if self._ends(attempt, deadline):
+            if self._ends(attempt, timers):
                 self._host.finish(attempt, runner.failed(attempt, error))
         else:
-            if self._ends(attempt, deadline):
+            if self._ends(attempt, timers):
                 self._host.finish(attempt, runner.succeeded(attempt, value))
+
+    async def _call(
+        self, attempt: OpenAttempt, run: _Run, call: tuple[tuple[Any, ...], dict[str, Any]]
+    ) -> Any:
+        bound, (args, kwargs) = attempt.task, call
+        if bound.before_job is not None:
+            await _in_thread(partial(self._runner.before, attempt))
+        with self._runner.accompanied(attempt.record):
+            return await run.of(bound.func(*args, **kwargs))
+
+    async def _call_between_hooks(
+        self, attempt: OpenAttempt, run: _Run, call: tuple[tuple[Any, ...], dict[str, Any]]
+    ) -> Any:
+        """Call the project's hooks too: in other threads, but in the context of the coroutine."""
+        runner = self._runner
+        await _in_thread(partial(run.context.run, runner.before_each, attempt))
+        try:
+            value = await self._call(attempt, run, call)
+        except BaseException as error:
+            await _in_thread(partial(run.context.run, runner.each_error, attempt, error))
+            raise
+        await _in_thread(partial(run.context.run, runner.after_each, attempt, value))
+        return value
 
     def _check(self, task: asyncio.Task[None]) -> None:
         self._left_behind.discard(task)
@@ -155,18 +189,23 @@ class AsyncLane(Lane):
         if error is not None:  # not the task's own code, whose failures are outcomes
             self._host.crashed(error)
 
-    def _ends(self, attempt: OpenAttempt, deadline: asyncio.TimerHandle | None) -> bool:
+    def _ends(self, attempt: OpenAttempt, timers: list[asyncio.TimerHandle]) -> bool:
         """Free the slot; False when someone else has closed the attempt."""
-        if deadline is not None:
-            deadline.cancel()
+        for timer in timers:
+            timer.cancel()
         self._runs.pop(attempt, None)  # absent if closing already freed the slot
         return self._attempts.close(attempt)
 
-    def _deadline_of(self, attempt: OpenAttempt) -> asyncio.TimerHandle | None:
-        secs = attempt.record.timeout_secs
-        if secs is None:
-            return None
-        return asyncio.get_running_loop().call_later(secs, self._close_overdue, attempt)
+    def _timers_of(self, attempt: OpenAttempt) -> list[asyncio.TimerHandle]:
+        record, timers = attempt.record, []
+        if record.has_time_limit:
+            call_later = asyncio.get_running_loop().call_later
+            if record.timeout_secs is not None:
+                timers.append(call_later(record.timeout_secs, self._close_overdue, attempt))
+            if record.soft_timeout_secs is not None:
+                secs = record.soft_timeout_secs
+                timers.append(call_later(secs, self.interrupt, attempt, SoftTimeout))
+        return timers
 
     def _close_overdue(self, attempt: OpenAttempt) -> None:
         """Close an attempt past its deadline; called on the loop, or off it when it is blocked."""
@@ -300,39 +339,53 @@ async def _in_thread(call: Callable[[], None]) -> None:
         with suppress(RuntimeError):  # the loop is closed
             loop.call_soon_threadsafe(end)
 
-    run_in_thread(run)
+    # Not before this coroutine waits: until then it is in the context that ``call`` may enter.
+    loop.call_soon(run_in_thread, run)
     await done
 
 
-class _Run:
-    """An attempt on a loop, made in its task. Its coroutine runs step by step.
+class SteppedCoroutine:
+    """Awaits a coroutine step by step, so that an exception can be raised in it from outside.
 
-    Each step may be interrupted; asyncio's own code may not.
+    Made in the ``asyncio`` task that awaits it.
     """
 
-    def __init__(self, attempt: OpenAttempt, thread: LoopThread) -> None:
-        self.attempt = attempt
-        self.thread = thread
+    def __init__(self) -> None:
         self.task: asyncio.Task[Any] = asyncio.current_task()  # type: ignore[assignment]  # we are in it
         self.coroutine: Coroutine[Any, Any, Any] | None = None
+        self._runs_now = self._has_ended = False
+        self._interruption: type[Exception] | None = None
 
-    def of(self, awaitable: Awaitable[Any]) -> _Run:
+    def of(self, awaitable: Awaitable[Any]) -> Self:
         """Return what to await in place of what the task's function returned."""
         self.coroutine = awaitable if asyncio.iscoroutine(awaitable) else _awaiting(awaitable)
         return self
 
+    def interrupt(self, error: type[Exception]) -> None:
+        """Raise ``error()`` at the ``await`` where the coroutine waits. Called on its loop.
+
+        What it waits for is cancelled, as ``asyncio.timeout`` does.
+        """
+        if self._runs_now:
+            self._interruption = error
+            self.task.cancel()
+        elif not (self._has_ended or self.task.done()):  # it waits for a hook
+            self.task.get_loop().call_later(_LOOK_SECS, self.interrupt, error)
+
     def __await__(self) -> Generator[Any, Any, Any]:
         coroutine: Any = self.coroutine
         try:
+            self._runs_now = True
             return (yield from self._steps(coroutine))
         finally:
+            self._runs_now, self._has_ended = False, True
             coroutine.close()  # it may have been closed before its first step
 
     def _steps(self, coroutine: Any) -> Generator[Any, Any, Any]:
         step, value = coroutine.send, None
         while True:
             try:
-                awaited = self.thread.guard.outside(self.attempt, self._step, (step, value))
+                awaited = self._step(step, value)
             except StopIteration as end:
                 return end.value
             try:
@@ -340,9 +393,36 @@ class _Run:
             except GeneratorExit:
                 raise
             except BaseException as error:  # noqa: BLE001  # from what was awaited: the coroutine handles it
-                step, value = coroutine.throw, error
+                step, value = coroutine.throw, self._in_place_of(error)
 
     def _step(self, step: Callable[[Any], Any], value: Any) -> Any:
+        return step(value)
+
+    def _in_place_of(self, error: BaseException) -> BaseException:
+        interruption, self._interruption = self._interruption, None
+        if interruption is None or not isinstance(error, asyncio.CancelledError):
+            return error
+        # Somebody else may have cancelled it as well: that is not over.
+        return error if self.task.uncancel() else interruption()
+
+
+class _Run(SteppedCoroutine):
+    """An attempt on a loop. Each of its steps may be interrupted; asyncio's own code may not.
+
+    Attributes:
+        context: That of its task.
+    """
+
+    def __init__(self, attempt: OpenAttempt, thread: LoopThread, context: Context) -> None:
+        super().__init__()
+        self.attempt = attempt
+        self.thread = thread
+        self.context = context
+
+    def _step(self, step: Callable[[Any], Any], value: Any) -> Any:
+        return self.thread.guard.outside(self.attempt, self._run_step, (step, value))
+
+    def _run_step(self, step: Callable[[Any], Any], value: Any) -> Any:
         awaited = step(value)
         if self.thread.guard.is_forked:  # the loop's other coroutines belong to the parent
             raise RuntimeError("a process that a coroutine has forked cannot await")

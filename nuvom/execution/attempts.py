@@ -19,7 +19,7 @@ from nuvom.core.record import JobRecord, JobStatus, StoredError
 from nuvom.errors import LeaseLost, NoCurrentJob
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from nuvom.core.options import CallOptions
     from nuvom.queue_backends.leased import LeasedJobQueue
@@ -33,6 +33,10 @@ GONE: Any = object()
 
 class AttemptServices(Protocol):
     """What an attempt's code may ask of the process that runs it."""
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether the worker was told to stop."""
 
     def report_progress(
         self, attempt: OpenAttempt, done: float, total: float | None, message: str
@@ -52,6 +56,9 @@ class AttemptServices(Protocol):
 class BoundTask:
     """A task bound to this worker's codec: its function, and how its values are encoded.
 
+    Args:
+        defaults: Of the project, for options that the task does not set.
+
     Attributes:
         lane: ``thread``, ``async`` or ``process``.
         before_job: The hook that runs before the code, or None.
@@ -70,13 +77,15 @@ class BoundTask:
         "options",
     )
 
-    def __init__(self, definition: TaskDefinition, codec: Codec) -> None:
+    def __init__(
+        self, definition: TaskDefinition, codec: Codec, defaults: Mapping[str, Any] = {}
+    ) -> None:
         self.definition = definition
         self.func = definition.func
-        self.options = definition.options
-        self.before_job = definition.options.before_job
-        self.has_hooks = definition.options.has_hooks
-        self.lane = definition.options.isolation
+        self.options = definition.options_under(defaults)
+        self.before_job = self.options.before_job
+        self.has_hooks = self.options.has_hooks
+        self.lane = self.options.isolation
         if definition.is_async and self.lane == "thread":
             self.lane = "async"
         self.decode = codec.call_decoder(definition.func)
@@ -105,6 +114,7 @@ class OpenAttempt(msgspec.Struct, eq=False):
         leased_at: Monotonic seconds just before the store was asked for the claim, or for the
             last heartbeat that included this job: its lease runs from then at the earliest.
         deadline: Monotonic seconds, set when task code starts; ``inf`` for none.
+        soft_deadline: When ``SoftTimeout`` is due; ``inf`` for never, and once it was raised.
         started_at: Seconds since the epoch, 0 before the start.
         is_cancelled: The task was told to stop: cancelled, past its deadline, or lease lost.
         is_closed, is_told: As in ``nuvom.core.guard.Closable``.
@@ -121,6 +131,7 @@ class OpenAttempt(msgspec.Struct, eq=False):
     leased_at: float
     lane: str = "thread"
     deadline: float = _NEVER
+    soft_deadline: float = _NEVER
     started_at: float = 0.0
     is_cancelled: bool = False
     children: list[JobRecord] | None = None
@@ -248,6 +259,11 @@ class CurrentJob:
     def cancelled(self) -> bool:
         """Whether the job was cancelled, timed out or lost: nothing it does counts any longer."""
         return self._attempt.is_cancelled
+
+    @property
+    def stopping(self) -> bool:
+        """Whether the worker was told to stop: a long task should end, or raise ``JobStopping``."""
+        return self._attempt.services.is_stopping
 
     @engine_call
     def progress(self, done: float, total: float | None = None, message: str = "") -> None:

@@ -11,6 +11,7 @@ import faulthandler
 import os
 import sys
 import threading
+from contextlib import suppress
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
@@ -21,6 +22,7 @@ from nuvom.config.sources import Loaded
 from nuvom.core.clock import SYSTEM_CLOCK, Clock, StoreClock
 from nuvom.core.guard import AttemptClosed, Guard
 from nuvom.core.record import JobRecord, JobStatus, StoredError
+from nuvom.core.signals import JobStopping, SoftTimeout
 from nuvom.discovery.importer import Importer, is_interrupt
 from nuvom.errors import BackendUnavailable, NuvomError, QueueError, TaskImportFailed
 from nuvom.events import EventBus, default_bus
@@ -30,6 +32,7 @@ from nuvom.execution.frames import (
     AskStack,
     Ended,
     Hello,
+    Interrupt,
     Link,
     Progress,
     ProgressKept,
@@ -37,9 +40,11 @@ from nuvom.execution.frames import (
     Run,
     Stack,
     Started,
+    Stopping,
     ToChild,
 )
 from nuvom.execution.job_runner import JobRunner
+from nuvom.hooks import load_hooks
 from nuvom.host import platforms
 from nuvom.host.fork import drop_at_fork
 from nuvom.log import configure_logging
@@ -54,6 +59,7 @@ if TYPE_CHECKING:
 
     from nuvom.core.middleware import Middleware
     from nuvom.core.outcome import Settlement
+    from nuvom.execution.async_lane import SteppedCoroutine
 
 _NOBODY = JobRecord("", "")  # stands for the record in frames to the worker, which has it
 _TELL_SECS = 0.05  # until the task's code is interrupted again
@@ -61,6 +67,7 @@ _TELL_TIMES = 20
 _LEAVE_SECS = 1.0  # for the program's exit handlers, once there is no more work
 _ELSEWHERE = "in-the-worker"
 _STDERR = 2
+_INTERRUPTIONS = {one.__name__: one for one in (SoftTimeout, JobStopping)}
 
 
 def main() -> None:
@@ -80,6 +87,7 @@ def main() -> None:
     clock = SYSTEM_CLOCK if is_own else StoreClock(ahead_secs=hello.ahead_secs)
     runtime = make_runtime(settings, clock)
     use_runtime(runtime)
+    load_hooks(settings.hooks)
     Child(link, runtime, hello.worker, load_middleware(hello.middleware)).serve()
 
 
@@ -144,7 +152,11 @@ class Child:
         self._main = threading.get_ident()
         self._token = 0  # of the latest attempt while it has not ended, else 0
         self._attempt: OpenAttempt | None = None
+        self.is_stopping = False
         self._coroutine: Any = None  # the running task, if it is one
+        self._stepped: SteppedCoroutine | None = None
+        self._interrupting = threading.Lock()
+        self._interruption: type[Exception] | None = None
         self._is_closing = False
         self._was_told = False
         self._has_heard = threading.Event()
@@ -188,7 +200,7 @@ class Child:
         self._finish(Ended(order.token, settlement, value, fault))
 
     def _finish(self, end: Ended) -> None:
-        self._attempt = None
+        self._attempt = self._interruption = None
         self._token = 0
         self._link.send(end)
 
@@ -198,6 +210,9 @@ class Child:
         A service manager that stops a service signals all its processes. This process then keeps
         going: its worker tells it when the time for running jobs is over.
         """
+        if self._interruption is not None and self._runs_task:
+            error, self._interruption = self._interruption, None
+            raise error
         if self._is_closing and not self._was_told:
             self._was_told = True
             self._has_heard.set()
@@ -208,6 +223,11 @@ class Child:
                 if code is not None:
                     code.is_told = True
                 raise AttemptClosed
+
+    @property
+    def _runs_task(self) -> bool:
+        """Whether the main thread is in the code of the attempt, not in the engine below it."""
+        return self._guard.code is self._attempt is not None and not self._guard.is_inside
 
     # ---- the task -----------------------------------------------------------------------
 
@@ -236,11 +256,17 @@ class Child:
 
             self._coroutine = func(*args, **kwargs)
             try:
-                return run(self._coroutine)
+                return run(self._stepping(self._coroutine))
             finally:
-                self._coroutine = None
+                self._coroutine = self._stepped = None
 
         return run
+
+    async def _stepping(self, coroutine: Any) -> Any:
+        from nuvom.execution.async_lane import SteppedCoroutine  # noqa: PLC0415  # as above
+
+        self._stepped = SteppedCoroutine()
+        return await self._stepped.of(coroutine)
 
     def _import(self, order: Run) -> None:
         name = order.record.func_name
@@ -303,6 +329,10 @@ class Child:
             self._answers.put(frame)
         elif isinstance(frame, AskStack):
             self._link.send(Stack(frame.token, self._stack()))
+        elif isinstance(frame, Stopping):
+            self.is_stopping = True
+        elif isinstance(frame, Interrupt):
+            threading.Thread(target=self._raise_in_task, args=(frame,), daemon=True).start()
         else:  # Close, the only kind left
             self._is_closing = True
             if self._attempt is not None:
@@ -318,6 +348,22 @@ class Child:
             platforms.interrupt_main_thread(self._main)
             if self._clock.wait(self._has_heard, _TELL_SECS):
                 return
+
+    def _raise_in_task(self, frame: Interrupt) -> None:
+        """Raise an exception in the code of the attempt, if it still runs, once it can be."""
+        error = _INTERRUPTIONS[frame.error]
+        with self._interrupting:  # one after the other
+            self._interruption = error
+            while self._interruption is not None and self._token == frame.token:
+                if self._stepped is not None:
+                    break
+                platforms.interrupt_main_thread(self._main)
+                self._clock.sleep(_TELL_SECS)
+            is_due, self._interruption = self._interruption is not None, None
+        stepped = self._stepped  # a coroutine, which its loop interrupts
+        if is_due and stepped is not None and self._token == frame.token:
+            with suppress(RuntimeError):  # the loop has just been closed
+                stepped.task.get_loop().call_soon_threadsafe(stepped.interrupt, error)
 
     def _leave_alone(self) -> None:
         """Exit; at once if there is an attempt, since another worker has it by now."""

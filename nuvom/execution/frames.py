@@ -54,6 +54,17 @@ class Close(msgspec.Struct, frozen=True, array_like=True, tag="close"):
     """The running attempt is closed: stop its code and exit."""
 
 
+class Interrupt(msgspec.Struct, frozen=True, array_like=True, tag="interrupt"):
+    """Raise ``SoftTimeout`` or ``JobStopping``, by name, in the code of the running attempt."""
+
+    token: int
+    error: str
+
+
+class Stopping(msgspec.Struct, frozen=True, array_like=True, tag="stopping"):
+    """The worker was told to stop."""
+
+
 class AskStack(msgspec.Struct, frozen=True, array_like=True, tag="ask-stack"):
     """Report the stack of the running attempt."""
 
@@ -115,7 +126,7 @@ class Progress(msgspec.Struct, frozen=True, array_like=True, tag="progress"):
     text: str
 
 
-ToChild = Hello | Run | Close | AskStack | ProgressKept
+ToChild = Hello | Run | Close | Interrupt | Stopping | AskStack | ProgressKept
 FromChild = Ready | Started | Ended | Stack | Progress
 
 

@@ -13,11 +13,12 @@ from math import inf
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-from nuvom.core.guard import Guard, UserCall, of_thread
+from nuvom.core.guard import AttemptClosed, Guard, UserCall, of_thread
 from nuvom.core.job_context import current
 from nuvom.core.middleware import handed_over_by, run_by
 from nuvom.core.options import TaskOptions
 from nuvom.core.outcome import (
+    Expired,
     Failed,
     Outcome,
     RetryAsked,
@@ -28,11 +29,12 @@ from nuvom.core.outcome import (
     decide,
 )
 from nuvom.core.record import JobRecord, JobStatus, StoredError
-from nuvom.core.signals import Discard, Retry, Snooze
+from nuvom.core.signals import Discard, JobStopping, Retry, Snooze
 from nuvom.errors import NuvomError, ResultTooLarge, TaskImportFailed
 from nuvom.events import EventBus, HookFailed, JobStarted
 from nuvom.execution.attempts import BoundTask, EncodedValue
 from nuvom.execution.failures import fingerprint, stored_error
+from nuvom.hooks import default_hooks
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -55,6 +57,7 @@ _WORDS = {
     TimedOut: "timeout",
     Snoozed: "snoozed",
     UnknownTask: "released",
+    Expired: "cancelled",
 }
 
 
@@ -64,6 +67,7 @@ class JobRunner:
     Attributes:
         known: Names of the tasks bound so far, by lane.
         bus: Receives events for starts and failing hooks; its middleware wraps jobs.
+        hooks: The project's hooks around all jobs.
         refused: Names of tasks that this worker does not have; it never claims them again.
         has_hooks: Whether any task of this worker has hooks.
     """
@@ -82,7 +86,9 @@ class JobRunner:
         self._registry = registry
         self._codec = codec
         self._max_result_bytes = settings.max_result_bytes
+        self._defaults = settings.task_defaults
         self.bus = bus
+        self.hooks = default_hooks
         self._clock = clock
         self._rng = rng or Random()  # noqa: S311  # only for retry jitter
         self._mark_started = mark_started
@@ -116,7 +122,8 @@ class JobRunner:
         self.begin(attempt)
         try:
             call = task.decode(record.args, record.kwargs)
-            value = self._context.copy().run(_call, self, attempt, guard or Guard(), call)
+            enter = _call_between_hooks if self.hooks.are_around_jobs else _call
+            value = self._context.copy().run(enter, self, attempt, guard or Guard(), call)
         except BaseException as error:  # noqa: BLE001  # user code: any failure is an outcome
             return self.failed(attempt, error)
         return self.succeeded(attempt, value)
@@ -128,6 +135,8 @@ class JobRunner:
         attempt.started_at = self._clock.now()
         if record.timeout_secs is not None:
             attempt.deadline = self._clock.monotonic() + record.timeout_secs
+        if record.soft_timeout_secs is not None:
+            attempt.soft_deadline = self._clock.monotonic() + record.soft_timeout_secs
         if JobStarted in self.bus.active:
             self.bus.emit(JobStarted(record, attempt.worker, attempt.task.lane))
 
@@ -194,7 +203,7 @@ class JobRunner:
         """Return what follows from a missed deadline; ``stack`` is where the code was."""
         record = attempt.record
         name = "TimeoutError"
-        message = f"timed out after {record.timeout_secs:g} s"
+        message = _timed_out_text(record)
         error = StoredError(name, message, stack, fingerprint(record.func_name, name))
         if attempt.task.has_hooks:
             attempt.kept = TimeoutError(message)
@@ -204,6 +213,13 @@ class JobRunner:
         """Return the PARKED settlement that keeps a job for a worker that has its task."""
         reason = self.refused.get(attempt.record.func_name, "no such task here")
         return self.settlement(attempt, UnknownTask(reason))
+
+    def expired(self, attempt: OpenAttempt) -> Settlement | None:
+        """Return the CANCELLED settlement of a job that may no longer start; None if it may."""
+        record = attempt.record
+        if record.expires_at is None or not record.has_expired(self._clock.now()):
+            return None
+        return self.settlement(attempt, Expired(round(record.expires_at - record.created_at, 3)))
 
     def settlement(self, attempt: OpenAttempt, outcome: Outcome) -> Settlement:
         """Return the settlement that ``outcome`` and the retry policy lead to."""
@@ -225,6 +241,8 @@ class JobRunner:
     def _outcome_of(self, record: JobRecord, error: BaseException) -> Outcome:
         if isinstance(error, Snooze):
             return Snoozed(error.secs)
+        if isinstance(error, JobStopping):
+            return Snoozed(0.0)
         if isinstance(error, Retry):
             stored = StoredError("Retry", "the task asked for another attempt")
             if error.__cause__ is not None:
@@ -238,6 +256,25 @@ class JobRunner:
         # Another attempt would not fix what the engine refuses, such as a result that cannot be
         # stored or damaged arguments.
         return Failed(stored, error, discard=isinstance(error, NuvomError))
+
+    # ---- the project's hooks around each job --------------------------------------------
+
+    def before_each(self, attempt: OpenAttempt) -> None:
+        """Call the project's hooks before the code of a job, in this context and thread."""
+        for hook in self.hooks.before_each:
+            self.hook("before_each_job", attempt, hook, attempt)
+
+    def after_each(self, attempt: OpenAttempt, value: Any) -> None:
+        """Call the project's hooks after the code of a job has returned."""
+        for hook in self.hooks.after_each:
+            self.hook("after_each_job", attempt, hook, UserCall(), value)
+
+    def each_error(self, attempt: OpenAttempt, error: BaseException) -> None:
+        """Call the project's hooks after the code of a job has raised."""
+        if isinstance(error, AttemptClosed) and self._clock.monotonic() >= attempt.deadline:
+            error = TimeoutError(_timed_out_text(attempt.record))
+        for hook in self.hooks.each_error:
+            self.hook("on_each_error", attempt, hook, UserCall(), error)
 
     # ---- hooks after the commit ---------------------------------------------------------
 
@@ -283,7 +320,7 @@ class JobRunner:
     def _bind(self, name: str) -> BoundTask | None:
         self._slow_imports.pop(name, None)
         try:
-            task = BoundTask(self._registry.resolve(name), self._codec)
+            task = BoundTask(self._registry.resolve(name), self._codec, self._defaults)
         except NuvomError as error:
             self.refused[name] = error.what
             if isinstance(error, TaskImportFailed) and error.is_over is not None:
@@ -319,6 +356,10 @@ class JobRunner:
         return [name for name in self._registry.names() if not self._refuses(name)]
 
 
+def _timed_out_text(record: JobRecord) -> str:
+    return f"timed out after {record.timeout_secs:g} s"
+
+
 def _call(
     runner: JobRunner,
     attempt: OpenAttempt,
@@ -338,5 +379,22 @@ def _call(
     return guard.outside(attempt, task.func, args, kwargs)
 
 
+def _call_between_hooks(
+    runner: JobRunner,
+    attempt: OpenAttempt,
+    guard: Guard,
+    call: tuple[tuple[Any, ...], dict[str, Any]],
+) -> Any:
+    _set_current(attempt)
+    runner.before_each(attempt)
+    try:
+        value = None if attempt.is_cancelled else _call(runner, attempt, guard, call)
+    except BaseException as error:
+        runner.each_error(attempt, error)
+        raise
+    runner.after_each(attempt, value)
+    return value
+
+
 def _is_failure(kept: object) -> bool:
-    return isinstance(kept, BaseException) and not isinstance(kept, Snooze)
+    return isinstance(kept, BaseException) and not isinstance(kept, Snooze | JobStopping)

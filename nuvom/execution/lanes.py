@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Protocol
 
+from nuvom.core.signals import JobStopping
 from nuvom.errors import InvalidSetting, Refused
 from nuvom.log import get_logger, log_event
 
@@ -131,6 +132,20 @@ class Lane(ABC):
     @abstractmethod
     def close_attempt(self, attempt: OpenAttempt) -> None:
         """Stop the code of an attempt that someone else closed, as far as the lane can."""
+
+    @abstractmethod
+    def interrupt(self, attempt: OpenAttempt, error: type[Exception]) -> None:
+        """Raise ``error()`` in the code of a running attempt, which may handle it; never blocks."""
+
+    @abstractmethod
+    def running(self) -> list[OpenAttempt]:
+        """Return the attempts whose code runs, or is about to."""
+
+    def tell_stopping(self) -> None:
+        """Raise ``JobStopping`` in the code of tasks that asked for it."""
+        for attempt in self.running():
+            if attempt.task.options.interrupt_on_stop:
+                self.interrupt(attempt, JobStopping)
 
     @abstractmethod
     def stacks(self) -> dict[str, str]:

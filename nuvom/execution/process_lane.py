@@ -18,6 +18,7 @@ from msgspec.structs import replace
 from nuvom.core.clock import StoreClock
 from nuvom.core.outcome import Failed
 from nuvom.core.record import JobStatus, StoredError
+from nuvom.core.signals import SoftTimeout
 from nuvom.errors import JobFailed, NuvomError, WorkerChildDied
 from nuvom.execution.attempts import EncodedValue
 from nuvom.execution.capacity import Prefetch
@@ -27,12 +28,14 @@ from nuvom.execution.frames import (
     Ended,
     FromChild,
     Hello,
+    Interrupt,
     Progress,
     ProgressKept,
     Ready,
     Run,
     Stack,
     Started,
+    Stopping,
 )
 from nuvom.execution.lanes import Lane
 from nuvom.host import platforms
@@ -101,6 +104,23 @@ class ProcessLane(Lane):
         self._supervisor.end(attempt)
         self._host.idle()
 
+    def interrupt(self, attempt: OpenAttempt, error: type[Exception]) -> None:
+        """Have the child that runs an attempt raise an exception in its code."""
+        with self._supervisor.lock:
+            for child, busy_with in self._busy():
+                if busy_with is attempt:
+                    child.post(Interrupt(child.token, error.__name__))
+
+    def running(self) -> list[OpenAttempt]:
+        """Return the attempt of each busy child."""
+        return [attempt for _, attempt in self._busy()]
+
+    def tell_stopping(self) -> None:
+        """Tell all children, whose code may ask."""
+        for child in self._supervisor.in_state("starting", "idle", "busy"):
+            child.post(Stopping())
+        super().tell_stopping()
+
     def stacks(self) -> dict[str, str]:
         """Return the stack of each busy child that answers in time, by job id."""
         clock = self._clock
@@ -151,7 +171,7 @@ class ProcessLane(Lane):
         if not attempt.started_at:  # else a child died before receiving it
             self._runner.begin(attempt)
             self._runner.before(attempt)
-        if attempt.deadline < inf or self._settings.max_memory_per_child is not None:
+        if attempt.record.has_time_limit or self._settings.max_memory_per_child is not None:
             self._supervisor.wake()  # there is now a deadline or memory to watch
         record = self._runner.handed_over(attempt.record)
         return Run(token, record, *_target_of(attempt.task.func))
@@ -200,8 +220,12 @@ class ProcessLane(Lane):
         if attempt is not None:
             child.has_started = True
             secs = attempt.record.timeout_secs
-            if secs is not None:  # the time so far went into starting the child and importing
-                attempt.deadline = self._clock.monotonic() + secs
+            soft = attempt.record.soft_timeout_secs
+            now = self._clock.monotonic()  # the time so far went into the child and its import
+            if secs is not None:
+                attempt.deadline = now + secs
+            if soft is not None:
+                attempt.soft_deadline = now + soft
 
     def _ended(self, child: ChildProcess, frame: Ended) -> None:
         child.jobs += frame.settlement is not None
@@ -283,10 +307,13 @@ class ProcessLane(Lane):
         """Close attempts past their deadline, once their child has reported its stack."""
         next_at = inf
         for child, attempt in self._busy():
+            if attempt.soft_deadline <= now:
+                attempt.soft_deadline = inf
+                self.interrupt(attempt, SoftTimeout)
             if child.asked_at is None and attempt.deadline <= now:
                 self._ask_overdue(child, attempt, now)
             if child.asked_at is None:
-                next_at = min(next_at, attempt.deadline)
+                next_at = min(next_at, attempt.deadline, attempt.soft_deadline)
             elif child.stack is None and now < child.asked_at + _STACK_SECS:
                 next_at = min(next_at, child.asked_at + _STACK_SECS)
             else:

@@ -17,6 +17,7 @@ from nuvom.core.outcome import Settlement
 from nuvom.core.record import JobRecord, JobStatus, StoredError
 from nuvom.events import (
     Event,
+    JobCancelled,
     JobFailed,
     JobFenced,
     JobParked,
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
 _PARKED_SECS = 60.0  # until a five-method queue hands out a job of an unknown task again
 _NO_ERROR = StoredError("Unknown", "no report is kept")
 _SUCCESS = JobStatus.SUCCESS  # looking up an enum member is slow in Python 3.11
-_TOLD = frozenset((JobSucceeded, JobRetrying, JobParked, JobFailed, JobTimedOut))
+_TOLD = frozenset((JobSucceeded, JobRetrying, JobParked, JobFailed, JobTimedOut, JobCancelled))
 
 
 class Served(NamedTuple):
@@ -393,6 +394,8 @@ class SettlementEvents:
             return JobSucceeded(record, secs, self._worker)
         if status is JobStatus.PENDING:
             return JobRetrying(record, settlement.error, settlement.run_at, secs, self._worker)
+        if status is JobStatus.CANCELLED:
+            return JobCancelled(record.id)
         if status is JobStatus.PARKED:
             return JobParked(record, self._runner.refused.get(record.func_name, ""))
         return JobFailed(record, settlement.error or _NO_ERROR, secs, self._worker)

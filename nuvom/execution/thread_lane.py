@@ -16,6 +16,7 @@ from math import inf
 from typing import TYPE_CHECKING, Any
 
 from nuvom.core.guard import Guard
+from nuvom.core.signals import SoftTimeout
 from nuvom.execution.attempts import GONE
 from nuvom.execution.failures import current_frames, stack_of
 from nuvom.execution.lanes import Lane
@@ -52,6 +53,7 @@ class ThreadLane(Lane):
         self._slots: set[_Slot] = set()
         self._left_behind: list[_Slot] = []
         self._untold: list[tuple[_Slot, Closable]] = []  # were inside the engine when closed
+        self._interruptions: list[tuple[_Slot, OpenAttempt, type[Exception]]] = []  # still to make
         self._replacing = threading.Lock()
         self.is_thrifty = False
         self._is_stopping = False
@@ -107,6 +109,18 @@ class ThreadLane(Lane):
                 if slot.attempt is attempt:
                     self._replace(slot, attempt)
 
+    def interrupt(self, attempt: OpenAttempt, error: type[Exception]) -> None:
+        """Have the watchdog raise an exception in the thread of an attempt."""
+        with self._replacing:
+            self._interruptions += [
+                (slot, attempt, error) for slot in self._slots if slot.attempt is attempt
+            ]
+        self._watch.set()
+
+    def running(self) -> list[OpenAttempt]:
+        """Return the attempt of each busy slot."""
+        return [one for one in (slot.attempt for slot in list(self._slots)) if one is not None]
+
     def stacks(self) -> dict[str, str]:
         """Return the stack of each busy slot, by job id."""
         frames = current_frames()
@@ -152,6 +166,8 @@ class ThreadLane(Lane):
             slot.attempt = work  # first, so that whoever closes it can find it here
             if work.record.timeout_secs is not None:
                 self._expect(work.record.timeout_secs)
+            if work.record.soft_timeout_secs is not None:
+                self._expect(work.record.soft_timeout_secs)
             if may_start(work):
                 settlement = run(work, guard)
                 if close(work, GONE) is None:
@@ -225,26 +241,34 @@ class ThreadLane(Lane):
             if slot.hook_ends_at is not None and slot.hook_ends_at <= now:
                 self._leave_hook(slot)
             attempt = slot.attempt
-            if attempt is None or attempt.record.timeout_secs is None:
+            if attempt is None or not attempt.record.has_time_limit:
                 continue
+            if attempt.soft_deadline <= now:
+                attempt.soft_deadline = inf
+                self.interrupt(attempt, SoftTimeout)
             if attempt.deadline <= now:
                 timed_out = self._runner.timed_out
                 self._cut_off(attempt, partial(timed_out, attempt, _stack_of(slot)))
-            elif attempt.deadline == inf:  # it is about to start
+            elif not attempt.started_at:  # it is about to start
                 looks_at = min(looks_at, now + _LOOK_SECS)
             else:
-                looks_at = min(looks_at, attempt.deadline)
+                looks_at = min(looks_at, attempt.deadline, attempt.soft_deadline)
         return looks_at
 
     def _tell_again(self, now: float) -> float:
-        """Interrupt closed code that was inside the engine earlier; return when to look again."""
-        if not self._untold:
+        """Interrupt code that was inside the engine earlier; return when to look again."""
+        if not (self._untold or self._interruptions):
             return inf
         with self._replacing:
             self._untold = [
                 (slot, code)
                 for slot, code in self._untold
                 if slot.is_alive() and not slot.guard.close(code)
+            ]
+            self._interruptions = [
+                (slot, attempt, error)
+                for slot, attempt, error in self._interruptions
+                if slot.attempt is attempt and not slot.guard.interrupt(attempt, error)
             ]
         return now + _LOOK_SECS
 

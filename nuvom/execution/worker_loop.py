@@ -118,11 +118,14 @@ class WorkerLoop:
     # ---- from other threads -------------------------------------------------------------
 
     def may_start(self, attempt: OpenAttempt) -> bool:
-        """Return whether an attempt may start: nobody has closed it, and its lease still runs."""
+        """Return whether an attempt may start: its lease still runs, and nobody has closed it."""
         if self._clock.monotonic() >= attempt.leased_at + self._context.lease_secs:
             # If nobody has taken it over, the next heartbeat would renew the lease of a job that
             # has no open attempt.
             self._take_back((attempt,))
+            self.wake()
+        if attempt.record.expires_at is not None and (end := self._runner.expired(attempt)):
+            self._close_unrun(attempt, end)
             self.wake()
         return attempt in self._attempts.unclosed
 

@@ -163,7 +163,7 @@ class StoreQueue(LeasedJobQueue):
 
     def retry(self, job_id: str) -> JobStatus | None:
         """Make a failed or cancelled job PENDING again; see the contract."""
-        return self._changed(job_id, transitions.retried)
+        return self._changed(job_id, lambda seen: transitions.retried(seen, self.now()))
 
     def _changed(
         self, job_id: str, decide: Callable[[JobSnapshot], Change | None]

@@ -14,7 +14,7 @@ from nuvom.core.options import TaskOptions
 from nuvom.errors import AmbiguousTask, DuplicateTask, TaskImportFailed, TaskNotFound
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
 _CO_COROUTINE = 0x80  # inspect.CO_COROUTINE, without importing inspect
 
@@ -34,19 +34,34 @@ class ManifestTask(Protocol):
 class TaskDefinition:
     """A registered task: its name, function and options.
 
+    Args:
+        given: Names of the options that ``@task`` was given, which no default of the project
+            replaces.
+
     Attributes:
         is_async: Whether calling ``func`` returns a coroutine.
     """
 
-    __slots__ = ("func", "is_async", "name", "options")
+    __slots__ = ("func", "given", "is_async", "name", "options")
 
     def __init__(
-        self, name: str, func: Callable[..., Any], options: TaskOptions | None = None
+        self,
+        name: str,
+        func: Callable[..., Any],
+        options: TaskOptions | None = None,
+        *,
+        given: frozenset[str] = frozenset(),
     ) -> None:
         self.name = name
         self.func = func
         self.options = options or TaskOptions()
+        self.given = given
         self.is_async = _is_coroutine_function(func)
+
+    def options_under(self, defaults: Mapping[str, Any]) -> TaskOptions:
+        """Return the options, with the project's ``defaults`` for those that were not given."""
+        missing = {name: value for name, value in defaults.items() if name not in self.given}
+        return self.options._replace(**missing) if missing else self.options
 
     @property
     def place(self) -> str:
@@ -221,7 +236,7 @@ def _definition_of(task: TaskDefinition | Callable[..., Any], name: str | None) 
     if isinstance(carried, TaskDefinition):
         if name is None or name == carried.name:
             return carried
-        return TaskDefinition(name, carried.func, carried.options)
+        return TaskDefinition(name, carried.func, carried.options, given=carried.given)
     return TaskDefinition(name or task_name(carried), carried)
 
 

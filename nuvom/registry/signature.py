@@ -9,10 +9,12 @@ from __future__ import annotations
 import inspect
 from typing import TYPE_CHECKING, Any
 
-from nuvom.errors import InvalidArguments
+from nuvom.errors import InvalidArguments, InvalidTaskOption
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
+
+    from nuvom.serialization.base import Codec
 
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 _SIMPLE = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
@@ -77,6 +79,51 @@ class Binder:
             self._by_keyword.append((needed - given, allowed - given))
         fewest = sum(1 for others, _ in self._by_keyword if others)
         self.fitting = range(fewest, len(self._by_keyword))
+
+
+class UniqueKey:
+    """Makes the ``unique_key`` of a call from its arguments.
+
+    Args:
+        by: Names of the parameters that count; empty for all.
+    Raises: InvalidTaskOption: the function has no such parameter.
+    """
+
+    def __init__(
+        self, task: str, func: Callable[..., Any], by: tuple[str, ...], codec: Codec
+    ) -> None:
+        signature = Binder(task, func).signature
+        if signature is None or not signature.parameters.keys() >= set(by):
+            known = (
+                "none that Python can tell"
+                if signature is None
+                else ", ".join(signature.parameters)
+            )
+            raise InvalidTaskOption("unique_by", by, f"names of the task's parameters ({known})")
+        self._signature = signature
+        self._by = by or tuple(signature.parameters)
+        self._encode = codec.call_encoder(func)
+
+    def of(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
+        """Return a text that is equal for calls with equal arguments, however they are passed.
+
+        Raises: NotStorable: one of them cannot be stored.
+        """
+        from hashlib import blake2b  # noqa: PLC0415  # few tasks have such keys
+
+        bound = self._signature.bind(*args, **kwargs)
+        bound.apply_defaults()
+        values = {name: _sorted(bound.arguments[name]) for name in self._by}
+        return blake2b(self._encode((), values)[1], digest_size=16).hexdigest()
+
+
+def _sorted(value: Any) -> Any:  # noqa: ANN401  # as a user passes it
+    """Return a value with its dicts in the order of their keys: equal dicts are one argument."""
+    if type(value) is dict:
+        return {key: _sorted(value[key]) for key in sorted(value, key=repr)}
+    if type(value) in (list, tuple):
+        return type(value)(map(_sorted, value))
+    return value
 
 
 def signature_text(signature: inspect.Signature) -> str:

@@ -132,6 +132,7 @@ class DirectRunner:
             hook_ended=lambda: None,
         )
         self._thread = _ThreadState()
+        self.is_stopping = False
 
     def run_ready(self) -> None:
         """Run jobs until none is ready; inside a job of this thread, leave that to its end.
@@ -165,6 +166,8 @@ class DirectRunner:
         try:
             if task is None:
                 attempt.settlement = self._runner.unknown(attempt)
+            elif (end := self._runner.expired(attempt)) is not None:
+                attempt.settlement = end
             else:
                 attempt.task, attempt.lane = self._prepared(task), task.lane
                 attempt.settlement = self._runner.run(attempt)
@@ -259,6 +262,8 @@ def _store_child(record: JobRecord) -> None:
 class _ContextServices(NamedTuple):
     """What code inside ``job_context`` may ask of its worker."""
 
+    is_stopping: bool
+
     def report_progress(
         self, attempt: OpenAttempt, _done: float, _total: float | None, _message: str
     ) -> bool:
@@ -276,7 +281,7 @@ class _ContextServices(NamedTuple):
 
 @contextmanager
 def job_context(
-    name: str = "tests.job", *, cancelled: bool = False, **fields: Any
+    name: str = "tests.job", *, cancelled: bool = False, stopping: bool = False, **fields: Any
 ) -> Iterator[CurrentJob]:
     """Let ``current_job()`` return a job while the ``with`` block runs.
 
@@ -285,11 +290,12 @@ def job_context(
     Args:
         name: Name of its task.
         cancelled: Whether the job finds itself cancelled.
+        stopping: Whether it finds its worker stopping.
         fields: Of ``JobRecord``, such as ``attempt``, ``max_retries``, ``queue`` and ``metadata``.
     """
     given = {"status": JobStatus.RUNNING, "attempt": 1, "deliveries": 1, "lease_epoch": 1, **fields}
     record = make_job(name, **given)
-    attempt = OpenAttempt(record, _WORKER, _ContextServices(), SYSTEM_CLOCK.monotonic())
+    attempt = OpenAttempt(record, _WORKER, _ContextServices(stopping), SYSTEM_CLOCK.monotonic())
     attempt.is_cancelled = cancelled
     token = current.set(attempt)
     try:

@@ -13,9 +13,10 @@ from typing import Any
 
 import pytest
 
-from nuvom import Discard, JobFailed, LeaseLost, Retry, Snooze, current_job
+from nuvom import Discard, JobExpired, JobFailed, LeaseLost, Retry, Snooze, current_job
 from nuvom.core.record import JobStatus
 from nuvom.events import (
+    JobCancelled,
     JobFenced,
     JobRetrying,
     JobStarted,
@@ -119,6 +120,22 @@ def test_attempt_is_closed_at_its_deadline(
         assert job.error is not None
         assert "timed out after 0.1 s" == job.error.message
         assert f"in {func.__name__}" in str(job.error.traceback)
+
+
+def test_a_job_that_has_not_started_in_time_is_cancelled(engine: Engine) -> None:
+    @engine.task
+    def late() -> str:
+        return "late"
+
+    job, now = late.options(expires=0.01).delay(), engine.runtime.clock.now
+    wait_until(lambda: now() > job.record.expires_at)
+    with engine.worker():
+        with pytest.raises(JobExpired, match=r"expired: it had not started within 0.01 s"):
+            job.get(LIMIT_SECS)
+        assert ("CANCELLED", []) == (job.status, history(engine, job))
+        wait_until(lambda: [job.id] == [event.job_id for event in engine.events(JobCancelled)])
+        assert job.retry()
+        assert "late" == job.get(LIMIT_SECS)
 
 
 # ---- cancel ---------------------------------------------------------------------------------

@@ -49,6 +49,32 @@ def test_each_source_beats_the_ones_below_it(tmp_path: Path) -> None:
     assert value(flags={"max_workers": 8}, overrides={"max_workers": 9}) == 9
 
 
+def test_tables_come_from_a_file_or_as_json_from_the_environment(tmp_path: Path) -> None:
+    write(tmp_path, toml='[task_defaults]\nretries = 3\n[routes]\n"shop.*" = "shop"')
+    settings = at(tmp_path).settings
+    assert ({"retries": 3}, {"shop.*": "shop"}) == (settings.task_defaults, settings.routes)
+    settings = at(tmp_path, NUVOM_ROUTES='{"a.*": "b"}').settings
+    assert {"a.*": "b"} == settings.routes
+    assert settings == Settings.from_dict(settings.to_dict())
+
+
+@pytest.mark.parametrize(
+    ("toml", "reason"),
+    [
+        ("[task_defaults]\nretrys = 3", 'Did you mean "retries"'),
+        ("[task_defaults]\nretries = -1", "0 or more"),
+        ("[task_defaults]\nbefore_job = 'x'", "one of the options"),
+        ("[task_defaults]\ntimeout_secs = 1\nsoft_timeout_secs = 2", "less than timeout_secs"),
+        ("[routes]\n'shop.*' = 'no queue'", "no queue"),
+        ("routes = 'shop'", "a table of queues"),
+    ],
+)
+def test_what_a_table_holds_is_checked(tmp_path: Path, toml: str, reason: str) -> None:
+    write(tmp_path, toml=toml)
+    with pytest.raises(InvalidSetting, match=reason):
+        at(tmp_path)
+
+
 def test_what_is_empty_or_none_is_not_given(tmp_path: Path) -> None:
     write(
         tmp_path,

@@ -7,7 +7,7 @@ import tracemalloc
 from collections import namedtuple
 from collections.abc import Iterator
 from contextlib import nullcontext
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
@@ -19,6 +19,7 @@ from nuvom.core.record import JobRecord, RetryPolicy
 from nuvom.errors import (
     CapabilityMissing,
     InvalidArguments,
+    InvalidTaskOption,
     NotStorable,
     PayloadTooLarge,
     QueueFull,
@@ -98,6 +99,83 @@ def test_the_call_comes_before_the_task_and_the_task_before_the_settings(project
     assert [RetryPolicy(0, "linear", 70, jitter=False), {"by": "me"}, "k", 60] == list(
         fields_of(call, *names[8:]).values()
     )
+
+
+def test_options_of_the_project_fill_in_what_a_task_leaves_open(project: Path) -> None:
+    defaults = {"retries": 3, "queue": "rest", "store_result": False, "soft_timeout_secs": 5}
+    routes = {"tests.a*": "a", "tests.*d": "never", "other.*": "never"}
+    with Engine(make_runtime(project, task_defaults=defaults, routes=routes)) as engine:
+        names = ("queue", "max_retries", "store_result", "soft_timeout_secs")
+        routed, given = engine.task(add), engine.task(add, queue="default", retries=0)
+        elsewhere = engine.task(one)
+        found = [
+            list(fields_of(job.record, *names).values())
+            for job in (
+                routed.delay(1, 2),
+                given.delay(1, 2),
+                elsewhere.delay(1),
+                routed.options(queue="now", store_result=True).delay(1, 2),
+            )
+        ]
+    assert [
+        ["a", 3, False, 5],
+        ["default", 0, False, 5],
+        ["rest", 3, False, 5],
+        ["now", 3, True, 5],
+    ] == found
+
+
+def test_calls_with_equal_arguments_are_one_job_however_they_are_passed(engine: Engine) -> None:
+    def send(to: str, body: object = "", *, copy: bool = False) -> None: ...
+
+    task = engine.task(send, unique=True)
+    first = task.delay("a", {"x": 1, "y": [(2,)]})
+    same = [
+        task.delay(to="a", body={"y": [(2,)], "x": 1}),
+        task.delay("a", {"x": 1, "y": [(2,)]}, copy=False),
+        *task.map([("a", {"x": 1, "y": [(2,)]})]),
+    ]
+    assert [(first.id, False)] * 3 == [(job.id, job.created) for job in same]
+    others = [task.delay("a"), task.delay("b"), task.delay("a", {"x": 1, "y": [[2]]})]
+    others += task.map([("c",), {"to": "d"}, ("c",)])
+    assert [True] * 5 + [False] == [job.created for job in others]
+    by_hand = task.options(unique_key="mine")
+    assert [True, False] == [by_hand.delay(to).created for to in ("x", "y")]
+
+
+def test_only_the_named_parameters_make_a_call_unique(engine: Engine) -> None:
+    def greet(user_id: int, text: str = "") -> None: ...
+
+    task = engine.task(greet, unique_by="user_id")
+    assert [True, False, True] == [
+        job.created for job in (task.delay(1, "a"), task.delay(1, "b"), task.delay(2, "a"))
+    ]
+    with pytest.raises(InvalidTaskOption, match=r"unique_by.*parameters \(user_id, text\)"):
+        engine.task(greet, unique_by=["userid"]).delay(1)
+    with pytest.raises(InvalidArguments):
+        task.delay()
+    with pytest.raises(NotStorable, match="item 1"):
+        task.map([(1,), (object(),)])
+
+
+def test_expiry_counts_from_each_call_and_comes_after_the_start(engine: Engine) -> None:
+    task = engine.task(add)
+    for expires in (300, timedelta(minutes=5)):
+        of_call = task.options(expires=expires)
+        for record in (of_call.delay(1, 2).record, of_call.map([(1, 2)])[0].record):
+            assert 300 == pytest.approx(record.expires_at - record.created_at)
+    moment = datetime(2090, 1, 1, tzinfo=UTC)
+    assert moment.timestamp() == task.options(expires=moment).delay(1, 2).record.expires_at
+    too_soon = task.options(expires=5, delay=10)
+    for send in (partial(too_soon.delay, 1, 2), partial(too_soon.map, [(1, 2)])):
+        with pytest.raises(InvalidTaskOption, match=r"expires=5.*later than the job's earliest"):
+            send()
+
+
+def test_a_soft_time_limit_comes_before_the_hard_one(engine: Engine) -> None:
+    task = engine.task(add, soft_timeout_secs=5)
+    with pytest.raises(InvalidTaskOption, match="less than timeout_secs, which is 5"):
+        task.options(timeout_secs=5).delay(1, 2)
 
 
 def test_delay_counts_from_each_call_and_a_fixed_moment_is_kept(engine: Engine) -> None:

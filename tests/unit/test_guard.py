@@ -173,6 +173,29 @@ def test_calls_within_a_call_are_one_call(slot: Slot, code: Code, attempt: UserC
     assert ["done", "done"] == steps
 
 
+def test_code_that_may_go_on_is_interrupted_outside_only(
+    slot: Slot, code: Code, attempt: UserCall
+) -> None:
+    after, seen = Code(), list[str]()
+
+    def users() -> None:
+        seen.append(code.wait_inside())
+        try:
+            after.wait()
+        except LookupError as error:
+            seen.append(type(error).__name__)
+
+    slot.start((attempt, users))
+    is_running(code)
+    assert not slot.guard.interrupt(attempt, LookupError), "it is inside the engine"
+    assert not slot.guard.interrupt(UserCall(), LookupError), "it is not the code that runs"
+    code.go.set()
+    is_running(after)
+    assert slot.guard.interrupt(attempt, LookupError)
+    assert [None] == slot.join()
+    assert ["done", "LookupError"] == seen
+
+
 # ---- what a user's code makes for the engine ------------------------------------------------
 
 

@@ -61,6 +61,7 @@ BAD: list[tuple[str, Any]] = [
     ("tags", "\ud800"),
     ("tags", 5),
     ("description", 5),
+    ("unique_by", ()),
     ("before_job", "clean_up"),
     ("after_job", coroutine_hook),
 ]
@@ -79,6 +80,11 @@ def test_unknown_option_is_refused_with_the_known_ones() -> None:
         call_options(NO_CALL_OPTIONS, {"priorty": 3})
 
 
+def test_soft_time_limit_that_is_never_reached_is_refused() -> None:
+    with pytest.raises(InvalidTaskOption, match=r"soft_timeout_secs=5 .* less than timeout_secs"):
+        task_options({"soft_timeout_secs": 5, "timeout_secs": 5})
+
+
 @pytest.mark.parametrize("hook", ["before_job", "after_job", "on_error"])
 def test_task_with_any_hook_has_hooks(hook: str) -> None:
     assert task_options({hook: print}).has_hooks
@@ -89,6 +95,8 @@ CALL_GOOD: list[tuple[str, Any]] = [
     ("delay", timedelta(minutes=1)),
     ("run_at", datetime(2030, 1, 1, tzinfo=UTC)),
     ("run_at", datetime(2030, 1, 1, tzinfo=timezone(timedelta(hours=2)))),
+    ("expires", timedelta(minutes=1)),
+    ("expires", datetime(2030, 1, 1, tzinfo=UTC)),
     ("unique_key", "user:5 / день"),
     ("metadata", {"a": [1, 2.5, None, True, "x", {"b": {}}]}),
     ("metadata", nested(31)),
@@ -97,6 +105,8 @@ CALL_BAD: list[tuple[str, Any]] = [
     ("delay", -1),
     ("delay", timedelta(seconds=-1)),
     ("run_at", "tomorrow"),
+    ("expires", "tomorrow"),
+    ("expires", -1),
     ("unique_key", "\ud800"),
     ("metadata", []),
     ("metadata", {5: "a"}),

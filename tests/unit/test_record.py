@@ -107,3 +107,21 @@ def test_record_survives_json(record: JobRecord) -> None:
 def test_plain_data_that_does_not_fit_is_a_payload_error(changes: dict[str, Any]) -> None:
     with pytest.raises(PayloadError):
         JobRecord.from_dict({**FULL.to_dict(), **changes})
+
+
+@pytest.mark.parametrize(
+    ("fields", "has_expired"),
+    [
+        ({}, True),
+        ({"expires_at": None}, False),
+        ({"expires_at": 101.0}, False),
+        ({"attempt": 2}, False),  # it has run before, and is retried
+        ({"deliveries": 2}, False),  # a worker died while it ran
+        ({"run_at": 100.0}, False),  # somebody has retried it since
+    ],
+)
+def test_only_a_job_that_has_never_started_expires(
+    fields: dict[str, Any], *, has_expired: bool
+) -> None:
+    first = {"attempt": 1, "deliveries": 1, "lease_epoch": 1, "expires_at": 100.0}
+    assert has_expired == JobRecord("id", "task", **{**first, **fields}).has_expired(100.0)

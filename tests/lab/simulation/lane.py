@@ -71,6 +71,13 @@ class SimulatedLane(Lane):
             self._process.note(history.END, job=attempt.record.id)
             self._leave(attempt)
 
+    def interrupt(self, attempt: OpenAttempt, error: type[Exception]) -> None:
+        """Do nothing: there is no code."""
+
+    def running(self) -> list[OpenAttempt]:
+        """Return what has begun."""
+        return list(self._busy)
+
     def stacks(self) -> dict[str, str]:
         """Return nothing: there is no code."""
         return {}

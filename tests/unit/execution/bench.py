@@ -41,6 +41,7 @@ class Bench:
         self.bus = EventBus()
         self.clock = clock
         self.seen: list[Event] = []
+        self.is_stopping = False
         self.bus.subscribe(Event, self._note)
         self.started: list[JobRecord] = []
         made = Settings(root=Path.cwd(), **settings)
