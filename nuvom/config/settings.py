@@ -429,7 +429,7 @@ class Setting(NamedTuple):
         except (msgspec.ValidationError, OverflowError):  # a number that no float can hold
             shown, expected = self.masked(value), self.expected
         except NuvomError as error:  # of a value inside a table
-            shown, expected = value, f"{self.expected}. {error.what.rstrip('.')}"
+            shown, expected = value, f"{self.expected} ({error.what.rstrip('.')})"
         raise InvalidSetting(self.name, shown, expected, origin=origin)
 
     def _choice(self, value: object) -> object:
