@@ -45,7 +45,7 @@ class Worker:
     Args:
         threads: Slots of the thread lane; None uses the settings, as for ``async_slots``.
         queues: Served queues in order of preference; None for all but ``exclude_queues``.
-        burst: Stop when no job is ready and none is running.
+        burst: Stop when no job is ready or PARKED that it can run, and none is running.
         max_jobs, max_secs: Stop after this many jobs, or this many seconds.
         concurrency: Maximum number of jobs running at once, by queue.
     Raises: InvalidSetting: there would be no slots; Refused: this process is a child of a worker;

@@ -78,7 +78,7 @@ class SharedStore:
     Attributes:
         served: The queues to claim from.
         promise: What is promised about deliveries, as text.
-        settle, release, next_due_secs: The queue's own.
+        settle, release, unpark, next_due_secs: The queue's own.
         finished_before: Returns settlements, by id, for jobs whose outcome is already stored;
             None where a claim never finds such a job.
         overlaps: Whether ``settle_and_claim`` is quicker than one after the other.
@@ -92,6 +92,7 @@ class SharedStore:
         self.served = served
         self.settle = queue.settle
         self.release = queue.release
+        self.unpark = queue.unpark
         self.next_due_secs = queue.next_due_secs
         self.overlaps = Capability.OVERLAP in queue.capabilities
 
@@ -270,6 +271,11 @@ class FiveMethodQueue:
         """Return seconds until the next held-back job may run, None if there is none."""
         with self._lock:
             return max(0.0, self._later[0][0] - self._clock.now()) if self._later else None
+
+    def unpark(self, tasks: Iterable[str]) -> int:
+        """Return 0: a job of an unknown task comes again by itself."""
+        del tasks
+        return 0
 
     def report_progress(
         self, job: JobRecord, done: float, total: float | None, message: str

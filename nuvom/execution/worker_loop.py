@@ -502,7 +502,8 @@ class WorkerLoop:
         # If it asked for nothing, a hook occupies the last slot, and there may be more jobs.
         is_over = self._limits.burst and self._has_asked
         if is_over and not (self._has_work() or self._runner.awaits_import):
-            self.stop("burst")
+            if not self._stores.unpark(self._runner.wanted):
+                self.stop("burst")
             return 0.0
         self._doing = "wait"
         due = self._stores.next_due_secs()

@@ -13,7 +13,7 @@ from nuvom.errors import JobTimeout
 from nuvom.job import Job
 from nuvom.runtime import Runtime, build_runtime
 from nuvom.testing.builders import make_job
-from tests.cli.shell import call, invoke, run
+from tests.cli.shell import call, invoke, run, status
 
 TOOK_NOTHING = "is ready, and a worker is about to take it"
 
@@ -54,6 +54,9 @@ def test_a_job_whose_task_cannot_be_imported(tasks: Path) -> None:
     assert call("runworker", "--burst", "-q", cwd=tasks).code == 0
     assert "No module named 'nosuch'" in why(job)
     assert "No module named 'nosuch'" in invoke("doctor").out
+    (tasks / "broken.py").write_text("from nuvom import task\n@task\ndef x(): ...\n")
+    assert call("runworker", "--burst", "-q", cwd=tasks).code == 0
+    assert status(job) == "SUCCESS"  # it took the job back before it decided that nothing is left
 
 
 def test_a_job_whose_task_is_gone(tasks: Path) -> None:
