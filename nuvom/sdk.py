@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from nuvom.core.guard import engine_call
 from nuvom.core.job_context import current
 from nuvom.core.record import JobStatus
-from nuvom.discovery.manifest import tasks_or_nothing
+from nuvom.discovery.manifest import by_any_name, tasks_or_nothing
 from nuvom.discovery.stub import definition_of, stand_in
 from nuvom.errors import TaskNotFound, WaitInsideTask, did_you_mean
 from nuvom.inspection import Inspector
@@ -61,7 +61,7 @@ def _error(error: StoredError) -> dict[str, Any]:
 
 @engine_call
 def task_by_name(name: str) -> Task[..., Any]:
-    """Return a task of the project by its full name, without importing its module.
+    """Return a task of the project by its full name or an alias, without importing its module.
 
     Calls are checked against the signature in the manifest, and the task's literal options count.
     Without a manifest any name and any arguments are accepted; jobs of a name that no worker knows
@@ -91,7 +91,7 @@ def enqueue(
 
 
 def _described(runtime: Runtime, name: str) -> TaskDefinition:
-    listed = {entry.name: entry for entry in tasks_or_nothing(runtime.settings.manifest_file)}
+    listed = by_any_name(tasks_or_nothing(runtime.settings.manifest_file))
     if name in listed:
         return definition_of(listed[name])
     if listed:

@@ -217,6 +217,7 @@ class TaskDecorator:
         before_job: Callable[[], Any] | None = ...,
         after_job: Callable[[Any], Any] | None = ...,
         on_error: Callable[[BaseException], Any] | None = ...,
+        aliases: str | Sequence[str] = ...,
         force: bool = ...,
     ) -> Decorator: ...
     def __call__(
@@ -236,7 +237,7 @@ class TaskDecorator:
             options: See ``nuvom.core.options.TaskOptions``; they replace those of a preset.
         Raises:
             InvalidTaskOption: an option is unknown or invalid.
-            DuplicateTask: another function already has the name.
+            DuplicateTask: another function already has the name, or one of the aliases.
             TypeError: the decorated object is not callable.
         """
         given = {**self._given, **options}

@@ -20,7 +20,7 @@ from nuvom.cli.views import short_id
 from nuvom.config.project import STATE_DIR, check_state_dir
 from nuvom.config.sources import load, problems
 from nuvom.core.record import JobStatus
-from nuvom.discovery.manifest import diff, read_manifest
+from nuvom.discovery.manifest import by_any_name, diff, read_manifest
 from nuvom.discovery.scan import Hints, scan
 from nuvom.discovery.stub import definition_of
 from nuvom.errors import InvalidArguments, NuvomError, PayloadError, plural
@@ -249,7 +249,8 @@ def _pending(runtime: Runtime, inspector: Inspector) -> Iterator[Check]:
     """Yield the tasks with waiting jobs that could not be called, with an example of each."""
     settings = runtime.settings
     tasks = _scanned(settings).tasks
-    binders = {task.name: Binder(task.name, definition_of(task).func) for task in tasks}
+    known = by_any_name(tasks).items()
+    binders = {name: Binder(task.name, definition_of(task).func) for name, task in known}
     total, misfits = 0, defaultdict[tuple[str, str], list[str]](list)
     for snapshot in inspector.pages(statuses=_WAITING):
         total += 1

@@ -18,6 +18,7 @@ from nuvom.config.project import find_root, import_roots, require_root, root_or_
 from nuvom.config.sources import Loaded, load
 from nuvom.discovery.explain import why_no_task
 from nuvom.discovery.manifest import (
+    by_any_name,
     read_manifest,
     tasks_or_nothing,
     with_kept,
@@ -175,8 +176,8 @@ def find_task(invocation: Invocation, settings: Settings, name: str) -> TaskEntr
 
 
 def _named(name: str, listed: Sequence[TaskEntry]) -> TaskEntry:
-    by_name = {entry.name: entry for entry in listed}
-    return by_name[find_name(name, by_name)]
+    known = by_any_name(listed)
+    return known[name if name in known else find_name(name, [entry.name for entry in listed])]
 
 
 def _scanned(invocation: Invocation, settings: Settings, why: str) -> tuple[TaskEntry, ...]:
@@ -233,11 +234,11 @@ def full_name(settings: Settings, name: str) -> str:
 
 def positional_names(settings: Settings, task: str) -> tuple[str, ...]:
     """Return the names of a task's positional parameters; empty if they are unknown."""
-    for entry in manifest_or_nothing(settings):
-        if entry.name == task:
-            parameters = signature_of(entry.signature).parameters.values()
-            return tuple(one.name for one in parameters if one.kind < one.VAR_POSITIONAL)
-    return ()
+    entry = by_any_name(manifest_or_nothing(settings)).get(task)
+    if entry is None:
+        return ()
+    parameters = signature_of(entry.signature).parameters.values()
+    return tuple(one.name for one in parameters if one.kind < one.VAR_POSITIONAL)
 
 
 def known_queues(inspector: Inspector, settings: Settings) -> set[str]:

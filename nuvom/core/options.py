@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from datetime import datetime, timedelta
 
 _OF_ONE = frozenset(  # options that only code can give, or that describe a single task
-    {"retry_on", "discard_on", "unique_by", "description", "category", "tags"}
+    {"retry_on", "discard_on", "unique_by", "description", "category", "tags", "aliases"}
     | {"before_job", "after_job", "on_error"}
 )
 BACKOFFS = ("constant", "linear", "exponential")
@@ -57,6 +57,7 @@ class TaskOptions(NamedTuple):
         unique_by: Names of the parameters that ``unique`` compares; the default is all of them.
         before_job, after_job, on_error: Hooks, called as ``before_job()``,
             ``after_job(result)`` and ``on_error(exception)``.
+        aliases: Former names of the task; jobs that are stored under them still run.
     """
 
     queue: str = "default"
@@ -83,6 +84,7 @@ class TaskOptions(NamedTuple):
     before_job: Callable[[], Any] | None = None
     after_job: Callable[[Any], Any] | None = None
     on_error: Callable[[BaseException], Any] | None = None
+    aliases: tuple[str, ...] = ()
 
     @property
     def has_hooks(self) -> bool:
@@ -272,6 +274,13 @@ def _names(name: str, value: object) -> tuple[str, ...]:
     return names
 
 
+def _aliases(name: str, value: object) -> tuple[str, ...]:
+    aliases = _tags(name, value)
+    for alias in aliases:
+        check_task_name(alias)
+    return aliases
+
+
 def _hook(name: str, value: object) -> object:
     code = getattr(value, "__code__", None)
     if not callable(value) or (code is not None and code.co_flags & _CO_COROUTINE):
@@ -358,6 +367,7 @@ _CHECKS: dict[str, Callable[[str, object], Any]] = {
     "before_job": _hook,
     "after_job": _hook,
     "on_error": _hook,
+    "aliases": _aliases,
     "delay": _delay,
     "run_at": _moment,
     "expires": _expiry,

@@ -76,13 +76,13 @@ def register_manifest(registry: Registry, root: Path, manifest_path: Path) -> in
 
 
 def import_unnamed(root: Path, manifest_path: Path) -> Iterator[str]:
-    """Import the modules of tasks whose names only their code knows; yield what failed.
+    """Import the modules of tasks with names that only their code knows; yield what failed.
 
     Raises: InvalidManifest.
     """
     importer = Importer()
     for task in read_manifest(manifest_path) or ():
-        if task.importable and "name" in task.dynamic_options:
+        if task.importable and not {"name", "aliases"}.isdisjoint(task.dynamic_options):
             try:
                 load_task(task, root, importer)
             except TaskImportFailed as error:

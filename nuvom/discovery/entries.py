@@ -64,6 +64,13 @@ class TaskEntry(msgspec.Struct, frozen=True, rename={"is_async": "async"}, omit_
     kept: bool = False
 
     @property
+    def aliases(self) -> tuple[str, ...]:
+        """The task's former names, as far as they are literals."""
+        given = self.options.get("aliases", ())
+        listed = [given] if isinstance(given, str) else given
+        return tuple(listed) if isinstance(listed, list) else ()
+
+    @property
     def place(self) -> str:
         """Where the task is defined, as ``file:line``."""
         return f"{self.file}:{self.line}"

@@ -93,6 +93,13 @@ def tasks_or_nothing(path: Path) -> tuple[TaskEntry, ...]:
         return ()
 
 
+def by_any_name(tasks: Iterable[TaskEntry]) -> dict[str, TaskEntry]:
+    """Return tasks by name and by alias; a name counts more than another task's alias."""
+    listed = tuple(tasks)
+    by_alias = {alias: task for task in listed for alias in task.aliases}
+    return by_alias | {task.name: task for task in listed}
+
+
 def _fault_of(content: Any, error: msgspec.ValidationError) -> str:  # noqa: ANN401  # any JSON
     version = content.get("version") if isinstance(content, dict) else VERSION
     if version == VERSION:

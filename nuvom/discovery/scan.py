@@ -195,8 +195,9 @@ class _Findings:
         options, dynamic = dict(sorted(decorator.options.items())), set(decorator.dynamic)
         name = options.pop("name", None)
         label = entry.qualname.rpartition(".")[2]
-        if "name" in dynamic:
-            self._warn(entry, f"the name of the task {label} is known only at import")
+        for what in sorted(dynamic & {"name", "aliases"}):
+            verb = "is" if what == "name" else "are"
+            self._warn(entry, f"the {what} of the task {label} {verb} known only at import")
         if obstacle:
             self._warn(entry, f"no worker can import the task {entry.qualname}: {obstacle}")
         refused = _refused(decorator.refused, name, options)
@@ -262,6 +263,14 @@ def _by_name(
             duplicates.append(Duplicate(name, tuple(one.place for one in (first, *others))))
         reason = f'the task name "{name}" is taken: defined in {first.place} and again here'
         problems += [Problem(one.file, one.line, reason) for one in others]
+    taken = {task.name: task for task in tasks}
+    for task in tasks:
+        for alias in task.aliases:
+            owner = taken.setdefault(alias, task)
+            if owner is not task:
+                duplicates.append(Duplicate(alias, (owner.place, task.place)))
+                reason = f'the alias "{alias}" of {task.name} is taken: defined in {owner.place}'
+                problems.append(Problem(task.file, task.line, reason))
     return tuple(tasks), tuple(duplicates)
 
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _ONLY_IN_CODE = frozenset(
     {
         *("retry_on", "discard_on", "before_job", "after_job", "on_error"),
-        *("isolation", "description", "category"),
+        *("isolation", "description", "category", "aliases"),
     }
 )
 

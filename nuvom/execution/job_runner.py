@@ -350,10 +350,10 @@ class JobRunner:
 
     @property
     def wanted(self) -> list[str]:
-        """Names of the tasks that this worker is known to have."""
+        """Names, and former names, of the tasks that this worker is known to have."""
         for name in [one for one in self._slow_imports if one not in self.refused]:
             self._slow_imports.pop(name, None)  # its jobs have now been woken for the last time
-        return [name for name in self._registry.names() if not self._refuses(name)]
+        return [name for name in self._registry.runnable if not self._refuses(name)]
 
 
 def _timed_out_text(record: JobRecord) -> str:

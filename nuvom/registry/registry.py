@@ -30,6 +30,10 @@ class ManifestTask(Protocol):
     def module(self) -> str:
         """Module to import."""
 
+    @property
+    def aliases(self) -> Iterable[str]:
+        """Its former names."""
+
 
 class TaskDefinition:
     """A registered task: its name, function and options.
@@ -85,7 +89,7 @@ def _is_coroutine_function(func: Callable[..., Any]) -> bool:
 
 
 class Registry:
-    """Tasks by full name.
+    """Tasks by full name, and by their former names: ``aliases``.
 
     All methods are thread-safe. Each change is a single dict operation and needs no lock, which a
     forked child could inherit in a locked state.
@@ -94,6 +98,8 @@ class Registry:
     def __init__(self) -> None:
         self._definitions: dict[str, TaskDefinition] = {}
         self._listed: dict[str, ManifestTask] = {}
+        self._aliases: dict[str, TaskDefinition] = {}
+        self._listed_aliases: dict[str, ManifestTask] = {}
         self._loader: Callable[[Any], None] | None = None
 
     def register(
@@ -110,20 +116,31 @@ class Registry:
                 function), or a plain function.
             name: Overrides the definition's name; for a function the default is
                 ``module.qualname``.
-            force: Replace any task that has the name.
-        Raises: DuplicateTask: another function has the name. Defining the same function
-            again (a reloaded module, a notebook cell run again) is not a duplicate.
+            force: Replace any task that has the name, or one of the aliases.
+        Raises: DuplicateTask: another function has the name, or one of the aliases. Defining the
+            same function again (a reloaded module, a notebook cell run again) is no duplicate.
         """
         definition = _definition_of(task, name)
-        known = self._definitions.setdefault(definition.name, definition)
-        if not force and not _is_same(known.func, definition.func):
-            raise DuplicateTask(definition.name, known.place, definition.place)
+        aliases = [one for one in definition.options.aliases if one != definition.name]
+        if not force:
+            for one in aliases:
+                _refuse_another(one, self.get(one), definition)
+            known = self.get(definition.name)
+            known = known or self._definitions.setdefault(definition.name, definition)
+            _refuse_another(definition.name, known, definition)
         self._definitions[definition.name] = definition
+        for one in aliases:
+            self._aliases[one] = definition
         return definition
 
     def unregister(self, name: str) -> bool:
         """Remove a task; return False if there was none."""
-        return self._definitions.pop(name, None) is not None
+        definition = self._definitions.pop(name, None)
+        if definition is None:
+            return False
+        for alias in definition.options.aliases:
+            self._aliases.pop(alias, None)
+        return True
 
     def add_manifest(self, tasks: Iterable[ManifestTask], loader: Callable[[Any], None]) -> None:
         """Add discovered tasks without importing them.
@@ -134,10 +151,11 @@ class Registry:
         """
         self._loader = loader
         self._listed = {task.name: task for task in tasks}
+        self._listed_aliases = {one: task for task in self._listed.values() for one in task.aliases}
 
     def get(self, name: str) -> TaskDefinition | None:
         """Return a registered task without importing anything, or None."""
-        return self._definitions.get(name)
+        return self._definitions.get(name) or self._aliases.get(name)
 
     def resolve(self, name: str) -> TaskDefinition:
         """Return the task, importing its module if it is listed but not yet registered.
@@ -146,14 +164,14 @@ class Registry:
             TaskNotFound: the name is neither registered nor listed.
             TaskImportFailed: its module could not be imported or does not define it.
         """
-        definition = self._definitions.get(name)
+        definition = self.get(name)
         if definition is not None:
             return definition
-        entry = self._listed.get(name)
+        entry = self._listed.get(name) or self._listed_aliases.get(name)
         if entry is None or self._loader is None:
             raise TaskNotFound(name, self.names())
         self._loader(entry)
-        definition = self._definitions.get(name)
+        definition = self.get(name)
         if definition is None:
             raise TaskImportFailed(name, entry.module, "the module no longer defines it")
         return definition
@@ -170,6 +188,11 @@ class Registry:
         return sorted({**self._definitions, **self._listed})
 
     @property
+    def runnable(self) -> list[str]:
+        """The names of all stored jobs that can be run: names of tasks, and their aliases."""
+        return [*self.names(), *{**self._aliases, **self._listed_aliases}]
+
+    @property
     def has_async(self) -> bool:
         """Whether any task, registered or listed, is known to be async."""
         known = [*self._definitions.copy().values(), *self._listed.values()]
@@ -183,8 +206,8 @@ class Registry:
 
     def clear(self) -> None:
         """Remove everything. For tests."""
-        self._definitions = {}
-        self._listed = {}
+        self._definitions, self._aliases = {}, {}
+        self._listed, self._listed_aliases = {}, {}
         self._loader = None
 
 
@@ -238,6 +261,11 @@ def _definition_of(task: TaskDefinition | Callable[..., Any], name: str | None) 
             return carried
         return TaskDefinition(name, carried.func, carried.options, given=carried.given)
     return TaskDefinition(name or task_name(carried), carried)
+
+
+def _refuse_another(name: str, known: TaskDefinition | None, definition: TaskDefinition) -> None:
+    if known is not None and not _is_same(known.func, definition.func):
+        raise DuplicateTask(name, known.place, definition.place)
 
 
 def _is_same(first: Callable[..., Any], second: Callable[..., Any]) -> bool:

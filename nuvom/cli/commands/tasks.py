@@ -180,6 +180,7 @@ def list_tasks(invocation: Invocation) -> None:
 def _row(entry: TaskEntry) -> list[Cell | str]:
     is_dynamic = "queue" in entry.dynamic_options
     queue = "(in code)" if is_dynamic else str(entry.options.get("queue", "default"))
-    name = Cell(entry.name, "" if entry.importable else "dim")
+    former = f" (formerly {', '.join(entry.aliases)})" if entry.aliases else ""
+    name = Cell(f"{entry.name}{former}", "" if entry.importable else "dim", entry.name)
     signature = ("async " if entry.is_async else "") + entry.signature
     return [name, signature, queue, entry.place]

@@ -102,6 +102,14 @@ def test_name_that_several_functions_claim_is_reported_with_all_places(tmp_path:
     assert all("defined in a.py:3 and again here" in one.reason for one in found.errors)
 
 
+def test_former_name_that_another_task_has_is_reported_with_both_places(tmp_path: Path) -> None:
+    renamed = 'from nuvom import task\n@task(aliases=["t", "old"])\ndef new(): ...\n'
+    found = scan(write(tmp_path, {"b.py": NAMED, "a.py": renamed}))
+    assert (Duplicate("t", ("b.py:3", "a.py:3")),) == found.duplicates
+    assert [("a.py", 3)] == places(found, "error")
+    assert [("t", "old"), ()] == [task.aliases for task in found.tasks]
+
+
 @pytest.mark.parametrize(
     ("other", "counts"), [("src/zap.py", "zap.py"), ("a-b.py", "zap.py"), ("abc.py", "abc.py")]
 )

@@ -23,6 +23,7 @@ async def coroutine() -> None: ...
 class Listed(NamedTuple):
     name: str
     module: str = "app.tasks"
+    aliases: tuple[str, ...] = ()
 
 
 @pytest.fixture
@@ -106,6 +107,21 @@ def test_functions_that_no_name_leads_to_are_duplicates(registry: Registry, make
     registry.register(first, name="x")
     with pytest.raises(DuplicateTask):
         registry.register(make(), name="x")
+
+
+def test_former_names_lead_to_the_task_and_belong_to_nobody_else(registry: Registry) -> None:
+    renamed = TaskDefinition("sum", add, TaskOptions(aliases=("plus", "add")))
+    for _ in range(2):  # a module that is read again
+        registry.register(renamed)
+    assert renamed is registry.get("plus") is registry.resolve("add")
+    assert (["sum"], ["sum", "plus", "add"]) == (registry.names(), registry.runnable)
+    with pytest.raises(DuplicateTask, match='"plus" is taken'):
+        registry.register(other, name="plus")
+    with pytest.raises(DuplicateTask, match='"sum" is taken'):
+        registry.register(TaskDefinition("minus", other, TaskOptions(aliases=("sum",))))
+    assert registry.get("minus") is None
+    registry.unregister("sum")
+    assert registry.get("plus") is None
 
 
 def test_task_can_be_forgotten(registry: Registry) -> None:
