@@ -7,15 +7,19 @@ is done by ``nuvom.inspection``.
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+from uuid import NAMESPACE_OID, uuid5
 
-from nuvom.core.transitions import RETRYABLE, home_of
+from nuvom.core.record import JobStatus
+from nuvom.core.transitions import RENAMABLE, RETRYABLE, cancelled, home_of, repeated
 from nuvom.errors import CapabilityMissing, QueueError
-from nuvom.events import EventBus, JobCancelled
+from nuvom.events import EventBus, JobCancelled, JobEnqueued
+from nuvom.host.crashpoint import crashpoint
 from nuvom.queue_backends.base import BaseJobQueue, Capability
 from nuvom.queue_backends.leased import LeasedJobQueue
+from nuvom.queue_backends.store import StoreQueue
 
 if TYPE_CHECKING:
-    from nuvom.core.record import JobStatus
+    from nuvom.core.record import JobSnapshot
     from nuvom.result_backends.base import BaseResultBackend
 
 _CHUNK = 1000
@@ -67,6 +71,50 @@ class Control:
                 raise QueueError(f"job {job_id} stays as it is: another job has its unique_key")
             self._queue.notify()
         return before
+
+    def retry_as(self, job_id: str, task: str) -> tuple[str | None, JobStatus | None]:
+        """Run a PARKED, FAILED, DEAD or CANCELLED job as ``task``, with the same arguments.
+
+        A new job is stored, whose ``retried_from`` is this one. A PARKED job is cancelled first,
+        so that never both can run. After an interruption the call can be repeated: the new job's id
+        follows from this one and the task, and storing it again changes nothing.
+
+        Returns: the new job's id, None if there is none; and this job's previous status, None if
+            it is unknown.
+        Raises: QueueError: another job of the task has its ``unique_key``, or another store has
+            this job; whatever storing a job raises.
+        """
+        queue = self._leased
+        if not isinstance(queue, StoreQueue):
+            raise self._missing(Capability.CONTROL, "it cannot run a job as another task")
+        while (seen := queue.get(job_id)) is not None and seen.status in RENAMABLE:
+            if (home := home_of(seen)) is not None:
+                raise QueueError(f"job {job_id} was moved to {home}, and can be run there only")
+            if seen.status is not JobStatus.PARKED or self._cancel_parked(queue, seen):
+                return self._enqueue_as(queue, seen, task), seen.status
+        return None, None if seen is None else seen.status
+
+    def _cancel_parked(self, queue: StoreQueue, seen: JobSnapshot) -> bool:
+        """Cancel a job that is still PARKED; False if it no longer is."""
+        if not queue.apply([cancelled(seen, queue.now())])[0]:  # type: ignore[list-item]  # it has not ended
+            return False
+        crashpoint("control.parked_job_cancelled")
+        queue.notify()
+        if JobCancelled in self._bus.active:
+            self._bus.emit(JobCancelled(seen.record.id))
+        return True
+
+    def _enqueue_as(self, queue: StoreQueue, seen: JobSnapshot, task: str) -> str:
+        old = seen.record
+        ending = str(uuid5(NAMESPACE_OID, f"{old.id} {task}"))
+        new_id = f"{old.id[:13]}-7{ending[15:]}" if len(old.id) == len(ending) else ending
+        record = repeated(old, new_id, queue.now(), func_name=task)
+        existing = queue.enqueue(record)
+        if existing is not None:
+            raise QueueError(f"job {existing} of {task} has the unique_key of job {old.id}")
+        if JobEnqueued in self._bus.active:
+            self._bus.emit(JobEnqueued(record))
+        return new_id
 
     def discard(self, job_id: str) -> bool:
         """Remove an ended job and its result; False if there is no such job.

@@ -18,8 +18,8 @@ from msgspec.structs import replace
 from nuvom.core.record import FINAL, Attempt, JobRecord, JobSnapshot, JobStatus, StoredError
 from nuvom.core.text import mask_text, mask_value
 from nuvom.core.views import Reason
-from nuvom.discovery.manifest import is_stale
-from nuvom.errors import AmbiguousJob, JobNotFound, plural
+from nuvom.discovery.manifest import by_any_name, is_stale, tasks_or_nothing
+from nuvom.errors import AmbiguousJob, JobNotFound, plural, suggest
 from nuvom.queue_backends.leased import LeasedJobQueue
 from nuvom.result_backends.base import BaseResultBackend
 from nuvom.serialization.base import MAX_DEPTH, Shaped
@@ -210,8 +210,7 @@ class Inspector:
         if status is JobStatus.PARKED:
             error = snapshot.error
             reason = "no worker has its task" if error is None else mask_text(error.message)
-            fix = "Correct that, then restart a worker: it takes back what it can run."
-            return Reason(f"a worker could not run it: {reason.rstrip('.')}", fix)
+            return Reason(f"a worker could not run it: {reason.rstrip('.')}", self._fix_of(record))
         if status is not JobStatus.PENDING:
             return None
         stats = next((one for one in self.stats() if one.queue == record.queue), None)
@@ -230,6 +229,19 @@ class Inspector:
         if ready > 1:
             return Reason(f'it waits with {plural(ready - 1, "other job")} on "{record.queue}"')
         return Reason("it is ready, and a worker is about to take it")
+
+    def _fix_of(self, record: JobRecord) -> str:
+        """Return what to do about a PARKED job: its task may have been renamed."""
+        known = by_any_name(tasks_or_nothing(self._runtime.settings.manifest_file))
+        name, last = record.func_name, record.func_name.rpartition(".")[2]
+        if name not in known:
+            moved = [one for one in known if one.rpartition(".")[2] == last]
+            for new in (moved or suggest(name, known))[:1]:
+                return (
+                    f'If it is {new} now, give that aliases=["{name}"] and restart a worker, or '
+                    f"run this job alone: nuvom retry {record.id} --as {new}"
+                )
+        return "Correct that, then restart a worker: it takes back what it can run."
 
     def error_groups(self, limit: int = 50) -> list[ErrorGroup]:
         """Return failures grouped by fingerprint, latest first."""

@@ -25,6 +25,7 @@ _DEAD, _CANCELLED, _PARKED = JobStatus.DEAD, JobStatus.CANCELLED, JobStatus.PARK
 FAILURES = frozenset({JobStatus.FAILED, _DEAD})
 WAITING = frozenset({_PENDING, _PARKED})
 RETRYABLE = FINAL - {_SUCCESS}
+RENAMABLE = RETRYABLE | {_PARKED}
 
 HELD_UNTIL = 2.0**33
 """When a held copy would be due: in the year 2242, which no timer is too short for."""
@@ -259,6 +260,24 @@ def retried(seen: JobSnapshot, now: float) -> Change | None:
         finished_at=None,
         error=None,
         starts_anew=True,
+    )
+
+
+def repeated(record: JobRecord, job_id: str, now: float, **changes: object) -> JobRecord:
+    """Return the record of a new job that repeats another one, and is linked to it."""
+    return replace(
+        record,
+        id=job_id,
+        created_at=now,
+        run_at=0.0,
+        retried_from=record.id,
+        status=_PENDING,
+        attempt=0,
+        deliveries=0,
+        lease_epoch=0,
+        suspect=False,
+        ref=0,
+        **changes,
     )
 
 

@@ -47,3 +47,47 @@ def test_jobs_run_under_a_former_name(
     assert "shop.new (formerly shop.old)" in invoke("tasks").out
     (listed,) = [one for one in invoke("--json", "tasks").json["tasks"] if "new" in one["name"]]
     assert listed["options"]["aliases"] == ["shop.old"]
+
+
+# ---- nuvom retry --as -------------------------------------------------------------------
+
+
+def parked(root: Path, drain: Callable[[], None]) -> str:
+    """Return a job that is PARKED, since its task is now named ``new``."""
+    write(root, "old")
+    job = run("shop.old", 1)
+    write(root, "new")
+    drain()
+    assert status(job) == "PARKED"
+    return job
+
+
+def test_what_is_advised_for_a_renamed_task_can_be_typed(
+    tasks: Path, drain: Callable[[], None]
+) -> None:
+    job = parked(tasks, drain)
+    (advice,) = {invoke("--json", "why", job).json["reason"]["fix"]} & {
+        one["fix"] for one in invoke("--json", "doctor").json["checks"]
+    }
+    assert 'aliases=["shop.old"]' in advice
+    command = advice.rpartition("nuvom ")[2].split()
+    assert command == ["retry", job, "--as", "shop.new"]
+    new, again = invoke(*command), invoke(*command)
+    assert (new.code, again.code) == (0, 0)
+    assert new.out == again.out != f"{job}\n"
+    drain()
+    shown = invoke("--json", "inspect", new.out.strip()).json
+    assert (shown["func_name"], shown["result"], shown["retried_from"]) == ("shop.new", 2, job)
+    assert status(job) == "CANCELLED"
+    assert len(invoke("--json", "history").json["jobs"]) == 2
+
+
+def test_a_job_that_does_not_fit_the_other_task_stays_as_it_is(
+    tasks: Path, drain: Callable[[], None]
+) -> None:
+    job = parked(tasks, drain)
+    assert invoke("retry", job, "--as", "tasks.add").code == 2
+    assert invoke("retry", job, "--as", "nosuch").code == 3
+    assert status(job) == "PARKED"
+    waiting = run("shop.new", 1)
+    assert invoke("retry", waiting, "--as", "boom").code == 8

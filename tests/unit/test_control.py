@@ -5,14 +5,17 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from nuvom.core.ids import new_id
 from nuvom.core.record import JobStatus
 from nuvom.errors import CapabilityMissing, QueueError
+from nuvom.host.crashpoint import arm
+from nuvom.job import Job
 from nuvom.result_backends.memory import MemoryResultBackend
+from nuvom.sdk import list_jobs
 from tests.engine import LIMIT_SECS, Engine, ToyQueue, make_runtime, with_backends
 from tests.troubled import TroubledQueue, TroubledResults
 
@@ -102,6 +105,64 @@ def test_kept_outcome_is_not_taken_for_that_of_the_new_attempt(engine: Engine) -
     assert "well" == job.get(1)
 
 
+# ---- retry as another task ------------------------------------------------------------------
+
+
+def parked(engine: Engine, **options: Any) -> Any:
+    """Return a job of ``tests.add``, which nobody has any more: it is ``tests.plus`` now."""
+    job = engine.task(add).options(**options).delay(1)
+    engine.runtime.registry.unregister("tests.add")
+    engine.work()
+    assert JobStatus.PARKED is job.status
+    engine.task(add, name="tests.plus")
+    return job
+
+
+def test_interrupted_change_of_task_is_completed_by_another_and_done_once(engine: Engine) -> None:
+    job, control = parked(engine, unique_key="k"), engine.runtime.control
+
+    def interrupt(point: str) -> None:
+        if point == "control.parked_job_cancelled":
+            raise KeyboardInterrupt
+
+    arm(interrupt)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            control.retry_as(job.id, "tests.plus")
+    finally:
+        arm(None)
+    assert [JobStatus.CANCELLED] == [one.status for one in list_jobs()]
+    new_id, before = cast("Any", control.retry_as(job.id, "tests.plus"))
+    assert JobStatus.CANCELLED is before
+    engine.work()
+    assert (new_id, JobStatus.CANCELLED) == control.retry_as(job.id, "tests.plus")
+    engine.work()
+    new = Job.load(new_id)
+    assert (2, job.id, "k") == (new.get(1), new.record.retried_from, new.record.unique_key)
+    assert {job, new} == set(list_jobs())
+
+
+def test_job_that_was_taken_back_meanwhile_goes_on(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job, queue = parked(engine), cast("Any", engine.runtime.queue)
+    stale = [job.snapshot()]
+    queue.unpark(["tests.add"])
+    get = queue.get
+    monkeypatch.setattr(queue, "get", lambda one: stale.pop() if stale else get(one))
+    told = engine.runtime.control.retry_as(job.id, "tests.plus")
+    assert (None, JobStatus.PENDING) == told
+    assert JobStatus.PENDING is job.status
+
+
+def test_key_that_a_job_of_the_other_task_has_is_kept_by_it(engine: Engine) -> None:
+    job = parked(engine, unique_key="k")
+    engine.task(add, name="tests.plus").options(unique_key="k").delay(1)
+    with pytest.raises(QueueError, match="has the unique_key"):
+        engine.runtime.control.retry_as(job.id, "tests.plus")
+    assert 2 == len(list_jobs())
+
+
 # ---- discard --------------------------------------------------------------------------------
 
 
@@ -127,6 +188,7 @@ def test_queue_of_five_methods_cannot_be_controlled(project: Path) -> None:
     calls: list[Callable[[], Any]] = [
         lambda: control.cancel("x"),
         lambda: control.retry("x"),
+        lambda: control.retry_as("x", "y"),
         lambda: control.pause("x", "me"),
         lambda: control.purge("x"),
         lambda: control.command("x", "stop"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from textwrap import indent
 from typing import TYPE_CHECKING, Any
 
@@ -15,8 +16,12 @@ from nuvom.cli.output import Table, ago, duration, jsonable, one_line, rfc3339
 from nuvom.cli.project import find_task, full_name, positional_names, reader, writer
 from nuvom.core.record import JobStatus
 from nuvom.core.text import mask_text
+from nuvom.core.transitions import repeated
+from nuvom.discovery.stub import definition_of
 from nuvom.errors import InvalidArguments, JobNotFound, NuvomError, PayloadError, Refused
+from nuvom.inspection import Inspector
 from nuvom.job import wait_for_final
+from nuvom.registry.signature import Binder
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,7 +29,7 @@ if TYPE_CHECKING:
     from nuvom.cli.output import Output
     from nuvom.core.record import JobRecord, JobSnapshot
     from nuvom.core.views import Reason
-    from nuvom.inspection import Inspector
+    from nuvom.discovery.entries import TaskEntry
     from nuvom.runtime import Runtime
 
 RETRYABLE = (JobStatus.FAILED, JobStatus.DEAD, JobStatus.CANCELLED)
@@ -343,28 +348,24 @@ def retry() -> None:
 @retry.command()
 @_ids_argument
 @click.option("--edit", is_flag=True, help="Edit the arguments in $EDITOR, and make a new job.")
-def job(invocation: Invocation, ids: tuple[str, ...], *, edit: bool) -> int:
+@click.option(
+    "--as",
+    "task",
+    metavar="TASK",
+    shell_complete=params.task_names,
+    help="Run it as this task, and make a new job; also if it is PARKED.",
+)
+def job(invocation: Invocation, ids: tuple[str, ...], *, edit: bool, task: str | None) -> int:
     """Rerun jobs that ended FAILED, DEAD or CANCELLED.
 
-    A job keeps its id and starts again with attempt 1. With --edit a new job is made and linked
-    to the old one; its arguments are checked against the task's signature.
+    A job keeps its id and starts again with attempt 1. With --edit or --as a new job is made and
+    linked to the old one; its arguments are checked against the task's signature. --as is for
+    tasks that were renamed. Repeating it makes no second job.
     """
-    if edit and len(ids) > 1:
-        raise click.UsageError("--edit takes one job at a time.")
+    if edit and (len(ids) > 1 or task is not None):
+        raise click.UsageError("--edit takes one job at a time, and no --as.")
     runtime, inspector = writer(invocation)
     out = invocation.out
-
-    def again(text: str) -> dict[str, Any]:
-        job_id = inspector.find_id(text)
-        before = runtime.control.retry(job_id)
-        if before is None:
-            raise JobNotFound(job_id)
-        if before not in RETRYABLE:
-            fix = "Only FAILED, DEAD and CANCELLED jobs can be run again."
-            raise Refused(f"Job {job_id} is {before}", fix)
-        if not out.as_json:
-            out.lines([f"{job_id}\tPENDING (was {before})"])
-        return {"id": job_id, "status_before": str(before), "retried_from": None}
 
     def edited(text: str) -> dict[str, Any]:
         old = inspector.snapshot(inspector.find_id(text)).record
@@ -376,10 +377,54 @@ def job(invocation: Invocation, ids: tuple[str, ...], *, edit: bool) -> int:
             out.text(new.id)
         return {"id": new.id, "status_before": str(old.status), "retried_from": old.id}
 
-    done, code = _for_each(invocation, "nuvom.retry/1", ids, edited if edit else again)
+    act = edited if edit else partial(_run_again, invocation, runtime)
+    if task is not None:
+        entry = find_task(invocation, runtime.settings, task)
+        act = partial(_run_as, invocation, runtime, entry)
+    done, code = _for_each(invocation, "nuvom.retry/1", ids, act)
     if done:
         out.hint(f"Next: nuvom wait {views.short_id(done[0]['id'])}")
     return code
+
+
+def _run_again(invocation: Invocation, runtime: Runtime, text: str) -> dict[str, Any]:
+    """Run a job again under its id; return the id, and the previous status.
+
+    Raises: JobNotFound; Refused: the job's status does not allow it.
+    """
+    job_id = Inspector(runtime).find_id(text)
+    before = runtime.control.retry(job_id)
+    if before is None:
+        raise JobNotFound(job_id)
+    if before not in RETRYABLE:
+        fix = "Only FAILED, DEAD and CANCELLED jobs can be run again."
+        raise Refused(f"Job {job_id} is {before}", fix)
+    if not invocation.out.as_json:
+        invocation.out.lines([f"{job_id}\tPENDING (was {before})"])
+    return {"id": job_id, "status_before": str(before), "retried_from": None}
+
+
+def _run_as(
+    invocation: Invocation, runtime: Runtime, entry: TaskEntry, text: str
+) -> dict[str, Any]:
+    """Run a job as another task; return the new job's id, and the previous status.
+
+    Raises: InvalidArguments: the arguments do not fit the task. JobNotFound; Refused: the job's
+        status does not allow it.
+    """
+    inspector = Inspector(runtime)
+    old = inspector.snapshot(inspector.find_id(text)).record
+    args, kwargs = runtime.codec.decode_call(old.args, old.kwargs, shaped=True)
+    Binder(entry.name, definition_of(entry).func).check(args, kwargs)
+    new_id, before = runtime.control.retry_as(old.id, entry.name)
+    if before is None:
+        raise JobNotFound(old.id)
+    if new_id is None:
+        fix = "Only PARKED, FAILED, DEAD and CANCELLED jobs can be run as another task."
+        raise Refused(f"Job {old.id} is {before}", fix)
+    if not invocation.out.as_json:
+        invocation.out.text(new_id)
+    return {"id": new_id, "status_before": str(before), "retried_from": old.id}
 
 
 @command()
@@ -448,22 +493,8 @@ def _edited_copy(
         for name, new in saved["kwargs"].items()
     }
     called = make_record(runtime, entry, (new_args, new_kwargs))
-    return old.replace(
-        id=called.id,
-        args=called.args,
-        kwargs=called.kwargs,
-        created_at=called.created_at,
-        run_at=0.0,
-        unique_key=None,
-        unique_for=None,
-        retried_from=old.id,
-        status=called.status,
-        attempt=0,
-        deliveries=0,
-        lease_epoch=0,
-        suspect=False,
-        ref=0,
-    )
+    changes = {"args": called.args, "kwargs": called.kwargs, "unique_key": None, "unique_for": None}
+    return repeated(old, called.id, called.created_at, **changes)
 
 
 def _parsed(task: str, edited: str) -> dict[str, Any]:
