@@ -18,7 +18,7 @@ from msgspec.structs import replace
 from nuvom.core.record import FINAL, Attempt, JobRecord, JobSnapshot, JobStatus, StoredError
 from nuvom.core.text import mask_text, mask_value
 from nuvom.core.views import Reason
-from nuvom.discovery.manifest import by_any_name, is_stale, tasks_or_nothing
+from nuvom.discovery.manifest import HASHED, by_any_name, is_stale, release_of, tasks_or_nothing
 from nuvom.errors import AmbiguousJob, JobNotFound, plural, suggest
 from nuvom.queue_backends.leased import LeasedJobQueue
 from nuvom.result_backends.base import BaseResultBackend
@@ -204,15 +204,51 @@ class Inspector:
             for worker in self._queue.workers()
         )
 
+    def other_code(self) -> dict[str, str]:
+        """Return which workers run another version of the code, and what it differs from.
+
+        A version without a name is compared with the code here, as the manifest lists it. A named
+        one is compared with the name here or, if there is none, with that of the newest worker.
+        """
+        here, found = release_of(self._runtime.settings), dict[str, str]()
+        workers = [one for one in self.workers() if one.release]
+        for one in workers:
+            is_hash = one.release.startswith(HASHED)
+            expected, name = here, "the manifest" if is_hash else f"release {here}"
+            if not here or is_hash != here.startswith(HASHED):
+                expected, name = workers[-1].release, "the newest worker"
+            if one.release != expected:
+                found[one.id] = name
+        return found
+
+    def orphans(self, running: Iterable[JobSnapshot]) -> list[JobSnapshot]:
+        """Return those of some RUNNING jobs whose worker has died or was never announced."""
+        seen = [one for one in running if one.status is JobStatus.RUNNING]
+        if self._queue is None or not seen:
+            return []
+        known = {worker.id for worker in self.workers()}
+        lost = [one for one in seen if one.worker not in known]
+        # A worker that stopped in the meantime has ended its jobs, or given them back.
+        again = [self._queue.get(one.record.id) for one in lost]
+        return [one for one, now in zip(lost, again, strict=True) if now and _is_same(one, now)]
+
     def why(self, snapshot: JobSnapshot) -> Reason | None:
-        """Return why a PENDING or PARKED job is not running; None for any other job."""
+        """Return why a job that has not ended does not run; None if it runs or has ended."""
         record, status = snapshot.record, snapshot.status
+        if status is JobStatus.PENDING:
+            return self._why_pending(record)
         if status is JobStatus.PARKED:
             error = snapshot.error
             reason = "no worker has its task" if error is None else mask_text(error.message)
             return Reason(f"a worker could not run it: {reason.rstrip('.')}", self._fix_of(record))
-        if status is not JobStatus.PENDING:
-            return None
+        if self.orphans((snapshot,)):
+            fix = f"Start one, which takes it back: nuvom runworker --queues {record.queue}"
+            if any(one.state != "silent" for one in self.workers()):
+                fix = "Another worker takes it back."
+            return Reason("its worker has died", fix)
+        return None
+
+    def _why_pending(self, record: JobRecord) -> Reason:
         stats = next((one for one in self.stats() if one.queue == record.queue), None)
         if stats is not None and stats.paused_by is not None:
             text = f'its queue "{record.queue}" is paused by {stats.paused_by}'
@@ -241,6 +277,8 @@ class Inspector:
                     f'If it is {new} now, give that aliases=["{name}"] and restart a worker, or '
                     f"run this job alone: nuvom retry {record.id} --as {new}"
                 )
+        elif self.other_code():
+            return "Restart the workers: they run other code than this, which has the task."
         return "Correct that, then restart a worker: it takes back what it can run."
 
     def error_groups(self, limit: int = 50) -> list[ErrorGroup]:
@@ -298,6 +336,10 @@ class Inspector:
             < (success_before if snapshot.status is JobStatus.SUCCESS else failed_before)
             for snapshot in self.pages(statuses=FINAL)
         )
+
+
+def _is_same(one: JobSnapshot, now: JobSnapshot) -> bool:
+    return (one.status, one.record.lease_epoch) == (now.status, now.record.lease_epoch)
 
 
 def _masked(name: str, value: Any) -> Any:

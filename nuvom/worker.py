@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from nuvom._version import __version__
 from nuvom.core.ids import new_id
 from nuvom.core.views import WorkerInfo
+from nuvom.discovery.manifest import release_of
 from nuvom.errors import HooksFailed, NuvomError
 from nuvom.events import BackendFailed, WorkerStarted, WorkerStopped
 from nuvom.execution.attempts import OpenAttempt, OpenAttempts
@@ -85,6 +86,7 @@ class Worker:
         self._error: BaseException | None = None
         self._raises_crash = True
         self._started_at = runtime.clock.now()
+        self._release = release_of(runtime.settings)
         queue = runtime.queue
         self._leased = queue if isinstance(queue, LeasedJobQueue) else None
         self.make_record = runtime.dispatcher.make_child
@@ -307,6 +309,7 @@ class Worker:
             processes=self.threads,
             started_at=self._started_at,
             state=state,
+            release=self._release,
         )
 
     # ---- what running code may ask ------------------------------------------------------

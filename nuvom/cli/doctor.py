@@ -44,6 +44,8 @@ if TYPE_CHECKING:
 
 _LEAST_FREE_BYTES = 200 << 20
 _SHOWN = 5
+_MOST_RUNNING = 10_000  # jobs whose worker is looked for
+_TAKES_BACK = "Start a worker, which takes its jobs back: nuvom runworker"
 _WAITING = (JobStatus.PENDING, JobStatus.PARKED)
 
 
@@ -204,16 +206,33 @@ def _promises(runtime: Runtime, _: Inspector) -> Iterator[Check]:
 
 
 def _workers(_: Runtime, inspector: Inspector) -> Iterator[Check]:
-    workers = inspector.workers()
-    yield Check("workers", "ok", f"{sum(one.state != 'silent' for one in workers)} alive")
+    workers, other_code = inspector.workers(), inspector.other_code()
+    alive = sum(one.state != "silent" for one in workers)
+    yield Check("workers", "ok", f"{alive} alive")
     for one in workers:
+        place = f"{short_id(one.id)} (pid {one.pid} on {one.host})"
         if one.state == "silent":
-            place = f"{short_id(one.id)} (pid {one.pid} on {one.host})"
             text = f"{place} has not been heard from for {one.beat_age_secs:.0f} s"
-            yield Check("workers", "warn", text, "Other workers take its jobs back.")
+            fix = "Other workers take its jobs back." if alive else _TAKES_BACK
+            yield Check("workers", "warn", text, fix)
         elif one.version not in ("", __version__):
-            text = f"{short_id(one.id)} runs nuvom {one.version}, this is {__version__}"
+            text = f"{place} runs nuvom {one.version}, this is {__version__}"
             yield Check("workers", "warn", text, "Restart it.")
+        elif one.id in other_code:
+            text = f"{place} runs other code ({one.release}) than {other_code[one.id]}"
+            yield Check("workers", "warn", text, "Restart it.")
+
+
+def _orphans(_: Runtime, inspector: Inspector) -> Iterator[Check]:
+    """Yield whether jobs are RUNNING on workers that are not there any more."""
+    running = inspector.pages(statuses=[JobStatus.RUNNING], most=_MOST_RUNNING)
+    orphans = inspector.orphans(running)
+    if orphans:
+        are = f"{plural(len(orphans), 'job')} RUNNING on a worker that has died"
+        is_helped = any(one.state != "silent" for one in inspector.workers())
+        level: Literal["warn", "fail"] = "warn" if is_helped else "fail"
+        fix = "Other workers take its jobs back." if is_helped else _TAKES_BACK
+        yield Check("workers", level, f"{are}, such as {orphans[0].record.id}", fix)
 
 
 def _queues(_: Runtime, inspector: Inspector) -> Iterator[Check]:
@@ -239,7 +258,7 @@ def _parked(_: Runtime, inspector: Inspector) -> Iterator[Check]:
                 yield Check("parked", "fail", text, reason.fix)
 
 
-_OF_THE_STORE = (_store, _promises, _workers, _queues, _parked)
+_OF_THE_STORE = (_store, _promises, _workers, _orphans, _queues, _parked)
 
 
 # ---- whether waiting jobs still fit the current tasks -----------------------------------

@@ -152,6 +152,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         root: The project root, absolute. Found, not set.
         environment: Where the project runs.
+        release: Name of the code's version, to tell workers that run another one.
         log_level: Lowest level of log records to show.
         log_format: Format of log records.
         queue_backend: Where jobs wait: memory, file, sqlite, or a plugin's backend.
@@ -203,6 +204,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     root: Path = msgspec.field(default_factory=Path.cwd)
     environment: Literal["dev", "test", "prod"] = "dev"
+    release: Annotated[Text | None, _absent("a hash over the modules with tasks")] = None
     log_level: LogLevel = "INFO"
     log_format: Annotated[
         Literal["rich", "plain", "json", "logfmt"] | None, _absent("rich on a terminal, else plain")

@@ -29,6 +29,7 @@ class WorkerInfo(msgspec.Struct, frozen=True, gc=False, kw_only=True):
         state: ``alive``, ``quiet`` (claims no more), ``stopping``, ``stuck`` (restarts because
             too many of its threads hang) or ``silent`` (no heartbeat for a whole lease).
         running: Jobs on which it holds a lease.
+        release: The version of its code; see ``nuvom.discovery.manifest.release_of``.
     """
 
     id: str
@@ -43,6 +44,7 @@ class WorkerInfo(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     beat_age_secs: float = 0.0
     state: str = "alive"
     running: int = 0
+    release: str = ""
 
 
 def seen_worker(worker: WorkerInfo, lease_secs: float) -> WorkerInfo | None:

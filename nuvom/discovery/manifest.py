@@ -6,6 +6,7 @@ atomic, and an unchanged manifest is not touched. Commands and workers read it.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from operator import attrgetter
@@ -22,7 +23,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
+    from nuvom.config.settings import Settings
+
 VERSION: Final = 1
+
+HASHED = "code-"
+"""How a release begins that is a hash, not a name."""
 
 _SETTING = "manifest_path"
 _by_name = attrgetter("name")
@@ -179,3 +185,22 @@ def _is_newer(path: Path, written: int) -> bool:
         return os.stat(path).st_mtime_ns > written
     except OSError:  # removed or inaccessible, so the manifest is out of date
         return True
+
+
+def release_of(settings: Settings) -> str:
+    """Return what tells this version of the project's code from others.
+
+    It is the setting ``release`` or, without one, a short hash over the files that the manifest
+    names. Empty if there are none. Line endings do not matter.
+    """
+    if settings.release is not None:
+        return settings.release
+    files = sorted({task.file for task in tasks_or_nothing(settings.manifest_file)})
+    found = hashlib.sha256()
+    for file in files:
+        try:
+            content = (settings.root / file).read_bytes().replace(b"\r\n", b"\n")
+        except OSError:  # removed since
+            content = b""
+        found.update(f"{file}\n{len(content)}\n".encode() + content)
+    return f"{HASHED}{found.hexdigest()[:8]}" if files else ""

@@ -215,6 +215,51 @@ def test_workers_are_listed_quieted_and_stopped(tasks: Path) -> None:
     assert end(worker).code == 0
 
 
+def marked() -> list[str]:
+    """Return the workers that are said to run other code, which ``doctor`` has to say too."""
+    told = invoke("workers").err
+    checks = invoke("doctor", "--json").json["checks"]
+    warned = [one["text"][:8] for one in checks if "runs other code" in one["text"]]
+    listed = [line.split()[2] for line in told.splitlines() if "runs other code" in line]
+    assert sorted(warned) == sorted(listed)
+    return listed
+
+
+def test_workers_that_run_other_code_are_marked(tasks: Path) -> None:
+    spawn("runworker", cwd=tasks)
+    until(lambda: states() == ["alive"])
+    (old,) = invoke("workers", "--json").json["workers"]
+    assert old["release"].startswith("code-")
+    assert marked() == []
+    with (tasks / "tasks.py").open("a") as file:
+        file.write("# changed\n")
+    assert marked() == [old["id"][-8:]]
+    assert "than the manifest: restart it." in invoke("workers").err
+    for release in ("v1", "v2"):
+        spawn("runworker", cwd=tasks, NUVOM_RELEASE=release)
+        until(lambda: len(states()) == int(release[1]) + 1)  # noqa: B023  # called at once
+    (named,) = [
+        one for one in invoke("workers", "--json").json["workers"] if one["release"] == "v1"
+    ]
+    assert sorted(marked()) == sorted([old["id"][-8:], named["id"][-8:]])
+
+
+@posix
+def test_a_job_whose_worker_was_killed_is_never_all_well(tasks: Path) -> None:
+    worker, job = running(tasks)
+    assert "RUNNING" in invoke("why", job).out
+    worker.kill()
+    worker.wait()
+    assert states() == []
+    (told,) = [one for one in invoke("doctor", "--json").json["checks"] if one["level"] == "fail"]
+    assert told["text"] == f"1 job RUNNING on a worker that has died, such as {job}"
+    assert "nuvom runworker" in told["fix"]
+    assert "Not running: its worker has died. Start one" in invoke("status", job).err
+    (tasks / "end").touch()
+    spawn("runworker", cwd=tasks)
+    until(lambda: status(job) == "SUCCESS")
+
+
 def test_an_unknown_worker_is_not_found(tasks: Path) -> None:
     assert invoke("workers", "stop", "abcdef").code == 3
     assert invoke("workers", "stop").code == 2

@@ -48,6 +48,7 @@ def list_(invocation: Invocation) -> None:
     """List running workers, and those that have fallen silent."""
     runtime, inspector = reader(invocation)
     found, now = inspector.workers(), runtime.clock.now()
+    other_code = inspector.other_code()
     rows: list[list[Cell | str]] = [
         [
             views.id_cell(one.id),
@@ -58,14 +59,18 @@ def list_(invocation: Invocation) -> None:
             f"{one.running} of {one.slots}",
             views.moment_cell(one.started_at, now),
             Cell(duration(one.beat_age_secs), "", f"{one.beat_age_secs:.3f}"),
+            Cell(one.release or "-", "yellow" if one.id in other_code else "", one.release),
         ]
         for one in found
     ]
-    columns = ("ID", "State", "Pid", "Host", "Queues", "Busy", "Started", "Beat")
+    columns = ("ID", "State", "Pid", "Host", "Queues", "Busy", "Started", "Beat", "Release")
     table = Table(columns, rows, right=("Pid", "Busy", "Started", "Beat"))
     data = {"workers": [views.worker_data(one) for one in found]}
     empty = "0 workers alive. Start one: nuvom runworker"
     invocation.out.answer("nuvom.workers/1", data, table, empty=empty)
+    for worker, name in other_code.items():
+        text = f"Worker {views.short_id(worker)} runs other code than {name}: restart it."
+        invocation.out.warn(text)
 
 
 def _add_command(word: str, what: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from math import inf
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -380,15 +380,14 @@ class Workers(QueueKit):
         queue, now = bench.queue, bench.clock.now()
         bench.put_and_claim(A)
         assert queue.workers() == [], "claiming alone makes no worker visible"
+        about: dict[str, Any] = {"pid": 7, "host": "h", "queues": ("x",), "slots": 3}
+        about["release"] = "v1"
         for state in ("alive", "quiet"):
-            queue.announce(
-                WorkerInfo(
-                    id=A, pid=7, host="here", queues=("x",), slots=3, started_at=now, state=state
-                )
-            )
+            queue.announce(WorkerInfo(id=A, started_at=now, state=state, **about))
         queue.announce(WorkerInfo(id=B, started_at=now - 10.0))
-        shown = [(one.id, one.pid, one.host, one.queues, one.slots) for one in queue.workers()]
-        assert shown == [(B, 0, "", (), 1), (A, 7, "here", ("x",), 3)]
+        other, shown = queue.workers()
+        assert (other.id, other.pid, other.host, other.queues, other.slots) == (B, 0, "", (), 1)
+        assert {name: getattr(shown, name) for name in about} == about
         assert [(one.running, one.state) for one in queue.workers()] == [(0, "alive"), (1, "quiet")]
         queue.retire(A)
         assert [one.id for one in queue.workers()] == [B]
