@@ -11,6 +11,7 @@ from __future__ import annotations
 import gc
 import os
 import sys
+from collections import defaultdict
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +28,7 @@ from nuvom.discovery.auto_register import (
     refresh,
     register_manifest,
 )
-from nuvom.discovery.manifest import is_stale
+from nuvom.discovery.manifest import is_stale, tasks_or_nothing
 from nuvom.discovery.scan import Hints, hiding_problems
 from nuvom.errors import TaskImportFailed, plural
 from nuvom.events import WorkerStarted, default_bus
@@ -47,8 +48,10 @@ if TYPE_CHECKING:
     from nuvom.cli.context import Invocation
     from nuvom.cli.output import Output
     from nuvom.config.settings import Settings
+    from nuvom.discovery.entries import Problem
     from nuvom.plugins.lifecycle import PluginSet
 
+_MOST_WARNINGS = 5  # of one kind, at the start
 _YOUNG_OBJECTS = 10_000  # more than a batch of jobs in flight; Python's own default is 700
 _SWITCH_SECS = 0.0005  # Python's own is 0.005
 _STARTS_ANEW = frozenset({"stuck-threads", "restart"})  # reasons to restart, not to exit
@@ -71,10 +74,10 @@ def serve(invocation: Invocation, **options: Any) -> int:  # as click parsed the
         # A single worker does not need this module or its imports.
         supervisor = import_module("nuvom.cli.supervisor")
         return int(supervisor.supervise(out, signals, settings, options))
-    worker, plugins = _assemble(invocation, loaded, options)
+    worker, plugins, unloadable = _assemble(invocation, loaded, options)
     _listen(worker, signals, line)
     if line is None:  # else the supervisor has said all this, and the log shows the start
-        tell_start(out, settings, _start_lines(worker, plugins))
+        tell_start(out, settings, _start_lines(worker, plugins, unloadable))
     reason = _run(worker)
     is_asked_to_end = signals.received or (line is not None and line.was_told)
     if reason in _STARTS_ANEW and not is_asked_to_end:
@@ -175,7 +178,8 @@ def _settings(invocation: Invocation, options: dict[str, Any]) -> Loaded:
 
 def _assemble(
     invocation: Invocation, loaded: Loaded, options: dict[str, Any]
-) -> tuple[Worker, PluginSet]:
+) -> tuple[Worker, PluginSet, int]:
+    """Return the worker, its plugins, and how many tasks are known to be unloadable."""
     settings = loaded.settings
     warnings = [*loaded.warnings, *_bring_tasks_up_to_date(invocation, settings)]
     subscribe_logging(default_bus, _LOG, settings.log_level)
@@ -189,9 +193,8 @@ def _assemble(
     bind_extras(extras, Inspector(runtime), runtime.control)
     plugins.update_runtime(runtime)
     register_manifest(runtime.registry, settings.root, settings.manifest_file)
-    warnings += import_unnamed(settings.root, settings.manifest_file)
-    if settings.task_import == "start":
-        warnings += _import_all(runtime)
+    failures = {error.name: error for error in _failed_imports(runtime)}
+    warnings += _grouped(failures.values())
     if not len(runtime.registry):
         warnings.append("No task was found: jobs of unknown tasks are PARKED until one is.")
     for warning in warnings:
@@ -205,30 +208,58 @@ def _assemble(
         max_secs=options["max_seconds"],
         concurrency=options["concurrency"],
     )
-    return worker, plugins
+    listed = tasks_or_nothing(settings.manifest_file)
+    return worker, plugins, len(failures) + sum(not task.importable for task in listed)
 
 
 def _bring_tasks_up_to_date(invocation: Invocation, settings: Settings) -> list[str]:
     """Refresh the manifest in development, only check it in production; return warnings."""
     if settings.environment == "prod":
-        warnings = [
-            str(problem) for problem in hiding_problems(settings.root, settings.source_roots)
-        ]
+        warnings = _few(hiding_problems(settings.root, settings.source_roots))
         if is_stale(settings.root, settings.manifest_file):
             warnings.append("The manifest is stale or missing. Run: nuvom discover tasks")
         return warnings
     found, _ = refresh(settings.root, settings.manifest_file, Hints.of(settings))
     require_marker(invocation, settings, has_tasks=bool(found.tasks))
-    return [str(problem) for problem in found.problems]
+    return _few(found.problems)
 
 
-def _import_all(runtime: Runtime) -> Iterator[str]:
-    """Import the modules of all tasks; yield what failed."""
-    for name in runtime.registry.names():
+def _few(problems: Iterable[Problem]) -> list[str]:
+    """Return the first problems as text, errors before warnings, and how many more there are."""
+    found = [str(one) for one in sorted(problems, key=lambda one: one.level)]
+    more = len(found) - _MOST_WARNINGS
+    if more > 0:
+        found[_MOST_WARNINGS:] = [f"{more:,} more such problems: nuvom discover tasks --check"]
+    return found
+
+
+def _failed_imports(runtime: Runtime) -> Iterator[TaskImportFailed]:
+    """Import what the worker has to know before its first job; yield what failed."""
+    settings = runtime.settings
+    yield from import_unnamed(settings.root, settings.manifest_file)
+    for name in runtime.registry.names() if settings.task_import == "start" else ():
         try:
             runtime.registry.resolve(name)
         except TaskImportFailed as error:
-            yield error.what
+            yield error
+
+
+def _grouped(failures: Iterable[TaskImportFailed]) -> Iterator[str]:
+    """Yield one warning for each reason why tasks could not be loaded, the most frequent first."""
+    by_reason = defaultdict[str, list[TaskImportFailed]](list)
+    for error in failures:
+        by_reason[error.reason].append(error)
+    groups = sorted(by_reason.values(), key=len, reverse=True)
+    for group in groups[:_MOST_WARNINGS]:
+        first, modules = group[0], {error.module for error in group}
+        others = f" and {plural(len(modules) - 1, 'other module')}" if len(modules) > 1 else ""
+        what = (
+            f"{len(group):,} tasks of {first.module}{others} could not be loaded: {first.reason}."
+        )
+        yield first.what if len(group) == 1 else what
+    rest = sum(len(group) for group in groups[_MOST_WARNINGS:])
+    if rest:
+        yield f"{plural(rest, 'more task')} could not be loaded, for other reasons."
 
 
 def names(text: str | None) -> list[str] | None:
@@ -274,7 +305,7 @@ def start_lines(settings: Settings, what: str) -> Iterator[str]:
     yield f"  store     {_store_text(settings)}"
 
 
-def _start_lines(worker: Worker, plugins: PluginSet) -> Iterator[str]:
+def _start_lines(worker: Worker, plugins: PluginSet, unloadable: int) -> Iterator[str]:
     """Yield one line each, also for slots, queues, tasks, promise and plugins."""
     yield from start_lines(worker.runtime.settings, f"worker {short_id(worker.id)}")
     yield f"  slots     {plural(worker.threads, 'thread')}, {worker.async_slots:,} async"
@@ -283,7 +314,8 @@ def _start_lines(worker: Worker, plugins: PluginSet) -> Iterator[str]:
     yield f"  delivery  {worker.promise}"
     for loaded in plugins.started:
         yield f"  plugin    {loaded.describe()}"
-    yield "Ready. Press Ctrl-C to stop."
+    but = f", but {plural(unloadable, 'task')} cannot be loaded" if unloadable else ""
+    yield f"Ready{but}. Press Ctrl-C to stop."
 
 
 def _store_text(settings: Settings) -> str:

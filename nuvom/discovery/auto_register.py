@@ -75,7 +75,7 @@ def register_manifest(registry: Registry, root: Path, manifest_path: Path) -> in
     return len(tasks)
 
 
-def import_unnamed(root: Path, manifest_path: Path) -> Iterator[str]:
+def import_unnamed(root: Path, manifest_path: Path) -> Iterator[TaskImportFailed]:
     """Import the modules of tasks with names that only their code knows; yield what failed.
 
     Raises: InvalidManifest.
@@ -86,7 +86,7 @@ def import_unnamed(root: Path, manifest_path: Path) -> Iterator[str]:
             try:
                 load_task(task, root, importer)
             except TaskImportFailed as error:
-                yield error.what
+                yield error
 
 
 def loader_for(root: Path) -> Callable[[TaskEntry], None]:

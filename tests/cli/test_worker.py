@@ -138,6 +138,36 @@ def test_a_log_for_programs_holds_all_that_is_told_and_nothing_else(tasks: Path)
         assert ["WARNING"] == [line["level"] for line in lines if text in line["msg"]]
 
 
+def test_tasks_that_cannot_be_loaded_are_counted_and_told_in_a_few_lines(tasks: Path) -> None:
+    task = "@task\ndef {}(): ...\n"
+    for number in range(8):
+        source = f"from nuvom import task\nimport nosuch{number}\n"
+        more = "".join(task.format(f"x{one}") for one in range(100))
+        (tasks / f"broken{number}.py").write_text(source + more)
+    (tasks / "inner.py").write_text(
+        "from nuvom import task\ndef f():\n    @task\n    def x(): ...\n"
+    )
+    answer = call("runworker", "--burst", cwd=tasks, NUVOM_TASK_IMPORT="start")
+    assert "Ready, but 801 tasks cannot be loaded." in answer.err
+    lines = [line for line in answer.err.splitlines() if "could not be loaded" in line]
+    assert [("100 tasks of broken" in line, "nosuch" in line) for line in lines[:5]] == [
+        (True, True)
+    ] * 5
+    assert [line.partition("300")[2] for line in lines[5:]] == [
+        " more tasks could not be loaded, for other reasons."
+    ]
+
+
+def test_problems_of_discovery_are_told_in_a_few_lines(tasks: Path) -> None:
+    inner = "def f{0}():\n    @task\n    def x(): ...\n"
+    (tasks / "inner.py").write_text(
+        "from nuvom import task\n" + "".join(inner.format(number) for number in range(100))
+    )
+    answer = call("runworker", "--burst", cwd=tasks)
+    assert answer.err.count("inner.py:") == 5
+    assert "95 more such problems: nuvom discover tasks --check" in answer.err
+
+
 # ---- signals ----------------------------------------------------------------------------
 
 
