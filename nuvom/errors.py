@@ -345,10 +345,10 @@ class UnknownBackend(QueueError, ConfigError):
 
 
 class LeaseLost(QueueError):
-    """A worker's lease on a job has passed to another worker; its outcome was dropped."""
+    """A job no longer belongs to the worker that runs it; its outcome was dropped."""
 
     message = "The lease {lease_epoch} on job {job_id} is lost; this outcome was dropped."
-    remedy = "Nothing is broken: another worker has the job now. Make the task idempotent."
+    remedy = "It was cancelled, or another worker has it now: make the task idempotent."
 
     def __init__(self, job_id: str, lease_epoch: int) -> None:
         super().__init__(job_id=job_id, lease_epoch=lease_epoch)

@@ -133,10 +133,16 @@ class JobReaped(Event, frozen=True):
 
 
 class JobFenced(Event, frozen=True):
-    """An outcome was dropped because the lease had passed to another worker."""
+    """An outcome was dropped because the job no longer belonged to its worker.
+
+    Attributes:
+        was_cancelled: Whether somebody cancelled the job; otherwise the lease had passed to another
+            worker.
+    """
 
     job: JobRecord
     worker: str
+    was_cancelled: bool = False
 
 
 class HookFailed(Event, frozen=True):

@@ -101,11 +101,13 @@ class Maintenance:
         known = list(attempts.unclosed)
         asked_at = self._clock.monotonic()
         held = self._queue.extend(self._context.worker)
+        lost = []
         for attempt in known:
             if held.pop(attempt.record.id, None) == attempt.record.lease_epoch:
                 attempt.leased_at = asked_at
             else:
-                self._loop.lose(attempt)
+                lost.append(attempt)
+        self._loop.lose(lost)
         if held:
             attempts.suspected_orphans = held  # the loop checks: only it knows its jobs
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from nuvom.core.outcome import Settlement
 from nuvom.core.record import JobRecord, JobStatus, StoredError
+from nuvom.errors import NuvomError
 from nuvom.events import (
     Event,
     JobCancelled,
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from nuvom.serialization.base import Codec
 
 _PARKED_SECS = 60.0  # until a five-method queue hands out a job of an unknown task again
+_MOST_ASKED = 100  # lost jobs at once whose state is asked for: a heartbeat must not wait for more
 _NO_ERROR = StoredError("Unknown", "no report is kept")
 _SUCCESS = JobStatus.SUCCESS  # looking up an enum member is slow in Python 3.11
 _TOLD = frozenset((JobSucceeded, JobRetrying, JobParked, JobFailed, JobTimedOut, JobCancelled))
@@ -129,6 +131,15 @@ class SharedStore:
     ) -> bool:
         """Store a running job's progress; False when the lease is lost."""
         return self.queue.report_progress(job, done, total, message)
+
+    def was_cancelled(self, job: JobRecord) -> bool:
+        """Return whether the last delivery of a job ended by a cancel, as far as can be told."""
+        try:
+            seen = self.queue.get(job.id)
+        except NuvomError:
+            return False
+        is_next = seen is not None and seen.record.lease_epoch == job.lease_epoch + 1
+        return is_next and seen.status is JobStatus.CANCELLED  # type: ignore[union-attr]  # is_next
 
 
 class SplitStores(SharedStore):
@@ -272,6 +283,11 @@ class FiveMethodQueue:
         with self._lock:
             return max(0.0, self._later[0][0] - self._clock.now()) if self._later else None
 
+    def was_cancelled(self, job: JobRecord) -> bool:
+        """Return False: such a queue cannot cancel."""
+        del job
+        return False
+
     def unpark(self, tasks: Iterable[str]) -> int:
         """Return 0: a job of an unknown task comes again by itself."""
         del tasks
@@ -334,6 +350,7 @@ class SettlementEvents:
     Args:
         run_hook: Runs an attempt's hook in the attempt's lane.
         hook_ended: Called after each hook.
+        was_cancelled: Whether a delivery that is lost was cancelled.
 
     Attributes:
         open_hooks: Hooks that have not ended; a stopping worker waits for them.
@@ -347,9 +364,11 @@ class SettlementEvents:
         *,
         run_hook: Callable[[OpenAttempt, Callable[[], None]], None],
         hook_ended: Callable[[], None],
+        was_cancelled: Callable[[JobRecord], bool] = lambda _: False,
     ) -> None:
         self._bus, self._runner, self._worker = bus, runner, worker
         self._run_hook, self._hook_ended = run_hook, hook_ended
+        self._was_cancelled = was_cancelled
         self.open_hooks: set[Callable[[], None]] = set()
 
     @property
@@ -361,17 +380,28 @@ class SettlementEvents:
         """Call the hooks of attempts, and emit whether their settlements were accepted."""
         active = self._bus.active
         is_silent, is_wanted = not self.tells_successes, not _TOLD.isdisjoint(active)
+        dropped: list[OpenAttempt] = []
         for attempt, was_accepted in zip(attempts, accepted, strict=True):
             if is_silent and was_accepted and attempt.settlement.status is _SUCCESS:
                 continue  # usually true for all of them
             if not was_accepted:
-                if JobFenced in active:
-                    self._bus.emit(JobFenced(attempt.record, self._worker))
+                dropped.append(attempt)
                 continue
             if attempt.task is not None and attempt.task.has_hooks:
                 self._run_hook(attempt, self._hook_of(attempt))
             if is_wanted:
                 self._emit(attempt.settlement)
+        if dropped:
+            self.fenced(dropped)
+
+    def fenced(self, attempts: Sequence[OpenAttempt]) -> None:
+        """Emit that outcomes were dropped, and whether that was since their jobs were cancelled."""
+        if JobFenced not in self._bus.active:
+            return
+        are_few = len(attempts) <= _MOST_ASKED
+        for attempt in attempts:
+            was_cancelled = are_few and self._was_cancelled(attempt.record)
+            self._bus.emit(JobFenced(attempt.record, self._worker, was_cancelled))
 
     def _hook_of(self, attempt: OpenAttempt) -> Callable[[], None]:
         def call() -> None:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, cast
 from nuvom.core.clock import LoopWakeup
 from nuvom.core.record import JobStatus
 from nuvom.errors import NuvomError, StorageFull
-from nuvom.events import BackendCalled, BackendFailed, JobFenced, JobsClaimed, WorkerAsked
+from nuvom.events import BackendCalled, BackendFailed, JobsClaimed, WorkerAsked
 from nuvom.execution.attempts import OpenAttempt
 from nuvom.execution.capacity import Capacity
 from nuvom.execution.failures import stored_error
@@ -102,6 +102,7 @@ class WorkerLoop:
             context.worker,
             run_hook=lambda attempt, hook: self.lanes[attempt.lane].run_hook(hook),
             hook_ended=self.wake,
+            was_cancelled=self._stores.was_cancelled,
         )
         self._wakeup = LoopWakeup()
         self._done: deque[OpenAttempt] = deque()
@@ -185,18 +186,17 @@ class WorkerLoop:
         self._is_aborted = True
         self.stop("crashed")
 
-    def lose(self, attempt: OpenAttempt) -> None:
-        """Give up an attempt whose lease is lost, and stop its code."""
-        if not self._attempts.close(attempt):
-            return
-        lane = self.lanes.get(attempt.lane)
-        if lane is None:  # it is about to be created, and will not start this attempt
-            attempt.is_cancelled = True
-        else:
-            lane.close_attempt(attempt)
-        if JobFenced in self._bus.active:
-            self._bus.emit(JobFenced(attempt.record, self._context.worker))
-        self._attempts.open.discard(attempt)
+    def lose(self, attempts: Iterable[OpenAttempt]) -> None:
+        """Give up attempts whose lease is lost, and stop their code."""
+        lost = [one for one in attempts if self._attempts.close(one)]
+        for attempt in lost:
+            lane = self.lanes.get(attempt.lane)
+            if lane is None:  # it is about to be created, and will not start this attempt
+                attempt.is_cancelled = True
+            else:
+                lane.close_attempt(attempt)
+            self._attempts.open.discard(attempt)
+        self._after.fenced(lost)
 
     def wake(self) -> None:
         """End the current wait, or the next one."""

@@ -155,6 +155,12 @@ class EventLog:
         self._write(logging.INFO, "job.finished", f"job {event.job_id} was cancelled", fields)
 
     def _fenced(self, event: events.JobFenced) -> None:
+        if event.was_cancelled:
+            if self._level <= logging.INFO:
+                fields = {"worker": event.worker, "outcome": "cancelled"}
+                said = "was cancelled while it ran"
+                self._write_job(logging.INFO, "job.finished", event.job, said, **fields)
+            return
         said = "lost its lease to another worker; this outcome was dropped"
         fields = {"worker": event.worker, "outcome": "stale"}
         self._write_job(logging.WARNING, "job.stale_settle", event.job, said, **fields)

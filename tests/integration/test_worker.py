@@ -175,6 +175,7 @@ def test_running_job_is_cancelled_at_once_and_its_code_told(engine: Engine, kind
         assert job.cancel()
         assert JobStatus.CANCELLED is job.status
         engine.wait_for(JobFenced)
+        assert [True] == [event.was_cancelled for event in engine.events(JobFenced)]
         wait_until(lambda: bool(told))
         assert [True, True] == meet.map([(), ()]).get(LIMIT_SECS)  # both slots can be used
     assert JobStatus.CANCELLED is job.status

@@ -86,6 +86,7 @@ EVENTS: list[tuple[Event, str]] = [
     (events.JobParked(JOB, "no such task"), "WARNING job.parked"),
     (events.JobReaped(JOB), "WARNING job.lost"),
     (events.JobFenced(JOB, WORKER), "WARNING job.stale_settle"),
+    (events.JobFenced(JOB, WORKER, was_cancelled=True), "INFO job.finished"),
     (events.HookFailed(JOB, "after_job", ERROR), "WARNING hook.error"),
     (events.WorkerStarted("w1"), "INFO worker.started"),
     (events.WorkerStopped("w1", "signal"), "INFO worker.stopped"),

@@ -332,7 +332,8 @@ class ProcessingMiddleware(SendingMiddleware):
         self._end(event.job_id, "cancelled")
 
     def _fenced(self, event: events.JobFenced) -> None:
-        self._end(event.job.id, "stale", epoch=event.job.lease_epoch)
+        outcome = "cancelled" if event.was_cancelled else "stale"
+        self._end(event.job.id, outcome, epoch=event.job.lease_epoch)
 
     def _reaped(self, event: events.JobReaped | events.JobDead) -> None:
         now = self._now()

@@ -354,7 +354,8 @@ class ProcessSeries:
         self._errors.labels(event.op).inc()
 
     def _fenced(self, event: JobFenced) -> None:
-        self._stale.labels(self._queues.shown(event.job.queue)).inc()
+        if not event.was_cancelled:
+            self._stale.labels(self._queues.shown(event.job.queue)).inc()
 
     def _has_asked(self, event: WorkerAsked) -> None:
         self._asked[event.worker] = (self._clock.monotonic(), event.leaked)

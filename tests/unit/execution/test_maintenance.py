@@ -59,8 +59,8 @@ class Bench:
 
     # ---- the loop -----------------------------------------------------------------------
 
-    def lose(self, attempt: OpenAttempt) -> None:
-        self.lost.append(attempt)
+    def lose(self, attempts: list[OpenAttempt]) -> None:
+        self.lost += attempts
 
     def wake(self) -> None:
         self.changes += 1
