@@ -18,7 +18,7 @@ from nuvom.core.text import mask_text
 from nuvom.core.transitions import home_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from nuvom.core.record import Attempt, JobSnapshot
     from nuvom.core.views import ErrorGroup, QueueStats, WorkerInfo
@@ -91,8 +91,7 @@ def job_times(snapshot: JobSnapshot) -> tuple[float | None, float | None]:
     started_at, finished_at = snapshot.started_at, snapshot.finished_at
     if snapshot.status.is_final:
         return started_at, finished_at
-    is_of_this_attempt = started_at is not None and (finished_at or 0.0) < started_at
-    return (started_at if snapshot.status == "RUNNING" and is_of_this_attempt else None), None
+    return snapshot.claimed_at, None
 
 
 def job_data(snapshot: JobSnapshot) -> dict[str, Any]:
@@ -147,11 +146,22 @@ def status_text(snapshot: JobSnapshot, now: float) -> str:
         return f"PENDING (retry {record.attempt}, {when})"
     if status == "PENDING" and is_later:
         return f"PENDING ({ago(record.run_at, now)})"
-    if status == "RUNNING" and snapshot.progress is not None:
-        done, total, note = snapshot.progress
-        figure = f"{done:g} of {total:g}" if total else f"{done:g}"
-        return f"RUNNING ({figure}, {mask_text(note)})" if note else f"RUNNING ({figure})"
+    if status == "RUNNING":
+        return " ".join((status, *_running_text(snapshot, now)))
     return status
+
+
+def _running_text(snapshot: JobSnapshot, now: float) -> Iterator[str]:
+    """Yield since when a job runs, and its progress, as far as they are known."""
+    facts = []
+    if snapshot.claimed_at is not None:
+        facts.append(f"for {duration(max(0.0, now - snapshot.claimed_at))}")
+    if snapshot.progress is not None:
+        done, total, note = snapshot.progress
+        facts.append(f"{done:g} of {total:g}" if total else f"{done:g}")
+        facts += [mask_text(note)] if note else []
+    if facts:
+        yield f"({', '.join(facts)})"
 
 
 def jobs_table(snapshots: Iterable[JobSnapshot], now: float) -> Table:

@@ -249,6 +249,7 @@ class JobSnapshot(msgspec.Struct, frozen=True, gc=False, kw_only=True):
         worker: Id of the worker that has or had the job last.
         started_at, finished_at: Of the last attempt; seconds since the epoch.
         progress: ``(done, total, message)`` as last reported, or None.
+        claimed_at: When its worker took it; None unless it is RUNNING, or if the store cannot tell.
     """
 
     record: JobRecord
@@ -258,6 +259,7 @@ class JobSnapshot(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     started_at: float | None = None
     finished_at: float | None = None
     progress: tuple[float, float | None, str] | None = None
+    claimed_at: float | None = None
 
     @property
     def status(self) -> JobStatus:

@@ -27,6 +27,7 @@ class Row(Struct, tag="row", omit_defaults=True, eq=False, gc=False):
         worker, started_at, finished_at, result, error, progress: As in ``JobSnapshot``.
         attempts: Closed attempts except the success, oldest first.
         lease_until: When its lease ends unless its holder renews it; monotonic.
+        claimed_at: When it was last claimed.
         started_epoch, settled_epoch: The delivery that last started, if the table is told about
             starts, and the one that last settled; -1 before.
         heap, key: Where it waits, if anywhere; derived.
@@ -42,6 +43,7 @@ class Row(Struct, tag="row", omit_defaults=True, eq=False, gc=False):
     progress: tuple[float, float | None, str] | None = None
     attempts: tuple[Attempt, ...] = ()
     lease_until: float = 0.0
+    claimed_at: float | None = None
     started_epoch: int = -1
     settled_epoch: int = -1
     heap: int = -1
@@ -58,6 +60,7 @@ def seen(row: Row) -> JobSnapshot:
         started_at=row.started_at,
         finished_at=row.finished_at,
         progress=row.progress,
+        claimed_at=row.claimed_at if row.record.status is JobStatus.RUNNING else None,
     )
 
 
@@ -76,6 +79,7 @@ class Claimed(Struct, tag="claim", omit_defaults=True, gc=False):
     owner: str
     lease_until: float
     ids: list[str]
+    at: float | None = None
 
 
 class Removed(Struct, tag="removed", omit_defaults=True, gc=False):

@@ -253,6 +253,7 @@ class Table:
             row.record = record
             row.worker = owner
             row.lease_until = lease_until
+            row.claimed_at = claim.at
             row.started_at = row.finished_at = row.progress = None
             self._moved(row, before, worker)
         self.unfinished -= 1

@@ -159,8 +159,8 @@ class TableQueue(StoreQueue):
             if rows:
                 # Recorded before the leases begin: no leased job may be missing there.
                 claimed.extend(transitions.claimed(row.record, row.ref) for row in rows)
-                until = self.clock.monotonic() + self.lease_secs
-                self.do(table, Claimed(owner, until, [job.id for job in claimed]))
+                until, ids = self.clock.monotonic() + self.lease_secs, [job.id for job in claimed]
+                self.do(table, Claimed(owner, until, ids, self.clock.now()))
             table.unfinished -= 1
 
         try:

@@ -278,6 +278,8 @@ def test_workers_that_run_other_code_are_marked(tasks: Path) -> None:
 def test_a_job_whose_worker_was_killed_is_never_all_well(tasks: Path) -> None:
     worker, job = running(tasks)
     assert "RUNNING" in invoke("why", job).out
+    assert "RUNNING (for " in invoke("status", job).out
+    assert invoke("inspect", job, "--json").json["started_at"] is not None
     worker.kill()
     worker.wait()
     assert states() == []

@@ -43,7 +43,7 @@ from pathlib import Path
 import nuvom
 from nuvom.errors import JobFailed
 from example import checksum, count
-from more import flaky
+from more import flaky, since
 from tasks import add
 
 package = sorted(Path(sysconfig.get_path("stdlib"), "json").glob("*.py"))
@@ -61,6 +61,7 @@ with nuvom.local_worker(threads=1):
             dataclasses.asdict(one)
             for one in count.map([(str(path),) for path in package]).get(timeout=60)
         ],
+        "since": since.delay().get(timeout=60),
         "flaky": flaky.delay("second").get(timeout=60),
         "keyed": [keyed[0].id == keyed[1].id, keyed[1].get(timeout=60)],
         "ordered": [early.get(timeout=60), late.get(timeout=60)],
@@ -79,7 +80,9 @@ print(json.dumps(told))
 '''
 
 MORE = """\
-from nuvom import current_job, task
+import time
+
+from nuvom import Job, current_job, task
 
 
 @task(retries=1, retry_delay_secs=0)
@@ -88,6 +91,12 @@ def flaky(succeeds: str) -> int:
     if succeeds == "never" or attempt == 1:
         raise ValueError("not yet")
     return attempt
+
+
+@task
+def since() -> bool:
+    claimed_at = Job.load(current_job().id).snapshot().claimed_at
+    return claimed_at is not None and abs(time.time() - claimed_at) < 60
 """
 
 
@@ -165,6 +174,7 @@ def test_the_program_does_what_it_says(by_memory: dict[str, Any]) -> None:
         "hopeless": ["JobFailed", "FAILED"],
         "in order": True,
         "attempt": 2,
+        "since": True,
     }
 
 

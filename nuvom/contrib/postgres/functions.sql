@@ -340,7 +340,7 @@ CREATE OR REPLACE VIEW nuvom.seen AS
 SELECT j.seq, j.id, j.queue, j.task, j.record, at.*
 FROM nuvom.jobs j CROSS JOIN LATERAL (
     SELECT 1::smallint AS kind, r.seq << 16 | r.token AS ref, r.epoch, r.attempt, r.deliveries,
-        r.suspect, r.run_at, r.owner, NULL::float8 AS started_at, NULL::float8 AS finished_at,
+        r.suspect, r.run_at, r.owner, r.claimed_at AS started_at, NULL::float8 AS finished_at,
         r.progress, r.error, NULL::bytea AS result
     FROM nuvom.running r WHERE r.seq = j.seq
     UNION ALL

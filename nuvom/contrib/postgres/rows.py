@@ -111,6 +111,9 @@ def snapshot(row: tuple[Any, ...]) -> JobSnapshot:
     """Return the snapshot of a row of the view ``seen``."""
     data, kind, ref, *counters = row[4:12]
     owner, started_at, finished_at, progress, error, result = row[12:]
+    claimed_at = None
+    if kind == CODES[JobStatus.RUNNING]:
+        claimed_at, started_at = started_at, None
     try:
         record = _record(data, kind, ref, counters)
     except PayloadError:
@@ -124,6 +127,7 @@ def snapshot(row: tuple[Any, ...]) -> JobSnapshot:
         started_at=started_at,
         finished_at=finished_at,
         progress=None if progress is None else tuple(json.loads(progress)),
+        claimed_at=claimed_at,
     )
 
 

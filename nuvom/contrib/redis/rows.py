@@ -201,7 +201,10 @@ def snapshot(row: Sequence[Any]) -> JobSnapshot:
     job_id, data, state, progress, *_ = row
     seq, token, epoch, code, suspect, *others = _STATE.unpack_from(state)
     attempt, deliveries, run_at, *times = others
-    started_at, finished_at = (None if one == NO_TIME or code == _RUNNING else one for one in times)
+    started_at, finished_at = (None if one == NO_TIME else one for one in times)
+    claimed_at = started_at if code == _RUNNING else None
+    if code == _RUNNING:
+        started_at = finished_at = None
     owner, at = _sized(state, _STATE.size, _SHORT)
     queue, at = _sized(state, at, _SHORT)
     _, at = _sized(state, at, _SIZE)
@@ -228,6 +231,7 @@ def snapshot(row: Sequence[Any]) -> JobSnapshot:
         started_at=started_at,
         finished_at=finished_at,
         progress=tuple(json.loads(progress)) if progress else None,
+        claimed_at=claimed_at,
     )
 
 

@@ -251,10 +251,11 @@ FEW = 8
 """Maximum number of jobs claimed by a statement that returns them."""
 
 _CLAIM = """UPDATE jobs SET status = 1, owner = ?1, claim_token = ?2, lease_until = ?3,
-    lease_epoch = lease_epoch + 1, attempt = attempt + 1, deliveries = deliveries + 1
+    lease_epoch = lease_epoch + 1, attempt = attempt + 1, deliveries = deliveries + 1,
+    started_at = ?6
     WHERE seq IN (SELECT seq FROM jobs WHERE status = {status} AND queue = ?4 {wanted}
         ORDER BY priority, seq LIMIT ?5)"""
-_WITHOUT = "AND task NOT IN (SELECT value FROM json_each(?6))"
+_WITHOUT = "AND task NOT IN (SELECT value FROM json_each(?7))"
 _RUNS = "AND NOT EXISTS (SELECT 1 FROM queues WHERE name = ?4 AND paused_by IS NOT NULL)"
 _RETURNING = " RETURNING seq, lease_epoch, attempt, deliveries, suspect, priority, run_at, record"
 _CLAIM_READY = _CLAIM.format(status=0, wanted="")
@@ -276,7 +277,7 @@ _READ_BACK_EACH = f"""SELECT json_group_array(json_array(seq, lease_epoch, attem
 _READ_PAYLOADS = """SELECT seq, record FROM payloads
     WHERE seq IN (SELECT value FROM json_each(?1))"""
 _SET_ASIDE = """UPDATE jobs SET status = 3, lease_epoch = lease_epoch + 1, finished_at = ?3,
-    error = ?4, error_fp = ?5, unique_key = NULL
+    started_at = NULL, error = ?4, error_fp = ?5, unique_key = NULL
     WHERE seq = ?1 AND lease_epoch = ?2 AND status = 1"""
 
 # One statement of one step for a whole batch. Its text depends on the number of jobs, so there is
@@ -355,7 +356,8 @@ class Claim:
         """Return a statement with its parameters."""
         # The lease starts now, not before the wait for another process's lock.
         until = self._store.clock.monotonic() + self._store.settings.lease_secs
-        values = [self._owner, self.token, until, queue, most]
+        claimed_at = -self._store.clock.now()  # negative: the code has not started yet
+        values = [self._owner, self.token, until, queue, most, claimed_at]
         if statement is not _CLAIM_READY:
             values.append(self._without)
         return statement, values

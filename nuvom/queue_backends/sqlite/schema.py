@@ -233,8 +233,10 @@ def snapshot(row: tuple[Any, ...]) -> JobSnapshot:
     """
     (seq, code, run_at, attempt, deliveries, epoch, suspect, owner, started, finished) = row[:10]
     progress, data, error = row[10:13]
-    if code == RUNNING:
-        started = finished = None  # the columns describe the previous attempt
+    claimed = None
+    if code == RUNNING:  # the columns describe the claim, and the previous attempt
+        claimed = -started if started is not None and started < 0 else None
+        started = finished = None
     else:
         progress = None
     if not isinstance(code, int) or not 0 <= code < len(STATUS):
@@ -255,6 +257,7 @@ def snapshot(row: tuple[Any, ...]) -> JobSnapshot:
         started_at=started,
         finished_at=finished,
         progress=None if progress is None else tuple(json.loads(progress)),
+        claimed_at=claimed,
     )
 
 
