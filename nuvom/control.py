@@ -6,9 +6,11 @@ is done by ``nuvom.inspection``.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-from uuid import NAMESPACE_OID, uuid5
+from itertools import count
+from typing import TYPE_CHECKING, Any
 
+from nuvom.core.clock import SYSTEM_CLOCK
+from nuvom.core.ids import REPEATS, following_id
 from nuvom.core.record import JobStatus
 from nuvom.core.transitions import RENAMABLE, RETRYABLE, cancelled, home_of, repeated
 from nuvom.errors import CapabilityMissing, QueueError
@@ -19,7 +21,7 @@ from nuvom.queue_backends.leased import LeasedJobQueue
 from nuvom.queue_backends.store import StoreQueue
 
 if TYPE_CHECKING:
-    from nuvom.core.record import JobSnapshot
+    from nuvom.core.record import JobRecord, JobSnapshot
     from nuvom.result_backends.base import BaseResultBackend
 
 _CHUNK = 1000
@@ -91,7 +93,7 @@ class Control:
             if (home := home_of(seen)) is not None:
                 raise QueueError(f"job {job_id} was moved to {home}, and can be run there only")
             if seen.status is not JobStatus.PARKED or self._cancel_parked(queue, seen):
-                return self._enqueue_as(queue, seen, task), seen.status
+                return self.repeat(seen.record, again=False, func_name=task), seen.status
         return None, None if seen is None else seen.status
 
     def _cancel_parked(self, queue: StoreQueue, seen: JobSnapshot) -> bool:
@@ -104,17 +106,37 @@ class Control:
             self._bus.emit(JobCancelled(seen.record.id))
         return True
 
-    def _enqueue_as(self, queue: StoreQueue, seen: JobSnapshot, task: str) -> str:
-        old = seen.record
-        ending = str(uuid5(NAMESPACE_OID, f"{old.id} {task}"))
-        new_id = f"{old.id[:13]}-7{ending[15:]}" if len(old.id) == len(ending) else ending
-        record = repeated(old, new_id, queue.now(), func_name=task)
+    def repeat(self, old: JobRecord, *, again: bool = True, **changes: Any) -> str:
+        """Store a new job that repeats another one with changes, linked by ``retried_from``.
+
+        Args:
+            again: Whether to store one even if the same was stored before.
+        Returns: the new job's id.
+        Raises: QueueError: another job has its ``unique_key``; whatever storing a job raises.
+        """
+        queue = self._leased
+        now = queue.now() if isinstance(queue, StoreQueue) else SYSTEM_CLOCK.now()
+        for number in count():
+            new_id = following_id(old.id, REPEATS, number)
+            found = queue.get(new_id)
+            if found is not None and again:
+                continue
+            record = repeated(old, new_id, now, **changes)
+            if found is None:
+                self._store_repeat(queue, record)
+                found = queue.get(new_id)
+            # Somebody else may have stored another one under this id, which then stays.
+            if found is None or _is_same_call(found.record, record):
+                return new_id
+        raise AssertionError  # the numbers never end
+
+    def _store_repeat(self, queue: LeasedJobQueue, record: JobRecord) -> None:
         existing = queue.enqueue(record)
         if existing is not None:
-            raise QueueError(f"job {existing} of {task} has the unique_key of job {old.id}")
+            reason = f"job {existing} of {record.func_name} has its unique_key"
+            raise QueueError(f"job {record.retried_from} cannot be repeated: {reason}")
         if JobEnqueued in self._bus.active:
             self._bus.emit(JobEnqueued(record))
-        return new_id
 
     def discard(self, job_id: str) -> bool:
         """Remove an ended job and its result; False if there is no such job.
@@ -179,3 +201,8 @@ class Control:
     def _missing(self, capability: str, reason: str) -> CapabilityMissing:
         name = self._queue.name or type(self._queue).__name__
         return CapabilityMissing(name, str(capability), reason)
+
+
+def _is_same_call(one: JobRecord, other: JobRecord) -> bool:
+    calls = [(it.func_name, bytes(it.args), bytes(it.kwargs)) for it in (one, other)]
+    return calls[0] == calls[1]

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 from msgspec import Raw
 
 from nuvom.core.batch import RecordBatch
-from nuvom.core.ids import new_id
+from nuvom.core.ids import CHILDREN, following_id, new_id
 from nuvom.core.middleware import created_by, sent_by
 from nuvom.core.options import NO_CALL_OPTIONS, CallOptions, check_time_limits
-from nuvom.core.record import DEFAULT_RETRY, EMPTY_KWARGS, JobRecord, RetryPolicy
+from nuvom.core.record import DEFAULT_RETRY, EMPTY_KWARGS, PARENT, JobRecord, RetryPolicy
 from nuvom.errors import CapabilityMissing, InvalidTaskOption, NuvomError, PayloadTooLarge
 from nuvom.events import EventBus, JobEnqueued
 from nuvom.host.crashpoint import crashpoint
@@ -99,16 +99,24 @@ class Dispatcher:
         args: tuple[Any, ...],
         kwargs: Mapping[str, Any],
         options: CallOptions = NO_CALL_OPTIONS,
+        *,
+        parent: str,
+        number: int,
+        kind: str = CHILDREN[0],
     ) -> JobRecord:
         """Return the record of a call to be stored together with another job's success.
 
+        Args:
+            parent: Id of that job.
+            number: Tells it from others of that job and ``kind``.
         Raises: InvalidTaskOption: it is to be stored in a transaction of the caller's as well.
         """
         if "connection" in options:
             given, expected = options["connection"], "no connection: the job comes with a success"
             raise InvalidTaskOption("connection", given, expected)
         record = self.make_record(definition, args, kwargs, options)
-        with self._sent(record) as accompanied:
+        new_id = following_id(parent, kind, number)
+        with self._sent(record.replace(id=new_id, headers={PARENT: parent})) as accompanied:
             return accompanied
 
     def make_record(

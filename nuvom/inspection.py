@@ -15,9 +15,18 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
 
-from nuvom.core.record import FINAL, Attempt, JobRecord, JobSnapshot, JobStatus, StoredError
+from nuvom.core.ids import CHILDREN, REPEATS, following_id
+from nuvom.core.record import (
+    FINAL,
+    PARENT,
+    Attempt,
+    JobRecord,
+    JobSnapshot,
+    JobStatus,
+    StoredError,
+)
 from nuvom.core.text import mask_text, mask_value
-from nuvom.core.views import Reason
+from nuvom.core.views import Links, Reason
 from nuvom.discovery.manifest import HASHED, by_any_name, is_stale, release_of, tasks_or_nothing
 from nuvom.errors import AmbiguousJob, JobNotFound, plural, suggest
 from nuvom.queue_backends.leased import LeasedJobQueue
@@ -34,6 +43,8 @@ _FULL_ID = 36
 _SHORTEST_SUFFIX = 6
 _PAGE = 500
 _MINUTE = 60
+_MOST_LINKS = 100  # jobs that are listed as following from one
+_MOST_GONE = 3  # jobs that were pruned, or dropped as their unique key was taken
 
 
 class Inspector:
@@ -280,6 +291,29 @@ class Inspector:
         elif self.other_code():
             return "Restart the workers: they run other code than this, which has the task."
         return "Correct that, then restart a worker: it takes back what it can run."
+
+    def links(self, snapshot: JobSnapshot) -> Links:
+        """Return which jobs a job follows from, and which follow from it."""
+        record, status = snapshot.record, snapshot.status
+        children = CHILDREN if status is JobStatus.SUCCESS else ()
+        repeats = (REPEATS,) if status.is_final else ()
+        return Links(
+            (record.headers or {}).get(PARENT),
+            tuple(one for kind in children for one in self._following(record.id, kind)),
+            record.retried_from,
+            tuple(one for kind in repeats for one in self._following(record.id, kind)),
+        )
+
+    def _following(self, job_id: str, kind: str) -> Iterator[str]:
+        """Yield the ids of jobs that follow from another one; a few of them may be gone."""
+        found = missing = 0
+        while self._queue is not None and missing < _MOST_GONE and found < _MOST_LINKS:
+            one = following_id(job_id, kind, found + missing)
+            if self._queue.get(one) is None:
+                missing += 1
+            else:
+                found += 1
+                yield one
 
     def error_groups(self, limit: int = 50) -> list[ErrorGroup]:
         """Return failures grouped by fingerprint, latest first."""

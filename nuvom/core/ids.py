@@ -10,6 +10,7 @@ import os
 import re
 import struct
 from functools import lru_cache
+from uuid import NAMESPACE_OID, uuid5
 
 from nuvom.core.clock import epoch_millis
 from nuvom.errors import InvalidId
@@ -51,6 +52,23 @@ def new_id() -> str:
     except IndexError:
         ending = _draw_endings()
     return f"{_time_text(epoch_millis())}-7{ending}"
+
+
+REPEATS, CHILDREN = "repeat", ("child", "grandchild")
+"""Kinds of jobs that follow from another one: what repeats it, and what its code enqueues.
+
+The code that a child process of the worker runs numbers its jobs by itself: the last kind.
+"""
+
+
+def following_id(job_id: str, kind: str, number: int) -> str:
+    """Return the id of the ``number``-th job of a kind that follows from another job.
+
+    It can be told from the other id, so no store needs a list of them. Whoever stores such a job
+    again, after an interruption, stores no second one.
+    """
+    ending = str(uuid5(NAMESPACE_OID, f"{job_id} {kind} {number}"))
+    return f"{job_id[:13]}-7{ending[15:]}" if len(job_id) == ID_CHARS else ending
 
 
 @lru_cache(maxsize=1)  # creating ids in a row yields many per millisecond

@@ -35,6 +35,9 @@ class JobStatus(StrEnum):
 
 FINAL = frozenset({JobStatus.SUCCESS, JobStatus.FAILED, JobStatus.DEAD, JobStatus.CANCELLED})
 
+PARENT = "nuvom-parent"
+"""The header with the id of the job whose code enqueued this one."""
+
 EMPTY_ARGS = msgspec.Raw(b"\x90")  # MessagePack: an empty array
 EMPTY_KWARGS = msgspec.Raw(b"\x80")  # MessagePack: an empty map
 _NOTHING = msgspec.Raw(b"")  # no value has this form

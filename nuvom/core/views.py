@@ -60,6 +60,21 @@ def seen_worker(worker: WorkerInfo, lease_secs: float) -> WorkerInfo | None:
     return msgspec.structs.replace(worker, state="silent")
 
 
+class Links(NamedTuple):
+    """Ids of the jobs that a job follows from, and of those that follow from it.
+
+    Attributes:
+        parent: The job whose code enqueued it.
+        children: What its own code enqueued with ``current_job().enqueue()``, at most 100.
+        retried_from, retried_by: The job that it repeats, and those that repeat it.
+    """
+
+    parent: str | None = None
+    children: tuple[str, ...] = ()
+    retried_from: str | None = None
+    retried_by: tuple[str, ...] = ()
+
+
 class Reason(NamedTuple):
     """Why a job is not running.
 

@@ -49,8 +49,16 @@ class AttemptServices(Protocol):
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
         options: CallOptions,
+        *,
+        parent: str,
+        number: int,
     ) -> JobRecord:
-        """Make the record of a job to be enqueued together with the attempt's success."""
+        """Make the record of a job to be enqueued together with the attempt's success.
+
+        Args:
+            parent: Id of the attempt's job.
+            number: Tells it from the other jobs that this process enqueues with the attempt.
+        """
 
 
 class BoundTask:
@@ -118,7 +126,8 @@ class OpenAttempt(msgspec.Struct, eq=False):
         started_at: Seconds since the epoch, 0 before the start.
         is_cancelled: The task was told to stop: cancelled, past its deadline, or lease lost.
         is_closed, is_told: As in ``nuvom.core.guard.Closable``.
-        children: Jobs to enqueue when this one succeeds.
+        children: Jobs to enqueue when this one succeeds, by their number; an object of another kind
+            stands for one that is being made.
         task: The task to run; None when no code is to run.
         settlement: What closes it, once it is closed.
         kept: The argument for ``after_job`` or ``on_error`` once the attempt is settled. For an
@@ -134,12 +143,18 @@ class OpenAttempt(msgspec.Struct, eq=False):
     soft_deadline: float = _NEVER
     started_at: float = 0.0
     is_cancelled: bool = False
-    children: list[JobRecord] | None = None
+    children: dict[int, object] | None = None
     task: BoundTask = None  # type: ignore[assignment]  # set before a lane gets it
     settlement: Settlement = None  # type: ignore[assignment]  # set before the loop gets it back
     kept: Any = None
     is_closed: bool = False
     is_told: bool = False
+
+    @property
+    def followers(self) -> tuple[JobRecord, ...]:
+        """The jobs to enqueue when this one succeeds."""
+        children = list((self.children or {}).values())
+        return tuple(one for one in children if isinstance(one, JobRecord))
 
 
 class OpenAttempts:
@@ -288,10 +303,20 @@ class CurrentJob:
         Raises: InvalidArguments, NotStorable, PayloadTooLarge: as ``.delay()``.
         """
         definition = cast("TaskDefinition", task.definition)
-        record = self._attempt.services.make_record(definition, args, kwargs, task.call_options)
-        if self._attempt.children is None:
-            self._attempt.children = []
-        self._attempt.children.append(record)
+        attempt, mine = self._attempt, object()
+        if attempt.children is None:
+            attempt.children = {}
+        children, number = attempt.children, len(attempt.children)
+        while children.setdefault(number, mine) is not mine:  # threads of the task do so as well
+            number += 1
+        try:
+            record = attempt.services.make_record(
+                definition, args, kwargs, task.call_options, parent=self.id, number=number
+            )
+        except BaseException:
+            del children[number]
+            raise
+        children[number] = record
         return record.id
 
     def __repr__(self) -> str:

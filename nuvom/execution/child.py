@@ -12,6 +12,7 @@ import os
 import sys
 import threading
 from contextlib import suppress
+from functools import partial
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
@@ -21,6 +22,7 @@ from nuvom.config.settings import Settings
 from nuvom.config.sources import Loaded
 from nuvom.core.clock import SYSTEM_CLOCK, Clock, StoreClock
 from nuvom.core.guard import AttemptClosed, Guard
+from nuvom.core.ids import CHILDREN
 from nuvom.core.record import JobRecord, JobStatus, StoredError
 from nuvom.core.signals import JobStopping, SoftTimeout
 from nuvom.discovery.importer import Importer, is_interrupt
@@ -147,7 +149,7 @@ class Child:
         )
         self._link, self._worker = link, worker
         self._registry, self._clock = runtime.registry, runtime.clock
-        self.make_record = runtime.dispatcher.make_child
+        self.make_record = partial(runtime.dispatcher.make_child, kind=CHILDREN[1])
         self._orders: SimpleQueue[Run | None] = SimpleQueue()
         self._main = threading.get_ident()
         self._token = 0  # of the latest attempt while it has not ended, else 0

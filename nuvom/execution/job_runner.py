@@ -182,14 +182,13 @@ class JobRunner:
                 return self.failed(attempt, refusal)
         if task.has_hooks and not attempt.is_closed:  # no thread switch until the next line
             attempt.kept = value
-        children = attempt.children
         return Settlement(
             record,
             _SUCCESS,
             data,
             attempt.started_at,
             self._clock.now(),
-            children=tuple(children) if children else (),
+            children=attempt.followers if attempt.children else (),
         )
 
     def failed(self, attempt: OpenAttempt, error: BaseException) -> Settlement:

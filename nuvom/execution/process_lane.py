@@ -242,7 +242,7 @@ class ProcessLane(Lane):
     def _close_ended(self, attempt: OpenAttempt, frame: Ended, settlement: Settlement) -> None:
         settlement = replace(settlement, record=attempt.record, started_at=attempt.started_at)
         if attempt.children and settlement.status is JobStatus.SUCCESS:  # from ``before_job``
-            settlement = replace(settlement, children=(*attempt.children, *settlement.children))
+            settlement = replace(settlement, children=(*attempt.followers, *settlement.children))
         if attempt.task.has_hooks and not attempt.is_closed:
             attempt.kept = _kept(settlement, frame)
         self._end(attempt, settlement)

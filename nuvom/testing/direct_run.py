@@ -275,8 +275,12 @@ class _ContextServices(NamedTuple):
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
         options: CallOptions,
+        *,
+        parent: str,
+        number: int,
     ) -> JobRecord:
-        return current_runtime().dispatcher.make_child(definition, args, kwargs, options)
+        make = current_runtime().dispatcher.make_child
+        return make(definition, args, kwargs, options, parent=parent, number=number)
 
 
 @contextmanager
@@ -302,5 +306,5 @@ def job_context(
         yield CurrentJob(attempt)
     finally:
         current.reset(token)
-    for child in attempt.children or ():
+    for child in attempt.followers:
         _store_child(child)

@@ -158,7 +158,7 @@ def test_job_that_was_taken_back_meanwhile_goes_on(
 def test_key_that_a_job_of_the_other_task_has_is_kept_by_it(engine: Engine) -> None:
     job = parked(engine, unique_key="k")
     engine.task(add, name="tests.plus").options(unique_key="k").delay(1)
-    with pytest.raises(QueueError, match="has the unique_key"):
+    with pytest.raises(QueueError, match="has its unique_key"):
         engine.runtime.control.retry_as(job.id, "tests.plus")
     assert 2 == len(list_jobs())
 

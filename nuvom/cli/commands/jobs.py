@@ -16,7 +16,6 @@ from nuvom.cli.output import Table, ago, duration, jsonable, one_line, rfc3339
 from nuvom.cli.project import find_task, full_name, positional_names, reader, writer
 from nuvom.core.record import JobStatus
 from nuvom.core.text import mask_text
-from nuvom.core.transitions import repeated
 from nuvom.discovery.stub import definition_of
 from nuvom.errors import InvalidArguments, JobNotFound, NuvomError, PayloadError, Refused
 from nuvom.inspection import Inspector
@@ -210,7 +209,7 @@ def _inspected(runtime: Runtime, inspector: Inspector, snapshot: JobSnapshot) ->
         "timeout_secs": record.timeout_secs,
         "timeout_policy": record.timeout_policy,
         "unique_key": record.unique_key,
-        "retried_from": record.retried_from,
+        **inspector.links(snapshot)._asdict(),
         "deliveries": record.deliveries,
         "lease_epoch": record.lease_epoch,
     }
@@ -256,7 +255,10 @@ def _facts(snapshot: JobSnapshot, data: dict[str, Any], now: float) -> dict[str,
         if record.timeout_secs
         else "",
         "unique key": record.unique_key or "",
-        "repeats": record.retried_from or "",
+        "parent": data["parent"] or "",
+        "follow-ups": ", ".join(data["children"]),
+        "repeats": data["retried_from"] or "",
+        "retried by": ", ".join(data["retried_by"]),
         "tags": ", ".join(record.tags),
     }
 
@@ -369,13 +371,13 @@ def job(invocation: Invocation, ids: tuple[str, ...], *, edit: bool, task: str |
 
     def edited(text: str) -> dict[str, Any]:
         old = inspector.snapshot(inspector.find_id(text)).record
-        new = _edited_copy(invocation, runtime, inspector, old)
-        if new is None:
+        changes = _edited_call(invocation, runtime, inspector, old)
+        if changes is None:
             raise click.exceptions.Exit(exit_codes.OK)
-        runtime.dispatcher.enqueue(new)
+        new_id = runtime.control.repeat(old, **changes)
         if not out.as_json:
-            out.text(new.id)
-        return {"id": new.id, "status_before": str(old.status), "retried_from": old.id}
+            out.text(new_id)
+        return {"id": new_id, "status_before": str(old.status), "retried_from": old.id}
 
     act = edited if edit else partial(_run_again, invocation, runtime)
     if task is not None:
@@ -461,10 +463,10 @@ def cancel(invocation: Invocation, ids: tuple[str, ...], *, yes: bool, dry_run: 
 # ---- arguments in the user's editor -----------------------------------------------------
 
 
-def _edited_copy(
+def _edited_call(
     invocation: Invocation, runtime: Runtime, inspector: Inspector, old: JobRecord
-) -> JobRecord | None:
-    """Return a copy of ``old`` with the arguments that the user saved, or None if unchanged.
+) -> dict[str, Any] | None:
+    """Return what differs with the arguments that the user saved, or None if unchanged.
 
     Secret values appear as ``***``; if one is still there after editing, the stored value is used.
     Bytes, dates and the like appear as text, and also keep the stored value unless edited.
@@ -493,8 +495,7 @@ def _edited_copy(
         for name, new in saved["kwargs"].items()
     }
     called = make_record(runtime, entry, (new_args, new_kwargs))
-    changes = {"args": called.args, "kwargs": called.kwargs, "unique_key": None, "unique_for": None}
-    return repeated(old, called.id, called.created_at, **changes)
+    return {"args": called.args, "kwargs": called.kwargs, "unique_key": None, "unique_for": None}
 
 
 def _parsed(task: str, edited: str) -> dict[str, Any]:

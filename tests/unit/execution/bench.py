@@ -154,7 +154,7 @@ class Bench:
     def report_progress(self, *_: Any) -> bool:
         return True
 
-    def make_record(self, *_: Any) -> JobRecord:
+    def make_record(self, *_: Any, **_more: Any) -> JobRecord:
         raise NotImplementedError
 
     def _note(self, event: Event) -> None:

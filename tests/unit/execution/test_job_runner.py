@@ -204,11 +204,11 @@ def test_task_is_bound_once(bench: Bench) -> None:
 def test_children_come_with_a_success_only(bench: Bench) -> None:
     child = make_job()
     work = bench.work(double, 4)
-    work.children = [child]
+    work.children = {0: child}
     assert (child,) == run(bench, work).children
 
     work = bench.work(broken)
-    work.children = [child]
+    work.children = {0: child}
     assert () == run(bench, work).children
 
 
