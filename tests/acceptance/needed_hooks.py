@@ -5,13 +5,11 @@ from __future__ import annotations
 import os
 
 import nuvom
-from tests.acceptance.task_needs import TENANT, note
-
-PATH = "TASK_NEEDS_HOOKS"  # the environment variable that names the file
+from tests.acceptance.task_needs import HOOKS_WRITE_TO, TENANT, note
 
 
 def _tell(text: str) -> None:
-    if path := os.environ.get(PATH):
+    if path := os.environ.get(HOOKS_WRITE_TO):
         note(path, text)
 
 

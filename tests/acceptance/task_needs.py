@@ -8,6 +8,7 @@ from contextvars import ContextVar
 
 from nuvom import JobStopping, SoftTimeout, current_job, task
 
+HOOKS_WRITE_TO = "TASK_NEEDS_HOOKS"  # the environment variable that names a file
 SIGNALS = (SoftTimeout, JobStopping)
 TENANT = ContextVar("TENANT", default="nobody")  # which a hook sets
 

@@ -17,7 +17,7 @@ from nuvom.core.record import JobStatus
 from nuvom.hooks import default_hooks, load_hooks, on_worker_start
 from nuvom.registry.registry import default_registry
 from nuvom.worker import Worker
-from tests.acceptance import needed_hooks, task_needs
+from tests.acceptance import task_needs
 from tests.engine import LIMIT_SECS, Engine, make_runtime, untraced, wait_until
 
 HOOKS = "tests.acceptance.needed_hooks"
@@ -44,13 +44,14 @@ def notes(project: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Return the file that the hooks write to, and register none when the test begins and ends."""
     path = project / "notes"
     path.touch()
-    monkeypatch.setenv(needed_hooks.PATH, str(path))
+    monkeypatch.setenv(task_needs.HOOKS_WRITE_TO, str(path))
     default_hooks.clear()
-    monkeypatch.delitem(sys.modules, HOOKS)
+    sys.modules.pop(HOOKS, None)
     try:
         yield path
     finally:
         default_hooks.clear()
+        sys.modules.pop(HOOKS, None)
 
 
 def lines(path: Path) -> list[str]:

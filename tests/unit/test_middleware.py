@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from nuvom.core.record import JobRecord
+from nuvom.core.record import PARENT, JobRecord
 from nuvom.execution.attempts import current_job
 from tests.engine import Engine, make_runtime
 
@@ -70,7 +70,7 @@ def test_a_job_enqueued_with_the_success_of_another_has_its_headers(
         engine.work(max_jobs=1)
         (child,) = runtime.queue.pop_batch(9)
         assert job.get(0) == child.id
-    assert {"call": "1"} == child.headers
+    assert {"call": "1", PARENT: job.id} == child.headers
 
 
 def test_a_middleware_that_raises_is_counted_and_harms_no_job(project: Path) -> None:
