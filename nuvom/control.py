@@ -21,6 +21,8 @@ from nuvom.queue_backends.leased import LeasedJobQueue
 from nuvom.queue_backends.store import StoreQueue
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from nuvom.core.record import JobRecord, JobSnapshot
     from nuvom.result_backends.base import BaseResultBackend
 
@@ -164,14 +166,25 @@ class Control:
         """Remove the waiting jobs of ``queue``; return how many."""
         return self._leased.purge(queue)
 
-    def prune(self, *, success_before: float, failed_before: float) -> int:
-        """Remove all final jobs that ended before the given times; return how many."""
+    def prune(
+        self,
+        *,
+        success_before: float,
+        failed_before: float,
+        tell: Callable[[int], None] = lambda _: None,
+    ) -> int:
+        """Remove all final jobs that ended before the given times; return how many.
+
+        Args:
+            tell: Called now and then with how many are removed.
+        """
         removed = 0
         while True:
             chunk = self._leased.prune(
                 success_before=success_before, failed_before=failed_before, limit=_CHUNK
             )
             removed += chunk
+            tell(removed)
             if chunk < _CHUNK:
                 return removed
 

@@ -9,10 +9,13 @@ increasing intervals.
 
 from __future__ import annotations
 
+import sys
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext, suppress
 from datetime import UTC, datetime
 from math import inf
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, overload
 
 from nuvom.core.guard import (
     LOOK_SECS,
@@ -35,9 +38,11 @@ from nuvom.errors import (
     JobMoved,
     JobNotFound,
     JobTimeout,
+    NuvomError,
     WaitInsideTask,
 )
 from nuvom.inspection import Inspector
+from nuvom.logs.progress import ProgressDisplay
 from nuvom.runtime import Runtime, current_runtime
 
 if TYPE_CHECKING:
@@ -48,6 +53,8 @@ if TYPE_CHECKING:
 R = TypeVar("R")
 
 _LONGEST_WAIT_SECS = 1.0  # a lost wake-up costs no more than this
+_COUNT_SECS = 0.5
+_COUNTED_AT_ONCE = 50
 _POLL_SECS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2)
 
 
@@ -234,19 +241,31 @@ class JobList(Sequence[Job[R]]):
         """All ids, in order."""
         return [text.decode() for text in id_texts(self._ids)]
 
-    def get(self, timeout: float | None = None) -> list[R]:
+    @engine_call
+    def get(self, timeout: float | None = None, *, progress: bool = False) -> list[R]:
         """Wait for all jobs and return their results in order; raises as ``Job.get``.
 
         Args:
             timeout: Maximum seconds to wait for all jobs together.
+            progress: Show on standard error how many have ended: a bar on a terminal, elsewhere a
+                line every 10 s.
         """
         clock = self._runtime.clock
         deadline = None if timeout is None else clock.monotonic() + timeout
         results: list[R] = []
-        for job in self:
-            left = None if deadline is None else max(0.0, deadline - clock.monotonic())
-            results.append(job.get(left))
+        with self._progress() if progress else nullcontext() as shown:
+            for job in self:
+                left = None if deadline is None else max(0.0, deadline - clock.monotonic())
+                tell = None if shown is None else shown.look
+                results.append(wait_for_result(self._runtime, job.id, left, tell=tell))
+                if shown is not None:
+                    shown.end_one()
         return results
+
+    def _progress(self) -> WaitProgress:
+        clock, count = self._runtime.clock, len(self)
+        progress = ProgressDisplay("Waiting", "jobs", count, stream=sys.stderr, clock=clock)
+        return WaitProgress(self._runtime, progress, count, lambda place: self[place].id)
 
     def __len__(self) -> int:
         return len(self._ids) // ID_BYTES
@@ -318,6 +337,63 @@ def submit_many(
 # ---- waiting ----------------------------------------------------------------------------
 
 
+class WaitProgress:
+    """Shows how many jobs have ended while they are waited for one after the other.
+
+    Those behind the one that is waited for count as well; a few of them are looked at each time.
+
+    Args:
+        count: How many jobs there are.
+        id_of: Returns the id of the job at an index. It may raise NuvomError.
+    """
+
+    def __init__(
+        self, runtime: Runtime, progress: ProgressDisplay, count: int, id_of: Callable[[int], str]
+    ) -> None:
+        self._inspector, self._clock = Inspector(runtime), runtime.clock
+        self._progress = progress
+        self._id_of = id_of
+        self._waited_for = 0
+        self._unended = deque(range(count))
+        self._ended_ahead: set[int] = set()
+        self._due = 0.0
+
+    def look(self, _snapshot: JobSnapshot | None = None) -> None:
+        """Look at some of the jobs, at most twice a second, and show how many have ended."""
+        now = self._clock.monotonic()
+        if now >= self._due:
+            self._due = now + _COUNT_SECS
+            for _ in range(min(_COUNTED_AT_ONCE, len(self._unended))):
+                self._look_at(self._unended.popleft())
+        self._tell()
+
+    def end_one(self) -> None:
+        """Note that the job waited for has ended."""
+        self._ended_ahead.discard(self._waited_for)
+        self._waited_for += 1
+        self._tell()
+
+    def _look_at(self, place: int) -> None:
+        if place < self._waited_for:
+            return
+        with suppress(NuvomError):  # whoever waits for it will be told
+            seen = self._inspector.look(self._id_of(place))
+            if seen is not None and seen.status.is_final:
+                self._ended_ahead.add(place)
+            else:
+                self._unended.append(place)
+
+    def _tell(self) -> None:
+        self._progress.tell(self._waited_for + len(self._ended_ahead))
+
+    def __enter__(self) -> Self:
+        self._progress.__enter__()
+        return self
+
+    def __exit__(self, *given: object) -> None:
+        self._progress.__exit__(*given)
+
+
 def wait_for_final(
     runtime: Runtime,
     job_id: str,
@@ -325,12 +401,14 @@ def wait_for_final(
     *,
     record: JobRecord | None = None,
     waited_before: float = 0.0,
+    tell: Callable[[JobSnapshot | None], None] | None = None,
 ) -> JobSnapshot:
     """Return the job's snapshot once its status is final.
 
     Args:
         record: The job as it was stored, if the caller has it.
         waited_before: Seconds that the caller has already waited; only for the error report.
+        tell: Called with what is seen of the job, at least once a second while it has not ended.
     Raises: JobNotFound; JobTimeout: ``timeout`` seconds passed before that; AttemptClosed: the
         attempt whose code waits here was closed.
     """
@@ -347,6 +425,8 @@ def wait_for_final(
             snapshot = inspector.look(job_id, record)
             if snapshot is not None and snapshot.status.is_final:
                 return snapshot
+            if tell is not None:
+                tell(snapshot)
             if is_closed_here():
                 raise AttemptClosed
             waited = clock.monotonic() - started
@@ -361,14 +441,20 @@ def wait_for_final(
 
 
 def wait_for_result(
-    runtime: Runtime, job_id: str, timeout: float | None, *, record: JobRecord | None = None
+    runtime: Runtime,
+    job_id: str,
+    timeout: float | None,
+    *,
+    record: JobRecord | None = None,
+    tell: Callable[[JobSnapshot | None], None] | None = None,
 ) -> Any:
     """Return the task's return value; see ``Job.get`` for the errors raised."""
     if timeout is None and current.get() is not None:
         raise WaitInsideTask(job_id)
     # Created while the job runs, not when its result has arrived.
     decode = None if record is None else Inspector(runtime).result_decoder(record.func_name)
-    return result_of(runtime, wait_for_final(runtime, job_id, timeout, record=record), decode)
+    snapshot = wait_for_final(runtime, job_id, timeout, record=record, tell=tell)
+    return result_of(runtime, snapshot, decode)
 
 
 async def await_result(

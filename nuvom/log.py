@@ -14,7 +14,7 @@ from nuvom.core.guard import engine_call
 from nuvom.logs.formats import JobFields, make_format
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from nuvom.core.clock import Clock
 
@@ -104,12 +104,22 @@ def configure_logging(
 
 def reset_logging() -> None:
     """Undo ``configure_logging``, except for the root logger's level."""
-    root = logging.getLogger()
-    own = [handler for handler in root.handlers if isinstance(handler, LogHandler)]
+    own = own_handlers()
     _flush(own)
     for handler in own:
-        root.removeHandler(handler)
+        logging.getLogger().removeHandler(handler)
         handler.close()
+
+
+def own_handlers() -> list[LogHandler]:
+    """Return the handlers that ``configure_logging`` has attached: none or one."""
+    handlers = logging.getLogger().handlers
+    return [handler for handler in handlers if isinstance(handler, LogHandler)]
+
+
+def unchanged(line: str) -> str:
+    """Return ``line``."""
+    return line
 
 
 def flush_logs() -> None:
@@ -181,6 +191,8 @@ class LogHandler(logging.Handler):
 
     Attributes:
         lost: Records that could not be written.
+        around: Applied to each line before it is written. A progress bar on the same terminal uses
+            this to stay below the log.
     """
 
     def __init__(
@@ -192,6 +204,7 @@ class LogHandler(logging.Handler):
     ) -> None:
         super().__init__()
         self.lost = 0
+        self.around: Callable[[str], str] = unchanged
         self._stream = stream
         self.setFormatter(log_format)
         self.addFilter(fields or JobFields())
@@ -217,7 +230,8 @@ class LogHandler(logging.Handler):
         if self._stream is None:  # a program without a console
             return
         encoding = getattr(self._stream, "encoding", None) or "utf-8"
-        line = f"{self._text(record)}\n".encode(encoding, "backslashreplace").decode(encoding)
+        line = self.around(f"{self._text(record)}\n")
+        line = line.encode(encoding, "backslashreplace").decode(encoding)
         self._stream.write(line)  # one call, so that lines of several processes stay whole
         self._stream.flush()
 

@@ -124,8 +124,11 @@ class Worker:
 
     # ---- life ---------------------------------------------------------------------------
 
-    def run(self) -> str:
+    def run(self, tell: Callable[[], None] = lambda: None) -> str:
         """Work until stopped; return why it stopped.
+
+        Args:
+            tell: Called twice a second in this thread, to show how far the worker is.
 
         The reason is ``stopped``, ``burst``, ``max-jobs``, ``max-secs``, ``stuck-threads``,
         or whatever was passed to ``stop``.
@@ -135,7 +138,8 @@ class Worker:
         self._raises_crash = False
         try:
             self.start()
-            self._wait()
+            while not self.join(_LOOK_SECS):
+                tell()
         except KeyboardInterrupt:
             if not self._has_begun.wait(_LOOK_SECS):
                 raise  # it came before the worker had begun

@@ -50,6 +50,8 @@ compares it with the code.
 - Every command takes the [common options](#common-options), before or after its name.
 - An ID may be cut down to its last six or more characters.
 - Commands that only show something run none of your code and make no file.
+- Commands that take long show on standard error how far they are: a bar on a terminal, elsewhere a
+  line every 10 s. With `--quiet` and `--json` they do not.
 """
 _JSON = """\
 With `--json` the answer is one object with a `schema`, such as `nuvom.jobs/1`: new keys may come

@@ -17,12 +17,18 @@ import sys
 from base64 import b64encode
 from collections.abc import Mapping
 from datetime import UTC, date, datetime, time, timedelta
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
 import click
 
+from nuvom.core.clock import SYSTEM_CLOCK
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
+
+    from nuvom.core.clock import Clock
+    from nuvom.logs.progress import ProgressDisplay
 
 PIPE_WIDTH = 80
 EXACT = 2**53  # JSON readers represent integers exactly up to here
@@ -290,16 +296,39 @@ class Output:
         self.as_json = self.plain = self.quiet = False
         self.verbosity = 0
         self.color = "auto"
+        self._progress: ProgressDisplay | None = None
 
     @property
     def out(self) -> Stream:
         """Standard output."""
+        self._hide_progress()
         return Stream(sys.stdout, self.color)
 
     @property
     def err(self) -> Stream:
         """Standard error."""
+        self._hide_progress()
         return Stream(sys.stderr, self.color)
+
+    def progress(
+        self, label: str, unit: str = "", total: float | None = None, clock: Clock = SYSTEM_CLOCK
+    ) -> ProgressDisplay:
+        """Return what shows how far long work is, on standard error.
+
+        It shows nothing with ``-q`` and ``--json``.
+        """
+        is_silent = self.quiet or self.as_json
+        color = None if self.color == "auto" else self.err.has_color
+        stream = None if is_silent else sys.stderr
+        # Not at the top: help shows none, and the module needs ``logging``.
+        make: type[ProgressDisplay] = import_module("nuvom.logs.progress").ProgressDisplay
+        self._progress = make(label, unit, total, stream=stream, color=color, clock=clock)
+        return self._progress
+
+    def _hide_progress(self) -> None:
+        """Take the bar away before something else is written to the terminal."""
+        if self._progress is not None:
+            self._progress.hide()
 
     def json(self, schema: str, data: Mapping[str, Any], *, one_line: bool = False) -> None:
         """Write one JSON object, in ASCII only, so that no encoding can corrupt it."""

@@ -12,6 +12,7 @@ import gc
 import os
 import sys
 from collections import defaultdict
+from contextlib import suppress
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +31,7 @@ from nuvom.discovery.auto_register import (
 )
 from nuvom.discovery.manifest import is_stale, tasks_or_nothing
 from nuvom.discovery.scan import Hints, hiding_problems
-from nuvom.errors import TaskImportFailed, plural
+from nuvom.errors import NuvomError, TaskImportFailed, plural
 from nuvom.events import WorkerStarted, default_bus
 from nuvom.hooks import load_hooks
 from nuvom.host import platforms
@@ -43,12 +44,14 @@ from nuvom.runtime import Runtime, build_runtime, use_runtime
 from nuvom.worker import Worker
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from nuvom.cli.context import Invocation
     from nuvom.cli.output import Output
     from nuvom.config.settings import Settings
+    from nuvom.core.views import QueueStats
     from nuvom.discovery.entries import Problem
+    from nuvom.logs.progress import ProgressDisplay
     from nuvom.plugins.lifecycle import PluginSet
 
 _MOST_WARNINGS = 5  # of one kind, at the start
@@ -78,7 +81,9 @@ def serve(invocation: Invocation, **options: Any) -> int:  # as click parsed the
     _listen(worker, signals, line)
     if line is None:  # else the supervisor has said all this, and the log shows the start
         tell_start(out, settings, _start_lines(worker, plugins, unloadable))
-    reason = _run(worker)
+    is_shown = options["burst"] and line is None and not logs_for_programs(settings)
+    with out.progress("Jobs", "jobs", clock=worker.runtime.clock) as shown:
+        reason = _run(worker, _burst_teller(worker, shown) if is_shown else lambda: None)
     is_asked_to_end = signals.received or (line is not None and line.was_told)
     if reason in _STARTS_ANEW and not is_asked_to_end:
         if line is not None:
@@ -89,7 +94,29 @@ def serve(invocation: Invocation, **options: Any) -> int:  # as click parsed the
     return signals.exit_code or exit_codes.OK
 
 
-def _run(worker: Worker) -> str:
+def _burst_teller(worker: Worker, shown: ProgressDisplay) -> Callable[[], None]:
+    """Return what shows how many jobs of a burst are done."""
+    inspector, most = Inspector(worker.runtime), 0
+
+    def tell() -> None:
+        nonlocal most
+        done = worker.finished_jobs
+        if done >= most:  # count again: jobs may have come since
+            with suppress(NuvomError):
+                ready = sum(one.ready for one in inspector.stats() if _is_served(worker, one))
+                most = done + worker.open_attempts + ready
+        shown.tell(done, total=max(most, done) or None)
+
+    return tell
+
+
+def _is_served(worker: Worker, one: QueueStats) -> bool:
+    if worker.queues is not None and one.queue not in worker.queues:
+        return False
+    return one.queue not in worker.exclude and one.paused_by is None
+
+
+def _run(worker: Worker, tell: Callable[[], None]) -> str:
     """Run the worker until it ends; return the reason.
 
     Raises: RuntimeError: a plugin or a backend raised ``SystemExit`` or the like in the worker's
@@ -98,7 +125,7 @@ def _run(worker: Worker) -> str:
     try:
         try:
             _tune_interpreter()
-            return worker.run()
+            return worker.run(tell)
         finally:
             worker.runtime.stop()  # and its plugins
             flush_logs()

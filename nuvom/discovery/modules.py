@@ -40,8 +40,10 @@ from nuvom.host.files import write_durably
 from nuvom.log import get_logger, log_event
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
+
+    Tell = Callable[[int, int], None]
 
 CACHE_FILE = os.path.join(STATE_DIR, "cache", "discovery.json")
 TICK_NANOS = 2_000_000_000  # the coarsest file system clock, that of FAT
@@ -229,6 +231,7 @@ class Modules:
         roots: See ``module_of``.
         decorators: See ``References``.
         cache: What is known already.
+        tell: Called for each file with how many are read, and how many there are.
 
     Attributes:
         problems: What could not be read or parsed.
@@ -246,6 +249,8 @@ class Modules:
         roots: Sequence[str],
         decorators: Iterable[str],
         cache: Cache | None,
+        *,
+        tell: Tell | None = None,
     ) -> None:
         self.problems: list[Problem] = []
         self.made: list[tuple[str, Sighting, Made | None]] = []
@@ -263,7 +268,11 @@ class Modules:
         self._facts: dict[str, Facts] = {}
         self._doubtful: dict[str, bytes] = {}
         before = cache.files(self.tops) if cache is not None else {}
-        self.known = {file: self._look(one, before) for file, one in self._sources.items()}
+        self.known: dict[str, Remembered] = {}
+        for count, source in enumerate(sources):
+            self.known[source.file] = self._look(source, before)
+            if tell is not None:
+                tell(count + 1, len(sources))
         self.references = self._follow()
         self._check_syntax()
 

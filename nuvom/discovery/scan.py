@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from nuvom.config.settings import Settings
     from nuvom.core.clock import Clock
+    from nuvom.discovery.modules import Tell
     from nuvom.discovery.parser import Sighting
     from nuvom.discovery.references import DecoratorValue, Made
 
@@ -98,6 +99,7 @@ def scan(
     hints: Hints = NO_HINTS,
     use_cache: bool = True,
     clock: Clock = SYSTEM_CLOCK,
+    tell: Tell | None = None,
 ) -> Scan:
     """Return all tasks below ``root``, without importing or running anything.
 
@@ -107,6 +109,7 @@ def scan(
         hints: What the project's settings say.
         use_cache: False means neither read nor write the cache. The cache is written only if
             ``.nuvom`` already exists or something was found.
+        tell: Called for each file with how many are read, and how many there are.
     Raises: ProjectNotFound: ``root`` is not a folder.
     """
     base = Path(os.path.realpath(root))
@@ -126,7 +129,7 @@ def scan(
         folders = [folder.relative_to(base) for folder in import_roots(base, own)]
         prefixes = ("" if one == Path() else f"{one.as_posix()}/" for one in folders)
         roots = sorted(prefixes, reverse=True)
-        modules = Modules(sources, roots, hints.task_decorators, cache)
+        modules = Modules(sources, roots, hints.task_decorators, cache, tell=tell)
         read, parsed = modules.read, modules.parsed
         outcome = _Findings(modules).outcome(roots, guessed)
         if cache is not None and (outcome.tasks or os.path.isdir(base / STATE_DIR)):

@@ -21,7 +21,7 @@ from nuvom.errors import CapabilityMissing, PayloadError, QueueFull
 from nuvom.queue_backends.store import StoreQueue
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
     from nuvom.queue_backends.base import BaseJobQueue
 
@@ -352,7 +352,8 @@ class Transfer:
 
     Args:
         queues: Names; empty means all.
-        tell: Called with the report after each step.
+        tell: Called after each step with how many jobs of the source it has dealt with so far; in
+            the end, that is what ``count`` returned if nobody else has changed the store.
     """
 
     def __init__(
@@ -361,12 +362,12 @@ class Transfer:
         target: Place,
         *,
         queues: Collection[str] = (),
-        tell: Callable[[TransferReport], None] = lambda _: None,
+        tell: Callable[[int], None] = lambda _: None,
     ) -> None:
         self._source, self._home = source.queue, source.name
         self._target, self._goal = target.queue, target.name
         self._queues = queues
-        self._tell = tell
+        self._tell, self._met = tell, 0
         self.report = TransferReport()
         self._arrivals = Arrivals(self._target, self.report.refused, self._home)
 
@@ -383,13 +384,20 @@ class Transfer:
         count_rest(self._source, self.report, self._queues)
         return self.report
 
+    def count(self, *, results: bool = False) -> int:
+        """Return how many jobs the source has that wait, and that have ended if ``results``."""
+        statuses = (*WAITING, *(FINAL if results else ()))
+        return sum(_count(self._source, statuses, queue) for queue in self._queues or (None,))
+
     def plan(self, *, results: bool = False) -> TransferReport:
         """Return how many jobs ``run`` would find, without writing anything."""
         if results:
             for page in pages(self._source, FINAL, self._queues):
                 self.report.ended += len(self._fit(page))
+                self._note_met(page)
         for page in pages(self._source, WAITING, self._queues):
             self.report.moved += len(self._fit(page))
+            self._note_met(page)
         count_rest(self._source, self.report, self._queues)
         return self.report
 
@@ -406,6 +414,7 @@ class Transfer:
                 equal += text == ""
                 if text:
                     wrong[one.record.id] = text
+            self._note_met(page)
         return Comparison(equal, wrong)
 
     # ---- steps ----------------------------------------------------------------------------
@@ -428,7 +437,10 @@ class Transfer:
                     kept[job_id] = copy
             self._release({job_id: self._source.get(job_id) for job_id in left}, left)
             self._arrivals.withdraw(kept)
-            self._tell(self.report)
+
+    def _note_met(self, page: Sequence[JobSnapshot]) -> None:
+        self._met += len(page)
+        self._tell(self._met)
 
     def _is_wanted(self, seen: JobSnapshot, *, results: bool) -> bool:
         """Return whether a job will be met again."""
@@ -446,7 +458,7 @@ class Transfer:
         for mark in reversed(later):
             self._move(read(self._source, mark, WAITING))
 
-    def _move(self, page: Iterable[JobSnapshot]) -> int:
+    def _move(self, page: Sequence[JobSnapshot]) -> int:
         """Move jobs that wait in the source; return how many a worker was faster to claim."""
         jobs = self._fit(page)
         copies, others = self._arrivals.hold(jobs.values())
@@ -461,10 +473,10 @@ class Transfer:
         self._arrivals.withdraw(kept)
         self._release(jobs, {one: copy for one, copy in copies.items() if one not in kept})
         self.report.taken += len(kept)
-        self._tell(self.report)
+        self._note_met(page)
         return len(kept)
 
-    def _copy(self, page: Iterable[JobSnapshot]) -> None:
+    def _copy(self, page: Sequence[JobSnapshot]) -> None:
         """Copy jobs that have ended in the source."""
         copies, others = self._arrivals.hold(self._fit(page).values())
         whole = {job_id: self._source.get(job_id) for job_id in copies}
@@ -478,7 +490,7 @@ class Transfer:
         self._arrivals.release(ended, {job_id: copies[job_id] for job_id in ended})
         self.report.ended += len(ended)
         self.report.known += len(others)
-        self._tell(self.report)
+        self._note_met(page)
 
     def _release(self, jobs: Mapping[str, JobSnapshot | None], copies: Jobs) -> None:
         """Turn the copies of jobs that the source has given up into those jobs."""

@@ -351,7 +351,7 @@ class Ending(Plugin):
     def start(self, settings, extras):
         from nuvom.worker import Worker
 
-        def work(worker):
+        def work(worker, tell):
             raise SystemExit(0)
 
         Worker.run = work

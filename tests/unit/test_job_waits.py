@@ -77,3 +77,18 @@ def test_end_that_rings_no_bell_of_the_results_is_noticed_all_the_same(
         job = engine.task(add).delay(1)
         threading.Timer(0.05, job.cancel).start()
         assert JobStatus.CANCELLED is wait_for_final(runtime, job.id, LIMIT_SECS).status
+
+
+def test_progress_counts_those_that_end_before_their_turn(
+    polled: Engine, capsys: pytest.CaptureFixture[str]
+) -> None:
+    jobs = polled.task(add).map([(1,), (2,), (3,)])
+    jobs[1].cancel()
+    jobs[2].cancel()
+    with pytest.raises(JobTimeout):
+        jobs.get(15, progress=True)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("Waiting: 2 of 3 jobs, ")
+    with pytest.raises(JobTimeout):
+        jobs.get(15)
+    assert not capsys.readouterr().err

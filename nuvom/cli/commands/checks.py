@@ -19,6 +19,7 @@ from nuvom.cli.context import Invocation, command
 from nuvom.cli.output import Table, clean, duration, quoted
 from nuvom.cli.params import FOLDER
 from nuvom.cli.project import project_root
+from nuvom.core.clock import SYSTEM_CLOCK
 from nuvom.errors import plural
 
 if TYPE_CHECKING:
@@ -132,13 +133,18 @@ def torture(
     seed = int.from_bytes(os.urandom(4), "big") if seed is None else seed
     out = invocation.out
     out.say(f"Killing workers on a {backend} store for {duration(seconds)}, seed {seed}.")
-    tell = out.say if out.verbosity else lambda _: None
+    shown, began = out.progress("Killing", "s", seconds), SYSTEM_CLOCK.monotonic()
+
+    def tell(line: str) -> None:
+        shown.tell(min(seconds, int(SYSTEM_CLOCK.monotonic() - began)), line)
+
     storm = import_module("nuvom.testing.torture").Storm(
-        root, backend=backend, secs=seconds, seed=seed, tell=tell
+        root, backend=backend, secs=seconds, seed=seed, tell=out.say if out.verbosity else tell
     )
     is_kept = folder is not None
     try:
-        report: TortureReport = storm.run()
+        with shown:
+            report: TortureReport = storm.run()
         is_kept = is_kept or not report.is_balanced
     finally:
         if not is_kept:

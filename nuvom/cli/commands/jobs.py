@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nuvom.cli import exit_codes, params, views
-from nuvom.cli.commands.run import interruptible, make_record
+from nuvom.cli.commands.run import interruptible, make_record, teller_of_job
 from nuvom.cli.context import Group, Invocation, command
 from nuvom.cli.output import Table, ago, duration, jsonable, one_line, rfc3339
 from nuvom.cli.project import find_task, full_name, positional_names, reader, writer
@@ -19,7 +19,7 @@ from nuvom.core.text import mask_text
 from nuvom.discovery.stub import definition_of
 from nuvom.errors import InvalidArguments, JobNotFound, NuvomError, PayloadError, Refused
 from nuvom.inspection import Inspector
-from nuvom.job import wait_for_final
+from nuvom.job import WaitProgress, wait_for_final
 from nuvom.registry.signature import Binder
 
 if TYPE_CHECKING:
@@ -78,13 +78,19 @@ def wait(invocation: Invocation, ids: tuple[str, ...], timeout: float | None) ->
     out, clock = invocation.out, runtime.clock
     deadline = None if timeout is None else clock.monotonic() + timeout
     worst = exit_codes.OK
+    texts = list(dict.fromkeys(ids))
+    progress = out.progress("Waiting", "jobs", len(texts), clock=clock)
+    shown = WaitProgress(
+        runtime, progress, len(texts), lambda place: inspector.find_id(texts[place])
+    )
+    look = shown.look if len(texts) > 1 else teller_of_job(progress, clock)
 
     def one(text: str) -> dict[str, Any]:
         nonlocal worst
         job_id = inspector.find_id(text)
         left = None if deadline is None else max(0.0, deadline - clock.monotonic())
         with interruptible(invocation, job_id):
-            snapshot = wait_for_final(runtime, job_id, left)
+            snapshot = wait_for_final(runtime, job_id, left, tell=look)
         code = views.code_of(snapshot)
         worst = max(worst, code)
         if not out.as_json:
@@ -94,7 +100,14 @@ def wait(invocation: Invocation, ids: tuple[str, ...], timeout: float | None) ->
                 out.say("\n".join(views.failure_text(snapshot)))
         return views.job_data(snapshot)
 
-    return max(_for_each(invocation, "nuvom.wait/1", ids, one)[1], worst)
+    def one_of_many(text: str) -> dict[str, Any]:
+        try:
+            return one(text)
+        finally:
+            shown.end_one()
+
+    with shown:
+        return max(_for_each(invocation, "nuvom.wait/1", ids, one_of_many)[1], worst)
 
 
 @command()

@@ -140,7 +140,8 @@ def prune(invocation: Invocation, *, older_than: float | None, yes: bool, dry_ru
     age = f"SUCCESS over {duration(success)}, others over {duration(failed)} old"
     if count and not dry_run:
         confirm(invocation, f"Remove {plural(count, 'job')} ({age})", yes=yes)
-        removed = runtime.control.prune(**before)
+        with invocation.out.progress("Removing", "jobs", count, runtime.clock) as progress:
+            removed = runtime.control.prune(**before, tell=progress.tell)
     data = {"found": count, "removed": removed, "dry_run": dry_run}
     done = "would be removed" if dry_run else "removed"
     shown = f"{plural(count if dry_run else removed, 'job')} {done} ({age})."

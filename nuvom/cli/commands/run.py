@@ -18,18 +18,27 @@ from nuvom.cli.project import (
     manifest_or_nothing,
     writer,
 )
-from nuvom.cli.views import code_of, error_data, failure_text, short_id, value_text
+from nuvom.cli.views import (
+    code_of,
+    error_data,
+    failure_text,
+    short_id,
+    status_text,
+    value_text,
+)
 from nuvom.core.options import NO_CALL_OPTIONS, CallOptions, call_options
 from nuvom.discovery.stub import definition_of, signature_of, unknown_options
 from nuvom.errors import InvalidSetting, TaskNotImportable, did_you_mean
 from nuvom.job import wait_for_final
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from nuvom.core.clock import Clock
     from nuvom.core.record import JobRecord, JobSnapshot
     from nuvom.discovery.entries import TaskEntry
     from nuvom.inspection import Inspector
+    from nuvom.logs.progress import ProgressDisplay
     from nuvom.runtime import Runtime
 
     Call = tuple[tuple[Any, ...], dict[str, Any]]
@@ -113,9 +122,8 @@ def run_(
         invocation.out.warn(warning)
     job_id = existing or record.id
     if wait:
-        with interruptible(invocation, job_id):
-            made = record if existing is None else None
-            snapshot = wait_for_final(runtime, job_id, timeout, record=made)
+        made = record if existing is None else None
+        snapshot = _wait(invocation, runtime, job_id, timeout=timeout, record=made)
     else:
         snapshot = inspector.snapshot(job_id, None if existing else record)
     return _show(invocation, inspector, snapshot, created=existing is None, has_ended=wait)
@@ -159,6 +167,33 @@ def make_record(
         raise TaskNotImportable(entry.name, reason, repair)
     args, kwargs = call
     return runtime.dispatcher.make_record(definition_of(entry), args, kwargs, options)
+
+
+def _wait(
+    invocation: Invocation,
+    runtime: Runtime,
+    job_id: str,
+    *,
+    timeout: float | None,
+    record: JobRecord | None,
+) -> JobSnapshot:
+    shown = invocation.out.progress("Waiting", clock=runtime.clock)
+    tell = teller_of_job(shown, runtime.clock)
+    with interruptible(invocation, job_id), shown:
+        return wait_for_final(runtime, job_id, timeout, record=record, tell=tell)
+
+
+def teller_of_job(shown: ProgressDisplay, clock: Clock) -> Callable[[JobSnapshot | None], None]:
+    """Return what shows how far one job is: as its task says, or else its status."""
+
+    def tell(snapshot: JobSnapshot | None) -> None:
+        done, note = 0.0, "" if snapshot is None else status_text(snapshot, clock.now())
+        shown.total = None
+        if snapshot is not None and snapshot.progress is not None:
+            done, shown.total, note = snapshot.progress
+        shown.tell(done, note)
+
+    return tell
 
 
 @contextmanager

@@ -17,9 +17,9 @@ from nuvom.cli.context import Invocation, command
 from nuvom.cli.output import Table
 from nuvom.cli.params import dry_run_option
 from nuvom.cli.project import opened, reader, store_place, writer
-from nuvom.core.clock import SYSTEM_CLOCK
 from nuvom.errors import BackendUnavailable, PayloadError, Refused, plural
 from nuvom.queue_backends.transfer import (
+    Comparison,
     Place,
     StoredJob,
     Transfer,
@@ -29,14 +29,13 @@ from nuvom.queue_backends.transfer import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from nuvom.cli.output import Output
     from nuvom.core.views import Migration
     from nuvom.runtime import Runtime
 
 _FILE = click.argument("file", required=False, type=click.Path(dir_okay=False, allow_dash=True))
-_TOLD_EVERY_SECS = 2.0
 
 
 @command()
@@ -102,12 +101,17 @@ def copy(invocation: Invocation, *, source: str, target: str, **options: Any) ->
         _require(goal, new)
     out, results = invocation.out, options["results"]
     places = Place.of(name, old.queue), Place.of(goal, new.queue)
-    transfer = Transfer(*places, queues=options["queues"], tell=_progress(out))
+    shown = out.progress("Copying", "jobs")
+    transfer = Transfer(*places, queues=options["queues"], tell=shown.tell)
+    shown.total = transfer.count(results=results or options["verify"])
     ends = {"from": name, "to": goal}
     if options["verify"]:
-        return _show_comparison(out, transfer, ends, results=results)
+        with shown:
+            found = transfer.compare(results=results)
+        return _show_comparison(out, found, ends)
     dry_run = options["dry_run"]
-    report = transfer.plan(results=results) if dry_run else transfer.run(results=results)
+    with shown:
+        report = transfer.plan(results=results) if dry_run else transfer.run(results=results)
     verb = "would move" if dry_run else "moved"
     text = f"{plural(report.moved, 'job')} {verb} from {name} to {goal}"
     if results:
@@ -123,19 +127,6 @@ def _require(name: str, runtime: Runtime) -> None:
     place = store_place(runtime.settings)
     if place is not None and not place.exists():
         raise BackendUnavailable(name, "it does not exist", "Correct its address.")
-
-
-def _progress(out: Output) -> Callable[[TransferReport], None]:
-    """Return what tells a person how far it is."""
-    last = SYSTEM_CLOCK.monotonic()
-
-    def tell(report: TransferReport) -> None:
-        nonlocal last
-        if out.err.is_terminal and SYSTEM_CLOCK.monotonic() - last > _TOLD_EVERY_SECS:
-            last = SYSTEM_CLOCK.monotonic()
-            out.say(f"{plural(report.moved, 'job')} moved, {report.ended:,} copied ...")
-
-    return tell
 
 
 def _tell_what_is_left(out: Output, report: TransferReport, name: str) -> None:
@@ -158,10 +149,7 @@ def _show_reasons(out: Output, reasons: Mapping[str, str]) -> None:
         out.table(Table(("Job", "Why it stays as it is"), [*reasons.items()], folded=("Job",)))
 
 
-def _show_comparison(
-    out: Output, transfer: Transfer, ends: Mapping[str, str], *, results: bool
-) -> int:
-    found = transfer.compare(results=results)
+def _show_comparison(out: Output, found: Comparison, ends: Mapping[str, str]) -> int:
     wrong = [{"id": one, "reason": reason} for one, reason in found.differences.items()]
     data = {**ends, "equal": found.equal, "differences": wrong}
     text = f"{plural(found.equal, 'job')} equal, {plural(len(wrong), 'difference')}."

@@ -66,16 +66,11 @@ def discover_tasks(
     root, shown = folder_or_root(invocation), invocation.out
     settings = load_settings(invocation, root).settings
     manifest = settings.manifest_file if out is None else out.absolute()
-    has_state = (root / ".nuvom").is_dir()
+    caches = not check or (root / ".nuvom").is_dir()
     if not check and out is None:  # before the scan, which stores its cache there
         ensure_state_dir(root, setting="manifest_path")
-    found = scan(
-        root,
-        include=include,
-        exclude=exclude,
-        hints=Hints.of(settings),
-        use_cache=has_state or not check,
-    )
+    hints = Hints.of(settings)
+    found = _scan(shown, root, include=include, exclude=exclude, hints=hints, use_cache=caches)
     before = _read(manifest, shown)
     tasks = with_kept(found.tasks, before or (), found.unparsed)
     changes = diff(before or (), tasks)
@@ -95,6 +90,11 @@ def discover_tasks(
     _advise(shown, found, tasks, check=check)
     is_fine = (is_current or not check) and not found.unparsed
     return exit_codes.OK if is_fine else exit_codes.CHECK_FAILED
+
+
+def _scan(out: Output, root: Path, **options: Any) -> Scan:  # those of ``scan``
+    with out.progress("Reading", "files") as progress:
+        return scan(root, tell=lambda done, total: progress.tell(done, total=total), **options)
 
 
 def _written(changes: Changes, manifest: Path) -> str:
