@@ -24,7 +24,7 @@ from nuvom.errors import CapabilityMissing, InvalidTaskOption, NuvomError, Paylo
 from nuvom.events import EventBus, JobEnqueued
 from nuvom.host.crashpoint import crashpoint
 from nuvom.queue_backends.base import BaseJobQueue, Capability
-from nuvom.registry.signature import Binder, UniqueKey
+from nuvom.registry.signature import Binder, TypedBinder, UniqueKey
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -267,7 +267,8 @@ class JobTemplate:
     ) -> None:
         self._kept_alive = (definition, options)  # the cache is keyed by their identity
         self._name = name
-        self._binder = Binder(name, definition.func)
+        binder = TypedBinder if settings.check_types else Binder
+        self._binder = binder(name, definition.func)
         self._fitting = frozenset(self._binder.fitting)
         self._quick = codec.quick_encoder(definition.func)
         self._encode = codec.call_encoder(definition.func, self._binder.names)

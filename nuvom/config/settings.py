@@ -190,6 +190,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         max_deliveries: Deaths of a worker under a job until the job is DEAD.
         job_timeout_secs: Time limit of an attempt, for tasks that set none.
         timeout_policy: What follows a timeout, for tasks that do not say.
+        check_types: Whether a call is refused if an argument is not of its annotated type.
         retry_delay_secs: Wait before the first retry, for tasks that do not say.
         max_queue_size: Jobs that may wait in one queue; then a call raises QueueFull.
         max_payload_bytes: Largest arguments of a call.
@@ -245,6 +246,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Annotated[float, Meta(ge=0.001, le=_YEAR)] | None, _absent("no limit")
     ] = None
     timeout_policy: Literal["retry", "fail", "ignore"] = "fail"
+    check_types: bool = False
     retry_delay_secs: UpToAYear = 5.0
     max_queue_size: Annotated[Count | None, _absent("no limit")] = None
     max_payload_bytes: Bytes = 1 << 20

@@ -50,13 +50,13 @@ def call_vocabulary(func: Callable[..., Any]) -> Vocabulary:
 
     Never raises: an annotation that cannot be resolved is an error only if a value needs it.
     """
-    hints = _hints_of(inspect.unwrap(func))
+    hints = hints_of(inspect.unwrap(func))
     return Vocabulary(hint for name, hint in hints.items() if name != "return")
 
 
 def result_vocabulary(func: Callable[..., Any]) -> Vocabulary:
     """Return the vocabulary for the results of ``func``. Never raises."""
-    return Vocabulary([_hints_of(inspect.unwrap(func)).get("return")])
+    return Vocabulary([hints_of(inspect.unwrap(func)).get("return")])
 
 
 def positional_names(func: Callable[..., Any]) -> tuple[str, ...]:
@@ -283,7 +283,7 @@ class _ClassesNamed:
         for base in getattr(cls, "__orig_bases__", ()):  # ``User`` in ``class Users(Page[User])``
             self._add_all(typing.get_args(base))
         if not issubclass(cls, Enum):
-            self._add_all(_hints_of(cls).values())
+            self._add_all(hints_of(cls).values())
 
     def _is_new(self, owner: object) -> bool:
         if id(owner) in self._seen:
@@ -292,7 +292,7 @@ class _ClassesNamed:
         return True
 
 
-def _hints_of(owner: Any) -> dict[str, Any]:
+def hints_of(owner: Any) -> dict[str, Any]:
     """Return the annotations of a function, or of a class and its bases, by name.
 
     If the fast way fails, each annotation is resolved separately, so that a failure does not

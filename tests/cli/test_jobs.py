@@ -31,7 +31,7 @@ def stored_call(runtime: Runtime, job: str) -> tuple[tuple[object, ...], dict[st
     ("words", "stored"),
     [
         (["tasks.add", "2", "y=3"], ((2,), {"y": 3})),
-        (["add", "-2", "-0.5", "--priority", "-3"], ((-2, -0.5), {})),
+        (["add", "-2", "-5", "--priority", "-3"], ((-2, -5), {})),
         (["add", "--json-args", "[1, 2]"], ((1, 2), {})),
         (["add", "1", "--json-args", '{"y": 2}'], ((1,), {"y": 2})),
     ],
@@ -147,7 +147,7 @@ def test_the_worst_end_of_several_counts_and_not_the_last(
 def test_ctrl_c_while_waiting_says_that_the_job_goes_on(
     tasks: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupt(*_: object) -> None:
+    def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr("nuvom.cli.commands.jobs.wait_for_final", interrupt)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Callable
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -13,9 +14,12 @@ from uuid import UUID
 import click
 import pytest
 
+from nuvom.cli.annotations import Converter
 from nuvom.cli.params import call_of, span
+from nuvom.config.settings import Settings
 from nuvom.discovery.stub import signature_of
 from nuvom.errors import InvalidArguments
+from nuvom.serialization.base import Shaped
 from tests.cli import shell
 
 
@@ -115,3 +119,131 @@ def test_text_is_utf_8_whatever_the_locale_says(tasks: Path) -> None:
     shown = shell.invoke("inspect", "job", answer.out.strip(), "--json").json
     assert (["é✓"], {"body": "ß"}) == (shown["args"], shown["kwargs"])
     assert shown["unique_key"] == "schlüssel"
+
+
+# ---- types that annotations name --------------------------------------------------------
+
+MODELS = """
+import enum
+import msgspec
+from dataclasses import dataclass, field
+from typing import NamedTuple, TypedDict
+
+raise RuntimeError("nothing may be imported")
+
+class Color(enum.Enum):
+    RED = "#f00"
+    BLUE = enum.auto()
+
+class Place(NamedTuple):
+    x: int
+    y: int = 0
+
+@dataclass
+class Item:
+    name: str
+    count: int = 1
+
+@dataclass
+class Order(Item):
+    items: list[Item] = field(default_factory=list)
+    color: Color | None = None
+
+class Parcel(msgspec.Struct):
+    place: Place
+
+class Note(TypedDict, total=False):
+    priority: int
+"""
+USING = "from pkg.models import Color, Note, Order as O, Parcel\nfrom datetime import date as D\n"
+
+
+@pytest.fixture
+def converter(project: Path) -> Converter:
+    (project / "pkg").mkdir()
+    (project / "pkg" / "__init__.py").touch()
+    (project / "pkg" / "models.py").write_text(MODELS)
+    (project / "tasks.py").write_text(USING)
+    return Converter(Settings(root=project))
+
+
+@pytest.mark.parametrize(
+    ("note", "given", "made"),
+    [
+        ("int", "5", 5),
+        ("int | str", "5", "5"),
+        ("list[float]", [1, "2"], [1.0, 2.0]),
+        ("dict[str, D]", {"a": "2025-01-02"}, {"a": date(2025, 1, 2)}),
+        ("'tuple[int, ...]'", [1, 2], (1, 2)),
+        ("Color", "BLUE", Shaped("Color", "BLUE")),
+        ("Color", "#f00", Shaped("Color", "RED")),
+        ("O", {"name": "a"}, Shaped("Order", {"name": "a"})),
+        (
+            "O | None",
+            {"name": "a", "items": [{"name": "b", "count": "2"}], "color": "RED"},
+            Shaped(
+                "Order",
+                {
+                    "name": "a",
+                    "items": [Shaped("Item", {"name": "b", "count": 2})],
+                    "color": Shaped("Color", "RED"),
+                },
+            ),
+        ),
+        ("Parcel", {"place": {"x": 1}}, Shaped("Parcel", {"place": Shaped("Place", {"x": 1})})),
+        ("Note", {"priority": "1"}, {"priority": 1}),
+        ("Unknown", {"a": "1"}, {"a": "1"}),
+    ],
+)
+def test_values_become_what_the_annotation_names(
+    converter: Converter, note: str, given: object, made: object
+) -> None:
+    args, _ = converter.call("tasks.py", signature_of(f"(x: {note})"), (given,), {})
+    assert repr((made,)) == repr(args)
+
+
+@pytest.mark.parametrize(
+    ("note", "given", "said"),
+    [
+        ("int", "abc", "x cannot be 'abc': expected int, got str"),
+        ("O", {"name": "a", "itms": []}, "object contains unknown field itms"),
+        ("O", {"name": "a", "items": [{"nam": 1}]}, "at .items"),
+        ("Color", "GREEN", "x cannot be 'GREEN'"),
+    ],
+)
+def test_values_that_cannot_be_converted_are_refused(
+    converter: Converter, note: str, given: object, said: str
+) -> None:
+    with pytest.raises(ValueError, match=re.escape(said)):
+        converter.call("tasks.py", signature_of(f"(x: {note})"), (given,), {})
+
+
+def test_run_refuses_what_does_not_fit_and_makes_objects_of_json(
+    project: Path, drain: Callable[[], None]
+) -> None:
+    (project / "tasks.py").write_text(ORDERS)
+    refused = shell.invoke("run", "tasks.place", '{"name": "a", "count": "many"}')
+    assert refused.code == 2
+    assert "expected int, got str at .count" in refused.err
+    assert not shell.invoke("history", "--json").json["jobs"]
+    job = shell.run("tasks.place", '{"name": "a", "count": "3"}')
+    keyword = shell.run("tasks.place", "--json-args", '{"order": {"name": "b"}}')
+    drain()
+    shown = [shell.invoke("wait", one, "--json").json["jobs"][0] for one in (job, keyword)]
+    assert ["SUCCESS", "SUCCESS"] == [one["status"] for one in shown]
+    assert shell.invoke("inspect", job, "--json").json["result"] == "Order(name='a', count=3)"
+
+
+ORDERS = """
+from dataclasses import dataclass
+from nuvom import task
+
+@dataclass
+class Order:
+    name: str
+    count: int = 1
+
+@task
+def place(order: Order) -> str:
+    return repr(order)
+"""

@@ -331,3 +331,16 @@ def test_what_the_queue_cannot_do_is_refused(
         task.map([(1, 2)])
     assert [] == queue.jobs
     assert [] == engine.runtime.results.list_jobs()
+
+
+def test_types_are_checked_if_the_setting_says_so(project: Path) -> None:
+    with Engine(make_runtime(project, check_types=True)) as engine:
+        task = engine.task(add)
+        task.delay(1, 2)
+        with pytest.raises(InvalidArguments, match="y is of type str, not int"):
+            task.delay(1, "2")
+        with pytest.raises(InvalidArguments, match=r"item 1: .*y is of type str, not int"):
+            task.map([(1, 2), (1, "2")])
+        assert 1 == len(stored(engine))
+    with Engine(make_runtime(project)) as engine:
+        engine.task(add).delay(1, "2")

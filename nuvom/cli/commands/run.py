@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nuvom.cli import exit_codes
+from nuvom.cli.annotations import Converter
 from nuvom.cli.context import Command, Invocation, command
 from nuvom.cli.params import call_of, json_value, moment, queue_names, span, task_names, text
 from nuvom.cli.project import (
@@ -28,12 +29,13 @@ from nuvom.cli.views import (
 )
 from nuvom.core.options import NO_CALL_OPTIONS, CallOptions, call_options
 from nuvom.discovery.stub import definition_of, signature_of, unknown_options
-from nuvom.errors import InvalidSetting, TaskNotImportable, did_you_mean
+from nuvom.errors import InvalidArguments, InvalidSetting, TaskNotImportable, did_you_mean
 from nuvom.job import wait_for_final
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from nuvom.config.settings import Settings
     from nuvom.core.clock import Clock
     from nuvom.core.record import JobRecord, JobSnapshot
     from nuvom.discovery.entries import TaskEntry
@@ -98,8 +100,8 @@ def run_(
     """Enqueue a job that runs TASK, and print its id.
 
     TASK is a full name or its last part. ARGS are JSON literals or text; name=value is a
-    keyword argument. They are checked against the signature that discovery found; none of your
-    code is imported.
+    keyword argument. They are checked against the signature that discovery found, and converted
+    to the types that its annotations name; none of your code is imported.
     """
     if timeout is not None and not wait:
         raise click.UsageError("--timeout belongs to --wait; to start later use --in.")
@@ -110,7 +112,8 @@ def run_(
         raise InvalidSetting("queue_backend", "memory", expected, origin="nuvom run")
     known = {one.name for one in manifest_or_nothing(settings)}
     entry = find_task(invocation, settings, task)
-    call = _call_from(entry, [word.removeprefix(_MARK) for word in words], json_args)
+    args, kwargs = _call_from(entry, [word.removeprefix(_MARK) for word in words], json_args)
+    call = _converted(settings, entry, args, kwargs)
     record = make_record(runtime, entry, call, _options_from(options))
     queues_before = known_queues(inspector, settings)
     existing = runtime.dispatcher.enqueue(record)
@@ -143,6 +146,17 @@ def _call_from(entry: TaskEntry, words: Sequence[str], json_args: str | None) ->
     if isinstance(given, dict):
         return args, {**kwargs, **given}
     raise click.UsageError("--json-args must be a JSON list or object, such as '[1, \"x\"]'.")
+
+
+def _converted(
+    settings: Settings, entry: TaskEntry, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Call:
+    """Return the arguments in the types of the annotations. Raises: InvalidArguments."""
+    signature = signature_of(entry.signature)
+    try:
+        return Converter(settings).call(entry.file, signature, args, kwargs)
+    except ValueError as error:
+        raise InvalidArguments(entry.name, str(error), signature=str(signature)) from None
 
 
 def _options_from(given: Mapping[str, Any]) -> CallOptions:
