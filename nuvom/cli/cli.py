@@ -41,7 +41,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "why": Entry("jobs:why", "Say why a job is not running."),
         "inspect": Entry("jobs:inspect_", "Show everything about a job."),
         "history": Entry("jobs:history", "List the newest jobs."),
-        "retry": Entry("jobs:retry", "Run a job again."),
+        "retry": Entry("jobs:retry", "Run jobs again."),
         "cancel": Entry("jobs:cancel", "Cancel jobs."),
         "errors": Entry("errors:errors_", "List failures by cause; retry or discard them."),
     },

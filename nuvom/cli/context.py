@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 _HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 88}
 _COMMON_NOTE = (
-    "Also: --json, --plain, -q, -v, --debug, --color WHEN, --project DIR (see nuvom --help)."
+    "Also: --json, --plain, --no-header, -q, -v, --debug, --color WHEN, --project DIR "
+    "(see nuvom --help)."
 )
 
 
@@ -96,6 +97,7 @@ def _common_options() -> list[click.Parameter]:
     return [
         _common("--json", target="as_json", help="Print one JSON object instead of text.", **flag),
         _common("--plain", target="plain", help="Print tables as tab-separated lines.", **flag),
+        _common("--no-header", target="no_header", help="With --plain: no line of titles.", **flag),
         _common("-q", "--quiet", target="quiet", help="Print only data and errors.", **flag),
         _common("-v", "--verbose", target="verbosity", count=True, help="Log more; -vv: all."),
         _common("--debug", target="debug", help="Show the traceback of an error.", **flag),

@@ -18,6 +18,7 @@ from base64 import b64encode
 from collections.abc import Mapping
 from datetime import UTC, date, datetime, time, timedelta
 from importlib import import_module
+from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
 import click
@@ -30,7 +31,8 @@ if TYPE_CHECKING:
     from nuvom.core.clock import Clock
     from nuvom.logs.progress import ProgressDisplay
 
-PIPE_WIDTH = 80
+PIPE_WIDTH = 1_000_000  # who reads a pipe can scroll or cut; nothing is lost on the way
+_USUAL_WIDTH = 80
 EXACT = 2**53  # JSON readers represent integers exactly up to here
 # Whole escape sequences first (CSI, OSC up to its end, two-character ones), then the rest.
 _ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[ -/]*[0-~])")
@@ -178,12 +180,14 @@ class Stream:
 
     @property
     def width(self) -> int:
-        """The terminal's width in columns, or 80 if there is none."""
+        """The terminal's width in columns, or as good as no limit if there is none."""
+        if not self.is_terminal:
+            return PIPE_WIDTH
         try:
-            columns = os.get_terminal_size(self.raw.fileno()).columns if self.is_terminal else 0
+            columns = os.get_terminal_size(self.raw.fileno()).columns
         except (OSError, ValueError, AttributeError):  # a terminal that does not know its size
             columns = 0
-        return max(20, columns or PIPE_WIDTH)
+        return max(20, columns or _USUAL_WIDTH)
 
     def paint(self, text: str, style: str = "") -> str:
         """Return ``text`` in a style such as ``"bold red"``; unchanged without colour."""
@@ -289,11 +293,11 @@ class Output:
     """Shows the answer and the messages of one command.
 
     Attributes:
-        as_json, plain, quiet, verbosity, color: The values of the corresponding options.
+        as_json, plain, no_header, quiet, verbosity, color: The values of the corresponding options.
     """
 
     def __init__(self) -> None:
-        self.as_json = self.plain = self.quiet = False
+        self.as_json = self.plain = self.no_header = self.quiet = False
         self.verbosity = 0
         self.color = "auto"
         self._progress: ProgressDisplay | None = None
@@ -350,7 +354,7 @@ class Output:
     def table(self, table: Table, *, empty: str = "") -> None:
         """Write a table; if it has no rows, write ``empty`` to standard error."""
         if self.plain:
-            self.lines(table.plain_lines())
+            self.lines(islice(table.plain_lines(), int(self.no_header), None))
         elif table.rows:
             self.lines(table.fitted_lines(self.out))
         elif empty:

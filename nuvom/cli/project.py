@@ -29,6 +29,7 @@ from nuvom.discovery.stub import signature_of
 from nuvom.errors import (
     AmbiguousTask,
     ProjectNotFound,
+    QueueNotFound,
     TaskHidden,
     TaskNotFound,
     plural,
@@ -239,6 +240,21 @@ def positional_names(settings: Settings, task: str) -> tuple[str, ...]:
         return ()
     parameters = signature_of(entry.signature).parameters.values()
     return tuple(one.name for one in parameters if one.kind < one.VAR_POSITIONAL)
+
+
+def require_known(
+    inspector: Inspector, settings: Settings, *, queue: str | None, task: str | None
+) -> None:
+    """Refuse the name of a queue or task that does not exist.
+
+    Raises: QueueNotFound, TaskNotFound, AmbiguousTask.
+    """
+    queues = known_queues(inspector, settings)
+    if queue is not None and queue not in queues:
+        raise QueueNotFound(queue, queues)
+    tasks = [entry.name for entry in manifest_or_nothing(settings)]
+    if task is not None and tasks:
+        find_name(task, tasks)
 
 
 def known_queues(inspector: Inspector, settings: Settings) -> set[str]:

@@ -240,6 +240,12 @@ def test_history_is_newest_first_and_filtered(tasks: Path, drain: Callable[[], N
     assert listed("--task", "add") == [ids[0]]
     failed = invoke("history", "-s", "failed", "--plain").rows
     assert [row[0] for row in failed] == ["id", ids[1]]
+    bare = invoke("history", "-s", "failed", "--plain", "--no-header").rows
+    assert [row[0] for row in bare] == [ids[1]]
+    for filters, hint in ((("--queue", "mial"), '"mail"'), (("--task", "tasks.ad"), '"tasks.add"')):
+        answer = invoke("history", *filters)
+        assert answer.code == 3
+        assert f"Did you mean {hint}" in answer.err
 
 
 # ---- retry, cancel ----------------------------------------------------------------------
@@ -267,6 +273,31 @@ def edits(monkeypatch: pytest.MonkeyPatch, change: Callable[[dict[str, object]],
         return saved if saved is None or isinstance(saved, str) else json.dumps(saved)
 
     monkeypatch.setattr("click.edit", edit)
+
+
+def test_retry_runs_all_failed_jobs_of_a_task_or_queue_again(
+    tasks: Path, drain: Callable[[], None]
+) -> None:
+    failed = [run("boom"), run("boom", "--queue", "mail")]
+    run("add", 1, 2)
+    drain()
+    cancelled = run("boom")
+    invoke("cancel", cancelled)
+
+    def chosen(*options: str) -> list[str]:
+        answer = invoke("retry", *options, "--dry-run", "--json")
+        assert answer.code == 0
+        return [one["id"] for one in answer.json["jobs"]]
+
+    assert sorted(failed) == sorted(chosen("--task", "boom"))
+    assert [failed[1]] == chosen("--task", "boom", "--queue", "mail")
+    assert [cancelled] == chosen("--status", "CANCELLED")
+    assert [] == chosen("--task", "add")
+    assert invoke("retry", "--queue", "mial").code == 3
+    assert invoke("retry").code == invoke("retry", failed[0], "--task", "boom").code == 2
+    assert ["FAILED", "FAILED"] == [status(one) for one in failed]
+    assert invoke("retry", "--task", "boom").code == 0
+    assert ["PENDING", "PENDING"] == [status(one) for one in failed]
 
 
 def test_an_edited_retry_is_a_new_job_and_keeps_what_was_hidden(

@@ -100,7 +100,7 @@ def rows_of(
     rows: list[list[Cell | str]], *, encoding: str = "utf-8", color: str = "never"
 ) -> list[str]:
     table = Table(COLUMNS, rows, right=("N",))
-    return table.fitted_lines(Stream(stream(encoding), color))
+    return table.fitted_lines(Stream(stream(encoding, terminal=True), color))
 
 
 def test_a_table_has_a_heading_a_rule_and_aligned_columns() -> None:
@@ -117,6 +117,13 @@ def test_a_table_fits_eighty_columns_whatever_is_in_it(rows: list[tuple[str, str
     lines = rows_of([list(row) for row in rows])
     assert all(cell_len(line) <= 80 for line in lines)
     assert len(lines) == len(rows) + 2
+
+
+def test_a_table_for_a_pipe_is_not_cut() -> None:
+    wide = "x" * 200
+    lines = Table(COLUMNS, [["1", wide, "5"]], folded=("Task",)).fitted_lines(Stream(stream()))
+    assert 3 == len(lines)
+    assert lines[2].split() == ["1", wide, "5"]
 
 
 def test_plain_tables_are_tab_separated_whole_and_one_line_each() -> None:

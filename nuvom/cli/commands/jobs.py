@@ -13,9 +13,17 @@ from nuvom.cli import exit_codes, params, views
 from nuvom.cli.commands.run import interruptible, make_record, teller_of_job
 from nuvom.cli.context import Group, Invocation, command
 from nuvom.cli.output import Table, ago, duration, jsonable, one_line, rfc3339
-from nuvom.cli.project import find_task, full_name, positional_names, reader, writer
+from nuvom.cli.project import (
+    find_task,
+    full_name,
+    positional_names,
+    reader,
+    require_known,
+    writer,
+)
 from nuvom.core.record import JobStatus
 from nuvom.core.text import mask_text
+from nuvom.core.transitions import RENAMABLE, home_of
 from nuvom.discovery.stub import definition_of
 from nuvom.errors import InvalidArguments, JobNotFound, NuvomError, PayloadError, Refused
 from nuvom.inspection import Inspector
@@ -23,9 +31,10 @@ from nuvom.job import WaitProgress, wait_for_final
 from nuvom.registry.signature import Binder
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from nuvom.cli.output import Output
+    from nuvom.config.settings import Settings
     from nuvom.core.record import JobRecord, JobSnapshot
     from nuvom.core.views import Reason
     from nuvom.discovery.entries import TaskEntry
@@ -38,6 +47,24 @@ _LONGEST = 500  # characters of an argument or a result that people see
 _ids_argument = click.argument(
     "ids", nargs=-1, required=True, metavar="ID...", shell_complete=params.job_ids
 )
+_queue_option = click.option(
+    "--queue", metavar="NAME", shell_complete=params.queue_names, help="Only this queue."
+)
+_task_option = click.option(
+    "--task", metavar="TASK", shell_complete=params.task_names, help="Only this task."
+)
+
+
+def _status_option(statuses: Sequence[str]) -> Callable[[Any], Any]:
+    return click.option(
+        "-s",
+        "--status",
+        "statuses",
+        multiple=True,
+        type=click.Choice(statuses, case_sensitive=False),
+        shell_complete=lambda _, __, text: [s for s in statuses if s.startswith(text.upper())],
+        help="Only jobs with this status; may be repeated.",
+    )
 
 
 def _for_each(
@@ -318,17 +345,9 @@ def history() -> None:
 
 @history.command()
 @params.limit_option(20)
-@click.option(
-    "-s",
-    "--status",
-    "statuses",
-    multiple=True,
-    type=click.Choice(STATUSES, case_sensitive=False),
-    shell_complete=lambda _ctx, _param, text: [s for s in STATUSES if s.startswith(text.upper())],
-    help="Only jobs with this status; may be repeated.",
-)
-@click.option("--queue", metavar="NAME", shell_complete=params.queue_names, help="Only this queue.")
-@click.option("--task", metavar="TASK", shell_complete=params.task_names, help="Only this task.")
+@_status_option(STATUSES)
+@_queue_option
+@_task_option
 def recent(
     invocation: Invocation,
     *,
@@ -337,11 +356,13 @@ def recent(
     queue: str | None,
     task: str | None,
 ) -> None:
-    """List jobs, newest first."""
+    """List jobs, newest first. A queue or task that does not exist is not found: exit 3."""
     runtime, inspector = reader(invocation)
     name = None if task is None else full_name(runtime.settings, task)
     wanted = [JobStatus(status) for status in statuses]
     found = inspector.page(statuses=wanted, queue=queue, task=name, limit=limit)
+    if not found:
+        require_known(inspector, runtime.settings, queue=queue, task=task)
     is_filtered = bool(statuses or queue or task)
     empty = "No job matches." if is_filtered else "No jobs yet. Enqueue one: nuvom run TASK"
     data = {"jobs": [views.job_data(snapshot) for snapshot in found]}
@@ -357,30 +378,47 @@ def recent(
 
 @click.group(cls=Group, implied="job")
 def retry() -> None:
-    """Run a job again: `nuvom retry ID`."""
+    """Run jobs again: `nuvom retry ID`, or `nuvom retry --task TASK`."""
 
 
 @retry.command()
-@_ids_argument
+@click.argument("ids", nargs=-1, metavar="[ID]...", shell_complete=params.job_ids)
 @click.option("--edit", is_flag=True, help="Edit the arguments in $EDITOR, and make a new job.")
 @click.option(
     "--as",
-    "task",
+    "other_task",
     metavar="TASK",
     shell_complete=params.task_names,
     help="Run it as this task, and make a new job; also if it is PARKED.",
 )
-def job(invocation: Invocation, ids: tuple[str, ...], *, edit: bool, task: str | None) -> int:
+@_status_option([str(status) for status in RETRYABLE])
+@_queue_option
+@_task_option
+@params.dry_run_option
+def job(  # noqa: PLR0913  # one for each option
+    invocation: Invocation,
+    ids: tuple[str, ...],
+    *,
+    edit: bool,
+    other_task: str | None,
+    dry_run: bool,
+    **filters: Any,
+) -> int:
     """Rerun jobs that ended FAILED, DEAD or CANCELLED.
 
-    A job keeps its id and starts again with attempt 1. With --edit or --as a new job is made and
-    linked to the old one; its arguments are checked against the task's signature. --as is for
-    tasks that were renamed. Repeating it makes no second job.
+    Instead of IDs, --status, --queue and --task say which jobs; without --status these are FAILED
+    and DEAD ones. A job keeps its id and starts again with attempt 1. With --edit or --as a new job
+    is made and linked to the old one; its arguments are checked against the task's signature. --as
+    is for tasks that were renamed. Repeating it makes no second job.
     """
-    if edit and (len(ids) > 1 or task is not None):
-        raise click.UsageError("--edit takes one job at a time, and no --as.")
+    _require_choice(ids, is_filtered=any(filters.values()))
+    if edit and (len(ids) != 1 or other_task is not None):
+        raise click.UsageError("--edit takes the ID of one job, and no --as.")
     runtime, inspector = writer(invocation)
     out = invocation.out
+    ids = ids or _failed_ids(inspector, runtime.settings, **filters)
+    if not ids:
+        out.say("No job matches.")
 
     def edited(text: str) -> dict[str, Any]:
         old = inspector.snapshot(inspector.find_id(text)).record
@@ -392,35 +430,39 @@ def job(invocation: Invocation, ids: tuple[str, ...], *, edit: bool, task: str |
             out.text(new_id)
         return {"id": new_id, "status_before": str(old.status), "retried_from": old.id}
 
-    act = edited if edit else partial(_run_again, invocation, runtime)
-    if task is not None:
-        entry = find_task(invocation, runtime.settings, task)
-        act = partial(_run_as, invocation, runtime, entry)
+    act = edited if edit else partial(_run_again, invocation, runtime, dry_run=dry_run)
+    if other_task is not None:
+        entry = find_task(invocation, runtime.settings, other_task)
+        act = partial(_run_as, invocation, runtime, entry, dry_run=dry_run)
     done, code = _for_each(invocation, "nuvom.retry/1", ids, act)
-    if done:
+    if done and not dry_run:
         out.hint(f"Next: nuvom wait {views.short_id(done[0]['id'])}")
     return code
 
 
-def _run_again(invocation: Invocation, runtime: Runtime, text: str) -> dict[str, Any]:
+def _run_again(
+    invocation: Invocation, runtime: Runtime, text: str, *, dry_run: bool
+) -> dict[str, Any]:
     """Run a job again under its id; return the id, and the previous status.
 
     Raises: JobNotFound; Refused: the job's status does not allow it.
     """
-    job_id = Inspector(runtime).find_id(text)
-    before = runtime.control.retry(job_id)
+    inspector = Inspector(runtime)
+    job_id = inspector.find_id(text)
+    seen: JobStatus | None = inspector.snapshot(job_id).status
+    before = seen if dry_run else runtime.control.retry(job_id)
     if before is None:
         raise JobNotFound(job_id)
     if before not in RETRYABLE:
         fix = "Only FAILED, DEAD and CANCELLED jobs can be run again."
         raise Refused(f"Job {job_id} is {before}", fix)
     if not invocation.out.as_json:
-        invocation.out.lines([f"{job_id}\tPENDING (was {before})"])
+        invocation.out.lines([f"{job_id}\t{'would be ' * dry_run}PENDING (was {before})"])
     return {"id": job_id, "status_before": str(before), "retried_from": None}
 
 
 def _run_as(
-    invocation: Invocation, runtime: Runtime, entry: TaskEntry, text: str
+    invocation: Invocation, runtime: Runtime, entry: TaskEntry, text: str, *, dry_run: bool
 ) -> dict[str, Any]:
     """Run a job as another task; return the new job's id, and the previous status.
 
@@ -431,15 +473,41 @@ def _run_as(
     old = inspector.snapshot(inspector.find_id(text)).record
     args, kwargs = runtime.codec.decode_call(old.args, old.kwargs, shaped=True)
     Binder(entry.name, definition_of(entry).func).check(args, kwargs)
-    new_id, before = runtime.control.retry_as(old.id, entry.name)
+    new_id: str | None = old.id if old.status in RENAMABLE else None
+    before: JobStatus | None = old.status
+    if not dry_run:
+        new_id, before = runtime.control.retry_as(old.id, entry.name)
     if before is None:
         raise JobNotFound(old.id)
     if new_id is None:
         fix = "Only PARKED, FAILED, DEAD and CANCELLED jobs can be run as another task."
         raise Refused(f"Job {old.id} is {before}", fix)
     if not invocation.out.as_json:
-        invocation.out.text(new_id)
+        invocation.out.text(f"{old.id}\twould be run as {entry.name}" if dry_run else new_id)
     return {"id": new_id, "status_before": str(before), "retried_from": old.id}
+
+
+def _require_choice(ids: tuple[str, ...], *, is_filtered: bool) -> None:
+    if bool(ids) == is_filtered:
+        raise click.UsageError("Give the IDs of jobs, or --task, --queue or --status.")
+
+
+def _failed_ids(
+    inspector: Inspector,
+    settings: Settings,
+    *,
+    statuses: tuple[str, ...],
+    queue: str | None,
+    task: str | None,
+) -> tuple[str, ...]:
+    """Return the jobs that can be run again. Raises: QueueNotFound, TaskNotFound."""
+    wanted = [JobStatus(one) for one in statuses] or [JobStatus.FAILED, JobStatus.DEAD]
+    name = None if task is None else full_name(settings, task)
+    found = inspector.pages(statuses=wanted, queue=queue, task=name)
+    ids = tuple(one.record.id for one in found if home_of(one) is None)
+    if not ids:
+        require_known(inspector, settings, queue=queue, task=task)
+    return ids
 
 
 @command()

@@ -16,8 +16,9 @@ from nuvom.cli import exit_codes
 from nuvom.cli.context import Invocation, command
 from nuvom.cli.output import Table
 from nuvom.cli.params import dry_run_option
-from nuvom.cli.project import opened, reader, store_place, writer
+from nuvom.cli.project import opened, reader, require_known, store_place, writer
 from nuvom.errors import BackendUnavailable, PayloadError, Refused, plural
+from nuvom.inspection import Inspector
 from nuvom.queue_backends.transfer import (
     Comparison,
     Place,
@@ -99,6 +100,8 @@ def copy(invocation: Invocation, *, source: str, target: str, **options: Any) ->
     _require(name, old)
     if options["verify"]:
         _require(goal, new)
+    for queue in options["queues"]:
+        require_known(Inspector(old), old.settings, queue=queue, task=None)
     out, results = invocation.out, options["results"]
     places = Place.of(name, old.queue), Place.of(goal, new.queue)
     shown = out.progress("Copying", "jobs")
