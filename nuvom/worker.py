@@ -75,7 +75,7 @@ class Worker:
         self.runtime = runtime
         self.queues = None if queues is None else tuple(queues)
         self.exclude, self.concurrency = tuple(exclude_queues), dict(concurrency or {})
-        self.threads = slots_for("threads", threads, runtime.settings.max_workers)
+        self.threads = slots_for("threads", threads, runtime.settings.threads)
         self.async_slots = slots_for("async_slots", async_slots, runtime.settings.async_slots)
         refuse_in_child()
         self._thread: threading.Thread | None = None

@@ -160,7 +160,7 @@ def main() -> None:
     words.add_argument("--secs", type=float, required=True, help="seconds that a job takes")
     words.add_argument("--variation", type=float, default=1.0, help="0 if all take the same")
     words.add_argument("--workers", type=int, default=1, help="worker processes")
-    words.add_argument("--slots", type=int, default=4, help="of each worker: max_workers")
+    words.add_argument("--slots", type=int, default=4, help="of each worker: threads")
     words.add_argument("--prefetch", type=int, default=0, help="jobs taken beyond free slots")
     words.add_argument("--overhead", type=float, default=0.002, help="seconds between two jobs")
     words.add_argument("--urgent", type=float, default=0.0, help="share of jobs that go first")

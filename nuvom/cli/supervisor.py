@@ -57,7 +57,7 @@ def supervise(
         say=(lambda _: None) if logs_for_programs(settings) or out.quiet else write_now,
     )
     supervisor = Supervisor(pool, settings.processes)
-    slots = f"{plural(settings.max_workers, 'thread')}, {settings.async_slots:,} async"
+    slots = f"{plural(settings.threads, 'thread')}, {settings.async_slots:,} async"
     lines = [
         *start_lines(settings, "supervisor"),
         f"  workers   {settings.processes}, each with {slots}",

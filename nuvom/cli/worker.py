@@ -191,7 +191,7 @@ def _listen(worker: Worker, signals: StopSignals, line: SupervisorLine | None) -
 
 def _settings(invocation: Invocation, options: dict[str, Any]) -> Loaded:
     flags = {
-        "max_workers": options["threads"],
+        "threads": options["threads"],
         "processes": options["processes"],
         "async_slots": options["async_slots"],
         "batch_size": options["batch"],

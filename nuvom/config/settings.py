@@ -176,7 +176,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         postgres_schema: The schema of the database that holds Nuvom's tables.
         redis_url: Address of the Redis or Valkey server.
         redis_prefix: What the names of Nuvom's keys on the server begin with.
-        max_workers: Threads of a worker.
+        threads: Threads of a worker. `max_workers` is another name of this setting.
         async_slots: Coroutines that a worker runs at once.
         processes: Worker processes that `nuvom runworker` starts.
         batch_size: Most jobs claimed at once.
@@ -231,7 +231,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     postgres_schema: SchemaName = "nuvom"
     redis_url: Annotated[Secret | None, _absent("no such server")] = None
     redis_prefix: KeyPrefix = "nuvom"
-    max_workers: Annotated[UpTo1024, _AT_START] = 4
+    threads: Annotated[UpTo1024, _AT_START] = 4
     async_slots: Annotated[int, Meta(ge=1, le=1_000_000), _AT_START] = 1000
     processes: Annotated[UpTo1024, _AT_START] = 1
     batch_size: Annotated[UpTo100k | None, _AT_START, _absent("adaptive")] = None
@@ -257,6 +257,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     plugins: Literal["on", "off"] = "on"
     prometheus_host: Annotated[Text, _AT_START] = "127.0.0.1"
     prometheus_port: Annotated[int, Meta(ge=0, le=65_535), _AT_START] = 9150
+
+    @property
+    def max_workers(self) -> int:
+        """Another name of ``threads``."""
+        return self.threads
 
     @property
     def state_dir(self) -> Path:
@@ -493,3 +498,4 @@ def _table() -> dict[str, Setting]:
 
 
 SETTINGS: dict[str, Setting] = _table()
+ALIASES = {"max_workers": "threads"}  # names that sources may use as well

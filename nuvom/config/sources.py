@@ -13,8 +13,8 @@ import sys
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nuvom.config.project import CONFIG_FILE, PYPROJECT, has_section
-from nuvom.config.settings import MASK, SETTINGS, Settings
-from nuvom.errors import ConfigError, InvalidConfigFile, UnknownSetting, suggest
+from nuvom.config.settings import ALIASES, MASK, SETTINGS, Settings
+from nuvom.errors import ConfigError, InvalidConfigFile, InvalidSetting, UnknownSetting, suggest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -29,7 +29,7 @@ DOTENV = ".env"
 DEFAULT = "default"
 PREFIX = "NUVOM_"
 
-_NAMES = {setting.variable: name for name, setting in SETTINGS.items()}
+_NAMES = {f"{PREFIX}{name.upper()}": name for name in (*SETTINGS, *ALIASES)}
 
 
 class Origin(NamedTuple):
@@ -40,11 +40,13 @@ class Origin(NamedTuple):
             ``pyproject.toml`` or ``default``.
         raw: The value as written there; ``***`` if it is secret.
         location: The variable or the line (``line 7``), or empty.
+        name: The name that is used there, which may be an alias of the setting's.
     """
 
     source: str
     raw: object
     location: str
+    name: str
 
 
 class Loaded(NamedTuple):
@@ -164,7 +166,7 @@ class _Loading:
         self._take(_from_dotenv(self._root))
         self._take(_from_toml(self._root))
         for name, setting in SETTINGS.items():
-            self._origins[name].append(Origin(DEFAULT, setting.masked(setting.default), ""))
+            self._origins[name].append(Origin(DEFAULT, setting.masked(setting.default), "", name))
         settings = Settings(root=self._root.absolute(), **self._values)
         return Loaded(settings, self._origins, self._warnings)
 
@@ -176,7 +178,8 @@ class _Loading:
             self.errors.append(error)
 
     def _take_one(self, given: _Given) -> None:
-        setting = SETTINGS.get(given.name)
+        name = ALIASES.get(given.name, given.name)
+        setting = SETTINGS.get(name)
         if setting is None:
             self._refuse_unknown(given)
             return
@@ -189,18 +192,24 @@ class _Loading:
             self.errors.append(error)
             return
         raw = setting.masked(given.value)
-        self._origins[given.name].append(Origin(given.source, raw, given.location))
-        self._values.setdefault(given.name, value)
+        other = next((one.name for one in self._origins[name] if one.source == given.source), None)
+        if other is not None:
+            expected = f"only one of {other} and {given.name} here, which are one setting"
+            self.errors.append(InvalidSetting(given.name, raw, expected, origin=given.place))
+            return
+        self._origins[name].append(Origin(given.source, raw, given.location, given.name))
+        self._values.setdefault(name, value)
 
     def _refuse_unknown(self, given: _Given) -> None:
         if given.source in (ENVIRONMENT, DOTENV):
             # Not an error: another version may know it. Compare names without the prefix, which
             # would make all of them look similar.
-            close = suggest(given.name.removeprefix(PREFIX), SETTINGS)
-            known = [SETTINGS[name].variable for name in close]
+            close = suggest(given.name.removeprefix(PREFIX), (*SETTINGS, *ALIASES))
+            known = [f"{PREFIX}{name.upper()}" for name in close]
             self._warnings.append(UnknownSetting(given.name, known, origin=given.place).what)
         else:
-            self.errors.append(UnknownSetting(given.name, SETTINGS, origin=given.place))
+            names = (*SETTINGS, *ALIASES)
+            self.errors.append(UnknownSetting(given.name, names, origin=given.place))
 
 
 # ---- the sources ------------------------------------------------------------------------
@@ -337,6 +346,7 @@ def explain(loaded: Loaded, key: str) -> Explanation:
     Raises: UnknownSetting: there is no such setting.
     """
     name = _NAMES.get(key, key)
+    name = ALIASES.get(name, name)
     if name not in SETTINGS:
         raise UnknownSetting(key, SETTINGS, origin="config explain")
     setting = SETTINGS[name]
@@ -357,10 +367,10 @@ def _text(setting: Setting, origin: Origin | None) -> str:
         return "-"
     value = setting.show(origin.raw)
     if origin.source in (ENVIRONMENT, DOTENV):
-        return f"{setting.variable}={value}"
+        return f"{PREFIX}{origin.name.upper()}={value}"
     if origin.source in (CONFIG_FILE, PYPROJECT):
         if isinstance(origin.raw, str) and origin.raw != MASK:
             value = f'"{value}"'
-        line = f"{setting.name} = {value}"
+        line = f"{origin.name} = {value}"
         return f"{origin.location}: {line}" if origin.location else line
     return value

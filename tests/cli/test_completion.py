@@ -55,7 +55,7 @@ def test_names_of_the_project_are_offered(tasks: Path) -> None:
     assert offered("queues", "pause", incomplete="m") == ["mail"]
     assert offered("status", incomplete=job[-8:-4]) == [job[-8:]]
     assert offered("status", incomplete=job[:30]) == [job]
-    assert offered("config", "explain", incomplete="max_w") == ["max_workers"]
+    assert offered("config", "explain", incomplete="thr") == ["threads"]
     (tasks / ".nuvom_plugins.toml").write_text('[plugins]\nmonitoring = ["plug:Plug"]\n')
     (tasks / ".nuvom_plugins.toml").chmod(0o600)
     assert offered("plugin", "inspect", incomplete="pl") == ["plug"]

@@ -54,9 +54,9 @@ def test_a_sound_project_has_no_warning(tasks: Path) -> None:
 
 
 def test_settings_that_cannot_be_used_end_the_visit(project: Path) -> None:
-    (project / "nuvom.toml").write_text('max_workers = "many"\n')
+    (project / "nuvom.toml").write_text('threads = "many"\n')
     code, level, text = doctor("settings")
-    assert (code, level, "max_workers" in text) == (7, "fail", True)
+    assert (code, level, "threads" in text) == (7, "fail", True)
     assert not checks(invoke("doctor", "--json"), "store")
 
 

@@ -71,7 +71,7 @@ READING = [
     ("plugin", "list"),
     ("config", "show"),
     ("config", "check"),
-    ("config", "explain", "max_workers"),
+    ("config", "explain", "threads"),
     ("doctor",),
     ("doctor", "--pending"),
     ("discover", "tasks", "--check"),

@@ -28,7 +28,7 @@ def test_init_makes_a_project_that_works(tmp_path: Path) -> None:
 
 
 def test_init_overwrites_nothing_unless_forced(tmp_path: Path) -> None:
-    mine = {"tasks.py": "# mine\n", "nuvom.toml": "max_workers = 2\n", ".nuvomignore": "x/\n"}
+    mine = {"tasks.py": "# mine\n", "nuvom.toml": "threads = 2\n", ".nuvomignore": "x/\n"}
     for name, text in mine.items():
         (tmp_path / name).write_text(text)
     files = invoke("init", "--json").json["files"]
@@ -40,7 +40,7 @@ def test_init_overwrites_nothing_unless_forced(tmp_path: Path) -> None:
 
 
 def test_init_leaves_settings_in_pyproject_where_they_are(tmp_path: Path) -> None:
-    (tmp_path / "pyproject.toml").write_text("[tool.nuvom]\nmax_workers = 2\n")
+    (tmp_path / "pyproject.toml").write_text("[tool.nuvom]\nthreads = 2\n")
     invoke("init")
     assert not (tmp_path / "nuvom.toml").exists()
     assert invoke("config", "check").code == 0
@@ -165,11 +165,11 @@ def test_list_shows_the_manifest(tasks: Path) -> None:
 def test_config_shows_each_setting_and_its_source(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (project / "nuvom.toml").write_text("max_workers = 2\n")
+    (project / "nuvom.toml").write_text("threads = 2\n")
     monkeypatch.setenv("NUVOM_REDIS_URL", "redis://:hunter2@host")
     rows = {row[0]: row[1:] for row in invoke("config", "--plain").rows}
     assert set(rows) == {"setting", *SETTINGS}
-    assert rows["max_workers"] == ["2", "nuvom.toml"]
+    assert rows["threads"] == ["2", "nuvom.toml"]
     assert rows["redis_url"] == ["***", "environment"]
 
 
@@ -177,7 +177,7 @@ def test_config_check_names_all_that_is_wrong(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert invoke("config", "check").code == 0
-    (project / "nuvom.toml").write_text('max_workers = "many"\nmax_wrokers = 2\n')
+    (project / "nuvom.toml").write_text('threads = "many"\nthraeds = 2\n')
     monkeypatch.setenv("NUVOM_LOG_LEVL", "INFO")
     answer = invoke("config", "check")
     assert answer.code == 7

@@ -108,7 +108,7 @@ def answers(root: Path) -> Iterator[dict[str, Any]]:
     yield ask("workers", "stop", "--all")
     queue.stop()
     yield ask("prune", "--dry-run")
-    for command in (["show"], ["check"], ["explain", "max_workers"]):
+    for command in (["show"], ["check"], ["explain", "threads"]):
         yield ask("config", *command)
     yield ask("doctor")
     for command in (["list"], ["inspect", "good"], ["status"], ["test", "good"]):

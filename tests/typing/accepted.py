@@ -109,7 +109,7 @@ def options() -> None:
 
 
 def workers() -> None:
-    configure(max_workers=2)
+    configure(threads=2)
     with local_worker(threads=2) as worker:
         assert_type(worker.id, str)
         worker.stop()

@@ -58,7 +58,7 @@ def test_no_rendering_of_settings_shows_a_secret() -> None:
     assert "hunter2" not in repr(settings)
     assert "hunter2" not in str(settings.__rich_repr__())
     assert f"postgres_dsn={MASK!r}" in repr(settings)
-    assert ("max_workers", 4) in settings.__rich_repr__()
+    assert ("threads", 4) in settings.__rich_repr__()
     with pytest.raises(InvalidSetting) as caught:
         check("postgres_dsn", f"{DSN}\n")
     assert "hunter2" not in f"{caught.value} {caught.value.fields}"
@@ -78,7 +78,7 @@ def parse(name: str, text: str) -> object:
 @pytest.mark.parametrize(
     ("name", "value", "expected"),
     [
-        ("max_workers", 1, 1),
+        ("threads", 1, 1),
         ("lease_secs", 30, 30.0),
         ("batch_size", None, None),
         ("batch_size", "none", None),
@@ -99,10 +99,10 @@ def test_valid_values_are_taken(name: str, value: object, expected: object) -> N
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("max_workers", 0),
-        ("max_workers", 1025),
-        ("max_workers", True),
-        ("max_workers", 4.0),
+        ("threads", 0),
+        ("threads", 1025),
+        ("threads", True),
+        ("threads", 4.0),
         ("lease_secs", 0.49),
         ("lease_secs", float("nan")),
         ("durability", "half"),
@@ -129,7 +129,7 @@ def test_other_values_are_refused_with_name_value_origin_and_what_is_expected(
 @pytest.mark.parametrize(
     ("name", "text", "expected"),
     [
-        ("max_workers", " 8 ", 8),
+        ("threads", " 8 ", 8),
         ("lease_secs", "1.5", 1.5),
         ("job_timeout_secs", "None", None),
         ("durability", "Normal", "normal"),

@@ -35,18 +35,18 @@ def at(folder: Path, **environ: str) -> Loaded:
 
 def test_each_source_beats_the_ones_below_it(tmp_path: Path) -> None:
     def value(**more: dict[str, object]) -> int:
-        return load(tmp_path, environ=environ, **more).settings.max_workers
+        return load(tmp_path, environ=environ, **more).settings.threads
 
     environ: dict[str, str] = {}
     assert load(tmp_path, environ={}).settings == Settings(root=tmp_path)
-    write(tmp_path, toml="max_workers = 5")
+    write(tmp_path, toml="threads = 5")
     assert value() == 5
-    write(tmp_path, env="NUVOM_MAX_WORKERS=6")
+    write(tmp_path, env="NUVOM_THREADS=6")
     assert value() == 6
-    environ["NUVOM_MAX_WORKERS"] = "7"
+    environ["NUVOM_THREADS"] = "7"
     assert value() == 7
-    assert value(flags={"max_workers": 8}) == 8
-    assert value(flags={"max_workers": 8}, overrides={"max_workers": 9}) == 9
+    assert value(flags={"threads": 8}) == 8
+    assert value(flags={"threads": 8}, overrides={"threads": 9}) == 9
 
 
 def test_tables_come_from_a_file_or_as_json_from_the_environment(tmp_path: Path) -> None:
@@ -78,15 +78,15 @@ def test_what_a_table_holds_is_checked(tmp_path: Path, toml: str, reason: str) -
 def test_what_is_empty_or_none_is_not_given(tmp_path: Path) -> None:
     write(
         tmp_path,
-        toml="max_workers = 5\nbatch_size = 5\nmax_queue_size = 7",
-        env="NUVOM_MAX_WORKERS=\nNUVOM_LEASE_SECS=''\nNUVOM_BATCH_SIZE=none",
+        toml="threads = 5\nbatch_size = 5\nmax_queue_size = 7",
+        env="NUVOM_THREADS=\nNUVOM_LEASE_SECS=''\nNUVOM_BATCH_SIZE=none",
     )
-    environ = {"NUVOM_MAX_WORKERS": " "}
-    flags = {"max_workers": None, "lease_secs": "2.5"}
+    environ = {"NUVOM_THREADS": " "}
+    flags = {"threads": None, "lease_secs": "2.5"}
 
     loaded = load(tmp_path, overrides={"max_queue_size": None}, flags=flags, environ=environ)
 
-    assert (loaded.settings.max_workers, loaded.settings.lease_secs) == (5, 2.5)
+    assert (loaded.settings.threads, loaded.settings.lease_secs) == (5, 2.5)
     assert loaded.settings.batch_size is None, "none takes an optional setting back"
     assert loaded.settings.max_queue_size is None
     assert loaded.warnings == []
@@ -96,12 +96,12 @@ def test_what_is_empty_or_none_is_not_given(tmp_path: Path) -> None:
 
 
 def test_a_byte_order_mark_is_no_part_of_the_text(tmp_path: Path) -> None:
-    (tmp_path / ".env").write_bytes(b"\xef\xbb\xbfNUVOM_MAX_WORKERS=6\r\n")
+    (tmp_path / ".env").write_bytes(b"\xef\xbb\xbfNUVOM_THREADS=6\r\n")
     (tmp_path / "nuvom.toml").write_bytes(b"\xef\xbb\xbflease_secs = 7\r\n")
 
     settings = at(tmp_path).settings
 
-    assert (settings.max_workers, settings.lease_secs) == (6, 7.0)
+    assert (settings.threads, settings.lease_secs) == (6, 7.0)
 
 
 # ---- broken files ---------------------------------------------------------------------
@@ -162,10 +162,10 @@ def set_owners(monkeypatch: pytest.MonkeyPatch, *, file: int, folder: int, me: i
 def test_a_file_of_mine_or_of_root_or_of_the_owner_of_its_folder_is_used(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: int, folder: int, me: int
 ) -> None:
-    write(tmp_path, toml="max_workers = 5")
+    write(tmp_path, toml="threads = 5")
     set_owners(monkeypatch, file=file, folder=folder, me=me)
 
-    assert at(tmp_path).settings.max_workers == 5
+    assert at(tmp_path).settings.threads == 5
 
 
 @posix
@@ -187,10 +187,10 @@ def test_a_file_that_a_stranger_laid_there_is_not_used(
 @pytest.mark.parametrize(
     ("files", "place"),
     [
-        ({"toml": "\nmax_worker = 5"}, "nuvom.toml, line 2"),
-        ({"pyproject": "[a]\nmax_worker = 1\n[tool.nuvom]\nmax_worker = 5"}, "line 4"),
-        ({"pyproject": "[tool.nuvom]\r\n[ tool.nuvom.max_worker ] # x\r\n"}, "line 2"),
-        ({"toml": '"\\u006dax_worker" = 1'}, "nuvom.toml)"),  # valid, and too rare to find the line
+        ({"toml": "\nthread = 5"}, "nuvom.toml, line 2"),
+        ({"pyproject": "[a]\nthread = 1\n[tool.nuvom]\nthread = 5"}, "line 4"),
+        ({"pyproject": "[tool.nuvom]\r\n[ tool.nuvom.thread ] # x\r\n"}, "line 2"),
+        ({"toml": '"\\u0074hread" = 1'}, "nuvom.toml)"),  # valid, and too rare to find the line
     ],
 )
 def test_an_unknown_key_of_a_file_is_an_error_with_line_and_suggestion(
@@ -202,7 +202,22 @@ def test_an_unknown_key_of_a_file_is_an_error_with_line_and_suggestion(
         at(tmp_path)
 
     assert place in caught.value.what
-    assert 'Did you mean "max_workers"' in caught.value.what
+    assert 'Did you mean "threads"' in caught.value.what
+
+
+def test_a_setting_may_have_two_names_but_not_in_one_place(tmp_path: Path) -> None:
+    write(tmp_path, toml="threads = 5", env="NUVOM_MAX_WORKERS=6")
+    loaded = at(tmp_path)
+    assert 6 == loaded.settings.threads == loaded.settings.max_workers
+    assert 7 == at(tmp_path, NUVOM_THREADS="7").settings.threads
+    found = explain(loaded, "max_workers")
+    assert "threads" == found.name
+    shown = [row.text for row in found.rows if row.source in (".env", "nuvom.toml")]
+    assert ["NUVOM_MAX_WORKERS=6", "line 1: threads = 5"] == shown
+
+    write(tmp_path, toml="threads = 5\nmax_workers = 5")
+    with pytest.raises(InvalidSetting, match="only one of threads and max_workers here"):
+        at(tmp_path)
 
 
 def test_an_unknown_variable_is_a_warning_without_its_value(tmp_path: Path) -> None:
@@ -220,7 +235,7 @@ def test_an_unknown_variable_is_a_warning_without_its_value(tmp_path: Path) -> N
     [
         ("toml", "nuvom.toml, line 1"),
         ("env", ".env, line 1"),
-        ("environ", "environment variable NUVOM_MAX_WORKERS"),
+        ("environ", "environment variable NUVOM_THREADS"),
         ("flags", "command line"),
         ("overrides", "configure()"),
     ],
@@ -228,17 +243,17 @@ def test_an_unknown_variable_is_a_warning_without_its_value(tmp_path: Path) -> N
 def test_a_wrong_value_is_an_error_in_every_source_also_where_it_does_not_win(
     tmp_path: Path, source: str, place: str
 ) -> None:
-    write(tmp_path, toml="max_workers = 0" if source == "toml" else "")
-    write(tmp_path, env="NUVOM_MAX_WORKERS=0" if source == "env" else "")
-    environ = {"NUVOM_MAX_WORKERS": "0" if source == "environ" else "6"}
-    flags = {"max_workers": 0 if source == "flags" else 5}
-    overrides = {"max_workers": 0 if source == "overrides" else 4}
+    write(tmp_path, toml="threads = 0" if source == "toml" else "")
+    write(tmp_path, env="NUVOM_THREADS=0" if source == "env" else "")
+    environ = {"NUVOM_THREADS": "0" if source == "environ" else "6"}
+    flags = {"threads": 0 if source == "flags" else 5}
+    overrides = {"threads": 0 if source == "overrides" else 4}
 
     with pytest.raises(InvalidSetting) as caught:
         load(tmp_path, overrides=overrides, flags=flags, environ=environ)
 
     assert caught.value.origin.endswith(place)
-    assert caught.value.expected == SETTINGS["max_workers"].expected
+    assert caught.value.expected == SETTINGS["threads"].expected
 
 
 @given(st.binary() | st.text().map(lambda text: text.encode("utf-8", "surrogatepass")))
@@ -258,22 +273,22 @@ def test_any_content_of_the_files_is_read_or_refused(
 
 
 def test_explain_shows_every_source_and_which_one_is_used(tmp_path: Path) -> None:
-    write(tmp_path, toml="# six\n#\n#\n#\n#\n#\nmax_workers = 2", env="NUVOM_MAX_WORKERS=4")
+    write(tmp_path, toml="# six\n#\n#\n#\n#\n#\nthreads = 2", env="NUVOM_THREADS=4")
 
-    found = explain(at(tmp_path, NUVOM_MAX_WORKERS="8"), "max_workers")
+    found = explain(at(tmp_path, NUVOM_THREADS="8"), "threads")
 
-    assert (found.name, found.value) == ("max_workers", "8")
+    assert (found.name, found.value) == ("threads", "8")
     assert found.rows == [
         Row("flag", "-", is_used=False),
-        Row("environment", "NUVOM_MAX_WORKERS=8", is_used=True),
-        Row(".env", "NUVOM_MAX_WORKERS=4", is_used=False),
-        Row("nuvom.toml", "line 7: max_workers = 2", is_used=False),
+        Row("environment", "NUVOM_THREADS=8", is_used=True),
+        Row(".env", "NUVOM_THREADS=4", is_used=False),
+        Row("nuvom.toml", "line 7: threads = 2", is_used=False),
         Row("default", "4", is_used=False),
     ]
     assert found.note == "type int, 1..1024; read at worker start; changing needs a restart"
     assert explain(at(tmp_path), "NUVOM_BATCH_SIZE").value == "none (adaptive)"
-    with pytest.raises(UnknownSetting, match='Did you mean "max_workers"'):
-        explain(at(tmp_path), "max_worker")
+    with pytest.raises(UnknownSetting, match='Did you mean "threads"'):
+        explain(at(tmp_path), "thread")
 
 
 def test_explain_and_origins_never_hold_a_secret(tmp_path: Path) -> None:

@@ -99,12 +99,12 @@ def test_process_that_enqueues_knows_its_task_by_the_public_name(project: Path) 
 
 
 @pytest.mark.parametrize(
-    ("bad", "error"), [({"max_worker": 9}, UnknownSetting), ({"max_workers": 0}, InvalidSetting)]
+    ("bad", "error"), [({"thread": 9}, UnknownSetting), ({"threads": 0}, InvalidSetting)]
 )
 def test_configure_refuses_what_is_wrong_and_changes_nothing(
     project: Path, bad: dict[str, int], error: type[Exception]
 ) -> None:
-    configure(max_workers=9)
+    configure(threads=9)
     before = current_runtime()
     with pytest.raises(error):
         configure(queue_backend="memory", **bad)
@@ -112,7 +112,7 @@ def test_configure_refuses_what_is_wrong_and_changes_nothing(
 
     configure()
     assert (9, "sqlite") == (
-        current_runtime().settings.max_workers,
+        current_runtime().settings.threads,
         current_runtime().settings.queue_backend,
     )
 

@@ -119,7 +119,7 @@ class _Simulation:
             lease_secs=LEASE_SECS,
             max_deliveries=_MAX_DELIVERIES,
             shutdown_timeout_secs=0.5,
-            max_workers=4,
+            threads=4,
         )
         self._queue: LeasedJobQueue = MemoryJobQueue(settings, clock=clock)
         self._results = MemoryResultBackend(settings, clock=clock)
