@@ -58,11 +58,13 @@ class NuvomError(Exception):
     Attributes:
         message: Template of the sentence that says what happened and why.
         remedy: Template of the sentence that says what to do.
+        usual_remedy: What mostly helps, where the remedy is a different one in each case.
         fields: The values that fill both, by name.
     """
 
     message: ClassVar[str] = "{reason}"
     remedy: ClassVar[str] = "Read the reason above; `nuvom doctor` checks the whole setup."
+    usual_remedy: ClassVar[str] = ""
 
     def __init__(self, reason: str = "", **fields: Any) -> None:
         self.fields: dict[str, Any] = {"reason": reason, **fields}
@@ -96,6 +98,7 @@ class Refused(NuvomError):
 
     message = "{reason}; nothing was changed."
     remedy = "{repair}"
+    usual_remedy = "Allow it with --yes, as the message says; --dry-run shows what would happen."
 
     def __init__(self, reason: str, repair: str) -> None:
         super().__init__(reason, repair=repair)
@@ -254,6 +257,7 @@ class TaskNotImportable(TaskError):
 
     message = 'No worker could import the task "{name}": {reason}.'
     remedy = "{move}"
+    usual_remedy = "Move the task to the top level of a module that a worker can import."
 
     def __init__(self, name: str, reason: str, move: str) -> None:
         super().__init__(reason, name=name, move=move)
@@ -321,6 +325,9 @@ class BackendUnavailable(QueueError):
 
     message = "The store {where} cannot be used: {reason}."
     remedy = "{repair}"
+    usual_remedy = (
+        "Run `nuvom doctor`: it checks the store's address, its folder and the server's settings."
+    )
 
     def __init__(
         self,
@@ -511,6 +518,10 @@ class JobTimeout(ResultError, TimeoutError):
         '{alive} alive on queue "{queue}".'
     )
     remedy = "{advice}"
+    usual_remedy = (
+        "Wait longer. `nuvom why ID` says why the job does not run; if no worker is alive, start "
+        "one: nuvom runworker"
+    )
 
     def __init__(
         self,
@@ -650,6 +661,7 @@ class PluginNotTrusted(PluginError):
 
     message = "The plugin file {path} is not trusted: {reason}."
     remedy = "{repair}"
+    usual_remedy = "Take it from the other user, as the message says, after you have read it."
 
     def __init__(self, path: object, reason: str, repair: str) -> None:
         super().__init__(reason, path=path, repair=repair)

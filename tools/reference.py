@@ -14,14 +14,14 @@ import click
 
 from nuvom.cli import exit_codes
 from nuvom.cli.cli import ERROR_SCHEMA, SECTIONS, cli
+from nuvom.cli.commands.errors import error_entries
 from nuvom.cli.context import CommonOption, Group
-from nuvom.cli.exit_codes import exit_code_of
 from nuvom.config.settings import SETTINGS, WORKER_START, show
-from nuvom.errors import NuvomError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from nuvom.cli.commands.errors import ErrorEntry
     from nuvom.config.settings import Setting
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
@@ -68,27 +68,11 @@ _ERRORS_HEAD = f"""\
 # Errors
 
 This page is made from `nuvom/errors.py`: `python -m tools.reference` writes it, and a test
-compares it with the code.
+compares it with the code. `nuvom explain JobTimeout` shows one entry.
 
 Every error of Nuvom derives from `nuvom.NuvomError` and can be imported from `nuvom`. Its text
 says what happened and why, then what to do; words in braces below are filled in. On the command
 line each leads to an exit code; with `--json` it is an object of the schema `{ERROR_SCHEMA}`.
-"""
-
-_ERRORS_TAIL = f"""\
-## Usage
-
-Only on the command line: a command was not called as its help says.
-
-- Fix: Read the help of the command, which the message names.
-- Exit code: {exit_codes.USAGE}
-
-## Unexpected
-
-Only on the command line: something failed in a way that nobody foresaw.
-
-- Fix: Run the command again with `--debug`, which shows where it comes from, and report it.
-- Exit code: {exit_codes.FAILED}
 """
 
 
@@ -171,39 +155,24 @@ def _metavar(option: click.Option) -> str:
 
 def errors_page() -> str:
     """Return the whole page."""
-    classes = list(_tree(NuvomError))
+    entries = list(error_entries())
     rows = [
-        f"| {'· ' * depth}[{cls.__name__}](#{cls.__name__.lower()}) | {exit_code_of(cls)} | "
-        f"{_summary(cls)} |"
-        for cls, depth in classes
+        f"| {'· ' * one.depth}[{one.name}](#{one.name.lower()}) | {one.exit} | {one.meaning} |"
+        for one in entries
+        if one.says
     ]
     table = "\n".join(["| Error | Exit | Meaning |", "|---|---|---|", *rows])
-    return "\n".join(
-        [_ERRORS_HEAD, f"{table}\n", *(_section(cls) for cls, _ in classes), _ERRORS_TAIL]
-    )
+    return "\n".join([_ERRORS_HEAD, f"{table}\n", *map(_section, entries)])
 
 
-def _tree(cls: type[NuvomError], depth: int = 0) -> Iterator[tuple[type[NuvomError], int]]:
-    yield cls, depth
-    for child in cls.__subclasses__():
-        # A class with two bases stands under the first; others' subclasses are not ours.
-        if child.__bases__[0] is cls and child.__module__ == NuvomError.__module__:
-            yield from _tree(child, depth + 1)
-
-
-def _summary(cls: type[NuvomError]) -> str:
-    # ``python -OO`` removes docstrings, but nobody writes pages with it.
-    return " ".join((cls.__doc__ or "").split("\n\n")[0].split()).replace("``", "`")
-
-
-def _section(cls: type[NuvomError]) -> str:
-    lines = [f"## {cls.__name__}\n", f"{_summary(cls)}\n"]
-    bases = [base.__name__ for base in cls.__bases__ if base is not Exception]
-    if bases:
-        lines.append(f"- Is a: {', '.join(f'`{base}`' for base in bases)}")
-    lines.append(f"- Says: {_quoted(cls.message)}")
-    lines.append(f"- Fix: {_quoted(cls.remedy)}")
-    lines.append(f"- Exit code: {exit_code_of(cls)}\n")
+def _section(entry: ErrorEntry) -> str:
+    lines = [f"## {entry.name}\n", f"{entry.meaning}\n"]
+    if entry.bases:
+        lines.append(f"- Is a: {', '.join(f'`{base}`' for base in entry.bases)}")
+    if entry.says:
+        lines.append(f"- Says: {_quoted(entry.says)}")
+    lines.append(f"- Fix: {_quoted(entry.fix)}")
+    lines.append(f"- Exit code: {entry.exit}\n")
     return "\n".join(lines)
 
 

@@ -44,6 +44,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "retry": Entry("jobs:retry", "Run jobs again."),
         "cancel": Entry("jobs:cancel", "Cancel jobs."),
         "errors": Entry("errors:errors_", "List failures by cause; retry or discard them."),
+        "explain": Entry("errors:explain", "Say what an error means and what to do."),
     },
     "Workers and queues": {
         "runworker": Entry("workers:runworker", "Run jobs until you stop it."),
@@ -168,7 +169,7 @@ def _run(invocation: Invocation, action: Callable[[], Any]) -> int:
         told = ("Usage", error.format_message(), f"Read: {path} --help", exit_codes.USAGE)
         return _report(invocation, error, told)
     except NuvomError as error:
-        told = (type(error).__name__, error.what, error.fix, exit_codes.exit_code_of(type(error)))
+        told = (_name_of(error), error.what, error.fix, exit_codes.exit_code_of(type(error)))
         return _report(invocation, error, told)
     except Exception as error:  # the outermost frame: a bug must not look like success
         if isinstance(error, OSError) and _is_broken_pipe(error):
@@ -180,19 +181,25 @@ def _run(invocation: Invocation, action: Callable[[], Any]) -> int:
 
 def _report(invocation: Invocation, error: BaseException, told: tuple[str, str, str, int]) -> int:
     name, what, fix, code = told
-    page = f"{ERRORS_PAGE}#{name.lower()}"
+    page, more = f"{ERRORS_PAGE}#{name.lower()}", f"nuvom explain {name}"
     if invocation.debug:
         import traceback  # noqa: PLC0415  # only with --debug
 
         traceback.print_exception(error)
     if invocation.out.as_json:
-        data = {"code": name, "message": what, "hint": fix, "docs": page, "exit": code}
-        invocation.out.json(ERROR_SCHEMA, data)
+        data = {"code": name, "message": what, "hint": fix, "docs": page, "explain": more}
+        invocation.out.json(ERROR_SCHEMA, {**data, "exit": code})
     elif name == "Usage":
         invocation.out.error(what, help=fix.removeprefix("Read: "))
     else:
-        invocation.out.error(what, fix, docs=page)
+        invocation.out.error(what, fix, more=more)
     return code
+
+
+def _name_of(error: NuvomError) -> str:
+    """Return the name of its class, or of the base that is Nuvom's own."""
+    module = NuvomError.__module__
+    return next(cls.__name__ for cls in type(error).__mro__ if cls.__module__ == module)
 
 
 def _is_broken_pipe(error: OSError) -> bool:

@@ -56,6 +56,7 @@ def test_names_of_the_project_are_offered(tasks: Path) -> None:
     assert offered("status", incomplete=job[-8:-4]) == [job[-8:]]
     assert offered("status", incomplete=job[:30]) == [job]
     assert offered("config", "explain", incomplete="thr") == ["threads"]
+    assert offered("explain", incomplete="jobt") == ["JobTimeout"]
     (tasks / ".nuvom_plugins.toml").write_text('[plugins]\nmonitoring = ["plug:Plug"]\n')
     (tasks / ".nuvom_plugins.toml").chmod(0o600)
     assert offered("plugin", "inspect", incomplete="pl") == ["plug"]

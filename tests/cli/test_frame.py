@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 
 from nuvom import errors
 from nuvom.cli.cli import cli, run
+from nuvom.cli.commands.errors import error_entries
 from nuvom.cli.context import Invocation
 from nuvom.cli.exit_codes import exit_code_of
 from nuvom.cli.processes import own_command
@@ -85,7 +87,7 @@ def test_an_error_says_what_why_the_fix_and_where_to_read(project: Path) -> None
     first, second, third = answer.err.splitlines()
     assert first == "Error: There is no job 00000000."
     assert second.startswith("Fix:   Check the id")
-    assert third == "Docs:  docs/errors.md#jobnotfound"
+    assert third == "More:  nuvom explain JobNotFound"
 
 
 def test_a_usage_error_with_json_is_an_object_too() -> None:
@@ -97,6 +99,7 @@ def test_a_usage_error_with_json_is_an_object_too() -> None:
         "message": "Missing argument 'ID'.",
         "hint": "Read: nuvom status --help",
         "docs": "docs/errors.md#usage",
+        "explain": "nuvom explain Usage",
         "exit": 2,
     }
 
@@ -202,3 +205,18 @@ def test_what_people_type_first_is_understood(tasks: Path) -> None:
     assert invoke("help", "retry", "job").out == invoke("retry", "job", "--help").out
     assert invoke("discover").code == 0
     assert invoke("tasks").out == invoke("list", "tasks").out
+
+
+def test_errors_are_explained_without_a_project_or_the_documentation(tmp_path: Path) -> None:
+    told = invoke("explain", "jobtimeout")
+    assert told.code == 0
+    assert "waiting {waited_secs:g} s" in told.out
+    assert "`nuvom why ID` says why the job does not run" in told.out
+    for entry in error_entries():
+        data = invoke("explain", entry.name, "--json").json
+        assert data["meaning"]
+        assert not re.fullmatch(r"\{\w+\}", data["fix"]), f"the fix of {entry.name} says nothing"
+    unknown = invoke("explain", "JobTimout")
+    assert unknown.code == 2
+    assert 'Did you mean "JobTimeout"' in unknown.err
+    assert [] == list(tmp_path.iterdir())

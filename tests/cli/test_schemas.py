@@ -88,7 +88,7 @@ def answers(root: Path) -> Iterator[dict[str, Any]]:
     yield ask("run", "tasks.add", "1", "2")
     failed, cancelled, broken = job("boom"), job("tasks.add", "1", "2"), job("boom")
     yield ask("cancel", cancelled, "00000000", "--yes")
-    yield ask("why", broken)
+    yield from (ask("why", broken), ask("explain", "JobTimeout"))
     yield ask("runworker", "--burst")
     for command in (["status"], ["inspect", "job"]):
         yield ask(*command, failed)

@@ -1,12 +1,13 @@
-"""``nuvom errors``: list failures by cause; retry or remove a whole group."""
+"""``nuvom errors`` and ``explain``: failures by cause, and what Nuvom's own errors mean."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
-from nuvom.cli.context import Group, Invocation
+from nuvom.cli import exit_codes
+from nuvom.cli.context import Group, Invocation, command
 from nuvom.cli.output import Cell, Table
 from nuvom.cli.params import confirm, dry_run_option, fingerprints, limit_option, yes_option
 from nuvom.cli.project import reader, writer
@@ -21,9 +22,11 @@ from nuvom.cli.views import (
 )
 from nuvom.core.record import JobStatus
 from nuvom.core.text import mask_text
-from nuvom.errors import FailureNotFound, plural
+from nuvom.errors import FailureNotFound, NuvomError, did_you_mean, plural
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from nuvom.core.views import ErrorGroup
     from nuvom.inspection import Inspector
 
@@ -124,3 +127,93 @@ def _tell(
     would = "would be " if dry_run else ""
     shown = f"{plural(len(ids), 'job')} {would}{verb}."
     invocation.out.answer("nuvom.error_change/1", data, shown)
+
+
+# ---- what an error means ----------------------------------------------------------------
+
+
+class ErrorEntry(NamedTuple):
+    """What is known of one error; ``docs/errors.md`` has a section for each.
+
+    Attributes:
+        meaning: One sentence, or empty (``python -OO``).
+        bases: Its base classes.
+        says: Its message; the words in braces are filled in.
+        depth: How many base classes of Nuvom it has.
+    """
+
+    name: str
+    meaning: str
+    bases: tuple[str, ...]
+    says: str
+    fix: str
+    exit: int
+    depth: int = 0
+
+
+def error_entries() -> Iterator[ErrorEntry]:
+    """Yield all errors, each after its base, then those of the command line alone."""
+    yield from _entries_below(NuvomError, 0)
+    yield ErrorEntry(
+        "Usage",
+        "Only on the command line: a command was not called as its help says.",
+        bases=(),
+        says="",
+        fix="Read the help of the command, which the message names.",
+        exit=exit_codes.USAGE,
+    )
+    yield ErrorEntry(
+        "Unexpected",
+        "Only on the command line: something failed in a way that nobody foresaw.",
+        bases=(),
+        says="",
+        fix="Run the command again with `--debug`, which shows where it comes from, and report it.",
+        exit=exit_codes.FAILED,
+    )
+
+
+def _entries_below(cls: type[NuvomError], depth: int) -> Iterator[ErrorEntry]:
+    yield ErrorEntry(
+        cls.__name__,
+        " ".join((cls.__doc__ or "").split("\n\n")[0].split()).replace("``", "`"),
+        tuple(base.__name__ for base in cls.__bases__ if base is not Exception),
+        cls.message,
+        cls.usual_remedy or cls.remedy,
+        exit_codes.exit_code_of(cls),
+        depth,
+    )
+    for child in cls.__subclasses__():
+        # A class with two bases stands under the first; others' subclasses are not ours.
+        if child.__bases__[0] is cls and child.__module__ == NuvomError.__module__:
+            yield from _entries_below(child, depth + 1)
+
+
+def _error_names(_ctx: click.Context, _param: click.Parameter, text: str) -> list[str]:
+    names = (entry.name for entry in error_entries())
+    return [name for name in names if name.lower().startswith(text.lower())]
+
+
+@command()
+@click.argument("error", shell_complete=_error_names)
+def explain(invocation: Invocation, error: str) -> None:
+    """Say what an error of Nuvom means and what to do about it, such as JobTimeout."""
+    entries = {entry.name.lower(): entry for entry in error_entries()}
+    entry = entries.get(error.rpartition(".")[2].lower())
+    if entry is None:
+        hint = did_you_mean(error, [one.name for one in entries.values()])
+        raise click.UsageError(f'No error of Nuvom is named "{error}".{hint}')
+    out, data = invocation.out, entry._asdict()
+    del data["depth"]
+    if out.as_json:
+        out.json("nuvom.explanation/1", {**data, "bases": list(entry.bases)})
+        return
+    out.text(entry.name, "bold")
+    out.fields(
+        {
+            "meaning": entry.meaning,
+            "says": entry.says,
+            "fix": entry.fix,
+            "is a": ", ".join(entry.bases),
+            "exit code": str(entry.exit),
+        }
+    )
