@@ -395,7 +395,7 @@ def retry() -> None:
 @_queue_option
 @_task_option
 @params.dry_run_option
-def job(  # noqa: PLR0913  # one for each option
+def job(
     invocation: Invocation,
     ids: tuple[str, ...],
     *,
