@@ -52,7 +52,7 @@ def _parser() -> argparse.ArgumentParser:
         summary = (verb.__doc__ or "").partition("\n")[0]
         one = verbs.add_parser(name, help=summary, description=summary, allow_abbrev=False)
         one.set_defaults(run=verb, slow=False, sample=None, second_python=False)
-        one.set_defaults(coverage=False, fix=False)
+        one.set_defaults(coverage=False, fix=False, serve=False)
         if verb is test:
             tiers = "[--slow | --sample [DATE] | --second-python]"
             one.usage = f"dev.py test [PATH...] {tiers} [--coverage] [pytest's options]"
@@ -73,6 +73,8 @@ def _parser() -> argparse.ArgumentParser:
             one.add_argument("--coverage", action="store_true", help="measure branch coverage")
         if verb is lint:
             one.add_argument("--fix", action="store_true", help="repair what can be repaired")
+        if verb is docs:
+            one.add_argument("--serve", action="store_true", help="show it, and follow changes")
     return parser
 
 
@@ -219,13 +221,21 @@ def bench(options: argparse.Namespace, rest: list[str]) -> int:  # noqa: ARG001 
 
 
 def docs(options: argparse.Namespace, rest: list[str]) -> int:  # noqa: ARG001  # all verbs alike
-    """Check the pages: links, and that the command reference says what the commands say."""
+    """Build the documentation as a site in build/site, and check the pages: warnings are errors.
+
+    The links are followed in the repository and in the site, and the reference pages have to say
+    what the code says.
+    """
     place = _environment()
-    with place.ready(LINT_FILES, "editable"):
+    with place.ready([*LINT_FILES, "docs.txt"], "editable"):
+        if options.serve:
+            return place.run("-m", "tools.site", "--serve")
         say("docs: links")
         code = place.run("-m", "tests.architecture.pages")
-        say("docs: command reference")
-        return place.run("-m", "tools.reference", "--check") or code
+        say("docs: reference pages")
+        code = place.run("-m", "tools.reference", "--check") or code
+        say("docs: site")
+        return place.run("-m", "tools.site") or code
 
 
 def _environment() -> Environment:

@@ -34,7 +34,7 @@ def links(root: Path, files: Sequence[Path]) -> Iterator[Finding]:
     """Links of pages to files or headings that are not there. Web addresses are not asked."""
     for page in files:
         if page.suffix == ".md":
-            prose = _blanked(INLINE, _blanked(FENCED, _read(page)))
+            prose = blanked(INLINE, blanked(FENCED, _read(page)))
             for match in LINK.finditer(prose):
                 yield from _broken(root, page, match, prose)
 
@@ -55,7 +55,7 @@ def _broken(root: Path, page: Path, match: re.Match[str], prose: str) -> Iterato
 
 def headings(page: Path) -> set[str]:
     """Return the anchors of a page's headings, as GitHub makes them, and its explicit ones."""
-    text = _blanked(FENCED, _read(page))
+    text = blanked(FENCED, _read(page))
     found: set[str] = set(re.findall(r"<a (?:id|name)=\"([^\"]+)\"", text))
     for title in re.findall(r"^#{1,6}\s+(.+?)\s*#*$", text, re.MULTILINE):
         plain = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", title).lower()
@@ -67,7 +67,7 @@ def headings(page: Path) -> set[str]:
     return found
 
 
-def _blanked(pattern: re.Pattern[str], text: str) -> str:
+def blanked(pattern: re.Pattern[str], text: str) -> str:
     """Return the text with spaces for what fits, so that line numbers stay right."""
     return pattern.sub(lambda found: re.sub(r"[^\n]", " ", found.group()), text)
 

@@ -117,7 +117,7 @@ class Story:
     def _play_text(self, snippet: Snippet) -> None:
         """A picture, or something to read."""
 
-    _play_mermaid = _play_sql = _play_text
+    _play_sql = _play_text
 
     # ---- processes ----------------------------------------------------------------------
 
