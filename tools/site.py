@@ -88,7 +88,9 @@ def shallow(root: Path) -> list[str]:
         text = page.read_text(encoding="utf-8")
         prose = FENCED.sub(lambda one: one[0].split("\n")[0] + "\n" * one[0].count("\n"), text)
         for match in SHALLOW.finditer(prose):
-            where = f"{page.relative_to(root).as_posix()}:{prose.count(chr(10), 0, match.end()) + 1}"
+            where = (
+                f"{page.relative_to(root).as_posix()}:{prose.count(chr(10), 0, match.end()) + 1}"
+            )
             found.append(f"{where}: what belongs to a list item is indented by four spaces")
     return found
 

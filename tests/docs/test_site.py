@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from typing import TYPE_CHECKING
 
 import pytest
 
+import nuvom
+from nuvom import errors, queue_backends, result_backends, testing
+from nuvom.testing import conformance
 from tests.docs.snippets import ROOT
 from tools import built_site
+from tools.docstrings import as_google
 from tools.site import Pages, left_out, named_pages, shallow
 
 if TYPE_CHECKING:
@@ -107,3 +112,64 @@ def test_a_stylesheet_that_loads_from_another_host_is_told(tmp_path: Path) -> No
     assert list(built_site.findings(tmp_path)) == [
         'a.css: url("//fonts.example/a.woff is on another host'
     ]
+
+
+# ---- docstrings -------------------------------------------------------------------------------
+
+
+def test_the_sections_of_a_docstring_become_markdown_with_links_to_errors() -> None:
+    text = """Cancel it. Raises: NoCurrentJob.
+
+Args:
+    done, total: In any unit;
+        None if unknown.
+Returns: whether it was
+    cancelled.
+Raises: as ``delay``; TypeError: it is neither; JobNotFound (a KeyError): there is none;
+    JobTimeout: it took
+    too long; try again.
+Source: a book.
+"""
+    assert as_google(text) == SHOWN
+
+
+SHOWN = """\
+Cancel it.
+
+**Raises:**
+
+- [`NoCurrentJob`][nocurrentjob].
+
+Args:
+    done: In any unit;
+        None if unknown.
+    total: In any unit;
+        None if unknown.
+
+**Returns:** whether it was cancelled.
+
+**Raises:**
+
+- as ``delay``
+- `TypeError`: it is neither
+- [`JobNotFound`][jobnotfound] (a `KeyError`): there is none
+- [`JobTimeout`][jobtimeout]: it took too long; try again.
+
+**Source:** a book."""
+
+
+def test_a_block_of_errors_keeps_its_lines() -> None:
+    text = "Get it.\n\nRaises:\n    JobFailed: it ended\n        FAILED.\n    OSError: else.\n"
+    assert as_google(text).endswith(
+        "**Raises:**\n\n- [`JobFailed`][jobfailed]: it ended FAILED.\n- `OSError`: else."
+    )
+
+
+def test_each_public_name_is_on_a_page_of_the_reference() -> None:
+    text = "".join(page.read_text("utf-8") for page in (ROOT / "docs" / "api").glob("*.md"))
+    packages = [nuvom, queue_backends, result_backends, testing, conformance]
+    names = {name for package in packages for name in package.__all__}
+    shown = set(re.findall(r"\w+", text)) | set(errors.__all__)
+    builtin = {name for name in names if re.match(r"(Memory|File|SQLite)", name)}
+    whole = {"assert_enqueued", "refute_enqueued"}  # of a module that is shown whole
+    assert names - shown - builtin - whole == set()
