@@ -33,8 +33,12 @@ class HouseStyle(Extension):  # type: ignore[misc]  # see above
 
     def on_object(self, *, obj: Any, **_: Any) -> None:  # noqa: ANN401  # griffe.Object
         """Rewrite one. It is called by Griffe."""
-        if obj.docstring is not None:
-            obj.docstring.value = as_google(obj.docstring.value)
+        if obj.docstring is None:
+            return
+        text = as_google(obj.docstring.value)
+        if obj.is_class and "Attributes:" not in text:
+            text += _fields(obj)
+        obj.docstring.value = text
 
 
 def as_google(text: str) -> str:
@@ -42,6 +46,17 @@ def as_google(text: str) -> str:
     alone = SEVERAL.sub(_each_alone, WITHIN.sub("\n", text))
     lines = iter([*alone.splitlines(), ""])
     return re.sub(r"\n{3,}", "\n\n", "\n".join(_rewritten(lines))).strip()
+
+
+def _fields(cls: Any) -> str:  # noqa: ANN401  # griffe.Class
+    """Return a line about the fields of a class that its docstring leaves to their names."""
+    fields = [
+        f"`{name}: {member.annotation}`"
+        for name, member in cls.members.items()
+        if member.kind.value == "attribute" and not name.startswith("_")
+        if member.annotation and not member.docstring and not member.labels & {"property"}
+    ]
+    return f"\n\n**Fields:** {', '.join(fields)}." if fields else ""
 
 
 def _rewritten(lines: Iterator[str]) -> Iterator[str]:

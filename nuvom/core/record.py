@@ -17,7 +17,17 @@ from nuvom.errors import PayloadError
 
 
 class JobStatus(StrEnum):
-    """Where a job is. PENDING, RUNNING and PARKED are not final."""
+    """Where a job is. PENDING, RUNNING and PARKED are not final.
+
+    Attributes:
+        PENDING: It waits for a worker, for its ``run_at``, or for the next attempt.
+        RUNNING: A worker holds a lease on it.
+        SUCCESS: The task returned.
+        FAILED: The last attempt failed, and no retry is left.
+        DEAD: Workers died while running it, or it was PARKED for too long.
+        CANCELLED: It was cancelled, or moved to another store.
+        PARKED: No running worker knows its task.
+    """
 
     PENDING = "PENDING"
     RUNNING = "RUNNING"

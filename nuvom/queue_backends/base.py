@@ -22,20 +22,35 @@ if TYPE_CHECKING:
 
 
 class Capability(StrEnum):
-    """An optional feature of a backend, declared in ``capabilities``."""
+    """An optional feature of a backend, declared in ``capabilities``.
 
-    BULK = "bulk"  # enqueue_many is all or nothing
-    SCHEDULED = "scheduled"  # a job with a future run_at is held until then
-    PRIORITY = "priority"  # lower numbers first, then the order of enqueueing
-    UNIQUE = "unique"  # unique_key is one atomic insert-or-return-existing
-    LEASES = "leases"  # claim, settle, release, extend, reap with fencing
-    ATOMIC_FINISH = "atomic_finish"  # settle stores status, result, retry and children in one step
-    WAKE_UP = "wake_up"  # wait_for_work returns when another process enqueues a job
-    INSPECTION = "inspection"  # jobs, counts, attempts and workers can be read
-    CONTROL = "control"  # cancel, retry, pause, purge, prune
-    OVERLAP = "overlap"  # settle_and_claim is no slower than one after the other
-    TRANSACTIONS = "transactions"  # enqueue_into stores jobs in a transaction of the caller's
-    TOTALS = "totals"  # keep_totals, totals: counts that survive pruning
+    Attributes:
+        BULK: ``enqueue_many`` is all or nothing.
+        SCHEDULED: A job with a future ``run_at`` is held until then.
+        PRIORITY: Lower numbers first, then the order of enqueueing.
+        UNIQUE: ``unique_key`` is one atomic insert-or-return-existing.
+        LEASES: ``claim``, ``settle``, ``release``, ``extend`` and ``reap``, with fencing.
+        ATOMIC_FINISH: ``settle`` stores status, result, retry and children in one step.
+        WAKE_UP: ``wait_for_work`` returns when another process enqueues a job.
+        INSPECTION: Jobs, counts, attempts and workers can be read.
+        CONTROL: ``cancel``, ``retry``, ``pause``, ``purge`` and ``prune``.
+        OVERLAP: ``settle_and_claim`` is no slower than one after the other.
+        TRANSACTIONS: ``enqueue_into`` stores jobs in a transaction of the caller's.
+        TOTALS: ``keep_totals`` and ``totals``: counts that survive pruning.
+    """
+
+    BULK = "bulk"
+    SCHEDULED = "scheduled"
+    PRIORITY = "priority"
+    UNIQUE = "unique"
+    LEASES = "leases"
+    ATOMIC_FINISH = "atomic_finish"
+    WAKE_UP = "wake_up"
+    INSPECTION = "inspection"
+    CONTROL = "control"
+    OVERLAP = "overlap"
+    TRANSACTIONS = "transactions"
+    TOTALS = "totals"
 
 
 class BaseJobQueue(ABC):
