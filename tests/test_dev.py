@@ -139,6 +139,24 @@ def test_coverage_of_the_core_and_the_tests_both_decide(
     assert "-m coverage report --fail-under=95 --include=nuvom/errors.py" in stand.commands
 
 
+@pytest.mark.parametrize(
+    "failing", ["", "tests.architecture.pages", "tools.reference", "tools.site"]
+)
+def test_docs_checks_the_pages_and_builds_the_site(failing: str, stand: Stand) -> None:
+    stand.codes = {failing: 1} if failing else {}
+    assert dev.main(["docs"]) == int(bool(failing))
+    assert stand.commands == [
+        "-m tests.architecture.pages",
+        "-m tools.reference --check",
+        "-m tools.site",
+    ]
+
+
+def test_docs_shows_the_site_when_asked(stand: Stand) -> None:
+    dev.main(["docs", "--serve"])
+    assert stand.commands == ["-m tools.site --serve"]
+
+
 def test_check_runs_every_check_and_the_tests_and_names_what_fails(
     stand: Stand, capsys: pytest.CaptureFixture[str]
 ) -> None:
