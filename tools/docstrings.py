@@ -35,6 +35,9 @@ class HouseStyle(Extension):  # type: ignore[misc]  # see above
         """Rewrite one. It is called by Griffe."""
         if obj.docstring is None:
             return
+        if obj.is_module:  # it tells readers of the source where they are
+            obj.docstring = None
+            return
         text = as_google(obj.docstring.value)
         if obj.is_class and "Attributes:" not in text:
             text += _fields(obj)

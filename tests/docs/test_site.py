@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,7 +14,7 @@ from nuvom import errors, queue_backends, result_backends, testing
 from nuvom.testing import conformance
 from tests.docs.snippets import ROOT
 from tools import built_site
-from tools.docstrings import as_google
+from tools.docstrings import HouseStyle, as_google
 from tools.site import Pages, left_out, named_pages, shallow
 
 if TYPE_CHECKING:
@@ -173,3 +174,28 @@ def test_each_public_name_is_on_a_page_of_the_reference() -> None:
     builtin = {name for name in names if re.match(r"(Memory|File|SQLite)", name)}
     whole = {"assert_enqueued", "refute_enqueued"}  # of a module that is shown whole
     assert names - shown - builtin - whole == set()
+
+
+def test_a_class_whose_docstring_leaves_its_fields_to_their_names_gets_a_line_for_them() -> None:
+    def attribute(annotation: str | None, *labels: str) -> SimpleNamespace:
+        return SimpleNamespace(
+            kind=SimpleNamespace(value="attribute"),
+            annotation=annotation,
+            docstring=None,
+            labels={*labels},
+        )
+
+    members = {
+        "worker": attribute("str"),
+        "_hidden": attribute("int"),
+        "name": attribute("str", "property"),
+        "E": attribute(None),
+    }
+    cls = SimpleNamespace(
+        docstring=SimpleNamespace(value="It started."),
+        is_module=False,
+        is_class=True,
+        members=members,
+    )
+    HouseStyle().on_object(obj=cls)
+    assert cls.docstring.value == "It started.\n\n**Fields:** `worker: str`."
