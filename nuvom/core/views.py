@@ -86,6 +86,11 @@ class Reason(NamedTuple):
     text: str
     fix: str = ""
 
+    @property
+    def sentence(self) -> str:
+        """The text after ``Not running:``, as a sentence."""
+        return f"Not running: {self.text}{'' if self.text.endswith('?') else '.'}"
+
 
 class QueueStats(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """How many jobs a queue holds, by what they wait for.

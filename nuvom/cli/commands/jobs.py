@@ -160,14 +160,14 @@ def status(invocation: Invocation, job_id: str, form: str) -> None:
         out.text(shown, views.STATUS_STYLES[word])
         reason = inspector.why(snapshot)
         if reason is not None:  # beside the status, which scripts read
-            out.say(f"Not running: {reason.text}. {reason.fix}".rstrip())
+            out.say(f"{reason.sentence} {reason.fix}".rstrip())
         elif snapshot.error is not None:
             out.text(views.error_text(snapshot.error))
             out.hint(f"Traceback and attempts: nuvom inspect job {snapshot.record.id}")
 
 
 def _show_reason(out: Output, reason: Reason) -> None:
-    out.text(f"Not running: {reason.text}.")
+    out.text(reason.sentence)
     if reason.fix:
         out.say(reason.fix)
 
