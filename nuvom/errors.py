@@ -168,7 +168,8 @@ class ProjectNotFound(ConfigError):
 
     message = "There is no Nuvom project here or above. Looked in: {tried}."
     remedy = (
-        "Run `nuvom init` to make one here, or go to your project's folder, or use --project DIR."
+        "Run `nuvom init` to make one here, or go to your project's folder, or say where it is: "
+        "--project DIR, NUVOM_ROOT, or nuvom.configure(root=...)."
     )
 
     def __init__(self, tried: Iterable[object]) -> None:

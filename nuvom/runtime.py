@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 from nuvom import events
 from nuvom.config import permission
-from nuvom.config.project import module_name_for, root_or_here
+from nuvom.config.project import module_name_for, require_root, root_or_here
 from nuvom.config.sources import load
 from nuvom.control import Control
 from nuvom.core.clock import SYSTEM_CLOCK, Clock
 from nuvom.core.guard import engine_call
 from nuvom.dispatcher import Dispatcher
-from nuvom.errors import TaskNotImportable, UnknownBackend
+from nuvom.errors import ProjectNotFound, TaskNotImportable, UnknownBackend
 from nuvom.plugins.lifecycle import PluginSet, make_extras
 from nuvom.plugins.loader import backend_class, build_backend
 from nuvom.queue_backends.store import StoreQueue
@@ -29,7 +29,7 @@ from nuvom.registry.registry import Registry, TaskDefinition, default_registry, 
 from nuvom.serialization.msgpack_codec import MsgpackCodec
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from nuvom.config.settings import Settings
     from nuvom.config.sources import Loaded
@@ -226,10 +226,12 @@ _local_workers = 0
 def current_runtime() -> Runtime:
     """Return this process's runtime, building it on the first call.
 
-    The project root is the nearest one around the working directory, or the working directory
-    itself if there is none.
-    Raises: ConfigError, UnknownBackend, PluginError, ProjectNotFound; EnqueueInTest: a test has no
-        store of its own.
+    The project root is that of ``configure(root=...)`` or ``NUVOM_ROOT``, else the nearest one
+    around the working directory. If there is none, it is the working directory, provided that a
+    task of this process is defined there.
+    Raises: ConfigError, UnknownBackend, PluginError; ProjectNotFound: there is no project, and the
+        store would be made in a folder that nobody chose; EnqueueInTest: a test has no store of its
+        own.
     """
     runtime = _current
     return runtime if runtime is not None else _build_current()
@@ -239,11 +241,51 @@ def current_runtime() -> Runtime:
 def _build_current() -> Runtime:
     with _lock:
         if _current is None:
-            loaded = load(root_or_here(), overrides=_overrides)
+            loaded = _load(_overrides)
+            _check_root(loaded.settings)
             permission.check(loaded)
             use_runtime(build_runtime(loaded))
         assert _current is not None  # noqa: S101  # set by use_runtime
         return _current
+
+
+def _load(given: Mapping[str, Any]) -> Loaded:
+    """Return the settings with those of the program, which may say where the project is.
+
+    Raises: ProjectNotFound, ConfigError.
+    """
+    settings = dict(given)
+    root = settings.pop("root", None)
+    if root is None:
+        return load(root_or_here(), overrides=settings)
+    chosen = Path(os.path.realpath(root))
+    if not chosen.is_dir():
+        raise ProjectNotFound([chosen])
+    return load(chosen, overrides=settings)
+
+
+def _check_root(settings: Settings) -> None:
+    """Refuse to make a store in a folder that is no project and where no task is defined.
+
+    Raises: ProjectNotFound.
+    """
+    places = {"sqlite": (settings.db_path, settings.result_db_path), "file": (settings.files_dir,)}
+    used = {*places.get(settings.queue_backend, ()), *places.get(settings.result_backend, ())}
+    is_chosen = "root" in _overrides or settings.state_dir.is_dir()
+    if is_chosen or not any(one.is_relative_to(settings.state_dir) for one in used):
+        return
+    registry = default_registry()
+    tasks = [registry.get(name) for name in registry.names()]
+    if not any(one is not None and _is_defined_in(settings.root, one) for one in tasks):
+        require_root()
+
+
+def _is_defined_in(folder: Path, definition: TaskDefinition) -> bool:
+    """Whether a task is defined below ``folder``, or in the program itself."""
+    func = definition.func
+    code = getattr(func, "__code__", None)
+    file = "" if code is None else os.path.realpath(code.co_filename)
+    return func.__module__ == "__main__" or Path(file).is_relative_to(os.path.realpath(folder))
 
 
 def use_runtime(runtime: Runtime | None) -> Runtime | None:
@@ -269,13 +311,15 @@ def notify() -> None:
 def configure(**settings: Any) -> None:
     """Set settings from the program; they override environment, files and defaults.
 
+    ``root`` says which folder is the project's, wherever the program was started.
     A later call adds to an earlier one. The current runtime is stopped, and rebuilt when it is
     next needed.
-    Raises: UnknownSetting, InvalidSetting: nothing was changed.
+    Raises: UnknownSetting, InvalidSetting; ProjectNotFound: ``root`` is no folder. Nothing was
+        changed.
     """
     with _lock:
         merged = {**_overrides, **settings}
-        load(root_or_here(), overrides=merged)  # raises on invalid settings before anything changes
+        _load(merged)  # raises on invalid settings before anything changes
         _overrides.update(settings)
         before = use_runtime(None)
     if before is not None:

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 STATE_DIR = ".nuvom"
 CONFIG_FILE = "nuvom.toml"
 PYPROJECT = "pyproject.toml"
+ROOT_VARIABLE = "NUVOM_ROOT"
 
 _SECTION = re.compile(rb"^[ \t]*\[[ \t]*tool[ \t]*\.[ \t]*nuvom[ \t]*[\].]", re.MULTILINE)
 _GONE = "a working directory that no longer exists"
@@ -44,7 +45,8 @@ _GONE = "a working directory that no longer exists"
 def find_root(start: Path | None = None) -> Path | None:
     """Return the absolute root of the project around ``start``, or None.
 
-    It is the nearest folder, from ``start`` (default: the working directory) upwards, with
+    Without ``start`` it is the folder in the environment variable ``NUVOM_ROOT``, if that is set.
+    Else it is the nearest folder, from ``start`` (default: the working directory) upwards, with
     ``.nuvom/``, ``nuvom.toml`` or ``[tool.nuvom]`` in ``pyproject.toml``. The search always
     includes ``start``, since the user chose to work there. The user did not choose the folders
     above, so the search stops before the home folder, another file system, a folder of another
@@ -85,6 +87,10 @@ def here() -> Path:
 
 
 def _search(start: Path | None) -> tuple[Path | None, list[Path]]:
+    given = os.environ.get(ROOT_VARIABLE, "").strip() if start is None else ""
+    if given:
+        chosen = Path(os.path.realpath(given))
+        return (chosen, []) if chosen.is_dir() else (None, [chosen])
     try:
         first = Path(os.path.realpath(Path.cwd() if start is None else start))
         device = first.stat().st_dev

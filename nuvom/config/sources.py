@@ -12,7 +12,7 @@ import re
 import sys
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from nuvom.config.project import CONFIG_FILE, PYPROJECT, has_section
+from nuvom.config.project import CONFIG_FILE, PYPROJECT, ROOT_VARIABLE, has_section
 from nuvom.config.settings import ALIASES, MASK, SETTINGS, Settings
 from nuvom.errors import ConfigError, InvalidConfigFile, InvalidSetting, UnknownSetting, suggest
 
@@ -218,7 +218,8 @@ class _Loading:
 def _from_environment(environ: Mapping[str, str]) -> Iterator[_Given]:
     for variable in sorted(environ):
         value = environ[variable]
-        if variable.startswith(PREFIX) and value.strip():
+        is_ours = variable.startswith(PREFIX) and variable != ROOT_VARIABLE
+        if is_ours and value.strip():
             place = f"environment variable {variable}"
             yield _Given(ENVIRONMENT, _NAMES.get(variable, variable), value, variable, place)
 

@@ -12,9 +12,10 @@ import pytest
 
 from nuvom import runtime as runtime_module
 from nuvom.config.settings import Settings
-from nuvom.errors import InvalidSetting, TaskNotImportable, UnknownSetting
+from nuvom.core.record import JobStatus
+from nuvom.errors import InvalidSetting, ProjectNotFound, TaskNotImportable, UnknownSetting
 from nuvom.job import submit
-from nuvom.registry.registry import TaskDefinition, task_name
+from nuvom.registry.registry import TaskDefinition, default_registry, task_name
 from nuvom.runtime import (
     configure,
     count_local_worker,
@@ -23,6 +24,7 @@ from nuvom.runtime import (
     reset,
     use_runtime,
 )
+from nuvom.sdk import enqueue, list_jobs
 from tests.engine import make_runtime
 
 
@@ -118,6 +120,41 @@ def test_configure_refuses_what_is_wrong_and_changes_nothing(
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no fork")
+def test_program_makes_no_store_in_a_folder_that_nobody_chose(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    empty, chosen = tmp_path / "empty", tmp_path / "chosen"
+    empty.mkdir()
+    chosen.mkdir()
+    monkeypatch.chdir(empty)
+    with pytest.raises(ProjectNotFound, match=str(empty)):
+        enqueue("tasks.add", 1, 2)
+    with pytest.raises(ProjectNotFound, match="nosuch"):
+        configure(root=tmp_path / "nosuch")
+    assert [] == [*empty.iterdir()]
+
+    monkeypatch.setenv("NUVOM_ROOT", str(chosen))
+    assert JobStatus.PENDING is enqueue("tasks.add", 1, 2).status
+    assert chosen == current_runtime().settings.root
+    assert [] == current_runtime().loaded.warnings
+    monkeypatch.delenv("NUVOM_ROOT")
+
+    configure(root=str(chosen))
+    assert 1 == len(list_jobs())
+    reset()
+    configure(queue_backend="memory", result_backend="memory")  # which keeps nothing on the disk
+    assert [] == list_jobs()
+    reset()
+    assert [] == [*empty.iterdir()]
+
+    default_registry().register(task_in(empty, "shop.py", module="shop"), name="shop.add")
+    try:
+        assert JobStatus.PENDING is enqueue("shop.add", 1, 2).status
+    finally:
+        default_registry().unregister("shop.add")
+    assert (empty / ".nuvom").is_dir()
+
+
 def test_forked_child_starts_afresh(project: Path) -> None:
     mine = make_runtime(project)
     use_runtime(mine)
