@@ -143,7 +143,7 @@ class OpenAttempt(msgspec.Struct, eq=False):
     soft_deadline: float = _NEVER
     started_at: float = 0.0
     is_cancelled: bool = False
-    children: dict[int, object] | None = None
+    children: dict[int, object] = {}  # msgspec makes one for each
     task: BoundTask = None  # type: ignore[assignment]  # set before a lane gets it
     settlement: Settlement = None  # type: ignore[assignment]  # set before the loop gets it back
     kept: Any = None
@@ -153,7 +153,7 @@ class OpenAttempt(msgspec.Struct, eq=False):
     @property
     def followers(self) -> tuple[JobRecord, ...]:
         """The jobs to enqueue when this one succeeds."""
-        children = list((self.children or {}).values())
+        children = list(self.children.values())
         return tuple(one for one in children if isinstance(one, JobRecord))
 
 
@@ -304,8 +304,6 @@ class CurrentJob:
         """
         definition = cast("TaskDefinition", task.definition)
         attempt, mine = self._attempt, object()
-        if attempt.children is None:
-            attempt.children = {}
         children, number = attempt.children, len(attempt.children)
         while children.setdefault(number, mine) is not mine:  # threads of the task do so as well
             number += 1
