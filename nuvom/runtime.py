@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import os
 import threading
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -227,8 +229,8 @@ def current_runtime() -> Runtime:
     """Return this process's runtime, building it on the first call.
 
     The project root is that of ``configure(root=...)`` or ``NUVOM_ROOT``, else the nearest one
-    around the working directory. If there is none, it is the working directory, provided that a
-    task of this process is defined there.
+    around the working directory. If there is none, it is the working directory, provided that its
+    code uses Nuvom.
     Raises: ConfigError, UnknownBackend, PluginError; ProjectNotFound: there is no project, and the
         store would be made in a folder that nobody chose; EnqueueInTest: a test has no store of its
         own.
@@ -265,7 +267,7 @@ def _load(given: Mapping[str, Any]) -> Loaded:
 
 
 def _check_root(settings: Settings) -> None:
-    """Refuse to make a store in a folder that is no project and where no task is defined.
+    """Refuse to make a store in a folder that is no project and has no code that uses Nuvom.
 
     Raises: ProjectNotFound.
     """
@@ -276,8 +278,21 @@ def _check_root(settings: Settings) -> None:
         return
     registry = default_registry()
     tasks = [registry.get(name) for name in registry.names()]
-    if not any(one is not None and _is_defined_in(settings.root, one) for one in tasks):
+    has_task = any(one is not None and _is_defined_in(settings.root, one) for one in tasks)
+    if not has_task and not _mentions_nuvom(settings.root):
         require_root()
+
+
+def _mentions_nuvom(folder: Path) -> bool:
+    """Whether a Python file in ``folder``, or in a folder in it, uses Nuvom, as it seems.
+
+    A full scan would do, but the folder may be that of all files of this machine.
+    """
+    for path in chain(folder.glob("*.py"), folder.glob("*/*.py")):
+        with suppress(OSError):
+            if b"nuvom" in path.read_bytes():
+                return True
+    return False
 
 
 def _is_defined_in(folder: Path, definition: TaskDefinition) -> bool:

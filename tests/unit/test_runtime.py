@@ -154,6 +154,11 @@ def test_program_makes_no_store_in_a_folder_that_nobody_chose(
         default_registry().unregister("shop.add")
     assert (empty / ".nuvom").is_dir()
 
+    reset()
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tasks.py").write_text("from nuvom import task\n")  # known by name alone
+    assert JobStatus.PENDING is enqueue("tasks.add", 1, 2).status
+
 
 def test_forked_child_starts_afresh(project: Path) -> None:
     mine = make_runtime(project)
